@@ -1,0 +1,1 @@
+"""The nouns: stacks, prompts, tracks, plans and results. No torch, no Qt, no files."""

@@ -1,0 +1,49 @@
+"""ModelCard: what a model is, where it comes from, and how it wants its input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from napari_sam2.core.window import Window
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What a model is.
+
+    Parameters
+    ----------
+    name, description, licence, source
+        For people; `source` is where the weights were published.
+    sha256
+        Of the file the weights were read from: the identity of the model in every cache and every result.
+    input_sizes
+        Sides of the square input the network can take, in pixels, ascending.
+    keep_aspect
+        Whether a frame that is no square is padded (True) or stretched (False, as SAM 2 was trained).
+    memory_slots
+        Memories shown at once: one for conditioning frames and the rest for the frames just walked (SAM 2: 7).
+    pointers
+        Frames whose object pointers are shown (SAM 2: 16).
+    training
+        What it was trained or fine-tuned on, and how it did: free words and figures, JSON only.
+    """
+
+    name: str
+    description: str = ""
+    licence: str = ""
+    source: str = ""
+    sha256: str = ""
+    input_sizes: tuple[int, ...] = (1024,)
+    keep_aspect: bool = False
+    memory_slots: int = 7
+    pointers: int = 16
+    training: Mapping[str, Any] = field(default_factory=dict)
+
+    def window(self, shape: tuple[int, int]) -> Window:
+        """The Window of a whole frame of (H, W): the smallest input that does not shrink it, else the largest there is."""
+        longest = max(shape)
+        size = next((size for size in self.input_sizes if size >= longest), self.input_sizes[-1])
+        return Window.whole(shape, size, keep_aspect=self.keep_aspect)

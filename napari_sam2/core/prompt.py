@@ -1,0 +1,225 @@
+"""Prompts: what a person or a rule says about one Track on one Frame, and the log that keeps them in order."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from napari_sam2.core.errors import PromptError
+from napari_sam2.core.plan import Propagation
+from napari_sam2.core.track import Track, check_track
+
+
+@dataclass(frozen=True)
+class PointPrompt:
+    """Clicks on one Track on one Frame.
+
+    `yx` are (y, x) positions in data pixels, the centre of the first pixel being (0, 0); `positive` says for each
+    whether the object is there (True) or is not (False).
+    """
+
+    frame: int
+    track: int
+    yx: tuple[tuple[float, float], ...]
+    positive: tuple[bool, ...]
+
+    def __init__(self, frame: int, track: int, yx: Sequence[Sequence[float]], positive: Sequence[bool]) -> None:
+        _place(self, frame, track)
+        points = tuple(_numbers(point, 2, "a point is (y, x)", self) for point in yx)
+        if not points:
+            raise PromptError("no points given: expected at least one (y, x)", frame=frame, track=track)
+        if len(points) != len(positive):
+            raise PromptError(f"{len(points)} points with {len(positive)} positive flags: give one flag for each", frame=frame, track=track)
+        object.__setattr__(self, "yx", points)
+        object.__setattr__(self, "positive", tuple(bool(flag) for flag in positive))
+
+
+@dataclass(frozen=True)
+class BoxPrompt:
+    """A box around one Track on one Frame: `box` is (y, x, y2, x2) in data pixels, first corner above and left."""
+
+    frame: int
+    track: int
+    box: tuple[float, float, float, float]
+
+    def __init__(self, frame: int, track: int, box: Sequence[float]) -> None:
+        _place(self, frame, track)
+        numbers = _numbers(box, 4, "a box is (y, x, y2, x2)", self)
+        if not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
+            raise PromptError(f"box {numbers!r} has no area: expected y < y2 and x < x2", frame=frame, track=track)
+        object.__setattr__(self, "box", numbers)
+
+
+@dataclass(frozen=True, eq=False)
+class MaskPrompt:
+    """The mask of one Track on one Frame: (H, W), True where the object is. A copy is kept, read-only."""
+
+    frame: int
+    track: int
+    mask: np.ndarray
+
+    def __init__(self, frame: int, track: int, mask: np.ndarray) -> None:
+        _place(self, frame, track)
+        own = np.array(mask, dtype=bool)
+        if own.ndim != 2 or not own.any():
+            raise PromptError(f"mask of shape {own.shape!r} with {int(own.sum())} pixels: expected (H, W) with at least one", frame=frame, track=track)
+        own.setflags(write=False)
+        object.__setattr__(self, "mask", own)
+
+    def __eq__(self, other: object) -> bool:
+        same = isinstance(other, MaskPrompt) and (self.frame, self.track) == (other.frame, other.track)
+        return same and np.array_equal(self.mask, other.mask)  # type: ignore[union-attr]
+
+    def __hash__(self) -> int:
+        return hash((self.frame, self.track, self.mask.tobytes()))
+
+
+Prompt = PointPrompt | BoxPrompt | MaskPrompt
+
+
+@dataclass(frozen=True)
+class Lock:
+    """A person accepted what a Track is on a Frame (or took that back): no propagation overwrites it."""
+
+    frame: int
+    track: int
+    locked: bool = True
+
+    def __post_init__(self) -> None:
+        _place(self, self.frame, self.track)
+
+
+Entry = Prompt | Lock | Propagation
+
+
+@dataclass(frozen=True)
+class Said:
+    """All that is said about one Track on one Frame, taken together: what a model is asked with.
+
+    A mask takes the place of all before it, a box too; points add up. `mask` is set only where nothing followed it.
+    """
+
+    points: tuple[tuple[float, float], ...] = ()
+    positive: tuple[bool, ...] = ()
+    box: tuple[float, float, float, float] | None = None
+    mask: np.ndarray | None = None
+
+
+@dataclass(frozen=True)
+class PromptLog:
+    """The ordered, immutable list of what was said: prompts and locks, and the propagations between them.
+
+    A propagation stands in the list because a correction is answered with memory: where it came decides what it means.
+    Each change is a new log; undo is `without_last`.
+    """
+
+    entries: tuple[Entry, ...] = ()
+    tracks: tuple[Track, ...] = field(default=())
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __iter__(self) -> Iterator[Entry]:
+        return iter(self.entries)
+
+    @property
+    def prompts(self) -> tuple[Prompt, ...]:
+        """The prompts alone, in order."""
+        return tuple(entry for entry in self.entries if isinstance(entry, Prompt))
+
+    @property
+    def track_ids(self) -> tuple[int, ...]:
+        """Ids of all prompted tracks, ascending."""
+        return tuple(sorted({prompt.track for prompt in self.prompts}))
+
+    def track(self, number: int) -> Track:
+        """The Track of that id; a nameless one where nobody said more."""
+        return next((track for track in self.tracks if track.id == number), Track(number))
+
+    def add(self, entry: Entry) -> PromptLog:
+        """This log and one entry more."""
+        return replace(self, entries=(*self.entries, entry))
+
+    def describe(self, track: Track) -> PromptLog:
+        """This log with another name, category or parent of a track."""
+        others = tuple(other for other in self.tracks if other.id != track.id)
+        return replace(self, tracks=tuple(sorted((*others, track), key=lambda each: each.id)))
+
+    def without_last(self) -> PromptLog:
+        """Undo: the log before its last prompt or lock, and without the propagations that came after that."""
+        kept = list(self.entries)
+        while kept and isinstance(kept[-1], Propagation):
+            kept.pop()
+        return replace(self, entries=tuple(kept[:-1]))
+
+    def first_frame(self, track: int) -> int:
+        """The frame of a track's own first prompt, where its walk begins. Raises PromptError where it has none."""
+        for prompt in self.prompts:
+            if prompt.track == track:
+                return prompt.frame
+        raise PromptError("has no prompt: prompt it on one frame first", track=track)
+
+    def prompted_frames(self, track: int) -> tuple[int, ...]:
+        """Frames a track is prompted on, ascending."""
+        return tuple(sorted({prompt.frame for prompt in self.prompts if prompt.track == track}))
+
+    def locked(self, track: int, frame: int) -> bool:
+        """Whether the last word on this track and frame is that it stays."""
+        words = [entry.locked for entry in self.entries if isinstance(entry, Lock) and (entry.track, entry.frame) == (track, frame)]
+        return bool(words) and words[-1]
+
+    def said(self, track: int, frame: int) -> Said:
+        """What a model is asked with on this track and frame; see `Said`."""
+        said = Said()
+        for prompt in self.prompts:
+            if (prompt.track, prompt.frame) == (track, frame):
+                said = _taken(said, prompt)
+        return said
+
+
+def check_prompt(prompt: Prompt, shape: tuple[int, int, int]) -> None:
+    """Raise PromptError unless the prompt lies in a video of (frames, height, width)."""
+    frames, height, width = shape
+    where = {"frame": prompt.frame, "track": prompt.track}
+    if prompt.frame >= frames:
+        raise PromptError(f"the video has frames 0 to {frames - 1}: prompt one of them", **where)
+    if isinstance(prompt, MaskPrompt):
+        if prompt.mask.shape != (height, width):
+            raise PromptError(f"mask of shape {prompt.mask.shape!r}: expected the frame's {(height, width)!r}", **where)
+        return
+    for y, x in _corners(prompt):
+        if not (-0.5 <= y <= height - 0.5 and -0.5 <= x <= width - 0.5):
+            raise PromptError(f"(y, x) = {(y, x)!r} lies outside the frame of {height} × {width} pixels (y comes first)", **where)
+
+
+def _corners(prompt: PointPrompt | BoxPrompt) -> tuple[tuple[float, float], ...]:
+    if isinstance(prompt, PointPrompt):
+        return prompt.yx
+    y, x, y2, x2 = prompt.box
+    return ((y, x), (y2, x2))
+
+
+def _taken(said: Said, prompt: Prompt) -> Said:
+    if isinstance(prompt, MaskPrompt):
+        return Said(mask=prompt.mask)
+    if isinstance(prompt, BoxPrompt):
+        return Said(box=prompt.box)
+    return Said(said.points + prompt.yx, said.positive + prompt.positive, said.box)
+
+
+def _place(prompt: Prompt | Lock, frame: int, track: int) -> None:
+    if isinstance(frame, bool) or int(frame) != frame or frame < 0:
+        raise PromptError(f"frame is {frame!r}: expected a whole number from 0")
+    check_track(track)
+    object.__setattr__(prompt, "frame", int(frame))
+    object.__setattr__(prompt, "track", int(track))
+
+
+def _numbers(values: Sequence[float], count: int, what: str, prompt: Prompt) -> tuple[float, ...]:
+    numbers = tuple(float(value) for value in values)
+    if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
+        raise PromptError(f"got {tuple(values)!r}: {what}, in finite numbers", frame=prompt.frame, track=prompt.track)
+    return numbers

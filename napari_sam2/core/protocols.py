@@ -1,0 +1,89 @@
+"""What can be plugged in: models, memory policies, sinks. Each has a contract suite in `napari_sam2.testing`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.plan import Step
+from napari_sam2.core.result import Embedding, Memory, Query, Recall, Segment
+from napari_sam2.core.video import Frame
+from napari_sam2.core.window import Window
+
+
+class VideoModel(Protocol):
+    """A promptable video model, batched over tracks. It keeps nothing between calls but its weights."""
+
+    card: ModelCard
+    device: str
+
+    def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
+        """Image features of several frames at once."""
+        ...
+
+    def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
+        """One Segment for each Query, in order: many tracks on one frame at once.
+
+        A Query with a mask is answered by that mask. One without recalls is answered without memory. The answer to one
+        Query must not depend on the others. `presence` is PROMPTED where something was said, else TRACKED or ABSENT.
+        """
+        ...
+
+    def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
+        """The memory features of these Segments on their frame: binarised masks where conditioning, else probabilities."""
+        ...
+
+    def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+        """The features of an Embedding as NumPy arrays, to be kept on disk."""
+        ...
+
+    def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
+        """The inverse of `to_arrays`, on the model's device."""
+        ...
+
+    def nbytes(self, features: tuple[Any, ...]) -> int:
+        """Bytes these features take."""
+        ...
+
+
+class MemoryPolicy(Protocol):
+    """The rule choosing which memories are shown and which are kept. Pure: the same input, the same answer.
+
+    `memories` are those of one track, ascending by frame; `step` is the frame asked about and the way of the walk.
+    """
+
+    name: str
+
+    def select(self, memories: Sequence[Memory], step: Step) -> Sequence[Recall]:
+        """What the model is shown on this step."""
+        ...
+
+    def retain(self, memories: Sequence[Memory], step: Step) -> Sequence[Memory]:
+        """What is kept in memory after this step, some without their features; what is dropped can be made again."""
+        ...
+
+    @property
+    def reach(self) -> int:
+        """Frames back in the walk's direction beyond which a tracked memory is never selected."""
+        ...
+
+
+class Sink(Protocol):
+    """Where label planes go. Used as a context manager: on an exception nothing is left behind but what was there before."""
+
+    def __enter__(self) -> Sink: ...
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None: ...
+
+    def put(self, frame: int, plane: np.ndarray) -> None:
+        """Write the (H, W) label plane of one frame; every frame once, in any order."""
+        ...
+
+    @property
+    def path(self) -> Path:
+        """What is there after a clean exit."""
+        ...

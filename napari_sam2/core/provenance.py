@@ -1,0 +1,66 @@
+"""Provenance: what a result was made from, with what, and what was decided on the way."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.video import Video
+
+_PACKAGES = ("napari-sam2", "numpy", "scikit-image", "torch", "transformers")
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Enough to say how a result came about, and to make it again. Written as ``provenance.json``.
+
+    `notes` are decisions taken for the user (a channel, a device), each one sentence.
+    """
+
+    input: dict[str, Any]
+    model: dict[str, Any]
+    settings: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    made: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
+    versions: dict[str, str] = field(default_factory=lambda: installed())
+
+    @classmethod
+    def of(cls, video: Video, card: ModelCard, *, notes: tuple[str, ...] = (), **settings: Any) -> Provenance:
+        """The provenance of a run of `card` on `video`."""
+        return cls(_input(video), asdict(card), settings, notes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain types, for JSON."""
+        return asdict(self)
+
+
+def installed() -> dict[str, str]:
+    """Versions of Python and of the packages that make the numbers; those not installed are left out."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _input(video: Video) -> dict[str, Any]:
+    stack = video.stack
+    return {
+        "source": stack.source,
+        "name": stack.name,
+        "identity": stack.identity,
+        "axes": stack.axes,
+        "shape": list(stack.sizes.values()),
+        "dtype": str(stack.data.dtype),
+        "spacing": asdict(stack.spacing),
+        "along": video.along,
+        "channel": video.channel,
+        "at": dict(video.at),
+        "contrast": asdict(video.contrast),
+    }

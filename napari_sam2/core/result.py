@@ -1,0 +1,121 @@
+"""What a model answers and what is remembered of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from napari_sam2.core.presence import Presence
+from napari_sam2.core.prompt import Said
+from napari_sam2.core.window import Window
+
+ABSENT_LOGIT = -1024.0
+"""Logit of every cell of an absent object (SAM 2's NO_OBJ_SCORE)."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """What the image encoder makes of one Frame in one Window. `features` are the model's own; nobody else reads them."""
+
+    frame: int
+    window: Window
+    features: tuple[Any, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Memory:
+    """What is kept of one Segment of one Track.
+
+    `features` (the mask on the image) and `pointer` (the object as a whole) are the model's own. `features` is None
+    once they are forgotten; they can be made again from the Segment. `conditioning` frames were prompted or locked.
+    """
+
+    frame: int
+    conditioning: bool
+    pointer: np.ndarray
+    present: bool = True
+    score: float = 1.0
+    features: tuple[Any, ...] | None = None
+
+    def without_features(self) -> Memory:
+        """The same, its features forgotten."""
+        return replace(self, features=None)
+
+
+@dataclass(frozen=True, eq=False)
+class Recall:
+    """One Memory as it is shown to the model.
+
+    `slot` is the temporal slot of its features: 0 for a conditioning frame, n for the n-th frame back; None where only
+    the pointer is shown. `age` is the signed number of frames it lies back in the walk's direction, for the pointer;
+    None where the pointer is not shown.
+    """
+
+    memory: Memory
+    slot: int | None
+    age: int | None
+
+
+@dataclass(frozen=True, eq=False)
+class Query:
+    """What a model is asked about one Track on one Frame.
+
+    With neither prompt nor recalls the question has no answer. `logits` are the previous (h, w) answer for this frame,
+    given along with a correction. All coordinates are data pixels; the model takes them through the Window.
+    """
+
+    track: int
+    said: Said = field(default_factory=Said)
+    recalls: tuple[Recall, ...] = ()
+    logits: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Alternative:
+    """Another mask the model offers for the same prompt: (h, w) float32 logits and its predicted IoU."""
+
+    logits: np.ndarray
+    iou: float
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """A model's answer for one Track on one Frame.
+
+    Parameters
+    ----------
+    logits
+        (h, w) float32 over `window`, above 0 where the object is; `ABSENT_LOGIT` everywhere for an absent object.
+    iou
+        The IoU the model predicts for its own mask, about 0..1.
+    presence_score
+        Logit: above 0 where the object is on this frame.
+    pointer
+        (C,) float32, the object as a whole, for memory.
+    presence
+        What the swim lanes draw, see `Presence`.
+    alternatives
+        All masks offered, best first; empty where the model gave one.
+    """
+
+    track: int
+    frame: int
+    window: Window
+    logits: np.ndarray
+    iou: float
+    presence_score: float
+    pointer: np.ndarray
+    presence: Presence = Presence.TRACKED
+    alternatives: tuple[Alternative, ...] = ()
+
+    @property
+    def present(self) -> bool:
+        """Whether the model says the object is on this frame."""
+        return self.presence_score > 0
+
+    @property
+    def conditioning(self) -> bool:
+        """Whether this frame is one the others are conditioned on: prompted or locked."""
+        return self.presence in (Presence.PROMPTED, Presence.LOCKED)

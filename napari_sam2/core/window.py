@@ -1,0 +1,103 @@
+"""Window: a crop of a Frame resampled to a model's input. The only place where pixels and model coordinates meet."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class Window:
+    """The rectangle of a Frame that a model sees, and how large it sees it.
+
+    `top`, `left`, `height` and `width` are in data pixels measured from the outer corner of the first pixel; the
+    rectangle may reach beyond the frame, where the edge pixels are repeated. `size` is the side of the model's input.
+    A pixel centre (y, x) of the frame is (y + 0.5 - top) * size / height - 0.5 there.
+    """
+
+    top: float
+    left: float
+    height: float
+    width: float
+    size: int
+
+    @classmethod
+    def whole(cls, shape: tuple[int, int], size: int, *, keep_aspect: bool = False) -> Window:
+        """The whole frame of (H, W): stretched to the square input, or padded to a square first."""
+        height, width = shape
+        if not keep_aspect:
+            return cls(0.0, 0.0, float(height), float(width), size)
+        side = float(max(height, width))
+        return cls((height - side) / 2, (width - side) / 2, side, side, size)
+
+    def to_model(self, yx: np.ndarray) -> np.ndarray:
+        """(…, 2) data pixels to (…, 2) input pixels, both (y, x) from the centre of the first pixel."""
+        return (np.asarray(yx, dtype=np.float64) + 0.5 - (self.top, self.left)) * self._zoom - 0.5
+
+    def to_frame(self, yx: np.ndarray) -> np.ndarray:
+        """The inverse of `to_model`."""
+        return (np.asarray(yx, dtype=np.float64) + 0.5) / self._zoom + (self.top, self.left) - 0.5
+
+    def crop(self, plane: np.ndarray) -> np.ndarray:
+        """(H, W) plane to (size, size) float32: bilinear, averaged where it shrinks, edges repeated."""
+        if self._is_identity(plane.shape):
+            return np.asarray(plane, dtype=np.float32)
+        rows = _weights(self.size, plane.shape[0], self.top, self.height / self.size)
+        columns = _weights(self.size, plane.shape[1], self.left, self.width / self.size)
+        return np.asarray(rows @ plane.astype(np.float32) @ columns.T, dtype=np.float32)
+
+    def region(self, grid: np.ndarray, shape: tuple[int, int]) -> tuple[slice, slice]:
+        """Rows and columns of a frame of `shape` that the positive cells of a (h, w) logit grid can reach."""
+        positive = grid > 0
+        ends = []
+        for axis, start, extent in ((0, self.top, self.height), (1, self.left, self.width)):
+            cells = np.flatnonzero(positive.any(axis=1 - axis))
+            if not cells.size:
+                return slice(0, 0), slice(0, 0)
+            cell = extent / grid.shape[axis]
+            low = int(np.floor(start + (cells[0] - 1) * cell))
+            high = int(np.ceil(start + (cells[-1] + 2) * cell))
+            ends.append(slice(max(0, min(low, shape[axis])), max(0, min(high, shape[axis]))))
+        return ends[0], ends[1]
+
+    def paste(self, grid: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
+        """A (h, w) logit grid over this window, bilinear at the pixels `rows` × `columns` of the frame: float32."""
+        across = _samples(rows, self.top, self.height, grid.shape[0])
+        along = _samples(columns, self.left, self.width, grid.shape[1])
+        return np.asarray(across @ grid.astype(np.float32) @ along.T, dtype=np.float32)
+
+    @property
+    def _zoom(self) -> np.ndarray:
+        return np.array([self.size / self.height, self.size / self.width])
+
+    def _is_identity(self, shape: tuple[int, ...]) -> bool:
+        return (self.top, self.left, self.height, self.width) == (0, 0, *shape) and shape == (self.size, self.size)
+
+
+def _weights(count: int, length: int, start: float, step: float) -> np.ndarray:
+    """(count, length) weights of a triangle filter: bilinear where it enlarges, antialiased where it shrinks."""
+    centres = start + (np.arange(count) + 0.5) * step - 0.5
+    support = max(1.0, step)
+    reach = int(np.ceil(support)) + 1
+    taps = np.floor(centres)[:, None] + np.arange(-reach, reach + 1)[None, :]
+    values = np.maximum(0.0, 1.0 - np.abs(taps - centres[:, None]) / support)
+    values /= values.sum(axis=1, keepdims=True)
+    matrix = np.zeros((count, length), dtype=np.float32)
+    columns = np.clip(taps, 0, length - 1).astype(int)
+    np.add.at(matrix, (np.arange(count)[:, None], columns), values)
+    return matrix
+
+
+def _samples(pixels: slice, start: float, extent: float, cells: int) -> np.ndarray:
+    """(pixels, cells) bilinear weights of a grid of `cells` over `extent`, at pixel centres; zero-order at the edge."""
+    cell = extent / cells
+    where = (np.arange(pixels.start, pixels.stop) + 0.5 - start) / cell - 0.5
+    where = np.clip(where, 0, cells - 1)
+    lower = np.minimum(np.floor(where).astype(int), max(0, cells - 2))
+    part = where - lower
+    matrix = np.zeros((len(where), cells), dtype=np.float32)
+    index = np.arange(len(where))
+    matrix[index, lower] = 1 - part
+    matrix[index, np.minimum(lower + 1, cells - 1)] += part
+    return matrix
