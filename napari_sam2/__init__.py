@@ -1,0 +1,69 @@
+"""napari_sam2: prompt an object once, carry it through the stack, correct it, count and measure it.
+
+>>> from napari_sam2 import PointPrompt
+>>> PointPrompt(frame=0, track=1, yx=[(88, 140)], positive=[True]).yx
+((88.0, 140.0),)
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_sam2.api.job import Job, measure, run_job, track
+    from napari_sam2.api.session import Run, Session
+    from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, PromptLog
+    from napari_sam2.core.stack import Spacing, Stack
+    from napari_sam2.core.video import Video
+    from napari_sam2.io.open import open_stack
+    from napari_sam2.measure.agreement import evaluate
+    from napari_sam2.models.load import load_model
+
+_HOMES = {
+    "BoxPrompt": "core.prompt",
+    "Job": "api.job",
+    "MaskPrompt": "core.prompt",
+    "PointPrompt": "core.prompt",
+    "PromptLog": "core.prompt",
+    "Run": "api.session",
+    "Session": "api.session",
+    "Spacing": "core.stack",
+    "Stack": "core.stack",
+    "Video": "core.video",
+    "evaluate": "measure.agreement",
+    "load_model": "models.load",
+    "measure": "api.job",
+    "open_stack": "io.open",
+    "run_job": "api.job",
+    "track": "api.job",
+}
+__all__ = [
+    "BoxPrompt",
+    "Job",
+    "MaskPrompt",
+    "PointPrompt",
+    "PromptLog",
+    "Run",
+    "Session",
+    "Spacing",
+    "Stack",
+    "Video",
+    "evaluate",
+    "load_model",
+    "measure",
+    "open_stack",
+    "run_job",
+    "track",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Public names are loaded when they are first used: importing the package costs nothing."""
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = found  # also where a subpackage of the same name was loaded on the way (measure)
+    return found
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

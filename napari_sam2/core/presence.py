@@ -16,3 +16,7 @@ class Presence(StrEnum):
     """The model carried it here and doubts it: look at this frame."""
     ABSENT = "absent"
     """The model says the object is not on this frame."""
+
+
+CONDITIONING = (Presence.LOCKED, Presence.PROMPTED)
+"""The frames that no walk overwrites, and that the others are conditioned on."""

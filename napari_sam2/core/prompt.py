@@ -70,8 +70,9 @@ class MaskPrompt:
         object.__setattr__(self, "mask", own)
 
     def __eq__(self, other: object) -> bool:
-        same = isinstance(other, MaskPrompt) and (self.frame, self.track) == (other.frame, other.track)
-        return same and np.array_equal(self.mask, other.mask)  # type: ignore[union-attr]
+        if not isinstance(other, MaskPrompt):
+            return NotImplemented
+        return (self.frame, self.track) == (other.frame, other.track) and np.array_equal(self.mask, other.mask)
 
     def __hash__(self) -> int:
         return hash((self.frame, self.track, self.mask.tobytes()))

@@ -18,8 +18,15 @@ from napari_sam2.core.window import Window
 class VideoModel(Protocol):
     """A promptable video model, batched over tracks. It keeps nothing between calls but its weights."""
 
-    card: ModelCard
-    device: str
+    @property
+    def card(self) -> ModelCard:
+        """What it is."""
+        ...
+
+    @property
+    def device(self) -> str:
+        """Where it runs: "cpu", "cuda", "cuda:1", "mps"."""
+        ...
 
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
         """Image features of several frames at once."""
@@ -56,7 +63,10 @@ class MemoryPolicy(Protocol):
     `memories` are those of one track, ascending by frame; `step` is the frame asked about and the way of the walk.
     """
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What it goes by in the provenance."""
+        ...
 
     def select(self, memories: Sequence[Memory], step: Step) -> Sequence[Recall]:
         """What the model is shown on this step."""

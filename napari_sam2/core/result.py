@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam2.core.presence import Presence
+from napari_sam2.core.presence import CONDITIONING, Presence
 from napari_sam2.core.prompt import Said
 from napari_sam2.core.window import Window
 
@@ -64,12 +64,14 @@ class Query:
 
     With neither prompt nor recalls the question has no answer. `logits` are the previous (h, w) answer for this frame,
     given along with a correction. All coordinates are data pixels; the model takes them through the Window.
+    `length` is the number of frames of the video: SAM 2 measures the age of pointers against it where it is short.
     """
 
     track: int
     said: Said = field(default_factory=Said)
     recalls: tuple[Recall, ...] = ()
     logits: np.ndarray | None = None
+    length: int | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,4 +120,4 @@ class Segment:
     @property
     def conditioning(self) -> bool:
         """Whether this frame is one the others are conditioned on: prompted or locked."""
-        return self.presence in (Presence.PROMPTED, Presence.LOCKED)
+        return self.presence in CONDITIONING

@@ -114,7 +114,7 @@ class Stack:
         """This stack walked along one axis; see `Video`. `along` may be left out where only one of z and t is there."""
         from napari_sam2.core.video import Video
 
-        return Video.of(self, along=along, channel=channel, **at)
+        return Video.of(self, along=along, channel=channel, at=at)
 
 
 def check_axes(axes: str, shape: tuple[int, ...]) -> None:

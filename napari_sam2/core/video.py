@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +33,7 @@ class Contrast:
     def apply(self, plane: np.ndarray) -> np.ndarray:
         """(H, W) intensities to float32 in 0..1, clipped; nothing passes through 8 bit."""
         scaled = (plane.astype(np.float32) - np.float32(self.low)) / np.float32(self.high - self.low)
-        return np.clip(scaled, 0.0, 1.0)
+        return np.asarray(np.clip(scaled, 0.0, 1.0))
 
     @classmethod
     def of(cls, planes: list[np.ndarray]) -> Contrast:
@@ -71,16 +72,19 @@ class Video:
     contrast: Contrast
 
     @classmethod
-    def of(cls, stack: Stack, *, along: str | None = None, channel: int | None = None, contrast: Contrast | None = None, **at: int) -> Video:
+    def of(cls, stack: Stack, *, along: str | None = None, channel: int | None = None, contrast: Contrast | None = None, at: Mapping[str, int] | None = None) -> Video:
         """A Video of `stack`; channel 0 (the luminance of a colour image) and index 0 of other axes where not given.
+
+        `at` fixes the other axes, e.g. ``{"t": 3}``.
 
         Raises AxesError for an axis or index that is not there, IntensityError for NaN or constant images.
         """
         along = _axis(stack, along)
         channel = _channel(stack, channel)
-        fixed = {axis: at.pop(axis, 0) for axis in stack.axes[:-2] if axis not in ("c", along)}
-        if at:
-            raise AxesError(f"index for {sorted(at)!r}: the stack walked along {along!r} has {sorted(fixed)!r} left to choose")
+        chosen = dict(at or {})
+        fixed = {axis: chosen.pop(axis, 0) for axis in stack.axes[:-2] if axis not in ("c", along)}
+        if chosen:
+            raise AxesError(f"index for {sorted(chosen)!r}: the stack walked along {along!r} has {sorted(fixed)!r} left to choose")
         for axis, index in fixed.items():
             if not 0 <= index < stack.sizes[axis]:
                 raise AxesError(f"{axis}={index!r}: expected 0 to {stack.sizes[axis] - 1}")

@@ -28,16 +28,16 @@ class Window:
         height, width = shape
         if not keep_aspect:
             return cls(0.0, 0.0, float(height), float(width), size)
-        side = float(max(height, width))
-        return cls((height - side) / 2, (width - side) / 2, side, side, size)
+        side = max(height, width)
+        return cls(-float((side - height) // 2), -float((side - width) // 2), float(side), float(side), size)
 
     def to_model(self, yx: np.ndarray) -> np.ndarray:
         """(…, 2) data pixels to (…, 2) input pixels, both (y, x) from the centre of the first pixel."""
-        return (np.asarray(yx, dtype=np.float64) + 0.5 - (self.top, self.left)) * self._zoom - 0.5
+        return np.asarray((np.asarray(yx, dtype=np.float64) + 0.5 - (self.top, self.left)) * self._zoom - 0.5)
 
     def to_frame(self, yx: np.ndarray) -> np.ndarray:
         """The inverse of `to_model`."""
-        return (np.asarray(yx, dtype=np.float64) + 0.5) / self._zoom + (self.top, self.left) - 0.5
+        return np.asarray((np.asarray(yx, dtype=np.float64) + 0.5) / self._zoom + (self.top, self.left) - 0.5)
 
     def crop(self, plane: np.ndarray) -> np.ndarray:
         """(H, W) plane to (size, size) float32: bilinear, averaged where it shrinks, edges repeated."""

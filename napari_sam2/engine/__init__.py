@@ -1,0 +1,1 @@
+"""The verbs: carry prompted tracks through a video, keep what they leave behind, settle overlaps."""

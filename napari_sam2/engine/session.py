@@ -1,0 +1,288 @@
+"""Session: one Video, one model, one PromptLog. Prompt, carry, correct, undo."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from napari_sam2.core.errors import PlanError, PromptError
+from napari_sam2.core.plan import Direction, Leg, Propagation, Step
+from napari_sam2.core.presence import Presence
+from napari_sam2.core.prompt import Lock, Prompt, PromptLog, Said, check_prompt
+from napari_sam2.core.protocols import MemoryPolicy, VideoModel
+from napari_sam2.core.result import Query, Segment
+from napari_sam2.core.track import Track
+from napari_sam2.core.video import Video
+from napari_sam2.engine.bank import Bank
+from napari_sam2.engine.embeddings import DEFAULT_BYTES, Embeddings
+from napari_sam2.engine.overlap import label_plane, label_type
+from napari_sam2.engine.policies import Sam2Policy
+from napari_sam2.engine.runner import Run
+from napari_sam2.engine.trail import Trace, Trail
+from napari_sam2.engine.walk import Ground, Stepped, recall, walk
+
+LOGIT_CLAMP = 32.0  # SAM 2 clamps the previous logits it is shown with a correction (its ``add_new_points_or_box``)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a Session keeps and walks.
+
+    Parameters
+    ----------
+    patience
+        Frames in a row a track may be absent before it leaves the walk; None: it walks to the end.
+    embedding_bytes
+        Memory that image features may take.
+    folder
+        Where results are kept so that a killed session can be resumed; a temporary file where None.
+    embeddings_on_disk
+        Keep image features in `folder` as well, in half precision: corrections days later need no encoding.
+    """
+
+    patience: int | None = 8
+    embedding_bytes: int = DEFAULT_BYTES
+    folder: Path | None = None
+    embeddings_on_disk: bool = False
+
+
+class Session:
+    """Prompts on one Video, answered and carried by one model.
+
+    Parameters
+    ----------
+    video, model
+        What is looked at, and who looks.
+    policy
+        Which memories are shown; SAM 2's own rule, sized by the model's card, where not given.
+    settings
+        See `Settings`.
+
+    Results are read per frame (`plane`, `segments`), so nothing ever holds the whole stack.
+    """
+
+    def __init__(self, video: Video, model: VideoModel, *, policy: MemoryPolicy | None = None, settings: Settings | None = None) -> None:
+        self.video = video
+        self.model = model
+        self.settings = settings or Settings()
+        self.policy = policy or Sam2Policy(recent=model.card.memory_slots - 1, pointers=model.card.pointers)
+        folder = self.settings.folder
+        if self.settings.embeddings_on_disk and folder is None:
+            raise PlanError("embeddings_on_disk needs a folder: give Settings(folder=…)")
+        kept = folder / "embeddings" if folder and self.settings.embeddings_on_disk else None
+        self._embeddings = Embeddings(video, model, budget=self.settings.embedding_bytes, folder=kept)
+        self._trail = Trail(folder / "trail.sqlite" if folder else None)
+        self._ground = Ground(model, self.policy, self._embeddings, self._trail)
+        self.log = PromptLog()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of memory, threads and files; what is in a folder stays there."""
+        self._embeddings.close()
+        self._trail.close()
+
+    def prompt(self, prompt: Prompt) -> Segment:
+        """Answer one prompt: the mask of that track on that frame, with the other masks the model offers.
+
+        Raises PromptError for a prompt outside the video.
+        """
+        return self.prompt_many([prompt])[0]
+
+    def prompt_many(self, prompts: Iterable[Prompt]) -> list[Segment]:
+        """Answer many prompts, those of one frame together: the same answers as one by one, sooner."""
+        given = list(prompts)
+        for prompt in given:
+            check_prompt(prompt, self.video.shape)
+        answers: dict[int, Segment] = {}
+        for places in _rounds(given):
+            log, first = self.log, len(self.log)
+            for place in places:
+                log = log.add(given[place])
+            segments = self._ask(log, [given[place] for place in places])
+            self._trail.put_said(segments, first)
+            self.log = log
+            answers.update(zip(places, segments, strict=True))
+        return [answers[place] for place in range(len(given))]
+
+    def describe(self, track: Track) -> None:
+        """Name a track, give it a category or a parent."""
+        self.log = self.log.describe(track)
+
+    def lock(self, track: int, frame: int, *, locked: bool = True) -> None:
+        """Accept what a track is on a frame: no propagation overwrites it, and others are conditioned on it."""
+        segment = self._trail.get(track, frame)
+        if segment is None:
+            raise PromptError("nothing to lock: the track was never carried to this frame", track=track, frame=frame)
+        said = frame in self.log.prompted_frames(track)
+        presence = Presence.LOCKED if locked else Presence.PROMPTED if said else Presence.TRACKED if segment.present else Presence.ABSENT
+        self.log = self.log.add(Lock(frame, track, locked))
+        self._trail.put_said([replace(segment, presence=presence)], len(self.log) - 1)
+
+    def undo(self) -> bool:
+        """Take back the last prompt or lock and what was carried since; False where there is nothing to undo."""
+        shorter = self.log.without_last()
+        if len(shorter) == len(self.log):
+            return False
+        self.log = shorter
+        self._trail.forget(len(shorter))
+        return True
+
+    def replay(self, log: PromptLog) -> None:
+        """Do again all that a log says; on a session that was resumed, only what is not there yet.
+
+        Raises PromptError where this session's log is not the beginning of that one.
+        """
+        if log.entries[: len(self.log)] != self.log.entries:
+            raise PromptError("this session holds other prompts: start a new one to replay that log")
+        pending: list[Prompt] = []
+        for entry in log.entries[len(self.log) :]:
+            if isinstance(entry, Propagation | Lock):
+                self.prompt_many(pending)
+                pending = []
+                self._again(entry)
+            else:
+                pending.append(entry)
+        self.prompt_many(pending)
+        self.log = replace(self.log, tracks=log.tracks)
+
+    def plan(
+        self, *, direction: Direction = "both", frames: tuple[int, int] | None = None, tracks: Sequence[int] | None = None, again: bool = False
+    ) -> Propagation:
+        """What there is to carry: new tracks both ways from their first prompt, corrected ones both ways from the correction.
+
+        `again`: all of them from their first prompt, also where they were carried before.
+
+        Raises PlanError where nothing was prompted, or a track is asked for that was not.
+        """
+        known = self.log.track_ids
+        if not known:
+            raise PlanError("nothing to carry: prompt an object on one frame first")
+        unknown = sorted(set(tracks or ()) - set(known))
+        if unknown:
+            raise PlanError(f"tracks {unknown!r} have no prompt: expected some of {list(known)!r}")
+        wanted = known if tracks is None else tuple(tracks)
+        carried = {} if again else self._carried()
+        fresh = {track: [self.log.first_frame(track)] for track in wanted if track not in carried}
+        corrected = {track: places for track, places in self._corrections(carried).items() if track in wanted}
+        legs: list[Leg] = []
+        for starts, settles in ((fresh, False), (corrected, True)):
+            part = Propagation.outward(starts, length=len(self.video), direction=direction, frames=frames, settles=settles)
+            legs += part.legs
+        return Propagation(tuple(legs))
+
+    def run(self, plan: Propagation | None = None) -> Run:
+        """A Run that carries out `plan`; where none is given, what a cancelled or killed one has left, else `self.plan()`."""
+        return Run(*self._steps(plan))
+
+    def resume(self, log: PromptLog) -> None:
+        """Take up a log whose answers lie in this session's folder; answers to more than it says are forgotten."""
+        self.log = log
+        self._trail.forget(len(log))
+
+    def segments(self, frame: int) -> list[Segment]:
+        """The answers of all tracks on a frame, ascending by track."""
+        return self._trail.on_frame(frame)
+
+    def plane(self, frame: int) -> np.ndarray:
+        """(H, W) labels of a frame, overlaps settled, uint16 or uint32."""
+        dtype = label_type(max(self.log.track_ids, default=0))
+        return label_plane(self.segments(frame), self.video.shape[1:], dtype=dtype)
+
+    def traces(self) -> dict[tuple[int, int], Trace]:
+        """Presence and score by (track, frame)."""
+        return self._trail.traces()
+
+    def _steps(self, plan: Propagation | None) -> tuple[Propagation, Iterator[Stepped]]:
+        """The plan to carry out, noted in the log, and its steps."""
+        entry = len(self.log) - 1
+        last = self.log.entries[entry] if self.log.entries else None
+        if plan is None and isinstance(last, Propagation) and not self._finished(entry):
+            plan = last
+        else:
+            plan = plan or self.plan()
+            self.log = self.log.add(plan)
+            entry = len(self.log) - 1
+        return plan, walk(self._ground, plan, entry=entry, patience=self.settings.patience)
+
+    def _ask(self, log: PromptLog, prompts: Sequence[Prompt]) -> list[Segment]:
+        """One answer for each of these prompts, which are on one frame and of different tracks."""
+        frame = prompts[0].frame
+        queries = [self._query(prompt.track, frame, log.said(prompt.track, frame)) for prompt in prompts]
+        return list(self.model.segment(self._embeddings.get(frame), queries))
+
+    def _query(self, track: int, frame: int, said: Said) -> Query:
+        before = self._trail.get(track, frame)
+        logits = None if before is None or said.mask is not None else np.clip(before.logits, -LOGIT_CLAMP, LOGIT_CLAMP)
+        forward = self._way(track, frame)
+        if forward is None or said.mask is not None:  # never tracked: answered without memory
+            return Query(track, said, logits=logits)
+        bank, step = Bank.of(self._trail, track), Step(frame, forward, (track,))
+        bank.load_behind(self._trail, step, self.policy.reach)
+        recalls = recall(self._ground, step, {track: bank})[track]
+        return Query(track, said, recalls, logits)
+
+    def _way(self, track: int, frame: int) -> bool | None:
+        """The way a track was walked over a frame; None where it never was."""
+        trace = self._trail.trace(track, frame)
+        if trace is not None and trace.forward is not None:
+            return trace.forward
+        for entry in self.log.entries:
+            if isinstance(entry, Propagation):
+                for leg in entry.legs:
+                    if leg.track == track and trace is not None and (frame == leg.start or frame in leg.frames):
+                        return leg.forward
+        return None
+
+    def _again(self, entry: Propagation | Lock) -> None:
+        if isinstance(entry, Lock):
+            self.lock(entry.track, entry.frame, locked=entry.locked)
+        else:
+            self.run(entry).finish()
+
+    def _carried(self) -> dict[int, int]:
+        """The log entry of the last finished propagation of each track."""
+        last = {}
+        for number, entry in enumerate(self.log.entries):
+            if isinstance(entry, Propagation) and self._finished(number):
+                last.update(dict.fromkeys(entry.tracks, number))
+        return last
+
+    def _corrections(self, carried: Mapping[int, int]) -> dict[int, list[int]]:
+        """Frames by track that were prompted since the track was last carried, ascending."""
+        frames: dict[int, set[int]] = defaultdict(set)
+        for number, entry in enumerate(self.log.entries):
+            if isinstance(entry, Prompt) and number > carried.get(entry.track, number):
+                frames[entry.track].add(entry.frame)
+        return {track: sorted(places) for track, places in frames.items()}
+
+    def _finished(self, number: int) -> bool:
+        """Whether every step of the propagation that is log entry `number` is done."""
+        entry, state = self.log.entries[number], self._trail.state(number)
+        if state is None:
+            return isinstance(entry, Propagation) and not any(leg.frames for leg in entry.legs)
+        return bool(state["position"] >= state["total"])
+
+
+def _rounds(prompts: Sequence[Prompt]) -> list[list[int]]:
+    """Places of prompts that can be answered together: one frame, each track once, the order of each track kept."""
+    rounds: list[list[int]] = []
+    open_rounds: dict[int, int] = {}
+    latest: dict[int, int] = {}
+    for place, prompt in enumerate(prompts):
+        number = open_rounds.get(prompt.frame)
+        if number is None or latest.get(prompt.track, -1) >= number:
+            number = len(rounds)
+            rounds.append([])
+            open_rounds[prompt.frame] = number
+        rounds[number].append(place)
+        latest[prompt.track] = number
+    return rounds

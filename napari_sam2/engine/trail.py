@@ -1,0 +1,173 @@
+"""Trail: what the tracks left behind on each frame, on disk, so that memory does not grow with the stack.
+
+Each answer is kept with the number of the log entry that made it. The newest one counts; undo forgets the entries after
+a point. Memories are made again from here when they are wanted, so a correction, an undone click and a run that was
+killed all read from one place.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import numpy as np
+from numcodecs import Blosc
+
+from napari_sam2.core.errors import OutputError
+from napari_sam2.core.presence import CONDITIONING, Presence
+from napari_sam2.core.result import Memory, Segment
+from napari_sam2.core.window import Window
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS segments (
+    track INTEGER, frame INTEGER, entry INTEGER, presence TEXT, iou REAL, score REAL, forward INTEGER,
+    window TEXT, shape TEXT, logits BLOB, pointer BLOB, PRIMARY KEY (track, frame, entry)
+);
+CREATE INDEX IF NOT EXISTS by_frame ON segments (frame, track, entry);
+CREATE TABLE IF NOT EXISTS progress (entry INTEGER PRIMARY KEY, state TEXT);
+"""
+_CODEC = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE)  # lossless: what is read back is what was computed
+_INSERT = "INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
+_COLUMNS = "track, frame, presence, iou, score, window, shape, logits, pointer"
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What is known of one Track on one Frame without its mask.
+
+    `score` is the IoU the model predicts; `forward` the way it was walked, None where it was only prompted.
+    """
+
+    track: int
+    frame: int
+    entry: int
+    presence: Presence
+    score: float
+    forward: bool | None
+
+
+class Trail:
+    """A SQLite file of Segments by track, frame and log entry. In memory-backed temporary storage where `path` is None."""
+
+    def __init__(self, path: Path | None = None) -> None:
+        self._lock = RLock()
+        self._db = sqlite3.connect("" if path is None else str(path), check_same_thread=False)  # "": a temporary file on disk
+        if path is not None:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=NORMAL")
+        self._db.executescript(_SCHEMA)
+
+    def close(self) -> None:
+        """Close the file; a temporary one is gone."""
+        self._db.close()
+
+    def put(self, segments: Sequence[Segment], entry: int, *, forward: bool | None = None, state: Any = None) -> None:
+        """Keep these answers as those of log entry `entry`; `state` (JSON) says how far that entry is. All or nothing."""
+        with self._change() as db:
+            db.executemany(_INSERT, [_row(segment, entry, forward) for segment in segments])
+            if state is not None:
+                db.execute("INSERT OR REPLACE INTO progress VALUES (?, ?)", (entry, json.dumps(state)))
+
+    def put_said(self, segments: Sequence[Segment], first: int) -> None:
+        """Keep answers to prompts as those of log entries `first`, `first` + 1, …: the way they were walked stays known."""
+        rows = []
+        for number, segment in enumerate(segments):
+            trace = self.trace(segment.track, segment.frame)
+            rows.append(_row(segment, first + number, trace.forward if trace else None))
+        with self._change() as db:
+            db.executemany(_INSERT, rows)
+
+    def get(self, track: int, frame: int) -> Segment | None:
+        """The newest answer for a track on a frame, None where there is none."""
+        query = f"SELECT {_COLUMNS} FROM segments WHERE track = ? AND frame = ? ORDER BY entry DESC LIMIT 1"
+        row = self._read(query, (track, frame)).fetchone()
+        return _segment(row) if row else None
+
+    def on_frame(self, frame: int) -> list[Segment]:
+        """The newest answer of every track on a frame, ascending by track."""
+        query = f"SELECT {_COLUMNS}, MAX(entry) FROM segments WHERE frame = ? GROUP BY track ORDER BY track"
+        return [_segment(row[:-1]) for row in self._read(query, (frame,)).fetchall()]
+
+    def memories(self, track: int, frames: Sequence[int]) -> list[Memory]:
+        """The newest answers of a track on those of `frames` where it has any, as memories without features."""
+        query = "SELECT pointer, presence, iou FROM segments WHERE track = ? AND frame = ? ORDER BY entry DESC LIMIT 1"
+        found = [(frame, row) for frame in frames if (row := self._read(query, (track, frame)).fetchone())]
+        return [
+            Memory(frame, presence in CONDITIONING, np.frombuffer(pointer, dtype=np.float32), presence != Presence.ABSENT, score)
+            for frame, (pointer, presence, score) in found
+        ]
+
+    def conditioning(self, track: int) -> list[int]:
+        """The frames a track was prompted or locked on, ascending."""
+        query = "SELECT frame, MAX(entry), presence FROM segments WHERE track = ? GROUP BY frame ORDER BY frame"
+        return [frame for frame, _, presence in self._read(query, (track,)) if presence in CONDITIONING]
+
+    def traces(self, track: int | None = None) -> dict[tuple[int, int], Trace]:
+        """The newest Trace by (track, frame), of one track or of all."""
+        where, values = ("WHERE track = ?", (track,)) if track is not None else ("", ())
+        query = f"SELECT track, frame, MAX(entry), presence, iou, forward FROM segments {where} GROUP BY track, frame"
+        return {(row[0], row[1]): _trace(row) for row in self._read(query, values).fetchall()}
+
+    def trace(self, track: int, frame: int) -> Trace | None:
+        """The newest Trace of a track on a frame, None where there is none."""
+        query = "SELECT track, frame, entry, presence, iou, forward FROM segments WHERE track = ? AND frame = ? ORDER BY entry DESC LIMIT 1"
+        row = self._read(query, (track, frame)).fetchone()
+        return _trace(row) if row else None
+
+    def state(self, entry: int) -> Any:
+        """How far a log entry is, as it was given to `put`; None where nothing is known."""
+        row = self._read("SELECT state FROM progress WHERE entry = ?", (entry,)).fetchone()
+        return json.loads(row[0]) if row else None
+
+    def forget(self, entry: int) -> None:
+        """Forget what the entries from this one on have left: what they had covered counts again."""
+        with self._change() as db:
+            db.execute("DELETE FROM segments WHERE entry >= ?", (entry,))
+            db.execute("DELETE FROM progress WHERE entry >= ?", (entry,))
+
+    def _read(self, query: str, values: Sequence[Any]) -> sqlite3.Cursor:
+        with self._lock:
+            return self._db.execute(query, values)
+
+    @contextmanager
+    def _change(self) -> Iterator[sqlite3.Connection]:
+        try:
+            with self._lock, self._db:
+                yield self._db
+        except sqlite3.OperationalError as error:
+            raise OutputError(f"cannot keep results on disk: {error}; free some space, then go on from where it stopped") from error
+
+
+def _row(segment: Segment, entry: int, forward: bool | None) -> tuple[Any, ...]:
+    logits = np.ascontiguousarray(segment.logits, dtype=np.float32)
+    return (
+        segment.track,
+        segment.frame,
+        entry,
+        segment.presence.value,
+        segment.iou,
+        segment.presence_score,
+        None if forward is None else int(forward),
+        json.dumps(astuple(segment.window)),
+        json.dumps(logits.shape),
+        _CODEC.encode(logits),
+        np.asarray(segment.pointer, dtype=np.float32).tobytes(),
+    )
+
+
+def _segment(row: Sequence[Any]) -> Segment:
+    track, frame, presence, iou, score, window, shape, logits, pointer = row
+    grid = np.frombuffer(_CODEC.decode(logits), dtype=np.float32).reshape(json.loads(shape))
+    place = Window(*json.loads(window))
+    return Segment(track, frame, place, grid, iou, score, np.frombuffer(pointer, dtype=np.float32), Presence(presence))
+
+
+def _trace(row: Sequence[Any]) -> Trace:
+    track, frame, entry, presence, score, forward = row
+    return Trace(track, frame, entry, Presence(presence), score, None if forward is None else bool(forward))

@@ -1,0 +1,258 @@
+"""Sessions: what a person does in them, in whatever order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_sam2.core.errors import PlanError, PromptError
+from napari_sam2.core.plan import Propagation
+from napari_sam2.core.presence import Presence
+from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
+from napari_sam2.core.track import Track
+from napari_sam2.engine.runner import RunState
+from napari_sam2.engine.session import Session, Settings
+from napari_sam2.testing.scenes import drifting, jumping, touching
+from napari_sam2.testing.toy import ToyModel
+from tests.engine.conftest import Start, labels
+
+
+def test_prompting_many_is_prompting_one_by_one(start: Start) -> None:
+    scene = touching()
+    prompts = [scene.click(1, 0), scene.click(2, 3), scene.click(1, 0), scene.click(2, 0), scene.click(1, 3)]
+    one, many = start(scene), start(scene)
+    singly = [one.prompt(prompt) for prompt in prompts]
+    together = many.prompt_many(prompts)
+    for first, second in zip(singly, together, strict=True):
+        assert (first.track, first.frame) == (second.track, second.frame)
+        np.testing.assert_array_equal(first.logits, second.logits)
+
+
+@pytest.mark.parametrize(
+    ("prompt", "said"),
+    [
+        (PointPrompt(10, 1, [(1, 1)], [True]), "the video has frames 0 to 9"),
+        (PointPrompt(0, 1, [(64, 1)], [True]), "outside the frame of 64 × 64"),
+        (BoxPrompt(0, 1, (0, 0, 64, 64)), "outside the frame"),
+        (MaskPrompt(0, 1, np.ones((5, 5))), "mask of shape (5, 5)"),
+    ],
+    ids=["frame", "point", "box", "mask"],
+)
+def test_a_prompt_outside_the_video_is_refused_and_changes_nothing(start: Start, prompt: PointPrompt, said: str) -> None:
+    session = start(drifting())
+    with pytest.raises(PromptError, match="track 1, frame") as error:
+        session.prompt_many([drifting().click(1), prompt])
+    assert said in str(error.value)
+    assert len(session.log) == 0
+
+
+def test_nothing_prompted_nothing_to_carry(start: Start) -> None:
+    with pytest.raises(PlanError, match="prompt an object on one frame first"):
+        start(drifting()).run()
+
+
+def test_an_unknown_track_is_not_carried(start: Start) -> None:
+    session = start(drifting())
+    session.prompt(drifting().click(1))
+    with pytest.raises(PlanError, match=r"tracks \[7\] have no prompt"):
+        session.plan(tracks=[7])
+
+
+def test_undo_of_a_correction_brings_back_what_was_there(start: Start) -> None:
+    scene = jumping()
+    session = start(scene)
+    session.prompt_many(scene.log().prompts)
+    session.run().finish()
+    before, log = labels(session), session.log
+    session.prompt(scene.click(1, 5))
+    session.run().finish()
+    assert not np.array_equal(labels(session), before)
+    assert session.undo()
+    np.testing.assert_array_equal(labels(session), before)
+    assert session.log == log
+
+
+def test_undo_goes_back_to_the_empty_session(start: Start) -> None:
+    scene = drifting()
+    session = start(scene)
+    session.prompt_many(scene.log().prompts)
+    session.run().finish()
+    assert [session.undo() for _ in range(4)] == [True, True, True, False]
+    assert not labels(session).any()
+
+
+def test_a_replayed_log_gives_the_same_labels(start: Start) -> None:
+    scene = jumping()
+    session = start(scene)
+    session.prompt_many(scene.log().prompts)
+    session.run().finish()
+    session.prompt(scene.click(1, 5))
+    session.run().finish()
+    session.lock(2, 3)
+    session.describe(Track(1, category="cell"))
+    again = start(scene)
+    again.replay(session.log)
+    np.testing.assert_array_equal(labels(again), labels(session))
+    assert again.log == session.log
+
+
+def test_a_log_that_begins_otherwise_is_not_replayed(start: Start) -> None:
+    scene = drifting()
+    session = start(scene)
+    session.prompt(scene.click(3))
+    with pytest.raises(PromptError, match="holds other prompts"):
+        session.replay(scene.log())
+
+
+def test_a_cancelled_run_keeps_what_is_done_and_goes_on_later(start: Start) -> None:
+    scene, model = drifting(), ToyModel()
+    session = start(scene, model)
+    session.prompt_many(scene.log().prompts)
+    run = session.run()
+    for stepped in run:
+        if stepped.position == 4:
+            run.cancel()
+    assert run.state is RunState.CANCELLED
+    np.testing.assert_array_equal(labels(session)[:5], scene.labels[:5])
+    assert not labels(session)[5:].any()
+    model.calls.clear()
+    assert session.run().finish().state is RunState.DONE
+    assert model.asked_frames(1) == [5, 6, 7, 8, 9]
+    np.testing.assert_array_equal(labels(session), scene.labels)
+
+
+def test_a_correction_after_a_cancelled_run_is_carried_too(start: Start) -> None:
+    scene = jumping()
+    session = start(scene)
+    session.prompt_many(scene.log().prompts)
+    run = session.run()
+    for stepped in run:
+        if stepped.position == 7:
+            run.cancel()
+    session.prompt(scene.click(1, 5))
+    session.run().finish()
+    np.testing.assert_array_equal(labels(session), scene.labels)
+
+
+def test_a_correction_stops_where_nothing_changes_any_more(start: Start) -> None:
+    scene, model = drifting(frames=40), ToyModel()
+    session = start(scene, model)
+    session.prompt(scene.click(1))
+    session.run().finish()
+    session.prompt(MaskPrompt(20, 1, scene.mask(1, 20)))  # what it was already
+    model.calls.clear()
+    session.run().finish()
+    assert sorted(model.asked_frames(1)) == [18, 19, 21, 22]
+
+
+def test_only_some_tracks_one_way_some_frames(start: Start) -> None:
+    scene, model = drifting(), ToyModel()
+    session = start(scene, model)
+    session.prompt_many([scene.click(track, 5) for track in scene.tracks])
+    model.calls.clear()
+    session.run(session.plan(direction="backward", frames=(2, 9), tracks=[3])).finish()
+    assert model.asked_frames(3) == [4, 3, 2]
+    assert not model.asked_frames(1)
+
+
+def test_after_one_way_the_other_can_be_asked_for(start: Start) -> None:
+    scene, model = drifting(), ToyModel()
+    session = start(scene, model)
+    session.prompt(scene.click(1, 5))
+    session.run(session.plan(direction="forward")).finish()
+    model.calls.clear()
+    session.run(session.plan(direction="backward", again=True)).finish()
+    assert model.asked_frames(1) == [4, 3, 2, 1, 0]
+
+
+def test_a_locked_frame_is_not_overwritten_until_it_is_unlocked(start: Start) -> None:
+    scene, model = drifting(), ToyModel()
+    session = start(scene, model)
+    session.prompt(scene.click(1))
+    session.run().finish()
+    session.lock(1, 4)
+    model.calls.clear()
+    session.run(session.plan(again=True)).finish()
+    assert 4 not in model.asked_frames(1)
+    assert session.traces()[1, 4].presence is Presence.LOCKED
+    session.lock(1, 4, locked=False)
+    session.run(session.plan(again=True)).finish()
+    assert session.traces()[1, 4].presence is Presence.TRACKED
+
+
+def test_a_frame_that_was_never_reached_cannot_be_locked(start: Start) -> None:
+    session = start(drifting())
+    session.prompt(drifting().click(1))
+    with pytest.raises(PromptError, match="nothing to lock"):
+        session.lock(1, 4)
+
+
+def test_a_killed_session_goes_on_from_its_folder_to_the_same_labels(tmp_path: Path, start: Start) -> None:
+    scene = drifting(frames=20)
+    whole = start(scene)
+    whole.prompt_many([scene.click(track, 8) for track in scene.tracks])
+    whole.run().finish()
+
+    killed = Session(scene.video, ToyModel(), settings=Settings(folder=tmp_path))
+    killed.prompt_many([scene.click(track, 8) for track in scene.tracks])
+    run = iter(killed.run())
+    for _ in range(13):  # eleven forward, two back
+        next(run)
+    log = killed.log
+    killed.close()
+
+    model = ToyModel()
+    again = start(scene, model, folder=tmp_path)
+    again.resume(log)
+    again.run().finish()
+    assert model.asked_frames(1) == [5, 4, 3, 2, 1, 0]
+    np.testing.assert_array_equal(labels(again), labels(whole))
+
+
+def test_a_fresh_prompt_between_walks_starts_its_own_walk(start: Start) -> None:
+    scene, model = drifting(), ToyModel()
+    session = start(scene, model)
+    session.prompt(scene.click(1))
+    session.run().finish()
+    session.prompt(scene.click(2, 6))
+    model.calls.clear()
+    run = session.run().finish()
+    assert run.plan == Propagation.outward({2: [6]}, length=10)
+    assert not model.asked_frames(1)
+
+
+def test_a_run_that_fails_says_so_and_keeps_what_it_has(start: Start) -> None:
+    scene = drifting()
+
+    class Failing(ToyModel):
+        def segment(self, embedding, queries):  # type: ignore[no-untyped-def]
+            if embedding.frame == 6:
+                raise RuntimeError("out of memory")
+            return super().segment(embedding, queries)
+
+    session = start(scene, Failing())
+    session.prompt_many(scene.log().prompts)
+    run = session.run()
+    with pytest.raises(RuntimeError, match="out of memory"):
+        run.finish()
+    assert run.state is RunState.FAILED
+    np.testing.assert_array_equal(labels(session)[:6], scene.labels[:6])
+
+
+def test_a_prompt_that_fails_is_not_in_the_log(start: Start) -> None:
+    class Failing(ToyModel):
+        def segment(self, embedding, queries):  # type: ignore[no-untyped-def]
+            raise RuntimeError("out of memory")
+
+    session = start(drifting(), Failing())
+    with pytest.raises(RuntimeError):
+        session.prompt(drifting().click(1))
+    assert len(session.log) == 0
+
+
+def test_settings_that_cannot_be_kept_are_refused() -> None:
+    with pytest.raises(PlanError, match="needs a folder"):
+        Session(drifting().video, ToyModel(), settings=replace(Settings(), embeddings_on_disk=True))
