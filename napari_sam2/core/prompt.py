@@ -65,7 +65,9 @@ class MaskPrompt:
         _place(self, frame, track)
         own = np.array(mask, dtype=bool)
         if own.ndim != 2 or not own.any():
-            raise PromptError(f"mask of shape {own.shape!r} with {int(own.sum())} pixels: expected (H, W) with at least one", frame=frame, track=track)
+            raise PromptError(
+                f"mask of shape {own.shape!r} with {int(own.sum())} pixels: expected (H, W) with at least one", frame=frame, track=track
+            )
         own.setflags(write=False)
         object.__setattr__(self, "mask", own)
 

@@ -72,7 +72,15 @@ class Video:
     contrast: Contrast
 
     @classmethod
-    def of(cls, stack: Stack, *, along: str | None = None, channel: int | None = None, contrast: Contrast | None = None, at: Mapping[str, int] | None = None) -> Video:
+    def of(
+        cls,
+        stack: Stack,
+        *,
+        along: str | None = None,
+        channel: int | None = None,
+        contrast: Contrast | None = None,
+        at: Mapping[str, int] | None = None,
+    ) -> Video:
         """A Video of `stack`; channel 0 (the luminance of a colour image) and index 0 of other axes where not given.
 
         `at` fixes the other axes, e.g. ``{"t": 3}``.

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from napari_sam2.engine.bank import Bank
 from napari_sam2.engine.embeddings import DEFAULT_BYTES, Embeddings
 from napari_sam2.engine.overlap import label_plane, label_type
 from napari_sam2.engine.policies import Sam2Policy
-from napari_sam2.engine.runner import Run
+from napari_sam2.engine.runner import Progress, Run
 from napari_sam2.engine.trail import Trace, Trail
 from napari_sam2.engine.walk import Ground, Stepped, recall, walk
 
@@ -61,11 +62,21 @@ class Session:
         Which memories are shown; SAM 2's own rule, sized by the model's card, where not given.
     settings
         See `Settings`.
+    noted
+        Called with each new log, before anything is carried: to save it.
 
     Results are read per frame (`plane`, `segments`), so nothing ever holds the whole stack.
     """
 
-    def __init__(self, video: Video, model: VideoModel, *, policy: MemoryPolicy | None = None, settings: Settings | None = None) -> None:
+    def __init__(
+        self,
+        video: Video,
+        model: VideoModel,
+        *,
+        policy: MemoryPolicy | None = None,
+        settings: Settings | None = None,
+        noted: Callable[[PromptLog], None] | None = None,
+    ) -> None:
         self.video = video
         self.model = model
         self.settings = settings or Settings()
@@ -77,7 +88,19 @@ class Session:
         self._embeddings = Embeddings(video, model, budget=self.settings.embedding_bytes, folder=kept)
         self._trail = Trail(folder / "trail.sqlite" if folder else None)
         self._ground = Ground(model, self.policy, self._embeddings, self._trail)
-        self.log = PromptLog()
+        self._log = PromptLog()
+        self._noted = noted
+
+    @property
+    def log(self) -> PromptLog:
+        """All that was said so far."""
+        return self._log
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether the last thing that happened is a propagation that was cancelled or killed."""
+        last = len(self.log) - 1
+        return last >= 0 and isinstance(self.log.entries[last], Propagation) and not self._finished(last)
 
     def __enter__(self) -> Session:
         return self
@@ -109,13 +132,13 @@ class Session:
                 log = log.add(given[place])
             segments = self._ask(log, [given[place] for place in places])
             self._trail.put_said(segments, first)
-            self.log = log
+            self._note(log)
             answers.update(zip(places, segments, strict=True))
         return [answers[place] for place in range(len(given))]
 
     def describe(self, track: Track) -> None:
         """Name a track, give it a category or a parent."""
-        self.log = self.log.describe(track)
+        self._note(self.log.describe(track))
 
     def lock(self, track: int, frame: int, *, locked: bool = True) -> None:
         """Accept what a track is on a frame: no propagation overwrites it, and others are conditioned on it."""
@@ -124,38 +147,48 @@ class Session:
             raise PromptError("nothing to lock: the track was never carried to this frame", track=track, frame=frame)
         said = frame in self.log.prompted_frames(track)
         presence = Presence.LOCKED if locked else Presence.PROMPTED if said else Presence.TRACKED if segment.present else Presence.ABSENT
-        self.log = self.log.add(Lock(frame, track, locked))
-        self._trail.put_said([replace(segment, presence=presence)], len(self.log) - 1)
+        self._trail.put_said([replace(segment, presence=presence)], len(self.log))
+        self._note(self.log.add(Lock(frame, track, locked)))
 
     def undo(self) -> bool:
         """Take back the last prompt or lock and what was carried since; False where there is nothing to undo."""
         shorter = self.log.without_last()
         if len(shorter) == len(self.log):
             return False
-        self.log = shorter
         self._trail.forget(len(shorter))
+        self._note(shorter)
         return True
 
-    def replay(self, log: PromptLog) -> None:
+    def replay(self, log: PromptLog, *, progress: Progress | None = None) -> None:
         """Do again all that a log says; on a session that was resumed, only what is not there yet.
 
         Raises PromptError where this session's log is not the beginning of that one.
         """
         if log.entries[: len(self.log)] != self.log.entries:
             raise PromptError("this session holds other prompts: start a new one to replay that log")
+        if self.unfinished:
+            self.run().finish(progress)
         pending: list[Prompt] = []
         for entry in log.entries[len(self.log) :]:
-            if isinstance(entry, Propagation | Lock):
-                self.prompt_many(pending)
-                pending = []
-                self._again(entry)
-            else:
+            if isinstance(entry, Prompt):
                 pending.append(entry)
+                continue
+            self.prompt_many(pending)
+            pending = []
+            if isinstance(entry, Lock):
+                self.lock(entry.track, entry.frame, locked=entry.locked)
+            else:
+                self.run(entry).finish(progress)
         self.prompt_many(pending)
-        self.log = replace(self.log, tracks=log.tracks)
+        self._note(replace(self.log, tracks=log.tracks))
 
     def plan(
-        self, *, direction: Direction = "both", frames: tuple[int, int] | None = None, tracks: Sequence[int] | None = None, again: bool = False
+        self,
+        *,
+        direction: Direction = "both",
+        frames: tuple[int, int] | None = None,
+        tracks: Sequence[int] | None = None,
+        again: bool = False,
     ) -> Propagation:
         """What there is to carry: new tracks both ways from their first prompt, corrected ones both ways from the correction.
 
@@ -185,7 +218,7 @@ class Session:
 
     def resume(self, log: PromptLog) -> None:
         """Take up a log whose answers lie in this session's folder; answers to more than it says are forgotten."""
-        self.log = log
+        self._log = log
         self._trail.forget(len(log))
 
     def segments(self, frame: int) -> list[Segment]:
@@ -203,15 +236,18 @@ class Session:
 
     def _steps(self, plan: Propagation | None) -> tuple[Propagation, Iterator[Stepped]]:
         """The plan to carry out, noted in the log, and its steps."""
-        entry = len(self.log) - 1
-        last = self.log.entries[entry] if self.log.entries else None
-        if plan is None and isinstance(last, Propagation) and not self._finished(entry):
-            plan = last
+        if plan is None and self.unfinished:
+            plan = cast(Propagation, self.log.entries[-1])
         else:
             plan = plan or self.plan()
-            self.log = self.log.add(plan)
-            entry = len(self.log) - 1
-        return plan, walk(self._ground, plan, entry=entry, patience=self.settings.patience)
+            if plan.legs:
+                self._note(self.log.add(plan))
+        return plan, walk(self._ground, plan, entry=len(self.log) - 1, patience=self.settings.patience)
+
+    def _note(self, log: PromptLog) -> None:
+        self._log = log
+        if self._noted:
+            self._noted(log)
 
     def _ask(self, log: PromptLog, prompts: Sequence[Prompt]) -> list[Segment]:
         """One answer for each of these prompts, which are on one frame and of different tracks."""
@@ -241,12 +277,6 @@ class Session:
                     if leg.track == track and trace is not None and (frame == leg.start or frame in leg.frames):
                         return leg.forward
         return None
-
-    def _again(self, entry: Propagation | Lock) -> None:
-        if isinstance(entry, Lock):
-            self.lock(entry.track, entry.frame, locked=entry.locked)
-        else:
-            self.run(entry).finish()
 
     def _carried(self) -> dict[int, int]:
         """The log entry of the last finished propagation of each track."""

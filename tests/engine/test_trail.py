@@ -27,7 +27,9 @@ def trail(request: pytest.FixtureRequest, tmp_path: Path) -> Trail:
 
 def test_what_is_read_is_what_was_put_to_the_last_bit(trail: Trail) -> None:
     rng = np.random.default_rng(0)
-    put = Segment(3, 5, Window(0.1, 0.2, 64, 64, 128), rng.normal(size=(32, 32)).astype(np.float32), 0.1 + 0.2, -1.5, rng.random(256, np.float32))
+    put = Segment(
+        3, 5, Window(0.1, 0.2, 64, 64, 128), rng.normal(size=(32, 32)).astype(np.float32), 0.1 + 0.2, -1.5, rng.random(256, np.float32)
+    )
     trail.put([put], entry=0)
     got = trail.get(3, 5)
     assert got is not None
@@ -67,7 +69,9 @@ def test_a_full_disk_is_an_output_error_and_nothing_of_the_step_is_kept(tmp_path
     trail = Trail(tmp_path / "trail.sqlite")
     trail.put([_segment(1, 0, 1.0)], entry=0, state={"position": 1})
     trail._db.execute("PRAGMA max_page_count = 1")  # SQLite raises it to the pages there are: full from here on
-    big = Segment(1, 1, Window(0, 0, 8, 8, 8), np.random.default_rng(0).normal(size=(512, 512)).astype(np.float32), 0.5, 1.0, np.zeros(2, np.float32))
+    big = Segment(
+        1, 1, Window(0, 0, 8, 8, 8), np.random.default_rng(0).normal(size=(512, 512)).astype(np.float32), 0.5, 1.0, np.zeros(2, np.float32)
+    )
     with pytest.raises(OutputError, match="free some space"):
         trail.put([big], entry=0, state={"position": 2})
     assert trail.state(0) == {"position": 1}

@@ -1,0 +1,1 @@
+"""The façade: what a notebook, the command line and the windows call."""

@@ -1,0 +1,247 @@
+"""Job: one headless run, from a file on disk to labels, tables and pictures."""
+
+from __future__ import annotations
+
+import json
+import logging
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_sam2.api.session import Run, Session
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.errors import PlanError, PromptError
+from napari_sam2.core.plan import Direction
+from napari_sam2.core.prompt import PromptLog
+from napari_sam2.core.video import Video
+from napari_sam2.engine.runner import Progress, RunState
+from napari_sam2.engine.session import Settings
+from napari_sam2.io.open import open_labels, open_stack
+from napari_sam2.io.place import check_output
+from napari_sam2.io.prompts import masks_as_prompts, read_prompts, write_prompts
+from napari_sam2.io.sinks import LabelSpec, open_sink
+from napari_sam2.io.tables import write_json, write_provenance, write_tables
+from napari_sam2.measure.overview import draw_overview
+from napari_sam2.models.device import describe
+from napari_sam2.models.load import load_model
+
+log = logging.getLogger(__name__)
+
+WORK = ".napari-sam2"
+"""Folder inside ``--out`` that holds what an unfinished run has done; gone when the run is finished."""
+
+
+class Job(BaseModel):
+    """One headless run. Unknown fields are errors.
+
+    Parameters
+    ----------
+    input
+        File, folder or glob of the image stack; see `io.open.open_stack`.
+    out
+        Folder for the results; made where it is not there.
+    prompts
+        CSV or JSON of prompts; `masks` and `frame` instead take every label of a label image as a mask prompt there.
+    along, channel, at
+        How the stack is walked; see `Stack.as_video`. `at` fixes the other axes, e.g. ``{"t": 3}``.
+    axes, spacing, interval
+        Take the place of what the file says: letters, µm per pixel (z, y, x or y, x), seconds per frame.
+    model, device
+        A name from ``napari-sam2 models list`` or a file; "auto", "cpu", "cuda", "mps".
+    direction, frames
+        Which way, and between which frames (first, and the one after the last), tracks are carried.
+    patience
+        Frames in a row a track may be absent before it ends; None: it is looked for to the end.
+    format
+        "tiff" for ``labels.ome.tif``, "zarr" for ``labels.ome.zarr``.
+    resume
+        Go on where an interrupted run of the same job stopped.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: Path
+    out: Path
+    prompts: Path | None = None
+    masks: Path | None = None
+    frame: int = Field(default=0, ge=0)
+    along: Literal["z", "t"] | None = None
+    channel: int | None = None
+    at: dict[str, int] = Field(default_factory=dict)
+    axes: str | None = None
+    spacing: tuple[float, ...] | None = None
+    interval: float | None = None
+    model: str = "nano"
+    device: str = "auto"
+    direction: Direction = "both"
+    frames: tuple[int, int] | None = None
+    patience: int | None = Field(default=8, ge=1)
+    format: Literal["tiff", "zarr"] = "tiff"
+    resume: bool = False
+
+    @classmethod
+    def checked(cls, fields: Mapping[str, Any]) -> Job:
+        """A Job of these fields. Raises PlanError with one line where one of them cannot be."""
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            wrong = "; ".join(
+                f"{'.'.join(str(part) for part in each['loc'])} is {each['input']!r}: {each['msg']}" for each in error.errors()
+            )
+            raise PlanError(wrong) from error
+
+    def video(self) -> Video:
+        """The stack this job walks."""
+        stack = open_stack(self.input, axes=self.axes, spacing=self.spacing, interval=self.interval)
+        return Video.of(stack, along=self.along, channel=self.channel, at=self.at)
+
+    def prompted(self, video: Video) -> PromptLog:
+        """What is said before the run. Raises PromptError unless there are either prompts or masks."""
+        if (self.prompts is None) == (self.masks is None):
+            raise PromptError("give either prompts (a CSV or JSON file) or masks (a label image), not both and not neither")
+        if self.prompts is not None:
+            return read_prompts(self.prompts)
+        labels = open_labels(self.masks)
+        single = labels.axes == "yx"
+        plane = labels.plane({} if single else {axis: self.frame if axis == video.along else 0 for axis in labels.axes[:-2]})
+        return masks_as_prompts(plane, self.frame)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a Job came to: its folder, how the run ended, and one line about it."""
+
+    folder: Path
+    state: RunState
+    summary: str
+
+    @property
+    def objects(self) -> pd.DataFrame:
+        """``objects.csv``: one row per track and frame."""
+        return pd.read_csv(self.folder / "objects.csv")
+
+    @property
+    def tracks(self) -> pd.DataFrame:
+        """``tracks.csv``: one row per track."""
+        return pd.read_csv(self.folder / "tracks.csv")
+
+    @property
+    def counts(self) -> pd.DataFrame:
+        """``counts.csv``: objects per frame and category."""
+        return pd.read_csv(self.folder / "counts.csv")
+
+
+def run_job(job: Job, *, progress: Progress | None = None, stage: Callable[[str], None] = log.info) -> Outcome:
+    """Carry a Job out: labels, tables, picture, prompts and provenance in ``job.out``.
+
+    `progress` is called after each frame, `stage` with one line before each part of the work. What was finished before
+    an interruption is kept in ``job.out`` and taken up by the same job with ``resume=True``. Raises the errors of
+    `core.errors`; nothing appears under a final name before it is complete, and ``provenance.json`` comes last.
+    """
+    video = job.video()
+    prompts = job.prompted(video)
+    check_output(job.out)
+    stage(f"input: {job.input}: {video.description}")
+    model = load_model(job.model, device=job.device)
+    stage(f"model: {model.card.name} on {describe(model.device)}")
+    work = _Work.of(job, video, model.card)
+    if work is None:
+        return Outcome(job.out, RunState.DONE, f"{job.out} is finished already: nothing to resume")
+    with Session(video, model, settings=Settings(patience=job.patience, folder=work.folder), noted=work.keep) as session:
+        run = _carry(job, session, prompts, work, progress)
+        stage(f"writing: labels, tables and picture to {job.out}")
+        save(run, job.out, format=job.format, notes=_notes(job, video, model.device), settings=job.model_dump(mode="json"))
+        summary = _summary(run)
+    shutil.rmtree(work.folder)
+    return Outcome(job.out, run.state, summary)
+
+
+def track(input: str | Path, *, prompts: str | Path, out: str | Path, **options: Any) -> Outcome:
+    """Carry prompted objects through a stack on disk and write labels, tables and pictures to `out`.
+
+    `options` are the other fields of `Job`, e.g. ``along="z"``.
+    """
+    return run_job(Job(input=Path(input), prompts=Path(prompts), out=Path(out), **options))
+
+
+def save(run: Run, folder: Path, *, format: Literal["tiff", "zarr"] = "tiff", notes: tuple[str, ...] = (), settings: Any = None) -> None:
+    """Write all results of a Run into a folder: labels, tables, picture, prompts, and last of all the provenance."""
+    session = run.session
+    check_output(folder)
+    with open_sink(folder, LabelSpec.of(session.video, max(session.log.track_ids)), format=format) as sink:
+        for frame in range(len(session.video)):
+            sink.put(frame, session.plane(frame))
+    write_tables(folder, run.objects, run.tracks, run.counts)
+    draw_overview(session.video, session.plane, run.objects, run.counts, folder / "overview.png")
+    write_prompts(session.log, folder / "prompts.json")
+    made = session.provenance(notes=notes)
+    write_provenance(replace(made, settings={**made.settings, "job": settings}), folder / "provenance.json")
+
+
+@dataclass(frozen=True)
+class _Work:
+    """What an unfinished run has done so far: the Trail, the log, and what it was a run of."""
+
+    folder: Path
+
+    @classmethod
+    def of(cls, job: Job, video: Video, card: ModelCard) -> _Work | None:
+        """The work to go on with, or a fresh start; None where a finished run is to be resumed."""
+        work = cls(job.out / WORK)
+        same = {"video": video.identity, "model": card.sha256, "patience": job.patience, "direction": job.direction, "frames": job.frames}
+        if job.resume and work.folder.is_dir():
+            if json.loads((work.folder / "job.json").read_text()) != json.loads(json.dumps(same)):
+                raise PlanError(
+                    f"{job.out} holds an unfinished run of another input, model or setting: give the same, or leave out --resume"
+                )
+            return work
+        if job.resume and (job.out / "provenance.json").exists():
+            return None
+        shutil.rmtree(work.folder, ignore_errors=True)
+        work.folder.mkdir(parents=True)
+        write_json(same, work.folder / "job.json")
+        return work
+
+    def keep(self, log: PromptLog) -> None:
+        """Save the log, so that a killed run knows what it was doing."""
+        write_prompts(log, self.folder / "prompts.json")
+
+    def kept(self) -> PromptLog:
+        """The log of the run that was killed; an empty one where it had not begun."""
+        path = self.folder / "prompts.json"
+        return read_prompts(path) if path.exists() else PromptLog()
+
+
+def _carry(job: Job, session: Session, prompts: PromptLog, work: _Work, progress: Progress | None) -> Run:
+    """Prompt and carry; what is in the work folder already is not done again."""
+    kept = work.kept()
+    common = min(len(kept), len(prompts))
+    if kept.entries[:common] != prompts.entries[:common]:
+        raise PromptError(f"{job.out} holds an unfinished run of other prompts: give the same, or leave out --resume")
+    session.resume(kept)
+    if len(kept) <= len(prompts):
+        session.replay(prompts, progress=progress)
+    run = session.run(None if session.unfinished else session.plan(direction=job.direction, frames=job.frames))
+    run.finish(progress)
+    return run
+
+
+def _notes(job: Job, video: Video, device: str) -> tuple[str, ...]:
+    """Decisions that were taken for the user."""
+    notes = [f"device {device} chosen" if job.device == "auto" else "", f"along {video.along} chosen" if job.along is None else ""]
+    if job.channel is None and "c" in video.stack.axes:
+        notes.append(
+            "luminance of the colour image" if video.channel is None else f"channel {video.channel} of {len(video.stack.channels)} chosen"
+        )
+    notes += [f"{axis} {index} chosen" for axis, index in video.at if axis not in job.at]
+    return tuple(note for note in notes if note)
+
+
+def _summary(run: Run) -> str:
+    frames, found = len(run.session.video), run.objects["track"].nunique()
+    return f"{found} objects carried through {frames} frames, {len(run.objects)} masks"

@@ -1,0 +1,64 @@
+"""The samples that ship with the package, and the demo that runs on them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_sam2.api.job import Job, run_job
+from napari_sam2.core.errors import FileError
+from napari_sam2.engine.runner import Progress
+from napari_sam2.io.open import open_labels
+from napari_sam2.io.prompts import read_prompts
+from napari_sam2.measure.agreement import evaluate
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A real stack with one prompt per object and, for comparison only, its ground truth; see ``sample_data/README.md``."""
+
+    name: str
+    along: str
+
+    @property
+    def image(self) -> Path:
+        """The stack, OME-TIFF."""
+        return _folder() / f"{self.name}.ome.tif"
+
+    @property
+    def prompts(self) -> Path:
+        """One prompt for each object, CSV."""
+        return _folder() / f"{self.name}_prompts.csv"
+
+    @property
+    def truth(self) -> Path:
+        """The labels, OME-TIFF."""
+        return _folder() / f"{self.name}_labels.ome.tif"
+
+
+SAMPLES = (Sample("nuclei_z", "z"), Sample("migration_t", "t"))
+
+
+def demo(out: Path, *, progress: Progress | None = None, stage: Callable[[str], None] = print) -> dict[str, float]:
+    """Run the main job on every sample, one folder each: the mean IoU of its prompted objects with the ground truth, by name."""
+    scores = {}
+    for sample in SAMPLES:
+        outcome = run_job(
+            Job(input=sample.image, prompts=sample.prompts, along=sample.along, out=out / sample.name), progress=progress, stage=stage
+        )
+        agreement = evaluate(open_labels(outcome.folder / "labels.ome.tif"), open_labels(sample.truth), tracks=True, match="id")
+        prompted = read_prompts(sample.prompts).track_ids
+        rows = agreement.tracks[agreement.tracks["truth"].isin(prompted)]
+        scores[sample.name] = float(rows["iou"].mean())
+        stage(f"done: {outcome.summary}")
+    return scores
+
+
+def _folder() -> Path:
+    """Beside the package in a wheel, beside its folder in a checkout."""
+    package = Path(__file__).parents[1]
+    for folder in (package / "sample_data", package.parent / "sample_data"):
+        if folder.is_dir():
+            return folder
+    raise FileError("the sample data is not installed: expected the folder sample_data beside the package; install napari-sam2 again")

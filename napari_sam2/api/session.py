@@ -1,0 +1,113 @@
+"""Session and Run as a notebook uses them: prompt, propagate, read labels and tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import dask.array as da
+import pandas as pd
+from dask import delayed
+from tqdm.auto import tqdm
+
+from napari_sam2.core.plan import Direction, Propagation
+from napari_sam2.core.provenance import Provenance
+from napari_sam2.engine import runner
+from napari_sam2.engine import session as engine
+from napari_sam2.engine.overlap import label_type
+from napari_sam2.engine.walk import Stepped
+from napari_sam2.measure.counts import counts
+from napari_sam2.measure.facts import Fact
+from napari_sam2.measure.objects import objects
+from napari_sam2.measure.tracks import tracks
+
+
+class Session(engine.Session):
+    """One Video, one model, and all that was said of it; see `engine.session.Session` for the parameters.
+
+    `propagate` carries the tracks and shows its progress; `run` gives the same as a Run that one iterates over and may
+    cancel from another thread.
+    """
+
+    def run(self, plan: Propagation | None = None) -> Run:
+        """A Run that carries out `plan`; where none is given, what a cancelled or killed one has left, else `self.plan()`."""
+        return Run(self, *self._steps(plan))
+
+    def propagate(
+        self,
+        *,
+        direction: Direction = "both",
+        frames: tuple[int, int] | None = None,
+        tracks: Sequence[int] | None = None,
+        again: bool = False,
+        progress: bool = True,
+    ) -> Run:
+        """Carry what is new and what was corrected through the stack, and wait for it; see `plan` for the arguments.
+
+        A propagation that was cancelled goes on where it stopped, unless something else is asked for.
+        """
+        everything = direction == "both" and frames is None and tracks is None and not again
+        run = self.run(None if everything else self.plan(direction=direction, frames=frames, tracks=tracks, again=again))
+        with tqdm(desc="propagate", unit="frame", disable=not progress) as bar:
+            run.finish(lambda stepped: _advance(bar, stepped))
+        return run
+
+    def provenance(self, *, notes: tuple[str, ...] = ()) -> Provenance:
+        """What the results of this session are made from."""
+        return Provenance.of(
+            self.video,
+            self.model.card,
+            notes=notes,
+            device=self.model.device,
+            policy=self.policy.name,
+            patience=self.settings.patience,
+            prompts=len(self.log.prompts),
+            tracks=len(self.log.track_ids),
+        )
+
+
+class Run(runner.Run):
+    """A Propagation being executed, and what came of it.
+
+    Labels and tables are made when they are first read, from all that the Session knows by then.
+    """
+
+    def __init__(self, session: Session, plan: Propagation, steps: Iterator[Stepped]) -> None:
+        super().__init__(plan, steps)
+        self.session = session
+
+    @cached_property
+    def labels(self) -> da.Array:
+        """(frames, H, W) labels, uint16 or uint32: a dask array that reads plane by plane; ``.compute()`` gives NumPy."""
+        frames, height, width = self.session.video.shape
+        dtype = label_type(max(self.session.log.track_ids, default=0))
+        plane = delayed(self.session.plane, pure=False)
+        return da.stack([da.from_delayed(plane(frame), (height, width), dtype) for frame in range(frames)])
+
+    @cached_property
+    def objects(self) -> pd.DataFrame:
+        """One row per track and frame; see `measure.objects.objects`."""
+        session = self.session
+        facts = {key: Fact(trace.score, trace.presence) for key, trace in session.traces().items()}
+        return objects(session.video, session.plane, facts=facts, tracks=session.log.tracks)
+
+    @cached_property
+    def tracks(self) -> pd.DataFrame:
+        """One row per track; see `measure.tracks.tracks`."""
+        return tracks(self.objects, self.session.video, self.session.log.tracks)
+
+    @cached_property
+    def counts(self) -> pd.DataFrame:
+        """Objects per frame and category, and over all; see `measure.counts.counts`."""
+        return counts(self.objects, len(self.session.video))
+
+    @property
+    def provenance(self) -> Provenance:
+        """What this was made from."""
+        return self.session.provenance()
+
+
+def _advance(bar: Any, stepped: Stepped) -> None:
+    bar.total = stepped.total
+    bar.update(stepped.position - bar.n)

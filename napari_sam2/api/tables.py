@@ -1,0 +1,73 @@
+"""Tables from labels that exist: nobody is tracked, only measured."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from napari_sam2.core.errors import LabelsError
+from napari_sam2.core.stack import Stack
+from napari_sam2.core.video import Video
+from napari_sam2.io.open import open_labels, open_stack
+from napari_sam2.io.place import check_output
+from napari_sam2.io.tables import write_tables
+from napari_sam2.measure.counts import counts
+from napari_sam2.measure.objects import objects
+from napari_sam2.measure.overview import draw_overview
+from napari_sam2.measure.tracks import tracks
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """``objects.csv``, ``tracks.csv`` and ``counts.csv`` as DataFrames."""
+
+    objects: pd.DataFrame
+    tracks: pd.DataFrame
+    counts: pd.DataFrame
+
+
+def measure(
+    labels: Any,
+    image: Any,
+    *,
+    along: str | None = None,
+    channel: int | None = None,
+    at: dict[str, int] | None = None,
+    out: str | Path | None = None,
+) -> Tables:
+    """Measure every object of a label stack in the raw pixels of an image; written to `out` too where it is given.
+
+    Parameters
+    ----------
+    labels
+        Label stack of the image's walked axes, (frames, H, W) or (H, W): a path, an array or a Stack.
+    image
+        A path, an array or a Stack.
+    along, channel, at
+        How the image is walked; see `Stack.as_video`.
+
+    Raises
+    ------
+    LabelsError
+        Labels of another shape than the image, or that are no whole numbers.
+    """
+    stack = image if isinstance(image, Stack) else open_stack(image)
+    video = Video.of(stack, along=along, channel=channel, at=at)
+    found = labels if isinstance(labels, Stack) else open_labels(labels)
+    shape = tuple(found.data.shape) if found.data.ndim == 3 else (1, *found.data.shape)
+    if shape != video.shape:
+        raise LabelsError(
+            f"labels of shape {shape!r}: expected {video.shape!r}, the frames, height and width of the image along {video.along}"
+        )
+    planes = found.data if found.data.ndim == 3 else found.data[None]
+    rows = objects(video, planes)
+    made = Tables(rows, tracks(rows, video, ()), counts(rows, len(video)))
+    if out is not None:
+        folder = Path(out)
+        check_output(folder)
+        write_tables(folder, made.objects, made.tracks, made.counts)
+        draw_overview(video, planes, made.objects, made.counts, folder / "overview.png")
+    return made

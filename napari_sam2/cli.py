@@ -1,0 +1,238 @@
+"""The command line: ``napari-sam2 demo | track | measure | evaluate | models``. Exit code 0 only when the work is done."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_sam2.core.errors import Sam2Error
+
+if TYPE_CHECKING:
+    from napari_sam2.engine.walk import Stepped
+
+WRONG = 2
+"""Exit code of a wrong call or wrong input."""
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; errors of ours are one line on stderr, and exit code 2."""
+    arguments = parser().parse_args(argv)
+    try:
+        arguments.do(arguments)
+    except Sam2Error as error:
+        print(f"napari-sam2: {error}", file=sys.stderr)
+        return WRONG
+    except KeyboardInterrupt:
+        print(f"napari-sam2: stopped; what was finished is kept{arguments.after_stop}", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="napari-sam2", description="Prompt an object once, carry it through the stack with SAM 2, count and measure it."
+    )
+    top.set_defaults(after_stop="")
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+    for add in (_add_demo, _add_track, _add_measure, _add_evaluate, _add_models):
+        add(commands)
+    return top
+
+
+def _add_demo(commands: Any) -> None:
+    demo = commands.add_parser("demo", help="the main job on the shipped samples: labels, tables, pictures, in about a minute")
+    demo.add_argument("--out", type=Path, default=Path("napari-sam2-demo"), metavar="DIR", help="folder for the results (%(default)s)")
+    demo.set_defaults(do=_demo)
+
+
+def _add_track(commands: Any) -> None:
+    track = commands.add_parser("track", help="carry prompted objects through a stack: labels, tables, picture")
+    track.add_argument("input", type=Path, metavar="INPUT", help="TIFF, OME-TIFF, OME-Zarr, .npy, a folder of images or a quoted glob")
+    track.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    track.add_argument("--along", choices=("z", "t"), help="axis to walk; may be left out where only one of them is there")
+    said = track.add_mutually_exclusive_group(required=True)
+    said.add_argument("--prompts", type=Path, metavar="FILE", help="CSV (track,frame,kind,y,x,y2,x2,positive,category) or JSON")
+    said.add_argument("--masks", type=Path, metavar="LABELS", help="label image: each label is a mask prompt on --frame")
+    track.add_argument("--frame", type=int, default=0, metavar="K", help="frame of --masks, from 0 (%(default)s)")
+    _add_reading(track)
+    track.add_argument("--model", default="nano", metavar="NAME|FILE", help="see `napari-sam2 models list` (%(default)s)")
+    track.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
+    track.add_argument("--direction", choices=("both", "forward", "backward"), default="both", help="from the prompted frame (%(default)s)")
+    track.add_argument("--frames", type=_frames, metavar="A:B", help="carry from frame A to the one before B, counted from 0")
+    track.add_argument(
+        "--patience", type=_patience, default=8, metavar="N|never", help="absent frames after which a track ends (%(default)s)"
+    )
+    track.add_argument("--format", choices=("tiff", "zarr"), default="tiff", help="labels.ome.tif or labels.ome.zarr (%(default)s)")
+    track.add_argument("--resume", action="store_true", help="go on where an interrupted run of the same call stopped")
+    track.set_defaults(do=_track, after_stop=": the same call with --resume goes on from there")
+
+
+def _add_measure(commands: Any) -> None:
+    measure = commands.add_parser("measure", help="tables from labels that exist")
+    measure.add_argument("labels", type=Path, metavar="LABELS", help="label stack of the image's frames")
+    measure.add_argument("--image", type=Path, required=True, metavar="INPUT", help="the image that was labelled")
+    measure.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the tables")
+    measure.add_argument("--along", choices=("z", "t"), help="axis the labels are stacked along")
+    _add_reading(measure)
+    measure.set_defaults(do=_measure)
+
+
+def _add_evaluate(commands: Any) -> None:
+    evaluate = commands.add_parser("evaluate", help="agreement with ground truth")
+    evaluate.add_argument("predicted", type=Path, metavar="PREDICTED")
+    evaluate.add_argument("truth", type=Path, metavar="TRUTH")
+    evaluate.add_argument("--tracks", action="store_true", help="identities matter: compare tracks, not only objects per frame")
+    evaluate.add_argument("--out", type=Path, metavar="FILE.json", help="write all figures there as JSON")
+    evaluate.set_defaults(do=_evaluate)
+
+
+def _add_models(commands: Any) -> None:
+    models = commands.add_parser("models", help="list, fetch, verify or import models")
+    what = models.add_subparsers(required=True, metavar="list|fetch|verify|import")
+    what.add_parser("list", help="every model that is known, and where it is").set_defaults(do=_models_list)
+    fetch = what.add_parser("fetch", help="download a published model into the cache (NAPARI_SAM2_CACHE), verified by its SHA-256")
+    fetch.add_argument("name", metavar="NAME")
+    fetch.add_argument("--sha256", metavar="HASH", help="what the file must hash to, where the list does not know")
+    fetch.set_defaults(do=_models_fetch, after_stop=": the same call goes on from there")
+    verify = what.add_parser("verify", help="compare a model's file with its hash")
+    verify.add_argument("name", metavar="NAME|FILE")
+    verify.set_defaults(do=_models_verify)
+    take = what.add_parser("import", help="take a checkpoint of SAM 2, SAM 2.1 or a fine-tune of them into the cache")
+    take.add_argument("file", type=Path, metavar="FILE")
+    take.add_argument("--name", help="what it shall be called (the file's name)")
+    take.set_defaults(do=_models_import)
+
+
+def _add_reading(command: argparse.ArgumentParser) -> None:
+    """Options that say how an image is read."""
+    command.add_argument("--channel", type=int, metavar="N", help="channel to look at, from 0 (0; the luminance of a colour image)")
+    command.add_argument("--axes", type=str.lower, metavar="TCZYX", help="axes of the file, where it does not say them or says them wrong")
+    command.add_argument("--spacing", type=_spacing, metavar="Z,Y,X", help="µm per pixel, where the file does not say: 'Z,Y,X' or 'Y,X'")
+    command.add_argument("--interval", type=float, metavar="S", help="seconds per frame, where the file does not say")
+    command.add_argument("--at", type=_at, default={}, metavar="AXIS=N", help="index of the axis that is not walked, e.g. t=3 (0)")
+
+
+def _demo(arguments: argparse.Namespace) -> None:
+    from napari_sam2.api.samples import demo
+
+    with _bar() as progress:
+        scores = demo(arguments.out, progress=progress, stage=_say)
+    for name, iou in scores.items():
+        print(f"{name}: mean IoU with the ground truth {iou:.2f}, of objects prompted once, over all their frames")
+    print(
+        f"Done: labels.ome.tif, objects.csv, tracks.csv, counts.csv and overview.png for {len(scores)} samples in {arguments.out.resolve()}"
+    )
+
+
+def _track(arguments: argparse.Namespace) -> None:
+    from napari_sam2.api.job import Job, run_job
+
+    job = Job.checked({name: value for name, value in vars(arguments).items() if name in Job.model_fields})
+    with _bar() as progress:
+        outcome = run_job(job, progress=progress, stage=_say)
+    print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
+
+
+def _measure(arguments: argparse.Namespace) -> None:
+    from napari_sam2.api.tables import measure
+    from napari_sam2.io.open import open_stack
+
+    image = open_stack(arguments.image, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval)
+    tables = measure(arguments.labels, image, along=arguments.along, channel=arguments.channel, at=arguments.at, out=arguments.out)
+    print(f"Done: {len(tables.tracks)} objects, {len(tables.objects)} masks measured; tables in {arguments.out.resolve()}")
+
+
+def _evaluate(arguments: argparse.Namespace) -> None:
+    from napari_sam2.io.open import open_labels
+    from napari_sam2.io.tables import write_json
+    from napari_sam2.measure.agreement import evaluate
+
+    agreement = evaluate(open_labels(arguments.predicted), open_labels(arguments.truth), tracks=arguments.tracks)
+    print(agreement.table.to_string(index=False, float_format="{:.3f}".format))
+    print(json.dumps(agreement.to_dict()["overall"], indent=2))
+    if arguments.out:
+        write_json(agreement.to_dict(), arguments.out)
+
+
+def _models_list(arguments: argparse.Namespace) -> None:
+    from napari_sam2.models.cards import list_models
+
+    for model in list_models():
+        size = f"{model.size_bytes / 1e6:.0f} MB" if model.size_bytes else "?"
+        print(f"{model.card.name:<18} {model.state:<10} {size:>8}  {model.card.licence:<13} {model.card.description}")
+
+
+def _models_fetch(arguments: argparse.Namespace) -> None:
+    from napari_sam2.models.fetch import fetch
+
+    print(f"Done: {arguments.name} is in {fetch(arguments.name, sha256=arguments.sha256)}")
+
+
+def _models_verify(arguments: argparse.Namespace) -> None:
+    from napari_sam2.models.checkpoints import verify
+
+    card = verify(arguments.name)
+    print(f"Done: {card.name} is what it should be, SHA-256 {card.sha256}")
+
+
+def _models_import(arguments: argparse.Namespace) -> None:
+    from napari_sam2.models.imported import import_file
+
+    model = import_file(arguments.file, name=arguments.name)
+    print(f"Done: {model.card.name} is in {model.path}; use it with --model {model.card.name}")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Stepped], None]]:
+    """A progress bar on stderr that takes what a Run reports."""
+    from tqdm import tqdm
+
+    bars: list[Any] = []
+
+    def advance(stepped: Stepped) -> None:
+        if stepped.position == 1 or not bars:
+            bars.append(tqdm(total=stepped.total, desc="carrying", unit="frame", initial=stepped.position - 1))
+        bars[-1].update(stepped.position - bars[-1].n)
+        if stepped.position == stepped.total:
+            bars[-1].close()
+
+    try:
+        yield advance
+    finally:
+        for bar in bars:
+            bar.close()
+
+
+def _frames(text: str) -> tuple[int, int]:
+    first, _, after = text.partition(":")
+    return int(first), int(after)
+
+
+def _patience(text: str) -> int | None:
+    return None if text == "never" else int(text)
+
+
+def _spacing(text: str) -> tuple[float, ...]:
+    return tuple(float(part) for part in text.split(","))
+
+
+def _at(text: str) -> dict[str, int]:
+    axis, _, index = text.partition("=")
+    return {axis.lower(): int(index)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

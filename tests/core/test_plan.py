@@ -1,0 +1,57 @@
+"""Propagation: steps in order."""
+
+from __future__ import annotations
+
+import pytest
+
+from napari_sam2.core.errors import PlanError
+from napari_sam2.core.plan import Leg, Propagation, Step
+
+
+def test_rising_frames_first_then_falling_ones_tracks_together() -> None:
+    plan = Propagation.outward({1: [1], 2: [3]}, length=5)
+    assert list(plan.steps()) == [
+        Step(2, True, (1,)),
+        Step(3, True, (1,)),
+        Step(4, True, (1, 2)),
+        Step(2, False, (2,)),
+        Step(1, False, (2,)),
+        Step(0, False, (1, 2)),
+    ]
+    assert plan.tracks == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("direction", "frames", "legs"),
+    [
+        ("both", None, (Leg(1, 4, 9), Leg(1, 4, 0))),
+        ("forward", None, (Leg(1, 4, 9),)),
+        ("backward", None, (Leg(1, 4, 0),)),
+        ("both", (3, 6), (Leg(1, 4, 5), Leg(1, 4, 3))),
+        ("both", (4, 5), ()),
+        ("forward", (6, 9), (Leg(1, 4, 8),)),
+    ],
+    ids=["both", "forward", "backward", "part", "only itself", "beyond"],
+)
+def test_legs(direction: str, frames: tuple[int, int] | None, legs: tuple[Leg, ...]) -> None:
+    assert Propagation.outward({1: [4]}, length=10, direction=direction, frames=frames).legs == legs  # type: ignore[arg-type]
+
+
+def test_the_start_is_not_walked() -> None:
+    assert list(Leg(1, 4, 6).frames) == [5, 6]
+    assert list(Leg(1, 4, 2).frames) == [3, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"direction": "sideways"}, "expected one of"),
+        ({"frames": (3, 3)}, "frames 3:3: expected a part of 0:10"),
+        ({"frames": (-1, 3)}, "expected a part of 0:10"),
+        ({"frames": (0, 11)}, "expected a part of 0:10"),
+    ],
+    ids=["direction", "empty", "negative", "beyond"],
+)
+def test_plans_that_cannot_be_walked_are_refused(options: dict, said: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(PlanError, match=said):
+        Propagation.outward({1: [4]}, length=10, **options)

@@ -1,0 +1,99 @@
+"""Prompts and their log."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_sam2.core.errors import PromptError
+from napari_sam2.core.plan import Propagation
+from napari_sam2.core.prompt import BoxPrompt, Lock, MaskPrompt, PointPrompt, PromptLog, Said
+from napari_sam2.core.track import Track
+
+_MASK = np.eye(4, dtype=bool)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda: PointPrompt(0, 0, [(1, 1)], [True]), "0 is the background"),
+        (lambda: PointPrompt(0, 1.5, [(1, 1)], [True]), "track is 1.5"),
+        (lambda: PointPrompt(-1, 1, [(1, 1)], [True]), "frame is -1"),
+        (lambda: PointPrompt(True, 1, [(1, 1)], [True]), "frame is True"),
+        (lambda: PointPrompt(0, 1, [], []), "no points given"),
+        (lambda: PointPrompt(0, 1, [(1, 1)], [True, False]), "1 points with 2 positive flags"),
+        (lambda: PointPrompt(0, 1, [(1, 1, 1)], [True]), r"a point is \(y, x\)"),
+        (lambda: PointPrompt(0, 1, [(1, float("nan"))], [True]), "finite"),
+        (lambda: BoxPrompt(0, 1, (5, 5, 5, 9)), "has no area"),
+        (lambda: BoxPrompt(0, 1, (9, 0, 1, 5)), "y < y2 and x < x2"),
+        (lambda: MaskPrompt(0, 1, np.zeros((4, 4))), "at least one"),
+        (lambda: MaskPrompt(0, 1, np.ones(4)), r"expected \(H, W\)"),
+        (lambda: Lock(0, 0), "0 is the background"),
+        (lambda: Track(3, parent=3), "its own parent"),
+        (lambda: Track(2**32), "4294967295"),
+    ],
+)
+def test_what_cannot_be_fails_when_it_is_built(make: object, said: str) -> None:
+    with pytest.raises(PromptError, match=said):
+        make()  # type: ignore[operator]
+
+
+def test_prompts_are_equal_by_what_they_say_and_cannot_be_changed() -> None:
+    assert PointPrompt(0, 1, [(1, 2)], [1]) == PointPrompt(0, 1, np.array([[1.0, 2.0]]), (True,))
+    assert MaskPrompt(0, 1, _MASK) == MaskPrompt(0, 1, _MASK.astype(np.uint8) * 255)
+    assert MaskPrompt(0, 1, _MASK) != MaskPrompt(0, 1, ~_MASK)
+    assert len({MaskPrompt(0, 1, _MASK), MaskPrompt(0, 1, _MASK), MaskPrompt(1, 1, _MASK)}) == 2
+    source = _MASK.copy()
+    prompt = MaskPrompt(0, 1, source)
+    source[:] = True
+    assert prompt == MaskPrompt(0, 1, _MASK)
+    with pytest.raises(ValueError, match="read-only"):
+        prompt.mask[0, 0] = False
+
+
+@pytest.mark.parametrize(
+    ("prompts", "said"),
+    [
+        ([], Said()),
+        ([PointPrompt(0, 1, [(1, 1)], [True]), PointPrompt(0, 1, [(2, 2)], [False])], Said(((1, 1), (2, 2)), (True, False))),
+        ([PointPrompt(0, 1, [(1, 1)], [True]), BoxPrompt(0, 1, (0, 0, 3, 3))], Said(box=(0, 0, 3, 3))),
+        ([BoxPrompt(0, 1, (0, 0, 3, 3)), PointPrompt(0, 1, [(1, 1)], [True])], Said(((1, 1),), (True,), (0, 0, 3, 3))),
+        ([BoxPrompt(0, 1, (0, 0, 3, 3)), BoxPrompt(0, 1, (1, 1, 2, 2))], Said(box=(1, 1, 2, 2))),
+        ([MaskPrompt(0, 1, _MASK), PointPrompt(0, 1, [(1, 1)], [True])], Said(((1, 1),), (True,))),
+        ([PointPrompt(1, 1, [(1, 1)], [True]), PointPrompt(0, 2, [(1, 1)], [True])], Said()),
+    ],
+    ids=["nothing", "points add up", "box replaces", "points after box", "second box", "points after mask", "elsewhere"],
+)
+def test_what_is_said_on_a_frame(prompts: list, said: Said) -> None:  # type: ignore[type-arg]
+    assert PromptLog(tuple(prompts)).said(1, 0) == said
+
+
+def test_a_mask_replaces_what_was_said_before() -> None:
+    said = PromptLog((PointPrompt(0, 1, [(1, 1)], [True]), MaskPrompt(0, 1, _MASK))).said(1, 0)
+    assert said.points == ()
+    np.testing.assert_array_equal(said.mask, _MASK)
+
+
+def test_undo_takes_the_last_prompt_and_what_was_carried_since() -> None:
+    one, two = PointPrompt(0, 1, [(1, 1)], [True]), PointPrompt(3, 1, [(1, 1)], [True])
+    walk = Propagation.outward({1: [0]}, length=5)
+    log = PromptLog((one, walk, two, walk))
+    assert log.without_last().entries == (one, walk)
+    assert log.without_last().without_last().entries == ()
+    assert PromptLog().without_last() == PromptLog()
+
+
+def test_locks_follow_the_last_word() -> None:
+    log = PromptLog((Lock(2, 1), Lock(3, 1), Lock(3, 1, locked=False)))
+    assert (log.locked(1, 2), log.locked(1, 3), log.locked(1, 4)) == (True, False, False)
+
+
+def test_tracks_are_known_by_their_prompts_and_described_once() -> None:
+    log = PromptLog((PointPrompt(4, 7, [(1, 1)], [True]), PointPrompt(0, 7, [(1, 1)], [True])))
+    assert log.track_ids == (7,)
+    assert log.first_frame(7) == 4
+    assert log.prompted_frames(7) == (0, 4)
+    assert log.describe(Track(7, "a")).describe(Track(7, "b")).tracks == (Track(7, "b"),)
+    assert log.track(7) == Track(7)
+    with pytest.raises(PromptError, match="track 2: has no prompt"):
+        log.first_frame(2)

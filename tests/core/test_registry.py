@@ -1,0 +1,28 @@
+"""Registries never fall back."""
+
+from __future__ import annotations
+
+import pytest
+
+from napari_sam2.core import errors
+from napari_sam2.core.errors import PlanError, Sam2Error
+from napari_sam2.core.registry import Registry
+
+
+def test_an_unknown_name_lists_the_known_ones() -> None:
+    registry: Registry[int] = Registry("numbers", PlanError)
+    registry.register("one", lambda: 1)
+    assert registry.get("one")() == 1
+    assert list(registry) == ["one"]
+    with pytest.raises(PlanError, match="no numbers is called 'two': expected one of one"):
+        registry.get("two")
+    with pytest.raises(PlanError, match="known already"):
+        registry.register("one", lambda: 2)
+
+
+@pytest.mark.parametrize("name", [name for name in dir(errors) if name.endswith("Error")])
+def test_every_error_is_ours_and_the_builtin_it_refines(name: str) -> None:
+    kind = getattr(errors, name)
+    assert issubclass(kind, Sam2Error)
+    assert str(kind("text", frame=3, track=2)) == "track 2, frame 3: text"
+    assert kind is Sam2Error or issubclass(kind, ValueError | OSError | LookupError | RuntimeError)

@@ -1,0 +1,174 @@
+"""Stacks and videos: axes, units, contrast."""
+
+from __future__ import annotations
+
+import dask.array as da
+import numpy as np
+import pytest
+
+from napari_sam2.core.errors import AxesError, IntensityError, SpacingError
+from napari_sam2.core.stack import Spacing, Stack
+from napari_sam2.core.video import Contrast, Video
+
+_RNG = np.random.default_rng(0)
+
+
+def _stack(axes: str, shape: tuple[int, ...], **kwargs: object) -> Stack:
+    return Stack(_RNG.integers(0, 4096, shape, dtype=np.uint16), axes, **kwargs)
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "said"),
+    [
+        ("tyx", (4, 5), "name 3 dimensions, the image has 2"),
+        ("zty", (2, 3, 4), "ending in 'yx'"),
+        ("xy", (3, 4), "in this order"),
+        ("ztyx", (2, 3, 4, 5), "in this order"),
+        ("ttyx", (2, 3, 4, 5), "in this order"),
+        ("syx", (2, 3, 4), "a subset of 'tczyx'"),
+        ("tyx", (0, 3, 4), "holds no pixels"),
+    ],
+)
+def test_axes_that_do_not_fit_are_refused(axes: str, shape: tuple[int, ...], said: str) -> None:
+    with pytest.raises(AxesError, match=said):
+        _stack(axes, shape)
+
+
+@pytest.mark.parametrize("dtype", [complex, "U3", object], ids=str)
+def test_pixels_that_are_no_numbers_are_refused(dtype: object) -> None:
+    with pytest.raises(AxesError, match="expected integers or floats"):
+        Stack(np.zeros((4, 4), dtype=dtype), "yx")
+
+
+@pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf")])
+def test_a_spacing_that_is_no_length_is_refused(value: float) -> None:
+    with pytest.raises(SpacingError, match="x_um"):
+        Spacing(x_um=value)
+
+
+def test_areas_and_volumes_need_every_spacing() -> None:
+    assert Spacing(y_um=0.5, x_um=0.25).pixel_um2 == 0.125
+    assert Spacing(y_um=0.5).pixel_um2 is None
+    assert Spacing(z_um=2, y_um=0.5, x_um=0.25).voxel_um3 == 0.25
+    assert Spacing(y_um=0.5, x_um=0.25).voxel_um3 is None
+
+
+def test_channel_names_must_fit() -> None:
+    assert _stack("cyx", (2, 4, 4)).channels == ("c0", "c1")
+    with pytest.raises(AxesError, match="3 channel names"):
+        _stack("cyx", (2, 4, 4), channels=("a", "b", "c"))
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "along", "chosen", "length"),
+    [
+        ("tyx", (5, 8, 9), None, "t", 5),
+        ("zyx", (5, 8, 9), None, "z", 5),
+        ("tzyx", (1, 5, 8, 9), None, "z", 5),
+        ("tczyx", (3, 2, 5, 8, 9), "t", "t", 3),
+        ("tczyx", (3, 2, 5, 8, 9), "z", "z", 5),
+        ("yx", (8, 9), None, "t", 1),
+        ("cyx", (2, 8, 9), None, "t", 1),
+    ],
+)
+def test_a_video_walks_one_axis(axes: str, shape: tuple[int, ...], along: str | None, chosen: str, length: int) -> None:
+    video = _stack(axes, shape).as_video(along)
+    assert (video.along, len(video), video.shape) == (chosen, length, (length, 8, 9))
+
+
+@pytest.mark.parametrize(
+    ("along", "options", "said"),
+    [
+        (None, {}, "choose the axis to walk along"),
+        ("x", {}, "cannot walk along 'x'"),
+        ("z", {"channel": 2}, "the image has 2"),
+        ("z", {"channel": -1}, "counted from 0"),
+        ("z", {"t": 3}, "t=3: expected 0 to 2"),
+        ("z", {"z": 1}, r"index for \['z'\]"),
+    ],
+    ids=["both", "axis", "channel", "negative", "index", "walked"],
+)
+def test_a_video_that_is_not_there_is_refused(along: str | None, options: dict[str, int], said: str) -> None:
+    with pytest.raises(AxesError, match=said):
+        _stack("tczyx", (3, 2, 5, 8, 9)).as_video(along, **options)
+
+
+def test_planes_come_from_where_they_should() -> None:
+    stack = _stack("tczyx", (3, 2, 5, 8, 9))
+    video = stack.as_video("z", channel=1, t=2)
+    np.testing.assert_array_equal(video.raw(4), stack.data[2, 1, 4])
+    np.testing.assert_array_equal(video.raw(4, channel=0), stack.data[2, 0, 4])
+    assert video.position(4) == {"t": 2, "z": 4}
+    with pytest.raises(IndexError, match="frames 0 to 4"):
+        video.raw(5)
+
+
+def test_twelve_bits_stay_apart() -> None:
+    data = np.zeros((2, 64, 64), dtype=np.uint16)
+    data[:, :32] = np.linspace(0, 4095, 64, dtype=np.uint16)
+    data[0, 40, 40], data[0, 50, 50] = 3000, 3001
+    frame = Stack(data, "tyx").as_video().frame(0)
+    assert frame.pixels.dtype == np.float32
+    assert frame.pixels[50, 50] - frame.pixels[40, 40] == pytest.approx(1 / 4095, rel=0.1)
+
+
+def test_one_contrast_for_all_frames_so_that_a_dim_frame_stays_dim() -> None:
+    data = np.stack([np.linspace(0, top, 64 * 64).reshape(64, 64) for top in (100, 1000)])
+    video = Stack(data, "tyx").as_video()
+    assert video.frame(0).pixels.max() == pytest.approx(0.1, abs=0.01)
+    assert video.frame(1).pixels.max() == 1.0
+
+
+def test_sparse_objects_still_give_a_contrast() -> None:
+    data = np.zeros((1, 100, 100), dtype=np.uint16)
+    data[0, 5, 5] = 300
+    assert Stack(data, "tyx").as_video().contrast == Contrast(0, 300)
+
+
+@pytest.mark.parametrize(
+    ("data", "said"),
+    [(np.full((3, 8, 8), 7), "the same everywhere"), (np.where(np.eye(8) > 0, np.nan, 1.0)[None], "8 pixels are NaN or infinite")],
+    ids=["constant", "nan"],
+)
+def test_images_without_contrast_are_refused(data: np.ndarray, said: str) -> None:
+    with pytest.raises(IntensityError, match=said):
+        Stack(data, "tyx").as_video()
+
+
+def test_a_colour_image_is_seen_by_its_luminance() -> None:
+    stack = Stack(_RNG.integers(0, 255, (3, 8, 8), dtype=np.uint8), "cyx", rgb=True, channels=("red", "green", "blue"))
+    video = stack.as_video()
+    assert video.channel is None
+    expected = 0.299 * stack.data[0] + 0.587 * stack.data[1] + 0.114 * stack.data[2]
+    np.testing.assert_allclose(video.raw(0), expected)
+    assert "luminance" in video.description
+
+
+def test_a_lazy_stack_is_read_frame_by_frame() -> None:
+    read = []
+
+    def block(block_info: dict) -> np.ndarray:  # type: ignore[type-arg]
+        number = block_info[None]["chunk-location"][0]
+        read.append(number)
+        return np.full((1, 16, 16), number, dtype=np.uint16)
+
+    data = da.map_blocks(block, chunks=((1,) * 500, (16,), (16,)), dtype=np.uint16, meta=np.empty((0, 0, 0), np.uint16))
+    video = Video.of(Stack(data, "tyx"), contrast=Contrast(0, 500))
+    read.clear()
+    video.frame(123)
+    assert read == [123]
+
+
+@pytest.mark.parametrize("change", ["pixel", "dtype", "axes", "source"])
+def test_identity_changes_with_the_image(change: str) -> None:
+    data = _RNG.integers(0, 99, (4, 16, 16), dtype=np.uint16)
+    before = Stack(data.copy(), "tyx", source="a.tif")
+    other = data.copy()
+    other[0, 0, 0] += change == "pixel"
+    after = Stack(
+        other.astype(np.int32) if change == "dtype" else other,
+        "zyx" if change == "axes" else "tyx",
+        source="b.tif" if change == "source" else "a.tif",
+    )
+    assert before.identity == Stack(data.copy(), "tyx", source="a.tif").identity
+    assert before.identity != after.identity
