@@ -1,0 +1,141 @@
+"""The scenes hold what they promise, and the toy model is exact on them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_sam2.core.errors import IntensityError
+from napari_sam2.core.result import Memory, Query, Recall
+from napari_sam2.core.window import Window
+from napari_sam2.testing import scenes
+from napari_sam2.testing.scenes import LAPSES, SCENES, Scene
+from napari_sam2.testing.toy import ToyModel
+
+
+def walked(scene: Scene, model: ToyModel, *, size: int = 64) -> np.ndarray:
+    """Labels of a plain walk forward, written here without the engine: the last six memories and the prompted one."""
+    video, log = scene.video, scene.log()
+    labels = np.zeros(video.shape, dtype=np.uint16)
+    memories: dict[int, list[Memory]] = {track: [] for track in scene.tracks}
+    for embedding in model.embed([(video.frame(i), Window.whole(video.shape[1:], size)) for i in range(len(video))]):
+        frame = embedding.frame
+        queries = [
+            Query(track, said, recalls=tuple(_recalls(memories[track], frame)))
+            for track in scene.tracks
+            for said in [log.said(track, frame)]
+            if said.points or memories[track]
+        ]
+        segments = model.segment(embedding, queries)
+        for segment, features in zip(segments, model.remember(embedding, segments), strict=True):
+            memories[segment.track].append(Memory(frame, segment.conditioning, segment.pointer, segment.present, features=features))
+            labels[frame][embedding.window.paste(segment.logits, slice(0, video.shape[1]), slice(0, video.shape[2])) > 0] = segment.track
+    return labels
+
+
+def _recalls(memories: list[Memory], frame: int) -> list[Recall]:
+    conditioning = [Recall(each, 0, frame - each.frame) for each in memories if each.conditioning]
+    return conditioning + [Recall(each, frame - each.frame, frame - each.frame) for each in memories[-6:] if not each.conditioning]
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=str)
+@pytest.mark.parametrize("size", [64, 128])
+def test_toy_model_carries_one_click_per_object_exactly_through(scene: Scene, size: int) -> None:
+    np.testing.assert_array_equal(walked(scene, ToyModel(), size=size), scene.labels)
+
+
+def test_toy_model_carries_noisy_objects_with_a_tolerance() -> None:
+    scene = scenes.drifting(noise=300.0)
+    agreement = (walked(scene, ToyModel(tolerance=0.05)) == scene.labels).mean()
+    assert agreement > 0.995
+
+
+@pytest.mark.parametrize("scene", LAPSES, ids=str)
+def test_toy_model_errs_where_it_should_be_corrected(scene: Scene) -> None:
+    assert (walked(scene, ToyModel()) != scene.labels).any()
+
+
+@pytest.mark.parametrize("scene", (*SCENES, *LAPSES), ids=str)
+def test_grey_values_are_those_promised(scene: Scene) -> None:
+    walked_planes = [[scene.video.raw(i, channel) for i in range(len(scene.video))] for channel in range(len(scene.background))]
+    for channel, planes in enumerate(walked_planes):
+        pixels = np.array(planes)
+        assert set(pixels[scene.labels == 0].tolist()) == {scene.background[channel]}
+        for track in scene.tracks:
+            assert set(pixels[scene.labels == track].tolist()) == {scene.intensity[track][channel]}
+
+
+@pytest.mark.parametrize("scene", SCENES, ids=str)
+def test_click_lies_on_its_object(scene: Scene) -> None:
+    for track in scene.tracks:
+        prompt = scene.click(track)
+        y, x = (int(place) for place in prompt.yx[0])
+        assert scene.labels[prompt.frame, y, x] == track
+        assert prompt.frame == scene.frames(track)[0]
+
+
+def in_contact(plane: np.ndarray) -> bool:
+    return bool(((plane[:, :-1] == 1) & (plane[:, 1:] == 2)).any())
+
+
+def test_touching_discs_touch_and_part() -> None:
+    contact = [in_contact(plane) for plane in scenes.touching().labels]
+    assert contact[0] is False and contact[-1] is False and any(contact)
+
+
+@pytest.mark.parametrize("away", [1, 2, 3])
+def test_returning_disc_is_away_for_as_long_as_asked(away: int) -> None:
+    seen = scenes.returning(away=away).frames(1)
+    assert (seen[0], seen[-1]) == (0, 9)
+    assert 10 - len(seen) == away
+
+
+def test_division_names_the_parents_and_ends_the_mother() -> None:
+    scene = scenes.dividing(at=4)
+    assert scene.parents == {2: 1, 3: 1}
+    assert scene.frames(1) == (0, 1, 2, 3) and scene.frames(2) == scene.frames(3) == (4, 5, 6, 7, 8, 9)
+    assert scene.log().track(2).parent == 1
+
+
+def test_objects_appear_at_their_frames() -> None:
+    scene = scenes.appearing(every=3)
+    assert [scene.frames(track)[0] for track in scene.tracks] == [0, 3, 6, 9]
+
+
+def test_crossing_objects_hide_each_other_and_stay_in_sight() -> None:
+    area = (scenes.crossing().labels == 1).sum(axis=(1, 2))
+    assert 0 < area.min() < 0.7 * area.max()
+
+
+def test_volumes_agree_with_the_voxels_counted() -> None:
+    scene = scenes.ellipsoids(slices=40, shape=(128, 128))
+    voxel = scene.stack.spacing.voxel_um3
+    assert voxel == 0.5
+    for track, volume in scene.volume_um3.items():
+        assert (scene.labels == track).sum() * voxel == pytest.approx(volume, rel=0.01)
+
+
+def test_twelve_bit_pair_is_one_object_in_eight_bit() -> None:
+    scene = scenes.twelve_bit()
+    assert all(in_contact(plane) for plane in scene.labels)
+    assert scene.stack.data.max() == 4095
+    eight = (scene.video.frame(0).pixels * 255).round()
+    assert len(np.unique(eight[np.isin(scene.labels[0], (1, 2))])) == 1
+
+
+def test_blank_scene_has_nothing_to_walk() -> None:
+    scene = scenes.blank()
+    assert scene.tracks == ()
+    with pytest.raises(IntensityError):
+        _ = scene.video
+
+
+def test_scenes_grow_to_many_objects() -> None:
+    scene = scenes.drifting(count=100, frames=4, shape=(256, 256))
+    assert len(scene.tracks) == 100
+    np.testing.assert_array_equal(walked(scene, ToyModel(), size=256), scene.labels)
+
+
+def test_scene_cannot_be_written_to() -> None:
+    with pytest.raises(ValueError, match="read-only"):
+        SCENES[0].labels[0, 0, 0] = 1
