@@ -1,0 +1,120 @@
+"""Checkpoints: found by name or path, read, written, and compared with what their cards say."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.errors import CheckpointError, FileError, OutputError
+from napari_sam2.models import record
+from napari_sam2.models.cards import identified, locate, published_with
+from napari_sam2.models.files import beside, sha256_of
+from napari_sam2.models.pickled import tensors_in
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+_KINDS = "a .safetensors file, or a .pt or .pth file of PyTorch"
+
+
+def find(name_or_path: str | Path) -> Path:
+    """The file of a model that is embedded, in the user's cache, or named by its path (a folder has one inside).
+
+    Raises UnknownModelError for a name nobody knows, FileError for a file that is not there.
+    """
+    model = locate(name_or_path)
+    if model.path is None:
+        size = f" ({model.size_bytes / 1e6:.0f} MB)" if model.size_bytes else ""
+        raise FileError(
+            f"model {model.card.name!r} is not on this machine: fetch it with `napari-sam2 models fetch {model.card.name}`{size}"
+        )
+    return model.path
+
+
+def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a checkpoint under their own names, on the CPU, and its metadata.
+
+    The metadata are the texts in the header of a safetensors file, and under "config" the ``config.json`` beside it
+    where it has one, as transformers writes it. A ``.pt`` file has none. What kind of file it is, is read off its first
+    bytes. No code in it is run. Raises FileError for a file that is missing or empty, else CheckpointError.
+    """
+    start = _start(path)
+    if start[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
+        return _safetensors(path)
+    if start[:2] == b"PK" or start[:1] == b"\x80":  # zip, or a pickle of protocol 2 and later
+        return tensors_in(path), {}
+    raise CheckpointError(f"{path}: no checkpoint, it starts with {start[:12]!r}; expected {_KINDS}")
+
+
+def write(path: Path, tensors: Mapping[str, Tensor], card: ModelCard, *, metadata: Mapping[str, str] | None = None) -> ModelCard:
+    """Write ``name.safetensors`` and its card beside it as ``name.json``; the card returned has the SHA-256 of the file.
+
+    `metadata` are further texts for the header. Each file is complete when it appears. Raises OutputError where nothing
+    can be written.
+    """
+    if path.suffix != ".safetensors":
+        raise OutputError(f"{path}: expected a name ending in .safetensors")
+    texts = {**(metadata or {}), "format": "pt", record.KEY: record.to_json(replace(card, sha256=""))}
+    with beside(path) as temporary:
+        _save(temporary, tensors, texts)
+        written = replace(card, sha256=sha256_of(temporary))
+    with beside(path.with_suffix(".json")) as temporary:
+        temporary.write_text(record.to_json(written), encoding="utf-8")
+    return written
+
+
+def verify(name_or_path: str | Path) -> ModelCard:
+    """The card of a checkpoint whose SHA-256 is what it should be.
+
+    Raises CheckpointError where it is another one, or where nobody says what it should be; FileError where the
+    file is not on this machine.
+    """
+    model = locate(name_or_path)
+    path = find(name_or_path)
+    card = identified(model)
+    if model.card.sha256:
+        return card
+    published = published_with(card.sha256)
+    if published is None:
+        raise CheckpointError(f"{path}: its SHA-256 is {card.sha256}, and there is no card that says what it should be")
+    return published
+
+
+def _start(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise FileError(f"{path}: cannot be read ({error.strerror or error})") from error
+    if not start:
+        raise FileError(f"{path}: is empty; expected {_KINDS}")
+    return start
+
+
+def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    from safetensors.torch import load_file
+
+    metadata = record.header(path)
+    config = path.with_name("config.json")
+    if config.is_file() and path.name == "model.safetensors":  # the names transformers gives them
+        metadata = {"config": record.text_of(config), **metadata}
+    return load_file(path), metadata
+
+
+def _save(path: Path, tensors: Mapping[str, Tensor], texts: dict[str, str]) -> None:
+    """Give each tensor memory of its own: safetensors refuses tensors that share some or have gaps."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
+    try:
+        save_file(own, path, metadata=texts)
+    except SafetensorError as error:
+        if os.strerror(errno.ENOSPC) in str(error):  # it tells of a full disk in words only
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
+        raise OutputError(f"{path.name} cannot be written ({error})") from error

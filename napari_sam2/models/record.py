@@ -1,0 +1,69 @@
+"""Record: the card of a checkpoint as it is written down, in ``name.json`` beside ``name.safetensors`` and inside it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.errors import CheckpointError
+
+KEY = "card"
+"""Under which a card stands in the header of a safetensors file (without the SHA-256, which no file can say of itself)."""
+
+
+def card_of(path: Path) -> ModelCard | None:
+    """The card in the JSON file beside a safetensors file, else the one in its header, else None.
+
+    Raises CheckpointError for a card that cannot be read or has fields nobody knows, and for a file that is cut off.
+    """
+    if path.suffix != ".safetensors":
+        return None
+    sidecar = path.with_suffix(".json")
+    if sidecar.is_file():
+        return _parsed(text_of(sidecar), sidecar)
+    text = header(path).get(KEY)
+    return _parsed(text, path) if text else None
+
+
+def to_json(card: ModelCard) -> str:
+    """The card as JSON, one field a line."""
+    return json.dumps(asdict(card), indent=2, ensure_ascii=False) + "\n"
+
+
+def header(path: Path) -> dict[str, str]:
+    """The free text in the header of a safetensors file. Raises CheckpointError where it is cut off or none."""
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, "numpy") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: cut off, or no safetensors file ({error}); get it again") from error
+
+
+def text_of(path: Path) -> str:
+    """The text in the file. Raises CheckpointError where there is none."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise CheckpointError(f"{path}: cannot be read ({error})") from error
+
+
+class _Record(BaseModel):
+    model_config = ConfigDict(extra="forbid")  # handed down to the card
+
+    card: ModelCard
+
+
+def _parsed(text: str, where: Path) -> ModelCard:
+    try:
+        return _Record.model_validate({"card": json.loads(text)}).card
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, each['loc'][1:])) or 'the whole'}: {each['msg']}" for each in error.errors())
+        raise CheckpointError(f"{where}: no card of a model ({wrong}); expected the fields of ModelCard") from error
+    except ValueError as error:
+        raise CheckpointError(f"{where}: no JSON ({error}); expected the card of a model") from error

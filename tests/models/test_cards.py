@@ -1,0 +1,180 @@
+"""Cards: which models there are, and what the checkpoint in a file is."""
+
+import hashlib
+import json
+import re
+import subprocess
+import sys
+from importlib.metadata import EntryPoint
+
+import numpy as np
+import pytest
+from safetensors.numpy import save_file
+
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.errors import CheckpointError, FileError, UnknownModelError
+from napari_sam2.models import cards, files, record
+from napari_sam2.models.published import PUBLISHED
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "cache"))
+    return files.cache()
+
+
+def saved(path, *, card=None, metadata=None):
+    """A safetensors file of three numbers, and a card beside it where one is given."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_file({"w": np.arange(3.0)}, path, metadata=metadata)
+    if card is not None:
+        path.with_suffix(".json").write_text(card if isinstance(card, str) else record.to_json(card))
+    return path
+
+
+def test_all_published_sizes_of_both_versions_are_known():
+    sizes = ["tiny", "small", "base-plus", "large"]
+    assert list(PUBLISHED) == [f"{version}-{size}" for version in ("sam2.1", "sam2") for size in sizes]
+    assert set(PUBLISHED) <= set(cards.known())
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_published_checkpoint_can_be_verified_and_has_a_licence(name):
+    published = PUBLISHED[name]
+    assert re.fullmatch("[0-9a-f]{64}", published.card.sha256)
+    assert re.fullmatch(r"https://dl\.fbaipublicfiles\.com/segment_anything_2/(092824/sam2\.1|072824/sam2)_hiera_\w+\.pt", published.url)
+    assert published.card.licence == "Apache-2.0"
+    assert published.card.input_sizes == (1024,)
+
+
+def test_no_two_published_checkpoints_share_a_sum_a_size_or_a_file():
+    for values in (
+        {p.card.sha256 for p in PUBLISHED.values()},
+        {p.size_bytes for p in PUBLISHED.values()},
+        {p.filename for p in PUBLISHED.values()},
+    ):
+        assert len(values) == len(PUBLISHED)
+
+
+def test_embedded_model_is_listed_first_and_is_what_its_card_says():
+    first = cards.list_models()[0]
+    assert (first.card.name, first.state) == ("nano", "embedded")
+    card = cards.card_for("nano")
+    assert card.licence
+    assert card.sha256 == hashlib.sha256(first.path.read_bytes()).hexdigest()
+
+
+def test_files_in_the_cache_change_what_a_model_is_said_to_be(cache):
+    saved(cache / "mine.safetensors", card=ModelCard("mine"))
+    saved(cache / "broken.safetensors", card="{")
+    saved(cache / "nobody.safetensors")
+    (cache / PUBLISHED["sam2.1-tiny"].filename).write_bytes(b"weights")
+    states = {name: model.state for name, model in cards.known().items()}
+    assert states["mine"] == "imported"
+    assert states["broken"] == "damaged"
+    assert states["sam2.1-tiny"] == "fetched"
+    assert states["sam2.1-small"] == "available"
+    assert "nobody" not in states
+
+
+def test_model_of_another_package_is_listed_without_being_loaded(monkeypatch):
+    entry = EntryPoint("theirs", "no_such_module:model", cards.PLUG_INS)
+    monkeypatch.setattr(cards, "entry_points", lambda group: [entry] if group == cards.PLUG_INS else [])
+    assert cards.known()["theirs"].state == "plug-in"
+
+
+def test_imported_model_cannot_take_the_place_of_a_published_one(cache):
+    saved(cache / "other.safetensors", card=ModelCard("sam2.1-tiny", sha256="0" * 64))
+    assert cards.known()["sam2.1-tiny"].card == PUBLISHED["sam2.1-tiny"].card
+
+
+@pytest.mark.parametrize(
+    ("asked", "kind", "said"),
+    [
+        pytest.param("sam2.1-tinny", UnknownModelError, "did you mean 'sam2.1-tiny'?", id="misspelt"),
+        pytest.param("resnet", UnknownModelError, "expected one of .*sam2-large", id="unknown"),
+        pytest.param("", UnknownModelError, "no model is called ''", id="empty"),
+        pytest.param("missing.pt", FileError, "no such file", id="missing_file"),
+        pytest.param("some/folder", FileError, "no such file", id="missing_folder"),
+    ],
+)
+def test_what_is_not_known_is_refused_with_what_is(asked, kind, said, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(kind, match=said):
+        cards.card_for(asked)
+
+
+def test_name_means_the_model_even_where_a_folder_is_called_so(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sam2.1-tiny").mkdir()
+    assert cards.card_for("sam2.1-tiny") == PUBLISHED["sam2.1-tiny"].card
+
+
+@pytest.mark.parametrize("place", ["beside", "inside", "nowhere"])
+def test_card_of_a_file_is_found_wherever_it_stands(tmp_path, place):
+    card = ModelCard("mine", licence="CC0-1.0", input_sizes=(256, 512), training={"steps": 3})
+    inside = {record.KEY: record.to_json(card)} if place == "inside" else None
+    path = saved(tmp_path / "file.v2.safetensors", card=card if place == "beside" else None, metadata=inside)
+    found = cards.card_for(path)
+    assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert found.name == ("file.v2" if place == "nowhere" else "mine")
+    assert found.input_sizes == ((1024,) if place == "nowhere" else (256, 512))
+
+
+def test_file_that_is_not_what_its_card_says_is_refused(tmp_path):
+    path = saved(tmp_path / "mine.safetensors", card=ModelCard("mine", sha256="0" * 64))
+    with pytest.raises(CheckpointError, match="the file was changed or damaged"):
+        cards.card_for(path)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        pytest.param("{", "no JSON", id="cut_off"),
+        pytest.param('{"name": "mine", "colour": "red"}', "colour", id="unknown_field"),
+        pytest.param('{"name": "mine", "input_sizes": "big"}', "input_sizes", id="wrong_type"),
+        pytest.param('{"description": "nameless"}', "name", id="no_name"),
+        pytest.param("[1, 2]", "no card", id="no_object"),
+        pytest.param("\udc80", "cannot be read", id="no_text"),
+    ],
+)
+def test_card_that_makes_no_sense_is_refused(tmp_path, text, said):
+    path = saved(tmp_path / "mine.safetensors")
+    path.with_suffix(".json").write_bytes(text.encode("utf-8", "surrogateescape"))
+    with pytest.raises(CheckpointError, match=said):
+        cards.card_for(path)
+
+
+def test_folder_is_called_by_its_whole_name(tmp_path):
+    saved(tmp_path / "sam2.1-hiera-tiny" / "model.safetensors")
+    (tmp_path / "sam2.1-hiera-tiny" / "config.json").write_text(json.dumps({"model_type": "sam2_video"}))
+    assert cards.card_for(tmp_path / "sam2.1-hiera-tiny").name == "sam2.1-hiera-tiny"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"), [("model.safetensors.index.json", "split over several files"), ("notes.txt", "holds no model")]
+)
+def test_folder_without_a_model_is_refused(tmp_path, content, said):
+    (tmp_path / content).touch()
+    with pytest.raises(FileError, match=said):
+        cards.card_for(tmp_path)
+
+
+def test_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):
+    monkeypatch.setenv("NAPARI_SAM2_CACHE", str(tmp_path / "here"))
+    assert files.cache() == tmp_path / "here" / "models"
+    monkeypatch.setenv("NAPARI_SAM2_CACHE", "")
+    assert "napari-sam2" in files.cache().parts
+
+
+def test_embedded_checkpoints_are_looked_for_in_the_package_first(monkeypatch, tmp_path):
+    monkeypatch.setattr(files, "_PACKAGE", tmp_path / "napari_sam2")
+    assert files.embedded() == tmp_path / "checkpoints"
+    (tmp_path / "napari_sam2" / "checkpoints").mkdir(parents=True)
+    assert files.embedded() == tmp_path / "napari_sam2" / "checkpoints"
+
+
+def test_listing_models_loads_no_network():
+    list_them = "import sys; from napari_sam2.models import cards; cards.list_models()"
+    code = f"{list_them}; print({{'torch', 'transformers', 'requests'}} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"

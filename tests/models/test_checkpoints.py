@@ -1,0 +1,309 @@
+"""Checkpoints: read whatever their kind, written, verified, imported; and never trusted with running code."""
+
+import errno
+import hashlib
+import json
+import os
+import pickle
+import shutil
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import save_file
+
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.errors import CheckpointError, FileError, OutputError
+from napari_sam2.models import cards, checkpoints, files
+from napari_sam2.models.configs import Configuration
+from napari_sam2.models.imported import import_file
+from napari_sam2.models.network import Network
+from napari_sam2.models.published import PUBLISHED, Published
+
+SMALL = Configuration(width=24, blocks=(1, 2, 3, 1), global_blocks=(5,), memory_layers=2, feed_forward=256)
+"""That of the reference checkpoint in Meta's format."""
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "cache"))
+    return files.cache()
+
+
+@pytest.fixture
+def tensors():
+    return {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2, dtype=torch.float16)}
+
+
+@pytest.fixture(scope="module")
+def weights():
+    """A small SAM 2 with random weights, in half precision."""
+    torch.manual_seed(0)
+    return {key: value.half().contiguous() for key, value in Network(SMALL).state_dict().items()}
+
+
+def same(one, other):
+    return one.keys() == other.keys() and all(one[key].dtype == other[key].dtype and torch.equal(one[key], other[key]) for key in one)
+
+
+WAYS = {
+    "meta.pt": lambda path, tensors: torch.save({"model": tensors}, path),
+    "training.pt": lambda path, tensors: torch.save({"model": tensors, "epoch": 3, "optimizer": {"lr": 0.1}}, path),
+    "bare.pth": lambda path, tensors: torch.save(tensors, path),
+    "old.pt": lambda path, tensors: torch.save({"model": tensors}, path, _use_new_zipfile_serialization=False),
+    "plain.safetensors": lambda path, tensors: save_file(tensors, path),
+    "misnamed.pt": lambda path, tensors: save_file(tensors, path),
+    "misnamed.safetensors": lambda path, tensors: torch.save({"model": tensors}, path),
+}
+
+
+@pytest.mark.parametrize("kind", WAYS)
+def test_tensors_are_read_from_every_kind_of_file(tmp_path, tensors, kind):
+    WAYS[kind](tmp_path / kind, tensors)
+    read, metadata = checkpoints.read(tmp_path / kind)
+    assert same(read, tensors)
+    assert metadata == {}
+
+
+def test_folder_of_transformers_brings_its_configuration(tmp_path, tensors):
+    save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    (tmp_path / "config.json").write_text('{"image_size": 256}')
+    read, metadata = checkpoints.read(checkpoints.find(tmp_path))
+    assert same(read, tensors)
+    assert metadata == {"format": "pt", "config": '{"image_size": 256}'}
+
+
+class Malicious:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, target):
+        self.target = target
+
+    def __reduce__(self):
+        return open, (str(self.target), "w")
+
+
+@pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
+def test_pickle_that_wants_to_run_code_is_refused_and_not_run(tmp_path, tensors, legacy):
+    proof = tmp_path / "was-run"
+    torch.save({"model": tensors, "extra": Malicious(proof)}, tmp_path / "evil.pt", _use_new_zipfile_serialization=not legacy)
+    for refuse in (checkpoints.read, import_file):
+        with pytest.raises(CheckpointError, match=r"wants to run code when it is opened \(\S*open\); it was refused and nothing was run"):
+            refuse(tmp_path / "evil.pt")
+    assert not proof.exists()
+    pickle.loads(pickle.dumps(Malicious(proof))).close()  # it would have
+    assert proof.exists()
+
+
+def test_bare_pickle_is_refused_and_not_run(tmp_path):
+    proof = tmp_path / "was-run"
+    (tmp_path / "evil.pt").write_bytes(pickle.dumps({"model": Malicious(proof)}))
+    with pytest.raises(CheckpointError):
+        checkpoints.read(tmp_path / "evil.pt")
+    assert not proof.exists()
+
+
+@pytest.mark.parametrize("kind", WAYS)
+@pytest.mark.parametrize("part", [0.3, 0.7, 0.99])
+def test_file_that_is_cut_off_is_refused(tmp_path, kind, part):
+    WAYS[kind](tmp_path / kind, {"w": torch.zeros(5000)})
+    whole = (tmp_path / kind).read_bytes()
+    (tmp_path / kind).write_bytes(whole[: int(len(whole) * part)])
+    with pytest.raises(CheckpointError, match=r"cut off|damaged"):
+        checkpoints.read(tmp_path / kind)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "said"),
+    [
+        pytest.param(b"", FileError, "is empty", id="empty"),
+        pytest.param(b"<!DOCTYPE html><html>", CheckpointError, "it starts with b'<!DOCTYPE ht'", id="web_page"),
+        pytest.param(b"version https://git-lfs.github.com/spec/v1\n", CheckpointError, "no checkpoint", id="lfs_pointer"),
+        pytest.param(b"\x80\x02garbage", CheckpointError, "damaged, or no checkpoint", id="pickle_of_nothing"),
+        pytest.param(b"\xff\xff\xff\xff\xff\xff\xff\xff{}", CheckpointError, "no safetensors file", id="header_too_long"),
+    ],
+)
+def test_file_that_is_no_checkpoint_is_refused(tmp_path, content, kind, said):
+    (tmp_path / "model.pt").write_bytes(content)
+    with pytest.raises(kind, match=said):
+        checkpoints.read(tmp_path / "model.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        pytest.param([1, 2], "holds a list", id="list"),
+        pytest.param({}, "holds 0 things", id="nothing"),
+        pytest.param({"epoch": 3, "lr": 0.1}, "'epoch', 'lr'", id="no_tensors"),
+        pytest.param({"model": {"w": torch.zeros(1), "note": "hello"}}, "expected tensors by name", id="not_only_tensors"),
+    ],
+)
+def test_file_with_other_things_in_it_is_refused(tmp_path, content, said):
+    torch.save(content, tmp_path / "model.pt")
+    with pytest.raises(CheckpointError, match=said):
+        checkpoints.read(tmp_path / "model.pt")
+
+
+def test_other_archive_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
+        archive.writestr("readme.txt", "hello")
+    with pytest.raises(CheckpointError, match="no checkpoint"):
+        checkpoints.read(tmp_path / "model.pt")
+
+
+def test_what_is_written_is_read_again_with_its_card(tmp_path, tensors):
+    card = ModelCard("mine", licence="CC0-1.0", input_sizes=(256,), training={"steps": 10, "on": "nuclei"})
+    shared_memory = {**tensors, "again": tensors["a.weight"], "turned": tensors["a.weight"].T}
+    path = tmp_path / "out" / "mine.safetensors"
+    written = checkpoints.write(path, shared_memory, card, metadata={"configuration": "{}"})
+    read, metadata = checkpoints.read(path)
+    assert same(read, shared_memory)
+    assert metadata["configuration"] == "{}"
+    assert written.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+    assert checkpoints.verify(path) == written
+    path.with_suffix(".json").unlink()
+    assert cards.card_for(path) == written
+    assert [left.name for left in path.parent.iterdir()] == ["mine.safetensors"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pytest.param(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), id="system"),
+        pytest.param(SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), id="safetensors"),
+    ],
+)
+def test_disk_that_fills_up_leaves_what_was_there(tmp_path, tensors, monkeypatch, error):
+    path = tmp_path / "mine.safetensors"
+    checkpoints.write(path, tensors, ModelCard("mine"))
+    before = path.read_bytes()
+
+    def full(*_, **__):
+        raise error
+
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    with pytest.raises(OutputError, match="no space left"):
+        checkpoints.write(path, {"w": torch.zeros(1)}, ModelCard("mine"))
+    assert path.read_bytes() == before
+    assert sorted(left.name for left in tmp_path.iterdir()) == ["mine.json", "mine.safetensors"]
+
+
+def test_verify_refuses_one_changed_byte(tmp_path, tensors):
+    path = tmp_path / "mine.safetensors"
+    checkpoints.write(path, tensors, ModelCard("mine"))
+    changed = bytearray(path.read_bytes())
+    changed[-1] ^= 1
+    path.write_bytes(changed)
+    with pytest.raises(CheckpointError, match="the file was changed or damaged"):
+        checkpoints.verify(path)
+
+
+def test_verify_refuses_what_nobody_vouches_for(tmp_path, tensors):
+    torch.save(tensors, tmp_path / "found.pt")
+    with pytest.raises(CheckpointError, match="no card that says what it should be"):
+        checkpoints.verify(tmp_path / "found.pt")
+
+
+@pytest.mark.parametrize("ask", [checkpoints.find, checkpoints.verify])
+def test_model_that_was_not_fetched_says_how_to_get_it(ask):
+    with pytest.raises(FileError, match=r"napari-sam2 models fetch sam2\.1-tiny` \(156 MB\)"):
+        ask("sam2.1-tiny")
+
+
+def published(monkeypatch, path: Path) -> str:
+    sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+    monkeypatch.setitem(PUBLISHED, "toy", Published(ModelCard("toy", source="https://example.org/a/toy.pt", sha256=sha256), 1))
+    return sha256
+
+
+def test_published_file_got_elsewhere_counts_as_fetched(tmp_path, tensors, cache, monkeypatch):
+    torch.save({"model": tensors}, tmp_path / "download (1).pt")
+    published(monkeypatch, tmp_path / "download (1).pt")
+    model = import_file(tmp_path / "download (1).pt")
+    assert (model.card.name, model.state, model.path) == ("toy", "fetched", cache / "toy.pt")
+    assert checkpoints.verify("toy").sha256 == PUBLISHED["toy"].card.sha256
+    assert import_file(cache / "toy.pt") == model
+    with pytest.raises(CheckpointError, match=r"is 'toy' as published.*leave out name"):
+        import_file(cache / "toy.pt", name="mine")
+
+
+def test_published_file_is_verified_wherever_it_lies(tmp_path, tensors, monkeypatch):
+    torch.save({"model": tensors}, tmp_path / "somewhere.pt")
+    published(monkeypatch, tmp_path / "somewhere.pt")
+    assert checkpoints.verify(tmp_path / "somewhere.pt").name == "toy"
+
+
+@pytest.mark.parametrize("kind", ["meta.pt", "bare.pth", "plain.safetensors"])
+def test_import_makes_a_model_known_by_its_name(tmp_path, weights, cache, kind):
+    WAYS[kind](tmp_path / kind, weights)
+    model = import_file(tmp_path / kind, name="my nuclei", input_size=512, configuration=SMALL.to_json())
+    assert (model.card.name, model.state, model.card.input_sizes) == ("my-nuclei", "imported", (512,))
+    assert model.card.source == f"imported from {kind}, SHA-256 {hashlib.sha256((tmp_path / kind).read_bytes()).hexdigest()}"
+    assert same(checkpoints.read(checkpoints.find("my-nuclei"))[0], weights)
+    assert checkpoints.verify("my-nuclei") == model.card
+    assert sorted(path.name for path in cache.iterdir()) == ["my-nuclei.json", "my-nuclei.safetensors"]
+
+
+def test_import_of_a_folder_of_transformers_keeps_its_configuration(tmp_path, weights):
+    folder = tmp_path / "sam2.1-mine"
+    folder.mkdir()
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    backbone = {"global_attention_blocks": [5], "window_size_per_stage": [8, 4, 14, 7], "num_attention_heads": 1}
+    (folder / "config.json").write_text(json.dumps({"image_size": 256, "vision_config": {"backbone_config": backbone}}))
+    assert import_file(folder).card.input_sizes == (256,)
+    shutil.rmtree(folder)
+    assert is_loaded("sam2.1-mine", 256)
+
+
+def is_loaded(name: str, size: int) -> bool:
+    from napari_sam2.models.load import load_model
+
+    return load_model(name, device="cpu").card.input_sizes == (size,)
+
+
+def test_import_of_metas_own_format(shared):
+    model = import_file(shared / "reference" / "meta_format_small.pt", input_size=256, configuration=SMALL.to_json())
+    assert is_loaded(model.card.name, 256)
+
+
+def test_same_file_may_be_imported_again_and_another_may_not_take_its_name(tmp_path, weights):
+    torch.save(weights, tmp_path / "mine.pt")
+    first = import_file(tmp_path / "mine.pt", configuration=SMALL.to_json())
+    again = import_file(tmp_path / "mine.pt", configuration=SMALL.to_json(), input_size=512)
+    assert (first.card.input_sizes, again.card.input_sizes) == ((1024,), (512,))
+    torch.save({"model": weights}, tmp_path / "other.pt")
+    with pytest.raises(CheckpointError, match="'mine' already"):
+        import_file(tmp_path / "other.pt", name="mine", configuration=SMALL.to_json())
+    with pytest.raises(CheckpointError, match=r"'sam2\.1-tiny' already"):
+        import_file(tmp_path / "other.pt", name="sam2.1-tiny", configuration=SMALL.to_json())
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        pytest.param(lambda w: {"conv.weight": torch.zeros(3)}, "conv.weight|no SAM 2|misses", id="other_network"),
+        pytest.param(lambda w: {key: w[key] for key in list(w)[:-3]}, "misses 3 weights", id="some_missing"),
+        pytest.param(lambda w: {**w, "extra.weight": torch.zeros(3)}, "extra.weight", id="some_more"),
+        pytest.param(lambda w: {**w, "no_memory_embedding": torch.zeros(1, 1, 8)}, "no_memory_embedding", id="other_shape"),
+    ],
+)
+def test_import_of_what_is_no_sam2_leaves_nothing_behind(tmp_path, weights, cache, change, said):
+    torch.save(change(weights), tmp_path / "odd.pt")
+    with pytest.raises(CheckpointError, match=said):
+        import_file(tmp_path / "odd.pt", configuration=SMALL.to_json())
+    assert "odd" not in cards.known()
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("name", ["...", "//", "  "])
+def test_import_needs_a_name_of_letters(tmp_path, tensors, name):
+    torch.save(tensors, tmp_path / "mine.pt")
+    with pytest.raises(CheckpointError, match="expected letters"):
+        import_file(tmp_path / "mine.pt", name=name)
+
+
+def test_import_of_a_missing_file():
+    with pytest.raises(FileError, match="no such file"):
+        import_file("nowhere.pt")

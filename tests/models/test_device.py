@@ -1,0 +1,71 @@
+"""Devices: the one asked for or none, and "auto" the best there is."""
+
+import pytest
+import torch
+
+from napari_sam2.core.errors import DeviceError
+from napari_sam2.models import device
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Make PyTorch say that this machine has `cuda` CUDA devices, and Apple's GPU where `mps`."""
+
+    def has(*, cuda: int = 0, mps: bool = False) -> None:
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
+        monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
+
+    return has
+
+
+@pytest.mark.parametrize(
+    ("cuda", "mps", "asked", "chosen"),
+    [
+        pytest.param(2, False, "auto", "cuda", id="auto_takes_cuda"),
+        pytest.param(0, True, "auto", "mps", id="auto_takes_apple_without_cuda"),
+        pytest.param(0, False, "auto", "cpu", id="auto_takes_the_processor_where_nothing_else_is"),
+        pytest.param(2, False, "cuda:1", "cuda:1", id="second_gpu"),
+        pytest.param(1, False, "cpu", "cpu", id="processor_although_there_is_a_gpu"),
+    ],
+)
+def test_device_that_is_there(machine, cuda, mps, asked, chosen):
+    machine(cuda=cuda, mps=mps)
+    assert device.choose(asked) == chosen
+
+
+@pytest.mark.parametrize(
+    ("cuda", "asked", "said"),
+    [
+        pytest.param(0, "cuda", "this machine has cpu", id="no_gpu"),
+        pytest.param(1, "cuda:1", "this machine has cuda, cuda:0, cpu", id="no_second_gpu"),
+        pytest.param(1, "mps", "this machine has cuda, cuda:0, cpu", id="no_apple"),
+        pytest.param(0, "gpu", "expected auto or one of what this machine has: cpu", id="no_such_word"),
+        pytest.param(1, "cuda:first", "expected auto", id="no_number"),
+        pytest.param(0, "", "expected auto", id="empty"),
+    ],
+)
+def test_device_that_is_not_there_is_refused_with_what_is(machine, cuda, asked, said):
+    machine(cuda=cuda)
+    with pytest.raises(DeviceError, match=said) as error:
+        device.choose(asked)
+    assert repr(asked) in str(error.value)
+
+
+def test_build_without_cuda_is_said(machine, monkeypatch):
+    machine()
+    monkeypatch.setattr(torch.version, "cuda", None)
+    with pytest.raises(DeviceError, match="was built without CUDA"):
+        device.choose("cuda")
+
+
+@pytest.mark.parametrize("name", ["cpu", "mps"])
+def test_device_is_described_in_one_line(name):
+    assert name in device.describe(name)
+    assert "\n" not in device.describe(name)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
+def test_gpu_is_described_by_its_name_and_memory():
+    assert torch.cuda.get_device_name(0) in device.describe("cuda")
+    assert "GiB" in device.describe("cuda:0")
