@@ -26,7 +26,7 @@ from napari_sam2.io.place import check_output
 from napari_sam2.io.prompts import masks_as_prompts, read_prompts, write_prompts
 from napari_sam2.io.sinks import LabelSpec, open_sink
 from napari_sam2.io.tables import write_json, write_provenance, write_tables
-from napari_sam2.measure.overview import draw_overview
+from napari_sam2.measurement.overview import draw_overview
 from napari_sam2.models.device import describe
 from napari_sam2.models.load import load_model
 

@@ -17,10 +17,10 @@ from napari_sam2.engine import runner
 from napari_sam2.engine import session as engine
 from napari_sam2.engine.overlap import label_type
 from napari_sam2.engine.walk import Stepped
-from napari_sam2.measure.counts import counts
-from napari_sam2.measure.facts import Fact
-from napari_sam2.measure.objects import objects
-from napari_sam2.measure.tracks import tracks
+from napari_sam2.measurement.counts import counts
+from napari_sam2.measurement.facts import Fact
+from napari_sam2.measurement.objects import objects
+from napari_sam2.measurement.tracks import tracks
 
 
 class Session(engine.Session):
@@ -87,19 +87,19 @@ class Run(runner.Run):
 
     @cached_property
     def objects(self) -> pd.DataFrame:
-        """One row per track and frame; see `measure.objects.objects`."""
+        """One row per track and frame; see `measurement.objects.objects`."""
         session = self.session
         facts = {key: Fact(trace.score, trace.presence) for key, trace in session.traces().items()}
         return objects(session.video, session.plane, facts=facts, tracks=session.log.tracks)
 
     @cached_property
     def tracks(self) -> pd.DataFrame:
-        """One row per track; see `measure.tracks.tracks`."""
+        """One row per track; see `measurement.tracks.tracks`."""
         return tracks(self.objects, self.session.video, self.session.log.tracks)
 
     @cached_property
     def counts(self) -> pd.DataFrame:
-        """Objects per frame and category, and over all; see `measure.counts.counts`."""
+        """Objects per frame and category, and over all; see `measurement.counts.counts`."""
         return counts(self.objects, len(self.session.video))
 
     @property

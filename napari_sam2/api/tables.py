@@ -14,10 +14,10 @@ from napari_sam2.core.video import Video
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.io.place import check_output
 from napari_sam2.io.tables import write_tables
-from napari_sam2.measure.counts import counts
-from napari_sam2.measure.objects import objects
-from napari_sam2.measure.overview import draw_overview
-from napari_sam2.measure.tracks import tracks
+from napari_sam2.measurement.counts import counts
+from napari_sam2.measurement.objects import objects
+from napari_sam2.measurement.overview import draw_overview
+from napari_sam2.measurement.tracks import tracks
 
 
 @dataclass(frozen=True, eq=False)

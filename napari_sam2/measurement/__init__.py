@@ -1,0 +1,13 @@
+"""Numbers from labels: objects, tracks, counts, intensities, agreement with ground truth.
+
+`draw_overview` stays in `measurement.overview`, so that matplotlib is loaded only where a picture is drawn.
+"""
+
+from napari_sam2.measurement.agreement import Agreement, evaluate
+from napari_sam2.measurement.counts import counts
+from napari_sam2.measurement.facts import Fact, Facts
+from napari_sam2.measurement.objects import frame_objects, objects
+from napari_sam2.measurement.planes import LabelPlanes
+from napari_sam2.measurement.tracks import tracks
+
+__all__ = ["Agreement", "Fact", "Facts", "LabelPlanes", "counts", "evaluate", "frame_objects", "objects", "tracks"]

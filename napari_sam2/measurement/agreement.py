@@ -1,0 +1,162 @@
+"""Agreement of labels with ground truth: objects plane by plane, and tracks as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+import pandas as pd
+
+from napari_sam2.core.errors import LabelsError
+from napari_sam2.measurement.counts import ALL
+from napari_sam2.measurement.matching import MATCHED_IOU, Overlap
+from napari_sam2.measurement.planes import LabelPlanes
+from napari_sam2.measurement.track_agreement import track_table
+
+THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
+"""IoU from which on a pair counts as found, for AP (as in the 2018 Data Science Bowl and COCO): 0.5 to 0.95."""
+
+TrackMatch = Literal["overlap", "id"]
+
+
+@dataclass(frozen=True, eq=False)
+class Agreement:
+    """How far predicted labels agree with the truth.
+
+    Parameters
+    ----------
+    table
+        One row per frame and a last one ``all`` (counts summed, means over all objects of all frames): `frame`, `n_truth`,
+        `n_predicted`, `count_error` (predicted - truth), `count_error_abs`, `iou` and `dice` (means over the objects of the
+        truth, 0 for one that is missed), `precision`, `recall`, `f1` at IoU 0.5, `ap_50` … `ap_95` and their mean `ap`;
+        AP = TP / (TP + FP + FN). Empty where there is nothing to divide by.
+    objects
+        One row per object of the truth and frame: `frame`, `truth`, `predicted` (empty where missed), `iou`, `dice`.
+    thresholds
+        One row per IoU threshold, over all frames: `iou`, `tp`, `fp`, `fn`, `precision`, `recall`, `f1`, `ap`.
+    tracks
+        One row per track of the truth, see `track_agreement.track_table`; None where tracks were not asked for.
+    track_count_error
+        Tracks predicted - tracks of the truth; None likewise.
+    """
+
+    table: pd.DataFrame
+    objects: pd.DataFrame
+    thresholds: pd.DataFrame
+    tracks: pd.DataFrame | None = None
+    track_count_error: int | None = None
+
+    @property
+    def overall(self) -> dict[str, float]:
+        """The figures of the row ``all``, the mean count errors of a frame, and those of the tracks where asked for."""
+        frames = self.table.iloc[:-1]
+        figures = {str(name): float(value) for name, value in self.table.iloc[-1].drop("frame").items()}
+        figures |= {f"{name}_per_frame": float(frames[name].mean()) for name in ("count_error", "count_error_abs")}
+        if self.tracks is not None and self.track_count_error is not None:
+            figures["track_count_error"] = float(self.track_count_error)
+            figures["track_iou"] = float(self.tracks["iou"].mean())
+            figures["track_iou_whole"] = float(self.tracks["iou_whole"].mean())
+            figures["ended_on_other"] = _part(self.tracks["end"] == "other")
+            figures["ended_lost"] = _part(self.tracks["end"] == "lost")
+        return figures
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain types, for JSON: `overall`, `thresholds`, `frames`, and `tracks` where asked for; None for empty cells."""
+        plain: dict[str, Any] = {
+            "overall": {name: None if np.isnan(value) else value for name, value in self.overall.items()},
+            "thresholds": _records(self.thresholds),
+            "frames": _records(self.table.iloc[:-1].astype({"frame": "int64"})),
+        }
+        return plain if self.tracks is None else {**plain, "tracks": _records(self.tracks)}
+
+
+def evaluate(predicted: Any, truth: Any, *, tracks: bool = False, match: TrackMatch = "overlap") -> Agreement:
+    """How far predicted labels agree with the truth; both are read one plane at a time.
+
+    Parameters
+    ----------
+    predicted, truth
+        Labels of one shape: arrays of (H, W) or (frames, H, W) whole numbers, or Stacks; see `LabelPlanes.of`. Objects are
+        matched on each plane one to one: as many with an IoU of 0.5 as can be, then the largest sum of IoU.
+    tracks
+        Whether labels are identities, so that an object is one with itself on other planes; then `Agreement.tracks` is there.
+    match
+        Which predicted track a track of the truth is held against: the one of the one-to-one assignment with the largest
+        total overlap, or the one with the same id.
+
+    Raises
+    ------
+    LabelsError
+        Labels of different shapes, or that are not whole numbers from 0.
+    """
+    if match not in get_args(TrackMatch):
+        raise LabelsError(f"match {match!r}: expected one of {get_args(TrackMatch)!r}")
+    expected = LabelPlanes.of(truth)
+    given = LabelPlanes.of(predicted, expected.shape)
+    overlaps = [Overlap.of(expected[frame], given[frame]) for frame in range(len(expected))]
+    per_object = pd.concat([_objects(frame, overlap) for frame, overlap in enumerate(overlaps)], ignore_index=True)
+    table = _table(per_object, overlaps)
+    thresholds = _thresholds(per_object, overlaps)
+    if not tracks:
+        return Agreement(table, per_object, thresholds)
+    error = len({*_ids(overlaps, "predicted")}) - len({*_ids(overlaps, "truth")})
+    return Agreement(table, per_object, thresholds, track_table(overlaps, same_ids=match == "id"), error)
+
+
+def _objects(frame: int, overlap: Overlap) -> pd.DataFrame:
+    """A row for each object of the truth on one frame."""
+    matched = np.flatnonzero(overlap.matched())
+    where = overlap.first[matched]
+    iou = np.zeros(overlap.truth.size)
+    iou[where] = overlap.iou[matched]
+    partner = pd.array([None] * overlap.truth.size, dtype="Int64")
+    partner[where] = overlap.predicted[overlap.second[matched]].astype(np.int64)
+    columns = {"frame": frame, "truth": overlap.truth.astype(np.int64), "predicted": partner, "iou": iou, "dice": 2 * iou / (1 + iou)}
+    return pd.DataFrame(columns).astype({"frame": "int64"})
+
+
+def _table(per_object: pd.DataFrame, overlaps: list[Overlap]) -> pd.DataFrame:
+    by_frame = dict(list(per_object.groupby("frame")))
+    empty = per_object.iloc[:0]
+    rows = [_row(str(frame), by_frame.get(frame, empty), [overlap]) for frame, overlap in enumerate(overlaps)]
+    rows.append(_row(ALL, per_object, overlaps))
+    rows[-1]["count_error_abs"] = sum(row["count_error_abs"] for row in rows[:-1])
+    return pd.DataFrame(rows).astype({"frame": "string"})
+
+
+def _row(frame: str, per_object: pd.DataFrame, overlaps: list[Overlap]) -> dict[str, Any]:
+    levels = _thresholds(per_object, overlaps)
+    n_truth, n_predicted = (sum(getattr(overlap, side).size for overlap in overlaps) for side in ("truth", "predicted"))
+    error = n_predicted - n_truth
+    row = {"frame": frame, "n_truth": n_truth, "n_predicted": n_predicted, "count_error": error, "count_error_abs": abs(error)}
+    row |= {name: per_object[name].mean() for name in ("iou", "dice")}
+    row |= {name: levels[name].iloc[THRESHOLDS.index(MATCHED_IOU)] for name in ("precision", "recall", "f1")}
+    row |= {f"ap_{round(100 * level)}": ap for level, ap in zip(levels["iou"], levels["ap"], strict=True)}
+    return {**row, "ap": levels["ap"].mean()}
+
+
+def _thresholds(per_object: pd.DataFrame, overlaps: list[Overlap]) -> pd.DataFrame:
+    n_predicted = sum(overlap.predicted.size for overlap in overlaps)
+    iou = per_object["iou"].to_numpy()
+    levels = np.array(THRESHOLDS)
+    tp = (iou[None, :] >= levels[:, None]).sum(axis=1)
+    fp, fn = n_predicted - tp, iou.size - tp
+    columns = {"iou": levels, "tp": tp, "fp": fp, "fn": fn, "precision": _ratio(tp, tp + fp), "recall": _ratio(tp, tp + fn)}
+    return pd.DataFrame({**columns, "f1": _ratio(2 * tp, 2 * tp + fp + fn), "ap": _ratio(tp, tp + fp + fn)})
+
+
+def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    return np.asarray(np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0))
+
+
+def _part(flags: pd.Series[bool]) -> float:
+    return float(flags.mean()) if len(flags) else float("nan")
+
+
+def _ids(overlaps: list[Overlap], side: str) -> set[int]:
+    return {int(number) for overlap in overlaps for number in getattr(overlap, side)}
+
+
+def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+    return [{str(name): None if pd.isna(value) else value for name, value in row.items()} for row in table.to_dict("records")]

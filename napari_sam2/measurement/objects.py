@@ -1,0 +1,104 @@
+"""One row per object and frame: where it is, how large, how bright, in pixels and in µm."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from napari_sam2.core.track import Track
+from napari_sam2.core.video import Video
+from napari_sam2.measurement.columns import object_columns, table
+from napari_sam2.measurement.facts import Fact, Facts
+from napari_sam2.measurement.intensity import intensities
+from napari_sam2.measurement.planes import LabelPlanes
+from napari_sam2.measurement.regions import Regions
+
+
+def objects(video: Video, planes: Any, *, facts: Facts | None = None, tracks: Sequence[Track] = ()) -> pd.DataFrame:
+    """The table ``objects.csv``: a row for each track and frame on which the track has pixels, by frame, then track.
+
+    Parameters
+    ----------
+    video
+        What the labels belong to. Intensities are of the raw pixels of all its channels, not only the one walked.
+    planes
+        A callable that gives the (H, W) label plane of a frame, or (frames, H, W) labels; see `LabelPlanes.of`. One frame
+        is in memory at a time.
+    facts
+        Score and presence by (track, frame); these cells are empty where nothing is known. No fact makes a row.
+    tracks
+        Tracks that have a category (``PromptLog.tracks``).
+
+    `t` and `z` are the indices along these axes, empty where the stack has none; `y`, `x` the centroid, from the centre of
+    the first pixel, and `y_um`, `x_um` the same in µm. What needs a spacing that is not known is empty.
+    For the intensities see `intensity.intensities`.
+
+    Raises
+    ------
+    LabelsError
+        Labels of another shape than the video, or that are not whole numbers from 0.
+    IntensityError
+        A channel with pixels that are not numbers.
+    """
+    source = LabelPlanes.of(planes, video.shape)
+    parts = (_columns(video, frame, source[frame], facts or {}, tracks) for frame in range(len(video)))
+    return table(object_columns(channel_count(video)), parts)
+
+
+def frame_objects(video: Video, frame: int, plane: np.ndarray, *, facts: Facts | None = None, tracks: Sequence[Track] = ()) -> pd.DataFrame:
+    """The rows of `objects` of one frame, from its (H, W) label plane: what changes when one plane does."""
+    checked = LabelPlanes.of(lambda _: plane, video.shape)[frame]
+    return table(object_columns(channel_count(video)), [_columns(video, frame, checked, facts or {}, tracks)])
+
+
+def channel_count(video: Video) -> int:
+    """How many channels the stack of a video has."""
+    return video.stack.sizes.get("c", 1)
+
+
+def _columns(video: Video, frame: int, plane: np.ndarray, facts: Facts, tracks: Sequence[Track]) -> dict[str, np.ndarray]:
+    regions = Regions.of(plane)
+    columns = {**_identity(video, frame, regions, tracks), **_geometry(video, regions), **_known(frame, regions, facts)}
+    for channel in range(channel_count(video)):
+        measured = intensities(regions, video.raw(frame, channel)) if regions.ids.size else intensities(regions, plane)
+        columns |= {f"{quantity}_c{channel}": values for quantity, values in measured.items()}
+    return columns
+
+
+def _identity(video: Video, frame: int, regions: Regions, tracks: Sequence[Track]) -> dict[str, np.ndarray]:
+    count = regions.ids.size
+    categories = {track.id: track.category for track in tracks}
+    position = video.position(frame)
+    return {
+        "track": regions.ids.astype(np.int64),
+        "frame": np.full(count, frame),
+        "t": np.full(count, position.get("t", np.nan), dtype=np.float64),
+        "z": np.full(count, position.get("z", np.nan), dtype=np.float64),
+        "category": np.array([categories.get(int(track), "") for track in regions.ids], dtype=object),
+    }
+
+
+def _geometry(video: Video, regions: Regions) -> dict[str, np.ndarray]:
+    spacing = video.spacing
+    return {
+        "area_px": regions.area_px,
+        "area_um2": _scaled(regions.area_px, spacing.pixel_um2),
+        "y": regions.y,
+        "x": regions.x,
+        "y_um": _scaled(regions.y, spacing.y_um),
+        "x_um": _scaled(regions.x, spacing.x_um),
+    }
+
+
+def _known(frame: int, regions: Regions, facts: Facts) -> dict[str, np.ndarray]:
+    known: list[Fact | None] = [facts.get((int(track), frame)) for track in regions.ids]
+    scores = [np.nan if fact is None or fact.score is None else fact.score for fact in known]
+    presence = [None if fact is None else fact.presence.value for fact in known]
+    return {"score": np.array(scores, dtype=np.float64), "presence": np.array(presence, dtype=object)}
+
+
+def _scaled(values: np.ndarray, unit: float | None) -> np.ndarray:
+    return values * (np.nan if unit is None else unit)

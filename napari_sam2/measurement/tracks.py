@@ -1,0 +1,69 @@
+"""One row per track: how long, how large, how bright it is over all its frames."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from napari_sam2.core.track import Track
+from napari_sam2.core.video import Video
+from napari_sam2.measurement.columns import channels_of, intensity_columns
+
+
+def tracks(objects: pd.DataFrame, video: Video, tracks: Sequence[Track] = ()) -> pd.DataFrame:
+    """The table ``tracks.csv``, from the table `objects`: a row for each track that has pixels anywhere, by id.
+
+    `tracks` (``PromptLog.tracks``) say who divided from whom: `parent`, empty where nobody said.
+
+    A video along z has `volume_um3`: the sum of its areas times the distance of planes. One along t has `duration_s`:
+    from its first to its last frame, (last - first) × interval, 0 for a track on one frame; frames between on which it is
+    absent count. `n_frames` and `mean_area_um2` are of the frames on which it has pixels.
+
+    The intensities are those of all its pixels on all its frames taken together: `mean` and `background` weighted by area,
+    `std` pooled, `corrected_sum` the sum of those of the frames (so it is sum - pixels × background); empty where that of
+    one frame is not known.
+    """
+    channels = channels_of(objects)
+    groups = objects.groupby("track", sort=True)
+    parents = {track.id: track.parent for track in tracks}
+    rows = groups[["category"]].first().astype("string").fillna("")
+    rows["parent"] = pd.array([parents.get(int(track)) for track in rows.index], dtype="Int64")
+    rows["first_frame"], rows["last_frame"], rows["n_frames"] = groups["frame"].min(), groups["frame"].max(), groups.size()
+    pixels = groups["area_px"].sum()
+    if video.along == "z":
+        rows["volume_um3"] = pixels * _or_nan(video.spacing.voxel_um3)
+    else:
+        rows["duration_s"] = (rows["last_frame"] - rows["first_frame"]) * _or_nan(video.spacing.t_s)
+    rows["mean_area_um2"] = (pixels / rows["n_frames"]) * _or_nan(video.spacing.pixel_um2)
+    for channel in range(channels):
+        rows = rows.join(_pooled(objects, channel))
+    types = {"first_frame": "int64", "last_frame": "int64", "n_frames": "int64", "mean_area_um2": "float64", **intensity_columns(channels)}
+    return rows.reset_index().astype({"track": "int64", **types})
+
+
+def _pooled(objects: pd.DataFrame, channel: int) -> pd.DataFrame:
+    """Intensities of one channel by track, of all pixels of all frames together."""
+    of = {name: objects[f"{name}_c{channel}"] for name in ("mean", "sum", "min", "max", "std", "corrected_sum")}
+    track, area = objects["track"], objects["area_px"]
+    pixels = area.groupby(track).sum()
+    total = of["sum"].groupby(track).sum()
+    mean = total / pixels
+    # Each frame's own spread plus that of its mean about the mean of all: E[x²] - E[x]² would lose digits.
+    spread = (area * (of["std"] ** 2 + (of["mean"] - track.map(mean)) ** 2)).groupby(track).sum()
+    corrected = of["corrected_sum"].groupby(track).agg(lambda values: values.sum(skipna=False))
+    columns = {
+        "mean": mean,
+        "sum": total,
+        "min": of["min"].groupby(track).min(),
+        "max": of["max"].groupby(track).max(),
+        "std": np.sqrt(spread / pixels),
+        "background": (total - corrected) / pixels,
+        "corrected_sum": corrected,
+    }
+    return pd.DataFrame({f"{name}_c{channel}": values for name, values in columns.items()})
+
+
+def _or_nan(unit: float | None) -> float:
+    return np.nan if unit is None else unit

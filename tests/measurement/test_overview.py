@@ -1,0 +1,176 @@
+"""The overview: what is drawn, and that nothing half-written is left."""
+
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+from napari_sam2.core.errors import LabelsError, OutputError
+from napari_sam2.core.stack import Spacing
+from napari_sam2.core.track import Track
+from napari_sam2.measurement import counts, objects
+from napari_sam2.measurement.outlines import colour, outlines
+from napari_sam2.measurement.overview import draw_overview
+from napari_sam2.measurement.units import distance, moment, round_length
+from tests.measurement.conftest import square
+
+
+def drawn(monkeypatch, walked, labels, path, **kwargs) -> Figure:
+    """The figure that `draw_overview` saved."""
+    kept = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **options: (kept.append(figure), save(figure, *args, **options))[1])
+    table = objects(walked, labels, **kwargs)
+    assert draw_overview(walked, labels, table, counts(table, len(walked)), path) == path
+    return kept[0]
+
+
+def written(figure: Figure) -> list[str]:
+    return [text.get_text() for panel in figure.axes for text in (*panel.texts, panel.title, panel._left_title)]
+
+
+@pytest.fixture
+def labels() -> np.ndarray:
+    """Twenty frames, two objects on frames 3 to 17."""
+    stack = np.zeros((20, 60, 80), np.uint16)
+    for frame in range(3, 18):
+        square(square(stack[frame], 7, 20, 2 * frame, 12), 300, 40, 50, 9)
+    return stack
+
+
+def test_picture_shows_frames_from_first_to_last_object_with_ids_and_units(monkeypatch, video, labels, tmp_path):
+    figure = drawn(monkeypatch, video((labels * 100).astype(np.uint16), "zyx"), labels, tmp_path / "overview.png")
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles[0] == "frame 3 · z = 6 µm"
+    assert titles[7] == "frame 17 · z = 34 µm"
+    assert titles[8:] == ["objects per frame (2 objects in all)", "area per track (µm²)"]
+    assert written(figure).count("300") == 8
+    assert "5 µm" in written(figure)
+    height, width = imread(tmp_path / "overview.png").shape[:2]
+    assert width > 1500
+    assert height > 800
+
+
+def test_without_spacing_there_is_no_scale_bar_and_areas_are_in_pixels(monkeypatch, video, labels, tmp_path):
+    figure = drawn(monkeypatch, video(labels, spacing=Spacing()), labels, tmp_path / "overview.png")
+    assert not any("µm" in text for text in written(figure))
+    assert "area per track (px)" in written(figure)
+    assert "frame 3" in written(figure)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5, 8, 9])
+@pytest.mark.parametrize("shape", [(40, 40), (20, 120), (120, 20)], ids=str)
+def test_any_number_of_frames_of_any_shape(video, tmp_path, frames, shape):
+    labels = np.zeros((frames, *shape), np.uint8)
+    labels[:, 3:9, 3:9] = 1
+    walked = video(labels)
+    table = objects(walked, labels)
+    draw_overview(walked, labels, table, counts(table, frames), tmp_path / "overview.png")
+    assert imread(tmp_path / "overview.png").std() > 0.1
+
+
+def test_stack_without_objects_is_drawn_too(monkeypatch, video, tmp_path):
+    empty = np.zeros((3, 20, 20), np.uint8)
+    figure = drawn(monkeypatch, video(empty), empty, tmp_path / "overview.png")
+    assert "objects per frame (0 objects in all)" in written(figure)
+
+
+def test_each_category_has_its_line(monkeypatch, video, labels, tmp_path):
+    figure = drawn(
+        monkeypatch, video(labels), labels, tmp_path / "o.png", tracks=[Track(7, category="nucleus"), Track(300, category="bud")]
+    )
+    assert [line.get_label() for line in figure.axes[8].lines] == ["bud", "nucleus"]
+
+
+def test_lines_of_the_area_chart_are_those_of_the_table_and_gaps_stay_open(monkeypatch, video, labels, tmp_path):
+    labels[10] = 0
+    figure = drawn(monkeypatch, video(labels), labels, tmp_path / "overview.png")
+    lines = {line.get_label(): line.get_ydata() for line in figure.axes[9].lines}
+    expected = [144 * 0.125 if 3 <= frame <= 17 and frame != 10 else np.nan for frame in range(20)]
+    np.testing.assert_array_equal(lines["7"], expected)
+
+
+def test_ids_are_left_out_where_they_would_cover_the_objects(monkeypatch, video, tmp_path):
+    crowd = np.kron(np.arange(1, 197).reshape(14, 14), np.pad(np.ones((4, 4)), 1)).astype(np.uint16)[None]
+    figure = drawn(monkeypatch, video(crowd), crowd, tmp_path / "overview.png")
+    assert "100" not in written(figure)
+    assert len(figure.axes[0].collections[1].get_segments()) == 196
+
+
+def test_outline_runs_half_a_pixel_around_the_object():
+    (outline,) = outlines(square(np.zeros((20, 20), np.uint32), 70000, 5, 8, 4))
+    assert outline.track == 70000
+    (line,) = outline.lines
+    np.testing.assert_array_equal([line.min(axis=0), line.max(axis=0)], [[7.5, 4.5], [11.5, 8.5]])
+
+
+def test_outline_of_an_object_at_the_edge_and_with_a_hole_is_closed():
+    plane = square(square(np.zeros((20, 20), np.uint8), 1, 0, 0, 9), 0, 3, 3, 2)
+    (outline,) = outlines(plane)
+    assert len(outline.lines) == 2
+    assert all((line[0] == line[-1]).all() for line in outline.lines)
+
+
+def test_colours_are_bright_and_those_of_neighbouring_ids_differ():
+    colours = np.array([colour(track) for track in range(1, 200)])
+    assert colours.min() >= 0
+    assert colours.max() <= 1
+    assert (np.abs(np.diff(colours, axis=0)).max(axis=1) > 0.2).all()
+    assert (colours @ (0.2126, 0.7152, 0.0722) > 0.3).all()  # seen on black: blue is where naive hues fail
+
+
+def test_picture_that_cannot_be_written_leaves_nothing(video, labels, tmp_path):
+    walked = video(labels)
+    table = objects(walked, labels)
+    with pytest.raises(OutputError, match="nowhere"):
+        draw_overview(walked, labels, table, counts(table, 20), tmp_path / "nowhere" / "overview.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_older_picture_stays_where_drawing_fails(monkeypatch, video, labels, tmp_path):
+    walked, path = video(labels), tmp_path / "overview.png"
+    table = objects(walked, labels)
+    path.write_bytes(b"old")
+
+    def full(figure, file, **options):
+        file.write_bytes(b"half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Figure, "savefig", full)
+    with pytest.raises(OutputError, match="No space left"):
+        draw_overview(walked, labels, table, counts(table, 20), path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_labels_of_another_shape_are_refused(video, labels, tmp_path):
+    table = objects(video(labels), labels)
+    with pytest.raises(LabelsError):
+        draw_overview(video(labels), labels[:, :10], table, counts(table, 20), tmp_path / "overview.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("largest", "expected"), [(16, 10), (10, 10), (0.49, 0.2), (99, 50), (3, 2), (1000, 1000)])
+def test_scale_bar_is_a_round_length(largest, expected):
+    assert round_length(largest) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(("um", "expected"), [(0.5, "500 nm"), (20, "20 µm"), (2000, "2 mm")])
+def test_distances_are_written_in_the_unit_people_use(um, expected):
+    assert distance(um) == expected
+
+
+@pytest.mark.parametrize(
+    ("axes", "interval", "expected"),
+    [
+        ("tyx", 2, "frame 9 · 18 s"),
+        ("tyx", 30, "frame 9 · 4.5 min"),
+        ("tyx", 7200, "frame 9 · 18 h"),
+        ("tyx", None, "frame 9"),
+        ("zyx", 5, "frame 9 · z = 4.5 µm"),
+    ],
+    ids=["seconds", "minutes", "hours", "unknown", "z"],
+)
+def test_place_of_a_frame_is_told_in_a_fitting_unit(video, axes, interval, expected):
+    spacing = Spacing(z_um=0.5, t_s=interval)
+    assert moment(video(np.zeros((10, 4, 4), np.uint8), axes, spacing=spacing), 9) == expected

@@ -1,0 +1,290 @@
+"""The command line, as a person types it: what comes out, and what bad input gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from napari_sam2.cli import main
+from napari_sam2.io.open import open_labels, open_stack
+from napari_sam2.testing.scenes import Scene, drifting, ellipsoids
+
+_FILES = ["counts.csv", "labels.ome.tif", "objects.csv", "overview.png", "prompts.json", "provenance.json", "tracks.csv"]
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return drifting(frames=6, shape=(96, 96))
+
+
+@pytest.fixture
+def stack(tmp_path: Path, scene: Scene) -> Path:
+    path = tmp_path / "cells.ome.tif"
+    metadata = {
+        "axes": "TYX",
+        "PhysicalSizeX": 0.5,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": 0.5,
+        "PhysicalSizeYUnit": "µm",
+        "TimeIncrement": 60.0,
+    }
+    tifffile.imwrite(path, scene.stack.data, metadata=metadata, ome=True)
+    return path
+
+
+@pytest.fixture
+def prompts(tmp_path: Path, scene: Scene) -> Path:
+    path = tmp_path / "prompts.csv"
+    rows = [(track, 0, "point", *scene.click(track, 0).yx[0], 1, "disc") for track in scene.tracks]
+    pd.DataFrame(rows, columns=["track", "frame", "kind", "y", "x", "positive", "category"]).to_csv(path, index=False)
+    return path
+
+
+def _track(stack: Path, prompts: Path, out: Path, *more: str) -> int:
+    return main(["track", str(stack), "--prompts", str(prompts), "--out", str(out), *more])
+
+
+def test_track_writes_labels_tables_and_a_picture(
+    stack: Path, prompts: Path, scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert _track(stack, prompts, out, "--device", "cpu") == 0
+    assert sorted(path.name for path in out.iterdir()) == _FILES
+    labels = open_labels(out / "labels.ome.tif")
+    assert (labels.axes, labels.data.shape, labels.data.dtype) == ("tyx", scene.labels.shape, np.uint16)
+    assert (labels.spacing.x_um, labels.spacing.t_s) == (0.5, 60.0)
+    objects, counts = pd.read_csv(out / "objects.csv"), pd.read_csv(out / "counts.csv")
+    assert set(objects["category"]) == {"disc"}
+    assert counts.iloc[-1]["frame"] == "all"
+    provenance = json.loads((out / "provenance.json").read_text())
+    assert provenance["model"]["name"] == "nano"
+    assert len(provenance["model"]["sha256"]) == 64
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[-1].startswith("Done: ") and str(out.resolve()) in printed[-1]
+
+
+def test_the_same_call_gives_the_same_bytes(stack: Path, prompts: Path, tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        assert _track(stack, prompts, tmp_path / name) == 0
+    for name in ("objects.csv", "tracks.csv", "counts.csv", "prompts.json"):
+        assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
+    first, second = (open_labels(tmp_path / name / "labels.ome.tif").data for name in ("one", "two"))
+    np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
+
+
+def test_masks_of_one_frame_are_prompts_too_and_zarr_is_written(stack: Path, scene: Scene, tmp_path: Path) -> None:
+    masks, out = tmp_path / "masks.tif", tmp_path / "out"
+    tifffile.imwrite(masks, scene.labels[2])
+    assert main(["track", str(stack), "--masks", str(masks), "--frame", "2", "--format", "zarr", "--frames", "1:5", "--out", str(out)]) == 0
+    labels = np.asarray(open_labels(out / "labels.ome.zarr").data)
+    np.testing.assert_array_equal(labels[2] > 0, scene.labels[2] > 0)
+    assert not labels[0].any() and not labels[5].any()
+    assert labels[1].any() and labels[4].any()
+
+
+def test_a_prompt_log_with_its_walks_is_replayed(stack: Path, prompts: Path, tmp_path: Path) -> None:
+    assert _track(stack, prompts, tmp_path / "one") == 0
+    assert _track(stack, tmp_path / "one" / "prompts.json", tmp_path / "two") == 0
+    first, second = (np.asarray(open_labels(tmp_path / name / "labels.ome.tif").data) for name in ("one", "two"))
+    np.testing.assert_array_equal(first, second)
+
+
+def test_measure_makes_the_tables_of_labels_that_exist(tmp_path: Path) -> None:
+    scene = ellipsoids()
+    image, labels = tmp_path / "image.npy", tmp_path / "labels.npy"
+    np.save(image, scene.stack.data)
+    np.save(labels, scene.labels)
+    call = ["measure", str(labels), "--image", str(image), "--axes", "ZYX", "--spacing", "2,0.5,0.5", "--out", str(tmp_path / "out")]
+    assert main(call) == 2, "labels without axes are as ambiguous as images"
+    tifffile.imwrite(labels.with_suffix(".ome.tif"), scene.labels, metadata={"axes": "ZYX"}, ome=True)
+    call[1] = str(labels.with_suffix(".ome.tif"))
+    assert main(call) == 0
+    tracks = pd.read_csv(tmp_path / "out" / "tracks.csv").set_index("track")
+    for track, volume in scene.volume_um3.items():
+        assert tracks.loc[track, "volume_um3"] == pytest.approx(volume, rel=0.05)
+
+
+def test_evaluate_compares_with_the_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    scene = drifting()
+    truth, shifted = tmp_path / "truth.ome.tif", tmp_path / "shifted.ome.tif"
+    tifffile.imwrite(truth, scene.labels, metadata={"axes": "TYX"}, ome=True)
+    tifffile.imwrite(shifted, np.roll(scene.labels, 1, axis=2), metadata={"axes": "TYX"}, ome=True)
+    assert main(["evaluate", str(truth), str(truth), "--tracks", "--out", str(tmp_path / "same.json")]) == 0
+    assert json.loads((tmp_path / "same.json").read_text())["overall"]["track_iou"] == 1.0
+    assert main(["evaluate", str(shifted), str(truth), "--out", str(tmp_path / "shifted.json")]) == 0
+    assert 0.5 < json.loads((tmp_path / "shifted.json").read_text())["overall"]["iou"] < 1.0
+    assert "count_error" in capsys.readouterr().out
+
+
+def test_models_are_listed_and_the_embedded_one_is_what_it_should_be(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models", "list"]) == 0
+    listed = capsys.readouterr().out
+    assert "nano" in listed and "sam2.1-tiny" in listed
+    assert main(["models", "verify", "nano"]) == 0
+    assert "is what it should be" in capsys.readouterr().out
+
+
+class _Bomb:
+    """A pickle that runs code when it is loaded."""
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.system, ("touch exploded",)
+
+
+def _write_bad_files(folder: Path, stack: Path, scene: Scene) -> None:
+    (folder / "text.tif").write_text("this is no image")
+    (folder / "short.tif").write_bytes(stack.read_bytes()[:2000])
+    (folder / "empty").mkdir()
+    tifffile.imwrite(folder / "ambiguous.tif", scene.stack.data, metadata=None)
+    tifffile.imwrite(folder / "constant.ome.tif", np.full((3, 64, 64), 5, np.uint16), metadata={"axes": "TYX"}, ome=True)
+    tifffile.imwrite(folder / "nan.ome.tif", np.full((3, 64, 64), np.nan, np.float32), metadata={"axes": "TYX"}, ome=True)
+    head = "track,frame,kind,y,x,y2,x2,positive,category\n"
+    rows = {
+        "none": "",
+        "outside": "1,0,point,500,5,,,1,\n",
+        "late": "1,99,point,5,5,,,1,\n",
+        "zero": "0,0,point,5,5,,,1,\n",
+        "twice": "1,0,box,5,5,9,9,,\n1,0,box,5,5,20,20,,\n",
+        "kind": "1,0,circle,5,5,,,1,\n",
+        "words": "1,0,point,five,5,,,1,\n",
+    }
+    for name, row in rows.items():
+        (folder / f"{name}.csv").write_text(head + row)
+    (folder / "columns.csv").write_text("id,when\n1,2\n")
+    with (folder / "bomb.pt").open("wb") as file:
+        pickle.dump(_Bomb(), file)
+    (folder / "noise.safetensors").write_bytes(b"nothing of use")
+    (folder / "file").write_text("")
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("track missing.tif --prompts {ok} --out out", "missing.tif"),
+        ("track text.tif --prompts {ok} --out out", "text.tif"),
+        ("track short.tif --prompts {ok} --out out", "short.tif"),
+        ("track empty --prompts {ok} --out out", "empty"),
+        ("track ambiguous.tif --prompts {ok} --out out", "--axes"),
+        ("track {stack} --axes ZTYX --prompts {ok} --out out", "axes"),
+        ("track {stack} --along z --prompts {ok} --out out", "cannot walk along 'z'"),
+        ("track {stack} --channel 3 --prompts {ok} --out out", "channel 3"),
+        ("track {stack} --spacing 1,-1,1 --prompts {ok} --out out", "-1"),
+        ("track constant.ome.tif --prompts {ok} --out out", "the same everywhere"),
+        ("track nan.ome.tif --prompts {ok} --out out", "NaN"),
+        ("track {stack} --prompts none.csv --out out", "none.csv"),
+        ("track {stack} --prompts outside.csv --out out", "outside the frame"),
+        ("track {stack} --prompts late.csv --out out", "frames 0 to 5"),
+        ("track {stack} --prompts zero.csv --out out", "0 is the background"),
+        ("track {stack} --prompts twice.csv --out out", "line 3"),
+        ("track {stack} --prompts kind.csv --out out", "circle"),
+        ("track {stack} --prompts words.csv --out out", "five"),
+        ("track {stack} --prompts columns.csv --out out", "columns.csv"),
+        ("track {stack} --prompts gone.csv --out out", "gone.csv"),
+        ("track {stack} --masks {stack} --frame 99 --out out", "99"),
+        ("track {stack} --prompts {ok} --frames 4:2 --out out", "frames 4:2"),
+        ("track {stack} --prompts {ok} --model nan --out out", "nano"),
+        ("track {stack} --prompts {ok} --model bomb.pt --out out", "bomb.pt"),
+        ("track {stack} --prompts {ok} --model noise.safetensors --out out", "noise.safetensors"),
+        ("track {stack} --prompts {ok} --device cuda:7 --out out", "cuda:7"),
+        ("track {stack} --prompts {ok} --out file", "file"),
+        ("track {stack} --prompts {ok} --out file/below", "file"),
+        ("measure {stack} --image text.tif --out out", "text.tif"),
+        ("evaluate {stack} text.tif", "text.tif"),
+        ("models fetch sam3", "sam2.1-tiny"),
+        ("models verify gone.pt", "gone.pt"),
+        ("models import bomb.pt", "bomb.pt"),
+    ],
+)
+def test_bad_input_gets_one_clear_line_and_exit_code_2(
+    call: str,
+    said: str,
+    stack: Path,
+    prompts: Path,
+    scene: Scene,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("NAPARI_SAM2_CACHE", str(tmp_path / "cache"))
+    _write_bad_files(tmp_path, stack, scene)
+    assert main(call.format(stack=stack, ok=prompts).split()) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("napari-sam2: ") and said in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+    assert not (tmp_path / "exploded").exists()
+
+
+@pytest.mark.parametrize("call", ["track", "track x.tif --out o", "nonsense", "track x.tif --prompts p --out o --frames 3", "models"])
+def test_a_wrong_call_is_exit_code_2(call: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        main(call.split())
+    assert exit_.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
+def test_an_interrupted_run_goes_on_to_the_same_result(how: signal.Signals, tmp_path: Path) -> None:
+    scene = drifting(frames=60, shape=(96, 96))
+    stack, prompts, out = tmp_path / "long.ome.tif", tmp_path / "prompts.csv", tmp_path / "out"
+    tifffile.imwrite(stack, scene.stack.data, metadata={"axes": "TYX"}, ome=True)
+    rows = "".join("{},30,point,{},{},,,1,\n".format(track, *scene.click(track, 30).yx[0]) for track in scene.tracks)
+    prompts.write_text("track,frame,kind,y,x,y2,x2,positive,category\n" + rows)
+    call = [sys.executable, "-m", "napari_sam2.cli", "track", str(stack), "--prompts", str(prompts), "--out", str(out)]
+    started = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    trail = out / ".napari-sam2" / "trail.sqlite-wal"
+    while not (trail.exists() and trail.stat().st_size > 300_000):  # some frames in, many to go
+        assert started.poll() is None, started.stderr.read().decode()
+        time.sleep(0.02)
+    started.send_signal(how)
+    _, error = started.communicate(timeout=60)
+    assert started.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert how == signal.SIGKILL or b"--resume" in error
+    assert not (out / "labels.ome.tif").exists()
+    assert main(["track", str(stack), "--prompts", str(prompts), "--out", str(out), "--resume"]) == 0
+    assert _track(stack, prompts, tmp_path / "whole") == 0
+    for name in ("objects.csv", "tracks.csv", "counts.csv", "prompts.json"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+    resumed, whole = (np.asarray(open_labels(folder / "labels.ome.tif").data) for folder in (out, tmp_path / "whole"))
+    np.testing.assert_array_equal(resumed, whole)
+    assert main(["track", str(stack), "--prompts", str(prompts), "--out", str(out), "--resume"]) == 0, "finished already"
+
+
+def test_resuming_with_other_prompts_is_refused(stack: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from napari_sam2.api.job import WORK, Job, run_job
+
+    class Stop(Exception):
+        pass
+
+    def stop(stepped: object) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        run_job(Job(input=stack, prompts=prompts, out=tmp_path / "out"), progress=stop)
+    assert (tmp_path / "out" / WORK).is_dir()
+    other = tmp_path / "other.csv"
+    other.write_text("track,frame,kind,y,x,y2,x2,positive,category\n9,0,point,20,20,,,1,\n")
+    assert _track(stack, other, tmp_path / "out", "--resume") == 2
+    assert "other prompts" in capsys.readouterr().err
+    assert _track(stack, prompts, tmp_path / "out", "--frames", "0:3", "--resume") == 2
+    assert "another input, model or setting" in capsys.readouterr().err
+
+
+def test_an_image_of_another_shape_cannot_be_measured(stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = tmp_path / "labels.ome.tif"
+    tifffile.imwrite(labels, np.zeros((3, 96, 96), np.uint16), metadata={"axes": "TYX"}, ome=True)
+    assert main(["measure", str(labels), "--image", str(stack), "--out", str(tmp_path / "out")]) == 2
+    assert "expected (6, 96, 96)" in capsys.readouterr().err
+    assert open_stack(stack).axes == "tyx"
