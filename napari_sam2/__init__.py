@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_sam2.core.stack import Spacing, Stack
     from napari_sam2.core.video import Video
     from napari_sam2.io.open import open_stack
-    from napari_sam2.measure.agreement import evaluate
+    from napari_sam2.measurement.agreement import evaluate
     from napari_sam2.models.load import load_model
 
 _HOMES = {
@@ -29,7 +29,7 @@ _HOMES = {
     "Spacing": "core.stack",
     "Stack": "core.stack",
     "Video": "core.video",
-    "evaluate": "measure.agreement",
+    "evaluate": "measurement.agreement",
     "load_model": "models.load",
     "measure": "api.job",
     "open_stack": "io.open",

@@ -154,7 +154,7 @@ def _measure(arguments: argparse.Namespace) -> None:
 def _evaluate(arguments: argparse.Namespace) -> None:
     from napari_sam2.io.open import open_labels
     from napari_sam2.io.tables import write_json
-    from napari_sam2.measure.agreement import evaluate
+    from napari_sam2.measurement.agreement import evaluate
 
     agreement = evaluate(open_labels(arguments.predicted), open_labels(arguments.truth), tracks=arguments.tracks)
     print(agreement.table.to_string(index=False, float_format="{:.3f}".format))

@@ -1,0 +1,35 @@
+# Two commands, each doing all of its own set-up into .venv on a fresh machine:
+#   make demo    runs the main job on the shipped samples
+#   make test    runs every check: style, types, layers, tests
+# Another Python: make demo PYTHON=python3.12
+
+PYTHON ?= python3
+OUT ?= demo-output
+BIN := .venv/bin
+READY := .venv/.ready
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+
+.PHONY: help demo test clean
+
+help:
+	@sed -n '2,3s/^# *//p' Makefile
+
+demo: $(READY)
+	@$(BIN)/napari-sam2 demo --out $(OUT)
+
+test: $(READY)
+	@echo "style"  && $(BIN)/ruff check . && $(BIN)/ruff format --check .
+	@echo "types"  && $(BIN)/mypy
+	@echo "layers" && $(BIN)/lint-imports --no-cache
+	@echo "tests"  && $(BIN)/python -m pytest
+	@echo "make test: style, types, layers and tests passed"
+
+# Set up again when what is needed changed; a stopped set-up leaves no stamp behind.
+$(READY): pyproject.toml .ci/setup .ci/torch_source.py
+	@.ci/setup $(PYTHON)
+	@touch $@
+
+clean:
+	rm -rf .venv $(OUT) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

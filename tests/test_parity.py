@@ -1,0 +1,115 @@
+"""Session with SAM 2 against what the reference implementation computes for the same weights, frames and clicks.
+
+The reference predictor's outputs are in the developers' folder `shared/reference` (its README says how they were made).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_sam2.core.plan import Leg, Propagation
+from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt
+from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.stack import Stack
+from napari_sam2.core.video import Contrast, Video
+from napari_sam2.engine.session import Session, Settings
+from napari_sam2.models.checkpoints import read
+from napari_sam2.models.configs import infer
+from napari_sam2.models.keys import renamed
+from napari_sam2.models.load import load_model
+
+_TOLERANCE = 3e-3  # of logits of up to 10, as in tests/models/test_reference.py: transformers' own session differs by 2.4e-3
+_TRACKS = {"a": 1, "b": 2, "c": 3, "d": 4}
+
+
+@pytest.fixture(scope="module")
+def outputs(shared: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    with np.load(shared / "reference" / "reference_small.npz") as file:
+        yield file
+
+
+@pytest.fixture(scope="module")
+def video(outputs: np.lib.npyio.NpzFile) -> Video:
+    return Video.of(Stack(outputs["frames"], "tyx"), contrast=Contrast(0, 255))
+
+
+@pytest.fixture
+def session(video: Video, shared: Path) -> Iterator[Session]:
+    with Session(video, _model(shared), settings=Settings(patience=None)) as session:
+        yield session
+
+
+def _model(shared: Path) -> VideoModel:
+    path = shared / "reference" / "meta_format_small.pt"
+    configuration = infer(renamed(read(path)[0]), global_blocks=(5,))  # the one thing that the weights do not tell
+    return load_model(path, device="cpu", configuration=configuration, image_size=256)
+
+
+def _prompt(outputs: np.lib.npyio.NpzFile, name: str) -> Prompt:
+    kind, frame, given = str(outputs[f"prop_{name}_kind"]), int(outputs[f"prop_{name}_frame"]), outputs[f"prop_{name}_prompt"]
+    if kind == "mask":
+        return MaskPrompt(frame, _TRACKS[name], given)
+    if kind == "box":
+        x, y, x2, y2 = given
+        return BoxPrompt(frame, _TRACKS[name], (y, x, y2, x2))
+    return PointPrompt(frame, _TRACKS[name], [given[::-1]], [True])
+
+
+def _correction(outputs: np.lib.npyio.NpzFile, name: str) -> PointPrompt:
+    points = outputs[f"corr_{name}_points_xy"][:, ::-1]
+    return PointPrompt(int(outputs[f"corr_{name}_frame"]), _TRACKS[name], points, outputs[f"corr_{name}_labels"] == 1)
+
+
+def _same(ours: np.ndarray, theirs: np.ndarray) -> None:
+    np.testing.assert_allclose(ours, theirs, atol=_TOLERANCE, rtol=1e-4)
+    union = ((ours > 0) | (theirs > 0)).sum()
+    assert union == 0 or ((ours > 0) & (theirs > 0)).sum() / union >= 0.999
+
+
+def _answers(session: Session, track: int) -> dict[int, np.ndarray]:
+    found = {}
+    for frame in range(len(session.video)):
+        found.update({frame: segment.logits for segment in session.segments(frame) if segment.track == track})
+    return found
+
+
+def test_four_objects_together_are_each_what_the_reference_makes_of_it_alone(session: Session, outputs: np.lib.npyio.NpzFile) -> None:
+    session.prompt_many([_prompt(outputs, name) for name in _TRACKS])
+    session.run().finish()
+    for name, track in _TRACKS.items():
+        expected = outputs[f"prop_{name}_lowres"]
+        answers = _answers(session, track)
+        assert set(answers) == set(np.flatnonzero(np.isfinite(expected).all(axis=(1, 2))).tolist())
+        for frame, logits in answers.items():
+            _same(logits, expected[frame])
+
+
+@pytest.mark.parametrize("name", ["a", "d"])
+def test_a_correction_and_what_follows_from_it(session: Session, outputs: np.lib.npyio.NpzFile, name: str) -> None:
+    session.prompt_many([_prompt(outputs, each) for each in _TRACKS])
+    session.run().finish()
+    correction = _correction(outputs, name)
+    _same(session.prompt(correction).logits, outputs[f"corr_{name}_lowres_after_click"])
+    first, track = session.log.first_frame(_TRACKS[name]), _TRACKS[name]
+    session.run(Propagation((Leg(track, first, len(session.video) - 1),))).finish()
+    expected = outputs[f"corr_{name}_lowres_repropagated"]
+    walked = [frame for frame in range(first, len(session.video)) if np.isfinite(expected[frame]).all()]
+    assert correction.frame in walked
+    for frame in walked:
+        _same(_answers(session, track)[frame], expected[frame])
+
+
+def test_a_correction_carried_only_where_it_matters_ends_where_the_whole_walk_does(session: Session, outputs: np.lib.npyio.NpzFile) -> None:
+    """Outward from the correction until nothing changes, against the reference's walk over everything: the same masks but for few pixels."""
+    session.prompt_many([_prompt(outputs, each) for each in _TRACKS])
+    session.run().finish()
+    session.prompt(_correction(outputs, "a"))
+    session.run().finish()
+    expected = outputs["corr_a_lowres_repropagated"]
+    for frame in range(int(outputs["corr_a_frame"]), len(session.video)):
+        ours, theirs = _answers(session, 1)[frame] > 0, expected[frame] > 0
+        assert (ours & theirs).sum() / (ours | theirs).sum() >= 0.95
