@@ -9,8 +9,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from napari_sam2.api.job import Job, measure, run_job, track
+    from napari_sam2.api.job import Job, run_job, track
     from napari_sam2.api.session import Run, Session
+    from napari_sam2.api.tables import measure
     from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, PromptLog
     from napari_sam2.core.stack import Spacing, Stack
     from napari_sam2.core.video import Video
@@ -31,7 +32,7 @@ _HOMES = {
     "Video": "core.video",
     "evaluate": "measurement.agreement",
     "load_model": "models.load",
-    "measure": "api.job",
+    "measure": "api.tables",
     "open_stack": "io.open",
     "run_job": "api.job",
     "track": "api.job",

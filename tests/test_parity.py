@@ -73,10 +73,8 @@ def _same(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> None:
 
 
 def _answers(session: Session, track: int) -> dict[int, np.ndarray]:
-    found = {}
-    for frame in range(len(session.video)):
-        found.update({frame: segment.logits for segment in session.segments(frame) if segment.track == track})
-    return found
+    answers = [segment for frame in range(len(session.video)) for segment in session.segments(frame)]
+    return {segment.frame: segment.logits for segment in answers if segment.track == track}
 
 
 def test_four_objects_together_are_each_what_the_reference_makes_of_it_alone(session: Session, outputs: np.lib.npyio.NpzFile) -> None:
@@ -104,7 +102,7 @@ def test_a_correction_and_what_follows_from_it(session: Session, outputs: np.lib
 
 
 def test_a_correction_carried_only_where_it_matters_ends_where_the_whole_walk_does(session: Session, outputs: np.lib.npyio.NpzFile) -> None:
-    """Outward from the correction until nothing changes, against the reference's walk over everything: the same masks but for few pixels."""
+    """Outward from the correction until nothing changes, against the reference's walk over everything: few pixels differ."""
     session.prompt_many([_prompt(outputs, each) for each in _TRACKS])
     session.run().finish()
     session.prompt(_correction(outputs, "a"))

@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_sam2.api.session import Run, Session
 from napari_sam2.core.card import ModelCard
-from napari_sam2.core.errors import PlanError, PromptError
-from napari_sam2.core.plan import Direction
-from napari_sam2.core.prompt import PromptLog
+from napari_sam2.core.errors import LabelsError, PlanError, PromptError
+from napari_sam2.core.plan import Direction, Propagation
+from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.video import Video
 from napari_sam2.engine.runner import Progress, RunState
 from napari_sam2.engine.session import Settings
@@ -101,15 +101,29 @@ class Job(BaseModel):
         return Video.of(stack, along=self.along, channel=self.channel, at=self.at)
 
     def prompted(self, video: Video) -> PromptLog:
-        """What is said before the run. Raises PromptError unless there are either prompts or masks."""
+        """What is said before the run.
+
+        Raises PromptError unless there are either prompts or masks, and all of them lie in the video; PlanError where
+        `frames` do not.
+        """
+        Propagation.outward({}, length=len(video), direction=self.direction, frames=self.frames)
+        log = self._said(video)
+        for prompt in log.prompts:
+            check_prompt(prompt, video.shape)
+        return log
+
+    def _said(self, video: Video) -> PromptLog:
         if (self.prompts is None) == (self.masks is None):
             raise PromptError("give either prompts (a CSV or JSON file) or masks (a label image), not both and not neither")
         if self.prompts is not None:
             return read_prompts(self.prompts)
         labels = open_labels(self.masks)
-        single = labels.axes == "yx"
-        plane = labels.plane({} if single else {axis: self.frame if axis == video.along else 0 for axis in labels.axes[:-2]})
-        return masks_as_prompts(plane, self.frame)
+        if self.frame >= len(video):
+            raise PromptError(f"masks on frame {self.frame}: the video has frames 0 to {len(video) - 1}")
+        at = {axis: self.frame if axis == video.along else 0 for axis in labels.axes[:-2]}  # one plane, or one for each frame
+        if any(index >= labels.sizes[axis] for axis, index in at.items()):
+            raise LabelsError(f"{self.masks} has axes {labels.axes!r} {labels.data.shape!r}: expected one plane, or one for each frame")
+        return masks_as_prompts(labels.plane(at), self.frame)
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from napari_sam2.api.job import Job, run_job
 from napari_sam2.core.errors import FileError
@@ -19,7 +20,7 @@ class Sample:
     """A real stack with one prompt per object and, for comparison only, its ground truth; see ``sample_data/README.md``."""
 
     name: str
-    along: str
+    along: Literal["z", "t"]
 
     @property
     def image(self) -> Path:
@@ -49,6 +50,7 @@ def demo(out: Path, *, progress: Progress | None = None, stage: Callable[[str], 
         )
         agreement = evaluate(open_labels(outcome.folder / "labels.ome.tif"), open_labels(sample.truth), tracks=True, match="id")
         prompted = read_prompts(sample.prompts).track_ids
+        assert agreement.tracks is not None
         rows = agreement.tracks[agreement.tracks["truth"].isin(prompted)]
         scores[sample.name] = float(rows["iou"].mean())
         stage(f"done: {outcome.summary}")

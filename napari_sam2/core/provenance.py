@@ -14,6 +14,17 @@ from napari_sam2.core.video import Video
 _PACKAGES = ("napari-sam2", "numpy", "scikit-image", "torch", "transformers")
 
 
+def installed() -> dict[str, str]:
+    """Versions of Python and of the packages that make the numbers; those not installed are left out."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
 @dataclass(frozen=True)
 class Provenance:
     """Enough to say how a result came about, and to make it again. Written as ``provenance.json``.
@@ -26,7 +37,7 @@ class Provenance:
     settings: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     made: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    versions: dict[str, str] = field(default_factory=lambda: installed())
+    versions: dict[str, str] = field(default_factory=installed)
 
     @classmethod
     def of(cls, video: Video, card: ModelCard, *, notes: tuple[str, ...] = (), **settings: Any) -> Provenance:
@@ -36,17 +47,6 @@ class Provenance:
     def to_dict(self) -> dict[str, Any]:
         """As plain types, for JSON."""
         return asdict(self)
-
-
-def installed() -> dict[str, str]:
-    """Versions of Python and of the packages that make the numbers; those not installed are left out."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
 
 
 def _input(video: Video) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 
 from napari_sam2.core.result import Segment
+
+GIVEN_LOGIT = 10.0
+"""Logit of a mask that a person drew (SAM 2's ``_use_mask_as_output``)."""
 
 
 def label_type(max_track: int) -> np.dtype[np.unsignedinteger]:
@@ -14,23 +17,39 @@ def label_type(max_track: int) -> np.dtype[np.unsignedinteger]:
     return np.dtype(np.uint16 if max_track <= np.iinfo(np.uint16).max else np.uint32)
 
 
-def label_plane(segments: Iterable[Segment], shape: tuple[int, int], *, dtype: np.dtype[np.unsignedinteger] | None = None) -> np.ndarray:
+def label_plane(
+    segments: Iterable[Segment],
+    shape: tuple[int, int],
+    *,
+    given: Mapping[int, np.ndarray] | None = None,
+    dtype: np.dtype[np.unsignedinteger] | None = None,
+) -> np.ndarray:
     """(H, W) labels: each pixel belongs to the present track with the highest logit above 0, else to 0.
 
     Logits are brought to the frame's pixels bilinearly, and only where a track has any. A tie goes to the lower id,
-    so that the order of `segments` does not matter.
+    so that the order of `segments` does not matter. `given` are the masks that people drew, (H, W) bool by track: these
+    pixels are theirs as they were drawn, with the logit SAM 2 gives a mask.
     """
     ordered = sorted((segment for segment in segments if segment.present), key=lambda segment: segment.track)
     dtype = dtype or label_type(max((segment.track for segment in ordered), default=0))
     labels = np.zeros(shape, dtype=dtype)
     strongest = np.zeros(shape, dtype=np.float32)
     for segment in ordered:
-        rows, columns = segment.window.region(segment.logits, shape)
-        logits = segment.window.paste(segment.logits, rows, columns)
+        rows, columns, logits = _drawn(given[segment.track]) if given and segment.track in given else _pasted(segment, shape)
         wins = logits > strongest[rows, columns]
         labels[rows, columns][wins] = segment.track
         strongest[rows, columns][wins] = logits[wins]
     return labels
+
+
+def _pasted(segment: Segment, shape: tuple[int, int]) -> tuple[slice, slice, np.ndarray]:
+    rows, columns = segment.window.region(segment.logits, shape)
+    return rows, columns, segment.window.paste(segment.logits, rows, columns)
+
+
+def _drawn(drawn: np.ndarray) -> tuple[slice, slice, np.ndarray]:
+    rows, columns = (slice(cells[0], cells[-1] + 1) for cells in (np.flatnonzero(drawn.any(axis=axis)) for axis in (1, 0)))
+    return rows, columns, np.where(drawn[rows, columns], GIVEN_LOGIT, -GIVEN_LOGIT)
 
 
 def mask(segment: Segment, shape: tuple[int, int]) -> np.ndarray:

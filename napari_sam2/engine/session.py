@@ -6,14 +6,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import cast
+from typing import Self, cast
 
 import numpy as np
 
 from napari_sam2.core.errors import PlanError, PromptError
 from napari_sam2.core.plan import Direction, Leg, Propagation, Step
 from napari_sam2.core.presence import Presence
-from napari_sam2.core.prompt import Lock, Prompt, PromptLog, Said, check_prompt
+from napari_sam2.core.prompt import Lock, MaskPrompt, Prompt, PromptLog, Said, check_prompt
 from napari_sam2.core.protocols import MemoryPolicy, VideoModel
 from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.track import Track
@@ -102,7 +102,7 @@ class Session:
         last = len(self.log) - 1
         return last >= 0 and isinstance(self.log.entries[last], Propagation) and not self._finished(last)
 
-    def __enter__(self) -> Session:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -226,9 +226,11 @@ class Session:
         return self._trail.on_frame(frame)
 
     def plane(self, frame: int) -> np.ndarray:
-        """(H, W) labels of a frame, overlaps settled, uint16 or uint32."""
+        """(H, W) labels of a frame, overlaps settled, uint16 or uint32. Masks that were drawn come out as they were drawn."""
         dtype = label_type(max(self.log.track_ids, default=0))
-        return label_plane(self.segments(frame), self.video.shape[1:], dtype=dtype)
+        drawn = [prompt.track for prompt in self.log.prompts if isinstance(prompt, MaskPrompt) and prompt.frame == frame]
+        given = {track: mask for track in drawn if (mask := self.log.said(track, frame).mask) is not None}
+        return label_plane(self.segments(frame), self.video.shape[1:], given=given, dtype=dtype)
 
     def traces(self) -> dict[tuple[int, int], Trace]:
         """Presence and score by (track, frame)."""

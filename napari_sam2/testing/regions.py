@@ -51,7 +51,7 @@ def centre(mask: np.ndarray) -> np.ndarray:
 
 
 def _numbered(mask: np.ndarray) -> np.ndarray:
-    return np.asarray(label(mask))  # type: ignore[no-untyped-call]  # scikit-image (0.26) has no types here
+    return np.asarray(label(mask))
 
 
 def _holds(mask: np.ndarray, cell: Cell) -> bool:

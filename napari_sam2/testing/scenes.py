@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt  # type: ignore[import-untyped]
+from scipy.ndimage import distance_transform_edt
 
 from napari_sam2.core.prompt import PointPrompt, PromptLog
 from napari_sam2.core.stack import Spacing, Stack

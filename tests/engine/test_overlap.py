@@ -56,3 +56,14 @@ def test_only_computing_where_logits_are_is_computing_everywhere(shape: tuple[in
     expected = whole[top : top + shape[0], left : left + shape[1]].numpy()
     differs = (plane > 0) != (expected > 0)
     assert not differs[np.abs(expected) > 1e-4].any()
+
+
+def test_a_mask_that_was_drawn_comes_out_as_it_was_drawn() -> None:
+    drawn = np.zeros((32, 32), dtype=bool)
+    drawn[3:9, 5] = drawn[3, 5:12] = True  # thinner than a cell of the grid
+    coarse = _segment(1, np.full((4, 4), -2.0), (32, 32))
+    stronger = np.full((4, 4), -20.0)
+    stronger[0, 0] = 20
+    plane = label_plane([coarse, _segment(2, stronger, (32, 32))], (32, 32), given={1: drawn})
+    np.testing.assert_array_equal(plane == 1, drawn & (plane != 2))
+    assert (plane == 2).any()

@@ -197,7 +197,7 @@ class Stubborn(ToyModel):
         half = np.arange(64)[:, None] % 2 * 20.0 - 10
         return [
             replace(a, logits=np.minimum(a.logits, half.astype(np.float32)) if q.said.mask is not None else a.logits)
-            for a, q in zip(answers, queries)
+            for a, q in zip(answers, queries, strict=True)
         ]
 
 

@@ -55,7 +55,7 @@ def test_toy_model_errs_where_it_should_be_corrected(scene: Scene) -> None:
     assert (walked(scene, ToyModel()) != scene.labels).any()
 
 
-@pytest.mark.parametrize("scene", (*SCENES, *LAPSES), ids=str)
+@pytest.mark.parametrize("scene", [*SCENES, *LAPSES], ids=str)
 def test_grey_values_are_those_promised(scene: Scene) -> None:
     walked_planes = [[scene.video.raw(i, channel) for i in range(len(scene.video))] for channel in range(len(scene.background))]
     for channel, planes in enumerate(walked_planes):
