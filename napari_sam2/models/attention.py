@@ -1,0 +1,76 @@
+"""Memory attention: the features of a frame, seen through what is remembered of each track.
+
+transformers' layers hold the weights; their walk is our own, so that tracks share what is the same for all of them
+(the first self-attention, and all queries of the first cross-attention) and keys are turned once, in place.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import Sam2VideoConfig
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMemoryAttentionLayer, Sam2VideoRoPEAttention
+
+from napari_sam2.models.positions import rotate
+
+_POSITION_WEIGHT = 0.1  # of the position encoding added to the frame's features (Meta's `pos_enc_at_input`)
+
+
+@dataclass(frozen=True, eq=False)
+class Remembered:
+    """What B tracks remember, batch first: n frames of N tokens each, then p pointer tokens.
+
+    `values` and `places` are (B, n * N + p, 64), the memory and its position in space and time; `pointers` is p.
+    """
+
+    values: Tensor
+    places: Tensor
+    pointers: int
+
+
+class MemoryAttention(nn.Module):
+    """Layers of self-attention over a frame's tokens and cross-attention to memory."""
+
+    def __init__(self, config: Sam2VideoConfig) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(Sam2VideoMemoryAttentionLayer(config) for _ in range(config.memory_attention_num_layers))
+        self.layer_norm = nn.LayerNorm(config.memory_attention_hidden_size)
+
+    def forward(self, tokens: Tensor, positions: Tensor, rotation: Tensor, remembered: Remembered) -> Tensor:
+        """(1, N, C) tokens of a frame, their (N, C) positions and (N, C / 2) rotation to (B, N, C) tokens."""
+        keys = remembered.values + remembered.places
+        x = tokens + _POSITION_WEIGHT * positions
+        for layer in self.layers:
+            y = layer.layer_norm1(x)
+            x = x + layer.dropout1(_attend(layer.self_attn, y, (y, y), rotation))
+            y = layer.layer_norm2(x)
+            x = x + layer.dropout2(_attend(layer.cross_attn_image, y, (keys, remembered.values), rotation, still=remembered.pointers))
+            y = layer.layer_norm3(x)
+            x = x + layer.dropout3(layer.linear2(layer.dropout(layer.activation(layer.linear1(y)))))
+        return self.layer_norm(x)
+
+
+def _attend(layer: Sam2VideoRoPEAttention, tokens: Tensor, memory: tuple[Tensor, Tensor], rotation: Tensor, still: int = 0) -> Tensor:
+    """Rotary attention of (1 or B, N, C) tokens to (B, n * N + still, c) keys and values; the last `still` keys are not turned."""
+    heads = layer.num_attention_heads
+    query = rotate(layer.q_proj(tokens).unflatten(-1, (heads, -1)), rotation).transpose(1, 2)
+    key = _turned(layer.k_proj(memory[0]).unflatten(-1, (heads, -1)), rotation, still).transpose(1, 2)
+    value = layer.v_proj(memory[1]).unflatten(-1, (heads, -1)).transpose(1, 2)
+    query = query.expand(key.shape[0], -1, -1, -1)
+    dropout = layer.dropout_p if layer.training else 0.0
+    answer = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=layer.scaling)
+    return layer.o_proj(answer.transpose(1, 2).flatten(2))
+
+
+def _turned(keys: Tensor, rotation: Tensor, still: int) -> Tensor:
+    """(B, n * N + still, heads, C) keys, each of the n frames turned by the same rotation; in place where nothing trains."""
+    turning = keys[:, : keys.shape[1] - still].unflatten(1, (-1, rotation.shape[0]))
+    turned = rotate(turning, rotation)
+    if not keys.requires_grad:
+        turning.copy_(turned)
+        return keys
+    from torch import cat
+
+    return cat([turned.flatten(1, 2), keys[:, keys.shape[1] - still :]], dim=1)

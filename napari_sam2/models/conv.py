@@ -1,0 +1,67 @@
+"""Our own small image encoder: convolutions, because on few images and two cores they learn at once what a Hiera does not."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+_MEAN, _DEVIATION = 0.45, 0.25  # what the input is shifted and scaled by; part of the weights, as it were
+_CHANNELS = (24, 48, 96, 160, 192)  # at strides 2, 4, 8, 16, 32
+
+
+class ConvEncoder(nn.Module):
+    """(B, 1, S, S) grey in 0..1 to features of `hidden` channels at strides 4, 8 and 16; S is a multiple of 32.
+
+    `outline` predicts foreground, boundary and the rest at stride 4; it helps in training and is not used after it.
+    """
+
+    def __init__(self, hidden: int) -> None:
+        super().__init__()
+        self.stem = _Halving(1, _CHANNELS[0], residuals=0)
+        self.stages = nn.ModuleList(_Halving(_CHANNELS[i], _CHANNELS[i + 1], residuals=count) for i, count in enumerate((1, 2, 2, 1)))
+        self.lateral = nn.ModuleList(nn.Conv2d(channels, hidden, 1) for channels in _CHANNELS[1:])
+        self.norms = nn.ModuleList(_norm(hidden) for _ in range(3))
+        self.outline = nn.Conv2d(hidden, 3, 1)
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        x = self.stem((pixels - _MEAN) / _DEVIATION)
+        bottom_up = []
+        for stage in self.stages:
+            x = stage(x)
+            bottom_up.append(x)
+        level = self.lateral[3](bottom_up[3])
+        levels = []
+        for index in (2, 1, 0):
+            level = self.lateral[index](bottom_up[index]) + F.interpolate(level, scale_factor=2.0)
+            levels.append(self.norms[index](level))
+        return levels[2], levels[1], levels[0]
+
+
+class _Halving(nn.Module):
+    """Half the side, then residual blocks."""
+
+    def __init__(self, channels: int, out: int, *, residuals: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(channels, out, 3, stride=2, padding=1, bias=False)
+        self.norm = _norm(out)
+        self.residuals = nn.Sequential(*(_Residual(out) for _ in range(residuals)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.residuals(F.relu(self.norm(self.conv(x)), inplace=True))
+
+
+class _Residual(nn.Module):
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = _norm(channels)
+        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = _norm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu(self.norm1(self.conv1(x)), inplace=True)
+        return F.relu(x + self.norm2(self.conv2(y)))
+
+
+def _norm(channels: int) -> nn.GroupNorm:
+    return nn.GroupNorm(8, channels)

@@ -1,0 +1,80 @@
+"""Decoding: from features and prompts to masks, and the choice of one of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMaskDecoder
+
+_STABILITY_MARGIN = 0.05  # logits; Meta's dynamic_multimask_stability_delta
+_STABLE = 0.98  # Meta's dynamic_multimask_stability_thresh
+
+
+@dataclass(frozen=True, eq=False)
+class Decoded:
+    """Everything decoded for B tracks: the single mask first, then three alternatives.
+
+    masks (B, 4, h, w) logits; ious (B, 4) in 0..1; tokens (B, 4, C); scores (B,) presence logits.
+    """
+
+    masks: Tensor
+    ious: Tensor
+    tokens: Tensor
+    scores: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Chosen:
+    """One mask of each track: logits (B, h, w), ious (B,), the token (B, C) its pointer is made of."""
+
+    logits: Tensor
+    ious: Tensor
+    tokens: Tensor
+
+
+def decode(decoder: Sam2VideoMaskDecoder, image: Tensor, positions: Tensor, sparse: Tensor, fine: tuple[Tensor, Tensor]) -> Decoded:
+    """Run the mask decoder.
+
+    Parameters
+    ----------
+    image
+        (B, C, g, g) features with the dense prompt added.
+    positions
+        (1, C, g, g).
+    sparse
+        (B, P, C) prompt tokens.
+    fine
+        Features at strides 4 and 8, projected: (1, C / 8, 4g, 4g) and (1, C / 4, 2g, 2g).
+    """
+    own = torch.cat([decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight])
+    queries = torch.cat([own.expand(len(sparse), -1, -1), sparse], dim=1)[:, None]
+    queries, keys = decoder.transformer(
+        point_embeddings=queries, image_embeddings=image, image_positional_embeddings=positions, attention_similarity=None
+    )
+    queries, keys = queries[:, 0], keys[:, 0].transpose(1, 2).unflatten(2, image.shape[-2:])
+    mask_tokens = queries[:, 2 : 2 + decoder.num_mask_tokens]
+    x = decoder.activation(decoder.upscale_layer_norm(decoder.upscale_conv1(keys) + fine[1]))
+    x = decoder.activation(decoder.upscale_conv2(x) + fine[0])
+    weights = torch.stack([mlp(mask_tokens[:, index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1)
+    masks = (weights @ x.flatten(2)).unflatten(2, x.shape[-2:])
+    return Decoded(masks, decoder.iou_prediction_head(queries[:, 1]), mask_tokens, decoder.pred_obj_score_head(queries[:, 0])[:, 0])
+
+
+def best(decoded: Decoded) -> Chosen:
+    """The alternative with the highest predicted IoU."""
+    index = 1 + decoded.ious[:, 1:].argmax(dim=1)
+    row = torch.arange(len(index), device=index.device)
+    return Chosen(decoded.masks[row, index], decoded.ious[row, index], decoded.tokens[row, index])
+
+
+def single(decoded: Decoded) -> Chosen:
+    """The single mask, or the best alternative where the single one is not stable; the token is the single one's always."""
+    mask = decoded.masks[:, 0].flatten(1)
+    inner = (mask > _STABILITY_MARGIN).sum(dim=1).float()
+    outer = (mask > -_STABILITY_MARGIN).sum(dim=1).float()
+    stable = torch.where(outer > 0, inner / outer, torch.ones_like(outer)) >= _STABLE
+    other = best(decoded)
+    logits = torch.where(stable[:, None, None], decoded.masks[:, 0], other.logits)
+    return Chosen(logits, torch.where(stable, decoded.ious[:, 0], other.ious), decoded.tokens[:, 0])

@@ -1,0 +1,96 @@
+"""load_model: from a name or a file to a model that answers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.errors import CheckpointError
+from napari_sam2.core.protocols import VideoModel
+from napari_sam2.models import checkpoints
+from napari_sam2.models.cards import PLUG_INS, identified, locate
+from napari_sam2.models.configs import Configuration, infer
+from napari_sam2.models.device import choose
+from napari_sam2.models.keys import renamed
+from napari_sam2.models.network import Network
+from napari_sam2.models.sam2 import Sam2
+
+_GRAIN = 32  # input sides are multiples of this: the coarsest level any encoder has
+
+
+def load_model(
+    name_or_path: str | Path, *, device: str = "auto", configuration: Configuration | None = None, image_size: int | None = None
+) -> VideoModel:
+    """A model by name ("nano", "sam2.1-tiny"), or the one in a checkpoint file or model folder.
+
+    Parameters
+    ----------
+    device
+        "auto", "cpu", "cuda", "cuda:1" or "mps".
+    configuration
+        What the network is made of, for weights that do not tell (see `configs.infer`); read off them where not given.
+    image_size
+        Side of the input in pixels, for a file whose card does not tell: fine-tunes such as MedSAM2 (512).
+
+    Raises
+    ------
+    UnknownModelError, FileError, CheckpointError, DeviceError
+        Nothing is called so; no such file; not the weights of such a network; no such device. Nothing else is taken instead.
+    """
+    device = choose(device)
+    model = locate(name_or_path)
+    if model.state == "plug-in":
+        return _plugged_in(model.card.name, device)
+    path = checkpoints.find(name_or_path)
+    tensors, metadata = checkpoints.read(path)
+    card = identified(model)
+    try:
+        network = network_of(renamed(tensors), metadata, configuration)
+        return Sam2(network, _sized(card, metadata, image_size), device)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def network_of(state: Mapping[str, Any], metadata: Mapping[str, str], configuration: Configuration | None = None) -> Network:
+    """The network of a state dict under transformers' keys: as given, as its metadata say, or as its shapes tell."""
+    if configuration is None:
+        said = metadata.get("configuration")
+        configuration = Configuration.from_json(said) if said else infer(state, **_hiera(metadata))
+    return Network.of(configuration, state)
+
+
+def _sized(card: ModelCard, metadata: Mapping[str, str], image_size: int | None) -> ModelCard:
+    """The card with the input size given, or that of transformers' config.json."""
+    size = image_size or _config(metadata).get("image_size")
+    size = size[0] if isinstance(size, list) else size
+    sizes = (int(size),) if size else card.input_sizes
+    if any(side % _GRAIN or side <= 0 for side in sizes):
+        raise CheckpointError(f"input sizes {sizes!r}: expected multiples of {_GRAIN}")
+    return replace(card, input_sizes=sizes)
+
+
+def _hiera(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What a config.json of transformers tells of Hiera that shapes do not; fields it leaves out are SAM 2.1 tiny's."""
+    backbone = _config(metadata).get("vision_config", {}).get("backbone_config", {})
+    fields = {"global_blocks": "global_attention_blocks", "windows": "window_size_per_stage", "heads": "num_attention_heads"}
+    return {ours: backbone[theirs] for ours, theirs in fields.items() if backbone.get(theirs) is not None}
+
+
+def _config(metadata: Mapping[str, str]) -> dict[str, Any]:
+    try:
+        config = json.loads(metadata.get("config", "{}"))
+    except ValueError as error:
+        raise CheckpointError(f"config.json beside it is no JSON ({error})") from error
+    return config if isinstance(config, dict) else {}
+
+
+def _plugged_in(name: str, device: str) -> VideoModel:
+    from importlib.metadata import entry_points
+
+    (entry,) = entry_points(group=PLUG_INS, name=name)
+    model: VideoModel = entry.load()(device=device)
+    return model

@@ -1,0 +1,200 @@
+"""The network: SAM 2 in tensors, batched over tracks, of any input size. Trainable; knows no frames, prompts or windows of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import Sam2VideoConfig
+from transformers.models.sam2_video.configuration_sam2_video import Sam2VideoMaskDecoderConfig, Sam2VideoPromptEncoderConfig
+from transformers.models.sam2_video.modeling_sam2_video import (
+    Sam2VideoFeedForward,
+    Sam2VideoMaskDecoder,
+    Sam2VideoMemoryEncoder,
+    Sam2VideoPositionalEmbedding,
+    Sam2VideoPromptEncoder,
+)
+
+from napari_sam2.core.errors import ModelError
+from napari_sam2.models import prompts
+from napari_sam2.models.attention import MemoryAttention, Remembered
+from napari_sam2.models.configs import MEMORY, Configuration
+from napari_sam2.models.conv import ConvEncoder
+from napari_sam2.models.decoder import Decoded, decode
+from napari_sam2.models.hiera import HieraEncoder
+from napari_sam2.models.keys import check
+from napari_sam2.models.positions import centres, rotations, sine_grid, time_sines
+
+STRIDE = 16
+"""Input pixels per token of the coarsest features, which memory attention and memory work on."""
+
+_MASK_SCALE, _MASK_BIAS = 20.0, -10.0  # of masks as the memory encoder takes them (Meta's sigmoid_scale/bias_for_mem_enc)
+
+Features = tuple[Tensor, Tensor, Tensor]
+
+
+@dataclass(frozen=True, eq=False)
+class Positions:
+    """Constants of one input size: of a frame's tokens, their rotation, of memory tokens, and of the decoder's grid."""
+
+    image: Tensor
+    rotation: Tensor
+    memory: Tensor
+    decoder: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Recalled:
+    """What B tracks are shown of the past: n memories and p pointers each.
+
+    features (B, n, N, 64); slots (B, n) whole numbers, 0 for conditioning frames; pointers (B, p, C); ages (B, p),
+    in the unit the temporal encoding was trained with (1 is the oldest pointer shown).
+    """
+
+    features: Tensor
+    slots: Tensor
+    pointers: Tensor
+    ages: Tensor
+
+
+class Network(nn.Module):
+    """SAM 2, or a small relative with the same heads. Weights go by the names of transformers' Sam2VideoModel."""
+
+    def __init__(self, configuration: Configuration) -> None:
+        super().__init__()
+        self.configuration = configuration
+        self._positions: dict[tuple[int, torch.device], Positions] = {}
+        hidden, config = configuration.hidden, _transformers(configuration)
+        self.vision_encoder = HieraEncoder(configuration) if configuration.encoder == "hiera" else ConvEncoder(hidden)
+        self.shared_image_embedding = Sam2VideoPositionalEmbedding(config.prompt_encoder_config)
+        self.prompt_encoder = Sam2VideoPromptEncoder(config.prompt_encoder_config)
+        self.mask_decoder = Sam2VideoMaskDecoder(config.mask_decoder_config)
+        self.memory_attention = MemoryAttention(config)
+        self.memory_encoder = Sam2VideoMemoryEncoder(config)
+        self.mask_downsample = nn.Conv2d(1, 1, kernel_size=4, stride=4)
+        self.object_pointer_proj = Sam2VideoFeedForward(hidden, hidden, hidden, 3)
+        self.no_memory_embedding = nn.Parameter(torch.zeros(1, 1, hidden))
+        self.no_memory_positional_encoding = nn.Parameter(torch.zeros(1, 1, hidden))  # never read, but in every checkpoint
+        self.memory_temporal_positional_encoding = nn.Parameter(torch.zeros(configuration.slots, 1, 1, MEMORY))
+        self.no_object_pointer = nn.Parameter(torch.zeros(1, hidden))
+        if configuration.pointer_time:
+            self.temporal_positional_encoding_projection_layer = nn.Linear(hidden, MEMORY)
+        if configuration.occlusion:
+            self.occlusion_spatial_embedding_parameter = nn.Parameter(torch.zeros(1, MEMORY))
+
+    @classmethod
+    def of(cls, configuration: Configuration, state: Mapping[str, Tensor]) -> Network:
+        """The network with these weights, in float32, for inference. Raises CheckpointError where they do not fit."""
+        with torch.device("meta"):
+            network = cls(configuration)
+        check(state, network.state_dict())
+        network.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
+        return network.eval()
+
+    def embed(self, pixels: Tensor) -> Features:
+        """(B, 1, S, S) grey in 0..1 to features at strides 4, 8 and 16: (B, C / 8, …), (B, C / 4, …), (B, C, …)."""
+        fine, middle, coarse = self.vision_encoder(pixels)
+        return self.mask_decoder.conv_s0(fine), self.mask_decoder.conv_s1(middle), coarse
+
+    def unconditioned(self, coarse: Tensor) -> Tensor:
+        """(1, C, g, g) features to the features of a frame that is answered without memory."""
+        return coarse + self.no_memory_embedding[0, 0, :, None, None]
+
+    def conditioned(self, coarse: Tensor, recalled: Recalled) -> Tensor:
+        """(1, C, g, g) features of a frame to (B, C, g, g), each as its track's memory sees them."""
+        side = coarse.shape[-1]
+        positions = self.positions(side, coarse.device)
+        tokens = self.memory_attention(
+            coarse.flatten(2).transpose(1, 2), positions.image, positions.rotation, self._remembered(recalled, positions)
+        )
+        return tokens.transpose(1, 2).unflatten(2, (side, side))
+
+    def decode(self, features: Features, image: Tensor, points: Tensor, labels: Tensor, logits: Tensor | None = None) -> Decoded:
+        """Masks of B tracks.
+
+        Parameters
+        ----------
+        features, image
+            Of the frame, batch 1, and what replaces their last (1 or B, C, g, g): (un)conditioned.
+        points, labels
+            (B, P, 2) as (x, y) in 0..1 and (B, P), without the padding point.
+        logits
+            (B, 4g, 4g) dense prompt, if any.
+        """
+        side = image.shape[-1]
+        padding = 1 if points.shape[1] else 2  # no points are one that is nothing, and it is padded as all are
+        points = F.pad(points, (0, 0, 0, padding))
+        labels = F.pad(labels, (0, padding), value=prompts.NOTHING)
+        sparse = prompts.tokens(self.prompt_encoder, points, labels)
+        image = (image + prompts.plane(self.prompt_encoder, logits, side)).expand(len(points), -1, -1, -1)
+        return decode(self.mask_decoder, image, self.positions(side, image.device).decoder, sparse, features[:2])
+
+    def pointers(self, tokens: Tensor, scores: Tensor) -> Tensor:
+        """(B, C) mask tokens to object pointers; the one for "no object" where the presence score is not above 0."""
+        return torch.where(scores[:, None] > 0, self.object_pointer_proj(tokens), self.no_object_pointer)
+
+    def remember(self, coarse: Tensor, masks: Tensor, absent: Tensor) -> Tensor:
+        """(1, C, g, g) features and (B, S, S) masks in 0..1 to (B, N, 64) memories; `absent` (B,) is true for no object."""
+        encoder = self.memory_encoder
+        seen = encoder.mask_downsampler(masks[:, None] * _MASK_SCALE + _MASK_BIAS)
+        x = encoder.projection(encoder.memory_fuser(encoder.feature_projection(coarse) + seen))
+        x = x.flatten(2).transpose(1, 2)
+        if not self.configuration.occlusion:
+            return x
+        return x + absent[:, None, None] * self.occlusion_spatial_embedding_parameter
+
+    def positions(self, side: int, device: torch.device) -> Positions:
+        """The constants of a grid of `side` × `side` tokens."""
+        found = self._positions.get((side, device))
+        if found is None:
+            with torch.inference_mode(False), torch.no_grad():  # constants of training too, which takes no inference tensors
+                found = self._computed(side, device)
+            self._positions[side, device] = found
+        return found
+
+    def _computed(self, side: int, device: torch.device) -> Positions:
+        hidden = self.configuration.hidden
+        grid = self.shared_image_embedding(centres(side).to(device))
+        fixed = (table.to(device) for table in (sine_grid(side, hidden), rotations(side, hidden), sine_grid(side, MEMORY)))
+        return Positions(*fixed, decoder=grid.permute(2, 0, 1)[None])
+
+    def _remembered(self, recalled: Recalled, positions: Positions) -> Remembered:
+        slots = self.configuration.slots
+        if recalled.slots.numel() and int(recalled.slots.max()) >= slots:
+            raise ModelError(f"a memory is shown in temporal slot {int(recalled.slots.max())}: the network has 0 to {slots - 1}")
+        when = self.memory_temporal_positional_encoding[recalled.slots - 1, 0]  # slot 0 is the last row
+        split = recalled.pointers.unflatten(-1, (-1, MEMORY)).flatten(1, 2)  # a pointer of C is C / 64 tokens
+        values = torch.cat([recalled.features.flatten(1, 2), split], dim=1)
+        places = torch.cat([(positions.memory + when).flatten(1, 2), self._pointer_places(recalled)], dim=1)
+        return Remembered(values, places, split.shape[1])
+
+    def _pointer_places(self, recalled: Recalled) -> Tensor:
+        parts = self.configuration.hidden // MEMORY
+        if not self.configuration.pointer_time:
+            return recalled.pointers.new_zeros(len(recalled.ages), recalled.ages.shape[1] * parts, MEMORY)
+        sines = time_sines(recalled.ages, self.configuration.hidden)
+        return self.temporal_positional_encoding_projection_layer(sines).repeat_interleave(parts, dim=1)
+
+
+def _transformers(configuration: Configuration) -> Sam2VideoConfig:
+    hidden = configuration.hidden
+    decoder = Sam2VideoMaskDecoderConfig(
+        hidden_size=hidden, mlp_dim=configuration.decoder_feed_forward, iou_head_hidden_dim=configuration.iou_hidden
+    )
+    config = Sam2VideoConfig(
+        prompt_encoder_config=Sam2VideoPromptEncoderConfig(hidden_size=hidden),
+        mask_decoder_config=decoder,
+        memory_attention_hidden_size=hidden,
+        memory_attention_num_layers=configuration.memory_layers,
+        memory_attention_feed_forward_hidden_size=configuration.feed_forward,
+        memory_encoder_hidden_size=hidden,
+        memory_encoder_output_channels=MEMORY,
+        mask_downsampler_embed_dim=hidden,
+        memory_fuser_embed_dim=hidden,
+        memory_fuser_intermediate_dim=configuration.fuser,
+    )
+    config.mask_decoder_config._attn_implementation = "sdpa"  # Sam2VideoConfig sets it back
+    return config

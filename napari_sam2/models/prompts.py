@@ -1,0 +1,57 @@
+"""Prompts as a network takes them: tokens for points and box corners, a plane for masks."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoPromptEncoder
+
+NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT, NOTHING = 0, 1, 2, 3, -1
+"""Labels of points, as SAM 2 has them. `NOTHING` is the padding point that ends every list of points."""
+
+_SPREAD = 1.5  # of the Gaussian that stands for a click, in cells of the plane
+_LOGIT = 4.0  # drawn prompts are logits from -4 to 4
+
+
+def tokens(encoder: Sam2VideoPromptEncoder, points: Tensor, labels: Tensor) -> Tensor:
+    """(B, P, 2) points (x, y) in 0..1 over the outer edges of the input, (B, P) labels to (B, P, C) tokens."""
+    label = labels[..., None]
+    sines = torch.where(label == NOTHING, encoder.not_a_point_embed.weight, encoder.shared_embedding(points))
+    return sines + encoder.point_embed(labels.clamp(min=0)) * (label >= 0)
+
+
+def plane(encoder: Sam2VideoPromptEncoder, logits: Tensor | None, side: int) -> Tensor:
+    """(B, 4 side, 4 side) logits of a mask, or None, to what is added to (1 or B, C, side, side) features."""
+    if logits is None:
+        return encoder.no_mask_embed.weight.reshape(1, -1, 1, 1).expand(1, -1, side, side)
+    return encoder.mask_embed(logits[:, None])
+
+
+def filled(logits: Tensor) -> Tensor:
+    """Logits of a mask in the range of drawn prompts."""
+    return logits.clamp(-_LOGIT, _LOGIT)
+
+
+def drawn(points: Tensor, labels: Tensor, side: int, before: Tensor | None = None) -> Tensor:
+    """(B, side, side) logits that show the prompts: a box filled, a click as a bump, a negative click as a dent.
+
+    `before`, the (B, side, side) logits of the previous answer, lies under them, clamped to the same range.
+    """
+    line = torch.arange(side, device=points.device) + 0.5
+    x, y = line[None, None, :], line[None, :, None]
+    shown = (
+        torch.full((len(points), side, side), 0.0, device=points.device)
+        if before is None
+        else before.clamp(-_LOGIT, _LOGIT) / (2 * _LOGIT) + 0.5
+    )
+    corner = points * side
+    if (labels == TOP_LEFT).any():
+        (left, top), (right, bottom) = corner[:, 0].unbind(1), corner[:, 1].unbind(1)
+        inside = (x >= left[:, None, None]) & (x <= right[:, None, None]) & (y >= top[:, None, None]) & (y <= bottom[:, None, None])
+        shown = torch.maximum(shown, inside.float()) if before is None else shown
+    for index in range(points.shape[1]):
+        place, label = corner[:, index, :, None, None], labels[:, index, None, None]
+        bump = torch.exp(-((x - place[:, 0]) ** 2 + (y - place[:, 1]) ** 2) / (2 * _SPREAD**2))
+        shown = torch.where(label == POSITIVE, torch.maximum(shown, bump), shown)
+        shown = torch.where(label == NEGATIVE, torch.minimum(shown, 1 - bump), shown)
+    return (shown * 2 - 1) * _LOGIT

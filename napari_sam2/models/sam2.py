@@ -1,0 +1,281 @@
+"""Sam2: the network as a VideoModel. Here frames, windows and prompts become tensors, and tensors become Segments.
+
+The rules of SAM 2 that concern one question are kept here; which questions are asked, and what is recalled, is the
+engine's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.errors import PromptError
+from napari_sam2.core.presence import Presence
+from napari_sam2.core.prompt import Said
+from napari_sam2.core.result import ABSENT_LOGIT, Alternative, Embedding, Query, Recall, Segment
+from napari_sam2.core.video import Frame
+from napari_sam2.core.window import Window
+from napari_sam2.models import prompts
+from napari_sam2.models.decoder import Chosen, Decoded, best, single
+from napari_sam2.models.network import STRIDE, Features, Network, Recalled
+
+UNCERTAIN_IOU = 0.5
+"""A tracked Segment whose predicted IoU is below this is UNCERTAIN."""
+
+_PREVIOUS_LOGIT = 32.0  # previous logits are clamped to this before they are a prompt (Meta's demo and video predictor)
+_MULTIMASK_POINTS = 1  # up to as many points (a box is two) three masks are offered (Meta's multimask_max_pt_num)
+_GIVEN_LOGITS = (-10.0, 10.0)  # of a mask given by a person, outside and inside (Meta's _use_mask_as_output)
+_TOKENS_AT_ONCE = {"cpu": 8_192}  # of frame and memory, over the tracks of one batch: on a CPU larger ones are no faster
+_MANY_TOKENS = 262_144  # on an accelerator: about 4 GB of keys, values and activations
+_T = TypeVar("_T")
+
+
+class _Shape(NamedTuple):
+    """What must agree for queries to share a batch, so that nothing has to be padded."""
+
+    given: bool
+    memories: int
+    pointers: int
+    points: int
+    corrected: bool
+
+
+@dataclass(frozen=True, eq=False)
+class _Answer:
+    """What the network says to B queries: logits (B, h, w), ious, scores (B,), pointers (B, C), offered (B, 4, h, w)."""
+
+    logits: Tensor
+    ious: Tensor
+    scores: Tensor
+    pointers: Tensor
+    offered: Decoded | None = None
+
+
+class Sam2:
+    """SAM 2, SAM 2.1 or a relative of it. See `napari_sam2.core.protocols.VideoModel`."""
+
+    def __init__(self, network: Network, card: ModelCard, device: str = "cpu") -> None:
+        self.network = network.to(device).eval()
+        self.card = card
+        self.device = device
+
+    @torch.inference_mode()
+    def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
+        """Image features of several frames at once: three tensors each, at strides 4, 8 and 16."""
+        found: dict[int, Embedding] = {}
+        for part in _parts(views, lambda view: view[1].size, lambda view: self._room((view[1].size // STRIDE) ** 2)):
+            planes = np.stack([window.crop(frame.pixels) for frame, window in (views[index] for index in part)])
+            levels = self.network.embed(torch.from_numpy(planes)[:, None].to(self.device))
+            for row, index in enumerate(part):
+                own = tuple(level[row : row + 1].clone() if len(part) > 1 else level for level in levels)
+                found[index] = Embedding(views[index][0].index, views[index][1], own)
+        return [found[index] for index in range(len(views))]
+
+    @torch.inference_mode()
+    def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
+        """One Segment for each Query, in order; those alike go through the network together.
+
+        Raises PromptError for a Query with neither a prompt nor recalls.
+        """
+        tokens = (embedding.window.size // STRIDE) ** 2
+        found: dict[int, Segment] = {}
+        for part in _parts(queries, _shape, lambda query: self._room(tokens * (1 + _shape(query).memories))):
+            alike = [queries[index] for index in part]
+            answer = self._given(embedding, alike) if _shape(alike[0]).given else self._asked(embedding, alike)
+            found.update(zip(part, _segments(embedding, alike, answer), strict=True))
+        return [found[index] for index in range(len(queries))]
+
+    @torch.inference_mode()
+    def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
+        """Memory features of each Segment: one (N, 64) tensor in bfloat16, as SAM 2 keeps them."""
+        size, features = embedding.window.size, cast(Features, embedding.features)
+        found: dict[int, tuple[Any, ...]] = {}
+        for part in _parts(segments, lambda segment: segment.logits.shape, lambda _: self._room((size // STRIDE) ** 2)):
+            alike = [segments[index] for index in part]
+            logits = _resized(self._stacked([segment.logits for segment in alike]), size, shrinking=False)
+            hard = torch.tensor([segment.conditioning for segment in alike], device=self.device)[:, None, None]
+            absent = torch.tensor([not segment.present for segment in alike], device=self.device)
+            masks = torch.where(hard, (logits > 0).float(), logits.sigmoid())
+            memories = self.network.remember(features[2], masks, absent).bfloat16()
+            found.update((index, (memory.clone(),)) for index, memory in zip(part, memories, strict=True))
+        return [found[index] for index in range(len(segments))]
+
+    def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+        """float32 arrays: (1, C, h, w) for each of the three levels."""
+        return tuple(level.float().cpu().numpy() for level in features)
+
+    def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
+        """Features of float32 or float16 arrays, in float32 on this device."""
+        return tuple(torch.from_numpy(np.array(array, dtype=np.float32)).to(self.device) for array in arrays)
+
+    def nbytes(self, features: tuple[Any, ...]) -> int:
+        """Bytes these features take."""
+        return sum(int(level.nbytes) for level in features)
+
+    def _asked(self, embedding: Embedding, queries: Sequence[Query]) -> _Answer:
+        features, window = cast(Features, embedding.features), embedding.window
+        points, labels = self._points(queries, window)
+        image = self._conditioned(features[2], queries)
+        decoded = self.network.decode(features, image, points, labels, self._dense(queries, points, labels, window.size))
+        several = points.shape[1] <= _MULTIMASK_POINTS or not self.network.configuration.single_mask
+        return self._chosen(decoded, best(decoded) if several else single(decoded), several=several)
+
+    def _chosen(self, decoded: Decoded, chosen: Chosen, *, several: bool) -> _Answer:
+        trained = self.network.configuration.presence_head
+        scores = decoded.scores if trained else chosen.logits.amax(dim=(1, 2))
+        logits = torch.where(scores[:, None, None] > 0, chosen.logits, ABSENT_LOGIT)
+        return _Answer(logits, chosen.ious, scores, self.network.pointers(chosen.tokens, scores), decoded if several else None)
+
+    def _given(self, embedding: Embedding, queries: Sequence[Query]) -> _Answer:
+        """A mask is its own answer; the decoder, shown it, gives the pointer (Meta's _use_mask_as_output)."""
+        features, size = cast(Features, embedding.features), embedding.window.size
+        masks = self._stacked([_fitted(query.said, embedding.window) for query in queries])
+        low, high = _GIVEN_LOGITS
+        logits = _resized(masks * (high - low) + low, size // 4, shrinking=True)
+        points, labels = self._points(queries, embedding.window)
+        if self.network.configuration.dense_prompts:
+            image, dense = self.network.unconditioned(features[2]), prompts.filled(logits)
+        else:
+            image, dense = features[2], self.network.mask_downsample(masks[:, None])[:, 0]
+        decoded = self.network.decode(features, image, points, labels, dense)
+        chosen = single(decoded) if self.network.configuration.single_mask else best(decoded)
+        ones = torch.ones(len(queries), device=self.device)
+        return _Answer(logits, ones, high * ones, self._chosen(decoded, chosen, several=False).pointers)
+
+    def _conditioned(self, coarse: Tensor, queries: Sequence[Query]) -> Tensor:
+        if not queries[0].recalls:
+            return self.network.unconditioned(coarse)
+        shown = [[recall for recall in query.recalls if recall.slot is not None] for query in queries]
+        pointed = [[recall for recall in query.recalls if recall.age is not None] for query in queries]
+        count, tokens = len(queries), coarse.shape[-1] ** 2
+        features = [
+            torch.stack([_features(recall, query) for recall in recalls]) for recalls, query in zip(shown, queries, strict=True) if recalls
+        ]
+        recalled = Recalled(
+            torch.stack(features).to(coarse) if features else coarse.new_zeros(count, 0, tokens, 64),
+            torch.tensor([[recall.slot for recall in recalls] for recalls in shown], dtype=torch.long, device=self.device),
+            self._stacked([[recall.memory.pointer for recall in recalls] for recalls in pointed]).view(
+                count, -1, self.network.configuration.hidden
+            ),
+            self._stacked([self._ages(query, recalls) for query, recalls in zip(queries, pointed, strict=True)]).view(count, -1),
+        )
+        return self.network.conditioned(coarse, recalled)
+
+    def _ages(self, query: Query, recalls: Sequence[Recall]) -> list[float]:
+        """Ages in parts of the oldest pointer's; in a short video that is the video's own length, as SAM 2 has it."""
+        pointers = self.card.pointers if query.length is None else min(query.length, self.card.pointers)
+        return [cast(int, recall.age) / max(1, pointers - 1) for recall in recalls]
+
+    def _points(self, queries: Sequence[Query], window: Window) -> tuple[Tensor, Tensor]:
+        """(B, P, 2) points (x, y) in 0..1 and (B, P) labels; the corners of a box come first."""
+        places, labels = zip(*(_told(query.said) for query in queries), strict=True)
+        yx = window.to_model(np.array(places, dtype=np.float64).reshape(len(queries), -1, 2))
+        xy = ((yx[..., ::-1] + 0.5) / window.size).astype(np.float32)
+        return torch.from_numpy(xy.copy()).to(self.device), torch.tensor(labels, dtype=torch.long, device=self.device).view(
+            len(queries), -1
+        )
+
+    def _dense(self, queries: Sequence[Query], points: Tensor, labels: Tensor, size: int) -> Tensor | None:
+        before = None
+        if queries[0].logits is not None and self.network.configuration.previous_logits:
+            before = _resized(self._stacked([query.logits for query in queries]), size // 4, shrinking=True)
+            before = before.clamp(-_PREVIOUS_LOGIT, _PREVIOUS_LOGIT)
+        if not self.network.configuration.dense_prompts:
+            return before
+        return prompts.drawn(points, labels, size // 4, before) if points.shape[1] else before
+
+    def _stacked(self, arrays: Sequence[Any]) -> Tensor:
+        return torch.from_numpy(np.array(arrays, dtype=np.float32)).to(self.device)
+
+    def _room(self, tokens: int) -> int:
+        """Frames or tracks of so many tokens each that go through the network together."""
+        return max(1, _TOKENS_AT_ONCE.get(self.device.split(":")[0], _MANY_TOKENS) // tokens)
+
+
+def _shape(query: Query) -> _Shape:
+    said = query.said
+    if not query.recalls and said.mask is None and said.box is None and not said.points:
+        raise PromptError("nothing was said and nothing is remembered: give a prompt or recalls", track=query.track)
+    memories = sum(recall.slot is not None for recall in query.recalls)
+    pointers = sum(recall.age is not None for recall in query.recalls)
+    points = len(said.points) + (2 if said.box else 0)
+    return _Shape(said.mask is not None, memories, pointers, points, query.logits is not None)
+
+
+def _told(said: Said) -> tuple[list[tuple[float, float]], list[int]]:
+    """Points (y, x) in data pixels and their labels."""
+    box = [said.box[:2], said.box[2:]] if said.box else []
+    labels = [prompts.TOP_LEFT, prompts.BOTTOM_RIGHT] if said.box else []
+    return [*box, *said.points], [*labels, *(prompts.POSITIVE if positive else prompts.NEGATIVE for positive in said.positive)]
+
+
+def _fitted(said: Said, window: Window) -> np.ndarray:
+    """(S, S) of 0 and 1: the mask as the network's input sees it. One too thin for half a pixel keeps its fullest pixels."""
+    cover = window.crop(np.asarray(said.mask, dtype=np.float32))
+    return (cover >= min(0.5, float(cover.max()) or 0.5)).astype(np.float32)
+
+
+def _features(recall: Recall, query: Query) -> Tensor:
+    if recall.memory.features is None:
+        raise PromptError(
+            f"the memory of frame {recall.memory.frame} is to be shown in slot {recall.slot}, but its features are forgotten: remember it again",
+            track=query.track,
+        )
+    return cast(Tensor, recall.memory.features[0])
+
+
+def _resized(planes: Tensor, side: int, *, shrinking: bool) -> Tensor:
+    """(B, h, w) to (B, side, side), bilinear; antialiased where it may shrink."""
+    if planes.shape[-1] == side and planes.shape[-2] == side:
+        return planes
+    return F.interpolate(planes[:, None], size=(side, side), mode="bilinear", align_corners=False, antialias=shrinking)[:, 0]
+
+
+def _segments(embedding: Embedding, queries: Sequence[Query], answer: _Answer) -> Iterator[Segment]:
+    logits, pointers = answer.logits.cpu().numpy(), answer.pointers.cpu().numpy()
+    offered = _offered(answer.offered) if answer.offered else [()] * len(queries)
+    for row, query in enumerate(queries):
+        iou, score = float(answer.ious[row]), float(answer.scores[row])
+        yield Segment(
+            query.track,
+            embedding.frame,
+            embedding.window,
+            logits[row].copy(),  # of its own, so that it does not keep the whole batch
+            iou,
+            score,
+            pointers[row].copy(),
+            _presence(query.said, iou, score),
+            offered[row] if score > 0 else (),
+        )
+
+
+def _presence(said: Said, iou: float, score: float) -> Presence:
+    if said.points or said.box or said.mask is not None:
+        return Presence.PROMPTED
+    if score <= 0:
+        return Presence.ABSENT
+    return Presence.UNCERTAIN if iou < UNCERTAIN_IOU else Presence.TRACKED
+
+
+def _offered(decoded: Decoded) -> list[tuple[Alternative, ...]]:
+    """The three masks of each track, the highest predicted IoU first."""
+    ious, masks = decoded.ious[:, 1:].cpu().numpy(), decoded.masks[:, 1:].cpu().numpy()
+    order = np.argsort(-ious, axis=1, kind="stable")
+    return [tuple(Alternative(masks[row, k].copy(), float(ious[row, k])) for k in ranks) for row, ranks in enumerate(order)]
+
+
+def _parts(items: Sequence[_T], kind: Callable[[_T], Hashable], room: Callable[[_T], int]) -> Iterator[list[int]]:
+    """Indices of items of one kind, as many at once as there is room for."""
+    kinds: dict[Hashable, list[int]] = {}
+    for index, item in enumerate(items):
+        kinds.setdefault(kind(item), []).append(index)
+    for indices in kinds.values():
+        step = room(items[indices[0]])
+        yield from (indices[start : start + step] for start in range(0, len(indices), step))

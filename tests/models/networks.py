@@ -1,0 +1,78 @@
+"""Small networks with random weights that answer to what they are shown, and a second implementation of the same."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+from transformers import Sam2VideoModel
+
+from napari_sam2.core.card import ModelCard
+from napari_sam2.models.configs import Configuration
+from napari_sam2.models.hiera import _transformers as vision
+from napari_sam2.models.network import Network, _transformers
+from napari_sam2.models.sam2 import Sam2
+
+SMALL = Configuration(
+    width=16,
+    blocks=(1, 1, 2, 1),
+    global_blocks=(3,),
+    memory_layers=2,
+    feed_forward=64,
+    decoder_feed_forward=64,
+    fuser=64,
+    hidden=128,
+    iou_hidden=64,
+)
+VARIANTS = {
+    "2.1": SMALL,
+    "2.0": replace(SMALL, pointer_time=False, occlusion=False),
+    "two heads, other windows": replace(
+        SMALL, heads=2, windows=(8, 4, 16, 8), background=(14, 14), blocks=(2, 1, 2, 1), global_blocks=(4,)
+    ),
+}
+
+
+def network(configuration: Configuration = SMALL, *, seed: int = 0, presence: float = 0.0) -> Network:
+    """Weights large enough that prompts and memory change the answer; `presence` is added to every presence score."""
+    torch.manual_seed(seed)
+    made = Network(configuration).eval()
+    with torch.no_grad():
+        for name, value in made.named_parameters():
+            if value.ndim > 1:
+                value.copy_(torch.randn_like(value) * (2.0 / value[0].numel()) ** 0.5)
+            elif name.endswith("scale"):
+                value.fill_(0.5)
+            elif name.endswith("bias"):
+                value.copy_(torch.randn_like(value) * 0.1)
+        for name in (
+            "no_memory_embedding",
+            "no_object_pointer",
+            "memory_temporal_positional_encoding",
+            "occlusion_spatial_embedding_parameter",
+        ):
+            if hasattr(made, name):
+                getattr(made, name).normal_()
+        made.shared_image_embedding.positional_embedding.copy_(made.prompt_encoder.shared_embedding.positional_embedding)
+        made.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(presence)
+    return made
+
+
+def model(configuration: Configuration = SMALL, *, size: int = 128, presence: float = 20.0, seed: int = 0) -> Sam2:
+    """As a VideoModel of one input size; present objects unless said otherwise."""
+    return Sam2(network(configuration, presence=presence, seed=seed), ModelCard("small", sha256="0" * 64, input_sizes=(size,)))
+
+
+def twin(ours: Sam2) -> Sam2VideoModel:
+    """transformers' own model with the same weights and input size."""
+    configuration, (size,) = ours.network.configuration, ours.card.input_sizes
+    config = _transformers(configuration)
+    config.vision_config = vision(configuration)
+    config.vision_config.backbone_feature_sizes = [[size // stride] * 2 for stride in (4, 8, 16)]
+    config.memory_attention_rope_feat_sizes = [size // 16] * 2
+    config.image_size = config.prompt_encoder_config.image_size = size
+    config.enable_temporal_pos_encoding_for_object_pointers = configuration.pointer_time
+    config.enable_occlusion_spatial_embedding = configuration.occlusion
+    made = Sam2VideoModel._from_config(config, attn_implementation="sdpa").eval()
+    made.load_state_dict(ours.network.state_dict(), strict=True)
+    return made

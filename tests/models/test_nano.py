@@ -1,0 +1,102 @@
+"""The embedded model: what it is, and that it does what its card says on real nuclei."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from scipy.ndimage import distance_transform_edt
+
+from napari_sam2.core.prompt import Said
+from napari_sam2.core.result import Memory, Query, Recall, Segment
+from napari_sam2.core.video import Contrast, Frame
+from napari_sam2.models.load import load_model
+from napari_sam2.models.sam2 import Sam2
+from napari_sam2.testing.contracts import ModelContract
+
+
+@pytest.fixture(scope="module")
+def nano() -> Sam2:
+    model = load_model("nano", device="cpu")
+    assert isinstance(model, Sam2)
+    return model
+
+
+@pytest.fixture(scope="module")
+def nuclei(shared: Path) -> tuple[list[Frame], np.ndarray]:
+    """Six frames of nuclei of about 20 pixels, and their labels, by frame."""
+    folder = shared / "data" / "timelapse_small_laptrack" / "napari_interactive_fix_data"
+    planes = tifffile.imread(folder / "example_images.tif")
+    contrast = Contrast.of(list(planes))
+    return [Frame(index, contrast.apply(plane)) for index, plane in enumerate(planes)], tifffile.imread(folder / "example_label.tif")
+
+
+def _iou(segment: Segment, truth: np.ndarray) -> float:
+    mask = segment.window.paste(segment.logits, slice(0, truth.shape[0]), slice(0, truth.shape[1])) > 0
+    return float((mask & truth).sum() / (mask | truth).sum())
+
+
+def _objects(labels: np.ndarray, *, least: int = 100) -> list[np.ndarray]:
+    return [labels == label for label in np.unique(labels[labels > 0]) if (labels == label).sum() >= least]
+
+
+def _click(mask: np.ndarray) -> Said:
+    inside = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(inside.argmax(), mask.shape)
+    return Said(points=((float(y), float(x)),), positive=(True,))
+
+
+def _box(mask: np.ndarray) -> Said:
+    y, x = np.nonzero(mask)
+    return Said(box=(y.min() - 0.5, x.min() - 0.5, y.max() + 0.5, x.max() + 0.5))
+
+
+def test_it_says_what_it_is(nano: Sam2) -> None:
+    assert nano.card.name == "nano" and nano.card.keep_aspect and nano.card.licence == "BSD-3-Clause"
+    assert "CC0" in nano.card.training["data"] and "prototype" in nano.card.training["status"]
+
+
+@pytest.mark.parametrize("said, least", [(_click, 0.75), (_box, 0.75), (lambda mask: Said(mask=mask), 0.9)], ids=["click", "box", "mask"])
+@pytest.mark.parametrize("size", [192, 256])
+def test_nuclei_are_found(nano: Sam2, nuclei: tuple[list[Frame], np.ndarray], said: object, least: float, size: int) -> None:
+    frames, labels = nuclei
+    masks = _objects(labels[0])
+    window = nano.card.window(frames[0].shape).whole(frames[0].shape, size, keep_aspect=True)
+    (embedding,) = nano.embed([(frames[0], window)])
+    answers = nano.segment(embedding, [Query(index + 1, said(mask)) for index, mask in enumerate(masks)])  # type: ignore[operator]
+    assert len(masks) > 20
+    assert np.mean([_iou(answer, mask) for answer, mask in zip(answers, masks, strict=True)]) > least
+
+
+def test_nuclei_that_moved_a_little_are_found_again(nano: Sam2, nuclei: tuple[list[Frame], np.ndarray]) -> None:
+    frames, labels = nuclei
+    masks = _objects(labels[0])
+    moved = [Frame(1, np.roll(frames[0].pixels, (1, 2), axis=(0, 1)))]
+    first, second = nano.embed([(frame, nano.card.window(frame.shape)) for frame in (frames[0], *moved)])
+    answers = nano.segment(first, [Query(index + 1, _click(mask)) for index, mask in enumerate(masks)])
+    memories = [
+        Memory(0, True, answer.pointer, features=features) for answer, features in zip(answers, nano.remember(first, answers), strict=True)
+    ]
+    again = nano.segment(second, [Query(index + 1, recalls=(Recall(memory, 0, 1),)) for index, memory in enumerate(memories)])
+    truths = [np.roll(mask, (1, 2), axis=(0, 1)) for mask in masks]
+    assert np.mean([_iou(answer, truth) for answer, truth in zip(again, truths, strict=True)]) > 0.6
+
+
+def test_a_second_click_helps(nano: Sam2, nuclei: tuple[list[Frame], np.ndarray]) -> None:
+    """Previous logits are not shown to it: it never saw any in training, and does worse with them."""
+    frames, labels = nuclei
+    (embedding,) = nano.embed([(frames[0], nano.card.window(frames[0].shape))])
+    mask = max(_objects(labels[0]), key=lambda each: int(each.sum()))
+    (first,) = nano.segment(embedding, [Query(1, _click(mask))])
+    queries = [Query(1, _click(mask), logits=logits) for logits in (None, first.logits)]
+    one, other = nano.segment(embedding, queries)
+    np.testing.assert_allclose(one.logits, other.logits, atol=1e-4)
+
+
+class TestContract(ModelContract):
+    def make_model(self) -> Sam2:
+        model = load_model("nano", device="cpu")
+        assert isinstance(model, Sam2)
+        return model
