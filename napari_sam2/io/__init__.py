@@ -1,0 +1,1 @@
+"""Files: what comes in as a Stack or a PromptLog, and what goes out as labels, tables and provenance."""

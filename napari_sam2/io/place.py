@@ -1,0 +1,86 @@
+"""Places to write to: a result appears under its name when it is whole, or not at all."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from napari_sam2.core.errors import OutputError, Sam2Error
+
+_ADVICE = {
+    errno.ENOSPC: "free some space, or choose another folder with --out",
+    errno.EDQUOT: "free some space, or choose another folder with --out",
+    errno.EFBIG: "the file system takes no file that large: choose another folder with --out",
+}
+
+
+def check_output(folder: Path | str) -> None:
+    """Make `folder` where it is not there, and raise OutputError unless files can be written into it."""
+    path = Path(folder)
+    if path.exists() and not path.is_dir():
+        raise OutputError(f"{path}: is a file: expected a folder to write to, new or there already")
+    with writing(path):
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):  # permissions alone do not tell: a disk may be read-only
+            pass
+
+
+@contextmanager
+def atomic(path: Path | str) -> Iterator[Path]:
+    """A path beside `path` to write a file or a folder to; on success it takes the place of `path`, else it is removed.
+
+    Raises OutputError where that cannot be done; what was there before is then untouched.
+    """
+    final = Path(path)
+    part = part_of(final)
+    try:
+        with writing(final):
+            yield part
+            settle(part, final)
+    finally:
+        remove(part)
+
+
+def part_of(path: Path, kind: str = "part") -> Path:
+    """A hidden name beside `path`, of this process alone, for what is not finished."""
+    return path.with_name(f".{path.name}.{os.getpid()}.{kind}")
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """An OSError inside becomes an OutputError that names `path` and says what to do."""
+    try:
+        yield
+    except Sam2Error:
+        raise
+    except OSError as error:
+        advice = _ADVICE.get(error.errno or 0, "choose another folder with --out, or make this one writable")
+        raise OutputError(f"{path}: cannot be written ({error.strerror or error}): {advice}") from error
+
+
+def settle(part: Path, final: Path) -> None:
+    """Let a finished file or folder take the place of `final`; raises OSError, and then `final` is what it was."""
+    if not (part.is_dir() and final.exists()):
+        os.replace(part, final)
+        return
+    older = part_of(final, "old")  # a folder that is not empty cannot be replaced in one step
+    os.replace(final, older)
+    try:
+        os.replace(part, final)
+    except OSError:
+        os.replace(older, final)
+        raise
+    remove(older)

@@ -1,0 +1,100 @@
+"""OmeTiffSink: label planes in any order into a compressed OME-TIFF."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from tifffile import TiffWriter
+
+from napari_sam2.io.label_spec import LabelSpec
+from napari_sam2.io.place import atomic, part_of, remove, writing
+
+_CLASSIC_BYTES = 2**32 - 2**25  # a classic TIFF addresses 4 GiB; the rest is for its directories
+_PAGE_BYTES = 512  # one directory, generously
+
+
+class OmeTiffSink:
+    """``labels.ome.tif``: one zlib-compressed page a frame, spacing and interval in the OME metadata.
+
+    Planes are compressed as they come and kept in a file beside the final one; in memory is one plane at a time.
+    """
+
+    def __init__(self, folder: Path, spec: LabelSpec) -> None:
+        self._path = Path(folder) / "labels.ome.tif"
+        self._spec = spec
+        self._places: dict[int, tuple[int, int]] = {}
+        self._planes = part_of(self._path, "planes")
+        self._file: IO[bytes] | None = None
+
+    @property
+    def path(self) -> Path:
+        """What is there after a clean exit."""
+        return self._path
+
+    def __enter__(self) -> OmeTiffSink:
+        with writing(self._path):
+            self._file = self._planes.open("w+b")
+        return self
+
+    def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
+        assert self._file is not None
+        try:
+            if kind is None:
+                self._spec.check_whole(self._places.keys())
+                with atomic(self._path) as part:
+                    self._file.flush()
+                    self._finish(part)
+        finally:
+            with suppress(OSError):  # closing writes what is left over, and that there is no room was said already
+                self._file.close()
+            remove(self._planes)
+
+    def put(self, frame: int, plane: np.ndarray) -> None:
+        """Write the (H, W) label plane of one frame; every frame once, in any order."""
+        assert self._file is not None, "a sink is used as a context manager"
+        labels = self._spec.taken(frame, plane, self._places.keys())
+        packed = zlib.compress(np.ascontiguousarray(labels, labels.dtype.newbyteorder("<")).tobytes())
+        with writing(self._path):
+            place = self._file.seek(0, 2)
+            self._file.write(packed)
+        self._places[frame] = (place, len(packed))
+
+    def _finish(self, part: Path) -> None:
+        spec = self._spec
+        total = sum(length for _, length in self._places.values()) + _PAGE_BYTES * len(self._places)
+        x_um, y_um = spec.spacing.x_um, spec.spacing.y_um
+        with TiffWriter(part, bigtiff=total > _CLASSIC_BYTES, byteorder="<", ome=True) as tiff:
+            tiff.write(
+                self._packed(),
+                shape=spec.shape,
+                dtype=spec.dtype.newbyteorder("<"),
+                photometric="minisblack",
+                compression="zlib",
+                rowsperstrip=spec.shape[1],
+                resolution=(1e4 / x_um, 1e4 / y_um) if x_um and y_um else None,
+                resolutionunit="CENTIMETER" if x_um and y_um else None,
+                metadata=_metadata(spec),
+            )
+
+    def _packed(self) -> Iterator[bytes]:
+        assert self._file is not None
+        for frame in range(self._spec.shape[0]):
+            place, length = self._places[frame]
+            self._file.seek(place)
+            yield self._file.read(length)
+
+
+def _metadata(spec: LabelSpec) -> dict[str, Any]:
+    found: dict[str, Any] = {"axes": spec.axes.upper(), "Channel": {"Name": "labels"}}
+    for axis in "xyz":
+        value = getattr(spec.spacing, f"{axis}_um")
+        if value is not None and axis in spec.axes:
+            found |= {f"PhysicalSize{axis.upper()}": value, f"PhysicalSize{axis.upper()}Unit": "µm"}
+    if spec.spacing.t_s is not None and "t" in spec.axes:
+        found |= {"TimeIncrement": spec.spacing.t_s, "TimeIncrementUnit": "s"}
+    return found

@@ -1,0 +1,61 @@
+"""Lengths in µm and times in s, whatever the unit a file names them in."""
+
+from __future__ import annotations
+
+import math
+
+_LENGTHS = {
+    "pm picometer picometre": 1e-6,
+    "å angstrom ångström": 1e-4,
+    "nm nanometer nanometre": 1e-3,
+    "µm um micron micrometer micrometre": 1.0,
+    "mm millimeter millimetre": 1e3,
+    "cm centimeter centimetre": 1e4,
+    "dm decimeter decimetre": 1e5,
+    "m meter metre": 1e6,
+    'in inch inches "': 25_400.0,
+}
+_TIMES = {
+    "ns nanosecond": 1e-9,
+    "µs us microsecond": 1e-6,
+    "ms msec millisecond": 1e-3,
+    "s sec second": 1.0,
+    "min minute": 60.0,
+    "h hr hour": 3_600.0,
+    "d day": 86_400.0,
+}
+
+
+def _by_name(table: dict[str, float]) -> dict[str, float]:
+    return {name: factor for names, factor in table.items() for name in names.split()}
+
+
+_UM = _by_name(_LENGTHS)
+_S = _by_name(_TIMES)
+
+
+def length_um(value: float | str | None, unit: str | None) -> float | None:
+    """`value` in µm; None where the unit is no length ("pixel", "") or the value none above 0."""
+    return _converted(value, unit, _UM)
+
+
+def time_s(value: float | str | None, unit: str | None) -> float | None:
+    """`value` in seconds; None where the unit is no time or the value none above 0."""
+    return _converted(value, unit, _S)
+
+
+def _converted(value: float | str | None, unit: str | None, factors: dict[str, float]) -> float | None:
+    factor = _factor(unit, factors)
+    if value is None or factor is None:
+        return None
+    try:
+        number = abs(float(value)) * factor  # ImageJ writes the spacing of a stack scanned downwards as a negative number
+    except ValueError:
+        return None
+    return number if math.isfinite(number) and number > 0 else None
+
+
+def _factor(unit: str | None, factors: dict[str, float]) -> float | None:
+    # ImageJ escapes the micro sign, and there are two of them in Unicode: U+00B5 and the Greek letter U+03BC
+    name = (unit or "").strip().lower().replace("\\u00b5", "µ").replace("\u03bc", "µ").rstrip(".")
+    return factors.get(name, factors.get(name.removesuffix("s")))

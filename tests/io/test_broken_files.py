@@ -1,0 +1,179 @@
+"""Files that are missing, cut off, empty or something else: one clear line, now or when a plane is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from PIL import Image
+
+from napari_sam2.core.errors import FileError
+from napari_sam2.io.open import open_stack
+
+_PIXELS = np.random.default_rng(0).integers(0, 60_000, (6, 40, 50)).astype(np.uint16)
+
+
+def _text(path: Path) -> Path:
+    (path / "text.tif").write_text("this is no image")
+    return path / "text.tif"
+
+
+def _nothing(path: Path) -> Path:
+    (path / "nothing.tif").touch()
+    return path / "nothing.tif"
+
+
+def _no_images(path: Path) -> Path:
+    (path / "README.md").write_text("images are elsewhere")
+    return path
+
+
+def _document(path: Path) -> Path:
+    (path / "data.docx").write_bytes(b"PK")
+    return path / "data.docx"
+
+
+def _picture(path: Path) -> Path:
+    (path / "picture.png").write_text("this is no picture")
+    return path / "picture.png"
+
+
+def _pickle(path: Path) -> Path:
+    np.save(path / "objects.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    return path / "objects.npy"
+
+
+def _short_npy(path: Path) -> Path:
+    np.save(path / "short.npy", _PIXELS)
+    (path / "short.npy").write_bytes((path / "short.npy").read_bytes()[:5000])
+    return path / "short.npy"
+
+
+def _group(path: Path) -> Path:
+    zarr.create_group(path / "a.zarr").create_array("raw", shape=(4, 4), dtype="u1")
+    return path / "a.zarr"
+
+
+def _broken_group(path: Path) -> Path:
+    zarr.create_group(path / "a.zarr", attributes={"ome": {"version": "0.5", "multiscales": [{"axes": []}]}})
+    return path / "a.zarr"
+
+
+def _broken_json(path: Path) -> Path:
+    (path / "a.zarr").mkdir()
+    (path / "a.zarr" / "zarr.json").write_text("{")
+    return path / "a.zarr"
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda path: path / "missing.tif", "missing.tif: No such file"),
+        (lambda path: path / "t*.tif", "names no images"),
+        (_text, "text.tif.*expected a whole TIFF"),
+        (_nothing, "nothing.tif: is empty"),
+        (_no_images, "holds no images"),
+        (_document, "unknown kind.*expected a file ending in .tif"),
+        (_picture, "picture.png.*expected a whole PNG"),
+        (_pickle, "objects.npy.*expected an array of numbers"),
+        (_short_npy, "short.npy.*expected an array of numbers"),
+        (_group, r"without an image in it: give the path of one of \[\"raw\"\]"),
+        (_broken_group, "a.zarr: cannot be read as zarr"),
+        (_broken_json, "a.zarr: cannot be read as zarr"),
+    ],
+)
+def test_what_is_no_image_is_said_in_one_line(make: Callable[[Path], Path], said: str, tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=said) as caught:
+        open_stack(make(tmp_path))
+    assert "\n" not in str(caught.value)
+
+
+_WRITERS: dict[str, dict[str, Any]] = {
+    "ome": {"ome": True, "metadata": {"axes": "TYX"}},
+    "ome-zlib": {"ome": True, "metadata": {"axes": "TYX"}, "compression": "zlib"},
+    "ome-tiled": {"ome": True, "metadata": {"axes": "TYX"}, "compression": "zlib", "tile": (16, 16)},
+    "imagej": {"imagej": True, "metadata": {"axes": "TYX"}},
+    "imagej-zlib": {"imagej": True, "metadata": {"axes": "TYX"}, "compression": "zlib"},
+    "shaped": {"metadata": {"axes": "TYX"}},
+    "shaped-lzw": {"metadata": {"axes": "TYX"}, "compression": "lzw"},
+    "plain": {"metadata": None},
+    "plain-zlib": {"metadata": None, "compression": "zlib"},
+}
+
+
+@pytest.mark.parametrize("writer", _WRITERS)
+def test_a_file_cut_off_anywhere_is_never_taken_for_a_shorter_stack(writer: str, tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", _PIXELS, photometric="minisblack", **_WRITERS[writer])
+    whole = (tmp_path / "a.tif").read_bytes()
+    for cut in sorted({int(part * len(whole)) for part in np.linspace(0.01, 0.999, 60)}):
+        (tmp_path / "cut.tif").write_bytes(whole[:cut])
+        try:
+            read = np.asarray(open_stack(tmp_path / "cut.tif", axes="TYX").data)
+        except FileError:
+            continue
+        np.testing.assert_array_equal(read, _PIXELS, err_msg=f"cut at {cut} of {len(whole)}")  # only padding was lost
+
+
+def test_pages_of_separate_writes_that_are_cut_off_are_noticed(tmp_path: Path) -> None:
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for plane in _PIXELS:
+            file.write(plane, compression="zlib", metadata=None, photometric="minisblack")
+    whole = (tmp_path / "a.tif").read_bytes()
+    (tmp_path / "a.tif").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(FileError, match="breaks off"):
+        open_stack(tmp_path / "a.tif", axes="TYX")
+
+
+def test_a_damaged_page_is_named_when_it_is_read(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.ome.tif", _PIXELS, photometric="minisblack", compression="zlib", metadata={"axes": "TYX"})
+    with tifffile.TiffFile(tmp_path / "a.ome.tif", mode="r+b") as file:
+        file.filehandle.seek(file.pages[3].dataoffsets[0] + 10)
+        file.filehandle.write(b"\xff" * 200)
+    video_data = open_stack(tmp_path / "a.ome.tif")
+    np.testing.assert_array_equal(video_data.plane({"t": 2}), _PIXELS[2])
+    with pytest.raises(FileError, match=r"a\.ome\.tif: plane 3") as caught:
+        video_data.plane({"t": 3})
+    assert caught.value.frame == 3
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_goes_away_is_noticed_when_it_is_read(tmp_path: Path) -> None:
+    for number in range(3):
+        tifffile.imwrite(tmp_path / f"t{number}.tif", _PIXELS[number])
+    stack = open_stack(tmp_path, axes="TYX")
+    (tmp_path / "t1.tif").unlink()
+    with pytest.raises(FileError, match="plane 1") as caught:
+        stack.plane({"t": 1})
+    assert caught.value.frame == 1
+
+
+@pytest.mark.parametrize("version", [2, 3])
+def test_a_damaged_zarr_chunk_is_named_when_it_is_read(version: int, tmp_path: Path) -> None:
+    array = zarr.create_array(tmp_path / "a.zarr", shape=_PIXELS.shape, chunks=(1, 40, 50), dtype="u2", zarr_format=version)
+    array[:] = _PIXELS
+    chunk = tmp_path / "a.zarr" / ("4.0.0" if version == 2 else "c/4/0/0")
+    chunk.write_bytes(chunk.read_bytes()[:100])
+    stack = open_stack(tmp_path / "a.zarr", axes="TYX")
+    np.testing.assert_array_equal(stack.plane({"t": 3}), _PIXELS[3])
+    with pytest.raises(FileError, match=r"a\.zarr: plane 4") as caught:
+        stack.plane({"t": 4})
+    assert caught.value.frame == 4
+
+
+def test_the_odd_file_of_a_folder_is_named(tmp_path: Path) -> None:
+    for number in range(5):
+        tifffile.imwrite(tmp_path / f"t{number}.tif", np.zeros((20, 30 if number != 3 else 31), np.uint8))
+    with pytest.raises(FileError, match=r"t3\.tif is uint8 \(20, 31\) and 4 of 5 files are uint8 \(20, 30\)"):
+        open_stack(tmp_path, axes="TYX")
+
+
+def test_a_picture_that_is_cut_off_is_noticed_when_it_is_read(tmp_path: Path) -> None:
+    Image.fromarray(_PIXELS[0].astype(np.uint8)).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:900])
+    with pytest.raises(FileError, match=r"a\.png"):
+        np.asarray(open_stack(tmp_path / "a.png").data)

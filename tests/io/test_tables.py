@@ -1,0 +1,121 @@
+"""Tables, JSON, and the places they are written to."""
+
+from __future__ import annotations
+
+import csv
+import errno
+import json
+import os
+import stat
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from napari_sam2.core.errors import OutputError
+from napari_sam2.core.provenance import Provenance
+from napari_sam2.io.place import atomic, check_output
+from napari_sam2.io.tables import write_json, write_provenance, write_table, write_tables
+
+
+def _table() -> pd.DataFrame:
+    numbers = np.random.default_rng(0).normal(size=50) * 10.0 ** np.random.default_rng(1).integers(-12, 15, 50)
+    return pd.DataFrame(
+        {
+            "track": np.arange(50, dtype=np.uint32),
+            "sum_c0": numbers,
+            "score": numbers.astype(np.float32),
+            "parent": pd.array([1, None] * 25, dtype="Int64"),
+            "category": ["Zellkern ä", ""] * 25,
+            "area_um2": [np.nan, 0.1] * 25,
+        }
+    )
+
+
+def test_numbers_come_back_exactly(tmp_path: Path) -> None:
+    write_table(_table(), tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["sum_c0"]) for row in rows] == list(_table()["sum_c0"])
+    assert [np.float32(row["score"]) for row in rows] == list(_table()["score"])
+    assert [row["category"] for row in rows] == list(_table()["category"])
+
+
+def test_unknown_is_empty_and_whole_numbers_stay_whole(tmp_path: Path) -> None:
+    write_table(_table().head(2)[["track", "parent", "area_um2", "category"]], tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_bytes() == "track,parent,area_um2,category\n0,1,,Zellkern ä\n1,,0.1,\n".encode()
+
+
+def test_three_tables_are_written(tmp_path: Path) -> None:
+    write_tables(tmp_path, _table(), _table().head(2), _table().head(1))
+    assert {path.name: len(pd.read_csv(path)) for path in tmp_path.iterdir()} == {"objects.csv": 50, "tracks.csv": 2, "counts.csv": 1}
+
+
+def test_json_takes_numpy_and_paths_and_writes_null_for_no_number(tmp_path: Path) -> None:
+    data = {"path": tmp_path, "n": np.int64(3), "mean": np.float32(0.5), "none": np.nan, "list": np.arange(2), 5: (True, None, "µm")}
+    write_json(data, tmp_path / "a.json")
+    expected = {"path": str(tmp_path), "n": 3, "mean": 0.5, "none": None, "list": [0, 1], "5": [True, None, "µm"]}
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == expected
+    assert "µm" in (tmp_path / "a.json").read_text(encoding="utf-8")
+
+
+def test_provenance_is_written_whole(tmp_path: Path) -> None:
+    made = Provenance(input={"source": "a.tif"}, model={"name": "nano"}, settings={"patience": 8}, notes=("channel 0 chosen",))
+    write_provenance(made, tmp_path / "provenance.json")
+    found = json.loads((tmp_path / "provenance.json").read_text())
+    assert found["notes"] == ["channel 0 chosen"] and found["settings"] == {"patience": 8} and "python" in found["versions"]
+
+
+def _fail(path: Path, error: Exception) -> None:
+    with atomic(path) as part:
+        part.write_text("half")
+        raise error
+
+
+def test_a_failure_leaves_the_older_file(tmp_path: Path) -> None:
+    write_json([1], tmp_path / "a.json")
+    with pytest.raises(TypeError):
+        write_json({"a": object()}, tmp_path / "a.json")
+    with pytest.raises(ZeroDivisionError):
+        _fail(tmp_path / "a.json", ZeroDivisionError())
+    assert (tmp_path / "a.json").read_text() == "[\n  1\n]\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+@pytest.mark.parametrize(
+    ("number", "said"),
+    [(errno.ENOSPC, "No space left on device.*free some space"), (errno.EACCES, "Permission denied.*make this one writable")],
+)
+def test_what_the_disk_refuses_is_said_with_what_to_do(number: int, said: str, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=said):
+        _fail(tmp_path / "a.csv", OSError(number, os.strerror(number)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_results_can_be_read_by_whom_the_user_allows(tmp_path: Path) -> None:
+    write_json([], tmp_path / "a.json")
+    (tmp_path / "b").touch()
+    assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == stat.S_IMODE((tmp_path / "b").stat().st_mode)
+
+
+def test_the_output_folder_is_made_and_left_empty(tmp_path: Path) -> None:
+    check_output(tmp_path / "a" / "b")
+    check_output(tmp_path / "a" / "b")
+    assert list((tmp_path / "a" / "b").iterdir()) == []
+
+
+@pytest.mark.parametrize(("below", "said"), [("", "is a file: expected a folder"), ("out", "file/out: cannot be written")])
+def test_an_output_folder_that_cannot_be_is_refused(below: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(OutputError, match=said):
+        check_output(tmp_path / "file" / below)
+
+
+def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("nothing is forbidden to root")
+    tmp_path.chmod(0o500)
+    with pytest.raises(OutputError, match="Permission denied"):
+        check_output(tmp_path)
+    tmp_path.chmod(0o700)
