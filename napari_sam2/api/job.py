@@ -14,6 +14,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_sam2.api.session import Run, Session
+from napari_sam2.api.tables import open_labels_of
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import LabelsError, PlanError, PromptError
 from napari_sam2.core.plan import Direction, Propagation
@@ -21,8 +22,8 @@ from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.video import Video
 from napari_sam2.engine.runner import Progress, RunState
 from napari_sam2.engine.session import Settings
-from napari_sam2.io.open import open_labels, open_stack
-from napari_sam2.io.place import check_output
+from napari_sam2.io.open import open_stack
+from napari_sam2.io.place import check_output, sweep
 from napari_sam2.io.prompts import masks_as_prompts, read_prompts, write_prompts
 from napari_sam2.io.sinks import LabelSpec, open_sink
 from napari_sam2.io.tables import write_json, write_provenance, write_tables
@@ -117,7 +118,7 @@ class Job(BaseModel):
             raise PromptError("give either prompts (a CSV or JSON file) or masks (a label image), not both and not neither")
         if self.prompts is not None:
             return read_prompts(self.prompts)
-        labels = open_labels(self.masks)
+        labels = open_labels_of(self.masks, video)
         if self.frame >= len(video):
             raise PromptError(f"masks on frame {self.frame}: the video has frames 0 to {len(video) - 1}")
         at = {axis: self.frame if axis == video.along else 0 for axis in labels.axes[:-2]}  # one plane, or one for each frame
@@ -160,6 +161,7 @@ def run_job(job: Job, *, progress: Progress | None = None, stage: Callable[[str]
     video = job.video()
     prompts = job.prompted(video)
     check_output(job.out)
+    sweep(job.out)
     stage(f"input: {job.input}: {video.description}")
     model = load_model(job.model, device=job.device)
     stage(f"model: {model.card.name} on {describe(model.device)}")

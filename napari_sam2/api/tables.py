@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from napari_sam2.core.errors import LabelsError
+from napari_sam2.core.errors import AxesError, LabelsError
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Video
 from napari_sam2.io.open import open_labels, open_stack
@@ -27,6 +27,17 @@ class Tables:
     objects: pd.DataFrame
     tracks: pd.DataFrame
     counts: pd.DataFrame
+
+
+def open_labels_of(path_or_array: Any, video: Video) -> Stack:
+    """Labels of a video: a file that does not name its axes has those of the video, where its shape is the video's."""
+    try:
+        return open_labels(path_or_array)
+    except AxesError:
+        found = open_labels(path_or_array, axes=video.axes)
+        if found.data.shape != video.shape:
+            raise
+        return found
 
 
 def measure(
@@ -56,7 +67,7 @@ def measure(
     """
     stack = image if isinstance(image, Stack) else open_stack(image)
     video = Video.of(stack, along=along, channel=channel, at=at)
-    found = labels if isinstance(labels, Stack) else open_labels(labels)
+    found = labels if isinstance(labels, Stack) else open_labels_of(labels, video)
     shape = tuple(found.data.shape) if found.data.ndim == 3 else (1, *found.data.shape)
     if shape != video.shape:
         raise LabelsError(

@@ -53,31 +53,41 @@ class BoxPrompt:
         object.__setattr__(self, "box", numbers)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True)
 class MaskPrompt:
-    """The mask of one Track on one Frame: (H, W), True where the object is. A copy is kept, read-only."""
+    """The mask of one Track on one Frame: give it as (H, W), True where the object is.
+
+    Kept as packed bits of the rectangle around the object, (y, x, y2, x2) with the far corner outside: hundreds of masks on
+    a large frame take no more than the objects do.
+    """
 
     frame: int
     track: int
-    mask: np.ndarray
+    shape: tuple[int, int]
+    rectangle: tuple[int, int, int, int]
+    bits: bytes
 
     def __init__(self, frame: int, track: int, mask: np.ndarray) -> None:
         _place(self, frame, track)
-        own = np.array(mask, dtype=bool)
-        if own.ndim != 2 or not own.any():
+        given = np.asarray(mask, dtype=bool)
+        if given.ndim != 2 or not given.any():
             raise PromptError(
-                f"mask of shape {own.shape!r} with {int(own.sum())} pixels: expected (H, W) with at least one", frame=frame, track=track
+                f"mask of shape {given.shape!r} with {int(given.sum())} pixels: expected (H, W) with at least one", frame=frame, track=track
             )
-        own.setflags(write=False)
-        object.__setattr__(self, "mask", own)
+        rows, columns = (np.flatnonzero(given.any(axis=axis)) for axis in (1, 0))
+        y, x, y2, x2 = int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
+        object.__setattr__(self, "shape", (int(given.shape[0]), int(given.shape[1])))
+        object.__setattr__(self, "rectangle", (y, x, y2, x2))
+        object.__setattr__(self, "bits", np.packbits(given[y:y2, x:x2]).tobytes())
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, MaskPrompt):
-            return NotImplemented
-        return (self.frame, self.track) == (other.frame, other.track) and np.array_equal(self.mask, other.mask)
-
-    def __hash__(self) -> int:
-        return hash((self.frame, self.track, self.mask.tobytes()))
+    @property
+    def mask(self) -> np.ndarray:
+        """(H, W) bool, a new array each time."""
+        y, x, y2, x2 = self.rectangle
+        size = (y2 - y, x2 - x)
+        whole = np.zeros(self.shape, dtype=bool)
+        whole[y:y2, x:x2] = np.unpackbits(np.frombuffer(self.bits, dtype=np.uint8), count=size[0] * size[1]).reshape(size)
+        return whole
 
 
 Prompt = PointPrompt | BoxPrompt | MaskPrompt
@@ -190,8 +200,8 @@ def check_prompt(prompt: Prompt, shape: tuple[int, int, int]) -> None:
     if prompt.frame >= frames:
         raise PromptError(f"the video has frames 0 to {frames - 1}: prompt one of them", **where)
     if isinstance(prompt, MaskPrompt):
-        if prompt.mask.shape != (height, width):
-            raise PromptError(f"mask of shape {prompt.mask.shape!r}: expected the frame's {(height, width)!r}", **where)
+        if prompt.shape != (height, width):
+            raise PromptError(f"mask of shape {prompt.shape!r}: expected the frame's {(height, width)!r}", **where)
         return
     for y, x in _corners(prompt):
         if not (-0.5 <= y <= height - 0.5 and -0.5 <= x <= width - 0.5):

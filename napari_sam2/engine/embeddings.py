@@ -48,6 +48,11 @@ class Embeddings:
         """The Window of a whole frame."""
         return self._model.card.window(self._video.shape[1:])
 
+    @property
+    def length(self) -> int:
+        """Frames in the video."""
+        return len(self._video)
+
     def get(self, frame: int, *, ahead: int | None = None) -> Embedding:
         """The embedding of a whole frame. `ahead` is the frame wanted next: it is read while this one is encoded."""
         window = self.window

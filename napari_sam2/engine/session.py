@@ -266,7 +266,7 @@ class Session:
         bank, step = Bank.of(self._trail, track), Step(frame, forward, (track,))
         bank.load_behind(self._trail, step, self.policy.reach)
         recalls = recall(self._ground, step, {track: bank})[track]
-        return Query(track, said, recalls, logits)
+        return Query(track, said, recalls, logits, length=len(self.video))
 
     def _way(self, track: int, frame: int) -> bool | None:
         """The way a track was walked over a frame; None where it never was."""

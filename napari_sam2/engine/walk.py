@@ -76,7 +76,7 @@ def _step(ground: Ground, step: Step, banks: Mapping[int, Bank], walkers: Walker
         return []
     embedding = ground.embeddings.get(step.frame, ahead=after.frame if after else None)
     recalls = recall(ground, step, free)
-    segments = ground.model.segment(embedding, [Query(track, recalls=recalls[track]) for track in free])
+    segments = ground.model.segment(embedding, [Query(track, recalls=recalls[track], length=ground.embeddings.length) for track in free])
     for segment, features in zip(segments, ground.model.remember(embedding, segments), strict=True):
         free[segment.track].keep(segment, features)
         free[segment.track].retain(ground.policy, step)

@@ -71,6 +71,14 @@ def writing(path: Path) -> Iterator[None]:
         raise OutputError(f"{path}: cannot be written ({error.strerror or error}): {advice}") from error
 
 
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left unfinished in a folder; nobody else may be writing to it."""
+    for kind in ("part", "planes", "old"):
+        for left in folder.glob(f".*.{kind}"):
+            if left.suffixes[-2:-1] and left.suffixes[-2][1:].isdigit():
+                remove(left)
+
+
 def settle(part: Path, final: Path) -> None:
     """Let a finished file or folder take the place of `final`; raises OSError, and then `final` is what it was."""
     if not (part.is_dir() and final.exists()):

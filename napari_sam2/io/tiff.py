@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import struct
 import threading
@@ -19,6 +20,9 @@ from napari_sam2.core.stack import Spacing
 from napari_sam2.io import calibration
 from napari_sam2.io.content import UNKNOWN, Content
 from napari_sam2.io.planes import check_file, lazily, reading
+
+# What tifffile logs of a broken file is raised here as a FileError; without a handler, Python prints it on top of that.
+logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _COLOURS = (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR)
 _GUESSED = ("uniform", "generic")  # kinds of tifffile whose only names are those of a page's own dimensions

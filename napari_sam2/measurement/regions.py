@@ -46,7 +46,7 @@ class Regions:
         if not ids.size:
             nothing = np.zeros(0)
             return cls(ids, np.zeros(plane.shape, np.int32), nothing.astype(np.int64), nothing, nothing, ())
-        codes = map_array(plane, ids, np.arange(1, ids.size + 1, dtype=np.int32))
+        codes = map_array(np.require(plane, requirements="W"), ids, np.arange(1, ids.size + 1, dtype=np.int32))
         found = regionprops_table(codes, properties=("area", "centroid", "slice"))
         rings = tuple(_ring(codes, code, box) for code, box in enumerate(found["slice"], start=1))
         return cls(ids, codes, found["area"].astype(np.int64), found["centroid-0"], found["centroid-1"], rings)

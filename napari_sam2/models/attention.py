@@ -6,8 +6,11 @@ transformers' layers hold the weights; their walk is our own, so that tracks sha
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any, cast
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Sam2VideoConfig
@@ -42,7 +45,7 @@ class MemoryAttention(nn.Module):
         """(1, N, C) tokens of a frame, their (N, C) positions and (N, C / 2) rotation to (B, N, C) tokens."""
         keys = remembered.values + remembered.places
         x = tokens + _POSITION_WEIGHT * positions
-        for layer in self.layers:
+        for layer in cast(Iterable[Any], self.layers):
             y = layer.layer_norm1(x)
             x = x + layer.dropout1(_attend(layer.self_attn, y, (y, y), rotation))
             y = layer.layer_norm2(x)
@@ -71,6 +74,4 @@ def _turned(keys: Tensor, rotation: Tensor, still: int) -> Tensor:
     if not keys.requires_grad:
         turning.copy_(turned)
         return keys
-    from torch import cat
-
-    return cat([turned.flatten(1, 2), keys[:, keys.shape[1] - still :]], dim=1)
+    return torch.cat([turned.flatten(1, 2), keys[:, keys.shape[1] - still :]], dim=1)

@@ -107,9 +107,8 @@ class Network(nn.Module):
         """(1, C, g, g) features of a frame to (B, C, g, g), each as its track's memory sees them."""
         side = coarse.shape[-1]
         positions = self.positions(side, coarse.device)
-        tokens = self.memory_attention(
-            coarse.flatten(2).transpose(1, 2), positions.image, positions.rotation, self._remembered(recalled, positions)
-        )
+        remembered = self._remembered(recalled, positions)
+        tokens = self.memory_attention(coarse.flatten(2).transpose(1, 2), positions.image, positions.rotation, remembered)
         return tokens.transpose(1, 2).unflatten(2, (side, side))
 
     def decode(self, features: Features, image: Tensor, points: Tensor, labels: Tensor, logits: Tensor | None = None) -> Decoded:
@@ -157,9 +156,12 @@ class Network(nn.Module):
 
     def _computed(self, side: int, device: torch.device) -> Positions:
         hidden = self.configuration.hidden
-        grid = self.shared_image_embedding(centres(side).to(device))
-        fixed = (table.to(device) for table in (sine_grid(side, hidden), rotations(side, hidden), sine_grid(side, MEMORY)))
-        return Positions(*fixed, decoder=grid.permute(2, 0, 1)[None])
+        return Positions(
+            image=sine_grid(side, hidden).to(device),
+            rotation=rotations(side, hidden).to(device),
+            memory=sine_grid(side, MEMORY).to(device),
+            decoder=self.shared_image_embedding(centres(side).to(device)).permute(2, 0, 1)[None],
+        )
 
     def _remembered(self, recalled: Recalled, positions: Positions) -> Remembered:
         slots = self.configuration.slots

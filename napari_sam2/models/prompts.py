@@ -35,23 +35,25 @@ def filled(logits: Tensor) -> Tensor:
 def drawn(points: Tensor, labels: Tensor, side: int, before: Tensor | None = None) -> Tensor:
     """(B, side, side) logits that show the prompts: a box filled, a click as a bump, a negative click as a dent.
 
-    `before`, the (B, side, side) logits of the previous answer, lies under them, clamped to the same range.
+    `before`, the (B, side, side) logits of the previous answer, takes the place of the box, clamped to the same range.
     """
     line = torch.arange(side, device=points.device) + 0.5
     x, y = line[None, None, :], line[None, :, None]
-    shown = (
-        torch.full((len(points), side, side), 0.0, device=points.device)
-        if before is None
-        else before.clamp(-_LOGIT, _LOGIT) / (2 * _LOGIT) + 0.5
-    )
-    corner = points * side
-    if (labels == TOP_LEFT).any():
-        (left, top), (right, bottom) = corner[:, 0].unbind(1), corner[:, 1].unbind(1)
-        inside = (x >= left[:, None, None]) & (x <= right[:, None, None]) & (y >= top[:, None, None]) & (y <= bottom[:, None, None])
-        shown = torch.maximum(shown, inside.float()) if before is None else shown
+    places = (points * side)[..., None, None]  # (B, P, 2, 1, 1)
+    shown = _box(places, labels, (x, y)) if before is None else filled(before) / (2 * _LOGIT) + 0.5
     for index in range(points.shape[1]):
-        place, label = corner[:, index, :, None, None], labels[:, index, None, None]
+        place, label = places[:, index], labels[:, index, None, None]
         bump = torch.exp(-((x - place[:, 0]) ** 2 + (y - place[:, 1]) ** 2) / (2 * _SPREAD**2))
         shown = torch.where(label == POSITIVE, torch.maximum(shown, bump), shown)
         shown = torch.where(label == NEGATIVE, torch.minimum(shown, 1 - bump), shown)
     return (shown * 2 - 1) * _LOGIT
+
+
+def _box(places: Tensor, labels: Tensor, grid: tuple[Tensor, Tensor]) -> Tensor:
+    """(B, side, side): 1 in the box whose corners the first two points are; 0 everywhere where they are none."""
+    x, y = grid
+    if labels.shape[1] < 2:
+        return torch.zeros_like(x * y).expand(len(places), -1, -1)
+    first, second = places[:, 0], places[:, 1]
+    inside = (x >= first[:, 0]) & (x <= second[:, 0]) & (y >= first[:, 1]) & (y <= second[:, 1])
+    return (inside & (labels[:, 0, None, None] == TOP_LEFT)).float()

@@ -7,7 +7,6 @@ engine's business.
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -17,17 +16,15 @@ from torch import Tensor
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import PromptError
-from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import Said
-from napari_sam2.core.result import ABSENT_LOGIT, Alternative, Embedding, Query, Recall, Segment
+from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Query, Recall, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.models import prompts
+from napari_sam2.models.answers import Answer, segments_of
+from napari_sam2.models.configs import MEMORY
 from napari_sam2.models.decoder import Chosen, Decoded, best, single
 from napari_sam2.models.network import STRIDE, Features, Network, Recalled
-
-UNCERTAIN_IOU = 0.5
-"""A tracked Segment whose predicted IoU is below this is UNCERTAIN."""
 
 _PREVIOUS_LOGIT = 32.0  # previous logits are clamped to this before they are a prompt (Meta's demo and video predictor)
 _MULTIMASK_POINTS = 1  # up to as many points (a box is two) three masks are offered (Meta's multimask_max_pt_num)
@@ -45,17 +42,6 @@ class _Shape(NamedTuple):
     pointers: int
     points: int
     corrected: bool
-
-
-@dataclass(frozen=True, eq=False)
-class _Answer:
-    """What the network says to B queries: logits (B, h, w), ious, scores (B,), pointers (B, C), offered (B, 4, h, w)."""
-
-    logits: Tensor
-    ious: Tensor
-    scores: Tensor
-    pointers: Tensor
-    offered: Decoded | None = None
 
 
 class Sam2:
@@ -89,7 +75,7 @@ class Sam2:
         for part in _parts(queries, _shape, lambda query: self._room(tokens * (1 + _shape(query).memories))):
             alike = [queries[index] for index in part]
             answer = self._given(embedding, alike) if _shape(alike[0]).given else self._asked(embedding, alike)
-            found.update(zip(part, _segments(embedding, alike, answer), strict=True))
+            found.update(zip(part, segments_of(embedding, alike, answer), strict=True))
         return [found[index] for index in range(len(queries))]
 
     @torch.inference_mode()
@@ -119,7 +105,7 @@ class Sam2:
         """Bytes these features take."""
         return sum(int(level.nbytes) for level in features)
 
-    def _asked(self, embedding: Embedding, queries: Sequence[Query]) -> _Answer:
+    def _asked(self, embedding: Embedding, queries: Sequence[Query]) -> Answer:
         features, window = cast(Features, embedding.features), embedding.window
         points, labels = self._points(queries, window)
         image = self._conditioned(features[2], queries)
@@ -127,13 +113,13 @@ class Sam2:
         several = points.shape[1] <= _MULTIMASK_POINTS or not self.network.configuration.single_mask
         return self._chosen(decoded, best(decoded) if several else single(decoded), several=several)
 
-    def _chosen(self, decoded: Decoded, chosen: Chosen, *, several: bool) -> _Answer:
+    def _chosen(self, decoded: Decoded, chosen: Chosen, *, several: bool) -> Answer:
         trained = self.network.configuration.presence_head
         scores = decoded.scores if trained else chosen.logits.amax(dim=(1, 2))
         logits = torch.where(scores[:, None, None] > 0, chosen.logits, ABSENT_LOGIT)
-        return _Answer(logits, chosen.ious, scores, self.network.pointers(chosen.tokens, scores), decoded if several else None)
+        return Answer(logits, chosen.ious, scores, self.network.pointers(chosen.tokens, scores), decoded if several else None)
 
-    def _given(self, embedding: Embedding, queries: Sequence[Query]) -> _Answer:
+    def _given(self, embedding: Embedding, queries: Sequence[Query]) -> Answer:
         """A mask is its own answer; the decoder, shown it, gives the pointer (Meta's _use_mask_as_output)."""
         features, size = cast(Features, embedding.features), embedding.window.size
         masks = self._stacked([_fitted(query.said, embedding.window) for query in queries])
@@ -147,24 +133,21 @@ class Sam2:
         decoded = self.network.decode(features, image, points, labels, dense)
         chosen = single(decoded) if self.network.configuration.single_mask else best(decoded)
         ones = torch.ones(len(queries), device=self.device)
-        return _Answer(logits, ones, high * ones, self._chosen(decoded, chosen, several=False).pointers)
+        return Answer(logits, ones, high * ones, self._chosen(decoded, chosen, several=False).pointers)
 
     def _conditioned(self, coarse: Tensor, queries: Sequence[Query]) -> Tensor:
         if not queries[0].recalls:
             return self.network.unconditioned(coarse)
         shown = [[recall for recall in query.recalls if recall.slot is not None] for query in queries]
         pointed = [[recall for recall in query.recalls if recall.age is not None] for query in queries]
-        count, tokens = len(queries), coarse.shape[-1] ** 2
-        features = [
-            torch.stack([_features(recall, query) for recall in recalls]) for recalls, query in zip(shown, queries, strict=True) if recalls
-        ]
+        count, tokens, hidden = len(queries), coarse.shape[-1] ** 2, self.network.configuration.hidden
+        features = [_features(recall, query) for query, recalls in zip(queries, shown, strict=True) for recall in recalls]
+        pointers = [[recall.memory.pointer for recall in recalls] for recalls in pointed]
         recalled = Recalled(
-            torch.stack(features).to(coarse) if features else coarse.new_zeros(count, 0, tokens, 64),
-            torch.tensor([[recall.slot for recall in recalls] for recalls in shown], dtype=torch.long, device=self.device),
-            self._stacked([[recall.memory.pointer for recall in recalls] for recalls in pointed]).view(
-                count, -1, self.network.configuration.hidden
-            ),
-            self._stacked([self._ages(query, recalls) for query, recalls in zip(queries, pointed, strict=True)]).view(count, -1),
+            features=(torch.stack(features).to(coarse) if features else coarse.new_zeros(0)).view(count, -1, tokens, MEMORY),
+            slots=torch.tensor([[recall.slot for recall in recalls] for recalls in shown], dtype=torch.long, device=self.device),
+            pointers=self._stacked(pointers).view(count, -1, hidden),
+            ages=self._stacked([self._ages(query, recalls) for query, recalls in zip(queries, pointed, strict=True)]).view(count, -1),
         )
         return self.network.conditioned(coarse, recalled)
 
@@ -178,9 +161,8 @@ class Sam2:
         places, labels = zip(*(_told(query.said) for query in queries), strict=True)
         yx = window.to_model(np.array(places, dtype=np.float64).reshape(len(queries), -1, 2))
         xy = ((yx[..., ::-1] + 0.5) / window.size).astype(np.float32)
-        return torch.from_numpy(xy.copy()).to(self.device), torch.tensor(labels, dtype=torch.long, device=self.device).view(
-            len(queries), -1
-        )
+        kinds = torch.tensor(labels, dtype=torch.long, device=self.device)
+        return torch.from_numpy(xy.copy()).to(self.device), kinds.view(len(queries), -1)
 
     def _dense(self, queries: Sequence[Query], points: Tensor, labels: Tensor, size: int) -> Tensor | None:
         before = None
@@ -224,10 +206,8 @@ def _fitted(said: Said, window: Window) -> np.ndarray:
 
 def _features(recall: Recall, query: Query) -> Tensor:
     if recall.memory.features is None:
-        raise PromptError(
-            f"the memory of frame {recall.memory.frame} is to be shown in slot {recall.slot}, but its features are forgotten: remember it again",
-            track=query.track,
-        )
+        forgotten = f"the memory of frame {recall.memory.frame} is to be shown in slot {recall.slot}, but its features are forgotten"
+        raise PromptError(f"{forgotten}: remember it again", track=query.track)
     return cast(Tensor, recall.memory.features[0])
 
 
@@ -236,39 +216,6 @@ def _resized(planes: Tensor, side: int, *, shrinking: bool) -> Tensor:
     if planes.shape[-1] == side and planes.shape[-2] == side:
         return planes
     return F.interpolate(planes[:, None], size=(side, side), mode="bilinear", align_corners=False, antialias=shrinking)[:, 0]
-
-
-def _segments(embedding: Embedding, queries: Sequence[Query], answer: _Answer) -> Iterator[Segment]:
-    logits, pointers = answer.logits.cpu().numpy(), answer.pointers.cpu().numpy()
-    offered = _offered(answer.offered) if answer.offered else [()] * len(queries)
-    for row, query in enumerate(queries):
-        iou, score = float(answer.ious[row]), float(answer.scores[row])
-        yield Segment(
-            query.track,
-            embedding.frame,
-            embedding.window,
-            logits[row].copy(),  # of its own, so that it does not keep the whole batch
-            iou,
-            score,
-            pointers[row].copy(),
-            _presence(query.said, iou, score),
-            offered[row] if score > 0 else (),
-        )
-
-
-def _presence(said: Said, iou: float, score: float) -> Presence:
-    if said.points or said.box or said.mask is not None:
-        return Presence.PROMPTED
-    if score <= 0:
-        return Presence.ABSENT
-    return Presence.UNCERTAIN if iou < UNCERTAIN_IOU else Presence.TRACKED
-
-
-def _offered(decoded: Decoded) -> list[tuple[Alternative, ...]]:
-    """The three masks of each track, the highest predicted IoU first."""
-    ious, masks = decoded.ious[:, 1:].cpu().numpy(), decoded.masks[:, 1:].cpu().numpy()
-    order = np.argsort(-ious, axis=1, kind="stable")
-    return [tuple(Alternative(masks[row, k].copy(), float(ious[row, k])) for k in ranks) for row, ranks in enumerate(order)]
 
 
 def _parts(items: Sequence[_T], kind: Callable[[_T], Hashable], room: Callable[[_T], int]) -> Iterator[list[int]]:

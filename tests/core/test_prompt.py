@@ -47,8 +47,16 @@ def test_prompts_are_equal_by_what_they_say_and_cannot_be_changed() -> None:
     prompt = MaskPrompt(0, 1, source)
     source[:] = True
     assert prompt == MaskPrompt(0, 1, _MASK)
-    with pytest.raises(ValueError, match="read-only"):
-        prompt.mask[0, 0] = False
+    prompt.mask[:] = True
+    np.testing.assert_array_equal(prompt.mask, _MASK)
+
+
+def test_a_mask_takes_no_more_room_than_its_object() -> None:
+    mask = np.zeros((2048, 2048), dtype=bool)
+    mask[1000:1030, 20:53] = np.random.default_rng(0).random((30, 33)) > 0.5
+    prompt = MaskPrompt(0, 1, mask)
+    np.testing.assert_array_equal(prompt.mask, mask)
+    assert len(prompt.bits) <= 30 * 33 // 8 + 1
 
 
 @pytest.mark.parametrize(

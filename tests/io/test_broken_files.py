@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from PIL import Image
 from napari_sam2.core.errors import FileError
 from napari_sam2.io.open import open_stack
 
+_ROOT = Path(__file__).resolve().parents[2]
 _PIXELS = np.random.default_rng(0).integers(0, 60_000, (6, 40, 50)).astype(np.uint16)
 
 
@@ -140,6 +143,24 @@ def test_a_damaged_page_is_named_when_it_is_read(tmp_path: Path) -> None:
         video_data.plane({"t": 3})
     assert caught.value.frame == 3
     assert "\n" not in str(caught.value)
+
+
+def test_planes_that_an_ome_tiff_speaks_of_and_does_not_hold_are_not_made_up(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.ome.tif", _PIXELS, photometric="minisblack", metadata={"axes": "TYX"})
+    whole = (tmp_path / "a.ome.tif").read_bytes()
+    (tmp_path / "a.ome.tif").write_bytes(whole.replace(b'SizeT="6"', b'SizeT="8"'))
+    stack = open_stack(tmp_path / "a.ome.tif")
+    np.testing.assert_array_equal(stack.plane({"t": 5}), _PIXELS[5])
+    with pytest.raises(FileError, match="plane 7.*does not hold it"):
+        stack.plane({"t": 7})
+
+
+def test_the_one_line_is_the_only_one(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "a.tif", _PIXELS, photometric="minisblack", metadata=None)
+    (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:9000])
+    code = "import sys; from napari_sam2.io.open import open_stack\ntry: open_stack(sys.argv[1])\nexcept OSError as error: print(error)"
+    said = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.tif")], capture_output=True, text=True, check=True, cwd=_ROOT)
+    assert said.stderr == "" and len(said.stdout.splitlines()) == 1
 
 
 def test_a_file_that_goes_away_is_noticed_when_it_is_read(tmp_path: Path) -> None:

@@ -221,6 +221,18 @@ def test_a_level_of_a_pyramid_has_its_own_spacing(tmp_path: Path) -> None:
         open_stack(tmp_path / "a.ome.tif", level=2)
 
 
+@pytest.mark.parametrize("imagej", [True, False], ids=["imagej", "shaped"])
+def test_planes_without_a_page_of_their_own_are_read(imagej: bool, tmp_path: Path) -> None:
+    pixels = _pixels("TZYX")
+    # ImageJ writes stacks of more than 4 GB so: one page, and all pixels behind it
+    tifffile.imwrite(tmp_path / "a.tif", pixels, imagej=imagej, truncate=True, photometric="minisblack", metadata={"axes": "TZYX"})
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        assert len(file.pages) == 1
+    stack = open_stack(tmp_path / "a.tif")
+    np.testing.assert_array_equal(stack.plane({"t": 2, "z": 1}), pixels[2, 1])
+    np.testing.assert_array_equal(np.asarray(stack.data), pixels)
+
+
 def test_several_images_in_one_file_are_refused(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(np.zeros((8, 8), np.uint8), metadata=None)

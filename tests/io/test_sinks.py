@@ -20,6 +20,7 @@ import zarr
 from napari_sam2.core.errors import LabelsError, OutputError
 from napari_sam2.core.protocols import Sink
 from napari_sam2.core.stack import Spacing, Stack
+from napari_sam2.io import tiff_sink
 from napari_sam2.io.open import open_labels
 from napari_sam2.io.sinks import LabelSpec, open_sink
 from napari_sam2.testing.contracts.sink import SHAPE, SinkContract
@@ -87,6 +88,14 @@ def test_the_tiff_is_a_compressed_ome_tiff_with_units(tmp_path: Path) -> None:
         xml = file.ome_metadata or ""
     for part in ('PhysicalSizeX="0.25"', 'PhysicalSizeXUnit="µm"', 'PhysicalSizeY="0.5"', 'TimeIncrement="12.5"', 'TimeIncrementUnit="s"'):
         assert part in xml
+
+
+def test_more_than_a_classic_tiff_holds_becomes_a_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiff_sink, "_CLASSIC_BYTES", 1000)
+    path = _write(tmp_path, "tiff")
+    with tifffile.TiffFile(path) as file:
+        assert file.is_bigtiff
+    np.testing.assert_array_equal(np.asarray(open_labels(path).data), _LABELS)
 
 
 def test_the_zarr_is_a_valid_label_image_with_units(tmp_path: Path) -> None:

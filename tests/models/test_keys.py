@@ -61,7 +61,7 @@ def _shapes(configuration: Configuration) -> dict[str, Tensor]:
         return Network(configuration).state_dict()
 
 
-@pytest.mark.parametrize("theirs, meta", META.items(), ids=META.values())
+@pytest.mark.parametrize(("theirs", "meta"), META.items(), ids=META.values())
 def test_a_key_of_metas_is_one_of_transformers(theirs: str, meta: str) -> None:
     state = renamed({"sam_mask_decoder.iou_token.weight": torch.zeros(1), meta: torch.zeros(1)})
     assert theirs in state and theirs in _shapes(SMALL)
@@ -83,7 +83,7 @@ def test_the_published_sizes_are_read_off_their_shapes(name: str, generation: st
 
 
 @pytest.mark.parametrize(
-    "name, parameters", [("tiny", 38_962_498), ("small", 46_055_074), ("base-plus", 80_850_690), ("large", 224_447_650)]
+    ("name", "parameters"), [("tiny", 38_962_498), ("small", 46_055_074), ("base-plus", 80_850_690), ("large", 224_447_650)]
 )
 def test_the_published_sizes_have_as_many_parameters_as_metas(name: str, parameters: int) -> None:
     """Counted over Meta's checkpoints: those have the Gaussian matrix of the prompt encoder once, and as a buffer."""
@@ -99,7 +99,7 @@ def test_a_small_one_needs_to_be_told_its_global_blocks() -> None:
 
 
 @pytest.mark.parametrize(
-    "change, message",
+    ("change", "message"),
     [
         (
             lambda state: {k: v for k, v in state.items() if not k.startswith("mask_decoder.iou")},
@@ -126,7 +126,7 @@ def test_a_configuration_survives_json(variant: str) -> None:
     assert Configuration.from_json(VARIANTS[variant].to_json()) == VARIANTS[variant]
 
 
-@pytest.mark.parametrize("text, message", [("{", "expected a JSON object"), ('{"depth": 3}', re.escape("unknown fields ['depth']"))])
+@pytest.mark.parametrize(("text", "message"), [("{", "expected a JSON object"), ('{"depth": 3}', re.escape("unknown fields ['depth']"))])
 def test_a_configuration_that_is_none(text: str, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         Configuration.from_json(text)

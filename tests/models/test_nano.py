@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -53,12 +54,22 @@ def _box(mask: np.ndarray) -> Said:
     return Said(box=(y.min() - 0.5, x.min() - 0.5, y.max() + 0.5, x.max() + 0.5))
 
 
+def _two_neighbours(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    masks = _objects(labels)
+    centres = [np.argwhere(mask).mean(axis=0) for mask in masks]
+    apart = {(i, j): np.linalg.norm(centres[i] - centres[j]) for i in range(len(masks)) for j in range(i)}
+    i, j = min(apart, key=lambda pair: float(apart[pair]))
+    return masks[i], masks[j]
+
+
 def test_it_says_what_it_is(nano: Sam2) -> None:
     assert nano.card.name == "nano" and nano.card.keep_aspect and nano.card.licence == "BSD-3-Clause"
     assert "CC0" in nano.card.training["data"] and "prototype" in nano.card.training["status"]
 
 
-@pytest.mark.parametrize("said, least", [(_click, 0.75), (_box, 0.75), (lambda mask: Said(mask=mask), 0.9)], ids=["click", "box", "mask"])
+@pytest.mark.parametrize(
+    ("said", "least"), [(_click, 0.75), (_box, 0.75), (lambda mask: Said(mask=mask), 0.9)], ids=["click", "box", "mask"]
+)
 @pytest.mark.parametrize("size", [192, 256])
 def test_nuclei_are_found(nano: Sam2, nuclei: tuple[list[Frame], np.ndarray], said: object, least: float, size: int) -> None:
     frames, labels = nuclei
@@ -84,15 +95,26 @@ def test_nuclei_that_moved_a_little_are_found_again(nano: Sam2, nuclei: tuple[li
     assert np.mean([_iou(answer, truth) for answer, truth in zip(again, truths, strict=True)]) > 0.6
 
 
-def test_a_second_click_helps(nano: Sam2, nuclei: tuple[list[Frame], np.ndarray]) -> None:
-    """Previous logits are not shown to it: it never saw any in training, and does worse with them."""
+def test_previous_logits_are_not_shown_to_it(nano: Sam2, nuclei: tuple[list[Frame], np.ndarray]) -> None:
+    """It never saw any in training, and does worse with them."""
     frames, labels = nuclei
     (embedding,) = nano.embed([(frames[0], nano.card.window(frames[0].shape))])
     mask = max(_objects(labels[0]), key=lambda each: int(each.sum()))
     (first,) = nano.segment(embedding, [Query(1, _click(mask))])
-    queries = [Query(1, _click(mask), logits=logits) for logits in (None, first.logits)]
-    one, other = nano.segment(embedding, queries)
-    np.testing.assert_allclose(one.logits, other.logits, atol=1e-4)
+    (again,) = nano.segment(embedding, [Query(1, _click(mask), logits=first.logits)])
+    np.testing.assert_allclose(again.logits, first.logits, atol=1e-4)
+
+
+def test_a_negative_click_takes_something_away(nano: Sam2, nuclei: tuple[list[Frame], np.ndarray]) -> None:
+    """Of a box around two nuclei, of which one is not meant."""
+    frames, labels = nuclei
+    one, other = _two_neighbours(labels[0])
+    (embedding,) = nano.embed([(frames[0], nano.card.window(frames[0].shape))])
+    both = _box(one | other)
+    without = replace(both, points=_click(other).points, positive=(False,))
+    answers = nano.segment(embedding, [Query(1, both), Query(2, without)])
+    inside = [float((answer.window.paste(answer.logits, slice(0, 200), slice(0, 200)) > 0)[other].mean()) for answer in answers]
+    assert inside[1] < inside[0]
 
 
 class TestContract(ModelContract):

@@ -76,7 +76,7 @@ def _agree(segments: Mapping[int, Segment], logits: np.ndarray) -> None:
     assert ((ours > 0) & (theirs > 0)).sum() >= 0.999 * ((ours > 0) | (theirs > 0)).sum()
 
 
-@pytest.mark.parametrize("key, level", [("embed_s4", 0), ("embed_s8", 1), ("embed_s16", 2)])
+@pytest.mark.parametrize(("key", "level"), [("embed_s4", 0), ("embed_s8", 1), ("embed_s16", 2)])
 def test_image_features(embeddings: list[Embedding], reference: Reference, key: str, level: int) -> None:
     theirs = reference[key].astype(np.float32)
     np.testing.assert_allclose(embeddings[0].features[level][0].numpy(), theirs, rtol=1e-3, atol=1e-3)  # theirs are in half precision
@@ -103,7 +103,7 @@ def test_masks_of_one_frame(model: Sam2, embeddings: list[Embedding], reference:
         np.testing.assert_allclose(chosen.ious, wanted["ious"], atol=1e-4)
 
 
-@pytest.mark.parametrize("prompt, masks", [("click1", "multi"), ("click3", "single"), ("box", "single")])
+@pytest.mark.parametrize(("prompt", "masks"), [("click1", "multi"), ("click3", "single"), ("box", "single")])
 def test_clicks_in_data_pixels(model: Sam2, embeddings: list[Embedding], reference: Reference, prompt: str, masks: str) -> None:
     xy, labels = reference[f"image_{prompt}_{masks}_points_xy"], reference[f"image_{prompt}_{masks}_labels"]
     said = Said(box=(*xy[0, ::-1].tolist(), *xy[1, ::-1].tolist())) if prompt == "box" else _clicked(xy, labels)

@@ -14,7 +14,8 @@ from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, Query, Recall, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.models import sam2
-from napari_sam2.models.sam2 import UNCERTAIN_IOU, Sam2
+from napari_sam2.models.answers import UNCERTAIN_IOU
+from napari_sam2.models.sam2 import Sam2
 from napari_sam2.testing.contracts import ModelContract
 from tests.models.networks import VARIANTS, model
 
@@ -103,7 +104,7 @@ def test_frames_at_once_are_as_one_at_a_time(made: Sam2, frames: list[Frame], em
 
 
 @pytest.mark.parametrize(
-    "said, offered",
+    ("said", "offered"),
     [(CLICK, 3), (CLICKS, 0), (BOX, 0), (BOX_AND_CLICK, 0)],
     ids=["one click", "two clicks", "box", "box and click"],
 )
@@ -162,7 +163,7 @@ def test_conditioning_masks_enter_memory_without_shades(made: Sam2, embeddings: 
     assert (tracked[0][0] - tracked[1][0]).abs().max() > 0.05
 
 
-@pytest.mark.parametrize("variant, differs", [("2.1", True), ("2.0", False)])
+@pytest.mark.parametrize(("variant", "differs"), [("2.1", True), ("2.0", False)])
 def test_absence_marks_the_memory_in_sam_2_1_only(embeddings: list[Embedding], variant: str, differs: bool) -> None:
     made = model(VARIANTS[variant], size=SIZE)
     (segment,) = made.segment(embeddings[0], [Query(1, CLICK)])
@@ -180,7 +181,7 @@ def test_an_absent_object_has_no_mask_and_the_pointer_of_none(embeddings: list[E
         np.testing.assert_allclose(segment.pointer, made.network.no_object_pointer[0].detach().numpy())
 
 
-@pytest.mark.parametrize("bias, presence", [(-9.0, Presence.UNCERTAIN), (9.0, Presence.TRACKED)])
+@pytest.mark.parametrize(("bias", "presence"), [(-9.0, Presence.UNCERTAIN), (9.0, Presence.TRACKED)])
 def test_low_predicted_iou_is_uncertain(embeddings: list[Embedding], bias: float, presence: Presence) -> None:
     made = model(size=SIZE)
     with torch.no_grad():
