@@ -102,6 +102,7 @@ def _add_models(commands: Any) -> None:
     fetch = what.add_parser("fetch", help="download a published model into the cache (NAPARI_SAM2_CACHE), verified by its SHA-256")
     fetch.add_argument("name", metavar="NAME")
     fetch.add_argument("--sha256", metavar="HASH", help="what the file must hash to, where the list does not know")
+    fetch.add_argument("--url", help="fetch it from a mirror; the hash must be the same")
     fetch.set_defaults(do=_models_fetch, after_stop=": the same call goes on from there")
     verify = what.add_parser("verify", help="compare a model's file with its hash")
     verify.add_argument("name", metavar="NAME|FILE")
@@ -109,6 +110,7 @@ def _add_models(commands: Any) -> None:
     take = what.add_parser("import", help="take a checkpoint of SAM 2, SAM 2.1 or a fine-tune of them into the cache")
     take.add_argument("file", type=Path, metavar="FILE")
     take.add_argument("--name", help="what it shall be called (the file's name)")
+    take.add_argument("--input-size", type=int, metavar="PX", help="side of the input it was trained with, where that is not 1024 (MedSAM2: 512)")
     take.set_defaults(do=_models_import)
 
 
@@ -174,7 +176,7 @@ def _models_list(arguments: argparse.Namespace) -> None:
 def _models_fetch(arguments: argparse.Namespace) -> None:
     from napari_sam2.models.fetch import fetch
 
-    print(f"Done: {arguments.name} is in {fetch(arguments.name, sha256=arguments.sha256)}")
+    print(f"Done: {arguments.name} is in {fetch(arguments.name, url=arguments.url, sha256=arguments.sha256)}")
 
 
 def _models_verify(arguments: argparse.Namespace) -> None:
@@ -187,7 +189,7 @@ def _models_verify(arguments: argparse.Namespace) -> None:
 def _models_import(arguments: argparse.Namespace) -> None:
     from napari_sam2.models.imported import import_file
 
-    model = import_file(arguments.file, name=arguments.name)
+    model = import_file(arguments.file, name=arguments.name, input_size=arguments.input_size)
     print(f"Done: {model.card.name} is in {model.path}; use it with --model {model.card.name}")
 
 

@@ -114,6 +114,7 @@ def _save(path: Path, tensors: Mapping[str, Tensor], texts: dict[str, str]) -> N
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
         save_file(own, path, metadata=texts)
+        path.chmod(0o644)  # safetensors leaves it to its owner alone
     except SafetensorError as error:
         if os.strerror(errno.ENOSPC) in str(error):  # it tells of a full disk in words only
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
