@@ -110,7 +110,7 @@ def _add_models(commands: Any) -> None:
     take = what.add_parser("import", help="take a checkpoint of SAM 2, SAM 2.1 or a fine-tune of them into the cache")
     take.add_argument("file", type=Path, metavar="FILE")
     take.add_argument("--name", help="what it shall be called (the file's name)")
-    take.add_argument("--input-size", type=int, metavar="PX", help="side of the input it was trained with, where that is not 1024 (MedSAM2: 512)")
+    take.add_argument("--input-size", type=int, metavar="PX", help="side of the input it was trained with, if not 1024 (MedSAM2: 512)")
     take.set_defaults(do=_models_import)
 
 
