@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
+
+from napari_sam2.cli import parser
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("sample_data/*.md"), *ROOT.glob("checkpoints/*.md")])
@@ -39,6 +43,27 @@ def test_no_tracked_file_names_what_only_one_machine_has(pattern: re.Pattern[str
 )
 def test_headings_become_anchors_as_on_the_hosting_sites(heading: str, anchor: str) -> None:
     assert _anchor(heading) == anchor
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md"])
+def test_python_in_the_docs_runs(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("cells.tif", "stack.tif"):
+        shutil.copy(ROOT / "sample_data" / "nuclei_z.ome.tif", name)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.S)
+    assert blocks
+    for block in blocks:
+        names: dict[str, object] = {}
+        exec(block, names)  # what a reader would paste
+        assert names["run"].counts.iloc[-1]["n"] == 1
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/guide.md"])
+def test_commands_in_the_docs_are_ones_that_exist(page: str) -> None:
+    calls = re.findall(r"^napari-sam2 (.*)$", (ROOT / page).read_text(encoding="utf-8"), flags=re.M)
+    assert calls
+    for call in calls:
+        parser().parse_args(shlex.split(call))  # exits with an error where it is none
 
 
 def _leads_somewhere(page: Path, target: str) -> bool:
