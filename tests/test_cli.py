@@ -259,6 +259,26 @@ def test_an_interrupted_run_goes_on_to_the_same_result(how: signal.Signals, tmp_
     assert main(["track", str(stack), "--prompts", str(prompts), "--out", str(out), "--resume"]) == 0, "finished already"
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="limits of file size are POSIX's")
+@pytest.mark.parametrize("room", [10_000, 60_000], ids=["none", "some"])
+def test_no_space_left_is_one_clear_line_and_the_run_goes_on_later(room: int, stack: Path, prompts: Path, tmp_path: Path) -> None:
+    call = ["track", str(stack), "--prompts", str(prompts), "--out", str(tmp_path / "out")]
+    limited = f"""
+import resource, signal, sys
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
+from napari_sam2.cli import main
+sys.exit(main({call!r}))
+"""
+    ended = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert "free some space" in ended.stderr.splitlines()[-1]
+    assert not {path.name for path in (tmp_path / "out").iterdir()} & set(_FILES)
+    assert main([*call, "--resume"]) == 0
+    assert _track(stack, prompts, tmp_path / "whole") == 0
+    assert (tmp_path / "out" / "objects.csv").read_bytes() == (tmp_path / "whole" / "objects.csv").read_bytes()
+
+
 def test_resuming_with_other_prompts_is_refused(stack: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from napari_sam2.api.job import WORK, Job, run_job
 

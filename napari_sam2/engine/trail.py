@@ -57,11 +57,14 @@ class Trail:
 
     def __init__(self, path: Path | None = None) -> None:
         self._lock = RLock()
-        self._db = sqlite3.connect("" if path is None else str(path), check_same_thread=False)  # "": a temporary file on disk
-        if path is not None:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.executescript(_SCHEMA)
+        try:
+            self._db = sqlite3.connect("" if path is None else str(path), check_same_thread=False)  # "": a temporary file on disk
+            if path is not None:
+                self._db.execute("PRAGMA journal_mode=WAL")
+                self._db.execute("PRAGMA synchronous=NORMAL")
+            self._db.executescript(_SCHEMA)
+        except sqlite3.DatabaseError as error:
+            raise OutputError(f"results cannot be kept in {path}: {error}; free some space, or remove that file and start again") from error
 
     def close(self) -> None:
         """Close the file; a temporary one is gone."""

@@ -89,3 +89,10 @@ def test_a_killed_process_leaves_a_readable_file(tmp_path: Path) -> None:
             copied.with_name(copied.name + suffix).write_bytes(source.read_bytes())
     assert Trail(copied).get(1, 0) is not None
     assert sqlite3.connect(copied).execute("PRAGMA integrity_check").fetchone() == ("ok",)
+
+
+def test_a_file_that_is_no_trail_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "trail.sqlite"
+    path.write_bytes(b"this is something else" * 100)
+    with pytest.raises(OutputError, match="remove that file"):
+        Trail(path)
