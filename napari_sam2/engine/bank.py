@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from napari_sam2.core.plan import Step
 from napari_sam2.core.protocols import MemoryPolicy
 from napari_sam2.core.result import Memory, Recall, Segment
@@ -42,6 +44,13 @@ class Bank:
         frames = [step.frame + back * n for n in range(1, reach + 1)]
         for memory in trail.memories(self.track, [frame for frame in frames if frame not in self._memories]):
             self._memories[memory.frame] = memory
+
+    def adopt(self, older: Bank | None) -> None:
+        """Take over the features an older bank of this track holds, where they are of the same answer: none is made twice."""
+        for frame, memory in self._memories.items():
+            held = older._memories.get(frame) if older else None
+            if held and held.conditioning == memory.conditioning and np.array_equal(held.pointer, memory.pointer):
+                self._memories[frame] = replace(memory, features=held.features)
 
     def keep(self, segment: Segment, features: tuple[Any, ...]) -> None:
         """Remember a Segment of this track."""

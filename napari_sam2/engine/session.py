@@ -18,13 +18,12 @@ from napari_sam2.core.protocols import MemoryPolicy, VideoModel
 from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.track import Track
 from napari_sam2.core.video import Video
-from napari_sam2.engine.bank import Bank
 from napari_sam2.engine.embeddings import DEFAULT_BYTES, Embeddings
 from napari_sam2.engine.overlap import label_plane, label_type
 from napari_sam2.engine.policies import Sam2Policy
 from napari_sam2.engine.runner import Progress, Run
 from napari_sam2.engine.trail import Trace, Trail
-from napari_sam2.engine.walk import Ground, Stepped, recall, walk
+from napari_sam2.engine.walk import Ground, Stepped, bank_behind, recall, walk
 
 LOGIT_CLAMP = 32.0  # SAM 2 clamps the previous logits it is shown with a correction (its ``add_new_points_or_box``)
 
@@ -263,9 +262,9 @@ class Session:
         forward = self._way(track, frame)
         if forward is None or said.mask is not None:  # never tracked: answered without memory
             return Query(track, said, logits=logits)
-        bank, step = Bank.of(self._trail, track), Step(frame, forward, (track,))
-        bank.load_behind(self._trail, step, self.policy.reach)
-        recalls = recall(self._ground, step, {track: bank})[track]
+        step, banks = Step(frame, forward, (track,)), self._ground.banks
+        banks[track] = bank_behind(self._ground, step, track, banks.get(track))
+        recalls = recall(self._ground, step, {track: banks[track]})[track]
         return Query(track, said, recalls, logits, length=len(self.video))
 
     def _way(self, track: int, frame: int) -> bool | None:

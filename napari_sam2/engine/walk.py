@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from napari_sam2.core.plan import Propagation, Step
 from napari_sam2.core.protocols import MemoryPolicy, VideoModel
@@ -17,12 +17,16 @@ from napari_sam2.engine.walkers import Walkers
 
 @dataclass(frozen=True)
 class Ground:
-    """What a walk stands on: the model, the rule of its memory, the frames, and where it leaves its answers."""
+    """What a walk stands on: the model, the rule of its memory, the frames, and where it leaves its answers.
+
+    `banks` are those of corrections answered since the last walk, which will want the same memories.
+    """
 
     model: VideoModel
     policy: MemoryPolicy
     embeddings: Embeddings
     trail: Trail
+    banks: dict[int, Bank] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +47,8 @@ def walk(ground: Ground, plan: Propagation, *, entry: int, patience: int | None)
     steps = list(plan.steps())
     walkers = Walkers(plan, patience)
     banks: dict[int, Bank] = {}
+    older = dict(ground.banks)
+    ground.banks.clear()
     done = ground.trail.state(entry)
     if done:
         walkers.restore(done["walkers"])
@@ -52,12 +58,19 @@ def walk(ground: Ground, plan: Propagation, *, entry: int, patience: int | None)
         tracks = walkers.on(step)
         for track in tracks:
             if track in begun or track not in banks:
-                banks[track] = Bank.of(ground.trail, track)
-                banks[track].load_behind(ground.trail, step, ground.policy.reach)
+                banks[track] = bank_behind(ground, step, track, banks.get(track) or older.pop(track, None))
         segments = _step(ground, step, {track: banks[track] for track in tracks}, walkers, after)
         state = {"position": position + 1, "total": len(steps), "walkers": walkers.state()}
         ground.trail.put(segments, entry, forward=step.forward, state=state)
         yield Stepped(position + 1, len(steps), step, tuple(segments))
+
+
+def bank_behind(ground: Ground, step: Step, track: int, older: Bank | None = None) -> Bank:
+    """The bank of a track that comes to this step: conditioning memories, and what lies behind."""
+    bank = Bank.of(ground.trail, track)
+    bank.load_behind(ground.trail, step, ground.policy.reach)
+    bank.adopt(older)
+    return bank
 
 
 def recall(ground: Ground, step: Step, banks: Mapping[int, Bank]) -> dict[int, tuple[Recall, ...]]:

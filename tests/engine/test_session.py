@@ -256,3 +256,15 @@ def test_a_prompt_that_fails_is_not_in_the_log(start: Start) -> None:
 def test_settings_that_cannot_be_kept_are_refused() -> None:
     with pytest.raises(PlanError, match="needs a folder"):
         Session(drifting().video, ToyModel(), settings=replace(Settings(), embeddings_on_disk=True))
+
+
+def test_memories_a_correction_was_answered_with_are_not_made_again_for_its_walk(start: Start) -> None:
+    scene, model = drifting(frames=12), ToyModel()
+    session = start(scene, model)
+    session.prompt(scene.click(1))
+    session.run().finish()
+    model.calls.clear()
+    session.prompt(scene.click(1, 6))
+    session.run(session.plan(direction="forward")).finish()
+    made = [call.frame for call in model.calls if call.kind == "remember"]
+    assert sorted(made) == sorted(set(made)), "each frame once: 0 to 5 for the answer, 6 for the walk, then the frames walked"
