@@ -29,7 +29,7 @@ from napari_sam2.models.network import STRIDE, Features, Network, Recalled
 _PREVIOUS_LOGIT = 32.0  # previous logits are clamped to this before they are a prompt (Meta's demo and video predictor)
 _MULTIMASK_POINTS = 1  # up to as many points (a box is two) three masks are offered (Meta's multimask_max_pt_num)
 _GIVEN_LOGITS = (-10.0, 10.0)  # of a mask given by a person, outside and inside (Meta's _use_mask_as_output)
-_TOKENS_AT_ONCE = {"cpu": 8_192}  # of frame and memory, over the tracks of one batch: on a CPU larger ones are no faster
+_TOKENS_AT_ONCE = {"cpu": 4_096}  # of frame and memory, over the tracks of one batch: on a CPU larger ones are no faster
 _MANY_TOKENS = 262_144  # on an accelerator: about 4 GB of keys, values and activations
 _T = TypeVar("_T")
 
