@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from napari_sam2.io.open import open_stack
     from napari_sam2.measurement.agreement import evaluate
     from napari_sam2.models.load import load_model
+    from napari_sam2.train.finetune import finetune
 
 _HOMES = {
     "BoxPrompt": "core.prompt",
@@ -31,6 +32,7 @@ _HOMES = {
     "Stack": "core.stack",
     "Video": "core.video",
     "evaluate": "measurement.agreement",
+    "finetune": "train.finetune",
     "load_model": "models.load",
     "measure": "api.tables",
     "open_stack": "io.open",
@@ -49,6 +51,7 @@ __all__ = [
     "Stack",
     "Video",
     "evaluate",
+    "finetune",
     "load_model",
     "measure",
     "open_stack",

@@ -1,4 +1,4 @@
-"""The command line: ``napari-sam2 demo | track | measure | evaluate | models``. Exit code 0 only when the work is done."""
+"""The command line: ``napari-sam2 demo | track | measure | evaluate | finetune | models``. Exit code 0 only when the work is done."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.set_defaults(after_stop="")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_track, _add_measure, _add_evaluate, _add_models):
+    for add in (_add_demo, _add_track, _add_measure, _add_evaluate, _add_finetune, _add_models):
         add(commands)
     return top
 
@@ -93,6 +93,15 @@ def _add_evaluate(commands: Any) -> None:
     evaluate.add_argument("--tracks", action="store_true", help="identities matter: compare tracks, not only objects per frame")
     evaluate.add_argument("--out", type=Path, metavar="FILE.json", help="write all figures there as JSON")
     evaluate.set_defaults(do=_evaluate)
+
+
+def _add_finetune(commands: Any) -> None:
+    finetune = commands.add_parser("finetune", help="train a model on annotated images or stacks")
+    finetune.add_argument("data", nargs="+", metavar="DATA", help="CTC folder, images/ with masks/, or NAME.tif with NAME_labels.tif")
+    finetune.add_argument("--model", default="nano", metavar="NAME|FILE", help="what to start from (%(default)s)")
+    finetune.add_argument("--out", type=Path, required=True, metavar="FILE", help="the result, ending in .safetensors")
+    finetune.add_argument("--recipe", type=Path, metavar="TOML", help="how to train")
+    finetune.set_defaults(do=_finetune, after_stop=": the same call goes on from there")
 
 
 def _add_models(commands: Any) -> None:
@@ -163,6 +172,13 @@ def _evaluate(arguments: argparse.Namespace) -> None:
     print(json.dumps(agreement.to_dict()["overall"], indent=2))
     if arguments.out:
         write_json(agreement.to_dict(), arguments.out)
+
+
+def _finetune(arguments: argparse.Namespace) -> None:
+    from napari_sam2.train.finetune import finetune
+
+    card = finetune(arguments.data, model=arguments.model, out=arguments.out, recipe=arguments.recipe)
+    print(f"Done: {card.name} is in {arguments.out.resolve()}; use it with --model {arguments.out}")
 
 
 def _models_list(arguments: argparse.Namespace) -> None:

@@ -21,7 +21,19 @@ HEAVY = {
 LIMIT_S = 0.3
 RUNS = 5  # the best of them: the others measure what else the machine is doing
 
-PUBLIC = ["BoxPrompt", "MaskPrompt", "PointPrompt", "Session", "evaluate", "load_model", "measure", "open_stack", "run_job", "track"]
+PUBLIC = [
+    "BoxPrompt",
+    "MaskPrompt",
+    "PointPrompt",
+    "Session",
+    "evaluate",
+    "finetune",
+    "load_model",
+    "measure",
+    "open_stack",
+    "run_job",
+    "track",
+]
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,9 @@ Subclass with a name that pytest collects, and say how one is made::
             return MyModel()
 """
 
+from napari_sam2.testing.contracts.hook import HookContract
 from napari_sam2.testing.contracts.model import ModelContract
 from napari_sam2.testing.contracts.policy import PolicyContract
 from napari_sam2.testing.contracts.sink import SinkContract
 
-__all__ = ["ModelContract", "PolicyContract", "SinkContract"]
+__all__ = ["HookContract", "ModelContract", "PolicyContract", "SinkContract"]

@@ -1,0 +1,63 @@
+"""Packs: folders of .npz files, each an image and its labels, with a manifest that says what they are and how to split them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from napari_sam2.core.errors import FileError
+from napari_sam2.core.stack import Stack
+from napari_sam2.train.pairs import Pair, Plane
+
+_COLUMNS = ("file", "height", "width", "group", "split")
+
+
+def open_pack(folder: str | Path, *, keep: Callable[[pd.Series[Any]], bool] | None = None) -> list[Pair]:
+    """The pairs of a pack, read when they are first drawn.
+
+    The folder holds ``manifest.csv`` (columns file, height, width, group, split) and .npz files with `image` (H, W) or
+    (H, W, 3) and `labels` (H, W).
+
+    Parameters
+    ----------
+    keep
+        Which rows of the manifest to take, e.g. ``lambda row: row.split == "train"``; all where not given.
+    """
+    manifest = _manifest(Path(folder) / "manifest.csv")
+    rows = [row for _, row in manifest.iterrows() if keep is None or keep(row)]
+    return [
+        Pair(
+            name=Path(row.file).stem,
+            group=str(row.group),
+            shape=(1, int(row.height), int(row.width)),
+            annotated=(0,),
+            read=partial(_read, Path(folder) / row.file),
+        )
+        for row in rows
+    ]
+
+
+def _manifest(path: Path) -> pd.DataFrame:
+    try:
+        manifest = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path}: cannot be read as a table: {error}") from error
+    lacking = [column for column in _COLUMNS if column not in manifest]
+    if lacking:
+        raise FileError(f"{path}: has no column {', '.join(lacking)}: expected {', '.join(_COLUMNS)}")
+    return manifest
+
+
+def _read(path: Path, _frame: int) -> Plane:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            image, labels = arrays["image"], arrays["labels"]
+    except (OSError, ValueError, KeyError) as error:
+        raise FileError(f"{path}: cannot be read as an image with labels: {error}") from error
+    stack = Stack(np.moveaxis(image, -1, 0), "cyx", rgb=True) if image.ndim == 3 else Stack(image, "yx")
+    return stack.as_video().frame(0).pixels, labels

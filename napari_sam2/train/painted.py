@@ -1,0 +1,45 @@
+"""Painted clips: the synthetic scenes of `testing.painted` as a source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from napari_sam2.core.errors import LabelsError
+from napari_sam2.testing.painted.scenes import SCENES, paint
+from napari_sam2.train.clip import Clip
+
+
+class PaintedSource:
+    """Synthetic scenes, never twice the same: an item is a kind of scene, and each draw paints another one.
+
+    Parameters
+    ----------
+    names
+        Kinds of scenes, of `SCENES`; all of them where not given.
+    repeats
+        Items of each kind. Each is a group of its own, so that a split finds every kind on both sides.
+    """
+
+    def __init__(self, names: Sequence[str] | None = None, *, repeats: int = 16) -> None:
+        self.names = tuple(SCENES if names is None else names)
+        unknown = [name for name in self.names if name not in SCENES]
+        if unknown or not self.names:
+            raise LabelsError(f"painted scenes {unknown or self.names!r}: expected some of {', '.join(SCENES)}")
+        self.repeats = repeats
+
+    def __len__(self) -> int:
+        return len(self.names) * self.repeats
+
+    def groups(self) -> Sequence[str]:
+        """One for each item."""
+        return [f"painted {self.names[item % len(self.names)]} {item // len(self.names)}" for item in range(len(self))]
+
+    def draw(self, item: int, rng: np.random.Generator, *, length: int, size: int) -> Clip:
+        """A new scene of that kind, walked either way; its first frame shows an object."""
+        name = self.names[item % len(self.names)]
+        frames, labels = paint(name, rng, length=length, size=size)
+        if rng.random() < 0.5 and labels[-1].any():
+            frames, labels = frames[::-1].copy(), labels[::-1].copy()
+        return Clip(frames, labels, name=f"painted {name}", group=self.groups()[item])

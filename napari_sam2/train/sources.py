@@ -1,0 +1,148 @@
+"""Sources: pairs and mixtures of other sources, of which clips are drawn."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from napari_sam2.core.errors import LabelsError
+from napari_sam2.train.clip import Clip, ClipSource
+from napari_sam2.train.pairs import Pair, Plane
+from napari_sam2.train.stills import Motion, moving
+from napari_sam2.train.view import View, labels_at, pixels_at
+
+
+class PairSource:
+    """Clips of images and stacks with labels.
+
+    A stack is walked along its frames, both ways, at a random stride, never across a frame that is not annotated; where
+    only one frame stands alone (always so for a single image), it is set in motion. Planes are kept in memory in half
+    precision within `budget` bytes.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        *,
+        motion: Motion | None = None,
+        scales: tuple[float, float] = (0.6, 1.8),
+        strides: Sequence[int] = (1, 1, 2),
+        budget: int = 2 * 1024**3,
+    ) -> None:
+        if not pairs:
+            raise LabelsError("no images with labels given: expected at least one")
+        self.pairs = tuple(pairs)
+        self.motion = motion or Motion()
+        self.scales = scales
+        self.strides = tuple(strides)
+        self._planes = _Planes(self.pairs, budget)
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def groups(self) -> Sequence[str]:
+        """The group of each pair."""
+        return [pair.group for pair in self.pairs]
+
+    def draw(self, item: int, rng: np.random.Generator, *, length: int, size: int) -> Clip:
+        """A random clip of that pair; its first frame shows an object."""
+        pair = self.pairs[item]
+        known = pair.annotated if pair.linked else (int(rng.choice(pair.annotated)),)
+        walked = walk(known, rng, length=length, stride=int(rng.choice(self.strides)))
+        plane, labels = self._planes.get(item, walked[0])
+        view = View.drawn(labels, rng, size=size, scales=self.scales)
+        if len(set(walked)) == 1:
+            frames, seen = moving(plane, labels, view, rng, length=length, motion=self.motion)
+        else:
+            frames, seen = self._walked(item, walked, view)
+        return Clip(frames, seen, name=f"{pair.name} frame {walked[0]}", group=pair.group)
+
+    def _walked(self, item: int, walked: Sequence[int], view: View) -> Plane:
+        places = view.places()[None]
+        planes = [self._planes.get(item, frame) for frame in walked]
+        frames = [pixels_at(plane, places, view.step)[0] for plane, _ in planes]
+        return np.stack(frames), np.stack([labels_at(labels, places)[0] for _, labels in planes])
+
+
+def walk(annotated: Sequence[int], rng: np.random.Generator, *, length: int, stride: int = 1) -> list[int]:
+    """`length` frames to and fro over the unbroken run of annotated frames around one of them; that one alone where it has no neighbour."""
+    known = set(annotated)
+    here, way = int(rng.choice(annotated)), int(rng.choice([-1, 1]))
+    frames = [here]
+    while len(frames) < length:
+        if not (step := _step(known, here, way, stride)):
+            way = -way
+            step = _step(known, here, way, stride)
+        here += way * step
+        frames.append(here)
+    return frames
+
+
+def _step(known: set[int], here: int, way: int, stride: int) -> int:
+    """The longest step up to `stride` that way over annotated frames alone; 0 where the next one is not."""
+    free = 0
+    while free < stride and here + way * (free + 1) in known:
+        free += 1
+    return free
+
+
+@dataclass(frozen=True)
+class Mixture:
+    """Several sources as one, `weights` saying how often each is drawn from (per source, not per item)."""
+
+    sources: tuple[ClipSource, ...]
+    weights: tuple[float, ...] = ()
+    _starts: tuple[int, ...] = field(init=False, repr=False, default=())
+
+    def __post_init__(self) -> None:
+        if self.weights and len(self.weights) != len(self.sources):
+            raise LabelsError(f"{len(self.weights)} weights for {len(self.sources)} sources: give one for each")
+        object.__setattr__(self, "weights", self.weights or (1.0,) * len(self.sources))
+        object.__setattr__(self, "_starts", tuple(np.cumsum([0, *map(len, self.sources)]).tolist()))
+
+    def __len__(self) -> int:
+        return self._starts[-1]
+
+    def groups(self) -> Sequence[str]:
+        """The groups of all items, source after source, each source's own."""
+        return [f"{number}/{group}" for number, source in enumerate(self.sources) for group in source.groups()]
+
+    def draw(self, item: int, rng: np.random.Generator, *, length: int, size: int) -> Clip:
+        """A clip of that item, counted through all sources."""
+        number = int(np.searchsorted(self._starts, item, side="right")) - 1
+        return self.sources[number].draw(item - self._starts[number], rng, length=length, size=size)
+
+    def probabilities(self) -> np.ndarray:
+        """(items,) how often each is to be drawn: a source's weight, shared among its items."""
+        shares = np.array(self.weights) / sum(self.weights)
+        return np.concatenate([np.full(len(source), share / len(source)) for source, share in zip(self.sources, shares, strict=True)])
+
+
+class _Planes:
+    """Planes of pairs, in memory within a budget; what was used longest ago goes first."""
+
+    def __init__(self, pairs: Sequence[Pair], budget: int) -> None:
+        self._pairs = pairs
+        self._budget = budget
+        self._held = 0
+        self._kept: OrderedDict[tuple[int, int], Plane] = OrderedDict()
+
+    def get(self, item: int, frame: int) -> Plane:
+        key = (item, frame)
+        if key in self._kept:
+            self._kept.move_to_end(key)
+            return self._kept[key]
+        pixels, labels = self._pairs[item].read(frame)
+        plane = (pixels.astype(np.float16), labels.astype(np.int32))
+        self._kept[key] = plane
+        self._held += _nbytes(plane)
+        while self._held > self._budget and len(self._kept) > 1:
+            self._held -= _nbytes(self._kept.popitem(last=False)[1])
+        return plane
+
+
+def _nbytes(plane: Plane) -> int:
+    return plane[0].nbytes + plane[1].nbytes

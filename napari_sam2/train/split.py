@@ -1,0 +1,41 @@
+"""Split: what is held out, by group, so that no image, movie or patient is on both sides."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from napari_sam2.core.errors import LabelsError
+
+
+@dataclass(frozen=True)
+class Split:
+    """Items to train on and items held out, ascending."""
+
+    train: tuple[int, ...]
+    held_out: tuple[int, ...]
+
+
+def split(groups: Sequence[str], *, share: float = 0.2, seed: int = 0) -> Split:
+    """Hold out about `share` of the groups, at least one and never all.
+
+    Which ones depends on their names and the seed alone: adding data moves few of the others.
+
+    Raises
+    ------
+    LabelsError
+        Fewer than two groups: nothing could be held out that was not also trained on.
+    """
+    if not 0 < share < 1:
+        raise LabelsError(f"held-out share is {share!r}: expected a number between 0 and 1")
+    ordered = sorted(set(groups), key=lambda group: hashlib.sha256(f"{seed}|{group}".encode()).digest())
+    if len(ordered) < 2:
+        raise LabelsError(
+            f"{len(groups)} image(s) in {len(ordered)} group: nothing would be held out to validate on; "
+            "give data of a second image or movie, or cut the stack into pieces"
+        )
+    count = min(len(ordered) - 1, max(1, round(share * len(ordered))))
+    out = set(ordered[:count])
+    train = tuple(item for item, group in enumerate(groups) if group not in out)
+    return Split(train, tuple(item for item, group in enumerate(groups) if group in out))

@@ -1,0 +1,126 @@
+"""Stills: one image becomes a clip by smooth random motion, image and labels moved together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy.ndimage import gaussian_filter
+
+from napari_sam2.train.view import View, labels_at, pixels_at
+
+_BEYOND = 0.1  # of the clip's side: how far beyond the plane a moving view may look
+
+
+@dataclass(frozen=True)
+class Motion:
+    """How much a still image moves. Lengths are shares of the clip's side, all per frame unless said otherwise.
+
+    Parameters
+    ----------
+    drift
+        Mean speed of the whole view, in a random direction.
+    turn_deg, zoom
+        Standard deviation of the turning and of the logarithm of the zoom.
+    bend, bend_px
+        Local deformation: its amplitude, as a share of its wavelength, and the range of wavelengths in pixels. It moves
+        neighbours against each other, as cells do.
+    leaving
+        Probability that the view swings away and comes back, so that objects leave and return.
+    flicker, defocus_px
+        Standard deviation of the brightness between frames; the largest blur a frame may drift into, as in z.
+    """
+
+    drift: float = 0.02
+    turn_deg: float = 2.0
+    zoom: float = 0.02
+    bend: float = 0.2
+    bend_px: tuple[float, float] = (14.0, 64.0)
+    leaving: float = 0.2
+    flicker: float = 0.04
+    defocus_px: float = 1.5
+
+    def places(self, view: View, rng: np.random.Generator, *, length: int, shape: tuple[int, int]) -> np.ndarray:
+        """(length, 2, size, size) float32: where each pixel of each frame lies on a plane of `shape`; frame 0 is nearly `view` itself."""
+        away = (view.places() - np.reshape(view.yx, (2, 1, 1))).astype(np.float32)
+        turn, zoom = np.radians(_wander(rng, length, self.turn_deg)), np.exp(_wander(rng, length, self.zoom))
+        cos, sin = (np.reshape(wave(turn) * zoom, (-1, 1, 1)).astype(np.float32) for wave in (np.cos, np.sin))
+        turned = np.stack([cos * away[0] - sin * away[1], sin * away[0] + cos * away[1]], axis=1)
+        path = _inward(self._path(rng, length) * view.side, view, shape)
+        return np.asarray(turned + path[:, :, None, None].astype(np.float32) + self._bent(view, rng, length))
+
+    def _path(self, rng: np.random.Generator, length: int) -> np.ndarray:
+        """(length, 2): where the middle goes, from (0, 0), in sides of the clip."""
+        angle, speed = rng.uniform(0, 2 * np.pi), rng.exponential(self.drift)
+        steps = speed * np.array([np.sin(angle), np.cos(angle)]) + rng.normal(0, 0.3 * speed, (length, 2))
+        steps[0] = 0
+        path = np.cumsum(steps, axis=0)
+        if length > 2 and rng.random() < self.leaving:
+            side, first = rng.uniform(0, 2 * np.pi), int(rng.integers(1, length - 1))
+            last = int(rng.integers(first, length - 1))
+            path[first : last + 1] += rng.uniform(0.3, 0.9) * np.array([np.sin(side), np.cos(side)])
+        return np.asarray(path)
+
+    def _bent(self, view: View, rng: np.random.Generator, length: int) -> np.ndarray:
+        """(length, 2, size, size): a smooth field that sways, each knot with its own phase, never far enough to fold."""
+        wavelength = float(np.exp(rng.uniform(*np.log(self.bend_px))))
+        basis = _spline(view.size, max(1, round(view.size / wavelength)))
+        knots = (2, basis.shape[1], basis.shape[1])
+        amplitude = rng.normal(0, rng.uniform(0, self.bend) * wavelength * view.step, knots)
+        phase, speed = rng.uniform(0, 2 * np.pi, knots), rng.uniform(0.2, 1.2)
+        sway = amplitude * np.sin(phase + speed * np.arange(length).reshape(-1, 1, 1, 1))
+        return np.asarray(basis @ sway.astype(np.float32) @ basis.T)
+
+
+def moving(
+    plane: np.ndarray, labels: np.ndarray, view: View, rng: np.random.Generator, *, length: int, motion: Motion
+) -> tuple[np.ndarray, np.ndarray]:
+    """Frames (length, size, size) float32 and labels int32 of one (H, W) plane in motion."""
+    places = motion.places(view, rng, length=length, shape=(labels.shape[0], labels.shape[1]))
+    frames = pixels_at(plane, places, view.step)
+    frames *= np.exp(_wander(rng, length, motion.flicker)).astype(np.float32)[:, None, None]
+    _defocus(frames, rng, motion.defocus_px)
+    return np.clip(frames, 0, 1, out=frames), labels_at(labels, places)
+
+
+def _defocus(frames: np.ndarray, rng: np.random.Generator, most_px: float) -> None:
+    """Blur the frames more and more (or less and less), in one clip of four."""
+    if rng.random() > 0.25 or most_px <= 0:
+        return
+    ramp = np.linspace(0, rng.uniform(0, most_px), len(frames))[:: rng.choice([-1, 1])]
+    for frame, sigma in zip(frames, ramp, strict=True):
+        if sigma > 0.2:
+            frame[:] = gaussian_filter(frame, sigma, truncate=2.5)
+
+
+def _wander(rng: np.random.Generator, length: int, spread: float) -> np.ndarray:
+    """(length,) random walk from 0 with a trend."""
+    steps = rng.normal(0, spread) + rng.normal(0, 0.5 * spread, length)
+    steps[0] = 0
+    return np.asarray(np.cumsum(steps))
+
+
+def _inward(path: np.ndarray, view: View, shape: tuple[int, int]) -> np.ndarray:
+    """A (length, 2) path from (0, 0) as middles of views: mirrored to where the plane goes on, so that little beyond its edge is seen."""
+    slack = _BEYOND * view.side
+    middles = np.empty_like(path)
+    for axis, (start, length) in enumerate(zip(view.yx, shape, strict=True)):
+        furthest = path[np.abs(path[:, axis]).argmax(), axis]
+        way = -1.0 if (start < length / 2) != (furthest > 0) else 1.0
+        low, high = min(view.side / 2 - slack, start), max(length - view.side / 2 + slack, start)
+        middles[:, axis] = np.clip(start + way * path[:, axis], low, high)
+    return middles
+
+
+@lru_cache(maxsize=64)
+def _spline(count: int, intervals: int) -> np.ndarray:
+    """(count, intervals + 3) float32 weights of a uniform cubic B-spline at `count` places: rows sum to 1."""
+    where = np.linspace(0, intervals, count, endpoint=False)
+    whole = where.astype(int)
+    t = where - whole
+    pieces = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]) / 6
+    weights = np.zeros((count, intervals + 3), dtype=np.float32)
+    for offset, piece in enumerate(pieces):
+        weights[np.arange(count), whole + offset] = piece
+    return weights

@@ -1,0 +1,100 @@
+"""Trial: a training of seconds on painted squares, to try a hook (or this package) on. Nothing of it is worth keeping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from napari_sam2.core.card import ModelCard
+from napari_sam2.models import checkpoints
+from napari_sam2.models.configs import Configuration
+from napari_sam2.models.network import Network
+from napari_sam2.train.augment import Augment
+from napari_sam2.train.batches import Material
+from napari_sam2.train.clip import Clip
+from napari_sam2.train.finetune import finetune
+from napari_sam2.train.hooks import Hook
+from napari_sam2.train.recipe import Recipe
+
+TINY = Configuration(
+    encoder="conv",
+    hidden=128,
+    memory_layers=1,
+    feed_forward=64,
+    decoder_feed_forward=64,
+    fuser=64,
+    iou_hidden=64,
+    dense_prompts=True,
+)
+"""The smallest network there is; its input is 64 pixels wide."""
+
+
+class Striped:
+    """Scenes of four striped squares on noise, moving two pixels a frame: nothing like a nucleus."""
+
+    def __init__(self, count: int = 4) -> None:
+        self.count = count
+
+    def __len__(self) -> int:
+        return self.count
+
+    def groups(self) -> Sequence[str]:
+        """One for each scene."""
+        return [f"scene {item}" for item in range(self.count)]
+
+    def draw(self, item: int, rng: np.random.Generator, *, length: int, size: int) -> Clip:
+        """Scene number `item`, always the same."""
+        del rng
+        places = np.random.default_rng(item)
+        frames = 0.3 + 0.05 * places.standard_normal((length, size, size)).astype(np.float32)
+        labels = np.zeros(frames.shape, dtype=np.int32)
+        side = size // 4
+        stripes = 0.7 + 0.2 * (-1.0) ** (np.arange(side) // 2)
+        for label, corner in enumerate(((2, 2), (2, size // 2), (size // 2, 4), (size // 2, size // 2 + 4)), start=1):
+            y, x = np.array(corner) + places.integers(0, size // 16, 2)
+            for frame in range(length):
+                where = (frame, slice(y, y + side), slice(x + 2 * frame, x + 2 * frame + side))
+                frames[where], labels[where] = stripes[:, None], label
+        return Clip(frames, labels, name=f"striped {item}", group=f"scene {item}")
+
+
+def material() -> Material:
+    """Three scenes to train on and one held out, nothing augmented."""
+    return Material(Striped(), (0, 1, 2), (3,), Augment.nothing())
+
+
+def base(folder: Path) -> Path:
+    """A file with a `TINY` network of random weights."""
+    path = folder / "tiny.safetensors"
+    card = ModelCard("tiny", licence="CC0-1.0", input_sizes=(64,), keep_aspect=True, memory_slots=3, pointers=4)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = Network(TINY)
+        for name, value in network.named_parameters():
+            if value.ndim > 1 and "positional_embedding" not in name:
+                nn.init.normal_(value, std=(2.0 / value[0].numel()) ** 0.5)
+    network.shared_image_embedding.positional_embedding.copy_(network.prompt_encoder.shared_embedding.positional_embedding)
+    checkpoints.write(path, network.state_dict(), card, metadata={"configuration": TINY.to_json()})
+    return path
+
+
+def recipe(**changes: object) -> Recipe:
+    """Six quick steps and three validations; `changes` are fields of the Recipe."""
+    shape = {"size": 64, "clips": 2, "length": 2, "objects": 3}
+    quick = {"every": 3, "clips": 1, "length": 2, "objects": 3, "patience": None}
+    return Recipe.of(
+        {"trains": "everything", "steps": 6, "shapes": [shape], "validating": quick, "pool": 3, "device": "cpu", "threads": 1, **changes}
+    )
+
+
+def trial(folder: Path, hooks: Sequence[Hook] = ()) -> ModelCard:
+    """Train in `folder`, or go on there where a trial was interrupted: what comes of it is ``trial.safetensors``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model = folder / "tiny.safetensors"
+    return finetune(
+        material(), model=model if model.is_file() else base(folder), out=folder / "trial.safetensors", recipe=recipe(), hooks=hooks
+    )

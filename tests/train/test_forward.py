@@ -1,0 +1,126 @@
+"""A clip rehearsed for training is answered as the engine answers it, with the same weights."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Said
+from napari_sam2.core.stack import Stack
+from napari_sam2.core.video import Contrast, Video
+from napari_sam2.engine.session import Session, Settings
+from napari_sam2.models.configs import Configuration
+from napari_sam2.models.sam2 import Sam2
+from napari_sam2.train.forward import Batch, Script, rehearse
+from tests.models.networks import SMALL, model
+
+CONV = Configuration(
+    encoder="conv",
+    hidden=128,
+    memory_layers=1,
+    feed_forward=64,
+    decoder_feed_forward=64,
+    fuser=64,
+    iou_hidden=64,
+    dense_prompts=True,
+)
+NETWORKS = {
+    "hiera": SMALL,
+    "conv": CONV,
+    "conv, as little as the prototype": replace(CONV, pointer_time=False, previous_logits=False, single_mask=False, presence_head=False),
+}
+SIZE, FRAMES = 64, 5
+CLICKS = {0: (30.0, 20.0), 3: (25.0, 33.0)}
+"""Corrections of the first object, by frame."""
+
+
+def _clip() -> np.ndarray:
+    rng = np.random.default_rng(4)
+    frames = rng.random((FRAMES, SIZE, SIZE), dtype=np.float32) * 0.2
+    for index, frame in enumerate(frames):
+        frame[20:40, 10 + index : 30 + index] += 0.6
+        frame[5:15, 40:60] += 0.3
+    return frames
+
+
+def _masks() -> np.ndarray:
+    masks = np.zeros((3, FRAMES, SIZE, SIZE), dtype=bool)
+    masks[0, :, 20:40, 10:30] = True
+    masks[1, :, 5:15, 40:60] = True
+    masks[2, :, 45:60, 8:30] = True
+    return masks
+
+
+def _model(configuration: Configuration) -> Sam2:
+    made = model(configuration, size=SIZE, presence=3.0)
+    made.card = replace(made.card, memory_slots=3, pointers=4)
+    return made
+
+
+def _batch(said: tuple[Said, ...]) -> Batch:
+    frames, masks = torch.from_numpy(_clip())[None], torch.from_numpy(_masks())
+    return Batch(frames, torch.zeros(len(said), dtype=torch.long), masks[: len(said)], said)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_walk_is_the_engines_walk(name: str) -> None:
+    """A click, a box and a mask, carried further than tracked memories are shown."""
+    ours, mask = _model(NETWORKS[name]), _masks()[2, 0]
+    said = (Said(points=((30.0, 20.0),), positive=(True,)), Said(box=(4.5, 39.5, 14.5, 59.5)), Said(mask=mask))
+    walk = rehearse(ours.network, _batch(said), Script(recent=2, pointers=4), lambda prediction, truth: ((0.0, 0.0), True))
+    with Session(Video.of(Stack(_clip(), "tyx"), contrast=Contrast(0, 1)), ours, settings=Settings(patience=None)) as session:
+        session.prompt_many([PointPrompt(0, 1, [(30, 20)], [True]), BoxPrompt(0, 2, (4.5, 39.5, 14.5, 59.5)), MaskPrompt(0, 3, mask)])
+        session.run().finish()
+        for frame in range(FRAMES):
+            _same(walk.answers[frame].logits.detach().numpy(), [each.logits for each in session.segments(frame)])
+    assert walk.answers[1].logits.requires_grad
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_correction_is_the_engines_correction(name: str) -> None:
+    """On the first frame before anything is carried, and on a later one: answered with memory and the previous logits."""
+    ours = _model(NETWORKS[name])
+    clicks = iter(CLICKS.values())
+    script = Script(recent=2, pointers=4, corrections={0: 1, 3: 1})
+    said = (Said(points=((28.0, 22.0),), positive=(True,)),)
+    walk = rehearse(ours.network, _batch(said), script, lambda prediction, truth: (next(clicks), False))
+    with Session(Video.of(Stack(_clip(), "tyx"), contrast=Contrast(0, 1)), ours, settings=Settings(patience=None)) as session:
+        session.prompt(PointPrompt(0, 1, [(28, 22)], [True]))
+        session.prompt(PointPrompt(0, 1, [CLICKS[0]], [False]))
+        session.run().finish()
+        before = session.segments(3)[0].logits
+        session.prompt(PointPrompt(3, 1, [CLICKS[3]], [False]))
+        assert np.abs(session.segments(3)[0].logits - before).max() > 0.1
+        session.run().finish()
+        for frame in (0, 3, 4):
+            _same(walk.answers[frame].logits.detach().numpy(), [each.logits for each in session.segments(frame)])
+
+
+def test_objects_of_several_clips_do_not_touch_each_other() -> None:
+    ours = _model(CONV)
+    frames = torch.from_numpy(np.stack([_clip(), _clip()[:, ::-1].copy()]))
+    masks = torch.from_numpy(_masks())
+    said = tuple(Said(points=(place,), positive=(True,)) for place in ((30.0, 20.0), (10.0, 50.0), (40.0, 20.0)))
+    correct = {0: 1, 2: 1}
+    together = rehearse(
+        ours.network,
+        Batch(frames, torch.tensor([0, 1, 0]), masks, said),
+        Script(recent=2, corrections=correct),
+        lambda p, t: ((9.0, 9.0), True),
+    )
+    for row, clip in enumerate((0, 1, 0)):
+        alone = Batch(frames[clip][None], torch.tensor([0]), masks[row : row + 1], said[row : row + 1])
+        walk = rehearse(ours.network, alone, Script(recent=2, corrections=correct), lambda p, t: ((9.0, 9.0), True))
+        for mine, ours_ in zip(walk.answers, together.answers, strict=True):
+            np.testing.assert_allclose(mine.logits[0].detach(), ours_.logits[row].detach(), atol=2e-3, rtol=1e-3)
+
+
+def _same(rehearsed: np.ndarray, answered: list[np.ndarray]) -> None:
+    """The engine keeps memories in bfloat16, training in float32."""
+    answers = np.stack(answered)
+    scale = np.abs(answers[np.abs(answers) < 1000]).max(initial=1.0)
+    assert np.abs(rehearsed - answers).max() < 0.02 * scale
+    assert ((rehearsed > 0) == (answers > 0)).mean() > 0.995

@@ -1,0 +1,115 @@
+"""Sources: pairs become clips; walks keep to annotated frames; planes are read once."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from napari_sam2.core.errors import LabelsError
+from napari_sam2.train.clip import Clip, ClipSource
+from napari_sam2.train.painted import PaintedSource
+from napari_sam2.train.pairs import Pair, Plane
+from napari_sam2.train.sources import Mixture, PairSource, walk
+
+
+class Stack:
+    """Frames of one square that moves a pixel to the right per frame; counts what is read."""
+
+    def __init__(self, length: int = 8) -> None:
+        self.length = length
+        self.reads: list[int] = []
+
+    def __call__(self, frame: int) -> Plane:
+        self.reads.append(frame)
+        labels = np.zeros((64, 64), dtype=np.int32)
+        labels[20:40, 10 + frame : 30 + frame] = 5
+        return labels / 5.0 * (frame + 1) / self.length, labels
+
+    def pair(self, annotated: Sequence[int] | None = None, **more: bool) -> Pair:
+        frames = tuple(range(self.length)) if annotated is None else tuple(annotated)
+        return Pair("square", "movie", (self.length, 64, 64), frames, self, **more)
+
+
+@pytest.mark.parametrize(
+    ("annotated", "stride", "steps"),
+    [
+        (range(20), 1, {1, -1}),
+        (range(20), 2, {1, -1, 2, -2}),
+        ([0, 1, 2, 10, 11, 12], 1, {1, -1}),
+        ([0, 1, 2, 10, 11, 12], 3, {1, -1, 2, -2}),
+        ([0, 4, 8], 4, {0}),
+        ([3], 1, {0}),
+    ],
+    ids=["whole stack", "every second frame", "two runs", "two runs, long strides", "frames that stand alone", "one frame"],
+)
+def test_a_walk_keeps_to_its_run_of_annotated_frames(annotated: Sequence[int], stride: int, steps: set[int]) -> None:
+    ways = set()
+    for seed in range(50):
+        frames = walk(annotated, np.random.default_rng(seed), length=6, stride=stride)
+        assert len(frames) == 6
+        assert set(frames) <= set(annotated)
+        ways |= set(np.diff(frames).tolist())
+    assert ways <= steps
+    assert {abs(way) for way in ways} == {abs(step) for step in steps}
+
+
+def test_a_stack_is_walked_both_ways() -> None:
+    source = PairSource([Stack().pair()], strides=[1])
+    rising = [np.diff(source.draw(0, np.random.default_rng(seed), length=3, size=32).frames.max(axis=(1, 2)))[0] > 0 for seed in range(30)]
+    assert 5 < sum(rising) < 25
+
+
+def test_a_walked_clip_shows_the_frames_as_they_are() -> None:
+    source = PairSource([Stack().pair()], scales=(1.0, 1.0))
+    clip = source.draw(0, np.random.default_rng(0), length=4, size=64)
+    for frame, labels in zip(clip.frames, clip.labels, strict=True):
+        assert set(np.unique(labels)) == {0, 5}
+        assert np.array_equal(frame > 0, labels == 5)
+
+
+def test_frames_whose_labels_are_not_linked_are_used_one_by_one() -> None:
+    stack = Stack()
+    PairSource([stack.pair(linked=False)]).draw(0, np.random.default_rng(0), length=5, size=32)
+    assert len(set(stack.reads)) == 1
+
+
+@pytest.mark.parametrize(("budget", "again"), [(10**9, False), (1, True)], ids=["room for all", "room for none"])
+def test_planes_are_read_once_within_the_budget_and_again_beyond_it(budget: int, again: bool) -> None:
+    stack = Stack()
+    source = PairSource([stack.pair()], budget=budget)
+    for seed in range(20):
+        source.draw(0, np.random.default_rng(seed), length=3, size=32)
+    assert (len(stack.reads) > len(set(stack.reads))) == again
+
+
+def test_pieces_of_a_stack_are_groups_of_their_own() -> None:
+    pieces = Stack(10).pair([0, 1, 2, 5, 6, 9]).pieces(2)
+    assert [piece.annotated for piece in pieces] == [(0, 1, 2), (5, 6, 9)]
+    assert len({piece.group for piece in pieces}) == 2
+
+
+def test_a_mixture_draws_from_its_sources_by_weight() -> None:
+    one, two = PairSource([Stack().pair(), Stack().pair()]), PaintedSource(["nuclei"], repeats=3)
+    mixture = Mixture((one, two), (3.0, 1.0))
+    assert isinstance(mixture, ClipSource)
+    assert len(mixture) == 5
+    assert np.allclose(mixture.probabilities(), [0.375, 0.375, 1 / 12, 1 / 12, 1 / 12])
+    names = [mixture.draw(item, np.random.default_rng(0), length=2, size=32).name for item in range(5)]
+    assert [name.startswith("painted") for name in names] == [False, False, True, True, True]
+    assert len(mixture.groups()) == 5
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: PairSource([]), "no images with labels given"),
+        (lambda: Stack().pair([]), "no frame has an object"),
+        (lambda: Mixture((PaintedSource(),), (1.0, 2.0)), "2 weights for 1 sources"),
+        (lambda: PaintedSource(["galaxies"]), "galaxies"),
+        (lambda: Clip(np.zeros((2, 4, 4), np.float32), np.zeros((2, 4, 5), np.int32), "c"), "expected the same"),
+    ],
+    ids=["nothing", "no object", "weights", "unknown scene", "shapes"],
+)
+def test_what_cannot_be_a_source_says_so(make: object, says: str) -> None:
+    with pytest.raises(LabelsError, match=says):
+        make()  # type: ignore[operator]

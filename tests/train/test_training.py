@@ -1,0 +1,318 @@
+"""Training: what trains, what does not, what is resumed, and what is kept."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_sam2.core.errors import LabelsError, OutputError, Sam2Error
+from napari_sam2.models import checkpoints
+from napari_sam2.models.load import load_model
+from napari_sam2.models.sam2 import Sam2
+from napari_sam2.train.batches import Material
+from napari_sam2.train.finetune import finetune
+from napari_sam2.train.hooks import Lines, Quiet
+from napari_sam2.train.loop import Step, Training, TrainingError
+from napari_sam2.train.recipe import Recipe, RecipeError
+from napari_sam2.train.trial import TINY, Striped, base, material, recipe
+from napari_sam2.train.tuned import choose, encodes, trained
+from tests.models.networks import network
+
+
+class _Killed(Exception):
+    pass
+
+
+class _Killer(Quiet):
+    """Saves the state after a step, then dies, as a machine does."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def on_step(self, training: Training, step: Step) -> None:
+        if step.number == self.after:
+            training.hooks[0]._write(training)
+            raise _Killed
+
+
+class _Breaker(Quiet):
+    """Makes a weight that trains no number, after a step."""
+
+    def __init__(self, after: int) -> None:
+        self.after = after
+
+    def on_step(self, training: Training, step: Step) -> None:
+        if step.number == self.after:
+            next(iter(trained(training.network).values())).data.fill_(float("nan"))
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return base(tmp_path_factory.mktemp("base"))
+
+
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    return checkpoints.read(path)[0]
+
+
+@pytest.mark.parametrize("trains", ["everything", "decoder+memory", "decoder"])
+def test_an_interrupted_training_ends_as_one_that_was_not(tiny: Path, tmp_path: Path, trains: str) -> None:
+    chosen = recipe(trains=trains, average=0.5)
+    one, other = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
+    whole = finetune(material(), model=tiny, out=one, recipe=chosen)
+    for after in (2, 3):
+        with pytest.raises(_Killed):
+            finetune(material(), model=tiny, out=other, recipe=chosen, hooks=[_Killer(after)])
+    resumed = finetune(material(), model=tiny, out=other, recipe=chosen)
+    assert whole.training["best"] == resumed.training["best"] and whole.training["steps"] == resumed.training["steps"] == 6
+    state, again = (torch.load(tmp_path / f"{name}-training" / "state.pt", weights_only=True) for name in ("one", "other"))
+    for part in ("weights", "average"):
+        for name, value in state[part].items():
+            assert torch.equal(value, again[part][name]), name
+    for name, value in _weights(one).items():
+        assert torch.equal(value, _weights(other)[name]), name
+
+
+@pytest.mark.parametrize(
+    ("trains", "moving", "still"),
+    [
+        (
+            "decoder",
+            ("mask_decoder.transformer",),
+            ("vision_encoder", "mask_decoder.conv_s", "memory_", "prompt_encoder", "object_pointer"),
+        ),
+        ("decoder+memory", ("mask_decoder.transformer", "memory_encoder"), ("vision_encoder", "mask_decoder.conv_s", "prompt_encoder")),
+        ("everything", ("vision_encoder.stem", "prompt_encoder.mask_embed"), ("shared_image_embedding", "no_memory_positional")),
+    ],
+)
+def test_only_what_was_chosen_changes(tiny: Path, tmp_path: Path, trains: str, moving: tuple[str, ...], still: tuple[str, ...]) -> None:
+    finetune(
+        material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=recipe(trains=trains, average=0.0, learning_rate=1e-2, steps=3)
+    )
+    state = torch.load(tmp_path / "tuned-training" / "state.pt", weights_only=True)["weights"]
+    before = _weights(tiny)
+    assert not [name for name in state if name.startswith(still)]
+    for part in moving:
+        changed = [name for name, value in state.items() if name.startswith(part) and not torch.equal(value, before[name])]
+        assert changed, part
+    after = _weights(tmp_path / "tuned.safetensors")
+    for name, value in before.items():
+        if name.startswith(still):
+            assert torch.equal(value.half(), after[name].half()), name
+
+
+def test_a_frozen_encoder_takes_no_gradient_memory_and_sees_each_frame_once(tiny: Path, tmp_path: Path) -> None:
+    seen = []
+
+    class Counting(Quiet):
+        def on_start(self, training: Training) -> None:
+            encoder = training.network.vision_encoder
+            encoder.register_forward_hook(lambda module, given, out: seen.append((len(given[0]), out[0].requires_grad)))
+
+    chosen = recipe(trains="decoder+memory", pool=2, steps=9, validating={"every": 9, "clips": 1, "length": 2, "objects": 2})
+    finetune(material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=chosen, hooks=[Counting()])
+    assert not any(grad for _, grad in seen)
+    in_training = sum(count for count, _ in seen) - 2 * (2 + 1 + 1)  # two validations: a clip of two frames, and its first twice
+    assert in_training == 2 * 2
+
+
+def test_nothing_but_the_best_is_kept(tiny: Path, tmp_path: Path) -> None:
+    """A learning rate that ruins everything: what comes out is what went in, and its card says so."""
+    out = tmp_path / "tuned.safetensors"
+    card = finetune(material(), model=tiny, out=out, recipe=recipe(learning_rate=0.1, average=0.0, warmup=0, schedule="constant"))
+    history = np.loadtxt(tmp_path / "tuned-training" / "validations.csv", delimiter=",", skiprows=1)
+    best = history[history[:, -1].argmax()]
+    assert card.training["best"]["step"] == best[0] and card.training["best"]["score"] == pytest.approx(best[-1], rel=1e-4)
+    if best[0] == 0:
+        assert all(torch.equal(value.half(), _weights(out)[name]) for name, value in _weights(tiny).items())
+    assert len(history) == 3
+
+
+def test_a_loss_that_is_no_number_stops_training_and_the_best_stays(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tuned.safetensors"
+    with pytest.raises(TrainingError, match="step 5: the loss is nan"):
+        finetune(material(), model=tiny, out=out, recipe=recipe(), hooks=[_Breaker(4)])
+    assert all(torch.isfinite(value).all() for value in _weights(out).values())
+    assert checkpoints.verify(out).training["best"]["step"] in (0, 3)
+
+
+def test_the_result_is_a_model_like_any_other(tiny: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    card = finetune(
+        material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=recipe(learns=["pointer_time"]), hooks=[Lines(said.append)]
+    )
+    loaded = load_model(tmp_path / "tuned.safetensors", device="cpu")
+    assert isinstance(loaded, Sam2) and loaded.card.sha256 == card.sha256
+    assert (card.name, card.licence, card.memory_slots, card.pointers) == ("tuned", "CC0-1.0", 3, 4)
+    assert card.training["base"]["name"] == "tiny" and len(card.training["base"]["sha256"]) == 64
+    assert card.training["data"]["held_out"] == ["scene 3"] and "scene 3" not in card.training["data"]["trained_on"]
+    assert set(card.training["best"]) == {"step", "iou_1", "iou_3", "iou_box", "iou_carried", "count_error", "score"}
+    assert [line.split(":")[0] for line in said[:3]] == ["step 0", "step 3", "step 6"]
+
+
+def test_a_scene_unlike_any_it_knows_is_learned_in_seconds(tmp_path: Path) -> None:
+    chosen = Recipe.of(
+        {
+            "trains": "everything",
+            "steps": 40,
+            "warmup": 5,
+            "learning_rate": 1e-3,
+            "average": 0.0,
+            "shapes": [{"size": 64, "clips": 2, "length": 2, "objects": 4}],
+            "validating": {"every": 40, "clips": 1, "length": 2},
+            "device": "cpu",
+        }
+    )
+    card = finetune(material(), model="nano", out=tmp_path / "striped.safetensors", recipe=chosen)
+    before, best = card.training["before"], card.training["best"]
+    assert before["iou_1"] < 0.6 and best["iou_1"] > 0.8 and best["iou_carried"] > 0.8, (before, best)
+
+
+def test_stopping_early(tiny: Path, tmp_path: Path) -> None:
+    class Done(Quiet):
+        def on_step(self, training: Training, step: Step) -> None:
+            training.stop("enough")
+
+    card = finetune(material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=recipe(), hooks=[Done()])
+    assert (card.training["steps"], card.training["ended"]) == (1, "enough")
+
+
+def test_mixed_precision_and_accumulation_run(tiny: Path, tmp_path: Path) -> None:
+    seen = set()
+
+    class Looking(Quiet):
+        def on_start(self, training: Training) -> None:
+            training.network.memory_encoder.projection.register_forward_hook(lambda module, given, out: seen.add(out.dtype))
+
+    chosen = recipe(precision="bfloat16", accumulate=2, steps=2)
+    card = finetune(material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=chosen, hooks=[Looking()])
+    assert card.training["steps"] == 2 and seen == {torch.bfloat16, torch.float32}, "validated in full precision, trained in half"
+
+
+def test_lora_trains_the_encoder_by_adapters_and_leaves_a_plain_file(tiny: Path, tmp_path: Path) -> None:
+    pytest.importorskip("peft")
+    out = tmp_path / "tuned.safetensors"
+    finetune(material(), model=tiny, out=out, recipe=recipe(trains="lora", learning_rate=1e-2, average=0.0, steps=3))
+    state = torch.load(tmp_path / "tuned-training" / "state.pt", weights_only=True)["weights"]
+    assert [name for name in state if "lora_" in name] and all("lora_" in name or name.startswith("mask_decoder") for name in state)
+    assert isinstance(load_model(out, device="cpu"), Sam2)
+
+
+def test_adapters_merged_answer_as_adapters_do() -> None:
+    pytest.importorskip("peft")
+    from napari_sam2.models.network import Network
+    from napari_sam2.train.lora import merged
+
+    adapted = network(TINY)
+    choose(adapted, "lora", rank=2)
+    assert encodes(adapted)
+    with torch.no_grad():
+        for name, value in adapted.named_parameters():
+            if "lora_B" in name:
+                value.normal_(std=0.1)
+    pixels = torch.rand(1, 1, 64, 64)
+    plain = Network.of(TINY, merged(adapted))
+    torch.testing.assert_close(plain.embed(pixels)[2], adapted.embed(pixels)[2], atol=1e-4, rtol=1e-3)
+    assert not torch.allclose(network(TINY).embed(pixels)[2], plain.embed(pixels)[2], atol=1e-2)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        (lambda tiny, tmp: finetune(material(), model=tiny, out=tmp / "x.pt"), OutputError, "ending in .safetensors"),
+        (lambda tiny, tmp: finetune(material(), model=tiny, out=tiny), OutputError, "is there already"),
+        (
+            lambda tiny, tmp: finetune(Material(Striped(), (0, 1), ()), model=tiny, out=tmp / "x.safetensors"),
+            LabelsError,
+            "no images held out",
+        ),
+        (
+            lambda tiny, tmp: finetune(Material(Striped(), (0, 1), (1,)), model=tiny, out=tmp / "x.safetensors"),
+            LabelsError,
+            "both trained on",
+        ),
+        (lambda tiny, tmp: Recipe.read(tmp / "none.toml"), Sam2Error, "cannot be read"),
+        (lambda tiny, tmp: Recipe.of({"step": 3}), RecipeError, "step: Extra inputs"),
+        (lambda tiny, tmp: Recipe.of({"prompts": {"points": 1}}), RecipeError, "prompts.points: "),
+        (lambda tiny, tmp: Recipe.of({"shapes": [{"size": 100}]}), RecipeError, "multiple of 32"),
+        (
+            lambda tiny, tmp: finetune(material(), model=tiny, out=tmp / "x.safetensors", recipe=recipe(hooks=["none"])),
+            Sam2Error,
+            "no hooks is called",
+        ),
+    ],
+    ids=[
+        "no safetensors",
+        "overwrites",
+        "nothing held out",
+        "held out and trained on",
+        "no recipe",
+        "unknown field",
+        "unknown field below",
+        "odd size",
+        "unknown hook",
+    ],
+)
+def test_what_cannot_be_done_is_said(
+    tiny: Path, tmp_path: Path, call: Callable[[Path, Path], object], error: type[Exception], text: str
+) -> None:
+    with pytest.raises(error, match=text):
+        call(tiny, tmp_path)
+
+
+def test_another_trainings_state_is_not_taken_up(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tuned.safetensors"
+    finetune(material(), model=tiny, out=out, recipe=recipe(steps=2))
+    with pytest.raises(OutputError, match="another model, data or recipe"):
+        finetune(material(), model=tiny, out=out, recipe=recipe(steps=2, seed=1))
+
+
+def test_a_training_that_was_done_goes_on_where_more_steps_are_asked_for(tiny: Path, tmp_path: Path) -> None:
+    out = tmp_path / "tuned.safetensors"
+    finetune(material(), model=tiny, out=out, recipe=recipe(steps=3))
+    taken: list[int] = []
+
+    class Counting(Quiet):
+        def on_step(self, training: Training, step: Step) -> None:
+            taken.append(step.number)
+
+    assert finetune(material(), model=tiny, out=out, recipe=recipe(steps=5), hooks=[Counting()]).training["steps"] == 5
+    assert taken == [4, 5]
+
+
+def test_a_full_disk_is_said_and_leaves_what_was_there(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = tmp_path / "tuned.safetensors"
+
+    def full(self: Path, data: object) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    class Filling(Quiet):
+        def on_step(self, training: Training, step: Step) -> None:
+            monkeypatch.setattr(Path, "write_bytes", full)
+
+    with pytest.raises(OutputError, match="no space left for state.pt"):
+        finetune(material(), model=tiny, out=out, recipe=recipe(steps=2), hooks=[Filling()])
+    assert checkpoints.verify(out)
+    assert torch.load(tmp_path / "tuned-training" / "state.pt", weights_only=True)["step"] == 0
+
+
+def test_an_interruption_from_the_keyboard_is_one_line(tiny: Path, tmp_path: Path) -> None:
+    class Person(Quiet):
+        def on_step(self, training: Training, step: Step) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(TrainingError, match="interrupted at step 1: .* holds the best so far"):
+        finetune(material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=recipe(steps=2), hooks=[Person()])
+    assert finetune(material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=recipe(steps=2)).training["steps"] == 2
+
+
+def test_a_recipe_as_toml(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text('trains = "lora"\nminutes = 10\n[[shapes]]\nsize = 128\n[prompts]\nbox = 0.5\n[losses]\ndice = 2.0\n')
+    read = Recipe.read(path)
+    assert (read.trains, read.shapes[0].size, read.prompts.box, read.losses.dice) == ("lora", 128, 0.5, 2.0)
