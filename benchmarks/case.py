@@ -1,0 +1,82 @@
+"""Case: the video, the clicks and the correction that every peer is given."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from napari_sam2.core.prompt import PointPrompt
+from napari_sam2.testing.scenes import BRIGHTEST, drifting
+
+_NOISE = 0.05 * BRIGHTEST  # grey values; without any, large parts of a frame would look the same to the network
+
+
+@dataclass(frozen=True)
+class Click:
+    """Clicks on one object on one frame: (y, x) in pixels, and for each whether the object is there."""
+
+    frame: int
+    track: int
+    yx: tuple[tuple[float, float], ...]
+    positive: tuple[bool, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """`frames` (T, H, W) float32 in 0..1; one click for every object on frame 0; then two clicks on one object further on."""
+
+    frames: np.ndarray
+    clicks: tuple[Click, ...]
+    correction: Click
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(frames, height, width)."""
+        return self.frames.shape[0], self.frames.shape[1], self.frames.shape[2]
+
+    @property
+    def tracks(self) -> tuple[int, ...]:
+        """Ids of the objects, ascending from 1."""
+        return tuple(click.track for click in self.clicks)
+
+
+def drawn(*, frames: int, objects: int, size: int) -> Case:
+    """Discs drifting through noise; the object in the middle of the list is corrected on the middle frame."""
+    scene = drifting(count=objects, frames=frames, shape=(size, size), speed=size / 64, noise=_NOISE)
+    clicks = tuple(_click(scene.click(track)) for track in scene.tracks)
+    wrong, frame = scene.tracks[objects // 2], frames // 2
+    inside = scene.click(wrong, frame).yx[0]
+    outside = scene.click(scene.tracks[objects // 2 - 1], frame).yx[0]
+    pixels = scene.stack.data.astype(np.float32) / np.float32(scene.stack.data.max())
+    return Case(pixels, clicks, Click(frame, wrong, (inside, outside), (True, False)))
+
+
+def agreement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+    """(T, n) IoU of (T, n, H, W) masks; 1 where both are empty."""
+    shared = (ours & theirs).sum(axis=(2, 3))
+    either = (ours | theirs).sum(axis=(2, 3))
+    return np.asarray(np.divide(shared, either, out=np.ones(either.shape), where=either > 0))
+
+
+def triviality(masks: np.ndarray) -> Mapping[str, float]:
+    """How far (T, n, H, W) masks are from saying nothing.
+
+    `smallest`, `largest`: parts of the frame that masks cover. `alike`, `most_alike`: the mean and the highest IoU of two
+    objects' masks on the last frame; near 1 the model would not look at what it remembers.
+    """
+    cover = masks.mean(axis=(2, 3))
+    last = masks[-1]
+    pairs = [(a, b) for a in range(len(last)) for b in range(a)]
+    ious = [float((last[a] & last[b]).sum() / max(1, (last[a] | last[b]).sum())) for a, b in pairs]
+    return {
+        "smallest": float(cover.min()),
+        "largest": float(cover.max()),
+        "alike": float(np.mean(ious or [0.0])),
+        "most_alike": max(ious, default=0.0),
+    }
+
+
+def _click(prompt: PointPrompt) -> Click:
+    return Click(prompt.frame, prompt.track, prompt.yx, prompt.positive)

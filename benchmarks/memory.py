@@ -1,0 +1,147 @@
+"""Peak memory: ours and the reference's, at 10 against 60 frames and at 4 against 12 objects, each in a process of its own.
+
+python -m benchmarks.memory --sam2 FOLDER --out results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import zarr
+
+from benchmarks import machine
+from benchmarks.case import Case, drawn
+
+FRAMES, OBJECTS = (10, 60), (4, 36)
+AT_FRAMES, AT_OBJECTS = 10, 2
+"""Frames while objects vary, objects while frames vary."""
+
+BUDGET = 16 << 20
+"""Bytes of image features kept by ours, at both lengths: four frames of 512 × 512, so that even the short video exceeds it."""
+
+ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}
+"""For glibc: larger blocks go back to the system when they are freed. Else the peak is that of a fragmented heap, and differs by
+some 50 MB from run to run, whatever runs."""
+
+SAME = 0.05
+"""Part by which the peak of the long video may exceed that of the short one."""
+
+PER_OBJECT = 5.0
+"""MB that an object may take."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one process measures. The parent hands it on as JSON."""
+
+    peer: str
+    frames: int
+    objects: int
+    size: int
+    sam2: tuple[str, ...]
+
+    def peak_mb(self, folder: Path) -> float:
+        """MB (10⁶ bytes) of the process at its largest, measured in a new one on a video in `folder`."""
+        case = drawn(frames=self.frames, objects=self.objects, size=self.size)
+        _save(case, folder)
+        (folder / "run.json").write_text(json.dumps(asdict(self)))
+        command = [sys.executable, "-m", "benchmarks.memory_process", str(folder)]
+        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **ALLOCATOR})
+        return float(done.stdout.splitlines()[-1])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print a table, write JSON: 0 where all that is asked of us is reached, else 1."""
+    options = _options(arguments)
+    about = machine.described()
+    peaks = {name: _measured(name, options) for name in dict.fromkeys(["ours", *options.peers])}
+    print(_report(peaks, options.size))
+    settings = {"size": options.size, "embedding_bytes": BUDGET}
+    machine.keep({"machine": about, "settings": settings, "peak_mb": peaks}, options.out)
+    return _judged(peaks["ours"])
+
+
+def _measured(name: str, options: argparse.Namespace) -> dict[str, float]:
+    """Peaks by "frames x objects"."""
+    peaks = {}
+    for frames, objects in [(frames, AT_OBJECTS) for frames in FRAMES] + [(AT_FRAMES, objects) for objects in OBJECTS]:
+        run = Run(name, frames, objects, options.size, tuple(str(folder.resolve()) for folder in options.sam2))
+        with tempfile.TemporaryDirectory() as folder:
+            peaks[_key(frames, objects)] = run.peak_mb(Path(folder))
+        print(f"{name}: {frames} frames, {objects} objects: {peaks[_key(frames, objects)]:.0f} MB", flush=True)
+    return peaks
+
+
+def _report(peaks: dict[str, Any], size: int) -> str:
+    header = [
+        "",
+        *(f"{frames} frames" for frames in FRAMES),
+        "longer / shorter",
+        *(f"{objects} objects" for objects in OBJECTS),
+        "per object",
+    ]
+    rows = [[name, *_frames(found), f"{_growth(found):.3f}", *_objects(found), _per_object(found)] for name, found in peaks.items()]
+    title = f"MB at image size {size}: over frames with {AT_OBJECTS} objects, over objects with {AT_FRAMES} frames"
+    return f"\n{title}; ours keeps {BUDGET / 2**20:.0f} MiB of features\n\n{machine.markdown(header, rows)}\n"
+
+
+def _judged(ours: dict[str, float]) -> int:
+    checks = [
+        (f"peak of {FRAMES[1]} frames within {SAME:.0%} of that of {FRAMES[0]}", _growth(ours) <= 1 + SAME),
+        (f"less than {PER_OBJECT:.0f} MB per object", _per_object(ours) < PER_OBJECT),
+    ]
+    for what, reached in checks:
+        print(f"{'reached' if reached else 'MISSED '}  {what}")
+    return 0 if all(reached for _, reached in checks) else 1
+
+
+def _save(case: Case, folder: Path) -> None:
+    """On disk frame by frame, so that ours reads it as it reads a user's file; the clicks beside it."""
+    array = zarr.create_array(folder / "video.zarr", shape=case.shape, chunks=(1, *case.shape[1:]), dtype="float32")
+    array[...] = case.frames
+    (folder / "clicks.json").write_text(json.dumps([asdict(click) for click in case.clicks]))
+
+
+def _key(frames: int, objects: int) -> str:
+    return f"{frames}x{objects}"
+
+
+def _frames(found: dict[str, float]) -> list[float]:
+    return [found[_key(frames, AT_OBJECTS)] for frames in FRAMES]
+
+
+def _objects(found: dict[str, float]) -> list[float]:
+    return [found[_key(AT_FRAMES, objects)] for objects in OBJECTS]
+
+
+def _growth(found: dict[str, float]) -> float:
+    short, long = _frames(found)
+    return long / short
+
+
+def _per_object(found: dict[str, float]) -> float:
+    few, many = _objects(found)
+    return (many - few) / (OBJECTS[1] - OBJECTS[0])
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.splitlines()[0] if __doc__ else None)
+    others = ["reference", "transformers"]
+    parser.add_argument("--peers", nargs="*", choices=others, default=["reference"], help="whose figures to put beside ours")
+    parser.add_argument("--sam2", nargs="+", type=Path, default=[], metavar="FOLDER", help="where the reference and what it needs lie")
+    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--out", type=Path, help="write results as JSON")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

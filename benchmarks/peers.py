@@ -1,0 +1,117 @@
+"""Peers: implementations of SAM 2's video predictor behind one small interface, all with the same weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from benchmarks.case import Click
+from napari_sam2.api.session import Session
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.prompt import PointPrompt
+from napari_sam2.core.stack import Stack
+from napari_sam2.core.video import Contrast, Video
+from napari_sam2.engine.embeddings import DEFAULT_BYTES
+from napari_sam2.engine.overlap import mask
+from napari_sam2.engine.session import Settings
+
+
+class Opened(Protocol):
+    """One video, opened by a peer."""
+
+    def click(self, clicks: Sequence[Click]) -> None:
+        """Answer clicks, which are on one frame."""
+        ...
+
+    def propagate(self) -> None:
+        """Carry what is new or was corrected through the whole video."""
+        ...
+
+    def masks(self, frame: int) -> np.ndarray:
+        """(n, H, W) bool on a frame as they are now, ascending by track."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+class Peer(Protocol):
+    """An implementation with its weights loaded."""
+
+    name: str
+
+    def open(self, frames: Any) -> Opened:
+        """Open (T, H, W) frames in 0..1, an array or something that is indexed like one."""
+        ...
+
+
+class Ours:
+    """This package: `napari_sam2.api.session.Session`."""
+
+    name = "napari-sam2"
+
+    def __init__(self, size: int, *, embedding_bytes: int = DEFAULT_BYTES) -> None:
+        from benchmarks import weights
+        from napari_sam2.models.configs import NAMED
+        from napari_sam2.models.network import Network
+        from napari_sam2.models.sam2 import Sam2
+
+        card = ModelCard("random-tiny", input_sizes=(size,))
+        self._model = Sam2(Network.of(NAMED[weights.SIZE], weights.state()), card, "cpu")
+        self._settings = Settings(patience=None, embedding_bytes=embedding_bytes)
+
+    def open(self, frames: Any) -> _OurVideo:
+        """See `Peer`."""
+        video = Video.of(Stack(frames, "tyx"), contrast=Contrast(0.0, 1.0))
+        return _OurVideo(Session(video, self._model, settings=self._settings))
+
+
+class _OurVideo:
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def click(self, clicks: Sequence[Click]) -> None:
+        self._session.prompt_many([PointPrompt(click.frame, click.track, click.yx, click.positive) for click in clicks])
+
+    def propagate(self) -> None:
+        self._session.propagate(progress=False)
+
+    def masks(self, frame: int) -> np.ndarray:
+        shape = self._session.video.shape[1:]
+        return np.stack([mask(segment, shape) for segment in self._session.segments(frame)])
+
+    def close(self) -> None:
+        self._session.close()
+
+
+def build(name: str, size: int, *, sam2: Sequence[Path] = (), embedding_bytes: int = DEFAULT_BYTES) -> Peer:
+    """The peer of that name at an image size. `sam2`: folders to find the reference in; `embedding_bytes` is for ours alone."""
+    return _BUILDERS[name](size, tuple(sam2), embedding_bytes)
+
+
+def _ours(size: int, sam2: tuple[Path, ...], embedding_bytes: int) -> Peer:
+    return Ours(size, embedding_bytes=embedding_bytes)
+
+
+def _reference(size: int, sam2: tuple[Path, ...], embedding_bytes: int) -> Peer:
+    from benchmarks.peer_reference import Reference
+
+    return Reference(size, sam2)
+
+
+def _transformers(size: int, sam2: tuple[Path, ...], embedding_bytes: int) -> Peer:
+    from benchmarks.peer_transformers import Transformers
+
+    return Transformers(size)
+
+
+_BUILDERS: dict[str, Callable[[int, tuple[Path, ...], int], Peer]] = {
+    "ours": _ours,
+    "reference": _reference,
+    "transformers": _transformers,
+}
+NAMES = tuple(_BUILDERS)

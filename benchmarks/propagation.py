@@ -1,0 +1,185 @@
+"""Propagation and correction: seconds and agreement, ours against peers with the same weights, on the same frames, in turn.
+
+python -m benchmarks.propagation --sam2 FOLDER --out results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.case import Case, agreement, drawn, triviality
+from benchmarks.peers import NAMES, Opened, Peer, build
+
+AGREED = 0.99
+"""IoU with the reference that every object must have on every frame."""
+
+SECOND = 1 / 6
+"""Part of the first propagation that the second one may take, after one of eight objects was corrected."""
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """Wall clock, and processor time of all threads: the latter hardly depends on what else the machine is doing."""
+
+    wall: float
+    cpu: float
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """One peer on the case: time from frames to all masks, and from the correction to all masks; (T, n, H, W) masks of both."""
+
+    first: Seconds
+    second: Seconds
+    masks: np.ndarray
+    corrected: np.ndarray
+
+
+def run(peer: Peer, case: Case) -> Outcome:
+    """Open, click every object, propagate, read all masks; then correct one object, propagate, read all masks."""
+    opened: list[Opened] = []
+
+    def first() -> np.ndarray:
+        opened.append(peer.open(case.frames))
+        opened[0].click(case.clicks)
+        return _carried(opened[0], case)
+
+    def second() -> np.ndarray:
+        opened[0].click([case.correction])
+        return _carried(opened[0], case)
+
+    masks, first_time = _timed(first)
+    corrected, second_time = _timed(second)
+    opened[0].close()
+    return Outcome(first_time, second_time, masks, corrected)
+
+
+def compared(outcomes: dict[str, list[Outcome]]) -> dict[str, Any]:
+    """Times, ratios and agreement of every peer, as plain types. Ratios are medians over the repeats, each against its neighbour."""
+    ours = outcomes["ours"]
+    results: dict[str, Any] = {}
+    for name, theirs in outcomes.items():
+        results[name] = {
+            "first": [asdict(outcome.first) for outcome in theirs],
+            "second": [asdict(outcome.second) for outcome in theirs],
+            "second_to_first": _ratio([outcome.second for outcome in theirs], [outcome.first for outcome in theirs]),
+            "ours_to_this": _ratio([outcome.first for outcome in ours], [outcome.first for outcome in theirs]),
+            "masks": triviality(theirs[0].masks),
+            "iou": agreement(ours[0].masks, theirs[0].masks).round(5).tolist(),
+            "iou_corrected": agreement(ours[0].corrected, theirs[0].corrected).round(5).tolist(),
+        }
+    return results
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print tables, write JSON: 0 where all that is asked of us is reached, else 1."""
+    options = _options(arguments)
+    about = machine.described()
+    case = drawn(frames=options.frames, objects=options.objects, size=options.size)
+    peers = {name: build(name, options.size, sam2=options.sam2) for name in dict.fromkeys(["ours", *options.peers])}
+    warm = drawn(frames=2, objects=1, size=options.size)
+    for peer in peers.values():
+        run(peer, warm)  # allocations and kernels that are made once
+    outcomes: dict[str, list[Outcome]] = {name: [] for name in peers}
+    for repeat in range(options.repeats):
+        for name, peer in peers.items():
+            outcomes[name].append(run(peer, case))
+            done = outcomes[name][-1]
+            print(f"repeat {repeat + 1}, {peer.name}: first {done.first.wall:.1f} s, second {done.second.wall:.1f} s", flush=True)
+    results = compared(outcomes)
+    settings = {key: getattr(options, key) for key in ("size", "objects", "frames", "repeats")}
+    print(f"{about['threads']} threads, load before: {about['load_before'][0]}")
+    print(_report({name: peer.name for name, peer in peers.items()}, results, settings))
+    machine.keep({"machine": about, "settings": settings, "results": results}, options.out)
+    return _judged(results)
+
+
+def _carried(opened: Opened, case: Case) -> np.ndarray:
+    opened.propagate()
+    return np.stack([opened.masks(frame) for frame in range(len(case.frames))])
+
+
+def _timed(work: Callable[[], np.ndarray]) -> tuple[np.ndarray, Seconds]:
+    wall, cpu = time.perf_counter(), time.process_time()
+    found = work()
+    return found, Seconds(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def _ratio(ones: Sequence[Seconds], others: Sequence[Seconds]) -> dict[str, float]:
+    return {
+        clock: round(median(getattr(one, clock) / getattr(other, clock) for one, other in zip(ones, others, strict=True)), 4)
+        for clock in ("wall", "cpu")
+    }
+
+
+def _report(names: dict[str, str], results: dict[str, Any], settings: dict[str, Any]) -> str:
+    title = "image size {size}, {objects} objects, {frames} frames, {repeats} repeats".format_map(settings)
+    header = ["", "first, s (cpu)", "ours / this (cpu)", "second, s (cpu)", "second / first (cpu)", "smallest IoU with ours"]
+    parts = [title, machine.markdown(header, [[names[name], *_row(name, result)] for name, result in results.items()])]
+    for name, result in results.items():
+        if name != "ours":
+            parts += [f"IoU of ours with {names[name]}", _ious(np.array(result["iou"]))]
+    cover = results["ours"]["masks"]
+    parts.append(
+        f"masks cover {cover['smallest']:.2f} to {cover['largest']:.2f} of a frame; two objects' masks: mean IoU {cover['alike']:.2f}"
+    )
+    return "\n" + "\n\n".join(parts) + "\n"
+
+
+def _ious(ious: np.ndarray) -> str:
+    """A row for each object, a column for each frame."""
+    header = ["object", *(f"frame {frame}" for frame in range(len(ious)))]
+    return machine.markdown(header, [[track, *(f"{iou:.4f}" for iou in row)] for track, row in enumerate(ious.T, start=1)])
+
+
+def _row(name: str, result: dict[str, Any]) -> list[str]:
+    def seconds(key: str) -> str:
+        return f"{median(run['wall'] for run in result[key]):.1f} ({median(run['cpu'] for run in result[key]):.1f})"
+
+    def ratio(key: str) -> str:
+        return f"{result[key]['wall']:.3f} ({result[key]['cpu']:.3f})"
+
+    least = "" if name == "ours" else f"{np.min(result['iou']):.4f}"
+    against = "" if name == "ours" else ratio("ours_to_this")
+    return [seconds("first"), against, seconds("second"), ratio("second_to_first"), least]
+
+
+def _judged(results: dict[str, Any]) -> int:
+    """Say what of the requirements is reached. The first of the peers counts: the reference, where it is there."""
+    against = next(name for name in results if name != "ours")
+    peer, ours = results[against], results["ours"]
+    checks = [
+        (f"masks agree with {against}", np.min(peer["iou"]) >= AGREED),
+        ("masks say something", ours["masks"]["smallest"] > 0.01 and ours["masks"]["largest"] < 0.99 and ours["masks"]["alike"] < 0.9),
+        (f"first propagation no slower than {against}", peer["ours_to_this"]["wall"] <= 1.0),
+        ("second propagation at most 1/6 of the first", ours["second_to_first"]["wall"] <= SECOND),
+    ]
+    for what, reached in checks:
+        print(f"{'reached' if reached else 'MISSED '}  {what}")
+    return 0 if all(reached for _, reached in checks) else 1
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.propagation", description=__doc__.splitlines()[0] if __doc__ else None)
+    others = [name for name in NAMES if name != "ours"]
+    parser.add_argument("--peers", nargs="+", choices=others, default=others, help="whom to compare with; the first one is judged by")
+    parser.add_argument("--sam2", nargs="+", type=Path, default=[], metavar="FOLDER", help="where the reference and what it needs lie")
+    parser.add_argument("--size", type=int, default=512, help="side of the frames and of the network's input")
+    parser.add_argument("--objects", type=int, default=8)
+    parser.add_argument("--frames", type=int, default=8)
+    parser.add_argument("--repeats", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="write results as JSON")
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,66 @@
+"""Random weights that behave like trained ones as far as speed and agreement go.
+
+Masks are neither empty nor full, they follow clicks and memory, and a rounding error stays one over a propagation. Usual
+initialisations fail at one or the other: memory is lost among the features of the frame, or errors grow with every frame.
+"""
+
+from __future__ import annotations
+
+import math
+import zlib
+from functools import cache
+
+import torch
+from torch import Tensor
+
+from napari_sam2.models.configs import NAMED
+from napari_sam2.models.network import Network
+
+SIZE = "tiny"
+_GAINS: tuple[tuple[tuple[str, ...], float], ...] = (  # of a layer, over 1 / sqrt(inputs); the first whose parts are all in the name
+    (("conv_s",), 0.2),  # smooth masks: few pixels that a rounding error could turn
+    (("memory_attention.layers", "attn", "q_proj"), 0.4),  # soft attention: steep ones amplify rounding errors from frame to frame
+    (("memory_attention.layers", "self_attn", "k_proj"), 0.4),
+    (("memory_attention.layers", "cross_attn_image", "k_proj"), 0.58),
+    (("memory_attention.layers", "attn"), 3.0),  # what is remembered counts
+    (("mask_decoder.transformer", "attn", "q_proj"), 0.58),
+    (("mask_decoder.transformer", "attn", "k_proj"), 0.58),
+    (("mask_decoder.transformer", "attn"), 1.44),
+    (("memory_encoder.mask_downsampler",), 3.0),  # memory is more of the mask than of the frame
+    (("memory_encoder.feature_projection",), 0.2),
+    (("memory_encoder.projection",), 1.15),
+    (("output_hypernetworks_mlps",), 2.0),  # logits of several units, as trained ones
+    (("object_pointer_proj",), 1.6),
+    (("temporal_positional_encoding_projection",), 10.0),  # so that a wrong age of a pointer costs more than AGREED allows
+    (("iou_prediction_head",), 2.0),  # the best of three masks is the best by more than an error
+)
+_GAIN = 0.58
+_UNIT = ("point_embed.", "not_a_point_embed", "no_mask_embed", "_token", "positional_embedding")
+_FREE = ("no_memory_", "memory_temporal_", "no_object_pointer", "occlusion_")
+_PRESENT = 5.0  # logit: with random weights, objects would be absent by chance
+
+
+@cache
+def state() -> dict[str, Tensor]:
+    """The weights of SAM 2.1 tiny under transformers' names, the same on every machine."""
+    with torch.device("meta"):
+        template = Network(NAMED[SIZE]).state_dict()
+    found = {name: _drawn(name, tensor.shape) for name, tensor in template.items()}
+    found["shared_image_embedding.positional_embedding"] = found["prompt_encoder.shared_embedding.positional_embedding"]
+    return found
+
+
+def _drawn(name: str, shape: torch.Size) -> Tensor:
+    noise = torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
+    if name == "mask_decoder.pred_obj_score_head.proj_out.bias":
+        return noise * 0 + _PRESENT
+    if name.endswith(".scale"):
+        return 0.1 + 0.02 * noise
+    if any(part in name for part in _UNIT):
+        return noise
+    if any(part in name for part in _FREE):
+        return 0.3 * noise
+    if len(shape) == 1:
+        return 1 + 0.05 * noise if name.endswith(".weight") else 0.02 * noise
+    gain = next((gain for parts, gain in _GAINS if all(part in name for part in parts)), _GAIN)
+    return noise * (gain / math.sqrt(shape[1:].numel()))
