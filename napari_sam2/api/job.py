@@ -259,5 +259,9 @@ def _notes(job: Job, video: Video, device: str) -> tuple[str, ...]:
 
 
 def _summary(run: Run) -> str:
-    frames, found = len(run.session.video), run.objects["track"].nunique()
-    return f"{found} objects carried through {frames} frames, {len(run.objects)} masks"
+    frames, found, masks = len(run.session.video), run.objects["track"].nunique(), len(run.objects)
+    return f"{_counted(found, 'object')} carried through {_counted(frames, 'frame')}, {_counted(masks, 'mask')}"
+
+
+def _counted(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
