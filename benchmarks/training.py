@@ -26,34 +26,34 @@ RECIPE = Path(__file__).parents[1] / "checkpoints" / "recipes" / "nano.toml"
 
 @dataclass(frozen=True)
 class Kind:
-    """Images of a pack whose modality contains `modality`: how often they are drawn, and how much magnified."""
+    """Images of a pack whose modality contains `modality`: how often they are drawn, and how wide objects appear, in pixels."""
 
     modality: str
     share: float
-    scales: tuple[float, float]
+    diameters: tuple[float, float] = (14, 72)
 
 
 KINDS = (
-    Kind("fluorescence", 0.42, (0.4, 3.0)),
-    Kind("H&E", 0.12, (0.4, 2.5)),
-    Kind("brightfield", 0.05, (0.4, 2.5)),
-    Kind("MRI", 0.07, (0.4, 1.8)),
-    Kind("EM", 0.08, (0.5, 2.0)),
-    Kind("bacteria", 0.06, (0.4, 2.0)),
+    Kind("fluorescence", 0.46),
+    Kind("H&E", 0.14),
+    Kind("brightfield", 0.05),
+    Kind("MRI", 0.05),
+    Kind("EM", 0.07),
+    Kind("bacteria", 0.06, (14, 56)),
 )
-PAINTED = 0.2
+PAINTED = 0.17
 """Share of painted scenes: they move and change as stacks do, which still images cannot."""
 
 HELD_OUT = ("fluorescence", "H&E", "brightfield")
 """What is validated on: nuclei, which the model is for."""
 
-_VALIDATED_AT = (0.8, 1.6)  # magnifications, narrower than in training
+_VALIDATED_AT = (24.0, 48.0)  # pixels wide, narrower than in training: what a window is made for
 
 
 def material(pack: Path) -> Material:
     """The pack as its manifest splits it, and painted scenes to train on."""
-    trained = [PairSource(_pairs(pack, "train", kind.modality), scales=kind.scales) for kind in KINDS]
-    held_out = PairSource([pair for modality in HELD_OUT for pair in _pairs(pack, "val", modality)], scales=_VALIDATED_AT)
+    trained = [PairSource(_pairs(pack, "train", kind.modality), diameters=kind.diameters) for kind in KINDS]
+    held_out = PairSource([pair for modality in HELD_OUT for pair in _pairs(pack, "val", modality)], diameters=_VALIDATED_AT)
     painted = PaintedSource()
     mixture = Mixture((*trained, painted, held_out), (*(kind.share for kind in KINDS), PAINTED, 1.0))
     last = len(mixture) - len(held_out)

@@ -21,6 +21,8 @@ class ModelCard:
         Of the file the weights were read from: the identity of the model in every cache and every result.
     input_sizes
         Sides of the square input the network can take, in pixels, ascending.
+    follows
+        Whether each track is looked at through a Window of its own that follows it, and not through that of the frame.
     keep_aspect
         Whether a frame that is no square is padded (True) or stretched (False, as SAM 2 was trained).
     memory_slots
@@ -38,6 +40,7 @@ class ModelCard:
     sha256: str = ""
     input_sizes: tuple[int, ...] = (1024,)
     keep_aspect: bool = False
+    follows: bool = False
     memory_slots: int = 7
     pointers: int = 16
     training: Mapping[str, Any] = field(default_factory=dict)

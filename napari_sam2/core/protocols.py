@@ -36,7 +36,8 @@ class VideoModel(Protocol):
         """One Segment for each Query, in order: many tracks on one frame at once.
 
         A Query with a mask is answered by that mask. One without recalls is answered without memory. The answer to one
-        Query must not depend on the others. `presence` is PROMPTED where something was said, else TRACKED or ABSENT.
+        Query must not depend on the others. Its window is that of the embedding, unless the card says that the model
+        follows: then each has its own. `presence` is PROMPTED where something was said, else TRACKED or ABSENT.
         """
         ...
 

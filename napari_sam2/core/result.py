@@ -63,7 +63,8 @@ class Query:
     """What a model is asked about one Track on one Frame.
 
     With neither prompt nor recalls the question has no answer. `logits` are the previous (h, w) answer for this frame,
-    given along with a correction. All coordinates are data pixels; the model takes them through the Window.
+    given along with a correction, over `window` (that of the embedding where None). All coordinates are data pixels; the
+    model takes them through the Window.
     `length` is the number of frames of the video: SAM 2 measures the age of pointers against it where it is short.
     """
 
@@ -71,7 +72,13 @@ class Query:
     said: Said = field(default_factory=Said)
     recalls: tuple[Recall, ...] = ()
     logits: np.ndarray | None = None
+    window: Window | None = None
     length: int | None = None
+
+    @property
+    def memories(self) -> list[Memory]:
+        """Those whose features are shown."""
+        return [recall.memory for recall in self.recalls if recall.slot is not None]
 
 
 @dataclass(frozen=True, eq=False)

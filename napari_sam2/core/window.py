@@ -45,7 +45,9 @@ class Window:
             return np.asarray(plane, dtype=np.float32)
         rows = _weights(self.size, plane.shape[0], self.top, self.height / self.size)
         columns = _weights(self.size, plane.shape[1], self.left, self.width / self.size)
-        return np.asarray(rows @ plane.astype(np.float32) @ columns.T, dtype=np.float32)
+        touched = tuple(slice(used[0], used[-1] + 1) for used in (np.flatnonzero(each.any(axis=0)) for each in (rows, columns)))
+        part = np.asarray(plane[touched], dtype=np.float32)
+        return np.asarray(rows[:, touched[0]] @ part @ columns[:, touched[1]].T, dtype=np.float32)
 
     def region(self, grid: np.ndarray, shape: tuple[int, int]) -> tuple[slice, slice]:
         """Rows and columns of a frame of `shape` that the positive cells of a (h, w) logit grid can reach."""

@@ -260,12 +260,13 @@ class Session:
         before = self._trail.get(track, frame)
         logits = None if before is None or said.mask is not None else np.clip(before.logits, -LOGIT_CLAMP, LOGIT_CLAMP)
         forward = self._way(track, frame)
+        window = None if before is None or logits is None else before.window
         if forward is None or said.mask is not None:  # never tracked: answered without memory
-            return Query(track, said, logits=logits)
+            return Query(track, said, logits=logits, window=window)
         step, banks = Step(frame, forward, (track,)), self._ground.banks
         banks[track] = bank_behind(self._ground, step, track, banks.get(track))
         recalls = recall(self._ground, step, {track: banks[track]})[track]
-        return Query(track, said, recalls, logits, length=len(self.video))
+        return Query(track, said, recalls, logits, window, length=len(self.video))
 
     def _way(self, track: int, frame: int) -> bool | None:
         """The way a track was walked over a frame; None where it never was."""

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import Said
-from napari_sam2.core.result import Alternative, Embedding, Query, Segment
+from napari_sam2.core.result import Alternative, Query, Segment
+from napari_sam2.core.window import Window
 from napari_sam2.models.decoder import Decoded
 
 UNCERTAIN_IOU = 0.5
@@ -28,8 +29,8 @@ class Answer:
     offered: Decoded | None = None
 
 
-def segments_of(embedding: Embedding, queries: Sequence[Query], answer: Answer) -> Iterator[Segment]:
-    """One Segment for each query, in order; their arrays are their own."""
+def segments_of(frame: int, windows: Sequence[Window], queries: Sequence[Query], answer: Answer) -> Iterator[Segment]:
+    """One Segment for each query and its window, in order; their arrays are their own."""
     logits, pointers = answer.logits.cpu().numpy(), answer.pointers.cpu().numpy()
     asked = any(_prompted(query.said) for query in queries)  # a mask carried along is one mask: nobody is there to choose
     offered = _offered(answer.offered) if answer.offered and asked else [()] * len(queries)
@@ -37,8 +38,8 @@ def segments_of(embedding: Embedding, queries: Sequence[Query], answer: Answer) 
         iou, score = float(answer.ious[row]), float(answer.scores[row])
         yield Segment(
             query.track,
-            embedding.frame,
-            embedding.window,
+            frame,
+            windows[row],
             logits[row].copy(),  # of its own, so that it does not keep the whole batch
             iou,
             score,

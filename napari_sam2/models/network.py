@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +28,7 @@ from napari_sam2.models.decoder import Decoded, decode
 from napari_sam2.models.hiera import HieraEncoder
 from napari_sam2.models.keys import check
 from napari_sam2.models.positions import centres, rotations, sine_grid, time_sines
+from napari_sam2.models.refinement import Refinement
 
 STRIDE = 16
 """Input pixels per token of the coarsest features, which memory attention and memory work on."""
@@ -84,6 +86,8 @@ class Network(nn.Module):
             self.temporal_positional_encoding_projection_layer = nn.Linear(hidden, MEMORY)
         if configuration.occlusion:
             self.occlusion_spatial_embedding_parameter = nn.Parameter(torch.zeros(1, MEMORY))
+        if configuration.refinement:
+            self.refinement = Refinement(hidden // 8)
 
     @classmethod
     def of(cls, configuration: Configuration, state: Mapping[str, Tensor]) -> Network:
@@ -129,7 +133,8 @@ class Network(nn.Module):
         labels = F.pad(labels, (0, padding), value=prompts.NOTHING)
         sparse = prompts.tokens(self.prompt_encoder, points, labels)
         image = (image + prompts.plane(self.prompt_encoder, logits, side)).expand(len(points), -1, -1, -1)
-        return decode(self.mask_decoder, image, self.positions(side, image.device).decoder, sparse, features[:2])
+        refined = partial(self._refined, logits) if self.configuration.refinement else None
+        return decode(self.mask_decoder, image, self.positions(side, image.device).decoder, sparse, features[:2], refined)
 
     def pointers(self, tokens: Tensor, scores: Tensor) -> Tensor:
         """(B, C) mask tokens to object pointers; the one for "no object" where the presence score is not above 0."""
@@ -153,6 +158,10 @@ class Network(nn.Module):
                 found = self._computed(side, device)
             self._positions[side, device] = found
         return found
+
+    def _refined(self, dense: Tensor | None, features: Tensor, masks: Tensor) -> Tensor:
+        shown = prompts.nothing(masks.shape[-1]).to(masks) if dense is None else dense
+        return self.refinement(features, masks, shown.expand(len(masks), -1, -1))
 
     def _computed(self, side: int, device: torch.device) -> Positions:
         hidden = self.configuration.hidden

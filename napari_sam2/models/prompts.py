@@ -32,6 +32,11 @@ def filled(logits: Tensor) -> Tensor:
     return logits.clamp(-_LOGIT, _LOGIT)
 
 
+def nothing(side: int) -> Tensor:
+    """(side, side) logits of a plane on which nothing is drawn."""
+    return torch.full((side, side), -_LOGIT)
+
+
 def drawn(points: Tensor, labels: Tensor, side: int, before: Tensor | None = None) -> Tensor:
     """(B, side, side) logits that show the prompts: a box filled, a click as a bump, a negative click as a dent.
 

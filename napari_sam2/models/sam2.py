@@ -6,7 +6,7 @@ engine's business.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
 import numpy as np
@@ -17,13 +17,14 @@ from torch import Tensor
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import PromptError
 from napari_sam2.core.prompt import Said
-from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Query, Recall, Segment
+from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, Query, Recall, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.models import prompts
 from napari_sam2.models.answers import Answer, segments_of
 from napari_sam2.models.configs import MEMORY
 from napari_sam2.models.decoder import Chosen, Decoded, best, single
+from napari_sam2.models.framing import moved
 from napari_sam2.models.network import STRIDE, Features, Network, Recalled
 
 _PREVIOUS_LOGIT = 32.0  # previous logits are clamped to this before they are a prompt (Meta's demo and video predictor)
@@ -42,6 +43,32 @@ class _Shape(NamedTuple):
     pointers: int
     points: int
     corrected: bool
+
+
+class Payload(NamedTuple):
+    """What is kept of a Segment: (N, 64) memory, the window it is of, and the (h, w) mask for networks that carry it."""
+
+    tokens: Tensor
+    window: Window
+    mask: Tensor | None
+
+
+class _Looks(NamedTuple):
+    """Queries that share a batch, each with the window it is looked at through; `whole` is that of the embedding."""
+
+    whole: Window
+    queries: list[Query]
+    windows: list[Window]
+
+    @property
+    def size(self) -> int:
+        """Side of the network's input."""
+        return self.whole.size
+
+    @property
+    def pairs(self) -> list[tuple[Query, Window]]:
+        """Each query with its window."""
+        return list(zip(self.queries, self.windows, strict=True))
 
 
 class Sam2:
@@ -70,27 +97,25 @@ class Sam2:
 
         Raises PromptError for a Query with neither a prompt nor recalls.
         """
-        tokens = (embedding.window.size // STRIDE) ** 2
-        found: dict[int, Segment] = {}
-        for part in _parts(queries, _shape, lambda query: self._room(tokens * (1 + _shape(query).memories))):
-            alike = [queries[index] for index in part]
-            answer = self._given(embedding, alike) if _shape(alike[0]).given else self._asked(embedding, alike)
-            found.update(zip(part, segments_of(embedding, alike, answer), strict=True))
-        return [found[index] for index in range(len(queries))]
+        return self._segments(embedding, queries, [embedding.window] * len(queries))
 
     @torch.inference_mode()
     def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
-        """Memory features of each Segment: one (N, 64) tensor in bfloat16, as SAM 2 keeps them."""
-        size, features = embedding.window.size, cast(Features, embedding.features)
+        """Memory features of each Segment: an (N, 64) tensor in bfloat16, as SAM 2 keeps them, and where it was looked at."""
+        size = embedding.window.size
         found: dict[int, tuple[Any, ...]] = {}
         for part in _parts(segments, lambda segment: segment.logits.shape, lambda _: self._room((size // STRIDE) ** 2)):
             alike = [segments[index] for index in part]
-            logits = _resized(self._stacked([segment.logits for segment in alike]), size, shrinking=False)
+            features = self._features(embedding, [segment.window for segment in alike])
+            small = self._stacked([segment.logits for segment in alike])
+            logits = _resized(small, size, shrinking=False)
             hard = torch.tensor([segment.conditioning for segment in alike], device=self.device)[:, None, None]
             absent = torch.tensor([not segment.present for segment in alike], device=self.device)
             masks = torch.where(hard, (logits > 0).float(), logits.sigmoid())
             memories = self.network.remember(features[2], masks, absent).bfloat16()
-            found.update((index, (memory.clone(),)) for index, memory in zip(part, memories, strict=True))
+            kept = prompts.filled(small).half() if self.network.configuration.carried else [None] * len(part)
+            rows = zip(part, memories, alike, kept, strict=True)
+            found.update((index, Payload(memory.clone(), segment.window, mask)) for index, memory, segment, mask in rows)
         return [found[index] for index in range(len(segments))]
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
@@ -103,13 +128,27 @@ class Sam2:
 
     def nbytes(self, features: tuple[Any, ...]) -> int:
         """Bytes these features take."""
-        return sum(int(level.nbytes) for level in features)
+        return sum(int(each.nbytes) for each in features if hasattr(each, "nbytes"))
 
-    def _asked(self, embedding: Embedding, queries: Sequence[Query]) -> Answer:
-        features, window = cast(Features, embedding.features), embedding.window
-        points, labels = self._points(queries, window)
-        image = self._conditioned(features[2], queries)
-        decoded = self.network.decode(features, image, points, labels, self._dense(queries, points, labels, window.size))
+    def _segments(self, embedding: Embedding, queries: Sequence[Query], windows: Sequence[Window]) -> list[Segment]:
+        """Answers to queries, each looked at through its window; all windows are as large to the network."""
+        tokens = (embedding.window.size // STRIDE) ** 2
+        found: dict[int, Segment] = {}
+        for part in _parts(queries, _shape, lambda query: self._room(tokens * (1 + _shape(query).memories))):
+            looks = _Looks(embedding.window, [queries[index] for index in part], [windows[index] for index in part])
+            features = self._features(embedding, looks.windows)
+            answer = self._given(features, looks) if _shape(looks.queries[0]).given else self._asked(features, looks, embedding.frame)
+            found.update(zip(part, segments_of(embedding.frame, looks.windows, looks.queries, answer), strict=True))
+        return [found[index] for index in range(len(queries))]
+
+    def _features(self, embedding: Embedding, windows: Sequence[Window]) -> Features:
+        """Features of the frame in these windows: a batch of one where all are the same."""
+        return cast(Features, embedding.features)
+
+    def _asked(self, features: Features, looks: _Looks, frame: int) -> Answer:
+        points, labels = self._points(looks)
+        image = self._conditioned(features[2], looks)
+        decoded = self.network.decode(features, image, points, labels, self._dense(looks, points, labels, frame))
         several = points.shape[1] <= _MULTIMASK_POINTS or not self.network.configuration.single_mask
         return self._chosen(decoded, best(decoded) if several else single(decoded), several=several)
 
@@ -119,59 +158,87 @@ class Sam2:
         logits = torch.where(scores[:, None, None] > 0, chosen.logits, ABSENT_LOGIT)
         return Answer(logits, chosen.ious, scores, self.network.pointers(chosen.tokens, scores), decoded if several else None)
 
-    def _given(self, embedding: Embedding, queries: Sequence[Query]) -> Answer:
+    def _given(self, features: Features, looks: _Looks) -> Answer:
         """A mask is its own answer; the decoder, shown it, gives the pointer (Meta's _use_mask_as_output)."""
-        features, size = cast(Features, embedding.features), embedding.window.size
-        masks = self._stacked([_fitted(query.said, embedding.window) for query in queries])
+        masks = self._stacked([_fitted(query.said, window) for query, window in zip(looks.queries, looks.windows, strict=True)])
         low, high = _GIVEN_LOGITS
-        logits = _resized(masks * (high - low) + low, size // 4, shrinking=True)
-        points, labels = self._points(queries, embedding.window)
+        logits = _resized(masks * (high - low) + low, looks.size // 4, shrinking=True)
+        points, labels = self._points(looks)
         if self.network.configuration.dense_prompts:
             image, dense = self.network.unconditioned(features[2]), prompts.filled(logits)
         else:
             image, dense = features[2], self.network.mask_downsample(masks[:, None])[:, 0]
         decoded = self.network.decode(features, image, points, labels, dense)
         chosen = single(decoded) if self.network.configuration.single_mask else best(decoded)
-        ones = torch.ones(len(queries), device=self.device)
+        ones = torch.ones(len(masks), device=self.device)
         return Answer(logits, ones, high * ones, self._chosen(decoded, chosen, several=False).pointers)
 
-    def _conditioned(self, coarse: Tensor, queries: Sequence[Query]) -> Tensor:
+    def _conditioned(self, coarse: Tensor, looks: _Looks) -> Tensor:
+        queries = looks.queries
         if not queries[0].recalls:
             return self.network.unconditioned(coarse)
         shown = [[recall for recall in query.recalls if recall.slot is not None] for query in queries]
         pointed = [[recall for recall in query.recalls if recall.age is not None] for query in queries]
         count, tokens, hidden = len(queries), coarse.shape[-1] ** 2, self.network.configuration.hidden
-        features = [_features(recall, query) for query, recalls in zip(queries, shown, strict=True) for recall in recalls]
         pointers = [[recall.memory.pointer for recall in recalls] for recalls in pointed]
         recalled = Recalled(
-            features=(torch.stack(features).to(coarse) if features else coarse.new_zeros(0)).view(count, -1, tokens, MEMORY),
+            features=self._remembered(looks, shown, coarse).view(count, -1, tokens, MEMORY),
             slots=torch.tensor([[recall.slot for recall in recalls] for recalls in shown], dtype=torch.long, device=self.device),
             pointers=self._stacked(pointers).view(count, -1, hidden),
             ages=self._stacked([self._ages(query, recalls) for query, recalls in zip(queries, pointed, strict=True)]).view(count, -1),
         )
         return self.network.conditioned(coarse, recalled)
 
+    def _remembered(self, looks: _Looks, shown: Sequence[Sequence[Recall]], coarse: Tensor) -> Tensor:
+        """(memories, N, 64) of all recalls, one query after another, as they lie in its window."""
+        kept = [_payload(recall, query) for query, recalls in zip(looks.queries, shown, strict=True) for recall in recalls]
+        if not kept:
+            return coarse.new_zeros(0)
+        tokens = torch.stack([payload.tokens for payload in kept]).to(coarse)
+        sources = [payload.window for payload in kept]
+        targets = [window for window, recalls in zip(looks.windows, shown, strict=True) for _ in recalls]
+        if sources == targets:
+            return tokens
+        side = coarse.shape[-1]
+        return moved(tokens.transpose(1, 2).unflatten(2, (side, side)), sources, targets).flatten(2).transpose(1, 2)
+
     def _ages(self, query: Query, recalls: Sequence[Recall]) -> list[float]:
         """Ages in parts of the oldest pointer's; in a short video that is the video's own length, as SAM 2 has it."""
         pointers = self.card.pointers if query.length is None else min(query.length, self.card.pointers)
         return [cast(int, recall.age) / max(1, pointers - 1) for recall in recalls]
 
-    def _points(self, queries: Sequence[Query], window: Window) -> tuple[Tensor, Tensor]:
+    def _points(self, looks: _Looks) -> tuple[Tensor, Tensor]:
         """(B, P, 2) points (x, y) in 0..1 and (B, P) labels; the corners of a box come first."""
-        places, labels = zip(*(_told(query.said) for query in queries), strict=True)
-        yx = window.to_model(np.array(places, dtype=np.float64).reshape(len(queries), -1, 2))
-        xy = ((yx[..., ::-1] + 0.5) / window.size).astype(np.float32)
+        places, labels = zip(*(_told(query.said) for query in looks.queries), strict=True)
+        yx = [window.to_model(np.array(each, dtype=np.float64).reshape(-1, 2)) for each, window in zip(places, looks.windows, strict=True)]
+        xy = ((np.stack(yx)[..., ::-1] + 0.5) / looks.size).astype(np.float32)
         kinds = torch.tensor(labels, dtype=torch.long, device=self.device)
-        return torch.from_numpy(xy.copy()).to(self.device), kinds.view(len(queries), -1)
+        return torch.from_numpy(xy.copy()).to(self.device), kinds.view(len(looks.queries), -1)
 
-    def _dense(self, queries: Sequence[Query], points: Tensor, labels: Tensor, size: int) -> Tensor | None:
+    def _dense(self, looks: _Looks, points: Tensor, labels: Tensor, frame: int) -> Tensor | None:
+        configuration, first = self.network.configuration, looks.queries[0]
+        if configuration.carried and first.recalls and first.logits is None:
+            return self._carried(looks, frame)
         before = None
-        if queries[0].logits is not None and self.network.configuration.previous_logits:
-            before = _resized(self._stacked([query.logits for query in queries]), size // 4, shrinking=True)
-            before = before.clamp(-_PREVIOUS_LOGIT, _PREVIOUS_LOGIT)
-        if not self.network.configuration.dense_prompts:
+        if first.logits is not None and configuration.previous_logits:
+            planes = self._stacked([query.logits for query in looks.queries])
+            planes = moved(planes[:, None], [query.window or looks.whole for query in looks.queries], looks.windows)[:, 0]
+            before = _resized(planes, looks.size // 4, shrinking=True).clamp(-_PREVIOUS_LOGIT, _PREVIOUS_LOGIT)
+        if not configuration.dense_prompts:
             return before
-        return prompts.drawn(points, labels, size // 4, before) if points.shape[1] else before
+        return prompts.drawn(points, labels, looks.size // 4, before) if points.shape[1] else before
+
+    def _carried(self, looks: _Looks, frame: int) -> Tensor:
+        """(B, h, w) logits of the last frame each track was on, if it is one of those just walked."""
+        side, reach = looks.size // 4, max(1, self.card.memory_slots - 1)
+        planes, sources = [], []
+        for query, window in looks.pairs:
+            near = (memory for memory in query.memories if memory.present and abs(memory.frame - frame) <= reach)
+            last = nearest(near, frame)
+            planes.append(prompts.nothing(side) if last is None else cast(Payload, last.features).mask)
+            sources.append(window if last is None else cast(Payload, last.features).window)
+        shown = torch.stack([cast(Tensor, plane).to(self.device).float() for plane in planes])
+        return moved(shown[:, None], sources, looks.windows)[:, 0]
 
     def _stacked(self, arrays: Sequence[Any]) -> Tensor:
         return torch.from_numpy(np.array(arrays, dtype=np.float32)).to(self.device)
@@ -179,6 +246,11 @@ class Sam2:
     def _room(self, tokens: int) -> int:
         """Frames or tracks of so many tokens each that go through the network together."""
         return max(1, _TOKENS_AT_ONCE.get(self.device.split(":")[0], _MANY_TOKENS) // tokens)
+
+
+def nearest(memories: Iterable[Memory], frame: int) -> Memory | None:
+    """The memory of the nearest frame; None where there is none."""
+    return min(memories, key=lambda memory: abs(memory.frame - frame), default=None)
 
 
 def _shape(query: Query) -> _Shape:
@@ -204,11 +276,11 @@ def _fitted(said: Said, window: Window) -> np.ndarray:
     return (cover >= min(0.5, float(cover.max()) or 0.5)).astype(np.float32)
 
 
-def _features(recall: Recall, query: Query) -> Tensor:
+def _payload(recall: Recall, query: Query) -> Payload:
     if recall.memory.features is None:
         forgotten = f"the memory of frame {recall.memory.frame} is to be shown in slot {recall.slot}, but its features are forgotten"
         raise PromptError(f"{forgotten}: remember it again", track=query.track)
-    return cast(Tensor, recall.memory.features[0])
+    return cast(Payload, recall.memory.features)
 
 
 def _resized(planes: Tensor, side: int, *, shrinking: bool) -> Tensor:

@@ -123,12 +123,12 @@ class _Asked:
 
 @dataclass(frozen=True, eq=False)
 class _Kept:
-    """What is remembered of a frame: conditioning (B,) bool, features (B, N, 64), pointers (B, C)."""
+    """What is remembered of a frame: conditioning (B,) bool, features (B, N, 64), and the answer."""
 
     frame: int
     conditioning: Tensor
     features: Tensor
-    pointers: Tensor
+    answer: Answer
 
 
 def encode(network: Network, pixels: Tensor) -> tuple[Features, Tensor]:
@@ -215,7 +215,7 @@ class _Walk:
             return self._given(asked, features)
         points, labels = _points(asked.said, self.batch.size, asked.rows.device)
         image = self._conditioned(asked, features[2], patterns)
-        decoded = self.network.decode(features, image, points, labels, self._dense(points, labels, asked.before))
+        decoded = self.network.decode(features, image, points, labels, self._dense(asked, points, labels))
         several = points.shape[1] <= _MULTIMASK_POINTS or not self.network.configuration.single_mask
         self.attempts.append(Attempt(asked.frame, asked.kind, asked.rows, decoded, several))
         return self._answer(asked, decoded, best(decoded) if several else single(decoded))
@@ -247,12 +247,23 @@ class _Walk:
         fine, middle, coarse = self.features
         return fine[where], middle[where], coarse[where]
 
-    def _dense(self, points: Tensor, labels: Tensor, before: Tensor | None) -> Tensor | None:
-        configuration = self.network.configuration
+    def _dense(self, asked: _Asked, points: Tensor, labels: Tensor) -> Tensor | None:
+        configuration, before = self.network.configuration, asked.before
+        if before is None and self.kept and configuration.carried:
+            return prompts.filled(self._carried(asked))
         before = before.clamp(-_CLAMP, _CLAMP) if before is not None and configuration.previous_logits else None
         if not configuration.dense_prompts:
             return before
         return prompts.drawn(points, labels, self.batch.size // 4, before) if points.shape[1] else before
+
+    def _carried(self, asked: _Asked) -> Tensor:
+        """(R, h, w) logits of the last frame each object was on, if it is one of those just walked."""
+        logits = torch.full_like(self.kept[-1].answer.logits[asked.rows], ABSENT_LOGIT)
+        for kept in self.kept:
+            if asked.frame - kept.frame <= max(1, self.script.recent):
+                there = kept.answer.present[asked.rows, None, None]
+                logits = torch.where(there, kept.answer.logits[asked.rows].detach(), logits)
+        return logits
 
     def _shown(self, index: int, rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """(R, frames kept) bool: whose features are shown, and whose pointers."""
@@ -272,7 +283,7 @@ class _Walk:
         recalled = Recalled(
             torch.stack([kept.features[rows] for kept in shown], dim=1),
             torch.stack(slots, dim=1),
-            torch.stack([kept.pointers[rows] for kept in pointed], dim=1),
+            torch.stack([kept.answer.pointers[rows] for kept in pointed], dim=1),
             torch.stack(ages, dim=1),
         )
         return self.network.conditioned(coarse, recalled)
@@ -289,7 +300,7 @@ class _Walk:
         logits = _resized(answer.logits, self.batch.size)
         masks = torch.where(conditioning[:, None, None], (logits > 0).float(), logits.sigmoid())
         features = self.network.remember(self._features(index, rows)[2], masks, ~answer.present)
-        self.kept.append(_Kept(index, conditioning.clone(), features, answer.pointers))
+        self.kept.append(_Kept(index, conditioning.clone(), features, answer))
 
 
 def _points(said: Sequence[Said], size: int, device: torch.device) -> tuple[Tensor, Tensor]:

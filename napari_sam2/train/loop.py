@@ -276,4 +276,4 @@ def _optimizer(weights: dict[str, torch.nn.Parameter], recipe: Recipe) -> torch.
     decaying = [value for value in weights.values() if value.ndim > 1]
     others = [value for value in weights.values() if value.ndim <= 1]
     groups = [{"params": decaying, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=recipe.learning_rate)
+    return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)

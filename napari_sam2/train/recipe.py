@@ -14,7 +14,7 @@ from napari_sam2.train.clicks import Kinds
 from napari_sam2.train.losses import Weights
 from napari_sam2.train.tuned import Trains
 
-Learnable = Literal["pointer_time", "previous_logits", "single_mask", "presence_head"]
+Learnable = Literal["pointer_time", "previous_logits", "single_mask", "presence_head", "carried", "refinement"]
 
 
 class RecipeError(Sam2Error, ValueError):

@@ -29,6 +29,7 @@ class PairSource:
         *,
         motion: Motion | None = None,
         scales: tuple[float, float] = (0.6, 1.8),
+        diameters: tuple[float, float] | None = None,
         strides: Sequence[int] = (1, 1, 2),
         budget: int = 2 * 1024**3,
     ) -> None:
@@ -36,7 +37,7 @@ class PairSource:
             raise LabelsError("no images with labels given: expected at least one")
         self.pairs = tuple(pairs)
         self.motion = motion or Motion()
-        self.scales = scales
+        self.scales, self.diameters = scales, diameters
         self.strides = tuple(strides)
         self._planes = _Planes(self.pairs, budget)
 
@@ -53,7 +54,7 @@ class PairSource:
         known = pair.annotated if pair.linked else (int(rng.choice(pair.annotated)),)
         walked = walk(known, rng, length=length, stride=int(rng.choice(self.strides)))
         plane, labels = self._planes.get(item, walked[0])
-        view = View.drawn(labels, rng, size=size, scales=self.scales)
+        view = View.drawn(labels, rng, size=size, scales=self.scales, diameters=self.diameters)
         if len(set(walked)) == 1:
             frames, seen = moving(plane, labels, view, rng, length=length, motion=self.motion)
         else:

@@ -21,16 +21,28 @@ class View:
     size: int
 
     @classmethod
-    def drawn(cls, labels: np.ndarray, rng: np.random.Generator, *, size: int, scales: tuple[float, float]) -> View:
+    def drawn(
+        cls,
+        labels: np.ndarray,
+        rng: np.random.Generator,
+        *,
+        size: int,
+        scales: tuple[float, float],
+        diameters: tuple[float, float] | None = None,
+    ) -> View:
         """A view with an object of `labels` (H, W) in it, all objects equally likely.
 
-        `scales` are the smallest and largest magnification; both give way so that the object is neither a dot nor
-        larger than the view, and the view no larger than the plane.
+        `scales` are the smallest and largest magnification, or `diameters` how wide the object (a disc of its area)
+        appears, in pixels of the view; both give way so that it is neither a dot nor larger than the view, and the
+        view no larger than the plane.
         """
         present = np.unique(labels)
         mask = labels == rng.choice(present[present > 0])
         rows, columns = np.nonzero(mask)
         extent = max(np.ptp(rows), np.ptp(columns)) + 1.0
+        if diameters:
+            wide = 2 * np.sqrt(len(rows) / np.pi)
+            scales = (diameters[0] / wide, diameters[1] / wide)
         scale = float(np.exp(rng.uniform(*np.log(scales))))
         scale = max(scale, size / max(labels.shape), _SMALLEST_PX / extent)
         step = max(1.0 / scale, extent / (_LARGEST * size))

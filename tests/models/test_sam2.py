@@ -92,7 +92,7 @@ def test_many_tracks_at_once_are_as_one_at_a_time(
     together = made.segment(embeddings[1], queries)
     for one, other in zip(together, alone, strict=True):
         _same(one, other)
-    for (one,), other in zip(made.remember(embeddings[1], together), memories, strict=True):
+    for (one, *_), other in zip(made.remember(embeddings[1], together), memories, strict=True):
         torch.testing.assert_close(one, other, atol=1e-2, rtol=1e-2)  # bfloat16
 
 

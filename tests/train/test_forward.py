@@ -30,11 +30,19 @@ CONV = Configuration(
 NETWORKS = {
     "hiera": SMALL,
     "conv": CONV,
+    "conv, carrying masks and refining them": replace(CONV, carried=True, refinement=True),
     "conv, as little as the prototype": replace(CONV, pointer_time=False, previous_logits=False, single_mask=False, presence_head=False),
 }
 SIZE, FRAMES = 64, 5
 CLICKS = {0: (30.0, 20.0), 3: (25.0, 33.0)}
 """Corrections of the first object, by frame."""
+
+
+@pytest.fixture(autouse=True)
+def _unrounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The engine keeps memories in half precision, training in float32: here it does not round."""
+    for name in ("bfloat16", "half"):
+        monkeypatch.setattr(torch.Tensor, name, torch.Tensor.float)
 
 
 def _clip() -> np.ndarray:
@@ -119,8 +127,6 @@ def test_objects_of_several_clips_do_not_touch_each_other() -> None:
 
 
 def _same(rehearsed: np.ndarray, answered: list[np.ndarray]) -> None:
-    """The engine keeps memories in bfloat16, training in float32."""
     answers = np.stack(answered)
     scale = np.abs(answers[np.abs(answers) < 1000]).max(initial=1.0)
-    assert np.abs(rehearsed - answers).max() < 0.02 * scale
-    assert ((rehearsed > 0) == (answers > 0)).mean() > 0.995
+    assert np.abs(rehearsed - answers).max() < 0.002 * scale

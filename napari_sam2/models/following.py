@@ -1,0 +1,166 @@
+"""Following: each track is looked at through a Window of its own, which shows it large enough and follows it.
+
+A network that sees objects always about as large needs to be neither large nor shown whole frames: what a frame costs is
+what its tracks cost, however large it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_sam2.core.prompt import Said
+from napari_sam2.core.result import Embedding, Query, Segment
+from napari_sam2.core.video import Frame
+from napari_sam2.core.window import Window
+from napari_sam2.models.framing import around, extent, ladder
+from napari_sam2.models.network import Features
+from napari_sam2.models.sam2 import Payload, Sam2, nearest
+
+_ENCODED_AT_ONCE = 32  # Windows of one batch; larger ones are no faster on a CPU
+_FITTING = (14.0, 72.0)  # pixels of the input an object is wide, in training: outside of it an answer counts less
+_EDGE_PX = 0.5  # from a pixel's centre to its edge
+
+
+class Following(Sam2):
+    """See the module. An Embedding holds the frame's pixels, and the features of the Windows that were asked about last."""
+
+    @torch.inference_mode()
+    def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
+        """The frames as they are: what is encoded depends on what is asked."""
+        return [Embedding(frame.index, window, (torch.from_numpy(frame.pixels), _Encoded())) for frame, window in views]
+
+    @torch.inference_mode()
+    def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
+        """One Segment for each Query, in order, each with its own Window; see `Sam2.segment`."""
+        windows = [self._known(embedding, query) for query in queries]
+        unknown = [place for place, window in enumerate(windows) if window is None]
+        found = self._searched(embedding, [queries[place] for place in unknown])
+        for place, window in zip(unknown, found, strict=True):
+            windows[place] = window
+        return self._segments(embedding, queries, cast(list[Window], windows))
+
+    def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+        """The frame's pixels, (H, W) float32."""
+        return (features[0].numpy(),)
+
+    def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
+        """The inverse of `to_arrays`; nothing is encoded yet."""
+        return (torch.from_numpy(np.array(arrays[0], dtype=np.float32)), _Encoded())
+
+    def _features(self, embedding: Embedding, windows: Sequence[Window]) -> Features:
+        pixels, encoded = cast(tuple[Tensor, _Encoded], embedding.features)
+        encoded.forget_all_but(windows)
+        lacking = sorted(
+            {window for window in windows if window not in encoded.features}, key=lambda each: (each.top, each.left, each.height)
+        )
+        for start in range(0, len(lacking), _ENCODED_AT_ONCE):
+            part = lacking[start : start + _ENCODED_AT_ONCE]
+            crops = torch.from_numpy(np.stack([window.crop(pixels.numpy()) for window in part])).to(self.device)
+            levels = self.network.embed(crops[:, None])
+            encoded.features.update((window, tuple(level[row] for level in levels)) for row, window in enumerate(part))
+        rows = [encoded.features[window] for window in windows]
+        fine, middle, coarse = (torch.stack([row[level] for row in rows]) for level in range(3))
+        return fine, middle, coarse
+
+    def _known(self, embedding: Embedding, query: Query) -> Window | None:
+        """Where the track is known to be: in what was said, in its answer before, or on the frame before; else None."""
+        said, shape = query.said, _shape(embedding)
+        if said.mask is not None:
+            return self._framed(_mask_corners(said.mask), shape, ())
+        if query.logits is not None and query.window is not None:
+            corners = extent(query.logits, query.window)
+            if _holds(query.window, said.points) and (corners is not None or said.box is None):
+                return query.window
+            return self._framed(corners, shape, said.points) if corners else None
+        if said.box is not None:
+            low, high = said.box[:2], said.box[2:]
+            return self._framed(((low[0] + _EDGE_PX, low[1] + _EDGE_PX), (high[0] + _EDGE_PX, high[1] + _EDGE_PX)), shape, said.points)
+        last = nearest(query.memories, embedding.frame)
+        if last is None or said.points:
+            return None
+        kept = cast(Payload, last.features)
+        corners = extent(kept.mask.float().cpu().numpy(), kept.window) if last.present and kept.mask is not None else None
+        return self._framed(corners, shape, ()) if corners else kept.window
+
+    def _framed(self, corners: _Corners, shape: tuple[int, int], points: Sequence[tuple[float, float]]) -> Window:
+        """The Window around an object and the points that speak of it."""
+        places = np.array([*corners, *((y + _EDGE_PX, x + _EDGE_PX) for y, x in points)])
+        return around(places.min(axis=0).tolist(), places.max(axis=0).tolist(), shape, self.card.input_sizes[0])
+
+    def _searched(self, embedding: Embedding, queries: Sequence[Query]) -> list[Window]:
+        """Where the object is that points alone speak of: it is looked at from near and from far, and the best answer framed."""
+        shape, size = _shape(embedding), self.card.input_sizes[0]
+        asked, windows, owners = [], [], []
+        for place, query in enumerate(queries):
+            steps = ladder(_middle(query.said), shape, size)
+            fitting = [window for window in steps if _holds(window, query.said.points)] or steps[-1:]
+            asked += [Query(query.track, query.said)] * len(fitting)
+            windows += fitting
+            owners += [place] * len(fitting)
+        answers = self._segments(embedding, asked, windows)
+        best: list[Window] = []
+        for place, query in enumerate(queries):
+            own = [answer for answer, owner in zip(answers, owners, strict=True) if owner == place]
+            chosen = max(own, key=_fit)
+            corners = extent(chosen.logits, chosen.window)
+            best.append(self._framed(corners, shape, query.said.points) if corners else chosen.window)
+        return best
+
+
+class _Encoded:
+    """Features by Window, of those asked about last: they are wanted once more when the answers are remembered."""
+
+    def __init__(self) -> None:
+        self.features: dict[Window, tuple[Tensor, ...]] = {}
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes they take."""
+        return sum(int(level.nbytes) for levels in self.features.values() for level in levels)
+
+    def forget_all_but(self, windows: Sequence[Window]) -> None:
+        """Those that are not asked about any more."""
+        wanted = set(windows)
+        self.features = {window: levels for window, levels in self.features.items() if window in wanted}
+
+
+_Corners = tuple[tuple[float, float], tuple[float, float]]
+
+
+def _shape(embedding: Embedding) -> tuple[int, int]:
+    height, width = embedding.features[0].shape
+    return int(height), int(width)
+
+
+def _mask_corners(mask: np.ndarray) -> _Corners:
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return (float(rows[0]), float(columns[0])), (float(rows[-1] + 1), float(columns[-1] + 1))
+
+
+def _middle(said: Said) -> tuple[float, float]:
+    """Of the positive points, or of all where none is."""
+    chosen = [point for point, positive in zip(said.points, said.positive, strict=True) if positive] or list(said.points)
+    y, x = np.mean(chosen, axis=0)
+    return float(y) + _EDGE_PX, float(x) + _EDGE_PX
+
+
+def _holds(window: Window, points: Sequence[tuple[float, float]]) -> bool:
+    return all(
+        window.top <= y + _EDGE_PX <= window.top + window.height and window.left <= x + _EDGE_PX <= window.left + window.width
+        for y, x in points
+    )
+
+
+def _fit(segment: Segment) -> float:
+    """The predicted IoU of an answer, less where its object is smaller or larger than those the network was trained on."""
+    cells = float((segment.logits > 0).sum())
+    if not cells:
+        return -1.0
+    wide = 2 * np.sqrt(cells / np.pi) * segment.window.size / segment.logits.shape[0]
+    low, high = _FITTING
+    return segment.iou * min(1.0, wide / low, high / wide)

@@ -1,0 +1,75 @@
+"""Framing: the Window through which an object is looked at, and planes brought from one Window to another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from napari_sam2.core.window import Window
+
+_ROOM = 3.0  # sides of the Window to one of the object: it is then 30 to 43 of 128 pixels wide, with room to move
+_STEPS = 2  # sides of Windows double in so many steps, so that small changes of an object change nothing
+_CELLS = 8  # places of a Window are whole multiples of this part of its side: one token of a memory
+_LEAST_PX = 24.0  # side of the smallest Window
+_FIRST_PX = 48.0  # side of the first Window that is tried for a click, which says nothing of size
+_SPECKS = 0.005  # of a mask that may lie outside of what is framed
+
+
+def around(low: Sequence[float], high: Sequence[float], shape: tuple[int, int], size: int) -> Window:
+    """The Window around what lies between two corners (y, x), in data pixels from the outer corner of the first pixel.
+
+    It follows from them alone, and not from any Window before it. It stays within a frame of `shape` where it can.
+    """
+    wide = max(high[0] - low[0], high[1] - low[1]) * _ROOM
+    side = _LEAST_PX * 2 ** (np.ceil(_STEPS * np.log2(max(wide / _LEAST_PX, 1.0)) - 1e-6) / _STEPS)
+    return _square(((low[0] + high[0]) / 2, (low[1] + high[1]) / 2), float(side), shape, size)
+
+
+def ladder(yx: tuple[float, float], shape: tuple[int, int], size: int) -> list[Window]:
+    """Windows around a place, each twice as large as the one before, the last as large as the frame."""
+    longest = float(max(shape))
+    sides = [_FIRST_PX * 2**step for step in range(32) if _FIRST_PX * 2**step < longest / np.sqrt(2)]
+    return [_square(yx, side, shape, size) for side in [*sides, max(longest, _LEAST_PX)]]
+
+
+def extent(logits: np.ndarray, window: Window) -> tuple[tuple[float, float], tuple[float, float]] | None:
+    """The corners between which a (h, w) mask lies, in data pixels; None where it is empty. Specks are left aside."""
+    positive = logits > 0
+    if not positive.any():
+        return None
+    ends = []
+    for axis, start, length in ((0, window.top, window.height), (1, window.left, window.width)):
+        share = np.cumsum(positive.sum(axis=1 - axis)) / positive.sum()
+        first, last = np.searchsorted(share, [_SPECKS, 1 - _SPECKS])
+        cell = length / logits.shape[axis]
+        ends.append((start + first * cell, start + (last + 1) * cell))
+    return (float(ends[0][0]), float(ends[1][0])), (float(ends[0][1]), float(ends[1][1]))
+
+
+def moved(planes: Tensor, sources: Sequence[Window], targets: Sequence[Window]) -> Tensor:
+    """(B, C, h, w) planes, each over its source Window, at the cells of its target Window: bilinear, edges repeated."""
+    if all(source == target for source, target in zip(sources, targets, strict=True)):
+        return planes
+    rows = []
+    for source, target in zip(sources, targets, strict=True):
+        zoom = (target.width / source.width, target.height / source.height)
+        shift = (2 * (target.left - source.left) / source.width, 2 * (target.top - source.top) / source.height)
+        rows.append([[zoom[0], 0.0, shift[0] + zoom[0] - 1], [0.0, zoom[1], shift[1] + zoom[1] - 1]])
+    where = F.affine_grid(torch.tensor(rows, dtype=planes.dtype, device=planes.device), list(planes.shape), align_corners=False)
+    return F.grid_sample(planes, where, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _square(yx: tuple[float, float], side: float, shape: tuple[int, int], size: int) -> Window:
+    side = min(side, max(float(max(shape)), _LEAST_PX))
+    grain = side / _CELLS
+    top, left = (_kept(round((middle - side / 2) / grain) * grain, side, length) for middle, length in zip(yx, shape, strict=True))
+    return Window(top, left, side, side, size)
+
+
+def _kept(start: float, side: float, length: int) -> float:
+    """Moved onto the frame; in its middle where the frame is shorter."""
+    return float(np.clip(start, 0, length - side)) if side < length else (length - side) / 2

@@ -1,0 +1,123 @@
+"""Following: each track in a Window of its own, wherever it is and however large the frame."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+
+import numpy as np
+import pytest
+
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Said
+from napari_sam2.core.result import Query
+from napari_sam2.core.stack import Stack
+from napari_sam2.core.video import Contrast, Frame, Video
+from napari_sam2.engine.session import Session, Settings
+from napari_sam2.models.configs import Configuration
+from napari_sam2.models.following import Following
+from napari_sam2.models.network import Network
+from napari_sam2.testing.contracts import ModelContract
+from tests.models.networks import network
+
+CONV = Configuration(
+    encoder="conv",
+    hidden=128,
+    memory_layers=1,
+    feed_forward=64,
+    decoder_feed_forward=64,
+    fuser=64,
+    iou_hidden=64,
+    dense_prompts=True,
+    carried=True,
+    refinement=True,
+)
+CARD = ModelCard("small", sha256="0" * 64, input_sizes=(128,), keep_aspect=True, follows=True, memory_slots=3, pointers=4)
+
+
+@lru_cache
+def _weights() -> Network:
+    return network(CONV, presence=20.0)
+
+
+@pytest.fixture(scope="module")
+def made() -> Following:
+    return Following(_weights(), CARD)
+
+
+class TestFollowing(ModelContract):
+    """The contract of every model; random weights."""
+
+    tolerance = 2e-3
+
+    def make_model(self) -> Following:
+        return Following(_weights(), CARD)
+
+
+def _noise(shape: tuple[int, int]) -> np.ndarray:
+    return np.random.default_rng(0).random(shape, dtype=np.float32)
+
+
+def test_the_answer_does_not_depend_on_what_lies_far_away(made: Following) -> None:
+    """A box in a part of a frame, and in the frame that it is a part of."""
+    large = _noise((512, 640))
+    box = Said(box=(200.0, 304.0, 231.0, 335.0))
+    (embedding,) = made.embed([(Frame(0, large), made.card.window(large.shape))])
+    (whole,) = made.segment(embedding, [Query(1, box)])
+    far = large.copy()
+    far[:100], far[:, 500:] = 1, 0
+    (embedding,) = made.embed([(Frame(0, far), made.card.window(far.shape))])
+    (other,) = made.segment(embedding, [Query(1, box)])
+    assert whole.window == other.window and whole.window.height < 128
+    np.testing.assert_array_equal(whole.logits, other.logits)
+
+
+@pytest.mark.parametrize("said", ["box", "mask", "click"])
+def test_each_track_has_its_own_window(made: Following, said: str) -> None:
+    pixels, masks = _noise((300, 300)), np.zeros((2, 300, 300), dtype=bool)
+    masks[0, 20:40, 30:50], masks[1, 150:250, 140:260] = True, True
+    told = {
+        "box": [Said(box=(19.5, 29.5, 39.5, 49.5)), Said(box=(149.5, 139.5, 249.5, 259.5))],
+        "mask": [Said(mask=mask) for mask in masks],
+        "click": [Said(points=((30.0, 40.0),), positive=(True,)), Said(points=((200.0, 200.0),), positive=(True,))],
+    }[said]
+    (embedding,) = made.embed([(Frame(0, pixels), made.card.window(pixels.shape))])
+    small, large = made.segment(embedding, [Query(track, each) for track, each in enumerate(told, start=1)])
+    assert small.window.top <= 30 <= small.window.top + small.window.height
+    assert large.window.top <= 200 <= large.window.top + large.window.height
+    if said != "click":
+        assert small.window.height < large.window.height
+
+
+def test_a_correction_is_asked_where_the_answer_was(made: Following) -> None:
+    video = Video.of(Stack(_noise((256, 256))[None].repeat(4, axis=0), "tyx"), contrast=Contrast(0, 1))
+    with Session(video, made, settings=Settings(patience=None)) as session:
+        first = session.prompt(BoxPrompt(1, 1, (100, 100, 130, 130)))
+        near = session.prompt(PointPrompt(1, 1, [(110, 110)], [True]))
+        assert near.window == first.window
+        session.run().finish()
+        before = session.segments(2)[0]
+        again = session.prompt(PointPrompt(2, 1, [(112, 112)], [False]))
+        assert again.window == before.window
+
+
+def test_a_track_is_followed_across_the_frame(made: Following) -> None:
+    """With a mask given on each frame the windows are where the masks are, and memories are brought along."""
+    frames = _noise((200, 400))[None].repeat(6, axis=0)
+    video = Video.of(Stack(frames, "tyx"), contrast=Contrast(0, 1))
+    with Session(video, made, settings=Settings(patience=None)) as session:
+        for frame, left in ((0, 20), (4, 220)):
+            mask = np.zeros((200, 400), dtype=bool)
+            mask[80:110, left : left + 30] = True
+            session.prompt(MaskPrompt(frame, 1, mask))
+        session.run().finish()
+        windows = {frame: session.segments(frame)[0].window for frame in range(6)}
+    assert windows[0].left < 60 < 160 < windows[4].left
+
+
+def test_a_frame_kept_on_disk_answers_as_before(made: Following) -> None:
+    pixels = _noise((150, 200)).astype(np.float16).astype(np.float32)  # kept in half precision
+    (embedding,) = made.embed([(Frame(0, pixels), made.card.window(pixels.shape))])
+    back = replace(embedding, features=made.from_arrays(made.to_arrays(embedding.features)))
+    query = Query(1, Said(box=(50.0, 60.0, 80.0, 99.0)))
+    np.testing.assert_array_equal(made.segment(back, [query])[0].logits, made.segment(embedding, [query])[0].logits)
