@@ -30,7 +30,7 @@ class Kind:
 
     modality: str
     share: float
-    diameters: tuple[float, float] = (14, 72)
+    diameters: tuple[float, float] = (7, 96)
 
 
 KINDS = (
@@ -39,7 +39,7 @@ KINDS = (
     Kind("brightfield", 0.05),
     Kind("MRI", 0.05),
     Kind("EM", 0.07),
-    Kind("bacteria", 0.06, (14, 56)),
+    Kind("bacteria", 0.06, (7, 64)),
 )
 PAINTED = 0.17
 """Share of painted scenes: they move and change as stacks do, which still images cannot."""

@@ -7,6 +7,7 @@ what its tracks cost, however large it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -17,12 +18,13 @@ from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import Embedding, Query, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
-from napari_sam2.models.framing import around, extent, ladder
+from napari_sam2.models.framing import around, extent, ladder, moved
 from napari_sam2.models.network import Features
 from napari_sam2.models.sam2 import Payload, Sam2, nearest
 
 _ENCODED_AT_ONCE = 32  # Windows of one batch; larger ones are no faster on a CPU
 _FITTING = (14.0, 72.0)  # pixels of the input an object is wide, in training: outside of it an answer counts less
+_ALONE = 0.3  # what an answer counts that no other agrees with; wholly agreed with it counts 1 more
 _EDGE_PX = 0.5  # from a pixel's centre to its edge
 
 
@@ -42,6 +44,7 @@ class Following(Sam2):
         found = self._searched(embedding, [queries[place] for place in unknown])
         for place, window in zip(unknown, found, strict=True):
             windows[place] = window
+        embedding.features[1].forget_all_but(windows)
         return self._segments(embedding, queries, cast(list[Window], windows))
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
@@ -54,7 +57,6 @@ class Following(Sam2):
 
     def _features(self, embedding: Embedding, windows: Sequence[Window]) -> Features:
         pixels, encoded = cast(tuple[Tensor, _Encoded], embedding.features)
-        encoded.forget_all_but(windows)
         lacking = sorted(
             {window for window in windows if window not in encoded.features}, key=lambda each: (each.top, each.left, each.height)
         )
@@ -106,7 +108,7 @@ class Following(Sam2):
         best: list[Window] = []
         for place, query in enumerate(queries):
             own = [answer for answer, owner in zip(answers, owners, strict=True) if owner == place]
-            chosen = max(own, key=_fit)
+            chosen = max(zip(own, agreements(own), strict=True), key=lambda each: _fit(each[0]) * (_ALONE + each[1]))[0]
             corners = extent(chosen.logits, chosen.window)
             best.append(self._framed(corners, shape, query.said.points) if corners else chosen.window)
         return best
@@ -154,6 +156,22 @@ def _holds(window: Window, points: Sequence[tuple[float, float]]) -> bool:
         window.top <= y + _EDGE_PX <= window.top + window.height and window.left <= x + _EDGE_PX <= window.left + window.width
         for y, x in points
     )
+
+
+def agreements(answers: Sequence[Segment]) -> list[float]:
+    """For answers through one Window after another, each larger: the IoU with the nearer of both neighbours' masks.
+
+    What is there is seen from near and from far; what a Window is too large or too small for changes with the Window.
+    """
+    found = [0.0] * len(answers)
+    for place, (near, far) in enumerate(pairwise(answers)):
+        seen = moved(torch.from_numpy(far.logits)[None, None], [far.window], [near.window])[0, 0].numpy() > 0
+        cell, large = near.window.height**2 / near.logits.size, far.window.height**2 / far.logits.size
+        both = cell * float((seen & (near.logits > 0)).sum())
+        either = cell * float((near.logits > 0).sum()) + large * float((far.logits > 0).sum()) - both
+        agreed = both / either if either else 0.0
+        found[place], found[place + 1] = max(found[place], agreed), agreed
+    return found
 
 
 def _fit(segment: Segment) -> float:

@@ -15,7 +15,8 @@ _ROOM = 3.0  # sides of the Window to one of the object: it is then 30 to 43 of 
 _STEPS = 2  # sides of Windows double in so many steps, so that small changes of an object change nothing
 _CELLS = 8  # places of a Window are whole multiples of this part of its side: one token of a memory
 _LEAST_PX = 24.0  # side of the smallest Window
-_FIRST_PX = 48.0  # side of the first Window that is tried for a click, which says nothing of size
+_FIRST_PX = 40.0  # side of the first Window that is tried for a click, which says nothing of size
+_RUNG = 1.5  # by how much the next one is larger
 _SPECKS = 0.005  # of a mask that may lie outside of what is framed
 
 
@@ -30,10 +31,10 @@ def around(low: Sequence[float], high: Sequence[float], shape: tuple[int, int], 
 
 
 def ladder(yx: tuple[float, float], shape: tuple[int, int], size: int) -> list[Window]:
-    """Windows around a place, each twice as large as the one before, the last as large as the frame."""
-    longest = float(max(shape))
-    sides = [_FIRST_PX * 2**step for step in range(32) if _FIRST_PX * 2**step < longest / np.sqrt(2)]
-    return [_square(yx, side, shape, size) for side in [*sides, max(longest, _LEAST_PX)]]
+    """Windows around a place, each half as large again as the one before, the last as large as the frame."""
+    longest = max(float(max(shape)), _LEAST_PX)
+    rungs = int(np.ceil(np.log(max(longest / _FIRST_PX, 1.0)) / np.log(_RUNG)))
+    return [_square(yx, side, shape, size) for side in [*(_FIRST_PX * _RUNG**rung for rung in range(rungs)), longest]]
 
 
 def extent(logits: np.ndarray, window: Window) -> tuple[tuple[float, float], tuple[float, float]] | None:

@@ -39,6 +39,7 @@ _FREE = {"steps", "minutes", "device", "threads", "hooks"}
 
 _FEW = 20  # groups named in a card
 _PIECES = 5  # a single stack is cut into, so that one can be held out
+_FOLLOWED = (12.0, 80.0)  # pixels wide: a Window shows objects at 30 to 43, and a click is looked at from near and far
 _USUAL = 128  # side of the input where the model takes it: a crop is learned from in a quarter of the time of one of 256
 
 
@@ -72,11 +73,11 @@ def finetune(
     chosen = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe) if recipe is not None else Recipe()
     folder = out.parent / f"{out.stem}-training"
     _check_place(out, folder)
-    material = data if isinstance(data, Material) else material_of(data, chosen)
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     torch.manual_seed(chosen.seed)
     base = Base.of(model, chosen)
+    material = data if isinstance(data, Material) else material_of(data, chosen, follows=base.card.follows)
     kept = Kept(base, chosen, material, out)
     built_in: list[Hook] = [Checkpointing(_identity(base.card, chosen, material)), LearningRate(), CsvLog()]
     if chosen.validating.patience is not None:
@@ -91,13 +92,16 @@ def finetune(
     return kept.finished(outcome, training.history[0])
 
 
-def material_of(data: Sequence[Pair | str | Path] | str | Path, recipe: Recipe) -> Material:
-    """Pairs of all data, some of their groups held out; a single stack is cut along its frames. Raises LabelsError."""
+def material_of(data: Sequence[Pair | str | Path] | str | Path, recipe: Recipe, *, follows: bool = False) -> Material:
+    """Pairs of all data, some of their groups held out; a single stack is cut along its frames. Raises LabelsError.
+
+    A model that follows is shown objects as wide as its Windows show them.
+    """
     items = [data] if isinstance(data, str | Path) else list(data)
     pairs = [pair for item in items for pair in ([item] if isinstance(item, Pair) else find_pairs(item, how=recipe.reading))]
     if len({pair.group for pair in pairs}) == 1:
         pairs = [piece for pair in pairs for piece in pair.pieces(_PIECES)]
-    source = PairSource(pairs)
+    source = PairSource(pairs, diameters=recipe.diameters or (_FOLLOWED if follows else None))
     sides = split(source.groups(), share=recipe.validating.share, seed=recipe.seed)
     return Material(source, sides.train, sides.held_out)
 

@@ -105,6 +105,9 @@ class Recipe(_Strict):
         Clips drawn once, and used again and again, where the image encoder does not train: their features are kept.
     losses
         Weights of the parts of the loss.
+    diameters
+        How wide objects appear, in pixels of the input; where None as a model that follows shows them, else about as
+        large as they are.
     rank
         Of the adapters of "lora".
     hooks
@@ -135,6 +138,7 @@ class Recipe(_Strict):
     taught: int = Field(default=0, ge=0)
     pool: int = Field(default=48, ge=1)
     losses: Weights = Weights()
+    diameters: tuple[float, float] | None = None
     validating: Validating = Validating()
     rank: int = Field(default=8, ge=1)
     hooks: tuple[str, ...] = ()

@@ -10,12 +10,13 @@ import pytest
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Said
-from napari_sam2.core.result import Query
+from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Frame, Video
+from napari_sam2.core.window import Window
 from napari_sam2.engine.session import Session, Settings
 from napari_sam2.models.configs import Configuration
-from napari_sam2.models.following import Following
+from napari_sam2.models.following import Following, agreements
 from napari_sam2.models.network import Network
 from napari_sam2.testing.contracts import ModelContract
 from tests.models.networks import network
@@ -121,3 +122,16 @@ def test_a_frame_kept_on_disk_answers_as_before(made: Following) -> None:
     back = replace(embedding, features=made.from_arrays(made.to_arrays(embedding.features)))
     query = Query(1, Said(box=(50.0, 60.0, 80.0, 99.0)))
     np.testing.assert_array_equal(made.segment(back, [query])[0].logits, made.segment(embedding, [query])[0].logits)
+
+
+def test_answers_that_are_the_same_from_near_and_from_far_agree() -> None:
+    """A disc of 20 pixels seen through three windows, and a fourth in which the answer grew with the window."""
+    answers = []
+    for side in (40.0, 60.0, 90.0, 135.0):
+        window = Window(100 - side / 2, 100 - side / 2, side, side, 128)
+        line = (np.arange(32) + 0.5) / 32 * side - side / 2
+        radius = 10 if side < 100 else side / 3
+        logits = np.where(line[:, None] ** 2 + line**2 < radius**2, 5.0, -5.0).astype(np.float32)
+        answers.append(Segment(1, 0, window, logits, 0.9, 5.0, np.zeros(8, dtype=np.float32)))
+    first, second, third, fourth = agreements(answers)
+    assert min(first, second, third) > 0.7 and fourth < 0.2

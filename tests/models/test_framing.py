@@ -37,7 +37,7 @@ def test_small_changes_of_an_object_change_no_window() -> None:
 def test_windows_are_tried_from_near_to_the_whole_frame() -> None:
     steps = ladder((20.0, 500.0), FRAME, SIZE)
     sides = [window.height for window in steps]
-    assert sides == [48, 96, 192, 384, 600]
+    assert sides == [40, 60, 90, 135, 202.5, 303.75, 455.625, 600]
     assert all(window.left <= 500 <= window.left + window.width and window.top <= 20 for window in steps)
 
 

@@ -1,0 +1,103 @@
+"""Crowd: seconds for each frame of a walk with many objects, the embedded model, against the number of objects and the frame's size.
+
+python -m benchmarks.crowd --out results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import gaussian_filter
+
+from benchmarks import machine
+from napari_sam2.api.session import Session
+from napari_sam2.core.prompt import BoxPrompt
+from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.stack import Stack
+from napari_sam2.models.load import load_model
+
+LIMIT_S = 1.0
+"""For one frame of 512 × 512 pixels with 50 objects, on two cores."""
+
+_WIDE = 22.0  # pixels an object is wide
+COLUMNS = {"side, px": "side", "objects": "objects", "frames": "frames", "s a frame": "per_frame", "ms an object and frame": "per_object"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A time-lapse of round objects on a grid, each swaying a little: so many on frames of `side` pixels."""
+
+    side: int
+    objects: int
+    frames: int = 6
+
+    def places(self, frame: int) -> np.ndarray:
+        """(objects, 2) middles on a frame, in pixels."""
+        across = int(np.ceil(np.sqrt(self.objects)))
+        grid = (np.stack(np.meshgrid(*[np.arange(across)] * 2, indexing="ij"), axis=-1).reshape(-1, 2) + 0.5) * self.side / across
+        phase = np.random.default_rng(1).uniform(0, 2 * np.pi, grid.shape)
+        return np.asarray(grid + 2 * np.sin(phase + 0.7 * frame))[: self.objects]
+
+    def stack(self) -> Stack:
+        """The frames, with noise."""
+        rng = np.random.default_rng(0)
+        planes = np.zeros((self.frames, self.side, self.side), dtype=np.float32)
+        for frame, plane in enumerate(planes):
+            for y, x in self.places(frame):
+                plane[int(y), int(x)] = 1
+            plane[:] = gaussian_filter(plane, _WIDE / 4) * _WIDE**2 / 2 + 0.05 * rng.standard_normal(plane.shape)
+        return Stack(planes, "tyx")
+
+
+def measured(model: VideoModel, case: Case) -> dict[str, Any]:
+    """Boxes on the first frame, carried forward; the seconds are those of the walk."""
+    half = _WIDE / 2
+    with Session(case.stack().as_video("t"), model) as session:
+        session.prompt_many(
+            [BoxPrompt(0, track, (y - half, x - half, y + half, x + half)) for track, (y, x) in enumerate(case.places(0), start=1)]
+        )
+        plan = session.plan()
+        began = time.perf_counter()
+        session.run(plan).finish()
+        for frame in range(1, case.frames):
+            session.plane(frame)
+        seconds = (time.perf_counter() - began) / (case.frames - 1)
+    return {
+        "side": case.side,
+        "objects": case.objects,
+        "frames": case.frames,
+        "per_frame": round(seconds, 3),
+        "per_object": round(1000 * seconds / case.objects, 1),
+    }
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print a table, write JSON; 0 where the limit is kept."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.crowd", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--model", default="nano", help="name or file")
+    parser.add_argument("--threads", type=int, help="of torch")
+    parser.add_argument("--most", type=int, default=300, help="leave out cases with more objects")
+    parser.add_argument("--out", type=Path, help="write results as JSON")
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    about, model = machine.described(), load_model(options.model)
+    measured(model, Case(256, 4))  # warm
+    cases = [Case(512, 1), Case(512, 10), Case(512, 50), Case(512, 100), Case(1024, 50), Case(2048, 50), Case(2048, 300)]
+    rows = [measured(model, case) for case in cases if case.objects <= options.most]
+    print(machine.markdown(list(COLUMNS), [[row[key] for key in COLUMNS.values()] for row in rows]))
+    reached = next(row for row in rows if (row["side"], row["objects"]) == (512, 50))["per_frame"] < LIMIT_S
+    print(f"512 × 512 with 50 objects below {LIMIT_S} s a frame: {'yes' if reached else 'no'}")
+    machine.keep({"machine": about, "model": model.card.name, "results": rows}, options.out)
+    return 0 if reached else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

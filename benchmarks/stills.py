@@ -1,0 +1,194 @@
+"""Stills: objects of single images asked for by one click, three clicks, a box; IoU by domain, on images never trained on.
+
+python -m benchmarks.stills DATA PACK --out results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from skimage.measure import label as components
+
+from benchmarks import machine
+from napari_sam2.api.session import Session
+from napari_sam2.core.errors import Sam2Error
+from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt
+from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.result import Segment
+from napari_sam2.core.stack import Stack
+from napari_sam2.core.video import Video
+from napari_sam2.engine.overlap import mask
+from napari_sam2.io.open import open_labels, open_stack
+from napari_sam2.models.device import describe
+from napari_sam2.models.load import load_model
+from napari_sam2.train.clicks import box_of, correction, middle
+from napari_sam2.train.packs import open_pack
+
+LEAST_PX = 40
+"""Objects smaller than this are left out: a row of pixels more or less is a third of them."""
+
+COLUMNS = {
+    "domain": "domain",
+    "images": "images",
+    "objects": "objects",
+    "one click": "click",
+    "three clicks": "three",
+    "box": "box",
+    "one click, best offered": "offered",
+}
+"""Columns of the table, and what they are called in JSON."""
+
+Still = tuple[np.ndarray, np.ndarray]
+"""(H, W) pixels and labels."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Images of one kind: what they are called, and how to read them, given the folders of the data and of the pack."""
+
+    name: str
+    read: Callable[[Path, Path], Iterator[Still]]
+
+
+def _pack(modality: str) -> Callable[[Path, Path], Iterator[Still]]:
+    """The images of a pack that its manifest holds out."""
+
+    def read(_: Path, pack: Path) -> Iterator[Still]:
+        for pair in open_pack(pack, keep=lambda row: row.split == "val" and modality in row.modality):
+            yield pair.read(0)
+
+    return read
+
+
+def _plane(image: str, labels: str, *, frame: int | None = None, axes: str = "yx") -> Callable[[Path, Path], Iterator[Still]]:
+    def read(data: Path, _: Path) -> Iterator[Still]:
+        stack, truth = open_stack(data / image, axes=axes), open_labels(data / labels, axes=axes)
+        position = {} if frame is None else {axes[0]: frame}
+        yield stack.plane(position), truth.plane(position)
+
+    return read
+
+
+def _axons(data: Path, _: Path) -> Iterator[Still]:
+    """Each axon with its sheath: the parts of the masks that hang together."""
+    folder = data / "em_axons_2d"
+    for truth in sorted(folder.glob("derivatives/labels/*/*/micr/*_seg-axon-manual.png")):
+        image = folder / truth.relative_to(folder / "derivatives" / "labels").parent / truth.name.replace("_seg-axon-manual", "")
+        yield open_stack(image, axes="yx").plane({}), components(open_labels(truth, axes="yx").plane({}) > 127)
+
+
+def _hearts(data: Path, _: Path) -> Iterator[Still]:
+    for truth in sorted((data / "medical_cardiac_cine").glob("*/labels/*.png")):
+        image = truth.parents[1] / "images" / truth.name
+        yield open_stack(image, axes="yx").plane({}), components(open_labels(truth, axes="yx").plane({}) > 0)
+
+
+DOMAINS = (
+    Domain("nuclei, fluorescence (DSB, held out)", _pack("fluorescence")),
+    Domain("nuclei, H&E and colour (DSB, held out)", _pack("H&E")),
+    Domain("nuclei, brightfield (DSB, held out)", _pack("brightfield")),
+    Domain("nuclei, fluorescence (StarDist 2D)", _plane("zstack_and_2d_stardist/img2d.tif", "zstack_and_2d_stardist/mask2d.tif")),
+    Domain(
+        "nuclei, HeLa H2B (CTC)",
+        _plane("timelapse_hela_nuclei/Fluo_Hela_02_img.tif", "timelapse_hela_nuclei/Fluo_Hela_02_ERR_SEG.tif", frame=5, axes="tyx"),
+    ),
+    Domain("bacteria, phase contrast (E. coli)", _plane("timelapse_ecoli/img.tif", "timelapse_ecoli/mask.tif", frame=10, axes="tyx")),
+    Domain("plant cells, membranes (maize)", _plane("plant_maize_2d/maize_clsm.tif", "plant_maize_2d/maize_clsm_labels.tif")),
+    Domain("axons, electron microscopy", _axons),
+    Domain("left ventricle, MRI", _hearts),
+)
+
+
+def measured(model: VideoModel, stills: Iterator[Still], most: int) -> dict[str, Any]:
+    """Mean IoU over at most so many objects, by what was said; `offered` is the best of the masks offered for a click."""
+    found: dict[str, list[float]] = {"click": [], "three": [], "box": [], "offered": []}
+    images = 0
+    for pixels, labels in _sampled(stills, most):
+        images += 1
+        for truth in labels:
+            for name, value in _asked(model, pixels, truth).items():
+                found[name].append(value)
+    return {"images": images, "objects": len(found["box"]), **{name: float(np.mean(values)) for name, values in found.items()}}
+
+
+def _sampled(stills: Iterator[Still], most: int) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    """Each image with the masks of some of its objects, as many of each image as make `most` together."""
+    kept = [(pixels, labels, _large(labels)) for pixels, labels in stills]
+    kept = [each for each in kept if len(each[2])]
+    share = max(1, round(most / max(1, len(kept))))
+    for number, (pixels, labels, ids) in enumerate(kept):
+        chosen = np.random.default_rng(number).permutation(ids)[:share]
+        yield pixels, [labels == each for each in chosen]
+
+
+def _large(labels: np.ndarray) -> np.ndarray:
+    ids, areas = np.unique(labels, return_counts=True)
+    return np.asarray(ids[(ids > 0) & (areas >= LEAST_PX)])
+
+
+def _asked(model: VideoModel, pixels: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    video = _video(pixels)
+    with Session(video, model) as session:
+        first = session.prompt(_click(1, middle(truth), True))
+        offered = max((_iou(_shown(first, each.logits, truth), truth) for each in first.alternatives), default=0.0)
+        click = _iou(mask(first, truth.shape), truth)
+        last = first
+        for _ in range(2):
+            last = session.prompt(_click(1, *correction(mask(last, truth.shape), truth)))
+        box = session.prompt(BoxPrompt(0, 2, np.clip(box_of(truth), 0, [*truth.shape, *truth.shape] - np.ones(4)).tolist()))
+        three, boxed = (_iou(mask(each, truth.shape), truth) for each in (last, box))
+    return {"click": click, "three": three, "box": boxed, "offered": max(offered, click)}
+
+
+def _video(pixels: np.ndarray) -> Video:
+    if pixels.ndim == 3:
+        return Stack(np.moveaxis(pixels, -1, 0), "cyx", rgb=True).as_video()
+    return Stack(pixels, "yx").as_video()
+
+
+def _click(track: int, yx: tuple[float, float], positive: bool) -> Prompt:
+    return PointPrompt(0, track, [yx], [positive])
+
+
+def _shown(segment: Segment, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    rows, columns = slice(0, truth.shape[0]), slice(0, truth.shape[1])
+    return segment.window.paste(logits, rows, columns) > 0
+
+
+def _iou(ours: np.ndarray, truth: np.ndarray) -> float:
+    return float((ours & truth).sum() / (ours | truth).sum())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print a table, write JSON; 0 where at least one domain was there."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.stills", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("data", type=Path, help="folder of stacks with truth")
+    parser.add_argument("pack", type=Path, help="folder with manifest.csv and .npz files (its split val)")
+    parser.add_argument("--model", default="nano", help="name or file")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--objects", type=int, default=120, help="at most so many of a domain")
+    parser.add_argument("--out", type=Path, help="write results as JSON")
+    options = parser.parse_args(arguments)
+    about = machine.described()
+    model = load_model(options.model, device=options.device)
+    print(f"{model.card.name} on {describe(model.device)}")
+    rows = []
+    for domain in DOMAINS:
+        try:
+            rows.append({"domain": domain.name, **measured(model, domain.read(options.data, options.pack), options.objects)})
+        except (Sam2Error, OSError) as error:
+            print(f"not measured: {domain.name}: {error}")
+        else:
+            print({key: round(value, 3) if isinstance(value, float) else value for key, value in rows[-1].items()}, flush=True)
+    print("\n" + machine.markdown(list(COLUMNS), [[row[key] for key in COLUMNS.values()] for row in rows]))
+    machine.keep({"machine": about, "model": model.card.name, "sha256": model.card.sha256, "results": rows}, options.out)
+    return 0 if rows else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
