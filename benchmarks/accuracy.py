@@ -44,6 +44,7 @@ COLUMNS = {
     "on the prompted frame": "iou_prompted",
     "prompted mask left still": "iou_still",
     "objects above 0.5": "halves",
+    "ended on another": "strayed",
     "s": "seconds",
 }
 """Columns of the table, and what they are called in JSON."""
@@ -141,6 +142,7 @@ def carried(model: VideoModel, case: Carried, kind: str) -> dict[str, Any]:
         "iou_prompted": float(np.mean([_iou(labels[frame] == track, case.truth[frame] == track) for track, frame in case.frames.items()])),
         "iou_still": _mean(_tracks(case.still, case)),
         "halves": float((tracks["iou"] > 0.5).mean()),
+        "strayed": float(np.mean([_strayed(labels, case.truth, track) for track in case.frames])),
         "seconds": round(seconds, 1),
     }
 
@@ -187,6 +189,16 @@ def _tracks(labels: np.ndarray, case: Carried) -> pd.DataFrame:
     tracks = evaluate(labels, case.known, tracks=True, match="id").tracks
     assert tracks is not None
     return tracks
+
+
+def _strayed(labels: np.ndarray, truth: np.ndarray, track: int) -> bool:
+    """Whether most of a track, on the first or the last frame its object is on, lies on another object."""
+    frames = np.flatnonzero((truth == track).any(axis=(1, 2)))
+    for frame in (frames[0], frames[-1]):
+        below = truth[frame][labels[frame] == track]
+        if below.size and np.bincount(below).argmax() not in (0, track):
+            return True
+    return False
 
 
 def _mean(tracks: pd.DataFrame) -> float:
