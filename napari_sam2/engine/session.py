@@ -13,7 +13,7 @@ import numpy as np
 from napari_sam2.core.errors import PlanError, PromptError
 from napari_sam2.core.plan import Direction, Leg, Propagation, Step
 from napari_sam2.core.presence import Presence
-from napari_sam2.core.prompt import Lock, MaskPrompt, Prompt, PromptLog, Said, check_prompt
+from napari_sam2.core.prompt import Lock, MaskPrompt, Prompt, PromptLog, Removal, Said, check_prompt
 from napari_sam2.core.protocols import MemoryPolicy, VideoModel
 from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.track import Track
@@ -149,8 +149,14 @@ class Session:
         self._trail.put_said([replace(segment, presence=presence)], len(self.log))
         self._note(self.log.add(Lock(frame, track, locked)))
 
+    def remove(self, track: int) -> None:
+        """Take a track out of the result; `undo` brings it back as it was."""
+        if track not in self.log.track_ids:
+            raise PromptError(f"is not there: expected one of {list(self.log.track_ids)!r}", track=track)
+        self._note(self.log.add(Removal(track)))
+
     def undo(self) -> bool:
-        """Take back the last prompt or lock and what was carried since; False where there is nothing to undo."""
+        """Take back the last prompt, lock or removal and what was carried since; False where there is nothing to undo."""
         shorter = self.log.without_last()
         if len(shorter) == len(self.log):
             return False
@@ -176,6 +182,8 @@ class Session:
             pending = []
             if isinstance(entry, Lock):
                 self.lock(entry.track, entry.frame, locked=entry.locked)
+            elif isinstance(entry, Removal):
+                self.remove(entry.track)
             else:
                 self.run(entry).finish(progress)
         self.prompt_many(pending)
@@ -221,8 +229,9 @@ class Session:
         self._trail.forget(len(log))
 
     def segments(self, frame: int) -> list[Segment]:
-        """The answers of all tracks on a frame, ascending by track."""
-        return self._trail.on_frame(frame)
+        """The answers of all tracks on a frame that were not removed, ascending by track."""
+        removed = self.log.removed
+        return [segment for segment in self._trail.on_frame(frame) if segment.track not in removed]
 
     def plane(self, frame: int) -> np.ndarray:
         """(H, W) labels of a frame, overlaps settled, uint16 or uint32. Masks that were drawn come out as they were drawn."""
@@ -232,8 +241,9 @@ class Session:
         return label_plane(self.segments(frame), self.video.shape[1:], given=given, dtype=dtype)
 
     def traces(self) -> dict[tuple[int, int], Trace]:
-        """Presence and score by (track, frame)."""
-        return self._trail.traces()
+        """Presence and score by (track, frame) of the tracks that were not removed."""
+        removed = self.log.removed
+        return {key: trace for key, trace in self._trail.traces().items() if key[0] not in removed}
 
     def _steps(self, plan: Propagation | None) -> tuple[Propagation, Iterator[Stepped]]:
         """The plan to carry out, noted in the log, and its steps."""

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 
 from napari_sam2.core.errors import PromptError
 from napari_sam2.core.plan import Leg, Propagation
-from napari_sam2.core.prompt import BoxPrompt, Entry, Lock, MaskPrompt, PointPrompt, PromptLog
+from napari_sam2.core.prompt import BoxPrompt, Entry, Lock, MaskPrompt, PointPrompt, PromptLog, Removal
 from napari_sam2.core.track import Track
 
 
@@ -61,6 +61,14 @@ class _Lock(_Placed):
         return Lock(self.frame, self.track, self.locked)
 
 
+class _Removal(_Model):
+    kind: Literal["removal"] = "removal"
+    track: PositiveInt
+
+    def entry(self) -> Entry:
+        return Removal(self.track)
+
+
 class _Leg(_Model):
     track: PositiveInt
     start: NonNegativeInt
@@ -83,7 +91,7 @@ class _Track(_Model):
     parent: PositiveInt | None = None
 
 
-_AnyEntry = Annotated[_Point | _Box | _Mask | _Lock | _Propagation, Field(discriminator="kind")]
+_AnyEntry = Annotated[_Point | _Box | _Mask | _Lock | _Removal | _Propagation, Field(discriminator="kind")]
 
 
 class _Log(_Model):
@@ -132,6 +140,8 @@ def _written(entry: Entry) -> _AnyEntry:
             return _Mask(frame=entry.frame, track=entry.track, shape=(height, width), bits=_packed(entry.mask))
         case Lock():
             return _Lock(frame=entry.frame, track=entry.track, locked=entry.locked)
+        case Removal():
+            return _Removal(track=entry.track)
         case Propagation():
             legs = (_Leg(track=leg.track, start=leg.start, end=leg.end, settles=leg.settles) for leg in entry.legs)
             return _Propagation(legs=tuple(legs))
