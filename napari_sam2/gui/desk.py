@@ -14,7 +14,7 @@ from napari_sam2.api.job import save
 from napari_sam2.api.session import Run, Session
 from napari_sam2.core.errors import PlanError, PromptError
 from napari_sam2.core.plan import Direction, Propagation
-from napari_sam2.core.prompt import BoxPrompt, Entry, MaskPrompt, PointPrompt, Prompt, PromptLog, Removal
+from napari_sam2.core.prompt import BoxPrompt, Entry, Lock, MaskPrompt, PointPrompt, Prompt, PromptLog, Removal
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Segment
 from napari_sam2.core.track import Track
@@ -243,16 +243,17 @@ class Desk:
             return self._changed(())
         self.stop()
         self._offered = None
-        before, target = self.session.traces(), back.pop()
-        forth.append(self.session.log)
+        before, log, target = self.session.traces(), self.session.log, back.pop()
+        forth.append(log)
         self._restore(target)
-        after = self.session.traces()
-        return self._changed({key[1] for key, _ in before.items() ^ after.items()})
+        walked = {frame for (_, frame), _ in before.items() ^ self.session.traces().items()}
+        said = {entry.frame for one in (log, target) for entry in one.entries[_common(log, target) :] if isinstance(entry, Prompt | Lock)}
+        return self._changed(walked | said)
 
     def _restore(self, target: PromptLog) -> None:
         """Bring the session to another log: what both begin with stays, what is more there is said again."""
         log = self.session.log
-        common = next((n for n, (ours, theirs) in enumerate(zip(log, target, strict=False)) if ours != theirs), min(len(log), len(target)))
+        common = _common(log, target)
         if common < len(log):
             self.session.resume(PromptLog(log.entries[:common], log.tracks))
         rest = list(target.entries[common:])
@@ -295,6 +296,11 @@ class Desk:
 def prompts_only(log: PromptLog) -> PromptLog:
     """What another model can be asked with: prompts and removals, without what this one made of them."""
     return PromptLog(tuple(entry for entry in log if isinstance(entry, Prompt | Removal)), log.tracks)
+
+
+def _common(one: PromptLog, other: PromptLog) -> int:
+    """How many entries both begin with."""
+    return next((n for n, (ours, theirs) in enumerate(zip(one, other, strict=False)) if ours != theirs), min(len(one), len(other)))
 
 
 def _says(entry: Entry, track: int, frame: int) -> bool:

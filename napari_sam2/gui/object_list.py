@@ -104,7 +104,7 @@ class ObjectList(QWidget):
         vertical.setDefaultSectionSize(24)
         header.setHighlightSections(False)
         header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-        for column_number, width in enumerate((44, 64, 78, 50, 64)):
+        for column_number, width in enumerate((46, 64, 74, 48, 72)):
             self.view.setColumnWidth(column_number, width)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
         self.view.setMinimumHeight(24 * _ROWS_SHOWN + 30)

@@ -188,7 +188,10 @@ class Overlays:
     def _add(self, layer: Any) -> None:
         """Over the image, the objects below the clicks; the image stays the selected layer, so that its canvas pans and zooms."""
         active = self._viewer.layers.selection.active
-        self._viewer.add_layer(layer)
+        layers = self._viewer.layers
+        layers.append(layer)
+        if isinstance(layer, Labels):
+            layers.move(len(layers) - 1, layers.index(self.image) + 1)
         if active is not None and active in self._viewer.layers:
             self._viewer.layers.selection.active = active
 

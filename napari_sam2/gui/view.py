@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
@@ -168,6 +168,7 @@ class Inline:
 
     def __init__(self, *, held: bool = False) -> None:
         self._held = held
+        self._working = False
         self._waiting: list[Callable[[], None]] = []
 
     def submit(self, work: Work[T], then: Callable[[T], Any], failed: Callable[[Exception], Any]) -> None:
@@ -182,20 +183,14 @@ class Inline:
                 then(result)
 
         self._waiting.append(do)
-        if not self._held and len(self._waiting) == 1:
+        if not self._held and not self._working:
             self.work()
 
     def work(self, pieces: int | None = None) -> int:
         """Do what waits, or so many pieces of it; how many were done."""
-        count = 0
-        for do in self._pieces():
-            do()
+        count, self._working = 0, True
+        while self._waiting and count != pieces:
+            self._waiting.pop(0)()
             count += 1
-            if count == pieces:
-                break
+        self._working = False
         return count
-
-    def _pieces(self) -> Iterator[Callable[[], None]]:
-        while self._waiting:
-            yield self._waiting[0]
-            self._waiting.pop(0)
