@@ -40,7 +40,7 @@ class Mouse:
         if not self._gestures.listening() or event.button not in (1, 2):
             return
         start, world, button = tuple(event.pos), tuple(event.position), event.button
-        held = tuple(str(modifier) for modifier in event.modifiers)
+        held = [name for name in ("Shift", *_NOT_OBJECT) if name in event.modifiers]
         boxing = button == 1 and ("Shift" in held or self._gestures.boxing())
         camera = self._viewer.scene.camera
         panned = camera.mouse_pan

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from queue import SimpleQueue
 from threading import Thread
@@ -46,7 +47,8 @@ class ThreadWorker(QObject):
             except Exception as error:  # noqa: BLE001 - shown to the person; the thread goes on
                 call = partial(failed, error)
             if not self._closed:
-                self._arrived.emit(call)
+                with suppress(RuntimeError):  # Qt took this object down before anybody closed it: the program is ending
+                    self._arrived.emit(call)
 
     def _hand_over(self, call: Callable[[], Any]) -> None:
         if not self._closed:
