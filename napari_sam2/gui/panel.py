@@ -42,6 +42,7 @@ class Panel(QWidget):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer, *, load: Callable[[str], Any] = load_model) -> None:
         super().__init__()
+        self._docked = False
         self.viewer = napari_viewer
         self.worker, self._downloads = ThreadWorker(), ThreadWorker("napari-sam2-fetch")
         self.controller = Controller(self, self.worker, load=load)
@@ -117,7 +118,7 @@ class Panel(QWidget):
             emitter.connect(self._on_layers)
             self._open.callback(emitter.disconnect, self._on_layers)
         self._open.callback(self.controller.close)
-        self.destroyed.connect(self._open.close)  # napari takes docks down without asking them to close
+        self.destroyed.connect(self._open.close)
 
     @property
     def _actions(self) -> dict[str, Callable[[], Any]]:
@@ -250,6 +251,14 @@ class Panel(QWidget):
         super().changeEvent(event)
         if event.type() == QEvent.Type.PaletteChange:
             self._theme.start()
+
+    def event(self, event: QEvent) -> bool:
+        """Qt's: napari takes a dock down by taking the widget out of it, and does not close it."""
+        if event.type() == QEvent.Type.ParentChange:
+            if self._docked and self.parent() is None:
+                self.shut()
+            self._docked = self.parent() is not None
+        return bool(super().event(event))
 
     def closeEvent(self, event: QEvent) -> None:  # noqa: N802
         """Qt's: the window closes, perhaps while something is computed."""
