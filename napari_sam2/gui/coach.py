@@ -23,9 +23,9 @@ _EVERY = 25  # steps between two looks at the held-out frames: some ten seconds 
 Trains = Literal["decoder", "decoder+memory", "everything"]
 
 CHOICES: dict[Trains, str] = {
-    "decoder+memory": "how objects are outlined and followed",
-    "decoder": "how objects are outlined (fastest)",
-    "everything": "everything (needs many frames)",
+    "decoder+memory": "outlines and following",
+    "decoder": "outlines only (fastest)",
+    "everything": "everything (many frames)",
 }
 """What may train, in words, the best first guess first."""
 
@@ -63,7 +63,7 @@ class Plan:
         """The same as a recipe."""
         from napari_sam2.train.recipe import Recipe, Validating
 
-        validating = Validating(every=_EVERY, clips=8)
+        validating = Validating(every=_EVERY, clips=8, length=3)
         return Recipe(trains=self.trains, minutes=self.minutes, steps=1_000_000, validating=validating)
 
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from napari_sam2.train.recipe import Recipe
 
 _MINUTES = 5.0
-_PREVIEW = "Outlines on held-out frames: green is what you accepted, magenta the model's answer"
+_PREVIEW = "Frames held out, carried from the left: green is what you accepted, magenta the model's answer on top of it."
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +44,9 @@ class Picture(QLabel):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._whole = QPixmap()
-        self.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        self.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignHCenter)
         self.setMinimumHeight(80)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
-        self.setToolTip(_PREVIEW)
 
     def show_png(self, png: bytes | None) -> None:
         """Show another one; None: none."""
@@ -102,7 +101,7 @@ class TrainingTab(QWidget):
         self._accepted, self._model, self._folder = accepted, model, folder
         self._coach: Coach | None = None
         self._began = 0.0
-        self._summary, self._figures = QLabel(), QLabel()
+        self._summary, self._figures, self._caption = QLabel(), QLabel(), QLabel(_PREVIEW)
         self._trains, self._minutes, self._name = QComboBox(), QDoubleSpinBox(), QLineEdit()
         self._start, self._progress, self._picture = QPushButton(), QProgressBar(), Picture()
         self._lay_out()
@@ -139,6 +138,7 @@ class TrainingTab(QWidget):
             return
         self._coach, self._began = Coach(self._tell), time.monotonic()
         self._picture.show_png(None)
+        self._caption.setVisible(False)
         self._figures.setText("Looking at the frames…")
         self._show_running(True)
         Thread(target=self._teach, args=(self._coach, found, plan), name="napari-sam2-training", daemon=True).start()
@@ -167,6 +167,9 @@ class TrainingTab(QWidget):
         self._name.setPlaceholderText("name of the new model")
         self._summary.setWordWrap(True)
         self._figures.setWordWrap(True)
+        self._caption.setWordWrap(True)
+        self._caption.setVisible(False)
+        self._caption.setStyleSheet("font-size: 11px;")
         self._progress.setRange(0, 1000)
         self._progress.setTextVisible(True)
         form = QFormLayout()
@@ -185,6 +188,7 @@ class TrainingTab(QWidget):
         layout.addWidget(self._start)
         layout.addWidget(self._progress)
         layout.addWidget(self._figures)
+        layout.addWidget(self._caption)
         layout.addWidget(self._picture, 1)
         self._show_running(False)
 
@@ -220,6 +224,7 @@ class TrainingTab(QWidget):
         self._figures.setText(told_of(lesson))
         if lesson.picture is not None:
             self._picture.show_png(lesson.picture)
+            self._caption.setVisible(True)
 
     def _left(self, fraction: float) -> str:
         spent = time.monotonic() - self._began
