@@ -164,15 +164,18 @@ class Session:
         self._note(shorter)
         return True
 
-    def replay(self, log: PromptLog, *, progress: Progress | None = None) -> None:
+    def replay(self, log: PromptLog, *, stops: Mapping[int, int] | None = None, progress: Progress | None = None) -> None:
         """Do again all that a log says; on a session that was resumed, only what is not there yet.
+
+        `stops` are propagations that were cancelled, by log entry, and the steps each had done: they are cancelled there
+        again, for what was said next depends on how far they came.
 
         Raises PromptError where this session's log is not the beginning of that one.
         """
         if log.entries[: len(self.log)] != self.log.entries:
             raise PromptError("this session holds other prompts: start a new one to replay that log")
         if self.unfinished:
-            self.run().finish(progress)
+            _finish(self.run(), (stops or {}).get(len(self.log) - 1), progress)
         pending: list[Prompt] = []
         for entry in log.entries[len(self.log) :]:
             if isinstance(entry, Prompt):
@@ -185,7 +188,7 @@ class Session:
             elif isinstance(entry, Removal):
                 self.remove(entry.track)
             else:
-                self.run(entry).finish(progress)
+                _finish(self.run(entry), (stops or {}).get(len(self.log) - 1), progress)
         self.prompt_many(pending)
         self._note(replace(self.log, tracks=log.tracks))
 
@@ -227,6 +230,13 @@ class Session:
         """Take up a log whose answers lie in this session's folder; answers to more than it says are forgotten."""
         self._log = log
         self._trail.forget(len(log))
+
+    def resumable(self, log: PromptLog) -> PromptLog:
+        """The beginning of a log whose answers lie in this session's folder: what `resume` can take up, the rest being replayed."""
+        count = self._trail.entries()
+        while 0 < count < len(log) and isinstance(log.entries[count], Propagation):
+            count += 1  # it was cancelled before its first frame
+        return replace(log, entries=log.entries[:count])
 
     def segments(self, frame: int) -> list[Segment]:
         """The answers of all tracks on a frame that were not removed, ascending by track."""
@@ -311,6 +321,17 @@ class Session:
         if state is None:
             return isinstance(entry, Propagation) and not any(leg.frames for leg in entry.legs)
         return bool(state["position"] >= state["total"])
+
+
+def _finish(run: Run, stop: int | None, progress: Progress | None) -> None:
+    """Carry out a Run, as far as `stop` steps where that is given."""
+    if stop == 0:
+        return
+    for stepped in run:
+        if progress:
+            progress(stepped)
+        if stop is not None and stepped.position >= stop:
+            run.cancel()
 
 
 def _rounds(prompts: Sequence[Prompt]) -> list[list[int]]:

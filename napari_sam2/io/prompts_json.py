@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -136,8 +137,7 @@ def _written(entry: Entry) -> _AnyEntry:
         case BoxPrompt():
             return _Box(frame=entry.frame, track=entry.track, box=entry.box)
         case MaskPrompt():
-            height, width = entry.mask.shape
-            return _Mask(frame=entry.frame, track=entry.track, shape=(height, width), bits=_packed(entry.mask))
+            return _Mask(frame=entry.frame, track=entry.track, shape=entry.shape, bits=_packed(entry))
         case Lock():
             return _Lock(frame=entry.frame, track=entry.track, locked=entry.locked)
         case Removal():
@@ -147,8 +147,9 @@ def _written(entry: Entry) -> _AnyEntry:
             return _Propagation(legs=tuple(legs))
 
 
-def _packed(mask: np.ndarray) -> str:
-    return base64.b64encode(zlib.compress(np.packbits(mask).tobytes(), 9)).decode("ascii")
+@lru_cache(maxsize=1024)  # a log is written again after each prompt, and hundreds of masks take a second
+def _packed(prompt: MaskPrompt) -> str:
+    return base64.b64encode(zlib.compress(np.packbits(prompt.mask).tobytes(), 9)).decode("ascii")
 
 
 def _unpacked(bits: str, shape: tuple[int, int]) -> np.ndarray:
