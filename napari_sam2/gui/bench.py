@@ -8,7 +8,7 @@ from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.video import Video
 from napari_sam2.engine.embeddings import DEFAULT_BYTES
-from napari_sam2.engine.session import Settings
+from napari_sam2.engine.session import Session, Settings
 from napari_sam2.gui.desk import Desk, prompts_only
 from napari_sam2.gui.view import Place
 
@@ -46,6 +46,11 @@ class Bench:
             desk.session.replay(prompts_only(log))
             self._desks[place] = desk
         return self._desks[place]
+
+    def session(self, place: Place) -> Session | None:
+        """The session of a place that is open; None where it is not."""
+        desk = self._desks.get(place)
+        return None if desk is None else desk.session
 
     def forget(self, key: str) -> None:
         """Close the desks of an image that is gone."""

@@ -72,6 +72,10 @@ class CarrySection(QWidget):
         self._length = frames
         self._label_range()
 
+    def choose_range(self, first: int, after: int) -> None:
+        """Carry between these frames, as in a slice."""
+        self.range.setValue((first, max(first, after - 1)))
+
     def carry(self, current: int) -> Carry:
         """What is asked for; `current` is the object that is worked on."""
         first, last = (int(value) for value in self.range.value())

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt
+from napari_sam2.engine.session import Session
 from napari_sam2.gui.bench import Load
 from napari_sam2.gui.carrying import Carrying
 from napari_sam2.gui.desk import Carry, Changed, Desk
+from napari_sam2.gui.measured import Measured
 from napari_sam2.gui.view import Choice, Place, Stage, View, Worker
 
 
@@ -246,6 +248,33 @@ class Controller(Carrying):
         if self._ready():
             self._message = "Saving labels and tables…"
             self._read(lambda desk: desk.save(folder), lambda path: self._view.tell(f"Saved labels and tables in {path}"))
+
+    @property
+    def session(self) -> Session | None:
+        """The session of what is open, to read from; None before it was opened."""
+        return None if self._place is None else self._bench.session(self._place)
+
+    def ask(self, work: Callable[[Desk], Any], then: Callable[[Any], Any], *, message: str = "") -> None:
+        """Have the desk of what is open look something up."""
+        if self._ready():
+            self._read(work, then, message=message)
+
+    def measure(self, then: Callable[[Measured], Any]) -> None:
+        """Measure each frame that is drawn from now on, and those that were; `then` is given the tables that fill."""
+        place = self._place
+        if place is None:
+            return
+
+        def begun(both: tuple[Measured, Changed]) -> None:
+            then(both[0])
+            self._take(place, both[1], self._number)
+
+        self._read(lambda desk: desk.measure(), begun)
+
+    def say(self, message: str) -> None:
+        """One quiet line."""
+        self._message = message
+        self._show()
 
     def close(self) -> None:
         """The window is closing: nothing that comes back is shown any more."""

@@ -22,6 +22,7 @@ from napari_sam2.core.video import Video
 from napari_sam2.engine.overlap import mask
 from napari_sam2.engine.session import Settings
 from napari_sam2.engine.walk import Stepped
+from napari_sam2.gui.measured import Measured
 from napari_sam2.measurement.facts import Fact
 
 PIECE = 8
@@ -69,6 +70,7 @@ class Desk:
         self._redo: list[PromptLog] = []
         self._offered: tuple[Segment, PromptLog] | None = None
         self._new = True
+        self._measured: Measured | None = None
         self._run: Run | None = None
         self._steps: Iterator[Stepped] = iter(())
 
@@ -85,6 +87,13 @@ class Desk:
         """All that is known. Where the desk is new, frames that were `drawn` before it, and those prompted, look otherwise now."""
         new, self._new = self._new, False
         return self._changed({*drawn, *(prompt.frame for prompt in self.session.log.prompts)} if new else ())
+
+    def measure(self) -> tuple[Measured, Changed]:
+        """Measure from now on what is drawn; what was drawn before is stale, so that it is drawn and measured."""
+        if self._measured is None:
+            self._measured = Measured(self.session.video)
+        known = frozenset(frame for _, frame in self.session.traces())
+        return self._measured, self._stated(Changed(self.session.log, stale=known))
 
     def prompt(self, prompts: Iterable[Prompt], tracks: Iterable[Track] = ()) -> Changed:
         """Answer prompts, of tracks that may have names. Raises PromptError for one outside the video; then nothing is changed."""
@@ -173,6 +182,8 @@ class Desk:
     def describe(self, track: Track) -> Changed:
         """Name a track, or give it a category."""
         self.session.describe(track)
+        if self._measured is not None:
+            self._measured.describe(self.session.log.tracks)
         return self._changed((), whole=False)
 
     def undo(self) -> Changed:
@@ -206,7 +217,7 @@ class Desk:
             return None
         frame = stepped.step.frame
         facts = {(each.track, frame): Fact(each.iou, each.presence) for each in stepped.segments}
-        planes = {frame: self.session.plane(frame)} if stepped.segments else {}
+        planes = self._planes([frame]) if stepped.segments else {}
         return self._stated(Changed(self.session.log, planes, facts, done=stepped.position, total=stepped.total))
 
     def stop(self) -> Changed:
@@ -273,14 +284,23 @@ class Desk:
         if whole:
             facts = {key: Fact(trace.score, trace.presence) for key, trace in self.session.traces().items()}
         else:
-            facts = {(each.track, frame): Fact(each.iou, each.presence) for frame in frames for each in self.session.segments(frame)}
+            facts = {key: fact for frame in frames for key, fact in self._facts(frame).items()}
         total = sum(1 for _ in self._run.plan.steps()) if self._run else 0
         return self._stated(
             Changed(self.session.log, self._planes(few), facts, whole=whole, stale=frozenset(frames) - frozenset(few), total=total)
         )
 
-    def _planes(self, frames: Collection[int]) -> dict[int, np.ndarray]:
-        return {frame: self.session.plane(frame) for frame in sorted(frames)}
+    def _planes(self, frames: Iterable[int]) -> dict[int, np.ndarray]:
+        """The label planes of these frames, measured where that is wanted."""
+        planes = {frame: self.session.plane(frame) for frame in sorted(frames)}
+        if self._measured is not None:
+            self._measured.describe(self.session.log.tracks)
+            for frame, plane in planes.items():
+                self._measured.measure(frame, plane, self._facts(frame))
+        return planes
+
+    def _facts(self, frame: int) -> dict[tuple[int, int], Fact]:
+        return {(each.track, frame): Fact(each.iou, each.presence) for each in self.session.segments(frame)}
 
     def _stated(self, changed: Changed) -> Changed:
         return replace(

@@ -28,6 +28,10 @@ _DRAWINGS = {
     "carry": '<path d="M7 4.500l12 7.500-12 7.500z" fill="{c}"/>',
     "pause": '<path d="M8.500 5v14M15.500 5v14" stroke-width="3"/>',
     "stop": '<rect x="6" y="6" width="12" height="12" fill="{c}"/>',
+    "lanes": '<path d="M4 6h9M16 6h4M4 12h4M11 12h9M4 18h13"/>',
+    "tables": '<rect x="3.500" y="5" width="17" height="14"/><path d="M3.500 10h17M9.500 5v14"/>',
+    "training": '<path d="M3 9l9-4 9 4-9 4z"/><path d="M7 11v5c3 2.500 7 2.500 10 0v-5"/>',
+    "review": '<circle cx="10.500" cy="10.500" r="6"/><path d="M15 15l5.500 5.500"/>',
     "help": '<circle cx="12" cy="12" r="8.500"/>'
     '<path d="M9.500 9.500a2.500 2.500 0 1 1 3.500 2.300c-.7.3-1 .8-1 1.700"/><path d="M12 16.300v.4"/>',
 }

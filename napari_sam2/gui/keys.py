@@ -30,6 +30,8 @@ KEYS: Mapping[str, Key] = {
     "forth": Key("Right", "→", "next frame"),
     "previous": Key("Up", "↑", "object before"),
     "next": Key("Down", "↓", "next object"),
+    "review": Key("X", "X", "next place worth a look"),
+    "review_back": Key("Shift-X", "Shift+X", "place before that"),
     "undo": Key("Control-Z", "Ctrl+Z", "undo"),
     "redo": Key("Control-Shift-Z", "Ctrl+Shift+Z", "redo"),
     "save": Key("Control-Shift-E", "Ctrl+Shift+E", "save results"),

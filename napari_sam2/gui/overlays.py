@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cache
 from typing import Any
 
 import numpy as np
@@ -48,6 +47,7 @@ class Overlays:
         self._edited = edited
         self._painted = painted
         self._data = blank_labels(reading)
+        self._colours = palette()
         self._labels: Labels | None = None
         self._points: Points | None = None
         self._shapes: Shapes | None = None
@@ -108,7 +108,7 @@ class Overlays:
 
     def colour(self, track: int) -> tuple[float, float, float]:
         """The colour (red, green, blue, 0 to 1) that an object is shown in."""
-        colours = palette() if self._labels is None else self._labels.colormap
+        colours = self._colours if self._labels is None else self._labels.colormap
         red, green, blue, _ = np.asarray(colours.map(np.array([track], dtype=np.uint16)))[0]
         return float(red), float(green), float(blue)
 
@@ -292,7 +292,6 @@ class Overlays:
             self._painted(frame, track, drawn)
 
 
-@cache
 def palette() -> CyclicLabelColormap:
     """Colours to be told apart on a grey image: bright, and neighbours unlike each other."""
     steps = np.arange(_COLOUR_COUNT)

@@ -19,6 +19,7 @@ from napari_sam2.gui.canvas import Canvas
 from napari_sam2.gui.carry_section import CarrySection
 from napari_sam2.gui.controller import Controller
 from napari_sam2.gui.desk import Carry
+from napari_sam2.gui.docks import Docks
 from napari_sam2.gui.image_section import ImageSection
 from napari_sam2.gui.keys import Keyboard, help_text, hint
 from napari_sam2.gui.layers import Reading, choice_of, key_of, read
@@ -47,6 +48,7 @@ class Panel(QWidget):
         self.worker, self._downloads = ThreadWorker(), ThreadWorker("napari-sam2-fetch")
         self.controller = Controller(self, self.worker, load=load)
         self.canvas = Canvas(self.viewer, self.controller, self.tell)
+        self.docks = Docks(self.viewer, self.controller, self.canvas)
         self._snapshot = Snapshot()
         self._build()
         self._connect()
@@ -83,8 +85,10 @@ class Panel(QWidget):
         for part in (self.image, line(), self.model, line()):
             layout.addWidget(part)
         layout.addWidget(self.objects, 1)
-        for part in (line(), self.tools, line(), self.carry, line(), self.save):
+        for part in (line(), self.tools, line(), self.carry, line()):
             layout.addWidget(part)
+        layout.addLayout(row(self.docks.review, None, *self.docks.buttons.values(), spacing=2))
+        layout.addWidget(self.save)
         bottom = row(self.status, self.help)
         bottom.setStretch(0, 1)
         layout.addLayout(bottom)
@@ -107,12 +111,15 @@ class Panel(QWidget):
         self.tools.asked.connect(self.do)
         self.carry.asked.connect(self.do)
         self.save.clicked.connect(lambda *_: self.do("save"))
+        self.docks.told.connect(lambda text, wrong: self.tell(text, wrong=wrong))
+        self.docks.trained.connect(self._on_trained)
+        self.docks.ranged.connect(self.carry.choose_range)
         self.keys = Keyboard(self._actions)
         self.keys.bind([self.viewer])
         layers = self.viewer.layers.events
         listened = (layers.inserted, layers.removed, layers.reordered)
         self._open = ExitStack()  # what is let go of when the panel goes, last first
-        for release in (self.worker.close, lambda: self._downloads.close(0.0), self.keys.close, self.canvas.close):
+        for release in (self.worker.close, lambda: self._downloads.close(0.0), self.keys.close, self.canvas.close, self.docks.close):
             self._open.callback(release)
         for emitter in listened:
             emitter.connect(self._on_layers)
@@ -138,6 +145,8 @@ class Panel(QWidget):
             "forth": lambda: self.canvas.go_to(control.frame + 1),
             "previous": lambda: control.select_next(-1),
             "next": lambda: control.select_next(1),
+            "review": self.docks.next_suspicion,
+            "review_back": lambda: self.docks.next_suspicion(-1),
             "undo": control.undo,
             "redo": control.redo,
             "save": self.save_results,
@@ -183,8 +192,9 @@ class Panel(QWidget):
         """A napari notification."""
         (show_error if wrong else show_info)(text)
 
-    def facts_changed(self, place: Place, facts: Mapping[tuple[int, int], Fact]) -> None:
-        """What is known of every track on every frame: for lanes and tables."""
+    def facts_changed(self, place: Place, facts: Mapping[tuple[int, int], Fact], new: Mapping[tuple[int, int], Fact] | None) -> None:
+        """What is known of every track on every frame: for the lanes."""
+        self.docks.take(place, facts, new)
 
     # what the person does
 
@@ -316,6 +326,11 @@ class Panel(QWidget):
     def _on_model(self, name: str) -> None:
         self.controller.use_model(name, lambda came: None if came else self.model.choose(self._snapshot.model))
 
+    def _on_trained(self, path: str) -> None:
+        """A new model was trained: it is listed, and asked from now on."""
+        self.model.refresh(Path(path).stem)
+        self._on_model(Path(path).stem)
+
     def _on_tool(self, tool: Tool) -> None:
         self.canvas.take_up(tool)
         self._bind_layers()
@@ -344,6 +359,7 @@ class Panel(QWidget):
         self.save.setEnabled(snapshot.prompted)
         self.status.setText(snapshot.message)
         self.model.runs_on(snapshot.device)
+        self.docks.show_state(snapshot)
 
     def _bind_layers(self) -> None:
         if self.canvas.overlays is not None:

@@ -153,8 +153,8 @@ class Requests:
         drawn = {frame: plane for frame, plane in changed.planes.items() if self._newest.get((place, frame), 0) <= number}
         if drawn:
             self._view.draw(place, drawn)
-        if place == self._place and (changed.facts or changed.whole):
-            self._view.facts_changed(place, book.facts)
+        if changed.facts or changed.whole:
+            self._view.facts_changed(place, book.facts, None if changed.whole else changed.facts)
         self._freshen(place, changed.stale)
 
     def _freshen(self, place: Place, frames: Collection[int] = ()) -> None:

@@ -147,8 +147,8 @@ class View(Protocol):
         """Say one sentence, loudly: something is done, or went `wrong`."""
         ...
 
-    def facts_changed(self, place: Place, facts: Mapping[tuple[int, int], Fact]) -> None:
-        """All that is known of every track on every frame, after it changed."""
+    def facts_changed(self, place: Place, facts: Mapping[tuple[int, int], Fact], new: Mapping[tuple[int, int], Fact] | None) -> None:
+        """All that is known of every track on every frame, after it changed: `new` of it, or all where that is None."""
         ...
 
 

@@ -42,7 +42,7 @@ class Mock:
     def tell(self, text: str, *, wrong: bool = False) -> None:
         (self.wrong if wrong else self.told).append(text)
 
-    def facts_changed(self, place: Place, facts: Mapping[tuple[int, int], Fact]) -> None:
+    def facts_changed(self, place: Place, facts: Mapping[tuple[int, int], Fact], new: Mapping[tuple[int, int], Fact] | None) -> None:
         self.facts = dict(facts)
 
     def labels(self, scene: Scene, at: tuple[tuple[str, int], ...] = ()) -> np.ndarray:
