@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 PICTURES = Path(__file__).parent / "images"
-SIZE = (1180, 860)
+SIZE = (1390, 990)
 PATIENCE_S = 900.0
 LIMIT = 8
 
@@ -93,7 +93,7 @@ class Person:
         self.pump(0.5)
         path = PICTURES / f"{name}.png"
         pixels = self.viewer.screenshot(str(path), canvas_only=False, flash=False)
-        small = Image.fromarray(pixels[..., :3]).quantize(colors=128, dither=Image.Dither.NONE)
+        small = Image.fromarray(pixels[..., :3]).quantize(colors=256, dither=Image.Dither.NONE)
         small.save(path, optimize=True)
 
 
@@ -131,6 +131,7 @@ def sample(name: str, out: Path) -> pd.DataFrame:
     person.until(lambda: (out / "provenance.json").exists() and ready())
     if not panel.docks.buttons["tables"].isChecked():
         panel.docks.toggle("tables")
+    person.until(ready)
     person.pump(3.0)
     person.picture(f"{name}-5-tables")
     print(f"{name}: {len(person.deeds)} clicks and keys: {'; '.join(person.deeds)}")

@@ -41,7 +41,7 @@ class Canvas:
         self.image: Any = None
         self.reading: Reading | None = None
         self.overlays: Overlays | None = None
-        self._mouse = Mouse(viewer, Gestures(self._click, self._drag, listening=self._listening, boxing=lambda: self.tool is Tool.BOX))
+        self._mouse = Mouse(viewer, Gestures(self._click, self._drag, listening=self._listening, boxing=self._boxing))
         self._listened = (viewer.dims.events.current_step, viewer.dims.events.point)
         for emitter in self._listened:
             emitter.connect(self._on_dims)
@@ -183,11 +183,14 @@ class Canvas:
             self._tell("Click the part that is another object.")
 
     def _listening(self) -> bool:
-        """Whether a click on the canvas is ours: in two dimensions, and while no layer is being edited."""
-        if self._controller.place is None or self._viewer.dims.ndisplay != 2:
+        """Whether a click on the canvas is ours: not while a layer is being edited."""
+        if self._controller.place is None:
             return False
         active = self._viewer.layers.selection.active
         return active is None or str(active.mode) == "pan_zoom"
+
+    def _boxing(self) -> bool:
+        return self.tool is Tool.BOX and self._viewer.dims.ndisplay == 2
 
     def _click(self, world: Sequence[float], positive: bool) -> None:
         place = self._controller.place
@@ -205,7 +208,7 @@ class Canvas:
 
     def _drag(self, start: Sequence[float], end: Sequence[float], done: bool) -> None:
         place = self._controller.place
-        if place is None or self.reading is None or self.overlays is None or not self._seen():
+        if place is None or self.reading is None or self.overlays is None or not self._seen(quiet=not done):
             return
         (frame, _, one), (_, _, other) = self._where(start, place.choice.along), self._where(end, place.choice.along)
         height, width = self.reading.shape[-2:]
@@ -215,13 +218,17 @@ class Canvas:
         if done and y < y2 and x < x2:
             self._controller.box(frame, (y, x, y2, x2))
 
-    def _seen(self) -> bool:
-        """Whether y and x are what the canvas shows."""
+    def _seen(self, *, quiet: bool = False) -> bool:
+        """Whether y and x are what the canvas shows; says what to do where they are not."""
         dims = self._viewer.dims
-        if set(dims.displayed) != {dims.ndim - 2, dims.ndim - 1}:
-            self._tell("Show the y and x axes to prompt: the canvas shows other ones.", wrong=True)
-            return False
-        return True
+        problem = ""
+        if dims.ndisplay != 2:
+            problem = "Show the image in 2D to prompt: the square button below the list of layers."
+        elif set(dims.displayed) != {dims.ndim - 2, dims.ndim - 1}:
+            problem = "Show the y and x axes to prompt: the canvas shows other ones."
+        if problem and not quiet:
+            self._tell(problem, wrong=True)
+        return not problem
 
     # by hand, in the layers
 

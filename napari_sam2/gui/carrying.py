@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from napari_sam2.gui.bench import Load
 from napari_sam2.gui.desk import Changed
 from napari_sam2.gui.requests import Requests
@@ -11,8 +13,8 @@ from napari_sam2.gui.view import Place, Stage, View, Worker
 class Carrying(Requests):
     """Requests, and one run at most that goes on frame by frame until it is done, paused or interrupted."""
 
-    def __init__(self, view: View, worker: Worker, *, load: Load, model: str) -> None:
-        super().__init__(view, worker, load=load, model=model)
+    def __init__(self, view: View, worker: Worker, *, load: Load, model: str, root: Path | None) -> None:
+        super().__init__(view, worker, load=load, model=model, root=root)
         self._stepping = False
         self._carried: Place | None = None
         self._acts = 0

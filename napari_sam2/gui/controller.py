@@ -12,6 +12,7 @@ from typing import Any
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from napari_sam2.engine.session import Session
 from napari_sam2.gui.bench import Load
+from napari_sam2.gui.book import Book
 from napari_sam2.gui.carrying import Carrying
 from napari_sam2.gui.desk import Carry, Changed, Desk
 from napari_sam2.gui.measured import Measured
@@ -29,10 +30,12 @@ class Controller(Carrying):
         Gives a model by name; called in the worker.
     model
         The name of the model to begin with.
+    root
+        The folder that projects are kept in, each image and model its own; nothing is kept where None.
     """
 
-    def __init__(self, view: View, worker: Worker, *, load: Load, model: str = "nano") -> None:
-        super().__init__(view, worker, load=load, model=model)
+    def __init__(self, view: View, worker: Worker, *, load: Load, model: str = "nano", root: Path | None = None) -> None:
+        super().__init__(view, worker, load=load, model=model, root=root)
 
     def open(self, choice: Choice | None, frame: int = 0, at: tuple[tuple[str, int], ...] = ()) -> None:
         """Work on this image, or on none."""
@@ -53,6 +56,17 @@ class Controller(Carrying):
         if self._place is not None and at != self._place.at:
             self.open(self._place.choice, frame, at)
         self._frame = frame
+
+    def start_anew(self) -> None:
+        """Begin with nothing; what there was stays in its project folder."""
+        place = self._place
+        if place is None:
+            return
+        self._interrupt()
+        drawn = {frame for _, frame in self.book.facts}
+        self._books[place] = Book()
+        self._submit(lambda: self._bench.anew(place), lambda _: None)
+        self._work(lambda desk: desk.state(drawn), message="Starting anew…")
 
     def forget(self, key: str) -> None:
         """An image is gone."""
@@ -85,7 +99,7 @@ class Controller(Carrying):
 
     def click(self, frame: int, yx: tuple[float, float], *, positive: bool) -> None:
         """A click on the object, or beside it."""
-        if not positive and self.book.current not in self.book.log.track_ids:
+        if not positive and self.book.current not in {*self.book.log.track_ids, *self.book.asked}:
             self._view.tell("Click the object first, then what does not belong to it.", wrong=True)
             return
         self._prompt(lambda track: PointPrompt(frame, track, [yx], [positive]), frame)

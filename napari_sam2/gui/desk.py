@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -11,20 +12,19 @@ import numpy as np
 from skimage.measure import label
 
 from napari_sam2.api.job import save
+from napari_sam2.api.project import Project
 from napari_sam2.api.session import Run, Session
 from napari_sam2.core.errors import PlanError, PromptError
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.prompt import BoxPrompt, Entry, Lock, MaskPrompt, PointPrompt, Prompt, PromptLog, Removal
-from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Segment
 from napari_sam2.core.track import Track
-from napari_sam2.core.video import Video
 from napari_sam2.engine.overlap import mask
-from napari_sam2.engine.session import Settings
 from napari_sam2.engine.walk import Stepped
 from napari_sam2.gui.measured import Measured
 from napari_sam2.measurement.facts import Fact
 
+SAVE_EVERY_S = 4.0
 PIECE = 8
 """Frames that are drawn in one piece of work: so few that a click made meanwhile does not wait."""
 
@@ -44,6 +44,7 @@ class Changed:
     whole: bool = False
     stale: frozenset[int] = frozenset()
     running: bool = False
+    notice: str = ""
     offered: int = 0
     undoable: bool = False
     redoable: bool = False
@@ -62,10 +63,16 @@ class Carry:
 
 
 class Desk:
-    """A Session, the run it is in, and the logs to go back and forth to. Each action is one step of undo."""
+    """A Session, the run it is in, and the logs to go back and forth to. Each action is one step of undo.
 
-    def __init__(self, video: Video, model: VideoModel, *, settings: Settings | None = None) -> None:
-        self.session = Session(video, model, settings=settings)
+    `project` is where all of it is kept, None where nowhere; `notice` a sentence about it for the person.
+    """
+
+    def __init__(self, session: Session, *, project: Project | None = None, notice: str = "") -> None:
+        self.session = session
+        self._project = project
+        self._notice = notice
+        self._saved = time.monotonic()
         self._undo: list[PromptLog] = []
         self._redo: list[PromptLog] = []
         self._offered: tuple[Segment, PromptLog] | None = None
@@ -77,6 +84,8 @@ class Desk:
     def close(self) -> None:
         """Let go of memory and files."""
         self.stop()
+        if self._project is not None:
+            self._project.close()
         self.session.close()
 
     def shown(self, frames: Collection[int]) -> Changed:
@@ -85,8 +94,12 @@ class Desk:
 
     def state(self, drawn: Collection[int] = ()) -> Changed:
         """All that is known. Where the desk is new, frames that were `drawn` before it, and those prompted, look otherwise now."""
-        new, self._new = self._new, False
-        return self._changed({*drawn, *(prompt.frame for prompt in self.session.log.prompts)} if new else ())
+        if not self._new:
+            return self._changed(())
+        self._new = False
+        known = {frame for _, frame in self.session.traces()}
+        notice, self._notice = self._notice, ""
+        return replace(self._changed({*drawn, *known, *(prompt.frame for prompt in self.session.log.prompts)}), notice=notice)
 
     def measure(self) -> tuple[Measured, Changed]:
         """Measure from now on what is drawn; what was drawn before is stale, so that it is drawn and measured."""
@@ -297,7 +310,18 @@ class Desk:
             self._measured.describe(self.session.log.tracks)
             for frame, plane in planes.items():
                 self._measured.measure(frame, plane, self._facts(frame))
+        self._keep(planes)
         return planes
+
+    def _keep(self, planes: Mapping[int, np.ndarray]) -> None:
+        """Save the project every few seconds; prompts and answers are on disk at once."""
+        if self._project is None:
+            return
+        for frame, plane in planes.items():
+            self._project.put(frame, plane)
+        if time.monotonic() - self._saved > SAVE_EVERY_S:
+            self._project.save()
+            self._saved = time.monotonic()
 
     def _facts(self, frame: int) -> dict[tuple[int, int], Fact]:
         return {(each.track, frame): Fact(each.iou, each.presence) for each in self.session.segments(frame)}

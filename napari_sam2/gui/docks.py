@@ -78,6 +78,12 @@ class Docks(QObject):
         self._on_visible(name, True)
         self._show_place()
 
+    def offer_lanes(self) -> None:
+        """Show the lanes when the first image is there; then it is the person's choice."""
+        if not self._offered:
+            self._offered = True
+            self.toggle("lanes")
+
     def close(self) -> None:
         """Take all docks down with the panel; where the whole window goes, they go with it."""
         self._closed = True
@@ -105,10 +111,6 @@ class Docks(QObject):
         """Draw what changed."""
         self._snapshot = snapshot
         place = self._controller.place
-        if place is not None and snapshot.prompted and not self._offered:
-            self._offered = True
-            if "lanes" not in self._docks:
-                self.toggle("lanes")
         if place != self._shown:
             self._show_place()
         lanes, tables = self._widgets.get("lanes"), self._widgets.get("tables")

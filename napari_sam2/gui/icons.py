@@ -32,6 +32,7 @@ _DRAWINGS = {
     "tables": '<rect x="3.500" y="5" width="17" height="14"/><path d="M3.500 10h17M9.500 5v14"/>',
     "training": '<path d="M3 9l9-4 9 4-9 4z"/><path d="M7 11v5c3 2.500 7 2.500 10 0v-5"/>',
     "review": '<circle cx="10.500" cy="10.500" r="6"/><path d="M15 15l5.500 5.500"/>',
+    "anew": '<path d="M6 3.500h8l4 4V20.500H6z"/><path d="M14 3.500V8h4"/>',
     "help": '<circle cx="12" cy="12" r="8.500"/>'
     '<path d="M9.500 9.500a2.500 2.500 0 1 1 3.500 2.300c-.7.3-1 .8-1 1.700"/><path d="M12 16.300v.4"/>',
 }

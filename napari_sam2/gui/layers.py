@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Any
 
 import dask.array as da
@@ -189,12 +190,20 @@ def _file(layer: Any, shape: tuple[int, ...], rgb: bool) -> Stack | None:
     path = getattr(layer.source, "path", None)
     if not path:
         return None
-    try:
-        stack = open_stack(path)
-    except (Sam2Error, OSError, ValueError):
+    stack = _opened(str(path))
+    if stack is None:
         return None
     sizes = tuple(size for axis, size in stack.sizes.items() if not (rgb and axis == "c"))
     return stack if sizes == shape else None
+
+
+@lru_cache(maxsize=16)
+def _opened(path: str) -> Stack | None:
+    """What a file is; asked again each time that a layer is renamed or added, so kept."""
+    try:
+        return open_stack(path)
+    except (Sam2Error, OSError, ValueError):
+        return None
 
 
 def _transposed(data: Any, order: list[int]) -> Any:

@@ -11,7 +11,7 @@ import napari
 import numpy as np
 from napari.layers import Image, Labels, Layer, Points, Shapes
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtCore import QEvent, Qt, QTimer
 from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton, QScrollArea, QWidget
 
 from napari_sam2.core.errors import Sam2Error
@@ -21,6 +21,7 @@ from napari_sam2.gui.controller import Controller
 from napari_sam2.gui.desk import Carry
 from napari_sam2.gui.docks import Docks
 from napari_sam2.gui.image_section import ImageSection
+from napari_sam2.gui.keeping import projects
 from napari_sam2.gui.keys import Keyboard, help_text, hint
 from napari_sam2.gui.layers import Reading, choice_of, key_of, read
 from napari_sam2.gui.model_section import ModelSection
@@ -39,21 +40,27 @@ _REDRAW_MS = 40
 
 
 class Panel(QWidget):
-    """Segment objects and carry them through a stack. `load` gives a model by name."""
+    """Segment objects and carry them through a stack. `load` gives a model by name; `root` is where projects are kept."""
 
-    def __init__(self, napari_viewer: napari.viewer.Viewer, *, load: Callable[[str], Any] = load_model) -> None:
+    def __init__(
+        self,
+        napari_viewer: napari.viewer.Viewer,
+        *,
+        load: Callable[[str], Any] = load_model,
+        root: Callable[[], Path | None] = projects,
+    ) -> None:
         super().__init__()
         self._docked = False
         self.viewer = napari_viewer
         self.worker, self._downloads = ThreadWorker(), ThreadWorker("napari-sam2-fetch")
-        self.controller = Controller(self, self.worker, load=load)
+        self.controller = Controller(self, self.worker, load=load, root=root())
         self.canvas = Canvas(self.viewer, self.controller, self.tell)
         self.docks = Docks(self.viewer, self.controller, self.canvas)
         self._snapshot = Snapshot()
         self._build()
         self._connect()
         self.refresh_images()
-        self.show(Snapshot())
+        self.show_state(Snapshot())
 
     def _build(self) -> None:
         self.image = ImageSection()
@@ -67,8 +74,12 @@ class Panel(QWidget):
         self.save.setToolTip(hint("labels.ome.tif, objects.csv, tracks.csv, counts.csv and more, in a folder of your choice", "save"))
         self.status = muted()
         self.help = tool("help", "Keys and mouse", self.show_help)
+        self.anew = tool("anew", "Start anew with this image; what there was stays in its project folder", self.controller.start_anew)
         column(self).addWidget(self._scrolled())
-        self.setMinimumWidth(330)
+        self._fit = QTimer(self)  # once the lanes below have taken their room
+        self._fit.setSingleShot(True)
+        self._fit.setInterval(100)
+        self._fit.timeout.connect(self.viewer.reset_view)
         self._theme = QTimer(self)
         self._theme.setSingleShot(True)
         self._theme.timeout.connect(lambda: follow_theme(self))
@@ -89,13 +100,15 @@ class Panel(QWidget):
             layout.addWidget(part)
         layout.addLayout(row(self.docks.review, None, *self.docks.buttons.values(), spacing=2))
         layout.addWidget(self.save)
-        bottom = row(self.status, self.help)
+        bottom = row(self.status, self.anew, self.help)
         bottom.setStretch(0, 1)
         layout.addLayout(bottom)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         scroll.setWidget(inside)
+        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setMinimumWidth(inside.minimumSizeHint().width() + scroll.verticalScrollBar().sizeHint().width())
         return scroll
 
     def _connect(self) -> None:
@@ -164,11 +177,8 @@ class Panel(QWidget):
 
     # the View
 
-    def show(self, snapshot: Snapshot | None = None) -> None:
-        """Show a state of the controller; without one, Qt's own: become visible."""
-        if snapshot is None:
-            super().show()
-            return
+    def show_state(self, snapshot: Snapshot) -> None:
+        """Show a state of the controller."""
         hurried = snapshot.stage is Stage.RUNNING and self._snapshot.stage is Stage.RUNNING
         self._snapshot = snapshot
         self.canvas.follow(snapshot, wanted=self.carry.follow.isChecked())
@@ -202,6 +212,7 @@ class Panel(QWidget):
         """Open a shipped sample."""
         added = [self.viewer.add_layer(Layer.create(*each)) for each in layers_of(name)]
         self.viewer.layers.selection.active = added[0]
+        self._fit.start()
 
     def propagate(self) -> None:
         """Carry on, or pause."""
@@ -309,6 +320,7 @@ class Panel(QWidget):
             reading = reading.walked(along)
             self.image.about.setText(_about(reading, image))
             self.keys.bind([image])
+            self.docks.offer_lanes()
         self.canvas.use(image, reading, choice)
         if choice is None or before is None or before.choice != choice:
             self.carry.set_length(choice.length if choice else 0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
 from typing import Any
 
 from napari_sam2.core.errors import Sam2Error
@@ -23,10 +24,10 @@ log = logging.getLogger(__name__)
 class Requests:
     """What is open, what is known of it, and what is being worked on. See `Controller` for the parameters."""
 
-    def __init__(self, view: View, worker: Worker, *, load: Load, model: str) -> None:
+    def __init__(self, view: View, worker: Worker, *, load: Load, model: str, root: Path | None) -> None:
         self._view = view
         self._worker = worker
-        self._bench = Bench(load)
+        self._bench = Bench(load, root)
         self._model = model
         self._books: dict[Place, Book] = {}
         self._place: Place | None = None
@@ -156,6 +157,8 @@ class Requests:
         if changed.facts or changed.whole:
             self._view.facts_changed(place, book.facts, None if changed.whole else changed.facts)
         self._freshen(place, changed.stale)
+        if changed.notice:
+            self._view.tell(changed.notice)
 
     def _freshen(self, place: Place, frames: Collection[int] = ()) -> None:
         """Draw frames that look different, a few at a time, beginning where the person looks."""
@@ -196,7 +199,7 @@ class Requests:
     def _show(self) -> None:
         if not self._closed:
             self._draw_said(only_changed=True)
-            self._view.show(self.snapshot)
+            self._view.show_state(self.snapshot)
 
     def _draw_said(self, *, only_changed: bool = False) -> None:
         place, book = self._place, self.book

@@ -131,7 +131,7 @@ class Said:
 class View(Protocol):
     """A window, or what stands for one in a test. Called in the main thread only."""
 
-    def show(self, snapshot: Snapshot) -> None:
+    def show_state(self, snapshot: Snapshot) -> None:
         """Show the state."""
         ...
 

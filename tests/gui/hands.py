@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -22,9 +23,9 @@ PATIENCE_S = 60.0
 class Hands:
     """A panel in a viewer."""
 
-    def __init__(self, viewer: Any, load: Callable[[str], VideoModel]) -> None:
+    def __init__(self, viewer: Any, load: Callable[[str], VideoModel], root: Path | None = None) -> None:
         self.viewer = viewer
-        self.panel = Panel(viewer, load=load)
+        self.panel = Panel(viewer, load=load, root=lambda: root)
         self.dock = viewer.window.add_dock_widget(self.panel, name="SAM 2 for stacks", area="right")
         self.told: list[str] = []
         self.panel.tell = lambda text, wrong=False: self.told.append(text)  # type: ignore[method-assign, misc, assignment]

@@ -565,3 +565,30 @@ def test_labels_and_tables_are_saved_as_the_command_line_saves_them(tmp_path: Pa
     assert counts.iloc[-1]["n"] == 3
     files = {path.name for path in tmp_path.iterdir()}
     assert {"objects.csv", "tracks.csv", "prompts.json", "provenance.json", "overview.png"} <= files
+
+
+def test_what_was_done_is_there_again_after_the_window_was_gone(tmp_path: Path) -> None:
+    scene = drifting()
+    first = Window(scene, root=tmp_path)
+    first.click_all()
+    first.controller.describe(2, name="the second")
+    first.controller.propagate()
+    first.controller.close()
+    second = Window(scene, root=tmp_path)
+    assert "3 objects from last time" in second.view.told[-1]
+    np.testing.assert_array_equal(second.labels, scene.labels)
+    assert [row.name for row in second.view.snapshot.objects] == ["", "the second", ""]
+    second.controller.remove([3])
+    second.controller.start_anew()
+    assert second.view.snapshot.objects == ()
+    assert not second.labels.any()
+    second.controller.close()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_told_of_and_the_work_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    window = Window(drifting(), root=tmp_path / "file")
+    assert "save your results" in window.view.told[-1]
+    window.click_all()
+    np.testing.assert_array_equal(window.labels[0], window.scene.labels[0])

@@ -223,7 +223,6 @@ def test_painting_and_moving_points_by_hand_are_prompts(bench: Bench) -> None:
     labels.brush_size = 1
     where = np.nonzero(scene.mask(1, 0))
     labels.data_setitem((np.zeros_like(where[0]), *where), 1)
-    labels.events.paint(value=[((np.zeros_like(where[0]), *where), np.zeros(where[0].size, np.uint16), 1)])
     hands.rest()
     np.testing.assert_array_equal(control.book.log.said(1, 0).mask, scene.mask(1, 0))
     hands.press(Qt.Key.Key_Q)

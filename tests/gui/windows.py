@@ -28,7 +28,7 @@ class Mock:
         self.facts: dict[tuple[int, int], Fact] = {}
         self.snapshots: list[Snapshot] = []
 
-    def show(self, snapshot: Snapshot) -> None:
+    def show_state(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.snapshots.append(snapshot)
 
