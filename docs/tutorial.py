@@ -150,7 +150,8 @@ def main() -> None:
     parser.add_argument("out", type=Path, help="folder for the labels and tables")
     parser.add_argument("--samples", nargs="+", default=["nuclei_z", "migration_t"])
     arguments = parser.parse_args()
-    os.environ["NAPARI_CONFIG"] = str(Path(tempfile.mkdtemp()) / "settings.yaml")
+    scratch = tempfile.mkdtemp()  # nothing of the person at this machine is read or changed
+    os.environ["NAPARI_CONFIG"], os.environ["XDG_DATA_HOME"] = f"{scratch}/settings.yaml", f"{scratch}/data"
     PICTURES.mkdir(exist_ok=True)
     for name in arguments.samples:
         sample(name, arguments.out / name)

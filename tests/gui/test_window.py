@@ -200,8 +200,9 @@ def test_layers_may_be_renamed_and_deleted_while_they_are_used(bench: Bench) -> 
     hands.click(layer, (0, *scene.click(1, 0).yx[0]))
     layer.name = "another name"
     assert hands.panel.image.layer.currentText() == "another name"
-    hands.viewer.layers.remove(hands.panel.canvas.overlays.labels)
-    hands.viewer.layers.remove(hands.panel.canvas.overlays.points)
+    for made in (hands.panel.canvas.overlays.labels, hands.panel.canvas.overlays.points):
+        hands.viewer.layers.remove(made)
+        hands.rest()
     hands.press(Qt.Key.Key_P)
     np.testing.assert_array_equal(hands.labels(layer) == 1, scene.labels == 1)
     hands.viewer.layers.remove(layer)
