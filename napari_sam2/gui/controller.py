@@ -128,7 +128,7 @@ class Controller(Carrying):
                 ids[prompt.track] = book.claim(prompt.track, category)
             given.append(_owned(prompt, ids[prompt.track]))
         if given:
-            book.current = given[-1].track
+            book.current = given[0].track
             described = [book.drafts[track] for track in ids.values()]
             book.asked.update(ids.values())
             self._act(

@@ -108,8 +108,13 @@ class Panel(QWidget):
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
         scroll.setWidget(inside)
         scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.setMinimumWidth(inside.minimumSizeHint().width() + scroll.verticalScrollBar().sizeHint().width())
+        self._inside, self._scroll = inside, scroll
         return scroll
+
+    def showEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
+        """Qt's: wide enough for all of it, now that fonts and theme are those of the window."""
+        super().showEvent(event)
+        self.setMinimumWidth(self._inside.minimumSizeHint().width() + self._scroll.verticalScrollBar().sizeHint().width() + 2)
 
     def _connect(self) -> None:
         self.image.chosen.connect(self._on_image)
