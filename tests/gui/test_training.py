@@ -68,7 +68,7 @@ def test_a_click_trains_and_the_new_model_is_announced(tab: TrainingTab, told: l
 
 
 def test_the_window_answers_while_it_trains(tab: TrainingTab) -> None:
-    tab.recipe = recipe(steps=8)
+    tab.recipe = recipe(steps=3)
     click(tab)
     longest, last = 0.0, time.monotonic()
     while tab.running:
