@@ -25,6 +25,8 @@ from napari_sam2.gui.measured import Measured
 from napari_sam2.measurement.facts import Fact
 
 SAVE_EVERY_S = 4.0
+"""Seconds between two savings of the label planes of a project."""
+
 PIECE = 8
 """Frames that are drawn in one piece of work: so few that a click made meanwhile does not wait."""
 

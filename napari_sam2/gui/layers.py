@@ -62,9 +62,10 @@ class Reading:
 
     def walked(self, along: str) -> Reading:
         """This reading, where a single axis that nobody named is the one that is walked."""
-        if along in self.letters or along not in self.walkable or ("t" not in self.letters + self.guessed and "z" not in self.letters):
+        guessed = [axis for axis in "tz" if axis in self.guessed]
+        if along in self.letters or along not in self.walkable or len(guessed) != 1:
             return self
-        old = next(axis for axis in "tz" if axis in self.guessed)
+        (old,) = guessed
         spacing = replace(self.spacing, z_um=None, t_s=None)
         return replace(self, letters=self.letters.replace(old, along), guessed=self.guessed.replace(old, along), spacing=spacing)
 

@@ -178,7 +178,10 @@ class Overlays:
     def close(self) -> None:
         """Listen to these layers no more; they stay."""
         for layer in self.layers:
-            layer.events.data.disconnect(self._on_edit) if not isinstance(layer, Labels) else layer.events.paint.disconnect(self._on_paint)
+            if isinstance(layer, Labels):
+                layer.events.paint.disconnect(self._on_paint)
+            else:
+                layer.events.data.disconnect(self._on_edit)
 
     @property
     def _dot(self) -> float:

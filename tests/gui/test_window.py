@@ -208,9 +208,6 @@ def test_layers_may_be_renamed_and_deleted_while_they_are_used(bench: Bench) -> 
     hands.viewer.layers.remove(layer)
     hands.rest()
     assert hands.panel.controller.snapshot.stage is Stage.EMPTY
-    again = hands.open(scene)
-    hands.click(again, (0, *scene.click(2, 0).yx[0]))
-    np.testing.assert_array_equal(hands.labels(again)[0] > 0, scene.mask(2, 0))
 
 
 def test_painting_and_moving_points_by_hand_are_prompts(bench: Bench) -> None:
