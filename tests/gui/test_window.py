@@ -13,7 +13,6 @@ import pandas as pd
 import pytest
 
 from napari_sam2.core.result import Embedding, Query, Segment
-from napari_sam2.gui.view import Stage
 from napari_sam2.testing.scenes import drifting, jumping, two_channels
 from napari_sam2.testing.toy import ToyModel
 
@@ -191,23 +190,6 @@ def test_closing_while_objects_are_carried_ends_the_thread_and_keeps_the_layers(
     assert labels.data[:4].any(axis=(1, 2)).all()
     hands.viewer.dims.set_point(0, 5)
     hands.viewer.layers.remove(layer)
-
-
-def test_layers_may_be_renamed_and_deleted_while_they_are_used(bench: Bench) -> None:
-    scene = drifting()
-    hands = bench()
-    layer = hands.open(scene)
-    hands.click(layer, (0, *scene.click(1, 0).yx[0]))
-    layer.name = "another name"
-    assert hands.panel.image.layer.currentText() == "another name"
-    for made in (hands.panel.canvas.overlays.labels, hands.panel.canvas.overlays.points):
-        hands.viewer.layers.remove(made)
-        hands.rest()
-    hands.press(Qt.Key.Key_P)
-    np.testing.assert_array_equal(hands.labels(layer) == 1, scene.labels == 1)
-    hands.viewer.layers.remove(layer)
-    hands.rest()
-    assert hands.panel.controller.snapshot.stage is Stage.EMPTY
 
 
 def test_painting_and_moving_points_by_hand_are_prompts(bench: Bench) -> None:
