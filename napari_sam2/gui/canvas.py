@@ -11,7 +11,7 @@ from napari_sam2.core.prompt import BoxPrompt, PointPrompt
 from napari_sam2.gui.controller import Controller
 from napari_sam2.gui.layers import Reading, key_of, locate
 from napari_sam2.gui.mouse import Gestures, Mouse
-from napari_sam2.gui.overlays import Overlays
+from napari_sam2.gui.overlays import Later, Overlays
 from napari_sam2.gui.tools_section import Tool
 from napari_sam2.gui.view import Choice, Place, Said, Snapshot, Stage
 
@@ -25,12 +25,15 @@ class Canvas:
     ----------
     viewer, controller, tell
         Where, who is told what the person does, and how to say a sentence.
+    later
+        Does something when napari has done what it is at.
     """
 
-    def __init__(self, viewer: Any, controller: Controller, tell: Tell) -> None:
+    def __init__(self, viewer: Any, controller: Controller, tell: Tell, *, later: Later = lambda do: do()) -> None:
         self._viewer = viewer
         self._controller = controller
         self._tell = tell
+        self._later = later
         self._overlays: dict[str, Overlays] = {}
         self._moving = False
         self._dirty = False
@@ -64,7 +67,7 @@ class Canvas:
             return
         known = self._overlays.get(choice.key)
         if known is None or known.reading.letters != reading.letters:
-            known = Overlays(self._viewer, image, reading, edited=self._on_edited, painted=self._on_painted)
+            known = Overlays(self._viewer, image, reading, edited=self._on_edited, painted=self._on_painted, later=self._later)
             self._overlays[choice.key] = known
         self.overlays = known
         frame, at, _ = self._where(self._viewer.dims.point, choice.along)

@@ -27,6 +27,7 @@ Edited = Callable[[int, list[PointPrompt | BoxPrompt], list[PointPrompt]], None]
 """Called with a frame, what its clicks and boxes are now, and those clicks alone that are new (empty where others changed)."""
 Painted = Callable[[int, int, np.ndarray], None]
 """Called with a frame, a track, and the (H, W) mask that somebody painted."""
+Later = Callable[[Callable[[], None]], None]
 
 
 class Overlays:
@@ -38,14 +39,20 @@ class Overlays:
         Where, over which layer, and how its dimensions are read.
     edited, painted
         See `Edited` and `Painted`: called when the person changes these layers by hand.
+    later
+        Does something when napari has done what it is at.
     """
 
-    def __init__(self, viewer: Any, image: Any, reading: Reading, *, edited: Edited, painted: Painted) -> None:
+    def __init__(
+        self, viewer: Any, image: Any, reading: Reading, *, edited: Edited, painted: Painted, later: Later = lambda do: do()
+    ) -> None:
         self._viewer = viewer
         self.image = image
         self.reading = reading
         self._edited = edited
         self._painted = painted
+        self._later = later
+        self._touched: set[tuple[int, int]] = set()
         self._data = blank_labels(reading)
         self._colours = palette()
         self._labels: Labels | None = None
@@ -281,18 +288,33 @@ class Overlays:
         return round(float(place[self.reading.letters.index(along)])) if along in self.reading.letters else 0
 
     def _on_paint(self, event: Any) -> None:
-        """Somebody painted: the masks of the objects that gained pixels are what they are now."""
+        """Somebody painted. What is there is read a moment later: napari says so before it writes the pixels."""
         if self._quiet or self._place is None:
             return
-        touched: set[tuple[int, int]] = set()
-        for indices, old, new in event.value:
-            frames = np.unique(indices[self.reading.letters.index(self._place.choice.along)]) if len(indices) > 2 else [0]
-            gained = np.unique(np.asarray(new)).tolist()
-            lost = np.unique(np.asarray(old)).tolist() if gained == [0] else []
-            touched |= {(int(frame), int(track)) for frame in frames for track in (*gained, *lost) if track}
+        for atom in event.value:  # with a mask in napari 0.9, with indices before and for single pixels
+            where, old, new = atom if len(atom) == 3 else (atom.slice_key, atom.old_values, atom.new_value)
+            gained = {int(track) for track in np.unique(np.asarray(new))} - {0}
+            tracks = gained or {int(track) for track in np.unique(np.asarray(old))} - {0}
+            self._touched |= {(frame, track) for frame in self._frames_of(where) for track in tracks}
+        self._later(self._read_painted)
+
+    def _read_painted(self) -> None:
+        """The masks of the objects that were painted, as they are now."""
+        touched, self._touched = self._touched, set()
         for frame, track in sorted(touched):
-            drawn = self._data[self._plane(self._place, frame)] == track
-            self._painted(frame, track, drawn)
+            if self._place is not None:
+                self._painted(frame, track, self._data[self._plane(self._place, frame)] == track)
+
+    def _frames_of(self, where: Sequence[Any]) -> list[int]:
+        """The frames of an index into the labels: slices, or arrays of indices."""
+        assert self._place is not None
+        along = self._place.choice.along
+        if along not in self.reading.letters:
+            return [0]
+        part = where[self.reading.letters.index(along)]
+        if isinstance(part, slice):
+            return list(range(*part.indices(self._place.choice.length)))
+        return [int(frame) for frame in np.unique(part)]
 
 
 def palette() -> CyclicLabelColormap:

@@ -54,7 +54,7 @@ class Panel(QWidget):
         self.viewer = napari_viewer
         self.worker, self._downloads = ThreadWorker(), ThreadWorker("napari-sam2-fetch")
         self.controller = Controller(self, self.worker, load=load, root=root())
-        self.canvas = Canvas(self.viewer, self.controller, self.tell)
+        self.canvas = Canvas(self.viewer, self.controller, self.tell, later=lambda do: QTimer.singleShot(0, do))
         self.docks = Docks(self.viewer, self.controller, self.canvas)
         self._snapshot = Snapshot()
         self._build()

@@ -109,6 +109,32 @@ def test_a_click_that_means_nothing_is_told_why(prepare: Any, sentence: str) -> 
     assert len(easel.controller.book.log) == 0
 
 
+def test_what_is_painted_filled_or_erased_is_a_mask() -> None:
+    scene, easel = drifting(), Easel()
+    easel.open(scene)
+    waiting: list[Any] = []
+    overlays = easel.canvas.overlays
+    assert overlays is not None
+    overlays._later = waiting.append
+    easel.controller.new()
+    overlays.paint(1, lasso=False)
+    overlays.labels.brush_size = 7
+    overlays.labels.paint((0, 20, 20), 1)
+    waiting.pop()()
+    painted = overlays.labels.data[0] == 1
+    said = easel.controller.book.log.said(1, 0).mask
+    assert said is not None and painted.sum() > 20
+    np.testing.assert_array_equal(said, painted)
+    overlays.labels.paint((0, 20, 16), 0)
+    waiting.pop()()
+    erased = easel.controller.book.log.said(1, 0).mask
+    assert erased is not None and 0 < erased.sum() < said.sum()
+    overlays.labels.paint_polygon(np.array([[0, 40, 40], [0, 40, 50], [0, 50, 50]]), 1)
+    waiting.pop()()
+    lassoed = easel.controller.book.log.said(1, 0).mask
+    assert lassoed is not None and lassoed[42, 48] and lassoed.sum() > erased.sum()
+
+
 def test_each_position_of_the_other_axes_has_its_own_labels() -> None:
     scene, easel = drifting(), Easel()
     data = np.stack([scene.stack.data, scene.stack.data[:, ::-1]])

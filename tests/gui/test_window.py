@@ -200,11 +200,14 @@ def test_painting_and_moving_points_by_hand_are_prompts(bench: Bench) -> None:
     hands.press(Qt.Key.Key_W)
     labels = hands.panel.canvas.overlays.labels
     assert (labels.mode, hands.viewer.layers.selection.active) == ("paint", labels)
-    labels.brush_size = 1
-    where = np.nonzero(scene.mask(1, 0))
-    labels.data_setitem((np.zeros_like(where[0]), *where), 1)
+    labels.brush_size = 9
+    y, x = scene.click(1, 0).yx[0]
+    hands.drag(layer, (0, y, x), (0, y, x + 6))
+    hands.until(lambda: control.book.log.said(1, 0).mask is not None)
     hands.rest()
-    np.testing.assert_array_equal(control.book.log.said(1, 0).mask, scene.mask(1, 0))
+    drawn = control.book.log.said(1, 0).mask
+    assert drawn[round(y), round(x)] and drawn[round(y), round(x) + 6] and 60 < drawn.sum() < 200
+    np.testing.assert_array_equal(hands.labels(layer)[0] == 1, drawn)
     hands.press(Qt.Key.Key_Q)
     assert hands.viewer.layers.selection.active == layer
     hands.press(Qt.Key.Key_N)
