@@ -7,6 +7,8 @@ PYTHON ?= python3
 OUT ?= demo-output
 BIN := .venv/bin
 READY := .venv/.ready
+# Windows open on the display there is, else on one in memory; without either, the tests that need one skip and say so.
+SCREEN := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY)),,$(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1400x1000x24"))
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
@@ -23,7 +25,7 @@ test: $(READY)
 	@echo "style"  && $(BIN)/ruff check . && $(BIN)/ruff format --check .
 	@echo "types"  && $(BIN)/mypy
 	@echo "layers" && $(BIN)/lint-imports --no-cache
-	@echo "tests"  && $(BIN)/python -m pytest
+	@echo "tests"  && $(SCREEN) $(BIN)/python -m pytest
 	@echo "make test: style, types, layers and tests passed"
 
 # Set up again when what is needed changed; a stopped set-up leaves no stamp behind.

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_sam2.api.job import Job, run_job, track
+    from napari_sam2.api.project import Project
     from napari_sam2.api.session import Run, Session
     from napari_sam2.api.tables import measure
     from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, PromptLog
@@ -25,6 +26,7 @@ _HOMES = {
     "Job": "api.job",
     "MaskPrompt": "core.prompt",
     "PointPrompt": "core.prompt",
+    "Project": "api.project",
     "PromptLog": "core.prompt",
     "Run": "api.session",
     "Session": "api.session",
@@ -44,6 +46,7 @@ __all__ = [
     "Job",
     "MaskPrompt",
     "PointPrompt",
+    "Project",
     "PromptLog",
     "Run",
     "Session",

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_sam2.core.errors import Sam2Error
+from napari_sam2.core.errors import PlanError, Sam2Error
 
 if TYPE_CHECKING:
     from napari_sam2.engine.walk import Stepped
@@ -20,6 +20,10 @@ WRONG = 2
 
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
+
+
+_OF_THE_PROJECT = ("along", "channel", "axes", "spacing", "interval", "at", "frame", "direction", "frames", "patience")
+"""Options of ``track`` that a project answers itself."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -56,15 +60,20 @@ def _add_demo(commands: Any) -> None:
 
 def _add_track(commands: Any) -> None:
     track = commands.add_parser("track", help="carry prompted objects through a stack: labels, tables, picture")
-    track.add_argument("input", type=Path, metavar="INPUT", help="TIFF, OME-TIFF, OME-Zarr, .npy, a folder of images or a quoted glob")
+    track.add_argument(
+        "input", type=Path, nargs="?", metavar="INPUT", help="TIFF, OME-TIFF, OME-Zarr, .npy, a folder of images or a quoted glob"
+    )
     track.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
     track.add_argument("--along", choices=("z", "t"), help="axis to walk; may be left out where only one of them is there")
     said = track.add_mutually_exclusive_group(required=True)
     said.add_argument("--prompts", type=Path, metavar="FILE", help="CSV (track,frame,kind,y,x,y2,x2,positive,category) or JSON")
     said.add_argument("--masks", type=Path, metavar="LABELS", help="label image: each label is a mask prompt on --frame")
+    said.add_argument(
+        "--project", type=Path, metavar="FOLDER", help="replay a project saved by napari; INPUT only where its image was moved"
+    )
     track.add_argument("--frame", type=int, default=0, metavar="K", help="frame of --masks, from 0 (%(default)s)")
     _add_reading(track)
-    track.add_argument("--model", default="nano", metavar="NAME|FILE", help="see `napari-sam2 models list` (%(default)s)")
+    track.add_argument("--model", metavar="NAME|FILE", help="see `napari-sam2 models list` (nano, or the project's)")
     track.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
     track.add_argument("--direction", choices=("both", "forward", "backward"), default="both", help="from the prompted frame (%(default)s)")
     track.add_argument("--frames", type=_frames, metavar="A:B", help="carry from frame A to the one before B, counted from 0")
@@ -73,7 +82,8 @@ def _add_track(commands: Any) -> None:
     )
     track.add_argument("--format", choices=("tiff", "zarr"), default="tiff", help="labels.ome.tif or labels.ome.zarr (%(default)s)")
     track.add_argument("--resume", action="store_true", help="go on where an interrupted run of the same call stopped")
-    track.set_defaults(do=_track, after_stop=": the same call with --resume goes on from there")
+    unused = [track.get_default(name) for name in _OF_THE_PROJECT]
+    track.set_defaults(do=_track, unused=unused, after_stop=": the same call with --resume goes on from there")
 
 
 def _add_measure(commands: Any) -> None:
@@ -147,9 +157,29 @@ def _demo(arguments: argparse.Namespace) -> None:
 def _track(arguments: argparse.Namespace) -> None:
     from napari_sam2.api.job import Job, run_job
 
-    job = Job.checked({name: value for name, value in vars(arguments).items() if name in Job.model_fields})
+    if arguments.project is not None:
+        _replay(arguments)
+        return
+    if arguments.input is None:
+        raise PlanError("no INPUT: give the image stack, or a --project")
+    given = {name: value for name, value in vars(arguments).items() if name in Job.model_fields}
+    if arguments.model is None:
+        del given["model"]
+    job = Job.checked(given)
     with _bar() as progress:
         outcome = run_job(job, progress=progress, stage=_say)
+    print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
+
+
+def _replay(arguments: argparse.Namespace) -> None:
+    from napari_sam2.api.project import replay
+
+    said = [name for name, unused in zip(_OF_THE_PROJECT, arguments.unused, strict=True) if getattr(arguments, name) != unused]
+    if said:
+        raise PlanError(f"--{said[0]} does not go with --project: the project says how its image is read and carried")
+    options = {name: getattr(arguments, name) for name in ("model", "device", "format", "resume")}
+    with _bar() as progress:
+        outcome = replay(arguments.project, arguments.out, image=arguments.input, **options, progress=progress, stage=_say)
     print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import logging
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import open_labels_of
+from napari_sam2.api.work import Work
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import LabelsError, PlanError, PromptError
 from napari_sam2.core.plan import Direction, Propagation
@@ -26,15 +25,12 @@ from napari_sam2.io.open import open_stack
 from napari_sam2.io.place import check_output, sweep
 from napari_sam2.io.prompts import masks_as_prompts, read_prompts, write_prompts
 from napari_sam2.io.sinks import LabelSpec, open_sink
-from napari_sam2.io.tables import write_json, write_provenance, write_tables
+from napari_sam2.io.tables import write_provenance, write_tables
 from napari_sam2.measurement.overview import draw_overview
 from napari_sam2.models.device import describe
 from napari_sam2.models.load import load_model
 
 log = logging.getLogger(__name__)
-
-WORK = ".napari-sam2"
-"""Folder inside ``--out`` that holds what an unfinished run has done; gone when the run is finished."""
 
 
 class Job(BaseModel):
@@ -165,15 +161,15 @@ def run_job(job: Job, *, progress: Progress | None = None, stage: Callable[[str]
     stage(f"input: {job.input}: {video.description}")
     model = load_model(job.model, device=job.device)
     stage(f"model: {model.card.name} on {describe(model.device)}")
-    work = _Work.of(job, video, model.card)
+    work = Work.of(job.out, _same(job, video, model.card), resume=job.resume)
     if work is None:
-        return Outcome(job.out, RunState.DONE, f"{job.out} is finished already: nothing to resume")
+        return finished_already(job.out)
     with Session(video, model, settings=Settings(patience=job.patience, folder=work.folder), noted=work.keep) as session:
         run = _carry(job, session, prompts, work, progress)
         stage(f"writing: labels, tables and picture to {job.out}")
         save(run, job.out, format=job.format, notes=_notes(job, video, model.device), settings=job.model_dump(mode="json"))
-        summary = _summary(run)
-    shutil.rmtree(work.folder)
+        summary = summary_of(run)
+    work.remove()
     return Outcome(job.out, run.state, summary)
 
 
@@ -199,41 +195,17 @@ def save(run: Run, folder: Path, *, format: Literal["tiff", "zarr"] = "tiff", no
     write_provenance(replace(made, settings={**made.settings, "job": settings}), folder / "provenance.json")
 
 
-@dataclass(frozen=True)
-class _Work:
-    """What an unfinished run has done so far: the Trail, the log, and what it was a run of."""
-
-    folder: Path
-
-    @classmethod
-    def of(cls, job: Job, video: Video, card: ModelCard) -> _Work | None:
-        """The work to go on with, or a fresh start; None where a finished run is to be resumed."""
-        work = cls(job.out / WORK)
-        same = {"video": video.identity, "model": card.sha256, "patience": job.patience, "direction": job.direction, "frames": job.frames}
-        if job.resume and work.folder.is_dir():
-            if json.loads((work.folder / "job.json").read_text()) != json.loads(json.dumps(same)):
-                raise PlanError(
-                    f"{job.out} holds an unfinished run of another input, model or setting: give the same, or leave out --resume"
-                )
-            return work
-        if job.resume and (job.out / "provenance.json").exists():
-            return None
-        shutil.rmtree(work.folder, ignore_errors=True)
-        work.folder.mkdir(parents=True)
-        write_json(same, work.folder / "job.json")
-        return work
-
-    def keep(self, log: PromptLog) -> None:
-        """Save the log, so that a killed run knows what it was doing."""
-        write_prompts(log, self.folder / "prompts.json")
-
-    def kept(self) -> PromptLog:
-        """The log of the run that was killed; an empty one where it had not begun."""
-        path = self.folder / "prompts.json"
-        return read_prompts(path) if path.exists() else PromptLog()
+def finished_already(folder: Path) -> Outcome:
+    """What resuming a finished run comes to."""
+    return Outcome(folder, RunState.DONE, f"{folder} is finished already: nothing to resume")
 
 
-def _carry(job: Job, session: Session, prompts: PromptLog, work: _Work, progress: Progress | None) -> Run:
+def _same(job: Job, video: Video, card: ModelCard) -> dict[str, Any]:
+    """What a run that is resumed must have in common with the one that was interrupted."""
+    return {"video": video.identity, "model": card.sha256, "patience": job.patience, "direction": job.direction, "frames": job.frames}
+
+
+def _carry(job: Job, session: Session, prompts: PromptLog, work: Work, progress: Progress | None) -> Run:
     """Prompt and carry; what is in the work folder already is not done again."""
     kept = work.kept()
     common = min(len(kept), len(prompts))
@@ -258,7 +230,8 @@ def _notes(job: Job, video: Video, device: str) -> tuple[str, ...]:
     return tuple(note for note in notes if note)
 
 
-def _summary(run: Run) -> str:
+def summary_of(run: Run) -> str:
+    """One line about what a Run came to."""
     frames, found, masks = len(run.session.video), run.objects["track"].nunique(), len(run.objects)
     return f"{_counted(found, 'object')} carried through {_counted(frames, 'frame')}, {_counted(masks, 'mask')}"
 

@@ -105,7 +105,18 @@ class Lock:
         _place(self, self.frame, self.track)
 
 
-Entry = Prompt | Lock | Propagation
+@dataclass(frozen=True)
+class Removal:
+    """A person took a Track out: nothing of it is shown, measured or carried any more, until this is undone."""
+
+    track: int
+
+    def __post_init__(self) -> None:
+        check_track(self.track)
+        object.__setattr__(self, "track", int(self.track))
+
+
+Entry = Prompt | Lock | Removal | Propagation
 
 
 @dataclass(frozen=True)
@@ -123,7 +134,7 @@ class Said:
 
 @dataclass(frozen=True)
 class PromptLog:
-    """The ordered, immutable list of what was said: prompts and locks, and the propagations between them.
+    """The ordered, immutable list of what was said: prompts, locks and removals, and the propagations between them.
 
     A propagation stands in the list because a correction is answered with memory: where it came decides what it means.
     Each change is a new log; undo is `without_last`.
@@ -145,8 +156,13 @@ class PromptLog:
 
     @property
     def track_ids(self) -> tuple[int, ...]:
-        """Ids of all prompted tracks, ascending."""
-        return tuple(sorted({prompt.track for prompt in self.prompts}))
+        """Ids of all prompted tracks that were not removed, ascending."""
+        return tuple(sorted({prompt.track for prompt in self.prompts} - self.removed))
+
+    @property
+    def removed(self) -> frozenset[int]:
+        """Ids of the tracks that were removed."""
+        return frozenset(entry.track for entry in self.entries if isinstance(entry, Removal))
 
     def track(self, number: int) -> Track:
         """The Track of that id; a nameless one where nobody said more."""
@@ -162,7 +178,7 @@ class PromptLog:
         return replace(self, tracks=tuple(sorted((*others, track), key=lambda each: each.id)))
 
     def without_last(self) -> PromptLog:
-        """Undo: the log before its last prompt or lock, and without the propagations that came after that."""
+        """Undo: the log before its last prompt, lock or removal, and without the propagations that came after that."""
         kept = list(self.entries)
         while kept and isinstance(kept[-1], Propagation):
             kept.pop()

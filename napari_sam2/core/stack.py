@@ -101,8 +101,9 @@ class Stack:
         step = tuple(max(1, n // 8) if axis not in "yx" else max(1, n // 32) for axis, n in self.sizes.items())
         sample = np.asarray(self.data[tuple(slice(None, None, s) for s in step)])
         sample = sample.ravel()[:: max(1, sample.size // _FINGERPRINT_PIXELS)]
-        head = f"{self.source}|{self.axes}|{self.data.shape}|{self.data.dtype}".encode()
-        return hashlib.sha256(head + sample.tobytes()).hexdigest()
+        native = sample.dtype.newbyteorder("=")  # the same numbers in another byte order are the same pixels
+        head = f"{self.source}|{self.axes}|{self.data.shape}|{native}".encode()
+        return hashlib.sha256(head + sample.astype(native).tobytes()).hexdigest()
 
     def plane(self, at: Mapping[str, int]) -> np.ndarray:
         """The raw (H, W) plane at these indices; every axis but y and x must be named, e.g. ``{"t": 3, "c": 0}``."""

@@ -13,7 +13,7 @@ import numpy as np
 from napari_sam2.core.errors import PlanError, PromptError
 from napari_sam2.core.plan import Direction, Leg, Propagation, Step
 from napari_sam2.core.presence import Presence
-from napari_sam2.core.prompt import Lock, MaskPrompt, Prompt, PromptLog, Said, check_prompt
+from napari_sam2.core.prompt import Lock, MaskPrompt, Prompt, PromptLog, Removal, Said, check_prompt
 from napari_sam2.core.protocols import MemoryPolicy, VideoModel
 from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.track import Track
@@ -149,8 +149,14 @@ class Session:
         self._trail.put_said([replace(segment, presence=presence)], len(self.log))
         self._note(self.log.add(Lock(frame, track, locked)))
 
+    def remove(self, track: int) -> None:
+        """Take a track out of the result; `undo` brings it back as it was."""
+        if track not in self.log.track_ids:
+            raise PromptError(f"is not there: expected one of {list(self.log.track_ids)!r}", track=track)
+        self._note(self.log.add(Removal(track)))
+
     def undo(self) -> bool:
-        """Take back the last prompt or lock and what was carried since; False where there is nothing to undo."""
+        """Take back the last prompt, lock or removal and what was carried since; False where there is nothing to undo."""
         shorter = self.log.without_last()
         if len(shorter) == len(self.log):
             return False
@@ -158,15 +164,18 @@ class Session:
         self._note(shorter)
         return True
 
-    def replay(self, log: PromptLog, *, progress: Progress | None = None) -> None:
+    def replay(self, log: PromptLog, *, stops: Mapping[int, int] | None = None, progress: Progress | None = None) -> None:
         """Do again all that a log says; on a session that was resumed, only what is not there yet.
+
+        `stops` are propagations that were cancelled, by log entry, and the steps each had done: they are cancelled there
+        again, for what was said next depends on how far they came.
 
         Raises PromptError where this session's log is not the beginning of that one.
         """
         if log.entries[: len(self.log)] != self.log.entries:
             raise PromptError("this session holds other prompts: start a new one to replay that log")
         if self.unfinished:
-            self.run().finish(progress)
+            _finish(self.run(), (stops or {}).get(len(self.log) - 1), progress)
         pending: list[Prompt] = []
         for entry in log.entries[len(self.log) :]:
             if isinstance(entry, Prompt):
@@ -176,8 +185,10 @@ class Session:
             pending = []
             if isinstance(entry, Lock):
                 self.lock(entry.track, entry.frame, locked=entry.locked)
+            elif isinstance(entry, Removal):
+                self.remove(entry.track)
             else:
-                self.run(entry).finish(progress)
+                _finish(self.run(entry), (stops or {}).get(len(self.log) - 1), progress)
         self.prompt_many(pending)
         self._note(replace(self.log, tracks=log.tracks))
 
@@ -220,9 +231,17 @@ class Session:
         self._log = log
         self._trail.forget(len(log))
 
+    def resumable(self, log: PromptLog) -> PromptLog:
+        """The beginning of a log whose answers lie in this session's folder: what `resume` can take up, the rest being replayed."""
+        count = self._trail.entries()
+        while 0 < count < len(log) and isinstance(log.entries[count], Propagation):
+            count += 1  # it was cancelled before its first frame
+        return replace(log, entries=log.entries[:count])
+
     def segments(self, frame: int) -> list[Segment]:
-        """The answers of all tracks on a frame, ascending by track."""
-        return self._trail.on_frame(frame)
+        """The answers of all tracks on a frame that were not removed, ascending by track."""
+        removed = self.log.removed
+        return [segment for segment in self._trail.on_frame(frame) if segment.track not in removed]
 
     def plane(self, frame: int) -> np.ndarray:
         """(H, W) labels of a frame, overlaps settled, uint16 or uint32. Masks that were drawn come out as they were drawn."""
@@ -232,8 +251,9 @@ class Session:
         return label_plane(self.segments(frame), self.video.shape[1:], given=given, dtype=dtype)
 
     def traces(self) -> dict[tuple[int, int], Trace]:
-        """Presence and score by (track, frame)."""
-        return self._trail.traces()
+        """Presence and score by (track, frame) of the tracks that were not removed."""
+        removed = self.log.removed
+        return {key: trace for key, trace in self._trail.traces().items() if key[0] not in removed}
 
     def _steps(self, plan: Propagation | None) -> tuple[Propagation, Iterator[Stepped]]:
         """The plan to carry out, noted in the log, and its steps."""
@@ -302,6 +322,17 @@ class Session:
         if state is None:
             return isinstance(entry, Propagation) and not any(leg.frames for leg in entry.legs)
         return bool(state["position"] >= state["total"])
+
+
+def _finish(run: Run, stop: int | None, progress: Progress | None) -> None:
+    """Carry out a Run, as far as `stop` steps where that is given."""
+    if stop == 0:
+        return
+    for stepped in run:
+        if progress:
+            progress(stepped)
+        if stop is not None and stepped.position >= stop:
+            run.cancel()
 
 
 def _rounds(prompts: Sequence[Prompt]) -> list[list[int]]:

@@ -20,7 +20,9 @@ import numpy as np
 from numcodecs import Blosc
 
 from napari_sam2.core.errors import OutputError
+from napari_sam2.core.plan import Propagation
 from napari_sam2.core.presence import CONDITIONING, Presence
+from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.result import Memory, Segment
 from napari_sam2.core.window import Window
 
@@ -127,6 +129,20 @@ class Trail:
         """How far a log entry is, as it was given to `put`; None where nothing is known."""
         row = self._read("SELECT state FROM progress WHERE entry = ?", (entry,)).fetchone()
         return json.loads(row[0]) if row else None
+
+    def entries(self) -> int:
+        """How many log entries have left anything, counted to the last that has."""
+        row = self._read("SELECT MAX(entry) FROM (SELECT entry FROM segments UNION ALL SELECT entry FROM progress)", ()).fetchone()
+        return 0 if row[0] is None else int(row[0]) + 1
+
+    def stops(self, log: PromptLog) -> dict[int, int]:
+        """The propagations of a log that were cancelled or killed, by log entry, and the steps each had done."""
+        found = {}
+        for number, entry in enumerate(log):
+            state = self.state(number) if isinstance(entry, Propagation) else {"position": 0, "total": 0}
+            if state is None or state["position"] < state["total"]:
+                found[number] = int(state["position"]) if state else 0
+        return found
 
     def forget(self, entry: int) -> None:
         """Forget what the entries from this one on have left: what they had covered counts again."""

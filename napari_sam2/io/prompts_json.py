@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import binascii
 import zlib
+from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
@@ -12,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 
 from napari_sam2.core.errors import PromptError
 from napari_sam2.core.plan import Leg, Propagation
-from napari_sam2.core.prompt import BoxPrompt, Entry, Lock, MaskPrompt, PointPrompt, PromptLog
+from napari_sam2.core.prompt import BoxPrompt, Entry, Lock, MaskPrompt, PointPrompt, PromptLog, Removal
 from napari_sam2.core.track import Track
 
 
@@ -61,6 +62,14 @@ class _Lock(_Placed):
         return Lock(self.frame, self.track, self.locked)
 
 
+class _Removal(_Model):
+    kind: Literal["removal"] = "removal"
+    track: PositiveInt
+
+    def entry(self) -> Entry:
+        return Removal(self.track)
+
+
 class _Leg(_Model):
     track: PositiveInt
     start: NonNegativeInt
@@ -83,7 +92,7 @@ class _Track(_Model):
     parent: PositiveInt | None = None
 
 
-_AnyEntry = Annotated[_Point | _Box | _Mask | _Lock | _Propagation, Field(discriminator="kind")]
+_AnyEntry = Annotated[_Point | _Box | _Mask | _Lock | _Removal | _Propagation, Field(discriminator="kind")]
 
 
 class _Log(_Model):
@@ -128,17 +137,19 @@ def _written(entry: Entry) -> _AnyEntry:
         case BoxPrompt():
             return _Box(frame=entry.frame, track=entry.track, box=entry.box)
         case MaskPrompt():
-            height, width = entry.mask.shape
-            return _Mask(frame=entry.frame, track=entry.track, shape=(height, width), bits=_packed(entry.mask))
+            return _Mask(frame=entry.frame, track=entry.track, shape=entry.shape, bits=_packed(entry))
         case Lock():
             return _Lock(frame=entry.frame, track=entry.track, locked=entry.locked)
+        case Removal():
+            return _Removal(track=entry.track)
         case Propagation():
             legs = (_Leg(track=leg.track, start=leg.start, end=leg.end, settles=leg.settles) for leg in entry.legs)
             return _Propagation(legs=tuple(legs))
 
 
-def _packed(mask: np.ndarray) -> str:
-    return base64.b64encode(zlib.compress(np.packbits(mask).tobytes(), 9)).decode("ascii")
+@lru_cache(maxsize=1024)  # a log is written again after each prompt, and hundreds of masks take a second
+def _packed(prompt: MaskPrompt) -> str:
+    return base64.b64encode(zlib.compress(np.packbits(prompt.mask).tobytes(), 9)).decode("ascii")
 
 
 def _unpacked(bits: str, shape: tuple[int, int]) -> np.ndarray:

@@ -62,10 +62,14 @@ class OmeZarrSink:
     def _prepared(self) -> Any:
         """An array of zeros with its metadata, in the part folder."""
         remove(self._part)
-        frames, height, width = self._spec.shape
-        size = ((frames, height, width), self._spec.dtype)
-        chunks = (1, min(height, _CHUNK), min(width, _CHUNK))
-        return prepare_image(self._part, _image(self._spec), size, chunks=chunks, writer="zarr")[1]["0"]
+        return prepared(self._part, self._spec)
+
+
+def prepared(path: Path, spec: LabelSpec) -> Any:
+    """A new label image at `path`: a zarr array of zeros, (frames, H, W), with its metadata."""
+    frames, height, width = spec.shape
+    chunks = (1, min(height, _CHUNK), min(width, _CHUNK))
+    return prepare_image(path, _image(spec), ((frames, height, width), spec.dtype), chunks=chunks, writer="zarr")[1]["0"]
 
 
 def _image(spec: LabelSpec) -> v05.LabelImage:

@@ -7,7 +7,7 @@ import pytest
 
 from napari_sam2.core.errors import PromptError
 from napari_sam2.core.plan import Propagation
-from napari_sam2.core.prompt import BoxPrompt, Lock, MaskPrompt, PointPrompt, PromptLog, Said
+from napari_sam2.core.prompt import BoxPrompt, Lock, MaskPrompt, PointPrompt, PromptLog, Removal, Said
 from napari_sam2.core.track import Track
 
 _MASK = np.eye(4, dtype=bool)
@@ -105,3 +105,11 @@ def test_tracks_are_known_by_their_prompts_and_described_once() -> None:
     assert log.track(7) == Track(7)
     with pytest.raises(PromptError, match="track 2: has no prompt"):
         log.first_frame(2)
+
+
+def test_a_removed_track_is_gone_until_the_removal_is_undone() -> None:
+    log = PromptLog((PointPrompt(0, 1, [(1, 1)], [True]), PointPrompt(0, 2, [(1, 1)], [True]), Removal(1)))
+    assert (log.track_ids, log.removed) == ((2,), {1})
+    assert log.without_last().track_ids == (1, 2)
+    with pytest.raises(PromptError, match="0 is the background"):
+        Removal(0)

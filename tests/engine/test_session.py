@@ -75,6 +75,25 @@ def test_undo_of_a_correction_brings_back_what_was_there(start: Start) -> None:
     assert session.log == log
 
 
+def test_a_removed_track_is_neither_shown_nor_carried_and_undo_brings_it_back(start: Start) -> None:
+    scene = drifting()
+    session = start(scene)
+    session.prompt_many(scene.log().prompts)
+    session.run().finish()
+    before = labels(session)
+    session.remove(2)
+    np.testing.assert_array_equal(labels(session), np.where(before == 2, 0, before))
+    assert 2 not in session.plan(again=True).tracks
+    assert 2 not in {track for track, _ in session.traces()}
+    with pytest.raises(PromptError, match="track 2: is not there"):
+        session.remove(2)
+    again = start(scene)
+    again.replay(session.log)
+    np.testing.assert_array_equal(labels(again), labels(session))
+    assert session.undo()
+    np.testing.assert_array_equal(labels(session), before)
+
+
 def test_undo_goes_back_to_the_empty_session(start: Start) -> None:
     scene = drifting()
     session = start(scene)

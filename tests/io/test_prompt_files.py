@@ -16,7 +16,7 @@ from hypothesis.extra.numpy import arrays
 
 from napari_sam2.core.errors import FileError, LabelsError, PromptError
 from napari_sam2.core.plan import Leg, Propagation
-from napari_sam2.core.prompt import BoxPrompt, Lock, MaskPrompt, PointPrompt, PromptLog
+from napari_sam2.core.prompt import BoxPrompt, Lock, MaskPrompt, PointPrompt, PromptLog, Removal
 from napari_sam2.core.track import Track
 from napari_sam2.io.prompts import masks_as_prompts, read_prompts, write_prompts
 from napari_sam2.io.prompts_json import json_of_log, log_of_json
@@ -139,7 +139,9 @@ def test_a_log_comes_back_equal(entries: list[object], tracks: list[Track]) -> N
 
 
 def test_a_log_is_written_and_read(tmp_path: Path) -> None:
-    log = PromptLog((PointPrompt(0, 1, [(88, 140)], [True]), Propagation((Leg(1, 0, 5),)), Lock(3, 1)), (Track(1, "A", "nucleus"),))
+    log = PromptLog(
+        (PointPrompt(0, 1, [(88, 140)], [True]), Propagation((Leg(1, 0, 5),)), Lock(3, 1), Removal(2)), (Track(1, "A", "nucleus"),)
+    )
     write_prompts(log, tmp_path / "prompts.json")
     assert read_prompts(tmp_path / "prompts.json") == log
     write_prompts(PromptLog(), tmp_path / "prompts.json")

@@ -1,0 +1,161 @@
+"""The tutorial, done by a script: from a blank napari window to saved tables on both samples, in at most eight clicks and keys.
+
+    xvfb-run -a -s "-screen 0 1400x1000x24" python docs/tutorial.py OUT
+
+It makes the pictures of docs/napari.md, and says how many clicks and keys each sample took. Clicks and keys are real ones,
+given to the widgets by Qt; only the menu Plugins and the folder dialogue are not shown by a window system in memory, and
+are counted as the clicks they take.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+PICTURES = Path(__file__).parent / "images"
+SIZE = (1390, 990)
+PATIENCE_S = 900.0
+LIMIT = 8
+
+
+class Person:
+    """Someone at a napari window, who counts what they do."""
+
+    def __init__(self) -> None:
+        import napari
+        from qtpy.QtWidgets import QApplication
+
+        self.viewer = napari.Viewer(show=True)
+        self.viewer.window.resize(*SIZE)
+        self.application = QApplication.instance()
+        self.deeds: list[str] = []
+        self.pump(0.5)
+
+    def pump(self, seconds: float) -> None:
+        """Let the window work."""
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            self.application.processEvents()
+            time.sleep(0.005)
+
+    def until(self, true: Callable[[], bool]) -> None:
+        """Wait for what was begun."""
+        end = time.monotonic() + PATIENCE_S
+        while not true():
+            if time.monotonic() > end:
+                sys.exit(f"waited {PATIENCE_S:.0f} s for nothing")
+            self.pump(0.05)
+        self.pump(0.5)
+
+    def open_panel(self) -> Any:
+        """Plugins, SAM 2 for stacks."""
+        self.deeds += ["click Plugins", "click SAM 2 for stacks"]
+        _, panel = self.viewer.window.add_plugin_dock_widget("napari-sam2", "SAM 2 for stacks")
+        self.pump(0.5)
+        return panel
+
+    def click(self, widget: Any, what: str) -> None:
+        """The mouse on a button."""
+        from qtpy.QtCore import Qt
+        from qtpy.QtTest import QTest
+
+        self.deeds.append(f"click {what}")
+        QTest.mouseClick(widget, Qt.MouseButton.LeftButton)
+        self.pump(0.3)
+
+    def choose(self, menu: Any, part: str) -> None:
+        """An entry of a menu: its button, then the entry."""
+        menu.aboutToShow.emit()
+        self.deeds += ["click Take from layer", f"click {part}"]
+        next(action for action in menu.actions() if part in action.text()).trigger()
+        self.pump(0.3)
+
+    def press(self, key: Any, name: str) -> None:
+        """A key over the canvas."""
+        from qtpy.QtTest import QTest
+
+        self.deeds.append(f"key {name}")
+        QTest.keyClick(self.viewer.window._qt_viewer.canvas.native, key)
+        self.pump(0.3)
+
+    def picture(self, name: str) -> None:
+        """A screenshot, small."""
+        from PIL import Image
+
+        self.pump(0.5)
+        path = PICTURES / f"{name}.png"
+        pixels = self.viewer.screenshot(str(path), canvas_only=False, flash=False)
+        small = Image.fromarray(pixels[..., :3]).quantize(colors=256, dither=Image.Dither.NONE)
+        small.save(path, optimize=True)
+
+
+def sample(name: str, out: Path) -> pd.DataFrame:
+    """One sample from the blank window to the saved tables; the counts that were saved."""
+    from qtpy.QtCore import Qt
+    from qtpy.QtWidgets import QFileDialog, QPushButton
+
+    from napari_sam2.gui.samples import TITLES
+    from napari_sam2.gui.view import Stage
+
+    person = Person()
+    panel = person.open_panel()
+    control = panel.controller
+
+    def ready() -> bool:
+        return control.snapshot.stage is Stage.READY
+
+    person.picture(f"{name}-1-panel")
+    (button,) = [each for each in panel.image.findChildren(QPushButton) if each.text() == TITLES[name]]
+    person.click(button, TITLES[name])
+    person.until(ready)
+    person.choose(panel.objects.menu, "nuclei")
+    person.until(lambda: ready() and control.snapshot.prompted)
+    panel.canvas.go_to(control.book.log.prompts[0].frame)
+    person.picture(f"{name}-2-objects")
+    person.press(Qt.Key.Key_P, "P")
+    person.until(lambda: control.snapshot.done > 8)
+    person.picture(f"{name}-3-propagating")
+    person.until(ready)
+    person.picture(f"{name}-4-done")
+    QFileDialog.getExistingDirectory = staticmethod(lambda *_: str(out))  # the dialogue is the system's own
+    person.click(panel.save, "Save labels and tables")
+    person.deeds.append("click Choose")
+    person.until(lambda: (out / "provenance.json").exists() and ready())
+    if not panel.docks.buttons["tables"].isChecked():
+        panel.docks.toggle("tables")
+    person.until(ready)
+    person.pump(3.0)
+    person.picture(f"{name}-5-tables")
+    print(f"{name}: {len(person.deeds)} clicks and keys: {'; '.join(person.deeds)}")
+    if len(person.deeds) > LIMIT:
+        sys.exit(f"{name}: more than {LIMIT}")
+    counts = pd.read_csv(out / "counts.csv")
+    print(f"{name}: {counts.iloc[-1]['n']} objects in {out}")
+    person.viewer.close()
+    person.pump(0.5)
+    return counts
+
+
+def main() -> None:
+    """Both samples."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", type=Path, help="folder for the labels and tables")
+    parser.add_argument("--samples", nargs="+", default=["nuclei_z", "migration_t"])
+    arguments = parser.parse_args()
+    scratch = tempfile.mkdtemp()  # nothing of the person at this machine is read or changed
+    os.environ["NAPARI_CONFIG"], os.environ["XDG_DATA_HOME"] = f"{scratch}/settings.yaml", f"{scratch}/data"
+    PICTURES.mkdir(exist_ok=True)
+    for name in arguments.samples:
+        sample(name, arguments.out / name)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,322 @@
+"""Project: a session in a folder. Saved as it goes, opened again after a crash or elsewhere, replayed without a window."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from threading import RLock
+from typing import Literal, Self
+
+import numpy as np
+from filelock import FileLock, Timeout
+from pydantic import JsonValue
+
+from napari_sam2.api.job import Outcome, finished_already, save, summary_of
+from napari_sam2.api.session import Run, Session
+from napari_sam2.api.work import Work
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.errors import FileError, ModelError, OutputError, PlanError, Sam2Error, UnknownModelError
+from napari_sam2.core.plan import Propagation
+from napari_sam2.core.prompt import PromptLog, check_prompt
+from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.track import MAX_TRACK
+from napari_sam2.core.video import Video
+from napari_sam2.engine.runner import Progress
+from napari_sam2.engine.session import Settings
+from napari_sam2.engine.trail import Trail
+from napari_sam2.io.kept_labels import KeptLabels
+from napari_sam2.io.place import check_output, remove, sweep
+from napari_sam2.io.project import ImageReference, ModelReference, ProjectFile, Walk, is_project
+from napari_sam2.io.prompts import read_prompts, write_prompts
+from napari_sam2.io.prompts_json import json_of_log
+from napari_sam2.io.sinks import LabelSpec
+from napari_sam2.models.cards import known
+from napari_sam2.models.device import describe
+from napari_sam2.models.load import load_model
+
+log = logging.getLogger(__name__)
+
+PROMPTS, TRAIL, LOCK = "prompts.json", "trail.sqlite", ".lock"
+
+
+class Project:
+    """A session in a folder; made by `create` or `open`, and closed by `close`.
+
+    In the folder: ``project.json`` (image, walk, model), ``prompts.json`` (written at once, with each prompt),
+    ``trail.sqlite`` (the answers, each frame as it is done) and ``labels.ome.zarr`` (what `put` was given, on `save`). What
+    was killed at any moment is taken up again by `open` and `session`. One program at a time may have it open.
+    """
+
+    def __init__(self, folder: Path, file: ProjectFile, video: Video, prompts: PromptLog, lock: FileLock) -> None:
+        self.folder, self.video = folder, video
+        self._file, self._saved = file, file
+        self._log = prompts
+        self._lock = lock
+        self._changing = RLock()
+        self._catching_up = False
+        self._stops: Mapping[int, int] = {}
+        self._planes: dict[int, np.ndarray] = {}
+        self._labels = KeptLabels(folder, LabelSpec.of(video, MAX_TRACK))  # uint32: nobody knows how many there will be
+
+    @classmethod
+    def create(
+        cls, folder: Path | str, video: Video, card: ModelCard, *, asked: str | Path | None = None, patience: int | None = 8
+    ) -> Self:
+        """A new project of a video and a model, `asked` being what that was loaded by.
+
+        An image that no file holds (or none that reads the same) is copied into the folder. Raises OutputError where that
+        cannot be written, or is a project already.
+        """
+        path = Path(folder).absolute()
+        if is_project(path):
+            raise OutputError(f"{path}: is a project already: open it, or choose another folder")
+        check_output(path)
+        lock = _locked(path)
+        try:
+            file = ProjectFile(
+                image=ImageReference.of(video.stack, path),
+                walk=Walk.of(video),
+                model=ModelReference.of(card, asked),
+                patience=patience,
+            )
+            write_prompts(PromptLog(), path / PROMPTS)
+            file.write(path)  # last: a folder without it is no project
+        except BaseException:
+            lock.release()
+            raise
+        return cls(path, file, video, PromptLog(), lock)
+
+    @classmethod
+    def open(cls, folder: Path | str, *, image: Path | str | None = None) -> Self:
+        """A project that is there. Its image is found relative to it, or at `image`.
+
+        Raises FileError where it is no project, or the image is not there or another one; OutputError where another
+        program has it open, or the folder cannot be written to.
+        """
+        path = Path(folder).absolute()
+        file, video, prompts = _read(path, image)
+        lock = _locked(path)
+        sweep(path)
+        project = cls(path, file, video, prompts, lock)
+        if video.stack.source and video.stack.source != file.image.path:
+            project._file = file.model_copy(update={"image": _moved(file.image, video, path)})
+        return project
+
+    @property
+    def log(self) -> PromptLog:
+        """All that was said, as it is in the folder."""
+        return self._log
+
+    @property
+    def model(self) -> ModelReference:
+        """The model it is made with."""
+        return self._file.model
+
+    @property
+    def view(self) -> dict[str, JsonValue]:
+        """What the window wants to find again."""
+        return dict(self._file.view)
+
+    @view.setter
+    def view(self, view: dict[str, JsonValue]) -> None:
+        self._file = self._file.model_copy(update={"view": dict(view)})
+
+    def session(
+        self, model: VideoModel | None = None, *, device: str = "auto", another_model: bool = False, asked: str | Path | None = None
+    ) -> Session:
+        """The session as it was left, its answers read from the folder. The model is loaded where none is given.
+
+        `another_model` takes a model that is not the one of the project (`asked` being what it was loaded by); then, and
+        where answers are missing in the folder, `catch_up` has something to do. Raises ModelError for another model that
+        was not asked for.
+        """
+        found = model or _model(self.model, device)
+        if found.card.sha256 != self.model.sha256:
+            if not another_model:
+                raise _other(found.card, self.model, "ask for it")
+            self._change_model(ModelReference.of(found.card, asked))
+        settings = Settings(patience=self._file.patience, folder=self.folder)
+        session = Session(self.video, found, settings=settings, noted=self.note)
+        answered = session.resumable(self._log)
+        self._catching_up = len(answered) < len(self._log)
+        session.resume(answered)
+        return session
+
+    @property
+    def behind(self) -> bool:
+        """Whether `catch_up` has something to do before anything else may be said."""
+        return self._catching_up
+
+    def catch_up(self, session: Session, progress: Progress | None = None) -> None:
+        """Replay in `session` what the log says and the folder has no answers to."""
+        session.replay(self._log, stops=self._stops, progress=progress)
+        self._catching_up = False
+
+    def note(self, prompts: PromptLog) -> None:
+        """Write the log at once: answers in the trail without it would be forgotten. A session does this by itself."""
+        with self._changing:
+            if self._catching_up and len(prompts) < len(self._log) and prompts.entries == self._log.entries[: len(prompts)]:
+                return  # replayed so far: the whole log stays in the folder
+            self._catching_up = self._catching_up and len(prompts) < len(self._log)
+            self._log = prompts
+            write_prompts(prompts, self.folder / PROMPTS)
+
+    def put(self, frame: int, plane: np.ndarray) -> None:
+        """The (H, W) labels of a frame as they are now, to be written by the next `save`."""
+        with self._changing:
+            self._planes[frame] = np.array(plane)
+
+    def save(self) -> int:
+        """Write what changed since the last time, each file whole or not at all: how many files and planes that were.
+
+        Cheap where nothing did. Raises OutputError where nothing can be written; then it is tried again the next time.
+        """
+        with self._changing:
+            file, planes, self._planes = self._file, self._planes, {}
+            written = 0
+            try:
+                if file != self._saved:
+                    file.write(self.folder)
+                    self._saved, written = file, 1
+                for frame in list(planes):
+                    written += self._labels.put(frame, planes[frame])
+                    del planes[frame]
+            finally:
+                self._planes = {**planes, **self._planes}
+        return written
+
+    def labels(self, frame: int) -> np.ndarray:
+        """(H, W) uint32 labels of a frame as they were saved last."""
+        return self._labels.get(frame)
+
+    def close(self) -> None:
+        """Save, and let other programs open it."""
+        try:
+            self.save()
+        finally:
+            self._lock.release()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _change_model(self, model: ModelReference) -> None:
+        """Forget the answers of the old model; the log stays, and is caught up with."""
+        self._stops = _stops(self.folder, self._log)
+        self._file = self._file.model_copy(update={"model": model})
+        self.save()
+        for left in self.folder.glob(f"{TRAIL}*"):
+            remove(left)
+
+
+def replay(
+    folder: Path | str,
+    out: Path | str,
+    *,
+    image: Path | str | None = None,
+    model: str | Path | None = None,
+    device: str = "auto",
+    format: Literal["tiff", "zarr"] = "tiff",
+    resume: bool = False,
+    progress: Progress | None = None,
+    stage: Callable[[str], None] = log.info,
+) -> Outcome:
+    """Do again, without a window, all that a project says, and write labels, tables and pictures to `out` as `run_job` does.
+
+    The project is only read. `image` is where its image is now; `model` another model than its own, which is refused
+    unless it is asked for here. Propagations that were cancelled are cancelled where they were. Raises the errors of
+    `core.errors`.
+    """
+    where, target = Path(folder).absolute(), Path(out)
+    file, video, prompts = _read(where, image)
+    if not prompts.prompts:
+        raise PlanError(f"{where}: holds no prompts: there is nothing to replay")
+    check_output(target)
+    sweep(target)
+    stage(f"project: {where}: {video.description}, {len(prompts.prompts)} prompts")
+    loaded = load_model(model, device=device) if model is not None else _model(file.model, device)
+    if model is None and loaded.card.sha256 != file.model.sha256:
+        raise _other(loaded.card, file.model, "ask for it with --model")
+    stage(f"model: {loaded.card.name} on {describe(loaded.device)}")
+    stops = _stops(where, prompts)
+    said = hashlib.sha256(json_of_log(prompts).encode()).hexdigest()
+    same = {"video": video.identity, "model": loaded.card.sha256, "patience": file.patience, "prompts": said}
+    work = Work.of(target, same, resume=resume)
+    if work is None:
+        return finished_already(target)
+    with Session(video, loaded, settings=Settings(patience=file.patience, folder=work.folder), noted=work.keep) as session:
+        session.resume(session.resumable(work.kept()))
+        session.replay(prompts, stops=stops, progress=progress)
+        run = Run(session, Propagation(()), iter(()))
+        run.finish()
+        stage(f"writing: labels, tables and picture to {target}")
+        another = loaded.card.sha256 != file.model.sha256
+        notes = (f"another model than the project's own ({file.model.name}) was asked for",) if another else ()
+        save(run, target, format=format, notes=notes, settings={"project": str(where)})
+        summary = summary_of(run)
+    work.remove()
+    return Outcome(target, run.state, summary)
+
+
+def _read(folder: Path, image: Path | str | None) -> tuple[ProjectFile, Video, PromptLog]:
+    """What a project folder says, its image found and checked, its prompts checked against it."""
+    file = ProjectFile.read(folder)
+    try:
+        stack = file.image.open(folder, image)
+    except FileError as error:
+        raise FileError(f"project {folder}: {error}") from error
+    video = file.walk.video(stack)
+    prompts = read_prompts(folder / PROMPTS)
+    for prompt in prompts.prompts:
+        check_prompt(prompt, video.shape)
+    return file, video, prompts
+
+
+def _moved(reference: ImageReference, video: Video, folder: Path) -> ImageReference:
+    """The reference to an image that was found in another place."""
+    found = ImageReference.of(video.stack, folder)
+    return reference.model_copy(update={"path": found.path, "relative": found.relative, "name": found.name})
+
+
+def _stops(folder: Path, prompts: PromptLog) -> dict[int, int]:
+    """Where propagations were cancelled; nothing where the answers are not in the folder."""
+    if not (folder / TRAIL).is_file():
+        return {}
+    trail = Trail(folder / TRAIL)
+    try:
+        return trail.stops(prompts) if trail.entries() else {}
+    finally:
+        trail.close()
+
+
+def _model(reference: ModelReference, device: str) -> VideoModel:
+    """The model of a project: by what it was loaded by, else any on this machine that has its SHA-256."""
+    try:
+        return load_model(reference.asked, device=device)
+    except (UnknownModelError, FileError) as error:
+        same = [each.path for each in known().values() if each.path and each.card.sha256 == reference.sha256]
+        if same:
+            return load_model(same[0], device=device)
+        raise ModelError(f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}: {error}") from error
+
+
+def _other(card: ModelCard, reference: ModelReference, how: str) -> Sam2Error:
+    return ModelError(
+        f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}; {card.name} here is another model "
+        f"({card.sha256[:12]}): {how} to have everything made again with it"
+    )
+
+
+def _locked(folder: Path) -> FileLock:
+    lock = FileLock(folder / LOCK)
+    try:
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise OutputError(f"{folder}: is open in another window or program: close it there first") from error
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror or error}): copy the project to a folder of your own") from error
+    return lock

@@ -1,0 +1,79 @@
+"""Accepted: the frames of a session that a person has accepted, as training data. No Qt."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_sam2.core.errors import LabelsError
+from napari_sam2.core.presence import CONDITIONING, Presence
+from napari_sam2.core.video import Video
+
+if TYPE_CHECKING:
+    from napari_sam2.engine.session import Session
+    from napari_sam2.train.pairs import Pair
+
+LEAST = 2
+"""Frames: one to learn from and one to see whether anything was learned."""
+
+
+@dataclass(frozen=True, eq=False)
+class Accepted:
+    """Frames on which an object was accepted (locked), and on which all others were accepted or prompted too.
+
+    A frame where something was only tracked is left out: nobody has said yet that it is right.
+    """
+
+    session: Session
+    frames: tuple[int, ...]
+    objects: int
+
+    @classmethod
+    def of(cls, session: Session) -> Accepted:
+        """Those of a session as it is now."""
+        by_frame: dict[int, dict[int, Presence]] = defaultdict(dict)
+        for (track, frame), trace in session.traces().items():
+            if trace.presence != Presence.ABSENT:
+                by_frame[frame][track] = trace.presence
+        frames = tuple(frame for frame, seen in sorted(by_frame.items()) if _complete(seen))
+        return cls(session, frames, len({track for frame in frames for track in by_frame[frame]}))
+
+    @property
+    def summary(self) -> str:
+        """One line for people: what there is, and what is missing."""
+        if len(self.frames) < LEAST:
+            have = "no frame is" if not self.frames else "one frame is"
+            return f"{have} accepted so far: accept at least {LEAST}, with all the objects on them"
+        return f"{len(self.frames)} accepted frames with {self.objects} object{'' if self.objects == 1 else 's'}"
+
+    def pair(self) -> Pair:
+        """Image and labels as they are now, for training; the session may change or be closed afterwards.
+
+        Raises LabelsError where too few frames are accepted.
+        """
+        from napari_sam2.train.pairs import Pair
+
+        if len(self.frames) < LEAST:
+            raise LabelsError(self.summary)
+        video = self.session.video
+        planes = {frame: self.session.plane(frame).astype(np.int32) for frame in self.frames}
+        largest: Counter[int] = Counter()
+        for plane in planes.values():
+            ids, sizes = np.unique(plane[plane > 0], return_counts=True)
+            largest |= Counter(dict(zip(ids.tolist(), sizes.tolist(), strict=True)))
+        dots = tuple(sorted(track for track, size in largest.items() if size == 1))  # a click there shows nothing of them
+        shown = tuple(frame for frame, plane in planes.items() if (~np.isin(plane, (0, *dots))).any())
+        return Pair(video.stack.name, video.stack.name, video.shape, shown, partial(_read, video, planes, dots), left_out=dots)
+
+
+def _complete(seen: dict[int, Presence]) -> bool:
+    return Presence.LOCKED in seen.values() and all(presence in CONDITIONING for presence in seen.values())
+
+
+def _read(video: Video, planes: dict[int, np.ndarray], dots: tuple[int, ...], frame: int) -> tuple[np.ndarray, np.ndarray]:
+    labels = planes[frame]
+    return video.frame(frame).pixels, np.where(np.isin(labels, dots), 0, labels) if dots else labels

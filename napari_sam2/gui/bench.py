@@ -1,0 +1,92 @@
+"""Bench: the models and desks of the background thread. Nobody else touches them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from napari_sam2.api.session import Session
+from napari_sam2.core.prompt import PromptLog
+from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.video import Video
+from napari_sam2.engine.embeddings import DEFAULT_BYTES
+from napari_sam2.engine.session import Settings
+from napari_sam2.gui.desk import Desk, prompts_only
+from napari_sam2.gui.keeping import kept
+from napari_sam2.gui.view import Place
+
+Load = Callable[[str], VideoModel]
+
+
+class Bench:
+    """Desks by place, all with one model. `load` gives a model by name; the one last asked for is held.
+
+    `root` is the folder that projects are kept in; nothing is kept where None.
+    """
+
+    def __init__(self, load: Load, root: Path | None = None) -> None:
+        self._load = load
+        self._root = root
+        self._desks: dict[Place, Desk] = {}
+        self._name = ""
+        self._model: VideoModel | None = None
+        self.device = ""
+        self._anew: set[Place] = set()
+
+    def model(self, name: str) -> VideoModel:
+        """The model of that name. Another one than before closes all desks: open them again."""
+        if self._model is None or name != self._name:
+            loaded = self._load(name)  # first: where it fails, the old one stays
+            self.close()
+            self._model, self._name, self.device = loaded, name, loaded.device
+        return self._model
+
+    def desk(self, place: Place, name: str, log: PromptLog) -> Desk:
+        """The desk of a place with the model `name`, opened where it is not; then what was said (`log`) is asked again.
+
+        Raises AxesError or IntensityError for an image that cannot be walked, ModelError and FileError for the model.
+        """
+        model = self.model(name)
+        if place not in self._desks:
+            self._desks[place] = self._opened(place, model, name, log)
+        return self._desks[place]
+
+    def anew(self, place: Place) -> None:
+        """Close a desk, and have the next one there begin with nothing."""
+        if place in self._desks:
+            self._desks.pop(place).close()
+        self._anew.add(place)
+
+    def session(self, place: Place) -> Session | None:
+        """The session of a place that is open; None where it is not."""
+        desk = self._desks.get(place)
+        return None if desk is None else desk.session
+
+    def forget(self, key: str) -> None:
+        """Close the desks of an image that is gone."""
+        for place in [each for each in self._desks if each.choice.key == key]:
+            self._desks.pop(place).close()
+
+    def close(self) -> None:
+        """Close all desks."""
+        for desk in self._desks.values():
+            desk.close()
+        self._desks.clear()
+
+    def _opened(self, place: Place, model: VideoModel, name: str, log: PromptLog) -> Desk:
+        choice = place.choice
+        video = Video.of(choice.stack, along=choice.along, channel=choice.channel, at=dict(place.at))
+        project, notice, session = None, "", None
+        if self._root is not None:
+            anew = place in self._anew or len(log) > 0
+            project, notice = kept(self._root, place, video, model.card, asked=name, anew=anew)
+            self._anew.discard(place)
+        if project is not None:
+            session = project.session(model)
+            if project.behind:
+                project.catch_up(session)
+        budget = DEFAULT_BYTES // (1 + len(self._desks))
+        session = session or Session(video, model, settings=Settings(embedding_bytes=budget))
+        if not session.log.entries:
+            session.replay(prompts_only(log))
+        return Desk(session, project=project, notice=notice)

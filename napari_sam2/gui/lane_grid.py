@@ -1,0 +1,169 @@
+"""Lanes: what every track is on every frame, as a grid that grows as results arrive. No Qt."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+import numpy as np
+
+from napari_sam2.core.presence import Presence
+from napari_sam2.core.track import Track
+from napari_sam2.engine.review import Suspicion
+
+NOTHING = 0
+"""Code of a frame that a track was never carried to."""
+
+CODES = MappingProxyType(
+    {
+        presence: code
+        for code, presence in enumerate(
+            (Presence.ABSENT, Presence.TRACKED, Presence.LOCKED, Presence.PROMPTED, Presence.UNCERTAIN), start=1
+        )
+    }
+)
+"""Code by presence, the more important the higher: where several frames share a pixel, the highest is shown."""
+
+_PRESENCES = {code: Presence(presence) for presence, code in CODES.items()}
+_FIRST_ROWS = 16
+
+
+class Lanes:
+    """The presence of each track on each of `frames` frames; tracks ascend from row 0."""
+
+    def __init__(self, frames: int) -> None:
+        self.frames = frames
+        self._codes = np.zeros((_FIRST_ROWS, frames), dtype=np.uint8)
+        self._tracks: list[int] = []
+        self._places: list[int] = []  # row of the array by row of the lanes: a new track moves no pixels
+        self._free: list[int] = []
+        self._described: dict[int, Track] = {}
+        self._marks: dict[tuple[int, int], tuple[Suspicion, ...]] = {}
+        self._marked: dict[int, list[int]] = {}
+        self._marked_frames: tuple[int, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self._tracks)
+
+    @property
+    def tracks(self) -> tuple[int, ...]:
+        """Ids, ascending: one a row."""
+        return tuple(self._tracks)
+
+    @property
+    def marked_frames(self) -> tuple[int, ...]:
+        """Frames with anything suspicious, ascending."""
+        return self._marked_frames
+
+    def row(self, track: int) -> int | None:
+        """The row of a track, None where it has none."""
+        place = bisect_left(self._tracks, track)
+        return place if place < len(self._tracks) and self._tracks[place] == track else None
+
+    def put(self, track: int, frame: int, presence: Presence | None) -> None:
+        """What a track is on a frame; None: it was never carried there."""
+        code = NOTHING if presence is None else CODES[presence]
+        self._codes[self._place(track), frame] = code
+
+    def put_frame(self, frame: int, presences: Mapping[int, Presence]) -> None:
+        """All that is known of a frame, by track: other tracks are not there. What a step of a walk changes."""
+        self._codes[:, frame] = NOTHING
+        for track, presence in presences.items():
+            self.put(track, frame, presence)
+
+    def replace(self, presences: Mapping[tuple[int, int], Presence]) -> None:
+        """All there is, by (track, frame): as after an undo, or for another video of as many frames."""
+        self._codes[:] = NOTHING
+        self.keep({track for track, _ in presences})
+        places = dict(zip(self._tracks, self._places, strict=True))
+        rows = [places[track] for track, _ in presences]
+        self._codes[rows, [frame for _, frame in presences]] = [CODES[presence] for presence in presences.values()]
+
+    def keep(self, tracks: Iterable[int]) -> None:
+        """Remove all other tracks; those that are new get a row."""
+        wanted = set(tracks)
+        for track in [each for each in self._tracks if each not in wanted]:
+            row = self._tracks.index(track)
+            place = self._places.pop(row)
+            del self._tracks[row]
+            self._codes[place] = NOTHING
+            self._free.append(place)
+        for track in sorted(wanted):
+            self._place(track)
+
+    def describe(self, tracks: Iterable[Track]) -> None:
+        """Names and categories."""
+        self._described = {track.id: track for track in tracks}
+
+    def name(self, track: int) -> str:
+        """What a track is called."""
+        known = self._described.get(track)
+        return known.name if known and known.name else f"object {track}"
+
+    def mark(self, suspicions: Iterable[Suspicion]) -> None:
+        """The places worth a look: all there are."""
+        marks: dict[tuple[int, int], list[Suspicion]] = defaultdict(list)
+        for each in suspicions:
+            for track in (each.track, each.other):
+                if track is not None:
+                    marks[track, each.frame].append(each)
+        self._marks = {key: tuple(found) for key, found in marks.items()}
+        self._marked = defaultdict(list)
+        for track, frame in sorted(self._marks):
+            self._marked[track].append(frame)
+        self._marked_frames = tuple(sorted({frame for _, frame in self._marks}))
+
+    def marks(self, track: int) -> list[int]:
+        """The suspicious frames of a track, ascending."""
+        return self._marked.get(track, [])
+
+    def presence(self, track: int, frame: int) -> Presence | None:
+        """What a track is on a frame, None where it was never carried there."""
+        row = self.row(track)
+        return None if row is None else _PRESENCES.get(int(self._codes[self._places[row], frame]))
+
+    def told(self, track: int, frame: int) -> str:
+        """A place in words: whose, where, what it is, and why it is worth a look."""
+        known = self._described.get(track)
+        category = f" ({known.category})" if known and known.category else ""
+        presence = self.presence(track, frame)
+        lines = [f"{self.name(track)}{category} · frame {frame} · {presence or 'not carried here'}"]
+        for each in self._marks.get((track, frame), ()):
+            other = f"touches {self.name(each.track if each.other == track else each.other)}" if each.other is not None else each.detail
+            lines.append(f"{each.reason}: {other}" if other else str(each.reason))
+        return "\n".join(lines)
+
+    def columns(self, rows: range, first: float, frames_per_px: float, width: int) -> np.ndarray:
+        """(rows, width) uint8 codes as they are drawn, one column a pixel.
+
+        Pixel x shows the frames from `first` + x × `frames_per_px` up to those of the next pixel: their highest code.
+        Pixels beyond the last frame are `NOTHING`.
+        """
+        shown = self._codes[self._places[rows.start : rows.stop]]
+        edges = first + np.arange(width + 1) * frames_per_px
+        starts = np.floor(edges[:-1] + 1e-9).astype(int)
+        inside = (starts >= 0) & (starts < self.frames)
+        found = np.zeros((len(shown), width), dtype=np.uint8)
+        if not inside.any() or not len(shown):
+            return found
+        starts = starts[inside]
+        if frames_per_px <= 1:
+            found[:, inside] = shown[:, starts]
+        else:  # the pixels' frames follow each other: each reaches up to the next one's first
+            last = min(self.frames, max(starts[-1] + 1, int(edges[1:][inside][-1] + 1e-9)))
+            found[:, inside] = np.maximum.reduceat(shown[:, :last], starts, axis=1)
+        return found
+
+    def _place(self, track: int) -> int:
+        """Row of the array of a track, which gets one where it has none."""
+        row = bisect_left(self._tracks, track)
+        if row < len(self._tracks) and self._tracks[row] == track:
+            return self._places[row]
+        place = self._free.pop() if self._free else len(self._tracks)
+        if place == len(self._codes):
+            self._codes = np.concatenate([self._codes, np.zeros_like(self._codes)])
+        self._tracks.insert(row, track)
+        self._places.insert(row, place)
+        return place

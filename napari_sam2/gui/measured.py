@@ -1,0 +1,87 @@
+"""Measured: the tables of a session while it goes on, frame by frame. No Qt; may be filled and read from any thread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from threading import Lock
+
+import numpy as np
+import pandas as pd
+
+from napari_sam2.core.track import Track
+from napari_sam2.core.video import Video
+from napari_sam2.measurement.columns import object_columns, table
+from napari_sam2.measurement.counts import ALL, counts
+from napari_sam2.measurement.facts import Facts
+from napari_sam2.measurement.objects import channel_count, frame_objects
+from napari_sam2.measurement.tracks import tracks
+
+
+@dataclass(frozen=True, eq=False)
+class TableSet:
+    """``objects.csv``, ``tracks.csv`` and ``counts.csv`` as they were at one moment; `frames` in the video."""
+
+    objects: pd.DataFrame
+    tracks: pd.DataFrame
+    counts: pd.DataFrame
+    frames: int
+
+    def lines(self, column: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+        """Frames and values of a column of `objects` by track, ascending; frames without a value are left out."""
+        known = self.objects[["track", "frame", column]].dropna().sort_values(["track", "frame"])
+        if not len(known):
+            return {}
+        ids, starts = np.unique(known["track"].to_numpy(), return_index=True)
+        frames, values = (np.split(known[name].to_numpy(), starts[1:]) for name in ("frame", column))
+        return {int(track): (where, what) for track, where, what in zip(ids, frames, values, strict=True)}
+
+    def counted(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Frames and numbers of objects by category."""
+        rows = self.counts[self.counts["frame"] != ALL]
+        return {
+            str(name): (group["frame"].astype(int).to_numpy(), group["n"].to_numpy()) for name, group in rows.groupby("category", sort=True)
+        }
+
+
+class Measured:
+    """The rows of each frame as it was measured last."""
+
+    def __init__(self, video: Video) -> None:
+        self.video = video
+        self._rows: dict[int, pd.DataFrame] = {}
+        self._described: tuple[Track, ...] = ()
+        self._lock = Lock()
+
+    def measure(self, frame: int, plane: np.ndarray, facts: Facts | None = None) -> None:
+        """Measure the (H, W) labels of a frame in the raw pixels; reads the frame, so not for the window's own thread."""
+        self.put(frame, frame_objects(self.video, frame, plane, facts=facts))
+
+    def put(self, frame: int, rows: pd.DataFrame) -> None:
+        """The rows of a frame, as `measurement.objects.frame_objects` makes them."""
+        with self._lock:
+            self._rows[frame] = rows
+
+    def describe(self, described: Iterable[Track]) -> None:
+        """Categories and parents: they count for all frames at once, and nothing is measured again."""
+        with self._lock:
+            self._described = tuple(described)
+
+    def clear(self) -> None:
+        """Nothing is measured."""
+        with self._lock:
+            self._rows.clear()
+
+    def tables(self) -> TableSet:
+        """All three tables as they are now."""
+        with self._lock:
+            parts, described = [self._rows[frame] for frame in sorted(self._rows)], self._described
+        parts = [part for part in parts if len(part)]
+        objects = pd.concat(parts, ignore_index=True) if parts else table(object_columns(channel_count(self.video)), ())
+        objects["category"] = _categories(objects["track"], {track.id: track.category for track in described})
+        frames = len(self.video)
+        return TableSet(objects, tracks(objects, self.video, described), counts(objects, frames), frames)
+
+
+def _categories(ids: pd.Series, categories: Mapping[int, str]) -> pd.Series:
+    return ids.map(categories).astype("string").fillna("")

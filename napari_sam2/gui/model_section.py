@@ -1,0 +1,149 @@
+"""ModelSection: which model, what it may be used for, and where it computes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from qtpy.QtCore import QSignalBlocker, QTimer, Signal
+from qtpy.QtWidgets import QComboBox, QProgressBar, QPushButton, QWidget
+
+from napari_sam2.gui.parts import column, heading, muted
+from napari_sam2.gui.view import Worker
+from napari_sam2.models.cards import KnownModel, list_models
+from napari_sam2.models.fetch import fetch
+from napari_sam2.models.files import cache
+
+_MEGABYTE = 1e6
+_HERE = {"embedded": "comes with the plugin", "imported": "yours", "fetched": "fetched", "plug-in": "plug-in"}
+_LOOK_MS = 200
+
+
+class ModelSection(QWidget):
+    """`chosen` is emitted with the name of a model that is on this machine; `failed` with an error of a download.
+
+    `worker` fetches: a thread of its own, since a download of minutes must not hold up a click.
+    """
+
+    chosen = Signal(str)
+    failed = Signal(object)
+
+    def __init__(self, worker: Worker, *, fetch_model: Callable[..., Path] = fetch) -> None:
+        super().__init__()
+        self._worker = worker
+        self._fetch_model = fetch_model
+        self._fetching: KnownModel | None = None
+        self.models = QComboBox()
+        self.models.setToolTip("The model that segments: larger ones are slower and better on most things")
+        self.about = muted()
+        self.fetch = QPushButton()
+        self.bar = QProgressBar()
+        self.bar.setTextVisible(True)
+        self.bar.hide()
+        self._timer = QTimer(self)
+        self._timer.setInterval(_LOOK_MS)
+        self._timer.timeout.connect(self._look)
+        layout = column(self)
+        for widget in (heading("Model"), self.models, self.about, self.fetch, self.bar):
+            layout.addWidget(widget)
+        self.device = ""
+        self.used = ""
+        self.refresh()
+        self.models.currentIndexChanged.connect(self._on_chosen)
+        self.fetch.clicked.connect(self._on_fetch)
+
+    def refresh(self, current: str = "nano") -> None:
+        """List the models that are known now."""
+        blocker = QSignalBlocker(self.models)
+        self.models.clear()
+        for model in list_models():
+            self.models.addItem(_title(model), model)
+        self.choose(current)
+        blocker.unblock()
+        self._describe()
+
+    def choose(self, name: str) -> None:
+        """Show the model of that name as the chosen one, without asking for it."""
+        blocker = QSignalBlocker(self.models)
+        self.used = name
+        for place in range(self.models.count()):
+            if self.models.itemData(place).card.name == name:
+                self.models.setCurrentIndex(place)
+        blocker.unblock()
+        self._describe()
+
+    def runs_on(self, device: str) -> None:
+        """Show where the model computes."""
+        if device != self.device:
+            self.device = device
+            self._describe()
+
+    def _current(self) -> KnownModel | None:
+        found = self.models.currentData()
+        return found if isinstance(found, KnownModel) else None
+
+    def _on_chosen(self) -> None:
+        model = self._current()
+        self._describe()
+        if model is not None and model.state != "available" and model.state != "damaged":
+            self.chosen.emit(model.card.name)
+
+    def _describe(self) -> None:
+        model = self._current()
+        if model is None:
+            return
+        missing = model.state == "available"
+        places = {"cpu": "on the processor", "mps": "on the Apple GPU"}
+        where = places.get(self.device, f"on the GPU ({self.device})") if self.device and model.card.name == self.used else ""
+        words = [model.card.licence, _HERE.get(model.state, ""), where] if not missing else [model.card.licence, "not on this machine yet"]
+        if model.state == "damaged":
+            words = [model.card.description]
+        self.about.setText(" · ".join(word for word in words if word))
+        self.models.setToolTip(model.card.description or model.card.name)
+        self.fetch.setVisible(missing and self._fetching is None)
+        self.fetch.setText(f"Fetch {_size(model)}")
+
+    def _on_fetch(self) -> None:
+        model = self._current()
+        if model is None or self._fetching is not None:
+            return
+        self._fetching = model
+        self.bar.setRange(0, 1000)
+        self.bar.setValue(0)
+        self.bar.setFormat(f"{model.card.name}: %p %")
+        self.bar.show()
+        self._timer.start()
+        name = model.card.name
+        self._worker.submit(lambda: self._fetch_model(name, progress=False), lambda _: self._fetched(name), self._not_fetched)
+        self._describe()
+
+    def _look(self) -> None:
+        """How much has arrived: the file grows beside its final place."""
+        if self._fetching is None or not self._fetching.size_bytes:
+            return
+        stem = self._fetching.card.source.rsplit("/", 1)[-1]
+        arrived = max((part.stat().st_size for part in cache().glob(f"{stem}*.part")), default=0)
+        self.bar.setValue(int(1000 * arrived / self._fetching.size_bytes))
+
+    def _fetched(self, name: str) -> None:
+        self._end()
+        self.refresh(name)
+        self.chosen.emit(name)
+
+    def _not_fetched(self, error: Exception) -> None:
+        self._end()
+        self.failed.emit(error)
+
+    def _end(self) -> None:
+        self._fetching = None
+        self._timer.stop()
+        self.bar.hide()
+        self._describe()
+
+
+def _title(model: KnownModel) -> str:
+    return " · ".join(part for part in (model.card.name, _size(model), "to fetch" if model.state == "available" else "") if part)
+
+
+def _size(model: KnownModel) -> str:
+    return f"{model.size_bytes / _MEGABYTE:.0f} MB" if model.size_bytes else ""

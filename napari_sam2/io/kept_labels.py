@@ -1,0 +1,62 @@
+"""KeptLabels: the label stack of a project, written frame by frame as results arrive, whatever happens in between."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from napari_sam2.core.errors import LabelsError
+from napari_sam2.io.label_spec import LabelSpec
+from napari_sam2.io.place import atomic, remove, writing
+from napari_sam2.io.zarr_sink import prepared
+
+NAME = "labels.ome.zarr"
+
+
+class KeptLabels:
+    """``labels.ome.zarr`` in a folder: frames that never came are empty. A frame's chunks are replaced one by one, each whole."""
+
+    def __init__(self, folder: Path, spec: LabelSpec) -> None:
+        self.path = folder / NAME
+        self._spec = spec
+        self._sums: dict[int, int] = {}
+        self._array: Any = None
+
+    def put(self, frame: int, plane: np.ndarray) -> bool:
+        """Write the (H, W) labels of a frame, unless that is what was written last; whether anything was."""
+        if plane.shape != self._spec.shape[1:]:
+            raise LabelsError(f"label plane of shape {plane.shape!r}: expected {self._spec.shape[1:]!r}", frame=frame)
+        labels = np.ascontiguousarray(plane, self._spec.dtype)
+        found = zlib.crc32(labels.tobytes())
+        if self._sums.get(frame) == found:
+            return False
+        with writing(self.path):
+            self._opened()[frame] = labels
+        self._sums[frame] = found
+        return True
+
+    def get(self, frame: int) -> np.ndarray:
+        """The (H, W) labels of a frame as they were written last; zeros where none were."""
+        return np.asarray(self._opened()[frame])
+
+    def _opened(self) -> Any:
+        if self._array is None:
+            self._array = self._there() if self.path.is_dir() else None
+            if self._array is None:
+                remove(self.path)
+                with atomic(self.path) as part:
+                    prepared(part, self._spec)
+                self._array = self._there()
+        return self._array
+
+    def _there(self) -> Any:
+        """The array on disk where it is one of these labels, else None."""
+        try:
+            array: Any = zarr.open_array(self.path / "0", mode="r+")
+        except (OSError, ValueError, KeyError):
+            return None
+        return array if (array.shape, array.dtype) == (self._spec.shape, self._spec.dtype) else None

@@ -1,0 +1,385 @@
+"""Projects: saved as one goes, opened after a crash and elsewhere, replayed to the identical labels."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_sam2.api.project import Project, replay
+from napari_sam2.api.session import Session
+from napari_sam2.cli import main
+from napari_sam2.core.errors import FileError, ModelError, OutputError, PlanError, PromptError
+from napari_sam2.core.presence import Presence
+from napari_sam2.core.prompt import MaskPrompt, PointPrompt, PromptLog
+from napari_sam2.core.track import Track
+from napari_sam2.io.open import open_labels, open_stack
+from napari_sam2.models.load import load_model
+from napari_sam2.testing.scenes import Scene, drifting, jumping
+from napari_sam2.testing.toy import ToyModel
+
+
+def saved(scene: Scene, folder: Path) -> Path:
+    path = folder / "cells.ome.tif"
+    tifffile.imwrite(path, scene.stack.data, metadata={"axes": "TYX"}, ome=True)
+    return path
+
+
+def labels(session: Session) -> np.ndarray:
+    return np.stack([session.plane(frame) for frame in range(len(session.video))])
+
+
+def created(folder: Path, scene: Scene) -> Project:
+    return Project.create(folder / "project", open_stack(saved(scene, folder)).as_video(), ToyModel().card)
+
+
+def test_all_that_was_said_and_done_is_there_again(tmp_path: Path) -> None:
+    scene = jumping()
+    with created(tmp_path, scene) as project:
+        assert not project.behind
+        session = project.session(ToyModel())
+        session.prompt_many(scene.log().prompts)
+        session.run().finish()
+        session.prompt(scene.click(1, 5))
+        session.run().finish()
+        session.lock(2, 3)
+        session.describe(Track(1, "Anna", "nucleus"))
+        project.view = {"frame": 7, "limits": [0, 1]}
+        before, said = labels(session), session.log
+        session.close()
+    model = ToyModel()
+    with Project.open(tmp_path / "project") as project:
+        session = project.session(model)
+        assert (session.log, project.view, project.behind) == (said, {"frame": 7, "limits": [0, 1]}, False)
+        np.testing.assert_array_equal(labels(session), before)
+        assert not model.calls, "nothing is computed again"
+        assert session.traces()[2, 3].presence is Presence.LOCKED
+        assert session.undo(), "and it goes on"
+        assert project.log == session.log
+        session.close()
+
+
+def test_saving_writes_only_what_changed(tmp_path: Path) -> None:
+    scene = drifting()
+    with created(tmp_path, scene) as project:
+        assert project.save() == 0
+        for frame in (0, 1, 1):
+            project.put(frame, scene.labels[frame])
+        assert (project.save(), project.save()) == (2, 0)
+        project.put(0, scene.labels[0])
+        project.put(1, scene.labels[2])
+        project.view = {"frame": 1}
+        assert (project.save(), project.save()) == (2, 0), "one plane and the file"
+        np.testing.assert_array_equal(project.labels(1), scene.labels[2])
+
+
+def test_planes_that_could_not_be_saved_are_saved_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = drifting()
+    with created(tmp_path, scene) as project:
+        project.put(0, scene.labels[0])
+        project.save()
+        project.put(1, scene.labels[1])
+        with monkeypatch.context() as patched:
+            patched.setattr(project._labels, "put", _full)
+            with pytest.raises(OutputError):
+                project.save()
+        assert project.save() == 1
+        np.testing.assert_array_equal(project.labels(1), scene.labels[1])
+
+
+def _full(frame: int, plane: np.ndarray) -> bool:
+    raise OutputError("free some space")
+
+
+CHILD = """
+import os, sys
+from pathlib import Path
+from napari_sam2.api.project import Project
+from napari_sam2.io.open import open_stack
+from napari_sam2.testing.scenes import drifting
+from napari_sam2.testing.toy import ToyModel
+
+folder, scene = Path(sys.argv[1]), drifting(frames=100)
+project = Project.create(folder / "project", open_stack(folder / "cells.ome.tif").as_video(), ToyModel().card)
+session = project.session(ToyModel())
+session.prompt_many([scene.click(track, 40) for track in scene.tracks])
+for stepped in session.run():
+    project.put(stepped.step.frame, session.plane(stepped.step.frame))
+    project.save()
+    print(stepped.position, flush=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
+def test_a_session_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> None:
+    scene = drifting(frames=100)
+    saved(scene, tmp_path)
+    started = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert started.stdout
+    for line in started.stdout:
+        if int(line) == 25:
+            break
+    os.kill(started.pid, signal.SIGKILL)
+    done = 25 + len(started.communicate(timeout=60)[0].splitlines())
+    assert done < 59, "it was killed on its way"
+    with Project.open(tmp_path / "project") as project:
+        model = ToyModel()
+        session = project.session(model)
+        assert session.unfinished and not project.behind
+        np.testing.assert_array_equal(labels(session)[40 : 40 + done], scene.labels[40 : 40 + done])
+        np.testing.assert_array_equal(project.labels(45), scene.labels[45])
+        session.run().finish()
+        assert len(model.asked_frames(1)) <= 99 - done
+        np.testing.assert_array_equal(labels(session), scene.labels)
+        session.close()
+    assert not list((tmp_path / "project").glob(".*.part"))
+
+
+def test_a_project_opened_elsewhere_finds_its_image_beside_it(tmp_path: Path) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    scene = drifting()
+    with created(here, scene) as project:
+        session = project.session(ToyModel())
+        session.prompt_many(scene.log().prompts)
+        session.run().finish()
+        session.close()
+    there = here.rename(tmp_path / "there")
+    with Project.open(there / "project") as project:
+        session = project.session(ToyModel())
+        np.testing.assert_array_equal(labels(session), scene.labels)
+        session.close()
+    assert json.loads((there / "project" / "project.json").read_text())["image"]["path"] == str(there / "cells.ome.tif")
+
+
+def test_a_changed_or_missing_image_is_refused(tmp_path: Path) -> None:
+    created(tmp_path, drifting()).close()
+    saved(jumping(), tmp_path)
+    with pytest.raises(FileError, match=r"project .*cells\.ome\.tif: is another image or was changed: its pixels differ"):
+        Project.open(tmp_path / "project")
+    (tmp_path / "cells.ome.tif").unlink()
+    with pytest.raises(FileError, match="give its path if it was moved, cells.ome.tif"):
+        Project.open(tmp_path / "project")
+
+
+def test_another_model_is_refused_unless_asked_for_and_then_everything_is_made_again(tmp_path: Path) -> None:
+    scene = jumping()
+    with created(tmp_path, scene) as project:
+        session = project.session(ToyModel())
+        session.prompt_many(scene.log().prompts)
+        session.run().finish()
+        session.close()
+    other = ToyModel(tolerance=0.2)
+    with Project.open(tmp_path / "project") as project:
+        with pytest.raises(ModelError, match="the project was made with toy, SHA-256"):
+            project.session(other)
+        session = project.session(other, another_model=True)
+        said = project.log
+        assert project.behind and len(session.log) == 0 and len(said) == 3
+        session.close()
+    with Project.open(tmp_path / "project") as project:  # closed, or killed, before it was caught up with: nothing is lost
+        assert project.log == said
+        session = project.session(other)
+        assert project.behind
+        project.catch_up(session)
+        assert (project.behind, session.log, project.log) == (False, said, said)
+        assert other.asked_frames(1)[0] == 0
+        session.close()
+    with Project.open(tmp_path / "project") as project:
+        assert project.model.sha256 == other.card.sha256
+        session = project.session(other)
+        assert not project.behind
+        session.close()
+
+
+def test_answers_that_are_missing_are_caught_up_with(tmp_path: Path) -> None:
+    scene = drifting()
+    with created(tmp_path, scene) as project:
+        session = project.session(ToyModel())
+        session.prompt_many(scene.log().prompts)
+        session.run().finish()
+        session.close()
+    for left in (tmp_path / "project").glob("trail*"):
+        left.unlink()
+    with Project.open(tmp_path / "project") as project:
+        session = project.session(ToyModel())
+        assert project.behind
+        project.catch_up(session)
+        np.testing.assert_array_equal(labels(session), scene.labels)
+        session.close()
+
+
+def test_a_project_is_open_in_one_place_at_a_time(tmp_path: Path) -> None:
+    with created(tmp_path, drifting()), pytest.raises(OutputError, match="is open in another window"):
+        Project.open(tmp_path / "project")
+    Project.open(tmp_path / "project").close()
+
+
+def test_a_project_is_not_made_where_one_is(tmp_path: Path) -> None:
+    scene = drifting()
+    created(tmp_path, scene).close()
+    with pytest.raises(OutputError, match="is a project already"):
+        created(tmp_path, scene)
+
+
+def test_prompts_that_do_not_fit_the_image_are_refused(tmp_path: Path) -> None:
+    with created(tmp_path, drifting()) as project:
+        project.note(PromptLog((PointPrompt(99, 1, [(1, 1)], [True]),)))
+    with pytest.raises(PromptError, match="frames 0 to 9"):
+        Project.open(tmp_path / "project")
+
+
+def test_noting_hundreds_of_masks_again_is_quick(tmp_path: Path) -> None:
+    scene = drifting(shape=(512, 512))
+    with created(tmp_path, scene) as project:
+        many = PromptLog(tuple(MaskPrompt(0, track, scene.mask(1, 0)) for track in range(1, 301)))
+        project.note(many)
+        began = time.perf_counter()
+        project.note(many.add(scene.click(1)))
+        assert time.perf_counter() - began < 1
+
+
+Says = Callable[[Session, Scene], object]
+
+
+def _corrected(session: Session, scene: Scene) -> None:
+    session.prompt_many(scene.log().prompts)
+    session.run().finish()
+    session.prompt(scene.click(1, 5))
+    session.run().finish()
+    session.lock(2, 3)
+
+
+def _cancelled(session: Session, scene: Scene) -> None:
+    """Cancelled before the correction: the frames behind were never tracked, and are answered without memory."""
+    session.prompt_many(scene.log().prompts)
+    run = session.run()
+    for stepped in run:
+        if stepped.position == 4:
+            run.cancel()
+    session.prompt(scene.click(1, 7))
+    run = session.run(session.plan(direction="forward"))
+    for _ in run:
+        run.cancel()
+
+
+def _never_begun(session: Session, scene: Scene) -> None:
+    session.prompt_many(scene.log().prompts)
+    run = session.run()
+    run.cancel()
+    run.finish()
+
+
+@pytest.fixture(scope="module")
+def scene() -> Scene:
+    return jumping()
+
+
+@pytest.mark.parametrize("say", [_corrected, _cancelled, _never_begun], ids=["corrected", "cancelled", "never begun"])
+def test_replayed_by_the_command_line_the_labels_are_identical(
+    say: Says, scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    video = open_stack(saved(scene, tmp_path)).as_video()
+    model = load_model("nano", device="cpu")
+    with Project.create(tmp_path / "project", video, model.card) as project:
+        session = project.session(model)
+        say(session, scene)
+        session.describe(Track(1, category="nucleus"))
+        expected = labels(session)
+        session.close()
+    assert main(["track", "--project", str(tmp_path / "project"), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    found = np.asarray(open_labels(tmp_path / "out" / "labels.ome.tif").data)
+    np.testing.assert_array_equal(found, expected)
+    assert expected.any()
+    provenance = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    assert provenance["settings"]["job"]["project"].endswith("project")
+    assert "nucleus" in (tmp_path / "out" / "objects.csv").read_text()
+    assert capsys.readouterr().out.splitlines()[-1].startswith("Done: ")
+    with Project.open(tmp_path / "project") as project:
+        session = project.session(model)
+        np.testing.assert_array_equal(labels(session), expected)
+        session.close()
+
+
+def test_a_replay_that_is_interrupted_goes_on(scene: Scene, tmp_path: Path) -> None:
+    model = load_model("nano", device="cpu")
+    with Project.create(tmp_path / "project", open_stack(saved(scene, tmp_path)).as_video(), model.card) as project:
+        session = project.session(model)
+        _cancelled(session, scene)
+        expected = labels(session)
+        session.close()
+
+    class Stop(Exception):
+        pass
+
+    def stop(stepped: object) -> None:
+        raise Stop
+
+    with pytest.raises(Stop):
+        replay(tmp_path / "project", tmp_path / "out", device="cpu", progress=stop)
+    replay(tmp_path / "project", tmp_path / "out", device="cpu", resume=True)
+    np.testing.assert_array_equal(np.asarray(open_labels(tmp_path / "out" / "labels.ome.tif").data), expected)
+    assert "finished already" in replay(tmp_path / "project", tmp_path / "out", device="cpu", resume=True).summary
+
+
+def test_a_replay_refuses_another_model_unless_asked_for(scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with created(tmp_path, scene) as project:  # made with the toy, which no name leads to
+        session = project.session(ToyModel())
+        session.prompt_many(scene.log().prompts)
+        session.close()
+    call = ["track", "--project", str(tmp_path / "project"), "--out", str(tmp_path / "out")]
+    assert main(call) == 2
+    assert "the project was made with toy, SHA-256" in capsys.readouterr().err
+    file = tmp_path / "project" / "project.json"
+    file.write_text(file.read_text().replace('"asked": "toy"', '"asked": "nano"'))
+    assert main(call) == 2
+    assert "nano here is another model" in capsys.readouterr().err
+    assert main([*call, "--model", "nano", "--device", "cpu"]) == 0
+    notes = json.loads((tmp_path / "out" / "provenance.json").read_text())["notes"]
+    assert notes == ["another model than the project's own (toy) was asked for"]
+
+
+def test_an_image_that_was_moved_is_given_as_the_input(scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = load_model("nano", device="cpu")
+    with Project.create(tmp_path / "project", open_stack(saved(scene, tmp_path)).as_video(), model.card) as project:
+        session = project.session(model)
+        session.prompt_many(scene.log().prompts)
+        session.close()
+    (tmp_path / "cells.ome.tif").rename(tmp_path / "moved.tif")
+    call = ["track", "--project", str(tmp_path / "project"), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    assert main(call) == 2
+    error = capsys.readouterr().err
+    assert "cells.ome.tif (TYX 10 × 64 × 64 uint16, fingerprint" in error and len(error.splitlines()) == 1
+    assert main([*call, str(tmp_path / "moved.tif")]) == 0
+
+
+def test_a_project_without_prompts_has_nothing_to_replay(tmp_path: Path) -> None:
+    created(tmp_path, drifting()).close()
+    with pytest.raises(PlanError, match="nothing to replay"):
+        replay(tmp_path / "project", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        ("--project {project} --along z", "--along does not go with --project"),
+        ("--project {project} --frames 0:3", "--frames does not go with --project"),
+        ("--project {folder}", "expected a project folder"),
+        ("--prompts {folder}/p.csv", "no INPUT"),
+    ],
+)
+def test_calls_that_make_no_sense_get_one_line(call: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    created(tmp_path, drifting()).close()
+    words = call.format(project=tmp_path / "project", folder=tmp_path).split()
+    assert main(["track", *words, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert said in error and len(error.splitlines()) == 1

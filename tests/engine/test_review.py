@@ -1,0 +1,196 @@
+"""Review: what is found suspicious on scenes whose truth is known, and in which order a person goes through it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_sam2.core.presence import Presence
+from napari_sam2.engine.review import Extent, Reason, Review, Suspicion, Thresholds, extents, planes_extents, review, suspicions
+from napari_sam2.engine.trail import Trace
+from napari_sam2.testing.scenes import Disc, Scene, dividing, draw, drifting, ellipsoids, returning, touching
+from tests.engine.conftest import Start
+
+Key = tuple[int, int]
+
+
+def walked(labels: np.ndarray, *, start: int = 0, scores: Mapping[Key, float] | None = None) -> dict[Key, Trace]:
+    """Traces of tracks that were prompted on `start` (or where they first appear) and walked both ways; gone means absent."""
+    traces = {}
+    for track in (int(each) for each in np.unique(labels) if each):
+        shown = (labels == track).any(axis=(1, 2))
+        first = start if shown[start] else int(np.flatnonzero(shown)[0])
+        for frame in range(len(labels)):
+            presence = Presence.PROMPTED if frame == first else Presence.TRACKED if shown[frame] else Presence.ABSENT
+            score = (scores or {}).get((track, frame), 0.9)
+            traces[track, frame] = Trace(track, frame, 1, presence, score, None if frame == first else frame > first)
+    return traces
+
+
+def found(labels: np.ndarray, traces: Mapping[Key, Trace], **limits: float) -> list[tuple[int, int, Reason]]:
+    seen = {frame: extents(plane) for frame, plane in enumerate(labels)}
+    return [(each.track, each.frame, each.reason) for each in suspicions(traces, seen, thresholds=Thresholds(**limits))]
+
+
+def sized(*radii: float) -> np.ndarray:
+    """(frames, 64, 64) labels of one disc in the middle, of these radii; 0 is none."""
+    planes = [draw([Disc(np.array([[32.0, 32.0 if radius else np.nan]]), radius)], (64, 64))[0] for radius in radii]
+    return np.stack(planes)
+
+
+AREAS = {
+    "steady": (sized(10, 10, 10, 10), []),
+    "a jump up that stays": (sized(8, 8, 12, 12, 12), [(1, 2, Reason.AREA)]),
+    "a jump down that stays": (sized(12, 12, 8, 8, 8), [(1, 2, Reason.AREA)]),
+    "one wrong frame is one place": (sized(8, 8, 14, 8, 8), [(1, 2, Reason.AREA)]),
+    "steady growth": (sized(8, 9.6, 11.5, 13.8, 16.6, 19.9, 23.9), []),
+    "too small to tell": (sized(2, 2, 2.9, 2, 2), []),
+    "ends small, as in z": (sized(14, 13, 11, 8, 5, 0, 0), []),
+    "lost while large": (sized(12, 12, 12, 0, 0), [(1, 3, Reason.LOST)]),
+    "lost, found and lost again": (sized(9, 9, 0, 9, 9, 0), [(1, 2, Reason.LOST), (1, 5, Reason.LOST)]),
+}
+
+
+@pytest.mark.parametrize(("labels", "expected"), AREAS.values(), ids=AREAS)
+def test_areas(labels: np.ndarray, expected: list[tuple[int, int, Reason]]) -> None:
+    assert found(labels, walked(labels)) == expected
+
+
+@pytest.mark.parametrize(("labels", "expected"), AREAS.values(), ids=AREAS)
+def test_a_walk_back_finds_the_same_mirrored(labels: np.ndarray, expected: list[tuple[int, int, Reason]]) -> None:
+    back, last = labels[::-1], len(labels) - 1
+    mirrored = sorted(((track, last - frame, reason) for track, frame, reason in expected), key=lambda each: each[1])
+    assert found(back, walked(back, start=last)) == mirrored
+
+
+SCORES = {
+    "steady": ([0.9, 0.9, 0.88, 0.9], []),
+    "a fall": ([0.9, 0.9, 0.7, 0.7], [(1, 2, Reason.SCORE)]),
+    "slowly but surely": ([0.9, 0.86, 0.82, 0.78, 0.74, 0.70], [(1, 4, Reason.SCORE)]),
+    "up again": ([0.7, 0.9, 0.9], []),
+}
+
+
+@pytest.mark.parametrize(("scores", "expected"), SCORES.values(), ids=SCORES)
+def test_scores(scores: list[float], expected: list[tuple[int, int, Reason]]) -> None:
+    labels = sized(*(10 for _ in scores))
+    assert found(labels, walked(labels, scores={(1, frame): score for frame, score in enumerate(scores)})) == expected
+
+
+def test_only_the_first_uncertain_frame_in_a_row_is_a_place() -> None:
+    labels = sized(10, 10, 10, 10, 10)
+    traces = walked(labels)
+    for frame in (2, 3):
+        traces[1, frame] = replace(traces[1, frame], presence=Presence.UNCERTAIN, score=0.4)
+    assert found(labels, traces) == [(1, 2, Reason.UNCERTAIN)]
+
+
+def test_contact_is_found_once_where_it_begins() -> None:
+    scene = touching()
+    truth = [frame for frame, plane in enumerate(scene.labels) if 2 in extents(plane)[1].contacts]
+    assert truth, "the discs of this scene meet"
+    assert found(scene.labels, walked(scene.labels), contact_share=0.01) == [(1, truth[0], Reason.TOUCHING)]
+
+
+def test_touching_is_about_the_one_nobody_looked_at() -> None:
+    scene = touching()
+    traces = walked(scene.labels)
+    frame = next(frame for _, frame, _ in found(scene.labels, traces, contact_share=0.01))
+    traces[1, frame] = replace(traces[1, frame], presence=Presence.LOCKED)
+    assert found(scene.labels, traces, contact_share=0.01)[0] == (2, frame, Reason.TOUCHING)
+    traces[2, frame] = replace(traces[2, frame], presence=Presence.LOCKED)
+    assert (frame, Reason.TOUCHING) not in [each[1:] for each in found(scene.labels, traces, contact_share=0.01)]
+
+
+@pytest.mark.parametrize("presence", [Presence.LOCKED, Presence.PROMPTED])
+def test_what_a_person_said_is_not_suspicious(presence: Presence) -> None:
+    labels = sized(8, 8, 14, 14)
+    traces = walked(labels)
+    traces[1, 2] = replace(traces[1, 2], presence=presence)
+    assert found(labels, traces) == []
+
+
+def test_leaving_the_image_is_seen_at_the_edge_and_weighs_less_when_gone() -> None:
+    scene = returning(frames=16)
+    reasons = {reason for track, _, reason in found(scene.labels, walked(scene.labels), lost_share=0.01) if track == 1}
+    assert reasons >= {Reason.BORDER, Reason.LOST}
+    seen = {frame: extents(plane) for frame, plane in enumerate(scene.labels)}
+    lost = [each for each in suspicions(walked(scene.labels), seen, thresholds=Thresholds(lost_share=0.01)) if each.reason is Reason.LOST]
+    assert all(each.severity <= 0.5 and "border" in each.detail for each in lost)
+
+
+def test_an_object_hidden_by_another_is_lost() -> None:
+    labels = sized(10, 10, 10)
+    traces = walked(labels)
+    hidden = labels.copy()
+    hidden[2] = 0
+    assert found(hidden, traces) == [(1, 2, Reason.LOST)]
+
+
+def test_a_mother_that_divides_is_lost_where_it_divides() -> None:
+    scene = dividing(at=4)
+    assert (1, 4, Reason.LOST) in found(scene.labels, walked(scene.labels))
+
+
+@pytest.mark.parametrize("scene", [drifting(), ellipsoids()], ids=str)
+def test_scenes_in_which_nothing_happens_have_no_place_to_look_at(scene: Scene) -> None:
+    places = found(scene.labels, walked(scene.labels, start=len(scene.labels) // 2))
+    assert [place for place in places if place[2] is not Reason.BORDER] == []
+
+
+def test_extents_are_those_of_a_hand_count() -> None:
+    plane = np.zeros((5, 6), dtype=np.uint32)
+    plane[1:3, 1:3] = 7  # 2 × 2
+    plane[1:4, 3] = 4_000_000_000  # 3 × 1, right of it
+    plane[4, 0] = 2  # in the corner
+    assert extents(plane) == {
+        2: Extent(1, 4, {}, 2),
+        7: Extent(4, 8, {4_000_000_000: 2}, 0),
+        4_000_000_000: Extent(3, 8, {7: 2}, 0),
+    }
+    assert extents(np.zeros((3, 3), dtype=np.uint16)) == {}
+
+
+def test_a_session_is_reviewed_from_what_it_holds(start: Start) -> None:
+    scene = dividing(at=4)
+    session = start(scene)
+    session.prompt_many(scene.log().prompts)
+    session.run().finish()
+    whole = review(session)
+    assert (1, 4, Reason.LOST) in [(each.track, each.frame, each.reason) for each in whole]
+    session.lock(1, 4)
+    assert (1, 4) not in [(each.track, each.frame) for each in review(session)], "accepted: nothing to look at"
+    assert planes_extents(session.video, session.plane)[0] == extents(scene.labels[0])
+
+
+def test_a_review_is_walked_from_place_to_place() -> None:
+    a, b, c, d = (
+        Suspicion(3, 1, Reason.LOST, 0.9),
+        Suspicion(1, 4, Reason.AREA, 0.8),
+        Suspicion(2, 4, Reason.BORDER, 0.2),
+        Suspicion(1, 9, Reason.TOUCHING, 0.5, other=2),
+    )
+    whole = Review([d, c, b, a])
+    assert list(whole) == [a, b, c, d]
+    assert whole.gravest() == (a, b, d, c)
+    assert whole[1:3] == (b, c) and whole[-1] is d
+    forward, current = [], whole.next(0)
+    while current:
+        forward.append(current)
+        current = whole.next(current.frame, current)
+    assert forward == [a, b, c, d]
+    assert [whole.previous(each.frame, each) for each in (d, c, b, a)] == [c, b, a, None]
+    assert whole.next(1) is b and whole.next(9) is None
+    assert whole.previous(4) is a and whole.previous(1) is None
+    assert whole.at(2, 9) == (d,) and whole.at(2, 4) == (c,) and whole.at(3, 4) == ()
+
+
+def test_hundreds_of_objects_on_a_large_plane_are_quick_to_look_at() -> None:
+    rng = np.random.default_rng(0)
+    plane = np.kron(rng.permutation(np.arange(400)).reshape(20, 20), np.ones((50, 50), dtype=np.uint16))
+    seen = extents(plane)
+    assert len(seen) == 399
+    assert all(each.area_px == 2500 and each.outline_px == 200 for each in seen.values())

@@ -1,0 +1,114 @@
+"""Hands on a real napari window: the mouse on its canvas, the keys, and the patience to wait for what they do."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from qtpy.QtCore import QPoint, Qt
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+from napari_sam2.core.protocols import VideoModel
+from napari_sam2.gui.panel import Panel
+from napari_sam2.gui.view import Stage
+from napari_sam2.testing.scenes import Scene
+
+PATIENCE_S = 60.0
+
+
+class Hands:
+    """A panel in a viewer."""
+
+    def __init__(self, viewer: Any, load: Callable[[str], VideoModel], root: Path | None = None) -> None:
+        self.viewer = viewer
+        self.panel = Panel(viewer, load=load, root=lambda: root)
+        self.dock = viewer.window.add_dock_widget(self.panel, name="SAM 2 for stacks", area="right")
+        self.told: list[str] = []
+        self.panel.tell = lambda text, wrong=False: self.told.append(text)  # type: ignore[method-assign, misc, assignment]
+        self.panel.canvas._tell = self.panel.tell
+        self.rest()
+
+    def open(self, scene: Scene, **options: Any) -> Any:
+        """Open the stack of a scene as an image layer, at its first frame."""
+        names = {"axis_labels": tuple(scene.stack.axes), "name": scene.name, **options}
+        layer = self.viewer.add_image(scene.stack.data, **names)
+        self.viewer.dims.set_point(0, 0)
+        self.viewer.reset_view()
+        self.until(lambda: self.ready and self.panel.controller.snapshot.device != "")
+        return layer
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing is being worked on."""
+        return self.panel.controller.snapshot.stage in (Stage.READY, Stage.EMPTY)
+
+    def until(self, true: Callable[[], Any]) -> None:
+        """Let the window work until this is true."""
+        end = time.monotonic() + PATIENCE_S
+        while not true():
+            assert time.monotonic() < end, f"waited {PATIENCE_S:.0f} s in vain; the panel says {self.panel.controller.snapshot}"
+            QApplication.processEvents()
+            time.sleep(0.001)
+
+    def rest(self) -> None:
+        """Wait until all that was asked for is done and drawn."""
+        for _ in range(3):
+            QApplication.processEvents()
+        self.until(lambda: self.ready and not self.panel._redraw.isActive())
+
+    def spot(self, layer: Any, data: tuple[float, ...]) -> QPoint:
+        """Where a position of a layer lies on the canvas."""
+        camera, size = self.viewer.scene.camera, self.canvas.size()
+        world = np.asarray(layer.data_to_world(data))[-2:]
+        y, x = (world - np.asarray(camera.center)[-2:]) * camera.zoom + (size.height() / 2, size.width() / 2)
+        return QPoint(round(x), round(y))
+
+    @property
+    def canvas(self) -> Any:
+        """The widget that the picture is on."""
+        return self.viewer.window._qt_viewer.canvas.native
+
+    def click(self, layer: Any, data: tuple[float, ...], *, held: Any = None, button: Any = None) -> None:
+        """A click of the mouse."""
+        where = self.spot(layer, data)
+        QTest.mouseMove(self.canvas, where)
+        QApplication.processEvents()
+        QTest.mouseClick(self.canvas, button or Qt.MouseButton.LeftButton, held or Qt.KeyboardModifier.NoModifier, where)
+        self.rest()
+
+    def drag(self, layer: Any, start: tuple[float, ...], end: tuple[float, ...], *, held: Any = None) -> None:
+        """The mouse dragged from here to there."""
+        modifiers = held or Qt.KeyboardModifier.NoModifier
+        one, other = self.spot(layer, start), self.spot(layer, end)
+        QTest.mouseMove(self.canvas, one)
+        QTest.mousePress(self.canvas, Qt.MouseButton.LeftButton, modifiers, one)
+        for step in range(1, 6):
+            between = one + (other - one) * step / 5
+            QTest.mouseMove(self.canvas, between, 10)
+            QApplication.processEvents()
+        QTest.mouseRelease(self.canvas, Qt.MouseButton.LeftButton, modifiers, other)
+        self.rest()
+
+    def press(self, key: Any, held: Any = None, *, rest: bool = True) -> None:
+        """A key pressed over the canvas."""
+        self.canvas.setFocus()
+        QTest.keyClick(self.canvas, key, held or Qt.KeyboardModifier.NoModifier)
+        if rest:
+            self.rest()
+
+    def labels(self, layer: Any) -> np.ndarray:
+        """What the Labels layer over an image holds."""
+        overlays = self.panel.canvas._overlays[str(layer.unique_id)]
+        return np.array(overlays.labels.data)
+
+    def close(self) -> None:
+        """Take the panel down as napari does."""
+        if self.dock is not None:
+            self.viewer.window.remove_dock_widget(self.dock)
+            self.dock = None
+        for _ in range(5):
+            QApplication.processEvents()

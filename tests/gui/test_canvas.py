@@ -1,0 +1,154 @@
+"""The canvas on napari's model of a viewer, without a window: layers that are renamed, deleted and opened again while they are used."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+components = pytest.importorskip("napari.components", reason="napari is not installed")
+
+from napari_sam2.gui.canvas import Canvas
+from napari_sam2.gui.controller import Controller
+from napari_sam2.gui.layers import choice_of, key_of, read
+from napari_sam2.gui.view import Inline, Place, Said
+from napari_sam2.testing.scenes import Scene, drifting
+from napari_sam2.testing.toy import ToyModel
+from tests.gui.windows import Mock
+
+
+class Drawing(Mock):
+    """A mock view that has a canvas."""
+
+    canvas: Canvas
+
+    def draw(self, place: Place, planes: Any) -> None:
+        self.canvas.draw(place, planes)
+
+    def draw_said(self, place: Place, said: Said) -> None:
+        self.canvas.draw_said(place, said)
+
+
+class Easel:
+    """A canvas with a controller, on a viewer without a window."""
+
+    def __init__(self) -> None:
+        self.viewer = components.ViewerModel()
+        self.view = Drawing()
+        self.controller = Controller(self.view, Inline(), load=lambda _: ToyModel())
+        self.view.canvas = self.canvas = Canvas(self.viewer, self.controller, self.view.tell)
+
+    def open(self, scene: Scene) -> Any:
+        """The stack of a scene, as a layer that is worked on."""
+        layer = self.viewer.add_image(scene.stack.data, axis_labels=tuple(scene.stack.axes), name=scene.name)
+        self.viewer.dims.set_point(0, 0)
+        self.canvas.use(layer, read(layer), choice_of(layer))
+        return layer
+
+
+def test_deleted_overlays_are_made_again_with_all_that_is_known() -> None:
+    scene, easel = drifting(), Easel()
+    layer = easel.open(scene)
+    easel.canvas._click((0, *scene.click(1, 0).yx[0]), True)
+    overlays = easel.canvas.overlays
+    assert overlays is not None
+    layer.name = "another name"
+    for made in (overlays.labels, overlays.points):
+        easel.viewer.layers.remove(made)
+    easel.controller.propagate()
+    np.testing.assert_array_equal(overlays.labels.data == 1, scene.labels == 1)
+    assert overlays.labels in easel.viewer.layers
+    easel.controller.new()
+    easel.canvas._click((0, *scene.click(2, 0).yx[0]), True)
+    assert len(overlays.points.data) == 1
+    assert easel.viewer.layers.selection.active == layer
+
+
+def test_an_image_that_is_deleted_and_opened_again_begins_with_nothing() -> None:
+    scene, easel = drifting(), Easel()
+    layer = easel.open(scene)
+    easel.canvas._click((0, *scene.click(1, 0).yx[0]), True)
+    easel.viewer.layers.remove(layer)
+    easel.canvas.forget(key_of(layer))
+    easel.controller.forget(key_of(layer))
+    easel.controller.propagate()
+    assert "Open an image first" in easel.view.wrong[-1]
+    again = easel.open(scene)
+    assert easel.view.snapshot.objects == ()
+    easel.canvas._click((0, *scene.click(2, 0).yx[0]), True)
+    labels = easel.canvas.overlays.labels if easel.canvas.overlays else None
+    assert labels is not None and labels.name == f"{again.name} objects [1]"
+    np.testing.assert_array_equal(labels.data[0] > 0, scene.mask(2, 0))
+
+
+def test_the_objects_lie_between_the_image_and_the_clicks() -> None:
+    scene, easel = drifting(), Easel()
+    layer = easel.open(scene)
+    easel.canvas._click((0, *scene.click(1, 0).yx[0]), True)
+    overlays = easel.canvas.overlays
+    assert overlays is not None
+    assert list(easel.viewer.layers) == [layer, overlays.labels, overlays.points]
+
+
+@pytest.mark.parametrize(
+    ("prepare", "sentence"),
+    [
+        (lambda viewer: setattr(viewer.dims, "ndisplay", 3), "Show the image in 2D"),
+        (lambda viewer: setattr(viewer.dims, "order", (1, 0, 2)), "Show the y and x axes"),
+        (lambda _: None, "outside the image"),
+    ],
+    ids=["in 3D", "other axes", "outside"],
+)
+def test_a_click_that_means_nothing_is_told_why(prepare: Any, sentence: str) -> None:
+    scene, easel = drifting(), Easel()
+    easel.open(scene)
+    prepare(easel.viewer)
+    easel.canvas._click((0, -50, 10), True)
+    assert sentence in easel.view.wrong[-1]
+    assert len(easel.controller.book.log) == 0
+
+
+def test_what_is_painted_filled_or_erased_is_a_mask() -> None:
+    scene, easel = drifting(), Easel()
+    easel.open(scene)
+    waiting: list[Any] = []
+    overlays = easel.canvas.overlays
+    assert overlays is not None
+    overlays._later = waiting.append
+    easel.controller.new()
+    overlays.paint(1, lasso=False)
+    overlays.labels.brush_size = 7
+    overlays.labels.paint((0, 20, 20), 1)
+    waiting.pop()()
+    painted = overlays.labels.data[0] == 1
+    said = easel.controller.book.log.said(1, 0).mask
+    assert said is not None and painted.sum() > 20
+    np.testing.assert_array_equal(said, painted)
+    overlays.labels.paint((0, 20, 16), 0)
+    waiting.pop()()
+    erased = easel.controller.book.log.said(1, 0).mask
+    assert erased is not None and 0 < erased.sum() < said.sum()
+    overlays.labels.paint_polygon(np.array([[0, 40, 40], [0, 40, 50], [0, 50, 50]]), 1)
+    waiting.pop()()
+    lassoed = easel.controller.book.log.said(1, 0).mask
+    assert lassoed is not None and lassoed[42, 48] and lassoed.sum() > erased.sum()
+
+
+def test_each_position_of_the_other_axes_has_its_own_labels() -> None:
+    scene, easel = drifting(), Easel()
+    data = np.stack([scene.stack.data, scene.stack.data[:, ::-1]])
+    layer = easel.viewer.add_image(data, axis_labels=("t", "z", "y", "x"))
+    easel.viewer.dims.set_point((0, 1), (0, 0))
+    easel.canvas.use(layer, read(layer), choice_of(layer, along="z"))
+    y, x = scene.click(1, 0).yx[0]
+    easel.canvas._click((0, 0, y, x), True)
+    easel.controller.propagate()
+    easel.viewer.dims.set_point(0, 1)
+    assert easel.view.snapshot.objects == ()
+    easel.canvas._click((1, 0, 63 - y, x), True)
+    easel.controller.propagate()
+    overlays = easel.canvas.overlays
+    assert overlays is not None
+    np.testing.assert_array_equal(overlays.labels.data[0] > 0, scene.labels == 1)
+    np.testing.assert_array_equal(overlays.labels.data[1] > 0, scene.labels[:, ::-1] == 1)

@@ -1,0 +1,594 @@
+"""The controller with a mock view: what a person does, in whatever order, and what they are shown."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from napari_sam2.core.errors import FileError
+from napari_sam2.core.presence import Presence
+from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
+from napari_sam2.core.protocols import VideoModel
+from napari_sam2.gui.controller import Controller
+from napari_sam2.gui.desk import PIECE, Carry
+from napari_sam2.gui.view import Choice, Inline, Stage
+from napari_sam2.testing.scenes import blank, drifting, jumping, touching, two_channels
+from napari_sam2.testing.toy import ToyModel
+from tests.gui.windows import Mock, Window
+
+
+def test_a_click_shows_its_mask_at_once_and_propagating_fills_the_stack() -> None:
+    window = Window(drifting())
+    window.click_all()
+    np.testing.assert_array_equal(window.labels[0], window.scene.labels[0])
+    assert not window.labels[1:].any()
+    window.controller.propagate()
+    np.testing.assert_array_equal(window.labels, window.scene.labels)
+    assert window.view.snapshot.stage is Stage.READY
+    assert window.view.snapshot.message == "Done: 3 objects."
+    assert [(row.track, row.frames, row.state) for row in window.view.snapshot.objects] == [(track, 10, "tracked") for track in (1, 2, 3)]
+
+
+def test_results_come_frame_by_frame() -> None:
+    window = Window(drifting(), held=True)
+    window.click_all()
+    window.controller.propagate()
+    window.worker.work(6)  # open, three clicks, start, one step
+    assert window.view.snapshot.stage is Stage.RUNNING
+    assert (window.view.snapshot.done, window.view.snapshot.total) == (1, 9)
+    np.testing.assert_array_equal(window.labels[:2], window.scene.labels[:2])
+    assert not window.labels[2:].any()
+
+
+def test_objects_clicked_faster_than_they_are_answered_are_objects_of_their_own() -> None:
+    window = Window(drifting(), held=True)
+    window.click_all()
+    window.worker.work()
+    assert [row.track for row in window.view.snapshot.objects] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("carry", "tracks", "frames"),
+    [
+        (Carry(), {1, 2, 3}, range(10)),
+        (Carry(direction="forward"), {1, 2, 3}, range(4, 10)),
+        (Carry(direction="backward"), {1, 2, 3}, range(5)),
+        (Carry(frames=(2, 7)), {1, 2, 3}, range(2, 7)),
+        (Carry(tracks=(2,)), {2}, range(10)),
+    ],
+    ids=["everything", "forward", "backward", "a range", "one object"],
+)
+def test_what_is_carried_is_what_was_asked_for(carry: Carry, tracks: set[int], frames: range) -> None:
+    window = Window(drifting())
+    for track in window.scene.tracks:
+        window.controller.new()
+        window.click(track, 4)
+    window.controller.propagate(carry)
+    for frame in range(10):
+        expected = tracks if frame in frames else set()
+        expected = expected | {1, 2, 3} if frame == 4 else expected
+        assert set(np.unique(window.labels[frame])) - {0} == expected, frame
+
+
+def test_pause_holds_and_propagating_again_goes_on() -> None:
+    window = Window(drifting(), held=True)
+    window.click_all()
+    window.controller.propagate()
+    window.worker.work(7)
+    window.controller.pause()
+    window.worker.work()
+    assert window.view.snapshot.stage is Stage.PAUSED
+    assert "Paused" in window.view.snapshot.message
+    assert not window.labels[4:].any()
+    window.controller.propagate()
+    window.worker.work()
+    np.testing.assert_array_equal(window.labels, window.scene.labels)
+    assert window.view.snapshot.stage is Stage.READY
+
+
+def test_what_was_done_before_a_cancel_stays_and_is_not_done_again() -> None:
+    model = ToyModel()
+    window = Window(drifting(), held=True, load=lambda _: model)
+    window.click_all()
+    window.controller.propagate()
+    window.worker.work(9)
+    window.controller.cancel()
+    window.worker.work()
+    done = int(window.labels.any(axis=(1, 2)).sum())
+    assert 1 < done < 10
+    assert window.view.snapshot.unfinished
+    assert window.view.snapshot.message.startswith("Stopped.")
+    model.calls.clear()
+    window.controller.propagate()
+    window.worker.work()
+    np.testing.assert_array_equal(window.labels, window.scene.labels)
+    assert min(model.asked_frames(1)) == done
+
+
+def test_a_click_while_objects_are_carried_stops_that_and_is_answered() -> None:
+    scene = jumping()
+    window = Window(scene, held=True)
+    window.click_all()
+    window.controller.propagate()
+    window.worker.work(8)
+    window.controller.select(1)
+    window.click(1, 5)
+    window.worker.work()
+    assert window.view.snapshot.stage is Stage.READY
+    np.testing.assert_array_equal(window.labels[5] == 1, scene.mask(1, 5))
+    window.controller.propagate()
+    window.worker.work()
+    np.testing.assert_array_equal(window.labels, scene.labels)
+
+
+def test_a_click_before_a_run_has_begun_is_not_lost() -> None:
+    window = Window(jumping(), held=True)
+    window.click_all()
+    window.worker.work(3)
+    window.controller.select(1)
+    window.controller.propagate()
+    window.click(1, 5)
+    window.worker.work()
+    window.controller.propagate()
+    window.worker.work()
+    np.testing.assert_array_equal(window.labels, window.scene.labels)
+
+
+def test_a_correction_recomputes_the_object_and_undo_brings_back_what_was_there() -> None:
+    window = Window(jumping())
+    window.click_all()
+    window.controller.propagate()
+    wrong = window.labels
+    assert not np.array_equal(wrong, window.scene.labels)
+    window.controller.select(1)
+    window.click(1, 5)
+    window.controller.propagate()
+    np.testing.assert_array_equal(window.labels, window.scene.labels)
+    window.controller.undo()
+    window.controller.undo()
+    np.testing.assert_array_equal(window.labels, wrong)
+    np.testing.assert_array_equal(window.session_labels, wrong)
+
+
+Action = Callable[[Window], None]
+ACTIONS: dict[str, Action] = {
+    "click": lambda window: window.click(1, 0, positive=True),
+    "box": lambda window: window.controller.box(0, (2, 2, 20, 30)),
+    "mask": lambda window: window.controller.mask(0, window.scene.mask(2, 1), 2),
+    "propagate": lambda window: window.controller.propagate(Carry(frames=(0, 3))),
+    "delete": lambda window: window.controller.remove([2]),
+    "merge": lambda window: window.controller.merge([1, 3]),
+    "lock": lambda window: window.controller.lock([1, 2]),
+    "accept": lambda window: window.controller.accept(0),
+    "edit": lambda window: window.controller.edit(0, [BoxPrompt(0, 3, (2, 2, 20, 30))]),
+    "split by a click": lambda window: window.controller.split(1, 0, window.scene.click(1, 0).yx[0]),
+    "bring": lambda window: window.controller.bring([PointPrompt(2, 1, [(5, 5)], [True])]),
+}
+
+
+@pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
+def test_every_action_can_be_undone_and_done_again(action: Action) -> None:
+    window = Window(drifting())
+    window.click_all()
+    before, facts = window.labels, dict(window.view.facts)
+    action(window)
+    assert window.view.wrong == []
+    after, known = window.labels, dict(window.view.facts)
+    assert not np.array_equal(after, before) or known != facts or window.view.said.points
+    window.controller.undo()
+    np.testing.assert_array_equal(window.labels, before)
+    assert window.view.facts == facts
+    window.controller.redo()
+    np.testing.assert_array_equal(window.labels, after)
+    assert window.view.facts == known
+    np.testing.assert_array_equal(window.session_labels, after)
+
+
+def test_undo_goes_back_to_the_blank_image_and_no_further() -> None:
+    window = Window(drifting())
+    window.click_all()
+    window.controller.propagate()
+    for _ in range(6):
+        window.controller.undo()
+    assert not window.labels.any()
+    assert not window.view.snapshot.undoable
+    for _ in range(6):
+        window.controller.redo()
+    np.testing.assert_array_equal(window.labels, window.scene.labels)
+    assert not window.view.snapshot.redoable
+
+
+def test_a_new_action_ends_what_could_be_done_again() -> None:
+    window = Window(drifting())
+    window.click_all()
+    window.controller.undo()
+    assert window.view.snapshot.redoable
+    window.controller.box(0, (2, 2, 20, 30))
+    assert not window.view.snapshot.redoable
+
+
+def test_other_masks_are_cycled_and_are_part_of_the_click() -> None:
+    window = Window(touching(alike=False))
+    window.click(1, 4)
+    own = window.labels
+    assert window.view.snapshot.choices == (1, 2)
+    window.controller.next_choice()
+    assert window.view.snapshot.choices == (2, 2)
+    assert window.labels[4].astype(bool).sum() > own[4].astype(bool).sum()
+    window.controller.next_choice()
+    np.testing.assert_array_equal(window.labels, own)
+    window.controller.next_choice()
+    window.controller.undo()
+    assert not window.labels.any()
+    window.controller.next_choice()
+    assert "no other mask" in window.view.told[-1]
+
+
+def test_a_locked_frame_is_not_overwritten_and_can_be_unlocked() -> None:
+    window = Window(jumping())
+    window.click_all()
+    window.controller.propagate()
+    window.controller.select(1)
+    window.controller.accept(7)
+    locked = window.labels[7] == 1
+    assert window.view.facts[1, 7].presence is Presence.LOCKED
+    window.click(1, 5)
+    window.controller.propagate()
+    np.testing.assert_array_equal(window.labels[7] == 1, locked)
+    window.controller.accept(7)
+    assert window.view.facts[1, 7].presence is not Presence.LOCKED
+
+
+def test_a_locked_object_is_said_to_be_locked() -> None:
+    window = Window(drifting())
+    window.click_all()
+    window.controller.propagate()
+    window.controller.lock([2])
+    assert [row.state for row in window.view.snapshot.objects] == ["tracked", "locked", "tracked"]
+    window.controller.lock([2], locked=False)
+    assert [row.state for row in window.view.snapshot.objects] == ["tracked"] * 3
+
+
+def test_merged_objects_are_one_wherever_either_was() -> None:
+    window = Window(drifting())
+    window.click_all()
+    window.controller.propagate()
+    window.controller.merge([3, 1])
+    expected = np.where(window.scene.labels == 3, 1, window.scene.labels)
+    np.testing.assert_array_equal(window.labels, expected)
+    assert [row.track for row in window.view.snapshot.objects] == [1, 2]
+    assert window.view.snapshot.current == 1
+
+
+def test_one_object_is_no_merge() -> None:
+    window = Window(drifting())
+    window.click_all()
+    window.controller.merge([2])
+    assert "two or more" in window.view.wrong[-1]
+
+
+def test_the_pieces_of_an_object_become_objects() -> None:
+    window = Window(drifting())
+    window.controller.mask(0, window.scene.labels[0] > 0)
+    window.controller.split(1, 0)
+    assert [row.track for row in window.view.snapshot.objects] == [1, 2, 3]
+    pieces = window.labels[0]
+    for track in (1, 2, 3):
+        assert len(np.unique(window.scene.labels[0][pieces == track])) == 1
+    window.controller.propagate()
+    assert (window.labels > 0).sum() == (window.scene.labels > 0).sum()
+
+
+def test_an_object_in_one_piece_is_split_by_a_click() -> None:
+    window = Window(drifting())
+    window.click(1)
+    window.controller.split(1, 0)
+    assert "one piece" in window.view.wrong[-1]
+    both = window.scene.labels[0] % 3 > 0
+    window.controller.mask(0, both)
+    window.controller.split(1, 0, window.scene.click(2, 0).yx[0])
+    assert len(window.view.snapshot.objects) == 2
+
+
+def test_names_and_categories_stay_with_their_objects() -> None:
+    window = Window(drifting())
+    window.controller.new()
+    window.controller.describe(1, name="first", category="nucleus")
+    window.click(1)
+    window.controller.new()
+    window.click(2)
+    window.controller.describe(2, name="second")
+    assert [(row.name, row.category) for row in window.view.snapshot.objects] == [("first", "nucleus"), ("second", "nucleus")]
+    assert [(track.name, track.category) for track in window.controller.book.log.tracks] == [("first", "nucleus"), ("second", "nucleus")]
+
+
+def test_a_deleted_id_is_not_used_again() -> None:
+    window = Window(drifting())
+    window.click_all()
+    window.controller.remove([3, 2])
+    assert window.view.snapshot.current == 1
+    window.controller.new()
+    window.click(2)
+    assert [row.track for row in window.view.snapshot.objects] == [1, 4]
+
+
+def test_an_undone_object_is_prompted_anew_under_its_id() -> None:
+    window = Window(drifting())
+    window.click(1)
+    window.controller.undo()
+    assert [(row.track, row.state) for row in window.view.snapshot.objects] == [(1, "new")]
+    window.click(1)
+    assert [row.track for row in window.view.snapshot.objects] == [1]
+
+
+def test_labels_are_brought_with_their_ids_and_new_ones_where_these_are_taken() -> None:
+    window = Window(drifting())
+    window.click(1)
+    count = window.controller.bring([MaskPrompt(3, label, window.scene.mask(label, 3)) for label in (1, 2, 3)], category="nucleus")
+    assert count == 3
+    assert sorted(row.track for row in window.view.snapshot.objects) == [1, 2, 3, 4]
+    assert window.view.snapshot.objects[1].category == "nucleus"
+    assert set(np.unique(window.labels[3])) == {0, 2, 3, 4}
+
+
+def test_a_moved_click_counts_where_it_is_now() -> None:
+    window = Window(drifting())
+    window.click(1)
+    window.controller.edit(0, [window.scene.click(2, 0)])
+    window.controller.edit(0, [PointPrompt(0, 1, window.scene.click(2, 0).yx, [True])])
+    np.testing.assert_array_equal(window.labels[0] == 1, window.scene.mask(2, 0))
+    assert window.view.said.points[0].yx == window.scene.click(2, 0).yx
+
+
+def test_a_click_that_was_carried_on_from_is_not_moved_but_shown_as_it_was() -> None:
+    window = Window(drifting())
+    window.click(1)
+    window.controller.propagate()
+    labels, said = window.labels, window.view.said
+    window.view.said = said.__class__()
+    window.controller.edit(0, [PointPrompt(0, 1, [(1, 1)], [True])])
+    assert "was carried on from this prompt" in window.view.wrong[-1]
+    np.testing.assert_array_equal(window.labels, labels)
+    assert window.view.said == said
+
+
+@pytest.mark.parametrize(
+    ("act", "sentence"),
+    [
+        (lambda control: control.propagate(), "Click an object first"),
+        (lambda control: control.click(0, (1, 1), positive=False), "Click the object first"),
+        (lambda control: control.click(0, (99, 1), positive=True), "outside the frame of 64 × 64"),
+        (lambda control: control.click(99, (1, 1), positive=True), "frames 0 to 9"),
+        (lambda control: control.accept(0), "nothing to accept here"),
+        (lambda control: control.save(Path("nowhere")), "nothing to save"),
+    ],
+    ids=["nothing to carry", "negative first", "outside", "no such frame", "nothing to accept", "nothing to save"],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence_and_changes_nothing(act: Callable[[Controller], None], sentence: str) -> None:
+    window = Window(drifting())
+    act(window.controller)
+    assert sentence in window.view.wrong[-1]
+    assert "\n" not in window.view.wrong[-1]
+    assert not window.labels.any()
+    window.click(1)
+    np.testing.assert_array_equal(window.labels[0] > 0, window.scene.mask(1, 0))
+
+
+def test_everything_carried_already_is_said() -> None:
+    window = Window(drifting())
+    window.click_all()
+    window.controller.propagate()
+    window.controller.propagate()
+    assert "everything is carried already" in window.view.wrong[-1]
+
+
+@pytest.mark.parametrize("name", ["click", "undo", "redo", "propagate", "new", "save"])
+def test_without_an_image_a_person_is_told_to_open_one(name: str) -> None:
+    window = Window(drifting())
+    window.controller.open(None)
+    calls: dict[str, Callable[[], object]] = {
+        "click": lambda: window.controller.click(0, (1, 1), positive=True),
+        "save": lambda: window.controller.save(Path("nowhere")),
+    }
+    calls.get(name, getattr(window.controller, name))()
+    assert "Open an image first" in window.view.wrong[-1] or "Click the object first" in window.view.wrong[-1]
+    assert window.view.snapshot.stage is Stage.EMPTY
+
+
+def test_an_image_without_contrast_is_told_of_and_another_one_works() -> None:
+    window = Window(drifting())
+    window.controller.open(Choice("other", blank().stack, "t", 0))
+    assert "same everywhere" in window.view.wrong[-1]
+    window.controller.open(window.choice)
+    window.click(1)
+    np.testing.assert_array_equal(window.labels[0] > 0, window.scene.mask(1, 0))
+
+
+def test_a_model_that_is_not_there_leaves_the_one_before_in_use() -> None:
+    def load(name: str) -> VideoModel:
+        if name != "nano":
+            raise FileError(f"model {name!r} is not on this machine")
+        return ToyModel()
+
+    window = Window(drifting(), load=load)
+    window.click(1)
+    came: list[bool] = []
+    window.controller.use_model("sam2.1-tiny", came.append)
+    assert came == [False]
+    assert "not on this machine" in window.view.wrong[-1]
+    assert window.view.snapshot.model == "nano"
+    window.controller.propagate()
+    np.testing.assert_array_equal(window.labels == 1, window.scene.labels == 1)
+
+
+def test_another_model_is_asked_all_that_was_said_and_shows_only_that() -> None:
+    window = Window(drifting())
+    window.click_all()
+    window.controller.propagate()
+    window.controller.use_model("other")
+    np.testing.assert_array_equal(window.labels[0], window.scene.labels[0])
+    assert not window.labels[1:].any()
+    assert [row.state for row in window.view.snapshot.objects] == ["prompted"] * 3
+    window.controller.propagate()
+    np.testing.assert_array_equal(window.labels, window.scene.labels)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (MemoryError(), "The memory is full"),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), "The memory is full"),
+        (KeyError("surprise"), "should not have"),
+    ],
+    ids=["memory", "GPU memory", "our mistake"],
+)
+def test_an_error_while_objects_are_carried_keeps_what_is_done(error: Exception, sentence: str) -> None:
+    model = ToyModel()
+    window = Window(drifting(), held=True, load=lambda _: model)
+    window.click_all()
+    window.controller.propagate()
+    window.worker.work(8)
+
+    def broken(*_: object) -> list[object]:
+        raise error
+
+    model.segment = broken  # type: ignore[method-assign, assignment]
+    window.worker.work()
+    assert sentence in window.view.wrong[-1]
+    assert window.view.snapshot.stage is Stage.READY
+    np.testing.assert_array_equal(window.labels[:4], window.scene.labels[:4])
+
+
+def test_late_answers_are_not_drawn() -> None:
+    window = Window(drifting(), held=True)
+    window.worker.work()
+    window.click(1, 0)
+    window.controller.new()
+    window.click(2, 0)
+    window.worker.work(1)
+    assert window.view.drawn == []  # the newer answer about that frame is on its way
+    window.worker.work()
+    assert set(np.unique(window.labels[0])) == {0, 1, 2}
+
+
+def test_a_frame_is_drawn_where_the_newer_answer_failed() -> None:
+    window = Window(drifting(), held=True)
+    window.worker.work()
+    window.click(1, 0)
+    window.controller.click(0, (999, 999), positive=True)
+    window.worker.work()
+    np.testing.assert_array_equal(window.labels[0] == 1, window.scene.mask(1, 0))
+
+
+def test_nothing_is_shown_after_the_window_closed_and_the_desk_is_cleared() -> None:
+    window = Window(drifting(), held=True)
+    window.click_all()
+    window.controller.propagate()
+    window.worker.work(7)
+    drawn, shown = list(window.view.drawn), len(window.view.snapshots)
+    window.controller.close()
+    shown = len(window.view.snapshots)
+    window.worker.work()
+    assert (window.view.drawn, len(window.view.snapshots)) == (drawn, shown)
+    assert window.controller._bench._desks == {}
+
+
+def test_each_time_point_of_a_stack_has_objects_of_its_own() -> None:
+    scene = touching()
+    data = np.stack([scene.stack.data, scene.stack.data[:, ::-1]])
+    stack = scene.stack.__class__(data, "tzyx")
+    view = Mock()
+    control = Controller(view, Inline(), load=lambda _: ToyModel())
+    choice = Choice("image", stack, "z", 0)
+    control.open(choice, 0, (("t", 0),))
+    prompt = scene.click(1, 0)
+    control.click(0, prompt.yx[0], positive=True)
+    control.propagate()
+    control.look(0, (("t", 1),))
+    assert view.snapshot.objects == ()
+    y, x = prompt.yx[0]
+    control.click(0, (63 - y, x), positive=True)
+    control.propagate()
+    np.testing.assert_array_equal(view.labels(scene, (("t", 0),)) > 0, scene.labels == 1)
+    np.testing.assert_array_equal(view.labels(scene, (("t", 1),)) > 0, scene.labels[:, ::-1] == 1)
+    control.look(3, (("t", 0),))
+    assert len(view.snapshot.objects) == 1
+
+
+def test_another_channel_is_another_session_and_going_back_finds_all() -> None:
+    scene = two_channels()
+    window = Window(scene)
+    window.click(1)
+    window.controller.open(Choice("image", scene.stack, "t", 1))
+    assert window.view.snapshot.objects == ()
+    window.controller.open(window.choice)
+    assert [row.track for row in window.view.snapshot.objects] == [1]
+
+
+def test_a_deleted_image_is_forgotten() -> None:
+    window = Window(drifting())
+    window.click(1)
+    window.controller.forget("image")
+    assert window.view.snapshot.stage is Stage.EMPTY
+    assert window.controller._bench._desks == {}
+
+
+def test_many_changed_frames_are_drawn_a_few_at_a_time_nearest_first() -> None:
+    scene = drifting(frames=4 * PIECE)
+    window = Window(scene, held=True)
+    window.click(1)
+    window.controller.propagate()
+    window.worker.work()
+    window.controller.look(20)
+    window.view.drawn.clear()
+    window.controller.undo()
+    window.worker.work(2)
+    assert len(window.view.drawn) == PIECE
+    assert all(abs(frame - 20) <= PIECE for frame in window.view.drawn)
+    window.worker.work()
+    assert not window.labels[1:].any()
+
+
+def test_labels_and_tables_are_saved_as_the_command_line_saves_them(tmp_path: Path) -> None:
+    window = Window(drifting())
+    window.click_all()
+    window.controller.propagate()
+    window.controller.save(tmp_path)
+    assert str(tmp_path) in window.view.told[-1]
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "labels.ome.tif"), window.scene.labels)
+    counts = pd.read_csv(tmp_path / "counts.csv")
+    assert counts.iloc[-1]["n"] == 3
+    files = {path.name for path in tmp_path.iterdir()}
+    assert {"objects.csv", "tracks.csv", "prompts.json", "provenance.json", "overview.png"} <= files
+
+
+def test_what_was_done_is_there_again_after_the_window_was_gone(tmp_path: Path) -> None:
+    scene = drifting()
+    first = Window(scene, root=tmp_path)
+    first.click_all()
+    first.controller.describe(2, name="the second")
+    first.controller.propagate()
+    first.controller.close()
+    second = Window(scene, root=tmp_path)
+    assert "3 objects from last time" in second.view.told[-1]
+    np.testing.assert_array_equal(second.labels, scene.labels)
+    assert [row.name for row in second.view.snapshot.objects] == ["", "the second", ""]
+    second.controller.remove([3])
+    second.controller.start_anew()
+    assert second.view.snapshot.objects == ()
+    assert not second.labels.any()
+    second.controller.close()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_folder_that_cannot_be_written_is_told_of_and_the_work_goes_on(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    window = Window(drifting(), root=tmp_path / "file")
+    assert "save your results" in window.view.told[-1]
+    window.click_all()
+    np.testing.assert_array_equal(window.labels[0], window.scene.labels[0])

@@ -1,0 +1,138 @@
+"""Sections of the panel on their own: models that are fetched, names that are written, ranges that are dragged."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from napari_sam2.core.errors import CheckpointError
+from napari_sam2.gui.desk import Carry
+from napari_sam2.gui.view import Inline, ObjectRow, Snapshot, Stage
+from tests.gui.screen import application
+
+pytest.importorskip("superqt", reason="superqt is not installed")
+
+from qtpy.QtCore import Qt
+
+from napari_sam2.gui.carry_section import CarrySection
+from napari_sam2.gui.model_section import ModelSection
+from napari_sam2.gui.object_list import ObjectList
+
+application()
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A cache of models of its own."""
+    monkeypatch.setenv("NAPARI_SAM2_CACHE", str(tmp_path))
+    return tmp_path / "models"
+
+
+def _section(fetch: object) -> tuple[ModelSection, list[str], list[Exception]]:
+    section = ModelSection(Inline(), fetch_model=fetch)  # type: ignore[arg-type]
+    chosen: list[str] = []
+    failed: list[Exception] = []
+    section.chosen.connect(chosen.append)
+    section.failed.connect(failed.append)
+    return section, chosen, failed
+
+
+def _take(section: ModelSection, name: str) -> None:
+    section.models.setCurrentIndex(next(n for n in range(section.models.count()) if section.models.itemText(n).startswith(name)))
+
+
+def test_the_embedded_model_comes_first_and_others_say_size_and_licence() -> None:
+    section, chosen, _ = _section(lambda *_, **__: Path())
+    assert section.models.currentText().startswith("nano")
+    assert section.fetch.isHidden()
+    _take(section, "sam2.1-tiny")
+    assert section.models.currentText() == "sam2.1-tiny · 156 MB · to fetch"
+    assert "Apache-2.0" in section.about.text()
+    assert not section.fetch.isHidden()
+    assert chosen == []  # it is not there yet
+
+
+def test_a_fetched_model_is_chosen(own_cache: Path) -> None:
+    def fetch(name: str, *, progress: bool) -> Path:
+        own_cache.mkdir(parents=True)
+        (own_cache / "sam2.1_hiera_tiny.pt").write_bytes(b"weights")
+        return own_cache / "sam2.1_hiera_tiny.pt"
+
+    section, chosen, failed = _section(fetch)
+    _take(section, "sam2.1-tiny")
+    section.fetch.click()
+    assert (chosen, failed) == (["sam2.1-tiny"], [])
+    assert "fetched" in section.about.text()
+    assert section.bar.isHidden()
+
+
+def test_a_download_with_another_hash_is_told_and_nothing_is_chosen() -> None:
+    def fetch(name: str, *, progress: bool) -> Path:
+        raise CheckpointError("sam2.1-tiny: refused and removed")
+
+    section, chosen, failed = _section(fetch)
+    _take(section, "sam2.1-tiny")
+    section.fetch.click()
+    assert (chosen, [str(error) for error in failed]) == ([], ["sam2.1-tiny: refused and removed"])
+    assert not section.fetch.isHidden()
+
+
+def test_where_a_model_computes_is_said() -> None:
+    section, _, _ = _section(lambda *_, **__: Path())
+    section.runs_on("cpu")
+    assert "on the processor" in section.about.text()
+    section.runs_on("cuda:0")
+    assert "on the GPU (cuda:0)" in section.about.text()
+
+
+def test_names_and_categories_are_written_in_the_list() -> None:
+    objects = ObjectList()
+    written: list[tuple[int, str, str]] = []
+    objects.table.described.connect(lambda *what: written.append(what))
+    objects.show_rows((ObjectRow(1, "", "", 3, 1, 0, 0), ObjectRow(4, "", "", 3, 1, 2, 0)), 4)
+    assert objects.chosen == (4,)
+    assert [objects.table.data(objects.table.index(row, 4)) for row in (0, 1)] == ["tracked", "check 2"]
+    assert objects.table.flags(objects.table.index(1, 2)) & Qt.ItemFlag.ItemIsEditable
+    objects.table.setData(objects.table.index(1, 2), " nucleus ")
+    objects.table.setData(objects.table.index(0, 1), "big one")
+    assert written == [(4, "category", "nucleus"), (1, "name", "big one")]
+
+
+def test_a_selection_stays_while_the_rows_change() -> None:
+    objects = ObjectList()
+    rows = tuple(ObjectRow(track, "", "", 1, 1, 0, 0) for track in (1, 2, 3))
+    objects.show_rows(rows, 1)
+    objects.view.selectAll()
+    objects.show_rows(tuple(ObjectRow(track, "", "", 5, 1, 0, 0) for track in (1, 2, 3)), 1)
+    assert objects.chosen == (1, 2, 3)
+    assert objects.buttons["merge"].isEnabled()
+
+
+def test_what_is_carried_is_what_the_section_says() -> None:
+    section = CarrySection()
+    section.set_length(40)
+    assert section.carry(3) == Carry()
+    section.range.setValue((10, 29))
+    section.direction.setCurrentIndex(1)
+    section.scope.setCurrentIndex(1)
+    assert section.carry(3) == Carry("forward", (10, 30), (3,))
+    section.choose_range(0, 40)
+    assert section.carry(3).frames is None
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "title", "enabled", "stop"),
+    [
+        (Snapshot(), "Propagate", False, False),
+        (Snapshot(Stage.READY, objects=(ObjectRow(1, "", "", 1, 1, 0, 0),)), "Propagate", True, False),
+        (Snapshot(Stage.RUNNING, done=3, total=9), "Pause", True, True),
+        (Snapshot(Stage.PAUSED, done=3, total=9), "Go on", True, True),
+        (Snapshot(Stage.READY, objects=(ObjectRow(1, "", "", 4, 1, 0, 0),), unfinished=True), "Go on", True, False),
+    ],
+    ids=["nothing", "ready", "running", "paused", "stopped"],
+)
+def test_the_button_says_what_it_does_now(snapshot: Snapshot, title: str, enabled: bool, stop: bool) -> None:
+    section = CarrySection()
+    section.show_state(snapshot)
+    assert (section.go.text(), section.go.isEnabled(), section.stop.isEnabled()) == (title, enabled, stop)

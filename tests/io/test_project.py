@@ -1,0 +1,203 @@
+"""Project files: an image is found again and known again, and what is no project is refused in one line."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_sam2.core.errors import FileError, LabelsError
+from napari_sam2.core.stack import Spacing, Stack
+from napari_sam2.io.kept_labels import KeptLabels
+from napari_sam2.io.label_spec import LabelSpec
+from napari_sam2.io.open import open_labels, open_stack
+from napari_sam2.io.project import PIXELS, ImageReference, ModelReference, ProjectFile, Walk, fingerprint
+from napari_sam2.testing.scenes import drifting, two_channels
+
+
+@pytest.fixture
+def image(tmp_path: Path) -> Path:
+    path = tmp_path / "data" / "cells.ome.tif"
+    path.parent.mkdir()
+    tifffile.imwrite(path, drifting().stack.data, metadata={"axes": "TYX", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm"}, ome=True)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    path = tmp_path / "data" / "cells-sam2"
+    path.mkdir(parents=True)
+    return path
+
+
+def same_pixels(one: Stack, other: Stack) -> bool:
+    return (one.axes, one.spacing, one.channels, one.rgb) == (other.axes, other.spacing, other.channels, other.rgb) and np.array_equal(
+        np.asarray(one.data), np.asarray(other.data)
+    )
+
+
+def test_an_image_is_found_where_it_was(image: Path, folder: Path, tmp_path: Path) -> None:
+    stack = open_stack(image)
+    reference = ImageReference.of(stack, folder)
+    assert (reference.path, reference.relative) == (str(image), "../cells.ome.tif")
+    assert same_pixels(reference.open(folder), stack)
+    assert same_pixels(reference.open(tmp_path / "elsewhere" / "far"), stack), "by its absolute path"
+
+
+MOVES: dict[str, Callable[[Path], Path]] = {
+    "folder of both": lambda data: Path(shutil.move(data, data.parent / "other machine")) / "cells-sam2",
+    "image into the project": lambda data: Path(shutil.move(data / "cells.ome.tif", data / "cells-sam2")).parent,
+    "project deeper": lambda data: Path(shutil.move(data / "cells-sam2", _made(data / "a" / "b"))),
+}
+
+
+def _made(path: Path) -> Path:
+    path.mkdir(parents=True)
+    return path
+
+
+@pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
+def test_an_image_that_moved_with_its_project_is_found(move: Callable[[Path], Path], image: Path, folder: Path) -> None:
+    stack = open_stack(image)
+    reference, pixels = ImageReference.of(stack, folder), np.asarray(stack.data)
+    np.testing.assert_array_equal(reference.open(move(image.parent)).data, pixels)
+
+
+def test_an_image_that_is_gone_is_asked_for_by_name_and_checks(image: Path, folder: Path, tmp_path: Path) -> None:
+    reference = ImageReference.of(open_stack(image), folder)
+    moved = tmp_path / "moved.ome.tif"
+    image.rename(moved)
+    with pytest.raises(
+        FileError, match=r"cells\.ome\.tif.*give its path if it was moved, cells\.ome\.tif \(TYX 10 × 64 × 64 uint16, finger"
+    ) as error:
+        reference.open(folder)
+    assert len(str(error.value).splitlines()) == 1
+    assert reference.open(folder, moved).source == str(moved)
+
+
+CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "pixels": lambda data: np.where(data == data.max(), data - 1, data).astype(data.dtype),
+    "shape": lambda data: data[:-1],
+    "type": lambda data: data.astype(np.int32),
+}
+
+
+@pytest.mark.parametrize("what", CHANGES)
+def test_an_image_that_was_changed_is_refused(what: str, image: Path, folder: Path) -> None:
+    reference = ImageReference.of(open_stack(image), folder)
+    changed = CHANGES[what](drifting().stack.data)
+    tifffile.imwrite(image, changed, metadata={"axes": "TYX"}, ome=True)
+    with pytest.raises(FileError, match=f"is another image or was changed: its {what} differ"):
+        reference.open(folder)
+    with pytest.raises(FileError, match="expected the image of this project"):
+        reference.open(folder, image)
+
+
+def test_a_file_that_is_no_image_any_more_is_refused(image: Path, folder: Path) -> None:
+    reference = ImageReference.of(open_stack(image), folder)
+    image.write_text("text")
+    with pytest.raises(FileError, match="cells.ome.tif"):
+        reference.open(folder)
+
+
+def test_a_file_that_does_not_name_its_axes_is_read_as_it_was_before(tmp_path: Path, folder: Path) -> None:
+    path = tmp_path / "unnamed.npy"
+    np.save(path, drifting().stack.data)
+    stack = open_stack(path, axes="zyx", spacing=(2.0, 0.5, 0.5))
+    reference = ImageReference.of(stack, folder)
+    assert reference.path == str(path)
+    again = reference.open(folder)
+    assert (again.axes, again.spacing) == ("zyx", Spacing(2.0, 0.5, 0.5))
+
+
+STACKS = {
+    "an array": drifting().stack,
+    "channels": two_channels().stack,
+    "colour": Stack(np.random.default_rng(0).integers(0, 255, (4, 3, 8, 9)).astype(np.uint8), "tcyx", rgb=True),
+    "one frame": Stack(np.arange(30, dtype=np.float32).reshape(1, 5, 6), "tyx"),
+    "big-endian": Stack(np.arange(60).reshape(2, 5, 6).astype(">i4"), "zyx"),
+}
+
+
+@pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
+def test_pixels_no_file_holds_are_kept_in_the_project(stack: Stack, folder: Path) -> None:
+    reference = ImageReference.of(stack, folder)
+    assert reference.relative == PIXELS
+    assert same_pixels(reference.open(folder), stack)
+
+
+def test_a_layer_whose_file_holds_something_else_is_kept_too(image: Path, folder: Path) -> None:
+    inverted = Stack(60000 - drifting().stack.data, "tyx", source=str(image))
+    reference = ImageReference.of(inverted, folder)
+    assert reference.relative == PIXELS
+    np.testing.assert_array_equal(reference.open(folder).data, inverted.data)
+
+
+def test_the_fingerprint_is_of_pixels_and_not_of_places(image: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy.tif"
+    shutil.copy(image, copy)
+    assert fingerprint(open_stack(image)) == fingerprint(open_stack(copy)) == fingerprint(drifting().stack)
+
+
+@pytest.fixture
+def file(image: Path, folder: Path) -> ProjectFile:
+    stack = open_stack(image)
+    model = ModelReference(name="toy", sha256="0" * 64, asked="toy")
+    return ProjectFile(image=ImageReference.of(stack, folder), walk=Walk.of(stack.as_video()), model=model, view={"frame": 3})
+
+
+def test_a_project_file_comes_back_as_it_was(file: ProjectFile, folder: Path) -> None:
+    file.write(folder)
+    again = ProjectFile.read(folder)
+    assert again == file
+    video, expected = again.walk.video(again.image.open(folder)), drifting().video
+    assert (video.along, video.channel, video.contrast) == (expected.along, expected.channel, expected.contrast)
+
+
+BROKEN: dict[str, tuple[Callable[[dict], object], str]] = {
+    "unknown field": (lambda raw: {**raw, "colour": "red"}, "colour: Extra inputs"),
+    "unknown field of the image": (lambda raw: {**raw, "image": {**raw["image"], "size": 3}}, r"image\.size"),
+    "unknown spacing": (lambda raw: {**raw, "image": {**raw["image"], "spacing": {"w_um": 1}}}, r"image\.spacing"),
+    "later version": (lambda raw: {**raw, "version": 2}, "version"),
+    "no model": (lambda raw: {key: value for key, value in raw.items() if key != "model"}, "model: Field required"),
+    "another file": (lambda raw: {**raw, "format": "napari-sam2 prompts"}, "format"),
+    "not even JSON": (lambda raw: "{", "Invalid JSON"),
+}
+
+
+@pytest.mark.parametrize(("change", "said"), BROKEN.values(), ids=BROKEN)
+def test_a_damaged_project_file_says_where_in_one_line(
+    change: Callable[[dict], object], said: str, file: ProjectFile, folder: Path
+) -> None:
+    changed = change(json.loads(file.model_dump_json()))
+    (folder / "project.json").write_text(changed if isinstance(changed, str) else json.dumps(changed))
+    with pytest.raises(FileError, match=said) as error:
+        ProjectFile.read(folder)
+    assert "project.json" in str(error.value) and len(str(error.value).splitlines()) == 1
+
+
+def test_a_folder_that_is_no_project_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="expected a project folder, with project.json in it"):
+        ProjectFile.read(tmp_path)
+
+
+def test_labels_are_written_as_they_come_and_only_where_they_changed(tmp_path: Path) -> None:
+    scene = drifting()
+    spec = LabelSpec(scene.video.axes, scene.video.shape, np.dtype(np.uint32), scene.video.spacing)
+    labels = KeptLabels(tmp_path, spec)
+    assert [labels.put(frame, scene.labels[frame]) for frame in (3, 0, 3)] == [True, True, False]
+    assert labels.put(3, scene.labels[4])
+    again = KeptLabels(tmp_path, spec)
+    np.testing.assert_array_equal(again.get(3), scene.labels[4])
+    assert not again.get(1).any(), "never came"
+    again.put(1, scene.labels[1])
+    stack = open_labels(tmp_path / "labels.ome.zarr")
+    assert (stack.axes, stack.spacing) == ("tyx", scene.video.spacing)
+    np.testing.assert_array_equal(np.asarray(stack.data)[[0, 1, 3]], scene.labels[[0, 1, 4]])
+    with pytest.raises(LabelsError, match=r"expected \(64, 64\)"):
+        labels.put(0, np.zeros((3, 3), np.uint16))
