@@ -54,7 +54,7 @@ class Project:
         self._file, self._saved = file, file
         self._log = prompts
         self._lock = lock
-        self._changing = RLock()
+        self._changing, self._saving = RLock(), RLock()
         self._catching_up = False
         self._stops: Mapping[int, int] = {}
         self._planes: dict[int, np.ndarray] = {}
@@ -171,10 +171,12 @@ class Project:
     def save(self) -> int:
         """Write what changed since the last time, each file whole or not at all: how many files and planes that were.
 
-        Cheap where nothing did. Raises OutputError where nothing can be written; then it is tried again the next time.
+        Cheap where nothing did, but a plane takes some milliseconds: for the working thread, where `note` and `put` do not
+        wait for it. Raises OutputError where nothing can be written; then it is tried again the next time.
         """
-        with self._changing:
-            file, planes, self._planes = self._file, self._planes, {}
+        with self._saving:
+            with self._changing:
+                file, planes, self._planes = self._file, self._planes, {}
             written = 0
             try:
                 if file != self._saved:
@@ -184,7 +186,8 @@ class Project:
                     written += self._labels.put(frame, planes[frame])
                     del planes[frame]
             finally:
-                self._planes = {**planes, **self._planes}
+                with self._changing:
+                    self._planes = {**planes, **self._planes}
         return written
 
     def labels(self, frame: int) -> np.ndarray:
