@@ -15,9 +15,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from napari_sam2.api.job import Job
 from napari_sam2.batch.pool import Pool
 from napari_sam2.core.errors import FileError, PlanError
+from napari_sam2.io.plate import fields_of, is_plate
+from napari_sam2.io.zarr import is_store
 
 _PATHS = ("prompts", "masks")  # fields of a Job that may speak of the stack they belong to
-_NAMES = "{stem} (the file's name without endings), {name}, {parent} (its folder's name), {number} (from 0)"
+_NAMES = "{stem} (the file's name without endings, and the field of a plate), {name}, {parent} (its folder's name), {number} (from 0)"
 
 
 @dataclass(frozen=True)
@@ -84,14 +86,27 @@ def check_apart(jobs: Sequence[Job]) -> None:
 def _expanded(stacks: _Stacks, defaults: Mapping[str, Any], base: Path, out: Path) -> list[Job]:
     fields = {**defaults, **(stacks.model_extra or {})}
     jobs = []
-    for number, input_ in enumerate(_inputs(base / stacks.input)):
-        names = {"stem": input_.name.split(".")[0], "name": input_.name, "parent": input_.parent.name, "number": number}
+    for number, (stack, field) in enumerate(_inputs(base / stacks.input)):
+        input_ = stack / field
+        stem = "-".join((stack.name.split(".")[0], *field.parts))
+        names = {"stem": stem, "name": stack.name, "parent": stack.parent.name, "number": number}
         own = {key: base / _filled(str(fields[key]), names) for key in _PATHS if key in fields}
         jobs.append(Job.checked({**fields, **own, "input": input_, "out": out / _filled(stacks.out, names)}))
     return jobs
 
 
-def _inputs(pattern: Path) -> list[Path]:
+def _inputs(pattern: Path) -> list[tuple[Path, Path]]:
+    """Each stack, and, where it is a plate, the place of one of its fields in it ("." elsewhere)."""
+    return [(path, field) for path in _found(pattern) for field in _fields(path)]
+
+
+def _fields(path: Path) -> list[Path]:
+    if not (path.is_dir() and is_store(path) and is_plate(path)):
+        return [Path()]
+    return [field.relative_to(path) for field in fields_of(path)]
+
+
+def _found(pattern: Path) -> list[Path]:
     if pattern.exists():
         return [pattern]
     found = sorted(Path(name) for name in glob.glob(str(pattern), recursive=True) if not Path(name).name.startswith("."))
