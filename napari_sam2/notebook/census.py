@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from napari_sam2.engine.session import Session
+from napari_sam2.notebook.views import Traces
 
 _Signature = tuple[tuple[int, int], ...]
 
@@ -22,9 +22,9 @@ class Census:
     session: Session
     _seen: dict[int, tuple[_Signature, frozenset[int]]] = field(default_factory=dict)
 
-    def take(self) -> dict[int, frozenset[int]]:
+    def take(self, traces: Traces) -> dict[int, frozenset[int]]:
         """Track ids by frame, of all frames that hold any answer."""
-        signatures = dict(self._signatures())
+        signatures = _signatures(traces)
         for gone in self._seen.keys() - signatures.keys():
             del self._seen[gone]
         for frame, signature in signatures.items():
@@ -34,9 +34,9 @@ class Census:
                 self._seen[frame] = signature, frozenset(int(track) for track in found if track)
         return {frame: tracks for frame, (_, tracks) in self._seen.items()}
 
-    def rows(self, frame: int) -> list[dict[str, str | int]]:
+    def rows(self, traces: Traces, frame: int) -> list[dict[str, str | int]]:
         """What the table shows: by category, and for all, how many objects on this frame and in the whole stack."""
-        found = self.take()
+        found = self.take(traces)
         here, everywhere = found.get(frame, frozenset()), frozenset[int]().union(*found.values())
         log = self.session.log
         categories = {track: log.track(track).category for track in everywhere}
@@ -47,12 +47,13 @@ class Census:
         ]
         return [*(rows if names != [""] else []), {"category": "all", "frame": len(here), "stack": len(everywhere)}]
 
-    def _signatures(self) -> Iterator[tuple[int, _Signature]]:
-        by_frame: dict[int, list[tuple[int, int]]] = {}
-        for (track, frame), trace in self.session.traces().items():
-            by_frame.setdefault(frame, []).append((track, trace.entry))
-        for frame, entries in by_frame.items():
-            yield frame, tuple(sorted(entries))
+
+def _signatures(traces: Traces) -> dict[int, _Signature]:
+    """Which answers stand on each frame: another number of a log entry is another answer."""
+    by_frame: dict[int, list[tuple[int, int]]] = {}
+    for (track, frame), trace in traces.items():
+        by_frame.setdefault(frame, []).append((track, trace.entry))
+    return {frame: tuple(sorted(entries)) for frame, entries in by_frame.items()}
 
 
 def _count(tracks: frozenset[int], categories: dict[int, str], name: str) -> int:

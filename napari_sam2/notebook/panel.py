@@ -196,13 +196,13 @@ class Panel(anywidget.AnyWidget):
 
     def _refresh(self) -> None:
         """Bring all that is drawn to what the session knows now."""
-        session, frame = self._session, self.frame
+        session, frame, traces = self._session, self.frame, self._session.traces()
         with self._lock, self.hold_sync():
             self._overlay = self._display.labels(frame, session.plane(frame))
-            self._objects = views.objects(session, self.track)
+            self._objects = views.objects(session, traces, self.track)
             self._marks = views.marks(session, frame)
-            self._lanes = views.lanes(session)
-            self._table = self._census.rows(frame)
+            self._lanes = views.lanes(session, traces)
+            self._table = self._census.rows(traces, frame)
 
     def _move(self) -> None:
         """Go to another place of the axes that are not walked: to the session that was there, or a new one."""

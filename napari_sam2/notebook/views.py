@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,16 +11,20 @@ import numpy as np
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.engine.session import Session
+from napari_sam2.engine.trail import Trace
 from napari_sam2.measurement.outlines import colour
+
+Traces = Mapping[tuple[int, int], Trace]
+"""What a Session knows of its tracks, by (track, frame): read once, drawn in several ways."""
 
 CODES = {Presence.ABSENT: 1, Presence.UNCERTAIN: 2, Presence.TRACKED: 3, Presence.PROMPTED: 4, Presence.LOCKED: 5}
 """How `lanes` writes a presence; 0 where a track was never carried to a frame."""
 
 
-def objects(session: Session, selected: int) -> list[dict[str, Any]]:
+def objects(session: Session, traces: Traces, selected: int) -> list[dict[str, Any]]:
     """Every prompted track, and the selected one if nobody prompted it yet: id, name, category, colour, frames it is on."""
     found: dict[int, int] = dict.fromkeys((*session.log.track_ids, selected), 0)
-    for (track, _), trace in session.traces().items():
+    for (track, _), trace in traces.items():
         if trace.presence is not Presence.ABSENT:
             found[track] = found.get(track, 0) + 1
     described = (session.log.track(track) for track in sorted(found))
@@ -29,12 +34,12 @@ def objects(session: Session, selected: int) -> list[dict[str, Any]]:
     ]
 
 
-def lanes(session: Session) -> dict[str, Any]:
+def lanes(session: Session, traces: Traces) -> dict[str, Any]:
     """``{"tracks", "frames", "bytes"}``: a (tracks, frames) matrix of `CODES`, one byte each, zlib."""
     tracks = list(session.log.track_ids)
     rows = {track: row for row, track in enumerate(tracks)}
     codes = np.zeros((len(tracks), len(session.video)), dtype=np.uint8)
-    for (track, frame), trace in session.traces().items():
+    for (track, frame), trace in traces.items():
         if track in rows:
             codes[rows[track], frame] = CODES[trace.presence]
     return {"tracks": tracks, "frames": len(session.video), "bytes": zlib.compress(codes.tobytes())}

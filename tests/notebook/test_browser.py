@@ -15,7 +15,7 @@ from napari_sam2.api.samples import SAMPLES
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.io.prompts import read_prompts
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 
 _FRAME = 18
 _CELL = 7  # a nucleus in the middle of the sample
@@ -104,11 +104,15 @@ def _next_cell(page: Any) -> None:
 
 
 def _run_until(page: Any, selector: str) -> None:
-    """Shift+Enter before the kernel is connected is dropped: again until there is something."""
+    """Run the first cell. Shift+Enter before the kernel is connected is dropped: again until the cell has begun."""
     page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=90_000)
-    page.locator(".jp-Cell .cm-content").first.click()
-    page.keyboard.press("Shift+Enter")
-    page.wait_for_selector(selector, timeout=90_000)
+    for _ in range(20):
+        page.locator(".jp-Cell .cm-content").first.click()
+        page.keyboard.press("Shift+Enter")
+        page.wait_for_timeout(2_000)
+        if page.locator(".jp-InputPrompt").first.inner_text() != "[ ]:":
+            break
+    page.wait_for_selector(selector, timeout=180_000)
     page.wait_for_function("Number(document.querySelector('.sam2-frame canvas').dataset.overlays ?? 0) > 0")
 
 

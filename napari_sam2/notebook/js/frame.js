@@ -142,8 +142,8 @@ class Frame {
       stop(event);
       this.canvas.focus({ preventScroll: true });
       this.canvas.setPointerCapture(event.pointerId);
-      const pans = event.button === 1 || event.shiftKey;
-      this.drag = { at: [event.clientX, event.clientY], from: this.place(event), corner: this.corner, pans, negative: event.button === 2 || event.altKey };
+      const pans = event.button === 1 || event.shiftKey, negative = event.button === 2 || event.altKey;
+      this.drag = { at: [event.clientX, event.clientY], from: this.place(event), corner: this.corner, pans, negative };
     });
     this.canvas.addEventListener("pointermove", (event) => this.moved(event));
     this.canvas.addEventListener("pointerup", (event) => { stop(event); this.released(event); });

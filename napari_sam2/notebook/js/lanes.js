@@ -6,15 +6,15 @@ const GUTTER_PX = 34; // where the numbers of the lanes stand
 
 /** The swim lanes: what each object is on each frame. A click goes there. */
 class Lanes {
-  constructor(model) {
+  constructor(model, put) {
     this.model = model;
+    this.put = put;
     this.box = make("div", "sam2-lanes");
     this.canvas = make("canvas");
     this.canvas.setAttribute("aria-label", "lanes: what each object is on each frame; click to go there");
     this.box.append(this.canvas);
     this.canvas.addEventListener("pointerdown", (event) => this.go(event));
     this.canvas.addEventListener("pointermove", (event) => { if (event.buttons) this.go(event); });
-    this.tell = calmed(() => model.save_changes(), PATIENCE_MS);
   }
 
   async show() {
@@ -66,8 +66,7 @@ class Lanes {
     const frame = Math.floor((event.clientX - edge.left - GUTTER_PX) / cell);
     const row = Math.floor((event.clientY - edge.top - 2) / LANE_PX);
     if (this.tracks[row] !== undefined) this.model.set("track", this.tracks[row]);
-    this.model.set("frame", Math.min(Math.max(frame, 0), this.frames - 1));
-    this.tell();
+    this.put("frame", Math.min(Math.max(frame, 0), this.frames - 1));
   }
 }
 

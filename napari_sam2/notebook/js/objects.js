@@ -16,7 +16,15 @@ class Objects {
     this.list.replaceChildren(...objects.map((each) => this.row(each)));
     const kinds = [...new Set(objects.map((each) => each.category))].filter(Boolean);
     this.kinds.replaceChildren(...kinds.map((kind) => Object.assign(make("option"), { value: kind })));
-    this.list.querySelector(".sam2-on")?.scrollIntoView({ block: "nearest" });
+    this.reveal(this.list.querySelector(".sam2-on"));
+  }
+
+  /** Scrolls the list, and nothing but the list, to a row. */
+  reveal(row) {
+    const { scrollTop, clientHeight } = this.list;
+    if (row && (row.offsetTop < scrollTop || row.offsetTop + row.offsetHeight > scrollTop + clientHeight)) {
+      this.list.scrollTop = row.offsetTop - clientHeight / 2;
+    }
   }
 
   row(each) {
@@ -40,4 +48,15 @@ class Objects {
     field.addEventListener("change", () => this.say({ kind: "describe", track: each.id, [name]: field.value }));
     return field;
   }
+}
+
+/** Objects by category, on this frame and in the stack. */
+function drawTable(table, rows) {
+  const line = (kind, values) => {
+    const made = make("tr");
+    made.append(...values.map((value) => make(kind, "", String(value))));
+    return made;
+  };
+  const body = rows.map((row) => line("td", [row.category, row.frame, row.stack]));
+  table.replaceChildren(line("th", ["category", "this frame", "stack"]), ...body);
 }
