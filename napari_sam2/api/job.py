@@ -30,7 +30,6 @@ from napari_sam2.io.sinks import LabelSpec, open_sink
 from napari_sam2.io.tables import write_json, write_provenance, write_tables
 from napari_sam2.measurement.overview import draw_overview
 from napari_sam2.models.device import describe
-from napari_sam2.models.load import load_model
 
 log = logging.getLogger(__name__)
 
@@ -172,9 +171,15 @@ def run_job(
             return Outcome(job.out, RunState.DONE, f"{job.out} is finished already: nothing to resume")
         sweep(job.out)
         stage(f"input: {job.input}: {video.description}")
-        model = model or load_model(job.model, device=job.device)
+        model = model or _loaded(job)
         stage(f"model: {model.card.name} on {describe(model.device)}")
         return _worked(job, video, prompts, model, _Tell(progress, stage))
+
+
+def _loaded(job: Job) -> VideoModel:
+    from napari_sam2.models.load import load_model  # torch: seconds that those who only describe jobs need not wait
+
+    return load_model(job.model, device=job.device)
 
 
 def finished(job: Job) -> bool:

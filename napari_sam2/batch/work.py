@@ -17,7 +17,6 @@ from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.engine.walk import Stepped
 from napari_sam2.measurement.counts import ALL
-from napari_sam2.models.load import load_model
 
 TOPIC = "napari-sam2"
 """The topic of dask's events under which workers say how far they are."""
@@ -66,6 +65,8 @@ def model_of(name: str, device: str) -> VideoModel:
 
 @lru_cache(maxsize=1)
 def _loaded(name: str, device: str) -> VideoModel:
+    from napari_sam2.models.load import load_model  # torch: in workers only
+
     return load_model(name, device=device)
 
 

@@ -47,7 +47,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         loaded.append((name, device))
         return ToyModel()
 
-    monkeypatch.setattr(work, "load_model", load)
+    monkeypatch.setattr("napari_sam2.models.load.load_model", load)
     work._loaded.cache_clear()
     return loaded
 

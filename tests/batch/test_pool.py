@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
@@ -31,6 +33,12 @@ def test_workers_of_this_machine_listen_on_loopback_only() -> None:
         assert client.scheduler.address.startswith("tcp://127.0.0.1")
     assert Pool(workers=2)._local()["host"] == "127.0.0.1"
     assert Pool(workers=2)._local()["dashboard_address"] is None
+
+
+def test_who_hands_jobs_out_loads_no_torch() -> None:
+    code = "import sys, napari_sam2.batch; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert told.stdout.split() == ["False", "False"]
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

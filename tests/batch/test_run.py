@@ -59,7 +59,7 @@ def test_planes_are_read_where_the_model_is(
             assert dask.config.get("scheduler") == "synchronous", "not as tasks of the cluster"
             return super().embed(views)
 
-    monkeypatch.setattr(work, "load_model", lambda *_, **__: Asking())
+    monkeypatch.setattr("napari_sam2.models.load.load_model", lambda *_, **__: Asking())
     work._loaded.cache_clear()
     assert run_jobs(_jobs(stacks(1), 1), pool=threads).loc[0, "state"] == "done"
 
@@ -106,7 +106,7 @@ def test_what_fails_for_no_reason_of_its_own_is_tried_again_and_goes_on(
                 raise RuntimeError("CUDA error: an illegal memory access")
             return super().embed(views)
 
-    monkeypatch.setattr(work, "load_model", lambda *_, **__: Failing())
+    monkeypatch.setattr("napari_sam2.models.load.load_model", lambda *_, **__: Failing())
     work._loaded.cache_clear()
     table = run_jobs(_jobs(folder, 1), pool=threads)
     assert (table.loc[0, "state"], table.loc[0, "tries"]) == ("done", 2)
