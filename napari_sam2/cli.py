@@ -1,4 +1,4 @@
-"""The command line: ``napari-sam2 demo | track | measure | evaluate | finetune | models``. Exit code 0 only when the work is done."""
+"""The command line: ``napari-sam2 demo | track | measure | evaluate | finetune | models | batch``. Exit code 0: the work is done."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.set_defaults(after_stop="")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_track, _add_measure, _add_evaluate, _add_finetune, _add_models):
+    for add in (_add_demo, _add_track, _add_measure, _add_evaluate, _add_finetune, _add_models, _add_batch):
         add(commands)
     return top
 
@@ -131,6 +131,14 @@ def _add_models(commands: Any) -> None:
     take.add_argument("--name", help="what it shall be called (the file's name)")
     take.add_argument("--input-size", type=int, metavar="PX", help="side of the input it was trained with, if not 1024 (MedSAM2: 512)")
     take.set_defaults(do=_models_import)
+
+
+def _add_batch(commands: Any) -> None:
+    batch = commands.add_parser("batch", help="many stacks, on this machine or a cluster; finished ones are skipped")
+    batch.add_argument("jobs", type=Path, metavar="JOBS.toml", help="which stacks, which prompts, where the results go")
+    batch.add_argument("--scheduler", metavar="ADDRESS", help="a dask scheduler that runs: tcp://… or, with certificates, tls://…")
+    batch.add_argument("--workers", type=int, metavar="N", help="processes of this machine (one for two cores)")
+    batch.set_defaults(do=_batch, after_stop=": the same call goes on from there")
 
 
 def _add_reading(command: argparse.ArgumentParser) -> None:
@@ -237,6 +245,13 @@ def _models_import(arguments: argparse.Namespace) -> None:
 
     model = import_file(arguments.file, name=arguments.name, input_size=arguments.input_size)
     print(f"Done: {model.card.name} is in {model.path}; use it with --model {model.card.name}")
+
+
+def _batch(arguments: argparse.Namespace) -> None:
+    from napari_sam2.batch.command import run_file
+
+    table = run_file(arguments.jobs, scheduler=arguments.scheduler, workers=arguments.workers, say=_say)
+    print(f"Done: {len(table)} stacks, {int(table['objects'].sum())} objects; one folder a stack beside {table.attrs['summary']}")
 
 
 def _say(line: str) -> None:

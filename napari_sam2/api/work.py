@@ -31,7 +31,7 @@ class Work:
         Raises PlanError where the run that was interrupted differs in what must be the `same`.
         """
         work = cls(out / WORK)
-        if resume and work.folder.is_dir():
+        if resume and (work.folder / "job.json").is_file():
             if json.loads((work.folder / "job.json").read_text()) != json.loads(json.dumps(same)):
                 raise PlanError(f"{out} holds an unfinished run of another input, model or setting: give the same, or leave out --resume")
             return work

@@ -117,6 +117,28 @@ class Stack:
 
         return Video.of(self, along=along, channel=channel, at=at)
 
+    def _repr_html_(self) -> str:
+        """The middle plane of the first channel, shape, type and spacing: what a notebook shows."""
+        from napari_sam2.core.html import sheet
+
+        shape = " × ".join(f"{axis} {length}" for axis, length in self.sizes.items())
+        facts = {"shape": f"{shape}, {self.data.dtype}", "channels": ", ".join(self.channels), "spacing": self._spacing_text()}
+        if self.source:
+            facts["from"] = self.source
+        return sheet(self.name, self._picture(), facts)
+
+    def _picture(self) -> np.ndarray | None:
+        """(H, W) uint8 of the middle plane; None where it is the same everywhere or no number."""
+        from napari_sam2.core.html import thinned
+
+        plane = thinned(self.plane({axis: 0 if axis == "c" else length // 2 for axis, length in list(self.sizes.items())[:-2]}))
+        low, high = np.percentile(plane, [0.1, 99.9]) if np.isfinite(plane).all() else (0.0, 0.0)
+        return np.round(np.clip((plane - low) / (high - low), 0, 1) * 255).astype(np.uint8) if low < high else None
+
+    def _spacing_text(self) -> str:
+        known = [(axis, getattr(self.spacing, f"{axis}_{'s' if axis == 't' else 'um'}")) for axis in self.axes if axis != "c"]
+        return ", ".join(f"{axis} {value:g} {'s' if axis == 't' else 'µm'}" for axis, value in known if value) or "not known"
+
 
 def check_axes(axes: str, shape: tuple[int, ...]) -> None:
     """Raise `AxesError` unless `axes` can name the dimensions of `shape`."""

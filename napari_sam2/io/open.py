@@ -15,7 +15,9 @@ import zarr
 from napari_sam2.core.errors import AxesError, FileError, LabelsError
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.io.content import Content, array_content, overridden
+from napari_sam2.io.dicom import open_dicom, slices_in
 from napari_sam2.io.folder import PICTURE_SUFFIXES, TIFF_SUFFIXES, open_folder, open_glob, open_image
+from napari_sam2.io.formats import OTHER_SUFFIXES, open_other
 from napari_sam2.io.planes import check_file, reading
 from napari_sam2.io.zarr import array_content as zarr_content
 from napari_sam2.io.zarr import is_store, open_zarr
@@ -32,6 +34,8 @@ def open_stack(
     name: str | None = None,
 ) -> Stack:
     """A Stack of a TIFF, a folder or glob of images, a picture, a zarr store, a .npy file or an array, read lazily.
+
+    With the extras of `io.extras` also of DICOM (a file, or a folder of one series), NIfTI, NRRD, movies, CZI, ND2 and LIF.
 
     Parameters
     ----------
@@ -100,15 +104,20 @@ def _file_content(text: str, level: int) -> Content:
     if any(sign in text for sign in "*?[") and not path.exists():
         return open_glob(text)
     if path.is_dir():
-        return open_zarr(path, level) if is_store(path) else _single_level(open_folder(path), level)
+        if is_store(path):
+            return open_zarr(path, level)
+        return _single_level(open_dicom(path) if slices_in(path) else open_folder(path), level)
     check_file(path)
     suffix = path.suffix.lower()
+    other = open_other(path)
+    if other is not None:
+        return _single_level(other, level)
     if suffix in TIFF_SUFFIXES + PICTURE_SUFFIXES:
         return open_image(path, level)
     if suffix == ".npy":
         with reading(f"{path}: cannot be read as NumPy's .npy", "an array of numbers"):
             return _single_level(array_content(np.load(path, mmap_mode="r", allow_pickle=False), path.stem, str(path)), level)
-    known = ", ".join((*TIFF_SUFFIXES, *PICTURE_SUFFIXES, ".npy"))
+    known = ", ".join((*TIFF_SUFFIXES, *PICTURE_SUFFIXES, ".npy", *OTHER_SUFFIXES))
     raise FileError(f"{path}: is of an unknown kind: expected a file ending in {known}, a folder of such, or a zarr store")
 
 

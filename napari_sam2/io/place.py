@@ -7,8 +7,10 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from napari_sam2.core.errors import OutputError, Sam2Error
 
@@ -17,6 +19,8 @@ _ADVICE = {
     errno.EDQUOT: "free some space, or choose another folder with --out",
     errno.EFBIG: "the file system takes no file that large: choose another folder with --out",
 }
+
+_LOCK = ".napari-sam2.lock"
 
 
 def check_output(folder: Path | str) -> None:
@@ -28,6 +32,26 @@ def check_output(folder: Path | str) -> None:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):  # permissions alone do not tell: a disk may be read-only
             pass
+
+
+@contextmanager
+def alone(folder: Path | str) -> Iterator[None]:
+    """No other run may write to `folder` meanwhile; raises OutputError where one does. A killed run holds nothing.
+
+    The lock is a file in the folder that is gone afterwards. Whoever dies lets go of it: it belongs to the process, not to the file.
+    """
+    lock = FileLock(Path(folder) / _LOCK)
+    with writing(Path(folder)):
+        try:
+            lock.acquire(timeout=0)
+        except Timeout as error:  # an OSError too, but not one that has to do with the disk
+            raise OutputError(f"{folder}: another run is writing there: wait for it, or choose another folder with --out") from error
+    try:
+        yield
+    finally:
+        with suppress(OSError):
+            Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: nobody who opened it before has it yet
+        lock.release()
 
 
 @contextmanager

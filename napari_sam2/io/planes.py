@@ -91,6 +91,12 @@ def reading(source: str, expected: str, *, frame: int | None = None) -> Iterator
         raise FileError(f"{source}: expected {expected}; {reason[:200]}", frame=frame) from error
 
 
+def stamp(path: Path) -> tuple[int, int]:
+    """Changes when a file does, so that a changed file is not read with what is known of the old one."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size
+
+
 def check_file(path: Path, expected: str = "an image file, a folder of them or a zarr store") -> None:
     """Raise FileError unless `path` is a file with something in it that may be read."""
     try:

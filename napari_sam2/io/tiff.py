@@ -19,7 +19,7 @@ from napari_sam2.core.errors import AxesError, FileError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.io import calibration
 from napari_sam2.io.content import UNKNOWN, Content
-from napari_sam2.io.planes import check_file, lazily, reading
+from napari_sam2.io.planes import check_file, lazily, reading, stamp
 
 # What tifffile logs of a broken file is raised here as a FileError; without a handler, Python prints it on top of that.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
@@ -31,7 +31,7 @@ _GUESSED = ("uniform", "generic")  # kinds of tifffile whose only names are thos
 def open_tiff(path: Path, level: int = 0) -> Content:
     """What a TIFF holds; raises FileError for what is none, is cut off, or holds several images."""
     planes = tiff_planes(path, level)
-    opened = _opened(str(path), _stamp(path))
+    opened = _opened(str(path), stamp(path))
     series, base = opened.series(level), opened.series(0)
     spacing, channels = opened.calibration
     zoom = {axis: base.shape[n] / series.shape[n] for n, axis in enumerate(base.axes) if axis in "ZYX"}
@@ -43,7 +43,7 @@ def open_tiff(path: Path, level: int = 0) -> Content:
 def tiff_planes(path: Path, level: int = 0) -> TiffPlanes:
     """The planes of a TIFF, checked as far as they can be without reading them."""
     check_file(path)
-    opened = _opened(str(path), _stamp(path))
+    opened = _opened(str(path), stamp(path))
     series = opened.series(level)
     count = _plane_count(series)
     if series.dataoffset is None and len(series.pages) != count:
@@ -68,7 +68,7 @@ class TiffPlanes:
 
     def __call__(self, index: tuple[int, ...]) -> np.ndarray:
         """The pixels of the page that this index of the leading dimensions counts."""
-        opened = _opened(self.path, _stamp(Path(self.path)))
+        opened = _opened(self.path, stamp(Path(self.path)))
         number = int(np.ravel_multi_index(index, self.shape[: self.lead])) if self.lead else 0
         series = opened.series(self.level)
         if series.dataoffset is not None:
@@ -178,12 +178,6 @@ def _lead(series: TiffPageSeries) -> int:
     while math.prod(series.shape[:lead]) < count:
         lead += 1
     return lead
-
-
-def _stamp(path: Path) -> tuple[int, int]:
-    """Changes when the file does, so that a changed file is not read with the structure of the old one."""
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size
 
 
 def _times(value: float | None, factor: float) -> float | None:

@@ -15,6 +15,7 @@ from napari_sam2.core.errors import AxesError, FileError
 from napari_sam2.core.stack import AXES, Spacing
 from napari_sam2.io.content import UNKNOWN, Content
 from napari_sam2.io.planes import lazily, reading
+from napari_sam2.io.plate import fields_of
 from napari_sam2.io.units import length_um, time_s
 
 _MARKS = ("zarr.json", ".zgroup", ".zarray")  # what makes a folder a zarr store, version 3 and version 2
@@ -77,6 +78,12 @@ class _ZarrPlanes:
 def _group_content(group: zarr.Group, level: int, name: str, source: str) -> Content:
     attributes: dict[str, Any] = group.attrs.asdict()
     ome = attributes.get("ome", attributes)  # 0.5 keeps its metadata under "ome", 0.4 at the top
+    if isinstance(ome, Mapping) and ("plate" in ome or "well" in ome):
+        fields = fields_of(Path(source))
+        some = ", ".join(str(field.relative_to(source)) for field in fields[:3])
+        raise FileError(
+            f"{source}: is a plate of {len(fields)} fields ({some}, …): give the path of one of them, or run `napari-sam2 batch`"
+        )
     if not isinstance(ome, Mapping) or "multiscales" not in ome:
         raise FileError(f"{source}: is a zarr group without an image in it: give the path of one of {_members(group)}")
     scales = ome["multiscales"]

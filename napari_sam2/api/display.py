@@ -1,0 +1,62 @@
+"""What a notebook shows of a Session and a Run: one frame with its objects outlined, and how many there are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from skimage.segmentation import find_boundaries
+
+from napari_sam2.core.html import sheet, thinned
+from napari_sam2.core.presence import Presence
+from napari_sam2.engine.session import Session
+from napari_sam2.measurement.counts import ALL
+from napari_sam2.measurement.outlines import colour
+
+_TINT = 0.25
+_MOST_ROWS = 12  # categories shown; the rest is in the table itself
+
+
+def session_html(session: Session) -> str:
+    """A Session: the frame last prompted, and what was said so far."""
+    log = session.log
+    frame = log.prompts[-1].frame if log.prompts else len(session.video) // 2
+    return sheet(session.video.stack.name, _outlined(session, frame), _facts(session, frame))
+
+
+def run_html(session: Session, state: str, counts: pd.DataFrame | None) -> str:
+    """A Run: the frame with the most objects, and the counts over all frames (None where making them would take long)."""
+    frame = _fullest(session)
+    facts = {**_facts(session, frame), "run": state}
+    if counts is None:
+        return sheet(session.video.stack.name, _outlined(session, frame), {**facts, "counts": "see run.counts (a large stack)"})
+    everywhere = counts[counts["frame"] == ALL].head(_MOST_ROWS)
+    rows = [(row.category or "–", row.n) for row in everywhere.itertuples()]
+    return sheet(session.video.stack.name, _outlined(session, frame), facts, [("category", "objects"), *rows])
+
+
+def _facts(session: Session, frame: int) -> dict[str, str]:
+    log = session.log
+    return {
+        "video": session.video.description,
+        "model": f"{session.model.card.name} on {session.model.device}",
+        "said": f"{len(log.prompts)} prompts, {len(log.track_ids)} objects",
+        "shown": f"{session.video.along} = {frame}",
+    }
+
+
+def _fullest(session: Session) -> int:
+    """The frame on which most tracks are present; the first of several, the middle where there is none."""
+    present = [frame for (_, frame), trace in session.traces().items() if trace.presence is not Presence.ABSENT]
+    return int(np.bincount(present).argmax()) if present else len(session.video) // 2
+
+
+def _outlined(session: Session, frame: int) -> np.ndarray:
+    """(h, w, 3) uint8: the frame in grey, its objects tinted and outlined in the colours of their tracks."""
+    grey, labels = thinned(session.video.frame(frame).pixels), thinned(session.plane(frame))
+    picture = np.repeat(grey[..., None], 3, axis=2)
+    edges = find_boundaries(labels, mode="inner")
+    for track in np.unique(labels[labels > 0]):
+        inside = labels == track
+        picture[inside] = (1 - _TINT) * picture[inside] + _TINT * np.array(colour(int(track)))
+        picture[inside & edges] = colour(int(track))
+    return np.asarray(np.round(np.clip(picture, 0, 1) * 255), dtype=np.uint8)

@@ -1,0 +1,7 @@
+"""Many stacks, on this machine or on a cluster: `run_jobs`, and the jobs files of ``napari-sam2 batch``."""
+
+from napari_sam2.batch.jobs import Batch, read_jobs
+from napari_sam2.batch.pool import Pool
+from napari_sam2.batch.run import run_batch, run_jobs
+
+__all__ = ["Batch", "Pool", "read_jobs", "run_batch", "run_jobs"]

@@ -1,0 +1,178 @@
+"""Run a batch: jobs out to workers, results back, the dead buried and their jobs tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from distributed import Client, Future, as_completed
+from distributed.scheduler import KilledWorker
+
+from napari_sam2.api.job import Job
+from napari_sam2.batch.jobs import Batch, check_apart
+from napari_sam2.batch.pool import Pool
+from napari_sam2.batch.work import TOPIC, Done, carry
+from napari_sam2.core.errors import PlanError, Sam2Error
+from napari_sam2.io.place import alone, check_output
+from napari_sam2.io.tables import write_table
+from napari_sam2.measurement.counts import ALL
+
+SUMMARY = "summary.csv"
+"""The table over all stacks, in the folder of the batch."""
+
+TRIES = 3
+"""How often a job is tried that fails for no reason of its own."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """How far a batch is: jobs finished, failed and in all, and the part (0..1) of each job that is at work."""
+
+    finished: int
+    failed: int
+    total: int
+    parts: Mapping[int, float]
+
+    @property
+    def stacks(self) -> float:
+        """Stacks done, those at work counted by their part."""
+        return self.finished + self.failed + sum(self.parts.values())
+
+
+Report = Callable[[Standing], None]
+
+
+def run_jobs(
+    jobs: Sequence[Job | Mapping[str, Any]], *, out: Path | str | None = None, pool: Pool | None = None, progress: Report | None = None
+) -> pd.DataFrame:
+    """Carry many stacks, and give the table over all of them: one row a job, in their order.
+
+    Parameters
+    ----------
+    jobs
+        Jobs, or their fields. Each needs a folder of its own.
+    out
+        Where ``summary.csv`` goes, and the folder that no other batch may write to meanwhile; nowhere where not given.
+    pool
+        What they run on; processes of this machine where not given.
+    progress
+        Called when a job ends, and now and then in between.
+
+    A worker that dies costs the frame it was at: its job goes on elsewhere. A job that cannot be carried out has its error
+    in the table and never stops the others. Jobs that are finished already are not done again.
+    """
+    checked = tuple(job if isinstance(job, Job) else Job.checked(job) for job in jobs)
+    check_apart(checked)
+    if out is None:
+        return _table(checked, _carried(checked, pool or Pool(), progress))
+    return run_batch(Batch(checked, Path(out), pool or Pool()), progress=progress)
+
+
+def run_batch(batch: Batch, *, progress: Report | None = None) -> pd.DataFrame:
+    """Run a Batch, and write ``summary.csv`` into its folder; see `run_jobs`. Raises OutputError where another run is at it."""
+    check_output(batch.out)
+    with alone(batch.out):
+        table = _table(batch.jobs, _carried(batch.jobs, batch.pool, progress))
+        write_table(table, batch.out / SUMMARY)
+    table.attrs["summary"] = str((batch.out / SUMMARY).resolve())
+    return table
+
+
+@dataclass
+class _Ledger:
+    """What is known of every job while the batch runs."""
+
+    total: int
+    results: dict[int, Done | Exception] = field(default_factory=dict)
+    tries: dict[int, int] = field(default_factory=dict)
+    parts: dict[int, float] = field(default_factory=dict)
+
+    @property
+    def standing(self) -> Standing:
+        failed = sum(isinstance(result, Exception) for result in self.results.values())
+        return Standing(len(self.results) - failed, failed, self.total, dict(self.parts))
+
+    def heard(self, event: Mapping[str, Any]) -> None:
+        if event["number"] not in self.results:
+            self.parts[event["number"]] = event["position"] / max(1, event["total"])
+
+    def ended(self, number: int, result: Done | Exception) -> None:
+        self.results[number] = result
+        self.parts.pop(number, None)
+
+    def again(self, number: int, error: BaseException) -> bool:
+        """Whether a job that failed so is to be tried again: not where the same must happen again."""
+        tried = self.tries.get(number, 1)
+        lost = isinstance(error, KilledWorker)  # the worker died, most likely not of this job
+        if not lost and (_final(error) or tried >= TRIES):
+            return False
+        self.tries[number] = tried + 1
+        return True
+
+
+def _final(error: BaseException) -> bool:
+    """Errors of ours say what is wrong with the input, and it will be wrong again; a disk or a network may come back."""
+    return isinstance(error, Sam2Error) and not isinstance(error, OSError)
+
+
+def _carried(jobs: Sequence[Job], pool: Pool, progress: Report | None) -> _Ledger:
+    ledger = _Ledger(len(jobs))
+    with pool.client() as client, client.as_current():  # as_completed asks for the current one
+
+        def heard(event: tuple[float, Mapping[str, Any]]) -> None:
+            ledger.heard(event[1])
+            if progress:
+                progress(ledger.standing)
+
+        client.subscribe_topic(TOPIC, heard)
+        futures = {_submitted(client, number, job): number for number, job in enumerate(jobs)}
+        waiting = as_completed(futures)
+        for future in waiting:
+            number = futures.pop(future)
+            result = future.exception() or future.result()
+            error = result if isinstance(result, BaseException) else None
+            if error is not None and ledger.again(number, error):
+                fresh = _submitted(client, number, jobs[number])
+                futures[fresh] = number
+                waiting.add(fresh)
+                continue
+            ledger.ended(number, result)
+            if progress:
+                progress(ledger.standing)
+        client.unsubscribe_topic(TOPIC)
+    return ledger
+
+
+def _submitted(client: Client, number: int, job: Job) -> Future:
+    return client.submit(carry, number, job.model_dump(mode="python"), pure=False, key=None)
+
+
+def _table(jobs: Sequence[Job], ledger: _Ledger) -> pd.DataFrame:
+    """One row a job; a column ``n_<category>`` for each category that any of them has."""
+    rows: list[dict[str, Any]] = []
+    for number, job in enumerate(jobs):
+        result = ledger.results[number]
+        row: dict[str, Any] = {"input": str(job.input), "out": str(job.out), "tries": ledger.tries.get(number, 1)}
+        if isinstance(result, Done):
+            counts = {f"n_{name}": n for name, n in result.objects.items() if name != ALL and name}
+            row |= {"state": "skipped" if result.skipped else "done", "objects": result.objects.get(ALL, 0), "masks": result.masks}
+            row |= {"seconds": round(result.seconds, 2), "worker": result.worker, "error": "", **counts}
+        else:
+            row |= {"state": "failed", "error": f"{type(result).__name__}: {' '.join(str(result).split())}"}
+        rows.append(row)
+    head = ["input", "out", "state", "objects", "masks", "seconds", "tries", "worker", "error"]
+    table = pd.DataFrame(rows)
+    extra = sorted(set(table.columns) - set(head))
+    whole = dict.fromkeys(("objects", "masks", *extra), "Int64")
+    return table.reindex(columns=[*head, *extra]).astype(whole)
+
+
+def failures(table: pd.DataFrame) -> None:
+    """Raise PlanError that names the first job of a summary that failed, and how many did."""
+    failed = table[table["state"] == "failed"]
+    if len(failed):
+        first = failed.iloc[0]
+        raise PlanError(f"{len(failed)} of {len(table)} stacks failed, {first['input']} the first: {first['error']}")

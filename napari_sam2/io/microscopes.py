@@ -1,0 +1,151 @@
+"""CZI, ND2 and LIF: the files of Zeiss, Nikon and Leica, through the readers that are kept up for them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_sam2.core.errors import FileError
+from napari_sam2.core.stack import Spacing
+from napari_sam2.io.content import Content
+from napari_sam2.io.extras import MICROSCOPES, needed
+from napari_sam2.io.planes import lazily, reading, stamp
+
+SUFFIXES = (".czi", ".nd2", ".lif")
+
+_M = 1e6  # µm in a metre: what CZI and LIF measure in
+
+
+def open_microscope(path: Path) -> Content:
+    """What a CZI, ND2 or LIF file holds. Raises FileError for one of several positions or images: export the one to use."""
+    readers = {".czi": _czi, ".nd2": _nd2, ".lif": _lif}
+    with reading(f"{path}: cannot be read as {path.suffix[1:].upper()}", "a whole file of the microscope"):
+        return readers[path.suffix.lower()](path)
+
+
+def _czi(path: Path) -> Content:
+    file = _opened_czi(str(path), stamp(path))
+    box: Mapping[str, tuple[int, int]] = file.total_bounding_box
+    others = {axis: end - start for axis, (start, end) in box.items() if axis not in "TCZYX" and end - start > 1}
+    if others or len(file.scenes_bounding_rectangle) > 1:
+        raise FileError(f"{path}: holds several scenes or positions {others or ''}: expected one, export the one to use")
+    axes = "".join(axis for axis in "TCZ" if axis in box)
+    rectangle = file.total_bounding_rectangle
+    sample = _czi_plane(file, dict.fromkeys(axes, 0))
+    shape = (*(box[axis][1] - box[axis][0] for axis in axes), rectangle.h, rectangle.w, *sample.shape[2:])
+    names = axes.lower() + "yxs"[: sample.ndim]
+    document = file.metadata.get("ImageDocument", {}).get("Metadata", {})
+    planes = CziPlanes(str(path), axes, tuple(int(n) for n in shape), sample.dtype)
+    spacing, channels = _czi_spacing(document), _czi_channels(document)
+    return Content(lazily(planes, str(path)), names, spacing, channels, sample.ndim == 3, path.stem, str(path))
+
+
+@dataclass(frozen=True)
+class CziPlanes:
+    """The planes of a CZI file of one scene."""
+
+    path: str
+    axes: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @property
+    def lead(self) -> int:
+        """T, C and Z."""
+        return len(self.axes)
+
+    def __call__(self, index: tuple[int, ...]) -> np.ndarray:
+        """One plane, (H, W), or (H, W, 3) in colour."""
+        file = _opened_czi(self.path, stamp(Path(self.path)))
+        return _czi_plane(file, dict(zip(self.axes, index, strict=True)))
+
+
+def _czi_plane(file: Any, at: Mapping[str, int]) -> np.ndarray:
+    pixels = np.asarray(file.read(plane=dict(at)))
+    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels[..., ::-1]  # libCZI gives blue first
+
+
+def _czi_spacing(document: Mapping[str, Any]) -> Spacing:
+    found = {}
+    scaling = ((document.get("Scaling") or {}).get("Items") or {}).get("Distance") or []
+    for distance in scaling if isinstance(scaling, list) else [scaling]:
+        value = float(distance.get("Value") or 0) * _M
+        if value > 0:
+            found[f"{str(distance.get('@Id')).lower()}_um"] = value
+    return Spacing(**{name: value for name, value in found.items() if name in ("z_um", "y_um", "x_um")})
+
+
+def _czi_channels(document: Mapping[str, Any]) -> tuple[str, ...]:
+    image = ((document.get("Information") or {}).get("Image") or {}).get("Dimensions") or {}
+    channels = (image.get("Channels") or {}).get("Channel") or []
+    names = [channel.get("@Name") for channel in (channels if isinstance(channels, list) else [channels])]
+    return tuple(str(name) for name in names) if names and all(names) else ()
+
+
+@lru_cache(maxsize=4)
+def _opened_czi(path: str, _: tuple[int, int]) -> Any:
+    return needed("pylibCZIrw.czi", MICROSCOPES, f"{path}: CZI").CziReader(path)
+
+
+def _nd2(path: Path) -> Content:
+    nd2 = needed("nd2", MICROSCOPES, f"{path}: ND2")
+    with nd2.ND2File(path) as file:
+        sizes, voxel = dict(file.sizes), file.voxel_size()
+        if sizes.get("P", 1) > 1:
+            raise FileError(f"{path}: holds {sizes['P']} positions: expected one, export the one to use")
+        channels = tuple(channel.channel.name for channel in file.metadata.channels or ())
+        interval = _nd2_interval(file)
+        colour = bool(file.is_rgb)
+        data = file.to_dask(copy=True)  # copied: the array outlives the file, which it opens again by itself
+    spacing = Spacing(voxel.z if "Z" in sizes and voxel.z > 0 else None, voxel.y or None, voxel.x or None, interval)
+    axes = "".join(sizes).lower().replace("p", "?")
+    return Content(data, axes, spacing, channels if "c" in axes else (), colour, path.stem, str(path))
+
+
+def _nd2_interval(file: Any) -> float | None:
+    for loop in file.experiment:
+        if loop.type in ("TimeLoop", "NETimeLoop"):
+            parameters = loop.parameters if loop.type == "TimeLoop" else loop.parameters.periods[0]
+            average = parameters.periodDiff.avg or parameters.periodMs
+            return float(average) / 1e3 if average and average > 0 else None
+    return None
+
+
+def _lif(path: Path) -> Content:
+    liffile = needed("liffile", MICROSCOPES, f"{path}: LIF")
+    with liffile.LifFile(path) as file:
+        if len(file.images) != 1:
+            names = ", ".join(image.name for image in list(file.images)[:4])
+            raise FileError(f"{path}: holds {len(file.images)} images ({names}): expected one, export the one to use")
+        (image,) = file.images
+        axes = "".join(image.dims)
+        spacing, shape, dtype = _lif_spacing(image.coords), tuple(image.shape), np.dtype(image.dtype)
+    planes = LifPlanes(str(path), shape, dtype)
+    return Content(lazily(planes, str(path)), axes.lower(), spacing, (), "S" in axes, path.stem, str(path))
+
+
+@dataclass(frozen=True)
+class LifPlanes:
+    """The one image of a LIF file, read whole, once: its planes may be interleaved."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    lead: int = 0
+
+    def __call__(self, index: tuple[int, ...]) -> np.ndarray:
+        """All pixels; `index` is empty."""
+        with needed("liffile", MICROSCOPES, f"{self.path}: LIF").LifFile(self.path) as file:
+            return np.asarray(file.images[0].asarray())
+
+
+def _lif_spacing(coords: Mapping[str, Any]) -> Spacing:
+    """From the places of the first two samples along each axis: m, and s for T."""
+    steps = {axis: abs(float(places[1]) - float(places[0])) for axis, places in coords.items() if len(places) > 1 and axis in "TZYX"}
+    found = {f"{axis.lower()}_um": steps[axis] * _M for axis in "ZYX" if steps.get(axis)}
+    return Spacing(**found, t_s=steps.get("T") or None)

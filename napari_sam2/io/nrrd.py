@@ -1,0 +1,115 @@
+"""NRRD: volumes with their directions in space, and labels that keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_sam2.core.errors import FileError
+from napari_sam2.core.stack import Spacing
+from napari_sam2.io.content import UNKNOWN, Content
+from napari_sam2.io.extras import MEDICAL, needed
+from napari_sam2.io.planes import lazily, reading, stamp
+from napari_sam2.io.units import length_um
+
+SUFFIXES = (".nrrd", ".nhdr")
+
+_SPACE_KINDS = ("domain", "space")
+_GEOMETRY = (
+    "space",
+    "space dimension",
+    "space units",
+    "space directions",
+    "space origin",
+    "spacings",
+    "units",
+    "kinds",
+    "measurement frame",
+)
+
+
+def open_nrrd(path: Path) -> Content:
+    """What a NRRD file holds. Lengths are mm where a file names an anatomical space and no unit, as all its readers take them."""
+    planes = NrrdPlanes.of(path)
+    header = _header(str(path), stamp(path))
+    axes = _axes(header, len(planes.shape))
+    return Content(lazily(planes, str(path)), axes[::-1], _spacing(header, axes), name=path.name.split(".")[0], source=str(path))
+
+
+@dataclass(frozen=True)
+class NrrdPlanes:
+    """The planes of a NRRD file, the file's last dimension first; read whole, once: most are compressed."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+
+    @classmethod
+    def of(cls, path: Path) -> NrrdPlanes:
+        """Of a file whose header was read."""
+        nrrd = needed("nrrd", MEDICAL, f"{path}: NRRD")
+        with reading(f"{path}: cannot be read as NRRD", "a header and its data"):
+            header = _header(str(path), stamp(path))
+            shape = tuple(int(n) for n in header["sizes"])[::-1]
+            dtype = np.dtype(nrrd.reader._determine_datatype(header)).newbyteorder("=")
+        return cls(str(path), shape, dtype)
+
+    @property
+    def lead(self) -> int:
+        """All but the first two dimensions of the file."""
+        return max(0, len(self.shape) - 2)
+
+    def __call__(self, index: tuple[int, ...]) -> np.ndarray:
+        """One plane."""
+        return np.asarray(_data(self.path, stamp(Path(self.path)))[index])
+
+
+def write_nrrd(labels: np.ndarray, path: Path, like: Path) -> None:
+    """Labels (z, y, x) with the space, directions and origin of the image `like`. Raises FileError where shapes differ."""
+    nrrd = needed("nrrd", MEDICAL, "NRRD")
+    header = _header(str(like), stamp(like))
+    shape = tuple(int(n) for n in header["sizes"])[::-1]
+    if labels.shape != shape:
+        raise FileError(f"{like}: has the shape {shape!r}, the labels {labels.shape!r}: expected the image they were made on")
+    nrrd.write(str(path), labels, {name: header[name] for name in _GEOMETRY if name in header}, index_order="C")
+
+
+def _axes(header: Mapping[str, Any], count: int) -> str:
+    """A letter for each dimension of the file, in its order: x, y, z for space; what else there is by its kind."""
+    kinds = [str(kind).lower() for kind in header.get("kinds", ["domain"] * count if count <= 3 else [UNKNOWN] * count)]
+    space = iter("xyz")
+    names = {"time": "t", "list": "c", "vector": "c", "rgb-color": "s", "rgba-color": "s"}
+    return "".join(next(space, UNKNOWN) if kind in _SPACE_KINDS else names.get(kind, UNKNOWN) for kind in kinds)
+
+
+def _spacing(header: Mapping[str, Any], axes: str) -> Spacing:
+    directions, named = header.get("space directions"), "space" in header
+    units = [unit for unit in header.get("space units", header.get("units", [])) if unit]
+    unit = str(units[0]) if units else "mm" if named else None
+    found = {}
+    for number, axis in enumerate(axes):
+        if axis not in "xyz":
+            continue
+        if directions is not None:
+            step = float(np.linalg.norm(np.asarray(directions[number], dtype=float)))
+        else:
+            step = float(header.get("spacings", [np.nan] * len(axes))[number])
+        found[f"{axis}_um"] = length_um(step if np.isfinite(step) else None, unit)
+    return Spacing(**found)
+
+
+@lru_cache(maxsize=16)  # of headers
+def _header(path: str, _: tuple[int, int]) -> Mapping[str, Any]:
+    with reading(f"{path}: cannot be read as NRRD", "a header and its data"):
+        header: Mapping[str, Any] = needed("nrrd", MEDICAL, f"{path}: NRRD").read_header(path)
+        return header
+
+
+@lru_cache(maxsize=1)  # of pixels
+def _data(path: str, _: tuple[int, int]) -> np.ndarray:
+    return np.asarray(needed("nrrd", MEDICAL, f"{path}: NRRD").read(path, index_order="C")[0])

@@ -1,0 +1,120 @@
+"""Labels inside the OME-Zarr image they belong to: in its own ``labels/`` group, where viewers look for them."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+from yaozarrs import v05
+from yaozarrs.write.v05 import LabelsBuilder
+
+from napari_sam2.core.errors import LabelsError, OutputError
+from napari_sam2.core.video import Video
+from napari_sam2.io.place import writing
+from napari_sam2.io.planes import reading
+from napari_sam2.io.plate import is_plate
+from napari_sam2.io.zarr import is_store
+
+_CHUNK = 1024
+
+
+def write_zarr_labels(
+    image: Path | str, video: Video, plane: Callable[[int], np.ndarray], *, name: str = "sam2", replace: bool = False
+) -> Path:
+    """Write the label planes of a video into the OME-Zarr 0.5 image it was opened from, and give the group's path.
+
+    Parameters
+    ----------
+    plane
+        Gives the (H, W) labels of a frame; one is in memory at a time.
+    name
+        Of the label image; `replace` one that is there already.
+
+    The labels have the axes of the image but its channels; planes at places that were not walked are zero. Raises
+    OutputError for a store that is no 0.5 image, or holds labels of that name; LabelsError for planes that do not fit.
+    """
+    root = Path(image)
+    _check(root, name, replace)
+    layout = _Layout.of(root)
+    shape = layout.shape
+    first = np.asarray(plane(0))
+    chunks = (*(1 for _ in shape[:-2]), min(shape[-2], _CHUNK), min(shape[-1], _CHUNK))
+    with writing(root):
+        target = root / "labels" / name
+        if target.exists():
+            shutil.rmtree(target)
+        builder = LabelsBuilder(str(root / "labels"), writer="zarr", chunks=chunks, overwrite=True)  # what is replaced was asked for
+        try:
+            array = builder.add_label(name, layout.described(name), (shape, first.dtype)).prepare()[1][f"{name}/0"]
+            for frame in range(len(video)):
+                array[layout.place(video.position(frame))] = _checked(plane(frame), first, frame)
+        except BaseException:
+            _forget(root / "labels", name)
+            raise
+    return target
+
+
+@dataclass(frozen=True)
+class _Layout:
+    """The image's own axes, but its channels, at full resolution: with their units, and the place and scale of its pixels."""
+
+    axes: tuple[dict[str, Any], ...]
+    shape: tuple[int, ...]
+    transformations: tuple[dict[str, Any], ...]
+
+    @classmethod
+    def of(cls, root: Path) -> _Layout:
+        """As the metadata of an image say."""
+        with reading(f"{root}: cannot be read", "an OME-Zarr image"):
+            group = zarr.open_group(root, mode="r")
+            ome: Any = group.attrs["ome"]
+            scales = ome["multiscales"][0]
+            first = scales["datasets"][0]
+            array: Any = group[first["path"]]
+            kept = [number for number, axis in enumerate(scales["axes"]) if axis.get("type") != "channel"]
+            moves = [*first["coordinateTransformations"], *scales.get("coordinateTransformations", [])]
+            return cls(
+                tuple(scales["axes"][number] for number in kept),
+                tuple(int(array.shape[number]) for number in kept),
+                tuple({**move, move["type"]: [move[move["type"]][number] for number in kept]} for move in moves),
+            )
+
+    def place(self, position: Mapping[str, int]) -> tuple[int, ...]:
+        """The index of a plane; an axis that the Stack has not is of length 1."""
+        return tuple(position.get(str(axis["name"]).lower(), 0) for axis in self.axes[:-2])
+
+    def described(self, name: str) -> v05.LabelImage:
+        """The metadata of labels of this layout."""
+        scales = {"name": name, "axes": self.axes, "datasets": [{"path": "0", "coordinateTransformations": self.transformations}]}
+        said = {"version": "0.5", "multiscales": [scales], "image-label": {"version": "0.5", "source": {"image": "../../"}}}
+        return v05.LabelImage.model_validate(said)
+
+
+def _check(root: Path, name: str, replace: bool) -> None:
+    if not (root.is_dir() and is_store(root)) or is_plate(root):
+        raise OutputError(f"{root}: is no OME-Zarr image: expected the store the video was opened from")
+    if not (root / "zarr.json").is_file():
+        raise OutputError(f"{root}: is OME-Zarr 0.4 (zarr 2): labels are written into 0.5 images; use labels.ome.zarr beside it instead")
+    if not name or "/" in name or "\\" in name or name.startswith("."):
+        raise OutputError(f"labels called {name!r}: expected a plain name, without slashes")
+    if (root / "labels" / name).exists() and not replace:
+        raise OutputError(f"{root}: holds labels called {name!r} already: choose another name, or replace=True")
+
+
+def _checked(plane: np.ndarray, first: np.ndarray, frame: int) -> np.ndarray:
+    if plane.shape != first.shape or plane.dtype != first.dtype or plane.dtype.kind != "u":
+        raise LabelsError(f"got {plane.dtype} {plane.shape!r}: expected {first.dtype} {first.shape!r}, unsigned", frame=frame)
+    return plane
+
+
+def _forget(labels: Path, name: str) -> None:
+    """Take an unfinished label image out again, and its name out of the list."""
+    shutil.rmtree(labels / name, ignore_errors=True)
+    group = zarr.open_group(labels, mode="a")
+    ome: Any = group.attrs.get("ome", {})
+    group.attrs["ome"] = {**ome, "labels": [other for other in ome.get("labels", []) if other != name]}

@@ -1,0 +1,364 @@
+"""Panel: a stack, prompted and carried in the notebook. The browser draws and clicks; all that is known stays in the kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from threading import RLock
+from typing import Any
+
+import anywidget
+import numpy as np
+import pandas as pd
+import traitlets
+
+from napari_sam2.api.session import Run, Session
+from napari_sam2.core.errors import PlanError, Sam2Error
+from napari_sam2.core.plan import Propagation
+from napari_sam2.core.prompt import Prompt
+from napari_sam2.core.stack import Stack
+from napari_sam2.core.track import Track
+from napari_sam2.core.video import Video
+from napari_sam2.engine.walk import Stepped
+from napari_sam2.io.open import open_stack
+from napari_sam2.models.load import load_model
+from napari_sam2.notebook import views
+from napari_sam2.notebook.carrying import Carrying
+from napari_sam2.notebook.census import Census
+from napari_sam2.notebook.description import described, masks
+from napari_sam2.notebook.planes import Display
+
+_HERE = Path(__file__).parent
+_SCRIPTS = ("drawing.js", "frame.js", "lanes.js", "objects.js", "panel.js")
+
+
+class Panel(anywidget.AnyWidget):
+    """A frame to click on, what the model makes of it, and buttons to carry it through the stack.
+
+    Parameters
+    ----------
+    session
+        What is prompted. Setting `session` later shows another one.
+
+    Traits that the browser and Python share, readable and settable in both:
+
+    - `frame`: the frame that is shown;
+    - `track`: the object that clicks are for;
+    - `channel`: the channel that is shown (the model looks at that of the session's video, always);
+    - `contrast`: the intensities shown as black and white, in the file's own values;
+    - `single`: whether every click or box is a new object;
+    - `at`: where the other axes stand, e.g. ``{"z": 3}`` of a stack walked along t. Each place has a session of its own.
+    """
+
+    _esm = "\n".join((_HERE / "js" / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    _css = _HERE / "panel.css"
+
+    frame = traitlets.Int(0).tag(sync=True)
+    track = traitlets.Int(1).tag(sync=True)
+    channel = traitlets.Int(0).tag(sync=True)
+    contrast = traitlets.Tuple(traitlets.Float(), traitlets.Float(), default_value=(0.0, 1.0)).tag(sync=True)
+    single = traitlets.Bool(False).tag(sync=True)
+    at = traitlets.Dict().tag(sync=True)
+
+    _video = traitlets.Dict().tag(sync=True)
+    _image = traitlets.Dict().tag(sync=True)
+    _overlay = traitlets.Dict().tag(sync=True)
+    _objects: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    _marks: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    _lanes = traitlets.Dict().tag(sync=True)
+    _table: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    _work = traitlets.Dict({"carrying": False, "position": 0, "total": 0}).tag(sync=True)
+    _said = traitlets.Dict({"text": "", "wrong": False}).tag(sync=True)
+
+    def __init__(self, session: Session) -> None:
+        self._ready = False
+        super().__init__()
+        self._lock = RLock()
+        self._carrying: Carrying | None = None
+        self._sessions: dict[tuple[tuple[str, int], ...], Session] = {}
+        self._show(session)
+        self.on_msg(self._heard)
+
+    @property
+    def session(self) -> Session:
+        """What was said and answered so far."""
+        return self._session
+
+    @session.setter
+    def session(self, session: Session) -> None:
+        self._check_idle()
+        self._sessions.clear()
+        self._show(session)
+
+    @property
+    def labels(self) -> Any:
+        """(frames, H, W) labels: a dask array that reads plane by plane; ``.compute()`` gives NumPy.
+
+        Set to label planes of that shape, or of one frame (H, W), the objects in them are given to the session as masks.
+        """
+        return self._results().labels
+
+    @labels.setter
+    def labels(self, labels: Any) -> None:
+        self._check_idle()
+        self._session.prompt_many(masks(np.asarray(labels), self._session.video, self.frame))
+        self._refresh()
+
+    @property
+    def counts(self) -> pd.DataFrame:
+        """Objects per frame and category, and over all, as in ``counts.csv``."""
+        return self._results().counts
+
+    @property
+    def objects(self) -> pd.DataFrame:
+        """One row per track and frame, as in ``objects.csv``."""
+        return self._results().objects
+
+    @property
+    def tracks(self) -> pd.DataFrame:
+        """One row per track, as in ``tracks.csv``."""
+        return self._results().tracks
+
+    @property
+    def carrying(self) -> bool:
+        """Whether a propagation is at work."""
+        return self._carrying is not None and self._carrying.busy
+
+    @property
+    def said(self) -> str:
+        """The last line the panel said to the person in front of it."""
+        return str(self._said.get("text", ""))
+
+    def prompt(self, prompt: Prompt) -> None:
+        """The same as a click: answer it, and show the answer if it is on the frame that is shown."""
+        self._check_idle()
+        self._session.prompt(prompt)
+        self._refresh()
+
+    def undo(self) -> bool:
+        """Take back the last prompt or lock and what was carried since; False where there is nothing to undo."""
+        self._check_idle()
+        done = self._session.undo()
+        self._refresh()
+        return done
+
+    def describe(self, track: int, *, name: str | None = None, category: str | None = None) -> None:
+        """Name an object, or say of which kind it is."""
+        old = self._session.log.track(track)
+        new = Track(track, old.name if name is None else name, old.category if category is None else category, old.parent)
+        self._session.describe(new)
+        self._refresh()
+
+    def propagate(self) -> None:
+        """Carry what is new and what was corrected through the stack, in a thread; `wait` for it, or `cancel` it."""
+        self._check_idle()
+        run = self._session.run()
+        if not run.plan.legs:
+            self._say("Nothing new to carry: every object is up to date.")
+            return
+        self._work = {"carrying": True, "position": 0, "total": len(list(run.plan.steps()))}
+        self._say("Carrying …")
+        self._carrying = Carrying(run, self._stepped, self._ended)
+        self._carrying.start()
+
+    def cancel(self) -> None:
+        """Stop the propagation before its next frame; what is done stays, and `propagate` goes on from there."""
+        if self._carrying:
+            self._carrying.cancel()
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait for the propagation; False where it has not ended in time. Meanwhile the buttons are not heard."""
+        return self._carrying is None or self._carrying.wait(timeout_s)
+
+    def _show(self, session: Session) -> None:
+        """Begin anew with this session."""
+        self._ready = False
+        self._session, self._display, self._census = session, Display(session.video), Census(session)
+        video = session.video
+        self._sessions[video.at] = session
+        with self.hold_sync():
+            self.at = dict(video.at)
+            self.frame = min(self.frame, len(video) - 1) if self._video else len(video) // 2
+            self.track = max(session.log.track_ids, default=0) + 1
+            self.channel = video.channel or 0
+            self.contrast = (video.contrast.low, video.contrast.high)
+            self._video = described(video, self._display.shrink)
+            self._ready = True
+            self._draw()
+            self._refresh()
+        self._say("Click on an object. Alt-click or right-click: not here. Drag: a box around it.")
+
+    def _draw(self) -> None:
+        channel = None if self._session.video.channel is None else self.channel
+        self._image = self._display.image(self.frame, channel, self.contrast)
+
+    def _refresh(self) -> None:
+        """Bring all that is drawn to what the session knows now."""
+        session, frame, traces = self._session, self.frame, self._session.traces()
+        with self._lock, self.hold_sync():
+            self._overlay = self._display.labels(frame, session.plane(frame))
+            self._objects = views.objects(session, traces, self.track)
+            self._marks = views.marks(session, frame)
+            self._lanes = views.lanes(session, traces)
+            self._table = self._census.rows(traces, frame)
+
+    def _move(self) -> None:
+        """Go to another place of the axes that are not walked: to the session that was there, or a new one."""
+        self._check_idle()
+        old = self._session
+        video = Video.of(old.video.stack, along=old.video.along, channel=old.video.channel, contrast=old.video.contrast, at=self.at)
+        self._show(
+            self._sessions.get(video.at) or Session(video, old.model, policy=old.policy, settings=replace(old.settings, folder=None))
+        )
+
+    @traitlets.validate("frame", "track", "channel", "contrast")
+    def _checked(self, proposal: Any) -> Any:
+        name, value = proposal["trait"].name, proposal["value"]
+        if not self._ready:
+            return value
+        counts = {"frame": range(len(self._session.video)), "channel": range(len(self._session.video.stack.channels))}
+        if name in counts and value not in counts[name]:
+            raise traitlets.TraitError(f"{name} is {value!r}: expected 0 to {len(counts[name]) - 1}")
+        if name == "track" and value < 1:
+            raise traitlets.TraitError(f"track is {value!r}: expected a number from 1")
+        if name == "contrast" and not value[0] < value[1]:
+            raise traitlets.TraitError(f"contrast is {value!r}: expected two different numbers, the lower first")
+        return value
+
+    @traitlets.observe("at")
+    def _moved(self, change: Mapping[str, Any]) -> None:
+        if not self._ready:
+            return
+        with self._told():
+            try:
+                self._move()
+            except Sam2Error:
+                self.set_trait("at", change["old"])
+                raise
+
+    @traitlets.observe("frame", "track", "channel", "contrast")
+    def _looked(self, change: Mapping[str, Any]) -> None:
+        if not self._ready:
+            return
+        with self._told(), self.hold_sync():
+            if change["name"] == "channel":
+                fresh = self._display.contrast(None if self._session.video.channel is None else self.channel)
+                self.contrast = (fresh.low, fresh.high)
+            if change["name"] != "track":
+                self._draw()
+            if change["name"] in ("frame", "track"):
+                self._refresh()
+
+    def _heard(self, _: Any, content: Mapping[str, Any], __: Any) -> None:
+        """A message of the browser: ``{"kind", …}``. What goes wrong is said in the panel, not raised."""
+        answers: dict[str, Callable[[dict[str, Any]], None]] = {
+            "point": self._clicked,
+            "box": self._clicked,
+            "undo": lambda _: self._undone(),
+            "propagate": lambda _: self.propagate(),
+            "cancel": lambda _: self.cancel(),
+            "lock": self._locked,
+            "describe": lambda given: self.describe(int(given["track"]), name=given.get("name"), category=given.get("category")),
+            "new": lambda _: self._new(),
+        }
+        answer = answers.get(str(content.get("kind")))
+        if answer is not None:
+            with self._told():
+                answer(dict(content))
+
+    def _clicked(self, content: dict[str, Any]) -> None:
+        self._check_idle()
+        session = self._session
+        if self.single and content.get("positive", True):
+            content["track"] = max(session.log.track_ids, default=0) + 1
+        segment = session.prompt(views.prompt_of(content))
+        with self.hold_sync():
+            self.track = segment.track
+            self._refresh()
+            known = f"Object {segment.track}, frame {segment.frame}"
+            self._say(f"{known}: predicted IoU {segment.iou:.2f}." if segment.present else f"{known}: nothing seen here.")
+
+    def _undone(self) -> None:
+        self._say("Taken back." if self.undo() else "Nothing to take back.")
+
+    def _locked(self, content: dict[str, Any]) -> None:
+        self._check_idle()
+        track, frame = int(content["track"]), int(content["frame"])
+        locked = not self._session.log.locked(track, frame)
+        self._session.lock(track, frame, locked=locked)
+        self._refresh()
+        self._say(f"Object {track}, frame {frame}: {'accepted, nothing overwrites it.' if locked else 'free again.'}")
+
+    def _new(self) -> None:
+        self.track = max(self._session.log.track_ids, default=0) + 1
+        self._say(f"Object {self.track}: click on it, or drag a box around it.")
+
+    def _stepped(self, stepped: Stepped) -> None:
+        self._work = {"carrying": True, "position": stepped.position, "total": stepped.total}
+        self._refresh()
+
+    def _ended(self, error: Exception | None) -> None:
+        assert self._carrying is not None or error is None
+        last = self._work
+        self._refresh()
+        with self.hold_sync():
+            cancelled = self._carrying is not None and self._carrying.cancelled
+            self._work = {"carrying": False, "position": last["position"] if cancelled or error else last["total"], "total": last["total"]}
+            if error is not None:
+                self._say(f"{error}" if isinstance(error, Sam2Error) else f"{type(error).__name__}: {error}", wrong=True)
+            else:
+                self._say("Stopped; Propagate goes on from there." if cancelled else "Carried through the stack.")
+
+    def _results(self) -> Run:
+        """All that is known now, as a Run that has nothing left to do."""
+        return Run(self._session, Propagation(()), iter(()))
+
+    def _check_idle(self) -> None:
+        if self.carrying:
+            raise PlanError("objects are being carried: wait for it, or cancel first")
+
+    def _say(self, text: str, *, wrong: bool = False) -> None:
+        self._said = {"text": text, "wrong": wrong}
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """An error of ours is one line in the panel: there is nobody in the browser to raise it to."""
+        try:
+            yield
+        except Sam2Error as error:
+            self._say(str(error), wrong=True)
+
+
+def annotate(
+    stack: Any,
+    *,
+    along: str | None = None,
+    channel: int | None = None,
+    model: Any = "nano",
+    device: str = "auto",
+    at: Mapping[str, int] | None = None,
+) -> Panel:
+    """A Panel to prompt the objects of a stack and carry them through it.
+
+    Parameters
+    ----------
+    stack
+        A path, an array, a Stack, a Video, or a Session to go on with.
+    along, channel, at
+        How the stack is walked; see `Stack.as_video`.
+    model
+        A name ("nano", "sam2.1-tiny"), a checkpoint file, or a model that is loaded.
+    device
+        "auto", "cpu", "cuda", "mps".
+    """
+    if isinstance(stack, Session):
+        return Panel(stack)
+    if isinstance(stack, Video):
+        video = stack
+    else:
+        opened = stack if isinstance(stack, Stack) else open_stack(stack)
+        video = Video.of(opened, along=along, channel=channel, at=at)
+    loaded = load_model(model, device=device) if isinstance(model, str | Path) else model
+    return Panel(Session(video, loaded))

@@ -1,0 +1,72 @@
+"""What a notebook shows of stacks, sessions and runs."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+
+import napari_sam2 as ns
+from napari_sam2.api import session as api_session
+from napari_sam2.core.track import Track
+from napari_sam2.testing.scenes import blank, drifting
+from napari_sam2.testing.toy import ToyModel
+
+_EVIL = "<script>alert('x')</script>"
+
+
+def _pixels(html: str) -> np.ndarray:
+    (data,) = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
+    return np.asarray(imageio.imread(base64.b64decode(data), extension=".png"))
+
+
+def test_stack_shows_its_middle_plane_and_units() -> None:
+    scene = drifting()
+    html = scene.stack._repr_html_()
+    np.testing.assert_array_equal(_pixels(html) > 0, scene.labels[5] > 0)
+    assert "t 10 × y 64 × x 64, uint16" in html
+    assert "t 60 s, y 0.5 µm, x 0.5 µm" in html
+
+
+def test_names_from_files_are_escaped() -> None:
+    stack = ns.Stack(drifting().stack.data, "tyx", name=_EVIL, source=_EVIL)
+    session = ns.Session(stack.as_video(), ToyModel())
+    session.prompt(drifting().click(1))
+    session.describe(Track(1, category=_EVIL))
+    for shown in (stack, session, session.propagate(progress=False)):
+        html = shown._repr_html_()
+        assert "<script" not in html
+        assert "&lt;script" in html
+
+
+@pytest.mark.parametrize("stack", [blank().stack, ns.Stack(np.full((4, 4), np.nan, np.float32), "yx")], ids=["constant", "no numbers"])
+def test_a_stack_without_contrast_is_shown_without_a_picture(stack: ns.Stack) -> None:
+    assert "<img" not in stack._repr_html_()
+
+
+def test_session_and_run_show_their_objects_in_colour_and_the_counts() -> None:
+    scene = drifting()
+    session = ns.Session(scene.video, ToyModel())
+    assert _pixels(session._repr_html_()).shape == (64, 64, 3)
+    session.prompt_many(scene.log().prompts)
+    assert "3 prompts, 3 objects" in session._repr_html_()
+    run = session.propagate(progress=False)
+    picture = _pixels(run._repr_html_()).astype(int)
+    coloured = np.ptp(picture, axis=2) > 0
+    np.testing.assert_array_equal(coloured, scene.labels[0] > 0)
+    assert re.search(r">all</td><td[^>]*>3</td>", run._repr_html_())
+    assert "done" in run._repr_html_()
+
+
+def test_a_large_run_is_not_measured_just_to_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api_session, "_QUICK_PIXELS", 10)
+    scene = drifting()
+    session = ns.Session(scene.video, ToyModel())
+    session.prompt(scene.click(1))
+    run = session.propagate(progress=False)
+    assert "see run.counts" in run._repr_html_()
+    assert len(run.counts) == 11
+    assert "see run.counts" not in run._repr_html_()

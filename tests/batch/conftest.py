@@ -1,0 +1,58 @@
+"""Exact scenes on disk, and workers that know the toy model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from napari_sam2.batch import work
+from napari_sam2.batch.pool import Pool
+from napari_sam2.testing.scenes import Scene, drifting
+from napari_sam2.testing.toy import ToyModel
+
+
+@pytest.fixture(scope="session")
+def scene() -> Scene:
+    return drifting(frames=6)
+
+
+@pytest.fixture
+def stacks(tmp_path: Path, scene: Scene) -> Callable[[int], Path]:
+    """Writes so many stacks and their prompts into a folder."""
+
+    def write(count: int) -> Path:
+        folder = tmp_path / "data"
+        (folder / "prompts").mkdir(parents=True)
+        for number in range(count):
+            np.save(folder / f"s{number}.npy", scene.stack.data)
+            rows = [(track, 0, "point", *scene.click(track, 0).yx[0], 1, "disc") for track in scene.tracks]
+            table = pd.DataFrame(rows, columns=["track", "frame", "kind", "y", "x", "positive", "category"])
+            table.to_csv(folder / "prompts" / f"s{number}.csv", index=False)
+        return folder
+
+    return write
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Every model that the workers of this process load, which is the toy model."""
+    loaded: list[tuple[str, str]] = []
+
+    def load(name: str, *, device: str) -> Any:
+        loaded.append((name, device))
+        return ToyModel()
+
+    monkeypatch.setattr("napari_sam2.models.load.load_model", load)
+    work._loaded.cache_clear()
+    return loaded
+
+
+@pytest.fixture
+def threads() -> Pool:
+    """Workers in this process: quick to start."""
+    return Pool(workers=2, options={"processes": False})

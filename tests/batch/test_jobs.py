@@ -1,0 +1,79 @@
+"""Jobs files: what they may say, and what they are told when they say something else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from napari_sam2.batch import read_jobs, run_jobs
+from napari_sam2.batch.pool import Pool
+from napari_sam2.core.errors import FileError, PlanError
+
+_GOOD = """
+out = "results"
+[defaults]
+axes = "TYX"
+device = "cpu"
+[cluster]
+workers = 2
+[[stacks]]
+input = "s*.npy"
+prompts = "prompts/{stem}.csv"
+"""
+
+
+def _written(folder: Path, text: str) -> Path:
+    path = folder / "jobs.toml"
+    path.write_text(text)
+    return path
+
+
+def test_a_glob_is_one_job_a_file_each_with_its_own_prompts_and_folder(stacks: Callable[[int], Path]) -> None:
+    folder = stacks(3)
+    batch = read_jobs(_written(folder, _GOOD))
+    assert [job.input for job in batch.jobs] == [folder / f"s{number}.npy" for number in range(3)]
+    assert [job.prompts for job in batch.jobs] == [folder / "prompts" / f"s{number}.csv" for number in range(3)]
+    assert [job.out for job in batch.jobs] == [folder / "results" / f"s{number}" for number in range(3)]
+    assert {(job.axes, job.device) for job in batch.jobs} == {("TYX", "cpu")}
+    assert batch.pool == Pool(workers=2)
+
+
+def test_label_images_are_prompts_and_names_may_be_put_together(stacks: Callable[[int], Path]) -> None:
+    text = 'out = "r"\n[[stacks]]\ninput = "s*.npy"\nmasks = "m/{stem}_mask.tif"\nframe = 2\nout = "{parent}/{number}-{stem}"\n'
+    (job, *_) = read_jobs(_written(stacks(2), text)).jobs
+    assert (job.masks.name, job.frame, job.out.parts[-3:]) == ("s0_mask.tif", 2, ("r", "data", "0-s0"))
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "error", "said"),
+    [
+        ('out = "results"', "", PlanError, "out: Field required"),
+        ('out = "results"', 'oot = "results"', PlanError, "oot: Extra inputs"),
+        ("[[stacks]]", "[[stacks]", PlanError, "is no TOML"),
+        ('input = "s*.npy"', 'input = "nothing*.npy"', FileError, "names no file or folder"),
+        ('device = "cpu"', "channel = 'red'", PlanError, "channel is 'red'"),
+        ('device = "cpu"', 'colour = "red"', PlanError, "colour is 'red': Extra inputs"),
+        ("{stem}.csv", "{well}.csv", PlanError, "expected {stem}"),
+        ("workers = 2", "workers = 0", PlanError, "cluster.workers"),
+        ("workers = 2", 'kind = "cloud"', PlanError, "cluster.kind"),
+        ('input = "s*.npy"', 'input = "s*.npy"\nout = "same"', PlanError, "2 stacks would be written to"),
+    ],
+)
+def test_what_is_wrong_is_named(stacks: Callable[[int], Path], old: str, new: str, error: type[Exception], said: str) -> None:
+    assert old in _GOOD
+    with pytest.raises(error) as caught:
+        read_jobs(_written(stacks(2), _GOOD.replace(old, new)))
+    assert said in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"none\.toml: No such file"):
+        read_jobs(tmp_path / "none.toml")
+
+
+def test_no_jobs_are_refused() -> None:
+    with pytest.raises(PlanError, match="no jobs given"):
+        run_jobs([])

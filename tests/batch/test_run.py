@@ -1,0 +1,146 @@
+"""Batches on workers of this process, with the toy model: what is done, skipped, tried again, refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import dask
+import numpy as np
+import pandas as pd
+import pytest
+
+from napari_sam2.api import job as api_job
+from napari_sam2.api.job import Job, run_job
+from napari_sam2.batch import run_jobs, work
+from napari_sam2.batch.pool import Pool
+from napari_sam2.batch.run import Standing, _Ledger, failures
+from napari_sam2.core.errors import FileError, OutputError, PlanError, PromptError
+from napari_sam2.io.open import open_labels
+from napari_sam2.io.place import alone
+from napari_sam2.testing.scenes import Scene
+from napari_sam2.testing.toy import ToyModel
+
+Loads = list[tuple[str, str]]
+
+
+def _jobs(folder: Path, count: int, **more: Any) -> list[Job]:
+    return [
+        Job(input=folder / f"s{n}.npy", prompts=folder / "prompts" / f"s{n}.csv", out=folder / "out" / f"s{n}", axes="TYX", **more)
+        for n in range(count)
+    ]
+
+
+def test_every_stack_is_carried_and_the_summary_counts_them(
+    stacks: Callable[[int], Path], scene: Scene, threads: Pool, loads: Loads
+) -> None:
+    folder, seen = stacks(4), []
+    table = run_jobs(_jobs(folder, 4), out=folder / "out", pool=threads, progress=seen.append)
+    assert table["state"].to_list() == ["done"] * 4
+    assert table["objects"].to_list() == table["n_disc"].to_list() == [3] * 4
+    assert table["masks"].to_list() == [3 * 6] * 4
+    for number in range(4):
+        labels = np.asarray(open_labels(folder / "out" / f"s{number}" / "labels.ome.tif").data)
+        np.testing.assert_array_equal(labels, scene.labels)
+    written = pd.read_csv(folder / "out" / "summary.csv", dtype={"worker": str}, keep_default_na=False)
+    pd.testing.assert_frame_equal(written, table, check_dtype=False)
+    assert loads == [("nano", "auto")], "one model for all stacks of a worker"
+    last: Standing = seen[-1]
+    assert (last.finished, last.failed, last.total, last.stacks) == (4, 0, 4, 4)
+    assert not list((folder / "out").rglob("*.lock"))
+
+
+def test_planes_are_read_where_the_model_is(
+    stacks: Callable[[int], Path], threads: Pool, loads: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Asking(ToyModel):
+        def embed(self, views: Any) -> Any:
+            assert dask.config.get("scheduler") == "synchronous", "not as tasks of the cluster"
+            return super().embed(views)
+
+    monkeypatch.setattr("napari_sam2.models.load.load_model", lambda *_, **__: Asking())
+    work._loaded.cache_clear()
+    assert run_jobs(_jobs(stacks(1), 1), pool=threads).loc[0, "state"] == "done"
+
+
+def test_finished_jobs_are_skipped_and_a_new_one_is_done(stacks: Callable[[int], Path], threads: Pool, loads: Loads) -> None:
+    folder = stacks(3)
+    run_jobs(_jobs(folder, 2), pool=threads)
+    before = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*.*")}
+    table = run_jobs(_jobs(folder, 3), pool=threads)
+    assert table["state"].to_list() == ["skipped", "skipped", "done"]
+    assert table["objects"].to_list() == [3, 3, 3]
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+
+
+def test_a_finished_folder_of_another_job_is_not_taken_for_this_one(stacks: Callable[[int], Path], threads: Pool, loads: Loads) -> None:
+    folder = stacks(1)
+    run_jobs(_jobs(folder, 1), pool=threads)
+    table = run_jobs(_jobs(folder, 1, frames=(0, 3)), pool=threads)
+    assert table.loc[0, "state"] == "failed"
+    assert "results of another job" in table.loc[0, "error"]
+    with pytest.raises(PlanError, match="1 of 1 stacks failed"):
+        failures(table)
+
+
+def test_a_broken_stack_stands_in_the_table_and_stops_no_other(stacks: Callable[[int], Path], threads: Pool, loads: Loads) -> None:
+    folder = stacks(3)
+    (folder / "s1.npy").write_bytes(b"not an array")
+    (folder / "prompts" / "s2.csv").write_text("track,frame,kind,y,x\n1,99,point,1,1\n")
+    table = run_jobs(_jobs(folder, 3), pool=threads)
+    assert table["state"].to_list() == ["done", "failed", "failed"]
+    assert "s1.npy" in table.loc[1, "error"] and "frames 0 to 5" in table.loc[2, "error"]
+    assert table["tries"].to_list() == [1, 3, 1], "a file may come back, a wrong prompt stays wrong"
+
+
+def test_what_fails_for_no_reason_of_its_own_is_tried_again_and_goes_on(
+    stacks: Callable[[int], Path], scene: Scene, threads: Pool, loads: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, embedded = stacks(1), []
+
+    class Failing(ToyModel):
+        def embed(self, views: Any) -> Any:
+            embedded.append(views[0][0].index)
+            if len(embedded) == 3:
+                raise RuntimeError("CUDA error: an illegal memory access")
+            return super().embed(views)
+
+    monkeypatch.setattr("napari_sam2.models.load.load_model", lambda *_, **__: Failing())
+    work._loaded.cache_clear()
+    table = run_jobs(_jobs(folder, 1), pool=threads)
+    assert (table.loc[0, "state"], table.loc[0, "tries"]) == ("done", 2)
+    np.testing.assert_array_equal(np.asarray(open_labels(folder / "out" / "s0" / "labels.ome.tif").data), scene.labels)
+
+
+def test_two_batches_or_runs_in_one_folder_are_refused(stacks: Callable[[int], Path], threads: Pool, loads: Loads) -> None:
+    folder = stacks(1)
+    (job,) = _jobs(folder, 1)
+    job.out.mkdir(parents=True)
+    with alone(folder / "out"), pytest.raises(OutputError, match="another run is writing there"):
+        run_jobs([job], out=folder / "out", pool=threads)
+    with alone(job.out):
+        with pytest.raises(OutputError, match="another run is writing there"):
+            run_job(job, model=ToyModel())
+        table = run_jobs([job], pool=threads)
+        assert "another run is writing there" in table.loc[0, "error"]
+    assert run_jobs([job], pool=threads).loc[0, "state"] == "done"
+
+
+def test_a_run_killed_before_it_noted_what_it_was_begins_anew(stacks: Callable[[int], Path], threads: Pool, loads: Loads) -> None:
+    folder = stacks(1)
+    (folder / "out" / "s0" / api_job.WORK).mkdir(parents=True)
+    assert run_jobs(_jobs(folder, 1), pool=threads).loc[0, "state"] == "done"
+
+
+@pytest.mark.parametrize(
+    ("error", "times"),
+    [(PromptError("no"), 1), (PlanError("no"), 1), (FileError("no"), 3), (OutputError("no"), 3), (RuntimeError("no"), 3)],
+    ids=lambda value: type(value).__name__,
+)
+def test_how_often_a_job_is_tried(error: Exception, times: int) -> None:
+    ledger = _Ledger(1)
+    tries = 1
+    while ledger.again(0, error):
+        tries += 1
+    assert tries == times

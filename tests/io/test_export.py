@@ -1,0 +1,182 @@
+"""Labels in other programs' forms, read back by those programs' own readers: nothing turned, moved or lost."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import highdicom
+import nibabel
+import nrrd
+import numpy as np
+import pytest
+import roifile
+import zarr
+from pycocotools import mask as coco_mask
+from skimage.draw import polygon2mask
+from yaozarrs import v05, validate_zarr_store
+from yaozarrs.write.v05 import write_image
+
+from napari_sam2.core.errors import FileError, LabelsError, OutputError
+from napari_sam2.core.track import Track
+from napari_sam2.io.dicom import source_slices
+from napari_sam2.io.export import export
+from napari_sam2.io.open import open_labels, open_stack
+from napari_sam2.io.zarr_labels import write_zarr_labels
+from napari_sam2.testing.scenes import drifting
+from tests.io.test_formats import dicom_series, nifti
+
+_LABELS = np.zeros((5, 7, 9), np.uint16)
+_LABELS[1:4, 2:5, 1:4], _LABELS[2, 1:6, 5:8], _LABELS[2, 3, 6] = 3, 70_00, 0  # an object with a hole beside another
+_TRACKS = (Track(3, "left one", "kidney"),)
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_nifti_labels_lie_over_their_image_voxel_by_voxel(suffix: str, tmp_path: Path) -> None:
+    image = nifti(tmp_path / "brain.nii.gz")
+    path = export(_LABELS, tmp_path / f"labels{suffix}", format="nifti", like=image)
+    found, source = nibabel.load(path), nibabel.load(image)
+    np.testing.assert_array_equal(found.affine, source.affine)
+    for field in ("pixdim", "qform_code", "sform_code", "srow_x", "quatern_b", "qoffset_x", "xyzt_units"):
+        np.testing.assert_array_equal(found.header[field], source.header[field])
+    np.testing.assert_array_equal(np.asarray(found.dataobj).T, _LABELS)
+    assert found.get_data_dtype() == np.uint16
+    again = open_labels(path)
+    assert (again.axes, again.spacing) == ("zyx", open_stack(image).spacing)
+    np.testing.assert_array_equal(np.asarray(again.data), _LABELS)
+
+
+def test_nrrd_labels_keep_the_space_of_their_image(tmp_path: Path) -> None:
+    header = {
+        "space": "left-posterior-superior",
+        "space directions": np.array([[0.8, 0.1, 0], [0, 0.9, 0], [0, 0.2, 2.5]]),
+        "space origin": [1, 2, 3],
+    }
+    nrrd.write(str(tmp_path / "ct.nrrd"), _LABELS.astype(np.int16), dict(header), index_order="C")
+    path = export(_LABELS, tmp_path / "labels.nrrd", format="nrrd", like=tmp_path / "ct.nrrd")
+    data, found = nrrd.read(str(path), index_order="C")
+    np.testing.assert_array_equal(data, _LABELS)
+    for name, value in header.items():
+        np.testing.assert_array_equal(found[name], value)
+    assert open_labels(path).spacing == open_stack(tmp_path / "ct.nrrd").spacing
+
+
+def test_dicom_seg_refers_to_its_slices_and_gives_the_labels_back(tmp_path: Path) -> None:
+    series = dicom_series(tmp_path / "ct", order=[3, 0, 4, 1, 2])
+    path = export(_LABELS, tmp_path / "seg.dcm", format="dicom-seg", like=series, tracks=_TRACKS)
+    seg = highdicom.seg.segread(path)
+    slices = source_slices(series)
+    found = seg.get_pixels_by_source_instance(
+        [each.SOPInstanceUID for each in slices], combine_segments=True, assert_missing_frames_are_empty=True
+    )
+    described = {number: seg.get_segment_description(number) for number in seg.segment_numbers}
+    ids = {number: int(each.tracking_id) for number, each in described.items()}
+    np.testing.assert_array_equal(np.vectorize({0: 0, **ids}.get)(found), _LABELS)
+    assert [described[1].segment_label, described[2].segment_label] == ["left one", "object 7000"]
+    volume = seg.get_volume(combine_segments=True)
+    np.testing.assert_allclose(volume.spacing, (2.5, 0.9, 0.8))
+    np.testing.assert_allclose(volume.direction[:, 1:], [[0, 1], [1, 0], [0, 0]], atol=1e-9)
+    for number, plane in enumerate(volume.array):
+        place_mm = volume.position[2] + number * 2.5 * volume.direction[2, 0]
+        np.testing.assert_array_equal(plane > 0, _LABELS[round((place_mm - 5) / 2.5)] > 0)
+
+
+def test_imagej_rois_filled_again_are_the_labels(tmp_path: Path) -> None:
+    path = export(_LABELS, tmp_path / "rois.zip", format="imagej", tracks=_TRACKS)
+    found = np.zeros(_LABELS.shape, np.uint16)
+    for roi in roifile.roiread(path):
+        _, label, *_ = roi.name.split("-")
+        inside = polygon2mask(_LABELS.shape[1:], roi.coordinates()[:, ::-1] - 0.5)
+        plane = found[roi.position - 1]
+        plane[inside] = 0 if "-hole" in roi.name else int(label)
+    np.testing.assert_array_equal(found, _LABELS)
+    assert any(roi.name.endswith("left one") for roi in roifile.roiread(path))
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools 2.0.11, reading
+def test_coco_masks_are_the_labels(tmp_path: Path) -> None:
+    written = json.loads(export(_LABELS, tmp_path / "coco.json", format="coco", like="cells.tif", tracks=_TRACKS).read_text())
+    found = np.zeros(_LABELS.shape, np.uint16)
+    for each in written["annotations"]:
+        mask = coco_mask.decode({"size": each["segmentation"]["size"], "counts": each["segmentation"]["counts"].encode()}) > 0
+        found[each["image_id"] - 1][mask] = each["track_id"]
+        x, y, width, height = each["bbox"]
+        assert each["area"] == mask.sum() == mask[y : y + height, x : x + width].sum()
+        assert mask[[y, y + height - 1]].any(axis=1).all() and mask[:, [x, x + width - 1]].any(axis=0).all()
+    np.testing.assert_array_equal(found, _LABELS)
+    assert [each["name"] for each in written["categories"]] == ["kidney", "object"]
+    assert {each["category_id"] for each in written["annotations"] if each["track_id"] == 3} == {1}
+    assert len(written["images"]) == 5
+
+
+@pytest.mark.parametrize(
+    ("path", "format", "like", "error", "said"),
+    [
+        ("a.nii", "tiff", "x", OutputError, "expected one of nifti"),
+        ("a.png", "nifti", "x", OutputError, r"ending in \.nii\.gz"),
+        ("a.nii", "nifti", "", LabelsError, "give like"),
+        ("a.nii", "nifti", "small.nii", FileError, "expected the image they were made on"),
+        ("no/folder/a.json", "coco", "", OutputError, "cannot be written"),
+    ],
+)
+def test_what_cannot_be_exported_is_said(path: str, format: str, like: str, error: type[Exception], said: str, tmp_path: Path) -> None:
+    nifti(tmp_path / "small.nii", np.zeros((2, 2, 2), np.int16))
+    with pytest.raises(error, match=said):
+        export(_LABELS, tmp_path / path, format=format, like=tmp_path / like if like else "")
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["small.nii"]
+
+
+def _image(path: Path, data: np.ndarray, axes: str) -> Path:
+    kinds = {"t": v05.TimeAxis(name="t", unit="second"), "c": v05.ChannelAxis(name="c")}
+    named = [kinds.get(axis) or v05.SpaceAxis(name=axis, unit="micrometer") for axis in axes]
+    scale = v05.ScaleTransformation(scale=[{"t": 30.0, "c": 1.0, "z": 2.0}.get(axis, 0.5) for axis in axes])
+    image = v05.Image(multiscales=[v05.Multiscale(axes=named, datasets=[v05.Dataset(path="0", coordinateTransformations=[scale])])])
+    write_image(str(path), image, data, writer="zarr")
+    return path
+
+
+def test_labels_go_into_the_images_own_group_and_the_store_stays_valid(tmp_path: Path) -> None:
+    scene = drifting(frames=4)
+    data = np.stack([scene.stack.data, scene.stack.data], axis=1)[:, :, None]
+    path = _image(tmp_path / "cells.ome.zarr", data, "tczyx")
+    video = open_stack(path).as_video("t", channel=1)
+    write_zarr_labels(path, video, lambda frame: scene.labels[frame], name="nuclei")
+    write_zarr_labels(path, video, lambda frame: scene.labels[frame], name="others")
+    validate_zarr_store(str(path))
+    assert zarr.open_group(path / "labels", mode="r").attrs["ome"]["labels"] == ["nuclei", "others"]
+    again = open_labels(path / "labels" / "nuclei")
+    assert zarr.open_array(path / "labels" / "nuclei" / "0", mode="r").shape == (4, 1, 64, 64), "the axes of the image, but c"
+    assert again.spacing == open_stack(path).spacing
+    np.testing.assert_array_equal(np.asarray(again.data), scene.labels)
+    np.testing.assert_array_equal(zarr.open_array(path / "0", mode="r")[...], data)
+
+
+def test_labels_that_fail_half_way_leave_the_image_as_it_was(tmp_path: Path) -> None:
+    scene = drifting(frames=4)
+    path = _image(tmp_path / "cells.ome.zarr", scene.stack.data, "tyx")
+    video = open_stack(path).as_video("t")
+    write_zarr_labels(path, video, lambda frame: scene.labels[frame], name="good")
+    with pytest.raises(OutputError, match="holds labels called 'good' already"):
+        write_zarr_labels(path, video, lambda frame: scene.labels[frame], name="good")
+    with pytest.raises(LabelsError, match="frame 2: got uint16"):
+        write_zarr_labels(path, video, lambda frame: scene.labels[frame] if frame < 2 else scene.labels[frame][:5], name="bad")
+    assert not (path / "labels" / "bad").exists()
+    assert zarr.open_group(path / "labels", mode="r").attrs["ome"]["labels"] == ["good"]
+    validate_zarr_store(str(path))
+    write_zarr_labels(path, video, lambda frame: scene.labels[frame] * 2, name="good", replace=True)
+    np.testing.assert_array_equal(np.asarray(open_labels(path / "labels" / "good").data), scene.labels * 2)
+
+
+@pytest.mark.parametrize("name", ["../up", "", ".hidden", "a/b"])
+def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> None:
+    scene = drifting(frames=2)
+    path = _image(tmp_path / "cells.ome.zarr", scene.stack.data, "tyx")
+    with pytest.raises(OutputError, match="expected a plain name"):
+        write_zarr_labels(path, scene.video, lambda frame: scene.labels[frame], name=name)
+
+
+def test_an_image_of_zarr_2_or_none_at_all_is_refused(tmp_path: Path) -> None:
+    zarr.open_group(tmp_path / "old.zarr", mode="w", zarr_format=2)
+    for path, said in ((tmp_path / "old.zarr", r"OME-Zarr 0\.4"), (tmp_path / "none.zarr", "is no OME-Zarr image")):
+        with pytest.raises(OutputError, match=said):
+            write_zarr_labels(path, drifting(frames=2).video, lambda frame: drifting(frames=2).labels[frame])

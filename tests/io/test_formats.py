@@ -1,0 +1,331 @@
+"""Files of medicine, microscopes and cameras: axes, spacing, type and values as in a file that was written here."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import dask.array as da
+import imageio.v3 as imageio
+import nibabel
+import nrrd
+import numpy as np
+import pydicom
+import pytest
+import zarr
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pylibCZIrw import czi
+from yaozarrs import v05
+from yaozarrs.write.v05 import write_plate
+
+from napari_sam2.batch.jobs import read_jobs
+from napari_sam2.core.errors import AxesError, FileError
+from napari_sam2.core.stack import Spacing
+from napari_sam2.io.open import open_stack
+from napari_sam2.io.plate import fields_of
+
+_RNG = np.random.default_rng(0)
+_VOLUME = _RNG.integers(0, 4000, (5, 7, 9)).astype(np.int16)  # z, y, x: no two lengths alike
+_AFFINE = np.array([[-0.8, 0.1, 0.0, 12.0], [0.0, 0.9, 0.05, -7.0], [0.0, 0.0, 2.5, 3.0], [0, 0, 0, 1]])
+
+
+def nifti(path: Path, data: np.ndarray = _VOLUME, units: tuple[str, str] = ("mm", "sec"), **header: Any) -> Path:
+    image = nibabel.Nifti1Image(data.T, _AFFINE)
+    image.header.set_xyzt_units(*units)
+    image.header["pixdim"][1 : 1 + data.ndim] = [0.8, 0.9, 2.5, 1.5][: data.ndim]
+    for name, value in header.items():
+        image.header[name] = value
+    nibabel.save(image, path)
+    return path
+
+
+def dicom_series(folder: Path, volume: np.ndarray = _VOLUME, *, order: Any = None, times: int = 1, skip: int | None = None) -> Path:
+    """A CT, its files named in any order; the normal of its planes is (0, 0, 1), its slices 2.5 mm apart."""
+    folder.mkdir(parents=True, exist_ok=True)
+    series, study, frame = generate_uid(), generate_uid(), generate_uid()
+    for number in order or range(len(volume)):
+        if number == skip:
+            continue
+        for time in range(times):
+            dataset = _slice(volume[number] + 1024 + time, number, number + time * len(volume))
+            dataset.SeriesInstanceUID, dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = series, study, frame
+            dataset.save_as(folder / f"im{(number * 7) % 5}-{time}.dcm", enforce_file_format=True)
+    return folder
+
+
+def _slice(pixels: np.ndarray, place: int, number: int) -> FileDataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = (
+        CTImageStorage,
+        generate_uid(),
+        ExplicitVRLittleEndian,
+    )
+    dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = CTImageStorage, meta.MediaStorageSOPInstanceUID, "CT"
+    dataset.ImagePositionPatient, dataset.ImageOrientationPatient = [10.0, -20.0, 5.0 + 2.5 * place], [1, 0, 0, 0, 1, 0]
+    dataset.PixelSpacing, dataset.SliceThickness, dataset.InstanceNumber = [0.9, 0.8], 2.5, number + 1
+    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel, dataset.PhotometricInterpretation = *pixels.shape, 1, "MONOCHROME2"
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
+    dataset.RescaleSlope, dataset.RescaleIntercept, dataset.SeriesDescription, dataset.SeriesNumber = 1, -1024, "abdomen", 3
+    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate, dataset.PatientSex = "Nobody^", "0", "", "O"
+    dataset.StudyDate, dataset.StudyTime, dataset.StudyID, dataset.AccessionNumber, dataset.ReferringPhysicianName = (
+        "20260101",
+        "120000",
+        "1",
+        "",
+        "",
+    )
+    dataset.PixelData = pixels.astype(np.uint16).tobytes()
+    return dataset
+
+
+def _numbers(spacing: Spacing) -> tuple[float | None, ...]:
+    return spacing.z_um, spacing.y_um, spacing.x_um, spacing.t_s
+
+
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_nifti_keeps_axes_spacing_type_and_values(suffix: str, tmp_path: Path) -> None:
+    stack = open_stack(nifti(tmp_path / f"brain{suffix}"))
+    assert (stack.axes, stack.data.dtype, stack.name) == ("zyx", np.int16, "brain")
+    assert _numbers(stack.spacing) == pytest.approx((2500, 900, 800, None))
+    np.testing.assert_array_equal(np.asarray(stack.data), _VOLUME)
+    np.testing.assert_array_equal(stack.plane({"z": 3}), _VOLUME[3])
+
+
+def test_nifti_over_time_has_an_interval_and_scaled_values_are_floats(tmp_path: Path) -> None:
+    series = np.stack([_VOLUME, _VOLUME + 1])
+    stack = open_stack(nifti(tmp_path / "bold.nii", series))
+    assert (stack.axes, stack.spacing.t_s) == ("tzyx", 1.5)
+    np.testing.assert_array_equal(stack.plane({"t": 1, "z": 2}), series[1, 2])
+    image = nibabel.load(tmp_path / "bold.nii")
+    image.header.set_slope_inter(0.5, 10)
+    scaled = nibabel.Nifti1Image(series.T * 0.5 + 10, _AFFINE, image.header)
+    nibabel.save(scaled, tmp_path / "scaled.nii")
+    found = open_stack(tmp_path / "scaled.nii")
+    assert found.data.dtype == np.float64
+    np.testing.assert_array_equal(np.asarray(found.data), nibabel.load(tmp_path / "scaled.nii").get_fdata().T)
+    np.testing.assert_allclose(np.asarray(found.data), series * 0.5 + 10, atol=0.1)
+
+
+def test_nifti_of_no_unit_has_no_spacing(tmp_path: Path) -> None:
+    assert open_stack(nifti(tmp_path / "brain.nii", units=("unknown", "unknown"))).spacing == Spacing()
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        {"space directions": np.diag([0.8, 0.9, 2.5]), "space": "left-posterior-superior"},
+        {"spacings": [0.8, 0.9, 2.5], "units": ["mm"] * 3},
+    ],
+)
+def test_nrrd_keeps_axes_spacing_type_and_values(header: dict[str, Any], tmp_path: Path) -> None:
+    nrrd.write(str(tmp_path / "ct.nrrd"), _VOLUME, header, index_order="C")
+    stack = open_stack(tmp_path / "ct.nrrd")
+    assert (stack.axes, stack.data.dtype) == ("zyx", np.int16)
+    assert stack.spacing == Spacing(2500, 900, 800)
+    np.testing.assert_array_equal(stack.plane({"z": 4}), _VOLUME[4])
+
+
+def test_nrrd_without_unit_or_space_has_no_spacing(tmp_path: Path) -> None:
+    nrrd.write(str(tmp_path / "ct.nrrd"), _VOLUME, {"spacings": [0.8, 0.9, 2.5]}, index_order="C")
+    assert open_stack(tmp_path / "ct.nrrd").spacing == Spacing()
+
+
+def test_dicom_slices_come_in_the_order_of_their_places_rescaled(tmp_path: Path) -> None:
+    stack = open_stack(dicom_series(tmp_path / "ct", order=[3, 0, 4, 1, 2]))
+    assert (stack.axes, stack.data.dtype, stack.name) == ("zyx", np.int32, "abdomen")
+    assert stack.spacing == Spacing(2500, 900, 800)
+    np.testing.assert_array_equal(np.asarray(stack.data), _VOLUME)
+
+
+def test_dicom_slices_at_one_place_are_time_points(tmp_path: Path) -> None:
+    stack = open_stack(dicom_series(tmp_path / "perfusion", times=3))
+    assert stack.axes == "tzyx"
+    np.testing.assert_array_equal(stack.plane({"t": 2, "z": 1}), _VOLUME[1] + 2)
+    cine = open_stack(dicom_series(tmp_path / "cine", _VOLUME[:1], times=4))
+    assert (cine.axes, cine.data.shape[0]) == ("tyx", 4)
+    np.testing.assert_array_equal(cine.plane({"t": 3}), _VOLUME[0] + 3)
+
+
+def test_one_dicom_file_is_a_plane_whatever_its_name(tmp_path: Path) -> None:
+    folder = dicom_series(tmp_path / "ct")
+    file = (folder / "im0-0.dcm").rename(folder / "1.2.840.17")
+    stack = open_stack(file)
+    assert (stack.axes, stack.spacing) == ("yx", Spacing(y_um=900, x_um=800))
+    np.testing.assert_array_equal(np.asarray(stack.data), _VOLUME[0])
+
+
+def test_a_missing_slice_and_two_series_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match=r"slices 1 and 2 are 5 mm apart, most 2\.5 mm"):
+        open_stack(dicom_series(tmp_path / "gap", skip=2))
+    dicom_series(tmp_path / "two")
+    for file in list((tmp_path / "two").iterdir()):
+        file.rename(file.with_stem("other" + file.stem))
+    with pytest.raises(FileError, match=r"holds 2 series of \[5, 5\] slices"):
+        open_stack(dicom_series(tmp_path / "two"))
+
+
+def test_movies_are_frames_over_time(tmp_path: Path) -> None:
+    colours = np.repeat(np.repeat(_RNG.integers(0, 255, (6, 4, 4, 3)), 16, axis=1), 16, axis=2).astype(np.uint8)
+    path = tmp_path / "cells.mp4"
+    imageio.imwrite(path, colours, plugin="pyav", codec="libx264", fps=5)
+    stack = open_stack(path)
+    assert (stack.axes, stack.rgb, stack.data.shape) == ("tcyx", True, (6, 3, 64, 64))
+    assert _numbers(stack.spacing) == pytest.approx((None, None, None, 0.2))
+    seen = np.stack([np.moveaxis(np.asarray(stack.data[frame]), 0, -1) for frame in (5, 0, 3)])
+    assert np.abs(seen.astype(int) - colours[[5, 0, 3]]).mean() < 12, "the frames asked for, whatever the codec loses"
+
+
+def test_grey_movies_have_no_channels(tmp_path: Path) -> None:
+    grey = np.repeat(_RNG.integers(0, 2, (4, 32, 32, 1)) * 200, 3, axis=3).astype(np.uint8)
+    imageio.imwrite(tmp_path / "grey.avi", grey, plugin="pyav", codec="ffv1", fps=10, in_pixel_format="rgb24", out_pixel_format="gray")
+    stack = open_stack(tmp_path / "grey.avi")
+    assert stack.axes == "tyx"
+    np.testing.assert_array_equal(np.asarray(stack.data) > 100, grey[..., 0] > 100)
+
+
+def test_czi_keeps_axes_spacing_channels_and_values(tmp_path: Path) -> None:
+    path, data = tmp_path / "cells.czi", _RNG.integers(0, 60_000, (2, 2, 3, 20, 30)).astype(np.uint16)
+    with czi.create_czi(str(path)) as file:
+        for t, c, z in np.ndindex(2, 2, 3):
+            file.write(data=data[t, c, z][..., None], plane={"T": t, "C": c, "Z": z})
+        file.write_metadata(channel_names={0: "DNA", 1: "actin"}, scale_x=0.2e-6, scale_y=0.2e-6, scale_z=1.5e-6)
+    stack = open_stack(path)
+    assert (stack.axes, stack.channels, stack.data.dtype) == ("tczyx", ("DNA", "actin"), np.uint16)
+    assert _numbers(stack.spacing) == pytest.approx((1.5, 0.2, 0.2, None))
+    np.testing.assert_array_equal(np.asarray(stack.data), data)
+
+
+def test_nd2_says_its_axes_voxels_channels_and_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in with the names of nd2.ND2File: nobody can write an ND2 file."""
+    data, path = _RNG.integers(0, 255, (4, 2, 20, 30)).astype(np.uint16), tmp_path / "cells.nd2"
+    path.write_bytes(b"not read")
+    loop = SimpleNamespace(type="TimeLoop", parameters=SimpleNamespace(periodDiff=SimpleNamespace(avg=30_000.0), periodMs=30_000.0))
+    names = [SimpleNamespace(channel=SimpleNamespace(name=name)) for name in ("GFP", "RFP")]
+
+    class File:
+        sizes, is_rgb, experiment, metadata = {"T": 4, "C": 2, "Y": 20, "X": 30}, False, [loop], SimpleNamespace(channels=names)
+
+        def __init__(self, _: Path) -> None: ...
+
+        def __enter__(self) -> File:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+        def voxel_size(self) -> Any:
+            return SimpleNamespace(x=0.3, y=0.3, z=1.0)
+
+        def to_dask(self, *, copy: bool) -> Any:
+            return da.from_array(data)
+
+    monkeypatch.setitem(sys.modules, "nd2", SimpleNamespace(ND2File=File))
+    stack = open_stack(path)
+    assert (stack.axes, stack.channels, stack.spacing) == ("tcyx", ("GFP", "RFP"), Spacing(y_um=0.3, x_um=0.3, t_s=30))
+    np.testing.assert_array_equal(np.asarray(stack.data), data)
+
+
+def test_lif_says_its_axes_and_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in with the names of liffile.LifFile: nobody can write a LIF file."""
+    data, path = _RNG.integers(0, 255, (3, 20, 30)).astype(np.uint8), tmp_path / "cells.lif"
+    path.write_bytes(b"not read")
+    places = {"Z": np.arange(3) * 1e-6, "Y": np.arange(20) * 2e-7, "X": np.arange(30) * 2e-7}
+    image = SimpleNamespace(name="one", dims=("Z", "Y", "X"), coords=places, shape=data.shape, dtype=data.dtype, asarray=lambda: data)
+
+    class File:
+        images = (image,)
+
+        def __init__(self, _: Any) -> None: ...
+
+        def __enter__(self) -> File:
+            return self
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setitem(sys.modules, "liffile", SimpleNamespace(LifFile=File))
+    stack = open_stack(path)
+    assert (stack.axes, stack.data.dtype) == ("zyx", np.uint8)
+    assert _numbers(stack.spacing) == pytest.approx((1, 0.2, 0.2, None))
+    np.testing.assert_array_equal(np.asarray(stack.data), data)
+    File.images = (image, image)
+    with pytest.raises(FileError, match="holds 2 images"):
+        open_stack(path)
+
+
+@pytest.mark.parametrize(
+    ("name", "module", "extra"),
+    [("a.nii", "nibabel", "medical"), ("a.nrrd", "nrrd", "medical"), ("a.dcm", "pydicom", "medical"), ("a.mp4", "av", "video"),
+     ("a.czi", "pylibCZIrw.czi", "microscopes"), ("a.nd2", "nd2", "microscopes"), ("a.lif", "liffile", "microscopes")],
+)  # fmt: skip
+def test_a_missing_extra_is_named_in_one_line(name: str, module: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    (tmp_path / name).write_bytes(b"something")
+    with pytest.raises(FileError) as caught:
+        open_stack(tmp_path / name)
+    assert f"pip install 'napari-sam2[{extra}]'" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.dcm", "a.mp4", "a.czi", "a.nd2", "a.lif"])
+def test_a_broken_file_is_an_error_of_ours(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"no such file at all" * 20)
+    with pytest.raises(FileError, match=name):
+        np.asarray(open_stack(tmp_path / name).data)
+
+
+def _plate(path: Path) -> dict[str, np.ndarray]:
+    """A plate of two wells with two fields each; the pixels of each field."""
+    axes = [
+        v05.SpaceAxis(name="z", unit="micrometer"),
+        v05.SpaceAxis(name="y", unit="micrometer"),
+        v05.SpaceAxis(name="x", unit="micrometer"),
+    ]
+    dataset = v05.Dataset(path="0", coordinateTransformations=[v05.ScaleTransformation(scale=[2.0, 0.5, 0.5])])
+    image = v05.Image(multiscales=[v05.Multiscale(axes=axes, datasets=[dataset])])
+    pixels = {
+        (row, column, field): _RNG.integers(0, 9, (3, 8, 8)).astype(np.uint8) for row, column in (("A", "1"), ("B", "2")) for field in "01"
+    }
+    plate = v05.PlateDef(
+        columns=[v05.Column(name="1"), v05.Column(name="2")],
+        rows=[v05.Row(name="A"), v05.Row(name="B")],
+        wells=[v05.PlateWell(path="A/1", rowIndex=0, columnIndex=0), v05.PlateWell(path="B/2", rowIndex=1, columnIndex=1)],
+    )
+    write_plate(str(path), {key: (image, [data]) for key, data in pixels.items()}, plate=v05.Plate(plate=plate))
+    return {"/".join(key): data for key, data in pixels.items()}
+
+
+def test_the_fields_of_a_plate_are_stacks_and_jobs(tmp_path: Path) -> None:
+    path = tmp_path / "plate.ome.zarr"
+    pixels = _plate(path)
+    assert [str(field.relative_to(path)) for field in fields_of(path)] == ["A/1/0", "A/1/1", "B/2/0", "B/2/1"]
+    for name, data in pixels.items():
+        stack = open_stack(path / name)
+        assert (stack.axes, stack.spacing) == ("zyx", Spacing(2, 0.5, 0.5))
+        np.testing.assert_array_equal(np.asarray(stack.data), data)
+    for store in (path, path / "B" / "2"):
+        with pytest.raises(FileError, match=r"is a plate of [24] fields"):
+            open_stack(store)
+    (tmp_path / "jobs.toml").write_text('out = "r"\n[[stacks]]\ninput = "*.zarr"\nprompts = "{stem}.csv"\n')
+    jobs = read_jobs(tmp_path / "jobs.toml").jobs
+    assert [(job.input, job.prompts.name, job.out.name) for job in jobs][2] == (path / "B/2/0", "plate-B-2-0.csv", "plate-B-2-0")
+
+
+def test_a_plate_that_names_a_place_outside_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "secret").mkdir()
+    group = zarr.open_group(tmp_path / "plate.zarr", mode="w")
+    group.attrs["ome"] = {"version": "0.5", "plate": {"wells": [{"path": "../secret"}]}}
+    with pytest.raises(FileError, match=r"names \.\./secret, which is not in it"):
+        fields_of(tmp_path / "plate.zarr")
+
+
+def test_a_multi_frame_dicom_asks_what_its_frames_are(tmp_path: Path) -> None:
+    dataset = _slice(_VOLUME[0], 0, 0)
+    dataset.NumberOfFrames, dataset.PixelData = 5, (_VOLUME + 1024).astype(np.uint16).tobytes()
+    dataset.save_as(tmp_path / "cine.dcm", enforce_file_format=True)
+    with pytest.raises(AxesError, match="--axes ZYX, TYX or CYX"):
+        open_stack(tmp_path / "cine.dcm")
+    np.testing.assert_array_equal(np.asarray(open_stack(tmp_path / "cine.dcm", axes="TYX").data), _VOLUME)
+    assert pydicom.dcmread(tmp_path / "cine.dcm").NumberOfFrames == 5

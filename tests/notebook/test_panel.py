@@ -1,0 +1,283 @@
+"""The panel without a browser: what Python sets and reads, and what the messages of the browser do."""
+
+from __future__ import annotations
+
+import io
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import traitlets
+from PIL import Image
+
+import napari_sam2 as ns
+from napari_sam2.core.errors import AxesError, LabelsError, PlanError, PromptError
+from napari_sam2.core.stack import Stack
+from napari_sam2.core.track import Track
+from napari_sam2.notebook import Panel, annotate
+from napari_sam2.notebook.planes import MOST_PIXELS, Display
+from napari_sam2.testing.scenes import Scene, drifting, two_channels
+from napari_sam2.testing.toy import ToyModel
+
+
+def _say(panel: Panel, **content: Any) -> None:
+    panel._handle_custom_msg(content, [])
+
+
+def _click(panel: Panel, scene: Scene, track: int, frame: int = 0, *, positive: bool = True, **more: Any) -> None:
+    (place,) = scene.click(track, frame).yx
+    _say(panel, **{"kind": "point", "frame": frame, "track": track, "yx": list(place), "positive": positive, **more})
+
+
+def _shown(panel: Panel) -> np.ndarray:
+    sent = panel._overlay
+    return np.frombuffer(zlib.decompress(sent["bytes"]), f"<u{sent['bits'] // 8}").reshape(sent["shape"])
+
+
+def _carried(panel: Panel) -> None:
+    _say(panel, kind="propagate")
+    assert panel.wait(30)
+    assert not panel.carrying
+
+
+def test_a_click_shows_the_mask_at_once(panel: Panel, scene: Scene) -> None:
+    _click(panel, scene, 2)
+    np.testing.assert_array_equal(_shown(panel) == 2, scene.mask(2, 0))
+    assert panel.track == 2
+    assert panel._marks[0]["points"] == [[*scene.click(2, 0).yx[0], True]]
+    assert panel._table[-1] == {"category": "all", "frame": 1, "stack": 1}
+
+
+def test_a_box_is_a_prompt_too(panel: Panel, scene: Scene) -> None:
+    rows, columns = np.nonzero(scene.mask(1, 0))
+    box = [float(rows.min()), float(columns.min()), float(rows.max()), float(columns.max())]
+    _say(panel, kind="box", frame=0, track=1, box=box)
+    np.testing.assert_array_equal(_shown(panel) == 1, scene.mask(1, 0))
+    assert panel._marks == [{"track": 1, "points": [], "box": box}]
+
+
+def test_propagate_carries_all_objects_in_a_thread_and_the_tables_are_those_of_the_files(panel: Panel, scene: Scene) -> None:
+    for track in scene.tracks:
+        _click(panel, scene, track)
+    _carried(panel)
+    np.testing.assert_array_equal(panel.labels.compute(), scene.labels)
+    assert panel.counts.iloc[-1].to_list() == ["all", "all", len(scene.tracks)]
+    assert panel._table[-1]["stack"] == len(scene.tracks)
+    assert panel._work == {"carrying": False, "position": 5, "total": 5}
+    codes = np.frombuffer(zlib.decompress(panel._lanes["bytes"]), np.uint8).reshape(len(scene.tracks), 6)
+    assert codes.tolist() == [[4, 3, 3, 3, 3, 3]] * len(scene.tracks)
+    assert panel.said == "Carried through the stack."
+    assert set(panel.objects["track"]) == set(panel.tracks["track"]) == set(scene.tracks)
+
+
+def test_cancel_is_heard_while_frames_are_carried_and_what_is_done_stays(scene: Scene) -> None:
+    class Slow(ToyModel):
+        def remember(self, *given: Any) -> Any:
+            if self.stop:
+                panel.cancel()
+            return super().remember(*given)
+
+    model = Slow()
+    model.stop = False
+    panel = Panel(ns.Session(scene.video, model))
+    _click(panel, scene, 1)
+    model.stop = True
+    _carried(panel)
+    assert panel.said == "Stopped; Propagate goes on from there."
+    assert 0 < panel._work["position"] < panel._work["total"]
+    model.stop = False
+    _carried(panel)
+    np.testing.assert_array_equal(panel.labels.compute() == 1, scene.labels == 1)
+
+
+def test_a_click_while_frames_are_carried_is_refused_in_words(panel: Panel, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Panel, "carrying", True)
+    _click(panel, scene, 1)
+    assert panel._said == {"text": "objects are being carried: wait for it, or cancel first", "wrong": True}
+    with pytest.raises(PlanError, match="cancel first"):
+        panel.prompt(scene.click(1))
+    assert not panel.session.log
+
+
+def test_what_breaks_in_the_thread_is_said(scene: Scene) -> None:
+    class Broken(ToyModel):
+        def remember(self, *given: Any) -> Any:
+            raise RuntimeError("out of memory")
+
+    panel = Panel(ns.Session(scene.video, Broken()))
+    _click(panel, scene, 1)
+    _carried(panel)
+    assert panel._said == {"text": "RuntimeError: out of memory", "wrong": True}
+
+
+def test_undo_takes_the_last_click_back(panel: Panel, scene: Scene) -> None:
+    _click(panel, scene, 1)
+    _click(panel, scene, 2)
+    _say(panel, kind="undo")
+    assert set(np.unique(_shown(panel))) == {0, 1}
+    assert panel.undo()
+    assert not panel.undo()
+
+
+def test_categories_are_counted_apart(panel: Panel, scene: Scene) -> None:
+    for track in scene.tracks:
+        _click(panel, scene, track)
+    _say(panel, kind="describe", track=1, category="mother")
+    _say(panel, kind="describe", track=1, name="<b>bold</b>")
+    assert panel.session.log.track(1) == Track(1, "<b>bold</b>", "mother")
+    assert panel._table == [
+        {"category": "–", "frame": 2, "stack": 2},
+        {"category": "mother", "frame": 1, "stack": 1},
+        {"category": "all", "frame": 3, "stack": 3},
+    ]
+
+
+def test_an_accepted_frame_is_locked_and_freed_again(panel: Panel, scene: Scene) -> None:
+    _click(panel, scene, 1)
+    _say(panel, kind="lock", track=1, frame=0)
+    assert panel.session.log.locked(1, 0)
+    _say(panel, kind="lock", track=1, frame=0)
+    assert not panel.session.log.locked(1, 0)
+    _say(panel, kind="lock", track=3, frame=0)
+    assert panel._said["wrong"] and "nothing to lock" in panel.said
+
+
+def test_each_click_is_a_new_object_where_that_is_wanted(panel: Panel, scene: Scene) -> None:
+    panel.single = True
+    for track in (1, 2, 3):
+        _say(panel, kind="point", frame=0, track=1, yx=list(scene.click(track, 0).yx[0]), positive=True)
+    assert panel.session.log.track_ids == (1, 2, 3)
+    _click(panel, scene, 1, positive=False)
+    assert panel.session.log.track_ids == (1, 2, 3), "a negative click is for the object that is selected"
+
+
+def test_new_object_takes_the_next_number(panel: Panel, scene: Scene) -> None:
+    _click(panel, scene, 1)
+    _say(panel, kind="new")
+    assert panel.track == 2
+    assert [each["id"] for each in panel._objects] == [1, 2]
+
+
+def test_labels_given_from_python_become_the_objects(panel: Panel, scene: Scene) -> None:
+    panel.labels = scene.labels
+    np.testing.assert_array_equal(panel.labels.compute(), scene.labels)
+    assert panel.session.log.track_ids == scene.tracks
+    with pytest.raises(LabelsError, match=r"expected whole numbers \(6, 64, 64\)"):
+        panel.labels = scene.labels[:, :10]
+
+
+def test_one_label_plane_is_that_of_the_frame_shown(panel: Panel, scene: Scene) -> None:
+    panel.frame = 3
+    panel.labels = scene.labels[3]
+    assert {prompt.frame for prompt in panel.session.log.prompts} == {3}
+    np.testing.assert_array_equal(_shown(panel), scene.labels[3])
+
+
+def test_a_session_given_from_python_is_shown(panel: Panel, scene: Scene) -> None:
+    other = ns.Session(two_channels(frames=4).video, ToyModel())
+    other.prompt(two_channels(frames=4).click(3, 1))
+    panel.session = other
+    panel.frame = 1
+    assert (panel.session, panel.track, panel._video["frames"]) == (other, 4, 4)
+    assert set(np.unique(_shown(panel))) == {0, 3}
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("frame", 6, "expected 0 to 5"),
+        ("frame", -1, "expected 0 to 5"),
+        ("channel", 1, "expected 0 to 0"),
+        ("track", 0, "a number from 1"),
+        ("contrast", (5.0, 5.0), "the lower first"),
+    ],
+)
+def test_what_cannot_be_set_is_refused(panel: Panel, name: str, value: Any, said: str) -> None:
+    before = getattr(panel, name)
+    with pytest.raises(traitlets.TraitError, match=said):
+        setattr(panel, name, value)
+    assert getattr(panel, name) == before
+
+
+def test_a_prompt_outside_the_frame_is_said_in_the_panel_and_raised_in_python(panel: Panel) -> None:
+    _say(panel, kind="point", frame=0, track=1, yx=[500, 1], positive=True)
+    assert panel._said["wrong"] and "outside the frame" in panel.said
+    with pytest.raises(PromptError, match="outside the frame"):
+        panel.prompt(ns.PointPrompt(0, 1, [(500, 1)], [True]))
+
+
+def test_contrast_and_channel_change_the_picture_and_never_what_the_model_sees() -> None:
+    scene = two_channels()
+    panel = Panel(ns.Session(scene.video, ToyModel()))
+    identity, first = panel.session.video.identity, panel._image["bytes"]
+    panel.channel = 1
+    grey = _picture(panel)
+    raw = scene.video.raw(panel.frame, 1).astype(float)
+    low, high = panel.contrast
+    np.testing.assert_allclose(grey, np.clip((raw - low) / (high - low), 0, 1) * 255, atol=0.51)
+    panel.contrast = (0.0, 60_000.0)
+    assert _picture(panel).max() < grey.max()
+    assert panel._image["bytes"] != first
+    assert panel.session.video.identity == identity
+
+
+def test_each_place_of_another_axis_has_a_session_of_its_own() -> None:
+    scene = drifting(frames=4)
+    stack = Stack(np.stack([scene.stack.data, scene.stack.data[:, ::-1]], axis=1), "tzyx")
+    panel = annotate(stack, along="t", model=ToyModel(), at={"z": 0})
+    first = panel.session
+    panel.frame = 0
+    _click(panel, scene, 1)
+    panel.at = {"z": 1}
+    assert panel.session is not first and not panel.session.log
+    assert panel._video["others"] == [{"axis": "z", "length": 2}]
+    np.testing.assert_array_equal(panel.session.video.raw(0), stack.data[0, 1])
+    panel.at = {"z": 0}
+    assert panel.session is first
+    with pytest.raises(AxesError):
+        panel.session = ns.Session(stack.as_video("t", z=7), ToyModel())
+    panel.at = {"z": 9}
+    assert panel.at == {"z": 0} and panel._said["wrong"]
+
+
+def test_large_frames_travel_small_and_keep_their_place() -> None:
+    height, width = 2 * MOST_PIXELS - 9, 2 * MOST_PIXELS - 1
+    rng = np.random.default_rng(0)
+    stack = Stack(rng.integers(0, 60_000, (1, height, width)).astype(np.uint16), "tyx")
+    display = Display(stack.as_video())
+    image, contrast = display.image(0, 0, (0.0, 60_000.0)), display.contrast(0)
+    assert (display.shrink, image["mime"]) == (2, "image/jpeg")
+    assert contrast == display.video.contrast
+    shown = Image.open(io.BytesIO(image["bytes"]))
+    assert shown.size == (-(-width // 2), -(-height // 2))
+    plane = np.zeros((height, width), np.uint16)
+    plane[300:360, 600:660] = 70
+    sent = display.labels(0, plane)
+    labels = np.frombuffer(zlib.decompress(sent["bytes"]), "<u2").reshape(sent["shape"])
+    rows, columns = np.nonzero(labels)
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (150, 179, 300, 329)
+    assert len(sent["bytes"]) + len(image["bytes"]) < plane.nbytes / 8
+
+
+def test_the_scripts_are_one_module_that_writes_names_as_text_only() -> None:
+    source = str(Panel._esm)
+    assert source.count("export default") == 1
+    for name in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "import "):
+        assert name not in source
+
+
+def test_annotate_opens_files(tmp_path: Path) -> None:
+    path = tmp_path / "cells.npy"
+    np.save(path, drifting().stack.data)
+    with pytest.raises(AxesError, match="TYX"):
+        annotate(path, model=ToyModel())
+    panel = annotate(ns.open_stack(path, axes="TYX"), model=ToyModel())
+    assert panel._video["name"] == "cells"
+    assert annotate(panel.session).session is panel.session
+    assert annotate(panel.session.video, model=ToyModel()).session.video is panel.session.video
+
+
+def _picture(panel: Panel) -> np.ndarray:
+    return np.asarray(Image.open(io.BytesIO(panel._image["bytes"])))

@@ -1,0 +1,39 @@
+"""The tutorials in docs/, from top to bottom, on the shipped samples."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import nbformat
+import pytest
+from nbclient import NotebookClient
+
+DOCS = Path(__file__).parents[1] / "docs"
+NOTEBOOKS = sorted(DOCS.glob("*.ipynb"))
+_SMALL = 60_000  # bytes: no pictures in what is tracked
+
+
+def test_the_tutorials_are_there() -> None:
+    assert {"first_stack", "timelapse_to_counts"} <= {path.stem for path in NOTEBOOKS}
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_tutorial_is_kept_small_and_without_outputs(path: Path) -> None:
+    assert path.stat().st_size < _SMALL
+    cells = nbformat.read(path, as_version=4).cells
+    assert [cell.id for cell in cells if cell.cell_type == "code" and (cell.outputs or cell.execution_count)] == []
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_tutorial_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+    notebook = nbformat.read(path, as_version=4)
+    NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
+    assert [output.text for output in outputs if output.get("name") == "stderr" and "Warning" in output.text] == []
+    nbformat.write(notebook, tmp_path / path.name)
+    if os.environ.get("NAPARI_SAM2_SCREENSHOTS"):
+        nbformat.write(notebook, Path(os.environ["NAPARI_SAM2_SCREENSHOTS"]) / path.name)
