@@ -82,6 +82,9 @@ def _add_measure(commands: Any) -> None:
     measure.add_argument("--image", type=Path, required=True, metavar="INPUT", help="the image that was labelled")
     measure.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the tables")
     measure.add_argument("--along", choices=("z", "t"), help="axis the labels are stacked along")
+    measure.add_argument("--cells", type=Path, metavar="LABELS", help="labels of whole cells: the objects are their nuclei")
+    measure.add_argument("--spot-sigma", type=float, metavar="PX", help="spread of the spots that are looked for inside objects (1.5)")
+    measure.add_argument("--saturation", type=_saturation, default={}, metavar="C=V", help="grey value of saturation, e.g. 0=4095,1=4095")
     _add_reading(measure)
     measure.set_defaults(do=_measure)
 
@@ -154,11 +157,17 @@ def _track(arguments: argparse.Namespace) -> None:
 
 
 def _measure(arguments: argparse.Namespace) -> None:
-    from napari_sam2.api.tables import measure
+    from napari_sam2.api.tables import measure, open_labels_of
+    from napari_sam2.core.video import Video
     from napari_sam2.io.open import open_stack
+    from napari_sam2.measurement.scope import Puncta, Scope
 
     image = open_stack(arguments.image, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval)
-    tables = measure(arguments.labels, image, along=arguments.along, channel=arguments.channel, at=arguments.at, out=arguments.out)
+    walked = {"along": arguments.along, "channel": arguments.channel, "at": arguments.at}
+    cells = None if arguments.cells is None else open_labels_of(arguments.cells, Video.of(image, **walked))
+    puncta = Puncta() if arguments.spot_sigma is None else Puncta(sigma_px=arguments.spot_sigma)
+    scope = Scope(puncta=puncta, cells=cells, saturation=arguments.saturation)
+    tables = measure(arguments.labels, image, **walked, scope=scope, out=arguments.out)
     print(f"Done: {len(tables.tracks)} objects, {len(tables.objects)} masks measured; tables in {arguments.out.resolve()}")
 
 
@@ -245,6 +254,11 @@ def _patience(text: str) -> int | None:
 
 def _spacing(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
+
+
+def _saturation(text: str) -> dict[int, float]:
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    return {int(channel): float(level) for channel, _, level in pairs}
 
 
 def _at(text: str) -> dict[str, int]:
