@@ -1,4 +1,4 @@
-"""The command line: ``napari-sam2 demo | track | measure | evaluate | finetune | models``. Exit code 0 only when the work is done."""
+"""The command line: ``napari-sam2 demo | track | count | measure | …``. Exit code 0 only when the work is done."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.set_defaults(after_stop="")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_track, _add_measure, _add_evaluate, _add_finetune, _add_models):
+    for add in (_add_demo, _add_track, _add_count, _add_measure, _add_evaluate, _add_finetune, _add_models):
         add(commands)
     return top
 
@@ -74,6 +74,31 @@ def _add_track(commands: Any) -> None:
     track.add_argument("--format", choices=("tiff", "zarr"), default="tiff", help="labels.ome.tif or labels.ome.zarr (%(default)s)")
     track.add_argument("--resume", action="store_true", help="go on where an interrupted run of the same call stopped")
     track.set_defaults(do=_track, after_stop=": the same call with --resume goes on from there")
+
+
+def _add_count(commands: Any) -> None:
+    count = commands.add_parser("count", help="find, join, count and measure every object; nobody clicks")
+    count.add_argument("input", type=Path, metavar="INPUT", help="TIFF, OME-TIFF, OME-Zarr, .npy, a folder of images or a quoted glob")
+    count.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    count.add_argument("--along", choices=("z", "t"), help="axis to walk; may be left out where only one of them is there")
+    count.add_argument(
+        "--seeds", default="auto", metavar="auto|bodies|blobs|peaks|grid|everything|LABELS", help="who finds objects (%(default)s)"
+    )
+    count.add_argument("--kind", choices=("mask", "box", "point"), default="mask", help="what a seed is said as (%(default)s)")
+    count.add_argument(
+        "--trust", choices=("seeds", "model"), default="seeds", help="who says where objects are on later frames (%(default)s)"
+    )
+    count.add_argument("--diameter", type=float, metavar="UM", dest="diameter_um", help="of a typical object in µm (guessed)")
+    count.add_argument("--diameter-px", type=float, metavar="PX", help="the same in pixels")
+    count.add_argument(
+        "--dark", action=argparse.BooleanOptionalAction, default=None, help="objects are darker than the background (guessed)"
+    )
+    count.add_argument("--least", type=int, metavar="N", help="frames an object must be on, unless the stack begins or ends there")
+    count.add_argument("--category", default="", metavar="NAME", help="what all objects are called")
+    _add_reading(count)
+    count.add_argument("--model", default="nano", metavar="NAME|FILE", help="see `napari-sam2 models list` (%(default)s)")
+    count.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
+    count.set_defaults(do=_count)
 
 
 def _add_measure(commands: Any) -> None:
@@ -153,6 +178,23 @@ def _track(arguments: argparse.Namespace) -> None:
     job = Job.checked({name: value for name, value in vars(arguments).items() if name in Job.model_fields})
     with _bar() as progress:
         outcome = run_job(job, progress=progress, stage=_say)
+    print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
+
+
+def _count(arguments: argparse.Namespace) -> None:
+    from napari_sam2.api.count import Counting, count
+    from napari_sam2.api.job import Outcome
+    from napari_sam2.io.open import open_stack
+
+    given = vars(arguments)
+    options = {name: value for name, value in given.items() if name in Counting.model_fields}
+    walked = {name: given[name] for name in ("along", "channel", "at", "model", "device", "out")}
+    Counting.checked(options)
+    stack = open_stack(arguments.input, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval)
+    outcome = count(stack, **walked, **options, stage=_say)
+    assert isinstance(outcome, Outcome)
+    for note in outcome.notes:
+        print(f"note: {note}")
     print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
 
 
