@@ -94,6 +94,8 @@ def _add_count(commands: Any) -> None:
         "--dark", action=argparse.BooleanOptionalAction, default=None, help="objects are darker than the background (guessed)"
     )
     count.add_argument("--least", type=int, metavar="N", help="frames an object must be on, unless the stack begins or ends there")
+    count.add_argument("--rule", action="append", default=[], metavar="NAME:CONDITION", help="category, e.g. 'large: area_px > 500'")
+    count.add_argument("--also", nargs="+", default=[], metavar="ctc|geff|parquet|h5ad", help="what else is written")
     count.add_argument("--category", default="", metavar="NAME", help="what all objects are called")
     _add_reading(count)
     count.add_argument("--model", default="nano", metavar="NAME|FILE", help="see `napari-sam2 models list` (%(default)s)")
@@ -116,8 +118,8 @@ def _add_measure(commands: Any) -> None:
 
 def _add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", help="agreement with ground truth")
-    evaluate.add_argument("predicted", type=Path, metavar="PREDICTED")
-    evaluate.add_argument("truth", type=Path, metavar="TRUTH")
+    evaluate.add_argument("predicted", type=Path, metavar="PREDICTED", help="label file, folder of results, or 01_RES of the CTC")
+    evaluate.add_argument("truth", type=Path, metavar="TRUTH", help="the same, or 01_GT/TRA")
     evaluate.add_argument("--tracks", action="store_true", help="identities matter: compare tracks, not only objects per frame")
     evaluate.add_argument("--out", type=Path, metavar="FILE.json", help="write all figures there as JSON")
     evaluate.set_defaults(do=_evaluate)
@@ -188,7 +190,8 @@ def _count(arguments: argparse.Namespace) -> None:
 
     given = vars(arguments)
     options = {name: value for name, value in given.items() if name in Counting.model_fields}
-    walked = {name: given[name] for name in ("along", "channel", "at", "model", "device", "out")}
+    walked = {name: given[name] for name in ("along", "channel", "at", "model", "device", "out", "also")}
+    options["rules"] = {name.strip(): text for name, _, text in (rule.partition(":") for rule in arguments.rule)}
     Counting.checked(options)
     stack = open_stack(arguments.input, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval)
     outcome = count(stack, **walked, **options, stage=_say)
@@ -214,15 +217,17 @@ def _measure(arguments: argparse.Namespace) -> None:
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from napari_sam2.io.open import open_labels
+    from napari_sam2.api.evaluation import evaluate_files
     from napari_sam2.io.tables import write_json
-    from napari_sam2.measurement.agreement import evaluate
 
-    agreement = evaluate(open_labels(arguments.predicted), open_labels(arguments.truth), tracks=arguments.tracks)
-    print(agreement.table.to_string(index=False, float_format="{:.3f}".format))
-    print(json.dumps(agreement.to_dict()["overall"], indent=2))
+    found = evaluate_files(arguments.predicted, arguments.truth, tracks=arguments.tracks)
+    figures = found.agreement.to_dict()
+    print(found.agreement.table.to_string(index=False, float_format="{:.3f}".format))
+    if found.counts is not None:
+        print(found.counts.to_string(index=False, float_format="{:.3f}".format))
+    print(json.dumps(figures["overall"], indent=2))
     if arguments.out:
-        write_json(agreement.to_dict(), arguments.out)
+        write_json({**figures, "counts": [] if found.counts is None else found.counts.to_dict("records")}, arguments.out)
 
 
 def _finetune(arguments: argparse.Namespace) -> None:

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from napari_sam2.api.exports import EXPORTS, Results, export
 from napari_sam2.api.finding import Joining, explain, find_tracks, tell
 from napari_sam2.api.job import Outcome, save
 from napari_sam2.api.session import Run, Session
-from napari_sam2.api.tables import open_labels_of
+from napari_sam2.api.tables import Tables, open_labels_of
 from napari_sam2.core.errors import IntensityError, PlanError
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.protocols import PromptSource, VideoModel
@@ -25,6 +26,8 @@ from napari_sam2.engine.runner import RunState
 from napari_sam2.engine.session import Settings
 from napari_sam2.io.open import open_stack
 from napari_sam2.io.place import check_output
+from napari_sam2.measurement.classes import Rule, by_rules, categorised
+from napari_sam2.measurement.counts import counts
 from napari_sam2.models.device import describe
 from napari_sam2.models.load import load_model
 from napari_sam2.sources.hints import Hints, Kind
@@ -58,6 +61,8 @@ class Counting(BaseModel):
         Frames it must be found on, unless the video begins or ends there; 2 along t, and along z a third of a diameter.
     category
         What all objects are called.
+    rules
+        Condition by category, e.g. ``{"large": "area_px > 500"}``: the first that holds for a track is its category.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,6 +76,7 @@ class Counting(BaseModel):
     patience: int = Field(default=2, ge=0)
     least: int | None = Field(default=None, ge=1)
     category: str = ""
+    rules: dict[str, str] = Field(default_factory=dict)
 
     @classmethod
     def checked(cls, fields: Mapping[str, Any]) -> Counting:
@@ -136,7 +142,18 @@ def count_video(
         plan = tell(session, find_tracks(session, source, joining, stage), category=counting.category)
     run = session.run(plan)
     run.finish()
+    if counting.rules:
+        _categorise(run, [Rule.of(category, text) for category, text in counting.rules.items()])
     return Found(run, _notes(source, video, counting, joining))
+
+
+def _categorise(run: Run, rules: list[Rule]) -> None:
+    """Give each track the category its features ask for: in the log and in the tables, which are measured once."""
+    categories = by_rules(run.objects, rules)
+    for track, category in categories.items():
+        run.session.describe(replace(run.session.log.track(track), category=category))
+    objects, tracks = (categorised(table, categories) for table in (run.objects, run.tracks))
+    run.tables = Tables(objects, tracks, counts(objects, len(run.session.video)))
 
 
 def count(
@@ -148,6 +165,7 @@ def count(
     at: Mapping[str, int] | None = None,
     model: str | VideoModel = "nano",
     device: str = "auto",
+    also: Sequence[str] = (),
     stage: Callable[[str], None] = log.info,
     **options: Any,
 ) -> Found | Outcome:
@@ -163,10 +181,16 @@ def count(
         How the stack is walked; see `Stack.as_video`.
     model, device
         A model or its name; where it runs.
+    also
+        What else is written to `out`: some of "ctc", "geff", "parquet", "h5ad"; see `exports.EXPORTS`. The report always is.
     options
         The fields of `Counting`.
     """
     counting = Counting.checked(options)
+    for name in also:
+        EXPORTS.get(name)  # unknown ones are refused before the work begins
+    for category, text in counting.rules.items():
+        Rule.of(category, text)
     stack = input if isinstance(input, Stack) else open_stack(input)
     video = video_of(stack, along=along, channel=channel, at=at)
     if out is not None:
@@ -178,7 +202,7 @@ def count(
     if out is None:
         return found
     with found.session:
-        return _saved(found, Path(out), counting, stage)
+        return _saved(found, Path(out), counting, ["report", *also], stage)
 
 
 def video_of(stack: Stack, *, along: str | None = None, channel: int | None = None, at: Mapping[str, int] | None = None) -> Video:
@@ -193,8 +217,9 @@ def video_of(stack: Stack, *, along: str | None = None, channel: int | None = No
         return Video.of(stack, along=along, channel=channel, at=at, contrast=Contrast(value, value + 1.0))
 
 
-def _saved(found: Found, out: Path, counting: Counting, stage: Callable[[str], None]) -> Outcome:
+def _saved(found: Found, out: Path, counting: Counting, also: Sequence[str], stage: Callable[[str], None]) -> Outcome:
     stage(f"writing: labels, tables and picture to {out}")
+    export(Results.of(found.run, found.notes), out, also)
     save(found.run, out, notes=found.notes, settings=counting.model_dump(mode="json"))
     tracks, frames = len(found.run.tracks), len(found.session.video)
     divisions = found.run.tracks["parent"].dropna().nunique()

@@ -4,21 +4,11 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 import numpy as np
 
 from napari_sam2.core.errors import LabelsError
-
-
-@dataclass(frozen=True)
-class Branch:
-    """One track from its first frame to its last; `parent` is the track it came from, 0 for none."""
-
-    track: int
-    first: int
-    last: int
-    parent: int = 0
+from napari_sam2.core.track import Branch
 
 
 def branches(ids: Iterable[np.ndarray], parents: Mapping[int, int] | None = None) -> list[Branch]:

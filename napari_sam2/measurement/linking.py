@@ -86,7 +86,8 @@ def _room(places: Places) -> float:
     """How far an object can go without being taken for its neighbour."""
     if places.labels.size < 3:  # one neighbour's distance is none to go by
         return float("inf")
-    return _ROOM * float(np.median(cKDTree(places.yx).query(places.yx, k=2)[0][:, 1]))
+    away = np.asarray(cKDTree(places.yx).query(places.yx, k=2)[0])
+    return _ROOM * float(np.median(away[:, 1]))
 
 
 def _near(before: Places, found: Places, reach_px: float) -> dict[tuple[int, int], float]:

@@ -7,9 +7,10 @@ import pytest
 
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.prompt import PointPrompt
+from napari_sam2.core.track import Branch
 from napari_sam2.measurement.chains import Chain, settled
 from napari_sam2.measurement.ctc_agreement import ctc_measures
-from napari_sam2.measurement.lineage import Branch, branches
+from napari_sam2.measurement.lineage import branches
 from napari_sam2.measurement.linking import doubtful, link, mothers
 from napari_sam2.measurement.matching import Overlap
 from napari_sam2.testing.scenes import dividing

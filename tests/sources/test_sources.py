@@ -168,8 +168,8 @@ def test_diameter_in_um_is_brought_to_pixels_and_needs_a_spacing():
     [
         (lambda: Hints(diameter_px=3, diameter_um=3), PlanError, "one of them"),
         (lambda: Hints(diameter_px=-1), PlanError, "above 0"),
-        (lambda: Grid(), PlanError, "asks a model"),
-        (lambda: Labels(), LabelsError, "without labels"),
+        (Grid, PlanError, "asks a model"),
+        (Labels, LabelsError, "without labels"),
         (lambda: Examples(Hints(model=ToyModel())), PromptError, "click some"),
         (lambda: open_source("magic"), PlanError, "expected one of .*bodies"),
     ],
