@@ -15,6 +15,7 @@ from napari_sam2.sources.hints import Hints, Kind
 from napari_sam2.sources.scale import Scale
 
 _NEW = 0.5  # of an object's pixels: as many must be free of known objects for it to be new
+_SLICED = 4 / np.pi  # diameter of a ball by the mean one of its slices, which is what is guessed
 _VOXELS = 12.0  # of a diameter: finer than this a volume is not looked at
 
 
@@ -49,10 +50,12 @@ class Bodies(_Sized):
         scale = self.scale(video)
         if video.along != "z" or scale is None or len(video) == 1:
             return None
-        step = max(1, int(scale.diameter_px / _VOXELS))
+        guessed = self.hints.diameter_px is None and self.hints.diameter_um is None
+        diameter = scale.diameter_px * (_SLICED if guessed else 1.0)
+        step = max(1, int(diameter / _VOXELS))
         flatness = (video.spacing.z_um or 1.0) / (video.spacing.y_um or 1.0) if video.spacing.z_um and video.spacing.y_um else 1.0
         volume = np.stack([_reduced(_bright(video, frame, scale), step) for frame in range(len(video))])
-        found = outline(volume, (scale.diameter_px / flatness, scale.diameter_px / step, scale.diameter_px / step))
+        found = outline(volume, (diameter / flatness, diameter / step, diameter / step))
         return lambda frame: _enlarged(found[frame], step, video.shape[1:])
 
 
