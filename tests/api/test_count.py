@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import pandas as pd
 import pytest
 import tifffile
 
@@ -176,4 +175,3 @@ def test_real_nuclei_are_counted_within_a_seventh(shared):
         overall = evaluate(found.run.labels.compute(), truth[None]).overall
     assert overall["f1"] >= 0.8
     assert abs(overall["count_error"]) <= overall["n_truth"] / 7
-    assert isinstance(found.run.tracks, pd.DataFrame)
