@@ -42,7 +42,7 @@ def write_parquet(frame: pd.DataFrame, path: Path | str) -> None:
 
 
 def write_anndata(objects: pd.DataFrame, path: Path | str, provenance: Provenance) -> None:
-    """The table of objects as AnnData, ``.h5ad`` (the extra "tables"): a row for each track and frame.
+    """The table of objects as AnnData, ``.h5ad`` (the extra "anndata"): a row for each track and frame.
 
     `X` has every number that is measured (NaN where empty), `obs` the track, frame, category and presence, ``obsm["spatial"]``
     (x, y) in pixels as the tools of that world have it, ``uns["provenance"]`` where it comes from, as JSON.
@@ -52,7 +52,7 @@ def write_anndata(objects: pd.DataFrame, path: Path | str, provenance: Provenanc
     try:
         import anndata
     except ImportError as error:
-        raise OutputError('tables as AnnData need anndata: pip install "napari-sam2[tables]"') from error
+        raise OutputError('tables as AnnData need anndata: pip install "napari-sam2[anndata]"') from error
     rows = objects.reset_index(drop=True)
     known = [name for name in _OBSERVED if name in rows.columns]
     measured = [name for name in rows.columns if name not in known and pd.api.types.is_numeric_dtype(rows[name])]
