@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from napari_sam2.api.count import count
     from napari_sam2.api.job import Job, run_job, track
     from napari_sam2.api.project import Project
     from napari_sam2.api.session import Run, Session
@@ -33,6 +34,7 @@ _HOMES = {
     "Spacing": "core.stack",
     "Stack": "core.stack",
     "Video": "core.video",
+    "count": "api.count",
     "evaluate": "measurement.agreement",
     "finetune": "train.finetune",
     "load_model": "models.load",
@@ -53,6 +55,7 @@ __all__ = [
     "Spacing",
     "Stack",
     "Video",
+    "count",
     "evaluate",
     "finetune",
     "load_model",

@@ -1,4 +1,4 @@
-"""The command line: ``napari-sam2 demo | track | measure | evaluate | finetune | models | batch``. Exit code 0: the work is done."""
+"""The command line: ``napari-sam2 demo | track | count | measure | …``. Exit code 0 only when the work is done."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
     top.set_defaults(after_stop="")
     commands = top.add_subparsers(required=True, metavar="COMMAND")
-    for add in (_add_demo, _add_track, _add_measure, _add_evaluate, _add_finetune, _add_models, _add_batch):
+    for add in (_add_demo, _add_track, _add_count, _add_measure, _add_evaluate, _add_finetune, _add_models, _add_batch):
         add(commands)
     return top
 
@@ -86,20 +86,50 @@ def _add_track(commands: Any) -> None:
     track.set_defaults(do=_track, unused=unused, after_stop=": the same call with --resume goes on from there")
 
 
+def _add_count(commands: Any) -> None:
+    count = commands.add_parser("count", help="find, join, count and measure every object; nobody clicks")
+    count.add_argument("input", type=Path, metavar="INPUT", help="TIFF, OME-TIFF, OME-Zarr, .npy, a folder of images or a quoted glob")
+    count.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the results")
+    count.add_argument("--along", choices=("z", "t"), help="axis to walk; may be left out where only one of them is there")
+    count.add_argument(
+        "--seeds", default="auto", metavar="auto|bodies|blobs|peaks|grid|everything|LABELS", help="who finds objects (%(default)s)"
+    )
+    count.add_argument("--kind", choices=("mask", "box", "point"), default="mask", help="what a seed is said as (%(default)s)")
+    count.add_argument(
+        "--trust", choices=("seeds", "model"), default="seeds", help="who says where objects are on later frames (%(default)s)"
+    )
+    count.add_argument("--diameter", type=float, metavar="UM", dest="diameter_um", help="of a typical object in µm (guessed)")
+    count.add_argument("--diameter-px", type=float, metavar="PX", help="the same in pixels")
+    count.add_argument(
+        "--dark", action=argparse.BooleanOptionalAction, default=None, help="objects are darker than the background (guessed)"
+    )
+    count.add_argument("--least", type=int, metavar="N", help="frames an object must be on, unless the stack begins or ends there")
+    count.add_argument("--rule", action="append", default=[], metavar="NAME:CONDITION", help="category, e.g. 'large: area_px > 500'")
+    count.add_argument("--also", nargs="+", default=[], metavar="ctc|geff|parquet|h5ad", help="what else is written")
+    count.add_argument("--category", default="", metavar="NAME", help="what all objects are called")
+    _add_reading(count)
+    count.add_argument("--model", default="nano", metavar="NAME|FILE", help="see `napari-sam2 models list` (%(default)s)")
+    count.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
+    count.set_defaults(do=_count)
+
+
 def _add_measure(commands: Any) -> None:
     measure = commands.add_parser("measure", help="tables from labels that exist")
     measure.add_argument("labels", type=Path, metavar="LABELS", help="label stack of the image's frames")
     measure.add_argument("--image", type=Path, required=True, metavar="INPUT", help="the image that was labelled")
     measure.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the tables")
     measure.add_argument("--along", choices=("z", "t"), help="axis the labels are stacked along")
+    measure.add_argument("--cells", type=Path, metavar="LABELS", help="labels of whole cells: the objects are their nuclei")
+    measure.add_argument("--spot-sigma", type=float, metavar="PX", help="spread of the spots that are looked for inside objects (1.5)")
+    measure.add_argument("--saturation", type=_saturation, default={}, metavar="C=V", help="grey value of saturation, e.g. 0=4095,1=4095")
     _add_reading(measure)
     measure.set_defaults(do=_measure)
 
 
 def _add_evaluate(commands: Any) -> None:
     evaluate = commands.add_parser("evaluate", help="agreement with ground truth")
-    evaluate.add_argument("predicted", type=Path, metavar="PREDICTED")
-    evaluate.add_argument("truth", type=Path, metavar="TRUTH")
+    evaluate.add_argument("predicted", type=Path, metavar="PREDICTED", help="label file, folder of results, or 01_RES of the CTC")
+    evaluate.add_argument("truth", type=Path, metavar="TRUTH", help="the same, or 01_GT/TRA")
     evaluate.add_argument("--tracks", action="store_true", help="identities matter: compare tracks, not only objects per frame")
     evaluate.add_argument("--out", type=Path, metavar="FILE.json", help="write all figures there as JSON")
     evaluate.set_defaults(do=_evaluate)
@@ -191,25 +221,51 @@ def _replay(arguments: argparse.Namespace) -> None:
     print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
 
 
-def _measure(arguments: argparse.Namespace) -> None:
-    from napari_sam2.api.tables import measure
+def _count(arguments: argparse.Namespace) -> None:
+    from napari_sam2.api.count import Counting, count
+    from napari_sam2.api.job import Outcome
     from napari_sam2.io.open import open_stack
 
+    given = vars(arguments)
+    options = {name: value for name, value in given.items() if name in Counting.model_fields}
+    walked = {name: given[name] for name in ("along", "channel", "at", "model", "device", "out", "also")}
+    options["rules"] = {name.strip(): text for name, _, text in (rule.partition(":") for rule in arguments.rule)}
+    Counting.checked(options)
+    stack = open_stack(arguments.input, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval)
+    outcome = count(stack, **walked, **options, stage=_say)
+    assert isinstance(outcome, Outcome)
+    for note in outcome.notes:
+        print(f"note: {note}")
+    print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
+
+
+def _measure(arguments: argparse.Namespace) -> None:
+    from napari_sam2.api.tables import measure, open_labels_of
+    from napari_sam2.core.video import Video
+    from napari_sam2.io.open import open_stack
+    from napari_sam2.measurement.scope import Puncta, Scope
+
     image = open_stack(arguments.image, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval)
-    tables = measure(arguments.labels, image, along=arguments.along, channel=arguments.channel, at=arguments.at, out=arguments.out)
+    walked = {"along": arguments.along, "channel": arguments.channel, "at": arguments.at}
+    cells = None if arguments.cells is None else open_labels_of(arguments.cells, Video.of(image, **walked))
+    puncta = Puncta() if arguments.spot_sigma is None else Puncta(sigma_px=arguments.spot_sigma)
+    scope = Scope(puncta=puncta, cells=cells, saturation=arguments.saturation)
+    tables = measure(arguments.labels, image, **walked, scope=scope, out=arguments.out)
     print(f"Done: {len(tables.tracks)} objects, {len(tables.objects)} masks measured; tables in {arguments.out.resolve()}")
 
 
 def _evaluate(arguments: argparse.Namespace) -> None:
-    from napari_sam2.io.open import open_labels
+    from napari_sam2.api.evaluation import evaluate_files
     from napari_sam2.io.tables import write_json
-    from napari_sam2.measurement.agreement import evaluate
 
-    agreement = evaluate(open_labels(arguments.predicted), open_labels(arguments.truth), tracks=arguments.tracks)
-    print(agreement.table.to_string(index=False, float_format="{:.3f}".format))
-    print(json.dumps(agreement.to_dict()["overall"], indent=2))
+    found = evaluate_files(arguments.predicted, arguments.truth, tracks=arguments.tracks)
+    figures = found.agreement.to_dict()
+    print(found.agreement.table.to_string(index=False, float_format="{:.3f}".format))
+    if found.counts is not None:
+        print(found.counts.to_string(index=False, float_format="{:.3f}".format))
+    print(json.dumps(figures["overall"], indent=2))
     if arguments.out:
-        write_json(agreement.to_dict(), arguments.out)
+        write_json({**figures, "counts": [] if found.counts is None else found.counts.to_dict("records")}, arguments.out)
 
 
 def _finetune(arguments: argparse.Namespace) -> None:
@@ -290,6 +346,11 @@ def _patience(text: str) -> int | None:
 
 def _spacing(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
+
+
+def _saturation(text: str) -> dict[int, float]:
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    return {int(channel): float(level) for channel, _, level in pairs}
 
 
 def _at(text: str) -> dict[str, int]:

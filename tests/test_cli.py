@@ -100,6 +100,25 @@ def test_a_prompt_log_with_its_walks_is_replayed(stack: Path, prompts: Path, tmp
     np.testing.assert_array_equal(first, second)
 
 
+def test_count_finds_everything_without_a_click(stack: Path, scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    call = ["count", str(stack), "--rule", "large: area_px > 0", "--also", "ctc", "--device", "cpu", "--out", str(out)]
+    assert main(call) == 0
+    assert sorted(path.name for path in out.iterdir()) == sorted([*_FILES, "01_RES", "report.html"])
+    assert pd.read_csv(out / "counts.csv")["n"].iloc[-1] == len(scene.tracks)
+    assert set(pd.read_csv(out / "tracks.csv")["category"]) == {"large"}
+    printed = capsys.readouterr().out
+    assert "guessed" in printed and printed.splitlines()[-1].startswith("Done: 3 objects")
+
+
+@pytest.mark.parametrize(
+    "wrong", [["--seeds", "magic"], ["--rule", "large: size"], ["--also", "xlsx"], ["--diameter", "-3"]], ids=lambda wrong: wrong[0]
+)
+def test_count_refuses_what_cannot_be(stack: Path, tmp_path: Path, wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["count", str(stack), "--out", str(tmp_path / "out"), *wrong]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1
+
+
 def test_measure_makes_the_tables_of_labels_that_exist(tmp_path: Path) -> None:
     scene = ellipsoids()
     image, labels = tmp_path / "image.npy", tmp_path / "labels.npy"

@@ -128,11 +128,12 @@ class Job(BaseModel):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a Job came to: its folder, how the run ended, and one line about it."""
+    """What a Job came to: its folder, how the run ended, one line about it, and what was decided for the user."""
 
     folder: Path
     state: RunState
     summary: str
+    notes: tuple[str, ...] = ()
 
     @property
     def objects(self) -> pd.DataFrame:
@@ -225,7 +226,7 @@ def save(run: Run, folder: Path, *, format: Literal["tiff", "zarr"] = "tiff", no
     """Write all results of a Run into a folder: labels, tables, picture, prompts, and last of all the provenance."""
     session = run.session
     check_output(folder)
-    with open_sink(folder, LabelSpec.of(session.video, max(session.log.track_ids)), format=format) as sink:
+    with open_sink(folder, LabelSpec.of(session.video, max(session.log.track_ids, default=0)), format=format) as sink:
         for frame in range(len(session.video)):
             sink.put(frame, session.plane(frame))
     write_tables(folder, run.objects, run.tracks, run.counts)

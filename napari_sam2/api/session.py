@@ -13,16 +13,14 @@ from dask import delayed
 from tqdm.auto import tqdm
 
 from napari_sam2.api.display import run_html, session_html
+from napari_sam2.api.tables import Tables, tables_of
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.provenance import Provenance
 from napari_sam2.engine import runner
 from napari_sam2.engine import session as engine
 from napari_sam2.engine.overlap import label_type
 from napari_sam2.engine.walk import Stepped
-from napari_sam2.measurement.counts import counts
 from napari_sam2.measurement.facts import Fact
-from napari_sam2.measurement.objects import objects
-from napari_sam2.measurement.tracks import tracks
 
 _QUICK_PIXELS = 50_000_000
 """Pixels of a video up to which a notebook may measure it just to show a Run."""
@@ -94,21 +92,26 @@ class Run(runner.Run):
         return da.stack([da.from_delayed(plane(frame), (height, width), dtype) for frame in range(frames)])
 
     @cached_property
-    def objects(self) -> pd.DataFrame:
-        """One row per track and frame; see `measurement.objects.objects`."""
+    def tables(self) -> Tables:
+        """All tables, made together."""
         session = self.session
         facts = {key: Fact(trace.score, trace.presence) for key, trace in session.traces().items()}
-        return objects(session.video, session.plane, facts=facts, tracks=session.log.tracks)
+        return tables_of(session.video, session.plane, facts=facts, known=session.log.tracks)
 
-    @cached_property
+    @property
+    def objects(self) -> pd.DataFrame:
+        """One row per track and frame; see `measurement.objects.objects`."""
+        return self.tables.objects
+
+    @property
     def tracks(self) -> pd.DataFrame:
         """One row per track; see `measurement.tracks.tracks`."""
-        return tracks(self.objects, self.session.video, self.session.log.tracks)
+        return self.tables.tracks
 
-    @cached_property
+    @property
     def counts(self) -> pd.DataFrame:
         """Objects per frame and category, and over all; see `measurement.counts.counts`."""
-        return counts(self.objects, len(self.session.video))
+        return self.tables.counts
 
     @property
     def provenance(self) -> Provenance:

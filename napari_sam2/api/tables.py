@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,17 @@ import pandas as pd
 
 from napari_sam2.core.errors import AxesError, LabelsError
 from napari_sam2.core.stack import Stack
+from napari_sam2.core.track import Track
 from napari_sam2.core.video import Video
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.io.place import check_output
 from napari_sam2.io.tables import write_tables
 from napari_sam2.measurement.counts import counts
+from napari_sam2.measurement.facts import Facts
 from napari_sam2.measurement.objects import objects
 from napari_sam2.measurement.overview import draw_overview
+from napari_sam2.measurement.scope import Scope
+from napari_sam2.measurement.track_spots import track_spots
 from napari_sam2.measurement.tracks import tracks
 
 
@@ -27,6 +32,13 @@ class Tables:
     objects: pd.DataFrame
     tracks: pd.DataFrame
     counts: pd.DataFrame
+
+
+def tables_of(video: Video, planes: Any, *, facts: Facts | None = None, known: Sequence[Track] = (), scope: Scope | None = None) -> Tables:
+    """The tables of label planes of a video; `facts` and `known` are what is known of tracks, see `measurement.objects.objects`."""
+    rows = objects(video, planes, facts=facts, tracks=known, scope=scope)
+    spots = track_spots(video, planes, rows, scope=scope) if video.along == "z" else None
+    return Tables(rows, tracks(rows, video, known, spots=spots), counts(rows, len(video)))
 
 
 def open_labels_of(path_or_array: Any, video: Video) -> Stack:
@@ -47,6 +59,7 @@ def measure(
     along: str | None = None,
     channel: int | None = None,
     at: dict[str, int] | None = None,
+    scope: Scope | None = None,
     out: str | Path | None = None,
 ) -> Tables:
     """Measure every object of a label stack in the raw pixels of an image; written to `out` too where it is given.
@@ -59,6 +72,8 @@ def measure(
         A path, an array or a Stack.
     along, channel, at
         How the image is walked; see `Stack.as_video`.
+    scope
+        What is measured beyond the fixed columns, and how; see `Scope`.
 
     Raises
     ------
@@ -74,8 +89,7 @@ def measure(
             f"labels of shape {shape!r}: expected {video.shape!r}, the frames, height and width of the image along {video.along}"
         )
     planes = found.data if found.data.ndim == 3 else found.data[None]
-    rows = objects(video, planes)
-    made = Tables(rows, tracks(rows, video, ()), counts(rows, len(video)))
+    made = tables_of(video, planes, scope=scope)
     if out is not None:
         folder = Path(out)
         check_output(folder)

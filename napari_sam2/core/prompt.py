@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -84,10 +85,15 @@ class MaskPrompt:
     def mask(self) -> np.ndarray:
         """(H, W) bool, a new array each time."""
         y, x, y2, x2 = self.rectangle
-        size = (y2 - y, x2 - x)
         whole = np.zeros(self.shape, dtype=bool)
-        whole[y:y2, x:x2] = np.unpackbits(np.frombuffer(self.bits, dtype=np.uint8), count=size[0] * size[1]).reshape(size)
+        whole[y:y2, x:x2] = self.crop
         return whole
+
+    @property
+    def crop(self) -> np.ndarray:
+        """The mask within its rectangle alone."""
+        y, x, y2, x2 = self.rectangle
+        return np.unpackbits(np.frombuffer(self.bits, dtype=np.uint8), count=(y2 - y) * (x2 - x)).reshape(y2 - y, x2 - x).astype(bool)
 
 
 Prompt = PointPrompt | BoxPrompt | MaskPrompt
@@ -207,6 +213,14 @@ class PromptLog:
             if (prompt.track, prompt.frame) == (track, frame):
                 said = _taken(said, prompt)
         return said
+
+
+def renumbered(prompt: Prompt, track: int) -> Prompt:
+    """The same said of another track."""
+    check_track(track)
+    other = copy(prompt)
+    object.__setattr__(other, "track", track)
+    return other
 
 
 def check_prompt(prompt: Prompt, shape: tuple[int, int, int]) -> None:

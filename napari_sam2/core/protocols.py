@@ -1,17 +1,18 @@
-"""What can be plugged in: models, memory policies, sinks. Each has a contract suite in `napari_sam2.testing`."""
+"""What can be plugged in: models, memory policies, prompt sources, sinks. Each has a contract suite in `napari_sam2.testing`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.plan import Step
+from napari_sam2.core.prompt import Prompt
 from napari_sam2.core.result import Embedding, Memory, Query, Recall, Segment
-from napari_sam2.core.video import Frame
+from napari_sam2.core.video import Frame, Video
 from napari_sam2.core.window import Window
 
 
@@ -80,6 +81,32 @@ class MemoryPolicy(Protocol):
     @property
     def reach(self) -> int:
         """Frames back in the walk's direction beyond which a tracked memory is never selected."""
+        ...
+
+
+class PromptSource(Protocol):
+    """Finds objects that nobody clicked. It says where they are on one frame; it carries nothing and keeps no tracks."""
+
+    @property
+    def name(self) -> str:
+        """What it goes by in the provenance."""
+        ...
+
+    def prompts(self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None) -> list[Prompt]:
+        """One Prompt for each object found on this frame, its tracks numbered from `first`; the same frame, the same answer.
+
+        `taken` is (H, W) bool: pixels of objects that are known. What lies mostly on them is left out. A frame that shows
+        nothing gives none.
+        """
+        ...
+
+
+@runtime_checkable
+class VolumeSource(PromptSource, Protocol):
+    """A source that knows which object of one frame is which on the next, as one that sees a z-stack as a volume does."""
+
+    def labels(self, video: Video) -> Callable[[int], np.ndarray] | None:
+        """The (H, W) label plane of each frame, one label for one object on all of them; None where it does not know for this video."""
         ...
 
 

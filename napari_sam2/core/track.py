@@ -28,6 +28,16 @@ class Track:
                 raise PromptError("is given as its own parent", track=self.id)
 
 
+@dataclass(frozen=True)
+class Branch:
+    """One track from its first frame to its last; `parent` is the track it came from, 0 for none."""
+
+    track: int
+    first: int
+    last: int
+    parent: int = 0
+
+
 def check_track(number: int) -> None:
     """Raise PromptError unless `number` can be a track id: whole, from 1 (0 is background) to 4294967295."""
     if isinstance(number, bool) or int(number) != number or not 1 <= number <= MAX_TRACK:

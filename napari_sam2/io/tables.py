@@ -12,8 +12,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from napari_sam2.core.errors import OutputError
 from napari_sam2.core.provenance import Provenance
 from napari_sam2.io.place import atomic
+
+_OBSERVED = ("track", "frame", "t", "z", "category", "presence")
 
 
 def write_table(frame: pd.DataFrame, path: Path | str) -> None:
@@ -26,6 +29,45 @@ def write_tables(folder: Path | str, objects: pd.DataFrame, tracks: pd.DataFrame
     """``objects.csv``, ``tracks.csv`` and ``counts.csv`` into a folder that is there."""
     for name, frame in {"objects": objects, "tracks": tracks, "counts": counts}.items():
         write_table(frame, Path(folder) / f"{name}.csv")
+
+
+def write_parquet(frame: pd.DataFrame, path: Path | str) -> None:
+    """A table as Parquet (the extra "tables"). Raises OutputError where pyarrow is missing."""
+    try:
+        import pyarrow  # noqa: F401  # pandas' own message names no extra of ours
+    except ImportError as error:
+        raise OutputError('tables as Parquet need pyarrow: pip install "napari-sam2[tables]"') from error
+    with atomic(path) as part:
+        frame.to_parquet(part, index=False)
+
+
+def write_anndata(objects: pd.DataFrame, path: Path | str, provenance: Provenance) -> None:
+    """The table of objects as AnnData, ``.h5ad`` (the extra "anndata"): a row for each track and frame.
+
+    `X` has every number that is measured (NaN where empty), `obs` the track, frame, category and presence, ``obsm["spatial"]``
+    (x, y) in pixels as the tools of that world have it, ``uns["provenance"]`` where it comes from, as JSON.
+
+    Raises OutputError where anndata is missing.
+    """
+    try:
+        import anndata
+    except ImportError as error:
+        raise OutputError('tables as AnnData need anndata: pip install "napari-sam2[anndata]"') from error
+    rows = objects.reset_index(drop=True)
+    known = [name for name in _OBSERVED if name in rows.columns]
+    measured = [name for name in rows.columns if name not in known and pd.api.types.is_numeric_dtype(rows[name])]
+    obs = rows[known].astype({name: "object" for name in known if rows[name].dtype == "string"})
+    obs = obs.apply(lambda column: column.fillna("") if column.dtype == "object" else column.astype("float64"))
+    obs.index = pd.Index([f"{track}_{frame}" for track, frame in zip(rows["track"], rows["frame"], strict=True)], dtype="object")
+    table = anndata.AnnData(
+        X=rows[measured].astype("float64").to_numpy(),
+        obs=obs,
+        var=pd.DataFrame(index=pd.Index(measured, dtype="object")),
+        obsm={"spatial": rows[["x", "y"]].to_numpy(dtype=np.float64)},
+        uns={"provenance": json.dumps(_plain(provenance.to_dict()))},
+    )
+    with atomic(path) as part:
+        table.write_h5ad(part)
 
 
 def write_json(data: Any, path: Path | str) -> None:

@@ -8,6 +8,21 @@ from napari_sam2.measurement.counts import counts
 from napari_sam2.measurement.facts import Fact, Facts
 from napari_sam2.measurement.objects import frame_objects, objects
 from napari_sam2.measurement.planes import LabelPlanes
+from napari_sam2.measurement.scope import Puncta, Scope
+from napari_sam2.measurement.track_spots import track_spots
 from napari_sam2.measurement.tracks import tracks
 
-__all__ = ["Agreement", "Fact", "Facts", "LabelPlanes", "counts", "evaluate", "frame_objects", "objects", "tracks"]
+__all__ = [
+    "Agreement",
+    "Fact",
+    "Facts",
+    "LabelPlanes",
+    "Puncta",
+    "Scope",
+    "counts",
+    "evaluate",
+    "frame_objects",
+    "objects",
+    "track_spots",
+    "tracks",
+]

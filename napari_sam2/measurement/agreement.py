@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -9,7 +10,9 @@ import numpy as np
 import pandas as pd
 
 from napari_sam2.core.errors import LabelsError
+from napari_sam2.measurement.boundary import Outlined
 from napari_sam2.measurement.counts import ALL
+from napari_sam2.measurement.ctc_agreement import ctc_measures
 from napari_sam2.measurement.matching import MATCHED_IOU, Overlap
 from napari_sam2.measurement.planes import LabelPlanes
 from napari_sam2.measurement.track_agreement import track_table
@@ -30,7 +33,7 @@ class Agreement:
         One row per frame and a last one ``all`` (counts summed, means over all objects of all frames): `frame`, `n_truth`,
         `n_predicted`, `count_error` (predicted - truth), `count_error_abs`, `iou` and `dice` (means over the objects of the
         truth, 0 for one that is missed), `precision`, `recall`, `f1` at IoU 0.5, `ap_50` … `ap_95` and their mean `ap`;
-        AP = TP / (TP + FP + FN). Empty where there is nothing to divide by.
+        AP = TP / (TP + FP + FN). Last `boundary_f`, see `boundary`. Empty where there is nothing to divide by.
     objects
         One row per object of the truth and frame: `frame`, `truth`, `predicted` (empty where missed), `iou`, `dice`.
     thresholds
@@ -39,6 +42,8 @@ class Agreement:
         One row per track of the truth, see `track_agreement.track_table`; None where tracks were not asked for.
     track_count_error
         Tracks predicted - tracks of the truth; None likewise.
+    challenge
+        The measures of the Cell Tracking Challenge, see `ctc_agreement.ctc_measures`; None where they were not asked for.
     """
 
     table: pd.DataFrame
@@ -46,6 +51,7 @@ class Agreement:
     thresholds: pd.DataFrame
     tracks: pd.DataFrame | None = None
     track_count_error: int | None = None
+    challenge: dict[str, float] | None = None
 
     @property
     def overall(self) -> dict[str, float]:
@@ -59,7 +65,7 @@ class Agreement:
             figures["track_iou_whole"] = float(self.tracks["iou_whole"].mean())
             figures["ended_on_other"] = _part(self.tracks["end"] == "other")
             figures["ended_lost"] = _part(self.tracks["end"] == "lost")
-        return figures
+        return figures | (self.challenge or {})
 
     def to_dict(self) -> dict[str, Any]:
         """As plain types, for JSON: `overall`, `thresholds`, `frames`, and `tracks` where asked for; None for empty cells."""
@@ -71,7 +77,15 @@ class Agreement:
         return plain if self.tracks is None else {**plain, "tracks": _records(self.tracks)}
 
 
-def evaluate(predicted: Any, truth: Any, *, tracks: bool = False, match: TrackMatch = "overlap") -> Agreement:
+def evaluate(
+    predicted: Any,
+    truth: Any,
+    *,
+    tracks: bool = False,
+    match: TrackMatch = "overlap",
+    challenge: bool = False,
+    parents: tuple[Mapping[int, int], Mapping[int, int]] = ({}, {}),
+) -> Agreement:
     """How far predicted labels agree with the truth; both are read one plane at a time.
 
     Parameters
@@ -84,6 +98,9 @@ def evaluate(predicted: Any, truth: Any, *, tracks: bool = False, match: TrackMa
     match
         Which predicted track a track of the truth is held against: the one of the one-to-one assignment with the largest
         total overlap, or the one with the same id.
+    challenge, parents
+        Whether the measures of the Cell Tracking Challenge are taken (SEG, DET, TRA, CHOTA, BC(i); needs py-ctcmetrics), and the
+        parent by track of those that divided, of the predicted labels and of the truth.
 
     Raises
     ------
@@ -94,14 +111,20 @@ def evaluate(predicted: Any, truth: Any, *, tracks: bool = False, match: TrackMa
         raise LabelsError(f"match {match!r}: expected one of {get_args(TrackMatch)!r}")
     expected = LabelPlanes.of(truth)
     given = LabelPlanes.of(predicted, expected.shape)
-    overlaps = [Overlap.of(expected[frame], given[frame]) for frame in range(len(expected))]
+    overlaps, outlined = [], []
+    for frame in range(len(expected)):
+        theirs, ours = expected[frame], given[frame]
+        overlaps.append(Overlap.of(theirs, ours))
+        outlined.append(Outlined.of(theirs, ours))
     per_object = pd.concat([_objects(frame, overlap) for frame, overlap in enumerate(overlaps)], ignore_index=True)
     table = _table(per_object, overlaps)
+    table["boundary_f"] = [each.f for each in (*outlined, sum(outlined, Outlined()))]
+    measures = ctc_measures(overlaps, *parents) if challenge else None
     thresholds = _thresholds(per_object, overlaps)
     if not tracks:
-        return Agreement(table, per_object, thresholds)
+        return Agreement(table, per_object, thresholds, challenge=measures)
     error = len({*_ids(overlaps, "predicted")}) - len({*_ids(overlaps, "truth")})
-    return Agreement(table, per_object, thresholds, track_table(overlaps, same_ids=match == "id"), error)
+    return Agreement(table, per_object, thresholds, track_table(overlaps, same_ids=match == "id"), error, measures)
 
 
 def _objects(frame: int, overlap: Overlap) -> pd.DataFrame:

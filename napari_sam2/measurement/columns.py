@@ -9,7 +9,10 @@ import numpy as np
 import pandas as pd
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.measurement.intensity import QUANTITIES
+from napari_sam2.measurement.colocalisation import COEFFICIENTS, pair_names
+from napari_sam2.measurement.intensity import MORE, QUANTITIES
+from napari_sam2.measurement.neighbourhood import COLUMNS as AROUND
+from napari_sam2.measurement.shape import COLUMNS as SHAPE
 
 _OBJECT = {
     "track": "int64",
@@ -35,16 +38,27 @@ def intensity_columns(channels: int) -> dict[str, str]:
 
 
 def object_columns(channels: int) -> dict[str, str]:
-    """Type by column name of `objects.csv`."""
-    return {**_OBJECT, **intensity_columns(channels)}
+    """Type by column name of `objects.csv`: the fixed ones, intensities and spots of each channel, then shape and what is more."""
+    fixed = dict(_OBJECT)
+    for channel in range(channels):
+        fixed |= {f"{quantity}_c{channel}": "float64" for quantity in QUANTITIES} | {f"spots_c{channel}": "Int64"}
+    return {**fixed, **SHAPE, **more_columns(channels)}
+
+
+def more_columns(channels: int) -> dict[str, str]:
+    """Type by column name: what `objects.csv` has of channels and their pairs beyond the fixed columns."""
+    found: dict[str, str] = {}
+    for channel in range(channels):
+        found |= {f"{name}_c{channel}": "float64" for name in (*MORE, *AROUND, "spots_sum")}
+        found |= {f"saturated_px_c{channel}": "Int64", f"saturated_c{channel}": "boolean"}
+    return found | {f"{name}_{pair}": "float64" for pair in pair_names(channels) for name in COEFFICIENTS}
 
 
 def table(columns: dict[str, str], parts: Iterable[dict[str, np.ndarray]]) -> pd.DataFrame:
     """One DataFrame of these typed columns from column arrays, part below part; empty but typed where there is none."""
     parts = list(parts)
-    joined: dict[str, np.ndarray | list[float]] = {
-        name: np.concatenate([part[name] for part in parts]) if parts else [] for name in columns
-    }
+    full = [part for part in parts if len(next(iter(part.values())))]
+    joined: dict[str, np.ndarray | list[float]] = {name: np.concatenate([part[name] for part in full]) if full else [] for name in columns}
     return pd.DataFrame(joined, columns=list(columns)).astype(columns)
 
 

@@ -9,6 +9,10 @@ from napari_sam2.measurement.regions import Regions
 
 QUANTITIES = ("mean", "sum", "min", "max", "std", "background", "corrected_sum")
 """In the order of the columns of every table."""
+QUANTILES = {"q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
+"""Quantiles by the name of their columns."""
+MORE = (*QUANTILES, "background_global", "corrected_sum_global")
+"""What comes after all fixed columns."""
 
 
 def intensities(regions: Regions, pixels: np.ndarray) -> dict[str, np.ndarray]:
@@ -32,6 +36,34 @@ def intensities(regions: Regions, pixels: np.ndarray) -> dict[str, np.ndarray]:
     return {**measured, "background": background, "corrected_sum": measured["sum"] - regions.area_px * background}
 
 
+def more_intensities(regions: Regions, pixels: np.ndarray, total: np.ndarray) -> dict[str, np.ndarray]:
+    """`MORE` of each region, (n,) float64 each; `total` is the `sum` of each.
+
+    Quantiles are NumPy's (linear). `background_global` is the median of all pixels of the plane outside objects, NaN where
+    there is none; `corrected_sum_global` is sum - area × that.
+    """
+    image = pixels.astype(np.float64)
+    levels = list(QUANTILES.values())
+    found = [np.quantile(regions.values(index, image), levels) for index in range(len(regions))]
+    columns = dict(zip(QUANTILES, np.array(found).reshape(-1, len(levels)).T, strict=True))
+    background = np.full(len(regions), outside(regions, image))
+    return {**columns, "background_global": background, "corrected_sum_global": total - regions.area_px * background}
+
+
+def saturated(regions: Regions, pixels: np.ndarray, level: float | None) -> np.ndarray:
+    """(n,) how many pixels of each region are at or above `level`; NaN where there is none."""
+    if level is None:
+        return np.full(len(regions), np.nan)
+    full = regions.codes[pixels >= level]
+    return np.bincount(full, minlength=len(regions) + 1)[1:].astype(np.float64)
+
+
+def outside(regions: Regions, image: np.ndarray) -> float:
+    """Median of all pixels outside objects; NaN where there is none."""
+    free = image[regions.codes == 0]
+    return float(np.median(free)) if free.size else float("nan")
+
+
 def intensity_sum(mask: np.ndarray, image: np.ndarray) -> float:
     """Sum of `image` in `mask`; regionprops_table names the column after this function."""
     return float(image[mask].sum())
@@ -39,6 +71,5 @@ def intensity_sum(mask: np.ndarray, image: np.ndarray) -> float:
 
 def _background(regions: Regions, image: np.ndarray) -> np.ndarray:
     flat = image.ravel()
-    outside = image[regions.codes == 0] if any(ring.size == 0 for ring in regions.rings) else image[:0]
-    elsewhere = float(np.median(outside)) if outside.size else np.nan
-    return np.array([np.median(flat[ring]) if ring.size else elsewhere for ring in regions.rings])
+    elsewhere = outside(regions, image) if any(each.size == 0 for each in regions.rings) else np.nan
+    return np.array([np.median(flat[each]) if each.size else elsewhere for each in regions.rings])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,23 @@ import pandas as pd
 
 from napari_sam2.core.track import Track
 from napari_sam2.core.video import Video
+from napari_sam2.measurement.colocalisation import COEFFICIENTS, colocalisation, pair_names
 from napari_sam2.measurement.columns import object_columns, table
 from napari_sam2.measurement.facts import Fact, Facts
-from napari_sam2.measurement.intensity import intensities
+from napari_sam2.measurement.intensity import intensities, more_intensities, saturated
+from napari_sam2.measurement.neighbourhood import COLUMNS as AROUND
+from napari_sam2.measurement.neighbourhood import cytoplasm_columns, cytoplasms
 from napari_sam2.measurement.planes import LabelPlanes
 from napari_sam2.measurement.regions import Regions
+from napari_sam2.measurement.scope import Scope
+from napari_sam2.measurement.shape import COLUMNS as SHAPE
+from napari_sam2.measurement.shape import shapes
+from napari_sam2.measurement.spots import plane_spots
 
 
-def objects(video: Video, planes: Any, *, facts: Facts | None = None, tracks: Sequence[Track] = ()) -> pd.DataFrame:
+def objects(
+    video: Video, planes: Any, *, facts: Facts | None = None, tracks: Sequence[Track] = (), scope: Scope | None = None
+) -> pd.DataFrame:
     """The table ``objects.csv``: a row for each track and frame on which the track has pixels, by frame, then track.
 
     Parameters
@@ -31,10 +41,14 @@ def objects(video: Video, planes: Any, *, facts: Facts | None = None, tracks: Se
         Score and presence by (track, frame); these cells are empty where nothing is known. No fact makes a row.
     tracks
         Tracks that have a category (``PromptLog.tracks``).
+    scope
+        What is measured beyond the fixed columns; all of it where not given. The columns are always the same, and empty where
+        something is not measured.
 
     `t` and `z` are the indices along these axes, empty where the stack has none; `y`, `x` the centroid, from the centre of
     the first pixel, and `y_um`, `x_um` the same in µm. What needs a spacing that is not known is empty.
-    For the intensities see `intensity.intensities`.
+    For the intensities see `intensity.intensities` and `more_intensities`, for the rest `shape`, `spots`, `neighbourhood` and
+    `colocalisation`.
 
     Raises
     ------
@@ -44,14 +58,17 @@ def objects(video: Video, planes: Any, *, facts: Facts | None = None, tracks: Se
         A channel with pixels that are not numbers.
     """
     source = LabelPlanes.of(planes, video.shape)
-    parts = (_columns(video, frame, source[frame], facts or {}, tracks) for frame in range(len(video)))
+    asked = _Asked(facts or {}, tracks, scope or Scope())
+    parts = (_columns(video, frame, source[frame], asked) for frame in range(len(video)))
     return table(object_columns(channel_count(video)), parts)
 
 
-def frame_objects(video: Video, frame: int, plane: np.ndarray, *, facts: Facts | None = None, tracks: Sequence[Track] = ()) -> pd.DataFrame:
+def frame_objects(
+    video: Video, frame: int, plane: np.ndarray, *, facts: Facts | None = None, tracks: Sequence[Track] = (), scope: Scope | None = None
+) -> pd.DataFrame:
     """The rows of `objects` of one frame, from its (H, W) label plane: what changes when one plane does."""
     checked = LabelPlanes.of(lambda _: plane, video.shape)[frame]
-    return table(object_columns(channel_count(video)), [_columns(video, frame, checked, facts or {}, tracks)])
+    return table(object_columns(channel_count(video)), [_columns(video, frame, checked, _Asked(facts or {}, tracks, scope or Scope()))])
 
 
 def channel_count(video: Video) -> int:
@@ -59,13 +76,55 @@ def channel_count(video: Video) -> int:
     return video.stack.sizes.get("c", 1)
 
 
-def _columns(video: Video, frame: int, plane: np.ndarray, facts: Facts, tracks: Sequence[Track]) -> dict[str, np.ndarray]:
+@dataclass(frozen=True, eq=False)
+class _Asked:
+    """What is known beside the pixels, and what is to be measured."""
+
+    facts: Facts
+    tracks: Sequence[Track]
+    scope: Scope
+
+
+def _columns(video: Video, frame: int, plane: np.ndarray, asked: _Asked) -> dict[str, np.ndarray]:
     regions = Regions.of(plane)
-    columns = {**_identity(video, frame, regions, tracks), **_geometry(video, regions), **_known(frame, regions, facts)}
-    for channel in range(channel_count(video)):
-        measured = intensities(regions, video.raw(frame, channel)) if regions.ids.size else intensities(regions, plane)
-        columns |= {f"{quantity}_c{channel}": values for quantity, values in measured.items()}
+    columns = {**_identity(video, frame, regions, asked.tracks), **_geometry(video, regions), **_known(frame, regions, asked.facts)}
+    if not len(regions):
+        return columns
+    empty = np.full(len(regions), None, dtype=object)
+    columns |= shapes(regions, video.spacing) if asked.scope.shape else dict.fromkeys(SHAPE, empty)
+    channels = channel_count(video)
+    pixels = [video.raw(frame, channel) for channel in range(channels)]
+    around = _around(video, frame, regions, asked.scope)
+    for channel, each in enumerate(pixels):
+        columns |= {f"{name}_c{channel}": values for name, values in _intensities(regions, each, around, channel, asked.scope).items()}
+    if channels > 1 and asked.scope.colocalisation:
+        columns |= colocalisation(regions, pixels)
+    else:
+        unmeasured = np.full(len(regions), np.nan)
+        columns |= {f"{name}_{pair}": unmeasured for pair in pair_names(channels) for name in COEFFICIENTS}
     return columns
+
+
+def _around(video: Video, frame: int, regions: Regions, scope: Scope) -> list[np.ndarray] | None:
+    """Per object the pixels of its cytoplasm; None where nobody asked."""
+    cells = None if scope.cells is None else LabelPlanes.of(scope.cells, video.shape)[frame]
+    if cells is None and scope.cytoplasm_px is None:
+        return None
+    return cytoplasms(regions, reach_px=scope.cytoplasm_px or 0, cells=cells)
+
+
+def _intensities(
+    regions: Regions, pixels: np.ndarray, around: list[np.ndarray] | None, channel: int, scope: Scope
+) -> dict[str, np.ndarray]:
+    """All columns of one channel, without their endings."""
+    found = intensities(regions, pixels)
+    found |= more_intensities(regions, pixels, found["sum"])
+    nothing = np.full(len(regions), np.nan)
+    found |= dict.fromkeys(AROUND, nothing) if around is None else cytoplasm_columns(regions, pixels, around, found["mean"])
+    count, total = (nothing, nothing) if scope.puncta is None else plane_spots(regions, pixels, scope.puncta)
+    full = saturated(regions, pixels, scope.saturated_from(channel, pixels.dtype))
+    flags = np.array([None if np.isnan(value) else value > 0 for value in full], dtype=object)
+    return {**found, "spots": count, "spots_sum": total, "saturated_px": full, "saturated": flags}
 
 
 def _identity(video: Video, frame: int, regions: Regions, tracks: Sequence[Track]) -> dict[str, np.ndarray]:

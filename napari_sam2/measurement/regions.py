@@ -15,6 +15,8 @@ RING_GAP_PX = 2
 RING_REACH_PX = 7
 """How far from the object the ring of background reaches."""
 
+Box = tuple[slice, slice]
+
 
 @dataclass(frozen=True, eq=False)
 class Regions:
@@ -29,6 +31,9 @@ class Regions:
     rings
         Per object the flat indices of its ring: pixels of no object that lie more than `RING_GAP_PX` and at most
         `RING_REACH_PX` from its nearest pixel. Empty where neighbours or the edge leave nothing.
+    boxes
+        Per object the rows and columns it reaches over: work on an object is work on its box, so that it costs the same
+        however many others there are.
     """
 
     ids: np.ndarray
@@ -37,6 +42,7 @@ class Regions:
     y: np.ndarray
     x: np.ndarray
     rings: tuple[np.ndarray, ...]
+    boxes: tuple[Box, ...] = ()
 
     @classmethod
     def of(cls, plane: np.ndarray) -> Regions:
@@ -48,13 +54,26 @@ class Regions:
             return cls(ids, np.zeros(plane.shape, np.int32), nothing.astype(np.int64), nothing, nothing, ())
         codes = map_array(np.require(plane, requirements="W"), ids, np.arange(1, ids.size + 1, dtype=np.int32))
         found = regionprops_table(codes, properties=("area", "centroid", "slice"))
-        rings = tuple(_ring(codes, code, box) for code, box in enumerate(found["slice"], start=1))
-        return cls(ids, codes, found["area"].astype(np.int64), found["centroid-0"], found["centroid-1"], rings)
+        boxes = tuple((box[0], box[1]) for box in found["slice"])
+        rings = tuple(ring(codes, code, box, gap=RING_GAP_PX, reach=RING_REACH_PX) for code, box in enumerate(boxes, start=1))
+        return cls(ids, codes, found["area"].astype(np.int64), found["centroid-0"], found["centroid-1"], rings, boxes)
+
+    def __len__(self) -> int:
+        return int(self.ids.size)
+
+    def mask(self, index: int) -> np.ndarray:
+        """(h, w) bool: the object ``ids[index]`` within its box."""
+        return np.asarray(self.codes[self.boxes[index]] == index + 1)
+
+    def values(self, index: int, plane: np.ndarray) -> np.ndarray:
+        """(area,) values of an (H, W) plane on the pixels of the object ``ids[index]``, row by row."""
+        return np.asarray(plane[self.boxes[index]][self.mask(index)])
 
 
-def _ring(codes: np.ndarray, code: int, box: Sequence[slice]) -> np.ndarray:
-    top, left = (max(0, side.start - RING_REACH_PX) for side in box)
-    crop = codes[top : box[0].stop + RING_REACH_PX, left : box[1].stop + RING_REACH_PX]
+def ring(codes: np.ndarray, code: int, box: Sequence[slice], *, gap: float, reach: int) -> np.ndarray:
+    """Flat indices of the pixels of no object that lie more than `gap` and at most `reach` pixels from the object `code`."""
+    top, left = (max(0, side.start - reach) for side in box)
+    crop = codes[top : box[0].stop + reach, left : box[1].stop + reach]
     distance = ndimage.distance_transform_edt(crop != code)
-    y, x = np.nonzero((distance > RING_GAP_PX) & (distance <= RING_REACH_PX) & (crop == 0))
+    y, x = np.nonzero((distance > gap) & (distance <= reach) & (crop == 0))
     return np.asarray((y + top) * codes.shape[1] + (x + left))

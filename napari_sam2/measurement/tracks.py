@@ -10,9 +10,10 @@ import pandas as pd
 from napari_sam2.core.track import Track
 from napari_sam2.core.video import Video
 from napari_sam2.measurement.columns import channels_of, intensity_columns
+from napari_sam2.measurement.fates import fates
 
 
-def tracks(objects: pd.DataFrame, video: Video, tracks: Sequence[Track] = ()) -> pd.DataFrame:
+def tracks(objects: pd.DataFrame, video: Video, tracks: Sequence[Track] = (), *, spots: pd.DataFrame | None = None) -> pd.DataFrame:
     """The table ``tracks.csv``, from the table `objects`: a row for each track that has pixels anywhere, by id.
 
     `tracks` (``PromptLog.tracks``) say who divided from whom: `parent`, empty where nobody said.
@@ -24,6 +25,11 @@ def tracks(objects: pd.DataFrame, video: Video, tracks: Sequence[Track] = ()) ->
     The intensities are those of all its pixels on all its frames taken together: `mean` and `background` weighted by area,
     `std` pooled, `corrected_sum` the sum of those of the frames (so it is sum - pixels × background); empty where that of
     one frame is not known.
+
+    After these come `mean_area_px`; `volume_px` and `on_edge` (along z: voxels, and whether it touches the edge of a frame or is
+    on the first or last one, so that part of it may not be seen), or `origin` and `fate` (along t, see `fates`); and for each
+    channel `spots`, `spots_sum` (along z those in three dimensions, `spots` as `track_spots` gives them, empty where not given;
+    along t the means of its frames), `saturated_px` (added up) and `saturated`.
     """
     channels = channels_of(objects)
     groups = objects.groupby("track", sort=True)
@@ -40,7 +46,38 @@ def tracks(objects: pd.DataFrame, video: Video, tracks: Sequence[Track] = ()) ->
     for channel in range(channels):
         rows = rows.join(_pooled(objects, channel))
     types = {"first_frame": "int64", "last_frame": "int64", "n_frames": "int64", "mean_area_um2": "float64", **intensity_columns(channels)}
-    return rows.reset_index().astype({"track": "int64", **types})
+    rows = rows.astype(types).join(_more(objects, video, rows, spots))
+    return rows.reset_index().astype({"track": "int64"})
+
+
+def _more(objects: pd.DataFrame, video: Video, rows: pd.DataFrame, spots: pd.DataFrame | None) -> pd.DataFrame:
+    """What comes after the fixed columns."""
+    groups = objects.groupby("track", sort=True)
+    pixels = groups["area_px"].sum()
+    more = pd.DataFrame({"mean_area_px": (pixels / rows["n_frames"]).astype("float64")})
+    if video.along == "z":
+        ends = (rows["first_frame"] == 0) | (rows["last_frame"] == len(video) - 1)
+        more["volume_px"] = pixels.astype("int64")
+        more["on_edge"] = _any(objects, "on_edge") | ends.astype("boolean")
+    else:
+        more = more.join(fates(objects, rows["parent"], len(video)))
+    for channel in range(channels_of(objects)):
+        for name in (f"spots_c{channel}", f"spots_sum_c{channel}"):
+            along_t = groups[name].mean() if name in objects.columns else np.nan
+            more[name] = along_t if video.along == "t" else np.nan if spots is None else spots[name]
+            more = more.astype({name: "float64"})
+        full = objects.get(f"saturated_px_c{channel}")
+        total = None if full is None else full.astype("Int64").groupby(objects["track"]).sum(min_count=1)
+        more[f"saturated_px_c{channel}"] = pd.array([None] * len(more), dtype="Int64") if total is None else total
+        more[f"saturated_c{channel}"] = more[f"saturated_px_c{channel}"] > 0
+    return more
+
+
+def _any(objects: pd.DataFrame, name: str) -> pd.Series[bool]:
+    """By track whether it is so on any frame; empty where the table does not have that column."""
+    if name not in objects.columns:
+        return pd.Series(pd.NA, index=sorted(objects["track"].unique()), dtype="boolean")
+    return objects[name].astype("boolean").groupby(objects["track"]).any()
 
 
 def _pooled(objects: pd.DataFrame, channel: int) -> pd.DataFrame:

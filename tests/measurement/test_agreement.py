@@ -51,7 +51,7 @@ def test_columns_and_rows_of_the_table():
     table = evaluate(np.stack([TWO] * 3), np.stack([TWO] * 3)).table
     levels = [f"ap_{percent}" for percent in range(50, 100, 5)]
     counted = ["frame", "n_truth", "n_predicted", "count_error", "count_error_abs"]
-    assert list(table.columns) == [*counted, "iou", "dice", "precision", "recall", "f1", *levels, "ap"]
+    assert list(table.columns) == [*counted, "iou", "dice", "precision", "recall", "f1", *levels, "ap", "boundary_f"]
     assert table["frame"].tolist() == ["0", "1", "2", "all"]
     assert table["n_truth"].tolist() == [2, 2, 2, 6]
 

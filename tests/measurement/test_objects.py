@@ -46,7 +46,9 @@ def naive(plane: np.ndarray, pixels: np.ndarray) -> dict[int, dict[str, float]]:
 
 def test_columns_are_those_of_the_design_in_order_for_every_channel(video):
     table = objects(video(np.zeros((2, 3, 8, 8), np.uint8), "tcyx"), np.ones((2, 8, 8), np.uint8))
-    assert list(table.columns) == FIXED + [f"{name}_c{channel}" for channel in range(3) for name in PER_CHANNEL]
+    fixed = FIXED + [f"{name}_c{channel}" for channel in range(3) for name in (*PER_CHANNEL, "spots")]
+    assert list(table.columns)[: len(fixed)] == fixed
+    assert len(set(table.columns)) == len(table.columns)
 
 
 def test_square_on_a_flat_background_has_the_numbers_it_was_drawn_with(video):

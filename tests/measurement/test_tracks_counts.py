@@ -36,7 +36,8 @@ def test_columns_of_a_time_lapse_are_those_of_the_design(video, scene):
     table = by_track(video, scene).reset_index()
     head = ["track", "category", "parent", "first_frame", "last_frame", "n_frames", "duration_s", "mean_area_um2"]
     quantities = ["mean", "sum", "min", "max", "std", "background", "corrected_sum"]
-    assert list(table.columns) == head + [f"{name}_c{channel}" for channel in range(2) for name in quantities]
+    fixed = head + [f"{name}_c{channel}" for channel in range(2) for name in quantities]
+    assert list(table.columns)[: len(fixed)] == fixed
 
 
 def test_first_last_frames_duration_parent_and_category(video, scene):

@@ -11,5 +11,6 @@ from napari_sam2.testing.contracts.hook import HookContract
 from napari_sam2.testing.contracts.model import ModelContract
 from napari_sam2.testing.contracts.policy import PolicyContract
 from napari_sam2.testing.contracts.sink import SinkContract
+from napari_sam2.testing.contracts.source import SourceContract
 
-__all__ = ["HookContract", "ModelContract", "PolicyContract", "SinkContract"]
+__all__ = ["HookContract", "ModelContract", "PolicyContract", "SinkContract", "SourceContract"]

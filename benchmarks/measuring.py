@@ -1,0 +1,72 @@
+"""Measuring: seconds per object with few and with many objects on one frame; nothing may cost more because there are others.
+
+python -m benchmarks.measuring --out results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import statistics
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machine
+from napari_sam2.core.stack import Spacing, Stack
+from napari_sam2.core.video import Video
+from napari_sam2.measurement.objects import frame_objects
+
+SIDE = 1024
+FEW, MANY = 50, 500
+LIMIT = 1.3
+"""What an object may cost among many, in parts of what it costs among few."""
+
+
+def frame(count: int, channels: int) -> tuple[Video, np.ndarray]:
+    """A frame of noise with `count` discs of 15 pixels on a grid, as dense as 500 of them are, and its labels."""
+    across = math.ceil(math.sqrt(MANY))
+    rows, columns = np.indices((SIDE, SIDE))
+    cell = SIDE / across
+    near = np.hypot((rows % cell) - cell / 2, (columns % cell) - cell / 2) <= 15
+    numbers = (rows // cell).astype(int) * across + (columns // cell).astype(int) + 1
+    labels = np.where(near & (numbers <= count), numbers, 0).astype(np.uint16)
+    random = np.random.default_rng(0)
+    pixels = np.stack([random.normal(200 + 2000 * (labels > 0), 30) for _ in range(channels)]).clip(0, 65535).astype(np.uint16)
+    return Video.of(Stack(pixels[None], "tcyx", Spacing(y_um=0.2, x_um=0.2))), labels
+
+
+def seconds(count: int, channels: int) -> float:
+    """Seconds of processor time to measure a frame of so many objects."""
+    video, labels = frame(count, channels)
+    begin = time.process_time()
+    rows = frame_objects(video, 0, labels)
+    assert len(rows) == count
+    return time.process_time() - begin
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, and end with 0 if an object among many costs no more than `LIMIT` times one among few."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.measuring", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--channels", type=int, default=2)
+    parser.add_argument("--out", type=Path, help="write results as JSON")
+    given = parser.parse_args(arguments)
+    where = machine.described()
+    seconds(FEW, given.channels)  # warm
+    rows: list[dict[str, Any]] = []
+    for count in (FEW, MANY):
+        taken = statistics.median(seconds(count, given.channels) for _ in range(given.repeats))
+        rows.append({"objects": count, "seconds": taken, "ms_per_object": 1000 * taken / count})
+    ratio = rows[1]["ms_per_object"] / rows[0]["ms_per_object"]
+    print(machine.markdown(["objects", "s", "ms per object"], [list(row.values()) for row in rows]))
+    print(f"an object among {MANY} costs {ratio:.2f} times one among {FEW} (at most {LIMIT}): {'reached' if ratio <= LIMIT else 'MISSED'}")
+    machine.keep({"machine": where, "rows": rows, "ratio": ratio}, given.out)
+    return 0 if ratio <= LIMIT else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

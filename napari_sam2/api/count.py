@@ -1,0 +1,243 @@
+"""Counting: from an image stack and not one click to tracks, labels and tables."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from napari_sam2.api.exports import EXPORTS, Results, export
+from napari_sam2.api.finding import Joining, explain, find_tracks, tell
+from napari_sam2.api.job import Outcome, save
+from napari_sam2.api.session import Run, Session
+from napari_sam2.api.tables import Tables, open_labels_of
+from napari_sam2.core.errors import IntensityError, PlanError
+from napari_sam2.core.plan import Propagation
+from napari_sam2.core.protocols import PromptSource, VideoModel
+from napari_sam2.core.stack import Stack
+from napari_sam2.core.video import Contrast, Video
+from napari_sam2.engine.policies import Sam2Policy
+from napari_sam2.engine.runner import RunState
+from napari_sam2.engine.session import Settings
+from napari_sam2.io.open import open_stack
+from napari_sam2.io.place import check_output
+from napari_sam2.measurement.classes import Rule, by_rules, categorised
+from napari_sam2.measurement.counts import counts
+from napari_sam2.models.device import describe
+from napari_sam2.models.load import load_model
+from napari_sam2.sources.hints import Hints, Kind
+from napari_sam2.sources.registry import AUTO, SOURCES, open_source
+
+log = logging.getLogger(__name__)
+
+Trust = Literal["seeds", "model"]
+_REACH = 2.0  # of a diameter: as far as an object goes from one frame to the next
+_CONDITIONING = 2  # prompted frames shown at once: every frame is one here, and the nearest tell most
+
+
+class Counting(BaseModel):
+    """How objects that nobody clicked are found and joined. Unknown fields are errors.
+
+    Parameters
+    ----------
+    seeds
+        A source by name (see `sources.registry.SOURCES`), "auto" for the one that measured best, or a label image of
+        another tool.
+    kind
+        What a seed is said as: its outline ("mask"), its "box", or a click ("point"). The model answers the last two.
+    trust
+        "seeds": objects are found on every frame and joined, the model tells who is who where masks do not, and fills gaps.
+        "model": found on the first frame and carried by the model, then again what it does not explain, to the end.
+    diameter_px, diameter_um, dark
+        See `Hints`; guessed where not given.
+    patience
+        Frames an object may be missed on and still be the same.
+    least
+        Frames it must be found on, unless the video begins or ends there; 2 along t, and along z a third of a diameter.
+    category
+        What all objects are called.
+    rules
+        Condition by category, e.g. ``{"large": "area_px > 500"}``: the first that holds for a track is its category.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    seeds: str = AUTO
+    kind: Kind = "mask"
+    trust: Trust = "seeds"
+    diameter_px: float | None = Field(default=None, gt=0)
+    diameter_um: float | None = Field(default=None, gt=0)
+    dark: bool | None = None
+    patience: int = Field(default=2, ge=0)
+    least: int | None = Field(default=None, ge=1)
+    category: str = ""
+    rules: dict[str, str] = Field(default_factory=dict)
+
+    @classmethod
+    def checked(cls, fields: Mapping[str, Any]) -> Counting:
+        """A Counting of these fields. Raises PlanError with one line where one of them cannot be."""
+        try:
+            return cls(**fields)
+        except ValidationError as error:
+            wrong = "; ".join(
+                f"{'.'.join(str(part) for part in each['loc'])} is {each['input']!r}: {each['msg']}" for each in error.errors()
+            )
+            raise PlanError(wrong) from error
+
+    def source(self, video: Video, model: VideoModel) -> PromptSource:
+        """The source of seeds for a video. Raises PlanError for one that nobody knows, LabelsError for labels that do not fit."""
+        labels, name = None, self.seeds
+        if name != AUTO and name not in SOURCES and Path(name).exists():
+            labels, name = open_labels_of(Path(name), video), "labels"
+        elif name not in (AUTO, *SOURCES):
+            raise PlanError(f"seeds {name!r}: expected {AUTO}, one of {', '.join(SOURCES)}, or a label image that exists")
+        hints = Hints(self.diameter_px, self.diameter_um, self.dark, self.kind, model, labels)
+        return open_source(name, hints)
+
+    def joining(self, source: PromptSource, video: Video) -> Joining:
+        """How objects become tracks, by their size."""
+        guess = getattr(source, "scale", lambda _: None)(video)
+        diameter = guess.diameter_px if guess else 20.0
+        thick = diameter * (video.spacing.y_um or 1.0) / (video.spacing.z_um or video.spacing.y_um or 1.0)
+        least = self.least or (max(1, min(len(video) // 4, round(thick / 3))) if video.along == "z" else 2)
+        return Joining(self.patience, least, reach_px=_REACH * diameter, divisions=video.along == "t")
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What counting came to: the Run, with labels and tables, and its session, in which everything can be corrected."""
+
+    run: Run
+    notes: tuple[str, ...]
+
+    @property
+    def session(self) -> Session:
+        """All prompts as if they had been clicked."""
+        return self.run.session
+
+
+def count_video(
+    video: Video,
+    model: VideoModel,
+    counting: Counting | None = None,
+    *,
+    settings: Settings | None = None,
+    stage: Callable[[str], None] = log.info,
+) -> Found:
+    """Find, join and carry every object of a video. The caller closes the session (``found.session.close()``)."""
+    counting = counting or Counting()
+    policy = Sam2Policy(recent=model.card.memory_slots - 1, pointers=model.card.pointers, conditioning=_CONDITIONING)
+    session = Session(video, model, policy=policy, settings=settings or Settings(patience=8))
+    source = counting.source(video, model)
+    joining = counting.joining(source, video)
+    if counting.trust == "model":
+        explain(session, source, stage, least=joining.least)
+        plan = Propagation(())
+    else:
+        plan = tell(session, find_tracks(session, source, joining, stage), category=counting.category)
+    run = session.run(plan)
+    run.finish()
+    if counting.rules:
+        _categorise(run, [Rule.of(category, text) for category, text in counting.rules.items()])
+    return Found(run, _notes(source, video, counting, joining))
+
+
+def _categorise(run: Run, rules: list[Rule]) -> None:
+    """Give each track the category its features ask for: in the log and in the tables, which are measured once."""
+    categories = by_rules(run.objects, rules)
+    for track, category in categories.items():
+        run.session.describe(replace(run.session.log.track(track), category=category))
+    objects, tracks = (categorised(table, categories) for table in (run.objects, run.tracks))
+    run.tables = Tables(objects, tracks, counts(objects, len(run.session.video)))
+
+
+def count(
+    input: Any,
+    *,
+    out: str | Path | None = None,
+    along: str | None = None,
+    channel: int | None = None,
+    at: Mapping[str, int] | None = None,
+    model: str | VideoModel = "nano",
+    device: str = "auto",
+    also: Sequence[str] = (),
+    stage: Callable[[str], None] = log.info,
+    **options: Any,
+) -> Found | Outcome:
+    """Count every object of a stack nobody clicked in.
+
+    Parameters
+    ----------
+    input
+        A path, an array or a Stack.
+    out
+        Folder for labels, tables, picture, prompts, report and provenance; then an Outcome is returned, else `Found`.
+    along, channel, at
+        How the stack is walked; see `Stack.as_video`.
+    model, device
+        A model or its name; where it runs.
+    also
+        What else is written to `out`: some of "ctc", "geff", "parquet", "h5ad"; see `exports.EXPORTS`. The report always is.
+    options
+        The fields of `Counting`.
+    """
+    counting = Counting.checked(options)
+    for name in also:
+        EXPORTS.get(name)  # unknown ones are refused before the work begins
+    for category, text in counting.rules.items():
+        Rule.of(category, text)
+    stack = input if isinstance(input, Stack) else open_stack(input)
+    video = video_of(stack, along=along, channel=channel, at=at)
+    if out is not None:
+        check_output(Path(out))
+    stage(f"input: {stack.source or stack.name}: {video.description}")
+    loaded = load_model(model, device=device) if isinstance(model, str) else model
+    stage(f"model: {loaded.card.name} on {describe(loaded.device)}")
+    found = count_video(video, loaded, counting, stage=stage)
+    if out is None:
+        return found
+    with found.session:
+        return _saved(found, Path(out), counting, ["report", *also], stage)
+
+
+def video_of(stack: Stack, *, along: str | None = None, channel: int | None = None, at: Mapping[str, int] | None = None) -> Video:
+    """A Video, also of a stack that is the same everywhere: there it shows nothing, and nothing is counted."""
+    try:
+        return Video.of(stack, along=along, channel=channel, at=at)
+    except IntensityError:
+        video = Video.of(stack, along=along, channel=channel, at=at, contrast=Contrast(0.0, 1.0))
+        value = float(video.raw(0).flat[0])
+        if any(np.any(video.raw(frame) != value) for frame in range(len(video))):
+            raise
+        return Video.of(stack, along=along, channel=channel, at=at, contrast=Contrast(value, value + 1.0))
+
+
+def _saved(found: Found, out: Path, counting: Counting, also: Sequence[str], stage: Callable[[str], None]) -> Outcome:
+    stage(f"writing: labels, tables and picture to {out}")
+    export(Results.of(found.run, found.notes), out, also)
+    save(found.run, out, notes=found.notes, settings=counting.model_dump(mode="json"))
+    tracks, frames = len(found.run.tracks), len(found.session.video)
+    divisions = found.run.tracks["parent"].dropna().nunique()
+    divided = f", {divisions} of them divided" if divisions else ""
+    where = f"on {frames} frames" if frames > 1 else "on one frame"
+    return Outcome(out, RunState.DONE, f"{tracks} object{'' if tracks == 1 else 's'} {where}{divided}", found.notes)
+
+
+def _notes(source: PromptSource, video: Video, counting: Counting, joining: Joining) -> tuple[str, ...]:
+    """Decisions that were taken for the user."""
+    notes = [f"seeds from {source.name}" + (" (auto)" if counting.seeds == AUTO else "")]
+    guess = getattr(source, "scale", lambda _: None)(video)
+    if counting.diameter_px is None and counting.diameter_um is None:
+        notes.append(f"diameter of {guess.diameter_px:.1f} px guessed" if guess else "no objects to guess a size from")
+    if guess and counting.dark is None:
+        notes.append(f"objects taken for {'darker' if guess.dark else 'brighter'} than the background")
+    if video.spacing.pixel_um2 is None:
+        notes.append("no spacing known: sizes are in pixels, columns in µm are empty")
+    if video.along == "z" and video.spacing.z_um is None:
+        notes.append("no z spacing known: slices are taken to be a pixel apart, volumes in µm³ are empty")
+    return (*notes, f"objects on fewer than {joining.least} frames dropped, unless the stack begins or ends there")

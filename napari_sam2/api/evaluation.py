@@ -1,0 +1,61 @@
+"""Evaluation of what lies on disk: label files, folders of results, folders of the Cell Tracking Challenge."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pandas as pd
+
+from napari_sam2.core.errors import FileError
+from napari_sam2.core.stack import Stack
+from napari_sam2.io.ctc import is_ctc_result, read_ctc
+from napari_sam2.io.open import open_labels
+from napari_sam2.measurement.agreement import Agreement, evaluate
+from napari_sam2.measurement.count_agreement import count_errors
+
+_LABELS = ("labels.ome.tif", "labels.ome.zarr")
+
+
+@dataclass(frozen=True, eq=False)
+class Known:
+    """Labels, and what is known of them: parents by track, counts per frame and category."""
+
+    labels: Stack
+    parents: Mapping[int, int] = field(default_factory=dict)
+    counts: pd.DataFrame | None = None
+
+    @classmethod
+    def read(cls, path: Path) -> Known:
+        """From a label file, a folder of results, or one of the Cell Tracking Challenge (``01_RES``, ``01_GT/TRA``)."""
+        if is_ctc_result(path):
+            found = read_ctc(path)
+            return cls(found.labels, found.parents)
+        labels = next((path / name for name in _LABELS if (path / name).exists()), None) if path.is_dir() else None
+        if labels is None:
+            return cls(open_labels(path))
+        tables = [path / name for name in ("tracks.csv", "counts.csv")]
+        if not all(table.is_file() for table in tables):
+            raise FileError(f"{path}: expected {tables[0].name} and {tables[1].name} beside {labels.name}")
+        tracks, counts = (pd.read_csv(table) for table in tables)
+        divided = tracks.dropna(subset=["parent"])
+        parents = {int(child): int(parent) for child, parent in zip(divided["track"], divided["parent"], strict=True)}
+        return cls(open_labels(labels), parents, counts)
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How far two results agree, and how far their counts do where both have some."""
+
+    agreement: Agreement
+    counts: pd.DataFrame | None
+
+
+def evaluate_files(predicted: Path, truth: Path, *, tracks: bool = False) -> Evaluation:
+    """Compare what lies at two paths; with `tracks` identities matter, and the challenge's measures are taken."""
+    ours, theirs = Known.read(predicted), Known.read(truth)
+    found = evaluate(ours.labels, theirs.labels, tracks=tracks, challenge=tracks, parents=(ours.parents, theirs.parents))
+    if ours.counts is None or theirs.counts is None:
+        return Evaluation(found, None)
+    return Evaluation(found, count_errors(ours.counts, theirs.counts))

@@ -1,0 +1,77 @@
+"""Exports: what else may be written of a run, beside labels and CSV."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from napari_sam2.api.session import Run
+from napari_sam2.api.tables import Tables
+from napari_sam2.core.errors import OutputError
+from napari_sam2.core.provenance import Provenance
+from napari_sam2.core.registry import Registry
+from napari_sam2.core.video import Video
+from napari_sam2.io.ctc import write_ctc
+from napari_sam2.io.geff import write_geff
+from napari_sam2.io.place import atomic
+from napari_sam2.io.tables import write_anndata, write_parquet, write_text
+from napari_sam2.measurement.report import report
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """All there is to export: the video, its label planes by frame, the tables, and where they come from."""
+
+    video: Video
+    plane: Callable[[int], np.ndarray]
+    tables: Tables
+    provenance: Provenance
+
+    @classmethod
+    def of(cls, run: Run, notes: tuple[str, ...] = ()) -> Results:
+        """Those of a Run."""
+        return cls(run.session.video, run.session.plane, run.tables, run.session.provenance(notes=notes))
+
+
+EXPORTS: Registry[Callable[[Results, Path], None]] = Registry("exporters", OutputError)
+"""Exports by name, each a factory of a function that writes Results into a folder; entry points ``napari_sam2.exporters``."""
+
+
+def export(results: Results, folder: Path, names: Sequence[str]) -> None:
+    """Write each of these exports into a folder that is there. Raises OutputError, listing the known ones, for an unknown name."""
+    for write in [EXPORTS.get(name)() for name in names]:
+        write(results, folder)
+
+
+def _report(results: Results, folder: Path) -> None:
+    tables = results.tables
+    write_text(report(results.video, tables.objects, tables.tracks, tables.counts, results.provenance.to_dict()), folder / "report.html")
+
+
+def _ctc(results: Results, folder: Path) -> None:
+    divided = results.tables.tracks.dropna(subset=["parent"])
+    parents = {int(child): int(parent) for child, parent in zip(divided["track"], divided["parent"], strict=True)}
+    with atomic(folder / "01_RES") as part:
+        part.mkdir()
+        write_ctc(part, results.plane, len(results.video), parents)
+
+
+def _geff(results: Results, folder: Path) -> None:
+    tables, video = results.tables, results.video
+    write_geff(folder / "tracks.geff", tables.objects, tables.tracks, video.spacing, along=video.along)
+
+
+def _parquet(results: Results, folder: Path) -> None:
+    for name in ("objects", "tracks", "counts"):
+        write_parquet(getattr(results.tables, name), folder / f"{name}.parquet")
+
+
+def _h5ad(results: Results, folder: Path) -> None:
+    write_anndata(results.tables.objects, folder / "objects.h5ad", results.provenance)
+
+
+for _name, _write in {"report": _report, "ctc": _ctc, "geff": _geff, "parquet": _parquet, "h5ad": _h5ad}.items():
+    EXPORTS.register(_name, lambda write=_write: write)

@@ -1,0 +1,219 @@
+"""Finding: objects nobody clicked, found frame by frame, joined to tracks, and said to a Session as prompts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.ndimage import find_objects
+
+from napari_sam2.api.session import Session
+from napari_sam2.core.plan import Leg, Propagation
+from napari_sam2.core.prompt import MaskPrompt, Prompt, PromptLog, renumbered
+from napari_sam2.core.protocols import PromptSource, VolumeSource
+from napari_sam2.core.track import Track
+from napari_sam2.engine.overlap import label_plane, mask
+from napari_sam2.measurement.chains import Chain, settled
+from napari_sam2.measurement.linking import doubtful, link, mothers
+from napari_sam2.sources.seeds import mask_prompt
+
+Told = Callable[[str], None]
+
+_DOUBLE_IOU = 0.5  # from here on two masks are of one object
+
+
+@dataclass(frozen=True)
+class Joining:
+    """How objects of single frames become tracks.
+
+    Parameters
+    ----------
+    patience
+        Frames in a row an object may be missed and still be the same; the model carries it over them.
+    least
+        Frames an object must be found on, unless the video begins or ends on it.
+    reach_px
+        How far an object may move from one frame to the next where it overlaps nothing; about twice its diameter.
+    divisions
+        Whether objects may divide (along t).
+    """
+
+    patience: int = 2
+    least: int = 2
+    reach_px: float = 20.0
+    divisions: bool = True
+
+
+def find_tracks(session: Session, source: PromptSource, joining: Joining, stage: Told) -> list[Chain]:
+    """Every object of the session's video, on every frame it is found on. The session's log is empty before and after.
+
+    A source that sees the whole volume says itself which is which. Otherwise objects are linked from frame to frame by
+    overlap; where masks alone do not tell, the model is shown the track on the last frame it was on and asked for it on the
+    next.
+    """
+    volume = _volume_chains(session, source)
+    if volume is not None:
+        return settled(volume, len(session.video), least=joining.least)
+    return _linked(session, source, joining, stage)
+
+
+def tell(session: Session, chains: Sequence[Chain], *, category: str = "") -> Propagation:
+    """Say all chains to an empty session, and give the plan that carries tracks over the frames they were missed on."""
+    prompts = [renumbered(prompt, chain.number) for chain in chains for _, prompt in sorted(chain.prompts.items())]
+    session.prompt_many(sorted(prompts, key=lambda prompt: (prompt.frame, prompt.track)))
+    for chain in chains:
+        if chain.mother is not None or category:
+            session.describe(Track(chain.number, category=category, parent=chain.mother))
+    return Propagation(tuple(Leg(chain.number, before, after - 1) for chain in chains for before, after in chain.gaps()))
+
+
+def explain(session: Session, source: PromptSource, stage: Told, *, least: int) -> None:
+    """Prompt what is found on the first frame, carry it through, look on the next for what is not explained, and so on to the end.
+
+    What is found twice (two tracks that are one object on most frames they share), or on fewer than `least` frames, is told once
+    or not at all.
+    """
+    volume = _volume_chains(session, source)
+    if volume is not None:
+        chains = settled(volume, len(session.video), least=least)
+        session.prompt_many([renumbered(_middle(chain), chain.number) for chain in chains])
+        session.run(session.plan() if chains else Propagation(())).finish()
+        stage(f"{len(chains)} objects, each prompted on one frame")
+        return
+    for frame in range(len(session.video)):
+        plane = session.plane(frame)
+        first = max(session.log.track_ids, default=0) + 1
+        prompts = source.prompts(session.video, frame, first=first, taken=plane > 0)
+        if prompts:
+            stage(f"frame {frame}: {len(prompts)} new")
+            session.prompt_many(prompts)
+            session.run(session.plan(tracks=[prompt.track for prompt in prompts])).finish()
+    kept = _worthy(session, min(least, len(session.video)))
+    if len(kept) == len(session.log.track_ids):
+        return
+    stage(f"{len(session.log.track_ids) - len(kept)} tracks found twice or too short, told again without them")
+    wanted = {track: number for number, track in enumerate(kept, start=1)}
+    prompts = [renumbered(prompt, wanted[prompt.track]) for prompt in session.log.prompts if prompt.track in wanted]
+    session.resume(PromptLog())
+    session.prompt_many(prompts)
+    if prompts:
+        session.run(session.plan()).finish()
+
+
+class _Linker:
+    """Chains that grow frame by frame, and the outline of each where it was last seen."""
+
+    def __init__(self, session: Session, joining: Joining) -> None:
+        self.chains: dict[int, Chain] = {}
+        self._session = session
+        self._joining = joining
+        self._outlines: dict[int, MaskPrompt] = {}
+
+    def take(self, frame: int, prompts: Sequence[Prompt]) -> int:
+        """Add what was found on a frame; how many of it are new."""
+        shape = self._session.video.shape[1:]
+        outlines = {label: outline for label, outline in enumerate(self._outlined(prompts), start=1) if outline}
+        found = _painted(outlines.items(), shape)
+        before = self._before(frame)
+        linked = link(before, found, carried=self._carried(frame, before, found), reach_px=self._joining.reach_px)
+        partner = {label: number for number, label in linked.items()}
+        fresh = [int(label) for label in np.unique(found[found > 0]) if int(label) not in partner]
+        born = mothers(before, found, linked, fresh, reach_px=self._joining.reach_px) if self._joining.divisions and frame else {}
+        for label in fresh:
+            partner[label] = max(self.chains, default=0) + 1
+            self.chains[partner[label]] = Chain(partner[label], mother=born.get(label))
+        for label, number in partner.items():
+            self.chains[number].prompts[frame] = prompts[label - 1]
+            self._outlines[number] = outlines[label]
+        return len(fresh)
+
+    def _before(self, frame: int) -> np.ndarray:
+        """The label plane of chains where they were last seen, those seen later in front."""
+        oldest = frame - 1 - self._joining.patience
+        self._outlines = {number: outline for number, outline in self._outlines.items() if outline.frame >= oldest}
+        return _painted(sorted(self._outlines.items(), key=lambda each: (each[1].frame, each[0])), self._session.video.shape[1:])
+
+    def _outlined(self, prompts: Sequence[Prompt]) -> list[MaskPrompt | None]:
+        """What each prompt points at: itself for a mask, else what the model answers; None where that is nothing."""
+        if all(isinstance(prompt, MaskPrompt) for prompt in prompts):
+            return [prompt for prompt in prompts if isinstance(prompt, MaskPrompt)]
+        answers = self._session.prompt_many(prompts)
+        self._session.resume(PromptLog())
+        planes = [mask(answer, self._session.video.shape[1:]) for answer in answers]
+        return [
+            MaskPrompt(answer.frame, answer.track, plane) if plane.any() else None for answer, plane in zip(answers, planes, strict=True)
+        ]
+
+    def _carried(self, frame: int, before: np.ndarray, found: np.ndarray) -> np.ndarray | None:
+        """Where the model says that doubtful tracks went: each is shown to it on the frame before."""
+        asked = [number for number in doubtful(before, found) if self._outlines[number].frame == frame - 1]
+        if not asked or not found.any():
+            return None
+        self._session.prompt_many([renumbered(self._outlines[number], number) for number in asked])
+        self._session.run(Propagation(tuple(Leg(number, frame - 1, frame) for number in asked))).finish()
+        plane = label_plane(self._session.segments(frame), self._session.video.shape[1:])
+        self._session.resume(PromptLog())
+        return plane
+
+
+def _volume_chains(session: Session, source: PromptSource) -> list[Chain] | None:
+    """The chains of a source that knows which object is which; None where it does not."""
+    planes = source.labels(session.video) if isinstance(source, VolumeSource) else None
+    if planes is None:
+        return None
+    chains: dict[int, Chain] = {}
+    for frame in range(len(session.video)):
+        plane = planes(frame)
+        codes = np.unique(plane[plane > 0]).tolist()
+        for label, box in zip(codes, find_objects(np.searchsorted([0, *codes], plane)), strict=True):
+            corner = (box[0].start, box[1].start)
+            prompt = mask_prompt(plane[box] == label, corner, plane.shape, frame, label, "mask")
+            chains.setdefault(label, Chain(label)).prompts[frame] = prompt
+    return list(chains.values())
+
+
+def _middle(chain: Chain) -> Prompt:
+    """What a chain is where it is largest."""
+    return max(chain.prompts.values(), key=lambda prompt: int(prompt.crop.sum()) if isinstance(prompt, MaskPrompt) else 0)
+
+
+def _linked(session: Session, source: PromptSource, joining: Joining, stage: Told) -> list[Chain]:
+    linker = _Linker(session, joining)
+    for frame in range(len(session.video)):
+        prompts = source.prompts(session.video, frame)
+        fresh = linker.take(frame, prompts)
+        stage(f"frame {frame}: {len(prompts)} objects, {fresh} of them new")
+    return settled(linker.chains.values(), len(session.video), least=joining.least)
+
+
+def _painted(outlines: Iterable[tuple[int, MaskPrompt]], shape: tuple[int, ...]) -> np.ndarray:
+    """(H, W) int32 labels of these outlines by number, later ones in front."""
+    plane = np.zeros(shape, dtype=np.int32)
+    for number, outline in outlines:
+        y, x, y2, x2 = outline.rectangle
+        plane[y:y2, x:x2][outline.crop] = number
+    return plane
+
+
+def _worthy(session: Session, least: int) -> list[int]:
+    """Tracks that are on at least so many frames, and are no double of an earlier one."""
+    shared: dict[tuple[int, int], int] = {}
+    alone: dict[int, int] = {}
+    for frame in range(len(session.video)):
+        plane = np.zeros(session.video.shape[1:], dtype=np.int32)
+        area: dict[int, int] = {}
+        for segment in session.segments(frame):
+            if not segment.present:
+                continue
+            rows, columns = segment.window.region(segment.logits, session.video.shape[1:])
+            inside = segment.window.paste(segment.logits, rows, columns) > 0
+            area[segment.track] = int(np.count_nonzero(inside))
+            alone[segment.track] = alone.get(segment.track, 0) + (area[segment.track] > 0)
+            for rival, n in zip(*np.unique(plane[rows, columns][inside], return_counts=True), strict=True):
+                if rival and n >= _DOUBLE_IOU * (area[int(rival)] + area[segment.track] - n):
+                    shared[segment.track, int(rival)] = shared.get((segment.track, int(rival)), 0) + 1
+            free = inside & (plane[rows, columns] == 0)
+            plane[rows, columns][free] = segment.track
+    doubles = {track for (track, rival), n in shared.items() if 2 * n > min(alone[track], alone[rival])}
+    return [track for track in session.log.track_ids if track not in doubles and alone.get(track, 0) >= least]

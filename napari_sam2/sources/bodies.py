@@ -1,0 +1,208 @@
+"""Bodies: objects outlined by classical means in a plane or a volume: local background, Laplacian of Gaussian, watershed, half maximum."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from skimage.feature import peak_local_max
+from skimage.filters import threshold_otsu
+from skimage.measure import regionprops
+from skimage.segmentation import watershed
+
+from napari_sam2.sources.scale import DIAMETER_PER_SIGMA
+
+_SMOOTH = 1 / 14  # of the diameter: less than the narrowest gap between neighbours
+_SEED_SCALES = (0.6, 0.85)  # of the spread that fits the diameter: touching objects are still two
+_APART = 0.35  # of the diameter: seeds lie further apart
+_FLAT = 0.8  # of the brightest nearby: above this an object is as bright as can be, and its texture makes no seeds
+_CALM = 1 / 8  # of the diameter: smoothing before the darkest pixel nearby is taken for the background
+_DIP = 2.0  # times its noise: so much below the mean the darkest of a few dozen pixels lies
+_NOISES = 5.0  # above the background: no object is dimmer
+_OTSU = 0.5  # of Otsu's threshold: dim objects beside bright ones
+_HALF = 0.45  # of an object's own brightness: where its edge is
+_SMALLEST = {2: 0.15, 3: 0.3}  # of the area (volume) of a disc (ball) of the diameter, by number of axes
+_SEAM = 0.9  # of the dimmer one's brightness: a seam brighter than this does not part two objects
+_MIDDLE = 50  # percentile of a seam's brightness that stands for it
+_CONVEX = 0.92  # area by that of its hull: what is as convex as this, together, is one
+_MAD = 1.4826
+_ROUNDING = 1e-5  # of the response: less is arithmetic
+
+
+@dataclass(frozen=True, eq=False)
+class Light:
+    """An image as objects are seen in it: `above` its local background, smoothed; objects are above `least`."""
+
+    above: np.ndarray
+    least: float
+
+    @classmethod
+    def of(cls, image: np.ndarray, diameter: Sequence[float]) -> Light:
+        """Of a plane or volume of bright objects; `diameter` in pixels along each axis."""
+        smooth_px = [max(0.7, _SMOOTH * each) for each in diameter]
+        smooth = ndimage.gaussian_filter(image, smooth_px)
+        above = smooth - _background(image, diameter)
+        noise = _noise(image)
+        calmed = _DIP * noise * _gain([max(1.0, _CALM * each) for each in diameter])
+        least = _NOISES * noise * _gain(smooth_px) + calmed + 1e-4
+        return cls(above, max(least, _OTSU * float(threshold_otsu(above))) if np.ptp(above) > 0 else np.inf)
+
+
+def outline(image: np.ndarray, diameter: Sequence[float]) -> np.ndarray:
+    """Labels of the bright objects of a plane or volume, of its shape, int32, from 1; none where nothing stands out of the noise.
+
+    `diameter`: of a typical object in pixels, along each axis.
+    """
+    image = np.asarray(image, dtype=np.float32)
+    light = Light.of(image, diameter)
+    if not np.isfinite(light.least):
+        return np.zeros(image.shape, dtype=np.int32)
+    response = response_of(flattened(light, diameter), diameter)
+    places = seeds(light, response, diameter)
+    if not len(places):
+        return np.zeros(image.shape, dtype=np.int32)
+    marks = np.zeros(image.shape, dtype=np.int32)
+    marks[tuple(places.T)] = np.arange(1, len(places) + 1)
+    basins = watershed(-response, marks, mask=light.above > light.least)
+    return _trimmed(_joined(basins, light), light, diameter)
+
+
+def seeds(light: Light, response: np.ndarray, diameter: Sequence[float]) -> np.ndarray:
+    """(n, d) places of objects: maxima of the response that lie on something bright."""
+    bright = light.above > light.least
+    footprint = ball([_APART * each for each in diameter])
+    found = peak_local_max(np.where(bright, response, 0.0), footprint=footprint, threshold_abs=_ROUNDING, exclude_border=False)
+    return np.asarray(found)
+
+
+def flattened(light: Light, diameter: Sequence[float]) -> np.ndarray:
+    """The light in 0..1 by that of the brightest nearby, cut off at the top: dim objects count as bright ones do, gaps stay dark."""
+    brightest = ndimage.maximum_filter(light.above, size=[2 * int(each / 2) + 1 for each in diameter])
+    nearby = ndimage.gaussian_filter(brightest, [0.3 * each for each in diameter])
+    return np.asarray(np.minimum(1.0, np.maximum(0.0, light.above) / (_FLAT * np.maximum(nearby, light.least))), dtype=np.float32)
+
+
+def response_of(image: np.ndarray, diameter: Sequence[float]) -> np.ndarray:
+    """How much a bright object of about this diameter lies at each pixel: the Laplacian of Gaussian at two scales, the larger one."""
+    scales = [np.array(diameter) / DIAMETER_PER_SIGMA * part for part in _SEED_SCALES]
+    return np.asarray(np.max([_laplacian(image, sigma) for sigma in scales], axis=0))
+
+
+def _laplacian(image: np.ndarray, sigma: np.ndarray) -> np.ndarray:
+    """Minus the Laplacian of Gaussian, each axis in units of its own spread."""
+    total = np.zeros_like(image)
+    for axis, spread in enumerate(sigma):
+        order = [0] * image.ndim
+        order[axis] = 2
+        total -= float(spread) ** 2 * ndimage.gaussian_filter(image, sigma, order=order)
+    return total
+
+
+def _background(image: np.ndarray, diameter: Sequence[float]) -> np.ndarray:
+    """What would be there without objects: the darkest within a good diameter, smoothed."""
+    calm = ndimage.gaussian_filter(image, [max(1.0, _CALM * each) for each in diameter])
+    lowest = ndimage.minimum_filter(calm, size=[2 * int(1.25 * each) + 1 for each in diameter])
+    return np.asarray(ndimage.gaussian_filter(lowest, [1.2 * each for each in diameter], truncate=2.0))
+
+
+def _gain(sigma: Sequence[float]) -> float:
+    """Standard deviation that white noise of 1 has left after a Gaussian filter."""
+    return float(np.prod([1 / np.sqrt(2 * np.sqrt(np.pi) * each) for each in sigma]))
+
+
+def _noise(image: np.ndarray) -> float:
+    """Standard deviation of the noise of a pixel, from second differences in the plane (Immerkaer 1996)."""
+    kernel = np.array([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]], dtype=np.float32)
+    rough = ndimage.convolve(image, kernel.reshape((1,) * (image.ndim - 2) + (3, 3)), mode="nearest")
+    return float(_MAD * np.median(np.abs(rough)) / 6.0)
+
+
+def _joined(basins: np.ndarray, light: Light) -> np.ndarray:
+    """Basins put together again where the seam between them is as bright as they are, and both make one convex body."""
+    boxes = ndimage.find_objects(basins)
+    bright = {number: float(np.percentile(light.above[box][basins[box] == number], 90)) for number, box in enumerate(boxes, 1) if box}
+    seams = [(first, second) for ratio, first, second in sorted(_seams(basins, light.above, bright), reverse=True) if ratio >= _SEAM]
+    owner = _grouped(seams, len(boxes))
+    for group in np.unique(owner):  # all that hangs together, where that is convex: quarters of a disc are not, two by two
+        members = [number for number in bright if owner[number] == group]
+        if len(members) > 1 and _solidity(basins, [boxes[number - 1] for number in members], members) < _CONVEX:
+            owner[members] = members
+    for first, second in seams:
+        a, b = _root(owner, first), _root(owner, second)
+        members = [number for number in bright if _root(owner, number) in (a, b)]
+        if a != b and _solidity(basins, [boxes[number - 1] for number in members], members) >= _CONVEX:
+            owner[b] = a
+    return np.asarray(np.array([_root(owner, number) for number in range(len(owner))], dtype=np.int32)[basins])
+
+
+def _grouped(seams: Sequence[tuple[int, int]], count: int) -> np.ndarray:
+    """(count + 1,) the first of those that each hangs together with, through any number of seams; itself where there are none."""
+    owner = np.arange(count + 1)
+    for first, second in seams:
+        a, b = sorted((_root(owner, first), _root(owner, second)))
+        owner[b] = a
+    return np.array([_root(owner, number) for number in range(count + 1)])
+
+
+def _root(owner: np.ndarray, number: int) -> int:
+    while owner[number] != number:
+        number = int(owner[number])
+    return number
+
+
+def _seams(basins: np.ndarray, above: np.ndarray, bright: dict[int, float]) -> list[tuple[float, int, int]]:
+    """(brightness of the seam by that of the dimmer body, first, second) of all neighbours."""
+    pairs, values = [], []
+    for axis in range(basins.ndim):
+        here = tuple(slice(None, -1) if each == axis else slice(None) for each in range(basins.ndim))
+        there = tuple(slice(1, None) if each == axis else slice(None) for each in range(basins.ndim))
+        touching = (basins[here] != basins[there]) & (basins[here] > 0) & (basins[there] > 0)
+        pairs.append(np.sort(np.stack([basins[here][touching], basins[there][touching]], axis=1), axis=1))
+        values.append(np.minimum(above[here][touching], above[there][touching]))
+    edges, place = np.unique(np.concatenate(pairs), axis=0, return_inverse=True)
+    if not len(edges):
+        return []
+    order = np.argsort(place.ravel(), kind="stable")
+    ends = np.flatnonzero(np.diff(place.ravel()[order])) + 1
+    seam = [float(np.percentile(part, _MIDDLE)) for part in np.split(np.concatenate(values)[order], ends)]  # not where it meets the edge
+    return [(float(v) / max(1e-9, min(bright[int(a)], bright[int(b)])), int(a), int(b)) for v, (a, b) in zip(seam, edges, strict=True)]
+
+
+def _solidity(basins: np.ndarray, boxes: Sequence[tuple[slice, ...]], members: Sequence[int]) -> float:
+    """Of these basins together."""
+    around = tuple(slice(min(b[axis].start for b in boxes), max(b[axis].stop for b in boxes)) for axis in range(basins.ndim))
+    step = max(1, max(each.stop - each.start for each in around) // 24)  # a rough hull tells two from one, and costs little
+    mask = np.isin(basins[around][(slice(None, None, step),) * basins.ndim], members)
+    if min(mask.shape) < 3:
+        return 1.0
+    return float(regionprops(mask.astype(np.uint8))[0].solidity)
+
+
+def _trimmed(basins: np.ndarray, light: Light, diameter: Sequence[float]) -> np.ndarray:
+    """Each basin down to its own half maximum, the largest piece, holes filled; what is then too small is none. Numbered from 1."""
+    ball = np.pi / 4 if basins.ndim == 2 else np.pi / 6
+    least = _SMALLEST[basins.ndim] * ball * float(np.prod(diameter))
+    labels, count, boxes = np.zeros(basins.shape, dtype=np.int32), 0, ndimage.find_objects(basins)
+    for number in np.unique(basins[basins > 0]).tolist():
+        box = boxes[number - 1]
+        mask, above = basins[box] == number, light.above[box]
+        mask &= above > max(light.least, _HALF * float(np.percentile(above[mask], 90)))
+        pieces, n = ndimage.label(mask)
+        if n > 1:
+            mask = pieces == 1 + int(np.bincount(pieces.ravel())[1:].argmax())
+        if np.count_nonzero(mask) < least:
+            continue
+        count += 1
+        mask = ndimage.binary_fill_holes(mask)
+        labels[box][mask & (labels[box] == 0)] = count
+    return labels
+
+
+def ball(radii: Sequence[float]) -> np.ndarray:
+    """A footprint of these half axes in pixels, at least one pixel to every side."""
+    reach = [max(1, int(each)) for each in radii]
+    places = np.indices([2 * each + 1 for each in reach]) - np.array(reach).reshape(-1, *(1,) * len(reach))
+    within = sum((place / max(1.0, radius)) ** 2 for place, radius in zip(places, radii, strict=True))
+    return np.asarray(within <= 1.0)

@@ -1,0 +1,177 @@
+"""Counting without a click, on exact scenes with the toy model; what bad input gets; the real model on real nuclei."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_sam2.api.count import Counting, Found, count, count_video
+from napari_sam2.core.errors import IntensityError, PlanError
+from napari_sam2.core.prompt import MaskPrompt, PointPrompt
+from napari_sam2.core.stack import Stack
+from napari_sam2.measurement import evaluate
+from napari_sam2.testing.scenes import Scene, appearing, blank, dividing, drifting, ellipsoids, touching
+from napari_sam2.testing.toy import ToyModel
+
+LARGE = {"shape": (128, 128)}
+
+
+def counted(scene: Scene, **options: object) -> Found:
+    found = count(scene.stack, model=ToyModel(), channel=0, **options)
+    assert isinstance(found, Found)
+    return found
+
+
+@pytest.mark.parametrize("trust", ["seeds", "model"])
+@pytest.mark.parametrize(
+    "scene",
+    [drifting(**LARGE), touching(**LARGE, radius=16), ellipsoids(**LARGE, slices=20)],
+    ids=str,
+)
+def test_every_object_is_one_track_of_its_own(scene, trust):
+    found = counted(scene, trust=trust)
+    with found.session:
+        agreement = evaluate(found.run.labels.compute(), scene.labels, tracks=True)
+        assert agreement.track_count_error == 0
+        assert agreement.overall["track_iou"] > 0.9
+        assert found.run.counts["n"].iloc[-1] == len(scene.tracks)
+
+
+def test_objects_that_come_later_are_found_when_they_come():
+    scene = appearing(**LARGE)
+    found = counted(scene)
+    with found.session:
+        tracks = found.run.tracks
+    assert sorted(tracks["first_frame"]) == [scene.frames(track)[0] for track in scene.tracks]
+
+
+def test_division_ends_the_mother_and_begins_two_daughters():
+    scene = dividing(**LARGE, at=4)
+    found = counted(scene)
+    with found.session:
+        tracks = found.run.tracks.set_index("track")
+    assert len(tracks) == 3
+    mother = tracks.index[tracks["fate"] == "division"].tolist()
+    assert tracks.loc[mother, ["first_frame", "last_frame"]].to_numpy().tolist() == [[0, 3]]
+    assert tracks.loc[tracks["origin"] == "division", "parent"].tolist() == mother * 2
+
+
+def test_object_missed_on_one_frame_is_carried_over_it_by_the_model():
+    scene = drifting(count=2, frames=6, **LARGE)
+    labels = scene.labels.copy()
+    labels[3][labels[3] == 1] = 0
+
+    class Holed:
+        name = "holed"
+
+        def prompts(self, video, frame, *, first=1, taken=None):
+            ids = [label for label in np.unique(labels[frame]) if label]
+            return [MaskPrompt(frame, first + number, labels[frame] == label) for number, label in enumerate(ids)]
+
+    class FromLabels(Counting):
+        def source(self, video, model):
+            return Holed()
+
+    result = count_video(scene.video, ToyModel(), FromLabels())
+    with result.session:
+        np.testing.assert_array_equal(result.session.plane(3) > 0, scene.labels[3] > 0)
+        assert len(result.run.tracks) == 2
+
+
+def test_what_is_found_can_be_corrected_like_any_prompt():
+    scene = drifting(count=2, frames=4, **LARGE)
+    found = counted(scene)
+    with found.session as session:
+        assert {type(prompt) for prompt in session.log.prompts} == {MaskPrompt}
+        before = session.plane(2)
+        session.prompt(PointPrompt(2, 1, [(2.0, 2.0)], [False]))
+        assert session.undo()
+        np.testing.assert_array_equal(session.plane(2), before)
+
+
+@pytest.mark.parametrize("kind", ["point", "box", "mask"])
+def test_seeds_said_in_any_way_count_the_same(kind):
+    scene = drifting(count=3, frames=4, **LARGE)
+    found = counted(scene, kind=kind)
+    with found.session:
+        assert evaluate(found.run.labels.compute(), scene.labels, tracks=True).overall["track_iou"] > 0.9
+
+
+@pytest.mark.parametrize("seeds", ["grid", "blobs", "peaks"])
+def test_other_sources_count_the_same(seeds):
+    scene = drifting(count=3, frames=3, **LARGE)
+    found = counted(scene, seeds=seeds, kind="point" if seeds != "grid" else "mask")
+    with found.session:
+        assert len(found.run.tracks) == 3
+
+
+def test_labels_of_another_tool_are_seeds_too(tmp_path):
+    scene = drifting(count=3, frames=4, **LARGE)
+    path = tmp_path / "labels.ome.tif"
+    tifffile.imwrite(path, scene.labels * 30_000, metadata={"axes": "TYX"}, ome=True)
+    found = counted(scene, seeds=str(path))
+    with found.session:
+        np.testing.assert_array_equal(found.run.labels.compute() > 0, scene.labels > 0)
+
+
+@pytest.mark.parametrize("level", [0.0, 300.0], ids=["the same everywhere", "noise alone"])
+def test_empty_image_gives_zero_counts_and_valid_tables(tmp_path, level):
+    data = np.random.default_rng(0).normal(1000, level, (3, 64, 64)).clip(0, 65535).astype(np.uint16)
+    outcome = count(Stack(data, "tyx"), model=ToyModel(), out=tmp_path / "out")
+    assert outcome.counts["n"].tolist() == [0, 0, 0, 0]
+    assert len(outcome.tracks) == len(outcome.objects) == 0
+    assert "spots_c0" in outcome.objects.columns and "parent" in outcome.tracks.columns
+    assert outcome.summary.startswith("0 objects")
+    assert (tmp_path / "out" / "provenance.json").exists()
+
+
+def test_image_that_is_no_number_is_still_refused():
+    data = np.zeros((2, 32, 32), np.float32)
+    data[0, 3, 3] = np.nan
+    with pytest.raises(IntensityError, match="NaN"):
+        count(Stack(data, "tyx"), model=ToyModel())
+
+
+def test_missing_spacing_is_said_and_leaves_columns_in_um_empty(tmp_path):
+    scene = drifting(count=2, frames=2, **LARGE)
+    outcome = count(Stack(scene.stack.data, "tyx"), model=ToyModel(), out=tmp_path)
+    assert any("sizes are in pixels" in note for note in outcome.notes)
+    assert outcome.objects["area_um2"].isna().all() and outcome.objects["area_px"].notna().all()
+
+
+def test_category_is_that_of_all():
+    found = counted(drifting(count=2, frames=2, **LARGE), category="nucleus")
+    with found.session:
+        assert found.run.counts["category"].tolist() == ["nucleus", "nucleus", "all"]
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"seeds": "magic"}, "expected auto"),
+        ({"trust": "luck"}, "trust is 'luck'"),
+        ({"diameter_px": -1}, "diameter_px"),
+        ({"foo": 1}, "foo"),
+    ],
+    ids=["unknown seeds", "unknown trust", "negative size", "unknown option"],
+)
+def test_what_cannot_be_is_refused_with_one_line(options, says):
+    with pytest.raises(PlanError, match=says):
+        counted(drifting(count=2, frames=2), **options)
+
+
+def test_blank_scene_counts_nothing():
+    found = counted(blank())
+    with found.session:
+        assert found.run.counts["n"].sum() == 0
+
+
+def test_real_nuclei_are_counted_within_a_seventh(shared):
+    folder = shared / "data" / "zstack_and_2d_stardist"
+    image, truth = tifffile.imread(folder / "img2d.tif"), tifffile.imread(folder / "mask2d.tif")
+    found = count(Stack(image[None], "tyx"))
+    with found.session:
+        overall = evaluate(found.run.labels.compute(), truth[None]).overall
+    assert overall["f1"] >= 0.8
+    assert abs(overall["count_error"]) <= overall["n_truth"] / 7

@@ -1,0 +1,83 @@
+"""What else is written of a count: read back with the packages the formats belong to."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from napari_sam2.api.count import count
+from napari_sam2.api.evaluation import evaluate_files
+from napari_sam2.core.errors import OutputError
+from napari_sam2.io.ctc import read_ctc
+from napari_sam2.testing.scenes import dividing
+from napari_sam2.testing.toy import ToyModel
+
+
+OPTIONAL = {"geff": "geff", "parquet": "pyarrow", "h5ad": "anndata"}
+"""Exports that need a package, and which."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    also = ["ctc", *(name for name, package in OPTIONAL.items() if find_spec(package))]
+    out = tmp_path_factory.mktemp("count") / "out"
+    rules = {"large": "area_px > 1000", "small": "area_px > 0"}
+    count(dividing(shape=(128, 128)).stack, model=ToyModel(), out=out, also=also, rules=rules)
+    return out
+
+
+def test_everything_is_there(folder):
+    names = {"labels.ome.tif", "objects.csv", "tracks.csv", "counts.csv", "prompts.json", "provenance.json", "overview.png", "report.html"}
+    written = {
+        "geff": {"tracks.geff"},
+        "h5ad": {"objects.h5ad"},
+        "parquet": {f"{name}.parquet" for name in ("objects", "tracks", "counts")},
+    }
+    more = [written[name] for name, package in OPTIONAL.items() if find_spec(package)]
+    assert names.union({"01_RES"}, *more) == {path.name for path in folder.iterdir()}
+
+
+def test_parquet_has_the_rows_of_the_csv(folder):
+    pytest.importorskip("pyarrow")
+    for name in ("objects", "tracks", "counts"):
+        ours, theirs = pd.read_parquet(folder / f"{name}.parquet"), pd.read_csv(folder / f"{name}.csv")
+        assert list(ours.columns) == list(theirs.columns) and len(ours) == len(theirs)
+        if "sum_c0" in ours.columns:
+            np.testing.assert_array_equal(ours["sum_c0"], theirs["sum_c0"])
+
+
+def test_anndata_has_measures_places_and_provenance(folder):
+    anndata = pytest.importorskip("anndata")
+    table, rows = anndata.read_h5ad(folder / "objects.h5ad"), pd.read_csv(folder / "objects.csv")
+    np.testing.assert_array_equal(table.X[:, list(table.var_names).index("sum_c0")], rows["sum_c0"])
+    np.testing.assert_array_equal(table.obsm["spatial"], rows[["x", "y"]])
+    assert table.obs["track"].tolist() == rows["track"].tolist()
+    assert json.loads(table.uns["provenance"])["model"]["name"] == "toy"
+
+
+def test_ctc_folder_has_the_division(folder):
+    assert sorted(read_ctc(folder / "01_RES").parents) == [2, 3]
+
+
+def test_categories_by_rule_are_in_tables_and_counts(folder):
+    tracks, counts = pd.read_csv(folder / "tracks.csv"), pd.read_csv(folder / "counts.csv")
+    assert tracks["category"].tolist() == ["large", "small", "small"]
+    assert counts["n"].tolist()[-3:] == [1, 2, 3]
+
+
+def test_folder_of_results_is_evaluated_against_the_challenge_folder(folder):
+    pytest.importorskip("ctc_metrics")
+    found = evaluate_files(folder, folder / "01_RES", tracks=True)
+    assert found.agreement.overall["TRA"] == 1.0 and found.agreement.overall["BC(0)"] == 1.0
+    assert found.counts is None
+    assert evaluate_files(folder, folder).counts["count_error"].abs().sum() == 0
+
+
+def test_unknown_export_is_refused_before_the_work_begins(tmp_path):
+    with pytest.raises(OutputError, match="expected one of ctc, geff, h5ad, parquet, report"):
+        count(dividing().stack, model=ToyModel(), out=tmp_path / "out", also=["xlsx"])
+    assert not (tmp_path / "out" / "labels.ome.tif").exists()

@@ -1,0 +1,65 @@
+"""Outlines and counts against the truth, on planes drawn by hand."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from napari_sam2.core.errors import LabelsError
+from napari_sam2.measurement.agreement import evaluate
+from napari_sam2.measurement.boundary import Outlined
+from napari_sam2.measurement.count_agreement import count_errors
+from napari_sam2.testing.scenes import dividing
+from tests.measurement.conftest import square
+
+TRUTH = square(np.zeros((40, 40), np.uint8), 1, 10, 10, 16)
+
+
+@pytest.mark.parametrize(
+    ("predicted", "f"),
+    [
+        (TRUTH, 1.0),
+        (np.roll(TRUTH, 2, axis=1), 1.0),
+        (np.roll(TRUTH, 20, axis=1), None),
+        (np.zeros_like(TRUTH), 0.0),
+    ],
+    ids=["the same", "within tolerance", "elsewhere", "nothing"],
+)
+def test_boundary_f(predicted, f):
+    found = Outlined.of(TRUTH, predicted).f
+    assert found == f if f is not None else found < 0.3
+    assert evaluate(predicted, TRUTH).overall["boundary_f"] == found
+
+
+def test_boundary_of_nothing_with_nothing_is_empty():
+    assert math.isnan(Outlined.of(np.zeros((9, 9), int), np.zeros((9, 9), int)).f)
+
+
+def test_counts_are_compared_per_frame_and_category():
+    truth = pd.DataFrame({"frame": ["0", "1", "all"], "category": ["a", "a", "all"], "n": [4, 0, 4]})
+    ours = pd.DataFrame({"frame": [0, 0, "all"], "category": ["a", "b", "all"], "n": [3, 2, 5]})
+    table = count_errors(ours, truth)
+    assert table[["frame", "category", "count_error", "count_error_abs"]].to_numpy().tolist() == [
+        ["0", "a", -1, 1],
+        ["0", "b", 2, 2],
+        ["1", "a", 0, 0],
+        ["all", "all", 1, 1],
+    ]
+    assert table["count_error_part"].tolist()[0] == -0.25
+    assert table["count_error_part"].isna().tolist() == [False, True, True, False]
+
+
+def test_other_tables_are_refused():
+    with pytest.raises(LabelsError, match="table of counts"):
+        count_errors(pd.DataFrame({"n": [1]}), pd.DataFrame({"n": [1]}))
+
+
+def test_challenge_is_taken_where_it_is_asked_for():
+    pytest.importorskip("ctc_metrics")
+    scene = dividing()
+    overall = evaluate(scene.labels, scene.labels, tracks=True, challenge=True, parents=(scene.parents, scene.parents)).overall
+    assert (overall["TRA"], overall["BC(0)"], overall["SEG"]) == (1.0, 1.0, 1.0)
+    assert "TRA" not in evaluate(scene.labels, scene.labels, tracks=True).overall

@@ -1,0 +1,74 @@
+"""The contract of sources: each of its tests fails on a source that breaks it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from napari_sam2.core.prompt import PointPrompt, Prompt, renumbered
+from napari_sam2.core.protocols import PromptSource
+from napari_sam2.sources.hints import Hints
+from napari_sam2.sources.planes import Labels
+from napari_sam2.testing.contracts import SourceContract
+from napari_sam2.testing.scenes import Scene
+
+
+class Told(Labels):
+    """Knows the truth, and says it as `change` has it."""
+
+    def __init__(self, scene: Scene, change: Callable[[list[Prompt], dict[str, Any]], list[Prompt]]) -> None:
+        super().__init__(Hints(labels=scene.labels, kind="point"))
+        self.change = change
+        self.asked = 0
+
+    def prompts(self, video, frame, *, first=1, taken=None):
+        self.asked += 1
+        said = super().prompts(video, frame, first=first, taken=taken)
+        return self.change(
+            said, {"frame": frame, "first": first, "taken": taken, "asked": self.asked, "whole": super().prompts(video, frame)}
+        )
+
+
+def wrong(frame: int) -> Prompt:
+    return PointPrompt(frame, 1, [(1.0, 1.0)], [True])
+
+
+BROKEN: dict[str, Callable[[list[Prompt], dict[str, Any]], list[Prompt]]] = {
+    "test_each_object_gets_one_prompt_inside_it": lambda said, how: [*said, *said[:1]],
+    "test_prompts_lie_in_the_video_and_on_the_frame_asked_for": lambda said, how: [PointPrompt(9999, 1, [(1.0, 1.0)], [True])],
+    "test_tracks_are_numbered_from_first": lambda said, how: [renumbered(each, number) for number, each in enumerate(said, start=1)],
+    "test_the_same_frame_gets_the_same_answer": lambda said, how: said[: how["asked"]],
+    "test_what_is_known_is_left_out": lambda said, how: how["whole"],
+    "test_all_known_leaves_nothing": lambda said, how: how["whole"],
+    "test_frame_without_objects_gives_nothing": lambda said, how: said or [wrong(how["frame"])],
+    "test_noise_alone_gives_nothing": lambda said, how: said or [wrong(how["frame"])],
+}
+
+
+class Nameless(Labels):
+    name = ""
+
+
+def run(test: str, make: Callable[[Scene], PromptSource]) -> None:
+    contract = SourceContract()
+    contract.make_source = make  # type: ignore[method-assign]
+    getattr(contract, test)()
+
+
+@pytest.mark.parametrize("test", BROKEN)
+def test_broken_source_fails_that_test(test: str) -> None:
+    with pytest.raises(Exception, match=r"(?s).*"):
+        run(test, lambda scene: Told(scene, BROKEN[test]))
+    run(test, lambda scene: Told(scene, lambda said, how: said))
+
+
+def test_nameless_source_fails_its_test() -> None:
+    with pytest.raises(AssertionError, match="name"):
+        run("test_it_has_a_name", lambda scene: Nameless(Hints(labels=scene.labels)))
+
+
+def test_every_test_of_the_contract_is_shown_to_fail() -> None:
+    tests = {name for name in dir(SourceContract) if name.startswith("test_")}
+    assert tests == {*BROKEN, "test_it_has_a_name"}

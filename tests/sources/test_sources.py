@@ -1,0 +1,215 @@
+"""Every source runs the contract; beside it what is each one's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_sam2.core.errors import LabelsError, PlanError, PromptError, SpacingError
+from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
+from napari_sam2.core.protocols import PromptSource, VolumeSource
+from napari_sam2.core.stack import Spacing, Stack
+from napari_sam2.core.video import Contrast, Video
+from napari_sam2.sources.bodies import outline
+from napari_sam2.sources.examples import Examples
+from napari_sam2.sources.grid import Answer, Everything, Grid, apart, lattice, stability
+from napari_sam2.sources.hints import Hints
+from napari_sam2.sources.planes import Labels
+from napari_sam2.sources.registry import SOURCES, open_source
+from napari_sam2.sources.scale import guess_scale, is_dark
+from napari_sam2.sources.seeds import Blobs, Bodies, Peaks, label_prompts
+from napari_sam2.testing.contracts import SourceContract
+from napari_sam2.testing.scenes import Scene, drifting, ellipsoids
+from napari_sam2.testing.toy import ToyModel
+
+
+class TestBodies(SourceContract):
+    def make_source(self, scene: Scene) -> PromptSource:
+        return Bodies()
+
+
+class TestBodiesAsBoxes(SourceContract):
+    def make_source(self, scene: Scene) -> PromptSource:
+        return Bodies(Hints(kind="box"))
+
+
+class TestBlobs(SourceContract):
+    def make_source(self, scene: Scene) -> PromptSource:
+        return Blobs()
+
+
+class TestPeaks(SourceContract):
+    def make_source(self, scene: Scene) -> PromptSource:
+        return Peaks()
+
+
+class TestLabels(SourceContract):
+    def make_source(self, scene: Scene) -> PromptSource:
+        return Labels(Hints(labels=scene.labels))
+
+
+class TestGrid(SourceContract):
+    def make_source(self, scene: Scene) -> PromptSource:
+        return Grid(Hints(model=ToyModel()))
+
+
+class TestEverything(SourceContract):
+    def make_source(self, scene: Scene) -> PromptSource:
+        return Everything(Hints(model=ToyModel(), kind="point"))
+
+
+class TestExamples(SourceContract):
+    def make_source(self, scene: Scene) -> PromptSource:
+        shown = scene.tracks[0] if scene.tracks else 0
+        example = scene.click(shown, 0) if shown else PointPrompt(0, 1, [(30.0, 30.0)], [True])
+        return Examples(Hints(model=ToyModel(), examples=(example,)))
+
+
+def discs(radii: list[int], *, level: float = 0.8, ground: float = 0.1, noise: float = 0.02) -> np.ndarray:
+    y, x = np.mgrid[:120, : 120 * len(radii)]
+    plane = np.full(y.shape, ground)
+    for number, radius in enumerate(radii):
+        plane[(y - 60) ** 2 + (x - 60 - 120 * number) ** 2 <= radius**2] = level
+    return (plane + np.random.default_rng(0).normal(0, noise, plane.shape)).clip(0, 1).astype(np.float32)
+
+
+@pytest.mark.parametrize("radius", [6, 12, 24])
+@pytest.mark.parametrize("dark", [False, True], ids=["bright", "dark"])
+def test_size_and_darkness_are_guessed_from_the_image(radius, dark):
+    plane = discs([radius] * 3)
+    scale = guess_scale(1 - plane if dark else plane)
+    assert scale is not None
+    assert scale.dark is dark is is_dark(1 - plane if dark else plane)
+    assert 0.7 * 2 * radius <= scale.diameter_px <= 1.5 * 2 * radius
+
+
+@pytest.mark.parametrize("diameter", [20.0, 30.0], ids=["too small a size", "too large a size"])
+def test_disc_is_one_body_though_the_size_is_off(diameter):
+    labels = outline(discs([13] * 2), (diameter, diameter))
+    assert sorted(np.unique(labels).tolist()) == [0, 1, 2]
+    assert np.abs(np.bincount(labels.ravel())[1:] / (np.pi * 13**2) - 1).max() < 0.15
+
+
+def test_touching_discs_are_two_bodies():
+    y, x = np.mgrid[:80, :120]
+    plane = (((y - 40) ** 2 + (x - 45) ** 2 <= 225) | ((y - 40) ** 2 + (x - 75) ** 2 <= 225)).astype(np.float32)
+    assert outline(plane, (30.0, 30.0)).max() == 2
+
+
+def test_dim_object_beside_a_bright_one_is_found():
+    plane = discs([12, 12], noise=0.01)
+    plane[:, 120:] *= 0.4
+    assert outline(plane, (24.0, 24.0)).max() == 2
+
+
+@pytest.mark.parametrize("kind", ["mask", "box", "point"])
+def test_seeds_are_said_as_asked(kind):
+    scene = drifting(count=2, frames=2, shape=(96, 96))
+    prompts = Labels(Hints(labels=scene.labels, kind=kind)).prompts(scene.video, 0)
+    assert [type(prompt) for prompt in prompts] == [{"mask": MaskPrompt, "box": BoxPrompt, "point": PointPrompt}[kind]] * 2
+
+
+def test_labels_with_holes_parts_and_large_numbers_are_taken_as_they_are():
+    plane = np.zeros((40, 60), np.uint32)
+    plane[5:15, 5:15] = 70_000
+    plane[8:11, 8:11] = 0
+    plane[20:25, 5:10] = plane[20:25, 30:35] = 4_294_967_295
+    prompts = label_prompts(plane, 0, "mask", 1, None)
+    assert [int(prompt.mask.sum()) for prompt in prompts] == [91, 50]
+    assert [prompt.track for prompt in prompts] == [1, 2]
+
+
+def test_labels_are_identities_only_where_they_stay_the_same():
+    scene = drifting(count=4, frames=4, shape=(96, 96), speed=1.0)
+    video = scene.video
+    assert Labels(Hints(labels=scene.labels)).labels(video) is not None
+    shuffled = np.stack([np.where(plane, (plane + frame) % 4 + 1, 0) for frame, plane in enumerate(scene.labels)]).astype(np.uint16)
+    assert Labels(Hints(labels=shuffled)).labels(video) is None
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [(np.zeros((3, 9, 9), np.uint8), "expected whole numbers"), (np.zeros((4, 96, 96)), "float64"), (np.full((4, 96, 96), -1), "from -1")],
+    ids=["shape", "floats", "negative"],
+)
+def test_labels_that_do_not_fit_are_refused(labels, says):
+    video = drifting(count=4, frames=4, shape=(96, 96)).video
+    with pytest.raises(LabelsError, match=says):
+        Labels(Hints(labels=labels)).prompts(video, 0)
+
+
+def test_z_stack_is_outlined_as_a_volume():
+    scene = ellipsoids(slices=20, shape=(128, 128))
+    source = Bodies()
+    assert isinstance(source, VolumeSource)
+    planes = source.labels(scene.video)
+    found = np.stack([planes(frame) for frame in range(len(scene.video))])
+    assert len(np.unique(found)) == 3
+    for track in scene.tracks:
+        ours = np.bincount(found[scene.labels == track]).argmax()
+        shared = ((found == ours) & (scene.labels == track)).sum()
+        assert ours > 0 and shared / ((found == ours) | (scene.labels == track)).sum() > 0.8
+
+
+def test_time_lapse_is_no_volume():
+    assert Bodies().labels(drifting().video) is None
+
+
+def test_diameter_in_um_is_brought_to_pixels_and_needs_a_spacing():
+    pixels = np.random.default_rng(0).integers(0, 9, (1, 64, 64)).astype(np.uint8)
+    known = Video.of(Stack(pixels, "tyx", Spacing(y_um=0.5, x_um=0.5)), contrast=Contrast(0, 9))
+    assert Hints(diameter_um=10.0).scale(known).diameter_px == 20.0
+    with pytest.raises(SpacingError, match="µm per pixel"):
+        Hints(diameter_um=10.0).scale(Video.of(Stack(pixels, "tyx"), contrast=Contrast(0, 9)))
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "says"),
+    [
+        (lambda: Hints(diameter_px=3, diameter_um=3), PlanError, "one of them"),
+        (lambda: Hints(diameter_px=-1), PlanError, "above 0"),
+        (Grid, PlanError, "asks a model"),
+        (Labels, LabelsError, "without labels"),
+        (lambda: Examples(Hints(model=ToyModel())), PromptError, "click some"),
+        (lambda: open_source("magic"), PlanError, "expected one of .*bodies"),
+    ],
+    ids=["two sizes", "negative size", "grid without model", "labels without labels", "no examples", "unknown name"],
+)
+def test_what_cannot_be_is_refused_with_one_line(make, error, says):
+    with pytest.raises(error, match=says):
+        make()
+
+
+def test_all_sources_are_known_by_name():
+    assert list(SOURCES) == ["blobs", "bodies", "everything", "examples", "grid", "labels", "peaks"]
+
+
+def test_examples_leave_out_what_looks_different():
+    scene = drifting(count=4, frames=2, shape=(128, 128))
+    data = scene.stack.data.copy()
+    y, x = np.mgrid[:128, :128]
+    data[:, (y - 64) ** 2 + (x - 64) ** 2 <= 16] = 50_000  # a speck of the same grey
+    video = Video.of(Stack(data, "tyx", scene.stack.spacing))
+    prompts = Examples(Hints(model=ToyModel(), examples=(scene.click(1, 0),), kind="mask")).prompts(video, 0)
+    assert len(prompts) == 4
+    assert not any(prompt.mask[64, 64] for prompt in prompts)
+
+
+def test_lattice_covers_the_frame_evenly():
+    places = lattice((40, 60), 20.0)
+    assert places.tolist() == [[9.5, 9.5], [9.5, 29.5], [9.5, 49.5], [29.5, 9.5], [29.5, 29.5], [29.5, 49.5]]
+
+
+def test_of_two_answers_that_are_one_object_the_better_stays():
+    square, part = np.ones((10, 10), bool), np.ones((4, 4), bool)
+    good, worse = Answer(square, (5, 5), 0.95, (9, 9)), Answer(square, (6, 5), 0.9, (9, 9))
+    inside, elsewhere = Answer(part, (7, 7), 0.85, (9, 9)), Answer(part, (30, 30), 0.5, (31, 31))
+    assert apart([elsewhere, inside, worse, good], (50, 50)) == [good, elsewhere]
+
+
+def test_stability_is_the_iou_of_the_mask_with_its_edge_moved():
+    logits = np.full((10, 10), -5.0)
+    logits[2:8, 2:8] = 0.5
+    logits[4:6, 4:6] = 5.0
+    assert stability(logits) == 4 / 36
+    assert stability(np.full((4, 4), -9.0)) == 0.0
