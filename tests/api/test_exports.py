@@ -16,7 +16,6 @@ from napari_sam2.io.ctc import read_ctc
 from napari_sam2.testing.scenes import dividing
 from napari_sam2.testing.toy import ToyModel
 
-
 OPTIONAL = {"geff": "geff", "parquet": "pyarrow", "h5ad": "anndata"}
 """Exports that need a package, and which."""
 
