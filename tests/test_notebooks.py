@@ -15,7 +15,7 @@ _SMALL = 60_000  # bytes: no pictures in what is tracked
 
 
 def test_the_tutorials_are_there() -> None:
-    assert {"first_stack", "timelapse_to_counts"} <= {path.stem for path in NOTEBOOKS}
+    assert {"first_stack", "timelapse_to_counts", "finetune"} <= {path.stem for path in NOTEBOOKS}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -30,6 +30,7 @@ def test_tutorial_is_kept_small_and_without_outputs(path: Path) -> None:
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
 def test_tutorial_runs_from_top_to_bottom(path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
+    monkeypatch.setenv("NAPARI_SAM2_MINUTES", "0.3")  # of training: enough to see that it runs
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(notebook, timeout=600, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
     outputs = [output for cell in notebook.cells if cell.cell_type == "code" for output in cell.outputs]
