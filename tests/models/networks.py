@@ -24,6 +24,18 @@ SMALL = Configuration(
     hidden=128,
     iou_hidden=64,
 )
+CONV = Configuration(
+    encoder="conv",
+    hidden=128,
+    memory_layers=1,
+    feed_forward=64,
+    decoder_feed_forward=64,
+    fuser=64,
+    iou_hidden=64,
+    dense_prompts=True,
+)
+"""Our own encoder, as little as the prototype had beside it."""
+
 VARIANTS = {
     "2.1": SMALL,
     "2.0": replace(SMALL, pointer_time=False, occlusion=False),

@@ -15,30 +15,18 @@ from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Frame, Video
 from napari_sam2.core.window import Window
 from napari_sam2.engine.session import Session, Settings
-from napari_sam2.models.configs import Configuration
 from napari_sam2.models.following import Following, agreements
 from napari_sam2.models.network import Network
 from napari_sam2.testing.contracts import ModelContract
-from tests.models.networks import network
+from tests.models.networks import CONV, network
 
-CONV = Configuration(
-    encoder="conv",
-    hidden=128,
-    memory_layers=1,
-    feed_forward=64,
-    decoder_feed_forward=64,
-    fuser=64,
-    iou_hidden=64,
-    dense_prompts=True,
-    carried=True,
-    refinement=True,
-)
+CARRYING = replace(CONV, carried=True, refinement=True)
 CARD = ModelCard("small", sha256="0" * 64, input_sizes=(128,), keep_aspect=True, follows=True, memory_slots=3, pointers=4)
 
 
 @lru_cache
 def _weights() -> Network:
-    return network(CONV, presence=20.0)
+    return network(CARRYING, presence=20.0)
 
 
 @pytest.fixture(scope="module")

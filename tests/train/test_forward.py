@@ -15,18 +15,8 @@ from napari_sam2.engine.session import Session, Settings
 from napari_sam2.models.configs import Configuration
 from napari_sam2.models.sam2 import Sam2
 from napari_sam2.train.forward import Batch, Script, rehearse
-from tests.models.networks import SMALL, model
+from tests.models.networks import CONV, SMALL, model
 
-CONV = Configuration(
-    encoder="conv",
-    hidden=128,
-    memory_layers=1,
-    feed_forward=64,
-    decoder_feed_forward=64,
-    fuser=64,
-    iou_hidden=64,
-    dense_prompts=True,
-)
 NETWORKS = {
     "hiera": SMALL,
     "conv": CONV,
