@@ -119,7 +119,7 @@ class Run(runner.Run):
         return self.session.provenance()
 
     def _repr_html_(self) -> str:
-        quick = "counts" in vars(self) or math.prod(self.session.video.shape) <= _QUICK_PIXELS
+        quick = "tables" in vars(self) or math.prod(self.session.video.shape) <= _QUICK_PIXELS
         return run_html(self.session, self.state.value, self.counts if quick else None)
 
 

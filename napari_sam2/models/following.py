@@ -63,7 +63,7 @@ class Following(Sam2):
         for start in range(0, len(lacking), _ENCODED_AT_ONCE):
             part = lacking[start : start + _ENCODED_AT_ONCE]
             crops = torch.from_numpy(np.stack([window.crop(pixels.numpy()) for window in part])).to(self.device)
-            levels = self.network.embed(crops[:, None])
+            levels = self.network.embed(_evened(crops)[:, None])
             encoded.features.update((window, tuple(level[row] for level in levels)) for row, window in enumerate(part))
         rows = [encoded.features[window] for window in windows]
         fine, middle, coarse = (torch.stack([row[level] for row in rows]) for level in range(3))
@@ -129,6 +129,18 @@ class _Encoded:
         """Those that are not asked about any more."""
         wanted = set(windows)
         self.features = {window: levels for window, levels in self.features.items() if window in wanted}
+
+
+def _evened(crops: Tensor) -> Tensor:
+    """Crops, the last one repeated so that each thread has whole ones: what is made of one does not depend on the others then.
+
+    With fewer than threads (or with one alone) oneDNN takes other kernels, whose last digits differ: a run that is
+    resumed would not end as one that was not.
+    """
+    if crops.device.type != "cpu":
+        return crops
+    lacking = -len(crops) % max(2, torch.get_num_threads())
+    return torch.cat([crops, crops[-1:].expand(lacking, -1, -1)]) if lacking else crops
 
 
 _Corners = tuple[tuple[float, float], tuple[float, float]]

@@ -7,6 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 import pytest
+import torch
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Said
@@ -123,3 +124,24 @@ def test_answers_that_are_the_same_from_near_and_from_far_agree() -> None:
         answers.append(Segment(1, 0, window, logits, 0.9, 5.0, np.zeros(8, dtype=np.float32)))
     first, second, third, fourth = agreements(answers)
     assert min(first, second, third) > 0.7 and fourth < 0.2
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_features_do_not_depend_on_how_many_windows_are_encoded_together(made: Following, threads: int) -> None:
+    """To the last bit: what is resumed must end as what was not interrupted."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        pixels = _noise((256, 256))
+        windows = [Window(10.0 * number, 5.0, 96.0, 96.0, 128) for number in range(5)]
+
+        def encoded(asked: list[Window]) -> list[torch.Tensor]:
+            (embedding,) = made.embed([(Frame(0, pixels), made.card.window(pixels.shape))])
+            return [level[0] for level in made._features(embedding, asked)]
+
+        with torch.inference_mode():
+            together = encoded(windows)
+            for one, other in zip(encoded(windows[:1]), together, strict=True):
+                torch.testing.assert_close(one, other, rtol=0, atol=0)
+    finally:
+        torch.set_num_threads(before)
