@@ -18,19 +18,19 @@ from napari_sam2.sources.scale import is_dark
 from napari_sam2.sources.seeds import label_prompts, mask_prompt
 
 ALIKE = 0.75
-"""Least similarity: the product of cosine of embeddings and ratio of areas, 1 for the example itself."""
+"""Least similarity: the product of cosine of pointers and ratio of areas, 1 for the example itself."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Look:
-    """What an object looks like to the model: (C,) mean of the image features on it, of length 1; and its pixels."""
+    """What an object looks like to the model: its (C,) pointer, of length 1; and its pixels."""
 
-    features: np.ndarray
+    pointer: np.ndarray
     area: float
 
 
 class Examples(Grid):
-    """Objects that resemble one of `Hints.examples`, by the model's image features on them and by their size.
+    """Objects that resemble one of `Hints.examples`, by the pointers the model makes of them and by their size.
 
     What is compared are bodies found by classical means at the size of the examples.
     """
@@ -66,18 +66,17 @@ class Examples(Grid):
         for frame in sorted({prompt.frame for prompt in prompts}):
             here = [index for index, prompt in enumerate(prompts) if prompt.frame == frame]
             embedding = self.model.embed([(video.frame(frame), window)])[0]
-            levels = self.model.to_arrays(embedding.features)
             segments = self.model.segment(embedding, [Query(index + 1, said(prompts[index])) for index in here])
-            found |= {index: _look(segment, levels) for index, segment in zip(here, segments, strict=True)}
+            found |= {index: _look(segment) for index, segment in zip(here, segments, strict=True)}
         return [found[index] for index in range(len(prompts))]
 
 
-def _look(segment: Segment, levels: tuple[np.ndarray, ...]) -> _Look | None:
+def _look(segment: Segment) -> _Look | None:
     mask, window = segment.logits > 0, segment.window
     if not segment.present or not mask.any():
         return None
     cell_px = (window.height / mask.shape[0]) * (window.width / mask.shape[1])
-    return _Look(_mean_features(levels, mask), float(np.count_nonzero(mask)) * cell_px)
+    return _Look(segment.pointer / max(1e-9, float(np.linalg.norm(segment.pointer))), float(np.count_nonzero(mask)) * cell_px)
 
 
 def _as(kind: Kind, candidate: Prompt, track: int) -> Prompt:
@@ -86,28 +85,6 @@ def _as(kind: Kind, candidate: Prompt, track: int) -> Prompt:
     return mask_prompt(candidate.mask[y:y2, x:x2], (y, x), candidate.shape, candidate.frame, track, kind)
 
 
-def _mean_features(levels: tuple[np.ndarray, ...], mask: np.ndarray) -> np.ndarray:
-    """Mean over the mask of every level that lies on a grid (…, C, h, w) or (…, h, w), side by side, of length 1."""
-    parts = []
-    for level in levels:
-        if level.ndim < 2:
-            continue
-        grid = level.reshape(-1, *level.shape[-2:]).astype(np.float64)
-        rows, columns = (np.arange(cells) * side // cells for cells, side in zip(grid.shape[1:], mask.shape, strict=True))
-        finer = grid.shape[1] > mask.shape[0]
-        cover = mask[np.ix_(rows, columns)].astype(float) if finer else _shrunk(mask, grid.shape[1:])
-        mean = (grid * cover).sum(axis=(1, 2)) / max(1e-9, float(cover.sum()))
-        parts.append(mean / max(1e-9, float(np.linalg.norm(mean))))
-    whole = np.concatenate(parts)
-    return np.asarray(whole / max(1e-9, float(np.linalg.norm(whole))))
-
-
-def _shrunk(mask: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Part of each cell of a coarser grid that the mask covers."""
-    rows, columns = (np.arange(cells) * side // cells for cells, side in zip(shape, mask.shape, strict=True))
-    return np.asarray(np.add.reduceat(np.add.reduceat(mask.astype(float), rows, axis=0), columns, axis=1))
-
-
 def _similar(look: _Look, example: _Look) -> float:
-    cosine = float(look.features @ example.features)
+    cosine = float(look.pointer @ example.pointer)
     return max(0.0, cosine) * min(look.area, example.area) / max(look.area, example.area, 1e-9)

@@ -10,13 +10,13 @@ import numpy as np
 from napari_sam2.core.errors import PlanError
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt, Said
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.core.result import Embedding, Query, Segment
+from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.video import Video
 from napari_sam2.sources.hints import Hints
 from napari_sam2.sources.seeds import _Sized, mask_prompt
 
-PREDICTED_IOU = 0.8
-STABILITY = 0.85
+PREDICTED_IOU = 0.7
+STABILITY = 0.75
 _OFFSET = 1.0  # logits up and down: how far the mask's edge is moved to see whether it is stable (SAM's own)
 _SAME_IOU = 0.5  # from here on two answers are one object
 _INSIDE = 0.8  # of the smaller one's pixels: then one answer is part of another
@@ -76,7 +76,7 @@ class Grid(_Sized):
         found = []
         for start in range(0, len(queries), _AT_ONCE):
             for segment, place in zip(self.model.segment(embedding, queries[start : start + _AT_ONCE]), places[start:], strict=False):
-                found += _offered(segment, (float(place[0]), float(place[1])), embedding, video.shape[1:])
+                found += _offered(segment, (float(place[0]), float(place[1])), video.shape[1:])
         return found
 
     def _prompt(self, answer: Answer, video: Video, frame: int, track: int) -> Prompt:
@@ -123,7 +123,7 @@ def said(prompt: Prompt) -> Said:
     return Said(box=prompt.box) if isinstance(prompt, BoxPrompt) else Said(mask=prompt.mask)
 
 
-def _offered(segment: Segment, place: tuple[float, float], embedding: Embedding, shape: tuple[int, ...]) -> list[Answer]:
+def _offered(segment: Segment, place: tuple[float, float], shape: tuple[int, ...]) -> list[Answer]:
     if not segment.present:
         return []
     offers = [(each.logits, each.iou) for each in segment.alternatives] or [(segment.logits, segment.iou)]
@@ -132,8 +132,8 @@ def _offered(segment: Segment, place: tuple[float, float], embedding: Embedding,
         stable = stability(logits)
         if iou < PREDICTED_IOU or stable < STABILITY:
             continue
-        rows, columns = embedding.window.region(logits, (shape[0], shape[1]))
-        mask = embedding.window.paste(logits, rows, columns) > 0
+        rows, columns = segment.window.region(logits, (shape[0], shape[1]))
+        mask = segment.window.paste(logits, rows, columns) > 0
         if 0 < np.count_nonzero(mask) <= _LARGEST * shape[0] * shape[1]:
             found.append(Answer(mask, (rows.start, columns.start), float(iou * stable), place))
     return found

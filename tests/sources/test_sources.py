@@ -5,11 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_sam2.api.samples import SAMPLES
 from napari_sam2.core.errors import LabelsError, PlanError, PromptError, SpacingError
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.protocols import PromptSource, VolumeSource
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.core.video import Contrast, Video
+from napari_sam2.io.open import open_labels, open_stack
+from napari_sam2.models.load import load_model
 from napari_sam2.sources.bodies import outline
 from napari_sam2.sources.examples import Examples
 from napari_sam2.sources.grid import Answer, Everything, Grid, apart, lattice, stability
@@ -213,3 +216,16 @@ def test_stability_is_the_iou_of_the_mask_with_its_edge_moved():
     logits[4:6, 4:6] = 5.0
     assert stability(logits) == 4 / 36
     assert stability(np.full((4, 4), -9.0)) == 0.0
+
+
+@pytest.mark.parametrize("source", ["grid", "examples"])
+def test_the_embedded_model_finds_nuclei_where_they_are(source: str) -> None:
+    """It looks at each place through a Window of its own, and its masks lie there and not in the whole frame."""
+    sample = SAMPLES[1]
+    video, truth = open_stack(sample.image).as_video("t"), open_labels(sample.truth).plane({"t": 10})
+    nuclei = [truth == label for label in np.unique(truth) if label]
+    example = MaskPrompt(10, 1, nuclei[0])
+    hints = Hints(model=load_model("nano", device="cpu"), examples=(example,) if source == "examples" else ())
+    found = [prompt.mask for prompt in open_source(source, hints).prompts(video, 10) if isinstance(prompt, MaskPrompt)]
+    ious = [max((mask & nucleus).sum() / (mask | nucleus).sum() for mask in found) for nucleus in nuclei]
+    assert np.mean(np.array(ious) > 0.5) > 0.6, ious
