@@ -47,6 +47,13 @@ class Following(Sam2):
         embedding.features[1].forget_all_but(windows)
         return self._segments(embedding, queries, cast(list[Window], windows))
 
+    @torch.inference_mode()
+    def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
+        """As `Sam2.remember`; nothing that was encoded of the frame is kept after it, for nobody asks again."""
+        found = super().remember(embedding, segments)
+        embedding.features[1].forget_all_but(())
+        return found
+
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
         """The frame's pixels, (H, W) float32."""
         return (features[0].numpy(),)

@@ -105,6 +105,16 @@ def test_a_track_is_followed_across_the_frame(made: Following) -> None:
     assert windows[0].left < 60 < 160 < windows[4].left
 
 
+def test_a_frame_that_was_walked_over_holds_its_pixels_alone(made: Following) -> None:
+    """Else frames that are kept within a budget of bytes would grow beyond it."""
+    pixels = _noise((256, 256))
+    (embedding,) = made.embed([(Frame(0, pixels), made.card.window(pixels.shape))])
+    answers = made.segment(embedding, [Query(1, Said(box=(50.0, 60.0, 80.0, 99.0)))])
+    assert made.nbytes(embedding.features) > pixels.nbytes
+    made.remember(embedding, answers)
+    assert made.nbytes(embedding.features) == pixels.nbytes
+
+
 def test_a_frame_kept_on_disk_answers_as_before(made: Following) -> None:
     pixels = _noise((150, 200)).astype(np.float16).astype(np.float32)  # kept in half precision
     (embedding,) = made.embed([(Frame(0, pixels), made.card.window(pixels.shape))])
