@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from napari_sam2.api.exports import EXPORTS, Results, export
+from napari_sam2.api.fields import Fields
 from napari_sam2.api.finding import Joining, explain, find_tracks, tell
 from napari_sam2.api.job import Outcome, save
 from napari_sam2.api.session import Run, Session
@@ -40,7 +41,7 @@ _REACH = 2.0  # of a diameter: as far as an object goes from one frame to the ne
 _CONDITIONING = 2  # prompted frames shown at once: every frame is one here, and the nearest tell most
 
 
-class Counting(BaseModel):
+class Counting(Fields):
     """How objects that nobody clicked are found and joined. Unknown fields are errors.
 
     Parameters
@@ -77,17 +78,6 @@ class Counting(BaseModel):
     least: int | None = Field(default=None, ge=1)
     category: str = ""
     rules: dict[str, str] = Field(default_factory=dict)
-
-    @classmethod
-    def checked(cls, fields: Mapping[str, Any]) -> Counting:
-        """A Counting of these fields. Raises PlanError with one line where one of them cannot be."""
-        try:
-            return cls(**fields)
-        except ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(str(part) for part in each['loc'])} is {each['input']!r}: {each['msg']}" for each in error.errors()
-            )
-            raise PlanError(wrong) from error
 
     def source(self, video: Video, model: VideoModel) -> PromptSource:
         """The source of seeds for a video. Raises PlanError for one that nobody knows, LabelsError for labels that do not fit."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
+from napari_sam2.api.fields import Fields
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import open_labels_of
 from napari_sam2.api.work import WORK, Work
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 _INDIFFERENT = {"resume", "device"}  # fields of a Job that make no other result
 
 
-class Job(BaseModel):
+class Job(Fields):
     """One headless run. Unknown fields are errors.
 
     Parameters
@@ -83,17 +84,6 @@ class Job(BaseModel):
     patience: int | None = Field(default=8, ge=1)
     format: Literal["tiff", "zarr"] = "tiff"
     resume: bool = False
-
-    @classmethod
-    def checked(cls, fields: Mapping[str, Any]) -> Job:
-        """A Job of these fields. Raises PlanError with one line where one of them cannot be."""
-        try:
-            return cls(**fields)
-        except ValidationError as error:
-            wrong = "; ".join(
-                f"{'.'.join(str(part) for part in each['loc'])} is {each['input']!r}: {each['msg']}" for each in error.errors()
-            )
-            raise PlanError(wrong) from error
 
     def video(self) -> Video:
         """The stack this job walks."""

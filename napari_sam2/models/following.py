@@ -7,7 +7,7 @@ what its tracks cost, however large it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, cast
 
 import numpy as np
@@ -104,17 +104,17 @@ class Following(Sam2):
     def _searched(self, embedding: Embedding, queries: Sequence[Query]) -> list[Window]:
         """Where the object is that points alone speak of: it is looked at from near and from far, and the best answer framed."""
         shape, size = _shape(embedding), self.card.input_sizes[0]
-        asked, windows, owners = [], [], []
-        for place, query in enumerate(queries):
+        asked, windows, counts = [], [], []
+        for query in queries:
             steps = ladder(_middle(query.said), shape, size)
             fitting = [window for window in steps if _holds(window, query.said.points)] or steps[-1:]
             asked += [Query(query.track, query.said)] * len(fitting)
             windows += fitting
-            owners += [place] * len(fitting)
-        answers = self._segments(embedding, asked, windows)
+            counts.append(len(fitting))
+        answers = iter(self._segments(embedding, asked, windows))
         best: list[Window] = []
-        for place, query in enumerate(queries):
-            own = [answer for answer, owner in zip(answers, owners, strict=True) if owner == place]
+        for query, count in zip(queries, counts, strict=True):
+            own = list(islice(answers, count))
             chosen = max(zip(own, agreements(own), strict=True), key=lambda each: _fit(each[0]) * (_ALONE + each[1]))[0]
             corners = extent(chosen.logits, chosen.window)
             best.append(self._framed(corners, shape, query.said.points) if corners else chosen.window)

@@ -12,6 +12,7 @@ from napari_sam2.models.configs import Configuration
 from napari_sam2.models.hiera import _transformers as vision
 from napari_sam2.models.network import Network, _transformers
 from napari_sam2.models.sam2 import Sam2
+from napari_sam2.train.trial import TINY
 
 SMALL = Configuration(
     width=16,
@@ -24,16 +25,7 @@ SMALL = Configuration(
     hidden=128,
     iou_hidden=64,
 )
-CONV = Configuration(
-    encoder="conv",
-    hidden=128,
-    memory_layers=1,
-    feed_forward=64,
-    decoder_feed_forward=64,
-    fuser=64,
-    iou_hidden=64,
-    dense_prompts=True,
-)
+CONV = TINY
 """Our own encoder, as little as the prototype had beside it."""
 
 VARIANTS = {
