@@ -85,7 +85,7 @@ def _axons(data: Path, _: Path) -> Iterator[Still]:
 def _hearts(data: Path, _: Path) -> Iterator[Still]:
     for truth in sorted((data / "medical_cardiac_cine").glob("*/labels/*.png")):
         image = truth.parents[1] / "images" / truth.name
-        yield open_stack(image, axes="yx").plane({}), components(open_labels(truth, axes="yx").plane({}) > 0)
+        yield open_stack(image).as_video().frame(0).pixels, components(open_stack(truth).as_video().frame(0).pixels > 0)
 
 
 DOMAINS = (
