@@ -74,6 +74,14 @@ SOURCES = (
         along="t",
         at=(("z", 2),),
     ),
+    Source("organs, z (CT)", "medical_ct_mr_organs/example_ct_sm.nii.gz", "medical_ct_mr_organs/example_seg_fast.nii.gz", "zyx", "z"),
+    Source("organs, z (MR)", "medical_ct_mr_organs/example_mr_sm.nii.gz", "medical_ct_mr_organs/example_seg_mr.nii.gz", "zyx", "z"),
+    *(
+        Source(f"hippocampus, z (MR {patient})", f"{folder}/images/{patient}.nii.gz", f"{folder}/labels/{patient}.nii.gz", "zyx", "z")
+        for folder in ("medical_hippocampus_mri",)
+        for patient in ("hippocampus_001", "hippocampus_106", "hippocampus_336")
+    ),
+    Source("spinal cord, z (T2)", "medical_spinalcord_mri/t2/t2.nii.gz", "medical_spinalcord_mri/t2/t2_seg-manual.nii.gz", "zyx", "z"),
 )
 SAMPLE = Source("migrating nuclei, t (sample)", "migration_t.ome.tif", "migration_t_labels.ome.tif", "tyx", "t")
 """Ships with the package; looked for in its own folder."""

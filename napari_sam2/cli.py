@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,8 @@ WRONG = 2
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
 
+
+_MANY_STEPS = 1_000_000  # of a training that ends by the clock
 
 _OF_THE_PROJECT = ("along", "channel", "axes", "spacing", "interval", "at", "frame", "direction", "frames", "patience")
 """Options of ``track`` that a project answers itself."""
@@ -141,6 +144,10 @@ def _add_finetune(commands: Any) -> None:
     finetune.add_argument("--model", default="nano", metavar="NAME|FILE", help="what to start from (%(default)s)")
     finetune.add_argument("--out", type=Path, required=True, metavar="FILE", help="the result, ending in .safetensors")
     finetune.add_argument("--recipe", type=Path, metavar="TOML", help="how to train")
+    finetune.add_argument("--minutes", type=float, metavar="M", help="train so long, whatever the recipe says")
+    finetune.add_argument("--axes", type=str.lower, metavar="TCZYX", help="axes of the images, where they do not say them")
+    finetune.add_argument("--along", choices=("z", "t"), help="axis to walk; may be left out where only one of them is there")
+    finetune.add_argument("--channel", type=int, metavar="N", help="channel to look at, from 0 (0; the luminance of a colour image)")
     finetune.set_defaults(do=_finetune, after_stop=": the same call goes on from there")
 
 
@@ -270,9 +277,27 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _finetune(arguments: argparse.Namespace) -> None:
     from napari_sam2.train.finetune import finetune
+    from napari_sam2.train.hooks import Bar, Lines
 
-    card = finetune(arguments.data, model=arguments.model, out=arguments.out, recipe=arguments.recipe)
+    card = finetune(arguments.data, model=arguments.model, out=arguments.out, recipe=_recipe(arguments), hooks=[Bar(), Lines(_say)])
+    before, after = (card.training[which] for which in ("before", "best"))
+    print(
+        f"On what was held out, mean IoU: {before['iou_1']:.2f} → {after['iou_1']:.2f} after one click, "
+        f"{before['iou_carried']:.2f} → {after['iou_carried']:.2f} carried"
+    )
     print(f"Done: {card.name} is in {arguments.out.resolve()}; use it with --model {arguments.out}")
+
+
+def _recipe(arguments: argparse.Namespace) -> Any:
+    """The recipe, changed by the options that were given."""
+    from napari_sam2.train.recipe import Recipe
+
+    recipe = Recipe.read(arguments.recipe) if arguments.recipe else Recipe()
+    told = {name: getattr(arguments, name) for name in ("axes", "along", "channel") if getattr(arguments, name) is not None}
+    changed = recipe.model_dump(exclude_unset=True) | {"reading": asdict(recipe.reading) | told}
+    if arguments.minutes is not None:
+        changed |= {"minutes": arguments.minutes, "steps": _MANY_STEPS}
+    return Recipe.of(changed, where="finetune")
 
 
 def _models_list(arguments: argparse.Namespace) -> None:

@@ -325,3 +325,21 @@ def test_an_image_of_another_shape_cannot_be_measured(stack: Path, tmp_path: Pat
     assert main(["measure", str(labels), "--image", str(stack), "--out", str(tmp_path / "out")]) == 2
     assert "expected (6, 96, 96)" in capsys.readouterr().err
     assert open_stack(stack).axes == "tyx"
+
+
+def test_finetune_says_what_was_gained(tmp_path: Path, scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    """A stack whose file says no axes, trained on for a moment."""
+    np.save(tmp_path / "cells.npy", scene.stack.data)
+    np.save(tmp_path / "cells_labels.npy", scene.labels.astype(np.uint16))
+    recipe = tmp_path / "quick.toml"
+    recipe.write_text(
+        "steps = 2\n[[shapes]]\nclips = 1\nlength = 2\nobjects = 2\n[validating]\nevery = 2\nclips = 1\nlength = 2\nobjects = 2\n"
+    )
+    out = tmp_path / "tuned.safetensors"
+    told = [str(tmp_path / "cells.npy"), "--out", str(out), "--recipe", str(recipe)]
+    assert main(["finetune", *told]) == 2
+    assert "axes" in capsys.readouterr().err
+    assert main(["finetune", *told, "--axes", "tyx", "--along", "t"]) == 0
+    said = capsys.readouterr()
+    assert "On what was held out, mean IoU:" in said.out and "training: 100%" in said.err
+    assert out.is_file() and json.loads(out.with_suffix(".json").read_text())["training"]["steps"] == 2
