@@ -25,7 +25,7 @@ INTERRUPTED = 130
 
 _MANY_STEPS = 1_000_000  # of a training that ends by the clock
 
-_OF_THE_PROJECT = ("along", "channel", "axes", "spacing", "interval", "at", "frame", "direction", "frames", "patience")
+_OF_THE_PROJECT = ("along", "channel", "axes", "spacing", "interval", "at", "contrast", "frame", "direction", "frames", "patience")
 """Options of ``track`` that a project answers itself."""
 
 
@@ -76,6 +76,7 @@ def _add_track(commands: Any) -> None:
     )
     track.add_argument("--frame", type=int, default=0, metavar="K", help="frame of --masks, from 0 (%(default)s)")
     _add_reading(track)
+    _add_contrast(track)
     track.add_argument("--model", metavar="NAME|FILE", help="see `napari-sam2 models list` (nano, or the project's)")
     track.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
     track.add_argument("--direction", choices=("both", "forward", "backward"), default="both", help="from the prompted frame (%(default)s)")
@@ -111,6 +112,7 @@ def _add_count(commands: Any) -> None:
     count.add_argument("--also", nargs="+", default=[], metavar="ctc|geff|parquet|h5ad", help="what else is written")
     count.add_argument("--category", default="", metavar="NAME", help="what all objects are called")
     _add_reading(count)
+    _add_contrast(count)
     count.add_argument("--model", default="nano", metavar="NAME|FILE", help="see `napari-sam2 models list` (%(default)s)")
     count.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
     count.set_defaults(do=_count)
@@ -187,6 +189,13 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     command.add_argument("--at", type=_at, default={}, metavar="AXIS=N", help="index of the axis that is not walked, e.g. t=3 (0)")
 
 
+def _add_contrast(command: argparse.ArgumentParser) -> None:
+    """What the model sees; measurements are of the raw intensities, always."""
+    command.add_argument(
+        "--contrast", type=_contrast, metavar="LOW,HIGH", help="intensities the model sees as black and white (0.1 and 99.9 %% of all)"
+    )
+
+
 def _demo(arguments: argparse.Namespace) -> None:
     from napari_sam2.api.samples import demo
 
@@ -235,7 +244,7 @@ def _count(arguments: argparse.Namespace) -> None:
 
     given = vars(arguments)
     options = {name: value for name, value in given.items() if name in Counting.model_fields}
-    walked = {name: given[name] for name in ("along", "channel", "at", "model", "device", "out", "also")}
+    walked = {name: given[name] for name in ("along", "channel", "at", "contrast", "model", "device", "out", "also")}
     options["rules"] = {name.strip(): text for name, _, text in (rule.partition(":") for rule in arguments.rule)}
     Counting.checked(options)
     stack = open_stack(arguments.input, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval)
@@ -371,6 +380,11 @@ def _patience(text: str) -> int | None:
 
 def _spacing(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
+
+
+def _contrast(text: str) -> tuple[float, float]:
+    low, high = (float(part) for part in text.split(","))
+    return low, high
 
 
 def _saturation(text: str) -> dict[int, float]:

@@ -153,6 +153,7 @@ def count(
     along: str | None = None,
     channel: int | None = None,
     at: Mapping[str, int] | None = None,
+    contrast: tuple[float, float] | None = None,
     model: str | VideoModel = "nano",
     device: str = "auto",
     also: Sequence[str] = (),
@@ -167,7 +168,7 @@ def count(
         A path, an array or a Stack.
     out
         Folder for labels, tables, picture, prompts, report and provenance; then an Outcome is returned, else `Found`.
-    along, channel, at
+    along, channel, at, contrast
         How the stack is walked; see `Stack.as_video`.
     model, device
         A model or its name; where it runs.
@@ -182,7 +183,8 @@ def count(
     for category, text in counting.rules.items():
         Rule.of(category, text)
     stack = input if isinstance(input, Stack) else open_stack(input)
-    video = video_of(stack, along=along, channel=channel, at=at)
+    given = None if contrast is None else Contrast(*contrast)
+    video = video_of(stack, along=along, channel=channel, at=at, contrast=given)
     if out is not None:
         check_output(Path(out))
     stage(f"input: {stack.source or stack.name}: {video.description}")
@@ -195,10 +197,17 @@ def count(
         return _saved(found, Path(out), counting, ["report", *also], stage)
 
 
-def video_of(stack: Stack, *, along: str | None = None, channel: int | None = None, at: Mapping[str, int] | None = None) -> Video:
+def video_of(
+    stack: Stack,
+    *,
+    along: str | None = None,
+    channel: int | None = None,
+    at: Mapping[str, int] | None = None,
+    contrast: Contrast | None = None,
+) -> Video:
     """A Video, also of a stack that is the same everywhere: there it shows nothing, and nothing is counted."""
     try:
-        return Video.of(stack, along=along, channel=channel, at=at)
+        return Video.of(stack, along=along, channel=channel, at=at, contrast=contrast)
     except IntensityError:
         video = Video.of(stack, along=along, channel=channel, at=at, contrast=Contrast(0.0, 1.0))
         value = float(video.raw(0).flat[0])
