@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from napari_sam2.core.errors import PlanError, Sam2Error
 
 if TYPE_CHECKING:
+    from napari_sam2.core.protocols import VideoModel
     from napari_sam2.engine.walk import Stepped
 
 WRONG = 2
@@ -79,6 +80,7 @@ def _add_track(commands: Any) -> None:
     _add_contrast(track)
     track.add_argument("--model", metavar="NAME|FILE", help="see `napari-sam2 models list` (nano, or the project's)")
     track.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
+    _add_elsewhere(track)
     track.add_argument("--direction", choices=("both", "forward", "backward"), default="both", help="from the prompted frame (%(default)s)")
     track.add_argument("--frames", type=_frames, metavar="A:B", help="carry from frame A to the one before B, counted from 0")
     track.add_argument(
@@ -115,6 +117,7 @@ def _add_count(commands: Any) -> None:
     _add_contrast(count)
     count.add_argument("--model", default="nano", metavar="NAME|FILE", help="see `napari-sam2 models list` (%(default)s)")
     count.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
+    _add_elsewhere(count)
     count.set_defaults(do=_count)
 
 
@@ -176,8 +179,15 @@ def _add_batch(commands: Any) -> None:
     batch = commands.add_parser("batch", help="many stacks, on this machine or a cluster; finished ones are skipped")
     batch.add_argument("jobs", type=Path, metavar="JOBS.toml", help="which stacks, which prompts, where the results go")
     batch.add_argument("--scheduler", metavar="ADDRESS", help="a dask scheduler that runs: tcp://… or, with certificates, tls://…")
-    batch.add_argument("--workers", type=int, metavar="N", help="processes of this machine (one for two cores)")
+    batch.add_argument("--workers", type=int, metavar="N", help="processes of this machine (one for each core)")
     batch.set_defaults(do=_batch, after_stop=": the same call goes on from there")
+
+
+def _add_elsewhere(command: argparse.ArgumentParser) -> None:
+    """Options of a model that runs on another machine."""
+    command.add_argument("--model-on", metavar="ADDRESS", help="run the model on a worker of this dask scheduler: tls://host:port")
+    command.add_argument("--certificates", type=Path, metavar="DIR", help="ca.pem, cert.pem and key.pem for it (dask's own configuration)")
+    command.add_argument("--plain-tcp", action="store_true", help="allow it unencrypted beyond this machine, on a network you trust")
 
 
 def _add_reading(command: argparse.ArgumentParser) -> None:
@@ -220,14 +230,29 @@ def _track(arguments: argparse.Namespace) -> None:
     if arguments.model is None:
         del given["model"]
     job = Job.checked(given)
-    with _bar() as progress:
-        outcome = run_job(job, progress=progress, stage=_say)
+    with _elsewhere(arguments, job.model) as model, _bar() as progress:
+        outcome = run_job(job, model=model, progress=progress, stage=_say)
     print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
+
+
+@contextmanager
+def _elsewhere(arguments: argparse.Namespace, name: str) -> Iterator[VideoModel | None]:
+    """The model of that name on the machine of ``--model-on``; None where that is not given."""
+    if arguments.model_on is None:
+        yield None
+        return
+    from napari_sam2.batch.remote import remote_model
+
+    options = {"device": arguments.device, "certificates": arguments.certificates, "plain": arguments.plain_tcp}
+    with remote_model(arguments.model_on, name, **options) as model:
+        yield model
 
 
 def _replay(arguments: argparse.Namespace) -> None:
     from napari_sam2.api.project import replay
 
+    if arguments.model_on is not None:
+        raise PlanError("--model-on does not go with --project: open it in Python, with napari_sam2.batch.remote_model")
     said = [name for name, unused in zip(_OF_THE_PROJECT, arguments.unused, strict=True) if getattr(arguments, name) != unused]
     if said:
         raise PlanError(f"--{said[0]} does not go with --project: the project says how its image is read and carried")
@@ -248,7 +273,8 @@ def _count(arguments: argparse.Namespace) -> None:
     options["rules"] = {name.strip(): text for name, _, text in (rule.partition(":") for rule in arguments.rule)}
     Counting.checked(options)
     stack = open_stack(arguments.input, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval)
-    outcome = count(stack, **walked, **options, stage=_say)
+    with _elsewhere(arguments, arguments.model) as model:
+        outcome = count(stack, **walked | {"model": model or arguments.model}, **options, stage=_say)
     assert isinstance(outcome, Outcome)
     for note in outcome.notes:
         print(f"note: {note}")

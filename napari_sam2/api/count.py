@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from napari_sam2.api.exports import EXPORTS, Results, export
 from napari_sam2.api.fields import Fields
 from napari_sam2.api.finding import Joining, explain, find_tracks, tell
-from napari_sam2.api.job import Outcome, save
+from napari_sam2.api.job import LabelFormat, Outcome, loaded_model, save
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import Tables, open_labels_of
 from napari_sam2.core.errors import IntensityError, PlanError
@@ -23,14 +23,13 @@ from napari_sam2.core.protocols import PromptSource, VideoModel
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
 from napari_sam2.engine.policies import Sam2Policy
-from napari_sam2.engine.runner import RunState
+from napari_sam2.engine.runner import Progress, RunState
 from napari_sam2.engine.session import Settings
 from napari_sam2.io.open import open_stack
 from napari_sam2.io.place import check_output
 from napari_sam2.measurement.classes import Rule, by_rules, categorised
 from napari_sam2.measurement.counts import counts
 from napari_sam2.models.device import describe
-from napari_sam2.models.load import load_model
 from napari_sam2.sources.hints import Hints, Kind
 from napari_sam2.sources.registry import AUTO, SOURCES, open_source
 
@@ -121,20 +120,33 @@ def count_video(
 ) -> Found:
     """Find, join and carry every object of a video. The caller closes the session (``found.session.close()``)."""
     counting = counting or Counting()
-    policy = Sam2Policy(recent=model.card.memory_slots - 1, pointers=model.card.pointers, conditioning=_CONDITIONING)
-    session = Session(video, model, policy=policy, settings=settings or Settings(patience=8))
+    session = counted_session(video, model, settings or Settings(patience=8))
     source = counting.source(video, model)
-    joining = counting.joining(source, video)
+    run = found_in(session, counting, source, stage)
+    return finish(run, counting, source)
+
+
+def counted_session(video: Video, model: VideoModel, settings: Settings) -> Session:
+    """An empty session whose policy suits objects that are prompted on every frame."""
+    policy = Sam2Policy(recent=model.card.memory_slots - 1, pointers=model.card.pointers, conditioning=_CONDITIONING)
+    return Session(video, model, policy=policy, settings=settings)
+
+
+def found_in(session: Session, counting: Counting, source: PromptSource, stage: Callable[[str], None]) -> Run:
+    """Say every object to an empty session: the Run, not begun, over the frames that objects were missed on."""
+    joining = counting.joining(source, session.video)
     if counting.trust == "model":
         explain(session, source, stage, least=joining.least)
-        plan = Propagation(())
-    else:
-        plan = tell(session, find_tracks(session, source, joining, stage), category=counting.category)
-    run = session.run(plan)
-    run.finish()
+        return session.run(Propagation(()))
+    return session.run(tell(session, find_tracks(session, source, joining, stage), category=counting.category))
+
+
+def finish(run: Run, counting: Counting, source: PromptSource, progress: Progress | None = None) -> Found:
+    """Carry such a Run out, and give its tracks the categories that rules ask for."""
+    run.finish(progress)
     if counting.rules:
         _categorise(run, [Rule.of(category, text) for category, text in counting.rules.items()])
-    return Found(run, _notes(source, video, counting, joining))
+    return Found(run, _notes(source, run.session.video, counting))
 
 
 def _categorise(run: Run, rules: list[Rule]) -> None:
@@ -183,18 +195,18 @@ def count(
     for category, text in counting.rules.items():
         Rule.of(category, text)
     stack = input if isinstance(input, Stack) else open_stack(input)
-    given = None if contrast is None else Contrast(*contrast)
-    video = video_of(stack, along=along, channel=channel, at=at, contrast=given)
+    video = video_of(stack, along=along, channel=channel, at=at, contrast=contrast)
     if out is not None:
         check_output(Path(out))
     stage(f"input: {stack.source or stack.name}: {video.description}")
-    loaded = load_model(model, device=device) if isinstance(model, str) else model
+    loaded = loaded_model(model, device) if isinstance(model, str) else model
     stage(f"model: {loaded.card.name} on {describe(loaded.device)}")
     found = count_video(video, loaded, counting, stage=stage)
     if out is None:
         return found
     with found.session:
-        return _saved(found, Path(out), counting, ["report", *also], stage)
+        stage(f"writing: labels, tables and picture to {out}")
+        return save_counted(found, Path(out), ["report", *also], settings=counting.model_dump(mode="json"))
 
 
 def video_of(
@@ -203,11 +215,12 @@ def video_of(
     along: str | None = None,
     channel: int | None = None,
     at: Mapping[str, int] | None = None,
-    contrast: Contrast | None = None,
+    contrast: tuple[float, float] | None = None,
 ) -> Video:
     """A Video, also of a stack that is the same everywhere: there it shows nothing, and nothing is counted."""
+    given = None if contrast is None else Contrast(*contrast)
     try:
-        return Video.of(stack, along=along, channel=channel, at=at, contrast=contrast)
+        return Video.of(stack, along=along, channel=channel, at=at, contrast=given)
     except IntensityError:
         video = Video.of(stack, along=along, channel=channel, at=at, contrast=Contrast(0.0, 1.0))
         value = float(video.raw(0).flat[0])
@@ -216,10 +229,10 @@ def video_of(
         return Video.of(stack, along=along, channel=channel, at=at, contrast=Contrast(value, value + 1.0))
 
 
-def _saved(found: Found, out: Path, counting: Counting, also: Sequence[str], stage: Callable[[str], None]) -> Outcome:
-    stage(f"writing: labels, tables and picture to {out}")
+def save_counted(found: Found, out: Path, also: Sequence[str] = (), *, settings: Any, format: LabelFormat = "tiff") -> Outcome:
+    """Write all results, `also` the exports that are named; `settings` go into the provenance."""
     export(Results.of(found.run, found.notes), out, also)
-    save(found.run, out, notes=found.notes, settings=counting.model_dump(mode="json"))
+    save(found.run, out, format=format, notes=found.notes, settings=settings)
     tracks, frames = len(found.run.tracks), len(found.session.video)
     divisions = found.run.tracks["parent"].dropna().nunique()
     divided = f", {divisions} of them divided" if divisions else ""
@@ -227,8 +240,9 @@ def _saved(found: Found, out: Path, counting: Counting, also: Sequence[str], sta
     return Outcome(out, RunState.DONE, f"{tracks} object{'' if tracks == 1 else 's'} {where}{divided}", found.notes)
 
 
-def _notes(source: PromptSource, video: Video, counting: Counting, joining: Joining) -> tuple[str, ...]:
+def _notes(source: PromptSource, video: Video, counting: Counting) -> tuple[str, ...]:
     """Decisions that were taken for the user."""
+    least = counting.joining(source, video).least
     notes = [f"seeds from {source.name}" + (" (auto)" if counting.seeds == AUTO else "")]
     guess = getattr(source, "scale", lambda _: None)(video)
     if counting.diameter_px is None and counting.diameter_um is None:
@@ -239,4 +253,4 @@ def _notes(source: PromptSource, video: Video, counting: Counting, joining: Join
         notes.append("no spacing known: sizes are in pixels, columns in µm are empty")
     if video.along == "z" and video.spacing.z_um is None:
         notes.append("no z spacing known: slices are taken to be a pixel apart, volumes in µm³ are empty")
-    return (*notes, f"objects on fewer than {joining.least} frames dropped, unless the stack begins or ends there")
+    return (*notes, f"objects on fewer than {least} frames dropped, unless the stack begins or ends there")

@@ -34,6 +34,8 @@ from napari_sam2.models.device import describe
 
 log = logging.getLogger(__name__)
 
+LabelFormat = Literal["tiff", "zarr"]
+
 _INDIFFERENT = {"resume", "device"}  # fields of a Job that make no other result
 
 
@@ -84,7 +86,7 @@ class Job(Fields):
     direction: Direction = "both"
     frames: tuple[int, int] | None = None
     patience: int | None = Field(default=8, ge=1)
-    format: Literal["tiff", "zarr"] = "tiff"
+    format: LabelFormat = "tiff"
     resume: bool = False
 
     def video(self) -> Video:
@@ -162,15 +164,16 @@ def run_job(
             return finished_already(job.out)
         sweep(job.out)
         stage(f"input: {job.input}: {video.description}")
-        model = model or _loaded(job)
+        model = model or loaded_model(job.model, job.device)
         stage(f"model: {model.card.name} on {describe(model.device)}")
         return _worked(job, video, prompts, model, _Tell(progress, stage))
 
 
-def _loaded(job: Job) -> VideoModel:
+def loaded_model(name: str, device: str) -> VideoModel:
+    """A model by name."""
     from napari_sam2.models.load import load_model  # torch: seconds that those who only describe jobs need not wait
 
-    return load_model(job.model, device=job.device)
+    return load_model(name, device=device)
 
 
 def finished(job: Job) -> bool:
@@ -215,7 +218,7 @@ def track(input: str | Path, *, prompts: str | Path, out: str | Path, **options:
     return run_job(Job(input=Path(input), prompts=Path(prompts), out=Path(out), **options))
 
 
-def save(run: Run, folder: Path, *, format: Literal["tiff", "zarr"] = "tiff", notes: tuple[str, ...] = (), settings: Any = None) -> None:
+def save(run: Run, folder: Path, *, format: LabelFormat = "tiff", notes: tuple[str, ...] = (), settings: Any = None) -> None:
     """Write all results of a Run into a folder: labels, tables, picture, prompts, and last of all the provenance."""
     session = run.session
     check_output(folder)

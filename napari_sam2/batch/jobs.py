@@ -12,13 +12,16 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from napari_sam2.api.count_job import job_of
 from napari_sam2.api.job import Job
 from napari_sam2.batch.pool import Pool
 from napari_sam2.core.errors import FileError, PlanError
 from napari_sam2.io.plate import fields_of, is_plate
 from napari_sam2.io.zarr import is_store
+from napari_sam2.sources.registry import AUTO, SOURCES
 
 _PATHS = ("prompts", "masks")  # fields of a Job that may speak of the stack they belong to
+_WAYS = (*_PATHS, "seeds", "counting")  # fields that say where objects are: a stack's own take the place of the defaults'
 _NAMES = "{stem} (the file's name without endings, and the field of a plate), {name}, {parent} (its folder's name), {number} (from 0)"
 
 
@@ -56,7 +59,8 @@ def read_jobs(path: Path | str) -> Batch:
     """The Batch a TOML file describes; paths in it are relative to the file.
 
     ``out`` is the folder of all results; ``[defaults]`` and each ``[[stacks]]`` hold fields of `Job`; ``input`` of a
-    ``[[stacks]]`` may be a glob, and its ``prompts``, ``masks`` and ``out`` may use {stem}, {name}, {parent}, {number}.
+    ``[[stacks]]`` may be a glob, and its ``prompts``, ``masks``, ``seeds`` and ``out`` may use {stem}, {name}, {parent}, {number}.
+    ``seeds`` (a source or a label image, as of ``napari-sam2 count``) and ``counting`` (fields of `Counting`) make a `CountJob`.
     ``[cluster]`` is a `Pool`. Raises FileError where the file cannot be read, PlanError where it says what cannot be.
     """
     file = Path(path)
@@ -84,15 +88,37 @@ def check_apart(jobs: Sequence[Job]) -> None:
 
 
 def _expanded(stacks: _Stacks, defaults: Mapping[str, Any], base: Path, out: Path) -> list[Job]:
-    fields = {**defaults, **(stacks.model_extra or {})}
+    fields = _together(defaults, stacks.model_extra or {})
     jobs = []
     for number, (stack, field) in enumerate(_inputs(base / stacks.input)):
         input_ = stack / field
         stem = "-".join((stack.name.split(".")[0], *field.parts))
         names = {"stem": stem, "name": stack.name, "parent": stack.parent.name, "number": number}
-        own = {key: base / _filled(str(fields[key]), names) for key in _PATHS if key in fields}
-        jobs.append(Job.checked({**fields, **own, "input": input_, "out": out / _filled(stacks.out, names)}))
+        own: dict[str, Any] = {key: base / _filled(str(fields[key]), names) for key in _PATHS if key in fields}
+        if "counting" in fields:
+            own["counting"] = _counting(fields["counting"], names, base)
+        jobs.append(job_of({**fields, **own, "input": input_, "out": out / _filled(stacks.out, names)}))
     return jobs
+
+
+def _together(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a stack over the defaults; ``seeds`` becomes a field of ``counting``."""
+    ways = [name for name in _WAYS if name in own]
+    shared = {name: value for name, value in defaults.items() if not ways or name not in _WAYS}
+    if ways and set(ways) <= {"seeds", "counting"}:  # the same way as the defaults, said in part
+        shared |= {name: defaults[name] for name in ("seeds", "counting") if name in defaults}
+    counting = {**shared.pop("counting", {}), **own.get("counting", {})}
+    seeds = {"seeds": value} if (value := own.get("seeds", shared.pop("seeds", None))) is not None else {}
+    fields = {name: value for name, value in {**shared, **own}.items() if name not in ("seeds", "counting")}
+    return {**fields, "counting": {**counting, **seeds}} if counting or seeds else fields
+
+
+def _counting(said: Mapping[str, Any], names: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """Fields of a Counting for one stack: seeds that are no source by name are a label image."""
+    seeds = said.get("seeds", AUTO)
+    if seeds in (AUTO, *SOURCES):
+        return dict(said)
+    return {**said, "seeds": str(base / _filled(str(seeds), names))}
 
 
 def _inputs(pattern: Path) -> list[tuple[Path, Path]]:

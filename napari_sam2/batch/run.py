@@ -11,6 +11,7 @@ import pandas as pd
 from distributed import Client, Future, as_completed
 from distributed.scheduler import KilledWorker
 
+from napari_sam2.api.count_job import job_of
 from napari_sam2.api.job import Job
 from napari_sam2.batch.jobs import Batch, check_apart
 from napari_sam2.batch.pool import Pool
@@ -53,7 +54,7 @@ def run_jobs(
     Parameters
     ----------
     jobs
-        Jobs, or their fields. Each needs a folder of its own.
+        Jobs, CountJobs, or their fields. Each needs a folder of its own.
     out
         Where ``summary.csv`` goes, and the folder that no other batch may write to meanwhile; nowhere where not given.
     pool
@@ -64,7 +65,7 @@ def run_jobs(
     A worker that dies costs the frame it was at: its job goes on elsewhere. A job that cannot be carried out has its error
     in the table and never stops the others. Jobs that are finished already are not done again.
     """
-    checked = tuple(job if isinstance(job, Job) else Job.checked(job) for job in jobs)
+    checked = tuple(job if isinstance(job, Job) else job_of(job) for job in jobs)
     check_apart(checked)
     if out is None:
         return _table(checked, _carried(checked, pool or Pool(), progress))
