@@ -30,7 +30,6 @@ from napari_sam2.io.place import check_output
 from napari_sam2.measurement.classes import Rule, by_rules, categorised
 from napari_sam2.measurement.counts import counts
 from napari_sam2.models.device import describe
-from napari_sam2.models.load import load_model
 from napari_sam2.sources.hints import Hints, Kind
 from napari_sam2.sources.registry import AUTO, SOURCES, open_source
 
@@ -186,13 +185,19 @@ def count(
     if out is not None:
         check_output(Path(out))
     stage(f"input: {stack.source or stack.name}: {video.description}")
-    loaded = load_model(model, device=device) if isinstance(model, str) else model
+    loaded = _loaded(model, device) if isinstance(model, str) else model
     stage(f"model: {loaded.card.name} on {describe(loaded.device)}")
     found = count_video(video, loaded, counting, stage=stage)
     if out is None:
         return found
     with found.session:
         return _saved(found, Path(out), counting, ["report", *also], stage)
+
+
+def _loaded(name: str, device: str) -> VideoModel:
+    from napari_sam2.models.load import load_model  # torch: seconds that a window which opens need not wait
+
+    return load_model(name, device=device)
 
 
 def video_of(stack: Stack, *, along: str | None = None, channel: int | None = None, at: Mapping[str, int] | None = None) -> Video:

@@ -98,7 +98,8 @@ class Canvas:
         overlays.draw(place, planes)
         if self._followed is not None and len(planes) == 1:
             self._followed = next(iter(planes))
-        self._dirty = self._dirty or place == self._controller.place
+        here = place == self._controller.place and (self._controller.frame in planes or not self._flat)
+        self._dirty = self._dirty or here
 
     def draw_said(self, place: Place, said: Said) -> None:
         """Show the current object's clicks and boxes."""
@@ -107,9 +108,10 @@ class Canvas:
             self.overlays.select(said.track)
 
     def refresh(self) -> None:
-        """Draw what was written since, and go to the frame that is followed."""
+        """Go to the frame that is followed, which draws it; else draw what was written on the one that is looked at."""
         if self._followed is not None and self._followed != self._controller.frame:
             self.go_to(self._followed)
+            self._dirty = False
         if self._dirty and self.overlays is not None:
             self._dirty = False
             self.overlays.refresh()
@@ -221,13 +223,19 @@ class Canvas:
         if done and y < y2 and x < x2:
             self._controller.box(frame, (y, x, y2, x2))
 
+    @property
+    def _flat(self) -> bool:
+        """Whether the canvas shows one frame: y and x."""
+        dims = self._viewer.dims
+        return dims.ndisplay == 2 and set(dims.displayed) == {dims.ndim - 2, dims.ndim - 1}
+
     def _seen(self, *, quiet: bool = False) -> bool:
         """Whether y and x are what the canvas shows; says what to do where they are not."""
         dims = self._viewer.dims
         problem = ""
         if dims.ndisplay != 2:
             problem = "Show the image in 2D to prompt: the square button below the list of layers."
-        elif set(dims.displayed) != {dims.ndim - 2, dims.ndim - 1}:
+        elif not self._flat:
             problem = "Show the y and x axes to prompt: the canvas shows other ones."
         if problem and not quiet:
             self._tell(problem, wrong=True)

@@ -24,6 +24,7 @@ from napari_sam2.gui.image_section import ImageSection
 from napari_sam2.gui.keeping import projects
 from napari_sam2.gui.keys import Keyboard, help_text, hint
 from napari_sam2.gui.layers import Reading, choice_of, key_of, read
+from napari_sam2.gui.loading import load_beside
 from napari_sam2.gui.model_section import ModelSection
 from napari_sam2.gui.object_list import ObjectList
 from napari_sam2.gui.parts import column, follow_theme, line, muted, row, tool
@@ -33,7 +34,6 @@ from napari_sam2.gui.tools_section import Tool, ToolsSection
 from napari_sam2.gui.view import Place, Said, Snapshot, Stage
 from napari_sam2.gui.worker import ThreadWorker
 from napari_sam2.measurement.facts import Fact
-from napari_sam2.models.load import load_model
 
 _REDRAW_MS = 40
 """The canvas and the lists are drawn anew no more often: the loop must have time for the person."""
@@ -46,7 +46,7 @@ class Panel(QWidget):
         self,
         napari_viewer: napari.viewer.Viewer,
         *,
-        load: Callable[[str], Any] = load_model,
+        load: Callable[[str], Any] = load_beside,
         root: Callable[[], Path | None] = projects,
     ) -> None:
         super().__init__()
