@@ -133,7 +133,7 @@ def count_video(
     run.finish()
     if counting.rules:
         _categorise(run, [Rule.of(category, text) for category, text in counting.rules.items()])
-    return Found(run, _notes(source, video, counting, joining))
+    return Found(run, notes_of(source, video, counting, joining))
 
 
 def _categorise(run: Run, rules: list[Rule]) -> None:
@@ -214,8 +214,7 @@ def video_of(stack: Stack, *, along: str | None = None, channel: int | None = No
 
 def _saved(found: Found, out: Path, counting: Counting, also: Sequence[str], stage: Callable[[str], None]) -> Outcome:
     stage(f"writing: labels, tables and picture to {out}")
-    export(Results.of(found.run, found.notes), out, also)
-    save(found.run, out, notes=found.notes, settings=counting.model_dump(mode="json"))
+    save_counted(found.run, out, found.notes, counting, also)
     tracks, frames = len(found.run.tracks), len(found.session.video)
     divisions = found.run.tracks["parent"].dropna().nunique()
     divided = f", {divisions} of them divided" if divisions else ""
@@ -223,7 +222,17 @@ def _saved(found: Found, out: Path, counting: Counting, also: Sequence[str], sta
     return Outcome(out, RunState.DONE, f"{tracks} object{'' if tracks == 1 else 's'} {where}{divided}", found.notes)
 
 
-def _notes(source: PromptSource, video: Video, counting: Counting, joining: Joining) -> tuple[str, ...]:
+def save_counted(run: Run, out: Path, notes: tuple[str, ...], counting: Counting, also: Sequence[str] = ("report",)) -> None:
+    """Write all that counting gives into a folder: what `also` names of `EXPORTS`, labels, tables, picture, prompts, provenance.
+
+    Raises OutputError where the folder cannot be written to.
+    """
+    check_output(out)
+    export(Results.of(run, notes), out, also)
+    save(run, out, notes=notes, settings=counting.model_dump(mode="json"))
+
+
+def notes_of(source: PromptSource, video: Video, counting: Counting, joining: Joining) -> tuple[str, ...]:
     """Decisions that were taken for the user."""
     notes = [f"seeds from {source.name}" + (" (auto)" if counting.seeds == AUTO else "")]
     guess = getattr(source, "scale", lambda _: None)(video)

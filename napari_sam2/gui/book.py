@@ -11,7 +11,8 @@ import numpy as np
 from napari_sam2.core.presence import CONDITIONING, Presence
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.track import Track
-from napari_sam2.gui.desk import Changed
+from napari_sam2.gui.changed import Changed
+from napari_sam2.gui.search import Seed
 from napari_sam2.gui.view import ObjectRow
 from napari_sam2.measurement.facts import Fact
 
@@ -24,13 +25,14 @@ class Book:
     """A mirror of one desk.
 
     `drafts` are objects that were made and are not in the log yet, `asked` those of them whose first prompt is on its way;
-    `current` is 0 where there is none.
+    `current` is 0 where there is none; `seeds` are what the last search found.
     """
 
     log: PromptLog = field(default_factory=PromptLog)
     facts: dict[tuple[int, int], Fact] = field(default_factory=dict)
     drafts: dict[int, Track] = field(default_factory=dict)
     asked: set[int] = field(default_factory=set)
+    seeds: list[Seed] = field(default_factory=list)
     current: int = 0
     category: str = ""
     undoable: bool = False

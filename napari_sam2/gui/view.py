@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, PromptLog
 from napari_sam2.core.stack import Stack
+from napari_sam2.gui.search import Seed
 from napari_sam2.measurement.facts import Fact
 
 T = TypeVar("T")
@@ -141,6 +142,10 @@ class View(Protocol):
 
     def draw_said(self, place: Place, said: Said) -> None:
         """Show the clicks and boxes of the current object."""
+        ...
+
+    def draw_seeds(self, place: Place, seeds: Sequence[Seed]) -> None:
+        """Show what a search has found so far, to be edited."""
         ...
 
     def tell(self, text: str, *, wrong: bool = False) -> None:

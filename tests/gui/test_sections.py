@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from napari_sam2.core.errors import CheckpointError
-from napari_sam2.gui.desk import Carry
+from napari_sam2.gui.changed import Carry
 from napari_sam2.gui.view import Inline, ObjectRow, Snapshot, Stage
 from tests.gui.screen import application
 
