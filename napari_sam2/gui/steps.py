@@ -165,8 +165,10 @@ class Steps:
         return {(each.track, frame): Fact(each.iou, each.presence) for each in self.session.segments(frame)}
 
     def _stated(self, changed: Changed) -> Changed:
+        notices: list[str] = getattr(self.session.model, "notices", [])  # of a model that had to do with less memory
         return replace(
             changed,
+            notice=changed.notice or (notices.pop(0) if notices else ""),
             running=self._run is not None or self._working,
             offered=len(self._offered[0].alternatives) if self._offered else 0,
             undoable=bool(self._undo),

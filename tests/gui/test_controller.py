@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -593,3 +594,22 @@ def test_a_folder_that_cannot_be_written_is_told_of_and_the_work_goes_on(tmp_pat
     assert "save your results" in window.view.told[-1]
     window.click_all()
     np.testing.assert_array_equal(window.labels[0], window.scene.labels[0])
+
+
+def test_a_model_that_had_to_do_with_less_memory_says_so_once() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from napari_sam2.models.fitting import Fitting
+
+    class Small(ToyModel):
+        def segment(self, embedding: Any, queries: Any) -> Any:
+            if len(queries) > 1:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return super().segment(embedding, queries)
+
+    scene = drifting()
+    window = Window(scene, load=lambda _: Fitting(Small()))
+    window.click_all()
+    window.controller.propagate()
+    np.testing.assert_array_equal(window.labels, scene.labels)
+    assert [text for text in window.view.told if "smaller parts" in text] == window.view.told
+    assert (len(window.view.told), window.view.wrong) == (1, [])
