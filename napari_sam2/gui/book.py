@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from napari_sam2.core.plan import Propagation
 from napari_sam2.core.presence import CONDITIONING, Presence
-from napari_sam2.core.prompt import PromptLog
+from napari_sam2.core.prompt import Prompt, PromptLog
 from napari_sam2.core.track import Track
 from napari_sam2.gui.changed import Changed
 from napari_sam2.gui.search import Seed
@@ -99,12 +100,26 @@ class Book:
     def rows(self) -> tuple[ObjectRow, ...]:
         """The list of objects."""
         prompted = Counter(track for track, _ in {(prompt.track, prompt.frame) for prompt in self.log.prompts})
-        return tuple(self._row(track, prompted[track]) for track in self.tracks)
+        waiting = self._waiting()
+        return tuple(self._row(track, prompted[track], track in waiting) for track in self.tracks)
 
-    def _row(self, number: int, prompted: int) -> ObjectRow:
+    def _waiting(self) -> set[int]:
+        """Tracks that were carried, and corrected since."""
+        carried, waiting = set[int](), set[int]()
+        for entry in self.log:
+            if isinstance(entry, Propagation):
+                carried |= set(entry.tracks)
+                waiting -= set(entry.tracks)
+            elif isinstance(entry, Prompt) and entry.track in carried:
+                waiting.add(entry.track)
+        return waiting
+
+    def _row(self, number: int, prompted: int, waiting: bool) -> ObjectRow:
         counts, track = self._counts.get(number, Counter()), self.track(number)
         present = sum(counts.values()) - counts[Presence.ABSENT]
-        return ObjectRow(number, track.name, track.category, present, prompted, counts[Presence.UNCERTAIN], counts[Presence.LOCKED])
+        return ObjectRow(
+            number, track.name, track.category, present, prompted, counts[Presence.UNCERTAIN], counts[Presence.LOCKED], waiting
+        )
 
     def _note(self, facts: Mapping[tuple[int, int], Fact]) -> None:
         for (track, frame), fact in facts.items():

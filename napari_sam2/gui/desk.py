@@ -13,6 +13,7 @@ from skimage.measure import label
 from napari_sam2.api.count import save_counted
 from napari_sam2.api.finding import worthy
 from napari_sam2.api.job import save
+from napari_sam2.api.session import Session
 from napari_sam2.core.errors import PlanError, PromptError
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import BoxPrompt, Entry, Lock, MaskPrompt, PointPrompt, Prompt, PromptLog, Removal, renumbered
@@ -73,16 +74,30 @@ class Desk(Steps):
         return self._changed({segment.frame})
 
     def edit(self, track: int, frame: int, prompts: Sequence[PointPrompt | BoxPrompt]) -> Changed:
-        """Say something else about a track on a frame than was said. Raises PromptError where it was carried since."""
+        """Say something else about a track on a frame than was said.
+
+        Where it was carried since, this frame is asked anew, and the rest is to be carried again; then raises PromptError where
+        nothing is left that was said.
+        """
         entries = self.session.log.entries
         old = [number for number, entry in enumerate(entries) if _says(entry, track, frame)]
         first = old[0] if old else len(entries)
         if any(isinstance(entry, Propagation) for entry in entries[first:]):
-            raise PromptError("was carried on from this prompt: add a click where it is wrong, or undo", track=track, frame=frame)
+            return self._say_anew(track, frame, prompts)
         kept = [entry for number, entry in enumerate(entries[first:], start=first) if number not in old]
         with self._action():
             self._restore(PromptLog((*entries[:first], *prompts, *kept)))
         return self._changed({frame})
+
+    def _say_anew(self, track: int, frame: int, prompts: Sequence[PointPrompt | BoxPrompt]) -> Changed:
+        if not prompts:
+            raise PromptError("was carried on from this click: undo, or delete the object in the list", track=track, frame=frame)
+        given: list[Prompt] = list(prompts)
+        if isinstance(given[0], PointPrompt):  # a box takes the place of what was said before it anyway
+            given[0] = PointPrompt(frame, track, given[0].yx, given[0].positive, anew=True)
+        with self._action():
+            self.session.prompt_many(given)
+        return replace(self._changed({frame}), notice="Asked again on this frame. Propagate (P) to carry that on.")
 
     def lock(self, tracks: Iterable[int], frames: Iterable[int] | None = None, *, locked: bool = True) -> Changed:
         """Accept tracks on these frames, or on all that they are on; or take that back."""
@@ -246,8 +261,22 @@ class Desk(Steps):
 
 
 def prompts_only(log: PromptLog) -> PromptLog:
-    """What another model can be asked with: prompts and removals, without what this one made of them."""
-    return PromptLog(tuple(entry for entry in log if isinstance(entry, Prompt | Removal)), log.tracks)
+    """What another model can be asked with: prompts, removals, and locks of what was prompted, without what this one made of them."""
+    said = {(prompt.track, prompt.frame) for prompt in log.prompts}
+    locks = {entry for entry in log if isinstance(entry, Lock) and (entry.track, entry.frame) in said}
+    return PromptLog(tuple(entry for entry in log if isinstance(entry, Prompt | Removal) or entry in locks), log.tracks)
+
+
+def handed_over(session: Session) -> PromptLog:
+    """What another model takes up of a session: what was said, and the masks of frames that were accepted, with their locks."""
+    log, shape = prompts_only(session.log), session.video.shape[1:]
+    said = {(prompt.track, prompt.frame) for prompt in log.prompts}
+    for track, frame in sorted({(entry.track, entry.frame) for entry in session.log if isinstance(entry, Lock)} - said):
+        segment = next((each for each in session.segments(frame) if each.track == track and each.present), None)
+        drawn = mask(segment, shape) if segment is not None and session.log.locked(track, frame) else np.zeros(shape, dtype=bool)
+        if drawn.any():
+            log = log.add(MaskPrompt(frame, track, drawn)).add(Lock(frame, track))
+    return log
 
 
 def _says(entry: Entry, track: int, frame: int) -> bool:

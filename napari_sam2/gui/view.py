@@ -59,7 +59,10 @@ class Place:
 
 @dataclass(frozen=True)
 class ObjectRow:
-    """One line of the list of objects: `frames` is where it is seen, `uncertain` where somebody should look."""
+    """One line of the list of objects: `frames` is where it is seen, `uncertain` where somebody should look.
+
+    `waiting`: it was corrected, and not carried since.
+    """
 
     track: int
     name: str
@@ -68,6 +71,7 @@ class ObjectRow:
     prompted: int
     uncertain: int
     locked: int
+    waiting: bool = False
 
     @property
     def state(self) -> str:
@@ -76,6 +80,8 @@ class ObjectRow:
             return "new"
         if self.locked and self.locked >= self.frames:
             return "locked"
+        if self.waiting:
+            return "propagate"
         if self.uncertain:
             return f"check {self.uncertain}"
         return "prompted" if self.frames <= self.prompted else "tracked"

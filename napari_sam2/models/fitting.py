@@ -17,7 +17,8 @@ from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
 
 log = logging.getLogger(__name__)
-_T, _R = TypeVar("_T"), TypeVar("_R")
+_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 class Fitting:
