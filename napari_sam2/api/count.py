@@ -146,7 +146,8 @@ def finish(run: Run, counting: Counting, source: PromptSource, progress: Progres
     run.finish(progress)
     if counting.rules:
         _categorise(run, [Rule.of(category, text) for category, text in counting.rules.items()])
-    return Found(run, _notes(source, run.session.video, counting))
+    video = run.session.video
+    return Found(run, notes_of(source, video, counting, counting.joining(source, video)))
 
 
 def _categorise(run: Run, rules: list[Rule]) -> None:
@@ -229,8 +230,12 @@ def video_of(
         return Video.of(stack, along=along, channel=channel, at=at, contrast=Contrast(value, value + 1.0))
 
 
-def save_counted(found: Found, out: Path, also: Sequence[str] = (), *, settings: Any, format: LabelFormat = "tiff") -> Outcome:
-    """Write all results, `also` the exports that are named; `settings` go into the provenance."""
+def save_counted(found: Found, out: Path, also: Sequence[str] = ("report",), *, settings: Any, format: LabelFormat = "tiff") -> Outcome:
+    """Write all results, `also` the exports that are named; `settings` go into the provenance.
+
+    Raises OutputError where the folder cannot be written to.
+    """
+    check_output(out)
     export(Results.of(found.run, found.notes), out, also)
     save(found.run, out, format=format, notes=found.notes, settings=settings)
     tracks, frames = len(found.run.tracks), len(found.session.video)
@@ -240,9 +245,8 @@ def save_counted(found: Found, out: Path, also: Sequence[str] = (), *, settings:
     return Outcome(out, RunState.DONE, f"{tracks} object{'' if tracks == 1 else 's'} {where}{divided}", found.notes)
 
 
-def _notes(source: PromptSource, video: Video, counting: Counting) -> tuple[str, ...]:
+def notes_of(source: PromptSource, video: Video, counting: Counting, joining: Joining) -> tuple[str, ...]:
     """Decisions that were taken for the user."""
-    least = counting.joining(source, video).least
     notes = [f"seeds from {source.name}" + (" (auto)" if counting.seeds == AUTO else "")]
     guess = getattr(source, "scale", lambda _: None)(video)
     if counting.diameter_px is None and counting.diameter_um is None:
@@ -253,4 +257,4 @@ def _notes(source: PromptSource, video: Video, counting: Counting) -> tuple[str,
         notes.append("no spacing known: sizes are in pixels, columns in µm are empty")
     if video.along == "z" and video.spacing.z_um is None:
         notes.append("no z spacing known: slices are taken to be a pixel apart, volumes in µm³ are empty")
-    return (*notes, f"objects on fewer than {least} frames dropped, unless the stack begins or ends there")
+    return (*notes, f"objects on fewer than {joining.least} frames dropped, unless the stack begins or ends there")

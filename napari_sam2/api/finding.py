@@ -89,7 +89,7 @@ def explain(session: Session, source: PromptSource, stage: Told, *, least: int) 
             stage(f"frame {frame}: {len(prompts)} new")
             session.prompt_many(prompts)
             session.run(session.plan(tracks=[prompt.track for prompt in prompts])).finish()
-    kept = _worthy(session, min(least, len(session.video)))
+    kept = worthy(session, min(least, len(session.video)))
     if len(kept) == len(session.log.track_ids):
         return
     stage(f"{len(session.log.track_ids) - len(kept)} tracks found twice or too short, told again without them")
@@ -101,7 +101,7 @@ def explain(session: Session, source: PromptSource, stage: Told, *, least: int) 
         session.run(session.plan()).finish()
 
 
-class _Linker:
+class Linker:
     """Chains that grow frame by frame, and the outline of each where it was last seen."""
 
     def __init__(self, session: Session, joining: Joining) -> None:
@@ -179,7 +179,7 @@ def _middle(chain: Chain) -> Prompt:
 
 
 def _linked(session: Session, source: PromptSource, joining: Joining, stage: Told) -> list[Chain]:
-    linker = _Linker(session, joining)
+    linker = Linker(session, joining)
     for frame in range(len(session.video)):
         prompts = source.prompts(session.video, frame)
         fresh = linker.take(frame, prompts)
@@ -196,7 +196,7 @@ def _painted(outlines: Iterable[tuple[int, MaskPrompt]], shape: tuple[int, ...])
     return plane
 
 
-def _worthy(session: Session, least: int) -> list[int]:
+def worthy(session: Session, least: int) -> list[int]:
     """Tracks that are on at least so many frames, and are no double of an earlier one."""
     shared: dict[tuple[int, int], int] = {}
     alone: dict[int, int] = {}

@@ -34,7 +34,6 @@ from napari_sam2.io.prompts_json import json_of_log
 from napari_sam2.io.sinks import LabelSpec
 from napari_sam2.models.cards import known
 from napari_sam2.models.device import describe
-from napari_sam2.models.load import load_model
 
 log = logging.getLogger(__name__)
 
@@ -241,7 +240,7 @@ def replay(
     check_output(target)
     sweep(target)
     stage(f"project: {where}: {video.description}, {len(prompts.prompts)} prompts")
-    loaded = load_model(model, device=device) if model is not None else _model(file.model, device)
+    loaded = _loaded(model, device) if model is not None else _model(file.model, device)
     if model is None and loaded.card.sha256 != file.model.sha256:
         raise _other(loaded.card, file.model, "ask for it with --model")
     stage(f"model: {loaded.card.name} on {describe(loaded.device)}")
@@ -296,14 +295,20 @@ def _stops(folder: Path, prompts: PromptLog) -> dict[int, int]:
         trail.close()
 
 
+def _loaded(model: str | Path, device: str) -> VideoModel:
+    from napari_sam2.models.load import load_model  # torch: seconds that a window which opens need not wait
+
+    return load_model(model, device=device)
+
+
 def _model(reference: ModelReference, device: str) -> VideoModel:
     """The model of a project: by what it was loaded by, else any on this machine that has its SHA-256."""
     try:
-        return load_model(reference.asked, device=device)
+        return _loaded(reference.asked, device)
     except (UnknownModelError, FileError) as error:
         same = [each.path for each in known().values() if each.path and each.card.sha256 == reference.sha256]
         if same:
-            return load_model(same[0], device=device)
+            return _loaded(same[0], device)
         raise ModelError(f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}: {error}") from error
 
 

@@ -15,7 +15,8 @@
     └── ModelError (RuntimeError)
         ├── UnknownModelError (LookupError)
         ├── CheckpointError (ValueError)    wrong keys, wrong hash, a pickle that wants to run code
-        └── DeviceError                 a device that is not there
+        ├── DeviceError                 a device that is not there
+        └── DeviceMemoryError (MemoryError) a device whose memory does not hold even one thing
 
 Each class is also the builtin it refines, so ``except ValueError`` keeps working. The text says what was given,
 what was expected and what to do; `frame` and `track` are set where they are known.
@@ -85,3 +86,7 @@ class CheckpointError(ModelError, ValueError):
 
 class DeviceError(ModelError):
     """A device that is not there."""
+
+
+class DeviceMemoryError(ModelError, MemoryError):
+    """A device whose memory does not hold even one thing that is asked."""

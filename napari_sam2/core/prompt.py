@@ -19,15 +19,17 @@ class PointPrompt:
     """Clicks on one Track on one Frame.
 
     `yx` are (y, x) positions in data pixels, the centre of the first pixel being (0, 0); `positive` says for each
-    whether the object is there (True) or is not (False).
+    whether the object is there (True) or is not (False). Points add up; where `anew` they take the place of all that was said
+    before on that frame, and of what was answered there: they were moved after the object was carried on from them.
     """
 
     frame: int
     track: int
     yx: tuple[tuple[float, float], ...]
     positive: tuple[bool, ...]
+    anew: bool
 
-    def __init__(self, frame: int, track: int, yx: Sequence[Sequence[float]], positive: Sequence[bool]) -> None:
+    def __init__(self, frame: int, track: int, yx: Sequence[Sequence[float]], positive: Sequence[bool], *, anew: bool = False) -> None:
         _place(self, frame, track)
         points = tuple(_numbers(point, 2, "a point is (y, x)", self) for point in yx)
         if not points:
@@ -36,6 +38,7 @@ class PointPrompt:
             raise PromptError(f"{len(points)} points with {len(positive)} positive flags: give one flag for each", frame=frame, track=track)
         object.__setattr__(self, "yx", points)
         object.__setattr__(self, "positive", tuple(bool(flag) for flag in positive))
+        object.__setattr__(self, "anew", bool(anew))
 
 
 @dataclass(frozen=True)
@@ -129,13 +132,15 @@ Entry = Prompt | Lock | Removal | Propagation
 class Said:
     """All that is said about one Track on one Frame, taken together: what a model is asked with.
 
-    A mask takes the place of all before it, a box too; points add up. `mask` is set only where nothing followed it.
+    A mask takes the place of all before it, a box too; points add up. `mask` is set only where nothing followed it, `anew` where
+    the last word took the place of what was answered before.
     """
 
     points: tuple[tuple[float, float], ...] = ()
     positive: tuple[bool, ...] = ()
     box: tuple[float, float, float, float] | None = None
     mask: np.ndarray | None = None
+    anew: bool = False
 
 
 @dataclass(frozen=True)
@@ -250,6 +255,8 @@ def _taken(said: Said, prompt: Prompt) -> Said:
         return Said(mask=prompt.mask)
     if isinstance(prompt, BoxPrompt):
         return Said(box=prompt.box)
+    if prompt.anew:
+        return Said(prompt.yx, prompt.positive, anew=True)
     return Said(said.points + prompt.yx, said.positive + prompt.positive, said.box)
 
 

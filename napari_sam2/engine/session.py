@@ -277,11 +277,11 @@ class Session:
         return list(self.model.segment(self._embeddings.get(frame), queries))
 
     def _query(self, track: int, frame: int, said: Said) -> Query:
-        before = self._trail.get(track, frame)
+        before = None if said.anew else self._trail.get(track, frame)
         logits = None if before is None or said.mask is not None else np.clip(before.logits, -LOGIT_CLAMP, LOGIT_CLAMP)
         forward = self._way(track, frame)
         window = None if before is None or logits is None else before.window
-        if forward is None or said.mask is not None:  # never tracked: answered without memory
+        if forward is None or said.mask is not None or said.anew:  # never tracked, or not like that: answered without memory
             return Query(track, said, logits=logits, window=window)
         step, banks = Step(frame, forward, (track,)), self._ground.banks
         banks[track] = bank_behind(self._ground, step, track, banks.get(track))

@@ -11,7 +11,7 @@ from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.video import Video
 from napari_sam2.engine.embeddings import DEFAULT_BYTES
 from napari_sam2.engine.session import Settings
-from napari_sam2.gui.desk import Desk, prompts_only
+from napari_sam2.gui.desk import Desk, handed_over, prompts_only
 from napari_sam2.gui.keeping import kept
 from napari_sam2.gui.view import Place
 
@@ -32,11 +32,13 @@ class Bench:
         self._model: VideoModel | None = None
         self.device = ""
         self._anew: set[Place] = set()
+        self._left: dict[Place, PromptLog] = {}  # what is to be taken up by the model that is there now
 
     def model(self, name: str) -> VideoModel:
         """The model of that name. Another one than before closes all desks: open them again."""
         if self._model is None or name != self._name:
             loaded = self._load(name)  # first: where it fails, the old one stays
+            self._left = {place: handed_over(desk.session) for place, desk in self._desks.items()}
             self.close()
             self._model, self._name, self.device = loaded, name, loaded.device
         return self._model
@@ -48,7 +50,7 @@ class Bench:
         """
         model = self.model(name)
         if place not in self._desks:
-            self._desks[place] = self._opened(place, model, name, log)
+            self._desks[place] = self._opened(place, model, name, self._left.pop(place, log))
         return self._desks[place]
 
     def anew(self, place: Place) -> None:

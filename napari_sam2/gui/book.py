@@ -8,10 +8,12 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from napari_sam2.core.plan import Propagation
 from napari_sam2.core.presence import CONDITIONING, Presence
-from napari_sam2.core.prompt import PromptLog
+from napari_sam2.core.prompt import Prompt, PromptLog
 from napari_sam2.core.track import Track
-from napari_sam2.gui.desk import Changed
+from napari_sam2.gui.changed import Changed
+from napari_sam2.gui.search import Seed
 from napari_sam2.gui.view import ObjectRow
 from napari_sam2.measurement.facts import Fact
 
@@ -24,13 +26,14 @@ class Book:
     """A mirror of one desk.
 
     `drafts` are objects that were made and are not in the log yet, `asked` those of them whose first prompt is on its way;
-    `current` is 0 where there is none.
+    `current` is 0 where there is none; `seeds` are what the last search found.
     """
 
     log: PromptLog = field(default_factory=PromptLog)
     facts: dict[tuple[int, int], Fact] = field(default_factory=dict)
     drafts: dict[int, Track] = field(default_factory=dict)
     asked: set[int] = field(default_factory=set)
+    seeds: list[Seed] = field(default_factory=list)
     current: int = 0
     category: str = ""
     undoable: bool = False
@@ -97,12 +100,26 @@ class Book:
     def rows(self) -> tuple[ObjectRow, ...]:
         """The list of objects."""
         prompted = Counter(track for track, _ in {(prompt.track, prompt.frame) for prompt in self.log.prompts})
-        return tuple(self._row(track, prompted[track]) for track in self.tracks)
+        waiting = self._waiting()
+        return tuple(self._row(track, prompted[track], track in waiting) for track in self.tracks)
 
-    def _row(self, number: int, prompted: int) -> ObjectRow:
+    def _waiting(self) -> set[int]:
+        """Tracks that were carried, and corrected since."""
+        carried, waiting = set[int](), set[int]()
+        for entry in self.log:
+            if isinstance(entry, Propagation):
+                carried |= set(entry.tracks)
+                waiting -= set(entry.tracks)
+            elif isinstance(entry, Prompt) and entry.track in carried:
+                waiting.add(entry.track)
+        return waiting
+
+    def _row(self, number: int, prompted: int, waiting: bool) -> ObjectRow:
         counts, track = self._counts.get(number, Counter()), self.track(number)
         present = sum(counts.values()) - counts[Presence.ABSENT]
-        return ObjectRow(number, track.name, track.category, present, prompted, counts[Presence.UNCERTAIN], counts[Presence.LOCKED])
+        return ObjectRow(
+            number, track.name, track.category, present, prompted, counts[Presence.UNCERTAIN], counts[Presence.LOCKED], waiting
+        )
 
     def _note(self, facts: Mapping[tuple[int, int], Fact]) -> None:
         for (track, frame), fact in facts.items():

@@ -12,6 +12,8 @@ from napari_sam2.gui.controller import Controller
 from napari_sam2.gui.layers import Reading, key_of, locate
 from napari_sam2.gui.mouse import Gestures, Mouse
 from napari_sam2.gui.overlays import Later, Overlays
+from napari_sam2.gui.search import Seed
+from napari_sam2.gui.seed_layer import SeedLayer
 from napari_sam2.gui.tools_section import Tool
 from napari_sam2.gui.view import Choice, Place, Said, Snapshot, Stage
 
@@ -35,6 +37,7 @@ class Canvas:
         self._tell = tell
         self._later = later
         self._overlays: dict[str, Overlays] = {}
+        self._seeds: dict[str, SeedLayer] = {}
         self._moving = False
         self._dirty = False
         self._followed: int | None = None
@@ -69,12 +72,14 @@ class Canvas:
         if known is None or known.reading.letters != reading.letters:
             known = Overlays(self._viewer, image, reading, edited=self._on_edited, painted=self._on_painted, later=self._later)
             self._overlays[choice.key] = known
+            self._seeds[choice.key] = SeedLayer(self._viewer, image, reading)
         self.overlays = known
         frame, at, _ = self._where(self._viewer.dims.point, choice.along)
         self._controller.open(choice, frame, at)
 
     def forget(self, key: str) -> None:
         """An image is gone."""
+        self._seeds.pop(key, None)
         gone = self._overlays.pop(key, None)
         if gone is not None:
             gone.close()
@@ -82,7 +87,14 @@ class Canvas:
     @property
     def ours(self) -> set[str]:
         """Keys of the layers that this made."""
-        return {key_of(layer) for overlays in self._overlays.values() for layer in overlays.layers}
+        seeds = [each.layer for each in self._seeds.values() if each.layer is not None]
+        return {key_of(layer) for layer in (*seeds, *(layer for overlays in self._overlays.values() for layer in overlays.layers))}
+
+    @property
+    def seeds(self) -> SeedLayer | None:
+        """The seeds over the image that is worked on."""
+        place = self._controller.place
+        return None if place is None else self._seeds.get(place.choice.key)
 
     def colour(self, track: int) -> tuple[float, float, float]:
         """The colour (red, green, blue, 0 to 1) that an object is shown in."""
@@ -98,7 +110,8 @@ class Canvas:
         overlays.draw(place, planes)
         if self._followed is not None and len(planes) == 1:
             self._followed = next(iter(planes))
-        self._dirty = self._dirty or place == self._controller.place
+        here = place == self._controller.place and (self._controller.frame in planes or not self._flat)
+        self._dirty = self._dirty or here
 
     def draw_said(self, place: Place, said: Said) -> None:
         """Show the current object's clicks and boxes."""
@@ -106,10 +119,17 @@ class Canvas:
             self.overlays.draw_said(place, said)
             self.overlays.select(said.track)
 
+    def draw_seeds(self, place: Place, seeds: Sequence[Seed]) -> None:
+        """Show what a search found."""
+        layer = self._seeds.get(place.choice.key)
+        if layer is not None and self._overlays[place.choice.key].image in self._viewer.layers:
+            layer.show(place, seeds)
+
     def refresh(self) -> None:
-        """Draw what was written since, and go to the frame that is followed."""
+        """Go to the frame that is followed, which draws it; else draw what was written on the one that is looked at."""
         if self._followed is not None and self._followed != self._controller.frame:
             self.go_to(self._followed)
+            self._dirty = False
         if self._dirty and self.overlays is not None:
             self._dirty = False
             self.overlays.refresh()
@@ -221,13 +241,19 @@ class Canvas:
         if done and y < y2 and x < x2:
             self._controller.box(frame, (y, x, y2, x2))
 
+    @property
+    def _flat(self) -> bool:
+        """Whether the canvas shows one frame: y and x."""
+        dims = self._viewer.dims
+        return dims.ndisplay == 2 and set(dims.displayed) == {dims.ndim - 2, dims.ndim - 1}
+
     def _seen(self, *, quiet: bool = False) -> bool:
         """Whether y and x are what the canvas shows; says what to do where they are not."""
         dims = self._viewer.dims
         problem = ""
         if dims.ndisplay != 2:
             problem = "Show the image in 2D to prompt: the square button below the list of layers."
-        elif set(dims.displayed) != {dims.ndim - 2, dims.ndim - 1}:
+        elif not self._flat:
             problem = "Show the y and x axes to prompt: the canvas shows other ones."
         if problem and not quiet:
             self._tell(problem, wrong=True)

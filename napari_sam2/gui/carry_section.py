@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QProgressBar, QPushButton, QWid
 from superqt import QRangeSlider
 
 from napari_sam2.core.plan import Direction
-from napari_sam2.gui.desk import Carry
+from napari_sam2.gui.changed import Carry
 from napari_sam2.gui.keys import hint
 from napari_sam2.gui.parts import column, heading, muted, row, tool
 from napari_sam2.gui.view import Snapshot, Stage

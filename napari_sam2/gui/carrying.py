@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from napari_sam2.gui.bench import Load
-from napari_sam2.gui.desk import Changed
+from napari_sam2.gui.changed import Changed
 from napari_sam2.gui.requests import Requests
 from napari_sam2.gui.view import Place, Stage, View, Worker
 
@@ -18,6 +20,7 @@ class Carrying(Requests):
         self._stepping = False
         self._carried: Place | None = None
         self._acts = 0
+        self._ended: Callable[[], Any] | None = None
 
     def pause(self) -> None:
         """Hold before the next frame, or go on."""
@@ -61,17 +64,17 @@ class Carrying(Requests):
                 self._done, self._total = changed.done, changed.total
                 self._take(place, changed, number)
             if self._stage is Stage.RUNNING:
-                self._go_on(place, ended=changed is None)
+                self._go_on(place, changed)
 
         def failed(error: Exception) -> None:
-            self._stepping, self._carried, self._stage = False, None, Stage.READY
+            self._stepping, self._carried, self._stage, self._ended = False, None, Stage.READY, None
             self._failed(error)
 
         self._submit(self._at(place, lambda desk: desk.step()), arrived, failed)
 
-    def _go_on(self, place: Place, *, ended: bool) -> None:
-        if not ended:
-            self._message = f"{self._done} of {self._total} frames"
+    def _go_on(self, place: Place, changed: Changed | None) -> None:
+        if changed is not None:
+            self._message = changed.message or f"{self._done} of {self._total} frames"
             self._step()
             return
         self._stage, self._carried = Stage.READY, None
@@ -79,12 +82,15 @@ class Carrying(Requests):
         rows = self._books[place].rows
         doubted = sum(row.uncertain for row in rows)
         self._message = f"Done: {len(rows)} object{'s' if len(rows) != 1 else ''}" + (f", {doubted} places to check." if doubted else ".")
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
 
     def _interrupt(self) -> bool:
         """End a run that is going on or paused; whether there was one."""
         if self._stage not in (Stage.RUNNING, Stage.PAUSED) or self._carried is None:
             return False
-        place, self._stage, self._carried = self._carried, Stage.READY, None
+        place, self._stage, self._carried, self._ended = self._carried, Stage.READY, None, None
         self._number += 1
         number = self._number
         self._submit(self._at(place, lambda desk: desk.stop()), lambda changed: self._take(place, changed, number))

@@ -13,13 +13,14 @@ from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from napari_sam2.engine.session import Session
 from napari_sam2.gui.bench import Load
 from napari_sam2.gui.book import Book
-from napari_sam2.gui.carrying import Carrying
-from napari_sam2.gui.desk import Carry, Changed, Desk
+from napari_sam2.gui.changed import Carry, Changed
+from napari_sam2.gui.desk import Desk
 from napari_sam2.gui.measured import Measured
+from napari_sam2.gui.seeking import Seeking
 from napari_sam2.gui.view import Choice, Place, Stage, View, Worker
 
 
-class Controller(Carrying):
+class Controller(Seeking):
     """The state of the window: what is open, who is who, and what is going on.
 
     Parameters

@@ -2,93 +2,32 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from skimage.measure import label
 
+from napari_sam2.api.count import Found, save_counted
+from napari_sam2.api.finding import worthy
 from napari_sam2.api.job import save
-from napari_sam2.api.project import Project
-from napari_sam2.api.session import Run, Session
+from napari_sam2.api.session import Session
 from napari_sam2.core.errors import PlanError, PromptError
-from napari_sam2.core.plan import Direction, Propagation
-from napari_sam2.core.prompt import BoxPrompt, Entry, Lock, MaskPrompt, PointPrompt, Prompt, PromptLog, Removal
-from napari_sam2.core.result import Segment
+from napari_sam2.core.plan import Propagation
+from napari_sam2.core.prompt import BoxPrompt, Entry, Lock, MaskPrompt, PointPrompt, Prompt, PromptLog, Removal, renumbered
 from napari_sam2.core.track import Track
 from napari_sam2.engine.overlap import mask
 from napari_sam2.engine.walk import Stepped
+from napari_sam2.gui.changed import Carry, Changed
 from napari_sam2.gui.measured import Measured
-from napari_sam2.measurement.facts import Fact
-
-SAVE_EVERY_S = 4.0
-"""Seconds between two savings of the label planes of a project."""
-
-PIECE = 8
-"""Frames that are drawn in one piece of work: so few that a click made meanwhile does not wait."""
+from napari_sam2.gui.search import Placed, Search, Sought, Wanted
+from napari_sam2.gui.steps import Steps, shared
 
 
-@dataclass(frozen=True, eq=False)
-class Changed:
-    """What a piece of work changed.
-
-    `planes` are the (H, W) labels of frames that look different, `stale` are more of them: ask for these (`Desk.shown`).
-    `facts` are new ones, or with `whole` all there are. `running`: a run was begun, do its steps.
-    `offered` is how many masks the model offers for the last prompt, 0 where only one. `done` of `total` steps of a run.
-    """
-
-    log: PromptLog
-    planes: Mapping[int, np.ndarray] = field(default_factory=dict)
-    facts: Mapping[tuple[int, int], Fact] = field(default_factory=dict)
-    whole: bool = False
-    stale: frozenset[int] = frozenset()
-    running: bool = False
-    notice: str = ""
-    offered: int = 0
-    undoable: bool = False
-    redoable: bool = False
-    unfinished: bool = False
-    done: int = 0
-    total: int = 0
-
-
-@dataclass(frozen=True)
-class Carry:
-    """What a person asked to be carried: which way, which frames (as in a slice), which tracks; None: all."""
-
-    direction: Direction = "both"
-    frames: tuple[int, int] | None = None
-    tracks: tuple[int, ...] | None = None
-
-
-class Desk:
-    """A Session, the run it is in, and the logs to go back and forth to. Each action is one step of undo.
-
-    `project` is where all of it is kept, None where nowhere; `notice` a sentence about it for the person.
-    """
-
-    def __init__(self, session: Session, *, project: Project | None = None, notice: str = "") -> None:
-        self.session = session
-        self._project = project
-        self._notice = notice
-        self._saved = time.monotonic()
-        self._undo: list[PromptLog] = []
-        self._redo: list[PromptLog] = []
-        self._offered: tuple[Segment, PromptLog] | None = None
-        self._new = True
-        self._measured: Measured | None = None
-        self._run: Run | None = None
-        self._steps: Iterator[Stepped] = iter(())
-
-    def close(self) -> None:
-        """Let go of memory and files."""
-        self.stop()
-        if self._project is not None:
-            self._project.close()
-        self.session.close()
+class Desk(Steps):
+    """What can be done with a Session. Each action is one step of undo."""
 
     def shown(self, frames: Collection[int]) -> Changed:
         """These frames as they are now."""
@@ -135,16 +74,30 @@ class Desk:
         return self._changed({segment.frame})
 
     def edit(self, track: int, frame: int, prompts: Sequence[PointPrompt | BoxPrompt]) -> Changed:
-        """Say something else about a track on a frame than was said. Raises PromptError where it was carried since."""
+        """Say something else about a track on a frame than was said.
+
+        Where it was carried since, this frame is asked anew, and the rest is to be carried again; then raises PromptError where
+        nothing is left that was said.
+        """
         entries = self.session.log.entries
         old = [number for number, entry in enumerate(entries) if _says(entry, track, frame)]
         first = old[0] if old else len(entries)
         if any(isinstance(entry, Propagation) for entry in entries[first:]):
-            raise PromptError("was carried on from this prompt: add a click where it is wrong, or undo", track=track, frame=frame)
+            return self._say_anew(track, frame, prompts)
         kept = [entry for number, entry in enumerate(entries[first:], start=first) if number not in old]
         with self._action():
             self._restore(PromptLog((*entries[:first], *prompts, *kept)))
         return self._changed({frame})
+
+    def _say_anew(self, track: int, frame: int, prompts: Sequence[PointPrompt | BoxPrompt]) -> Changed:
+        if not prompts:
+            raise PromptError("was carried on from this click: undo, or delete the object in the list", track=track, frame=frame)
+        given: list[Prompt] = list(prompts)
+        if isinstance(given[0], PointPrompt):  # a box takes the place of what was said before it anyway
+            given[0] = PointPrompt(frame, track, given[0].yx, given[0].positive, anew=True)
+        with self._action():
+            self.session.prompt_many(given)
+        return replace(self._changed({frame}), notice="Asked again on this frame. Propagate (P) to carry that on.")
 
     def lock(self, tracks: Iterable[int], frames: Iterable[int] | None = None, *, locked: bool = True) -> Changed:
         """Accept tracks on these frames, or on all that they are on; or take that back."""
@@ -224,45 +177,39 @@ class Desk:
             self._begin(plan)
         return self._changed((), whole=False)
 
-    def step(self) -> Changed | None:
-        """One frame more; None at the end, or where no run is going on."""
-        stepped = next(self._steps, None)
-        if stepped is None:
-            self.stop()
-            return None
-        frame = stepped.step.frame
-        facts = {(each.track, frame): Fact(each.iou, each.presence) for each in stepped.segments}
-        planes = self._planes([frame]) if stepped.segments else {}
-        return self._stated(Changed(self.session.log, planes, facts, done=stepped.position, total=stepped.total))
+    def look(self, wanted: Wanted) -> Changed:
+        """Begin to look for objects that nobody clicked; `step` looks at one frame. See `Search` for what is raised."""
+        self.stop()
+        self._search = Search(self.session, wanted)
+        self._steps, self._working = self._search.look(), True
+        return self._stated(Changed(self.session.log, total=len(self._search.frames)))
 
-    def stop(self) -> Changed:
-        """End the run; what is done stays."""
-        if self._run is not None:
-            self._run.cancel()
-            for _ in self._steps:
-                pass
-        self._run, self._steps = None, iter(())
-        return self._changed((), whole=False)
+    def count(self, placed: Sequence[Placed], *, first: int, category: str = "") -> Changed:
+        """Begin to make objects of seeds, as they lie now, numbered from `first`; `step` does one frame.
 
-    def save(self, folder: Path, *, notes: tuple[str, ...] = ()) -> Path:
-        """Write labels, tables, picture, prompts and provenance into `folder`. Raises PlanError where nothing was prompted."""
+        Where seeds are of one frame only, they are carried, and then what is found elsewhere and not explained, until nothing
+        new appears. Raises PlanError where nothing was looked for.
+        """
+        self.stop()
+        if self._search is None:
+            raise PlanError("nothing was looked for yet with this model: find seeds first")
+        telling = self._told if self._search.wanted.joined else self._rounds
+        self._steps, self._working = telling(self._search, placed, first, category), True
+        return self._stated(Changed(self.session.log, total=len(self.session.video)))
+
+    def save(self, folder: Path) -> Path:
+        """Write labels, tables, picture, prompts and provenance into `folder`, and the report where objects were counted.
+
+        Raises PlanError where nothing was prompted, OutputError where the folder cannot be written to.
+        """
         if not self.session.log.track_ids:
             raise PlanError("there is nothing to save: click an object first")
-        save(self.session.run(Propagation(())), folder, notes=notes)
+        run, search = self.session.run(Propagation(())), self._search
+        if search is None:
+            save(run, folder)
+        else:
+            save_counted(Found(run, search.notes), folder, settings=search.wanted.counting.model_dump(mode="json"))
         return folder
-
-    @contextmanager
-    def _action(self) -> Iterator[None]:
-        """One step of undo. Where it fails, all is as it was before."""
-        before, self._offered = self.session.log, None
-        try:
-            yield
-        except Exception:
-            self._restore(before)
-            raise
-        if self.session.log.entries != before.entries:
-            self._undo.append(before)
-            self._redo.clear()
 
     def _travel(self, back: list[PromptLog], forth: list[PromptLog]) -> Changed:
         if not back:
@@ -273,80 +220,63 @@ class Desk:
         forth.append(log)
         self._restore(target)
         walked = {frame for (_, frame), _ in before.items() ^ self.session.traces().items()}
-        said = {entry.frame for one in (log, target) for entry in one.entries[_common(log, target) :] if isinstance(entry, Prompt | Lock)}
+        said = {entry.frame for one in (log, target) for entry in one.entries[shared(log, target) :] if isinstance(entry, Prompt | Lock)}
         return self._changed(walked | said)
 
-    def _restore(self, target: PromptLog) -> None:
-        """Bring the session to another log: what both begin with stays, what is more there is said again."""
-        log = self.session.log
-        common = _common(log, target)
-        if common < len(log):
-            self.session.resume(PromptLog(log.entries[:common], log.tracks))
-        rest = list(target.entries[common:])
-        said = next((n for n, entry in enumerate(rest) if isinstance(entry, Propagation)), len(rest))
-        self.session.replay(PromptLog((*target.entries[:common], *rest[:said]), log.tracks))
-        for entry in rest[said:]:
-            assert isinstance(entry, Propagation) and entry is rest[-1]  # each action is a step of its own
-            self._begin(entry)
+    def _told(self, search: Search, placed: Sequence[Placed], first: int, category: str) -> Iterator[Stepped | Sought]:
+        """Join, tell, and carry over the frames that objects were missed on: one step of undo. Where it is stopped before, nothing."""
+        yield from search.join(placed)
+        before = self.session.log
+        try:
+            yield from search.tell(first, category=category)
+        except BaseException:  # a generator that is closed is told so by an exception
+            self._restore(before)
+            raise
+        yield from self._carried(before, search.plan)
 
-    def _begin(self, plan: Propagation | None) -> None:
-        self._run = self.session.run(plan)
-        self._steps = iter(self._run)
-
-    def _changed(self, frames: Collection[int], *, whole: bool = True) -> Changed:
-        """What these frames are now. Many are not drawn at once: nothing ever holds the whole stack."""
-        few = frames if len(frames) <= PIECE else ()
-        if whole:
-            facts = {key: Fact(trace.score, trace.presence) for key, trace in self.session.traces().items()}
-        else:
-            facts = {key: fact for frame in frames for key, fact in self._facts(frame).items()}
-        total = sum(1 for _ in self._run.plan.steps()) if self._run else 0
-        return self._stated(
-            Changed(self.session.log, self._planes(few), facts, whole=whole, stale=frozenset(frames) - frozenset(few), total=total)
-        )
-
-    def _planes(self, frames: Iterable[int]) -> dict[int, np.ndarray]:
-        """The label planes of these frames, measured where that is wanted."""
-        planes = {frame: self.session.plane(frame) for frame in sorted(frames)}
-        if self._measured is not None:
-            self._measured.describe(self.session.log.tracks)
-            for frame, plane in planes.items():
-                self._measured.measure(frame, plane, self._facts(frame))
-        self._keep(planes)
-        return planes
-
-    def _keep(self, planes: Mapping[int, np.ndarray]) -> None:
-        """Save the project every few seconds; prompts and answers are on disk at once."""
-        if self._project is None:
-            return
-        for frame, plane in planes.items():
-            self._project.put(frame, plane)
-        if time.monotonic() - self._saved > SAVE_EVERY_S:
-            self._project.save()
-            self._saved = time.monotonic()
-
-    def _facts(self, frame: int) -> dict[tuple[int, int], Fact]:
-        return {(each.track, frame): Fact(each.iou, each.presence) for each in self.session.segments(frame)}
-
-    def _stated(self, changed: Changed) -> Changed:
-        return replace(
-            changed,
-            running=self._run is not None,
-            offered=len(self._offered[0].alternatives) if self._offered else 0,
-            undoable=bool(self._undo),
-            redoable=bool(self._redo),
-            unfinished=self.session.unfinished,
-        )
+    def _rounds(self, search: Search, placed: Sequence[Placed], first: int, category: str) -> Iterator[Stepped | Sought]:
+        """Carry what was found, look frame by frame for what is not explained, carry that, until nothing new appears."""
+        session, ours = self.session, list[int]()
+        rounds = chain([[seed.prompt for seed in search.taken(placed)]], map(search.unexplained, range(len(session.video))))
+        for frame, fresh in enumerate(rounds, start=-1):
+            new = [renumbered(prompt, first + len(ours) + number) for number, prompt in enumerate(fresh)]
+            before, ours = session.log, [*ours, *(prompt.track for prompt in new)]
+            session.prompt_many(new)
+            for prompt in new if category else ():
+                session.describe(Track(prompt.track, category=category))
+            told = f"Frame {max(frame, 0)}: {len(new)} new, {len(ours)} in all"
+            yield Sought(told, frame + 1, len(session.video) + 1, frames=tuple({prompt.frame for prompt in new}))
+            if not new:
+                continue
+            yield from self._carried(before, session.plan(tracks=[prompt.track for prompt in new]))
+            if self._ending:
+                return
+        double = sorted(set(ours) - set(worthy(session, min(search.joining.least, len(session.video)))))
+        if double:
+            gone = {frame for track, frame in session.traces() if track in double}
+            with self._action():
+                for track in double:
+                    session.remove(track)
+            yield Sought(f"{len(double)} found twice or on too few frames: taken out", 1, 1, frames=tuple(sorted(gone)))
 
 
 def prompts_only(log: PromptLog) -> PromptLog:
-    """What another model can be asked with: prompts and removals, without what this one made of them."""
-    return PromptLog(tuple(entry for entry in log if isinstance(entry, Prompt | Removal)), log.tracks)
+    """What another model can be asked with: prompts, removals, and locks of what was prompted, without what this one made of them."""
+    said = {(prompt.track, prompt.frame) for prompt in log.prompts}
+    locks = {entry for entry in log if isinstance(entry, Lock) and (entry.track, entry.frame) in said}
+    return PromptLog(tuple(entry for entry in log if isinstance(entry, Prompt | Removal) or entry in locks), log.tracks)
 
 
-def _common(one: PromptLog, other: PromptLog) -> int:
-    """How many entries both begin with."""
-    return next((n for n, (ours, theirs) in enumerate(zip(one, other, strict=False)) if ours != theirs), min(len(one), len(other)))
+def handed_over(session: Session) -> PromptLog:
+    """What another model takes up of a session: what was said, and the masks of frames that were accepted, with their locks."""
+    log, shape = prompts_only(session.log), session.video.shape[1:]
+    said = {(prompt.track, prompt.frame) for prompt in log.prompts}
+    for track, frame in sorted({(entry.track, entry.frame) for entry in session.log if isinstance(entry, Lock)} - said):
+        segment = next((each for each in session.segments(frame) if each.track == track and each.present), None)
+        drawn = mask(segment, shape) if segment is not None and session.log.locked(track, frame) else np.zeros(shape, dtype=bool)
+        if drawn.any():
+            log = log.add(MaskPrompt(frame, track, drawn)).add(Lock(frame, track))
+    return log
 
 
 def _says(entry: Entry, track: int, frame: int) -> bool:

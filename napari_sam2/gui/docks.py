@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
+from napari.layers import Labels
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QToolButton, QWidget
 
@@ -13,9 +14,11 @@ from napari_sam2.engine.review import Review, Suspicion, review
 from napari_sam2.gui.accepted import Accepted
 from napari_sam2.gui.canvas import Canvas
 from napari_sam2.gui.controller import Controller
+from napari_sam2.gui.count_tab import CountTab
 from napari_sam2.gui.keys import hint
 from napari_sam2.gui.lane_grid import Lanes
 from napari_sam2.gui.lanes import SwimLanes
+from napari_sam2.gui.layers import key_of
 from napari_sam2.gui.parts import tool
 from napari_sam2.gui.tables import Tables
 from napari_sam2.gui.training import TrainingTab
@@ -23,19 +26,20 @@ from napari_sam2.gui.view import Place, Snapshot
 from napari_sam2.measurement.facts import Fact
 
 Facts = Mapping[tuple[int, int], Fact]
-_TITLES = {"lanes": "Objects over all frames", "tables": "Counts and measurements", "training": "Fine-tune"}
-_AREAS = {"lanes": "bottom", "tables": "bottom", "training": "right"}
+_TITLES = {"lanes": "Objects over all frames", "tables": "Counts and measurements", "count": "Count", "training": "Fine-tune"}
+_AREAS = {"lanes": "bottom", "tables": "bottom", "count": "right", "training": "right"}
 
 
 class Docks(QObject):
     """`trained` is emitted with the file of a new model, `told` with a sentence and whether something is wrong.
 
-    `ranged` comes with the frames (as in a slice) that a person chose in the lanes.
+    `ranged` comes with the frames (as in a slice) that a person chose in the lanes, `asked` with what a key is called by.
     """
 
     trained = Signal(str)
     told = Signal(str, bool)
     ranged = Signal(int, int)
+    asked = Signal(str)
 
     def __init__(self, viewer: Any, controller: Controller, canvas: Canvas) -> None:
         super().__init__()
@@ -51,9 +55,10 @@ class Docks(QObject):
         tips = {
             "lanes": "What every object is on every frame; click to go there",
             "tables": "Counts per frame, areas and intensities, live; copy or save them",
+            "count": "Count the whole stack without a click: find, look, correct, carry",
             "training": "Teach the model from the frames that you accepted",
         }
-        names = {"lanes": "Lanes", "tables": "Tables", "training": "Fine-tune"}
+        names = {"lanes": "Lanes", "tables": "Tables", "count": "Count", "training": "Fine-tune"}
         self.buttons: dict[str, QToolButton] = {
             name: tool(name, tip, lambda name=name: self.toggle(name), text=names[name], checkable=True)  # type: ignore[misc]
             for name, tip in tips.items()
@@ -70,7 +75,7 @@ class Docks(QObject):
             return
         widget = self._widgets.get(name) or self._made(name)
         self._widgets[name] = widget
-        beside = {"area": _AREAS[name], "tabify": name == "training", "add_vertical_stretch": False}
+        beside = {"area": _AREAS[name], "tabify": _AREAS[name] == "right", "add_vertical_stretch": False}
         dock = self._viewer.window.add_dock_widget(widget, name=_TITLES[name], **beside)
         dock.visibilityChanged.connect(lambda seen, name=name: self._on_visible(name, bool(seen)))
         dock.destroyed.connect(lambda *_, name=name: self._on_gone(name))
@@ -125,6 +130,9 @@ class Docks(QObject):
             if (tables.track, tables.frame) != (snapshot.current, self._controller.frame):
                 tables.select(snapshot.current, self._controller.frame)
             tables.refresh()
+        count = self._widgets.get("count")
+        if isinstance(count, CountTab):
+            count.show_state(snapshot)
         training = self._widgets.get("training")
         if isinstance(training, TrainingTab) and not snapshot.total and training.isVisible():
             training.refresh()
@@ -178,10 +186,25 @@ class Docks(QObject):
             tables.chosen.connect(lambda track, frame: self._on_chosen(frame, track))
             tables.told.connect(lambda text: self.told.emit(text, False))
             return tables
+        if name == "count":
+            count = CountTab(self._controller, self._canvas, self._label_layers)
+            count.told.connect(self.told)
+            count.asked.connect(self.asked)
+            return count
         training = TrainingTab(self._accepted, lambda: self._snapshot.model)
         training.trained.connect(self.trained)
         training.told.connect(self.told)
         return training
+
+    def _label_layers(self) -> list[Any]:
+        ours = self._canvas.ours
+        return [layer for layer in self._viewer.layers if isinstance(layer, Labels) and key_of(layer) not in ours]
+
+    def offer_sources(self) -> None:
+        """The layers are others than before."""
+        count = self._widgets.get("count")
+        if isinstance(count, CountTab):
+            count.offer()
 
     def _accepted(self) -> Accepted | None:
         session = self._controller.session

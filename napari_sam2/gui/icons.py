@@ -30,6 +30,8 @@ _DRAWINGS = {
     "stop": '<rect x="6" y="6" width="12" height="12" fill="{c}"/>',
     "lanes": '<path d="M4 6h9M16 6h4M4 12h4M11 12h9M4 18h13"/>',
     "tables": '<rect x="3.500" y="5" width="17" height="14"/><path d="M3.500 10h17M9.500 5v14"/>',
+    "count": '<circle cx="6.500" cy="7" r="2.300"/><circle cx="15.500" cy="5.500" r="2.300"/><circle cx="8.500" cy="16.500" r="2.300"/>'
+    '<circle cx="17.500" cy="14.500" r="2.300"/>',
     "training": '<path d="M3 9l9-4 9 4-9 4z"/><path d="M7 11v5c3 2.500 7 2.500 10 0v-5"/>',
     "review": '<circle cx="10.500" cy="10.500" r="6"/><path d="M15 15l5.500 5.500"/>',
     "anew": '<path d="M6 3.500h8l4 4V20.500H6z"/><path d="M14 3.500V8h4"/>',

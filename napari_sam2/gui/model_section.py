@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
 from qtpy.QtCore import QSignalBlocker, QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QProgressBar, QPushButton, QWidget
 
-from napari_sam2.gui.parts import column, heading, muted
+from napari_sam2.gui.parts import column, heading, muted, row, tool
 from napari_sam2.gui.view import Worker
 from napari_sam2.models.cards import KnownModel, list_models
 from napari_sam2.models.fetch import fetch
@@ -40,12 +41,18 @@ class ModelSection(QWidget):
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
         self.bar.hide()
+        self.cancel = tool("stop", "Stop the download; what arrived is kept, and the next one goes on from there", self._on_cancel)
+        self.cancel.hide()
+        self._stopped = Event()
         self._timer = QTimer(self)
         self._timer.setInterval(_LOOK_MS)
         self._timer.timeout.connect(self._look)
         layout = column(self)
-        for widget in (heading("Model"), self.models, self.about, self.fetch, self.bar):
+        for widget in (heading("Model"), self.models, self.about, self.fetch):
             layout.addWidget(widget)
+        arriving = row(self.bar, self.cancel)
+        arriving.setStretch(0, 1)
+        layout.addLayout(arriving)
         self.device = ""
         self.used = ""
         self.refresh()
@@ -112,10 +119,22 @@ class ModelSection(QWidget):
         self.bar.setValue(0)
         self.bar.setFormat(f"{model.card.name}: %p %")
         self.bar.show()
+        self.cancel.setEnabled(True)
+        self.cancel.show()
         self._timer.start()
-        name = model.card.name
-        self._worker.submit(lambda: self._fetch_model(name, progress=False), lambda _: self._fetched(name), self._not_fetched)
+        name, stopped = model.card.name, Event()
+        self._stopped = stopped
+        self._worker.submit(
+            lambda: self._fetch_model(name, progress=False, wanted=lambda: not stopped.is_set()),
+            lambda _: self._fetched(name),
+            self._not_fetched,
+        )
         self._describe()
+
+    def _on_cancel(self) -> None:
+        self._stopped.set()
+        self.cancel.setEnabled(False)
+        self.bar.setFormat("stopping…")
 
     def _look(self) -> None:
         """How much has arrived: the file grows beside its final place."""
@@ -132,12 +151,14 @@ class ModelSection(QWidget):
 
     def _not_fetched(self, error: Exception) -> None:
         self._end()
-        self.failed.emit(error)
+        if not self._stopped.is_set():
+            self.failed.emit(error)
 
     def _end(self) -> None:
         self._fetching = None
         self._timer.stop()
         self.bar.hide()
+        self.cancel.hide()
         self._describe()
 
 

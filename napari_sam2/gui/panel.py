@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -17,23 +17,24 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton, QScrollArea, Q
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.gui.canvas import Canvas
 from napari_sam2.gui.carry_section import CarrySection
+from napari_sam2.gui.changed import Carry
 from napari_sam2.gui.controller import Controller
-from napari_sam2.gui.desk import Carry
 from napari_sam2.gui.docks import Docks
 from napari_sam2.gui.image_section import ImageSection
 from napari_sam2.gui.keeping import projects
 from napari_sam2.gui.keys import Keyboard, help_text, hint
 from napari_sam2.gui.layers import Reading, choice_of, key_of, read
+from napari_sam2.gui.loading import load_beside
 from napari_sam2.gui.model_section import ModelSection
 from napari_sam2.gui.object_list import ObjectList
 from napari_sam2.gui.parts import column, follow_theme, line, muted, row, tool
 from napari_sam2.gui.samples import layers_of
+from napari_sam2.gui.search import Seed
 from napari_sam2.gui.sources import prompts_of
 from napari_sam2.gui.tools_section import Tool, ToolsSection
 from napari_sam2.gui.view import Place, Said, Snapshot, Stage
 from napari_sam2.gui.worker import ThreadWorker
 from napari_sam2.measurement.facts import Fact
-from napari_sam2.models.load import load_model
 
 _REDRAW_MS = 40
 """The canvas and the lists are drawn anew no more often: the loop must have time for the person."""
@@ -46,7 +47,7 @@ class Panel(QWidget):
         self,
         napari_viewer: napari.viewer.Viewer,
         *,
-        load: Callable[[str], Any] = load_model,
+        load: Callable[[str], Any] = load_beside,
         root: Callable[[], Path | None] = projects,
     ) -> None:
         super().__init__()
@@ -132,6 +133,7 @@ class Panel(QWidget):
         self.docks.told.connect(lambda text, wrong: self.tell(text, wrong=wrong))
         self.docks.trained.connect(self._on_trained)
         self.docks.ranged.connect(self.carry.choose_range)
+        self.docks.asked.connect(self.do)
         self.keys = Keyboard(self._actions)
         self.keys.bind([self.viewer])
         layers = self.viewer.layers.events
@@ -201,6 +203,11 @@ class Panel(QWidget):
     def draw_said(self, place: Place, said: Said) -> None:
         """Show the current object's clicks and boxes."""
         self.canvas.draw_said(place, said)
+        self._bind_layers()
+
+    def draw_seeds(self, place: Place, seeds: Sequence[Seed]) -> None:
+        """Show what a search found, to be edited."""
+        self.canvas.draw_seeds(place, seeds)
         self._bind_layers()
 
     def tell(self, text: str, *, wrong: bool = False) -> None:
@@ -297,6 +304,8 @@ class Panel(QWidget):
 
     def _on_layers(self, event: Any) -> None:
         layer = getattr(event, "value", None)
+        if isinstance(layer, Labels):
+            self.docks.offer_sources()
         if not isinstance(layer, Image):
             return
         if event.type == "removed":

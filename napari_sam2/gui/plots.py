@@ -36,6 +36,7 @@ class Plot(pg.PlotWidget):
         self._colour: Colour | None = None
         self._here = pg.InfiniteLine(0, angle=90)
         self._curves: list[Any] = []
+        self._stale = False
         self.setMenuEnabled(False)
         self.hideButtons()
         self.showGrid(x=False, y=True, alpha=0.12)
@@ -99,25 +100,40 @@ class Plot(pg.PlotWidget):
         if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange) and hasattr(self, "_curves"):
             self.follow_theme()
 
+    def showEvent(self, event: Any) -> None:  # noqa: N802
+        """Qt's: draw what came while nobody saw it."""
+        super().showEvent(event)
+        if self._stale:
+            self._draw()
+
     def _draw(self) -> None:
+        """Draw all lines, in sight only: with many objects it takes a tenth of a second."""
+        self._stale = not self.isVisible()
+        if self._stale:
+            return
         text = self.palette().color(QPalette.ColorRole.WindowText)
         self.setTitle(self._title, color=text, size="9pt")
-        for curve in self._curves:
-            self.removeItem(curve)
-        self._curves = []
+        kept, self._curves = self._curves, []
         if len(self._lines) > _MANY:
-            self._add(*_joined(self._lines), pen=pg.mkPen(QColor(text.red(), text.green(), text.blue(), 70)), z=0)
+            self._add(kept, *_joined(self._lines), pen=pg.mkPen(QColor(text.red(), text.green(), text.blue(), 70)), z=0)
         else:
             for number, (key, line) in enumerate(self._lines.items()):
-                self._add(*line, pen=pg.mkPen(self._pen_colour(key, number), width=1.5), z=1)
+                self._add(kept, *line, pen=pg.mkPen(self._pen_colour(key, number), width=1.5), z=1)
         if self._tracks and self._track in self._lines:
-            self._add(*self._lines[self._track], pen=pg.mkPen(self._pen_colour(self._track, 0, chosen=True), width=3.5), z=2)
+            self._add(kept, *self._lines[self._track], pen=pg.mkPen(self._pen_colour(self._track, 0, chosen=True), width=3.5), z=2)
+        for curve in kept:
+            self.removeItem(curve)
 
-    def _add(self, frames: np.ndarray, values: np.ndarray, *, pen: Any, z: int) -> None:
-        dots: dict[str, Any] = {"symbol": "o", "symbolSize": 4, "symbolPen": None, "symbolBrush": pen.color()} if len(frames) == 1 else {}
-        curve = pg.PlotDataItem(frames, values, pen=pen, connect="finite", **dots)
+    def _add(self, kept: list[Any], frames: np.ndarray, values: np.ndarray, *, pen: Any, z: int) -> None:
+        """One line: a curve that is there takes it, where one is left; a new one costs the window ten times as much."""
+        curve = kept.pop(0) if kept else None
+        if curve is None:
+            curve = pg.PlotDataItem()
+            self.addItem(curve)
+        alone = len(frames) == 1
+        dots: dict[str, Any] = {"symbol": "o" if alone else None, "symbolSize": 4, "symbolPen": None, "symbolBrush": pen.color()}
+        curve.setData(frames, values, pen=pen, connect="finite", **dots)
         curve.setZValue(z)
-        self.addItem(curve)
         self._curves.append(curve)
 
     def _pen_colour(self, key: Any, number: int, *, chosen: bool = False) -> QColor:

@@ -15,7 +15,9 @@ from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.gui.bench import Bench, Load
 from napari_sam2.gui.book import Book
-from napari_sam2.gui.desk import PIECE, Changed, Desk
+from napari_sam2.gui.changed import Changed
+from napari_sam2.gui.desk import Desk
+from napari_sam2.gui.steps import PIECE
 from napari_sam2.gui.view import Place, Said, Snapshot, Stage, View, Worker
 
 log = logging.getLogger(__name__)
@@ -156,6 +158,9 @@ class Requests:
             self._view.draw(place, drawn)
         if changed.facts or changed.whole:
             self._view.facts_changed(place, book.facts, None if changed.whole else changed.facts)
+        if changed.seeds:
+            book.seeds.extend(changed.seeds)
+            self._view.draw_seeds(place, tuple(book.seeds))
         self._freshen(place, changed.stale)
         if changed.notice:
             self._view.tell(changed.notice)

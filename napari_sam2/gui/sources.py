@@ -27,6 +27,19 @@ def prompts_of(layer: Any, image: Any, reading: Reading, place: Place, frame: in
     return found
 
 
+def planes_of(layer: Any, reading: Reading, place: Place) -> Any:
+    """The (frames, H, W) planes of a Labels layer, one for each frame of an image. Raises LabelsError where its shape is another one."""
+    data = layer.data[0] if layer.multiscale else layer.data
+    along, sizes = place.choice.along, reading.sizes
+    walked = tuple(size for axis, size in sizes.items() if axis in f"{along}yx")
+    if data.shape == walked:
+        return data
+    if data.shape == reading.shape:
+        here = {"c": 0, **dict(place.at)}
+        return data[tuple(slice(None) if axis in f"{along}yx" else here.get(axis, 0) for axis in reading.letters)]
+    raise LabelsError(f"the labels {layer.name!r} are {data.shape!r}: expected {walked!r}, one plane for each frame")
+
+
 def _masks(layer: Any, reading: Reading, place: Place, frame: int) -> list[Prompt]:
     data = layer.data[0] if layer.multiscale else layer.data
     if data.shape == reading.shape[-2:]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, Protocol, TypeVar
@@ -11,6 +11,7 @@ import numpy as np
 
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, PromptLog
 from napari_sam2.core.stack import Stack
+from napari_sam2.gui.search import Seed
 from napari_sam2.measurement.facts import Fact
 
 T = TypeVar("T")
@@ -58,7 +59,10 @@ class Place:
 
 @dataclass(frozen=True)
 class ObjectRow:
-    """One line of the list of objects: `frames` is where it is seen, `uncertain` where somebody should look."""
+    """One line of the list of objects: `frames` is where it is seen, `uncertain` where somebody should look.
+
+    `waiting`: it was corrected, and not carried since.
+    """
 
     track: int
     name: str
@@ -67,6 +71,7 @@ class ObjectRow:
     prompted: int
     uncertain: int
     locked: int
+    waiting: bool = False
 
     @property
     def state(self) -> str:
@@ -75,6 +80,8 @@ class ObjectRow:
             return "new"
         if self.locked and self.locked >= self.frames:
             return "locked"
+        if self.waiting:
+            return "propagate"
         if self.uncertain:
             return f"check {self.uncertain}"
         return "prompted" if self.frames <= self.prompted else "tracked"
@@ -141,6 +148,10 @@ class View(Protocol):
 
     def draw_said(self, place: Place, said: Said) -> None:
         """Show the clicks and boxes of the current object."""
+        ...
+
+    def draw_seeds(self, place: Place, seeds: Sequence[Seed]) -> None:
+        """Show what a search has found so far, to be edited."""
         ...
 
     def tell(self, text: str, *, wrong: bool = False) -> None:

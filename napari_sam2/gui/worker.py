@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
@@ -13,6 +14,10 @@ from qtpy.QtCore import QObject, Qt, Signal
 
 from napari_sam2.gui.view import T, Work
 
+SWITCH_S = 0.001
+"""How long the thread may keep Python to itself while the window waits. Python's own 5 ms are waited for by each of the dozens of
+calls that drawing a canvas takes."""
+
 _Piece = tuple[Work[Any], Callable[[Any], Any], Callable[[Exception], Any]]
 
 
@@ -23,6 +28,7 @@ class ThreadWorker(QObject):
 
     def __init__(self, name: str = "napari-sam2") -> None:
         super().__init__()
+        sys.setswitchinterval(min(SWITCH_S, sys.getswitchinterval()))
         self._queue: SimpleQueue[_Piece | None] = SimpleQueue()
         self._closed = False
         self._arrived.connect(self._hand_over, Qt.ConnectionType.QueuedConnection)

@@ -30,9 +30,10 @@ class _Point(_Placed):
     kind: Literal["point"] = "point"
     yx: tuple[tuple[float, float], ...]
     positive: tuple[bool, ...]
+    anew: bool = False
 
     def entry(self) -> Entry:
-        return PointPrompt(self.frame, self.track, self.yx, self.positive)
+        return PointPrompt(self.frame, self.track, self.yx, self.positive, anew=self.anew)
 
 
 class _Box(_Placed):
@@ -133,7 +134,7 @@ def _track(each: _Track, source: str) -> Track:
 def _written(entry: Entry) -> _AnyEntry:
     match entry:
         case PointPrompt():
-            return _Point(frame=entry.frame, track=entry.track, yx=entry.yx, positive=entry.positive)
+            return _Point(frame=entry.frame, track=entry.track, yx=entry.yx, positive=entry.positive, anew=entry.anew)
         case BoxPrompt():
             return _Box(frame=entry.frame, track=entry.track, box=entry.box)
         case MaskPrompt():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from napari_sam2.core.errors import DeviceError
@@ -31,6 +32,18 @@ def available() -> list[str]:
     cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
     mps = ["mps"] if torch.backends.mps.is_available() else []
     return [*(["cuda"] if cuda else []), *cuda, *mps, "cpu"]
+
+
+def leave_a_core(cores: int | None = None) -> int:
+    """Have this thread compute on all cores but one, at least one: for work beside a window. How many that are.
+
+    Fewer where PyTorch was told to use fewer.
+    """
+    import torch
+
+    threads = max(1, min((cores or os.cpu_count() or 1) - 1, torch.get_num_threads()))
+    torch.set_num_threads(threads)
+    return threads
 
 
 def describe(device: str) -> str:

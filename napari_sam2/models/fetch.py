@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,7 +24,9 @@ _PIECE = 2**16  # what of the last piece had arrived is lost when the connection
 _ELSEWHERE = "Without a connection: get the file on another machine, then `napari-sam2 models import FILE`"
 
 
-def fetch(name: str, *, progress: bool = True, url: str | None = None, sha256: str | None = None) -> Path:
+def fetch(
+    name: str, *, progress: bool = True, url: str | None = None, sha256: str | None = None, wanted: Callable[[], bool] = lambda: True
+) -> Path:
     """The file of the model called `name`, downloaded into the user's cache unless it is there.
 
     A download that broke off goes on where it was, in this call or a later one. The file is put in place only when its
@@ -36,6 +38,8 @@ def fetch(name: str, *, progress: bool = True, url: str | None = None, sha256: s
         Show a bar on standard error.
     url
         Get it from there instead: a mirror, with the same file.
+    wanted
+        Asked between two pieces whether to go on; where not, FileError. What arrived is kept for the next time.
 
     Raises
     ------
@@ -58,7 +62,7 @@ def fetch(name: str, *, progress: bool = True, url: str | None = None, sha256: s
     target = made(cache()) / published.filename
     part = target.with_name(f"{target.name}.{expected[:8]}.part")
     with _alone(part):
-        return _retrieved(target, expected, _Download(name, url or published.url, part, progress))
+        return _retrieved(target, expected, _Download(name, url or published.url, part, progress, wanted))
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ class _Download:
     url: str
     part: Path
     progress: bool
+    wanted: Callable[[], bool] = lambda: True
 
     def __call__(self, url: str, output_file: str, pooch: object) -> None:
         """As pooch calls its downloaders: the whole file at `output_file`."""
@@ -119,6 +124,8 @@ class _Download:
             for piece in answer.iter_content(_PIECE):
                 file.write(piece)
                 shown.update(len(piece))
+                if not self.wanted():
+                    raise FileError(f"{self.name}: the download was stopped; what arrived is kept, and the next one goes on from there")
 
     def _check_space(self, needed: int) -> None:
         free = shutil.disk_usage(self.part.parent).free

@@ -15,6 +15,7 @@ from napari_sam2.models import checkpoints
 from napari_sam2.models.cards import PLUG_INS, identified, locate
 from napari_sam2.models.configs import Configuration, infer
 from napari_sam2.models.device import choose
+from napari_sam2.models.fitting import Fitting
 from napari_sam2.models.following import Following
 from napari_sam2.models.keys import renamed
 from napari_sam2.models.network import Network
@@ -52,7 +53,8 @@ def load_model(
     try:
         network = network_of(renamed(tensors), metadata, configuration)
         kind = Following if card.follows else Sam2
-        return kind(network, _sized(card, metadata, image_size), device)
+        loaded: VideoModel = kind(network, _sized(card, metadata, image_size), device)
+        return loaded if device == "cpu" else Fitting(loaded)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import ModelError, OutputError
 from napari_sam2.models import checkpoints
+from napari_sam2.models.fitting import Fitting
 from napari_sam2.models.load import load_model
 from napari_sam2.models.network import Network
 from napari_sam2.models.sam2 import Sam2
@@ -105,6 +106,7 @@ class Base:
     def of(cls, name: str | Path, recipe: Recipe) -> Base:
         """Load it and choose what trains. Raises ModelError for a model that is not one of ours."""
         model = load_model(name, device=recipe.device)
+        model = model.inner if isinstance(model, Fitting) else model
         if not isinstance(model, Sam2):
             raise ModelError(f"{model.card.name} is brought by another package: only SAM 2 and its relatives can be trained here")
         card = model.card

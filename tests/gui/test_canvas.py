@@ -152,3 +152,22 @@ def test_each_position_of_the_other_axes_has_its_own_labels() -> None:
     assert overlays is not None
     np.testing.assert_array_equal(overlays.labels.data[0] > 0, scene.labels == 1)
     np.testing.assert_array_equal(overlays.labels.data[1] > 0, scene.labels[:, ::-1] == 1)
+
+
+def test_only_the_frame_that_is_looked_at_is_drawn_anew() -> None:
+    scene, easel = drifting(), Easel()
+    easel.open(scene)
+    easel.canvas._click((0, *scene.click(1, 0).yx[0]), True)
+    easel.canvas.refresh()
+    overlays, place = easel.canvas.overlays, easel.controller.place
+    assert overlays is not None and place is not None
+    drawn: list[int] = []
+    overlays.refresh = lambda: drawn.append(easel.controller.frame)  # type: ignore[method-assign]
+    for frame, anew in ((4, []), (0, [0])):
+        easel.canvas.draw(place, {frame: np.ones(scene.video.shape[1:], dtype=np.uint16)})
+        easel.canvas.refresh()
+        assert drawn == anew
+    easel.viewer.dims.ndisplay = 3
+    easel.canvas.draw(place, {4: np.ones(scene.video.shape[1:], dtype=np.uint16)})
+    easel.canvas.refresh()
+    assert drawn == [0, 0]

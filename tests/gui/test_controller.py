@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,8 +15,9 @@ from napari_sam2.core.errors import FileError
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.protocols import VideoModel
+from napari_sam2.gui.changed import Carry
 from napari_sam2.gui.controller import Controller
-from napari_sam2.gui.desk import PIECE, Carry
+from napari_sam2.gui.steps import PIECE
 from napari_sam2.gui.view import Choice, Inline, Stage
 from napari_sam2.testing.scenes import blank, drifting, jumping, touching, two_channels
 from napari_sam2.testing.toy import ToyModel
@@ -345,14 +347,39 @@ def test_a_moved_click_counts_where_it_is_now() -> None:
     assert window.view.said.points[0].yx == window.scene.click(2, 0).yx
 
 
-def test_a_click_that_was_carried_on_from_is_not_moved_but_shown_as_it_was() -> None:
+def test_a_click_that_was_carried_on_from_and_is_moved_asks_its_frame_again_and_the_rest_is_to_be_carried() -> None:
+    scene = drifting()
+    window = Window(scene)
+    window.click(1)
+    window.controller.propagate()
+    before = window.labels
+    there = scene.click(2, 0).yx
+    window.controller.edit(0, [PointPrompt(0, 1, there, [True])])
+    np.testing.assert_array_equal(window.labels[0] == 1, scene.mask(2, 0))
+    np.testing.assert_array_equal(window.labels[1:], before[1:])
+    assert window.view.said.points[0].yx == there
+    assert [row.state for row in window.view.snapshot.objects] == ["propagate"]
+    assert window.view.told == ["Asked again on this frame. Propagate (P) to carry that on."]
+    window.controller.propagate()
+    np.testing.assert_array_equal(window.labels == 1, scene.labels == 2)
+    assert [row.state for row in window.view.snapshot.objects] == ["tracked"]
+    replayed = window.session_labels
+    for _ in range(2):
+        window.controller.undo()
+    np.testing.assert_array_equal(window.labels, before)
+    for _ in range(2):
+        window.controller.redo()
+    np.testing.assert_array_equal(window.labels, replayed)
+
+
+def test_the_last_click_that_was_carried_on_from_is_not_deleted_but_shown_as_it_was() -> None:
     window = Window(drifting())
     window.click(1)
     window.controller.propagate()
     labels, said = window.labels, window.view.said
     window.view.said = said.__class__()
-    window.controller.edit(0, [PointPrompt(0, 1, [(1, 1)], [True])])
-    assert "was carried on from this prompt" in window.view.wrong[-1]
+    window.controller.edit(0, [])
+    assert "was carried on from this click" in window.view.wrong[-1]
     np.testing.assert_array_equal(window.labels, labels)
     assert window.view.said == said
 
@@ -434,6 +461,25 @@ def test_another_model_is_asked_all_that_was_said_and_shows_only_that() -> None:
     np.testing.assert_array_equal(window.labels[0], window.scene.labels[0])
     assert not window.labels[1:].any()
     assert [row.state for row in window.view.snapshot.objects] == ["prompted"] * 3
+    window.controller.propagate()
+    np.testing.assert_array_equal(window.labels, window.scene.labels)
+
+
+def test_another_model_keeps_what_was_accepted() -> None:
+    window = Window(drifting())
+    window.click_all()
+    window.controller.propagate()
+    window.controller.select(1)
+    for frame in (0, 6):
+        window.controller.accept(frame)
+    window.controller.accept(3)
+    window.controller.accept(3)
+    window.controller.use_model("other")
+    log = window.controller.book.log
+    assert [log.locked(1, frame) for frame in (0, 3, 6)] == [True, False, True]
+    np.testing.assert_array_equal(window.labels[6] == 1, window.scene.mask(1, 6))
+    assert not window.labels[3].any()
+    assert window.controller.book.facts[1, 6].presence is Presence.LOCKED
     window.controller.propagate()
     np.testing.assert_array_equal(window.labels, window.scene.labels)
 
@@ -592,3 +638,22 @@ def test_a_folder_that_cannot_be_written_is_told_of_and_the_work_goes_on(tmp_pat
     assert "save your results" in window.view.told[-1]
     window.click_all()
     np.testing.assert_array_equal(window.labels[0], window.scene.labels[0])
+
+
+def test_a_model_that_had_to_do_with_less_memory_says_so_once() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    from napari_sam2.models.fitting import Fitting
+
+    class Small(ToyModel):
+        def segment(self, embedding: Any, queries: Any) -> Any:
+            if len(queries) > 1:
+                raise torch.cuda.OutOfMemoryError("CUDA out of memory")
+            return super().segment(embedding, queries)
+
+    scene = drifting()
+    window = Window(scene, load=lambda _: Fitting(Small()))
+    window.click_all()
+    window.controller.propagate()
+    np.testing.assert_array_equal(window.labels, scene.labels)
+    assert [text for text in window.view.told if "smaller parts" in text] == window.view.told
+    assert (len(window.view.told), window.view.wrong) == (1, [])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from napari_sam2.core.errors import CheckpointError
-from napari_sam2.gui.desk import Carry
+from napari_sam2.core.errors import CheckpointError, FileError
+from napari_sam2.gui.changed import Carry
 from napari_sam2.gui.view import Inline, ObjectRow, Snapshot, Stage
 from tests.gui.screen import application
 
@@ -54,7 +55,7 @@ def test_the_embedded_model_comes_first_and_others_say_size_and_licence() -> Non
 
 
 def test_a_fetched_model_is_chosen(own_cache: Path) -> None:
-    def fetch(name: str, *, progress: bool) -> Path:
+    def fetch(name: str, **_: object) -> Path:
         own_cache.mkdir(parents=True)
         (own_cache / "sam2.1_hiera_tiny.pt").write_bytes(b"weights")
         return own_cache / "sam2.1_hiera_tiny.pt"
@@ -68,7 +69,7 @@ def test_a_fetched_model_is_chosen(own_cache: Path) -> None:
 
 
 def test_a_download_with_another_hash_is_told_and_nothing_is_chosen() -> None:
-    def fetch(name: str, *, progress: bool) -> Path:
+    def fetch(name: str, **_: object) -> Path:
         raise CheckpointError("sam2.1-tiny: refused and removed")
 
     section, chosen, failed = _section(fetch)
@@ -76,6 +77,30 @@ def test_a_download_with_another_hash_is_told_and_nothing_is_chosen() -> None:
     section.fetch.click()
     assert (chosen, [str(error) for error in failed]) == ([], ["sam2.1-tiny: refused and removed"])
     assert not section.fetch.isHidden()
+
+
+def test_a_download_is_stopped_without_a_complaint_and_begun_again() -> None:
+    worker, asked = Inline(held=True), list[bool]()
+
+    def fetch(name: str, *, progress: bool, wanted: Callable[[], bool]) -> Path:
+        asked.append(wanted())
+        if not wanted():
+            raise FileError("stopped")
+        return Path()
+
+    section = ModelSection(worker, fetch_model=fetch)
+    failed: list[Exception] = []
+    section.failed.connect(failed.append)
+    _take(section, "sam2.1-tiny")
+    section.fetch.click()
+    assert not section.cancel.isHidden() and not section.bar.isHidden()
+    section.cancel.click()
+    worker.work()
+    assert (asked, failed) == ([False], [])
+    assert section.cancel.isHidden() and section.bar.isHidden() and not section.fetch.isHidden()
+    section.fetch.click()
+    worker.work()
+    assert asked == [False, True]
 
 
 def test_where_a_model_computes_is_said() -> None:

@@ -251,3 +251,22 @@ def test_many_tracks_are_one_curve_and_the_chosen_one_is_on_top(plot: Plot) -> N
     began = time.process_time()
     plot.viewport().repaint()
     assert time.process_time() - began < 3
+
+
+def test_a_plot_that_nobody_sees_is_drawn_when_it_is_seen(plot: Plot) -> None:
+    plot.hide()
+    frames = np.arange(5)
+    plot.show_lines({track: (frames, frames + track) for track in (1, 2, 3)}, title="area (px)")
+    assert len(plot._curves) == 2
+    plot.show()
+    settle()
+    assert [curve.yData[0] for curve in plot._curves] == [1, 2, 3]
+
+
+def test_curves_are_used_again_for_other_lines(plot: Plot) -> None:
+    before, frames = list(plot._curves), np.arange(10)
+    plot.show_lines({7: (frames[:1], frames[:1] + 3), 9: (frames, frames)}, title="area (px)")
+    assert all(one is other for one, other in zip(before, plot._curves, strict=True))
+    assert plot._curves[0].opts["symbol"] == "o" and plot._curves[1].opts["symbol"] is None
+    plot.show_lines({9: (frames, frames)}, title="area (px)")
+    assert len(plot._curves) == 1 and before[1] not in plot.getPlotItem().items

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.gui.controller import Controller
+from napari_sam2.gui.search import Seed
 from napari_sam2.gui.view import Choice, Inline, Place, Said, Snapshot
 from napari_sam2.measurement.facts import Fact
 from napari_sam2.testing.scenes import Scene
@@ -23,6 +24,7 @@ class Mock:
         self.planes: dict[tuple[tuple[tuple[str, int], ...], int], np.ndarray] = {}
         self.drawn: list[int] = []
         self.said = Said()
+        self.seeds: tuple[Seed, ...] = ()
         self.told: list[str] = []
         self.wrong: list[str] = []
         self.facts: dict[tuple[int, int], Fact] = {}
@@ -38,6 +40,9 @@ class Mock:
 
     def draw_said(self, place: Place, said: Said) -> None:
         self.said = said
+
+    def draw_seeds(self, place: Place, seeds: Sequence[Seed]) -> None:
+        self.seeds = tuple(seeds)
 
     def tell(self, text: str, *, wrong: bool = False) -> None:
         (self.wrong if wrong else self.told).append(text)

@@ -140,6 +140,15 @@ def test_connection_that_brings_nothing_any_more_is_given_up(server, toy):
     assert len(server.asked) == 2
 
 
+def test_download_that_is_not_wanted_any_more_stops_and_goes_on_later(server, toy, cache):
+    answers = iter([True, False])
+    with pytest.raises(FileError, match="was stopped; what arrived is kept"):
+        fetch.fetch("toy", progress=False, wanted=lambda: next(answers))
+    assert len(left(cache)) == 1 and left(cache)[0].endswith(".part")
+    assert fetch.fetch("toy", progress=False).read_bytes() == WEIGHTS
+    assert server.asked[1].startswith("bytes=")
+
+
 def test_server_without_ranges_sends_all_again(server, toy, cache):
     server.ranges = False
     begun(cache, WEIGHTS[:HALF])

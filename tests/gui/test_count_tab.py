@@ -1,0 +1,114 @@
+"""The Count tab in a real window: find, edit the points, count, save; and all of it with one click."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from napari_sam2.testing.scenes import Scene, drifting, ellipsoids
+from tests.gui.test_search import same_objects
+
+pytest.importorskip("qtpy", reason="napari and a Qt binding are not installed")
+pytest.importorskip("napari", reason="napari is not installed")
+
+try:
+    from qtpy.QtCore import Qt
+except ImportError as error:  # pragma: no cover - a Qt binding without its libraries
+    pytest.skip(f"Qt cannot be loaded: {error}", allow_module_level=True)
+from qtpy.QtTest import QTest
+
+Bench = Callable[..., Any]
+
+
+def opened(bench: Bench, scene: Scene, **options: Any) -> tuple[Any, Any, Any]:
+    """Hands, layer and the tab, with the truth as a label layer beside."""
+    hands = bench()
+    layer = hands.open(scene, **options)
+    hands.viewer.add_labels(scene.labels.astype(int), name="truth", visible=False)
+    hands.viewer.layers.selection.active = layer
+    hands.panel.docks.toggle("count")
+    hands.rest()
+    return hands, layer, hands.panel.docks._widgets["count"]
+
+
+def click(hands: Any, button: Any) -> None:
+    QTest.mouseClick(button, Qt.MouseButton.LeftButton)
+    hands.rest()
+
+
+def by_truth(tab: Any) -> None:
+    """The label layer is the source."""
+    tab.source.setCurrentIndex(tab.source.findText("labels: truth"))
+
+
+def test_find_edit_count_and_save(bench: Bench, here: Path) -> None:
+    scene = drifting()
+    hands, layer, tab = opened(bench, scene, scale=(1, 2, 2), units=("s", "um", "um"))
+    by_truth(tab)
+    click(hands, tab.find)
+    seeds = hands.viewer.layers["drifting seeds"]
+    assert len(seeds.data) == 30
+    assert tuple(seeds.scale) == (1, 2, 2)
+    click(hands, tab.edit)
+    assert (hands.viewer.layers.selection.active, str(seeds.mode)) == (seeds, "select")
+    of_the_second = {n for n, (t, y, x) in enumerate(seeds.data) if scene.mask(2, int(t))[round(y), round(x)]}
+    seeds.selected_data = of_the_second
+    seeds.remove_selected()
+    seeds.add((4, *scene.click(2, 4).yx[0]))
+    click(hands, tab.count)
+    assert same_objects(hands.labels(layer), scene.labels)
+    assert not seeds.visible and hands.viewer.layers.selection.active == layer
+    assert tab.result.text() == "3 objects in this stack."
+    assert [row.state for row in hands.panel.objects.table.rows] != []
+    hands.panel.save_results(here)
+    hands.until(lambda: any("Saved" in text for text in hands.told))
+    assert pd.read_csv(here / "counts.csv").iloc[-1]["n"] == 3
+    assert (here / "report.html").exists()
+
+
+def test_one_click_finds_and_counts_a_volume_and_a_click_corrects_it(bench: Bench) -> None:
+    scene = ellipsoids()
+    hands, layer, tab = opened(bench, scene)
+    by_truth(tab)
+    click(hands, tab.count)
+    assert same_objects(hands.labels(layer), scene.labels)
+    frame = scene.frames(1)[2]
+    hands.panel.canvas.go_to(frame)
+    track = int(hands.labels(layer)[frame][scene.mask(1, frame)][0])
+    hands.panel.controller.select(track)
+    hands.click(layer, (frame, *scene.click(1, frame).yx[0]))
+    assert hands.panel.controller.book.log.prompts[-1].track == track
+    for _ in range(2):
+        hands.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    assert not hands.labels(layer).any()
+
+
+def test_the_size_is_guessed_in_the_units_of_the_image(bench: Bench) -> None:
+    hands, _, tab = opened(bench, drifting(), scale=(1, 2, 2), units=("s", "um", "um"))
+    hands.until(lambda: "guessed:" in tab.size.specialValueText())
+    guess = float(tab.size.specialValueText().split()[1])
+    assert tab.size.suffix() == " µm" and 20 < guess < 60
+    tab.size.setValue(30.0)
+    assert (tab.wanted().counting.diameter_um, tab.wanted().counting.diameter_px) == (30.0, None)
+
+
+def test_stopping_and_a_layer_that_was_deleted(bench: Bench) -> None:
+    scene = drifting()
+    hands, layer, tab = opened(bench, scene)
+    by_truth(tab)
+    tab.find.click()
+    hands.until(lambda: hands.panel.controller.snapshot.done >= 2)
+    tab.stop.click()
+    hands.rest()
+    assert 0 < len(hands.viewer.layers["drifting seeds"].data) <= 30
+    hands.viewer.layers.remove("drifting seeds")
+    hands.viewer.layers.remove("truth")
+    assert tab.source.findText("labels: truth") == -1
+    tab.source.setCurrentIndex(0)
+    click(hands, tab.count)
+    assert len(np.unique(hands.labels(layer))) > 1
