@@ -142,7 +142,7 @@ class Recipe(_Strict):
     taught: int = Field(default=0, ge=0)
     pool: int = Field(default=48, ge=1)
     losses: Weights = Weights()
-    rehearsal: float = Field(default=0.5, ge=0, lt=1)
+    rehearsal: float = Field(default=0.6, ge=0, lt=1)
     diameters: tuple[float, float] | None = None
     validating: Validating = Validating()
     rank: int = Field(default=8, ge=1)
