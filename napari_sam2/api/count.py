@@ -140,8 +140,7 @@ def count_video(
 def _categorise(run: Run, rules: list[Rule]) -> None:
     """Give each track the category its features ask for: in the log and in the tables, which are measured once."""
     categories = by_rules(run.objects, rules)
-    for track, category in categories.items():
-        run.session.describe(replace(run.session.log.track(track), category=category))
+    run.session.describe(*(replace(run.session.log.track(track), category=category) for track, category in categories.items()))
     objects, tracks = (categorised(table, categories) for table in (run.objects, run.tracks))
     run.tables = Tables(objects, tracks, counts(objects, len(run.session.video)))
 

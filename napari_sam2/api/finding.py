@@ -62,9 +62,9 @@ def tell(session: Session, chains: Sequence[Chain], *, category: str = "") -> Pr
     """Say all chains to an empty session, and give the plan that carries tracks over the frames they were missed on."""
     prompts = [renumbered(prompt, chain.number) for chain in chains for _, prompt in sorted(chain.prompts.items())]
     session.prompt_many(sorted(prompts, key=lambda prompt: (prompt.frame, prompt.track)))
-    for chain in chains:
-        if chain.mother is not None or category:
-            session.describe(Track(chain.number, category=category, parent=chain.mother))
+    session.describe(
+        *(Track(chain.number, category=category, parent=chain.mother) for chain in chains if chain.mother is not None or category)
+    )
     return Propagation(tuple(Leg(chain.number, before, after - 1) for chain in chains for before, after in chain.gaps()))
 
 
