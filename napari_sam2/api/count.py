@@ -13,8 +13,9 @@ from pydantic import ConfigDict, Field
 
 from napari_sam2.api.exports import EXPORTS, Results, export
 from napari_sam2.api.fields import Fields
-from napari_sam2.api.finding import Joining, explain, find_tracks, tell
+from napari_sam2.api.finding import explain, find_tracks, tell
 from napari_sam2.api.job import Outcome, save
+from napari_sam2.api.joining import Joining
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import Tables, open_labels_of
 from napari_sam2.core.errors import IntensityError, PlanError
