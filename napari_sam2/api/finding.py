@@ -104,7 +104,7 @@ def _linked(session: Session, source: PromptSource, joining: Joining, stage: Tol
         prompts = source.prompts(session.video, frame)
         fresh = linker.take(frame, prompts)
         stage(f"frame {frame}: {len(prompts)} objects, {fresh} of them new")
-    return settled(linker.chains.values(), len(session.video), least=joining.least)
+    return settled(linker.joined(), len(session.video), least=joining.least)
 
 
 def _worthy(session: Session, least: int) -> list[int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -48,7 +48,7 @@ class Linker:
         self._session = session
         self._joining = joining
         self._outlines: dict[int, MaskPrompt] = {}
-        self._parted: Counter[int] = Counter()  # frames by chain on which it was seen only in a body it shared
+        self._parted: dict[int, dict[int, int]] = defaultdict(dict)  # by chain and frame: whose body it was seen in, and only there
 
     def take(self, frame: int, prompts: Sequence[Prompt]) -> int:
         """Add what was found on a frame; how many of it are new."""
@@ -56,7 +56,8 @@ class Linker:
         before = self._before(frame)
         carried = self._carried(frame, before, bodies.plane)
         linked = link(before, bodies.plane, carried=carried, reach_px=self._joining.reach_px)
-        self._part(frame, before, bodies, linked)
+        for plane in (before,) if carried is None else (carried, before):
+            self._part(frame, plane, bodies, linked)
         born = self._born(frame, before, bodies, linked)
         partner = {label: number for number, label in linked.items()}
         fresh = [label for label in bodies.labels if label not in partner]
@@ -68,28 +69,38 @@ class Linker:
             self._outlines[number] = bodies.outlines[label]
         return len(fresh)
 
+    def joined(self) -> list[Chain]:
+        """All chains. Who shared a body and was never seen apart again was a part of it: its pixels are given back."""
+        for number, shares in self._parted.items():
+            chain = self.chains[number]
+            apart_on = max(frame for frame in chain.prompts if frame not in shares)
+            if chain.last < len(self._session.video) - 1:
+                for frame in [frame for frame in shares if frame > apart_on]:
+                    part, owner = chain.prompts.pop(frame), shares[frame]
+                    while frame not in self.chains[owner].prompts:  # given back itself
+                        owner = self._parted[owner][frame]
+                    self.chains[owner].prompts[frame] = _union(self.chains[owner].prompts[frame], part)
+        return list(self.chains.values())
+
     def _before(self, frame: int) -> np.ndarray:
         """The label plane of chains where they were last seen, those seen later in front."""
         oldest = frame - 1 - self._joining.patience
         self._outlines = {number: outline for number, outline in self._outlines.items() if outline.frame >= oldest}
         return _painted(sorted(self._outlines.items(), key=lambda each: (each[1].frame, each[0])), self._session.video.shape[1:])
 
-    def _part(self, frame: int, before: np.ndarray, bodies: _Bodies, linked: dict[int, int]) -> None:
-        """Part bodies that hold several chains, and link each to its part.
+    def _part(self, frame: int, plane: np.ndarray, bodies: _Bodies, linked: dict[int, int]) -> None:
+        """Part bodies that hold several chains of a label plane, and link each to its part.
 
-        A chain is looked for in a body of others no longer than it was seen apart: what was cut in two once is not kept so for ever.
+        A chain is looked for in a body of others no longer than it was seen apart.
         """
         lasting = {
-            number
-            for number in self._outlines
-            if (seen := len(self.chains[number].prompts) - self._parted[number]) >= CONFIRMED and self._parted[number] < seen
+            number for number in self._outlines if max(CONFIRMED, 2 * len(self._parted[number]) + 1) <= len(self.chains[number].prompts)
         }
-        for label, numbers in shared(before, bodies.plane, linked, lasting).items():
-            pieces = parted(bodies.plane == label, before, numbers)
+        for label, numbers in shared(plane, bodies.plane, linked, lasting).items():
+            pieces = parted(bodies.plane == label, plane, numbers)
             if all((pieces == number).any() for number in numbers):
-                for number, own in bodies.cut(label, pieces, numbers).items():
-                    linked[number] = own
-                    self._parted[number] += 1
+                linked.update(bodies.cut(label, pieces, numbers))
+                self._parted.update({number: {**self._parted[number], frame: numbers[0]} for number in numbers[1:]})
 
     def _born(self, frame: int, before: np.ndarray, bodies: _Bodies, linked: dict[int, int]) -> dict[int, int]:
         """Mothers by daughter; a mother goes on as one of hers until both are known to live."""
@@ -156,6 +167,12 @@ class _Bodies:
             self.plane[pieces == number] = own
             self.outlines[own] = self.prompts[own] = MaskPrompt(frame, own, pieces == number)
         return labels
+
+
+def _union(first: Prompt, second: Prompt) -> MaskPrompt:
+    """Two parts of one body together."""
+    assert isinstance(first, MaskPrompt) and isinstance(second, MaskPrompt)
+    return MaskPrompt(first.frame, first.track, first.mask | second.mask)
 
 
 def _painted(outlines: Iterable[tuple[int, MaskPrompt]], shape: tuple[int, ...]) -> np.ndarray:
