@@ -74,6 +74,13 @@ def decode(
     return Decoded(masks, decoder.iou_prediction_head(queries[:, 1]), mask_tokens, decoder.pred_obj_score_head(queries[:, 0])[:, 0])
 
 
+def mean(one: Decoded, other: Decoded) -> Decoded:
+    """Of two looks at the same object; the tokens, of which pointers are made, are those of the first."""
+    both = zip((one.masks, one.ious, one.scores), (other.masks, other.ious, other.scores), strict=True)
+    masks, ious, scores = ((first + second) / 2 for first, second in both)
+    return Decoded(masks, ious, one.tokens, scores)
+
+
 def best(decoded: Decoded) -> Chosen:
     """The alternative with the highest predicted IoU."""
     index = 1 + decoded.ious[:, 1:].argmax(dim=1)

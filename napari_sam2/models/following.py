@@ -7,6 +7,7 @@ what its tracks cost, however large it is.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import islice, pairwise
 from typing import Any, cast
 
@@ -18,13 +19,16 @@ from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import Embedding, Query, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
+from napari_sam2.models import prompts
+from napari_sam2.models.decoder import Decoded, mean
 from napari_sam2.models.framing import around, extent, ladder, moved
 from napari_sam2.models.network import Features
-from napari_sam2.models.sam2 import Payload, Sam2, nearest
+from napari_sam2.models.sam2 import Looks, Payload, Sam2, nearest
 
 _ENCODED_AT_ONCE = 32  # Windows of one batch; larger ones are no faster on a CPU
 _FITTING = (14.0, 72.0)  # pixels of the input an object is wide, in training: outside of it an answer counts less
 _ALONE = 0.3  # what an answer counts that no other agrees with; wholly agreed with it counts 1 more
+_TURN = (-2, -1)  # axes that are reversed: half a circle
 _EDGE_PX = 0.5  # from a pixel's centre to its edge
 
 
@@ -62,19 +66,30 @@ class Following(Sam2):
         """The inverse of `to_arrays`; nothing is encoded yet."""
         return (torch.from_numpy(np.array(arrays[0], dtype=np.float32)), _Encoded())
 
-    def _features(self, embedding: Embedding, windows: Sequence[Window]) -> Features:
+    def _features(self, embedding: Embedding, windows: Sequence[Window], *, turned: bool = False) -> Features:
         pixels, encoded = cast(tuple[Tensor, _Encoded], embedding.features)
-        lacking = sorted(
-            {window for window in windows if window not in encoded.features}, key=lambda each: (each.top, each.left, each.height)
-        )
+        known = encoded.turned if turned else encoded.upright
+        lacking = sorted({window for window in windows if window not in known}, key=lambda each: (each.top, each.left, each.height))
         for start in range(0, len(lacking), _ENCODED_AT_ONCE):
             part = lacking[start : start + _ENCODED_AT_ONCE]
             crops = torch.from_numpy(np.stack([window.crop(pixels.numpy()) for window in part])).to(self.device)
-            levels = self.network.embed(_evened(crops)[:, None])
-            encoded.features.update((window, tuple(level[row] for level in levels)) for row, window in enumerate(part))
-        rows = [encoded.features[window] for window in windows]
+            levels = self.network.embed(_evened(crops.flip(_TURN) if turned else crops)[:, None])
+            known.update((window, tuple(level[row] for level in levels)) for row, window in enumerate(part))
+        rows = [known[window] for window in windows]
         fine, middle, coarse = (torch.stack([row[level] for row in rows]) for level in range(3))
         return fine, middle, coarse
+
+    def _decoded(self, features: Features, looks: Looks, points: Tensor, labels: Tensor) -> Decoded:
+        """Where nothing is recalled, the mean of two looks: as it is, and turned by half a circle."""
+        decoded = super()._decoded(features, looks, points, labels)
+        if looks.queries[0].recalls:
+            return decoded
+        features = self._features(looks.embedding, looks.windows, turned=True)
+        dense = self._dense(looks, points, labels)
+        shown = None if dense is None else dense.flip(_TURN)
+        image = self.network.unconditioned(features[2])
+        turned = self.network.decode(features, image, prompts.turned(points, labels), labels, shown)
+        return mean(decoded, replace(turned, masks=turned.masks.flip(_TURN)))
 
     def _known(self, embedding: Embedding, query: Query) -> Window | None:
         """Where the track is known to be: in what was said, in its answer before, or on the frame before; else None."""
@@ -125,17 +140,20 @@ class _Encoded:
     """Features by Window, of those asked about last: they are wanted once more when the answers are remembered."""
 
     def __init__(self) -> None:
-        self.features: dict[Window, tuple[Tensor, ...]] = {}
+        self.upright: dict[Window, tuple[Tensor, ...]] = {}
+        self.turned: dict[Window, tuple[Tensor, ...]] = {}
 
     @property
     def nbytes(self) -> int:
         """Bytes they take."""
-        return sum(int(level.nbytes) for levels in self.features.values() for level in levels)
+        return sum(int(level.nbytes) for known in (self.upright, self.turned) for levels in known.values() for level in levels)
 
     def forget_all_but(self, windows: Sequence[Window]) -> None:
         """Those that are not asked about any more."""
         wanted = set(windows)
-        self.features = {window: levels for window, levels in self.features.items() if window in wanted}
+        for known in (self.upright, self.turned):
+            for window in known.keys() - wanted:
+                del known[window]
 
 
 def _evened(crops: Tensor) -> Tensor:

@@ -20,6 +20,15 @@ def tokens(encoder: Sam2VideoPromptEncoder, points: Tensor, labels: Tensor) -> T
     return sines + encoder.point_embed(labels.clamp(min=0)) * (label >= 0)
 
 
+def turned(points: Tensor, labels: Tensor) -> Tensor:
+    """(B, P, 2) points (x, y) in 0..1 on the input turned by half a circle: the corners of a box, its first two, change places."""
+    opposite = 1 - points
+    if labels.shape[1] < 2:
+        return opposite
+    boxed = (labels[:, 0] == TOP_LEFT)[:, None, None]
+    return torch.cat([torch.where(boxed, opposite[:, :2].flip(1), opposite[:, :2]), opposite[:, 2:]], dim=1)
+
+
 def plane(encoder: Sam2VideoPromptEncoder, logits: Tensor | None, side: int) -> Tensor:
     """(B, 4 side, 4 side) logits of a mask, or None, to what is added to (1 or B, C, side, side) features."""
     if logits is None:

@@ -53,17 +53,17 @@ class Payload(NamedTuple):
     mask: Tensor | None
 
 
-class _Looks(NamedTuple):
-    """Queries that share a batch, each with the window it is looked at through; `whole` is that of the embedding."""
+class Looks(NamedTuple):
+    """Queries about a frame that share a batch, each with the window it is looked at through."""
 
-    whole: Window
+    embedding: Embedding
     queries: list[Query]
     windows: list[Window]
 
     @property
     def size(self) -> int:
         """Side of the network's input."""
-        return self.whole.size
+        return self.embedding.window.size
 
     @property
     def pairs(self) -> list[tuple[Query, Window]]:
@@ -135,9 +135,9 @@ class Sam2:
         tokens = (embedding.window.size // STRIDE) ** 2
         found: dict[int, Segment] = {}
         for part in _parts(queries, _shape, lambda query: self._room(tokens * (1 + _shape(query).memories))):
-            looks = _Looks(embedding.window, [queries[index] for index in part], [windows[index] for index in part])
+            looks = Looks(embedding, [queries[index] for index in part], [windows[index] for index in part])
             features = self._features(embedding, looks.windows)
-            answer = self._given(features, looks) if _shape(looks.queries[0]).given else self._asked(features, looks, embedding.frame)
+            answer = self._given(features, looks) if _shape(looks.queries[0]).given else self._asked(features, looks)
             found.update(zip(part, segments_of(embedding.frame, looks.windows, looks.queries, answer), strict=True))
         return [found[index] for index in range(len(queries))]
 
@@ -145,12 +145,15 @@ class Sam2:
         """Features of the frame in these windows: a batch of one where all are the same."""
         return cast(Features, embedding.features)
 
-    def _asked(self, features: Features, looks: _Looks, frame: int) -> Answer:
+    def _asked(self, features: Features, looks: Looks) -> Answer:
         points, labels = self._points(looks)
-        image = self._conditioned(features[2], looks)
-        decoded = self.network.decode(features, image, points, labels, self._dense(looks, points, labels, frame))
+        decoded = self._decoded(features, looks, points, labels)
         several = points.shape[1] <= _MULTIMASK_POINTS or not self.network.configuration.single_mask
         return self._chosen(decoded, best(decoded) if several else single(decoded), several=several)
+
+    def _decoded(self, features: Features, looks: Looks, points: Tensor, labels: Tensor) -> Decoded:
+        image = self._conditioned(features[2], looks)
+        return self.network.decode(features, image, points, labels, self._dense(looks, points, labels))
 
     def _chosen(self, decoded: Decoded, chosen: Chosen, *, several: bool) -> Answer:
         trained = self.network.configuration.presence_head
@@ -158,7 +161,7 @@ class Sam2:
         logits = torch.where(scores[:, None, None] > 0, chosen.logits, ABSENT_LOGIT)
         return Answer(logits, chosen.ious, scores, self.network.pointers(chosen.tokens, scores), decoded if several else None)
 
-    def _given(self, features: Features, looks: _Looks) -> Answer:
+    def _given(self, features: Features, looks: Looks) -> Answer:
         """A mask is its own answer; the decoder, shown it, gives the pointer (Meta's _use_mask_as_output)."""
         masks = self._stacked([_fitted(query.said, window) for query, window in zip(looks.queries, looks.windows, strict=True)])
         low, high = _GIVEN_LOGITS
@@ -173,7 +176,7 @@ class Sam2:
         ones = torch.ones(len(masks), device=self.device)
         return Answer(logits, ones, high * ones, self._chosen(decoded, chosen, several=False).pointers)
 
-    def _conditioned(self, coarse: Tensor, looks: _Looks) -> Tensor:
+    def _conditioned(self, coarse: Tensor, looks: Looks) -> Tensor:
         queries = looks.queries
         if not queries[0].recalls:
             return self.network.unconditioned(coarse)
@@ -189,7 +192,7 @@ class Sam2:
         )
         return self.network.conditioned(coarse, recalled)
 
-    def _remembered(self, looks: _Looks, shown: Sequence[Sequence[Recall]], coarse: Tensor) -> Tensor:
+    def _remembered(self, looks: Looks, shown: Sequence[Sequence[Recall]], coarse: Tensor) -> Tensor:
         """(memories, N, 64) of all recalls, one query after another, as they lie in its window."""
         kept = [_payload(recall, query) for query, recalls in zip(looks.queries, shown, strict=True) for recall in recalls]
         if not kept:
@@ -207,7 +210,7 @@ class Sam2:
         pointers = self.card.pointers if query.length is None else min(query.length, self.card.pointers)
         return [cast(int, recall.age) / max(1, pointers - 1) for recall in recalls]
 
-    def _points(self, looks: _Looks) -> tuple[Tensor, Tensor]:
+    def _points(self, looks: Looks) -> tuple[Tensor, Tensor]:
         """(B, P, 2) points (x, y) in 0..1 and (B, P) labels; the corners of a box come first."""
         places, labels = zip(*(_told(query.said) for query in looks.queries), strict=True)
         yx = [window.to_model(np.array(each, dtype=np.float64).reshape(-1, 2)) for each, window in zip(places, looks.windows, strict=True)]
@@ -215,22 +218,22 @@ class Sam2:
         kinds = torch.tensor(labels, dtype=torch.long, device=self.device)
         return torch.from_numpy(xy.copy()).to(self.device), kinds.view(len(looks.queries), -1)
 
-    def _dense(self, looks: _Looks, points: Tensor, labels: Tensor, frame: int) -> Tensor | None:
+    def _dense(self, looks: Looks, points: Tensor, labels: Tensor) -> Tensor | None:
         configuration, first = self.network.configuration, looks.queries[0]
         if configuration.carried and first.recalls and first.logits is None:
-            return self._carried(looks, frame)
+            return self._carried(looks)
         before = None
         if first.logits is not None and configuration.previous_logits:
             planes = self._stacked([query.logits for query in looks.queries])
-            planes = moved(planes[:, None], [query.window or looks.whole for query in looks.queries], looks.windows)[:, 0]
+            planes = moved(planes[:, None], [query.window or looks.embedding.window for query in looks.queries], looks.windows)[:, 0]
             before = _resized(planes, looks.size // 4, shrinking=True).clamp(-_PREVIOUS_LOGIT, _PREVIOUS_LOGIT)
         if not configuration.dense_prompts:
             return before
         return prompts.drawn(points, labels, looks.size // 4, before) if points.shape[1] else before
 
-    def _carried(self, looks: _Looks, frame: int) -> Tensor:
+    def _carried(self, looks: Looks) -> Tensor:
         """(B, h, w) logits of the last frame each track was on, if it is one of those just walked."""
-        side, reach = looks.size // 4, max(1, self.card.memory_slots - 1)
+        frame, side, reach = looks.embedding.frame, looks.size // 4, max(1, self.card.memory_slots - 1)
         planes, sources = [], []
         for query, window in looks.pairs:
             near = (memory for memory in query.memories if memory.present and abs(memory.frame - frame) <= reach)

@@ -62,6 +62,24 @@ def test_the_answer_does_not_depend_on_what_lies_far_away(made: Following) -> No
     np.testing.assert_array_equal(whole.logits, other.logits)
 
 
+@pytest.mark.parametrize("said", ["box", "box and click"])
+def test_a_frame_turned_by_half_a_circle_gives_the_mask_turned(made: Following, said: str) -> None:
+    """What is prompted is looked at both ways up: neither is preferred. (Of a size at which Windows turn with their frame.)"""
+    pixels = _noise((144, 144))
+    told = {
+        "box": Said(box=(44.5, 44.5, 74.5, 74.5)),
+        "box and click": Said(box=(44.5, 44.5, 74.5, 74.5), points=((50.0, 60.0),), positive=(False,)),
+    }[said]
+    points = tuple((143 - y, 143 - x) for y, x in told.points)
+    box = None if told.box is None else (143 - told.box[2], 143 - told.box[3], 143 - told.box[0], 143 - told.box[1])
+    planes = []
+    for shown, each in ((pixels, told), (pixels[::-1, ::-1].copy(), Said(points=points, positive=told.positive, box=box))):
+        (embedding,) = made.embed([(Frame(0, shown), made.card.window(shown.shape))])
+        (segment,) = made.segment(embedding, [Query(1, each)])
+        planes.append(segment.window.paste(segment.logits, slice(0, 144), slice(0, 144)))
+    np.testing.assert_allclose(planes[1][::-1, ::-1], planes[0], atol=2e-3)
+
+
 @pytest.mark.parametrize("said", ["box", "mask", "click"])
 def test_each_track_has_its_own_window(made: Following, said: str) -> None:
     pixels, masks = _noise((300, 300)), np.zeros((2, 300, 300), dtype=bool)
