@@ -27,11 +27,10 @@ from napari_sam2.engine.policies import Sam2Policy
 from napari_sam2.engine.runner import RunState
 from napari_sam2.engine.session import Settings
 from napari_sam2.io.open import open_stack
-from napari_sam2.io.place import check_output
+from napari_sam2.io.place import alone, check_output
 from napari_sam2.measurement.classes import Rule, by_rules, categorised
 from napari_sam2.measurement.counts import counts
 from napari_sam2.models.device import describe
-from napari_sam2.models.load import load_model
 from napari_sam2.sources.hints import Hints, Kind
 from napari_sam2.sources.registry import AUTO, SOURCES, open_source
 
@@ -177,22 +176,48 @@ def count(
         The fields of `Counting`.
     """
     counting = Counting.checked(options)
-    for name in also:
-        EXPORTS.get(name)  # unknown ones are refused before the work begins
-    for category, text in counting.rules.items():
-        Rule.of(category, text)
+    check_counting(counting, also)
     stack = input if isinstance(input, Stack) else open_stack(input)
     video = video_of(stack, along=along, channel=channel, at=at)
     if out is not None:
         check_output(Path(out))
     stage(f"input: {stack.source or stack.name}: {video.description}")
-    loaded = load_model(model, device=device) if isinstance(model, str) else model
+    loaded = _loaded(model, device) if isinstance(model, str) else model
     stage(f"model: {loaded.card.name} on {describe(loaded.device)}")
-    found = count_video(video, loaded, counting, stage=stage)
     if out is None:
-        return found
+        return count_video(video, loaded, counting, stage=stage)
+    with alone(out):
+        return count_into(Path(out), video, loaded, counting, also=also, settings=counting.model_dump(mode="json"), stage=stage)
+
+
+def _loaded(name: str, device: str) -> VideoModel:
+    from napari_sam2.models.load import load_model  # torch: seconds that those who only describe jobs need not wait
+
+    return load_model(name, device=device)
+
+
+def check_counting(counting: Counting, also: Sequence[str]) -> None:
+    """Raise PlanError or OutputError for rules or exports that cannot be: before the work begins."""
+    for name in also:
+        EXPORTS.get(name)
+    for category, text in counting.rules.items():
+        Rule.of(category, text)
+
+
+def count_into(
+    out: Path,
+    video: Video,
+    model: VideoModel,
+    counting: Counting,
+    *,
+    also: Sequence[str] = (),
+    settings: Any = None,
+    stage: Callable[[str], None] = log.info,
+) -> Outcome:
+    """Count a video and write everything into a folder that nobody else writes to; `settings` stand in the provenance."""
+    found = count_video(video, model, counting, stage=stage)
     with found.session:
-        return _saved(found, Path(out), counting, ["report", *also], stage)
+        return _saved(found, out, ["report", *also], settings, stage)
 
 
 def video_of(stack: Stack, *, along: str | None = None, channel: int | None = None, at: Mapping[str, int] | None = None) -> Video:
@@ -207,10 +232,10 @@ def video_of(stack: Stack, *, along: str | None = None, channel: int | None = No
         return Video.of(stack, along=along, channel=channel, at=at, contrast=Contrast(value, value + 1.0))
 
 
-def _saved(found: Found, out: Path, counting: Counting, also: Sequence[str], stage: Callable[[str], None]) -> Outcome:
+def _saved(found: Found, out: Path, also: Sequence[str], settings: Any, stage: Callable[[str], None]) -> Outcome:
     stage(f"writing: labels, tables and picture to {out}")
     export(Results.of(found.run, found.notes), out, also)
-    save(found.run, out, notes=found.notes, settings=counting.model_dump(mode="json"))
+    save(found.run, out, notes=found.notes, settings=settings)
     tracks, frames = len(found.run.tracks), len(found.session.video)
     divisions = found.run.tracks["parent"].dropna().nunique()
     divided = f", {divisions} of them divided" if divisions else ""

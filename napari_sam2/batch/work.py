@@ -12,7 +12,9 @@ from typing import Any
 import dask
 from distributed import get_worker
 
-from napari_sam2.api.job import Job, Outcome, finished, run_job
+from napari_sam2.api.count_job import CountJob, run_count
+from napari_sam2.api.job import Outcome, finished, run_job
+from napari_sam2.batch.jobs import job_of
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.engine.walk import Stepped
@@ -51,9 +53,13 @@ def carry(number: int, fields: dict[str, Any]) -> Done | Sam2Error:
 
 def _carried(number: int, fields: dict[str, Any]) -> Done:
     started = perf_counter()
-    job = Job.checked({**fields, "resume": True})
+    job = job_of({**fields, "resume": True})
     skipped = finished(job)
-    outcome = run_job(job, model=None if skipped else model_of(job.model, job.device), progress=_reporter(number), stage=lambda _: None)
+    model = None if skipped else model_of(job.model, job.device)
+    if isinstance(job, CountJob):
+        outcome = run_count(job, model=model, stage=lambda _: None)
+    else:
+        outcome = run_job(job, model=model, progress=_reporter(number), stage=lambda _: None)
     return Done(number, _counted(outcome), len(outcome.objects), perf_counter() - started, skipped, str(get_worker().name))
 
 
