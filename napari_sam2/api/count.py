@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ConfigDict, Field
 
-from napari_sam2.api.exports import EXPORTS, Results, export
+from napari_sam2.api.exports import Results, check_exports, export
 from napari_sam2.api.fields import Fields
 from napari_sam2.api.finding import explain, find_tracks, tell
 from napari_sam2.api.job import Outcome, save
@@ -28,8 +28,10 @@ from napari_sam2.engine.runner import RunState
 from napari_sam2.engine.session import Settings
 from napari_sam2.io.open import open_stack
 from napari_sam2.io.place import alone, check_output
-from napari_sam2.measurement.classes import Rule, by_rules, categorised
+from napari_sam2.measurement.classes import Rule, by_rules, categorised, features_of
+from napari_sam2.measurement.columns import object_columns, table
 from napari_sam2.measurement.counts import counts
+from napari_sam2.measurement.objects import channel_count
 from napari_sam2.models.device import describe
 from napari_sam2.sources.hints import Hints, Kind
 from napari_sam2.sources.registry import AUTO, SOURCES, open_source
@@ -121,6 +123,7 @@ def count_video(
 ) -> Found:
     """Find, join and carry every object of a video. The caller closes the session (``found.session.close()``)."""
     counting = counting or Counting()
+    rules = _rules(counting, video)
     policy = Sam2Policy(recent=model.card.memory_slots - 1, pointers=model.card.pointers, conditioning=_CONDITIONING)
     session = Session(video, model, policy=policy, settings=settings or Settings(patience=8))
     source = counting.source(video, model)
@@ -132,16 +135,25 @@ def count_video(
         plan = tell(session, find_tracks(session, source, joining, stage), category=counting.category)
     run = session.run(plan)
     run.finish()
-    if counting.rules:
-        _categorise(run, [Rule.of(category, text) for category, text in counting.rules.items()])
+    if rules:
+        _categorise(run, rules)
     return Found(run, _notes(source, video, counting, joining))
+
+
+def _rules(counting: Counting, video: Video) -> list[Rule]:
+    """The rules, each tried on an empty table: raises LabelsError before the work begins for a feature that nothing has."""
+    nothing = features_of(table(object_columns(channel_count(video)), []))
+    rules = [Rule.of(category, text) for category, text in counting.rules.items()]
+    for rule in rules:
+        rule.holds(nothing)
+    return rules
 
 
 def _categorise(run: Run, rules: list[Rule]) -> None:
     """Give each track the category its features ask for: in the log and in the tables, which are measured once."""
     categories = by_rules(run.objects, rules)
     run.session.describe(*(replace(run.session.log.track(track), category=category) for track, category in categories.items()))
-    objects, tracks = (categorised(table, categories) for table in (run.objects, run.tracks))
+    objects, tracks = (categorised(rows, categories) for rows in (run.objects, run.tracks))
     run.tables = Tables(objects, tracks, counts(objects, len(run.session.video)))
 
 
@@ -198,8 +210,7 @@ def _loaded(name: str, device: str) -> VideoModel:
 
 def check_counting(counting: Counting, also: Sequence[str]) -> None:
     """Raise PlanError or OutputError for rules or exports that cannot be: before the work begins."""
-    for name in also:
-        EXPORTS.get(name)
+    check_exports(also)
     for category, text in counting.rules.items():
         Rule.of(category, text)
 
@@ -247,7 +258,7 @@ def _notes(source: PromptSource, video: Video, counting: Counting, joining: Join
     """Decisions that were taken for the user."""
     notes = [f"seeds from {source.name}" + (" (auto)" if counting.seeds == AUTO else "")]
     guess = getattr(source, "scale", lambda _: None)(video)
-    if counting.diameter_px is None and counting.diameter_um is None:
+    if hasattr(source, "scale") and counting.diameter_px is None and counting.diameter_um is None:
         notes.append(f"diameter of {guess.diameter_px:.1f} px guessed" if guess else "no objects to guess a size from")
     if guess and counting.dark is None:
         notes.append(f"objects taken for {'darker' if guess.dark else 'brighter'} than the background")

@@ -44,4 +44,4 @@ def _under(folder: Path, base: Path | None) -> str:
 
 def _read(done: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
     files = {stack: Path(out) / name for stack, out in zip(done["stack"], done["out"], strict=True)}
-    return {stack: pd.read_csv(file, keep_default_na=True) for stack, file in files.items() if file.is_file()}
+    return {stack: pd.read_csv(file, dtype={"frame": "string", "category": "string"}) for stack, file in files.items() if file.is_file()}

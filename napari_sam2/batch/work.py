@@ -78,8 +78,8 @@ def _loaded(name: str, device: str) -> VideoModel:
 
 def _counted(outcome: Outcome) -> dict[str, int]:
     """Objects by category ("" where they have none) and, under ``all``, altogether: as `counts.csv` counts them, by track."""
-    objects = outcome.objects.fillna({"category": ""})
-    found = objects.groupby("category")["track"].nunique()
+    objects = outcome.objects
+    found = objects["track"].groupby(objects["category"].astype("string").fillna("")).nunique()
     return {**dict(zip(found.index.astype(str), found.tolist(), strict=True)), ALL: int(objects["track"].nunique())}
 
 

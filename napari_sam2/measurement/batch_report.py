@@ -16,7 +16,7 @@ _ROWS = 400  # of a table
 def batch_report(name: str, summary: pd.DataFrame, tracks: pd.DataFrame, wells: pd.DataFrame) -> str:
     """The HTML of a batch, from ``summary.csv``, the pooled tracks, and ``wells.csv`` (empty where no well is known)."""
     done, failed = summary[summary["state"] != "failed"], summary[summary["state"] == "failed"]
-    note = f"{len(summary)} stacks, {int(done['objects'].sum())} objects" + (f", {len(failed)} stacks failed" if len(failed) else "")
+    note = f"{len(summary)} stacks, {int(done['objects'].sum())} objects" + (f"; failed: {len(failed)}" if len(failed) else "")
     parts = []
     if len(failed):
         parts.append(section("Failed", frame_table(failed[["stack", "well", "error"]])))

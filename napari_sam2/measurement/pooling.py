@@ -35,7 +35,7 @@ def by_well(counts: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
     total = counts[(counts["frame"] == ALL) & (counts["category"] == ALL)]
     stacks = total.groupby("well")["stack"].nunique()
     found = tracks.reindex(columns=list(dict.fromkeys([*WHERE, "category", *tracks.columns])))
-    found = found.assign(category=found["category"].fillna("").astype(str))
+    found = found.assign(category=found["category"].astype("string").fillna("").astype(str))
     names = sorted(found["category"].unique())
     rows = []
     for well in stacks.index:

@@ -7,7 +7,7 @@ import pytest
 import tifffile
 
 from napari_sam2.api.count import Counting, Found, count, count_video
-from napari_sam2.core.errors import IntensityError, PlanError
+from napari_sam2.core.errors import IntensityError, LabelsError, PlanError
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.stack import Stack
 from napari_sam2.measurement import evaluate
@@ -218,6 +218,21 @@ def test_category_is_that_of_all():
 def test_what_cannot_be_is_refused_with_one_line(options, says):
     with pytest.raises(PlanError, match=says):
         counted(drifting(count=2, frames=2), **options)
+
+
+def test_rule_on_what_nothing_has_is_refused_before_the_work_begins():
+    class Unmoved(ToyModel):
+        def embed(self, views):
+            raise AssertionError("the work began")
+
+    with pytest.raises(LabelsError, match="rule for 'large' asks for \\['size'\\]"):
+        count(drifting(count=2, frames=2).stack, model=Unmoved(), channel=0, rules={"large": "size > 3"})
+
+
+def test_seeds_of_another_shape_are_named(tmp_path):
+    np.save(tmp_path / "labels.npy", np.ones((5, 9, 9), np.uint16))
+    with pytest.raises(LabelsError, match=r"of shape \(5, 9, 9\): expected \(2, 64, 64\)"):
+        counted(drifting(count=2, frames=2), seeds=str(tmp_path / "labels.npy"))
 
 
 def test_blank_scene_counts_nothing():
