@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
-from napari_sam2.api.count import count_video
+from napari_sam2.api.count import Counting, count_video
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.core.video import Video
@@ -56,9 +56,9 @@ def counted_seconds(count: int, model: VideoModel) -> float:
     """Seconds of processor time from the frame to the tables: objects found, said to the model, measured."""
     video, _ = frame(count, 1)
     begin = time.process_time()
-    found = count_video(video, model, stage=lambda _: None)
+    found = count_video(video, model, Counting(diameter_px=30), stage=lambda _: None)
     with found.session:
-        assert len(found.run.tracks) == count
+        assert abs(len(found.run.tracks) - count) <= 0.05 * count
     return time.process_time() - begin
 
 
