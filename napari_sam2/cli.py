@@ -7,12 +7,14 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam2.core.errors import PlanError, Sam2Error
 
 if TYPE_CHECKING:
+    from napari_sam2.core.protocols import VideoModel
     from napari_sam2.engine.walk import Stepped
 
 WRONG = 2
@@ -22,7 +24,9 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
 
 
-_OF_THE_PROJECT = ("along", "channel", "axes", "spacing", "interval", "at", "frame", "direction", "frames", "patience")
+_MANY_STEPS = 1_000_000  # of a training that ends by the clock
+
+_OF_THE_PROJECT = ("along", "channel", "axes", "spacing", "interval", "at", "contrast", "frame", "direction", "frames", "patience")
 """Options of ``track`` that a project answers itself."""
 
 
@@ -73,8 +77,10 @@ def _add_track(commands: Any) -> None:
     )
     track.add_argument("--frame", type=int, default=0, metavar="K", help="frame of --masks, from 0 (%(default)s)")
     _add_reading(track)
+    _add_contrast(track)
     track.add_argument("--model", metavar="NAME|FILE", help="see `napari-sam2 models list` (nano, or the project's)")
     track.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
+    _add_elsewhere(track)
     track.add_argument("--direction", choices=("both", "forward", "backward"), default="both", help="from the prompted frame (%(default)s)")
     track.add_argument("--frames", type=_frames, metavar="A:B", help="carry from frame A to the one before B, counted from 0")
     track.add_argument(
@@ -108,8 +114,10 @@ def _add_count(commands: Any) -> None:
     count.add_argument("--also", nargs="+", default=[], metavar="ctc|geff|parquet|h5ad", help="what else is written")
     count.add_argument("--category", default="", metavar="NAME", help="what all objects are called")
     _add_reading(count)
+    _add_contrast(count)
     count.add_argument("--model", default="nano", metavar="NAME|FILE", help="see `napari-sam2 models list` (%(default)s)")
     count.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
+    _add_elsewhere(count)
     count.set_defaults(do=_count)
 
 
@@ -141,6 +149,10 @@ def _add_finetune(commands: Any) -> None:
     finetune.add_argument("--model", default="nano", metavar="NAME|FILE", help="what to start from (%(default)s)")
     finetune.add_argument("--out", type=Path, required=True, metavar="FILE", help="the result, ending in .safetensors")
     finetune.add_argument("--recipe", type=Path, metavar="TOML", help="how to train")
+    finetune.add_argument("--minutes", type=float, metavar="M", help="train so long, whatever the recipe says")
+    finetune.add_argument("--axes", type=str.lower, metavar="TCZYX", help="axes of the images, where they do not say them")
+    finetune.add_argument("--along", choices=("z", "t"), help="axis to walk; may be left out where only one of them is there")
+    finetune.add_argument("--channel", type=int, metavar="N", help="channel to look at, from 0 (0; the luminance of a colour image)")
     finetune.set_defaults(do=_finetune, after_stop=": the same call goes on from there")
 
 
@@ -167,8 +179,15 @@ def _add_batch(commands: Any) -> None:
     batch = commands.add_parser("batch", help="many stacks, on this machine or a cluster; finished ones are skipped")
     batch.add_argument("jobs", type=Path, metavar="JOBS.toml", help="which stacks, which prompts, where the results go")
     batch.add_argument("--scheduler", metavar="ADDRESS", help="a dask scheduler that runs: tcp://… or, with certificates, tls://…")
-    batch.add_argument("--workers", type=int, metavar="N", help="processes of this machine (one for two cores)")
+    batch.add_argument("--workers", type=int, metavar="N", help="processes of this machine (one for each core)")
     batch.set_defaults(do=_batch, after_stop=": the same call goes on from there")
+
+
+def _add_elsewhere(command: argparse.ArgumentParser) -> None:
+    """Options of a model that runs on another machine."""
+    command.add_argument("--model-on", metavar="ADDRESS", help="run the model on a worker of this dask scheduler: tls://host:port")
+    command.add_argument("--certificates", type=Path, metavar="DIR", help="ca.pem, cert.pem and key.pem for it (dask's own configuration)")
+    command.add_argument("--plain-tcp", action="store_true", help="allow it unencrypted beyond this machine, on a network you trust")
 
 
 def _add_reading(command: argparse.ArgumentParser) -> None:
@@ -178,6 +197,13 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     command.add_argument("--spacing", type=_spacing, metavar="Z,Y,X", help="µm per pixel, where the file does not say: 'Z,Y,X' or 'Y,X'")
     command.add_argument("--interval", type=float, metavar="S", help="seconds per frame, where the file does not say")
     command.add_argument("--at", type=_at, default={}, metavar="AXIS=N", help="index of the axis that is not walked, e.g. t=3 (0)")
+
+
+def _add_contrast(command: argparse.ArgumentParser) -> None:
+    """What the model sees; measurements are of the raw intensities, always."""
+    command.add_argument(
+        "--contrast", type=_contrast, metavar="LOW,HIGH", help="intensities the model sees as black and white (0.1 and 99.9 %% of all)"
+    )
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -204,14 +230,29 @@ def _track(arguments: argparse.Namespace) -> None:
     if arguments.model is None:
         del given["model"]
     job = Job.checked(given)
-    with _bar() as progress:
-        outcome = run_job(job, progress=progress, stage=_say)
+    with _elsewhere(arguments, job.model) as model, _bar() as progress:
+        outcome = run_job(job, model=model, progress=progress, stage=_say)
     print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
+
+
+@contextmanager
+def _elsewhere(arguments: argparse.Namespace, name: str) -> Iterator[VideoModel | None]:
+    """The model of that name on the machine of ``--model-on``; None where that is not given."""
+    if arguments.model_on is None:
+        yield None
+        return
+    from napari_sam2.batch.remote import remote_model
+
+    options = {"device": arguments.device, "certificates": arguments.certificates, "plain": arguments.plain_tcp}
+    with remote_model(arguments.model_on, name, **options) as model:
+        yield model
 
 
 def _replay(arguments: argparse.Namespace) -> None:
     from napari_sam2.api.project import replay
 
+    if arguments.model_on is not None:
+        raise PlanError("--model-on does not go with --project: open it in Python, with napari_sam2.batch.remote_model")
     said = [name for name, unused in zip(_OF_THE_PROJECT, arguments.unused, strict=True) if getattr(arguments, name) != unused]
     if said:
         raise PlanError(f"--{said[0]} does not go with --project: the project says how its image is read and carried")
@@ -228,11 +269,12 @@ def _count(arguments: argparse.Namespace) -> None:
 
     given = vars(arguments)
     options = {name: value for name, value in given.items() if name in Counting.model_fields}
-    walked = {name: given[name] for name in ("along", "channel", "at", "model", "device", "out", "also")}
+    walked = {name: given[name] for name in ("along", "channel", "at", "contrast", "model", "device", "out", "also")}
     options["rules"] = {name.strip(): text for name, _, text in (rule.partition(":") for rule in arguments.rule)}
     Counting.checked(options)
     stack = open_stack(arguments.input, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval)
-    outcome = count(stack, **walked, **options, stage=_say)
+    with _elsewhere(arguments, arguments.model) as model:
+        outcome = count(stack, **walked | {"model": model or arguments.model}, **options, stage=_say)
     assert isinstance(outcome, Outcome)
     for note in outcome.notes:
         print(f"note: {note}")
@@ -270,9 +312,27 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _finetune(arguments: argparse.Namespace) -> None:
     from napari_sam2.train.finetune import finetune
+    from napari_sam2.train.hooks import Bar, Lines
 
-    card = finetune(arguments.data, model=arguments.model, out=arguments.out, recipe=arguments.recipe)
+    card = finetune(arguments.data, model=arguments.model, out=arguments.out, recipe=_recipe(arguments), hooks=[Bar(), Lines(_say)])
+    before, after = (card.training[which] for which in ("before", "best"))
+    print(
+        f"On what was held out, mean IoU: {before['iou_1']:.2f} → {after['iou_1']:.2f} after one click, "
+        f"{before['iou_carried']:.2f} → {after['iou_carried']:.2f} carried"
+    )
     print(f"Done: {card.name} is in {arguments.out.resolve()}; use it with --model {arguments.out}")
+
+
+def _recipe(arguments: argparse.Namespace) -> Any:
+    """The recipe, changed by the options that were given."""
+    from napari_sam2.train.recipe import Recipe
+
+    recipe = Recipe.read(arguments.recipe) if arguments.recipe else Recipe()
+    told = {name: getattr(arguments, name) for name in ("axes", "along", "channel") if getattr(arguments, name) is not None}
+    changed = recipe.model_dump(exclude_unset=True) | {"reading": asdict(recipe.reading) | told}
+    if arguments.minutes is not None:
+        changed |= {"minutes": arguments.minutes, "steps": _MANY_STEPS}
+    return Recipe.of(changed, where="finetune")
 
 
 def _models_list(arguments: argparse.Namespace) -> None:
@@ -346,6 +406,11 @@ def _patience(text: str) -> int | None:
 
 def _spacing(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
+
+
+def _contrast(text: str) -> tuple[float, float]:
+    low, high = (float(part) for part in text.split(","))
+    return low, high
 
 
 def _saturation(text: str) -> dict[int, float]:

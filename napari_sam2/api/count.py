@@ -14,7 +14,7 @@ from pydantic import ConfigDict, Field
 from napari_sam2.api.exports import Results, check_exports, export
 from napari_sam2.api.fields import Fields
 from napari_sam2.api.finding import explain, find_tracks, tell
-from napari_sam2.api.job import Outcome, save
+from napari_sam2.api.job import LabelFormat, Outcome, loaded_model, save
 from napari_sam2.api.joining import Joining
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import Tables, open_labels_of
@@ -24,7 +24,7 @@ from napari_sam2.core.protocols import PromptSource, VideoModel
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
 from napari_sam2.engine.policies import Sam2Policy
-from napari_sam2.engine.runner import RunState
+from napari_sam2.engine.runner import Progress, RunState
 from napari_sam2.engine.session import Settings
 from napari_sam2.io.open import open_stack
 from napari_sam2.io.place import alone, check_output
@@ -123,25 +123,41 @@ def count_video(
 ) -> Found:
     """Find, join and carry every object of a video. The caller closes the session (``found.session.close()``)."""
     counting = counting or Counting()
-    rules = _rules(counting, video)
-    policy = Sam2Policy(recent=model.card.memory_slots - 1, pointers=model.card.pointers, conditioning=_CONDITIONING)
-    session = Session(video, model, policy=policy, settings=settings or Settings(patience=8))
+    session = counted_session(video, model, settings or Settings(patience=8))
     source = counting.source(video, model)
-    joining = counting.joining(source, video)
+    run = found_in(session, counting, source, stage)
+    return finish(run, counting, source)
+
+
+def counted_session(video: Video, model: VideoModel, settings: Settings) -> Session:
+    """An empty session whose policy suits objects that are prompted on every frame."""
+    policy = Sam2Policy(recent=model.card.memory_slots - 1, pointers=model.card.pointers, conditioning=_CONDITIONING)
+    return Session(video, model, policy=policy, settings=settings)
+
+
+def found_in(session: Session, counting: Counting, source: PromptSource, stage: Callable[[str], None]) -> Run:
+    """Say every object to an empty session: the Run, not begun, over the frames that objects were missed on.
+
+    Raises LabelsError before the work begins for rules on a feature that nothing has.
+    """
+    _rules(counting, session.video)
+    joining = counting.joining(source, session.video)
     if counting.trust == "model":
         explain(session, source, stage, least=joining.least)
-        plan = Propagation(())
-    else:
-        plan = tell(session, find_tracks(session, source, joining, stage), category=counting.category)
-    run = session.run(plan)
-    run.finish()
-    if rules:
-        _categorise(run, rules)
-    return Found(run, _notes(source, video, counting, joining))
+        return session.run(Propagation(()))
+    return session.run(tell(session, find_tracks(session, source, joining, stage), category=counting.category))
+
+
+def finish(run: Run, counting: Counting, source: PromptSource, progress: Progress | None = None) -> Found:
+    """Carry such a Run out, and give its tracks the categories that rules ask for."""
+    run.finish(progress)
+    if counting.rules:
+        _categorise(run, _rules(counting, run.session.video))
+    return Found(run, _notes(source, run.session.video, counting))
 
 
 def _rules(counting: Counting, video: Video) -> list[Rule]:
-    """The rules, each tried on an empty table: raises LabelsError before the work begins for a feature that nothing has."""
+    """The rules, each tried on an empty table: raises LabelsError for a feature that nothing has."""
     nothing = features_of(table(object_columns(channel_count(video)), []))
     rules = [Rule.of(category, text) for category, text in counting.rules.items()]
     for rule in rules:
@@ -164,6 +180,7 @@ def count(
     along: str | None = None,
     channel: int | None = None,
     at: Mapping[str, int] | None = None,
+    contrast: tuple[float, float] | None = None,
     model: str | VideoModel = "nano",
     device: str = "auto",
     also: Sequence[str] = (),
@@ -178,7 +195,7 @@ def count(
         A path, an array or a Stack.
     out
         Folder for labels, tables, picture, prompts, report and provenance; then an Outcome is returned, else `Found`.
-    along, channel, at
+    along, channel, at, contrast
         How the stack is walked; see `Stack.as_video`.
     model, device
         A model or its name; where it runs.
@@ -190,22 +207,19 @@ def count(
     counting = Counting.checked(options)
     check_counting(counting, also)
     stack = input if isinstance(input, Stack) else open_stack(input)
-    video = video_of(stack, along=along, channel=channel, at=at)
+    video = video_of(stack, along=along, channel=channel, at=at, contrast=contrast)
     if out is not None:
         check_output(Path(out))
     stage(f"input: {stack.source or stack.name}: {video.description}")
-    loaded = _loaded(model, device) if isinstance(model, str) else model
+    loaded = loaded_model(model, device) if isinstance(model, str) else model
     stage(f"model: {loaded.card.name} on {describe(loaded.device)}")
     if out is None:
         return count_video(video, loaded, counting, stage=stage)
     with alone(out):
-        return count_into(Path(out), video, loaded, counting, also=also, settings=counting.model_dump(mode="json"), stage=stage)
-
-
-def _loaded(name: str, device: str) -> VideoModel:
-    from napari_sam2.models.load import load_model  # torch: seconds that those who only describe jobs need not wait
-
-    return load_model(name, device=device)
+        found = count_video(video, loaded, counting, stage=stage)
+        with found.session:
+            stage(f"writing: labels, tables and picture to {out}")
+            return save_counted(found, Path(out), ["report", *also], settings=counting.model_dump(mode="json"))
 
 
 def check_counting(counting: Counting, also: Sequence[str]) -> None:
@@ -215,26 +229,18 @@ def check_counting(counting: Counting, also: Sequence[str]) -> None:
         Rule.of(category, text)
 
 
-def count_into(
-    out: Path,
-    video: Video,
-    model: VideoModel,
-    counting: Counting,
+def video_of(
+    stack: Stack,
     *,
-    also: Sequence[str] = (),
-    settings: Any = None,
-    stage: Callable[[str], None] = log.info,
-) -> Outcome:
-    """Count a video and write everything into a folder that nobody else writes to; `settings` stand in the provenance."""
-    found = count_video(video, model, counting, stage=stage)
-    with found.session:
-        return _saved(found, out, ["report", *also], settings, stage)
-
-
-def video_of(stack: Stack, *, along: str | None = None, channel: int | None = None, at: Mapping[str, int] | None = None) -> Video:
+    along: str | None = None,
+    channel: int | None = None,
+    at: Mapping[str, int] | None = None,
+    contrast: tuple[float, float] | None = None,
+) -> Video:
     """A Video, also of a stack that is the same everywhere: there it shows nothing, and nothing is counted."""
+    given = None if contrast is None else Contrast(*contrast)
     try:
-        return Video.of(stack, along=along, channel=channel, at=at)
+        return Video.of(stack, along=along, channel=channel, at=at, contrast=given)
     except IntensityError:
         video = Video.of(stack, along=along, channel=channel, at=at, contrast=Contrast(0.0, 1.0))
         value = float(video.raw(0).flat[0])
@@ -243,10 +249,10 @@ def video_of(stack: Stack, *, along: str | None = None, channel: int | None = No
         return Video.of(stack, along=along, channel=channel, at=at, contrast=Contrast(value, value + 1.0))
 
 
-def _saved(found: Found, out: Path, also: Sequence[str], settings: Any, stage: Callable[[str], None]) -> Outcome:
-    stage(f"writing: labels, tables and picture to {out}")
+def save_counted(found: Found, out: Path, also: Sequence[str] = (), *, settings: Any, format: LabelFormat = "tiff") -> Outcome:
+    """Write all results, `also` the exports that are named; `settings` go into the provenance."""
     export(Results.of(found.run, found.notes), out, also)
-    save(found.run, out, notes=found.notes, settings=settings)
+    save(found.run, out, format=format, notes=found.notes, settings=settings)
     tracks, frames = len(found.run.tracks), len(found.session.video)
     divisions = found.run.tracks["parent"].dropna().nunique()
     divided = f", {divisions} of them divided" if divisions else ""
@@ -254,8 +260,9 @@ def _saved(found: Found, out: Path, also: Sequence[str], settings: Any, stage: C
     return Outcome(out, RunState.DONE, f"{tracks} object{'' if tracks == 1 else 's'} {where}{divided}", found.notes)
 
 
-def _notes(source: PromptSource, video: Video, counting: Counting, joining: Joining) -> tuple[str, ...]:
+def _notes(source: PromptSource, video: Video, counting: Counting) -> tuple[str, ...]:
     """Decisions that were taken for the user."""
+    least = counting.joining(source, video).least
     notes = [f"seeds from {source.name}" + (" (auto)" if counting.seeds == AUTO else "")]
     guess = getattr(source, "scale", lambda _: None)(video)
     if hasattr(source, "scale") and counting.diameter_px is None and counting.diameter_um is None:
@@ -266,4 +273,4 @@ def _notes(source: PromptSource, video: Video, counting: Counting, joining: Join
         notes.append("no spacing known: sizes are in pixels, columns in µm are empty")
     if video.along == "z" and video.spacing.z_um is None:
         notes.append("no z spacing known: slices are taken to be a pixel apart, volumes in µm³ are empty")
-    return (*notes, f"objects on fewer than {joining.least} frames dropped, unless the stack begins or ends there")
+    return (*notes, f"objects on fewer than {least} frames dropped, unless the stack begins or ends there")

@@ -1,52 +1,106 @@
-"""CountJob: one headless count, from a file on disk to labels, tables and the report."""
+"""CountJob: a Job whose objects nobody prompts, and that goes on where it was killed."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Self
 
-from napari_sam2.api.count import Counting, check_counting, count_into, video_of
-from napari_sam2.api.headless import Headless
-from napari_sam2.api.job import Outcome, finished, finished_already
+from pydantic import model_validator
+
+from napari_sam2.api.count import Counting, Found, check_counting, counted_session, finish, found_in, save_counted, video_of
+from napari_sam2.api.job import Job, Outcome, finished, finished_already, loaded_model
+from napari_sam2.api.session import Session
+from napari_sam2.api.work import Work
+from napari_sam2.core.plan import Propagation
 from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.video import Video
+from napari_sam2.engine.runner import Progress
+from napari_sam2.engine.session import Settings
+from napari_sam2.io.open import open_stack
 from napari_sam2.io.place import alone, check_output, sweep
 from napari_sam2.models.device import describe
 
 log = logging.getLogger(__name__)
 
+_OF_PROMPTS = ("prompts", "masks", "frame", "direction", "frames")
 
-class CountJob(Headless, Counting):
-    """One headless count: the fields of `Headless` and of `Counting`. Unknown fields are errors.
+
+class CountJob(Job):
+    """A Job that finds its objects itself; see `Job` for the other fields. Those that speak of prompts are errors.
 
     Parameters
     ----------
+    counting
+        How objects are found and joined; see `count.Counting`.
     also
-        What else is written beside labels, tables and report; see `exports.EXPORTS`.
+        What else is written: some of "report", "ctc", "geff", "parquet", "h5ad".
     """
 
-    also: tuple[str, ...] = ()
+    counting: Counting
+    also: tuple[str, ...] = ("report",)
+
+    @model_validator(mode="after")
+    def _no_prompts(self) -> Self:
+        said = [name for name in _OF_PROMPTS if getattr(self, name) != type(self).model_fields[name].default]
+        if said:
+            raise ValueError(f"{said[0]} does not go with counting: give either prompts or seeds")
+        return self
+
+    def video(self) -> Video:
+        """The stack that is walked; also one that shows nothing, where nothing is counted."""
+        stack = open_stack(self.input, axes=self.axes, spacing=self.spacing, interval=self.interval)
+        return video_of(stack, along=self.along, channel=self.channel, at=self.at, contrast=self.contrast)
 
 
-def run_count(job: CountJob, *, model: VideoModel | None = None, stage: Callable[[str], None] = log.info) -> Outcome:
-    """Carry a CountJob out; with ``resume=True`` what is finished is not done again.
+def job_of(fields: Mapping[str, Any]) -> Job:
+    """The Job these fields describe: one that counts where they say how. Raises PlanError where one of them cannot be."""
+    kind = CountJob if fields.get("counting") is not None else Job
+    return kind.checked(fields)
 
-    `model` is one that is loaded already (``job.model`` is read where not given). Raises what `napari_sam2.count` does, and
-    OutputError where another run is at the folder.
+
+def run_count(
+    job: CountJob, *, model: VideoModel | None = None, progress: Progress | None = None, stage: Callable[[str], None] = log.info
+) -> Outcome:
+    """Find, join, carry and count: what `job.run_job` is for prompts, with the same folder, errors and `resume`.
+
+    A job that was killed while it carried goes on from there; one that was killed while it looked for objects looks again.
     """
-    check_counting(job, job.also)
-    video = video_of(job.stack(), along=job.along, channel=job.channel, at=job.at)
+    check_counting(job.counting, job.also)
+    video = job.video()
     check_output(job.out)
     with alone(job.out):
         if job.resume and finished(job):
             return finished_already(job.out)
         sweep(job.out)
         stage(f"input: {job.input}: {video.description}")
-        model = model or _loaded(job)
+        model = model or loaded_model(job.model, job.device)
         stage(f"model: {model.card.name} on {describe(model.device)}")
-        return count_into(job.out, video, model, job, also=job.also, settings=job.model_dump(mode="json"), stage=stage)
+        work = Work.of(job.out, _same(job, video, model), resume=job.resume)
+        if work is None:
+            return finished_already(job.out)
+        with counted_session(video, model, Settings(patience=job.patience, folder=work.folder)) as session:
+            found = _found(job, session, work, (progress, stage))
+            stage(f"writing: labels, tables and picture to {job.out}")
+            outcome = save_counted(found, job.out, job.also, settings=job.model_dump(mode="json"), format=job.format)
+        work.remove()
+        return outcome
 
 
-def _loaded(job: CountJob) -> VideoModel:
-    from napari_sam2.models.load import load_model  # torch: seconds that those who only describe jobs need not wait
+def _same(job: CountJob, video: Video, model: VideoModel) -> dict[str, Any]:
+    """What a run that is resumed must have in common with the one that was interrupted."""
+    counting = job.counting.model_dump(mode="json")
+    return {"video": video.identity, "model": model.card.sha256, "patience": job.patience, "counting": counting}
 
-    return load_model(job.model, device=job.device)
+
+def _found(job: CountJob, session: Session, work: Work, tell: tuple[Progress | None, Callable[[str], None]]) -> Found:
+    """The log is kept once all objects are said and before they are carried: a log that is there holds all of them."""
+    progress, stage = tell
+    source, kept = job.counting.source(session.video, session.model), work.kept()
+    session.resume(kept)
+    if len(kept):
+        run = session.run(None if session.unfinished else Propagation(()))
+    else:
+        run = found_in(session, job.counting, source, stage)
+        work.keep(session.log)
+    return finish(run, job.counting, source, progress)

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import Field
+from pydantic import ConfigDict, Field
 
-from napari_sam2.api.headless import INDIFFERENT, Headless
+from napari_sam2.api.fields import Fields
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import open_labels_of
 from napari_sam2.api.work import WORK, Work
@@ -21,9 +21,10 @@ from napari_sam2.core.errors import LabelsError, PlanError, PromptError
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.core.video import Video
+from napari_sam2.core.video import Contrast, Video
 from napari_sam2.engine.runner import Progress, RunState
 from napari_sam2.engine.session import Settings
+from napari_sam2.io.open import open_stack
 from napari_sam2.io.place import alone, check_output, sweep
 from napari_sam2.io.prompts import masks_as_prompts, read_prompts, write_prompts
 from napari_sam2.io.sinks import LabelSpec, open_sink
@@ -33,33 +34,69 @@ from napari_sam2.models.device import describe
 
 log = logging.getLogger(__name__)
 
+LabelFormat = Literal["tiff", "zarr"]
 
-class Job(Headless):
-    """One headless run: the fields of `Headless`, and these. Unknown fields are errors.
+_INDIFFERENT = {"resume", "device", "well"}  # fields of a Job that make no other result
+
+
+class Job(Fields):
+    """One headless run. Unknown fields are errors.
 
     Parameters
     ----------
+    input
+        File, folder or glob of the image stack; see `io.open.open_stack`.
+    out
+        Folder for the results; made where it is not there.
     prompts
         CSV or JSON of prompts; `masks` and `frame` instead take every label of a label image as a mask prompt there.
+    along, channel, at, contrast
+        How the stack is walked; see `Stack.as_video`. `at` fixes the other axes, e.g. ``{"t": 3}``; `contrast` is the
+        intensities the model sees as black and white, e.g. (-160, 240) for soft tissue in CT.
+    axes, spacing, interval
+        Take the place of what the file says: letters, µm per pixel (z, y, x or y, x), seconds per frame.
+    model, device
+        A name from ``napari-sam2 models list`` or a file; "auto", "cpu", "cuda", "mps".
     direction, frames
         Which way, and between which frames (first, and the one after the last), tracks are carried.
     patience
         Frames in a row a track may be absent before it ends; None: it is looked for to the end.
     format
         "tiff" for ``labels.ome.tif``, "zarr" for ``labels.ome.zarr``.
+    well
+        The well of a plate the stack is from, for the tables of a batch; read from `input` where it says so.
+    resume
+        Go on where an interrupted run of the same job stopped.
     """
 
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: Path
+    out: Path
     prompts: Path | None = None
     masks: Path | None = None
     frame: int = Field(default=0, ge=0)
+    along: Literal["z", "t"] | None = None
+    channel: int | None = None
+    at: dict[str, int] = Field(default_factory=dict)
+    contrast: tuple[float, float] | None = None
+    axes: str | None = None
+    spacing: tuple[float, ...] | None = None
+    interval: float | None = None
+    model: str = "nano"
+    device: str = "auto"
     direction: Direction = "both"
     frames: tuple[int, int] | None = None
     patience: int | None = Field(default=8, ge=1)
-    format: Literal["tiff", "zarr"] = "tiff"
+    format: LabelFormat = "tiff"
+    well: str = ""
+    resume: bool = False
 
     def video(self) -> Video:
         """The stack this job walks."""
-        return Video.of(self.stack(), along=self.along, channel=self.channel, at=self.at)
+        stack = open_stack(self.input, axes=self.axes, spacing=self.spacing, interval=self.interval)
+        contrast = None if self.contrast is None else Contrast(*self.contrast)
+        return Video.of(stack, along=self.along, channel=self.channel, contrast=contrast, at=self.at)
 
     def prompted(self, video: Video) -> PromptLog:
         """What is said before the run.
@@ -130,24 +167,25 @@ def run_job(
             return finished_already(job.out)
         sweep(job.out)
         stage(f"input: {job.input}: {video.description}")
-        model = model or _loaded(job)
+        model = model or loaded_model(job.model, job.device)
         stage(f"model: {model.card.name} on {describe(model.device)}")
         return _worked(job, video, prompts, model, _Tell(progress, stage))
 
 
-def _loaded(job: Job) -> VideoModel:
+def loaded_model(name: str, device: str) -> VideoModel:
+    """A model by name."""
     from napari_sam2.models.load import load_model  # torch: seconds that those who only describe jobs need not wait
 
-    return load_model(job.model, device=job.device)
+    return load_model(name, device=device)
 
 
-def finished(job: Headless) -> bool:
+def finished(job: Job) -> bool:
     """Whether ``job.out`` holds the results of this very job. Raises PlanError where it holds those of another."""
     path = job.out / "provenance.json"
     if (job.out / WORK).is_dir() or not path.exists():
         return False
     made = (json.loads(path.read_text(encoding="utf-8")).get("settings") or {}).get("job") or {}
-    same = json.loads(job.model_dump_json(exclude=INDIFFERENT))
+    same = json.loads(job.model_dump_json(exclude=_INDIFFERENT))
     if {name: made.get(name) for name in same} != same:
         raise PlanError(f"{job.out} holds the results of another job: choose another folder, or leave out --resume to replace them")
     return True
@@ -183,7 +221,7 @@ def track(input: str | Path, *, prompts: str | Path, out: str | Path, **options:
     return run_job(Job(input=Path(input), prompts=Path(prompts), out=Path(out), **options))
 
 
-def save(run: Run, folder: Path, *, format: Literal["tiff", "zarr"] = "tiff", notes: tuple[str, ...] = (), settings: Any = None) -> None:
+def save(run: Run, folder: Path, *, format: LabelFormat = "tiff", notes: tuple[str, ...] = (), settings: Any = None) -> None:
     """Write all results of a Run into a folder: labels, tables, picture, prompts, and last of all the provenance."""
     session = run.session
     check_output(folder)

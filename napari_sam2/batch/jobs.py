@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from napari_sam2.api.count_job import CountJob
+from napari_sam2.api.count_job import job_of
 from napari_sam2.api.job import Job
 from napari_sam2.batch.pool import Pool
 from napari_sam2.core.errors import FileError, PlanError
@@ -20,8 +20,8 @@ from napari_sam2.io.plate import fields_of, is_plate
 from napari_sam2.io.zarr import is_store
 from napari_sam2.sources.registry import AUTO, SOURCES
 
-AnyJob = Job | CountJob
 _PATHS = ("prompts", "masks")  # fields of a Job that may speak of the stack they belong to
+_WAYS = (*_PATHS, "seeds", "counting")  # fields that say where objects are: a stack's own take the place of the defaults'
 _NAMES = "{stem} (the file's name without endings, and the field of a plate), {name}, {parent} (its folder's name), {number} (from 0)"
 
 
@@ -29,7 +29,7 @@ _NAMES = "{stem} (the file's name without endings, and the field of a plate), {n
 class Batch:
     """Jobs to run, the folder they all write into, and what they run on."""
 
-    jobs: tuple[AnyJob, ...]
+    jobs: tuple[Job, ...]
     out: Path
     pool: Pool
 
@@ -58,9 +58,10 @@ class _File(BaseModel):
 def read_jobs(path: Path | str) -> Batch:
     """The Batch a TOML file describes; paths in it are relative to the file.
 
-    ``out`` is the folder of all results; ``[defaults]`` and each ``[[stacks]]`` hold fields of `Job`, or, with ``seeds``, of
-    `CountJob`; ``input`` of a ``[[stacks]]`` may be a glob, and its ``prompts``, ``masks``, ``seeds`` (where they are labels),
-    ``well`` and ``out`` may use {stem}, {name}, {parent}, {number}.
+    ``out`` is the folder of all results; ``[defaults]`` and each ``[[stacks]]`` hold fields of `Job`; ``input`` of a
+    ``[[stacks]]`` may be a glob, and its ``prompts``, ``masks``, ``seeds``, ``well`` and ``out`` may use {stem}, {name},
+    {parent}, {number}.
+    ``seeds`` (a source or a label image, as of ``napari-sam2 count``) and ``counting`` (fields of `Counting`) make a `CountJob`.
     ``[cluster]`` is a `Pool`. Raises FileError where the file cannot be read, PlanError where it says what cannot be.
     """
     file = Path(path)
@@ -78,14 +79,7 @@ def read_jobs(path: Path | str) -> Batch:
     return Batch(tuple(jobs), out, said.cluster)
 
 
-def job_of(fields: Mapping[str, Any]) -> AnyJob:
-    """The job of these fields: a CountJob where they name `seeds`, else a Job. Raises PlanError where they cannot be either."""
-    if "seeds" in fields and (also := [name for name in _PATHS if fields.get(name) is not None]):
-        raise PlanError(f"seeds and {also[0]} for {fields.get('input')}: give seeds to count, or {also[0]} to carry what is said")
-    return CountJob.checked(fields) if "seeds" in fields else Job.checked(fields)
-
-
-def check_apart(jobs: Sequence[AnyJob]) -> None:
+def check_apart(jobs: Sequence[Job]) -> None:
     """Raise PlanError where there are no jobs, or two of them write into one folder."""
     if not jobs:
         raise PlanError("no jobs given: expected at least one")
@@ -94,8 +88,8 @@ def check_apart(jobs: Sequence[AnyJob]) -> None:
         raise PlanError(f"{count} stacks would be written to {folder}: give each a folder of its own, by out with {_NAMES}")
 
 
-def _expanded(stacks: _Stacks, defaults: Mapping[str, Any], base: Path, out: Path) -> list[AnyJob]:
-    fields = {**defaults, **(stacks.model_extra or {})}
+def _expanded(stacks: _Stacks, defaults: Mapping[str, Any], base: Path, out: Path) -> list[Job]:
+    fields = _together(defaults, stacks.model_extra or {})
     jobs = []
     for number, (stack, field) in enumerate(_inputs(base / stacks.input)):
         input_ = stack / field
@@ -104,20 +98,30 @@ def _expanded(stacks: _Stacks, defaults: Mapping[str, Any], base: Path, out: Pat
         own: dict[str, Any] = {key: base / _filled(str(fields[key]), names) for key in _PATHS if key in fields}
         if "well" in fields:
             own["well"] = _filled(str(fields["well"]), names)
-        if "seeds" in fields:
-            own["seeds"] = _seeds(str(fields["seeds"]), names, base)
+        if "counting" in fields:
+            own["counting"] = _counting(fields["counting"], names, base)
         jobs.append(job_of({**fields, **own, "input": input_, "out": out / _filled(stacks.out, names)}))
     return jobs
 
 
-def _seeds(said: str, names: Mapping[str, Any], base: Path) -> str:
-    """A source by name, or else the path of labels. Raises FileError where that is neither."""
-    if said == AUTO or said in SOURCES:
-        return said
-    path = base / _filled(said, names)
-    if not path.exists():
-        raise FileError(f"seeds {path}: not there, and none of {AUTO}, {', '.join(SOURCES)}")
-    return str(path)
+def _together(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a stack over the defaults; ``seeds`` becomes a field of ``counting``."""
+    ways = [name for name in _WAYS if name in own]
+    shared = {name: value for name, value in defaults.items() if not ways or name not in _WAYS}
+    if ways and set(ways) <= {"seeds", "counting"}:  # the same way as the defaults, said in part
+        shared |= {name: defaults[name] for name in ("seeds", "counting") if name in defaults}
+    counting = {**shared.pop("counting", {}), **own.get("counting", {})}
+    seeds = {"seeds": value} if (value := own.get("seeds", shared.pop("seeds", None))) is not None else {}
+    fields = {name: value for name, value in {**shared, **own}.items() if name not in ("seeds", "counting")}
+    return {**fields, "counting": {**counting, **seeds}} if counting or seeds else fields
+
+
+def _counting(said: Mapping[str, Any], names: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """Fields of a Counting for one stack: seeds that are no source by name are a label image."""
+    seeds = said.get("seeds", AUTO)
+    if seeds in (AUTO, *SOURCES):
+        return dict(said)
+    return {**said, "seeds": str(base / _filled(str(seeds), names))}
 
 
 def _inputs(pattern: Path) -> list[tuple[Path, Path]]:

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
 import dask
+from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster
+from distributed.system import MEMORY_LIMIT
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_sam2.core.errors import PlanError
 
 _CONNECT_S = 30
 _FAILURES = 1_000  # deaths of workers a task may have seen: how often a job is tried again is ours to decide (`run.Patience`)
+_WORKER_BYTES = 2 * 1024**3  # memory that is counted upon for a worker
+_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "sge": "SGECluster", "htcondor": "HTCondorCluster"}
 
 
@@ -30,7 +33,9 @@ class Pool(BaseModel):
         "local": processes of this machine, which listen on the loopback interface only. The others ask a queueing system
         for workers through dask-jobqueue.
     workers
-        How many; one for two cores where not given, 1 from a queue.
+        How many; where not given, one for each core that is there (for `threads` of them), as far as memory goes; 1 from a queue.
+    threads
+        Cores one worker computes with. One is best where there are as many stacks as cores: two threads wait for each other.
     options
         What dask-jobqueue is given, e.g. ``{"cores": 4, "memory": "16GB", "queue": "gpu"}``; dask's configuration holds the rest.
     """
@@ -40,6 +45,7 @@ class Pool(BaseModel):
     scheduler: str | None = None
     kind: Literal["local", "slurm", "pbs", "lsf", "sge", "htcondor"] = "local"
     workers: int | None = Field(default=None, ge=1)
+    threads: int = Field(default=1, ge=1)
     options: dict[str, Any] = Field(default_factory=dict)
 
     @contextmanager
@@ -71,14 +77,23 @@ class Pool(BaseModel):
 
     @property
     def _count(self) -> int:
-        return self.workers or max(1, (os.cpu_count() or 1) // 2)
+        room = max(1, MEMORY_LIMIT // _WORKER_BYTES)
+        return self.workers or max(1, min(CPU_COUNT // self.threads, room))
 
     def _local(self) -> dict[str, Any]:
         closed = {"host": "127.0.0.1", "protocol": "tcp://", "dashboard_address": None}  # nobody outside this machine
         return {"n_workers": self._count, "threads_per_worker": 1, **closed, **self.options}
 
     def _settings(self) -> dict[str, Any]:
-        """Threads of the model: the cores are shared out among the workers."""
-        threads = max(1, (os.cpu_count() or 1) // self._count)
-        spawned = {f"distributed.nanny.pre-spawn-environ.{name}": threads for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS")}
-        return {"distributed.scheduler.allowed-failures": _FAILURES, **spawned}
+        """What dask is told of workers on this machine: the threads of the model, and to leave memory and stacks alone.
+
+        By its own settings glibc gives every freed tensor back at once, and a thread looks 100 times a second at what the
+        others do: together they cost a third of the time of a stack.
+        """
+        spawned = {**dask.config.get("distributed.nanny.pre-spawn-environ"), **dict.fromkeys(_THREADS, self.threads)}
+        spawned.pop("MALLOC_TRIM_THRESHOLD_", None)
+        return {
+            "distributed.scheduler.allowed-failures": _FAILURES,
+            "distributed.nanny.pre-spawn-environ": spawned,
+            "distributed.worker.profile.enabled": False,
+        }

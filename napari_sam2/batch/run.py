@@ -11,7 +11,9 @@ import pandas as pd
 from distributed import Client, Future, as_completed
 from distributed.scheduler import KilledWorker
 
-from napari_sam2.batch.jobs import AnyJob, Batch, check_apart, job_of
+from napari_sam2.api.count_job import job_of
+from napari_sam2.api.job import Job
+from napari_sam2.batch.jobs import Batch, check_apart
 from napari_sam2.batch.pool import Pool
 from napari_sam2.batch.summary import SUMMARY, names_of, write_summary
 from napari_sam2.batch.work import TOPIC, Done, carry
@@ -43,14 +45,14 @@ Report = Callable[[Standing], None]
 
 
 def run_jobs(
-    jobs: Sequence[AnyJob | Mapping[str, Any]], *, out: Path | str | None = None, pool: Pool | None = None, progress: Report | None = None
+    jobs: Sequence[Job | Mapping[str, Any]], *, out: Path | str | None = None, pool: Pool | None = None, progress: Report | None = None
 ) -> pd.DataFrame:
     """Carry many stacks, and give the table over all of them: one row a job, in their order.
 
     Parameters
     ----------
     jobs
-        Jobs, CountJobs (nobody clicks: those with `seeds`), or their fields. Each needs a folder of its own.
+        Jobs, CountJobs, or their fields. Each needs a folder of its own.
     out
         Where ``summary.csv``, the tables over all stacks and the report go, and the folder that no other batch may write to
         meanwhile; nowhere where not given.
@@ -62,7 +64,7 @@ def run_jobs(
     A worker that dies costs the frame it was at: its job goes on elsewhere. A job that cannot be carried out has its error
     in the table and never stops the others. Jobs that are finished already are not done again.
     """
-    checked = tuple(job_of(job) if isinstance(job, Mapping) else job for job in jobs)
+    checked = tuple(job if isinstance(job, Job) else job_of(job) for job in jobs)
     check_apart(checked)
     if out is None:
         return _table(checked, None, _carried(checked, pool or Pool(), progress))
@@ -116,7 +118,7 @@ def _final(error: BaseException) -> bool:
     return isinstance(error, Sam2Error) and not isinstance(error, OSError)
 
 
-def _carried(jobs: Sequence[AnyJob], pool: Pool, progress: Report | None) -> _Ledger:
+def _carried(jobs: Sequence[Job], pool: Pool, progress: Report | None) -> _Ledger:
     ledger = _Ledger(len(jobs))
     with pool.client() as client, client.as_current():  # as_completed asks for the current one
 
@@ -144,11 +146,11 @@ def _carried(jobs: Sequence[AnyJob], pool: Pool, progress: Report | None) -> _Le
     return ledger
 
 
-def _submitted(client: Client, number: int, job: AnyJob) -> Future:
+def _submitted(client: Client, number: int, job: Job) -> Future:
     return client.submit(carry, number, job.model_dump(mode="python"), pure=False, key=None)
 
 
-def _table(jobs: Sequence[AnyJob], base: Path | None, ledger: _Ledger) -> pd.DataFrame:
+def _table(jobs: Sequence[Job], base: Path | None, ledger: _Ledger) -> pd.DataFrame:
     """One row a job; a column ``n_<category>`` for each category that any of them has."""
     rows: list[dict[str, Any]] = []
     for number, (job, name) in enumerate(zip(jobs, names_of([job.out for job in jobs], base), strict=True)):

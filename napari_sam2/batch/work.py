@@ -12,11 +12,11 @@ from typing import Any
 import dask
 from distributed import get_worker
 
-from napari_sam2.api.count_job import CountJob, run_count
-from napari_sam2.api.job import Outcome, finished, run_job
-from napari_sam2.batch.jobs import job_of
+from napari_sam2.api.count_job import CountJob, job_of, run_count
+from napari_sam2.api.job import Job, Outcome, finished, run_job
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.protocols import VideoModel
+from napari_sam2.engine.runner import Progress
 from napari_sam2.engine.walk import Stepped
 from napari_sam2.measurement.counts import ALL
 
@@ -55,12 +55,18 @@ def _carried(number: int, fields: dict[str, Any]) -> Done:
     started = perf_counter()
     job = job_of({**fields, "resume": True})
     skipped = finished(job)
-    model = None if skipped else model_of(job.model, job.device)
-    if isinstance(job, CountJob):
-        outcome = run_count(job, model=model, stage=lambda _: None)
-    else:
-        outcome = run_job(job, model=model, progress=_reporter(number), stage=lambda _: None)
+    outcome = _run(job, None if skipped else model_of(job.model, job.device), _reporter(number))
     return Done(number, _counted(outcome), len(outcome.objects), perf_counter() - started, skipped, str(get_worker().name))
+
+
+def _run(job: Job, model: VideoModel | None, report: Progress) -> Outcome:
+    if isinstance(job, CountJob):
+        return run_count(job, model=model, progress=report, stage=_silent)
+    return run_job(job, model=model, progress=report, stage=_silent)
+
+
+def _silent(_: str) -> None:
+    """Workers say nothing of the parts of their work."""
 
 
 def model_of(name: str, device: str) -> VideoModel:
@@ -79,7 +85,8 @@ def _loaded(name: str, device: str) -> VideoModel:
 def _counted(outcome: Outcome) -> dict[str, int]:
     """Objects by category ("" where they have none) and, under ``all``, altogether: as `counts.csv` counts them, by track."""
     objects = outcome.objects
-    found = objects["track"].groupby(objects["category"].astype("string").fillna("")).nunique()
+    category = objects["category"].astype(object).where(objects["category"].notna(), "")  # read back as numbers where none has one
+    found = objects.groupby(category)["track"].nunique()
     return {**dict(zip(found.index.astype(str), found.tolist(), strict=True)), ALL: int(objects["track"].nunique())}
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import zarr
-from yaozarrs import v05
+from yaozarrs import v04, v05
 from yaozarrs.write.v05 import LabelsBuilder
 
 from napari_sam2.core.errors import LabelsError, OutputError
@@ -26,7 +26,7 @@ _CHUNK = 1024
 def write_zarr_labels(
     image: Path | str, video: Video, plane: Callable[[int], np.ndarray], *, name: str = "sam2", replace: bool = False
 ) -> Path:
-    """Write the label planes of a video into the OME-Zarr 0.5 image it was opened from, and give the group's path.
+    """Write the label planes of a video into the OME-Zarr image (0.5 or 0.4) it was opened from, and give the group's path.
 
     Parameters
     ----------
@@ -36,21 +36,18 @@ def write_zarr_labels(
         Of the label image; `replace` one that is there already.
 
     The labels have the axes of the image but its channels; planes at places that were not walked are zero. Raises
-    OutputError for a store that is no 0.5 image, or holds labels of that name; LabelsError for planes that do not fit.
+    OutputError for a store that is no such image, or holds labels of that name; LabelsError for planes that do not fit.
     """
     root = Path(image)
     _check(root, name, replace)
     layout = _Layout.of(root)
-    shape = layout.shape
     first = np.asarray(plane(0))
-    chunks = (*(1 for _ in shape[:-2]), min(shape[-2], _CHUNK), min(shape[-1], _CHUNK))
     with writing(root):
         target = root / "labels" / name
         if target.exists():
             shutil.rmtree(target)
-        builder = LabelsBuilder(str(root / "labels"), writer="zarr", chunks=chunks, overwrite=True)  # what is replaced was asked for
         try:
-            array = builder.add_label(name, layout.described(name), (shape, first.dtype)).prepare()[1][f"{name}/0"]
+            array = layout.prepared(root / "labels", name, first.dtype)
             for frame in range(len(video)):
                 array[layout.place(video.position(frame))] = _checked(plane(frame), first, frame)
         except BaseException:
@@ -66,14 +63,18 @@ class _Layout:
     axes: tuple[dict[str, Any], ...]
     shape: tuple[int, ...]
     transformations: tuple[dict[str, Any], ...]
+    version: str
 
     @classmethod
     def of(cls, root: Path) -> _Layout:
         """As the metadata of an image say."""
         with reading(f"{root}: cannot be read", "an OME-Zarr image"):
             group = zarr.open_group(root, mode="r")
-            ome: Any = group.attrs["ome"]
-            scales = ome["multiscales"][0]
+            attributes: Any = group.attrs.asdict()
+            scales = attributes.get("ome", attributes)["multiscales"][0]
+            version = "0.5" if "ome" in attributes else str(scales.get("version"))
+            if version not in ("0.5", "0.4"):
+                raise OutputError(f"{root}: is OME-Zarr {version}: labels are written into images of 0.4 and 0.5")
             first = scales["datasets"][0]
             array: Any = group[first["path"]]
             kept = [number for number, axis in enumerate(scales["axes"]) if axis.get("type") != "channel"]
@@ -82,24 +83,40 @@ class _Layout:
                 tuple(scales["axes"][number] for number in kept),
                 tuple(int(array.shape[number]) for number in kept),
                 tuple({**move, move["type"]: [move[move["type"]][number] for number in kept]} for move in moves),
+                version,
             )
 
     def place(self, position: Mapping[str, int]) -> tuple[int, ...]:
         """The index of a plane; an axis that the Stack has not is of length 1."""
         return tuple(position.get(str(axis["name"]).lower(), 0) for axis in self.axes[:-2])
 
-    def described(self, name: str) -> v05.LabelImage:
-        """The metadata of labels of this layout."""
+    def prepared(self, labels: Path, name: str, dtype: np.dtype[Any]) -> Any:
+        """A new label image of this layout in the group `labels`: a zarr array of zeros, with its metadata."""
+        chunks = (*(1 for _ in self.shape[:-2]), min(self.shape[-2], _CHUNK), min(self.shape[-1], _CHUNK))
+        if self.version == "0.5":
+            builder = LabelsBuilder(str(labels), writer="zarr", chunks=chunks, overwrite=True)  # what is replaced was asked for
+            return builder.add_label(name, v05.LabelImage.model_validate(self._said(name)), (self.shape, dtype)).prepare()[1][f"{name}/0"]
+        image = v04.LabelImage.model_validate(self._said(name))
+        group = zarr.open_group(labels, mode="a", zarr_format=2)
+        listed: Any = group.attrs.get("labels", [])
+        own = group.create_group(name)
+        own.attrs.update(image.model_dump(mode="json", by_alias=True, exclude_none=True))
+        array = own.create_array("0", shape=self.shape, dtype=dtype, chunks=chunks, chunk_key_encoding={"name": "v2", "separator": "/"})
+        group.attrs["labels"] = [*listed, *(() if name in listed else (name,))]
+        return array
+
+    def _said(self, name: str) -> dict[str, Any]:
+        """The metadata of labels of this layout. 0.4 says its version of each image, 0.5 of all together."""
         scales = {"name": name, "axes": self.axes, "datasets": [{"path": "0", "coordinateTransformations": self.transformations}]}
-        said = {"version": "0.5", "multiscales": [scales], "image-label": {"version": "0.5", "source": {"image": "../../"}}}
-        return v05.LabelImage.model_validate(said)
+        label = {"version": self.version, "source": {"image": "../../"}}
+        if self.version == "0.4":
+            return {"multiscales": [{"version": "0.4", **scales}], "image-label": label}
+        return {"version": "0.5", "multiscales": [scales], "image-label": label}
 
 
 def _check(root: Path, name: str, replace: bool) -> None:
     if not (root.is_dir() and is_store(root)) or is_plate(root):
         raise OutputError(f"{root}: is no OME-Zarr image: expected the store the video was opened from")
-    if not (root / "zarr.json").is_file():
-        raise OutputError(f"{root}: is OME-Zarr 0.4 (zarr 2): labels are written into 0.5 images; use labels.ome.zarr beside it instead")
     if not name or "/" in name or "\\" in name or name.startswith("."):
         raise OutputError(f"labels called {name!r}: expected a plain name, without slashes")
     if (root / "labels" / name).exists() and not replace:
@@ -115,6 +132,10 @@ def _checked(plane: np.ndarray, first: np.ndarray, frame: int) -> np.ndarray:
 def _forget(labels: Path, name: str) -> None:
     """Take an unfinished label image out again, and its name out of the list."""
     shutil.rmtree(labels / name, ignore_errors=True)
+    if not is_store(labels):
+        return
     group = zarr.open_group(labels, mode="a")
-    ome: Any = group.attrs.get("ome", {})
-    group.attrs["ome"] = {**ome, "labels": [other for other in ome.get("labels", []) if other != name]}
+    attributes: Any = group.attrs.asdict()
+    said = attributes.get("ome", attributes)
+    left = {**said, "labels": [other for other in said.get("labels", []) if other != name]}
+    group.attrs.update({"ome": left} if "ome" in attributes else left)

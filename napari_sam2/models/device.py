@@ -34,7 +34,9 @@ def available() -> list[str]:
 
 
 def describe(device: str) -> str:
-    """One line for people: what the device is and what memory it has. `device` as `choose` returns it."""
+    """One line for people: what the device is and what memory it has. `device` as `choose` returns it, or that of a model elsewhere."""
+    if "://" in device:
+        return device
     import torch
 
     if device.startswith("cuda"):

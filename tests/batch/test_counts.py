@@ -13,7 +13,7 @@ from napari_sam2.api.count_job import CountJob
 from napari_sam2.api.job import Job
 from napari_sam2.batch import read_jobs, run_batch, run_jobs
 from napari_sam2.batch.pool import Pool
-from napari_sam2.core.errors import FileError, PlanError
+from napari_sam2.core.errors import PlanError
 from napari_sam2.testing.scenes import drifting
 
 _TEXT = """
@@ -21,6 +21,7 @@ out = "results"
 [defaults]
 axes = "TYX"
 seeds = "auto"
+[defaults.counting]
 diameter_px = 38
 [cluster]
 options = { processes = false }
@@ -65,18 +66,18 @@ def test_a_well_may_be_said_and_labels_may_be_seeds(plate: Callable[[str], Path]
     file = plate(_TEXT.replace('seeds = "auto"', 'seeds = "{stem}.npy"\nwell = "{parent}"'))
     jobs = read_jobs(file).jobs
     assert {job.well for job in jobs} == {file.parent.name}
-    assert all(isinstance(job, CountJob) and job.seeds == str(job.input) for job in jobs)
+    assert all(isinstance(job, CountJob) and job.counting.seeds == str(job.input) for job in jobs)
 
 
 @pytest.mark.parametrize(
     ("old", "new", "error", "said"),
     [
-        ('seeds = "auto"', 'seeds = "magic"', FileError, "none of auto, blobs, bodies"),
-        ('seeds = "auto"', 'seeds = "auto"\nprompts = "p.csv"', PlanError, "seeds and prompts"),
+        ('seeds = "auto"', 'seeds = "auto"\nwell = "{plate}"', PlanError, "expected {stem}"),
+        ('seeds = "auto"', 'seeds = "auto"\nprompts = "p.csv"', PlanError, "prompts does not go with counting"),
         ("diameter_px = 38", "diameter_px = -1", PlanError, "diameter_px"),
         ("diameter_px = 38", 'patience = "long"', PlanError, "patience"),
     ],
-    ids=["unknown seeds", "seeds and prompts", "negative size", "not a number"],
+    ids=["unknown name", "seeds and prompts", "negative size", "not a number"],
 )
 def test_what_is_wrong_is_named(plate: Callable[[str], Path], old: str, new: str, error: type[Exception], said: str) -> None:
     with pytest.raises(error, match=said):
@@ -87,7 +88,7 @@ def test_fields_with_seeds_are_counts_and_others_are_carried(plate: Callable[[st
     folder = plate(_TEXT).parent
     fields = {"input": folder / "p1_B02_s1.npy", "axes": "TYX"}
     table = run_jobs(
-        [{**fields, "out": folder / "a", "seeds": "auto"}, Job(**fields, out=folder / "b", prompts=folder / "none.csv")],
+        [{**fields, "out": folder / "a", "counting": {"diameter_px": 38}}, Job(**fields, out=folder / "b", prompts=folder / "none.csv")],
         pool=Pool(workers=1, options={"processes": False}),
     )
     assert table["state"].tolist() == ["done", "failed"]

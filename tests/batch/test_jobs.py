@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from napari_sam2.api.count import Counting
+from napari_sam2.api.count_job import CountJob
+from napari_sam2.api.job import Job
 from napari_sam2.batch import read_jobs, run_jobs
 from napari_sam2.batch.pool import Pool
 from napari_sam2.core.errors import FileError, PlanError
@@ -77,3 +82,52 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 def test_no_jobs_are_refused() -> None:
     with pytest.raises(PlanError, match="no jobs given"):
         run_jobs([])
+
+
+_COUNTED = _GOOD.replace('prompts = "prompts/{stem}.csv"', "")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "seeds"),
+    [
+        ('device = "cpu"', 'device = "cpu"\nseeds = "blobs"', "blobs"),
+        ('input = "s*.npy"', 'input = "s*.npy"\nseeds = "bodies"\ncounting = { kind = "box" }', "bodies"),
+        ('input = "s*.npy"', 'input = "s*.npy"\ncounting = { diameter_px = 9.0 }', "auto"),
+        ('input = "s*.npy"', 'input = "s*.npy"\nseeds = "labels/{stem}.tif"', "labels/s0.tif"),
+        ("[defaults]", '[defaults]\nseeds = "peaks"\ncounting = { patience = 1 }', "peaks"),
+    ],
+    ids=["for all", "with how they are said", "as guessed", "of another tool", "with how they are joined"],
+)
+def test_a_stack_may_be_counted_instead(stacks: Callable[[int], Path], old: str, new: str, seeds: str) -> None:
+    folder = stacks(2)
+    jobs = read_jobs(_written(folder, _COUNTED.replace(old, new))).jobs
+    assert [type(job) for job in jobs] == [CountJob, CountJob]
+    counting = cast(CountJob, jobs[0]).counting
+    assert counting.seeds == (str(folder / seeds) if "/" in seeds else seeds)
+    assert counting == Counting(seeds=counting.seeds, **_fields_of(new))
+
+
+def _fields_of(line: str) -> dict[str, Any]:
+    said = tomllib.loads(line.replace("[defaults]", ""))
+    return dict(said.get("counting", {}))
+
+
+def test_prompts_of_one_stack_take_the_place_of_seeds_for_all(stacks: Callable[[int], Path]) -> None:
+    text = _GOOD.replace('device = "cpu"', 'device = "cpu"\nseeds = "bodies"')
+    assert [type(job) for job in read_jobs(_written(stacks(2), text)).jobs] == [Job, Job]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('prompts = "p.csv"\nseeds = "auto"', "either prompts or seeds"),
+        ("counting = { diameter_px = -1.0 }", "counting.diameter_px"),
+        ('counting = { colour = "red" }', "counting.colour"),
+        ('direction = "forward"\nseeds = "auto"', "direction does not go with counting"),
+        ('seeds = "labels/{well}.tif"', "expected {stem}"),
+    ],
+)
+def test_what_does_not_go_with_counting_is_named(stacks: Callable[[int], Path], line: str, said: str) -> None:
+    with pytest.raises(PlanError) as caught:
+        read_jobs(_written(stacks(1), _COUNTED.replace('input = "s*.npy"', f'input = "s*.npy"\n{line}')))
+    assert said in str(caught.value)

@@ -11,7 +11,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from napari_sam2.api import count as api_count
 from napari_sam2.api import job as api_job
+from napari_sam2.api.count import Counting
+from napari_sam2.api.count_job import CountJob
 from napari_sam2.api.job import Job, run_job
 from napari_sam2.batch import run_jobs, work
 from napari_sam2.batch.pool import Pool
@@ -19,7 +22,8 @@ from napari_sam2.batch.run import Standing, _Ledger, failures
 from napari_sam2.core.errors import FileError, OutputError, PlanError, PromptError
 from napari_sam2.io.open import open_labels
 from napari_sam2.io.place import alone
-from napari_sam2.testing.scenes import Scene
+from napari_sam2.measurement import evaluate
+from napari_sam2.testing.scenes import Scene, drifting
 from napari_sam2.testing.toy import ToyModel
 
 Loads = list[tuple[str, str]]
@@ -144,3 +148,58 @@ def test_how_often_a_job_is_tried(error: Exception, times: int) -> None:
     while ledger.again(0, error):
         tries += 1
     assert tries == times
+
+
+def test_a_batch_may_be_counted_without_prompts(tmp_path: Path, threads: Pool, loads: Loads) -> None:
+    scene = drifting(frames=5, shape=(128, 128))
+    for number in range(2):
+        np.save(tmp_path / f"s{number}.npy", scene.stack.data)
+    np.save(tmp_path / "blank.npy", np.zeros((5, 64, 64), dtype=np.uint16))
+    np.save(tmp_path / "labels.npy", scene.labels.astype(np.uint16))
+    given = {"axes": "TYX", "along": "t"}
+    jobs = [
+        CountJob(input=tmp_path / "s0.npy", out=tmp_path / "out" / "0", counting=Counting(category="disc"), also=(), **given),
+        CountJob(input=tmp_path / "s1.npy", out=tmp_path / "out" / "1", counting=Counting(seeds=str(tmp_path / "labels.npy")), **given),
+        CountJob(input=tmp_path / "blank.npy", out=tmp_path / "out" / "2", counting=Counting(), **given),
+    ]
+    table = run_jobs(jobs, out=tmp_path / "out", pool=threads)
+    assert table["error"].to_list() == [""] * 3
+    assert table["objects"].to_list() == [3, 3, 0]
+    assert table.loc[0, "n_disc"] == 3
+    assert evaluate(labels_in(tmp_path / "out" / "1"), scene.labels, tracks=True).overall["track_iou"] > 0.99
+    assert run_jobs(jobs, pool=threads)["state"].to_list() == ["skipped"] * 3
+
+
+def test_counting_that_was_killed_while_it_carried_goes_on(
+    tmp_path: Path, threads: Pool, loads: Loads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scene = drifting(frames=8, shape=(128, 128))
+    labels = scene.labels.astype(np.uint16)
+    labels[3:5] = 0  # missed by the other tool: the model carries tracks over these frames
+    np.save(tmp_path / "s.npy", scene.stack.data)
+    np.save(tmp_path / "labels.npy", labels)
+    job = CountJob(
+        input=tmp_path / "s.npy", out=tmp_path / "out", axes="TYX", along="t", counting=Counting(seeds=str(tmp_path / "labels.npy"))
+    )
+    looked: list[int] = []
+    remember = ToyModel.remember
+
+    def dying(model: ToyModel, embedding: Any, segments: Any) -> Any:
+        if embedding.frame == 3 and not any(segment.conditioning for segment in segments) and len(looked) == 1:
+            raise RuntimeError("killed")
+        return remember(model, embedding, segments)
+
+    find = api_count.find_tracks
+    monkeypatch.setattr(api_count, "find_tracks", lambda *given: looked.append(1) or find(*given))
+    monkeypatch.setattr(ToyModel, "remember", dying)
+    monkeypatch.setattr("napari_sam2.batch.run.TRIES", 1)
+    assert "killed" in run_jobs([job], pool=threads).loc[0, "error"]
+    looked.append(2)
+    assert run_jobs([job], pool=threads).loc[0, "state"] == "done"
+    assert looked == [1, 2], "objects are looked for once"
+    assert evaluate(labels_in(job.out), scene.labels, tracks=True).overall["track_iou"] > 0.9
+    assert np.all(labels_in(job.out)[3:5].any(axis=(1, 2)))
+
+
+def labels_in(folder: Path) -> np.ndarray:
+    return np.asarray(open_labels(folder / "labels.ome.tif").data)

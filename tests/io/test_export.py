@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import highdicom
@@ -135,15 +136,39 @@ def _image(path: Path, data: np.ndarray, axes: str) -> Path:
     return path
 
 
-def test_labels_go_into_the_images_own_group_and_the_store_stays_valid(tmp_path: Path) -> None:
+def _old_image(path: Path, data: np.ndarray, axes: str) -> Path:
+    """The same as OME-Zarr 0.4, as programs of its time write it: zarr 2, metadata at the top."""
+    group = zarr.create_group(path, zarr_format=2)
+    group.create_array(
+        "0", data=data, chunks=(*(1 for _ in axes[:-2]), *data.shape[-2:]), chunk_key_encoding={"name": "v2", "separator": "/"}
+    )
+    kinds = {"t": {"type": "time", "unit": "second"}, "c": {"type": "channel"}}
+    named = [{"name": axis, **kinds.get(axis, {"type": "space", "unit": "micrometer"})} for axis in axes]
+    scale = {"type": "scale", "scale": [{"t": 30.0, "c": 1.0, "z": 2.0}.get(axis, 0.5) for axis in axes]}
+    group.attrs["multiscales"] = [{"version": "0.4", "axes": named, "datasets": [{"path": "0", "coordinateTransformations": [scale]}]}]
+    return path
+
+
+def _listed(path: Path) -> object:
+    attributes = zarr.open_group(path / "labels", mode="r").attrs
+    return dict(attributes.get("ome", attributes))["labels"]
+
+
+_BOTH = pytest.mark.parametrize("image", [_image, _old_image], ids=["0.5", "0.4"])
+Written = Callable[[Path, np.ndarray, str], Path]
+
+
+@_BOTH
+def test_labels_go_into_the_images_own_group_and_the_store_stays_valid(image: Written, tmp_path: Path) -> None:
     scene = drifting(frames=4)
     data = np.stack([scene.stack.data, scene.stack.data], axis=1)[:, :, None]
-    path = _image(tmp_path / "cells.ome.zarr", data, "tczyx")
+    path = image(tmp_path / "cells.ome.zarr", data, "tczyx")
     video = open_stack(path).as_video("t", channel=1)
     write_zarr_labels(path, video, lambda frame: scene.labels[frame], name="nuclei")
     write_zarr_labels(path, video, lambda frame: scene.labels[frame], name="others")
-    validate_zarr_store(str(path))
-    assert zarr.open_group(path / "labels", mode="r").attrs["ome"]["labels"] == ["nuclei", "others"]
+    for store in (path, path / "labels" / "nuclei"):
+        validate_zarr_store(str(store))
+    assert _listed(path) == ["nuclei", "others"]
     again = open_labels(path / "labels" / "nuclei")
     assert zarr.open_array(path / "labels" / "nuclei" / "0", mode="r").shape == (4, 1, 64, 64), "the axes of the image, but c"
     assert again.spacing == open_stack(path).spacing
@@ -151,9 +176,10 @@ def test_labels_go_into_the_images_own_group_and_the_store_stays_valid(tmp_path:
     np.testing.assert_array_equal(zarr.open_array(path / "0", mode="r")[...], data)
 
 
-def test_labels_that_fail_half_way_leave_the_image_as_it_was(tmp_path: Path) -> None:
+@_BOTH
+def test_labels_that_fail_half_way_leave_the_image_as_it_was(image: Written, tmp_path: Path) -> None:
     scene = drifting(frames=4)
-    path = _image(tmp_path / "cells.ome.zarr", scene.stack.data, "tyx")
+    path = image(tmp_path / "cells.ome.zarr", scene.stack.data, "tyx")
     video = open_stack(path).as_video("t")
     write_zarr_labels(path, video, lambda frame: scene.labels[frame], name="good")
     with pytest.raises(OutputError, match="holds labels called 'good' already"):
@@ -161,10 +187,12 @@ def test_labels_that_fail_half_way_leave_the_image_as_it_was(tmp_path: Path) -> 
     with pytest.raises(LabelsError, match="frame 2: got uint16"):
         write_zarr_labels(path, video, lambda frame: scene.labels[frame] if frame < 2 else scene.labels[frame][:5], name="bad")
     assert not (path / "labels" / "bad").exists()
-    assert zarr.open_group(path / "labels", mode="r").attrs["ome"]["labels"] == ["good"]
+    assert _listed(path) == ["good"]
     validate_zarr_store(str(path))
     write_zarr_labels(path, video, lambda frame: scene.labels[frame] * 2, name="good", replace=True)
     np.testing.assert_array_equal(np.asarray(open_labels(path / "labels" / "good").data), scene.labels * 2)
+    assert _listed(path) == ["good"]
+    validate_zarr_store(str(path))
 
 
 @pytest.mark.parametrize("name", ["../up", "", ".hidden", "a/b"])
@@ -175,8 +203,13 @@ def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> Non
         write_zarr_labels(path, scene.video, lambda frame: scene.labels[frame], name=name)
 
 
-def test_an_image_of_zarr_2_or_none_at_all_is_refused(tmp_path: Path) -> None:
-    zarr.open_group(tmp_path / "old.zarr", mode="w", zarr_format=2)
-    for path, said in ((tmp_path / "old.zarr", r"OME-Zarr 0\.4"), (tmp_path / "none.zarr", "is no OME-Zarr image")):
-        with pytest.raises(OutputError, match=said):
-            write_zarr_labels(path, drifting(frames=2).video, lambda frame: drifting(frames=2).labels[frame])
+def test_an_image_of_an_older_version_or_none_at_all_is_refused(tmp_path: Path) -> None:
+    zarr.open_group(tmp_path / "old.zarr", mode="w", zarr_format=2).attrs["multiscales"] = [{"version": "0.3", "axes": ["y", "x"]}]
+    zarr.open_group(tmp_path / "bare.zarr", mode="w", zarr_format=2)
+    for name, error, said in (
+        ("old", OutputError, r"is OME-Zarr 0\.3"),
+        ("bare", FileError, "expected an OME-Zarr image"),
+        ("none", OutputError, "is no OME-Zarr image"),
+    ):
+        with pytest.raises(error, match=said):
+            write_zarr_labels(tmp_path / f"{name}.zarr", drifting(frames=2).video, lambda frame: drifting(frames=2).labels[frame])

@@ -1,0 +1,98 @@
+"""Host: a model on a worker of a cluster, with all that is too large to travel: embeddings and memories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import count
+from typing import Any
+
+from napari_sam2.batch.parcels import packed, unpacked
+from napari_sam2.batch.work import model_of
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.errors import ModelError
+from napari_sam2.core.result import Embedding, Query, Recall, Segment
+
+
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """Features that a Host keeps: their number there, and the bytes they take."""
+
+    number: int
+    nbytes: int
+
+
+class Host:
+    """What `remote.RemoteModel` asks, on the other machine: an actor of dask, whose methods are called one after another.
+
+    Arrays come and go as parcels. `released` are numbers of features that nobody holds any more.
+    """
+
+    def __init__(self, name: str, device: str) -> None:
+        self._model = model_of(name, device)
+        self._held: dict[int, tuple[Any, ...]] = {}
+        self._numbers = count(1)
+        self._answers: list[Segment] = []
+
+    def about(self) -> tuple[ModelCard, str]:
+        """The model's card and its device."""
+        return self._model.card, self._model.device
+
+    def embed(self, views: Any, released: Sequence[int]) -> list[Kept]:
+        """What is kept of each view; see `VideoModel.embed`."""
+        self._release(released)
+        return [self._keep(embedding.features) for embedding in self._model.embed(unpacked(views))]
+
+    def segment(self, embedding: Embedding, queries: Any, released: Sequence[int]) -> Any:
+        """Answers as parcels; see `VideoModel.segment`. They are kept until the next ones, to be remembered."""
+        self._release(released)
+        self._answers = self._model.segment(self._whole(embedding), [self._asked(query) for query in unpacked(queries)])
+        return packed(self._answers)
+
+    def remember(self, embedding: Embedding, segments: Any, released: Sequence[int]) -> list[Kept]:
+        """What is kept of each segment, which is given by its place among the last answers or as a whole."""
+        self._release(released)
+        known = [self._answers[each] if isinstance(each, int) else unpacked(each) for each in segments]
+        return [self._keep(features) for features in self._model.remember(self._whole(embedding), known)]
+
+    def to_arrays(self, kept: Kept, released: Sequence[int]) -> Any:
+        """Features as parcels."""
+        self._release(released)
+        return packed(list(self._model.to_arrays(self._features((kept,)))))
+
+    def from_arrays(self, arrays: Any, released: Sequence[int]) -> Kept:
+        """Features of parcels, kept."""
+        self._release(released)
+        return self._keep(self._model.from_arrays(unpacked(arrays)))
+
+    def holds(self, released: Sequence[int]) -> int:
+        """How many features are kept."""
+        self._release(released)
+        return len(self._held)
+
+    def _keep(self, features: tuple[Any, ...]) -> Kept:
+        number = next(self._numbers)
+        self._held[number] = features
+        return Kept(number, self._model.nbytes(features))
+
+    def _release(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            self._held.pop(number, None)
+
+    def _features(self, features: tuple[Any, ...]) -> tuple[Any, ...]:
+        (kept,) = features
+        if kept.number not in self._held:
+            raise ModelError("features that were kept here are lost: the worker was started anew; the same call with --resume goes on")
+        return self._held[kept.number]
+
+    def _whole(self, embedding: Embedding) -> Embedding:
+        return replace(embedding, features=self._features(embedding.features))
+
+    def _asked(self, query: Query) -> Query:
+        return replace(query, recalls=tuple(self._recalled(recall) for recall in query.recalls))
+
+    def _recalled(self, recall: Recall) -> Recall:
+        memory = recall.memory
+        if memory.features is None:
+            return recall
+        return replace(recall, memory=replace(memory, features=self._features(memory.features)))

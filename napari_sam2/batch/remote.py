@@ -1,0 +1,190 @@
+"""RemoteModel: a model whose network runs on another machine. Frames and prompts go there, compressed masks come back."""
+
+from __future__ import annotations
+
+import ipaddress
+import weakref
+from collections import deque
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from distributed import Client
+from distributed.comm.addressing import parse_address, parse_host_port
+from distributed.security import Security
+
+from napari_sam2.batch.host import Host, Kept
+from napari_sam2.batch.parcels import packed, unpacked
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.errors import FileError, ModelError, PlanError, Sam2Error
+from napari_sam2.core.result import Embedding, Query, Segment
+from napari_sam2.core.video import Frame
+from napari_sam2.core.window import Window
+
+_CONNECT_S = 30
+_FILES = {"tls_ca_file": "ca.pem", "tls_client_cert": "cert.pem", "tls_client_key": "key.pem"}
+
+
+class RemoteModel:
+    """A VideoModel that asks a `Host`, which holds embeddings and memories; what this side holds of them is their numbers.
+
+    Made by `remote_model`. Used as a context manager, or closed by `close`.
+    """
+
+    def __init__(self, client: Client, future: Any, address: str) -> None:
+        self._client = client
+        self._future = future  # the actor lives as long as this does
+        self._address = address
+        self._released: deque[int] = deque()
+        self._answers: list[Segment] = []
+        self._actor = future.result()
+        self._actor._client, self._actor._future = client, future  # else it takes any client of this process for its own
+        self.card: ModelCard
+        self.card, there = self._result("about")
+        self.device = f"{address} ({there})"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the connection, and with it of all that is kept there."""
+        self._future.release()
+        self._client.close()
+
+    def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
+        """The frames travel once; see `VideoModel.embed`."""
+        if not views:
+            return []
+        kept = self._call("embed", packed(list(views)))
+        return [Embedding(frame.index, window, self._mine(each)) for (frame, window), each in zip(views, kept, strict=True)]
+
+    def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
+        """Prompts go, compressed masks come back; see `VideoModel.segment`."""
+        if not queries:
+            return []
+        self._answers = unpacked(self._call("segment", embedding, packed(list(queries))))
+        return list(self._answers)
+
+    def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
+        """Answers that were just given do not travel again; see `VideoModel.remember`."""
+        if not segments:
+            return []
+        known = {id(answer): place for place, answer in enumerate(self._answers)}
+        told = [known[id(segment)] if id(segment) in known else packed(segment) for segment in segments]
+        return [self._mine(each) for each in self._call("remember", embedding, told)]
+
+    def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+        """Features brought here."""
+        return tuple(unpacked(self._call("to_arrays", features[0])))
+
+    def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
+        """Features brought there."""
+        return self._mine(self._call("from_arrays", packed(list(arrays))))
+
+    def nbytes(self, features: tuple[Any, ...]) -> int:
+        """Bytes these features take there."""
+        return int(features[0].nbytes)
+
+    def holds(self) -> int:
+        """How many embeddings and memories are kept there."""
+        return int(self._call("holds"))
+
+    def _mine(self, kept: Kept) -> tuple[Kept]:
+        """Features that are let go there when nobody here holds them any more."""
+        weakref.finalize(kept, self._released.append, kept.number).atexit = False
+        return (kept,)
+
+    def _call(self, method: str, *given: Any) -> Any:
+        released = [self._released.popleft() for _ in range(len(self._released))]
+        return self._result(method, *given, released)
+
+    def _result(self, method: str, *given: Any) -> Any:
+        try:
+            return getattr(self._actor, method)(*given).result()
+        except Sam2Error:
+            raise
+        except (OSError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "lost" not in str(error):
+                raise
+            raise ModelError(
+                f"the worker of {self._address} that held the model is gone ({error}): the same call with --resume goes on"
+            ) from error
+
+
+def remote_model(
+    address: str, name: str = "nano", *, device: str = "auto", certificates: Path | str | None = None, plain: bool = False
+) -> RemoteModel:
+    """A model on a worker of the dask scheduler at `address`; it is loaded there.
+
+    Parameters
+    ----------
+    address
+        ``tls://host:port``; ``tcp://`` only on this machine itself, where an SSH tunnel may end.
+    name, device
+        As of `load_model`, on the other machine.
+    certificates
+        Folder with ca.pem, cert.pem and key.pem; those of dask's own configuration (``distributed.comm.tls``) where not given.
+    plain
+        Allow ``tcp://`` to another machine: whoever can reach the network can read along, and run code on both.
+
+    Raises PlanError for an address that is not allowed or where nobody answers, FileError for certificates that are not
+    there, and what loading the model there raises.
+    """
+    check_address(address, plain=plain)
+    security = _security(address, certificates)
+    with ExitStack() as opened:
+        try:
+            client = opened.enter_context(Client(address, timeout=_CONNECT_S, set_as_default=False, security=security))
+        except (OSError, ValueError) as error:
+            raise PlanError(
+                f"no scheduler answers at {address}: {error}; start one with `dask scheduler`, and a worker beside it"
+            ) from error
+        if not client.scheduler_info()["workers"]:
+            raise PlanError(f"the scheduler at {address} has no worker: start one there with `dask worker {address}`")
+        model = RemoteModel(client, client.submit(Host, name, device, actor=True, pure=False), address)
+        opened.pop_all()
+    return model
+
+
+def check_address(address: str, *, plain: bool = False) -> None:
+    """Raise PlanError for an address to which anybody on the way could listen, unless that is said to be wanted (`plain`)."""
+    try:
+        scheme, place = parse_address(address)
+        host, _ = parse_host_port(place) if scheme in ("tcp", "tls") else (place, 0)
+    except ValueError as error:
+        raise PlanError(f"{address!r}: {error}; expected tls://host:port") from error
+    if scheme == "tls" or (scheme == "tcp" and (plain or _loopback(host))):
+        return
+    if scheme != "tcp":
+        raise PlanError(f"{address!r}: expected tls://host:port")
+    raise PlanError(
+        f"{address!r}: anybody on the way could read and change what travels, and run code on both machines: expected tls:// with "
+        "certificates, or tcp:// to this machine itself; allow it explicitly with plain=True (--plain-tcp) on a network you trust"
+    )
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _security(address: str, folder: Path | str | None) -> Security:
+    if folder is None:
+        security = Security()
+        if address.startswith("tls:") and not security.tls_ca_file:
+            raise PlanError(
+                f"{address}: needs certificates: a folder with ca.pem, cert.pem and key.pem, or dask's own distributed.comm.tls"
+            )
+        return security
+    files = {role: Path(folder) / name for role, name in _FILES.items()}
+    missing = [str(path) for path in files.values() if not path.is_file()]
+    if missing:
+        raise FileError(f"{missing[0]}: no such file; expected certificates named {', '.join(_FILES.values())} in {folder}")
+    return Security(require_encryption=True, **{role: str(path) for role, path in files.items()})

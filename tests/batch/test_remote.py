@@ -1,0 +1,231 @@
+"""A model on a worker elsewhere: the contract, behind TLS; the same masks as here; what is let go; what is refused."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from distributed import LocalCluster
+from distributed.security import Security
+
+from napari_sam2.api.session import Session
+from napari_sam2.batch import work
+from napari_sam2.batch.parcels import Parcel, packed, unpacked
+from napari_sam2.batch.remote import RemoteModel, check_address, remote_model
+from napari_sam2.cli import main
+from napari_sam2.core.errors import FileError, ModelError, PlanError, UnknownModelError
+from napari_sam2.core.prompt import Said
+from napari_sam2.core.result import Query
+from napari_sam2.models.device import describe
+from napari_sam2.models.load import load_model
+from napari_sam2.testing.contracts import ModelContract
+from napari_sam2.testing.scenes import Scene, drifting, returning
+from napari_sam2.testing.toy import ToyModel
+
+pytest.importorskip("cryptography", reason="cryptography is not installed: no certificates can be made")
+
+
+@pytest.fixture(scope="module")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of certificates, which scheduler, worker and client share."""
+    folder, made = tmp_path_factory.mktemp("keys"), Security.temporary()
+    for name, text in (("ca", made.tls_ca_file), ("key", made.tls_client_key), ("cert", made.tls_client_cert)):
+        (folder / f"{name}.pem").write_text(text)
+    return folder
+
+
+def cluster_of(keys: Path, **options: Any) -> LocalCluster:
+    roles = {f"tls_{role}_{kind}": str(keys / f"{kind}.pem") for role in ("scheduler", "worker", "client") for kind in ("key", "cert")}
+    security = Security(tls_ca_file=str(keys / "ca.pem"), require_encryption=True, **roles)
+    quiet = {"dashboard_address": "127.0.0.1:0", "n_workers": 1, "threads_per_worker": 1}
+    return LocalCluster(protocol="tls://", host="127.0.0.1", security=security, **quiet, **options)
+
+
+@pytest.fixture(scope="module")
+def cluster(keys: Path) -> Iterator[LocalCluster]:
+    with cluster_of(keys, processes=False) as cluster:
+        assert cluster.scheduler_address.startswith("tls://")
+        yield cluster
+
+
+@pytest.fixture(scope="module")
+def remote(cluster: LocalCluster, keys: Path) -> Iterator[RemoteModel]:
+    """The toy model on the worker."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            "napari_sam2.models.load.load_model", lambda name, *, device: ToyModel() if name == "toy" else load_model(name, device=device)
+        )
+        work._loaded.cache_clear()
+        with remote_model(cluster.scheduler_address, "toy", certificates=keys) as model:
+            yield model
+    work._loaded.cache_clear()
+
+
+class TestRemoteToy(ModelContract):
+    """Every rule for models holds over the wire."""
+
+    @pytest.fixture(autouse=True)
+    def _remote(self, remote: RemoteModel) -> None:
+        self.remote = remote
+
+    def make_model(self) -> RemoteModel:
+        return self.remote
+
+
+@pytest.mark.parametrize("scene", [drifting(frames=5), returning(frames=8)], ids=["drifting", "returning"])
+def test_a_session_has_the_same_masks_as_here(remote: RemoteModel, scene: Scene) -> None:
+    planes = []
+    for model in (remote, ToyModel()):
+        with Session(scene.video, model) as session:
+            session.replay(scene.log())
+            session.propagate(progress=False)
+            planes.append(np.stack([session.plane(frame) for frame in range(len(scene.video))]))
+    np.testing.assert_array_equal(*planes)
+    assert planes[0].any()
+
+
+def test_what_nobody_holds_is_let_go_there(remote: RemoteModel) -> None:
+    gc.collect()
+    before, scene = remote.holds(), drifting(frames=3)
+    with Session(scene.video, remote) as session:
+        session.replay(scene.log())
+        session.propagate(progress=False)
+        assert remote.holds() > before
+    del session
+    gc.collect()
+    assert remote.holds() == before
+
+
+def test_answers_that_were_just_given_do_not_travel_again(remote: RemoteModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene, sent = drifting(frames=2), []
+    call = remote._call
+    monkeypatch.setattr(remote, "_call", lambda method, *given: sent.append(given) or call(method, *given))
+    (embedding,) = remote.embed([(scene.video.frame(0), remote.card.window(scene.video.shape[1:]))])
+    answers = remote.segment(embedding, [Query(track, scene.log().said(track, 0)) for track in scene.tracks])
+    remote.remember(embedding, answers[::-1])
+    assert sent[-1][1] == [2, 1, 0]
+
+
+def test_it_says_where_it_runs(remote: RemoteModel, cluster: LocalCluster) -> None:
+    assert remote.device == describe(remote.device) == f"{cluster.scheduler_address} (cpu)"
+    assert remote.card == ToyModel().card
+
+
+def test_an_error_there_is_the_same_error_here(remote: RemoteModel) -> None:
+    scene = drifting(frames=2)
+    (embedding,) = remote.embed([(scene.video.frame(1), remote.card.window(scene.video.shape[1:]))])
+    with pytest.raises(ModelError, match="track 7, frame 1: asked with neither prompt nor memory") as caught:
+        remote.segment(embedding, [Query(7)])
+    assert (caught.value.frame, caught.value.track) == (1, 7)
+
+
+def test_features_that_are_lost_there_are_named(remote: RemoteModel) -> None:
+    scene = drifting(frames=2)
+    (embedding,) = remote.embed([(scene.video.frame(0), remote.card.window(scene.video.shape[1:]))])
+    remote._released.append(embedding.features[0].number)
+    with pytest.raises(ModelError, match="the same call with --resume goes on"):
+        remote.segment(embedding, [Query(1, Said(points=((5.0, 5.0),), positive=(True,)))])
+
+
+def test_a_model_that_is_not_there_is_named(cluster: LocalCluster, keys: Path) -> None:
+    work._loaded.cache_clear()
+    with pytest.raises(UnknownModelError, match="no model is called 'nanno'"):
+        remote_model(cluster.scheduler_address, "nanno", certificates=keys)
+
+
+@pytest.mark.parametrize(
+    "address", ["tls://gpu.example.org:8786", "tcp://127.0.0.1:8786", "tcp://[::1]:8786", "localhost:8786", "tcp://localhost:1"]
+)
+def test_addresses_that_are_allowed(address: str) -> None:
+    check_address(address)
+
+
+@pytest.mark.parametrize("address", ["tcp://10.0.0.5:8786", "gpu.example.org:8786", "tcp://0.0.0.0:8786", "tcp://127.0.0.1.evil.org:1"])
+def test_plain_tcp_to_another_machine_is_refused_unless_wanted(address: str) -> None:
+    with pytest.raises(PlanError, match="expected tls:// with certificates"):
+        remote_model(address)
+    check_address(address, plain=True)
+
+
+@pytest.mark.parametrize("address", ["http://gpu:8786", "ucx://gpu:8786", "tls://gpu:port", ""])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(PlanError, match="expected tls://host:port"):
+        check_address(address, plain=True)
+
+
+def test_certificates_are_asked_for(cluster: LocalCluster, tmp_path: Path) -> None:
+    with pytest.raises(PlanError, match="needs certificates"):
+        remote_model(cluster.scheduler_address)
+    with pytest.raises(FileError, match=r"ca\.pem: no such file"):
+        remote_model(cluster.scheduler_address, certificates=tmp_path)
+
+
+def test_certificates_of_somebody_else_are_not_let_in(cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_sam2.batch.remote._CONNECT_S", 2)
+    made = Security.temporary()
+    for name, text in (("ca", made.tls_ca_file), ("key", made.tls_client_key), ("cert", made.tls_client_cert)):
+        (tmp_path / f"{name}.pem").write_text(text)
+    with pytest.raises(PlanError, match="no scheduler answers"):
+        remote_model(cluster.scheduler_address, certificates=tmp_path)
+
+
+def test_a_scheduler_without_workers_is_named(keys: Path) -> None:
+    with cluster_of(keys, processes=False) as cluster:
+        cluster.scale(0)
+        with pytest.raises(PlanError, match="has no worker"):
+            remote_model(cluster.scheduler_address, certificates=keys)
+
+
+def test_track_runs_its_model_elsewhere(
+    remote: RemoteModel, cluster: LocalCluster, keys: Path, stacks: Callable[[int], Path], scene: Scene, tmp_path: Path
+) -> None:
+    folder = stacks(1)
+    call = ["track", str(folder / "s0.npy"), "--axes", "TYX", "--prompts", str(folder / "prompts" / "s0.csv"), "--out", str(tmp_path / "o")]
+    assert main([*call, "--model", "toy", "--model-on", cluster.scheduler_address, "--certificates", str(keys)]) == 0
+    table = pd.read_csv(tmp_path / "o" / "objects.csv")
+    assert table["area_px"].to_list() == [int(scene.mask(track, frame).sum()) for frame in range(6) for track in scene.tracks]
+    assert "tls://127.0.0.1" in (tmp_path / "o" / "provenance.json").read_text()
+
+
+def test_track_refuses_plain_tcp_to_another_machine(stacks: Callable[[int], Path], tmp_path: Path, capsys: Any) -> None:
+    folder = stacks(1)
+    call = ["track", str(folder / "s0.npy"), "--axes", "TYX", "--prompts", str(folder / "prompts" / "s0.csv"), "--out", str(tmp_path / "o")]
+    assert main([*call, "--model-on", "tcp://192.0.2.1:8786"]) == 2
+    assert "--plain-tcp" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_embedded_model_in_another_process_has_the_same_masks_and_scores(keys: Path) -> None:
+    scene, planes, scores = drifting(frames=4, shape=(96, 96), noise=0.05), [], []
+    with cluster_of(keys, processes=True) as cluster, remote_model(cluster.scheduler_address, device="cpu", certificates=keys) as remote:
+        for model in (remote, load_model("nano", device="cpu")):
+            with Session(scene.video, model) as session:
+                session.replay(scene.log())
+                session.propagate(progress=False)
+                planes.append(np.stack([session.plane(frame) for frame in range(len(scene.video))]))
+                scores.append([trace.score for trace in session.traces().values()])
+    np.testing.assert_array_equal(*planes)
+    np.testing.assert_allclose(*scores, rtol=0, atol=1e-5)
+    assert len(np.unique(planes[0])) == 4
+
+
+@pytest.mark.parametrize(
+    "array",
+    [np.arange(12.0).reshape(3, 4)[:, ::2], np.zeros((0, 3), np.uint16), np.array(True), np.eye(9, dtype=bool)],
+    ids=["no block of memory", "empty", "one value", "a mask"],
+)
+def test_parcels_hold_arrays_without_loss(array: np.ndarray) -> None:
+    back = unpacked(packed([(array,)]))[0][0]
+    np.testing.assert_array_equal(back, array)
+    assert (back.dtype, back.flags.writeable) == (array.dtype, True)
+
+
+def test_masks_travel_small() -> None:
+    mask = np.zeros((512, 512), dtype=bool)
+    mask[100:200, 50:300] = True
+    assert len(Parcel.of(mask).content) < mask.size / 100
