@@ -1,4 +1,4 @@
-"""Measuring: seconds per object with few and with many objects on one frame; nothing may cost more because there are others.
+"""Measuring and counting: seconds per object with few and with many objects on one frame; nothing may cost more because there are others.
 
 python -m benchmarks.measuring --out results.json
 """
@@ -10,15 +10,19 @@ import math
 import statistics
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import machine
+from napari_sam2.api.count import Counting, count_video
+from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.core.video import Video
 from napari_sam2.measurement.objects import frame_objects
+from napari_sam2.models.load import load_model
 
 SIDE = 1024
 FEW, MANY = 50, 500
@@ -48,24 +52,40 @@ def seconds(count: int, channels: int) -> float:
     return time.process_time() - begin
 
 
+def counted_seconds(count: int, model: VideoModel) -> float:
+    """Seconds of processor time from the frame to the tables: objects found, said to the model, measured."""
+    video, _ = frame(count, 1)
+    begin = time.process_time()
+    found = count_video(video, model, Counting(diameter_px=30), stage=lambda _: None)
+    with found.session:
+        assert abs(len(found.run.tracks) - count) <= 0.05 * count
+    return time.process_time() - begin
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and end with 0 if an object among many costs no more than `LIMIT` times one among few."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.measuring", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--channels", type=int, default=2)
+    parser.add_argument("--model", default="nano", help="name or file (%(default)s)")
     parser.add_argument("--out", type=Path, help="write results as JSON")
     given = parser.parse_args(arguments)
     where = machine.described()
     seconds(FEW, given.channels)  # warm
+    model = load_model(given.model)
+    counted_seconds(FEW, model)
     rows: list[dict[str, Any]] = []
-    for count in (FEW, MANY):
-        taken = statistics.median(seconds(count, given.channels) for _ in range(given.repeats))
-        rows.append({"objects": count, "seconds": taken, "ms_per_object": 1000 * taken / count})
-    ratio = rows[1]["ms_per_object"] / rows[0]["ms_per_object"]
-    print(machine.markdown(["objects", "s", "ms per object"], [list(row.values()) for row in rows]))
-    print(f"an object among {MANY} costs {ratio:.2f} times one among {FEW} (at most {LIMIT}): {'reached' if ratio <= LIMIT else 'MISSED'}")
-    machine.keep({"machine": where, "rows": rows, "ratio": ratio}, given.out)
-    return 0 if ratio <= LIMIT else 1
+    for what, taken in (("measured", partial(seconds, channels=given.channels)), ("counted", partial(counted_seconds, model=model))):
+        for count in (FEW, MANY):
+            each = statistics.median(taken(count) for _ in range(given.repeats))
+            rows.append({"what": what, "objects": count, "seconds": each, "ms_per_object": 1000 * each / count})
+    ratios = {few["what"]: many["ms_per_object"] / few["ms_per_object"] for few, many in (rows[:2], rows[2:])}
+    print(machine.markdown(["what", "objects", "s", "ms per object"], [list(row.values()) for row in rows]))
+    for what, ratio in ratios.items():
+        verdict = "reached" if ratio <= LIMIT else "MISSED"
+        print(f"{what}: an object among {MANY} costs {ratio:.2f} times one among {FEW} (at most {LIMIT}): {verdict}")
+    machine.keep({"machine": where, "rows": rows, "ratios": ratios}, given.out)
+    return 0 if max(ratios.values()) <= LIMIT else 1
 
 
 if __name__ == "__main__":

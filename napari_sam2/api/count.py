@@ -11,10 +11,11 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ConfigDict, Field
 
-from napari_sam2.api.exports import EXPORTS, Results, export
+from napari_sam2.api.exports import Results, check_exports, export
 from napari_sam2.api.fields import Fields
-from napari_sam2.api.finding import Joining, explain, find_tracks, tell
+from napari_sam2.api.finding import explain, find_tracks, tell
 from napari_sam2.api.job import LabelFormat, Outcome, loaded_model, save
+from napari_sam2.api.joining import Joining
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import Tables, open_labels_of
 from napari_sam2.core.errors import IntensityError, PlanError
@@ -26,9 +27,11 @@ from napari_sam2.engine.policies import Sam2Policy
 from napari_sam2.engine.runner import Progress, RunState
 from napari_sam2.engine.session import Settings
 from napari_sam2.io.open import open_stack
-from napari_sam2.io.place import check_output
-from napari_sam2.measurement.classes import Rule, by_rules, categorised
+from napari_sam2.io.place import alone, check_output
+from napari_sam2.measurement.classes import Rule, by_rules, categorised, features_of
+from napari_sam2.measurement.columns import object_columns, table
 from napari_sam2.measurement.counts import counts
+from napari_sam2.measurement.objects import channel_count
 from napari_sam2.models.device import describe
 from napari_sam2.sources.hints import Hints, Kind
 from napari_sam2.sources.registry import AUTO, SOURCES, open_source
@@ -133,7 +136,11 @@ def counted_session(video: Video, model: VideoModel, settings: Settings) -> Sess
 
 
 def found_in(session: Session, counting: Counting, source: PromptSource, stage: Callable[[str], None]) -> Run:
-    """Say every object to an empty session: the Run, not begun, over the frames that objects were missed on."""
+    """Say every object to an empty session: the Run, not begun, over the frames that objects were missed on.
+
+    Raises LabelsError before the work begins for rules on a feature that nothing has.
+    """
+    _rules(counting, session.video)
     joining = counting.joining(source, session.video)
     if counting.trust == "model":
         explain(session, source, stage, least=joining.least)
@@ -145,17 +152,25 @@ def finish(run: Run, counting: Counting, source: PromptSource, progress: Progres
     """Carry such a Run out, and give its tracks the categories that rules ask for."""
     run.finish(progress)
     if counting.rules:
-        _categorise(run, [Rule.of(category, text) for category, text in counting.rules.items()])
+        _categorise(run, _rules(counting, run.session.video))
     video = run.session.video
     return Found(run, notes_of(source, video, counting, counting.joining(source, video)))
+
+
+def _rules(counting: Counting, video: Video) -> list[Rule]:
+    """The rules, each tried on an empty table: raises LabelsError for a feature that nothing has."""
+    nothing = features_of(table(object_columns(channel_count(video)), []))
+    rules = [Rule.of(category, text) for category, text in counting.rules.items()]
+    for rule in rules:
+        rule.holds(nothing)
+    return rules
 
 
 def _categorise(run: Run, rules: list[Rule]) -> None:
     """Give each track the category its features ask for: in the log and in the tables, which are measured once."""
     categories = by_rules(run.objects, rules)
-    for track, category in categories.items():
-        run.session.describe(replace(run.session.log.track(track), category=category))
-    objects, tracks = (categorised(table, categories) for table in (run.objects, run.tracks))
+    run.session.describe(*(replace(run.session.log.track(track), category=category) for track, category in categories.items()))
+    objects, tracks = (categorised(rows, categories) for rows in (run.objects, run.tracks))
     run.tables = Tables(objects, tracks, counts(objects, len(run.session.video)))
 
 
@@ -191,10 +206,7 @@ def count(
         The fields of `Counting`.
     """
     counting = Counting.checked(options)
-    for name in also:
-        EXPORTS.get(name)  # unknown ones are refused before the work begins
-    for category, text in counting.rules.items():
-        Rule.of(category, text)
+    check_counting(counting, also)
     stack = input if isinstance(input, Stack) else open_stack(input)
     video = video_of(stack, along=along, channel=channel, at=at, contrast=contrast)
     if out is not None:
@@ -202,12 +214,20 @@ def count(
     stage(f"input: {stack.source or stack.name}: {video.description}")
     loaded = loaded_model(model, device) if isinstance(model, str) else model
     stage(f"model: {loaded.card.name} on {describe(loaded.device)}")
-    found = count_video(video, loaded, counting, stage=stage)
     if out is None:
-        return found
-    with found.session:
-        stage(f"writing: labels, tables and picture to {out}")
-        return save_counted(found, Path(out), ["report", *also], settings=counting.model_dump(mode="json"))
+        return count_video(video, loaded, counting, stage=stage)
+    with alone(out):
+        found = count_video(video, loaded, counting, stage=stage)
+        with found.session:
+            stage(f"writing: labels, tables and picture to {out}")
+            return save_counted(found, Path(out), ["report", *also], settings=counting.model_dump(mode="json"))
+
+
+def check_counting(counting: Counting, also: Sequence[str]) -> None:
+    """Raise PlanError or OutputError for rules or exports that cannot be: before the work begins."""
+    check_exports(also)
+    for category, text in counting.rules.items():
+        Rule.of(category, text)
 
 
 def video_of(
@@ -249,7 +269,7 @@ def notes_of(source: PromptSource, video: Video, counting: Counting, joining: Jo
     """Decisions that were taken for the user."""
     notes = [f"seeds from {source.name}" + (" (auto)" if counting.seeds == AUTO else "")]
     guess = getattr(source, "scale", lambda _: None)(video)
-    if counting.diameter_px is None and counting.diameter_um is None:
+    if hasattr(source, "scale") and counting.diameter_px is None and counting.diameter_um is None:
         notes.append(f"diameter of {guess.diameter_px:.1f} px guessed" if guess else "no objects to guess a size from")
     if guess and counting.dark is None:
         notes.append(f"objects taken for {'darker' if guess.dark else 'brighter'} than the background")

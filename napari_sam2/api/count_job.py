@@ -8,8 +8,7 @@ from typing import Any, Self
 
 from pydantic import model_validator
 
-from napari_sam2.api.count import Counting, Found, counted_session, finish, found_in, save_counted, video_of
-from napari_sam2.api.exports import EXPORTS
+from napari_sam2.api.count import Counting, Found, check_counting, counted_session, finish, found_in, save_counted, video_of
 from napari_sam2.api.job import Job, Outcome, finished, finished_already, loaded_model
 from napari_sam2.api.session import Session
 from napari_sam2.api.work import Work
@@ -67,8 +66,7 @@ def run_count(
 
     A job that was killed while it carried goes on from there; one that was killed while it looked for objects looks again.
     """
-    for name in job.also:
-        EXPORTS.get(name)  # unknown ones are refused before the work begins
+    check_counting(job.counting, job.also)
     video = job.video()
     check_output(job.out)
     with alone(job.out):

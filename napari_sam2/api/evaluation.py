@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from napari_sam2.core.errors import FileError
+from napari_sam2.core.errors import AxesError, FileError, LabelsError
 from napari_sam2.core.stack import Stack
 from napari_sam2.io.ctc import is_ctc_result, read_ctc
 from napari_sam2.io.open import open_labels
@@ -27,14 +27,17 @@ class Known:
     counts: pd.DataFrame | None = None
 
     @classmethod
-    def read(cls, path: Path) -> Known:
-        """From a label file, a folder of results, or one of the Cell Tracking Challenge (``01_RES``, ``01_GT/TRA``)."""
+    def read(cls, path: Path, axes: str | None = None) -> Known:
+        """From a label file, a folder of results, or one of the Cell Tracking Challenge (``01_RES``, ``01_GT/TRA``).
+
+        `axes` are those of a label file that does not name its own.
+        """
         if is_ctc_result(path):
             found = read_ctc(path)
             return cls(found.labels, found.parents)
         labels = next((path / name for name in _LABELS if (path / name).exists()), None) if path.is_dir() else None
         if labels is None:
-            return cls(open_labels(path))
+            return cls(open_labels(path) if axes is None else open_labels(path, axes=axes))
         tables = [path / name for name in ("tracks.csv", "counts.csv")]
         if not all(table.is_file() for table in tables):
             raise FileError(f"{path}: expected {tables[0].name} and {tables[1].name} beside {labels.name}")
@@ -52,9 +55,30 @@ class Evaluation:
     counts: pd.DataFrame | None
 
 
+def _both(predicted: Path, truth: Path) -> tuple[Known, Known]:
+    """Both sides; where one is a bare file that names no axes, it has those of the other. Raises AxesError where neither does."""
+    try:
+        ours = Known.read(predicted)
+    except AxesError:
+        theirs = Known.read(truth)
+        return _alike(predicted, theirs), theirs
+    try:
+        return ours, Known.read(truth)
+    except AxesError:
+        return ours, _alike(truth, ours)
+
+
+def _alike(path: Path, other: Known) -> Known:
+    """A file with the axes of the other side. Raises LabelsError where it has another shape."""
+    found = Known.read(path, other.labels.axes)
+    if found.labels.data.shape != other.labels.data.shape:
+        raise LabelsError(f"{path} of shape {found.labels.data.shape!r}: expected {other.labels.data.shape!r}, that of the other side")
+    return found
+
+
 def evaluate_files(predicted: Path, truth: Path, *, tracks: bool = False) -> Evaluation:
     """Compare what lies at two paths; with `tracks` identities matter, and the challenge's measures are taken."""
-    ours, theirs = Known.read(predicted), Known.read(truth)
+    ours, theirs = _both(predicted, truth)
     found = evaluate(ours.labels, theirs.labels, tracks=tracks, challenge=tracks, parents=(ours.parents, theirs.parents))
     if ours.counts is None or theirs.counts is None:
         return Evaluation(found, None)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +39,18 @@ class Results:
 
 EXPORTS: Registry[Callable[[Results, Path], None]] = Registry("exporters", OutputError)
 """Exports by name, each a factory of a function that writes Results into a folder; entry points ``napari_sam2.exporters``."""
+
+
+_PACKAGES = {"parquet": ("pyarrow", "tables"), "h5ad": ("anndata", "anndata"), "geff": ("geff", "geff")}  # and the extra that has it
+
+
+def check_exports(names: Sequence[str]) -> None:
+    """Raise OutputError for exports nobody knows, or whose package is not installed: before hours of work, not after."""
+    for name in names:
+        EXPORTS.get(name)
+        package, extra = _PACKAGES.get(name, ("", ""))
+        if package and find_spec(package) is None:
+            raise OutputError(f'{name} needs the package {package}: pip install "napari-sam2[{extra}]"')
 
 
 def export(results: Results, folder: Path, names: Sequence[str]) -> None:

@@ -2,47 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from scipy.ndimage import find_objects
 
+from napari_sam2.api.joining import Joining, Linker
 from napari_sam2.api.session import Session
 from napari_sam2.core.plan import Leg, Propagation
 from napari_sam2.core.prompt import MaskPrompt, Prompt, PromptLog, renumbered
 from napari_sam2.core.protocols import PromptSource, VolumeSource
 from napari_sam2.core.track import Track
-from napari_sam2.engine.overlap import label_plane, mask
 from napari_sam2.measurement.chains import Chain, settled
-from napari_sam2.measurement.linking import doubtful, link, mothers
 from napari_sam2.sources.seeds import mask_prompt
 
 Told = Callable[[str], None]
 
 _DOUBLE_IOU = 0.5  # from here on two masks are of one object
-
-
-@dataclass(frozen=True)
-class Joining:
-    """How objects of single frames become tracks.
-
-    Parameters
-    ----------
-    patience
-        Frames in a row an object may be missed and still be the same; the model carries it over them.
-    least
-        Frames an object must be found on, unless the video begins or ends on it.
-    reach_px
-        How far an object may move from one frame to the next where it overlaps nothing; about twice its diameter.
-    divisions
-        Whether objects may divide (along t).
-    """
-
-    patience: int = 2
-    least: int = 2
-    reach_px: float = 20.0
-    divisions: bool = True
 
 
 def find_tracks(session: Session, source: PromptSource, joining: Joining, stage: Told) -> list[Chain]:
@@ -62,9 +38,9 @@ def tell(session: Session, chains: Sequence[Chain], *, category: str = "") -> Pr
     """Say all chains to an empty session, and give the plan that carries tracks over the frames they were missed on."""
     prompts = [renumbered(prompt, chain.number) for chain in chains for _, prompt in sorted(chain.prompts.items())]
     session.prompt_many(sorted(prompts, key=lambda prompt: (prompt.frame, prompt.track)))
-    for chain in chains:
-        if chain.mother is not None or category:
-            session.describe(Track(chain.number, category=category, parent=chain.mother))
+    session.describe(
+        *(Track(chain.number, category=category, parent=chain.mother) for chain in chains if chain.mother is not None or category)
+    )
     return Propagation(tuple(Leg(chain.number, before, after - 1) for chain in chains for before, after in chain.gaps()))
 
 
@@ -101,62 +77,6 @@ def explain(session: Session, source: PromptSource, stage: Told, *, least: int) 
         session.run(session.plan()).finish()
 
 
-class Linker:
-    """Chains that grow frame by frame, and the outline of each where it was last seen."""
-
-    def __init__(self, session: Session, joining: Joining) -> None:
-        self.chains: dict[int, Chain] = {}
-        self._session = session
-        self._joining = joining
-        self._outlines: dict[int, MaskPrompt] = {}
-
-    def take(self, frame: int, prompts: Sequence[Prompt]) -> int:
-        """Add what was found on a frame; how many of it are new."""
-        shape = self._session.video.shape[1:]
-        outlines = {label: outline for label, outline in enumerate(self._outlined(prompts), start=1) if outline}
-        found = _painted(outlines.items(), shape)
-        before = self._before(frame)
-        linked = link(before, found, carried=self._carried(frame, before, found), reach_px=self._joining.reach_px)
-        partner = {label: number for number, label in linked.items()}
-        fresh = [int(label) for label in np.unique(found[found > 0]) if int(label) not in partner]
-        born = mothers(before, found, linked, fresh, reach_px=self._joining.reach_px) if self._joining.divisions and frame else {}
-        for label in fresh:
-            partner[label] = max(self.chains, default=0) + 1
-            self.chains[partner[label]] = Chain(partner[label], mother=born.get(label))
-        for label, number in partner.items():
-            self.chains[number].prompts[frame] = prompts[label - 1]
-            self._outlines[number] = outlines[label]
-        return len(fresh)
-
-    def _before(self, frame: int) -> np.ndarray:
-        """The label plane of chains where they were last seen, those seen later in front."""
-        oldest = frame - 1 - self._joining.patience
-        self._outlines = {number: outline for number, outline in self._outlines.items() if outline.frame >= oldest}
-        return _painted(sorted(self._outlines.items(), key=lambda each: (each[1].frame, each[0])), self._session.video.shape[1:])
-
-    def _outlined(self, prompts: Sequence[Prompt]) -> list[MaskPrompt | None]:
-        """What each prompt points at: itself for a mask, else what the model answers; None where that is nothing."""
-        if all(isinstance(prompt, MaskPrompt) for prompt in prompts):
-            return [prompt for prompt in prompts if isinstance(prompt, MaskPrompt)]
-        answers = self._session.prompt_many(prompts)
-        self._session.resume(PromptLog())
-        planes = [mask(answer, self._session.video.shape[1:]) for answer in answers]
-        return [
-            MaskPrompt(answer.frame, answer.track, plane) if plane.any() else None for answer, plane in zip(answers, planes, strict=True)
-        ]
-
-    def _carried(self, frame: int, before: np.ndarray, found: np.ndarray) -> np.ndarray | None:
-        """Where the model says that doubtful tracks went: each is shown to it on the frame before."""
-        asked = [number for number in doubtful(before, found) if self._outlines[number].frame == frame - 1]
-        if not asked or not found.any():
-            return None
-        self._session.prompt_many([renumbered(self._outlines[number], number) for number in asked])
-        self._session.run(Propagation(tuple(Leg(number, frame - 1, frame) for number in asked))).finish()
-        plane = label_plane(self._session.segments(frame), self._session.video.shape[1:])
-        self._session.resume(PromptLog())
-        return plane
-
-
 def _volume_chains(session: Session, source: PromptSource) -> list[Chain] | None:
     """The chains of a source that knows which object is which; None where it does not."""
     planes = source.labels(session.video) if isinstance(source, VolumeSource) else None
@@ -184,16 +104,7 @@ def _linked(session: Session, source: PromptSource, joining: Joining, stage: Tol
         prompts = source.prompts(session.video, frame)
         fresh = linker.take(frame, prompts)
         stage(f"frame {frame}: {len(prompts)} objects, {fresh} of them new")
-    return settled(linker.chains.values(), len(session.video), least=joining.least)
-
-
-def _painted(outlines: Iterable[tuple[int, MaskPrompt]], shape: tuple[int, ...]) -> np.ndarray:
-    """(H, W) int32 labels of these outlines by number, later ones in front."""
-    plane = np.zeros(shape, dtype=np.int32)
-    for number, outline in outlines:
-        y, x, y2, x2 = outline.rectangle
-        plane[y:y2, x:x2][outline.crop] = number
-    return plane
+    return settled(linker.joined(), len(session.video), least=joining.least)
 
 
 def worthy(session: Session, least: int) -> list[int]:

@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 LabelFormat = Literal["tiff", "zarr"]
 
-_INDIFFERENT = {"resume", "device"}  # fields of a Job that make no other result
+_INDIFFERENT = {"resume", "device", "well"}  # fields of a Job that make no other result
 
 
 class Job(Fields):
@@ -63,6 +63,8 @@ class Job(Fields):
         Frames in a row a track may be absent before it ends; None: it is looked for to the end.
     format
         "tiff" for ``labels.ome.tif``, "zarr" for ``labels.ome.zarr``.
+    well
+        The well of a plate the stack is from, for the tables of a batch; read from `input` where it says so.
     resume
         Go on where an interrupted run of the same job stopped.
     """
@@ -87,6 +89,7 @@ class Job(Fields):
     frames: tuple[int, int] | None = None
     patience: int | None = Field(default=8, ge=1)
     format: LabelFormat = "tiff"
+    well: str = ""
     resume: bool = False
 
     def video(self) -> Video:

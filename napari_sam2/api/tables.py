@@ -42,13 +42,18 @@ def tables_of(video: Video, planes: Any, *, facts: Facts | None = None, known: S
 
 
 def open_labels_of(path_or_array: Any, video: Video) -> Stack:
-    """Labels of a video: a file that does not name its axes has those of the video, where its shape is the video's."""
+    """Labels of a video: a file that does not name its axes has those of the video, where its shape is the video's.
+
+    Raises LabelsError where it is not.
+    """
     try:
         return open_labels(path_or_array)
     except AxesError:
         found = open_labels(path_or_array, axes=video.axes)
         if found.data.shape != video.shape:
-            raise
+            raise LabelsError(
+                f"labels {path_or_array} of shape {found.data.shape!r}: expected {video.shape!r}, the frames, height and width of the video"
+            ) from None
         return found
 
 

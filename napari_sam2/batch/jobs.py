@@ -59,7 +59,8 @@ def read_jobs(path: Path | str) -> Batch:
     """The Batch a TOML file describes; paths in it are relative to the file.
 
     ``out`` is the folder of all results; ``[defaults]`` and each ``[[stacks]]`` hold fields of `Job`; ``input`` of a
-    ``[[stacks]]`` may be a glob, and its ``prompts``, ``masks``, ``seeds`` and ``out`` may use {stem}, {name}, {parent}, {number}.
+    ``[[stacks]]`` may be a glob, and its ``prompts``, ``masks``, ``seeds``, ``well`` and ``out`` may use {stem}, {name},
+    {parent}, {number}.
     ``seeds`` (a source or a label image, as of ``napari-sam2 count``) and ``counting`` (fields of `Counting`) make a `CountJob`.
     ``[cluster]`` is a `Pool`. Raises FileError where the file cannot be read, PlanError where it says what cannot be.
     """
@@ -95,6 +96,8 @@ def _expanded(stacks: _Stacks, defaults: Mapping[str, Any], base: Path, out: Pat
         stem = "-".join((stack.name.split(".")[0], *field.parts))
         names = {"stem": stem, "name": stack.name, "parent": stack.parent.name, "number": number}
         own: dict[str, Any] = {key: base / _filled(str(fields[key]), names) for key in _PATHS if key in fields}
+        if "well" in fields:
+            own["well"] = _filled(str(fields["well"]), names)
         if "counting" in fields:
             own["counting"] = _counting(fields["counting"], names, base)
         jobs.append(job_of({**fields, **own, "input": input_, "out": out / _filled(stacks.out, names)}))

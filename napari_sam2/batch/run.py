@@ -15,14 +15,12 @@ from napari_sam2.api.count_job import job_of
 from napari_sam2.api.job import Job
 from napari_sam2.batch.jobs import Batch, check_apart
 from napari_sam2.batch.pool import Pool
+from napari_sam2.batch.summary import SUMMARY, names_of, write_summary
 from napari_sam2.batch.work import TOPIC, Done, carry
 from napari_sam2.core.errors import PlanError, Sam2Error
 from napari_sam2.io.place import alone, check_output
-from napari_sam2.io.tables import write_table
+from napari_sam2.io.well import well_of
 from napari_sam2.measurement.counts import ALL
-
-SUMMARY = "summary.csv"
-"""The table over all stacks, in the folder of the batch."""
 
 TRIES = 3
 """How often a job is tried that fails for no reason of its own."""
@@ -56,7 +54,8 @@ def run_jobs(
     jobs
         Jobs, CountJobs, or their fields. Each needs a folder of its own.
     out
-        Where ``summary.csv`` goes, and the folder that no other batch may write to meanwhile; nowhere where not given.
+        Where ``summary.csv``, the tables over all stacks and the report go, and the folder that no other batch may write to
+        meanwhile; nowhere where not given.
     pool
         What they run on; processes of this machine where not given.
     progress
@@ -68,16 +67,16 @@ def run_jobs(
     checked = tuple(job if isinstance(job, Job) else job_of(job) for job in jobs)
     check_apart(checked)
     if out is None:
-        return _table(checked, _carried(checked, pool or Pool(), progress))
+        return _table(checked, None, _carried(checked, pool or Pool(), progress))
     return run_batch(Batch(checked, Path(out), pool or Pool()), progress=progress)
 
 
 def run_batch(batch: Batch, *, progress: Report | None = None) -> pd.DataFrame:
-    """Run a Batch, and write ``summary.csv`` into its folder; see `run_jobs`. Raises OutputError where another run is at it."""
+    """Run a Batch, and write the tables over all stacks into its folder; see `run_jobs`. Raises OutputError where another run is at it."""
     check_output(batch.out)
     with alone(batch.out):
-        table = _table(batch.jobs, _carried(batch.jobs, batch.pool, progress))
-        write_table(table, batch.out / SUMMARY)
+        table = _table(batch.jobs, batch.out, _carried(batch.jobs, batch.pool, progress))
+        write_summary(batch.out, table)
     table.attrs["summary"] = str((batch.out / SUMMARY).resolve())
     return table
 
@@ -151,12 +150,13 @@ def _submitted(client: Client, number: int, job: Job) -> Future:
     return client.submit(carry, number, job.model_dump(mode="python"), pure=False, key=None)
 
 
-def _table(jobs: Sequence[Job], ledger: _Ledger) -> pd.DataFrame:
+def _table(jobs: Sequence[Job], base: Path | None, ledger: _Ledger) -> pd.DataFrame:
     """One row a job; a column ``n_<category>`` for each category that any of them has."""
     rows: list[dict[str, Any]] = []
-    for number, job in enumerate(jobs):
+    for number, (job, name) in enumerate(zip(jobs, names_of([job.out for job in jobs], base), strict=True)):
         result = ledger.results[number]
-        row: dict[str, Any] = {"input": str(job.input), "out": str(job.out), "tries": ledger.tries.get(number, 1)}
+        row: dict[str, Any] = {"stack": name, "well": job.well or well_of(job.input), "input": str(job.input), "out": str(job.out)}
+        row["tries"] = ledger.tries.get(number, 1)
         if isinstance(result, Done):
             counts = {f"n_{name}": n for name, n in result.objects.items() if name != ALL and name}
             row |= {"state": "skipped" if result.skipped else "done", "objects": result.objects.get(ALL, 0), "masks": result.masks}
@@ -164,7 +164,7 @@ def _table(jobs: Sequence[Job], ledger: _Ledger) -> pd.DataFrame:
         else:
             row |= {"state": "failed", "error": f"{type(result).__name__}: {' '.join(str(result).split())}"}
         rows.append(row)
-    head = ["input", "out", "state", "objects", "masks", "seconds", "tries", "worker", "error"]
+    head = ["stack", "well", "input", "out", "state", "objects", "masks", "seconds", "tries", "worker", "error"]
     table = pd.DataFrame(rows)
     extra = sorted(set(table.columns) - set(head))
     whole = dict.fromkeys(("objects", "masks", *extra), "Int64")

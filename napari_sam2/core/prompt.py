@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -148,7 +150,8 @@ class PromptLog:
     """The ordered, immutable list of what was said: prompts, locks and removals, and the propagations between them.
 
     A propagation stands in the list because a correction is answered with memory: where it came decides what it means.
-    Each change is a new log; undo is `without_last`.
+    Each change is a new log; undo is `without_last`. What is asked of a log again and again is sorted once, when it is
+    first asked for: ten thousand seeds are as many questions.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -160,33 +163,33 @@ class PromptLog:
     def __iter__(self) -> Iterator[Entry]:
         return iter(self.entries)
 
-    @property
+    @cached_property
     def prompts(self) -> tuple[Prompt, ...]:
         """The prompts alone, in order."""
         return tuple(entry for entry in self.entries if isinstance(entry, Prompt))
 
-    @property
+    @cached_property
     def track_ids(self) -> tuple[int, ...]:
         """Ids of all prompted tracks that were not removed, ascending."""
         return tuple(sorted({prompt.track for prompt in self.prompts} - self.removed))
 
-    @property
+    @cached_property
     def removed(self) -> frozenset[int]:
         """Ids of the tracks that were removed."""
         return frozenset(entry.track for entry in self.entries if isinstance(entry, Removal))
 
     def track(self, number: int) -> Track:
         """The Track of that id; a nameless one where nobody said more."""
-        return next((track for track in self.tracks if track.id == number), Track(number))
+        return self._described.get(number) or Track(number)
 
-    def add(self, entry: Entry) -> PromptLog:
-        """This log and one entry more."""
-        return replace(self, entries=(*self.entries, entry))
+    def add(self, *entries: Entry) -> PromptLog:
+        """This log and these entries more; many at once cost little more than one."""
+        return replace(self, entries=(*self.entries, *entries))
 
-    def describe(self, track: Track) -> PromptLog:
-        """This log with another name, category or parent of a track."""
-        others = tuple(other for other in self.tracks if other.id != track.id)
-        return replace(self, tracks=tuple(sorted((*others, track), key=lambda each: each.id)))
+    def describe(self, *tracks: Track) -> PromptLog:
+        """This log with another name, category or parent of tracks."""
+        described = {**self._described, **{track.id: track for track in tracks}}
+        return replace(self, tracks=tuple(described[number] for number in sorted(described)))
 
     def without_last(self) -> PromptLog:
         """Undo: the log before its last prompt, lock or removal, and without the propagations that came after that."""
@@ -197,14 +200,13 @@ class PromptLog:
 
     def first_frame(self, track: int) -> int:
         """The frame of a track's own first prompt, where its walk begins. Raises PromptError where it has none."""
-        for prompt in self.prompts:
-            if prompt.track == track:
-                return prompt.frame
-        raise PromptError("has no prompt: prompt it on one frame first", track=track)
+        if track not in self._frames:
+            raise PromptError("has no prompt: prompt it on one frame first", track=track)
+        return self._frames[track][0]
 
     def prompted_frames(self, track: int) -> tuple[int, ...]:
         """Frames a track is prompted on, ascending."""
-        return tuple(sorted({prompt.frame for prompt in self.prompts if prompt.track == track}))
+        return tuple(sorted(set(self._frames.get(track, ()))))
 
     def locked(self, track: int, frame: int) -> bool:
         """Whether the last word on this track and frame is that it stays."""
@@ -214,10 +216,34 @@ class PromptLog:
     def said(self, track: int, frame: int) -> Said:
         """What a model is asked with on this track and frame; see `Said`."""
         said = Said()
-        for prompt in self.prompts:
-            if (prompt.track, prompt.frame) == (track, frame):
-                said = _taken(said, prompt)
+        for prompt in self._on_frames.get(frame, {}).get(track, ()):
+            said = _taken(said, prompt)
         return said
+
+    def drawn(self, frame: int) -> dict[int, np.ndarray]:
+        """The masks, (H, W) bool by track, that are the last word on a frame: nothing but a mask says what they are."""
+        last = {track: prompts[-1] for track, prompts in self._on_frames.get(frame, {}).items()}
+        return {track: prompt.mask for track, prompt in last.items() if isinstance(prompt, MaskPrompt)}
+
+    @cached_property
+    def _described(self) -> dict[int, Track]:
+        return {track.id: track for track in self.tracks}
+
+    @cached_property
+    def _frames(self) -> dict[int, list[int]]:
+        """Frames by track, in the order in which they were prompted."""
+        frames: dict[int, list[int]] = defaultdict(list)
+        for prompt in self.prompts:
+            frames[prompt.track].append(prompt.frame)
+        return dict(frames)
+
+    @cached_property
+    def _on_frames(self) -> Mapping[int, Mapping[int, Sequence[Prompt]]]:
+        """Prompts by frame and track, in order."""
+        found: dict[int, dict[int, list[Prompt]]] = {}
+        for prompt in self.prompts:
+            found.setdefault(prompt.frame, {}).setdefault(prompt.track, []).append(prompt)
+        return found
 
 
 def renumbered(prompt: Prompt, track: int) -> Prompt:

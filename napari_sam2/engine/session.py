@@ -13,7 +13,7 @@ import numpy as np
 from napari_sam2.core.errors import PlanError, PromptError
 from napari_sam2.core.plan import Direction, Leg, Propagation, Step
 from napari_sam2.core.presence import Presence
-from napari_sam2.core.prompt import Lock, MaskPrompt, Prompt, PromptLog, Removal, Said, check_prompt
+from napari_sam2.core.prompt import Lock, Prompt, PromptLog, Removal, Said, check_prompt
 from napari_sam2.core.protocols import MemoryPolicy, VideoModel
 from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.track import Track
@@ -126,18 +126,16 @@ class Session:
             check_prompt(prompt, self.video.shape)
         answers: dict[int, Segment] = {}
         for places in _rounds(given):
-            log, first = self.log, len(self.log)
-            for place in places:
-                log = log.add(given[place])
+            log, first = self.log.add(*(given[place] for place in places)), len(self.log)
             segments = self._ask(log, [given[place] for place in places])
             self._trail.put_said(segments, first)
             self._note(log)
             answers.update(zip(places, segments, strict=True))
         return [answers[place] for place in range(len(given))]
 
-    def describe(self, track: Track) -> None:
-        """Name a track, give it a category or a parent."""
-        self._note(self.log.describe(track))
+    def describe(self, *tracks: Track) -> None:
+        """Name tracks, give them a category or a parent."""
+        self._note(self.log.describe(*tracks))
 
     def lock(self, track: int, frame: int, *, locked: bool = True) -> None:
         """Accept what a track is on a frame: no propagation overwrites it, and others are conditioned on it."""
@@ -246,9 +244,7 @@ class Session:
     def plane(self, frame: int) -> np.ndarray:
         """(H, W) labels of a frame, overlaps settled, uint16 or uint32. Masks that were drawn come out as they were drawn."""
         dtype = label_type(max(self.log.track_ids, default=0))
-        drawn = [prompt.track for prompt in self.log.prompts if isinstance(prompt, MaskPrompt) and prompt.frame == frame]
-        given = {track: mask for track in drawn if (mask := self.log.said(track, frame).mask) is not None}
-        return label_plane(self.segments(frame), self.video.shape[1:], given=given, dtype=dtype)
+        return label_plane(self.segments(frame), self.video.shape[1:], given=self.log.drawn(frame), dtype=dtype)
 
     def traces(self) -> dict[tuple[int, int], Trace]:
         """Presence and score by (track, frame) of the tracks that were not removed."""
@@ -291,12 +287,12 @@ class Session:
     def _way(self, track: int, frame: int) -> bool | None:
         """The way a track was walked over a frame; None where it never was."""
         trace = self._trail.trace(track, frame)
-        if trace is not None and trace.forward is not None:
-            return trace.forward
+        if trace is None or trace.forward is not None:
+            return None if trace is None else trace.forward
         for entry in self.log.entries:
             if isinstance(entry, Propagation):
                 for leg in entry.legs:
-                    if leg.track == track and trace is not None and (frame == leg.start or frame in leg.frames):
+                    if leg.track == track and (frame == leg.start or frame in leg.frames):
                         return leg.forward
         return None
 

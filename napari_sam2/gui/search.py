@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_sam2.api.count import Counting, notes_of
-from napari_sam2.api.finding import Linker
+from napari_sam2.api.joining import Linker
 from napari_sam2.api.session import Session
 from napari_sam2.core.plan import Leg, Propagation
 from napari_sam2.core.presence import Presence
@@ -244,7 +244,7 @@ class Search:
                     self._known[frame, len(found)] = track
                 linker.take(frame, found)
                 yield Sought(f"Joining frame {frame}: {len(linker.chains)} objects", frame + 1, len(video))
-        return list(linker.chains.values())
+        return linker.joined()
 
 
 def _examples(session: Session) -> Iterator[MaskPrompt]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -103,7 +104,7 @@ def _near(before: Places, found: Places, reach_px: float) -> dict[tuple[int, int
     return weights
 
 
-def mothers(before: np.ndarray, found: np.ndarray, linked: dict[int, int], fresh: Sequence[int], *, reach_px: float) -> dict[int, int]:
+def mothers(before: np.ndarray, found: np.ndarray, linked: Mapping[int, int], fresh: Sequence[int], *, reach_px: float) -> dict[int, int]:
     """The object of `before` that divided, by each object of `found` in `fresh` that looks like one of its daughters.
 
     `linked` is what `link` said: the mother went on as the other daughter. Both lie within `reach_px` of where she was, on
@@ -112,20 +113,49 @@ def mothers(before: np.ndarray, found: np.ndarray, linked: dict[int, int], fresh
     old, new = Places.of(before), Places.of(found)
     where = {int(label): index for index, label in enumerate(new.labels)}
     pairs: list[tuple[float, int, int]] = []
-    for index, mother in enumerate(old.labels):
-        if int(mother) not in linked:
-            continue
-        sister = where[linked[int(mother)]]
-        for label in fresh:
-            daughter = where[label]
-            cost = _division(old, index, new, sister, daughter, reach_px)
-            if cost is not None:
-                pairs.append((cost, int(mother), label))
+    for mother, near in _neighbours(old, new, fresh, reach_px).items():
+        if int(old.labels[mother]) in linked:
+            sister = where[linked[int(old.labels[mother])]]
+            costs = ((_division(old, mother, new, sister, daughter, reach_px), daughter) for daughter in near)
+            pairs += [(cost, int(old.labels[mother]), int(new.labels[daughter])) for cost, daughter in costs if cost is not None]
     chosen: dict[int, int] = {}
     for _, mother, label in sorted(pairs):
         if mother not in chosen.values() and label not in chosen:
             chosen[label] = mother
     return chosen
+
+
+def twins(
+    before: np.ndarray, found: np.ndarray, linked: Mapping[int, int], fresh: Sequence[int], *, reach_px: float
+) -> dict[int, tuple[int, int]]:
+    """Two of `fresh` by the object of `before` that became them: a mother who went on as neither, since both went far at once.
+
+    What two daughters are is what `mothers` says; the larger one comes first. `linked` objects went on as something else.
+    """
+    old, new = Places.of(before), Places.of(found)
+    found_pairs: list[tuple[float, int, int, int]] = []
+    for mother, near in _neighbours(old, new, fresh, reach_px).items():
+        if int(old.labels[mother]) not in linked:
+            for one, two in combinations(sorted(near, key=lambda each: (-new.area[each], each)), 2):
+                cost = _division(old, mother, new, one, two, reach_px)
+                if cost is not None:
+                    found_pairs.append((cost, int(old.labels[mother]), int(new.labels[one]), int(new.labels[two])))
+    chosen: dict[int, tuple[int, int]] = {}
+    taken: set[int] = set()
+    for _, mother, one, two in sorted(found_pairs):
+        if mother not in chosen and not {one, two} & taken:
+            chosen[mother] = (one, two)
+            taken |= {one, two}
+    return chosen
+
+
+def _neighbours(old: Places, new: Places, fresh: Sequence[int], reach_px: float) -> dict[int, list[int]]:
+    """Places in `new` of the `fresh` objects within reach, by the place in `old` of what lies near them."""
+    places = np.flatnonzero(np.isin(new.labels, fresh))
+    if not places.size or not old.labels.size:
+        return {}
+    near = cKDTree(new.yx[places]).query_ball_point(old.yx, reach_px)
+    return {mother: [int(places[each]) for each in ones] for mother, ones in enumerate(near) if ones}
 
 
 _TOGETHER = (0.5, 1.6)  # area of both daughters by that of the mother

@@ -34,10 +34,25 @@ class Answer:
     score: float
     place: tuple[float, float]
 
+    @classmethod
+    def of(cls, segment: Segment, shape: tuple[int, ...], score: float, place: tuple[float, float] = (0.0, 0.0)) -> Answer | None:
+        """What a model answered on a frame of `shape` (H, W), None where that is nothing."""
+        if not segment.present:
+            return None
+        rows, columns = segment.window.region(segment.logits, (shape[0], shape[1]))
+        mask = segment.window.paste(segment.logits, rows, columns) > 0
+        return cls(mask, (rows.start, columns.start), score, place) if mask.any() else None
+
     @property
     def area(self) -> int:
         """Pixels."""
         return int(np.count_nonzero(self.mask))
+
+    def whole(self, shape: tuple[int, ...]) -> np.ndarray:
+        """(H, W) bool of the whole frame."""
+        plane = np.zeros(shape, dtype=bool)
+        plane[tuple(slice(low, low + side) for low, side in zip(self.corner, self.mask.shape, strict=True))] = self.mask
+        return plane
 
 
 class Grid(_Sized):

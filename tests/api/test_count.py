@@ -7,8 +7,8 @@ import pytest
 import tifffile
 
 from napari_sam2.api.count import Counting, Found, count, count_video
-from napari_sam2.core.errors import IntensityError, PlanError
-from napari_sam2.core.prompt import MaskPrompt, PointPrompt
+from napari_sam2.core.errors import IntensityError, LabelsError, PlanError
+from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.stack import Stack
 from napari_sam2.measurement import evaluate
 from napari_sam2.testing.scenes import Scene, appearing, blank, dividing, drifting, ellipsoids, touching
@@ -57,23 +57,82 @@ def test_division_ends_the_mother_and_begins_two_daughters():
     assert tracks.loc[tracks["origin"] == "division", "parent"].tolist() == mother * 2
 
 
+def from_planes(planes: np.ndarray) -> type[Counting]:
+    """Counting whose seeds are the objects of these label planes, identities unknown."""
+
+    class Drawn:
+        name = "drawn"
+
+        def prompts(self, video, frame, *, first=1, taken=None):
+            ids = [label for label in np.unique(planes[frame]) if label]
+            return [MaskPrompt(frame, first + number, planes[frame] == label) for number, label in enumerate(ids)]
+
+    class FromPlanes(Counting):
+        def source(self, video, model):
+            return Drawn()
+
+    return FromPlanes
+
+
+@pytest.mark.parametrize(
+    ("together", "tracks"),
+    [(range(4, 6), 2), (range(4, 10), 2), (range(10), 1)],
+    ids=["for a while", "to the end", "always"],
+)
+def test_two_in_one_body_stay_two_once_they_were_seen_apart(together, tracks):
+    scene = touching(**LARGE, radius=16)
+    planes = np.where(np.isin(np.arange(10), together)[:, None, None], scene.labels > 0, scene.labels)
+    found = count_video(scene.video, ToyModel(), from_planes(planes)())
+    with found.session:
+        assert len(found.run.tracks) == tracks
+        if together == range(4, 6):
+            assert evaluate(found.run.labels.compute(), scene.labels, tracks=True).overall["track_iou"] > 0.9
+
+
+def test_one_that_was_cut_in_two_for_a_while_is_one_again():
+    scene = drifting(count=1, frames=10, **LARGE)
+    planes = scene.labels.copy()
+    for frame in range(3):  # its right half is an object of its own
+        middle = round(float(np.nonzero(planes[frame])[1].mean()))
+        planes[frame][:, middle:] *= 2
+    found = count_video(scene.video, ToyModel(), from_planes(planes)())
+    with found.session:
+        for frame in range(3, 10):
+            assert len(np.unique(found.session.plane(frame))) == 2, frame
+        np.testing.assert_array_equal(found.session.plane(3) > 0, scene.labels[3] > 0)
+
+
+@pytest.mark.parametrize("kind", ["point", "box"])
+def test_two_seeds_on_one_object_are_one(kind):
+    scene = drifting(count=2, frames=3, **LARGE)
+
+    class Twice:
+        name = "twice"
+
+        def prompts(self, video, frame, *, first=1, taken=None):
+            found = []
+            for label in scene.tracks * 2:
+                y, x = np.argwhere(scene.labels[frame] == label).mean(axis=0).round()
+                number = first + len(found)
+                box = BoxPrompt(frame, number, (y - 18, x - 18, y + 18, x + 18))
+                found.append(PointPrompt(frame, number, [(y, x)], [True]) if kind == "point" else box)
+            return found
+
+    class FromTwice(Counting):
+        def source(self, video, model):
+            return Twice()
+
+    found = count_video(scene.video, ToyModel(), FromTwice())
+    with found.session:
+        assert len(found.run.tracks) == 2
+
+
 def test_object_missed_on_one_frame_is_carried_over_it_by_the_model():
     scene = drifting(count=2, frames=6, **LARGE)
     labels = scene.labels.copy()
     labels[3][labels[3] == 1] = 0
 
-    class Holed:
-        name = "holed"
-
-        def prompts(self, video, frame, *, first=1, taken=None):
-            ids = [label for label in np.unique(labels[frame]) if label]
-            return [MaskPrompt(frame, first + number, labels[frame] == label) for number, label in enumerate(ids)]
-
-    class FromLabels(Counting):
-        def source(self, video, model):
-            return Holed()
-
-    result = count_video(scene.video, ToyModel(), FromLabels())
+    result = count_video(scene.video, ToyModel(), from_planes(labels)())
     with result.session:
         np.testing.assert_array_equal(result.session.plane(3) > 0, scene.labels[3] > 0)
         assert len(result.run.tracks) == 2
@@ -159,6 +218,21 @@ def test_category_is_that_of_all():
 def test_what_cannot_be_is_refused_with_one_line(options, says):
     with pytest.raises(PlanError, match=says):
         counted(drifting(count=2, frames=2), **options)
+
+
+def test_rule_on_what_nothing_has_is_refused_before_the_work_begins():
+    class Unmoved(ToyModel):
+        def embed(self, views):
+            raise AssertionError("the work began")
+
+    with pytest.raises(LabelsError, match="rule for 'large' asks for \\['size'\\]"):
+        count(drifting(count=2, frames=2).stack, model=Unmoved(), channel=0, rules={"large": "size > 3"})
+
+
+def test_seeds_of_another_shape_are_named(tmp_path):
+    np.save(tmp_path / "labels.npy", np.ones((5, 9, 9), np.uint16))
+    with pytest.raises(LabelsError, match=r"of shape \(5, 9, 9\): expected \(2, 64, 64\)"):
+        counted(drifting(count=2, frames=2), seeds=str(tmp_path / "labels.npy"))
 
 
 def test_blank_scene_counts_nothing():

@@ -11,8 +11,9 @@ import pytest
 
 from napari_sam2.api.count import count
 from napari_sam2.api.evaluation import evaluate_files
-from napari_sam2.core.errors import OutputError
+from napari_sam2.core.errors import LabelsError, OutputError
 from napari_sam2.io.ctc import read_ctc
+from napari_sam2.io.open import open_labels
 from napari_sam2.testing.scenes import dividing
 from napari_sam2.testing.toy import ToyModel
 
@@ -80,3 +81,21 @@ def test_unknown_export_is_refused_before_the_work_begins(tmp_path):
     with pytest.raises(OutputError, match="expected one of ctc, geff, h5ad, parquet, report"):
         count(dividing().stack, model=ToyModel(), out=tmp_path / "out", also=["xlsx"])
     assert not (tmp_path / "out" / "labels.ome.tif").exists()
+
+
+def test_missing_package_is_said_before_the_work_begins(tmp_path, monkeypatch):
+    monkeypatch.setattr("napari_sam2.api.exports.find_spec", lambda _: None)
+    with pytest.raises(OutputError, match=r"h5ad needs the package anndata: pip install .napari-sam2\[anndata\]"):
+        count(dividing().stack, model=ToyModel(), out=tmp_path / "out", also=["h5ad"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("swapped", [False, True], ids=["truth", "prediction"])
+def test_bare_file_has_the_axes_of_the_other_side(folder, tmp_path, swapped):
+    bare = tmp_path / "bare.npy"
+    np.save(bare, np.asarray(open_labels(folder / "labels.ome.tif").data))
+    overall = evaluate_files(*((bare, folder) if swapped else (folder, bare))).agreement.overall
+    assert overall["f1"] == 1.0
+    np.save(bare, np.zeros((2, 9, 9), np.uint16))
+    with pytest.raises(LabelsError, match=r"expected \(10, 128, 128\), that of the other side"):
+        evaluate_files(folder, bare)

@@ -7,7 +7,7 @@ import pytest
 
 from napari_sam2.core.errors import PromptError
 from napari_sam2.core.plan import Propagation
-from napari_sam2.core.prompt import BoxPrompt, Lock, MaskPrompt, PointPrompt, PromptLog, Removal, Said
+from napari_sam2.core.prompt import BoxPrompt, Lock, MaskPrompt, PointPrompt, Prompt, PromptLog, Removal, Said
 from napari_sam2.core.track import Track
 
 _MASK = np.eye(4, dtype=bool)
@@ -80,6 +80,26 @@ def test_a_mask_replaces_what_was_said_before() -> None:
     said = PromptLog((PointPrompt(0, 1, [(1, 1)], [True]), MaskPrompt(0, 1, _MASK))).said(1, 0)
     assert said.points == ()
     np.testing.assert_array_equal(said.mask, _MASK)
+
+
+@pytest.mark.parametrize(
+    ("last", "drawn"),
+    [(None, [1]), (PointPrompt(0, 1, [(1, 1)], [True]), []), (PointPrompt(1, 1, [(1, 1)], [True]), [1]), (MaskPrompt(0, 2, _MASK), [1, 2])],
+    ids=["a mask", "a click after it", "a click elsewhere", "another track's mask"],
+)
+def test_masks_count_as_drawn_where_they_are_the_last_word(last: Prompt | None, drawn: list[int]) -> None:
+    log = PromptLog((MaskPrompt(0, 1, _MASK),))
+    found = (log if last is None else log.add(last)).drawn(0)
+    assert sorted(found) == drawn
+    assert all((mask == _MASK).all() for mask in found.values())
+
+
+def test_log_answers_for_what_was_added_and_not_before() -> None:
+    log = PromptLog((PointPrompt(2, 1, [(1, 1)], [True]),))
+    assert (log.track_ids, log.prompted_frames(1), log.first_frame(1)) == ((1,), (2,), 2)
+    longer = log.add(PointPrompt(0, 1, [(1, 1)], [True]), PointPrompt(0, 3, [(1, 1)], [True]))
+    assert (longer.track_ids, longer.prompted_frames(1), longer.first_frame(1)) == ((1, 3), (0, 2), 2)
+    assert log.track_ids == (1,)
 
 
 def test_undo_takes_the_last_prompt_and_what_was_carried_since() -> None:

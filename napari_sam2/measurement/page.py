@@ -1,0 +1,64 @@
+"""Pages: HTML of one file that can be mailed: headings, tables, pictures inside. What comes from files is escaped."""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+_DPI = 110
+_STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; color: #22303c; max-width: 1000px; margin: 2em auto; padding: 0 1em }
+h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em }
+table { border-collapse: collapse; font-size: 13px } td, th { padding: .25em .7em; border-bottom: 1px solid #dde3e8; text-align: right }
+td:first-child, th:first-child { text-align: left } img { max-width: 100% } .note { color: #5b6b79 }
+"""
+
+
+def page(title: str, note: str, parts: Sequence[str]) -> str:
+    """A whole page of these parts under a title and a line below it."""
+    head = f"<head><meta charset=utf-8><title>{text(title)}</title><style>{_STYLE}</style></head>"
+    body = "\n".join([f"<h1>{text(title)}</h1>", f"<p class=note>{text(note)}</p>", *parts])
+    return f"<!doctype html>\n<html lang=en>{head}\n<body>\n{body}\n</body></html>\n"
+
+
+def section(title: str, content: str) -> str:
+    """A part with a heading."""
+    return f"<h2>{text(title)}</h2>\n{content}"
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table of texts."""
+    lines = ["<tr>" + "".join(f"<th>{text(cell)}</th>" for cell in header) + "</tr>"]
+    lines += ["<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def frame_table(frame: pd.DataFrame) -> str:
+    """A table of a data frame: four digits, nothing where unknown."""
+    return table([str(name) for name in frame.columns], [[_cell(value) for value in row] for row in frame.to_numpy(dtype=object)])
+
+
+def picture(draw: Any, *, height: float = 2.8) -> str:
+    """What `draw`, called with matplotlib's Axes, draws; `height` in inches."""
+    figure = Figure(figsize=(8.5, height), dpi=_DPI, facecolor="white", layout="constrained")
+    draw(figure.subplots())
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", metadata={"Software": None})
+    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+
+
+def text(value: Any) -> str:
+    """Escaped."""
+    return html.escape(str(value))
+
+
+def _cell(value: Any) -> str:
+    if pd.isna(value):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,58 @@
+"""Several tracks in one body, and the body parted: on planes drawn by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_sam2.measurement.linking import twins
+from napari_sam2.measurement.sharing import parted, shared
+from tests.measurement.test_linking import plane
+
+BOTH = plane((1, 10, 10, 10), (1, 10, 20, 10))  # one body, 10 × 20
+
+
+@pytest.mark.parametrize(
+    ("before", "found", "linked", "lasting", "expected"),
+    [
+        ([(7, 10, 10, 10), (8, 10, 20, 10)], BOTH, {7: 1}, {7, 8}, {1: [7, 8]}),
+        ([(7, 10, 10, 10), (8, 10, 20, 10)], BOTH, {8: 1}, {7, 8}, {1: [8, 7]}),
+        ([(7, 10, 10, 10), (8, 10, 20, 10)], BOTH, {7: 1}, {7}, {}),
+        ([(7, 10, 10, 10), (8, 10, 20, 10)], BOTH, {7: 1}, {8}, {}),
+        ([(7, 10, 10, 10), (8, 10, 26, 10)], BOTH, {7: 1}, {7, 8}, {}),
+        ([(7, 5, 5, 18), (8, 12, 12, 6)], plane((1, 12, 12, 6)), {7: 1}, {7, 8}, {}),
+        ([(7, 10, 10, 10), (8, 10, 20, 10)], plane((1, 10, 10, 10), (2, 10, 20, 10)), {7: 1, 8: 2}, {7, 8}, {}),
+        ([(7, 10, 10, 10), (8, 10, 20, 4), (9, 10, 25, 4)], BOTH, {7: 1}, {7, 8, 9}, {1: [7, 8, 9]}),
+    ],
+    ids=["both", "the other was linked", "never apart", "the owner is new", "beside it", "too small for both", "two bodies", "three"],
+)
+def test_body_that_covers_what_would_be_lost_holds_it_too(before, found, linked, lasting, expected):
+    assert shared(plane(*before), found, linked, lasting) == expected
+
+
+def test_parts_are_what_was_there_before():
+    before = plane((7, 10, 10, 10), (8, 10, 20, 10))
+    np.testing.assert_array_equal(parted(BOTH > 0, before, [7, 8]), before)
+
+
+def test_every_pixel_of_a_body_that_moved_and_grew_goes_to_the_nearest():
+    body = plane((1, 8, 9, 14), (1, 8, 21, 12)) > 0
+    pieces = parted(body, plane((7, 10, 10, 10), (8, 10, 22, 10)), [7, 8])
+    np.testing.assert_array_equal(pieces > 0, body)
+    np.testing.assert_array_equal(pieces[body], np.where(np.nonzero(body)[1] <= 20, 7, 8))  # the middle between them is 20.5
+
+
+@pytest.mark.parametrize(
+    ("found", "linked", "expected"),
+    [
+        ([(1, 20, 4, 8), (2, 20, 38, 8)], {}, {9: (1, 2)}),
+        ([(1, 20, 4, 8), (2, 20, 38, 9)], {}, {9: (2, 1)}),
+        ([(1, 20, 4, 8), (2, 20, 38, 8)], {9: 3}, {}),
+        ([(1, 20, 4, 8)], {}, {}),
+        ([(1, 20, 4, 8), (2, 20, 90, 8)], {}, {}),
+    ],
+    ids=["two that went far", "the larger one first", "she went on", "one alone", "the other too far"],
+)
+def test_mother_who_went_on_as_neither_has_twins(found, linked, expected):
+    before = plane((9, 18, 19, 12))
+    assert twins(before, plane(*found), linked, [1, 2], reach_px=24) == expected
