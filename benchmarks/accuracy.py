@@ -52,7 +52,7 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Source:
-    """A stack with its truth. Paths are relative to the data folder; `at` is the plane of the axis that is not walked."""
+    """A stack with its truth. Paths are relative to the data folder; `at`, `contrast`: see `Stack.as_video`."""
 
     name: str
     image: str
@@ -60,6 +60,7 @@ class Source:
     axes: str
     along: str
     at: tuple[tuple[str, int], ...] = ()
+    contrast: tuple[float, float] | None = None
 
 
 SOURCES = (
@@ -74,6 +75,21 @@ SOURCES = (
         along="t",
         at=(("z", 2),),
     ),
+    Source(
+        name="organs, z (CT)",
+        image="medical_ct_mr_organs/example_ct_sm.nii.gz",
+        truth="medical_ct_mr_organs/example_seg_fast.nii.gz",
+        axes="zyx",
+        along="z",
+        contrast=(-160, 240),  # soft tissue
+    ),
+    Source("organs, z (MR)", "medical_ct_mr_organs/example_mr_sm.nii.gz", "medical_ct_mr_organs/example_seg_mr.nii.gz", "zyx", "z"),
+    *(
+        Source(f"hippocampus, z (MR {patient})", f"{folder}/images/{patient}.nii.gz", f"{folder}/labels/{patient}.nii.gz", "zyx", "z")
+        for folder in ("medical_hippocampus_mri",)
+        for patient in ("hippocampus_001", "hippocampus_106", "hippocampus_336")
+    ),
+    Source("spinal cord, z (T2)", "medical_spinalcord_mri/t2/t2.nii.gz", "medical_spinalcord_mri/t2/t2_seg-manual.nii.gz", "zyx", "z"),
 )
 SAMPLE = Source("migrating nuclei, t (sample)", "migration_t.ome.tif", "migration_t_labels.ome.tif", "tyx", "t")
 """Ships with the package; looked for in its own folder."""
@@ -90,7 +106,7 @@ class Carried:
     @classmethod
     def of(cls, source: Source, folder: Path, limit: int) -> Carried:
         """The `limit` objects on most frames; prompted where they are largest (z), or on their first frame (t)."""
-        video = open_stack(folder / source.image, axes=source.axes).as_video(source.along, **dict(source.at))
+        video = open_stack(folder / source.image, axes=source.axes).as_video(source.along, contrast=source.contrast, **dict(source.at))
         truth = _planes(open_labels(folder / source.truth, axes=source.axes), source)
         areas = np.stack([np.bincount(plane.ravel(), minlength=int(truth.max()) + 1) for plane in truth])[:, 1:]
         seen = (areas > 0).sum(axis=0)

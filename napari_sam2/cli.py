@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,9 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
 
 
-_OF_THE_PROJECT = ("along", "channel", "axes", "spacing", "interval", "at", "frame", "direction", "frames", "patience")
+_MANY_STEPS = 1_000_000  # of a training that ends by the clock
+
+_OF_THE_PROJECT = ("along", "channel", "axes", "spacing", "interval", "at", "contrast", "frame", "direction", "frames", "patience")
 """Options of ``track`` that a project answers itself."""
 
 
@@ -74,6 +77,7 @@ def _add_track(commands: Any) -> None:
     )
     track.add_argument("--frame", type=int, default=0, metavar="K", help="frame of --masks, from 0 (%(default)s)")
     _add_reading(track)
+    _add_contrast(track)
     track.add_argument("--model", metavar="NAME|FILE", help="see `napari-sam2 models list` (nano, or the project's)")
     track.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
     _add_elsewhere(track)
@@ -110,6 +114,7 @@ def _add_count(commands: Any) -> None:
     count.add_argument("--also", nargs="+", default=[], metavar="ctc|geff|parquet|h5ad", help="what else is written")
     count.add_argument("--category", default="", metavar="NAME", help="what all objects are called")
     _add_reading(count)
+    _add_contrast(count)
     count.add_argument("--model", default="nano", metavar="NAME|FILE", help="see `napari-sam2 models list` (%(default)s)")
     count.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
     _add_elsewhere(count)
@@ -144,6 +149,10 @@ def _add_finetune(commands: Any) -> None:
     finetune.add_argument("--model", default="nano", metavar="NAME|FILE", help="what to start from (%(default)s)")
     finetune.add_argument("--out", type=Path, required=True, metavar="FILE", help="the result, ending in .safetensors")
     finetune.add_argument("--recipe", type=Path, metavar="TOML", help="how to train")
+    finetune.add_argument("--minutes", type=float, metavar="M", help="train so long, whatever the recipe says")
+    finetune.add_argument("--axes", type=str.lower, metavar="TCZYX", help="axes of the images, where they do not say them")
+    finetune.add_argument("--along", choices=("z", "t"), help="axis to walk; may be left out where only one of them is there")
+    finetune.add_argument("--channel", type=int, metavar="N", help="channel to look at, from 0 (0; the luminance of a colour image)")
     finetune.set_defaults(do=_finetune, after_stop=": the same call goes on from there")
 
 
@@ -188,6 +197,13 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     command.add_argument("--spacing", type=_spacing, metavar="Z,Y,X", help="µm per pixel, where the file does not say: 'Z,Y,X' or 'Y,X'")
     command.add_argument("--interval", type=float, metavar="S", help="seconds per frame, where the file does not say")
     command.add_argument("--at", type=_at, default={}, metavar="AXIS=N", help="index of the axis that is not walked, e.g. t=3 (0)")
+
+
+def _add_contrast(command: argparse.ArgumentParser) -> None:
+    """What the model sees; measurements are of the raw intensities, always."""
+    command.add_argument(
+        "--contrast", type=_contrast, metavar="LOW,HIGH", help="intensities the model sees as black and white (0.1 and 99.9 %% of all)"
+    )
 
 
 def _demo(arguments: argparse.Namespace) -> None:
@@ -253,7 +269,7 @@ def _count(arguments: argparse.Namespace) -> None:
 
     given = vars(arguments)
     options = {name: value for name, value in given.items() if name in Counting.model_fields}
-    walked = {name: given[name] for name in ("along", "channel", "at", "model", "device", "out", "also")}
+    walked = {name: given[name] for name in ("along", "channel", "at", "contrast", "model", "device", "out", "also")}
     options["rules"] = {name.strip(): text for name, _, text in (rule.partition(":") for rule in arguments.rule)}
     Counting.checked(options)
     stack = open_stack(arguments.input, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval)
@@ -296,9 +312,27 @@ def _evaluate(arguments: argparse.Namespace) -> None:
 
 def _finetune(arguments: argparse.Namespace) -> None:
     from napari_sam2.train.finetune import finetune
+    from napari_sam2.train.hooks import Bar, Lines
 
-    card = finetune(arguments.data, model=arguments.model, out=arguments.out, recipe=arguments.recipe)
+    card = finetune(arguments.data, model=arguments.model, out=arguments.out, recipe=_recipe(arguments), hooks=[Bar(), Lines(_say)])
+    before, after = (card.training[which] for which in ("before", "best"))
+    print(
+        f"On what was held out, mean IoU: {before['iou_1']:.2f} → {after['iou_1']:.2f} after one click, "
+        f"{before['iou_carried']:.2f} → {after['iou_carried']:.2f} carried"
+    )
     print(f"Done: {card.name} is in {arguments.out.resolve()}; use it with --model {arguments.out}")
+
+
+def _recipe(arguments: argparse.Namespace) -> Any:
+    """The recipe, changed by the options that were given."""
+    from napari_sam2.train.recipe import Recipe
+
+    recipe = Recipe.read(arguments.recipe) if arguments.recipe else Recipe()
+    told = {name: getattr(arguments, name) for name in ("axes", "along", "channel") if getattr(arguments, name) is not None}
+    changed = recipe.model_dump(exclude_unset=True) | {"reading": asdict(recipe.reading) | told}
+    if arguments.minutes is not None:
+        changed |= {"minutes": arguments.minutes, "steps": _MANY_STEPS}
+    return Recipe.of(changed, where="finetune")
 
 
 def _models_list(arguments: argparse.Namespace) -> None:
@@ -372,6 +406,11 @@ def _patience(text: str) -> int | None:
 
 def _spacing(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
+
+
+def _contrast(text: str) -> tuple[float, float]:
+    low, high = (float(part) for part in text.split(","))
+    return low, high
 
 
 def _saturation(text: str) -> dict[int, float]:

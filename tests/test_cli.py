@@ -325,3 +325,41 @@ def test_an_image_of_another_shape_cannot_be_measured(stack: Path, tmp_path: Pat
     assert main(["measure", str(labels), "--image", str(stack), "--out", str(tmp_path / "out")]) == 2
     assert "expected (6, 96, 96)" in capsys.readouterr().err
     assert open_stack(stack).axes == "tyx"
+
+
+def test_finetune_says_what_was_gained(tmp_path: Path, scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+    """A stack whose file says no axes, trained on for a moment."""
+    np.save(tmp_path / "cells.npy", scene.stack.data)
+    np.save(tmp_path / "cells_labels.npy", scene.labels.astype(np.uint16))
+    recipe = tmp_path / "quick.toml"
+    recipe.write_text(
+        "steps = 2\n[[shapes]]\nclips = 1\nlength = 2\nobjects = 2\n[validating]\nevery = 2\nclips = 1\nlength = 2\nobjects = 2\n"
+    )
+    out = tmp_path / "tuned.safetensors"
+    told = [str(tmp_path / "cells.npy"), "--out", str(out), "--recipe", str(recipe)]
+    assert main(["finetune", *told]) == 2
+    assert "axes" in capsys.readouterr().err
+    assert main(["finetune", *told, "--axes", "tyx", "--along", "t"]) == 0
+    said = capsys.readouterr()
+    assert "On what was held out, mean IoU:" in said.out and "training: 100%" in said.err
+    assert out.is_file() and json.loads(out.with_suffix(".json").read_text())["training"]["steps"] == 2
+
+
+def test_the_contrast_that_is_given_is_what_the_model_sees(stack: Path, prompts: Path, tmp_path: Path) -> None:
+    """Black throughout shows nothing; what was seen is written down."""
+    kept = {}
+    for name, more in {"given": ["--contrast", "1e6,2e6"], "guessed": []}.items():
+        assert _track(stack, prompts, tmp_path / name, *more) == 0
+        kept[name] = json.loads((tmp_path / name / "provenance.json").read_text())["input"]["contrast"]
+    assert kept == {"given": {"low": 1e6, "high": 2e6}, "guessed": {"low": 0, "high": 50_000}}
+    given, guessed = (tifffile.imread(tmp_path / name / "labels.ome.tif") for name in kept)
+    assert not np.array_equal(given, guessed)
+
+
+@pytest.mark.parametrize("contrast", ["5,5", "9,1", "0,nan"])
+def test_a_contrast_that_shows_nothing_is_refused(
+    stack: Path, prompts: Path, tmp_path: Path, contrast: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert _track(stack, prompts, tmp_path / "out", "--contrast", contrast) == 2
+    assert "expected two different numbers, the lower first" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

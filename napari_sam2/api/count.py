@@ -165,6 +165,7 @@ def count(
     along: str | None = None,
     channel: int | None = None,
     at: Mapping[str, int] | None = None,
+    contrast: tuple[float, float] | None = None,
     model: str | VideoModel = "nano",
     device: str = "auto",
     also: Sequence[str] = (),
@@ -179,7 +180,7 @@ def count(
         A path, an array or a Stack.
     out
         Folder for labels, tables, picture, prompts, report and provenance; then an Outcome is returned, else `Found`.
-    along, channel, at
+    along, channel, at, contrast
         How the stack is walked; see `Stack.as_video`.
     model, device
         A model or its name; where it runs.
@@ -194,7 +195,7 @@ def count(
     for category, text in counting.rules.items():
         Rule.of(category, text)
     stack = input if isinstance(input, Stack) else open_stack(input)
-    video = video_of(stack, along=along, channel=channel, at=at)
+    video = video_of(stack, along=along, channel=channel, at=at, contrast=contrast)
     if out is not None:
         check_output(Path(out))
     stage(f"input: {stack.source or stack.name}: {video.description}")
@@ -208,10 +209,18 @@ def count(
         return save_counted(found, Path(out), ["report", *also], settings=counting.model_dump(mode="json"))
 
 
-def video_of(stack: Stack, *, along: str | None = None, channel: int | None = None, at: Mapping[str, int] | None = None) -> Video:
+def video_of(
+    stack: Stack,
+    *,
+    along: str | None = None,
+    channel: int | None = None,
+    at: Mapping[str, int] | None = None,
+    contrast: tuple[float, float] | None = None,
+) -> Video:
     """A Video, also of a stack that is the same everywhere: there it shows nothing, and nothing is counted."""
+    given = None if contrast is None else Contrast(*contrast)
     try:
-        return Video.of(stack, along=along, channel=channel, at=at)
+        return Video.of(stack, along=along, channel=channel, at=at, contrast=given)
     except IntensityError:
         video = Video.of(stack, along=along, channel=channel, at=at, contrast=Contrast(0.0, 1.0))
         value = float(video.raw(0).flat[0])

@@ -51,7 +51,7 @@ class CountJob(Job):
     def video(self) -> Video:
         """The stack that is walked; also one that shows nothing, where nothing is counted."""
         stack = open_stack(self.input, axes=self.axes, spacing=self.spacing, interval=self.interval)
-        return video_of(stack, along=self.along, channel=self.channel, at=self.at)
+        return video_of(stack, along=self.along, channel=self.channel, at=self.at, contrast=self.contrast)
 
 
 def job_of(fields: Mapping[str, Any]) -> Job:

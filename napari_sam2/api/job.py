@@ -21,7 +21,7 @@ from napari_sam2.core.errors import LabelsError, PlanError, PromptError
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.core.video import Video
+from napari_sam2.core.video import Contrast, Video
 from napari_sam2.engine.runner import Progress, RunState
 from napari_sam2.engine.session import Settings
 from napari_sam2.io.open import open_stack
@@ -50,8 +50,9 @@ class Job(Fields):
         Folder for the results; made where it is not there.
     prompts
         CSV or JSON of prompts; `masks` and `frame` instead take every label of a label image as a mask prompt there.
-    along, channel, at
-        How the stack is walked; see `Stack.as_video`. `at` fixes the other axes, e.g. ``{"t": 3}``.
+    along, channel, at, contrast
+        How the stack is walked; see `Stack.as_video`. `at` fixes the other axes, e.g. ``{"t": 3}``; `contrast` is the
+        intensities the model sees as black and white, e.g. (-160, 240) for soft tissue in CT.
     axes, spacing, interval
         Take the place of what the file says: letters, µm per pixel (z, y, x or y, x), seconds per frame.
     model, device
@@ -76,6 +77,7 @@ class Job(Fields):
     along: Literal["z", "t"] | None = None
     channel: int | None = None
     at: dict[str, int] = Field(default_factory=dict)
+    contrast: tuple[float, float] | None = None
     axes: str | None = None
     spacing: tuple[float, ...] | None = None
     interval: float | None = None
@@ -90,7 +92,8 @@ class Job(Fields):
     def video(self) -> Video:
         """The stack this job walks."""
         stack = open_stack(self.input, axes=self.axes, spacing=self.spacing, interval=self.interval)
-        return Video.of(stack, along=self.along, channel=self.channel, at=self.at)
+        contrast = None if self.contrast is None else Contrast(*self.contrast)
+        return Video.of(stack, along=self.along, channel=self.channel, contrast=contrast, at=self.at)
 
     def prompted(self, video: Video) -> PromptLog:
         """What is said before the run.

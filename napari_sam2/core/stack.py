@@ -111,11 +111,16 @@ class Stack:
             raise AxesError(f"a plane of axes {self.axes!r} needs an index for each of {self.axes[:-2]!r}, got {dict(at)!r}")
         return np.asarray(self.data[tuple(at[axis] for axis in self.axes[:-2])])
 
-    def as_video(self, along: str | None = None, *, channel: int | None = None, **at: int) -> Video:
-        """This stack walked along one axis; see `Video`. `along` may be left out where only one of z and t is there."""
-        from napari_sam2.core.video import Video
+    def as_video(
+        self, along: str | None = None, *, channel: int | None = None, contrast: tuple[float, float] | None = None, **at: int
+    ) -> Video:
+        """This stack walked along one axis; see `Video`. `along` may be left out where only one of z and t is there.
 
-        return Video.of(self, along=along, channel=channel, at=at)
+        `contrast`: the intensities shown as 0 and 1; from the 0.1 to the 99.9 percentile where not given.
+        """
+        from napari_sam2.core.video import Contrast, Video
+
+        return Video.of(self, along=along, channel=channel, contrast=None if contrast is None else Contrast(*contrast), at=at)
 
     def _repr_html_(self) -> str:
         """The middle plane of the first channel, shape, type and spacing: what a notebook shows."""

@@ -22,10 +22,11 @@ _EVERY = 25  # steps between two looks at the held-out frames: some ten seconds 
 
 Trains = Literal["decoder", "decoder+memory", "everything"]
 
-CHOICES: dict[Trains, str] = {
-    "decoder+memory": "outlines and following",
+CHOICES: dict[Trains | None, str] = {
+    None: "what suits the model",
     "decoder": "outlines only (fastest)",
-    "everything": "everything (many frames)",
+    "decoder+memory": "outlines and following",
+    "everything": "everything",
 }
 """What may train, in words, the best first guess first."""
 
@@ -56,7 +57,7 @@ class Plan:
 
     model: str
     name: str
-    trains: Trains = "decoder+memory"
+    trains: Trains | None = None
     minutes: float = 5.0
 
     def recipe(self) -> Recipe:

@@ -175,7 +175,11 @@ class TrainingTab(QWidget):
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for label, field, tip in (
-            ("Learns", self._trains, "Which part of the model changes; the more, the more frames it needs"),
+            (
+                "Learns",
+                self._trains,
+                "Which part of the model changes: of the small embedded one, all of it; of a large one, outlines and following",
+            ),
             ("For", self._minutes, "How long; stopping earlier keeps the best so far"),
             ("New model", self._name, "What it will be called in the list of models"),
         ):

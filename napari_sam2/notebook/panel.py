@@ -339,6 +339,7 @@ def annotate(
     model: Any = "nano",
     device: str = "auto",
     at: Mapping[str, int] | None = None,
+    contrast: tuple[float, float] | None = None,
 ) -> Panel:
     """A Panel to prompt the objects of a stack and carry them through it.
 
@@ -346,7 +347,7 @@ def annotate(
     ----------
     stack
         A path, an array, a Stack, a Video, or a Session to go on with.
-    along, channel, at
+    along, channel, at, contrast
         How the stack is walked; see `Stack.as_video`.
     model
         A name ("nano", "sam2.1-tiny"), a checkpoint file, or a model that is loaded.
@@ -359,6 +360,6 @@ def annotate(
         video = stack
     else:
         opened = stack if isinstance(stack, Stack) else open_stack(stack)
-        video = Video.of(opened, along=along, channel=channel, at=at)
+        video = opened.as_video(along, channel=channel, contrast=contrast, **(at or {}))
     loaded = load_model(model, device=device) if isinstance(model, str | Path) else model
     return Panel(Session(video, loaded))

@@ -19,16 +19,14 @@ from napari_sam2.models.load import load_model
 from napari_sam2.models.network import Network
 from napari_sam2.models.sam2 import Sam2
 from napari_sam2.train.batches import Material
-from napari_sam2.train.found import find_pairs
 from napari_sam2.train.hooks import HOOKS, Checkpointing, CsvLog, EarlyStopping, Hook, LearningRate
 from napari_sam2.train.loop import Outcome, Setting, Training, TrainingError
 from napari_sam2.train.lora import merged
+from napari_sam2.train.material import material_of
 from napari_sam2.train.pairs import Pair
 from napari_sam2.train.recipe import Recipe
-from napari_sam2.train.sources import PairSource
-from napari_sam2.train.split import split
 from napari_sam2.train.taught import taught
-from napari_sam2.train.tuned import choose
+from napari_sam2.train.tuned import Trains, choose
 from napari_sam2.train.validation import Validation
 
 Data = Material | Sequence[Pair | str | Path] | str | Path
@@ -38,8 +36,6 @@ _FREE = {"steps", "minutes", "device", "threads", "hooks"}
 """Fields of a recipe that may be changed between an interruption and going on."""
 
 _FEW = 20  # groups named in a card
-_PIECES = 5  # a single stack is cut into, so that one can be held out
-_FOLLOWED = (12.0, 80.0)  # pixels wide: a Window shows objects at 30 to 43, and a click is looked at from near and far
 _USUAL = 128  # side of the input where the model takes it: a crop is learned from in a quarter of the time of one of 256
 
 
@@ -77,6 +73,7 @@ def finetune(
         torch.set_num_threads(chosen.threads)
     torch.manual_seed(chosen.seed)
     base = Base.of(model, chosen)
+    chosen = chosen.model_copy(update={"trains": base.trains})
     material = data if isinstance(data, Material) else material_of(data, chosen, follows=base.card.follows)
     kept = Kept(base, chosen, material, out)
     built_in: list[Hook] = [Checkpointing(_identity(base.card, chosen, material)), LearningRate(), CsvLog()]
@@ -92,26 +89,13 @@ def finetune(
     return kept.finished(outcome, training.history[0])
 
 
-def material_of(data: Sequence[Pair | str | Path] | str | Path, recipe: Recipe, *, follows: bool = False) -> Material:
-    """Pairs of all data, some of their groups held out; a single stack is cut along its frames. Raises LabelsError.
-
-    A model that follows is shown objects as wide as its Windows show them.
-    """
-    items = [data] if isinstance(data, str | Path) else list(data)
-    pairs = [pair for item in items for pair in ([item] if isinstance(item, Pair) else find_pairs(item, how=recipe.reading))]
-    if len({pair.group for pair in pairs}) == 1:
-        pairs = [piece for pair in pairs for piece in pair.pieces(_PIECES)]
-    source = PairSource(pairs, diameters=recipe.diameters or (_FOLLOWED if follows else None))
-    sides = split(source.groups(), share=recipe.validating.share, seed=recipe.seed)
-    return Material(source, sides.train, sides.held_out)
-
-
 @dataclass(frozen=True, eq=False)
 class Base:
     """The model that training starts from, ready to train: on its device, its weights chosen."""
 
     network: Network
     card: ModelCard
+    trains: Trains
     device: str
     size: int
     recent: int
@@ -123,16 +107,16 @@ class Base:
         model = load_model(name, device=recipe.device)
         if not isinstance(model, Sam2):
             raise ModelError(f"{model.card.name} is brought by another package: only SAM 2 and its relatives can be trained here")
-        network = taught(model.network, recipe.learns).to(model.device)
-        choose(network, recipe.trains, rank=recipe.rank)
         card = model.card
+        trains: Trains = recipe.trains or ("everything" if card.follows else "decoder+memory")
+        network = taught(model.network, recipe.learns).to(model.device)
+        choose(network, trains, rank=recipe.rank)
         usual = [side for side in card.input_sizes if side <= _USUAL]
         recent = card.memory_slots - 1 if recipe.recent is None else recipe.recent
         if recent >= network.configuration.slots:
             raise ModelError(f"recent is {recent}: {card.name} has temporal encodings for 0 to {network.configuration.slots - 1}")
-        return cls(
-            network.to(model.device), card, model.device, max(usual, default=card.input_sizes[0]), recent, recipe.pointers or card.pointers
-        )
+        size, pointers = max(usual, default=card.input_sizes[0]), recipe.pointers or card.pointers
+        return cls(network.to(model.device), card, trains, model.device, size, recent, pointers)
 
 
 @dataclass(frozen=True, eq=False)

@@ -174,6 +174,30 @@ class Lines(Quiet):
         self._say(f"{outcome.reason} after {outcome.steps} steps; the best was step {outcome.best.step}")
 
 
+class Bar(Quiet):
+    """A progress bar on stderr, with the loss."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def on_start(self, training: Training) -> None:
+        """Show it."""
+        from tqdm import tqdm
+
+        self._bar = tqdm(
+            total=100, desc="training", unit="%", bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+        )
+
+    def on_step(self, training: Training, step: Step) -> None:
+        """Move it on."""
+        self._bar.set_postfix_str(f"step {step.number}, loss {step.loss:.3f}", refresh=False)
+        self._bar.update(100 * training.fraction - self._bar.n)
+
+    def on_end(self, training: Training, outcome: Outcome) -> None:
+        """Leave it as it stands."""
+        self._bar.close()
+
+
 class TensorBoard(Quiet):
     """The same for TensorBoard, in the training's folder. Needs the package tensorboard."""
 

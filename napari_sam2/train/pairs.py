@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -57,3 +57,8 @@ class Pair:
             )
             for part in parts
         )
+
+    def away_from(self, frames: Collection[int]) -> Pair:
+        """This pair without its annotated frames next to any of these; as it is where none would be left."""
+        kept = tuple(frame for frame in self.annotated if not {frame - 1, frame + 1} & set(frames))
+        return replace(self, annotated=kept) if kept else self

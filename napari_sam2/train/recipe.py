@@ -79,7 +79,8 @@ class Recipe(_Strict):
     reading
         How the images are to be read where their files do not say: axes, along, channel, linked; see `annotated.Reading`.
     trains
-        What trains: "decoder", "decoder+memory", "everything" or "lora"; see `tuned.choose`.
+        What trains: "decoder", "decoder+memory", "everything" or "lora"; see `tuned.choose`. Where None, everything of a
+        small model that follows, as the embedded one does, and decoder and memory of a large one.
     learns
         What the model has no trained weights for, and is taught: see `models.configs.Configuration`.
     steps, minutes
@@ -105,6 +106,9 @@ class Recipe(_Strict):
         Clips drawn once, and used again and again, where the image encoder does not train: their features are kept.
     losses
         Weights of the parts of the loss.
+    rehearsal
+        Share of clips that show what the embedded model was trained on, so that it is not forgotten: see `rehearsal`.
+        Only where data are given as files or pairs; 0 where nothing but the new domain matters.
     diameters
         How wide objects appear, in pixels of the input; where None as a model that follows shows them, else about as
         large as they are.
@@ -117,7 +121,7 @@ class Recipe(_Strict):
     """
 
     reading: Reading = Reading()
-    trains: Trains = "decoder+memory"
+    trains: Trains | None = None
     learns: tuple[Learnable, ...] = ()
     steps: int = Field(default=600, ge=1)
     minutes: float | None = Field(default=None, gt=0)
@@ -138,6 +142,7 @@ class Recipe(_Strict):
     taught: int = Field(default=0, ge=0)
     pool: int = Field(default=48, ge=1)
     losses: Weights = Weights()
+    rehearsal: float = Field(default=0.5, ge=0, lt=1)
     diameters: tuple[float, float] | None = None
     validating: Validating = Validating()
     rank: int = Field(default=8, ge=1)

@@ -87,7 +87,17 @@ def recipe(**changes: object) -> Recipe:
     shape = {"size": 64, "clips": 2, "length": 2, "objects": 3}
     quick = {"every": 3, "clips": 1, "length": 2, "objects": 3, "patience": None}
     return Recipe.of(
-        {"trains": "everything", "steps": 6, "shapes": [shape], "validating": quick, "pool": 3, "device": "cpu", "threads": 1, **changes}
+        {
+            "trains": "everything",
+            "rehearsal": 0,
+            "steps": 6,
+            "shapes": [shape],
+            "validating": quick,
+            "pool": 3,
+            "device": "cpu",
+            "threads": 1,
+            **changes,
+        }
     )
 
 

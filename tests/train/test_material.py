@@ -1,0 +1,76 @@
+"""Material: what is trained on, held out, left out and rehearsed, of data as people have them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_sam2.core.errors import LabelsError
+from napari_sam2.train.annotated import Reading, pairs_of
+from napari_sam2.train.batches import Material
+from napari_sam2.train.material import material_of
+from napari_sam2.train.pairs import Pair
+from napari_sam2.train.recipe import Recipe
+
+_ZYX = Reading(axes="zyx", along="z")
+
+
+def _labels(frames: int) -> np.ndarray:
+    labels = np.zeros((frames, 64, 64), dtype=np.uint16)
+    labels[:, 20:40, 20:40] = 3
+    return labels
+
+
+def _stack(frames: int, name: str = "stack") -> list[Pair]:
+    labels = _labels(frames)
+    return pairs_of(labels * np.linspace(1, 2, frames)[:, None, None], labels, name=name, how=_ZYX)
+
+
+def _frames(made: Material, items: Sequence[int]) -> list[int]:
+    return sorted(frame for item in items for frame in made.source.pairs[item].annotated)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("frames", "apart"), [(40, True), (5, False)], ids=["a long stack has a gap", "a stack of five frames has none to spare"]
+)
+def test_a_single_stack_is_not_trained_on_next_to_what_is_held_out(frames: int, apart: bool) -> None:
+    made = material_of(_stack(frames), Recipe(rehearsal=0))
+    train, held_out = _frames(made, made.train), _frames(made, made.held_out)
+    assert train and held_out and not set(train) & set(held_out)
+    assert (min(abs(one - other) for one in train for other in held_out) > 1) == apart
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_so_many_clips_are_rehearsed_and_none_of_them_is_held_out(share: float) -> None:
+    made = material_of([*_stack(4, "one"), *_stack(4, "two"), *_stack(4, "three")], Recipe(rehearsal=share))
+    own = [item for item in made.train if item < 3]
+    others = [item for item in made.train if item >= 3]
+    assert len(own) == 2 and set(made.held_out) < {0, 1, 2}
+    drawn = dict(zip(made.train, made.probabilities, strict=True))
+    assert sum(drawn[item] for item in others) == pytest.approx(share)
+    clip = made.source.draw(others[0], np.random.default_rng(0), length=2, size=64)
+    assert clip.labels.any() and clip.frames.std() > 0
+
+
+def test_nothing_is_rehearsed_where_that_is_said() -> None:
+    made = material_of([*_stack(4, "one"), *_stack(4, "two")], Recipe(rehearsal=0))
+    assert sorted([*made.train, *made.held_out]) == [0, 1]
+
+
+def test_what_is_left_out_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    labels = _labels(4)
+    labels[1, 50, 50], labels[2, 10, 10] = 7, 9
+    labels[:, 2:12, 40:60] = 4
+    with caplog.at_level(logging.WARNING):
+        material_of(pairs_of(labels * 1.0, labels, name="stack", how=_ZYX), Recipe(rehearsal=0))
+    assert "stack: 2 objects of one pixel are left out (labels 7, 9)" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["empty", "one frame"])
+def test_what_cannot_be_split_is_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(LabelsError, match="expected labels with at least one|nothing would be held out"):
+        material_of(_stack(1) if name == "one frame" else pairs_of(np.ones((4, 8, 8)), np.zeros((4, 8, 8), dtype=int), how=_ZYX), Recipe())
