@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import os
-import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -227,16 +225,6 @@ def test_the_embedded_model_in_another_process_has_the_same_masks_and_scores(key
     np.testing.assert_array_equal(*planes)
     np.testing.assert_allclose(*scores, rtol=0, atol=1e-5)
     assert len(np.unique(planes[0])) == 4
-
-
-@pytest.mark.slow
-def test_a_worker_that_dies_is_named(keys: Path) -> None:
-    scene = drifting(frames=2)
-    with cluster_of(keys, processes=True) as cluster, remote_model(cluster.scheduler_address, device="cpu", certificates=keys) as remote:
-        (process,) = remote._client.run(os.getpid).values()
-        os.kill(process, signal.SIGKILL)
-        with pytest.raises(ModelError, match="the same call with --resume goes on"):
-            remote.embed([(scene.video.frame(0), remote.card.window(scene.video.shape[1:]))])
 
 
 @pytest.mark.parametrize(
