@@ -23,6 +23,7 @@ from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import Query
 from napari_sam2.models.device import describe
 from napari_sam2.models.load import load_model
+from napari_sam2.notebook import annotate
 from napari_sam2.testing.contracts import ModelContract
 from napari_sam2.testing.scenes import Scene, drifting, returning
 from napari_sam2.testing.toy import ToyModel
@@ -89,8 +90,20 @@ def test_a_session_has_the_same_masks_as_here(remote: RemoteModel, scene: Scene)
     assert planes[0].any()
 
 
+def test_the_panel_of_a_notebook_takes_it_as_any_model(remote: RemoteModel) -> None:
+    scene = drifting(frames=4)
+    panel = annotate(scene.video, model=remote)
+    for track in scene.tracks:
+        panel.prompt(scene.click(track, 0))
+    panel.propagate()
+    assert panel.wait(60)
+    np.testing.assert_array_equal(panel.labels.compute(), scene.labels)
+    panel.session.close()
+
+
 def test_what_nobody_holds_is_let_go_there(remote: RemoteModel) -> None:
     gc.collect()
+    remote._answers = []
     before, scene = remote.holds(), drifting(frames=3)
     with Session(scene.video, remote) as session:
         session.replay(scene.log())

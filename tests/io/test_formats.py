@@ -26,6 +26,7 @@ from napari_sam2.core.errors import AxesError, FileError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.io.open import open_stack
 from napari_sam2.io.plate import fields_of
+from tests.io.lif import write_lif
 
 _RNG = np.random.default_rng(0)
 _VOLUME = _RNG.integers(0, 4000, (5, 7, 9)).astype(np.int16)  # z, y, x: no two lengths alike
@@ -228,30 +229,24 @@ def test_nd2_says_its_axes_voxels_channels_and_interval(tmp_path: Path, monkeypa
     np.testing.assert_array_equal(np.asarray(stack.data), data)
 
 
-def test_lif_says_its_axes_and_places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in with the names of liffile.LifFile: nobody can write a LIF file."""
-    data, path = _RNG.integers(0, 255, (3, 20, 30)).astype(np.uint8), tmp_path / "cells.lif"
-    path.write_bytes(b"not read")
-    places = {"Z": np.arange(3) * 1e-6, "Y": np.arange(20) * 2e-7, "X": np.arange(30) * 2e-7}
-    image = SimpleNamespace(name="one", dims=("Z", "Y", "X"), coords=places, shape=data.shape, dtype=data.dtype, asarray=lambda: data)
-
-    class File:
-        images = (image,)
-
-        def __init__(self, _: Any) -> None: ...
-
-        def __enter__(self) -> File:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-    monkeypatch.setitem(sys.modules, "liffile", SimpleNamespace(LifFile=File))
+@pytest.mark.parametrize(
+    ("axes", "shape", "dtype"),
+    [("zyx", (3, 20, 30), np.uint8), ("tczyx", (2, 2, 3, 20, 30), np.uint16), ("tyx", (4, 20, 30), np.uint16)],
+    ids=["z", "five axes", "t"],
+)
+def test_lif_keeps_axes_spacing_and_values(axes: str, shape: tuple[int, ...], dtype: Any, tmp_path: Path) -> None:
+    data = _RNG.integers(0, 255, shape).astype(dtype)
+    path = write_lif(tmp_path / "cells.lif", {"one": data}, axes, {"t": 30.0, "z": 1e-6, "y": 2e-7, "x": 2e-7})
     stack = open_stack(path)
-    assert (stack.axes, stack.data.dtype) == ("zyx", np.uint8)
-    assert _numbers(stack.spacing) == pytest.approx((1, 0.2, 0.2, None))
+    assert (stack.axes, stack.data.dtype) == (axes, dtype)
+    assert _numbers(stack.spacing) == pytest.approx((1 if "z" in axes else None, 0.2, 0.2, 30 if "t" in axes else None))
     np.testing.assert_array_equal(np.asarray(stack.data), data)
-    File.images = (image, image)
-    with pytest.raises(FileError, match="holds 2 images"):
+
+
+def test_lif_of_several_images_is_refused(tmp_path: Path) -> None:
+    image = np.zeros((2, 8, 9), np.uint8)
+    path = write_lif(tmp_path / "two.lif", {"first": image, "second": image}, "zyx", {"z": 1e-6, "y": 1e-6, "x": 1e-6})
+    with pytest.raises(FileError, match="holds 2 images \\(first, second\\)"):
         open_stack(path)
 
 

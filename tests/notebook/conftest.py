@@ -51,12 +51,22 @@ def panel(scene: Scene) -> Iterator[Panel]:
 @pytest.fixture(scope="session")
 def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[list[str]], str]]:
     """Takes the code of cells, gives the address of a notebook that holds them, in a JupyterLab that runs."""
-    root = tmp_path_factory.mktemp("lab")
+    yield from _served(tmp_path_factory.mktemp("lab"), "jupyterlab", "lab/tree")
+
+
+@pytest.fixture(scope="session")
+def notebook7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[list[str]], str]]:
+    """The same in a Notebook 7 that runs."""
+    pytest.importorskip("notebook", reason="Notebook 7 is not installed: the panel is not tested in it")
+    yield from _served(tmp_path_factory.mktemp("notebook7"), "notebook", "notebooks")
+
+
+def _served(root: Path, program: str, place: str) -> Iterator[Callable[[list[str]], str]]:
     (root / "notebooks").mkdir()
     token, port = secrets.token_hex(16), _free_port()
     settings = {"JUPYTER_CONFIG_DIR": root / "config", "JUPYTER_DATA_DIR": root / "data", "JUPYTER_RUNTIME_DIR": root / "runtime"}
     environment = {**os.environ, **{name: str(value) for name, value in settings.items()}, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", f"--port={port}", f"--notebook-dir={root / 'notebooks'}"]
+    command = [sys.executable, "-m", program, "--no-browser", "--allow-root", f"--port={port}", f"--notebook-dir={root / 'notebooks'}"]
     command += [f"--IdentityProvider.token={token}", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
     settings_of_lab = root / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
     settings_of_lab.mkdir(parents=True)
@@ -64,7 +74,7 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[list[str
     with (root / "log.txt").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server:
         try:
             _wait_for(f"http://127.0.0.1:{port}/api?token={token}", server, root / "log.txt")
-            yield lambda cells: f"http://127.0.0.1:{port}/lab/tree/{_notebook(root / 'notebooks', cells)}?token={token}&reset"
+            yield lambda cells: f"http://127.0.0.1:{port}/{place}/{_notebook(root / 'notebooks', cells)}?token={token}&reset"
         finally:
             server.terminate()
 
@@ -106,4 +116,4 @@ def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:
                 return
         except OSError:
             time.sleep(0.25)
-    raise AssertionError(f"JupyterLab did not start:\n{log.read_text()[-2000:]}")
+    raise AssertionError(f"Jupyter did not start:\n{log.read_text()[-2000:]}")

@@ -1,4 +1,4 @@
-"""The panel in a real JupyterLab and a real Chromium: what a person sees and does."""
+"""The panel in a real JupyterLab, a real Notebook 7 and a real Chromium: what a person sees and does."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(420)]
 _FRAME = 18
 _CELL = 7  # a nucleus in the middle of the sample
 _QUICK_MS = 500
+_IDLE_IN_LAB = ".jp-Notebook-ExecutionIndicator[data-status='idle']"
+_IDLE_IN_NOTEBOOK = ".jp-NotebookKernelLogo"
 
 _CELLS = [
     f"""from napari_sam2.api.samples import SAMPLES
@@ -98,6 +100,24 @@ def test_a_click_at_a_known_cell_gives_that_cells_mask_and_propagate_carries_it(
     assert np.median(times[1:]) < _QUICK_MS
 
 
+def test_the_panel_answers_in_notebook_7_too(notebook7: Callable[[list[str]], str], chromium: Any) -> None:
+    sample = SAMPLES[0]
+    truth = np.asarray(open_labels(sample.truth).data[_FRAME]) == _CELL
+    shape = open_stack(sample.image).data.shape
+    context = chromium.new_context(viewport={"width": 1500, "height": 1250})
+    page = context.new_page()
+    page.goto(notebook7(_CELLS[:1]))
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    _run_until(page, ".sam2-frame canvas")
+    _click(page, shape, *(float(each.mean()) for each in np.nonzero(truth)))
+    print(f"Notebook 7: click to mask {_answered(page, 1):.0f} ms")
+    found = _overlay(page, shape[1:]) == 1
+    _keep(page, "notebook7.png")
+    assert (found & truth).sum() / (found | truth).sum() > 0.5
+    assert page.locator(".sam2-object").count() == 1
+    context.close()
+
+
 def _next_cell(page: Any) -> None:
     page.locator(".jp-Cell .cm-content").nth(1).click()
     page.keyboard.press("Shift+Enter")
@@ -105,7 +125,7 @@ def _next_cell(page: Any) -> None:
 
 def _run_until(page: Any, selector: str) -> None:
     """Run the first cell. Shift+Enter before the kernel is connected is dropped: again until the cell has begun."""
-    page.wait_for_selector(".jp-Notebook-ExecutionIndicator[data-status='idle']", timeout=90_000)
+    page.wait_for_selector(f"{_IDLE_IN_LAB}, {_IDLE_IN_NOTEBOOK}", timeout=90_000, state="attached")
     for _ in range(20):
         page.locator(".jp-Cell .cm-content").first.click()
         page.keyboard.press("Shift+Enter")
@@ -150,9 +170,9 @@ def _overlay(page: Any, shape: tuple[int, ...]) -> np.ndarray:
     return np.array(values).reshape(shape)
 
 
-def _keep(page: Any) -> None:
+def _keep(page: Any, name: str = "notebook.png") -> None:
     """A picture for people, where NAPARI_SAM2_SCREENSHOTS names a folder."""
     folder = os.environ.get("NAPARI_SAM2_SCREENSHOTS")
     if folder:
         time.sleep(0.5)
-        page.screenshot(path=Path(folder) / "notebook.png")
+        page.screenshot(path=Path(folder) / name)
