@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 
-from qtpy.QtCore import QEvent, QTimer
+from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QWidget
 
-from napari_sam2.gui.parts import follow_theme
+from napari_sam2.gui.parts import follow_theme, once
 
 
 class Dockable(QWidget):
@@ -17,9 +17,7 @@ class Dockable(QWidget):
         super().__init__()
         self._docked = False
         self._open = ExitStack()
-        self._theme = QTimer(self)
-        self._theme.setSingleShot(True)
-        self._theme.timeout.connect(lambda: follow_theme(self))
+        self._theme = once(self, lambda: follow_theme(self))
 
     def shut(self) -> None:
         """Let go of the viewer, the threads and the model. Layers stay."""

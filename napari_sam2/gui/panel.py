@@ -28,7 +28,7 @@ from napari_sam2.gui.loading import load_beside
 from napari_sam2.gui.model_section import ModelSection
 from napari_sam2.gui.object_list import ObjectList
 from napari_sam2.gui.opening import Opened, latest, opened
-from napari_sam2.gui.parts import column, follow_theme, line, muted, row, tool
+from napari_sam2.gui.parts import column, follow_theme, line, muted, once, row, tool
 from napari_sam2.gui.samples import layers_of
 from napari_sam2.gui.search import Seed
 from napari_sam2.gui.sources import prompts_of
@@ -80,14 +80,10 @@ class Panel(Dockable):
         self.help = tool("help", "Keys and mouse", self.show_help)
         self.anew = tool("anew", "Start anew with this image; what there was stays in its project folder", self.controller.start_anew)
         column(self).addWidget(self._scrolled())
-        self._fit = QTimer(self)  # once the lanes below have taken their room
-        self._fit.setSingleShot(True)
-        self._fit.setInterval(100)
-        self._fit.timeout.connect(self.viewer.reset_view)
-        self._redraw = QTimer(self)
-        self._redraw.setSingleShot(True)
-        self._redraw.setInterval(_REDRAW_MS)
-        self._redraw.timeout.connect(self._on_redraw)
+        self._fit = once(self, self.viewer.reset_view, 100)  # once the lanes below have taken their room
+        self._gone: list[str] = []
+        self._relist = once(self, self._on_gone)
+        self._redraw = once(self, self._on_redraw, _REDRAW_MS)
         follow_theme(self)
 
     def _scrolled(self) -> QScrollArea:
@@ -307,12 +303,22 @@ class Panel(Dockable):
             self.docks.offer_sources()
         if not isinstance(layer, Image):
             return
-        if event.type == "removed":
-            self.canvas.forget(key_of(layer))
-            self.controller.forget(key_of(layer))
-        elif event.type == "inserted":
+        if event.type == "removed":  # napari is still taking it down: no layer is touched before it has done so
+            self._gone.append(key_of(layer))
+            self._relist.start()
+            return
+        if event.type == "inserted":
             layer.events.name.connect(self._on_renamed)
             self._open.callback(layer.events.name.disconnect, self._on_renamed)
+        self.refresh_images()
+
+    def _on_gone(self) -> None:
+        gone, self._gone = self._gone, []
+        if self.controller.closed:
+            return
+        for key in gone:
+            self.canvas.forget(key)
+            self.controller.forget(key)
         self.refresh_images()
 
     def _on_renamed(self, event: Any) -> None:
