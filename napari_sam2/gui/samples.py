@@ -57,7 +57,7 @@ def placed(stack: Stack) -> dict[str, Any]:
     known = {"z": stack.spacing.z_um, "y": stack.spacing.y_um, "x": stack.spacing.x_um, "t": stack.spacing.t_s}
     units = {"z": "micrometer", "y": "micrometer", "x": "micrometer", "t": "second"}
     return {
-        "scale": [known[axis] or 1.0 for axis in stack.axes],
-        "units": [units[axis] if known[axis] else "pixel" for axis in stack.axes],
+        "scale": [known.get(axis) or 1.0 for axis in stack.axes],
+        "units": [units[axis] if known.get(axis) else "pixel" for axis in stack.axes],
         "axis_labels": list(stack.axes),
     }
