@@ -250,25 +250,10 @@ def test_channels_share_their_labels(bench: Bench) -> None:
     np.testing.assert_array_equal(hands.labels(layer)[:, 1] > 0, scene.labels == 1)
 
 
-def test_deleted_layers_are_not_touched_before_napari_has_let_go_of_them(bench: Bench) -> None:
-    scene = drifting()
+def test_an_image_that_is_deleted_is_forgotten_when_napari_has_let_go_of_it(bench: Bench) -> None:
     hands = bench()
-    layer = hands.open(scene)
-    hands.click(layer, (0, *scene.click(1, 0).yx[0]))
-    overlays = hands.panel.canvas.overlays
-    labels, points = overlays.labels, overlays.points
-    touched: list[str] = []
-    for each in (labels, points):
-        hands.viewer.layers.remove(each)
-        each.events.connect(lambda event: touched.append(event.type))
-    hands.panel.canvas.refresh()
-    overlays.refresh()
-    overlays.select(1)
-    assert touched == []
-    hands.press(Qt.Key.Key_P)
-    np.testing.assert_array_equal(hands.labels(layer) == 1, scene.labels == 1)
-    assert overlays.labels is not labels
+    layer = hands.open(drifting())
     hands.viewer.layers.remove(layer)
     assert hands.panel.controller.place is not None
-    hands.rest()
-    assert hands.panel.controller.place is None
+    hands.until(lambda: hands.panel.controller.place is None)
+    assert hands.panel.image.image is None
