@@ -144,17 +144,47 @@ def sample(name: str, out: Path) -> pd.DataFrame:
     return counts
 
 
+def counting() -> None:
+    """The z-stack counted without a click: seeds, then objects."""
+    from napari_sam2.gui.view import Stage
+
+    person = Person()
+    panel = person.open_panel()
+
+    def ready() -> bool:
+        return panel.controller.snapshot.stage is Stage.READY
+
+    panel.open_sample("nuclei_z")
+    person.viewer.layers["nuclei_z nuclei"].visible = False
+    person.until(ready)
+    person.click(panel.docks.buttons["count"], "Count")
+    person.until(ready)
+    tab = panel.docks._widgets["count"]
+    person.click(tab.find, "Find seeds")
+    person.until(ready)
+    person.picture("count-1-seeds")
+    person.click(tab.count, "Count")
+    person.until(ready)
+    person.picture("count-2-objects")
+    print(f"counted: {tab.result.text()} {'; '.join(person.deeds)}")
+    person.viewer.close()
+    person.pump(0.5)
+
+
 def main() -> None:
-    """Both samples."""
+    """Both samples, and the first one counted without a click."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder for the labels and tables")
-    parser.add_argument("--samples", nargs="+", default=["nuclei_z", "migration_t"])
+    parser.add_argument("--samples", nargs="*", default=["nuclei_z", "migration_t"])
+    parser.add_argument("--no-count", action="store_true", help="leave out the pictures of the Count tab")
     arguments = parser.parse_args()
     scratch = tempfile.mkdtemp()  # nothing of the person at this machine is read or changed
     os.environ["NAPARI_CONFIG"], os.environ["XDG_DATA_HOME"] = f"{scratch}/settings.yaml", f"{scratch}/data"
     PICTURES.mkdir(exist_ok=True)
     for name in arguments.samples:
         sample(name, arguments.out / name)
+    if not arguments.no_count:
+        counting()
 
 
 if __name__ == "__main__":

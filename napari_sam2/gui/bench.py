@@ -12,7 +12,7 @@ from napari_sam2.core.video import Video
 from napari_sam2.engine.embeddings import DEFAULT_BYTES
 from napari_sam2.engine.session import Settings
 from napari_sam2.gui.desk import Desk, handed_over, prompts_only
-from napari_sam2.gui.keeping import kept
+from napari_sam2.gui.keeping import kept, taken_up
 from napari_sam2.gui.view import Place
 
 Load = Callable[[str], VideoModel]
@@ -32,6 +32,7 @@ class Bench:
         self._model: VideoModel | None = None
         self.device = ""
         self._anew: set[Place] = set()
+        self._folders: dict[Place, Path] = {}  # projects that a person opened
         self._left: dict[Place, PromptLog] = {}  # what is to be taken up by the model that is there now
 
     def model(self, name: str) -> VideoModel:
@@ -59,6 +60,12 @@ class Bench:
             self._desks.pop(place).close()
         self._anew.add(place)
 
+    def take_up(self, place: Place, folder: Path) -> None:
+        """Have the desk of a place, when it is opened, go on with the project in this folder."""
+        if place in self._desks:
+            self._desks.pop(place).close()
+        self._folders[place] = folder
+
     def session(self, place: Place) -> Session | None:
         """The session of a place that is open; None where it is not."""
         desk = self._desks.get(place)
@@ -79,7 +86,9 @@ class Bench:
         choice = place.choice
         video = Video.of(choice.stack, along=choice.along, channel=choice.channel, at=dict(place.at))
         project, notice, session = None, "", None
-        if self._root is not None:
+        if place in self._folders:
+            project, notice = taken_up(self._folders.pop(place))
+        elif self._root is not None:
             anew = place in self._anew or len(log) > 0
             project, notice = kept(self._root, place, video, model.card, asked=name, anew=anew)
             self._anew.discard(place)

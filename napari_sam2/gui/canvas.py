@@ -165,6 +165,15 @@ class Canvas:
         self._viewer.dims.set_point(axis + self._viewer.dims.ndim - self.image.ndim, world[axis])
         self._moving = False
 
+    def look_at(self, place: Place) -> None:
+        """Look at the position of the axes that are not walked."""
+        if self.image is None or self.reading is None:
+            return
+        dims, inside = self._viewer.dims, list(self.image.world_to_data(self._viewer.dims.point))
+        for axis, number in place.at:
+            inside[self.reading.letters.index(axis)] = number
+        dims.set_point(range(dims.ndim - self.image.ndim, dims.ndim), self.image.data_to_world(inside))
+
     def _where(self, world: Sequence[float], along: str) -> tuple[int, tuple[tuple[str, int], ...], tuple[float, float]]:
         """Frame, position of the axes that are not walked, and (y, x) of a position in the world."""
         assert self.reading is not None

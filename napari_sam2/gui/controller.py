@@ -52,6 +52,11 @@ class Controller(Seeking):
             self._opened("Opening the image and the model…")
         self._show()
 
+    def take_up(self, place: Place, folder: Path, model: str) -> None:
+        """Work on this place, when it is opened, in the project in `folder`, with the model it was made with."""
+        self._model = model
+        self._submit(lambda: self._bench.take_up(place, folder), lambda _: None)
+
     def look(self, frame: int, at: tuple[tuple[str, int], ...] = ()) -> None:
         """The person moved to another frame, or to another position of the axes that are not walked."""
         if self._place is not None and at != self._place.at:

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from qtpy.QtCore import QEvent, QSignalBlocker, QTimer, Signal
+from qtpy.QtCore import QEvent, QSignalBlocker, Signal
 from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QProgressBar, QPushButton, QWidget
 
 from napari_sam2.api.count import Counting
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.gui.canvas import Canvas
 from napari_sam2.gui.controller import Controller
-from napari_sam2.gui.parts import column, follow_theme, heading, muted, row, tool
+from napari_sam2.gui.parts import column, follow_theme, heading, muted, once, row, tool
 from napari_sam2.gui.search import Wanted
 from napari_sam2.gui.sources import planes_of
 from napari_sam2.gui.view import Place, Snapshot, Stage
@@ -56,9 +56,7 @@ class CountTab(QWidget):
         self.stop = tool("stop", "Stop; objects that are done stay", controller.cancel)
         self.bar = QProgressBar()
         self._lay_out()
-        self._theme = QTimer(self)
-        self._theme.setSingleShot(True)
-        self._theme.timeout.connect(lambda: follow_theme(self))
+        self._theme = once(self, lambda: follow_theme(self))
         self._connect()
         self.offer()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from qtpy.QtCore import QSignalBlocker, Signal
@@ -16,10 +17,14 @@ _AXES = {"z": "z (slices)", "t": "t (time)"}
 
 
 class ImageSection(QWidget):
-    """`chosen` is emitted when another image, axis or channel is chosen; `sample` with the name of one to open."""
+    """`chosen` is emitted when another image, axis or channel is chosen; `sample` with the name of one to open.
+
+    `project` is emitted with the folder of a project to go on with, "" where one is to be asked for.
+    """
 
     chosen = Signal()
     sample = Signal(str)
+    project = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,6 +42,12 @@ class ImageSection(QWidget):
         for name, title in TITLES.items():
             button = QPushButton(title)
             button.clicked.connect(lambda *_, name=name: self.sample.emit(name))
+            samples.addWidget(button)
+        self.last, self.open = QPushButton(), QPushButton("Open a project…")
+        self.last.hide()
+        self.open.setToolTip("A folder in which the plugin kept your work: image, clicks, labels")
+        self.open.clicked.connect(lambda *_: self.project.emit(""))
+        for button in (self.last, self.open):
             samples.addWidget(button)
         layout = column(self)
         layout.addWidget(heading("Image"))
@@ -62,6 +73,15 @@ class ImageSection(QWidget):
         if not images:
             self.read(None)
 
+    def offer_project(self, found: tuple[Path, str] | None) -> None:
+        """Offer to go on with this project: its folder, and the name of its image."""
+        self.last.setVisible(found is not None)
+        if found is not None:
+            folder, name = found
+            self.last.setText(f"Go on with {name}")
+            self.last.setToolTip(str(folder))
+            self.last.clicked.connect(lambda *_: self.project.emit(str(folder)))
+
     def read(self, reading: Reading | None, *, along: str = "", channel: int = 0) -> None:
         """Show what can be chosen in an image that is read so."""
         blockers = [QSignalBlocker(box) for box in (self.along, self.channel)]
@@ -85,3 +105,11 @@ class ImageSection(QWidget):
     def image(self) -> Any:
         """The layer that is chosen, None where there is none."""
         return self.layer.currentData()
+
+
+def described(reading: Reading, image: Any) -> str:
+    """One line about an image."""
+    sizes = " × ".join(f"{axis} {size}" for axis, size in reading.sizes.items())
+    pixel = reading.spacing.y_um
+    words = [sizes, f"{pixel:.3g} µm per pixel" if pixel else "pixel size unknown", "finest level" if image.multiscale else ""]
+    return " · ".join(word for word in words if word)

@@ -37,14 +37,24 @@ def kept(root: Path, place: Place, video: Video, card: ModelCard, *, asked: str,
         except Sam2Error as error:
             notice = f"What was kept of this image cannot be opened, and a new start is made: {error}"
         else:
-            count = len(project.log.track_ids)
-            return project, f"{count} object{'s' if count != 1 else ''} from last time, kept in {found[-1]}" if count else ""
+            return project, _found(project)
     if not video.stack.source and np.prod(video.stack.data.shape) * np.dtype(video.stack.data.dtype).itemsize > _MOST_BYTES:
         return None, "This image is in no file and too large to be copied: save your results before you close the window."
     try:
         return Project.create(_free(root, stem), video, card, asked=asked), notice
     except Sam2Error as error:
         return None, f"Nothing can be kept, so save your results before you close the window: {error}"
+
+
+def taken_up(folder: Path) -> tuple[Project, str]:
+    """The project that a person opened, and a sentence. Raises FileError or OutputError where that cannot be."""
+    project = Project.open(folder)
+    return project, _found(project)
+
+
+def _found(project: Project) -> str:
+    count = len(project.log.track_ids)
+    return f"{count} object{'s' if count != 1 else ''} from last time, kept in {project.folder}" if count else ""
 
 
 def _stem(place: Place, video: Video, card: ModelCard) -> str:

@@ -128,7 +128,7 @@ class Overlays:
 
     def refresh(self) -> None:
         """Draw the canvas anew."""
-        if self._labels is not None:
+        if self._labels is not None and self._labels in self._viewer.layers:  # what is drawn on the canvas of a deleted one is gone
             self._labels.refresh(thumbnail=False, extent=False)
 
     def pieces(self, place: Place | None, frame: int, track: int) -> int:
@@ -137,7 +137,7 @@ class Overlays:
 
     def select(self, track: int) -> None:
         """Make this object the one that the brush paints."""
-        if self._labels is not None and track:
+        if self._labels is not None and self._labels in self._viewer.layers and track:
             self._labels.selected_label = track
 
     def paint(self, track: int, *, lasso: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,15 +18,17 @@ from napari_sam2.gui.canvas import Canvas
 from napari_sam2.gui.carry_section import CarrySection
 from napari_sam2.gui.changed import Carry
 from napari_sam2.gui.controller import Controller
+from napari_sam2.gui.dockable import Dockable
 from napari_sam2.gui.docks import Docks
-from napari_sam2.gui.image_section import ImageSection
+from napari_sam2.gui.image_section import ImageSection, described
 from napari_sam2.gui.keeping import projects
 from napari_sam2.gui.keys import Keyboard, help_text, hint
 from napari_sam2.gui.layers import Reading, choice_of, key_of, read
 from napari_sam2.gui.loading import load_beside
 from napari_sam2.gui.model_section import ModelSection
 from napari_sam2.gui.object_list import ObjectList
-from napari_sam2.gui.parts import column, follow_theme, line, muted, row, tool
+from napari_sam2.gui.opening import Opened, latest, opened
+from napari_sam2.gui.parts import column, follow_theme, line, muted, once, row, tool
 from napari_sam2.gui.samples import layers_of
 from napari_sam2.gui.search import Seed
 from napari_sam2.gui.sources import prompts_of
@@ -40,7 +41,7 @@ _REDRAW_MS = 40
 """The canvas and the lists are drawn anew no more often: the loop must have time for the person."""
 
 
-class Panel(QWidget):
+class Panel(Dockable):
     """Segment objects and carry them through a stack. `load` gives a model by name; `root` is where projects are kept."""
 
     def __init__(
@@ -51,15 +52,17 @@ class Panel(QWidget):
         root: Callable[[], Path | None] = projects,
     ) -> None:
         super().__init__()
-        self._docked = False
         self.viewer = napari_viewer
         self.worker, self._downloads = ThreadWorker(), ThreadWorker("napari-sam2-fetch")
-        self.controller = Controller(self, self.worker, load=load, root=root())
+        self.root = root()
+        self.controller = Controller(self, self.worker, load=load, root=self.root)
         self.canvas = Canvas(self.viewer, self.controller, self.tell, later=lambda do: QTimer.singleShot(0, do))
         self.docks = Docks(self.viewer, self.controller, self.canvas)
         self._snapshot = Snapshot()
+        self._walks: dict[str, tuple[str, int]] = {}  # axis and channel to begin with, by image
         self._build()
         self._connect()
+        self.image.offer_project(latest(self.root))
         self.refresh_images()
         self.show_state(Snapshot())
 
@@ -77,17 +80,10 @@ class Panel(QWidget):
         self.help = tool("help", "Keys and mouse", self.show_help)
         self.anew = tool("anew", "Start anew with this image; what there was stays in its project folder", self.controller.start_anew)
         column(self).addWidget(self._scrolled())
-        self._fit = QTimer(self)  # once the lanes below have taken their room
-        self._fit.setSingleShot(True)
-        self._fit.setInterval(100)
-        self._fit.timeout.connect(self.viewer.reset_view)
-        self._theme = QTimer(self)
-        self._theme.setSingleShot(True)
-        self._theme.timeout.connect(lambda: follow_theme(self))
-        self._redraw = QTimer(self)
-        self._redraw.setSingleShot(True)
-        self._redraw.setInterval(_REDRAW_MS)
-        self._redraw.timeout.connect(self._on_redraw)
+        self._fit = once(self, self.viewer.reset_view, 100)  # once the lanes below have taken their room
+        self._gone: list[str] = []
+        self._relist = once(self, self._on_gone)
+        self._redraw = once(self, self._on_redraw, _REDRAW_MS)
         follow_theme(self)
 
     def _scrolled(self) -> QScrollArea:
@@ -120,6 +116,7 @@ class Panel(QWidget):
     def _connect(self) -> None:
         self.image.chosen.connect(self._on_image)
         self.image.sample.connect(self.open_sample)
+        self.image.project.connect(self.open_project)
         self.model.chosen.connect(self._on_model)
         self.model.failed.connect(lambda error: self.tell(str(error), wrong=True))
         self.objects.selected.connect(self.controller.select)
@@ -138,7 +135,6 @@ class Panel(QWidget):
         self.keys.bind([self.viewer])
         layers = self.viewer.layers.events
         listened = (layers.inserted, layers.removed, layers.reordered)
-        self._open = ExitStack()  # what is let go of when the panel goes, last first
         for release in (self.worker.close, lambda: self._downloads.close(0.0), self.keys.close, self.canvas.close, self.docks.close):
             self._open.callback(release)
         for emitter in listened:
@@ -226,6 +222,28 @@ class Panel(QWidget):
         self.viewer.layers.selection.active = added[0]
         self._fit.start()
 
+    def open_project(self, folder: str | Path = "") -> None:
+        """Go on with a project; asks for its folder where none is given."""
+        chosen = str(folder) or QFileDialog.getExistingDirectory(self, "A project folder", str(self.root or ""))
+        if chosen:
+            self.controller.aside(lambda: opened(Path(chosen)), self._take_up, message="Opening the project…")
+
+    def _take_up(self, project: Opened) -> None:
+        layer, walk = Layer.create(project.data, project.options, "image"), project.file.walk
+        at = tuple((axis, walk.at[axis]) for axis in "tz" if axis in walk.at)
+        try:
+            place = Place(choice_of(layer, along=walk.along, channel=walk.channel or 0), at)
+        except Sam2Error as error:
+            self.tell(str(error), wrong=True)
+            return
+        self._walks[key_of(layer)] = walk.along, walk.channel or 0
+        self.controller.take_up(place, project.folder, project.file.model.asked)
+        self.model.choose(project.file.model.name)
+        self.viewer.add_layer(layer)
+        self.viewer.layers.selection.active = layer
+        self.canvas.look_at(place)
+        self._fit.start()
+
     def propagate(self) -> None:
         """Carry on, or pause."""
         if self._snapshot.stage is Stage.RUNNING:
@@ -279,41 +297,28 @@ class Panel(QWidget):
         self.image.offer(images, current)
         self._on_image()
 
-    def changeEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
-        """Qt's: the theme changed."""
-        super().changeEvent(event)
-        if event.type() == QEvent.Type.PaletteChange:
-            self._theme.start()
-
-    def event(self, event: QEvent) -> bool:
-        """Qt's: napari takes a dock down by taking the widget out of it, and does not close it."""
-        if event.type() == QEvent.Type.ParentChange:
-            if self._docked and self.parent() is None:
-                self.shut()
-            self._docked = self.parent() is not None
-        return bool(super().event(event))
-
-    def closeEvent(self, event: QEvent) -> None:  # noqa: N802
-        """Qt's: the window closes, perhaps while something is computed."""
-        self.shut()
-        super().closeEvent(event)
-
-    def shut(self) -> None:
-        """Let go of the viewer, the threads and the model. Layers stay."""
-        self._open.close()
-
     def _on_layers(self, event: Any) -> None:
         layer = getattr(event, "value", None)
         if isinstance(layer, Labels):
             self.docks.offer_sources()
         if not isinstance(layer, Image):
             return
-        if event.type == "removed":
-            self.canvas.forget(key_of(layer))
-            self.controller.forget(key_of(layer))
-        elif event.type == "inserted":
+        if event.type == "removed":  # napari is still taking it down: no layer is touched before it has done so
+            self._gone.append(key_of(layer))
+            self._relist.start()
+            return
+        if event.type == "inserted":
             layer.events.name.connect(self._on_renamed)
             self._open.callback(layer.events.name.disconnect, self._on_renamed)
+        self.refresh_images()
+
+    def _on_gone(self) -> None:
+        gone, self._gone = self._gone, []
+        if self.controller.closed:
+            return
+        for key in gone:
+            self.canvas.forget(key)
+            self.controller.forget(key)
         self.refresh_images()
 
     def _on_renamed(self, event: Any) -> None:
@@ -332,7 +337,7 @@ class Panel(QWidget):
         self.image.read(reading, along=along, channel=channel)
         if reading is not None and choice is not None:
             reading = reading.walked(along)
-            self.image.about.setText(_about(reading, image))
+            self.image.about.setText(described(reading, image))
             self.keys.bind([image])
             self.docks.offer_lanes()
         self.canvas.use(image, reading, choice)
@@ -346,7 +351,7 @@ class Panel(QWidget):
         place = self.controller.place
         along, channel = self.image.along.currentData(), self.image.channel.currentData() or 0
         if place is None or place.choice.key != key_of(image) or along not in reading.walkable:
-            return reading.along, 0
+            return self._walks.pop(key_of(image), (reading.along, 0))
         return str(along), channel if channel < reading.channels else 0
 
     def _on_model(self, name: str) -> None:
@@ -390,11 +395,3 @@ class Panel(QWidget):
     def _bind_layers(self) -> None:
         if self.canvas.overlays is not None:
             self.keys.bind(self.canvas.overlays.layers)
-
-
-def _about(reading: Reading, image: Any) -> str:
-    """One line about an image."""
-    sizes = " × ".join(f"{axis} {size}" for axis, size in reading.sizes.items())
-    pixel = reading.spacing.y_um
-    words = [sizes, f"{pixel:.3g} µm per pixel" if pixel else "pixel size unknown", "finest level" if image.multiscale else ""]
-    return " · ".join(word for word in words if word)

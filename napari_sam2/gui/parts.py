@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
 
@@ -67,6 +67,15 @@ def follow_theme(parent: QWidget) -> None:
             each.setIcon(icon(name, colour))
         if each.property("muted"):
             each.setStyleSheet(f"color: rgba({red}, {green}, {blue}, 150); font-size: 11px;")
+
+
+def once(parent: QObject, does: Callable[[], Any], after_ms: int = 0) -> QTimer:
+    """A timer that does this once each time it is started: with 0 in the next turn of Qt's loop."""
+    timer = QTimer(parent)
+    timer.setSingleShot(True)
+    timer.setInterval(after_ms)
+    timer.timeout.connect(does)
+    return timer
 
 
 def row(*widgets: QWidget | None, spacing: int = 4) -> QHBoxLayout:

@@ -84,6 +84,12 @@ class Requests:
             device=self._bench.device,
         )
 
+    def aside(self, work: Callable[[], Any], then: Callable[[Any], Any], *, message: str = "") -> None:
+        """Have something done in the background that needs no image."""
+        self._message = message or self._message
+        self._submit(work, then)
+        self._show()
+
     def _ready(self) -> bool:
         if self._place is None:
             self._view.tell("Open an image first: a z-stack or a time-lapse.", wrong=True)

@@ -30,7 +30,7 @@ def layers_of(name: str) -> list[LayerData]:
     """The layers of a sample, as napari's readers return them."""
     sample = next(each for each in SAMPLES if each.name == name)
     stack = open_stack(sample.image)
-    place = _place(stack)
+    place = placed(stack)
     image = (np.asarray(stack.data), {"name": name, "colormap": "gray", **place}, "image")
     boxes = {
         "name": f"{name} nuclei",
@@ -52,12 +52,12 @@ def _boxes(sample: Sample) -> list[np.ndarray]:
     return found
 
 
-def _place(stack: Stack) -> dict[str, Any]:
+def placed(stack: Stack) -> dict[str, Any]:
     """Scale and units where they are known: µm and seconds, else pixels."""
     known = {"z": stack.spacing.z_um, "y": stack.spacing.y_um, "x": stack.spacing.x_um, "t": stack.spacing.t_s}
     units = {"z": "micrometer", "y": "micrometer", "x": "micrometer", "t": "second"}
     return {
-        "scale": [known[axis] or 1.0 for axis in stack.axes],
-        "units": [units[axis] if known[axis] else "pixel" for axis in stack.axes],
+        "scale": [known.get(axis) or 1.0 for axis in stack.axes],
+        "units": [units[axis] if known.get(axis) else "pixel" for axis in stack.axes],
         "axis_labels": list(stack.axes),
     }

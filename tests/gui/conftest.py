@@ -50,8 +50,8 @@ def bench(napari_viewer: Any, errors: list[BaseException]) -> Iterator[Callable[
 
     opened: list[Hands] = []
 
-    def _open(load: Callable[[str], VideoModel] = lambda _: ToyModel()) -> Hands:
-        opened.append(Hands(napari_viewer, load))
+    def _open(load: Callable[[str], VideoModel] = lambda _: ToyModel(), root: Path | None = None) -> Hands:
+        opened.append(Hands(napari_viewer, load, root))
         return opened[-1]
 
     yield _open

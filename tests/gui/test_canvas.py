@@ -171,3 +171,17 @@ def test_only_the_frame_that_is_looked_at_is_drawn_anew() -> None:
     easel.canvas.draw(place, {4: np.ones(scene.video.shape[1:], dtype=np.uint16)})
     easel.canvas.refresh()
     assert drawn == [0, 0]
+
+
+def test_a_layer_that_was_deleted_is_not_touched() -> None:
+    scene, easel = drifting(), Easel()
+    easel.open(scene)
+    easel.canvas._click((0, *scene.click(1, 0).yx[0]), True)
+    overlays = easel.canvas.overlays
+    assert overlays is not None
+    labels, touched = overlays.labels, list[str]()
+    easel.viewer.layers.remove(labels)
+    labels.events.connect(lambda event: touched.append(event.type))
+    overlays.refresh()
+    overlays.select(1)
+    assert touched == []

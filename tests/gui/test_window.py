@@ -248,3 +248,12 @@ def test_channels_share_their_labels(bench: Bench) -> None:
     hands.click(layer, (0, 0, *scene.click(1, 0).yx[0]))
     hands.press(Qt.Key.Key_P)
     np.testing.assert_array_equal(hands.labels(layer)[:, 1] > 0, scene.labels == 1)
+
+
+def test_an_image_that_is_deleted_is_forgotten_when_napari_has_let_go_of_it(bench: Bench) -> None:
+    hands = bench()
+    layer = hands.open(drifting())
+    hands.viewer.layers.remove(layer)
+    assert hands.panel.controller.place is not None
+    hands.until(lambda: hands.panel.controller.place is None)
+    assert hands.panel.image.image is None
