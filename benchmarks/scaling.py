@@ -10,6 +10,7 @@ weights, by `benchmarks.near`.
 from __future__ import annotations
 
 import argparse
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,11 +109,11 @@ def doubled(rows: Sequence[dict[str, Any]], clock: str) -> list[tuple[str, bool]
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON and a plot; 0 where all that is asked is reached."""
     options = _options(arguments)
-    about, rows = machine.described(), list[dict[str, Any]]()
+    about, rows = machine.described(), [row for path in options.earlier for row in json.loads(path.read_text())["results"]]
     peers = [("ours", ours(options.size, options.side), options.objects)]
     if options.peer:
         peers.append(("reference", build("reference", options.size, sam2=options.sam2), options.few))
-    for _, peer, _ in peers:
+    for _, peer, _ in (each for each in peers if each[2]):
         seconds(peer, crowd(frames=2, objects=1, size=options.size))  # warm
     counts = sorted({count for _, _, counts in peers for count in counts})
     for count in counts:
@@ -128,7 +129,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(_table(rows, options))
     for what, good in checks:
         print(f"{'reached' if good else 'MISSED '}  {what}")
-    machine.keep({"machine": about, "settings": vars(options) | {"sam2": [], "out": None}, "results": rows}, options.out)
+    machine.keep(
+        {"machine": about, "settings": vars(options) | {"sam2": [], "earlier": len(options.earlier), "out": None}, "results": rows},
+        options.out,
+    )
     if options.out:
         _plot(rows, options)
     return 0 if all(good for _, good in checks) else 1
@@ -169,7 +173,7 @@ def _plot(rows: list[dict[str, Any]], options: argparse.Namespace) -> None:
     known = [row for row in rows if row["peer"] == "reference"]
     if len(known) > 1:
         start, each = line(known, options.clock)
-        counts = np.array(options.objects)
+        counts = np.array(sorted({row["objects"] for row in rows}))
         axes.plot(counts, start + each * counts, "--", color="C1", label="reference, by its linear cost")
     axes.set(xscale="log", yscale="log", xlabel="objects", ylabel=f"{options.clock} seconds")
     axes.set_title(f"{options.frames} frames of {options.size}²")
@@ -184,8 +188,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=1024, help="side of frames and input")
     parser.add_argument("--side", type=int, default=16, help="tokens of a Region")
     parser.add_argument("--frames", type=int, default=4)
-    parser.add_argument("--objects", nargs="+", type=int, default=[1, 4, 16, 64], help="of ours")
-    parser.add_argument("--few", nargs="+", type=int, default=[1, 2], help="of the reference, whose cost is linear in objects")
+    parser.add_argument("--objects", nargs="*", type=int, default=[1, 4, 16, 64], help="of ours")
+    parser.add_argument("--few", nargs="*", type=int, default=[1, 2], help="of the reference, whose cost is linear in objects")
+    parser.add_argument("--earlier", nargs="+", type=Path, default=[], help="JSON of earlier runs of the same case, to go on from")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="cpu", help="what is judged by: processor time bears company")
     parser.add_argument("--longer", action="store_true", help="also twice the frames")
     parser.add_argument("--threads", type=int, help="of torch")
