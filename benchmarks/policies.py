@@ -1,4 +1,4 @@
-"""Policies: identity switches on crowded time-lapses by memory policy, the embedded model, every object prompted once by its box.
+"""Policies: identity switches on crowded time-lapses by memory policy, the embedded model, every object prompted once.
 
 python -m benchmarks.policies DATA --out results.json
 """
@@ -17,7 +17,7 @@ import tifffile
 from benchmarks import machine
 from napari_sam2.api.session import Session
 from napari_sam2.core.card import ModelCard
-from napari_sam2.core.prompt import BoxPrompt
+from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt
 from napari_sam2.core.protocols import MemoryPolicy, VideoModel
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Video
@@ -25,6 +25,7 @@ from napari_sam2.engine.policies import POLICIES
 from napari_sam2.models.load import load_model
 
 COLUMNS = ("stack", "policy", "objects", "frames", "switches", "on another at the end", "IoU", "cpu s")
+_MARKER = 9  # pixels: less is no outline, and has no IoU
 _SAMPLES = Path(__file__).parents[1] / "sample_data"
 
 
@@ -49,7 +50,7 @@ def measured(model: VideoModel, policy: str, pixels: np.ndarray, truth: np.ndarr
     given = {track: int(np.flatnonzero((truth == track).any(axis=(1, 2)))[0]) for track in tracks}
     began = time.process_time()
     with Session(Video.of(Stack(pixels, "tyx")), model, policy=_sized(policy, model.card)) as session:
-        session.prompt_many([BoxPrompt(frame, track, _box(truth[frame] == track)) for track, frame in given.items()])
+        session.prompt_many([_prompt(frame, track, truth[frame] == track) for track, frame in given.items()])
         session.propagate(direction="forward", progress=False)
         labels = np.stack([session.plane(frame) for frame in range(len(truth))])
     seconds = time.process_time() - began
@@ -57,7 +58,8 @@ def measured(model: VideoModel, policy: str, pixels: np.ndarray, truth: np.ndarr
     ends = np.mean([bool(len(own)) and own[-1] != track for track, own in zip(tracks, owners, strict=True)])
     ious = [((labels == track) & (truth == track)).sum() / ((labels == track) | (truth == track)).sum() for track in tracks]
     switches = sum(int((own[1:] != own[:-1]).sum()) for own in owners)
-    return [policy, len(tracks), len(truth), switches, float(ends), float(np.mean(ious)), round(seconds, 1)]
+    iou = float(np.mean(ious)) if (truth > 0).sum() >= _MARKER * len(tracks) * len(truth) / 2 else float("nan")
+    return [policy, len(tracks), len(truth), switches, float(ends), iou, round(seconds, 1)]
 
 
 def _sized(policy: str, card: ModelCard) -> MemoryPolicy:
@@ -78,10 +80,13 @@ def _owners(labels: np.ndarray, truth: np.ndarray, track: int) -> np.ndarray:
     return np.array(found)
 
 
-def _box(mask: np.ndarray) -> list[float]:
+def _prompt(frame: int, track: int, mask: np.ndarray) -> Prompt:
+    """The box around an object, or a click where the truth is but a marker."""
     corners = np.argwhere(mask)
+    if len(corners) < _MARKER:
+        return PointPrompt(frame, track, [corners[0].tolist()], [True])
     low, high = corners.min(axis=0), corners.max(axis=0)
-    return [float(edge) for edge in (*low, *np.maximum(high, low + 1))]
+    return BoxPrompt(frame, track, [float(edge) for edge in (*low, *np.maximum(high, low + 1))])
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
