@@ -156,14 +156,14 @@ class MotionPolicy(GatedPolicy):
 
     def trusted(self, memory: Memory, held: Mapping[int, Memory], step: Step) -> bool:
         """See `GatedPolicy`."""
-        if memory.place is None:
+        if memory.whereabouts is None:
             return False
         way = 1 if step.forward else -1
-        last, before = ((earlier.place if (earlier := held.get(memory.frame - way * n)) else None) for n in (1, 2))
+        last, before = ((earlier.whereabouts if (earlier := held.get(memory.frame - way * n)) else None) for n in (1, 2))
         if last is None:
             return True
         y, x = (2 * last.y - before.y, 2 * last.x - before.x) if before else (last.y, last.x)
-        return bool(np.hypot(memory.place.y - y, memory.place.x - x) <= self.gate * max(last.wide, memory.place.wide))
+        return bool(np.hypot(memory.whereabouts.y - y, memory.whereabouts.x - x) <= self.gate * max(last.wide, memory.whereabouts.wide))
 
 
 @dataclass(frozen=True)

@@ -103,7 +103,7 @@ class Trail:
         """The newest answers of a track on those of `frames` where it has any, as memories without features."""
         found = [segment for frame in frames if (segment := self.get(track, frame))]
         return [
-            Memory(each.frame, each.conditioning, each.pointer, each.presence != Presence.ABSENT, each.iou, place=each.place)
+            Memory(each.frame, each.conditioning, each.pointer, each.presence != Presence.ABSENT, each.iou, whereabouts=each.whereabouts)
             for each in found
         ]
 

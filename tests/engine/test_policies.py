@@ -10,7 +10,7 @@ import pytest
 from napari_sam2.core.errors import PlanError
 from napari_sam2.core.plan import Step
 from napari_sam2.core.protocols import MemoryPolicy
-from napari_sam2.core.result import Memory, Place
+from napari_sam2.core.result import Memory, Whereabouts
 from napari_sam2.engine.policies import POLICIES, MotionPolicy, Sam2Policy, ScorePolicy, StridedPolicy
 from napari_sam2.testing.contracts import PolicyContract
 
@@ -79,7 +79,7 @@ def test_an_unknown_policy_lists_the_known_ones() -> None:
         POLICIES.get("samurai")
 
 
-_STEADY = {frame: Place(10.0 + 3 * frame, 50.0, 8.0) for frame in range(1, 9)}
+_STEADY = {frame: Whereabouts(10.0 + 3 * frame, 50.0, 8.0) for frame in range(1, 9)}
 
 
 @pytest.mark.parametrize(
@@ -88,15 +88,19 @@ _STEADY = {frame: Place(10.0 + 3 * frame, 50.0, 8.0) for frame in range(1, 9)}
         pytest.param(ScorePolicy(recent=3), {}, {8: 1, 7: 2, 6: 3, 5: None, 4: None, 3: None, 2: None, 1: None}, id="all are good"),
         pytest.param(ScorePolicy(recent=3), {7: 0.2, 5: 0.2}, {8: 1, 6: 2, 4: 3, 3: None, 2: None, 1: None}, id="two were doubtful"),
         pytest.param(MotionPolicy(recent=2), {}, {8: 1, 7: 2, 6: None, 5: None, 4: None, 3: None, 2: None, 1: None}, id="a steady walk"),
-        pytest.param(MotionPolicy(recent=3), {6: Place(90.0, 90.0, 8.0)}, {8: 1, 5: 2, 4: 3, 3: None, 2: None, 1: None}, id="a jump aside"),
+        pytest.param(
+            MotionPolicy(recent=3), {6: Whereabouts(90.0, 90.0, 8.0)}, {8: 1, 5: 2, 4: 3, 3: None, 2: None, 1: None}, id="a jump aside"
+        ),
         pytest.param(StridedPolicy(recent=2), {}, {8: 1, 6: 2, 3: None}, id="every third, and the last"),
     ],
 )
-def test_a_gate_shows_what_it_trusts(policy: MemoryPolicy, changed: dict[int, float | Place], expected: dict[int, int | None]) -> None:
+def test_a_gate_shows_what_it_trusts(
+    policy: MemoryPolicy, changed: dict[int, float | Whereabouts], expected: dict[int, int | None]
+) -> None:
     memories = [_memory(0, conditioning=True)]
     for frame, place in _STEADY.items():
         new = changed.get(frame)
-        memory = replace(_memory(frame), score=0.9, place=place)
-        memories.append(replace(memory, place=new) if isinstance(new, Place) else replace(memory, score=new or 0.9))
+        memory = replace(_memory(frame), score=0.9, whereabouts=place)
+        memories.append(replace(memory, whereabouts=new) if isinstance(new, Whereabouts) else replace(memory, score=new or 0.9))
     shown = {recall.memory.frame: recall.slot for recall in policy.select(memories, Step(9, True, (1,))) if recall.memory.frame}
     assert shown == expected
