@@ -61,13 +61,13 @@ class Ours:
         from napari_sam2.models.sam2 import Sam2
 
         card = ModelCard("random-tiny", input_sizes=(size,))
-        self._model = Sam2(Network.of(NAMED[weights.SIZE], weights.state()), card, "cpu")
+        self.model = Sam2(Network.of(NAMED[weights.SIZE], weights.state()), card, "cpu")
         self._settings = Settings(patience=None, embedding_bytes=embedding_bytes)
 
     def open(self, frames: Any) -> _OurVideo:
         """See `Peer`."""
         video = Video.of(Stack(frames, "tyx"), contrast=Contrast(0.0, 1.0))
-        return _OurVideo(Session(video, self._model, settings=self._settings))
+        return _OurVideo(Session(video, self.model, settings=self._settings))
 
 
 class _OurVideo:

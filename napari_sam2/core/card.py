@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from napari_sam2.core.window import Window
+
+Attention = Literal["whole", "near"]
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,9 @@ class ModelCard:
         Whether each track is looked at through a Window of its own that follows it, and not through that of the frame.
     keep_aspect
         Whether a frame that is no square is padded (True) or stretched (False, as SAM 2 was trained).
+    attention
+        "whole": tracks are looked at by the whole input. "near": those that are carried along by the part of it around them,
+        whose cost is that of the object and not of the frame. The window of an answer is then that part.
     memory_slots
         Memories shown at once: one for conditioning frames and the rest for the frames just walked (SAM 2: 7).
     pointers
@@ -41,6 +46,7 @@ class ModelCard:
     input_sizes: tuple[int, ...] = (1024,)
     keep_aspect: bool = False
     follows: bool = False
+    attention: Attention = "whole"
     memory_slots: int = 7
     pointers: int = 16
     training: Mapping[str, Any] = field(default_factory=dict)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,12 +24,21 @@ class Embedding:
     features: tuple[Any, ...]
 
 
+class Whereabouts(NamedTuple):
+    """Where an object is: the middle of its mask, and how wide a disc of as many pixels is. All in data pixels."""
+
+    y: float
+    x: float
+    wide: float
+
+
 @dataclass(frozen=True, eq=False)
 class Memory:
     """What is kept of one Segment of one Track.
 
     `features` (the mask on the image) and `pointer` (the object as a whole) are the model's own. `features` is None
     once they are forgotten; they can be made again from the Segment. `conditioning` frames were prompted or locked.
+    `whereabouts` are where the object was, None where that is not known or it was nowhere.
     """
 
     frame: int
@@ -38,6 +47,7 @@ class Memory:
     present: bool = True
     score: float = 1.0
     features: tuple[Any, ...] | None = None
+    whereabouts: Whereabouts | None = None
 
     def without_features(self) -> Memory:
         """The same, its features forgotten."""
@@ -123,6 +133,16 @@ class Segment:
     def present(self) -> bool:
         """Whether the model says the object is on this frame."""
         return self.presence_score > 0
+
+    @property
+    def whereabouts(self) -> Whereabouts | None:
+        """Where the object is; None where no cell is positive."""
+        cells = np.argwhere(self.logits > 0)
+        if not len(cells):
+            return None
+        height, width = self.window.height / self.logits.shape[0], self.window.width / self.logits.shape[1]
+        y, x = (cells.mean(axis=0) + 0.5) * (height, width) + (self.window.top - 0.5, self.window.left - 0.5)
+        return Whereabouts(float(y), float(x), float(2 * np.sqrt(len(cells) * height * width / np.pi)))
 
     @property
     def conditioning(self) -> bool:

@@ -54,7 +54,7 @@ class Bank:
 
     def keep(self, segment: Segment, features: tuple[Any, ...]) -> None:
         """Remember a Segment of this track."""
-        memory = Memory(segment.frame, segment.conditioning, segment.pointer, segment.present, segment.iou, features)
+        memory = Memory(segment.frame, segment.conditioning, segment.pointer, segment.present, segment.iou, features, segment.whereabouts)
         self._memories[segment.frame] = memory
 
     def refresh(self, frame: int, features: tuple[Any, ...]) -> None:

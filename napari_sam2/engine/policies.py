@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from napari_sam2.core.errors import PlanError
 from napari_sam2.core.plan import Step
 from napari_sam2.core.protocols import MemoryPolicy
 from napari_sam2.core.registry import Registry
 from napari_sam2.core.result import Memory, Recall
+
+_BEHIND = 2  # frames that a gate looks back from a memory
 
 
 @dataclass(frozen=True)
@@ -67,6 +71,113 @@ class Sam2Policy:
         return sorted(nearest, key=lambda memory: memory.frame)
 
 
+@dataclass(frozen=True)
+class GatedPolicy:
+    """SAM 2's rule over those memories that are trusted: the last `recent` of them, up to `horizon` frames back.
+
+    What is not trusted is shown neither by its mask nor by its pointer. The frame just walked is shown by its mask always:
+    without it a track would be lost where nothing is trusted for long.
+    """
+
+    recent: int = 6
+    pointers: int = 16
+    horizon: int = 24
+
+    @property
+    def name(self) -> str:
+        """What it goes by in the provenance."""
+        raise NotImplementedError("a GatedPolicy is one of its subclasses")
+
+    @property
+    def reach(self) -> int:
+        """See `MemoryPolicy`."""
+        return self.horizon
+
+    def trusted(self, memory: Memory, held: Mapping[int, Memory], step: Step) -> bool:
+        """Whether a tracked memory is shown; `held` are those of the track by frame."""
+        raise NotImplementedError("a GatedPolicy is one of its subclasses")
+
+    def select(self, memories: Sequence[Memory], step: Step) -> list[Recall]:
+        """Conditioning frames in slot 0, then the last trusted ones in slots 1, 2, …, older ones by their pointer alone."""
+        recalls = [
+            Recall(memory, 0, age if (age := _age(memory, step)) >= 0 else None)
+            for memory in memories
+            if memory.conditioning and memory.frame != step.frame
+        ]
+        for slot, (memory, shown) in enumerate(self._chosen(memories, step), start=1):
+            age = _age(memory, step)
+            pointer = age if shown and age < self.pointers else None
+            if slot <= self.recent or pointer is not None:
+                recalls.append(Recall(memory, slot if slot <= self.recent else None, pointer))
+        return recalls
+
+    def retain(self, memories: Sequence[Memory], step: Step) -> list[Memory]:
+        """Conditioning frames whole, the last trusted ones whole, of all others within the horizon what a gate may ask for."""
+        after = Step(step.frame + (1 if step.forward else -1), step.forward, step.tracks)
+        whole = {memory.frame for memory, _ in self._chosen(memories, after)[: self.recent]}
+        kept = []
+        for memory in memories:
+            if memory.conditioning or memory.frame in whole:
+                kept.append(memory)
+            elif 0 <= _age(memory, step) <= self.horizon + _BEHIND:
+                kept.append(memory.without_features())
+        return kept
+
+    def _chosen(self, memories: Sequence[Memory], step: Step) -> list[tuple[Memory, bool]]:
+        """Tracked memories within the horizon, the last first, and whether each is trusted: all that are, and the very last."""
+        held = {memory.frame: memory for memory in memories}
+        behind = sorted((memory for memory in memories if not memory.conditioning), key=lambda memory: _age(memory, step))
+        behind = [memory for memory in behind if 1 <= _age(memory, step) <= self.horizon]
+        judged = [(memory, self.trusted(memory, held, step)) for memory in behind]
+        return [(memory, good) for memory, good in judged if good or _age(memory, step) == 1]
+
+
+@dataclass(frozen=True)
+class ScorePolicy(GatedPolicy):
+    """Trusts what is present and whose predicted IoU is at least `score`."""
+
+    score: float = 0.6
+    name: str = "score"
+
+    def trusted(self, memory: Memory, held: Mapping[int, Memory], step: Step) -> bool:
+        """See `GatedPolicy`."""
+        return memory.present and memory.score >= self.score
+
+
+@dataclass(frozen=True)
+class MotionPolicy(GatedPolicy):
+    """Trusts what is where a constant velocity leads, within `gate` widths of the object: no look-alike next to it.
+
+    A velocity is that of the two frames before; where these are not known, the object is expected where it was.
+    """
+
+    gate: float = 0.75
+    name: str = "motion"
+
+    def trusted(self, memory: Memory, held: Mapping[int, Memory], step: Step) -> bool:
+        """See `GatedPolicy`."""
+        if memory.whereabouts is None:
+            return False
+        way = 1 if step.forward else -1
+        last, before = ((earlier.whereabouts if (earlier := held.get(memory.frame - way * n)) else None) for n in (1, 2))
+        if last is None:
+            return True
+        y, x = (2 * last.y - before.y, 2 * last.x - before.x) if before else (last.y, last.x)
+        return bool(np.hypot(memory.whereabouts.y - y, memory.whereabouts.x - x) <= self.gate * max(last.wide, memory.whereabouts.wide))
+
+
+@dataclass(frozen=True)
+class StridedPolicy(GatedPolicy):
+    """Trusts every `stride`-th frame: memories of slow stacks differ more then, and reach further back."""
+
+    stride: int = 3
+    name: str = "strided"
+
+    def trusted(self, memory: Memory, held: Mapping[int, Memory], step: Step) -> bool:
+        """See `GatedPolicy`."""
+        return memory.frame % self.stride == 0
+
+
 def _age(memory: Memory, step: Step) -> int:
     """Frames a memory lies behind the walk; below 0 where it lies ahead."""
     back = step.frame - memory.frame
@@ -76,3 +187,6 @@ def _age(memory: Memory, step: Step) -> int:
 POLICIES: Registry[MemoryPolicy] = Registry("policies", PlanError)
 """Memory policies by name; other packages add theirs under the entry point group ``napari_sam2.policies``."""
 POLICIES.register("sam2", Sam2Policy)
+POLICIES.register("score", ScorePolicy)
+POLICIES.register("motion", MotionPolicy)
+POLICIES.register("strided", StridedPolicy)

@@ -101,11 +101,10 @@ class Trail:
 
     def memories(self, track: int, frames: Sequence[int]) -> list[Memory]:
         """The newest answers of a track on those of `frames` where it has any, as memories without features."""
-        query = "SELECT pointer, presence, iou FROM segments WHERE track = ? AND frame = ? ORDER BY entry DESC LIMIT 1"
-        found = [(frame, row) for frame in frames if (row := self._read(query, (track, frame)).fetchone())]
+        found = [segment for frame in frames if (segment := self.get(track, frame))]
         return [
-            Memory(frame, presence in CONDITIONING, np.frombuffer(pointer, dtype=np.float32), presence != Presence.ABSENT, score)
-            for frame, (pointer, presence, score) in found
+            Memory(each.frame, each.conditioning, each.pointer, each.presence != Presence.ABSENT, each.iou, whereabouts=each.whereabouts)
+            for each in found
         ]
 
     def conditioning(self, track: int) -> list[int]:

@@ -94,7 +94,9 @@ def _step(ground: Ground, step: Step, banks: Mapping[int, Bank], walkers: Walker
         free[segment.track].keep(segment, features)
         free[segment.track].retain(ground.policy, step)
         old = ground.trail.get(segment.track, step.frame) if walkers.settles(segment.track, step) else None
-        walkers.met(step, segment, old)
+        trace = ground.trail.trace(segment.track, step.frame) if old else None
+        turned = trace is not None and trace.forward is not None and trace.forward != step.forward
+        walkers.met(step, segment, old, turned=turned)
     return segments
 
 

@@ -26,11 +26,13 @@ class Remembered:
     """What B tracks remember, batch first: n frames of N tokens each, then p pointer tokens.
 
     `values` and `places` are (B, n * N + p, 64), the memory and its position in space and time; `pointers` is p.
+    `rotation` turns the tokens of all frames: (N, C / 2), the same for each frame, or (B, n * N, C / 2).
     """
 
     values: Tensor
     places: Tensor
     pointers: int
+    rotation: Tensor
 
 
 class MemoryAttention(nn.Module):
@@ -42,24 +44,30 @@ class MemoryAttention(nn.Module):
         self.layer_norm = nn.LayerNorm(config.memory_attention_hidden_size)
 
     def forward(self, tokens: Tensor, positions: Tensor, rotation: Tensor, remembered: Remembered) -> Tensor:
-        """(1, N, C) tokens of a frame, their (N, C) positions and (N, C / 2) rotation to (B, N, C) tokens."""
+        """(1 or B, N, C) tokens of a frame, their (…, N, C) positions and (…, N, C / 2) rotation to (B, N, C) tokens."""
         keys = remembered.values + remembered.places
         x = tokens + _POSITION_WEIGHT * positions
         for layer in cast(Iterable[Any], self.layers):
             y = layer.layer_norm1(x)
-            x = x + layer.dropout1(_attend(layer.self_attn, y, (y, y), rotation))
+            x = x + layer.dropout1(_attend(layer.self_attn, y, (y, y), (rotation, rotation)))
             y = layer.layer_norm2(x)
-            x = x + layer.dropout2(_attend(layer.cross_attn_image, y, (keys, remembered.values), rotation, still=remembered.pointers))
+            turns, still = (rotation, remembered.rotation), remembered.pointers
+            x = x + layer.dropout2(_attend(layer.cross_attn_image, y, (keys, remembered.values), turns, still=still))
             y = layer.layer_norm3(x)
             x = x + layer.dropout3(layer.linear2(layer.dropout(layer.activation(layer.linear1(y)))))
         return self.layer_norm(x)
 
 
-def _attend(layer: Sam2VideoRoPEAttention, tokens: Tensor, memory: tuple[Tensor, Tensor], rotation: Tensor, still: int = 0) -> Tensor:
-    """Rotary attention of (1 or B, N, C) tokens to (B, n * N + still, c) keys and values; the last `still` keys are not turned."""
+def _attend(
+    layer: Sam2VideoRoPEAttention, tokens: Tensor, memory: tuple[Tensor, Tensor], turns: tuple[Tensor, Tensor], still: int = 0
+) -> Tensor:
+    """Rotary attention of (1 or B, N, C) tokens to (B, n * N + still, c) keys and values; the last `still` keys are not turned.
+
+    `turns` are the rotations of tokens and of keys.
+    """
     heads = layer.num_attention_heads
-    query = rotate(layer.q_proj(tokens).unflatten(-1, (heads, -1)), rotation).transpose(1, 2)
-    key = _turned(layer.k_proj(memory[0]).unflatten(-1, (heads, -1)), rotation, still).transpose(1, 2)
+    query = rotate(layer.q_proj(tokens).unflatten(-1, (heads, -1)), turns[0]).transpose(1, 2)
+    key = _turned(layer.k_proj(memory[0]).unflatten(-1, (heads, -1)), turns[1], still).transpose(1, 2)
     value = layer.v_proj(memory[1]).unflatten(-1, (heads, -1)).transpose(1, 2)
     query = query.expand(key.shape[0], -1, -1, -1)
     dropout = layer.dropout_p if layer.training else 0.0
@@ -68,9 +76,13 @@ def _attend(layer: Sam2VideoRoPEAttention, tokens: Tensor, memory: tuple[Tensor,
 
 
 def _turned(keys: Tensor, rotation: Tensor, still: int) -> Tensor:
-    """(B, n * N + still, heads, C) keys, each of the n frames turned by the same rotation; in place where nothing trains."""
-    turning = keys[:, : keys.shape[1] - still].unflatten(1, (-1, rotation.shape[0]))
-    turned = rotate(turning, rotation)
+    """(B, n * N + still, heads, C) keys, each of the n frames turned by the same rotation, or each token by its own.
+
+    In place where nothing trains.
+    """
+    frames = (-1, rotation.shape[0]) if rotation.ndim == 2 else (1, rotation.shape[1])
+    turning = keys[:, : keys.shape[1] - still].unflatten(1, frames)
+    turned = rotate(turning, rotation if rotation.ndim == 2 else rotation[:, None])
     if not keys.requires_grad:
         turning.copy_(turned)
         return keys

@@ -16,14 +16,15 @@ import torch
 from torch import Tensor
 
 from napari_sam2.core.prompt import Said
-from napari_sam2.core.result import Embedding, Query, Segment
+from napari_sam2.core.result import Embedding, Query, Recall, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.models import prompts
+from napari_sam2.models.configs import MEMORY
 from napari_sam2.models.decoder import Decoded, mean
 from napari_sam2.models.framing import around, extent, ladder, moved
-from napari_sam2.models.network import Features
-from napari_sam2.models.sam2 import Looks, Payload, Sam2, nearest
+from napari_sam2.models.network import STRIDE, Features
+from napari_sam2.models.sam2 import Looks, Payload, Sam2, nearest, payload_of
 
 _ENCODED_AT_ONCE = 32  # Windows of one batch; larger ones are no faster on a CPU
 _FITTING = (14.0, 72.0)  # pixels of the input an object is wide, in training: outside of it an answer counts less
@@ -79,6 +80,20 @@ class Following(Sam2):
         fine, middle, coarse = (torch.stack([row[level] for row in rows]) for level in range(3))
         return fine, middle, coarse
 
+    def _brought(self, planes: Sequence[Tensor], sources: Sequence[Window], targets: Sequence[Window], whole: Window) -> Tensor:
+        return moved(torch.stack(list(planes))[:, None], sources, targets)[:, 0]
+
+    def _remembered(self, looks: Looks, shown: Sequence[Sequence[Recall]]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Memories as they lie in each query's own Window: see `Sam2._remembered`."""
+        pairs = [(query, window, recall) for (query, window), recalls in zip(looks.pairs, shown, strict=True) for recall in recalls]
+        kept = [payload_of(recall, query) for query, _, recall in pairs]
+        tokens, side = self._stack([payload.tokens for payload in kept]).float(), looks.size // STRIDE
+        if kept:
+            grids = tokens.transpose(1, 2).unflatten(2, (side, side))
+            tokens = moved(grids, [payload.window for payload in kept], [window for _, window, _ in pairs]).flatten(2).transpose(1, 2)
+        slots = torch.tensor([[recall.slot for recall in recalls] for recalls in shown], dtype=torch.long, device=self.device)
+        return tokens.reshape(len(shown), -1, side**2, MEMORY), slots, None
+
     def _decoded(self, features: Features, looks: Looks, points: Tensor, labels: Tensor) -> Decoded:
         """Where nothing is recalled, the mean of two looks: as it is, and turned by half a circle."""
         decoded = super()._decoded(features, looks, points, labels)
@@ -108,8 +123,7 @@ class Following(Sam2):
         if last is None or said.points:
             return None
         kept = cast(Payload, last.features)
-        corners = extent(kept.mask.float().cpu().numpy(), kept.window) if last.present and kept.mask is not None else None
-        return self._framed(corners, shape, ()) if corners else kept.window
+        return self._framed(kept.corners, shape, ()) if kept.corners else kept.window
 
     def _framed(self, corners: _Corners, shape: tuple[int, int], points: Sequence[tuple[float, float]]) -> Window:
         """The Window around an object and the points that speak of it."""

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
-from napari_sam2.core.card import ModelCard
-from napari_sam2.core.errors import CheckpointError
+from napari_sam2.core.card import Attention, ModelCard
+from napari_sam2.core.errors import CheckpointError, ModelError
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.models import checkpoints
 from napari_sam2.models.cards import PLUG_INS, identified, locate
@@ -25,7 +25,12 @@ _GRAIN = 32  # input sides are multiples of this: the coarsest level any encoder
 
 
 def load_model(
-    name_or_path: str | Path, *, device: str = "auto", configuration: Configuration | None = None, image_size: int | None = None
+    name_or_path: str | Path,
+    *,
+    device: str = "auto",
+    configuration: Configuration | None = None,
+    image_size: int | None = None,
+    attention: Attention = "whole",
 ) -> VideoModel:
     """A model by name ("nano", "sam2.1-tiny"), or the one in a checkpoint file or model folder.
 
@@ -37,15 +42,23 @@ def load_model(
         What the network is made of, for weights that do not tell (see `configs.infer`); read off them where not given.
     image_size
         Side of the input in pixels, for a file whose card does not tell: fine-tunes such as MedSAM2 (512).
+    attention
+        "near": tracks that are carried along are looked at by the part of the frame around them, which is many times
+        cheaper where objects are small, and nearly the same. A model that follows does so always; plug-ins may not know it.
 
     Raises
     ------
-    UnknownModelError, FileError, CheckpointError, DeviceError
-        Nothing is called so; no such file; not the weights of such a network; no such device. Nothing else is taken instead.
+    UnknownModelError, FileError, CheckpointError, DeviceError, ModelError
+        Nothing is called so; no such file; not the weights of such a network; no such device; no such attention. Nothing else
+        is taken instead.
     """
     device = choose(device)
     model = locate(name_or_path)
+    if attention not in get_args(Attention):
+        raise ModelError(f"attention {attention!r}: expected one of {get_args(Attention)!r}")
     if model.state == "plug-in":
+        if attention != "whole":
+            raise ModelError(f"attention {attention!r}: {model.card.name} is a plug-in, which decides that itself; leave it out")
         return _plugged_in(model.card.name, device)
     path = checkpoints.find(name_or_path)
     tensors, metadata = checkpoints.read(path)
@@ -53,7 +66,7 @@ def load_model(
     try:
         network = network_of(renamed(tensors), metadata, configuration)
         kind = Following if card.follows else Sam2
-        loaded: VideoModel = kind(network, _sized(card, metadata, image_size), device)
+        loaded: VideoModel = kind(network, replace(_sized(card, metadata, image_size), attention=attention), device)
         return loaded if device == "cpu" else Fitting(loaded)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error

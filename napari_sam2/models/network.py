@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -47,19 +48,35 @@ class Positions:
     memory: Tensor
     decoder: Tensor
 
+    def at(self, cells: Tensor) -> Positions:
+        """Those of some cells of the grid alone: (B, N) places, row by row, which are squares."""
+        side = math.isqrt(cells.shape[1])
+        decoder = self.decoder[0].flatten(1)[:, cells].transpose(0, 1).unflatten(2, (side, side))
+        return Positions(self.image[cells], self.rotation[cells], self.memory[cells], decoder)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """The cells that B tracks are looked at by: (B, N) `places` on a grid of `grid` × `grid` tokens, row by row."""
+
+    places: Tensor
+    grid: int
+
 
 @dataclass(frozen=True, eq=False)
 class Recalled:
     """What B tracks are shown of the past: n memories and p pointers each.
 
     features (B, n, N, 64); slots (B, n) whole numbers, 0 for conditioning frames; pointers (B, p, C); ages (B, p),
-    in the unit the temporal encoding was trained with (1 is the oldest pointer shown).
+    in the unit the temporal encoding was trained with (1 is the oldest pointer shown). cells (B, n, N) are the places of
+    memory tokens on the grid; all of it, row by row, where None.
     """
 
     features: Tensor
     slots: Tensor
     pointers: Tensor
     ages: Tensor
+    cells: Tensor | None = None
 
 
 class Network(nn.Module):
@@ -107,15 +124,24 @@ class Network(nn.Module):
         """(1, C, g, g) features to the features of a frame that is answered without memory."""
         return coarse + self.no_memory_embedding[0, 0, :, None, None]
 
-    def conditioned(self, coarse: Tensor, recalled: Recalled) -> Tensor:
-        """(1, C, g, g) features of a frame to (B, C, g, g), each as its track's memory sees them."""
+    def conditioned(self, coarse: Tensor, recalled: Recalled, seen: Seen | None = None) -> Tensor:
+        """(1 or B, C, g, g) features of a frame, or those `seen` of it, to (B, C, g, g), each as its track's memory sees them."""
         side = coarse.shape[-1]
-        positions = self.positions(side, coarse.device)
-        remembered = self._remembered(recalled, positions)
+        whole = self.positions(seen.grid if seen else side, coarse.device)
+        positions = whole.at(seen.places) if seen else whole
+        remembered = self._remembered(recalled, whole)
         tokens = self.memory_attention(coarse.flatten(2).transpose(1, 2), positions.image, positions.rotation, remembered)
         return tokens.transpose(1, 2).unflatten(2, (side, side))
 
-    def decode(self, features: Features, image: Tensor, points: Tensor, labels: Tensor, logits: Tensor | None = None) -> Decoded:
+    def decode(
+        self,
+        features: Features,
+        image: Tensor,
+        points: Tensor,
+        labels: Tensor,
+        logits: Tensor | None = None,
+        seen: Seen | None = None,
+    ) -> Decoded:
         """Masks of B tracks.
 
         Parameters
@@ -123,9 +149,11 @@ class Network(nn.Module):
         features, image
             Of the frame, batch 1, and what replaces their last (1 or B, C, g, g): (un)conditioned.
         points, labels
-            (B, P, 2) as (x, y) in 0..1 and (B, P), without the padding point.
+            (B, P, 2) as (x, y) in 0..1 of the whole grid and (B, P), without the padding point.
         logits
             (B, 4g, 4g) dense prompt, if any.
+        seen
+            The cells all these are of, where they are not the whole grid.
         """
         side = image.shape[-1]
         padding = 1 if points.shape[1] else 2  # no points are one that is nothing, and it is padded as all are
@@ -134,7 +162,9 @@ class Network(nn.Module):
         sparse = prompts.tokens(self.prompt_encoder, points, labels)
         image = (image + prompts.plane(self.prompt_encoder, logits, side)).expand(len(points), -1, -1, -1)
         refined = partial(self._refined, logits) if self.configuration.refinement else None
-        return decode(self.mask_decoder, image, self.positions(side, image.device).decoder, sparse, features[:2], refined)
+        whole = self.positions(seen.grid if seen else side, image.device)
+        positions = whole.at(seen.places) if seen else whole
+        return decode(self.mask_decoder, image, positions.decoder, sparse, features[:2], refined)
 
     def pointers(self, tokens: Tensor, scores: Tensor) -> Tensor:
         """(B, C) mask tokens to object pointers; the one for "no object" where the presence score is not above 0."""
@@ -179,8 +209,10 @@ class Network(nn.Module):
         when = self.memory_temporal_positional_encoding[recalled.slots - 1, 0]  # slot 0 is the last row
         split = recalled.pointers.unflatten(-1, (-1, MEMORY)).flatten(1, 2)  # a pointer of C is C / 64 tokens
         values = torch.cat([recalled.features.flatten(1, 2), split], dim=1)
-        places = torch.cat([(positions.memory + when).flatten(1, 2), self._pointer_places(recalled)], dim=1)
-        return Remembered(values, places, split.shape[1])
+        where = positions.memory if recalled.cells is None else positions.memory[recalled.cells]
+        places = torch.cat([(where + when).flatten(1, 2), self._pointer_places(recalled)], dim=1)
+        turned = positions.rotation if recalled.cells is None else positions.rotation[recalled.cells.flatten(1)]
+        return Remembered(values, places, split.shape[1], turned)
 
     def _pointer_places(self, recalled: Recalled) -> Tensor:
         parts = self.configuration.hidden // MEMORY

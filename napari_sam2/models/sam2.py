@@ -6,6 +6,7 @@ engine's business.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple, TypeVar, cast
 
@@ -24,8 +25,9 @@ from napari_sam2.models import prompts
 from napari_sam2.models.answers import Answer, segments_of
 from napari_sam2.models.configs import MEMORY
 from napari_sam2.models.decoder import Chosen, Decoded, best, single
-from napari_sam2.models.framing import moved
-from napari_sam2.models.network import STRIDE, Features, Network, Recalled
+from napari_sam2.models.framing import extent
+from napari_sam2.models.network import STRIDE, Features, Network, Recalled, Seen
+from napari_sam2.models.regions import Cells, Corners, Regions, brought, holds
 
 _PREVIOUS_LOGIT = 32.0  # previous logits are clamped to this before they are a prompt (Meta's demo and video predictor)
 _MULTIMASK_POINTS = 1  # up to as many points (a box is two) three masks are offered (Meta's multimask_max_pt_num)
@@ -46,10 +48,14 @@ class _Shape(NamedTuple):
 
 
 class Payload(NamedTuple):
-    """What is kept of a Segment: (N, 64) memory, the window it is of, and the (h, w) mask for networks that carry it."""
+    """What is kept of a Segment: (N, 64) memory, its window, where the object is in it, and the mask for networks that carry it.
+
+    `corners` are None where it is nowhere; `mask` is (h, w).
+    """
 
     tokens: Tensor
     window: Window
+    corners: Corners | None
     mask: Tensor | None
 
 
@@ -62,8 +68,8 @@ class Looks(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Side of the network's input."""
-        return self.embedding.window.size
+        """Side of the network's input, or of the part of it that is looked at."""
+        return self.windows[0].size
 
     @property
     def pairs(self) -> list[tuple[Query, Window]]:
@@ -72,12 +78,17 @@ class Looks(NamedTuple):
 
 
 class Sam2:
-    """SAM 2, SAM 2.1 or a relative of it. See `napari_sam2.core.protocols.VideoModel`."""
+    """SAM 2, SAM 2.1 or a relative of it. See `napari_sam2.core.protocols.VideoModel`.
+
+    `regions` say by what part of the grid tracks are looked at that are carried along, None that it is the whole of it. First
+    prompts, and tracks that were lost or are too large, are looked at by the whole grid always.
+    """
 
     def __init__(self, network: Network, card: ModelCard, device: str = "cpu") -> None:
         self.network = network.to(device).eval()
         self.card = card
         self.device = device
+        self.regions: Regions | None = Regions() if card.attention == "near" and not card.follows else None
 
     @torch.inference_mode()
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
@@ -97,25 +108,23 @@ class Sam2:
 
         Raises PromptError for a Query with neither a prompt nor recalls.
         """
-        return self._segments(embedding, queries, [embedding.window] * len(queries))
+        return self._segments(embedding, queries, [self._window(embedding, query) for query in queries])
 
     @torch.inference_mode()
     def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
         """Memory features of each Segment: an (N, 64) tensor in bfloat16, as SAM 2 keeps them, and where it was looked at."""
-        size = embedding.window.size
+        whole = embedding.window
+        corners = [extent(segment.logits, segment.window) if segment.present else None for segment in segments]
+        windows = [self._kept(whole, *each) for each in zip(segments, corners, strict=True)]
         found: dict[int, tuple[Any, ...]] = {}
-        for part in _parts(segments, lambda segment: segment.logits.shape, lambda _: self._room((size // STRIDE) ** 2)):
-            alike = [segments[index] for index in part]
-            features = self._features(embedding, [segment.window for segment in alike])
-            small = self._stacked([segment.logits for segment in alike])
-            logits = _resized(small, size, shrinking=False)
-            hard = torch.tensor([segment.conditioning for segment in alike], device=self.device)[:, None, None]
-            absent = torch.tensor([not segment.present for segment in alike], device=self.device)
-            masks = torch.where(hard, (logits > 0).float(), logits.sigmoid())
-            memories = self.network.remember(features[2], masks, absent).bfloat16()
+        for part in _parts(windows, lambda window: window.size, lambda window: self._room((window.size // STRIDE) ** 2)):
+            alike, places = [segments[index] for index in part], [windows[index] for index in part]
+            shown = [torch.from_numpy(np.array(segment.logits, dtype=np.float32)).to(self.device) for segment in alike]
+            small = self._brought(shown, [segment.window for segment in alike], places, whole)
+            memories = self._memories(self._features(embedding, places), alike, _resized(small, places[0].size, shrinking=False))
             kept = prompts.filled(small).half() if self.network.configuration.carried else [None] * len(part)
-            rows = zip(part, memories, alike, kept, strict=True)
-            found.update((index, Payload(memory.clone(), segment.window, mask)) for index, memory, segment, mask in rows)
+            rows = zip(part, memories, kept, strict=True)
+            found.update((index, Payload(memory.clone(), windows[index], corners[index], mask)) for index, memory, mask in rows)
         return [found[index] for index in range(len(segments))]
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
@@ -132,18 +141,62 @@ class Sam2:
 
     def _segments(self, embedding: Embedding, queries: Sequence[Query], windows: Sequence[Window]) -> list[Segment]:
         """Answers to queries, each looked at through its window; all windows are as large to the network."""
-        tokens = (embedding.window.size // STRIDE) ** 2
-        found: dict[int, Segment] = {}
-        for part in _parts(queries, _shape, lambda query: self._room(tokens * (1 + _shape(query).memories))):
+        whole, found = embedding.window, dict[int, Segment]()
+        kinds = [(_shape(query), window.size, _tokens(query, window, whole)) for query, window in zip(queries, windows, strict=True)]
+        for part in _parts(kinds, lambda kind: kind, lambda kind: self._room((kind[1] // STRIDE) ** 2 + kind[2])):
             looks = Looks(embedding, [queries[index] for index in part], [windows[index] for index in part])
             features = self._features(embedding, looks.windows)
-            answer = self._given(features, looks) if _shape(looks.queries[0]).given else self._asked(features, looks)
+            answer = self._given(features, looks) if kinds[part[0]][0].given else self._asked(features, looks)
             found.update(zip(part, segments_of(embedding.frame, looks.windows, looks.queries, answer), strict=True))
         return [found[index] for index in range(len(queries))]
 
+    def _window(self, embedding: Embedding, query: Query) -> Window:
+        """What a query is looked at by: a Region where one is enough, else all that was encoded."""
+        whole, said = embedding.window, query.said
+        if self.regions is None or said.mask is not None or said.box is not None:
+            return whole
+        if said.points:
+            seen = query.window if query.logits is not None else None
+            return seen if seen and holds(seen, said.points) else whole
+        last = nearest(query.memories, embedding.frame)
+        if last is None or not last.present or last.features is None:
+            return whole
+        corners = cast(Payload, last.features).corners
+        return self.regions.around(corners, whole) if corners else whole
+
+    def _kept(self, whole: Window, segment: Segment, corners: Corners | None) -> Window:
+        """What is remembered of the frame along with a Segment."""
+        return segment.window if self.regions is None or corners is None else self.regions.around(corners, whole)
+
+    def _memories(self, features: Features, segments: Sequence[Segment], logits: Tensor) -> Tensor:
+        """(B, N, 64) of Segments with (B, S, S) logits."""
+        hard = torch.tensor([segment.conditioning for segment in segments], device=self.device)[:, None, None]
+        absent = torch.tensor([not segment.present for segment in segments], device=self.device)
+        masks = torch.where(hard, (logits > 0).float(), logits.sigmoid())
+        return self.network.remember(features[2], masks, absent).bfloat16()
+
     def _features(self, embedding: Embedding, windows: Sequence[Window]) -> Features:
         """Features of the frame in these windows: a batch of one where all are the same."""
-        return cast(Features, embedding.features)
+        whole, levels = embedding.window, cast(Features, embedding.features)
+        if windows[0] == whole:
+            return levels
+        cells, grid = [Cells.of(window, whole) for window in windows], whole.size // STRIDE
+        fine, middle, coarse = (torch.cat([each.cut(level, grid) for each in cells]) for level in levels)
+        return fine, middle, coarse
+
+    def _seen(self, looks: Looks) -> Seen | None:
+        """The cells that queries are looked at by, where these are not all there are."""
+        whole = looks.embedding.window
+        if self.regions is None or looks.windows[0] == whole:
+            return None
+        grid = whole.size // STRIDE
+        places = torch.stack([Cells.of(window, whole).places(grid) for window in looks.windows])
+        return Seen(places.to(self.device), grid)
+
+    def _brought(self, planes: Sequence[Tensor], sources: Sequence[Window], targets: Sequence[Window], whole: Window) -> Tensor:
+        """(B, h, w) of (h, w) logits over their sources, each over its target."""
+        pairs = zip(planes, sources, targets, strict=True)
+        return torch.stack([brought(plane, source, target, whole, _GIVEN_LOGITS[0]) for plane, source, target in pairs])
 
     def _asked(self, features: Features, looks: Looks) -> Answer:
         points, labels = self._points(looks)
@@ -153,7 +206,7 @@ class Sam2:
 
     def _decoded(self, features: Features, looks: Looks, points: Tensor, labels: Tensor) -> Decoded:
         image = self._conditioned(features[2], looks)
-        return self.network.decode(features, image, points, labels, self._dense(looks, points, labels))
+        return self.network.decode(features, image, points, labels, self._dense(looks, points, labels), self._seen(looks))
 
     def _chosen(self, decoded: Decoded, chosen: Chosen, *, several: bool) -> Answer:
         trained = self.network.configuration.presence_head
@@ -182,28 +235,39 @@ class Sam2:
             return self.network.unconditioned(coarse)
         shown = [[recall for recall in query.recalls if recall.slot is not None] for query in queries]
         pointed = [[recall for recall in query.recalls if recall.age is not None] for query in queries]
-        count, tokens, hidden = len(queries), coarse.shape[-1] ** 2, self.network.configuration.hidden
+        count, hidden = len(queries), self.network.configuration.hidden
         pointers = [[recall.memory.pointer for recall in recalls] for recalls in pointed]
+        tokens, slots, cells = self._remembered(looks, shown)
         recalled = Recalled(
-            features=self._remembered(looks, shown, coarse).view(count, -1, tokens, MEMORY),
-            slots=torch.tensor([[recall.slot for recall in recalls] for recalls in shown], dtype=torch.long, device=self.device),
+            features=tokens.to(coarse),
+            slots=slots,
             pointers=self._stacked(pointers).view(count, -1, hidden),
             ages=self._stacked([self._ages(query, recalls) for query, recalls in zip(queries, pointed, strict=True)]).view(count, -1),
+            cells=cells,
         )
-        return self.network.conditioned(coarse, recalled)
+        return self.network.conditioned(coarse, recalled, self._seen(looks))
 
-    def _remembered(self, looks: Looks, shown: Sequence[Sequence[Recall]], coarse: Tensor) -> Tensor:
-        """(memories, N, 64) of all recalls, one query after another, as they lie in its window."""
-        kept = [_payload(recall, query) for query, recalls in zip(looks.queries, shown, strict=True) for recall in recalls]
-        if not kept:
-            return coarse.new_zeros(0)
-        tokens = torch.stack([payload.tokens for payload in kept]).to(coarse)
-        sources = [payload.window for payload in kept]
-        targets = [window for window, recalls in zip(looks.windows, shown, strict=True) for _ in recalls]
-        if sources == targets:
-            return tokens
-        side = coarse.shape[-1]
-        return moved(tokens.transpose(1, 2).unflatten(2, (side, side)), sources, targets).flatten(2).transpose(1, 2)
+    def _remembered(self, looks: Looks, shown: Sequence[Sequence[Recall]]) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the network is shown: tokens (B, n, N, 64), slots (B, n), and cells (B, n, N) where they are not the whole grid.
+
+        Of a memory of the whole grid, a Region is shown its own part; any other keeps its place. As they may be of several
+        sizes, each token counts as a memory of its own then.
+        """
+        count, whole = len(shown), looks.embedding.window
+        slots = torch.tensor([[recall.slot for recall in recalls] for recalls in shown], dtype=torch.long, device=self.device)
+        kept = [[payload_of(recall, query) for recall in recalls] for query, recalls in zip(looks.queries, shown, strict=True)]
+        grid = whole.size // STRIDE
+        if all(payload.window == whole for row in kept for payload in row) and looks.windows[0] == whole:
+            return self._stack([payload.tokens for row in kept for payload in row]).view(count, -1, grid**2, MEMORY), slots, None
+        pieces = [[_piece(payload, window, whole) for payload in row] for row, window in zip(kept, looks.windows, strict=True)]
+        tokens = torch.stack([torch.cat([piece[0] for piece in row]) for row in pieces])
+        cells = torch.stack([torch.cat([piece[1] for piece in row]) for row in pieces])
+        lengths = torch.tensor([[len(piece[1]) for piece in row] for row in pieces], device=self.device)
+        each = slots.flatten().repeat_interleave(lengths.flatten()).view(count, -1)
+        return tokens[:, :, None], each, cells.to(self.device)[..., None]
+
+    def _stack(self, tokens: Sequence[Tensor]) -> Tensor:
+        return torch.stack(list(tokens)) if tokens else torch.zeros(0, device=self.device)
 
     def _ages(self, query: Query, recalls: Sequence[Recall]) -> list[float]:
         """Ages in parts of the oldest pointer's; in a short video that is the video's own length, as SAM 2 has it."""
@@ -213,8 +277,9 @@ class Sam2:
     def _points(self, looks: Looks) -> tuple[Tensor, Tensor]:
         """(B, P, 2) points (x, y) in 0..1 and (B, P) labels; the corners of a box come first."""
         places, labels = zip(*(_told(query.said) for query in looks.queries), strict=True)
-        yx = [window.to_model(np.array(each, dtype=np.float64).reshape(-1, 2)) for each, window in zip(places, looks.windows, strict=True)]
-        xy = ((np.stack(yx)[..., ::-1] + 0.5) / looks.size).astype(np.float32)
+        inputs = looks.windows if self.regions is None else [looks.embedding.window] * len(places)
+        yx = [window.to_model(np.array(each, dtype=np.float64).reshape(-1, 2)) for each, window in zip(places, inputs, strict=True)]
+        xy = ((np.stack(yx)[..., ::-1] + 0.5) / inputs[0].size).astype(np.float32)
         kinds = torch.tensor(labels, dtype=torch.long, device=self.device)
         return torch.from_numpy(xy.copy()).to(self.device), kinds.view(len(looks.queries), -1)
 
@@ -224,12 +289,16 @@ class Sam2:
             return self._carried(looks)
         before = None
         if first.logits is not None and configuration.previous_logits:
-            planes = self._stacked([query.logits for query in looks.queries])
-            planes = moved(planes[:, None], [query.window or looks.embedding.window for query in looks.queries], looks.windows)[:, 0]
+            whole = looks.embedding.window
+            given = [torch.from_numpy(np.array(query.logits, dtype=np.float32)).to(self.device) for query in looks.queries]
+            planes = self._brought(given, [query.window or whole for query in looks.queries], looks.windows, whole)
             before = _resized(planes, looks.size // 4, shrinking=True).clamp(-_PREVIOUS_LOGIT, _PREVIOUS_LOGIT)
         if not configuration.dense_prompts:
             return before
-        return prompts.drawn(points, labels, looks.size // 4, before) if points.shape[1] else before
+        if not points.shape[1]:
+            return before
+        seen = self._seen(looks)
+        return prompts.drawn(_inside(points, seen) if seen else points, labels, looks.size // 4, before)
 
     def _carried(self, looks: Looks) -> Tensor:
         """(B, h, w) logits of the last frame each track was on, if it is one of those just walked."""
@@ -240,8 +309,8 @@ class Sam2:
             last = nearest(near, frame)
             planes.append(prompts.nothing(side) if last is None else cast(Payload, last.features).mask)
             sources.append(window if last is None else cast(Payload, last.features).window)
-        shown = torch.stack([cast(Tensor, plane).to(self.device).float() for plane in planes])
-        return moved(shown[:, None], sources, looks.windows)[:, 0]
+        shown = [cast(Tensor, plane).to(self.device).float() for plane in planes]
+        return prompts.filled(self._brought(shown, sources, looks.windows, looks.embedding.window))
 
     def _stacked(self, arrays: Sequence[Any]) -> Tensor:
         return torch.from_numpy(np.array(arrays, dtype=np.float32)).to(self.device)
@@ -279,11 +348,36 @@ def _fitted(said: Said, window: Window) -> np.ndarray:
     return (cover >= min(0.5, float(cover.max()) or 0.5)).astype(np.float32)
 
 
-def _payload(recall: Recall, query: Query) -> Payload:
+def payload_of(recall: Recall, query: Query) -> Payload:
+    """What is kept of a memory that a query is shown. Raises PromptError where it is forgotten."""
     if recall.memory.features is None:
         forgotten = f"the memory of frame {recall.memory.frame} is to be shown in slot {recall.slot}, but its features are forgotten"
         raise PromptError(f"{forgotten}: remember it again", track=query.track)
     return cast(Payload, recall.memory.features)
+
+
+def _piece(payload: Payload, window: Window, whole: Window) -> tuple[Tensor, Tensor]:
+    """(N, 64) tokens of a memory that are shown to what is looked at by `window`, and their (N,) places on the grid."""
+    grid, own = whole.size // STRIDE, Cells.of(payload.window, whole)
+    index = own.places(grid)
+    if payload.window != whole:
+        return payload.tokens, index
+    part = Cells.of(window, whole).places(grid)
+    return payload.tokens[part.to(payload.tokens.device)], part
+
+
+def _tokens(query: Query, window: Window, whole: Window) -> int:
+    """Tokens of memory that a query is shown which is looked at by `window`: as many as `_piece` gives."""
+    kept = [cast(Payload, memory.features).window for memory in query.memories if memory.features is not None]
+    return sum((window if each == whole else each).size ** 2 for each in kept) // STRIDE**2
+
+
+def _inside(points: Tensor, seen: Seen) -> Tensor:
+    """(B, P, 2) points (x, y) in 0..1 of the grid, in 0..1 of what is seen of it."""
+    side = math.isqrt(seen.places.shape[1])
+    first = seen.places[:, 0]
+    corner = torch.stack([first % seen.grid, first // seen.grid], dim=1)[:, None]
+    return (points * seen.grid - corner) / side
 
 
 def _resized(planes: Tensor, side: int, *, shrinking: bool) -> Tensor:

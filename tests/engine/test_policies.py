@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from napari_sam2.core.errors import PlanError
 from napari_sam2.core.plan import Step
-from napari_sam2.core.result import Memory
-from napari_sam2.engine.policies import POLICIES, Sam2Policy
+from napari_sam2.core.protocols import MemoryPolicy
+from napari_sam2.core.result import Memory, Whereabouts
+from napari_sam2.engine.policies import POLICIES, MotionPolicy, Sam2Policy, ScorePolicy, StridedPolicy
 from napari_sam2.testing.contracts import PolicyContract
 
 
@@ -24,6 +27,27 @@ class TestLimitedSam2Policy(PolicyContract):
 
     def make_policy(self) -> Sam2Policy:
         return Sam2Policy(conditioning=2)
+
+
+class TestScorePolicy(PolicyContract):
+    """Trusts high scores."""
+
+    def make_policy(self) -> ScorePolicy:
+        return ScorePolicy()
+
+
+class TestMotionPolicy(PolicyContract):
+    """Trusts steady motion."""
+
+    def make_policy(self) -> MotionPolicy:
+        return MotionPolicy()
+
+
+class TestStridedPolicy(PolicyContract):
+    """Trusts every third frame."""
+
+    def make_policy(self) -> StridedPolicy:
+        return StridedPolicy()
 
 
 def _memory(frame: int, *, conditioning: bool = False) -> Memory:
@@ -53,3 +77,30 @@ def test_walking_back_looks_at_later_frames() -> None:
 def test_an_unknown_policy_lists_the_known_ones() -> None:
     with pytest.raises(PlanError, match="sam2"):
         POLICIES.get("samurai")
+
+
+_STEADY = {frame: Whereabouts(10.0 + 3 * frame, 50.0, 8.0) for frame in range(1, 9)}
+
+
+@pytest.mark.parametrize(
+    ("policy", "changed", "expected"),
+    [
+        pytest.param(ScorePolicy(recent=3), {}, {8: 1, 7: 2, 6: 3, 5: None, 4: None, 3: None, 2: None, 1: None}, id="all are good"),
+        pytest.param(ScorePolicy(recent=3), {7: 0.2, 5: 0.2}, {8: 1, 6: 2, 4: 3, 3: None, 2: None, 1: None}, id="two were doubtful"),
+        pytest.param(MotionPolicy(recent=2), {}, {8: 1, 7: 2, 6: None, 5: None, 4: None, 3: None, 2: None, 1: None}, id="a steady walk"),
+        pytest.param(
+            MotionPolicy(recent=3), {6: Whereabouts(90.0, 90.0, 8.0)}, {8: 1, 5: 2, 4: 3, 3: None, 2: None, 1: None}, id="a jump aside"
+        ),
+        pytest.param(StridedPolicy(recent=2), {}, {8: 1, 6: 2, 3: None}, id="every third, and the last"),
+    ],
+)
+def test_a_gate_shows_what_it_trusts(
+    policy: MemoryPolicy, changed: dict[int, float | Whereabouts], expected: dict[int, int | None]
+) -> None:
+    memories = [_memory(0, conditioning=True)]
+    for frame, place in _STEADY.items():
+        new = changed.get(frame)
+        memory = replace(_memory(frame), score=0.9, whereabouts=place)
+        memories.append(replace(memory, whereabouts=new) if isinstance(new, Whereabouts) else replace(memory, score=new or 0.9))
+    shown = {recall.memory.frame: recall.slot for recall in policy.select(memories, Step(9, True, (1,))) if recall.memory.frame}
+    assert shown == expected

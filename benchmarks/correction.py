@@ -1,0 +1,81 @@
+"""Correction: seconds after one object of many is corrected in a long stack, the embedded model.
+
+python -m benchmarks.correction --out results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import machine
+from benchmarks.crowd import _WIDE, Case
+from napari_sam2.api.session import Session
+from napari_sam2.core.prompt import BoxPrompt, PointPrompt
+from napari_sam2.models.load import load_model
+
+FIRST_S = 0.3
+"""From the click to the label plane of its frame."""
+
+PART = 1 / 50
+"""Of the first propagation, that all that follows from the correction may take."""
+
+
+def measured(case: Case, corrections: int) -> dict[str, Any]:
+    """Carry all objects, then correct some one by one, each by a click beside it, on a frame in the middle."""
+    half, middle = _WIDE / 2, case.frames // 2
+    with Session(case.stack().as_video("t"), load_model("nano", device="cpu")) as session:
+        places = enumerate(case.places(0), start=1)
+        session.prompt_many([BoxPrompt(0, track, (y - half, x - half, y + half, x + half)) for track, (y, x) in places])
+        began = time.perf_counter()
+        session.run().finish()
+        found: dict[str, Any] = {"first": time.perf_counter() - began, "corrections": []}
+        for track in np.linspace(1, case.objects, corrections, dtype=int).tolist():
+            y, x = case.places(middle)[track - 1]
+            began = time.perf_counter()
+            session.prompt(PointPrompt(middle, track, [(y + _WIDE * 0.4, x)], [False]))
+            session.plane(middle)
+            answered = time.perf_counter() - began
+            walked = sum(bool(stepped.segments) for stepped in session.run())
+            found["corrections"].append({"answered": answered, "all": time.perf_counter() - began, "frames": walked})
+            print(track, found["corrections"][-1], flush=True)
+    return {**found, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print, write JSON; 0 where all that is asked is reached."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.correction", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--side", type=int, default=512, help="of a frame, pixels")
+    parser.add_argument("--frames", type=int, default=100)
+    parser.add_argument("--objects", type=int, default=50)
+    parser.add_argument("--corrections", type=int, default=4)
+    parser.add_argument("--threads", type=int, help="of torch")
+    parser.add_argument("--out", type=Path, help="write results as JSON")
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    about = machine.described()
+    result = measured(Case(options.side, options.objects, options.frames), options.corrections)
+    rows = [[each["answered"], each["all"], each["frames"], f"1/{result['first'] / each['all']:.0f}"] for each in result["corrections"]]
+    print(f"first propagation: {result['first']:.1f} s; peak {result['peak_mb']:.0f} MB")
+    print(machine.markdown(["corrected frame, s", "all, s", "frames walked", "all / first propagation"], rows))
+    slowest, longest = (max(each[key] for each in result["corrections"]) for key in ("answered", "all"))
+    checks = [
+        (f"first corrected frame below {FIRST_S} s", slowest < FIRST_S),
+        ("all below 1/50 of the first", longest < PART * result["first"]),
+    ]
+    for what, good in checks:
+        print(f"{'reached' if good else 'MISSED '}  {what}")
+    machine.keep({"machine": about, "settings": vars(options) | {"out": None}, "results": result}, options.out)
+    return 0 if all(good for _, good in checks) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

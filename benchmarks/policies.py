@@ -1,0 +1,115 @@
+"""Policies: identity switches on crowded time-lapses by memory policy, the embedded model, every object prompted once.
+
+python -m benchmarks.policies DATA --out results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from benchmarks import machine
+from napari_sam2.api.session import Session
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt
+from napari_sam2.core.protocols import MemoryPolicy, VideoModel
+from napari_sam2.core.stack import Stack
+from napari_sam2.core.video import Video
+from napari_sam2.engine.policies import POLICIES
+from napari_sam2.models.load import load_model
+
+COLUMNS = ("stack", "policy", "objects", "frames", "switches", "on another at the end", "IoU", "cpu s")
+_MARKER = 9  # pixels: less is no outline, and has no IoU
+_SAMPLES = Path(__file__).parents[1] / "sample_data"
+
+
+def lapses(data: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+    """Name, (frames, H, W) pixels and labels of each time-lapse that is there."""
+    folder = data / "timelapse_simcep_exact_tracks"
+    if folder.exists():
+        planes = [np.stack([tifffile.imread(path) for path in sorted(folder.glob(f))]) for f in ("img/*.tif", "TRA/man_track*.tif")]
+        yield "simulated cells", planes[0], planes[1]
+    folder = data / "timelapse_3d_cho"
+    if folder.exists():
+        names = ("Fluo-N3DH-CHO_02_img.tif", "derived_linked_ids.tif")
+        image, truth = (tifffile.imread(folder / name)[:, 2] for name in names)
+        yield "CHO nuclei, z = 2", image, truth
+    image, truth = (tifffile.imread(_SAMPLES / f"migration_t{part}.ome.tif") for part in ("", "_labels"))
+    yield "migrating nuclei (sample)", image, truth
+
+
+def measured(model: VideoModel, policy: str, pixels: np.ndarray, truth: np.ndarray, most: int) -> list[Any]:
+    """Each object prompted on its first frame and carried forward; then on whom its mask lies, frame by frame."""
+    tracks = [int(track) for track in np.unique(truth) if track and (truth == track).any(axis=(1, 2)).sum() >= 3][:most]
+    given = {track: int(np.flatnonzero((truth == track).any(axis=(1, 2)))[0]) for track in tracks}
+    began = time.process_time()
+    with Session(Video.of(Stack(pixels, "tyx")), model, policy=_sized(policy, model.card)) as session:
+        session.prompt_many([_prompt(frame, track, truth[frame] == track) for track, frame in given.items()])
+        session.propagate(direction="forward", progress=False)
+        labels = np.stack([session.plane(frame) for frame in range(len(truth))])
+    seconds = time.process_time() - began
+    owners = [_owners(labels, truth, track) for track in tracks]
+    ends = np.mean([bool(len(own)) and own[-1] != track for track, own in zip(tracks, owners, strict=True)])
+    ious = [((labels == track) & (truth == track)).sum() / ((labels == track) | (truth == track)).sum() for track in tracks]
+    switches = sum(int((own[1:] != own[:-1]).sum()) for own in owners)
+    iou = float(np.mean(ious)) if (truth > 0).sum() >= _MARKER * len(tracks) * len(truth) / 2 else float("nan")
+    return [policy, len(tracks), len(truth), switches, float(ends), iou, round(seconds, 1)]
+
+
+def _sized(policy: str, card: ModelCard) -> MemoryPolicy:
+    """A policy with as many slots and pointers as the model was trained with."""
+    factory: Any = POLICIES.get(policy)
+    made: MemoryPolicy = factory(recent=card.memory_slots - 1, pointers=card.pointers)
+    return made
+
+
+def _owners(labels: np.ndarray, truth: np.ndarray, track: int) -> np.ndarray:
+    """The true object that most of a track's mask lies on, on each frame where it lies on any."""
+    found = []
+    for plane, true in zip(labels, truth, strict=True):
+        counts = np.bincount(true[plane == track], minlength=1)
+        counts[0] = 0
+        if counts.any():
+            found.append(int(counts.argmax()))
+    return np.array(found)
+
+
+def _prompt(frame: int, track: int, mask: np.ndarray) -> Prompt:
+    """The box around an object, or a click where the truth is but a marker."""
+    corners = np.argwhere(mask)
+    if len(corners) < _MARKER:
+        return PointPrompt(frame, track, [corners[0].tolist()], [True])
+    low, high = corners.min(axis=0), corners.max(axis=0)
+    return BoxPrompt(frame, track, [float(edge) for edge in (*low, *np.maximum(high, low + 1))])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print a table, write JSON; 0 where at least one stack was there."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.policies", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", type=Path, help="folder that holds the stacks, each with its truth")
+    parser.add_argument("--policies", nargs="+", default=list(POLICIES), help="%(default)s")
+    parser.add_argument("--objects", type=int, default=30, help="of a stack at most")
+    parser.add_argument("--frames", type=int, default=40, help="of a stack at most")
+    parser.add_argument("--only", nargs="+", help="stacks whose name begins so")
+    parser.add_argument("--out", type=Path, help="write results as JSON")
+    options = parser.parse_args(arguments)
+    about, model, rows = machine.described(), load_model("nano", device="cpu"), list[list[Any]]()
+    for name, pixels, truth in lapses(options.data):
+        if options.only and not name.startswith(tuple(options.only)):
+            continue
+        for policy in options.policies:
+            rows.append([name, *measured(model, policy, pixels[: options.frames], truth[: options.frames], options.objects)])
+            print(rows[-1], flush=True)
+    print("\n" + machine.markdown(COLUMNS, rows))
+    machine.keep({"machine": about, "columns": COLUMNS, "results": rows}, options.out)
+    return 0 if rows else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,92 @@
+"""Ratios: the short form, for CI. Nothing but ours, in a minute; processor time against processor time, never seconds.
+
+python -m benchmarks.ratios --out results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks import machine
+from benchmarks.crowd import _WIDE, Case
+from benchmarks.peers import Ours, Peer
+from benchmarks.scaling import crowd, ours, seconds
+from napari_sam2.api.session import Session
+from napari_sam2.core.prompt import BoxPrompt, PointPrompt
+from napari_sam2.models.load import load_model
+
+SIZE, SIDE, FRAMES = 512, 8, 3
+SLACK = 1.15
+"""Of a doubling: what a busy machine may add."""
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """One that was measured, and the most it may be."""
+
+    what: str
+    found: float
+    most: float
+
+    @property
+    def reached(self) -> bool:
+        """Whether it is not too large."""
+        return self.found <= self.most
+
+
+def growth() -> list[Ratio]:
+    """SAM 2.1 tiny with random weights: what further objects cost near and whole, twice the objects and twice the frames."""
+    near, whole = ours(SIZE, SIDE), Ours(SIZE)
+    seconds(near, crowd(frames=2, objects=1, size=SIZE))  # warm
+
+    def cpu(peer: Peer, objects: int, frames: int = FRAMES) -> float:
+        return seconds(peer, crowd(frames=frames, objects=objects, size=SIZE))["cpu"]
+
+    two, four, longer = cpu(near, 2), cpu(near, 4), cpu(near, 2, 2 * FRAMES)
+    further = (four - two) / 2 / (cpu(whole, 3) - cpu(whole, 1)) * 2
+    return [
+        Ratio("a further object, near / whole", further, 1 / 3),
+        Ratio("4 objects / 2 objects", four / two, 2 * SLACK),
+        Ratio("6 frames / 3 frames", longer / two, 2 * SLACK),
+    ]
+
+
+def correction() -> list[Ratio]:
+    """The embedded model: what follows from a correction, against the first propagation."""
+    case, half = Case(256, 9, 20), _WIDE / 2
+    with Session(case.stack().as_video("t"), load_model("nano", device="cpu")) as session:
+        places = list(enumerate(case.places(0), start=1))
+        session.prompt_many([BoxPrompt(0, track, (y - half, x - half, y + half, x + half)) for track, (y, x) in places])
+        first = _cpu(lambda: session.run().finish())
+        y, x = case.places(10)[4]
+        again = _cpu(lambda: (session.prompt(PointPrompt(10, 5, [(y, x)], [True])), session.run().finish()))
+    return [Ratio("corrected / carried, 9 objects on 20 frames", again / first, 1 / 4)]
+
+
+def _cpu(work: Callable[[], object]) -> float:
+    began = time.process_time()
+    work()
+    return time.process_time() - began
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print a table, write JSON; 0 where no ratio is too large."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ratios", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--threads", type=int, default=1, help="of torch")
+    parser.add_argument("--out", type=Path, help="write results as JSON")
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(options.threads)
+    about, found = machine.described(), [*growth(), *correction()]
+    print(machine.markdown(["ratio", "found", "at most", ""], [[r.what, r.found, r.most, "" if r.reached else "MISSED"] for r in found]))
+    machine.keep({"machine": about, "results": [[ratio.what, ratio.found, ratio.most] for ratio in found]}, options.out)
+    return 0 if all(ratio.reached for ratio in found) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

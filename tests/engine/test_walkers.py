@@ -1,0 +1,54 @@
+"""Walkers: when a correction is taken to change nothing further on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_sam2.core.plan import Leg, Propagation, Step
+from napari_sam2.core.result import Segment
+from napari_sam2.core.window import Window
+from napari_sam2.engine.walkers import SETTLED_FRAMES, Walkers, alike
+
+WINDOW = Window(0.0, 0.0, 64.0, 64.0, 64)
+
+
+def _segment(left: int, *, width: int = 20, window: Window = WINDOW, score: float = 5.0) -> Segment:
+    """20 rows of columns from `left`, in data pixels of a window whose cells are as large."""
+    logits = np.full((64, 64), -8.0, dtype=np.float32)
+    logits[20:40, left - int(window.left) : left - int(window.left) + width] = 8.0
+    return Segment(1, 9, window, logits, 0.9, score, np.zeros(4, dtype=np.float32))
+
+
+OLD = _segment(20)
+ELSEWHERE = Window(0.0, 8.0, 64.0, 64.0, 64)
+
+
+@pytest.mark.parametrize(
+    ("new", "expected"),
+    [
+        pytest.param(_segment(20), True, id="the same"),
+        pytest.param(_segment(21), True, id="shifted by one of twenty"),
+        pytest.param(_segment(24), False, id="shifted by four"),
+        pytest.param(_segment(20, width=14), False, id="cut by a third"),
+        pytest.param(_segment(20, window=ELSEWHERE), True, id="seen through another window"),
+        pytest.param(_segment(20, score=-1.0), False, id="gone"),
+    ],
+)
+def test_masks_agree_by_their_pixels_on_the_frame(new: Segment, expected: bool) -> None:
+    assert alike(OLD, new) is expected
+    assert alike(new, OLD) is expected
+
+
+@pytest.mark.parametrize(("turned", "frames"), [(True, SETTLED_FRAMES), (False, 8)])
+def test_a_walk_against_the_old_one_settles_where_masks_agree(turned: bool, frames: int) -> None:
+    """A mask that is a little shifted on every frame: that is what the other direction does; in the same one it is a change."""
+    walkers = Walkers(Propagation((Leg(1, 9, 1, settles=True),)), patience=None)
+    walked = 0
+    for frame in range(8, 0, -1):
+        step = Step(frame, False, (1,))
+        walkers.begin(step)
+        if walkers.on(step):
+            walkers.met(step, _segment(21), OLD, turned=turned)
+            walked += 1
+    assert walked == frames
