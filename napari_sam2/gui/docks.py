@@ -190,6 +190,7 @@ class Docks(QObject):
             count = CountTab(self._controller, self._canvas, self._label_layers)
             count.told.connect(self.told)
             count.asked.connect(self.asked)
+            count.show_state(self._snapshot)
             return count
         training = TrainingTab(self._accepted, lambda: self._snapshot.model)
         training.trained.connect(self.trained)
