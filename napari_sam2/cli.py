@@ -26,7 +26,20 @@ INTERRUPTED = 130
 
 _MANY_STEPS = 1_000_000  # of a training that ends by the clock
 
-_OF_THE_PROJECT = ("along", "channel", "axes", "spacing", "interval", "at", "contrast", "frame", "direction", "frames", "patience")
+_OF_THE_PROJECT = (
+    "along",
+    "channel",
+    "axes",
+    "spacing",
+    "interval",
+    "at",
+    "contrast",
+    "attention",
+    "frame",
+    "direction",
+    "frames",
+    "patience",
+)
 """Options of ``track`` that a project answers itself."""
 
 
@@ -81,6 +94,13 @@ def _add_track(commands: Any) -> None:
     track.add_argument("--model", metavar="NAME|FILE", help="see `napari-sam2 models list` (nano, or the project's)")
     track.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
     _add_elsewhere(track)
+    track.add_argument(
+        "--attention",
+        choices=("whole", "near"),
+        default="whole",
+        help="near: look at carried objects by the part of the frame around them; many times faster with SAM 2.1 and small objects, "
+        "nearly the same (%(default)s)",
+    )
     track.add_argument("--direction", choices=("both", "forward", "backward"), default="both", help="from the prompted frame (%(default)s)")
     track.add_argument("--frames", type=_frames, metavar="A:B", help="carry from frame A to the one before B, counted from 0")
     track.add_argument(
@@ -241,6 +261,8 @@ def _elsewhere(arguments: argparse.Namespace, name: str) -> Iterator[VideoModel 
     if arguments.model_on is None:
         yield None
         return
+    if getattr(arguments, "attention", "whole") != "whole":
+        raise PlanError("--attention does not go with --model-on: leave one of them out")
     from napari_sam2.batch.remote import remote_model
 
     options = {"device": arguments.device, "certificates": arguments.certificates, "plain": arguments.plain_tcp}

@@ -19,6 +19,7 @@ import tifffile
 from napari_sam2.cli import main
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.testing.scenes import Scene, drifting, ellipsoids
+from napari_sam2.train.trial import base
 
 _FILES = ["counts.csv", "labels.ome.tif", "objects.csv", "overview.png", "prompts.json", "provenance.json", "tracks.csv"]
 
@@ -363,3 +364,18 @@ def test_a_contrast_that_shows_nothing_is_refused(
     assert _track(stack, prompts, tmp_path / "out", "--contrast", contrast) == 2
     assert "expected two different numbers, the lower first" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_attention_near_is_asked_for_and_written_down(
+    stack: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With a SAM 2 of random weights, which looks at whole frames; a run is resumed with the same attention alone."""
+    model = ("--model", str(base(tmp_path)))
+    near = ("--attention", "near")
+    assert _track(stack, prompts, tmp_path / "out", *model, *near) == 0
+    assert json.loads((tmp_path / "out" / "provenance.json").read_text())["model"]["attention"] == "near"
+    assert _track(stack, prompts, tmp_path / "out", *model, *near, "--resume") == 0
+    assert _track(stack, prompts, tmp_path / "out", *model, "--resume") == 2
+    assert "holds the results of another job" in capsys.readouterr().err
+    assert _track(stack, prompts, tmp_path / "other", *near, "--model-on", "tls://somewhere:1") == 2
+    assert "--attention does not go with --model-on" in capsys.readouterr().err

@@ -74,7 +74,7 @@ def run_count(
             return finished_already(job.out)
         sweep(job.out)
         stage(f"input: {job.input}: {video.description}")
-        model = model or loaded_model(job.model, job.device)
+        model = model or loaded_model(job.model, job.device, job.attention)
         stage(f"model: {model.card.name} on {describe(model.device)}")
         work = Work.of(job.out, _same(job, video, model), resume=job.resume)
         if work is None:
@@ -90,7 +90,13 @@ def run_count(
 def _same(job: CountJob, video: Video, model: VideoModel) -> dict[str, Any]:
     """What a run that is resumed must have in common with the one that was interrupted."""
     counting = job.counting.model_dump(mode="json")
-    return {"video": video.identity, "model": model.card.sha256, "patience": job.patience, "counting": counting}
+    return {
+        "video": video.identity,
+        "model": model.card.sha256,
+        "attention": model.card.attention,
+        "patience": job.patience,
+        "counting": counting,
+    }
 
 
 def _found(job: CountJob, session: Session, work: Work, tell: tuple[Progress | None, Callable[[str], None]]) -> Found:

@@ -16,7 +16,7 @@ from napari_sam2.api.fields import Fields
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import open_labels_of
 from napari_sam2.api.work import WORK, Work
-from napari_sam2.core.card import ModelCard
+from napari_sam2.core.card import Attention, ModelCard
 from napari_sam2.core.errors import LabelsError, PlanError, PromptError
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
@@ -57,6 +57,8 @@ class Job(Fields):
         Take the place of what the file says: letters, µm per pixel (z, y, x or y, x), seconds per frame.
     model, device
         A name from ``napari-sam2 models list`` or a file; "auto", "cpu", "cuda", "mps".
+    attention
+        "near" looks at carried tracks by the part of the frame around them: see `models.load.load_model`.
     direction, frames
         Which way, and between which frames (first, and the one after the last), tracks are carried.
     patience
@@ -85,6 +87,7 @@ class Job(Fields):
     interval: float | None = None
     model: str = "nano"
     device: str = "auto"
+    attention: Attention = "whole"
     direction: Direction = "both"
     frames: tuple[int, int] | None = None
     patience: int | None = Field(default=8, ge=1)
@@ -167,16 +170,16 @@ def run_job(
             return finished_already(job.out)
         sweep(job.out)
         stage(f"input: {job.input}: {video.description}")
-        model = model or loaded_model(job.model, job.device)
+        model = model or loaded_model(job.model, job.device, job.attention)
         stage(f"model: {model.card.name} on {describe(model.device)}")
         return _worked(job, video, prompts, model, _Tell(progress, stage))
 
 
-def loaded_model(name: str, device: str) -> VideoModel:
+def loaded_model(name: str, device: str, attention: Attention = "whole") -> VideoModel:
     """A model by name."""
     from napari_sam2.models.load import load_model  # torch: seconds that those who only describe jobs need not wait
 
-    return load_model(name, device=device)
+    return load_model(name, device=device, attention=attention)
 
 
 def finished(job: Job) -> bool:
@@ -242,7 +245,8 @@ def finished_already(folder: Path) -> Outcome:
 
 def _same(job: Job, video: Video, card: ModelCard) -> dict[str, Any]:
     """What a run that is resumed must have in common with the one that was interrupted."""
-    return {"video": video.identity, "model": card.sha256, "patience": job.patience, "direction": job.direction, "frames": job.frames}
+    model = {"model": card.sha256, "attention": card.attention}
+    return {"video": video.identity, **model, "patience": job.patience, "direction": job.direction, "frames": job.frames}
 
 
 def _carry(job: Job, session: Session, prompts: PromptLog, work: Work, progress: Progress | None) -> Run:

@@ -58,9 +58,7 @@ def cluster(keys: Path) -> Iterator[LocalCluster]:
 def remote(cluster: LocalCluster, keys: Path) -> Iterator[RemoteModel]:
     """The toy model on the worker."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            "napari_sam2.models.load.load_model", lambda name, *, device: ToyModel() if name == "toy" else load_model(name, device=device)
-        )
+        patch.setattr("napari_sam2.models.load.load_model", lambda name, **told: ToyModel() if name == "toy" else load_model(name, **told))
         work._loaded.cache_clear()
         with remote_model(cluster.scheduler_address, "toy", certificates=keys) as model:
             yield model
