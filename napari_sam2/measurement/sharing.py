@@ -33,7 +33,8 @@ def shared(before: np.ndarray, found: np.ndarray, linked: Mapping[int, int], las
     held: dict[int, list[int]] = defaultdict(list)
     for first, second, n in zip(overlap.first, overlap.second, overlap.shared_px, strict=True):
         track, body = int(overlap.truth[first]), int(overlap.predicted[second])
-        if track not in linked and track in lasting and owner.get(body) in lasting and n >= _HELD * area[track]:
+        seen = owner.get(body) in area  # where its owner lies is known only then
+        if seen and track not in linked and track in lasting and owner[body] in lasting and n >= _HELD * area[track]:
             held[body].append(track)
     found_in: dict[int, list[int]] = {}
     for body, others in held.items():

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import tifffile
 
 from napari_sam2.api.count import Counting, Found, count, count_video
+from napari_sam2.api.evaluation import evaluate_files
+from napari_sam2.api.samples import SAMPLES
 from napari_sam2.core.errors import IntensityError, LabelsError, PlanError
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.stack import Stack
@@ -249,3 +253,11 @@ def test_real_nuclei_are_counted_within_a_seventh(shared):
         overall = evaluate(found.run.labels.compute(), truth[None]).overall
     assert overall["f1"] >= 0.8
     assert abs(overall["count_error"]) <= overall["n_truth"] / 7
+
+
+def test_the_time_lapse_sample_is_counted_as_it_is(tmp_path: Path) -> None:
+    """The real model on real cells that move, touch and leave."""
+    sample = SAMPLES[1]
+    count(sample.image, along="t", out=tmp_path / "counted", device="cpu")
+    found = evaluate_files(tmp_path / "counted", sample.truth, tracks=True).agreement.to_dict()["overall"]
+    assert found["TRA"] > 0.95 and found["iou"] > 0.85

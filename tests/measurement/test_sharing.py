@@ -22,9 +22,20 @@ BOTH = plane((1, 10, 10, 10), (1, 10, 20, 10))  # one body, 10 × 20
         ([(7, 10, 10, 10), (8, 10, 26, 10)], BOTH, {7: 1}, {7, 8}, {}),
         ([(7, 5, 5, 18), (8, 12, 12, 6)], plane((1, 12, 12, 6)), {7: 1}, {7, 8}, {}),
         ([(7, 10, 10, 10), (8, 10, 20, 10)], plane((1, 10, 10, 10), (2, 10, 20, 10)), {7: 1, 8: 2}, {7, 8}, {}),
+        ([(8, 10, 20, 10)], BOTH, {7: 1}, {7, 8}, {}),
         ([(7, 10, 10, 10), (8, 10, 20, 4), (9, 10, 25, 4)], BOTH, {7: 1}, {7, 8, 9}, {1: [7, 8, 9]}),
     ],
-    ids=["both", "the other was linked", "never apart", "the owner is new", "beside it", "too small for both", "two bodies", "three"],
+    ids=[
+        "both",
+        "the other was linked",
+        "never apart",
+        "the owner is new",
+        "beside it",
+        "too small for both",
+        "two bodies",
+        "the owner was not seen",
+        "three",
+    ],
 )
 def test_body_that_covers_what_would_be_lost_holds_it_too(before, found, linked, lasting, expected):
     assert shared(plane(*before), found, linked, lasting) == expected
