@@ -6,15 +6,18 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from napari.layers import Tracks
 
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt
 from napari_sam2.gui.controller import Controller
 from napari_sam2.gui.layers import Reading, key_of, locate
+from napari_sam2.gui.measured import TableSet
 from napari_sam2.gui.mouse import Gestures, Mouse
 from napari_sam2.gui.overlays import Later, Overlays
 from napari_sam2.gui.search import Seed
 from napari_sam2.gui.seed_layer import SeedLayer
 from napari_sam2.gui.tools_section import Tool
+from napari_sam2.gui.tracks_layer import tracks_layer
 from napari_sam2.gui.view import Choice, Place, Said, Snapshot, Stage
 
 Tell = Callable[..., None]
@@ -38,6 +41,7 @@ class Canvas:
         self._later = later
         self._overlays: dict[str, Overlays] = {}
         self._seeds: dict[str, SeedLayer] = {}
+        self._tracks: dict[str, Tracks] = {}
         self._moving = False
         self._dirty = False
         self._followed: int | None = None
@@ -80,6 +84,7 @@ class Canvas:
     def forget(self, key: str) -> None:
         """An image is gone."""
         self._seeds.pop(key, None)
+        self._tracks.pop(key, None)
         gone = self._overlays.pop(key, None)
         if gone is not None:
             gone.close()
@@ -124,6 +129,20 @@ class Canvas:
         layer = self._seeds.get(place.choice.key)
         if layer is not None and self._overlays[place.choice.key].image in self._viewer.layers:
             layer.show(place, seeds)
+
+    def draw_tracks(self, place: Place, tables: TableSet) -> None:
+        """Show the tracks of a place as they are now, in their layer. Raises PlanError where nothing was measured yet."""
+        overlays = self._overlays.get(place.choice.key)
+        if overlays is None or overlays.image not in self._viewer.layers:
+            return
+        fresh, old = tracks_layer(overlays.image, overlays.reading, place, tables), self._tracks.get(place.choice.key)
+        if old is not None and old in self._viewer.layers:
+            old.graph = {}
+            old.data, old.graph = fresh.data, fresh.graph
+            return
+        active = self._viewer.layers.selection.active
+        self._tracks[place.choice.key] = self._viewer.add_layer(fresh)
+        self._viewer.layers.selection.active = active
 
     def refresh(self) -> None:
         """Go to the frame that is followed, which draws it; else draw what was written on the one that is looked at."""

@@ -10,6 +10,7 @@ from napari.layers import Labels
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QToolButton, QWidget
 
+from napari_sam2.core.errors import Sam2Error
 from napari_sam2.engine.review import Review, Suspicion, review
 from napari_sam2.gui.accepted import Accepted
 from napari_sam2.gui.canvas import Canvas
@@ -185,6 +186,7 @@ class Docks(QObject):
             tables = Tables(colour=self._canvas.colour)
             tables.chosen.connect(lambda track, frame: self._on_chosen(frame, track))
             tables.told.connect(lambda text: self.told.emit(text, False))
+            tables.drawn.connect(lambda: self._draw_tracks(tables))
             return tables
         if name == "count":
             count = CountTab(self._controller, self._canvas, self._label_layers)
@@ -222,6 +224,17 @@ class Docks(QObject):
             tables.show_measured(None)
             if place is not None:
                 self._controller.measure(self._measured_to(place, tables))
+
+    def _draw_tracks(self, tables: Tables) -> None:
+        """Tracks as they are now; a layer that was drawn before is replaced."""
+        place = self._controller.place
+        if place is None or tables.tables is None:
+            self.told.emit("Nothing was measured yet: click an object, or count the stack.", False)
+            return
+        try:
+            self._canvas.draw_tracks(place, tables.tables)
+        except Sam2Error as error:
+            self.told.emit(str(error), True)
 
     def _measured_to(self, place: Place, tables: Tables) -> Callable[[Any], None]:
         def show(measured: Any) -> None:

@@ -65,7 +65,8 @@ class Lanes:
     def put(self, track: int, frame: int, presence: Presence | None) -> None:
         """What a track is on a frame; None: it was never carried there."""
         code = NOTHING if presence is None else CODES[presence]
-        self._codes[self._place(track), frame] = code
+        place = self._place(track)  # first: it may make room, in another array
+        self._codes[place, frame] = code
 
     def put_frame(self, frame: int, presences: Mapping[int, Presence]) -> None:
         """All that is known of a frame, by track: other tracks are not there. What a step of a walk changes."""

@@ -28,11 +28,13 @@ class Tables(QWidget):
     """The tables and plots of what was measured; call `refresh` after each change, as often as there is one.
 
     `chosen` (track, frame) comes with a row or a line that a person chose; track 0 for a row that is about a frame alone.
-    `told` is a sentence for the person. Tables are put together in a thread of their own, at intervals.
+    `told` is a sentence for the person; `drawn`, that the tracks are wanted as a layer. Tables are put together in a thread of their
+    own, at intervals.
     """
 
     chosen = Signal(int, int)
     told = Signal(str)
+    drawn = Signal()
     _made = Signal(object)
 
     def __init__(self, measured: Measured | None = None, *, colour: Colour | None = None, parent: QWidget | None = None) -> None:
@@ -121,6 +123,7 @@ class Tables(QWidget):
         for text, tip, does in (
             ("Copy", "Copy the selected rows (all where none are)", self.copy),
             ("Save…", "Save this table as CSV", self.save),
+            ("Draw tracks", "Show the way of every object, and who divided into whom, as a Tracks layer", self.drawn.emit),
         ):
             button = QToolButton()
             button.setText(text)

@@ -9,11 +9,16 @@ import pytest
 
 components = pytest.importorskip("napari.components", reason="napari is not installed")
 
+from napari.layers import Tracks
+
+from napari_sam2.core.errors import PlanError
+from napari_sam2.core.track import Track
 from napari_sam2.gui.canvas import Canvas
 from napari_sam2.gui.controller import Controller
 from napari_sam2.gui.layers import choice_of, key_of, read
+from napari_sam2.gui.measured import Measured
 from napari_sam2.gui.view import Inline, Place, Said
-from napari_sam2.testing.scenes import Scene, drifting
+from napari_sam2.testing.scenes import Scene, dividing, drifting
 from napari_sam2.testing.toy import ToyModel
 from tests.gui.windows import Mock
 
@@ -89,6 +94,28 @@ def test_the_objects_lie_between_the_image_and_the_clicks() -> None:
     overlays = easel.canvas.overlays
     assert overlays is not None
     assert list(easel.viewer.layers) == [layer, overlays.labels, overlays.points]
+
+
+def test_tracks_are_drawn_with_who_divided_into_whom_and_drawn_again() -> None:
+    scene, easel = dividing(), Easel()
+    image = easel.open(scene)
+    image.scale = (1.0, 0.5, 0.5)
+    place = easel.controller.place
+    assert place is not None
+    with pytest.raises(PlanError, match="no object was measured yet"):
+        easel.canvas.draw_tracks(place, Measured(scene.video).tables())
+    measured = Measured(scene.video)
+    measured.describe([Track(2, parent=1), Track(3, parent=1)])
+    half = len(scene.labels) // 2
+    for frames in (range(half), range(half, len(scene.labels))):
+        for frame in frames:
+            measured.measure(frame, scene.labels[frame])
+        easel.canvas.draw_tracks(place, measured.tables())
+        (layer,) = [each for each in easel.viewer.layers if isinstance(each, Tracks)]
+        assert easel.viewer.layers.selection.active == image and tuple(layer.scale) == (1.0, 0.5, 0.5)
+        shown = measured.tables().objects.sort_values(["track", "frame"])
+        np.testing.assert_allclose(layer.data, shown[["track", "frame", "y", "x"]])
+    assert {child: list(mother) for child, mother in layer.graph.items()} == {2: [1], 3: [1]}
 
 
 @pytest.mark.parametrize(

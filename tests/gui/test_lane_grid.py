@@ -138,3 +138,10 @@ def test_beside_the_frames_the_nearest_is_meant_and_beside_the_lanes_none() -> N
     assert (view.track_at(HEADER - 1), view.track_at(HEADER + 10 * LANE)) == (0, 0)
     assert view.rows == range(3, 15)
     assert sight(down=10_000).rows == range(10_000 // LANE, 10_000 // LANE)
+
+
+def test_any_number_of_tracks_may_come_one_after_another() -> None:
+    lanes = Lanes(3)
+    for track in range(1, 200):
+        lanes.put(track, 1, Presence.TRACKED)
+    assert all(lanes.row(track) == track - 1 for track in range(1, 200))

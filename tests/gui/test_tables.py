@@ -16,7 +16,7 @@ pytest.importorskip("pyqtgraph", reason="no pyqtgraph", exc_type=ImportError)
 
 from qtpy.QtCore import QPointF, Qt
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QApplication
+from qtpy.QtWidgets import QApplication, QToolButton
 
 from napari_sam2.core.track import Track
 from napari_sam2.gui.measured import Measured
@@ -270,3 +270,12 @@ def test_curves_are_used_again_for_other_lines(plot: Plot) -> None:
     assert plot._curves[0].opts["symbol"] == "o" and plot._curves[1].opts["symbol"] is None
     plot.show_lines({9: (frames, frames)}, title="area (px)")
     assert len(plot._curves) == 1 and before[1] not in plot.getPlotItem().items
+
+
+def test_a_click_asks_for_the_tracks_as_a_layer(tables: Tables) -> None:
+    asked: list[bool] = []
+    tables.drawn.connect(lambda: asked.append(True))
+    (button,) = [each for each in tables.findChildren(QToolButton) if each.text() == "Draw tracks"]
+    QTest.mouseClick(button, LEFT)
+    settle()
+    assert asked == [True]
