@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam2.api.count import Counting, notes_of
+from napari_sam2.api.count import Counting, counted_session, notes_of
 from napari_sam2.api.joining import Linker
 from napari_sam2.api.session import Session
 from napari_sam2.core.plan import Leg, Propagation
@@ -18,7 +18,6 @@ from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt, renumbered
 from napari_sam2.core.protocols import VolumeSource
 from napari_sam2.engine.overlap import mask
-from napari_sam2.engine.policies import Sam2Policy
 from napari_sam2.engine.session import Settings
 from napari_sam2.measurement.chains import Chain, settled
 from napari_sam2.sources.hints import Hints
@@ -27,7 +26,6 @@ from napari_sam2.sources.seeds import label_prompts
 
 _STAYED_PX = 0.75  # a seed that lies so near where it was found was not moved
 _SCRATCH_BYTES = 1 << 28  # image features of a session that only tells who is who
-_CONDITIONING = 2  # as in `api.count`: every frame is one here, and the nearest tell most
 _KNOWN = 0.5  # of an object's pixels: where as many are of a known track, it is that track
 
 Key = tuple[int, int]
@@ -232,9 +230,8 @@ class Search:
 
     def _linked(self, seeds: Sequence[Seed]) -> Generator[Sought, None, list[Chain]]:
         """Chains by overlap from frame to frame, seeds and what the session knows together."""
-        video, model = self._video, self.session.model
-        policy = Sam2Policy(recent=model.card.memory_slots - 1, pointers=model.card.pointers, conditioning=_CONDITIONING)
-        with Session(video, model, policy=policy, settings=Settings(patience=8, embedding_bytes=_SCRATCH_BYTES)) as scratch:
+        video = self._video
+        with counted_session(video, self.session.model, Settings(patience=8, embedding_bytes=_SCRATCH_BYTES)) as scratch:
             linker = Linker(scratch, self.joining)
             for frame in range(len(video)):
                 found = [seed.prompt for seed in seeds if seed.prompt.frame == frame]
