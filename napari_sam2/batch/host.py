@@ -13,6 +13,9 @@ from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import ModelError
 from napari_sam2.core.result import Embedding, Query, Recall, Segment
 
+GO_ON = "what was done is kept; `track` goes on with --resume, a Session with `take_up` of a new remote_model"
+"""What to do when a worker is lost."""
+
 
 @dataclass(frozen=True, eq=False)
 class Kept:
@@ -82,7 +85,7 @@ class Host:
     def _features(self, features: tuple[Any, ...]) -> tuple[Any, ...]:
         (kept,) = features
         if kept.number not in self._held:
-            raise ModelError("features that were kept here are lost: the worker was started anew; the same call with --resume goes on")
+            raise ModelError(f"features that were kept on the worker are lost, for it was started anew: {GO_ON}")
         return self._held[kept.number]
 
     def _whole(self, embedding: Embedding) -> Embedding:

@@ -27,24 +27,9 @@ from napari_sam2.notebook import annotate
 from napari_sam2.testing.contracts import ModelContract
 from napari_sam2.testing.scenes import Scene, drifting, returning
 from napari_sam2.testing.toy import ToyModel
+from tests.batch.conftest import cluster_of
 
 pytest.importorskip("cryptography", reason="cryptography is not installed: no certificates can be made")
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of certificates, which scheduler, worker and client share."""
-    folder, made = tmp_path_factory.mktemp("keys"), Security.temporary()
-    for name, text in (("ca", made.tls_ca_file), ("key", made.tls_client_key), ("cert", made.tls_client_cert)):
-        (folder / f"{name}.pem").write_text(text)
-    return folder
-
-
-def cluster_of(keys: Path, **options: Any) -> LocalCluster:
-    roles = {f"tls_{role}_{kind}": str(keys / f"{kind}.pem") for role in ("scheduler", "worker", "client") for kind in ("key", "cert")}
-    security = Security(tls_ca_file=str(keys / "ca.pem"), require_encryption=True, **roles)
-    quiet = {"dashboard_address": "127.0.0.1:0", "n_workers": 1, "threads_per_worker": 1}
-    return LocalCluster(protocol="tls://", host="127.0.0.1", security=security, **quiet, **options)
 
 
 @pytest.fixture(scope="module")
@@ -139,7 +124,7 @@ def test_features_that_are_lost_there_are_named(remote: RemoteModel) -> None:
     scene = drifting(frames=2)
     (embedding,) = remote.embed([(scene.video.frame(0), remote.card.window(scene.video.shape[1:]))])
     remote._released.append(embedding.features[0].number)
-    with pytest.raises(ModelError, match="the same call with --resume goes on"):
+    with pytest.raises(ModelError, match="`track` goes on with --resume"):
         remote.segment(embedding, [Query(1, Said(points=((5.0, 5.0),), positive=(True,)))])
 
 
@@ -185,7 +170,8 @@ def test_certificates_of_somebody_else_are_not_let_in(cluster: LocalCluster, tmp
         remote_model(cluster.scheduler_address, certificates=tmp_path)
 
 
-def test_a_scheduler_without_workers_is_named(keys: Path) -> None:
+def test_a_scheduler_without_workers_is_named(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_sam2.batch.remote._WORKER_S", 0.5)
     with cluster_of(keys, processes=False) as cluster:
         cluster.scale(0)
         with pytest.raises(PlanError, match="has no worker"):
