@@ -9,7 +9,7 @@ from typing import Any
 
 from napari_sam2.batch.parcels import packed, unpacked
 from napari_sam2.batch.work import model_of
-from napari_sam2.core.card import ModelCard
+from napari_sam2.core.card import Attention, ModelCard
 from napari_sam2.core.errors import ModelError
 from napari_sam2.core.result import Embedding, Query, Recall, Segment
 
@@ -31,8 +31,8 @@ class Host:
     Arrays come and go as parcels. `released` are numbers of features that nobody holds any more.
     """
 
-    def __init__(self, name: str, device: str) -> None:
-        self._model = model_of(name, device)
+    def __init__(self, name: str, device: str, attention: Attention) -> None:
+        self._model = model_of(name, device, attention)
         self._held: dict[int, tuple[Any, ...]] = {}
         self._numbers = count(1)
         self._answers: list[Segment] = []

@@ -17,7 +17,7 @@ from distributed.security import Security
 
 from napari_sam2.batch.host import GO_ON, Host, Kept
 from napari_sam2.batch.parcels import packed, unpacked
-from napari_sam2.core.card import ModelCard
+from napari_sam2.core.card import Attention, ModelCard
 from napari_sam2.core.errors import FileError, ModelError, PlanError, Sam2Error
 from napari_sam2.core.result import Embedding, Query, Segment
 from napari_sam2.core.video import Frame
@@ -46,6 +46,8 @@ class RemoteModel:
             raise ModelError(
                 f"the worker of {address} died while it loaded the model: look at its log; is its memory too small?"
             ) from error
+        except Sam2Error as error:
+            raise type(error)(f"on the worker of {address}: {error}") from error
         self._actor._client, self._actor._future = client, future  # else it takes any client of this process for its own
         self.card: ModelCard
         self.card, there = self._result("about")
@@ -121,7 +123,13 @@ class RemoteModel:
 
 
 def remote_model(
-    address: str, name: str = "nano", *, device: str = "auto", certificates: Path | str | None = None, plain: bool = False
+    address: str,
+    name: str = "nano",
+    *,
+    device: str = "auto",
+    attention: Attention = "whole",
+    certificates: Path | str | None = None,
+    plain: bool = False,
 ) -> RemoteModel:
     """A model on a worker of the dask scheduler at `address`; it is loaded there.
 
@@ -129,7 +137,7 @@ def remote_model(
     ----------
     address
         ``tls://host:port``; ``tcp://`` only on this machine itself, where an SSH tunnel may end.
-    name, device
+    name, device, attention
         As of `load_model`, on the other machine.
     certificates
         Folder with ca.pem, cert.pem and key.pem; those of dask's own configuration (``distributed.comm.tls``) where not given.
@@ -152,7 +160,7 @@ def remote_model(
             client.wait_for_workers(1, timeout=_WORKER_S)
         except TimeoutError as error:
             raise PlanError(f"the scheduler at {address} has no worker: start one there with `dask worker {address}`") from error
-        model = RemoteModel(client, client.submit(Host, name, device, actor=True, pure=False), address)
+        model = RemoteModel(client, client.submit(Host, name, device, attention, actor=True, pure=False), address)
         opened.pop_all()
     return model
 
