@@ -127,6 +127,7 @@ def test_nrrd_keeps_axes_spacing_type_and_values(header: dict[str, Any], tmp_pat
     assert (stack.axes, stack.data.dtype) == ("zyx", np.int16)
     assert stack.spacing == Spacing(2500, 900, 800)
     np.testing.assert_array_equal(stack.plane({"z": 4}), _VOLUME[4])
+    np.testing.assert_array_equal(np.asarray(stack.data), _VOLUME)
 
 
 def test_nrrd_without_unit_or_space_has_no_spacing(tmp_path: Path) -> None:
@@ -173,7 +174,7 @@ def test_movies_are_frames_over_time(tmp_path: Path) -> None:
     path = tmp_path / "cells.mp4"
     imageio.imwrite(path, colours, plugin="pyav", codec="libx264", fps=5)
     stack = open_stack(path)
-    assert (stack.axes, stack.rgb, stack.data.shape) == ("tcyx", True, (6, 3, 64, 64))
+    assert (stack.axes, stack.rgb, stack.data.shape, stack.data.dtype) == ("tcyx", True, (6, 3, 64, 64), np.uint8)
     assert _numbers(stack.spacing) == pytest.approx((None, None, None, 0.2))
     seen = np.stack([np.moveaxis(np.asarray(stack.data[frame]), 0, -1) for frame in (5, 0, 3)])
     assert np.abs(seen.astype(int) - colours[[5, 0, 3]]).mean() < 12, "the frames asked for, whatever the codec loses"
@@ -183,8 +184,9 @@ def test_grey_movies_have_no_channels(tmp_path: Path) -> None:
     grey = np.repeat(_RNG.integers(0, 2, (4, 32, 32, 1)) * 200, 3, axis=3).astype(np.uint8)
     imageio.imwrite(tmp_path / "grey.avi", grey, plugin="pyav", codec="ffv1", fps=10, in_pixel_format="rgb24", out_pixel_format="gray")
     stack = open_stack(tmp_path / "grey.avi")
-    assert stack.axes == "tyx"
-    np.testing.assert_array_equal(np.asarray(stack.data) > 100, grey[..., 0] > 100)
+    assert (stack.axes, stack.data.dtype) == ("tyx", np.uint8)
+    assert _numbers(stack.spacing) == pytest.approx((None, None, None, 0.1))
+    np.testing.assert_array_equal(np.asarray(stack.data), grey[..., 0])
 
 
 def test_czi_keeps_axes_spacing_channels_and_values(tmp_path: Path) -> None:
@@ -316,7 +318,7 @@ def test_the_fields_of_a_plate_are_stacks_and_jobs(tmp_path: Path) -> None:
     assert [str(field.relative_to(path)) for field in fields_of(path)] == ["A/1/0", "A/1/1", "B/2/0", "B/2/1"]
     for name, data in pixels.items():
         stack = open_stack(path / name)
-        assert (stack.axes, stack.spacing) == ("zyx", Spacing(2, 0.5, 0.5))
+        assert (stack.axes, stack.data.dtype, stack.spacing) == ("zyx", np.uint8, Spacing(2, 0.5, 0.5))
         np.testing.assert_array_equal(np.asarray(stack.data), data)
     for store in (path, path / "B" / "2"):
         with pytest.raises(FileError, match=r"is a plate of [24] fields"):
