@@ -261,25 +261,26 @@ def _elsewhere(arguments: argparse.Namespace, name: str) -> Iterator[VideoModel 
     if arguments.model_on is None:
         yield None
         return
-    if getattr(arguments, "attention", "whole") != "whole":
-        raise PlanError("--attention does not go with --model-on: leave one of them out")
     from napari_sam2.batch.remote import remote_model
 
     options = {"device": arguments.device, "certificates": arguments.certificates, "plain": arguments.plain_tcp}
+    if "attention" in arguments:
+        options["attention"] = arguments.attention
     with remote_model(arguments.model_on, name, **options) as model:
         yield model
 
 
 def _replay(arguments: argparse.Namespace) -> None:
     from napari_sam2.api.project import replay
+    from napari_sam2.io.project import ProjectFile
 
-    if arguments.model_on is not None:
-        raise PlanError("--model-on does not go with --project: open it in Python, with napari_sam2.batch.remote_model")
     said = [name for name, unused in zip(_OF_THE_PROJECT, arguments.unused, strict=True) if getattr(arguments, name) != unused]
     if said:
         raise PlanError(f"--{said[0]} does not go with --project: the project says how its image is read and carried")
-    options = {name: getattr(arguments, name) for name in ("model", "device", "format", "resume")}
-    with _bar() as progress:
+    options = {name: getattr(arguments, name) for name in ("device", "format", "resume")}
+    name = arguments.model or ProjectFile.read(arguments.project).model.asked
+    with _elsewhere(arguments, name) as elsewhere, _bar() as progress:
+        options |= {"model": elsewhere or arguments.model, "another_model": arguments.model is not None}
         outcome = replay(arguments.project, arguments.out, image=arguments.input, **options, progress=progress, stage=_say)
     print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
 

@@ -377,5 +377,3 @@ def test_attention_near_is_asked_for_and_written_down(
     assert _track(stack, prompts, tmp_path / "out", *model, *near, "--resume") == 0
     assert _track(stack, prompts, tmp_path / "out", *model, "--resume") == 2
     assert "holds the results of another job" in capsys.readouterr().err
-    assert _track(stack, prompts, tmp_path / "other", *near, "--model-on", "tls://somewhere:1") == 2
-    assert "--attention does not go with --model-on" in capsys.readouterr().err

@@ -220,7 +220,8 @@ def replay(
     out: Path | str,
     *,
     image: Path | str | None = None,
-    model: str | Path | None = None,
+    model: VideoModel | str | Path | None = None,
+    another_model: bool = False,
     device: str = "auto",
     format: Literal["tiff", "zarr"] = "tiff",
     resume: bool = False,
@@ -229,9 +230,9 @@ def replay(
 ) -> Outcome:
     """Do again, without a window, all that a project says, and write labels, tables and pictures to `out` as `run_job` does.
 
-    The project is only read. `image` is where its image is now; `model` another model than its own, which is refused
-    unless it is asked for here. Propagations that were cancelled are cancelled where they were. Raises the errors of
-    `core.errors`.
+    The project is only read. `image` is where its image is now; `model` another model than its own, by name or file, or one
+    that is loaded already, such as a remote one: that is refused if it is another, unless `another_model` asks for it.
+    Propagations that were cancelled are cancelled where they were. Raises the errors of `core.errors`.
     """
     where, target = Path(folder).absolute(), Path(out)
     file, video, prompts = _read(where, image)
@@ -240,13 +241,17 @@ def replay(
     check_output(target)
     sweep(target)
     stage(f"project: {where}: {video.description}, {len(prompts.prompts)} prompts")
-    loaded = _loaded(model, device) if model is not None else _model(file.model, device)
-    if model is None and loaded.card.sha256 != file.model.sha256:
-        raise _other(loaded.card, file.model, "ask for it with --model")
+    loaded = _chosen(model, file.model, device, another=another_model)
     stage(f"model: {loaded.card.name} on {describe(loaded.device)}")
     stops = _stops(where, prompts)
     said = hashlib.sha256(json_of_log(prompts).encode()).hexdigest()
-    same = {"video": video.identity, "model": loaded.card.sha256, "patience": file.patience, "prompts": said}
+    same = {
+        "video": video.identity,
+        "model": loaded.card.sha256,
+        "attention": loaded.card.attention,
+        "patience": file.patience,
+        "prompts": said,
+    }
     work = Work.of(target, same, resume=resume)
     if work is None:
         return finished_already(target)
@@ -310,6 +315,16 @@ def _model(reference: ModelReference, device: str) -> VideoModel:
         if same:
             return _loaded(same[0], device)
         raise ModelError(f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}: {error}") from error
+
+
+def _chosen(model: VideoModel | str | Path | None, reference: ModelReference, device: str, *, another: bool) -> VideoModel:
+    """The model that is asked for, else the project's own."""
+    if isinstance(model, (str, Path)):
+        return _loaded(model, device)
+    found = model or _model(reference, device)
+    if found.card.sha256 != reference.sha256 and not another:
+        raise _other(found.card, reference, "ask for it with --model")
+    return found
 
 
 def _other(card: ModelCard, reference: ModelReference, how: str) -> Sam2Error:
