@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Hashable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar, cast
+from dataclasses import replace
+from typing import Any, NamedTuple, Self, TypeVar, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_sam2.core.card import ModelCard
+from napari_sam2.core.card import Attention, ModelCard
 from napari_sam2.core.errors import PromptError
 from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Query, Recall, Segment
@@ -80,6 +81,10 @@ class Sam2:
         self.card = card
         self.device = device
         self.regions: Regions | None = None if card.attention == "whole" or card.follows else Regions()
+
+    def by(self, attention: Attention) -> Self:
+        """The same network by another attention."""
+        return type(self)(self.network, replace(self.card, attention=attention), self.device)
 
     @torch.inference_mode()
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
