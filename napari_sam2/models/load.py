@@ -75,8 +75,11 @@ def load_model(
 
 
 def looking(model: VideoModel, attention: Attention) -> VideoModel:
-    """The same model by another attention, its weights shared. Raises ModelError for one that does not know that."""
-    if model.card.attention == attention:
+    """The same model by another attention, its weights shared; one that follows has none, and stays as it is.
+
+    Raises ModelError for one that cannot change it: a plug-in, or a model on another machine.
+    """
+    if model.card.attention == attention or model.card.follows:
         return model
     if isinstance(model, Fitting):
         return Fitting(looking(model.inner, attention))
