@@ -72,7 +72,7 @@ def _silent(_: str) -> None:
     """Workers say nothing of the parts of their work."""
 
 
-def model_of(name: str, device: str, attention: Attention = "whole") -> VideoModel:
+def model_of(name: str, device: str, attention: Attention = "auto") -> VideoModel:
     """The model of this worker: read once, however many stacks come."""
     with _loading:
         return _loaded(name, device, attention)
