@@ -27,6 +27,7 @@ from napari_sam2.models.configs import MEMORY
 from napari_sam2.models.decoder import Chosen, Decoded, best, single
 from napari_sam2.models.framing import extent
 from napari_sam2.models.network import STRIDE, Features, Network, Recalled, Seen
+from napari_sam2.models.precision import precise
 from napari_sam2.models.regions import Cells, Corners, Regions, brought, holds
 
 _PREVIOUS_LOGIT = 32.0  # previous logits are clamped to this before they are a prompt (Meta's demo and video predictor)
@@ -91,6 +92,7 @@ class Sam2:
         self.regions: Regions | None = Regions() if card.attention == "near" and not card.follows else None
 
     @torch.inference_mode()
+    @precise
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
         """Image features of several frames at once: three tensors each, at strides 4, 8 and 16."""
         found: dict[int, Embedding] = {}
@@ -111,6 +113,7 @@ class Sam2:
         return self._segments(embedding, queries, [self._window(embedding, query) for query in queries])
 
     @torch.inference_mode()
+    @precise
     def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
         """Memory features of each Segment: an (N, 64) tensor in bfloat16, as SAM 2 keeps them, and where it was looked at."""
         whole = embedding.window
@@ -139,6 +142,7 @@ class Sam2:
         """Bytes these features take."""
         return sum(int(each.nbytes) for each in features if hasattr(each, "nbytes"))
 
+    @precise
     def _segments(self, embedding: Embedding, queries: Sequence[Query], windows: Sequence[Window]) -> list[Segment]:
         """Answers to queries, each looked at through its window; all windows are as large to the network."""
         whole, found = embedding.window, dict[int, Segment]()
