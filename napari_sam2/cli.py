@@ -35,6 +35,7 @@ _OF_THE_PROJECT = (
     "at",
     "contrast",
     "attention",
+    "precision",
     "frame",
     "direction",
     "frames",
@@ -101,6 +102,7 @@ def _add_track(commands: Any) -> None:
         help="near: look at carried objects by the part of the frame around them; many times faster with SAM 2.1 and small objects, "
         "nearly the same (%(default)s)",
     )
+    _add_precision(track)
     track.add_argument("--direction", choices=("both", "forward", "backward"), default="both", help="from the prompted frame (%(default)s)")
     track.add_argument("--frames", type=_frames, metavar="A:B", help="carry from frame A to the one before B, counted from 0")
     track.add_argument(
@@ -138,6 +140,7 @@ def _add_count(commands: Any) -> None:
     count.add_argument("--model", default="nano", metavar="NAME|FILE", help="see `napari-sam2 models list` (%(default)s)")
     count.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
     _add_elsewhere(count)
+    _add_precision(count)
     count.set_defaults(do=_count)
 
 
@@ -210,6 +213,15 @@ def _add_elsewhere(command: argparse.ArgumentParser) -> None:
     command.add_argument("--plain-tcp", action="store_true", help="allow it unencrypted beyond this machine, on a network you trust")
 
 
+def _add_precision(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="what the model computes in: the others are faster on devices that have them, nearly the same (%(default)s)",
+    )
+
+
 def _add_reading(command: argparse.ArgumentParser) -> None:
     """Options that say how an image is read."""
     command.add_argument("--channel", type=int, metavar="N", help="channel to look at, from 0 (0; the luminance of a colour image)")
@@ -261,8 +273,9 @@ def _elsewhere(arguments: argparse.Namespace, name: str) -> Iterator[VideoModel 
     if arguments.model_on is None:
         yield None
         return
-    if getattr(arguments, "attention", "whole") != "whole":
-        raise PlanError("--attention does not go with --model-on: leave one of them out")
+    for name, usual in (("attention", "whole"), ("precision", "float32")):
+        if getattr(arguments, name, usual) != usual:
+            raise PlanError(f"--{name} does not go with --model-on: leave one of them out")
     from napari_sam2.batch.remote import remote_model
 
     options = {"device": arguments.device, "certificates": arguments.certificates, "plain": arguments.plain_tcp}
@@ -291,7 +304,7 @@ def _count(arguments: argparse.Namespace) -> None:
 
     given = vars(arguments)
     options = {name: value for name, value in given.items() if name in Counting.model_fields}
-    walked = {name: given[name] for name in ("along", "channel", "at", "contrast", "model", "device", "out", "also")}
+    walked = {name: given[name] for name in ("along", "channel", "at", "contrast", "model", "device", "precision", "out", "also")}
     options["rules"] = {name.strip(): text for name, _, text in (rule.partition(":") for rule in arguments.rule)}
     Counting.checked(options)
     stack = open_stack(arguments.input, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval)

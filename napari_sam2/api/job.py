@@ -16,7 +16,7 @@ from napari_sam2.api.fields import Fields
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import open_labels_of
 from napari_sam2.api.work import WORK, Work
-from napari_sam2.core.card import Attention, ModelCard
+from napari_sam2.core.card import Attention, ModelCard, Precision
 from napari_sam2.core.errors import LabelsError, PlanError, PromptError
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
@@ -59,6 +59,8 @@ class Job(Fields):
         A name from ``napari-sam2 models list`` or a file; "auto", "cpu", "cuda", "mps".
     attention
         "near" looks at carried tracks by the part of the frame around them: see `models.load.load_model`.
+    precision
+        "bfloat16" or "float16" is faster on devices that have it: see `models.load.load_model`.
     direction, frames
         Which way, and between which frames (first, and the one after the last), tracks are carried.
     patience
@@ -88,6 +90,7 @@ class Job(Fields):
     model: str = "nano"
     device: str = "auto"
     attention: Attention = "whole"
+    precision: Precision = "float32"
     direction: Direction = "both"
     frames: tuple[int, int] | None = None
     patience: int | None = Field(default=8, ge=1)
@@ -170,16 +173,16 @@ def run_job(
             return finished_already(job.out)
         sweep(job.out)
         stage(f"input: {job.input}: {video.description}")
-        model = model or loaded_model(job.model, job.device, job.attention)
+        model = model or loaded_model(job.model, job.device, job.attention, job.precision)
         stage(f"model: {model.card.name} on {describe(model.device)}")
         return _worked(job, video, prompts, model, _Tell(progress, stage))
 
 
-def loaded_model(name: str, device: str, attention: Attention = "whole") -> VideoModel:
+def loaded_model(name: str, device: str, attention: Attention = "whole", precision: Precision = "float32") -> VideoModel:
     """A model by name."""
     from napari_sam2.models.load import load_model  # torch: seconds that those who only describe jobs need not wait
 
-    return load_model(name, device=device, attention=attention)
+    return load_model(name, device=device, attention=attention, precision=precision)
 
 
 def finished(job: Job) -> bool:
@@ -245,7 +248,7 @@ def finished_already(folder: Path) -> Outcome:
 
 def _same(job: Job, video: Video, card: ModelCard) -> dict[str, Any]:
     """What a run that is resumed must have in common with the one that was interrupted."""
-    model = {"model": card.sha256, "attention": card.attention}
+    model = {"model": card.sha256, "attention": card.attention, "precision": card.precision}
     return {"video": video.identity, **model, "patience": job.patience, "direction": job.direction, "frames": job.frames}
 
 
