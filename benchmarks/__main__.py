@@ -29,6 +29,7 @@ ALL: dict[str, tuple[str, ...]] = {
     "memory": ("--sam2",),
     "accuracy": ("data",),
     "near": ("data",),
+    "precision": ("data",),
     "policies": ("data",),
     "counting": ("data",),
     "stills": ("data", "pack"),

@@ -273,9 +273,9 @@ def _elsewhere(arguments: argparse.Namespace, name: str) -> Iterator[VideoModel 
     if arguments.model_on is None:
         yield None
         return
-    for name, usual in (("attention", "whole"), ("precision", "float32")):
-        if getattr(arguments, name, usual) != usual:
-            raise PlanError(f"--{name} does not go with --model-on: leave one of them out")
+    for option, usual in (("attention", "whole"), ("precision", "float32")):
+        if getattr(arguments, option, usual) != usual:
+            raise PlanError(f"--{option} does not go with --model-on: leave one of them out")
     from napari_sam2.batch.remote import remote_model
 
     options = {"device": arguments.device, "certificates": arguments.certificates, "plain": arguments.plain_tcp}
