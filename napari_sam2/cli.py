@@ -26,6 +26,8 @@ INTERRUPTED = 130
 
 _MANY_STEPS = 1_000_000  # of a training that ends by the clock
 
+_HOW = ("attention", "precision")
+
 _OF_THE_PROJECT = (
     "along",
     "channel",
@@ -34,11 +36,11 @@ _OF_THE_PROJECT = (
     "interval",
     "at",
     "contrast",
-    "attention",
     "frame",
     "direction",
     "frames",
     "patience",
+    *_HOW,
 )
 """Options of ``track`` that a project answers itself."""
 
@@ -94,7 +96,7 @@ def _add_track(commands: Any) -> None:
     track.add_argument("--model", metavar="NAME|FILE", help="see `napari-sam2 models list` (nano, or the project's)")
     track.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
     _add_elsewhere(track)
-    _add_attention(track)
+    _add_how(track)
     track.add_argument("--direction", choices=("both", "forward", "backward"), default="both", help="from the prompted frame (%(default)s)")
     track.add_argument("--frames", type=_frames, metavar="A:B", help="carry from frame A to the one before B, counted from 0")
     track.add_argument(
@@ -132,7 +134,7 @@ def _add_count(commands: Any) -> None:
     count.add_argument("--model", default="nano", metavar="NAME|FILE", help="see `napari-sam2 models list` (%(default)s)")
     count.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
     _add_elsewhere(count)
-    _add_attention(count)
+    _add_how(count)
     count.set_defaults(do=_count)
 
 
@@ -198,14 +200,20 @@ def _add_batch(commands: Any) -> None:
     batch.set_defaults(do=_batch, after_stop=": the same call goes on from there")
 
 
-def _add_attention(command: argparse.ArgumentParser) -> None:
-    """How a model that sees whole frames looks at what is carried along."""
+def _add_how(command: argparse.ArgumentParser) -> None:
+    """How a model looks at frames, and what it computes in: `_HOW`."""
     command.add_argument(
         "--attention",
         choices=("auto", "whole", "near"),
         default="auto",
         help="whole: look at carried objects by the whole frame; near: by the part around them, many times faster with SAM 2.1 and small "
         "objects, nearly the same; auto: near for those objects of which both show the same after a prompt (%(default)s)",
+    )
+    command.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="what the model computes in: the others are faster on devices that have them, nearly the same (%(default)s)",
     )
 
 
@@ -269,7 +277,7 @@ def _elsewhere(arguments: argparse.Namespace, name: str) -> Iterator[VideoModel 
         return
     from napari_sam2.batch.remote import remote_model
 
-    options = {name: getattr(arguments, name) for name in ("device", "attention", "certificates")} | {"plain": arguments.plain_tcp}
+    options = {name: getattr(arguments, name) for name in ("device", "certificates", *_HOW)} | {"plain": arguments.plain_tcp}
     with remote_model(arguments.model_on, name, **options) as model:
         yield model
 
@@ -297,7 +305,7 @@ def _count(arguments: argparse.Namespace) -> None:
 
     given = vars(arguments)
     options = {name: value for name, value in given.items() if name in Counting.model_fields}
-    walked = {name: given[name] for name in ("along", "channel", "at", "contrast", "model", "device", "attention", "out", "also")}
+    walked = {name: given[name] for name in ("along", "channel", "at", "contrast", "model", "device", "out", "also", *_HOW)}
     options["rules"] = {name.strip(): text for name, _, text in (rule.partition(":") for rule in arguments.rule)}
     Counting.checked(options)
     stack = open_stack(arguments.input, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval)

@@ -11,7 +11,10 @@ from types import SimpleNamespace
 import pytest
 
 from benchmarks.__main__ import ALL, command
+from benchmarks.profiles import STAGES, WHOLE, profiled, shares
 from benchmarks.scaling import doubled, judged
+from napari_sam2.testing.scenes import drifting
+from tests.models.networks import model
 
 ROOT = Path(__file__).parents[1]
 
@@ -42,6 +45,20 @@ def test_scaling_is_judged_by_the_references_line(each: float, expected: list[bo
 def test_more_than_twice_the_time_for_twice_the_objects_is_found() -> None:
     rows = [{"objects": objects, "cpu": cpu} for objects, cpu in ((1, 1.0), (2, 1.5), (4, 3.5))]
     assert [good for _, good in doubled(rows, "cpu")] == [True, False]
+
+
+def test_a_stage_counts_without_those_within_it() -> None:
+    whole = SimpleNamespace(name=WHOLE, cpu_time_total=9e6, cpu_parent=None)
+    model = SimpleNamespace(name="the rest of the model", cpu_time_total=6e6, cpu_parent=whole)
+    operator = SimpleNamespace(name="aten::stack", cpu_time_total=5e6, cpu_parent=model)
+    inner = SimpleNamespace(name="encode", cpu_time_total=4e6, cpu_parent=operator)
+    assert shares([whole, model, operator, inner]) == {"encode": 4.0, WHOLE: 3.0, "the rest of the model": 2.0}  # type: ignore[list-item]
+
+
+def test_a_walk_shows_all_its_stages() -> None:
+    scene = drifting(count=2, frames=3)
+    events = profiled(model(), scene.stack.as_video("t"), [scene.click(track) for track in scene.tracks]).events()
+    assert shares(events).keys() == {*STAGES, WHOLE}
 
 
 @pytest.mark.slow

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
 
 from napari_sam2.batch.parcels import packed, unpacked
 from napari_sam2.batch.work import model_of
-from napari_sam2.core.card import Attention, ModelCard
+from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import ModelError
 from napari_sam2.core.result import Embedding, Query, Recall, Segment
 
@@ -31,8 +31,8 @@ class Host:
     Arrays come and go as parcels. `released` are numbers of features that nobody holds any more.
     """
 
-    def __init__(self, name: str, device: str, attention: Attention) -> None:
-        self._model = model_of(name, device, attention)
+    def __init__(self, name: str, device: str, how: Mapping[str, Any]) -> None:
+        self._model = model_of(name, device, **how)
         self._held: dict[int, tuple[Any, ...]] = {}
         self._numbers = count(1)
         self._answers: list[Segment] = []

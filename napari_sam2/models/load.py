@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from napari_sam2.core.card import Attention, ModelCard
+from napari_sam2.core.card import Attention, ModelCard, Precision
 from napari_sam2.core.errors import CheckpointError, ModelError
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.models import checkpoints
@@ -19,6 +19,7 @@ from napari_sam2.models.fitting import Fitting
 from napari_sam2.models.following import Following
 from napari_sam2.models.keys import renamed
 from napari_sam2.models.network import Network
+from napari_sam2.models.precision import check_precision
 from napari_sam2.models.sam2 import Sam2
 
 _GRAIN = 32  # input sides are multiples of this: the coarsest level any encoder has
@@ -31,6 +32,7 @@ def load_model(
     configuration: Configuration | None = None,
     image_size: int | None = None,
     attention: Attention = "auto",
+    precision: Precision = "float32",
 ) -> VideoModel:
     """A model by name ("nano", "sam2.1-tiny"), or the one in a checkpoint file or model folder.
 
@@ -46,20 +48,25 @@ def load_model(
         "near": tracks that are carried along are looked at by the part of the frame around them, which is many times cheaper where
         objects are small, and nearly the same; "whole": by all of it, as SAM 2 does; "auto": near for those tracks that are seen
         the same so on the first frame after a prompt, else whole. A model that follows is near always, and plug-ins are as they are.
+    precision
+        "bfloat16", "float16": faster on a device that has instructions for it, and nearly the same. Plug-ins may not know it.
 
     Raises
     ------
     UnknownModelError, FileError, CheckpointError, DeviceError, ModelError
-        Nothing is called so; no such file; not the weights of such a network; no such device; no such attention. Nothing else
-        is taken instead.
+        Nothing is called so; no such file; not the weights of such a network; no such device; no such attention, or no
+        such precision on that device. Nothing else is taken instead.
     """
     device = choose(device)
     model = locate(name_or_path)
     if attention not in get_args(Attention):
         raise ModelError(f"attention {attention!r}: expected one of {get_args(Attention)!r}")
+    check_precision(precision, device)
     if model.state == "plug-in":
         if attention == "near":
             raise ModelError(f"attention {attention!r}: {model.card.name} is a plug-in, which decides that itself; leave it out")
+        if precision != "float32":
+            raise ModelError(f"precision {precision!r}: {model.card.name} is a plug-in, which decides that itself; leave it out")
         return _plugged_in(model.card.name, device)
     path = checkpoints.find(name_or_path)
     tensors, metadata = checkpoints.read(path)
@@ -67,8 +74,8 @@ def load_model(
     try:
         network = network_of(renamed(tensors), metadata, configuration)
         kind = Following if card.follows else Sam2
-        sized = replace(_sized(card, metadata, image_size), attention="whole" if card.follows else attention)
-        loaded: VideoModel = kind(network, sized, device)
+        looks: Attention = "whole" if card.follows else attention
+        loaded: VideoModel = kind(network, replace(_sized(card, metadata, image_size), attention=looks, precision=precision), device)
         return loaded if device == "cpu" else Fitting(loaded)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error

@@ -29,6 +29,7 @@ from napari_sam2.models.decoder import Chosen, Decoded, best, single
 from napari_sam2.models.framing import extent
 from napari_sam2.models.network import STRIDE, Features, Network, Recalled, Seen
 from napari_sam2.models.payload import Payload, nearest, payload_of, piece, tokens_shown
+from napari_sam2.models.precision import precise
 from napari_sam2.models.regions import Cells, Corners, Regions, brought, holds
 from napari_sam2.models.sight import same, stays_whole, undecided
 
@@ -87,6 +88,7 @@ class Sam2:
         return type(self)(self.network, replace(self.card, attention=attention), self.device)
 
     @torch.inference_mode()
+    @precise
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
         """Image features of several frames at once: three tensors each, at strides 4, 8 and 16."""
         found: dict[int, Embedding] = {}
@@ -108,6 +110,7 @@ class Sam2:
         return self._compared(embedding, queries, found) if self._compares else found
 
     @torch.inference_mode()
+    @precise
     def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
         """Memory features of each Segment: an (N, 64) tensor in bfloat16, as SAM 2 keeps them, and where it was looked at."""
         whole = embedding.window
@@ -149,6 +152,7 @@ class Sam2:
         better = {place: answer for place, answer in zip(near, answers, strict=True) if not same(found[place], answer)}
         return [better.get(place, segment) for place, segment in enumerate(found)]
 
+    @precise
     def _segments(self, embedding: Embedding, queries: Sequence[Query], windows: Sequence[Window]) -> list[Segment]:
         """Answers to queries, each looked at through its window; all windows are as large to the network."""
         whole, found = embedding.window, dict[int, Segment]()
