@@ -9,6 +9,7 @@ from typing import Any, Literal
 from napari_sam2.core.window import Window
 
 Attention = Literal["auto", "whole", "near"]
+Windows = Literal["whole", "tiles"]
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class ModelCard:
         "whole": tracks are looked at by the whole input. "near": those that are carried along by the part of it around them,
         whose cost is that of the object and not of the frame. The window of an answer is then that part. "auto": "near" for those
         tracks that are seen the same so, which is looked up after each prompt, else "whole".
+    windows
+        "whole": each frame is one input. "tiles": where that shows an object too small, it is looked at by a finer part of the frame.
     memory_slots
         Memories shown at once: one for conditioning frames and the rest for the frames just walked (SAM 2: 7).
     pointers
@@ -48,6 +51,7 @@ class ModelCard:
     keep_aspect: bool = False
     follows: bool = False
     attention: Attention = "whole"
+    windows: Windows = "whole"
     memory_slots: int = 7
     pointers: int = 16
     training: Mapping[str, Any] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from napari_sam2.core.card import Attention, ModelCard
+from napari_sam2.core.card import Attention, ModelCard, Windows
 from napari_sam2.core.errors import CheckpointError, ModelError
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.models import checkpoints
@@ -20,6 +20,7 @@ from napari_sam2.models.following import Following
 from napari_sam2.models.keys import renamed
 from napari_sam2.models.network import Network
 from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.tiled import Tiled
 
 _GRAIN = 32  # input sides are multiples of this: the coarsest level any encoder has
 
@@ -31,6 +32,7 @@ def load_model(
     configuration: Configuration | None = None,
     image_size: int | None = None,
     attention: Attention = "auto",
+    windows: Windows = "whole",
 ) -> VideoModel:
     """A model by name ("nano", "sam2.1-tiny"), or the one in a checkpoint file or model folder.
 
@@ -46,6 +48,9 @@ def load_model(
         "near": tracks that are carried along are looked at by the part of the frame around them, which is many times cheaper where
         objects are small, and nearly the same; "whole": by all of it, as SAM 2 does; "auto": near for those tracks that are seen
         the same so on the first frame after a prompt, else whole. A model that follows is near always, and plug-ins are as they are.
+    windows
+        "tiles": where the network would see an object too small in the whole frame, it looks at it by a tile that shows it larger; see
+        `models.tiles`. Each tile costs what a whole frame costs. A model that follows needs none.
 
     Raises
     ------
@@ -57,9 +62,13 @@ def load_model(
     model = locate(name_or_path)
     if attention not in get_args(Attention):
         raise ModelError(f"attention {attention!r}: expected one of {get_args(Attention)!r}")
+    if windows not in get_args(Windows):
+        raise ModelError(f"windows {windows!r}: expected one of {get_args(Windows)!r}")
     if model.state == "plug-in":
         if attention == "near":
             raise ModelError(f"attention {attention!r}: {model.card.name} is a plug-in, which decides that itself; leave it out")
+        if windows != "whole":
+            raise ModelError(f"windows {windows!r}: {model.card.name} is a plug-in, which decides that itself; leave it out")
         return _plugged_in(model.card.name, device)
     path = checkpoints.find(name_or_path)
     tensors, metadata = checkpoints.read(path)
@@ -68,7 +77,8 @@ def load_model(
         network = network_of(renamed(tensors), metadata, configuration)
         kind = Following if card.follows else Sam2
         sized = replace(_sized(card, metadata, image_size), attention="whole" if card.follows else attention)
-        loaded: VideoModel = kind(network, sized, device)
+        made = kind(network, sized, device)
+        loaded: VideoModel = Tiled(made) if windows == "tiles" and not card.follows else made
         return loaded if device == "cpu" else Fitting(loaded)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
@@ -80,6 +90,8 @@ def looking(model: VideoModel, attention: Attention) -> VideoModel:
         return model
     if isinstance(model, Fitting):
         return Fitting(looking(model.inner, attention))
+    if isinstance(model, Tiled):
+        return Tiled(model.inner.by(attention))
     if not isinstance(model, Sam2):
         raise ModelError(f"attention {attention!r}: {model.card.name} has {model.card.attention!r} and cannot change it: load it so")
     return model.by(attention)
