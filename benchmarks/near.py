@@ -20,6 +20,7 @@ from benchmarks import machine
 from benchmarks.accuracy import Carried, _there
 from napari_sam2.api.session import Session
 from napari_sam2.core.card import Attention
+from napari_sam2.core.protocols import VideoModel
 from napari_sam2.engine.session import Settings
 from napari_sam2.models.load import load_model
 from napari_sam2.models.sam2 import Sam2
@@ -56,7 +57,7 @@ class Looked:
     cpu_s: float
 
     @classmethod
-    def of(cls, case: Carried, model: Sam2, kind: str) -> Looked:
+    def of(cls, case: Carried, model: VideoModel, kind: str) -> Looked:
         """Prompted and carried."""
         began = time.process_time()
         with Session(case.video, model, settings=Settings(patience=None)) as session:

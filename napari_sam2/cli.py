@@ -26,7 +26,7 @@ INTERRUPTED = 130
 
 _MANY_STEPS = 1_000_000  # of a training that ends by the clock
 
-_HOW = ("attention", "precision")
+_HOW = ("attention", "precision", "windows")
 
 _OF_THE_PROJECT = (
     "along",
@@ -215,6 +215,12 @@ def _add_how(command: argparse.ArgumentParser) -> None:
         default="float32",
         help="what the model computes in: the others are faster on devices that have them, nearly the same (%(default)s)",
     )
+    command.add_argument(
+        "--windows",
+        choices=("whole", "tiles"),
+        default="whole",
+        help="tiles: look at objects that are small on a large frame by a part of it that shows them larger; SAM 2.1 alone (%(default)s)",
+    )
 
 
 def _add_elsewhere(command: argparse.ArgumentParser) -> None:
@@ -291,7 +297,7 @@ def _replay(arguments: argparse.Namespace) -> None:
         raise PlanError(f"--{said[0]} does not go with --project: the project says how its image is read and carried")
     options = {name: getattr(arguments, name) for name in ("device", "format", "resume")}
     own = ProjectFile.read(arguments.project).model
-    name, arguments.attention = arguments.model or own.asked, own.attention
+    name, arguments.attention, arguments.windows = arguments.model or own.asked, own.attention, own.windows
     with _elsewhere(arguments, name) as elsewhere, _bar() as progress:
         options |= {"model": elsewhere or arguments.model, "another_model": arguments.model is not None}
         outcome = replay(arguments.project, arguments.out, image=arguments.input, **options, progress=progress, stage=_say)

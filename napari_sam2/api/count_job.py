@@ -95,6 +95,7 @@ def _same(job: CountJob, video: Video, model: VideoModel) -> dict[str, Any]:
         "model": model.card.sha256,
         "attention": model.card.attention,
         "precision": model.card.precision,
+        "windows": model.card.windows,
         "patience": job.patience,
         "counting": counting,
     }

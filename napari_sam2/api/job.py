@@ -16,7 +16,7 @@ from napari_sam2.api.fields import Fields
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import open_labels_of
 from napari_sam2.api.work import WORK, Work
-from napari_sam2.core.card import Attention, ModelCard, Precision
+from napari_sam2.core.card import Attention, ModelCard, Precision, Windows
 from napari_sam2.core.errors import LabelsError, PlanError, PromptError
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
@@ -62,6 +62,8 @@ class Job(Fields):
         found out for it ("auto"): see `models.load.load_model`.
     precision
         "bfloat16" or "float16" is faster on devices that have it: see `models.load.load_model`.
+    windows
+        "tiles" looks at objects that are small on a large frame by a part of it that shows them larger: see `models.load.load_model`.
     direction, frames
         Which way, and between which frames (first, and the one after the last), tracks are carried.
     patience
@@ -92,6 +94,7 @@ class Job(Fields):
     device: str = "auto"
     attention: Attention = "auto"
     precision: Precision = "float32"
+    windows: Windows = "whole"
     direction: Direction = "both"
     frames: tuple[int, int] | None = None
     patience: int | None = Field(default=8, ge=1)
@@ -102,7 +105,7 @@ class Job(Fields):
     @property
     def how(self) -> dict[str, Any]:
         """How its model looks at frames, and what it computes in: options of `load_model`."""
-        return {"attention": self.attention, "precision": self.precision}
+        return {"attention": self.attention, "precision": self.precision, "windows": self.windows}
 
     def video(self) -> Video:
         """The stack this job walks."""
@@ -254,7 +257,7 @@ def finished_already(folder: Path) -> Outcome:
 
 def _same(job: Job, video: Video, card: ModelCard) -> dict[str, Any]:
     """What a run that is resumed must have in common with the one that was interrupted."""
-    model = {"model": card.sha256, "attention": card.attention, "precision": card.precision}
+    model = {"model": card.sha256, "attention": card.attention, "precision": card.precision, "windows": card.windows}
     return {"video": video.identity, **model, "patience": job.patience, "direction": job.direction, "frames": job.frames}
 
 

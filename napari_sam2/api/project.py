@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from napari_sam2.api.job import Outcome, finished_already, save, summary_of
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.work import Work
-from napari_sam2.core.card import Attention, ModelCard
+from napari_sam2.core.card import Attention, ModelCard, Windows
 from napari_sam2.core.errors import FileError, ModelError, OutputError, PlanError, Sam2Error, UnknownModelError
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
@@ -247,7 +247,8 @@ def replay(
     stops = _stops(where, prompts)
     said = hashlib.sha256(json_of_log(prompts).encode()).hexdigest()
     card = loaded.card
-    same = {"video": video.identity, "model": card.sha256, "attention": card.attention, "patience": file.patience, "prompts": said}
+    same: dict[str, Any] = {"video": video.identity, "model": card.sha256, "attention": card.attention, "windows": card.windows}
+    same |= {"patience": file.patience, "prompts": said}
     work = Work.of(target, same, resume=resume)
     if work is None:
         return finished_already(target)
@@ -296,14 +297,16 @@ def _stops(folder: Path, prompts: PromptLog) -> dict[int, int]:
         trail.close()
 
 
-def _loaded(model: str | Path, device: str, attention: Attention) -> VideoModel:
+def _loaded(model: str | Path, device: str, attention: Attention = "auto", windows: Windows = "whole") -> VideoModel:
     from napari_sam2.models.load import load_model  # torch: seconds that a window which opens need not wait
 
-    return load_model(model, device=device, attention=attention)
+    return load_model(model, device=device, attention=attention, windows=windows)
 
 
 def _looking(model: VideoModel, reference: ModelReference) -> VideoModel:
     """A model that looks at tracks as a project says."""
+    if model.card.windows != reference.windows:
+        raise ModelError(f"the project looks at objects by windows {reference.windows!r}, the model by {model.card.windows!r}: load it so")
     if model.card.attention == reference.attention:
         return model
     from napari_sam2.models.load import looking
@@ -314,18 +317,18 @@ def _looking(model: VideoModel, reference: ModelReference) -> VideoModel:
 def _model(reference: ModelReference, device: str) -> VideoModel:
     """The model of a project: by what it was loaded by, else any on this machine that has its SHA-256."""
     try:
-        return _loaded(reference.asked, device, reference.attention)
+        return _loaded(reference.asked, device, reference.attention, reference.windows)
     except (UnknownModelError, FileError) as error:
         same = [each.path for each in known().values() if each.path and each.card.sha256 == reference.sha256]
         if same:
-            return _loaded(same[0], device, reference.attention)
+            return _loaded(same[0], device, reference.attention, reference.windows)
         raise ModelError(f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}: {error}") from error
 
 
 def _chosen(model: VideoModel | str | Path | None, reference: ModelReference, device: str, *, another: bool) -> VideoModel:
     """The model that is asked for, else the project's own."""
     if isinstance(model, (str, Path)):
-        return _loaded(model, device, "auto")
+        return _loaded(model, device)
     found = model or _model(reference, device)
     if found.card.sha256 != reference.sha256 and not another:
         raise _other(found.card, reference, "ask for it with --model")

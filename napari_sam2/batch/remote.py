@@ -17,7 +17,7 @@ from distributed.security import Security
 
 from napari_sam2.batch.host import GO_ON, Host, Kept
 from napari_sam2.batch.parcels import packed, unpacked
-from napari_sam2.core.card import Attention, ModelCard, Precision
+from napari_sam2.core.card import Attention, ModelCard, Precision, Windows
 from napari_sam2.core.errors import FileError, ModelError, PlanError, Sam2Error
 from napari_sam2.core.result import Embedding, Query, Segment
 from napari_sam2.core.video import Frame
@@ -129,6 +129,7 @@ def remote_model(
     device: str = "auto",
     attention: Attention = "auto",
     precision: Precision = "float32",
+    windows: Windows = "whole",
     certificates: Path | str | None = None,
     plain: bool = False,
 ) -> RemoteModel:
@@ -138,7 +139,7 @@ def remote_model(
     ----------
     address
         ``tls://host:port``; ``tcp://`` only on this machine itself, where an SSH tunnel may end.
-    name, device, attention, precision
+    name, device, attention, precision, windows
         As of `load_model`, on the other machine.
     certificates
         Folder with ca.pem, cert.pem and key.pem; those of dask's own configuration (``distributed.comm.tls``) where not given.
@@ -161,7 +162,7 @@ def remote_model(
             client.wait_for_workers(1, timeout=_WORKER_S)
         except TimeoutError as error:
             raise PlanError(f"the scheduler at {address} has no worker: start one there with `dask worker {address}`") from error
-        how = {"attention": attention, "precision": precision}
+        how = {"attention": attention, "precision": precision, "windows": windows}
         model = RemoteModel(client, client.submit(Host, name, device, how, actor=True, pure=False), address)
         opened.pop_all()
     return model

@@ -10,6 +10,7 @@ from napari_sam2.core.window import Window
 
 Attention = Literal["auto", "whole", "near"]
 Precision = Literal["float32", "bfloat16", "float16"]
+Windows = Literal["whole", "tiles"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class ModelCard:
         tracks that are seen the same so, which is looked up after each prompt, else "whole".
     precision
         What its network computes in; what it gives is float32 always.
+    windows
+        "whole": each frame is one input. "tiles": where that shows an object too small, it is looked at by a finer part of the frame.
     memory_slots
         Memories shown at once: one for conditioning frames and the rest for the frames just walked (SAM 2: 7).
     pointers
@@ -52,6 +55,7 @@ class ModelCard:
     follows: bool = False
     attention: Attention = "whole"
     precision: Precision = "float32"
+    windows: Windows = "whole"
     memory_slots: int = 7
     pointers: int = 16
     training: Mapping[str, Any] = field(default_factory=dict)
