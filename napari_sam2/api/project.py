@@ -247,7 +247,7 @@ def replay(
     stops = _stops(where, prompts)
     said = hashlib.sha256(json_of_log(prompts).encode()).hexdigest()
     card = loaded.card
-    same: dict[str, Any] = {"video": video.identity, "model": card.sha256, "attention": card.attention, "windows": card.windows}
+    same: dict[str, object] = {"video": video.identity, "model": card.sha256, "attention": card.attention, "windows": card.windows}
     same |= {"patience": file.patience, "prompts": said}
     work = Work.of(target, same, resume=resume)
     if work is None:

@@ -43,7 +43,7 @@ class Tiled:
 
     def __init__(self, inner: Sam2) -> None:
         self.inner = inner
-        self.card = replace(inner.card, follows=True, windows="tiles")
+        self.card = replace(inner.card, windows="tiles")
         self.device = inner.device
         self._encoded: OrderedDict[tuple[int, Window], Embedding] = OrderedDict()
         self._numbers = count()

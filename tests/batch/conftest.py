@@ -45,7 +45,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Every model that the workers of this process load, which is the toy model."""
     loaded: list[tuple[str, str]] = []
 
-    def load(name: str, *, device: str, attention: str, precision: str) -> Any:
+    def load(name: str, *, device: str, **how: str) -> Any:
         loaded.append((name, device))
         return ToyModel()
 
