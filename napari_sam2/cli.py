@@ -94,13 +94,7 @@ def _add_track(commands: Any) -> None:
     track.add_argument("--model", metavar="NAME|FILE", help="see `napari-sam2 models list` (nano, or the project's)")
     track.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
     _add_elsewhere(track)
-    track.add_argument(
-        "--attention",
-        choices=("whole", "near"),
-        default="whole",
-        help="near: look at carried objects by the part of the frame around them; many times faster with SAM 2.1 and small objects, "
-        "nearly the same (%(default)s)",
-    )
+    _add_attention(track)
     track.add_argument("--direction", choices=("both", "forward", "backward"), default="both", help="from the prompted frame (%(default)s)")
     track.add_argument("--frames", type=_frames, metavar="A:B", help="carry from frame A to the one before B, counted from 0")
     track.add_argument(
@@ -138,6 +132,7 @@ def _add_count(commands: Any) -> None:
     count.add_argument("--model", default="nano", metavar="NAME|FILE", help="see `napari-sam2 models list` (%(default)s)")
     count.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
     _add_elsewhere(count)
+    _add_attention(count)
     count.set_defaults(do=_count)
 
 
@@ -203,6 +198,17 @@ def _add_batch(commands: Any) -> None:
     batch.set_defaults(do=_batch, after_stop=": the same call goes on from there")
 
 
+def _add_attention(command: argparse.ArgumentParser) -> None:
+    """How a model that sees whole frames looks at what is carried along."""
+    command.add_argument(
+        "--attention",
+        choices=("auto", "whole", "near"),
+        default="auto",
+        help="whole: look at carried objects by the whole frame; near: by the part around them, many times faster with SAM 2.1 and small "
+        "objects, nearly the same; auto: near for those objects of which both show the same after a prompt (%(default)s)",
+    )
+
+
 def _add_elsewhere(command: argparse.ArgumentParser) -> None:
     """Options of a model that runs on another machine."""
     command.add_argument("--model-on", metavar="ADDRESS", help="run the model on a worker of this dask scheduler: tls://host:port")
@@ -263,9 +269,7 @@ def _elsewhere(arguments: argparse.Namespace, name: str) -> Iterator[VideoModel 
         return
     from napari_sam2.batch.remote import remote_model
 
-    options = {"device": arguments.device, "certificates": arguments.certificates, "plain": arguments.plain_tcp}
-    if "attention" in arguments:
-        options["attention"] = arguments.attention
+    options = {name: getattr(arguments, name) for name in ("device", "attention", "certificates")} | {"plain": arguments.plain_tcp}
     with remote_model(arguments.model_on, name, **options) as model:
         yield model
 
@@ -278,7 +282,8 @@ def _replay(arguments: argparse.Namespace) -> None:
     if said:
         raise PlanError(f"--{said[0]} does not go with --project: the project says how its image is read and carried")
     options = {name: getattr(arguments, name) for name in ("device", "format", "resume")}
-    name = arguments.model or ProjectFile.read(arguments.project).model.asked
+    own = ProjectFile.read(arguments.project).model
+    name, arguments.attention = arguments.model or own.asked, own.attention
     with _elsewhere(arguments, name) as elsewhere, _bar() as progress:
         options |= {"model": elsewhere or arguments.model, "another_model": arguments.model is not None}
         outcome = replay(arguments.project, arguments.out, image=arguments.input, **options, progress=progress, stage=_say)
@@ -292,7 +297,7 @@ def _count(arguments: argparse.Namespace) -> None:
 
     given = vars(arguments)
     options = {name: value for name, value in given.items() if name in Counting.model_fields}
-    walked = {name: given[name] for name in ("along", "channel", "at", "contrast", "model", "device", "out", "also")}
+    walked = {name: given[name] for name in ("along", "channel", "at", "contrast", "model", "device", "attention", "out", "also")}
     options["rules"] = {name.strip(): text for name, _, text in (rule.partition(":") for rule in arguments.rule)}
     Counting.checked(options)
     stack = open_stack(arguments.input, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval)

@@ -58,7 +58,8 @@ class Job(Fields):
     model, device
         A name from ``napari-sam2 models list`` or a file; "auto", "cpu", "cuda", "mps".
     attention
-        "near" looks at carried tracks by the part of the frame around them: see `models.load.load_model`.
+        Whether carried tracks are looked at by the part of the frame around them ("near"), by the "whole" of it, or each as is
+        found out for it ("auto"): see `models.load.load_model`.
     direction, frames
         Which way, and between which frames (first, and the one after the last), tracks are carried.
     patience
@@ -87,7 +88,7 @@ class Job(Fields):
     interval: float | None = None
     model: str = "nano"
     device: str = "auto"
-    attention: Attention = "whole"
+    attention: Attention = "auto"
     direction: Direction = "both"
     frames: tuple[int, int] | None = None
     patience: int | None = Field(default=8, ge=1)
@@ -175,7 +176,7 @@ def run_job(
         return _worked(job, video, prompts, model, _Tell(progress, stage))
 
 
-def loaded_model(name: str, device: str, attention: Attention = "whole") -> VideoModel:
+def loaded_model(name: str, device: str, attention: Attention = "auto") -> VideoModel:
     """A model by name."""
     from napari_sam2.models.load import load_model  # torch: seconds that those who only describe jobs need not wait
 

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from napari_sam2.api.job import Outcome, finished_already, save, summary_of
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.work import Work
-from napari_sam2.core.card import ModelCard
+from napari_sam2.core.card import Attention, ModelCard
 from napari_sam2.core.errors import FileError, ModelError, OutputError, PlanError, Sam2Error, UnknownModelError
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
@@ -136,6 +136,7 @@ class Project:
             if not another_model:
                 raise _other(found.card, self.model, "ask for it")
             self._change_model(ModelReference.of(found.card, asked))
+        found = _looking(found, self.model)
         settings = Settings(patience=self._file.patience, folder=self.folder)
         session = Session(self.video, found, settings=settings, noted=self.note)
         answered = session.resumable(self._log)
@@ -245,13 +246,8 @@ def replay(
     stage(f"model: {loaded.card.name} on {describe(loaded.device)}")
     stops = _stops(where, prompts)
     said = hashlib.sha256(json_of_log(prompts).encode()).hexdigest()
-    same = {
-        "video": video.identity,
-        "model": loaded.card.sha256,
-        "attention": loaded.card.attention,
-        "patience": file.patience,
-        "prompts": said,
-    }
+    card = loaded.card
+    same = {"video": video.identity, "model": card.sha256, "attention": card.attention, "patience": file.patience, "prompts": said}
     work = Work.of(target, same, resume=resume)
     if work is None:
         return finished_already(target)
@@ -300,27 +296,36 @@ def _stops(folder: Path, prompts: PromptLog) -> dict[int, int]:
         trail.close()
 
 
-def _loaded(model: str | Path, device: str) -> VideoModel:
+def _loaded(model: str | Path, device: str, attention: Attention) -> VideoModel:
     from napari_sam2.models.load import load_model  # torch: seconds that a window which opens need not wait
 
-    return load_model(model, device=device)
+    return load_model(model, device=device, attention=attention)
+
+
+def _looking(model: VideoModel, reference: ModelReference) -> VideoModel:
+    """A model that looks at tracks as a project says."""
+    if model.card.attention == reference.attention:
+        return model
+    from napari_sam2.models.load import looking
+
+    return looking(model, reference.attention)
 
 
 def _model(reference: ModelReference, device: str) -> VideoModel:
     """The model of a project: by what it was loaded by, else any on this machine that has its SHA-256."""
     try:
-        return _loaded(reference.asked, device)
+        return _loaded(reference.asked, device, reference.attention)
     except (UnknownModelError, FileError) as error:
         same = [each.path for each in known().values() if each.path and each.card.sha256 == reference.sha256]
         if same:
-            return _loaded(same[0], device)
+            return _loaded(same[0], device, reference.attention)
         raise ModelError(f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}: {error}") from error
 
 
 def _chosen(model: VideoModel | str | Path | None, reference: ModelReference, device: str, *, another: bool) -> VideoModel:
     """The model that is asked for, else the project's own."""
     if isinstance(model, (str, Path)):
-        return _loaded(model, device)
+        return _loaded(model, device, "auto")
     found = model or _model(reference, device)
     if found.card.sha256 != reference.sha256 and not another:
         raise _other(found.card, reference, "ask for it with --model")

@@ -127,7 +127,7 @@ def remote_model(
     name: str = "nano",
     *,
     device: str = "auto",
-    attention: Attention = "whole",
+    attention: Attention = "auto",
     certificates: Path | str | None = None,
     plain: bool = False,
 ) -> RemoteModel:

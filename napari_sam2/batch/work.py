@@ -26,6 +26,7 @@ TOPIC = "napari-sam2"
 
 _REPORT_S = 0.5
 _loading = Lock()
+_carrying = Lock()  # one stack at a time, however many threads somebody's worker has: memory is reckoned so
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ def carry(number: int, fields: dict[str, Any]) -> Done | Sam2Error:
     An error of ours is given back, not raised: dask would print a traceback of what one line explains.
     """
     try:
-        with dask.config.set(scheduler="synchronous"):  # else each plane that is read would be a task of the cluster
+        with _carrying, dask.config.set(scheduler="synchronous"):  # else each plane that is read would be a task of the cluster
             return _carried(number, fields)
     except Sam2Error as error:
         return error
@@ -54,6 +55,7 @@ def carry(number: int, fields: dict[str, Any]) -> Done | Sam2Error:
 
 def _carried(number: int, fields: dict[str, Any]) -> Done:
     started = perf_counter()
+    get_worker().log_event(TOPIC, {"number": number, "position": 0, "total": 1})
     job = job_of({**fields, "resume": True})
     skipped = finished(job)
     outcome = _run(job, None if skipped else model_of(job.model, job.device, job.attention), _reporter(number))
@@ -70,7 +72,7 @@ def _silent(_: str) -> None:
     """Workers say nothing of the parts of their work."""
 
 
-def model_of(name: str, device: str, attention: Attention = "whole") -> VideoModel:
+def model_of(name: str, device: str, attention: Attention = "auto") -> VideoModel:
     """The model of this worker: read once, however many stacks come."""
     with _loading:
         return _loaded(name, device, attention)

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from napari_sam2.core.window import Window
 
-Attention = Literal["whole", "near"]
+Attention = Literal["auto", "whole", "near"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,8 @@ class ModelCard:
         Whether a frame that is no square is padded (True) or stretched (False, as SAM 2 was trained).
     attention
         "whole": tracks are looked at by the whole input. "near": those that are carried along by the part of it around them,
-        whose cost is that of the object and not of the frame. The window of an answer is then that part.
+        whose cost is that of the object and not of the frame. The window of an answer is then that part. "auto": "near" for those
+        tracks that are seen the same so, which is looked up after each prompt, else "whole".
     memory_slots
         Memories shown at once: one for conditioning frames and the rest for the frames just walked (SAM 2: 7).
     pointers

@@ -30,7 +30,7 @@ def load_model(
     device: str = "auto",
     configuration: Configuration | None = None,
     image_size: int | None = None,
-    attention: Attention = "whole",
+    attention: Attention = "auto",
 ) -> VideoModel:
     """A model by name ("nano", "sam2.1-tiny"), or the one in a checkpoint file or model folder.
 
@@ -43,8 +43,9 @@ def load_model(
     image_size
         Side of the input in pixels, for a file whose card does not tell: fine-tunes such as MedSAM2 (512).
     attention
-        "near": tracks that are carried along are looked at by the part of the frame around them, which is many times
-        cheaper where objects are small, and nearly the same. A model that follows does so always; plug-ins may not know it.
+        "near": tracks that are carried along are looked at by the part of the frame around them, which is many times cheaper where
+        objects are small, and nearly the same; "whole": by all of it, as SAM 2 does; "auto": near for those tracks that are seen
+        the same so on the first frame after a prompt, else whole. A model that follows is near always, and plug-ins are as they are.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def load_model(
     if attention not in get_args(Attention):
         raise ModelError(f"attention {attention!r}: expected one of {get_args(Attention)!r}")
     if model.state == "plug-in":
-        if attention != "whole":
+        if attention == "near":
             raise ModelError(f"attention {attention!r}: {model.card.name} is a plug-in, which decides that itself; leave it out")
         return _plugged_in(model.card.name, device)
     path = checkpoints.find(name_or_path)
@@ -66,10 +67,25 @@ def load_model(
     try:
         network = network_of(renamed(tensors), metadata, configuration)
         kind = Following if card.follows else Sam2
-        loaded: VideoModel = kind(network, replace(_sized(card, metadata, image_size), attention=attention), device)
+        sized = replace(_sized(card, metadata, image_size), attention="whole" if card.follows else attention)
+        loaded: VideoModel = kind(network, sized, device)
         return loaded if device == "cpu" else Fitting(loaded)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def looking(model: VideoModel, attention: Attention) -> VideoModel:
+    """The same model by another attention, its weights shared; one that follows has none, and stays as it is.
+
+    Raises ModelError for one that cannot change it: a plug-in, or a model on another machine.
+    """
+    if model.card.attention == attention or model.card.follows:
+        return model
+    if isinstance(model, Fitting):
+        return Fitting(looking(model.inner, attention))
+    if not isinstance(model, Sam2):
+        raise ModelError(f"attention {attention!r}: {model.card.name} has {model.card.attention!r} and cannot change it: load it so")
+    return model.by(attention)
 
 
 def network_of(state: Mapping[str, Any], metadata: Mapping[str, str], configuration: Configuration | None = None) -> Network:
