@@ -222,7 +222,7 @@ def test_a_model_elsewhere_looks_near_where_that_is_asked_for(
     folder, model = stacks(1), base(tmp_path)
     call = ["track", str(folder / "s0.npy"), "--axes", "TYX", "--prompts", str(folder / "prompts" / "s0.csv"), "--model", str(model)]
     elsewhere = ["--model-on", cluster.scheduler_address, "--certificates", str(keys)]
-    ways = {"here": ["--attention", "near"], "there": ["--attention", "near", *elsewhere], "whole": elsewhere}
+    ways = {"here": ["--attention", "near"], "there": ["--attention", "near", *elsewhere], "whole": ["--attention", "whole", *elsewhere]}
     for name, way in ways.items():
         assert main([*call, "--device", "cpu", *way, "--out", str(tmp_path / name)]) == 0
     said = {name: json.loads((tmp_path / name / "provenance.json").read_text())["model"]["attention"] for name in ways}
