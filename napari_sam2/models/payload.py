@@ -17,13 +17,14 @@ from napari_sam2.models.regions import Cells, Corners
 class Payload(NamedTuple):
     """What is kept of a Segment: (N, 64) memory, its window, where the object is in it, and the mask for networks that carry it.
 
-    `corners` are None where it is nowhere; `mask` is (h, w).
+    `corners` are None where it is nowhere; `mask` is (h, w); `seen` is the window that the Segment was looked at by.
     """
 
     tokens: Tensor
     window: Window
     corners: Corners | None
     mask: Tensor | None
+    seen: Window
 
 
 def nearest(memories: Iterable[Memory], frame: int) -> Memory | None:

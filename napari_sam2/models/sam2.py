@@ -123,8 +123,8 @@ class Sam2:
             small = self._brought(shown, [segment.window for segment in alike], places, whole)
             memories = self._memories(self._features(embedding, places), alike, _resized(small, places[0].size, shrinking=False))
             kept = prompts.filled(small).half() if self.network.configuration.carried else [None] * len(part)
-            rows = zip(part, memories, kept, strict=True)
-            found.update((index, Payload(memory.clone(), windows[index], corners[index], mask)) for index, memory, mask in rows)
+            for index, memory, mask in zip(part, memories, kept, strict=True):
+                found[index] = Payload(memory.clone(), windows[index], corners[index], mask, segments[index].window)
         return [found[index] for index in range(len(segments))]
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
@@ -180,11 +180,7 @@ class Sam2:
 
     def _kept(self, whole: Window, segment: Segment, corners: Corners | None) -> Window:
         """What is remembered of the frame along with a Segment."""
-        if self.regions is None or corners is None:
-            return segment.window
-        if self._compares and (segment.conditioning or segment.window == whole):
-            return whole
-        return self.regions.around(corners, whole)
+        return segment.window if self.regions is None or corners is None else self.regions.around(corners, whole)
 
     def _memories(self, features: Features, segments: Sequence[Segment], logits: Tensor) -> Tensor:
         """(B, N, 64) of Segments with (B, S, S) logits."""

@@ -1,8 +1,9 @@
 """Sight: whether a track is looked at by a Region or by the whole grid, where that is left to what both of them see.
 
 On the first frame after a prompt, and on the first after it was lost, a track is looked at by both. Where they see the same
-mask, the Region is enough, and the track is looked at by Regions from there on; else by the whole grid. What was decided is
-the Window of the answer, and of the memory that is made of it: nothing else has to be known to go on.
+mask, the Region is enough, and the track is looked at by Regions from there on; else by the whole grid, which is shown the
+memories around the object alone: they are what costs most there, and the rest of them changes next to nothing. What was
+decided is the Window of the answer, which its memory tells: nothing else has to be known to go on.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ def undecided(query: Query, frame: int) -> bool:
 def stays_whole(query: Query, frame: int, whole: Window) -> bool:
     """Whether a track was decided to be looked at by the whole grid."""
     last = nearest(query.memories, frame)
-    return last is not None and not undecided(query, frame) and cast(Payload, last.features).window == whole
+    return last is not None and not undecided(query, frame) and cast(Payload, last.features).seen == whole
 
 
 def same(near: Segment, whole: Segment) -> bool:

@@ -12,7 +12,7 @@ import pytest
 from napari_sam2.core.card import Attention
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import MaskPrompt, PointPrompt, Said
-from napari_sam2.core.result import ABSENT_LOGIT, Memory, Query, Recall, Segment
+from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, Query, Recall, Segment
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Video
 from napari_sam2.core.window import Window
@@ -31,7 +31,7 @@ PLACES = {1: (70, 180), 2: (200, 60), 3: (64, 64)}
 
 
 def _payload(window: Window) -> Payload:
-    return Payload(np.zeros((1, 64)), window, ((60.0, 170.0), (80.0, 190.0)), None)  # type: ignore[arg-type]
+    return Payload(np.zeros((1, 64)), REGION, ((60.0, 170.0), (80.0, 190.0)), None, window)  # type: ignore[arg-type]
 
 
 def _recalls(*seen: tuple[int, bool, bool, Window]) -> tuple[Recall, ...]:
@@ -104,6 +104,13 @@ class Eights(Regions):
         return Cells(top, left, 8).within(whole)
 
 
+class Wide(Sam2):
+    """What it remembers is of Regions, but everything is looked at by the whole grid."""
+
+    def _window(self, embedding: Embedding, query: Query) -> Window:
+        return embedding.window
+
+
 def _looking(whole: Sam2, attention: Attention) -> Sam2:
     made = Sam2(whole.network, replace(whole.card, attention=attention))
     made.regions = Eights()
@@ -150,13 +157,15 @@ def _check_equal(one: Segment, other: Segment, tolerance: float = 0.0) -> None:
 def test_a_track_is_looked_at_by_what_was_decided_for_it(
     auto: Sam2, whole: Sam2, video: Video, decided: Callable[[set[int]], None]
 ) -> None:
-    """One whose looks differ is that of the whole grid to the last digit; one whose agree is by Regions throughout."""
+    """One whose looks differ is what the whole grid shows, given the memories around it; one whose agree is by Regions throughout."""
     decided({1})
     found = _answers(auto, video, (1, 2))
     sizes = {track: [found[track, frame].window.size for frame in range(FRAMES)] for track in (1, 2)}
     assert sizes == {1: [SIZE, 128, 128, 128, 128], 2: [SIZE] * FRAMES}
     alone = _answers(auto, video, (2,))
-    for key, segment in _answers(whole, video, (2,)).items():
+    wide = Wide(whole.network, replace(whole.card, attention="near"))
+    wide.regions = Eights()
+    for key, segment in _answers(wide, video, (2,)).items():
         _check_equal(alone[key], segment)
     assert not np.allclose(found[1, 1].logits, _cut(_answers(whole, video, (1,))[1, 1], found[1, 1].window), atol=TOLERANCE)
 
