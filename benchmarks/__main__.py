@@ -20,6 +20,7 @@ ALL: dict[str, tuple[str, ...]] = {
     **SHORT,
     "startup": (),
     "crowd": (),
+    "tiles": (),
     "profiles": (),
     "correction": (),
     "batch": (),

@@ -143,16 +143,20 @@ class Tiled:
 
     def _recalled(self, recall: Recall, tile: Window) -> Recall:
         """A memory as it lies in this tile: in the Region around the object where it was of a Region."""
-        payload = cast(Payload | None, recall.memory.features)
-        if payload is None or within(payload.window, tile):
+        if recall.memory.features is None:
             return recall
+        payload = cast(Payload, recall.memory.features)
+        seen = tile if payload.seen.size == tile.size else payload.seen
+        if within(payload.window, tile):
+            return replace(recall, memory=replace(recall.memory, features=payload._replace(seen=seen)))
         regions = self.inner.regions if payload.window.size < tile.size else None
         target = regions.around(payload.corners, tile) if regions and payload.corners else tile
         side, now = payload.window.size // STRIDE, target.size // STRIDE
         grid = payload.tokens.float().T.unflatten(1, (side, side))
         tokens = _over(grid, payload.window, target, now).flatten(1).T.to(payload.tokens.dtype)
         mask = payload.mask if payload.mask is None else _over(payload.mask.float()[None], payload.window, target, target.size // 4)[0]
-        features = Payload(tokens, target, payload.corners, mask if mask is None else mask.to(cast(Tensor, payload.mask).dtype))
+        mask = mask if mask is None else mask.to(cast(Tensor, payload.mask).dtype)
+        features = Payload(tokens, target, payload.corners, mask, tile if seen == tile else target)
         return replace(recall, memory=replace(recall.memory, features=features))
 
 

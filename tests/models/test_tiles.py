@@ -181,7 +181,7 @@ def test_a_memory_keeps_its_place_on_the_frame_when_it_is_handed_over(attention:
     places = np.stack([one.top + (cells.top + ys) * STRIDE, one.left + (cells.left + xs) * STRIDE], axis=1)
     tokens = np.repeat(places, 32, axis=1)  # each token says where it is
     corners = ((240.0, 380.0), (290.0, 430.0))
-    payload = Payload(torch.from_numpy(tokens).float(), window, corners, None)
+    payload = Payload(torch.from_numpy(tokens).float(), window, corners, None, window)
     brought = made._recalled(Recall(Memory(0, True, np.zeros(1), features=payload), 0, 1), other).memory.features
     now = Cells.of(brought.window, other)
     assert within(brought.window, other) and (now.side == grid) is (attention == "whole")
