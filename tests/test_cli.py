@@ -384,6 +384,16 @@ def test_attention_near_is_asked_for_and_written_down(
         assert json.loads((out / "provenance.json").read_text())["model"]["attention"] == expected
 
 
+def test_tiles_are_asked_for_and_written_down(stack: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a SAM 2 of random weights; a run is resumed by the same windows alone."""
+    call = ("--model", str(base(tmp_path)), "--device", "cpu")
+    assert _track(stack, prompts, tmp_path / "out", *call, "--windows", "tiles") == 0
+    assert json.loads((tmp_path / "out" / "provenance.json").read_text())["model"]["windows"] == "tiles"
+    assert _track(stack, prompts, tmp_path / "out", *call, "--windows", "tiles", "--resume") == 0
+    assert _track(stack, prompts, tmp_path / "out", *call, "--resume") == 2
+    assert "holds the results of another job" in capsys.readouterr().err
+
+
 def test_precision_is_asked_for_and_written_down(
     stack: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

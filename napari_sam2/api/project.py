@@ -305,13 +305,11 @@ def _loaded(model: str | Path, device: str, attention: Attention = "auto", windo
 
 def _looking(model: VideoModel, reference: ModelReference) -> VideoModel:
     """A model that looks at tracks as a project says."""
-    if model.card.windows != reference.windows:
-        raise ModelError(f"the project looks at objects by windows {reference.windows!r}, the model by {model.card.windows!r}: load it so")
-    if model.card.attention == reference.attention:
+    if (model.card.attention, model.card.windows) == (reference.attention, reference.windows):
         return model
     from napari_sam2.models.load import looking
 
-    return looking(model, reference.attention)
+    return looking(model, reference.attention, reference.windows)
 
 
 def _model(reference: ModelReference, device: str) -> VideoModel:

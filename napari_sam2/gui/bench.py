@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from napari_sam2.api.session import Session
-from napari_sam2.core.card import Attention
+from napari_sam2.core.card import Attention, Windows
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.video import Video
@@ -33,6 +33,7 @@ class Bench:
         self._model: VideoModel | None = None
         self.device = ""
         self.attention: Attention = "whole"
+        self.windows: Windows = "whole"
         self._anew: set[Place] = set()
         self._folders: dict[Place, Path] = {}  # projects that a person opened
         self._left: dict[Place, PromptLog] = {}  # what is to be taken up by the model that is there now
@@ -46,14 +47,14 @@ class Bench:
             return loaded
         return self._model
 
-    def look(self, name: str, attention: Attention) -> None:
-        """Have the model of that name look at objects by another attention; closes all desks: open them again.
+    def look(self, name: str, attention: Attention | None = None, windows: Windows | None = None) -> None:
+        """Have the model of that name look at objects by another attention, or other windows; closes all desks: open them again.
 
         Raises ModelError for a model that cannot change it.
         """
         from napari_sam2.models.load import looking  # torch: in the background
 
-        model = looking(self.model(name), attention)  # first: where it fails, all stays
+        model = looking(self.model(name), attention, windows)  # first: where it fails, all stays
         if model is not self._model:
             self._anew.update(self._desks)  # what was made by the old one stays in its project
             self._take(model)
@@ -62,7 +63,7 @@ class Bench:
         """Ask this model from now on; what was said to the old one is said to it."""
         self._left = {place: handed_over(desk.session) for place, desk in self._desks.items()}
         self.close()
-        self._model, self.attention = model, model.card.attention
+        self._model, self.attention, self.windows = model, model.card.attention, model.card.windows
 
     def desk(self, place: Place, name: str, log: PromptLog) -> Desk:
         """The desk of a place with the model `name`, opened where it is not; then what was said (`log`) is asked again.
@@ -72,7 +73,8 @@ class Bench:
         model = self.model(name)
         if place not in self._desks:
             self._desks[place] = self._opened(place, model, name, self._left.pop(place, log))
-        self.attention = self._desks[place].session.model.card.attention  # that of its project, where it has one
+        card = self._desks[place].session.model.card
+        self.attention, self.windows = card.attention, card.windows  # those of its project, where it has one
         return self._desks[place]
 
     def anew(self, place: Place) -> None:

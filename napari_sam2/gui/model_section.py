@@ -7,9 +7,9 @@ from pathlib import Path
 from threading import Event
 
 from qtpy.QtCore import QSignalBlocker, QTimer, Signal
-from qtpy.QtWidgets import QComboBox, QProgressBar, QPushButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QProgressBar, QPushButton, QWidget
 
-from napari_sam2.core.card import Attention
+from napari_sam2.core.card import Attention, Windows
 from napari_sam2.gui.parts import column, heading, muted, row, tool
 from napari_sam2.gui.view import Worker
 from napari_sam2.models.cards import KnownModel, list_models
@@ -27,13 +27,16 @@ _ATTENTIONS: dict[Attention, tuple[str, str]] = {
 
 
 class ModelSection(QWidget):
-    """`chosen` is emitted with the name of a model on this machine, `looked` with an attention, `failed` with an error of a download.
+    """`chosen` is emitted with the name of a model on this machine, `failed` with an error of a download.
+
+    `looked` is emitted with an attention, `tiled` with windows, for models that have the choice.
 
     `worker` fetches: a thread of its own, since a download of minutes must not hold up a click.
     """
 
     chosen = Signal(str)
     looked = Signal(str)
+    tiled = Signal(str)
     failed = Signal(object)
 
     def __init__(self, worker: Worker, *, fetch_model: Callable[..., Path] = fetch) -> None:
@@ -48,6 +51,11 @@ class ModelSection(QWidget):
         for name, (title, _) in _ATTENTIONS.items():
             self.attention.addItem(title, name)
         self.attention.setToolTip("\n".join(": ".join(each) for each in _ATTENTIONS.values()))
+        self.tiles = QCheckBox("Enlarge small objects")
+        self.tiles.setToolTip(
+            "On a large image: look at objects that are small by a part of it that shows them larger (tiles).\n"
+            "Better masks where a cell is less than 40 pixels wide to the model; each part costs as much as an image."
+        )
         self.fetch = QPushButton()
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
@@ -59,7 +67,7 @@ class ModelSection(QWidget):
         self._timer.setInterval(_LOOK_MS)
         self._timer.timeout.connect(self._look)
         layout = column(self)
-        for widget in (heading("Model"), self.models, self.about, self.attention, self.fetch):
+        for widget in (heading("Model"), self.models, self.about, self.attention, self.tiles, self.fetch):
             layout.addWidget(widget)
         arriving = row(self.bar, self.cancel)
         arriving.setStretch(0, 1)
@@ -69,6 +77,7 @@ class ModelSection(QWidget):
         self.refresh()
         self.models.currentIndexChanged.connect(self._on_chosen)
         self.fetch.clicked.connect(self._on_fetch)
+        self.tiles.clicked.connect(lambda checked: self.tiled.emit("tiles" if checked else "whole"))
         self.attention.activated.connect(lambda _: self.looked.emit(self.attention.currentData()))
 
     def refresh(self, current: str = "nano") -> None:
@@ -91,8 +100,9 @@ class ModelSection(QWidget):
         blocker.unblock()
         self._describe()
 
-    def runs_on(self, device: str, attention: Attention) -> None:
-        """Show where the model computes, and how it looks at what it carries."""
+    def runs_on(self, device: str, attention: Attention, windows: Windows) -> None:
+        """Show where the model computes, and how it looks at frames."""
+        self.tiles.setChecked(windows == "tiles")
         self.attention.setCurrentIndex(self.attention.findData(attention))
         if device != self.device:
             self.device = device
@@ -120,7 +130,8 @@ class ModelSection(QWidget):
             words = [model.card.description]
         self.about.setText(" · ".join(word for word in words if word))
         self.models.setToolTip(model.card.description or model.card.name)
-        self.attention.setVisible(not (model.card.follows or missing or model.state in ("plug-in", "damaged")))
+        for choice in (self.attention, self.tiles):
+            choice.setVisible(not (model.card.follows or missing or model.state in ("plug-in", "damaged")))
         self.fetch.setVisible(missing and self._fetching is None)
         self.fetch.setText(f"Fetch {_size(model)}")
 

@@ -118,7 +118,8 @@ class Panel(Dockable):
         self.image.sample.connect(self.open_sample)
         self.image.project.connect(self.open_project)
         self.model.chosen.connect(self._on_model)
-        self.model.looked.connect(self.controller.use_attention)
+        self.model.looked.connect(lambda attention: self.controller.look_by(attention=attention))
+        self.model.tiled.connect(lambda windows: self.controller.look_by(windows=windows))
         self.model.failed.connect(lambda error: self.tell(str(error), wrong=True))
         self.objects.selected.connect(self.controller.select)
         self.objects.asked.connect(self.do)
@@ -390,7 +391,7 @@ class Panel(Dockable):
         self.carry.show_state(snapshot)
         self.save.setEnabled(snapshot.prompted)
         self.status.setText(snapshot.message)
-        self.model.runs_on(snapshot.device, snapshot.attention)
+        self.model.runs_on(snapshot.device, snapshot.attention, snapshot.windows)
         self.docks.show_state(snapshot)
 
     def _bind_layers(self) -> None:

@@ -83,6 +83,7 @@ class Requests:
             model=self._model,
             device=self._bench.device,
             attention=self._bench.attention,
+            windows=self._bench.windows,
         )
 
     def aside(self, work: Callable[[], Any], then: Callable[[Any], Any], *, message: str = "") -> None:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from napari_sam2.core.card import Attention
+from napari_sam2.core.card import Attention, Windows
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, PromptLog
 from napari_sam2.core.stack import Stack
 from napari_sam2.gui.search import Seed
@@ -109,6 +109,7 @@ class Snapshot:
     model: str = ""
     device: str = ""
     attention: Attention = "whole"
+    windows: Windows = "whole"
 
     @property
     def prompted(self) -> bool:

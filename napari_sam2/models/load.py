@@ -93,20 +93,22 @@ def _check_plugged_in(card: ModelCard, attention: Attention, precision: Precisio
             raise ModelError(f"{name} {given!r}: {card.name} is a plug-in, which decides that itself; leave it out")
 
 
-def looking(model: VideoModel, attention: Attention) -> VideoModel:
-    """The same model by another attention, its weights shared; one that follows has none, and stays as it is.
+def looking(model: VideoModel, attention: Attention | None = None, windows: Windows | None = None) -> VideoModel:
+    """The same model by another attention, or by other windows, its weights shared; one that follows has none, and stays as it is.
 
     Raises ModelError for one that cannot change it: a plug-in, or a model on another machine.
     """
-    if model.card.attention == attention or model.card.follows:
+    card = model.card
+    attention, windows = attention or card.attention, windows or card.windows
+    if (attention, windows) == (card.attention, card.windows) or card.follows:
         return model
     if isinstance(model, Fitting):
-        return Fitting(looking(model.inner, attention))
-    if isinstance(model, Tiled):
-        return Tiled(model.inner.by(attention))
-    if not isinstance(model, Sam2):
-        raise ModelError(f"attention {attention!r}: {model.card.name} has {model.card.attention!r} and cannot change it: load it so")
-    return model.by(attention)
+        return Fitting(looking(model.inner, attention, windows))
+    if not isinstance(model, Sam2 | Tiled):
+        now = f"looks at frames by attention {card.attention!r} and windows {card.windows!r}"
+        raise ModelError(f"{card.name} {now} and cannot change it: load it with attention {attention!r} and windows {windows!r}")
+    made = (model.inner if isinstance(model, Tiled) else model).by(attention)
+    return Tiled(made) if windows == "tiles" else made
 
 
 def network_of(state: Mapping[str, Any], metadata: Mapping[str, str], configuration: Configuration | None = None) -> Network:

@@ -459,12 +459,14 @@ def test_another_attention_is_asked_what_was_said() -> None:
     window = Window(drifting(), load=lambda _: networks.model(size=64).by("auto"))
     window.click(1)
     before = window.view.snapshot.attention
-    window.controller.use_attention("near")
+    window.controller.look_by("near")
     assert (before, window.view.snapshot.attention) == ("auto", "near")
+    window.controller.look_by(windows="tiles")
+    assert (window.view.snapshot.attention, window.view.snapshot.windows) == ("near", "tiles")
     assert window.controller.book.log.track_ids == (1,) and window.labels[0].any()
     window = Window(drifting())
     window.click(1)
-    window.controller.use_attention("near")
+    window.controller.look_by("near")
     assert "cannot change it" in window.view.wrong[-1]
     np.testing.assert_array_equal(window.labels[0] > 0, window.scene.mask(1, 0))
 

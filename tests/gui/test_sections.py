@@ -62,16 +62,23 @@ def test_how_a_model_looks_is_chosen_where_it_has_a_choice(tmp_path: Path) -> No
     section, _, _ = _section(lambda *_, **__: Path())
     looked: list[str] = []
     section.looked.connect(looked.append)
-    assert section.attention.isHidden()
+    section.tiled.connect(looked.append)
+    assert section.attention.isHidden() and section.tiles.isHidden()
     _take(section, "sam2.1-tiny")
     assert section.attention.isHidden()
     _take(section, "mine")
     assert not section.attention.isHidden()
-    section.runs_on("cpu", "auto")
+    section.runs_on("cpu", "auto", "whole")
     assert section.attention.currentData() == "auto" and looked == []
     section.attention.setCurrentIndex(section.attention.findData("near"))
     section.attention.activated.emit(section.attention.currentIndex())
     assert looked == ["near"]
+    assert not section.tiles.isHidden() and not section.tiles.isChecked()
+    section.tiles.click()
+    section.tiles.click()
+    assert looked == ["near", "tiles", "whole"]
+    section.runs_on("cpu", "near", "tiles")
+    assert section.tiles.isChecked() and looked[3:] == []
 
 
 def test_a_fetched_model_is_chosen(own_cache: Path) -> None:
@@ -125,9 +132,9 @@ def test_a_download_is_stopped_without_a_complaint_and_begun_again() -> None:
 
 def test_where_a_model_computes_is_said() -> None:
     section, _, _ = _section(lambda *_, **__: Path())
-    section.runs_on("cpu", "auto")
+    section.runs_on("cpu", "auto", "whole")
     assert "on the processor" in section.about.text()
-    section.runs_on("cuda:0", "auto")
+    section.runs_on("cuda:0", "auto", "whole")
     assert "on the GPU (cuda:0)" in section.about.text()
 
 

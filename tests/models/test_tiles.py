@@ -243,6 +243,9 @@ def test_another_attention_keeps_the_tiles() -> None:
     made = looking(Tiled(_sam2()), "near")
     assert isinstance(made, Tiled) and (made.card.windows, made.card.attention) == ("tiles", "near")
     assert made.inner.regions is not None
+    whole = looking(made, windows="whole")
+    assert isinstance(whole, Sam2) and (whole.card.windows, whole.card.attention) == ("whole", "near")
+    assert isinstance(looking(whole, windows="tiles"), Tiled)
 
 
 def test_windows_that_nobody_knows_are_refused() -> None:
