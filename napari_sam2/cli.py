@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_sam2.core.card import ATTENTION
 from napari_sam2.core.errors import PlanError, Sam2Error
 
 if TYPE_CHECKING:
@@ -203,7 +204,7 @@ def _add_attention(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--attention",
         choices=("auto", "whole", "near"),
-        default="auto",
+        default=ATTENTION,
         help="whole: look at carried objects by the whole frame; near: by the part around them, many times faster with SAM 2.1 and small "
         "objects, nearly the same; auto: near for those objects of which both show the same after a prompt (%(default)s)",
     )
@@ -267,7 +268,7 @@ def _elsewhere(arguments: argparse.Namespace, name: str) -> Iterator[VideoModel 
     if arguments.model_on is None:
         yield None
         return
-    if arguments.attention != "auto":
+    if arguments.attention != ATTENTION:
         raise PlanError("--attention does not go with --model-on: leave one of them out")
     from napari_sam2.batch.remote import remote_model
 

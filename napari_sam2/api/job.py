@@ -16,7 +16,7 @@ from napari_sam2.api.fields import Fields
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import open_labels_of
 from napari_sam2.api.work import WORK, Work
-from napari_sam2.core.card import Attention, ModelCard
+from napari_sam2.core.card import ATTENTION, Attention, ModelCard
 from napari_sam2.core.errors import LabelsError, PlanError, PromptError
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
@@ -88,7 +88,7 @@ class Job(Fields):
     interval: float | None = None
     model: str = "nano"
     device: str = "auto"
-    attention: Attention = "auto"
+    attention: Attention = ATTENTION
     direction: Direction = "both"
     frames: tuple[int, int] | None = None
     patience: int | None = Field(default=8, ge=1)
@@ -176,7 +176,7 @@ def run_job(
         return _worked(job, video, prompts, model, _Tell(progress, stage))
 
 
-def loaded_model(name: str, device: str, attention: Attention = "auto") -> VideoModel:
+def loaded_model(name: str, device: str, attention: Attention = ATTENTION) -> VideoModel:
     """A model by name."""
     from napari_sam2.models.load import load_model  # torch: seconds that those who only describe jobs need not wait
 

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from napari_sam2.api.job import Outcome, finished_already, save, summary_of
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.work import Work
-from napari_sam2.core.card import Attention, ModelCard
+from napari_sam2.core.card import ATTENTION, Attention, ModelCard
 from napari_sam2.core.errors import FileError, ModelError, OutputError, PlanError, Sam2Error, UnknownModelError
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
@@ -241,7 +241,7 @@ def replay(
     check_output(target)
     sweep(target)
     stage(f"project: {where}: {video.description}, {len(prompts.prompts)} prompts")
-    loaded = _loaded(model, device, "auto") if model is not None else _model(file.model, device)
+    loaded = _loaded(model, device, ATTENTION) if model is not None else _model(file.model, device)
     if model is None and loaded.card.sha256 != file.model.sha256:
         raise _other(loaded.card, file.model, "ask for it with --model")
     stage(f"model: {loaded.card.name} on {describe(loaded.device)}")

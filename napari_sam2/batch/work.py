@@ -14,7 +14,7 @@ from distributed import get_worker
 
 from napari_sam2.api.count_job import CountJob, job_of, run_count
 from napari_sam2.api.job import Job, Outcome, finished, run_job
-from napari_sam2.core.card import Attention
+from napari_sam2.core.card import ATTENTION, Attention
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.engine.runner import Progress
@@ -70,7 +70,7 @@ def _silent(_: str) -> None:
     """Workers say nothing of the parts of their work."""
 
 
-def model_of(name: str, device: str, attention: Attention = "auto") -> VideoModel:
+def model_of(name: str, device: str, attention: Attention = ATTENTION) -> VideoModel:
     """The model of this worker: read once, however many stacks come."""
     with _loading:
         return _loaded(name, device, attention)
