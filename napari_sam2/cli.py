@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from napari_sam2.core.card import ATTENTION
 from napari_sam2.core.errors import PlanError, Sam2Error
 
 if TYPE_CHECKING:
@@ -205,7 +206,7 @@ def _add_how(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--attention",
         choices=("auto", "whole", "near"),
-        default="auto",
+        default=ATTENTION,
         help="whole: look at carried objects by the whole frame; near: by the part around them, many times faster with SAM 2.1 and small "
         "objects, nearly the same; auto: near for those objects of which both show the same after a prompt (%(default)s)",
     )

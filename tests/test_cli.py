@@ -376,9 +376,9 @@ def test_attention_near_is_asked_for_and_written_down(
     assert _track(stack, prompts, tmp_path / "out", *model, *near) == 0
     assert json.loads((tmp_path / "out" / "provenance.json").read_text())["model"]["attention"] == "near"
     assert _track(stack, prompts, tmp_path / "out", *model, *near, "--resume") == 0
-    assert _track(stack, prompts, tmp_path / "out", *model, "--resume") == 2  # by "auto"
+    assert _track(stack, prompts, tmp_path / "out", *model, "--resume") == 2  # by the whole
     assert "holds the results of another job" in capsys.readouterr().err
-    for said, expected in ((near, "near"), ((), "auto")):
+    for said, expected in ((near, "near"), ((), "whole")):
         out = tmp_path / f"counted {expected}"
         assert main(["count", str(stack), "--out", str(out), *model, *said]) == 0
         assert json.loads((out / "provenance.json").read_text())["model"]["attention"] == expected

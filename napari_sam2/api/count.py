@@ -18,7 +18,7 @@ from napari_sam2.api.job import LabelFormat, Outcome, loaded_model, save
 from napari_sam2.api.joining import Joining
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import Tables, open_labels_of
-from napari_sam2.core.card import Attention, Precision, Windows
+from napari_sam2.core.card import ATTENTION, Attention, Precision, Windows
 from napari_sam2.core.errors import IntensityError, PlanError
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.protocols import PromptSource, VideoModel
@@ -185,7 +185,7 @@ def count(
     contrast: tuple[float, float] | None = None,
     model: str | VideoModel = "nano",
     device: str = "auto",
-    attention: Attention = "auto",
+    attention: Attention = ATTENTION,
     precision: Precision = "float32",
     windows: Windows = "whole",
     also: Sequence[str] = (),

@@ -16,7 +16,7 @@ from napari_sam2.api.fields import Fields
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import open_labels_of
 from napari_sam2.api.work import WORK, Work
-from napari_sam2.core.card import Attention, ModelCard, Precision, Windows
+from napari_sam2.core.card import ATTENTION, Attention, ModelCard, Precision, Windows
 from napari_sam2.core.errors import LabelsError, PlanError, PromptError
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
@@ -92,7 +92,7 @@ class Job(Fields):
     interval: float | None = None
     model: str = "nano"
     device: str = "auto"
-    attention: Attention = "auto"
+    attention: Attention = ATTENTION
     precision: Precision = "float32"
     windows: Windows = "whole"
     direction: Direction = "both"

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from napari_sam2.api.job import Outcome, finished_already, save, summary_of
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.work import Work
-from napari_sam2.core.card import Attention, ModelCard, Windows
+from napari_sam2.core.card import ATTENTION, Attention, ModelCard, Windows
 from napari_sam2.core.errors import FileError, ModelError, OutputError, PlanError, Sam2Error, UnknownModelError
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
@@ -297,7 +297,7 @@ def _stops(folder: Path, prompts: PromptLog) -> dict[int, int]:
         trail.close()
 
 
-def _loaded(model: str | Path, device: str, attention: Attention = "auto", windows: Windows = "whole") -> VideoModel:
+def _loaded(model: str | Path, device: str, attention: Attention = ATTENTION, windows: Windows = "whole") -> VideoModel:
     from napari_sam2.models.load import load_model  # torch: seconds that a window which opens need not wait
 
     return load_model(model, device=device, attention=attention, windows=windows)

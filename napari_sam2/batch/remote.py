@@ -17,7 +17,7 @@ from distributed.security import Security
 
 from napari_sam2.batch.host import GO_ON, Host, Kept
 from napari_sam2.batch.parcels import packed, unpacked
-from napari_sam2.core.card import Attention, ModelCard, Precision, Windows
+from napari_sam2.core.card import ATTENTION, Attention, ModelCard, Precision, Windows
 from napari_sam2.core.errors import FileError, ModelError, PlanError, Sam2Error
 from napari_sam2.core.result import Embedding, Query, Segment
 from napari_sam2.core.video import Frame
@@ -127,7 +127,7 @@ def remote_model(
     name: str = "nano",
     *,
     device: str = "auto",
-    attention: Attention = "auto",
+    attention: Attention = ATTENTION,
     precision: Precision = "float32",
     windows: Windows = "whole",
     certificates: Path | str | None = None,

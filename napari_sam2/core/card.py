@@ -12,6 +12,9 @@ Attention = Literal["auto", "whole", "near"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Windows = Literal["whole", "tiles"]
 
+ATTENTION: Attention = "whole"
+"""What is taken where nobody says: "auto" changes masks by more than an IoU of 0.01 on some stacks (docs/benchmarks.md)."""
+
 
 @dataclass(frozen=True)
 class ModelCard:

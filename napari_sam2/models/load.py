@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from napari_sam2.core.card import Attention, ModelCard, Precision, Windows
+from napari_sam2.core.card import ATTENTION, Attention, ModelCard, Precision, Windows
 from napari_sam2.core.errors import CheckpointError, ModelError
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.models import checkpoints
@@ -32,7 +32,7 @@ def load_model(
     device: str = "auto",
     configuration: Configuration | None = None,
     image_size: int | None = None,
-    attention: Attention = "auto",
+    attention: Attention = ATTENTION,
     precision: Precision = "float32",
     windows: Windows = "whole",
 ) -> VideoModel:

@@ -15,7 +15,7 @@ import pandas as pd
 import traitlets
 
 from napari_sam2.api.session import Run, Session
-from napari_sam2.core.card import Attention, Windows
+from napari_sam2.core.card import ATTENTION, Attention, Windows
 from napari_sam2.core.errors import PlanError, Sam2Error
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import Prompt
@@ -339,7 +339,7 @@ def annotate(
     channel: int | None = None,
     model: Any = "nano",
     device: str = "auto",
-    attention: Attention = "auto",
+    attention: Attention = ATTENTION,
     windows: Windows = "whole",
     at: Mapping[str, int] | None = None,
     contrast: tuple[float, float] | None = None,

@@ -47,7 +47,7 @@ def test_a_glob_is_one_job_a_file_each_with_its_own_prompts_and_folder(stacks: C
 
 def test_all_stacks_are_looked_at_as_the_defaults_say(stacks: Callable[[int], Path]) -> None:
     folder = stacks(2)
-    for line, expected in (('attention = "near"', "near"), ("", "auto")):
+    for line, expected in (('attention = "near"', "near"), ("", "whole")):
         jobs = read_jobs(_written(folder, _GOOD.replace('device = "cpu"', line))).jobs
         assert {job.attention for job in jobs} == {expected}
 
