@@ -23,7 +23,7 @@ import torch
 from benchmarks import machine
 from benchmarks.crowd import _WIDE, Case
 from napari_sam2.api.session import Session
-from napari_sam2.core.prompt import BoxPrompt, PointPrompt
+from napari_sam2.core.prompt import PointPrompt
 from napari_sam2.models.load import load_model
 
 FIRST_S = 0.3
@@ -38,13 +38,12 @@ PEAK_GB = 3.0
 
 def measured(case: Case, corrections: int) -> dict[str, Any]:
     """Carry all objects, then correct some one by one, each by a click beside it, on a frame in the middle."""
-    half, middle = _WIDE / 2, case.frames // 2
+    middle = case.frames // 2
     with (
         tempfile.TemporaryDirectory() as folder,
         Session(case.kept(Path(folder)).as_video("t"), load_model("nano", device="cpu")) as session,
     ):
-        places = enumerate(case.places(0), start=1)
-        session.prompt_many([BoxPrompt(0, track, (y - half, x - half, y + half, x + half)) for track, (y, x) in places])
+        session.prompt_many(case.boxes())
         began = time.perf_counter()
         session.run().finish()
         found: dict[str, Any] = {"first": time.perf_counter() - began, "corrections": []}

@@ -47,6 +47,11 @@ class Case:
         phase = np.random.default_rng(1).uniform(0, 2 * np.pi, grid.shape)
         return np.asarray(grid + 2 * np.sin(phase + 0.7 * frame))[: self.objects]
 
+    def boxes(self) -> list[BoxPrompt]:
+        """One around each object on the first frame."""
+        half = _WIDE / 2
+        return [BoxPrompt(0, track, (y - half, x - half, y + half, x + half)) for track, (y, x) in enumerate(self.places(0), start=1)]
+
     def planes(self) -> Iterator[np.ndarray]:
         """The (side, side) frames, one after another, with noise."""
         rng = np.random.default_rng(0)
@@ -72,11 +77,8 @@ class Case:
 
 def measured(model: VideoModel, case: Case) -> dict[str, Any]:
     """Boxes on the first frame, carried forward; the seconds are those of the walk."""
-    half = _WIDE / 2
     with Session(case.stack().as_video("t"), model) as session:
-        session.prompt_many(
-            [BoxPrompt(0, track, (y - half, x - half, y + half, x + half)) for track, (y, x) in enumerate(case.places(0), start=1)]
-        )
+        session.prompt_many(case.boxes())
         plan = session.plan()
         began = time.perf_counter()
         session.run(plan).finish()
