@@ -27,6 +27,7 @@ ALL: dict[str, tuple[str, ...]] = {
     "scaling": ("--sam2",),
     "memory": ("--sam2",),
     "accuracy": ("data",),
+    "classical": ("data",),
     "near": ("data",),
     "policies": ("data",),
     "counting": ("data",),
