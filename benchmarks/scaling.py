@@ -38,6 +38,9 @@ PARTS = {16: 1 / 10, 64: 1 / 25}
 FURTHER = 1 / 40
 """Of what a further object costs the reference."""
 
+STEADY = 1.05
+"""Of what frames took before, that as many frames may take later on: what a clock errs. See `steady`."""
+
 JUDGED = 1024
 """Side of the frames at which PARTS and FURTHER are asked for."""
 
@@ -147,12 +150,27 @@ def judged(mine: Sequence[Row], theirs: Sequence[Row], clock: str) -> list[tuple
     return checks
 
 
-def doubled(rows: Sequence[Row], clock: str, grows: Grows = "objects") -> list[tuple[str, bool]]:
-    """Whether so many more objects (or frames) never take more than so many times as long. Rows ascend by what grows."""
+def doubled(rows: Sequence[Row], clock: str) -> list[tuple[str, bool]]:
+    """Whether so many more objects never take more than so many times as long. Rows ascend by objects."""
     checks = []
     for few, many in pairwise(rows):
-        growth, more = many[clock] / few[clock], many[grows] / few[grows]
-        checks.append((f"{few[grows]} to {many[grows]} {grows}: {growth:.2f} times as long", growth <= more))
+        growth, more = many[clock] / few[clock], many["objects"] / few["objects"]
+        checks.append((f"{few['objects']} to {many['objects']} objects: {growth:.2f} times as long", growth <= more))
+    return checks
+
+
+def steady(rows: Sequence[Row], clock: str) -> list[tuple[str, bool]]:
+    """Whether further frames never take longer than those before them. Rows ascend by frames, the first having more than seven.
+
+    The first seven are cheaper: SAM 2's memory fills while they are walked. So from 8 to 16 all that follow its rule take more than
+    twice as long, and come nearer to it from 16 to 32; what would be wrong is a cost that goes on growing.
+    """
+    checks = []
+    for (one, two), (_, three) in pairwise(pairwise(rows)):
+        before, after = ((b[clock] - a[clock]) / (b["frames"] - a["frames"]) for a, b in ((one, two), (two, three)))
+        text = f"a frame after {two['frames']}: {after:.2f} s, before: {before:.2f} s"
+        ratios = ", ".join(f"{a['frames']} to {b['frames']} frames {b[clock] / a[clock]:.2f}" for a, b in ((one, two), (two, three)))
+        checks.append((f"{text} (whole: {ratios})", after <= STEADY * before))
     return checks
 
 
@@ -220,9 +238,7 @@ def _checks(rows: Sequence[Row], clock: str) -> list[tuple[str, bool]]:
         if found[0]["size"] == JUDGED and len(theirs) > 1:
             checks += judged(mine, theirs, clock)
     lengths = _lengths(rows, "ours")
-    return checks + [
-        (f"{lengths[0]['size']}², {lengths[0]['objects']} objects: {what}", good) for what, good in doubled(lengths, clock, "frames")
-    ]
+    return checks + [(f"{lengths[0]['size']}², {lengths[0]['objects']} objects: {what}", good) for what, good in steady(lengths, clock)]
 
 
 def _lengths(rows: Sequence[Row], peer: str) -> list[Row]:

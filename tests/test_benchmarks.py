@@ -14,7 +14,7 @@ import pytest
 
 from benchmarks.__main__ import ALL, command
 from benchmarks.classical import agreed, linked, outlined
-from benchmarks.scaling import SERIES, doubled, judged
+from benchmarks.scaling import SERIES, doubled, judged, steady
 from benchmarks.scaling import main as scaled
 from napari_sam2.testing import scenes
 
@@ -49,9 +49,10 @@ def test_more_than_twice_the_time_for_twice_the_objects_is_found() -> None:
     assert [good for _, good in doubled(rows, "cpu")] == [True, False]
 
 
-def test_more_than_twice_the_time_for_twice_the_frames_is_found() -> None:
-    rows = [{"frames": frames, "cpu": cpu} for frames, cpu in ((8, 1.0), (16, 1.9), (32, 4.2))]
-    assert [good for _, good in doubled(rows, "cpu", "frames")] == [True, False]
+@pytest.mark.parametrize(("longest", "expected"), [(44.0, True), (48.0, False)], ids=["as before", "slower and slower"])
+def test_frames_that_take_longer_and_longer_are_found(longest: float, expected: bool) -> None:
+    rows = [{"frames": frames, "cpu": cpu} for frames, cpu in ((8, 9.0), (16, 20.5), (32, longest))]
+    assert [good for _, good in steady(rows, "cpu")] == [expected]
 
 
 def test_scaling_goes_on_from_earlier_runs_and_judges_them_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
