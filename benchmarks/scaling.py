@@ -45,6 +45,7 @@ JUDGED = 1024
 """Side of the frames at which PARTS and FURTHER are asked for."""
 
 PEERS = {"ours": "napari-sam2, near", "reference": "reference", "classical": "watershed, linked"}
+_BY_LINE = "reference, by its linear cost"
 Row = dict[str, Any]
 Grows = Literal["objects", "frames"]
 
@@ -244,10 +245,8 @@ def _checks(rows: Sequence[Row], clock: str) -> list[tuple[str, bool]]:
 def _lengths(rows: Sequence[Row], peer: str) -> list[Row]:
     """The rows of a peer that differ in their frames alone: those of the size and the objects that most series have."""
     mine = _of(rows, peer)
-    most = max(
-        mine, key=lambda row: sum((row["size"], row["objects"]) == (other["size"], other["objects"]) for other in mine), default=None
-    )
-    chosen = [row for row in mine if most and (row["size"], row["objects"]) == (most["size"], most["objects"])]
+    most = max(mine, key=lambda row: sum(_like(row, other) for other in mine), default=None)
+    chosen = [row for row in mine if most and _like(row, most)]
     return sorted(chosen, key=lambda row: row["frames"])
 
 
@@ -268,31 +267,48 @@ def _table(rows: Sequence[Row], clock: str) -> str:
 def _plot(rows: Sequence[Row], options: argparse.Namespace) -> None:
     from matplotlib.figure import Figure
 
-    several = [found for found in _by_series(rows) if len(_of(found, "ours")) > 1]
-    figure = Figure(figsize=(4 * (len(several) + 1), 3.6), layout="constrained")
+    several, lengths = [found for found in _by_series(rows) if len(_of(found, "ours")) > 1], _lengths(rows, "ours")
+    figure = Figure(figsize=(4 * (len(several) + 1), 4), layout="constrained")
     panels = figure.subplots(1, len(several) + 1, squeeze=False)[0]
     for axes, found in zip(panels, several, strict=False):
-        for number, (name, title) in enumerate(PEERS.items()):
-            _drawn(axes, _of(found, name), "objects", options.clock, color=f"C{number}", label=title)
-        theirs = _of(found, "reference")
-        if len(theirs) > 1:
-            counts = np.array(sorted({row["objects"] for row in found}))
-            start, each = line(theirs, options.clock)
-            axes.plot(counts, start + each * counts, "--", color="C1", label="reference, by its linear cost")
-        axes.set(xlabel="objects", title=f"{found[0]['frames']} frames of {found[0]['size']}²")
-    for number, name in enumerate(PEERS):
-        _drawn(panels[-1], _lengths(rows, name), "frames", options.clock, color=f"C{number}")
-    lengths = _lengths(rows, "ours")
-    panels[-1].set(xlabel="frames", title=f"{lengths[0]['size']}², {lengths[0]['objects']} objects" if lengths else "")
-    for axes in panels:
-        axes.set(xscale="log", yscale="log", ylabel=f"{options.clock} seconds")
-    panels[0].legend(fontsize="small")
+        for number, name in enumerate(PEERS):
+            _drawn(axes, _of(found, name), "objects", options.clock, color=f"C{number}", label=PEERS[name])
+        _drawn(axes, _scaled(found, options.clock), "objects", options.clock, color="C1", linestyle="--", marker="", label=_BY_LINE)
+        _labelled(axes, [row["objects"] for row in found], f"{found[0]['frames']} frames of {found[0]['size']}²", "objects", options.clock)
+    if lengths:
+        ahead = [row for found in _by_series(rows) for row in _scaled(found, options.clock) if _like(row, lengths[0])]
+        _drawn(panels[-1], lengths, "frames", options.clock, color="C0")
+        _drawn(panels[-1], ahead, "frames", options.clock, color="C1", linestyle="--", marker="")
+        _drawn(panels[-1], _lengths(rows, "classical"), "frames", options.clock, color="C2")
+        title = f"{lengths[0]['objects']} objects on frames of {lengths[0]['size']}²"
+        _labelled(panels[-1], [row["frames"] for row in lengths], title, "frames", options.clock)
+    named = {text.get_label(): text for axes in panels for text in axes.get_lines() if not text.get_label().startswith("_")}
+    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, fontsize="small")
     figure.savefig(options.out.with_suffix(".png"), dpi=110)
+
+
+def _scaled(rows: Sequence[Row], clock: str) -> list[Row]:
+    """The reference by its linear cost, for the objects that ours was given; nothing where it was not measured twice."""
+    theirs = _of(rows, "reference")
+    if len(theirs) < 2:
+        return []
+    start, each = line(theirs, clock)
+    return [{**row, clock: start + each * row["objects"]} for row in _of(rows, "ours")]
+
+
+def _like(row: Row, other: Row) -> bool:
+    return (row["size"], row["objects"]) == (other["size"], other["objects"])
+
+
+def _labelled(axes: Any, ticks: Sequence[int], title: str, grows: Grows, clock: str) -> None:
+    axes.set(xscale="log", yscale="log", xlabel=grows, ylabel=f"{clock} seconds", title=title)
+    axes.set_xticks(sorted(set(ticks)), [str(tick) for tick in sorted(set(ticks))])
+    axes.minorticks_off()
 
 
 def _drawn(axes: Any, rows: Sequence[Row], grows: Grows, clock: str, **more: Any) -> None:
     if rows:
-        axes.plot([row[grows] for row in rows], [row[clock] for row in rows], "o-", **more)
+        axes.plot([row[grows] for row in rows], [row[clock] for row in rows], **{"marker": "o", **more})
 
 
 def _timed(work: Callable[[], object]) -> dict[str, float]:
