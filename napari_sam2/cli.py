@@ -26,6 +26,8 @@ INTERRUPTED = 130
 
 _MANY_STEPS = 1_000_000  # of a training that ends by the clock
 
+_HOW = ("attention", "precision", "windows")
+
 _OF_THE_PROJECT = (
     "along",
     "channel",
@@ -34,11 +36,11 @@ _OF_THE_PROJECT = (
     "interval",
     "at",
     "contrast",
-    "attention",
     "frame",
     "direction",
     "frames",
     "patience",
+    *_HOW,
 )
 """Options of ``track`` that a project answers itself."""
 
@@ -94,13 +96,7 @@ def _add_track(commands: Any) -> None:
     track.add_argument("--model", metavar="NAME|FILE", help="see `napari-sam2 models list` (nano, or the project's)")
     track.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
     _add_elsewhere(track)
-    track.add_argument(
-        "--attention",
-        choices=("whole", "near"),
-        default="whole",
-        help="near: look at carried objects by the part of the frame around them; many times faster with SAM 2.1 and small objects, "
-        "nearly the same (%(default)s)",
-    )
+    _add_how(track)
     track.add_argument("--direction", choices=("both", "forward", "backward"), default="both", help="from the prompted frame (%(default)s)")
     track.add_argument("--frames", type=_frames, metavar="A:B", help="carry from frame A to the one before B, counted from 0")
     track.add_argument(
@@ -138,6 +134,7 @@ def _add_count(commands: Any) -> None:
     count.add_argument("--model", default="nano", metavar="NAME|FILE", help="see `napari-sam2 models list` (%(default)s)")
     count.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
     _add_elsewhere(count)
+    _add_how(count)
     count.set_defaults(do=_count)
 
 
@@ -203,6 +200,29 @@ def _add_batch(commands: Any) -> None:
     batch.set_defaults(do=_batch, after_stop=": the same call goes on from there")
 
 
+def _add_how(command: argparse.ArgumentParser) -> None:
+    """How a model looks at frames, and what it computes in: `_HOW`."""
+    command.add_argument(
+        "--attention",
+        choices=("auto", "whole", "near"),
+        default="auto",
+        help="whole: look at carried objects by the whole frame; near: by the part around them, many times faster with SAM 2.1 and small "
+        "objects, nearly the same; auto: near for those objects of which both show the same after a prompt (%(default)s)",
+    )
+    command.add_argument(
+        "--precision",
+        choices=("float32", "bfloat16", "float16"),
+        default="float32",
+        help="what the model computes in: the others are faster on devices that have them, nearly the same (%(default)s)",
+    )
+    command.add_argument(
+        "--windows",
+        choices=("whole", "tiles"),
+        default="whole",
+        help="tiles: look at objects that are small on a large frame by a part of it that shows them larger; SAM 2.1 alone (%(default)s)",
+    )
+
+
 def _add_elsewhere(command: argparse.ArgumentParser) -> None:
     """Options of a model that runs on another machine."""
     command.add_argument("--model-on", metavar="ADDRESS", help="run the model on a worker of this dask scheduler: tls://host:port")
@@ -261,25 +281,25 @@ def _elsewhere(arguments: argparse.Namespace, name: str) -> Iterator[VideoModel 
     if arguments.model_on is None:
         yield None
         return
-    if getattr(arguments, "attention", "whole") != "whole":
-        raise PlanError("--attention does not go with --model-on: leave one of them out")
     from napari_sam2.batch.remote import remote_model
 
-    options = {"device": arguments.device, "certificates": arguments.certificates, "plain": arguments.plain_tcp}
+    options = {name: getattr(arguments, name) for name in ("device", "certificates", *_HOW)} | {"plain": arguments.plain_tcp}
     with remote_model(arguments.model_on, name, **options) as model:
         yield model
 
 
 def _replay(arguments: argparse.Namespace) -> None:
     from napari_sam2.api.project import replay
+    from napari_sam2.io.project import ProjectFile
 
-    if arguments.model_on is not None:
-        raise PlanError("--model-on does not go with --project: open it in Python, with napari_sam2.batch.remote_model")
     said = [name for name, unused in zip(_OF_THE_PROJECT, arguments.unused, strict=True) if getattr(arguments, name) != unused]
     if said:
         raise PlanError(f"--{said[0]} does not go with --project: the project says how its image is read and carried")
-    options = {name: getattr(arguments, name) for name in ("model", "device", "format", "resume")}
-    with _bar() as progress:
+    options = {name: getattr(arguments, name) for name in ("device", "format", "resume")}
+    own = ProjectFile.read(arguments.project).model
+    name, arguments.attention, arguments.windows = arguments.model or own.asked, own.attention, own.windows
+    with _elsewhere(arguments, name) as elsewhere, _bar() as progress:
+        options |= {"model": elsewhere or arguments.model, "another_model": arguments.model is not None}
         outcome = replay(arguments.project, arguments.out, image=arguments.input, **options, progress=progress, stage=_say)
     print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
 
@@ -291,7 +311,7 @@ def _count(arguments: argparse.Namespace) -> None:
 
     given = vars(arguments)
     options = {name: value for name, value in given.items() if name in Counting.model_fields}
-    walked = {name: given[name] for name in ("along", "channel", "at", "contrast", "model", "device", "out", "also")}
+    walked = {name: given[name] for name in ("along", "channel", "at", "contrast", "model", "device", "out", "also", *_HOW)}
     options["rules"] = {name.strip(): text for name, _, text in (rule.partition(":") for rule in arguments.rule)}
     Counting.checked(options)
     stack = open_stack(arguments.input, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval)

@@ -14,9 +14,11 @@ import pytest
 
 from benchmarks.__main__ import ALL, command
 from benchmarks.classical import agreed, linked, outlined
+from benchmarks.profiles import STAGES, WHOLE, profiled, shares
 from benchmarks.scaling import SERIES, doubled, judged, steady
 from benchmarks.scaling import main as scaled
 from napari_sam2.testing import scenes
+from tests.models.networks import model
 
 ROOT = Path(__file__).parents[1]
 
@@ -94,6 +96,20 @@ def test_what_is_linked_to_another_has_strayed() -> None:
     swapped[3:][scene.labels[3:] == 1], swapped[3:][scene.labels[3:] == 2] = 2, 1
     assert agreed(scene.labels, scene.labels, {1: 1, 2: 2}) == (1.0, 0.0)
     assert agreed(swapped, scene.labels, {1: 1, 2: 2, 3: 0}) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+
+
+def test_a_stage_counts_without_those_within_it() -> None:
+    whole = SimpleNamespace(name=WHOLE, cpu_time_total=9e6, cpu_parent=None)
+    model = SimpleNamespace(name="the rest of the model", cpu_time_total=6e6, cpu_parent=whole)
+    operator = SimpleNamespace(name="aten::stack", cpu_time_total=5e6, cpu_parent=model)
+    inner = SimpleNamespace(name="encode", cpu_time_total=4e6, cpu_parent=operator)
+    assert shares([whole, model, operator, inner]) == {"encode": 4.0, WHOLE: 3.0, "the rest of the model": 2.0}  # type: ignore[list-item]
+
+
+def test_a_walk_shows_all_its_stages() -> None:
+    scene = scenes.drifting(count=2, frames=3)
+    events = profiled(model(), scene.stack.as_video("t"), [scene.click(track) for track in scene.tracks]).events()
+    assert shares(events).keys() == {*STAGES, WHOLE}
 
 
 @pytest.mark.slow

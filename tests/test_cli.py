@@ -15,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import torch
 
 from napari_sam2.cli import main
 from napari_sam2.io.open import open_labels, open_stack
@@ -375,7 +376,25 @@ def test_attention_near_is_asked_for_and_written_down(
     assert _track(stack, prompts, tmp_path / "out", *model, *near) == 0
     assert json.loads((tmp_path / "out" / "provenance.json").read_text())["model"]["attention"] == "near"
     assert _track(stack, prompts, tmp_path / "out", *model, *near, "--resume") == 0
-    assert _track(stack, prompts, tmp_path / "out", *model, "--resume") == 2
+    assert _track(stack, prompts, tmp_path / "out", *model, "--resume") == 2  # by "auto"
     assert "holds the results of another job" in capsys.readouterr().err
-    assert _track(stack, prompts, tmp_path / "other", *near, "--model-on", "tls://somewhere:1") == 2
-    assert "--attention does not go with --model-on" in capsys.readouterr().err
+    for said, expected in ((near, "near"), ((), "auto")):
+        out = tmp_path / f"counted {expected}"
+        assert main(["count", str(stack), "--out", str(out), *model, *said]) == 0
+        assert json.loads((out / "provenance.json").read_text())["model"]["attention"] == expected
+
+
+def test_precision_is_asked_for_and_written_down(
+    stack: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a processor that has bfloat16, whatever this one has; a run is resumed in the same precision alone."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    rough = ("--device", "cpu", "--precision", "bfloat16")
+    assert _track(stack, prompts, tmp_path / "out", *rough) == 0
+    assert json.loads((tmp_path / "out" / "provenance.json").read_text())["model"]["precision"] == "bfloat16"
+    assert _track(stack, prompts, tmp_path / "out", *rough, "--resume") == 0
+    assert _track(stack, prompts, tmp_path / "out", "--device", "cpu", "--resume") == 2
+    assert "holds the results of another job" in capsys.readouterr().err
+    for command in (("track", str(stack), "--prompts", str(prompts)), ("count", str(stack))):
+        assert main([*command, "--out", str(tmp_path / "other"), "--device", "cpu", "--precision", "float16"]) == 2
+        assert "precision 'float16': device 'cpu' computes in float32, bfloat16; choose one of these" in capsys.readouterr().err

@@ -47,7 +47,7 @@ def session(video: Video, shared: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
 def _model(shared: Path) -> VideoModel:
     path = shared / "reference" / "meta_format_small.pt"
     configuration = infer(renamed(read(path)[0]), global_blocks=(5,))  # the one thing that the weights do not tell
-    return load_model(path, device="cpu", configuration=configuration, image_size=256)
+    return load_model(path, device="cpu", configuration=configuration, image_size=256, attention="whole")
 
 
 def _prompt(outputs: np.lib.npyio.NpzFile, name: str) -> Prompt:

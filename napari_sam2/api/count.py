@@ -18,6 +18,7 @@ from napari_sam2.api.job import LabelFormat, Outcome, loaded_model, save
 from napari_sam2.api.joining import Joining
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import Tables, open_labels_of
+from napari_sam2.core.card import Attention, Precision, Windows
 from napari_sam2.core.errors import IntensityError, PlanError
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.protocols import PromptSource, VideoModel
@@ -184,6 +185,9 @@ def count(
     contrast: tuple[float, float] | None = None,
     model: str | VideoModel = "nano",
     device: str = "auto",
+    attention: Attention = "auto",
+    precision: Precision = "float32",
+    windows: Windows = "whole",
     also: Sequence[str] = (),
     stage: Callable[[str], None] = log.info,
     **options: Any,
@@ -198,8 +202,8 @@ def count(
         Folder for labels, tables, picture, prompts, report and provenance; then an Outcome is returned, else `Found`.
     along, channel, at, contrast
         How the stack is walked; see `Stack.as_video`.
-    model, device
-        A model or its name; where it runs.
+    model, device, attention, precision, windows
+        A model or its name; where a named one runs, how it looks at tracks and what it computes in: see `models.load.load_model`.
     also
         What else is written to `out`: some of "ctc", "geff", "parquet", "h5ad"; see `exports.EXPORTS`. The report always is.
     options
@@ -212,7 +216,7 @@ def count(
     if out is not None:
         check_output(Path(out))
     stage(f"input: {stack.source or stack.name}: {video.description}")
-    loaded = loaded_model(model, device) if isinstance(model, str) else model
+    loaded = loaded_model(model, device, attention=attention, precision=precision, windows=windows) if isinstance(model, str) else model
     stage(f"model: {loaded.card.name} on {describe(loaded.device)}")
     if out is None:
         return count_video(video, loaded, counting, stage=stage)

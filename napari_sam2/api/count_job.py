@@ -74,7 +74,7 @@ def run_count(
             return finished_already(job.out)
         sweep(job.out)
         stage(f"input: {job.input}: {video.description}")
-        model = model or loaded_model(job.model, job.device, job.attention)
+        model = model or loaded_model(job.model, job.device, **job.how)
         stage(f"model: {model.card.name} on {describe(model.device)}")
         work = Work.of(job.out, _same(job, video, model), resume=job.resume)
         if work is None:
@@ -94,6 +94,8 @@ def _same(job: CountJob, video: Video, model: VideoModel) -> dict[str, Any]:
         "video": video.identity,
         "model": model.card.sha256,
         "attention": model.card.attention,
+        "precision": model.card.precision,
+        "windows": model.card.windows,
         "patience": job.patience,
         "counting": counting,
     }

@@ -16,7 +16,7 @@ from napari_sam2.api.fields import Fields
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import open_labels_of
 from napari_sam2.api.work import WORK, Work
-from napari_sam2.core.card import Attention, ModelCard
+from napari_sam2.core.card import Attention, ModelCard, Precision, Windows
 from napari_sam2.core.errors import LabelsError, PlanError, PromptError
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
@@ -58,7 +58,12 @@ class Job(Fields):
     model, device
         A name from ``napari-sam2 models list`` or a file; "auto", "cpu", "cuda", "mps".
     attention
-        "near" looks at carried tracks by the part of the frame around them: see `models.load.load_model`.
+        Whether carried tracks are looked at by the part of the frame around them ("near"), by the "whole" of it, or each as is
+        found out for it ("auto"): see `models.load.load_model`.
+    precision
+        "bfloat16" or "float16" is faster on devices that have it: see `models.load.load_model`.
+    windows
+        "tiles" looks at objects that are small on a large frame by a part of it that shows them larger: see `models.load.load_model`.
     direction, frames
         Which way, and between which frames (first, and the one after the last), tracks are carried.
     patience
@@ -87,13 +92,20 @@ class Job(Fields):
     interval: float | None = None
     model: str = "nano"
     device: str = "auto"
-    attention: Attention = "whole"
+    attention: Attention = "auto"
+    precision: Precision = "float32"
+    windows: Windows = "whole"
     direction: Direction = "both"
     frames: tuple[int, int] | None = None
     patience: int | None = Field(default=8, ge=1)
     format: LabelFormat = "tiff"
     well: str = ""
     resume: bool = False
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """How its model looks at frames, and what it computes in: options of `load_model`."""
+        return {"attention": self.attention, "precision": self.precision, "windows": self.windows}
 
     def video(self) -> Video:
         """The stack this job walks."""
@@ -170,16 +182,16 @@ def run_job(
             return finished_already(job.out)
         sweep(job.out)
         stage(f"input: {job.input}: {video.description}")
-        model = model or loaded_model(job.model, job.device, job.attention)
+        model = model or loaded_model(job.model, job.device, **job.how)
         stage(f"model: {model.card.name} on {describe(model.device)}")
         return _worked(job, video, prompts, model, _Tell(progress, stage))
 
 
-def loaded_model(name: str, device: str, attention: Attention = "whole") -> VideoModel:
-    """A model by name."""
+def loaded_model(name: str, device: str, **how: Any) -> VideoModel:
+    """A model by name; `how` are the other options of `load_model`."""
     from napari_sam2.models.load import load_model  # torch: seconds that those who only describe jobs need not wait
 
-    return load_model(name, device=device, attention=attention)
+    return load_model(name, device=device, **how)
 
 
 def finished(job: Job) -> bool:
@@ -245,7 +257,7 @@ def finished_already(folder: Path) -> Outcome:
 
 def _same(job: Job, video: Video, card: ModelCard) -> dict[str, Any]:
     """What a run that is resumed must have in common with the one that was interrupted."""
-    model = {"model": card.sha256, "attention": card.attention}
+    model = {"model": card.sha256, "attention": card.attention, "precision": card.precision, "windows": card.windows}
     return {"video": video.identity, **model, "patience": job.patience, "direction": job.direction, "frames": job.frames}
 
 

@@ -16,7 +16,7 @@ from pydantic import JsonValue
 from napari_sam2.api.job import Outcome, finished_already, save, summary_of
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.work import Work
-from napari_sam2.core.card import ModelCard
+from napari_sam2.core.card import Attention, ModelCard, Windows
 from napari_sam2.core.errors import FileError, ModelError, OutputError, PlanError, Sam2Error, UnknownModelError
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
@@ -136,6 +136,7 @@ class Project:
             if not another_model:
                 raise _other(found.card, self.model, "ask for it")
             self._change_model(ModelReference.of(found.card, asked))
+        found = _looking(found, self.model)
         settings = Settings(patience=self._file.patience, folder=self.folder)
         session = Session(self.video, found, settings=settings, noted=self.note)
         answered = session.resumable(self._log)
@@ -220,7 +221,8 @@ def replay(
     out: Path | str,
     *,
     image: Path | str | None = None,
-    model: str | Path | None = None,
+    model: VideoModel | str | Path | None = None,
+    another_model: bool = False,
     device: str = "auto",
     format: Literal["tiff", "zarr"] = "tiff",
     resume: bool = False,
@@ -229,9 +231,9 @@ def replay(
 ) -> Outcome:
     """Do again, without a window, all that a project says, and write labels, tables and pictures to `out` as `run_job` does.
 
-    The project is only read. `image` is where its image is now; `model` another model than its own, which is refused
-    unless it is asked for here. Propagations that were cancelled are cancelled where they were. Raises the errors of
-    `core.errors`.
+    The project is only read. `image` is where its image is now; `model` another model than its own, by name or file, or one
+    that is loaded already, such as a remote one: that is refused if it is another, unless `another_model` asks for it.
+    Propagations that were cancelled are cancelled where they were. Raises the errors of `core.errors`.
     """
     where, target = Path(folder).absolute(), Path(out)
     file, video, prompts = _read(where, image)
@@ -240,13 +242,13 @@ def replay(
     check_output(target)
     sweep(target)
     stage(f"project: {where}: {video.description}, {len(prompts.prompts)} prompts")
-    loaded = _loaded(model, device) if model is not None else _model(file.model, device)
-    if model is None and loaded.card.sha256 != file.model.sha256:
-        raise _other(loaded.card, file.model, "ask for it with --model")
+    loaded = _chosen(model, file.model, device, another=another_model)
     stage(f"model: {loaded.card.name} on {describe(loaded.device)}")
     stops = _stops(where, prompts)
     said = hashlib.sha256(json_of_log(prompts).encode()).hexdigest()
-    same = {"video": video.identity, "model": loaded.card.sha256, "patience": file.patience, "prompts": said}
+    card = loaded.card
+    same: dict[str, object] = {"video": video.identity, "model": card.sha256, "attention": card.attention, "windows": card.windows}
+    same |= {"patience": file.patience, "prompts": said}
     work = Work.of(target, same, resume=resume)
     if work is None:
         return finished_already(target)
@@ -295,21 +297,42 @@ def _stops(folder: Path, prompts: PromptLog) -> dict[int, int]:
         trail.close()
 
 
-def _loaded(model: str | Path, device: str) -> VideoModel:
+def _loaded(model: str | Path, device: str, attention: Attention = "auto", windows: Windows = "whole") -> VideoModel:
     from napari_sam2.models.load import load_model  # torch: seconds that a window which opens need not wait
 
-    return load_model(model, device=device)
+    return load_model(model, device=device, attention=attention, windows=windows)
+
+
+def _looking(model: VideoModel, reference: ModelReference) -> VideoModel:
+    """A model that looks at tracks as a project says."""
+    if model.card.windows != reference.windows:
+        raise ModelError(f"the project looks at objects by windows {reference.windows!r}, the model by {model.card.windows!r}: load it so")
+    if model.card.attention == reference.attention:
+        return model
+    from napari_sam2.models.load import looking
+
+    return looking(model, reference.attention)
 
 
 def _model(reference: ModelReference, device: str) -> VideoModel:
     """The model of a project: by what it was loaded by, else any on this machine that has its SHA-256."""
     try:
-        return _loaded(reference.asked, device)
+        return _loaded(reference.asked, device, reference.attention, reference.windows)
     except (UnknownModelError, FileError) as error:
         same = [each.path for each in known().values() if each.path and each.card.sha256 == reference.sha256]
         if same:
-            return _loaded(same[0], device)
+            return _loaded(same[0], device, reference.attention, reference.windows)
         raise ModelError(f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}: {error}") from error
+
+
+def _chosen(model: VideoModel | str | Path | None, reference: ModelReference, device: str, *, another: bool) -> VideoModel:
+    """The model that is asked for, else the project's own."""
+    if isinstance(model, (str, Path)):
+        return _loaded(model, device)
+    found = model or _model(reference, device)
+    if found.card.sha256 != reference.sha256 and not another:
+        raise _other(found.card, reference, "ask for it with --model")
+    return found
 
 
 def _other(card: ModelCard, reference: ModelReference, how: str) -> Sam2Error:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import count
 from typing import Any
@@ -12,6 +12,9 @@ from napari_sam2.batch.work import model_of
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import ModelError
 from napari_sam2.core.result import Embedding, Query, Recall, Segment
+
+GO_ON = "what was done is kept; `track` goes on with --resume, a Session with `take_up` of a new remote_model"
+"""What to do when a worker is lost."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +31,8 @@ class Host:
     Arrays come and go as parcels. `released` are numbers of features that nobody holds any more.
     """
 
-    def __init__(self, name: str, device: str) -> None:
-        self._model = model_of(name, device)
+    def __init__(self, name: str, device: str, how: Mapping[str, Any]) -> None:
+        self._model = model_of(name, device, **how)
         self._held: dict[int, tuple[Any, ...]] = {}
         self._numbers = count(1)
         self._answers: list[Segment] = []
@@ -82,7 +85,7 @@ class Host:
     def _features(self, features: tuple[Any, ...]) -> tuple[Any, ...]:
         (kept,) = features
         if kept.number not in self._held:
-            raise ModelError("features that were kept here are lost: the worker was started anew; the same call with --resume goes on")
+            raise ModelError(f"features that were kept on the worker are lost, for it was started anew: {GO_ON}")
         return self._held[kept.number]
 
     def _whole(self, embedding: Embedding) -> Embedding:

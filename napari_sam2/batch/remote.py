@@ -11,19 +11,20 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from distributed import Client
+from distributed import Client, KilledWorker
 from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.security import Security
 
-from napari_sam2.batch.host import Host, Kept
+from napari_sam2.batch.host import GO_ON, Host, Kept
 from napari_sam2.batch.parcels import packed, unpacked
-from napari_sam2.core.card import ModelCard
+from napari_sam2.core.card import Attention, ModelCard, Precision, Windows
 from napari_sam2.core.errors import FileError, ModelError, PlanError, Sam2Error
 from napari_sam2.core.result import Embedding, Query, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
 
 _CONNECT_S = 30
+_WORKER_S = 30  # a worker that died is started anew by its nanny, which takes seconds
 _FILES = {"tls_ca_file": "ca.pem", "tls_client_cert": "cert.pem", "tls_client_key": "key.pem"}
 
 
@@ -39,7 +40,14 @@ class RemoteModel:
         self._address = address
         self._released: deque[int] = deque()
         self._answers: list[Segment] = []
-        self._actor = future.result()
+        try:
+            self._actor = future.result()
+        except KilledWorker as error:
+            raise ModelError(
+                f"the worker of {address} died while it loaded the model: look at its log; is its memory too small?"
+            ) from error
+        except Sam2Error as error:
+            raise type(error)(f"on the worker of {address}: {error}") from error
         self._actor._client, self._actor._future = client, future  # else it takes any client of this process for its own
         self.card: ModelCard
         self.card, there = self._result("about")
@@ -111,13 +119,19 @@ class RemoteModel:
         except (OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "lost" not in str(error):
                 raise
-            raise ModelError(
-                f"the worker of {self._address} that held the model is gone ({error}): the same call with --resume goes on"
-            ) from error
+            raise ModelError(f"the worker of {self._address} that held the model is gone ({error}): {GO_ON}") from error
 
 
 def remote_model(
-    address: str, name: str = "nano", *, device: str = "auto", certificates: Path | str | None = None, plain: bool = False
+    address: str,
+    name: str = "nano",
+    *,
+    device: str = "auto",
+    attention: Attention = "auto",
+    precision: Precision = "float32",
+    windows: Windows = "whole",
+    certificates: Path | str | None = None,
+    plain: bool = False,
 ) -> RemoteModel:
     """A model on a worker of the dask scheduler at `address`; it is loaded there.
 
@@ -125,7 +139,7 @@ def remote_model(
     ----------
     address
         ``tls://host:port``; ``tcp://`` only on this machine itself, where an SSH tunnel may end.
-    name, device
+    name, device, attention, precision, windows
         As of `load_model`, on the other machine.
     certificates
         Folder with ca.pem, cert.pem and key.pem; those of dask's own configuration (``distributed.comm.tls``) where not given.
@@ -144,9 +158,12 @@ def remote_model(
             raise PlanError(
                 f"no scheduler answers at {address}: {error}; start one with `dask scheduler`, and a worker beside it"
             ) from error
-        if not client.scheduler_info()["workers"]:
-            raise PlanError(f"the scheduler at {address} has no worker: start one there with `dask worker {address}`")
-        model = RemoteModel(client, client.submit(Host, name, device, actor=True, pure=False), address)
+        try:
+            client.wait_for_workers(1, timeout=_WORKER_S)
+        except TimeoutError as error:
+            raise PlanError(f"the scheduler at {address} has no worker: start one there with `dask worker {address}`") from error
+        how = {"attention": attention, "precision": precision, "windows": windows}
+        model = RemoteModel(client, client.submit(Host, name, device, how, actor=True, pure=False), address)
         opened.pop_all()
     return model
 

@@ -17,13 +17,16 @@ from napari_sam2.batch.jobs import Batch, check_apart
 from napari_sam2.batch.pool import Pool
 from napari_sam2.batch.summary import SUMMARY, names_of, write_summary
 from napari_sam2.batch.work import TOPIC, Done, carry
-from napari_sam2.core.errors import PlanError, Sam2Error
+from napari_sam2.core.errors import PlanError, Sam2Error, WorkerError
 from napari_sam2.io.place import alone, check_output
 from napari_sam2.io.well import well_of
 from napari_sam2.measurement.counts import ALL
 
 TRIES = 3
 """How often a job is tried that fails for no reason of its own."""
+
+DEATHS = 4
+"""How many workers may die of a job one after another before any has finished a frame of it."""
 
 
 @dataclass(frozen=True)
@@ -88,6 +91,8 @@ class _Ledger:
     total: int
     results: dict[int, Done | Exception] = field(default_factory=dict)
     tries: dict[int, int] = field(default_factory=dict)
+    failures: dict[int, int] = field(default_factory=dict)
+    deaths: dict[int, int] = field(default_factory=dict)
     parts: dict[int, float] = field(default_factory=dict)
 
     @property
@@ -96,8 +101,12 @@ class _Ledger:
         return Standing(len(self.results) - failed, failed, self.total, dict(self.parts))
 
     def heard(self, event: Mapping[str, Any]) -> None:
-        if event["number"] not in self.results:
-            self.parts[event["number"]] = event["position"] / max(1, event["total"])
+        """A worker has begun (position 0), or finished a frame of a job that nobody will have to do again."""
+        number, position = event["number"], event["position"]
+        if number not in self.results:
+            self.parts[number] = position / max(1, event["total"])
+            if position:
+                self.deaths.pop(number, None)
 
     def ended(self, number: int, result: Done | Exception) -> None:
         self.results[number] = result
@@ -105,12 +114,17 @@ class _Ledger:
 
     def again(self, number: int, error: BaseException) -> bool:
         """Whether a job that failed so is to be tried again: not where the same must happen again."""
-        tried = self.tries.get(number, 1)
-        lost = isinstance(error, KilledWorker)  # the worker died, most likely not of this job
-        if not lost and (_final(error) or tried >= TRIES):
-            return False
-        self.tries[number] = tried + 1
-        return True
+        begun = self.parts.pop(number, None) is not None
+        if not isinstance(error, KilledWorker):
+            self.failures[number] = self.failures.get(number, 0) + 1
+            again = not _final(error) and self.failures[number] < TRIES
+        elif not begun:
+            return True  # it waited behind the one of which the worker died
+        else:
+            self.deaths[number] = self.deaths.get(number, 0) + 1
+            again = self.deaths[number] < DEATHS
+        self.tries[number] = self.tries.get(number, 1) + again
+        return again
 
 
 def _final(error: BaseException) -> bool:
@@ -139,11 +153,21 @@ def _carried(jobs: Sequence[Job], pool: Pool, progress: Report | None) -> _Ledge
                 futures[fresh] = number
                 waiting.add(fresh)
                 continue
-            ledger.ended(number, result)
+            ledger.ended(number, _explained(result))
             if progress:
                 progress(ledger.standing)
         client.unsubscribe_topic(TOPIC)
     return ledger
+
+
+def _explained(result: Done | Exception) -> Done | Exception:
+    """What dask says of workers that died, as it concerns who waits for the stack."""
+    if not isinstance(result, KilledWorker):
+        return result
+    return WorkerError(
+        f"{DEATHS} workers died of this stack, one after another, and finished no frame: most likely their memory did not hold it; "
+        "give each more (fewer workers, or memory in [cluster] options), and run the batch again"
+    )
 
 
 def _submitted(client: Client, number: int, job: Job) -> Future:

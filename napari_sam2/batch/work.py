@@ -14,7 +14,6 @@ from distributed import get_worker
 
 from napari_sam2.api.count_job import CountJob, job_of, run_count
 from napari_sam2.api.job import Job, Outcome, finished, run_job
-from napari_sam2.core.card import Attention
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.engine.runner import Progress
@@ -26,6 +25,7 @@ TOPIC = "napari-sam2"
 
 _REPORT_S = 0.5
 _loading = Lock()
+_carrying = Lock()  # one stack at a time, however many threads somebody's worker has: memory is reckoned so
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def carry(number: int, fields: dict[str, Any]) -> Done | Sam2Error:
     An error of ours is given back, not raised: dask would print a traceback of what one line explains.
     """
     try:
-        with dask.config.set(scheduler="synchronous"):  # else each plane that is read would be a task of the cluster
+        with _carrying, dask.config.set(scheduler="synchronous"):  # else each plane that is read would be a task of the cluster
             return _carried(number, fields)
     except Sam2Error as error:
         return error
@@ -54,9 +54,10 @@ def carry(number: int, fields: dict[str, Any]) -> Done | Sam2Error:
 
 def _carried(number: int, fields: dict[str, Any]) -> Done:
     started = perf_counter()
+    get_worker().log_event(TOPIC, {"number": number, "position": 0, "total": 1})
     job = job_of({**fields, "resume": True})
     skipped = finished(job)
-    outcome = _run(job, None if skipped else model_of(job.model, job.device, job.attention), _reporter(number))
+    outcome = _run(job, None if skipped else model_of(job.model, job.device, **job.how), _reporter(number))
     return Done(number, _counted(outcome), len(outcome.objects), perf_counter() - started, skipped, str(get_worker().name))
 
 
@@ -70,17 +71,17 @@ def _silent(_: str) -> None:
     """Workers say nothing of the parts of their work."""
 
 
-def model_of(name: str, device: str, attention: Attention = "whole") -> VideoModel:
-    """The model of this worker: read once, however many stacks come."""
+def model_of(name: str, device: str, **how: Any) -> VideoModel:
+    """The model of this worker, `how` as for `load_model`: read once, however many stacks come."""
     with _loading:
-        return _loaded(name, device, attention)
+        return _loaded(name, device, **how)
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str, device: str, attention: Attention) -> VideoModel:
+def _loaded(name: str, device: str, **how: Any) -> VideoModel:
     from napari_sam2.models.load import load_model  # torch: in workers only
 
-    return load_model(name, device=device, attention=attention)
+    return load_model(name, device=device, **how)
 
 
 def _counted(outcome: Outcome) -> dict[str, int]:

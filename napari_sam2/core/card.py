@@ -8,7 +8,9 @@ from typing import Any, Literal
 
 from napari_sam2.core.window import Window
 
-Attention = Literal["whole", "near"]
+Attention = Literal["auto", "whole", "near"]
+Precision = Literal["float32", "bfloat16", "float16"]
+Windows = Literal["whole", "tiles"]
 
 
 @dataclass(frozen=True)
@@ -29,7 +31,12 @@ class ModelCard:
         Whether a frame that is no square is padded (True) or stretched (False, as SAM 2 was trained).
     attention
         "whole": tracks are looked at by the whole input. "near": those that are carried along by the part of it around them,
-        whose cost is that of the object and not of the frame. The window of an answer is then that part.
+        whose cost is that of the object and not of the frame. The window of an answer is then that part. "auto": "near" for those
+        tracks that are seen the same so, which is looked up after each prompt, else "whole".
+    precision
+        What its network computes in; what it gives is float32 always.
+    windows
+        "whole": each frame is one input. "tiles": where that shows an object too small, it is looked at by a finer part of the frame.
     memory_slots
         Memories shown at once: one for conditioning frames and the rest for the frames just walked (SAM 2: 7).
     pointers
@@ -47,6 +54,8 @@ class ModelCard:
     keep_aspect: bool = False
     follows: bool = False
     attention: Attention = "whole"
+    precision: Precision = "float32"
+    windows: Windows = "whole"
     memory_slots: int = 7
     pointers: int = 16
     training: Mapping[str, Any] = field(default_factory=dict)

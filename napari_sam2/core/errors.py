@@ -12,6 +12,7 @@
     ├── PromptError (ValueError)        a prompt no frame or track can take
     ├── PlanError (ValueError)          a propagation that cannot be walked
     ├── LabelsError (ValueError)        label images that do not fit
+    ├── WorkerError (RuntimeError)      workers that die, one after another, of the same job
     └── ModelError (RuntimeError)
         ├── UnknownModelError (LookupError)
         ├── CheckpointError (ValueError)    wrong keys, wrong hash, a pickle that wants to run code
@@ -90,3 +91,7 @@ class DeviceError(ModelError):
 
 class DeviceMemoryError(ModelError, MemoryError):
     """A device whose memory does not hold even one thing that is asked."""
+
+
+class WorkerError(Sam2Error, RuntimeError):
+    """Workers that die, one after another, of the same job."""

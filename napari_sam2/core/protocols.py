@@ -38,7 +38,8 @@ class VideoModel(Protocol):
 
         A Query with a mask is answered by that mask. One without recalls is answered without memory. The answer to one
         Query must not depend on the others. Its window is that of the embedding, unless the card says that the model
-        follows or attends near: then each has its own. `presence` is PROMPTED where something was said, else TRACKED or ABSENT.
+        follows, attends near or looks by tiles: then each has its own. `presence` is PROMPTED where something was said,
+        else TRACKED or ABSENT.
         """
         ...
 

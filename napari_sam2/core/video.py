@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_sam2.core.errors import AxesError, IntensityError
+from napari_sam2.core.sparse import reaching
 from napari_sam2.core.stack import Spacing, Stack
 
 _CONTRAST_FRAMES = 16  # frames looked at for the contrast of a whole video
@@ -37,12 +38,13 @@ class Contrast:
 
     @classmethod
     def of(cls, planes: list[np.ndarray]) -> Contrast:
-        """From the 0.1 to the 99.9 percentile; the full range where objects are too sparse for that."""
+        """From the 0.1 to the 99.9 percentile, and beyond to objects that are too sparse for that; see `sparse.reaching`."""
         pixels = np.concatenate([_thinned(plane) for plane in planes]).astype(np.float64)
         low, high = np.percentile(pixels, [0.1, 99.9])
         if low == high:
             low, high = min(p.min() for p in planes), max(p.max() for p in planes)
-        return cls(float(low), float(high))
+            return cls(float(low), float(high))
+        return cls(*reaching(planes, float(low), float(high)))
 
 
 @dataclass(frozen=True, eq=False)

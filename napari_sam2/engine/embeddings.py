@@ -111,8 +111,11 @@ class Embeddings:
 
 
 def _open_store(folder: Path, video: Video, model: VideoModel) -> Any:
-    """A zarr group of this video and these weights; another model or contrast is another group."""
-    key = hashlib.sha256(f"{video.identity}|{model.card.sha256 or model.card.name}".encode()).hexdigest()[:16]
+    """A zarr group of this video and these weights; another model, precision, windows or contrast is another group."""
+    card = model.card
+    unusual = [each for each in (card.precision, card.windows) if each not in ("float32", "whole")]
+    weights = "|".join([card.sha256 or card.name, *unusual])
+    key = hashlib.sha256(f"{video.identity}|{weights}".encode()).hexdigest()[:16]
     return zarr.open_group(folder / f"{key}.zarr", mode="a")
 
 

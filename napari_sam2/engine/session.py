@@ -10,7 +10,7 @@ from typing import Self, cast
 
 import numpy as np
 
-from napari_sam2.core.errors import PlanError, PromptError
+from napari_sam2.core.errors import ModelError, PlanError, PromptError
 from napari_sam2.core.plan import Direction, Leg, Propagation, Step
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import Lock, Prompt, PromptLog, Removal, Said, check_prompt
@@ -83,10 +83,8 @@ class Session:
         folder = self.settings.folder
         if self.settings.embeddings_on_disk and folder is None:
             raise PlanError("embeddings_on_disk needs a folder: give Settings(folder=…)")
-        kept = folder / "embeddings" if folder and self.settings.embeddings_on_disk else None
-        self._embeddings = Embeddings(video, model, budget=self.settings.embedding_bytes, folder=kept)
         self._trail = Trail(folder / "trail.sqlite" if folder else None)
-        self._ground = Ground(model, self.policy, self._embeddings, self._trail)
+        self._stand()
         self._log = PromptLog()
         self._noted = noted
 
@@ -111,6 +109,19 @@ class Session:
         """Let go of memory, threads and files; what is in a folder stays there."""
         self._embeddings.close()
         self._trail.close()
+
+    def take_up(self, model: VideoModel) -> None:
+        """Go on with the same model loaded anew, where the one that was used is gone, as with a worker elsewhere that died.
+
+        Nothing that was said or answered is lost; image features and memories are made again as they are wanted. A
+        propagation that was broken off goes on with `run`. Raises ModelError for another model.
+        """
+        there, here = ((card.sha256, card.attention) for card in (model.card, self.model.card))
+        if there != here:
+            raise ModelError(f"{model.card.name} is another model, or looks another way, than {self.model.card.name}: expected the same")
+        self._embeddings.close()
+        self.model = model
+        self._stand()
 
     def prompt(self, prompt: Prompt) -> Segment:
         """Answer one prompt: the mask of that track on that frame, with the other masks the model offers.
@@ -250,6 +261,13 @@ class Session:
         """Presence and score by (track, frame) of the tracks that were not removed."""
         removed = self.log.removed
         return {key: trace for key, trace in self._trail.traces().items() if key[0] not in removed}
+
+    def _stand(self) -> None:
+        """What walks stand on, with nothing kept yet of what the model makes."""
+        folder = self.settings.folder
+        kept = folder / "embeddings" if folder and self.settings.embeddings_on_disk else None
+        self._embeddings = Embeddings(self.video, self.model, budget=self.settings.embedding_bytes, folder=kept)
+        self._ground = Ground(self.model, self.policy, self._embeddings, self._trail)
 
     def _steps(self, plan: Propagation | None) -> tuple[Propagation, Iterator[Stepped]]:
         """The plan to carry out, noted in the log, and its steps."""

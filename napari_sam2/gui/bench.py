@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from napari_sam2.api.session import Session
+from napari_sam2.core.card import Attention
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.video import Video
@@ -31,6 +32,7 @@ class Bench:
         self._name = ""
         self._model: VideoModel | None = None
         self.device = ""
+        self.attention: Attention = "whole"
         self._anew: set[Place] = set()
         self._folders: dict[Place, Path] = {}  # projects that a person opened
         self._left: dict[Place, PromptLog] = {}  # what is to be taken up by the model that is there now
@@ -39,10 +41,28 @@ class Bench:
         """The model of that name. Another one than before closes all desks: open them again."""
         if self._model is None or name != self._name:
             loaded = self._load(name)  # first: where it fails, the old one stays
-            self._left = {place: handed_over(desk.session) for place, desk in self._desks.items()}
-            self.close()
-            self._model, self._name, self.device = loaded, name, loaded.device
+            self._take(loaded)
+            self._name, self.device = name, loaded.device
+            return loaded
         return self._model
+
+    def look(self, name: str, attention: Attention) -> None:
+        """Have the model of that name look at objects by another attention; closes all desks: open them again.
+
+        Raises ModelError for a model that cannot change it.
+        """
+        from napari_sam2.models.load import looking  # torch: in the background
+
+        model = looking(self.model(name), attention)  # first: where it fails, all stays
+        if model is not self._model:
+            self._anew.update(self._desks)  # what was made by the old one stays in its project
+            self._take(model)
+
+    def _take(self, model: VideoModel) -> None:
+        """Ask this model from now on; what was said to the old one is said to it."""
+        self._left = {place: handed_over(desk.session) for place, desk in self._desks.items()}
+        self.close()
+        self._model, self.attention = model, model.card.attention
 
     def desk(self, place: Place, name: str, log: PromptLog) -> Desk:
         """The desk of a place with the model `name`, opened where it is not; then what was said (`log`) is asked again.
@@ -52,6 +72,7 @@ class Bench:
         model = self.model(name)
         if place not in self._desks:
             self._desks[place] = self._opened(place, model, name, self._left.pop(place, log))
+        self.attention = self._desks[place].session.model.card.attention  # that of its project, where it has one
         return self._desks[place]
 
     def anew(self, place: Place) -> None:

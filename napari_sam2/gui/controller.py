@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+from napari_sam2.core.card import Attention
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from napari_sam2.engine.session import Session
 from napari_sam2.gui.bench import Load
@@ -99,6 +100,13 @@ class Controller(Seeking):
 
         self._message = f"Loading {name}…"
         self._submit(lambda: self._bench.model(name), loaded, failed)
+        self._show()
+
+    def use_attention(self, attention: Attention) -> None:
+        """Have the model look at what is carried along by another attention; what was said stays, and is asked again."""
+        self._interrupt()
+        name = self._model
+        self._submit(lambda: self._bench.look(name, attention), lambda _: self._opened("Asking again…") if self._place else self._show())
         self._show()
 
     # what is said

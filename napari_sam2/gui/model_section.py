@@ -9,6 +9,7 @@ from threading import Event
 from qtpy.QtCore import QSignalBlocker, QTimer, Signal
 from qtpy.QtWidgets import QComboBox, QProgressBar, QPushButton, QWidget
 
+from napari_sam2.core.card import Attention
 from napari_sam2.gui.parts import column, heading, muted, row, tool
 from napari_sam2.gui.view import Worker
 from napari_sam2.models.cards import KnownModel, list_models
@@ -18,15 +19,21 @@ from napari_sam2.models.files import cache
 _MEGABYTE = 1e6
 _HERE = {"embedded": "comes with the plugin", "imported": "yours", "fetched": "fetched", "plug-in": "plug-in"}
 _LOOK_MS = 200
+_ATTENTIONS: dict[Attention, tuple[str, str]] = {
+    "auto": ("Look near where that shows the same", "found out for each object after a prompt"),
+    "whole": ("Look at the whole image", "as SAM 2 does; minutes for many objects"),
+    "near": ("Look near the objects", "many times faster where they are small, nearly the same masks"),
+}
 
 
 class ModelSection(QWidget):
-    """`chosen` is emitted with the name of a model that is on this machine; `failed` with an error of a download.
+    """`chosen` is emitted with the name of a model on this machine, `looked` with an attention, `failed` with an error of a download.
 
     `worker` fetches: a thread of its own, since a download of minutes must not hold up a click.
     """
 
     chosen = Signal(str)
+    looked = Signal(str)
     failed = Signal(object)
 
     def __init__(self, worker: Worker, *, fetch_model: Callable[..., Path] = fetch) -> None:
@@ -37,6 +44,10 @@ class ModelSection(QWidget):
         self.models = QComboBox()
         self.models.setToolTip("The model that segments: larger ones are slower and better on most things")
         self.about = muted()
+        self.attention = QComboBox()
+        for name, (title, _) in _ATTENTIONS.items():
+            self.attention.addItem(title, name)
+        self.attention.setToolTip("\n".join(": ".join(each) for each in _ATTENTIONS.values()))
         self.fetch = QPushButton()
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
@@ -48,7 +59,7 @@ class ModelSection(QWidget):
         self._timer.setInterval(_LOOK_MS)
         self._timer.timeout.connect(self._look)
         layout = column(self)
-        for widget in (heading("Model"), self.models, self.about, self.fetch):
+        for widget in (heading("Model"), self.models, self.about, self.attention, self.fetch):
             layout.addWidget(widget)
         arriving = row(self.bar, self.cancel)
         arriving.setStretch(0, 1)
@@ -58,6 +69,7 @@ class ModelSection(QWidget):
         self.refresh()
         self.models.currentIndexChanged.connect(self._on_chosen)
         self.fetch.clicked.connect(self._on_fetch)
+        self.attention.activated.connect(lambda _: self.looked.emit(self.attention.currentData()))
 
     def refresh(self, current: str = "nano") -> None:
         """List the models that are known now."""
@@ -79,8 +91,9 @@ class ModelSection(QWidget):
         blocker.unblock()
         self._describe()
 
-    def runs_on(self, device: str) -> None:
-        """Show where the model computes."""
+    def runs_on(self, device: str, attention: Attention) -> None:
+        """Show where the model computes, and how it looks at what it carries."""
+        self.attention.setCurrentIndex(self.attention.findData(attention))
         if device != self.device:
             self.device = device
             self._describe()
@@ -107,6 +120,7 @@ class ModelSection(QWidget):
             words = [model.card.description]
         self.about.setText(" · ".join(word for word in words if word))
         self.models.setToolTip(model.card.description or model.card.name)
+        self.attention.setVisible(not (model.card.follows or missing or model.state in ("plug-in", "damaged")))
         self.fetch.setVisible(missing and self._fetching is None)
         self.fetch.setText(f"Fetch {_size(model)}")
 

@@ -118,6 +118,7 @@ class Panel(Dockable):
         self.image.sample.connect(self.open_sample)
         self.image.project.connect(self.open_project)
         self.model.chosen.connect(self._on_model)
+        self.model.looked.connect(self.controller.use_attention)
         self.model.failed.connect(lambda error: self.tell(str(error), wrong=True))
         self.objects.selected.connect(self.controller.select)
         self.objects.asked.connect(self.do)
@@ -389,7 +390,7 @@ class Panel(Dockable):
         self.carry.show_state(snapshot)
         self.save.setEnabled(snapshot.prompted)
         self.status.setText(snapshot.message)
-        self.model.runs_on(snapshot.device)
+        self.model.runs_on(snapshot.device, snapshot.attention)
         self.docks.show_state(snapshot)
 
     def _bind_layers(self) -> None:

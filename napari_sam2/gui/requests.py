@@ -82,6 +82,7 @@ class Requests:
             choices=(book.shown + 1, book.offered) if book.offered > 1 else (0, 0),
             model=self._model,
             device=self._bench.device,
+            attention=self._bench.attention,
         )
 
     def aside(self, work: Callable[[], Any], then: Callable[[Any], Any], *, message: str = "") -> None:

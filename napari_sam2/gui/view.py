@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
+from napari_sam2.core.card import Attention
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, PromptLog
 from napari_sam2.core.stack import Stack
 from napari_sam2.gui.search import Seed
@@ -107,6 +108,7 @@ class Snapshot:
     choices: tuple[int, int] = (0, 0)
     model: str = ""
     device: str = ""
+    attention: Attention = "whole"
 
     @property
     def prompted(self) -> bool:

@@ -95,16 +95,22 @@ def _opened_czi(path: str, _: tuple[int, int]) -> Any:
 def _nd2(path: Path) -> Content:
     nd2 = needed("nd2", MICROSCOPES, f"{path}: ND2")
     with nd2.ND2File(path) as file:
-        sizes, voxel = dict(file.sizes), file.voxel_size()
+        sizes = dict(file.sizes)
         if sizes.get("P", 1) > 1:
             raise FileError(f"{path}: holds {sizes['P']} positions: expected one, export the one to use")
-        channels = tuple(channel.channel.name for channel in file.metadata.channels or ())
-        interval = _nd2_interval(file)
+        taken = file.metadata.channels or ()
+        spacing = _nd2_spacing(taken[0].volume, "Z" in sizes, _nd2_interval(file)) if taken else Spacing()
         colour = bool(file.is_rgb)
         data = file.to_dask(copy=True)  # copied: the array outlives the file, which it opens again by itself
-    spacing = Spacing(voxel.z if "Z" in sizes and voxel.z > 0 else None, voxel.y or None, voxel.x or None, interval)
-    axes = "".join(sizes).lower().replace("p", "?")
-    return Content(data, axes, spacing, channels if "c" in axes else (), colour, path.stem, str(path))
+    names = tuple(str(channel.channel.name) for channel in taken)
+    channels = names if len(names) == sizes.get("C", 1) and all(names) else ()
+    return Content(data, "".join(sizes).lower(), spacing, channels, colour, path.stem, str(path))
+
+
+def _nd2_spacing(volume: Any, deep: bool, interval: float | None) -> Spacing:
+    """What was calibrated: the reader says 1 µm of what was not."""
+    x, y, z = (size if known else None for size, known in zip(volume.axesCalibration, volume.axesCalibrated, strict=True))
+    return Spacing(z if deep else None, y, x, interval)
 
 
 def _nd2_interval(file: Any) -> float | None:

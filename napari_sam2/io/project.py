@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, PositiveInt, ValidationError
 
-from napari_sam2.core.card import ModelCard
+from napari_sam2.core.card import Attention, ModelCard, Windows
 from napari_sam2.core.errors import AxesError, FileError, Sam2Error, StackError
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.core.video import Contrast, Video
@@ -150,16 +150,22 @@ class Walk(_Strict):
 
 
 class ModelReference(_Strict):
-    """Which model a project is made with: its identity is the SHA-256, `asked` what it was loaded by (a name or a path)."""
+    """Which model a project is made with: its identity is the SHA-256, `asked` what it was loaded by (a name or a path).
+
+    `attention` and `windows` are how it looks at tracks; "whole" in projects that are older than the choice.
+    """
 
     name: str
     sha256: str
     asked: str
+    attention: Attention = "whole"
+    windows: Windows = "whole"
 
     @classmethod
     def of(cls, card: ModelCard, asked: str | Path | None = None) -> ModelReference:
         """Of a model's card."""
-        return cls(name=card.name, sha256=card.sha256, asked=str(asked) if asked is not None else card.name)
+        asked = card.name if asked is None else str(asked)
+        return cls(name=card.name, sha256=card.sha256, asked=asked, attention=card.attention, windows=card.windows)
 
 
 class ProjectFile(_Strict):

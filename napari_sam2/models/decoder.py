@@ -71,7 +71,8 @@ def decode(
     masks = (weights @ x.flatten(2)).unflatten(2, x.shape[-2:])
     if refined:
         masks = masks + refined(x, masks)
-    return Decoded(masks, decoder.iou_prediction_head(queries[:, 1]), mask_tokens, decoder.pred_obj_score_head(queries[:, 0])[:, 0])
+    ious, scores = decoder.iou_prediction_head(queries[:, 1]), decoder.pred_obj_score_head(queries[:, 0])[:, 0]
+    return Decoded(masks.float(), ious.float(), mask_tokens.float(), scores.float())
 
 
 def mean(one: Decoded, other: Decoded) -> Decoded:

@@ -24,7 +24,8 @@ from napari_sam2.models.configs import MEMORY
 from napari_sam2.models.decoder import Decoded, mean
 from napari_sam2.models.framing import around, extent, ladder, moved
 from napari_sam2.models.network import STRIDE, Features
-from napari_sam2.models.sam2 import Looks, Payload, Sam2, nearest, payload_of
+from napari_sam2.models.payload import Payload, nearest, payload_of
+from napari_sam2.models.sam2 import Looks, Sam2
 
 _ENCODED_AT_ONCE = 32  # Windows of one batch; larger ones are no faster on a CPU
 _FITTING = (14.0, 72.0)  # pixels of the input an object is wide, in training: outside of it an answer counts less

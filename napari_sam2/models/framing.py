@@ -51,16 +51,20 @@ def extent(logits: np.ndarray, window: Window) -> tuple[tuple[float, float], tup
     return (float(ends[0][0]), float(ends[1][0])), (float(ends[0][1]), float(ends[1][1]))
 
 
-def moved(planes: Tensor, sources: Sequence[Window], targets: Sequence[Window]) -> Tensor:
-    """(B, C, h, w) planes, each over its source Window, at the cells of its target Window: bilinear, edges repeated."""
-    if all(source == target for source, target in zip(sources, targets, strict=True)):
+def moved(planes: Tensor, sources: Sequence[Window], targets: Sequence[Window], side: int | None = None) -> Tensor:
+    """(B, C, h, w) planes, each over its source Window, at the cells of its target Window: bilinear, edges repeated.
+
+    `side` is how many cells a target has along each axis; as many as the source where not given.
+    """
+    if side in (None, planes.shape[-1]) and all(source == target for source, target in zip(sources, targets, strict=True)):
         return planes
     rows = []
     for source, target in zip(sources, targets, strict=True):
         zoom = (target.width / source.width, target.height / source.height)
         shift = (2 * (target.left - source.left) / source.width, 2 * (target.top - source.top) / source.height)
         rows.append([[zoom[0], 0.0, shift[0] + zoom[0] - 1], [0.0, zoom[1], shift[1] + zoom[1] - 1]])
-    where = F.affine_grid(torch.tensor(rows, dtype=planes.dtype, device=planes.device), list(planes.shape), align_corners=False)
+    cells = [*planes.shape[:2], *(planes.shape[2:] if side is None else (side, side))]
+    where = F.affine_grid(torch.tensor(rows, dtype=planes.dtype, device=planes.device), cells, align_corners=False)
     return F.grid_sample(planes, where, mode="bilinear", padding_mode="border", align_corners=False)
 
 

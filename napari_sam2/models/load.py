@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from napari_sam2.core.card import Attention, ModelCard
+from napari_sam2.core.card import Attention, ModelCard, Precision, Windows
 from napari_sam2.core.errors import CheckpointError, ModelError
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.models import checkpoints
@@ -19,7 +19,9 @@ from napari_sam2.models.fitting import Fitting
 from napari_sam2.models.following import Following
 from napari_sam2.models.keys import renamed
 from napari_sam2.models.network import Network
+from napari_sam2.models.precision import check_precision
 from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.tiled import Tiled
 
 _GRAIN = 32  # input sides are multiples of this: the coarsest level any encoder has
 
@@ -30,7 +32,9 @@ def load_model(
     device: str = "auto",
     configuration: Configuration | None = None,
     image_size: int | None = None,
-    attention: Attention = "whole",
+    attention: Attention = "auto",
+    precision: Precision = "float32",
+    windows: Windows = "whole",
 ) -> VideoModel:
     """A model by name ("nano", "sam2.1-tiny"), or the one in a checkpoint file or model folder.
 
@@ -43,22 +47,29 @@ def load_model(
     image_size
         Side of the input in pixels, for a file whose card does not tell: fine-tunes such as MedSAM2 (512).
     attention
-        "near": tracks that are carried along are looked at by the part of the frame around them, which is many times
-        cheaper where objects are small, and nearly the same. A model that follows does so always; plug-ins may not know it.
+        "near": tracks that are carried along are looked at by the part of the frame around them, which is many times cheaper where
+        objects are small, and nearly the same; "whole": by all of it, as SAM 2 does; "auto": near for those tracks that are seen
+        the same so on the first frame after a prompt, else whole. A model that follows is near always, and plug-ins are as they are.
+    precision
+        "bfloat16", "float16": faster on a device that has instructions for it, and nearly the same. Plug-ins may not know it.
+    windows
+        "tiles": where the network would see an object too small in the whole frame, it looks at it by a tile that shows it larger; see
+        `models.tiles`. Each tile costs what a whole frame costs. A model that follows needs none.
 
     Raises
     ------
     UnknownModelError, FileError, CheckpointError, DeviceError, ModelError
-        Nothing is called so; no such file; not the weights of such a network; no such device; no such attention. Nothing else
-        is taken instead.
+        Nothing is called so; no such file; not the weights of such a network; no such device; no such attention, or no
+        such precision on that device. Nothing else is taken instead.
     """
     device = choose(device)
     model = locate(name_or_path)
-    if attention not in get_args(Attention):
-        raise ModelError(f"attention {attention!r}: expected one of {get_args(Attention)!r}")
+    for option, given, words in (("attention", attention, Attention), ("windows", windows, Windows)):
+        if given not in get_args(words):
+            raise ModelError(f"{option} {given!r}: expected one of {get_args(words)!r}")
+    check_precision(precision, device)
     if model.state == "plug-in":
-        if attention != "whole":
-            raise ModelError(f"attention {attention!r}: {model.card.name} is a plug-in, which decides that itself; leave it out")
+        _check_plugged_in(model.card, attention, precision, windows)
         return _plugged_in(model.card.name, device)
     path = checkpoints.find(name_or_path)
     tensors, metadata = checkpoints.read(path)
@@ -66,10 +77,36 @@ def load_model(
     try:
         network = network_of(renamed(tensors), metadata, configuration)
         kind = Following if card.follows else Sam2
-        loaded: VideoModel = kind(network, replace(_sized(card, metadata, image_size), attention=attention), device)
+        looks: Attention = "whole" if card.follows else attention
+        made = kind(network, replace(_sized(card, metadata, image_size), attention=looks, precision=precision), device)
+        loaded: VideoModel = Tiled(made) if windows == "tiles" and not card.follows else made
         return loaded if device == "cpu" else Fitting(loaded)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+
+
+def _check_plugged_in(card: ModelCard, attention: Attention, precision: Precision, windows: Windows) -> None:
+    """Raise ModelError for what only our own models can be told."""
+    own = {"attention": (attention, ("auto", "whole")), "precision": (precision, ("float32",)), "windows": (windows, ("whole",))}
+    for name, (given, usual) in own.items():
+        if given not in usual:
+            raise ModelError(f"{name} {given!r}: {card.name} is a plug-in, which decides that itself; leave it out")
+
+
+def looking(model: VideoModel, attention: Attention) -> VideoModel:
+    """The same model by another attention, its weights shared; one that follows has none, and stays as it is.
+
+    Raises ModelError for one that cannot change it: a plug-in, or a model on another machine.
+    """
+    if model.card.attention == attention or model.card.follows:
+        return model
+    if isinstance(model, Fitting):
+        return Fitting(looking(model.inner, attention))
+    if isinstance(model, Tiled):
+        return Tiled(model.inner.by(attention))
+    if not isinstance(model, Sam2):
+        raise ModelError(f"attention {attention!r}: {model.card.name} has {model.card.attention!r} and cannot change it: load it so")
+    return model.by(attention)
 
 
 def network_of(state: Mapping[str, Any], metadata: Mapping[str, str], configuration: Configuration | None = None) -> Network:

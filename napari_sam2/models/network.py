@@ -29,6 +29,7 @@ from napari_sam2.models.decoder import Decoded, decode
 from napari_sam2.models.hiera import HieraEncoder
 from napari_sam2.models.keys import check
 from napari_sam2.models.positions import centres, rotations, sine_grid, time_sines
+from napari_sam2.models.precision import exactly
 from napari_sam2.models.refinement import Refinement
 
 STRIDE = 16
@@ -184,7 +185,7 @@ class Network(nn.Module):
         """The constants of a grid of `side` × `side` tokens."""
         found = self._positions.get((side, device))
         if found is None:
-            with torch.inference_mode(False), torch.no_grad():  # constants of training too, which takes no inference tensors
+            with torch.inference_mode(False), torch.no_grad(), exactly(device):  # for training too, which takes no inference tensors
                 found = self._computed(side, device)
             self._positions[side, device] = found
         return found

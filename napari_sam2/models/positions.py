@@ -34,9 +34,9 @@ def rotations(side: int, channels: int) -> Tensor:
 
 
 def rotate(tokens: Tensor, by: Tensor) -> Tensor:
-    """(…, N, heads, C) tokens turned by (…, N, C / 2) `rotations`, neighbouring channels in pairs."""
-    pairs = torch.view_as_complex(tokens.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * by.unsqueeze(-2)).flatten(-2)
+    """(…, N, heads, C) tokens turned by (…, N, C / 2) `rotations`, neighbouring channels in pairs; there is no complex bfloat16."""
+    pairs = torch.view_as_complex(tokens.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * by.unsqueeze(-2)).flatten(-2).to(tokens.dtype)
 
 
 def centres(side: int) -> Tensor:

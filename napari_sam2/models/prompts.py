@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoPromptEncoder
 
+from napari_sam2.models.precision import exactly
+
 NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT, NOTHING = 0, 1, 2, 3, -1
 """Labels of points, as SAM 2 has them. `NOTHING` is the padding point that ends every list of points."""
 
@@ -16,7 +18,9 @@ _LOGIT = 4.0  # drawn prompts are logits from -4 to 4
 def tokens(encoder: Sam2VideoPromptEncoder, points: Tensor, labels: Tensor) -> Tensor:
     """(B, P, 2) points (x, y) in 0..1 over the outer edges of the input, (B, P) labels to (B, P, C) tokens."""
     label = labels[..., None]
-    sines = torch.where(label == NOTHING, encoder.not_a_point_embed.weight, encoder.shared_embedding(points))
+    with exactly(points.device):
+        places = encoder.shared_embedding(points)
+    sines = torch.where(label == NOTHING, encoder.not_a_point_embed.weight, places)
     return sines + encoder.point_embed(labels.clamp(min=0)) * (label >= 0)
 
 

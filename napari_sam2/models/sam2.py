@@ -7,18 +7,19 @@ engine's business.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar, cast
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple, Self, TypeVar, cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_sam2.core.card import ModelCard
+from napari_sam2.core.card import Attention, ModelCard
 from napari_sam2.core.errors import PromptError
 from napari_sam2.core.prompt import Said
-from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, Query, Recall, Segment
+from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Query, Recall, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.models import prompts
@@ -27,7 +28,10 @@ from napari_sam2.models.configs import MEMORY
 from napari_sam2.models.decoder import Chosen, Decoded, best, single
 from napari_sam2.models.framing import extent
 from napari_sam2.models.network import STRIDE, Features, Network, Recalled, Seen
+from napari_sam2.models.payload import Payload, nearest, payload_of, piece, tokens_shown
+from napari_sam2.models.precision import precise
 from napari_sam2.models.regions import Cells, Corners, Regions, brought, holds
+from napari_sam2.models.sight import same, stays_whole, undecided
 
 _PREVIOUS_LOGIT = 32.0  # previous logits are clamped to this before they are a prompt (Meta's demo and video predictor)
 _MULTIMASK_POINTS = 1  # up to as many points (a box is two) three masks are offered (Meta's multimask_max_pt_num)
@@ -45,18 +49,6 @@ class _Shape(NamedTuple):
     pointers: int
     points: int
     corrected: bool
-
-
-class Payload(NamedTuple):
-    """What is kept of a Segment: (N, 64) memory, its window, where the object is in it, and the mask for networks that carry it.
-
-    `corners` are None where it is nowhere; `mask` is (h, w).
-    """
-
-    tokens: Tensor
-    window: Window
-    corners: Corners | None
-    mask: Tensor | None
 
 
 class Looks(NamedTuple):
@@ -81,16 +73,22 @@ class Sam2:
     """SAM 2, SAM 2.1 or a relative of it. See `napari_sam2.core.protocols.VideoModel`.
 
     `regions` say by what part of the grid tracks are looked at that are carried along, None that it is the whole of it. First
-    prompts, and tracks that were lost or are too large, are looked at by the whole grid always.
+    prompts, and tracks that were lost or are too large, are looked at by the whole grid always; with the attention "auto" those
+    too whose Region does not show the same: see `models.sight`.
     """
 
     def __init__(self, network: Network, card: ModelCard, device: str = "cpu") -> None:
         self.network = network.to(device).eval()
         self.card = card
         self.device = device
-        self.regions: Regions | None = Regions() if card.attention == "near" and not card.follows else None
+        self.regions: Regions | None = None if card.attention == "whole" or card.follows else Regions()
+
+    def by(self, attention: Attention) -> Self:
+        """The same network by another attention."""
+        return type(self)(self.network, replace(self.card, attention=attention), self.device)
 
     @torch.inference_mode()
+    @precise
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
         """Image features of several frames at once: three tensors each, at strides 4, 8 and 16."""
         found: dict[int, Embedding] = {}
@@ -108,9 +106,11 @@ class Sam2:
 
         Raises PromptError for a Query with neither a prompt nor recalls.
         """
-        return self._segments(embedding, queries, [self._window(embedding, query) for query in queries])
+        found = self._segments(embedding, queries, [self._window(embedding, query) for query in queries])
+        return self._compared(embedding, queries, found) if self._compares else found
 
     @torch.inference_mode()
+    @precise
     def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
         """Memory features of each Segment: an (N, 64) tensor in bfloat16, as SAM 2 keeps them, and where it was looked at."""
         whole = embedding.window
@@ -123,8 +123,8 @@ class Sam2:
             small = self._brought(shown, [segment.window for segment in alike], places, whole)
             memories = self._memories(self._features(embedding, places), alike, _resized(small, places[0].size, shrinking=False))
             kept = prompts.filled(small).half() if self.network.configuration.carried else [None] * len(part)
-            rows = zip(part, memories, kept, strict=True)
-            found.update((index, Payload(memory.clone(), windows[index], corners[index], mask)) for index, memory, mask in rows)
+            for index, memory, mask in zip(part, memories, kept, strict=True):
+                found[index] = Payload(memory.clone(), windows[index], corners[index], mask, segments[index].window)
         return [found[index] for index in range(len(segments))]
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
@@ -139,10 +139,24 @@ class Sam2:
         """Bytes these features take."""
         return sum(int(each.nbytes) for each in features if hasattr(each, "nbytes"))
 
+    @property
+    def _compares(self) -> bool:
+        """Whether what Regions show is compared with what the whole grid does."""
+        return self.regions is not None and self.card.attention == "auto"
+
+    def _compared(self, embedding: Embedding, queries: Sequence[Query], found: Sequence[Segment]) -> list[Segment]:
+        """Answers of tracks of which it is not known yet whether a Region is enough are those of the whole grid where they differ."""
+        whole, frame = embedding.window, embedding.frame
+        near = [place for place, query in enumerate(queries) if found[place].window != whole and undecided(query, frame)]
+        answers = self._segments(embedding, [queries[place] for place in near], [whole] * len(near))
+        better = {place: answer for place, answer in zip(near, answers, strict=True) if not same(found[place], answer)}
+        return [better.get(place, segment) for place, segment in enumerate(found)]
+
+    @precise
     def _segments(self, embedding: Embedding, queries: Sequence[Query], windows: Sequence[Window]) -> list[Segment]:
         """Answers to queries, each looked at through its window; all windows are as large to the network."""
         whole, found = embedding.window, dict[int, Segment]()
-        kinds = [(_shape(query), window.size, _tokens(query, window, whole)) for query, window in zip(queries, windows, strict=True)]
+        kinds = [(_shape(query), window.size, tokens_shown(query, window, whole)) for query, window in zip(queries, windows, strict=True)]
         for part in _parts(kinds, lambda kind: kind, lambda kind: self._room((kind[1] // STRIDE) ** 2 + kind[2])):
             looks = Looks(embedding, [queries[index] for index in part], [windows[index] for index in part])
             features = self._features(embedding, looks.windows)
@@ -159,7 +173,7 @@ class Sam2:
             seen = query.window if query.logits is not None else None
             return seen if seen and holds(seen, said.points) else whole
         last = nearest(query.memories, embedding.frame)
-        if last is None or not last.present or last.features is None:
+        if last is None or not last.present or last.features is None or (self._compares and stays_whole(query, embedding.frame, whole)):
             return whole
         corners = cast(Payload, last.features).corners
         return self.regions.around(corners, whole) if corners else whole
@@ -259,7 +273,7 @@ class Sam2:
         grid = whole.size // STRIDE
         if all(payload.window == whole for row in kept for payload in row) and looks.windows[0] == whole:
             return self._stack([payload.tokens for row in kept for payload in row]).view(count, -1, grid**2, MEMORY), slots, None
-        pieces = [[_piece(payload, window, whole) for payload in row] for row, window in zip(kept, looks.windows, strict=True)]
+        pieces = [[piece(payload, window, whole) for payload in row] for row, window in zip(kept, looks.windows, strict=True)]
         tokens = torch.stack([torch.cat([piece[0] for piece in row]) for row in pieces])
         cells = torch.stack([torch.cat([piece[1] for piece in row]) for row in pieces])
         lengths = torch.tensor([[len(piece[1]) for piece in row] for row in pieces], device=self.device)
@@ -320,11 +334,6 @@ class Sam2:
         return max(1, _TOKENS_AT_ONCE.get(self.device.split(":")[0], _MANY_TOKENS) // tokens)
 
 
-def nearest(memories: Iterable[Memory], frame: int) -> Memory | None:
-    """The memory of the nearest frame; None where there is none."""
-    return min(memories, key=lambda memory: abs(memory.frame - frame), default=None)
-
-
 def _shape(query: Query) -> _Shape:
     said = query.said
     if not query.recalls and said.mask is None and said.box is None and not said.points:
@@ -346,30 +355,6 @@ def _fitted(said: Said, window: Window) -> np.ndarray:
     """(S, S) of 0 and 1: the mask as the network's input sees it. One too thin for half a pixel keeps its fullest pixels."""
     cover = window.crop(np.asarray(said.mask, dtype=np.float32))
     return (cover >= min(0.5, float(cover.max()) or 0.5)).astype(np.float32)
-
-
-def payload_of(recall: Recall, query: Query) -> Payload:
-    """What is kept of a memory that a query is shown. Raises PromptError where it is forgotten."""
-    if recall.memory.features is None:
-        forgotten = f"the memory of frame {recall.memory.frame} is to be shown in slot {recall.slot}, but its features are forgotten"
-        raise PromptError(f"{forgotten}: remember it again", track=query.track)
-    return cast(Payload, recall.memory.features)
-
-
-def _piece(payload: Payload, window: Window, whole: Window) -> tuple[Tensor, Tensor]:
-    """(N, 64) tokens of a memory that are shown to what is looked at by `window`, and their (N,) places on the grid."""
-    grid, own = whole.size // STRIDE, Cells.of(payload.window, whole)
-    index = own.places(grid)
-    if payload.window != whole:
-        return payload.tokens, index
-    part = Cells.of(window, whole).places(grid)
-    return payload.tokens[part.to(payload.tokens.device)], part
-
-
-def _tokens(query: Query, window: Window, whole: Window) -> int:
-    """Tokens of memory that a query is shown which is looked at by `window`: as many as `_piece` gives."""
-    kept = [cast(Payload, memory.features).window for memory in query.memories if memory.features is not None]
-    return sum((window if each == whole else each).size ** 2 for each in kept) // STRIDE**2
 
 
 def _inside(points: Tensor, seen: Seen) -> Tensor:

@@ -15,6 +15,7 @@ import pandas as pd
 import traitlets
 
 from napari_sam2.api.session import Run, Session
+from napari_sam2.core.card import Attention, Windows
 from napari_sam2.core.errors import PlanError, Sam2Error
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import Prompt
@@ -338,6 +339,8 @@ def annotate(
     channel: int | None = None,
     model: Any = "nano",
     device: str = "auto",
+    attention: Attention = "auto",
+    windows: Windows = "whole",
     at: Mapping[str, int] | None = None,
     contrast: tuple[float, float] | None = None,
 ) -> Panel:
@@ -353,6 +356,8 @@ def annotate(
         A name ("nano", "sam2.1-tiny"), a checkpoint file, or a model that is loaded.
     device
         "auto", "cpu", "cuda", "mps".
+    attention, windows
+        How a model that is given by name looks at frames: "auto", "whole", "near"; "whole", "tiles"; see `load_model`.
     """
     if isinstance(stack, Session):
         return Panel(stack)
@@ -361,5 +366,5 @@ def annotate(
     else:
         opened = stack if isinstance(stack, Stack) else open_stack(stack)
         video = opened.as_video(along, channel=channel, contrast=contrast, **(at or {}))
-    loaded = load_model(model, device=device) if isinstance(model, str | Path) else model
+    loaded = load_model(model, device=device, attention=attention, windows=windows) if isinstance(model, str | Path) else model
     return Panel(Session(video, loaded))

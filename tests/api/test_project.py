@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,11 @@ from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import MaskPrompt, PointPrompt, PromptLog
 from napari_sam2.core.track import Track
 from napari_sam2.io.open import open_labels, open_stack
+from napari_sam2.models.fitting import Fitting
 from napari_sam2.models.load import load_model
 from napari_sam2.testing.scenes import Scene, drifting, jumping
 from napari_sam2.testing.toy import ToyModel
+from tests.models import networks
 
 
 def saved(scene: Scene, folder: Path) -> Path:
@@ -277,6 +280,22 @@ def _never_begun(session: Session, scene: Scene) -> None:
     run = session.run()
     run.cancel()
     run.finish()
+
+
+def test_a_project_looks_at_tracks_as_it_did(tmp_path: Path) -> None:
+    """Whatever the attention of the model that is given; projects that say nothing of it looked at the whole."""
+    model, folder = networks.model(size=64), tmp_path / "project"
+    with Project.create(folder, jumping().video, model.by("auto").card) as project:
+        assert project.session(model).model.card.attention == "auto"
+    file = json.loads((folder / "project.json").read_text())
+    assert file["model"].pop("attention") == "auto"
+    (folder / "project.json").write_text(json.dumps(file))
+    with Project.open(folder) as project, project.session(Fitting(model.by("near"))) as session:
+        assert session.model.card.attention == "whole"
+    toy = ToyModel()
+    other = Project.create(tmp_path / "other", jumping().video, replace(toy.card, attention="near"))
+    with other, pytest.raises(ModelError, match="'near'.*load it so"):
+        other.session(toy)
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from distributed import LocalCluster
+from distributed.security import Security
 
 from napari_sam2.batch import work
 from napari_sam2.batch.pool import Pool
@@ -43,7 +45,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Every model that the workers of this process load, which is the toy model."""
     loaded: list[tuple[str, str]] = []
 
-    def load(name: str, *, device: str, attention: str) -> Any:
+    def load(name: str, *, device: str, **how: str) -> Any:
         loaded.append((name, device))
         return ToyModel()
 
@@ -56,3 +58,21 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
 def threads() -> Pool:
     """Workers in this process: quick to start."""
     return Pool(workers=2, options={"processes": False})
+
+
+@pytest.fixture(scope="session")
+def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of certificates, which scheduler, worker and client share."""
+    pytest.importorskip("cryptography", reason="cryptography is not installed: no certificates can be made")
+    folder, made = tmp_path_factory.mktemp("keys"), Security.temporary()
+    for name, text in (("ca", made.tls_ca_file), ("key", made.tls_client_key), ("cert", made.tls_client_cert)):
+        (folder / f"{name}.pem").write_text(text)
+    return folder
+
+
+def cluster_of(keys: Path, **options: Any) -> LocalCluster:
+    """One worker behind TLS."""
+    roles = {f"tls_{role}_{kind}": str(keys / f"{kind}.pem") for role in ("scheduler", "worker", "client") for kind in ("key", "cert")}
+    security = Security(tls_ca_file=str(keys / "ca.pem"), require_encryption=True, **roles)
+    quiet = {"dashboard_address": "127.0.0.1:0", "n_workers": 1, "threads_per_worker": 1}
+    return LocalCluster(protocol="tls://", host="127.0.0.1", security=security, **quiet, **options)

@@ -45,6 +45,13 @@ def test_a_glob_is_one_job_a_file_each_with_its_own_prompts_and_folder(stacks: C
     assert batch.pool == Pool(workers=2)
 
 
+def test_all_stacks_are_looked_at_as_the_defaults_say(stacks: Callable[[int], Path]) -> None:
+    folder = stacks(2)
+    for line, expected in (('attention = "near"', "near"), ("", "auto")):
+        jobs = read_jobs(_written(folder, _GOOD.replace('device = "cpu"', line))).jobs
+        assert {job.attention for job in jobs} == {expected}
+
+
 def test_label_images_are_prompts_and_names_may_be_put_together(stacks: Callable[[int], Path]) -> None:
     text = 'out = "r"\n[[stacks]]\ninput = "s*.npy"\nmasks = "m/{stem}_mask.tif"\nframe = 2\nout = "{parent}/{number}-{stem}"\n'
     (job, *_) = read_jobs(_written(stacks(2), text)).jobs
@@ -59,6 +66,7 @@ def test_label_images_are_prompts_and_names_may_be_put_together(stacks: Callable
         ("[[stacks]]", "[[stacks]", PlanError, "is no TOML"),
         ('input = "s*.npy"', 'input = "nothing*.npy"', FileError, "names no file or folder"),
         ('device = "cpu"', "channel = 'red'", PlanError, "channel is 'red'"),
+        ('device = "cpu"', 'attention = "far"', PlanError, "attention is 'far'"),
         ('device = "cpu"', 'colour = "red"', PlanError, "colour is 'red': Extra inputs"),
         ("{stem}.csv", "{well}.csv", PlanError, "expected {stem}"),
         ("workers = 2", "workers = 0", PlanError, "cluster.workers"),

@@ -15,6 +15,7 @@ from typing import Any
 import dask
 import numpy as np
 import pandas as pd
+import psutil
 import pytest
 from distributed import LocalCluster
 from distributed.security import Security
@@ -23,16 +24,24 @@ from napari_sam2.api.job import Job, run_job
 from napari_sam2.api.samples import SAMPLES
 from napari_sam2.batch import run_jobs
 from napari_sam2.batch.pool import Pool
+from napari_sam2.batch.run import DEATHS, Standing
 from napari_sam2.cli import main
 from napari_sam2.core.errors import PlanError
 from napari_sam2.io.open import open_labels
 
 
+def _listening() -> set[str]:
+    """Addresses that this process and those it began accept connections at."""
+    own = psutil.Process()
+    ports = [port for process in (own, *own.children(recursive=True)) for port in process.net_connections(kind="inet")]
+    return {port.laddr.ip for port in ports if port.status == psutil.CONN_LISTEN}
+
+
 def test_workers_of_this_machine_listen_on_loopback_only() -> None:
-    with Pool(workers=1, options={"processes": False}).client() as client:
-        assert client.scheduler.address.startswith("tcp://127.0.0.1")
-    assert Pool(workers=2)._local()["host"] == "127.0.0.1"
-    assert Pool(workers=2)._local()["dashboard_address"] is None
+    before = _listening()
+    with Pool(workers=1).client() as client:
+        client.wait_for_workers(1, timeout=60)
+        assert _listening() - before == {"127.0.0.1"}
 
 
 def test_who_hands_jobs_out_loads_no_torch() -> None:
@@ -49,13 +58,86 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPat
 
 @pytest.mark.parametrize(("kind", "line"), [("slurm", "#SBATCH -p gpu"), ("pbs", "#PBS -q gpu"), ("lsf", "#BSUB -q gpu")])
 def test_a_queue_is_asked_for_workers_as_configured(kind: Any, line: str) -> None:
-    options = {"cores": 2, "memory": "4GB", "queue": "gpu", "interface": "lo", "scheduler_options": {"dashboard_address": None}}
+    options = {"cores": 2, "memory": "4GB", "queue": "gpu", "interface": "lo"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dask_jobqueue.core.JobQueueCluster.scale", lambda cluster, jobs: cluster.asked.append(jobs), raising=True)
+        patch.setattr("dask_jobqueue.core.JobQueueCluster.adapt", lambda cluster, **asked: cluster.asked.append(asked), raising=True)
         patch.setattr("dask_jobqueue.core.JobQueueCluster.asked", [], raising=False)
-        with Pool(kind=kind, workers=3, options=options).cluster() as cluster:
-            assert line in cluster.job_script()
-            assert cluster.asked == [3]
+        with Pool(kind=kind, workers=3, threads=2, options=options).cluster() as cluster:
+            script = cluster.job_script()
+            assert line in script and "export OMP_NUM_THREADS=2" in script
+            assert script.rindex("--nthreads 1") == script.rindex("--nthreads"), "one stack at a time: the last one counts"
+            assert cluster.asked == [{"minimum": 3, "maximum": 3}]
+
+
+_SBATCH = """#!/bin/sh
+cp "$1" "$1.kept"
+setsid sh "$1.kept" > /dev/null 2>&1 &
+echo "Submitted batch job $!"
+echo $! >> "{jobs}"
+"""
+_SCANCEL = """#!/bin/sh
+kill -KILL -- "-$1" 2> /dev/null || true
+"""
+
+
+@pytest.fixture
+def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A queue of this machine: each job begins at once, in a process group whose number is its own. Gives the file of numbers."""
+    folder, jobs = tmp_path / "bin", tmp_path / "jobs"
+    folder.mkdir()
+    for name, text in (("sbatch", _SBATCH), ("scancel", _SCANCEL)):
+        (folder / name).write_text(text.format(jobs=jobs))
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    return jobs
+
+
+@pytest.mark.slow
+def test_a_job_of_a_queue_whose_time_is_up_is_asked_for_again(tmp_path: Path, stacks: Callable[[int], Path], queue: Path) -> None:
+    options = {"cores": 1, "memory": "2GB", "interface": "lo", "log_directory": str(tmp_path)}
+    folder = stacks(2)
+    jobs = [Job(input=folder / f"s{n}.npy", prompts=folder / "prompts" / f"s{n}.csv", out=folder / f"{n}", axes="TYX") for n in range(2)]
+
+    def killing(standing: Standing) -> None:
+        if standing.parts and not killed:
+            assert _listening() == {"127.0.0.1"}, "no open dashboard"
+            killed.append(int(queue.read_text()))
+            os.killpg(killed[0], signal.SIGKILL)
+
+    killed: list[int] = []
+    table = run_jobs(jobs, pool=Pool(kind="slurm", workers=1, options=options), progress=killing)
+    assert table["state"].to_list() == ["done"] * 2
+    assert len(queue.read_text().split()) == 2, "asked for once more"
+    assert table["tries"].sum() == 3, "one job was at work when its worker died"
+
+
+_PRELOAD = """
+import os
+import time
+import napari_sam2.models.load
+from napari_sam2.testing.toy import ToyModel
+
+class Dying(ToyModel):
+    def embed(self, views):
+        if views[0][0].pixels.shape == (40, 40):
+            time.sleep(1)  # a nanny that is not done with beginning a worker would not begin another
+            os._exit(9)
+        return super().embed(views)
+
+napari_sam2.models.load.load_model = lambda *_, **__: Dying()
+"""
+
+
+def test_a_stack_that_kills_its_workers_is_given_up_and_stops_no_other(tmp_path: Path, stacks: Callable[[int], Path]) -> None:
+    (tmp_path / "preload.py").write_text(_PRELOAD)
+    folder = stacks(3)
+    np.save(folder / "s1.npy", np.load(folder / "s1.npy")[:, :40, :40])
+    (folder / "prompts" / "s1.csv").write_text("track,frame,kind,y,x\n1,0,point,10,10\n")
+    jobs = [Job(input=folder / f"s{n}.npy", prompts=folder / "prompts" / f"s{n}.csv", out=folder / f"{n}", axes="TYX") for n in range(3)]
+    table = run_jobs(jobs, pool=Pool(workers=1, options={"preload": str(tmp_path / "preload.py")}))
+    assert table["state"].to_list() == ["done", "failed", "done"]
+    assert table.loc[1, "tries"] == DEATHS
+    assert table.loc[1, "error"].startswith(f"WorkerError: {DEATHS} workers died of this stack")
 
 
 def test_tls_comes_from_dasks_own_configuration(tmp_path: Path, stacks: Callable[[int], Path], loads: list[tuple[str, str]]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,9 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import tifffile
 from distributed import LocalCluster
 from distributed.security import Security
 
+from napari_sam2.api.project import Project
 from napari_sam2.api.session import Session
 from napari_sam2.batch import work
 from napari_sam2.batch.parcels import Parcel, packed, unpacked
@@ -21,30 +24,17 @@ from napari_sam2.cli import main
 from napari_sam2.core.errors import FileError, ModelError, PlanError, UnknownModelError
 from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import Query
+from napari_sam2.io.open import open_stack
 from napari_sam2.models.device import describe
 from napari_sam2.models.load import load_model
 from napari_sam2.notebook import annotate
 from napari_sam2.testing.contracts import ModelContract
 from napari_sam2.testing.scenes import Scene, drifting, returning
 from napari_sam2.testing.toy import ToyModel
+from napari_sam2.train.trial import base
+from tests.batch.conftest import cluster_of
 
 pytest.importorskip("cryptography", reason="cryptography is not installed: no certificates can be made")
-
-
-@pytest.fixture(scope="module")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of certificates, which scheduler, worker and client share."""
-    folder, made = tmp_path_factory.mktemp("keys"), Security.temporary()
-    for name, text in (("ca", made.tls_ca_file), ("key", made.tls_client_key), ("cert", made.tls_client_cert)):
-        (folder / f"{name}.pem").write_text(text)
-    return folder
-
-
-def cluster_of(keys: Path, **options: Any) -> LocalCluster:
-    roles = {f"tls_{role}_{kind}": str(keys / f"{kind}.pem") for role in ("scheduler", "worker", "client") for kind in ("key", "cert")}
-    security = Security(tls_ca_file=str(keys / "ca.pem"), require_encryption=True, **roles)
-    quiet = {"dashboard_address": "127.0.0.1:0", "n_workers": 1, "threads_per_worker": 1}
-    return LocalCluster(protocol="tls://", host="127.0.0.1", security=security, **quiet, **options)
 
 
 @pytest.fixture(scope="module")
@@ -139,13 +129,13 @@ def test_features_that_are_lost_there_are_named(remote: RemoteModel) -> None:
     scene = drifting(frames=2)
     (embedding,) = remote.embed([(scene.video.frame(0), remote.card.window(scene.video.shape[1:]))])
     remote._released.append(embedding.features[0].number)
-    with pytest.raises(ModelError, match="the same call with --resume goes on"):
+    with pytest.raises(ModelError, match="`track` goes on with --resume"):
         remote.segment(embedding, [Query(1, Said(points=((5.0, 5.0),), positive=(True,)))])
 
 
 def test_a_model_that_is_not_there_is_named(cluster: LocalCluster, keys: Path) -> None:
     work._loaded.cache_clear()
-    with pytest.raises(UnknownModelError, match="no model is called 'nanno'"):
+    with pytest.raises(UnknownModelError, match=r"on the worker of tls://127\.0\.0\.1:\d+: no model is called 'nanno'"):
         remote_model(cluster.scheduler_address, "nanno", certificates=keys)
 
 
@@ -185,7 +175,8 @@ def test_certificates_of_somebody_else_are_not_let_in(cluster: LocalCluster, tmp
         remote_model(cluster.scheduler_address, certificates=tmp_path)
 
 
-def test_a_scheduler_without_workers_is_named(keys: Path) -> None:
+def test_a_scheduler_without_workers_is_named(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_sam2.batch.remote._WORKER_S", 0.5)
     with cluster_of(keys, processes=False) as cluster:
         cluster.scale(0)
         with pytest.raises(PlanError, match="has no worker"):
@@ -201,6 +192,43 @@ def test_track_runs_its_model_elsewhere(
     table = pd.read_csv(tmp_path / "o" / "objects.csv")
     assert table["area_px"].to_list() == [int(scene.mask(track, frame).sum()) for frame in range(6) for track in scene.tracks]
     assert "tls://127.0.0.1" in (tmp_path / "o" / "provenance.json").read_text()
+
+
+def test_a_project_is_replayed_with_its_model_elsewhere(
+    remote: RemoteModel, cluster: LocalCluster, keys: Path, tmp_path: Path, scene: Scene, capsys: Any
+) -> None:
+    """Worked on with a model elsewhere, too; another model than its own is refused there as here."""
+    tifffile.imwrite(tmp_path / "cells.ome.tif", scene.stack.data, metadata={"axes": "TYX"}, ome=True)
+    video, folder = open_stack(tmp_path / "cells.ome.tif").as_video(), tmp_path / "project"
+    with Project.create(folder, video, remote.card, asked="toy") as project, project.session(remote) as session:
+        session.replay(scene.log())
+        session.propagate(progress=False)
+    call = ["track", "--project", str(folder), "--model-on", cluster.scheduler_address, "--certificates", str(keys)]
+    assert main([*call, "--out", str(tmp_path / "out")]) == 0
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / "labels.ome.tif"), scene.labels)
+    assert "tls://127.0.0.1" in (tmp_path / "out" / "provenance.json").read_text()
+    file = json.loads((folder / "project.json").read_text())
+    (folder / "project.json").write_text(json.dumps(file | {"model": file["model"] | {"sha256": "f" * 64}}))
+    assert main([*call, "--out", str(tmp_path / "other")]) == 2
+    assert "ask for it with --model" in capsys.readouterr().err
+    assert main([*call, "--out", str(tmp_path / "other"), "--model", "toy"]) == 0
+    assert "another model than the project's own" in (tmp_path / "other" / "provenance.json").read_text()
+
+
+def test_a_model_elsewhere_looks_near_where_that_is_asked_for(
+    cluster: LocalCluster, keys: Path, stacks: Callable[[int], Path], tmp_path: Path
+) -> None:
+    """With a SAM 2 of random weights, which looks at whole frames: the same labels as here, and not those of the whole."""
+    folder, model = stacks(1), base(tmp_path)
+    call = ["track", str(folder / "s0.npy"), "--axes", "TYX", "--prompts", str(folder / "prompts" / "s0.csv"), "--model", str(model)]
+    elsewhere = ["--model-on", cluster.scheduler_address, "--certificates", str(keys)]
+    ways = {"here": ["--attention", "near"], "there": ["--attention", "near", *elsewhere], "whole": ["--attention", "whole", *elsewhere]}
+    for name, way in ways.items():
+        assert main([*call, "--device", "cpu", *way, "--out", str(tmp_path / name)]) == 0
+    said = {name: json.loads((tmp_path / name / "provenance.json").read_text())["model"]["attention"] for name in ways}
+    assert said == {"here": "near", "there": "near", "whole": "whole"}
+    here, there = (tifffile.imread(tmp_path / name / "labels.ome.tif") for name in ("here", "there"))
+    np.testing.assert_array_equal(here, there)
 
 
 def test_track_refuses_plain_tcp_to_another_machine(stacks: Callable[[int], Path], tmp_path: Path, capsys: Any) -> None:

@@ -10,6 +10,7 @@ import dask
 import numpy as np
 import pandas as pd
 import pytest
+from distributed.scheduler import KilledWorker
 
 from napari_sam2.api import count as api_count
 from napari_sam2.api import job as api_job
@@ -18,7 +19,7 @@ from napari_sam2.api.count_job import CountJob
 from napari_sam2.api.job import Job, run_job
 from napari_sam2.batch import run_jobs, work
 from napari_sam2.batch.pool import Pool
-from napari_sam2.batch.run import Standing, _Ledger, failures
+from napari_sam2.batch.run import DEATHS, Standing, _Ledger, failures
 from napari_sam2.core.errors import FileError, OutputError, PlanError, PromptError
 from napari_sam2.io.open import open_labels
 from napari_sam2.io.place import alone
@@ -148,6 +149,28 @@ def test_how_often_a_job_is_tried(error: Exception, times: int) -> None:
     while ledger.again(0, error):
         tries += 1
     assert tries == times
+
+
+def _died() -> KilledWorker:
+    return KilledWorker("job", None, 0)  # type: ignore[arg-type]
+
+
+def test_a_stack_may_see_as_many_deaths_as_it_comes_further() -> None:
+    ledger = _Ledger(1)
+    for frame in range(1, 20):
+        ledger.heard({"number": 0, "position": 0, "total": 20})
+        ledger.heard({"number": 0, "position": frame, "total": 20})
+        assert ledger.again(0, _died())
+    for _ in range(DEATHS - 2):
+        ledger.heard({"number": 0, "position": 0, "total": 20})
+        assert ledger.again(0, _died())
+    ledger.heard({"number": 0, "position": 0, "total": 20})
+    assert not ledger.again(0, _died())
+
+
+def test_a_stack_that_waited_behind_one_whose_worker_died_is_not_to_blame() -> None:
+    ledger = _Ledger(2)
+    assert all(ledger.again(1, _died()) for _ in range(3 * DEATHS))
 
 
 def test_a_batch_may_be_counted_without_prompts(tmp_path: Path, threads: Pool, loads: Loads) -> None:

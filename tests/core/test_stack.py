@@ -125,6 +125,40 @@ def test_sparse_objects_still_give_a_contrast() -> None:
     assert Stack(data, "tyx").as_video().contrast == Contrast(0, 300)
 
 
+def _noisy(discs: dict[int, int], radius: int = 6, hot: int = 0) -> Stack:
+    """Noise of 500 ± 10 with discs of these greys, so many of each, and hot pixels of 60,000."""
+    rng = np.random.default_rng(0)
+    data = rng.normal(500, 10, (3, 512, 512))
+    rows, columns = np.indices(data.shape[1:])
+    for number, grey in enumerate(grey for grey, count in discs.items() for _ in range(count)):
+        y, x = 32 + 64 * (number // 8), 32 + 64 * (number % 8)
+        data[:, np.hypot(rows - y, columns - x) <= radius] = grey
+    data[:, rng.integers(0, 512, hot), rng.integers(0, 512, hot)] = 60_000
+    return Stack(data.astype(np.uint16), "tyx")
+
+
+@pytest.mark.parametrize(
+    ("stack", "low", "high"),
+    [
+        (_noisy({4000: 2}), (465, 475), (4000, 4000)),
+        (_noisy({100: 2}), (100, 100), (525, 535)),
+        (_noisy({4000: 1, 100: 1}), (100, 100), (4000, 4000)),
+        (_noisy({}), (465, 475), (525, 535)),
+        (_noisy({}, hot=100), (465, 475), (525, 535)),
+        (_noisy({555: 2}), (465, 475), (525, 560)),
+        (_noisy({900: 40, 9000: 2}), (465, 475), (900, 900)),
+    ],
+    ids=["bright", "dark", "both", "none", "hot pixels", "hardly brighter", "two far brighter than many"],
+)
+def test_objects_on_less_than_a_thousandth_of_the_pixels_are_in_the_contrast(
+    stack: Stack, low: tuple[float, float], high: tuple[float, float]
+) -> None:
+    """Where percentiles would draw out the noise alone; single pixels and single cells that are far brighter change nothing."""
+    contrast = stack.as_video().contrast
+    assert low[0] <= contrast.low <= low[1]
+    assert high[0] <= contrast.high <= high[1]
+
+
 @pytest.mark.parametrize(
     ("data", "said"),
     [(np.full((3, 8, 8), 7), "the same everywhere"), (np.where(np.eye(8) > 0, np.nan, 1.0)[None], "8 pixels are NaN or infinite")],

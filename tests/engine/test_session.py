@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from napari_sam2.core.errors import PlanError, PromptError
+from napari_sam2.core.errors import ModelError, PlanError, PromptError
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
+from napari_sam2.core.result import Embedding, Query, Segment
 from napari_sam2.core.track import Track
 from napari_sam2.engine.runner import RunState
 from napari_sam2.engine.session import Session, Settings
@@ -287,3 +289,55 @@ def test_memories_a_correction_was_answered_with_are_not_made_again_for_its_walk
     session.run(session.plan(direction="forward")).finish()
     made = [call.frame for call in model.calls if call.kind == "remember"]
     assert sorted(made) == sorted(set(made)), "each frame once: 0 to 5 for the answer, 6 for the walk, then the frames walked"
+
+
+class Mortal(ToyModel):
+    """A toy model that is gone from one frame on, and whose features nobody else can use."""
+
+    def __init__(self, fatal: int) -> None:
+        super().__init__()
+        self._fatal = fatal
+
+    def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
+        if embedding.frame >= self._fatal:
+            self._fatal = 0
+            raise ModelError("gone")
+        return super().segment(embedding, queries)
+
+
+@pytest.mark.parametrize("corrected", [False, True], ids=["first walk", "after a correction"])
+def test_a_model_that_is_gone_is_replaced_and_the_walk_goes_on(corrected: bool) -> None:
+    """As after a worker died: what was answered stays, what was not answered was not said, the rest is carried."""
+    scene, planes = drifting(), []
+    for fatal in (6, 99):
+        with Session(scene.video, Mortal(fatal)) as session:
+            session.prompt_many([scene.click(track, 0) for track in scene.tracks])
+            if fatal == 6:
+                with pytest.raises(ModelError, match="gone"):
+                    session.run().finish()
+                assert session.unfinished and session.plane(5).any() and not session.plane(6).any()
+                with pytest.raises(ModelError, match="gone"):
+                    session.prompt(scene.click(1, 8))
+                model = ToyModel()
+                session.take_up(model)
+            session.run().finish()
+            if fatal == 6:
+                assert model.calls and {call.frame for call in model.calls if call.kind == "segment"} == {6, 7, 8, 9}
+            if corrected:
+                session.prompt(scene.click(1, 3))
+                session.run().finish()
+            planes.append(labels(session))
+    np.testing.assert_array_equal(*planes)
+
+
+def test_another_model_is_not_taken_up() -> None:
+    with Session(drifting().video, ToyModel()) as session, pytest.raises(ModelError, match="expected the same"):
+        session.take_up(Other())
+
+
+class Other(ToyModel):
+    """With other weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.card = replace(self.card, name="other", sha256="0" * 64)

@@ -22,6 +22,7 @@ from napari_sam2.gui.view import Choice, Inline, Stage
 from napari_sam2.testing.scenes import blank, drifting, jumping, touching, two_channels
 from napari_sam2.testing.toy import ToyModel
 from tests.gui.windows import Mock, Window
+from tests.models import networks
 
 
 def test_a_click_shows_its_mask_at_once_and_propagating_fills_the_stack() -> None:
@@ -451,6 +452,21 @@ def test_a_model_that_is_not_there_leaves_the_one_before_in_use() -> None:
     assert window.view.snapshot.model == "nano"
     window.controller.propagate()
     np.testing.assert_array_equal(window.labels == 1, window.scene.labels == 1)
+
+
+def test_another_attention_is_asked_what_was_said() -> None:
+    """By a SAM 2 of random weights; the toy model has one attention only, and says so."""
+    window = Window(drifting(), load=lambda _: networks.model(size=64).by("auto"))
+    window.click(1)
+    before = window.view.snapshot.attention
+    window.controller.use_attention("near")
+    assert (before, window.view.snapshot.attention) == ("auto", "near")
+    assert window.controller.book.log.track_ids == (1,) and window.labels[0].any()
+    window = Window(drifting())
+    window.click(1)
+    window.controller.use_attention("near")
+    assert "cannot change it" in window.view.wrong[-1]
+    np.testing.assert_array_equal(window.labels[0] > 0, window.scene.mask(1, 0))
 
 
 def test_another_model_is_asked_all_that_was_said_and_shows_only_that() -> None:

@@ -10,6 +10,8 @@ import pytest
 from napari_sam2.core.errors import CheckpointError, FileError
 from napari_sam2.gui.changed import Carry
 from napari_sam2.gui.view import Inline, ObjectRow, Snapshot, Stage
+from napari_sam2.models.imported import import_file
+from napari_sam2.train.trial import base
 from tests.gui.screen import application
 
 pytest.importorskip("superqt", reason="superqt is not installed")
@@ -52,6 +54,24 @@ def test_the_embedded_model_comes_first_and_others_say_size_and_licence() -> Non
     assert "Apache-2.0" in section.about.text()
     assert not section.fetch.isHidden()
     assert chosen == []  # it is not there yet
+
+
+def test_how_a_model_looks_is_chosen_where_it_has_a_choice(tmp_path: Path) -> None:
+    """The embedded model has none, and neither has one that is not here yet."""
+    import_file(base(tmp_path), name="mine")
+    section, _, _ = _section(lambda *_, **__: Path())
+    looked: list[str] = []
+    section.looked.connect(looked.append)
+    assert section.attention.isHidden()
+    _take(section, "sam2.1-tiny")
+    assert section.attention.isHidden()
+    _take(section, "mine")
+    assert not section.attention.isHidden()
+    section.runs_on("cpu", "auto")
+    assert section.attention.currentData() == "auto" and looked == []
+    section.attention.setCurrentIndex(section.attention.findData("near"))
+    section.attention.activated.emit(section.attention.currentIndex())
+    assert looked == ["near"]
 
 
 def test_a_fetched_model_is_chosen(own_cache: Path) -> None:
@@ -105,9 +125,9 @@ def test_a_download_is_stopped_without_a_complaint_and_begun_again() -> None:
 
 def test_where_a_model_computes_is_said() -> None:
     section, _, _ = _section(lambda *_, **__: Path())
-    section.runs_on("cpu")
+    section.runs_on("cpu", "auto")
     assert "on the processor" in section.about.text()
-    section.runs_on("cuda:0")
+    section.runs_on("cuda:0", "auto")
     assert "on the GPU (cuda:0)" in section.about.text()
 
 

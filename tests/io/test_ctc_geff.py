@@ -75,5 +75,8 @@ def test_geff_has_a_node_for_each_object_and_edges_along_tracks_and_divisions(tm
     write_geff(tmp_path / "tracks.geff", objects, tracks, Spacing(y_um=0.5, x_um=0.5, t_s=60.0), along="t")
     graph, metadata = geff.read(tmp_path / "tracks.geff")
     assert sorted(graph.edges) == [(0, 1), (1, 2), (1, 3)]
-    assert graph.nodes[2]["x"] == 6.0 and graph.nodes[2]["track"] == 2
-    assert (metadata.axes[0].name, metadata.axes[0].unit, metadata.axes[0].scale) == ("t", "second", 60.0)
+    for number, row in objects.iterrows():
+        node = graph.nodes[number]
+        assert (node["t"], node["y"], node["x"], node["track"]) == (row["frame"], row["y"], row["x"], row["track"])
+    said = [(axis.name, axis.unit, axis.scale) for axis in metadata.axes]
+    assert said == [("t", "second", 60.0), ("y", "micrometer", 0.5), ("x", "micrometer", 0.5)]

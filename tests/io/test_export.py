@@ -59,7 +59,9 @@ def test_nrrd_labels_keep_the_space_of_their_image(tmp_path: Path) -> None:
     np.testing.assert_array_equal(data, _LABELS)
     for name, value in header.items():
         np.testing.assert_array_equal(found[name], value)
-    assert open_labels(path).spacing == open_stack(tmp_path / "ct.nrrd").spacing
+    again = open_labels(path)
+    assert (again.axes, again.data.dtype, again.spacing) == ("zyx", np.uint16, open_stack(tmp_path / "ct.nrrd").spacing)
+    np.testing.assert_array_equal(np.asarray(again.data), _LABELS)
 
 
 def test_dicom_seg_refers_to_its_slices_and_gives_the_labels_back(tmp_path: Path) -> None:
@@ -171,7 +173,7 @@ def test_labels_go_into_the_images_own_group_and_the_store_stays_valid(image: Wr
     assert _listed(path) == ["nuclei", "others"]
     again = open_labels(path / "labels" / "nuclei")
     assert zarr.open_array(path / "labels" / "nuclei" / "0", mode="r").shape == (4, 1, 64, 64), "the axes of the image, but c"
-    assert again.spacing == open_stack(path).spacing
+    assert (again.spacing, again.data.dtype) == (open_stack(path).spacing, scene.labels.dtype)
     np.testing.assert_array_equal(np.asarray(again.data), scene.labels)
     np.testing.assert_array_equal(zarr.open_array(path / "0", mode="r")[...], data)
 

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import dask.array as da
 import imageio.v3 as imageio
 import nibabel
 import nrrd
@@ -27,6 +25,7 @@ from napari_sam2.core.stack import Spacing
 from napari_sam2.io.open import open_stack
 from napari_sam2.io.plate import fields_of
 from tests.io.lif import write_lif
+from tests.io.nd2_file import Acquired, write_nd2
 
 _RNG = np.random.default_rng(0)
 _VOLUME = _RNG.integers(0, 4000, (5, 7, 9)).astype(np.int16)  # z, y, x: no two lengths alike
@@ -128,6 +127,7 @@ def test_nrrd_keeps_axes_spacing_type_and_values(header: dict[str, Any], tmp_pat
     assert (stack.axes, stack.data.dtype) == ("zyx", np.int16)
     assert stack.spacing == Spacing(2500, 900, 800)
     np.testing.assert_array_equal(stack.plane({"z": 4}), _VOLUME[4])
+    np.testing.assert_array_equal(np.asarray(stack.data), _VOLUME)
 
 
 def test_nrrd_without_unit_or_space_has_no_spacing(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_movies_are_frames_over_time(tmp_path: Path) -> None:
     path = tmp_path / "cells.mp4"
     imageio.imwrite(path, colours, plugin="pyav", codec="libx264", fps=5)
     stack = open_stack(path)
-    assert (stack.axes, stack.rgb, stack.data.shape) == ("tcyx", True, (6, 3, 64, 64))
+    assert (stack.axes, stack.rgb, stack.data.shape, stack.data.dtype) == ("tcyx", True, (6, 3, 64, 64), np.uint8)
     assert _numbers(stack.spacing) == pytest.approx((None, None, None, 0.2))
     seen = np.stack([np.moveaxis(np.asarray(stack.data[frame]), 0, -1) for frame in (5, 0, 3)])
     assert np.abs(seen.astype(int) - colours[[5, 0, 3]]).mean() < 12, "the frames asked for, whatever the codec loses"
@@ -184,8 +184,9 @@ def test_grey_movies_have_no_channels(tmp_path: Path) -> None:
     grey = np.repeat(_RNG.integers(0, 2, (4, 32, 32, 1)) * 200, 3, axis=3).astype(np.uint8)
     imageio.imwrite(tmp_path / "grey.avi", grey, plugin="pyav", codec="ffv1", fps=10, in_pixel_format="rgb24", out_pixel_format="gray")
     stack = open_stack(tmp_path / "grey.avi")
-    assert stack.axes == "tyx"
-    np.testing.assert_array_equal(np.asarray(stack.data) > 100, grey[..., 0] > 100)
+    assert (stack.axes, stack.data.dtype) == ("tyx", np.uint8)
+    assert _numbers(stack.spacing) == pytest.approx((None, None, None, 0.1))
+    np.testing.assert_array_equal(np.asarray(stack.data), grey[..., 0])
 
 
 def test_czi_keeps_axes_spacing_channels_and_values(tmp_path: Path) -> None:
@@ -200,33 +201,52 @@ def test_czi_keeps_axes_spacing_channels_and_values(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(stack.data), data)
 
 
-def test_nd2_says_its_axes_voxels_channels_and_interval(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A stand-in with the names of nd2.ND2File: nobody can write an ND2 file."""
-    data, path = _RNG.integers(0, 255, (4, 2, 20, 30)).astype(np.uint16), tmp_path / "cells.nd2"
-    path.write_bytes(b"not read")
-    loop = SimpleNamespace(type="TimeLoop", parameters=SimpleNamespace(periodDiff=SimpleNamespace(avg=30_000.0), periodMs=30_000.0))
-    names = [SimpleNamespace(channel=SimpleNamespace(name=name)) for name in ("GFP", "RFP")]
+@pytest.mark.parametrize(
+    ("axes", "shape", "dtype", "how"),
+    [
+        ("zyx", (3, 20, 30), np.uint8, Acquired()),
+        ("tzcyx", (2, 3, 2, 20, 30), np.uint16, Acquired(channels=("DNA", "actin"))),
+        ("ztyx", (2, 4, 20, 30), np.uint16, Acquired()),
+        ("tyx", (4, 20, 30), np.uint16, Acquired(lossless=True)),
+        ("cyx", (3, 20, 31), np.uint8, Acquired(channels=("DNA", "actin", "Golgi"), padding=3)),
+        ("zyx", (3, 20, 30), np.float32, Acquired()),
+    ],
+    ids=["z", "five axes", "z before t", "compressed", "rows that are padded", "float"],
+)
+def test_nd2_keeps_axes_spacing_channels_and_values(axes: str, shape: tuple[int, ...], dtype: Any, how: Acquired, tmp_path: Path) -> None:
+    data = (60_000 * _RNG.random(shape)).astype(dtype)
+    stack = open_stack(write_nd2(tmp_path / "cells.nd2", data, axes, how))
+    ours = "".join(axis for axis in "tczyx" if axis in axes)
+    assert (stack.axes, stack.data.dtype) == (ours, dtype)
+    assert _numbers(stack.spacing) == pytest.approx((1.5 if "z" in axes else None, 0.25, 0.25, 30 if "t" in axes else None))
+    assert stack.channels == how.channels
+    np.testing.assert_array_equal(np.asarray(stack.data), np.moveaxis(data, [axes.index(axis) for axis in ours], range(len(ours))))
 
-    class File:
-        sizes, is_rgb, experiment, metadata = {"T": 4, "C": 2, "Y": 20, "X": 30}, False, [loop], SimpleNamespace(channels=names)
 
-        def __init__(self, _: Path) -> None: ...
+def test_nd2_of_a_colour_camera_has_its_colours(tmp_path: Path) -> None:
+    data = _RNG.integers(0, 255, (4, 20, 30, 3)).astype(np.uint8)
+    stack = open_stack(write_nd2(tmp_path / "cells.nd2", data, "tyxs"))
+    assert (stack.axes, stack.rgb, stack.channels) == ("tcyx", True, ("red", "green", "blue"))
+    np.testing.assert_array_equal(np.moveaxis(np.asarray(stack.data), 1, -1), data)
 
-        def __enter__(self) -> File:
-            return self
 
-        def __exit__(self, *_: object) -> None: ...
+def test_nd2_that_was_not_calibrated_has_no_spacing(tmp_path: Path) -> None:
+    data = np.zeros((3, 20, 30), np.uint8)
+    stack = open_stack(write_nd2(tmp_path / "cells.nd2", data, "tyx", Acquired(pixel_um=1.0, calibrated=False)))
+    assert stack.spacing == Spacing(t_s=30)
 
-        def voxel_size(self) -> Any:
-            return SimpleNamespace(x=0.3, y=0.3, z=1.0)
 
-        def to_dask(self, *, copy: bool) -> Any:
-            return da.from_array(data)
+def test_nd2_of_several_positions_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="holds 2 positions: expected one"):
+        open_stack(write_nd2(tmp_path / "two.nd2", np.zeros((2, 3, 20, 30), np.uint8), "pzyx"))
 
-    monkeypatch.setitem(sys.modules, "nd2", SimpleNamespace(ND2File=File))
-    stack = open_stack(path)
-    assert (stack.axes, stack.channels, stack.spacing) == ("tcyx", ("GFP", "RFP"), Spacing(y_um=0.3, x_um=0.3, t_s=30))
-    np.testing.assert_array_equal(np.asarray(stack.data), data)
+
+def test_nd2_that_was_cut_off_is_an_error_of_ours(tmp_path: Path) -> None:
+    """Its map is at the end."""
+    path = write_nd2(tmp_path / "cells.nd2", np.zeros((3, 20, 30), np.uint8), "tyx")
+    path.write_bytes(path.read_bytes()[:-9000])
+    with pytest.raises(FileError, match=r"cells\.nd2: cannot be read as ND2"):
+        open_stack(path)
 
 
 @pytest.mark.parametrize(
@@ -298,7 +318,7 @@ def test_the_fields_of_a_plate_are_stacks_and_jobs(tmp_path: Path) -> None:
     assert [str(field.relative_to(path)) for field in fields_of(path)] == ["A/1/0", "A/1/1", "B/2/0", "B/2/1"]
     for name, data in pixels.items():
         stack = open_stack(path / name)
-        assert (stack.axes, stack.spacing) == ("zyx", Spacing(2, 0.5, 0.5))
+        assert (stack.axes, stack.data.dtype, stack.spacing) == ("zyx", np.uint8, Spacing(2, 0.5, 0.5))
         np.testing.assert_array_equal(np.asarray(stack.data), data)
     for store in (path, path / "B" / "2"):
         with pytest.raises(FileError, match=r"is a plate of [24] fields"):

@@ -172,7 +172,7 @@ def _ome_zarr(path: Path, *, scale: float = 1.0) -> np.ndarray:
 def test_ome_zarr_has_axes_units_levels_and_channel_names(tmp_path: Path) -> None:
     pixels = _ome_zarr(tmp_path / "a.ome.zarr")
     stack = open_stack(tmp_path / "a.ome.zarr")
-    assert (stack.axes, stack.channels, stack.name) == ("tczyx", ("a", "b", "c"), "a")
+    assert (stack.axes, stack.channels, stack.name, stack.data.dtype) == ("tczyx", ("a", "b", "c"), "a", np.uint16)
     assert vars(stack.spacing) == pytest.approx({"z_um": 0.5, "y_um": 0.25, "x_um": 0.25, "t_s": 120})
     np.testing.assert_array_equal(np.asarray(stack.data), pixels)
     low = open_stack(tmp_path / "a.ome.zarr", level=1)
@@ -193,7 +193,7 @@ def test_ome_zarr_0_4_and_axes_without_a_unit(unit: str | None, tmp_path: Path) 
     whole = [{"type": "scale", "scale": [1, 2, 2]}]
     group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets, "coordinateTransformations": whole}]
     stack = open_stack(tmp_path / "a.zarr")
-    assert stack.spacing == (Spacing(2, 1, 1) if unit else Spacing())
+    assert (stack.axes, stack.data.dtype, stack.spacing) == ("zyx", np.uint8, Spacing(2, 1, 1) if unit else Spacing())
     np.testing.assert_array_equal(np.asarray(stack.data), _PIXELS)
 
 

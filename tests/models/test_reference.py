@@ -36,7 +36,7 @@ def reference(shared: Path) -> Reference:
 def model(shared: Path) -> Sam2:
     path = shared / "reference" / "meta_format_small.pt"
     configuration = infer(keys.renamed(checkpoints.read(path)[0]), global_blocks=GLOBAL_BLOCKS)
-    loaded = load_model(path, device="cpu", configuration=configuration, image_size=256)
+    loaded = load_model(path, device="cpu", configuration=configuration, image_size=256, attention="whole")
     assert isinstance(loaded, Sam2)
     return loaded
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
 import torch
 
+from napari_sam2.core.card import Attention
 from napari_sam2.core.errors import ModelError
 from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import Embedding, Memory, Query, Recall, Segment
@@ -15,8 +17,9 @@ from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.models.load import load_model
 from napari_sam2.models.network import Recalled, Seen
+from napari_sam2.models.payload import Payload
 from napari_sam2.models.regions import Cells, Corners, Regions, brought
-from napari_sam2.models.sam2 import Payload, Sam2
+from napari_sam2.models.sam2 import Sam2
 from tests.models.networks import model
 
 SIZE, GRID = 256, 16
@@ -170,6 +173,11 @@ def test_tracks_of_all_kinds_together_are_as_one_by_one(near: Sam2, made: Sam2, 
         (alone,) = near.segment(embeddings[1], [query])
         assert together.window == alone.window
         np.testing.assert_allclose(together.logits, alone.logits, rtol=0, atol=TOLERANCE)
+
+
+def test_a_model_that_follows_has_no_other_attention() -> None:
+    """So that its results are the same, and are resumed, whatever was asked for."""
+    assert {load_model("nano", device="cpu", attention=each).card.attention for each in get_args(Attention)} == {"whole"}
 
 
 def test_an_attention_that_is_not_there_is_refused() -> None:

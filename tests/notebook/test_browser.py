@@ -118,6 +118,41 @@ def test_the_panel_answers_in_notebook_7_too(notebook7: Callable[[list[str]], st
     context.close()
 
 
+_LONG = """import numpy as np
+from napari_sam2.api.samples import SAMPLES
+from napari_sam2.notebook import annotate
+from napari_sam2 import open_stack
+
+stack = open_stack(SAMPLES[1].image)
+two = np.stack([np.asarray(stack.data)] * 2, axis=1)
+names = ("DNA (Hoechst 33342)", "actin, phalloidin-Alexa 647, far red, by the second camera")
+panel = annotate(type(stack)(two, "tcyx", stack.spacing, channels=names, name="an_experiment_of_2026_11_24_" * 4), along="t", channel=0)
+panel.describe(1, name="the cell that divides on frame 12 and once more on frame 40", category="mitotic, prometaphase, in the second dish")
+panel"""
+
+_STICKING_OUT = """() => {
+  const panel = document.querySelector('.sam2').getBoundingClientRect();
+  const parts = [...document.querySelectorAll('.sam2 *')].filter((each) => each.getBoundingClientRect().width > 0);
+  return parts.filter((each) => each.getBoundingClientRect().right > panel.right || each.getBoundingClientRect().left < panel.left
+    || each.closest('.sam2-section') && each.getBoundingClientRect().right > each.closest('.sam2-section').getBoundingClientRect().right - 4
+      && each.matches('output, select, input')).map((each) => `${each.tagName} ${each.className} ${each.textContent.slice(0, 30)}`);
+}"""
+
+
+def test_nothing_sticks_out_where_names_are_long_and_windows_narrow(lab: Callable[[list[str]], str], chromium: Any) -> None:
+    context = chromium.new_context(viewport={"width": 1200, "height": 1250})
+    page = context.new_page()
+    page.goto(lab([_LONG]))
+    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
+    _run_until(page, ".sam2-frame canvas")
+    for width in (1200, 700):
+        page.set_viewport_size({"width": width, "height": 1250})
+        page.wait_for_timeout(1_000)
+        _keep(page, f"narrow{width}.png")
+        assert page.evaluate(_STICKING_OUT) == []
+    context.close()
+
+
 def _next_cell(page: Any) -> None:
     page.locator(".jp-Cell .cm-content").nth(1).click()
     page.keyboard.press("Shift+Enter")

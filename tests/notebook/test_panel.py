@@ -268,6 +268,13 @@ def test_the_scripts_are_one_module_that_writes_names_as_text_only() -> None:
         assert name not in source
 
 
+def test_annotate_asks_for_a_model_as_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr("napari_sam2.notebook.panel.load_model", lambda name, **told: asked.append((name, told)) or ToyModel())
+    annotate(drifting().video, model="tiny", device="cpu", attention="near")
+    assert asked == [("tiny", {"device": "cpu", "attention": "near"})]
+
+
 def test_annotate_opens_files(tmp_path: Path) -> None:
     path = tmp_path / "cells.npy"
     np.save(path, drifting().stack.data)

@@ -40,7 +40,7 @@ class Objects {
 
   field(each, name) {
     const field = make("input");
-    field.value = each[name];
+    field.value = field.title = each[name];
     field.placeholder = name;
     field.setAttribute("aria-label", `${name} of object ${each.id}`);
     if (name === "category") field.setAttribute("list", this.kinds.id);

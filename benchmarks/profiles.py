@@ -1,0 +1,175 @@
+"""Profiles: where the time of a propagation goes, by stage and by operator, as PyTorch's own profiler sees it.
+
+python -m benchmarks.profiles --out results.json
+
+Stages are labelled from outside, around the methods that do them; what lies in a stage within another counts for the inner one.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+from torch.autograd.profiler_util import FunctionEvent
+from torch.profiler import ProfilerActivity, profile, record_function
+
+from benchmarks import crowd, machine, scaling
+from napari_sam2.core.prompt import PointPrompt, Prompt
+from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.stack import Stack
+from napari_sam2.core.video import Contrast, Video
+from napari_sam2.core.window import Window
+from napari_sam2.engine import session as sessions
+from napari_sam2.engine import walk
+from napari_sam2.engine.embeddings import Embeddings
+from napari_sam2.engine.session import Session, Settings
+from napari_sam2.engine.trail import Trail
+from napari_sam2.models.following import Following
+from napari_sam2.models.load import load_model
+from napari_sam2.models.network import Network
+from napari_sam2.models.sam2 import Sam2
+
+WHOLE = "the rest of the engine"
+STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
+    "read": ((Embeddings, "_read"),),
+    "resize": ((Window, "crop"),),
+    "encode": ((Network, "embed"),),
+    "gather features": ((Sam2, "_features"), (Following, "_features")),
+    "gather memories": ((Sam2, "_remembered"), (Following, "_remembered")),
+    "memory attention": ((Network, "conditioned"),),
+    "decoder": ((Network, "decode"),),
+    "memory encoder": ((Network, "remember"),),
+    "the rest of the model": ((Sam2, "segment"), (Following, "segment"), (Sam2, "remember"), (Following, "remember")),
+    "policy": ((walk, "recall"),),
+    "trail": ((Trail, "put"), (Trail, "get"), (Trail, "on_frame"), (Trail, "trace"), (Trail, "state")),
+    "label plane": ((sessions, "label_plane"),),
+}
+"""What is done in each stage: a method of a class, or a name in a module."""
+
+MOST = 10
+"""Operators that are shown."""
+
+
+@contextmanager
+def labelled() -> Iterator[None]:
+    """All stages recorded under their names."""
+    with ExitStack() as stack:
+        for stage, places in STAGES.items():
+            for owner, name in places:
+                stack.enter_context(patch.object(owner, name, _recorded(stage, vars(owner)[name])))
+        yield
+
+
+def _recorded(stage: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    def recorded(*arguments: Any, **options: Any) -> Any:
+        with record_function(stage):
+            return method(*arguments, **options)
+
+    return recorded
+
+
+def shares(events: Sequence[FunctionEvent]) -> dict[str, float]:
+    """Seconds by stage, each without the stages within it."""
+    names, found = {*STAGES, WHOLE}, defaultdict[str, float](float)
+    for event in events:
+        if event.name in names:
+            found[event.name] += event.cpu_time_total / 1e6
+            around = _around(event, names)
+            if around:
+                found[around.name] -= event.cpu_time_total / 1e6
+    return dict(sorted(found.items(), key=lambda each: -each[1]))
+
+
+def _around(event: FunctionEvent, names: set[str]) -> FunctionEvent | None:
+    """The stage that an event lies in."""
+    above = event.cpu_parent
+    while above is not None and above.name not in names:
+        above = above.cpu_parent
+    return above
+
+
+def operators(found: profile) -> dict[str, tuple[float, int]]:
+    """Seconds of the costliest operators, each without those it calls, and how often it was called."""
+    rows = [row for row in found.key_averages() if row.key not in {*STAGES, WHOLE}]
+    rows.sort(key=lambda row: -row.self_cpu_time_total)
+    return {row.key: (row.self_cpu_time_total / 1e6, row.count) for row in rows[:MOST]}
+
+
+def profiled(model: VideoModel, video: Video, prompts: Sequence[Prompt]) -> profile:
+    """Of a walk from the first frame to the last, and of all label planes; a first walk, to warm up, is left out."""
+    found: profile | None = None
+    for warm in (True, False):
+        with Session(video, model, settings=Settings(patience=None)) as session:
+            session.prompt_many(prompts)
+            plan = session.plan()
+            if warm:
+                next(iter(session.run(plan)))
+                continue
+            with labelled(), profile(activities=[ProfilerActivity.CPU]) as found, record_function(WHOLE):
+                session.run(plan).finish()
+                for frame in range(1, len(video)):
+                    session.plane(frame)
+    assert found is not None
+    return found
+
+
+def nano(frames: int) -> tuple[VideoModel, Video, Sequence[Prompt]]:
+    """The embedded model on 512 × 512 with 50 objects."""
+    case = crowd.Case(512, 50, frames)
+    return load_model("nano", device="cpu"), case.stack().as_video("t"), case.boxes()
+
+
+def tiny(frames: int) -> tuple[VideoModel, Video, Sequence[Prompt]]:
+    """SAM 2.1 tiny with random weights on 1024 × 1024, near 8 objects."""
+    case = scaling.crowd(frames=frames, objects=8, size=1024)
+    video = Video.of(Stack(case.frames, "tyx"), contrast=Contrast(0.0, 1.0))
+    model = scaling.ours(1024, 16).model  # type: ignore[attr-defined]
+    return model, video, [PointPrompt(click.frame, click.track, click.yx, click.positive) for click in case.clicks]
+
+
+CASES: dict[str, tuple[str, Callable[[int], tuple[VideoModel, Video, Sequence[Prompt]]]]] = {
+    "nano": ("nano, 512 × 512, 50 objects", nano),
+    "tiny": ("SAM 2.1 tiny, 1024 × 1024, near 8 objects", tiny),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print tables, write JSON; 0 always: nothing is asked of it."""
+    options = _options(arguments)
+    about, results = machine.described(), {}
+    for name in options.only or CASES:
+        title, made = CASES[name]
+        found = profiled(*made(options.frames))
+        events = found.events()
+        assert events is not None
+        stages, costly = shares(events), operators(found)
+        total = sum(stages.values())
+        results[name] = {"seconds": total, "frames": options.frames - 1, "stages": stages, "operators": costly}
+        print(f"\n{title}: {total:.2f} s for {options.frames - 1} frames\n")
+        print(machine.markdown(["stage", "%"], [[stage, 100 * part / total] for stage, part in stages.items()]) + "\n")
+        rows = [[f"`{key}`", 100 * seconds / total, count] for key, (seconds, count) in costly.items()]
+        print(machine.markdown(["operator, by itself", "%", "calls"], rows), flush=True)
+    machine.keep({"machine": about, "results": results}, options.out)
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.profiles", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--only", nargs="+", choices=list(CASES), help="these alone")
+    parser.add_argument("--frames", type=int, default=6, help="frames of the stack; all but the first are walked to (%(default)s)")
+    parser.add_argument("--threads", type=int, help="of torch")
+    parser.add_argument("--out", type=Path, help="write results as JSON")
+    options = parser.parse_args(arguments)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return options
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,149 @@
+"""Tiles: small objects on a large frame, looked at by the whole frame and by tiles, with the embedded model's trained weights.
+
+python -m benchmarks.tiles --out results.json
+
+The embedded model follows, so it needs no tiles. Here it is shown whole frames, as SAM 2 is: copies of the time-lapse sample beside
+each other, whose true masks are known.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks import machine
+from benchmarks.accuracy import Carried
+from benchmarks.near import Looked
+from napari_sam2.api.samples import SAMPLES
+from napari_sam2.core.card import Attention
+from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.stack import Stack
+from napari_sam2.core.window import Window
+from napari_sam2.io.open import open_labels, open_stack
+from napari_sam2.models.load import load_model
+from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.tiled import Tiled
+from napari_sam2.models.tiles import Tiles
+
+ON_SEAM_PX = 12.0
+"""An object is on a seam whose middle is so near to where one tile takes over from the next."""
+
+SEAM = 0.01
+"""IoU that an object may lose by lying on a seam: against the same object on a frame that is cut so that it does not."""
+
+COLUMNS = ("looked at by", "IoU", "IoU of those on a seam", "IoU on the prompted frame", "cpu s")
+
+
+@dataclass(frozen=True)
+class Mosaic:
+    """So many copies of the sample beside and below each other, and the truth of some objects, half of them on seams.
+
+    `cut` is the same without some rows and columns at its beginning: no object is on a seam there that was on one.
+    """
+
+    case: Carried
+    cut: Carried
+    seams: tuple[int, ...]
+
+    @classmethod
+    def of(cls, copies: int, objects: int, frames: int, size: int) -> Mosaic:
+        """From the time-lapse sample; `size` is the side of the network's input."""
+        sample = SAMPLES[1]
+        image, truth = (np.asarray(opened.data)[:frames] for opened in (open_stack(sample.image), open_labels(sample.truth)))
+        many, count = np.tile(image, (1, copies, copies)), int(truth.max())
+        numbers = np.kron(np.arange(copies**2).reshape(copies, copies), np.ones(truth.shape[1:], dtype=np.int64)) * count
+        labels = np.where(np.tile(truth, (1, copies, copies)) > 0, np.tile(truth, (1, copies, copies)) + numbers, 0)
+        tiles, places = _tiles(many.shape, size), _whole_objects(labels)
+        off = size * 3 // 16  # half of a step of tiles that show a pixel of the frame by two of the input
+        kept = _tiles((labels.shape[1] - off, labels.shape[2] - off), size)
+        places = {track: (middle, wide) for track, (middle, wide) in places.items() if middle.min() > off + wide}
+        on = {track for track, (middle, wide) in places.items() if _on_seam(tiles, middle, wide)}
+        seams = [track for track in on if not _on_seam(kept, places[track][0] - off, places[track][1])]
+        inside = [seams, [track for track in places if track not in on]]
+        rng = np.random.default_rng(0)
+        chosen = [rng.permutation(group)[: objects // 2].tolist() for group in inside]
+        frame = dict.fromkeys(sorted(chosen[0] + chosen[1]), 0)
+        cases = [
+            Carried(Stack(planes, "tyx").as_video("t"), truth, frame)
+            for planes, truth in ((many, labels), (many[:, off:, off:], labels[:, off:, off:]))
+        ]
+        return cls(*cases, tuple(chosen[0]))
+
+
+def _tiles(shape: Sequence[int], size: int) -> Tiles:
+    height, width = shape[-2:]
+    return Tiles((height, width), Window.whole((height, width), size))
+
+
+def _whole_objects(labels: np.ndarray) -> dict[int, tuple[np.ndarray, float]]:
+    """Middle on the first frame and width of every object that is on all frames and touches no edge of its copy."""
+    counts = np.stack([np.bincount(plane.ravel(), minlength=int(labels.max()) + 1) for plane in labels])
+    found = {}
+    for track in np.flatnonzero((counts > 0).all(axis=0))[1:]:
+        rows, columns = np.nonzero(labels[0] == track)
+        wide = float(max(np.ptp(rows), np.ptp(columns)) + 1)
+        if counts[0, track] > 0.5 * wide**2:
+            found[int(track)] = (np.array([rows.mean(), columns.mean()]), wide)
+    return found
+
+
+def _on_seam(tiles: Tiles, middle: np.ndarray, wide: float) -> bool:
+    """Whether the next tile takes over within `ON_SEAM_PX`."""
+    shifts = ((0.0, 0.0), (ON_SEAM_PX, 0.0), (-ON_SEAM_PX, 0.0), (0.0, ON_SEAM_PX), (0.0, -ON_SEAM_PX))
+    corners = [tuple(tuple(middle + shift + sign * wide / 2) for sign in (-1, 1)) for shift in shifts]
+    return len({tiles.around(each) for each in corners}) > 1  # type: ignore[arg-type]
+
+
+def measured(name: str, model: VideoModel, mosaic: Mosaic, kind: str) -> list[Any]:
+    """A row of the table."""
+    found = Looked.of(mosaic.case, model, kind)
+    ious = {track: _ious(found.labels, mosaic.case.truth, track) for track in mosaic.case.frames}
+    parts = [[each.mean() for each in ious.values()], [ious[track].mean() for track in mosaic.seams], [each[0] for each in ious.values()]]
+    return [name, *(round(float(np.mean(part)), 4) for part in parts), round(found.cpu_s, 1)]
+
+
+def _ious(found: np.ndarray, truth: np.ndarray, track: int) -> np.ndarray:
+    one, other = found == track, truth == track
+    return np.asarray((one & other).sum(axis=(1, 2)) / np.maximum(1, (one | other).sum(axis=(1, 2))))
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print a table, write JSON; 0 where tiles are better than the whole frame, and seams cost no more than `SEAM`."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.tiles", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--copies", type=int, default=8, help="of the sample along each axis, 130 pixels each")
+    parser.add_argument("--objects", type=int, default=32)
+    parser.add_argument("--frames", type=int, default=6)
+    parser.add_argument("--size", type=int, default=512, help="side of the input")
+    parser.add_argument("--prompt", choices=["click", "box"], default="box")
+    parser.add_argument("--out", type=Path, help="write results as JSON")
+    options = parser.parse_args(arguments)
+    about, nano = machine.described(), load_model("nano", device="cpu")
+    assert isinstance(nano, Sam2)
+    mosaic = Mosaic.of(options.copies, options.objects, options.frames, options.size)
+    card = replace(nano.card, follows=False, input_sizes=(options.size,))
+    models: dict[str, VideoModel] = {"whole frame": Sam2(nano.network, card)}
+    for attention in ("whole", "near", "auto"):
+        kind: Attention = attention  # type: ignore[assignment]
+        models[f"tiles, attention {kind}"] = Tiled(Sam2(nano.network, replace(card, attention=kind)))
+    models["nano as it is: it follows"] = nano
+    rows = [measured(name, model, mosaic, options.prompt) for name, model in models.items()]
+    cut = replace(mosaic, case=mosaic.cut)
+    inside = measured("tiles, attention whole, cut", models["tiles, attention whole"], cut, options.prompt)
+    side = options.copies * 130
+    print(f"\n{side} × {side} pixels, {options.frames} frames, {len(mosaic.case.frames)} objects, {len(mosaic.seams)} of them on a seam\n")
+    print(machine.markdown(COLUMNS, [*rows, inside]))
+    better, lost = rows[1][1] - rows[0][1], inside[2] - rows[1][2]
+    checks = [(f"tiles better than the whole frame, by {better:.3f}", better > 0), (f"seams cost {lost:.3f}, asked {SEAM}", lost <= SEAM)]
+    for what, good in checks:
+        print(f"{'reached' if good else 'MISSED '}  {what}")
+    machine.keep({"machine": about, "columns": COLUMNS, "results": [*rows, inside]}, options.out)
+    return 0 if all(good for _, good in checks) else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,56 @@
+"""Payload: what a network keeps of a Segment for later frames, and what it is shown of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple, cast
+
+from torch import Tensor
+
+from napari_sam2.core.errors import PromptError
+from napari_sam2.core.result import Memory, Query, Recall
+from napari_sam2.core.window import Window
+from napari_sam2.models.network import STRIDE
+from napari_sam2.models.regions import Cells, Corners
+
+
+class Payload(NamedTuple):
+    """What is kept of a Segment: (N, 64) memory, its window, where the object is in it, and the mask for networks that carry it.
+
+    `corners` are None where it is nowhere; `mask` is (h, w); `seen` is the window that the Segment was looked at by.
+    """
+
+    tokens: Tensor
+    window: Window
+    corners: Corners | None
+    mask: Tensor | None
+    seen: Window
+
+
+def nearest(memories: Iterable[Memory], frame: int) -> Memory | None:
+    """The memory of the nearest frame; None where there is none."""
+    return min(memories, key=lambda memory: abs(memory.frame - frame), default=None)
+
+
+def payload_of(recall: Recall, query: Query) -> Payload:
+    """What is kept of a memory that a query is shown. Raises PromptError where it is forgotten."""
+    if recall.memory.features is None:
+        forgotten = f"the memory of frame {recall.memory.frame} is to be shown in slot {recall.slot}, but its features are forgotten"
+        raise PromptError(f"{forgotten}: remember it again", track=query.track)
+    return cast(Payload, recall.memory.features)
+
+
+def piece(payload: Payload, window: Window, whole: Window) -> tuple[Tensor, Tensor]:
+    """(N, 64) tokens of a memory that are shown to what is looked at by `window`, and their (N,) places on the grid."""
+    grid, own = whole.size // STRIDE, Cells.of(payload.window, whole)
+    index = own.places(grid)
+    if payload.window != whole:
+        return payload.tokens, index
+    part = Cells.of(window, whole).places(grid)
+    return payload.tokens[part.to(payload.tokens.device)], part
+
+
+def tokens_shown(query: Query, window: Window, whole: Window) -> int:
+    """Tokens of memory that a query is shown which is looked at by `window`: as many as `piece` gives."""
+    kept = [cast(Payload, memory.features).window for memory in query.memories if memory.features is not None]
+    return sum((window if each == whole else each).size ** 2 for each in kept) // STRIDE**2

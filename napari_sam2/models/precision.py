@@ -1,0 +1,91 @@
+"""Precision: the numbers a network computes in. Asked for by name; what a device has no instructions for is refused, not imitated.
+
+Matrix products, convolutions and attention are computed in it (PyTorch's autocast), sums and norms in float32; weights stay as they
+were read. Constants of position and what leaves a model are float32 always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_args
+
+import torch
+
+from napari_sam2.core.card import ModelCard, Precision
+from napari_sam2.core.errors import DeviceError, ModelError
+
+_INSTRUCTIONS = {  # of processors, as `torch.cpu.get_capabilities` calls them; without them it is many times slower than float32
+    "bfloat16": ("avx512_bf16", "amx_bf16", "bf16"),
+    "float16": ("avx512_fp16", "amx_fp16", "fp16_arith"),
+}
+_AMPERE = 8  # the first of NVIDIA's generations that has bfloat16
+_MACOS = 14  # the first whose Metal has bfloat16
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+class Placed(Protocol):
+    """A model that is on a device."""
+
+    card: ModelCard
+    device: str
+
+
+_Model = TypeVar("_Model", bound=Placed)
+
+
+def check_precision(precision: str, device: str) -> None:
+    """Raise ModelError for a word that is no precision, DeviceError for one that a device (see `device.choose`) does not have."""
+    if precision not in get_args(Precision):
+        raise ModelError(f"precision {precision!r}: expected one of {get_args(Precision)!r}")
+    there = precisions(device)
+    if precision not in there:
+        raise DeviceError(f"precision {precision!r}: device {device!r} computes in {', '.join(there)}; choose one of these")
+
+
+def precisions(device: str) -> list[str]:
+    """What a device has instructions for."""
+    kind = torch.device(device).type
+    there: dict[str, Callable[[], bool]] = {
+        "float32": lambda: True,
+        "bfloat16": {"cpu": lambda: _processor_has("bfloat16"), "cuda": lambda: _is_ampere(device), "mps": _is_new_macos}[kind],
+        "float16": lambda: kind != "cpu" or _processor_has("float16"),
+    }
+    return [name for name, has in there.items() if has()]
+
+
+def computing(precision: Precision, device: str) -> AbstractContextManager[Any]:
+    """Whatever is computed within is computed in that precision."""
+    kind = torch.device(device).type
+    return nullcontext() if precision == "float32" else torch.autocast(kind, dtype=getattr(torch, precision))
+
+
+def exactly(device: torch.device) -> AbstractContextManager[Any]:
+    """Whatever is computed within is computed in float32: where things are must not be rounded to 1/256 of a frame."""
+    return torch.autocast(device.type, enabled=False)
+
+
+def precise(method: Callable[Concatenate[_Model, _P], _R]) -> Callable[Concatenate[_Model, _P], _R]:
+    """A model's method, computed in the precision its card says."""
+
+    @wraps(method)
+    def computed(model: _Model, /, *arguments: _P.args, **options: _P.kwargs) -> _R:
+        with computing(model.card.precision, model.device):
+            return method(model, *arguments, **options)
+
+    return computed
+
+
+def _processor_has(precision: str) -> bool:
+    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in all versions of PyTorch: nothing is known there
+    return any(known.get(name, False) for name in _INSTRUCTIONS[precision])
+
+
+def _is_ampere(device: str) -> bool:
+    return bool(torch.cuda.get_device_capability(torch.device(device))[0] >= _AMPERE)
+
+
+def _is_new_macos() -> bool:
+    return bool(torch.backends.mps.is_macos_or_newer(_MACOS, 0))

@@ -1,0 +1,57 @@
+"""Sight: whether a track is looked at by a Region or by the whole grid, where that is left to what both of them see.
+
+On the first frame after a prompt, and on the first after it was lost, a track is looked at by both. Where they see the same
+mask, the Region is enough, and the track is looked at by Regions from there on; else by the whole grid, which is shown the
+memories around the object alone: they are what costs most there, and the rest of them changes next to nothing. What was
+decided is the Window of the answer, which its memory tells: nothing else has to be known to go on.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+import numpy as np
+
+from napari_sam2.core.result import Query, Segment
+from napari_sam2.core.window import Window
+from napari_sam2.models.payload import Payload, nearest
+
+SAME_IOU = 0.95
+"""Two looks see the same where their masks agree to this, in pixels of the frame."""
+
+
+def undecided(query: Query, frame: int) -> bool:
+    """Whether it is open how a track that is carried along is looked at: its last mask was said or locked, or it was lost before that."""
+    last = nearest(query.memories, frame)
+    if last is None or query.said.points:
+        return False
+    before = nearest((memory for memory in query.memories if memory is not last), frame)
+    return last.conditioning or (before is not None and not before.present)
+
+
+def stays_whole(query: Query, frame: int, whole: Window) -> bool:
+    """Whether a track was decided to be looked at by the whole grid."""
+    last = nearest(query.memories, frame)
+    return last is not None and not undecided(query, frame) and cast(Payload, last.features).seen == whole
+
+
+def same(near: Segment, whole: Segment) -> bool:
+    """Whether an answer by a Region is that of the whole grid: present in both, and the masks agree to `SAME_IOU`."""
+    if not (near.present and whole.present):
+        return False
+    (rows, columns, one), (other_rows, other_columns, other) = (_drawn(segment) for segment in (near, whole))
+    low = max(rows.start, other_rows.start), max(columns.start, other_columns.start)
+    high = max(low[0], min(rows.stop, other_rows.stop)), max(low[1], min(columns.stop, other_columns.stop))
+    parts = [
+        mask[low[0] - own[0].start : high[0] - own[0].start, low[1] - own[1].start : high[1] - own[1].start]
+        for mask, own in ((one, (rows, columns)), (other, (other_rows, other_columns)))
+    ]
+    both = int((parts[0] & parts[1]).sum())
+    return both > 0 and both >= SAME_IOU * (int(one.sum()) + int(other.sum()) - both)
+
+
+def _drawn(segment: Segment) -> tuple[slice, slice, np.ndarray]:
+    """Rows and columns of the frame that a mask reaches, and the mask at these pixels, as it is drawn in a label plane."""
+    limits = (np.iinfo(np.int32).max,) * 2
+    rows, columns = segment.window.region(segment.logits, limits)
+    return rows, columns, segment.window.paste(segment.logits, rows, columns) > 0

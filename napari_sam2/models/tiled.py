@@ -1,0 +1,201 @@
+"""Tiled: a model that looks at each track by a tile of the frame, where the whole frame would show it too small.
+
+Tiles are encoded when they are first asked about, and once for all tracks in them. A track that moves is handed over to the
+next tile: its memories are brought there, cell by cell, as they lie on the frame.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from itertools import count
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from napari_sam2.core.result import Embedding, Query, Recall, Segment
+from napari_sam2.core.video import Frame
+from napari_sam2.core.window import Window
+from napari_sam2.models.following import agreements
+from napari_sam2.models.framing import extent, moved
+from napari_sam2.models.network import STRIDE
+from napari_sam2.models.payload import Payload, nearest
+from napari_sam2.models.regions import Corners, holds
+from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.tiles import Tiles, pixel_of, within
+
+_TILES = 40  # kept encoded: 17 MB each for an input of 1024 × 1024
+_FITTING = (40.0, 512.0)  # pixels of the input: what a click is answered by that is narrower or wider counts less
+_ALONE = 0.3  # what an answer counts that no other agrees with; wholly agreed with it counts 1 more
+_T = TypeVar("_T")
+_HALF = 0.5  # from a pixel's centre to its edge
+
+
+class Tiled:
+    """A VideoModel around a Sam2 that sees whole frames.
+
+    An Embedding holds the pixels, and what is made of the whole frame where the network's input does not shrink it; tiles are
+    encoded anew where they are not at hand.
+    """
+
+    def __init__(self, inner: Sam2) -> None:
+        self.inner = inner
+        self.card = replace(inner.card, windows="tiles")
+        self.device = inner.device
+        self._encoded: OrderedDict[tuple[int, Window], Embedding] = OrderedDict()
+        self._numbers = count()
+
+    def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
+        """See `VideoModel`."""
+        found = []
+        for frame, window in views:
+            levels = self.inner.embed([(frame, window)])[0].features if pixel_of(window) <= 1 else ()
+            found.append(Embedding(frame.index, window, (next(self._numbers), torch.from_numpy(frame.pixels), *levels)))
+        return found
+
+    def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
+        """See `VideoModel`: each Segment is over a tile, or over a Region of it."""
+        tiles = [self._tile(embedding, query) for query in queries]
+
+        def asked(tile: Window, part: list[int]) -> list[Segment]:
+            return self.inner.segment(self._seen(embedding, tile), [self._brought(queries[place], tile) for place in part])
+
+        return _by_tile(tiles, asked)
+
+    def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
+        """See `VideoModel`."""
+        tiles = [_tiles(embedding).holding(segment.window) for segment in segments]
+
+        def asked(tile: Window, part: list[int]) -> list[tuple[Any, ...]]:
+            return self.inner.remember(self._seen(embedding, tile), [segments[place] for place in part])
+
+        return _by_tile(tiles, asked)
+
+    def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+        """(H, W) float32 pixels, and the arrays of the whole frame where there are any."""
+        return (features[1].numpy(), *(self.inner.to_arrays(features[2:]) if features[2:] else ()))
+
+    def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
+        """The inverse of `to_arrays`."""
+        pixels = torch.from_numpy(np.array(arrays[0], dtype=np.float32))
+        return (next(self._numbers), pixels, *(self.inner.from_arrays(arrays[1:]) if arrays[1:] else ()))
+
+    def nbytes(self, features: tuple[Any, ...]) -> int:
+        """See `VideoModel`."""
+        return self.inner.nbytes(features)
+
+    def _seen(self, embedding: Embedding, tile: Window) -> Embedding:
+        """What the network makes of a tile."""
+        number, pixels, *levels = embedding.features
+        if levels and tile == embedding.window:
+            return replace(embedding, features=tuple(levels))
+        found = self._encoded.pop((number, tile), None)
+        if found is None:
+            (found,) = self.inner.embed([(Frame(embedding.frame, pixels.numpy()), tile)])
+        self._encoded[number, tile] = found
+        while len(self._encoded) > _TILES:
+            self._encoded.popitem(last=False)
+        return found
+
+    def _tile(self, embedding: Embedding, query: Query) -> Window:
+        """Where a track is known to be: in what was said, in its answer before, or on the frame before; else where it is found."""
+        tiles, said = _tiles(embedding), query.said
+        if said.mask is not None:
+            return tiles.around(_corners_of(said.mask))
+        if query.logits is not None and query.window is not None:
+            corners, tile = extent(query.logits, query.window), tiles.holding(query.window)
+            if corners is None or holds(tile, said.points):
+                return tile
+            return tiles.around(_joined(corners, said.points), query.window)
+        if said.box is not None:
+            top, left, bottom, right = (edge + _HALF for edge in said.box)
+            return tiles.around(_joined(((top, left), (bottom, right)), said.points))
+        if said.points:
+            return self._found(embedding, query)
+        last = nearest(query.memories, embedding.frame)
+        if last is None or last.features is None:
+            return embedding.window
+        payload = cast(Payload, last.features)
+        return tiles.around(payload.corners, payload.window) if payload.corners else tiles.holding(payload.window)
+
+    def _found(self, embedding: Embedding, query: Query) -> Window:
+        """The tile of what points alone speak of: it is looked at from near and from far, and the best answer taken."""
+        tiles, points = _tiles(embedding), query.said.points
+        shown = [point for point, positive in zip(points, query.said.positive, strict=True) if positive] or points
+        y, x = np.mean(shown, axis=0) + _HALF
+        steps = [tile for tile in tiles.ladder((float(y), float(x))) if holds(tile, points)] or [embedding.window]
+        alone = Query(query.track, query.said)
+        answers = [self.inner.segment(self._seen(embedding, tile), [alone])[0] for tile in steps]
+        best = max(zip(answers, agreements(answers), strict=True), key=lambda each: _fit(each[0]) * (_ALONE + each[1]))[0]
+        corners = extent(best.logits, best.window)
+        return tiles.around(_joined(corners, points)) if corners else tiles.holding(best.window)
+
+    def _brought(self, query: Query, tile: Window) -> Query:
+        """The same question, all that comes with it over this tile."""
+        recalls = tuple(self._recalled(recall, tile) for recall in query.recalls)
+        if query.logits is None or query.window is None or within(query.window, tile):
+            return replace(query, recalls=recalls)
+        logits = _over(torch.from_numpy(query.logits)[None], query.window, tile, query.logits.shape[0] * tile.size // query.window.size)
+        return replace(query, recalls=recalls, logits=logits[0].numpy(), window=tile)
+
+    def _recalled(self, recall: Recall, tile: Window) -> Recall:
+        """A memory as it lies in this tile: in the Region around the object where it was of a Region."""
+        if recall.memory.features is None:
+            return recall
+        payload = cast(Payload, recall.memory.features)
+        seen = tile if payload.seen.size == tile.size else payload.seen
+        if within(payload.window, tile):
+            return replace(recall, memory=replace(recall.memory, features=payload._replace(seen=seen)))
+        regions = self.inner.regions if payload.window.size < tile.size else None
+        target = regions.around(payload.corners, tile) if regions and payload.corners else tile
+        side, now = payload.window.size // STRIDE, target.size // STRIDE
+        grid = payload.tokens.float().T.unflatten(1, (side, side))
+        tokens = _over(grid, payload.window, target, now).flatten(1).T.to(payload.tokens.dtype)
+        mask = payload.mask if payload.mask is None else _over(payload.mask.float()[None], payload.window, target, target.size // 4)[0]
+        mask = mask if mask is None else mask.to(cast(Tensor, payload.mask).dtype)
+        features = Payload(tokens, target, payload.corners, mask, tile if seen == tile else target)
+        return replace(recall, memory=replace(recall.memory, features=features))
+
+
+def _by_tile(tiles: Sequence[Window], asked: Callable[[Window, list[int]], Sequence[_T]]) -> list[_T]:
+    """Answers in order, all that lie in one tile asked for together."""
+    found: dict[int, _T] = {}
+    for tile in dict.fromkeys(tiles):
+        part = [place for place, each in enumerate(tiles) if each == tile]
+        found.update(zip(part, asked(tile, part), strict=True))
+    return [found[place] for place in range(len(tiles))]
+
+
+def _over(planes: Tensor, source: Window, target: Window, side: int) -> Tensor:
+    """(C, side, side) of (C, h, w) planes over their source Window, at the cells of a target Window."""
+    return moved(planes[None], [source], [target], side)[0]
+
+
+def _tiles(embedding: Embedding) -> Tiles:
+    height, width = embedding.features[1].shape
+    return Tiles((int(height), int(width)), embedding.window)
+
+
+def _corners_of(mask: np.ndarray) -> Corners:
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return (float(rows[0]), float(columns[0])), (float(rows[-1] + 1), float(columns[-1] + 1))
+
+
+def _joined(corners: Corners, points: Sequence[tuple[float, float]]) -> Corners:
+    """Corners that points lie between too."""
+    places = np.array([*corners, *((y + _HALF, x + _HALF) for y, x in points)])
+    (top, left), (bottom, right) = places.min(axis=0).tolist(), places.max(axis=0).tolist()
+    return (top, left), (bottom, right)
+
+
+def _fit(segment: Segment) -> float:
+    """The predicted IoU of an answer, less where the tile shows its object too small or too large."""
+    cells = float((segment.logits > 0).sum())
+    if not cells:
+        return -1.0
+    wide = 2 * np.sqrt(cells / np.pi) * segment.window.size / segment.logits.shape[0]
+    low, high = _FITTING
+    return segment.iou * min(1.0, wide / low, high / wide)

@@ -1,0 +1,148 @@
+"""Precision: masks nearly the same, what leaves a model in float32, what a device does not have refused."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.errors import DeviceError, ModelError
+from napari_sam2.core.prompt import Said
+from napari_sam2.core.result import Memory, Query, Recall, Segment
+from napari_sam2.core.video import Frame
+from napari_sam2.engine.embeddings import _open_store
+from napari_sam2.engine.session import Session
+from napari_sam2.models.following import Following
+from napari_sam2.models.load import load_model
+from napari_sam2.models.precision import check_precision, precisions
+from napari_sam2.models.sam2 import Sam2
+from napari_sam2.testing.scenes import drifting
+from tests.models import networks
+
+CLICK = Said(points=((30.0, 30.0),), positive=(True,))
+
+
+@pytest.fixture
+def machine(monkeypatch: pytest.MonkeyPatch):
+    """Make PyTorch say that this machine's processor has these instructions, and its CUDA device this generation."""
+
+    def has(*instructions: str, generation: int = 0, macos: int = 0) -> None:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (generation, 0))
+        monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, _: macos >= major)
+
+    return has
+
+
+@pytest.mark.parametrize(
+    ("device", "facts", "there"),
+    [
+        pytest.param("cpu", {}, [], id="old_processor"),
+        pytest.param("cpu", {"instructions": ["avx512_f"]}, [], id="processor_that_would_imitate_it"),
+        pytest.param("cpu", {"instructions": ["avx512_bf16"]}, ["bfloat16"], id="processor_with_bfloat16"),
+        pytest.param("cpu", {"instructions": ["amx_bf16", "avx512_fp16"]}, ["bfloat16", "float16"], id="processor_with_both"),
+        pytest.param("cuda", {"generation": 7}, ["float16"], id="turing"),
+        pytest.param("cuda:1", {"generation": 8}, ["bfloat16", "float16"], id="ampere"),
+        pytest.param("mps", {"macos": 13}, ["float16"], id="apple_before_macos_14"),
+        pytest.param("mps", {"macos": 15}, ["bfloat16", "float16"], id="apple"),
+    ],
+)
+def test_what_a_device_has(machine, device, facts, there):
+    machine(*facts.pop("instructions", []), **facts)
+    assert precisions(device) == ["float32", *there]
+
+
+@pytest.mark.parametrize(
+    ("precision", "error", "said"),
+    [
+        pytest.param("half", ModelError, "'half': expected one of", id="no_such_word"),
+        pytest.param("float16", DeviceError, "'float16': device 'cpu' computes in float32, bfloat16; choose", id="not_on_this_device"),
+    ],
+)
+def test_what_is_not_there_is_refused(machine, precision, error, said):
+    machine("avx512_bf16")
+    with pytest.raises(error, match=said):
+        check_precision(precision, "cpu")
+    with pytest.raises(error, match=said):
+        load_model("nano", device="cpu", precision=precision)
+
+
+def test_a_processor_nothing_is_known_of_has_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert precisions("cpu") == ["float32"]
+
+
+@pytest.fixture(scope="module", params=[networks.SMALL, networks.CONV], ids=["hiera", "conv"])
+def both(request: pytest.FixtureRequest) -> tuple[Sam2, Sam2]:
+    """The same weights in float32 and in bfloat16."""
+    exact = networks.model(request.param)
+    return exact, Sam2(exact.network, replace(exact.card, precision="bfloat16"))
+
+
+def _walked(model: Sam2) -> list[Segment]:
+    """A click, remembered, and the frame after it."""
+    frames = [Frame(index, drifting(count=1, frames=2).stack.data[index].astype(np.float32) / 255) for index in range(2)]
+    first, second = model.embed([(frame, model.card.window(frame.shape)) for frame in frames])
+    (clicked,) = model.segment(first, [Query(1, CLICK)])
+    (features,) = model.remember(first, [clicked])
+    memory = Memory(0, True, clicked.pointer, clicked.present, clicked.iou, features)
+    return [clicked, *model.segment(second, [Query(1, recalls=(Recall(memory, slot=0, age=1),))])]
+
+
+def test_masks_are_nearly_the_same_and_leave_in_float32(both: tuple[Sam2, Sam2]) -> None:
+    for exact, rough in zip(*map(_walked, both), strict=True):
+        assert rough.logits.dtype == rough.pointer.dtype == np.float32
+        assert 0 < np.abs(rough.logits - exact.logits).max() < 0.1 * np.abs(exact.logits).max()
+        assert ((rough.logits > 0) == (exact.logits > 0)).mean() > 0.9
+        assert rough.iou == pytest.approx(exact.iou, abs=0.05)
+
+
+def test_the_embedded_model_draws_the_same_discs() -> None:
+    scene, exact = drifting(count=2, frames=3, shape=(96, 96)), load_model("nano", device="cpu")
+    assert isinstance(exact, Following)
+    found = []
+    for precision in ("float32", "bfloat16"):
+        model = Following(exact.network, replace(exact.card, precision=precision))
+        with Session(scene.stack.as_video("t"), model) as session:
+            session.prompt_many([scene.click(track) for track in scene.tracks])
+            session.run().finish()
+            found.append(np.stack([session.plane(frame) for frame in range(3)]))
+    for track in scene.tracks:
+        one, other = (labels == track for labels in found)
+        assert one.any() and (one & other).sum() > 0.95 * (one | other).sum()
+
+
+def test_where_things_are_is_never_rounded(both: tuple[Sam2, Sam2]) -> None:
+    """Constants are kept for the next caller, whatever precision made them."""
+    exact, rough = both
+    _walked(exact)
+    kept = dict(exact.network._positions)
+    exact.network._positions.clear()
+    _walked(rough)
+    for key, positions in exact.network._positions.items():
+        for name in ("image", "rotation", "memory", "decoder"):
+            torch.testing.assert_close(getattr(positions, name), getattr(kept[key], name), rtol=0, atol=0)
+
+
+def test_features_on_disk_are_those_of_one_precision(both: tuple[Sam2, Sam2], tmp_path: Path) -> None:
+    video = drifting(frames=2).stack.as_video("t")
+    exact, rough = (_open_store(tmp_path, video, model) for model in both)
+    exact.create_group("0")
+    assert "0" not in rough
+
+
+def test_a_plug_in_decides_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    from napari_sam2.models import load
+
+    class Plugged:
+        state = "plug-in"
+        card = ModelCard("theirs")
+
+    monkeypatch.setattr(load, "locate", lambda _: Plugged())
+    monkeypatch.setattr(load, "check_precision", lambda *_: None)
+    with pytest.raises(ModelError, match=r"'bfloat16': theirs is a plug-in"):
+        load_model("theirs", device="cpu", precision="bfloat16")

@@ -1,0 +1,224 @@
+"""Sight: for each track it is found out whether a Region shows what the whole grid does, and nothing else is remembered of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from napari_sam2.core.card import Attention
+from napari_sam2.core.presence import Presence
+from napari_sam2.core.prompt import MaskPrompt, PointPrompt, Said
+from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, Query, Recall, Segment
+from napari_sam2.core.stack import Stack
+from napari_sam2.core.video import Video
+from napari_sam2.core.window import Window
+from napari_sam2.engine.session import Session, Settings
+from napari_sam2.models.payload import Payload
+from napari_sam2.models.regions import Cells, Corners, Regions
+from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.sight import same, stays_whole, undecided
+from tests.models.networks import model
+
+SIZE, FRAMES = 256, 5
+TOLERANCE = 1e-2  # logits are up to 40, and what a batch changes in the last digit grows from frame to frame
+WHOLE = Window.whole((SIZE, SIZE), SIZE)
+REGION = Cells(0, 8, 8).within(WHOLE)
+PLACES = {1: (70, 180), 2: (200, 60), 3: (64, 64)}
+
+
+def _payload(window: Window) -> Payload:
+    return Payload(np.zeros((1, 64)), REGION, ((60.0, 170.0), (80.0, 190.0)), None, window)  # type: ignore[arg-type]
+
+
+def _recalls(*seen: tuple[int, bool, bool, Window]) -> tuple[Recall, ...]:
+    """Of frame, conditioning, present, window."""
+    memories = [Memory(frame, said, np.zeros(1), present, features=_payload(window)) for frame, said, present, window in seen]
+    return tuple(Recall(memory, 0 if memory.conditioning else 1, 1) for memory in memories)
+
+
+@pytest.mark.parametrize(
+    ("seen", "open_", "whole"),
+    [
+        pytest.param([(4, True, True, WHOLE)], True, False, id="first after a prompt"),
+        pytest.param([(3, True, True, WHOLE), (4, False, True, WHOLE)], False, True, id="decided for the whole"),
+        pytest.param([(3, True, True, WHOLE), (4, False, True, REGION)], False, False, id="decided for Regions"),
+        pytest.param([(0, True, True, WHOLE), (3, False, True, REGION), (4, True, True, WHOLE)], True, False, id="after a correction"),
+        pytest.param([(0, True, True, WHOLE), (3, False, False, REGION), (4, False, True, WHOLE)], True, False, id="found again"),
+        pytest.param([(0, True, True, WHOLE), (3, False, True, WHOLE), (4, False, True, WHOLE)], False, True, id="still the whole"),
+    ],
+)
+def test_what_was_decided_stands_in_the_memories(seen: Sequence[tuple[int, bool, bool, Window]], open_: bool, whole: bool) -> None:
+    query = Query(1, recalls=_recalls(*seen))
+    assert undecided(query, 5) is open_
+    assert stays_whole(query, 5, WHOLE) is whole
+    assert not undecided(replace(query, said=Said(points=((70.0, 180.0),), positive=(True,))), 5)
+
+
+def _segment(window: Window, box: tuple[int, int, int, int] | None) -> Segment:
+    """An answer whose mask is the cells of 4 pixels between two corners of the frame (top, left, bottom, right)."""
+    side = window.size // 4
+    logits = np.full((side, side), -10.0 if box else ABSENT_LOGIT, dtype=np.float32)
+    if box:
+        top, left, bottom, right = (int(edge - start) // 4 for edge, start in zip(box, (window.top, window.left) * 2, strict=True))
+        logits[max(0, top) : bottom, max(0, left) : right] = 10.0
+    return Segment(1, 0, window, logits, 0.9, 5.0 if box else -5.0, np.zeros(1), Presence.TRACKED)
+
+
+@pytest.mark.parametrize(
+    ("near", "whole", "expected"),
+    [
+        pytest.param((40, 160, 80, 200), (40, 160, 80, 200), True, id="the same"),
+        pytest.param((40, 160, 80, 200), (40, 160, 80, 204), False, id="a tenth wider"),
+        pytest.param((40, 160, 80, 200), (40, 20, 80, 60), False, id="elsewhere"),
+        pytest.param((40, 132, 80, 200), (40, 100, 80, 200), False, id="cut by the Region"),
+        pytest.param(None, (40, 160, 80, 200), False, id="not seen by the Region"),
+        pytest.param((40, 160, 80, 200), None, False, id="seen by the Region alone"),
+        pytest.param(None, None, False, id="not there: it is looked for by the whole grid"),
+    ],
+)
+def test_two_looks_agree_where_their_masks_do(
+    near: tuple[int, int, int, int] | None, whole: tuple[int, int, int, int] | None, expected: bool
+) -> None:
+    assert same(_segment(REGION, near), _segment(WHOLE, whole)) is expected
+
+
+@pytest.fixture(scope="module")
+def whole() -> Sam2:
+    return model(size=SIZE)
+
+
+@pytest.fixture(scope="module")
+def auto(whole: Sam2) -> Sam2:
+    return _looking(whole, "auto")
+
+
+class Eights(Regions):
+    """Regions of 8 tokens about the middle of whatever is seen: masks of random weights are everywhere."""
+
+    def around(self, corners: Corners, whole: Window) -> Window:
+        top, left = (int(np.clip(sum(each) / 2 // 16 - 4, 0, 8)) for each in zip(*corners, strict=True))
+        return Cells(top, left, 8).within(whole)
+
+
+class Wide(Sam2):
+    """What it remembers is of Regions, but everything is looked at by the whole grid."""
+
+    def _window(self, embedding: Embedding, query: Query) -> Window:
+        return embedding.window
+
+
+def _looking(whole: Sam2, attention: Attention) -> Sam2:
+    made = Sam2(whole.network, replace(whole.card, attention=attention))
+    made.regions = Eights()
+    return made
+
+
+@pytest.fixture(scope="module")
+def video() -> Video:
+    return Stack(np.random.default_rng(0).random((FRAMES, SIZE, SIZE), dtype=np.float32), "tyx").as_video("t")
+
+
+@pytest.fixture
+def decided(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int]], None]:
+    """Say of which tracks both looks see the same: those of random weights agree on nothing."""
+
+    def say(tracks: set[int]) -> None:
+        monkeypatch.setattr("napari_sam2.models.sam2.same", lambda near, whole: near.track in tracks and near.present and whole.present)
+
+    return say
+
+
+def _disc(track: int, frame: int = 0) -> MaskPrompt:
+    rows, columns = np.mgrid[:SIZE, :SIZE]
+    y, x = PLACES[track]
+    return MaskPrompt(frame, track, (rows - y) ** 2 + (columns - x) ** 2 < 12**2)
+
+
+def _answers(model: Sam2, video: Video, tracks: Sequence[int], frame: int = 0) -> dict[tuple[int, int], Segment]:
+    with Session(video, model) as session:
+        session.prompt_many([_disc(track, frame) for track in tracks])
+        session.run().finish()
+        return _kept(session)
+
+
+def _kept(session: Session) -> dict[tuple[int, int], Segment]:
+    return {(segment.track, frame): segment for frame in range(FRAMES) for segment in session.segments(frame)}
+
+
+def _check_equal(one: Segment, other: Segment, tolerance: float = 0.0) -> None:
+    assert (one.window, one.presence) == (other.window, other.presence)
+    np.testing.assert_allclose(one.logits, other.logits, rtol=0, atol=tolerance)
+
+
+def test_a_track_is_looked_at_by_what_was_decided_for_it(
+    auto: Sam2, whole: Sam2, video: Video, decided: Callable[[set[int]], None]
+) -> None:
+    """One whose looks differ is what the whole grid shows, given the memories around it; one whose agree is by Regions throughout."""
+    decided({1})
+    found = _answers(auto, video, (1, 2))
+    sizes = {track: [found[track, frame].window.size for frame in range(FRAMES)] for track in (1, 2)}
+    assert sizes == {1: [SIZE, 128, 128, 128, 128], 2: [SIZE] * FRAMES}
+    alone = _answers(auto, video, (2,))
+    wide = Wide(whole.network, replace(whole.card, attention="near"))
+    wide.regions = Eights()
+    for key, segment in _answers(wide, video, (2,)).items():
+        _check_equal(alone[key], segment)
+    assert not np.allclose(found[1, 1].logits, _cut(_answers(whole, video, (1,))[1, 1], found[1, 1].window), atol=TOLERANCE)
+
+
+def _cut(segment: Segment, window: Window) -> np.ndarray:
+    cells = Cells.of(window, WHOLE)
+    rows, columns = (slice(4 * start, 4 * (start + cells.side)) for start in (cells.top, cells.left))
+    return segment.logits[rows, columns]
+
+
+def test_tracks_of_both_kinds_together_are_as_each_alone(auto: Sam2, video: Video, decided: Callable[[set[int]], None]) -> None:
+    decided({1, 3})
+    together = _answers(auto, video, (1, 2, 3), frame=2)
+    for track in (1, 2, 3):
+        for key, segment in _answers(auto, video, (track,), frame=2).items():
+            _check_equal(together[key], segment, TOLERANCE)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 5])
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    auto: Sam2, video: Video, decided: Callable[[set[int]], None], tmp_path: Path, steps: int
+) -> None:
+    """Stopped before, at and after the frames on which it is decided, on both ways from frame 1."""
+    decided({1, 3})
+    expected = _answers(auto, video, (1, 2, 3), frame=1)
+    with Session(video, auto, settings=Settings(folder=tmp_path)) as session:
+        session.prompt_many([_disc(track, 1) for track in (1, 2, 3)])
+        stopped = session.run()
+        for stepped in stopped:
+            if stepped.position == steps:
+                stopped.cancel()
+        log = session.log
+    with Session(video, auto, settings=Settings(folder=tmp_path)) as session:
+        session.resume(log)
+        session.run().finish()
+        found = _kept(session)
+    assert found.keys() == expected.keys()
+    for key, segment in expected.items():
+        _check_equal(found[key], segment)
+
+
+def test_both_are_looked_at_once_for_each_prompt_and_way(auto: Sam2, video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[int, int]] = []
+    monkeypatch.setattr("napari_sam2.models.sam2.same", lambda near, whole: asked.append((near.track, near.frame)) is None)
+    with Session(video, auto) as session:
+        session.prompt_many([_disc(1, 1), _disc(2, 1)])
+        session.run().finish()
+        assert sorted(asked) == [(1, 0), (1, 2), (2, 0), (2, 2)]
+        asked.clear()
+        before = {segment.track: segment for segment in session.segments(3)}[1]
+        middle = (before.window.top + 60.0, before.window.left + 60.0)
+        assert session.prompt(PointPrompt(3, 1, [middle], [False])).window == before.window  # a click is answered at once
+        assert not asked
+        session.run().finish()
+    assert [(track, frame) for track, frame in asked if frame in (2, 4)] == [(1, 4), (1, 2)]
+    assert {track for track, _ in asked} == {1}

@@ -1,0 +1,251 @@
+"""Tiles: how fine a part of a frame an object is looked at by, and which one; a model that looks so."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from napari_sam2.api.session import Session
+from napari_sam2.core.card import Attention
+from napari_sam2.core.errors import ModelError
+from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Said
+from napari_sam2.core.result import Embedding, Memory, Query, Recall, Segment
+from napari_sam2.core.stack import Stack
+from napari_sam2.core.video import Frame
+from napari_sam2.core.window import Window
+from napari_sam2.engine.session import Settings
+from napari_sam2.models.load import load_model, looking
+from napari_sam2.models.network import STRIDE, Network
+from napari_sam2.models.payload import Payload
+from napari_sam2.models.regions import Cells, Corners
+from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.tiled import Tiled
+from napari_sam2.models.tiles import Tiles, pixel_of, within
+from napari_sam2.testing.contracts import ModelContract
+from tests.models.networks import model, network
+
+SHAPE = (2048, 1500)
+TILES = Tiles(SHAPE, Window.whole(SHAPE, 1024))
+
+
+def _box(y: float, x: float, wide: float) -> Corners:
+    return (y - wide / 2, x - wide / 2), (y + wide / 2, x + wide / 2)
+
+
+@pytest.mark.parametrize(
+    ("wide", "pixel"),
+    [(200, 2.0), (80, 2.0), (79, 1.0), (40, 1.0), (39, 0.5), (25, 0.5), (12, 0.25), (3, 0.25)],
+    ids=lambda value: f"{value:g}",
+)
+def test_an_object_is_shown_forty_pixels_wide_at_least_if_it_can_be(wide: float, pixel: float) -> None:
+    tile = TILES.around(_box(1000, 700, wide))
+    assert pixel_of(tile) == pixel
+    assert (tile == TILES.whole) is (pixel == 2.0)
+
+
+def test_a_frame_that_shows_it_large_enough_is_looked_at_whole() -> None:
+    small = Tiles((512, 512), Window.whole((512, 512), 1024))
+    assert small.around(_box(100, 100, 25)) == small.whole
+
+
+def test_how_finely_an_object_is_looked_at_does_not_flicker_with_its_size() -> None:
+    before = TILES.around(_box(1000, 700, 41))
+    assert pixel_of(before) == 1.0
+    assert pixel_of(TILES.around(_box(1000, 700, 39), before)) == 1.0
+    assert pixel_of(TILES.around(_box(1000, 700, 20), before)) == 0.5
+
+
+@pytest.mark.parametrize("pixel", [0.25, 0.5, 1.0])
+def test_tiles_cover_the_frame_with_room_around_every_place(pixel: float) -> None:
+    every = TILES.every(pixel)
+    token = pixel * STRIDE
+    assert all(each.top % token == 0 and each.left % token == 0 for each in every), "whole tokens"
+    assert max(each.top + each.height for each in every) < SHAPE[0] + token, "no further than needed"
+    rng = np.random.default_rng(0)
+    room = 1024 * pixel / 8  # half of what neighbours share
+    for y, x in rng.uniform((0, 0), SHAPE, (200, 2)):
+        tile = TILES.at((y, x), pixel)
+        assert tile in every
+        for place, start, length in ((y, tile.top, SHAPE[0]), (x, tile.left, SHAPE[1])):
+            assert place - start >= min(room, place) - token and start + tile.height - place >= min(room, length - place) - token
+
+
+@pytest.mark.parametrize("pixel", [0.25, 0.5, 1.0])
+def test_a_region_is_found_again_in_a_tile_that_holds_it(pixel: float) -> None:
+    for tile in [*TILES.every(pixel)[::3], TILES.whole]:
+        for cells in (Cells(0, 0, 16), Cells(12, 40, 16), Cells(40, 40, 24), Cells(0, 0, 64)):
+            region = cells.within(tile)
+            found = TILES.holding(region)
+            assert within(region, found)
+            assert Cells.of(region, found).within(found) == pytest.approx(region) or found == region
+
+
+def test_a_click_is_tried_from_near_to_far() -> None:
+    steps = TILES.ladder((1000.0, 700.0))
+    assert [pixel_of(each) for each in steps] == [0.25, 0.5, 1.0, 2.0]
+    assert steps[-1] == TILES.whole
+
+
+@lru_cache
+def _weights() -> Network:
+    return network(presence=20.0)
+
+
+def _sam2(attention: Attention = "whole", size: int = 128) -> Sam2:
+    return Sam2(_weights(), replace(model().card, input_sizes=(size,), attention=attention))
+
+
+class TestTiled(ModelContract):
+    """The contract of every model; random weights."""
+
+    tolerance = 2e-3
+
+    def make_model(self) -> Tiled:
+        return Tiled(_sam2())
+
+
+class TestTiledNear(ModelContract):
+    """The same where tracks are looked at by Regions of tiles."""
+
+    tolerance = 2e-3
+
+    def make_model(self) -> Tiled:
+        return Tiled(_sam2("near"))
+
+
+def _noise(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).random(shape, dtype=np.float32)
+
+
+def _embedded(made: Tiled | Sam2, pixels: np.ndarray, frame: int = 0) -> Embedding:
+    return made.embed([(Frame(frame, pixels), made.card.window(pixels.shape))])[0]
+
+
+def _recall(made: Tiled | Sam2, embedding: Embedding, segment: Segment) -> Recall:
+    (features,) = made.remember(embedding, [segment])
+    return Recall(Memory(segment.frame, segment.conditioning, segment.pointer, segment.present, features=features), 0, 1)
+
+
+def test_a_small_object_is_seen_as_on_a_frame_that_is_its_tile_alone() -> None:
+    """A mask on a frame of 512 pixels, and on its tile as a frame of its own, already enlarged; then carried to the next frame."""
+    made, alone = Tiled(_sam2()), _sam2()
+    frames = [_noise((512, 512), seed) for seed in range(2)]
+    mask = np.zeros((512, 512), dtype=bool)
+    mask[240:262, 250:272] = True
+    tile = Tiles((512, 512), made.card.window((512, 512))).around(((240.0, 250.0), (262.0, 272.0)))
+    assert pixel_of(tile) == 0.5
+    answers = []
+    enlarged = [tile.crop(frame) for frame in frames]
+    for each, planes, said in ((made, frames, mask), (alone, enlarged, tile.crop(mask.astype(np.float32)) >= 0.5)):
+        first, second = (_embedded(each, plane, number) for number, plane in enumerate(planes))
+        (prompted,) = each.segment(first, [Query(1, Said(mask=said))])
+        (carried,) = each.segment(second, [Query(1, recalls=(_recall(each, first, prompted),))])
+        answers.append((prompted, carried))
+    for one, other in zip(*answers, strict=True):
+        assert one.window == tile
+        np.testing.assert_allclose(one.logits, other.logits, atol=1e-2)
+        np.testing.assert_allclose(one.pointer, other.pointer, atol=1e-3)
+
+
+def test_large_objects_are_answered_as_without_tiles() -> None:
+    made, alone = Tiled(_sam2()), _sam2()
+    for shape in ((96, 128), (400, 512)):
+        frames = [_noise(shape, seed) for seed in range(2)]
+        said = Said(box=(10.0, 10.0, shape[0] - 10.0, shape[1] - 10.0))
+        answers = []
+        for each in (made, alone):
+            first, second = (_embedded(each, plane, number) for number, plane in enumerate(frames))
+            (prompted,) = each.segment(first, [Query(1, said)])
+            (carried,) = each.segment(second, [Query(1, recalls=(_recall(each, first, prompted),))])
+            answers.append([prompted, carried])
+        for one, other in zip(*answers, strict=True):
+            assert one.window == other.window == made.card.window(shape)
+            np.testing.assert_array_equal(one.logits, other.logits)
+
+
+@pytest.mark.parametrize("attention", ["whole", "near"])
+def test_a_memory_keeps_its_place_on_the_frame_when_it_is_handed_over(attention: Attention) -> None:
+    made = Tiled(_sam2(attention, 512))
+    tiles = Tiles((2048, 2048), made.card.window((2048, 2048)))
+    one, other = tiles.at((300.0, 300.0), 1.0), tiles.at((300.0, 500.0), 1.0)
+    assert one != other
+    grid = 512 // STRIDE
+    window = one if attention == "whole" else Cells(8, 16, 16).within(one)
+    cells = Cells.of(window, one)
+    ys, xs = (axis.flatten() for axis in np.indices((cells.side, cells.side)))
+    places = np.stack([one.top + (cells.top + ys) * STRIDE, one.left + (cells.left + xs) * STRIDE], axis=1)
+    tokens = np.repeat(places, 32, axis=1)  # each token says where it is
+    corners = ((240.0, 380.0), (290.0, 430.0))
+    payload = Payload(torch.from_numpy(tokens).float(), window, corners, None, window)
+    brought = made._recalled(Recall(Memory(0, True, np.zeros(1), features=payload), 0, 1), other).memory.features
+    now = Cells.of(brought.window, other)
+    assert within(brought.window, other) and (now.side == grid) is (attention == "whole")
+    found = brought.tokens.numpy().reshape(now.side, now.side, 64)
+    for y in range(now.side):
+        for x in range(now.side):
+            where = (other.top + (now.top + y) * STRIDE, other.left + (now.left + x) * STRIDE)
+            if places[:, 0].min() <= where[0] <= places[:, 0].max() and places[:, 1].min() <= where[1] <= places[:, 1].max():
+                np.testing.assert_allclose(found[y, x, [0, -1]], where, atol=0.1)
+
+
+def _crossing(frames: int = 14) -> tuple[Stack, list[tuple[float, float]]]:
+    """A bright disc of 18 pixels that moves over a frame of 400, by 6 pixels a frame."""
+    rows, columns = np.indices((400, 400))
+    rng, planes, places = np.random.default_rng(0), [], []
+    for frame in range(frames):
+        y, x = 150 + 2 * frame, 60 + 6 * frame
+        disc = np.clip(9.5 - np.hypot(rows - y, columns - x), 0, 1)
+        planes.append(disc + 0.05 * rng.standard_normal(disc.shape))
+        places.append((float(y), float(x)))
+    return Stack(np.array(planes, dtype=np.float32), "tyx"), places
+
+
+@pytest.mark.parametrize("attention", ["whole", "near", "auto"])
+@pytest.mark.parametrize("said", ["box", "click"])
+def test_a_track_is_handed_over_from_tile_to_tile(attention: Attention, said: str) -> None:
+    """The embedded model's trained weights, shown frames as SAM 2 is."""
+    nano = load_model("nano", device="cpu")
+    assert isinstance(nano, Sam2)
+    card = replace(nano.card, follows=False, input_sizes=(256,), attention=attention)
+    stack, places = _crossing()
+    (y, x), rows = places[0], np.indices((400, 400))
+    prompt = BoxPrompt(0, 1, (y - 9, x - 9, y + 9, x + 9)) if said == "box" else PointPrompt(0, 1, [(y, x)], [True])
+    with Session(stack.as_video("t"), Tiled(Sam2(nano.network, card))) as session:
+        session.prompt(prompt)
+        session.propagate(progress=False)
+        tiles = {session.segments(frame)[0].window.left // 16 for frame in range(len(places))}
+        for frame, (y, x) in enumerate(places):
+            disc, found = np.hypot(rows[0] - y, rows[1] - x) <= 9, session.plane(frame) == 1
+            assert (disc & found).sum() / (disc | found).sum() > 0.5, f"lost on frame {frame}"
+    assert len(tiles) > 1, "more than one tile"
+
+
+def test_a_session_that_is_opened_again_gives_the_same(tmp_path: Path) -> None:
+    """What is kept on disk are pixels, and the whole frame's features where nothing is shrunk."""
+    stack, places = _crossing(4)
+    prompt = PointPrompt(0, 1, [places[0]], [True])
+    planes = []
+    for _ in range(2):
+        with Session(stack.as_video("t"), Tiled(_sam2("auto")), settings=Settings(folder=tmp_path)) as session:
+            session.prompt(prompt)
+            session.propagate(progress=False)
+            planes.append([session.plane(frame) for frame in range(4)])
+        (tmp_path / "trail.sqlite").unlink()
+    np.testing.assert_array_equal(planes[0], planes[1])
+
+
+def test_another_attention_keeps_the_tiles() -> None:
+    made = looking(Tiled(_sam2()), "near")
+    assert isinstance(made, Tiled) and (made.card.windows, made.card.attention) == ("tiles", "near")
+    assert made.inner.regions is not None
+
+
+def test_windows_that_nobody_knows_are_refused() -> None:
+    with pytest.raises(ModelError, match="windows 'pyramid': expected one of"):
+        load_model("nano", device="cpu", windows="pyramid")  # type: ignore[arg-type]
+    assert load_model("nano", device="cpu", windows="tiles").card.windows == "whole", "it follows: it needs none"
