@@ -29,6 +29,7 @@ ALL: dict[str, tuple[str, ...]] = {
     "scaling": ("--sam2",),
     "memory": ("--sam2",),
     "accuracy": ("data",),
+    "classical": ("data",),
     "near": ("data",),
     "precision": ("data",),
     "policies": ("data",),

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import zarr
 from scipy.ndimage import gaussian_filter
 
 from benchmarks import machine
@@ -21,6 +22,7 @@ from napari_sam2.api.session import Session
 from napari_sam2.core.prompt import BoxPrompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Stack
+from napari_sam2.io.open import open_stack
 from napari_sam2.models.load import load_model
 
 LIMIT_S = 1.0
@@ -50,15 +52,27 @@ class Case:
         half = _WIDE / 2
         return [BoxPrompt(0, track, (y - half, x - half, y + half, x + half)) for track, (y, x) in enumerate(self.places(0), start=1)]
 
-    def stack(self) -> Stack:
-        """The frames, with noise."""
+    def planes(self) -> Iterator[np.ndarray]:
+        """The (side, side) frames, one after another, with noise."""
         rng = np.random.default_rng(0)
-        planes = np.zeros((self.frames, self.side, self.side), dtype=np.float32)
-        for frame, plane in enumerate(planes):
+        for frame in range(self.frames):
+            plane = np.zeros((self.side, self.side), dtype=np.float32)
             for y, x in self.places(frame):
                 plane[int(y), int(x)] = 1
-            plane[:] = gaussian_filter(plane, _WIDE / 4) * _WIDE**2 / 2 + 0.05 * rng.standard_normal(plane.shape)
-        return Stack(planes, "tyx")
+            blurred = gaussian_filter(plane, _WIDE / 4) * _WIDE**2 / 2
+            yield (blurred + 0.05 * rng.standard_normal(plane.shape)).astype(np.float32)
+
+    def stack(self) -> Stack:
+        """The frames in memory."""
+        return Stack(np.stack(list(self.planes())), "tyx")
+
+    def kept(self, folder: Path) -> Stack:
+        """The frames in a zarr file of this folder, written and read one by one, as a user's are: none stays in memory."""
+        path, shape = folder / "case.zarr", (self.frames, self.side, self.side)
+        array = zarr.create_array(path, shape=shape, chunks=(1, *shape[1:]), dtype="float32")
+        for frame, plane in enumerate(self.planes()):
+            array[frame] = plane
+        return open_stack(path, axes="tyx")
 
 
 def measured(model: VideoModel, case: Case) -> dict[str, Any]:

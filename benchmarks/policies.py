@@ -1,5 +1,7 @@
 """Policies: identity switches on crowded time-lapses by memory policy, the embedded model, every object prompted once.
 
+Two of them are drawn: rows of look-alikes that pass close by each other, and such that hide each other in part while they do.
+
 python -m benchmarks.policies DATA --out results.json
 """
 
@@ -13,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import tifffile
+from scipy.ndimage import gaussian_filter
 
 from benchmarks import machine
 from napari_sam2.api.session import Session
@@ -23,9 +26,11 @@ from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Video
 from napari_sam2.engine.policies import POLICIES
 from napari_sam2.models.load import load_model
+from napari_sam2.testing.scenes import BRIGHTEST, passing
 
 COLUMNS = ("stack", "policy", "objects", "frames", "switches", "on another at the end", "IoU", "cpu s")
 _MARKER = 9  # pixels: less is no outline, and has no IoU
+_NOISES = 3  # how often each scene is drawn: switches are few, and noise decides over some
 _SAMPLES = Path(__file__).parents[1] / "sample_data"
 
 
@@ -40,8 +45,18 @@ def lapses(data: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         names = ("Fluo-N3DH-CHO_02_img.tif", "derived_linked_ids.tif")
         image, truth = (tifffile.imread(folder / name)[:, 2] for name in names)
         yield "CHO nuclei, z = 2", image, truth
+    for name, apart in (("passing look-alikes", 2.1), ("overlapping look-alikes", 1.5)):
+        for seed in range(_NOISES):
+            yield f"{name} ({seed + 1})", *_drawn(apart, seed)
     image, truth = (tifffile.imread(_SAMPLES / f"migration_t{part}.ome.tif") for part in ("", "_labels"))
     yield "migrating nuclei (sample)", image, truth
+
+
+def _drawn(apart: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and labels of rows of discs, `apart` radii from each other, blurred and in noise."""
+    scene = passing(frames=24, shape=(192, 192), radius=7, apart=apart, speed=3.0)
+    grey = gaussian_filter(scene.stack.data.astype(np.float32) / BRIGHTEST, (0, 1.5, 1.5))
+    return grey + np.random.default_rng(seed).normal(0, 0.05, grey.shape).astype(np.float32), scene.labels
 
 
 def measured(model: VideoModel, policy: str, pixels: np.ndarray, truth: np.ndarray, most: int) -> list[Any]:

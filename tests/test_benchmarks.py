@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 from benchmarks.__main__ import ALL, command
+from benchmarks.classical import agreed, linked, outlined
 from benchmarks.profiles import STAGES, WHOLE, profiled, shares
-from benchmarks.scaling import doubled, judged
-from napari_sam2.testing.scenes import drifting
+from benchmarks.scaling import SERIES, doubled, judged, steady
+from benchmarks.scaling import main as scaled
+from napari_sam2.testing import scenes
 from tests.models.networks import model
 
 ROOT = Path(__file__).parents[1]
@@ -47,6 +51,53 @@ def test_more_than_twice_the_time_for_twice_the_objects_is_found() -> None:
     assert [good for _, good in doubled(rows, "cpu")] == [True, False]
 
 
+@pytest.mark.parametrize(("longest", "expected"), [(44.0, True), (48.0, False)], ids=["as before", "slower and slower"])
+def test_frames_that_take_longer_and_longer_are_found(longest: float, expected: bool) -> None:
+    rows = [{"frames": frames, "cpu": cpu} for frames, cpu in ((8, 9.0), (16, 20.5), (32, longest))]
+    assert [good for _, good in steady(rows, "cpu")] == [expected]
+
+
+def test_scaling_goes_on_from_earlier_runs_and_judges_them_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Runs that were made before, of which one too slow: nothing is measured again, all is shown, and the miss is told."""
+    cost = {"ours": 0.4, "reference": 36.0, "classical": 0.0}
+    rows = [{**row, "cpu": 30.0 * row["frames"] / 8 + cost[row["peer"]] * row["objects"]} for series in SERIES for row in series.rows()]
+    for slow, status in ((0.0, 0), (60.0, 1)):
+        slowed = [{**row, "cpu": row["cpu"] + slow * ((row["peer"], row["objects"]) == ("ours", 16))} for row in rows]
+        for number in range(2):
+            (tmp_path / f"{number}.json").write_text(json.dumps({"results": slowed[number::2]}))
+        assert scaled(["--earlier", str(tmp_path / "0.json"), str(tmp_path / "1.json"), "--out", str(tmp_path / "all.json")]) == status
+        said = capsys.readouterr().out
+        assert "| 256 | 132.4 | (9246) | 1/69.8 |" in said
+        assert ("MISSED" in said) == bool(status)
+        assert (tmp_path / "all.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("scene", [scenes.drifting(count=6, frames=6), scenes.appearing(), scenes.touching()], ids=str)
+def test_a_watershed_that_is_linked_follows_what_is_apart(scene: scenes.Scene) -> None:
+    pixels = scene.stack.data / scenes.BRIGHTEST
+    wide = 2 * np.sqrt((scene.labels[0] == scene.labels[0].max()).sum() / np.pi)
+    labels = linked(outlined(plane, float(wide)) for plane in pixels)
+    chosen = {}
+    for track in scene.tracks:
+        below = labels[scene.frames(track)[0]][scene.mask(track, scene.frames(track)[0])]
+        chosen[track] = int(np.bincount(below).argmax())
+    iou, strayed = agreed(labels, scene.labels, chosen)
+    assert iou > 0.85 and strayed == 0
+
+
+def test_touching_discs_are_parted_by_their_shape() -> None:
+    scene = scenes.touching(alike=True)
+    assert {int(outlined(plane / scenes.BRIGHTEST, 16.0).max()) for plane in scene.stack.data} == {2}
+
+
+def test_what_is_linked_to_another_has_strayed() -> None:
+    scene = scenes.drifting(count=4, frames=6)
+    swapped = scene.labels.copy()
+    swapped[3:][scene.labels[3:] == 1], swapped[3:][scene.labels[3:] == 2] = 2, 1
+    assert agreed(scene.labels, scene.labels, {1: 1, 2: 2}) == (1.0, 0.0)
+    assert agreed(swapped, scene.labels, {1: 1, 2: 2, 3: 0}) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+
+
 def test_a_stage_counts_without_those_within_it() -> None:
     whole = SimpleNamespace(name=WHOLE, cpu_time_total=9e6, cpu_parent=None)
     model = SimpleNamespace(name="the rest of the model", cpu_time_total=6e6, cpu_parent=whole)
@@ -56,7 +107,7 @@ def test_a_stage_counts_without_those_within_it() -> None:
 
 
 def test_a_walk_shows_all_its_stages() -> None:
-    scene = drifting(count=2, frames=3)
+    scene = scenes.drifting(count=2, frames=3)
     events = profiled(model(), scene.stack.as_video("t"), [scene.click(track) for track in scene.tracks]).events()
     assert shares(events).keys() == {*STAGES, WHOLE}
 

@@ -195,6 +195,24 @@ def crossing(*, frames: int = 10, shape: tuple[int, int] = (64, 64), radius: flo
     return timelapse("crossing", draw(discs, shape))
 
 
+def passing(
+    *, frames: int = 10, shape: tuple[int, int] = (64, 64), radius: float = 4.0, apart: float = 2.2, speed: float = 2.0, noise: float = 0.0
+) -> Scene:
+    """Rows of discs of one grey value, every second row going the other way: look-alikes that pass close by, at a steady speed.
+
+    `apart`: from one row to the next, in radii; below 2, the lower row hides part of the upper one. Only discs that are in the frame
+    from the beginning are there; they leave across its sides. `speed` in pixels per frame.
+    """
+    when, discs = np.arange(frames), []
+    for row in range(int((shape[0] - 2 * radius) / (apart * radius)) + 1):
+        way = 1 if row % 2 else -1
+        for start in np.arange(radius + 1 + row % 3 * radius, shape[1] - radius, 5 * radius):
+            x = start + way * speed * when
+            x = np.where((x > -radius) & (x < shape[1] - 1 + radius), x, np.nan)
+            discs.append(Disc(_path(frames, radius + row * apart * radius, x), radius))
+    return timelapse("passing", draw(discs, shape), levels=(BRIGHTEST,) * len(discs), noise=noise)
+
+
 def jumping(*, frames: int = 10, shape: tuple[int, int] = (64, 64), at: int = 5) -> Scene:
     """A disc that, at frame `at`, jumps further than it is wide; beside it one that stays. For corrections."""
     radius = shape[0] / 10

@@ -102,6 +102,22 @@ def test_objects_appear_at_their_frames() -> None:
     assert [scene.frames(track)[0] for track in scene.tracks] == [0, 3, 6, 9]
 
 
+def _middle(scene: Scene, track: int, frame: int) -> float:
+    """The column of an object's middle."""
+    return float(np.argwhere(scene.mask(track, frame))[:, 1].mean())
+
+
+@pytest.mark.parametrize(("apart", "hidden"), [(2.2, False), (1.5, True)])
+def test_passing_look_alikes_go_steadily_and_both_ways(apart: float, hidden: bool) -> None:
+    scene = scenes.passing(frames=8, shape=(96, 96), radius=6, apart=apart, speed=3)
+    assert len(set(scene.intensity.values())) == 1
+    full = [track for track in scene.tracks if len(scene.frames(track)) == 8]
+    ways = {round(float(step)) for track in full for step in np.diff([np.argwhere(scene.mask(track, f))[:, 1].max() for f in range(4)])}
+    areas = np.array([scene.mask(track, frame).sum() for track in full for frame in range(8) if 12 < _middle(scene, track, frame) < 84])
+    assert len(full) > 10 and {-3, 3} <= ways
+    assert (areas.min() < 0.9 * areas.max()) == hidden
+
+
 def test_crossing_objects_hide_each_other_and_stay_in_sight() -> None:
     area = (scenes.crossing().labels == 1).sum(axis=(1, 2))
     assert 0 < area.min() < 0.7 * area.max()
