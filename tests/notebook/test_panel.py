@@ -272,7 +272,7 @@ def test_annotate_asks_for_a_model_as_it_was_told(monkeypatch: pytest.MonkeyPatc
     asked = []
     monkeypatch.setattr("napari_sam2.notebook.panel.load_model", lambda name, **told: asked.append((name, told)) or ToyModel())
     annotate(drifting().video, model="tiny", device="cpu", attention="near")
-    assert asked == [("tiny", {"device": "cpu", "attention": "near"})]
+    assert asked == [("tiny", {"device": "cpu", "attention": "near", "windows": "whole"})]
 
 
 def test_annotate_opens_files(tmp_path: Path) -> None:
