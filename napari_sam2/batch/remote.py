@@ -25,6 +25,7 @@ from napari_sam2.core.window import Window
 
 _CONNECT_S = 30
 _WORKER_S = 30  # a worker that died is started anew by its nanny, which takes seconds
+_LOOK_S = 5  # between two looks whether the worker that loads is still there
 _FILES = {"tls_ca_file": "ca.pem", "tls_client_cert": "cert.pem", "tls_client_key": "key.pem"}
 
 
@@ -41,7 +42,7 @@ class RemoteModel:
         self._released: deque[int] = deque()
         self._answers: list[Segment] = []
         try:
-            self._actor = future.result()
+            self._actor = _loaded(client, future, address)
         except KilledWorker as error:
             raise ModelError(
                 f"the worker of {address} died while it loaded the model: look at its log; is its memory too small?"
@@ -158,14 +159,27 @@ def remote_model(
             raise PlanError(
                 f"no scheduler answers at {address}: {error}; start one with `dask scheduler`, and a worker beside it"
             ) from error
-        try:
-            client.wait_for_workers(1, timeout=_WORKER_S)
-        except TimeoutError as error:
-            raise PlanError(f"the scheduler at {address} has no worker: start one there with `dask worker {address}`") from error
+        _await_worker(client, address)
         how = {"attention": attention, "precision": precision, "windows": windows}
         model = RemoteModel(client, client.submit(Host, name, device, how, actor=True, pure=False), address)
         opened.pop_all()
     return model
+
+
+def _await_worker(client: Client, address: str) -> None:
+    try:
+        client.wait_for_workers(1, timeout=_WORKER_S)
+    except TimeoutError as error:
+        raise PlanError(f"the scheduler at {address} has no worker: start one there with `dask worker {address}`") from error
+
+
+def _loaded(client: Client, future: Any, address: str) -> Any:
+    """The actor, however long loading takes, as long as there is a worker: dask would wait for one without end."""
+    while True:
+        try:
+            return future.result(timeout=_LOOK_S)
+        except TimeoutError:
+            _await_worker(client, address)
 
 
 def check_address(address: str, *, plain: bool = False) -> None:

@@ -6,6 +6,7 @@ import gc
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from time import sleep
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from distributed.security import Security
 
 from napari_sam2.api.project import Project
 from napari_sam2.api.session import Session
+from napari_sam2.batch import remote as remote_module
 from napari_sam2.batch import work
 from napari_sam2.batch.parcels import Parcel, packed, unpacked
 from napari_sam2.batch.remote import RemoteModel, check_address, remote_model
@@ -181,6 +183,29 @@ def test_a_scheduler_without_workers_is_named(keys: Path, monkeypatch: pytest.Mo
         cluster.scale(0)
         with pytest.raises(PlanError, match="has no worker"):
             remote_model(cluster.scheduler_address, certificates=keys)
+
+
+def test_a_worker_that_leaves_before_it_loads_is_not_waited_for(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was there when it was looked for, and dask would wait for another one without end."""
+    monkeypatch.setattr("napari_sam2.batch.remote._WORKER_S", 0.5)
+    monkeypatch.setattr("napari_sam2.batch.remote._LOOK_S", 0.5)
+    with cluster_of(keys, processes=False) as cluster:
+        cluster.scale(0)
+        for _ in range(200):
+            if not cluster.scheduler.workers:
+                break
+            sleep(0.05)
+        looks, look = [], remote_module._await_worker
+
+        def looked(*given: Any) -> None:
+            looks.append(given)
+            if len(looks) > 1:
+                look(*given)
+
+        monkeypatch.setattr(remote_module, "_await_worker", looked)
+        with pytest.raises(PlanError, match="has no worker"):
+            remote_model(cluster.scheduler_address, certificates=keys)
+        assert len(looks) == 2
 
 
 def test_track_runs_its_model_elsewhere(
