@@ -11,7 +11,7 @@ from napari_sam2.core.window import Window
 Attention = Literal["auto", "whole", "near"]
 
 ATTENTION: Attention = "whole"
-"""What is taken where nobody says: "auto" changes masks by more than an IoU of 0.01 on some stacks (docs/benchmarks.md)."""
+"""What is taken where nobody says: "auto" moved one set of clicks by more than an IoU of 0.01 (docs/benchmarks.md)."""
 
 
 @dataclass(frozen=True)
