@@ -13,7 +13,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 Windows = Literal["whole", "tiles"]
 
 ATTENTION: Attention = "whole"
-"""What is taken where nobody says: "auto" changes masks by more than an IoU of 0.01 on some stacks (docs/benchmarks.md)."""
+"""What is taken where nobody says: "auto" moved one set of clicks by more than an IoU of 0.01 (docs/benchmarks.md)."""
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.window import Window
 from napari_sam2.models.payload import Payload, nearest
 
-SAME_IOU = 0.97
+SAME_IOU = 0.985
 """Two looks see the same where their masks agree to this, in pixels of the frame."""
 
 
