@@ -9,17 +9,16 @@ from typing import Any, Self
 from pydantic import model_validator
 
 from napari_sam2.api.count import Counting, Found, check_counting, counted_session, finish, found_in, save_counted, video_of
-from napari_sam2.api.job import Job, Outcome, finished, finished_already, loaded_model
+from napari_sam2.api.job import Job, Outcome, begun, finished_already
 from napari_sam2.api.session import Session
 from napari_sam2.api.work import Work
+from napari_sam2.core.card import ModelCard
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.video import Video
 from napari_sam2.engine.runner import Progress
 from napari_sam2.engine.session import Settings
 from napari_sam2.io.open import open_stack
-from napari_sam2.io.place import alone, check_output, sweep
-from napari_sam2.models.device import describe
 
 log = logging.getLogger(__name__)
 
@@ -68,18 +67,11 @@ def run_count(
     """
     check_counting(job.counting, job.also)
     video = job.video()
-    check_output(job.out)
-    with alone(job.out):
-        if job.resume and finished(job):
+    with begun(job, video, model, stage) as ready:
+        work = None if ready is None else Work.of(job.out, _same(job, video, ready.card), resume=job.resume)
+        if ready is None or work is None:
             return finished_already(job.out)
-        sweep(job.out)
-        stage(f"input: {job.input}: {video.description}")
-        model = model or loaded_model(job.model, job.device, **job.how)
-        stage(f"model: {model.card.name} on {describe(model.device)}")
-        work = Work.of(job.out, _same(job, video, model), resume=job.resume)
-        if work is None:
-            return finished_already(job.out)
-        with counted_session(video, model, Settings(patience=job.patience, folder=work.folder)) as session:
+        with counted_session(video, ready, Settings(patience=job.patience, folder=work.folder)) as session:
             found = _found(job, session, work, (progress, stage))
             stage(f"writing: labels, tables and picture to {job.out}")
             outcome = save_counted(found, job.out, job.also, settings=job.model_dump(mode="json"), format=job.format)
@@ -87,18 +79,10 @@ def run_count(
         return outcome
 
 
-def _same(job: CountJob, video: Video, model: VideoModel) -> dict[str, Any]:
+def _same(job: CountJob, video: Video, card: ModelCard) -> dict[str, Any]:
     """What a run that is resumed must have in common with the one that was interrupted."""
     counting = job.counting.model_dump(mode="json")
-    return {
-        "video": video.identity,
-        "model": model.card.sha256,
-        "attention": model.card.attention,
-        "precision": model.card.precision,
-        "windows": model.card.windows,
-        "patience": job.patience,
-        "counting": counting,
-    }
+    return {"video": video.identity, **card.answers, "patience": job.patience, "counting": counting}
 
 
 def _found(job: CountJob, session: Session, work: Work, tell: tuple[Progress | None, Callable[[str], None]]) -> Found:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -176,15 +177,23 @@ def run_job(
     """
     video = job.video()
     prompts = job.prompted(video)
+    with begun(job, video, model, stage) as ready:
+        return finished_already(job.out) if ready is None else _worked(job, video, prompts, ready, _Tell(progress, stage))
+
+
+@contextmanager
+def begun(job: Job, video: Video, model: VideoModel | None, stage: Callable[[str], None]) -> Iterator[VideoModel | None]:
+    """The model of a job, `model` where that is given, while its folder is its own; None where the job is finished already."""
     check_output(job.out)
     with alone(job.out):
         if job.resume and finished(job):
-            return finished_already(job.out)
+            yield None
+            return
         sweep(job.out)
         stage(f"input: {job.input}: {video.description}")
         model = model or loaded_model(job.model, job.device, **job.how)
         stage(f"model: {model.card.name} on {describe(model.device)}")
-        return _worked(job, video, prompts, model, _Tell(progress, stage))
+        yield model
 
 
 def loaded_model(name: str, device: str, **how: Any) -> VideoModel:
@@ -257,8 +266,7 @@ def finished_already(folder: Path) -> Outcome:
 
 def _same(job: Job, video: Video, card: ModelCard) -> dict[str, Any]:
     """What a run that is resumed must have in common with the one that was interrupted."""
-    model = {"model": card.sha256, "attention": card.attention, "precision": card.precision, "windows": card.windows}
-    return {"video": video.identity, **model, "patience": job.patience, "direction": job.direction, "frames": job.frames}
+    return {"video": video.identity, **card.answers, "patience": job.patience, "direction": job.direction, "frames": job.frames}
 
 
 def _carry(job: Job, session: Session, prompts: PromptLog, work: Work, progress: Progress | None) -> Run:

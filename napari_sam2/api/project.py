@@ -246,9 +246,7 @@ def replay(
     stage(f"model: {loaded.card.name} on {describe(loaded.device)}")
     stops = _stops(where, prompts)
     said = hashlib.sha256(json_of_log(prompts).encode()).hexdigest()
-    card = loaded.card
-    same: dict[str, object] = {"video": video.identity, "model": card.sha256, "attention": card.attention, "windows": card.windows}
-    same |= {"patience": file.patience, "prompts": said}
+    same = {"video": video.identity, **loaded.card.answers, "patience": file.patience, "prompts": said}
     work = Work.of(target, same, resume=resume)
     if work is None:
         return finished_already(target)

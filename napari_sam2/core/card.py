@@ -63,6 +63,11 @@ class ModelCard:
     pointers: int = 16
     training: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def answers(self) -> dict[str, str]:
+        """What two models have in common that give the same answers: their weights, and how they look and compute."""
+        return {"model": self.sha256, "attention": self.attention, "precision": self.precision, "windows": self.windows}
+
     def window(self, shape: tuple[int, int]) -> Window:
         """The Window of a whole frame of (H, W): the smallest input that does not shrink it, else the largest there is."""
         longest = max(shape)
