@@ -148,3 +148,13 @@ class Segment:
     def conditioning(self) -> bool:
         """Whether this frame is one the others are conditioned on: prompted or locked."""
         return self.presence in CONDITIONING
+
+
+def agreement(one: Segment, other: Segment) -> float:
+    """The IoU of two masks in pixels of the frame, as they are drawn in a label plane; 1 where both are empty."""
+    limits = (np.iinfo(np.int32).max,) * 2
+    areas = [segment.window.region(segment.logits, limits) for segment in (one, other)]
+    rows, columns = (slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(*areas, strict=True))
+    first, second = (segment.window.paste(segment.logits, rows, columns) > 0 for segment in (one, other))
+    either = int((first | second).sum())
+    return int((first & second).sum()) / either if either else 1.0

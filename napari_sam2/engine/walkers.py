@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_sam2.core.plan import Leg, Propagation, Step
-from napari_sam2.core.result import Segment
+from napari_sam2.core.result import Segment, agreement
 
 SETTLED_PROBABILITY = 0.02
 """Two answers are equal where no cell's probability differs by more than this: their masks can then differ only where a
@@ -103,11 +103,7 @@ def alike(old: Segment, new: Segment) -> bool:
     """Whether two masks of a track on a frame agree to `SETTLED_IOU`, or both are absent. Their windows may differ."""
     if not (old.present and new.present):
         return old.present == new.present
-    limits = (np.iinfo(np.int32).max,) * 2
-    areas = [segment.window.region(segment.logits, limits) for segment in (old, new)]
-    rows, columns = (slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(*areas, strict=True))
-    one, other = (segment.window.paste(segment.logits, rows, columns) > 0 for segment in (old, new))
-    return bool((one & other).sum() >= SETTLED_IOU * (one | other).sum())
+    return agreement(old, new) >= SETTLED_IOU
 
 
 def _probability(logits: np.ndarray) -> np.ndarray:

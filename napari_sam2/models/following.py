@@ -8,30 +8,29 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import islice
 from typing import Any, cast
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import Embedding, Query, Recall, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.models import prompts
 from napari_sam2.models.configs import MEMORY
 from napari_sam2.models.decoder import Decoded, mean
-from napari_sam2.models.framing import around, extent, ladder, moved
+from napari_sam2.models.framing import EDGE_PX, Corners, around, corners_of, extent, joined, ladder, moved
 from napari_sam2.models.network import STRIDE, Features
 from napari_sam2.models.payload import Payload, nearest, payload_of
+from napari_sam2.models.regions import holds
 from napari_sam2.models.sam2 import Looks, Sam2
+from napari_sam2.models.searching import best, middle
 
 _ENCODED_AT_ONCE = 32  # Windows of one batch; larger ones are no faster on a CPU
 _FITTING = (14.0, 72.0)  # pixels of the input an object is wide, in training: outside of it an answer counts less
-_ALONE = 0.3  # what an answer counts that no other agrees with; wholly agreed with it counts 1 more
 _TURN = (-2, -1)  # axes that are reversed: half a circle
-_EDGE_PX = 0.5  # from a pixel's centre to its edge
 
 
 class Following(Sam2):
@@ -111,44 +110,43 @@ class Following(Sam2):
         """Where the track is known to be: in what was said, in its answer before, or on the frame before; else None."""
         said, shape = query.said, _shape(embedding)
         if said.mask is not None:
-            return self._framed(_mask_corners(said.mask), shape, ())
+            return self._framed(corners_of(said.mask), shape, ())
         if query.logits is not None and query.window is not None:
             corners = extent(query.logits, query.window)
-            if _holds(query.window, said.points) and (corners is not None or said.box is None):
+            if holds(query.window, said.points) and (corners is not None or said.box is None):
                 return query.window
             return self._framed(corners, shape, said.points) if corners else None
         if said.box is not None:
             low, high = said.box[:2], said.box[2:]
-            return self._framed(((low[0] + _EDGE_PX, low[1] + _EDGE_PX), (high[0] + _EDGE_PX, high[1] + _EDGE_PX)), shape, said.points)
+            return self._framed(((low[0] + EDGE_PX, low[1] + EDGE_PX), (high[0] + EDGE_PX, high[1] + EDGE_PX)), shape, said.points)
         last = nearest(query.memories, embedding.frame)
         if last is None or said.points:
             return None
         kept = cast(Payload, last.features)
         return self._framed(kept.corners, shape, ()) if kept.corners else kept.window
 
-    def _framed(self, corners: _Corners, shape: tuple[int, int], points: Sequence[tuple[float, float]]) -> Window:
+    def _framed(self, corners: Corners, shape: tuple[int, int], points: Sequence[tuple[float, float]]) -> Window:
         """The Window around an object and the points that speak of it."""
-        places = np.array([*corners, *((y + _EDGE_PX, x + _EDGE_PX) for y, x in points)])
-        return around(places.min(axis=0).tolist(), places.max(axis=0).tolist(), shape, self.card.input_sizes[0])
+        return around(*joined(corners, points), shape, self.card.input_sizes[0])
 
     def _searched(self, embedding: Embedding, queries: Sequence[Query]) -> list[Window]:
         """Where the object is that points alone speak of: it is looked at from near and from far, and the best answer framed."""
         shape, size = _shape(embedding), self.card.input_sizes[0]
         asked, windows, counts = [], [], []
         for query in queries:
-            steps = ladder(_middle(query.said), shape, size)
-            fitting = [window for window in steps if _holds(window, query.said.points)] or steps[-1:]
+            steps = ladder(middle(query.said), shape, size)
+            fitting = [window for window in steps if holds(window, query.said.points)] or steps[-1:]
             asked += [Query(query.track, query.said)] * len(fitting)
             windows += fitting
             counts.append(len(fitting))
         answers = iter(self._segments(embedding, asked, windows))
-        best: list[Window] = []
+        found: list[Window] = []
         for query, count in zip(queries, counts, strict=True):
             own = list(islice(answers, count))
-            chosen = max(zip(own, agreements(own), strict=True), key=lambda each: _fit(each[0]) * (_ALONE + each[1]))[0]
+            chosen = best(own, _FITTING)
             corners = extent(chosen.logits, chosen.window)
-            best.append(self._framed(corners, shape, query.said.points) if corners else chosen.window)
-        return best
+            found.append(self._framed(corners, shape, query.said.points) if corners else chosen.window)
+        return found
 
 
 class _Encoded:
@@ -183,54 +181,6 @@ def _evened(crops: Tensor) -> Tensor:
     return torch.cat([crops, crops[-1:].expand(lacking, -1, -1)]) if lacking else crops
 
 
-_Corners = tuple[tuple[float, float], tuple[float, float]]
-
-
 def _shape(embedding: Embedding) -> tuple[int, int]:
     height, width = embedding.features[0].shape
     return int(height), int(width)
-
-
-def _mask_corners(mask: np.ndarray) -> _Corners:
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return (float(rows[0]), float(columns[0])), (float(rows[-1] + 1), float(columns[-1] + 1))
-
-
-def _middle(said: Said) -> tuple[float, float]:
-    """Of the positive points, or of all where none is."""
-    chosen = [point for point, positive in zip(said.points, said.positive, strict=True) if positive] or list(said.points)
-    y, x = np.mean(chosen, axis=0)
-    return float(y) + _EDGE_PX, float(x) + _EDGE_PX
-
-
-def _holds(window: Window, points: Sequence[tuple[float, float]]) -> bool:
-    return all(
-        window.top <= y + _EDGE_PX <= window.top + window.height and window.left <= x + _EDGE_PX <= window.left + window.width
-        for y, x in points
-    )
-
-
-def agreements(answers: Sequence[Segment]) -> list[float]:
-    """For answers through one Window after another, each larger: the IoU with the nearer of both neighbours' masks.
-
-    What is there is seen from near and from far; what a Window is too large or too small for changes with the Window.
-    """
-    found = [0.0] * len(answers)
-    for place, (near, far) in enumerate(pairwise(answers)):
-        seen = moved(torch.from_numpy(far.logits)[None, None], [far.window], [near.window])[0, 0].numpy() > 0
-        cell, large = near.window.height**2 / near.logits.size, far.window.height**2 / far.logits.size
-        both = cell * float((seen & (near.logits > 0)).sum())
-        either = cell * float((near.logits > 0).sum()) + large * float((far.logits > 0).sum()) - both
-        agreed = both / either if either else 0.0
-        found[place], found[place + 1] = max(found[place], agreed), agreed
-    return found
-
-
-def _fit(segment: Segment) -> float:
-    """The predicted IoU of an answer, less where its object is smaller or larger than those the network was trained on."""
-    cells = float((segment.logits > 0).sum())
-    if not cells:
-        return -1.0
-    wide = 2 * np.sqrt(cells / np.pi) * segment.window.size / segment.logits.shape[0]
-    low, high = _FITTING
-    return segment.iou * min(1.0, wide / low, high / wide)

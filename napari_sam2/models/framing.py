@@ -11,6 +11,12 @@ from torch import Tensor
 
 from napari_sam2.core.window import Window
 
+EDGE_PX = 0.5
+"""From a pixel's centre to its edge."""
+
+Corners = tuple[tuple[float, float], tuple[float, float]]
+"""Two corners (y, x) that something lies between, in data pixels from the outer corner of the first pixel."""
+
 _ROOM = 3.0  # sides of the Window to one of the object: it is then 30 to 43 of 128 pixels wide, with room to move
 _STEPS = 2  # sides of Windows double in so many steps, so that small changes of an object change nothing
 _CELLS = 8  # places of a Window are whole multiples of this part of its side: one token of a memory
@@ -37,7 +43,7 @@ def ladder(yx: tuple[float, float], shape: tuple[int, int], size: int) -> list[W
     return [_square(yx, side, shape, size) for side in [*(_FIRST_PX * _RUNG**rung for rung in range(rungs)), longest]]
 
 
-def extent(logits: np.ndarray, window: Window) -> tuple[tuple[float, float], tuple[float, float]] | None:
+def extent(logits: np.ndarray, window: Window) -> Corners | None:
     """The corners between which a (h, w) mask lies, in data pixels; None where it is empty. Specks are left aside."""
     positive = logits > 0
     if not positive.any():
@@ -49,6 +55,19 @@ def extent(logits: np.ndarray, window: Window) -> tuple[tuple[float, float], tup
         cell = length / logits.shape[axis]
         ends.append((start + first * cell, start + (last + 1) * cell))
     return (float(ends[0][0]), float(ends[1][0])), (float(ends[0][1]), float(ends[1][1]))
+
+
+def corners_of(mask: np.ndarray) -> Corners:
+    """The corners between which a (H, W) mask lies that is not empty."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return (float(rows[0]), float(columns[0])), (float(rows[-1] + 1), float(columns[-1] + 1))
+
+
+def joined(corners: Corners, points: Sequence[tuple[float, float]]) -> Corners:
+    """Corners between which points lie too, which are pixel centres."""
+    places = np.array([*corners, *((y + EDGE_PX, x + EDGE_PX) for y, x in points)])
+    (top, left), (bottom, right) = places.min(axis=0).tolist(), places.max(axis=0).tolist()
+    return (top, left), (bottom, right)
 
 
 def moved(planes: Tensor, sources: Sequence[Window], targets: Sequence[Window], side: int | None = None) -> Tensor:

@@ -15,13 +15,12 @@ import torch
 from torch import Tensor
 
 from napari_sam2.core.window import Window
+from napari_sam2.models.framing import EDGE_PX, Corners
 from napari_sam2.models.network import STRIDE
 
 _SIDES = (8, 12, 16, 24, 32, 48)  # tokens: few sizes, so that many tracks share a batch
 _STEPS = 4  # a Region's side is so many steps of its place: small moves of an object change nothing
 _WORTH = 0.8  # of the whole grid's side: a Region that is larger saves little
-
-Corners = tuple[tuple[float, float], tuple[float, float]]
 
 
 class Cells(NamedTuple):
@@ -94,7 +93,8 @@ class Regions:
 def holds(window: Window, points: Sequence[tuple[float, float]]) -> bool:
     """Whether all points (y, x), in data pixels, lie in a Window."""
     return all(
-        window.top <= y + 0.5 <= window.top + window.height and window.left <= x + 0.5 <= window.left + window.width for y, x in points
+        window.top <= y + EDGE_PX <= window.top + window.height and window.left <= x + EDGE_PX <= window.left + window.width
+        for y, x in points
     )
 
 

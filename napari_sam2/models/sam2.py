@@ -26,11 +26,11 @@ from napari_sam2.models import prompts
 from napari_sam2.models.answers import Answer, segments_of
 from napari_sam2.models.configs import MEMORY
 from napari_sam2.models.decoder import Chosen, Decoded, best, single
-from napari_sam2.models.framing import extent
+from napari_sam2.models.framing import Corners, extent
 from napari_sam2.models.network import STRIDE, Features, Network, Recalled, Seen
 from napari_sam2.models.payload import Payload, nearest, payload_of, piece, tokens_shown
 from napari_sam2.models.precision import precise
-from napari_sam2.models.regions import Cells, Corners, Regions, brought, holds
+from napari_sam2.models.regions import Cells, Regions, brought, holds
 from napari_sam2.models.sight import same, stays_whole, undecided
 
 _PREVIOUS_LOGIT = 32.0  # previous logits are clamped to this before they are a prompt (Meta's demo and video predictor)

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 from typing import cast
 
-import numpy as np
-
-from napari_sam2.core.result import Query, Segment
+from napari_sam2.core.result import Query, Segment, agreement
 from napari_sam2.core.window import Window
 from napari_sam2.models.payload import Payload, nearest
 
@@ -37,21 +35,4 @@ def stays_whole(query: Query, frame: int, whole: Window) -> bool:
 
 def same(near: Segment, whole: Segment) -> bool:
     """Whether an answer by a Region is that of the whole grid: present in both, and the masks agree to `SAME_IOU`."""
-    if not (near.present and whole.present):
-        return False
-    (rows, columns, one), (other_rows, other_columns, other) = (_drawn(segment) for segment in (near, whole))
-    low = max(rows.start, other_rows.start), max(columns.start, other_columns.start)
-    high = max(low[0], min(rows.stop, other_rows.stop)), max(low[1], min(columns.stop, other_columns.stop))
-    parts = [
-        mask[low[0] - own[0].start : high[0] - own[0].start, low[1] - own[1].start : high[1] - own[1].start]
-        for mask, own in ((one, (rows, columns)), (other, (other_rows, other_columns)))
-    ]
-    both = int((parts[0] & parts[1]).sum())
-    return both > 0 and both >= SAME_IOU * (int(one.sum()) + int(other.sum()) - both)
-
-
-def _drawn(segment: Segment) -> tuple[slice, slice, np.ndarray]:
-    """Rows and columns of the frame that a mask reaches, and the mask at these pixels, as it is drawn in a label plane."""
-    limits = (np.iinfo(np.int32).max,) * 2
-    rows, columns = segment.window.region(segment.logits, limits)
-    return rows, columns, segment.window.paste(segment.logits, rows, columns) > 0
+    return near.present and whole.present and agreement(near, whole) >= SAME_IOU

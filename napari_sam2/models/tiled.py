@@ -19,19 +19,17 @@ from torch import Tensor
 from napari_sam2.core.result import Embedding, Query, Recall, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
-from napari_sam2.models.following import agreements
-from napari_sam2.models.framing import extent, moved
+from napari_sam2.models.framing import EDGE_PX, corners_of, extent, joined, moved
 from napari_sam2.models.network import STRIDE
 from napari_sam2.models.payload import Payload, nearest
-from napari_sam2.models.regions import Corners, holds
+from napari_sam2.models.regions import holds
 from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.searching import best, middle
 from napari_sam2.models.tiles import Tiles, pixel_of, within
 
 _TILES = 40  # kept encoded: 17 MB each for an input of 1024 × 1024
 _FITTING = (40.0, 512.0)  # pixels of the input: what a click is answered by that is narrower or wider counts less
-_ALONE = 0.3  # what an answer counts that no other agrees with; wholly agreed with it counts 1 more
 _T = TypeVar("_T")
-_HALF = 0.5  # from a pixel's centre to its edge
 
 
 class Tiled:
@@ -104,15 +102,15 @@ class Tiled:
         """Where a track is known to be: in what was said, in its answer before, or on the frame before; else where it is found."""
         tiles, said = _tiles(embedding), query.said
         if said.mask is not None:
-            return tiles.around(_corners_of(said.mask))
+            return tiles.around(corners_of(said.mask))
         if query.logits is not None and query.window is not None:
             corners, tile = extent(query.logits, query.window), tiles.holding(query.window)
             if corners is None or holds(tile, said.points):
                 return tile
-            return tiles.around(_joined(corners, said.points), query.window)
+            return tiles.around(joined(corners, said.points), query.window)
         if said.box is not None:
-            top, left, bottom, right = (edge + _HALF for edge in said.box)
-            return tiles.around(_joined(((top, left), (bottom, right)), said.points))
+            top, left, bottom, right = (edge + EDGE_PX for edge in said.box)
+            return tiles.around(joined(((top, left), (bottom, right)), said.points))
         if said.points:
             return self._found(embedding, query)
         last = nearest(query.memories, embedding.frame)
@@ -124,14 +122,12 @@ class Tiled:
     def _found(self, embedding: Embedding, query: Query) -> Window:
         """The tile of what points alone speak of: it is looked at from near and from far, and the best answer taken."""
         tiles, points = _tiles(embedding), query.said.points
-        shown = [point for point, positive in zip(points, query.said.positive, strict=True) if positive] or points
-        y, x = np.mean(shown, axis=0) + _HALF
-        steps = [tile for tile in tiles.ladder((float(y), float(x))) if holds(tile, points)] or [embedding.window]
+        steps = [tile for tile in tiles.ladder(middle(query.said)) if holds(tile, points)] or [embedding.window]
         alone = Query(query.track, query.said)
         answers = [self.inner.segment(self._seen(embedding, tile), [alone])[0] for tile in steps]
-        best = max(zip(answers, agreements(answers), strict=True), key=lambda each: _fit(each[0]) * (_ALONE + each[1]))[0]
-        corners = extent(best.logits, best.window)
-        return tiles.around(_joined(corners, points)) if corners else tiles.holding(best.window)
+        chosen = best(answers, _FITTING)
+        corners = extent(chosen.logits, chosen.window)
+        return tiles.around(joined(corners, points)) if corners else tiles.holding(chosen.window)
 
     def _brought(self, query: Query, tile: Window) -> Query:
         """The same question, all that comes with it over this tile."""
@@ -177,25 +173,3 @@ def _over(planes: Tensor, source: Window, target: Window, side: int) -> Tensor:
 def _tiles(embedding: Embedding) -> Tiles:
     height, width = embedding.features[1].shape
     return Tiles((int(height), int(width)), embedding.window)
-
-
-def _corners_of(mask: np.ndarray) -> Corners:
-    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return (float(rows[0]), float(columns[0])), (float(rows[-1] + 1), float(columns[-1] + 1))
-
-
-def _joined(corners: Corners, points: Sequence[tuple[float, float]]) -> Corners:
-    """Corners that points lie between too."""
-    places = np.array([*corners, *((y + _HALF, x + _HALF) for y, x in points)])
-    (top, left), (bottom, right) = places.min(axis=0).tolist(), places.max(axis=0).tolist()
-    return (top, left), (bottom, right)
-
-
-def _fit(segment: Segment) -> float:
-    """The predicted IoU of an answer, less where the tile shows its object too small or too large."""
-    cells = float((segment.logits > 0).sum())
-    if not cells:
-        return -1.0
-    wide = 2 * np.sqrt(cells / np.pi) * segment.window.size / segment.logits.shape[0]
-    low, high = _FITTING
-    return segment.iou * min(1.0, wide / low, high / wide)

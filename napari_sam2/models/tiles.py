@@ -13,8 +13,8 @@ from itertools import product
 import numpy as np
 
 from napari_sam2.core.window import Window
+from napari_sam2.models.framing import Corners
 from napari_sam2.models.network import STRIDE
-from napari_sam2.models.regions import Corners
 
 _WIDE = 40.0  # pixels of the input an object is shown wide at least: 10 cells of its mask
 _KEPT = (0.6, 3.0)  # of that: as long as an object is shown so wide, it is looked at as finely as before

@@ -16,8 +16,9 @@ from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Frame, Video
 from napari_sam2.core.window import Window
 from napari_sam2.engine.session import Session, Settings
-from napari_sam2.models.following import Following, agreements
+from napari_sam2.models.following import Following
 from napari_sam2.models.network import Network
+from napari_sam2.models.searching import agreements
 from napari_sam2.testing.contracts import ModelContract
 from tests.models.networks import CONV, network
 

@@ -17,8 +17,9 @@ from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Video
 from napari_sam2.core.window import Window
 from napari_sam2.engine.session import Session, Settings
+from napari_sam2.models.framing import Corners
 from napari_sam2.models.payload import Payload
-from napari_sam2.models.regions import Cells, Corners, Regions
+from napari_sam2.models.regions import Cells, Regions
 from napari_sam2.models.sam2 import Sam2
 from napari_sam2.models.sight import same, stays_whole, undecided
 from tests.models.networks import model

@@ -19,10 +19,11 @@ from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.engine.session import Settings
+from napari_sam2.models.framing import Corners
 from napari_sam2.models.load import load_model, looking
 from napari_sam2.models.network import STRIDE, Network
 from napari_sam2.models.payload import Payload
-from napari_sam2.models.regions import Cells, Corners
+from napari_sam2.models.regions import Cells
 from napari_sam2.models.sam2 import Sam2
 from napari_sam2.models.tiled import Tiled
 from napari_sam2.models.tiles import Tiles, pixel_of, within
