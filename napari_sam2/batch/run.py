@@ -25,7 +25,7 @@ from napari_sam2.measurement.counts import ALL
 TRIES = 3
 """How often a job is tried that fails for no reason of its own."""
 
-DEATHS = 4
+DEATHS = 3
 """How many workers may die of a job one after another before any has finished a frame of it."""
 
 

@@ -35,7 +35,7 @@ import os
 from napari_sam2.batch import host
 from napari_sam2.testing.toy import ToyModel
 
-host.model_of = lambda name, *_: os._exit(1) if name == "too large" else ToyModel()
+host.model_of = lambda name, *_, **__: os._exit(1) if name == "too large" else ToyModel()
 """
 
 

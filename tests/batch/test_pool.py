@@ -94,7 +94,9 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 def test_a_job_of_a_queue_whose_time_is_up_is_asked_for_again(tmp_path: Path, stacks: Callable[[int], Path], queue: Path) -> None:
-    options = {"cores": 1, "memory": "2GB", "interface": "lo", "log_directory": str(tmp_path)}
+    (tmp_path / "preload.py").write_text(_PRELOAD)
+    preloaded = ["--preload", str(tmp_path / "preload.py")]
+    options = {"cores": 1, "memory": "2GB", "interface": "lo", "log_directory": str(tmp_path), "worker_extra_args": preloaded}
     folder = stacks(2)
     jobs = [Job(input=folder / f"s{n}.npy", prompts=folder / "prompts" / f"s{n}.csv", out=folder / f"{n}", axes="TYX") for n in range(2)]
 
@@ -114,7 +116,7 @@ def test_a_job_of_a_queue_whose_time_is_up_is_asked_for_again(tmp_path: Path, st
 _PRELOAD = """
 import os
 import time
-import napari_sam2.models.load
+from napari_sam2.batch import work
 from napari_sam2.testing.toy import ToyModel
 
 class Dying(ToyModel):
@@ -124,7 +126,7 @@ class Dying(ToyModel):
             os._exit(9)
         return super().embed(views)
 
-napari_sam2.models.load.load_model = lambda *_, **__: Dying()
+work.model_of = lambda *_, **__: Dying()
 """
 
 
