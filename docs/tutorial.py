@@ -93,7 +93,7 @@ class Person:
         self.pump(0.5)
         path = PICTURES / f"{name}.png"
         pixels = self.viewer.screenshot(str(path), canvas_only=False, flash=False)
-        small = Image.fromarray(pixels[..., :3]).quantize(colors=256, dither=Image.Dither.NONE)
+        small = Image.fromarray(pixels[..., :3]).quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         small.save(path, optimize=True)
 
 
@@ -178,13 +178,19 @@ def main() -> None:
     parser.add_argument("--samples", nargs="*", default=["nuclei_z", "migration_t"])
     parser.add_argument("--no-count", action="store_true", help="leave out the pictures of the Count tab")
     arguments = parser.parse_args()
-    scratch = tempfile.mkdtemp()  # nothing of the person at this machine is read or changed
-    os.environ["NAPARI_CONFIG"], os.environ["XDG_DATA_HOME"] = f"{scratch}/settings.yaml", f"{scratch}/data"
     PICTURES.mkdir(exist_ok=True)
     for name in arguments.samples:
+        _forget()
         sample(name, arguments.out / name)
     if not arguments.no_count:
+        _forget()
         counting()
+
+
+def _forget() -> None:
+    """Begin as someone new: nothing of the person at this machine is read or changed, and nothing is taken up."""
+    scratch = tempfile.mkdtemp()
+    os.environ["NAPARI_CONFIG"], os.environ["XDG_DATA_HOME"] = f"{scratch}/settings.yaml", f"{scratch}/data"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from superqt import QRangeSlider
 from napari_sam2.core.plan import Direction
 from napari_sam2.gui.changed import Carry
 from napari_sam2.gui.keys import hint
-from napari_sam2.gui.parts import column, heading, muted, row, tool
+from napari_sam2.gui.parts import column, follow_theme, heading, muted, row, tool
 from napari_sam2.gui.view import Snapshot, Stage
 
 _DIRECTIONS = {"both": "both ways", "forward": "forward", "backward": "backward"}
@@ -93,6 +93,8 @@ class CarrySection(QWidget):
         title = {Stage.RUNNING: "Pause", Stage.PAUSED: "Go on"}.get(stage, "Go on" if snapshot.unfinished else "Propagate")
         if self.go.text() != title:
             self.go.setText(title)
+            self.go.setProperty("icon_name", "pause" if title == "Pause" else "carry")
+            follow_theme(self)
         self.go.setEnabled(moving or snapshot.prompted)
         self.stop.setEnabled(moving)
         for widget in (self.direction, self.scope, self.range):

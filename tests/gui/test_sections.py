@@ -188,3 +188,4 @@ def test_the_button_says_what_it_does_now(snapshot: Snapshot, title: str, enable
     section = CarrySection()
     section.show_state(snapshot)
     assert (section.go.text(), section.go.isEnabled(), section.stop.isEnabled()) == (title, enabled, stop)
+    assert section.go.property("icon_name") == ("pause" if title == "Pause" else "carry")
