@@ -100,12 +100,12 @@ class ModelSection(QWidget):
         blocker.unblock()
         self._describe()
 
-    def runs_on(self, device: str, attention: Attention, windows: Windows) -> None:
-        """Show where the model computes, and how it looks at frames."""
+    def runs_on(self, name: str, device: str, attention: Attention, windows: Windows) -> None:
+        """Show where the model of that name computes, and how it looks at frames."""
         self.tiles.setChecked(windows == "tiles")
         self.attention.setCurrentIndex(self.attention.findData(attention))
-        if device != self.device:
-            self.device = device
+        if (name, device) != (self.used, self.device):
+            self.used, self.device = name, device
             self._describe()
 
     def _current(self) -> KnownModel | None:

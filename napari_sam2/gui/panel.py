@@ -391,7 +391,7 @@ class Panel(Dockable):
         self.carry.show_state(snapshot)
         self.save.setEnabled(snapshot.prompted)
         self.status.setText(snapshot.message)
-        self.model.runs_on(snapshot.device, snapshot.attention, snapshot.windows)
+        self.model.runs_on(snapshot.model, snapshot.device, snapshot.attention, snapshot.windows)
         self.docks.show_state(snapshot)
 
     def _bind_layers(self) -> None:

@@ -68,7 +68,7 @@ def test_how_a_model_looks_is_chosen_where_it_has_a_choice(tmp_path: Path) -> No
     assert section.attention.isHidden()
     _take(section, "mine")
     assert not section.attention.isHidden()
-    section.runs_on("cpu", "auto", "whole")
+    section.runs_on("mine", "cpu", "auto", "whole")
     assert section.attention.currentData() == "auto" and looked == []
     section.attention.setCurrentIndex(section.attention.findData("near"))
     section.attention.activated.emit(section.attention.currentIndex())
@@ -77,7 +77,8 @@ def test_how_a_model_looks_is_chosen_where_it_has_a_choice(tmp_path: Path) -> No
     section.tiles.click()
     section.tiles.click()
     assert looked == ["near", "tiles", "whole"]
-    section.runs_on("cpu", "near", "tiles")
+    section.runs_on("mine", "cpu", "near", "tiles")
+    assert "on the processor" in section.about.text(), "also of a model that took another's place"
     assert section.tiles.isChecked() and looked[3:] == []
 
 
@@ -132,9 +133,9 @@ def test_a_download_is_stopped_without_a_complaint_and_begun_again() -> None:
 
 def test_where_a_model_computes_is_said() -> None:
     section, _, _ = _section(lambda *_, **__: Path())
-    section.runs_on("cpu", "auto", "whole")
+    section.runs_on("nano", "cpu", "auto", "whole")
     assert "on the processor" in section.about.text()
-    section.runs_on("cuda:0", "auto", "whole")
+    section.runs_on("nano", "cuda:0", "auto", "whole")
     assert "on the GPU (cuda:0)" in section.about.text()
 
 
