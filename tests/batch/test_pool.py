@@ -107,7 +107,8 @@ def test_a_job_of_a_queue_whose_time_is_up_is_asked_for_again(tmp_path: Path, st
             os.killpg(killed[0], signal.SIGKILL)
 
     killed: list[int] = []
-    table = run_jobs(jobs, pool=Pool(kind="slurm", workers=1, options=options), progress=killing)
+    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"}):  # after which another one is asked for
+        table = run_jobs(jobs, pool=Pool(kind="slurm", workers=1, options=options), progress=killing)
     assert table["state"].to_list() == ["done"] * 2
     assert len(queue.read_text().split()) == 2, "asked for once more"
     assert table["tries"].sum() == 3, "one job was at work when its worker died"
