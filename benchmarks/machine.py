@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -32,6 +33,15 @@ def described() -> dict[str, Any]:
         "load_before": [round(value, 2) for value in os.getloadavg()],
         **{name: _version(name) for name in _PACKAGES},
     }
+
+
+def threaded(options: argparse.Namespace) -> argparse.Namespace:
+    """The same options, torch computing with as many threads as they say; as many as it takes by itself where they do not."""
+    if options.threads:
+        import torch  # seconds, which those that measure no network need not wait
+
+        torch.set_num_threads(options.threads)
+    return options
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

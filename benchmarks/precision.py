@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks import crowd, machine, near, scaling
 from benchmarks.accuracy import KINDS, Carried, _mean, _there, _tracks
@@ -114,10 +113,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--no-tiny", dest="tiny", action="store_false", help="the embedded model alone")
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--out", type=Path, help="write results as JSON")
-    options = parser.parse_args(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    return options
+    return machine.threaded(parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

@@ -22,7 +22,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from scipy.ndimage import gaussian_filter
 
 from benchmarks import machine
@@ -340,10 +339,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--clock", choices=["wall", "cpu"], default="cpu", help="what is judged by: processor time bears company")
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--out", type=Path, help="write results as JSON, and a plot beside it")
-    options = parser.parse_args(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
-    return options
+    return machine.threaded(parser.parse_args(arguments))
 
 
 if __name__ == "__main__":
