@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
+from scipy.sparse import csr_array
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,8 @@ class Window:
             return np.asarray(plane, dtype=np.float32)
         rows = _weights(self.size, plane.shape[0], self.top, self.height / self.size)
         columns = _weights(self.size, plane.shape[1], self.left, self.width / self.size)
-        touched = tuple(slice(used[0], used[-1] + 1) for used in (np.flatnonzero(each.any(axis=0)) for each in (rows, columns)))
-        part = np.asarray(plane[touched], dtype=np.float32)
-        return np.asarray(rows[:, touched[0]] @ part @ columns[:, touched[1]].T, dtype=np.float32)
+        part = np.asarray(plane[_used(rows), _used(columns)], dtype=np.float32)
+        return _between(rows[:, _used(rows)], part, columns[:, _used(columns)])
 
     def region(self, grid: np.ndarray, shape: tuple[int, int]) -> tuple[slice, slice]:
         """Rows and columns of a frame of `shape` that the positive cells of a (h, w) logit grid can reach."""
@@ -67,7 +68,7 @@ class Window:
         """A (h, w) logit grid over this window, bilinear at the pixels `rows` × `columns` of the frame: float32."""
         across = _samples(rows, self.top, self.height, grid.shape[0])
         along = _samples(columns, self.left, self.width, grid.shape[1])
-        return np.asarray(across @ grid.astype(np.float32) @ along.T, dtype=np.float32)
+        return _between(across, grid.astype(np.float32), along)
 
     @property
     def _zoom(self) -> np.ndarray:
@@ -77,7 +78,18 @@ class Window:
         return (self.top, self.left, self.height, self.width) == (0, 0, *shape) and shape == (self.size, self.size)
 
 
-def _weights(count: int, length: int, start: float, step: float) -> np.ndarray:
+def _between(rows: csr_array, plane: np.ndarray, columns: csr_array) -> np.ndarray:
+    """Weighted sums along both axes. Sparse: no matrix library's threads, for which so little work does not pay."""
+    return np.asarray((columns @ (rows @ plane).T).T, dtype=np.float32)
+
+
+def _used(weights: csr_array) -> slice:
+    """The columns that have weights."""
+    return slice(int(weights.indices.min()), int(weights.indices.max()) + 1)
+
+
+@lru_cache(128)  # a track's window stays the same for some frames
+def _weights(count: int, length: int, start: float, step: float) -> csr_array:
     """(count, length) weights of a triangle filter: bilinear where it enlarges, antialiased where it shrinks."""
     centres = start + (np.arange(count) + 0.5) * step - 0.5
     support = max(1.0, step)
@@ -85,21 +97,21 @@ def _weights(count: int, length: int, start: float, step: float) -> np.ndarray:
     taps = np.floor(centres)[:, None] + np.arange(-reach, reach + 1)[None, :]
     values = np.maximum(0.0, 1.0 - np.abs(taps - centres[:, None]) / support)
     values /= values.sum(axis=1, keepdims=True)
-    matrix = np.zeros((count, length), dtype=np.float32)
-    columns = np.clip(taps, 0, length - 1).astype(int)
-    np.add.at(matrix, (np.arange(count)[:, None], columns), values)
-    return matrix
+    return _sparse(values, np.clip(taps, 0, length - 1), length)
 
 
-def _samples(pixels: slice, start: float, extent: float, cells: int) -> np.ndarray:
+def _samples(pixels: slice, start: float, extent: float, cells: int) -> csr_array:
     """(pixels, cells) bilinear weights of a grid of `cells` over `extent`, at pixel centres; zero-order at the edge."""
     cell = extent / cells
     where = (np.arange(pixels.start, pixels.stop) + 0.5 - start) / cell - 0.5
     where = np.clip(where, 0, cells - 1)
-    lower = np.minimum(np.floor(where).astype(int), max(0, cells - 2))
+    lower = np.minimum(np.floor(where), max(0, cells - 2))
     part = where - lower
-    matrix = np.zeros((len(where), cells), dtype=np.float32)
-    index = np.arange(len(where))
-    matrix[index, lower] = 1 - part
-    matrix[index, np.minimum(lower + 1, cells - 1)] += part
-    return matrix
+    return _sparse(np.stack([1 - part, part], axis=1), np.stack([lower, np.minimum(lower + 1, cells - 1)], axis=1), cells)
+
+
+def _sparse(values: np.ndarray, places: np.ndarray, length: int) -> csr_array:
+    """(n, length) of (n, k) values at their (n, k) places in each row; those of one place add up."""
+    count, each = values.shape
+    starts = np.arange(0, count * each + 1, each)
+    return csr_array((values.astype(np.float32).ravel(), places.astype(np.int32).ravel(), starts), shape=(count, length))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,9 +22,9 @@ class ConvEncoder(nn.Module):
         super().__init__()
         self.stem = _Halving(1, _CHANNELS[0], residuals=0)
         self.stages = nn.ModuleList(_Halving(_CHANNELS[i], _CHANNELS[i + 1], residuals=count) for i, count in enumerate((1, 2, 2, 1)))
-        self.lateral = nn.ModuleList(nn.Conv2d(channels, hidden, 1) for channels in _CHANNELS[1:])
+        self.lateral = nn.ModuleList(_Conv(channels, hidden, 1) for channels in _CHANNELS[1:])
         self.norms = nn.ModuleList(_norm(hidden) for _ in range(3))
-        self.outline = nn.Conv2d(hidden, 3, 1)
+        self.outline = _Conv(hidden, 3, 1)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = self.stem((pixels - _MEAN) / _DEVIATION)
@@ -39,12 +41,27 @@ class ConvEncoder(nn.Module):
         return levels[2], levels[1], levels[0]
 
 
+class _Conv(nn.Conv2d):
+    """A convolution by oneDNN, where there is one, for a single image too.
+
+    PyTorch computes a single small one by other kernels, whose last digits differ: what is made of an image would depend on
+    how many are encoded with it, and a run that is resumed would not end as one that was not.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        learning, rounding = torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")
+        if learning or rounding or x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+            return super().forward(x)
+        padding = cast(tuple[int, ...], self.padding)
+        return torch.mkldnn_convolution(x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups)
+
+
 class _Halving(nn.Module):
     """Half the side, then residual blocks."""
 
     def __init__(self, channels: int, out: int, *, residuals: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, out, 3, stride=2, padding=1, bias=False)
+        self.conv = _Conv(channels, out, 3, stride=2, padding=1, bias=False)
         self.norm = _norm(out)
         self.residuals = nn.Sequential(*(_Residual(out) for _ in range(residuals)))
 
@@ -55,9 +72,9 @@ class _Halving(nn.Module):
 class _Residual(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv1 = _Conv(channels, channels, 3, padding=1, bias=False)
         self.norm1 = _norm(channels)
-        self.conv2 = nn.Conv2d(channels, channels, 3, padding=1, bias=False)
+        self.conv2 = _Conv(channels, channels, 3, padding=1, bias=False)
         self.norm2 = _norm(channels)
 
     def forward(self, x: Tensor) -> Tensor:

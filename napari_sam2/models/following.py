@@ -67,6 +67,9 @@ class Following(Sam2):
         """The inverse of `to_arrays`; nothing is encoded yet."""
         return (torch.from_numpy(np.array(arrays[0], dtype=np.float32)), _Encoded())
 
+    def _cores(self, rooms: Sequence[int]) -> int:
+        return torch.get_num_threads() if self.device == "cpu" else 1  # for one track too: more are slower
+
     def _features(self, embedding: Embedding, windows: Sequence[Window], *, turned: bool = False) -> Features:
         pixels, encoded = cast(tuple[Tensor, _Encoded], embedding.features)
         known = encoded.turned if turned else encoded.upright
@@ -74,7 +77,7 @@ class Following(Sam2):
         for start in range(0, len(lacking), _ENCODED_AT_ONCE):
             part = lacking[start : start + _ENCODED_AT_ONCE]
             crops = torch.from_numpy(np.stack([window.crop(pixels.numpy()) for window in part])).to(self.device)
-            levels = self.network.embed(_evened(crops.flip(_TURN) if turned else crops)[:, None])
+            levels = self.network.embed((crops.flip(_TURN) if turned else crops)[:, None])
             known.update((window, tuple(level[row] for level in levels)) for row, window in enumerate(part))
         rows = [known[window] for window in windows]
         fine, middle, coarse = (torch.stack([row[level] for row in rows]) for level in range(3))
@@ -167,18 +170,6 @@ class _Encoded:
         for known in (self.upright, self.turned):
             for window in known.keys() - wanted:
                 del known[window]
-
-
-def _evened(crops: Tensor) -> Tensor:
-    """Crops, the last one repeated so that each thread has whole ones: what is made of one does not depend on the others then.
-
-    With fewer than threads (or with one alone) oneDNN takes other kernels, whose last digits differ: a run that is
-    resumed would not end as one that was not.
-    """
-    if crops.device.type != "cpu":
-        return crops
-    lacking = -len(crops) % max(2, torch.get_num_threads())
-    return torch.cat([crops, crops[-1:].expand(lacking, -1, -1)]) if lacking else crops
 
 
 def _shape(embedding: Embedding) -> tuple[int, int]:

@@ -7,7 +7,7 @@ engine's business.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple, Self, TypeVar, cast
 
@@ -25,11 +25,12 @@ from napari_sam2.core.window import Window
 from napari_sam2.models import prompts
 from napari_sam2.models.answers import Answer, segments_of
 from napari_sam2.models.configs import MEMORY
+from napari_sam2.models.cores import alike, side_by_side
 from napari_sam2.models.decoder import Chosen, Decoded, best, single
 from napari_sam2.models.framing import Corners, extent
 from napari_sam2.models.network import STRIDE, Features, Network, Recalled, Seen
 from napari_sam2.models.payload import Payload, nearest, payload_of, piece, tokens_shown
-from napari_sam2.models.precision import precise
+from napari_sam2.models.precision import computing, precise
 from napari_sam2.models.regions import Cells, Regions, brought, holds
 from napari_sam2.models.sight import same, stays_whole, undecided
 
@@ -38,7 +39,7 @@ _MULTIMASK_POINTS = 1  # up to as many points (a box is two) three masks are off
 _GIVEN_LOGITS = (-10.0, 10.0)  # of a mask given by a person, outside and inside (Meta's _use_mask_as_output)
 _TOKENS_AT_ONCE = {"cpu": 4_096}  # of frame and memory, over the tracks of one batch: on a CPU larger ones are no faster
 _MANY_TOKENS = 262_144  # on an accelerator: about 4 GB of keys, values and activations
-_T = TypeVar("_T")
+_R = TypeVar("_R")
 
 
 class _Shape(NamedTuple):
@@ -92,7 +93,8 @@ class Sam2:
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
         """Image features of several frames at once: three tensors each, at strides 4, 8 and 16."""
         found: dict[int, Embedding] = {}
-        for part in _parts(views, lambda view: view[1].size, lambda view: self._room((view[1].size // STRIDE) ** 2)):
+        sizes = [window.size for _, window in views]
+        for part in alike(sizes, [self._room((size // STRIDE) ** 2) for size in sizes]):
             planes = np.stack([window.crop(frame.pixels) for frame, window in (views[index] for index in part)])
             levels = self.network.embed(torch.from_numpy(planes)[:, None].to(self.device))
             for row, index in enumerate(part):
@@ -110,22 +112,23 @@ class Sam2:
         return self._compared(embedding, queries, found) if self._compares else found
 
     @torch.inference_mode()
-    @precise
     def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
         """Memory features of each Segment: an (N, 64) tensor in bfloat16, as SAM 2 keeps them, and where it was looked at."""
         whole = embedding.window
         corners = [extent(segment.logits, segment.window) if segment.present else None for segment in segments]
         windows = [self._kept(whole, *each) for each in zip(segments, corners, strict=True)]
-        found: dict[int, tuple[Any, ...]] = {}
-        for part in _parts(windows, lambda window: window.size, lambda window: self._room((window.size // STRIDE) ** 2)):
+
+        def remembered(part: list[int]) -> list[tuple[Any, ...]]:
             alike, places = [segments[index] for index in part], [windows[index] for index in part]
             shown = [torch.from_numpy(np.array(segment.logits, dtype=np.float32)).to(self.device) for segment in alike]
             small = self._brought(shown, [segment.window for segment in alike], places, whole)
             memories = self._memories(self._features(embedding, places), alike, _resized(small, places[0].size, shrinking=False))
             kept = prompts.filled(small).half() if self.network.configuration.carried else [None] * len(part)
-            for index, memory, mask in zip(part, memories, kept, strict=True):
-                found[index] = Payload(memory.clone(), windows[index], corners[index], mask, segments[index].window)
-        return [found[index] for index in range(len(segments))]
+            made = zip(memories, places, [corners[index] for index in part], kept, alike, strict=True)
+            return [Payload(memory.clone(), place, extents, mask, segment.window) for memory, place, extents, mask, segment in made]
+
+        sizes = [window.size for window in windows]
+        return self._each(sizes, [(size // STRIDE) ** 2 for size in sizes], remembered)
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
         """float32 arrays: (1, C, h, w) for each of the three levels."""
@@ -152,17 +155,18 @@ class Sam2:
         better = {place: answer for place, answer in zip(near, answers, strict=True) if not same(found[place], answer)}
         return [better.get(place, segment) for place, segment in enumerate(found)]
 
-    @precise
     def _segments(self, embedding: Embedding, queries: Sequence[Query], windows: Sequence[Window]) -> list[Segment]:
         """Answers to queries, each looked at through its window; all windows are as large to the network."""
-        whole, found = embedding.window, dict[int, Segment]()
+        whole = embedding.window
         kinds = [(_shape(query), window.size, tokens_shown(query, window, whole)) for query, window in zip(queries, windows, strict=True)]
-        for part in _parts(kinds, lambda kind: kind, lambda kind: self._room((kind[1] // STRIDE) ** 2 + kind[2])):
+
+        def answered(part: list[int]) -> Iterator[Segment]:
             looks = Looks(embedding, [queries[index] for index in part], [windows[index] for index in part])
             features = self._features(embedding, looks.windows)
             answer = self._given(features, looks) if kinds[part[0]][0].given else self._asked(features, looks)
-            found.update(zip(part, segments_of(embedding.frame, looks.windows, looks.queries, answer), strict=True))
-        return [found[index] for index in range(len(queries))]
+            return segments_of(embedding.frame, looks.windows, looks.queries, answer)
+
+        return self._each(kinds, [(size // STRIDE) ** 2 + shown for _, size, shown in kinds], answered)
 
     def _window(self, embedding: Embedding, query: Query) -> Window:
         """What a query is looked at by: a Region where one is enough, else all that was encoded."""
@@ -329,6 +333,26 @@ class Sam2:
     def _stacked(self, arrays: Sequence[Any]) -> Tensor:
         return torch.from_numpy(np.array(arrays, dtype=np.float32)).to(self.device)
 
+    def _each(self, kinds: Sequence[Hashable], tokens: Sequence[int], work: Callable[[list[int]], Iterable[_R]]) -> list[_R]:
+        """What `work` makes of things, told by their places: those of one kind together, as many as there is room for."""
+        rooms = [self._room(each) for each in tokens]
+        cores = self._cores(rooms)
+        parts = alike(kinds, rooms, cores)
+
+        @torch.inference_mode()
+        def computed(part: list[int]) -> list[_R]:
+            with computing(self.card.precision, self.device):
+                return list(work(part))
+
+        made = side_by_side(computed, parts) if cores > 1 else map(computed, parts)
+        found = dict(zip((index for part in parts for index in part), (each for part in made for each in part), strict=True))
+        return [found[index] for index in range(len(kinds))]
+
+    def _cores(self, rooms: Sequence[int]) -> int:
+        """Those that compute a part each; 1 where all cores, or an accelerator, compute one part after another."""
+        cores = torch.get_num_threads() if self.device == "cpu" else 1
+        return cores if min(rooms, default=1) > 1 and len(rooms) >= 2 * cores else 1
+
     def _room(self, tokens: int) -> int:
         """Frames or tracks of so many tokens each that go through the network together."""
         return max(1, _TOKENS_AT_ONCE.get(self.device.split(":")[0], _MANY_TOKENS) // tokens)
@@ -370,13 +394,3 @@ def _resized(planes: Tensor, side: int, *, shrinking: bool) -> Tensor:
     if planes.shape[-1] == side and planes.shape[-2] == side:
         return planes
     return F.interpolate(planes[:, None], size=(side, side), mode="bilinear", align_corners=False, antialias=shrinking)[:, 0]
-
-
-def _parts(items: Sequence[_T], kind: Callable[[_T], Hashable], room: Callable[[_T], int]) -> Iterator[list[int]]:
-    """Indices of items of one kind, as many at once as there is room for."""
-    kinds: dict[Hashable, list[int]] = {}
-    for index, item in enumerate(items):
-        kinds.setdefault(kind(item), []).append(index)
-    for indices in kinds.values():
-        step = room(items[indices[0]])
-        yield from (indices[start : start + step] for start in range(0, len(indices), step))

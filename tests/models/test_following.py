@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
 
@@ -16,6 +17,7 @@ from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Frame, Video
 from napari_sam2.core.window import Window
 from napari_sam2.engine.session import Session, Settings
+from napari_sam2.models.cores import side_by_side
 from napari_sam2.models.following import Following
 from napari_sam2.models.network import Network
 from napari_sam2.models.searching import agreements
@@ -155,22 +157,37 @@ def test_answers_that_are_the_same_from_near_and_from_far_agree() -> None:
     assert min(first, second, third) > 0.7 and fourth < 0.2
 
 
-@pytest.mark.parametrize("threads", [1, 2])
-def test_features_do_not_depend_on_how_many_windows_are_encoded_together(made: Following, threads: int) -> None:
-    """To the last bit: what is resumed must end as what was not interrupted."""
+@pytest.fixture(params=[1, 2])
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
     before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        pixels = _noise((256, 256))
-        windows = [Window(10.0 * number, 5.0, 96.0, 96.0, 128) for number in range(5)]
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
 
-        def encoded(asked: list[Window]) -> list[torch.Tensor]:
-            (embedding,) = made.embed([(Frame(0, pixels), made.card.window(pixels.shape))])
-            return [level[0] for level in made._features(embedding, asked)]
 
-        with torch.inference_mode():
-            together = encoded(windows)
-            for one, other in zip(encoded(windows[:1]), together, strict=True):
-                torch.testing.assert_close(one, other, rtol=0, atol=0)
-    finally:
-        torch.set_num_threads(before)
+@pytest.mark.usefixtures("threads")
+def test_features_do_not_depend_on_how_many_windows_are_encoded_together(made: Following) -> None:
+    """To the last bit: what is resumed must end as what was not interrupted."""
+    pixels = _noise((256, 256))
+    windows = [Window(10.0 * number, 5.0, 96.0, 96.0, 128) for number in range(5)]
+
+    @torch.inference_mode()
+    def encoded(asked: list[Window]) -> list[torch.Tensor]:
+        (embedding,) = made.embed([(Frame(0, pixels), made.card.window(pixels.shape))])
+        return [level[0] for level in made._features(embedding, asked)]
+
+    for one, other in zip(*side_by_side(encoded, [windows[:1], windows]), strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+def test_tracks_shared_by_cores_are_answered_as_by_one(made: Following, threads: int) -> None:
+    """Within rounding: batches of other sizes are summed up in another order."""
+    pixels = _noise((256, 256))
+    queries = [Query(track, Said(box=(10.0, 20.0 * track, 40.0, 20.0 * track + 30))) for track in range(1, 8)]
+    (embedding,) = made.embed([(Frame(0, pixels), made.card.window(pixels.shape))])
+    together = made.segment(embedding, queries)
+    assert [each.track for each in together] == list(range(1, 8))
+    for query, answer, memory in zip(queries, together, made.remember(embedding, together), strict=True):
+        (alone,) = made.segment(embedding, [query])
+        np.testing.assert_allclose(alone.logits, answer.logits, atol=2e-3)
+        torch.testing.assert_close(made.remember(embedding, [alone])[0].tokens, memory.tokens, atol=2e-2, rtol=2e-2)
