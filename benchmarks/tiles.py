@@ -1,6 +1,7 @@
 """Tiles: small objects on a large frame, looked at by the whole frame and by tiles, with the embedded model's trained weights.
 
 python -m benchmarks.tiles --out results.json
+python -m benchmarks.tiles --correction                what it brings to a correction that tiles are kept on disk
 
 The embedded model follows, so it needs no tiles. Here it is shown whole frames, as SAM 2 is: copies of the time-lapse sample beside
 each other, whose true masks are known.
@@ -9,6 +10,8 @@ each other, whose true masks are known.
 from __future__ import annotations
 
 import argparse
+import tempfile
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,11 +22,17 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.accuracy import Carried
 from benchmarks.near import Looked
+from benchmarks.peers import Ours
 from napari_sam2.api.samples import SAMPLES
+from napari_sam2.api.session import Session
 from napari_sam2.core.card import Attention
 from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.result import Embedding
 from napari_sam2.core.stack import Stack
+from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
+from napari_sam2.engine.embeddings import Embeddings
+from napari_sam2.engine.session import Settings
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.models.load import load_model
 from napari_sam2.models.sam2 import Sam2
@@ -37,6 +46,19 @@ SEAM = 0.01
 """IoU that an object may lose by lying on a seam: against the same object on a frame that is cut so that it does not."""
 
 COLUMNS = ("looked at by", "IoU", "IoU of those on a seam", "IoU on the prompted frame", "cpu s")
+
+LITTLE = 16 << 20
+"""Bytes of memory for image features, where a correction is measured: so few that none of the first propagation are left."""
+
+CORRECTION_COLUMNS = (
+    "looked at by",
+    "tiles on disk",
+    "first propagation, s",
+    "correction, s",
+    "frames walked",
+    "tiles encoded",
+    "MB a tile",
+)
 
 
 @dataclass(frozen=True)
@@ -112,6 +134,73 @@ def _ious(found: np.ndarray, truth: np.ndarray, track: int) -> np.ndarray:
     return np.asarray((one & other).sum(axis=(1, 2)) / np.maximum(1, (one | other).sum(axis=(1, 2))))
 
 
+class Encoding(Sam2):
+    """It counts what it encodes."""
+
+    encoded = 0
+
+    def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
+        """See `VideoModel`."""
+        self.encoded += len(views)
+        return super().embed(views)
+
+
+def corrected(inner: Encoding, mosaic: Mosaic, kind: str, folder: Path, *, on_disk: bool) -> list[Any]:
+    """A row of the other table: all objects are carried, then one that is on a seam is prompted on the middle frame as well."""
+    settings = Settings(patience=None, embedding_bytes=LITTLE, folder=folder, embeddings_on_disk=on_disk)
+    case, middle, track = mosaic.case, len(mosaic.case.video) // 2, mosaic.seams[0]
+    with Session(case.video, Tiled(inner), settings=settings) as session:
+        began = time.perf_counter()
+        session.prompt_many([case.prompt(each, kind) for each in case.frames])
+        session.run().finish()
+        first, before = time.perf_counter() - began, inner.encoded
+        began = time.perf_counter()
+        session.prompt(replace(case, frames={track: middle}).prompt(track, kind))
+        session.plane(middle)
+        walked = sum(bool(stepped.segments) for stepped in session.run())
+        took = time.perf_counter() - began
+    name, encoded = f"tiles, attention {inner.card.attention}", inner.encoded - before
+    return [name, "yes" if on_disk else "no", round(first, 1), round(took, 2), walked, encoded, round(_bytes(folder) / before / 1e6, 2)]
+
+
+def a_tile(folder: Path) -> tuple[float, float, float]:
+    """Seconds in which SAM 2.1 tiny encodes a tile, and in which it is read from disk; MB that it takes there. Random weights, noise."""
+    video = Stack(np.random.default_rng(0).random((1, 2048, 2048), dtype=np.float32), "tyx").as_video("t")
+    inner = Ours(1024).model
+    tile, took = _tiles(video.shape, 1024).at((700.0, 700.0), 0.5), []
+    pixels = video.frame(0)
+    for _ in range(2):
+        embeddings = Embeddings(video, Tiled(inner), folder=folder)
+        whole = embeddings.get(0)
+        began = time.perf_counter()
+        whole.part(tile, lambda: inner.embed([(pixels, tile)])[0])
+        took.append(time.perf_counter() - began)
+        embeddings.close()
+    return took[0], took[1], _bytes(folder) / 1e6
+
+
+def _bytes(folder: Path) -> int:
+    """Of all tiles that are kept there."""
+    return sum(each.stat().st_size for each in folder.rglob("part_*/**/*") if each.is_file())
+
+
+def corrections(nano: Sam2, mosaic: Mosaic, options: argparse.Namespace, about: dict[str, Any]) -> int:
+    """Measure with and without tiles on disk, print, write JSON; 0 where kept tiles are not encoded again, and sooner read than made."""
+    rows = []
+    for attention in ("whole", "near"):
+        for on_disk in (False, True):
+            inner = Encoding(nano.network, replace(nano.card, attention=attention))
+            with tempfile.TemporaryDirectory() as folder:
+                rows.append(corrected(inner, mosaic, options.prompt, Path(folder), on_disk=on_disk))
+    print(machine.markdown(CORRECTION_COLUMNS, rows))
+    with tempfile.TemporaryDirectory() as folder:
+        encoded, read, size = a_tile(Path(folder))
+    print(f"\nSAM 2.1 tiny, a tile: {encoded:.2f} s encoded and kept, {read:.3f} s read, {size:.1f} MB")
+    results = {"results": rows, "tiny": {"encoded": encoded, "read": read, "mb": size}}
+    machine.keep({"machine": about, "columns": CORRECTION_COLUMNS, **results}, options.out)
+    return 0 if not any(row[5] for row in rows if row[1] == "yes") and read < encoded else 1
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON; 0 where tiles are better than the whole frame, and seams cost no more than `SEAM`."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tiles", description=(__doc__ or "").splitlines()[0])
@@ -120,12 +209,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--frames", type=int, default=6)
     parser.add_argument("--size", type=int, default=512, help="side of the input")
     parser.add_argument("--prompt", choices=["click", "box"], default="box")
+    parser.add_argument("--correction", action="store_true", help="measure a correction, with tiles on disk and without")
     parser.add_argument("--out", type=Path, help="write results as JSON")
     options = parser.parse_args(arguments)
     about, nano = machine.described(), load_model("nano", device="cpu")
     assert isinstance(nano, Sam2)
     mosaic = Mosaic.of(options.copies, options.objects, options.frames, options.size)
     card = replace(nano.card, follows=False, input_sizes=(options.size,))
+    if options.correction:
+        return corrections(Sam2(nano.network, card), mosaic, options, about)
     models: dict[str, VideoModel] = {"whole frame": Sam2(nano.network, card)}
     for attention in ("whole", "near", "auto"):
         kind: Attention = attention  # type: ignore[assignment]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -12,6 +13,8 @@ from napari_sam2.batch.work import model_of
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import ModelError
 from napari_sam2.core.result import Embedding, Query, Recall, Segment
+from napari_sam2.core.shelf import Shelf
+from napari_sam2.core.window import Window
 
 GO_ON = "what was done is kept; `track` goes on with --resume, a Session with `take_up` of a new remote_model"
 """What to do when a worker is lost."""
@@ -28,12 +31,14 @@ class Kept:
 class Host:
     """What `remote.RemoteModel` asks, on the other machine: an actor of dask, whose methods are called one after another.
 
-    Arrays come and go as parcels. `released` are numbers of features that nobody holds any more.
+    Arrays come and go as parcels. `released` are numbers of features that nobody holds any more. Parts of frames are kept within
+    `DEFAULT_BYTES`, as long as their frame is.
     """
 
     def __init__(self, name: str, device: str, how: Mapping[str, Any]) -> None:
         self._model = model_of(name, device, **how)
         self._held: dict[int, tuple[Any, ...]] = {}
+        self._parts = Shelf[tuple[int, Window], Embedding](lambda embedding: self._model.nbytes(embedding.features))
         self._numbers = count(1)
         self._answers: list[Segment] = []
 
@@ -81,6 +86,7 @@ class Host:
     def _release(self, numbers: Sequence[int]) -> None:
         for number in numbers:
             self._held.pop(number, None)
+        self._parts.drop(lambda key: key[0] in numbers)
 
     def _features(self, features: tuple[Any, ...]) -> tuple[Any, ...]:
         (kept,) = features
@@ -89,7 +95,12 @@ class Host:
         return self._held[kept.number]
 
     def _whole(self, embedding: Embedding) -> Embedding:
-        return replace(embedding, features=self._features(embedding.features))
+        (kept,) = embedding.features
+        return replace(embedding, features=self._features(embedding.features), keep=partial(self._part, kept.number))
+
+    def _part(self, number: int, window: Window, make: Callable[[], Embedding]) -> Embedding:
+        """A part of a frame stays here, in memory: the other side is told nothing of it."""
+        return self._parts.had((number, window), make)
 
     def _asked(self, query: Query) -> Query:
         return replace(query, recalls=tuple(self._recalled(recall) for recall in query.recalls))

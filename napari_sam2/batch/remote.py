@@ -7,6 +7,7 @@ import weakref
 from collections import deque
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -76,7 +77,7 @@ class RemoteModel:
         """Prompts go, compressed masks come back; see `VideoModel.segment`."""
         if not queries:
             return []
-        self._answers = unpacked(self._call("segment", embedding, packed(list(queries))))
+        self._answers = unpacked(self._call("segment", _travelling(embedding), packed(list(queries))))
         return list(self._answers)
 
     def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
@@ -85,7 +86,7 @@ class RemoteModel:
             return []
         known = {id(answer): place for place, answer in enumerate(self._answers)}
         told = [known[id(segment)] if id(segment) in known else packed(segment) for segment in segments]
-        return [self._mine(each) for each in self._call("remember", embedding, told)]
+        return [self._mine(each) for each in self._call("remember", _travelling(embedding), told)]
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
         """Features brought here."""
@@ -121,6 +122,11 @@ class RemoteModel:
             if isinstance(error, RuntimeError) and "lost" not in str(error):
                 raise
             raise ModelError(f"the worker of {self._address} that held the model is gone ({error}): {GO_ON}") from error
+
+
+def _travelling(embedding: Embedding) -> Embedding:
+    """What travels of it: its parts are kept by the Host."""
+    return replace(embedding, keep=None)
 
 
 def remote_model(

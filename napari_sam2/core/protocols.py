@@ -30,7 +30,11 @@ class VideoModel(Protocol):
         ...
 
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
-        """Image features of several frames at once."""
+        """Image features of several frames at once.
+
+        A model that encodes parts of a frame only when it is asked about them gets each by `Embedding.part`, and so leaves it
+        to others whether they are kept. Parts go through `to_arrays`, `from_arrays` and `nbytes` as frames do.
+        """
         ...
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -17,11 +18,21 @@ ABSENT_LOGIT = -1024.0
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """What the image encoder makes of one Frame in one Window. `features` are the model's own; nobody else reads them."""
+    """What the image encoder makes of one Frame in one Window. `features` are the model's own; nobody else reads them.
+
+    `keep` is how whoever holds this keeps parts: what the model makes of other Windows of the same Frame when it is asked about
+    them. Given such a Window and how to make its Embedding, it gives the one that was kept, or the one that is made. None:
+    nothing is kept.
+    """
 
     frame: int
     window: Window
     features: tuple[Any, ...]
+    keep: Callable[[Window, Callable[[], Embedding]], Embedding] | None = None
+
+    def part(self, window: Window, make: Callable[[], Embedding]) -> Embedding:
+        """The Embedding of another Window of the Frame: that which was kept, else what `make` gives."""
+        return self.keep(window, make) if self.keep else make()
 
 
 class Whereabouts(NamedTuple):

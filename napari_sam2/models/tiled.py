@@ -1,15 +1,13 @@
 """Tiled: a model that looks at each track by a tile of the frame, where the whole frame would show it too small.
 
-Tiles are encoded when they are first asked about, and once for all tracks in them. A track that moves is handed over to the
-next tile: its memories are brought there, cell by cell, as they lie on the frame.
+Tiles are encoded when they are first asked about, and once for all tracks in them; who holds the frame's Embedding keeps them. A track
+that moves is handed over to the next tile: its memories are brought there, cell by cell, as they lie on the frame.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from itertools import count
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -17,6 +15,7 @@ import torch
 from torch import Tensor
 
 from napari_sam2.core.result import Embedding, Query, Recall, Segment
+from napari_sam2.core.shelf import Shelf
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.models.framing import EDGE_PX, corners_of, extent, joined, moved
@@ -25,9 +24,8 @@ from napari_sam2.models.payload import Payload, nearest
 from napari_sam2.models.regions import holds
 from napari_sam2.models.sam2 import Sam2
 from napari_sam2.models.searching import best, middle
-from napari_sam2.models.tiles import Tiles, pixel_of, within
+from napari_sam2.models.tiles import Tiles, within
 
-_TILES = 40  # kept encoded: 17 MB each for an input of 1024 × 1024
 _FITTING = (40.0, 512.0)  # pixels of the input: what a click is answered by that is narrower or wider counts less
 _T = TypeVar("_T")
 
@@ -35,24 +33,17 @@ _T = TypeVar("_T")
 class Tiled:
     """A VideoModel around a Sam2 that sees whole frames.
 
-    An Embedding holds the pixels, and what is made of the whole frame where the network's input does not shrink it; tiles are
-    encoded anew where they are not at hand.
+    The Embedding of a frame holds its pixels; what the network makes of a tile, or of the whole frame, is a part of it.
     """
 
     def __init__(self, inner: Sam2) -> None:
         self.inner = inner
         self.card = replace(inner.card, windows="tiles")
         self.device = inner.device
-        self._encoded: OrderedDict[tuple[int, Window], Embedding] = OrderedDict()
-        self._numbers = count()
 
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
-        """See `VideoModel`."""
-        found = []
-        for frame, window in views:
-            levels = self.inner.embed([(frame, window)])[0].features if pixel_of(window) <= 1 else ()
-            found.append(Embedding(frame.index, window, (next(self._numbers), torch.from_numpy(frame.pixels), *levels)))
-        return found
+        """See `VideoModel`. Nothing is encoded yet. Where nobody else keeps the parts, the Embedding itself does."""
+        return [Embedding(frame.index, window, (torch.from_numpy(frame.pixels),), self._shelf().had) for frame, window in views]
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
         """See `VideoModel`: each Segment is over a tile, or over a Region of it."""
@@ -73,30 +64,25 @@ class Tiled:
         return _by_tile(tiles, asked)
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
-        """(H, W) float32 pixels, and the arrays of the whole frame where there are any."""
-        return (features[1].numpy(), *(self.inner.to_arrays(features[2:]) if features[2:] else ()))
+        """(H, W) float32 pixels of a frame, or the arrays of a part."""
+        return self.inner.to_arrays(features)
 
     def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
-        """The inverse of `to_arrays`."""
-        pixels = torch.from_numpy(np.array(arrays[0], dtype=np.float32))
-        return (next(self._numbers), pixels, *(self.inner.from_arrays(arrays[1:]) if arrays[1:] else ()))
+        """The inverse of `to_arrays`. Pixels stay in the memory of the processor."""
+        pixels = arrays[0].ndim == 2
+        return (torch.from_numpy(np.array(arrays[0], dtype=np.float32)),) if pixels else self.inner.from_arrays(arrays)
 
     def nbytes(self, features: tuple[Any, ...]) -> int:
         """See `VideoModel`."""
         return self.inner.nbytes(features)
 
+    def _shelf(self) -> Shelf[Window, Embedding]:
+        return Shelf(lambda embedding: self.inner.nbytes(embedding.features))
+
     def _seen(self, embedding: Embedding, tile: Window) -> Embedding:
         """What the network makes of a tile."""
-        number, pixels, *levels = embedding.features
-        if levels and tile == embedding.window:
-            return replace(embedding, features=tuple(levels))
-        found = self._encoded.pop((number, tile), None)
-        if found is None:
-            (found,) = self.inner.embed([(Frame(embedding.frame, pixels.numpy()), tile)])
-        self._encoded[number, tile] = found
-        while len(self._encoded) > _TILES:
-            self._encoded.popitem(last=False)
-        return found
+        (pixels,) = embedding.features
+        return embedding.part(tile, lambda: self.inner.embed([(Frame(embedding.frame, pixels.numpy()), tile)])[0])
 
     def _tile(self, embedding: Embedding, query: Query) -> Window:
         """Where a track is known to be: in what was said, in its answer before, or on the frame before; else where it is found."""
@@ -171,5 +157,5 @@ def _over(planes: Tensor, source: Window, target: Window, side: int) -> Tensor:
 
 
 def _tiles(embedding: Embedding) -> Tiles:
-    height, width = embedding.features[1].shape
+    height, width = embedding.features[0].shape
     return Tiles((int(height), int(width)), embedding.window)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import sleep
 from typing import Any
@@ -20,12 +20,14 @@ from napari_sam2.api.project import Project
 from napari_sam2.api.session import Session
 from napari_sam2.batch import remote as remote_module
 from napari_sam2.batch import work
+from napari_sam2.batch.host import Host
 from napari_sam2.batch.parcels import Parcel, packed, unpacked
 from napari_sam2.batch.remote import RemoteModel, check_address, remote_model
 from napari_sam2.cli import main
 from napari_sam2.core.errors import FileError, ModelError, PlanError, UnknownModelError
 from napari_sam2.core.prompt import Said
-from napari_sam2.core.result import Query
+from napari_sam2.core.result import Embedding, Query, Segment
+from napari_sam2.core.window import Window
 from napari_sam2.io.open import open_stack
 from napari_sam2.models.device import describe
 from napari_sam2.models.load import load_model
@@ -112,6 +114,35 @@ def test_answers_that_were_just_given_do_not_travel_again(remote: RemoteModel, m
     answers = remote.segment(embedding, [Query(track, scene.log().said(track, 0)) for track in scene.tracks])
     remote.remember(embedding, answers[::-1])
     assert sent[-1][1] == [2, 1, 0]
+
+
+class ByHalves(ToyModel):
+    """It looks at the upper half of a frame as well, which it makes when it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made: list[int] = []
+
+    def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
+        half = embedding.part(Window(0.0, 0.0, 32.0, 64.0, 64), lambda: self._half(embedding))
+        assert half.frame == embedding.frame
+        return super().segment(embedding, queries)
+
+    def _half(self, embedding: Embedding) -> Embedding:
+        self.made.append(embedding.frame)
+        return Embedding(embedding.frame, Window(0.0, 0.0, 32.0, 64.0, 64), (embedding.features[0].copy(),))
+
+
+def test_parts_of_frames_are_made_once_there_and_go_with_their_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, scene = ByHalves(), drifting(frames=3)
+    monkeypatch.setattr("napari_sam2.batch.host.model_of", lambda *_, **__: model)
+    host, window, asked = Host("toy", "cpu", {}), model.card.window(scene.video.shape[1:]), packed([Query(1, scene.log().said(1, 0))])
+    kept = host.embed(packed([(scene.video.frame(frame), window) for frame in range(3)]), [])
+    for frame in (0, 1, 2, 0, 1):
+        host.segment(Embedding(frame, window, (kept[frame],)), asked, [])
+    assert (model.made, len(host._parts)) == ([0, 1, 2], 3)
+    assert host.holds([kept[1].number]) == 2
+    assert len(host._parts) == 2, "that of frame 1 went"
 
 
 def test_it_says_where_it_runs(remote: RemoteModel, cluster: LocalCluster) -> None:

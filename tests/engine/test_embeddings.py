@@ -7,7 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_sam2.core.result import Embedding
 from napari_sam2.core.video import Contrast, Video
+from napari_sam2.core.window import Window
 from napari_sam2.engine.embeddings import Embeddings
 from napari_sam2.testing.scenes import drifting
 from napari_sam2.testing.toy import ToyModel
@@ -69,3 +71,49 @@ def test_on_disk_one_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
     group[f"0/{key}"].attrs.clear()
     Embeddings(video, model, folder=tmp_path).get(0)
     assert model.embedded_frames == [0]
+
+
+PLACES = [Window(0.0, 0.0, 32.0, 32.0, 64), Window(16.5, 32.0, 32.0, 32.0, 64)]
+
+
+def _parts(embeddings: Embeddings, model: ToyModel, frame: int) -> list[Embedding]:
+    """What a model would ask for that looks at parts of a frame."""
+    whole = embeddings.get(frame)
+    pixels = drifting().video.frame(frame)
+    return [whole.part(place, lambda place=place: model.embed([(pixels, place)])[0]) for place in (*PLACES, whole.window)]  # type: ignore[misc]
+
+
+def test_parts_of_frames_share_the_budget() -> None:
+    model = ToyModel()
+    embeddings = Embeddings(drifting().video, model, budget=8 * _FRAME_BYTES)
+    for frame in (0, 1, 0, 1):
+        _parts(embeddings, model, frame)
+    assert model.embedded_frames == [0] * 4 + [1] * 4, "a frame and its parts, once each"
+    _parts(embeddings, model, 2)
+    assert embeddings._kept.nbytes == 8 * _FRAME_BYTES
+    _parts(embeddings, model, 1)
+    assert model.embedded_frames[8:] == [2] * 4, "those of 0 went"
+
+
+def test_parts_of_frames_are_kept_on_disk_and_come_back_the_same(tmp_path: Path) -> None:
+    first, second, video = ToyModel(), ToyModel(), drifting().video
+    fresh = _parts(Embeddings(video, first, folder=tmp_path), first, 3)
+    again = _parts(Embeddings(video, second, folder=tmp_path), second, 3)
+    assert (first.embedded_frames, second.embedded_frames) == ([3] * 4, [])
+    for one, other in zip(fresh, again, strict=True):
+        assert (one.frame, one.window) == (other.frame, other.window)
+        np.testing.assert_array_equal(one.features[0], other.features[0])
+    assert len({each.features[0].tobytes() for each in again}) == 3, "each place its own"
+
+
+def test_a_part_that_was_cut_off_on_disk_is_made_again(tmp_path: Path) -> None:
+    import zarr
+
+    video, model = drifting().video, ToyModel()
+    whole = _parts(Embeddings(video, ToyModel(), folder=tmp_path), ToyModel(), 0)
+    [store] = tmp_path.iterdir()
+    [cut] = [group for key, group in zarr.open_group(store, mode="a")["0"].groups() if "part_16.5" in key]
+    cut.attrs.clear()
+    again = _parts(Embeddings(video, model, folder=tmp_path), model, 0)
+    assert model.embedded_frames == [0]
+    np.testing.assert_array_equal(whole[1].features[0], again[1].features[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -19,6 +20,7 @@ from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.engine.session import Settings
+from napari_sam2.models.fitting import Fitting
 from napari_sam2.models.framing import Corners
 from napari_sam2.models.load import load_model, looking
 from napari_sam2.models.network import STRIDE, Network
@@ -226,18 +228,88 @@ def test_a_track_is_handed_over_from_tile_to_tile(attention: Attention, said: st
     assert len(tiles) > 1, "more than one tile"
 
 
+class Counting(Sam2):
+    """It notes what it encodes."""
+
+    def __init__(self, attention: Attention = "whole") -> None:
+        made = _sam2(attention)
+        super().__init__(made.network, made.card)
+        self.encoded: list[tuple[int, Window]] = []
+
+    def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
+        self.encoded += [(frame.index, window) for frame, window in views]
+        return super().embed(views)
+
+
+KEEPING = {
+    "in memory": Settings(),
+    "in hardly any memory": Settings(embedding_bytes=1),
+    "on disk": Settings(embeddings_on_disk=True),
+    "on disk, in hardly any memory": Settings(embeddings_on_disk=True, embedding_bytes=1),
+}
+
+
+def _corrected(inner: Sam2, folder: Path, how: str) -> tuple[list[np.ndarray], int]:
+    """Two objects carried, one of them corrected: the planes at the end; how much was encoded before the correction."""
+    stack, places = _crossing(5)
+    with Session(stack.as_video("t"), Tiled(inner), settings=replace(KEEPING[how], folder=folder)) as session:
+        for track, (y, x) in enumerate((places[0], (300.0, 300.0)), start=1):
+            session.prompt(BoxPrompt(0, track, (y - 9, x - 9, y + 9, x + 9)))
+        session.propagate(progress=False)
+        before = len(inner.encoded) if isinstance(inner, Counting) else 0
+        (y, x) = places[2]
+        session.prompt(BoxPrompt(2, 1, (y - 8, x - 9, y + 9, x + 10)))
+        session.propagate(progress=False)
+        return [session.plane(frame) for frame in range(5)], before
+
+
+@pytest.mark.parametrize("attention", ["whole", "auto"])
+def test_a_correction_encodes_no_tile_again_and_is_the_same_however_they_are_kept(attention: Attention, tmp_path: Path) -> None:
+    planes = {}
+    for how in KEEPING:
+        inner = Counting(attention)
+        (tmp_path / how).mkdir()
+        planes[how], before = _corrected(inner, tmp_path / how, how)
+        again = len(inner.encoded) - len(set(inner.encoded))
+        assert before > 5 and (again == 0) is (how != "in hardly any memory"), f"{how}: {again} of {len(inner.encoded)} encoded again"
+    np.testing.assert_array_equal(planes["in memory"], planes["in hardly any memory"])
+    np.testing.assert_array_equal(planes["on disk"], planes["on disk, in hardly any memory"])
+    assert np.mean(np.array(planes["in memory"]) != np.array(planes["on disk"])) < 1e-3, "half precision"
+
+
 def test_a_session_that_is_opened_again_gives_the_same(tmp_path: Path) -> None:
-    """What is kept on disk are pixels, and the whole frame's features where nothing is shrunk."""
-    stack, places = _crossing(4)
-    prompt = PointPrompt(0, 1, [places[0]], [True])
+    """What is kept on disk are pixels, and what was made of tiles; all of it is read and nothing encoded."""
     planes = []
     for _ in range(2):
-        with Session(stack.as_video("t"), Tiled(_sam2("auto")), settings=Settings(folder=tmp_path)) as session:
-            session.prompt(prompt)
-            session.propagate(progress=False)
-            planes.append([session.plane(frame) for frame in range(4)])
+        inner = Counting("auto")
+        planes.append(_corrected(inner, tmp_path, "on disk")[0])
         (tmp_path / "trail.sqlite").unlink()
     np.testing.assert_array_equal(planes[0], planes[1])
+    assert inner.encoded == []
+
+
+def test_without_a_session_the_embedding_of_a_frame_keeps_its_tiles() -> None:
+    inner = Counting()
+    made = Tiled(inner)
+    embedding = _embedded(made, _noise((512, 512)))
+    for _ in range(2):
+        made.remember(embedding, made.segment(embedding, [Query(1, Said(box=(240.0, 250.0, 262.0, 272.0)))]))
+    assert len(inner.encoded) == 1
+    made.segment(replace(embedding, keep=None), [Query(1, Said(box=(240.0, 250.0, 262.0, 272.0)))])
+    assert len(inner.encoded) == 2
+
+
+def test_what_fits_around_it_passes_tiles_through(tmp_path: Path) -> None:
+    """The wrapper of models on a GPU."""
+    inner = Counting()
+    stack, places = _crossing(3)
+    for _ in range(2):
+        model = Fitting(Tiled(inner))
+        with Session(stack.as_video("t"), model, settings=Settings(folder=tmp_path, embeddings_on_disk=True)) as session:
+            session.prompt(PointPrompt(0, 1, [places[0]], [True]))
+            session.propagate(progress=False)
+        (tmp_path / "trail.sqlite").unlink()
+    assert len(inner.encoded) == len(set(inner.encoded)) > 3
 
 
 def test_another_attention_keeps_the_tiles() -> None:

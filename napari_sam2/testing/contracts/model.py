@@ -12,6 +12,7 @@ from napari_sam2.core.prompt import Said
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, Query, Recall, Segment
 from napari_sam2.core.video import Frame
+from napari_sam2.core.window import Window
 from napari_sam2.testing.scenes import Scene, drifting
 
 
@@ -75,6 +76,22 @@ class ModelContract:
         assert model.nbytes(embedding.features) > 0, "an embedding of 0 bytes"
         for features in model.remember(embedding, model.segment(embedding, self._clicks())):
             assert model.nbytes(features) > 0, "a memory of 0 bytes"
+
+    def test_parts_that_are_kept_give_the_same_answers(self) -> None:
+        """Kept as on disk; models that make no parts of frames pass."""
+        model, kept = self.make_model(), dict[Window, tuple[np.ndarray, ...]]()
+        (embedding,) = self._embed(model, self._frames()[:1])
+
+        def keep(window: Window, make: Callable[[], Embedding]) -> Embedding:
+            if window not in kept:
+                kept[window] = model.to_arrays(make().features)
+            part = Embedding(embedding.frame, window, model.from_arrays([each.copy() for each in kept[window]]))
+            assert model.nbytes(part.features) > 0, "a part of 0 bytes"
+            return part
+
+        alone = model.segment(replace(embedding, keep=None), self._clicks())
+        for when in ("first", "again"):
+            self._same(model.segment(replace(embedding, keep=keep), self._clicks()), alone, f"with parts that are kept, asked {when}")
 
     def test_nothing_asked_gives_nothing(self) -> None:
         model = self.make_model()

@@ -1,0 +1,67 @@
+"""Shelf: things that can be made again, kept within a budget of bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from threading import Lock
+from typing import Generic, TypeVar
+
+DEFAULT_BYTES = 1 << 30
+
+_K = TypeVar("_K", bound=Hashable)
+_V = TypeVar("_V")
+
+
+class Shelf(Generic[_K, _V]):
+    """What was made under a key. Where it takes more than `budget` bytes, what was not used for longest goes; the one last used stays.
+
+    `nbytes` says how many bytes a thing takes; it is asked once, when the thing is put here. May be used by several threads.
+    """
+
+    def __init__(self, nbytes: Callable[[_V], int], budget: int = DEFAULT_BYTES) -> None:
+        self._sized = nbytes
+        self._budget = budget
+        self._kept: OrderedDict[_K, tuple[_V, int]] = OrderedDict()
+        self._bytes = 0
+        self._lock = Lock()
+
+    def __contains__(self, key: _K) -> bool:
+        return key in self._kept
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that all take together."""
+        return self._bytes
+
+    def had(self, key: _K, make: Callable[[], _V]) -> _V:
+        """What is kept under this key; it is made where there is nothing. Others may use the shelf meanwhile."""
+        with self._lock:
+            if key in self._kept:
+                self._kept.move_to_end(key)
+                return self._kept[key][0]
+        made = make()
+        self._put(key, made, self._sized(made))
+        return made
+
+    def drop(self, unwanted: Callable[[_K], bool]) -> None:
+        """Let go of all under such keys."""
+        with self._lock:
+            for key in [each for each in self._kept if unwanted(each)]:
+                self._bytes -= self._kept.pop(key)[1]
+
+    def clear(self) -> None:
+        """Let go of all."""
+        self.drop(lambda _: True)
+
+    def _put(self, key: _K, thing: _V, size: int) -> None:
+        with self._lock:
+            _, before = self._kept.pop(key, (None, 0))  # another thread may have made it meanwhile
+            self._kept[key] = thing, size
+            self._bytes += size - before
+            while self._bytes > self._budget and len(self._kept) > 1:
+                _, (_, oldest) = self._kept.popitem(last=False)
+                self._bytes -= oldest

@@ -1,0 +1,64 @@
+"""Shelf: what is kept within a budget, and what goes first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+
+from napari_sam2.core.shelf import Shelf
+
+
+@pytest.mark.parametrize(
+    ("budget", "asked", "made", "kept"),
+    [
+        (9, "aba", "ab", 6),
+        (9, "abcd", "abcd", 9),
+        (9, "abcada", "abcd", 9),
+        (9, "abcdb", "abcd", 9),
+        (9, "abcda", "abcda", 9),
+        (1, "aab", "ab", 3),
+    ],
+    ids=["once each", "the oldest goes", "what was used stays", "no more goes than must", "what went is made again", "the last stays"],
+)
+def test_what_is_made(budget: int, asked: str, made: str, kept: int) -> None:
+    shelf, calls = Shelf[str, str](lambda _: 3, budget), list[str]()
+
+    def make(key: str) -> str:
+        calls.append(key)
+        return key * 3
+
+    assert [shelf.had(key, lambda key=key: make(key)) for key in asked] == [key * 3 for key in asked]  # type: ignore[misc]
+    assert "".join(calls) == made
+    assert (shelf.nbytes, len(shelf)) == (kept, kept // 3)
+
+
+def test_a_thing_that_grew_leaves_as_large_as_it_came() -> None:
+    shelf = Shelf[str, list[int]](len, 3)
+    grown = shelf.had("a", lambda: [1])
+    grown += [2, 3, 4]
+    for key in "bcd":
+        shelf.had(key, lambda: [1])
+    assert "a" not in shelf and shelf.nbytes == 3
+
+
+def test_what_two_made_at_once_counts_once() -> None:
+    shelf = Shelf[str, str](lambda _: 3, 9)
+
+    def make() -> str:
+        return shelf.had("a", lambda: "theirs") + " and mine"
+
+    assert shelf.had("a", make) == "theirs and mine"
+    assert (shelf.nbytes, shelf.had("a", str)) == (3, "theirs and mine")
+
+
+@pytest.mark.parametrize(("unwanted", "left"), [("ac", "b"), ("", "abc"), ("abc", "")])
+def test_some_are_dropped(unwanted: Sequence[str], left: str) -> None:
+    shelf = Shelf[str, str](lambda _: 3, 9)
+    for key in "abc":
+        shelf.had(key, lambda: "x")
+    shelf.drop(lambda key: key in unwanted)
+    assert "".join(key for key in "abc" if key in shelf) == left
+    assert shelf.nbytes == 3 * len(left)
+    shelf.clear()
+    assert (len(shelf), shelf.nbytes) == (0, 0)
