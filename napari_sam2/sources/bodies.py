@@ -9,7 +9,7 @@ import numpy as np
 from scipy import ndimage
 from skimage.feature import peak_local_max
 from skimage.filters import threshold_otsu
-from skimage.measure import regionprops
+from skimage.morphology import convex_hull_image
 from skimage.segmentation import watershed
 
 from napari_sam2.sources.scale import DIAMETER_PER_SIGMA
@@ -24,9 +24,9 @@ _NOISES = 5.0  # above the background: no object is dimmer
 _OTSU = 0.5  # of Otsu's threshold: dim objects beside bright ones
 _HALF = 0.45  # of an object's own brightness: where its edge is
 _SMALLEST = {2: 0.15, 3: 0.3}  # of the area (volume) of a disc (ball) of the diameter, by number of axes
-_SEAM = 0.9  # of the dimmer one's brightness: a seam brighter than this does not part two objects
-_MIDDLE = 50  # percentile of a seam's brightness that stands for it
-_CONVEX = 0.92  # area by that of its hull: what is as convex as this, together, is one
+_SEAM = {2: 0.9, 3: 1.0}  # of what it is compared with: a seam brighter than this does not part two objects; by number of axes
+_ASIDE = 0.25  # of the diameter, to both sides of a seam: what it is compared with in a volume
+_CONVEX = 0.96  # area by that of its hull: what is as convex as this, together, is one
 _MAD = 1.4826
 _ROUNDING = 1e-5  # of the response: less is arithmetic
 
@@ -66,7 +66,7 @@ def outline(image: np.ndarray, diameter: Sequence[float]) -> np.ndarray:
     marks = np.zeros(image.shape, dtype=np.int32)
     marks[tuple(places.T)] = np.arange(1, len(places) + 1)
     basins = watershed(-response, marks, mask=light.above > light.least)
-    return _trimmed(_joined(basins, light), light, diameter)
+    return _trimmed(_joined(basins, light, diameter), light, diameter)
 
 
 def seeds(light: Light, response: np.ndarray, diameter: Sequence[float]) -> np.ndarray:
@@ -119,22 +119,30 @@ def _noise(image: np.ndarray) -> float:
     return float(_MAD * np.median(np.abs(rough)) / 6.0)
 
 
-def _joined(basins: np.ndarray, light: Light) -> np.ndarray:
-    """Basins put together again where the seam between them is as bright as they are, and both make one convex body."""
+def _joined(basins: np.ndarray, light: Light, diameter: Sequence[float]) -> np.ndarray:
+    """Basins put together again where the seam between them is as bright as what lies beside it, and both make one convex body."""
     boxes = ndimage.find_objects(basins)
-    bright = {number: float(np.percentile(light.above[box][basins[box] == number], 90)) for number, box in enumerate(boxes, 1) if box}
-    seams = [(first, second) for ratio, first, second in sorted(_seams(basins, light.above, bright), reverse=True) if ratio >= _SEAM]
+    edges = np.maximum(light.least, _HALF * _brightness(basins, light.above))
+    members = np.where(light.above > edges[basins], basins, 0)  # a blurred foot is no part of the shape
+    found = sorted(_seams(basins, light.above, diameter), reverse=True)
+    seams = [(first, second) for ratio, first, second in found if ratio >= _SEAM[basins.ndim]]
     owner = _grouped(seams, len(boxes))
     for group in np.unique(owner):  # all that hangs together, where that is convex: quarters of a disc are not, two by two
-        members = [number for number in bright if owner[number] == group]
-        if len(members) > 1 and _solidity(basins, [boxes[number - 1] for number in members], members) < _CONVEX:
-            owner[members] = members
+        together = np.flatnonzero(owner == group)
+        if len(together) > 1 and _solidity(members, boxes, together) < _CONVEX:
+            owner[together] = together
     for first, second in seams:
         a, b = _root(owner, first), _root(owner, second)
-        members = [number for number in bright if _root(owner, number) in (a, b)]
-        if a != b and _solidity(basins, [boxes[number - 1] for number in members], members) >= _CONVEX:
+        together = np.array([number for number in range(len(owner)) if _root(owner, number) in (a, b)])
+        if a != b and _solidity(members, boxes, together) >= _CONVEX:
             owner[b] = a
     return np.asarray(np.array([_root(owner, number) for number in range(len(owner))], dtype=np.int32)[basins])
+
+
+def _brightness(basins: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """(count + 1,) how bright each basin is, but for its brightest pixels; the first, which is no basin, 0."""
+    boxes = enumerate(ndimage.find_objects(basins), 1)
+    return np.array([0.0, *(float(np.percentile(above[box][basins[box] == number], 90)) for number, box in boxes)])
 
 
 def _grouped(seams: Sequence[tuple[int, int]], count: int) -> np.ndarray:
@@ -152,32 +160,62 @@ def _root(owner: np.ndarray, number: int) -> int:
     return number
 
 
-def _seams(basins: np.ndarray, above: np.ndarray, bright: dict[int, float]) -> list[tuple[float, int, int]]:
-    """(brightness of the seam by that of the dimmer body, first, second) of all neighbours."""
-    pairs, values = [], []
+def _seams(basins: np.ndarray, above: np.ndarray, diameter: Sequence[float]) -> list[tuple[float, int, int]]:
+    """(brightness of the seam by that of the dimmer body, first, second) of all neighbours.
+
+    In a volume each voxel of a seam is compared with those beside it in both bodies: objects fade towards their ends in z, and
+    their seams fade with them; only a gap is darker than both its sides.
+    """
+    pairs, places, values = _touching(basins, above)
+    edges, which = np.unique(pairs, axis=0, return_inverse=True)
+    if not len(edges):
+        return []
+    which = which.ravel()
+    if basins.ndim == 3:
+        compared = _beside(places, _ways(basins, edges, diameter)[which], above)
+    else:
+        compared = _brightness(basins, above)[edges].min(axis=1)[which]
+    order = np.argsort(which, kind="stable")
+    parts = np.split((values / np.maximum(1e-9, compared))[order], np.flatnonzero(np.diff(which[order])) + 1)
+    return [(float(np.median(part)), int(a), int(b)) for part, (a, b) in zip(parts, edges, strict=True)]  # not where it meets the edge
+
+
+def _ways(basins: np.ndarray, pairs: np.ndarray, diameter: Sequence[float]) -> np.ndarray:
+    """(n, d) from a seam into the second of each (n, 2) pair, along the line between their middles: a quarter of the diameter."""
+    middles = np.array(ndimage.center_of_mass(basins > 0, basins, np.arange(1, basins.max() + 1)))
+    ways = (middles[pairs[:, 1] - 1] - middles[pairs[:, 0] - 1]) / np.asarray(diameter)
+    return np.asarray(_ASIDE * np.asarray(diameter) * ways / np.maximum(1e-9, np.linalg.norm(ways, axis=1, keepdims=True)))
+
+
+def _beside(places: np.ndarray, ways: np.ndarray, above: np.ndarray) -> np.ndarray:
+    """(n,) brightness on the dimmer side of each place."""
+    sides = [ndimage.map_coordinates(above, (places + way).T, order=1, mode="nearest") for way in (-ways, ways)]
+    return np.asarray(np.minimum(*sides))
+
+
+def _touching(basins: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Pixels of two basins side by side: (n, 2) which basins, the lower number first; (n, d) where they meet; (n,) the dimmer one."""
+    pairs, places, values = [], [], []
     for axis in range(basins.ndim):
         here = tuple(slice(None, -1) if each == axis else slice(None) for each in range(basins.ndim))
         there = tuple(slice(1, None) if each == axis else slice(None) for each in range(basins.ndim))
         touching = (basins[here] != basins[there]) & (basins[here] > 0) & (basins[there] > 0)
         pairs.append(np.sort(np.stack([basins[here][touching], basins[there][touching]], axis=1), axis=1))
+        places.append(np.argwhere(touching) + 0.5 * (np.arange(basins.ndim) == axis))
         values.append(np.minimum(above[here][touching], above[there][touching]))
-    edges, place = np.unique(np.concatenate(pairs), axis=0, return_inverse=True)
-    if not len(edges):
-        return []
-    order = np.argsort(place.ravel(), kind="stable")
-    ends = np.flatnonzero(np.diff(place.ravel()[order])) + 1
-    seam = [float(np.percentile(part, _MIDDLE)) for part in np.split(np.concatenate(values)[order], ends)]  # not where it meets the edge
-    return [(float(v) / max(1e-9, min(bright[int(a)], bright[int(b)])), int(a), int(b)) for v, (a, b) in zip(seam, edges, strict=True)]
+    return np.concatenate(pairs), np.concatenate(places), np.concatenate(values)
 
 
-def _solidity(basins: np.ndarray, boxes: Sequence[tuple[slice, ...]], members: Sequence[int]) -> float:
-    """Of these basins together."""
-    around = tuple(slice(min(b[axis].start for b in boxes), max(b[axis].stop for b in boxes)) for axis in range(basins.ndim))
+def _solidity(basins: np.ndarray, boxes: Sequence[tuple[slice, ...]], members: np.ndarray) -> float:
+    """Of these basins together: their pixels by those of the hull of their middles, which is 1 for what is convex, however coarse."""
+    mine = [boxes[number - 1] for number in members]
+    around = tuple(slice(min(b[axis].start for b in mine), max(b[axis].stop for b in mine)) for axis in range(basins.ndim))
     step = max(1, max(each.stop - each.start for each in around) // 24)  # a rough hull tells two from one, and costs little
     mask = np.isin(basins[around][(slice(None, None, step),) * basins.ndim], members)
-    if min(mask.shape) < 3:
+    places = np.argwhere(mask)
+    if len(places) <= mask.ndim or np.linalg.matrix_rank(places - places[0]) < mask.ndim:
         return 1.0
-    return float(regionprops(mask.astype(np.uint8))[0].solidity)
+    return float(len(places) / np.count_nonzero(convex_hull_image(mask, offset_coordinates=False)))
 
 
 def _trimmed(basins: np.ndarray, light: Light, diameter: Sequence[float]) -> np.ndarray:

@@ -5,6 +5,7 @@ Frames are cut from one large canvas, so that an object and its surroundings are
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 
@@ -84,44 +85,52 @@ def _near() -> tuple[VideoModel, np.ndarray]:
     return model, LARGE.carried(model, (256, 256))[0]
 
 
-@pytest.mark.parametrize(
-    "place",
-    [
-        pytest.param((128, 129), id="by a pixel"),
-        pytest.param((128, 131), id="half a step of the Window"),
-        pytest.param((128, 134), id="a step crossed on the way"),
-        pytest.param((132, 133), id="steps in both axes"),
-        pytest.param((12, 128), id="upper edge"),
-        pytest.param((243, 128), id="lower edge"),
-        pytest.param((128, 12), id="left edge"),
-        pytest.param((128, 235), id="right edge"),
-        pytest.param((12, 12), id="upper left corner"),
-        pytest.param((13, 234), id="upper right corner"),
-        pytest.param((243, 12), id="lower left corner"),
-        pytest.param((243, 235), id="lower right corner"),
-    ],
-)
-def test_a_window_of_its_own_has_no_seams(place: tuple[int, int]) -> None:
-    model, expected = _following()
-    found, truth = SMALL.carried(model, place)
-    assert min(_ious(found, expected)) >= SAME
-    assert min(truth) >= 0.85
+PLACES = {
+    "window": (
+        SMALL,
+        _following,
+        {
+            "by a pixel": (128, 129),
+            "half a step of the Window": (128, 131),
+            "a step crossed on the way": (128, 134),
+            "steps in both axes": (132, 133),
+            "upper edge": (12, 128),
+            "lower edge": (243, 128),
+            "left edge": (128, 12),
+            "right edge": (128, 235),
+            "upper left corner": (12, 12),
+            "upper right corner": (13, 234),
+            "lower left corner": (243, 12),
+            "lower right corner": (243, 235),
+        },
+    ),
+    "regions": (
+        LARGE,
+        _near,
+        {
+            "half a token": (256, 264),
+            "a step of the Region": (256, 288),
+            "between two steps, in both axes": (286, 278),
+            "upper edge": (24, 256),
+            "right edge": (256, 470),
+            "corner": (488, 470),
+        },
+    ),
+}
+"""By what moves with the object: the canvas, the model with its masks in the middle of a frame, and the other places tried."""
 
 
 @pytest.mark.parametrize(
-    "place",
+    ("canvas", "looking", "place"),
     [
-        pytest.param((256, 264), id="half a token"),
-        pytest.param((256, 288), id="a step of the Region"),
-        pytest.param((286, 278), id="between two steps, in both axes"),
-        pytest.param((24, 256), id="upper edge"),
-        pytest.param((256, 470), id="right edge"),
-        pytest.param((488, 470), id="corner"),
+        pytest.param(canvas, looking, place, id=f"{moved}: {name}")
+        for moved, (canvas, looking, places) in PLACES.items()
+        for name, place in places.items()
     ],
 )
-def test_regions_have_no_seams(place: tuple[int, int]) -> None:
-    model, expected = _near()
-    found, truth = LARGE.carried(model, place)
+def test_a_mask_has_no_seams(canvas: Canvas, looking: Callable[[], tuple[VideoModel, np.ndarray]], place: tuple[int, int]) -> None:
+    model, expected = looking()
+    found, truth = canvas.carried(model, place)
     assert min(_ious(found, expected)) >= SAME
     assert min(truth) >= 0.85
 

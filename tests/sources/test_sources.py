@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from napari_sam2.api.samples import SAMPLES
 from napari_sam2.core.errors import LabelsError, PlanError, PromptError, SpacingError
@@ -97,6 +98,29 @@ def test_touching_discs_are_two_bodies():
     y, x = np.mgrid[:80, :120]
     plane = (((y - 40) ** 2 + (x - 45) ** 2 <= 225) | ((y - 40) ** 2 + (x - 75) ** 2 <= 225)).astype(np.float32)
     assert outline(plane, (30.0, 30.0)).max() == 2
+
+
+@pytest.mark.parametrize(
+    ("middles", "half_axes", "count"),
+    [([32], (9, 9, 20), 1), ([24, 40], (9, 9, 9), 2)],
+    ids=["one that is longer than wide", "two balls that touch"],
+)
+def test_volume_that_fades_towards_its_ends_is_parted_only_at_a_gap(middles, half_axes, count):
+    z, y, x = np.mgrid[:32, :40, :64]
+    offsets = [[(z - 16) / half_axes[0], (y - 20) / half_axes[1], (x - middle) / half_axes[2]] for middle in middles]
+    inside = np.any([sum(each**2 for each in offset) <= 1 for offset in offsets], axis=0)
+    volume = gaussian_filter(inside.astype(np.float32), (3, 1, 1)) + np.random.default_rng(0).normal(0, 0.01, inside.shape)
+    assert outline(volume.astype(np.float32), (18.0, 18.0, 18.0)).max() == count
+
+
+def test_nuclei_of_the_sample_are_each_one_body():
+    sample = SAMPLES[0]
+    video, truth = open_stack(sample.image).as_video("z"), np.asarray(open_labels(sample.truth).data)
+    planes = Bodies().labels(video)
+    found = np.stack([planes(frame) for frame in range(len(video))])
+    nuclei = np.unique(truth[truth > 0])
+    mine = [int(np.bincount(found[(truth == nucleus) & (found > 0)]).argmax()) for nucleus in nuclei]
+    assert len(set(mine)) == len(nuclei) == len(np.unique(found[found > 0]))
 
 
 def test_dim_object_beside_a_bright_one_is_found():
