@@ -31,7 +31,7 @@ from napari_sam2.models.network import STRIDE, Features, Network, Recalled, Seen
 from napari_sam2.models.payload import Payload, nearest, payload_of, piece, tokens_shown
 from napari_sam2.models.precision import precise
 from napari_sam2.models.regions import Cells, Regions, brought, holds
-from napari_sam2.models.sight import narrowed, remembered, same, stays_narrow, stays_whole, undecided
+from napari_sam2.models.sight import marked, narrowed, on_trial, same, stays_narrow, stays_whole, undecided
 
 _PREVIOUS_LOGIT = 32.0  # previous logits are clamped to this before they are a prompt (Meta's demo and video predictor)
 _MULTIMASK_POINTS = 1  # up to as many points (a box is two) three masks are offered (Meta's multimask_max_pt_num)
@@ -149,8 +149,9 @@ class Sam2:
         whole, frame, regions = embedding.window, embedding.frame, cast(Regions, self.regions)
         narrow = [stays_narrow(query, frame, whole) for query in queries]
         lean = [narrowed(query, whole, regions) if each else query for query, each in zip(queries, narrow, strict=True)]
-        found = [remembered(*each, whole) for each in zip(self._segments(embedding, lean, windows), narrow, strict=True)]
-        open_ = [place for place, query in enumerate(queries) if windows[place] != whole and undecided(query, frame)]
+        found = [marked(*each, whole) for each in zip(self._segments(embedding, lean, windows), narrow, strict=True)]
+        doubted = [undecided(query, frame) or on_trial(query, frame, whole) for query in queries]
+        open_ = [place for place, doubt in enumerate(doubted) if doubt and windows[place] != whole]
         full = self._segments(embedding, [queries[place] for place in open_], [whole] * len(open_))
         differ = {place: answer for place, answer in zip(open_, full, strict=True) if not same(found[place], answer)}
         middle = self._segments(embedding, [narrowed(queries[place], whole, regions) for place in differ], [whole] * len(differ))

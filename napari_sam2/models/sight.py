@@ -1,9 +1,12 @@
-"""Sight: whether a track is looked at by a Region or by the whole grid, where that is left to what both of them see.
+"""Sight: how a track is looked at and how much it is shown, where that is left to what is seen so.
 
-On the first frame after a prompt, and on the first after it was lost, a track is looked at by both. Where they see the same
-mask, the Region is enough, and the track is looked at by Regions from there on; else by the whole grid, which is shown the
-memories around the object alone: they are what costs most there, and the rest of them changes next to nothing. What was
-decided is the Window of the answer, which its memory tells: nothing else has to be known to go on.
+On the first frame after a prompt, and on the first after it was lost, a track is looked at by a Region and by the whole grid.
+Where they see the same mask, there and on the next frames, the Region is enough, and the track is looked at by Regions. Else the whole grid
+looks again, shown the memories around the object alone: they are what costs most there. Where that is the same, it goes on
+so; else with all there is. One that is too large for a Region on that frame goes on with all there is too.
+
+What was decided stands in the last memory, and nothing else has to be known to go on: it was `seen` by a Region, or by the
+whole grid and holds a Region (its Segment is `narrow`), or it holds the whole grid.
 """
 
 from __future__ import annotations
@@ -17,7 +20,15 @@ from napari_sam2.models.payload import Payload, nearest, piece
 from napari_sam2.models.regions import Regions, brought
 
 SAME_IOU = 0.985
-"""Two looks see the same where their masks agree to this, in pixels of the frame."""
+"""A Region sees the same as the whole grid where their masks agree to this, in pixels of the frame."""
+
+NARROW_IOU = 0.995
+"""Memories around the object are enough where the masks agree to this. It is stricter, since nothing is compared later on:
+of tracks below it some end elsewhere (docs/benchmarks.md), above it none did."""
+
+
+TRIAL_FRAMES = 3
+"""From a prompt on, a Region has to show the same on so many frames, or less where a track was lost."""
 
 
 def undecided(query: Query, frame: int) -> bool:
@@ -27,6 +38,15 @@ def undecided(query: Query, frame: int) -> bool:
         return False
     before = nearest((memory for memory in query.memories if memory is not last), frame)
     return last.conditioning or (before is not None and not before.present)
+
+
+def on_trial(query: Query, frame: int, whole: Window) -> bool:
+    """Whether a track is looked at by Regions so far, and still so near to a prompt that both looks are compared."""
+    last = nearest(query.memories, frame)
+    said = nearest((memory for memory in query.memories if memory.conditioning), frame)
+    if last is None or said is None or query.said.points or abs(said.frame - frame) > TRIAL_FRAMES:
+        return False
+    return not last.conditioning and cast(Payload, last.features).seen != whole
 
 
 def stays_whole(query: Query, frame: int, whole: Window) -> bool:
@@ -48,14 +68,18 @@ def narrowed(query: Query, whole: Window, regions: Regions) -> Query:
     return replace(query, recalls=tuple(_cut(recall, whole, regions) for recall in query.recalls))
 
 
-def remembered(segment: Segment, narrow: bool, whole: Window) -> Segment:
-    """An answer that says whether what is around the object is enough to remember of it; one by a Region holds no more."""
-    return replace(segment, narrow=True) if narrow and segment.window == whole else segment
+def marked(segment: Segment, narrow: bool, whole: Window) -> Segment:
+    """An answer by the whole grid that says whether what is around the object is enough to remember of it.
+
+    Of one that was prompted all is kept, for it opens the question again.
+    """
+    return replace(segment, narrow=True) if narrow and segment.window == whole and not segment.conditioning else segment
 
 
-def same(near: Segment, whole: Segment) -> bool:
-    """Whether an answer by a Region is that of the whole grid: present in both, and the masks agree to `SAME_IOU`."""
-    return near.present and whole.present and agreement(near, whole) >= SAME_IOU
+def same(less: Segment, whole: Segment) -> bool:
+    """Whether an answer by a Region, or by narrower memories, is that of the whole grid: both present, and the masks agree."""
+    least = NARROW_IOU if less.window == whole.window else SAME_IOU
+    return less.present and whole.present and agreement(less, whole) >= least
 
 
 def _cut(recall: Recall, whole: Window, regions: Regions) -> Recall:

@@ -18,12 +18,13 @@ from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Video
 from napari_sam2.core.window import Window
 from napari_sam2.engine.session import Session, Settings
+from napari_sam2.models import sam2
 from napari_sam2.models.framing import Corners
 from napari_sam2.models.network import STRIDE
 from napari_sam2.models.payload import Payload
 from napari_sam2.models.regions import Cells, Regions
 from napari_sam2.models.sam2 import Sam2
-from napari_sam2.models.sight import narrowed, same, stays_narrow, stays_whole, undecided
+from napari_sam2.models.sight import narrowed, on_trial, same, stays_narrow, stays_whole, undecided
 from tests.models.networks import model
 
 SIZE, FRAMES = 256, 5
@@ -107,6 +108,24 @@ def _segment(window: Window, box: tuple[int, int, int, int] | None) -> Segment:
 
 
 @pytest.mark.parametrize(
+    ("seen", "frame", "trial"),
+    [
+        pytest.param([(3, True, True, WHOLE), (4, False, True, REGION)], 5, True, id="second after a prompt"),
+        pytest.param([(2, True, True, WHOLE), (4, False, True, REGION)], 5, True, id="third"),
+        pytest.param([(1, True, True, WHOLE), (4, False, True, REGION)], 5, False, id="fourth"),
+        pytest.param([(3, True, True, WHOLE), (4, False, True, WHOLE)], 5, False, id="looked at by the whole"),
+        pytest.param([(4, True, True, WHOLE)], 5, False, id="first: undecided as it is"),
+        pytest.param([(1, True, True, WHOLE), (5, False, True, REGION), (7, True, True, WHOLE)], 4, True, id="on the way back too"),
+        pytest.param([(4, False, True, REGION)], 5, False, id="what was prompted is not shown any more"),
+    ],
+)
+def test_a_region_is_on_trial_near_a_prompt(seen: Sequence[tuple[int, bool, bool, Window]], frame: int, trial: bool) -> None:
+    query = Query(1, recalls=_recalls(*seen))
+    assert on_trial(query, frame, WHOLE) is trial
+    assert not on_trial(replace(query, said=Said(points=((70.0, 180.0),), positive=(True,))), frame, WHOLE)
+
+
+@pytest.mark.parametrize(
     ("near", "whole", "expected"),
     [
         pytest.param((40, 160, 80, 200), (40, 160, 80, 200), True, id="the same"),
@@ -122,6 +141,16 @@ def test_two_looks_agree_where_their_masks_do(
     near: tuple[int, int, int, int] | None, whole: tuple[int, int, int, int] | None, expected: bool
 ) -> None:
     assert same(_segment(REGION, near), _segment(WHOLE, whole)) is expected
+
+
+@pytest.mark.parametrize(("cells", "region", "narrow"), [(0, True, True), (1, True, False), (2, False, False)])
+def test_narrow_memories_have_to_show_the_same_more_closely(cells: int, region: bool, narrow: bool) -> None:
+    """Masks of 100 cells in the Region, of which some are not seen."""
+    full = _segment(WHOLE, (40, 160, 80, 200))
+    for window, expected in ((REGION, region), (WHOLE, narrow)):
+        less = _segment(window, (40, 160, 80, 200))
+        less.logits[tuple(np.argwhere(less.logits > 0)[:cells].T)] = -10.0
+        assert same(less, full) is expected
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +246,16 @@ def test_a_track_is_looked_at_by_what_was_decided_for_it(auto: Sam2, whole: Sam2
     assert not np.allclose(found[1, 1].logits, _cut(_answers(whole, video, (1,))[1, 1], found[1, 1].window), atol=TOLERANCE)
 
 
+def test_a_region_that_shows_another_thing_later_is_left(
+    auto: Sam2, video: Video, decided: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    decided(near={1}, narrow=set())
+    seen = sam2.same
+    monkeypatch.setattr(sam2, "same", lambda one, other: one.frame < 3 and seen(one, other))
+    found = _answers(auto, video, (1,))
+    assert [found[1, frame].window.size for frame in range(FRAMES)] == [SIZE, 128, 128, SIZE, SIZE]
+
+
 def _cut(segment: Segment, window: Window) -> np.ndarray:
     cells = Cells.of(window, WHOLE)
     rows, columns = (slice(4 * start, 4 * (start + cells.side)) for start in (cells.top, cells.left))
@@ -252,13 +291,13 @@ def test_a_killed_run_goes_on_to_the_same_bytes(auto: Sam2, video: Video, decide
         _check_equal(found[key], segment)
 
 
-def test_both_are_looked_at_once_for_each_prompt_and_way(auto: Sam2, video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_are_looked_at_near_each_prompt_on_each_way(auto: Sam2, video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr("napari_sam2.models.sam2.same", lambda near, whole: asked.append((near.track, near.frame)) is None)
     with Session(video, auto) as session:
         session.prompt_many([_disc(1, 1), _disc(2, 1)])
         session.run().finish()
-        assert sorted(asked) == [(1, 0), (1, 2), (2, 0), (2, 2)]
+        assert sorted(asked) == [(track, frame) for track in (1, 2) for frame in (0, 2, 3, 4)], "each frame that is near the prompt"
         asked.clear()
         before = {segment.track: segment for segment in session.segments(3)}[1]
         middle = (before.window.top + 60.0, before.window.left + 60.0)
@@ -267,3 +306,20 @@ def test_both_are_looked_at_once_for_each_prompt_and_way(auto: Sam2, video: Vide
         session.run().finish()
     assert [(track, frame) for track, frame in asked if frame in (2, 4)] == [(1, 4), (1, 2)]
     assert {track for track, _ in asked} == {1}
+
+
+def test_a_correction_opens_the_question_again(auto: Sam2, video: Video, decided: Callable[..., None]) -> None:
+    """Of the corrected frame all is remembered, though its track was narrow, and what is decided then is another thing."""
+
+    def narrow(session: Session) -> list[bool]:
+        return [session.segments(frame)[0].narrow for frame in range(FRAMES)]
+
+    with Session(video, auto) as session:
+        decided(near=set(), narrow={2})
+        session.prompt_many([_disc(2)])
+        session.run().finish()
+        assert narrow(session) == [False, True, True, True, True]
+        decided(near=set(), narrow=set())
+        session.prompt(PointPrompt(3, 2, [(200.0, 60.0)], [True]))
+        session.run().finish()
+        assert narrow(session)[2:] == [False, False, False]
