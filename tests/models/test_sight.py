@@ -18,7 +18,6 @@ from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Video
 from napari_sam2.core.window import Window
 from napari_sam2.engine.session import Session, Settings
-from napari_sam2.models import sam2
 from napari_sam2.models.framing import Corners
 from napari_sam2.models.network import STRIDE
 from napari_sam2.models.payload import Payload
@@ -246,12 +245,8 @@ def test_a_track_is_looked_at_by_what_was_decided_for_it(auto: Sam2, whole: Sam2
     assert not np.allclose(found[1, 1].logits, _cut(_answers(whole, video, (1,))[1, 1], found[1, 1].window), atol=TOLERANCE)
 
 
-def test_a_region_that_shows_another_thing_later_is_left(
-    auto: Sam2, video: Video, decided: Callable[..., None], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    decided(near={1}, narrow=set())
-    seen = sam2.same
-    monkeypatch.setattr(sam2, "same", lambda one, other: one.frame < 3 and seen(one, other))
+def test_a_region_that_shows_another_thing_later_is_left(auto: Sam2, video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_sam2.models.sam2.same", lambda less, full: less.window != full.window and less.frame < 3)
     found = _answers(auto, video, (1,))
     assert [found[1, frame].window.size for frame in range(FRAMES)] == [SIZE, 128, 128, SIZE, SIZE]
 
