@@ -128,6 +128,8 @@ class Segment:
         What the swim lanes draw, see `Presence`.
     alternatives
         All masks offered, best first; empty where the model gave one.
+    narrow
+        Whether no more than what is around the object is remembered, though more was looked at: so a model decided.
     """
 
     track: int
@@ -139,6 +141,7 @@ class Segment:
     pointer: np.ndarray
     presence: Presence = Presence.TRACKED
     alternatives: tuple[Alternative, ...] = ()
+    narrow: bool = False
 
     @property
     def present(self) -> bool:

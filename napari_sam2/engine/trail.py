@@ -172,7 +172,7 @@ def _row(segment: Segment, entry: int, forward: bool | None) -> tuple[Any, ...]:
         segment.iou,
         segment.presence_score,
         None if forward is None else int(forward),
-        json.dumps(astuple(segment.window)),
+        json.dumps([*astuple(segment.window), *([True] if segment.narrow else [])]),
         json.dumps(logits.shape),
         _CODEC.encode(logits),
         np.asarray(segment.pointer, dtype=np.float32).tobytes(),
@@ -182,8 +182,9 @@ def _row(segment: Segment, entry: int, forward: bool | None) -> tuple[Any, ...]:
 def _segment(row: Sequence[Any]) -> Segment:
     track, frame, presence, iou, score, window, shape, logits, pointer = row
     grid = np.frombuffer(_CODEC.decode(logits), dtype=np.float32).reshape(json.loads(shape))
-    place = Window(*json.loads(window))
-    return Segment(track, frame, place, grid, iou, score, np.frombuffer(pointer, dtype=np.float32), Presence(presence))
+    *place, narrow = [*json.loads(window), False][:6]  # files of earlier versions do not say
+    code = np.frombuffer(pointer, dtype=np.float32)
+    return Segment(track, frame, Window(*place), grid, iou, score, code, Presence(presence), narrow=narrow)
 
 
 def _trace(row: Sequence[Any]) -> Trace:

@@ -94,7 +94,7 @@ class Walkers:
 
 def equal(old: Segment, new: Segment) -> bool:
     """Whether two answers for one track and frame are the same within `SETTLED_PROBABILITY`."""
-    if old.present != new.present or old.logits.shape != new.logits.shape or old.window != new.window:
+    if old.present != new.present or old.logits.shape != new.logits.shape or (old.window, old.narrow) != (new.window, new.narrow):
         return False
     return bool(np.abs(_probability(old.logits) - _probability(new.logits)).max() <= SETTLED_PROBABILITY)
 

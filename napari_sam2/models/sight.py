@@ -1,21 +1,34 @@
-"""Sight: whether a track is looked at by a Region or by the whole grid, where that is left to what both of them see.
+"""Sight: how a track is looked at and how much it is shown, where that is left to what is seen so.
 
-On the first frame after a prompt, and on the first after it was lost, a track is looked at by both. Where they see the same
-mask, the Region is enough, and the track is looked at by Regions from there on; else by the whole grid, which is shown the
-memories around the object alone: they are what costs most there, and the rest of them changes next to nothing. What was
-decided is the Window of the answer, which its memory tells: nothing else has to be known to go on.
+On the first frame after a prompt, and on the first after it was lost, a track is looked at by a Region and by the whole grid.
+Where they see the same mask, there and on the next frames, the Region is enough, and the track is looked at by Regions. Else the whole grid
+looks again, shown the memories around the object alone: they are what costs most there. Where that is the same, it goes on
+so; else with all there is. One that is too large for a Region on that frame goes on with all there is too.
+
+What was decided stands in the last memory, and nothing else has to be known to go on: it was `seen` by a Region, or by the
+whole grid and holds a Region (its Segment is `narrow`), or it holds the whole grid.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import cast
 
-from napari_sam2.core.result import Query, Segment, agreement
+from napari_sam2.core.result import ABSENT_LOGIT, Query, Recall, Segment, agreement
 from napari_sam2.core.window import Window
-from napari_sam2.models.payload import Payload, nearest
+from napari_sam2.models.payload import Payload, nearest, piece
+from napari_sam2.models.regions import Regions, brought
 
 SAME_IOU = 0.985
-"""Two looks see the same where their masks agree to this, in pixels of the frame."""
+"""A Region sees the same as the whole grid where their masks agree to this, in pixels of the frame."""
+
+NARROW_IOU = 0.995
+"""Memories around the object are enough where the masks agree to this. It is stricter, since nothing is compared later on:
+of tracks below it some end elsewhere (docs/benchmarks.md), above it none did."""
+
+
+TRIAL_FRAMES = 3
+"""From a prompt on, a Region has to show the same on so many frames, or less where a track was lost."""
 
 
 def undecided(query: Query, frame: int) -> bool:
@@ -27,12 +40,54 @@ def undecided(query: Query, frame: int) -> bool:
     return last.conditioning or (before is not None and not before.present)
 
 
+def on_trial(query: Query, frame: int, whole: Window) -> bool:
+    """Whether a track is looked at by Regions so far, and still so near to a prompt that both looks are compared."""
+    last = nearest(query.memories, frame)
+    said = nearest((memory for memory in query.memories if memory.conditioning), frame)
+    if last is None or said is None or query.said.points or abs(said.frame - frame) > TRIAL_FRAMES:
+        return False
+    return not last.conditioning and cast(Payload, last.features).seen != whole
+
+
 def stays_whole(query: Query, frame: int, whole: Window) -> bool:
     """Whether a track was decided to be looked at by the whole grid."""
     last = nearest(query.memories, frame)
     return last is not None and not undecided(query, frame) and cast(Payload, last.features).seen == whole
 
 
-def same(near: Segment, whole: Segment) -> bool:
-    """Whether an answer by a Region is that of the whole grid: present in both, and the masks agree to `SAME_IOU`."""
-    return near.present and whole.present and agreement(near, whole) >= SAME_IOU
+def stays_narrow(query: Query, frame: int, whole: Window) -> bool:
+    """Whether a track was decided to be shown what is around it alone: its last memory holds no more."""
+    last = nearest(query.memories, frame)
+    if last is None or last.features is None or not last.present or undecided(query, frame):
+        return False
+    return cast(Payload, last.features).window != whole
+
+
+def narrowed(query: Query, whole: Window, regions: Regions) -> Query:
+    """The same question, shown of its memories what is around the object alone."""
+    return replace(query, recalls=tuple(_cut(recall, whole, regions) for recall in query.recalls))
+
+
+def marked(segment: Segment, narrow: bool, whole: Window) -> Segment:
+    """An answer by the whole grid that says whether what is around the object is enough to remember of it.
+
+    Of one that was prompted all is kept, for it opens the question again.
+    """
+    return replace(segment, narrow=True) if narrow and segment.window == whole and not segment.conditioning else segment
+
+
+def same(less: Segment, whole: Segment) -> bool:
+    """Whether an answer by a Region, or by narrower memories, is that of the whole grid: both present, and the masks agree."""
+    least = NARROW_IOU if less.window == whole.window else SAME_IOU
+    return less.present and whole.present and agreement(less, whole) >= least
+
+
+def _cut(recall: Recall, whole: Window, regions: Regions) -> Recall:
+    """A memory of the whole grid as one of the Region around the object."""
+    payload = cast(Payload | None, recall.memory.features)
+    if payload is None or payload.window != whole or payload.corners is None:
+        return recall
+    region = regions.around(payload.corners, whole)
+    tokens, _ = piece(payload, region, whole)
+    mask = None if payload.mask is None else brought(payload.mask, whole, region, whole, ABSENT_LOGIT)
+    return replace(recall, memory=replace(recall.memory, features=payload._replace(tokens=tokens, window=region, mask=mask)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +38,15 @@ def test_what_is_read_is_what_was_put_to_the_last_bit(trail: Trail) -> None:
     assert (got.window, got.iou, got.presence_score, got.presence) == (put.window, put.iou, put.presence_score, put.presence)
     np.testing.assert_array_equal(got.logits, put.logits)
     np.testing.assert_array_equal(got.pointer, put.pointer)
+
+
+def test_how_much_is_to_be_remembered_is_kept_and_unknown_to_older_files(trail: Trail) -> None:
+    trail.put([_segment(1, 0, 1.0), replace(_segment(2, 0, 2.0), narrow=True)], entry=0)
+    first, second = trail.on_frame(0)
+    assert (first.narrow, second.narrow) == (False, True)
+    assert first.window == second.window == Window(0.5, -3, 20, 30, 32)
+    (window,) = trail._db.execute("SELECT window FROM segments WHERE track = 1").fetchone()
+    assert json.loads(window) == [0.5, -3, 20, 30, 32], "as it was written before anything was narrow"
 
 
 def test_the_newest_entry_counts_and_undo_brings_the_older_back(trail: Trail) -> None:

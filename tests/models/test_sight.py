@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
@@ -18,10 +19,11 @@ from napari_sam2.core.video import Video
 from napari_sam2.core.window import Window
 from napari_sam2.engine.session import Session, Settings
 from napari_sam2.models.framing import Corners
+from napari_sam2.models.network import STRIDE
 from napari_sam2.models.payload import Payload
 from napari_sam2.models.regions import Cells, Regions
 from napari_sam2.models.sam2 import Sam2
-from napari_sam2.models.sight import same, stays_whole, undecided
+from napari_sam2.models.sight import narrowed, on_trial, same, stays_narrow, stays_whole, undecided
 from tests.models.networks import model
 
 SIZE, FRAMES = 256, 5
@@ -31,13 +33,22 @@ REGION = Cells(0, 8, 8).within(WHOLE)
 PLACES = {1: (70, 180), 2: (200, 60), 3: (64, 64)}
 
 
-def _payload(window: Window) -> Payload:
-    return Payload(np.zeros((1, 64)), REGION, ((60.0, 170.0), (80.0, 190.0)), None, window)  # type: ignore[arg-type]
+CORNERS = ((60.0, 170.0), (80.0, 190.0))
 
 
-def _recalls(*seen: tuple[int, bool, bool, Window]) -> tuple[Recall, ...]:
-    """Of frame, conditioning, present, window."""
-    memories = [Memory(frame, said, np.zeros(1), present, features=_payload(window)) for frame, said, present, window in seen]
+def _payload(seen: Window, window: Window = REGION, corners: Corners | None = CORNERS) -> Payload:
+    """Its tokens say where they are on the whole grid."""
+    grid = SIZE // STRIDE
+    places = Cells.of(window, WHOLE).places(grid)
+    return Payload(places[:, None].expand(-1, 64).float(), window, corners, None, seen)
+
+
+def _recalls(*seen: tuple[int, bool, bool, Window], kept: Window = REGION) -> tuple[Recall, ...]:
+    """Of frame, conditioning, present, window; what was said is kept of the whole grid, all others of `kept`."""
+    memories = [
+        Memory(frame, said, np.zeros(1), present, features=_payload(window, WHOLE if said else kept))
+        for frame, said, present, window in seen
+    ]
     return tuple(Recall(memory, 0 if memory.conditioning else 1, 1) for memory in memories)
 
 
@@ -59,6 +70,32 @@ def test_what_was_decided_stands_in_the_memories(seen: Sequence[tuple[int, bool,
     assert not undecided(replace(query, said=Said(points=((70.0, 180.0),), positive=(True,))), 5)
 
 
+@pytest.mark.parametrize(
+    ("seen", "kept", "narrow"),
+    [
+        pytest.param([(4, True, True, WHOLE)], REGION, False, id="first after a prompt"),
+        pytest.param([(3, True, True, WHOLE), (4, False, True, WHOLE)], REGION, True, id="remembered by Regions, looked at by the whole"),
+        pytest.param([(3, True, True, WHOLE), (4, False, True, REGION)], REGION, True, id="remembered and looked at by Regions"),
+        pytest.param([(3, True, True, WHOLE), (4, False, True, WHOLE)], WHOLE, False, id="remembered by the whole"),
+        pytest.param([(2, True, True, WHOLE), (3, False, True, WHOLE), (4, False, False, WHOLE)], REGION, False, id="lost"),
+        pytest.param([(2, True, True, WHOLE), (3, False, False, WHOLE), (4, False, True, WHOLE)], REGION, False, id="found again"),
+    ],
+)
+def test_how_much_is_shown_stands_in_the_memories(seen: Sequence[tuple[int, bool, bool, Window]], kept: Window, narrow: bool) -> None:
+    assert stays_narrow(Query(1, recalls=_recalls(*seen, kept=kept)), 5, WHOLE) is narrow
+
+
+def test_a_narrowed_question_is_shown_what_is_around_the_object() -> None:
+    shown = [_payload(WHOLE, WHOLE), _payload(WHOLE, WHOLE, None), _payload(WHOLE, REGION), None]
+    recalls = tuple(Recall(Memory(frame, False, np.zeros(1), features=each), 1, 1) for frame, each in enumerate(shown))
+    found = [
+        cast(Payload | None, recall.memory.features) for recall in narrowed(Query(1, recalls=recalls), WHOLE, Regions(least=8)).recalls
+    ]
+    assert [each and each.window for each in found] == [REGION, WHOLE, REGION, None]  # one of nowhere has no Region
+    assert found[0] is not None
+    np.testing.assert_array_equal(found[0].tokens[:, 0], Cells.of(REGION, WHOLE).places(SIZE // STRIDE))
+
+
 def _segment(window: Window, box: tuple[int, int, int, int] | None) -> Segment:
     """An answer whose mask is the cells of 4 pixels between two corners of the frame (top, left, bottom, right)."""
     side = window.size // 4
@@ -67,6 +104,24 @@ def _segment(window: Window, box: tuple[int, int, int, int] | None) -> Segment:
         top, left, bottom, right = (int(edge - start) // 4 for edge, start in zip(box, (window.top, window.left) * 2, strict=True))
         logits[max(0, top) : bottom, max(0, left) : right] = 10.0
     return Segment(1, 0, window, logits, 0.9, 5.0 if box else -5.0, np.zeros(1), Presence.TRACKED)
+
+
+@pytest.mark.parametrize(
+    ("seen", "frame", "trial"),
+    [
+        pytest.param([(3, True, True, WHOLE), (4, False, True, REGION)], 5, True, id="second after a prompt"),
+        pytest.param([(2, True, True, WHOLE), (4, False, True, REGION)], 5, True, id="third"),
+        pytest.param([(1, True, True, WHOLE), (4, False, True, REGION)], 5, False, id="fourth"),
+        pytest.param([(3, True, True, WHOLE), (4, False, True, WHOLE)], 5, False, id="looked at by the whole"),
+        pytest.param([(4, True, True, WHOLE)], 5, False, id="first: undecided as it is"),
+        pytest.param([(1, True, True, WHOLE), (5, False, True, REGION), (7, True, True, WHOLE)], 4, True, id="on the way back too"),
+        pytest.param([(4, False, True, REGION)], 5, False, id="what was prompted is not shown any more"),
+    ],
+)
+def test_a_region_is_on_trial_near_a_prompt(seen: Sequence[tuple[int, bool, bool, Window]], frame: int, trial: bool) -> None:
+    query = Query(1, recalls=_recalls(*seen))
+    assert on_trial(query, frame, WHOLE) is trial
+    assert not on_trial(replace(query, said=Said(points=((70.0, 180.0),), positive=(True,))), frame, WHOLE)
 
 
 @pytest.mark.parametrize(
@@ -85,6 +140,16 @@ def test_two_looks_agree_where_their_masks_do(
     near: tuple[int, int, int, int] | None, whole: tuple[int, int, int, int] | None, expected: bool
 ) -> None:
     assert same(_segment(REGION, near), _segment(WHOLE, whole)) is expected
+
+
+@pytest.mark.parametrize(("cells", "region", "narrow"), [(0, True, True), (1, True, False), (2, False, False)])
+def test_narrow_memories_have_to_show_the_same_more_closely(cells: int, region: bool, narrow: bool) -> None:
+    """Masks of 100 cells in the Region, of which some are not seen."""
+    full = _segment(WHOLE, (40, 160, 80, 200))
+    for window, expected in ((REGION, region), (WHOLE, narrow)):
+        less = _segment(window, (40, 160, 80, 200))
+        less.logits[tuple(np.argwhere(less.logits > 0)[:cells].T)] = -10.0
+        assert same(less, full) is expected
 
 
 @pytest.fixture(scope="module")
@@ -106,10 +171,16 @@ class Eights(Regions):
 
 
 class Wide(Sam2):
-    """What it remembers is of Regions, but everything is looked at by the whole grid."""
+    """All is looked at by the whole grid, which is shown what is around the object alone."""
+
+    def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
+        return super().segment(embedding, [narrowed(query, WHOLE, Eights()) for query in queries])
 
     def _window(self, embedding: Embedding, query: Query) -> Window:
         return embedding.window
+
+    def _kept(self, whole: Window, segment: Segment, corners: Corners | None) -> Window:
+        return whole if segment.conditioning else super()._kept(whole, segment, corners)
 
 
 def _looking(whole: Sam2, attention: Attention) -> Sam2:
@@ -124,11 +195,14 @@ def video() -> Video:
 
 
 @pytest.fixture
-def decided(monkeypatch: pytest.MonkeyPatch) -> Callable[[set[int]], None]:
-    """Say of which tracks both looks see the same: those of random weights agree on nothing."""
+def decided(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Say of which tracks a Region shows the same, and of which what is around them: looks of random weights agree on nothing."""
 
-    def say(tracks: set[int]) -> None:
-        monkeypatch.setattr("napari_sam2.models.sam2.same", lambda near, whole: near.track in tracks and near.present and whole.present)
+    def say(*, near: set[int], narrow: set[int]) -> None:
+        def seen_the_same(one: Segment, other: Segment) -> bool:
+            return one.track in (narrow if one.window == other.window else near) and one.present and other.present
+
+        monkeypatch.setattr("napari_sam2.models.sam2.same", seen_the_same)
 
     return say
 
@@ -155,20 +229,26 @@ def _check_equal(one: Segment, other: Segment, tolerance: float = 0.0) -> None:
     np.testing.assert_allclose(one.logits, other.logits, rtol=0, atol=tolerance)
 
 
-def test_a_track_is_looked_at_by_what_was_decided_for_it(
-    auto: Sam2, whole: Sam2, video: Video, decided: Callable[[set[int]], None]
-) -> None:
-    """One whose looks differ is what the whole grid shows, given the memories around it; one whose agree is by Regions throughout."""
-    decided({1})
-    found = _answers(auto, video, (1, 2))
-    sizes = {track: [found[track, frame].window.size for frame in range(FRAMES)] for track in (1, 2)}
-    assert sizes == {1: [SIZE, 128, 128, 128, 128], 2: [SIZE] * FRAMES}
-    alone = _answers(auto, video, (2,))
+def test_a_track_is_looked_at_by_what_was_decided_for_it(auto: Sam2, whole: Sam2, video: Video, decided: Callable[..., None]) -> None:
+    """Track 1 by Regions throughout, 2 by the whole grid which is shown what is around it, 3 as if there were no Regions."""
+    decided(near={1}, narrow={2})
+    found = _answers(auto, video, (1, 2, 3))
+    sizes = {track: [found[track, frame].window.size for frame in range(FRAMES)] for track in (1, 2, 3)}
+    assert sizes == {1: [SIZE, 128, 128, 128, 128], 2: [SIZE] * FRAMES, 3: [SIZE] * FRAMES}
     wide = Wide(whole.network, replace(whole.card, attention="near"))
     wide.regions = Eights()
-    for key, segment in _answers(wide, video, (2,)).items():
-        _check_equal(alone[key], segment)
+    for track, expected in ((2, wide), (3, whole)):
+        alone = _answers(auto, video, (track,))
+        for key, segment in _answers(expected, video, (track,)).items():
+            _check_equal(alone[key], segment)
+    assert not np.allclose(_answers(wide, video, (2,))[2, 2].logits, _answers(whole, video, (2,))[2, 2].logits, atol=TOLERANCE)
     assert not np.allclose(found[1, 1].logits, _cut(_answers(whole, video, (1,))[1, 1], found[1, 1].window), atol=TOLERANCE)
+
+
+def test_a_region_that_shows_another_thing_later_is_left(auto: Sam2, video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("napari_sam2.models.sam2.same", lambda less, full: less.window != full.window and less.frame < 3)
+    found = _answers(auto, video, (1,))
+    assert [found[1, frame].window.size for frame in range(FRAMES)] == [SIZE, 128, 128, SIZE, SIZE]
 
 
 def _cut(segment: Segment, window: Window) -> np.ndarray:
@@ -177,8 +257,8 @@ def _cut(segment: Segment, window: Window) -> np.ndarray:
     return segment.logits[rows, columns]
 
 
-def test_tracks_of_both_kinds_together_are_as_each_alone(auto: Sam2, video: Video, decided: Callable[[set[int]], None]) -> None:
-    decided({1, 3})
+def test_tracks_of_both_kinds_together_are_as_each_alone(auto: Sam2, video: Video, decided: Callable[..., None]) -> None:
+    decided(near={1}, narrow={2})
     together = _answers(auto, video, (1, 2, 3), frame=2)
     for track in (1, 2, 3):
         for key, segment in _answers(auto, video, (track,), frame=2).items():
@@ -186,11 +266,9 @@ def test_tracks_of_both_kinds_together_are_as_each_alone(auto: Sam2, video: Vide
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
-def test_a_killed_run_goes_on_to_the_same_bytes(
-    auto: Sam2, video: Video, decided: Callable[[set[int]], None], tmp_path: Path, steps: int
-) -> None:
+def test_a_killed_run_goes_on_to_the_same_bytes(auto: Sam2, video: Video, decided: Callable[..., None], tmp_path: Path, steps: int) -> None:
     """Stopped before, at and after the frames on which it is decided, on both ways from frame 1."""
-    decided({1, 3})
+    decided(near={1}, narrow={2})
     expected = _answers(auto, video, (1, 2, 3), frame=1)
     with Session(video, auto, settings=Settings(folder=tmp_path)) as session:
         session.prompt_many([_disc(track, 1) for track in (1, 2, 3)])
@@ -208,13 +286,13 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
         _check_equal(found[key], segment)
 
 
-def test_both_are_looked_at_once_for_each_prompt_and_way(auto: Sam2, video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_are_looked_at_near_each_prompt_on_each_way(auto: Sam2, video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr("napari_sam2.models.sam2.same", lambda near, whole: asked.append((near.track, near.frame)) is None)
     with Session(video, auto) as session:
         session.prompt_many([_disc(1, 1), _disc(2, 1)])
         session.run().finish()
-        assert sorted(asked) == [(1, 0), (1, 2), (2, 0), (2, 2)]
+        assert sorted(asked) == [(track, frame) for track in (1, 2) for frame in (0, 2, 3, 4)], "each frame that is near the prompt"
         asked.clear()
         before = {segment.track: segment for segment in session.segments(3)}[1]
         middle = (before.window.top + 60.0, before.window.left + 60.0)
@@ -223,3 +301,20 @@ def test_both_are_looked_at_once_for_each_prompt_and_way(auto: Sam2, video: Vide
         session.run().finish()
     assert [(track, frame) for track, frame in asked if frame in (2, 4)] == [(1, 4), (1, 2)]
     assert {track for track, _ in asked} == {1}
+
+
+def test_a_correction_opens_the_question_again(auto: Sam2, video: Video, decided: Callable[..., None]) -> None:
+    """Of the corrected frame all is remembered, though its track was narrow, and what is decided then is another thing."""
+
+    def narrow(session: Session) -> list[bool]:
+        return [session.segments(frame)[0].narrow for frame in range(FRAMES)]
+
+    with Session(video, auto) as session:
+        decided(near=set(), narrow={2})
+        session.prompt_many([_disc(2)])
+        session.run().finish()
+        assert narrow(session) == [False, True, True, True, True]
+        decided(near=set(), narrow=set())
+        session.prompt(PointPrompt(3, 2, [(200.0, 60.0)], [True]))
+        session.run().finish()
+        assert narrow(session)[2:] == [False, False, False]
