@@ -41,7 +41,8 @@ _OF_THE_PROJECT = (
     "direction",
     "frames",
     "patience",
-    *_HOW,
+    "attention",
+    "windows",
 )
 """Options of ``track`` that a project answers itself."""
 
@@ -97,7 +98,7 @@ def _add_track(commands: Any) -> None:
     track.add_argument("--model", metavar="NAME|FILE", help="see `napari-sam2 models list` (nano, or the project's)")
     track.add_argument("--device", default="auto", metavar="auto|cpu|cuda|mps", help="where the model runs (%(default)s)")
     _add_elsewhere(track)
-    _add_how(track)
+    _add_how(track, precision=None)
     track.add_argument("--direction", choices=("both", "forward", "backward"), default="both", help="from the prompted frame (%(default)s)")
     track.add_argument("--frames", type=_frames, metavar="A:B", help="carry from frame A to the one before B, counted from 0")
     track.add_argument(
@@ -201,8 +202,8 @@ def _add_batch(commands: Any) -> None:
     batch.set_defaults(do=_batch, after_stop=": the same call goes on from there")
 
 
-def _add_how(command: argparse.ArgumentParser) -> None:
-    """How a model looks at frames, and what it computes in: `_HOW`."""
+def _add_how(command: argparse.ArgumentParser, *, precision: str | None = "float32") -> None:
+    """How a model looks at frames, and what it computes in: `_HOW`. `precision` is None where a project may have its own."""
     command.add_argument(
         "--attention",
         choices=("auto", "whole", "near"),
@@ -213,8 +214,9 @@ def _add_how(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "float16"),
-        default="float32",
-        help="what the model computes in: the others are faster on devices that have them, nearly the same (%(default)s)",
+        default=precision,
+        help="what the model computes in: the others are faster on devices that have them, nearly the same "
+        + (f"({precision})" if precision else "(float32, or the project's)"),
     )
     command.add_argument(
         "--windows",
@@ -268,9 +270,10 @@ def _track(arguments: argparse.Namespace) -> None:
     if arguments.input is None:
         raise PlanError("no INPUT: give the image stack, or a --project")
     given = {name: value for name, value in vars(arguments).items() if name in Job.model_fields}
-    if arguments.model is None:
-        del given["model"]
+    for name in [name for name in ("model", "precision") if given[name] is None]:
+        del given[name]
     job = Job.checked(given)
+    arguments.precision = job.precision
     with _elsewhere(arguments, job.model) as model, _bar() as progress:
         outcome = run_job(job, model=model, progress=progress, stage=_say)
     print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
@@ -296,9 +299,10 @@ def _replay(arguments: argparse.Namespace) -> None:
     said = [name for name, unused in zip(_OF_THE_PROJECT, arguments.unused, strict=True) if getattr(arguments, name) != unused]
     if said:
         raise PlanError(f"--{said[0]} does not go with --project: the project says how its image is read and carried")
-    options = {name: getattr(arguments, name) for name in ("device", "format", "resume")}
+    options = {name: getattr(arguments, name) for name in ("device", "format", "precision", "resume")}
     own = ProjectFile.read(arguments.project).model
     name, arguments.attention, arguments.windows = arguments.model or own.asked, own.attention, own.windows
+    arguments.precision = arguments.precision or own.precision
     with _elsewhere(arguments, name) as elsewhere, _bar() as progress:
         options |= {"model": elsewhere or arguments.model, "another_model": arguments.model is not None}
         outcome = replay(arguments.project, arguments.out, image=arguments.input, **options, progress=progress, stage=_say)

@@ -38,7 +38,7 @@ def _facts(session: Session, frame: int) -> dict[str, str]:
     log = session.log
     return {
         "video": session.video.description,
-        "model": f"{session.model.card.name} on {session.model.device}",
+        "model": f"{session.model.card.title} on {session.model.device}",
         "said": f"{len(log.prompts)} prompts, {len(log.track_ids)} objects",
         "shown": f"{session.video.along} = {frame}",
     }

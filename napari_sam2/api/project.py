@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -16,8 +18,8 @@ from pydantic import JsonValue
 from napari_sam2.api.job import Outcome, finished_already, save, summary_of
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.work import Work
-from napari_sam2.core.card import ATTENTION, Attention, ModelCard, Windows
-from napari_sam2.core.errors import FileError, ModelError, OutputError, PlanError, Sam2Error, UnknownModelError
+from napari_sam2.core.card import ModelCard, Precision
+from napari_sam2.core.errors import DeviceError, FileError, ModelError, OutputError, PlanError, Sam2Error, UnknownModelError
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel
@@ -33,7 +35,7 @@ from napari_sam2.io.prompts import read_prompts, write_prompts
 from napari_sam2.io.prompts_json import json_of_log
 from napari_sam2.io.sinks import LabelSpec
 from napari_sam2.models.cards import known
-from napari_sam2.models.device import describe
+from napari_sam2.models.device import choose, describe
 
 log = logging.getLogger(__name__)
 
@@ -123,20 +125,30 @@ class Project:
         self._file = self._file.model_copy(update={"view": dict(view)})
 
     def session(
-        self, model: VideoModel | None = None, *, device: str = "auto", another_model: bool = False, asked: str | Path | None = None
+        self,
+        model: VideoModel | None = None,
+        *,
+        device: str = "auto",
+        precision: Precision | None = None,
+        another_model: bool = False,
+        asked: str | Path | None = None,
     ) -> Session:
         """The session as it was left, its answers read from the folder. The model is loaded where none is given.
 
-        `another_model` takes a model that is not the one of the project (`asked` being what it was loaded by); then, and
-        where answers are missing in the folder, `catch_up` has something to do. Raises ModelError for another model that
-        was not asked for.
+        `another_model` takes a model that is not the one of the project (`asked` being what it was loaded by), `precision`
+        another than the project's own; then, and where answers are missing in the folder, `catch_up` has something to do.
+        Raises ModelError for another model that was not asked for, DeviceError where the device does not compute in the precision.
         """
-        found = model or _model(self.model, device)
-        if found.card.sha256 != self.model.sha256:
+        own = self.model
+        found = model or _model(own, device, precision)
+        if found.card.sha256 != own.sha256:
             if not another_model:
-                raise _other(found.card, self.model, "ask for it")
-            self._change_model(ModelReference.of(found.card, asked))
-        found = _looking(found, self.model)
+                raise _other(found.card, own, "ask for it")
+            own = ModelReference.of(found.card, asked)
+        found = _looking(found, own, precision)
+        own = own.model_copy(update={"precision": precision or own.precision})
+        if own != self.model:
+            self._change_model(own)
         settings = Settings(patience=self._file.patience, folder=self.folder)
         session = Session(self.video, found, settings=settings, noted=self.note)
         answered = session.resumable(self._log)
@@ -224,6 +236,7 @@ def replay(
     model: VideoModel | str | Path | None = None,
     another_model: bool = False,
     device: str = "auto",
+    precision: Precision | None = None,
     format: Literal["tiff", "zarr"] = "tiff",
     resume: bool = False,
     progress: Progress | None = None,
@@ -233,7 +246,8 @@ def replay(
 
     The project is only read. `image` is where its image is now; `model` another model than its own, by name or file, or one
     that is loaded already, such as a remote one: that is refused if it is another, unless `another_model` asks for it.
-    Propagations that were cancelled are cancelled where they were. Raises the errors of `core.errors`.
+    `precision` is another than the project's own. Propagations that were cancelled are cancelled where they were. Raises the
+    errors of `core.errors`.
     """
     where, target = Path(folder).absolute(), Path(out)
     file, video, prompts = _read(where, image)
@@ -242,13 +256,14 @@ def replay(
     check_output(target)
     sweep(target)
     stage(f"project: {where}: {video.description}, {len(prompts.prompts)} prompts")
-    loaded = _chosen(model, file.model, device, another=another_model)
+    loaded = _chosen(model, file.model, device, precision, another=another_model)
     stage(f"model: {loaded.card.name} on {describe(loaded.device)}")
     stops = _stops(where, prompts)
     said = hashlib.sha256(json_of_log(prompts).encode()).hexdigest()
     same = {"video": video.identity, **loaded.card.answers, "patience": file.patience, "prompts": said}
     work = Work.of(target, same, resume=resume)
     if work is None:
+        _check_made(target, loaded.card)
         return finished_already(target)
     with Session(video, loaded, settings=Settings(patience=file.patience, folder=work.folder), noted=work.keep) as session:
         session.resume(session.resumable(work.kept()))
@@ -278,6 +293,13 @@ def _read(folder: Path, image: Path | str | None) -> tuple[ProjectFile, Video, P
     return file, video, prompts
 
 
+def _check_made(folder: Path, card: ModelCard) -> None:
+    """Raise PlanError where the results in a folder were made by another model, or by one that looks or computes another way."""
+    made = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["model"]
+    if {name: made.get(name, now) for name, now in card.answers.items()} | {"model": made["sha256"]} != card.answers:
+        raise PlanError(f"{folder} holds the results of another job: choose another folder, or leave out --resume to replace them")
+
+
 def _moved(reference: ImageReference, video: Video, folder: Path) -> ImageReference:
     """The reference to an image that was found in another place."""
     found = ImageReference.of(video.stack, folder)
@@ -295,40 +317,59 @@ def _stops(folder: Path, prompts: PromptLog) -> dict[int, int]:
         trail.close()
 
 
-def _loaded(model: str | Path, device: str, attention: Attention = ATTENTION, windows: Windows = "whole") -> VideoModel:
+def _loaded(model: str | Path, device: str, **how: Any) -> VideoModel:
     from napari_sam2.models.load import load_model  # torch: seconds that a window which opens need not wait
 
-    return load_model(model, device=device, attention=attention, windows=windows)
+    return load_model(model, device=device, **how)
 
 
-def _looking(model: VideoModel, reference: ModelReference) -> VideoModel:
-    """A model that looks at tracks as a project says."""
-    if (model.card.attention, model.card.windows) == (reference.attention, reference.windows):
-        return model
+def _looking(model: VideoModel, reference: ModelReference, precision: Precision | None) -> VideoModel:
+    """A model that looks at tracks as a project says, and computes in the project's precision or another one."""
     from napari_sam2.models.load import looking
 
-    return looking(model, reference.attention, reference.windows)
+    with _advised(precision):
+        return looking(model, **_how(reference, precision))
 
 
-def _model(reference: ModelReference, device: str) -> VideoModel:
+def _model(reference: ModelReference, device: str, precision: Precision | None) -> VideoModel:
     """The model of a project: by what it was loaded by, else any on this machine that has its SHA-256."""
+    device, how = choose(device), _how(reference, precision)
+    with _advised(precision):
+        try:
+            return _loaded(reference.asked, device, **how)
+        except (UnknownModelError, FileError) as error:
+            same = [each.path for each in known().values() if each.path and each.card.sha256 == reference.sha256]
+            if same:
+                return _loaded(same[0], device, **how)
+            raise ModelError(f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}: {error}") from error
+
+
+def _how(reference: ModelReference, precision: Precision | None) -> dict[str, Any]:
+    return reference.how if precision is None else reference.how | {"precision": precision}
+
+
+@contextmanager
+def _advised(precision: Precision | None) -> Iterator[None]:
+    """Where nobody asked for the precision that a device refuses, say that it is the project's, and what to do."""
     try:
-        return _loaded(reference.asked, device, reference.attention, reference.windows)
-    except (UnknownModelError, FileError) as error:
-        same = [each.path for each in known().values() if each.path and each.card.sha256 == reference.sha256]
-        if same:
-            return _loaded(same[0], device, reference.attention, reference.windows)
-        raise ModelError(f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}: {error}") from error
+        yield
+    except DeviceError as error:
+        if precision is not None:
+            raise
+        raise DeviceError(f"the project's {error} by precision= (--precision), and everything is made again in it") from error
 
 
-def _chosen(model: VideoModel | str | Path | None, reference: ModelReference, device: str, *, another: bool) -> VideoModel:
+def _chosen(
+    model: VideoModel | str | Path | None, reference: ModelReference, device: str, precision: Precision | None, *, another: bool
+) -> VideoModel:
     """The model that is asked for, else the project's own."""
+    asked = {} if precision is None else {"precision": precision}
     if isinstance(model, (str, Path)):
-        return _loaded(model, device)
-    found = model or _model(reference, device)
+        return _loaded(model, device, **asked)
+    found = model or _model(reference, device, precision)
     if found.card.sha256 != reference.sha256 and not another:
         raise _other(found.card, reference, "ask for it with --model")
-    return found
+    return _looking(found, ModelReference.of(found.card), precision)
 
 
 def _other(card: ModelCard, reference: ModelReference, how: str) -> Sam2Error:

@@ -68,6 +68,12 @@ class ModelCard:
         """What two models have in common that give the same answers: their weights, and how they look and compute."""
         return {"model": self.sha256, "attention": self.attention, "precision": self.precision, "windows": self.windows}
 
+    @property
+    def title(self) -> str:
+        """Its name, and where it looks or computes in another way than most: "nano, precision bfloat16"."""
+        usual = {"attention": "whole", "windows": "whole", "precision": "float32"}
+        return ", ".join([self.name, *(f"{how} {getattr(self, how)}" for how, most in usual.items() if getattr(self, how) != most)])
+
     def window(self, shape: tuple[int, int]) -> Window:
         """The Window of a whole frame of (H, W): the smallest input that does not shrink it, else the largest there is."""
         longest = max(shape)

@@ -6,14 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 from napari_sam2.api.session import Session
-from napari_sam2.core.card import Attention, Windows
+from napari_sam2.core.card import Attention, ModelCard, Precision, Windows
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.video import Video
 from napari_sam2.engine.embeddings import DEFAULT_BYTES
 from napari_sam2.engine.session import Settings
 from napari_sam2.gui.desk import Desk, handed_over, prompts_only
-from napari_sam2.gui.keeping import kept, taken_up
+from napari_sam2.gui.keeping import kept, left_there, taken_up
 from napari_sam2.gui.view import Place
 
 Load = Callable[[str], VideoModel]
@@ -32,8 +32,8 @@ class Bench:
         self._name = ""
         self._model: VideoModel | None = None
         self.device = ""
-        self.attention: Attention = "whole"
-        self.windows: Windows = "whole"
+        self.card = ModelCard("")  # of the model that is asked: as the project of the place has it, where there is one
+        self.precisions: tuple[Precision, ...] = ("float32",)  # that it can be changed to
         self._anew: set[Place] = set()
         self._folders: dict[Place, Path] = {}  # projects that a person opened
         self._left: dict[Place, PromptLog] = {}  # what is to be taken up by the model that is there now
@@ -47,23 +47,29 @@ class Bench:
             return loaded
         return self._model
 
-    def look(self, name: str, attention: Attention | None = None, windows: Windows | None = None) -> None:
-        """Have the model of that name look at objects by another attention, or other windows; closes all desks: open them again.
+    def look(
+        self, name: str, attention: Attention | None = None, windows: Windows | None = None, precision: Precision | None = None
+    ) -> None:
+        """Have the model of that name look at objects by another attention, or other windows, or compute in another precision.
 
-        Raises ModelError for a model that cannot change it.
+        What is None stays as it is shown. Closes all desks: open them again. Raises ModelError for a model that cannot change it,
+        DeviceError for a precision that its device does not have.
         """
         from napari_sam2.models.load import looking  # torch: in the background
 
-        model = looking(self.model(name), attention, windows)  # first: where it fails, all stays
-        if model is not self._model:
+        loaded, shown = self.model(name), self.card  # first: where it fails, all stays
+        model = looking(loaded, attention or shown.attention, windows or shown.windows, precision or shown.precision)
+        if model.card != shown:
             self._anew.update(self._desks)  # what was made by the old one stays in its project
             self._take(model)
 
     def _take(self, model: VideoModel) -> None:
         """Ask this model from now on; what was said to the old one is said to it."""
+        from napari_sam2.models.load import precisions_of
+
         self._left = {place: handed_over(desk.session) for place, desk in self._desks.items()}
         self.close()
-        self._model, self.attention, self.windows = model, model.card.attention, model.card.windows
+        self._model, self.card, self.precisions = model, model.card, precisions_of(model)
 
     def desk(self, place: Place, name: str, log: PromptLog) -> Desk:
         """The desk of a place with the model `name`, opened where it is not; then what was said (`log`) is asked again.
@@ -73,8 +79,7 @@ class Bench:
         model = self.model(name)
         if place not in self._desks:
             self._desks[place] = self._opened(place, model, name, self._left.pop(place, log))
-        card = self._desks[place].session.model.card
-        self.attention, self.windows = card.attention, card.windows  # those of its project, where it has one
+        self.card = self._desks[place].session.model.card
         return self._desks[place]
 
     def anew(self, place: Place) -> None:
@@ -115,6 +120,11 @@ class Bench:
             anew = place in self._anew or len(log) > 0
             project, notice = kept(self._root, place, video, model.card, asked=name, anew=anew)
             self._anew.discard(place)
+        same = project is not None and project.model.sha256 == model.card.sha256
+        if project is not None and same and project.model.precision not in self.precisions:
+            log, told = left_there(project, model)
+            project, notice = (None, "") if self._root is None else kept(self._root, place, video, model.card, asked=name, anew=True)
+            notice = " ".join(filter(None, (told, notice)))
         if project is not None:
             session = project.session(model)
             if project.behind:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_sam2.core.card import Attention, Windows
+from napari_sam2.core.card import Attention, Precision, Windows
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from napari_sam2.engine.session import Session
 from napari_sam2.gui.bench import Load
@@ -102,12 +102,16 @@ class Controller(Seeking):
         self._submit(lambda: self._bench.model(name), loaded, failed)
         self._show()
 
-    def look_by(self, attention: Attention | None = None, windows: Windows | None = None) -> None:
-        """Have the model look at frames by another attention, or other windows; what was said stays, and is asked again."""
+    def look_by(self, attention: Attention | None = None, windows: Windows | None = None, precision: Precision | None = None) -> None:
+        """Have the model look at frames by another attention or other windows, or compute in another precision.
+
+        What was said stays, and is asked again.
+        """
         self._interrupt()
         name = self._model
         self._submit(
-            lambda: self._bench.look(name, attention, windows), lambda _: self._opened("Asking again…") if self._place else self._show()
+            lambda: self._bench.look(name, attention, windows, precision),
+            lambda _: self._opened("Asking again…") if self._place else self._show(),
         )
         self._show()
 

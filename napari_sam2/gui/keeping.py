@@ -9,9 +9,14 @@ import numpy as np
 from platformdirs import user_data_path
 
 from napari_sam2.api.project import Project
+from napari_sam2.api.session import Session
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import Sam2Error
+from napari_sam2.core.prompt import PromptLog
+from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.video import Video
+from napari_sam2.engine.session import Settings
+from napari_sam2.gui.desk import handed_over, prompts_only
 from napari_sam2.gui.view import Place
 from napari_sam2.io.project import PROJECT, fingerprint, is_project
 
@@ -50,6 +55,16 @@ def taken_up(folder: Path) -> tuple[Project, str]:
     """The project that a person opened, and a sentence. Raises FileError or OutputError where that cannot be."""
     project = Project.open(folder)
     return project, _found(project)
+
+
+def left_there(project: Project, model: VideoModel) -> tuple[PromptLog, str]:
+    """What is to be said again where the model cannot compute as a project was, and a sentence. The project is closed, and stays."""
+    with project, Session(project.video, model, settings=Settings(folder=project.folder)) as session:
+        answered = session.resumable(project.log)
+        session.resume(answered)
+        log = handed_over(session) if len(answered) == len(project.log) else prompts_only(project.log)
+    here, there = model.card.precision, project.model.precision
+    return log, f"This was computed in {there}, which is not to be had here: it is kept in {project.folder}, and asked again in {here}."
 
 
 def _found(project: Project) -> str:

@@ -120,6 +120,7 @@ class Panel(Dockable):
         self.model.chosen.connect(self._on_model)
         self.model.looked.connect(lambda attention: self.controller.look_by(attention=attention))
         self.model.tiled.connect(lambda windows: self.controller.look_by(windows=windows))
+        self.model.computed.connect(lambda precision: self.controller.look_by(precision=precision))
         self.model.failed.connect(lambda error: self.tell(str(error), wrong=True))
         self.objects.selected.connect(self.controller.select)
         self.objects.asked.connect(self.do)
@@ -391,7 +392,7 @@ class Panel(Dockable):
         self.carry.show_state(snapshot)
         self.save.setEnabled(snapshot.prompted)
         self.status.setText(snapshot.message)
-        self.model.runs_on(snapshot.model, snapshot.device, snapshot.attention, snapshot.windows)
+        self.model.show_state(snapshot)
         self.docks.show_state(snapshot)
 
     def _bind_layers(self) -> None:

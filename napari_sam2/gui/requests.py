@@ -82,8 +82,10 @@ class Requests:
             choices=(book.shown + 1, book.offered) if book.offered > 1 else (0, 0),
             model=self._model,
             device=self._bench.device,
-            attention=self._bench.attention,
-            windows=self._bench.windows,
+            attention=self._bench.card.attention,
+            windows=self._bench.card.windows,
+            precision=self._bench.card.precision,
+            precisions=self._bench.precisions,
         )
 
     def aside(self, work: Callable[[], Any], then: Callable[[Any], Any], *, message: str = "") -> None:

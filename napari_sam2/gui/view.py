@@ -9,7 +9,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from napari_sam2.core.card import Attention, Windows
+from napari_sam2.core.card import Attention, Precision, Windows
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, PromptLog
 from napari_sam2.core.stack import Stack
 from napari_sam2.gui.search import Seed
@@ -93,7 +93,7 @@ class Snapshot:
     """All that a window shows of the state, at one moment.
 
     `done` of `total` steps of a run; `choices` is the mask shown and how many the model offers for the last click, (0, 0)
-    where it offers one.
+    where it offers one. `precisions` are those that the model can be changed to.
     """
 
     stage: Stage = Stage.EMPTY
@@ -110,6 +110,8 @@ class Snapshot:
     device: str = ""
     attention: Attention = "whole"
     windows: Windows = "whole"
+    precision: Precision = "float32"
+    precisions: tuple[Precision, ...] = ("float32",)
 
     @property
     def prompted(self) -> bool:

@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, PositiveInt, ValidationError
 
-from napari_sam2.core.card import Attention, ModelCard, Windows
+from napari_sam2.core.card import Attention, ModelCard, Precision, Windows
 from napari_sam2.core.errors import AxesError, FileError, Sam2Error, StackError
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.core.video import Contrast, Video
@@ -152,7 +152,8 @@ class Walk(_Strict):
 class ModelReference(_Strict):
     """Which model a project is made with: its identity is the SHA-256, `asked` what it was loaded by (a name or a path).
 
-    `attention` and `windows` are how it looks at tracks; "whole" in projects that are older than the choice.
+    `attention` and `windows` are how it looks at tracks, `precision` what it computes in; "whole" and "float32" in projects that
+    are older than the choice.
     """
 
     name: str
@@ -160,12 +161,19 @@ class ModelReference(_Strict):
     asked: str
     attention: Attention = "whole"
     windows: Windows = "whole"
+    precision: Precision = "float32"
+
+    @property
+    def how(self) -> dict[str, Any]:
+        """How it looks and computes: options of `load_model` and of `looking`."""
+        return {"attention": self.attention, "windows": self.windows, "precision": self.precision}
 
     @classmethod
     def of(cls, card: ModelCard, asked: str | Path | None = None) -> ModelReference:
         """Of a model's card."""
         asked = card.name if asked is None else str(asked)
-        return cls(name=card.name, sha256=card.sha256, asked=asked, attention=card.attention, windows=card.windows)
+        looks = {"attention": card.attention, "windows": card.windows, "precision": card.precision}
+        return cls.model_validate({"name": card.name, "sha256": card.sha256, "asked": asked, **looks})
 
 
 class ProjectFile(_Strict):

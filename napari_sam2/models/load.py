@@ -19,7 +19,7 @@ from napari_sam2.models.fitting import Fitting
 from napari_sam2.models.following import Following
 from napari_sam2.models.keys import renamed
 from napari_sam2.models.network import Network
-from napari_sam2.models.precision import check_precision
+from napari_sam2.models.precision import check_precision, precisions
 from napari_sam2.models.sam2 import Sam2
 from napari_sam2.models.tiled import Tiled
 
@@ -93,22 +93,39 @@ def _check_plugged_in(card: ModelCard, attention: Attention, precision: Precisio
             raise ModelError(f"{name} {given!r}: {card.name} is a plug-in, which decides that itself; leave it out")
 
 
-def looking(model: VideoModel, attention: Attention | None = None, windows: Windows | None = None) -> VideoModel:
-    """The same model by another attention, or by other windows, its weights shared; one that follows has none, and stays as it is.
+def looking(
+    model: VideoModel, attention: Attention | None = None, windows: Windows | None = None, precision: Precision | None = None
+) -> VideoModel:
+    """The same model by another attention, by other windows or in another precision, its weights shared; what is None stays.
 
-    Raises ModelError for one that cannot change it: a plug-in, or a model on another machine.
+    One that follows has neither attention nor windows, and keeps its own. Raises ModelError for one that cannot change what is
+    asked: a plug-in, or a model on another machine; DeviceError for a precision that its device does not have.
     """
     card = model.card
-    attention, windows = attention or card.attention, windows or card.windows
-    if (attention, windows) == (card.attention, card.windows) or card.follows:
+    looks: dict[str, Any] = {} if card.follows else {"attention": attention, "windows": windows}
+    told = {name: given for name, given in (looks | {"precision": precision}).items() if given not in (None, getattr(card, name))}
+    if not told:
         return model
     if isinstance(model, Fitting):
-        return Fitting(looking(model.inner, attention, windows))
+        return Fitting(looking(model.inner, attention, windows, precision))
     if not isinstance(model, Sam2 | Tiled):
-        now = f"looks at frames by attention {card.attention!r} and windows {card.windows!r}"
-        raise ModelError(f"{card.name} {now} and cannot change it: load it with attention {attention!r} and windows {windows!r}")
-    made = (model.inner if isinstance(model, Tiled) else model).by(attention)
-    return Tiled(made) if windows == "tiles" else made
+        now = _named({name: getattr(card, name) for name in told})
+        raise ModelError(f"{card.name} has {now} and cannot change it: load it with {_named(told)}")
+    asked = replace(card, **told)
+    check_precision(asked.precision, model.device)
+    made = (model.inner if isinstance(model, Tiled) else model).by(asked.attention)
+    made.card = replace(made.card, precision=asked.precision)
+    return Tiled(made) if asked.windows == "tiles" else made
+
+
+def precisions_of(model: VideoModel) -> tuple[Precision, ...]:
+    """The precisions that `looking` can give a model: those of its device, or its own alone where it cannot change it."""
+    inner = model.inner if isinstance(model, Fitting) else model
+    return tuple(precisions(inner.device)) if isinstance(inner, Sam2 | Tiled) else (model.card.precision,)
+
+
+def _named(told: Mapping[str, Any]) -> str:
+    return " and ".join(f"{name} {given!r}" for name, given in told.items())
 
 
 def network_of(state: Mapping[str, Any], metadata: Mapping[str, str], configuration: Configuration | None = None) -> Network:

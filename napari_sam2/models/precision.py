@@ -45,10 +45,10 @@ def check_precision(precision: str, device: str) -> None:
         raise DeviceError(f"precision {precision!r}: device {device!r} computes in {', '.join(there)}; choose one of these")
 
 
-def precisions(device: str) -> list[str]:
+def precisions(device: str) -> list[Precision]:
     """What a device has instructions for."""
     kind = torch.device(device).type
-    there: dict[str, Callable[[], bool]] = {
+    there: dict[Precision, Callable[[], bool]] = {
         "float32": lambda: True,
         "bfloat16": {"cpu": lambda: _processor_has("bfloat16"), "cuda": lambda: _is_ampere(device), "mps": _is_new_macos}[kind],
         "float16": lambda: kind != "cpu" or _processor_has("float16"),

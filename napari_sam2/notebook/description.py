@@ -6,13 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from napari_sam2.api.session import Session
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.prompt import MaskPrompt
 from napari_sam2.core.video import Video
 
 
-def described(video: Video, shrink: int) -> dict[str, Any]:
-    """What the browser has to know of a Video; names come from files, and are shown as text only."""
+def described(session: Session, shrink: int) -> dict[str, Any]:
+    """What the browser has to know of a Video and its model; names come from files, and are shown as text only."""
+    video = session.video
     frames, height, width = video.shape
     low, high = _range(video)
     return {
@@ -25,7 +27,7 @@ def described(video: Video, shrink: int) -> dict[str, Any]:
         "channels": list(video.stack.channels) if video.channel is not None else ["luminance"],
         "walked": video.channel or 0,
         "range": [low, high],
-        "model_note": video.description,
+        "model_note": f"{video.description} · {session.model.card.title}",
         "step": _step(video),
         "others": [{"axis": axis, "length": video.stack.sizes[axis]} for axis, _ in video.at if video.stack.sizes[axis] > 1],
     }

@@ -15,7 +15,7 @@ import pandas as pd
 import traitlets
 
 from napari_sam2.api.session import Run, Session
-from napari_sam2.core.card import ATTENTION, Attention, Windows
+from napari_sam2.core.card import ATTENTION, Attention, Precision, Windows
 from napari_sam2.core.errors import PlanError, Sam2Error
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import Prompt
@@ -185,7 +185,7 @@ class Panel(anywidget.AnyWidget):
             self.track = max(session.log.track_ids, default=0) + 1
             self.channel = video.channel or 0
             self.contrast = (video.contrast.low, video.contrast.high)
-            self._video = described(video, self._display.shrink)
+            self._video = described(session, self._display.shrink)
             self._ready = True
             self._draw()
             self._refresh()
@@ -340,6 +340,7 @@ def annotate(
     model: Any = "nano",
     device: str = "auto",
     attention: Attention = ATTENTION,
+    precision: Precision = "float32",
     windows: Windows = "whole",
     at: Mapping[str, int] | None = None,
     contrast: tuple[float, float] | None = None,
@@ -356,8 +357,9 @@ def annotate(
         A name ("nano", "sam2.1-tiny"), a checkpoint file, or a model that is loaded.
     device
         "auto", "cpu", "cuda", "mps".
-    attention, windows
-        How a model that is given by name looks at frames: "auto", "whole", "near"; "whole", "tiles"; see `load_model`.
+    attention, precision, windows
+        How a model that is given by name looks at frames ("auto", "whole", "near"; "whole", "tiles"), and what it computes in
+        ("float32", "bfloat16", "float16"); see `load_model`.
     """
     if isinstance(stack, Session):
         return Panel(stack)
@@ -366,5 +368,6 @@ def annotate(
     else:
         opened = stack if isinstance(stack, Stack) else open_stack(stack)
         video = opened.as_video(along, channel=channel, contrast=contrast, **(at or {}))
-    loaded = load_model(model, device=device, attention=attention, windows=windows) if isinstance(model, str | Path) else model
+    how: dict[str, Any] = {"attention": attention, "precision": precision, "windows": windows}
+    loaded = load_model(model, device=device, **how) if isinstance(model, str | Path) else model
     return Panel(Session(video, loaded))

@@ -15,11 +15,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 
 from napari_sam2.api.project import Project, replay
 from napari_sam2.api.session import Session
 from napari_sam2.cli import main
-from napari_sam2.core.errors import FileError, ModelError, OutputError, PlanError, PromptError
+from napari_sam2.core.errors import DeviceError, FileError, ModelError, OutputError, PlanError, PromptError
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import MaskPrompt, PointPrompt, PromptLog
 from napari_sam2.core.track import Track
@@ -296,6 +297,90 @@ def test_a_project_looks_at_tracks_as_it_did(tmp_path: Path) -> None:
     other = Project.create(tmp_path / "other", jumping().video, replace(toy.card, attention="near"))
     with other, pytest.raises(ModelError, match="load it with attention 'near'"):
         other.session(toy)
+
+
+_REFUSED = (
+    "the project's precision 'bfloat16': device 'cpu' computes in float32; choose one of these by precision= (--precision), "
+    "and everything is made again in it"
+)
+
+
+def _processor(monkeypatch: pytest.MonkeyPatch, *instructions: str) -> None:
+    """Have PyTorch say that this machine's processor has these."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
+
+
+def test_a_project_is_computed_in_the_precision_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever that of the model that is given; projects that say nothing of it are in float32."""
+    _processor(monkeypatch, "avx512_bf16")
+    exact, folder = load_model("nano", device="cpu"), tmp_path / "project"
+    rough = load_model("nano", device="cpu", precision="bfloat16")
+    with Project.create(folder, jumping().video, rough.card) as project:
+        for model in (exact, rough, Fitting(exact), None):
+            with project.session(model, device="cpu") as session:
+                assert session.model.card.precision == "bfloat16"
+    file = json.loads((folder / "project.json").read_text())
+    assert file["model"].pop("precision") == "bfloat16"
+    (folder / "project.json").write_text(json.dumps(file))
+    with Project.open(folder) as project, project.session(rough) as session:
+        assert session.model.card.precision == "float32"
+    toy = ToyModel()
+    other = Project.create(tmp_path / "other", jumping().video, replace(toy.card, precision="bfloat16"))
+    with other, pytest.raises(ModelError, match="load it with precision 'bfloat16'"):
+        other.session(toy)
+
+
+def test_another_precision_that_is_asked_for_makes_everything_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a device that does not have the project's own, which is told in one line; then that precision is the project's."""
+    _processor(monkeypatch, "avx512_bf16")
+    scene, folder = jumping(), tmp_path / "project"
+    rough = load_model("nano", device="cpu", precision="bfloat16")
+    project = Project.create(folder, open_stack(saved(scene, tmp_path)).as_video(), rough.card)
+    with project, project.session(rough) as session:
+        session.replay(scene.log())
+        session.run().finish()
+        said, before = session.log, labels(session)
+    _processor(monkeypatch, "avx512_f")
+    for given in (load_model("nano", device="cpu"), None):
+        with Project.open(folder) as project, pytest.raises(DeviceError) as told:
+            project.session(given, device="cpu")
+        assert str(told.value) == _REFUSED
+    with Project.open(folder) as project, pytest.raises(DeviceError, match="^precision 'float16': device 'cpu' computes in float32; "):
+        project.session(device="cpu", precision="float16")
+    with Project.open(folder) as project, project.session(device="cpu", precision="float32") as session:
+        assert project.behind and project.model.precision == "float32"
+        project.catch_up(session)
+        assert session.log == said and session.model.card.precision == "float32"
+        after = labels(session)
+        assert ((after > 0) == (before > 0)).mean() > 0.95 and after.any()
+    with Project.open(folder) as project, project.session(device="cpu", precision="float32") as session:
+        assert not project.behind, "it is the project's own now"
+        np.testing.assert_array_equal(labels(session), after)
+
+
+def test_the_command_line_replays_a_project_in_its_precision_or_another(
+    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _processor(monkeypatch, "avx512_bf16")
+    rough = load_model("nano", device="cpu", precision="bfloat16")
+    project = Project.create(tmp_path / "project", open_stack(saved(scene, tmp_path)).as_video(), rough.card)
+    with project, project.session(rough) as session:
+        session.replay(scene.log())
+        session.run().finish()
+        expected = labels(session)
+    call = ["track", "--project", str(tmp_path / "project"), "--device", "cpu", "--out"]
+    for out, said in {"own": (), "bfloat16": ("--precision", "bfloat16"), "float32": ("--precision", "float32")}.items():
+        assert main([*call, str(tmp_path / out), *said]) == 0
+        found = json.loads((tmp_path / out / "provenance.json").read_text())["model"]["precision"]
+        assert found == (out if said else "bfloat16")
+    for out in ("own", "bfloat16"):
+        np.testing.assert_array_equal(np.asarray(open_labels(tmp_path / out / "labels.ome.tif").data), expected)
+    assert main([*call, str(tmp_path / "bfloat16"), "--precision", "bfloat16", "--resume"]) == 0
+    assert main([*call, str(tmp_path / "bfloat16"), "--precision", "float32", "--resume"]) == 2
+    assert "holds the results of another job" in capsys.readouterr().err
+    _processor(monkeypatch, "avx512_f")
+    assert main([*call, str(tmp_path / "other")]) == 2
+    assert capsys.readouterr().err == f"napari-sam2: {_REFUSED}\n"
 
 
 @pytest.fixture(scope="module")

@@ -330,14 +330,10 @@ def test_a_model_that_is_gone_is_replaced_and_the_walk_goes_on(corrected: bool) 
     np.testing.assert_array_equal(*planes)
 
 
-def test_another_model_is_not_taken_up() -> None:
+@pytest.mark.parametrize("differs", [{"sha256": "f" * 64}, {"attention": "near"}, {"windows": "tiles"}, {"precision": "bfloat16"}], ids=str)
+def test_another_model_is_not_taken_up(differs: dict[str, str]) -> None:
+    """Nor the same one looking or computing another way."""
+    other = ToyModel()
+    other.card = replace(other.card, **differs)  # type: ignore[arg-type]
     with Session(drifting().video, ToyModel()) as session, pytest.raises(ModelError, match="expected the same"):
-        session.take_up(Other())
-
-
-class Other(ToyModel):
-    """With other weights."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.card = replace(self.card, name="other", sha256="0" * 64)
+        session.take_up(other)

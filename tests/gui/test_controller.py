@@ -10,7 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 import tifffile
+import torch
 
+from napari_sam2.api.project import Project
 from napari_sam2.core.errors import FileError
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
@@ -19,6 +21,7 @@ from napari_sam2.gui.changed import Carry
 from napari_sam2.gui.controller import Controller
 from napari_sam2.gui.steps import PIECE
 from napari_sam2.gui.view import Choice, Inline, Stage
+from napari_sam2.models.load import load_model, looking
 from napari_sam2.testing.scenes import blank, drifting, jumping, touching, two_channels
 from napari_sam2.testing.toy import ToyModel
 from tests.gui.windows import Mock, Window
@@ -469,6 +472,102 @@ def test_another_attention_is_asked_what_was_said() -> None:
     window.controller.look_by("near")
     assert "cannot change it" in window.view.wrong[-1]
     np.testing.assert_array_equal(window.labels[0] > 0, window.scene.mask(1, 0))
+
+
+@pytest.fixture
+def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Have PyTorch say that this machine's processor has these instructions."""
+    return lambda *names: monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(names, True))
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        pytest.param(lambda _: networks.model(size=64), id="one that sees whole frames"),
+        pytest.param(lambda _: load_model("nano", device="cpu"), id="one that follows"),
+    ],
+)
+def test_another_precision_is_asked_what_was_said(load: Callable[[str], VideoModel], processor: Callable[..., None]) -> None:
+    processor("avx512_bf16")
+    window = Window(drifting(), load=load)
+    window.click(1)
+    assert (window.view.snapshot.precision, window.view.snapshot.precisions) == ("float32", ("float32", "bfloat16"))
+    window.controller.look_by(precision="bfloat16")
+    assert window.view.snapshot.precision == "bfloat16"
+    assert window.controller.book.log.track_ids == (1,) and window.labels[0].any()
+    window.controller.look_by(precision="float16")
+    assert "precision 'float16': device 'cpu' computes in float32, bfloat16; choose one of these" in window.view.wrong[-1]
+    assert window.view.snapshot.precision == "bfloat16" and window.labels[0].any()
+
+
+def test_a_model_with_one_precision_says_so(processor: Callable[..., None]) -> None:
+    processor("avx512_bf16")
+    window = Window(drifting())
+    window.click(1)
+    assert window.view.snapshot.precisions == ("float32",)
+    window.controller.look_by(precision="bfloat16")
+    assert "cannot change it" in window.view.wrong[-1]
+    np.testing.assert_array_equal(window.labels[0] > 0, window.scene.mask(1, 0))
+
+
+def _sam(_: str) -> VideoModel:
+    return networks.model(size=64)
+
+
+def _opened_again(folder: Path) -> Window:
+    """A project that was begun near and in bfloat16, in a window whose model is loaded as always: whole, in float32."""
+    first = Window(drifting(), load=lambda name: looking(_sam(name), "near", precision="bfloat16"), root=folder)
+    first.click_all()
+    first.controller.propagate()
+    first.controller.select(1)
+    first.controller.accept(6)
+    first.controller.close()
+    return Window(drifting(), load=_sam, root=folder)
+
+
+@pytest.mark.parametrize(
+    ("chosen", "expected"),
+    [
+        pytest.param({}, ("near", "whole", "bfloat16"), id="nothing"),
+        pytest.param({"precision": "float32"}, ("near", "whole", "float32"), id="the precision that was loaded"),
+        pytest.param({"attention": "whole"}, ("whole", "whole", "bfloat16"), id="the attention that was loaded"),
+        pytest.param({"windows": "tiles"}, ("near", "tiles", "bfloat16"), id="other windows"),
+    ],
+)
+def test_a_project_keeps_how_it_looks_and_computes_but_for_what_is_chosen(
+    chosen: dict[str, Any], expected: tuple[str, ...], tmp_path: Path, processor: Callable[..., None]
+) -> None:
+    processor("avx512_bf16")
+    window = _opened_again(tmp_path)
+    if chosen:
+        window.controller.look_by(**chosen)
+    shown = window.view.snapshot
+    assert (shown.attention, shown.windows, shown.precision) == expected
+    assert window.controller.book.log.track_ids == (1, 2, 3) and window.view.wrong == []
+
+
+def test_a_project_in_a_precision_that_is_not_there_is_left_and_asked_again(tmp_path: Path, processor: Callable[..., None]) -> None:
+    """As on another computer. The project stays as it is; what was accepted in it is taken along."""
+    processor("avx512_bf16")
+    _opened_again(tmp_path).controller.close()
+    (old,) = tmp_path.iterdir()
+    kept = {path.name: path.read_bytes() for path in (old / "project.json", old / "prompts.json")}
+    processor("avx512_f")
+    window = Window(drifting(), load=_sam, root=tmp_path)
+    assert (
+        window.view.told[-1]
+        == f"This was computed in bfloat16, which is not to be had here: it is kept in {old}, and asked again in float32."
+    )
+    assert window.view.wrong == [] and window.view.snapshot.precision == "float32"
+    assert window.controller.book.log.track_ids == (1, 2, 3) and window.controller.book.log.locked(1, 6)
+    assert kept == {path.name: path.read_bytes() for path in (old / "project.json", old / "prompts.json")}
+    window.controller.close()
+    again = Window(drifting(), load=_sam, root=tmp_path)
+    assert "3 objects from last time" in again.view.told[-1], "the new one is gone on with"
+    again.controller.close()
+    processor("avx512_bf16")
+    with Project.open(old) as project, project.session(_sam("")) as session:
+        assert not project.behind and session.model.card.precision == "bfloat16" and session.plane(6).any()
 
 
 def test_another_model_is_asked_all_that_was_said_and_shows_only_that() -> None:

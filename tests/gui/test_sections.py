@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -68,7 +69,7 @@ def test_how_a_model_looks_is_chosen_where_it_has_a_choice(tmp_path: Path) -> No
     assert section.attention.isHidden()
     _take(section, "mine")
     assert not section.attention.isHidden()
-    section.runs_on("mine", "cpu", "auto", "whole")
+    section.show_state(Snapshot(model="mine", device="cpu", attention="auto"))
     assert section.attention.currentData() == "auto" and looked == []
     section.attention.setCurrentIndex(section.attention.findData("near"))
     section.attention.activated.emit(section.attention.currentIndex())
@@ -77,9 +78,47 @@ def test_how_a_model_looks_is_chosen_where_it_has_a_choice(tmp_path: Path) -> No
     section.tiles.click()
     section.tiles.click()
     assert looked == ["near", "tiles", "whole"]
-    section.runs_on("mine", "cpu", "near", "tiles")
+    section.show_state(Snapshot(model="mine", device="cpu", attention="near", windows="tiles"))
     assert "on the processor" in section.about.text(), "also of a model that took another's place"
     assert section.tiles.isChecked() and looked[3:] == []
+
+
+_ROUGH = Snapshot(model="nano", device="cpu", precision="bfloat16", precisions=("float32", "bfloat16"))
+
+
+@pytest.mark.parametrize(
+    ("snapshot", "offered", "about"),
+    [
+        pytest.param(Snapshot(model="nano"), [], "embedded", id="nothing is known of the device yet"),
+        pytest.param(Snapshot(model="nano", device="cpu"), [], "on the processor", id="float32 alone"),
+        pytest.param(replace(_ROUGH, precision="float32"), ["float32", "bfloat16"], "on the processor", id="not chosen"),
+        pytest.param(_ROUGH, ["float32", "bfloat16"], "on the processor in bfloat16", id="chosen"),
+        pytest.param(
+            replace(_ROUGH, device="mps", precision="float16", precisions=("float32", "float16")),
+            ["float32", "float16"],
+            "on the Apple GPU in float16",
+            id="on another device",
+        ),
+        pytest.param(replace(_ROUGH, model="mine"), [], "BSD-3-Clause", id="of a model that is not the one shown"),
+    ],
+)
+def test_precision_is_chosen_where_the_device_has_a_choice(snapshot: Snapshot, offered: list[str], about: str) -> None:
+    """Also of the embedded model, which has no choice of attention."""
+    section, _, _ = _section(lambda *_, **__: Path())
+    computed: list[str] = []
+    section.computed.connect(computed.append)
+    section.show_state(snapshot)
+    choices = [section.precision.itemData(place) for place in range(section.precision.count())]
+    assert section.precision.isHidden() is (not offered)
+    assert about.replace("embedded", "comes with the plugin") in section.about.text() and section.about.text().endswith(about) is (
+        bool(snapshot.device) and snapshot.model == "nano"
+    )
+    if offered:
+        assert choices == offered and section.precision.currentData() == snapshot.precision and computed == []
+        assert "12 to 31 %" in section.precision.toolTip()
+        section.precision.setCurrentIndex(0)
+        section.precision.activated.emit(0)
+        assert computed == ["float32"]
 
 
 def test_a_fetched_model_is_chosen(own_cache: Path) -> None:
@@ -133,9 +172,9 @@ def test_a_download_is_stopped_without_a_complaint_and_begun_again() -> None:
 
 def test_where_a_model_computes_is_said() -> None:
     section, _, _ = _section(lambda *_, **__: Path())
-    section.runs_on("nano", "cpu", "auto", "whole")
+    section.show_state(Snapshot(model="nano", device="cpu"))
     assert "on the processor" in section.about.text()
-    section.runs_on("nano", "cuda:0", "auto", "whole")
+    section.show_state(Snapshot(model="nano", device="cuda:0"))
     assert "on the GPU (cuda:0)" in section.about.text()
 
 

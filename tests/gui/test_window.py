@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -11,8 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from napari_sam2.core.result import Embedding, Query, Segment
+from napari_sam2.models.load import load_model
 from napari_sam2.testing.scenes import drifting, jumping, two_channels
 from napari_sam2.testing.toy import ToyModel
 
@@ -257,3 +260,22 @@ def test_an_image_that_is_deleted_is_forgotten_when_napari_has_let_go_of_it(benc
     assert hands.panel.controller.place is not None
     hands.until(lambda: hands.panel.controller.place is None)
     assert hands.panel.image.image is None
+
+
+def test_precision_is_chosen_below_the_model_and_kept_in_the_project(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the embedded model, on a processor that has bfloat16, whatever this one has."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    hands, scene = bench(lambda name: load_model(name, device="cpu"), tmp_path), drifting()
+    layer = hands.open(scene)
+    prompt = scene.click(1)
+    hands.click(layer, (prompt.frame, *prompt.yx[0]))
+    choice, controller = hands.panel.model.precision, hands.panel.controller
+    assert choice.isVisible() and choice.currentText() == "Precision: float32"
+    choice.setCurrentIndex(choice.findData("bfloat16"))
+    choice.activated.emit(choice.currentIndex())
+    hands.rest()
+    assert controller.snapshot.precision == choice.currentData() == "bfloat16"
+    assert hands.panel.model.about.text().endswith("on the processor in bfloat16")
+    assert controller.book.log.track_ids == (1,) and hands.told == []
+    said = {json.loads(path.read_text())["model"]["precision"] for path in tmp_path.glob("*/project.json")}
+    assert said == {"float32", "bfloat16"}, "what was made in float32 stays"

@@ -16,11 +16,13 @@ from napari_sam2.core.result import Memory, Query, Recall, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.engine.embeddings import _open_store
 from napari_sam2.engine.session import Session
+from napari_sam2.models.fitting import Fitting
 from napari_sam2.models.following import Following
-from napari_sam2.models.load import load_model
+from napari_sam2.models.load import load_model, looking, precisions_of
 from napari_sam2.models.precision import check_precision, precisions
 from napari_sam2.models.sam2 import Sam2
 from napari_sam2.testing.scenes import drifting
+from napari_sam2.testing.toy import ToyModel
 from tests.models import networks
 
 CLICK = Said(points=((30.0, 30.0),), positive=(True,))
@@ -146,3 +148,47 @@ def test_a_plug_in_decides_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(load, "check_precision", lambda *_: None)
     with pytest.raises(ModelError, match=r"'bfloat16': theirs is a plug-in"):
         load_model("theirs", device="cpu", precision="bfloat16")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        pytest.param(networks.model, id="whole_frames"),
+        pytest.param(lambda: looking(networks.model(), "near", "tiles"), id="near_by_tiles"),
+        pytest.param(lambda: load_model("nano", device="cpu"), id="one_that_follows"),
+        pytest.param(lambda: Fitting(load_model("nano", device="cpu")), id="fitted_to_a_gpu"),
+    ],
+)
+def test_a_model_is_changed_to_another_precision_and_back(machine, model):
+    """Its weights shared, and nothing else changed; also of one that has no choice of attention."""
+    machine("avx512_bf16")
+    exact = model()
+    rough = looking(exact, precision="bfloat16")
+    assert rough.card == replace(exact.card, precision="bfloat16") and type(rough) is type(exact)
+    assert _network(rough) is _network(exact) and exact.card.precision == "float32"
+    assert looking(rough, precision="float32").card == exact.card
+    assert looking(rough, "whole", "whole").card.precision == "bfloat16", "what is not said stays"
+    assert looking(rough) is looking(rough, precision="bfloat16") is rough
+    assert precisions_of(rough) == ("float32", "bfloat16")
+    with pytest.raises(DeviceError, match="'float16': device 'cpu' computes in float32, bfloat16; choose one of these"):
+        looking(exact, precision="float16")
+    with pytest.raises(ModelError, match="'half': expected one of"):
+        looking(exact, precision="half")
+
+
+def _network(model):
+    return _network(model.inner) if hasattr(model, "inner") else model.network
+
+
+def test_one_that_cannot_change_says_so(machine):
+    machine("avx512_bf16")
+    with pytest.raises(ModelError, match="^toy has precision 'float32' and cannot change it: load it with precision 'bfloat16'$"):
+        looking(ToyModel(), precision="bfloat16")
+    assert precisions_of(ToyModel()) == ("float32",)
+
+
+def test_a_model_that_was_changed_computes_in_it(both: tuple[Sam2, Sam2], machine) -> None:
+    machine("avx512_bf16")
+    exact, rough = both
+    for found, expected in zip(_walked(looking(exact, precision="bfloat16")), _walked(rough), strict=True):
+        np.testing.assert_array_equal(found.logits, expected.logits)

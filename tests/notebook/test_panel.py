@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import traitlets
 from PIL import Image
 
 import napari_sam2 as ns
-from napari_sam2.core.errors import AxesError, LabelsError, PlanError, PromptError
+from napari_sam2.core.errors import AxesError, DeviceError, LabelsError, PlanError, PromptError
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.track import Track
 from napari_sam2.notebook import Panel, annotate
@@ -272,7 +273,28 @@ def test_annotate_asks_for_a_model_as_it_was_told(monkeypatch: pytest.MonkeyPatc
     asked = []
     monkeypatch.setattr("napari_sam2.notebook.panel.load_model", lambda name, **told: asked.append((name, told)) or ToyModel())
     annotate(drifting().video, model="tiny", device="cpu", attention="near")
-    assert asked == [("tiny", {"device": "cpu", "attention": "near", "windows": "whole"})]
+    annotate(drifting().video, model="tiny", precision="bfloat16", windows="tiles")
+    assert asked == [
+        ("tiny", {"device": "cpu", "attention": "near", "precision": "float32", "windows": "whole"}),
+        ("tiny", {"device": "auto", "attention": "whole", "precision": "bfloat16", "windows": "tiles"}),
+    ]
+
+
+def test_annotate_computes_in_the_precision_it_was_told_and_the_panel_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the embedded model, on a processor that has bfloat16, whatever this one has."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
+    scene = drifting(count=2, frames=3, shape=(96, 96))
+    planes = {}
+    for precision, said in (("float32", "nano"), ("bfloat16", "nano, precision bfloat16")):
+        panel = annotate(scene.video, device="cpu", precision=precision)  # type: ignore[arg-type]
+        panel.prompt(scene.click(1, 0))
+        planes[precision] = panel.session.plane(0) > 0
+        assert panel._video["model_note"] == f"{scene.video.description} · {said}"
+        assert f"{said} on cpu" in panel.session._repr_html_()
+    one, other = planes.values()
+    assert (one & other).sum() > 0.9 * (one | other).sum() > 0
+    with pytest.raises(DeviceError, match="'float16': device 'cpu' computes in float32, bfloat16; choose one of these"):
+        annotate(scene.video, device="cpu", precision="float16")
 
 
 def test_annotate_opens_files(tmp_path: Path) -> None:
