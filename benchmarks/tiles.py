@@ -147,7 +147,7 @@ class Encoding(Sam2):
 
 def corrected(inner: Encoding, mosaic: Mosaic, kind: str, folder: Path, *, on_disk: bool) -> list[Any]:
     """A row of the other table: all objects are carried, then one that is on a seam is prompted on the middle frame as well."""
-    settings = Settings(patience=None, embedding_bytes=LITTLE, folder=folder, embeddings_on_disk=on_disk)
+    settings = Settings(patience=None, embedding_bytes=LITTLE, folder=folder, embedding_disk_bytes=2**33 * on_disk)
     case, middle, track = mosaic.case, len(mosaic.case.video) // 2, mosaic.seams[0]
     with Session(case.video, Tiled(inner), settings=settings) as session:
         began = time.perf_counter()

@@ -41,13 +41,17 @@ log = logging.getLogger(__name__)
 
 PROMPTS, TRAIL, LOCK = "prompts.json", "trail.sqlite", ".lock"
 
+EMBEDDING_DISK_BYTES = 8 << 30
+"""Disk that what a model made of frames may take in a project: 500 frames of 1024 × 1024 by SAM 2.1."""
+
 
 class Project:
     """A session in a folder; made by `create` or `open`, and closed by `close`.
 
     In the folder: ``project.json`` (image, walk, model), ``prompts.json`` (written at once, with each prompt),
     ``trail.sqlite`` (the answers, each frame as it is done) and ``labels.ome.zarr`` (what `put` was given, on `save`). What
-    was killed at any moment is taken up again by `open` and `session`. One program at a time may have it open.
+    was killed at any moment is taken up again by `open` and `session`. One program at a time may have it open. Where the processor
+    encodes whole frames, which takes it seconds for each, ``embeddings`` keeps them for corrections; it may be removed.
     """
 
     def __init__(self, folder: Path, file: ProjectFile, video: Video, prompts: PromptLog, lock: FileLock) -> None:
@@ -149,7 +153,8 @@ class Project:
         own = own.model_copy(update={"precision": precision or own.precision})
         if own != self.model:
             self._change_model(own)
-        settings = Settings(patience=self._file.patience, folder=self.folder)
+        encodes = found.device == "cpu" and not found.card.follows  # seconds a frame; on a GPU, reading takes as long
+        settings = Settings(patience=self._file.patience, folder=self.folder, embedding_disk_bytes=EMBEDDING_DISK_BYTES * encodes)
         session = Session(self.video, found, settings=settings, noted=self.note)
         answered = session.resumable(self._log)
         self._catching_up = len(answered) < len(self._log)

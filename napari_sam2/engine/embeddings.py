@@ -1,23 +1,21 @@
-"""Embeddings: each frame is encoded once. Kept in memory within a budget of bytes and, where a folder is given, on disk."""
+"""Embeddings: each frame is encoded once. Kept in memory within a budget of bytes and, where asked, on disk."""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-import zarr
 
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Embedding
 from napari_sam2.core.shelf import DEFAULT_BYTES, Shelf
 from napari_sam2.core.video import Frame, Video
 from napari_sam2.core.window import Window
+from napari_sam2.engine.disk import Disk
 
 __all__ = ["DEFAULT_BYTES", "Embeddings"]
 
@@ -44,18 +42,17 @@ class Embeddings:
     ----------
     budget
         Bytes of memory they may take together; the one last used is always kept.
-    folder
-        Where they are kept on disk too, in half precision (zarr). What is read back and what was just encoded are then
-        the same: both are rounded, so a result does not depend on what was in the cache. Not kept where None.
+    disk
+        Where they are kept too, in single precision: what is read back is what was encoded, to the last bit. Not kept where None.
     """
 
-    def __init__(self, video: Video, model: VideoModel, *, budget: int = DEFAULT_BYTES, folder: Path | None = None) -> None:
+    def __init__(self, video: Video, model: VideoModel, *, budget: int = DEFAULT_BYTES, disk: Disk | None = None) -> None:
         self._video = video
         self._model = model
         self._kept = Shelf[_View, Embedding](lambda embedding: model.nbytes(embedding.features), budget)
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="napari-sam2-read")
         self._ahead: dict[int, Future[Frame]] = {}
-        self._store = _open_store(folder, video, model) if folder else None
+        self._disk = disk
 
     @property
     def window(self) -> Window:
@@ -96,39 +93,17 @@ class Embeddings:
         return waiting.result() if waiting else self._video.frame(frame)
 
     def _save(self, view: _View, embedding: Embedding) -> Embedding:
-        """As it is read back from disk; as it is where nothing is kept there."""
-        if self._store is None:
+        """Kept on disk where asked; in memory then as it is read back: kernels may take another way with what lies otherwise there."""
+        if self._disk is None and self._model.device != "cpu":
             return replace(embedding, keep=None)
-        arrays = [_halved(array) for array in self._model.to_arrays(embedding.features)]
-        group = self._store.create_group(view.name, overwrite=True)
-        for number, array in enumerate(arrays):
-            group.create_array(str(number), data=array, chunks=array.shape)
-        group.attrs["arrays"] = len(arrays)  # written last: a group without it was cut off and is made again
-        return self._rounded(view, arrays)
+        arrays = self._model.to_arrays(embedding.features)
+        if self._disk:
+            self._disk.put(view.name, arrays)
+        return self._of(view, arrays)
 
     def _load(self, view: _View) -> Embedding | None:
-        if self._store is None or view.name not in self._store:
-            return None
-        group = self._store[view.name]
-        count = group.attrs.get("arrays")
-        return None if count is None else self._rounded(view, [np.asarray(group[str(n)][...]) for n in range(count)])
+        arrays = self._disk.get(view.name) if self._disk else None
+        return None if arrays is None else self._of(view, arrays)
 
-    def _rounded(self, view: _View, arrays: list[np.ndarray]) -> Embedding:
-        return Embedding(view.frame, view.window, self._model.from_arrays([_doubled(array) for array in arrays]))
-
-
-def _open_store(folder: Path, video: Video, model: VideoModel) -> Any:
-    """A zarr group of this video and these weights; another model, precision, windows or contrast is another group."""
-    card = model.card
-    unusual = [each for each in (card.precision, card.windows) if each not in ("float32", "whole")]
-    weights = "|".join([card.sha256 or card.name, *unusual])
-    key = hashlib.sha256(f"{video.identity}|{weights}".encode()).hexdigest()[:16]
-    return zarr.open_group(folder / f"{key}.zarr", mode="a")
-
-
-def _halved(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float16) if array.dtype.kind == "f" else array
-
-
-def _doubled(array: np.ndarray) -> np.ndarray:
-    return array.astype(np.float32) if array.dtype.kind == "f" else array
+    def _of(self, view: _View, arrays: Sequence[np.ndarray]) -> Embedding:
+        return Embedding(view.frame, view.window, self._model.from_arrays(arrays))

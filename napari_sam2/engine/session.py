@@ -18,6 +18,7 @@ from napari_sam2.core.protocols import MemoryPolicy, VideoModel
 from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.track import Track
 from napari_sam2.core.video import Video
+from napari_sam2.engine.disk import Disk
 from napari_sam2.engine.embeddings import DEFAULT_BYTES, Embeddings
 from napari_sam2.engine.overlap import label_plane, label_type
 from napari_sam2.engine.policies import Sam2Policy
@@ -26,6 +27,9 @@ from napari_sam2.engine.trail import Trace, Trail
 from napari_sam2.engine.walk import Ground, Stepped, bank_behind, recall, walk
 
 LOGIT_CLAMP = 32.0  # SAM 2 clamps the previous logits it is shown with a correction (its ``add_new_points_or_box``)
+
+EMBEDDINGS = "embeddings"
+"""Folder of what was made of frames; it may be removed, and is made again."""
 
 
 @dataclass(frozen=True)
@@ -40,14 +44,14 @@ class Settings:
         Memory that image features may take.
     folder
         Where results are kept so that a killed session can be resumed; a temporary file where None.
-    embeddings_on_disk
-        Keep image features in `folder` as well, in half precision: corrections days later need no encoding.
+    embedding_disk_bytes
+        Disk that they may take in `folder` too: corrections in long stacks, or days later, encode nothing again. 0: none is kept there.
     """
 
     patience: int | None = 8
     embedding_bytes: int = DEFAULT_BYTES
     folder: Path | None = None
-    embeddings_on_disk: bool = False
+    embedding_disk_bytes: int = 0
 
 
 class Session:
@@ -81,8 +85,8 @@ class Session:
         self.settings = settings or Settings()
         self.policy = policy or Sam2Policy(recent=model.card.memory_slots - 1, pointers=model.card.pointers)
         folder = self.settings.folder
-        if self.settings.embeddings_on_disk and folder is None:
-            raise PlanError("embeddings_on_disk needs a folder: give Settings(folder=…)")
+        if self.settings.embedding_disk_bytes and folder is None:
+            raise PlanError("embedding_disk_bytes needs a folder: give Settings(folder=…)")
         self._trail = Trail(folder / "trail.sqlite" if folder else None)
         self._stand()
         self._log = PromptLog()
@@ -265,9 +269,9 @@ class Session:
 
     def _stand(self) -> None:
         """What walks stand on, with nothing kept yet of what the model makes."""
-        folder = self.settings.folder
-        kept = folder / "embeddings" if folder and self.settings.embeddings_on_disk else None
-        self._embeddings = Embeddings(self.video, self.model, budget=self.settings.embedding_bytes, folder=kept)
+        folder, most = self.settings.folder, self.settings.embedding_disk_bytes
+        disk = Disk(folder / EMBEDDINGS, self.video, self.model.card, most) if folder and most else None
+        self._embeddings = Embeddings(self.video, self.model, budget=self.settings.embedding_bytes, disk=disk)
         self._ground = Ground(self.model, self.policy, self._embeddings, self._trail)
 
     def _steps(self, plan: Propagation | None) -> tuple[Propagation, Iterator[Stepped]]:

@@ -136,7 +136,7 @@ class Sam2:
 
     def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
         """Features of float32 or float16 arrays, in float32 on this device."""
-        return tuple(torch.from_numpy(np.array(array, dtype=np.float32)).to(self.device) for array in arrays)
+        return tuple(torch.from_numpy(np.array(array, dtype=np.float32, order="C")).to(self.device) for array in arrays)
 
     def nbytes(self, features: tuple[Any, ...]) -> int:
         """Bytes these features take."""

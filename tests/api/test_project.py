@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -70,6 +71,29 @@ def test_all_that_was_said_and_done_is_there_again(tmp_path: Path) -> None:
         assert session.undo(), "and it goes on"
         assert project.log == session.log
         session.close()
+
+
+def test_a_correction_days_later_encodes_no_frame_again(tmp_path: Path) -> None:
+    scene, models = drifting(), (ToyModel(), ToyModel(), ToyModel())
+    found = []
+    with created(tmp_path, scene) as project:
+        session = project.session(models[0])
+        session.prompt_many(scene.log().prompts)
+        session.run().finish()
+        session.close()
+    for again, model in ((True, models[1]), (False, models[2])):
+        with Project.open(tmp_path / "project") as project:
+            session = project.session(model)
+            session.prompt(scene.click(1, 5))
+            session.run().finish()
+            found.append(labels(session))
+            session.undo()
+            session.close()
+        if again:
+            shutil.rmtree(tmp_path / "project" / "embeddings")
+    assert sorted(models[0].embedded_frames) == list(range(len(scene.stack.as_video())))
+    assert models[1].embedded_frames == [] and models[2].embedded_frames
+    np.testing.assert_array_equal(found[0], found[1], err_msg="the same without what was kept")
 
 
 def test_saving_writes_only_what_changed(tmp_path: Path) -> None:

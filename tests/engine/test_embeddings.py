@@ -10,11 +10,16 @@ import pytest
 from napari_sam2.core.result import Embedding
 from napari_sam2.core.video import Contrast, Video
 from napari_sam2.core.window import Window
+from napari_sam2.engine.disk import Disk
 from napari_sam2.engine.embeddings import Embeddings
 from napari_sam2.testing.scenes import drifting
 from napari_sam2.testing.toy import ToyModel
 
 _FRAME_BYTES = 64 * 64 * 2  # of the toy model at 64 × 64
+
+
+def _on_disk(folder: Path, video: Video, model: ToyModel, most: int = 2**30) -> Embeddings:
+    return Embeddings(video, model, disk=Disk(folder, video, model.card, most))
 
 
 def test_each_frame_is_encoded_once() -> None:
@@ -44,8 +49,8 @@ def test_the_last_one_is_kept_however_small_the_budget() -> None:
 
 def test_on_disk_a_second_session_encodes_nothing_and_gets_the_same(tmp_path: Path) -> None:
     first, second = ToyModel(), ToyModel()
-    fresh = Embeddings(drifting().video, first, folder=tmp_path).get(3)
-    again = Embeddings(drifting().video, second, folder=tmp_path).get(3)
+    fresh = _on_disk(tmp_path, drifting().video, first).get(3)
+    again = _on_disk(tmp_path, drifting().video, second).get(3)
     assert second.embedded_frames == []
     np.testing.assert_array_equal(fresh.features[0], again.features[0])
 
@@ -53,10 +58,10 @@ def test_on_disk_a_second_session_encodes_nothing_and_gets_the_same(tmp_path: Pa
 @pytest.mark.parametrize("other", ["contrast", "model"])
 def test_on_disk_another_contrast_or_model_is_encoded_anew(tmp_path: Path, other: str) -> None:
     video = drifting().video
-    Embeddings(video, ToyModel(), folder=tmp_path).get(0)
+    _on_disk(tmp_path, video, ToyModel()).get(0)
     model = ToyModel(tolerance=0.1) if other == "model" else ToyModel()
     changed = Video.of(video.stack, contrast=Contrast(0, 1000)) if other == "contrast" else video
-    Embeddings(changed, model, folder=tmp_path).get(0)
+    _on_disk(tmp_path, changed, model).get(0)
     assert model.embedded_frames == [0]
 
 
@@ -64,13 +69,33 @@ def test_on_disk_one_that_was_cut_off_is_made_again(tmp_path: Path) -> None:
     import zarr
 
     video, model = drifting().video, ToyModel()
-    Embeddings(video, ToyModel(), folder=tmp_path).get(0)
+    _on_disk(tmp_path, video, ToyModel()).get(0)
     [store] = tmp_path.iterdir()
     group = zarr.open_group(store, mode="a")
     [key] = group["0"].group_keys()
     group[f"0/{key}"].attrs.clear()
-    Embeddings(video, model, folder=tmp_path).get(0)
+    _on_disk(tmp_path, video, model).get(0)
     assert model.embedded_frames == [0]
+
+
+def test_on_disk_no_more_is_kept_than_there_is_room_for(tmp_path: Path) -> None:
+    video, again = drifting().video, ToyModel()
+    first = _on_disk(tmp_path, video, ToyModel(), 3 * _FRAME_BYTES)
+    for frame in range(5):
+        first.get(frame)
+    second = _on_disk(tmp_path, video, again, 3 * _FRAME_BYTES)
+    for frame in range(5):
+        second.get(frame)
+    assert 1 < len(again.embedded_frames) < 5 and again.embedded_frames[-1] == 4
+
+
+def test_on_disk_what_was_kept_for_another_makes_room(tmp_path: Path) -> None:
+    video = drifting().video
+    changed = Video.of(video.stack, contrast=Contrast(0, 1000))
+    _on_disk(tmp_path, video, ToyModel()).get(0)
+    for most, groups in ((100 * _FRAME_BYTES, 2), (100, 1)):
+        _on_disk(tmp_path, changed, ToyModel(), most)
+        assert len(list(tmp_path.iterdir())) == groups
 
 
 PLACES = [Window(0.0, 0.0, 32.0, 32.0, 64), Window(16.5, 32.0, 32.0, 32.0, 64)]
@@ -97,8 +122,8 @@ def test_parts_of_frames_share_the_budget() -> None:
 
 def test_parts_of_frames_are_kept_on_disk_and_come_back_the_same(tmp_path: Path) -> None:
     first, second, video = ToyModel(), ToyModel(), drifting().video
-    fresh = _parts(Embeddings(video, first, folder=tmp_path), first, 3)
-    again = _parts(Embeddings(video, second, folder=tmp_path), second, 3)
+    fresh = _parts(_on_disk(tmp_path, video, first), first, 3)
+    again = _parts(_on_disk(tmp_path, video, second), second, 3)
     assert (first.embedded_frames, second.embedded_frames) == ([3] * 4, [])
     for one, other in zip(fresh, again, strict=True):
         assert (one.frame, one.window) == (other.frame, other.window)
@@ -110,10 +135,10 @@ def test_a_part_that_was_cut_off_on_disk_is_made_again(tmp_path: Path) -> None:
     import zarr
 
     video, model = drifting().video, ToyModel()
-    whole = _parts(Embeddings(video, ToyModel(), folder=tmp_path), ToyModel(), 0)
+    whole = _parts(_on_disk(tmp_path, video, ToyModel()), ToyModel(), 0)
     [store] = tmp_path.iterdir()
     [cut] = [group for key, group in zarr.open_group(store, mode="a")["0"].groups() if "part_16.5" in key]
     cut.attrs.clear()
-    again = _parts(Embeddings(video, model, folder=tmp_path), model, 0)
+    again = _parts(_on_disk(tmp_path, video, model), model, 0)
     assert model.embedded_frames == [0]
     np.testing.assert_array_equal(whole[1].features[0], again[1].features[0])

@@ -276,7 +276,7 @@ def test_a_prompt_that_fails_is_not_in_the_log(start: Start) -> None:
 
 def test_settings_that_cannot_be_kept_are_refused() -> None:
     with pytest.raises(PlanError, match="needs a folder"):
-        Session(drifting().video, ToyModel(), settings=replace(Settings(), embeddings_on_disk=True))
+        Session(drifting().video, ToyModel(), settings=replace(Settings(), embedding_disk_bytes=8 * 2**30))
 
 
 def test_memories_a_correction_was_answered_with_are_not_made_again_for_its_walk(start: Start) -> None:

@@ -1,0 +1,61 @@
+"""Disk: what a model made of frames, kept in a folder, so that it is not made again days later."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.video import Video
+
+
+class Disk:
+    """Arrays by name, in a zarr group of one video and one model's way of computing; a folder holds several.
+
+    The folder takes up to `budget` bytes, about: then no more is kept. What was kept for others makes room when this is opened.
+    """
+
+    def __init__(self, folder: Path, video: Video, card: ModelCard, budget: int) -> None:
+        self._budget = budget
+        own = folder / f"{_key(video, card)}.zarr"
+        if _size(folder) >= budget:
+            for other in set(folder.glob("*.zarr")) - {own}:
+                shutil.rmtree(other, ignore_errors=True)
+        self._bytes = _size(folder)
+        self._group = zarr.open_group(own, mode="a")
+
+    def put(self, name: str, arrays: Sequence[np.ndarray]) -> None:
+        """Keep them, if there is room."""
+        size = sum(array.nbytes for array in arrays)
+        if self._bytes + size > self._budget:
+            return
+        group = self._group.create_group(name, overwrite=True)
+        for number, array in enumerate(arrays):
+            group.create_array(str(number), data=array, chunks=array.shape)
+        group.attrs["arrays"] = len(arrays)  # written last: a group without it was cut off and is made again
+        self._bytes += size
+
+    def get(self, name: str) -> list[np.ndarray] | None:
+        """What was kept, to the last bit; None where there is nothing, or not all of it."""
+        if name not in self._group:
+            return None
+        group: Any = self._group[name]
+        count = group.attrs.get("arrays")
+        return None if count is None else [np.asarray(group[str(number)][...]) for number in range(count)]
+
+
+def _key(video: Video, card: ModelCard) -> str:
+    """Another model, precision, windows or contrast is another group."""
+    unusual = [each for each in (card.precision, card.windows) if each not in ("float32", "whole")]
+    weights = "|".join([card.sha256 or card.name, *unusual])
+    return hashlib.sha256(f"{video.identity}|{weights}".encode()).hexdigest()[:16]
+
+
+def _size(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
