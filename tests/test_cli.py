@@ -18,6 +18,7 @@ import tifffile
 import torch
 
 from napari_sam2.cli import main
+from napari_sam2.core.card import ATTENTION
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.testing.scenes import Scene, drifting, ellipsoids
 from napari_sam2.train.trial import base
@@ -376,9 +377,9 @@ def test_attention_near_is_asked_for_and_written_down(
     assert _track(stack, prompts, tmp_path / "out", *model, *near) == 0
     assert json.loads((tmp_path / "out" / "provenance.json").read_text())["model"]["attention"] == "near"
     assert _track(stack, prompts, tmp_path / "out", *model, *near, "--resume") == 0
-    assert _track(stack, prompts, tmp_path / "out", *model, "--resume") == 2  # by the whole
+    assert _track(stack, prompts, tmp_path / "out", *model, "--resume") == 2  # by the usual one
     assert "holds the results of another job" in capsys.readouterr().err
-    for said, expected in ((near, "near"), ((), "whole")):
+    for said, expected in ((near, "near"), ((), ATTENTION)):
         out = tmp_path / f"counted {expected}"
         assert main(["count", str(stack), "--out", str(out), *model, *said]) == 0
         assert json.loads((out / "provenance.json").read_text())["model"]["attention"] == expected

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_sam2.cli import parser
+from napari_sam2.cli.parser import parser
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("sample_data/*.md"), *ROOT.glob("checkpoints/*.md")])

@@ -14,7 +14,7 @@ from napari_sam2.core.errors import DeviceError, ModelError
 from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import Memory, Query, Recall, Segment
 from napari_sam2.core.video import Frame
-from napari_sam2.engine.embeddings import _open_store
+from napari_sam2.engine.disk import Disk
 from napari_sam2.engine.session import Session
 from napari_sam2.models.fitting import Fitting
 from napari_sam2.models.following import Following
@@ -132,9 +132,9 @@ def test_where_things_are_is_never_rounded(both: tuple[Sam2, Sam2]) -> None:
 
 def test_features_on_disk_are_those_of_one_precision(both: tuple[Sam2, Sam2], tmp_path: Path) -> None:
     video = drifting(frames=2).stack.as_video("t")
-    exact, rough = (_open_store(tmp_path, video, model) for model in both)
-    exact.create_group("0")
-    assert "0" not in rough
+    exact, rough = (Disk(tmp_path, video, model.card, 2**20) for model in both)
+    exact.put("0", [np.zeros(3, dtype=np.float32)])
+    assert exact.get("0") is not None and rough.get("0") is None
 
 
 def test_a_plug_in_decides_itself(monkeypatch: pytest.MonkeyPatch) -> None:

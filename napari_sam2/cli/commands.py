@@ -1,0 +1,243 @@
+"""Commands: what each does with the options it was given. Everything heavy is imported when a command needs it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from napari_sam2.core.errors import PlanError
+
+if TYPE_CHECKING:
+    from napari_sam2.core.protocols import VideoModel
+    from napari_sam2.engine.walk import Stepped
+
+HOW = ("attention", "precision", "windows")
+"""Options of how a model looks at frames, and what it computes in."""
+
+OF_THE_PROJECT = (
+    "along",
+    "channel",
+    "axes",
+    "spacing",
+    "interval",
+    "at",
+    "contrast",
+    "frame",
+    "direction",
+    "frames",
+    "patience",
+    "attention",
+    "windows",
+)
+"""Options of ``track`` that a project answers itself."""
+
+
+_MANY_STEPS = 1_000_000  # of a training that ends by the clock
+
+
+def demo(arguments: argparse.Namespace) -> None:
+    """The shipped samples, carried and compared with their truth."""
+    from napari_sam2.api.samples import demo
+
+    with _bar() as progress:
+        scores = demo(arguments.out, progress=progress, stage=_say)
+    for name, iou in scores.items():
+        print(f"{name}: mean IoU with the ground truth {iou:.2f}, of objects prompted once, over all their frames")
+    print(
+        f"Done: labels.ome.tif, objects.csv, tracks.csv, counts.csv and overview.png for {len(scores)} samples in {arguments.out.resolve()}"
+    )
+
+
+def track(arguments: argparse.Namespace) -> None:
+    """One stack with prompts, or a project."""
+    from napari_sam2.api.job import Job, run_job
+
+    if arguments.project is not None:
+        _replay(arguments)
+        return
+    if arguments.input is None:
+        raise PlanError("no INPUT: give the image stack, or a --project")
+    given = {name: value for name, value in vars(arguments).items() if name in Job.model_fields}
+    for name in [name for name in ("model", "precision") if given[name] is None]:
+        del given[name]
+    job = Job.checked(given)
+    arguments.precision = job.precision
+    with _elsewhere(arguments, job.model) as model, _bar() as progress:
+        outcome = run_job(job, model=model, progress=progress, stage=_say)
+    print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
+
+
+@contextmanager
+def _elsewhere(arguments: argparse.Namespace, name: str) -> Iterator[VideoModel | None]:
+    """The model of that name on the machine of ``--model-on``; None where that is not given."""
+    if arguments.model_on is None:
+        yield None
+        return
+    from napari_sam2.batch.remote import remote_model
+
+    options = {name: getattr(arguments, name) for name in ("device", "certificates", *HOW)} | {"plain": arguments.plain_tcp}
+    with remote_model(arguments.model_on, name, **options) as model:
+        yield model
+
+
+def _replay(arguments: argparse.Namespace) -> None:
+    from napari_sam2.api.project import replay
+    from napari_sam2.io.project import ProjectFile
+
+    said = [name for name, unused in zip(OF_THE_PROJECT, arguments.unused, strict=True) if getattr(arguments, name) != unused]
+    if said:
+        raise PlanError(f"--{said[0]} does not go with --project: the project says how its image is read and carried")
+    options = {name: getattr(arguments, name) for name in ("device", "format", "precision", "resume")}
+    own = ProjectFile.read(arguments.project).model
+    name, arguments.attention, arguments.windows = arguments.model or own.asked, own.attention, own.windows
+    arguments.precision = arguments.precision or own.precision
+    with _elsewhere(arguments, name) as elsewhere, _bar() as progress:
+        options |= {"model": elsewhere or arguments.model, "another_model": arguments.model is not None}
+        outcome = replay(arguments.project, arguments.out, image=arguments.input, **options, progress=progress, stage=_say)
+    print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
+
+
+def count(arguments: argparse.Namespace) -> None:
+    """One stack without prompts."""
+    from napari_sam2.api.count import Counting, count
+    from napari_sam2.api.job import Outcome
+    from napari_sam2.io.open import open_stack
+
+    given = vars(arguments)
+    options = {name: value for name, value in given.items() if name in Counting.model_fields}
+    walked = {name: given[name] for name in ("along", "channel", "at", "contrast", "model", "device", "out", "also", *HOW)}
+    options["rules"] = {name.strip(): text for name, _, text in (rule.partition(":") for rule in arguments.rule)}
+    Counting.checked(options)
+    stack = open_stack(arguments.input, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval)
+    with _elsewhere(arguments, arguments.model) as model:
+        outcome = count(stack, **walked | {"model": model or arguments.model}, **options, stage=_say)
+    assert isinstance(outcome, Outcome)
+    for note in outcome.notes:
+        print(f"note: {note}")
+    print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Tables from labels that exist."""
+    from napari_sam2.api.tables import measure, open_labels_of
+    from napari_sam2.core.video import Video
+    from napari_sam2.io.open import open_stack
+    from napari_sam2.measurement.scope import Puncta, Scope
+
+    image = open_stack(arguments.image, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval)
+    walked = {"along": arguments.along, "channel": arguments.channel, "at": arguments.at}
+    cells = None if arguments.cells is None else open_labels_of(arguments.cells, Video.of(image, **walked))
+    puncta = Puncta() if arguments.spot_sigma is None else Puncta(sigma_px=arguments.spot_sigma)
+    scope = Scope(puncta=puncta, cells=cells, saturation=arguments.saturation)
+    tables = measure(arguments.labels, image, **walked, scope=scope, out=arguments.out)
+    print(f"Done: {len(tables.tracks)} objects, {len(tables.objects)} masks measured; tables in {arguments.out.resolve()}")
+
+
+def evaluate(arguments: argparse.Namespace) -> None:
+    """Agreement with ground truth, printed and on request written."""
+    from napari_sam2.api.evaluation import evaluate_files
+    from napari_sam2.io.tables import write_json
+
+    found = evaluate_files(arguments.predicted, arguments.truth, tracks=arguments.tracks)
+    figures = found.agreement.to_dict()
+    print(found.agreement.table.to_string(index=False, float_format="{:.3f}".format))
+    if found.counts is not None:
+        print(found.counts.to_string(index=False, float_format="{:.3f}".format))
+    print(json.dumps(figures["overall"], indent=2))
+    if arguments.out:
+        write_json({**figures, "counts": [] if found.counts is None else found.counts.to_dict("records")}, arguments.out)
+
+
+def finetune(arguments: argparse.Namespace) -> None:
+    """A model trained on annotated data."""
+    from napari_sam2.train.finetune import finetune
+    from napari_sam2.train.hooks import Bar, Lines
+
+    card = finetune(arguments.data, model=arguments.model, out=arguments.out, recipe=_recipe(arguments), hooks=[Bar(), Lines(_say)])
+    before, after = (card.training[which] for which in ("before", "best"))
+    print(
+        f"On what was held out, mean IoU: {before['iou_1']:.2f} → {after['iou_1']:.2f} after one click, "
+        f"{before['iou_carried']:.2f} → {after['iou_carried']:.2f} carried"
+    )
+    print(f"Done: {card.name} is in {arguments.out.resolve()}; use it with --model {arguments.out}")
+
+
+def _recipe(arguments: argparse.Namespace) -> Any:
+    """The recipe, changed by the options that were given."""
+    from napari_sam2.train.recipe import Recipe
+
+    recipe = Recipe.read(arguments.recipe) if arguments.recipe else Recipe()
+    told = {name: getattr(arguments, name) for name in ("axes", "along", "channel") if getattr(arguments, name) is not None}
+    changed = recipe.model_dump(exclude_unset=True) | {"reading": asdict(recipe.reading) | told}
+    if arguments.minutes is not None:
+        changed |= {"minutes": arguments.minutes, "steps": _MANY_STEPS}
+    return Recipe.of(changed, where="finetune")
+
+
+def models_list(arguments: argparse.Namespace) -> None:
+    """Every model that is known, a line each."""
+    from napari_sam2.models.cards import list_models
+
+    for model in list_models():
+        size = f"{model.size_bytes / 1e6:.0f} MB" if model.size_bytes else "?"
+        print(f"{model.card.name:<18} {model.state:<10} {size:>8}  {model.card.licence:<13} {model.card.description}")
+
+
+def models_fetch(arguments: argparse.Namespace) -> None:
+    """A published model into the cache."""
+    from napari_sam2.models.fetch import fetch
+
+    print(f"Done: {arguments.name} is in {fetch(arguments.name, url=arguments.url, sha256=arguments.sha256)}")
+
+
+def models_verify(arguments: argparse.Namespace) -> None:
+    """A model's file compared with its hash."""
+    from napari_sam2.models.checkpoints import verify
+
+    card = verify(arguments.name)
+    print(f"Done: {card.name} is what it should be, SHA-256 {card.sha256}")
+
+
+def models_import(arguments: argparse.Namespace) -> None:
+    """A checkpoint into the cache."""
+    from napari_sam2.models.imported import import_file
+
+    model = import_file(arguments.file, name=arguments.name, input_size=arguments.input_size)
+    print(f"Done: {model.card.name} is in {model.path}; use it with --model {model.card.name}")
+
+
+def batch(arguments: argparse.Namespace) -> None:
+    """Many stacks."""
+    from napari_sam2.batch.command import run_file
+
+    table = run_file(arguments.jobs, scheduler=arguments.scheduler, workers=arguments.workers, say=_say)
+    print(f"Done: {len(table)} stacks, {int(table['objects'].sum())} objects; one folder a stack beside {table.attrs['summary']}")
+
+
+def _say(line: str) -> None:
+    print(line, flush=True)
+
+
+@contextmanager
+def _bar() -> Iterator[Callable[[Stepped], None]]:
+    """A progress bar on stderr that takes what a Run reports."""
+    from tqdm import tqdm
+
+    bars: list[Any] = []
+
+    def advance(stepped: Stepped) -> None:
+        if stepped.position == 1 or not bars:
+            bars.append(tqdm(total=stepped.total, desc="carrying", unit="frame", initial=stepped.position - 1))
+        bars[-1].update(stepped.position - bars[-1].n)
+        if stepped.position == stepped.total:
+            bars[-1].close()
+
+    try:
+        yield advance
+    finally:
+        for bar in bars:
+            bar.close()
