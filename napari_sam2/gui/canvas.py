@@ -42,6 +42,7 @@ class Canvas:
         self._overlays: dict[str, Overlays] = {}
         self._seeds: dict[str, SeedLayer] = {}
         self._tracks: dict[str, Tracks] = {}
+        self.moved: list[Callable[[], None]] = []  # called when another frame is looked at
         self._moving = False
         self._dirty = False
         self._followed: int | None = None
@@ -206,9 +207,13 @@ class Canvas:
             return
         if not self._moving:
             self._followed = None  # the person looks elsewhere
+        before = self._controller.frame
         self._controller.look(*self._where(self._viewer.dims.point, place.choice.along)[:2])
         if self.overlays is not None:
             self.overlays.refresh_channel()
+        if self._controller.frame != before:
+            for tell in self.moved:
+                tell()
 
     # the mouse
 

@@ -45,6 +45,7 @@ class Docks(QObject):
     def __init__(self, viewer: Any, controller: Controller, canvas: Canvas) -> None:
         super().__init__()
         self._viewer, self._controller, self._canvas = viewer, controller, canvas
+        canvas.moved.append(self._look)
         self._docks: dict[str, Any] = {}
         self._widgets: dict[str, QWidget] = {}
         self._lanes: dict[Place, Lanes] = {}
@@ -124,12 +125,9 @@ class Docks(QObject):
             known = self._lanes.setdefault(place, Lanes(max(1, place.choice.length)))
             known.keep({row.track for row in snapshot.objects})
             known.describe(self._controller.book.track(row.track) for row in snapshot.objects)
-            lanes.go(self._controller.frame)
             lanes.select(snapshot.current)
-            lanes.refresh()
+        self._look()
         if isinstance(tables, Tables):
-            if (tables.track, tables.frame) != (snapshot.current, self._controller.frame):
-                tables.select(snapshot.current, self._controller.frame)
             tables.refresh()
         count = self._widgets.get("count")
         if isinstance(count, CountTab):
@@ -138,6 +136,15 @@ class Docks(QObject):
         if isinstance(training, TrainingTab) and not snapshot.total and training.isVisible():
             training.refresh()
         self.review.setEnabled(snapshot.prompted)
+
+    def _look(self) -> None:
+        """Show the frame that is looked at."""
+        lanes, tables, frame = self._widgets.get("lanes"), self._widgets.get("tables"), self._controller.frame
+        if isinstance(lanes, SwimLanes) and self._controller.place is not None:
+            lanes.go(frame)
+            lanes.refresh()
+        if isinstance(tables, Tables) and (tables.track, tables.frame) != (self._snapshot.current, frame):
+            tables.select(self._snapshot.current, frame)
 
     def next_suspicion(self, step: int = 1) -> None:
         """Go to the next place that is worth a look, or the one before; look for such places first where things changed."""

@@ -24,11 +24,6 @@ _ATTENTIONS: dict[Attention, tuple[str, str]] = {
     "whole": ("Look at the whole image", "as SAM 2 does; minutes for many objects"),
     "near": ("Look near the objects", "many times faster where they are small, nearly the same masks"),
 }
-_PRECISIONS: dict[Precision, str] = {
-    "float32": "Precision: float32",
-    "bfloat16": "Precision: bfloat16, faster",
-    "float16": "Precision: float16, faster",
-}
 
 
 class ModelSection(QWidget):
@@ -78,7 +73,11 @@ class ModelSection(QWidget):
         self._timer.setInterval(_LOOK_MS)
         self._timer.timeout.connect(self._look)
         layout = column(self)
-        for widget in (heading("Model"), self.models, self.about, self.attention, self.tiles, self.precision, self.fetch):
+        layout.addWidget(heading("Model"))
+        which = row(self.models, self.precision)
+        which.setStretch(0, 1)
+        layout.addLayout(which)
+        for widget in (self.about, self.attention, self.tiles, self.fetch):
             layout.addWidget(widget)
         arriving = row(self.bar, self.cancel)
         arriving.setStretch(0, 1)
@@ -129,7 +128,7 @@ class ModelSection(QWidget):
             return
         self.precision.clear()
         for each in precisions:
-            self.precision.addItem(_PRECISIONS[each], each)
+            self.precision.addItem(each, each)
         self._describe()
 
     def _current(self) -> KnownModel | None:

@@ -262,7 +262,21 @@ def test_an_image_that_is_deleted_is_forgotten_when_napari_has_let_go_of_it(benc
     assert hands.panel.image.image is None
 
 
-def test_precision_is_chosen_below_the_model_and_kept_in_the_project(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lanes_and_tables_go_where_the_slider_goes(bench: Bench) -> None:
+    hands = bench()
+    hands.open(drifting())
+    for dock in ("lanes", "tables"):
+        if not hands.panel.docks.buttons[dock].isChecked():
+            hands.panel.docks.toggle(dock)
+    hands.rest()
+    lanes, tables = (hands.panel.docks._widgets[dock] for dock in ("lanes", "tables"))
+    for frame in (7, 3):
+        hands.viewer.dims.set_current_step(0, frame)
+        hands.rest()
+        assert lanes.frame == tables.frame == frame
+
+
+def test_precision_is_chosen_beside_the_model_and_kept(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the embedded model, on a processor that has bfloat16, whatever this one has."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     hands, scene = bench(lambda name: load_model(name, device="cpu"), tmp_path), drifting()
@@ -270,7 +284,7 @@ def test_precision_is_chosen_below_the_model_and_kept_in_the_project(bench: Benc
     prompt = scene.click(1)
     hands.click(layer, (prompt.frame, *prompt.yx[0]))
     choice, controller = hands.panel.model.precision, hands.panel.controller
-    assert choice.isVisible() and choice.currentText() == "Precision: float32"
+    assert choice.isVisible() and choice.currentText() == "float32"
     choice.setCurrentIndex(choice.findData("bfloat16"))
     choice.activated.emit(choice.currentIndex())
     hands.rest()
