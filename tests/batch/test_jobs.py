@@ -14,6 +14,7 @@ from napari_sam2.api.count_job import CountJob
 from napari_sam2.api.job import Job
 from napari_sam2.batch import read_jobs, run_jobs
 from napari_sam2.batch.pool import Pool
+from napari_sam2.core.card import ATTENTION
 from napari_sam2.core.errors import FileError, PlanError
 
 _GOOD = """
@@ -47,7 +48,7 @@ def test_a_glob_is_one_job_a_file_each_with_its_own_prompts_and_folder(stacks: C
 
 def test_all_stacks_are_looked_at_as_the_defaults_say(stacks: Callable[[int], Path]) -> None:
     folder = stacks(2)
-    for line, expected in (('attention = "near"', "near"), ("", "whole")):
+    for line, expected in (('attention = "near"', "near"), ("", ATTENTION)):
         jobs = read_jobs(_written(folder, _GOOD.replace('device = "cpu"', line))).jobs
         assert {job.attention for job in jobs} == {expected}
 

@@ -14,6 +14,7 @@ import traitlets
 from PIL import Image
 
 import napari_sam2 as ns
+from napari_sam2.core.card import ATTENTION
 from napari_sam2.core.errors import AxesError, DeviceError, LabelsError, PlanError, PromptError
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.track import Track
@@ -276,7 +277,7 @@ def test_annotate_asks_for_a_model_as_it_was_told(monkeypatch: pytest.MonkeyPatc
     annotate(drifting().video, model="tiny", precision="bfloat16", windows="tiles")
     assert asked == [
         ("tiny", {"device": "cpu", "attention": "near", "precision": "float32", "windows": "whole"}),
-        ("tiny", {"device": "auto", "attention": "whole", "precision": "bfloat16", "windows": "tiles"}),
+        ("tiny", {"device": "auto", "attention": ATTENTION, "precision": "bfloat16", "windows": "tiles"}),
     ]
 
 
