@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,16 +15,19 @@ import zarr
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.video import Video
 
+log = logging.getLogger(__name__)
+
 
 class Disk:
     """Arrays by name, in a zarr group of one video and one model's way of computing; a folder holds several.
 
-    The folder takes up to `budget` bytes, about: then no more is kept. What was kept for others makes room when this is opened.
+    The folder takes up to `budget` bytes, about: then no more is kept, nor where the disk is full. What was kept for others makes
+    room when this is opened.
     """
 
     def __init__(self, folder: Path, video: Video, card: ModelCard, budget: int) -> None:
         self._budget = budget
-        own = folder / f"{_key(video, card)}.zarr"
+        self._path = own = folder / f"{_key(video, card)}.zarr"
         if _size(folder) >= budget:
             for other in set(folder.glob("*.zarr")) - {own}:
                 shutil.rmtree(other, ignore_errors=True)
@@ -35,10 +39,14 @@ class Disk:
         size = sum(array.nbytes for array in arrays)
         if self._bytes + size > self._budget:
             return
-        group = self._group.create_group(name, overwrite=True)
-        for number, array in enumerate(arrays):
-            group.create_array(str(number), data=array, chunks=array.shape)
-        group.attrs["arrays"] = len(arrays)  # written last: a group without it was cut off and is made again
+        try:
+            group = self._group.create_group(name, overwrite=True)
+            for number, array in enumerate(arrays):
+                group.create_array(str(number), data=array, chunks=array.shape)
+            group.attrs["arrays"] = len(arrays)  # written last: a group without it was cut off and is made again
+        except OSError as error:
+            log.warning("%s: %s; no more is kept there, corrections will encode frames again", self._path, error)
+            self._budget = 0
         self._bytes += size
 
     def get(self, name: str) -> list[np.ndarray] | None:

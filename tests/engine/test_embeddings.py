@@ -98,6 +98,28 @@ def test_on_disk_what_was_kept_for_another_makes_room(tmp_path: Path) -> None:
         assert len(list(tmp_path.iterdir())) == groups
 
 
+def test_a_full_disk_ends_what_is_kept_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    import zarr
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    embeddings = _on_disk(tmp_path, drifting().video, ToyModel())
+    embeddings.get(0)
+    monkeypatch.setattr(zarr.Group, "create_array", full)
+    assert [embeddings.get(frame).frame for frame in (1, 2)] == [1, 2]
+    assert [record.message for record in caplog.records if "No space left" in record.message][1:] == [], "said once"
+    assert "no more is kept there" in caplog.text
+    monkeypatch.undo()
+    model = ToyModel()
+    again = _on_disk(tmp_path, drifting().video, model)
+    for frame in range(3):
+        again.get(frame)
+    assert model.embedded_frames == [1, 2]
+
+
 PLACES = [Window(0.0, 0.0, 32.0, 32.0, 64), Window(16.5, 32.0, 32.0, 32.0, 64)]
 
 
