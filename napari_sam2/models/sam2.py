@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple, Self, TypeVar, cast
 
 import numpy as np
@@ -32,7 +33,7 @@ from napari_sam2.models.network import STRIDE, Features, Network, Recalled, Seen
 from napari_sam2.models.payload import Payload, nearest, payload_of, piece, tokens_shown
 from napari_sam2.models.precision import computing, precise
 from napari_sam2.models.regions import Cells, Regions, brought, holds
-from napari_sam2.models.sight import marked, narrowed, on_trial, same, stays_narrow, stays_whole, undecided
+from napari_sam2.models.sight import least, stays_whole
 
 _PREVIOUS_LOGIT = 32.0  # previous logits are clamped to this before they are a prompt (Meta's demo and video predictor)
 _MULTIMASK_POINTS = 1  # up to as many points (a box is two) three masks are offered (Meta's multimask_max_pt_num)
@@ -109,7 +110,8 @@ class Sam2:
         Raises PromptError for a Query with neither a prompt nor recalls.
         """
         windows = [self._window(embedding, query) for query in queries]
-        return self._compared(embedding, queries, windows) if self._compares else self._segments(embedding, queries, windows)
+        ask = partial(self._segments, embedding)
+        return least(ask, queries, windows, embedding, cast(Regions, self.regions)) if self._compares else ask(queries, windows)
 
     @torch.inference_mode()
     def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
@@ -146,21 +148,6 @@ class Sam2:
     def _compares(self) -> bool:
         """Whether what Regions show is compared with what the whole grid does."""
         return self.regions is not None and self.card.attention == "auto"
-
-    def _compared(self, embedding: Embedding, queries: Sequence[Query], windows: Sequence[Window]) -> list[Segment]:
-        """Answers by what was decided for each track; where that is open, by the least that shows what the whole grid does."""
-        whole, frame, regions = embedding.window, embedding.frame, cast(Regions, self.regions)
-        narrow = [stays_narrow(query, frame, whole) for query in queries]
-        lean = [narrowed(query, whole, regions) if each else query for query, each in zip(queries, narrow, strict=True)]
-        found = [marked(*each, whole) for each in zip(self._segments(embedding, lean, windows), narrow, strict=True)]
-        doubted = [undecided(query, frame) or on_trial(query, frame, whole) for query in queries]
-        open_ = [place for place, doubt in enumerate(doubted) if doubt and windows[place] != whole]
-        full = self._segments(embedding, [queries[place] for place in open_], [whole] * len(open_))
-        differ = {place: answer for place, answer in zip(open_, full, strict=True) if not same(found[place], answer)}
-        middle = self._segments(embedding, [narrowed(queries[place], whole, regions) for place in differ], [whole] * len(differ))
-        enough = {place: answer for place, answer in zip(differ, middle, strict=True) if same(answer, differ[place])}
-        better = differ | {place: replace(answer, narrow=True) for place, answer in enough.items()}
-        return [better.get(place, segment) for place, segment in enumerate(found)]
 
     def _segments(self, embedding: Embedding, queries: Sequence[Query], windows: Sequence[Window]) -> list[Segment]:
         """Answers to queries, each looked at through its window; all windows are as large to the network."""

@@ -11,10 +11,11 @@ whole grid and holds a Region (its Segment is `narrow`), or it holds the whole g
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import cast
 
-from napari_sam2.core.result import ABSENT_LOGIT, Query, Recall, Segment, agreement
+from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Query, Recall, Segment, agreement
 from napari_sam2.core.window import Window
 from napari_sam2.models.payload import Payload, nearest, piece
 from napari_sam2.models.regions import Regions, brought
@@ -29,6 +30,32 @@ of tracks below it some end elsewhere (docs/benchmarks.md), above it none did.""
 
 TRIAL_FRAMES = 3
 """From a prompt on, a Region has to show the same on so many frames, or less where a track was lost."""
+
+
+Ask = Callable[[Sequence[Query], Sequence[Window]], list[Segment]]
+"""Answers to queries, each looked at through its window."""
+
+
+def least(ask: Ask, queries: Sequence[Query], windows: Sequence[Window], embedding: Embedding, regions: Regions) -> list[Segment]:
+    """Answers by what was decided for each track; where that is open, by the least that shows what the whole grid does."""
+    whole, frame = embedding.window, embedding.frame
+    found = _decided(ask, queries, windows, embedding, regions)
+    doubted = [undecided(query, frame) or on_trial(query, frame, whole) for query in queries]
+    tried = [place for place, doubt in enumerate(doubted) if doubt and windows[place] != whole]
+    full = ask([queries[place] for place in tried], [whole] * len(tried))
+    differ = {place: answer for place, answer in zip(tried, full, strict=True) if not same(found[place], answer)}
+    middle = ask([narrowed(queries[place], whole, regions) for place in differ], [whole] * len(differ))
+    enough = {place: replace(answer, narrow=True) for place, answer in zip(differ, middle, strict=True) if same(answer, differ[place])}
+    better = differ | enough
+    return [better.get(place, segment) for place, segment in enumerate(found)]
+
+
+def _decided(ask: Ask, queries: Sequence[Query], windows: Sequence[Window], embedding: Embedding, regions: Regions) -> list[Segment]:
+    """Answers by what was decided for each track."""
+    whole = embedding.window
+    narrow = [stays_narrow(query, embedding.frame, whole) for query in queries]
+    shown = [narrowed(query, whole, regions) if each else query for query, each in zip(queries, narrow, strict=True)]
+    return [marked(segment, each, whole) for segment, each in zip(ask(shown, windows), narrow, strict=True)]
 
 
 def undecided(query: Query, frame: int) -> bool:

@@ -202,7 +202,7 @@ def decided(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         def seen_the_same(one: Segment, other: Segment) -> bool:
             return one.track in (narrow if one.window == other.window else near) and one.present and other.present
 
-        monkeypatch.setattr("napari_sam2.models.sam2.same", seen_the_same)
+        monkeypatch.setattr("napari_sam2.models.sight.same", seen_the_same)
 
     return say
 
@@ -246,7 +246,7 @@ def test_a_track_is_looked_at_by_what_was_decided_for_it(auto: Sam2, whole: Sam2
 
 
 def test_a_region_that_shows_another_thing_later_is_left(auto: Sam2, video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_sam2.models.sam2.same", lambda less, full: less.window != full.window and less.frame < 3)
+    monkeypatch.setattr("napari_sam2.models.sight.same", lambda less, full: less.window != full.window and less.frame < 3)
     found = _answers(auto, video, (1,))
     assert [found[1, frame].window.size for frame in range(FRAMES)] == [SIZE, 128, 128, SIZE, SIZE]
 
@@ -288,7 +288,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(auto: Sam2, video: Video, decide
 
 def test_both_are_looked_at_near_each_prompt_on_each_way(auto: Sam2, video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[int, int]] = []
-    monkeypatch.setattr("napari_sam2.models.sam2.same", lambda near, whole: asked.append((near.track, near.frame)) is None)
+    monkeypatch.setattr("napari_sam2.models.sight.same", lambda near, whole: asked.append((near.track, near.frame)) is None)
     with Session(video, auto) as session:
         session.prompt_many([_disc(1, 1), _disc(2, 1)])
         session.run().finish()
