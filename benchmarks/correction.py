@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks import machine
 from benchmarks.crowd import _WIDE, Case
@@ -69,9 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--corrections", type=int, default=4)
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--out", type=Path, help="write results as JSON")
-    options = parser.parse_args(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = machine.threaded(parser.parse_args(arguments))
     about = machine.described()
     result = measured(Case(options.side, options.objects, options.frames), options.corrections)
     rows = [[each["answered"], each["all"], each["frames"], f"1/{result['first'] / each['all']:.0f}"] for each in result["corrections"]]

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 import zarr
 from scipy.ndimage import gaussian_filter
 
@@ -101,9 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--most", type=int, default=300, help="leave out cases with more objects")
     parser.add_argument("--out", type=Path, help="write results as JSON")
-    options = parser.parse_args(arguments)
-    if options.threads:
-        torch.set_num_threads(options.threads)
+    options = machine.threaded(parser.parse_args(arguments))
     about, model = machine.described(), load_model(options.model)
     measured(model, Case(256, 4))  # warm
     cases = [Case(512, 1), Case(512, 10), Case(512, 50), Case(512, 100), Case(1024, 50), Case(2048, 50), Case(2048, 300)]

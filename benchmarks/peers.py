@@ -12,9 +12,9 @@ from benchmarks.case import Click
 from napari_sam2.api.session import Session
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.prompt import PointPrompt
+from napari_sam2.core.shelf import DEFAULT_BYTES
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
-from napari_sam2.engine.embeddings import DEFAULT_BYTES
 from napari_sam2.engine.overlap import mask
 from napari_sam2.engine.session import Settings
 

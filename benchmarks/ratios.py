@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from benchmarks import machine
 from benchmarks.crowd import Case
 from benchmarks.peers import Ours, Peer
@@ -107,8 +105,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.ratios", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--out", type=Path, help="write results as JSON")
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(options.threads)
+    options = machine.threaded(parser.parse_args(arguments))
     about, found = machine.described(), [*growth(), *nano(), *correction()]
     print(machine.markdown(["ratio", "found", "at most", ""], [[r.what, r.found, r.most, "" if r.reached else "MISSED"] for r in found]))
     machine.keep({"machine": about, "results": [[ratio.what, ratio.found, ratio.most] for ratio in found]}, options.out)

@@ -31,6 +31,7 @@ from napari_sam2.core.result import Embedding
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
+from napari_sam2.engine.disk import Disk
 from napari_sam2.engine.embeddings import Embeddings
 from napari_sam2.engine.session import Settings
 from napari_sam2.io.open import open_labels, open_stack
@@ -49,6 +50,9 @@ COLUMNS = ("looked at by", "IoU", "IoU of those on a seam", "IoU on the prompted
 
 LITTLE = 16 << 20
 """Bytes of memory for image features, where a correction is measured: so few that none of the first propagation are left."""
+
+ROOM = 8 << 30
+"""Bytes of disk for them: more than they take."""
 
 CORRECTION_COLUMNS = (
     "looked at by",
@@ -147,7 +151,7 @@ class Encoding(Sam2):
 
 def corrected(inner: Encoding, mosaic: Mosaic, kind: str, folder: Path, *, on_disk: bool) -> list[Any]:
     """A row of the other table: all objects are carried, then one that is on a seam is prompted on the middle frame as well."""
-    settings = Settings(patience=None, embedding_bytes=LITTLE, folder=folder, embedding_disk_bytes=2**33 * on_disk)
+    settings = Settings(patience=None, embedding_bytes=LITTLE, folder=folder, embedding_disk_bytes=ROOM * on_disk)
     case, middle, track = mosaic.case, len(mosaic.case.video) // 2, mosaic.seams[0]
     with Session(case.video, Tiled(inner), settings=settings) as session:
         began = time.perf_counter()
@@ -170,7 +174,8 @@ def a_tile(folder: Path) -> tuple[float, float, float]:
     tile, took = _tiles(video.shape, 1024).at((700.0, 700.0), 0.5), []
     pixels = video.frame(0)
     for _ in range(2):
-        embeddings = Embeddings(video, Tiled(inner), folder=folder)
+        model = Tiled(inner)
+        embeddings = Embeddings(video, model, disk=Disk(folder, video, model.card, ROOM))
         whole = embeddings.get(0)
         began = time.perf_counter()
         whole.part(tile, lambda: inner.embed([(pixels, tile)])[0])

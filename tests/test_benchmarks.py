@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
+from benchmarks import tiles
 from benchmarks.__main__ import ALL, command
 from benchmarks.classical import agreed, linked, outlined
 from benchmarks.profiles import STAGES, WHOLE, profiled, shares
@@ -110,6 +111,11 @@ def test_a_walk_shows_all_its_stages() -> None:
     scene = scenes.drifting(count=2, frames=3)
     events = profiled(model(), scene.stack.as_video("t"), [scene.click(track) for track in scene.tracks]).events()
     assert shares(events).keys() == {*STAGES, WHOLE}
+
+
+def test_what_is_measured_of_a_tile_is_kept_on_disk(tmp_path: Path) -> None:
+    encoded, read, megabytes = tiles.a_tile(tmp_path)
+    assert min(encoded, read) > 0 and megabytes > 1
 
 
 @pytest.mark.slow

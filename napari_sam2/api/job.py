@@ -211,8 +211,13 @@ def finished(job: Job) -> bool:
     made = (json.loads(path.read_text(encoding="utf-8")).get("settings") or {}).get("job") or {}
     same = json.loads(job.model_dump_json(exclude=_INDIFFERENT))
     if {name: made.get(name) for name in same} != same:
-        raise PlanError(f"{job.out} holds the results of another job: choose another folder, or leave out --resume to replace them")
+        raise another_job(job.out)
     return True
+
+
+def another_job(folder: Path) -> PlanError:
+    """What is raised where a run is to be resumed in a folder of others' results."""
+    return PlanError(f"{folder} holds the results of another job: choose another folder, or leave out --resume to replace them")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import JsonValue
 
-from napari_sam2.api.job import Outcome, finished_already, save, summary_of
+from napari_sam2.api.job import Outcome, another_job, finished_already, save, summary_of
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.work import Work
 from napari_sam2.core.card import ModelCard, Precision
@@ -302,7 +302,7 @@ def _check_made(folder: Path, card: ModelCard) -> None:
     """Raise PlanError where the results in a folder were made by another model, or by one that looks or computes another way."""
     made = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["model"]
     if {name: made.get(name, now) for name, now in card.answers.items()} | {"model": made["sha256"]} != card.answers:
-        raise PlanError(f"{folder} holds the results of another job: choose another folder, or leave out --resume to replace them")
+        raise another_job(folder)
 
 
 def _moved(reference: ImageReference, video: Video, folder: Path) -> ImageReference:

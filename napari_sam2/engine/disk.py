@@ -28,10 +28,11 @@ class Disk:
     def __init__(self, folder: Path, video: Video, card: ModelCard, budget: int) -> None:
         self._budget = budget
         self._path = own = folder / f"{_key(video, card)}.zarr"
-        if _size(folder) >= budget:
+        self._bytes = _size(folder)
+        if self._bytes >= budget:
             for other in set(folder.glob("*.zarr")) - {own}:
                 shutil.rmtree(other, ignore_errors=True)
-        self._bytes = _size(folder)
+            self._bytes = _size(folder)
         self._group = zarr.open_group(own, mode="a")
 
     def put(self, name: str, arrays: Sequence[np.ndarray]) -> None:

@@ -17,8 +17,6 @@ from napari_sam2.core.video import Frame, Video
 from napari_sam2.core.window import Window
 from napari_sam2.engine.disk import Disk
 
-__all__ = ["DEFAULT_BYTES", "Embeddings"]
-
 
 class _View(NamedTuple):
     """What an Embedding is of: a frame, or a part of one that the model asked for while it was asked about the frame."""

@@ -16,10 +16,11 @@ from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import Lock, Prompt, PromptLog, Removal, Said, check_prompt
 from napari_sam2.core.protocols import MemoryPolicy, VideoModel
 from napari_sam2.core.result import Query, Segment
+from napari_sam2.core.shelf import DEFAULT_BYTES
 from napari_sam2.core.track import Track
 from napari_sam2.core.video import Video
 from napari_sam2.engine.disk import Disk
-from napari_sam2.engine.embeddings import DEFAULT_BYTES, Embeddings
+from napari_sam2.engine.embeddings import Embeddings
 from napari_sam2.engine.overlap import label_plane, label_type
 from napari_sam2.engine.policies import Sam2Policy
 from napari_sam2.engine.runner import Progress, Run

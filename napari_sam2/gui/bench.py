@@ -9,8 +9,8 @@ from napari_sam2.api.session import Session
 from napari_sam2.core.card import Attention, ModelCard, Precision, Windows
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.shelf import DEFAULT_BYTES
 from napari_sam2.core.video import Video
-from napari_sam2.engine.embeddings import DEFAULT_BYTES
 from napari_sam2.engine.session import Settings
 from napari_sam2.gui.desk import Desk, handed_over, prompts_only
 from napari_sam2.gui.keeping import kept, left_there, taken_up

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from functools import wraps
-from typing import Any, Concatenate, ParamSpec, Protocol, TypeVar, get_args
+from typing import Any, get_args
 
 import torch
 
-from napari_sam2.core.card import ModelCard, Precision
+from napari_sam2.core.card import Precision
 from napari_sam2.core.errors import DeviceError, ModelError
 
 _INSTRUCTIONS = {  # of processors, as `torch.cpu.get_capabilities` calls them; without them it is many times slower than float32
@@ -22,18 +21,6 @@ _INSTRUCTIONS = {  # of processors, as `torch.cpu.get_capabilities` calls them; 
 }
 _AMPERE = 8  # the first of NVIDIA's generations that has bfloat16
 _MACOS = 14  # the first whose Metal has bfloat16
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
-
-
-class Placed(Protocol):
-    """A model that is on a device."""
-
-    card: ModelCard
-    device: str
-
-
-_Model = TypeVar("_Model", bound=Placed)
 
 
 def check_precision(precision: str, device: str) -> None:
@@ -65,17 +52,6 @@ def computing(precision: Precision, device: str) -> AbstractContextManager[Any]:
 def exactly(device: torch.device) -> AbstractContextManager[Any]:
     """Whatever is computed within is computed in float32: where things are must not be rounded to 1/256 of a frame."""
     return torch.autocast(device.type, enabled=False)
-
-
-def precise(method: Callable[Concatenate[_Model, _P], _R]) -> Callable[Concatenate[_Model, _P], _R]:
-    """A model's method, computed in the precision its card says."""
-
-    @wraps(method)
-    def computed(model: _Model, /, *arguments: _P.args, **options: _P.kwargs) -> _R:
-        with computing(model.card.precision, model.device):
-            return method(model, *arguments, **options)
-
-    return computed
 
 
 def _processor_has(precision: str) -> bool:

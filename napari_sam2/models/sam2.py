@@ -31,7 +31,7 @@ from napari_sam2.models.decoder import Chosen, Decoded, best, single
 from napari_sam2.models.framing import Corners, extent
 from napari_sam2.models.network import STRIDE, Features, Network, Recalled, Seen
 from napari_sam2.models.payload import Payload, nearest, payload_of, piece, tokens_shown
-from napari_sam2.models.precision import computing, precise
+from napari_sam2.models.precision import computing
 from napari_sam2.models.regions import Cells, Regions, brought, holds
 from napari_sam2.models.sight import least, stays_whole
 
@@ -90,14 +90,14 @@ class Sam2:
         return type(self)(self.network, replace(self.card, attention=attention), self.device)
 
     @torch.inference_mode()
-    @precise
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
         """Image features of several frames at once: three tensors each, at strides 4, 8 and 16."""
         found: dict[int, Embedding] = {}
         sizes = [window.size for _, window in views]
         for part in alike(sizes, [self._room((size // STRIDE) ** 2) for size in sizes]):
             planes = np.stack([window.crop(frame.pixels) for frame, window in (views[index] for index in part)])
-            levels = self.network.embed(torch.from_numpy(planes)[:, None].to(self.device))
+            with computing(self.card.precision, self.device):
+                levels = self.network.embed(torch.from_numpy(planes)[:, None].to(self.device))
             for row, index in enumerate(part):
                 own = tuple(level[row : row + 1].clone() if len(part) > 1 else level for level in levels)
                 found[index] = Embedding(views[index][0].index, views[index][1], own)
@@ -137,7 +137,7 @@ class Sam2:
         return tuple(level.float().cpu().numpy() for level in features)
 
     def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
-        """Features of float32 or float16 arrays, in float32 on this device."""
+        """Features of arrays, in float32 on this device, laid out one row after another."""
         return tuple(torch.from_numpy(np.array(array, dtype=np.float32, order="C")).to(self.device) for array in arrays)
 
     def nbytes(self, features: tuple[Any, ...]) -> int:

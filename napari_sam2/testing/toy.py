@@ -157,7 +157,7 @@ class ToyModel:
         return [(_remembered(each),) for each in segments]
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
-        """High and low bytes of the picture: exact in half precision too, which embeddings are kept in on disk."""
+        """High and low bytes of the picture."""
         high, low = np.divmod(features[0], 256)
         return high.astype(np.uint8), low.astype(np.uint8)
 
