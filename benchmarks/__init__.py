@@ -1,1 +1,4 @@
-"""Benchmarks: speed, memory and accuracy, measured against other implementations. See ``docs/benchmarks.md``."""
+"""Benchmarks: speed, memory and accuracy, measured against other implementations.
+
+See ``docs/benchmarks.md``.
+"""

@@ -1,7 +1,7 @@
 """All benchmarks, one after another, each in a process of its own: one table of what was reached, and all results in a folder.
 
-python -m benchmarks --data DATA --sam2 FOLDER --pack PACK --out FOLDER
-python -m benchmarks --short                                  ratios alone, in a minute: what CI runs
+python -m benchmarks --data DATA --sam2 FOLDER --pack PACK --out FOLDER python -m benchmarks --short
+ratios alone, in a minute: what CI runs
 """
 
 from __future__ import annotations
@@ -47,7 +47,9 @@ def command(name: str, options: argparse.Namespace) -> list[str] | None:
         given = getattr(options, need.removeprefix("--"))
         if not given:
             return None
-        words += [need] * need.startswith("--") + [str(path) for path in (given if isinstance(given, list) else [given])]
+        words += [need] * need.startswith("--") + [
+            str(path) for path in (given if isinstance(given, list) else [given])
+        ]
     return [*words, "--out", str(options.out / f"{name}.json")]
 
 
@@ -66,7 +68,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         done = subprocess.run(words, check=False, stdout=subprocess.PIPE, text=True)
         print(done.stdout, flush=True)
         (options.out / f"{name}.txt").write_text(done.stdout, encoding="utf-8")
-        rows.append([name, "reached" if done.returncode == 0 else "MISSED", f"{time.perf_counter() - began:.0f}"])
+        rows.append(
+            [
+                name,
+                "reached" if done.returncode == 0 else "MISSED",
+                f"{time.perf_counter() - began:.0f}",
+            ]
+        )
         missed += done.returncode != 0
     table = machine.markdown(["benchmark", "what is asked", "took, s"], rows)
     facts = machine.markdown(["", ""], [[key, value] for key, value in about.items()])
@@ -76,13 +84,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--short", action="store_true", help="ratios alone")
     parser.add_argument("--only", nargs="+", choices=list(ALL), help="these alone")
     parser.add_argument("--data", type=Path, help="folder of stacks with their truth")
     parser.add_argument("--pack", type=Path, help="folder of training packs")
-    parser.add_argument("--sam2", nargs="+", type=Path, default=[], metavar="FOLDER", help="where the reference and what it needs lie")
-    parser.add_argument("--out", type=Path, default=Path("benchmark-results"), help="folder of results (%(default)s)")
+    parser.add_argument(
+        "--sam2",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FOLDER",
+        help="where the reference and what it needs lie",
+    )
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=Path("benchmark-results"),
+        help="folder of results (%(default)s)",
+    )
     return parser.parse_args(arguments)
 
 

@@ -52,7 +52,10 @@ COLUMNS = {
 
 @dataclass(frozen=True)
 class Source:
-    """A stack with its truth. Paths are relative to the data folder; `at`, `contrast`: see `Stack.as_video`."""
+    """A stack with its truth.
+
+    Paths are relative to the data folder; `at`, `contrast`: see `Stack.as_video`.
+    """
 
     name: str
     image: str
@@ -64,9 +67,27 @@ class Source:
 
 
 SOURCES = (
-    Source("nuclei, z (cells3d)", "zstack_nuclei_cells3d/nuclei.tif", "zstack_nuclei_cells3d/nuclei_label.tif", "zyx", "z"),
-    Source("nuclei, z (StarDist)", "zstack_and_2d_stardist/img3d.tif", "zstack_and_2d_stardist/mask3d.tif", "zyx", "z"),
-    Source("neurites, z (FIB-SEM)", "zstack_fibsem_neurites/raw.tif", "zstack_fibsem_neurites/neurite_instances.tif", "zyx", "z"),
+    Source(
+        "nuclei, z (cells3d)",
+        "zstack_nuclei_cells3d/nuclei.tif",
+        "zstack_nuclei_cells3d/nuclei_label.tif",
+        "zyx",
+        "z",
+    ),
+    Source(
+        "nuclei, z (StarDist)",
+        "zstack_and_2d_stardist/img3d.tif",
+        "zstack_and_2d_stardist/mask3d.tif",
+        "zyx",
+        "z",
+    ),
+    Source(
+        "neurites, z (FIB-SEM)",
+        "zstack_fibsem_neurites/raw.tif",
+        "zstack_fibsem_neurites/neurite_instances.tif",
+        "zyx",
+        "z",
+    ),
     Source(
         name="CHO nuclei, t",
         image="timelapse_3d_cho/Fluo-N3DH-CHO_02_img.tif",
@@ -83,15 +104,35 @@ SOURCES = (
         along="z",
         contrast=(-160, 240),  # soft tissue
     ),
-    Source("organs, z (MR)", "medical_ct_mr_organs/example_mr_sm.nii.gz", "medical_ct_mr_organs/example_seg_mr.nii.gz", "zyx", "z"),
+    Source(
+        "organs, z (MR)",
+        "medical_ct_mr_organs/example_mr_sm.nii.gz",
+        "medical_ct_mr_organs/example_seg_mr.nii.gz",
+        "zyx",
+        "z",
+    ),
     *(
-        Source(f"hippocampus, z (MR {patient})", f"{folder}/images/{patient}.nii.gz", f"{folder}/labels/{patient}.nii.gz", "zyx", "z")
+        Source(
+            f"hippocampus, z (MR {patient})",
+            f"{folder}/images/{patient}.nii.gz",
+            f"{folder}/labels/{patient}.nii.gz",
+            "zyx",
+            "z",
+        )
         for folder in ("medical_hippocampus_mri",)
         for patient in ("hippocampus_001", "hippocampus_106", "hippocampus_336")
     ),
-    Source("spinal cord, z (T2)", "medical_spinalcord_mri/t2/t2.nii.gz", "medical_spinalcord_mri/t2/t2_seg-manual.nii.gz", "zyx", "z"),
+    Source(
+        "spinal cord, z (T2)",
+        "medical_spinalcord_mri/t2/t2.nii.gz",
+        "medical_spinalcord_mri/t2/t2_seg-manual.nii.gz",
+        "zyx",
+        "z",
+    ),
 )
-SAMPLE = Source("migrating nuclei, t (sample)", "migration_t.ome.tif", "migration_t_labels.ome.tif", "tyx", "t")
+SAMPLE = Source(
+    "migrating nuclei, t (sample)", "migration_t.ome.tif", "migration_t_labels.ome.tif", "tyx", "t"
+)
 """Ships with the package; looked for in its own folder."""
 
 
@@ -106,11 +147,17 @@ class Carried:
     @classmethod
     def of(cls, source: Source, folder: Path, limit: int) -> Carried:
         """The `limit` objects on most frames; prompted where they are largest (z), or on their first frame (t)."""
-        video = open_stack(folder / source.image, axes=source.axes).as_video(source.along, contrast=source.contrast, **dict(source.at))
+        video = open_stack(folder / source.image, axes=source.axes).as_video(
+            source.along, contrast=source.contrast, **dict(source.at)
+        )
         truth = _planes(open_labels(folder / source.truth, axes=source.axes), source)
-        areas = np.stack([np.bincount(plane.ravel(), minlength=int(truth.max()) + 1) for plane in truth])[:, 1:]
+        areas = np.stack(
+            [np.bincount(plane.ravel(), minlength=int(truth.max()) + 1) for plane in truth]
+        )[:, 1:]
         seen = (areas > 0).sum(axis=0)
-        order = [int(index) for index in np.argsort(-seen, kind="stable") if seen[index] >= LEAST][:limit]
+        order = [int(index) for index in np.argsort(-seen, kind="stable") if seen[index] >= LEAST][
+            :limit
+        ]
         start = areas.argmax(axis=0) if source.along == "z" else (areas > 0).argmax(axis=0)
         return cls(video, truth, {index + 1: int(start[index]) for index in sorted(order)})
 
@@ -123,7 +170,10 @@ class Carried:
             y, x = np.unravel_index(int(depth.argmax()), depth.shape)
             return PointPrompt(frame, track, [(float(y), float(x))], [True])
         corners = np.argwhere(mask)
-        low, high = corners.min(axis=0) - 0.5, corners.max(axis=0) + 0.5  # outer edges, where the frame has room for them
+        low, high = (
+            corners.min(axis=0) - 0.5,
+            corners.max(axis=0) + 0.5,
+        )  # outer edges, where the frame has room for them
         inside = np.clip([*low, *high], 0, np.array([*mask.shape, *mask.shape]) - 1)
         return BoxPrompt(frame, track, inside.tolist())
 
@@ -155,7 +205,14 @@ def carried(model: VideoModel, case: Carried, kind: str) -> dict[str, Any]:
         "frames": len(case.video),
         "prompt": kind,
         "iou": _mean(tracks),
-        "iou_prompted": float(np.mean([_iou(labels[frame] == track, case.truth[frame] == track) for track, frame in case.frames.items()])),
+        "iou_prompted": float(
+            np.mean(
+                [
+                    _iou(labels[frame] == track, case.truth[frame] == track)
+                    for track, frame in case.frames.items()
+                ]
+            )
+        ),
         "iou_still": _mean(_tracks(case.still, case)),
         "halves": float((tracks["iou"] > 0.5).mean()),
         "strayed": float(np.mean([_strayed(labels, case.truth, track) for track in case.frames])),
@@ -172,8 +229,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: list[dict[str, Any]] = []
     for source, folder in _there(options.data):
         rows += _rows(model, Carried.of(source, folder, options.objects), source.name)
-    print("\n" + machine.markdown(list(COLUMNS), [[row[key] for key in COLUMNS.values()] for row in rows]))
-    machine.keep({"machine": about, "model": model.card.name, "sha256": model.card.sha256, "results": rows}, options.out)
+    print(
+        "\n"
+        + machine.markdown(list(COLUMNS), [[row[key] for key in COLUMNS.values()] for row in rows])
+    )
+    machine.keep(
+        {"machine": about, "model": model.card.name, "sha256": model.card.sha256, "results": rows},
+        options.out,
+    )
     return 0 if rows else 1
 
 
@@ -184,7 +247,9 @@ def _there(data: Path) -> list[tuple[Source, Path]]:
         if (folder / source.image).exists() and (folder / source.truth).exists():
             found.append((source, folder))
         else:
-            print(f"not measured: {source.name}: {folder / source.image} or its labels are not there")
+            print(
+                f"not measured: {source.name}: {folder / source.image} or its labels are not there"
+            )
     return found
 
 
@@ -192,13 +257,17 @@ def _rows(model: VideoModel, case: Carried, name: str) -> list[dict[str, Any]]:
     rows = []
     for kind in KINDS:
         rows.append({"stack": name, **carried(model, case, kind)})
-        print(f"{name}, {kind}: IoU {rows[-1]['iou']:.3f} in {rows[-1]['seconds']:.0f} s", flush=True)
+        print(
+            f"{name}, {kind}: IoU {rows[-1]['iou']:.3f} in {rows[-1]['seconds']:.0f} s", flush=True
+        )
     return rows
 
 
 def _planes(labels: Stack, source: Source) -> np.ndarray:
     at = dict(source.at)
-    return np.stack([labels.plane({**at, source.along: index}) for index in range(labels.sizes[source.along])]).astype(np.int64)
+    return np.stack(
+        [labels.plane({**at, source.along: index}) for index in range(labels.sizes[source.along])]
+    ).astype(np.int64)
 
 
 def _tracks(labels: np.ndarray, case: Carried) -> pd.DataFrame:
@@ -227,11 +296,18 @@ def _iou(ours: np.ndarray, truth: np.ndarray) -> float:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.accuracy", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("data", type=Path, help="folder that holds the stacks of SOURCES, each with its truth")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+    )
+    parser.add_argument(
+        "data", type=Path, help="folder that holds the stacks of SOURCES, each with its truth"
+    )
     parser.add_argument("--model", default="nano", help="name or file")
     parser.add_argument("--device", default="auto")
-    parser.add_argument("--objects", type=int, default=20, help="carry at most so many objects of a stack")
+    parser.add_argument(
+        "--objects", type=int, default=20, help="carry at most so many objects of a stack"
+    )
     parser.add_argument("--out", type=Path, help="write results as JSON")
     return parser.parse_args(arguments)
 

@@ -2,8 +2,9 @@
 
 python -m benchmarks.batch --stacks 16 --kills 5 --out results.json
 
-Each way is one new process, from its start to the last file: loading Python, the model and the workers counts. One process
-is measured with all threads, as it runs by itself, and with one, as each worker has.
+Each way is one new process, from its start to the last file: loading Python, the model and the
+workers counts. One process is measured with all threads, as it runs by itself, and with one, as
+each worker has.
 """
 
 from __future__ import annotations
@@ -53,13 +54,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         seconds = _measured(root, options)
-        same, near = [_same(root / "one", other) for other in root.iterdir() if other.name in ("workers", "killed")], _near(root)
+        same, near = (
+            [
+                _same(root / "one", other)
+                for other in root.iterdir()
+                if other.name in ("workers", "killed")
+            ],
+            _near(root),
+        )
     alone, one, workers, *_ = seconds.values()
-    rows = [(name, taken, f"{taken / alone:.2f}", f"{taken / one:.2f}") for name, taken in seconds.items()]
+    rows = [
+        (name, taken, f"{taken / alone:.2f}", f"{taken / one:.2f}")
+        for name, taken in seconds.items()
+    ]
     print(machine.markdown(["", "s", "of one process", "of one process with one thread"], rows))
-    print(f"every stack done, tables as those of one process with one thread, byte by byte: {all(same)}")
-    print(f"one process with all threads: the same labels and tables, scores within {TOLERANCE}: {near}")
-    machine.keep({"machine": about, "seconds": seconds, "same": all(same), "near": near, "ratio": workers / alone}, options.out)
+    print(
+        "every stack done, tables as those of one process with one thread, byte by byte: "
+        f"{all(same)}"
+    )
+    print(
+        f"one process with all threads: the same labels and tables, scores within {TOLERANCE}: "
+        f"{near}"
+    )
+    machine.keep(
+        {
+            "machine": about,
+            "seconds": seconds,
+            "same": all(same),
+            "near": near,
+            "ratio": workers / alone,
+        },
+        options.out,
+    )
     return 0 if all(same) and near and workers / alone <= RATIO else 1
 
 
@@ -72,10 +98,14 @@ def _measured(root: Path, options: argparse.Namespace) -> dict[str, float]:
     seconds = {
         "one process": _timed(["-c", _ALONE, str(jobs("all"))]),
         "one process, one thread": _timed(["-c", _ALONE, str(jobs("one"))], threads=1),
-        f"{options.workers} workers": _timed(["-m", "napari_sam2.cli", "batch", str(jobs("workers"))]),
+        f"{options.workers} workers": _timed(
+            ["-m", "napari_sam2.cli", "batch", str(jobs("workers"))]
+        ),
     }
     if options.kills:
-        seconds[f"{options.workers} workers, {options.kills} killed"] = _killed(jobs("killed"), options.kills)
+        seconds[f"{options.workers} workers, {options.kills} killed"] = _killed(
+            jobs("killed"), options.kills
+        )
     return seconds
 
 
@@ -84,9 +114,13 @@ def _jobs(folder: Path, stacks: int, workers: int) -> Path:
     sample = SAMPLES[1]
     folder.mkdir()
     text = (
-        f'out = "out"\n[cluster]\nworkers = {workers}\n[defaults]\nprompts = "{sample.prompts.as_posix()}"\nalong = "t"\ndevice = "cpu"\n'
+        f'out = "out"\n[cluster]\nworkers = {workers}\n[defaults]\nprompts = '
+        f'"{sample.prompts.as_posix()}"\nalong = "t"\ndevice = "cpu"\n'
     )
-    text += "".join(f'[[stacks]]\ninput = "{sample.image.as_posix()}"\nout = "{number}"\n' for number in range(stacks))
+    text += "".join(
+        f'[[stacks]]\ninput = "{sample.image.as_posix()}"\nout = "{number}"\n'
+        for number in range(stacks)
+    )
     path = folder / "jobs.toml"
     path.write_text(text)
     return path
@@ -97,7 +131,13 @@ def _timed(arguments: Sequence[str], *, threads: int | None = None) -> float:
     began = time.perf_counter()
     inherited = {name: value for name, value in os.environ.items() if name != _THREADS}
     environment = inherited if threads is None else {**inherited, _THREADS: str(threads)}
-    subprocess.run([sys.executable, *arguments], check=True, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, *arguments],
+        check=True,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     return time.perf_counter() - began
 
 
@@ -109,12 +149,19 @@ def _killed(jobs: Path, times: int) -> float:
         while process.poll() is None:
             time.sleep(1 + 4 * chance.random())
             at_work = list(jobs.parent.glob("out/*/.napari-sam2/trail.sqlite"))
-            workers = [child for child in psutil.Process(process.pid).children(recursive=True) if "spawn_main" in " ".join(child.cmdline())]
+            workers = [
+                child
+                for child in psutil.Process(process.pid).children(recursive=True)
+                if "spawn_main" in " ".join(child.cmdline())
+            ]
             if dead < times and at_work and workers:
                 chance.choice(workers).kill()
                 dead += 1
     if process.returncode or dead < times:
-        raise SystemExit(f"the batch ended with {process.returncode} after {dead} of its workers were killed, {times} expected")
+        raise SystemExit(
+            f"the batch ended with {process.returncode} after {dead} of its workers were killed, "
+            f"{times} expected"
+        )
     return time.perf_counter() - began
 
 
@@ -122,14 +169,20 @@ def _same(one: Path, other: Path) -> bool:
     """Whether every stack of `one` has tables in `other`, byte by byte."""
     tables = sorted(path.relative_to(one) for path in one.glob("out/*/*.csv"))
     states = set(pd.read_csv(other / "out" / "summary.csv")["state"])
-    return states == {"done"} and bool(tables) and all((one / path).read_bytes() == (other / path).read_bytes() for path in tables)
+    return (
+        states == {"done"}
+        and bool(tables)
+        and all((one / path).read_bytes() == (other / path).read_bytes() for path in tables)
+    )
 
 
 def _near(root: Path) -> bool:
     """Whether all threads and one gave the same labels and tables, but for the last digits of scores."""
     for labels in root.glob("one/out/*/labels.ome.tif"):
         one, other = labels.parent, root / "all" / "out" / labels.parent.name
-        if not np.array_equal(np.asarray(open_labels(labels).data), np.asarray(open_labels(other / labels.name).data)):
+        if not np.array_equal(
+            np.asarray(open_labels(labels).data), np.asarray(open_labels(other / labels.name).data)
+        ):
             return False
         for name in ("objects.csv", "tracks.csv", "counts.csv"):
             tables = [pd.read_csv(folder / name) for folder in (one, other)]
@@ -138,10 +191,14 @@ def _near(root: Path) -> bool:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.batch", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.batch", description=__doc__.splitlines()[0] if __doc__ else None
+    )
     parser.add_argument("--stacks", type=int, default=16, help="copies of the time-lapse sample")
     parser.add_argument("--workers", type=int, default=2, help="processes of the local cluster")
-    parser.add_argument("--kills", type=int, default=0, help="workers to kill at random in a third run")
+    parser.add_argument(
+        "--kills", type=int, default=0, help="workers to kill at random in a third run"
+    )
     parser.add_argument("--out", type=Path, help="write results as JSON")
     return parser.parse_args(arguments)
 

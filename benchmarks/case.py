@@ -10,7 +10,9 @@ import numpy as np
 from napari_sam2.core.prompt import PointPrompt
 from napari_sam2.testing.scenes import BRIGHTEST, drifting
 
-_NOISE = 0.05 * BRIGHTEST  # grey values; without any, large parts of a frame would look the same to the network
+_NOISE = (
+    0.05 * BRIGHTEST
+)  # grey values; without any, large parts of a frame would look the same to the network
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,9 @@ class Case:
 
 def drawn(*, frames: int, objects: int, size: int) -> Case:
     """Discs drifting through noise; the object in the middle of the list is corrected on the middle frame."""
-    scene = drifting(count=objects, frames=frames, shape=(size, size), speed=size / 64, noise=_NOISE)
+    scene = drifting(
+        count=objects, frames=frames, shape=(size, size), speed=size / 64, noise=_NOISE
+    )
     clicks = tuple(_click(scene.click(track)) for track in scene.tracks)
     wrong, frame = scene.tracks[objects // 2], frames // 2
     inside = scene.click(wrong, frame).yx[0]
@@ -63,8 +67,9 @@ def agreement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
 def triviality(masks: np.ndarray) -> Mapping[str, float]:
     """How far (T, n, H, W) masks are from saying nothing.
 
-    `smallest`, `largest`: parts of the frame that masks cover. `alike`, `most_alike`: the mean and the highest IoU of two
-    objects' masks on the last frame; near 1 the model would not look at what it remembers.
+    `smallest`, `largest`: parts of the frame that masks cover. `alike`, `most_alike`: the mean and
+    the highest IoU of two objects' masks on the last frame; near 1 the model would not look at what
+    it remembers.
     """
     cover = masks.mean(axis=(2, 3))
     last = masks[-1]

@@ -2,8 +2,9 @@
 
 python -m benchmarks.classical DATA --out results.json
 
-Both are told the same: where each object is on one frame. To the model that is a box; of the watershed's tracks it chooses the one
-that covers most of the object there. How large objects are, and whether a track is theirs, the watershed is told by the truth.
+Both are told the same: where each object is on one frame. To the model that is a box; of the
+watershed's tracks it chooses the one that covers most of the object there. How large objects are,
+and whether a track is theirs, the watershed is told by the truth.
 """
 
 from __future__ import annotations
@@ -48,7 +49,9 @@ def outlined(plane: np.ndarray, wide: float) -> np.ndarray:
     smooth = gaussian(plane, wide / 10)
     bright = smooth > threshold_otsu(smooth)
     depth = gaussian(distance_transform_edt(bright), wide / 10)
-    peaks = peak_local_max(depth, min_distance=max(1, round(wide / 3)), labels=bright.astype(int), exclude_border=False)
+    peaks = peak_local_max(
+        depth, min_distance=max(1, round(wide / 3)), labels=bright.astype(int), exclude_border=False
+    )
     markers = np.zeros(plane.shape, dtype=np.int32)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     return np.asarray(watershed(-depth, markers, mask=bright))
@@ -78,11 +81,26 @@ def measured(model: VideoModel, name: str, case: Carried) -> dict[str, Any]:
         session.propagate(progress=False)
         ours = np.stack([session.plane(frame) for frame in range(len(case.video))])
     between = time.perf_counter()
-    wide = float(np.median([2 * np.sqrt((case.truth[frame] == track).sum() / np.pi) for track, frame in case.frames.items()]))
-    labels = linked(outlined(case.video.frame(frame).pixels, wide) for frame in range(len(case.video)))
+    wide = float(
+        np.median(
+            [
+                2 * np.sqrt((case.truth[frame] == track).sum() / np.pi)
+                for track, frame in case.frames.items()
+            ]
+        )
+    )
+    labels = linked(
+        outlined(case.video.frame(frame).pixels, wide) for frame in range(len(case.video))
+    )
     after = time.perf_counter()
-    chosen = {track: _under(labels[frame], case.truth[frame] == track) for track, frame in case.frames.items()}
-    told, classical = agreed(ours, case.truth, {track: track for track in case.frames}), agreed(labels, case.truth, chosen)
+    chosen = {
+        track: _under(labels[frame], case.truth[frame] == track)
+        for track, frame in case.frames.items()
+    }
+    told, classical = (
+        agreed(ours, case.truth, {track: track for track in case.frames}),
+        agreed(labels, case.truth, chosen),
+    )
     return {
         "stack": name,
         "frames": len(case.video),
@@ -120,19 +138,32 @@ def _under(plane: np.ndarray, mask: np.ndarray) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON; 0 where at least one stack was there."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.classical", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.classical", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("data", type=Path, help="folder that holds the stacks, each with its truth")
     parser.add_argument("--objects", type=int, default=20, help="of a stack at most")
-    parser.add_argument("--only", nargs="+", help="stacks whose name begins so; those of nuclei and cells by themselves")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        help="stacks whose name begins so; those of nuclei and cells by themselves",
+    )
     parser.add_argument("--out", type=Path, help="write results as JSON")
     options = parser.parse_args(arguments)
-    about, model, rows = machine.described(), load_model("nano", device="cpu"), list[dict[str, Any]]()
+    about, model, rows = (
+        machine.described(),
+        load_model("nano", device="cpu"),
+        list[dict[str, Any]](),
+    )
     wanted = tuple(options.only or ("nuclei", "neurites", "CHO", "migrating"))
     for source, folder in _there(options.data):
         if source.name.startswith(wanted):
             rows.append(measured(model, source.name, Carried.of(source, folder, options.objects)))
             print(rows[-1], flush=True)
-    print("\n" + machine.markdown(list(COLUMNS), [[row[key] for key in COLUMNS.values()] for row in rows]))
+    print(
+        "\n"
+        + machine.markdown(list(COLUMNS), [[row[key] for key in COLUMNS.values()] for row in rows])
+    )
     machine.keep({"machine": about, "model": model.card.name, "results": rows}, options.out)
     return 0 if rows else 1
 

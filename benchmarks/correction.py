@@ -1,7 +1,7 @@
 """Correction: seconds after one object of many is corrected in a long stack, the embedded model; and the memory all of it takes.
 
-python -m benchmarks.correction --out results.json
-python -m benchmarks.correction --side 2048 --objects 300 --corrections 1       what a lab's frames take
+python -m benchmarks.correction --out results.json python -m benchmarks.correction --side 2048
+--objects 300 --corrections 1       what a lab's frames take
 
 The stack is written to a file first, and read from there as a user's is.
 """
@@ -53,7 +53,9 @@ def measured(case: Case, corrections: int) -> dict[str, Any]:
             session.plane(middle)
             answered = time.perf_counter() - began
             walked = sum(bool(stepped.segments) for stepped in session.run())
-            found["corrections"].append({"answered": answered, "all": time.perf_counter() - began, "frames": walked})
+            found["corrections"].append(
+                {"answered": answered, "all": time.perf_counter() - began, "frames": walked}
+            )
             print(track, found["corrections"][-1], flush=True)
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, KiB on Linux
     return {**found, "peak_gb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9}
@@ -61,7 +63,9 @@ def measured(case: Case, corrections: int) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write JSON; 0 where all that is asked is reached."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.correction", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.correction", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--side", type=int, default=512, help="of a frame, pixels")
     parser.add_argument("--frames", type=int, default=100)
     parser.add_argument("--objects", type=int, default=50)
@@ -71,10 +75,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = machine.threaded(parser.parse_args(arguments))
     about = machine.described()
     result = measured(Case(options.side, options.objects, options.frames), options.corrections)
-    rows = [[each["answered"], each["all"], each["frames"], f"1/{result['first'] / each['all']:.0f}"] for each in result["corrections"]]
+    rows = [
+        [each["answered"], each["all"], each["frames"], f"1/{result['first'] / each['all']:.0f}"]
+        for each in result["corrections"]
+    ]
     print(f"first propagation: {result['first']:.1f} s; peak {result['peak_gb']:.2f} GB")
-    print(machine.markdown(["corrected frame, s", "all, s", "frames walked", "all / first propagation"], rows))
-    slowest, longest = (max(each[key] for each in result["corrections"]) for key in ("answered", "all"))
+    print(
+        machine.markdown(
+            ["corrected frame, s", "all, s", "frames walked", "all / first propagation"], rows
+        )
+    )
+    slowest, longest = (
+        max(each[key] for each in result["corrections"]) for key in ("answered", "all")
+    )
     checks = [
         (f"first corrected frame below {FIRST_S} s", slowest < FIRST_S),
         ("all below 1/50 of the first", longest < PART * result["first"]),
@@ -82,7 +95,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ]
     for what, good in checks:
         print(f"{'reached' if good else 'MISSED '}  {what}")
-    machine.keep({"machine": about, "settings": vars(options) | {"out": None}, "results": result}, options.out)
+    machine.keep(
+        {"machine": about, "settings": vars(options) | {"out": None}, "results": result},
+        options.out,
+    )
     return 0 if all(good for _, good in checks) else 1
 
 

@@ -55,31 +55,56 @@ def sets(data: Path) -> Iterator[Set]:
 
 def _nuclei_2d(data: Path) -> Iterator[Set]:
     folder = data / "zstack_and_2d_stardist"
-    yield Set("2D nuclei", "nuclei (StarDist)", tifffile.imread(folder / "img2d.tif")[None], tifffile.imread(folder / "mask2d.tif")[None])
+    yield Set(
+        "2D nuclei",
+        "nuclei (StarDist)",
+        tifffile.imread(folder / "img2d.tif")[None],
+        tifffile.imread(folder / "mask2d.tif")[None],
+    )
     folder = data / "timelapse_hela_nuclei"
-    image, truth = tifffile.imread(folder / "Fluo_Hela_02_img.tif"), tifffile.imread(folder / "Fluo_Hela_02_ERR_SEG.tif")
+    image, truth = (
+        tifffile.imread(folder / "Fluo_Hela_02_img.tif"),
+        tifffile.imread(folder / "Fluo_Hela_02_ERR_SEG.tif"),
+    )
     for frame in (0, 11):
         yield Set("2D nuclei", f"HeLa, frame {frame}", image[frame][None], truth[frame][None])
     folder = data / "timelapse_small_laptrack" / "napari_interactive_fix_data"
-    image, truth = tifffile.imread(folder / "example_images.tif"), tifffile.imread(folder / "example_label.tif")
+    image, truth = (
+        tifffile.imread(folder / "example_images.tif"),
+        tifffile.imread(folder / "example_label.tif"),
+    )
     for frame in (0, 5):
-        yield Set("2D nuclei", f"nuclei (LapTrack), frame {frame}", image[frame][None], truth[frame][None])
+        yield Set(
+            "2D nuclei", f"nuclei (LapTrack), frame {frame}", image[frame][None], truth[frame][None]
+        )
 
 
 def _volumes(data: Path) -> Iterator[Set]:
     folder = data / "zstack_nuclei_cells3d"
     truth = tifffile.imread(folder / "nuclei_label.tif")
     spacing = Spacing(0.29, 0.26, 0.26)  # as scikit-image says of these data
-    yield Set("3D nuclei", "nuclei (cells3d)", tifffile.imread(folder / "nuclei.tif"), truth, along="z", spacing=spacing)
+    yield Set(
+        "3D nuclei",
+        "nuclei (cells3d)",
+        tifffile.imread(folder / "nuclei.tif"),
+        truth,
+        along="z",
+        spacing=spacing,
+    )
     folder = data / "zstack_and_2d_stardist"
     image, truth = tifffile.imread(folder / "img3d.tif"), tifffile.imread(folder / "mask3d.tif")
-    spacing = Spacing(2.0, 1.0, 1.0)  # the proportions its authors give; how large a pixel is they do not say
+    spacing = Spacing(
+        2.0, 1.0, 1.0
+    )  # the proportions its authors give; how large a pixel is they do not say
     yield Set("3D nuclei", "nuclei (StarDist)", image, truth, along="z", spacing=spacing)
 
 
 def _lapses(data: Path) -> Iterator[Set]:
     folder = data / "timelapse_simcep_exact_tracks"
-    images, masks = sorted((folder / "img").glob("*.tif")), sorted((folder / "TRA").glob("man_track*.tif"))
+    images, masks = (
+        sorted((folder / "img").glob("*.tif")),
+        sorted((folder / "TRA").glob("man_track*.tif")),
+    )
     truth = np.stack([tifffile.imread(path) for path in masks])
     yield Set(
         "time-lapse",
@@ -90,15 +115,30 @@ def _lapses(data: Path) -> Iterator[Set]:
         tracked=True,
     )
     folder = data / "timelapse_3d_cho"
-    image, truth = tifffile.imread(folder / "Fluo-N3DH-CHO_02_img.tif")[:, 2], tifffile.imread(folder / "derived_linked_ids.tif")[:, 2]
-    yield Set("time-lapse", "CHO nuclei, z = 2", image, truth, parents=_parents(folder / "derived_man_track.txt", truth), tracked=True)
+    image, truth = (
+        tifffile.imread(folder / "Fluo-N3DH-CHO_02_img.tif")[:, 2],
+        tifffile.imread(folder / "derived_linked_ids.tif")[:, 2],
+    )
+    yield Set(
+        "time-lapse",
+        "CHO nuclei, z = 2",
+        image,
+        truth,
+        parents=_parents(folder / "derived_man_track.txt", truth),
+        tracked=True,
+    )
 
 
 def _bacteria(data: Path) -> Iterator[Set]:
     folder = data / "timelapse_ecoli"
     image, truth = tifffile.imread(folder / "img.tif"), tifffile.imread(folder / "mask.tif")
     for frame in (0, 10, 19):
-        yield Set("bacteria", f"E. coli, phase contrast, frame {frame}", image[frame][None], truth[frame][None])
+        yield Set(
+            "bacteria",
+            f"E. coli, phase contrast, frame {frame}",
+            image[frame][None],
+            truth[frame][None],
+        )
 
 
 def _counted(data: Path) -> Iterator[Set]:
@@ -107,7 +147,12 @@ def _counted(data: Path) -> Iterator[Set]:
         yield Set("counts alone: VGG cells", name, _grey(folder / "images" / name), n=int(n))
     folder = data / "counting_bccd"
     for row in pd.read_csv(folder / "counts.csv").iloc[::8].itertuples(index=False):
-        yield Set("counts alone: blood smears", row.file, _grey(folder / "JPEGImages" / row.file), n=int(row.RBC + row.WBC))
+        yield Set(
+            "counts alone: blood smears",
+            row.file,
+            _grey(folder / "JPEGImages" / row.file),
+            n=int(row.RBC + row.WBC),
+        )
 
 
 def _grey(path: Path) -> np.ndarray:
@@ -118,18 +163,29 @@ def _grey(path: Path) -> np.ndarray:
 def _parents(file: Path, truth: np.ndarray) -> dict[int, int]:
     rows = [tuple(int(part) for part in line.split()) for line in file.read_text().splitlines()]
     seen = set(np.unique(truth).tolist())
-    return {track: parent for track, _, _, parent in rows if parent in seen and track in seen and parent}
+    return {
+        track: parent for track, _, _, parent in rows if parent in seen and track in seen and parent
+    }
 
 
 def counted(each: Set, model: VideoModel, kind: Kind, trust: Trust = "seeds") -> dict[str, Any]:
     """Count one set: its figures, in plain numbers."""
     begin = time.process_time()
-    video = video_of(Stack(each.pixels, each.along + "yx", each.spacing, name=each.name), along=each.along)
+    video = video_of(
+        Stack(each.pixels, each.along + "yx", each.spacing, name=each.name), along=each.along
+    )
     found = count_video(video, model, Counting(kind=kind, trust=trust), stage=lambda _: None)
     with found.session:
         labels = np.asarray(found.run.labels.compute())
-        parents = {int(a): int(b) for a, b in found.run.tracks[["track", "parent"]].dropna().to_numpy()}
-    row: dict[str, Any] = {"group": each.group, "set": each.name, "seeds": kind, "found": len(np.unique(labels)) - 1}
+        parents = {
+            int(a): int(b) for a, b in found.run.tracks[["track", "parent"]].dropna().to_numpy()
+        }
+    row: dict[str, Any] = {
+        "group": each.group,
+        "set": each.name,
+        "seeds": kind,
+        "found": len(np.unique(labels)) - 1,
+    }
     if each.truth is None:
         row["truth"] = each.n
     else:
@@ -140,7 +196,9 @@ def counted(each: Set, model: VideoModel, kind: Kind, trust: Trust = "seeds") ->
 
 def _agreement(each: Set, labels: np.ndarray, parents: Mapping[int, int]) -> dict[str, Any]:
     assert each.truth is not None
-    agreement = evaluate(labels, each.truth, tracks=True, challenge=each.tracked, parents=(parents, each.parents))
+    agreement = evaluate(
+        labels, each.truth, tracks=True, challenge=each.tracked, parents=(parents, each.parents)
+    )
     assert agreement.tracks is not None
     row: dict[str, Any] = {"truth": len(np.unique(each.truth)) - 1, "f1": agreement.overall["f1"]}
     matched = agreement.tracks["iou_whole"] >= 0.5
@@ -154,29 +212,50 @@ def _agreement(each: Set, labels: np.ndarray, parents: Mapping[int, int]) -> dic
 
 def reached(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
     """The requirements of the issue, by what they ask, for seeds as they are by default."""
-    by = {group: [row for row in rows if row["group"] == group and row["seeds"] == KINDS[0]] for group in {row["group"] for row in rows}}
+    by = {
+        group: [row for row in rows if row["group"] == group and row["seeds"] == KINDS[0]]
+        for group in {row["group"] for row in rows}
+    }
     flat, solid, lapses = (by.get(group, []) for group in ("2D nuclei", "3D nuclei", "time-lapse"))
     divided = [row for row in lapses if row["gt_divisions"] > 0]
     return {
-        "2D nuclei: F1 at IoU 0.5 at least 0.80 on average": bool(flat) and float(np.mean([row["f1"] for row in flat])) >= 0.8,
-        "2D nuclei: count error at most 10 % on average": bool(flat) and float(np.mean([abs(row["count_error"]) for row in flat])) <= 0.1,
-        "a 3D stack: count error at most 10 %": any(abs(row["count_error"]) <= 0.1 for row in solid),
-        "a 3D stack: mean IoU of matched objects at least 0.65": any(row["iou_matched"] >= 0.65 for row in solid),
+        "2D nuclei: F1 at IoU 0.5 at least 0.80 on average": bool(flat)
+        and float(np.mean([row["f1"] for row in flat])) >= 0.8,
+        "2D nuclei: count error at most 10 % on average": bool(flat)
+        and float(np.mean([abs(row["count_error"]) for row in flat])) <= 0.1,
+        "a 3D stack: count error at most 10 %": any(
+            abs(row["count_error"]) <= 0.1 for row in solid
+        ),
+        "a 3D stack: mean IoU of matched objects at least 0.65": any(
+            row["iou_matched"] >= 0.65 for row in solid
+        ),
         "a time-lapse with divisions: TRA at least 0.90": any(row["TRA"] >= 0.9 for row in divided),
         "half of the divisions, at most one false for three true": any(
-            row["tp_div(1)"] * 2 >= row["gt_divisions"] and row["fp_div(1)"] * 3 <= row["tp_div(1)"] for row in divided
+            row["tp_div(1)"] * 2 >= row["gt_divisions"] and row["fp_div(1)"] * 3 <= row["tp_div(1)"]
+            for row in divided
         ),
     }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and end with 0 if all is reached."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.counting", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.counting", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("data", type=Path, help="folder that holds the stacks, each with its truth")
     parser.add_argument("--model", default="nano", help="name or file")
-    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=list(KINDS[:1]), help="what seeds are said as (%(default)s)")
     parser.add_argument(
-        "--trust", choices=("seeds", "model"), default="seeds", help="who says where objects are on later frames (%(default)s)"
+        "--kinds",
+        nargs="+",
+        choices=KINDS,
+        default=list(KINDS[:1]),
+        help="what seeds are said as (%(default)s)",
+    )
+    parser.add_argument(
+        "--trust",
+        choices=("seeds", "model"),
+        default="seeds",
+        help="who says where objects are on later frames (%(default)s)",
     )
     parser.add_argument("--groups", nargs="+", help="only sets of groups that begin so")
     parser.add_argument("--out", type=Path, help="write results as JSON")
@@ -187,12 +266,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
             continue
         for kind in given.kinds:
             rows.append(counted(each, model, kind, given.trust))
-            print({name: round(value, 3) if isinstance(value, float) else value for name, value in rows[-1].items()}, flush=True)
+            print(
+                {
+                    name: round(value, 3) if isinstance(value, float) else value
+                    for name, value in rows[-1].items()
+                },
+                flush=True,
+            )
     _print(rows)
     outcome = reached(rows)
     for requirement, good in outcome.items():
         print(f"{'reached' if good else 'MISSED '}: {requirement}")
-    machine.keep({"machine": where, "model": model.card.sha256, "trust": given.trust, "rows": rows, "reached": outcome}, given.out)
+    machine.keep(
+        {
+            "machine": where,
+            "model": model.card.sha256,
+            "trust": given.trust,
+            "rows": rows,
+            "reached": outcome,
+        },
+        given.out,
+    )
     return 0 if all(outcome.values()) else 1
 
 
@@ -203,7 +297,11 @@ def _print(rows: Sequence[dict[str, Any]]) -> None:
         if len(shown) > 10:
             errors = part.groupby("seeds")["count_error"]
             summary = pd.DataFrame(
-                {"sets": errors.size(), "mean error": errors.mean(), "mean of absolute": errors.apply(lambda e: e.abs().mean())}
+                {
+                    "sets": errors.size(),
+                    "mean error": errors.mean(),
+                    "mean of absolute": errors.apply(lambda e: e.abs().mean()),
+                }
             )
             shown = summary.reset_index()
         print(f"\n{group}\n{machine.markdown(list(shown.columns), shown.to_numpy().tolist())}")

@@ -28,7 +28,13 @@ LIMIT_S = 1.0
 """For one frame of 512 × 512 pixels with 50 objects, on two cores."""
 
 _WIDE = 22.0  # pixels an object is wide
-COLUMNS = {"side, px": "side", "objects": "objects", "frames": "frames", "s a frame": "per_frame", "ms an object and frame": "per_object"}
+COLUMNS = {
+    "side, px": "side",
+    "objects": "objects",
+    "frames": "frames",
+    "s a frame": "per_frame",
+    "ms an object and frame": "per_object",
+}
 
 
 @dataclass(frozen=True)
@@ -42,14 +48,26 @@ class Case:
     def places(self, frame: int) -> np.ndarray:
         """(objects, 2) middles on a frame, in pixels."""
         across = int(np.ceil(np.sqrt(self.objects)))
-        grid = (np.stack(np.meshgrid(*[np.arange(across)] * 2, indexing="ij"), axis=-1).reshape(-1, 2) + 0.5) * self.side / across
+        grid = (
+            (
+                np.stack(np.meshgrid(*[np.arange(across)] * 2, indexing="ij"), axis=-1).reshape(
+                    -1, 2
+                )
+                + 0.5
+            )
+            * self.side
+            / across
+        )
         phase = np.random.default_rng(1).uniform(0, 2 * np.pi, grid.shape)
         return np.asarray(grid + 2 * np.sin(phase + 0.7 * frame))[: self.objects]
 
     def boxes(self) -> list[BoxPrompt]:
         """One around each object on the first frame."""
         half = _WIDE / 2
-        return [BoxPrompt(0, track, (y - half, x - half, y + half, x + half)) for track, (y, x) in enumerate(self.places(0), start=1)]
+        return [
+            BoxPrompt(0, track, (y - half, x - half, y + half, x + half))
+            for track, (y, x) in enumerate(self.places(0), start=1)
+        ]
 
     def planes(self) -> Iterator[np.ndarray]:
         """The (side, side) frames, one after another, with noise."""
@@ -95,7 +113,9 @@ def measured(model: VideoModel, case: Case) -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON; 0 where the limit is kept."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.crowd", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.crowd", description=__doc__.splitlines()[0] if __doc__ else None
+    )
     parser.add_argument("--model", default="nano", help="name or file")
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--most", type=int, default=300, help="leave out cases with more objects")
@@ -103,10 +123,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = machine.threaded(parser.parse_args(arguments))
     about, model = machine.described(), load_model(options.model)
     measured(model, Case(256, 4))  # warm
-    cases = [Case(512, 1), Case(512, 10), Case(512, 50), Case(512, 100), Case(1024, 50), Case(2048, 50), Case(2048, 300)]
+    cases = [
+        Case(512, 1),
+        Case(512, 10),
+        Case(512, 50),
+        Case(512, 100),
+        Case(1024, 50),
+        Case(2048, 50),
+        Case(2048, 300),
+    ]
     rows = [measured(model, case) for case in cases if case.objects <= options.most]
     print(machine.markdown(list(COLUMNS), [[row[key] for key in COLUMNS.values()] for row in rows]))
-    reached = next(row for row in rows if (row["side"], row["objects"]) == (512, 50))["per_frame"] < LIMIT_S
+    reached = (
+        next(row for row in rows if (row["side"], row["objects"]) == (512, 50))["per_frame"]
+        < LIMIT_S
+    )
     print(f"512 × 512 with 50 objects below {LIMIT_S} s a frame: {'yes' if reached else 'no'}")
     machine.keep({"machine": about, "model": model.card.name, "results": rows}, options.out)
     return 0 if reached else 1

@@ -41,7 +41,10 @@ _SAMPLES = SAMPLES[0].image.parent
 
 def ovule(slices: slice) -> tuple[Stack, np.ndarray]:
     """Slices of the sample, and their labels (frames, H, W)."""
-    stack, truth = (opened(_SAMPLES / f"ovule_z{part}.ome.tif") for part, opened in (("", open_stack), ("_labels", open_labels)))
+    stack, truth = (
+        opened(_SAMPLES / f"ovule_z{part}.ome.tif")
+        for part, opened in (("", open_stack), ("_labels", open_labels))
+    )
     labels = np.stack([truth.plane({"z": z}) for z in range(truth.sizes["z"])]).astype(np.int64)
     return Stack(np.asarray(stack.data[slices]), "zyx", stack.spacing), labels[slices]
 
@@ -49,20 +52,42 @@ def ovule(slices: slice) -> tuple[Stack, np.ndarray]:
 def scores(model: VideoModel, pack: Path, objects: int) -> dict[str, float]:
     """IoU over the held-out slices of the ovule, over held-out nuclei and over the time-lapse sample."""
     stack, labels = ovule(HELD_OUT)
-    areas = np.stack([np.bincount(plane.ravel(), minlength=int(labels.max()) + 1) for plane in labels])[:, 1:]
-    wanted = [int(index) for index in np.argsort(-(areas > 0).sum(axis=0), kind="stable") if (areas[:, index] > 0).sum() >= 3][:objects]
-    case = Carried(stack.as_video("z"), labels, {index + 1: int(areas[:, index].argmax()) for index in sorted(wanted)})
+    areas = np.stack(
+        [np.bincount(plane.ravel(), minlength=int(labels.max()) + 1) for plane in labels]
+    )[:, 1:]
+    wanted = [
+        int(index)
+        for index in np.argsort(-(areas > 0).sum(axis=0), kind="stable")
+        if (areas[:, index] > 0).sum() >= 3
+    ][:objects]
+    case = Carried(
+        stack.as_video("z"),
+        labels,
+        {index + 1: int(areas[:, index].argmax()) for index in sorted(wanted)},
+    )
     found = {f"ovule, {kind}": carried(model, case, kind)["iou"] for kind in ("click", "box")}
     nuclei = measured(model, DOMAINS[0].read(Path(), pack), objects)
     found |= {f"nuclei, {kind}": nuclei[kind] for kind in ("click", "three", "box")}
-    sample = Source("", str(_SAMPLES / SAMPLE.image), str(_SAMPLES / SAMPLE.truth), SAMPLE.axes, SAMPLE.along)
-    return {**found, "migrating nuclei, carried": carried(model, Carried.of(sample, Path("/"), 15), "box")["iou"]}
+    sample = Source(
+        "", str(_SAMPLES / SAMPLE.image), str(_SAMPLES / SAMPLE.truth), SAMPLE.axes, SAMPLE.along
+    )
+    return {
+        **found,
+        "migrating nuclei, carried": carried(model, Carried.of(sample, Path("/"), 15), "box")[
+            "iou"
+        ],
+    }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, measure before and after, print a table; 0 where what is required is reached."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.finetuning", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("pack", type=Path, help="folder with manifest.csv and .npz files (nuclei of its split val)")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.finetuning",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+    )
+    parser.add_argument(
+        "pack", type=Path, help="folder with manifest.csv and .npz files (nuclei of its split val)"
+    )
     parser.add_argument("--model", default="nano", help="name or file")
     parser.add_argument("--recipe", type=Path, help="TOML; the default recipe where not given")
     parser.add_argument("--minutes", type=float, default=8.0, help="of training")
@@ -86,12 +111,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         minutes = (time.monotonic() - began) / 60
         after = scores(load_model(tuned), options.pack, options.objects)
-    rows: list[list[Any]] = [[name, before[name], after[name], after[name] - before[name]] for name in before]
+    rows: list[list[Any]] = [
+        [name, before[name], after[name], after[name] - before[name]] for name in before
+    ]
     print("\n" + machine.markdown(["measured on", "before", "after", "gained"], rows))
     gained = min(after[name] - before[name] for name in before if name.startswith("ovule"))
     lost = max(before[name] - after[name] for name in before if "nuclei" in name)
-    print(f"{minutes:.1f} minutes; gained at least {gained:.3f} (required {GAIN}), lost at most {lost:.3f} on nuclei (allowed {LOSS})")
-    machine.keep({"machine": about, "minutes": minutes, "before": before, "after": after}, options.out)
+    print(
+        f"{minutes:.1f} minutes; gained at least {gained:.3f} (required {GAIN}), lost at most "
+        f"{lost:.3f} on nuclei (allowed {LOSS})"
+    )
+    machine.keep(
+        {"machine": about, "minutes": minutes, "before": before, "after": after}, options.out
+    )
     return 0 if gained >= GAIN and lost < LOSS and minutes <= MINUTES else 1
 
 

@@ -2,8 +2,9 @@
 
 xvfb-run -a -s "-screen 0 1400x1000x24" python -m benchmarks.heartbeat --out results.json
 
-A timer in Qt's loop beats every few milliseconds; what lies between two beats is how long a click would have waited. A second
-thread looks on, and notes where the window's thread was when a beat was late.
+A timer in Qt's loop beats every few milliseconds; what lies between two beats is how long a click
+would have waited. A second thread looks on, and notes where the window's thread was when a beat was
+late.
 """
 
 from __future__ import annotations
@@ -100,7 +101,9 @@ class Window:
         self.panel = Panel(self.viewer, root=lambda: root)
         self.viewer.window.add_dock_widget(self.panel, name="SAM 2 for stacks", area="right")
         self.panel.controller.use_model(model)
-        self.viewer.add_image(scene.stack.data, axis_labels=tuple(scene.stack.axes), name=scene.name)
+        self.viewer.add_image(
+            scene.stack.data, axis_labels=tuple(scene.stack.axes), name=scene.name
+        )
         self.viewer.dims.set_point(0, 0)
         self.until(lambda: self.resting and self.panel.controller.snapshot.device != "")
 
@@ -109,7 +112,10 @@ class Window:
         """Whether all that was asked for is done and drawn."""
         from napari_sam2.gui.view import Stage
 
-        return self.panel.controller.snapshot.stage is Stage.READY and not self.panel._redraw.isActive()
+        return (
+            self.panel.controller.snapshot.stage is Stage.READY
+            and not self.panel._redraw.isActive()
+        )
 
     def until(self, true: Callable[[], Any]) -> None:
         """Let the window work until this is true, in Qt's own loop."""
@@ -122,7 +128,10 @@ class Window:
         loop.exec()
         look.stop()
         if time.monotonic() > end:
-            raise TimeoutError(f"waited {_PATIENCE_S:.0f} s in vain; the panel says {self.panel.controller.snapshot}")
+            raise TimeoutError(
+                f"waited {_PATIENCE_S:.0f} s in vain; the panel says "
+                f"{self.panel.controller.snapshot}"
+            )
 
     def prompt(self, scene: Scene) -> None:
         """A click on each object."""
@@ -145,7 +154,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON: 0 where no stall was longer than `LIMIT_S`, else 1."""
     options = _options(arguments)
     about = machine.described()
-    scene = drifting(count=options.objects, frames=options.frames, shape=(options.size,) * 2, noise=0.05 * BRIGHTEST)
+    scene = drifting(
+        count=options.objects,
+        frames=options.frames,
+        shape=(options.size,) * 2,
+        noise=0.05 * BRIGHTEST,
+    )
     with _own_folder() as folder:
         window = Window(scene, options.model, folder / "projects")
         window.prompt(scene)
@@ -161,7 +175,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for place, count in heart.places.most_common(12):
         print(f"{count:4d} × {place}")
     reached = figures["longest_ms"] < 1000 * LIMIT_S
-    print(f"longest stall {figures['longest_ms']:.0f} ms (below {1000 * LIMIT_S:.0f}): {'reached' if reached else 'MISSED'}")
+    print(
+        f"longest stall {figures['longest_ms']:.0f} ms (below {1000 * LIMIT_S:.0f}): "
+        f"{'reached' if reached else 'MISSED'}"
+    )
     machine.keep({"machine": about, **figures, "late": dict(heart.places)}, options.out)
     return 0 if reached else 1
 
@@ -176,18 +193,25 @@ def _own_folder() -> Iterator[Path]:
 
 def _place(stack: traceback.StackSummary) -> str:
     """Where a thread is: the innermost frames, those of ours in front."""
-    shown = [f"{Path(each.filename).parent.name}/{Path(each.filename).name}:{each.lineno} {each.name}" for each in stack]
+    shown = [
+        f"{Path(each.filename).parent.name}/{Path(each.filename).name}:{each.lineno} {each.name}"
+        for each in stack
+    ]
     ours = [text for each, text in zip(stack, shown, strict=True) if "/gui/" in each.filename]
     return " > ".join([*ours[-2:], *shown[-3:]])
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.heartbeat", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.heartbeat", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--objects", type=int, default=20)
     parser.add_argument("--frames", type=int, default=30)
     parser.add_argument("--size", type=int, default=256, help="pixels a side")
     parser.add_argument("--model", default="nano")
-    parser.add_argument("--docks", nargs="*", default=["lanes", "tables"], help="what is shown beside the panel")
+    parser.add_argument(
+        "--docks", nargs="*", default=["lanes", "tables"], help="what is shown beside the panel"
+    )
     parser.add_argument("--out", type=Path, help="write results as JSON")
     return parser.parse_args(arguments)
 

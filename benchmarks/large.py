@@ -2,8 +2,9 @@
 
 python -m benchmarks.large --folder DIR --out results.json
 
-The stack is drawn into DIR where it is not there yet (some MB on disk, for most of it is the same everywhere), and carried in a
-process of its own. What was interrupted goes on with the next call; the peak is then that of all calls together.
+The stack is drawn into DIR where it is not there yet (some MB on disk, for most of it is the same
+everywhere), and carried in a process of its own. What was interrupted goes on with the next call;
+the peak is then that of all calls together.
 """
 
 from __future__ import annotations
@@ -30,7 +31,10 @@ LIMIT_GB = 4.0
 """Memory that a stack of 20 GB may take (10⁹ bytes)."""
 
 LEAST_IOU = 0.5
-"""Of each object with its disc, on each frame that is looked at: it is still the same. How exact masks are is measured elsewhere."""
+"""Of each object with its disc, on each frame that is looked at: it is still the same.
+
+How exact masks are is measured elsewhere.
+"""
 
 _SIDE, _RADIUS, _OBJECTS = 4096, 24, 4
 _DARK, _BRIGHT = 300, 9000
@@ -48,20 +52,49 @@ def main(arguments: Sequence[str] | None = None) -> int:
     peak, seconds = _carried(image, frames, options.folder)
     iou = _least_iou(options.folder / "results", frames)
     size = 2 * _SIDE**2 * frames / 1e9
-    rows = [[f"{size:.1f}", frames, f"{_SIDE} × {_SIDE}", f"{peak / 1e9:.2f}", f"{seconds:.0f}", f"{iou:.3f}"]]
+    rows = [
+        [
+            f"{size:.1f}",
+            frames,
+            f"{_SIDE} × {_SIDE}",
+            f"{peak / 1e9:.2f}",
+            f"{seconds:.0f}",
+            f"{iou:.3f}",
+        ]
+    ]
     print(machine.markdown(["GB", "frames", "pixels", "peak, GB", "s", "least IoU"], rows))
-    machine.keep({"machine": about, "bytes": size * 1e9, "peak_bytes": peak, "seconds": seconds, "least_iou": iou}, options.out)
+    machine.keep(
+        {
+            "machine": about,
+            "bytes": size * 1e9,
+            "peak_bytes": peak,
+            "seconds": seconds,
+            "least_iou": iou,
+        },
+        options.out,
+    )
     return 0 if peak <= LIMIT_GB * 1e9 and iou >= LEAST_IOU else 1
 
 
 def _draw(image: Path, frames: int) -> None:
     """Discs that drift across a dark field with a pattern that compresses well."""
-    axes = [v05.TimeAxis(name="t", unit="second"), *(v05.SpaceAxis(name=name, unit="micrometer") for name in "yx")]
+    axes = [
+        v05.TimeAxis(name="t", unit="second"),
+        *(v05.SpaceAxis(name=name, unit="micrometer") for name in "yx"),
+    ]
     scale = v05.ScaleTransformation(scale=[60.0, 0.5, 0.5])
-    described = v05.Image(multiscales=[v05.Multiscale(axes=axes, datasets=[v05.Dataset(path="0", coordinateTransformations=[scale])])])
+    described = v05.Image(
+        multiscales=[
+            v05.Multiscale(
+                axes=axes, datasets=[v05.Dataset(path="0", coordinateTransformations=[scale])]
+            )
+        ]
+    )
     part = image.with_suffix(".part")
     shape = (frames, _SIDE, _SIDE)
-    array = prepare_image(part, described, (shape, np.uint16), chunks=(1, 1024, 1024), writer="zarr", overwrite=True)[1]["0"]
+    array = prepare_image(
+        part, described, (shape, np.uint16), chunks=(1, 1024, 1024), writer="zarr", overwrite=True
+    )[1]["0"]
     pattern = np.random.default_rng(0).integers(_DARK - 40, _DARK + 40, size=64, dtype=np.uint16)
     ground = np.tile(pattern, (_SIDE, _SIDE // 64))
     for frame in range(frames):
@@ -71,8 +104,12 @@ def _draw(image: Path, frames: int) -> None:
             plane[rows, columns][inside] = _BRIGHT
         array[frame] = plane
     part.rename(image)
-    prompts = [(track, 0, "point", y, x, 1, "disc") for track, (y, x) in enumerate(_centres(0), start=1)]
-    table = pd.DataFrame(prompts, columns=["track", "frame", "kind", "y", "x", "positive", "category"])
+    prompts = [
+        (track, 0, "point", y, x, 1, "disc") for track, (y, x) in enumerate(_centres(0), start=1)
+    ]
+    table = pd.DataFrame(
+        prompts, columns=["track", "frame", "kind", "y", "x", "positive", "category"]
+    )
     table.to_csv(image.parent / "prompts.csv", index=False)
 
 
@@ -95,10 +132,22 @@ def _carried(image: Path, frames: int, folder: Path) -> tuple[int, float]:
     """Peak of resident memory in bytes and seconds of `napari-sam2 track`, over all calls that it took."""
     kept = folder / f"peak_{frames}.json"
     before = json.loads(kept.read_text()) if kept.exists() else {"peak": 0, "seconds": 0.0}
-    command = [sys.executable, "-m", "napari_sam2.cli", "track", str(image), "--along", "t", "--prompts", str(folder / "prompts.csv")]
+    command = [
+        sys.executable,
+        "-m",
+        "napari_sam2.cli",
+        "track",
+        str(image),
+        "--along",
+        "t",
+        "--prompts",
+        str(folder / "prompts.csv"),
+    ]
     began, peak = time.perf_counter(), int(before["peak"])
     more = ["--device", "cpu", "--format", "zarr", "--resume", "--out", str(folder / "results")]
-    with subprocess.Popen([*command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
+    with subprocess.Popen(
+        [*command, *more], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
         watched = psutil.Process(process.pid)
         while process.poll() is None:
             try:
@@ -128,9 +177,15 @@ def _least_iou(results: Path, frames: int) -> float:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.large", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--gigabytes", type=float, default=20.0, help="of the stack, uncompressed (10⁹ bytes)")
-    parser.add_argument("--folder", type=Path, required=True, help="where the stack and the results go; kept")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.large", description=__doc__.splitlines()[0] if __doc__ else None
+    )
+    parser.add_argument(
+        "--gigabytes", type=float, default=20.0, help="of the stack, uncompressed (10⁹ bytes)"
+    )
+    parser.add_argument(
+        "--folder", type=Path, required=True, help="where the stack and the results go; kept"
+    )
     parser.add_argument("--out", type=Path, help="write results as JSON")
     return parser.parse_args(arguments)
 

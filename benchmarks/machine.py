@@ -20,7 +20,8 @@ _PACKAGES = ("napari-sam2", "torch", "transformers", "numpy", "scikit-image")
 def described() -> dict[str, Any]:
     """The machine, the versions, the time, the threads, and the load before the measurement.
 
-    Threads are those that OMP_NUM_THREADS allows: it holds for PyTorch and for NumPy's matrix products alike.
+    Threads are those that OMP_NUM_THREADS allows: it holds for PyTorch and for NumPy's matrix
+    products alike.
     """
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -46,7 +47,11 @@ def threaded(options: argparse.Namespace) -> argparse.Namespace:
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A table as Markdown; floats with three digits."""
-    lines = [[str(cell) for cell in header], ["---"] * len(header), *([_cell(cell) for cell in row] for row in rows)]
+    lines = [
+        [str(cell) for cell in header],
+        ["---"] * len(header),
+        *([_cell(cell) for cell in row] for row in rows),
+    ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
@@ -76,4 +81,10 @@ def _version(name: str) -> str | None:
 
 
 def _cell(value: Any) -> str:
-    return f"{value:.3g}" if isinstance(value, float) and abs(value) < 100 else f"{value:.0f}" if isinstance(value, float) else str(value)
+    return (
+        f"{value:.3g}"
+        if isinstance(value, float) and abs(value) < 100
+        else f"{value:.0f}"
+        if isinstance(value, float)
+        else str(value)
+    )

@@ -39,7 +39,11 @@ def frame(count: int, channels: int) -> tuple[Video, np.ndarray]:
     numbers = (rows // cell).astype(int) * across + (columns // cell).astype(int) + 1
     labels = np.where(near & (numbers <= count), numbers, 0).astype(np.uint16)
     random = np.random.default_rng(0)
-    pixels = np.stack([random.normal(200 + 2000 * (labels > 0), 30) for _ in range(channels)]).clip(0, 65535).astype(np.uint16)
+    pixels = (
+        np.stack([random.normal(200 + 2000 * (labels > 0), 30) for _ in range(channels)])
+        .clip(0, 65535)
+        .astype(np.uint16)
+    )
     return Video.of(Stack(pixels[None], "tcyx", Spacing(y_um=0.2, x_um=0.2))), labels
 
 
@@ -64,7 +68,9 @@ def counted_seconds(count: int, model: VideoModel) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, and end with 0 if an object among many costs no more than `LIMIT` times one among few."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.measuring", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.measuring", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--channels", type=int, default=2)
     parser.add_argument("--model", default="nano", help="name or file (%(default)s)")
@@ -75,15 +81,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     model = load_model(given.model)
     counted_seconds(FEW, model)
     rows: list[dict[str, Any]] = []
-    for what, taken in (("measured", partial(seconds, channels=given.channels)), ("counted", partial(counted_seconds, model=model))):
+    for what, taken in (
+        ("measured", partial(seconds, channels=given.channels)),
+        ("counted", partial(counted_seconds, model=model)),
+    ):
         for count in (FEW, MANY):
             each = statistics.median(taken(count) for _ in range(given.repeats))
-            rows.append({"what": what, "objects": count, "seconds": each, "ms_per_object": 1000 * each / count})
-    ratios = {few["what"]: many["ms_per_object"] / few["ms_per_object"] for few, many in (rows[:2], rows[2:])}
-    print(machine.markdown(["what", "objects", "s", "ms per object"], [list(row.values()) for row in rows]))
+            rows.append(
+                {
+                    "what": what,
+                    "objects": count,
+                    "seconds": each,
+                    "ms_per_object": 1000 * each / count,
+                }
+            )
+    ratios = {
+        few["what"]: many["ms_per_object"] / few["ms_per_object"]
+        for few, many in (rows[:2], rows[2:])
+    }
+    print(
+        machine.markdown(
+            ["what", "objects", "s", "ms per object"], [list(row.values()) for row in rows]
+        )
+    )
     for what, ratio in ratios.items():
         verdict = "reached" if ratio <= LIMIT else "MISSED"
-        print(f"{what}: an object among {MANY} costs {ratio:.2f} times one among {FEW} (at most {LIMIT}): {verdict}")
+        print(
+            f"{what}: an object among {MANY} costs {ratio:.2f} times one among {FEW} (at most "
+            f"{LIMIT}): {verdict}"
+        )
     machine.keep({"machine": where, "rows": rows, "ratios": ratios}, given.out)
     return 0 if max(ratios.values()) <= LIMIT else 1
 

@@ -29,7 +29,9 @@ BUDGET = 16 << 20
 """Bytes of image features kept by ours, at both lengths: four frames of 512 × 512, so that even the short video exceeds it."""
 
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}
-"""For glibc: larger blocks go back to the system when they are freed. Else the peak is that of a fragmented heap, and differs by
+"""For glibc: larger blocks go back to the system when they are freed.
+
+Else the peak is that of a fragmented heap, and differs by
 some 50 MB from run to run, whatever runs."""
 
 SAME = 0.05
@@ -55,7 +57,9 @@ class Run:
         _save(case, folder)
         (folder / "run.json").write_text(json.dumps(asdict(self)))
         command = [sys.executable, "-m", "benchmarks.memory_process", str(folder)]
-        done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **ALLOCATOR})
+        done = subprocess.run(
+            command, check=True, stdout=subprocess.PIPE, text=True, env={**os.environ, **ALLOCATOR}
+        )
         return float(done.stdout.splitlines()[-1])
 
 
@@ -73,11 +77,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _measured(name: str, options: argparse.Namespace) -> dict[str, float]:
     """Peaks by "frames x objects"."""
     peaks = {}
-    for frames, objects in [(frames, AT_OBJECTS) for frames in FRAMES] + [(AT_FRAMES, objects) for objects in OBJECTS]:
-        run = Run(name, frames, objects, options.size, tuple(str(folder.resolve()) for folder in options.sam2))
+    for frames, objects in [(frames, AT_OBJECTS) for frames in FRAMES] + [
+        (AT_FRAMES, objects) for objects in OBJECTS
+    ]:
+        run = Run(
+            name,
+            frames,
+            objects,
+            options.size,
+            tuple(str(folder.resolve()) for folder in options.sam2),
+        )
         with tempfile.TemporaryDirectory() as folder:
             peaks[_key(frames, objects)] = run.peak_mb(Path(folder))
-        print(f"{name}: {frames} frames, {objects} objects: {peaks[_key(frames, objects)]:.0f} MB", flush=True)
+        print(
+            f"{name}: {frames} frames, {objects} objects: {peaks[_key(frames, objects)]:.0f} MB",
+            flush=True,
+        )
     return peaks
 
 
@@ -89,14 +104,26 @@ def _report(peaks: dict[str, Any], size: int) -> str:
         *(f"{objects} objects" for objects in OBJECTS),
         "per object",
     ]
-    rows = [[name, *_frames(found), f"{_growth(found):.3f}", *_objects(found), _per_object(found)] for name, found in peaks.items()]
-    title = f"MB at image size {size}: over frames with {AT_OBJECTS} objects, over objects with {AT_FRAMES} frames"
-    return f"\n{title}; ours keeps {BUDGET / 2**20:.0f} MiB of features\n\n{machine.markdown(header, rows)}\n"
+    rows = [
+        [name, *_frames(found), f"{_growth(found):.3f}", *_objects(found), _per_object(found)]
+        for name, found in peaks.items()
+    ]
+    title = (
+        f"MB at image size {size}: over frames with {AT_OBJECTS} objects, over objects with "
+        f"{AT_FRAMES} frames"
+    )
+    return (
+        f"\n{title}; ours keeps {BUDGET / 2**20:.0f} MiB of "
+        f"features\n\n{machine.markdown(header, rows)}\n"
+    )
 
 
 def _judged(ours: dict[str, float]) -> int:
     checks = [
-        (f"peak of {FRAMES[1]} frames within {SAME:.0%} of that of {FRAMES[0]}", _growth(ours) <= 1 + SAME),
+        (
+            f"peak of {FRAMES[1]} frames within {SAME:.0%} of that of {FRAMES[0]}",
+            _growth(ours) <= 1 + SAME,
+        ),
         (f"less than {PER_OBJECT:.0f} MB per object", _per_object(ours) < PER_OBJECT),
     ]
     for what, reached in checks:
@@ -106,7 +133,9 @@ def _judged(ours: dict[str, float]) -> int:
 
 def _save(case: Case, folder: Path) -> None:
     """On disk frame by frame, so that ours reads it as it reads a user's file; the clicks beside it."""
-    array = zarr.create_array(folder / "video.zarr", shape=case.shape, chunks=(1, *case.shape[1:]), dtype="float32")
+    array = zarr.create_array(
+        folder / "video.zarr", shape=case.shape, chunks=(1, *case.shape[1:]), dtype="float32"
+    )
     array[...] = case.frames
     (folder / "clicks.json").write_text(json.dumps([asdict(click) for click in case.clicks]))
 
@@ -134,10 +163,25 @@ def _per_object(found: dict[str, float]) -> float:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.memory", description=__doc__.splitlines()[0] if __doc__ else None
+    )
     others = ["reference", "transformers"]
-    parser.add_argument("--peers", nargs="*", choices=others, default=["reference"], help="whose figures to put beside ours")
-    parser.add_argument("--sam2", nargs="+", type=Path, default=[], metavar="FOLDER", help="where the reference and what it needs lie")
+    parser.add_argument(
+        "--peers",
+        nargs="*",
+        choices=others,
+        default=["reference"],
+        help="whose figures to put beside ours",
+    )
+    parser.add_argument(
+        "--sam2",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FOLDER",
+        help="where the reference and what it needs lie",
+    )
     parser.add_argument("--size", type=int, default=512)
     parser.add_argument("--out", type=Path, help="write results as JSON")
     return parser.parse_args(arguments)

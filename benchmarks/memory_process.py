@@ -19,7 +19,9 @@ def main(folder: Path) -> None:
     run = Run(**json.loads((folder / "run.json").read_text()))
     video = zarr.open_array(folder / "video.zarr", mode="r")
     clicks = [Click(**click) for click in json.loads((folder / "clicks.json").read_text())]
-    opened = build(run.peer, run.size, sam2=[Path(each) for each in run.sam2], embedding_bytes=BUDGET).open(video)
+    opened = build(
+        run.peer, run.size, sam2=[Path(each) for each in run.sam2], embedding_bytes=BUDGET
+    ).open(video)
     opened.click(clicks)
     opened.propagate()
     for frame in range(run.frames):

@@ -2,7 +2,8 @@
 
 python -m benchmarks.near DATA --out results.json
 
-With the embedded model's trained weights. It follows, so it needs no Regions; here it is shown whole frames, as SAM 2 is.
+With the embedded model's trained weights. It follows, so it needs no Regions; here it is shown
+whole frames, as SAM 2 is.
 """
 
 from __future__ import annotations
@@ -25,7 +26,9 @@ from napari_sam2.engine.session import Settings
 from napari_sam2.models.load import load_model
 from napari_sam2.models.sam2 import Sam2
 
-_ENLARGED = 4  # times at most: the embedded model was trained on objects of 14 to 72 pixels of its input
+_ENLARGED = (
+    4  # times at most: the embedded model was trained on objects of 14 to 72 pixels of its input
+)
 _GRAIN = 32
 
 SAME = 0.01
@@ -65,14 +68,20 @@ class Looked:
             session.propagate(progress=False)
             labels = np.stack([session.plane(frame) for frame in range(len(case.video))])
             took = time.process_time() - began
-            sizes = [segment.window.size for frame in range(len(case.video)) for segment in session.segments(frame)]
+            sizes = [
+                segment.window.size
+                for frame in range(len(case.video))
+                for segment in session.segments(frame)
+            ]
         return cls(labels, float(np.mean(np.array(sizes) < model.card.input_sizes[-1])), took)
 
 
 def agreed(ones: np.ndarray, others: np.ndarray, tracks: Sequence[int]) -> float:
     """The mean IoU of tracks over all frames."""
     pairs = [(ones == track, others == track) for track in tracks]
-    return float(np.mean([(one & other).sum() / max(1, (one | other).sum()) for one, other in pairs]))
+    return float(
+        np.mean([(one & other).sum() / max(1, (one | other).sum()) for one, other in pairs])
+    )
 
 
 def measured(case: Carried, name: str, models: dict[Attention, Sam2], kind: str) -> list[Any]:
@@ -94,9 +103,16 @@ def measured(case: Carried, name: str, models: dict[Attention, Sam2], kind: str)
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON; 0 where no stack's IoU by "auto" differs by more than `SAME`."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.near", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.near", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("data", type=Path, help="folder that holds the stacks, each with its truth")
-    parser.add_argument("--size", type=int, default=512, help="side of the input at most; small frames are enlarged up to four times")
+    parser.add_argument(
+        "--size",
+        type=int,
+        default=512,
+        help="side of the input at most; small frames are enlarged up to four times",
+    )
     parser.add_argument("--objects", type=int, default=8)
     parser.add_argument("--prompt", choices=["click", "box"], default="box")
     parser.add_argument("--only", nargs="+", help="stacks whose name begins so")
@@ -115,9 +131,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
             rows.append(measured(case, source.name, models, options.prompt))
             print(rows[-1], flush=True)
     print("\n" + machine.markdown(COLUMNS, rows))
-    worst = {name: max((abs(row[column] - row[3]) for row in rows), default=1.0) for name, column in (("near", 4), ("auto", 5))}
+    worst = {
+        name: max((abs(row[column] - row[3]) for row in rows), default=1.0)
+        for name, column in (("near", 4), ("auto", 5))
+    }
     for name, least in worst.items():
-        print(f"{'reached' if least <= SAME else 'MISSED '}  {name}: IoU with the truth differs by at most {least:.4f}, asked {SAME}")
+        print(
+            f"{'reached' if least <= SAME else 'MISSED '}  {name}: IoU with the truth differs by "
+            f"at most {least:.4f}, asked {SAME}"
+        )
     machine.keep({"machine": about, "columns": COLUMNS, "results": rows}, options.out)
     return 0 if worst["auto"] <= SAME else 1
 

@@ -23,8 +23,12 @@ from benchmarks import weights
 from benchmarks.case import Click
 from napari_sam2.models.keys import renamed
 
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # ImageNet's, which its loader subtracts and divides by
-_POINTS = "prompt_encoder.point_embed.weight"  # four parameters there, one tensor under transformers' names
+_MEAN, _DEVIATION = (
+    (0.485, 0.456, 0.406),
+    (0.229, 0.224, 0.225),
+)  # ImageNet's, which its loader subtracts and divides by
+# four parameters there, one tensor under transformers' names
+_POINTS = "prompt_encoder.point_embed.weight"
 
 
 class Reference:
@@ -48,8 +52,11 @@ class Reference:
             self._predictor = self._package.build_sam2_video_predictor(
                 "configs/sam2.1/sam2.1_hiera_t.yaml",
                 device="cpu",
-                apply_postprocessing=False,  # what it adds is among the overrides, hole filling excepted
-                hydra_overrides_extra=[f"++model.{key}={value}" for key, value in overrides.items()],
+                # what it adds is among the overrides, hole filling excepted
+                apply_postprocessing=False,
+                hydra_overrides_extra=[
+                    f"++model.{key}={value}" for key, value in overrides.items()
+                ],
             )
         _fill(self._predictor.state_dict())
 
@@ -65,7 +72,10 @@ class _ReferenceVideo:
         module: Any = importlib.import_module(type(predictor).__module__)
         module.tqdm = lambda steps, **_: steps  # its progress bars
         loader = module.load_video_frames
-        module.load_video_frames = lambda **_: (normalised(frames), *frames.shape[1:])  # its own reads JPEG files only
+        module.load_video_frames = lambda **_: (
+            normalised(frames),
+            *frames.shape[1:],
+        )  # its own reads JPEG files only
         try:
             self._state = predictor.init_state("frames")
         finally:
@@ -75,7 +85,9 @@ class _ReferenceVideo:
         for click in clicks:
             xy = np.array(click.yx, dtype=np.float32)[:, ::-1].copy()
             labels = np.array(click.positive, dtype=np.int32)
-            self._predictor.add_new_points_or_box(self._state, click.frame, click.track, points=xy, labels=labels)
+            self._predictor.add_new_points_or_box(
+                self._state, click.frame, click.track, points=xy, labels=labels
+            )
 
     def propagate(self) -> None:
         for frame, _, logits in self._predictor.propagate_in_video(self._state):
@@ -109,10 +121,16 @@ def _found(folders: Sequence[Path]) -> Any:
     """``sam2.build_sam``, from `folders` (unpacked sources, and what it needs) or as installed."""
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     if missing:
-        raise SystemExit(f"--sam2 {' '.join(missing)}: no such folder; see docs/benchmarks.md for how to get the reference")
+        raise SystemExit(
+            f"--sam2 {' '.join(missing)}: no such folder; see docs/benchmarks.md for how to get "
+            "the reference"
+        )
     sys.path[:0] = [str(folder.resolve()) for folder in folders]
     if importlib.util.find_spec("sam2") is None:
-        raise SystemExit("the reference is not here: give --sam2 FOLDER, or leave it out of --peers; see docs/benchmarks.md")
+        raise SystemExit(
+            "the reference is not here: give --sam2 FOLDER, or leave it out of --peers; see "
+            "docs/benchmarks.md"
+        )
     if importlib.util.find_spec("torchvision") is None:
         _stand_in()
     with _quiet():
@@ -131,7 +149,10 @@ def _stand_in() -> None:
     """An empty torchvision: sam2 imports three transforms of it and uses them for single images only."""
     import transformers  # noqa: F401  # looks for torchvision when it is imported, and must not find this one
 
-    package, transforms = types.ModuleType("torchvision"), types.ModuleType("torchvision.transforms")
+    package, transforms = (
+        types.ModuleType("torchvision"),
+        types.ModuleType("torchvision.transforms"),
+    )
     for module in (package, transforms):
         module.__spec__ = ModuleSpec(module.__name__, None)
     for name in ("Normalize", "Resize", "ToTensor"):

@@ -75,7 +75,9 @@ class _OurVideo:
         self._session = session
 
     def click(self, clicks: Sequence[Click]) -> None:
-        self._session.prompt_many([PointPrompt(click.frame, click.track, click.yx, click.positive) for click in clicks])
+        self._session.prompt_many(
+            [PointPrompt(click.frame, click.track, click.yx, click.positive) for click in clicks]
+        )
 
     def propagate(self) -> None:
         self._session.propagate(progress=False)
@@ -88,8 +90,13 @@ class _OurVideo:
         self._session.close()
 
 
-def build(name: str, size: int, *, sam2: Sequence[Path] = (), embedding_bytes: int = DEFAULT_BYTES) -> Peer:
-    """The peer of that name at an image size. `sam2`: folders to find the reference in; `embedding_bytes` is for ours alone."""
+def build(
+    name: str, size: int, *, sam2: Sequence[Path] = (), embedding_bytes: int = DEFAULT_BYTES
+) -> Peer:
+    """The peer of that name at an image size.
+
+    `sam2`: folders to find the reference in; `embedding_bytes` is for ours alone.
+    """
     return _BUILDERS[name](size, tuple(sam2), embedding_bytes)
 
 

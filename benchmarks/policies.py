@@ -1,6 +1,7 @@
 """Policies: identity switches on crowded time-lapses by memory policy, the embedded model, every object prompted once.
 
-Two of them are drawn: rows of look-alikes that pass close by each other, and such that hide each other in part while they do.
+Two of them are drawn: rows of look-alikes that pass close by each other, and such that hide each
+other in part while they do.
 
 python -m benchmarks.policies DATA --out results.json
 """
@@ -28,7 +29,16 @@ from napari_sam2.engine.policies import POLICIES
 from napari_sam2.models.load import load_model
 from napari_sam2.testing.scenes import BRIGHTEST, passing
 
-COLUMNS = ("stack", "policy", "objects", "frames", "switches", "on another at the end", "IoU", "cpu s")
+COLUMNS = (
+    "stack",
+    "policy",
+    "objects",
+    "frames",
+    "switches",
+    "on another at the end",
+    "IoU",
+    "cpu s",
+)
 _MARKER = 9  # pixels: less is no outline, and has no IoU
 _NOISES = 3  # how often each scene is drawn: switches are few, and noise decides over some
 _SAMPLES = Path(__file__).parents[1] / "sample_data"
@@ -38,7 +48,10 @@ def lapses(data: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Name, (frames, H, W) pixels and labels of each time-lapse that is there."""
     folder = data / "timelapse_simcep_exact_tracks"
     if folder.exists():
-        planes = [np.stack([tifffile.imread(path) for path in sorted(folder.glob(f))]) for f in ("img/*.tif", "TRA/man_track*.tif")]
+        planes = [
+            np.stack([tifffile.imread(path) for path in sorted(folder.glob(f))])
+            for f in ("img/*.tif", "TRA/man_track*.tif")
+        ]
         yield "simulated cells", planes[0], planes[1]
     folder = data / "timelapse_3d_cho"
     if folder.exists():
@@ -48,7 +61,9 @@ def lapses(data: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     for name, apart in (("passing look-alikes", 2.1), ("overlapping look-alikes", 1.5)):
         for seed in range(_NOISES):
             yield f"{name} ({seed + 1})", *_drawn(apart, seed)
-    image, truth = (tifffile.imread(_SAMPLES / f"migration_t{part}.ome.tif") for part in ("", "_labels"))
+    image, truth = (
+        tifffile.imread(_SAMPLES / f"migration_t{part}.ome.tif") for part in ("", "_labels")
+    )
     yield "migrating nuclei (sample)", image, truth
 
 
@@ -56,24 +71,45 @@ def _drawn(apart: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Pixels and labels of rows of discs, `apart` radii from each other, blurred and in noise."""
     scene = passing(frames=24, shape=(192, 192), radius=7, apart=apart, speed=3.0)
     grey = gaussian_filter(scene.stack.data.astype(np.float32) / BRIGHTEST, (0, 1.5, 1.5))
-    return grey + np.random.default_rng(seed).normal(0, 0.05, grey.shape).astype(np.float32), scene.labels
+    return grey + np.random.default_rng(seed).normal(0, 0.05, grey.shape).astype(
+        np.float32
+    ), scene.labels
 
 
-def measured(model: VideoModel, policy: str, pixels: np.ndarray, truth: np.ndarray, most: int) -> list[Any]:
+def measured(
+    model: VideoModel, policy: str, pixels: np.ndarray, truth: np.ndarray, most: int
+) -> list[Any]:
     """Each object prompted on its first frame and carried forward; then on whom its mask lies, frame by frame."""
-    tracks = [int(track) for track in np.unique(truth) if track and (truth == track).any(axis=(1, 2)).sum() >= 3][:most]
+    tracks = [
+        int(track)
+        for track in np.unique(truth)
+        if track and (truth == track).any(axis=(1, 2)).sum() >= 3
+    ][:most]
     given = {track: int(np.flatnonzero((truth == track).any(axis=(1, 2)))[0]) for track in tracks}
     began = time.process_time()
-    with Session(Video.of(Stack(pixels, "tyx")), model, policy=_sized(policy, model.card)) as session:
-        session.prompt_many([_prompt(frame, track, truth[frame] == track) for track, frame in given.items()])
+    with Session(
+        Video.of(Stack(pixels, "tyx")), model, policy=_sized(policy, model.card)
+    ) as session:
+        session.prompt_many(
+            [_prompt(frame, track, truth[frame] == track) for track, frame in given.items()]
+        )
         session.propagate(direction="forward", progress=False)
         labels = np.stack([session.plane(frame) for frame in range(len(truth))])
     seconds = time.process_time() - began
     owners = [_owners(labels, truth, track) for track in tracks]
-    ends = np.mean([bool(len(own)) and own[-1] != track for track, own in zip(tracks, owners, strict=True)])
-    ious = [((labels == track) & (truth == track)).sum() / ((labels == track) | (truth == track)).sum() for track in tracks]
+    ends = np.mean(
+        [bool(len(own)) and own[-1] != track for track, own in zip(tracks, owners, strict=True)]
+    )
+    ious = [
+        ((labels == track) & (truth == track)).sum() / ((labels == track) | (truth == track)).sum()
+        for track in tracks
+    ]
     switches = sum(int((own[1:] != own[:-1]).sum()) for own in owners)
-    iou = float(np.mean(ious)) if (truth > 0).sum() >= _MARKER * len(tracks) * len(truth) / 2 else float("nan")
+    iou = (
+        float(np.mean(ious))
+        if (truth > 0).sum() >= _MARKER * len(tracks) * len(truth) / 2
+        else float("nan")
+    )
     return [policy, len(tracks), len(truth), switches, float(ends), iou, round(seconds, 1)]
 
 
@@ -106,7 +142,9 @@ def _prompt(frame: int, track: int, mask: np.ndarray) -> Prompt:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON; 0 where at least one stack was there."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.policies", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.policies", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("data", type=Path, help="folder that holds the stacks, each with its truth")
     parser.add_argument("--policies", nargs="+", default=list(POLICIES), help="%(default)s")
     parser.add_argument("--objects", type=int, default=30, help="of a stack at most")
@@ -119,7 +157,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if options.only and not name.startswith(tuple(options.only)):
             continue
         for policy in options.policies:
-            rows.append([name, *measured(model, policy, pixels[: options.frames], truth[: options.frames], options.objects)])
+            rows.append(
+                [
+                    name,
+                    *measured(
+                        model,
+                        policy,
+                        pixels[: options.frames],
+                        truth[: options.frames],
+                        options.objects,
+                    ),
+                ]
+            )
             print(rows[-1], flush=True)
     print("\n" + machine.markdown(COLUMNS, rows))
     machine.keep({"machine": about, "columns": COLUMNS, "results": rows}, options.out)

@@ -2,8 +2,9 @@
 
 python -m benchmarks.precision DATA --out results.json
 
-The embedded model's trained weights on real stacks, with their truth, and on a crowd of 50 round objects; and SAM 2.1 tiny with
-random weights, near 8 objects on 1024 × 1024, which tells the time and how far both agree, and nothing of accuracy.
+The embedded model's trained weights on real stacks, with their truth, and on a crowd of 50 round
+objects; and SAM 2.1 tiny with random weights, near 8 objects on 1024 × 1024, which tells the time
+and how far both agree, and nothing of accuracy.
 """
 
 from __future__ import annotations
@@ -28,14 +29,34 @@ from napari_sam2.models.sam2 import Sam2
 SAME = 0.01
 """IoU with the truth that may be lost."""
 
-COLUMNS = ("stack", "prompt", "objects", "IoU float32", "IoU {}", "IoU of both", "cpu s float32", "cpu s {}")
+COLUMNS = (
+    "stack",
+    "prompt",
+    "objects",
+    "IoU float32",
+    "IoU {}",
+    "IoU of both",
+    "cpu s float32",
+    "cpu s {}",
+)
 
 
 def stack(case: Carried, name: str, kind: str, models: Sequence[Sam2]) -> list[Any]:
     """A row of the table: real frames, the embedded model."""
     (ones, slow), (others, quick) = (near.labels(case, model, kind) for model in models)
-    ious = [_mean(_tracks(ones, case)), _mean(_tracks(others, case)), both(*(_masks(labels, case.frames) for labels in (ones, others)))]
-    return [name, kind, len(case.frames), *(round(iou, 4) for iou in ious), round(slow, 1), round(quick, 1)]
+    ious = [
+        _mean(_tracks(ones, case)),
+        _mean(_tracks(others, case)),
+        both(*(_masks(labels, case.frames) for labels in (ones, others))),
+    ]
+    return [
+        name,
+        kind,
+        len(case.frames),
+        *(round(iou, 4) for iou in ious),
+        round(slow, 1),
+        round(quick, 1),
+    ]
 
 
 def both(ones: np.ndarray, others: np.ndarray) -> float:
@@ -59,7 +80,16 @@ def crowded(models: Sequence[Sam2]) -> list[Any]:
             labels = np.stack([session.plane(frame) for frame in range(1, case.frames)])
             found.append((_masks(labels, range(1, case.objects + 1)), time.process_time() - began))
     (ones, slow), (others, quick) = found
-    return ["round, 512²", "box", case.objects, "", "", round(both(ones, others), 4), round(slow, 1), round(quick, 1)]
+    return [
+        "round, 512²",
+        "box",
+        case.objects,
+        "",
+        "",
+        round(both(ones, others), 4),
+        round(slow, 1),
+        round(quick, 1),
+    ]
 
 
 def random(precision: Precision, *, size: int, frames: int, objects: int) -> list[Any]:
@@ -76,7 +106,16 @@ def random(precision: Precision, *, size: int, frames: int, objects: int) -> lis
         found.append((masks, time.process_time() - began))
         opened.close()
     (ones, slow), (others, quick) = found
-    return [f"SAM 2.1 tiny, random, {size}²", "click", objects, "", "", round(both(ones, others), 4), round(slow, 1), round(quick, 1)]
+    return [
+        f"SAM 2.1 tiny, random, {size}²",
+        "click",
+        objects,
+        "",
+        "",
+        round(both(ones, others), 4),
+        round(slow, 1),
+        round(quick, 1),
+    ]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,18 +138,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.tiny:
         rows.append(random(options.precision, size=1024, frames=4, objects=8))
     print("\n" + machine.markdown([column.format(options.precision) for column in COLUMNS], rows))
-    print(f"{'reached' if worst <= SAME else 'MISSED '}  at most {worst:.4f} of IoU lost, asked {SAME}")
-    machine.keep({"machine": about, "precision": options.precision, "columns": COLUMNS, "results": rows}, options.out)
+    print(
+        f"{'reached' if worst <= SAME else 'MISSED '}  at most {worst:.4f} of IoU lost, asked "
+        f"{SAME}"
+    )
+    machine.keep(
+        {"machine": about, "precision": options.precision, "columns": COLUMNS, "results": rows},
+        options.out,
+    )
     return 0 if worst <= SAME else 1
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.precision", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("data", type=Path, nargs="?", help="folder that holds the stacks, each with its truth")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.precision", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument(
+        "data", type=Path, nargs="?", help="folder that holds the stacks, each with its truth"
+    )
     parser.add_argument("--precision", choices=["bfloat16", "float16"], default="bfloat16")
     parser.add_argument("--objects", type=int, default=20, help="of a stack, at most")
     parser.add_argument("--only", nargs="+", help="stacks whose name begins so")
-    parser.add_argument("--no-tiny", dest="tiny", action="store_false", help="the embedded model alone")
+    parser.add_argument(
+        "--no-tiny", dest="tiny", action="store_false", help="the embedded model alone"
+    )
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--out", type=Path, help="write results as JSON")
     return machine.threaded(parser.parse_args(arguments))

@@ -2,7 +2,8 @@
 
 python -m benchmarks.profiles --out results.json
 
-Stages are labelled from outside, around the methods that do them; what lies in a stage within another counts for the inner one.
+Stages are labelled from outside, around the methods that do them; what lies in a stage within
+another counts for the inner one.
 """
 
 from __future__ import annotations
@@ -44,9 +45,20 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
     "memory attention": ((Network, "conditioned"),),
     "decoder": ((Network, "decode"),),
     "memory encoder": ((Network, "remember"),),
-    "the rest of the model": ((Sam2, "segment"), (Following, "segment"), (Sam2, "remember"), (Following, "remember")),
+    "the rest of the model": (
+        (Sam2, "segment"),
+        (Following, "segment"),
+        (Sam2, "remember"),
+        (Following, "remember"),
+    ),
     "policy": ((walk, "recall"),),
-    "trail": ((Trail, "put"), (Trail, "get"), (Trail, "on_frame"), (Trail, "trace"), (Trail, "state")),
+    "trail": (
+        (Trail, "put"),
+        (Trail, "get"),
+        (Trail, "on_frame"),
+        (Trail, "trace"),
+        (Trail, "state"),
+    ),
     "label plane": ((sessions, "label_plane"),),
 }
 """What is done in each stage: a method of a class, or a name in a module."""
@@ -110,7 +122,11 @@ def profiled(model: VideoModel, video: Video, prompts: Sequence[Prompt]) -> prof
             if warm:
                 next(iter(session.run(plan)))
                 continue
-            with labelled(), profile(activities=[ProfilerActivity.CPU]) as found, record_function(WHOLE):
+            with (
+                labelled(),
+                profile(activities=[ProfilerActivity.CPU]) as found,
+                record_function(WHOLE),
+            ):
                 session.run(plan).finish()
                 for frame in range(1, len(video)):
                     session.plane(frame)
@@ -129,7 +145,11 @@ def tiny(frames: int) -> tuple[VideoModel, Video, Sequence[Prompt]]:
     case = scaling.crowd(frames=frames, objects=8, size=1024)
     video = Video.of(Stack(case.frames, "tyx"), contrast=Contrast(0.0, 1.0))
     model = scaling.ours(1024, 16).model  # type: ignore[attr-defined]
-    return model, video, [PointPrompt(click.frame, click.track, click.yx, click.positive) for click in case.clicks]
+    return (
+        model,
+        video,
+        [PointPrompt(click.frame, click.track, click.yx, click.positive) for click in case.clicks],
+    )
 
 
 CASES: dict[str, tuple[str, Callable[[int], tuple[VideoModel, Video, Sequence[Prompt]]]]] = {
@@ -149,19 +169,38 @@ def main(arguments: Sequence[str] | None = None) -> int:
         assert events is not None
         stages, costly = shares(events), operators(found)
         total = sum(stages.values())
-        results[name] = {"seconds": total, "frames": options.frames - 1, "stages": stages, "operators": costly}
+        results[name] = {
+            "seconds": total,
+            "frames": options.frames - 1,
+            "stages": stages,
+            "operators": costly,
+        }
         print(f"\n{title}: {total:.2f} s for {options.frames - 1} frames\n")
-        print(machine.markdown(["stage", "%"], [[stage, 100 * part / total] for stage, part in stages.items()]) + "\n")
-        rows = [[f"`{key}`", 100 * seconds / total, count] for key, (seconds, count) in costly.items()]
+        print(
+            machine.markdown(
+                ["stage", "%"], [[stage, 100 * part / total] for stage, part in stages.items()]
+            )
+            + "\n"
+        )
+        rows = [
+            [f"`{key}`", 100 * seconds / total, count] for key, (seconds, count) in costly.items()
+        ]
         print(machine.markdown(["operator, by itself", "%", "calls"], rows), flush=True)
     machine.keep({"machine": about, "results": results}, options.out)
     return 0
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.profiles", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.profiles", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--only", nargs="+", choices=list(CASES), help="these alone")
-    parser.add_argument("--frames", type=int, default=6, help="frames of the stack; all but the first are walked to (%(default)s)")
+    parser.add_argument(
+        "--frames",
+        type=int,
+        default=6,
+        help="frames of the stack; all but the first are walked to (%(default)s)",
+    )
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--out", type=Path, help="write results as JSON")
     return machine.threaded(parser.parse_args(arguments))

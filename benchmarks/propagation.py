@@ -64,15 +64,22 @@ def run(peer: Peer, case: Case) -> Outcome:
 
 
 def compared(outcomes: dict[str, list[Outcome]]) -> dict[str, Any]:
-    """Times, ratios and agreement of every peer, as plain types. Ratios are medians over the repeats, each against its neighbour."""
+    """Times, ratios and agreement of every peer, as plain types.
+
+    Ratios are medians over the repeats, each against its neighbour.
+    """
     ours = outcomes["ours"]
     results: dict[str, Any] = {}
     for name, theirs in outcomes.items():
         results[name] = {
             "first": [asdict(outcome.first) for outcome in theirs],
             "second": [asdict(outcome.second) for outcome in theirs],
-            "second_to_first": _ratio([outcome.second for outcome in theirs], [outcome.first for outcome in theirs]),
-            "ours_to_this": _ratio([outcome.first for outcome in ours], [outcome.first for outcome in theirs]),
+            "second_to_first": _ratio(
+                [outcome.second for outcome in theirs], [outcome.first for outcome in theirs]
+            ),
+            "ours_to_this": _ratio(
+                [outcome.first for outcome in ours], [outcome.first for outcome in theirs]
+            ),
             "masks": triviality(theirs[0].masks),
             "iou": agreement(ours[0].masks, theirs[0].masks).round(5).tolist(),
             "iou_corrected": agreement(ours[0].corrected, theirs[0].corrected).round(5).tolist(),
@@ -85,7 +92,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     about = machine.described()
     case = drawn(frames=options.frames, objects=options.objects, size=options.size)
-    peers = {name: build(name, options.size, sam2=options.sam2) for name in dict.fromkeys(["ours", *options.peers])}
+    peers = {
+        name: build(name, options.size, sam2=options.sam2)
+        for name in dict.fromkeys(["ours", *options.peers])
+    }
     warm = drawn(frames=2, objects=1, size=options.size)
     for peer in peers.values():
         run(peer, warm)  # allocations and kernels that are made once
@@ -94,7 +104,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for name, peer in peers.items():
             outcomes[name].append(run(peer, case))
             done = outcomes[name][-1]
-            print(f"repeat {repeat + 1}, {peer.name}: first {done.first.wall:.1f} s, second {done.second.wall:.1f} s", flush=True)
+            print(
+                f"repeat {repeat + 1}, {peer.name}: first {done.first.wall:.1f} s, second "
+                f"{done.second.wall:.1f} s",
+                flush=True,
+            )
     results = compared(outcomes)
     settings = {key: getattr(options, key) for key in ("size", "objects", "frames", "repeats")}
     print(f"{about['threads']} threads, load before: {about['load_before'][0]}")
@@ -116,21 +130,42 @@ def _timed(work: Callable[[], np.ndarray]) -> tuple[np.ndarray, Seconds]:
 
 def _ratio(ones: Sequence[Seconds], others: Sequence[Seconds]) -> dict[str, float]:
     return {
-        clock: round(median(getattr(one, clock) / getattr(other, clock) for one, other in zip(ones, others, strict=True)), 4)
+        clock: round(
+            median(
+                getattr(one, clock) / getattr(other, clock)
+                for one, other in zip(ones, others, strict=True)
+            ),
+            4,
+        )
         for clock in ("wall", "cpu")
     }
 
 
 def _report(names: dict[str, str], results: dict[str, Any], settings: dict[str, Any]) -> str:
-    title = "image size {size}, {objects} objects, {frames} frames, {repeats} repeats".format_map(settings)
-    header = ["", "first, s (cpu)", "ours / this (cpu)", "second, s (cpu)", "second / first (cpu)", "smallest IoU with ours"]
-    parts = [title, machine.markdown(header, [[names[name], *_row(name, result)] for name, result in results.items()])]
+    title = "image size {size}, {objects} objects, {frames} frames, {repeats} repeats".format_map(
+        settings
+    )
+    header = [
+        "",
+        "first, s (cpu)",
+        "ours / this (cpu)",
+        "second, s (cpu)",
+        "second / first (cpu)",
+        "smallest IoU with ours",
+    ]
+    parts = [
+        title,
+        machine.markdown(
+            header, [[names[name], *_row(name, result)] for name, result in results.items()]
+        ),
+    ]
     for name, result in results.items():
         if name != "ours":
             parts += [f"IoU of ours with {names[name]}", _ious(np.array(result["iou"]))]
     cover = results["ours"]["masks"]
     parts.append(
-        f"masks cover {cover['smallest']:.2f} to {cover['largest']:.2f} of a frame; two objects' masks: mean IoU {cover['alike']:.2f}"
+        f"masks cover {cover['smallest']:.2f} to {cover['largest']:.2f} of a frame; two objects' "
+        f"masks: mean IoU {cover['alike']:.2f}"
     )
     return "\n" + "\n\n".join(parts) + "\n"
 
@@ -138,12 +173,18 @@ def _report(names: dict[str, str], results: dict[str, Any], settings: dict[str, 
 def _ious(ious: np.ndarray) -> str:
     """A row for each object, a column for each frame."""
     header = ["object", *(f"frame {frame}" for frame in range(len(ious)))]
-    return machine.markdown(header, [[track, *(f"{iou:.4f}" for iou in row)] for track, row in enumerate(ious.T, start=1)])
+    return machine.markdown(
+        header,
+        [[track, *(f"{iou:.4f}" for iou in row)] for track, row in enumerate(ious.T, start=1)],
+    )
 
 
 def _row(name: str, result: dict[str, Any]) -> list[str]:
     def seconds(key: str) -> str:
-        return f"{median(run['wall'] for run in result[key]):.1f} ({median(run['cpu'] for run in result[key]):.1f})"
+        return (
+            f"{median(run['wall'] for run in result[key]):.1f} "
+            f"({median(run['cpu'] for run in result[key]):.1f})"
+        )
 
     def ratio(key: str) -> str:
         return f"{result[key]['wall']:.3f} ({result[key]['cpu']:.3f})"
@@ -154,12 +195,20 @@ def _row(name: str, result: dict[str, Any]) -> list[str]:
 
 
 def _judged(results: dict[str, Any]) -> int:
-    """Say what of the requirements is reached. The first of the peers counts: the reference, where it is there."""
+    """Say what of the requirements is reached.
+
+    The first of the peers counts: the reference, where it is there.
+    """
     against = next(name for name in results if name != "ours")
     peer, ours = results[against], results["ours"]
     checks = [
         (f"masks agree with {against}", np.min(peer["iou"]) >= AGREED),
-        ("masks say something", ours["masks"]["smallest"] > 0.01 and ours["masks"]["largest"] < 0.99 and ours["masks"]["alike"] < 0.9),
+        (
+            "masks say something",
+            ours["masks"]["smallest"] > 0.01
+            and ours["masks"]["largest"] < 0.99
+            and ours["masks"]["alike"] < 0.9,
+        ),
         (f"first propagation no slower than {against}", peer["ours_to_this"]["wall"] <= 1.0),
         ("second propagation at most 1/6 of the first", ours["second_to_first"]["wall"] <= SECOND),
     ]
@@ -169,11 +218,29 @@ def _judged(results: dict[str, Any]) -> int:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.propagation", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.propagation",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+    )
     others = [name for name in NAMES if name != "ours"]
-    parser.add_argument("--peers", nargs="+", choices=others, default=others, help="whom to compare with; the first one is judged by")
-    parser.add_argument("--sam2", nargs="+", type=Path, default=[], metavar="FOLDER", help="where the reference and what it needs lie")
-    parser.add_argument("--size", type=int, default=512, help="side of the frames and of the network's input")
+    parser.add_argument(
+        "--peers",
+        nargs="+",
+        choices=others,
+        default=others,
+        help="whom to compare with; the first one is judged by",
+    )
+    parser.add_argument(
+        "--sam2",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FOLDER",
+        help="where the reference and what it needs lie",
+    )
+    parser.add_argument(
+        "--size", type=int, default=512, help="side of the frames and of the network's input"
+    )
     parser.add_argument("--objects", type=int, default=8)
     parser.add_argument("--frames", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=2)

@@ -1,4 +1,6 @@
-"""Ratios: the short form, for CI. Nothing but ours, in a minute; processor time against processor time, never seconds.
+"""Ratios: the short form, for CI.
+
+Nothing but ours, in a minute; processor time against processor time, never seconds.
 
 python -m benchmarks.ratios --out results.json
 """
@@ -56,9 +58,18 @@ def growth() -> list[Ratio]:
     def cpu(peer: Peer, objects: int, frames: int = FRAMES) -> float:
         return seconds(peer, crowd(frames=frames, objects=objects, size=SIZE))["cpu"]
 
-    found = least({"once": lambda: cpu(near, 2), "objects": lambda: cpu(near, 4), "frames": lambda: cpu(near, 2, 2 * FRAMES)})
+    found = least(
+        {
+            "once": lambda: cpu(near, 2),
+            "objects": lambda: cpu(near, 4),
+            "frames": lambda: cpu(near, 2, 2 * FRAMES),
+        }
+    )
     further = (found["objects"] - found["once"]) / (cpu(whole, 3) - cpu(whole, 1))
-    return [Ratio("a further object, near / whole", further, 1 / 3), *_doubled("SAM 2.1 near", found)]
+    return [
+        Ratio("a further object, near / whole", further, 1 / 3),
+        *_doubled("SAM 2.1 near", found),
+    ]
 
 
 def nano() -> list[Ratio]:
@@ -70,7 +81,16 @@ def nano() -> list[Ratio]:
             return _cpu(lambda: session.run().finish())
 
     cpu(2, 2)  # warm
-    return _doubled("nano", least({"once": lambda: cpu(4, 10), "objects": lambda: cpu(8, 10), "frames": lambda: cpu(4, 20)}))
+    return _doubled(
+        "nano",
+        least(
+            {
+                "once": lambda: cpu(4, 10),
+                "objects": lambda: cpu(8, 10),
+                "frames": lambda: cpu(4, 20),
+            }
+        ),
+    )
 
 
 def correction() -> list[Ratio]:
@@ -79,12 +99,17 @@ def correction() -> list[Ratio]:
     with _told(load_model("nano", device="cpu"), case) as session:
         first = _cpu(lambda: session.run().finish())
         y, x = case.places(10)[4]
-        again = _cpu(lambda: (session.prompt(PointPrompt(10, 5, [(y, x)], [True])), session.run().finish()))
+        again = _cpu(
+            lambda: (session.prompt(PointPrompt(10, 5, [(y, x)], [True])), session.run().finish())
+        )
     return [Ratio("corrected / carried, 9 objects on 20 frames", again / first, 1 / 4)]
 
 
 def _doubled(name: str, found: Mapping[str, float]) -> list[Ratio]:
-    return [Ratio(f"{name}: twice the {what}", found[what] / found["once"], 2 * SLACK) for what in ("objects", "frames")]
+    return [
+        Ratio(f"{name}: twice the {what}", found[what] / found["once"], 2 * SLACK)
+        for what in ("objects", "frames")
+    ]
 
 
 def _told(model: VideoModel, case: Case) -> Session:
@@ -102,13 +127,23 @@ def _cpu(work: Callable[[], object]) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON; 0 where no ratio is too large."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.ratios", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.ratios", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--threads", type=int, default=1, help="of torch")
     parser.add_argument("--out", type=Path, help="write results as JSON")
     options = machine.threaded(parser.parse_args(arguments))
     about, found = machine.described(), [*growth(), *nano(), *correction()]
-    print(machine.markdown(["ratio", "found", "at most", ""], [[r.what, r.found, r.most, "" if r.reached else "MISSED"] for r in found]))
-    machine.keep({"machine": about, "results": [[ratio.what, ratio.found, ratio.most] for ratio in found]}, options.out)
+    print(
+        machine.markdown(
+            ["ratio", "found", "at most", ""],
+            [[r.what, r.found, r.most, "" if r.reached else "MISSED"] for r in found],
+        )
+    )
+    machine.keep(
+        {"machine": about, "results": [[ratio.what, ratio.found, ratio.most] for ratio in found]},
+        options.out,
+    )
     return 0 if all(ratio.reached for ratio in found) else 1
 
 

@@ -22,8 +22,13 @@ SIDE = 256
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write the crops and their manifest."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.rehearsal", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("pack", type=Path, help="folder with manifest.csv and .npz files (its split train)")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.rehearsal",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+    )
+    parser.add_argument(
+        "pack", type=Path, help="folder with manifest.csv and .npz files (its split train)"
+    )
     parser.add_argument("--out", type=Path, required=True, help="new folder")
     options = parser.parse_args(arguments)
     rng = np.random.default_rng(0)
@@ -38,15 +43,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _chosen(manifest: pd.DataFrame, modality: str, count: int, rng: np.random.Generator) -> list[dict[str, object]]:
+def _chosen(
+    manifest: pd.DataFrame, modality: str, count: int, rng: np.random.Generator
+) -> list[dict[str, object]]:
     fitting = manifest[
-        (manifest.split == "train") & (manifest.licence == "CC0") & manifest.modality.str.contains(modality, regex=False)
+        (manifest.split == "train")
+        & (manifest.licence == "CC0")
+        & manifest.modality.str.contains(modality, regex=False)
     ].drop_duplicates("group")
     places = np.sort(rng.permutation(len(fitting))[:count])
     return fitting.iloc[places].to_dict("records")
 
 
-def _cropped(pack: Path, row: dict[str, object], out: Path, rng: np.random.Generator) -> dict[str, object]:
+def _cropped(
+    pack: Path, row: dict[str, object], out: Path, rng: np.random.Generator
+) -> dict[str, object]:
     """One crop in a file; the row of the manifest that tells of it."""
     with np.load(pack / str(row["file"]), allow_pickle=False) as arrays:
         image, labels = arrays["image"], arrays["labels"]
@@ -63,7 +74,10 @@ def _place(labels: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
     """Corner of a crop around a random object."""
     inside = np.argwhere(labels)
     middle = inside[rng.integers(len(inside))]
-    top, left = (int(np.clip(at - SIDE // 2, 0, max(0, length - SIDE))) for at, length in zip(middle, labels.shape, strict=True))
+    top, left = (
+        int(np.clip(at - SIDE // 2, 0, max(0, length - SIDE)))
+        for at, length in zip(middle, labels.shape, strict=True)
+    )
     return top, left
 
 

@@ -1,13 +1,15 @@
 """Scaling: seconds over objects, frames and image sizes: ours near its objects, the reference predictor, and a watershed that is linked.
 
-python -m benchmarks.scaling --sam2 FOLDER --out results.json
-python -m benchmarks.scaling --sam2 FOLDER --minutes 4 --out one.json                       as much as fits
-python -m benchmarks.scaling --sam2 FOLDER --earlier one.json --out results.json            the rest of it
+python -m benchmarks.scaling --sam2 FOLDER --out results.json python -m benchmarks.scaling --sam2
+FOLDER --minutes 4 --out one.json                       as much as fits python -m benchmarks.scaling
+--sam2 FOLDER --earlier one.json --out results.json            the rest of it
 
-Ours and the reference have the same weights and are given the same frames, in turn. The reference is measured with one and two objects:
-what more of them cost is scaled by that, for it carries them one by one. Random weights give masks as large as the frame, which trained
-ones do not give of nuclei. So ours is told where each object is and how large (`Placed`); the time does not depend on what masks are.
-Whether masks stay the same is measured with trained weights, by `benchmarks.near`; how good a watershed's are, by `benchmarks.classical`.
+Ours and the reference have the same weights and are given the same frames, in turn. The reference
+is measured with one and two objects: what more of them cost is scaled by that, for it carries them
+one by one. Random weights give masks as large as the frame, which trained ones do not give of
+nuclei. So ours is told where each object is and how large (`Placed`); the time does not depend on
+what masks are. Whether masks stay the same is measured with trained weights, by `benchmarks.near`;
+how good a watershed's are, by `benchmarks.classical`.
 """
 
 from __future__ import annotations
@@ -38,7 +40,10 @@ FURTHER = 1 / 40
 """Of what a further object costs the reference."""
 
 STEADY = 1.05
-"""Of what frames took before, that as many frames may take later on: what a clock errs. See `steady`."""
+"""Of what frames took before, that as many frames may take later on: what a clock errs.
+
+See `steady`.
+"""
 
 JUDGED = 1024
 """Side of the frames at which PARTS and FURTHER are asked for."""
@@ -66,7 +71,11 @@ class Series:
     def rows(self) -> Iterator[Row]:
         """What is measured, in turn, yet without seconds."""
         for count in sorted({*self.objects, *self.few}):
-            for peer, counts in (("ours", self.objects), ("reference", self.few), ("classical", self.objects)):
+            for peer, counts in (
+                ("ours", self.objects),
+                ("reference", self.few),
+                ("classical", self.objects),
+            ):
                 if count in counts:
                     yield {"peer": peer, "size": self.size, "frames": self.frames, "objects": count}
 
@@ -92,9 +101,18 @@ class Placed(Regions):
 
 
 def crowd(*, frames: int, objects: int, size: int) -> Case:
-    """Blurred discs on a grid in noise, one click for each. What is on the frames does not matter but to the watershed."""
-    places = [((row + 0.5) * size / _across(objects), (column + 0.5) * size / _across(objects)) for row, column in _grid(objects)]
-    clicks = tuple(Click(0, track, ((round(y), round(x)),), (True,)) for track, (y, x) in enumerate(places, start=1))
+    """Blurred discs on a grid in noise, one click for each.
+
+    What is on the frames does not matter but to the watershed.
+    """
+    places = [
+        ((row + 0.5) * size / _across(objects), (column + 0.5) * size / _across(objects))
+        for row, column in _grid(objects)
+    ]
+    clicks = tuple(
+        Click(0, track, ((round(y), round(x)),), (True,))
+        for track, (y, x) in enumerate(places, start=1)
+    )
     discs = np.zeros((size, size), dtype=np.float32)
     discs[tuple(np.array(places, dtype=int).T)] = 1.0
     discs = gaussian_filter(discs, _wide(size, objects) / 4)
@@ -143,33 +161,66 @@ def judged(mine: Sequence[Row], theirs: Sequence[Row], clock: str) -> list[tuple
         row = next((row for row in mine if row["objects"] == objects), None)
         if row:
             found = row[clock] / (start + each * objects)
-            checks.append((f"{objects} objects: 1/{1 / found:.1f} of the reference's time, asked 1/{1 / part:.0f}", found <= part))
+            checks.append(
+                (
+                    (
+                        f"{objects} objects: 1/{1 / found:.1f} of the reference's time, asked "
+                        f"1/{1 / part:.0f}"
+                    ),
+                    found <= part,
+                )
+            )
     if len(mine) > 1:
         further = line(mine, clock)[1] / each
-        checks.append((f"a further object: 1/{1 / further:.0f} of the reference's, asked 1/{1 / FURTHER:.0f}", further <= FURTHER))
+        checks.append(
+            (
+                (
+                    f"a further object: 1/{1 / further:.0f} of the reference's, asked "
+                    f"1/{1 / FURTHER:.0f}"
+                ),
+                further <= FURTHER,
+            )
+        )
     return checks
 
 
 def doubled(rows: Sequence[Row], clock: str) -> list[tuple[str, bool]]:
-    """Whether so many more objects never take more than so many times as long. Rows ascend by objects."""
+    """Whether so many more objects never take more than so many times as long.
+
+    Rows ascend by objects.
+    """
     checks = []
     for few, many in pairwise(rows):
         growth, more = many[clock] / few[clock], many["objects"] / few["objects"]
-        checks.append((f"{few['objects']} to {many['objects']} objects: {growth:.2f} times as long", growth <= more))
+        checks.append(
+            (
+                f"{few['objects']} to {many['objects']} objects: {growth:.2f} times as long",
+                growth <= more,
+            )
+        )
     return checks
 
 
 def steady(rows: Sequence[Row], clock: str) -> list[tuple[str, bool]]:
-    """Whether further frames never take longer than those before them. Rows ascend by frames, the first having more than seven.
+    """Whether further frames never take longer than those before them.
 
-    The first seven are cheaper: SAM 2's memory fills while they are walked. So from 8 to 16 all that follow its rule take more than
-    twice as long, and come nearer to it from 16 to 32; what would be wrong is a cost that goes on growing.
+    Rows ascend by frames, the first having more than seven.
+
+    The first seven are cheaper: SAM 2's memory fills while they are walked. So from 8 to 16 all
+    that follow its rule take more than twice as long, and come nearer to it from 16 to 32; what
+    would be wrong is a cost that goes on growing.
     """
     checks = []
     for (one, two), (_, three) in pairwise(pairwise(rows)):
-        before, after = ((b[clock] - a[clock]) / (b["frames"] - a["frames"]) for a, b in ((one, two), (two, three)))
+        before, after = (
+            (b[clock] - a[clock]) / (b["frames"] - a["frames"])
+            for a, b in ((one, two), (two, three))
+        )
         text = f"a frame after {two['frames']}: {after:.2f} s, before: {before:.2f} s"
-        ratios = ", ".join(f"{a['frames']} to {b['frames']} frames {b[clock] / a[clock]:.2f}" for a, b in ((one, two), (two, three)))
+        ratios = ", ".join(
+            f"{a['frames']} to {b['frames']} frames {b[clock] / a[clock]:.2f}"
+            for a, b in ((one, two), (two, three))
+        )
         checks.append((f"{text} (whole: {ratios})", after <= STEADY * before))
     return checks
 
@@ -177,7 +228,10 @@ def steady(rows: Sequence[Row], clock: str) -> list[tuple[str, bool]]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print tables, write JSON and a plot; 0 where all that is asked is reached."""
     options = _options(arguments)
-    about, rows = machine.described(), [row for path in options.earlier for row in json.loads(path.read_text())["results"]]
+    about, rows = (
+        machine.described(),
+        [row for path in options.earlier for row in json.loads(path.read_text())["results"]],
+    )
     complete = _measure(rows, options)
     print("\n" + "\n\n".join(_table(found, options.clock) for found in _by_series(rows)) + "\n")
     checks = _checks(rows, options.clock)
@@ -193,7 +247,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _measure(rows: list[Row], options: argparse.Namespace) -> bool:
     """Add what is not among the rows; False where time ran out before all was."""
-    began, known = time.monotonic(), [{key: value for key, value in row.items() if key not in ("wall", "cpu")} for row in rows]
+    began, known = (
+        time.monotonic(),
+        [{key: value for key, value in row.items() if key not in ("wall", "cpu")} for row in rows],
+    )
     for series in SERIES:
         if options.only and series.name not in options.only:
             continue
@@ -205,7 +262,14 @@ def _measure(rows: list[Row], options: argparse.Namespace) -> bool:
                 return False
             if row["peer"] not in made:
                 made[row["peer"]] = _warm(row["peer"], series.size, options.sam2)
-            rows.append({**row, **made[row["peer"]](crowd(frames=series.frames, objects=row["objects"], size=series.size))})
+            rows.append(
+                {
+                    **row,
+                    **made[row["peer"]](
+                        crowd(frames=series.frames, objects=row["objects"], size=series.size)
+                    ),
+                }
+            )
             print(rows[-1], flush=True)
     return True
 
@@ -223,7 +287,10 @@ def _by_series(rows: Sequence[Row]) -> list[list[Row]]:
     def kind(row: Row) -> tuple[int, int]:
         return row["size"], row["frames"]
 
-    return [sorted(found, key=lambda row: row["objects"]) for _, found in groupby(sorted(rows, key=kind), kind)]
+    return [
+        sorted(found, key=lambda row: row["objects"])
+        for _, found in groupby(sorted(rows, key=kind), kind)
+    ]
 
 
 def _of(rows: Sequence[Row], peer: str) -> list[Row]:
@@ -238,7 +305,10 @@ def _checks(rows: Sequence[Row], clock: str) -> list[tuple[str, bool]]:
         if found[0]["size"] == JUDGED and len(theirs) > 1:
             checks += judged(mine, theirs, clock)
     lengths = _lengths(rows, "ours")
-    return checks + [(f"{lengths[0]['size']}², {lengths[0]['objects']} objects: {what}", good) for what, good in steady(lengths, clock)]
+    return checks + [
+        (f"{lengths[0]['size']}², {lengths[0]['objects']} objects: {what}", good)
+        for what, good in steady(lengths, clock)
+    ]
 
 
 def _lengths(rows: Sequence[Row], peer: str) -> list[Row]:
@@ -258,31 +328,78 @@ def _table(rows: Sequence[Row], clock: str) -> str:
         other = theirs.get(count, start + each * count)
         shown = f"{other:.1f}" if count in theirs else f"({other:.0f})" if len(theirs) > 1 else ""
         ratio = f"1/{other / mine[count]:.1f}" if count in mine and shown else ""
-        body.append([count, f"{mine[count]:.1f}" if count in mine else "", shown, ratio, f"{cut[count]:.2f}" if count in cut else ""])
+        body.append(
+            [
+                count,
+                f"{mine[count]:.1f}" if count in mine else "",
+                shown,
+                ratio,
+                f"{cut[count]:.2f}" if count in cut else "",
+            ]
+        )
     title = f"{rows[0]['size']} × {rows[0]['size']}, {rows[0]['frames']} frames, {clock} seconds"
-    return f"{title}\n\n" + machine.markdown(["objects", PEERS["ours"], PEERS["reference"], "ours / this", PEERS["classical"]], body)
+    return f"{title}\n\n" + machine.markdown(
+        ["objects", PEERS["ours"], PEERS["reference"], "ours / this", PEERS["classical"]], body
+    )
 
 
 def _plot(rows: Sequence[Row], options: argparse.Namespace) -> None:
     from matplotlib.figure import Figure
 
-    several, lengths = [found for found in _by_series(rows) if len(_of(found, "ours")) > 1], _lengths(rows, "ours")
+    several, lengths = (
+        [found for found in _by_series(rows) if len(_of(found, "ours")) > 1],
+        _lengths(rows, "ours"),
+    )
     figure = Figure(figsize=(4 * (len(several) + 1), 4), layout="constrained")
     panels = figure.subplots(1, len(several) + 1, squeeze=False)[0]
     for axes, found in zip(panels, several, strict=False):
         for number, name in enumerate(PEERS):
-            _drawn(axes, _of(found, name), "objects", options.clock, color=f"C{number}", label=PEERS[name])
-        _drawn(axes, _scaled(found, options.clock), "objects", options.clock, color="C1", linestyle="--", marker="", label=_BY_LINE)
-        _labelled(axes, [row["objects"] for row in found], f"{found[0]['frames']} frames of {found[0]['size']}²", "objects", options.clock)
+            _drawn(
+                axes,
+                _of(found, name),
+                "objects",
+                options.clock,
+                color=f"C{number}",
+                label=PEERS[name],
+            )
+        _drawn(
+            axes,
+            _scaled(found, options.clock),
+            "objects",
+            options.clock,
+            color="C1",
+            linestyle="--",
+            marker="",
+            label=_BY_LINE,
+        )
+        _labelled(
+            axes,
+            [row["objects"] for row in found],
+            f"{found[0]['frames']} frames of {found[0]['size']}²",
+            "objects",
+            options.clock,
+        )
     if lengths:
-        ahead = [row for found in _by_series(rows) for row in _scaled(found, options.clock) if _like(row, lengths[0])]
+        ahead = [
+            row
+            for found in _by_series(rows)
+            for row in _scaled(found, options.clock)
+            if _like(row, lengths[0])
+        ]
         _drawn(panels[-1], lengths, "frames", options.clock, color="C0")
         _drawn(panels[-1], ahead, "frames", options.clock, color="C1", linestyle="--", marker="")
         _drawn(panels[-1], _lengths(rows, "classical"), "frames", options.clock, color="C2")
         title = f"{lengths[0]['objects']} objects on frames of {lengths[0]['size']}²"
         _labelled(panels[-1], [row["frames"] for row in lengths], title, "frames", options.clock)
-    named = {text.get_label(): text for axes in panels for text in axes.get_lines() if not text.get_label().startswith("_")}
-    figure.legend(named.values(), named.keys(), loc="outside lower center", ncols=4, fontsize="small")
+    named = {
+        text.get_label(): text
+        for axes in panels
+        for text in axes.get_lines()
+        if not text.get_label().startswith("_")
+    }
+    figure.legend(
+        named.values(), named.keys(), loc="outside lower center", ncols=4, fontsize="small"
+    )
     figure.savefig(options.out.with_suffix(".png"), dpi=110)
 
 
@@ -307,7 +424,9 @@ def _labelled(axes: Any, ticks: Sequence[int], title: str, grows: Grows, clock: 
 
 def _drawn(axes: Any, rows: Sequence[Row], grows: Grows, clock: str, **more: Any) -> None:
     if rows:
-        axes.plot([row[grows] for row in rows], [row[clock] for row in rows], **{"marker": "o", **more})
+        axes.plot(
+            [row[grows] for row in rows], [row[clock] for row in rows], **{"marker": "o", **more}
+        )
 
 
 def _timed(work: Callable[[], object]) -> dict[str, float]:
@@ -330,13 +449,35 @@ def _wide(size: int, objects: int) -> float:
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.scaling", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--sam2", nargs="+", type=Path, default=[], metavar="FOLDER", help="where the reference and what it needs lie")
-    parser.add_argument("--no-peer", dest="peer", action="store_false", help="without the reference")
-    parser.add_argument("--only", nargs="+", choices=[series.name for series in SERIES], help="size × frames")
-    parser.add_argument("--minutes", type=float, default=float("inf"), help="after which nothing more is begun")
-    parser.add_argument("--earlier", nargs="+", type=Path, default=[], help="JSON of earlier runs, to go on from")
-    parser.add_argument("--clock", choices=["wall", "cpu"], default="cpu", help="what is judged by: processor time bears company")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.scaling", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument(
+        "--sam2",
+        nargs="+",
+        type=Path,
+        default=[],
+        metavar="FOLDER",
+        help="where the reference and what it needs lie",
+    )
+    parser.add_argument(
+        "--no-peer", dest="peer", action="store_false", help="without the reference"
+    )
+    parser.add_argument(
+        "--only", nargs="+", choices=[series.name for series in SERIES], help="size × frames"
+    )
+    parser.add_argument(
+        "--minutes", type=float, default=float("inf"), help="after which nothing more is begun"
+    )
+    parser.add_argument(
+        "--earlier", nargs="+", type=Path, default=[], help="JSON of earlier runs, to go on from"
+    )
+    parser.add_argument(
+        "--clock",
+        choices=["wall", "cpu"],
+        default="cpu",
+        help="what is judged by: processor time bears company",
+    )
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--out", type=Path, help="write results as JSON, and a plot beside it")
     return machine.threaded(parser.parse_args(arguments))

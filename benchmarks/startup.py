@@ -55,11 +55,16 @@ def _demo() -> float:
 def _python(*arguments: str) -> str:
     """What a new Python says to its standard output."""
     place = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    return subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.PIPE, text=True, env=place).stdout
+    return subprocess.run(
+        [sys.executable, *arguments], check=True, stdout=subprocess.PIPE, text=True, env=place
+    ).stdout
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.startup", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.startup",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+    )
     parser.add_argument("--repeats", type=int, default=5, help="imports; their median counts")
     parser.add_argument("--no-demo", action="store_true", help="measure the import alone")
     parser.add_argument("--out", type=Path, help="write results as JSON")

@@ -59,13 +59,17 @@ def _pack(modality: str) -> Callable[[Path, Path], Iterator[Still]]:
     """The images of a pack that its manifest holds out."""
 
     def read(_: Path, pack: Path) -> Iterator[Still]:
-        for pair in open_pack(pack, keep=lambda row: row.split == "val" and modality in row.modality):
+        for pair in open_pack(
+            pack, keep=lambda row: row.split == "val" and modality in row.modality
+        ):
             yield pair.read(0)
 
     return read
 
 
-def _plane(image: str, labels: str, *, frame: int | None = None, axes: str = "yx") -> Callable[[Path, Path], Iterator[Still]]:
+def _plane(
+    image: str, labels: str, *, frame: int | None = None, axes: str = "yx"
+) -> Callable[[Path, Path], Iterator[Still]]:
     def read(data: Path, _: Path) -> Iterator[Still]:
         stack, truth = open_stack(data / image, axes=axes), open_labels(data / labels, axes=axes)
         position = {} if frame is None else {axes[0]: frame}
@@ -78,23 +82,46 @@ def _axons(data: Path, _: Path) -> Iterator[Still]:
     """Each axon with its sheath: the parts of the masks that hang together."""
     folder = data / "em_axons_2d"
     for truth in sorted(folder.glob("derivatives/labels/*/*/micr/*_seg-axon-manual.png")):
-        image = folder / truth.relative_to(folder / "derivatives" / "labels").parent / truth.name.replace("_seg-axon-manual", "")
-        yield open_stack(image, axes="yx").plane({}), components(open_labels(truth, axes="yx").plane({}) > 127)
+        image = (
+            folder
+            / truth.relative_to(folder / "derivatives" / "labels").parent
+            / truth.name.replace("_seg-axon-manual", "")
+        )
+        yield (
+            open_stack(image, axes="yx").plane({}),
+            components(open_labels(truth, axes="yx").plane({}) > 127),
+        )
 
 
 DOMAINS = (
     Domain("nuclei, fluorescence (DSB, held out)", _pack("fluorescence")),
     Domain("nuclei, H&E and colour (DSB, held out)", _pack("H&E")),
     Domain("nuclei, brightfield (DSB, held out)", _pack("brightfield")),
-    Domain("nuclei, fluorescence (StarDist 2D)", _plane("zstack_and_2d_stardist/img2d.tif", "zstack_and_2d_stardist/mask2d.tif")),
+    Domain(
+        "nuclei, fluorescence (StarDist 2D)",
+        _plane("zstack_and_2d_stardist/img2d.tif", "zstack_and_2d_stardist/mask2d.tif"),
+    ),
     Domain(
         "nuclei, HeLa H2B (CTC)",
-        _plane("timelapse_hela_nuclei/Fluo_Hela_02_img.tif", "timelapse_hela_nuclei/Fluo_Hela_02_ERR_SEG.tif", frame=5, axes="tyx"),
+        _plane(
+            "timelapse_hela_nuclei/Fluo_Hela_02_img.tif",
+            "timelapse_hela_nuclei/Fluo_Hela_02_ERR_SEG.tif",
+            frame=5,
+            axes="tyx",
+        ),
     ),
-    Domain("bacteria, phase contrast (E. coli)", _plane("timelapse_ecoli/img.tif", "timelapse_ecoli/mask.tif", frame=10, axes="tyx")),
-    Domain("plant cells, membranes (maize)", _plane("plant_maize_2d/maize_clsm.tif", "plant_maize_2d/maize_clsm_labels.tif")),
+    Domain(
+        "bacteria, phase contrast (E. coli)",
+        _plane("timelapse_ecoli/img.tif", "timelapse_ecoli/mask.tif", frame=10, axes="tyx"),
+    ),
+    Domain(
+        "plant cells, membranes (maize)",
+        _plane("plant_maize_2d/maize_clsm.tif", "plant_maize_2d/maize_clsm_labels.tif"),
+    ),
     Domain("axons, electron microscopy", _axons),
-    Domain("left ventricle, MRI (other patients)", _pack("MRI")),  # those of the data folder were in training
+    Domain(
+        "left ventricle, MRI (other patients)", _pack("MRI")
+    ),  # those of the data folder were in training
 )
 
 
@@ -107,7 +134,11 @@ def measured(model: VideoModel, stills: Iterator[Still], most: int) -> dict[str,
         for truth in labels:
             for name, value in _asked(model, pixels, truth).items():
                 found[name].append(value)
-    return {"images": images, "objects": len(found["box"]), **{name: float(np.mean(values)) for name, values in found.items()}}
+    return {
+        "images": images,
+        "objects": len(found["box"]),
+        **{name: float(np.mean(values)) for name, values in found.items()},
+    }
 
 
 def _sampled(stills: Iterator[Still], most: int) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
@@ -129,12 +160,19 @@ def _asked(model: VideoModel, pixels: np.ndarray, truth: np.ndarray) -> dict[str
     video = _video(pixels)
     with Session(video, model) as session:
         first = session.prompt(_click(1, middle(truth), True))
-        offered = max((_iou(_shown(first, each.logits, truth), truth) for each in first.alternatives), default=0.0)
+        offered = max(
+            (_iou(_shown(first, each.logits, truth), truth) for each in first.alternatives),
+            default=0.0,
+        )
         click = _iou(mask(first, truth.shape), truth)
         last = first
         for _ in range(2):
             last = session.prompt(_click(1, *correction(mask(last, truth.shape), truth)))
-        box = session.prompt(BoxPrompt(0, 2, np.clip(box_of(truth), 0, [*truth.shape, *truth.shape] - np.ones(4)).tolist()))
+        box = session.prompt(
+            BoxPrompt(
+                0, 2, np.clip(box_of(truth), 0, [*truth.shape, *truth.shape] - np.ones(4)).tolist()
+            )
+        )
         three, boxed = (_iou(mask(each, truth.shape), truth) for each in (last, box))
     return {"click": click, "three": three, "box": boxed, "offered": max(offered, click)}
 
@@ -160,9 +198,13 @@ def _iou(ours: np.ndarray, truth: np.ndarray) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON; 0 where at least one domain was there."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.stills", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.stills", description=__doc__.splitlines()[0] if __doc__ else None
+    )
     parser.add_argument("data", type=Path, help="folder of stacks with truth")
-    parser.add_argument("pack", type=Path, help="folder with manifest.csv and .npz files (its split val)")
+    parser.add_argument(
+        "pack", type=Path, help="folder with manifest.csv and .npz files (its split val)"
+    )
     parser.add_argument("--model", default="nano", help="name or file")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--objects", type=int, default=120, help="at most so many of a domain")
@@ -174,13 +216,30 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = []
     for domain in DOMAINS:
         try:
-            rows.append({"domain": domain.name, **measured(model, domain.read(options.data, options.pack), options.objects)})
+            rows.append(
+                {
+                    "domain": domain.name,
+                    **measured(model, domain.read(options.data, options.pack), options.objects),
+                }
+            )
         except (Sam2Error, OSError) as error:
             print(f"not measured: {domain.name}: {error}")
         else:
-            print({key: round(value, 3) if isinstance(value, float) else value for key, value in rows[-1].items()}, flush=True)
-    print("\n" + machine.markdown(list(COLUMNS), [[row[key] for key in COLUMNS.values()] for row in rows]))
-    machine.keep({"machine": about, "model": model.card.name, "sha256": model.card.sha256, "results": rows}, options.out)
+            print(
+                {
+                    key: round(value, 3) if isinstance(value, float) else value
+                    for key, value in rows[-1].items()
+                },
+                flush=True,
+            )
+    print(
+        "\n"
+        + machine.markdown(list(COLUMNS), [[row[key] for key in COLUMNS.values()] for row in rows])
+    )
+    machine.keep(
+        {"machine": about, "model": model.card.name, "sha256": model.card.sha256, "results": rows},
+        options.out,
+    )
     return 0 if rows else 1
 
 

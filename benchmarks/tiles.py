@@ -1,10 +1,10 @@
 """Tiles: small objects on a large frame, looked at by the whole frame and by tiles, with the embedded model's trained weights.
 
-python -m benchmarks.tiles --out results.json
-python -m benchmarks.tiles --correction                what it brings to a correction that tiles are kept on disk
+python -m benchmarks.tiles --out results.json python -m benchmarks.tiles --correction
+what it brings to a correction that tiles are kept on disk
 
-The embedded model follows, so it needs no tiles. Here it is shown whole frames, as SAM 2 is: copies of the time-lapse sample beside
-each other, whose true masks are known.
+The embedded model follows, so it needs no tiles. Here it is shown whole frames, as SAM 2 is: copies
+of the time-lapse sample beside each other, whose true masks are known.
 """
 
 from __future__ import annotations
@@ -69,7 +69,8 @@ CORRECTION_COLUMNS = (
 class Mosaic:
     """So many copies of the sample beside and below each other, and the truth of some objects, half of them on seams.
 
-    `cut` is the same without some rows and columns at its beginning: no object is on a seam there that was on one.
+    `cut` is the same without some rows and columns at its beginning: no object is on a seam there
+    that was on one.
     """
 
     case: Carried
@@ -80,16 +81,37 @@ class Mosaic:
     def of(cls, copies: int, objects: int, frames: int, size: int) -> Mosaic:
         """From the time-lapse sample; `size` is the side of the network's input."""
         sample = SAMPLES[1]
-        image, truth = (np.asarray(opened.data)[:frames] for opened in (open_stack(sample.image), open_labels(sample.truth)))
+        image, truth = (
+            np.asarray(opened.data)[:frames]
+            for opened in (open_stack(sample.image), open_labels(sample.truth))
+        )
         many, count = np.tile(image, (1, copies, copies)), int(truth.max())
-        numbers = np.kron(np.arange(copies**2).reshape(copies, copies), np.ones(truth.shape[1:], dtype=np.int64)) * count
-        labels = np.where(np.tile(truth, (1, copies, copies)) > 0, np.tile(truth, (1, copies, copies)) + numbers, 0)
+        numbers = (
+            np.kron(
+                np.arange(copies**2).reshape(copies, copies),
+                np.ones(truth.shape[1:], dtype=np.int64),
+            )
+            * count
+        )
+        labels = np.where(
+            np.tile(truth, (1, copies, copies)) > 0,
+            np.tile(truth, (1, copies, copies)) + numbers,
+            0,
+        )
         tiles, places = _tiles(many.shape, size), _whole_objects(labels)
-        off = size * 3 // 16  # half of a step of tiles that show a pixel of the frame by two of the input
+        off = (
+            size * 3 // 16
+        )  # half of a step of tiles that show a pixel of the frame by two of the input
         kept = _tiles((labels.shape[1] - off, labels.shape[2] - off), size)
-        places = {track: (middle, wide) for track, (middle, wide) in places.items() if middle.min() > off + wide}
+        places = {
+            track: (middle, wide)
+            for track, (middle, wide) in places.items()
+            if middle.min() > off + wide
+        }
         on = {track for track, (middle, wide) in places.items() if _on_seam(tiles, middle, wide)}
-        seams = [track for track in on if not _on_seam(kept, places[track][0] - off, places[track][1])]
+        seams = [
+            track for track in on if not _on_seam(kept, places[track][0] - off, places[track][1])
+        ]
         inside = [seams, [track for track in places if track not in on]]
         rng = np.random.default_rng(0)
         chosen = [rng.permutation(group)[: objects // 2].tolist() for group in inside]
@@ -108,7 +130,9 @@ def _tiles(shape: Sequence[int], size: int) -> Tiles:
 
 def _whole_objects(labels: np.ndarray) -> dict[int, tuple[np.ndarray, float]]:
     """Middle on the first frame and width of every object that is on all frames and touches no edge of its copy."""
-    counts = np.stack([np.bincount(plane.ravel(), minlength=int(labels.max()) + 1) for plane in labels])
+    counts = np.stack(
+        [np.bincount(plane.ravel(), minlength=int(labels.max()) + 1) for plane in labels]
+    )
     found = {}
     for track in np.flatnonzero((counts > 0).all(axis=0))[1:]:
         rows, columns = np.nonzero(labels[0] == track)
@@ -120,8 +144,16 @@ def _whole_objects(labels: np.ndarray) -> dict[int, tuple[np.ndarray, float]]:
 
 def _on_seam(tiles: Tiles, middle: np.ndarray, wide: float) -> bool:
     """Whether the next tile takes over within `ON_SEAM_PX`."""
-    shifts = ((0.0, 0.0), (ON_SEAM_PX, 0.0), (-ON_SEAM_PX, 0.0), (0.0, ON_SEAM_PX), (0.0, -ON_SEAM_PX))
-    corners = [tuple(tuple(middle + shift + sign * wide / 2) for sign in (-1, 1)) for shift in shifts]
+    shifts = (
+        (0.0, 0.0),
+        (ON_SEAM_PX, 0.0),
+        (-ON_SEAM_PX, 0.0),
+        (0.0, ON_SEAM_PX),
+        (0.0, -ON_SEAM_PX),
+    )
+    corners = [
+        tuple(tuple(middle + shift + sign * wide / 2) for sign in (-1, 1)) for shift in shifts
+    ]
     return len({tiles.around(each) for each in corners}) > 1  # type: ignore[arg-type]
 
 
@@ -129,13 +161,19 @@ def measured(name: str, model: VideoModel, mosaic: Mosaic, kind: str) -> list[An
     """A row of the table."""
     found = Looked.of(mosaic.case, model, kind)
     ious = {track: _ious(found.labels, mosaic.case.truth, track) for track in mosaic.case.frames}
-    parts = [[each.mean() for each in ious.values()], [ious[track].mean() for track in mosaic.seams], [each[0] for each in ious.values()]]
+    parts = [
+        [each.mean() for each in ious.values()],
+        [ious[track].mean() for track in mosaic.seams],
+        [each[0] for each in ious.values()],
+    ]
     return [name, *(round(float(np.mean(part)), 4) for part in parts), round(found.cpu_s, 1)]
 
 
 def _ious(found: np.ndarray, truth: np.ndarray, track: int) -> np.ndarray:
     one, other = found == track, truth == track
-    return np.asarray((one & other).sum(axis=(1, 2)) / np.maximum(1, (one | other).sum(axis=(1, 2))))
+    return np.asarray(
+        (one & other).sum(axis=(1, 2)) / np.maximum(1, (one | other).sum(axis=(1, 2)))
+    )
 
 
 class Encoding(Sam2):
@@ -149,9 +187,13 @@ class Encoding(Sam2):
         return super().embed(views)
 
 
-def corrected(inner: Encoding, mosaic: Mosaic, kind: str, folder: Path, *, on_disk: bool) -> list[Any]:
+def corrected(
+    inner: Encoding, mosaic: Mosaic, kind: str, folder: Path, *, on_disk: bool
+) -> list[Any]:
     """A row of the other table: all objects are carried, then one that is on a seam is prompted on the middle frame as well."""
-    settings = Settings(patience=None, embedding_bytes=LITTLE, folder=folder, embedding_disk_bytes=ROOM * on_disk)
+    settings = Settings(
+        patience=None, embedding_bytes=LITTLE, folder=folder, embedding_disk_bytes=ROOM * on_disk
+    )
     case, middle, track = mosaic.case, len(mosaic.case.video) // 2, mosaic.seams[0]
     with Session(case.video, Tiled(inner), settings=settings) as session:
         began = time.perf_counter()
@@ -164,12 +206,22 @@ def corrected(inner: Encoding, mosaic: Mosaic, kind: str, folder: Path, *, on_di
         walked = sum(bool(stepped.segments) for stepped in session.run())
         took = time.perf_counter() - began
     name, encoded = f"tiles, attention {inner.card.attention}", inner.encoded - before
-    return [name, "yes" if on_disk else "no", round(first, 1), round(took, 2), walked, encoded, round(_bytes(folder) / before / 1e6, 2)]
+    return [
+        name,
+        "yes" if on_disk else "no",
+        round(first, 1),
+        round(took, 2),
+        walked,
+        encoded,
+        round(_bytes(folder) / before / 1e6, 2),
+    ]
 
 
 def a_tile(folder: Path) -> tuple[float, float, float]:
     """Seconds in which SAM 2.1 tiny encodes a tile, and in which it is read from disk; MB that it takes there. Random weights, noise."""
-    video = Stack(np.random.default_rng(0).random((1, 2048, 2048), dtype=np.float32), "tyx").as_video("t")
+    video = Stack(
+        np.random.default_rng(0).random((1, 2048, 2048), dtype=np.float32), "tyx"
+    ).as_video("t")
     inner = Ours(1024).model
     tile, took = _tiles(video.shape, 1024).at((700.0, 700.0), 0.5), []
     pixels = video.frame(0)
@@ -189,7 +241,9 @@ def _bytes(folder: Path) -> int:
     return sum(each.stat().st_size for each in folder.rglob("part_*/**/*") if each.is_file())
 
 
-def corrections(nano: Sam2, mosaic: Mosaic, options: argparse.Namespace, about: dict[str, Any]) -> int:
+def corrections(
+    nano: Sam2, mosaic: Mosaic, options: argparse.Namespace, about: dict[str, Any]
+) -> int:
     """Measure with and without tiles on disk, print, write JSON; 0 where kept tiles are not encoded again, and sooner read than made."""
     rows = []
     for attention in ("whole", "near"):
@@ -200,7 +254,10 @@ def corrections(nano: Sam2, mosaic: Mosaic, options: argparse.Namespace, about: 
     print(machine.markdown(CORRECTION_COLUMNS, rows))
     with tempfile.TemporaryDirectory() as folder:
         encoded, read, size = a_tile(Path(folder))
-    print(f"\nSAM 2.1 tiny, a tile: {encoded:.2f} s encoded and kept, {read:.3f} s read, {size:.1f} MB")
+    print(
+        f"\nSAM 2.1 tiny, a tile: {encoded:.2f} s encoded and kept, {read:.3f} s read, "
+        f"{size:.1f} MB"
+    )
     results = {"results": rows, "tiny": {"encoded": encoded, "read": read, "mb": size}}
     machine.keep({"machine": about, "columns": CORRECTION_COLUMNS, **results}, options.out)
     return 0 if not any(row[5] for row in rows if row[1] == "yes") and read < encoded else 1
@@ -208,13 +265,21 @@ def corrections(nano: Sam2, mosaic: Mosaic, options: argparse.Namespace, about: 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON; 0 where tiles are better than the whole frame, and seams cost no more than `SEAM`."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tiles", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--copies", type=int, default=8, help="of the sample along each axis, 130 pixels each")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.tiles", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument(
+        "--copies", type=int, default=8, help="of the sample along each axis, 130 pixels each"
+    )
     parser.add_argument("--objects", type=int, default=32)
     parser.add_argument("--frames", type=int, default=6)
     parser.add_argument("--size", type=int, default=512, help="side of the input")
     parser.add_argument("--prompt", choices=["click", "box"], default="box")
-    parser.add_argument("--correction", action="store_true", help="measure a correction, with tiles on disk and without")
+    parser.add_argument(
+        "--correction",
+        action="store_true",
+        help="measure a correction, with tiles on disk and without",
+    )
     parser.add_argument("--out", type=Path, help="write results as JSON")
     options = parser.parse_args(arguments)
     about, nano = machine.described(), load_model("nano", device="cpu")
@@ -226,16 +291,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     models: dict[str, VideoModel] = {"whole frame": Sam2(nano.network, card)}
     for attention in ("whole", "near", "auto"):
         kind: Attention = attention  # type: ignore[assignment]
-        models[f"tiles, attention {kind}"] = Tiled(Sam2(nano.network, replace(card, attention=kind)))
+        models[f"tiles, attention {kind}"] = Tiled(
+            Sam2(nano.network, replace(card, attention=kind))
+        )
     models["nano as it is: it follows"] = nano
     rows = [measured(name, model, mosaic, options.prompt) for name, model in models.items()]
     cut = replace(mosaic, case=mosaic.cut)
-    inside = measured("tiles, attention whole, cut", models["tiles, attention whole"], cut, options.prompt)
+    inside = measured(
+        "tiles, attention whole, cut", models["tiles, attention whole"], cut, options.prompt
+    )
     side = options.copies * 130
-    print(f"\n{side} × {side} pixels, {options.frames} frames, {len(mosaic.case.frames)} objects, {len(mosaic.seams)} of them on a seam\n")
+    print(
+        f"\n{side} × {side} pixels, {options.frames} frames, {len(mosaic.case.frames)} objects, "
+        f"{len(mosaic.seams)} of them on a seam\n"
+    )
     print(machine.markdown(COLUMNS, [*rows, inside]))
     better, lost = rows[1][1] - rows[0][1], inside[2] - rows[1][2]
-    checks = [(f"tiles better than the whole frame, by {better:.3f}", better > 0), (f"seams cost {lost:.3f}, asked {SEAM}", lost <= SEAM)]
+    checks = [
+        (f"tiles better than the whole frame, by {better:.3f}", better > 0),
+        (f"seams cost {lost:.3f}, asked {SEAM}", lost <= SEAM),
+    ]
     for what, good in checks:
         print(f"{'reached' if good else 'MISSED '}  {what}")
     machine.keep({"machine": about, "columns": COLUMNS, "results": [*rows, inside]}, options.out)

@@ -1,6 +1,7 @@
 """Training of the embedded model: a pack of still images (see `train.packs`) and painted scenes, each kind as often as said here.
 
-python -m benchmarks.training PACK --out FILE [--model nano] [--recipe FILE] [--release checkpoints/nano.safetensors]
+python -m benchmarks.training PACK --out FILE [--model nano] [--recipe FILE] [--release
+checkpoints/nano.safetensors]
 """
 
 from __future__ import annotations
@@ -53,26 +54,37 @@ _VALIDATED_AT = (24.0, 48.0)  # pixels wide, narrower than in training: what a w
 
 
 DESCRIPTION = (
-    "SAM 2's heads at width 128 on a small convolutional encoder, 3.9 M parameters, looking at each object through a Window of its own. "
-    "Good on nuclei and other blob-like objects, carried through z or t; weak on membranes, neurites and organs: docs/models.md"
+    "SAM 2's heads at width 128 on a small convolutional encoder, 3.9 M parameters, looking at "
+    "each object through a Window of its own. "
+    "Good on nuclei and other blob-like objects, carried through z or t; weak on membranes, "
+    "neurites and organs: docs/models.md"
 )
 DATA = {
     "Data Science Bowl 2018 stage 1 (BBBC038), community corrections": "604 images of nuclei, CC0",
     "Sunnybrook Cardiac Data (training part)": "118 slices, left ventricle, CC0",
     "FlyEM medulla FIB-SEM": "54 sections, neurites, CC-BY",
     "Omnipose examples": "7 images of bacteria, masks made by Omnipose, MIT",
-    "napari_sam2.testing.painted": "synthetic scenes: nuclei, tissue, filaments, membranes, organs, z-stacks and dividing time-lapses",
-    "held out by image": "60 images of nuclei of the Data Science Bowl, and 13 slices of other patients",
+    "napari_sam2.testing.painted": "synthetic scenes: nuclei, tissue, filaments, membranes, "
+    "organs, z-stacks and dividing time-lapses",
+    "held out by image": "60 images of nuclei of the Data Science Bowl, and 13 slices of other "
+    "patients",
 }
 """What it was trained on, for its card."""
 
 
 def material(pack: Path) -> Material:
     """The pack as its manifest splits it, and painted scenes to train on."""
-    trained = [PairSource(_pairs(pack, "train", kind.modality), diameters=kind.diameters) for kind in KINDS]
-    held_out = PairSource([pair for modality in HELD_OUT for pair in _pairs(pack, "val", modality)], diameters=_VALIDATED_AT)
+    trained = [
+        PairSource(_pairs(pack, "train", kind.modality), diameters=kind.diameters) for kind in KINDS
+    ]
+    held_out = PairSource(
+        [pair for modality in HELD_OUT for pair in _pairs(pack, "val", modality)],
+        diameters=_VALIDATED_AT,
+    )
     painted = PaintedSource()
-    mixture = Mixture((*trained, painted, held_out), (*(kind.share for kind in KINDS), PAINTED, 1.0))
+    mixture = Mixture(
+        (*trained, painted, held_out), (*(kind.share for kind in KINDS), PAINTED, 1.0)
+    )
     last = len(mixture) - len(held_out)
     order = np.random.default_rng(0).permutation(np.arange(last, len(mixture)))
     return Material(mixture, tuple(range(last)), tuple(int(item) for item in order))
@@ -80,14 +92,27 @@ def material(pack: Path) -> Material:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, or go on training."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.training", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.training",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+    )
     parser.add_argument("pack", type=Path, help="folder with manifest.csv and .npz files")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--model", default="nano", help="name or file of the weights to begin with")
     parser.add_argument("--recipe", type=Path, default=RECIPE)
-    parser.add_argument("--release", type=Path, help="where the result goes under its own name, as the embedded model")
+    parser.add_argument(
+        "--release",
+        type=Path,
+        help="where the result goes under its own name, as the embedded model",
+    )
     options = parser.parse_args(arguments)
-    finetune(material(options.pack), model=options.model, out=options.out, recipe=Recipe.read(options.recipe), hooks=[Lines(_say)])
+    finetune(
+        material(options.pack),
+        model=options.model,
+        out=options.out,
+        recipe=Recipe.read(options.recipe),
+        hooks=[Lines(_say)],
+    )
     if options.release:
         release(options.out, options.release)
     return 0
@@ -98,20 +123,29 @@ def release(trained: Path, place: Path) -> None:
     tensors, metadata = checkpoints.read(trained)
     card = card_of(trained)
     assert card is not None
-    told = {key: value for key, value in card.training.items() if key in ("recipe", "before", "best", "steps")}
+    told = {
+        key: value
+        for key, value in card.training.items()
+        if key in ("recipe", "before", "best", "steps")
+    }
     released = replace(
         card,
         name=place.stem,
         description=DESCRIPTION,
         licence="BSD-3-Clause",
-        source="napari_sam2, trained with its own code (benchmarks/training.py, checkpoints/recipes/nano.toml)",
+        source=(
+            "napari_sam2, trained with its own code (benchmarks/training.py, "
+            "checkpoints/recipes/nano.toml)"
+        ),
         sha256="",
         input_sizes=(128,),
         keep_aspect=True,
         follows=True,
         training={"data": DATA, **told},
     )
-    checkpoints.write(place, tensors, released, metadata={"configuration": metadata["configuration"]})
+    checkpoints.write(
+        place, tensors, released, metadata={"configuration": metadata["configuration"]}
+    )
 
 
 def _pairs(pack: Path, split: str, modality: str) -> list[Any]:

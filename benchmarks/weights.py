@@ -1,7 +1,8 @@
 """Random weights that behave like trained ones as far as speed and agreement go.
 
-Masks are neither empty nor full, they follow clicks and memory, and a rounding error stays one over a propagation. Usual
-initialisations fail at one or the other: memory is lost among the features of the frame, or errors grow with every frame.
+Masks are neither empty nor full, they follow clicks and memory, and a rounding error stays one over
+a propagation. Usual initialisations fail at one or the other: memory is lost among the features of
+the frame, or errors grow with every frame.
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ from napari_sam2.models.configs import NAMED
 from napari_sam2.models.network import Network
 
 SIZE = "tiny"
-_GAINS: tuple[tuple[tuple[str, ...], float], ...] = (  # of a layer, over 1 / sqrt(inputs); the first whose parts are all in the name
+_GAINS: tuple[
+    tuple[tuple[str, ...], float], ...
+] = (  # of a layer, over 1 / sqrt(inputs); the first whose parts are all in the name
     (("conv_s",), 0.2),  # smooth masks: few pixels that a rounding error could turn
-    (("memory_attention.layers", "attn", "q_proj"), 0.4),  # soft attention: steep ones amplify rounding errors from frame to frame
+    (
+        ("memory_attention.layers", "attn", "q_proj"),
+        0.4,
+    ),  # soft attention: steep ones amplify rounding errors from frame to frame
     (("memory_attention.layers", "self_attn", "k_proj"), 0.4),
     (("memory_attention.layers", "cross_attn_image", "k_proj"), 0.58),
     (("memory_attention.layers", "attn"), 3.0),  # what is remembered counts
@@ -31,7 +37,10 @@ _GAINS: tuple[tuple[tuple[str, ...], float], ...] = (  # of a layer, over 1 / sq
     (("memory_encoder.projection",), 1.15),
     (("output_hypernetworks_mlps",), 2.0),  # logits of several units, as trained ones
     (("object_pointer_proj",), 1.6),
-    (("temporal_positional_encoding_projection",), 10.0),  # so that a wrong age of a pointer costs more than AGREED allows
+    (
+        ("temporal_positional_encoding_projection",),
+        10.0,
+    ),  # so that a wrong age of a pointer costs more than AGREED allows
     (("iou_prediction_head",), 2.0),  # the best of three masks is the best by more than an error
 )
 _GAIN = 0.58
@@ -46,7 +55,9 @@ def state() -> dict[str, Tensor]:
     with torch.device("meta"):
         template = Network(NAMED[SIZE]).state_dict()
     found = {name: _drawn(name, tensor.shape) for name, tensor in template.items()}
-    found["shared_image_embedding.positional_embedding"] = found["prompt_encoder.shared_embedding.positional_embedding"]
+    found["shared_image_embedding.positional_embedding"] = found[
+        "prompt_encoder.shared_embedding.positional_embedding"
+    ]
     return found
 
 

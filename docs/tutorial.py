@@ -2,9 +2,9 @@
 
     xvfb-run -a -s "-screen 0 1400x1000x24" python docs/tutorial.py OUT
 
-It makes the pictures of docs/napari.md, and says how many clicks and keys each sample took. Clicks and keys are real ones,
-given to the widgets by Qt; only the menu Plugins and the folder dialogue are not shown by a window system in memory, and
-are counted as the clicks they take.
+It makes the pictures of docs/napari.md, and says how many clicks and keys each sample took. Clicks
+and keys are real ones, given to the widgets by Qt; only the menu Plugins and the folder dialogue
+are not shown by a window system in memory, and are counted as the clicks they take.
 """
 
 from __future__ import annotations
@@ -93,7 +93,9 @@ class Person:
         self.pump(0.5)
         path = PICTURES / f"{name}.png"
         pixels = self.viewer.screenshot(str(path), canvas_only=False, flash=False)
-        small = Image.fromarray(pixels[..., :3]).quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        small = Image.fromarray(pixels[..., :3]).quantize(
+            256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE
+        )
         small.save(path, optimize=True)
 
 
@@ -113,7 +115,9 @@ def sample(name: str, out: Path) -> pd.DataFrame:
         return control.snapshot.stage is Stage.READY
 
     person.picture(f"{name}-1-panel")
-    (button,) = [each for each in panel.image.findChildren(QPushButton) if each.text() == TITLES[name]]
+    (button,) = [
+        each for each in panel.image.findChildren(QPushButton) if each.text() == TITLES[name]
+    ]
     person.click(button, TITLES[name])
     person.until(ready)
     person.choose(panel.objects.menu, "nuclei")
@@ -125,7 +129,9 @@ def sample(name: str, out: Path) -> pd.DataFrame:
     person.picture(f"{name}-3-propagating")
     person.until(ready)
     person.picture(f"{name}-4-done")
-    QFileDialog.getExistingDirectory = staticmethod(lambda *_: str(out))  # the dialogue is the system's own
+    QFileDialog.getExistingDirectory = staticmethod(
+        lambda *_: str(out)
+    )  # the dialogue is the system's own
     person.click(panel.save, "Save labels and tables")
     person.deeds.append("click Choose")
     person.until(lambda: (out / "provenance.json").exists() and ready())
@@ -173,10 +179,14 @@ def counting() -> None:
 
 def main() -> None:
     """Both samples, and the first one counted without a click."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("out", type=Path, help="folder for the labels and tables")
     parser.add_argument("--samples", nargs="*", default=["nuclei_z", "migration_t"])
-    parser.add_argument("--no-count", action="store_true", help="leave out the pictures of the Count tab")
+    parser.add_argument(
+        "--no-count", action="store_true", help="leave out the pictures of the Count tab"
+    )
     arguments = parser.parse_args()
     PICTURES.mkdir(exist_ok=True)
     for name in arguments.samples:
@@ -190,7 +200,10 @@ def main() -> None:
 def _forget() -> None:
     """Begin as someone new: nothing of the person at this machine is read or changed, and nothing is taken up."""
     scratch = tempfile.mkdtemp()
-    os.environ["NAPARI_CONFIG"], os.environ["XDG_DATA_HOME"] = f"{scratch}/settings.yaml", f"{scratch}/data"
+    os.environ["NAPARI_CONFIG"], os.environ["XDG_DATA_HOME"] = (
+        f"{scratch}/settings.yaml",
+        f"{scratch}/data",
+    )
 
 
 if __name__ == "__main__":

@@ -71,7 +71,9 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = found  # also where a subpackage of the same name was loaded on the way (measure)
+    globals()[name] = (
+        found  # also where a subpackage of the same name was loaded on the way (measure)
+    )
     return found
 
 

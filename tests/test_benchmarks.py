@@ -29,8 +29,24 @@ def test_what_a_benchmark_needs_stands_in_its_command() -> None:
     found = {name: command(name, given) for name in ALL}  # type: ignore[arg-type]
     assert all(find_spec(f"benchmarks.{name}") for name in ALL)
     assert {name for name, words in found.items() if words is None} == {"stills", "finetuning"}
-    assert found["accuracy"] == [sys.executable, "-m", "benchmarks.accuracy", "d", "--out", "o/accuracy.json"]
-    assert found["memory"] == [sys.executable, "-m", "benchmarks.memory", "--sam2", "a", "b", "--out", "o/memory.json"]
+    assert found["accuracy"] == [
+        sys.executable,
+        "-m",
+        "benchmarks.accuracy",
+        "d",
+        "--out",
+        "o/accuracy.json",
+    ]
+    assert found["memory"] == [
+        sys.executable,
+        "-m",
+        "benchmarks.memory",
+        "--sam2",
+        "a",
+        "b",
+        "--out",
+        "o/memory.json",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -52,28 +68,52 @@ def test_more_than_twice_the_time_for_twice_the_objects_is_found() -> None:
     assert [good for _, good in doubled(rows, "cpu")] == [True, False]
 
 
-@pytest.mark.parametrize(("longest", "expected"), [(44.0, True), (48.0, False)], ids=["as before", "slower and slower"])
+@pytest.mark.parametrize(
+    ("longest", "expected"), [(44.0, True), (48.0, False)], ids=["as before", "slower and slower"]
+)
 def test_frames_that_take_longer_and_longer_are_found(longest: float, expected: bool) -> None:
     rows = [{"frames": frames, "cpu": cpu} for frames, cpu in ((8, 9.0), (16, 20.5), (32, longest))]
     assert [good for _, good in steady(rows, "cpu")] == [expected]
 
 
-def test_scaling_goes_on_from_earlier_runs_and_judges_them_together(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_scaling_goes_on_from_earlier_runs_and_judges_them_together(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Runs that were made before, of which one too slow: nothing is measured again, all is shown, and the miss is told."""
     cost = {"ours": 0.4, "reference": 36.0, "classical": 0.0}
-    rows = [{**row, "cpu": 30.0 * row["frames"] / 8 + cost[row["peer"]] * row["objects"]} for series in SERIES for row in series.rows()]
+    rows = [
+        {**row, "cpu": 30.0 * row["frames"] / 8 + cost[row["peer"]] * row["objects"]}
+        for series in SERIES
+        for row in series.rows()
+    ]
     for slow, status in ((0.0, 0), (60.0, 1)):
-        slowed = [{**row, "cpu": row["cpu"] + slow * ((row["peer"], row["objects"]) == ("ours", 16))} for row in rows]
+        slowed = [
+            {**row, "cpu": row["cpu"] + slow * ((row["peer"], row["objects"]) == ("ours", 16))}
+            for row in rows
+        ]
         for number in range(2):
             (tmp_path / f"{number}.json").write_text(json.dumps({"results": slowed[number::2]}))
-        assert scaled(["--earlier", str(tmp_path / "0.json"), str(tmp_path / "1.json"), "--out", str(tmp_path / "all.json")]) == status
+        assert (
+            scaled(
+                [
+                    "--earlier",
+                    str(tmp_path / "0.json"),
+                    str(tmp_path / "1.json"),
+                    "--out",
+                    str(tmp_path / "all.json"),
+                ]
+            )
+            == status
+        )
         said = capsys.readouterr().out
         assert "| 256 | 132.4 | (9246) | 1/69.8 |" in said
         assert ("MISSED" in said) == bool(status)
         assert (tmp_path / "all.png").stat().st_size > 10_000
 
 
-@pytest.mark.parametrize("scene", [scenes.drifting(count=6, frames=6), scenes.appearing(), scenes.touching()], ids=str)
+@pytest.mark.parametrize(
+    "scene", [scenes.drifting(count=6, frames=6), scenes.appearing(), scenes.touching()], ids=str
+)
 def test_a_watershed_that_is_linked_follows_what_is_apart(scene: scenes.Scene) -> None:
     pixels = scene.stack.data / scenes.BRIGHTEST
     wide = 2 * np.sqrt((scene.labels[0] == scene.labels[0].max()).sum() / np.pi)
@@ -88,7 +128,9 @@ def test_a_watershed_that_is_linked_follows_what_is_apart(scene: scenes.Scene) -
 
 def test_touching_discs_are_parted_by_their_shape() -> None:
     scene = scenes.touching(alike=True)
-    assert {int(outlined(plane / scenes.BRIGHTEST, 16.0).max()) for plane in scene.stack.data} == {2}
+    assert {int(outlined(plane / scenes.BRIGHTEST, 16.0).max()) for plane in scene.stack.data} == {
+        2
+    }
 
 
 def test_what_is_linked_to_another_has_strayed() -> None:
@@ -96,7 +138,10 @@ def test_what_is_linked_to_another_has_strayed() -> None:
     swapped = scene.labels.copy()
     swapped[3:][scene.labels[3:] == 1], swapped[3:][scene.labels[3:] == 2] = 2, 1
     assert agreed(scene.labels, scene.labels, {1: 1, 2: 2}) == (1.0, 0.0)
-    assert agreed(swapped, scene.labels, {1: 1, 2: 2, 3: 0}) == (pytest.approx(1 / 3), pytest.approx(2 / 3))
+    assert agreed(swapped, scene.labels, {1: 1, 2: 2, 3: 0}) == (
+        pytest.approx(1 / 3),
+        pytest.approx(2 / 3),
+    )
 
 
 def test_a_stage_counts_without_those_within_it() -> None:
@@ -104,12 +149,18 @@ def test_a_stage_counts_without_those_within_it() -> None:
     model = SimpleNamespace(name="the rest of the model", cpu_time_total=6e6, cpu_parent=whole)
     operator = SimpleNamespace(name="aten::stack", cpu_time_total=5e6, cpu_parent=model)
     inner = SimpleNamespace(name="encode", cpu_time_total=4e6, cpu_parent=operator)
-    assert shares([whole, model, operator, inner]) == {"encode": 4.0, WHOLE: 3.0, "the rest of the model": 2.0}  # type: ignore[list-item]
+    assert shares([whole, model, operator, inner]) == {
+        "encode": 4.0,
+        WHOLE: 3.0,
+        "the rest of the model": 2.0,
+    }  # type: ignore[list-item]
 
 
 def test_a_walk_shows_all_its_stages() -> None:
     scene = scenes.drifting(count=2, frames=3)
-    events = profiled(model(), scene.stack.as_video("t"), [scene.click(track) for track in scene.tracks]).events()
+    events = profiled(
+        model(), scene.stack.as_video("t"), [scene.click(track) for track in scene.tracks]
+    ).events()
     assert shares(events).keys() == {*STAGES, WHOLE}
 
 

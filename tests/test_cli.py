@@ -23,7 +23,15 @@ from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.testing.scenes import Scene, drifting, ellipsoids
 from napari_sam2.train.trial import base
 
-_FILES = ["counts.csv", "labels.ome.tif", "objects.csv", "overview.png", "prompts.json", "provenance.json", "tracks.csv"]
+_FILES = [
+    "counts.csv",
+    "labels.ome.tif",
+    "objects.csv",
+    "overview.png",
+    "prompts.json",
+    "provenance.json",
+    "tracks.csv",
+]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +58,9 @@ def stack(tmp_path: Path, scene: Scene) -> Path:
 def prompts(tmp_path: Path, scene: Scene) -> Path:
     path = tmp_path / "prompts.csv"
     rows = [(track, 0, "point", *scene.click(track, 0).yx[0], 1, "disc") for track in scene.tracks]
-    pd.DataFrame(rows, columns=["track", "frame", "kind", "y", "x", "positive", "category"]).to_csv(path, index=False)
+    pd.DataFrame(rows, columns=["track", "frame", "kind", "y", "x", "positive", "category"]).to_csv(
+        path, index=False
+    )
     return path
 
 
@@ -65,7 +75,11 @@ def test_track_writes_labels_tables_and_a_picture(
     assert _track(stack, prompts, out, "--device", "cpu") == 0
     assert sorted(path.name for path in out.iterdir()) == _FILES
     labels = open_labels(out / "labels.ome.tif")
-    assert (labels.axes, labels.data.shape, labels.data.dtype) == ("tyx", scene.labels.shape, np.uint16)
+    assert (labels.axes, labels.data.shape, labels.data.dtype) == (
+        "tyx",
+        scene.labels.shape,
+        np.uint16,
+    )
     assert (labels.spacing.x_um, labels.spacing.t_s) == (0.5, 60.0)
     objects, counts = pd.read_csv(out / "objects.csv"), pd.read_csv(out / "counts.csv")
     assert set(objects["category"]) == {"disc"}
@@ -82,30 +96,69 @@ def test_the_same_call_gives_the_same_bytes(stack: Path, prompts: Path, tmp_path
         assert _track(stack, prompts, tmp_path / name) == 0
     for name in ("objects.csv", "tracks.csv", "counts.csv", "prompts.json"):
         assert (tmp_path / "one" / name).read_bytes() == (tmp_path / "two" / name).read_bytes()
-    first, second = (open_labels(tmp_path / name / "labels.ome.tif").data for name in ("one", "two"))
+    first, second = (
+        open_labels(tmp_path / name / "labels.ome.tif").data for name in ("one", "two")
+    )
     np.testing.assert_array_equal(np.asarray(first), np.asarray(second))
 
 
-def test_masks_of_one_frame_are_prompts_too_and_zarr_is_written(stack: Path, scene: Scene, tmp_path: Path) -> None:
+def test_masks_of_one_frame_are_prompts_too_and_zarr_is_written(
+    stack: Path, scene: Scene, tmp_path: Path
+) -> None:
     masks, out = tmp_path / "masks.tif", tmp_path / "out"
     tifffile.imwrite(masks, scene.labels[2])
-    assert main(["track", str(stack), "--masks", str(masks), "--frame", "2", "--format", "zarr", "--frames", "1:5", "--out", str(out)]) == 0
+    assert (
+        main(
+            [
+                "track",
+                str(stack),
+                "--masks",
+                str(masks),
+                "--frame",
+                "2",
+                "--format",
+                "zarr",
+                "--frames",
+                "1:5",
+                "--out",
+                str(out),
+            ]
+        )
+        == 0
+    )
     labels = np.asarray(open_labels(out / "labels.ome.zarr").data)
     np.testing.assert_array_equal(labels[2] > 0, scene.labels[2] > 0)
     assert not labels[0].any() and not labels[5].any()
     assert labels[1].any() and labels[4].any()
 
 
-def test_a_prompt_log_with_its_walks_is_replayed(stack: Path, prompts: Path, tmp_path: Path) -> None:
+def test_a_prompt_log_with_its_walks_is_replayed(
+    stack: Path, prompts: Path, tmp_path: Path
+) -> None:
     assert _track(stack, prompts, tmp_path / "one") == 0
     assert _track(stack, tmp_path / "one" / "prompts.json", tmp_path / "two") == 0
-    first, second = (np.asarray(open_labels(tmp_path / name / "labels.ome.tif").data) for name in ("one", "two"))
+    first, second = (
+        np.asarray(open_labels(tmp_path / name / "labels.ome.tif").data) for name in ("one", "two")
+    )
     np.testing.assert_array_equal(first, second)
 
 
-def test_count_finds_everything_without_a_click(stack: Path, scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_count_finds_everything_without_a_click(
+    stack: Path, scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
-    call = ["count", str(stack), "--rule", "large: area_px > 0", "--also", "ctc", "--device", "cpu", "--out", str(out)]
+    call = [
+        "count",
+        str(stack),
+        "--rule",
+        "large: area_px > 0",
+        "--also",
+        "ctc",
+        "--device",
+        "cpu",
+        "--out",
+        str(out),
+    ]
     assert main(call) == 0
     assert sorted(path.name for path in out.iterdir()) == sorted([*_FILES, "01_RES", "report.html"])
     assert pd.read_csv(out / "counts.csv")["n"].iloc[-1] == len(scene.tracks)
@@ -115,9 +168,13 @@ def test_count_finds_everything_without_a_click(stack: Path, scene: Scene, tmp_p
 
 
 @pytest.mark.parametrize(
-    "wrong", [["--seeds", "magic"], ["--rule", "large: size"], ["--also", "xlsx"], ["--diameter", "-3"]], ids=lambda wrong: wrong[0]
+    "wrong",
+    [["--seeds", "magic"], ["--rule", "large: size"], ["--also", "xlsx"], ["--diameter", "-3"]],
+    ids=lambda wrong: wrong[0],
 )
-def test_count_refuses_what_cannot_be(stack: Path, tmp_path: Path, wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_count_refuses_what_cannot_be(
+    stack: Path, tmp_path: Path, wrong: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(["count", str(stack), "--out", str(tmp_path / "out"), *wrong]) == 2
     assert len(capsys.readouterr().err.splitlines()) == 1
 
@@ -127,26 +184,46 @@ def test_measure_makes_the_tables_of_labels_that_exist(tmp_path: Path) -> None:
     image, labels = tmp_path / "image.npy", tmp_path / "labels.npy"
     np.save(image, scene.stack.data)
     np.save(labels, scene.labels)
-    call = ["measure", str(labels), "--image", str(image), "--axes", "ZYX", "--spacing", "2,0.5,0.5", "--out", str(tmp_path / "out")]
+    call = [
+        "measure",
+        str(labels),
+        "--image",
+        str(image),
+        "--axes",
+        "ZYX",
+        "--spacing",
+        "2,0.5,0.5",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     assert main(call) == 0, "labels without axes have those of the image"
     tracks = pd.read_csv(tmp_path / "out" / "tracks.csv").set_index("track")
     for track, volume in scene.volume_um3.items():
         assert tracks.loc[track, "volume_um3"] == pytest.approx(volume, rel=0.05)
 
 
-def test_evaluate_compares_with_the_truth(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_evaluate_compares_with_the_truth(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     scene = drifting()
     truth, shifted = tmp_path / "truth.ome.tif", tmp_path / "shifted.ome.tif"
     tifffile.imwrite(truth, scene.labels, metadata={"axes": "TYX"}, ome=True)
     tifffile.imwrite(shifted, np.roll(scene.labels, 1, axis=2), metadata={"axes": "TYX"}, ome=True)
-    assert main(["evaluate", str(truth), str(truth), "--tracks", "--out", str(tmp_path / "same.json")]) == 0
+    assert (
+        main(["evaluate", str(truth), str(truth), "--tracks", "--out", str(tmp_path / "same.json")])
+        == 0
+    )
     assert json.loads((tmp_path / "same.json").read_text())["overall"]["track_iou"] == 1.0
-    assert main(["evaluate", str(shifted), str(truth), "--out", str(tmp_path / "shifted.json")]) == 0
+    assert (
+        main(["evaluate", str(shifted), str(truth), "--out", str(tmp_path / "shifted.json")]) == 0
+    )
     assert 0.5 < json.loads((tmp_path / "shifted.json").read_text())["overall"]["iou"] < 1.0
     assert "count_error" in capsys.readouterr().out
 
 
-def test_models_are_listed_and_the_embedded_one_is_what_it_should_be(capsys: pytest.CaptureFixture[str]) -> None:
+def test_models_are_listed_and_the_embedded_one_is_what_it_should_be(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     assert main(["models", "list"]) == 0
     listed = capsys.readouterr().out
     assert "nano" in listed and "sam2.1-tiny" in listed
@@ -166,8 +243,18 @@ def _write_bad_files(folder: Path, stack: Path, scene: Scene) -> None:
     (folder / "short.tif").write_bytes(stack.read_bytes()[:2000])
     (folder / "empty").mkdir()
     tifffile.imwrite(folder / "ambiguous.tif", scene.stack.data, metadata=None)
-    tifffile.imwrite(folder / "constant.ome.tif", np.full((3, 64, 64), 5, np.uint16), metadata={"axes": "TYX"}, ome=True)
-    tifffile.imwrite(folder / "nan.ome.tif", np.full((3, 64, 64), np.nan, np.float32), metadata={"axes": "TYX"}, ome=True)
+    tifffile.imwrite(
+        folder / "constant.ome.tif",
+        np.full((3, 64, 64), 5, np.uint16),
+        metadata={"axes": "TYX"},
+        ome=True,
+    )
+    tifffile.imwrite(
+        folder / "nan.ome.tif",
+        np.full((3, 64, 64), np.nan, np.float32),
+        metadata={"axes": "TYX"},
+        ome=True,
+    )
     head = "track,frame,kind,y,x,y2,x2,positive,category\n"
     rows = {
         "none": "",
@@ -246,7 +333,16 @@ def test_bad_input_gets_one_clear_line_and_exit_code_2(
     assert not (tmp_path / "exploded").exists()
 
 
-@pytest.mark.parametrize("call", ["track", "track x.tif --out o", "nonsense", "track x.tif --prompts p --out o --frames 3", "models"])
+@pytest.mark.parametrize(
+    "call",
+    [
+        "track",
+        "track x.tif --out o",
+        "nonsense",
+        "track x.tif --prompts p --out o --frames 3",
+        "models",
+    ],
+)
 def test_a_wrong_call_is_exit_code_2(call: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as exit_:
         main(call.split())
@@ -259,9 +355,22 @@ def test_an_interrupted_run_goes_on_to_the_same_result(how: signal.Signals, tmp_
     scene = drifting(frames=60, shape=(96, 96))
     stack, prompts, out = tmp_path / "long.ome.tif", tmp_path / "prompts.csv", tmp_path / "out"
     tifffile.imwrite(stack, scene.stack.data, metadata={"axes": "TYX"}, ome=True)
-    rows = "".join("{},30,point,{},{},,,1,\n".format(track, *scene.click(track, 30).yx[0]) for track in scene.tracks)
+    rows = "".join(
+        "{},30,point,{},{},,,1,\n".format(track, *scene.click(track, 30).yx[0])
+        for track in scene.tracks
+    )
     prompts.write_text("track,frame,kind,y,x,y2,x2,positive,category\n" + rows)
-    call = [sys.executable, "-m", "napari_sam2.cli", "track", str(stack), "--prompts", str(prompts), "--out", str(out)]
+    call = [
+        sys.executable,
+        "-m",
+        "napari_sam2.cli",
+        "track",
+        str(stack),
+        "--prompts",
+        str(prompts),
+        "--out",
+        str(out),
+    ]
     started = subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
     trail = out / ".napari-sam2" / "trail.sqlite-wal"
     while not (trail.exists() and trail.stat().st_size > 300_000):  # some frames in, many to go
@@ -272,18 +381,27 @@ def test_an_interrupted_run_goes_on_to_the_same_result(how: signal.Signals, tmp_
     assert started.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
     assert how == signal.SIGKILL or b"--resume" in error
     assert not (out / "labels.ome.tif").exists()
-    assert main(["track", str(stack), "--prompts", str(prompts), "--out", str(out), "--resume"]) == 0
+    assert (
+        main(["track", str(stack), "--prompts", str(prompts), "--out", str(out), "--resume"]) == 0
+    )
     assert _track(stack, prompts, tmp_path / "whole") == 0
     for name in ("objects.csv", "tracks.csv", "counts.csv", "prompts.json"):
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
-    resumed, whole = (np.asarray(open_labels(folder / "labels.ome.tif").data) for folder in (out, tmp_path / "whole"))
+    resumed, whole = (
+        np.asarray(open_labels(folder / "labels.ome.tif").data)
+        for folder in (out, tmp_path / "whole")
+    )
     np.testing.assert_array_equal(resumed, whole)
-    assert main(["track", str(stack), "--prompts", str(prompts), "--out", str(out), "--resume"]) == 0, "finished already"
+    assert (
+        main(["track", str(stack), "--prompts", str(prompts), "--out", str(out), "--resume"]) == 0
+    ), "finished already"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="limits of file size are POSIX's")
 @pytest.mark.parametrize("room", [10_000, 60_000], ids=["none", "some"])
-def test_no_space_left_is_one_clear_line_and_the_run_goes_on_later(room: int, stack: Path, prompts: Path, tmp_path: Path) -> None:
+def test_no_space_left_is_one_clear_line_and_the_run_goes_on_later(
+    room: int, stack: Path, prompts: Path, tmp_path: Path
+) -> None:
     call = ["track", str(stack), "--prompts", str(prompts), "--out", str(tmp_path / "out")]
     limited = f"""
 import resource, signal, sys
@@ -292,16 +410,22 @@ resource.setrlimit(resource.RLIMIT_FSIZE, ({room}, {room}))
 from napari_sam2.cli import main
 sys.exit(main({call!r}))
 """
-    ended = subprocess.run([sys.executable, "-c", limited], capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", limited], capture_output=True, text=True, check=False
+    )
     assert ended.returncode == 2
     assert "free some space" in ended.stderr.splitlines()[-1]
     assert not {path.name for path in (tmp_path / "out").iterdir()} & set(_FILES)
     assert main([*call, "--resume"]) == 0
     assert _track(stack, prompts, tmp_path / "whole") == 0
-    assert (tmp_path / "out" / "objects.csv").read_bytes() == (tmp_path / "whole" / "objects.csv").read_bytes()
+    assert (tmp_path / "out" / "objects.csv").read_bytes() == (
+        tmp_path / "whole" / "objects.csv"
+    ).read_bytes()
 
 
-def test_resuming_with_other_prompts_is_refused(stack: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resuming_with_other_prompts_is_refused(
+    stack: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     from napari_sam2.api.job import Job, run_job
     from napari_sam2.api.work import WORK
 
@@ -322,21 +446,28 @@ def test_resuming_with_other_prompts_is_refused(stack: Path, prompts: Path, tmp_
     assert "another input, model or setting" in capsys.readouterr().err
 
 
-def test_an_image_of_another_shape_cannot_be_measured(stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_of_another_shape_cannot_be_measured(
+    stack: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     labels = tmp_path / "labels.ome.tif"
     tifffile.imwrite(labels, np.zeros((3, 96, 96), np.uint16), metadata={"axes": "TYX"}, ome=True)
-    assert main(["measure", str(labels), "--image", str(stack), "--out", str(tmp_path / "out")]) == 2
+    assert (
+        main(["measure", str(labels), "--image", str(stack), "--out", str(tmp_path / "out")]) == 2
+    )
     assert "expected (6, 96, 96)" in capsys.readouterr().err
     assert open_stack(stack).axes == "tyx"
 
 
-def test_finetune_says_what_was_gained(tmp_path: Path, scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
+def test_finetune_says_what_was_gained(
+    tmp_path: Path, scene: Scene, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A stack whose file says no axes, trained on for a moment."""
     np.save(tmp_path / "cells.npy", scene.stack.data)
     np.save(tmp_path / "cells_labels.npy", scene.labels.astype(np.uint16))
     recipe = tmp_path / "quick.toml"
     recipe.write_text(
-        "steps = 2\n[[shapes]]\nclips = 1\nlength = 2\nobjects = 2\n[validating]\nevery = 2\nclips = 1\nlength = 2\nobjects = 2\n"
+        "steps = 2\n[[shapes]]\nclips = 1\nlength = 2\nobjects = 2\n[validating]\nevery = "
+        "2\nclips = 1\nlength = 2\nobjects = 2\n"
     )
     out = tmp_path / "tuned.safetensors"
     told = [str(tmp_path / "cells.npy"), "--out", str(out), "--recipe", str(recipe)]
@@ -345,15 +476,21 @@ def test_finetune_says_what_was_gained(tmp_path: Path, scene: Scene, capsys: pyt
     assert main(["finetune", *told, "--axes", "tyx", "--along", "t"]) == 0
     said = capsys.readouterr()
     assert "On what was held out, mean IoU:" in said.out and "training: 100%" in said.err
-    assert out.is_file() and json.loads(out.with_suffix(".json").read_text())["training"]["steps"] == 2
+    assert (
+        out.is_file() and json.loads(out.with_suffix(".json").read_text())["training"]["steps"] == 2
+    )
 
 
-def test_the_contrast_that_is_given_is_what_the_model_sees(stack: Path, prompts: Path, tmp_path: Path) -> None:
+def test_the_contrast_that_is_given_is_what_the_model_sees(
+    stack: Path, prompts: Path, tmp_path: Path
+) -> None:
     """Black throughout shows nothing; what was seen is written down."""
     kept = {}
     for name, more in {"given": ["--contrast", "1e6,2e6"], "guessed": []}.items():
         assert _track(stack, prompts, tmp_path / name, *more) == 0
-        kept[name] = json.loads((tmp_path / name / "provenance.json").read_text())["input"]["contrast"]
+        kept[name] = json.loads((tmp_path / name / "provenance.json").read_text())["input"][
+            "contrast"
+        ]
     assert kept == {"given": {"low": 1e6, "high": 2e6}, "guessed": {"low": 0, "high": 50_000}}
     given, guessed = (tifffile.imread(tmp_path / name / "labels.ome.tif") for name in kept)
     assert not np.array_equal(given, guessed)
@@ -375,7 +512,10 @@ def test_attention_near_is_asked_for_and_written_down(
     model = ("--model", str(base(tmp_path)))
     near = ("--attention", "near")
     assert _track(stack, prompts, tmp_path / "out", *model, *near) == 0
-    assert json.loads((tmp_path / "out" / "provenance.json").read_text())["model"]["attention"] == "near"
+    assert (
+        json.loads((tmp_path / "out" / "provenance.json").read_text())["model"]["attention"]
+        == "near"
+    )
     assert _track(stack, prompts, tmp_path / "out", *model, *near, "--resume") == 0
     assert _track(stack, prompts, tmp_path / "out", *model, "--resume") == 2  # by the usual one
     assert "holds the results of another job" in capsys.readouterr().err
@@ -385,27 +525,55 @@ def test_attention_near_is_asked_for_and_written_down(
         assert json.loads((out / "provenance.json").read_text())["model"]["attention"] == expected
 
 
-def test_tiles_are_asked_for_and_written_down(stack: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_tiles_are_asked_for_and_written_down(
+    stack: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """With a SAM 2 of random weights; a run is resumed by the same windows alone."""
     call = ("--model", str(base(tmp_path)), "--device", "cpu")
     assert _track(stack, prompts, tmp_path / "out", *call, "--windows", "tiles") == 0
-    assert json.loads((tmp_path / "out" / "provenance.json").read_text())["model"]["windows"] == "tiles"
+    assert (
+        json.loads((tmp_path / "out" / "provenance.json").read_text())["model"]["windows"]
+        == "tiles"
+    )
     assert _track(stack, prompts, tmp_path / "out", *call, "--windows", "tiles", "--resume") == 0
     assert _track(stack, prompts, tmp_path / "out", *call, "--resume") == 2
     assert "holds the results of another job" in capsys.readouterr().err
 
 
 def test_precision_is_asked_for_and_written_down(
-    stack: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    stack: Path,
+    prompts: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """On a processor that has bfloat16, whatever this one has; a run is resumed in the same precision alone."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     rough = ("--device", "cpu", "--precision", "bfloat16")
     assert _track(stack, prompts, tmp_path / "out", *rough) == 0
-    assert json.loads((tmp_path / "out" / "provenance.json").read_text())["model"]["precision"] == "bfloat16"
+    assert (
+        json.loads((tmp_path / "out" / "provenance.json").read_text())["model"]["precision"]
+        == "bfloat16"
+    )
     assert _track(stack, prompts, tmp_path / "out", *rough, "--resume") == 0
     assert _track(stack, prompts, tmp_path / "out", "--device", "cpu", "--resume") == 2
     assert "holds the results of another job" in capsys.readouterr().err
     for command in (("track", str(stack), "--prompts", str(prompts)), ("count", str(stack))):
-        assert main([*command, "--out", str(tmp_path / "other"), "--device", "cpu", "--precision", "float16"]) == 2
-        assert "precision 'float16': device 'cpu' computes in float32, bfloat16; choose one of these" in capsys.readouterr().err
+        assert (
+            main(
+                [
+                    *command,
+                    "--out",
+                    str(tmp_path / "other"),
+                    "--device",
+                    "cpu",
+                    "--precision",
+                    "float16",
+                ]
+            )
+            == 2
+        )
+        assert (
+            "precision 'float16': device 'cpu' computes in float32, bfloat16; choose one of these"
+            in capsys.readouterr().err
+        )

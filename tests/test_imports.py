@@ -1,4 +1,7 @@
-"""Which folder may import what: the packages nobody may use elsewhere. The layers themselves: lint-imports, in pyproject.toml."""
+"""Which folder may import what: the packages nobody may use elsewhere.
+
+The layers themselves: lint-imports, in pyproject.toml.
+"""
 
 from __future__ import annotations
 
@@ -54,11 +57,22 @@ def test_the_core_imports_nothing_of_ours_but_itself() -> None:
         ("import torchlight", False),
         ("from napari_sam2.core import torch", False),
     ],
-    ids=["submodule", "in a function", "for types", "as a name", "another package", "a module of that name"],
+    ids=[
+        "submodule",
+        "in a function",
+        "for types",
+        "as a name",
+        "another package",
+        "a module of that name",
+    ],
 )
 def test_stray_import_is_seen(tmp_path: Path, source: str, found: bool) -> None:
     (tmp_path / "module.py").write_text(source)
-    strays = [name for _, _, name in _imports(tmp_path) if _within(name, "torch") or _within(name, "dask.distributed")]
+    strays = [
+        name
+        for _, _, name in _imports(tmp_path)
+        if _within(name, "torch") or _within(name, "dask.distributed")
+    ]
     assert bool(strays) is found
 
 
@@ -73,4 +87,6 @@ def _imports(folder: Path) -> Iterator[tuple[Path, int, str]]:
             if isinstance(node, ast.Import):
                 yield from ((path, node.lineno, alias.name) for alias in node.names)
             elif isinstance(node, ast.ImportFrom) and not node.level:
-                yield from ((path, node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
+                yield from (
+                    (path, node.lineno, f"{node.module}.{alias.name}") for alias in node.names
+                )

@@ -40,7 +40,11 @@ PUBLIC = [
 def imported() -> set[str]:
     """Top-level modules loaded by a fresh `import napari_sam2`."""
     code = "import sys, napari_sam2; print(*{name.partition('.')[0] for name in sys.modules})"
-    return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    return set(
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.split()
+    )
 
 
 @pytest.mark.parametrize("packages", HEAVY.values(), ids=HEAVY)
@@ -50,7 +54,9 @@ def test_import_loads_nothing_heavy(imported: set[str], packages: set[str]) -> N
 
 
 def test_import_is_quick() -> None:
-    bare, with_us = (min(_seconds(code) for _ in range(RUNS)) for code in ("pass", "import napari_sam2"))
+    bare, with_us = (
+        min(_seconds(code) for _ in range(RUNS)) for code in ("pass", "import napari_sam2")
+    )
     assert with_us - bare < LIMIT_S
 
 

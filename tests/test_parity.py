@@ -1,6 +1,7 @@
 """Session with SAM 2 against what the reference implementation computes for the same weights, frames and clicks.
 
-The reference predictor's outputs are in the developers' folder `shared/reference` (its README says how they were made).
+The reference predictor's outputs are in the developers' folder `shared/reference` (its README says
+how they were made).
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ from napari_sam2.models.configs import infer
 from napari_sam2.models.keys import renamed
 from napari_sam2.models.load import load_model
 
-_TOLERANCE = 5e-3  # of logits of up to 10; transformers' own session differs from the reference by 2.4e-3 before any correction
+# of logits of up to 10; transformers' own session differs from the reference by 2.4e-3 before any
+# correction
+_TOLERANCE = 5e-3
 _TRACKS = {"a": 1, "b": 2, "c": 3, "d": 4}
 
 
@@ -39,19 +42,29 @@ def video(outputs: np.lib.npyio.NpzFile) -> Video:
 
 @pytest.fixture
 def session(video: Video, shared: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
-    monkeypatch.setattr("napari_sam2.engine.session.check_prompt", lambda *_: None)  # some clicks of the reference lie outside the frame
+    monkeypatch.setattr(
+        "napari_sam2.engine.session.check_prompt", lambda *_: None
+    )  # some clicks of the reference lie outside the frame
     with Session(video, _model(shared), settings=Settings(patience=None)) as session:
         yield session
 
 
 def _model(shared: Path) -> VideoModel:
     path = shared / "reference" / "meta_format_small.pt"
-    configuration = infer(renamed(read(path)[0]), global_blocks=(5,))  # the one thing that the weights do not tell
-    return load_model(path, device="cpu", configuration=configuration, image_size=256, attention="whole")
+    configuration = infer(
+        renamed(read(path)[0]), global_blocks=(5,)
+    )  # the one thing that the weights do not tell
+    return load_model(
+        path, device="cpu", configuration=configuration, image_size=256, attention="whole"
+    )
 
 
 def _prompt(outputs: np.lib.npyio.NpzFile, name: str) -> Prompt:
-    kind, frame, given = str(outputs[f"prop_{name}_kind"]), int(outputs[f"prop_{name}_frame"]), outputs[f"prop_{name}_prompt"]
+    kind, frame, given = (
+        str(outputs[f"prop_{name}_kind"]),
+        int(outputs[f"prop_{name}_frame"]),
+        outputs[f"prop_{name}_prompt"],
+    )
     if kind == "mask":
         return MaskPrompt(frame, _TRACKS[name], given)
     if kind == "box":
@@ -62,7 +75,12 @@ def _prompt(outputs: np.lib.npyio.NpzFile, name: str) -> Prompt:
 
 def _correction(outputs: np.lib.npyio.NpzFile, name: str) -> PointPrompt:
     points = outputs[f"corr_{name}_points_xy"][:, ::-1]
-    return PointPrompt(int(outputs[f"corr_{name}_frame"]), _TRACKS[name], points, outputs[f"corr_{name}_labels"] == 1)
+    return PointPrompt(
+        int(outputs[f"corr_{name}_frame"]),
+        _TRACKS[name],
+        points,
+        outputs[f"corr_{name}_labels"] == 1,
+    )
 
 
 def _same(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> None:
@@ -73,11 +91,15 @@ def _same(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> None:
 
 
 def _answers(session: Session, track: int) -> dict[int, np.ndarray]:
-    answers = [segment for frame in range(len(session.video)) for segment in session.segments(frame)]
+    answers = [
+        segment for frame in range(len(session.video)) for segment in session.segments(frame)
+    ]
     return {segment.frame: segment.logits for segment in answers if segment.track == track}
 
 
-def test_four_objects_together_are_each_what_the_reference_makes_of_it_alone(session: Session, outputs: np.lib.npyio.NpzFile) -> None:
+def test_four_objects_together_are_each_what_the_reference_makes_of_it_alone(
+    session: Session, outputs: np.lib.npyio.NpzFile
+) -> None:
     session.prompt_many([_prompt(outputs, name) for name in _TRACKS])
     session.run().finish()
     for name, track in _TRACKS.items():
@@ -88,7 +110,9 @@ def test_four_objects_together_are_each_what_the_reference_makes_of_it_alone(ses
 
 
 @pytest.mark.parametrize("name", ["a", "d"])
-def test_a_correction_and_what_follows_from_it(session: Session, outputs: np.lib.npyio.NpzFile, name: str) -> None:
+def test_a_correction_and_what_follows_from_it(
+    session: Session, outputs: np.lib.npyio.NpzFile, name: str
+) -> None:
     session.prompt_many([_prompt(outputs, each) for each in _TRACKS])
     session.run().finish()
     correction = _correction(outputs, name)
@@ -96,12 +120,16 @@ def test_a_correction_and_what_follows_from_it(session: Session, outputs: np.lib
     first, track = session.log.first_frame(_TRACKS[name]), _TRACKS[name]
     session.run(Propagation((Leg(track, first, len(session.video) - 1),))).finish()
     expected = outputs[f"corr_{name}_lowres_repropagated"]
-    walked = [frame for frame in range(first, len(session.video)) if np.isfinite(expected[frame]).all()]
+    walked = [
+        frame for frame in range(first, len(session.video)) if np.isfinite(expected[frame]).all()
+    ]
     assert correction.frame in walked
     _same([_answers(session, track)[frame] for frame in walked], expected[walked])
 
 
-def test_a_correction_carried_only_where_it_matters_ends_where_the_whole_walk_does(session: Session, outputs: np.lib.npyio.NpzFile) -> None:
+def test_a_correction_carried_only_where_it_matters_ends_where_the_whole_walk_does(
+    session: Session, outputs: np.lib.npyio.NpzFile
+) -> None:
     """Outward from the correction until nothing changes, against the reference's walk over everything: few pixels differ."""
     session.prompt_many([_prompt(outputs, each) for each in _TRACKS])
     session.run().finish()

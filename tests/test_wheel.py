@@ -13,7 +13,15 @@ import pytest
 from uv import find_uv_bin
 
 ROOT = Path(__file__).parents[1]
-OUTPUTS = ["labels.ome.tif", "objects.csv", "tracks.csv", "counts.csv", "prompts.json", "provenance.json", "overview.png"]
+OUTPUTS = [
+    "labels.ome.tif",
+    "objects.csv",
+    "tracks.csv",
+    "counts.csv",
+    "prompts.json",
+    "provenance.json",
+    "overview.png",
+]
 SAMPLES = ["nuclei_z", "migration_t"]
 
 pytestmark = pytest.mark.slow
@@ -30,7 +38,12 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_wheel_holds_model_samples_and_package(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
-    shipped = [path for folder in ("checkpoints", "sample_data") for path in (ROOT / folder).rglob("*") if path.is_file()]
+    shipped = [
+        path
+        for folder in ("checkpoints", "sample_data")
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file()
+    ]
     assert {"checkpoints", "sample_data"} == {path.relative_to(ROOT).parts[0] for path in shipped}
     assert {f"napari_sam2/{path.relative_to(ROOT).as_posix()}" for path in shipped} <= names
     assert "napari_sam2/__init__.py" in names
@@ -48,8 +61,20 @@ def test_wheel_runs_the_demo_in_an_empty_environment(wheel: Path, tmp_path: Path
     _run(find_uv_bin(), "venv", "--quiet", "--python", sys.executable, environment, env=variables)
     _run(find_uv_bin(), "pip", "install", "--quiet", "--python", environment, wheel, env=variables)
     scripts = environment / ("Scripts" if os.name == "nt" else "bin")
-    said = _run(scripts / "napari-sam2", "demo", "--out", tmp_path / "out", cwd=tmp_path, env=_without_python_path())
-    missing = [f"{sample}/{name}" for sample in SAMPLES for name in OUTPUTS if not (tmp_path / "out" / sample / name).stat().st_size]
+    said = _run(
+        scripts / "napari-sam2",
+        "demo",
+        "--out",
+        tmp_path / "out",
+        cwd=tmp_path,
+        env=_without_python_path(),
+    )
+    missing = [
+        f"{sample}/{name}"
+        for sample in SAMPLES
+        for name in OUTPUTS
+        if not (tmp_path / "out" / sample / name).stat().st_size
+    ]
     assert missing == []
     assert str(tmp_path / "out") in said.splitlines()[-1]
 
@@ -65,6 +90,8 @@ def _without_python_path() -> dict[str, str]:
 
 
 def _run(*command: object, **options: object) -> str:
-    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, **options)  # type: ignore[call-overload]
+    done = subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=False, **options
+    )  # type: ignore[call-overload]
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return str(done.stdout)

@@ -28,10 +28,16 @@ def run_html(session: Session, state: str, counts: pd.DataFrame | None) -> str:
     frame = _fullest(session)
     facts = {**_facts(session, frame), "run": state}
     if counts is None:
-        return sheet(session.video.stack.name, _outlined(session, frame), {**facts, "counts": "see run.counts (a large stack)"})
+        return sheet(
+            session.video.stack.name,
+            _outlined(session, frame),
+            {**facts, "counts": "see run.counts (a large stack)"},
+        )
     everywhere = counts[counts["frame"] == ALL].head(_MOST_ROWS)
     rows = [(row.category or "–", row.n) for row in everywhere.itertuples()]
-    return sheet(session.video.stack.name, _outlined(session, frame), facts, [("category", "objects"), *rows])
+    return sheet(
+        session.video.stack.name, _outlined(session, frame), facts, [("category", "objects"), *rows]
+    )
 
 
 def _facts(session: Session, frame: int) -> dict[str, str]:
@@ -46,7 +52,11 @@ def _facts(session: Session, frame: int) -> dict[str, str]:
 
 def _fullest(session: Session) -> int:
     """The frame on which most tracks are present; the first of several, the middle where there is none."""
-    present = [frame for (_, frame), trace in session.traces().items() if trace.presence is not Presence.ABSENT]
+    present = [
+        frame
+        for (_, frame), trace in session.traces().items()
+        if trace.presence is not Presence.ABSENT
+    ]
     return int(np.bincount(present).argmax()) if present else len(session.video) // 2
 
 

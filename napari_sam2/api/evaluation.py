@@ -35,15 +35,24 @@ class Known:
         if is_ctc_result(path):
             found = read_ctc(path)
             return cls(found.labels, found.parents)
-        labels = next((path / name for name in _LABELS if (path / name).exists()), None) if path.is_dir() else None
+        labels = (
+            next((path / name for name in _LABELS if (path / name).exists()), None)
+            if path.is_dir()
+            else None
+        )
         if labels is None:
             return cls(open_labels(path) if axes is None else open_labels(path, axes=axes))
         tables = [path / name for name in ("tracks.csv", "counts.csv")]
         if not all(table.is_file() for table in tables):
-            raise FileError(f"{path}: expected {tables[0].name} and {tables[1].name} beside {labels.name}")
+            raise FileError(
+                f"{path}: expected {tables[0].name} and {tables[1].name} beside {labels.name}"
+            )
         tracks, counts = (pd.read_csv(table) for table in tables)
         divided = tracks.dropna(subset=["parent"])
-        parents = {int(child): int(parent) for child, parent in zip(divided["track"], divided["parent"], strict=True)}
+        parents = {
+            int(child): int(parent)
+            for child, parent in zip(divided["track"], divided["parent"], strict=True)
+        }
         return cls(open_labels(labels), parents, counts)
 
 
@@ -56,7 +65,10 @@ class Evaluation:
 
 
 def _both(predicted: Path, truth: Path) -> tuple[Known, Known]:
-    """Both sides; where one is a bare file that names no axes, it has those of the other. Raises AxesError where neither does."""
+    """Both sides; where one is a bare file that names no axes, it has those of the other.
+
+    Raises AxesError where neither does.
+    """
     try:
         ours = Known.read(predicted)
     except AxesError:
@@ -72,14 +84,23 @@ def _alike(path: Path, other: Known) -> Known:
     """A file with the axes of the other side. Raises LabelsError where it has another shape."""
     found = Known.read(path, other.labels.axes)
     if found.labels.data.shape != other.labels.data.shape:
-        raise LabelsError(f"{path} of shape {found.labels.data.shape!r}: expected {other.labels.data.shape!r}, that of the other side")
+        raise LabelsError(
+            f"{path} of shape {found.labels.data.shape!r}: expected {other.labels.data.shape!r}, "
+            "that of the other side"
+        )
     return found
 
 
 def evaluate_files(predicted: Path, truth: Path, *, tracks: bool = False) -> Evaluation:
     """Compare what lies at two paths; with `tracks` identities matter, and the challenge's measures are taken."""
     ours, theirs = _both(predicted, truth)
-    found = evaluate(ours.labels, theirs.labels, tracks=tracks, challenge=tracks, parents=(ours.parents, theirs.parents))
+    found = evaluate(
+        ours.labels,
+        theirs.labels,
+        tracks=tracks,
+        challenge=tracks,
+        parents=(ours.parents, theirs.parents),
+    )
     if ours.counts is None or theirs.counts is None:
         return Evaluation(found, None)
     return Evaluation(found, count_errors(ours.counts, theirs.counts))

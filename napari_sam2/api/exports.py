@@ -34,14 +34,20 @@ class Results:
     @classmethod
     def of(cls, run: Run, notes: tuple[str, ...] = ()) -> Results:
         """Those of a Run."""
-        return cls(run.session.video, run.session.plane, run.tables, run.session.provenance(notes=notes))
+        return cls(
+            run.session.video, run.session.plane, run.tables, run.session.provenance(notes=notes)
+        )
 
 
 EXPORTS: Registry[Callable[[Results, Path], None]] = Registry("exporters", OutputError)
 """Exports by name, each a factory of a function that writes Results into a folder; entry points ``napari_sam2.exporters``."""
 
 
-_PACKAGES = {"parquet": ("pyarrow", "tables"), "h5ad": ("anndata", "anndata"), "geff": ("geff", "geff")}  # and the extra that has it
+_PACKAGES = {
+    "parquet": ("pyarrow", "tables"),
+    "h5ad": ("anndata", "anndata"),
+    "geff": ("geff", "geff"),
+}  # and the extra that has it
 
 
 def check_exports(names: Sequence[str]) -> None:
@@ -50,23 +56,40 @@ def check_exports(names: Sequence[str]) -> None:
         EXPORTS.get(name)
         package, extra = _PACKAGES.get(name, ("", ""))
         if package and find_spec(package) is None:
-            raise OutputError(f'{name} needs the package {package}: pip install "napari-sam2[{extra}]"')
+            raise OutputError(
+                f'{name} needs the package {package}: pip install "napari-sam2[{extra}]"'
+            )
 
 
 def export(results: Results, folder: Path, names: Sequence[str]) -> None:
-    """Write each of these exports into a folder that is there. Raises OutputError, listing the known ones, for an unknown name."""
+    """Write each of these exports into a folder that is there.
+
+    Raises OutputError, listing the known ones, for an unknown name.
+    """
     for write in [EXPORTS.get(name)() for name in names]:
         write(results, folder)
 
 
 def _report(results: Results, folder: Path) -> None:
     tables = results.tables
-    write_text(report(results.video, tables.objects, tables.tracks, tables.counts, results.provenance.to_dict()), folder / "report.html")
+    write_text(
+        report(
+            results.video,
+            tables.objects,
+            tables.tracks,
+            tables.counts,
+            results.provenance.to_dict(),
+        ),
+        folder / "report.html",
+    )
 
 
 def _ctc(results: Results, folder: Path) -> None:
     divided = results.tables.tracks.dropna(subset=["parent"])
-    parents = {int(child): int(parent) for child, parent in zip(divided["track"], divided["parent"], strict=True)}
+    parents = {
+        int(child): int(parent)
+        for child, parent in zip(divided["track"], divided["parent"], strict=True)
+    }
     with atomic(folder / "01_RES") as part:
         part.mkdir()
         write_ctc(part, results.plane, len(results.video), parents)
@@ -74,7 +97,9 @@ def _ctc(results: Results, folder: Path) -> None:
 
 def _geff(results: Results, folder: Path) -> None:
     tables, video = results.tables, results.video
-    write_geff(folder / "tracks.geff", tables.objects, tables.tracks, video.spacing, along=video.along)
+    write_geff(
+        folder / "tracks.geff", tables.objects, tables.tracks, video.spacing, along=video.along
+    )
 
 
 def _parquet(results: Results, folder: Path) -> None:
@@ -86,5 +111,11 @@ def _h5ad(results: Results, folder: Path) -> None:
     write_anndata(results.tables.objects, folder / "objects.h5ad", results.provenance)
 
 
-for _name, _write in {"report": _report, "ctc": _ctc, "geff": _geff, "parquet": _parquet, "h5ad": _h5ad}.items():
+for _name, _write in {
+    "report": _report,
+    "ctc": _ctc,
+    "geff": _geff,
+    "parquet": _parquet,
+    "h5ad": _h5ad,
+}.items():
     EXPORTS.register(_name, lambda write=_write: write)

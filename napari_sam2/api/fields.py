@@ -20,6 +20,7 @@ class Fields(BaseModel):
             return cls(**fields)
         except ValidationError as error:
             wrong = "; ".join(
-                f"{'.'.join(str(part) for part in each['loc'])} is {each['input']!r}: {each['msg']}" for each in error.errors()
+                f"{'.'.join(str(part) for part in each['loc'])} is {each['input']!r}: {each['msg']}"
+                for each in error.errors()
             )
             raise PlanError(wrong) from error

@@ -50,21 +50,25 @@ class Job(Fields):
     out
         Folder for the results; made where it is not there.
     prompts
-        CSV or JSON of prompts; `masks` and `frame` instead take every label of a label image as a mask prompt there.
+        CSV or JSON of prompts; `masks` and `frame` instead take every label of a label image as a
+        mask prompt there.
     along, channel, at, contrast
-        How the stack is walked; see `Stack.as_video`. `at` fixes the other axes, e.g. ``{"t": 3}``; `contrast` is the
-        intensities the model sees as black and white, e.g. (-160, 240) for soft tissue in CT.
+        How the stack is walked; see `Stack.as_video`. `at` fixes the other axes, e.g. ``{"t": 3}``;
+        `contrast` is the intensities the model sees as black and white, e.g. (-160, 240) for soft
+        tissue in CT.
     axes, spacing, interval
-        Take the place of what the file says: letters, µm per pixel (z, y, x or y, x), seconds per frame.
+        Take the place of what the file says: letters, µm per pixel (z, y, x or y, x), seconds per
+        frame.
     model, device
         A name from ``napari-sam2 models list`` or a file; "auto", "cpu", "cuda", "mps".
     attention
-        Whether carried tracks are looked at by the part of the frame around them ("near"), by the "whole" of it, or each as is
-        found out for it ("auto"): see `models.load.load_model`.
+        Whether carried tracks are looked at by the part of the frame around them ("near"), by the
+        "whole" of it, or each as is found out for it ("auto"): see `models.load.load_model`.
     precision
         "bfloat16" or "float16" is faster on devices that have it: see `models.load.load_model`.
     windows
-        "tiles" looks at objects that are small on a large frame by a part of it that shows them larger: see `models.load.load_model`.
+        "tiles" looks at objects that are small on a large frame by a part of it that shows them
+        larger: see `models.load.load_model`.
     direction, frames
         Which way, and between which frames (first, and the one after the last), tracks are carried.
     patience
@@ -72,7 +76,8 @@ class Job(Fields):
     format
         "tiff" for ``labels.ome.tif``, "zarr" for ``labels.ome.zarr``.
     well
-        The well of a plate the stack is from, for the tables of a batch; read from `input` where it says so.
+        The well of a plate the stack is from, for the tables of a batch; read from `input` where it
+        says so.
     resume
         Go on where an interrupted run of the same job stopped.
     """
@@ -112,13 +117,15 @@ class Job(Fields):
         """The stack this job walks."""
         stack = open_stack(self.input, axes=self.axes, spacing=self.spacing, interval=self.interval)
         contrast = None if self.contrast is None else Contrast(*self.contrast)
-        return Video.of(stack, along=self.along, channel=self.channel, contrast=contrast, at=self.at)
+        return Video.of(
+            stack, along=self.along, channel=self.channel, contrast=contrast, at=self.at
+        )
 
     def prompted(self, video: Video) -> PromptLog:
         """What is said before the run.
 
-        Raises PromptError unless there are either prompts or masks, and all of them lie in the video; PlanError where
-        `frames` do not.
+        Raises PromptError unless there are either prompts or masks, and all of them lie in the
+        video; PlanError where `frames` do not.
         """
         Propagation.outward({}, length=len(video), direction=self.direction, frames=self.frames)
         log = self._said(video)
@@ -128,15 +135,25 @@ class Job(Fields):
 
     def _said(self, video: Video) -> PromptLog:
         if (self.prompts is None) == (self.masks is None):
-            raise PromptError("give either prompts (a CSV or JSON file) or masks (a label image), not both and not neither")
+            raise PromptError(
+                "give either prompts (a CSV or JSON file) or masks (a label image), not both and "
+                "not neither"
+            )
         if self.prompts is not None:
             return read_prompts(self.prompts)
         labels = open_labels_of(self.masks, video)
         if self.frame >= len(video):
-            raise PromptError(f"masks on frame {self.frame}: the video has frames 0 to {len(video) - 1}")
-        at = {axis: self.frame if axis == video.along else 0 for axis in labels.axes[:-2]}  # one plane, or one for each frame
+            raise PromptError(
+                f"masks on frame {self.frame}: the video has frames 0 to {len(video) - 1}"
+            )
+        at = {
+            axis: self.frame if axis == video.along else 0 for axis in labels.axes[:-2]
+        }  # one plane, or one for each frame
         if any(index >= labels.sizes[axis] for axis, index in at.items()):
-            raise LabelsError(f"{self.masks} has axes {labels.axes!r} {labels.data.shape!r}: expected one plane, or one for each frame")
+            raise LabelsError(
+                f"{self.masks} has axes {labels.axes!r} {labels.data.shape!r}: expected one "
+                "plane, or one for each frame"
+            )
         return masks_as_prompts(labels.plane(at), self.frame)
 
 
@@ -166,23 +183,34 @@ class Outcome:
 
 
 def run_job(
-    job: Job, *, model: VideoModel | None = None, progress: Progress | None = None, stage: Callable[[str], None] = log.info
+    job: Job,
+    *,
+    model: VideoModel | None = None,
+    progress: Progress | None = None,
+    stage: Callable[[str], None] = log.info,
 ) -> Outcome:
     """Carry a Job out: labels, tables, picture, prompts and provenance in ``job.out``.
 
-    `model` is one that is loaded already (``job.model`` is read where not given). `progress` is called after each
-    frame, `stage` with one line before each part of the work. What was finished before
-    an interruption is kept in ``job.out`` and taken up by the same job with ``resume=True``. Raises the errors of
-    `core.errors`; nothing appears under a final name before it is complete, and ``provenance.json`` comes last.
+    `model` is one that is loaded already (``job.model`` is read where not given). `progress` is
+    called after each frame, `stage` with one line before each part of the work. What was finished
+    before an interruption is kept in ``job.out`` and taken up by the same job with ``resume=True``.
+    Raises the errors of `core.errors`; nothing appears under a final name before it is complete,
+    and ``provenance.json`` comes last.
     """
     video = job.video()
     prompts = job.prompted(video)
     with begun(job, video, model, stage) as ready:
-        return finished_already(job.out) if ready is None else _worked(job, video, prompts, ready, _Tell(progress, stage))
+        return (
+            finished_already(job.out)
+            if ready is None
+            else _worked(job, video, prompts, ready, _Tell(progress, stage))
+        )
 
 
 @contextmanager
-def begun(job: Job, video: Video, model: VideoModel | None, stage: Callable[[str], None]) -> Iterator[VideoModel | None]:
+def begun(
+    job: Job, video: Video, model: VideoModel | None, stage: Callable[[str], None]
+) -> Iterator[VideoModel | None]:
     """The model of a job, `model` where that is given, while its folder is its own; None where the job is finished already."""
     check_output(job.out)
     with alone(job.out):
@@ -198,13 +226,18 @@ def begun(job: Job, video: Video, model: VideoModel | None, stage: Callable[[str
 
 def loaded_model(name: str, device: str, **how: Any) -> VideoModel:
     """A model by name; `how` are the other options of `load_model`."""
-    from napari_sam2.models.load import load_model  # torch: seconds that those who only describe jobs need not wait
+    from napari_sam2.models.load import (
+        load_model,
+    )  # torch: seconds that those who only describe jobs need not wait
 
     return load_model(name, device=device, **how)
 
 
 def finished(job: Job) -> bool:
-    """Whether ``job.out`` holds the results of this very job. Raises PlanError where it holds those of another."""
+    """Whether ``job.out`` holds the results of this very job.
+
+    Raises PlanError where it holds those of another.
+    """
     path = job.out / "provenance.json"
     if (job.out / WORK).is_dir() or not path.exists():
         return False
@@ -217,7 +250,10 @@ def finished(job: Job) -> bool:
 
 def another_job(folder: Path) -> PlanError:
     """What is raised where a run is to be resumed in a folder of others' results."""
-    return PlanError(f"{folder} holds the results of another job: choose another folder, or leave out --resume to replace them")
+    return PlanError(
+        f"{folder} holds the results of another job: choose another folder, or leave out "
+        "--resume to replace them"
+    )
 
 
 @dataclass(frozen=True)
@@ -233,10 +269,18 @@ def _worked(job: Job, video: Video, prompts: PromptLog, model: VideoModel, tell:
     work = Work.of(job.out, _same(job, video, model.card), resume=job.resume)
     if work is None:
         return finished_already(job.out)
-    with Session(video, model, settings=Settings(patience=job.patience, folder=work.folder), noted=work.keep) as session:
+    with Session(
+        video, model, settings=Settings(patience=job.patience, folder=work.folder), noted=work.keep
+    ) as session:
         run = _carry(job, session, prompts, work, tell.progress)
         tell.stage(f"writing: labels, tables and picture to {job.out}")
-        save(run, job.out, format=job.format, notes=_notes(job, video, model.device), settings=job.model_dump(mode="json"))
+        save(
+            run,
+            job.out,
+            format=job.format,
+            notes=_notes(job, video, model.device),
+            settings=job.model_dump(mode="json"),
+        )
         summary = summary_of(run)
     work.remove()
     return Outcome(job.out, run.state, summary)
@@ -250,18 +294,29 @@ def track(input: str | Path, *, prompts: str | Path, out: str | Path, **options:
     return run_job(Job(input=Path(input), prompts=Path(prompts), out=Path(out), **options))
 
 
-def save(run: Run, folder: Path, *, format: LabelFormat = "tiff", notes: tuple[str, ...] = (), settings: Any = None) -> None:
+def save(
+    run: Run,
+    folder: Path,
+    *,
+    format: LabelFormat = "tiff",
+    notes: tuple[str, ...] = (),
+    settings: Any = None,
+) -> None:
     """Write all results of a Run into a folder: labels, tables, picture, prompts, and last of all the provenance."""
     session = run.session
     check_output(folder)
-    with open_sink(folder, LabelSpec.of(session.video, max(session.log.track_ids, default=0)), format=format) as sink:
+    with open_sink(
+        folder, LabelSpec.of(session.video, max(session.log.track_ids, default=0)), format=format
+    ) as sink:
         for frame in range(len(session.video)):
             sink.put(frame, session.plane(frame))
     write_tables(folder, run.objects, run.tracks, run.counts)
     draw_overview(session.video, session.plane, run.objects, run.counts, folder / "overview.png")
     write_prompts(session.log, folder / "prompts.json")
     made = session.provenance(notes=notes)
-    write_provenance(replace(made, settings={**made.settings, "job": settings}), folder / "provenance.json")
+    write_provenance(
+        replace(made, settings={**made.settings, "job": settings}), folder / "provenance.json"
+    )
 
 
 def finished_already(folder: Path) -> Outcome:
@@ -271,29 +326,47 @@ def finished_already(folder: Path) -> Outcome:
 
 def _same(job: Job, video: Video, card: ModelCard) -> dict[str, Any]:
     """What a run that is resumed must have in common with the one that was interrupted."""
-    return {"video": video.identity, **card.answers, "patience": job.patience, "direction": job.direction, "frames": job.frames}
+    return {
+        "video": video.identity,
+        **card.answers,
+        "patience": job.patience,
+        "direction": job.direction,
+        "frames": job.frames,
+    }
 
 
-def _carry(job: Job, session: Session, prompts: PromptLog, work: Work, progress: Progress | None) -> Run:
+def _carry(
+    job: Job, session: Session, prompts: PromptLog, work: Work, progress: Progress | None
+) -> Run:
     """Prompt and carry; what is in the work folder already is not done again."""
     kept = work.kept()
     common = min(len(kept), len(prompts))
     if kept.entries[:common] != prompts.entries[:common]:
-        raise PromptError(f"{job.out} holds an unfinished run of other prompts: give the same, or leave out --resume")
+        raise PromptError(
+            f"{job.out} holds an unfinished run of other prompts: give the same, or leave out "
+            "--resume"
+        )
     session.resume(kept)
     if len(kept) <= len(prompts):
         session.replay(prompts, progress=progress)
-    run = session.run(None if session.unfinished else session.plan(direction=job.direction, frames=job.frames))
+    run = session.run(
+        None if session.unfinished else session.plan(direction=job.direction, frames=job.frames)
+    )
     run.finish(progress)
     return run
 
 
 def _notes(job: Job, video: Video, device: str) -> tuple[str, ...]:
     """Decisions that were taken for the user."""
-    notes = [f"device {device} chosen" if job.device == "auto" else "", f"along {video.along} chosen" if job.along is None else ""]
+    notes = [
+        f"device {device} chosen" if job.device == "auto" else "",
+        f"along {video.along} chosen" if job.along is None else "",
+    ]
     if job.channel is None and "c" in video.stack.axes:
         notes.append(
-            "luminance of the colour image" if video.channel is None else f"channel {video.channel} of {len(video.stack.channels)} chosen"
+            "luminance of the colour image"
+            if video.channel is None
+            else f"channel {video.channel} of {len(video.stack.channels)} chosen"
         )
     notes += [f"{axis} {index} chosen" for axis, index in video.at if axis not in job.at]
     return tuple(note for note in notes if note)
@@ -302,7 +375,10 @@ def _notes(job: Job, video: Video, device: str) -> tuple[str, ...]:
 def summary_of(run: Run) -> str:
     """One line about what a Run came to."""
     frames, found, masks = len(run.session.video), run.objects["track"].nunique(), len(run.objects)
-    return f"{_counted(found, 'object')} carried through {_counted(frames, 'frame')}, {_counted(masks, 'mask')}"
+    return (
+        f"{_counted(found, 'object')} carried through {_counted(frames, 'frame')}, "
+        f"{_counted(masks, 'mask')}"
+    )
 
 
 def _counted(number: int, word: str) -> str:

@@ -25,11 +25,13 @@ class Joining:
     Parameters
     ----------
     patience
-        Frames in a row an object may be missed and still be the same; the model carries it over them.
+        Frames in a row an object may be missed and still be the same; the model carries it over
+        them.
     least
         Frames an object must be found on, unless the video begins or ends on it.
     reach_px
-        How far an object may move from one frame to the next where it overlaps nothing; about twice its diameter.
+        How far an object may move from one frame to the next where it overlaps nothing; about twice
+        its diameter.
     divisions
         Whether objects may divide (along t).
     """
@@ -48,7 +50,9 @@ class Linker:
         self._session = session
         self._joining = joining
         self._outlines: dict[int, MaskPrompt] = {}
-        self._parted: dict[int, dict[int, int]] = defaultdict(dict)  # by chain and frame: whose body it was seen in, and only there
+        self._parted: dict[int, dict[int, int]] = defaultdict(
+            dict
+        )  # by chain and frame: whose body it was seen in, and only there
 
     def take(self, frame: int, prompts: Sequence[Prompt]) -> int:
         """Add what was found on a frame; how many of it are new."""
@@ -70,7 +74,11 @@ class Linker:
         return len(fresh)
 
     def joined(self) -> list[Chain]:
-        """All chains. Who shared a body and was never seen apart again was a part of it: its pixels are given back."""
+        """All chains.
+
+        Who shared a body and was never seen apart again was a part of it: its pixels are given
+        back.
+        """
         for number, shares in self._parted.items():
             chain = self.chains[number]
             apart_on = max(frame for frame in chain.prompts if frame not in shares)
@@ -79,14 +87,21 @@ class Linker:
                     part, owner = chain.prompts.pop(frame), shares[frame]
                     while frame not in self.chains[owner].prompts:  # given back itself
                         owner = self._parted[owner][frame]
-                    self.chains[owner].prompts[frame] = _union(self.chains[owner].prompts[frame], part)
+                    self.chains[owner].prompts[frame] = _union(
+                        self.chains[owner].prompts[frame], part
+                    )
         return list(self.chains.values())
 
     def _before(self, frame: int) -> np.ndarray:
         """The label plane of chains where they were last seen, those seen later in front."""
         oldest = frame - 1 - self._joining.patience
-        self._outlines = {number: outline for number, outline in self._outlines.items() if outline.frame >= oldest}
-        return _painted(sorted(self._outlines.items(), key=lambda each: (each[1].frame, each[0])), self._session.video.shape[1:])
+        self._outlines = {
+            number: outline for number, outline in self._outlines.items() if outline.frame >= oldest
+        }
+        return _painted(
+            sorted(self._outlines.items(), key=lambda each: (each[1].frame, each[0])),
+            self._session.video.shape[1:],
+        )
 
     def _part(self, frame: int, plane: np.ndarray, bodies: _Bodies, linked: dict[int, int]) -> None:
         """Part bodies that hold several chains of a label plane, and link each to its part.
@@ -94,15 +109,21 @@ class Linker:
         A chain is looked for in a body of others no longer than it was seen apart.
         """
         lasting = {
-            number for number in self._outlines if max(CONFIRMED, 2 * len(self._parted[number]) + 1) <= len(self.chains[number].prompts)
+            number
+            for number in self._outlines
+            if max(CONFIRMED, 2 * len(self._parted[number]) + 1) <= len(self.chains[number].prompts)
         }
         for label, numbers in shared(plane, bodies.plane, linked, lasting).items():
             pieces = parted(bodies.plane == label, plane, numbers)
             if all((pieces == number).any() for number in numbers):
                 linked.update(bodies.cut(label, pieces, numbers))
-                self._parted.update({number: {**self._parted[number], frame: numbers[0]} for number in numbers[1:]})
+                self._parted.update(
+                    {number: {**self._parted[number], frame: numbers[0]} for number in numbers[1:]}
+                )
 
-    def _born(self, frame: int, before: np.ndarray, bodies: _Bodies, linked: dict[int, int]) -> dict[int, int]:
+    def _born(
+        self, frame: int, before: np.ndarray, bodies: _Bodies, linked: dict[int, int]
+    ) -> dict[int, int]:
         """Mothers by daughter; a mother goes on as one of hers until both are known to live."""
         if not (self._joining.divisions and frame):
             return {}
@@ -122,20 +143,33 @@ class Linker:
         shape = self._session.video.shape[1:]
         segments = self._session.prompt_many(prompts)
         self._session.resume(PromptLog())
-        answers = {place: Answer.of(segment, shape, float(segment.iou)) for place, segment in enumerate(segments)}
-        kept = {id(answer) for answer in apart([answer for answer in answers.values() if answer], shape)}
+        answers = {
+            place: Answer.of(segment, shape, float(segment.iou))
+            for place, segment in enumerate(segments)
+        }
+        kept = {
+            id(answer) for answer in apart([answer for answer in answers.values() if answer], shape)
+        }
         return [
-            MaskPrompt(segment.frame, segment.track, answer.whole(shape)) if (answer := answers[place]) and id(answer) in kept else None
+            MaskPrompt(segment.frame, segment.track, answer.whole(shape))
+            if (answer := answers[place]) and id(answer) in kept
+            else None
             for place, segment in enumerate(segments)
         ]
 
     def _carried(self, frame: int, before: np.ndarray, found: np.ndarray) -> np.ndarray | None:
         """Where the model says that doubtful tracks went: each is shown to it on the frame before."""
-        asked = [number for number in doubtful(before, found) if self._outlines[number].frame == frame - 1]
+        asked = [
+            number
+            for number in doubtful(before, found)
+            if self._outlines[number].frame == frame - 1
+        ]
         if not asked or not found.any():
             return None
         self._session.prompt_many([renumbered(self._outlines[number], number) for number in asked])
-        self._session.run(Propagation(tuple(Leg(number, frame - 1, frame) for number in asked))).finish()
+        self._session.run(
+            Propagation(tuple(Leg(number, frame - 1, frame) for number in asked))
+        ).finish()
         plane = label_plane(self._session.segments(frame), self._session.video.shape[1:])
         self._session.resume(PromptLog())
         return plane
@@ -150,9 +184,16 @@ class _Bodies:
     prompts: dict[int, Prompt]
 
     @classmethod
-    def of(cls, prompts: Sequence[Prompt], outlines: Sequence[MaskPrompt | None], shape: tuple[int, ...]) -> _Bodies:
+    def of(
+        cls,
+        prompts: Sequence[Prompt],
+        outlines: Sequence[MaskPrompt | None],
+        shape: tuple[int, ...],
+    ) -> _Bodies:
         seen = {label: outline for label, outline in enumerate(outlines, start=1) if outline}
-        return cls(_painted(seen.items(), shape), seen, {label: prompts[label - 1] for label in seen})
+        return cls(
+            _painted(seen.items(), shape), seen, {label: prompts[label - 1] for label in seen}
+        )
 
     @property
     def labels(self) -> list[int]:
@@ -161,7 +202,13 @@ class _Bodies:
 
     def cut(self, label: int, pieces: np.ndarray, numbers: Sequence[int]) -> dict[int, int]:
         """Put the pieces of a body in its place: labels by the number each piece has in `pieces`; the first keeps its label."""
-        labels = dict(zip(numbers, (label, *range(max(self.outlines) + 1, max(self.outlines) + len(numbers))), strict=True))
+        labels = dict(
+            zip(
+                numbers,
+                (label, *range(max(self.outlines) + 1, max(self.outlines) + len(numbers))),
+                strict=True,
+            )
+        )
         frame = self.outlines[label].frame
         for number, own in labels.items():
             self.plane[pieces == number] = own

@@ -1,4 +1,7 @@
-"""Project: a session in a folder. Saved as it goes, opened again after a crash or elsewhere, replayed without a window."""
+"""Project: a session in a folder.
+
+Saved as it goes, opened again after a crash or elsewhere, replayed without a window.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,15 @@ from napari_sam2.api.job import Outcome, another_job, finished_already, save, su
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.work import Work
 from napari_sam2.core.card import ModelCard, Precision
-from napari_sam2.core.errors import DeviceError, FileError, ModelError, OutputError, PlanError, Sam2Error, UnknownModelError
+from napari_sam2.core.errors import (
+    DeviceError,
+    FileError,
+    ModelError,
+    OutputError,
+    PlanError,
+    Sam2Error,
+    UnknownModelError,
+)
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel
@@ -48,13 +59,16 @@ EMBEDDING_DISK_BYTES = 8 << 30
 class Project:
     """A session in a folder; made by `create` or `open`, and closed by `close`.
 
-    In the folder: ``project.json`` (image, walk, model), ``prompts.json`` (written at once, with each prompt),
-    ``trail.sqlite`` (the answers, each frame as it is done) and ``labels.ome.zarr`` (what `put` was given, on `save`). What
-    was killed at any moment is taken up again by `open` and `session`. One program at a time may have it open. Where the processor
-    encodes whole frames, which takes it seconds for each, ``embeddings`` keeps them for corrections; it may be removed.
+    In the folder: ``project.json`` (image, walk, model), ``prompts.json`` (written at once, with
+    each prompt), ``trail.sqlite`` (the answers, each frame as it is done) and ``labels.ome.zarr``
+    (what `put` was given, on `save`). What was killed at any moment is taken up again by `open` and
+    `session`. One program at a time may have it open. Where the processor encodes whole frames,
+    which takes it seconds for each, ``embeddings`` keeps them for corrections; it may be removed.
     """
 
-    def __init__(self, folder: Path, file: ProjectFile, video: Video, prompts: PromptLog, lock: FileLock) -> None:
+    def __init__(
+        self, folder: Path, file: ProjectFile, video: Video, prompts: PromptLog, lock: FileLock
+    ) -> None:
         self.folder, self.video = folder, video
         self._file, self._saved = file, file
         self._log = prompts
@@ -63,16 +77,24 @@ class Project:
         self._catching_up = False
         self._stops: Mapping[int, int] = {}
         self._planes: dict[int, np.ndarray] = {}
-        self._labels = KeptLabels(folder, LabelSpec.of(video, MAX_TRACK))  # uint32: nobody knows how many there will be
+        self._labels = KeptLabels(
+            folder, LabelSpec.of(video, MAX_TRACK)
+        )  # uint32: nobody knows how many there will be
 
     @classmethod
     def create(
-        cls, folder: Path | str, video: Video, card: ModelCard, *, asked: str | Path | None = None, patience: int | None = 8
+        cls,
+        folder: Path | str,
+        video: Video,
+        card: ModelCard,
+        *,
+        asked: str | Path | None = None,
+        patience: int | None = 8,
     ) -> Self:
         """A new project of a video and a model, `asked` being what that was loaded by.
 
-        An image that no file holds (or none that reads the same) is copied into the folder. Raises OutputError where that
-        cannot be written, or is a project already.
+        An image that no file holds (or none that reads the same) is copied into the folder. Raises
+        OutputError where that cannot be written, or is a project already.
         """
         path = Path(folder).absolute()
         if is_project(path):
@@ -97,8 +119,8 @@ class Project:
     def open(cls, folder: Path | str, *, image: Path | str | None = None) -> Self:
         """A project that is there. Its image is found relative to it, or at `image`.
 
-        Raises FileError where it is no project, or the image is not there or another one; OutputError where another
-        program has it open, or the folder cannot be written to.
+        Raises FileError where it is no project, or the image is not there or another one;
+        OutputError where another program has it open, or the folder cannot be written to.
         """
         path = Path(folder).absolute()
         file, video, prompts = _read(path, image)
@@ -137,11 +159,14 @@ class Project:
         another_model: bool = False,
         asked: str | Path | None = None,
     ) -> Session:
-        """The session as it was left, its answers read from the folder. The model is loaded where none is given.
+        """The session as it was left, its answers read from the folder.
 
-        `another_model` takes a model that is not the one of the project (`asked` being what it was loaded by), `precision`
-        another than the project's own; then, and where answers are missing in the folder, `catch_up` has something to do.
-        Raises ModelError for another model that was not asked for, DeviceError where the device does not compute in the precision.
+        The model is loaded where none is given.
+
+        `another_model` takes a model that is not the one of the project (`asked` being what it was
+        loaded by), `precision` another than the project's own; then, and where answers are missing
+        in the folder, `catch_up` has something to do. Raises ModelError for another model that was
+        not asked for, DeviceError where the device does not compute in the precision.
         """
         own = self.model
         found = model or _model(own, device, precision)
@@ -153,8 +178,14 @@ class Project:
         own = own.model_copy(update={"precision": precision or own.precision})
         if own != self.model:
             self._change_model(own)
-        encodes = found.device == "cpu" and not found.card.follows  # seconds a frame; on a GPU, reading takes as long
-        settings = Settings(patience=self._file.patience, folder=self.folder, embedding_disk_bytes=EMBEDDING_DISK_BYTES * encodes)
+        encodes = (
+            found.device == "cpu" and not found.card.follows
+        )  # seconds a frame; on a GPU, reading takes as long
+        settings = Settings(
+            patience=self._file.patience,
+            folder=self.folder,
+            embedding_disk_bytes=EMBEDDING_DISK_BYTES * encodes,
+        )
         session = Session(self.video, found, settings=settings, noted=self.note)
         answered = session.resumable(self._log)
         self._catching_up = len(answered) < len(self._log)
@@ -172,9 +203,16 @@ class Project:
         self._catching_up = False
 
     def note(self, prompts: PromptLog) -> None:
-        """Write the log at once: answers in the trail without it would be forgotten. A session does this by itself."""
+        """Write the log at once: answers in the trail without it would be forgotten.
+
+        A session does this by itself.
+        """
         with self._changing:
-            if self._catching_up and len(prompts) < len(self._log) and prompts.entries == self._log.entries[: len(prompts)]:
+            if (
+                self._catching_up
+                and len(prompts) < len(self._log)
+                and prompts.entries == self._log.entries[: len(prompts)]
+            ):
                 return  # replayed so far: the whole log stays in the folder
             self._catching_up = self._catching_up and len(prompts) < len(self._log)
             self._log = prompts
@@ -188,8 +226,9 @@ class Project:
     def save(self) -> int:
         """Write what changed since the last time, each file whole or not at all: how many files and planes that were.
 
-        Cheap where nothing did, but a plane takes some milliseconds: for the working thread, where `note` and `put` do not
-        wait for it. Raises OutputError where nothing can be written; then it is tried again the next time.
+        Cheap where nothing did, but a plane takes some milliseconds: for the working thread, where
+        `note` and `put` do not wait for it. Raises OutputError where nothing can be written; then
+        it is tried again the next time.
         """
         with self._saving:
             with self._changing:
@@ -249,10 +288,11 @@ def replay(
 ) -> Outcome:
     """Do again, without a window, all that a project says, and write labels, tables and pictures to `out` as `run_job` does.
 
-    The project is only read. `image` is where its image is now; `model` another model than its own, by name or file, or one
-    that is loaded already, such as a remote one: that is refused if it is another, unless `another_model` asks for it.
-    `precision` is another than the project's own. Propagations that were cancelled are cancelled where they were. Raises the
-    errors of `core.errors`.
+    The project is only read. `image` is where its image is now; `model` another model than its own,
+    by name or file, or one that is loaded already, such as a remote one: that is refused if it is
+    another, unless `another_model` asks for it. `precision` is another than the project's own.
+    Propagations that were cancelled are cancelled where they were. Raises the errors of
+    `core.errors`.
     """
     where, target = Path(folder).absolute(), Path(out)
     file, video, prompts = _read(where, image)
@@ -265,19 +305,33 @@ def replay(
     stage(f"model: {loaded.card.name} on {describe(loaded.device)}")
     stops = _stops(where, prompts)
     said = hashlib.sha256(json_of_log(prompts).encode()).hexdigest()
-    same = {"video": video.identity, **loaded.card.answers, "patience": file.patience, "prompts": said}
+    same = {
+        "video": video.identity,
+        **loaded.card.answers,
+        "patience": file.patience,
+        "prompts": said,
+    }
     work = Work.of(target, same, resume=resume)
     if work is None:
         _check_made(target, loaded.card)
         return finished_already(target)
-    with Session(video, loaded, settings=Settings(patience=file.patience, folder=work.folder), noted=work.keep) as session:
+    with Session(
+        video,
+        loaded,
+        settings=Settings(patience=file.patience, folder=work.folder),
+        noted=work.keep,
+    ) as session:
         session.resume(session.resumable(work.kept()))
         session.replay(prompts, stops=stops, progress=progress)
         run = Run(session, Propagation(()), iter(()))
         run.finish()
         stage(f"writing: labels, tables and picture to {target}")
         another = loaded.card.sha256 != file.model.sha256
-        notes = (f"another model than the project's own ({file.model.name}) was asked for",) if another else ()
+        notes = (
+            (f"another model than the project's own ({file.model.name}) was asked for",)
+            if another
+            else ()
+        )
         save(run, target, format=format, notes=notes, settings={"project": str(where)})
         summary = summary_of(run)
     work.remove()
@@ -301,14 +355,18 @@ def _read(folder: Path, image: Path | str | None) -> tuple[ProjectFile, Video, P
 def _check_made(folder: Path, card: ModelCard) -> None:
     """Raise PlanError where the results in a folder were made by another model, or by one that looks or computes another way."""
     made = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["model"]
-    if {name: made.get(name, now) for name, now in card.answers.items()} | {"model": made["sha256"]} != card.answers:
+    if {name: made.get(name, now) for name, now in card.answers.items()} | {
+        "model": made["sha256"]
+    } != card.answers:
         raise another_job(folder)
 
 
 def _moved(reference: ImageReference, video: Video, folder: Path) -> ImageReference:
     """The reference to an image that was found in another place."""
     found = ImageReference.of(video.stack, folder)
-    return reference.model_copy(update={"path": found.path, "relative": found.relative, "name": found.name})
+    return reference.model_copy(
+        update={"path": found.path, "relative": found.relative, "name": found.name}
+    )
 
 
 def _stops(folder: Path, prompts: PromptLog) -> dict[int, int]:
@@ -323,12 +381,16 @@ def _stops(folder: Path, prompts: PromptLog) -> dict[int, int]:
 
 
 def _loaded(model: str | Path, device: str, **how: Any) -> VideoModel:
-    from napari_sam2.models.load import load_model  # torch: seconds that a window which opens need not wait
+    from napari_sam2.models.load import (
+        load_model,
+    )  # torch: seconds that a window which opens need not wait
 
     return load_model(model, device=device, **how)
 
 
-def _looking(model: VideoModel, reference: ModelReference, precision: Precision | None) -> VideoModel:
+def _looking(
+    model: VideoModel, reference: ModelReference, precision: Precision | None
+) -> VideoModel:
     """A model that looks at tracks as a project says, and computes in the project's precision or another one."""
     from napari_sam2.models.load import looking
 
@@ -343,10 +405,17 @@ def _model(reference: ModelReference, device: str, precision: Precision | None) 
         try:
             return _loaded(reference.asked, device, **how)
         except (UnknownModelError, FileError) as error:
-            same = [each.path for each in known().values() if each.path and each.card.sha256 == reference.sha256]
+            same = [
+                each.path
+                for each in known().values()
+                if each.path and each.card.sha256 == reference.sha256
+            ]
             if same:
                 return _loaded(same[0], device, **how)
-            raise ModelError(f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}: {error}") from error
+            raise ModelError(
+                f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}: "
+                f"{error}"
+            ) from error
 
 
 def _how(reference: ModelReference, precision: Precision | None) -> dict[str, Any]:
@@ -361,11 +430,18 @@ def _advised(precision: Precision | None) -> Iterator[None]:
     except DeviceError as error:
         if precision is not None:
             raise
-        raise DeviceError(f"the project's {error} by precision= (--precision), and everything is made again in it") from error
+        raise DeviceError(
+            f"the project's {error} by precision= (--precision), and everything is made again in it"
+        ) from error
 
 
 def _chosen(
-    model: VideoModel | str | Path | None, reference: ModelReference, device: str, precision: Precision | None, *, another: bool
+    model: VideoModel | str | Path | None,
+    reference: ModelReference,
+    device: str,
+    precision: Precision | None,
+    *,
+    another: bool,
 ) -> VideoModel:
     """The model that is asked for, else the project's own."""
     asked = {} if precision is None else {"precision": precision}
@@ -379,7 +455,8 @@ def _chosen(
 
 def _other(card: ModelCard, reference: ModelReference, how: str) -> Sam2Error:
     return ModelError(
-        f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}; {card.name} here is another model "
+        f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}; "
+        f"{card.name} here is another model "
         f"({card.sha256[:12]}): {how} to have everything made again with it"
     )
 
@@ -389,7 +466,12 @@ def _locked(folder: Path) -> FileLock:
     try:
         lock.acquire(timeout=0)
     except Timeout as error:
-        raise OutputError(f"{folder}: is open in another window or program: close it there first") from error
+        raise OutputError(
+            f"{folder}: is open in another window or program: close it there first"
+        ) from error
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be written ({error.strerror or error}): copy the project to a folder of your own") from error
+        raise OutputError(
+            f"{folder}: cannot be written ({error.strerror or error}): copy the project to a "
+            "folder of your own"
+        ) from error
     return lock

@@ -41,14 +41,28 @@ class Sample:
 SAMPLES = (Sample("nuclei_z", "z"), Sample("migration_t", "t"))
 
 
-def demo(out: Path, *, progress: Progress | None = None, stage: Callable[[str], None] = print) -> dict[str, float]:
+def demo(
+    out: Path, *, progress: Progress | None = None, stage: Callable[[str], None] = print
+) -> dict[str, float]:
     """Run the main job on every sample, one folder each: the mean IoU of its prompted objects with the ground truth, by name."""
     scores = {}
     for sample in SAMPLES:
         outcome = run_job(
-            Job(input=sample.image, prompts=sample.prompts, along=sample.along, out=out / sample.name), progress=progress, stage=stage
+            Job(
+                input=sample.image,
+                prompts=sample.prompts,
+                along=sample.along,
+                out=out / sample.name,
+            ),
+            progress=progress,
+            stage=stage,
         )
-        agreement = evaluate(open_labels(outcome.folder / "labels.ome.tif"), open_labels(sample.truth), tracks=True, match="id")
+        agreement = evaluate(
+            open_labels(outcome.folder / "labels.ome.tif"),
+            open_labels(sample.truth),
+            tracks=True,
+            match="id",
+        )
         prompted = read_prompts(sample.prompts).track_ids
         assert agreement.tracks is not None
         rows = agreement.tracks[agreement.tracks["truth"].isin(prompted)]
@@ -63,4 +77,7 @@ def _folder() -> Path:
     for folder in (package / "sample_data", package.parent / "sample_data"):
         if folder.is_dir():
             return folder
-    raise FileError("the sample data is not installed: expected the folder sample_data beside the package; install napari-sam2 again")
+    raise FileError(
+        "the sample data is not installed: expected the folder sample_data beside the package; "
+        "install napari-sam2 again"
+    )

@@ -29,8 +29,8 @@ _QUICK_PIXELS = 50_000_000
 class Session(engine.Session):
     """One Video, one model, and all that was said of it; see `engine.session.Session` for the parameters.
 
-    `propagate` carries the tracks and shows its progress; `run` gives the same as a Run that one iterates over and may
-    cancel from another thread.
+    `propagate` carries the tracks and shows its progress; `run` gives the same as a Run that one
+    iterates over and may cancel from another thread.
     """
 
     def run(self, plan: Propagation | None = None) -> Run:
@@ -48,10 +48,15 @@ class Session(engine.Session):
     ) -> Run:
         """Carry what is new and what was corrected through the stack, and wait for it; see `plan` for the arguments.
 
-        A propagation that was cancelled goes on where it stopped, unless something else is asked for.
+        A propagation that was cancelled goes on where it stopped, unless something else is asked
+        for.
         """
         everything = direction == "both" and frames is None and tracks is None and not again
-        run = self.run(None if everything else self.plan(direction=direction, frames=frames, tracks=tracks, again=again))
+        run = self.run(
+            None
+            if everything
+            else self.plan(direction=direction, frames=frames, tracks=tracks, again=again)
+        )
         with tqdm(desc="propagate", unit="frame", disable=not progress) as bar:
             run.finish(lambda stepped: _advance(bar, stepped))
         return run
@@ -89,7 +94,9 @@ class Run(runner.Run):
         frames, height, width = self.session.video.shape
         dtype = label_type(max(self.session.log.track_ids, default=0))
         plane = delayed(self.session.plane, pure=False)
-        return da.stack([da.from_delayed(plane(frame), (height, width), dtype) for frame in range(frames)])
+        return da.stack(
+            [da.from_delayed(plane(frame), (height, width), dtype) for frame in range(frames)]
+        )
 
     @cached_property
     def tables(self) -> Tables:

@@ -34,7 +34,14 @@ class Tables:
     counts: pd.DataFrame
 
 
-def tables_of(video: Video, planes: Any, *, facts: Facts | None = None, known: Sequence[Track] = (), scope: Scope | None = None) -> Tables:
+def tables_of(
+    video: Video,
+    planes: Any,
+    *,
+    facts: Facts | None = None,
+    known: Sequence[Track] = (),
+    scope: Scope | None = None,
+) -> Tables:
     """The tables of label planes of a video; `facts` and `known` are what is known of tracks, see `measurement.objects.objects`."""
     rows = objects(video, planes, facts=facts, tracks=known, scope=scope)
     spots = track_spots(video, planes, rows, scope=scope) if video.along == "z" else None
@@ -52,7 +59,8 @@ def open_labels_of(path_or_array: Any, video: Video) -> Stack:
         found = open_labels(path_or_array, axes=video.axes)
         if found.data.shape != video.shape:
             raise LabelsError(
-                f"labels {path_or_array} of shape {found.data.shape!r}: expected {video.shape!r}, the frames, height and width of the video"
+                f"labels {path_or_array} of shape {found.data.shape!r}: expected "
+                f"{video.shape!r}, the frames, height and width of the video"
             ) from None
         return found
 
@@ -72,7 +80,8 @@ def measure(
     Parameters
     ----------
     labels
-        Label stack of the image's walked axes, (frames, H, W) or (H, W): a path, an array or a Stack.
+        Label stack of the image's walked axes, (frames, H, W) or (H, W): a path, an array or a
+        Stack.
     image
         A path, an array or a Stack.
     along, channel, at
@@ -91,7 +100,8 @@ def measure(
     shape = tuple(found.data.shape) if found.data.ndim == 3 else (1, *found.data.shape)
     if shape != video.shape:
         raise LabelsError(
-            f"labels of shape {shape!r}: expected {video.shape!r}, the frames, height and width of the image along {video.along}"
+            f"labels of shape {shape!r}: expected {video.shape!r}, the frames, height and width "
+            f"of the image along {video.along}"
         )
     planes = found.data if found.data.ndim == 3 else found.data[None]
     made = tables_of(video, planes, scope=scope)

@@ -33,7 +33,10 @@ class Work:
         work = cls(out / WORK)
         if resume and (work.folder / "job.json").is_file():
             if json.loads((work.folder / "job.json").read_text()) != json.loads(json.dumps(same)):
-                raise PlanError(f"{out} holds an unfinished run of another input, model or setting: give the same, or leave out --resume")
+                raise PlanError(
+                    f"{out} holds an unfinished run of another input, model or setting: give the "
+                    "same, or leave out --resume"
+                )
             return work
         if resume and (out / "provenance.json").exists():
             return None

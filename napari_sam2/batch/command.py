@@ -17,12 +17,21 @@ from napari_sam2.core.errors import PlanError
 _BAR = "{desc} |{bar}| {n:.1f} of {total} stacks [{elapsed}<{remaining}]{postfix}"
 
 
-def run_file(path: Path, *, scheduler: str | None, workers: int | None, say: Callable[[str], None]) -> pd.DataFrame:
-    """Run a jobs file; `scheduler` and `workers` go before what it says. Raises PlanError where any stack failed."""
+def run_file(
+    path: Path, *, scheduler: str | None, workers: int | None, say: Callable[[str], None]
+) -> pd.DataFrame:
+    """Run a jobs file; `scheduler` and `workers` go before what it says.
+
+    Raises PlanError where any stack failed.
+    """
     batch = read_jobs(path)
     if workers is not None and workers < 1:
         raise PlanError(f"--workers {workers}: expected a number from 1")
-    said = {name: value for name, value in (("scheduler", scheduler), ("workers", workers)) if value is not None}
+    said = {
+        name: value
+        for name, value in (("scheduler", scheduler), ("workers", workers))
+        if value is not None
+    }
     batch = replace(batch, pool=batch.pool.model_copy(update=said))
     say(f"batch: {len(batch.jobs)} stacks, results in {batch.out}")
     with tqdm(total=len(batch.jobs), desc="carrying", bar_format=_BAR) as bar:

@@ -16,7 +16,10 @@ from napari_sam2.core.result import Embedding, Query, Recall, Segment
 from napari_sam2.core.shelf import Shelf
 from napari_sam2.core.window import Window
 
-GO_ON = "what was done is kept; `track` goes on with --resume, a Session with `take_up` of a new remote_model"
+GO_ON = (
+    "what was done is kept; `track` goes on with --resume, a Session with `take_up` of a new "
+    "remote_model"
+)
 """What to do when a worker is lost."""
 
 
@@ -31,14 +34,16 @@ class Kept:
 class Host:
     """What `remote.RemoteModel` asks, on the other machine: an actor of dask, whose methods are called one after another.
 
-    Arrays come and go as parcels. `released` are numbers of features that nobody holds any more. Parts of frames are kept within
-    `DEFAULT_BYTES`, as long as their frame is.
+    Arrays come and go as parcels. `released` are numbers of features that nobody holds any more.
+    Parts of frames are kept within `DEFAULT_BYTES`, as long as their frame is.
     """
 
     def __init__(self, name: str, device: str, how: Mapping[str, Any]) -> None:
         self._model = model_of(name, device, **how)
         self._held: dict[int, tuple[Any, ...]] = {}
-        self._parts = Shelf[tuple[int, Window], Embedding](lambda embedding: self._model.nbytes(embedding.features))
+        self._parts = Shelf[tuple[int, Window], Embedding](
+            lambda embedding: self._model.nbytes(embedding.features)
+        )
         self._numbers = count(1)
         self._answers: list[Segment] = []
 
@@ -52,16 +57,25 @@ class Host:
         return [self._keep(embedding.features) for embedding in self._model.embed(unpacked(views))]
 
     def segment(self, embedding: Embedding, queries: Any, released: Sequence[int]) -> Any:
-        """Answers as parcels; see `VideoModel.segment`. They are kept until the next ones, to be remembered."""
+        """Answers as parcels; see `VideoModel.segment`.
+
+        They are kept until the next ones, to be remembered.
+        """
         self._release(released)
-        self._answers = self._model.segment(self._whole(embedding), [self._asked(query) for query in unpacked(queries)])
+        self._answers = self._model.segment(
+            self._whole(embedding), [self._asked(query) for query in unpacked(queries)]
+        )
         return packed(self._answers)
 
     def remember(self, embedding: Embedding, segments: Any, released: Sequence[int]) -> list[Kept]:
         """What is kept of each segment, which is given by its place among the last answers or as a whole."""
         self._release(released)
-        known = [self._answers[each] if isinstance(each, int) else unpacked(each) for each in segments]
-        return [self._keep(features) for features in self._model.remember(self._whole(embedding), known)]
+        known = [
+            self._answers[each] if isinstance(each, int) else unpacked(each) for each in segments
+        ]
+        return [
+            self._keep(features) for features in self._model.remember(self._whole(embedding), known)
+        ]
 
     def to_arrays(self, kept: Kept, released: Sequence[int]) -> Any:
         """Features as parcels."""
@@ -91,12 +105,18 @@ class Host:
     def _features(self, features: tuple[Any, ...]) -> tuple[Any, ...]:
         (kept,) = features
         if kept.number not in self._held:
-            raise ModelError(f"features that were kept on the worker are lost, for it was started anew: {GO_ON}")
+            raise ModelError(
+                f"features that were kept on the worker are lost, for it was started anew: {GO_ON}"
+            )
         return self._held[kept.number]
 
     def _whole(self, embedding: Embedding) -> Embedding:
         (kept,) = embedding.features
-        return replace(embedding, features=self._features(embedding.features), keep=partial(self._part, kept.number))
+        return replace(
+            embedding,
+            features=self._features(embedding.features),
+            keep=partial(self._part, kept.number),
+        )
 
     def _part(self, number: int, window: Window, make: Callable[[], Embedding]) -> Embedding:
         """A part of a frame stays here, in memory: the other side is told nothing of it."""

@@ -21,8 +21,15 @@ from napari_sam2.io.zarr import is_store
 from napari_sam2.sources.registry import AUTO, SOURCES
 
 _PATHS = ("prompts", "masks")  # fields of a Job that may speak of the stack they belong to
-_WAYS = (*_PATHS, "seeds", "counting")  # fields that say where objects are: a stack's own take the place of the defaults'
-_NAMES = "{stem} (the file's name without endings, and the field of a plate), {name}, {parent} (its folder's name), {number} (from 0)"
+_WAYS = (
+    *_PATHS,
+    "seeds",
+    "counting",
+)  # fields that say where objects are: a stack's own take the place of the defaults'
+_NAMES = (
+    "{stem} (the file's name without endings, and the field of a plate), {name}, {parent} (its "
+    "folder's name), {number} (from 0)"
+)
 
 
 @dataclass(frozen=True)
@@ -58,11 +65,12 @@ class _File(BaseModel):
 def read_jobs(path: Path | str) -> Batch:
     """The Batch a TOML file describes; paths in it are relative to the file.
 
-    ``out`` is the folder of all results; ``[defaults]`` and each ``[[stacks]]`` hold fields of `Job`; ``input`` of a
-    ``[[stacks]]`` may be a glob, and its ``prompts``, ``masks``, ``seeds``, ``well`` and ``out`` may use {stem}, {name},
-    {parent}, {number}.
-    ``seeds`` (a source or a label image, as of ``napari-sam2 count``) and ``counting`` (fields of `Counting`) make a `CountJob`.
-    ``[cluster]`` is a `Pool`. Raises FileError where the file cannot be read, PlanError where it says what cannot be.
+    ``out`` is the folder of all results; ``[defaults]`` and each ``[[stacks]]`` hold fields of
+    `Job`; ``input`` of a ``[[stacks]]`` may be a glob, and its ``prompts``, ``masks``, ``seeds``,
+    ``well`` and ``out`` may use {stem}, {name}, {parent}, {number}. ``seeds`` (a source or a label
+    image, as of ``napari-sam2 count``) and ``counting`` (fields of `Counting`) make a `CountJob`.
+    ``[cluster]`` is a `Pool`. Raises FileError where the file cannot be read, PlanError where it
+    says what cannot be.
     """
     file = Path(path)
     try:
@@ -72,10 +80,14 @@ def read_jobs(path: Path | str) -> Batch:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise PlanError(f"{file}: is no TOML: {error}") from error
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
+        wrong = "; ".join(
+            f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
+        )
         raise PlanError(f"{file}: {wrong}") from error
     out = file.parent / said.out
-    jobs = [job for stacks in said.stacks for job in _expanded(stacks, said.defaults, file.parent, out)]
+    jobs = [
+        job for stacks in said.stacks for job in _expanded(stacks, said.defaults, file.parent, out)
+    ]
     return Batch(tuple(jobs), out, said.cluster)
 
 
@@ -85,7 +97,10 @@ def check_apart(jobs: Sequence[Job]) -> None:
         raise PlanError("no jobs given: expected at least one")
     folder, count = Counter(job.out.resolve() for job in jobs).most_common(1)[0]
     if count > 1:
-        raise PlanError(f"{count} stacks would be written to {folder}: give each a folder of its own, by out with {_NAMES}")
+        raise PlanError(
+            f"{count} stacks would be written to {folder}: give each a folder of its own, by out "
+            f"with {_NAMES}"
+        )
 
 
 def _expanded(stacks: _Stacks, defaults: Mapping[str, Any], base: Path, out: Path) -> list[Job]:
@@ -95,12 +110,16 @@ def _expanded(stacks: _Stacks, defaults: Mapping[str, Any], base: Path, out: Pat
         input_ = stack / field
         stem = "-".join((stack.name.split(".")[0], *field.parts))
         names = {"stem": stem, "name": stack.name, "parent": stack.parent.name, "number": number}
-        own: dict[str, Any] = {key: base / _filled(str(fields[key]), names) for key in _PATHS if key in fields}
+        own: dict[str, Any] = {
+            key: base / _filled(str(fields[key]), names) for key in _PATHS if key in fields
+        }
         if "well" in fields:
             own["well"] = _filled(str(fields["well"]), names)
         if "counting" in fields:
             own["counting"] = _counting(fields["counting"], names, base)
-        jobs.append(job_of({**fields, **own, "input": input_, "out": out / _filled(stacks.out, names)}))
+        jobs.append(
+            job_of({**fields, **own, "input": input_, "out": out / _filled(stacks.out, names)})
+        )
     return jobs
 
 
@@ -111,8 +130,16 @@ def _together(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, 
     if ways and set(ways) <= {"seeds", "counting"}:  # the same way as the defaults, said in part
         shared |= {name: defaults[name] for name in ("seeds", "counting") if name in defaults}
     counting = {**shared.pop("counting", {}), **own.get("counting", {})}
-    seeds = {"seeds": value} if (value := own.get("seeds", shared.pop("seeds", None))) is not None else {}
-    fields = {name: value for name, value in {**shared, **own}.items() if name not in ("seeds", "counting")}
+    seeds = (
+        {"seeds": value}
+        if (value := own.get("seeds", shared.pop("seeds", None))) is not None
+        else {}
+    )
+    fields = {
+        name: value
+        for name, value in {**shared, **own}.items()
+        if name not in ("seeds", "counting")
+    }
     return {**fields, "counting": {**counting, **seeds}} if counting or seeds else fields
 
 
@@ -138,7 +165,11 @@ def _fields(path: Path) -> list[Path]:
 def _found(pattern: Path) -> list[Path]:
     if pattern.exists():
         return [pattern]
-    found = sorted(Path(name) for name in glob.glob(str(pattern), recursive=True) if not Path(name).name.startswith("."))
+    found = sorted(
+        Path(name)
+        for name in glob.glob(str(pattern), recursive=True)
+        if not Path(name).name.startswith(".")
+    )
     if not found:
         raise FileError(f"{pattern}: names no file or folder: expected at least one stack")
     return found
@@ -148,4 +179,6 @@ def _filled(template: str, names: Mapping[str, Any]) -> str:
     try:
         return template.format_map(names)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
-        raise PlanError(f"{template!r}: cannot be filled in ({error}): expected {_NAMES}") from error
+        raise PlanError(
+            f"{template!r}: cannot be filled in ({error}): expected {_NAMES}"
+        ) from error

@@ -23,14 +23,20 @@ class Parcel:
     @classmethod
     def of(cls, array: np.ndarray) -> Parcel:
         """The parcel of an array of any shape and of numbers or bool."""
-        return cls(_CODEC.encode(np.ascontiguousarray(array)) if array.size else b"", array.dtype.str, array.shape)
+        return cls(
+            _CODEC.encode(np.ascontiguousarray(array)) if array.size else b"",
+            array.dtype.str,
+            array.shape,
+        )
 
     @property
     def array(self) -> np.ndarray:
         """What was packed; writable."""
         if not self.content:
             return np.zeros(self.shape, dtype=self.dtype)
-        return np.frombuffer(bytearray(_CODEC.decode(self.content)), dtype=self.dtype).reshape(self.shape)
+        return np.frombuffer(bytearray(_CODEC.decode(self.content)), dtype=self.dtype).reshape(
+            self.shape
+        )
 
 
 def packed(value: Any) -> Any:

@@ -16,12 +16,23 @@ from pydantic import BaseModel, ConfigDict, Field
 from napari_sam2.core.errors import PlanError
 
 _CONNECT_S = 30
-_FAILURES = 0  # deaths of workers dask tries a task again after: how often a job is tried is decided where it is known how far it came
+# deaths of workers dask tries a task again after: how often a job is tried is decided where it is
+# known how far it came
+_FAILURES = 0
 _WORKER_BYTES = 2 * 1024**3  # memory that is counted upon for a worker
-_DASHBOARD = "127.0.0.1:0"  # by itself it would listen to everybody; at any port, as there may be other batches
-_KEPT = {"distributed.deploy.lost-worker-timeout": "1000 days"}  # else a worker that is away for 15 s, or twice, stays away
+# by itself it would listen to everybody; at any port, as there may be other batches
+_DASHBOARD = "127.0.0.1:0"
+_KEPT = {
+    "distributed.deploy.lost-worker-timeout": "1000 days"
+}  # else a worker that is away for 15 s, or twice, stays away
 _THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "lsf": "LSFCluster", "sge": "SGECluster", "htcondor": "HTCondorCluster"}
+_QUEUES = {
+    "slurm": "SLURMCluster",
+    "pbs": "PBSCluster",
+    "lsf": "LSFCluster",
+    "sge": "SGECluster",
+    "htcondor": "HTCondorCluster",
+}
 
 
 class Pool(BaseModel):
@@ -30,18 +41,21 @@ class Pool(BaseModel):
     Parameters
     ----------
     scheduler
-        Address of a dask scheduler that runs, ``tcp://…`` or ``tls://…``. Certificates come from dask's own configuration
-        (``distributed.comm.tls``).
+        Address of a dask scheduler that runs, ``tcp://…`` or ``tls://…``. Certificates come from
+        dask's own configuration (``distributed.comm.tls``).
     kind
-        "local": processes of this machine, which listen on the loopback interface only. The others ask a queueing system
-        for workers through dask-jobqueue.
+        "local": processes of this machine, which listen on the loopback interface only. The others
+        ask a queueing system for workers through dask-jobqueue.
     workers
-        How many; where not given, one for each core that is there (for `threads` of them), as far as memory goes; 1 from a queue.
+        How many; where not given, one for each core that is there (for `threads` of them), as far
+        as memory goes; 1 from a queue.
     threads
-        Cores one worker computes with. One is best where there are as many stacks as cores: two threads wait for each other.
+        Cores one worker computes with. One is best where there are as many stacks as cores: two
+        threads wait for each other.
     options
-        What dask-jobqueue is given, e.g. ``{"cores": 4, "memory": "16GB", "queue": "gpu"}``; dask's configuration holds the rest.
-        A job of the queue is one worker unless ``processes`` says otherwise; one whose time is up is asked for again.
+        What dask-jobqueue is given, e.g. ``{"cores": 4, "memory": "16GB", "queue": "gpu"}``; dask's
+        configuration holds the rest. A job of the queue is one worker unless ``processes`` says
+        otherwise; one whose time is up is asked for again.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -54,7 +68,10 @@ class Pool(BaseModel):
 
     @contextmanager
     def client(self) -> Iterator[Client]:
-        """A client of the workers; those that were started for it end with it. Raises PlanError where nobody answers."""
+        """A client of the workers; those that were started for it end with it.
+
+        Raises PlanError where nobody answers.
+        """
         with ExitStack() as stack:
             target = self.scheduler or stack.enter_context(self.cluster())
             try:
@@ -62,23 +79,34 @@ class Pool(BaseModel):
             except OSError as error:
                 if self.scheduler is None:
                     raise
-                raise PlanError(f"no scheduler answers at {self.scheduler}: {error}; start one with `dask scheduler`") from error
+                raise PlanError(
+                    f"no scheduler answers at {self.scheduler}: {error}; start one with `dask "
+                    "scheduler`"
+                ) from error
 
     @contextmanager
     def cluster(self) -> Iterator[Any]:
         """The workers of `kind`, started now; one that dies is replaced."""
         if self.kind == "local":
-            with dask.config.set({**self._settings(), **_KEPT}), LocalCluster(**self._local()) as cluster:
+            with (
+                dask.config.set({**self._settings(), **_KEPT}),
+                LocalCluster(**self._local()) as cluster,
+            ):
                 yield cluster
             return
         with dask.config.set(self._settings()):
             try:
                 import dask_jobqueue
             except ImportError as error:
-                raise PlanError(f"cluster kind {self.kind!r} needs dask-jobqueue: pip install 'napari-sam2[cluster]'") from error
+                raise PlanError(
+                    f"cluster kind {self.kind!r} needs dask-jobqueue: pip install "
+                    "'napari-sam2[cluster]'"
+                ) from error
             with getattr(dask_jobqueue, _QUEUES[self.kind])(**self._queued()) as cluster:
                 workers = self.workers or 1
-                cluster.adapt(minimum=workers, maximum=workers)  # `scale` would not replace a job whose time is up
+                cluster.adapt(
+                    minimum=workers, maximum=workers
+                )  # `scale` would not replace a job whose time is up
                 yield cluster
 
     @property
@@ -87,24 +115,43 @@ class Pool(BaseModel):
         return self.workers or max(1, min(CPU_COUNT // self.threads, room))
 
     def _local(self) -> dict[str, Any]:
-        closed = {"host": "127.0.0.1", "protocol": "tcp://", "dashboard_address": _DASHBOARD}  # nobody outside this machine
-        return {"n_workers": self._count, "threads_per_worker": 1, "silence_logs": logging.CRITICAL, **closed, **self.options}
+        closed = {
+            "host": "127.0.0.1",
+            "protocol": "tcp://",
+            "dashboard_address": _DASHBOARD,
+        }  # nobody outside this machine
+        return {
+            "n_workers": self._count,
+            "threads_per_worker": 1,
+            "silence_logs": logging.CRITICAL,
+            **closed,
+            **self.options,
+        }
 
     def _queued(self) -> dict[str, Any]:
         """As `_local`: one worker a job, which carries one stack at a time with `threads` cores."""
-        prologue = [f"export {name}={self.threads}" for name in _THREADS] + list(self.options.get("job_script_prologue", ()))
+        prologue = [f"export {name}={self.threads}" for name in _THREADS] + list(
+            self.options.get("job_script_prologue", ())
+        )
         extra = [*self.options.get("worker_extra_args", ()), "--nthreads", "1"]
         scheduler = {"dashboard_address": _DASHBOARD, **self.options.get("scheduler_options", {})}
-        own = {"job_script_prologue": prologue, "worker_extra_args": extra, "scheduler_options": scheduler}
+        own = {
+            "job_script_prologue": prologue,
+            "worker_extra_args": extra,
+            "scheduler_options": scheduler,
+        }
         return {"processes": 1, "silence_logs": logging.CRITICAL, **self.options, **own}
 
     def _settings(self) -> dict[str, Any]:
         """What dask is told of workers on this machine: the threads of the model, and to leave memory and stacks alone.
 
-        By its own settings glibc gives every freed tensor back at once, and a thread looks 100 times a second at what the
-        others do: together they cost a third of the time of a stack.
+        By its own settings glibc gives every freed tensor back at once, and a thread looks 100
+        times a second at what the others do: together they cost a third of the time of a stack.
         """
-        spawned = {**dask.config.get("distributed.nanny.pre-spawn-environ"), **dict.fromkeys(_THREADS, self.threads)}
+        spawned = {
+            **dask.config.get("distributed.nanny.pre-spawn-environ"),
+            **dict.fromkeys(_THREADS, self.threads),
+        }
         spawned.pop("MALLOC_TRIM_THRESHOLD_", None)
         return {
             "distributed.scheduler.allowed-failures": _FAILURES,

@@ -1,4 +1,7 @@
-"""RemoteModel: a model whose network runs on another machine. Frames and prompts go there, compressed masks come back."""
+"""RemoteModel: a model whose network runs on another machine.
+
+Frames and prompts go there, compressed masks come back.
+"""
 
 from __future__ import annotations
 
@@ -46,11 +49,15 @@ class RemoteModel:
             self._actor = _loaded(client, future, address)
         except KilledWorker as error:
             raise ModelError(
-                f"the worker of {address} died while it loaded the model: look at its log; is its memory too small?"
+                f"the worker of {address} died while it loaded the model: look at its log; is "
+                "its memory too small?"
             ) from error
         except Sam2Error as error:
             raise type(error)(f"on the worker of {address}: {error}") from error
-        self._actor._client, self._actor._future = client, future  # else it takes any client of this process for its own
+        self._actor._client, self._actor._future = (
+            client,
+            future,
+        )  # else it takes any client of this process for its own
         self.card: ModelCard
         self.card, there = self._result("about")
         self.device = f"{address} ({there})"
@@ -71,13 +78,18 @@ class RemoteModel:
         if not views:
             return []
         kept = self._call("embed", packed(list(views)))
-        return [Embedding(frame.index, window, self._mine(each)) for (frame, window), each in zip(views, kept, strict=True)]
+        return [
+            Embedding(frame.index, window, self._mine(each))
+            for (frame, window), each in zip(views, kept, strict=True)
+        ]
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
         """Prompts go, compressed masks come back; see `VideoModel.segment`."""
         if not queries:
             return []
-        self._answers = unpacked(self._call("segment", _travelling(embedding), packed(list(queries))))
+        self._answers = unpacked(
+            self._call("segment", _travelling(embedding), packed(list(queries)))
+        )
         return list(self._answers)
 
     def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
@@ -85,7 +97,9 @@ class RemoteModel:
         if not segments:
             return []
         known = {id(answer): place for place, answer in enumerate(self._answers)}
-        told = [known[id(segment)] if id(segment) in known else packed(segment) for segment in segments]
+        told = [
+            known[id(segment)] if id(segment) in known else packed(segment) for segment in segments
+        ]
         return [self._mine(each) for each in self._call("remember", _travelling(embedding), told)]
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
@@ -121,7 +135,9 @@ class RemoteModel:
         except (OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "lost" not in str(error):
                 raise
-            raise ModelError(f"the worker of {self._address} that held the model is gone ({error}): {GO_ON}") from error
+            raise ModelError(
+                f"the worker of {self._address} that held the model is gone ({error}): {GO_ON}"
+            ) from error
 
 
 def _travelling(embedding: Embedding) -> Embedding:
@@ -149,25 +165,32 @@ def remote_model(
     name, device, attention, precision, windows
         As of `load_model`, on the other machine.
     certificates
-        Folder with ca.pem, cert.pem and key.pem; those of dask's own configuration (``distributed.comm.tls``) where not given.
+        Folder with ca.pem, cert.pem and key.pem; those of dask's own configuration
+        (``distributed.comm.tls``) where not given.
     plain
-        Allow ``tcp://`` to another machine: whoever can reach the network can read along, and run code on both.
+        Allow ``tcp://`` to another machine: whoever can reach the network can read along, and run
+        code on both.
 
-    Raises PlanError for an address that is not allowed or where nobody answers, FileError for certificates that are not
-    there, and what loading the model there raises.
+    Raises PlanError for an address that is not allowed or where nobody answers, FileError for
+    certificates that are not there, and what loading the model there raises.
     """
     check_address(address, plain=plain)
     security = _security(address, certificates)
     with ExitStack() as opened:
         try:
-            client = opened.enter_context(Client(address, timeout=_CONNECT_S, set_as_default=False, security=security))
+            client = opened.enter_context(
+                Client(address, timeout=_CONNECT_S, set_as_default=False, security=security)
+            )
         except (OSError, ValueError) as error:
             raise PlanError(
-                f"no scheduler answers at {address}: {error}; start one with `dask scheduler`, and a worker beside it"
+                f"no scheduler answers at {address}: {error}; start one with `dask scheduler`, "
+                "and a worker beside it"
             ) from error
         _await_worker(client, address)
         how = {"attention": attention, "precision": precision, "windows": windows}
-        model = RemoteModel(client, client.submit(Host, name, device, how, actor=True, pure=False), address)
+        model = RemoteModel(
+            client, client.submit(Host, name, device, how, actor=True, pure=False), address
+        )
         opened.pop_all()
     return model
 
@@ -176,7 +199,10 @@ def _await_worker(client: Client, address: str) -> None:
     try:
         client.wait_for_workers(1, timeout=_WORKER_S)
     except TimeoutError as error:
-        raise PlanError(f"the scheduler at {address} has no worker: start one there with `dask worker {address}`") from error
+        raise PlanError(
+            f"the scheduler at {address} has no worker: start one there with `dask worker "
+            f"{address}`"
+        ) from error
 
 
 def _loaded(client: Client, future: Any, address: str) -> Any:
@@ -200,8 +226,10 @@ def check_address(address: str, *, plain: bool = False) -> None:
     if scheme != "tcp":
         raise PlanError(f"{address!r}: expected tls://host:port")
     raise PlanError(
-        f"{address!r}: anybody on the way could read and change what travels, and run code on both machines: expected tls:// with "
-        "certificates, or tcp:// to this machine itself; allow it explicitly with plain=True (--plain-tcp) on a network you trust"
+        f"{address!r}: anybody on the way could read and change what travels, and run code on "
+        "both machines: expected tls:// with "
+        "certificates, or tcp:// to this machine itself; allow it explicitly with plain=True "
+        "(--plain-tcp) on a network you trust"
     )
 
 
@@ -217,11 +245,15 @@ def _security(address: str, folder: Path | str | None) -> Security:
         security = Security()
         if address.startswith("tls:") and not security.tls_ca_file:
             raise PlanError(
-                f"{address}: needs certificates: a folder with ca.pem, cert.pem and key.pem, or dask's own distributed.comm.tls"
+                f"{address}: needs certificates: a folder with ca.pem, cert.pem and key.pem, or "
+                "dask's own distributed.comm.tls"
             )
         return security
     files = {role: Path(folder) / name for role, name in _FILES.items()}
     missing = [str(path) for path in files.values() if not path.is_file()]
     if missing:
-        raise FileError(f"{missing[0]}: no such file; expected certificates named {', '.join(_FILES.values())} in {folder}")
+        raise FileError(
+            f"{missing[0]}: no such file; expected certificates named "
+            f"{', '.join(_FILES.values())} in {folder}"
+        )
     return Security(require_encryption=True, **{role: str(path) for role, path in files.items()})

@@ -48,7 +48,11 @@ Report = Callable[[Standing], None]
 
 
 def run_jobs(
-    jobs: Sequence[Job | Mapping[str, Any]], *, out: Path | str | None = None, pool: Pool | None = None, progress: Report | None = None
+    jobs: Sequence[Job | Mapping[str, Any]],
+    *,
+    out: Path | str | None = None,
+    pool: Pool | None = None,
+    progress: Report | None = None,
 ) -> pd.DataFrame:
     """Carry many stacks, and give the table over all of them: one row a job, in their order.
 
@@ -57,15 +61,16 @@ def run_jobs(
     jobs
         Jobs, CountJobs, or their fields. Each needs a folder of its own.
     out
-        Where ``summary.csv``, the tables over all stacks and the report go, and the folder that no other batch may write to
-        meanwhile; nowhere where not given.
+        Where ``summary.csv``, the tables over all stacks and the report go, and the folder that no
+        other batch may write to meanwhile; nowhere where not given.
     pool
         What they run on; processes of this machine where not given.
     progress
         Called when a job ends, and now and then in between.
 
-    A worker that dies costs the frame it was at: its job goes on elsewhere. A job that cannot be carried out has its error
-    in the table and never stops the others. Jobs that are finished already are not done again.
+    A worker that dies costs the frame it was at: its job goes on elsewhere. A job that cannot be
+    carried out has its error in the table and never stops the others. Jobs that are finished
+    already are not done again.
     """
     checked = tuple(job if isinstance(job, Job) else job_of(job) for job in jobs)
     check_apart(checked)
@@ -75,7 +80,10 @@ def run_jobs(
 
 
 def run_batch(batch: Batch, *, progress: Report | None = None) -> pd.DataFrame:
-    """Run a Batch, and write the tables over all stacks into its folder; see `run_jobs`. Raises OutputError where another run is at it."""
+    """Run a Batch, and write the tables over all stacks into its folder; see `run_jobs`.
+
+    Raises OutputError where another run is at it.
+    """
     check_output(batch.out)
     with alone(batch.out):
         table = _table(batch.jobs, batch.out, _carried(batch.jobs, batch.pool, progress))
@@ -165,7 +173,8 @@ def _explained(result: Done | Exception) -> Done | Exception:
     if not isinstance(result, KilledWorker):
         return result
     return WorkerError(
-        f"{DEATHS} workers died of this stack, one after another, and finished no frame: most likely their memory did not hold it; "
+        f"{DEATHS} workers died of this stack, one after another, and finished no frame: most "
+        "likely their memory did not hold it; "
         "give each more (fewer workers, or memory in [cluster] options), and run the batch again"
     )
 
@@ -177,18 +186,49 @@ def _submitted(client: Client, number: int, job: Job) -> Future:
 def _table(jobs: Sequence[Job], base: Path | None, ledger: _Ledger) -> pd.DataFrame:
     """One row a job; a column ``n_<category>`` for each category that any of them has."""
     rows: list[dict[str, Any]] = []
-    for number, (job, name) in enumerate(zip(jobs, names_of([job.out for job in jobs], base), strict=True)):
+    for number, (job, name) in enumerate(
+        zip(jobs, names_of([job.out for job in jobs], base), strict=True)
+    ):
         result = ledger.results[number]
-        row: dict[str, Any] = {"stack": name, "well": job.well or well_of(job.input), "input": str(job.input), "out": str(job.out)}
+        row: dict[str, Any] = {
+            "stack": name,
+            "well": job.well or well_of(job.input),
+            "input": str(job.input),
+            "out": str(job.out),
+        }
         row["tries"] = ledger.tries.get(number, 1)
         if isinstance(result, Done):
             counts = {f"n_{name}": n for name, n in result.objects.items() if name != ALL and name}
-            row |= {"state": "skipped" if result.skipped else "done", "objects": result.objects.get(ALL, 0), "masks": result.masks}
-            row |= {"seconds": round(result.seconds, 2), "worker": result.worker, "error": "", **counts}
+            row |= {
+                "state": "skipped" if result.skipped else "done",
+                "objects": result.objects.get(ALL, 0),
+                "masks": result.masks,
+            }
+            row |= {
+                "seconds": round(result.seconds, 2),
+                "worker": result.worker,
+                "error": "",
+                **counts,
+            }
         else:
-            row |= {"state": "failed", "error": f"{type(result).__name__}: {' '.join(str(result).split())}"}
+            row |= {
+                "state": "failed",
+                "error": f"{type(result).__name__}: {' '.join(str(result).split())}",
+            }
         rows.append(row)
-    head = ["stack", "well", "input", "out", "state", "objects", "masks", "seconds", "tries", "worker", "error"]
+    head = [
+        "stack",
+        "well",
+        "input",
+        "out",
+        "state",
+        "objects",
+        "masks",
+        "seconds",
+        "tries",
+        "worker",
+        "error",
+    ]
     table = pd.DataFrame(rows)
     extra = sorted(set(table.columns) - set(head))
     whole = dict.fromkeys(("objects", "masks", *extra), "Int64")
@@ -200,4 +240,7 @@ def failures(table: pd.DataFrame) -> None:
     failed = table[table["state"] == "failed"]
     if len(failed):
         first = failed.iloc[0]
-        raise PlanError(f"{len(failed)} of {len(table)} stacks failed, {first['input']} the first: {first['error']}")
+        raise PlanError(
+            f"{len(failed)} of {len(table)} stacks failed, {first['input']} the first: "
+            f"{first['error']}"
+        )

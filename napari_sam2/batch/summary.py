@@ -11,14 +11,21 @@ from napari_sam2.io.tables import write_table, write_text
 from napari_sam2.measurement.batch_report import batch_report
 from napari_sam2.measurement.pooling import by_well, pooled
 
-SUMMARY, COUNTS, TRACKS, WELLS, REPORT = "summary.csv", "counts.csv", "tracks.csv", "wells.csv", "report.html"
+SUMMARY, COUNTS, TRACKS, WELLS, REPORT = (
+    "summary.csv",
+    "counts.csv",
+    "tracks.csv",
+    "wells.csv",
+    "report.html",
+)
 
 
 def write_summary(folder: Path, table: pd.DataFrame) -> None:
     """Write ``summary.csv``, ``counts.csv``, ``tracks.csv``, ``report.html`` and, where wells are known, ``wells.csv``.
 
-    `table` has a row for each stack; the tables of those that are done are read from their folders. Where a folder cannot be
-    read from here (a worker wrote it to a disk of its own), it has its row in the summary and none in the other tables.
+    `table` has a row for each stack; the tables of those that are done are read from their folders.
+    Where a folder cannot be read from here (a worker wrote it to a disk of its own), it has its row
+    in the summary and none in the other tables.
     """
     done = table[table["state"] != "failed"]
     wells = dict(zip(table["stack"], table["well"], strict=True))
@@ -44,4 +51,8 @@ def _under(folder: Path, base: Path | None) -> str:
 
 def _read(done: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
     files = {stack: Path(out) / name for stack, out in zip(done["stack"], done["out"], strict=True)}
-    return {stack: pd.read_csv(file, dtype={"frame": "string", "category": "string"}) for stack, file in files.items() if file.is_file()}
+    return {
+        stack: pd.read_csv(file, dtype={"frame": "string", "category": "string"})
+        for stack, file in files.items()
+        if file.is_file()
+    }

@@ -25,7 +25,9 @@ TOPIC = "napari-sam2"
 
 _REPORT_S = 0.5
 _loading = Lock()
-_carrying = Lock()  # one stack at a time, however many threads somebody's worker has: memory is reckoned so
+_carrying = (
+    Lock()
+)  # one stack at a time, however many threads somebody's worker has: memory is reckoned so
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,14 @@ class Done:
 def carry(number: int, fields: dict[str, Any]) -> Done | Sam2Error:
     """Carry out the job that is `number` of a batch; what an earlier try has left in its folder is gone on with.
 
-    An error of ours is given back, not raised: dask would print a traceback of what one line explains.
+    An error of ours is given back, not raised: dask would print a traceback of what one line
+    explains.
     """
     try:
-        with _carrying, dask.config.set(scheduler="synchronous"):  # else each plane that is read would be a task of the cluster
+        with (
+            _carrying,
+            dask.config.set(scheduler="synchronous"),
+        ):  # else each plane that is read would be a task of the cluster
             return _carried(number, fields)
     except Sam2Error as error:
         return error
@@ -57,8 +63,17 @@ def _carried(number: int, fields: dict[str, Any]) -> Done:
     get_worker().log_event(TOPIC, {"number": number, "position": 0, "total": 1})
     job = job_of({**fields, "resume": True})
     skipped = finished(job)
-    outcome = _run(job, None if skipped else model_of(job.model, job.device, **job.how), _reporter(number))
-    return Done(number, _counted(outcome), len(outcome.objects), perf_counter() - started, skipped, str(get_worker().name))
+    outcome = _run(
+        job, None if skipped else model_of(job.model, job.device, **job.how), _reporter(number)
+    )
+    return Done(
+        number,
+        _counted(outcome),
+        len(outcome.objects),
+        perf_counter() - started,
+        skipped,
+        str(get_worker().name),
+    )
 
 
 def _run(job: Job, model: VideoModel | None, report: Progress) -> Outcome:
@@ -87,9 +102,14 @@ def _loaded(name: str, device: str, **how: Any) -> VideoModel:
 def _counted(outcome: Outcome) -> dict[str, int]:
     """Objects by category ("" where they have none) and, under ``all``, altogether: as `counts.csv` counts them, by track."""
     objects = outcome.objects
-    category = objects["category"].astype(object).where(objects["category"].notna(), "")  # read back as numbers where none has one
+    category = (
+        objects["category"].astype(object).where(objects["category"].notna(), "")
+    )  # read back as numbers where none has one
     found = objects.groupby(category)["track"].nunique()
-    return {**dict(zip(found.index.astype(str), found.tolist(), strict=True)), ALL: int(objects["track"].nunique())}
+    return {
+        **dict(zip(found.index.astype(str), found.tolist(), strict=True)),
+        ALL: int(objects["track"].nunique()),
+    }
 
 
 def _reporter(number: int) -> Callable[[Stepped], None]:
@@ -100,6 +120,8 @@ def _reporter(number: int) -> Callable[[Stepped], None]:
         nonlocal last
         if monotonic() - last >= _REPORT_S or stepped.position == stepped.total:
             last = monotonic()
-            worker.log_event(TOPIC, {"number": number, "position": stepped.position, "total": stepped.total})
+            worker.log_event(
+                TOPIC, {"number": number, "position": stepped.position, "total": stepped.total}
+            )
 
     return report

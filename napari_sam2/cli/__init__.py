@@ -1,4 +1,7 @@
-"""The command line: ``napari-sam2 demo | track | count | measure | …``. Exit code 0 only when the work is done."""
+"""The command line: ``napari-sam2 demo | track | count | measure | …``.
+
+Exit code 0 only when the work is done.
+"""
 
 from __future__ import annotations
 
@@ -24,6 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"napari-sam2: {error}", file=sys.stderr)
         return WRONG
     except KeyboardInterrupt:
-        print(f"napari-sam2: stopped; what was finished is kept{arguments.after_stop}", file=sys.stderr)
+        print(
+            f"napari-sam2: stopped; what was finished is kept{arguments.after_stop}",
+            file=sys.stderr,
+        )
         return INTERRUPTED
     return 0

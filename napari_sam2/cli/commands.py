@@ -1,4 +1,7 @@
-"""Commands: what each does with the options it was given. Everything heavy is imported when a command needs it."""
+"""Commands: what each does with the options it was given.
+
+Everything heavy is imported when a command needs it.
+"""
 
 from __future__ import annotations
 
@@ -46,9 +49,13 @@ def demo(arguments: argparse.Namespace) -> None:
     with _bar() as progress:
         scores = demo(arguments.out, progress=progress, stage=_say)
     for name, iou in scores.items():
-        print(f"{name}: mean IoU with the ground truth {iou:.2f}, of objects prompted once, over all their frames")
+        print(
+            f"{name}: mean IoU with the ground truth {iou:.2f}, of objects prompted once, over "
+            "all their frames"
+        )
     print(
-        f"Done: labels.ome.tif, objects.csv, tracks.csv, counts.csv and overview.png for {len(scores)} samples in {arguments.out.resolve()}"
+        "Done: labels.ome.tif, objects.csv, tracks.csv, counts.csv and overview.png for "
+        f"{len(scores)} samples in {arguments.out.resolve()}"
     )
 
 
@@ -79,7 +86,9 @@ def _elsewhere(arguments: argparse.Namespace, name: str) -> Iterator[VideoModel 
         return
     from napari_sam2.batch.remote import remote_model
 
-    options = {name: getattr(arguments, name) for name in ("device", "certificates", *HOW)} | {"plain": arguments.plain_tcp}
+    options = {name: getattr(arguments, name) for name in ("device", "certificates", *HOW)} | {
+        "plain": arguments.plain_tcp
+    }
     with remote_model(arguments.model_on, name, **options) as model:
         yield model
 
@@ -88,16 +97,39 @@ def _replay(arguments: argparse.Namespace) -> None:
     from napari_sam2.api.project import replay
     from napari_sam2.io.project import ProjectFile
 
-    said = [name for name, unused in zip(OF_THE_PROJECT, arguments.unused, strict=True) if getattr(arguments, name) != unused]
+    said = [
+        name
+        for name, unused in zip(OF_THE_PROJECT, arguments.unused, strict=True)
+        if getattr(arguments, name) != unused
+    ]
     if said:
-        raise PlanError(f"--{said[0]} does not go with --project: the project says how its image is read and carried")
-    options = {name: getattr(arguments, name) for name in ("device", "format", "precision", "resume")}
+        raise PlanError(
+            f"--{said[0]} does not go with --project: the project says how its image is read and "
+            "carried"
+        )
+    options = {
+        name: getattr(arguments, name) for name in ("device", "format", "precision", "resume")
+    }
     own = ProjectFile.read(arguments.project).model
-    name, arguments.attention, arguments.windows = arguments.model or own.asked, own.attention, own.windows
+    name, arguments.attention, arguments.windows = (
+        arguments.model or own.asked,
+        own.attention,
+        own.windows,
+    )
     arguments.precision = arguments.precision or own.precision
     with _elsewhere(arguments, name) as elsewhere, _bar() as progress:
-        options |= {"model": elsewhere or arguments.model, "another_model": arguments.model is not None}
-        outcome = replay(arguments.project, arguments.out, image=arguments.input, **options, progress=progress, stage=_say)
+        options |= {
+            "model": elsewhere or arguments.model,
+            "another_model": arguments.model is not None,
+        }
+        outcome = replay(
+            arguments.project,
+            arguments.out,
+            image=arguments.input,
+            **options,
+            progress=progress,
+            stage=_say,
+        )
     print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
 
 
@@ -109,12 +141,21 @@ def count(arguments: argparse.Namespace) -> None:
 
     given = vars(arguments)
     options = {name: value for name, value in given.items() if name in Counting.model_fields}
-    walked = {name: given[name] for name in ("along", "channel", "at", "contrast", "model", "device", "out", "also", *HOW)}
-    options["rules"] = {name.strip(): text for name, _, text in (rule.partition(":") for rule in arguments.rule)}
+    walked = {
+        name: given[name]
+        for name in ("along", "channel", "at", "contrast", "model", "device", "out", "also", *HOW)
+    }
+    options["rules"] = {
+        name.strip(): text for name, _, text in (rule.partition(":") for rule in arguments.rule)
+    }
     Counting.checked(options)
-    stack = open_stack(arguments.input, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval)
+    stack = open_stack(
+        arguments.input, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval
+    )
     with _elsewhere(arguments, arguments.model) as model:
-        outcome = count(stack, **walked | {"model": model or arguments.model}, **options, stage=_say)
+        outcome = count(
+            stack, **walked | {"model": model or arguments.model}, **options, stage=_say
+        )
     assert isinstance(outcome, Outcome)
     for note in outcome.notes:
         print(f"note: {note}")
@@ -128,13 +169,22 @@ def measure(arguments: argparse.Namespace) -> None:
     from napari_sam2.io.open import open_stack
     from napari_sam2.measurement.scope import Puncta, Scope
 
-    image = open_stack(arguments.image, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval)
+    image = open_stack(
+        arguments.image, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval
+    )
     walked = {"along": arguments.along, "channel": arguments.channel, "at": arguments.at}
-    cells = None if arguments.cells is None else open_labels_of(arguments.cells, Video.of(image, **walked))
+    cells = (
+        None
+        if arguments.cells is None
+        else open_labels_of(arguments.cells, Video.of(image, **walked))
+    )
     puncta = Puncta() if arguments.spot_sigma is None else Puncta(sigma_px=arguments.spot_sigma)
     scope = Scope(puncta=puncta, cells=cells, saturation=arguments.saturation)
     tables = measure(arguments.labels, image, **walked, scope=scope, out=arguments.out)
-    print(f"Done: {len(tables.tracks)} objects, {len(tables.objects)} masks measured; tables in {arguments.out.resolve()}")
+    print(
+        f"Done: {len(tables.tracks)} objects, {len(tables.objects)} masks measured; tables in "
+        f"{arguments.out.resolve()}"
+    )
 
 
 def evaluate(arguments: argparse.Namespace) -> None:
@@ -149,7 +199,10 @@ def evaluate(arguments: argparse.Namespace) -> None:
         print(found.counts.to_string(index=False, float_format="{:.3f}".format))
     print(json.dumps(figures["overall"], indent=2))
     if arguments.out:
-        write_json({**figures, "counts": [] if found.counts is None else found.counts.to_dict("records")}, arguments.out)
+        write_json(
+            {**figures, "counts": [] if found.counts is None else found.counts.to_dict("records")},
+            arguments.out,
+        )
 
 
 def finetune(arguments: argparse.Namespace) -> None:
@@ -157,10 +210,17 @@ def finetune(arguments: argparse.Namespace) -> None:
     from napari_sam2.train.finetune import finetune
     from napari_sam2.train.hooks import Bar, Lines
 
-    card = finetune(arguments.data, model=arguments.model, out=arguments.out, recipe=_recipe(arguments), hooks=[Bar(), Lines(_say)])
+    card = finetune(
+        arguments.data,
+        model=arguments.model,
+        out=arguments.out,
+        recipe=_recipe(arguments),
+        hooks=[Bar(), Lines(_say)],
+    )
     before, after = (card.training[which] for which in ("before", "best"))
     print(
-        f"On what was held out, mean IoU: {before['iou_1']:.2f} → {after['iou_1']:.2f} after one click, "
+        f"On what was held out, mean IoU: {before['iou_1']:.2f} → {after['iou_1']:.2f} after one "
+        "click, "
         f"{before['iou_carried']:.2f} → {after['iou_carried']:.2f} carried"
     )
     print(f"Done: {card.name} is in {arguments.out.resolve()}; use it with --model {arguments.out}")
@@ -171,7 +231,11 @@ def _recipe(arguments: argparse.Namespace) -> Any:
     from napari_sam2.train.recipe import Recipe
 
     recipe = Recipe.read(arguments.recipe) if arguments.recipe else Recipe()
-    told = {name: getattr(arguments, name) for name in ("axes", "along", "channel") if getattr(arguments, name) is not None}
+    told = {
+        name: getattr(arguments, name)
+        for name in ("axes", "along", "channel")
+        if getattr(arguments, name) is not None
+    }
     changed = recipe.model_dump(exclude_unset=True) | {"reading": asdict(recipe.reading) | told}
     if arguments.minutes is not None:
         changed |= {"minutes": arguments.minutes, "steps": _MANY_STEPS}
@@ -184,14 +248,20 @@ def models_list(arguments: argparse.Namespace) -> None:
 
     for model in list_models():
         size = f"{model.size_bytes / 1e6:.0f} MB" if model.size_bytes else "?"
-        print(f"{model.card.name:<18} {model.state:<10} {size:>8}  {model.card.licence:<13} {model.card.description}")
+        print(
+            f"{model.card.name:<18} {model.state:<10} {size:>8}  {model.card.licence:<13} "
+            f"{model.card.description}"
+        )
 
 
 def models_fetch(arguments: argparse.Namespace) -> None:
     """A published model into the cache."""
     from napari_sam2.models.fetch import fetch
 
-    print(f"Done: {arguments.name} is in {fetch(arguments.name, url=arguments.url, sha256=arguments.sha256)}")
+    print(
+        f"Done: {arguments.name} is in "
+        f"{fetch(arguments.name, url=arguments.url, sha256=arguments.sha256)}"
+    )
 
 
 def models_verify(arguments: argparse.Namespace) -> None:
@@ -214,8 +284,13 @@ def batch(arguments: argparse.Namespace) -> None:
     """Many stacks."""
     from napari_sam2.batch.command import run_file
 
-    table = run_file(arguments.jobs, scheduler=arguments.scheduler, workers=arguments.workers, say=_say)
-    print(f"Done: {len(table)} stacks, {int(table['objects'].sum())} objects; one folder a stack beside {table.attrs['summary']}")
+    table = run_file(
+        arguments.jobs, scheduler=arguments.scheduler, workers=arguments.workers, say=_say
+    )
+    print(
+        f"Done: {len(table)} stacks, {int(table['objects'].sum())} objects; one folder a stack "
+        f"beside {table.attrs['summary']}"
+    )
 
 
 def _say(line: str) -> None:
@@ -231,7 +306,11 @@ def _bar() -> Iterator[Callable[[Stepped], None]]:
 
     def advance(stepped: Stepped) -> None:
         if stepped.position == 1 or not bars:
-            bars.append(tqdm(total=stepped.total, desc="carrying", unit="frame", initial=stepped.position - 1))
+            bars.append(
+                tqdm(
+                    total=stepped.total, desc="carrying", unit="frame", initial=stepped.position - 1
+                )
+            )
         bars[-1].update(stepped.position - bars[-1].n)
         if stepped.position == stepped.total:
             bars[-1].close()

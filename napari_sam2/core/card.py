@@ -25,23 +25,29 @@ class ModelCard:
     name, description, licence, source
         For people; `source` is where the weights were published.
     sha256
-        Of the file the weights were read from: the identity of the model in every cache and every result.
+        Of the file the weights were read from: the identity of the model in every cache and every
+        result.
     input_sizes
         Sides of the square input the network can take, in pixels, ascending.
     follows
-        Whether each track is looked at through a Window of its own that follows it, and not through that of the frame.
+        Whether each track is looked at through a Window of its own that follows it, and not through
+        that of the frame.
     keep_aspect
-        Whether a frame that is no square is padded (True) or stretched (False, as SAM 2 was trained).
+        Whether a frame that is no square is padded (True) or stretched (False, as SAM 2 was
+        trained).
     attention
-        "whole": tracks are looked at by the whole input. "near": those that are carried along by the part of it around them,
-        whose cost is that of the object and not of the frame. The window of an answer is then that part. "auto": "near" for those
-        tracks that are seen the same so, which is looked up after each prompt, else "whole".
+        "whole": tracks are looked at by the whole input. "near": those that are carried along by
+        the part of it around them, whose cost is that of the object and not of the frame. The
+        window of an answer is then that part. "auto": "near" for those tracks that are seen the
+        same so, which is looked up after each prompt, else "whole".
     precision
         What its network computes in; what it gives is float32 always.
     windows
-        "whole": each frame is one input. "tiles": where that shows an object too small, it is looked at by a finer part of the frame.
+        "whole": each frame is one input. "tiles": where that shows an object too small, it is
+        looked at by a finer part of the frame.
     memory_slots
-        Memories shown at once: one for conditioning frames and the rest for the frames just walked (SAM 2: 7).
+        Memories shown at once: one for conditioning frames and the rest for the frames just walked
+        (SAM 2: 7).
     pointers
         Frames whose object pointers are shown (SAM 2: 16).
     training
@@ -66,13 +72,27 @@ class ModelCard:
     @property
     def answers(self) -> dict[str, str]:
         """What two models have in common that give the same answers: their weights, and how they look and compute."""
-        return {"model": self.sha256, "attention": self.attention, "precision": self.precision, "windows": self.windows}
+        return {
+            "model": self.sha256,
+            "attention": self.attention,
+            "precision": self.precision,
+            "windows": self.windows,
+        }
 
     @property
     def title(self) -> str:
         """Its name, and where it looks or computes in another way than most: "nano, precision bfloat16"."""
         usual = {"attention": "whole", "windows": "whole", "precision": "float32"}
-        return ", ".join([self.name, *(f"{how} {getattr(self, how)}" for how, most in usual.items() if getattr(self, how) != most)])
+        return ", ".join(
+            [
+                self.name,
+                *(
+                    f"{how} {getattr(self, how)}"
+                    for how, most in usual.items()
+                    if getattr(self, how) != most
+                ),
+            ]
+        )
 
     def window(self, shape: tuple[int, int]) -> Window:
         """The Window of a whole frame of (H, W): the smallest input that does not shrink it, else the largest there is."""

@@ -19,8 +19,8 @@
         ├── DeviceError                 a device that is not there
         └── DeviceMemoryError (MemoryError) a device whose memory does not hold even one thing
 
-Each class is also the builtin it refines, so ``except ValueError`` keeps working. The text says what was given,
-what was expected and what to do; `frame` and `track` are set where they are known.
+Each class is also the builtin it refines, so ``except ValueError`` keeps working. The text says
+what was given, what was expected and what to do; `frame` and `track` are set where they are known.
 """
 
 
@@ -33,7 +33,11 @@ class Sam2Error(Exception):
         self.track = track
 
     def __str__(self) -> str:
-        place = [f"{name} {value}" for name, value in (("track", self.track), ("frame", self.frame)) if value is not None]
+        place = [
+            f"{name} {value}"
+            for name, value in (("track", self.track), ("frame", self.frame))
+            if value is not None
+        ]
         return f"{', '.join(place)}: {self.args[0]}" if place else str(self.args[0])
 
 

@@ -1,4 +1,7 @@
-"""What a notebook shows of a Stack, a Session or a Run: a picture and a few facts. Names come from files and are escaped."""
+"""What a notebook shows of a Stack, a Session or a Run: a picture and a few facts.
+
+Names come from files and are escaped.
+"""
 
 from __future__ import annotations
 
@@ -14,14 +17,23 @@ _WIDEST = 320  # screen pixels of the picture
 _MOST_PIXELS = 512  # pixels of its longest side: a notebook keeps every picture it shows
 
 
-def sheet(title: str, picture: np.ndarray | None, facts: Mapping[str, str], table: Sequence[Sequence[Any]] = ()) -> str:
+def sheet(
+    title: str,
+    picture: np.ndarray | None,
+    facts: Mapping[str, str],
+    table: Sequence[Sequence[Any]] = (),
+) -> str:
     """HTML of a picture, (H, W) or (H, W, 3) uint8 (None: without), facts beside it, and a table whose first row is its head."""
     shown = "" if picture is None else f'<div style="flex:0 0 auto">{_image(picture)}</div>'
-    rows = "".join(f"<tr>{_cell('th', name, 'left')}{_cell('td', value, 'left')}</tr>" for name, value in facts.items())
+    rows = "".join(
+        f"<tr>{_cell('th', name, 'left')}{_cell('td', value, 'left')}</tr>"
+        for name, value in facts.items()
+    )
     facts_table = f'<table style="margin:0">{rows}</table>'
     return (
         f'<div style="display:flex;flex-wrap:wrap;gap:16px;align-items:flex-start">{shown}'
-        f'<div><b style="font-size:110%">{escape(title)}</b>{facts_table}{_table(table)}</div></div>'
+        "<div><b "
+        f'style="font-size:110%">{escape(title)}</b>{facts_table}{_table(table)}</div></div>'
     )
 
 
@@ -32,18 +44,28 @@ def thinned(plane: np.ndarray) -> np.ndarray:
 
 
 def _image(picture: np.ndarray) -> str:
-    data = base64.b64encode(imageio.imwrite("<bytes>", thinned(picture), extension=".png")).decode("ascii")
+    data = base64.b64encode(imageio.imwrite("<bytes>", thinned(picture), extension=".png")).decode(
+        "ascii"
+    )
     height, width = picture.shape[:2]
     shown = round(_WIDEST * min(1.0, width / height))
-    return f'<img alt="" style="width:{shown}px;max-width:none;image-rendering:pixelated" src="data:image/png;base64,{data}">'
+    return (
+        f'<img alt="" style="width:{shown}px;max-width:none;image-rendering:pixelated" '
+        f'src="data:image/png;base64,{data}">'
+    )
 
 
 def _table(table: Sequence[Sequence[Any]]) -> str:
     if not table:
         return ""
-    head, *rows = ("".join(_cell("td" if number else "th", value, "right") for value in row) for number, row in enumerate(table))
+    head, *rows = (
+        "".join(_cell("td" if number else "th", value, "right") for value in row)
+        for number, row in enumerate(table)
+    )
     body = "".join(f"<tr>{row}</tr>" for row in rows)
-    return f'<table style="margin:8px 0 0"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    return (
+        f'<table style="margin:8px 0 0"><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>'
+    )
 
 
 def _cell(tag: str, value: Any, align: str) -> str:

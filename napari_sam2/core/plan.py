@@ -32,7 +32,11 @@ class Leg:
     @property
     def frames(self) -> range:
         """The frames walked, in order; the start is not among them."""
-        return range(self.start + 1, self.end + 1) if self.forward else range(self.start - 1, self.end - 1, -1)
+        return (
+            range(self.start + 1, self.end + 1)
+            if self.forward
+            else range(self.start - 1, self.end - 1, -1)
+        )
 
 
 @dataclass(frozen=True)
@@ -96,7 +100,9 @@ class Propagation:
             raise PlanError(f"direction {direction!r}: expected one of {get_args(Direction)!r}")
         first, after = frames or (0, length)
         if not 0 <= first < after <= length:
-            raise PlanError(f"frames {first}:{after}: expected a part of 0:{length}, the first below the last")
+            raise PlanError(
+                f"frames {first}:{after}: expected a part of 0:{length}, the first below the last"
+            )
         legs = []
         for track, places in sorted(starts.items()):
             for start in places:

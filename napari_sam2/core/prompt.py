@@ -20,9 +20,10 @@ from napari_sam2.core.track import Track, check_track
 class PointPrompt:
     """Clicks on one Track on one Frame.
 
-    `yx` are (y, x) positions in data pixels, the centre of the first pixel being (0, 0); `positive` says for each
-    whether the object is there (True) or is not (False). Points add up; where `anew` they take the place of all that was said
-    before on that frame, and of what was answered there: they were moved after the object was carried on from them.
+    `yx` are (y, x) positions in data pixels, the centre of the first pixel being (0, 0); `positive`
+    says for each whether the object is there (True) or is not (False). Points add up; where `anew`
+    they take the place of all that was said before on that frame, and of what was answered there:
+    they were moved after the object was carried on from them.
     """
 
     frame: int
@@ -31,13 +32,27 @@ class PointPrompt:
     positive: tuple[bool, ...]
     anew: bool
 
-    def __init__(self, frame: int, track: int, yx: Sequence[Sequence[float]], positive: Sequence[bool], *, anew: bool = False) -> None:
+    def __init__(
+        self,
+        frame: int,
+        track: int,
+        yx: Sequence[Sequence[float]],
+        positive: Sequence[bool],
+        *,
+        anew: bool = False,
+    ) -> None:
         _place(self, frame, track)
         points = tuple(_numbers(point, 2, "a point is (y, x)", self) for point in yx)
         if not points:
-            raise PromptError("no points given: expected at least one (y, x)", frame=frame, track=track)
+            raise PromptError(
+                "no points given: expected at least one (y, x)", frame=frame, track=track
+            )
         if len(points) != len(positive):
-            raise PromptError(f"{len(points)} points with {len(positive)} positive flags: give one flag for each", frame=frame, track=track)
+            raise PromptError(
+                f"{len(points)} points with {len(positive)} positive flags: give one flag for each",
+                frame=frame,
+                track=track,
+            )
         object.__setattr__(self, "yx", points)
         object.__setattr__(self, "positive", tuple(bool(flag) for flag in positive))
         object.__setattr__(self, "anew", bool(anew))
@@ -55,7 +70,9 @@ class BoxPrompt:
         _place(self, frame, track)
         numbers = _numbers(box, 4, "a box is (y, x, y2, x2)", self)
         if not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
-            raise PromptError(f"box {numbers!r} has no area: expected y < y2 and x < x2", frame=frame, track=track)
+            raise PromptError(
+                f"box {numbers!r} has no area: expected y < y2 and x < x2", frame=frame, track=track
+            )
         object.__setattr__(self, "box", numbers)
 
 
@@ -63,8 +80,8 @@ class BoxPrompt:
 class MaskPrompt:
     """The mask of one Track on one Frame: give it as (H, W), True where the object is.
 
-    Kept as packed bits of the rectangle around the object, (y, x, y2, x2) with the far corner outside: hundreds of masks on
-    a large frame take no more than the objects do.
+    Kept as packed bits of the rectangle around the object, (y, x, y2, x2) with the far corner
+    outside: hundreds of masks on a large frame take no more than the objects do.
     """
 
     frame: int
@@ -78,7 +95,10 @@ class MaskPrompt:
         given = np.asarray(mask, dtype=bool)
         if given.ndim != 2 or not given.any():
             raise PromptError(
-                f"mask of shape {given.shape!r} with {int(given.sum())} pixels: expected (H, W) with at least one", frame=frame, track=track
+                f"mask of shape {given.shape!r} with {int(given.sum())} pixels: expected (H, W) "
+                "with at least one",
+                frame=frame,
+                track=track,
             )
         rows, columns = (np.flatnonzero(given.any(axis=axis)) for axis in (1, 0))
         y, x, y2, x2 = int(rows[0]), int(columns[0]), int(rows[-1]) + 1, int(columns[-1]) + 1
@@ -98,7 +118,11 @@ class MaskPrompt:
     def crop(self) -> np.ndarray:
         """The mask within its rectangle alone."""
         y, x, y2, x2 = self.rectangle
-        return np.unpackbits(np.frombuffer(self.bits, dtype=np.uint8), count=(y2 - y) * (x2 - x)).reshape(y2 - y, x2 - x).astype(bool)
+        return (
+            np.unpackbits(np.frombuffer(self.bits, dtype=np.uint8), count=(y2 - y) * (x2 - x))
+            .reshape(y2 - y, x2 - x)
+            .astype(bool)
+        )
 
 
 Prompt = PointPrompt | BoxPrompt | MaskPrompt
@@ -134,8 +158,8 @@ Entry = Prompt | Lock | Removal | Propagation
 class Said:
     """All that is said about one Track on one Frame, taken together: what a model is asked with.
 
-    A mask takes the place of all before it, a box too; points add up. `mask` is set only where nothing followed it, `anew` where
-    the last word took the place of what was answered before.
+    A mask takes the place of all before it, a box too; points add up. `mask` is set only where
+    nothing followed it, `anew` where the last word took the place of what was answered before.
     """
 
     points: tuple[tuple[float, float], ...] = ()
@@ -149,9 +173,10 @@ class Said:
 class PromptLog:
     """The ordered, immutable list of what was said: prompts, locks and removals, and the propagations between them.
 
-    A propagation stands in the list because a correction is answered with memory: where it came decides what it means.
-    Each change is a new log; undo is `without_last`. What is asked of a log again and again is sorted once, when it is
-    first asked for: ten thousand seeds are as many questions.
+    A propagation stands in the list because a correction is answered with memory: where it came
+    decides what it means. Each change is a new log; undo is `without_last`. What is asked of a log
+    again and again is sorted once, when it is first asked for: ten thousand seeds are as many
+    questions.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -199,7 +224,10 @@ class PromptLog:
         return replace(self, entries=tuple(kept[:-1]))
 
     def first_frame(self, track: int) -> int:
-        """The frame of a track's own first prompt, where its walk begins. Raises PromptError where it has none."""
+        """The frame of a track's own first prompt, where its walk begins.
+
+        Raises PromptError where it has none.
+        """
         if track not in self._frames:
             raise PromptError("has no prompt: prompt it on one frame first", track=track)
         return self._frames[track][0]
@@ -210,7 +238,11 @@ class PromptLog:
 
     def locked(self, track: int, frame: int) -> bool:
         """Whether the last word on this track and frame is that it stays."""
-        words = [entry.locked for entry in self.entries if isinstance(entry, Lock) and (entry.track, entry.frame) == (track, frame)]
+        words = [
+            entry.locked
+            for entry in self.entries
+            if isinstance(entry, Lock) and (entry.track, entry.frame) == (track, frame)
+        ]
         return bool(words) and words[-1]
 
     def said(self, track: int, frame: int) -> Said:
@@ -223,7 +255,9 @@ class PromptLog:
     def drawn(self, frame: int) -> dict[int, np.ndarray]:
         """The masks, (H, W) bool by track, that are the last word on a frame: nothing but a mask says what they are."""
         last = {track: prompts[-1] for track, prompts in self._on_frames.get(frame, {}).items()}
-        return {track: prompt.mask for track, prompt in last.items() if isinstance(prompt, MaskPrompt)}
+        return {
+            track: prompt.mask for track, prompt in last.items() if isinstance(prompt, MaskPrompt)
+        }
 
     @cached_property
     def _described(self) -> dict[int, Track]:
@@ -262,11 +296,17 @@ def check_prompt(prompt: Prompt, shape: tuple[int, int, int]) -> None:
         raise PromptError(f"the video has frames 0 to {frames - 1}: prompt one of them", **where)
     if isinstance(prompt, MaskPrompt):
         if prompt.shape != (height, width):
-            raise PromptError(f"mask of shape {prompt.shape!r}: expected the frame's {(height, width)!r}", **where)
+            raise PromptError(
+                f"mask of shape {prompt.shape!r}: expected the frame's {(height, width)!r}", **where
+            )
         return
     for y, x in _corners(prompt):
         if not (-0.5 <= y <= height - 0.5 and -0.5 <= x <= width - 0.5):
-            raise PromptError(f"(y, x) = {(y, x)!r} lies outside the frame of {height} × {width} pixels (y comes first)", **where)
+            raise PromptError(
+                f"(y, x) = {(y, x)!r} lies outside the frame of {height} × {width} pixels (y "
+                "comes first)",
+                **where,
+            )
 
 
 def _corners(prompt: PointPrompt | BoxPrompt) -> tuple[tuple[float, float], ...]:
@@ -297,5 +337,9 @@ def _place(prompt: Prompt | Lock, frame: int, track: int) -> None:
 def _numbers(values: Sequence[float], count: int, what: str, prompt: Prompt) -> tuple[float, ...]:
     numbers = tuple(float(value) for value in values)
     if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
-        raise PromptError(f"got {tuple(values)!r}: {what}, in finite numbers", frame=prompt.frame, track=prompt.track)
+        raise PromptError(
+            f"got {tuple(values)!r}: {what}, in finite numbers",
+            frame=prompt.frame,
+            track=prompt.track,
+        )
     return numbers

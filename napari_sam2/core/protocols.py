@@ -1,4 +1,7 @@
-"""What can be plugged in: models, memory policies, prompt sources, sinks. Each has a contract suite in `napari_sam2.testing`."""
+"""What can be plugged in: models, memory policies, prompt sources, sinks.
+
+Each has a contract suite in `napari_sam2.testing`.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,10 @@ from napari_sam2.core.window import Window
 
 
 class VideoModel(Protocol):
-    """A promptable video model, batched over tracks. It keeps nothing between calls but its weights."""
+    """A promptable video model, batched over tracks.
+
+    It keeps nothing between calls but its weights.
+    """
 
     @property
     def card(self) -> ModelCard:
@@ -32,18 +38,19 @@ class VideoModel(Protocol):
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
         """Image features of several frames at once.
 
-        A model that encodes parts of a frame only when it is asked about them gets each by `Embedding.part`, and so leaves it
-        to others whether they are kept. Parts go through `to_arrays`, `from_arrays` and `nbytes` as frames do.
+        A model that encodes parts of a frame only when it is asked about them gets each by
+        `Embedding.part`, and so leaves it to others whether they are kept. Parts go through
+        `to_arrays`, `from_arrays` and `nbytes` as frames do.
         """
         ...
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
         """One Segment for each Query, in order: many tracks on one frame at once.
 
-        A Query with a mask is answered by that mask. One without recalls is answered without memory. The answer to one
-        Query must not depend on the others. Its window is that of the embedding, unless the card says that the model
-        follows, attends near or looks by tiles: then each has its own. `presence` is PROMPTED where something was said,
-        else TRACKED or ABSENT.
+        A Query with a mask is answered by that mask. One without recalls is answered without
+        memory. The answer to one Query must not depend on the others. Its window is that of the
+        embedding, unless the card says that the model follows, attends near or looks by tiles: then
+        each has its own. `presence` is PROMPTED where something was said, else TRACKED or ABSENT.
         """
         ...
 
@@ -65,9 +72,12 @@ class VideoModel(Protocol):
 
 
 class MemoryPolicy(Protocol):
-    """The rule choosing which memories are shown and which are kept. Pure: the same input, the same answer.
+    """The rule choosing which memories are shown and which are kept.
 
-    `memories` are those of one track, ascending by frame; `step` is the frame asked about and the way of the walk.
+    Pure: the same input, the same answer.
+
+    `memories` are those of one track, ascending by frame; `step` is the frame asked about and the
+    way of the walk.
     """
 
     @property
@@ -90,18 +100,23 @@ class MemoryPolicy(Protocol):
 
 
 class PromptSource(Protocol):
-    """Finds objects that nobody clicked. It says where they are on one frame; it carries nothing and keeps no tracks."""
+    """Finds objects that nobody clicked.
+
+    It says where they are on one frame; it carries nothing and keeps no tracks.
+    """
 
     @property
     def name(self) -> str:
         """What it goes by in the provenance."""
         ...
 
-    def prompts(self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None) -> list[Prompt]:
+    def prompts(
+        self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None
+    ) -> list[Prompt]:
         """One Prompt for each object found on this frame, its tracks numbered from `first`; the same frame, the same answer.
 
-        `taken` is (H, W) bool: pixels of objects that are known. What lies mostly on them is left out. A frame that shows
-        nothing gives none.
+        `taken` is (H, W) bool: pixels of objects that are known. What lies mostly on them is left
+        out. A frame that shows nothing gives none.
         """
         ...
 
@@ -116,7 +131,10 @@ class VolumeSource(PromptSource, Protocol):
 
 
 class Sink(Protocol):
-    """Where label planes go. Used as a context manager: on an exception nothing is left behind but what was there before."""
+    """Where label planes go.
+
+    Used as a context manager: on an exception nothing is left behind but what was there before.
+    """
 
     def __enter__(self) -> Sink: ...
 

@@ -40,7 +40,9 @@ class Provenance:
     versions: dict[str, str] = field(default_factory=installed)
 
     @classmethod
-    def of(cls, video: Video, card: ModelCard, *, notes: tuple[str, ...] = (), **settings: Any) -> Provenance:
+    def of(
+        cls, video: Video, card: ModelCard, *, notes: tuple[str, ...] = (), **settings: Any
+    ) -> Provenance:
         """The provenance of a run of `card` on `video`."""
         return cls(_input(video), asdict(card), settings, notes)
 

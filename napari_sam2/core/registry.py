@@ -12,7 +12,10 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Factories by name. Other packages add theirs under the entry point group ``napari_sam2.<kind>``."""
+    """Factories by name.
+
+    Other packages add theirs under the entry point group ``napari_sam2.<kind>``.
+    """
 
     def __init__(self, kind: str, error: type[Sam2Error] = Sam2Error) -> None:
         self.kind = kind
@@ -26,17 +29,25 @@ class Registry(Generic[T]):
         self._factories[name] = factory
 
     def get(self, name: str) -> Callable[..., T]:
-        """The factory of that name. Raises, listing the known ones, where there is none; never falls back."""
+        """The factory of that name.
+
+        Raises, listing the known ones, where there is none; never falls back.
+        """
         known = {**self._outside(), **self._factories}
         if name not in known:
-            raise self._error(f"no {self.kind} is called {name!r}: expected one of {', '.join(sorted(known))}")
+            raise self._error(
+                f"no {self.kind} is called {name!r}: expected one of {', '.join(sorted(known))}"
+            )
         return known[name]
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({**self._outside(), **self._factories}))
 
     def _outside(self) -> dict[str, Callable[..., T]]:
-        return {entry.name: _Lazy(entry.load) for entry in entry_points(group=f"napari_sam2.{self.kind}")}
+        return {
+            entry.name: _Lazy(entry.load)
+            for entry in entry_points(group=f"napari_sam2.{self.kind}")
+        }
 
 
 class _Lazy(Generic[T]):

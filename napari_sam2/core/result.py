@@ -18,11 +18,13 @@ ABSENT_LOGIT = -1024.0
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """What the image encoder makes of one Frame in one Window. `features` are the model's own; nobody else reads them.
+    """What the image encoder makes of one Frame in one Window.
 
-    `keep` is how whoever holds this keeps parts: what the model makes of other Windows of the same Frame when it is asked about
-    them. Given such a Window and how to make its Embedding, it gives the one that was kept, or the one that is made. None:
-    nothing is kept.
+    `features` are the model's own; nobody else reads them.
+
+    `keep` is how whoever holds this keeps parts: what the model makes of other Windows of the same
+    Frame when it is asked about them. Given such a Window and how to make its Embedding, it gives
+    the one that was kept, or the one that is made. None: nothing is kept.
     """
 
     frame: int
@@ -36,7 +38,10 @@ class Embedding:
 
 
 class Whereabouts(NamedTuple):
-    """Where an object is: the middle of its mask, and how wide a disc of as many pixels is. All in data pixels."""
+    """Where an object is: the middle of its mask, and how wide a disc of as many pixels is.
+
+    All in data pixels.
+    """
 
     y: float
     x: float
@@ -47,9 +52,10 @@ class Whereabouts(NamedTuple):
 class Memory:
     """What is kept of one Segment of one Track.
 
-    `features` (the mask on the image) and `pointer` (the object as a whole) are the model's own. `features` is None
-    once they are forgotten; they can be made again from the Segment. `conditioning` frames were prompted or locked.
-    `whereabouts` are where the object was, None where that is not known or it was nowhere.
+    `features` (the mask on the image) and `pointer` (the object as a whole) are the model's own.
+    `features` is None once they are forgotten; they can be made again from the Segment.
+    `conditioning` frames were prompted or locked. `whereabouts` are where the object was, None
+    where that is not known or it was nowhere.
     """
 
     frame: int
@@ -69,9 +75,9 @@ class Memory:
 class Recall:
     """One Memory as it is shown to the model.
 
-    `slot` is the temporal slot of its features: 0 for a conditioning frame, n for the n-th frame back; None where only
-    the pointer is shown. `age` is the signed number of frames it lies back in the walk's direction, for the pointer;
-    None where the pointer is not shown.
+    `slot` is the temporal slot of its features: 0 for a conditioning frame, n for the n-th frame
+    back; None where only the pointer is shown. `age` is the signed number of frames it lies back in
+    the walk's direction, for the pointer; None where the pointer is not shown.
     """
 
     memory: Memory
@@ -83,10 +89,10 @@ class Recall:
 class Query:
     """What a model is asked about one Track on one Frame.
 
-    With neither prompt nor recalls the question has no answer. `logits` are the previous (h, w) answer for this frame,
-    given along with a correction, over `window` (that of the embedding where None). All coordinates are data pixels; the
-    model takes them through the Window.
-    `length` is the number of frames of the video: SAM 2 measures the age of pointers against it where it is short.
+    With neither prompt nor recalls the question has no answer. `logits` are the previous (h, w)
+    answer for this frame, given along with a correction, over `window` (that of the embedding where
+    None). All coordinates are data pixels; the model takes them through the Window. `length` is the
+    number of frames of the video: SAM 2 measures the age of pointers against it where it is short.
     """
 
     track: int
@@ -117,7 +123,8 @@ class Segment:
     Parameters
     ----------
     logits
-        (h, w) float32 over `window`, above 0 where the object is; `ABSENT_LOGIT` everywhere for an absent object.
+        (h, w) float32 over `window`, above 0 where the object is; `ABSENT_LOGIT` everywhere for an
+        absent object.
     iou
         The IoU the model predicts for its own mask, about 0..1.
     presence_score
@@ -129,7 +136,8 @@ class Segment:
     alternatives
         All masks offered, best first; empty where the model gave one.
     narrow
-        Whether no more than what is around the object is remembered, though more was looked at: so a model decided.
+        Whether no more than what is around the object is remembered, though more was looked at: so
+        a model decided.
     """
 
     track: int
@@ -154,9 +162,17 @@ class Segment:
         cells = np.argwhere(self.logits > 0)
         if not len(cells):
             return None
-        height, width = self.window.height / self.logits.shape[0], self.window.width / self.logits.shape[1]
-        y, x = (cells.mean(axis=0) + 0.5) * (height, width) + (self.window.top - 0.5, self.window.left - 0.5)
-        return Whereabouts(float(y), float(x), float(2 * np.sqrt(len(cells) * height * width / np.pi)))
+        height, width = (
+            self.window.height / self.logits.shape[0],
+            self.window.width / self.logits.shape[1],
+        )
+        y, x = (cells.mean(axis=0) + 0.5) * (height, width) + (
+            self.window.top - 0.5,
+            self.window.left - 0.5,
+        )
+        return Whereabouts(
+            float(y), float(x), float(2 * np.sqrt(len(cells) * height * width / np.pi))
+        )
 
     @property
     def conditioning(self) -> bool:
@@ -168,7 +184,11 @@ def agreement(one: Segment, other: Segment) -> float:
     """The IoU of two masks in pixels of the frame, as they are drawn in a label plane; 1 where both are empty."""
     limits = (np.iinfo(np.int32).max,) * 2
     areas = [segment.window.region(segment.logits, limits) for segment in (one, other)]
-    rows, columns = (slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(*areas, strict=True))
-    first, second = (segment.window.paste(segment.logits, rows, columns) > 0 for segment in (one, other))
+    rows, columns = (
+        slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(*areas, strict=True)
+    )
+    first, second = (
+        segment.window.paste(segment.logits, rows, columns) > 0 for segment in (one, other)
+    )
     either = int((first | second).sum())
     return int((first & second).sum()) / either if either else 1.0

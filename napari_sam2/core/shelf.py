@@ -14,9 +14,13 @@ _V = TypeVar("_V")
 
 
 class Shelf(Generic[_K, _V]):
-    """What was made under a key. Where it takes more than `budget` bytes, what was not used for longest goes; the one last used stays.
+    """What was made under a key.
 
-    `nbytes` says how many bytes a thing takes; it is asked once, when the thing is put here. May be used by several threads.
+    Where it takes more than `budget` bytes, what was not used for longest goes; the one last used
+    stays.
+
+    `nbytes` says how many bytes a thing takes; it is asked once, when the thing is put here. May be
+    used by several threads.
     """
 
     def __init__(self, nbytes: Callable[[_V], int], budget: int = DEFAULT_BYTES) -> None:
@@ -38,7 +42,10 @@ class Shelf(Generic[_K, _V]):
         return self._bytes
 
     def had(self, key: _K, make: Callable[[], _V]) -> _V:
-        """What is kept under this key; it is made where there is nothing. Others may use the shelf meanwhile."""
+        """What is kept under this key; it is made where there is nothing.
+
+        Others may use the shelf meanwhile.
+        """
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)

@@ -6,8 +6,12 @@ from collections.abc import Sequence
 
 import numpy as np
 
-_NOISE_WIDTHS = 8.0  # standard deviations: from the 0.1 to the 99.9 percentile, normal noise takes 6.2 and uniform noise 3.5
-_MEDIAN_WIDTH = 0.954  # of the differences between neighbours: their median over the standard deviation of normal noise, 0.6745 · √2
+# standard deviations: from the 0.1 to the 99.9 percentile, normal noise takes 6.2 and uniform noise
+# 3.5
+_NOISE_WIDTHS = 8.0
+# of the differences between neighbours: their median over the standard deviation of normal noise,
+# 0.6745 · √2
+_MEDIAN_WIDTH = 0.954
 _LEAST_BLOCKS = 8  # of 2 × 2 pixels, in all planes together
 _ROWS = 256  # compared with their neighbours, in each plane
 
@@ -15,12 +19,16 @@ _ROWS = 256  # compared with their neighbours, in each plane
 def reaching(planes: Sequence[np.ndarray], low: float, high: float) -> tuple[float, float]:
     """The range from `low` to `high`, widened to what stands out of (H, W) planes where that range holds nothing but noise.
 
-    Where it holds more than noise it stays: one cell that is far brighter than all others must not darken them. What stands
-    out is further outside than the range is wide, and larger than a hot pixel: blocks of 2 × 2 pixels, all of them outside.
+    Where it holds more than noise it stays: one cell that is far brighter than all others must not
+    darken them. What stands out is further outside than the range is wide, and larger than a hot
+    pixel: blocks of 2 × 2 pixels, all of them outside.
     """
     if high - low > _NOISE_WIDTHS * float(np.median([_noise(plane) for plane in planes])):
         return low, high
-    above, below = (np.concatenate([_blocks(plane, pick) for plane in planes]) for pick in (np.minimum, np.maximum))
+    above, below = (
+        np.concatenate([_blocks(plane, pick) for plane in planes])
+        for pick in (np.minimum, np.maximum)
+    )
     above, below = above[above > 2 * high - low], below[below < 2 * low - high]
     wide_low = float(np.percentile(below, 1)) if len(below) >= _LEAST_BLOCKS else low
     wide_high = float(np.percentile(above, 99)) if len(above) >= _LEAST_BLOCKS else high

@@ -23,7 +23,10 @@ _FINGERPRINT_PIXELS = 4096  # enough to tell two stacks apart, few enough to rea
 
 @dataclass(frozen=True)
 class Spacing:
-    """Distance between neighbouring samples: µm for z, y, x; seconds for t. None where nobody knows."""
+    """Distance between neighbouring samples: µm for z, y, x; seconds for t.
+
+    None where nobody knows.
+    """
 
     z_um: float | None = None
     y_um: float | None = None
@@ -34,7 +37,10 @@ class Spacing:
         for each in fields(self):
             value = getattr(self, each.name)
             if value is not None and not (math.isfinite(value) and value > 0):
-                raise SpacingError(f"{each.name} is {value!r}: expected a number above 0, or nothing where it is not known")
+                raise SpacingError(
+                    f"{each.name} is {value!r}: expected a number above 0, or nothing where it "
+                    "is not known"
+                )
 
     @property
     def pixel_um2(self) -> float | None:
@@ -54,7 +60,8 @@ class Stack:
     Parameters
     ----------
     data
-        Anything with ``shape``, ``dtype`` and NumPy indexing (numpy, dask, zarr). Never written to, never read whole.
+        Anything with ``shape``, ``dtype`` and NumPy indexing (numpy, dask, zarr). Never written to,
+        never read whole.
     axes
         One letter per dimension, a subset of ``tczyx`` in that order, ending in ``yx``.
     spacing
@@ -83,11 +90,15 @@ class Stack:
     def __post_init__(self) -> None:
         check_axes(self.axes, self.data.shape)
         if np.dtype(self.data.dtype).kind not in "buif":
-            raise AxesError(f"pixels of type {self.data.dtype} cannot be segmented: expected integers or floats")
+            raise AxesError(
+                f"pixels of type {self.data.dtype} cannot be segmented: expected integers or floats"
+            )
         count = self.sizes.get("c", 1)
         names = self.channels or tuple(f"c{number}" for number in range(count))
         if len(names) != count:
-            raise AxesError(f"{len(names)} channel names {names!r} for {count} channels: give one for each")
+            raise AxesError(
+                f"{len(names)} channel names {names!r} for {count} channels: give one for each"
+            )
         object.__setattr__(self, "channels", names)
 
     @property
@@ -98,36 +109,65 @@ class Stack:
     @property
     def identity(self) -> str:
         """A hash that changes when the pixels do: of shape, type and a grid of some thousand pixels, never of all."""
-        step = tuple(max(1, n // 8) if axis not in "yx" else max(1, n // 32) for axis, n in self.sizes.items())
+        step = tuple(
+            max(1, n // 8) if axis not in "yx" else max(1, n // 32)
+            for axis, n in self.sizes.items()
+        )
         sample = np.asarray(self.data[tuple(slice(None, None, s) for s in step)])
         sample = sample.ravel()[:: max(1, sample.size // _FINGERPRINT_PIXELS)]
-        native = sample.dtype.newbyteorder("=")  # the same numbers in another byte order are the same pixels
+        native = sample.dtype.newbyteorder(
+            "="
+        )  # the same numbers in another byte order are the same pixels
         head = f"{self.source}|{self.axes}|{self.data.shape}|{native}".encode()
         return hashlib.sha256(head + sample.astype(native).tobytes()).hexdigest()
 
     def plane(self, at: Mapping[str, int]) -> np.ndarray:
-        """The raw (H, W) plane at these indices; every axis but y and x must be named, e.g. ``{"t": 3, "c": 0}``."""
+        """The raw (H, W) plane at these indices; every axis but y and x must be named, e.g.
+
+        ``{"t": 3, "c": 0}``.
+        """
         if set(at) != set(self.axes[:-2]):
-            raise AxesError(f"a plane of axes {self.axes!r} needs an index for each of {self.axes[:-2]!r}, got {dict(at)!r}")
+            raise AxesError(
+                f"a plane of axes {self.axes!r} needs an index for each of {self.axes[:-2]!r}, "
+                f"got {dict(at)!r}"
+            )
         return np.asarray(self.data[tuple(at[axis] for axis in self.axes[:-2])])
 
     def as_video(
-        self, along: str | None = None, *, channel: int | None = None, contrast: tuple[float, float] | None = None, **at: int
+        self,
+        along: str | None = None,
+        *,
+        channel: int | None = None,
+        contrast: tuple[float, float] | None = None,
+        **at: int,
     ) -> Video:
-        """This stack walked along one axis; see `Video`. `along` may be left out where only one of z and t is there.
+        """This stack walked along one axis; see `Video`.
 
-        `contrast`: the intensities shown as 0 and 1; from the 0.1 to the 99.9 percentile where not given.
+        `along` may be left out where only one of z and t is there.
+
+        `contrast`: the intensities shown as 0 and 1; from the 0.1 to the 99.9 percentile where not
+        given.
         """
         from napari_sam2.core.video import Contrast, Video
 
-        return Video.of(self, along=along, channel=channel, contrast=None if contrast is None else Contrast(*contrast), at=at)
+        return Video.of(
+            self,
+            along=along,
+            channel=channel,
+            contrast=None if contrast is None else Contrast(*contrast),
+            at=at,
+        )
 
     def _repr_html_(self) -> str:
         """The middle plane of the first channel, shape, type and spacing: what a notebook shows."""
         from napari_sam2.core.html import sheet
 
         shape = " × ".join(f"{axis} {length}" for axis, length in self.sizes.items())
-        facts = {"shape": f"{shape}, {self.data.dtype}", "channels": ", ".join(self.channels), "spacing": self._spacing_text()}
+        facts = {
+            "shape": f"{shape}, {self.data.dtype}",
+            "channels": ", ".join(self.channels),
+            "spacing": self._spacing_text(),
+        }
         if self.source:
             facts["from"] = self.source
         return sheet(self.name, self._picture(), facts)
@@ -136,21 +176,46 @@ class Stack:
         """(H, W) uint8 of the middle plane; None where it is the same everywhere or no number."""
         from napari_sam2.core.html import thinned
 
-        plane = thinned(self.plane({axis: 0 if axis == "c" else length // 2 for axis, length in list(self.sizes.items())[:-2]}))
+        plane = thinned(
+            self.plane(
+                {
+                    axis: 0 if axis == "c" else length // 2
+                    for axis, length in list(self.sizes.items())[:-2]
+                }
+            )
+        )
         low, high = np.percentile(plane, [0.1, 99.9]) if np.isfinite(plane).all() else (0.0, 0.0)
-        return np.round(np.clip((plane - low) / (high - low), 0, 1) * 255).astype(np.uint8) if low < high else None
+        return (
+            np.round(np.clip((plane - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+            if low < high
+            else None
+        )
 
     def _spacing_text(self) -> str:
-        known = [(axis, getattr(self.spacing, f"{axis}_{'s' if axis == 't' else 'um'}")) for axis in self.axes if axis != "c"]
-        return ", ".join(f"{axis} {value:g} {'s' if axis == 't' else 'µm'}" for axis, value in known if value) or "not known"
+        known = [
+            (axis, getattr(self.spacing, f"{axis}_{'s' if axis == 't' else 'um'}"))
+            for axis in self.axes
+            if axis != "c"
+        ]
+        return (
+            ", ".join(
+                f"{axis} {value:g} {'s' if axis == 't' else 'µm'}" for axis, value in known if value
+            )
+            or "not known"
+        )
 
 
 def check_axes(axes: str, shape: tuple[int, ...]) -> None:
     """Raise `AxesError` unless `axes` can name the dimensions of `shape`."""
     if len(axes) != len(shape):
-        raise AxesError(f"axes {axes!r} name {len(axes)} dimensions, the image has {len(shape)}: {tuple(shape)!r}")
+        raise AxesError(
+            f"axes {axes!r} name {len(axes)} dimensions, the image has {len(shape)}: "
+            f"{tuple(shape)!r}"
+        )
     in_order = [axis for axis in AXES if axis in axes]
     if list(axes) != in_order or not axes.endswith("yx"):
-        raise AxesError(f"axes {axes!r}: expected a subset of {AXES!r} in this order, ending in 'yx'")
+        raise AxesError(
+            f"axes {axes!r}: expected a subset of {AXES!r} in this order, ending in 'yx'"
+        )
     if 0 in shape:
         raise AxesError(f"shape {tuple(shape)!r} with axes {axes!r} holds no pixels")

@@ -13,7 +13,10 @@ MAX_TRACK = int(np.iinfo(np.uint32).max)
 
 @dataclass(frozen=True)
 class Track:
-    """One object through the Video. `id` is its label value, from 1, never reused; `parent` the id it divided from."""
+    """One object through the Video.
+
+    `id` is its label value, from 1, never reused; `parent` the id it divided from.
+    """
 
     id: int
     name: str = ""
@@ -41,4 +44,7 @@ class Branch:
 def check_track(number: int) -> None:
     """Raise PromptError unless `number` can be a track id: whole, from 1 (0 is background) to 4294967295."""
     if isinstance(number, bool) or int(number) != number or not 1 <= number <= MAX_TRACK:
-        raise PromptError(f"track is {number!r}: expected a whole number from 1 to {MAX_TRACK} (0 is the background)")
+        raise PromptError(
+            f"track is {number!r}: expected a whole number from 1 to {MAX_TRACK} (0 is the "
+            "background)"
+        )

@@ -27,13 +27,16 @@ class Contrast:
     def __post_init__(self) -> None:
         if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low < self.high):
             raise IntensityError(
-                f"contrast from {self.low!r} to {self.high!r}: expected two different numbers, the lower first; "
+                f"contrast from {self.low!r} to {self.high!r}: expected two different numbers, "
+                "the lower first; "
                 "an image that is the same everywhere shows no objects"
             )
 
     def apply(self, plane: np.ndarray) -> np.ndarray:
         """(H, W) intensities to float32 in 0..1, clipped; nothing passes through 8 bit."""
-        scaled = (plane.astype(np.float32) - np.float32(self.low)) / np.float32(self.high - self.low)
+        scaled = (plane.astype(np.float32) - np.float32(self.low)) / np.float32(
+            self.high - self.low
+        )
         return np.asarray(np.clip(scaled, 0.0, 1.0))
 
     @classmethod
@@ -87,20 +90,28 @@ class Video:
 
         `at` fixes the other axes, e.g. ``{"t": 3}``.
 
-        Raises AxesError for an axis or index that is not there, IntensityError for NaN or constant images.
+        Raises AxesError for an axis or index that is not there, IntensityError for NaN or constant
+        images.
         """
         along = _axis(stack, along)
         channel = _channel(stack, channel)
         chosen = dict(at or {})
         fixed = {axis: chosen.pop(axis, 0) for axis in stack.axes[:-2] if axis not in ("c", along)}
         if chosen:
-            raise AxesError(f"index for {sorted(chosen)!r}: the stack walked along {along!r} has {sorted(fixed)!r} left to choose")
+            raise AxesError(
+                f"index for {sorted(chosen)!r}: the stack walked along {along!r} has "
+                f"{sorted(fixed)!r} left to choose"
+            )
         for axis, index in fixed.items():
             if not 0 <= index < stack.sizes[axis]:
                 raise AxesError(f"{axis}={index!r}: expected 0 to {stack.sizes[axis] - 1}")
         given = contrast or Contrast(0.0, 1.0)
         video = cls(stack, along, channel, tuple(fixed.items()), given)
-        return video if contrast else cls(stack, along, channel, video.at, Contrast.of(video._sampled()))
+        return (
+            video
+            if contrast
+            else cls(stack, along, channel, video.at, Contrast.of(video._sampled()))
+        )
 
     def __len__(self) -> int:
         return self.stack.sizes.get(self.along, 1)
@@ -128,7 +139,11 @@ class Video:
     @property
     def description(self) -> str:
         """One line for people: what is walked, and which channel."""
-        channel = "luminance" if self.channel is None else f"channel {self.channel} ({self.stack.channels[self.channel]})"
+        channel = (
+            "luminance"
+            if self.channel is None
+            else f"channel {self.channel} ({self.stack.channels[self.channel]})"
+        )
         frames, height, width = self.shape
         fixed = "".join(f", {axis}={index}" for axis, index in self.at)
         return f"{frames} frames of {height} × {width} along {self.along}, {channel}{fixed}"
@@ -141,14 +156,19 @@ class Video:
     def raw(self, frame: int, channel: int | None = None) -> np.ndarray:
         """The (H, W) pixels as they are in the file; `channel` defaults to the one walked.
 
-        Raises IndexError for a frame outside the video, IntensityError for pixels that are not numbers.
+        Raises IndexError for a frame outside the video, IntensityError for pixels that are not
+        numbers.
         """
         if not 0 <= frame < len(self):
             raise IndexError(f"frame {frame!r}: the video has frames 0 to {len(self) - 1}")
         channel = self.channel if channel is None else channel
         where = self.position(frame)
         if channel is None:
-            return np.asarray(np.tensordot(_LUMA, np.stack([self._plane(where, c, frame) for c in range(3)]), axes=1))
+            return np.asarray(
+                np.tensordot(
+                    _LUMA, np.stack([self._plane(where, c, frame) for c in range(3)]), axes=1
+                )
+            )
         return self._plane(where, channel, frame)
 
     def frame(self, index: int) -> Frame:
@@ -159,11 +179,15 @@ class Video:
         plane = self.stack.plane({**where, "c": channel} if "c" in self.stack.axes else where)
         if plane.dtype.kind == "f" and not np.isfinite(plane).all():
             count = int((~np.isfinite(plane)).sum())
-            raise IntensityError(f"{count} pixels are NaN or infinite: replace them by numbers first", frame=frame)
+            raise IntensityError(
+                f"{count} pixels are NaN or infinite: replace them by numbers first", frame=frame
+            )
         return plane
 
     def _sampled(self) -> list[np.ndarray]:
-        chosen = np.unique(np.linspace(0, len(self) - 1, min(len(self), _CONTRAST_FRAMES)).round().astype(int))
+        chosen = np.unique(
+            np.linspace(0, len(self) - 1, min(len(self), _CONTRAST_FRAMES)).round().astype(int)
+        )
         return [self.raw(int(index)) for index in chosen]
 
 
@@ -179,10 +203,16 @@ def _axis(stack: Stack, along: str | None) -> str:
     if along is None:
         long = [axis for axis in choices if stack.sizes[axis] > 1] or choices
         if len(long) != 1:
-            raise AxesError(f"axes {stack.axes!r} {stack.data.shape!r}: choose the axis to walk along, one of {choices!r}")
+            raise AxesError(
+                f"axes {stack.axes!r} {stack.data.shape!r}: choose the axis to walk along, one "
+                f"of {choices!r}"
+            )
         return long[0]
     if along not in choices:
-        raise AxesError(f"cannot walk along {along!r}: the image has axes {stack.axes!r} {stack.data.shape!r}, choose one of {choices!r}")
+        raise AxesError(
+            f"cannot walk along {along!r}: the image has axes {stack.axes!r} "
+            f"{stack.data.shape!r}, choose one of {choices!r}"
+        )
     return along
 
 
@@ -191,5 +221,8 @@ def _channel(stack: Stack, channel: int | None) -> int | None:
         return None if stack.rgb else 0
     count = stack.sizes.get("c", 1)
     if not 0 <= channel < count:
-        raise AxesError(f"channel {channel!r}: the image has {count} ({', '.join(stack.channels)}), counted from 0")
+        raise AxesError(
+            f"channel {channel!r}: the image has {count} ({', '.join(stack.channels)}), counted "
+            "from 0"
+        )
     return channel

@@ -1,4 +1,7 @@
-"""Window: a crop of a Frame resampled to a model's input. The only place where pixels and model coordinates meet."""
+"""Window: a crop of a Frame resampled to a model's input.
+
+The only place where pixels and model coordinates meet.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +16,10 @@ from scipy.sparse import csr_array
 class Window:
     """The rectangle of a Frame that a model sees, and how large it sees it.
 
-    `top`, `left`, `height` and `width` are in data pixels measured from the outer corner of the first pixel; the
-    rectangle may reach beyond the frame, where the edge pixels are repeated. `size` is the side of the model's input.
-    A pixel centre (y, x) of the frame is (y + 0.5 - top) * size / height - 0.5 there.
+    `top`, `left`, `height` and `width` are in data pixels measured from the outer corner of the
+    first pixel; the rectangle may reach beyond the frame, where the edge pixels are repeated.
+    `size` is the side of the model's input. A pixel centre (y, x) of the frame is (y + 0.5 - top) *
+    size / height - 0.5 there.
     """
 
     top: float
@@ -31,15 +35,25 @@ class Window:
         if not keep_aspect:
             return cls(0.0, 0.0, float(height), float(width), size)
         side = max(height, width)
-        return cls(-float((side - height) // 2), -float((side - width) // 2), float(side), float(side), size)
+        return cls(
+            -float((side - height) // 2),
+            -float((side - width) // 2),
+            float(side),
+            float(side),
+            size,
+        )
 
     def to_model(self, yx: np.ndarray) -> np.ndarray:
         """(…, 2) data pixels to (…, 2) input pixels, both (y, x) from the centre of the first pixel."""
-        return np.asarray((np.asarray(yx, dtype=np.float64) + 0.5 - (self.top, self.left)) * self._zoom - 0.5)
+        return np.asarray(
+            (np.asarray(yx, dtype=np.float64) + 0.5 - (self.top, self.left)) * self._zoom - 0.5
+        )
 
     def to_frame(self, yx: np.ndarray) -> np.ndarray:
         """The inverse of `to_model`."""
-        return np.asarray((np.asarray(yx, dtype=np.float64) + 0.5) / self._zoom + (self.top, self.left) - 0.5)
+        return np.asarray(
+            (np.asarray(yx, dtype=np.float64) + 0.5) / self._zoom + (self.top, self.left) - 0.5
+        )
 
     def crop(self, plane: np.ndarray) -> np.ndarray:
         """(H, W) plane to (size, size) float32: bilinear, averaged where it shrinks, edges repeated."""
@@ -75,11 +89,17 @@ class Window:
         return np.array([self.size / self.height, self.size / self.width])
 
     def _is_identity(self, shape: tuple[int, ...]) -> bool:
-        return (self.top, self.left, self.height, self.width) == (0, 0, *shape) and shape == (self.size, self.size)
+        return (self.top, self.left, self.height, self.width) == (0, 0, *shape) and shape == (
+            self.size,
+            self.size,
+        )
 
 
 def _between(rows: csr_array, plane: np.ndarray, columns: csr_array) -> np.ndarray:
-    """Weighted sums along both axes. Sparse: no matrix library's threads, for which so little work does not pay."""
+    """Weighted sums along both axes.
+
+    Sparse: no matrix library's threads, for which so little work does not pay.
+    """
     return np.asarray((columns @ (rows @ plane).T).T, dtype=np.float32)
 
 
@@ -107,11 +127,18 @@ def _samples(pixels: slice, start: float, extent: float, cells: int) -> csr_arra
     where = np.clip(where, 0, cells - 1)
     lower = np.minimum(np.floor(where), max(0, cells - 2))
     part = where - lower
-    return _sparse(np.stack([1 - part, part], axis=1), np.stack([lower, np.minimum(lower + 1, cells - 1)], axis=1), cells)
+    return _sparse(
+        np.stack([1 - part, part], axis=1),
+        np.stack([lower, np.minimum(lower + 1, cells - 1)], axis=1),
+        cells,
+    )
 
 
 def _sparse(values: np.ndarray, places: np.ndarray, length: int) -> csr_array:
     """(n, length) of (n, k) values at their (n, k) places in each row; those of one place add up."""
     count, each = values.shape
     starts = np.arange(0, count * each + 1, each)
-    return csr_array((values.astype(np.float32).ravel(), places.astype(np.int32).ravel(), starts), shape=(count, length))
+    return csr_array(
+        (values.astype(np.float32).ravel(), places.astype(np.int32).ravel(), starts),
+        shape=(count, length),
+    )

@@ -17,7 +17,8 @@ from napari_sam2.engine.trail import Trail
 class Bank:
     """The memories of one Track.
 
-    It is filled from the Trail where a leg begins, features left out: those are made when a policy first asks for them.
+    It is filled from the Trail where a leg begins, features left out: those are made when a policy
+    first asks for them.
     """
 
     def __init__(self, track: int, memories: Sequence[Memory] = ()) -> None:
@@ -42,19 +43,33 @@ class Bank:
         """Take up what the track left on up to `reach` frames behind a step in the walk's direction."""
         back = -1 if step.forward else 1
         frames = [step.frame + back * n for n in range(1, reach + 1)]
-        for memory in trail.memories(self.track, [frame for frame in frames if frame not in self._memories]):
+        for memory in trail.memories(
+            self.track, [frame for frame in frames if frame not in self._memories]
+        ):
             self._memories[memory.frame] = memory
 
     def adopt(self, older: Bank | None) -> None:
         """Take over the features an older bank of this track holds, where they are of the same answer: none is made twice."""
         for frame, memory in self._memories.items():
             held = older._memories.get(frame) if older else None
-            if held and held.conditioning == memory.conditioning and np.array_equal(held.pointer, memory.pointer):
+            if (
+                held
+                and held.conditioning == memory.conditioning
+                and np.array_equal(held.pointer, memory.pointer)
+            ):
                 self._memories[frame] = replace(memory, features=held.features)
 
     def keep(self, segment: Segment, features: tuple[Any, ...]) -> None:
         """Remember a Segment of this track."""
-        memory = Memory(segment.frame, segment.conditioning, segment.pointer, segment.present, segment.iou, features, segment.whereabouts)
+        memory = Memory(
+            segment.frame,
+            segment.conditioning,
+            segment.pointer,
+            segment.present,
+            segment.iou,
+            features,
+            segment.whereabouts,
+        )
         self._memories[segment.frame] = memory
 
     def refresh(self, frame: int, features: tuple[Any, ...]) -> None:
@@ -63,7 +78,9 @@ class Bank:
 
     def filled(self, recalls: Sequence[Recall]) -> tuple[Recall, ...]:
         """These recalls with the features as they are held now."""
-        return tuple(replace(recall, memory=self._memories[recall.memory.frame]) for recall in recalls)
+        return tuple(
+            replace(recall, memory=self._memories[recall.memory.frame]) for recall in recalls
+        )
 
     def retain(self, policy: MemoryPolicy, step: Step) -> None:
         """Drop what the policy does not keep after this step."""

@@ -21,8 +21,8 @@ log = logging.getLogger(__name__)
 class Disk:
     """Arrays by name, in a zarr group of one video and one model's way of computing; a folder holds several.
 
-    The folder takes up to `budget` bytes, about: then no more is kept, nor where the disk is full. What was kept for others makes
-    room when this is opened.
+    The folder takes up to `budget` bytes, about: then no more is kept, nor where the disk is full.
+    What was kept for others makes room when this is opened.
     """
 
     def __init__(self, folder: Path, video: Video, card: ModelCard, budget: int) -> None:
@@ -44,9 +44,15 @@ class Disk:
             group = self._group.create_group(name, overwrite=True)
             for number, array in enumerate(arrays):
                 group.create_array(str(number), data=array, chunks=array.shape)
-            group.attrs["arrays"] = len(arrays)  # written last: a group without it was cut off and is made again
+            group.attrs["arrays"] = len(
+                arrays
+            )  # written last: a group without it was cut off and is made again
         except OSError as error:
-            log.warning("%s: %s; no more is kept there, corrections will encode frames again", self._path, error)
+            log.warning(
+                "%s: %s; no more is kept there, corrections will encode frames again",
+                self._path,
+                error,
+            )
             self._budget = 0
         self._bytes += size
 
@@ -56,7 +62,11 @@ class Disk:
             return None
         group: Any = self._group[name]
         count = group.attrs.get("arrays")
-        return None if count is None else [np.asarray(group[str(number)][...]) for number in range(count)]
+        return (
+            None
+            if count is None
+            else [np.asarray(group[str(number)][...]) for number in range(count)]
+        )
 
 
 def _key(video: Video, card: ModelCard) -> str:

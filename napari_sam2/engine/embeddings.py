@@ -1,4 +1,7 @@
-"""Embeddings: each frame is encoded once. Kept in memory within a budget of bytes and, where asked, on disk."""
+"""Embeddings: each frame is encoded once.
+
+Kept in memory within a budget of bytes and, where asked, on disk.
+"""
 
 from __future__ import annotations
 
@@ -41,13 +44,23 @@ class Embeddings:
     budget
         Bytes of memory they may take together; the one last used is always kept.
     disk
-        Where they are kept too, in single precision: what is read back is what was encoded, to the last bit. Not kept where None.
+        Where they are kept too, in single precision: what is read back is what was encoded, to the
+        last bit. Not kept where None.
     """
 
-    def __init__(self, video: Video, model: VideoModel, *, budget: int = DEFAULT_BYTES, disk: Disk | None = None) -> None:
+    def __init__(
+        self,
+        video: Video,
+        model: VideoModel,
+        *,
+        budget: int = DEFAULT_BYTES,
+        disk: Disk | None = None,
+    ) -> None:
         self._video = video
         self._model = model
-        self._kept = Shelf[_View, Embedding](lambda embedding: model.nbytes(embedding.features), budget)
+        self._kept = Shelf[_View, Embedding](
+            lambda embedding: model.nbytes(embedding.features), budget
+        )
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="napari-sam2-read")
         self._ahead: dict[int, Future[Frame]] = {}
         self._disk = disk
@@ -63,9 +76,14 @@ class Embeddings:
         return len(self._video)
 
     def get(self, frame: int, *, ahead: int | None = None) -> Embedding:
-        """The embedding of a whole frame. `ahead` is the frame wanted next: it is read while this one is encoded."""
+        """The embedding of a whole frame.
+
+        `ahead` is the frame wanted next: it is read while this one is encoded.
+        """
         view = _View(frame, self.window)
-        return replace(self._had(view, lambda: self._encode(view, ahead)), keep=partial(self._part, frame))
+        return replace(
+            self._had(view, lambda: self._encode(view, ahead)), keep=partial(self._part, frame)
+        )
 
     def close(self) -> None:
         """Let go of all memory and of the reading thread."""
@@ -82,7 +100,11 @@ class Embeddings:
 
     def _encode(self, view: _View, ahead: int | None) -> Embedding:
         pixels = self._read(view.frame)
-        if ahead is not None and view._replace(frame=ahead) not in self._kept and ahead not in self._ahead:
+        if (
+            ahead is not None
+            and view._replace(frame=ahead) not in self._kept
+            and ahead not in self._ahead
+        ):
             self._ahead = {ahead: self._reader.submit(self._video.frame, ahead)}
         return self._model.embed([(pixels, view.window)])[0]
 

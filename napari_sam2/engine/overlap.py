@@ -26,16 +26,23 @@ def label_plane(
 ) -> np.ndarray:
     """(H, W) labels: each pixel belongs to the present track with the highest logit above 0, else to 0.
 
-    Logits are brought to the frame's pixels bilinearly, and only where a track has any. A tie goes to the lower id,
-    so that the order of `segments` does not matter. `given` are the masks that people drew, (H, W) bool by track: these
-    pixels are theirs as they were drawn, with the logit SAM 2 gives a mask.
+    Logits are brought to the frame's pixels bilinearly, and only where a track has any. A tie goes
+    to the lower id, so that the order of `segments` does not matter. `given` are the masks that
+    people drew, (H, W) bool by track: these pixels are theirs as they were drawn, with the logit
+    SAM 2 gives a mask.
     """
-    ordered = sorted((segment for segment in segments if segment.present), key=lambda segment: segment.track)
+    ordered = sorted(
+        (segment for segment in segments if segment.present), key=lambda segment: segment.track
+    )
     dtype = dtype or label_type(max((segment.track for segment in ordered), default=0))
     labels = np.zeros(shape, dtype=dtype)
     strongest = np.zeros(shape, dtype=np.float32)
     for segment in ordered:
-        rows, columns, logits = _drawn(given[segment.track]) if given and segment.track in given else _pasted(segment, shape)
+        rows, columns, logits = (
+            _drawn(given[segment.track])
+            if given and segment.track in given
+            else _pasted(segment, shape)
+        )
         wins = logits > strongest[rows, columns]
         labels[rows, columns][wins] = segment.track
         strongest[rows, columns][wins] = logits[wins]
@@ -48,7 +55,10 @@ def _pasted(segment: Segment, shape: tuple[int, int]) -> tuple[slice, slice, np.
 
 
 def _drawn(drawn: np.ndarray) -> tuple[slice, slice, np.ndarray]:
-    rows, columns = (slice(cells[0], cells[-1] + 1) for cells in (np.flatnonzero(drawn.any(axis=axis)) for axis in (1, 0)))
+    rows, columns = (
+        slice(cells[0], cells[-1] + 1)
+        for cells in (np.flatnonzero(drawn.any(axis=axis)) for axis in (1, 0))
+    )
     return rows, columns, np.where(drawn[rows, columns], GIVEN_LOGIT, -GIVEN_LOGIT)
 
 

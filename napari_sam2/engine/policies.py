@@ -18,11 +18,13 @@ _BEHIND = 2  # frames that a gate looks back from a memory
 
 @dataclass(frozen=True)
 class Sam2Policy:
-    """SAM 2's own rule (Ravi et al. 2024, section 4; its predictor's ``_prepare_memory_conditioned_features``).
+    """SAM 2's own rule (Ravi et al.
 
-    Every conditioning frame (the `conditioning` nearest ones, where limited), the last `recent` tracked frames in the
-    walk's direction, and the object pointers of the last `pointers` frames; pointers of conditioning frames only where
-    they lie behind the walk.
+    2024, section 4; its predictor's ``_prepare_memory_conditioned_features``).
+
+    Every conditioning frame (the `conditioning` nearest ones, where limited), the last `recent`
+    tracked frames in the walk's direction, and the object pointers of the last `pointers` frames;
+    pointers of conditioning frames only where they lie behind the walk.
     """
 
     recent: int = 6
@@ -38,9 +40,12 @@ class Sam2Policy:
     def select(self, memories: Sequence[Memory], step: Step) -> list[Recall]:
         """Conditioning frames in slot 0, the n-th tracked frame back in slot n, older ones by their pointer alone.
 
-        The frame asked about is not among them, also where it was prompted before: that answer comes as logits.
+        The frame asked about is not among them, also where it was prompted before: that answer
+        comes as logits.
         """
-        chosen = self._conditioning([memory for memory in memories if memory.frame != step.frame], step.frame)
+        chosen = self._conditioning(
+            [memory for memory in memories if memory.frame != step.frame], step.frame
+        )
         recalls = []
         for memory in chosen:
             age = _age(memory, step)
@@ -49,7 +54,13 @@ class Sam2Policy:
         for memory in memories:
             age = _age(memory, step)
             if memory.frame not in conditioned and 1 <= age <= self.reach:
-                recalls.append(Recall(memory, age if age <= self.recent else None, age if age < self.pointers else None))
+                recalls.append(
+                    Recall(
+                        memory,
+                        age if age <= self.recent else None,
+                        age if age < self.pointers else None,
+                    )
+                )
         return recalls
 
     def retain(self, memories: Sequence[Memory], step: Step) -> list[Memory]:
@@ -67,7 +78,9 @@ class Sam2Policy:
         found = [memory for memory in memories if memory.conditioning]
         if self.conditioning is None or len(found) <= self.conditioning:
             return found
-        nearest = sorted(found, key=lambda memory: (abs(memory.frame - frame), memory.frame))[: self.conditioning]
+        nearest = sorted(found, key=lambda memory: (abs(memory.frame - frame), memory.frame))[
+            : self.conditioning
+        ]
         return sorted(nearest, key=lambda memory: memory.frame)
 
 
@@ -75,8 +88,8 @@ class Sam2Policy:
 class GatedPolicy:
     """SAM 2's rule over those memories that are trusted: the last `recent` of them, up to `horizon` frames back.
 
-    What is not trusted is shown neither by its mask nor by its pointer. The frame just walked is shown by its mask always:
-    without it a track would be lost where nothing is trusted for long.
+    What is not trusted is shown neither by its mask nor by its pointer. The frame just walked is
+    shown by its mask always: without it a track would be lost where nothing is trusted for long.
     """
 
     recent: int = 6
@@ -126,7 +139,10 @@ class GatedPolicy:
     def _chosen(self, memories: Sequence[Memory], step: Step) -> list[tuple[Memory, bool]]:
         """Tracked memories within the horizon, the last first, and whether each is trusted: all that are, and the very last."""
         held = {memory.frame: memory for memory in memories}
-        behind = sorted((memory for memory in memories if not memory.conditioning), key=lambda memory: _age(memory, step))
+        behind = sorted(
+            (memory for memory in memories if not memory.conditioning),
+            key=lambda memory: _age(memory, step),
+        )
         behind = [memory for memory in behind if 1 <= _age(memory, step) <= self.horizon]
         judged = [(memory, self.trusted(memory, held, step)) for memory in behind]
         return [(memory, good) for memory, good in judged if good or _age(memory, step) == 1]
@@ -148,7 +164,8 @@ class ScorePolicy(GatedPolicy):
 class MotionPolicy(GatedPolicy):
     """Trusts what is where a constant velocity leads, within `gate` widths of the object: no look-alike next to it.
 
-    A velocity is that of the two frames before; where these are not known, the object is expected where it was.
+    A velocity is that of the two frames before; where these are not known, the object is expected
+    where it was.
     """
 
     gate: float = 0.75
@@ -159,11 +176,17 @@ class MotionPolicy(GatedPolicy):
         if memory.whereabouts is None:
             return False
         way = 1 if step.forward else -1
-        last, before = ((earlier.whereabouts if (earlier := held.get(memory.frame - way * n)) else None) for n in (1, 2))
+        last, before = (
+            (earlier.whereabouts if (earlier := held.get(memory.frame - way * n)) else None)
+            for n in (1, 2)
+        )
         if last is None:
             return True
         y, x = (2 * last.y - before.y, 2 * last.x - before.x) if before else (last.y, last.x)
-        return bool(np.hypot(memory.whereabouts.y - y, memory.whereabouts.x - x) <= self.gate * max(last.wide, memory.whereabouts.wide))
+        return bool(
+            np.hypot(memory.whereabouts.y - y, memory.whereabouts.x - x)
+            <= self.gate * max(last.wide, memory.whereabouts.wide)
+        )
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,9 @@ class RunState(StrEnum):
 class Run:
     """A Propagation being executed. Iterate over it for its steps, or `finish` it.
 
-    `cancel` may be called from any thread; it is obeyed before the next frame, and what is done stays. Cancelling is a
-    result, not an error: the Run ends in `RunState.CANCELLED`, and the next propagation goes on from there.
+    `cancel` may be called from any thread; it is obeyed before the next frame, and what is done
+    stays. Cancelling is a result, not an error: the Run ends in `RunState.CANCELLED`, and the next
+    propagation goes on from there.
     """
 
     def __init__(self, plan: Propagation, steps: Iterator[Stepped]) -> None:

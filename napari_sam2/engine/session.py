@@ -27,7 +27,8 @@ from napari_sam2.engine.runner import Progress, Run
 from napari_sam2.engine.trail import Trace, Trail
 from napari_sam2.engine.walk import Ground, Stepped, bank_behind, recall, walk
 
-LOGIT_CLAMP = 32.0  # SAM 2 clamps the previous logits it is shown with a correction (its ``add_new_points_or_box``)
+# SAM 2 clamps the previous logits it is shown with a correction (its ``add_new_points_or_box``)
+LOGIT_CLAMP = 32.0
 
 EMBEDDINGS = "embeddings"
 """Folder of what was made of frames; it may be removed, and is made again."""
@@ -46,7 +47,8 @@ class Settings:
     folder
         Where results are kept so that a killed session can be resumed; a temporary file where None.
     embedding_disk_bytes
-        Disk that they may take in `folder` too: corrections in long stacks, or days later, encode nothing again. 0: none is kept there.
+        Disk that they may take in `folder` too: corrections in long stacks, or days later, encode
+        nothing again. 0: none is kept there.
     """
 
     patience: int | None = 8
@@ -84,7 +86,9 @@ class Session:
         self.video = video
         self.model = model
         self.settings = settings or Settings()
-        self.policy = policy or Sam2Policy(recent=model.card.memory_slots - 1, pointers=model.card.pointers)
+        self.policy = policy or Sam2Policy(
+            recent=model.card.memory_slots - 1, pointers=model.card.pointers
+        )
         folder = self.settings.folder
         if self.settings.embedding_disk_bytes and folder is None:
             raise PlanError("embedding_disk_bytes needs a folder: give Settings(folder=…)")
@@ -102,7 +106,11 @@ class Session:
     def unfinished(self) -> bool:
         """Whether the last thing that happened is a propagation that was cancelled or killed."""
         last = len(self.log) - 1
-        return last >= 0 and isinstance(self.log.entries[last], Propagation) and not self._finished(last)
+        return (
+            last >= 0
+            and isinstance(self.log.entries[last], Propagation)
+            and not self._finished(last)
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -118,12 +126,14 @@ class Session:
     def take_up(self, model: VideoModel) -> None:
         """Go on with the same model loaded anew, where the one that was used is gone, as with a worker elsewhere that died.
 
-        Nothing that was said or answered is lost; image features and memories are made again as they are wanted. A
-        propagation that was broken off goes on with `run`. Raises ModelError for another model.
+        Nothing that was said or answered is lost; image features and memories are made again as
+        they are wanted. A propagation that was broken off goes on with `run`. Raises ModelError for
+        another model.
         """
         if model.card.answers != self.model.card.answers:
             raise ModelError(
-                f"{model.card.name} is another model, or looks or computes another way, than {self.model.card.name}: expected the same"
+                f"{model.card.name} is another model, or looks or computes another way, than "
+                f"{self.model.card.name}: expected the same"
             )
         self._embeddings.close()
         self.model = model
@@ -158,16 +168,30 @@ class Session:
         """Accept what a track is on a frame: no propagation overwrites it, and others are conditioned on it."""
         segment = self._trail.get(track, frame)
         if segment is None:
-            raise PromptError("nothing to lock: the track was never carried to this frame", track=track, frame=frame)
+            raise PromptError(
+                "nothing to lock: the track was never carried to this frame",
+                track=track,
+                frame=frame,
+            )
         said = frame in self.log.prompted_frames(track)
-        presence = Presence.LOCKED if locked else Presence.PROMPTED if said else Presence.TRACKED if segment.present else Presence.ABSENT
+        presence = (
+            Presence.LOCKED
+            if locked
+            else Presence.PROMPTED
+            if said
+            else Presence.TRACKED
+            if segment.present
+            else Presence.ABSENT
+        )
         self._trail.put_said([replace(segment, presence=presence)], len(self.log))
         self._note(self.log.add(Lock(frame, track, locked)))
 
     def remove(self, track: int) -> None:
         """Take a track out of the result; `undo` brings it back as it was."""
         if track not in self.log.track_ids:
-            raise PromptError(f"is not there: expected one of {list(self.log.track_ids)!r}", track=track)
+            raise PromptError(
+                f"is not there: expected one of {list(self.log.track_ids)!r}", track=track
+            )
         self._note(self.log.add(Removal(track)))
 
     def undo(self) -> bool:
@@ -179,16 +203,24 @@ class Session:
         self._note(shorter)
         return True
 
-    def replay(self, log: PromptLog, *, stops: Mapping[int, int] | None = None, progress: Progress | None = None) -> None:
+    def replay(
+        self,
+        log: PromptLog,
+        *,
+        stops: Mapping[int, int] | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         """Do again all that a log says; on a session that was resumed, only what is not there yet.
 
-        `stops` are propagations that were cancelled, by log entry, and the steps each had done: they are cancelled there
-        again, for what was said next depends on how far they came.
+        `stops` are propagations that were cancelled, by log entry, and the steps each had done:
+        they are cancelled there again, for what was said next depends on how far they came.
 
         Raises PromptError where this session's log is not the beginning of that one.
         """
         if log.entries[: len(self.log)] != self.log.entries:
-            raise PromptError("this session holds other prompts: start a new one to replay that log")
+            raise PromptError(
+                "this session holds other prompts: start a new one to replay that log"
+            )
         if self.unfinished:
             _finish(self.run(), (stops or {}).get(len(self.log) - 1), progress)
         pending: list[Prompt] = []
@@ -230,10 +262,14 @@ class Session:
         wanted = known if tracks is None else tuple(tracks)
         carried = {} if again else self._carried()
         fresh = {track: [self.log.first_frame(track)] for track in wanted if track not in carried}
-        corrected = {track: places for track, places in self._corrections(carried).items() if track in wanted}
+        corrected = {
+            track: places for track, places in self._corrections(carried).items() if track in wanted
+        }
         legs: list[Leg] = []
         for starts, settles in ((fresh, False), (corrected, True)):
-            part = Propagation.outward(starts, length=len(self.video), direction=direction, frames=frames, settles=settles)
+            part = Propagation.outward(
+                starts, length=len(self.video), direction=direction, frames=frames, settles=settles
+            )
             legs += part.legs
         return Propagation(tuple(legs))
 
@@ -259,9 +295,14 @@ class Session:
         return [segment for segment in self._trail.on_frame(frame) if segment.track not in removed]
 
     def plane(self, frame: int) -> np.ndarray:
-        """(H, W) labels of a frame, overlaps settled, uint16 or uint32. Masks that were drawn come out as they were drawn."""
+        """(H, W) labels of a frame, overlaps settled, uint16 or uint32.
+
+        Masks that were drawn come out as they were drawn.
+        """
         dtype = label_type(max(self.log.track_ids, default=0))
-        return label_plane(self.segments(frame), self.video.shape[1:], given=self.log.drawn(frame), dtype=dtype)
+        return label_plane(
+            self.segments(frame), self.video.shape[1:], given=self.log.drawn(frame), dtype=dtype
+        )
 
     def traces(self) -> dict[tuple[int, int], Trace]:
         """Presence and score by (track, frame) of the tracks that were not removed."""
@@ -271,8 +312,14 @@ class Session:
     def _stand(self) -> None:
         """What walks stand on, with nothing kept yet of what the model makes."""
         folder, most = self.settings.folder, self.settings.embedding_disk_bytes
-        disk = Disk(folder / EMBEDDINGS, self.video, self.model.card, most) if folder and most else None
-        self._embeddings = Embeddings(self.video, self.model, budget=self.settings.embedding_bytes, disk=disk)
+        disk = (
+            Disk(folder / EMBEDDINGS, self.video, self.model.card, most)
+            if folder and most
+            else None
+        )
+        self._embeddings = Embeddings(
+            self.video, self.model, budget=self.settings.embedding_bytes, disk=disk
+        )
         self._ground = Ground(self.model, self.policy, self._embeddings, self._trail)
 
     def _steps(self, plan: Propagation | None) -> tuple[Propagation, Iterator[Stepped]]:
@@ -283,7 +330,9 @@ class Session:
             plan = plan or self.plan()
             if plan.legs:
                 self._note(self.log.add(plan))
-        return plan, walk(self._ground, plan, entry=len(self.log) - 1, patience=self.settings.patience)
+        return plan, walk(
+            self._ground, plan, entry=len(self.log) - 1, patience=self.settings.patience
+        )
 
     def _note(self, log: PromptLog) -> None:
         self._log = log
@@ -293,15 +342,23 @@ class Session:
     def _ask(self, log: PromptLog, prompts: Sequence[Prompt]) -> list[Segment]:
         """One answer for each of these prompts, which are on one frame and of different tracks."""
         frame = prompts[0].frame
-        queries = [self._query(prompt.track, frame, log.said(prompt.track, frame)) for prompt in prompts]
+        queries = [
+            self._query(prompt.track, frame, log.said(prompt.track, frame)) for prompt in prompts
+        ]
         return list(self.model.segment(self._embeddings.get(frame), queries))
 
     def _query(self, track: int, frame: int, said: Said) -> Query:
         before = None if said.anew else self._trail.get(track, frame)
-        logits = None if before is None or said.mask is not None else np.clip(before.logits, -LOGIT_CLAMP, LOGIT_CLAMP)
+        logits = (
+            None
+            if before is None or said.mask is not None
+            else np.clip(before.logits, -LOGIT_CLAMP, LOGIT_CLAMP)
+        )
         forward = self._way(track, frame)
         window = None if before is None or logits is None else before.window
-        if forward is None or said.mask is not None or said.anew:  # never tracked, or not like that: answered without memory
+        if (
+            forward is None or said.mask is not None or said.anew
+        ):  # never tracked, or not like that: answered without memory
             return Query(track, said, logits=logits, window=window)
         step, banks = Step(frame, forward, (track,)), self._ground.banks
         banks[track] = bank_behind(self._ground, step, track, banks.get(track))

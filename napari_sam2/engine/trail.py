@@ -1,8 +1,8 @@
 """Trail: what the tracks left behind on each frame, on disk, so that memory does not grow with the stack.
 
-Each answer is kept with the number of the log entry that made it. The newest one counts; undo forgets the entries after
-a point. Memories are made again from here when they are wanted, so a correction, an undone click and a run that was
-killed all read from one place.
+Each answer is kept with the number of the log entry that made it. The newest one counts; undo
+forgets the entries after a point. Memories are made again from here when they are wanted, so a
+correction, an undone click and a run that was killed all read from one place.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ CREATE TABLE IF NOT EXISTS segments (
 CREATE INDEX IF NOT EXISTS by_frame ON segments (frame, track, entry);
 CREATE TABLE IF NOT EXISTS progress (entry INTEGER PRIMARY KEY, state TEXT);
 """
-_CODEC = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE)  # lossless: what is read back is what was computed
+_CODEC = Blosc(
+    cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE
+)  # lossless: what is read back is what was computed
 _INSERT = "INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COLUMNS = "track, frame, presence, iou, score, window, shape, logits, pointer"
 
@@ -43,7 +45,8 @@ _COLUMNS = "track, frame, presence, iou, score, window, shape, logits, pointer"
 class Trace:
     """What is known of one Track on one Frame without its mask.
 
-    `score` is the IoU the model predicts; `forward` the way it was walked, None where it was only prompted.
+    `score` is the IoU the model predicts; `forward` the way it was walked, None where it was only
+    prompted.
     """
 
     track: int
@@ -55,29 +58,46 @@ class Trace:
 
 
 class Trail:
-    """A SQLite file of Segments by track, frame and log entry. In memory-backed temporary storage where `path` is None."""
+    """A SQLite file of Segments by track, frame and log entry.
+
+    In memory-backed temporary storage where `path` is None.
+    """
 
     def __init__(self, path: Path | None = None) -> None:
         self._lock = RLock()
         try:
-            self._db = sqlite3.connect("" if path is None else str(path), check_same_thread=False)  # "": a temporary file on disk
+            self._db = sqlite3.connect(
+                "" if path is None else str(path), check_same_thread=False
+            )  # "": a temporary file on disk
             if path is not None:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_SCHEMA)
         except sqlite3.DatabaseError as error:
-            raise OutputError(f"results cannot be kept in {path}: {error}; free some space, or remove that file and start again") from error
+            raise OutputError(
+                f"results cannot be kept in {path}: {error}; free some space, or remove that "
+                "file and start again"
+            ) from error
 
     def close(self) -> None:
         """Close the file; a temporary one is gone."""
         self._db.close()
 
-    def put(self, segments: Sequence[Segment], entry: int, *, forward: bool | None = None, state: Any = None) -> None:
+    def put(
+        self,
+        segments: Sequence[Segment],
+        entry: int,
+        *,
+        forward: bool | None = None,
+        state: Any = None,
+    ) -> None:
         """Keep these answers as those of log entry `entry`; `state` (JSON) says how far that entry is. All or nothing."""
         with self._change() as db:
             db.executemany(_INSERT, [_row(segment, entry, forward) for segment in segments])
             if state is not None:
-                db.execute("INSERT OR REPLACE INTO progress VALUES (?, ?)", (entry, json.dumps(state)))
+                db.execute(
+                    "INSERT OR REPLACE INTO progress VALUES (?, ?)", (entry, json.dumps(state))
+                )
 
     def put_said(self, segments: Sequence[Segment], first: int) -> None:
         """Keep answers to prompts as those of log entries `first`, `first` + 1, …: the way they were walked stays known."""
@@ -90,37 +110,61 @@ class Trail:
 
     def get(self, track: int, frame: int) -> Segment | None:
         """The newest answer for a track on a frame, None where there is none."""
-        query = f"SELECT {_COLUMNS} FROM segments WHERE track = ? AND frame = ? ORDER BY entry DESC LIMIT 1"
+        query = (
+            f"SELECT {_COLUMNS} FROM segments WHERE track = ? AND frame = ? ORDER BY entry DESC "
+            "LIMIT 1"
+        )
         row = self._read(query, (track, frame)).fetchone()
         return _segment(row) if row else None
 
     def on_frame(self, frame: int) -> list[Segment]:
         """The newest answer of every track on a frame, ascending by track."""
-        query = f"SELECT {_COLUMNS}, MAX(entry) FROM segments WHERE frame = ? GROUP BY track ORDER BY track"
+        query = (
+            f"SELECT {_COLUMNS}, MAX(entry) FROM segments WHERE frame = ? GROUP BY track ORDER "
+            "BY track"
+        )
         return [_segment(row[:-1]) for row in self._read(query, (frame,)).fetchall()]
 
     def memories(self, track: int, frames: Sequence[int]) -> list[Memory]:
         """The newest answers of a track on those of `frames` where it has any, as memories without features."""
         found = [segment for frame in frames if (segment := self.get(track, frame))]
         return [
-            Memory(each.frame, each.conditioning, each.pointer, each.presence != Presence.ABSENT, each.iou, whereabouts=each.whereabouts)
+            Memory(
+                each.frame,
+                each.conditioning,
+                each.pointer,
+                each.presence != Presence.ABSENT,
+                each.iou,
+                whereabouts=each.whereabouts,
+            )
             for each in found
         ]
 
     def conditioning(self, track: int) -> list[int]:
         """The frames a track was prompted or locked on, ascending."""
-        query = "SELECT frame, MAX(entry), presence FROM segments WHERE track = ? GROUP BY frame ORDER BY frame"
-        return [frame for frame, _, presence in self._read(query, (track,)) if presence in CONDITIONING]
+        query = (
+            "SELECT frame, MAX(entry), presence FROM segments WHERE track = ? GROUP BY frame "
+            "ORDER BY frame"
+        )
+        return [
+            frame for frame, _, presence in self._read(query, (track,)) if presence in CONDITIONING
+        ]
 
     def traces(self, track: int | None = None) -> dict[tuple[int, int], Trace]:
         """The newest Trace by (track, frame), of one track or of all."""
         where, values = ("WHERE track = ?", (track,)) if track is not None else ("", ())
-        query = f"SELECT track, frame, MAX(entry), presence, iou, forward FROM segments {where} GROUP BY track, frame"
+        query = (
+            f"SELECT track, frame, MAX(entry), presence, iou, forward FROM segments {where} "
+            "GROUP BY track, frame"
+        )
         return {(row[0], row[1]): _trace(row) for row in self._read(query, values).fetchall()}
 
     def trace(self, track: int, frame: int) -> Trace | None:
         """The newest Trace of a track on a frame, None where there is none."""
-        query = "SELECT track, frame, entry, presence, iou, forward FROM segments WHERE track = ? AND frame = ? ORDER BY entry DESC LIMIT 1"
+        query = (
+            "SELECT track, frame, entry, presence, iou, forward FROM segments WHERE track = ? "
+            "AND frame = ? ORDER BY entry DESC LIMIT 1"
+        )
         row = self._read(query, (track, frame)).fetchone()
         return _trace(row) if row else None
 
@@ -131,14 +175,22 @@ class Trail:
 
     def entries(self) -> int:
         """How many log entries have left anything, counted to the last that has."""
-        row = self._read("SELECT MAX(entry) FROM (SELECT entry FROM segments UNION ALL SELECT entry FROM progress)", ()).fetchone()
+        row = self._read(
+            "SELECT MAX(entry) FROM (SELECT entry FROM segments UNION ALL SELECT entry FROM "
+            "progress)",
+            (),
+        ).fetchone()
         return 0 if row[0] is None else int(row[0]) + 1
 
     def stops(self, log: PromptLog) -> dict[int, int]:
         """The propagations of a log that were cancelled or killed, by log entry, and the steps each had done."""
         found = {}
         for number, entry in enumerate(log):
-            state = self.state(number) if isinstance(entry, Propagation) else {"position": 0, "total": 0}
+            state = (
+                self.state(number)
+                if isinstance(entry, Propagation)
+                else {"position": 0, "total": 0}
+            )
             if state is None or state["position"] < state["total"]:
                 found[number] = int(state["position"]) if state else 0
         return found
@@ -159,7 +211,10 @@ class Trail:
             with self._lock, self._db:
                 yield self._db
         except sqlite3.OperationalError as error:
-            raise OutputError(f"cannot keep results on disk: {error}; free some space, then go on from where it stopped") from error
+            raise OutputError(
+                f"cannot keep results on disk: {error}; free some space, then go on from where "
+                "it stopped"
+            ) from error
 
 
 def _row(segment: Segment, entry: int, forward: bool | None) -> tuple[Any, ...]:
@@ -184,9 +239,13 @@ def _segment(row: Sequence[Any]) -> Segment:
     grid = np.frombuffer(_CODEC.decode(logits), dtype=np.float32).reshape(json.loads(shape))
     *place, narrow = [*json.loads(window), False][:6]  # files of earlier versions do not say
     code = np.frombuffer(pointer, dtype=np.float32)
-    return Segment(track, frame, Window(*place), grid, iou, score, code, Presence(presence), narrow=narrow)
+    return Segment(
+        track, frame, Window(*place), grid, iou, score, code, Presence(presence), narrow=narrow
+    )
 
 
 def _trace(row: Sequence[Any]) -> Trace:
     track, frame, entry, presence, score, forward = row
-    return Trace(track, frame, entry, Presence(presence), score, None if forward is None else bool(forward))
+    return Trace(
+        track, frame, entry, Presence(presence), score, None if forward is None else bool(forward)
+    )

@@ -1,4 +1,7 @@
-"""Walk: the propagation loop. One step is one frame; all tracks of a frame go through the model together."""
+"""Walk: the propagation loop.
+
+One step is one frame; all tracks of a frame go through the model together.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,8 @@ from napari_sam2.engine.walkers import Walkers
 class Ground:
     """What a walk stands on: the model, the rule of its memory, the frames, and where it leaves its answers.
 
-    `banks` are those of corrections answered since the last walk, which will want the same memories.
+    `banks` are those of corrections answered since the last walk, which will want the same
+    memories.
     """
 
     model: VideoModel
@@ -39,7 +43,9 @@ class Stepped:
     segments: tuple[Segment, ...]
 
 
-def walk(ground: Ground, plan: Propagation, *, entry: int, patience: int | None) -> Iterator[Stepped]:
+def walk(
+    ground: Ground, plan: Propagation, *, entry: int, patience: int | None
+) -> Iterator[Stepped]:
     """Carry out a plan as log entry `entry`, frame by frame; it goes on where an earlier walk of that entry stopped.
 
     Each step is on disk before it is yielded. Prompted and locked frames stay as they are.
@@ -58,7 +64,9 @@ def walk(ground: Ground, plan: Propagation, *, entry: int, patience: int | None)
         tracks = walkers.on(step)
         for track in tracks:
             if track in begun or track not in banks:
-                banks[track] = bank_behind(ground, step, track, banks.get(track) or older.pop(track, None))
+                banks[track] = bank_behind(
+                    ground, step, track, banks.get(track) or older.pop(track, None)
+                )
         segments = _step(ground, step, {track: banks[track] for track in tracks}, walkers, after)
         state = {"position": position + 1, "total": len(steps), "walkers": walkers.state()}
         ground.trail.put(segments, entry, forward=step.forward, state=state)
@@ -80,7 +88,9 @@ def recall(ground: Ground, step: Step, banks: Mapping[int, Bank]) -> dict[int, t
     return {track: banks[track].filled(recalls) for track, recalls in chosen.items()}
 
 
-def _step(ground: Ground, step: Step, banks: Mapping[int, Bank], walkers: Walkers, after: Step | None) -> list[Segment]:
+def _step(
+    ground: Ground, step: Step, banks: Mapping[int, Bank], walkers: Walkers, after: Step | None
+) -> list[Segment]:
     """The new answers of one step, remembered; tracks that stay as they are on this frame have none."""
     free = {track: bank for track, bank in banks.items() if not bank.conditioned(step.frame)}
     for track in banks.keys() - free.keys():
@@ -89,18 +99,27 @@ def _step(ground: Ground, step: Step, banks: Mapping[int, Bank], walkers: Walker
         return []
     embedding = ground.embeddings.get(step.frame, ahead=after.frame if after else None)
     recalls = recall(ground, step, free)
-    segments = ground.model.segment(embedding, [Query(track, recalls=recalls[track], length=ground.embeddings.length) for track in free])
+    segments = ground.model.segment(
+        embedding,
+        [Query(track, recalls=recalls[track], length=ground.embeddings.length) for track in free],
+    )
     for segment, features in zip(segments, ground.model.remember(embedding, segments), strict=True):
         free[segment.track].keep(segment, features)
         free[segment.track].retain(ground.policy, step)
-        old = ground.trail.get(segment.track, step.frame) if walkers.settles(segment.track, step) else None
+        old = (
+            ground.trail.get(segment.track, step.frame)
+            if walkers.settles(segment.track, step)
+            else None
+        )
         trace = ground.trail.trace(segment.track, step.frame) if old else None
         turned = trace is not None and trace.forward is not None and trace.forward != step.forward
         walkers.met(step, segment, old, turned=turned)
     return segments
 
 
-def _remember_again(ground: Ground, banks: Mapping[int, Bank], chosen: Mapping[int, Sequence[Recall]]) -> None:
+def _remember_again(
+    ground: Ground, banks: Mapping[int, Bank], chosen: Mapping[int, Sequence[Recall]]
+) -> None:
     """Make the features that are shown but not held, all tracks of a frame together."""
     wanted: dict[int, list[int]] = defaultdict(list)
     for track, recalls in chosen.items():

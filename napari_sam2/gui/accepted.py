@@ -48,7 +48,10 @@ class Accepted:
         if len(self.frames) < LEAST:
             have = "no frame is" if not self.frames else "one frame is"
             return f"{have} accepted so far: accept at least {LEAST}, with all the objects on them"
-        return f"{len(self.frames)} accepted frames with {self.objects} object{'' if self.objects == 1 else 's'}"
+        return (
+            f"{len(self.frames)} accepted frames with {self.objects} "
+            f"object{'' if self.objects == 1 else 's'}"
+        )
 
     def pair(self) -> Pair:
         """Image and labels as they are now, for training; the session may change or be closed afterwards.
@@ -65,15 +68,30 @@ class Accepted:
         for plane in planes.values():
             ids, sizes = np.unique(plane[plane > 0], return_counts=True)
             largest |= Counter(dict(zip(ids.tolist(), sizes.tolist(), strict=True)))
-        dots = tuple(sorted(track for track, size in largest.items() if size == 1))  # a click there shows nothing of them
-        shown = tuple(frame for frame, plane in planes.items() if (~np.isin(plane, (0, *dots))).any())
-        return Pair(video.stack.name, video.stack.name, video.shape, shown, partial(_read, video, planes, dots), left_out=dots)
+        dots = tuple(
+            sorted(track for track, size in largest.items() if size == 1)
+        )  # a click there shows nothing of them
+        shown = tuple(
+            frame for frame, plane in planes.items() if (~np.isin(plane, (0, *dots))).any()
+        )
+        return Pair(
+            video.stack.name,
+            video.stack.name,
+            video.shape,
+            shown,
+            partial(_read, video, planes, dots),
+            left_out=dots,
+        )
 
 
 def _complete(seen: dict[int, Presence]) -> bool:
-    return Presence.LOCKED in seen.values() and all(presence in CONDITIONING for presence in seen.values())
+    return Presence.LOCKED in seen.values() and all(
+        presence in CONDITIONING for presence in seen.values()
+    )
 
 
-def _read(video: Video, planes: dict[int, np.ndarray], dots: tuple[int, ...], frame: int) -> tuple[np.ndarray, np.ndarray]:
+def _read(
+    video: Video, planes: dict[int, np.ndarray], dots: tuple[int, ...], frame: int
+) -> tuple[np.ndarray, np.ndarray]:
     labels = planes[frame]
     return video.frame(frame).pixels, np.where(np.isin(labels, dots), 0, labels) if dots else labels

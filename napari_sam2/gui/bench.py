@@ -20,7 +20,9 @@ Load = Callable[[str], VideoModel]
 
 
 class Bench:
-    """Desks by place, all with one model. `load` gives a model by name; the one last asked for is held.
+    """Desks by place, all with one model.
+
+    `load` gives a model by name; the one last asked for is held.
 
     `root` is the folder that projects are kept in; nothing is kept where None.
     """
@@ -32,11 +34,15 @@ class Bench:
         self._name = ""
         self._model: VideoModel | None = None
         self.device = ""
-        self.card = ModelCard("")  # of the model that is asked: as the project of the place has it, where there is one
+        self.card = ModelCard(
+            ""
+        )  # of the model that is asked: as the project of the place has it, where there is one
         self.precisions: tuple[Precision, ...] = ("float32",)  # that it can be changed to
         self._anew: set[Place] = set()
         self._folders: dict[Place, Path] = {}  # projects that a person opened
-        self._left: dict[Place, PromptLog] = {}  # what is to be taken up by the model that is there now
+        self._left: dict[
+            Place, PromptLog
+        ] = {}  # what is to be taken up by the model that is there now
 
     def model(self, name: str) -> VideoModel:
         """The model of that name. Another one than before closes all desks: open them again."""
@@ -48,17 +54,26 @@ class Bench:
         return self._model
 
     def look(
-        self, name: str, attention: Attention | None = None, windows: Windows | None = None, precision: Precision | None = None
+        self,
+        name: str,
+        attention: Attention | None = None,
+        windows: Windows | None = None,
+        precision: Precision | None = None,
     ) -> None:
         """Have the model of that name look at objects by another attention, or other windows, or compute in another precision.
 
-        What is None stays as it is shown. Closes all desks: open them again. Raises ModelError for a model that cannot change it,
-        DeviceError for a precision that its device does not have.
+        What is None stays as it is shown. Closes all desks: open them again. Raises ModelError for
+        a model that cannot change it, DeviceError for a precision that its device does not have.
         """
         from napari_sam2.models.load import looking  # torch: in the background
 
         loaded, shown = self.model(name), self.card  # first: where it fails, all stays
-        model = looking(loaded, attention or shown.attention, windows or shown.windows, precision or shown.precision)
+        model = looking(
+            loaded,
+            attention or shown.attention,
+            windows or shown.windows,
+            precision or shown.precision,
+        )
         if model.card != shown:
             self._anew.update(self._desks)  # what was made by the old one stays in its project
             self._take(model)
@@ -74,7 +89,8 @@ class Bench:
     def desk(self, place: Place, name: str, log: PromptLog) -> Desk:
         """The desk of a place with the model `name`, opened where it is not; then what was said (`log`) is asked again.
 
-        Raises AxesError or IntensityError for an image that cannot be walked, ModelError and FileError for the model.
+        Raises AxesError or IntensityError for an image that cannot be walked, ModelError and
+        FileError for the model.
         """
         model = self.model(name)
         if place not in self._desks:
@@ -112,7 +128,9 @@ class Bench:
 
     def _opened(self, place: Place, model: VideoModel, name: str, log: PromptLog) -> Desk:
         choice = place.choice
-        video = Video.of(choice.stack, along=choice.along, channel=choice.channel, at=dict(place.at))
+        video = Video.of(
+            choice.stack, along=choice.along, channel=choice.channel, at=dict(place.at)
+        )
         project, notice, session = None, "", None
         if place in self._folders:
             project, notice = taken_up(self._folders.pop(place))
@@ -123,7 +141,11 @@ class Bench:
         same = project is not None and project.model.sha256 == model.card.sha256
         if project is not None and same and project.model.precision not in self.precisions:
             log, told = left_there(project, model)
-            project, notice = (None, "") if self._root is None else kept(self._root, place, video, model.card, asked=name, anew=True)
+            project, notice = (
+                (None, "")
+                if self._root is None
+                else kept(self._root, place, video, model.card, asked=name, anew=True)
+            )
             notice = " ".join(filter(None, (told, notice)))
         if project is not None:
             session = project.session(model)

@@ -1,4 +1,7 @@
-"""Book: what the main thread knows of one place: the log, the facts, and who is who. Made of what the desk reported."""
+"""Book: what the main thread knows of one place: the log, the facts, and who is who.
+
+Made of what the desk reported.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,9 @@ MAX_LABEL = int(np.iinfo(np.uint16).max)
 class Book:
     """A mirror of one desk.
 
-    `drafts` are objects that were made and are not in the log yet, `asked` those of them whose first prompt is on its way;
-    `current` is 0 where there is none; `seeds` are what the last search found.
+    `drafts` are objects that were made and are not in the log yet, `asked` those of them whose
+    first prompt is on its way; `current` is 0 where there is none; `seeds` are what the last search
+    found.
     """
 
     log: PromptLog = field(default_factory=PromptLog)
@@ -47,13 +51,22 @@ class Book:
     def take(self, changed: Changed) -> None:
         """Note what a desk reported."""
         self.log = changed.log
-        self.undoable, self.redoable, self.unfinished = changed.undoable, changed.redoable, changed.unfinished
+        self.undoable, self.redoable, self.unfinished = (
+            changed.undoable,
+            changed.redoable,
+            changed.unfinished,
+        )
         self.offered = changed.offered
         known = changed.log.track_ids
         for track in [track for track in self.drafts if track in known]:
             del self.drafts[track]
             self.asked.discard(track)
-        if self.current not in (0, *known, *self.drafts, *changed.log.removed):  # its first prompt was undone: it can be prompted anew
+        if self.current not in (
+            0,
+            *known,
+            *self.drafts,
+            *changed.log.removed,
+        ):  # its first prompt was undone: it can be prompted anew
             self.drafts[self.current] = changed.log.track(self.current)
         if changed.whole:
             self.facts.clear()
@@ -99,7 +112,9 @@ class Book:
     @property
     def rows(self) -> tuple[ObjectRow, ...]:
         """The list of objects."""
-        prompted = Counter(track for track, _ in {(prompt.track, prompt.frame) for prompt in self.log.prompts})
+        prompted = Counter(
+            track for track, _ in {(prompt.track, prompt.frame) for prompt in self.log.prompts}
+        )
         waiting = self._waiting()
         return tuple(self._row(track, prompted[track], track in waiting) for track in self.tracks)
 
@@ -118,7 +133,14 @@ class Book:
         counts, track = self._counts.get(number, Counter()), self.track(number)
         present = sum(counts.values()) - counts[Presence.ABSENT]
         return ObjectRow(
-            number, track.name, track.category, present, prompted, counts[Presence.UNCERTAIN], counts[Presence.LOCKED], waiting
+            number,
+            track.name,
+            track.category,
+            present,
+            prompted,
+            counts[Presence.UNCERTAIN],
+            counts[Presence.LOCKED],
+            waiting,
         )
 
     def _note(self, facts: Mapping[tuple[int, int], Fact]) -> None:
@@ -138,4 +160,8 @@ class Book:
     def renamed(self, track: int, *, name: str | None = None, category: str | None = None) -> Track:
         """A track with another name or category."""
         known = self.track(track)
-        return replace(known, name=known.name if name is None else name, category=known.category if category is None else category)
+        return replace(
+            known,
+            name=known.name if name is None else name,
+            category=known.category if category is None else category,
+        )

@@ -34,7 +34,9 @@ class Canvas:
         Does something when napari has done what it is at.
     """
 
-    def __init__(self, viewer: Any, controller: Controller, tell: Tell, *, later: Later = lambda do: do()) -> None:
+    def __init__(
+        self, viewer: Any, controller: Controller, tell: Tell, *, later: Later = lambda do: do()
+    ) -> None:
         self._viewer = viewer
         self._controller = controller
         self._tell = tell
@@ -52,7 +54,10 @@ class Canvas:
         self.image: Any = None
         self.reading: Reading | None = None
         self.overlays: Overlays | None = None
-        self._mouse = Mouse(viewer, Gestures(self._click, self._drag, listening=self._listening, boxing=self._boxing))
+        self._mouse = Mouse(
+            viewer,
+            Gestures(self._click, self._drag, listening=self._listening, boxing=self._boxing),
+        )
         self._listened = (viewer.dims.events.current_step, viewer.dims.events.point)
         for emitter in self._listened:
             emitter.connect(self._on_dims)
@@ -75,7 +80,14 @@ class Canvas:
             return
         known = self._overlays.get(choice.key)
         if known is None or known.reading.letters != reading.letters:
-            known = Overlays(self._viewer, image, reading, edited=self._on_edited, painted=self._on_painted, later=self._later)
+            known = Overlays(
+                self._viewer,
+                image,
+                reading,
+                edited=self._on_edited,
+                painted=self._on_painted,
+                later=self._later,
+            )
             self._overlays[choice.key] = known
             self._seeds[choice.key] = SeedLayer(self._viewer, image, reading)
         self.overlays = known
@@ -94,7 +106,13 @@ class Canvas:
     def ours(self) -> set[str]:
         """Keys of the layers that this made."""
         seeds = [each.layer for each in self._seeds.values() if each.layer is not None]
-        return {key_of(layer) for layer in (*seeds, *(layer for overlays in self._overlays.values() for layer in overlays.layers))}
+        return {
+            key_of(layer)
+            for layer in (
+                *seeds,
+                *(layer for overlays in self._overlays.values() for layer in overlays.layers),
+            )
+        }
 
     @property
     def seeds(self) -> SeedLayer | None:
@@ -116,7 +134,9 @@ class Canvas:
         overlays.draw(place, planes)
         if self._followed is not None and len(planes) == 1:
             self._followed = next(iter(planes))
-        here = place == self._controller.place and (self._controller.frame in planes or not self._flat)
+        here = place == self._controller.place and (
+            self._controller.frame in planes or not self._flat
+        )
         self._dirty = self._dirty or here
 
     def draw_said(self, place: Place, said: Said) -> None:
@@ -132,11 +152,17 @@ class Canvas:
             layer.show(place, seeds)
 
     def draw_tracks(self, place: Place, tables: TableSet) -> None:
-        """Show the tracks of a place as they are now, in their layer. Raises PlanError where nothing was measured yet."""
+        """Show the tracks of a place as they are now, in their layer.
+
+        Raises PlanError where nothing was measured yet.
+        """
         overlays = self._overlays.get(place.choice.key)
         if overlays is None or overlays.image not in self._viewer.layers:
             return
-        fresh, old = tracks_layer(overlays.image, overlays.reading, place, tables), self._tracks.get(place.choice.key)
+        fresh, old = (
+            tracks_layer(overlays.image, overlays.reading, place, tables),
+            self._tracks.get(place.choice.key),
+        )
         if old is not None and old in self._viewer.layers:
             old.graph = {}
             old.data, old.graph = fresh.data, fresh.graph
@@ -157,7 +183,8 @@ class Canvas:
     def follow(self, snapshot: Snapshot, *, wanted: bool) -> None:
         """While objects are carried, look at the frame that was done last; then go back to where the person was.
 
-        Images that are read from disk or computed are not followed: napari would wait for each of their frames.
+        Images that are read from disk or computed are not followed: napari would wait for each of
+        their frames.
         """
         moving = snapshot.stage in (Stage.RUNNING, Stage.PAUSED)
         if moving and self._home is None:
@@ -175,7 +202,12 @@ class Canvas:
     def go_to(self, frame: int) -> None:
         """Look at another frame."""
         place = self._controller.place
-        if self.image is None or self.reading is None or place is None or place.choice.along not in self.reading.letters:
+        if (
+            self.image is None
+            or self.reading is None
+            or place is None
+            or place.choice.along not in self.reading.letters
+        ):
             return
         axis = self.reading.letters.index(place.choice.along)
         inside = list(self.image.world_to_data(self._viewer.dims.point))
@@ -192,9 +224,13 @@ class Canvas:
         dims, inside = self._viewer.dims, list(self.image.world_to_data(self._viewer.dims.point))
         for axis, number in place.at:
             inside[self.reading.letters.index(axis)] = number
-        dims.set_point(range(dims.ndim - self.image.ndim, dims.ndim), self.image.data_to_world(inside))
+        dims.set_point(
+            range(dims.ndim - self.image.ndim, dims.ndim), self.image.data_to_world(inside)
+        )
 
-    def _where(self, world: Sequence[float], along: str) -> tuple[int, tuple[tuple[str, int], ...], tuple[float, float]]:
+    def _where(
+        self, world: Sequence[float], along: str
+    ) -> tuple[int, tuple[tuple[str, int], ...], tuple[float, float]]:
         """Frame, position of the axes that are not walked, and (y, x) of a position in the world."""
         assert self.reading is not None
         where, yx = locate(self.image, self.reading, world)
@@ -264,9 +300,17 @@ class Canvas:
 
     def _drag(self, start: Sequence[float], end: Sequence[float], done: bool) -> None:
         place = self._controller.place
-        if place is None or self.reading is None or self.overlays is None or not self._seen(quiet=not done):
+        if (
+            place is None
+            or self.reading is None
+            or self.overlays is None
+            or not self._seen(quiet=not done)
+        ):
             return
-        (frame, _, one), (_, _, other) = self._where(start, place.choice.along), self._where(end, place.choice.along)
+        (frame, _, one), (_, _, other) = (
+            self._where(start, place.choice.along),
+            self._where(end, place.choice.along),
+        )
         height, width = self.reading.shape[-2:]
         y, y2 = sorted(float(np.clip(each[0], 0, height - 1)) for each in (one, other))
         x, x2 = sorted(float(np.clip(each[1], 0, width - 1)) for each in (one, other))
@@ -294,7 +338,9 @@ class Canvas:
 
     # by hand, in the layers
 
-    def _on_edited(self, frame: int, prompts: list[PointPrompt | BoxPrompt], added: list[PointPrompt]) -> None:
+    def _on_edited(
+        self, frame: int, prompts: list[PointPrompt | BoxPrompt], added: list[PointPrompt]
+    ) -> None:
         if not added:
             self._controller.edit(frame, prompts)
             return
@@ -305,4 +351,8 @@ class Canvas:
         if drawn.any():
             self._controller.mask(frame, drawn, track)
         else:
-            self._tell("Nothing is left of this object here. To take it out altogether, delete it in the list.", wrong=True)
+            self._tell(
+                "Nothing is left of this object here. To take it out altogether, delete it in "
+                "the list.",
+                wrong=True,
+            )

@@ -26,10 +26,16 @@ class CarrySection(QWidget):
         super().__init__()
         self.go = QPushButton("Propagate")
         self.go.setProperty("icon_name", "carry")
-        self.go.setToolTip(hint("Carry the objects through the stack. While it runs: pause, and go on", "propagate"))
+        self.go.setToolTip(
+            hint(
+                "Carry the objects through the stack. While it runs: pause, and go on", "propagate"
+            )
+        )
         self.go.setMinimumHeight(30)
         self.go.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.stop = tool("stop", hint("Stop; what is done stays", "cancel"), lambda: self.asked.emit("cancel"))
+        self.stop = tool(
+            "stop", hint("Stop; what is done stays", "cancel"), lambda: self.asked.emit("cancel")
+        )
         self.direction = QComboBox()
         for name, title in _DIRECTIONS.items():
             self.direction.addItem(title, name)
@@ -90,7 +96,9 @@ class CarrySection(QWidget):
         """Enable what makes sense now, and show how far it is."""
         stage = snapshot.stage
         moving = stage in (Stage.RUNNING, Stage.PAUSED)
-        title = {Stage.RUNNING: "Pause", Stage.PAUSED: "Go on"}.get(stage, "Go on" if snapshot.unfinished else "Propagate")
+        title = {Stage.RUNNING: "Pause", Stage.PAUSED: "Go on"}.get(
+            stage, "Go on" if snapshot.unfinished else "Propagate"
+        )
         if self.go.text() != title:
             self.go.setText(title)
             self.go.setProperty("icon_name", "pause" if title == "Pause" else "carry")

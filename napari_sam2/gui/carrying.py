@@ -1,4 +1,7 @@
-"""Carrying: the run that is going on. One frame is asked for at a time, so that clicks, pause and cancel come in between."""
+"""Carrying: the run that is going on.
+
+One frame is asked for at a time, so that clicks, pause and cancel come in between.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,9 @@ from napari_sam2.gui.view import Place, Stage, View, Worker
 class Carrying(Requests):
     """Requests, and one run at most that goes on frame by frame until it is done, paused or interrupted."""
 
-    def __init__(self, view: View, worker: Worker, *, load: Load, model: str, root: Path | None) -> None:
+    def __init__(
+        self, view: View, worker: Worker, *, load: Load, model: str, root: Path | None
+    ) -> None:
         super().__init__(view, worker, load=load, model=model, root=root)
         self._stepping = False
         self._carried: Place | None = None
@@ -37,7 +42,10 @@ class Carrying(Requests):
             self._show()
 
     def _go(self, place: Place, changed: Changed, acts: int) -> None:
-        """A run has begun: do its first step. Where the person did something else since (`acts` is old), it ends at once."""
+        """A run has begun: do its first step.
+
+        Where the person did something else since (`acts` is old), it ends at once.
+        """
         self._stage, self._carried = Stage.RUNNING, place
         self._done, self._total = changed.done, changed.total
         if acts == self._acts:
@@ -81,7 +89,9 @@ class Carrying(Requests):
         self._work(lambda desk: desk.state())  # the log says now that it is finished
         rows = self._books[place].rows
         doubted = sum(row.uncertain for row in rows)
-        self._message = f"Done: {len(rows)} object{'s' if len(rows) != 1 else ''}" + (f", {doubted} places to check." if doubted else ".")
+        self._message = f"Done: {len(rows)} object{'s' if len(rows) != 1 else ''}" + (
+            f", {doubted} places to check." if doubted else "."
+        )
         ended, self._ended = self._ended, None
         if ended is not None:
             ended()
@@ -93,5 +103,8 @@ class Carrying(Requests):
         place, self._stage, self._carried, self._ended = self._carried, Stage.READY, None, None
         self._number += 1
         number = self._number
-        self._submit(self._at(place, lambda desk: desk.stop()), lambda changed: self._take(place, changed, number))
+        self._submit(
+            self._at(place, lambda desk: desk.stop()),
+            lambda changed: self._take(place, changed, number),
+        )
         return True

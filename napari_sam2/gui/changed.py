@@ -17,10 +17,11 @@ from napari_sam2.measurement.facts import Fact
 class Changed:
     """What a piece of work changed.
 
-    `planes` are the (H, W) labels of frames that look different, `stale` are more of them: ask for these (`Desk.shown`).
-    `facts` are new ones, or with `whole` all there are. `running`: a run was begun, do its steps.
-    `offered` is how many masks the model offers for the last prompt, 0 where only one. `done` of `total` steps of a run;
-    `message` is a sentence about this step, and `seeds` are what a search found on it.
+    `planes` are the (H, W) labels of frames that look different, `stale` are more of them: ask for
+    these (`Desk.shown`). `facts` are new ones, or with `whole` all there are. `running`: a run was
+    begun, do its steps. `offered` is how many masks the model offers for the last prompt, 0 where
+    only one. `done` of `total` steps of a run; `message` is a sentence about this step, and `seeds`
+    are what a search found on it.
     """
 
     log: PromptLog

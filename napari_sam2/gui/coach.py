@@ -1,4 +1,7 @@
-"""Coach: fine-tuning on accepted frames, told of as it goes, stopped when asked. No Qt; torch is loaded when it begins."""
+"""Coach: fine-tuning on accepted frames, told of as it goes, stopped when asked.
+
+No Qt; torch is loaded when it begins.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,9 @@ if TYPE_CHECKING:
     from napari_sam2.train.clip import Clip
     from napari_sam2.train.recipe import Recipe
 
-_EVERY = 25  # steps between two looks at the held-out frames: some ten seconds of the embedded model on a processor
+# steps between two looks at the held-out frames: some ten seconds of the embedded model on a
+# processor
+_EVERY = 25
 
 Trains = Literal["decoder", "decoder+memory", "everything"]
 
@@ -65,7 +70,9 @@ class Plan:
         from napari_sam2.train.recipe import Recipe, Validating
 
         validating = Validating(every=_EVERY, clips=8, length=3)
-        return Recipe(trains=self.trains, minutes=self.minutes, steps=1_000_000, validating=validating)
+        return Recipe(
+            trains=self.trains, minutes=self.minutes, steps=1_000_000, validating=validating
+        )
 
 
 class Coach:
@@ -80,7 +87,14 @@ class Coach:
         """Stop after the next step, from any thread; the best so far is kept."""
         self._stopped.set()
 
-    def teach(self, accepted: Accepted, plan: Plan, *, folder: Path | None = None, recipe: Recipe | None = None) -> Path | None:
+    def teach(
+        self,
+        accepted: Accepted,
+        plan: Plan,
+        *,
+        folder: Path | None = None,
+        recipe: Recipe | None = None,
+    ) -> Path | None:
         """Train, and wait for it: the file of the new model, in `folder` (where known models lie), None where none came out better.
 
         Raises the errors of `core.errors`; then nothing is left behind.
@@ -93,7 +107,13 @@ class Coach:
         better = False
         try:
             hooks: list[Hook] = [Preview(clips=2), self]
-            card = finetune([accepted.pair()], model=plan.model, out=out, recipe=recipe or plan.recipe(), hooks=hooks)
+            card = finetune(
+                [accepted.pair()],
+                model=plan.model,
+                out=out,
+                recipe=recipe or plan.recipe(),
+                hooks=hooks,
+            )
             better = card.training["best"]["step"] > 0
         finally:
             shutil.rmtree(work, ignore_errors=True)
@@ -120,7 +140,9 @@ class Coach:
 
     def on_validate(self, training: Any, validation: Any) -> None:
         """Say how good it is, with the picture that was drawn just before."""
-        self._figures = tuple(Figures(each.step, each.iou_1, each.iou_carried) for each in training.history)
+        self._figures = tuple(
+            Figures(each.step, each.iou_1, each.iou_carried) for each in training.history
+        )
         picture = None
         with suppress(OSError):
             picture = (training.setting.folder / f"preview-{validation.step:06d}.png").read_bytes()
@@ -131,15 +153,23 @@ class Coach:
         self._say(training)
 
     def _say(self, training: Any, picture: bytes | None = None) -> None:
-        best = next((each for each in self._figures if training.best and each.step == training.best.step), None)
+        best = next(
+            (each for each in self._figures if training.best and each.step == training.best.step),
+            None,
+        )
         self._tell(Lesson(training.fraction, training.step, self._figures, best, picture))
 
 
 def place_of(name: str, folder: Path | None = None) -> Path:
-    """Where a model of that name goes. Raises OutputError for a name that is none, or that is taken."""
+    """Where a model of that name goes.
+
+    Raises OutputError for a name that is none, or that is taken.
+    """
     wanted = name.strip()
     if not wanted or any(sign in wanted for sign in '/\\:*?"<>|') or wanted.startswith("."):
-        raise OutputError(f"{name!r} cannot be the name of a model: use letters, digits, spaces and dashes")
+        raise OutputError(
+            f"{name!r} cannot be the name of a model: use letters, digits, spaces and dashes"
+        )
     out = (folder or cache()) / f"{wanted}.safetensors"
     if out.exists():
         raise OutputError(f"there is a model called {wanted!r} already: choose another name")
@@ -150,4 +180,6 @@ def free_name(model: str, folder: Path | None = None) -> str:
     """A name for what comes of a model, one that is not taken."""
     base = f"{Path(model).stem if model.endswith('.safetensors') else model}-tuned"
     names = (base, *(f"{base}-{number}" for number in range(2, 1000)))
-    return next(name for name in names if not ((folder or cache()) / f"{name}.safetensors").exists())
+    return next(
+        name for name in names if not ((folder or cache()) / f"{name}.safetensors").exists()
+    )

@@ -33,13 +33,24 @@ class Controller(Seeking):
     model
         The name of the model to begin with.
     root
-        The folder that projects are kept in, each image and model its own; nothing is kept where None.
+        The folder that projects are kept in, each image and model its own; nothing is kept where
+        None.
     """
 
-    def __init__(self, view: View, worker: Worker, *, load: Load, model: str = "nano", root: Path | None = None) -> None:
+    def __init__(
+        self,
+        view: View,
+        worker: Worker,
+        *,
+        load: Load,
+        model: str = "nano",
+        root: Path | None = None,
+    ) -> None:
         super().__init__(view, worker, load=load, model=model, root=root)
 
-    def open(self, choice: Choice | None, frame: int = 0, at: tuple[tuple[str, int], ...] = ()) -> None:
+    def open(
+        self, choice: Choice | None, frame: int = 0, at: tuple[tuple[str, int], ...] = ()
+    ) -> None:
         """Work on this image, or on none."""
         place = None if choice is None else Place(choice, at)
         self._frame = frame
@@ -84,7 +95,10 @@ class Controller(Seeking):
         self._submit(lambda: self._bench.forget(key), lambda _: None)
 
     def use_model(self, name: str, then: Callable[[bool], Any] = lambda _: None) -> None:
-        """Ask another model; what was said stays, what the old one made of it is asked again. `then` hears whether it came."""
+        """Ask another model; what was said stays, what the old one made of it is asked again.
+
+        `then` hears whether it came.
+        """
         before, self._model = self._model, name
         self._interrupt()
 
@@ -102,7 +116,12 @@ class Controller(Seeking):
         self._submit(lambda: self._bench.model(name), loaded, failed)
         self._show()
 
-    def look_by(self, attention: Attention | None = None, windows: Windows | None = None, precision: Precision | None = None) -> None:
+    def look_by(
+        self,
+        attention: Attention | None = None,
+        windows: Windows | None = None,
+        precision: Precision | None = None,
+    ) -> None:
         """Have the model look at frames by another attention or other windows, or compute in another precision.
 
         What was said stays, and is asked again.
@@ -137,7 +156,9 @@ class Controller(Seeking):
     def edit(self, frame: int, prompts: Sequence[PointPrompt | BoxPrompt]) -> None:
         """The current object's clicks and boxes on a frame were moved or deleted: this is what they are now."""
         track = self.book.current
-        self._act(lambda desk: desk.edit(track, frame, prompts), frames=[frame], otherwise=self._draw_said)
+        self._act(
+            lambda desk: desk.edit(track, frame, prompts), frames=[frame], otherwise=self._draw_said
+        )
 
     def bring(self, prompts: Iterable[Prompt], *, category: str = "") -> int:
         """Prompts from elsewhere, each track a new object (with its own id where it is free); how many objects."""
@@ -162,7 +183,10 @@ class Controller(Seeking):
         """Another of the masks that the model offers for the last click."""
         book = self.book
         if book.offered < 2:
-            self._view.tell("There is no other mask: the model offers others after the first click on an object.")
+            self._view.tell(
+                "There is no other mask: the model offers others after the first click on an "
+                "object."
+            )
             return
         book.shown = (book.shown + 1) % book.offered
         number = book.shown
@@ -181,7 +205,10 @@ class Controller(Seeking):
         place = self._place
         assert place is not None
         acts = self._acts
-        self._work(lambda desk: desk.redo(), lambda changed: self._go(place, changed, acts) if changed.running else None)
+        self._work(
+            lambda desk: desk.redo(),
+            lambda changed: self._go(place, changed, acts) if changed.running else None,
+        )
 
     # who is who
 
@@ -249,7 +276,10 @@ class Controller(Seeking):
         """Lock the current object on a frame, or unlock it."""
         track, fact = self.book.current, self.book.facts.get((self.book.current, frame))
         if fact is None:
-            self._view.tell("There is nothing to accept here: click an object, or carry it to this frame.", wrong=True)
+            self._view.tell(
+                "There is nothing to accept here: click an object, or carry it to this frame.",
+                wrong=True,
+            )
             return
         locked = self.book.log.locked(track, frame)
         self._act(lambda desk: desk.lock([track], [frame], locked=not locked))
@@ -275,20 +305,29 @@ class Controller(Seeking):
         place, wanted = self._place, carry or Carry()
         assert place is not None
         acts = self._acts
-        self._work(lambda desk: desk.start(wanted), lambda changed: self._go(place, changed, acts), message="Starting…")
+        self._work(
+            lambda desk: desk.start(wanted),
+            lambda changed: self._go(place, changed, acts),
+            message="Starting…",
+        )
 
     def save(self, folder: Path) -> None:
         """Write labels and tables into a folder."""
         if self._ready():
             self._message = "Saving labels and tables…"
-            self._read(lambda desk: desk.save(folder), lambda path: self._view.tell(f"Saved labels and tables in {path}"))
+            self._read(
+                lambda desk: desk.save(folder),
+                lambda path: self._view.tell(f"Saved labels and tables in {path}"),
+            )
 
     @property
     def session(self) -> Session | None:
         """The session of what is open, to read from; None before it was opened."""
         return None if self._place is None else self._bench.session(self._place)
 
-    def ask(self, work: Callable[[Desk], Any], then: Callable[[Any], Any], *, message: str = "") -> None:
+    def ask(
+        self, work: Callable[[Desk], Any], then: Callable[[Any], Any], *, message: str = ""
+    ) -> None:
         """Have the desk of what is open look something up."""
         if self._ready():
             self._read(work, then, message=message)

@@ -1,4 +1,7 @@
-"""CountTab: count a stack nobody clicked in. Each step is shown, and can be corrected before the next."""
+"""CountTab: count a stack nobody clicked in.
+
+Each step is shown, and can be corrected before the next.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,14 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from qtpy.QtCore import QEvent, QSignalBlocker, Signal
-from qtpy.QtWidgets import QComboBox, QDoubleSpinBox, QFormLayout, QProgressBar, QPushButton, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QProgressBar,
+    QPushButton,
+    QWidget,
+)
 
 from napari_sam2.api.count import Counting
 from napari_sam2.core.errors import Sam2Error
@@ -25,9 +35,15 @@ _SOURCES = {
     "grid": "everything the model sees (grid)",
     "examples": "what resembles the objects clicked",
 }
-_WAYS = {"seeds": "on every frame, then joined", "model": "on this frame, then carried by the model"}
+_WAYS = {
+    "seeds": "on every frame, then joined",
+    "model": "on this frame, then carried by the model",
+}
 _SIDES = {"guessed": None, "bright": False, "dark": True}
-_EDITING = "Seeds are points: napari's tools at the left add, move and delete them. Those that you add are clicks."
+_EDITING = (
+    "Seeds are points: napari's tools at the left add, move and delete them. Those that you add "
+    "are clicks."
+)
 
 
 class CountTab(QWidget):
@@ -44,15 +60,32 @@ class CountTab(QWidget):
     told = Signal(str, bool)
     asked = Signal(str)
 
-    def __init__(self, controller: Controller, canvas: Canvas, labels: Callable[[], Sequence[Any]]) -> None:
+    def __init__(
+        self, controller: Controller, canvas: Canvas, labels: Callable[[], Sequence[Any]]
+    ) -> None:
         super().__init__()
         self._controller, self._canvas, self._labels = controller, canvas, labels
         self._guessed: tuple[Place, bool | None] | None = None
         self._pixel_um: float | None = None
         self.what, self.result, self.hint = muted(), muted(), muted(_EDITING)
-        self.source, self.way, self.side, self.size = QComboBox(), QComboBox(), QComboBox(), QDoubleSpinBox()
-        self.find, self.count, self.save = QPushButton("1  Find seeds"), QPushButton("2  Count"), QPushButton("3  Save labels and tables…")
-        self.edit = tool("point", "Add, move and delete seeds with napari's own tools", self._on_edit, text="Edit seeds", checkable=True)
+        self.source, self.way, self.side, self.size = (
+            QComboBox(),
+            QComboBox(),
+            QComboBox(),
+            QDoubleSpinBox(),
+        )
+        self.find, self.count, self.save = (
+            QPushButton("1  Find seeds"),
+            QPushButton("2  Count"),
+            QPushButton("3  Save labels and tables…"),
+        )
+        self.edit = tool(
+            "point",
+            "Add, move and delete seeds with napari's own tools",
+            self._on_edit,
+            text="Edit seeds",
+            checkable=True,
+        )
         self.stop = tool("stop", "Stop; objects that are done stay", controller.cancel)
         self.bar = QProgressBar()
         self._lay_out()
@@ -71,7 +104,14 @@ class CountTab(QWidget):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for label, field, tip in (
             ("Find", self.source, "How objects are found"),
-            ("Where", self.way, "On every frame, and then which is which; or on the frame you look at, and the model does the rest"),
+            (
+                "Where",
+                self.way,
+                (
+                    "On every frame, and then which is which; or on the frame you look at, and the "
+                    "model does the rest"
+                ),
+            ),
             ("Diameter", self.size, "Of a typical object; 0: guessed from the image"),
             ("Objects are", self.side, "Brighter or darker than what is around them"),
         ):
@@ -79,14 +119,23 @@ class CountTab(QWidget):
             field.setToolTip(tip)
             field.setAccessibleName(label)
         for box in (self.source, self.way):
-            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            box.setSizeAdjustPolicy(
+                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            )
             box.setMinimumContentsLength(12)
         self.bar.setFixedHeight(16)
         layout = column(self, margin=8)
         layout.addWidget(heading("Count without a click"))
         layout.addWidget(self.what)
         layout.addLayout(form)
-        for part in (row(self.find, self.edit), self.hint, row(self.count, self.stop), self.bar, self.result, self.save):
+        for part in (
+            row(self.find, self.edit),
+            self.hint,
+            row(self.count, self.stop),
+            self.bar,
+            self.result,
+            self.save,
+        ):
             layout.addWidget(part) if isinstance(part, QWidget) else layout.addLayout(part)
         layout.addStretch(1)
 
@@ -116,7 +165,14 @@ class CountTab(QWidget):
             self.source.addItem(title, name)
         for layer in self._labels():
             self.source.addItem(f"labels: {layer.name}", layer)
-        self.source.setCurrentIndex(max(0, next((n for n in range(self.source.count()) if self.source.itemData(n) is chosen), 0)))
+        self.source.setCurrentIndex(
+            max(
+                0,
+                next(
+                    (n for n in range(self.source.count()) if self.source.itemData(n) is chosen), 0
+                ),
+            )
+        )
         blocker.unblock()
 
     def wanted(self) -> Wanted:
@@ -131,7 +187,11 @@ class CountTab(QWidget):
             diameter_px=size if size and not self._pixel_um else None,
             dark=self.side.currentData(),
         )
-        planes = None if by_name or place is None or reading is None else planes_of(source, reading, place)
+        planes = (
+            None
+            if by_name or place is None or reading is None
+            else planes_of(source, reading, place)
+        )
         return Wanted(counting, planes, self._controller.frame)
 
     def look(self, then: Callable[[], Any] = lambda: None) -> None:
@@ -147,7 +207,12 @@ class CountTab(QWidget):
     def go_on(self) -> None:
         """Make objects of the seeds that are shown; where there are none, find them first."""
         seeds = self._canvas.seeds
-        if seeds is None or seeds.layer is None or not seeds.layer.visible or not len(seeds.layer.data):
+        if (
+            seeds is None
+            or seeds.layer is None
+            or not seeds.layer.visible
+            or not len(seeds.layer.data)
+        ):
             self.look(lambda: self._count() if self._controller.book.seeds else self._counted())
         else:
             self._count()
@@ -166,12 +231,21 @@ class CountTab(QWidget):
         self.hint.setVisible(shown)
         if not shown:
             self.edit.setChecked(False)
-        self.bar.setRange(0, max(1, snapshot.total) if moving or snapshot.stage is not Stage.BUSY else 0)
+        self.bar.setRange(
+            0, max(1, snapshot.total) if moving or snapshot.stage is not Stage.BUSY else 0
+        )
         self.bar.setValue(snapshot.done)
         self.bar.setFormat(f"{snapshot.done} of {snapshot.total}" if moving else "")
         here = sum(1 for each in snapshot.objects if each.frames)
         text = snapshot.message if moving else ""
-        self.result.setText(text or (f"{here} object{'' if here == 1 else 's'} in this stack." if here else snapshot.message))
+        self.result.setText(
+            text
+            or (
+                f"{here} object{'' if here == 1 else 's'} in this stack."
+                if here
+                else snapshot.message
+            )
+        )
         self._show_place(place)
 
     def _show_place(self, place: Place | None) -> None:
@@ -200,7 +274,9 @@ class CountTab(QWidget):
                 return
             size = scale.diameter_px * (self._pixel_um or 1.0)
             kind = "" if dark is not None else ", dark" if scale.dark else ", bright"
-            self.size.setSpecialValueText(f"guessed: {size:.1f}{' µm' if self._pixel_um else ' px'}{kind}")
+            self.size.setSpecialValueText(
+                f"guessed: {size:.1f}{' µm' if self._pixel_um else ' px'}{kind}"
+            )
 
         self._controller.guess(show, dark=dark)
 
@@ -215,7 +291,10 @@ class CountTab(QWidget):
 
     def _counted(self) -> None:
         count = len(self._controller.book.log.track_ids)
-        self.told.emit(f"{count} object{'' if count == 1 else 's'}: look through them, correct, then save", False)
+        self.told.emit(
+            f"{count} object{'' if count == 1 else 's'}: look through them, correct, then save",
+            False,
+        )
 
     def _on_edit(self) -> None:
         if self._canvas.seeds is not None:

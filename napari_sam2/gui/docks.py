@@ -27,14 +27,20 @@ from napari_sam2.gui.view import Place, Snapshot
 from napari_sam2.measurement.facts import Fact
 
 Facts = Mapping[tuple[int, int], Fact]
-_TITLES = {"lanes": "Objects over all frames", "tables": "Counts and measurements", "count": "Count", "training": "Fine-tune"}
+_TITLES = {
+    "lanes": "Objects over all frames",
+    "tables": "Counts and measurements",
+    "count": "Count",
+    "training": "Fine-tune",
+}
 _AREAS = {"lanes": "bottom", "tables": "bottom", "count": "right", "training": "right"}
 
 
 class Docks(QObject):
     """`trained` is emitted with the file of a new model, `told` with a sentence and whether something is wrong.
 
-    `ranged` comes with the frames (as in a slice) that a person chose in the lanes, `asked` with what a key is called by.
+    `ranged` comes with the frames (as in a slice) that a person chose in the lanes, `asked` with
+    what a key is called by.
     """
 
     trained = Signal(str)
@@ -62,11 +68,16 @@ class Docks(QObject):
         }
         names = {"lanes": "Lanes", "tables": "Tables", "count": "Count", "training": "Fine-tune"}
         self.buttons: dict[str, QToolButton] = {
-            name: tool(name, tip, lambda name=name: self.toggle(name), text=names[name], checkable=True)  # type: ignore[misc]
+            name: tool(
+                name, tip, lambda name=name: self.toggle(name), text=names[name], checkable=True
+            )  # type: ignore[misc]
             for name, tip in tips.items()
         }
         self.review = tool(
-            "review", hint("Go to the next place that is worth a look, and say why", "review"), self.next_suspicion, text="Review"
+            "review",
+            hint("Go to the next place that is worth a look, and say why", "review"),
+            self.next_suspicion,
+            text="Review",
         )
 
     def toggle(self, name: str) -> None:
@@ -77,7 +88,11 @@ class Docks(QObject):
             return
         widget = self._widgets.get(name) or self._made(name)
         self._widgets[name] = widget
-        beside = {"area": _AREAS[name], "tabify": _AREAS[name] == "right", "add_vertical_stretch": False}
+        beside = {
+            "area": _AREAS[name],
+            "tabify": _AREAS[name] == "right",
+            "add_vertical_stretch": False,
+        }
         dock = self._viewer.window.add_dock_widget(widget, name=_TITLES[name], **beside)
         dock.visibilityChanged.connect(lambda seen, name=name: self._on_visible(name, bool(seen)))
         dock.destroyed.connect(lambda *_, name=name: self._on_gone(name))
@@ -139,11 +154,18 @@ class Docks(QObject):
 
     def _look(self) -> None:
         """Show the frame that is looked at."""
-        lanes, tables, frame = self._widgets.get("lanes"), self._widgets.get("tables"), self._controller.frame
+        lanes, tables, frame = (
+            self._widgets.get("lanes"),
+            self._widgets.get("tables"),
+            self._controller.frame,
+        )
         if isinstance(lanes, SwimLanes) and self._controller.place is not None:
             lanes.go(frame)
             lanes.refresh()
-        if isinstance(tables, Tables) and (tables.track, tables.frame) != (self._snapshot.current, frame):
+        if isinstance(tables, Tables) and (tables.track, tables.frame) != (
+            self._snapshot.current,
+            frame,
+        ):
             tables.select(self._snapshot.current, frame)
 
     def next_suspicion(self, step: int = 1) -> None:
@@ -164,14 +186,22 @@ class Docks(QObject):
                 lanes.mark(what)
             self._go(what, step)
 
-        self._controller.ask(lambda desk: review(desk.session), found, message="Looking for places worth a look…")
+        self._controller.ask(
+            lambda desk: review(desk.session), found, message="Looking for places worth a look…"
+        )
 
     def _go(self, found: Review, step: int) -> None:
         frame = self._controller.frame
         if not len(found):
-            self.told.emit("Nothing looks suspicious. A look at the first and last frames does no harm.", False)
+            self.told.emit(
+                "Nothing looks suspicious. A look at the first and last frames does no harm.", False
+            )
             return
-        one = (found.next if step > 0 else found.previous)(frame, self._suspicion) if self._suspicion else found[0 if step > 0 else -1]
+        one = (
+            (found.next if step > 0 else found.previous)(frame, self._suspicion)
+            if self._suspicion
+            else found[0 if step > 0 else -1]
+        )
         self._suspicion = one
         if one is None:
             self.told.emit(f"That was the last of {len(found)} places worth a look.", False)
@@ -180,7 +210,8 @@ class Docks(QObject):
         self._controller.select(one.track)
         place = list(found).index(one) + 1
         self._controller.say(
-            f"{place} of {len(found)}: object {one.track}, frame {one.frame}, {one.reason}" + (f" ({one.detail})" if one.detail else "")
+            f"{place} of {len(found)}: object {one.track}, frame {one.frame}, {one.reason}"
+            + (f" ({one.detail})" if one.detail else "")
         )
 
     def _made(self, name: str) -> QWidget:
@@ -208,7 +239,11 @@ class Docks(QObject):
 
     def _label_layers(self) -> list[Any]:
         ours = self._canvas.ours
-        return [layer for layer in self._viewer.layers if isinstance(layer, Labels) and key_of(layer) not in ours]
+        return [
+            layer
+            for layer in self._viewer.layers
+            if isinstance(layer, Labels) and key_of(layer) not in ours
+        ]
 
     def offer_sources(self) -> None:
         """The layers are others than before."""
@@ -226,7 +261,12 @@ class Docks(QObject):
         self._suspicion = None
         lanes, tables = self._widgets.get("lanes"), self._widgets.get("tables")
         if isinstance(lanes, SwimLanes):
-            lanes.show_lanes(self._lanes.setdefault(place, Lanes(max(1, place.choice.length))) if place else Lanes(1), self._canvas.colour)
+            lanes.show_lanes(
+                self._lanes.setdefault(place, Lanes(max(1, place.choice.length)))
+                if place
+                else Lanes(1),
+                self._canvas.colour,
+            )
         if isinstance(tables, Tables):
             tables.show_measured(None)
             if place is not None:

@@ -19,7 +19,8 @@ _AXES = {"z": "z (slices)", "t": "t (time)"}
 class ImageSection(QWidget):
     """`chosen` is emitted when another image, axis or channel is chosen; `sample` with the name of one to open.
 
-    `project` is emitted with the folder of a project to go on with, "" where one is to be asked for.
+    `project` is emitted with the folder of a project to go on with, "" where one is to be asked
+    for.
     """
 
     chosen = Signal()
@@ -65,7 +66,9 @@ class ImageSection(QWidget):
         for image in images:
             self.layer.addItem(image.name, image)
         if current is not None:
-            self.layer.setCurrentIndex(next((n for n, image in enumerate(images) if image == current), 0))
+            self.layer.setCurrentIndex(
+                next((n for n, image in enumerate(images) if image == current), 0)
+            )
         blocker.unblock()
         for widget in (self.layer, self.about):
             widget.setVisible(bool(images))
@@ -96,7 +99,12 @@ class ImageSection(QWidget):
         for blocker in blockers:
             blocker.unblock()
         many = reading is not None and reading.channels > 1
-        for place, shown in ((0, reading is not None), (1, reading is not None), (2, many), (3, many)):
+        for place, shown in (
+            (0, reading is not None),
+            (1, reading is not None),
+            (2, many),
+            (3, many),
+        ):
             item = self._along.itemAt(place)
             assert item is not None
             item.widget().setVisible(shown)
@@ -111,5 +119,9 @@ def described(reading: Reading, image: Any) -> str:
     """One line about an image."""
     sizes = " × ".join(f"{axis} {size}" for axis, size in reading.sizes.items())
     pixel = reading.spacing.y_um
-    words = [sizes, f"{pixel:.3g} µm per pixel" if pixel else "pixel size unknown", "finest level" if image.multiscale else ""]
+    words = [
+        sizes,
+        f"{pixel:.3g} µm per pixel" if pixel else "pixel size unknown",
+        "finest level" if image.multiscale else "",
+    ]
     return " · ".join(word for word in words if word)

@@ -1,4 +1,7 @@
-"""Keys: what each key does while the panel is open. Bound in code: napari 0.9 ignores those of a manifest."""
+"""Keys: what each key does while the panel is open.
+
+Bound in code: napari 0.9 ignores those of a manifest.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +58,9 @@ def help_text() -> str:
     rows = [*mouse, *((key.shown, key.does) for key in KEYS.values())]
     return (
         "<table cellspacing='4'>"
-        + "".join(f"<tr><td><b>{keys}</b>&nbsp;&nbsp;</td><td>{does}</td></tr>" for keys, does in rows)
+        + "".join(
+            f"<tr><td><b>{keys}</b>&nbsp;&nbsp;</td><td>{does}</td></tr>" for keys, does in rows
+        )
         + "</table>"
     )
 

@@ -20,7 +20,14 @@ CODES = MappingProxyType(
     {
         presence: code
         for code, presence in enumerate(
-            (Presence.ABSENT, Presence.TRACKED, Presence.LOCKED, Presence.PROMPTED, Presence.UNCERTAIN), start=1
+            (
+                Presence.ABSENT,
+                Presence.TRACKED,
+                Presence.LOCKED,
+                Presence.PROMPTED,
+                Presence.UNCERTAIN,
+            ),
+            start=1,
         )
     }
 )
@@ -37,7 +44,9 @@ class Lanes:
         self.frames = frames
         self._codes = np.zeros((_FIRST_ROWS, frames), dtype=np.uint8)
         self._tracks: list[int] = []
-        self._places: list[int] = []  # row of the array by row of the lanes: a new track moves no pixels
+        self._places: list[
+            int
+        ] = []  # row of the array by row of the lanes: a new track moves no pixels
         self._free: list[int] = []
         self._described: dict[int, Track] = {}
         self._marks: dict[tuple[int, int], tuple[Suspicion, ...]] = {}
@@ -69,7 +78,10 @@ class Lanes:
         self._codes[place, frame] = code
 
     def put_frame(self, frame: int, presences: Mapping[int, Presence]) -> None:
-        """All that is known of a frame, by track: other tracks are not there. What a step of a walk changes."""
+        """All that is known of a frame, by track: other tracks are not there.
+
+        What a step of a walk changes.
+        """
         self._codes[:, frame] = NOTHING
         for track, presence in presences.items():
             self.put(track, frame, presence)
@@ -80,7 +92,9 @@ class Lanes:
         self.keep({track for track, _ in presences})
         places = dict(zip(self._tracks, self._places, strict=True))
         rows = [places[track] for track, _ in presences]
-        self._codes[rows, [frame for _, frame in presences]] = [CODES[presence] for presence in presences.values()]
+        self._codes[rows, [frame for _, frame in presences]] = [
+            CODES[presence] for presence in presences.values()
+        ]
 
     def keep(self, tracks: Iterable[int]) -> None:
         """Remove all other tracks; those that are new get a row."""
@@ -132,15 +146,19 @@ class Lanes:
         presence = self.presence(track, frame)
         lines = [f"{self.name(track)}{category} · frame {frame} · {presence or 'not carried here'}"]
         for each in self._marks.get((track, frame), ()):
-            other = f"touches {self.name(each.track if each.other == track else each.other)}" if each.other is not None else each.detail
+            other = (
+                f"touches {self.name(each.track if each.other == track else each.other)}"
+                if each.other is not None
+                else each.detail
+            )
             lines.append(f"{each.reason}: {other}" if other else str(each.reason))
         return "\n".join(lines)
 
     def columns(self, rows: range, first: float, frames_per_px: float, width: int) -> np.ndarray:
         """(rows, width) uint8 codes as they are drawn, one column a pixel.
 
-        Pixel x shows the frames from `first` + x × `frames_per_px` up to those of the next pixel: their highest code.
-        Pixels beyond the last frame are `NOTHING`.
+        Pixel x shows the frames from `first` + x × `frames_per_px` up to those of the next pixel:
+        their highest code. Pixels beyond the last frame are `NOTHING`.
         """
         shown = self._codes[self._places[rows.start : rows.stop]]
         edges = first + np.arange(width + 1) * frames_per_px

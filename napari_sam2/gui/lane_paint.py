@@ -13,7 +13,10 @@ from napari_sam2.core.presence import Presence
 from napari_sam2.gui.lane_grid import CODES
 from napari_sam2.gui.lane_sight import GUTTER, HEADER, LANE, LEGEND, Sight
 
-BAR, THIN = 12, 2  # heights in px of what is drawn in a lane, and of what says that nothing is there
+BAR, THIN = (
+    12,
+    2,
+)  # heights in px of what is drawn in a lane, and of what says that nothing is there
 _GRID = 7  # px a frame, from which frames are drawn apart
 
 COLOURS = {
@@ -22,7 +25,10 @@ COLOURS = {
     Presence.UNCERTAIN: QColor("#e9a13b"),
     Presence.LOCKED: QColor("#38b07c"),
 }
-"""What is not here is drawn in a shade of the theme's text. Told apart by red-green blind eyes, on dark and on light."""
+"""What is not here is drawn in a shade of the theme's text.
+
+Told apart by red-green blind eyes, on dark and on light.
+"""
 
 MARK = QColor("#ff6b4a")
 RANGE = QColor("#2f9bff")
@@ -35,7 +41,9 @@ Colour = Callable[[int], tuple[float, float, float]]
 class LanePainter:
     """Draws a Sight in the colours of a theme's palette."""
 
-    def __init__(self, painter: QPainter, sight: Sight, palette: QPalette, colour: Colour | None) -> None:
+    def __init__(
+        self, painter: QPainter, sight: Sight, palette: QPalette, colour: Colour | None
+    ) -> None:
         self._painter, self._sight, self._colour = painter, sight, colour
         self._ground = palette.color(QPalette.ColorRole.Window)
         self._text = palette.color(QPalette.ColorRole.WindowText)
@@ -52,7 +60,11 @@ class LanePainter:
         if not len(self._sight.lanes):
             room = QRect(GUTTER, HEADER, self._sight.width, self._sight.height)
             self._painter.setPen(self._shade(150))
-            self._painter.drawText(room, Qt.AlignmentFlag.AlignCenter, "Click an object in the image: its lane appears here")
+            self._painter.drawText(
+                room,
+                Qt.AlignmentFlag.AlignCenter,
+                "Click an object in the image: its lane appears here",
+            )
 
     def _shade(self, alpha: int) -> QColor:
         """The colour of the theme's text, so opaque."""
@@ -65,9 +77,13 @@ class LanePainter:
         rows, top = sight.rows, HEADER - sight.down
         for row in rows:
             if sight.lanes.tracks[row] == sight.track:
-                self._painter.fillRect(QRect(0, top + row * LANE, sight.size[0], LANE), self._shade(26))
+                self._painter.fillRect(
+                    QRect(0, top + row * LANE, sight.size[0], LANE), self._shade(26)
+                )
             elif row % 2:
-                self._painter.fillRect(QRect(GUTTER, top + row * LANE, sight.width, LANE), self._shade(8))
+                self._painter.fillRect(
+                    QRect(GUTTER, top + row * LANE, sight.width, LANE), self._shade(8)
+                )
         self._painter.setClipRect(GUTTER, HEADER, sight.width, sight.height)
         self._painter.drawImage(GUTTER, top + rows.start * LANE, self._picture(rows))
         if sight.chosen is not None:
@@ -85,7 +101,9 @@ class LanePainter:
         scale, width = sight.scale, sight.width
         first = sight.across / scale
         codes = sight.lanes.columns(rows, first, 1 / scale, width)
-        colours = np.array([0, *(_packed(self._bar_colour(presence)) for presence in CODES)], dtype=np.uint32)
+        colours = np.array(
+            [0, *(_packed(self._bar_colour(presence)) for presence in CODES)], dtype=np.uint32
+        )
         bars = colours[codes]
         if scale >= _GRID:
             frames = np.floor(first + np.arange(width + 1) / scale + 1e-9)
@@ -110,7 +128,9 @@ class LanePainter:
         veil.setAlpha(160)
         first, after = (round(sight.x(frame)) for frame in sight.chosen)
         self._painter.fillRect(QRect(GUTTER, HEADER, first - GUTTER, sight.height), veil)
-        self._painter.fillRect(QRect(after, HEADER, GUTTER + sight.width - after, sight.height), veil)
+        self._painter.fillRect(
+            QRect(after, HEADER, GUTTER + sight.width - after, sight.height), veil
+        )
 
     def _paint_marks(self, track: int, y: int) -> None:
         """A triangle over each place worth a look; of those that share pixels, one."""
@@ -122,7 +142,9 @@ class LanePainter:
         for frame in sight.lanes.marks(track):
             x = sight.x(frame + 0.5)
             if x - last >= 3 and GUTTER - 4 <= x <= GUTTER + sight.width + 4:
-                self._painter.drawPolygon(QPolygonF([QPointF(x - 5, y), QPointF(x + 5, y), QPointF(x, y + 7)]))
+                self._painter.drawPolygon(
+                    QPolygonF([QPointF(x - 5, y), QPointF(x + 5, y), QPointF(x, y + 7)])
+                )
                 last = x
         self._painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
 
@@ -131,8 +153,12 @@ class LanePainter:
         sight = self._sight
         x, width = sight.x(sight.frame), sight.scale
         if width >= 4:
-            self._painter.fillRect(QRect(round(x), HEADER, round(width), sight.height), self._shade(28))
-        self._painter.fillRect(QRect(round(x + width / 2), HEADER, 1, sight.height), self._shade(220))
+            self._painter.fillRect(
+                QRect(round(x), HEADER, round(width), sight.height), self._shade(28)
+            )
+        self._painter.fillRect(
+            QRect(round(x + width / 2), HEADER, 1, sight.height), self._shade(220)
+        )
 
     def _paint_name(self, track: int, y: int) -> None:
         sight = self._sight
@@ -144,8 +170,12 @@ class LanePainter:
             self._painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
         self._painter.setPen(self._shade(255 if track == sight.track else 190))
         room = QRect(24, y, GUTTER - 34, LANE)
-        name = self._painter.fontMetrics().elidedText(sight.lanes.name(track), Qt.TextElideMode.ElideRight, room.width())
-        self._painter.drawText(room, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, name)
+        name = self._painter.fontMetrics().elidedText(
+            sight.lanes.name(track), Qt.TextElideMode.ElideRight, room.width()
+        )
+        self._painter.drawText(
+            room, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, name
+        )
 
     def _paint_header(self) -> None:
         sight = self._sight
@@ -156,19 +186,29 @@ class LanePainter:
             chosen.setAlpha(90)
             self._painter.fillRect(QRect(first, 2, after - first, HEADER - 3), chosen)
         step, scale = self._tick_step(self._painter.fontMetrics()), sight.scale
-        for frame in range(sight.frame_at(GUTTER) // step * step, sight.frame_at(GUTTER + sight.width) + 1, step):
+        for frame in range(
+            sight.frame_at(GUTTER) // step * step, sight.frame_at(GUTTER + sight.width) + 1, step
+        ):
             middle = round(sight.x(frame + 0.5))
             self._painter.fillRect(QRect(middle, HEADER - 5, 1, 4), self._shade(110))
             self._painter.setPen(self._shade(150))
-            self._painter.drawText(QRect(middle - 30, 0, 60, HEADER - 5), Qt.AlignmentFlag.AlignCenter, str(frame))
+            self._painter.drawText(
+                QRect(middle - 30, 0, 60, HEADER - 5), Qt.AlignmentFlag.AlignCenter, str(frame)
+            )
         for frame in sight.lanes.marked_frames:
-            self._painter.fillRect(QRect(round(sight.x(frame)), HEADER - 3, max(2, round(scale) - 1), 2), MARK)
+            self._painter.fillRect(
+                QRect(round(sight.x(frame)), HEADER - 3, max(2, round(scale) - 1), 2), MARK
+            )
         self._paint_handle()
         self._painter.setClipRect(QRect(0, 0, *sight.size))
         self._painter.fillRect(QRect(0, HEADER - 1, sight.size[0], 1), self._shade(40))
         self._painter.setPen(self._shade(150))
         count = f"{len(sight.lanes)} object{'' if len(sight.lanes) == 1 else 's'}"
-        self._painter.drawText(QRect(8, 0, GUTTER - 12, HEADER - 2), Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, count)
+        self._painter.drawText(
+            QRect(8, 0, GUTTER - 12, HEADER - 2),
+            Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft,
+            count,
+        )
 
     def _paint_handle(self) -> None:
         """The number of the frame that is looked at."""
@@ -204,7 +244,9 @@ class LanePainter:
                 break
             self._paint_sign(name, x, y + LEGEND // 2 + 1)
             self._painter.setPen(self._shade(150))
-            self._painter.drawText(QRect(x + 15, y + 1, width + 4, LEGEND), Qt.AlignmentFlag.AlignVCenter, name)
+            self._painter.drawText(
+                QRect(x + 15, y + 1, width + 4, LEGEND), Qt.AlignmentFlag.AlignVCenter, name
+            )
             x += width + 30
 
     def _paint_sign(self, name: str, x: int, middle: int) -> None:
@@ -212,7 +254,15 @@ class LanePainter:
             self._painter.setRenderHint(QPainter.RenderHint.Antialiasing)
             self._painter.setPen(Qt.PenStyle.NoPen)
             self._painter.setBrush(MARK)
-            self._painter.drawPolygon(QPolygonF([QPointF(x + 1, middle - 3), QPointF(x + 9, middle - 3), QPointF(x + 5, middle + 3)]))
+            self._painter.drawPolygon(
+                QPolygonF(
+                    [
+                        QPointF(x + 1, middle - 3),
+                        QPointF(x + 9, middle - 3),
+                        QPointF(x + 5, middle + 3),
+                    ]
+                )
+            )
             self._painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
             return
         half = THIN // 2 if name == Presence.ABSENT else 4

@@ -1,4 +1,7 @@
-"""Sight: which lanes and frames are seen, and where on the widget. Pure: pixels in, frames and tracks out, and back."""
+"""Sight: which lanes and frames are seen, and where on the widget.
+
+Pure: pixels in, frames and tracks out, and back.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +23,8 @@ MOST = 48.0
 class Sight:
     """What is seen of lanes on a widget of (width, height) px `size`.
 
-    `zoom` is 1 where all frames fit; `across` and `down` are scrolled px. `frame` and `track` (0: none) are the current ones,
-    `chosen` the range taken, (first, after).
+    `zoom` is 1 where all frames fit; `across` and `down` are scrolled px. `frame` and `track` (0:
+    none) are the current ones, `chosen` the range taken, (first, after).
     """
 
     lanes: Lanes
@@ -71,4 +74,8 @@ class Sight:
     def track_at(self, y: float) -> int:
         """The track whose lane is there, 0 where none is."""
         row = int(y - HEADER + self.down) // LANE
-        return self.lanes.tracks[row] if HEADER <= y < HEADER + self.height and 0 <= row < len(self.lanes) else 0
+        return (
+            self.lanes.tracks[row]
+            if HEADER <= y < HEADER + self.height and 0 <= row < len(self.lanes)
+            else 0
+        )

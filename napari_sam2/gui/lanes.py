@@ -1,4 +1,7 @@
-"""SwimLanes: one lane for each object over all frames. Click or drag to travel, the wheel zooms, a drag on the header takes a range."""
+"""SwimLanes: one lane for each object over all frames.
+
+Click or drag to travel, the wheel zooms, a drag on the header takes a range.
+"""
 
 from __future__ import annotations
 
@@ -18,16 +21,25 @@ _DRAG = 4  # px before a press is a drag
 
 
 class SwimLanes(QAbstractScrollArea):
-    """The lanes of all objects; only those in sight are painted. What they show is in `lanes`: change that, then `refresh`.
+    """The lanes of all objects; only those in sight are painted.
 
-    `frame_chosen` (frame, track) comes with a click or drag, track 0 where no lane was meant; `range_chosen` (first, after),
-    as in a slice, with a drag on the header, and (0, frames) where a range is taken back by a double click there.
+    What they show is in `lanes`: change that, then `refresh`.
+
+    `frame_chosen` (frame, track) comes with a click or drag, track 0 where no lane was meant;
+    `range_chosen` (first, after), as in a slice, with a drag on the header, and (0, frames) where a
+    range is taken back by a double click there.
     """
 
     frame_chosen = Signal(int, int)
     range_chosen = Signal(int, int)
 
-    def __init__(self, lanes: Lanes | None = None, *, colour: Colour | None = None, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        lanes: Lanes | None = None,
+        *,
+        colour: Colour | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
         self.lanes = lanes or Lanes(1)
         self.frame = 0
@@ -35,7 +47,9 @@ class SwimLanes(QAbstractScrollArea):
         self.chosen: tuple[int, int] | None = None
         self._colour = colour
         self._zoom = 1.0  # 1: all frames fit
-        self._pressed: tuple[str, int, int] | None = None  # where a drag began: header or lane, its x, its frame or track
+        self._pressed: tuple[str, int, int] | None = (
+            None  # where a drag began: header or lane, its x, its frame or track
+        )
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setFrameShape(QAbstractScrollArea.Shape.NoFrame)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
@@ -72,7 +86,9 @@ class SwimLanes(QAbstractScrollArea):
         row = self.lanes.row(track)
         if row is not None:
             bar = self.verticalScrollBar()
-            bar.setValue(int(np.clip(bar.value(), (row + 1) * LANE - self.sight.height, row * LANE)))
+            bar.setValue(
+                int(np.clip(bar.value(), (row + 1) * LANE - self.sight.height, row * LANE))
+            )
         self.viewport().update()
 
     def clear_range(self) -> None:
@@ -87,8 +103,21 @@ class SwimLanes(QAbstractScrollArea):
     @property
     def sight(self) -> Sight:
         """What is seen now."""
-        view, across, down = self.viewport(), self.horizontalScrollBar().value(), self.verticalScrollBar().value()
-        return Sight(self.lanes, (view.width(), view.height()), self._zoom, across, down, self.frame, self.track, self.chosen)
+        view, across, down = (
+            self.viewport(),
+            self.horizontalScrollBar().value(),
+            self.verticalScrollBar().value(),
+        )
+        return Sight(
+            self.lanes,
+            (view.width(), view.height()),
+            self._zoom,
+            across,
+            down,
+            self.frame,
+            self.track,
+            self.chosen,
+        )
 
     def _fit_bars(self) -> None:
         sight = self.sight
@@ -197,7 +226,11 @@ class SwimLanes(QAbstractScrollArea):
         if event.type() == QEvent.Type.ToolTip:
             track = self.sight.track_at(event.pos().y())
             if track and event.pos().x() >= GUTTER:
-                QToolTip.showText(event.globalPos(), self.lanes.told(track, self.sight.frame_at(event.pos().x())), self)
+                QToolTip.showText(
+                    event.globalPos(),
+                    self.lanes.told(track, self.sight.frame_at(event.pos().x())),
+                    self,
+                )
             else:
                 QToolTip.hideText()
             return True

@@ -1,4 +1,7 @@
-"""Layers: what a napari image layer is as a Stack, and where a position of the mouse lies in it. No windows here."""
+"""Layers: what a napari image layer is as a Stack, and where a position of the mouse lies in it.
+
+No windows here.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +24,21 @@ _NAMES = {
     "z": ("z", "depth", "slice", "slices", "plane"),
     "c": ("c", "ch", "channel", "channels"),
 }
-_GUESSES = ("", "z", "tz", "tcz")  # for so many axes that nothing is said about: the order OME keeps them in
+_GUESSES = (
+    "",
+    "z",
+    "tz",
+    "tcz",
+)  # for so many axes that nothing is said about: the order OME keeps them in
 
 
 @dataclass(frozen=True)
 class Reading:
     """What the dimensions of an image layer are.
 
-    `letters` has one for each dimension (without the samples of a colour image). `guessed` are those that nobody named:
-    a person may know better. `spacing` is in µm and seconds, None where nobody said.
+    `letters` has one for each dimension (without the samples of a colour image). `guessed` are
+    those that nobody named: a person may know better. `spacing` is in µm and seconds, None where
+    nobody said.
     """
 
     letters: str
@@ -67,7 +76,12 @@ class Reading:
             return self
         (old,) = guessed
         spacing = replace(self.spacing, z_um=None, t_s=None)
-        return replace(self, letters=self.letters.replace(old, along), guessed=self.guessed.replace(old, along), spacing=spacing)
+        return replace(
+            self,
+            letters=self.letters.replace(old, along),
+            guessed=self.guessed.replace(old, along),
+            spacing=spacing,
+        )
 
 
 def read(layer: Any) -> Reading:
@@ -78,18 +92,30 @@ def read(layer: Any) -> Reading:
     rgb = bool(getattr(layer, "rgb", False))
     shape = tuple(int(n) for n in (layer.data[0] if layer.multiscale else layer.data).shape)
     shape = shape[:-1] if rgb else shape
-    said = [_named(label) or _of_unit(unit) for label, unit in zip(layer.axis_labels, layer.units, strict=True)][:-2]
+    said = [
+        _named(label) or _of_unit(unit)
+        for label, unit in zip(layer.axis_labels, layer.units, strict=True)
+    ][:-2]
     of_file = _file(layer, shape, rgb) if "" in said or not _known_spacing(layer) else None
     if "" in said and of_file is not None:
         said = [axis for axis in of_file.axes[:-2] if not (rgb and axis == "c")]
     guessed = _guess(said, rgb)
     letters = "".join(axis or guess for axis, guess in zip(said, guessed, strict=True)) + "yx"
     if len(set(letters)) != len(letters):
-        raise AxesError(f"two axes of {layer.name!r} are called alike ({letters}): name them t, c, z, y, x in the layer's axis labels")
+        raise AxesError(
+            f"two axes of {layer.name!r} are called alike ({letters}): name them t, c, z, y, x "
+            "in the layer's axis labels"
+        )
     spacing = _spacing(layer, letters)
     if spacing == Spacing() and of_file is not None:
         spacing = of_file.spacing
-    return Reading(letters, "".join(g for axis, g in zip(said, guessed, strict=True) if not axis), spacing, shape, rgb)
+    return Reading(
+        letters,
+        "".join(g for axis, g in zip(said, guessed, strict=True) if not axis),
+        spacing,
+        shape,
+        rgb,
+    )
 
 
 def stack_of(layer: Any, reading: Reading) -> Stack:
@@ -131,10 +157,19 @@ def geometry(layer: Any) -> dict[str, Any]:
 
 
 def blank_labels(reading: Reading) -> np.ndarray:
-    """uint16 zeros of the shape of an image layer, which take no memory before they are written. All channels share one."""
-    own = tuple(1 if axis == "c" else size for axis, size in zip(reading.letters, reading.shape, strict=True))
+    """uint16 zeros of the shape of an image layer, which take no memory before they are written.
+
+    All channels share one.
+    """
+    own = tuple(
+        1 if axis == "c" else size
+        for axis, size in zip(reading.letters, reading.shape, strict=True)
+    )
     labels = np.zeros(own, dtype=np.uint16)
-    strides = tuple(0 if axis == "c" else stride for axis, stride in zip(reading.letters, labels.strides, strict=True))
+    strides = tuple(
+        0 if axis == "c" else stride
+        for axis, stride in zip(reading.letters, labels.strides, strict=True)
+    )
     return np.lib.stride_tricks.as_strided(labels, reading.shape, strides)
 
 
@@ -143,10 +178,14 @@ def index(reading: Reading, where: Mapping[str, int]) -> tuple[int, ...]:
     return tuple(where.get(axis, 0) for axis in reading.letters[:-2])
 
 
-def locate(layer: Any, reading: Reading, position: Sequence[float]) -> tuple[dict[str, int], tuple[float, float]]:
+def locate(
+    layer: Any, reading: Reading, position: Sequence[float]
+) -> tuple[dict[str, int], tuple[float, float]]:
     """Index by axis, and (y, x), in data pixels, of a position in the world."""
     inside = [float(value) for value in layer.world_to_data(position)]
-    where = {axis: round(value) for axis, value in zip(reading.letters[:-2], inside[:-2], strict=True)}
+    where = {
+        axis: round(value) for axis, value in zip(reading.letters[:-2], inside[:-2], strict=True)
+    }
     where = {axis: min(max(place, 0), reading.sizes[axis] - 1) for axis, place in where.items()}
     return where, (inside[-2], inside[-1])
 
@@ -166,9 +205,15 @@ def _guess(said: Sequence[str], rgb: bool) -> list[str]:
     """A letter for each dimension, looked at where nothing was said about it."""
     free = sum(1 for axis in said if not axis)
     if free >= len(_GUESSES):
-        raise AxesError(f"{free} axes that nobody named, beside y and x: expected t, c and z at most; name them in the layer's axis labels")
+        raise AxesError(
+            f"{free} axes that nobody named, beside y and x: expected t, c and z at most; name "
+            "them in the layer's axis labels"
+        )
     taken = [*said, "c"] if rgb else list(said)
-    left = iter([axis for axis in _GUESSES[free] if axis not in taken] + [axis for axis in "ztc" if axis not in [*taken, *_GUESSES[free]]])
+    left = iter(
+        [axis for axis in _GUESSES[free] if axis not in taken]
+        + [axis for axis in "ztc" if axis not in [*taken, *_GUESSES[free]]]
+    )
     return [axis or next(left, "") for axis in said]
 
 
@@ -210,4 +255,8 @@ def _opened(path: str) -> Stack | None:
 def _transposed(data: Any, order: list[int]) -> Any:
     if order == sorted(order):
         return data
-    return np.transpose(data, order) if isinstance(data, np.ndarray) else da.asarray(data).transpose(order)
+    return (
+        np.transpose(data, order)
+        if isinstance(data, np.ndarray)
+        else da.asarray(data).transpose(order)
+    )

@@ -6,8 +6,13 @@ from napari_sam2.core.protocols import VideoModel
 
 
 def load_beside(name: str) -> VideoModel:
-    """The model of that name, computing in this thread on all cores but one. Called in the background; see `load_model`."""
-    from napari_sam2.models.device import leave_a_core  # torch: seconds for which the window would stand still
+    """The model of that name, computing in this thread on all cores but one.
+
+    Called in the background; see `load_model`.
+    """
+    from napari_sam2.models.device import (
+        leave_a_core,
+    )  # torch: seconds for which the window would stand still
     from napari_sam2.models.load import load_model
 
     leave_a_core()

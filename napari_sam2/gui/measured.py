@@ -1,4 +1,7 @@
-"""Measured: the tables of a session while it goes on, frame by frame. No Qt; may be filled and read from any thread."""
+"""Measured: the tables of a session while it goes on, frame by frame.
+
+No Qt; may be filled and read from any thread.
+"""
 
 from __future__ import annotations
 
@@ -33,14 +36,20 @@ class TableSet:
         if not len(known):
             return {}
         ids, starts = np.unique(known["track"].to_numpy(), return_index=True)
-        frames, values = (np.split(known[name].to_numpy(), starts[1:]) for name in ("frame", column))
-        return {int(track): (where, what) for track, where, what in zip(ids, frames, values, strict=True)}
+        frames, values = (
+            np.split(known[name].to_numpy(), starts[1:]) for name in ("frame", column)
+        )
+        return {
+            int(track): (where, what)
+            for track, where, what in zip(ids, frames, values, strict=True)
+        }
 
     def counted(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Frames and numbers of objects by category."""
         rows = self.counts[self.counts["frame"] != ALL]
         return {
-            str(name): (group["frame"].astype(int).to_numpy(), group["n"].to_numpy()) for name, group in rows.groupby("category", sort=True)
+            str(name): (group["frame"].astype(int).to_numpy(), group["n"].to_numpy())
+            for name, group in rows.groupby("category", sort=True)
         }
 
 
@@ -77,10 +86,18 @@ class Measured:
         with self._lock:
             parts, described = [self._rows[frame] for frame in sorted(self._rows)], self._described
         parts = [part for part in parts if len(part)]
-        objects = pd.concat(parts, ignore_index=True) if parts else table(object_columns(channel_count(self.video)), ())
-        objects["category"] = _categories(objects["track"], {track.id: track.category for track in described})
+        objects = (
+            pd.concat(parts, ignore_index=True)
+            if parts
+            else table(object_columns(channel_count(self.video)), ())
+        )
+        objects["category"] = _categories(
+            objects["track"], {track.id: track.category for track in described}
+        )
         frames = len(self.video)
-        return TableSet(objects, tracks(objects, self.video, described), counts(objects, frames), frames)
+        return TableSet(
+            objects, tracks(objects, self.video, described), counts(objects, frames), frames
+        )
 
 
 def _categories(ids: pd.Series, categories: Mapping[int, str]) -> pd.Series:

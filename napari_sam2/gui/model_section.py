@@ -17,19 +17,28 @@ from napari_sam2.models.fetch import fetch
 from napari_sam2.models.files import cache
 
 _MEGABYTE = 1e6
-_HERE = {"embedded": "comes with the plugin", "imported": "yours", "fetched": "fetched", "plug-in": "plug-in"}
+_HERE = {
+    "embedded": "comes with the plugin",
+    "imported": "yours",
+    "fetched": "fetched",
+    "plug-in": "plug-in",
+}
 _LOOK_MS = 200
 _ATTENTIONS: dict[Attention, tuple[str, str]] = {
     "auto": ("Look near where that shows the same", "found out for each object after a prompt"),
     "whole": ("Look at the whole image", "as SAM 2 does; minutes for many objects"),
-    "near": ("Look near the objects", "many times faster where they are small, nearly the same masks"),
+    "near": (
+        "Look near the objects",
+        "many times faster where they are small, nearly the same masks",
+    ),
 }
 
 
 class ModelSection(QWidget):
     """`chosen` is emitted with the name of a model on this machine, `failed` with an error of a download.
 
-    `looked` is emitted with an attention, `tiled` with windows, `computed` with a precision, for models that have the choice.
+    `looked` is emitted with an attention, `tiled` with windows, `computed` with a precision, for
+    models that have the choice.
 
     `worker` fetches: a thread of its own, since a download of minutes must not hold up a click.
     """
@@ -46,7 +55,9 @@ class ModelSection(QWidget):
         self._fetch_model = fetch_model
         self._fetching: KnownModel | None = None
         self.models = QComboBox()
-        self.models.setToolTip("The model that segments: larger ones are slower and better on most things")
+        self.models.setToolTip(
+            "The model that segments: larger ones are slower and better on most things"
+        )
         self.about = muted()
         self.attention = QComboBox()
         for name, (title, _) in _ATTENTIONS.items():
@@ -54,19 +65,27 @@ class ModelSection(QWidget):
         self.attention.setToolTip("\n".join(": ".join(each) for each in _ATTENTIONS.values()))
         self.tiles = QCheckBox("Enlarge small objects")
         self.tiles.setToolTip(
-            "On a large image: look at objects that are small by a part of it that shows them larger (tiles).\n"
-            "Better masks where a cell is less than 40 pixels wide to the model; each part costs as much as an image."
+            "On a large image: look at objects that are small by a part of it that shows them "
+            "larger (tiles).\n"
+            "Better masks where a cell is less than 40 pixels wide to the model; each part costs "
+            "as much as an image."
         )
         self.precision = QComboBox()
         self.precision.setToolTip(
-            "What the model computes in. bfloat16 saved 12 to 31 % of the time on a processor, with nearly the same masks\n"
-            "(at most 0.002 of IoU lost); nothing was measured on GPUs. Only what this device has instructions for is offered."
+            "What the model computes in. bfloat16 saved 12 to 31 % of the time on a processor, "
+            "with nearly the same masks\n"
+            "(at most 0.002 of IoU lost); nothing was measured on GPUs. Only what this device "
+            "has instructions for is offered."
         )
         self.fetch = QPushButton()
         self.bar = QProgressBar()
         self.bar.setTextVisible(True)
         self.bar.hide()
-        self.cancel = tool("stop", "Stop the download; what arrived is kept, and the next one goes on from there", self._on_cancel)
+        self.cancel = tool(
+            "stop",
+            "Stop the download; what arrived is kept, and the next one goes on from there",
+            self._on_cancel,
+        )
         self.cancel.hide()
         self._stopped = Event()
         self._timer = QTimer(self)
@@ -118,13 +137,23 @@ class ModelSection(QWidget):
         self.attention.setCurrentIndex(self.attention.findData(snapshot.attention))
         self._offer(snapshot.precisions)
         self.precision.setCurrentIndex(self.precision.findData(snapshot.precision))
-        if (snapshot.model, snapshot.device, snapshot.precision) != (self.used, self.device, self._computes):
-            self.used, self.device, self._computes = snapshot.model, snapshot.device, snapshot.precision
+        if (snapshot.model, snapshot.device, snapshot.precision) != (
+            self.used,
+            self.device,
+            self._computes,
+        ):
+            self.used, self.device, self._computes = (
+                snapshot.model,
+                snapshot.device,
+                snapshot.precision,
+            )
             self._describe()
 
     def _offer(self, precisions: Sequence[Precision]) -> None:
         """Let a person choose among these; not shown where there is nothing to choose."""
-        if [self.precision.itemData(place) for place in range(self.precision.count())] == [*precisions]:
+        if [self.precision.itemData(place) for place in range(self.precision.count())] == [
+            *precisions
+        ]:
             return
         self.precision.clear()
         for each in precisions:
@@ -151,13 +180,19 @@ class ModelSection(QWidget):
         where = places.get(self.device, f"on the GPU ({self.device})") if used else ""
         if used and self._computes != "float32":
             where += f" in {self._computes}"
-        words = [model.card.licence, _HERE.get(model.state, ""), where] if not missing else [model.card.licence, "not on this machine yet"]
+        words = (
+            [model.card.licence, _HERE.get(model.state, ""), where]
+            if not missing
+            else [model.card.licence, "not on this machine yet"]
+        )
         if model.state == "damaged":
             words = [model.card.description]
         self.about.setText(" · ".join(word for word in words if word))
         self.models.setToolTip(model.card.description or model.card.name)
         for choice in (self.attention, self.tiles):
-            choice.setVisible(not (model.card.follows or missing or model.state in ("plug-in", "damaged")))
+            choice.setVisible(
+                not (model.card.follows or missing or model.state in ("plug-in", "damaged"))
+            )
         self.precision.setVisible(used and self.precision.count() > 1)
         self.fetch.setVisible(missing and self._fetching is None)
         self.fetch.setText(f"Fetch {_size(model)}")
@@ -215,7 +250,15 @@ class ModelSection(QWidget):
 
 
 def _title(model: KnownModel) -> str:
-    return " · ".join(part for part in (model.card.name, _size(model), "to fetch" if model.state == "available" else "") if part)
+    return " · ".join(
+        part
+        for part in (
+            model.card.name,
+            _size(model),
+            "to fetch" if model.state == "available" else "",
+        )
+        if part
+    )
 
 
 def _size(model: KnownModel) -> str:

@@ -21,7 +21,9 @@ class Gestures:
 
 
 class Mouse:
-    """A click is the object; with Ctrl or Alt, or the right button, what is not. Shift and a drag, or the box tool, is a box.
+    """A click is the object; with Ctrl or Alt, or the right button, what is not.
+
+    Shift and a drag, or the box tool, is a box.
 
     A drag that is no box is napari's: it pans.
     """

@@ -22,7 +22,10 @@ Colour = Callable[[int], tuple[float, float, float]]
 
 
 class ObjectTable(QAbstractTableModel):
-    """The rows, as Qt reads them. `described` is emitted with a track, "name" or "category", and the new text."""
+    """The rows, as Qt reads them.
+
+    `described` is emitted with a track, "name" or "category", and the new text.
+    """
 
     described = Signal(int, str, str)
 
@@ -49,7 +52,9 @@ class ObjectTable(QAbstractTableModel):
         """Qt's: how many columns."""
         return 0 if parent is not None and parent.isValid() else len(_COLUMNS)
 
-    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:  # noqa: N802
+    def headerData(
+        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
+    ) -> Any:
         """Qt's: the titles."""
         if orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole:
             return _COLUMNS[section]
@@ -78,7 +83,9 @@ class ObjectTable(QAbstractTableModel):
         """Qt's: somebody wrote a name or a category."""
         if role != Qt.ItemDataRole.EditRole or index.column() not in _EDITABLE:
             return False
-        self.described.emit(self.rows[index.row()].track, _EDITABLE[index.column()], str(value).strip())
+        self.described.emit(
+            self.rows[index.row()].track, _EDITABLE[index.column()], str(value).strip()
+        )
         return True
 
 
@@ -95,7 +102,10 @@ class ObjectList(QWidget):
         self.view.setModel(self.table)
         self.view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.view.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        self.view.setEditTriggers(QAbstractItemView.EditTrigger.DoubleClicked | QAbstractItemView.EditTrigger.EditKeyPressed)
+        self.view.setEditTriggers(
+            QAbstractItemView.EditTrigger.DoubleClicked
+            | QAbstractItemView.EditTrigger.EditKeyPressed
+        )
         self.view.setShowGrid(False)
         self.view.setWordWrap(False)
         self.view.setIconSize(QSize(14, 14))
@@ -113,15 +123,33 @@ class ObjectList(QWidget):
             name: tool(drawing, tip, lambda name=name: self.asked.emit(name))  # type: ignore[misc]
             for name, drawing, tip in (
                 ("new", "add", hint("New object: the next click is its first", "new")),
-                ("merge", "merge", "Merge the selected objects into the one with the lowest number"),
-                ("split", "split", "Split: each piece on this frame becomes an object; of one piece, click the part"),
-                ("lock", "lock", "Lock the selected objects: nothing overwrites them any more. Again: unlock"),
+                (
+                    "merge",
+                    "merge",
+                    "Merge the selected objects into the one with the lowest number",
+                ),
+                (
+                    "split",
+                    "split",
+                    (
+                        "Split: each piece on this frame becomes an object; of one piece, click the "
+                        "part"
+                    ),
+                ),
+                (
+                    "lock",
+                    "lock",
+                    "Lock the selected objects: nothing overwrites them any more. Again: unlock",
+                ),
                 ("delete", "delete", hint("Delete the selected objects", "delete")),
             )
         }
         self.sources = QToolButton()
         self.sources.setProperty("icon_name", "import")
-        self.sources.setToolTip("Take objects from a layer: labels (from Cellpose, StarDist or by hand), boxes or points")
+        self.sources.setToolTip(
+            "Take objects from a layer: labels (from Cellpose, StarDist or by hand), boxes or "
+            "points"
+        )
         self.sources.setAutoRaise(True)
         self.sources.setIconSize(QSize(18, 18))
         self.sources.setMinimumHeight(26)
@@ -144,7 +172,11 @@ class ObjectList(QWidget):
         if current in places and current not in self.chosen:
             where = self.table.index(places[current], 0)
             model = self.view.selectionModel()
-            model.setCurrentIndex(where, QItemSelectionModel.SelectionFlag.ClearAndSelect | QItemSelectionModel.SelectionFlag.Rows)
+            model.setCurrentIndex(
+                where,
+                QItemSelectionModel.SelectionFlag.ClearAndSelect
+                | QItemSelectionModel.SelectionFlag.Rows,
+            )
             self.view.scrollTo(where)
         self._showing = False
         self.count.setText(f"{len(rows)}" if rows else "")
@@ -156,7 +188,10 @@ class ObjectList(QWidget):
     @property
     def chosen(self) -> tuple[int, ...]:
         """The objects that are selected."""
-        return tuple(self.table.rows[index.row()].track for index in self.view.selectionModel().selectedRows())
+        return tuple(
+            self.table.rows[index.row()].track
+            for index in self.view.selectionModel().selectedRows()
+        )
 
     def offer(self, sources: Sequence[tuple[str, Callable[[], Any]]]) -> None:
         """What objects can be taken from."""

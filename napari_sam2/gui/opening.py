@@ -23,7 +23,10 @@ class Opened:
 
 
 def opened(folder: Path) -> Opened:
-    """What a project folder holds. Raises FileError where it is none, or its image is not there any more."""
+    """What a project folder holds.
+
+    Raises FileError where it is none, or its image is not there any more.
+    """
     file = ProjectFile.read(folder)
     stack = file.image.open(folder)
     options = {"name": Path(file.image.name).stem or stack.name, "rgb": stack.rgb, **placed(stack)}
@@ -31,7 +34,12 @@ def opened(folder: Path) -> Opened:
         return Opened(folder, file, stack.data, options)
     place = stack.axes.index("c")
     order = [n for n in range(len(stack.axes)) if n != place]
-    options.update({name: [value for n, value in enumerate(options[name]) if n != place] for name in ("scale", "units", "axis_labels")})
+    options.update(
+        {
+            name: [value for n, value in enumerate(options[name]) if n != place]
+            for name in ("scale", "units", "axis_labels")
+        }
+    )
     return Opened(folder, file, stack.data.transpose([*order, place]), options)
 
 

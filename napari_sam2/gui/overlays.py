@@ -21,7 +21,8 @@ POSITIVE, NEGATIVE = "object", "not object"
 _COLOURS = {POSITIVE: "#35d07f", NEGATIVE: "#ff5a5f"}
 _BOX = "#ffd166"
 _COLOUR_COUNT = 48  # then they come again
-_GOLDEN = 0.618034  # of the circle of hues from one object to the next: no two that follow each other are alike
+# of the circle of hues from one object to the next: no two that follow each other are alike
+_GOLDEN = 0.618034
 
 Edited = Callable[[int, list[PointPrompt | BoxPrompt], list[PointPrompt]], None]
 """Called with a frame, what its clicks and boxes are now, and those clicks alone that are new (empty where others changed)."""
@@ -44,7 +45,14 @@ class Overlays:
     """
 
     def __init__(
-        self, viewer: Any, image: Any, reading: Reading, *, edited: Edited, painted: Painted, later: Later = lambda do: do()
+        self,
+        viewer: Any,
+        image: Any,
+        reading: Reading,
+        *,
+        edited: Edited,
+        painted: Painted,
+        later: Later = lambda do: do(),
     ) -> None:
         self._viewer = viewer
         self.image = image
@@ -66,13 +74,23 @@ class Overlays:
     @property
     def layers(self) -> tuple[Any, ...]:
         """Those that are there."""
-        return tuple(layer for layer in (self._labels, self._points, self._shapes) if layer is not None and layer in self._viewer.layers)
+        return tuple(
+            layer
+            for layer in (self._labels, self._points, self._shapes)
+            if layer is not None and layer in self._viewer.layers
+        )
 
     @property
     def labels(self) -> Labels:
         """The objects, in the place and with the axis labels and units of the image."""
         if self._labels is None or self._labels not in self._viewer.layers:
-            self._labels = Labels(self._data, name=f"{self.image.name} objects", opacity=0.5, colormap=palette(), **geometry(self.image))
+            self._labels = Labels(
+                self._data,
+                name=f"{self.image.name} objects",
+                opacity=0.5,
+                colormap=palette(),
+                **geometry(self.image),
+            )
             self._labels.events.paint.connect(self._on_paint)
             self._add(self._labels)
         return self._labels
@@ -128,12 +146,18 @@ class Overlays:
 
     def refresh(self) -> None:
         """Draw the canvas anew."""
-        if self._labels is not None and self._labels in self._viewer.layers:  # what is drawn on the canvas of a deleted one is gone
+        if (
+            self._labels is not None and self._labels in self._viewer.layers
+        ):  # what is drawn on the canvas of a deleted one is gone
             self._labels.refresh(thumbnail=False, extent=False)
 
     def pieces(self, place: Place | None, frame: int, track: int) -> int:
         """In how many pieces an object is on a frame, as it is shown."""
-        return int(label(self._data[self._plane(place, frame)] == track).max()) if place is not None else 0
+        return (
+            int(label(self._data[self._plane(place, frame)] == track).max())
+            if place is not None
+            else 0
+        )
 
     def select(self, track: int) -> None:
         """Make this object the one that the brush paints."""
@@ -219,7 +243,11 @@ class Overlays:
     def _channel(self) -> int:
         """The channel that is looked at."""
         inside = self.image.world_to_data(self._viewer.dims.point)
-        return int(np.clip(round(float(inside[self.reading.letters.index("c")])), 0, self.reading.channels - 1))
+        return int(
+            np.clip(
+                round(float(inside[self.reading.letters.index("c")])), 0, self.reading.channels - 1
+            )
+        )
 
     def _draw_boxes(self, frame: int = 0) -> None:
         boxes = [(prompt.frame, prompt.box) for prompt in self._said.boxes]
@@ -232,7 +260,12 @@ class Overlays:
         layer.selected_data = set()
         layer.data = []
         if corners:
-            layer.add_rectangles(np.array(corners), edge_color=_BOX, face_color="transparent", edge_width=self._dot / 6)
+            layer.add_rectangles(
+                np.array(corners),
+                edge_color=_BOX,
+                face_color="transparent",
+                edge_width=self._dot / 6,
+            )
 
     @contextmanager
     def _hushed(self) -> Iterator[None]:
@@ -244,7 +277,11 @@ class Overlays:
             self._quiet = before
 
     def _on_edit(self, event: Any) -> None:
-        if self._quiet or self._place is None or str(getattr(event, "action", "")).lower().endswith("ing"):
+        if (
+            self._quiet
+            or self._place is None
+            or str(getattr(event, "action", "")).lower().endswith("ing")
+        ):
             return
         now, before = self._read_points(), self._by_frame(self._said)
         boxes = self._read_boxes()
@@ -265,9 +302,18 @@ class Overlays:
             return {}
         rows: dict[int, list[tuple[tuple[float, float], bool]]] = {}
         for place, kind in zip(self._points.data, self._points.features["kind"], strict=True):
-            rows.setdefault(self._frame_of(place), []).append(((float(place[-2]), float(place[-1])), kind != NEGATIVE))
+            rows.setdefault(self._frame_of(place), []).append(
+                ((float(place[-2]), float(place[-1])), kind != NEGATIVE)
+            )
         return {
-            frame: [PointPrompt(frame, self._said.track, [yx for yx, _ in found], [positive for _, positive in found])]
+            frame: [
+                PointPrompt(
+                    frame,
+                    self._said.track,
+                    [yx for yx, _ in found],
+                    [positive for _, positive in found],
+                )
+            ]
             for frame, found in rows.items()
         }
 
@@ -279,23 +325,38 @@ class Overlays:
             low, high = corners[:, -2:].min(axis=0), corners[:, -2:].max(axis=0)
             if (high > low).all():
                 frame = self._frame_of(corners[0])
-                found[frame] = [BoxPrompt(frame, self._said.track, (*map(float, low), *map(float, high)))]
+                found[frame] = [
+                    BoxPrompt(frame, self._said.track, (*map(float, low), *map(float, high)))
+                ]
         return found
 
     def _frame_of(self, place: Sequence[float]) -> int:
         assert self._place is not None
         along = self._place.choice.along
-        return round(float(place[self.reading.letters.index(along)])) if along in self.reading.letters else 0
+        return (
+            round(float(place[self.reading.letters.index(along)]))
+            if along in self.reading.letters
+            else 0
+        )
 
     def _on_paint(self, event: Any) -> None:
-        """Somebody painted. What is there is read a moment later: napari says so before it writes the pixels."""
+        """Somebody painted.
+
+        What is there is read a moment later: napari says so before it writes the pixels.
+        """
         if self._quiet or self._place is None:
             return
-        for atom in event.value:  # with a mask in napari 0.9, with indices before and for single pixels
-            where, old, new = atom if len(atom) == 3 else (atom.slice_key, atom.old_values, atom.new_value)
+        for (
+            atom
+        ) in event.value:  # with a mask in napari 0.9, with indices before and for single pixels
+            where, old, new = (
+                atom if len(atom) == 3 else (atom.slice_key, atom.old_values, atom.new_value)
+            )
             gained = {int(track) for track in np.unique(np.asarray(new))} - {0}
             tracks = gained or {int(track) for track in np.unique(np.asarray(old))} - {0}
-            self._touched |= {(frame, track) for frame in self._frames_of(where) for track in tracks}
+            self._touched |= {
+                (frame, track) for frame in self._frames_of(where) for track in tracks
+            }
         self._later(self._read_painted)
 
     def _read_painted(self) -> None:
@@ -323,7 +384,9 @@ def palette() -> CyclicLabelColormap:
     hue, value = (steps * _GOLDEN) % 1.0, 1.0 - 0.18 * (steps % 3 == 2)
     saturation = 0.85 - 0.25 * (steps % 2)
     solid = hsv_to_rgb(np.stack([hue, saturation, value], axis=-1))
-    colours = np.concatenate([np.zeros((1, 4)), np.concatenate([solid, np.ones((_COLOUR_COUNT, 1))], axis=1)])
+    colours = np.concatenate(
+        [np.zeros((1, 4)), np.concatenate([solid, np.ones((_COLOUR_COUNT, 1))], axis=1)]
+    )
     return CyclicLabelColormap(colors=colours, background_value=0, name="napari-sam2 objects")
 
 
@@ -337,14 +400,20 @@ def _corners(box: tuple[float, float, float, float]) -> list[tuple[float, float]
     return [(y, x), (y, x2), (y2, x2), (y2, x)]
 
 
-def _added(before: Sequence[PointPrompt | BoxPrompt], now: Sequence[PointPrompt | BoxPrompt]) -> list[PointPrompt]:
+def _added(
+    before: Sequence[PointPrompt | BoxPrompt], now: Sequence[PointPrompt | BoxPrompt]
+) -> list[PointPrompt]:
     """The clicks that came to those before, where nothing else changed; else none."""
-    if [each for each in before if isinstance(each, BoxPrompt)] != [each for each in now if isinstance(each, BoxPrompt)]:
+    if [each for each in before if isinstance(each, BoxPrompt)] != [
+        each for each in now if isinstance(each, BoxPrompt)
+    ]:
         return []
     old = [each for each in before if isinstance(each, PointPrompt)]
     new = [each for each in now if isinstance(each, PointPrompt)]
     count = len(old[0].yx) if old else 0
-    if len(new) != 1 or (old and (new[0].yx[:count], new[0].positive[:count]) != (old[0].yx, old[0].positive)):
+    if len(new) != 1 or (
+        old and (new[0].yx[:count], new[0].positive[:count]) != (old[0].yx, old[0].positive)
+    ):
         return []
     if len(new[0].yx) <= count:
         return []

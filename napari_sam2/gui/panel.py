@@ -42,7 +42,10 @@ _REDRAW_MS = 40
 
 
 class Panel(Dockable):
-    """Segment objects and carry them through a stack. `load` gives a model by name; `root` is where projects are kept."""
+    """Segment objects and carry them through a stack.
+
+    `load` gives a model by name; `root` is where projects are kept.
+    """
 
     def __init__(
         self,
@@ -56,7 +59,9 @@ class Panel(Dockable):
         self.worker, self._downloads = ThreadWorker(), ThreadWorker("napari-sam2-fetch")
         self.root = root()
         self.controller = Controller(self, self.worker, load=load, root=self.root)
-        self.canvas = Canvas(self.viewer, self.controller, self.tell, later=lambda do: QTimer.singleShot(0, do))
+        self.canvas = Canvas(
+            self.viewer, self.controller, self.tell, later=lambda do: QTimer.singleShot(0, do)
+        )
         self.docks = Docks(self.viewer, self.controller, self.canvas)
         self._snapshot = Snapshot()
         self._walks: dict[str, tuple[str, int]] = {}  # axis and channel to begin with, by image
@@ -75,12 +80,24 @@ class Panel(Dockable):
         self.carry = CarrySection()
         self.save = QPushButton("Save labels and tables…")
         self.save.setProperty("icon_name", "save")
-        self.save.setToolTip(hint("labels.ome.tif, objects.csv, tracks.csv, counts.csv and more, in a folder of your choice", "save"))
+        self.save.setToolTip(
+            hint(
+                "labels.ome.tif, objects.csv, tracks.csv, counts.csv and more, in a folder of "
+                "your choice",
+                "save",
+            )
+        )
         self.status = muted()
         self.help = tool("help", "Keys and mouse", self.show_help)
-        self.anew = tool("anew", "Start anew with this image; what there was stays in its project folder", self.controller.start_anew)
+        self.anew = tool(
+            "anew",
+            "Start anew with this image; what there was stays in its project folder",
+            self.controller.start_anew,
+        )
         column(self).addWidget(self._scrolled())
-        self._fit = once(self, self.viewer.reset_view, 100)  # once the lanes below have taken their room
+        self._fit = once(
+            self, self.viewer.reset_view, 100
+        )  # once the lanes below have taken their room
         self._gone: list[str] = []
         self._relist = once(self, self._on_gone)
         self._redraw = once(self, self._on_redraw, _REDRAW_MS)
@@ -111,7 +128,11 @@ class Panel(Dockable):
     def showEvent(self, event: QEvent) -> None:  # noqa: N802 - Qt's name
         """Qt's: wide enough for all of it, now that fonts and theme are those of the window."""
         super().showEvent(event)
-        self.setMinimumWidth(self._inside.minimumSizeHint().width() + self._scroll.verticalScrollBar().sizeHint().width() + 2)
+        self.setMinimumWidth(
+            self._inside.minimumSizeHint().width()
+            + self._scroll.verticalScrollBar().sizeHint().width()
+            + 2
+        )
 
     def _connect(self) -> None:
         self.image.chosen.connect(self._on_image)
@@ -124,7 +145,9 @@ class Panel(Dockable):
         self.model.failed.connect(lambda error: self.tell(str(error), wrong=True))
         self.objects.selected.connect(self.controller.select)
         self.objects.asked.connect(self.do)
-        self.objects.table.described.connect(lambda track, what, text: self.controller.describe(track, **{what: text}))
+        self.objects.table.described.connect(
+            lambda track, what, text: self.controller.describe(track, **{what: text})
+        )
         self.objects.menu.aboutToShow.connect(self._offer_sources)
         self.tools.chosen.connect(self._on_tool)
         self.tools.asked.connect(self.do)
@@ -138,7 +161,13 @@ class Panel(Dockable):
         self.keys.bind([self.viewer])
         layers = self.viewer.layers.events
         listened = (layers.inserted, layers.removed, layers.reordered)
-        for release in (self.worker.close, lambda: self._downloads.close(0.0), self.keys.close, self.canvas.close, self.docks.close):
+        for release in (
+            self.worker.close,
+            lambda: self._downloads.close(0.0),
+            self.keys.close,
+            self.canvas.close,
+            self.docks.close,
+        ):
             self._open.callback(release)
         for emitter in listened:
             emitter.connect(self._on_layers)
@@ -213,7 +242,12 @@ class Panel(Dockable):
         """A napari notification."""
         (show_error if wrong else show_info)(text)
 
-    def facts_changed(self, place: Place, facts: Mapping[tuple[int, int], Fact], new: Mapping[tuple[int, int], Fact] | None) -> None:
+    def facts_changed(
+        self,
+        place: Place,
+        facts: Mapping[tuple[int, int], Fact],
+        new: Mapping[tuple[int, int], Fact] | None,
+    ) -> None:
         """What is known of every track on every frame: for the lanes."""
         self.docks.take(place, facts, new)
 
@@ -227,9 +261,13 @@ class Panel(Dockable):
 
     def open_project(self, folder: str | Path = "") -> None:
         """Go on with a project; asks for its folder where none is given."""
-        chosen = str(folder) or QFileDialog.getExistingDirectory(self, "A project folder", str(self.root or ""))
+        chosen = str(folder) or QFileDialog.getExistingDirectory(
+            self, "A project folder", str(self.root or "")
+        )
         if chosen:
-            self.controller.aside(lambda: opened(Path(chosen)), self._take_up, message="Opening the project…")
+            self.controller.aside(
+                lambda: opened(Path(chosen)), self._take_up, message="Opening the project…"
+            )
 
     def _take_up(self, project: Opened) -> None:
         layer, walk = Layer.create(project.data, project.options, "image"), project.file.walk
@@ -252,13 +290,19 @@ class Panel(Dockable):
         if self._snapshot.stage is Stage.RUNNING:
             self.controller.pause()
         else:
-            self.controller.propagate(Carry() if self._snapshot.unfinished else self.carry.carry(self.controller.book.current))
+            self.controller.propagate(
+                Carry()
+                if self._snapshot.unfinished
+                else self.carry.carry(self.controller.book.current)
+            )
 
     def lock(self) -> None:
         """Lock the selected objects, or unlock them where all are locked."""
         rows = {each.track: each for each in self._snapshot.objects}
         chosen = self.objects.chosen
-        locked = all(rows[track].locked >= rows[track].frames > 0 for track in chosen if track in rows)
+        locked = all(
+            rows[track].locked >= rows[track].frames > 0 for track in chosen if track in rows
+        )
         self.controller.lock(chosen, locked=not locked)
 
     def take(self, layer: Any) -> None:
@@ -267,7 +311,13 @@ class Panel(Dockable):
             self.tell("Choose an image first.", wrong=True)
             return
         try:
-            prompts = prompts_of(layer, self.image.image, self.canvas.reading, self.controller.place, self.controller.frame)
+            prompts = prompts_of(
+                layer,
+                self.image.image,
+                self.canvas.reading,
+                self.controller.place,
+                self.controller.frame,
+            )
         except Sam2Error as error:
             self.tell(str(error), wrong=True)
             return
@@ -279,13 +329,23 @@ class Panel(Dockable):
         if not self._snapshot.prompted:
             self.tell("There is nothing to save yet: click an object first.", wrong=True)
             return
-        chosen = str(folder) if folder else QFileDialog.getExistingDirectory(self, "A folder for labels and tables")
+        chosen = (
+            str(folder)
+            if folder
+            else QFileDialog.getExistingDirectory(self, "A folder for labels and tables")
+        )
         if chosen:
             self.controller.save(Path(chosen))
 
     def show_help(self) -> None:
         """Keys and mouse."""
-        box = QMessageBox(QMessageBox.Icon.NoIcon, "Keys and mouse", help_text(), QMessageBox.StandardButton.Close, self)
+        box = QMessageBox(
+            QMessageBox.Icon.NoIcon,
+            "Keys and mouse",
+            help_text(),
+            QMessageBox.StandardButton.Close,
+            self,
+        )
         box.show()
 
     # what happens around it
@@ -306,7 +366,9 @@ class Panel(Dockable):
             self.docks.offer_sources()
         if not isinstance(layer, Image):
             return
-        if event.type == "removed":  # napari is still taking it down: no layer is touched before it has done so
+        if (
+            event.type == "removed"
+        ):  # napari is still taking it down: no layer is touched before it has done so
             self._gone.append(key_of(layer))
             self._relist.start()
             return
@@ -358,7 +420,9 @@ class Panel(Dockable):
         return str(along), channel if channel < reading.channels else 0
 
     def _on_model(self, name: str) -> None:
-        self.controller.use_model(name, lambda came: None if came else self.model.choose(self._snapshot.model))
+        self.controller.use_model(
+            name, lambda came: None if came else self.model.choose(self._snapshot.model)
+        )
 
     def _on_trained(self, path: str) -> None:
         """A new model was trained: it is listed, and asked from now on."""
@@ -372,8 +436,17 @@ class Panel(Dockable):
     def _offer_sources(self) -> None:
         """Layers that objects can be taken from."""
         ours = self.canvas.ours
-        found = [each for each in self.viewer.layers if isinstance(each, Labels | Points | Shapes) and key_of(each) not in ours]
-        self.objects.offer([(f"{type(layer).__name__}: {layer.name}", lambda layer=layer: self.take(layer)) for layer in found])  # type: ignore[misc]
+        found = [
+            each
+            for each in self.viewer.layers
+            if isinstance(each, Labels | Points | Shapes) and key_of(each) not in ours
+        ]
+        self.objects.offer(
+            [
+                (f"{type(layer).__name__}: {layer.name}", lambda layer=layer: self.take(layer))
+                for layer in found
+            ]
+        )  # type: ignore[misc]
 
     # drawing
 

@@ -7,7 +7,15 @@ from typing import Any
 
 from qtpy.QtCore import QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QPalette
-from qtpy.QtWidgets import QFrame, QHBoxLayout, QLabel, QSizePolicy, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_sam2.gui.icons import icon
 
@@ -38,7 +46,9 @@ def line() -> QFrame:
     return rule
 
 
-def tool(name: str, tip: str, does: Callable[[], Any], *, text: str = "", checkable: bool = False) -> QToolButton:
+def tool(
+    name: str, tip: str, does: Callable[[], Any], *, text: str = "", checkable: bool = False
+) -> QToolButton:
     """A flat button with an icon."""
     button = QToolButton()
     button.setToolTip(tip)
@@ -52,7 +62,9 @@ def tool(name: str, tip: str, does: Callable[[], Any], *, text: str = "", checka
         button.setText(text)
         button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
     button.setMinimumHeight(26)
-    button.setStyleSheet("QToolButton:checked { background: rgba(128, 128, 128, 110); border-radius: 3px; }")
+    button.setStyleSheet(
+        "QToolButton:checked { background: rgba(128, 128, 128, 110); border-radius: 3px; }"
+    )
     button.clicked.connect(lambda *_: does())
     return button
 

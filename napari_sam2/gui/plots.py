@@ -1,4 +1,7 @@
-"""Plots: how many objects there are, how large and how bright each is, over the frames. A click chooses."""
+"""Plots: how many objects there are, how large and how bright each is, over the frames.
+
+A click chooses.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,10 @@ Lines = Mapping[Any, tuple[np.ndarray, np.ndarray]]
 
 
 class Plot(pg.PlotWidget):
-    """Lines over frames. `chosen` (track, frame) comes with a click near a line; track 0 where the lines are no tracks."""
+    """Lines over frames.
+
+    `chosen` (track, frame) comes with a click near a line; track 0 where the lines are no tracks.
+    """
 
     chosen = Signal(int, int)
 
@@ -49,7 +55,9 @@ class Plot(pg.PlotWidget):
         self.scene().sigMouseClicked.connect(self._on_click)
         self.follow_theme()
 
-    def show_lines(self, lines: Lines, *, title: str, tracks: bool = True, colour: Colour | None = None) -> None:
+    def show_lines(
+        self, lines: Lines, *, title: str, tracks: bool = True, colour: Colour | None = None
+    ) -> None:
         """Show other lines: frames and values by track, or by category."""
         self._lines, self._tracks, self._colour, self._title = lines, tracks, colour, title
         self._draw()
@@ -97,7 +105,9 @@ class Plot(pg.PlotWidget):
     def changeEvent(self, event: Any) -> None:  # noqa: N802
         """Another theme."""
         super().changeEvent(event)
-        if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange) and hasattr(self, "_curves"):
+        if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange) and hasattr(
+            self, "_curves"
+        ):
             self.follow_theme()
 
     def showEvent(self, event: Any) -> None:  # noqa: N802
@@ -115,23 +125,40 @@ class Plot(pg.PlotWidget):
         self.setTitle(self._title, color=text, size="9pt")
         kept, self._curves = self._curves, []
         if len(self._lines) > _MANY:
-            self._add(kept, *_joined(self._lines), pen=pg.mkPen(QColor(text.red(), text.green(), text.blue(), 70)), z=0)
+            self._add(
+                kept,
+                *_joined(self._lines),
+                pen=pg.mkPen(QColor(text.red(), text.green(), text.blue(), 70)),
+                z=0,
+            )
         else:
             for number, (key, line) in enumerate(self._lines.items()):
                 self._add(kept, *line, pen=pg.mkPen(self._pen_colour(key, number), width=1.5), z=1)
         if self._tracks and self._track in self._lines:
-            self._add(kept, *self._lines[self._track], pen=pg.mkPen(self._pen_colour(self._track, 0, chosen=True), width=3.5), z=2)
+            self._add(
+                kept,
+                *self._lines[self._track],
+                pen=pg.mkPen(self._pen_colour(self._track, 0, chosen=True), width=3.5),
+                z=2,
+            )
         for curve in kept:
             self.removeItem(curve)
 
-    def _add(self, kept: list[Any], frames: np.ndarray, values: np.ndarray, *, pen: Any, z: int) -> None:
+    def _add(
+        self, kept: list[Any], frames: np.ndarray, values: np.ndarray, *, pen: Any, z: int
+    ) -> None:
         """One line: a curve that is there takes it, where one is left; a new one costs the window ten times as much."""
         curve = kept.pop(0) if kept else None
         if curve is None:
             curve = pg.PlotDataItem()
             self.addItem(curve)
         alone = len(frames) == 1
-        dots: dict[str, Any] = {"symbol": "o" if alone else None, "symbolSize": 4, "symbolPen": None, "symbolBrush": pen.color()}
+        dots: dict[str, Any] = {
+            "symbol": "o" if alone else None,
+            "symbolSize": 4,
+            "symbolPen": None,
+            "symbolBrush": pen.color(),
+        }
         curve.setData(frames, values, pen=pen, connect="finite", **dots)
         curve.setZValue(z)
         self._curves.append(curve)
@@ -139,7 +166,9 @@ class Plot(pg.PlotWidget):
     def _pen_colour(self, key: Any, number: int, *, chosen: bool = False) -> QColor:
         if not self._tracks:
             return QColor(_CATEGORIES[number % len(_CATEGORIES)])
-        colour = self._readable(QColor.fromRgbF(*self._colour(key))) if self._colour else QColor(_ACCENT)
+        colour = (
+            self._readable(QColor.fromRgbF(*self._colour(key))) if self._colour else QColor(_ACCENT)
+        )
         if self._track and not chosen:
             colour.setAlpha(110)
         return colour
@@ -165,7 +194,9 @@ class Plots(QWidget):
     def __init__(self, *, colour: Colour | None = None, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.colour = colour
-        self.counts, self.areas, self.intensities = (Plot(title) for title in ("objects", "area", "mean intensity"))
+        self.counts, self.areas, self.intensities = (
+            Plot(title) for title in ("objects", "area", "mean intensity")
+        )
         beside = QSplitter(Qt.Orientation.Horizontal)
         for plot in (self.counts, self.areas, self.intensities):
             beside.addWidget(plot)
@@ -184,8 +215,13 @@ class Plots(QWidget):
         area = ("area_um2", "area (µm²)") if in_um else ("area_px", "area (px)")
         self.areas.show_lines(tables.lines(area[0]), title=area[1], colour=self.colour)
         brightness = f"mean_c{channel}"
-        self.intensities.show_lines(tables.lines(brightness), title=f"mean intensity, channel {channel}", colour=self.colour)
-        self.counts.setYRange(0, max((float(n.max()) for _, n in counted.values() if len(n)), default=1.0) * 1.05 + 0.1)
+        self.intensities.show_lines(
+            tables.lines(brightness), title=f"mean intensity, channel {channel}", colour=self.colour
+        )
+        self.counts.setYRange(
+            0,
+            max((float(n.max()) for _, n in counted.values() if len(n)), default=1.0) * 1.05 + 0.1,
+        )
         for plot in (self.counts, self.areas, self.intensities):
             plot.setXRange(0, max(1, tables.frames - 1), padding=0.02)
 

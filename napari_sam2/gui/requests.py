@@ -1,7 +1,8 @@
 """Requests: numbered work for the background thread, and what happens with what comes back.
 
-An answer about a frame for which a newer one is on its way is not drawn, and none is once the window is closed. Where many
-frames look different, they are asked for piece by piece, the nearest to the one looked at first.
+An answer about a frame for which a newer one is on its way is not drawn, and none is once the
+window is closed. Where many frames look different, they are asked for piece by piece, the nearest
+to the one looked at first.
 """
 
 from __future__ import annotations
@@ -24,9 +25,14 @@ log = logging.getLogger(__name__)
 
 
 class Requests:
-    """What is open, what is known of it, and what is being worked on. See `Controller` for the parameters."""
+    """What is open, what is known of it, and what is being worked on.
 
-    def __init__(self, view: View, worker: Worker, *, load: Load, model: str, root: Path | None) -> None:
+    See `Controller` for the parameters.
+    """
+
+    def __init__(
+        self, view: View, worker: Worker, *, load: Load, model: str, root: Path | None
+    ) -> None:
         self._view = view
         self._worker = worker
         self._bench = Bench(load, root)
@@ -88,7 +94,9 @@ class Requests:
             precisions=self._bench.precisions,
         )
 
-    def aside(self, work: Callable[[], Any], then: Callable[[Any], Any], *, message: str = "") -> None:
+    def aside(
+        self, work: Callable[[], Any], then: Callable[[Any], Any], *, message: str = ""
+    ) -> None:
         """Have something done in the background that needs no image."""
         self._message = message or self._message
         self._submit(work, then)
@@ -108,7 +116,10 @@ class Requests:
         message: str = "",
         otherwise: Callable[[], Any] = lambda: None,
     ) -> None:
-        """Have the desk do something that changes what is known. `frames` are those it will draw, `otherwise` where it fails."""
+        """Have the desk do something that changes what is known.
+
+        `frames` are those it will draw, `otherwise` where it fails.
+        """
         assert self._place is not None
         place = self._place
         self._number += 1
@@ -145,7 +156,12 @@ class Requests:
         name, known = self._model, self._books.setdefault(place, Book()).log
         return lambda: work(self._bench.desk(place, name, known))
 
-    def _submit(self, work: Callable[[], Any], then: Callable[[Any], Any], failed: Callable[[Exception], Any] | None = None) -> None:
+    def _submit(
+        self,
+        work: Callable[[], Any],
+        then: Callable[[Any], Any],
+        failed: Callable[[Exception], Any] | None = None,
+    ) -> None:
         self._pending += 1
 
         def arrived(use: Callable[[Any], Any], what: Any) -> None:
@@ -157,13 +173,21 @@ class Requests:
                 self._message = ""
             self._show()
 
-        self._worker.submit(work, lambda result: arrived(then, result), lambda error: arrived(failed or self._failed, error))
+        self._worker.submit(
+            work,
+            lambda result: arrived(then, result),
+            lambda error: arrived(failed or self._failed, error),
+        )
 
     def _take(self, place: Place, changed: Changed, number: int) -> None:
         """Note what changed, and draw what is not about to change again."""
         book = self._books.setdefault(place, Book())
         book.take(changed)
-        drawn = {frame: plane for frame, plane in changed.planes.items() if self._newest.get((place, frame), 0) <= number}
+        drawn = {
+            frame: plane
+            for frame, plane in changed.planes.items()
+            if self._newest.get((place, frame), 0) <= number
+        }
         if drawn:
             self._view.draw(place, drawn)
         if changed.facts or changed.whole:
@@ -200,9 +224,15 @@ class Requests:
         if isinstance(error, Sam2Error):
             self._message = str(error)
         elif isinstance(error, MemoryError) or "out of memory" in str(error):
-            self._message = "The memory is full: choose a smaller model or the processor, or close other programs. What is done stays."
+            self._message = (
+                "The memory is full: choose a smaller model or the processor, or close other "
+                "programs. What is done stays."
+            )
         else:
-            self._message = f"Something went wrong that should not have ({type(error).__name__}: {error}). What is done stays."
+            self._message = (
+                f"Something went wrong that should not have ({type(error).__name__}: {error}). "
+                "What is done stays."
+            )
             log.error("in the background", exc_info=error)
         self._view.tell(self._message, wrong=True)
 
@@ -219,7 +249,9 @@ class Requests:
     def _draw_said(self, *, only_changed: bool = False) -> None:
         place, book = self._place, self.book
         before, known, said = self._said
-        if place is None or (only_changed and place == before and book.log is known and said.track == book.current):
+        if place is None or (
+            only_changed and place == before and book.log is known and said.track == book.current
+        ):
             return
         now = Said.of(book.log, book.current)
         self._said = place, book.log, now

@@ -54,7 +54,12 @@ def _boxes(sample: Sample) -> list[np.ndarray]:
 
 def placed(stack: Stack) -> dict[str, Any]:
     """Scale and units where they are known: µm and seconds, else pixels."""
-    known = {"z": stack.spacing.z_um, "y": stack.spacing.y_um, "x": stack.spacing.x_um, "t": stack.spacing.t_s}
+    known = {
+        "z": stack.spacing.z_um,
+        "y": stack.spacing.y_um,
+        "x": stack.spacing.x_um,
+        "t": stack.spacing.t_s,
+    }
     units = {"z": "micrometer", "y": "micrometer", "x": "micrometer", "t": "second"}
     return {
         "scale": [known.get(axis) or 1.0 for axis in stack.axes],

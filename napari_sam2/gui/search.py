@@ -51,7 +51,10 @@ class Wanted:
 
 @dataclass(frozen=True, eq=False)
 class Seed:
-    """One Prompt that a source found, before it is told; `number` from 1. `label` says which object of a volume it is a slice of."""
+    """One Prompt that a source found, before it is told; `number` from 1.
+
+    `label` says which object of a volume it is a slice of.
+    """
 
     number: int
     prompt: Prompt
@@ -91,7 +94,9 @@ class Sought:
 
 
 class Search:
-    """What is looked for in a session, and what was found. What the session knows is taken into account and never changed.
+    """What is looked for in a session, and what was found.
+
+    What the session knows is taken into account and never changed.
 
     Raises PlanError, PromptError, LabelsError or SpacingError for a source that cannot look here.
     """
@@ -100,14 +105,26 @@ class Search:
         counting = wanted.counting
         self.session, self.wanted, self._video = session, wanted, session.video
         examples = tuple(_examples(session)) if counting.seeds == "examples" else ()
-        hints = Hints(counting.diameter_px, counting.diameter_um, counting.dark, counting.kind, session.model, wanted.labels, examples)
+        hints = Hints(
+            counting.diameter_px,
+            counting.diameter_um,
+            counting.dark,
+            counting.kind,
+            session.model,
+            wanted.labels,
+            examples,
+        )
         self.source = open_source(counting.seeds, hints)
         self.joining = counting.joining(self.source, self._video)
         self.seeds: dict[int, Seed] = {}
         self.chains: list[Chain] = []
         self._by_label = False  # a source that sees a volume said which is which
-        self._same: dict[int, Counter[int]] = {}  # pixels by track of what a volume's object was found to be, by its label
-        self._known: dict[Key, int] = {}  # tracks of those links of chains that the session knows already
+        self._same: dict[
+            int, Counter[int]
+        ] = {}  # pixels by track of what a volume's object was found to be, by its label
+        self._known: dict[
+            Key, int
+        ] = {}  # tracks of those links of chains that the session knows already
         self._hand: set[Key] = set()  # links that a person pointed at
         self._told: dict[int, int] = {}  # tracks by chain
 
@@ -119,17 +136,31 @@ class Search:
     def look(self) -> Iterator[Sought]:
         """Find seeds, frame by frame; what the session knows already is none."""
         source = self.source
-        planes = source.labels(self._video) if self.wanted.joined and isinstance(source, VolumeSource) else None
+        planes = (
+            source.labels(self._video)
+            if self.wanted.joined and isinstance(source, VolumeSource)
+            else None
+        )
         self._by_label = planes is not None
         for done, frame in enumerate(self.frames, start=1):
             known = self.session.plane(frame)
             if planes is None:
-                found = [(prompt, 0) for prompt in source.prompts(self._video, frame, taken=known > 0)]
+                found = [
+                    (prompt, 0) for prompt in source.prompts(self._video, frame, taken=known > 0)
+                ]
             else:
                 found = self._slices(planes(frame), frame, known)
-            fresh = tuple(Seed(len(self.seeds) + n, prompt, label) for n, (prompt, label) in enumerate(found, start=1))
+            fresh = tuple(
+                Seed(len(self.seeds) + n, prompt, label)
+                for n, (prompt, label) in enumerate(found, start=1)
+            )
             self.seeds.update((seed.number, seed) for seed in fresh)
-            yield Sought(f"Frame {frame}: {len(fresh)} found, {len(self.seeds)} in all", done, len(self.frames), seeds=fresh)
+            yield Sought(
+                f"Frame {frame}: {len(fresh)} found, {len(self.seeds)} in all",
+                done,
+                len(self.frames),
+                seeds=fresh,
+            )
 
     def unexplained(self, frame: int) -> list[Prompt]:
         """What is found on a frame that the session does not know."""
@@ -143,38 +174,61 @@ class Search:
         for each in placed:
             count[each.frame] += 1
             number = count[each.frame]
-            seed = self.seeds.get(each.number) if each.number not in used else None  # a copy is a new one
+            seed = (
+                self.seeds.get(each.number) if each.number not in used else None
+            )  # a copy is a new one
             used.add(each.number)
-            if seed is not None and seed.prompt.frame == each.frame and np.hypot(*np.subtract(seed.yx, each.yx)) <= _STAYED_PX:
+            if (
+                seed is not None
+                and seed.prompt.frame == each.frame
+                and np.hypot(*np.subtract(seed.yx, each.yx)) <= _STAYED_PX
+            ):
                 found.append(replace(seed, number=number, prompt=renumbered(seed.prompt, number)))
             else:
-                click = PointPrompt(each.frame, number, [_inside(each.yx, self._video.shape[1:])], [True])
+                click = PointPrompt(
+                    each.frame, number, [_inside(each.yx, self._video.shape[1:])], [True]
+                )
                 self._hand.add((each.frame, number))
                 found.append(Seed(number, click))
         return found
 
     def join(self, placed: Iterable[Placed]) -> Iterator[Sought]:
-        """Join seeds to `chains`, frame by frame. Objects that the session knows are links of them."""
+        """Join seeds to `chains`, frame by frame.
+
+        Objects that the session knows are links of them.
+        """
         seeds = self.taken(placed)
         self._known = {}
         if self._by_label:
             found, owners = _labelled(seeds), self._owners(seeds)
         else:
             found, owners = (yield from self._linked(seeds)), self._known
-        alone = {chain.number for chain in found if len(chain.prompts) < self.joining.least and self._pointed_at(chain)}
+        alone = {
+            chain.number
+            for chain in found
+            if len(chain.prompts) < self.joining.least and self._pointed_at(chain)
+        }
         kept = [chain for chain in found if chain.number not in alone]
         self.chains = settled(kept, len(self._video), least=self.joining.least)
         for chain in found:
             if chain.number in alone:
-                self.chains.append(Chain(max((each.number for each in self.chains), default=0) + 1, chain.prompts))
-        self._told = {chain.number: track for chain in self.chains if (track := _most(owners.get(key) for key in _keys(chain)))}
+                self.chains.append(
+                    Chain(max((each.number for each in self.chains), default=0) + 1, chain.prompts)
+                )
+        self._told = {
+            chain.number: track
+            for chain in self.chains
+            if (track := _most(owners.get(key) for key in _keys(chain)))
+        }
 
     def tell(self, first: int, *, category: str = "") -> Iterator[Sought]:
         """Say the chains to the session, those that are not known as tracks from `first`; `plan` is what there is to carry then."""
         for chain in self.chains:
             if chain.number not in self._told:
                 self._told[chain.number], first = first, first + 1
-        there = {key for key, trace in self.session.traces().items() if trace.presence != Presence.ABSENT}
+        there = {
+            key for key, trace in self.session.traces().items() if trace.presence != Presence.ABSENT
+        }
         by_frame: dict[int, dict[int, Prompt]] = {}
         for chain in self.chains:
             track = self._told[chain.number]
@@ -182,16 +236,31 @@ class Search:
                 if (frame, prompt.track) not in self._known and (track, frame) not in there:
                     by_frame.setdefault(frame, {}).setdefault(track, prompt)
         for done, frame in enumerate(sorted(by_frame), start=1):
-            self.session.prompt_many([renumbered(prompt, track) for track, prompt in sorted(by_frame[frame].items())])
-            yield Sought(f"{len(self.chains)} objects: frame {frame} is drawn", done, len(by_frame), frames=(frame,))
+            self.session.prompt_many(
+                [renumbered(prompt, track) for track, prompt in sorted(by_frame[frame].items())]
+            )
+            yield Sought(
+                f"{len(self.chains)} objects: frame {frame} is drawn",
+                done,
+                len(by_frame),
+                frames=(frame,),
+            )
         for chain in self.chains:
             self._describe(self._told[chain.number], self._told.get(chain.mother or 0), category)
 
     @property
     def plan(self) -> Propagation:
         """Over the frames that objects were missed on; and both ways for what was pointed at by hand and found on too few frames."""
-        legs = [Leg(self._told[chain.number], a, b - 1) for chain in self.chains for a, b in chain.gaps()]
-        alone = [chain for chain in self.chains if len(chain.prompts) < self.joining.least and self._pointed_at(chain)]
+        legs = [
+            Leg(self._told[chain.number], a, b - 1)
+            for chain in self.chains
+            for a, b in chain.gaps()
+        ]
+        alone = [
+            chain
+            for chain in self.chains
+            if len(chain.prompts) < self.joining.least and self._pointed_at(chain)
+        ]
         starts = {self._told[chain.number]: [chain.first] for chain in alone}
         return Propagation((*legs, *Propagation.outward(starts, length=len(self._video)).legs))
 
@@ -202,7 +271,11 @@ class Search:
 
     def _describe(self, track: int, parent: int | None, category: str) -> None:
         known = self.session.log.track(track)
-        wanted = replace(known, category=known.category or category, parent=parent if parent not in (None, track) else known.parent)
+        wanted = replace(
+            known,
+            category=known.category or category,
+            parent=parent if parent not in (None, track) else known.parent,
+        )
         if wanted != known and track in self.session.log.track_ids:
             self.session.describe(wanted)
 
@@ -212,7 +285,11 @@ class Search:
     def _owners(self, seeds: Iterable[Seed]) -> dict[Key, int]:
         """Which track a slice of a volume's object is of, where other slices of it are known."""
         same = {label: tracks.most_common(1)[0][0] for label, tracks in self._same.items()}
-        return {(seed.prompt.frame, seed.number): same[seed.label] for seed in seeds if seed.label in same}
+        return {
+            (seed.prompt.frame, seed.number): same[seed.label]
+            for seed in seeds
+            if seed.label in same
+        }
 
     def _slices(self, plane: np.ndarray, frame: int, known: np.ndarray) -> list[tuple[Prompt, int]]:
         """The slices of a volume's objects on a frame, with their labels; of those that are known it is noted which they are."""
@@ -231,7 +308,9 @@ class Search:
     def _linked(self, seeds: Sequence[Seed]) -> Generator[Sought, None, list[Chain]]:
         """Chains by overlap from frame to frame, seeds and what the session knows together."""
         video = self._video
-        with counted_session(video, self.session.model, Settings(patience=8, embedding_bytes=_SCRATCH_BYTES)) as scratch:
+        with counted_session(
+            video, self.session.model, Settings(patience=8, embedding_bytes=_SCRATCH_BYTES)
+        ) as scratch:
             linker = Linker(scratch, self.joining)
             for frame in range(len(video)):
                 found = [seed.prompt for seed in seeds if seed.prompt.frame == frame]
@@ -240,7 +319,9 @@ class Search:
                     found.append(MaskPrompt(frame, len(found) + 1, plane == track))
                     self._known[frame, len(found)] = track
                 linker.take(frame, found)
-                yield Sought(f"Joining frame {frame}: {len(linker.chains)} objects", frame + 1, len(video))
+                yield Sought(
+                    f"Joining frame {frame}: {len(linker.chains)} objects", frame + 1, len(video)
+                )
         return linker.joined()
 
 
@@ -248,8 +329,14 @@ def _examples(session: Session) -> Iterator[MaskPrompt]:
     """What every object of a session looks like where it was prompted first."""
     for track in session.log.track_ids:
         frame = session.log.first_frame(track)
-        segment = next((each for each in session.segments(frame) if each.track == track and each.present), None)
-        drawn = mask(segment, session.video.shape[1:]) if segment is not None else np.zeros((1, 1), dtype=bool)
+        segment = next(
+            (each for each in session.segments(frame) if each.track == track and each.present), None
+        )
+        drawn = (
+            mask(segment, session.video.shape[1:])
+            if segment is not None
+            else np.zeros((1, 1), dtype=bool)
+        )
         if drawn.any():
             yield MaskPrompt(frame, track, drawn)
 

@@ -28,7 +28,9 @@ class SeedLayer:
     @property
     def layer(self) -> Points | None:
         """The layer, None where there is none."""
-        return self._layer if self._layer is not None and self._layer in self._viewer.layers else None
+        return (
+            self._layer if self._layer is not None and self._layer in self._viewer.layers else None
+        )
 
     def show(self, place: Place, seeds: Sequence[Seed]) -> None:
         """Show these and no others."""
@@ -39,7 +41,9 @@ class SeedLayer:
         layer.selected_data = set()
         places = [(*self._index(seed.prompt.frame), *seed.yx) for seed in seeds]
         layer.data = np.array(places, dtype=float).reshape(-1, self._image.ndim)
-        layer.features = pd.DataFrame({"seed": np.array([seed.number for seed in seeds], dtype=int)})
+        layer.features = pd.DataFrame(
+            {"seed": np.array([seed.number for seed in seeds], dtype=int)}
+        )
         layer.feature_defaults = {"seed": 0}  # what is added by hand
         layer.visible = True
 
@@ -93,4 +97,6 @@ class SeedLayer:
     def _index(self, frame: int) -> tuple[int, ...]:
         assert self._place is not None
         choice = self._place.choice
-        return index(self._reading, {**dict(self._place.at), choice.along: frame, "c": choice.channel or 0})
+        return index(
+            self._reading, {**dict(self._place.at), choice.along: frame, "c": choice.channel or 0}
+        )

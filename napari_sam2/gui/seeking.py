@@ -18,10 +18,17 @@ class Seeking(Carrying):
     def guess(self, then: Callable[[Scale | None], Any], *, dark: bool | None = None) -> None:
         """Look how large the objects are; `then` is given it, None where nothing is to be seen."""
         if self._place is not None:
-            self._read(lambda desk: Hints(dark=dark).scale(desk.session.video), then, message="Looking how large the objects are…")
+            self._read(
+                lambda desk: Hints(dark=dark).scale(desk.session.video),
+                then,
+                message="Looking how large the objects are…",
+            )
 
     def find(self, wanted: Wanted, then: Callable[[], Any] = lambda: None) -> None:
-        """Look for seeds; they are shown as they come. `then` is called when all frames were looked at."""
+        """Look for seeds; they are shown as they come.
+
+        `then` is called when all frames were looked at.
+        """
         if not self._free():
             return
         place, book = self._place, self.book
@@ -31,7 +38,10 @@ class Seeking(Carrying):
 
         def ended() -> None:
             found, frames = len(book.seeds), len({seed.prompt.frame for seed in book.seeds})
-            self._message = f"{found} seeds on {frames} frames. Move, delete or add some in their layer, then count."
+            self._message = (
+                f"{found} seeds on {frames} frames. Move, delete or add some in their layer, "
+                "then count."
+            )
             then()
 
         self._seek(lambda desk: desk.look(wanted), ended, "Looking for objects…")
@@ -42,7 +52,9 @@ class Seeking(Carrying):
             return
         given, first, category = tuple(placed), self.book.fresh(), self.book.category
         self._acts += 1
-        self._seek(lambda desk: desk.count(given, first=first, category=category), then, "Counting…")
+        self._seek(
+            lambda desk: desk.count(given, first=first, category=category), then, "Counting…"
+        )
 
     def _free(self) -> bool:
         return self._ready() and self._stage not in (Stage.RUNNING, Stage.PAUSED)

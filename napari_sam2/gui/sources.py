@@ -17,18 +17,26 @@ from napari_sam2.io.prompts import masks_as_prompts
 def prompts_of(layer: Any, image: Any, reading: Reading, place: Place, frame: int) -> list[Prompt]:
     """Prompts on an image: each label of the plane at `frame` as a mask, each shape as a box, each point as a click.
 
-    Raises LabelsError for labels of another shape than the image, PromptError for a layer that holds none here.
+    Raises LabelsError for labels of another shape than the image, PromptError for a layer that
+    holds none here.
     """
     if isinstance(layer, Labels):
         return _masks(layer, reading, place, frame)
-    found = _boxes(layer, image, reading, place) if isinstance(layer, Shapes) else _clicks(layer, image, reading, place)
+    found = (
+        _boxes(layer, image, reading, place)
+        if isinstance(layer, Shapes)
+        else _clicks(layer, image, reading, place)
+    )
     if not found:
         raise PromptError(f"the layer {layer.name!r} holds nothing that lies in this image")
     return found
 
 
 def planes_of(layer: Any, reading: Reading, place: Place) -> Any:
-    """The (frames, H, W) planes of a Labels layer, one for each frame of an image. Raises LabelsError where its shape is another one."""
+    """The (frames, H, W) planes of a Labels layer, one for each frame of an image.
+
+    Raises LabelsError where its shape is another one.
+    """
     data = layer.data[0] if layer.multiscale else layer.data
     along, sizes = place.choice.along, reading.sizes
     walked = tuple(size for axis, size in sizes.items() if axis in f"{along}yx")
@@ -36,8 +44,16 @@ def planes_of(layer: Any, reading: Reading, place: Place) -> Any:
         return data
     if data.shape == reading.shape:
         here = {"c": 0, **dict(place.at)}
-        return data[tuple(slice(None) if axis in f"{along}yx" else here.get(axis, 0) for axis in reading.letters)]
-    raise LabelsError(f"the labels {layer.name!r} are {data.shape!r}: expected {walked!r}, one plane for each frame")
+        return data[
+            tuple(
+                slice(None) if axis in f"{along}yx" else here.get(axis, 0)
+                for axis in reading.letters
+            )
+        ]
+    raise LabelsError(
+        f"the labels {layer.name!r} are {data.shape!r}: expected {walked!r}, one plane for each "
+        "frame"
+    )
 
 
 def _masks(layer: Any, reading: Reading, place: Place, frame: int) -> list[Prompt]:
@@ -46,10 +62,15 @@ def _masks(layer: Any, reading: Reading, place: Place, frame: int) -> list[Promp
         plane = data
     elif data.shape == reading.shape:
         plane = data[index(reading, {**dict(place.at), place.choice.along: frame})]
-    elif data.shape == tuple(size for axis, size in reading.sizes.items() if axis in f"{place.choice.along}yx"):
+    elif data.shape == tuple(
+        size for axis, size in reading.sizes.items() if axis in f"{place.choice.along}yx"
+    ):
         plane = data[frame]
     else:
-        raise LabelsError(f"the labels {layer.name!r} are {data.shape!r}: expected {reading.shape!r}, or one plane {reading.shape[-2:]!r}")
+        raise LabelsError(
+            f"the labels {layer.name!r} are {data.shape!r}: expected {reading.shape!r}, or one "
+            f"plane {reading.shape[-2:]!r}"
+        )
     return list(masks_as_prompts(np.asarray(plane), frame).prompts)
 
 
@@ -72,7 +93,9 @@ def _clicks(layer: Any, image: Any, reading: Reading, place: Place) -> list[Prom
     return found
 
 
-def _inside(layer: Any, image: Any, reading: Reading, place: Place, places: Any) -> tuple[int | None, np.ndarray]:
+def _inside(
+    layer: Any, image: Any, reading: Reading, place: Place, places: Any
+) -> tuple[int | None, np.ndarray]:
     """The frame and the (n, 2) positions of a layer's own positions in the image; no frame where they are elsewhere in it."""
     located = [locate(image, reading, layer.data_to_world(each)) for each in places]
     where = located[0][0]

@@ -28,12 +28,17 @@ PIECE = 8
 
 
 class Steps:
-    """A Session, the run it is in, and the logs to go back and forth to. What is done is saved as it goes.
+    """A Session, the run it is in, and the logs to go back and forth to.
 
-    `project` is where all of it is kept, None where nowhere; `notice` a sentence about it for the person.
+    What is done is saved as it goes.
+
+    `project` is where all of it is kept, None where nowhere; `notice` a sentence about it for the
+    person.
     """
 
-    def __init__(self, session: Session, *, project: Project | None = None, notice: str = "") -> None:
+    def __init__(
+        self, session: Session, *, project: Project | None = None, notice: str = ""
+    ) -> None:
         self.session = session
         self._project = project
         self._notice = notice
@@ -66,13 +71,23 @@ class Steps:
             self.stop()
             return None
         if isinstance(stepped, Sought):
-            facts = {key: fact for frame in stepped.frames for key, fact in self._facts(frame).items()}
-            changed = Changed(self.session.log, self._planes(stepped.frames), facts, done=stepped.done, total=stepped.total)
+            facts = {
+                key: fact for frame in stepped.frames for key, fact in self._facts(frame).items()
+            }
+            changed = Changed(
+                self.session.log,
+                self._planes(stepped.frames),
+                facts,
+                done=stepped.done,
+                total=stepped.total,
+            )
             return self._stated(replace(changed, message=stepped.message, seeds=stepped.seeds))
         frame = stepped.step.frame
         facts = {(each.track, frame): Fact(each.iou, each.presence) for each in stepped.segments}
         planes = self._planes([frame]) if stepped.segments else {}
-        return self._stated(Changed(self.session.log, planes, facts, done=stepped.position, total=stepped.total))
+        return self._stated(
+            Changed(self.session.log, planes, facts, done=stepped.position, total=stepped.total)
+        )
 
     def stop(self) -> Changed:
         """End the run; what is done stays, but objects that were found and only half told are taken back."""
@@ -86,7 +101,13 @@ class Steps:
         self._run, self._steps = None, iter(())
         self._working = self._ending = False
         if len(self.session.log) < len(before):
-            return self._changed({entry.frame for entry in before.entries[len(self.session.log) :] if isinstance(entry, Prompt)})
+            return self._changed(
+                {
+                    entry.frame
+                    for entry in before.entries[len(self.session.log) :]
+                    if isinstance(entry, Prompt)
+                }
+            )
         return self._changed((), whole=False)
 
     @contextmanager
@@ -109,10 +130,14 @@ class Steps:
         if common < len(log):
             self.session.resume(PromptLog(log.entries[:common], log.tracks))
         rest = list(target.entries[common:])
-        said = next((n for n, entry in enumerate(rest) if isinstance(entry, Propagation)), len(rest))
+        said = next(
+            (n for n, entry in enumerate(rest) if isinstance(entry, Propagation)), len(rest)
+        )
         self.session.replay(PromptLog((*target.entries[:common], *rest[:said]), log.tracks))
         for entry in rest[said:]:
-            assert isinstance(entry, Propagation) and entry is rest[-1]  # each action is a step of its own
+            assert (
+                isinstance(entry, Propagation) and entry is rest[-1]
+            )  # each action is a step of its own
             self._begin(entry)
 
     def _carried(self, before: PromptLog, plan: Propagation) -> Iterator[Stepped | Sought]:
@@ -130,15 +155,28 @@ class Steps:
         self._steps = iter(self._run)
 
     def _changed(self, frames: Collection[int], *, whole: bool = True) -> Changed:
-        """What these frames are now. Many are not drawn at once: nothing ever holds the whole stack."""
+        """What these frames are now.
+
+        Many are not drawn at once: nothing ever holds the whole stack.
+        """
         few = frames if len(frames) <= PIECE else ()
         if whole:
-            facts = {key: Fact(trace.score, trace.presence) for key, trace in self.session.traces().items()}
+            facts = {
+                key: Fact(trace.score, trace.presence)
+                for key, trace in self.session.traces().items()
+            }
         else:
             facts = {key: fact for frame in frames for key, fact in self._facts(frame).items()}
         total = sum(1 for _ in self._run.plan.steps()) if self._run else 0
         return self._stated(
-            Changed(self.session.log, self._planes(few), facts, whole=whole, stale=frozenset(frames) - frozenset(few), total=total)
+            Changed(
+                self.session.log,
+                self._planes(few),
+                facts,
+                whole=whole,
+                stale=frozenset(frames) - frozenset(few),
+                total=total,
+            )
         )
 
     def _planes(self, frames: Iterable[int]) -> dict[int, np.ndarray]:
@@ -162,10 +200,15 @@ class Steps:
             self._saved = time.monotonic()
 
     def _facts(self, frame: int) -> dict[tuple[int, int], Fact]:
-        return {(each.track, frame): Fact(each.iou, each.presence) for each in self.session.segments(frame)}
+        return {
+            (each.track, frame): Fact(each.iou, each.presence)
+            for each in self.session.segments(frame)
+        }
 
     def _stated(self, changed: Changed) -> Changed:
-        notices: list[str] = getattr(self.session.model, "notices", [])  # of a model that had to do with less memory
+        notices: list[str] = getattr(
+            self.session.model, "notices", []
+        )  # of a model that had to do with less memory
         return replace(
             changed,
             notice=changed.notice or (notices.pop(0) if notices else ""),
@@ -179,4 +222,7 @@ class Steps:
 
 def shared(one: PromptLog, other: PromptLog) -> int:
     """How many entries both begin with."""
-    return next((n for n, (ours, theirs) in enumerate(zip(one, other, strict=False)) if ours != theirs), min(len(one), len(other)))
+    return next(
+        (n for n, (ours, theirs) in enumerate(zip(one, other, strict=False)) if ours != theirs),
+        min(len(one), len(other)),
+    )

@@ -43,25 +43,42 @@ class TableModel(QAbstractTableModel):
             return text_of(self.rows.iat[index.row(), index.column()])
         if role == Qt.ItemDataRole.TextAlignmentRole:
             number = pd.api.types.is_numeric_dtype(self.rows.dtypes.iloc[index.column()])
-            return (Qt.AlignmentFlag.AlignRight if number else Qt.AlignmentFlag.AlignLeft) | Qt.AlignmentFlag.AlignVCenter
+            return (
+                Qt.AlignmentFlag.AlignRight if number else Qt.AlignmentFlag.AlignLeft
+            ) | Qt.AlignmentFlag.AlignVCenter
         return None
 
-    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole) -> Any:  # noqa: N802
+    def headerData(
+        self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
+    ) -> Any:
         """Names of columns; rows have none."""
-        if role == Qt.ItemDataRole.DisplayRole and orientation == Qt.Orientation.Horizontal and section < self.rows.shape[1]:
+        if (
+            role == Qt.ItemDataRole.DisplayRole
+            and orientation == Qt.Orientation.Horizontal
+            and section < self.rows.shape[1]
+        ):
             return str(self.rows.columns[section])
         return None
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
-        """By a column; -1: as it came. Rows that are equal there keep their order, empty cells come last."""
-        self._order = (str(self._unsorted.columns[column]), order == _DESCENDING) if 0 <= column < self._unsorted.shape[1] else None
+        """By a column; -1: as it came.
+
+        Rows that are equal there keep their order, empty cells come last.
+        """
+        self._order = (
+            (str(self._unsorted.columns[column]), order == _DESCENDING)
+            if 0 <= column < self._unsorted.shape[1]
+            else None
+        )
         self.show(self._unsorted)
 
     def place(self, **values: int) -> int | None:
         """The first row seen that has these values; None where there is none."""
         if not len(self.rows) or not set(values) <= set(self.rows.columns):
             return None
-        equal = np.logical_and.reduce([_equal(self.rows[name], value) for name, value in values.items()])
+        equal = np.logical_and.reduce(
+            [_equal(self.rows[name], value) for name, value in values.items()]
+        )
         found = np.flatnonzero(equal)
         return int(found[0]) if found.size else None
 
@@ -69,12 +86,19 @@ class TableModel(QAbstractTableModel):
         if self._order is None or self._order[0] not in frame.columns:
             return frame
         name, falling = self._order
-        key = pd.to_numeric(frame[name], errors="coerce") if name == "frame" else frame[name]  # "all" stands below the numbers
-        return frame.loc[key.sort_values(ascending=not falling, kind="stable", na_position="last").index]
+        key = (
+            pd.to_numeric(frame[name], errors="coerce") if name == "frame" else frame[name]
+        )  # "all" stands below the numbers
+        return frame.loc[
+            key.sort_values(ascending=not falling, kind="stable", na_position="last").index
+        ]
 
 
 class TableView(QTableView):
-    """The view of a TableModel. `row_chosen` comes with a person's choice of a row, never with `choose`."""
+    """The view of a TableModel.
+
+    `row_chosen` comes with a person's choice of a row, never with `choose`.
+    """
 
     row_chosen = Signal(int)
 
@@ -86,7 +110,9 @@ class TableView(QTableView):
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setAlternatingRowColors(True)
-        self.setStyleSheet("QTableView { alternate-background-color: rgba(128, 128, 128, 20); }")  # napari's themes leave it white
+        self.setStyleSheet(
+            "QTableView { alternate-background-color: rgba(128, 128, 128, 20); }"
+        )  # napari's themes leave it white
         self.setSortingEnabled(True)
         self.setShowGrid(False)
         self.setWordWrap(False)
@@ -126,7 +152,10 @@ class TableView(QTableView):
             self.setCurrentIndex(QModelIndex())
         else:
             index = self.table.index(row, 0)
-            flags = QItemSelectionModel.SelectionFlag.ClearAndSelect | QItemSelectionModel.SelectionFlag.Rows
+            flags = (
+                QItemSelectionModel.SelectionFlag.ClearAndSelect
+                | QItemSelectionModel.SelectionFlag.Rows
+            )
             self.selectionModel().setCurrentIndex(index, flags)
             self.scrollTo(index)
         self._quiet = False
@@ -144,7 +173,9 @@ class TableView(QTableView):
 
     def keyPressEvent(self, event: Any) -> None:  # noqa: N802
         """Ctrl+C copies rows, not a cell."""
-        copies = event.modifiers() == Qt.KeyboardModifier.ControlModifier and event.key() == Qt.Key.Key_C
+        copies = (
+            event.modifiers() == Qt.KeyboardModifier.ControlModifier and event.key() == Qt.Key.Key_C
+        )
         self.copy() if copies else super().keyPressEvent(event)
 
     def _on_row(self, current: QModelIndex, previous: QModelIndex) -> None:
@@ -155,7 +186,11 @@ class TableView(QTableView):
 
 def _equal(column: pd.Series, value: int) -> np.ndarray:
     """Where a column, of numbers or of their texts, has a value."""
-    same = column == value if pd.api.types.is_numeric_dtype(column.dtype) else column.astype(str) == str(value)
+    same = (
+        column == value
+        if pd.api.types.is_numeric_dtype(column.dtype)
+        else column.astype(str) == str(value)
+    )
     return np.asarray(same)
 
 

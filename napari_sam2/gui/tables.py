@@ -27,9 +27,9 @@ _NAMES = ("counts", "objects", "tracks")
 class Tables(QWidget):
     """The tables and plots of what was measured; call `refresh` after each change, as often as there is one.
 
-    `chosen` (track, frame) comes with a row or a line that a person chose; track 0 for a row that is about a frame alone.
-    `told` is a sentence for the person; `drawn`, that the tracks are wanted as a layer. Tables are put together in a thread of their
-    own, at intervals.
+    `chosen` (track, frame) comes with a row or a line that a person chose; track 0 for a row that
+    is about a frame alone. `told` is a sentence for the person; `drawn`, that the tracks are wanted
+    as a layer. Tables are put together in a thread of their own, at intervals.
     """
 
     chosen = Signal(int, int)
@@ -37,7 +37,13 @@ class Tables(QWidget):
     drawn = Signal()
     _made = Signal(object)
 
-    def __init__(self, measured: Measured | None = None, *, colour: Colour | None = None, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        measured: Measured | None = None,
+        *,
+        colour: Colour | None = None,
+        parent: QWidget | None = None,
+    ) -> None:
         super().__init__(parent)
         self.tables: TableSet | None = None
         self.track, self.frame = 0, 0
@@ -51,7 +57,9 @@ class Tables(QWidget):
         self.plots = Plots(colour=colour)
         self._tabs = self._tabbed()
         self._made.connect(self._show)
-        self.destroyed.connect(lambda *_, thread=self._thread: thread.shutdown(wait=False, cancel_futures=True))
+        self.destroyed.connect(
+            lambda *_, thread=self._thread: thread.shutdown(wait=False, cancel_futures=True)
+        )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
         layout.addWidget(self._tabs)
@@ -93,7 +101,12 @@ class Tables(QWidget):
     def save(self, path: Path | str | None = None) -> None:
         """Save the table that is seen as CSV; asks where, unless that is given."""
         name = self._current.accessibleName()
-        chosen = path or QFileDialog.getSaveFileName(self, f"Save {name} as CSV", f"{name}.csv", "CSV (*.csv)")[0]
+        chosen = (
+            path
+            or QFileDialog.getSaveFileName(
+                self, f"Save {name} as CSV", f"{name}.csv", "CSV (*.csv)"
+            )[0]
+        )
         if not chosen or self.tables is None:
             return
         try:
@@ -123,7 +136,11 @@ class Tables(QWidget):
         for text, tip, does in (
             ("Copy", "Copy the selected rows (all where none are)", self.copy),
             ("Save…", "Save this table as CSV", self.save),
-            ("Draw tracks", "Show the way of every object, and who divided into whom, as a Tracks layer", self.drawn.emit),
+            (
+                "Draw tracks",
+                "Show the way of every object, and who divided into whom, as a Tracks layer",
+                self.drawn.emit,
+            ),
         ):
             button = QToolButton()
             button.setText(text)
@@ -179,7 +196,9 @@ class Tables(QWidget):
             if str(values["frame"]).isdigit():
                 self._choose(0, int(values["frame"]))
             return
-        self._choose(int(values["track"]), int(values["frame" if name == "objects" else "first_frame"]))
+        self._choose(
+            int(values["track"]), int(values["frame" if name == "objects" else "first_frame"])
+        )
 
     def _on_plot(self, track: int, frame: int) -> None:
         self._choose(track, frame)

@@ -12,7 +12,8 @@ from napari_sam2.gui.parts import column, heading, muted, row, tool
 from napari_sam2.gui.view import Snapshot
 
 _HINTS = {
-    "point": "Click the object. Ctrl+click or right click: what is not the object. Shift+drag: a box.",
+    "point": "Click the object. Ctrl+click or right click: what is not the object. Shift+drag: a "
+    "box.",
     "box": "Drag a box around the object.",
     "paint": "Paint the object over the image; the eraser of the layer controls takes away.",
     "lasso": "Click around the object; a double click closes the outline.",
@@ -38,7 +39,13 @@ class ToolsSection(QWidget):
         super().__init__()
         titles = {Tool.POINT: "Click", Tool.BOX: "Box", Tool.PAINT: "Paint", Tool.LASSO: "Lasso"}
         self.tools = {
-            each: tool(each.value, hint(_HINTS[each.value], each.value), lambda each=each: self.choose(each), text=title, checkable=True)  # type: ignore[misc]
+            each: tool(
+                each.value,
+                hint(_HINTS[each.value], each.value),
+                lambda each=each: self.choose(each),
+                text=title,
+                checkable=True,
+            )  # type: ignore[misc]
             for each, title in titles.items()
         }
         group = QButtonGroup(self)
@@ -50,7 +57,11 @@ class ToolsSection(QWidget):
                 ("undo", "Take back the last action", ""),
                 ("redo", "Do it again", ""),
                 ("other", "Another mask that the model offers for the last click", "Other mask"),
-                ("accept", "Accept this frame of the object: nothing overwrites it. Again: take that back", "Accept"),
+                (
+                    "accept",
+                    "Accept this frame of the object: nothing overwrites it. Again: take that back",
+                    "Accept",
+                ),
             )
         }
         self.hint = muted(_HINTS["point"])
@@ -76,4 +87,6 @@ class ToolsSection(QWidget):
         self.actions["redo"].setEnabled(snapshot.redoable)
         self.actions["other"].setEnabled(offered > 1)
         self.actions["other"].setText(f"Mask {shown} of {offered}" if offered > 1 else "Other mask")
-        self.actions["accept"].setEnabled(any(each.track == snapshot.current and each.frames for each in snapshot.objects))
+        self.actions["accept"].setEnabled(
+            any(each.track == snapshot.current and each.frames for each in snapshot.objects)
+        )

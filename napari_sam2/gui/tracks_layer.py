@@ -20,10 +20,21 @@ def tracks_layer(image: Any, reading: Reading, place: Place, tables: TableSet) -
     """
     rows = tables.objects.dropna(subset=["y", "x"]).sort_values(["track", "frame"])
     if not len(rows):
-        raise PlanError("no object was measured yet: click one, or count the stack, and show tracks then")
-    ahead = [index(reading, {**dict(place.at), place.choice.along: int(frame)}) for frame in rows["frame"]]
-    data = np.column_stack([rows["track"].to_numpy(), np.array(ahead), rows["y"].to_numpy(), rows["x"].to_numpy()])
+        raise PlanError(
+            "no object was measured yet: click one, or count the stack, and show tracks then"
+        )
+    ahead = [
+        index(reading, {**dict(place.at), place.choice.along: int(frame)})
+        for frame in rows["frame"]
+    ]
+    data = np.column_stack(
+        [rows["track"].to_numpy(), np.array(ahead), rows["y"].to_numpy(), rows["x"].to_numpy()]
+    )
     there = set(rows["track"].tolist())
     known = tables.tracks[["track", "parent"]].dropna().astype(int).itertuples(index=False)
-    graph = {int(track): [int(parent)] for track, parent in known if track in there and parent in there}
-    return Tracks(data.astype(np.float64), graph=graph, name=f"{image.name} tracks", **geometry(image))
+    graph = {
+        int(track): [int(parent)] for track, parent in known if track in there and parent in there
+    }
+    return Tracks(
+        data.astype(np.float64), graph=graph, name=f"{image.name} tracks", **geometry(image)
+    )

@@ -33,7 +33,10 @@ if TYPE_CHECKING:
     from napari_sam2.train.recipe import Recipe
 
 _MINUTES = 5.0
-_PREVIEW = "Frames held out, carried from the left: green is what you accepted, magenta the model's answer on top of it."
+_PREVIEW = (
+    "Frames held out, carried from the left: green is what you accepted, magenta the model's "
+    "answer on top of it."
+)
 
 log = logging.getLogger(__name__)
 
@@ -64,14 +67,22 @@ class Picture(QLabel):
         if self._whole.isNull():
             self.setPixmap(QPixmap())
             return
-        self.setPixmap(self._whole.scaled(self.size(), Qt.AspectRatioMode.KeepAspectRatio, Qt.TransformationMode.SmoothTransformation))
+        self.setPixmap(
+            self._whole.scaled(
+                self.size(),
+                Qt.AspectRatioMode.KeepAspectRatio,
+                Qt.TransformationMode.SmoothTransformation,
+            )
+        )
 
 
 class TrainingTab(QWidget):
-    """Fine-tuning in plain choices. It runs in a thread of its own; `refresh` after frames were accepted or the model changed.
+    """Fine-tuning in plain choices.
 
-    `trained` comes with the file of a new model, which is among the known models by then; `told` with a sentence for the
-    person, and whether something is wrong.
+    It runs in a thread of its own; `refresh` after frames were accepted or the model changed.
+
+    `trained` comes with the file of a new model, which is among the known models by then; `told`
+    with a sentence for the person, and whether something is wrong.
 
     Parameters
     ----------
@@ -118,7 +129,9 @@ class TrainingTab(QWidget):
     def refresh(self) -> None:
         """Show what there is to learn from."""
         found = self._accepted()
-        self._summary.setText(found.summary[0].upper() + found.summary[1:] + "." if found else "Open an image first.")
+        self._summary.setText(
+            found.summary[0].upper() + found.summary[1:] + "." if found else "Open an image first."
+        )
         if not self.running:
             self._start.setEnabled(found is not None and len(found.frames) >= LEAST)
             if not self._name.isModified():
@@ -141,7 +154,12 @@ class TrainingTab(QWidget):
         self._caption.setVisible(False)
         self._figures.setText("Looking at the frames…")
         self._show_running(True)
-        Thread(target=self._teach, args=(self._coach, found, plan), name="napari-sam2-training", daemon=True).start()
+        Thread(
+            target=self._teach,
+            args=(self._coach, found, plan),
+            name="napari-sam2-training",
+            daemon=True,
+        ).start()
 
     def stop(self) -> None:
         """Stop after the next step; the best so far is kept."""
@@ -158,7 +176,9 @@ class TrainingTab(QWidget):
     def _lay_out(self) -> None:
         for trains, words in CHOICES.items():
             self._trains.addItem(words, trains)
-        self._trains.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+        self._trains.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
         self._trains.setMinimumContentsLength(12)
         self._minutes.setRange(0.5, 24 * 60)
         self._minutes.setDecimals(1)
@@ -178,7 +198,10 @@ class TrainingTab(QWidget):
             (
                 "Learns",
                 self._trains,
-                "Which part of the model changes: of the small embedded one, all of it; of a large one, outlines and following",
+                (
+                    "Which part of the model changes: of the small embedded one, all of it; of a "
+                    "large one, outlines and following"
+                ),
             ),
             ("For", self._minutes, "How long; stopping earlier keeps the best so far"),
             ("New model", self._name, "What it will be called in the list of models"),
@@ -244,10 +267,14 @@ class TrainingTab(QWidget):
             self._figures.setText("")
             if not isinstance(wrong, Sam2Error):
                 log.error("training failed", exc_info=wrong)
-            self.told.emit(f"training stopped: {' '.join(str(wrong).split()) or type(wrong).__name__}", True)
+            self.told.emit(
+                f"training stopped: {' '.join(str(wrong).split()) or type(wrong).__name__}", True
+            )
         elif made is None:
             self.told.emit(
-                "the model did not get better on the frames held out, and nothing was kept: accept more frames, or give it longer", False
+                "the model did not get better on the frames held out, and nothing was kept: "
+                "accept more frames, or give it longer",
+                False,
             )
         else:
             self.told.emit(f"{made.stem} is ready: choose it in the list of models", False)
@@ -262,9 +289,13 @@ def told_of(lesson: Lesson) -> str:
         return "Looking at the frames…"
     first, best = lesson.figures[0], lesson.best
     if len(lesson.figures) == 1:
-        return f"Before: overlap {first.clicked:.2f} after one click, {first.carried:.2f} carried to other frames."
+        return (
+            f"Before: overlap {first.clicked:.2f} after one click, {first.carried:.2f} carried "
+            "to other frames."
+        )
     better = f"best so far at step {best.step}" if best.step else "not better yet"
     return (
-        f"Overlap with what you accepted, on frames held out: {first.clicked:.2f} → {best.clicked:.2f} after one click, "
+        f"Overlap with what you accepted, on frames held out: {first.clicked:.2f} → "
+        f"{best.clicked:.2f} after one click, "
         f"{first.carried:.2f} → {best.carried:.2f} carried ({better})."
     )

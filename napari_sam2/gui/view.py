@@ -1,4 +1,7 @@
-"""View: what the controller asks of a window, and the frozen picture of the state it hands over. No Qt, no napari."""
+"""View: what the controller asks of a window, and the frozen picture of the state it hands over.
+
+No Qt, no napari.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +38,8 @@ class Stage(StrEnum):
 class Choice:
     """What is worked on: a stack, the axis it is walked along, and the channel the model sees.
 
-    `key` names the image among those that are open; two choices with the same key, axis and channel are the same.
+    `key` names the image among those that are open; two choices with the same key, axis and channel
+    are the same.
     """
 
     key: str
@@ -92,8 +96,9 @@ class ObjectRow:
 class Snapshot:
     """All that a window shows of the state, at one moment.
 
-    `done` of `total` steps of a run; `choices` is the mask shown and how many the model offers for the last click, (0, 0)
-    where it offers one. `precisions` are those that the model can be changed to.
+    `done` of `total` steps of a run; `choices` is the mask shown and how many the model offers for
+    the last click, (0, 0) where it offers one. `precisions` are those that the model can be changed
+    to.
     """
 
     stage: Stage = Stage.EMPTY
@@ -163,7 +168,12 @@ class View(Protocol):
         """Say one sentence, loudly: something is done, or went `wrong`."""
         ...
 
-    def facts_changed(self, place: Place, facts: Mapping[tuple[int, int], Fact], new: Mapping[tuple[int, int], Fact] | None) -> None:
+    def facts_changed(
+        self,
+        place: Place,
+        facts: Mapping[tuple[int, int], Fact],
+        new: Mapping[tuple[int, int], Fact] | None,
+    ) -> None:
         """All that is known of every track on every frame, after it changed: `new` of it, or all where that is None."""
         ...
 
@@ -174,7 +184,9 @@ Work = Callable[[], T]
 class Worker(Protocol):
     """One thread that does one piece of work after the other; what comes of it is handed over in the main thread."""
 
-    def submit(self, work: Work[T], then: Callable[[T], Any], failed: Callable[[Exception], Any]) -> None:
+    def submit(
+        self, work: Work[T], then: Callable[[T], Any], failed: Callable[[Exception], Any]
+    ) -> None:
         """Do `work` after all that was submitted before it, then call `then` with its result, or `failed`."""
         ...
 
@@ -187,7 +199,9 @@ class Inline:
         self._working = False
         self._waiting: list[Callable[[], None]] = []
 
-    def submit(self, work: Work[T], then: Callable[[T], Any], failed: Callable[[Exception], Any]) -> None:
+    def submit(
+        self, work: Work[T], then: Callable[[T], Any], failed: Callable[[Exception], Any]
+    ) -> None:
         """See `Worker`."""
 
         def do() -> None:

@@ -21,14 +21,26 @@ _RESOLUTION_UNITS = {2: "inch", 3: "cm"}  # TIFF 6.0, tag 296
 
 
 def of_ome(xml: str) -> tuple[Spacing, tuple[str, ...]]:
-    """Spacing and channel names of the first image of an OME-XML block. Units default as in the OME schema: µm and s."""
+    """Spacing and channel names of the first image of an OME-XML block.
+
+    Units default as in the OME schema: µm and s.
+    """
     pixels = ElementTree.fromstring(xml).find("{*}Image/{*}Pixels")
     if pixels is None:
         return Spacing(), ()
-    lengths = {axis: length_um(pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")) for axis in "ZYX"}
-    interval = time_s(pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")) or _interval_of_planes(pixels)
+    lengths = {
+        axis: length_um(
+            pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")
+        )
+        for axis in "ZYX"
+    }
+    interval = time_s(
+        pixels.get("TimeIncrement"), pixels.get("TimeIncrementUnit", "s")
+    ) or _interval_of_planes(pixels)
     names = [channel.get("Name") for channel in pixels.findall("{*}Channel")]
-    return Spacing(lengths["Z"], lengths["Y"], lengths["X"], interval), tuple(name for name in names if name) if all(names) else ()
+    return Spacing(lengths["Z"], lengths["Y"], lengths["X"], interval), tuple(
+        name for name in names if name
+    ) if all(names) else ()
 
 
 def _interval_of_planes(pixels: ElementTree.Element) -> float | None:
@@ -37,8 +49,12 @@ def _interval_of_planes(pixels: ElementTree.Element) -> float | None:
     for plane in pixels.findall("{*}Plane"):
         delta = plane.get("DeltaT")
         if plane.get("TheZ") == "0" and plane.get("TheC") == "0" and delta is not None:
-            times[int(plane.get("TheT", 0))] = float(delta) * (time_s(1.0, plane.get("DeltaTUnit", "s")) or 0.0)
-    steps = [(times[late] - times[early]) / (late - early) for early, late in pairwise(sorted(times))]
+            times[int(plane.get("TheT", 0))] = float(delta) * (
+                time_s(1.0, plane.get("DeltaTUnit", "s")) or 0.0
+            )
+    steps = [
+        (times[late] - times[early]) / (late - early) for early, late in pairwise(sorted(times))
+    ]
     between = median(steps) if steps else 0.0
     return between if between > 0 else None
 

@@ -13,8 +13,13 @@ from napari_sam2.io.extras import EXPORT, needed
 from napari_sam2.io.tables import write_json
 
 
-def write_coco(labels: np.ndarray, path: Path, name: str = "", tracks: Sequence[Track] = ()) -> None:
-    """Labels (frames, H, W) as COCO JSON. `track_id` of an annotation is the label; `frame` of an image counts from 0."""
+def write_coco(
+    labels: np.ndarray, path: Path, name: str = "", tracks: Sequence[Track] = ()
+) -> None:
+    """Labels (frames, H, W) as COCO JSON.
+
+    `track_id` of an annotation is the label; `frame` of an image counts from 0.
+    """
     encode = needed("pycocotools.mask", EXPORT, "COCO").encode
     categories = {track.id: track.category or "object" for track in tracks}
     known = sorted({categories.get(int(label), "object") for label in np.unique(labels) if label})
@@ -23,7 +28,15 @@ def write_coco(labels: np.ndarray, path: Path, name: str = "", tracks: Sequence[
     images: list[dict[str, Any]] = []
     annotations: list[dict[str, Any]] = []
     for frame, plane in enumerate(labels.reshape(-1, height, width)):
-        images.append({"id": frame + 1, "file_name": f"{name or 'frame'}#{frame}", "height": height, "width": width, "frame": frame})
+        images.append(
+            {
+                "id": frame + 1,
+                "file_name": f"{name or 'frame'}#{frame}",
+                "height": height,
+                "width": width,
+                "frame": frame,
+            }
+        )
         for label in np.unique(plane[plane > 0]):
             mask = plane == label
             runs = encode(np.asfortranarray(mask, dtype=np.uint8))
@@ -33,7 +46,10 @@ def write_coco(labels: np.ndarray, path: Path, name: str = "", tracks: Sequence[
                     "image_id": frame + 1,
                     "track_id": int(label),
                     "category_id": numbers[categories.get(int(label), "object")],
-                    "segmentation": {"size": [height, width], "counts": runs["counts"].decode("ascii")},
+                    "segmentation": {
+                        "size": [height, width],
+                        "counts": runs["counts"].decode("ascii"),
+                    },
                     "area": int(mask.sum()),
                     "bbox": _box(mask),
                     "iscrowd": 0,
@@ -46,4 +62,9 @@ def write_coco(labels: np.ndarray, path: Path, name: str = "", tracks: Sequence[
 def _box(mask: np.ndarray) -> list[int]:
     """x, y, width, height, as COCO has them."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
-    return [int(columns[0]), int(rows[0]), int(columns[-1] - columns[0] + 1), int(rows[-1] - rows[0] + 1)]
+    return [
+        int(columns[0]),
+        int(rows[0]),
+        int(columns[-1] - columns[0] + 1),
+        int(rows[-1] - rows[0] + 1),
+    ]

@@ -24,8 +24,8 @@ _RGB = ("red", "green", "blue")
 class Content:
     """Pixels as they lie in a file, and what the file says of them.
 
-    `axes` has a letter of ``tczyx``, `SAMPLES` or `UNKNOWN` for each dimension of `data`, in the file's own order.
-    `colour`: whether the samples are red, green and blue (and perhaps alpha).
+    `axes` has a letter of ``tczyx``, `SAMPLES` or `UNKNOWN` for each dimension of `data`, in the
+    file's own order. `colour`: whether the samples are red, green and blue (and perhaps alpha).
     """
 
     data: Any
@@ -48,31 +48,53 @@ class Content:
     def named(self, axes: str) -> Content:
         """The same, its dimensions named by a person; raises AxesError where that cannot be."""
         given = axes.lower()
-        wrong = sorted({axis for axis in given if axis not in AXES + SAMPLES or given.count(axis) > 1})
+        wrong = sorted(
+            {axis for axis in given if axis not in AXES + SAMPLES or given.count(axis) > 1}
+        )
         if wrong or not {"y", "x"} <= set(given):
-            raise AxesError(f"axes {axes!r}: expected y, x and any of t, c, z (s for the samples of a colour image), each once")
+            raise AxesError(
+                f"axes {axes!r}: expected y, x and any of t, c, z (s for the samples of a colour "
+                "image), each once"
+            )
         here = self
         if len(given) < len(here.shape):
             single = [number for number, length in enumerate(here.shape) if length == 1]
             single.sort(key=lambda number: here.axes[number] in given)
             here = here._without(single[: len(here.shape) - len(given)])
-        if SAMPLES in here.axes and len(given) == len(here.shape) - 1 and not {"c", SAMPLES} & set(given):
-            place = here.axes.index(SAMPLES)  # nobody need name the colours of a file that says it has them
+        if (
+            SAMPLES in here.axes
+            and len(given) == len(here.shape) - 1
+            and not {"c", SAMPLES} & set(given)
+        ):
+            place = here.axes.index(
+                SAMPLES
+            )  # nobody need name the colours of a file that says it has them
             return replace(here, axes=given[:place] + SAMPLES + given[place:])
         if len(given) != len(here.shape):
-            raise AxesError(f"axes {axes!r} name {len(axes)} dimensions, {self._label} has {len(self.shape)}: {self.shape!r}")
+            raise AxesError(
+                f"axes {axes!r} name {len(axes)} dimensions, {self._label} has "
+                f"{len(self.shape)}: {self.shape!r}"
+            )
         return replace(here, axes=given, colour=self.colour or SAMPLES not in self.axes)
 
     def known(self) -> Content:
         """The same without dimensions of length 1 that say nothing; raises AxesError where one is left without a name."""
-        single = [n for n, (axis, length) in enumerate(zip(self.axes, self.shape, strict=True)) if length == 1 and axis not in "yx"]
+        single = [
+            n
+            for n, (axis, length) in enumerate(zip(self.axes, self.shape, strict=True))
+            if length == 1 and axis not in "yx"
+        ]
         here = self._without(single)
         if UNKNOWN in here.axes:
-            raise AxesError(f"{self._label} of shape {self.shape!r} does not say what its dimensions are: {here._readings()}")
+            raise AxesError(
+                f"{self._label} of shape {self.shape!r} does not say what its dimensions are: "
+                f"{here._readings()}"
+            )
         repeated = {axis for axis in here.axes if here.axes.count(axis) > 1}
         if repeated or not {"y", "x"} <= set(here.axes):
             raise AxesError(
-                f"{self._label} of shape {self.shape!r} has the axes {here.axes.upper()!r}: expected each of TCZYX at most once"
+                f"{self._label} of shape {self.shape!r} has the axes {here.axes.upper()!r}: "
+                "expected each of TCZYX at most once"
             )
         return here
 
@@ -86,8 +108,12 @@ class Content:
         names = tuple(channel_names) if channel_names is not None else here.channels
         if channel_names is None and len(names) != count:
             names = ()
-        spacing = Spacing(**{key: value for key, value in vars(here.spacing).items() if key[0] in axes})
-        return Stack(data, axes, spacing, names, rgb=here.colour, name=here.name, source=here.source)
+        spacing = Spacing(
+            **{key: value for key, value in vars(here.spacing).items() if key[0] in axes}
+        )
+        return Stack(
+            data, axes, spacing, names, rgb=here.colour, name=here.name, source=here.source
+        )
 
     @property
     def _label(self) -> str:
@@ -96,28 +122,41 @@ class Content:
     def _without(self, singles: list[int]) -> Content:
         if not singles:
             return self
-        data = self.data[tuple(0 if number in singles else slice(None) for number in range(len(self.axes)))]
-        return replace(self, data=data, axes="".join(axis for number, axis in enumerate(self.axes) if number not in singles))
+        data = self.data[
+            tuple(0 if number in singles else slice(None) for number in range(len(self.axes)))
+        ]
+        return replace(
+            self,
+            data=data,
+            axes="".join(axis for number, axis in enumerate(self.axes) if number not in singles),
+        )
 
     def _with_channels(self) -> Content:
         """Samples as channels: red, green and blue without alpha where they are colours, else one channel each."""
         if SAMPLES not in self.axes:
             return replace(self, colour=False)
         if "c" in self.axes:
-            raise AxesError(f"{self._label} has channels and colours at once ({self.axes.upper()!r}): save its channels as grey images")
+            raise AxesError(
+                f"{self._label} has channels and colours at once ({self.axes.upper()!r}): save "
+                "its channels as grey images"
+            )
         place = self.axes.index(SAMPLES)
         axes = self.axes.replace(SAMPLES, "c")
         count = self.shape[place]
         if not self.colour or count not in (3, 4):
             return replace(self, axes=axes, colour=False)
-        data = self.data[(slice(None),) * place + (slice(0, 3),)]  # the fourth says how opaque a pixel is
+        data = self.data[
+            (slice(None),) * place + (slice(0, 3),)
+        ]  # the fourth says how opaque a pixel is
         return replace(self, data=data, axes=axes, channels=_RGB, colour=True)
 
     def _readings(self) -> str:
         readings = list(self._named_readings())
         if not readings:
             return f"it has more dimensions than {AXES.upper()} names"
-        choices = ", ".join(readings[:-1]) + f" or {readings[-1]}" if len(readings) > 1 else readings[0]
+        choices = (
+            ", ".join(readings[:-1]) + f" or {readings[-1]}" if len(readings) > 1 else readings[0]
+        )
         return f'give --axes {choices} (in Python axes="{readings[0]}")'
 
     def _named_readings(self) -> list[str]:
@@ -126,10 +165,16 @@ class Content:
         found = []
         for letters in permutations(free, len(gaps)):
             names = dict(zip(gaps, letters, strict=True))
-            if not any(axis == "c" and self.shape[gap] > _MOST_CHANNELS for gap, axis in names.items()):
+            if not any(
+                axis == "c" and self.shape[gap] > _MOST_CHANNELS for gap, axis in names.items()
+            ):
                 reading = "".join(names.get(number, axis) for number, axis in enumerate(self.axes))
                 found.append(reading.replace(SAMPLES, "").upper())
-        found.sort(key=lambda reading: list(reading.lower()) != [axis for axis in AXES if axis in reading.lower()])  # the usual order first
+        found.sort(
+            key=lambda reading: (
+                list(reading.lower()) != [axis for axis in AXES if axis in reading.lower()]
+            )
+        )  # the usual order first
         if self.axes == "?yx" and self.shape[2] in (3, 4) and not self.source:
             found.insert(0, "YXS")
         return found
@@ -139,14 +184,20 @@ def array_content(data: Any, name: str = "array", source: str = "") -> Content:
     """An array in memory (numpy, dask, anything like them): a plane is y, x; what comes before is unknown."""
     axes = UNKNOWN * (len(data.shape) - 2) + "yx"
     if len(data.shape) < 2:
-        raise AxesError(f"{source or 'the array'} of shape {tuple(data.shape)!r} is no image: expected at least two dimensions")
+        raise AxesError(
+            f"{source or 'the array'} of shape {tuple(data.shape)!r} is no image: expected at "
+            "least two dimensions"
+        )
     return Content(data, axes, name=name, source=source)
 
 
-def overridden(found: Spacing, spacing: Spacing | Sequence[float | None] | None, interval: float | None) -> Spacing:
+def overridden(
+    found: Spacing, spacing: Spacing | Sequence[float | None] | None, interval: float | None
+) -> Spacing:
     """What a person said of the spacing, and what was found where they said nothing.
 
-    `spacing` is (z, y, x) or (y, x) in µm, None in it where not known better; `interval` is in seconds.
+    `spacing` is (z, y, x) or (y, x) in µm, None in it where not known better; `interval` is in
+    seconds.
     """
     if isinstance(spacing, Spacing):
         said: dict[str, float | None] = dict(vars(spacing))
@@ -154,7 +205,9 @@ def overridden(found: Spacing, spacing: Spacing | Sequence[float | None] | None,
         given = () if spacing is None else tuple(spacing)
         if len(given) not in (0, 2, 3):
             raise SpacingError(f"spacing {given!r}: expected Z,Y,X or Y,X in µm")
-        said = dict(zip(("z_um", "y_um", "x_um")[-len(given) :] if given else (), given, strict=True))
+        said = dict(
+            zip(("z_um", "y_um", "x_um")[-len(given) :] if given else (), given, strict=True)
+        )
     if interval is not None:
         said["t_s"] = interval
     return replace(found, **{key: float(value) for key, value in said.items() if value is not None})

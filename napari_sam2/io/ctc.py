@@ -1,7 +1,8 @@
 """Results as the Cell Tracking Challenge has them: ``mask000.tif`` … and ``res_track.txt``; read again, and ground truth too.
 
-The format: https://celltrackingchallenge.net, "Naming and file content conventions". A track there has no gaps, and ends before
-its daughters begin; where ours does not, it is cut, and the next piece names the one before as its parent.
+The format: https://celltrackingchallenge.net, "Naming and file content conventions". A track there
+has no gaps, and ends before its daughters begin; where ours does not, it is cut, and the next piece
+names the one before as its parent.
 """
 
 from __future__ import annotations
@@ -33,10 +34,16 @@ class Lineages:
     parents: Mapping[int, int]
 
 
-def write_ctc(folder: Path, plane: Callable[[int], np.ndarray], frames: int, parents: Mapping[int, int] | None = None) -> list[Branch]:
+def write_ctc(
+    folder: Path,
+    plane: Callable[[int], np.ndarray],
+    frames: int,
+    parents: Mapping[int, int] | None = None,
+) -> list[Branch]:
     """Write label planes and their lineage into a folder that is there; the branches as they are written.
 
-    Planes are read twice, one at a time. Ids stay as they are where they fit into 16 bit, else they are numbered anew.
+    Planes are read twice, one at a time. Ids stay as they are where they fit into 16 bit, else they
+    are numbered anew.
     """
     seen: dict[int, list[int]] = defaultdict(list)
     for frame in range(frames):
@@ -49,15 +56,22 @@ def write_ctc(folder: Path, plane: Callable[[int], np.ndarray], frames: int, par
         here = {piece.track: piece.label for piece in pieces if piece.first <= frame <= piece.last}
         with atomic(folder / f"mask{frame:0{digits}d}.tif") as part:
             tifffile.imwrite(part, _relabelled(plane(frame), here), compression="zlib")
-    rows = [Branch(piece.label, piece.first, piece.last, piece.parent) for piece in sorted(pieces, key=lambda each: each.label)]
-    write_text("".join(f"{row.track} {row.first} {row.last} {row.parent}\n" for row in rows), folder / TRACK_FILES[0])
+    rows = [
+        Branch(piece.label, piece.first, piece.last, piece.parent)
+        for piece in sorted(pieces, key=lambda each: each.label)
+    ]
+    write_text(
+        "".join(f"{row.track} {row.first} {row.last} {row.parent}\n" for row in rows),
+        folder / TRACK_FILES[0],
+    )
     return rows
 
 
 def read_ctc(folder: Path) -> Lineages:
     """Labels and parents of a folder of masks with its ``res_track.txt`` or ``man_track.txt`` (``01_RES``, ``01_GT/TRA``).
 
-    Raises FileError where there are no masks or no track file, or a line of it is no four whole numbers.
+    Raises FileError where there are no masks or no track file, or a line of it is no four whole
+    numbers.
     """
     file = next((folder / name for name in TRACK_FILES if (folder / name).is_file()), None)
     if file is None:
@@ -65,7 +79,9 @@ def read_ctc(folder: Path) -> Lineages:
     parents = {row.track: row.parent for row in _rows(file) if row.parent}
     planes = sorted([*folder.glob("mask*.tif"), *folder.glob("man_track*.tif")])
     if not planes:
-        raise FileError(f"{folder}: holds no masks: expected mask000.tif or man_track000.tif and so on")
+        raise FileError(
+            f"{folder}: holds no masks: expected mask000.tif or man_track000.tif and so on"
+        )
     pattern = folder / ("mask*.tif" if planes[0].name.startswith("mask") else "man_track*.tif")
     return Lineages(open_labels(str(pattern), axes="TYX" if len(planes) > 1 else "YX"), parents)
 
@@ -132,6 +148,8 @@ def _rows(file: Path) -> list[Branch]:
         try:
             track, first, last, parent = (int(part) for part in line.split())
         except ValueError as error:
-            raise FileError(f"{file}: line {number} is {line!r}: expected four whole numbers, L B E P") from error
+            raise FileError(
+                f"{file}: line {number} is {line!r}: expected four whole numbers, L B E P"
+            ) from error
         rows.append(Branch(track, first, last, parent))
     return rows

@@ -41,28 +41,42 @@ def is_dicom(path: Path) -> bool:
 
 def slices_in(folder: Path) -> list[Path]:
     """The DICOM files directly in a folder."""
-    return [path for path in sorted(folder.iterdir()) if path.is_file() and not path.name.startswith(".") and is_dicom(path)]
+    return [
+        path
+        for path in sorted(folder.iterdir())
+        if path.is_file() and not path.name.startswith(".") and is_dicom(path)
+    ]
 
 
 def open_dicom(path: Path) -> Content:
     """What a DICOM file, or a folder of one series, holds: intensities after the rescale that each slice names.
 
-    Slices come in the order of their places along the normal of their plane; several at one place are time points, in
-    the order of their numbers. Raises FileError for several series in one folder, and where a slice is missing.
+    Slices come in the order of their places along the normal of their plane; several at one place
+    are time points, in the order of their numbers. Raises FileError for several series in one
+    folder, and where a slice is missing.
     """
     files = slices_in(path) if path.is_dir() else [path]
     heads = [_head(str(file), stamp(file)) for file in files]
     series = Counter(head.get("SeriesInstanceUID") for head in heads)
     if len(series) > 1:
         raise FileError(
-            f"{path}: holds {len(series)} series of {sorted(series.values())} slices: expected one, put each into a folder of its own"
+            f"{path}: holds {len(series)} series of {sorted(series.values())} slices: expected "
+            "one, put each into a folder of its own"
         )
     if len(heads) == 1:
         return _single(files[0], heads[0])
     order, shape, step_mm = _ordered(heads, path)
-    planes = DicomPlanes.of([files[number] for number in order], [heads[number] for number in order], shape)
+    planes = DicomPlanes.of(
+        [files[number] for number in order], [heads[number] for number in order], shape
+    )
     axes = {1: "t", 2: "tz"}[len(shape)] if step_mm is None or len(shape) == 2 else "z"
-    return Content(lazily(planes, str(path)), axes + "yx", _spacing(heads[0], step_mm), name=_name(heads[0], path), source=str(path))
+    return Content(
+        lazily(planes, str(path)),
+        axes + "yx",
+        _spacing(heads[0], step_mm),
+        name=_name(heads[0], path),
+        source=str(path),
+    )
 
 
 def source_slices(path: Path) -> list[Any]:
@@ -86,8 +100,13 @@ class DicomPlanes:
         """Of slices that are all alike; raises FileError that names the first that is not."""
         size = (int(heads[0].Rows), int(heads[0].Columns))
         for file, head in zip(files, heads, strict=True):
-            if (int(head.Rows), int(head.Columns)) != size or int(head.get("SamplesPerPixel", 1)) != 1:
-                raise FileError(f"{file}: is {head.Rows} × {head.Columns}: expected grey slices of {size[0]} × {size[1]}, as the others")
+            if (int(head.Rows), int(head.Columns)) != size or int(
+                head.get("SamplesPerPixel", 1)
+            ) != 1:
+                raise FileError(
+                    f"{file}: is {head.Rows} × {head.Columns}: expected grey slices of {size[0]} "
+                    f"× {size[1]}, as the others"
+                )
         return cls(tuple(map(str, files)), (*lead, *size), _dtype(heads))
 
     @property
@@ -108,19 +127,32 @@ class DicomPlanes:
 
 def _ordered(heads: Sequence[Any], path: Path) -> tuple[list[int], tuple[int, ...], float | None]:
     """The order of the slices, the shape they make, and their distance in mm; None where all are at one place."""
-    orientation = np.asarray(heads[0].get("ImageOrientationPatient") or _NO_ORIENTATION, dtype=float)
+    orientation = np.asarray(
+        heads[0].get("ImageOrientationPatient") or _NO_ORIENTATION, dtype=float
+    )
     normal = np.cross(orientation[:3], orientation[3:])
     at: dict[float, list[int]] = defaultdict(list)
     for number, head in enumerate(heads):
         if head.get("ImagePositionPatient") is None:
-            raise FileError(f"{path}: a slice does not say where it lies (ImagePositionPatient): expected one series of a scanner")
-        at[round(float(np.dot(normal, np.asarray(head.ImagePositionPatient, dtype=float))), 4)].append(number)
+            raise FileError(
+                f"{path}: a slice does not say where it lies (ImagePositionPatient): expected "
+                "one series of a scanner"
+            )
+        at[
+            round(float(np.dot(normal, np.asarray(head.ImagePositionPatient, dtype=float))), 4)
+        ].append(number)
     times = {len(numbers) for numbers in at.values()}
     if len(times) > 1:
-        raise FileError(f"{path}: places in the patient have {sorted(times)} slices: expected as many at each, one may be missing")
+        raise FileError(
+            f"{path}: places in the patient have {sorted(times)} slices: expected as many at "
+            "each, one may be missing"
+        )
     (count,) = times
     places = sorted(at)
-    columns = [sorted(at[place], key=lambda number: int(heads[number].get("InstanceNumber") or 0)) for place in places]
+    columns = [
+        sorted(at[place], key=lambda number: int(heads[number].get("InstanceNumber") or 0))
+        for place in places
+    ]
     order = [column[time] for time in range(count) for column in columns]
     if len(places) == 1:
         return order, (count,), None
@@ -134,7 +166,8 @@ def _step(places: Sequence[float], path: Path) -> float:
     if wrong.size:
         first = int(wrong[0])
         raise FileError(
-            f"{path}: slices {first} and {first + 1} are {steps[first]:.4g} mm apart, most {step:.4g} mm: a slice is missing, "
+            f"{path}: slices {first} and {first + 1} are {steps[first]:.4g} mm apart, most "
+            f"{step:.4g} mm: a slice is missing, "
             "or there are several scans"
         )
     return float(np.mean(steps))
@@ -145,9 +178,17 @@ def _single(file: Path, head: Any) -> Content:
     frames = int(head.get("NumberOfFrames") or 1)
     planes = DicomPlanes.of([file], [head], ())
     if frames == 1:
-        return Content(lazily(planes, str(file)), "yx", _spacing(head, None), name=file.stem, source=str(file))
+        return Content(
+            lazily(planes, str(file)), "yx", _spacing(head, None), name=file.stem, source=str(file)
+        )
     whole = _MultiFrame(planes, frames)
-    return Content(lazily(whole, str(file)), UNKNOWN + "yx", _spacing(head, None), name=file.stem, source=str(file))
+    return Content(
+        lazily(whole, str(file)),
+        UNKNOWN + "yx",
+        _spacing(head, None),
+        name=file.stem,
+        source=str(file),
+    )
 
 
 @dataclass(frozen=True)
@@ -171,7 +212,9 @@ class _MultiFrame:
 
 
 def _spacing(head: Any, step_mm: float | None) -> Spacing:
-    rows, columns = (length_um(float(value), "mm") for value in head.get("PixelSpacing") or (0.0, 0.0))
+    rows, columns = (
+        length_um(float(value), "mm") for value in head.get("PixelSpacing") or (0.0, 0.0)
+    )
     return Spacing(z_um=length_um(step_mm, "mm"), y_um=rows, x_um=columns)
 
 
@@ -184,9 +227,13 @@ def _dtype(heads: Sequence[Any]) -> np.dtype[Any]:
     values = {_rescale(head) for head in heads}
     if not all(float(number).is_integer() for pair in values for number in pair):
         return np.dtype(np.float32)
-    bits, signed = int(heads[0].get("BitsStored") or 16), bool(int(heads[0].get("PixelRepresentation") or 0))
+    bits, signed = (
+        int(heads[0].get("BitsStored") or 16),
+        bool(int(heads[0].get("PixelRepresentation") or 0)),
+    )
     ends = [
-        ((-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1))[side] * slope + add
+        ((-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1))[side] * slope
+        + add
         for slope, add in values
         for side in (0, 1)
     ]

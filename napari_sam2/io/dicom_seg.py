@@ -14,17 +14,22 @@ from napari_sam2.io.dicom import source_slices
 from napari_sam2.io.extras import MEDICAL, needed
 
 
-def write_dicom_seg(labels: np.ndarray, path: Path, like: Path, tracks: Sequence[Track] = ()) -> None:
+def write_dicom_seg(
+    labels: np.ndarray, path: Path, like: Path, tracks: Sequence[Track] = ()
+) -> None:
     """Labels (slices, H, W) of the series in the folder `like`, one segment an object.
 
-    A segment is called after its track, and `TrackingID` is the label. Segments are numbered from 1 without gaps, as the
-    standard wants them, in the order of the labels. Raises LabelsError where there are no objects, or not as many planes as slices.
+    A segment is called after its track, and `TrackingID` is the label. Segments are numbered from 1
+    without gaps, as the standard wants them, in the order of the labels. Raises LabelsError where
+    there are no objects, or not as many planes as slices.
     """
     seg = needed("highdicom.seg", MEDICAL, "DICOM-SEG")
     slices = source_slices(like)
     shape = (len(slices), int(slices[0].Rows), int(slices[0].Columns))
     if labels.shape != shape:
-        raise LabelsError(f"labels of shape {labels.shape!r}: expected {shape!r}, the slices of {like}")
+        raise LabelsError(
+            f"labels of shape {labels.shape!r}: expected {shape!r}, the slices of {like}"
+        )
     ids = [int(label) for label in np.unique(labels) if label]
     if not ids:
         raise LabelsError("no objects in the labels: a segmentation needs at least one")
@@ -33,9 +38,14 @@ def write_dicom_seg(labels: np.ndarray, path: Path, like: Path, tracks: Sequence
     uid = needed("pydicom.uid", MEDICAL, "DICOM").generate_uid
     made = seg.Segmentation(
         source_images=slices,
-        pixel_array=np.where(labels > 0, numbers, 0).astype(np.uint16 if len(ids) > 255 else np.uint8),
+        pixel_array=np.where(labels > 0, numbers, 0).astype(
+            np.uint16 if len(ids) > 255 else np.uint8
+        ),
         segmentation_type="BINARY",
-        segment_descriptions=[_described(number, label, names.get(label, "")) for number, label in enumerate(ids, start=1)],
+        segment_descriptions=[
+            _described(number, label, names.get(label, ""))
+            for number, label in enumerate(ids, start=1)
+        ],
         series_instance_uid=uid(),
         series_number=int(slices[0].get("SeriesNumber") or 0) + 1000,
         sop_instance_uid=uid(),
@@ -51,7 +61,10 @@ def write_dicom_seg(labels: np.ndarray, path: Path, like: Path, tracks: Sequence
 
 def _described(number: int, label: int, name: str) -> object:
     codes = needed("pydicom.sr.codedict", MEDICAL, "DICOM").codes
-    seg, content = needed("highdicom.seg", MEDICAL, "DICOM-SEG"), needed("highdicom", MEDICAL, "DICOM-SEG")
+    seg, content = (
+        needed("highdicom.seg", MEDICAL, "DICOM-SEG"),
+        needed("highdicom", MEDICAL, "DICOM-SEG"),
+    )
     algorithm = content.AlgorithmIdentificationSequence(
         name="SAM 2", version=version("napari-sam2"), family=codes.cid7162.ArtificialIntelligence
     )

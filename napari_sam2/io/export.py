@@ -23,13 +23,21 @@ FORMATS: dict[str, tuple[str, Writer]] = {
     "nrrd": (".nrrd", lambda labels, path, like, _: nrrd.write_nrrd(labels, path, like)),
     "dicom-seg": (".dcm", dicom_seg.write_dicom_seg),
     "imagej": (".zip", lambda labels, path, _, tracks: rois.write_rois(labels, path, tracks)),
-    "coco": (".json", lambda labels, path, like, tracks: coco.write_coco(labels, path, like.name, tracks)),
+    "coco": (
+        ".json",
+        lambda labels, path, like, tracks: coco.write_coco(labels, path, like.name, tracks),
+    ),
 }
 """Suffix and writer by name. Labels into an OME-Zarr image: `zarr_labels.write_zarr_labels`."""
 
 
 def export(
-    labels: Stack | np.ndarray | str | Path, path: Path | str, *, format: str, like: Path | str = "", tracks: Sequence[Track] = ()
+    labels: Stack | np.ndarray | str | Path,
+    path: Path | str,
+    *,
+    format: str,
+    like: Path | str = "",
+    tracks: Sequence[Track] = (),
 ) -> Path:
     """Write a label stack, (frames, H, W), in another format, and give the path.
 
@@ -38,8 +46,9 @@ def export(
     labels
         A path (``labels.ome.tif`` of a run), an array or a Stack.
     format
-        "nifti", "nrrd" and "dicom-seg" take orientation and spacing from `like`, the image the labels were made on, and lie
-        over it voxel by voxel; "imagej" is a zip of ROIs for the ROI manager, "coco" a JSON with run-length masks.
+        "nifti", "nrrd" and "dicom-seg" take orientation and spacing from `like`, the image the
+        labels were made on, and lie over it voxel by voxel; "imagej" is a zip of ROIs for the ROI
+        manager, "coco" a JSON with run-length masks.
     tracks
         Names and categories (``PromptLog.tracks``).
 
@@ -54,14 +63,27 @@ def export(
         raise OutputError(f"format {format!r}: expected one of {', '.join(FORMATS)}")
     suffix, write = FORMATS[format]
     final = Path(path)
-    if not final.name.lower().endswith(suffix) and (format, final.suffix.lower()) != ("nifti", ".nii"):
+    if not final.name.lower().endswith(suffix) and (format, final.suffix.lower()) != (
+        "nifti",
+        ".nii",
+    ):
         raise OutputError(f"{final}: expected a name ending in {suffix} for {format}")
     if format in ("nifti", "nrrd", "dicom-seg") and not like:
-        raise LabelsError(f"{format} needs the image the labels were made on, for its orientation: give like=…")
-    stack = labels if isinstance(labels, Stack) else open_labels(labels) if isinstance(labels, str | Path) else None
+        raise LabelsError(
+            f"{format} needs the image the labels were made on, for its orientation: give like=…"
+        )
+    stack = (
+        labels
+        if isinstance(labels, Stack)
+        else open_labels(labels)
+        if isinstance(labels, str | Path)
+        else None
+    )
     planes = np.asarray(labels if stack is None else stack.data)
     with atomic(final) as part:
-        named = part.with_name(part.name + (".nii" if final.suffix.lower() == ".nii" else suffix))  # writers look at the name
+        named = part.with_name(
+            part.name + (".nii" if final.suffix.lower() == ".nii" else suffix)
+        )  # writers look at the name
         try:
             write(planes, named, Path(like), tracks)
             named.replace(part)

@@ -16,4 +16,6 @@ def needed(module: str, extra: str, what: str) -> Any:
     try:
         return import_module(module)
     except ImportError as error:
-        raise FileError(f"{what} needs the package {module.split('.')[0]}: pip install 'napari-sam2[{extra}]'") from error
+        raise FileError(
+            f"{what} needs the package {module.split('.')[0]}: pip install 'napari-sam2[{extra}]'"
+        ) from error

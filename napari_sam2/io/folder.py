@@ -27,7 +27,10 @@ def open_folder(folder: Path) -> Content:
     """The images directly in a folder, in natural order (t2 before t10); hidden files and other files are left alone."""
     files = [file for file in folder.iterdir() if _is_image(file)]
     if not files:
-        raise FileError(f"{folder}: holds no images: expected files ending in {', '.join(TIFF_SUFFIXES + PICTURE_SUFFIXES)}")
+        raise FileError(
+            f"{folder}: holds no images: expected files ending in "
+            f"{', '.join(TIFF_SUFFIXES + PICTURE_SUFFIXES)}"
+        )
     return _open_files(files, folder.name, str(folder))
 
 
@@ -35,7 +38,10 @@ def open_glob(pattern: str) -> Content:
     """The images a pattern like ``frames/t*.tif`` names, in natural order."""
     files = [Path(name) for name in glob.glob(pattern, recursive=True) if _is_image(Path(name))]
     if not files:
-        raise FileError(f"{pattern}: names no images: expected files ending in {', '.join(TIFF_SUFFIXES + PICTURE_SUFFIXES)}")
+        raise FileError(
+            f"{pattern}: names no images: expected files ending in "
+            f"{', '.join(TIFF_SUFFIXES + PICTURE_SUFFIXES)}"
+        )
     return _open_files(files, Path(pattern).parent.name or "stack", pattern)
 
 
@@ -67,7 +73,11 @@ class _FilePlanes:
         file = self.files[index[0]]
         planes = _planes(file)
         if (planes.shape, planes.dtype) != (self.shape[1:], self.dtype):
-            raise FileError(f"{file}: is {planes.dtype} {planes.shape!r}, expected {self.dtype} {self.shape[1:]!r}", frame=index[0])
+            raise FileError(
+                f"{file}: is {planes.dtype} {planes.shape!r}, expected {self.dtype} "
+                f"{self.shape[1:]!r}",
+                frame=index[0],
+            )
         return planes(index[1:])
 
 
@@ -79,8 +89,18 @@ def _open_files(files: Sequence[Path], name: str, source: str) -> Content:
     found = [_planes(str(file)) for file in ordered]
     _check_alike(ordered, found, source)
     one = found[0]
-    planes = _FilePlanes(tuple(map(str, ordered)), (len(ordered), *one.shape), one.dtype, 1 + one.lead)
-    return Content(lazily(planes, source), UNKNOWN + first.axes, first.spacing, first.channels, first.colour, name, source)
+    planes = _FilePlanes(
+        tuple(map(str, ordered)), (len(ordered), *one.shape), one.dtype, 1 + one.lead
+    )
+    return Content(
+        lazily(planes, source),
+        UNKNOWN + first.axes,
+        first.spacing,
+        first.channels,
+        first.colour,
+        name,
+        source,
+    )
 
 
 def _check_alike(files: Sequence[Path], found: Sequence[Planes], source: str) -> None:
@@ -90,7 +110,8 @@ def _check_alike(files: Sequence[Path], found: Sequence[Planes], source: str) ->
     for file, kind in zip(files, kinds, strict=True):
         if kind != (shape, dtype):
             raise FileError(
-                f"{source}: {file.name} is {kind[1]} {kind[0]!r} and {count} of {len(files)} files are {dtype} {shape!r}: "
+                f"{source}: {file.name} is {kind[1]} {kind[0]!r} and {count} of {len(files)} "
+                f"files are {dtype} {shape!r}: "
                 "expected all alike; take it out, or name the files to use by a pattern"
             )
 
@@ -98,9 +119,15 @@ def _check_alike(files: Sequence[Path], found: Sequence[Planes], source: str) ->
 @lru_cache(maxsize=64)  # heads of files, no pixels
 def _planes(file: str) -> Planes:
     path = Path(file)
-    reader: Callable[[Path], Planes] = tiff_planes if path.suffix.lower() in TIFF_SUFFIXES else picture_planes
+    reader: Callable[[Path], Planes] = (
+        tiff_planes if path.suffix.lower() in TIFF_SUFFIXES else picture_planes
+    )
     return reader(path)
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in TIFF_SUFFIXES + PICTURE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    return (
+        path.suffix.lower() in TIFF_SUFFIXES + PICTURE_SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
+    )

@@ -20,7 +20,10 @@ OTHER_SUFFIXES = (*_READERS, *dicom.SUFFIXES)
 
 
 def open_other(path: Path) -> Content | None:
-    """What such a file holds; None where it is none of these. Raises FileError where the extra is not installed."""
+    """What such a file holds; None where it is none of these.
+
+    Raises FileError where the extra is not installed.
+    """
     for suffix, reader in _READERS.items():
         if path.name.lower().endswith(suffix):
             return reader(path)

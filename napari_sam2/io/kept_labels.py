@@ -18,7 +18,10 @@ NAME = "labels.ome.zarr"
 
 
 class KeptLabels:
-    """``labels.ome.zarr`` in a folder: frames that never came are empty. A frame's chunks are replaced one by one, each whole."""
+    """``labels.ome.zarr`` in a folder: frames that never came are empty.
+
+    A frame's chunks are replaced one by one, each whole.
+    """
 
     def __init__(self, folder: Path, spec: LabelSpec) -> None:
         self.path = folder / NAME
@@ -29,7 +32,10 @@ class KeptLabels:
     def put(self, frame: int, plane: np.ndarray) -> bool:
         """Write the (H, W) labels of a frame, unless that is what was written last; whether anything was."""
         if plane.shape != self._spec.shape[1:]:
-            raise LabelsError(f"label plane of shape {plane.shape!r}: expected {self._spec.shape[1:]!r}", frame=frame)
+            raise LabelsError(
+                f"label plane of shape {plane.shape!r}: expected {self._spec.shape[1:]!r}",
+                frame=frame,
+            )
         labels = np.ascontiguousarray(plane, self._spec.dtype)
         found = zlib.crc32(labels.tobytes())
         if self._sums.get(frame) == found:

@@ -25,9 +25,14 @@ class LabelSpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "dtype", np.dtype(self.dtype))
         if self.axes not in ("zyx", "tyx") or min(self.shape) < 1:
-            raise LabelsError(f"labels of axes {self.axes!r} and shape {self.shape!r}: expected zyx or tyx, and (frames, height, width)")
+            raise LabelsError(
+                f"labels of axes {self.axes!r} and shape {self.shape!r}: expected zyx or tyx, "
+                "and (frames, height, width)"
+            )
         if self.dtype.kind != "u":
-            raise LabelsError(f"labels of type {self.dtype}: expected unsigned whole numbers, uint16 or uint32")
+            raise LabelsError(
+                f"labels of type {self.dtype}: expected unsigned whole numbers, uint16 or uint32"
+            )
 
     @classmethod
     def of(cls, video: Video, max_track: int) -> LabelSpec:
@@ -38,16 +43,28 @@ class LabelSpec:
     def taken(self, frame: int, plane: np.ndarray, before: Set[int]) -> np.ndarray:
         """`plane` in the type of the labels; raises LabelsError where it does not fit, or its frame came before."""
         if not 0 <= frame < self.shape[0] or frame in before:
-            raise LabelsError(f"expected each of the frames 0 to {self.shape[0] - 1} once", frame=frame)
+            raise LabelsError(
+                f"expected each of the frames 0 to {self.shape[0] - 1} once", frame=frame
+            )
         if plane.shape != self.shape[1:] or plane.dtype.kind not in "bui":
-            raise LabelsError(f"got {plane.dtype} {plane.shape!r}: expected whole numbers {self.shape[1:]!r}", frame=frame)
+            raise LabelsError(
+                f"got {plane.dtype} {plane.shape!r}: expected whole numbers {self.shape[1:]!r}",
+                frame=frame,
+            )
         low, high = int(plane.min()), int(plane.max())
         if low < 0 or high > np.iinfo(self.dtype).max:
-            raise LabelsError(f"holds labels from {low} to {high}: {self.dtype} goes from 0 to {np.iinfo(self.dtype).max}", frame=frame)
+            raise LabelsError(
+                f"holds labels from {low} to {high}: {self.dtype} goes from 0 to "
+                f"{np.iinfo(self.dtype).max}",
+                frame=frame,
+            )
         return plane.astype(self.dtype, copy=False)
 
     def check_whole(self, frames: Set[int]) -> None:
         """Raise LabelsError unless all frames have come."""
         missing = sorted(set(range(self.shape[0])) - set(frames))
         if missing:
-            raise LabelsError(f"{len(missing)} of {self.shape[0]} frames were not written, {missing[0]} the first: put every frame once")
+            raise LabelsError(
+                f"{len(missing)} of {self.shape[0]} frames were not written, {missing[0]} the "
+                "first: put every frame once"
+            )

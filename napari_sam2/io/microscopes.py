@@ -22,27 +22,46 @@ _M = 1e6  # µm in a metre: what CZI and LIF measure in
 
 
 def open_microscope(path: Path) -> Content:
-    """What a CZI, ND2 or LIF file holds. Raises FileError for one of several positions or images: export the one to use."""
+    """What a CZI, ND2 or LIF file holds.
+
+    Raises FileError for one of several positions or images: export the one to use.
+    """
     readers = {".czi": _czi, ".nd2": _nd2, ".lif": _lif}
-    with reading(f"{path}: cannot be read as {path.suffix[1:].upper()}", "a whole file of the microscope"):
+    with reading(
+        f"{path}: cannot be read as {path.suffix[1:].upper()}", "a whole file of the microscope"
+    ):
         return readers[path.suffix.lower()](path)
 
 
 def _czi(path: Path) -> Content:
     file = _opened_czi(str(path), stamp(path))
     box: Mapping[str, tuple[int, int]] = file.total_bounding_box
-    others = {axis: end - start for axis, (start, end) in box.items() if axis not in "TCZYX" and end - start > 1}
+    others = {
+        axis: end - start
+        for axis, (start, end) in box.items()
+        if axis not in "TCZYX" and end - start > 1
+    }
     if others or len(file.scenes_bounding_rectangle) > 1:
-        raise FileError(f"{path}: holds several scenes or positions {others or ''}: expected one, export the one to use")
+        raise FileError(
+            f"{path}: holds several scenes or positions {others or ''}: expected one, export the "
+            "one to use"
+        )
     axes = "".join(axis for axis in "TCZ" if axis in box)
     rectangle = file.total_bounding_rectangle
     sample = _czi_plane(file, dict.fromkeys(axes, 0))
-    shape = (*(box[axis][1] - box[axis][0] for axis in axes), rectangle.h, rectangle.w, *sample.shape[2:])
+    shape = (
+        *(box[axis][1] - box[axis][0] for axis in axes),
+        rectangle.h,
+        rectangle.w,
+        *sample.shape[2:],
+    )
     names = axes.lower() + "yxs"[: sample.ndim]
     document = file.metadata.get("ImageDocument", {}).get("Metadata", {})
     planes = CziPlanes(str(path), axes, tuple(int(n) for n in shape), sample.dtype)
     spacing, channels = _czi_spacing(document), _czi_channels(document)
-    return Content(lazily(planes, str(path)), names, spacing, channels, sample.ndim == 3, path.stem, str(path))
+    return Content(
+        lazily(planes, str(path)), names, spacing, channels, sample.ndim == 3, path.stem, str(path)
+    )
 
 
 @dataclass(frozen=True)
@@ -77,13 +96,17 @@ def _czi_spacing(document: Mapping[str, Any]) -> Spacing:
         value = float(distance.get("Value") or 0) * _M
         if value > 0:
             found[f"{str(distance.get('@Id')).lower()}_um"] = value
-    return Spacing(**{name: value for name, value in found.items() if name in ("z_um", "y_um", "x_um")})
+    return Spacing(
+        **{name: value for name, value in found.items() if name in ("z_um", "y_um", "x_um")}
+    )
 
 
 def _czi_channels(document: Mapping[str, Any]) -> tuple[str, ...]:
     image = ((document.get("Information") or {}).get("Image") or {}).get("Dimensions") or {}
     channels = (image.get("Channels") or {}).get("Channel") or []
-    names = [channel.get("@Name") for channel in (channels if isinstance(channels, list) else [channels])]
+    names = [
+        channel.get("@Name") for channel in (channels if isinstance(channels, list) else [channels])
+    ]
     return tuple(str(name) for name in names) if names and all(names) else ()
 
 
@@ -97,11 +120,17 @@ def _nd2(path: Path) -> Content:
     with nd2.ND2File(path) as file:
         sizes = dict(file.sizes)
         if sizes.get("P", 1) > 1:
-            raise FileError(f"{path}: holds {sizes['P']} positions: expected one, export the one to use")
+            raise FileError(
+                f"{path}: holds {sizes['P']} positions: expected one, export the one to use"
+            )
         taken = file.metadata.channels or ()
-        spacing = _nd2_spacing(taken[0].volume, "Z" in sizes, _nd2_interval(file)) if taken else Spacing()
+        spacing = (
+            _nd2_spacing(taken[0].volume, "Z" in sizes, _nd2_interval(file)) if taken else Spacing()
+        )
         colour = bool(file.is_rgb)
-        data = file.to_dask(copy=True)  # copied: the array outlives the file, which it opens again by itself
+        data = file.to_dask(
+            copy=True
+        )  # copied: the array outlives the file, which it opens again by itself
     names = tuple(str(channel.channel.name) for channel in taken)
     channels = names if len(names) == sizes.get("C", 1) and all(names) else ()
     return Content(data, "".join(sizes).lower(), spacing, channels, colour, path.stem, str(path))
@@ -109,7 +138,10 @@ def _nd2(path: Path) -> Content:
 
 def _nd2_spacing(volume: Any, deep: bool, interval: float | None) -> Spacing:
     """What was calibrated: the reader says 1 µm of what was not."""
-    x, y, z = (size if known else None for size, known in zip(volume.axesCalibration, volume.axesCalibrated, strict=True))
+    x, y, z = (
+        size if known else None
+        for size, known in zip(volume.axesCalibration, volume.axesCalibrated, strict=True)
+    )
     return Spacing(z if deep else None, y, x, interval)
 
 
@@ -127,12 +159,21 @@ def _lif(path: Path) -> Content:
     with liffile.LifFile(path) as file:
         if len(file.images) != 1:
             names = ", ".join(image.name for image in list(file.images)[:4])
-            raise FileError(f"{path}: holds {len(file.images)} images ({names}): expected one, export the one to use")
+            raise FileError(
+                f"{path}: holds {len(file.images)} images ({names}): expected one, export the "
+                "one to use"
+            )
         (image,) = file.images
         axes = "".join(image.dims)
-        spacing, shape, dtype = _lif_spacing(image.coords), tuple(image.shape), np.dtype(image.dtype)
+        spacing, shape, dtype = (
+            _lif_spacing(image.coords),
+            tuple(image.shape),
+            np.dtype(image.dtype),
+        )
     planes = LifPlanes(str(path), shape, dtype)
-    return Content(lazily(planes, str(path)), axes.lower(), spacing, (), "S" in axes, path.stem, str(path))
+    return Content(
+        lazily(planes, str(path)), axes.lower(), spacing, (), "S" in axes, path.stem, str(path)
+    )
 
 
 @dataclass(frozen=True)
@@ -152,6 +193,10 @@ class LifPlanes:
 
 def _lif_spacing(coords: Mapping[str, Any]) -> Spacing:
     """From the places of the first two samples along each axis: m, and s for T."""
-    steps = {axis: abs(float(places[1]) - float(places[0])) for axis, places in coords.items() if len(places) > 1 and axis in "TZYX"}
+    steps = {
+        axis: abs(float(places[1]) - float(places[0]))
+        for axis, places in coords.items()
+        if len(places) > 1 and axis in "TZYX"
+    }
     found = {f"{axis.lower()}_um": steps[axis] * _M for axis in "ZYX" if steps.get(axis)}
     return Spacing(**found, t_s=steps.get("T") or None)

@@ -26,7 +26,10 @@ _lock = Lock()  # one decoder is kept, and it goes forward through its file
 
 
 def open_movie(path: Path) -> Content:
-    """What a movie holds: frames over time, in colour; grey where all three colours are one. The interval is that of playing."""
+    """What a movie holds: frames over time, in colour; grey where all three colours are one.
+
+    The interval is that of playing.
+    """
     planes = MoviePlanes.of(path)
     rate = planes.rate
     axes = "tyxs" if len(planes.shape) == 4 else "tyx"
@@ -42,7 +45,10 @@ def open_movie(path: Path) -> Content:
 
 @dataclass(frozen=True)
 class MoviePlanes:
-    """The frames of one movie. Reading them in order is quick, jumping decodes from the key frame before."""
+    """The frames of one movie.
+
+    Reading them in order is quick, jumping decodes from the key frame before.
+    """
 
     path: str
     shape: tuple[int, ...]
@@ -90,7 +96,9 @@ class _Decoder:
         """The pixels of one frame."""
         if self._frames is None or index < self._next:
             self.close()
-            self._frames = cast("Generator[np.ndarray, None, None]", imageio.imiter(self._path, plugin=_READER))
+            self._frames = cast(
+                "Generator[np.ndarray, None, None]", imageio.imiter(self._path, plugin=_READER)
+            )
         while True:
             pixels = next(self._frames, None)
             if pixels is None:

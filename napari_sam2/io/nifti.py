@@ -27,15 +27,22 @@ def open_nifti(path: Path) -> Content:
     axes = _AXES[: len(planes.shape)][::-1]
     header = _opened(str(path), stamp(path)).header
     zooms, (length, time) = [float(zoom) for zoom in header.get_zooms()], header.get_xyzt_units()
-    found = {f"{axis}_um": length_um(zoom, length) for axis, zoom in zip("xyz", zooms, strict=False)}
+    found = {
+        f"{axis}_um": length_um(zoom, length) for axis, zoom in zip("xyz", zooms, strict=False)
+    }
     interval = time_s(zooms[3], time) if len(zooms) > 3 else None
     spacing = Spacing(**found, t_s=interval)
-    return Content(lazily(planes, str(path)), axes, spacing, name=path.name.split(".")[0], source=str(path))
+    return Content(
+        lazily(planes, str(path)), axes, spacing, name=path.name.split(".")[0], source=str(path)
+    )
 
 
 @dataclass(frozen=True)
 class NiftiPlanes:
-    """The planes of a NIfTI file, last dimension first, (…, z, y, x). A compressed one is unpacked whole, once."""
+    """The planes of a NIfTI file, last dimension first, (…, z, y, x).
+
+    A compressed one is unpacked whole, once.
+    """
 
     path: str
     shape: tuple[int, ...]
@@ -75,7 +82,10 @@ def write_nifti(labels: np.ndarray, path: Path, like: Path) -> None:
         image = nibabel.load(like)
     voxels = np.ascontiguousarray(labels.T)
     if voxels.shape != image.shape[: voxels.ndim]:
-        raise FileError(f"{like}: has the shape {image.shape[::-1]!r}, the labels {labels.shape!r}: expected the image they were made on")
+        raise FileError(
+            f"{like}: has the shape {image.shape[::-1]!r}, the labels {labels.shape!r}: expected "
+            "the image they were made on"
+        )
     header = image.header.copy()
     header.set_data_dtype(voxels.dtype)
     header["scl_slope"], header["scl_inter"], header["cal_min"], header["cal_max"] = 1, 0, 0, 0

@@ -34,11 +34,20 @@ _GEOMETRY = (
 
 
 def open_nrrd(path: Path) -> Content:
-    """What a NRRD file holds. Lengths are mm where a file names an anatomical space and no unit, as all its readers take them."""
+    """What a NRRD file holds.
+
+    Lengths are mm where a file names an anatomical space and no unit, as all its readers take them.
+    """
     planes = NrrdPlanes.of(path)
     header = _header(str(path), stamp(path))
     axes = _axes(header, len(planes.shape))
-    return Content(lazily(planes, str(path)), axes[::-1], _spacing(header, axes), name=path.name.split(".")[0], source=str(path))
+    return Content(
+        lazily(planes, str(path)),
+        axes[::-1],
+        _spacing(header, axes),
+        name=path.name.split(".")[0],
+        source=str(path),
+    )
 
 
 @dataclass(frozen=True)
@@ -70,21 +79,37 @@ class NrrdPlanes:
 
 
 def write_nrrd(labels: np.ndarray, path: Path, like: Path) -> None:
-    """Labels (z, y, x) with the space, directions and origin of the image `like`. Raises FileError where shapes differ."""
+    """Labels (z, y, x) with the space, directions and origin of the image `like`.
+
+    Raises FileError where shapes differ.
+    """
     nrrd = needed("nrrd", MEDICAL, "NRRD")
     header = _header(str(like), stamp(like))
     shape = tuple(int(n) for n in header["sizes"])[::-1]
     if labels.shape != shape:
-        raise FileError(f"{like}: has the shape {shape!r}, the labels {labels.shape!r}: expected the image they were made on")
-    nrrd.write(str(path), labels, {name: header[name] for name in _GEOMETRY if name in header}, index_order="C")
+        raise FileError(
+            f"{like}: has the shape {shape!r}, the labels {labels.shape!r}: expected the image "
+            "they were made on"
+        )
+    nrrd.write(
+        str(path),
+        labels,
+        {name: header[name] for name in _GEOMETRY if name in header},
+        index_order="C",
+    )
 
 
 def _axes(header: Mapping[str, Any], count: int) -> str:
     """A letter for each dimension of the file, in its order: x, y, z for space; what else there is by its kind."""
-    kinds = [str(kind).lower() for kind in header.get("kinds", ["domain"] * count if count <= 3 else [UNKNOWN] * count)]
+    kinds = [
+        str(kind).lower()
+        for kind in header.get("kinds", ["domain"] * count if count <= 3 else [UNKNOWN] * count)
+    ]
     space = iter("xyz")
     names = {"time": "t", "list": "c", "vector": "c", "rgb-color": "s", "rgba-color": "s"}
-    return "".join(next(space, UNKNOWN) if kind in _SPACE_KINDS else names.get(kind, UNKNOWN) for kind in kinds)
+    return "".join(
+        next(space, UNKNOWN) if kind in _SPACE_KINDS else names.get(kind, UNKNOWN) for kind in kinds
+    )
 
 
 def _spacing(header: Mapping[str, Any], axes: str) -> Spacing:

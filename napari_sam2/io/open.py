@@ -16,7 +16,13 @@ from napari_sam2.core.errors import AxesError, FileError, LabelsError
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.io.content import Content, array_content, overridden
 from napari_sam2.io.dicom import open_dicom, slices_in
-from napari_sam2.io.folder import PICTURE_SUFFIXES, TIFF_SUFFIXES, open_folder, open_glob, open_image
+from napari_sam2.io.folder import (
+    PICTURE_SUFFIXES,
+    TIFF_SUFFIXES,
+    open_folder,
+    open_glob,
+    open_image,
+)
 from napari_sam2.io.formats import OTHER_SUFFIXES, open_other
 from napari_sam2.io.planes import check_file, reading
 from napari_sam2.io.zarr import array_content as zarr_content
@@ -35,15 +41,16 @@ def open_stack(
 ) -> Stack:
     """A Stack of a TIFF, a folder or glob of images, a picture, a zarr store, a .npy file or an array, read lazily.
 
-    With the extras of `io.extras` also of DICOM (a file, or a folder of one series), NIfTI, NRRD, movies, CZI, ND2 and LIF.
+    With the extras of `io.extras` also of DICOM (a file, or a folder of one series), NIfTI, NRRD,
+    movies, CZI, ND2 and LIF.
 
     Parameters
     ----------
     path_or_array
         A path, or anything with ``shape``, ``dtype`` and NumPy indexing.
     axes
-        One letter a dimension in the file's order, of TCZYX, and S for the samples of a colour image. From the
-        metadata where not given.
+        One letter a dimension in the file's order, of TCZYX, and S for the samples of a colour
+        image. From the metadata where not given.
     spacing, interval
         (z, y, x) or (y, x) in µm, and seconds between frames; they go before the metadata.
     level
@@ -57,7 +64,9 @@ def open_stack(
         Dimensions that nobody named: the text lists the readings.
     """
     content = _content(path_or_array, level)
-    content = replace(content, name=name or content.name, spacing=overridden(content.spacing, spacing, interval))
+    content = replace(
+        content, name=name or content.name, spacing=overridden(content.spacing, spacing, interval)
+    )
     content = content.named(axes) if axes else content.known()
     return content.to_stack(channel_names)
 
@@ -70,20 +79,35 @@ def open_labels(path_or_array: Any, *, axes: str | None = None) -> Stack:
     stack = open_stack(path_or_array, axes=axes)
     label = stack.source or "the array"
     if stack.rgb or "c" in stack.axes:
-        raise LabelsError(f"{label}: has {stack.sizes['c']} channels: expected a label image, with one whole number for each pixel")
+        raise LabelsError(
+            f"{label}: has {stack.sizes['c']} channels: expected a label image, with one whole "
+            "number for each pixel"
+        )
     kind = np.dtype(stack.data.dtype).kind
     if kind == "f":
-        raise LabelsError(f"{label}: holds {stack.data.dtype}: expected whole numbers; save the labels as 16 or 32 bit integers")
+        raise LabelsError(
+            f"{label}: holds {stack.data.dtype}: expected whole numbers; save the labels as 16 "
+            "or 32 bit integers"
+        )
     if kind == "i":
         planes = (*(1 for _ in stack.axes[:-2]), -1, -1)
-        data = stack.data if isinstance(stack.data, da.Array) else da.from_array(stack.data, chunks=planes, name=False)
-        return replace(stack, data=data.map_blocks(_natural_numbers, label, dtype=data.dtype, meta=data._meta))
+        data = (
+            stack.data
+            if isinstance(stack.data, da.Array)
+            else da.from_array(stack.data, chunks=planes, name=False)
+        )
+        return replace(
+            stack, data=data.map_blocks(_natural_numbers, label, dtype=data.dtype, meta=data._meta)
+        )
     return stack
 
 
 def _natural_numbers(block: np.ndarray, label: str) -> np.ndarray:
     if block.size and block.min() < 0:
-        raise LabelsError(f"{label}: holds the label {int(block.min())}: expected 0 for the background and numbers above it")
+        raise LabelsError(
+            f"{label}: holds the label {int(block.min())}: expected 0 for the background and "
+            "numbers above it"
+        )
     return block
 
 
@@ -95,7 +119,9 @@ def _content(path_or_array: Any, level: int) -> Content:
     if isinstance(path_or_array, zarr.Array):
         return zarr_content(path_or_array)
     if not (hasattr(path_or_array, "shape") and hasattr(path_or_array, "dtype")):
-        raise FileError(f"cannot open a {type(path_or_array).__name__}: expected a path or an array")
+        raise FileError(
+            f"cannot open a {type(path_or_array).__name__}: expected a path or an array"
+        )
     return array_content(path_or_array)
 
 
@@ -116,9 +142,17 @@ def _file_content(text: str, level: int) -> Content:
         return open_image(path, level)
     if suffix == ".npy":
         with reading(f"{path}: cannot be read as NumPy's .npy", "an array of numbers"):
-            return _single_level(array_content(np.load(path, mmap_mode="r", allow_pickle=False), path.stem, str(path)), level)
+            return _single_level(
+                array_content(
+                    np.load(path, mmap_mode="r", allow_pickle=False), path.stem, str(path)
+                ),
+                level,
+            )
     known = ", ".join((*TIFF_SUFFIXES, *PICTURE_SUFFIXES, ".npy", *OTHER_SUFFIXES))
-    raise FileError(f"{path}: is of an unknown kind: expected a file ending in {known}, a folder of such, or a zarr store")
+    raise FileError(
+        f"{path}: is of an unknown kind: expected a file ending in {known}, a folder of such, or "
+        "a zarr store"
+    )
 
 
 def _single_level(content: Content, level: int) -> Content:

@@ -18,7 +18,13 @@ _READER = "pillow"  # named, for imageio tries all others on a file that this on
 def open_picture(path: Path) -> Content:
     """What a picture holds: y, x, and the samples of a colour image. Grey with alpha is grey."""
     planes = picture_planes(path)
-    return Content(lazily(planes, str(path)), planes.axes, colour=len(planes.axes) == 3, name=path.stem, source=str(path))
+    return Content(
+        lazily(planes, str(path)),
+        planes.axes,
+        colour=len(planes.axes) == 3,
+        name=path.stem,
+        source=str(path),
+    )
 
 
 def picture_planes(path: Path) -> PicturePlanes:
@@ -27,7 +33,9 @@ def picture_planes(path: Path) -> PicturePlanes:
     with reading(f"{path}: cannot be read", f"a whole {path.suffix[1:].upper()} image"):
         found = imageio.improps(path, plugin=_READER)
         shape = found.shape[:2] if len(found.shape) == 3 and found.shape[2] < 3 else found.shape
-        return PicturePlanes(str(path), tuple(int(length) for length in shape), np.dtype(found.dtype))
+        return PicturePlanes(
+            str(path), tuple(int(length) for length in shape), np.dtype(found.dtype)
+        )
 
 
 @dataclass(frozen=True)

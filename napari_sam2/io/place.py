@@ -30,27 +30,37 @@ def check_output(folder: Path | str) -> None:
         raise OutputError(f"{path}: is a file: expected a folder to write to, new or there already")
     with writing(path):
         path.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=path):  # permissions alone do not tell: a disk may be read-only
+        with tempfile.TemporaryFile(
+            dir=path
+        ):  # permissions alone do not tell: a disk may be read-only
             pass
 
 
 @contextmanager
 def alone(folder: Path | str) -> Iterator[None]:
-    """No other run may write to `folder` meanwhile; raises OutputError where one does. A killed run holds nothing.
+    """No other run may write to `folder` meanwhile; raises OutputError where one does.
 
-    The lock is a file in the folder that is gone afterwards. Whoever dies lets go of it: it belongs to the process, not to the file.
+    A killed run holds nothing.
+
+    The lock is a file in the folder that is gone afterwards. Whoever dies lets go of it: it belongs
+    to the process, not to the file.
     """
     lock = FileLock(Path(folder) / _LOCK)
     with writing(Path(folder)):
         try:
             lock.acquire(timeout=0)
         except Timeout as error:  # an OSError too, but not one that has to do with the disk
-            raise OutputError(f"{folder}: another run is writing there: wait for it, or choose another folder with --out") from error
+            raise OutputError(
+                f"{folder}: another run is writing there: wait for it, or choose another folder "
+                "with --out"
+            ) from error
     try:
         yield
     finally:
         with suppress(OSError):
-            Path(lock.lock_file).unlink(missing_ok=True)  # while it is held: nobody who opened it before has it yet
+            Path(lock.lock_file).unlink(
+                missing_ok=True
+            )  # while it is held: nobody who opened it before has it yet
         lock.release()
 
 
@@ -91,8 +101,12 @@ def writing(path: Path) -> Iterator[None]:
     except Sam2Error:
         raise
     except OSError as error:
-        advice = _ADVICE.get(error.errno or 0, "choose another folder with --out, or make this one writable")
-        raise OutputError(f"{path}: cannot be written ({error.strerror or error}): {advice}") from error
+        advice = _ADVICE.get(
+            error.errno or 0, "choose another folder with --out, or make this one writable"
+        )
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror or error}): {advice}"
+        ) from error
 
 
 def sweep(folder: Path) -> None:

@@ -19,7 +19,10 @@ _numbers = itertools.count()
 
 
 class Planes(Protocol):
-    """Where pixels are read from. The first `lead` dimensions of `shape` are read one index at a time."""
+    """Where pixels are read from.
+
+    The first `lead` dimensions of `shape` are read one index at a time.
+    """
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -44,7 +47,8 @@ class Planes(Protocol):
 def lazily(planes: Planes, source: str) -> da.Array:
     """All planes as one array; nothing is read before it is asked for, and nothing is kept.
 
-    What goes wrong while a plane is read is raised as a FileError that names `source` and the plane.
+    What goes wrong while a plane is read is raised as a FileError that names `source` and the
+    plane.
     """
     lead = planes.lead
     chunks = tuple((1,) * n for n in planes.shape[:lead]) + tuple((n,) for n in planes.shape[lead:])
@@ -63,15 +67,21 @@ class _Block:
         planes = self.planes
         index = tuple(int(number) for number in block_id[: planes.lead])
         place = f"plane {', '.join(map(str, index))} (counted from 0)" if index else "its pixels"
-        with reading(f"{self.source}: {place} cannot be read", "a whole file", frame=self._frame(index)):
+        with reading(
+            f"{self.source}: {place} cannot be read", "a whole file", frame=self._frame(index)
+        ):
             plane = np.asarray(planes(index))
             if plane.shape != planes.shape[planes.lead :]:
-                raise ValueError(f"it has the shape {plane.shape!r}, not {planes.shape[planes.lead :]!r}")
+                raise ValueError(
+                    f"it has the shape {plane.shape!r}, not {planes.shape[planes.lead :]!r}"
+                )
             return plane.astype(planes.dtype, copy=False)[(None,) * planes.lead]
 
     def _frame(self, index: tuple[int, ...]) -> int | None:
         """The index of the one leading dimension that is longer than 1; None where there are more."""
-        long = [number for number, length in zip(index, self.planes.shape, strict=False) if length > 1]
+        long = [
+            number for number, length in zip(index, self.planes.shape, strict=False) if length > 1
+        ]
         return long[0] if len(long) == 1 else None
 
 
@@ -79,8 +89,8 @@ class _Block:
 def reading(source: str, expected: str, *, frame: int | None = None) -> Iterator[None]:
     """Whatever goes wrong inside is a FileError: the source, what was expected, and the reason.
 
-    Broken files make decoders raise anything from zlib.error to KeyError, so all of it is caught here, but not our
-    own errors, and not a lack of memory.
+    Broken files make decoders raise anything from zlib.error to KeyError, so all of it is caught
+    here, but not our own errors, and not a lack of memory.
     """
     try:
         yield
@@ -97,7 +107,9 @@ def stamp(path: Path) -> tuple[int, int]:
     return status.st_mtime_ns, status.st_size
 
 
-def check_file(path: Path, expected: str = "an image file, a folder of them or a zarr store") -> None:
+def check_file(
+    path: Path, expected: str = "an image file, a folder of them or a zarr store"
+) -> None:
     """Raise FileError unless `path` is a file with something in it that may be read."""
     try:
         size = path.stat().st_size
@@ -106,4 +118,6 @@ def check_file(path: Path, expected: str = "an image file, a folder of them or a
     if size == 0:
         raise FileError(f"{path}: is empty (0 bytes): copy or export it again")
     if not os.access(path, os.R_OK):
-        raise FileError(f"{path}: may not be read: ask for the permission, or copy it to a place of your own")
+        raise FileError(
+            f"{path}: may not be read: ask for the permission, or copy it to a place of your own"
+        )

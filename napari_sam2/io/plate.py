@@ -20,7 +20,11 @@ def fields_of(path: Path) -> list[Path]:
     with reading(f"{path}: cannot be read as zarr", "an OME-Zarr group"):
         ome = _ome(path)
     if "plate" in ome:
-        return [field for well in ome["plate"]["wells"] for field in fields_of(_there(path / well["path"], path))]
+        return [
+            field
+            for well in ome["plate"]["wells"]
+            for field in fields_of(_there(path / well["path"], path))
+        ]
     if "well" in ome:
         return [_there(path / image["path"], path) for image in ome["well"]["images"]]
     return []
@@ -44,5 +48,7 @@ def _ome(path: Path) -> Mapping[str, Any]:
 def _there(path: Path, plate: Path) -> Path:
     """A place the metadata name: there, and inside the plate, for metadata may say anything."""
     if not path.is_dir() or not path.resolve().is_relative_to(plate.resolve()):
-        raise FileError(f"{plate}: names {path.relative_to(plate)}, which is not in it: copy the plate again")
+        raise FileError(
+            f"{plate}: names {path.relative_to(plate)}, which is not in it: copy the plate again"
+        )
     return path

@@ -11,7 +11,15 @@ from typing import Any, Literal, Self
 
 import numpy as np
 import zarr
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    JsonValue,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+)
 
 from napari_sam2.core.card import Attention, ModelCard, Precision, Windows
 from napari_sam2.core.errors import AxesError, FileError, Sam2Error, StackError
@@ -42,8 +50,9 @@ class _Spacing(_Strict):
 class ImageReference(_Strict):
     """Which image a project is of: where it is, and by what it is known again.
 
-    `path` is absolute, `relative` leads from the project folder to the same file (None on another drive). Both are of the
-    project's own copy where no file holds these pixels. `fingerprint` is a hash of shape, type and some thousand pixels.
+    `path` is absolute, `relative` leads from the project folder to the same file (None on another
+    drive). Both are of the project's own copy where no file holds these pixels. `fingerprint` is a
+    hash of shape, type and some thousand pixels.
     """
 
     path: str
@@ -61,7 +70,9 @@ class ImageReference(_Strict):
     def of(cls, stack: Stack, folder: Path) -> ImageReference:
         """The reference of a Stack; its pixels are copied into `folder` where its file, read again, does not give them."""
         draft = cls(
-            path=str(Path(stack.source).absolute()) if stack.source else str(folder.absolute() / PIXELS),
+            path=str(Path(stack.source).absolute())
+            if stack.source
+            else str(folder.absolute() / PIXELS),
             relative=None,
             name=Path(stack.source).name if stack.source else stack.name,
             axes=stack.axes,
@@ -80,12 +91,16 @@ class ImageReference(_Strict):
     @property
     def checks(self) -> str:
         """What an image must be to be this one, for people."""
-        return f"{self.axes.upper()} {' × '.join(map(str, self.shape))} {self.dtype}, fingerprint {self.fingerprint[:12]}"
+        return (
+            f"{self.axes.upper()} {' × '.join(map(str, self.shape))} {self.dtype}, fingerprint "
+            f"{self.fingerprint[:12]}"
+        )
 
     def open(self, folder: Path, image: Path | str | None = None) -> Stack:
         """The image: at `image` where that is given, else where it lies relative to the project, else where it was.
 
-        Raises FileError that names the file and what it must be, where it is not there or another one.
+        Raises FileError that names the file and what it must be, where it is not there or another
+        one.
         """
         reasons = []
         for path in [str(image)] if image is not None else self._places(folder):
@@ -93,7 +108,11 @@ class ImageReference(_Strict):
                 return self._opened(path)
             except Sam2Error as error:
                 reasons.append(str(error))
-        advice = "expected the image of this project" if image is not None else "give its path if it was moved"
+        advice = (
+            "expected the image of this project"
+            if image is not None
+            else "give its path if it was moved"
+        )
         raise FileError(f"{'; '.join(reasons)}: {advice}, {self.name} ({self.checks})")
 
     def _places(self, folder: Path) -> list[str]:
@@ -120,14 +139,29 @@ class ImageReference(_Strict):
             try:
                 stack = open_stack(path, axes=self.axes)
             except StackError as error:
-                raise FileError(f"{path}: is another image ({stack.axes.upper()} {tuple(stack.data.shape)!r})") from error
-        found = {"shape": tuple(stack.sizes.values()), "type": _dtype(stack), "pixels": fingerprint(stack)}
+                raise FileError(
+                    f"{path}: is another image ({stack.axes.upper()} {tuple(stack.data.shape)!r})"
+                ) from error
+        found = {
+            "shape": tuple(stack.sizes.values()),
+            "type": _dtype(stack),
+            "pixels": fingerprint(stack),
+        }
         expected = {"shape": self.shape, "type": self.dtype, "pixels": self.fingerprint}
         wrong = next((what for what in expected if found[what] != expected[what]), None)
         if wrong:
             seen = found[wrong] if wrong != "pixels" else f"fingerprint {str(found[wrong])[:12]}"
-            raise FileError(f"{path}: is another image or was changed: its {wrong} differ{'' if wrong == 'pixels' else 's'} ({seen})")
-        return replace(stack, spacing=Spacing(**self.spacing.model_dump()), channels=self.channels, rgb=self.rgb, name=stack.name)
+            raise FileError(
+                f"{path}: is another image or was changed: its {wrong} "
+                f"differ{'' if wrong == 'pixels' else 's'} ({seen})"
+            )
+        return replace(
+            stack,
+            spacing=Spacing(**self.spacing.model_dump()),
+            channels=self.channels,
+            rgb=self.rgb,
+            name=stack.name,
+        )
 
 
 class Walk(_Strict):
@@ -142,18 +176,31 @@ class Walk(_Strict):
     def of(cls, video: Video) -> Walk:
         """Of a Video."""
         contrast = (video.contrast.low, video.contrast.high)
-        return cls.model_validate({"along": video.along, "channel": video.channel, "at": dict(video.at), "contrast": contrast})
+        return cls.model_validate(
+            {
+                "along": video.along,
+                "channel": video.channel,
+                "at": dict(video.at),
+                "contrast": contrast,
+            }
+        )
 
     def video(self, stack: Stack) -> Video:
         """The same Video of that stack."""
-        return Video.of(stack, along=self.along, channel=self.channel, at=self.at, contrast=Contrast(*self.contrast))
+        return Video.of(
+            stack,
+            along=self.along,
+            channel=self.channel,
+            at=self.at,
+            contrast=Contrast(*self.contrast),
+        )
 
 
 class ModelReference(_Strict):
     """Which model a project is made with: its identity is the SHA-256, `asked` what it was loaded by (a name or a path).
 
-    `attention` and `windows` are how it looks at tracks, `precision` what it computes in; "whole" and "float32" in projects that
-    are older than the choice.
+    `attention` and `windows` are how it looks at tracks, `precision` what it computes in; "whole"
+    and "float32" in projects that are older than the choice.
     """
 
     name: str
@@ -173,11 +220,15 @@ class ModelReference(_Strict):
         """Of a model's card."""
         asked = card.name if asked is None else str(asked)
         looks = {"attention": card.attention, "windows": card.windows, "precision": card.precision}
-        return cls.model_validate({"name": card.name, "sha256": card.sha256, "asked": asked, **looks})
+        return cls.model_validate(
+            {"name": card.name, "sha256": card.sha256, "asked": asked, **looks}
+        )
 
 
 class ProjectFile(_Strict):
-    """``project.json``. Prompts, locks and categories are beside it in ``prompts.json``, answers in ``trail.sqlite``.
+    """``project.json``.
+
+    Prompts, locks and categories are beside it in ``prompts.json``, answers in ``trail.sqlite``.
 
     `view` belongs to the window: whatever it wants to find again.
     """
@@ -192,12 +243,18 @@ class ProjectFile(_Strict):
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """The file of a project folder. Raises FileError where there is none, or where it is none."""
+        """The file of a project folder.
+
+        Raises FileError where there is none, or where it is none.
+        """
         path = folder / PROJECT
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
-            raise FileError(f"{path}: {error.strerror or error}; expected a project folder, with {PROJECT} in it") from error
+            raise FileError(
+                f"{path}: {error.strerror or error}; expected a project folder, with {PROJECT} "
+                "in it"
+            ) from error
         except UnicodeDecodeError as error:
             raise FileError(f"{path}: is no text in UTF-8: expected a project file") from error
         try:
@@ -206,7 +263,9 @@ class ProjectFile(_Strict):
             first, *others = error.errors(include_url=False, include_context=False)
             where = ".".join(map(str, first["loc"])) or "the file"
             more = f" (and {len(others)} more)" if others else ""
-            raise FileError(f"{path}: {where}: {first['msg']}{more}; it was damaged, or made by another version") from error
+            raise FileError(
+                f"{path}: {where}: {first['msg']}{more}; it was damaged, or made by another version"
+            ) from error
 
     def write(self, folder: Path) -> None:
         """Into a project folder, whole or not at all."""
@@ -240,7 +299,9 @@ def _copy(stack: Stack, path: Path) -> None:
     with atomic(path) as part:
         shape = tuple(stack.sizes.values())
         chunks = (*(1 for _ in shape[:-2]), *shape[-2:])
-        array: Any = zarr.create_array(part, shape=shape, chunks=chunks, dtype=_dtype(stack), dimension_names=list(stack.axes))
+        array: Any = zarr.create_array(
+            part, shape=shape, chunks=chunks, dtype=_dtype(stack), dimension_names=list(stack.axes)
+        )
         for at in _positions(stack):
             array[tuple(at.values())] = stack.plane(at)
 

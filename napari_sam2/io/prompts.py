@@ -16,7 +16,8 @@ from napari_sam2.io.tables import write_text
 def read_prompts(path: Path | str) -> PromptLog:
     """The log a file holds: CSV with the columns of `prompts_csv.COLUMNS`, or JSON as `write_prompts` makes it.
 
-    Raises FileError for a file that cannot be read, PromptError (with the line or the place) for what is no prompt.
+    Raises FileError for a file that cannot be read, PromptError (with the line or the place) for
+    what is no prompt.
     """
     file = Path(path)
     readers = {".csv": log_of_csv, ".json": log_of_json}
@@ -25,7 +26,9 @@ def read_prompts(path: Path | str) -> PromptLog:
     try:
         text = file.read_text(encoding="utf-8-sig")  # spreadsheets begin their files with a mark
     except OSError as error:
-        raise FileError(f"{file}: {error.strerror or error}; expected prompts as .csv or .json") from error
+        raise FileError(
+            f"{file}: {error.strerror or error}; expected prompts as .csv or .json"
+        ) from error
     except UnicodeDecodeError as error:
         raise PromptError(f"{file}: is no text in UTF-8: save it as CSV UTF-8") from error
     if not text.strip():
@@ -42,11 +45,20 @@ def masks_as_prompts(labels: np.ndarray, frame: int) -> PromptLog:
     """One MaskPrompt on `frame` for each label of a (H, W) label plane, the label being the track's id."""
     plane = np.asarray(labels)
     if plane.ndim != 2 or plane.dtype.kind not in "bui":
-        raise LabelsError(f"got {plane.dtype} {plane.shape!r}: expected a label plane of whole numbers, (height, width)", frame=frame)
+        raise LabelsError(
+            f"got {plane.dtype} {plane.shape!r}: expected a label plane of whole numbers, "
+            "(height, width)",
+            frame=frame,
+        )
     found = np.unique(plane)
     if found[0] < 0:
-        raise LabelsError(f"holds the label {int(found[0])}: expected 0 for the background and numbers above it", frame=frame)
+        raise LabelsError(
+            f"holds the label {int(found[0])}: expected 0 for the background and numbers above it",
+            frame=frame,
+        )
     tracks = [int(label) for label in found if label]
     if not tracks:
-        raise LabelsError("holds no labels: expected a number above 0 on every pixel of an object", frame=frame)
+        raise LabelsError(
+            "holds no labels: expected a number above 0 on every pixel of an object", frame=frame
+        )
     return PromptLog(tuple(MaskPrompt(frame, track, plane == track) for track in tracks))

@@ -42,7 +42,9 @@ class _Row:
     def positive(self) -> bool:
         text = self.cells.get("positive", "").lower()
         if text not in _YES + _NO:
-            raise self.error(f"positive is {text!r}: expected 1 (the object is here) or 0 (it is not)")
+            raise self.error(
+                f"positive is {text!r}: expected 1 (the object is here) or 0 (it is not)"
+            )
         return text in _YES
 
     def error(self, message: object) -> PromptError:
@@ -63,7 +65,9 @@ class _Said:
         if self.box is not None:
             yield self.box
         if self.yx:
-            yield PointPrompt(self.row.whole("frame"), self.row.whole("track"), self.yx, self.positive)
+            yield PointPrompt(
+                self.row.whole("frame"), self.row.whole("track"), self.yx, self.positive
+            )
 
 
 def log_of_csv(text: str, source: str) -> PromptLog:
@@ -77,11 +81,18 @@ def log_of_csv(text: str, source: str) -> PromptLog:
         _add(said, row)
         category, track = row.cells.get("category", ""), row.whole("track")
         if category and categories.setdefault(track, category) != category:
-            raise row.error(f"category {category!r} of track {track}, which has the category {categories[track]!r} above: give one")
+            raise row.error(
+                f"category {category!r} of track {track}, which has the category "
+                f"{categories[track]!r} above: give one"
+            )
     if not said:
-        raise PromptError(f"{source}: holds no rows: expected at least one prompt under the line with the columns")
+        raise PromptError(
+            f"{source}: holds no rows: expected at least one prompt under the line with the columns"
+        )
     entries = tuple(prompt for each in said.values() for prompt in each.prompts())
-    return PromptLog(entries, tuple(Track(track, category=categories[track]) for track in sorted(categories)))
+    return PromptLog(
+        entries, tuple(Track(track, category=categories[track]) for track in sorted(categories))
+    )
 
 
 def _add(said: dict[tuple[int, int], _Said], row: _Row) -> None:
@@ -92,7 +103,11 @@ def _add(said: dict[tuple[int, int], _Said], row: _Row) -> None:
     try:
         here = said.setdefault((frame, track), _Said(row, None, [], []))
         if kind == "point":
-            _add_point(here, row, PointPrompt(frame, track, [(row.number("y"), row.number("x"))], [row.positive]))
+            _add_point(
+                here,
+                row,
+                PointPrompt(frame, track, [(row.number("y"), row.number("x"))], [row.positive]),
+            )
         elif here.box is not None:
             raise row.error(f"a second box for track {track} on frame {frame}: give one")
         else:
@@ -123,7 +138,9 @@ def _rows(text: str, source: str) -> Iterator[_Row]:
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) != len(columns):
-            raise PromptError(f"{place}: has {len(cells)} cells: expected {len(columns)}, one for each column")
+            raise PromptError(
+                f"{place}: has {len(cells)} cells: expected {len(columns)}, one for each column"
+            )
         yield _Row(dict(zip(columns, (cell.strip() for cell in cells), strict=True)), place)
 
 
@@ -131,5 +148,12 @@ def _check_columns(columns: list[str], source: str) -> None:
     missing = [column for column in _NEEDED if column not in columns]
     wrong = [column for column in columns if column not in COLUMNS or columns.count(column) > 1]
     if missing or wrong:
-        what = f"lacks the columns {', '.join(missing)}" if missing else f"has the columns {', '.join(map(repr, wrong))}"
-        raise PromptError(f"{source}, line 1: {what}: expected {','.join(COLUMNS)} with commas between them, each once")
+        what = (
+            f"lacks the columns {', '.join(missing)}"
+            if missing
+            else f"has the columns {', '.join(map(repr, wrong))}"
+        )
+        raise PromptError(
+            f"{source}, line 1: {what}: expected {','.join(COLUMNS)} with commas between them, "
+            "each once"
+        )

@@ -13,7 +13,15 @@ from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, 
 
 from napari_sam2.core.errors import PromptError
 from napari_sam2.core.plan import Leg, Propagation
-from napari_sam2.core.prompt import BoxPrompt, Entry, Lock, MaskPrompt, PointPrompt, PromptLog, Removal
+from napari_sam2.core.prompt import (
+    BoxPrompt,
+    Entry,
+    Lock,
+    MaskPrompt,
+    PointPrompt,
+    PromptLog,
+    Removal,
+)
 from napari_sam2.core.track import Track
 
 
@@ -83,7 +91,9 @@ class _Propagation(_Model):
     legs: tuple[_Leg, ...]
 
     def entry(self) -> Entry:
-        return Propagation(tuple(Leg(leg.track, leg.start, leg.end, leg.settles) for leg in self.legs))
+        return Propagation(
+            tuple(Leg(leg.track, leg.start, leg.end, leg.settles) for leg in self.legs)
+        )
 
 
 class _Track(_Model):
@@ -93,7 +103,9 @@ class _Track(_Model):
     parent: PositiveInt | None = None
 
 
-_AnyEntry = Annotated[_Point | _Box | _Mask | _Lock | _Removal | _Propagation, Field(discriminator="kind")]
+_AnyEntry = Annotated[
+    _Point | _Box | _Mask | _Lock | _Removal | _Propagation, Field(discriminator="kind")
+]
 
 
 class _Log(_Model):
@@ -105,8 +117,16 @@ class _Log(_Model):
 
 def json_of_log(log: PromptLog) -> str:
     """The log as JSON, numbers as short as they come back exactly."""
-    tracks = tuple(_Track(id=track.id, name=track.name, category=track.category, parent=track.parent) for track in log.tracks)
-    return _Log(entries=tuple(_written(entry) for entry in log), tracks=tracks).model_dump_json(indent=1) + "\n"
+    tracks = tuple(
+        _Track(id=track.id, name=track.name, category=track.category, parent=track.parent)
+        for track in log.tracks
+    )
+    return (
+        _Log(entries=tuple(_written(entry) for entry in log), tracks=tracks).model_dump_json(
+            indent=1
+        )
+        + "\n"
+    )
 
 
 def log_of_json(text: str, source: str) -> PromptLog:
@@ -134,21 +154,34 @@ def _track(each: _Track, source: str) -> Track:
 def _written(entry: Entry) -> _AnyEntry:
     match entry:
         case PointPrompt():
-            return _Point(frame=entry.frame, track=entry.track, yx=entry.yx, positive=entry.positive, anew=entry.anew)
+            return _Point(
+                frame=entry.frame,
+                track=entry.track,
+                yx=entry.yx,
+                positive=entry.positive,
+                anew=entry.anew,
+            )
         case BoxPrompt():
             return _Box(frame=entry.frame, track=entry.track, box=entry.box)
         case MaskPrompt():
-            return _Mask(frame=entry.frame, track=entry.track, shape=entry.shape, bits=_packed(entry))
+            return _Mask(
+                frame=entry.frame, track=entry.track, shape=entry.shape, bits=_packed(entry)
+            )
         case Lock():
             return _Lock(frame=entry.frame, track=entry.track, locked=entry.locked)
         case Removal():
             return _Removal(track=entry.track)
         case Propagation():
-            legs = (_Leg(track=leg.track, start=leg.start, end=leg.end, settles=leg.settles) for leg in entry.legs)
+            legs = (
+                _Leg(track=leg.track, start=leg.start, end=leg.end, settles=leg.settles)
+                for leg in entry.legs
+            )
             return _Propagation(legs=tuple(legs))
 
 
-@lru_cache(maxsize=1024)  # a log is written again after each prompt, and hundreds of masks take a second
+@lru_cache(
+    maxsize=1024
+)  # a log is written again after each prompt, and hundreds of masks take a second
 def _packed(prompt: MaskPrompt) -> str:
     return base64.b64encode(zlib.compress(np.packbits(prompt.mask).tobytes(), 9)).decode("ascii")
 
@@ -157,12 +190,15 @@ def _unpacked(bits: str, shape: tuple[int, int]) -> np.ndarray:
     pixels = shape[0] * shape[1]
     size = -(-pixels // 8)
     try:
-        # one byte more than there may be shows that there are too many, and a small file cannot fill the memory
+        # one byte more than there may be shows that there are too many, and a small file cannot
+        # fill the memory
         raw = zlib.decompressobj().decompress(base64.b64decode(bits, validate=True), size + 1)
     except (binascii.Error, zlib.error, ValueError) as error:
         raise PromptError(f"the bits of a mask cannot be read ({error})") from error
     if len(raw) != size:
-        raise PromptError(f"a mask of shape {shape!r} with {len(raw)} bytes of bits: expected {size}")
+        raise PromptError(
+            f"a mask of shape {shape!r} with {len(raw)} bytes of bits: expected {size}"
+        )
     return np.unpackbits(np.frombuffer(raw, np.uint8), count=pixels).reshape(shape).astype(bool)
 
 
@@ -171,5 +207,9 @@ def _first(error: ValidationError) -> str:
     first, *others = error.errors(include_url=False, include_context=False)
     where = ".".join(str(part) for part in first["loc"])
     value = repr(first["input"])
-    found = f"{where}: {first['msg']}, got {value if len(value) < 60 else value[:57] + '…'}" if where else first["msg"]
+    found = (
+        f"{where}: {first['msg']}, got {value if len(value) < 60 else value[:57] + '…'}"
+        if where
+        else first["msg"]
+    )
     return f"{found} (and {len(others)} more)" if others else found

@@ -25,7 +25,9 @@ def write_table(frame: pd.DataFrame, path: Path | str) -> None:
         frame.to_csv(part, index=False, encoding="utf-8", lineterminator="\n", na_rep="")
 
 
-def write_tables(folder: Path | str, objects: pd.DataFrame, tracks: pd.DataFrame, counts: pd.DataFrame) -> None:
+def write_tables(
+    folder: Path | str, objects: pd.DataFrame, tracks: pd.DataFrame, counts: pd.DataFrame
+) -> None:
     """``objects.csv``, ``tracks.csv`` and ``counts.csv`` into a folder that is there."""
     for name, frame in {"objects": objects, "tracks": tracks, "counts": counts}.items():
         write_table(frame, Path(folder) / f"{name}.csv")
@@ -36,7 +38,9 @@ def write_parquet(frame: pd.DataFrame, path: Path | str) -> None:
     try:
         import pyarrow  # noqa: F401  # pandas' own message names no extra of ours
     except ImportError as error:
-        raise OutputError('tables as Parquet need pyarrow: pip install "napari-sam2[tables]"') from error
+        raise OutputError(
+            'tables as Parquet need pyarrow: pip install "napari-sam2[tables]"'
+        ) from error
     with atomic(path) as part:
         frame.to_parquet(part, index=False)
 
@@ -44,21 +48,33 @@ def write_parquet(frame: pd.DataFrame, path: Path | str) -> None:
 def write_anndata(objects: pd.DataFrame, path: Path | str, provenance: Provenance) -> None:
     """The table of objects as AnnData, ``.h5ad`` (the extra "anndata"): a row for each track and frame.
 
-    `X` has every number that is measured (NaN where empty), `obs` the track, frame, category and presence, ``obsm["spatial"]``
-    (x, y) in pixels as the tools of that world have it, ``uns["provenance"]`` where it comes from, as JSON.
+    `X` has every number that is measured (NaN where empty), `obs` the track, frame, category and
+    presence, ``obsm["spatial"]`` (x, y) in pixels as the tools of that world have it,
+    ``uns["provenance"]`` where it comes from, as JSON.
 
     Raises OutputError where anndata is missing.
     """
     try:
         import anndata
     except ImportError as error:
-        raise OutputError('tables as AnnData need anndata: pip install "napari-sam2[anndata]"') from error
+        raise OutputError(
+            'tables as AnnData need anndata: pip install "napari-sam2[anndata]"'
+        ) from error
     rows = objects.reset_index(drop=True)
     known = [name for name in _OBSERVED if name in rows.columns]
-    measured = [name for name in rows.columns if name not in known and pd.api.types.is_numeric_dtype(rows[name])]
+    measured = [
+        name
+        for name in rows.columns
+        if name not in known and pd.api.types.is_numeric_dtype(rows[name])
+    ]
     obs = rows[known].astype({name: "object" for name in known if rows[name].dtype == "string"})
-    obs = obs.apply(lambda column: column.fillna("") if column.dtype == "object" else column.astype("float64"))
-    obs.index = pd.Index([f"{track}_{frame}" for track, frame in zip(rows["track"], rows["frame"], strict=True)], dtype="object")
+    obs = obs.apply(
+        lambda column: column.fillna("") if column.dtype == "object" else column.astype("float64")
+    )
+    obs.index = pd.Index(
+        [f"{track}_{frame}" for track, frame in zip(rows["track"], rows["frame"], strict=True)],
+        dtype="object",
+    )
     table = anndata.AnnData(
         X=rows[measured].astype("float64").to_numpy(),
         obs=obs,

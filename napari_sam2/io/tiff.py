@@ -21,11 +21,15 @@ from napari_sam2.io import calibration
 from napari_sam2.io.content import UNKNOWN, Content
 from napari_sam2.io.planes import check_file, lazily, reading, stamp
 
-# What tifffile logs of a broken file is raised here as a FileError; without a handler, Python prints it on top of that.
+# What tifffile logs of a broken file is raised here as a FileError; without a handler, Python
+# prints it on top of that.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _COLOURS = (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR)
-_GUESSED = ("uniform", "generic")  # kinds of tifffile whose only names are those of a page's own dimensions
+_GUESSED = (
+    "uniform",
+    "generic",
+)  # kinds of tifffile whose only names are those of a page's own dimensions
 
 
 def open_tiff(path: Path, level: int = 0) -> Content:
@@ -34,10 +38,26 @@ def open_tiff(path: Path, level: int = 0) -> Content:
     opened = _opened(str(path), stamp(path))
     series, base = opened.series(level), opened.series(0)
     spacing, channels = opened.calibration
-    zoom = {axis: base.shape[n] / series.shape[n] for n, axis in enumerate(base.axes) if axis in "ZYX"}
-    spacing = replace(spacing, **{f"{axis.lower()}_um": _times(getattr(spacing, f"{axis.lower()}_um"), by) for axis, by in zoom.items()})
+    zoom = {
+        axis: base.shape[n] / series.shape[n] for n, axis in enumerate(base.axes) if axis in "ZYX"
+    }
+    spacing = replace(
+        spacing,
+        **{
+            f"{axis.lower()}_um": _times(getattr(spacing, f"{axis.lower()}_um"), by)
+            for axis, by in zoom.items()
+        },
+    )
     data = lazily(planes, str(path))
-    return Content(data, opened.axes(level), spacing, channels, opened.colour, path.name.split(".")[0], str(path))
+    return Content(
+        data,
+        opened.axes(level),
+        spacing,
+        channels,
+        opened.colour,
+        path.name.split(".")[0],
+        str(path),
+    )
 
 
 def tiff_planes(path: Path, level: int = 0) -> TiffPlanes:
@@ -47,13 +67,19 @@ def tiff_planes(path: Path, level: int = 0) -> TiffPlanes:
     series = opened.series(level)
     count = _plane_count(series)
     if series.dataoffset is None and len(series.pages) != count:
-        raise FileError(f"{path}: holds {len(series.pages)} planes of the {count} it speaks of: it is cut off, copy or export it again")
+        raise FileError(
+            f"{path}: holds {len(series.pages)} planes of the {count} it speaks of: it is cut "
+            "off, copy or export it again"
+        )
     if series.dataoffset is not None and series.dataoffset + series.nbytes > opened.size:
         raise FileError(
-            f"{path}: ends after {opened.size} bytes, {series.dataoffset + series.nbytes} expected: it is cut off, copy it again"
+            f"{path}: ends after {opened.size} bytes, {series.dataoffset + series.nbytes} "
+            "expected: it is cut off, copy it again"
         )
     lead = _lead(series)
-    return TiffPlanes(str(path), level, tuple(series.shape), np.dtype(series.dtype).newbyteorder("="), lead)
+    return TiffPlanes(
+        str(path), level, tuple(series.shape), np.dtype(series.dtype).newbyteorder("="), lead
+    )
 
 
 @dataclass(frozen=True)
@@ -82,13 +108,18 @@ class TiffPlanes:
         count = math.prod(self.shape[self.lead :])
         dtype = self.dtype.newbyteorder(series.keyframe.parent.byteorder)
         assert series.dataoffset is not None
-        return np.fromfile(self.path, dtype, count, offset=series.dataoffset + number * count * dtype.itemsize)
+        return np.fromfile(
+            self.path, dtype, count, offset=series.dataoffset + number * count * dtype.itemsize
+        )
 
     def _decoded(self, page: TiffPage | TiffFrame | None, lock: threading.Lock) -> np.ndarray:
         if page is None:
             raise ValueError("the file names this plane and does not hold it")
         file = page.parent.filehandle
-        ends = [offset + count for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
+        ends = [
+            offset + count
+            for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False)
+        ]
         if max(ends, default=0) > file.size:
             raise ValueError(f"its pixels end at byte {max(ends)}, the file at {file.size}")
         with lock:
@@ -112,7 +143,9 @@ class _Opened:
     def series(self, level: int) -> TiffPageSeries:
         levels = self.tiff.series[0].levels
         if not 0 <= level < len(levels):
-            raise AxesError(f"level {level!r}: the file has {len(levels)} (0 is the full resolution)")
+            raise AxesError(
+                f"level {level!r}: the file has {len(levels)} (0 is the full resolution)"
+            )
         return levels[level]
 
     def axes(self, level: int) -> str:
@@ -125,8 +158,12 @@ class _Opened:
 
     @property
     def colour(self) -> bool:
-        # ImageJ stores three grey channels as the samples of one page, and says how many channels there are
-        return self.series(0).keyframe.photometric in _COLOURS and int(self.declared.get("channels", 1)) == 1
+        # ImageJ stores three grey channels as the samples of one page, and says how many channels
+        # there are
+        return (
+            self.series(0).keyframe.photometric in _COLOURS
+            and int(self.declared.get("channels", 1)) == 1
+        )
 
 
 @lru_cache(maxsize=32)  # of structures, not of pixels: some kB for each page
@@ -136,7 +173,9 @@ def _opened(path: str, stamp: tuple[int, int]) -> _Opened:
         _check(tiff, path)
         series = tiff.series[0]
         page = series.keyframe
-        shaped: Mapping[str, Any] = (tiff.shaped_metadata or ({},))[0] if series.kind == "shaped" else {}
+        shaped: Mapping[str, Any] = (
+            (tiff.shaped_metadata or ({},))[0] if series.kind == "shaped" else {}
+        )
         declared = tiff.imagej_metadata or {} if series.kind == "imagej" else shaped
         found: tuple[Spacing, tuple[str, ...]]
         if series.kind == "ome" and tiff.ome_metadata:
@@ -154,18 +193,29 @@ def _check(tiff: TiffFile, path: str) -> None:
     if not tiff.series or not tiff.series[0].keyframe.shape:
         raise FileError(f"{path}: is a TIFF without an image: expected pixels")
     if tiff.is_imagej and tiff.series[0].kind in _GUESSED:
-        raise FileError(f"{path}: holds less than its ImageJ metadata speak of: it is cut off, copy or export it again")
+        raise FileError(
+            f"{path}: holds less than its ImageJ metadata speak of: it is cut off, copy or "
+            "export it again"
+        )
     if len(tiff.series) > 1:
         shapes = ", ".join(str(each.shape) for each in tiff.series[:4])
-        raise FileError(f"{path}: holds {len(tiff.series)} images ({shapes}), expected one: save the one to use as a file of its own")
+        raise FileError(
+            f"{path}: holds {len(tiff.series)} images ({shapes}), expected one: save the one to "
+            "use as a file of its own"
+        )
     series, place = tiff.series[0], tiff.pages.next_page_offset
-    declared = series.kind not in (*_GUESSED, "ome") and series.dataoffset is not None  # ImageJ's planes need no pages of their own
+    declared = (
+        series.kind not in (*_GUESSED, "ome") and series.dataoffset is not None
+    )  # ImageJ's planes need no pages of their own
     if place is None or declared:
         return
     tiff.filehandle.seek(place)
     (following,) = struct.unpack(tiff.tiff.offsetformat, tiff.filehandle.read(tiff.tiff.offsetsize))
     if following:
-        raise FileError(f"{path}: its list of pages breaks off after {len(tiff.pages)}: it is cut off, copy or export it again")
+        raise FileError(
+            f"{path}: its list of pages breaks off after {len(tiff.pages)}: it is cut off, copy "
+            "or export it again"
+        )
 
 
 def _plane_count(series: TiffPageSeries) -> int:

@@ -21,7 +21,8 @@ _PAGE_BYTES = 512  # one directory, generously
 class OmeTiffSink:
     """``labels.ome.tif``: one zlib-compressed page a frame, spacing and interval in the OME metadata.
 
-    Planes are compressed as they come and kept in a file beside the final one; in memory is one plane at a time.
+    Planes are compressed as they come and kept in a file beside the final one; in memory is one
+    plane at a time.
     """
 
     def __init__(self, folder: Path, spec: LabelSpec) -> None:
@@ -50,7 +51,9 @@ class OmeTiffSink:
                     self._file.flush()
                     self._finish(part)
         finally:
-            with suppress(OSError):  # closing writes what is left over, and that there is no room was said already
+            with suppress(
+                OSError
+            ):  # closing writes what is left over, and that there is no room was said already
                 self._file.close()
             remove(self._planes)
 
@@ -58,7 +61,9 @@ class OmeTiffSink:
         """Write the (H, W) label plane of one frame; every frame once, in any order."""
         assert self._file is not None, "a sink is used as a context manager"
         labels = self._spec.taken(frame, plane, self._places.keys())
-        packed = zlib.compress(np.ascontiguousarray(labels, labels.dtype.newbyteorder("<")).tobytes())
+        packed = zlib.compress(
+            np.ascontiguousarray(labels, labels.dtype.newbyteorder("<")).tobytes()
+        )
         with writing(self._path):
             place = self._file.seek(0, 2)
             self._file.write(packed)

@@ -44,18 +44,23 @@ def time_s(value: float | str | None, unit: str | None) -> float | None:
     return _converted(value, unit, _S)
 
 
-def _converted(value: float | str | None, unit: str | None, factors: dict[str, float]) -> float | None:
+def _converted(
+    value: float | str | None, unit: str | None, factors: dict[str, float]
+) -> float | None:
     factor = _factor(unit, factors)
     if value is None or factor is None:
         return None
     try:
-        number = abs(float(value)) * factor  # ImageJ writes the spacing of a stack scanned downwards as a negative number
+        number = (
+            abs(float(value)) * factor
+        )  # ImageJ writes the spacing of a stack scanned downwards as a negative number
     except ValueError:
         return None
     return number if math.isfinite(number) and number > 0 else None
 
 
 def _factor(unit: str | None, factors: dict[str, float]) -> float | None:
-    # ImageJ escapes the micro sign, and there are two of them in Unicode: U+00B5 and the Greek letter U+03BC
+    # ImageJ escapes the micro sign, and there are two of them in Unicode: U+00B5 and the Greek
+    # letter U+03BC
     name = (unit or "").strip().lower().replace("\\u00b5", "µ").replace("\u03bc", "µ").rstrip(".")
     return factors.get(name, factors.get(name.removesuffix("s")))

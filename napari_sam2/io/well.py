@@ -10,19 +10,27 @@ _COLUMNS = 24
 _APART = r"(?<![A-Za-z0-9]){}(?![A-Za-z0-9])"
 _NAMES = (
     re.compile(_APART.format(r"([A-P])([0-2][0-9])")),  # plate_B03_s1.tif
-    re.compile(r"^([A-P])([1-9])(?![A-Za-z0-9])"),  # B3.tif, B3_s1.tif: one digit only where the name begins so, else it may be a channel
+    re.compile(
+        r"^([A-P])([1-9])(?![A-Za-z0-9])"
+    ),  # B3.tif, B3_s1.tif: one digit only where the name begins so, else it may be a channel
 )
-_NUMBERED = re.compile(r"(?<![A-Za-z0-9])r([0-9]{2})c([0-9]{2})(?=f[0-9]|[^A-Za-z0-9]|$)")  # r02c03f01p01 (Opera, Operetta)
+_NUMBERED = re.compile(
+    r"(?<![A-Za-z0-9])r([0-9]{2})c([0-9]{2})(?=f[0-9]|[^A-Za-z0-9]|$)"
+)  # r02c03f01p01 (Opera, Operetta)
 
 
 def well_of(path: Path | str) -> str:
     """The well in a path, a letter and two digits ("B03"); "" where it names none.
 
-    A field of an OME-Zarr plate lies in the folders of its row and its column; else the file's name is looked at, then its
-    folder's.
+    A field of an OME-Zarr plate lies in the folders of its row and its column; else the file's name
+    is looked at, then its folder's.
     """
     place = Path(path)
-    plates = [number for number, part in enumerate(place.parts) if Path(part).suffix in (".zarr", ".ome.zarr")]
+    plates = [
+        number
+        for number, part in enumerate(place.parts)
+        if Path(part).suffix in (".zarr", ".ome.zarr")
+    ]
     inside = place.parts[plates[-1] + 1 :] if plates else ()
     if len(inside) >= 2 and (well := _well(inside[0], inside[1])):
         return well

@@ -18,7 +18,11 @@ from napari_sam2.io.planes import lazily, reading
 from napari_sam2.io.plate import fields_of
 from napari_sam2.io.units import length_um, time_s
 
-_MARKS = ("zarr.json", ".zgroup", ".zarray")  # what makes a folder a zarr store, version 3 and version 2
+_MARKS = (
+    "zarr.json",
+    ".zgroup",
+    ".zarray",
+)  # what makes a folder a zarr store, version 3 and version 2
 
 
 def is_store(path: Path) -> bool:
@@ -40,7 +44,9 @@ def open_zarr(path: Path, level: int = 0) -> Content:
 
 def array_content(array: zarr.Array[Any], name: str = "array", source: str = "") -> Content:
     """A zarr array; its axes where its metadata name them (zarr 3's dimension_names, xarray's _ARRAY_DIMENSIONS)."""
-    names: Any = getattr(array.metadata, "dimension_names", None) or array.attrs.get("_ARRAY_DIMENSIONS")
+    names: Any = getattr(array.metadata, "dimension_names", None) or array.attrs.get(
+        "_ARRAY_DIMENSIONS"
+    )
     letters = [str(each).lower() for each in names] if isinstance(names, Sequence) else []
     if len(letters) == array.ndim and all(len(each) == 1 and each in AXES for each in letters):
         axes = "".join(letters)
@@ -51,8 +57,13 @@ def array_content(array: zarr.Array[Any], name: str = "array", source: str = "")
 
 def _content(array: zarr.Array[Any], axes: str, name: str, source: str, **more: Any) -> Content:
     if array.ndim < 2:
-        raise AxesError(f"{source or 'the array'} of shape {array.shape!r} is no image: expected at least two dimensions")
-    return Content(lazily(_ZarrPlanes(array), source or "the array"), axes, name=name, source=source, **more)
+        raise AxesError(
+            f"{source or 'the array'} of shape {array.shape!r} is no image: expected at least "
+            "two dimensions"
+        )
+    return Content(
+        lazily(_ZarrPlanes(array), source or "the array"), axes, name=name, source=source, **more
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,13 +93,19 @@ def _group_content(group: zarr.Group, level: int, name: str, source: str) -> Con
         fields = fields_of(Path(source))
         some = ", ".join(str(field.relative_to(source)) for field in fields[:3])
         raise FileError(
-            f"{source}: is a plate of {len(fields)} fields ({some}, …): give the path of one of them, or run `napari-sam2 batch`"
+            f"{source}: is a plate of {len(fields)} fields ({some}, …): give the path of one of "
+            "them, or run `napari-sam2 batch`"
         )
     if not isinstance(ome, Mapping) or "multiscales" not in ome:
-        raise FileError(f"{source}: is a zarr group without an image in it: give the path of one of {_members(group)}")
+        raise FileError(
+            f"{source}: is a zarr group without an image in it: give the path of one of "
+            f"{_members(group)}"
+        )
     scales = ome["multiscales"]
     if len(scales) != 1:
-        raise FileError(f"{source}: holds {len(scales)} images, expected one: give the path of an array in it")
+        raise FileError(
+            f"{source}: holds {len(scales)} images, expected one: give the path of an array in it"
+        )
     datasets = scales[0]["datasets"]
     if not 0 <= level < len(datasets):
         raise AxesError(f"level {level!r}: {source} has {len(datasets)} (0 is the full resolution)")
@@ -97,7 +114,10 @@ def _group_content(group: zarr.Group, level: int, name: str, source: str) -> Con
         raise FileError(f"{source}: its level {level} is no array")
     axes = [_letter(axis) for axis in scales[0].get("axes", [])]
     if len(axes) != array.ndim:
-        raise FileError(f"{source}: names {len(axes)} axes and its array has {array.ndim} dimensions {array.shape!r}")
+        raise FileError(
+            f"{source}: names {len(axes)} axes and its array has {array.ndim} dimensions "
+            f"{array.shape!r}"
+        )
     spacing = _spacing(scales[0], datasets[level])
     return _content(array, "".join(axes), name, source, spacing=spacing, channels=_channels(ome))
 
@@ -107,14 +127,23 @@ def _letter(axis: Mapping[str, Any] | str) -> str:
     if isinstance(axis, str):
         return axis.lower() if axis.lower() in AXES else UNKNOWN
     name = str(axis.get("name", "")).lower()
-    return name if len(name) == 1 and name in AXES else {"time": "t", "channel": "c"}.get(str(axis.get("type")), UNKNOWN)
+    return (
+        name
+        if len(name) == 1 and name in AXES
+        else {"time": "t", "channel": "c"}.get(str(axis.get("type")), UNKNOWN)
+    )
 
 
 def _spacing(multiscale: Mapping[str, Any], dataset: Mapping[str, Any]) -> Spacing:
     """Scale times unit; an axis without a unit has no spacing, for its scale may be of anything."""
     found: dict[str, float | None] = {}
-    both = [*dataset.get("coordinateTransformations", []), *multiscale.get("coordinateTransformations", [])]
-    scales = [transformation["scale"] for transformation in both if transformation.get("type") == "scale"]
+    both = [
+        *dataset.get("coordinateTransformations", []),
+        *multiscale.get("coordinateTransformations", []),
+    ]
+    scales = [
+        transformation["scale"] for transformation in both if transformation.get("type") == "scale"
+    ]
     for number, axis in enumerate(multiscale["axes"]):
         letter, unit = _letter(axis), axis.get("unit") if isinstance(axis, Mapping) else None
         value = float(np.prod([scale[number] for scale in scales])) if scales else None

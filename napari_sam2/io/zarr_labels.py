@@ -24,7 +24,12 @@ _CHUNK = 1024
 
 
 def write_zarr_labels(
-    image: Path | str, video: Video, plane: Callable[[int], np.ndarray], *, name: str = "sam2", replace: bool = False
+    image: Path | str,
+    video: Video,
+    plane: Callable[[int], np.ndarray],
+    *,
+    name: str = "sam2",
+    replace: bool = False,
 ) -> Path:
     """Write the label planes of a video into the OME-Zarr image (0.5 or 0.4) it was opened from, and give the group's path.
 
@@ -35,8 +40,9 @@ def write_zarr_labels(
     name
         Of the label image; `replace` one that is there already.
 
-    The labels have the axes of the image but its channels; planes at places that were not walked are zero. Raises
-    OutputError for a store that is no such image, or holds labels of that name; LabelsError for planes that do not fit.
+    The labels have the axes of the image but its channels; planes at places that were not walked
+    are zero. Raises OutputError for a store that is no such image, or holds labels of that name;
+    LabelsError for planes that do not fit.
     """
     root = Path(image)
     _check(root, name, replace)
@@ -74,15 +80,27 @@ class _Layout:
             scales = attributes.get("ome", attributes)["multiscales"][0]
             version = "0.5" if "ome" in attributes else str(scales.get("version"))
             if version not in ("0.5", "0.4"):
-                raise OutputError(f"{root}: is OME-Zarr {version}: labels are written into images of 0.4 and 0.5")
+                raise OutputError(
+                    f"{root}: is OME-Zarr {version}: labels are written into images of 0.4 and 0.5"
+                )
             first = scales["datasets"][0]
             array: Any = group[first["path"]]
-            kept = [number for number, axis in enumerate(scales["axes"]) if axis.get("type") != "channel"]
-            moves = [*first["coordinateTransformations"], *scales.get("coordinateTransformations", [])]
+            kept = [
+                number
+                for number, axis in enumerate(scales["axes"])
+                if axis.get("type") != "channel"
+            ]
+            moves = [
+                *first["coordinateTransformations"],
+                *scales.get("coordinateTransformations", []),
+            ]
             return cls(
                 tuple(scales["axes"][number] for number in kept),
                 tuple(int(array.shape[number]) for number in kept),
-                tuple({**move, move["type"]: [move[move["type"]][number] for number in kept]} for move in moves),
+                tuple(
+                    {**move, move["type"]: [move[move["type"]][number] for number in kept]}
+                    for move in moves
+                ),
                 version,
             )
 
@@ -92,22 +110,43 @@ class _Layout:
 
     def prepared(self, labels: Path, name: str, dtype: np.dtype[Any]) -> Any:
         """A new label image of this layout in the group `labels`: a zarr array of zeros, with its metadata."""
-        chunks = (*(1 for _ in self.shape[:-2]), min(self.shape[-2], _CHUNK), min(self.shape[-1], _CHUNK))
+        chunks = (
+            *(1 for _ in self.shape[:-2]),
+            min(self.shape[-2], _CHUNK),
+            min(self.shape[-1], _CHUNK),
+        )
         if self.version == "0.5":
-            builder = LabelsBuilder(str(labels), writer="zarr", chunks=chunks, overwrite=True)  # what is replaced was asked for
-            return builder.add_label(name, v05.LabelImage.model_validate(self._said(name)), (self.shape, dtype)).prepare()[1][f"{name}/0"]
+            builder = LabelsBuilder(
+                str(labels), writer="zarr", chunks=chunks, overwrite=True
+            )  # what is replaced was asked for
+            return builder.add_label(
+                name, v05.LabelImage.model_validate(self._said(name)), (self.shape, dtype)
+            ).prepare()[1][f"{name}/0"]
         image = v04.LabelImage.model_validate(self._said(name))
         group = zarr.open_group(labels, mode="a", zarr_format=2)
         listed: Any = group.attrs.get("labels", [])
         own = group.create_group(name)
         own.attrs.update(image.model_dump(mode="json", by_alias=True, exclude_none=True))
-        array = own.create_array("0", shape=self.shape, dtype=dtype, chunks=chunks, chunk_key_encoding={"name": "v2", "separator": "/"})
+        array = own.create_array(
+            "0",
+            shape=self.shape,
+            dtype=dtype,
+            chunks=chunks,
+            chunk_key_encoding={"name": "v2", "separator": "/"},
+        )
         group.attrs["labels"] = [*listed, *(() if name in listed else (name,))]
         return array
 
     def _said(self, name: str) -> dict[str, Any]:
-        """The metadata of labels of this layout. 0.4 says its version of each image, 0.5 of all together."""
-        scales = {"name": name, "axes": self.axes, "datasets": [{"path": "0", "coordinateTransformations": self.transformations}]}
+        """The metadata of labels of this layout.
+
+        0.4 says its version of each image, 0.5 of all together.
+        """
+        scales = {
+            "name": name,
+            "axes": self.axes,
+            "datasets": [{"path": "0", "coordinateTransformations": self.transformations}],
+        }
         label = {"version": self.version, "source": {"image": "../../"}}
         if self.version == "0.4":
             return {"multiscales": [{"version": "0.4", **scales}], "image-label": label}
@@ -116,16 +155,23 @@ class _Layout:
 
 def _check(root: Path, name: str, replace: bool) -> None:
     if not (root.is_dir() and is_store(root)) or is_plate(root):
-        raise OutputError(f"{root}: is no OME-Zarr image: expected the store the video was opened from")
+        raise OutputError(
+            f"{root}: is no OME-Zarr image: expected the store the video was opened from"
+        )
     if not name or "/" in name or "\\" in name or name.startswith("."):
         raise OutputError(f"labels called {name!r}: expected a plain name, without slashes")
     if (root / "labels" / name).exists() and not replace:
-        raise OutputError(f"{root}: holds labels called {name!r} already: choose another name, or replace=True")
+        raise OutputError(
+            f"{root}: holds labels called {name!r} already: choose another name, or replace=True"
+        )
 
 
 def _checked(plane: np.ndarray, first: np.ndarray, frame: int) -> np.ndarray:
     if plane.shape != first.shape or plane.dtype != first.dtype or plane.dtype.kind != "u":
-        raise LabelsError(f"got {plane.dtype} {plane.shape!r}: expected {first.dtype} {first.shape!r}, unsigned", frame=frame)
+        raise LabelsError(
+            f"got {plane.dtype} {plane.shape!r}: expected {first.dtype} {first.shape!r}, unsigned",
+            frame=frame,
+        )
     return plane
 
 

@@ -69,15 +69,29 @@ def prepared(path: Path, spec: LabelSpec) -> Any:
     """A new label image at `path`: a zarr array of zeros, (frames, H, W), with its metadata."""
     frames, height, width = spec.shape
     chunks = (1, min(height, _CHUNK), min(width, _CHUNK))
-    return prepare_image(path, _image(spec), ((frames, height, width), spec.dtype), chunks=chunks, writer="zarr")[1]["0"]
+    return prepare_image(
+        path, _image(spec), ((frames, height, width), spec.dtype), chunks=chunks, writer="zarr"
+    )[1]["0"]
 
 
 def _image(spec: LabelSpec) -> v05.LabelImage:
-    values = {"t": spec.spacing.t_s, "z": spec.spacing.z_um, "y": spec.spacing.y_um, "x": spec.spacing.x_um}
-    dataset = v05.Dataset(path="0", coordinateTransformations=[v05.ScaleTransformation(scale=[values[axis] or 1.0 for axis in spec.axes])])
+    values = {
+        "t": spec.spacing.t_s,
+        "z": spec.spacing.z_um,
+        "y": spec.spacing.y_um,
+        "x": spec.spacing.x_um,
+    }
+    dataset = v05.Dataset(
+        path="0",
+        coordinateTransformations=[
+            v05.ScaleTransformation(scale=[values[axis] or 1.0 for axis in spec.axes])
+        ],
+    )
     axes: list[_Axis] = [_axis(axis, known=values[axis] is not None) for axis in spec.axes]
     scales = v05.Multiscale(name="labels", axes=axes, datasets=[dataset])
-    return v05.LabelImage.model_validate({"version": "0.5", "multiscales": [scales], "image-label": {"version": "0.5"}})
+    return v05.LabelImage.model_validate(
+        {"version": "0.5", "multiscales": [scales], "image-label": {"version": "0.5"}}
+    )
 
 
 def _axis(letter: str, *, known: bool) -> _Axis:

@@ -1,6 +1,7 @@
 """Numbers from labels: objects, tracks, counts, intensities, agreement with ground truth.
 
-`draw_overview` stays in `measurement.overview`, so that matplotlib is loaded only where a picture is drawn.
+`draw_overview` stays in `measurement.overview`, so that matplotlib is loaded only where a picture
+is drawn.
 """
 
 from napari_sam2.measurement.agreement import Agreement, evaluate

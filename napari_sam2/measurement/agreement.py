@@ -30,20 +30,26 @@ class Agreement:
     Parameters
     ----------
     table
-        One row per frame and a last one ``all`` (counts summed, means over all objects of all frames): `frame`, `n_truth`,
-        `n_predicted`, `count_error` (predicted - truth), `count_error_abs`, `iou` and `dice` (means over the objects of the
-        truth, 0 for one that is missed), `precision`, `recall`, `f1` at IoU 0.5, `ap_50` … `ap_95` and their mean `ap`;
-        AP = TP / (TP + FP + FN). Last `boundary_f`, see `boundary`. Empty where there is nothing to divide by.
+        One row per frame and a last one ``all`` (counts summed, means over all objects of all
+        frames): `frame`, `n_truth`, `n_predicted`, `count_error` (predicted - truth),
+        `count_error_abs`, `iou` and `dice` (means over the objects of the truth, 0 for one that is
+        missed), `precision`, `recall`, `f1` at IoU 0.5, `ap_50` … `ap_95` and their mean `ap`; AP =
+        TP / (TP + FP + FN). Last `boundary_f`, see `boundary`. Empty where there is nothing to
+        divide by.
     objects
-        One row per object of the truth and frame: `frame`, `truth`, `predicted` (empty where missed), `iou`, `dice`.
+        One row per object of the truth and frame: `frame`, `truth`, `predicted` (empty where
+        missed), `iou`, `dice`.
     thresholds
-        One row per IoU threshold, over all frames: `iou`, `tp`, `fp`, `fn`, `precision`, `recall`, `f1`, `ap`.
+        One row per IoU threshold, over all frames: `iou`, `tp`, `fp`, `fn`, `precision`, `recall`,
+        `f1`, `ap`.
     tracks
-        One row per track of the truth, see `track_agreement.track_table`; None where tracks were not asked for.
+        One row per track of the truth, see `track_agreement.track_table`; None where tracks were
+        not asked for.
     track_count_error
         Tracks predicted - tracks of the truth; None likewise.
     challenge
-        The measures of the Cell Tracking Challenge, see `ctc_agreement.ctc_measures`; None where they were not asked for.
+        The measures of the Cell Tracking Challenge, see `ctc_agreement.ctc_measures`; None where
+        they were not asked for.
     """
 
     table: pd.DataFrame
@@ -57,8 +63,13 @@ class Agreement:
     def overall(self) -> dict[str, float]:
         """The figures of the row ``all``, the mean count errors of a frame, and those of the tracks where asked for."""
         frames = self.table.iloc[:-1]
-        figures = {str(name): float(value) for name, value in self.table.iloc[-1].drop("frame").items()}
-        figures |= {f"{name}_per_frame": float(frames[name].mean()) for name in ("count_error", "count_error_abs")}
+        figures = {
+            str(name): float(value) for name, value in self.table.iloc[-1].drop("frame").items()
+        }
+        figures |= {
+            f"{name}_per_frame": float(frames[name].mean())
+            for name in ("count_error", "count_error_abs")
+        }
         if self.tracks is not None and self.track_count_error is not None:
             figures["track_count_error"] = float(self.track_count_error)
             figures["track_iou"] = float(self.tracks["iou"].mean())
@@ -70,7 +81,9 @@ class Agreement:
     def to_dict(self) -> dict[str, Any]:
         """As plain types, for JSON: `overall`, `thresholds`, `frames`, and `tracks` where asked for; None for empty cells."""
         plain: dict[str, Any] = {
-            "overall": {name: None if np.isnan(value) else value for name, value in self.overall.items()},
+            "overall": {
+                name: None if np.isnan(value) else value for name, value in self.overall.items()
+            },
             "thresholds": _records(self.thresholds),
             "frames": _records(self.table.iloc[:-1].astype({"frame": "int64"})),
         }
@@ -91,16 +104,19 @@ def evaluate(
     Parameters
     ----------
     predicted, truth
-        Labels of one shape: arrays of (H, W) or (frames, H, W) whole numbers, or Stacks; see `LabelPlanes.of`. Objects are
-        matched on each plane one to one: as many with an IoU of 0.5 as can be, then the largest sum of IoU.
+        Labels of one shape: arrays of (H, W) or (frames, H, W) whole numbers, or Stacks; see
+        `LabelPlanes.of`. Objects are matched on each plane one to one: as many with an IoU of 0.5
+        as can be, then the largest sum of IoU.
     tracks
-        Whether labels are identities, so that an object is one with itself on other planes; then `Agreement.tracks` is there.
+        Whether labels are identities, so that an object is one with itself on other planes; then
+        `Agreement.tracks` is there.
     match
-        Which predicted track a track of the truth is held against: the one of the one-to-one assignment with the largest
-        total overlap, or the one with the same id.
+        Which predicted track a track of the truth is held against: the one of the one-to-one
+        assignment with the largest total overlap, or the one with the same id.
     challenge, parents
-        Whether the measures of the Cell Tracking Challenge are taken (SEG, DET, TRA, CHOTA, BC(i); needs py-ctcmetrics), and the
-        parent by track of those that divided, of the predicted labels and of the truth.
+        Whether the measures of the Cell Tracking Challenge are taken (SEG, DET, TRA, CHOTA, BC(i);
+        needs py-ctcmetrics), and the parent by track of those that divided, of the predicted labels
+        and of the truth.
 
     Raises
     ------
@@ -116,7 +132,9 @@ def evaluate(
         theirs, ours = expected[frame], given[frame]
         overlaps.append(Overlap.of(theirs, ours))
         outlined.append(Outlined.of(theirs, ours))
-    per_object = pd.concat([_objects(frame, overlap) for frame, overlap in enumerate(overlaps)], ignore_index=True)
+    per_object = pd.concat(
+        [_objects(frame, overlap) for frame, overlap in enumerate(overlaps)], ignore_index=True
+    )
     table = _table(per_object, overlaps)
     table["boundary_f"] = [each.f for each in (*outlined, sum(outlined, Outlined()))]
     measures = ctc_measures(overlaps, *parents) if challenge else None
@@ -124,7 +142,14 @@ def evaluate(
     if not tracks:
         return Agreement(table, per_object, thresholds, challenge=measures)
     error = len({*_ids(overlaps, "predicted")}) - len({*_ids(overlaps, "truth")})
-    return Agreement(table, per_object, thresholds, track_table(overlaps, same_ids=match == "id"), error, measures)
+    return Agreement(
+        table,
+        per_object,
+        thresholds,
+        track_table(overlaps, same_ids=match == "id"),
+        error,
+        measures,
+    )
 
 
 def _objects(frame: int, overlap: Overlap) -> pd.DataFrame:
@@ -135,14 +160,23 @@ def _objects(frame: int, overlap: Overlap) -> pd.DataFrame:
     iou[where] = overlap.iou[matched]
     partner = pd.array([None] * overlap.truth.size, dtype="Int64")
     partner[where] = overlap.predicted[overlap.second[matched]].astype(np.int64)
-    columns = {"frame": frame, "truth": overlap.truth.astype(np.int64), "predicted": partner, "iou": iou, "dice": 2 * iou / (1 + iou)}
+    columns = {
+        "frame": frame,
+        "truth": overlap.truth.astype(np.int64),
+        "predicted": partner,
+        "iou": iou,
+        "dice": 2 * iou / (1 + iou),
+    }
     return pd.DataFrame(columns).astype({"frame": "int64"})
 
 
 def _table(per_object: pd.DataFrame, overlaps: list[Overlap]) -> pd.DataFrame:
     by_frame = dict(list(per_object.groupby("frame")))
     empty = per_object.iloc[:0]
-    rows = [_row(str(frame), by_frame.get(frame, empty), [overlap]) for frame, overlap in enumerate(overlaps)]
+    rows = [
+        _row(str(frame), by_frame.get(frame, empty), [overlap])
+        for frame, overlap in enumerate(overlaps)
+    ]
     rows.append(_row(ALL, per_object, overlaps))
     rows[-1]["count_error_abs"] = sum(row["count_error_abs"] for row in rows[:-1])
     return pd.DataFrame(rows).astype({"frame": "string"})
@@ -150,12 +184,26 @@ def _table(per_object: pd.DataFrame, overlaps: list[Overlap]) -> pd.DataFrame:
 
 def _row(frame: str, per_object: pd.DataFrame, overlaps: list[Overlap]) -> dict[str, Any]:
     levels = _thresholds(per_object, overlaps)
-    n_truth, n_predicted = (sum(getattr(overlap, side).size for overlap in overlaps) for side in ("truth", "predicted"))
+    n_truth, n_predicted = (
+        sum(getattr(overlap, side).size for overlap in overlaps) for side in ("truth", "predicted")
+    )
     error = n_predicted - n_truth
-    row = {"frame": frame, "n_truth": n_truth, "n_predicted": n_predicted, "count_error": error, "count_error_abs": abs(error)}
+    row = {
+        "frame": frame,
+        "n_truth": n_truth,
+        "n_predicted": n_predicted,
+        "count_error": error,
+        "count_error_abs": abs(error),
+    }
     row |= {name: per_object[name].mean() for name in ("iou", "dice")}
-    row |= {name: levels[name].iloc[THRESHOLDS.index(MATCHED_IOU)] for name in ("precision", "recall", "f1")}
-    row |= {f"ap_{round(100 * level)}": ap for level, ap in zip(levels["iou"], levels["ap"], strict=True)}
+    row |= {
+        name: levels[name].iloc[THRESHOLDS.index(MATCHED_IOU)]
+        for name in ("precision", "recall", "f1")
+    }
+    row |= {
+        f"ap_{round(100 * level)}": ap
+        for level, ap in zip(levels["iou"], levels["ap"], strict=True)
+    }
     return {**row, "ap": levels["ap"].mean()}
 
 
@@ -165,8 +213,17 @@ def _thresholds(per_object: pd.DataFrame, overlaps: list[Overlap]) -> pd.DataFra
     levels = np.array(THRESHOLDS)
     tp = (iou[None, :] >= levels[:, None]).sum(axis=1)
     fp, fn = n_predicted - tp, iou.size - tp
-    columns = {"iou": levels, "tp": tp, "fp": fp, "fn": fn, "precision": _ratio(tp, tp + fp), "recall": _ratio(tp, tp + fn)}
-    return pd.DataFrame({**columns, "f1": _ratio(2 * tp, 2 * tp + fp + fn), "ap": _ratio(tp, tp + fp + fn)})
+    columns = {
+        "iou": levels,
+        "tp": tp,
+        "fp": fp,
+        "fn": fn,
+        "precision": _ratio(tp, tp + fp),
+        "recall": _ratio(tp, tp + fn),
+    }
+    return pd.DataFrame(
+        {**columns, "f1": _ratio(2 * tp, 2 * tp + fp + fn), "ap": _ratio(tp, tp + fp + fn)}
+    )
 
 
 def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
@@ -182,4 +239,7 @@ def _ids(overlaps: list[Overlap], side: str) -> set[int]:
 
 
 def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(name): None if pd.isna(value) else value for name, value in row.items()} for row in table.to_dict("records")]
+    return [
+        {str(name): None if pd.isna(value) else value for name, value in row.items()}
+        for row in table.to_dict("records")
+    ]

@@ -24,8 +24,14 @@ class Outlined:
     @classmethod
     def of(cls, truth: np.ndarray, predicted: np.ndarray) -> Outlined:
         """Of two (H, W) label planes."""
-        theirs, ours = find_boundaries(truth, mode="inner"), find_boundaries(predicted, mode="inner")
-        met = [int(np.count_nonzero(a & _near(b))) if a.any() and b.any() else 0 for a, b in ((theirs, ours), (ours, theirs))]
+        theirs, ours = (
+            find_boundaries(truth, mode="inner"),
+            find_boundaries(predicted, mode="inner"),
+        )
+        met = [
+            int(np.count_nonzero(a & _near(b))) if a.any() and b.any() else 0
+            for a, b in ((theirs, ours), (ours, theirs))
+        ]
         return cls(int(theirs.sum()), met[0], int(ours.sum()), met[1])
 
     def __add__(self, other: Outlined) -> Outlined:

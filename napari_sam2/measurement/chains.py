@@ -39,8 +39,8 @@ class Chain:
 def settled(chains: Iterable[Chain], frames: int, *, least: int) -> list[Chain]:
     """Chains as they are told: short ones dropped, divisions confirmed, mothers ended where they divide; numbered from 1 in order.
 
-    A chain of fewer than `least` frames is dropped unless the video begins or ends on it. A division of which a daughter is too
-    short is none: its daughter goes, the mother goes on.
+    A chain of fewer than `least` frames is dropped unless the video begins or ends on it. A
+    division of which a daughter is too short is none: its daughter goes, the mother goes on.
     """
     known = {chain.number: chain for chain in chains}
     kept = {number: chain for number, chain in known.items() if _long(chain, frames, least)}
@@ -73,7 +73,9 @@ def _divided(kept: dict[int, Chain]) -> list[Chain]:
             continue
         mother = found[chain.mother]
         later = {frame: prompt for frame, prompt in mother.prompts.items() if frame >= chain.first}
-        mother.prompts = {frame: prompt for frame, prompt in mother.prompts.items() if frame < chain.first}
+        mother.prompts = {
+            frame: prompt for frame, prompt in mother.prompts.items() if frame < chain.first
+        }
         sister = Chain(max(found) + 1, later, mother.number)
         found[sister.number] = sister
         for other in kept.values():  # what divided later divided from what she went on as
@@ -85,4 +87,11 @@ def _divided(kept: dict[int, Chain]) -> list[Chain]:
 def _numbered(chains: list[Chain]) -> list[Chain]:
     ordered = sorted(chains, key=lambda chain: (chain.first, chain.number))
     new = {chain.number: place for place, chain in enumerate(ordered, start=1)}
-    return [Chain(new[chain.number], chain.prompts, None if chain.mother is None else new.get(chain.mother)) for chain in ordered]
+    return [
+        Chain(
+            new[chain.number],
+            chain.prompts,
+            None if chain.mother is None else new.get(chain.mother),
+        )
+        for chain in ordered
+    ]

@@ -29,7 +29,15 @@ def draw_counts(axes: Axes, counts: pd.DataFrame, video: Video) -> None:
         here = frames[frames["category"].fillna("") == category]
         ink = _CATEGORIES[number % len(_CATEGORIES)]
         x = here["frame"].astype(int)
-        axes.plot(x, here["n"], color=ink, linewidth=1.6, marker="o", markersize=_marker(video), label=category or "no category")
+        axes.plot(
+            x,
+            here["n"],
+            color=ink,
+            linewidth=1.6,
+            marker="o",
+            markersize=_marker(video),
+            label=category or "no category",
+        )
     axes.set_ylim(0, max(1.0, 1.12 * frames["n"].max()))
     axes.yaxis.set_major_locator(MaxNLocator(nbins=6, integer=True))
     if len(categories) > 1:
@@ -47,17 +55,37 @@ def draw_areas(axes: Axes, objects: pd.DataFrame, video: Video) -> None:
     tracks = objects["track"].unique()
     few = len(tracks) <= _LEGEND
     for track in sorted(tracks):
-        area = objects[objects["track"] == track].set_index("frame")[column].reindex(range(len(video)))
-        (line,) = axes.plot(area.index, area, color=colour(int(track)), linewidth=1.6 if few else 0.9, label=str(track))
+        area = (
+            objects[objects["track"] == track].set_index("frame")[column].reindex(range(len(video)))
+        )
+        (line,) = axes.plot(
+            area.index,
+            area,
+            color=colour(int(track)),
+            linewidth=1.6 if few else 0.9,
+            label=str(track),
+        )
         line.set(marker="o", markersize=_marker(video) if few else 1.5)
     axes.set_ylim(bottom=0)
     if few and len(tracks):
-        axes.legend(fontsize=8, frameon=False, loc="upper left", bbox_to_anchor=(1.0, 1.03), title="track", title_fontsize=8)
+        axes.legend(
+            fontsize=8,
+            frameon=False,
+            loc="upper left",
+            bbox_to_anchor=(1.0, 1.03),
+            title="track",
+            title_fontsize=8,
+        )
 
 
 def _draw_bars(axes: Axes, frames: pd.DataFrame, total: str) -> None:
     names = [name or "objects" for name in frames["category"].fillna("")]
-    bars = axes.bar(names, frames["n"], color=[_CATEGORIES[number % len(_CATEGORIES)] for number in range(len(names))], width=0.5)
+    bars = axes.bar(
+        names,
+        frames["n"],
+        color=[_CATEGORIES[number % len(_CATEGORIES)] for number in range(len(names))],
+        width=0.5,
+    )
     axes.bar_label(bars, fontsize=9)
     axes.set_xlim(-1, len(names))
     axes.set_title(f"objects ({total} in all)", fontsize=10, loc="left")
@@ -73,7 +101,9 @@ def _draw_histogram(axes: Axes, area: np.ndarray, unit: str) -> None:
 def _dress(axes: Axes, title: str, video: Video) -> None:
     step = step_of(video)
     axes.set_title(title, fontsize=10, loc="left")
-    axes.set_xlabel("frame" if step is None else f"frame (one every {step[0]:.3g} {step[1]})", fontsize=9)
+    axes.set_xlabel(
+        "frame" if step is None else f"frame (one every {step[0]:.3g} {step[1]})", fontsize=9
+    )
     axes.set_xlim(-0.5, len(video) - 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, steps=[1, 2, 5, 10]))
     _quiet(axes)

@@ -21,7 +21,9 @@ _OPERATORS: dict[str, Callable[[Any, float], Any]] = {
     "==": operator.eq,
     "!=": operator.ne,
 }
-_CONDITION = re.compile(r"\s*([A-Za-z_]\w*)\s*(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*")
+_CONDITION = re.compile(
+    r"\s*([A-Za-z_]\w*)\s*(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*"
+)
 _NOT_FEATURES = ("track", "frame", "t", "z", "y", "x", "y_um", "x_um", "score")
 _TREES = 100
 
@@ -35,20 +37,32 @@ class Rule:
 
     @classmethod
     def of(cls, category: str, text: str) -> Rule:
-        """From ``area_px > 500 and mean_c1 < 1e3``. Raises LabelsError for what is no such thing."""
+        """From ``area_px > 500 and mean_c1 < 1e3``.
+
+        Raises LabelsError for what is no such thing.
+        """
         found = []
         for part in re.split(r"\band\b", text):
             match = _CONDITION.fullmatch(part)
             if match is None:
-                raise LabelsError(f"rule {text!r} for {category!r}: expected conditions like 'area_px > 500', joined by 'and'")
+                raise LabelsError(
+                    f"rule {text!r} for {category!r}: expected conditions like 'area_px > 500', "
+                    "joined by 'and'"
+                )
             found.append((match[1], match[2], float(match[3])))
         return cls(category, tuple(found))
 
     def holds(self, features: pd.DataFrame) -> pd.Series[bool]:
-        """By row. A feature that is empty fulfils nothing. Raises LabelsError for a feature that is not there."""
+        """By row.
+
+        A feature that is empty fulfils nothing. Raises LabelsError for a feature that is not there.
+        """
         unknown = [name for name, _, _ in self.conditions if name not in features.columns]
         if unknown:
-            raise LabelsError(f"rule for {self.category!r} asks for {unknown!r}: expected some of {list(features.columns)!r}")
+            raise LabelsError(
+                f"rule for {self.category!r} asks for {unknown!r}: expected some of "
+                f"{list(features.columns)!r}"
+            )
         held = pd.Series(True, index=features.index)
         for name, sign, number in self.conditions:
             held &= features[name].notna() & _OPERATORS[sign](features[name], number)
@@ -57,7 +71,11 @@ class Rule:
 
 def features_of(objects: pd.DataFrame) -> pd.DataFrame:
     """Index `track`; the mean over its frames of every number in the table `objects` that says what it is like, not where it is."""
-    names = [name for name in objects.columns if name not in _NOT_FEATURES and pd.api.types.is_numeric_dtype(objects[name])]
+    names = [
+        name
+        for name in objects.columns
+        if name not in _NOT_FEATURES and pd.api.types.is_numeric_dtype(objects[name])
+    ]
     return objects[names].astype("float64").groupby(objects["track"]).mean()
 
 
@@ -83,16 +101,24 @@ def by_examples(objects: pd.DataFrame, examples: Mapping[int, str]) -> dict[int,
     features = features_of(objects).dropna(axis=1)
     unknown = sorted(set(examples) - set(features.index))
     if unknown or len(set(examples.values())) < 2:
-        wrong = f"tracks {unknown!r} are not in the table" if unknown else f"examples of {sorted(set(examples.values()))!r} alone"
+        wrong = (
+            f"tracks {unknown!r} are not in the table"
+            if unknown
+            else f"examples of {sorted(set(examples.values()))!r} alone"
+        )
         raise LabelsError(f"{wrong}: expected tracks of the table, of at least two categories")
     try:
         from sklearn.ensemble import RandomForestClassifier
     except ImportError as error:
-        raise LabelsError('a classifier needs scikit-learn: pip install "napari-sam2[classes]"') from error
+        raise LabelsError(
+            'a classifier needs scikit-learn: pip install "napari-sam2[classes]"'
+        ) from error
     forest = RandomForestClassifier(n_estimators=_TREES, random_state=0, class_weight="balanced")
     forest.fit(features.loc[list(examples)].to_numpy(), np.array(list(examples.values())))
     told = forest.predict(features.to_numpy())
-    return {int(track): str(category) for track, category in zip(features.index, told, strict=True)} | dict(examples)
+    return {
+        int(track): str(category) for track, category in zip(features.index, told, strict=True)
+    } | dict(examples)
 
 
 def categorised(table: pd.DataFrame, categories: Mapping[int, str]) -> pd.DataFrame:

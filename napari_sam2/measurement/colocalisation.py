@@ -23,16 +23,24 @@ def pair_names(channels: int) -> list[str]:
 def colocalisation(regions: Regions, planes: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
     """`COEFFICIENTS` of each pair of channels and each region, (n,) float64 each; `planes` are the raw (H, W) of all channels.
 
-    `pearson`: of the pixels of the object; NaN where a channel is the same everywhere in it. `manders1`: the part of the first
-    channel's light, above its background, on pixels where the second one has a signal; `manders2` the other way round
-    (Manders 1993). A signal is what lies three times the noise above the background, both of all pixels outside objects.
+    `pearson`: of the pixels of the object; NaN where a channel is the same everywhere in it.
+    `manders1`: the part of the first channel's light, above its background, on pixels where the
+    second one has a signal; `manders2` the other way round (Manders 1993). A signal is what lies
+    three times the noise above the background, both of all pixels outside objects.
     """
     lights = [_above(regions, plane.astype(np.float64)) for plane in planes]
     signals = [light > _NOISES * noise for light, noise in lights]
     columns: dict[str, np.ndarray] = {}
-    for name, (a, b) in zip(pair_names(len(planes)), combinations(range(len(planes)), 2), strict=True):
+    for name, (a, b) in zip(
+        pair_names(len(planes)), combinations(range(len(planes)), 2), strict=True
+    ):
         first, second = lights[a][0], lights[b][0]
-        columns[f"pearson_{name}"] = np.array([_pearson(regions.values(k, first), regions.values(k, second)) for k in range(len(regions))])
+        columns[f"pearson_{name}"] = np.array(
+            [
+                _pearson(regions.values(k, first), regions.values(k, second))
+                for k in range(len(regions))
+            ]
+        )
         columns[f"manders1_{name}"] = _part(regions, first, signals[b])
         columns[f"manders2_{name}"] = _part(regions, second, signals[a])
     return columns

@@ -1,4 +1,7 @@
-"""The columns of the tables, in order, and the types they are kept in. What is not known is an empty cell, never a 1.0."""
+"""The columns of the tables, in order, and the types they are kept in.
+
+What is not known is an empty cell, never a 1.0.
+"""
 
 from __future__ import annotations
 
@@ -34,14 +37,20 @@ _CHANNEL = re.compile(r"sum_c(\d+)")
 
 def intensity_columns(channels: int) -> dict[str, str]:
     """Type by column name: the intensities of the first channel, then those of the next."""
-    return {f"{quantity}_c{channel}": "float64" for channel in range(channels) for quantity in QUANTITIES}
+    return {
+        f"{quantity}_c{channel}": "float64"
+        for channel in range(channels)
+        for quantity in QUANTITIES
+    }
 
 
 def object_columns(channels: int) -> dict[str, str]:
     """Type by column name of `objects.csv`: the fixed ones, intensities and spots of each channel, then shape and what is more."""
     fixed = dict(_OBJECT)
     for channel in range(channels):
-        fixed |= {f"{quantity}_c{channel}": "float64" for quantity in QUANTITIES} | {f"spots_c{channel}": "Int64"}
+        fixed |= {f"{quantity}_c{channel}": "float64" for quantity in QUANTITIES} | {
+            f"spots_c{channel}": "Int64"
+        }
     return {**fixed, **SHAPE, **more_columns(channels)}
 
 
@@ -51,20 +60,30 @@ def more_columns(channels: int) -> dict[str, str]:
     for channel in range(channels):
         found |= {f"{name}_c{channel}": "float64" for name in (*MORE, *AROUND, "spots_sum")}
         found |= {f"saturated_px_c{channel}": "Int64", f"saturated_c{channel}": "boolean"}
-    return found | {f"{name}_{pair}": "float64" for pair in pair_names(channels) for name in COEFFICIENTS}
+    return found | {
+        f"{name}_{pair}": "float64" for pair in pair_names(channels) for name in COEFFICIENTS
+    }
 
 
 def table(columns: dict[str, str], parts: Iterable[dict[str, np.ndarray]]) -> pd.DataFrame:
     """One DataFrame of these typed columns from column arrays, part below part; empty but typed where there is none."""
     parts = list(parts)
     full = [part for part in parts if len(next(iter(part.values())))]
-    joined: dict[str, np.ndarray | list[float]] = {name: np.concatenate([part[name] for part in full]) if full else [] for name in columns}
+    joined: dict[str, np.ndarray | list[float]] = {
+        name: np.concatenate([part[name] for part in full]) if full else [] for name in columns
+    }
     return pd.DataFrame(joined, columns=list(columns)).astype(columns)
 
 
 def channels_of(objects: pd.DataFrame) -> int:
-    """How many channels a table of objects has intensities of. Raises LabelsError where it is no such table."""
+    """How many channels a table of objects has intensities of.
+
+    Raises LabelsError where it is no such table.
+    """
     missing = [name for name in _OBJECT if name not in objects.columns]
     if missing:
-        raise LabelsError(f"table of objects without the columns {missing!r}: expected one made by `objects`, or read from objects.csv")
+        raise LabelsError(
+            f"table of objects without the columns {missing!r}: expected one made by `objects`, "
+            "or read from objects.csv"
+        )
     return sum(1 for name in objects.columns if _CHANNEL.fullmatch(str(name)))

@@ -12,8 +12,9 @@ _COLUMNS = ["frame", "category", "n"]
 def count_errors(predicted: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """One row per frame and category of either table ``counts.csv``, with the counts of both and how far they differ.
 
-    `n_truth`, `n_predicted`, `count_error` (signed), `count_error_abs`, `count_error_part` (signed, by the true count; empty
-    where that is 0). What one of them does not have counts as 0. The rows ``all`` are the tracks.
+    `n_truth`, `n_predicted`, `count_error` (signed), `count_error_abs`, `count_error_part` (signed,
+    by the true count; empty where that is 0). What one of them does not have counts as 0. The rows
+    ``all`` are the tracks.
 
     Raises
     ------
@@ -22,10 +23,16 @@ def count_errors(predicted: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """
     for table in (predicted, truth):
         if not {*_COLUMNS} <= {*table.columns}:
-            raise LabelsError(f"table of counts with columns {list(table.columns)!r}: expected {_COLUMNS!r}")
+            raise LabelsError(
+                f"table of counts with columns {list(table.columns)!r}: expected {_COLUMNS!r}"
+            )
     keys = ["frame", "category"]
     sides = [
-        table[_COLUMNS].astype({"frame": "string"}).fillna({"category": ""}).astype({"category": "string"}) for table in (truth, predicted)
+        table[_COLUMNS]
+        .astype({"frame": "string"})
+        .fillna({"category": ""})
+        .astype({"category": "string"})
+        for table in (truth, predicted)
     ]
     both = (
         sides[0]
@@ -37,4 +44,9 @@ def count_errors(predicted: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     both["count_error_abs"] = both["count_error"].abs()
     both["count_error_part"] = (both["count_error"] / both["n_truth"]).where(both["n_truth"] > 0)
     order = pd.to_numeric(both["frame"], errors="coerce").astype("float64").fillna(float("inf"))
-    return both.assign(order=order).sort_values(["order", "category"], kind="stable").drop(columns="order").reset_index(drop=True)
+    return (
+        both.assign(order=order)
+        .sort_values(["order", "category"], kind="stable")
+        .drop(columns="order")
+        .reset_index(drop=True)
+    )

@@ -14,9 +14,10 @@ ALL = "all"
 def counts(objects: pd.DataFrame, frames: int) -> pd.DataFrame:
     """The table ``counts.csv``: columns `frame`, `category`, `n`, from the table `objects` of a video of so many `frames`.
 
-    First a row for each frame and category, those with n = 0 too. Then the frame ``all``: objects in a stack are counted as
-    tracks, never as labels per frame, so n is the number of tracks; where there are several categories a row for each of
-    them, and at the very end, always, one row ``all, all`` for everything. Objects without a category have the category "".
+    First a row for each frame and category, those with n = 0 too. Then the frame ``all``: objects
+    in a stack are counted as tracks, never as labels per frame, so n is the number of tracks; where
+    there are several categories a row for each of them, and at the very end, always, one row ``all,
+    all`` for everything. Objects without a category have the category "".
 
     Raises
     ------
@@ -25,7 +26,10 @@ def counts(objects: pd.DataFrame, frames: int) -> pd.DataFrame:
     """
     channels_of(objects)
     if len(objects) and not objects["frame"].between(0, frames - 1).all():
-        raise LabelsError(f"objects on frames up to {objects['frame'].max()}: expected 0 to {frames - 1}, the frames of the video")
+        raise LabelsError(
+            f"objects on frames up to {objects['frame'].max()}: expected 0 to {frames - 1}, the "
+            "frames of the video"
+        )
     category = objects["category"].fillna("").astype(str)
     names = sorted(category.unique()) or [""]
     found = objects["track"].groupby([objects["frame"], category]).nunique()
@@ -34,4 +38,6 @@ def counts(objects: pd.DataFrame, frames: int) -> pd.DataFrame:
     if len(names) > 1:
         rows += [(ALL, name, int(objects["track"][category == name].nunique())) for name in names]
     rows.append((ALL, ALL, int(objects["track"].nunique())))
-    return pd.DataFrame(rows, columns=["frame", "category", "n"]).astype({"frame": "string", "category": "string", "n": "int64"})
+    return pd.DataFrame(rows, columns=["frame", "category", "n"]).astype(
+        {"frame": "string", "category": "string", "n": "int64"}
+    )

@@ -13,24 +13,30 @@ from napari_sam2.measurement.lineage import branches
 from napari_sam2.measurement.matching import Overlap
 
 MEASURES = ("SEG", "DET", "TRA", "LNK", "CHOTA", "BC")
-_COVERED = 0.5  # of an object of the truth: more than that must be covered for it to be found (Maška et al. 2014)
+# of an object of the truth: more than that must be covered for it to be found (Maška et al. 2014)
+_COVERED = 0.5
 _KEPT = ("SEG", "DET", "TRA", "LNK", "CHOTA", "gt_divisions")
 
 
 def ctc_measures(
-    overlaps: Sequence[Overlap], predicted_parents: Mapping[int, int] | None = None, truth_parents: Mapping[int, int] | None = None
+    overlaps: Sequence[Overlap],
+    predicted_parents: Mapping[int, int] | None = None,
+    truth_parents: Mapping[int, int] | None = None,
 ) -> dict[str, float]:
     """SEG, DET, TRA, LNK, CHOTA, BC(0) to BC(3), and how many divisions there are, were found (within i frames) and made up.
 
-    NaN where there is nothing to measure: no object in the truth, or no division. Without any predicted object DET, TRA and SEG
-    are 0.
+    NaN where there is nothing to measure: no object in the truth, or no division. Without any
+    predicted object DET, TRA and SEG are 0.
 
     Raises
     ------
     LabelsError
         Parents that do not fit, or py-ctcmetrics not installed.
     """
-    names = [*_KEPT, *(f"{kind}({i})" for i in range(4) for kind in ("BC", "tp_div", "fp_div", "fn_div"))]
+    names = [
+        *_KEPT,
+        *(f"{kind}({i})" for i in range(4) for kind in ("BC", "tp_div", "fp_div", "fn_div")),
+    ]
     nothing = dict.fromkeys(names, math.nan)
     if not any(overlap.truth.size for overlap in overlaps):
         return nothing
@@ -48,19 +54,29 @@ def _calculate(predicted: np.ndarray, truth: np.ndarray, matches: dict[str, Any]
     try:
         from ctc_metrics.scripts.evaluate import calculate_metrics
     except ImportError as error:
-        raise LabelsError('the measures of the Cell Tracking Challenge need py-ctcmetrics: pip install "napari-sam2[evaluate]"') from error
-    found: dict[str, Any] = calculate_metrics(predicted, truth, dict(matches), dict(matches), [*MEASURES], 1)
+        raise LabelsError(
+            "the measures of the Cell Tracking Challenge need py-ctcmetrics: pip install "
+            '"napari-sam2[evaluate]"'
+        ) from error
+    found: dict[str, Any] = calculate_metrics(
+        predicted, truth, dict(matches), dict(matches), [*MEASURES], 1
+    )
     return found
 
 
 def _rows(ids: Sequence[np.ndarray], parents: Mapping[int, int] | None) -> np.ndarray:
     """(n, 4) label, first frame, last frame, parent."""
-    return np.array([(each.track, each.first, each.last, each.parent) for each in branches(ids, parents)], dtype=np.int64)
+    return np.array(
+        [(each.track, each.first, each.last, each.parent) for each in branches(ids, parents)],
+        dtype=np.int64,
+    )
 
 
 def _matches(overlaps: Sequence[Overlap]) -> dict[str, Any]:
     """What the package wants to know of every frame: labels, and for each covered object of the truth what covers it."""
-    columns: dict[str, list[list[Any]]] = {name: [] for name in ("labels_ref", "labels_comp", "mapped_ref", "mapped_comp", "ious")}
+    columns: dict[str, list[list[Any]]] = {
+        name: [] for name in ("labels_ref", "labels_comp", "mapped_ref", "mapped_comp", "ious")
+    }
     for overlap in overlaps:
         covered = overlap.shared_px > _COVERED * overlap.truth_px[overlap.first]
         columns["labels_ref"].append(overlap.truth.tolist())

@@ -19,7 +19,10 @@ class Fact:
 
     def __post_init__(self) -> None:
         if self.score is not None and not math.isfinite(self.score):
-            raise LabelsError(f"score is {self.score!r}: expected a finite number, or None where the model gave none")
+            raise LabelsError(
+                f"score is {self.score!r}: expected a finite number, or None where the model "
+                "gave none"
+            )
         object.__setattr__(self, "presence", Presence(self.presence))
 
 

@@ -8,9 +8,10 @@ import pandas as pd
 def fates(objects: pd.DataFrame, parents: pd.Series[int], frames: int) -> pd.DataFrame:
     """Index `track`; `origin` and `fate` of each, from the table `objects` of a time-lapse of so many `frames`.
 
-    `origin`: ``start``, it is there on the first frame; ``division``, it has a parent (`parents`, by track); ``entered``, it is
-    first seen at the edge of the frame; ``appeared``, none of these. `fate`: ``end``, it is there on the last frame; ``division``,
-    it is a parent; ``left``, it is last seen at the edge; ``lost``, none of these.
+    `origin`: ``start``, it is there on the first frame; ``division``, it has a parent (`parents`,
+    by track); ``entered``, it is first seen at the edge of the frame; ``appeared``, none of these.
+    `fate`: ``end``, it is there on the last frame; ``division``, it is a parent; ``left``, it is
+    last seen at the edge; ``lost``, none of these.
     """
     ordered = objects.sort_values("frame", kind="stable").groupby("track")
     first, last = ordered.first(), ordered.last()
@@ -20,11 +21,23 @@ def fates(objects: pd.DataFrame, parents: pd.Series[int], frames: int) -> pd.Dat
     for track in first.index:
         begun, ended = first.loc[track], last.loc[track]
         origin = (
-            "start" if begun["frame"] == 0 else "division" if pd.notna(parents.get(track)) else _edge(begun, edge, "entered", "appeared")
+            "start"
+            if begun["frame"] == 0
+            else "division"
+            if pd.notna(parents.get(track))
+            else _edge(begun, edge, "entered", "appeared")
         )
-        fate = "division" if track in mothers else "end" if ended["frame"] == frames - 1 else _edge(ended, edge, "left", "lost")
+        fate = (
+            "division"
+            if track in mothers
+            else "end"
+            if ended["frame"] == frames - 1
+            else _edge(ended, edge, "left", "lost")
+        )
         rows.append((track, origin, fate))
-    return pd.DataFrame(rows, columns=["track", "origin", "fate"]).set_index("track").astype("string")
+    return (
+        pd.DataFrame(rows, columns=["track", "origin", "fate"]).set_index("track").astype("string")
+    )
 
 
 def _edge(row: pd.Series, known: bool, there: str, elsewhere: str) -> str:

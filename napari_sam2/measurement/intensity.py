@@ -18,9 +18,10 @@ MORE = (*QUANTILES, "background_global", "corrected_sum_global")
 def intensities(regions: Regions, pixels: np.ndarray) -> dict[str, np.ndarray]:
     """`QUANTITIES` of each region, (n,) float64 each, from a raw (H, W) plane.
 
-    Sums are taken in float64: exact for integers (below 2**53). `std` is that of the pixels (ddof 0). `background` is
-    the median of the region's ring; where the ring is empty the median of all pixels outside objects; NaN where the
-    plane has no such pixel. `corrected_sum` is sum - area × background (the corrected total fluorescence, CTCF).
+    Sums are taken in float64: exact for integers (below 2**53). `std` is that of the pixels (ddof
+    0). `background` is the median of the region's ring; where the ring is empty the median of all
+    pixels outside objects; NaN where the plane has no such pixel. `corrected_sum` is sum - area ×
+    background (the corrected total fluorescence, CTCF).
     """
     if not regions.ids.size:
         return {name: np.zeros(0) for name in QUANTITIES}
@@ -31,23 +32,36 @@ def intensities(regions: Regions, pixels: np.ndarray) -> dict[str, np.ndarray]:
         properties=("intensity_mean", "intensity_min", "intensity_max", "intensity_std"),
         extra_properties=(intensity_sum,),
     )
-    measured = {name: np.asarray(found[f"intensity_{name}"], dtype=np.float64) for name in ("mean", "sum", "min", "max", "std")}
+    measured = {
+        name: np.asarray(found[f"intensity_{name}"], dtype=np.float64)
+        for name in ("mean", "sum", "min", "max", "std")
+    }
     background = _background(regions, image)
-    return {**measured, "background": background, "corrected_sum": measured["sum"] - regions.area_px * background}
+    return {
+        **measured,
+        "background": background,
+        "corrected_sum": measured["sum"] - regions.area_px * background,
+    }
 
 
-def more_intensities(regions: Regions, pixels: np.ndarray, total: np.ndarray) -> dict[str, np.ndarray]:
+def more_intensities(
+    regions: Regions, pixels: np.ndarray, total: np.ndarray
+) -> dict[str, np.ndarray]:
     """`MORE` of each region, (n,) float64 each; `total` is the `sum` of each.
 
-    Quantiles are NumPy's (linear). `background_global` is the median of all pixels of the plane outside objects, NaN where
-    there is none; `corrected_sum_global` is sum - area × that.
+    Quantiles are NumPy's (linear). `background_global` is the median of all pixels of the plane
+    outside objects, NaN where there is none; `corrected_sum_global` is sum - area × that.
     """
     image = pixels.astype(np.float64)
     levels = list(QUANTILES.values())
     found = [np.quantile(regions.values(index, image), levels) for index in range(len(regions))]
     columns = dict(zip(QUANTILES, np.array(found).reshape(-1, len(levels)).T, strict=True))
     background = np.full(len(regions), outside(regions, image))
-    return {**columns, "background_global": background, "corrected_sum_global": total - regions.area_px * background}
+    return {
+        **columns,
+        "background_global": background,
+        "corrected_sum_global": total - regions.area_px * background,
+    }
 
 
 def saturated(regions: Regions, pixels: np.ndarray, level: float | None) -> np.ndarray:

@@ -23,5 +23,12 @@ def branches(ids: Iterable[np.ndarray], parents: Mapping[int, int] | None = None
     known = dict(parents or {})
     for child, parent in known.items():
         if child in frames and (parent not in frames or frames[parent][0] >= frames[child][0]):
-            raise LabelsError(f"parent {parent} of track {child}: expected a track with pixels that begins before it", track=child)
-    return [Branch(track, places[0], places[-1], known.get(track, 0)) for track, places in sorted(frames.items())]
+            raise LabelsError(
+                f"parent {parent} of track {child}: expected a track with pixels that begins "
+                "before it",
+                track=child,
+            )
+    return [
+        Branch(track, places[0], places[-1], known.get(track, 0))
+        for track, places in sorted(frames.items())
+    ]

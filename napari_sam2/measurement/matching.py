@@ -31,8 +31,13 @@ class Overlap:
         truth_ids, truth_px = np.unique(truth[truth > 0], return_counts=True)
         predicted_ids, predicted_px = np.unique(predicted[predicted > 0], return_counts=True)
         both = (truth > 0) & (predicted > 0)
-        first, second = np.searchsorted(truth_ids, truth[both]), np.searchsorted(predicted_ids, predicted[both])
-        codes, shared_px = np.unique(first * max(1, predicted_ids.size) + second, return_counts=True)
+        first, second = (
+            np.searchsorted(truth_ids, truth[both]),
+            np.searchsorted(predicted_ids, predicted[both]),
+        )
+        codes, shared_px = np.unique(
+            first * max(1, predicted_ids.size) + second, return_counts=True
+        )
         first, second = np.divmod(codes, max(1, predicted_ids.size))
         return cls(truth_ids, truth_px, predicted_ids, predicted_px, first, second, shared_px)
 
@@ -45,7 +50,8 @@ class Overlap:
     def matched(self) -> np.ndarray:
         """(k,) True for the pairs that are one object: as many with an IoU of `MATCHED_IOU` as can be, then the largest sum of IoU.
 
-        One rule does for every threshold from `MATCHED_IOU` up: a pair above it excludes every other one at it.
+        One rule does for every threshold from `MATCHED_IOU` up: a pair above it excludes every
+        other one at it.
         """
         iou = self.iou
         return assign(self.first, self.second, iou + (iou >= MATCHED_IOU) * (iou.size + 1.0))
@@ -54,14 +60,17 @@ class Overlap:
 def assign(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndarray:
     """(k,) True for the pairs of the one-to-one assignment with the largest sum of weights.
 
-    Pair i joins ``first[i]`` to ``second[i]`` (positions from 0); pairs not given cannot be chosen. Optimal: solved apart for
-    each group of things that are joined at all, so thousands of objects need no thousand-squared table.
+    Pair i joins ``first[i]`` to ``second[i]`` (positions from 0); pairs not given cannot be chosen.
+    Optimal: solved apart for each group of things that are joined at all, so thousands of objects
+    need no thousand-squared table.
     """
     chosen = np.zeros(first.size, dtype=bool)
     if not first.size:
         return chosen
     nodes = int(first.max()) + int(second.max()) + 2
-    graph = coo_array((np.ones(first.size), (first, second + first.max() + 1)), shape=(nodes, nodes))
+    graph = coo_array(
+        (np.ones(first.size), (first, second + first.max() + 1)), shape=(nodes, nodes)
+    )
     component = connected_components(graph, directed=False)[1][first]
     order = np.argsort(component, kind="stable")
     for group in np.split(order, np.flatnonzero(np.diff(component[order])) + 1):

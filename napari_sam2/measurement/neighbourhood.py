@@ -10,32 +10,44 @@ from napari_sam2.measurement.regions import Regions, ring
 COLUMNS = ("cytoplasm_mean", "nucleus_cytoplasm")
 
 
-def cytoplasms(regions: Regions, *, reach_px: int, cells: np.ndarray | None = None) -> list[np.ndarray]:
+def cytoplasms(
+    regions: Regions, *, reach_px: int, cells: np.ndarray | None = None
+) -> list[np.ndarray]:
     """Per object the flat indices of its cytoplasm: pixels of no object.
 
-    Those within `reach_px` pixels of the object, the very next to it left out (its own blurred edge); or, where the (H, W)
-    label plane `cells` is given, those of the cell that holds most of the object.
+    Those within `reach_px` pixels of the object, the very next to it left out (its own blurred
+    edge); or, where the (H, W) label plane `cells` is given, those of the cell that holds most of
+    the object.
     """
     if cells is None:
-        return [ring(regions.codes, code, box, gap=1, reach=reach_px) for code, box in enumerate(regions.boxes, start=1)]
+        return [
+            ring(regions.codes, code, box, gap=1, reach=reach_px)
+            for code, box in enumerate(regions.boxes, start=1)
+        ]
     owners = [_owner(regions.values(index, cells)) for index in range(len(regions))]
     wanted = sorted(set(owners) - {0})
     free = np.flatnonzero((cells.ravel() > 0) & (regions.codes.ravel() == 0))
     of = cells.ravel()[free]
     order = np.argsort(of, kind="stable")
     starts, ends = (np.searchsorted(of[order], wanted, side=side) for side in ("left", "right"))
-    pixels = {cell: free[order[start:end]] for cell, start, end in zip(wanted, starts, ends, strict=True)}
+    pixels = {
+        cell: free[order[start:end]] for cell, start, end in zip(wanted, starts, ends, strict=True)
+    }
     return [pixels.get(owner, free[:0]) for owner in owners]
 
 
-def cytoplasm_columns(regions: Regions, pixels: np.ndarray, around: list[np.ndarray], mean: np.ndarray) -> dict[str, np.ndarray]:
+def cytoplasm_columns(
+    regions: Regions, pixels: np.ndarray, around: list[np.ndarray], mean: np.ndarray
+) -> dict[str, np.ndarray]:
     """`COLUMNS` of each region, (n,) float64 each; `mean` is that of each object.
 
-    `nucleus_cytoplasm` is the ratio of the means of object and cytoplasm, the median outside all objects taken off both;
-    NaN where there is no cytoplasm, or nothing in it above that.
+    `nucleus_cytoplasm` is the ratio of the means of object and cytoplasm, the median outside all
+    objects taken off both; NaN where there is no cytoplasm, or nothing in it above that.
     """
     flat = pixels.ravel().astype(np.float64)
-    cytoplasm = np.array([flat[each].mean() if each.size else np.nan for each in around], dtype=np.float64)
+    cytoplasm = np.array(
+        [flat[each].mean() if each.size else np.nan for each in around], dtype=np.float64
+    )
     base = outside(regions, pixels.astype(np.float64))
     above = cytoplasm - base
     ratio = np.divide(mean - base, above, out=np.full(len(regions), np.nan), where=above > 0)

@@ -10,8 +10,13 @@ from skimage.measure import find_contours, regionprops
 
 from napari_sam2.measurement.regions import Regions
 
-_GOLDEN = 0.618033988749895  # turns of hue from one id to the next: neighbours differ, no two of the first hundreds agree
-_LIGHTNESS = (70.0, 62.0, 78.0)  # CIELAB: readable on a dark image and on white paper alike, blue as well as yellow
+# turns of hue from one id to the next: neighbours differ, no two of the first hundreds agree
+_GOLDEN = 0.618033988749895
+_LIGHTNESS = (
+    70.0,
+    62.0,
+    78.0,
+)  # CIELAB: readable on a dark image and on white paper alike, blue as well as yellow
 _CHROMA = 58.0
 
 
@@ -30,8 +35,17 @@ def outlines(plane: np.ndarray) -> list[Outline]:
     found = []
     for code, region in enumerate(regionprops(regions.codes), start=1):
         top, left = region.bbox[0] - 1, region.bbox[1] - 1
-        lines = tuple(line[:, ::-1] + (left, top) for line in find_contours(np.pad(region.image, 1).astype(np.uint8), 0.5))
-        found.append(Outline(int(regions.ids[code - 1]), lines, (float(regions.x[code - 1]), float(region.bbox[0]))))
+        lines = tuple(
+            line[:, ::-1] + (left, top)
+            for line in find_contours(np.pad(region.image, 1).astype(np.uint8), 0.5)
+        )
+        found.append(
+            Outline(
+                int(regions.ids[code - 1]),
+                lines,
+                (float(regions.x[code - 1]), float(region.bbox[0])),
+            )
+        )
     return found
 
 

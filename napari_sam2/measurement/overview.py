@@ -34,12 +34,19 @@ _MANY = 150  # objects on one frame from which on their ids would cover them
 _DPI = 150
 
 
-def draw_overview(video: Video, planes: Any, objects: pd.DataFrame, counts: pd.DataFrame, path: str | os.PathLike[str]) -> Path:
+def draw_overview(
+    video: Video,
+    planes: Any,
+    objects: pd.DataFrame,
+    counts: pd.DataFrame,
+    path: str | os.PathLike[str],
+) -> Path:
     """Write ``overview.png`` to `path` and return it.
 
-    Above, up to `FRAMES` frames in the contrast of the video, every object outlined in the colour of its track, with its id (left
-    out on a frame of more than 150 objects) and, where the spacing is known, a scale bar. Below, objects per frame by
-    category and area per track, from the tables `objects` and `counts`. `planes` as in `objects.objects`.
+    Above, up to `FRAMES` frames in the contrast of the video, every object outlined in the colour
+    of its track, with its id (left out on a frame of more than 150 objects) and, where the spacing
+    is known, a scale bar. Below, objects per frame by category and area per track, from the tables
+    `objects` and `counts`. `planes` as in `objects.objects`.
 
     Raises
     ------
@@ -53,8 +60,13 @@ def draw_overview(video: Video, planes: Any, objects: pd.DataFrame, counts: pd.D
     rows = -(-len(chosen) // _across(video))
     columns = -(-len(chosen) // rows)
     width = max(_LEAST_IN, min(4, columns) * _PANEL_IN)
-    height = rows * min(_TALLEST_IN, video.shape[1] / video.shape[2] * width / columns + _TITLE_IN) + _TITLE_IN
-    figure = Figure(figsize=(width, height + _CHART_IN), dpi=_DPI, facecolor="white", layout="constrained")
+    height = (
+        rows * min(_TALLEST_IN, video.shape[1] / video.shape[2] * width / columns + _TITLE_IN)
+        + _TITLE_IN
+    )
+    figure = Figure(
+        figsize=(width, height + _CHART_IN), dpi=_DPI, facecolor="white", layout="constrained"
+    )
     grid = figure.add_gridspec(2, 1, height_ratios=[height, _CHART_IN])
     sheet, charts = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     sheet.suptitle(f"{video.stack.name}: {video.description}", fontsize=11, x=0.01, ha="left")
@@ -71,7 +83,9 @@ def draw_overview(video: Video, planes: Any, objects: pd.DataFrame, counts: pd.D
 
 
 def _chosen(objects: pd.DataFrame, length: int) -> list[int]:
-    first, last = (objects["frame"].min(), objects["frame"].max()) if len(objects) else (0, length - 1)
+    first, last = (
+        (objects["frame"].min(), objects["frame"].max()) if len(objects) else (0, length - 1)
+    )
     return [int(frame) for frame in np.unique(np.linspace(first, last, FRAMES).round().astype(int))]
 
 
@@ -90,7 +104,9 @@ def _draw_frame(panel: Axes, video: Video, frame: int, objects: list[Outline]) -
     lines = [line for each in objects for line in each.lines]
     colours = [colour(each.track) for each in objects for _ in each.lines]
     thin = 1.3 if len(objects) <= 20 else 1.0
-    panel.add_collection(LineCollection(lines, colors="black", linewidths=thin + 1.0, alpha=0.5), autolim=False)
+    panel.add_collection(
+        LineCollection(lines, colors="black", linewidths=thin + 1.0, alpha=0.5), autolim=False
+    )
     panel.add_collection(LineCollection(lines, colors=colours, linewidths=thin), autolim=False)
     if len(objects) <= _MANY:
         for each in objects:
@@ -129,7 +145,14 @@ def _draw_scale_bar(panel: Axes, video: Video) -> None:
     length = round_length(width * pixel / 4)
     start, y = 0.04 * width, 0.95 * height
     stroke = [withStroke(linewidth=5, foreground="black")]
-    panel.plot([start, start + length / pixel], [y, y], color="white", linewidth=3, solid_capstyle="butt", path_effects=stroke)
+    panel.plot(
+        [start, start + length / pixel],
+        [y, y],
+        color="white",
+        linewidth=3,
+        solid_capstyle="butt",
+        path_effects=stroke,
+    )
     panel.annotate(
         distance(length),
         (start + length / pixel / 2, y),
@@ -150,7 +173,8 @@ def _save(figure: Figure, path: Path) -> Path:
         os.replace(part, path)
     except OSError as error:
         raise OutputError(
-            f"cannot write {str(path)!r} ({error.strerror or error}): choose a folder that exists and can be written to"
+            f"cannot write {str(path)!r} ({error.strerror or error}): choose a folder that "
+            "exists and can be written to"
         ) from error
     finally:
         part.unlink(missing_ok=True)

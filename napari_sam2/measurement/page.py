@@ -1,4 +1,7 @@
-"""Pages: HTML of one file that can be mailed: headings, tables, pictures inside. What comes from files is escaped."""
+"""Pages: HTML of one file that can be mailed: headings, tables, pictures inside.
+
+What comes from files is escaped.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +44,10 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 def frame_table(frame: pd.DataFrame) -> str:
     """A table of a data frame: four digits, nothing where unknown."""
-    return table([str(name) for name in frame.columns], [[_cell(value) for value in row] for row in frame.to_numpy(dtype=object)])
+    return table(
+        [str(name) for name in frame.columns],
+        [[_cell(value) for value in row] for row in frame.to_numpy(dtype=object)],
+    )
 
 
 def picture(draw: Any, *, height: float = 2.8) -> str:
@@ -50,7 +56,9 @@ def picture(draw: Any, *, height: float = 2.8) -> str:
     draw(figure.subplots())
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
-    return f'<img alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    return (
+        f'<img alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
+    )
 
 
 def text(value: Any) -> str:

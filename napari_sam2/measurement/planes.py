@@ -18,8 +18,8 @@ from napari_sam2.core.track import MAX_TRACK
 class LabelPlanes:
     """Label planes of (frames, height, width), `shape`; ``planes[frame]`` is one (H, W) plane of label values, checked.
 
-    Raises LabelsError on reading a plane of another shape, or one that holds no label values: whole numbers from 0
-    (background) to 4294967295.
+    Raises LabelsError on reading a plane of another shape, or one that holds no label values: whole
+    numbers from 0 (background) to 4294967295.
     """
 
     read: Callable[[int], Any]
@@ -32,8 +32,9 @@ class LabelPlanes:
         Parameters
         ----------
         source
-            A callable that gives the plane of a frame; an array (numpy, dask, zarr) or Stack of (…, H, W), its leading
-            axes counted through in order, never read whole; a single (H, W) plane.
+            A callable that gives the plane of a frame; an array (numpy, dask, zarr) or Stack of (…,
+            H, W), its leading axes counted through in order, never read whole; a single (H, W)
+            plane.
         shape
             (frames, H, W) it must have; a callable needs it.
 
@@ -46,16 +47,29 @@ class LabelPlanes:
             return cls(source.read, _same_shape(source.shape, shape))
         if callable(source):
             if shape is None:
-                raise LabelsError("label planes given as a callable: give the shape (frames, H, W) as well")
+                raise LabelsError(
+                    "label planes given as a callable: give the shape (frames, H, W) as well"
+                )
             return cls(source, shape)
-        array = source.data if isinstance(source, Stack) else source if hasattr(source, "shape") else np.asarray(source)
+        array = (
+            source.data
+            if isinstance(source, Stack)
+            else source
+            if hasattr(source, "shape")
+            else np.asarray(source)
+        )
         if len(array.shape) < 2:
-            raise LabelsError(f"label image of shape {tuple(array.shape)!r}: expected (H, W) or (frames, H, W)")
+            raise LabelsError(
+                f"label image of shape {tuple(array.shape)!r}: expected (H, W) or (frames, H, W)"
+            )
         _check_type(np.dtype(array.dtype))
         *leading, height, width = (int(length) for length in array.shape)
         flat = (math.prod(leading), height, width)
         return cls(
-            lambda frame: array[tuple(int(i) for i in np.unravel_index(frame, leading))] if leading else array, _same_shape(flat, shape)
+            lambda frame: (
+                array[tuple(int(i) for i in np.unravel_index(frame, leading))] if leading else array
+            ),
+            _same_shape(flat, shape),
         )
 
     def __len__(self) -> int:
@@ -65,11 +79,16 @@ class LabelPlanes:
         plane = np.asarray(self.read(frame))
         _check_type(plane.dtype, frame)
         if plane.shape != self.shape[1:]:
-            raise LabelsError(f"label plane of shape {plane.shape!r}: expected {self.shape[1:]!r}", frame=frame)
+            raise LabelsError(
+                f"label plane of shape {plane.shape!r}: expected {self.shape[1:]!r}", frame=frame
+            )
         if plane.dtype.itemsize > 4 or plane.dtype.kind == "i":
             low, high = int(plane.min()), int(plane.max())
             if low < 0 or high > MAX_TRACK:
-                raise LabelsError(f"label values from {low} to {high}: expected 0 (background) to {MAX_TRACK}", frame=frame)
+                raise LabelsError(
+                    f"label values from {low} to {high}: expected 0 (background) to {MAX_TRACK}",
+                    frame=frame,
+                )
         return plane
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -78,10 +97,19 @@ class LabelPlanes:
 
 def _check_type(dtype: np.dtype[Any], frame: int | None = None) -> None:
     if dtype.kind not in "ui":
-        raise LabelsError(f"label image of type {dtype}: expected whole numbers, one for each object; convert it first", frame=frame)
+        raise LabelsError(
+            f"label image of type {dtype}: expected whole numbers, one for each object; convert "
+            "it first",
+            frame=frame,
+        )
 
 
-def _same_shape(given: tuple[int, int, int], expected: tuple[int, int, int] | None) -> tuple[int, int, int]:
+def _same_shape(
+    given: tuple[int, int, int], expected: tuple[int, int, int] | None
+) -> tuple[int, int, int]:
     if expected is not None and given != expected:
-        raise LabelsError(f"labels of (frames, H, W) = {given!r}: expected {expected!r}, the shape of what they are held against")
+        raise LabelsError(
+            f"labels of (frames, H, W) = {given!r}: expected {expected!r}, the shape of what "
+            "they are held against"
+        )
     return given

@@ -32,32 +32,61 @@ def draw_plate(axes: Axes, wells: pd.DataFrame, column: str, title: str) -> tupl
     return shape
 
 
-def draw_groups(axes: Axes, values: pd.Series[float], groups: pd.Series[str], title: str) -> list[str]:
+def draw_groups(
+    axes: Axes, values: pd.Series[float], groups: pd.Series[str], title: str
+) -> list[str]:
     """How `values` are distributed in each group, boxes side by side with every value a dot where there are few; the groups drawn."""
     names = sorted(groups.unique())
     parts = [values[groups == name].dropna().to_numpy(dtype=np.float64) for name in names]
-    boxes = axes.boxplot(parts, widths=0.6, showfliers=False, patch_artist=True, medianprops={"color": _INK})
+    boxes = axes.boxplot(
+        parts, widths=0.6, showfliers=False, patch_artist=True, medianprops={"color": _INK}
+    )
     for box in boxes["boxes"]:
         box.set(facecolor=_PALE, edgecolor=_INK)
     random = np.random.default_rng(0)  # dots beside each other, the same in every report
     for place, part in enumerate(parts, start=1):
         if part.size <= 300:
-            axes.plot(place + random.uniform(-0.2, 0.2, part.size), part, ".", color=_INK, markersize=2, alpha=0.5)
-    axes.set_xticks(range(1, len(names) + 1), names, fontsize=7, rotation=90 if len(names) > 12 else 0)
+            axes.plot(
+                place + random.uniform(-0.2, 0.2, part.size),
+                part,
+                ".",
+                color=_INK,
+                markersize=2,
+                alpha=0.5,
+            )
+    axes.set_xticks(
+        range(1, len(names) + 1), names, fontsize=7, rotation=90 if len(names) > 12 else 0
+    )
     axes.tick_params(axis="y", labelsize=8)
     axes.set_title(title, fontsize=10, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
     return names
 
 
-def draw_counts_of_stacks(axes: Axes, counts: pd.Series[float], groups: pd.Series[str]) -> list[str]:
+def draw_counts_of_stacks(
+    axes: Axes, counts: pd.Series[float], groups: pd.Series[str]
+) -> list[str]:
     """Objects of each stack as a dot, in its group, the mean a bar; the groups drawn."""
     names = sorted(groups.unique())
-    axes.bar(range(1, len(names) + 1), [counts[groups == name].mean() for name in names], width=0.6, color=_PALE, edgecolor=_INK)
+    axes.bar(
+        range(1, len(names) + 1),
+        [counts[groups == name].mean() for name in names],
+        width=0.6,
+        color=_PALE,
+        edgecolor=_INK,
+    )
     for place, name in enumerate(names, start=1):
         each = counts[groups == name].to_numpy(dtype=np.float64)
-        axes.plot(place + np.linspace(-0.15, 0.15, each.size) if each.size > 1 else [place], each, "o", color=_INK, markersize=3)
-    axes.set_xticks(range(1, len(names) + 1), names, fontsize=7, rotation=90 if len(names) > 12 else 0)
+        axes.plot(
+            place + np.linspace(-0.15, 0.15, each.size) if each.size > 1 else [place],
+            each,
+            "o",
+            color=_INK,
+            markersize=3,
+        )
+    axes.set_xticks(
+        range(1, len(names) + 1), names, fontsize=7, rotation=90 if len(names) > 12 else 0
+    )
     axes.tick_params(axis="y", labelsize=8)
     axes.set_ylim(bottom=0)
     axes.set_title("objects of a stack (dots), and their mean (bars)", fontsize=10, loc="left")

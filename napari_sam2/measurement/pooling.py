@@ -13,7 +13,9 @@ from napari_sam2.measurement.counts import ALL
 WHERE = ("stack", "well")
 """The columns that come first in every table over many stacks."""
 
-_MEASURED = re.compile(r"volume_(um3|px)|mean_area_(um2|px)|duration_s|(mean|corrected_sum|spots|spots_sum)_c\d+")
+_MEASURED = re.compile(
+    r"volume_(um3|px)|mean_area_(um2|px)|duration_s|(mean|corrected_sum|spots|spots_sum)_c\d+"
+)
 
 
 def pooled(tables: Mapping[str, pd.DataFrame], wells: Mapping[str, str]) -> pd.DataFrame:
@@ -21,16 +23,23 @@ def pooled(tables: Mapping[str, pd.DataFrame], wells: Mapping[str, str]) -> pd.D
     parts = [part.assign(stack=stack, well=wells.get(stack, "")) for stack, part in tables.items()]
     if not parts:
         return pd.DataFrame(columns=list(WHERE))
-    columns = list(dict.fromkeys(str(name) for part in parts for name in part.columns if str(name) not in WHERE))
-    known = [part.dropna(axis=1, how="all") for part in parts]  # a column that is empty in one stack must not decide the type
+    columns = list(
+        dict.fromkeys(
+            str(name) for part in parts for name in part.columns if str(name) not in WHERE
+        )
+    )
+    known = [
+        part.dropna(axis=1, how="all") for part in parts
+    ]  # a column that is empty in one stack must not decide the type
     return pd.concat(known, ignore_index=True).reindex(columns=[*WHERE, *columns])
 
 
 def by_well(counts: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
     """The table ``wells.csv``, from pooled counts and tracks: a row for each well and category, and one for all categories.
 
-    `stacks` it is made of (its fields), `n` objects of all of them, `n_mean` and `n_std` of a stack (the sample's, empty for
-    one), then the mean over all objects of what tracks are measured by. A well without objects is there with n = 0.
+    `stacks` it is made of (its fields), `n` objects of all of them, `n_mean` and `n_std` of a stack
+    (the sample's, empty for one), then the mean over all objects of what tracks are measured by. A
+    well without objects is there with n = 0.
     """
     total = counts[(counts["frame"] == ALL) & (counts["category"] == ALL)]
     stacks = total.groupby("well")["stack"].nunique()
@@ -40,15 +49,27 @@ def by_well(counts: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for well in stacks.index:
         for category in [*(names if len(names) > 1 else []), ALL]:
-            here = found[(found["well"] == well) & found["category"].isin(names if category == ALL else [category])]
+            here = found[
+                (found["well"] == well)
+                & found["category"].isin(names if category == ALL else [category])
+            ]
             every = total.loc[total["well"] == well, "stack"]
             each = here.groupby("stack").size().reindex(every, fill_value=0)
-            row = {"well": well, "category": category, "stacks": int(stacks[well]), "n": int(each.sum())}
+            row = {
+                "well": well,
+                "category": category,
+                "stacks": int(stacks[well]),
+                "n": int(each.sum()),
+            }
             rows.append({**row, "n_mean": each.mean(), "n_std": each.std(), **_means(here)})
     return pd.DataFrame(rows)
 
 
 def _means(tracks: pd.DataFrame) -> dict[str, float]:
     """What is known of these tracks, on average."""
-    means = {name: pd.to_numeric(tracks[name]).mean() for name in tracks.columns if _MEASURED.fullmatch(str(name))}
+    means = {
+        name: pd.to_numeric(tracks[name]).mean()
+        for name in tracks.columns
+        if _MEASURED.fullmatch(str(name))
+    }
     return {str(name): float(value) for name, value in means.items() if not np.isnan(value)}

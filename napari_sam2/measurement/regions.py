@@ -25,15 +25,17 @@ class Regions:
     Parameters
     ----------
     ids
-        (n,) label values, ascending; `area_px`, `y`, `x` (centroid, from the centre of the first pixel) are in this order.
+        (n,) label values, ascending; `area_px`, `y`, `x` (centroid, from the centre of the first
+        pixel) are in this order.
     codes
         (H, W): 0 is background, k + 1 the object ``ids[k]``. So large label values cost no memory.
     rings
-        Per object the flat indices of its ring: pixels of no object that lie more than `RING_GAP_PX` and at most
-        `RING_REACH_PX` from its nearest pixel. Empty where neighbours or the edge leave nothing.
+        Per object the flat indices of its ring: pixels of no object that lie more than
+        `RING_GAP_PX` and at most `RING_REACH_PX` from its nearest pixel. Empty where neighbours or
+        the edge leave nothing.
     boxes
-        Per object the rows and columns it reaches over: work on an object is work on its box, so that it costs the same
-        however many others there are.
+        Per object the rows and columns it reaches over: work on an object is work on its box, so
+        that it costs the same however many others there are.
     """
 
     ids: np.ndarray
@@ -51,12 +53,27 @@ class Regions:
         ids = ids[ids > 0]
         if not ids.size:
             nothing = np.zeros(0)
-            return cls(ids, np.zeros(plane.shape, np.int32), nothing.astype(np.int64), nothing, nothing, ())
-        codes = map_array(np.require(plane, requirements="W"), ids, np.arange(1, ids.size + 1, dtype=np.int32))
+            return cls(
+                ids, np.zeros(plane.shape, np.int32), nothing.astype(np.int64), nothing, nothing, ()
+            )
+        codes = map_array(
+            np.require(plane, requirements="W"), ids, np.arange(1, ids.size + 1, dtype=np.int32)
+        )
         found = regionprops_table(codes, properties=("area", "centroid", "slice"))
         boxes = tuple((box[0], box[1]) for box in found["slice"])
-        rings = tuple(ring(codes, code, box, gap=RING_GAP_PX, reach=RING_REACH_PX) for code, box in enumerate(boxes, start=1))
-        return cls(ids, codes, found["area"].astype(np.int64), found["centroid-0"], found["centroid-1"], rings, boxes)
+        rings = tuple(
+            ring(codes, code, box, gap=RING_GAP_PX, reach=RING_REACH_PX)
+            for code, box in enumerate(boxes, start=1)
+        )
+        return cls(
+            ids,
+            codes,
+            found["area"].astype(np.int64),
+            found["centroid-0"],
+            found["centroid-1"],
+            rings,
+            boxes,
+        )
 
     def __len__(self) -> int:
         return int(self.ids.size)
@@ -70,7 +87,9 @@ class Regions:
         return np.asarray(plane[self.boxes[index]][self.mask(index)])
 
 
-def ring(codes: np.ndarray, code: int, box: Sequence[slice], *, gap: float, reach: int) -> np.ndarray:
+def ring(
+    codes: np.ndarray, code: int, box: Sequence[slice], *, gap: float, reach: int
+) -> np.ndarray:
     """Flat indices of the pixels of no object that lie more than `gap` and at most `reach` pixels from the object `code`."""
     top, left = (max(0, side.start - reach) for side in box)
     crop = codes[top : box[0].stop + reach, left : box[1].stop + reach]

@@ -20,8 +20,17 @@ _SHOWN = ("track", "category", "parent", "first_frame", "last_frame", "n_frames"
 _SIZES = ("volume_um3", "volume_px", "mean_area_um2", "mean_area_px")
 
 
-def report(video: Video, objects: pd.DataFrame, tracks: pd.DataFrame, counts: pd.DataFrame, provenance: Mapping[str, Any]) -> str:
-    """The HTML of a run, from its tables and its provenance (``Provenance.to_dict``). Pictures are inside; names are escaped."""
+def report(
+    video: Video,
+    objects: pd.DataFrame,
+    tracks: pd.DataFrame,
+    counts: pd.DataFrame,
+    provenance: Mapping[str, Any],
+) -> str:
+    """The HTML of a run, from its tables and its provenance (``Provenance.to_dict``).
+
+    Pictures are inside; names are escaped.
+    """
     parts = [_summary(video, tracks, counts)]
     parts.append(section("Objects", picture(lambda axes: draw_counts(axes, counts, video))))
     if len(objects):
@@ -34,8 +43,18 @@ def report(video: Video, objects: pd.DataFrame, tracks: pd.DataFrame, counts: pd
             for channel in range(channels_of(objects))
         ]
     if tracks["parent"].notna().any():
-        parts.append(section("Lineage", picture(lambda axes: draw_lineage(axes, tracks, families_only=True), height=4.5)))
-    parts.append(section(f"Tracks{'' if len(tracks) <= _ROWS else f' (the first {_ROWS} of {len(tracks)})'}", _track_table(tracks)))
+        parts.append(
+            section(
+                "Lineage",
+                picture(lambda axes: draw_lineage(axes, tracks, families_only=True), height=4.5),
+            )
+        )
+    parts.append(
+        section(
+            f"Tracks{'' if len(tracks) <= _ROWS else f' (the first {_ROWS} of {len(tracks)})'}",
+            _track_table(tracks),
+        )
+    )
     parts.append(section("Where this comes from", _provenance(provenance)))
     return page(video.stack.name, video.description, parts)
 
@@ -43,11 +62,18 @@ def report(video: Video, objects: pd.DataFrame, tracks: pd.DataFrame, counts: pd
 def _summary(video: Video, tracks: pd.DataFrame, counts: pd.DataFrame) -> str:
     rows = [("objects", str(len(tracks)))]
     total = counts[(counts["frame"] == ALL) & (counts["category"] != ALL)]
-    rows += [(f"of these {name or 'without category'}", str(n)) for name, n in zip(total["category"].astype(str), total["n"], strict=True)]
+    rows += [
+        (f"of these {name or 'without category'}", str(n))
+        for name, n in zip(total["category"].astype(str), total["n"], strict=True)
+    ]
     rows.append(("frames", str(len(video))))
     if "fate" in tracks.columns:
         rows.append(("divisions", str(tracks["parent"].dropna().nunique())))
-        rows += [(f"{name} ({side})", str(int(n))) for side in ("origin", "fate") for name, n in tracks[side].value_counts().items()]
+        rows += [
+            (f"{name} ({side})", str(int(n)))
+            for side in ("origin", "fate")
+            for name, n in tracks[side].value_counts().items()
+        ]
     return table(["", "number"], rows)
 
 
@@ -58,20 +84,38 @@ def _draw_intensity(axes: Any, objects: pd.DataFrame, channel: int) -> None:
     axes.set_ylabel("objects", fontsize=9)
     full = f"saturated_c{channel}"
     clipped = int(objects.groupby("track")[full].any().sum()) if full in objects.columns else 0
-    title = f"{clipped} of {len(means)} objects hold saturated pixels" if clipped else "no saturated pixels"
+    title = (
+        f"{clipped} of {len(means)} objects hold saturated pixels"
+        if clipped
+        else "no saturated pixels"
+    )
     axes.set_title(title, fontsize=9, loc="left")
     axes.spines[["top", "right"]].set_visible(False)
 
 
 def _track_table(tracks: pd.DataFrame) -> str:
-    shown = tracks[[name for name in (*_SHOWN, *_SIZES) if name in tracks.columns]].dropna(axis=1, how="all").head(_ROWS)
+    shown = (
+        tracks[[name for name in (*_SHOWN, *_SIZES) if name in tracks.columns]]
+        .dropna(axis=1, how="all")
+        .head(_ROWS)
+    )
     return frame_table(shown)
 
 
 def _provenance(provenance: Mapping[str, Any]) -> str:
     model, given = provenance.get("model", {}), provenance.get("input", {})
-    rows = [("file", given.get("source") or given.get("name", "")), ("made", provenance.get("made", ""))]
+    rows = [
+        ("file", given.get("source") or given.get("name", "")),
+        ("made", provenance.get("made", "")),
+    ]
     rows += [("model", f"{model.get('name', '')} (SHA-256 {str(model.get('sha256', ''))[:12]})")]
-    rows += [("versions", ", ".join(f"{name} {version}" for name, version in provenance.get("versions", {}).items()))]
+    rows += [
+        (
+            "versions",
+            ", ".join(
+                f"{name} {version}" for name, version in provenance.get("versions", {}).items()
+            ),
+        )
+    ]
     rows += [("decided", note) for note in provenance.get("notes", ())]
     return table(["", ""], rows)

@@ -46,13 +46,14 @@ class Scope:
     puncta
         How spots are found; None: they are not looked for, and their columns are empty.
     cytoplasm_px
-        Reach of the ring around an object that stands for its cytoplasm, in pixels; None: not measured.
+        Reach of the ring around an object that stands for its cytoplasm, in pixels; None: not
+        measured.
     cells
-        Label planes of whole cells, (frames, H, W) or a callable by frame; the cytoplasm of an object is then the cell that
-        holds most of it, without any object.
+        Label planes of whole cells, (frames, H, W) or a callable by frame; the cytoplasm of an
+        object is then the cell that holds most of it, without any object.
     saturation
-        Grey value by channel from which on a pixel is saturated; the largest one of the type where not given (a 12-bit
-        camera in a 16-bit file: 4095). Floats have none.
+        Grey value by channel from which on a pixel is saturated; the largest one of the type where
+        not given (a 12-bit camera in a 16-bit file: 4095). Floats have none.
     """
 
     shape: bool = True

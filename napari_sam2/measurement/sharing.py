@@ -11,10 +11,14 @@ from scipy import ndimage
 from napari_sam2.measurement.matching import Overlap
 
 _HELD = 0.6  # of a track's pixels: as many must lie in a body for the track to be in it
-_FULL = 0.6  # of the areas of all that are said to be in a body: a smaller one is one of them, the others are gone
+# of the areas of all that are said to be in a body: a smaller one is one of them, the others are
+# gone
+_FULL = 0.6
 
 
-def shared(before: np.ndarray, found: np.ndarray, linked: Mapping[int, int], lasting: Container[int]) -> dict[int, list[int]]:
+def shared(
+    before: np.ndarray, found: np.ndarray, linked: Mapping[int, int], lasting: Container[int]
+) -> dict[int, list[int]]:
     """Tracks by the body of `found` that holds several of them: the one it was linked to first, then those that would be lost.
 
     Parameters
@@ -24,7 +28,8 @@ def shared(before: np.ndarray, found: np.ndarray, linked: Mapping[int, int], las
     linked
         The body by the track it is, as `linking.link` says.
     lasting
-        Tracks that were seen apart for long enough to be believed; no other is looked for in a body.
+        Tracks that were seen apart for long enough to be believed; no other is looked for in a
+        body.
     """
     overlap = Overlap.of(before, found)
     area = dict(zip(overlap.truth.tolist(), overlap.truth_px.tolist(), strict=True))
@@ -34,7 +39,13 @@ def shared(before: np.ndarray, found: np.ndarray, linked: Mapping[int, int], las
     for first, second, n in zip(overlap.first, overlap.second, overlap.shared_px, strict=True):
         track, body = int(overlap.truth[first]), int(overlap.predicted[second])
         seen = owner.get(body) in area  # where its owner lies is known only then
-        if seen and track not in linked and track in lasting and owner[body] in lasting and n >= _HELD * area[track]:
+        if (
+            seen
+            and track not in linked
+            and track in lasting
+            and owner[body] in lasting
+            and n >= _HELD * area[track]
+        ):
             held[body].append(track)
     found_in: dict[int, list[int]] = {}
     for body, others in held.items():

@@ -13,7 +13,9 @@ from napari_sam2.measurement.regions import Regions
 from napari_sam2.measurement.scope import Puncta
 
 _REACH = 3.0  # of a spot, in its own spreads: holds 98.9 % of a Gaussian's light in two dimensions
-_FLAT = 0.01  # of an object's range of grey values: what stands out less is no spot, however little noise there is
+# of an object's range of grey values: what stands out less is no spot, however little noise there
+# is
+_FLAT = 0.01
 _ROUNDING = 1e-6  # of the largest grey value: less is the arithmetic's own noise
 _MAD = 1.4826  # standard deviation of a normal distribution by its median absolute deviation
 _FEW = 30  # pixels from which on an object tells its own noise
@@ -33,12 +35,13 @@ class Spots:
 def spots(pixels: np.ndarray, mask: np.ndarray, puncta: Puncta) -> Spots:
     """The spots of one object, from a raw (h, w) or (d, h, w) crop and its mask of the same shape.
 
-    Outside the mask the crop is filled with what the object is, smoothed, at the nearest pixel inside, so that neither its edge
-    is a spot nor the noise there counts twice. A spot is a
-    local maximum of the response, the negative Laplacian of Gaussian of the spots' own spread, that is `Puncta.noises` times
-    above the noise of the response. That follows from the noise of single pixels, measured on this object's pixels by the
-    median of a second difference (Immerkaer 1996), so that bright objects, which have more photon noise, have a higher
-    threshold. `total` is the light of all spots together: what lies above the median of the object's other pixels, within
+    Outside the mask the crop is filled with what the object is, smoothed, at the nearest pixel
+    inside, so that neither its edge is a spot nor the noise there counts twice. A spot is a local
+    maximum of the response, the negative Laplacian of Gaussian of the spots' own spread, that is
+    `Puncta.noises` times above the noise of the response. That follows from the noise of single
+    pixels, measured on this object's pixels by the median of a second difference (Immerkaer 1996),
+    so that bright objects, which have more photon noise, have a higher threshold. `total` is the
+    light of all spots together: what lies above the median of the object's other pixels, within
     three spreads of a spot.
     """
     sigma = _sigma(puncta, mask.ndim)
@@ -46,21 +49,33 @@ def spots(pixels: np.ndarray, mask: np.ndarray, puncta: Puncta) -> Spots:
         return Spots(np.zeros((0, mask.ndim)), 0.0)
     room = [int(np.ceil(4 * each)) for each in sigma]
     values = pixels[mask].astype(np.float64)
-    centred = pixels - np.median(values)  # a filter cut off at four spreads does not quite add up to 0
+    centred = pixels - np.median(
+        values
+    )  # a filter cut off at four spreads does not quite add up to 0
     padded, inside = (np.pad(each, [(side, side) for side in room]) for each in (centred, mask))
-    response = -ndimage.gaussian_laplace(_filled(padded, inside, sigma), sigma)[tuple(slice(each, -each) for each in room)]
+    response = -ndimage.gaussian_laplace(_filled(padded, inside, sigma), sigma)[
+        tuple(slice(each, -each) for each in room)
+    ]
     noise = _noise(pixels.astype(np.float64), mask) * _gain(sigma)
-    flat = max(_FLAT * float(np.ptp(values)), _ROUNDING * float(np.abs(values).max())) * _contrast(sigma)
+    flat = max(_FLAT * float(np.ptp(values)), _ROUNDING * float(np.abs(values).max())) * _contrast(
+        sigma
+    )
     least = max(puncta.noises * noise, flat)
     highest = ndimage.maximum_filter(response, footprint=_neighbours(mask.ndim), mode="nearest")
     positions = np.argwhere((response == highest) & (response > least) & mask)
     return Spots(positions, _light(pixels, mask, positions, sigma))
 
 
-def plane_spots(regions: Regions, pixels: np.ndarray, puncta: Puncta) -> tuple[np.ndarray, np.ndarray]:
+def plane_spots(
+    regions: Regions, pixels: np.ndarray, puncta: Puncta
+) -> tuple[np.ndarray, np.ndarray]:
     """(n,) number of spots of each region of a plane, and (n,) their light."""
-    found = [spots(pixels[box], regions.mask(index), puncta) for index, box in enumerate(regions.boxes)]
-    return np.array([len(each) for each in found], dtype=np.float64), np.array([each.total for each in found], dtype=np.float64)
+    found = [
+        spots(pixels[box], regions.mask(index), puncta) for index, box in enumerate(regions.boxes)
+    ]
+    return np.array([len(each) for each in found], dtype=np.float64), np.array(
+        [each.total for each in found], dtype=np.float64
+    )
 
 
 def _sigma(puncta: Puncta, dimensions: int) -> tuple[float, ...]:
@@ -71,7 +86,9 @@ def _filled(crop: np.ndarray, mask: np.ndarray, sigma: Sequence[float]) -> np.nd
     """The crop, and wherever the mask is not the nearest of the object's own values, smoothed without what is around it."""
     broad = [2 * each for each in sigma]
     weight = ndimage.gaussian_filter(mask.astype(np.float64), broad, mode="constant")
-    smooth = ndimage.gaussian_filter(np.where(mask, crop, 0.0), broad, mode="constant") / np.maximum(weight, 1e-12)
+    smooth = ndimage.gaussian_filter(
+        np.where(mask, crop, 0.0), broad, mode="constant"
+    ) / np.maximum(weight, 1e-12)
     nearest = ndimage.distance_transform_edt(~mask, return_distances=False, return_indices=True)
     return np.where(mask, crop, smooth[tuple(nearest)])
 
@@ -95,9 +112,15 @@ def _gain(sigma: tuple[float, ...]) -> float:
 def _contrast(sigma: tuple[float, ...]) -> float:
     """The response to a Gaussian spot of height 1 and this very spread, at its middle."""
     shape = tuple(2 * int(np.ceil(4 * each)) + 1 for each in sigma)
-    away = np.indices(shape) - np.array([(side - 1) / 2 for side in shape]).reshape(-1, *(1,) * len(shape))
-    spot = np.exp(-0.5 * sum((each / spread) ** 2 for each, spread in zip(away, sigma, strict=True)))
-    return float(-ndimage.gaussian_laplace(spot, sigma, mode="nearest")[tuple(side // 2 for side in shape)])
+    away = np.indices(shape) - np.array([(side - 1) / 2 for side in shape]).reshape(
+        -1, *(1,) * len(shape)
+    )
+    spot = np.exp(
+        -0.5 * sum((each / spread) ** 2 for each, spread in zip(away, sigma, strict=True))
+    )
+    return float(
+        -ndimage.gaussian_laplace(spot, sigma, mode="nearest")[tuple(side // 2 for side in shape)]
+    )
 
 
 def _impulse(sigma: Sequence[float]) -> np.ndarray:
@@ -110,12 +133,16 @@ def _neighbours(dimensions: int) -> np.ndarray:
     return np.ones((3,) * dimensions, dtype=bool)
 
 
-def _light(pixels: np.ndarray, mask: np.ndarray, positions: np.ndarray, sigma: Sequence[float]) -> float:
+def _light(
+    pixels: np.ndarray, mask: np.ndarray, positions: np.ndarray, sigma: Sequence[float]
+) -> float:
     if not len(positions):
         return 0.0
     away = np.ones(mask.shape, dtype=bool)
     away[tuple(positions.T)] = False
-    near = mask & (ndimage.distance_transform_edt(away, sampling=[1.0 / each for each in sigma]) <= _REACH)
+    near = mask & (
+        ndimage.distance_transform_edt(away, sampling=[1.0 / each for each in sigma]) <= _REACH
+    )
     rest = pixels[mask & ~near]
     base = float(np.median(rest if rest.size else pixels[mask]))
     return float((pixels[near].astype(np.float64) - base).sum())

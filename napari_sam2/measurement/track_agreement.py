@@ -15,33 +15,66 @@ _NOBODY = 0  # the background is no track
 def track_table(overlaps: Sequence[Overlap], *, same_ids: bool = False) -> pd.DataFrame:
     """One row per track of the truth, ascending, from the overlaps of all frames in order.
 
-    `truth` and `predicted`: the ids; `predicted` is the track of the one-to-one assignment with the largest total overlap (or,
-    with `same_ids`, that of the same id), empty where there is none. `n_frames`: frames the track of the truth is on. `iou`:
-    mean over these frames of the IoU with that predicted track (0 where it is absent). `iou_whole`: the IoU of all pixels of
-    all frames together, in 3D for a z-stack. `end`: what the predicted track shows on the last of these frames: ``same``, the
-    object it belongs to; ``other``, mostly another object of the truth; ``lost``, neither.
+    `truth` and `predicted`: the ids; `predicted` is the track of the one-to-one assignment with the
+    largest total overlap (or, with `same_ids`, that of the same id), empty where there is none.
+    `n_frames`: frames the track of the truth is on. `iou`: mean over these frames of the IoU with
+    that predicted track (0 where it is absent). `iou_whole`: the IoU of all pixels of all frames
+    together, in 3D for a z-stack. `end`: what the predicted track shows on the last of these
+    frames: ``same``, the object it belongs to; ``other``, mostly another object of the truth;
+    ``lost``, neither.
     """
-    truth, predicted, pairs = _areas(overlaps, "truth"), _areas(overlaps, "predicted"), _pairs(overlaps)
+    truth, predicted, pairs = (
+        _areas(overlaps, "truth"),
+        _areas(overlaps, "predicted"),
+        _pairs(overlaps),
+    )
     partner = _identical(truth, predicted) if same_ids else _largest(pairs)
     frames = _side_by_side(truth, predicted, pairs, partner)
     tracks = frames.groupby("truth")
     total = tracks[["area", "shared"]].sum()
-    rows = pd.DataFrame({"predicted": tracks["predicted"].first(), "n_frames": tracks.size(), "iou": tracks["iou"].mean()})
+    rows = pd.DataFrame(
+        {
+            "predicted": tracks["predicted"].first(),
+            "n_frames": tracks.size(),
+            "iou": tracks["iou"].mean(),
+        }
+    )
     theirs = rows["predicted"].map(predicted.groupby("track")["area"].sum()).fillna(0)
     rows["iou_whole"] = total["shared"] / (total["area"] + theirs - total["shared"])
     rows["end"] = tracks["shows"].last()
     rows["predicted"] = rows["predicted"].astype("Int64").mask(rows["predicted"] == _NOBODY)
-    return rows.reset_index().astype({"truth": "int64", "n_frames": "int64", "iou": "float64", "iou_whole": "float64", "end": "string"})
+    return rows.reset_index().astype(
+        {
+            "truth": "int64",
+            "n_frames": "int64",
+            "iou": "float64",
+            "iou_whole": "float64",
+            "end": "string",
+        }
+    )
 
 
-def _side_by_side(truth: pd.DataFrame, predicted: pd.DataFrame, pairs: pd.DataFrame, partner: dict[int, int]) -> pd.DataFrame:
+def _side_by_side(
+    truth: pd.DataFrame, predicted: pd.DataFrame, pairs: pd.DataFrame, partner: dict[int, int]
+) -> pd.DataFrame:
     """A row per track of the truth and frame, in order of frames: its area, the pixels and IoU shared with its partner, what that shows."""
     frames = truth.rename(columns={"track": "truth"})
     frames["predicted"] = [partner.get(track, _NOBODY) for track in frames["truth"]]
-    frames = frames.merge(predicted.rename(columns={"track": "predicted", "area": "theirs"}), on=["frame", "predicted"], how="left")
+    frames = frames.merge(
+        predicted.rename(columns={"track": "predicted", "area": "theirs"}),
+        on=["frame", "predicted"],
+        how="left",
+    )
     frames = frames.merge(pairs, on=["frame", "truth", "predicted"], how="left")
-    most = pairs.groupby(["frame", "predicted"])[["shared"]].max().rename(columns={"shared": "most"}).reset_index()
-    frames = frames.merge(most, on=["frame", "predicted"], how="left").fillna({"theirs": 0, "shared": 0, "most": 0})
+    most = (
+        pairs.groupby(["frame", "predicted"])[["shared"]]
+        .max()
+        .rename(columns={"shared": "most"})
+        .reset_index()
+    )
+    frames = frames.merge(most, on=["frame", "predicted"], how="left").fillna(
+        {"theirs": 0, "shared": 0, "most": 0}
+    )
     frames["iou"] = frames["shared"] / (frames["area"] + frames["theirs"] - frames["shared"])
     elsewhere = np.where(frames["most"] > frames["shared"], "other", "same")
     frames["shows"] = np.where(frames["most"] == 0, "lost", elsewhere)
@@ -54,9 +87,14 @@ def _identical(truth: pd.DataFrame, predicted: pd.DataFrame) -> dict[int, int]:
 
 def _largest(pairs: pd.DataFrame) -> dict[int, int]:
     total = pairs.groupby(["truth", "predicted"], as_index=False)["shared"].sum()
-    first, second = (np.unique(total[side], return_inverse=True)[1] for side in ("truth", "predicted"))
+    first, second = (
+        np.unique(total[side], return_inverse=True)[1] for side in ("truth", "predicted")
+    )
     chosen = total[assign(first, second, total["shared"].to_numpy(dtype=np.float64))]
-    return {int(track): int(other) for track, other in zip(chosen["truth"], chosen["predicted"], strict=True)}
+    return {
+        int(track): int(other)
+        for track, other in zip(chosen["truth"], chosen["predicted"], strict=True)
+    }
 
 
 def _areas(overlaps: Sequence[Overlap], side: str) -> pd.DataFrame:
@@ -69,7 +107,14 @@ def _pairs(overlaps: Sequence[Overlap]) -> pd.DataFrame:
     shared = [overlap.shared_px for overlap in overlaps]
     truth = [overlap.truth[overlap.first] for overlap in overlaps]
     predicted = [overlap.predicted[overlap.second] for overlap in overlaps]
-    return pd.DataFrame({"frame": _frames(shared), "truth": _joined(truth), "predicted": _joined(predicted), "shared": _joined(shared)})
+    return pd.DataFrame(
+        {
+            "frame": _frames(shared),
+            "truth": _joined(truth),
+            "predicted": _joined(predicted),
+            "shared": _joined(shared),
+        }
+    )
 
 
 def _frames(parts: Sequence[np.ndarray]) -> np.ndarray:

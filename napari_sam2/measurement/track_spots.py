@@ -17,11 +17,14 @@ from napari_sam2.measurement.scope import Puncta, Scope
 from napari_sam2.measurement.spots import spots
 
 
-def track_spots(video: Video, planes: Any, objects: pd.DataFrame, *, scope: Scope | None = None) -> pd.DataFrame:
+def track_spots(
+    video: Video, planes: Any, objects: pd.DataFrame, *, scope: Scope | None = None
+) -> pd.DataFrame:
     """Index `track`; `spots_cN`, `spots_sum_cN` of each channel: spots of a z-stack in three dimensions, and their light.
 
-    `planes` as in `objects.objects`, `objects` the table that gave. The frames are gone through once; of each track only the
-    box around it is held, from its first slice to its last. Empty cells where the scope asks for no spots.
+    `planes` as in `objects.objects`, `objects` the table that gave. The frames are gone through
+    once; of each track only the box around it is held, from its first slice to its last. Empty
+    cells where the scope asks for no spots.
     """
     puncta = (scope or Scope()).puncta
     channels = channel_count(video)
@@ -29,7 +32,10 @@ def track_spots(video: Video, planes: Any, objects: pd.DataFrame, *, scope: Scop
     ids = sorted(objects["track"].unique())
     if puncta is None:
         return pd.DataFrame(np.nan, index=pd.Index(ids, name="track"), columns=names)
-    found = {body.track: _counted(body, puncta) for body in _bodies(video, LabelPlanes.of(planes, video.shape), objects)}
+    found = {
+        body.track: _counted(body, puncta)
+        for body in _bodies(video, LabelPlanes.of(planes, video.shape), objects)
+    }
     rows = pd.DataFrame.from_dict(found, orient="index", columns=names, dtype="float64")
     return rows.reindex(ids).rename_axis("track")
 
@@ -57,14 +63,21 @@ def _bodies(video: Video, planes: LabelPlanes, objects: pd.DataFrame) -> Iterato
         on = spans.index[(spans["min"] <= frame) & (frame <= spans["max"])]
         if not len(on):
             continue
-        plane, pixels = planes[frame], [video.raw(frame, channel) for channel in range(channel_count(video))]
+        plane, pixels = (
+            planes[frame],
+            [video.raw(frame, channel) for channel in range(channel_count(video))],
+        )
         for track in (int(track) for track in on):
             box = boxes[track]
             held[track].append((plane[box] == track, [each[box].copy() for each in pixels]))
             if frame == spans.loc[track, "max"]:
                 slices = held.pop(track)
                 channels = zip(*(channels for _, channels in slices), strict=True)
-                yield _Body(track, np.stack([mask for mask, _ in slices]), [np.stack(each) for each in channels])
+                yield _Body(
+                    track,
+                    np.stack([mask for mask, _ in slices]),
+                    [np.stack(each) for each in channels],
+                )
 
 
 def _boxes(planes: LabelPlanes, objects: pd.DataFrame) -> dict[int, tuple[slice, slice]]:
@@ -80,7 +93,17 @@ def _boxes(planes: LabelPlanes, objects: pd.DataFrame) -> dict[int, tuple[slice,
             np.minimum.at(low[axis], place, side)
             np.maximum.at(high[axis], place, side)
         for number, track in enumerate(ids):
-            box = [int(low[0][number]), int(high[0][number]) + 1, int(low[1][number]), int(high[1][number]) + 1]
+            box = [
+                int(low[0][number]),
+                int(high[0][number]) + 1,
+                int(low[1][number]),
+                int(high[1][number]) + 1,
+            ]
             old = ends.get(int(track), box)
-            ends[int(track)] = [min(old[0], box[0]), max(old[1], box[1]), min(old[2], box[2]), max(old[3], box[3])]
+            ends[int(track)] = [
+                min(old[0], box[0]),
+                max(old[1], box[1]),
+                min(old[2], box[2]),
+                max(old[3], box[3]),
+            ]
     return {track: (slice(box[0], box[1]), slice(box[2], box[3])) for track, box in ends.items()}

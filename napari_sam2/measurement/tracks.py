@@ -13,30 +13,42 @@ from napari_sam2.measurement.columns import channels_of, intensity_columns
 from napari_sam2.measurement.fates import fates
 
 
-def tracks(objects: pd.DataFrame, video: Video, tracks: Sequence[Track] = (), *, spots: pd.DataFrame | None = None) -> pd.DataFrame:
+def tracks(
+    objects: pd.DataFrame,
+    video: Video,
+    tracks: Sequence[Track] = (),
+    *,
+    spots: pd.DataFrame | None = None,
+) -> pd.DataFrame:
     """The table ``tracks.csv``, from the table `objects`: a row for each track that has pixels anywhere, by id.
 
     `tracks` (``PromptLog.tracks``) say who divided from whom: `parent`, empty where nobody said.
 
-    A video along z has `volume_um3`: the sum of its areas times the distance of planes. One along t has `duration_s`:
-    from its first to its last frame, (last - first) × interval, 0 for a track on one frame; frames between on which it is
-    absent count. `n_frames` and `mean_area_um2` are of the frames on which it has pixels.
+    A video along z has `volume_um3`: the sum of its areas times the distance of planes. One along t
+    has `duration_s`: from its first to its last frame, (last - first) × interval, 0 for a track on
+    one frame; frames between on which it is absent count. `n_frames` and `mean_area_um2` are of the
+    frames on which it has pixels.
 
-    The intensities are those of all its pixels on all its frames taken together: `mean` and `background` weighted by area,
-    `std` pooled, `corrected_sum` the sum of those of the frames (so it is sum - pixels × background); empty where that of
-    one frame is not known.
+    The intensities are those of all its pixels on all its frames taken together: `mean` and
+    `background` weighted by area, `std` pooled, `corrected_sum` the sum of those of the frames (so
+    it is sum - pixels × background); empty where that of one frame is not known.
 
-    After these come `mean_area_px`; `volume_px` and `on_edge` (along z: voxels, and whether it touches the edge of a frame or is
-    on the first or last one, so that part of it may not be seen), or `origin` and `fate` (along t, see `fates`); and for each
-    channel `spots`, `spots_sum` (along z those in three dimensions, `spots` as `track_spots` gives them, empty where not given;
-    along t the means of its frames), `saturated_px` (added up) and `saturated`.
+    After these come `mean_area_px`; `volume_px` and `on_edge` (along z: voxels, and whether it
+    touches the edge of a frame or is on the first or last one, so that part of it may not be seen),
+    or `origin` and `fate` (along t, see `fates`); and for each channel `spots`, `spots_sum` (along
+    z those in three dimensions, `spots` as `track_spots` gives them, empty where not given; along t
+    the means of its frames), `saturated_px` (added up) and `saturated`.
     """
     channels = channels_of(objects)
     groups = objects.groupby("track", sort=True)
     parents = {track.id: track.parent for track in tracks}
     rows = groups[["category"]].first().astype("string").fillna("")
     rows["parent"] = pd.array([parents.get(int(track)) for track in rows.index], dtype="Int64")
-    rows["first_frame"], rows["last_frame"], rows["n_frames"] = groups["frame"].min(), groups["frame"].max(), groups.size()
+    rows["first_frame"], rows["last_frame"], rows["n_frames"] = (
+        groups["frame"].min(),
+        groups["frame"].max(),
+        groups.size(),
+    )
     pixels = groups["area_px"].sum()
     if video.along == "z":
         rows["volume_um3"] = pixels * _or_nan(video.spacing.voxel_um3)
@@ -45,12 +57,20 @@ def tracks(objects: pd.DataFrame, video: Video, tracks: Sequence[Track] = (), *,
     rows["mean_area_um2"] = (pixels / rows["n_frames"]) * _or_nan(video.spacing.pixel_um2)
     for channel in range(channels):
         rows = rows.join(_pooled(objects, channel))
-    types = {"first_frame": "int64", "last_frame": "int64", "n_frames": "int64", "mean_area_um2": "float64", **intensity_columns(channels)}
+    types = {
+        "first_frame": "int64",
+        "last_frame": "int64",
+        "n_frames": "int64",
+        "mean_area_um2": "float64",
+        **intensity_columns(channels),
+    }
     rows = rows.astype(types).join(_more(objects, video, rows, spots))
     return rows.reset_index().astype({"track": "int64"})
 
 
-def _more(objects: pd.DataFrame, video: Video, rows: pd.DataFrame, spots: pd.DataFrame | None) -> pd.DataFrame:
+def _more(
+    objects: pd.DataFrame, video: Video, rows: pd.DataFrame, spots: pd.DataFrame | None
+) -> pd.DataFrame:
     """What comes after the fixed columns."""
     groups = objects.groupby("track", sort=True)
     pixels = groups["area_px"].sum()
@@ -67,8 +87,14 @@ def _more(objects: pd.DataFrame, video: Video, rows: pd.DataFrame, spots: pd.Dat
             more[name] = along_t if video.along == "t" else np.nan if spots is None else spots[name]
             more = more.astype({name: "float64"})
         full = objects.get(f"saturated_px_c{channel}")
-        total = None if full is None else full.astype("Int64").groupby(objects["track"]).sum(min_count=1)
-        more[f"saturated_px_c{channel}"] = pd.array([None] * len(more), dtype="Int64") if total is None else total
+        total = (
+            None
+            if full is None
+            else full.astype("Int64").groupby(objects["track"]).sum(min_count=1)
+        )
+        more[f"saturated_px_c{channel}"] = (
+            pd.array([None] * len(more), dtype="Int64") if total is None else total
+        )
         more[f"saturated_c{channel}"] = more[f"saturated_px_c{channel}"] > 0
     return more
 
@@ -82,12 +108,16 @@ def _any(objects: pd.DataFrame, name: str) -> pd.Series[bool]:
 
 def _pooled(objects: pd.DataFrame, channel: int) -> pd.DataFrame:
     """Intensities of one channel by track, of all pixels of all frames together."""
-    of = {name: objects[f"{name}_c{channel}"] for name in ("mean", "sum", "min", "max", "std", "corrected_sum")}
+    of = {
+        name: objects[f"{name}_c{channel}"]
+        for name in ("mean", "sum", "min", "max", "std", "corrected_sum")
+    }
     track, area = objects["track"], objects["area_px"]
     pixels = area.groupby(track).sum()
     total = of["sum"].groupby(track).sum()
     mean = total / pixels
-    # Each frame's own spread plus that of its mean about the mean of all: E[x²] - E[x]² would lose digits.
+    # Each frame's own spread plus that of its mean about the mean of all: E[x²] - E[x]² would lose
+    # digits.
     spread = (area * (of["std"] ** 2 + (of["mean"] - track.map(mean)) ** 2)).groupby(track).sum()
     corrected = of["corrected_sum"].groupby(track).agg(lambda values: values.sum(skipna=False))
     columns = {

@@ -19,7 +19,10 @@ def draw_lineage(axes: Axes, tracks: pd.DataFrame, *, families_only: bool = Fals
     `families_only`: those that never divide and have no parent are left out.
     """
     rows = tracks.set_index("track")
-    spans = {int(a): (int(b), int(c)) for a, b, c in tracks[["track", "first_frame", "last_frame"]].to_numpy()}
+    spans = {
+        int(a): (int(b), int(c))
+        for a, b, c in tracks[["track", "first_frame", "last_frame"]].to_numpy()
+    }
     children: dict[int, list[int]] = defaultdict(list)
     for track, parent in rows["parent"].dropna().items():
         children[int(parent)].append(int(str(track)))
@@ -31,10 +34,18 @@ def draw_lineage(axes: Axes, tracks: pd.DataFrame, *, families_only: bool = Fals
     place = {track: number for number, track in enumerate(order)}
     for track in order:
         first, last = spans[track]
-        axes.plot([first, last + 0.6], [place[track]] * 2, color=colour(track), linewidth=2, solid_capstyle="butt")
+        axes.plot(
+            [first, last + 0.6],
+            [place[track]] * 2,
+            color=colour(track),
+            linewidth=2,
+            solid_capstyle="butt",
+        )
         for child in children[track]:
             axes.plot([last + 0.6] * 2, [place[track], place[child]], color="#99a3ad", linewidth=1)
-            axes.plot([last + 0.6, spans[child][0]], [place[child]] * 2, color="#99a3ad", linewidth=1)
+            axes.plot(
+                [last + 0.6, spans[child][0]], [place[child]] * 2, color="#99a3ad", linewidth=1
+            )
         if len(order) <= _MANY:
             axes.text(first, place[track] - 0.1, str(track), fontsize=6, va="bottom")
     axes.set_xlabel("frame", fontsize=9)

@@ -40,5 +40,7 @@ def step_of(video: Video) -> tuple[float, str] | None:
     interval = video.spacing.t_s
     if interval is None:
         return None
-    seconds, unit = next((seconds, unit) for above, seconds, unit in _TIMES if interval * (len(video) - 1) >= above)
+    seconds, unit = next(
+        (seconds, unit) for above, seconds, unit in _TIMES if interval * (len(video) - 1) >= above
+    )
     return interval / seconds, unit

@@ -29,10 +29,14 @@ class Answer:
     offered: Decoded | None = None
 
 
-def segments_of(frame: int, windows: Sequence[Window], queries: Sequence[Query], answer: Answer) -> Iterator[Segment]:
+def segments_of(
+    frame: int, windows: Sequence[Window], queries: Sequence[Query], answer: Answer
+) -> Iterator[Segment]:
     """One Segment for each query and its window, in order; their arrays are their own."""
     logits, pointers = answer.logits.cpu().numpy(), answer.pointers.cpu().numpy()
-    asked = any(_prompted(query.said) for query in queries)  # a mask carried along is one mask: nobody is there to choose
+    asked = any(
+        _prompted(query.said) for query in queries
+    )  # a mask carried along is one mask: nobody is there to choose
     offered = _offered(answer.offered) if answer.offered and asked else [()] * len(queries)
     for row, query in enumerate(queries):
         iou, score = float(answer.ious[row]), float(answer.scores[row])
@@ -65,4 +69,7 @@ def _offered(decoded: Decoded) -> list[tuple[Alternative, ...]]:
     """The three masks of each track, the highest predicted IoU first."""
     ious, masks = decoded.ious[:, 1:].cpu().numpy(), decoded.masks[:, 1:].cpu().numpy()
     order = np.argsort(-ious, axis=1, kind="stable")
-    return [tuple(Alternative(masks[row, k].copy(), float(ious[row, k])) for k in ranks) for row, ranks in enumerate(order)]
+    return [
+        tuple(Alternative(masks[row, k].copy(), float(ious[row, k])) for k in ranks)
+        for row, ranks in enumerate(order)
+    ]

@@ -1,7 +1,8 @@
 """Memory attention: the features of a frame, seen through what is remembered of each track.
 
-transformers' layers hold the weights; their walk is our own, so that tracks share what is the same for all of them
-(the first self-attention, and all queries of the first cross-attention) and keys are turned once, in place.
+transformers' layers hold the weights; their walk is our own, so that tracks share what is the same
+for all of them (the first self-attention, and all queries of the first cross-attention) and keys
+are turned once, in place.
 """
 
 from __future__ import annotations
@@ -14,19 +15,25 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Sam2VideoConfig
-from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMemoryAttentionLayer, Sam2VideoRoPEAttention
+from transformers.models.sam2_video.modeling_sam2_video import (
+    Sam2VideoMemoryAttentionLayer,
+    Sam2VideoRoPEAttention,
+)
 
 from napari_sam2.models.positions import rotate
 
-_POSITION_WEIGHT = 0.1  # of the position encoding added to the frame's features (Meta's `pos_enc_at_input`)
+_POSITION_WEIGHT = (
+    0.1  # of the position encoding added to the frame's features (Meta's `pos_enc_at_input`)
+)
 
 
 @dataclass(frozen=True, eq=False)
 class Remembered:
     """What B tracks remember, batch first: n frames of N tokens each, then p pointer tokens.
 
-    `values` and `places` are (B, n * N + p, 64), the memory and its position in space and time; `pointers` is p.
-    `rotation` turns the tokens of all frames: (N, C / 2), the same for each frame, or (B, n * N, C / 2).
+    `values` and `places` are (B, n * N + p, 64), the memory and its position in space and time;
+    `pointers` is p. `rotation` turns the tokens of all frames: (N, C / 2), the same for each frame,
+    or (B, n * N, C / 2).
     """
 
     values: Tensor
@@ -40,10 +47,14 @@ class MemoryAttention(nn.Module):
 
     def __init__(self, config: Sam2VideoConfig) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(Sam2VideoMemoryAttentionLayer(config) for _ in range(config.memory_attention_num_layers))
+        self.layers = nn.ModuleList(
+            Sam2VideoMemoryAttentionLayer(config) for _ in range(config.memory_attention_num_layers)
+        )
         self.layer_norm = nn.LayerNorm(config.memory_attention_hidden_size)
 
-    def forward(self, tokens: Tensor, positions: Tensor, rotation: Tensor, remembered: Remembered) -> Tensor:
+    def forward(
+        self, tokens: Tensor, positions: Tensor, rotation: Tensor, remembered: Remembered
+    ) -> Tensor:
         """(1 or B, N, C) tokens of a frame, their (…, N, C) positions and (…, N, C / 2) rotation to (B, N, C) tokens."""
         keys = remembered.values + remembered.places
         x = tokens + _POSITION_WEIGHT * positions
@@ -52,14 +63,20 @@ class MemoryAttention(nn.Module):
             x = x + layer.dropout1(_attend(layer.self_attn, y, (y, y), (rotation, rotation)))
             y = layer.layer_norm2(x)
             turns, still = (rotation, remembered.rotation), remembered.pointers
-            x = x + layer.dropout2(_attend(layer.cross_attn_image, y, (keys, remembered.values), turns, still=still))
+            x = x + layer.dropout2(
+                _attend(layer.cross_attn_image, y, (keys, remembered.values), turns, still=still)
+            )
             y = layer.layer_norm3(x)
             x = x + layer.dropout3(layer.linear2(layer.dropout(layer.activation(layer.linear1(y)))))
         return self.layer_norm(x)
 
 
 def _attend(
-    layer: Sam2VideoRoPEAttention, tokens: Tensor, memory: tuple[Tensor, Tensor], turns: tuple[Tensor, Tensor], still: int = 0
+    layer: Sam2VideoRoPEAttention,
+    tokens: Tensor,
+    memory: tuple[Tensor, Tensor],
+    turns: tuple[Tensor, Tensor],
+    still: int = 0,
 ) -> Tensor:
     """Rotary attention of (1 or B, N, C) tokens to (B, n * N + still, c) keys and values; the last `still` keys are not turned.
 
@@ -67,11 +84,15 @@ def _attend(
     """
     heads = layer.num_attention_heads
     query = rotate(layer.q_proj(tokens).unflatten(-1, (heads, -1)), turns[0]).transpose(1, 2)
-    key = _turned(layer.k_proj(memory[0]).unflatten(-1, (heads, -1)), turns[1], still).transpose(1, 2)
+    key = _turned(layer.k_proj(memory[0]).unflatten(-1, (heads, -1)), turns[1], still).transpose(
+        1, 2
+    )
     value = layer.v_proj(memory[1]).unflatten(-1, (heads, -1)).transpose(1, 2)
     query = query.expand(key.shape[0], -1, -1, -1)
     dropout = layer.dropout_p if layer.training else 0.0
-    answer = F.scaled_dot_product_attention(query, key, value, dropout_p=dropout, scale=layer.scaling)
+    answer = F.scaled_dot_product_attention(
+        query, key, value, dropout_p=dropout, scale=layer.scaling
+    )
     return layer.o_proj(answer.transpose(1, 2).flatten(2))
 
 

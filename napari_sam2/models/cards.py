@@ -26,9 +26,10 @@ State = Literal["embedded", "fetched", "imported", "available", "damaged", "plug
 class KnownModel:
     """A model one can ask for.
 
-    `state`: *embedded* in the package, *fetched* from where it is published, *imported* by this user, *available* for
-    fetching, *damaged* (its card cannot be read: the description says why), brought by a *plug-in*, or a *file* named
-    by its path. `path` is None where the file is not on this machine, `size_bytes` None where it is not known.
+    `state`: *embedded* in the package, *fetched* from where it is published, *imported* by this
+    user, *available* for fetching, *damaged* (its card cannot be read: the description says why),
+    brought by a *plug-in*, or a *file* named by its path. `path` is None where the file is not on
+    this machine, `size_bytes` None where it is not known.
     """
 
     card: ModelCard
@@ -38,9 +39,17 @@ class KnownModel:
 
 
 def known() -> dict[str, KnownModel]:
-    """Every model by name: embedded, published, imported, plugged in. Where a name is there twice, the first of these."""
+    """Every model by name: embedded, published, imported, plugged in.
+
+    Where a name is there twice, the first of these.
+    """
     models: dict[str, KnownModel] = {}
-    for found in (_recorded(embedded(), "embedded"), _published(), _recorded(cache(), "imported"), _plugged_in()):
+    for found in (
+        _recorded(embedded(), "embedded"),
+        _published(),
+        _recorded(cache(), "imported"),
+        _plugged_in(),
+    ):
         models.update({name: model for name, model in found.items() if name not in models})
     return models
 
@@ -62,28 +71,35 @@ def locate(name_or_path: str | Path) -> KnownModel:
     if str(name_or_path) and path.exists():
         return _of_path(path)
     if isinstance(name_or_path, Path) or path.suffix in SUFFIXES or len(path.parts) > 1:
-        raise FileError(f"{str(name_or_path)!r}: no such file; expected a checkpoint ({', '.join(SUFFIXES)}) or a model folder")
+        raise FileError(
+            f"{str(name_or_path)!r}: no such file; expected a checkpoint ({', '.join(SUFFIXES)}) "
+            "or a model folder"
+        )
     raise unknown(str(name_or_path), models)
 
 
 def card_for(name_or_path: str | Path) -> ModelCard:
     """What the model is; `sha256` is that of the file as it is now, checked against what its card says.
 
-    Reads the whole file, where it is on this machine. Raises UnknownModelError, FileError, and CheckpointError for a
-    file that was changed or damaged.
+    Reads the whole file, where it is on this machine. Raises UnknownModelError, FileError, and
+    CheckpointError for a file that was changed or damaged.
     """
     return identified(locate(name_or_path))
 
 
 def identified(model: KnownModel) -> ModelCard:
-    """The card of `model` with the SHA-256 of its file. Raises CheckpointError where its card says another."""
+    """The card of `model` with the SHA-256 of its file.
+
+    Raises CheckpointError where its card says another.
+    """
     card, path = model.card, model.path
     if path is None:
         return card
     actual = sha256_of(path)
     if card.sha256 and card.sha256 != actual:
         raise CheckpointError(
-            f"{card.name}: {path} has SHA-256 {actual}, its card says {card.sha256}: the file was changed or damaged; "
+            f"{card.name}: {path} has SHA-256 {actual}, its card says {card.sha256}: the file "
+            "was changed or damaged; "
             "remove it and fetch or import it again"
         )
     return replace(card, sha256=actual)
@@ -99,7 +115,8 @@ def unknown(name: str, models: Mapping[str, object]) -> UnknownModelError:
     near = difflib.get_close_matches(name, models, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UnknownModelError(
-        f"no model is called {name!r}: {hint}expected one of {', '.join(models)}, or the path of a checkpoint ({', '.join(SUFFIXES)})"
+        f"no model is called {name!r}: {hint}expected one of {', '.join(models)}, or the path of "
+        f"a checkpoint ({', '.join(SUFFIXES)})"
     )
 
 
@@ -127,20 +144,33 @@ def _published() -> dict[str, KnownModel]:
     for name, each in PUBLISHED.items():
         path = cache() / each.filename
         there = path.is_file()
-        models[name] = KnownModel(each.card, "fetched" if there else "available", path if there else None, each.size_bytes)
+        models[name] = KnownModel(
+            each.card, "fetched" if there else "available", path if there else None, each.size_bytes
+        )
     return models
 
 
 def _plugged_in() -> dict[str, KnownModel]:
     """Names only: what they bring is loaded when it is asked for."""
-    brought = {entry.name: entry.dist.name if entry.dist else entry.value for entry in entry_points(group=PLUG_INS)}
-    return {name: KnownModel(ModelCard(name, description=f"brought by {package}"), "plug-in") for name, package in brought.items()}
+    brought = {
+        entry.name: entry.dist.name if entry.dist else entry.value
+        for entry in entry_points(group=PLUG_INS)
+    }
+    return {
+        name: KnownModel(ModelCard(name, description=f"brought by {package}"), "plug-in")
+        for name, package in brought.items()
+    }
 
 
 def _of_path(path: Path) -> KnownModel:
     """The model in a file, or in a folder as transformers writes it."""
     file = _in_folder(path) if path.is_dir() else path
-    return KnownModel(card_of(file) or ModelCard(name_of(path), source=file.name), "file", file, file.stat().st_size)
+    return KnownModel(
+        card_of(file) or ModelCard(name_of(path), source=file.name),
+        "file",
+        file,
+        file.stat().st_size,
+    )
 
 
 def _in_folder(folder: Path) -> Path:
@@ -148,5 +178,11 @@ def _in_folder(folder: Path) -> Path:
     if file.is_file():
         return file
     if (folder / "model.safetensors.index.json").is_file():
-        raise FileError(f"{folder}: the model is split over several files; save it as one model.safetensors first")
-    raise FileError(f"{folder}: holds no model.safetensors; give a folder as transformers saves it, or a checkpoint file")
+        raise FileError(
+            f"{folder}: the model is split over several files; save it as one model.safetensors "
+            "first"
+        )
+    raise FileError(
+        f"{folder}: holds no model.safetensors; give a folder as transformers saves it, or a "
+        "checkpoint file"
+    )

@@ -31,7 +31,8 @@ def find(name_or_path: str | Path) -> Path:
     if model.path is None:
         size = f" ({model.size_bytes / 1e6:.0f} MB)" if model.size_bytes else ""
         raise FileError(
-            f"model {model.card.name!r} is not on this machine: fetch it with `napari-sam2 models fetch {model.card.name}`{size}"
+            f"model {model.card.name!r} is not on this machine: fetch it with `napari-sam2 "
+            f"models fetch {model.card.name}`{size}"
         )
     return model.path
 
@@ -39,27 +40,40 @@ def find(name_or_path: str | Path) -> Path:
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a checkpoint under their own names, on the CPU, and its metadata.
 
-    The metadata are the texts in the header of a safetensors file, and under "config" the ``config.json`` beside it
-    where it has one, as transformers writes it. A ``.pt`` file has none. What kind of file it is, is read off its first
-    bytes. No code in it is run. Raises FileError for a file that is missing or empty, else CheckpointError.
+    The metadata are the texts in the header of a safetensors file, and under "config" the
+    ``config.json`` beside it where it has one, as transformers writes it. A ``.pt`` file has none.
+    What kind of file it is, is read off its first bytes. No code in it is run. Raises FileError for
+    a file that is missing or empty, else CheckpointError.
     """
     start = _start(path)
     if start[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
         return _safetensors(path)
     if start[:2] == b"PK" or start[:1] == b"\x80":  # zip, or a pickle of protocol 2 and later
         return tensors_in(path), {}
-    raise CheckpointError(f"{path}: no checkpoint, it starts with {start[:12]!r}; expected {_KINDS}")
+    raise CheckpointError(
+        f"{path}: no checkpoint, it starts with {start[:12]!r}; expected {_KINDS}"
+    )
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], card: ModelCard, *, metadata: Mapping[str, str] | None = None) -> ModelCard:
+def write(
+    path: Path,
+    tensors: Mapping[str, Tensor],
+    card: ModelCard,
+    *,
+    metadata: Mapping[str, str] | None = None,
+) -> ModelCard:
     """Write ``name.safetensors`` and its card beside it as ``name.json``; the card returned has the SHA-256 of the file.
 
-    `metadata` are further texts for the header. Each file is complete when it appears. Raises OutputError where nothing
-    can be written.
+    `metadata` are further texts for the header. Each file is complete when it appears. Raises
+    OutputError where nothing can be written.
     """
     if path.suffix != ".safetensors":
         raise OutputError(f"{path}: expected a name ending in .safetensors")
-    texts = {**(metadata or {}), "format": "pt", record.KEY: record.to_json(replace(card, sha256=""))}
+    texts = {
+        **(metadata or {}),
+        "format": "pt",
+        record.KEY: record.to_json(replace(card, sha256="")),
+    }
     with beside(path) as temporary:
         _save(temporary, tensors, texts)
         written = replace(card, sha256=sha256_of(temporary))
@@ -71,8 +85,8 @@ def write(path: Path, tensors: Mapping[str, Tensor], card: ModelCard, *, metadat
 def verify(name_or_path: str | Path) -> ModelCard:
     """The card of a checkpoint whose SHA-256 is what it should be.
 
-    Raises CheckpointError where it is another one, or where nobody says what it should be; FileError where the
-    file is not on this machine.
+    Raises CheckpointError where it is another one, or where nobody says what it should be;
+    FileError where the file is not on this machine.
     """
     model = locate(name_or_path)
     path = find(name_or_path)
@@ -81,7 +95,10 @@ def verify(name_or_path: str | Path) -> ModelCard:
         return card
     published = published_with(card.sha256)
     if published is None:
-        raise CheckpointError(f"{path}: its SHA-256 is {card.sha256}, and there is no card that says what it should be")
+        raise CheckpointError(
+            f"{path}: its SHA-256 is {card.sha256}, and there is no card that says what it "
+            "should be"
+        )
     return published
 
 

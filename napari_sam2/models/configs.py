@@ -19,16 +19,21 @@ MEMORY = 64
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a network is made of. It has no image size: one network takes any side that is a multiple of 32.
+    """What a network is made of.
+
+    It has no image size: one network takes any side that is a multiple of 32.
 
     Parameters
     ----------
     encoder
-        "hiera" as in SAM 2, or "conv", our own convolutional one (of fixed channels; the next five fields are not used).
+        "hiera" as in SAM 2, or "conv", our own convolutional one (of fixed channels; the next five
+        fields are not used).
     width, blocks, heads
-        Channels and heads of Hiera's first stage (both double with each stage), and its blocks per stage.
+        Channels and heads of Hiera's first stage (both double with each stage), and its blocks per
+        stage.
     global_blocks, windows, background
-        Blocks that attend globally, the window of each stage, and the grid of the background position embedding.
+        Blocks that attend globally, the window of each stage, and the grid of the background
+        position embedding.
     hidden
         Channels of features, prompts and pointers.
     memory_layers, feed_forward
@@ -38,19 +43,26 @@ class Configuration:
     slots
         Temporal slots of memory: 1 for conditioning frames and the rest for the frames just walked.
     pointer_time, occlusion
-        What SAM 2.1 has and SAM 2 has not: temporal encoding of pointers, a memory embedding for absent objects.
+        What SAM 2.1 has and SAM 2 has not: temporal encoding of pointers, a memory embedding for
+        absent objects.
     dense_prompts
-        Clicks and boxes are also drawn and given as a dense prompt; small networks do not find the click otherwise.
+        Clicks and boxes are also drawn and given as a dense prompt; small networks do not find the
+        click otherwise.
     previous_logits
-        Training has shown it previous answers along with corrections. Otherwise they are not given to it.
+        Training has shown it previous answers along with corrections. Otherwise they are not given
+        to it.
     single_mask
-        The token for a single mask was trained. Otherwise the best of the three others answers, however many clicks.
+        The token for a single mask was trained. Otherwise the best of the three others answers,
+        however many clicks.
     presence_head
-        The presence score was trained. Otherwise the largest logit stands for it: an empty mask is an absent object.
+        The presence score was trained. Otherwise the largest logit stands for it: an empty mask is
+        an absent object.
     carried
-        The last answer is also given as a dense prompt on the next frame; small networks lose the object otherwise.
+        The last answer is also given as a dense prompt on the next frame; small networks lose the
+        object otherwise.
     refinement
-        Masks are looked at once more by a few convolutions at stride 4, which see the dense prompt; see `refinement`.
+        Masks are looked at once more by a few convolutions at stride 4, which see the dense prompt;
+        see `refinement`.
     """
 
     encoder: Encoder = "hiera"
@@ -78,7 +90,9 @@ class Configuration:
 
     def __post_init__(self) -> None:
         if self.encoder not in get_args(Encoder):
-            raise CheckpointError(f"encoder {self.encoder!r}: expected one of {get_args(Encoder)!r}")
+            raise CheckpointError(
+                f"encoder {self.encoder!r}: expected one of {get_args(Encoder)!r}"
+            )
         for name in ("blocks", "global_blocks", "windows", "background"):
             object.__setattr__(self, name, tuple(int(number) for number in getattr(self, name)))
 
@@ -88,7 +102,10 @@ class Configuration:
 
     @classmethod
     def from_json(cls, text: str) -> Configuration:
-        """The inverse of `to_json`. Raises CheckpointError for text that is none, or fields that are not known."""
+        """The inverse of `to_json`.
+
+        Raises CheckpointError for text that is none, or fields that are not known.
+        """
         try:
             values = json.loads(text)
             unknown = sorted(set(values) - {field.name for field in fields(cls)})
@@ -96,7 +113,8 @@ class Configuration:
             raise CheckpointError(f"configuration {text[:80]!r}: expected a JSON object") from error
         if unknown:
             raise CheckpointError(
-                f"configuration has unknown fields {unknown!r}: written by a newer version? Expected those of Configuration"
+                f"configuration has unknown fields {unknown!r}: written by a newer version? "
+                "Expected those of Configuration"
             )
         return cls(**values)
 
@@ -104,31 +122,50 @@ class Configuration:
 NAMED: dict[str, Configuration] = {
     "tiny": Configuration(),
     "small": Configuration(blocks=(1, 2, 11, 2), global_blocks=(7, 10, 13)),
-    "base-plus": Configuration(width=112, heads=2, blocks=(2, 3, 16, 3), global_blocks=(12, 16, 20), background=(14, 14)),
-    "large": Configuration(width=144, heads=2, blocks=(2, 6, 36, 4), global_blocks=(23, 33, 43), windows=(8, 4, 16, 8)),
+    "base-plus": Configuration(
+        width=112, heads=2, blocks=(2, 3, 16, 3), global_blocks=(12, 16, 20), background=(14, 14)
+    ),
+    "large": Configuration(
+        width=144, heads=2, blocks=(2, 6, 36, 4), global_blocks=(23, 33, 43), windows=(8, 4, 16, 8)
+    ),
 }
-"""The published sizes of SAM 2.1. SAM 2 has them too, with neither `pointer_time` nor `occlusion`."""
+"""The published sizes of SAM 2.1.
+
+SAM 2 has them too, with neither `pointer_time` nor `occlusion`.
+"""
 
 
 def infer(state: Mapping[str, Tensor], **known: Any) -> Configuration:
     """The Configuration of a state dict with transformers' keys, read off its shapes.
 
-    Shapes do not tell which blocks attend globally, nor the number of heads: these come from the published network of
-    the same width and depth. `known` fields are taken as given.
+    Shapes do not tell which blocks attend globally, nor the number of heads: these come from the
+    published network of the same width and depth. `known` fields are taken as given.
 
     Raises
     ------
     CheckpointError
-        Keys that no SAM 2 has, or a width and depth that no published network has while `global_blocks` is not given.
+        Keys that no SAM 2 has, or a width and depth that no published network has while
+        `global_blocks` is not given.
     """
     try:
         seen = {**_heads(state), **_hiera(state)}
     except (KeyError, IndexError, ValueError) as error:
-        raise CheckpointError(f"no SAM 2 network: nothing fits {error.args[0]!r}; expected the weights of SAM 2 or 2.1") from error
-    twin = next((named for named in NAMED.values() if (named.width, named.blocks) == (seen["width"], seen["blocks"])), None)
+        raise CheckpointError(
+            f"no SAM 2 network: nothing fits {error.args[0]!r}; expected the weights of SAM 2 or "
+            "2.1"
+        ) from error
+    twin = next(
+        (
+            named
+            for named in NAMED.values()
+            if (named.width, named.blocks) == (seen["width"], seen["blocks"])
+        ),
+        None,
+    )
     if twin is None and "global_blocks" not in known:
         raise CheckpointError(
-            f"Hiera of width {seen['width']} and blocks {seen['blocks']!r} is none of the published ones ({', '.join(NAMED)}): "
+            f"Hiera of width {seen['width']} and blocks {seen['blocks']!r} is none of the "
+            f"published ones ({', '.join(NAMED)}): "
             "give its Configuration with global_blocks, which the weights do not tell"
         )
     return replace(twin or Configuration(), **{**seen, **known})
@@ -153,7 +190,9 @@ def _heads(state: Mapping[str, Tensor]) -> dict[str, Any]:
         "hidden": state["no_memory_embedding"].shape[-1],
         "memory_layers": len(layers),
         "feed_forward": state["memory_attention.layers.0.linear1.weight"].shape[0],
-        "decoder_feed_forward": state["mask_decoder.transformer.layers.0.mlp.proj_in.weight"].shape[0],
+        "decoder_feed_forward": state["mask_decoder.transformer.layers.0.mlp.proj_in.weight"].shape[
+            0
+        ],
         "iou_hidden": state["mask_decoder.iou_prediction_head.proj_in.weight"].shape[0],
         "fuser": state["memory_encoder.memory_fuser.layers.0.pointwise_conv1.weight"].shape[0],
         "slots": state["memory_temporal_positional_encoding"].shape[0],

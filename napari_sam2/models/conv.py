@@ -8,27 +8,36 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_MEAN, _DEVIATION = 0.45, 0.25  # what the input is shifted and scaled by; part of the weights, as it were
+_MEAN, _DEVIATION = (
+    0.45,
+    0.25,
+)  # what the input is shifted and scaled by; part of the weights, as it were
 _CHANNELS = (24, 48, 96, 160, 192)  # at strides 2, 4, 8, 16, 32
 
 
 class ConvEncoder(nn.Module):
     """(B, 1, S, S) grey in 0..1 to features of `hidden` channels at strides 4, 8 and 16; S is a multiple of 32.
 
-    `outline` predicts foreground, boundary and the rest at stride 4; it helps in training and is not used after it.
+    `outline` predicts foreground, boundary and the rest at stride 4; it helps in training and is
+    not used after it.
     """
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
         self.stem = _Halving(1, _CHANNELS[0], residuals=0)
-        self.stages = nn.ModuleList(_Halving(_CHANNELS[i], _CHANNELS[i + 1], residuals=count) for i, count in enumerate((1, 2, 2, 1)))
+        self.stages = nn.ModuleList(
+            _Halving(_CHANNELS[i], _CHANNELS[i + 1], residuals=count)
+            for i, count in enumerate((1, 2, 2, 1))
+        )
         self.lateral = nn.ModuleList(_Conv(channels, hidden, 1) for channels in _CHANNELS[1:])
         self.norms = nn.ModuleList(_norm(hidden) for _ in range(3))
         self.outline = _Conv(hidden, 3, 1)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = self.stem((pixels - _MEAN) / _DEVIATION)
-        x = x.contiguous(memory_format=torch.channels_last)  # twice as fast on a CPU, and all that follows stays so
+        x = x.contiguous(
+            memory_format=torch.channels_last
+        )  # twice as fast on a CPU, and all that follows stays so
         bottom_up = []
         for stage in self.stages:
             x = stage(x)
@@ -44,16 +53,24 @@ class ConvEncoder(nn.Module):
 class _Conv(nn.Conv2d):
     """A convolution by oneDNN, where there is one, for a single image too.
 
-    PyTorch computes a single small one by other kernels, whose last digits differ: what is made of an image would depend on
-    how many are encoded with it, and a run that is resumed would not end as one that was not.
+    PyTorch computes a single small one by other kernels, whose last digits differ: what is made of
+    an image would depend on how many are encoded with it, and a run that is resumed would not end
+    as one that was not.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         learning, rounding = torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")
-        if learning or rounding or x.device.type != "cpu" or not torch.backends.mkldnn.is_available():
+        if (
+            learning
+            or rounding
+            or x.device.type != "cpu"
+            or not torch.backends.mkldnn.is_available()
+        ):
             return super().forward(x)
         padding = cast(tuple[int, ...], self.padding)
-        return torch.mkldnn_convolution(x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups)
+        return torch.mkldnn_convolution(
+            x, self.weight, self.bias, padding, self.stride, self.dilation, self.groups
+        )
 
 
 class _Halving(nn.Module):

@@ -1,7 +1,7 @@
 """Cores: parts of one question, computed side by side, each by one core of the processor.
 
-Where a network is small, cores that share each of its operations wait for each other more than they compute; parts that
-have a core each do not.
+Where a network is small, cores that share each of its operations wait for each other more than they
+compute; parts that have a core each do not.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ _R = TypeVar("_R")
 def side_by_side(work: Callable[[_T], _R], parts: Sequence[_T]) -> list[_R]:
     """What `work` makes of each part, in order; as many at once as this thread has been given cores (`torch.get_num_threads`).
 
-    `work` enters inference mode and autocast by itself: neither is handed on to another thread. The first error is raised
-    when all parts have come to an end.
+    `work` enters inference mode and autocast by itself: neither is handed on to another thread. The
+    first error is raised when all parts have come to an end.
     """
     cores = torch.get_num_threads()
     if cores == 1 or not parts:
@@ -58,7 +58,9 @@ def _pool(cores: int) -> ThreadPoolExecutor:
     pool, begun = ThreadPoolExecutor(cores, "napari-sam2-core"), Barrier(cores + 1)
 
     def begin() -> None:
-        torch.get_num_threads()  # a thread takes its number from the rest of the process when it first asks, and keeps it then
+        # a thread takes its number from the rest of the process when it first asks, and keeps it
+        # then
+        torch.get_num_threads()
         torch.set_num_threads(1)
         begun.wait()
 

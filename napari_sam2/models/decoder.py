@@ -56,28 +56,42 @@ def decode(
     fine
         Features at strides 4 and 8, projected: (1 or B, C / 8, 4g, 4g) and (1 or B, C / 4, 2g, 2g).
     refined
-        From each object's (B, C / 8, 4g, 4g) features and its (B, 4, 4g, 4g) logits to what is added to these.
+        From each object's (B, C / 8, 4g, 4g) features and its (B, 4, 4g, 4g) logits to what is
+        added to these.
     """
-    own = torch.cat([decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight])
+    own = torch.cat(
+        [decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight]
+    )
     queries = torch.cat([own.expand(len(sparse), -1, -1), sparse], dim=1)[:, None]
     queries, keys = decoder.transformer(
-        point_embeddings=queries, image_embeddings=image, image_positional_embeddings=positions, attention_similarity=None
+        point_embeddings=queries,
+        image_embeddings=image,
+        image_positional_embeddings=positions,
+        attention_similarity=None,
     )
     queries, keys = queries[:, 0], keys[:, 0].transpose(1, 2).unflatten(2, image.shape[-2:])
     mask_tokens = queries[:, 2 : 2 + decoder.num_mask_tokens]
     x = decoder.activation(decoder.upscale_layer_norm(decoder.upscale_conv1(keys) + fine[1]))
     x = decoder.activation(decoder.upscale_conv2(x) + fine[0])
-    weights = torch.stack([mlp(mask_tokens[:, index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)], dim=1)
+    weights = torch.stack(
+        [mlp(mask_tokens[:, index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)],
+        dim=1,
+    )
     masks = (weights @ x.flatten(2)).unflatten(2, x.shape[-2:])
     if refined:
         masks = masks + refined(x, masks)
-    ious, scores = decoder.iou_prediction_head(queries[:, 1]), decoder.pred_obj_score_head(queries[:, 0])[:, 0]
+    ious, scores = (
+        decoder.iou_prediction_head(queries[:, 1]),
+        decoder.pred_obj_score_head(queries[:, 0])[:, 0],
+    )
     return Decoded(masks.float(), ious.float(), mask_tokens.float(), scores.float())
 
 
 def mean(one: Decoded, other: Decoded) -> Decoded:
     """Of two looks at the same object; the tokens, of which pointers are made, are those of the first."""
-    both = zip((one.masks, one.ious, one.scores), (other.masks, other.ious, other.scores), strict=True)
+    both = zip(
+        (one.masks, one.ious, one.scores), (other.masks, other.ious, other.scores), strict=True
+    )
     masks, ious, scores = ((first + second) / 2 for first, second in both)
     return Decoded(masks, ious, one.tokens, scores)
 

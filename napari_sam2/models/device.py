@@ -13,7 +13,8 @@ _GIB = 2**30
 def choose(device: str = "auto") -> str:
     """The name of a device that is there: `device` itself, or the best one (cuda, mps, cpu) for "auto".
 
-    Takes "auto", "cpu", "cuda", "cuda:1", "mps". Raises DeviceError, saying what is there, for all others.
+    Takes "auto", "cpu", "cuda", "cuda:1", "mps". Raises DeviceError, saying what is there, for all
+    others.
     """
     there = available()
     if device == "auto":
@@ -21,21 +22,31 @@ def choose(device: str = "auto") -> str:
     if device in there:
         return device
     if re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
-        raise DeviceError(f"device {device!r} is not there: this machine has {', '.join(there)}{_reason(device)}")
-    raise DeviceError(f"device {device!r}: expected auto or one of what this machine has: {', '.join(there)}")
+        raise DeviceError(
+            f"device {device!r} is not there: this machine has {', '.join(there)}{_reason(device)}"
+        )
+    raise DeviceError(
+        f"device {device!r}: expected auto or one of what this machine has: {', '.join(there)}"
+    )
 
 
 def available() -> list[str]:
     """Names of the devices that are there; "cuda" is the first of the CUDA devices, "cuda:0"."""
     import torch
 
-    cuda = [f"cuda:{index}" for index in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    cuda = (
+        [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+        if torch.cuda.is_available()
+        else []
+    )
     mps = ["mps"] if torch.backends.mps.is_available() else []
     return [*(["cuda"] if cuda else []), *cuda, *mps, "cpu"]
 
 
 def leave_a_core(cores: int | None = None) -> int:
-    """Have this thread compute on all cores but one, at least one: for work beside a window. How many that are.
+    """Have this thread compute on all cores but one, at least one: for work beside a window.
+
+    How many that are.
 
     Fewer where PyTorch was told to use fewer.
     """
@@ -47,7 +58,10 @@ def leave_a_core(cores: int | None = None) -> int:
 
 
 def describe(device: str) -> str:
-    """One line for people: what the device is and what memory it has. `device` as `choose` returns it, or that of a model elsewhere."""
+    """One line for people: what the device is and what memory it has.
+
+    `device` as `choose` returns it, or that of a model elsewhere.
+    """
     if "://" in device:
         return device
     import torch

@@ -21,16 +21,24 @@ if TYPE_CHECKING:
 
 _TIMEOUT_S = (10, 60)  # to connect, and between two pieces
 _PIECE = 2**16  # what of the last piece had arrived is lost when the connection breaks
-_ELSEWHERE = "Without a connection: get the file on another machine, then `napari-sam2 models import FILE`"
+_ELSEWHERE = (
+    "Without a connection: get the file on another machine, then `napari-sam2 models import FILE`"
+)
 
 
 def fetch(
-    name: str, *, progress: bool = True, url: str | None = None, sha256: str | None = None, wanted: Callable[[], bool] = lambda: True
+    name: str,
+    *,
+    progress: bool = True,
+    url: str | None = None,
+    sha256: str | None = None,
+    wanted: Callable[[], bool] = lambda: True,
 ) -> Path:
     """The file of the model called `name`, downloaded into the user's cache unless it is there.
 
-    A download that broke off goes on where it was, in this call or a later one. The file is put in place only when its
-    SHA-256 is the published one (`sha256`, where none is known); another file is removed.
+    A download that broke off goes on where it was, in this call or a later one. The file is put in
+    place only when its SHA-256 is the published one (`sha256`, where none is known); another file
+    is removed.
 
     Parameters
     ----------
@@ -39,7 +47,8 @@ def fetch(
     url
         Get it from there instead: a mirror, with the same file.
     wanted
-        Asked between two pieces whether to go on; where not, FileError. What arrived is kept for the next time.
+        Asked between two pieces whether to go on; where not, FileError. What arrived is kept for
+        the next time.
 
     Raises
     ------
@@ -62,7 +71,9 @@ def fetch(
     target = made(cache()) / published.filename
     part = target.with_name(f"{target.name}.{expected[:8]}.part")
     with _alone(part):
-        return _retrieved(target, expected, _Download(name, url or published.url, part, progress, wanted))
+        return _retrieved(
+            target, expected, _Download(name, url or published.url, part, progress, wanted)
+        )
 
 
 @dataclass(frozen=True)
@@ -118,20 +129,33 @@ class _Download:
 
         coming = int(answer.headers.get("Content-Length", 0))
         self._check_space(coming - (self._size() - have))
-        bar: dict[str, Any] = {"total": have + coming or None, "initial": have, "unit": "B", "unit_scale": True}
+        bar: dict[str, Any] = {
+            "total": have + coming or None,
+            "initial": have,
+            "unit": "B",
+            "unit_scale": True,
+        }
         mode = "ab" if have else "wb"
-        with writing(self.part), self.part.open(mode) as file, tqdm(desc=self.name, disable=not self.progress, **bar) as shown:
+        with (
+            writing(self.part),
+            self.part.open(mode) as file,
+            tqdm(desc=self.name, disable=not self.progress, **bar) as shown,
+        ):
             for piece in answer.iter_content(_PIECE):
                 file.write(piece)
                 shown.update(len(piece))
                 if not self.wanted():
-                    raise FileError(f"{self.name}: the download was stopped; what arrived is kept, and the next one goes on from there")
+                    raise FileError(
+                        f"{self.name}: the download was stopped; what arrived is kept, and the "
+                        "next one goes on from there"
+                    )
 
     def _check_space(self, needed: int) -> None:
         free = shutil.disk_usage(self.part.parent).free
         if free < needed:
             raise OutputError(
-                f"{self.part.parent}: {_megabytes(needed)} needed for {self.name}, {_megabytes(free)} left: "
+                f"{self.part.parent}: {_megabytes(needed)} needed for {self.name}, "
+                f"{_megabytes(free)} left: "
                 f"free some, or choose another place with {CACHE_VARIABLE}"
             )
 
@@ -139,7 +163,12 @@ class _Download:
         return self.part.stat().st_size if self.part.exists() else 0
 
     def _failed(self, reason: str) -> str:
-        kept = f" The {_megabytes(self._size())} that arrived are kept; the same command goes on from there." if self._size() else ""
+        kept = (
+            f" The {_megabytes(self._size())} that arrived are kept; the same command goes on "
+            "from there."
+            if self._size()
+            else ""
+        )
         return f"{self.name} could not be fetched from {self.url}: {reason}.{kept} {_ELSEWHERE}"
 
 
@@ -147,11 +176,18 @@ def _retrieved(target: Path, expected: str, download: _Download) -> Path:
     import pooch
 
     try:
-        pooch.retrieve(download.url, known_hash=f"sha256:{expected}", fname=target.name, path=target.parent, downloader=download)
+        pooch.retrieve(
+            download.url,
+            known_hash=f"sha256:{expected}",
+            fname=target.name,
+            path=target.parent,
+            downloader=download,
+        )
     except ValueError as error:  # pooch's, for another hash; it has removed the file
         arrived = re.search(r"but got (\w+)", str(error))
         raise CheckpointError(
-            f"{download.name}: what {download.url} gave has SHA-256 {arrived[1] if arrived else 'unlike'}, expected {expected}: "
+            f"{download.name}: what {download.url} gave has SHA-256 "
+            f"{arrived[1] if arrived else 'unlike'}, expected {expected}: "
             f"refused and removed. Try again, or another address. {_ELSEWHERE}"
         ) from error
     return target
@@ -164,11 +200,13 @@ def _expected(name: str, published: str, given: str | None) -> str:
         raise CheckpointError(f"SHA-256 {given!r}: expected 64 hexadecimal digits")
     if given and published and given != published:
         raise CheckpointError(
-            f"{name}: SHA-256 {given} was given, the published file has {published}: leave it out, or import the other file"
+            f"{name}: SHA-256 {given} was given, the published file has {published}: leave it "
+            "out, or import the other file"
         )
     if not (given or published):
         raise CheckpointError(
-            f"{name}: no published SHA-256 is known, so a download cannot be verified: give the one you trust with --sha256"
+            f"{name}: no published SHA-256 is known, so a download cannot be verified: give the "
+            "one you trust with --sha256"
         )
     return given or published
 
@@ -182,7 +220,9 @@ def _alone(part: Path) -> Iterator[None]:
         with writing(part), FileLock(part.with_suffix(".lock"), timeout=0):
             yield
     except Timeout as error:
-        raise OutputError(f"{part}: is being downloaded by another process: wait for it to finish, then try again") from error
+        raise OutputError(
+            f"{part}: is being downloaded by another process: wait for it to finish, then try again"
+        ) from error
 
 
 def _reason(error: Exception) -> str:
@@ -195,7 +235,11 @@ def _reason(error: Exception) -> str:
     while innermost.__cause__ or innermost.__context__:
         innermost = innermost.__cause__ or innermost.__context__  # type: ignore[assignment]
     words = getattr(innermost, "strerror", None) or str(innermost) or type(innermost).__name__
-    return f"no connection ({words})" if isinstance(error, requests.ConnectionError) else f"the connection broke ({words})"
+    return (
+        f"no connection ({words})"
+        if isinstance(error, requests.ConnectionError)
+        else f"the connection broke ({words})"
+    )
 
 
 def _megabytes(count: int) -> str:

@@ -25,8 +25,8 @@ def embedded() -> Path:
 def cache() -> Path:
     """The folder of this user's fetched and imported checkpoints; it need not exist yet.
 
-    ``models`` in the folder named by the environment variable NAPARI_SAM2_CACHE, else in the place the operating
-    system has for caches (Linux: ``~/.cache/napari-sam2``).
+    ``models`` in the folder named by the environment variable NAPARI_SAM2_CACHE, else in the place
+    the operating system has for caches (Linux: ``~/.cache/napari-sam2``).
     """
     chosen = os.environ.get(CACHE_VARIABLE)
     if chosen:
@@ -37,7 +37,10 @@ def cache() -> Path:
 
 
 def sha256_of(path: Path) -> str:
-    """SHA-256 of the whole file, 64 lower-case hexadecimal digits. Raises FileError where it cannot be read."""
+    """SHA-256 of the whole file, 64 lower-case hexadecimal digits.
+
+    Raises FileError where it cannot be read.
+    """
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -50,7 +53,10 @@ def made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise OutputError(f"{folder}: cannot be made ({error.strerror}): choose another place with {CACHE_VARIABLE}") from error
+        raise OutputError(
+            f"{folder}: cannot be made ({error.strerror}): choose another place with "
+            f"{CACHE_VARIABLE}"
+        ) from error
     return folder
 
 
@@ -61,7 +67,10 @@ def beside(path: Path) -> Iterator[Path]:
     Raises OutputError where there is no space left or no permission.
     """
     made(path.parent)
-    with writing(path), tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+    with (
+        writing(path),
+        tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder,
+    ):
         yield Path(folder) / path.name
         os.replace(Path(folder) / path.name, path)
 
@@ -73,8 +82,14 @@ def writing(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            text = f"{path.parent}: no space left for {path.name}: free some, or choose another place with {CACHE_VARIABLE}"
+            text = (
+                f"{path.parent}: no space left for {path.name}: free some, or choose another "
+                f"place with {CACHE_VARIABLE}"
+            )
             raise OutputError(text) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
-            raise OutputError(f"{path.parent}: not writable ({error.strerror}): choose another place with {CACHE_VARIABLE}") from error
+            raise OutputError(
+                f"{path.parent}: not writable ({error.strerror}): choose another place with "
+                f"{CACHE_VARIABLE}"
+            ) from error
         raise

@@ -24,8 +24,8 @@ _R = TypeVar("_R")
 class Fitting:
     """A VideoModel that asks `inner` for as many things at once as fit: where memory runs out, for half as many from then on.
 
-    `notices` are sentences for the person, to be taken out by who shows them; they are logged too. Raises DeviceMemoryError where
-    not even one thing fits.
+    `notices` are sentences for the person, to be taken out by who shows them; they are logged too.
+    Raises DeviceMemoryError where not even one thing fits.
     """
 
     def __init__(self, inner: VideoModel) -> None:
@@ -53,7 +53,9 @@ class Fitting:
 
     def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
         """See `VideoModel`."""
-        return self._in_parts("memories", lambda part: self.inner.remember(embedding, part), segments)
+        return self._in_parts(
+            "memories", lambda part: self.inner.remember(embedding, part), segments
+        )
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
         """See `VideoModel`."""
@@ -67,7 +69,9 @@ class Fitting:
         """See `VideoModel`."""
         return self.inner.nbytes(features)
 
-    def _in_parts(self, what: str, ask: Callable[[Sequence[_T]], Sequence[_R]], items: Sequence[_T]) -> list[_R]:
+    def _in_parts(
+        self, what: str, ask: Callable[[Sequence[_T]], Sequence[_R]], items: Sequence[_T]
+    ) -> list[_R]:
         if not items:
             return list(ask(items))
         done: list[_R] = []
@@ -85,13 +89,17 @@ class Fitting:
             torch.cuda.empty_cache()
         if count <= 1:
             raise DeviceMemoryError(
-                f"the memory of {self.device} is full: {self.card.name} does not fit with one of the {what} alone; "
+                f"the memory of {self.device} is full: {self.card.name} does not fit with one of "
+                f"the {what} alone; "
                 "choose a smaller model or the processor, or close other programs"
             )
         first = not self._most
         self._most[what] = count // 2
         if first:
-            text = f"The memory of {self.device} does not hold all {what} at once: they are computed in smaller parts, which takes longer."
+            text = (
+                f"The memory of {self.device} does not hold all {what} at once: they are "
+                "computed in smaller parts, which takes longer."
+            )
             self.notices.append(text)
             log.warning(text)
 

@@ -1,7 +1,7 @@
 """Following: each track is looked at through a Window of its own, which shows it large enough and follows it.
 
-A network that sees objects always about as large needs to be neither large nor shown whole frames: what a frame costs is
-what its tracks cost, however large it is.
+A network that sees objects always about as large needs to be neither large nor shown whole frames:
+what a frame costs is what its tracks cost, however large it is.
 """
 
 from __future__ import annotations
@@ -21,7 +21,16 @@ from napari_sam2.core.window import Window
 from napari_sam2.models import prompts
 from napari_sam2.models.configs import MEMORY
 from napari_sam2.models.decoder import Decoded, mean
-from napari_sam2.models.framing import EDGE_PX, Corners, around, corners_of, extent, joined, ladder, moved
+from napari_sam2.models.framing import (
+    EDGE_PX,
+    Corners,
+    around,
+    corners_of,
+    extent,
+    joined,
+    ladder,
+    moved,
+)
 from napari_sam2.models.network import STRIDE, Features
 from napari_sam2.models.payload import Payload, nearest, payload_of
 from napari_sam2.models.regions import holds
@@ -29,17 +38,27 @@ from napari_sam2.models.sam2 import Looks, Sam2
 from napari_sam2.models.searching import best, middle
 
 _ENCODED_AT_ONCE = 32  # Windows of one batch; larger ones are no faster on a CPU
-_FITTING = (14.0, 72.0)  # pixels of the input an object is wide, in training: outside of it an answer counts less
+_FITTING = (
+    14.0,
+    72.0,
+)  # pixels of the input an object is wide, in training: outside of it an answer counts less
 _TURN = (-2, -1)  # axes that are reversed: half a circle
 
 
 class Following(Sam2):
-    """See the module. An Embedding holds the frame's pixels, and the features of the Windows that were asked about last."""
+    """See the module.
+
+    An Embedding holds the frame's pixels, and the features of the Windows that were asked about
+    last.
+    """
 
     @torch.inference_mode()
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
         """The frames as they are: what is encoded depends on what is asked."""
-        return [Embedding(frame.index, window, (torch.from_numpy(frame.pixels), _Encoded())) for frame, window in views]
+        return [
+            Embedding(frame.index, window, (torch.from_numpy(frame.pixels), _Encoded()))
+            for frame, window in views
+        ]
 
     @torch.inference_mode()
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
@@ -68,33 +87,69 @@ class Following(Sam2):
         return (torch.from_numpy(np.array(arrays[0], dtype=np.float32)), _Encoded())
 
     def _cores(self, rooms: Sequence[int]) -> int:
-        return torch.get_num_threads() if self.device == "cpu" else 1  # for one track too: more are slower
+        return (
+            torch.get_num_threads() if self.device == "cpu" else 1
+        )  # for one track too: more are slower
 
-    def _features(self, embedding: Embedding, windows: Sequence[Window], *, turned: bool = False) -> Features:
+    def _features(
+        self, embedding: Embedding, windows: Sequence[Window], *, turned: bool = False
+    ) -> Features:
         pixels, encoded = cast(tuple[Tensor, _Encoded], embedding.features)
         known = encoded.turned if turned else encoded.upright
-        lacking = sorted({window for window in windows if window not in known}, key=lambda each: (each.top, each.left, each.height))
+        lacking = sorted(
+            {window for window in windows if window not in known},
+            key=lambda each: (each.top, each.left, each.height),
+        )
         for start in range(0, len(lacking), _ENCODED_AT_ONCE):
             part = lacking[start : start + _ENCODED_AT_ONCE]
-            crops = torch.from_numpy(np.stack([window.crop(pixels.numpy()) for window in part])).to(self.device)
+            crops = torch.from_numpy(np.stack([window.crop(pixels.numpy()) for window in part])).to(
+                self.device
+            )
             levels = self.network.embed((crops.flip(_TURN) if turned else crops)[:, None])
-            known.update((window, tuple(level[row] for level in levels)) for row, window in enumerate(part))
+            known.update(
+                (window, tuple(level[row] for level in levels)) for row, window in enumerate(part)
+            )
         rows = [known[window] for window in windows]
         fine, middle, coarse = (torch.stack([row[level] for row in rows]) for level in range(3))
         return fine, middle, coarse
 
-    def _brought(self, planes: Sequence[Tensor], sources: Sequence[Window], targets: Sequence[Window], whole: Window) -> Tensor:
+    def _brought(
+        self,
+        planes: Sequence[Tensor],
+        sources: Sequence[Window],
+        targets: Sequence[Window],
+        whole: Window,
+    ) -> Tensor:
         return moved(torch.stack(list(planes))[:, None], sources, targets)[:, 0]
 
-    def _remembered(self, looks: Looks, shown: Sequence[Sequence[Recall]]) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _remembered(
+        self, looks: Looks, shown: Sequence[Sequence[Recall]]
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Memories as they lie in each query's own Window: see `Sam2._remembered`."""
-        pairs = [(query, window, recall) for (query, window), recalls in zip(looks.pairs, shown, strict=True) for recall in recalls]
+        pairs = [
+            (query, window, recall)
+            for (query, window), recalls in zip(looks.pairs, shown, strict=True)
+            for recall in recalls
+        ]
         kept = [payload_of(recall, query) for query, _, recall in pairs]
-        tokens, side = self._stack([payload.tokens for payload in kept]).float(), looks.size // STRIDE
+        tokens, side = (
+            self._stack([payload.tokens for payload in kept]).float(),
+            looks.size // STRIDE,
+        )
         if kept:
             grids = tokens.transpose(1, 2).unflatten(2, (side, side))
-            tokens = moved(grids, [payload.window for payload in kept], [window for _, window, _ in pairs]).flatten(2).transpose(1, 2)
-        slots = torch.tensor([[recall.slot for recall in recalls] for recalls in shown], dtype=torch.long, device=self.device)
+            tokens = (
+                moved(
+                    grids, [payload.window for payload in kept], [window for _, window, _ in pairs]
+                )
+                .flatten(2)
+                .transpose(1, 2)
+            )
+        slots = torch.tensor(
+            [[recall.slot for recall in recalls] for recalls in shown],
+            dtype=torch.long,
+            device=self.device,
+        )
         return tokens.reshape(len(shown), -1, side**2, MEMORY), slots, None
 
     def _decoded(self, features: Features, looks: Looks, points: Tensor, labels: Tensor) -> Decoded:
@@ -121,14 +176,20 @@ class Following(Sam2):
             return self._framed(corners, shape, said.points) if corners else None
         if said.box is not None:
             low, high = said.box[:2], said.box[2:]
-            return self._framed(((low[0] + EDGE_PX, low[1] + EDGE_PX), (high[0] + EDGE_PX, high[1] + EDGE_PX)), shape, said.points)
+            return self._framed(
+                ((low[0] + EDGE_PX, low[1] + EDGE_PX), (high[0] + EDGE_PX, high[1] + EDGE_PX)),
+                shape,
+                said.points,
+            )
         last = nearest(query.memories, embedding.frame)
         if last is None or said.points:
             return None
         kept = cast(Payload, last.features)
         return self._framed(kept.corners, shape, ()) if kept.corners else kept.window
 
-    def _framed(self, corners: Corners, shape: tuple[int, int], points: Sequence[tuple[float, float]]) -> Window:
+    def _framed(
+        self, corners: Corners, shape: tuple[int, int], points: Sequence[tuple[float, float]]
+    ) -> Window:
         """The Window around an object and the points that speak of it."""
         return around(*joined(corners, points), shape, self.card.input_sizes[0])
 
@@ -148,7 +209,9 @@ class Following(Sam2):
             own = list(islice(answers, count))
             chosen = best(own, _FITTING)
             corners = extent(chosen.logits, chosen.window)
-            found.append(self._framed(corners, shape, query.said.points) if corners else chosen.window)
+            found.append(
+                self._framed(corners, shape, query.said.points) if corners else chosen.window
+            )
         return found
 
 
@@ -162,7 +225,12 @@ class _Encoded:
     @property
     def nbytes(self) -> int:
         """Bytes they take."""
-        return sum(int(level.nbytes) for known in (self.upright, self.turned) for levels in known.values() for level in levels)
+        return sum(
+            int(level.nbytes)
+            for known in (self.upright, self.turned)
+            for levels in known.values()
+            for level in levels
+        )
 
     def forget_all_but(self, windows: Sequence[Window]) -> None:
         """Those that are not asked about any more."""

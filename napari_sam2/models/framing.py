@@ -17,8 +17,12 @@ EDGE_PX = 0.5
 Corners = tuple[tuple[float, float], tuple[float, float]]
 """Two corners (y, x) that something lies between, in data pixels from the outer corner of the first pixel."""
 
-_ROOM = 3.0  # sides of the Window to one of the object: it is then 30 to 43 of 128 pixels wide, with room to move
-_STEPS = 2  # sides of Windows double in so many steps, so that small changes of an object change nothing
+# sides of the Window to one of the object: it is then 30 to 43 of 128 pixels wide, with room to
+# move
+_ROOM = 3.0
+_STEPS = (
+    2  # sides of Windows double in so many steps, so that small changes of an object change nothing
+)
 _CELLS = 8  # places of a Window are whole multiples of this part of its side: one token of a memory
 _LEAST_PX = 24.0  # side of the smallest Window
 _FIRST_PX = 40.0  # side of the first Window that is tried for a click, which says nothing of size
@@ -26,10 +30,13 @@ _RUNG = 1.5  # by how much the next one is larger
 _SPECKS = 0.005  # of a mask that may lie outside of what is framed
 
 
-def around(low: Sequence[float], high: Sequence[float], shape: tuple[int, int], size: int) -> Window:
+def around(
+    low: Sequence[float], high: Sequence[float], shape: tuple[int, int], size: int
+) -> Window:
     """The Window around what lies between two corners (y, x), in data pixels from the outer corner of the first pixel.
 
-    It follows from them alone, and not from any Window before it. It stays within a frame of `shape` where it can.
+    It follows from them alone, and not from any Window before it. It stays within a frame of
+    `shape` where it can.
     """
     wide = max(high[0] - low[0], high[1] - low[1]) * _ROOM
     side = _LEAST_PX * 2 ** (np.ceil(_STEPS * np.log2(max(wide / _LEAST_PX, 1.0)) - 1e-6) / _STEPS)
@@ -40,11 +47,17 @@ def ladder(yx: tuple[float, float], shape: tuple[int, int], size: int) -> list[W
     """Windows around a place, each half as large again as the one before, the last as large as the frame."""
     longest = max(float(max(shape)), _LEAST_PX)
     rungs = int(np.ceil(np.log(max(longest / _FIRST_PX, 1.0)) / np.log(_RUNG)))
-    return [_square(yx, side, shape, size) for side in [*(_FIRST_PX * _RUNG**rung for rung in range(rungs)), longest]]
+    return [
+        _square(yx, side, shape, size)
+        for side in [*(_FIRST_PX * _RUNG**rung for rung in range(rungs)), longest]
+    ]
 
 
 def extent(logits: np.ndarray, window: Window) -> Corners | None:
-    """The corners between which a (h, w) mask lies, in data pixels; None where it is empty. Specks are left aside."""
+    """The corners between which a (h, w) mask lies, in data pixels; None where it is empty.
+
+    Specks are left aside.
+    """
     positive = logits > 0
     if not positive.any():
         return None
@@ -70,27 +83,41 @@ def joined(corners: Corners, points: Sequence[tuple[float, float]]) -> Corners:
     return (top, left), (bottom, right)
 
 
-def moved(planes: Tensor, sources: Sequence[Window], targets: Sequence[Window], side: int | None = None) -> Tensor:
+def moved(
+    planes: Tensor, sources: Sequence[Window], targets: Sequence[Window], side: int | None = None
+) -> Tensor:
     """(B, C, h, w) planes, each over its source Window, at the cells of its target Window: bilinear, edges repeated.
 
     `side` is how many cells a target has along each axis; as many as the source where not given.
     """
-    if side in (None, planes.shape[-1]) and all(source == target for source, target in zip(sources, targets, strict=True)):
+    if side in (None, planes.shape[-1]) and all(
+        source == target for source, target in zip(sources, targets, strict=True)
+    ):
         return planes
     rows = []
     for source, target in zip(sources, targets, strict=True):
         zoom = (target.width / source.width, target.height / source.height)
-        shift = (2 * (target.left - source.left) / source.width, 2 * (target.top - source.top) / source.height)
-        rows.append([[zoom[0], 0.0, shift[0] + zoom[0] - 1], [0.0, zoom[1], shift[1] + zoom[1] - 1]])
+        shift = (
+            2 * (target.left - source.left) / source.width,
+            2 * (target.top - source.top) / source.height,
+        )
+        rows.append(
+            [[zoom[0], 0.0, shift[0] + zoom[0] - 1], [0.0, zoom[1], shift[1] + zoom[1] - 1]]
+        )
     cells = [*planes.shape[:2], *(planes.shape[2:] if side is None else (side, side))]
-    where = F.affine_grid(torch.tensor(rows, dtype=planes.dtype, device=planes.device), cells, align_corners=False)
+    where = F.affine_grid(
+        torch.tensor(rows, dtype=planes.dtype, device=planes.device), cells, align_corners=False
+    )
     return F.grid_sample(planes, where, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def _square(yx: tuple[float, float], side: float, shape: tuple[int, int], size: int) -> Window:
     side = min(side, max(float(max(shape)), _LEAST_PX))
     grain = side / _CELLS
-    top, left = (_kept(round((middle - side / 2) / grain) * grain, side, length) for middle, length in zip(yx, shape, strict=True))
+    top, left = (
+        _kept(round((middle - side / 2) / grain) * grain, side, length)
+        for middle, length in zip(yx, shape, strict=True)
+    )
     return Window(top, left, side, side, size)
 
 

@@ -12,7 +12,10 @@ from napari_sam2.models.configs import Configuration
 
 _MEAN = (0.485, 0.456, 0.406)  # ImageNet's, of red, green and blue in 0..1
 _DEVIATION = (0.229, 0.224, 0.225)
-_TOP_DOWN = (2, 3)  # stages whose features flow down; the two finest levels see their own stage only
+_TOP_DOWN = (
+    2,
+    3,
+)  # stages whose features flow down; the two finest levels see their own stage only
 
 
 class HieraEncoder(nn.Module):
@@ -25,7 +28,10 @@ class HieraEncoder(nn.Module):
         self.neck = Sam2VisionNeck(vision)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        mean, deviation = (torch.tensor(values, device=pixels.device).view(1, 3, 1, 1) for values in (_MEAN, _DEVIATION))
+        mean, deviation = (
+            torch.tensor(values, device=pixels.device).view(1, 3, 1, 1)
+            for values in (_MEAN, _DEVIATION)
+        )
         stages = self.backbone((pixels - mean) / deviation).intermediate_hidden_states
         return self._pyramid(stages)
 
@@ -49,11 +55,17 @@ def _transformers(configuration: Configuration) -> Sam2VisionConfig:
         num_attention_heads=configuration.heads,
         blocks_per_stage=list(configuration.blocks),
         embed_dim_per_stage=channels,
-        num_attention_heads_per_stage=[configuration.heads * 2**stage for stage in range(len(channels))],
+        num_attention_heads_per_stage=[
+            configuration.heads * 2**stage for stage in range(len(channels))
+        ],
         window_size_per_stage=list(configuration.windows),
         window_positional_embedding_background_size=list(configuration.background),
         global_attention_blocks=list(configuration.global_blocks),
     )
-    vision = Sam2VisionConfig(backbone_config=backbone, backbone_channel_list=channels[::-1], fpn_hidden_size=configuration.hidden)
+    vision = Sam2VisionConfig(
+        backbone_config=backbone,
+        backbone_channel_list=channels[::-1],
+        fpn_hidden_size=configuration.hidden,
+    )
     vision.backbone_config._attn_implementation = "sdpa"
     return vision

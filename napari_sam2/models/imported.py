@@ -23,20 +23,26 @@ if TYPE_CHECKING:
 
 
 def import_file(
-    path: str | Path, *, name: str | None = None, input_size: int | None = None, configuration: str | None = None
+    path: str | Path,
+    *,
+    name: str | None = None,
+    input_size: int | None = None,
+    configuration: str | None = None,
 ) -> KnownModel:
     """Make a checkpoint known by a name: that of the file, or `name`.
 
-    Takes Meta's ``.pt`` (``{"model": …}``) and fine-tunes of it, bare state dicts, safetensors files, and folders as
-    transformers saves them. A copy is kept in the user's cache as safetensors with a card that says where it came from;
-    a published checkpoint, recognised by its SHA-256, is kept as it is and counts as fetched.
+    Takes Meta's ``.pt`` (``{"model": …}``) and fine-tunes of it, bare state dicts, safetensors
+    files, and folders as transformers saves them. A copy is kept in the user's cache as safetensors
+    with a card that says where it came from; a published checkpoint, recognised by its SHA-256, is
+    kept as it is and counts as fetched.
 
-    `input_size` is the side of the input it was fine-tuned with, in pixels, which no weights tell: 1024 unless given or
-    written in the folder's ``config.json`` (MedSAM2: 512). `configuration` is that of a network of no published size, as
-    JSON (`Configuration.to_json`).
+    `input_size` is the side of the input it was fine-tuned with, in pixels, which no weights tell:
+    1024 unless given or written in the folder's ``config.json`` (MedSAM2: 512). `configuration` is
+    that of a network of no published size, as JSON (`Configuration.to_json`).
 
-    Raises FileError for a file that is not there, CheckpointError for one that is no SAM 2, is damaged or wants to run
-    code, or whose name is taken; OutputError where the copy cannot be written.
+    Raises FileError for a file that is not there, CheckpointError for one that is no SAM 2, is
+    damaged or wants to run code, or whose name is taken; OutputError where the copy cannot be
+    written.
     """
     source = Path(path).expanduser()
     if not source.exists():
@@ -45,7 +51,11 @@ def import_file(
     sha256 = sha256_of(file)
     published = published_with(sha256)
     if published:
-        return _kept(file, published, asked={"name": name, "input_size": input_size, "configuration": configuration})
+        return _kept(
+            file,
+            published,
+            asked={"name": name, "input_size": input_size, "configuration": configuration},
+        )
     card = replace(_card(source, file, sha256), name=_name(name or name_of(source)))
     _check_free(card, source)
     tensors, metadata = checkpoints.read(file)
@@ -60,7 +70,9 @@ def _kept(file: Path, card: ModelCard, *, asked: Mapping[str, object]) -> KnownM
     """A published checkpoint, put where fetching would have put it."""
     if any(asked.values()):
         names = ", ".join(option for option, value in asked.items() if value)
-        raise CheckpointError(f"{file}: is {card.name!r} as published, and is kept as that: leave out {names}")
+        raise CheckpointError(
+            f"{file}: is {card.name!r} as published, and is kept as that: leave out {names}"
+        )
     target = cache() / PUBLISHED[card.name].filename
     if not (target.exists() and target.samefile(file)):
         with beside(target) as temporary:
@@ -71,18 +83,29 @@ def _kept(file: Path, card: ModelCard, *, asked: Mapping[str, object]) -> KnownM
 def _check_free(card: ModelCard, source: Path) -> None:
     """Raise CheckpointError where another model has that name; the same file may be imported again, with other options."""
     there = known().get(card.name)
-    if there is None or (there.path and there.path.parent == cache() and (there.state == "damaged" or there.card.source == card.source)):
+    if there is None or (
+        there.path
+        and there.path.parent == cache()
+        and (there.state == "damaged" or there.card.source == card.source)
+    ):
         return
-    raise CheckpointError(f"{source}: a model is called {card.name!r} already ({there.state}): import this one under another name")
+    raise CheckpointError(
+        f"{source}: a model is called {card.name!r} already ({there.state}): import this one "
+        "under another name"
+    )
 
 
-def _sized(card: ModelCard, metadata: dict[str, str], input_size: int | None) -> tuple[ModelCard, dict[str, str]]:
+def _sized(
+    card: ModelCard, metadata: dict[str, str], input_size: int | None
+) -> tuple[ModelCard, dict[str, str]]:
     """With the input size given, else that of the ``config.json`` of transformers, in both of the places that say it."""
     try:
         config = json.loads(metadata.get("config", "{}"))
         size = input_size or config.get("image_size")
     except (ValueError, AttributeError) as error:
-        raise CheckpointError(f"config.json beside the checkpoint cannot be read ({error})") from error
+        raise CheckpointError(
+            f"config.json beside the checkpoint cannot be read ({error})"
+        ) from error
     if not size:
         return card, metadata
     if "config" in metadata:

@@ -13,13 +13,19 @@ from napari_sam2.core.errors import CheckpointError
 _SHOWN = 4  # keys named in an error
 
 _RULES = [
-    (r"^image_encoder\.trunk\.patch_embed\.proj\.", "vision_encoder.backbone.patch_embed.projection."),
+    (
+        r"^image_encoder\.trunk\.patch_embed\.proj\.",
+        "vision_encoder.backbone.patch_embed.projection.",
+    ),
     (r"^(image_encoder\.trunk\.blocks\.\d+)\.norm(\d)\.", r"\1.layer_norm\2."),
     (r"^(image_encoder\.trunk\.blocks\.\d+)\.mlp\.layers\.0\.", r"\1.mlp.proj_in."),
     (r"^(image_encoder\.trunk\.blocks\.\d+)\.mlp\.layers\.1\.", r"\1.mlp.proj_out."),
     (r"^image_encoder\.trunk\.", "vision_encoder.backbone."),
     (r"^image_encoder\.neck\.convs\.(\d+)\.conv\.", r"vision_encoder.neck.convs.\1."),
-    (r"^sam_prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix$", "prompt_encoder.shared_embedding.positional_embedding"),
+    (
+        r"^sam_prompt_encoder\.pe_layer\.positional_encoding_gaussian_matrix$",
+        "prompt_encoder.shared_embedding.positional_embedding",
+    ),
     (r"^sam_prompt_encoder\.mask_downscaling\.0\.", "prompt_encoder.mask_embed.conv1."),
     (r"^sam_prompt_encoder\.mask_downscaling\.1\.", "prompt_encoder.mask_embed.layer_norm1."),
     (r"^sam_prompt_encoder\.mask_downscaling\.3\.", "prompt_encoder.mask_embed.conv2."),
@@ -34,18 +40,39 @@ _RULES = [
     (r"^(sam_mask_decoder\.transformer\.layers\.\d+)\.mlp\.layers\.1\.", r"\1.mlp.proj_out."),
     (r"\.norm_final_attn\.", ".layer_norm_final_attn."),
     (r"^obj_ptr_proj\.", "object_pointer_proj."),
-    (r"((?:output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head|object_pointer_proj))\.layers\.0\.", r"\1.proj_in."),
-    (r"((?:output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head|object_pointer_proj))\.layers\.1\.", r"\1.layers.0."),
-    (r"((?:output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head|object_pointer_proj))\.layers\.2\.", r"\1.proj_out."),
+    (
+        r"((?:output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head|object_pointer_proj))\.layers\.0\.",
+        r"\1.proj_in.",
+    ),
+    (
+        r"((?:output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head|object_pointer_proj))\.layers\.1\.",
+        r"\1.layers.0.",
+    ),
+    (
+        r"((?:output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head|object_pointer_proj))\.layers\.2\.",
+        r"\1.proj_out.",
+    ),
     (r"^sam_mask_decoder\.", "mask_decoder."),
     (r"^(memory_attention\.layers\.\d+)\.norm(\d)\.", r"\1.layer_norm\2."),
     (r"^memory_attention\.norm\.", "memory_attention.layer_norm."),
-    (r"^memory_encoder\.mask_downsampler\.encoder\.12\.", "memory_encoder.mask_downsampler.final_conv."),
+    (
+        r"^memory_encoder\.mask_downsampler\.encoder\.12\.",
+        "memory_encoder.mask_downsampler.final_conv.",
+    ),
     (r"^memory_encoder\.pix_feat_proj\.", "memory_encoder.feature_projection."),
     (r"^memory_encoder\.out_proj\.", "memory_encoder.projection."),
-    (r"^memory_encoder\.fuser\.(layers\.\d+)\.dwconv\.", r"memory_encoder.memory_fuser.\1.depthwise_conv."),
-    (r"^memory_encoder\.fuser\.(layers\.\d+)\.pwconv(\d)\.", r"memory_encoder.memory_fuser.\1.pointwise_conv\2."),
-    (r"^memory_encoder\.fuser\.(layers\.\d+)\.norm\.", r"memory_encoder.memory_fuser.\1.layer_norm."),
+    (
+        r"^memory_encoder\.fuser\.(layers\.\d+)\.dwconv\.",
+        r"memory_encoder.memory_fuser.\1.depthwise_conv.",
+    ),
+    (
+        r"^memory_encoder\.fuser\.(layers\.\d+)\.pwconv(\d)\.",
+        r"memory_encoder.memory_fuser.\1.pointwise_conv\2.",
+    ),
+    (
+        r"^memory_encoder\.fuser\.(layers\.\d+)\.norm\.",
+        r"memory_encoder.memory_fuser.\1.layer_norm.",
+    ),
     (r"^memory_encoder\.fuser\.(layers\.\d+)\.gamma$", r"memory_encoder.memory_fuser.\1.scale"),
     (r"\.out_proj\.", ".o_proj."),
     (r"^maskmem_tpos_enc$", "memory_temporal_positional_encoding"),
@@ -78,17 +105,24 @@ def check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     faults = [
         ("misses", [key for key in expected if key not in state]),
         ("has unexpected", [key for key in state if key not in expected]),
-        ("has other shapes than expected in", [_shapes(key, state, expected) for key in expected if _differ(key, state, expected)]),
+        (
+            "has other shapes than expected in",
+            [_shapes(key, state, expected) for key in expected if _differ(key, state, expected)],
+        ),
     ]
     lines = [f"{what} {_some(keys)}" for what, keys in faults if keys]
     if lines:
-        raise CheckpointError(f"the checkpoint {'; '.join(lines)}. Is it a SAM 2 checkpoint of this size?")
+        raise CheckpointError(
+            f"the checkpoint {'; '.join(lines)}. Is it a SAM 2 checkpoint of this size?"
+        )
 
 
 def _renamed(key: str) -> str:
     layer = _DOWNSAMPLER.match(key)
     if layer and layer[1] != "12":
-        number = int(layer[1])  # a convolution, its norm and an activation without weights, again and again
+        number = int(
+            layer[1]
+        )  # a convolution, its norm and an activation without weights, again and again
         kind = "conv" if number % 3 == 0 else "layer_norm"
         return f"memory_encoder.mask_downsampler.layers.{number // 3}.{kind}.{key[layer.end() :]}"
     for pattern, replacement in _RULES:

@@ -1,4 +1,7 @@
-"""The network: SAM 2 in tensors, batched over tracks, of any input size. Trainable; knows no frames, prompts or windows of ours."""
+"""The network: SAM 2 in tensors, batched over tracks, of any input size.
+
+Trainable; knows no frames, prompts or windows of ours.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +14,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import Sam2VideoConfig
-from transformers.models.sam2_video.configuration_sam2_video import Sam2VideoMaskDecoderConfig, Sam2VideoPromptEncoderConfig
+from transformers.models.sam2_video.configuration_sam2_video import (
+    Sam2VideoMaskDecoderConfig,
+    Sam2VideoPromptEncoderConfig,
+)
 from transformers.models.sam2_video.modeling_sam2_video import (
     Sam2VideoFeedForward,
     Sam2VideoMaskDecoder,
@@ -35,7 +41,10 @@ from napari_sam2.models.refinement import Refinement
 STRIDE = 16
 """Input pixels per token of the coarsest features, which memory attention and memory work on."""
 
-_MASK_SCALE, _MASK_BIAS = 20.0, -10.0  # of masks as the memory encoder takes them (Meta's sigmoid_scale/bias_for_mem_enc)
+_MASK_SCALE, _MASK_BIAS = (
+    20.0,
+    -10.0,
+)  # of masks as the memory encoder takes them (Meta's sigmoid_scale/bias_for_mem_enc)
 
 Features = tuple[Tensor, Tensor, Tensor]
 
@@ -68,9 +77,10 @@ class Seen:
 class Recalled:
     """What B tracks are shown of the past: n memories and p pointers each.
 
-    features (B, n, N, 64); slots (B, n) whole numbers, 0 for conditioning frames; pointers (B, p, C); ages (B, p),
-    in the unit the temporal encoding was trained with (1 is the oldest pointer shown). cells (B, n, N) are the places of
-    memory tokens on the grid; all of it, row by row, where None.
+    features (B, n, N, 64); slots (B, n) whole numbers, 0 for conditioning frames; pointers (B, p,
+    C); ages (B, p), in the unit the temporal encoding was trained with (1 is the oldest pointer
+    shown). cells (B, n, N) are the places of memory tokens on the grid; all of it, row by row,
+    where None.
     """
 
     features: Tensor
@@ -81,14 +91,19 @@ class Recalled:
 
 
 class Network(nn.Module):
-    """SAM 2, or a small relative with the same heads. Weights go by the names of transformers' Sam2VideoModel."""
+    """SAM 2, or a small relative with the same heads.
+
+    Weights go by the names of transformers' Sam2VideoModel.
+    """
 
     def __init__(self, configuration: Configuration) -> None:
         super().__init__()
         self.configuration = configuration
         self._positions: dict[tuple[int, torch.device], Positions] = {}
         hidden, config = configuration.hidden, _transformers(configuration)
-        self.vision_encoder = HieraEncoder(configuration) if configuration.encoder == "hiera" else ConvEncoder(hidden)
+        self.vision_encoder = (
+            HieraEncoder(configuration) if configuration.encoder == "hiera" else ConvEncoder(hidden)
+        )
         self.shared_image_embedding = Sam2VideoPositionalEmbedding(config.prompt_encoder_config)
         self.prompt_encoder = Sam2VideoPromptEncoder(config.prompt_encoder_config)
         self.mask_decoder = Sam2VideoMaskDecoder(config.mask_decoder_config)
@@ -97,8 +112,12 @@ class Network(nn.Module):
         self.mask_downsample = nn.Conv2d(1, 1, kernel_size=4, stride=4)
         self.object_pointer_proj = Sam2VideoFeedForward(hidden, hidden, hidden, 3)
         self.no_memory_embedding = nn.Parameter(torch.zeros(1, 1, hidden))
-        self.no_memory_positional_encoding = nn.Parameter(torch.zeros(1, 1, hidden))  # never read, but in every checkpoint
-        self.memory_temporal_positional_encoding = nn.Parameter(torch.zeros(configuration.slots, 1, 1, MEMORY))
+        self.no_memory_positional_encoding = nn.Parameter(
+            torch.zeros(1, 1, hidden)
+        )  # never read, but in every checkpoint
+        self.memory_temporal_positional_encoding = nn.Parameter(
+            torch.zeros(configuration.slots, 1, 1, MEMORY)
+        )
         self.no_object_pointer = nn.Parameter(torch.zeros(1, hidden))
         if configuration.pointer_time:
             self.temporal_positional_encoding_projection_layer = nn.Linear(hidden, MEMORY)
@@ -109,7 +128,10 @@ class Network(nn.Module):
 
     @classmethod
     def of(cls, configuration: Configuration, state: Mapping[str, Tensor]) -> Network:
-        """The network with these weights, in float32, for inference. Raises CheckpointError where they do not fit."""
+        """The network with these weights, in float32, for inference.
+
+        Raises CheckpointError where they do not fit.
+        """
         with torch.device("meta"):
             network = cls(configuration)
         check(state, network.state_dict())
@@ -131,7 +153,9 @@ class Network(nn.Module):
         whole = self.positions(seen.grid if seen else side, coarse.device)
         positions = whole.at(seen.places) if seen else whole
         remembered = self._remembered(recalled, whole)
-        tokens = self.memory_attention(coarse.flatten(2).transpose(1, 2), positions.image, positions.rotation, remembered)
+        tokens = self.memory_attention(
+            coarse.flatten(2).transpose(1, 2), positions.image, positions.rotation, remembered
+        )
         return tokens.transpose(1, 2).unflatten(2, (side, side))
 
     def decode(
@@ -157,11 +181,15 @@ class Network(nn.Module):
             The cells all these are of, where they are not the whole grid.
         """
         side = image.shape[-1]
-        padding = 1 if points.shape[1] else 2  # no points are one that is nothing, and it is padded as all are
+        padding = (
+            1 if points.shape[1] else 2
+        )  # no points are one that is nothing, and it is padded as all are
         points = F.pad(points, (0, 0, 0, padding))
         labels = F.pad(labels, (0, padding), value=prompts.NOTHING)
         sparse = prompts.tokens(self.prompt_encoder, points, labels)
-        image = (image + prompts.plane(self.prompt_encoder, logits, side)).expand(len(points), -1, -1, -1)
+        image = (image + prompts.plane(self.prompt_encoder, logits, side)).expand(
+            len(points), -1, -1, -1
+        )
         refined = partial(self._refined, logits) if self.configuration.refinement else None
         whole = self.positions(seen.grid if seen else side, image.device)
         positions = whole.at(seen.places) if seen else whole
@@ -169,7 +197,9 @@ class Network(nn.Module):
 
     def pointers(self, tokens: Tensor, scores: Tensor) -> Tensor:
         """(B, C) mask tokens to object pointers; the one for "no object" where the presence score is not above 0."""
-        return torch.where(scores[:, None] > 0, self.object_pointer_proj(tokens), self.no_object_pointer)
+        return torch.where(
+            scores[:, None] > 0, self.object_pointer_proj(tokens), self.no_object_pointer
+        )
 
     def remember(self, coarse: Tensor, masks: Tensor, absent: Tensor) -> Tensor:
         """(1, C, g, g) features and (B, S, S) masks in 0..1 to (B, N, 64) memories; `absent` (B,) is true for no object."""
@@ -185,7 +215,11 @@ class Network(nn.Module):
         """The constants of a grid of `side` × `side` tokens."""
         found = self._positions.get((side, device))
         if found is None:
-            with torch.inference_mode(False), torch.no_grad(), exactly(device):  # for training too, which takes no inference tensors
+            with (
+                torch.inference_mode(False),
+                torch.no_grad(),
+                exactly(device),
+            ):  # for training too, which takes no inference tensors
                 found = self._computed(side, device)
             self._positions[side, device] = found
         return found
@@ -206,27 +240,44 @@ class Network(nn.Module):
     def _remembered(self, recalled: Recalled, positions: Positions) -> Remembered:
         slots = self.configuration.slots
         if recalled.slots.numel() and int(recalled.slots.max()) >= slots:
-            raise ModelError(f"a memory is shown in temporal slot {int(recalled.slots.max())}: the network has 0 to {slots - 1}")
-        when = self.memory_temporal_positional_encoding[recalled.slots - 1, 0]  # slot 0 is the last row
-        split = recalled.pointers.unflatten(-1, (-1, MEMORY)).flatten(1, 2)  # a pointer of C is C / 64 tokens
+            raise ModelError(
+                f"a memory is shown in temporal slot {int(recalled.slots.max())}: the network "
+                f"has 0 to {slots - 1}"
+            )
+        when = self.memory_temporal_positional_encoding[
+            recalled.slots - 1, 0
+        ]  # slot 0 is the last row
+        split = recalled.pointers.unflatten(-1, (-1, MEMORY)).flatten(
+            1, 2
+        )  # a pointer of C is C / 64 tokens
         values = torch.cat([recalled.features.flatten(1, 2), split], dim=1)
         where = positions.memory if recalled.cells is None else positions.memory[recalled.cells]
         places = torch.cat([(where + when).flatten(1, 2), self._pointer_places(recalled)], dim=1)
-        turned = positions.rotation if recalled.cells is None else positions.rotation[recalled.cells.flatten(1)]
+        turned = (
+            positions.rotation
+            if recalled.cells is None
+            else positions.rotation[recalled.cells.flatten(1)]
+        )
         return Remembered(values, places, split.shape[1], turned)
 
     def _pointer_places(self, recalled: Recalled) -> Tensor:
         parts = self.configuration.hidden // MEMORY
         if not self.configuration.pointer_time:
-            return recalled.pointers.new_zeros(len(recalled.ages), recalled.ages.shape[1] * parts, MEMORY)
+            return recalled.pointers.new_zeros(
+                len(recalled.ages), recalled.ages.shape[1] * parts, MEMORY
+            )
         sines = time_sines(recalled.ages, self.configuration.hidden)
-        return self.temporal_positional_encoding_projection_layer(sines).repeat_interleave(parts, dim=1)
+        return self.temporal_positional_encoding_projection_layer(sines).repeat_interleave(
+            parts, dim=1
+        )
 
 
 def _transformers(configuration: Configuration) -> Sam2VideoConfig:
     hidden = configuration.hidden
     decoder = Sam2VideoMaskDecoderConfig(
-        hidden_size=hidden, mlp_dim=configuration.decoder_feed_forward, iou_head_hidden_dim=configuration.iou_hidden
+        hidden_size=hidden,
+        mlp_dim=configuration.decoder_feed_forward,
+        iou_head_hidden_dim=configuration.iou_hidden,
     )
     config = Sam2VideoConfig(
         prompt_encoder_config=Sam2VideoPromptEncoderConfig(hidden_size=hidden),

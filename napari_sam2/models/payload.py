@@ -18,7 +18,8 @@ from napari_sam2.models.regions import Cells
 class Payload(NamedTuple):
     """What is kept of a Segment: (N, 64) memory, its window, where the object is in it, and the mask for networks that carry it.
 
-    `corners` are None where it is nowhere; `mask` is (h, w); `seen` is the window that the Segment was looked at by.
+    `corners` are None where it is nowhere; `mask` is (h, w); `seen` is the window that the Segment
+    was looked at by.
     """
 
     tokens: Tensor
@@ -36,7 +37,10 @@ def nearest(memories: Iterable[Memory], frame: int) -> Memory | None:
 def payload_of(recall: Recall, query: Query) -> Payload:
     """What is kept of a memory that a query is shown. Raises PromptError where it is forgotten."""
     if recall.memory.features is None:
-        forgotten = f"the memory of frame {recall.memory.frame} is to be shown in slot {recall.slot}, but its features are forgotten"
+        forgotten = (
+            f"the memory of frame {recall.memory.frame} is to be shown in slot {recall.slot}, "
+            "but its features are forgotten"
+        )
         raise PromptError(f"{forgotten}: remember it again", track=query.track)
     return cast(Payload, recall.memory.features)
 
@@ -53,5 +57,9 @@ def piece(payload: Payload, window: Window, whole: Window) -> tuple[Tensor, Tens
 
 def tokens_shown(query: Query, window: Window, whole: Window) -> int:
     """Tokens of memory that a query is shown which is looked at by `window`: as many as `piece` gives."""
-    kept = [cast(Payload, memory.features).window for memory in query.memories if memory.features is not None]
+    kept = [
+        cast(Payload, memory.features).window
+        for memory in query.memories
+        if memory.features is not None
+    ]
     return sum((window if each == whole else each).size ** 2 for each in kept) // STRIDE**2

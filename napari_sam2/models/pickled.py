@@ -20,27 +20,46 @@ _ASKED_FOR = re.compile(r"(?:GLOBAL|type of class|class) ([\w.]+\.\w+)")
 def tensors_in(path: Path) -> dict[str, Tensor]:
     """The tensors in a ``.pt`` file: Meta's ``{"model": tensors by name}``, or the tensors by name alone.
 
-    Raises CheckpointError for a file that is cut off, holds other things, or wants code to be run (none is).
+    Raises CheckpointError for a file that is cut off, holds other things, or wants code to be run
+    (none is).
     """
     content = _loaded(path)
     inner = content.get("model", content) if isinstance(content, Mapping) else content
     if isinstance(inner, Mapping) and inner and all(_is_tensor(value) for value in inner.values()):
         return {str(name): tensor for name, tensor in inner.items()}
-    raise CheckpointError(f"{path}: holds {_summary(content)}; expected tensors by name, or {{'model': tensors by name}}")
+    raise CheckpointError(
+        f"{path}: holds {_summary(content)}; expected tensors by name, or {{'model': tensors by "
+        f"name}}"
+    )
 
 
 def _loaded(path: Path) -> Any:
     import torch
 
     try:
-        with warnings.catch_warnings(), path.open("rb") as file:  # a file: by its path, torch goes by the suffix
+        with (
+            warnings.catch_warnings(),
+            path.open("rb") as file,
+        ):  # a file: by its path, torch goes by the suffix
             warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read raises
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _refused(path, str(error)) from error
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, IndexError, TypeError, AttributeError, UnicodeError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        KeyError,
+        IndexError,
+        TypeError,
+        AttributeError,
+        UnicodeError,
+    ) as error:
         reason = str(error).splitlines()[0] if str(error) else "it ends too early"
-        raise CheckpointError(f"{path}: cut off, or no checkpoint ({reason}); get it again") from error
+        raise CheckpointError(
+            f"{path}: cut off, or no checkpoint ({reason}); get it again"
+        ) from error
 
 
 def _refused(path: Path, reason: str) -> CheckpointError:
@@ -49,7 +68,8 @@ def _refused(path: Path, reason: str) -> CheckpointError:
     if asked is None:
         return CheckpointError(f"{path}: damaged, or no checkpoint of PyTorch; get it again")
     return CheckpointError(
-        f"{path}: wants to run code when it is opened ({asked[1]}); it was refused and nothing was run. "
+        f"{path}: wants to run code when it is opened ({asked[1]}); it was refused and nothing "
+        "was run. "
         "Expected tensors only: ask its author for the weights alone, best as safetensors"
     )
 

@@ -1,4 +1,7 @@
-"""Positions: where tokens are, as numbers a network can add or multiply. They depend on sizes alone, never on a frame."""
+"""Positions: where tokens are, as numbers a network can add or multiply.
+
+They depend on sizes alone, never on a frame.
+"""
 
 from __future__ import annotations
 

@@ -1,7 +1,10 @@
-"""Precision: the numbers a network computes in. Asked for by name; what a device has no instructions for is refused, not imitated.
+"""Precision: the numbers a network computes in.
 
-Matrix products, convolutions and attention are computed in it (PyTorch's autocast), sums and norms in float32; weights stay as they
-were read. Constants of position and what leaves a model are float32 always.
+Asked for by name; what a device has no instructions for is refused, not imitated.
+
+Matrix products, convolutions and attention are computed in it (PyTorch's autocast), sums and norms
+in float32; weights stay as they were read. Constants of position and what leaves a model are
+float32 always.
 """
 
 from __future__ import annotations
@@ -15,7 +18,9 @@ import torch
 from napari_sam2.core.card import Precision
 from napari_sam2.core.errors import DeviceError, ModelError
 
-_INSTRUCTIONS = {  # of processors, as `torch.cpu.get_capabilities` calls them; without them it is many times slower than float32
+# of processors, as `torch.cpu.get_capabilities` calls them; without them it is many times slower
+# than float32
+_INSTRUCTIONS = {
     "bfloat16": ("avx512_bf16", "amx_bf16", "bf16"),
     "float16": ("avx512_fp16", "amx_fp16", "fp16_arith"),
 }
@@ -29,7 +34,10 @@ def check_precision(precision: str, device: str) -> None:
         raise ModelError(f"precision {precision!r}: expected one of {get_args(Precision)!r}")
     there = precisions(device)
     if precision not in there:
-        raise DeviceError(f"precision {precision!r}: device {device!r} computes in {', '.join(there)}; choose one of these")
+        raise DeviceError(
+            f"precision {precision!r}: device {device!r} computes in {', '.join(there)}; choose "
+            "one of these"
+        )
 
 
 def precisions(device: str) -> list[Precision]:
@@ -37,7 +45,11 @@ def precisions(device: str) -> list[Precision]:
     kind = torch.device(device).type
     there: dict[Precision, Callable[[], bool]] = {
         "float32": lambda: True,
-        "bfloat16": {"cpu": lambda: _processor_has("bfloat16"), "cuda": lambda: _is_ampere(device), "mps": _is_new_macos}[kind],
+        "bfloat16": {
+            "cpu": lambda: _processor_has("bfloat16"),
+            "cuda": lambda: _is_ampere(device),
+            "mps": _is_new_macos,
+        }[kind],
         "float16": lambda: kind != "cpu" or _processor_has("float16"),
     }
     return [name for name, has in there.items() if has()]
@@ -46,7 +58,11 @@ def precisions(device: str) -> list[Precision]:
 def computing(precision: Precision, device: str) -> AbstractContextManager[Any]:
     """Whatever is computed within is computed in that precision."""
     kind = torch.device(device).type
-    return nullcontext() if precision == "float32" else torch.autocast(kind, dtype=getattr(torch, precision))
+    return (
+        nullcontext()
+        if precision == "float32"
+        else torch.autocast(kind, dtype=getattr(torch, precision))
+    )
 
 
 def exactly(device: torch.device) -> AbstractContextManager[Any]:
@@ -55,7 +71,9 @@ def exactly(device: torch.device) -> AbstractContextManager[Any]:
 
 
 def _processor_has(precision: str) -> bool:
-    known: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in all versions of PyTorch: nothing is known there
+    known: Mapping[str, Any] = getattr(
+        torch.cpu, "get_capabilities", dict
+    )()  # not in all versions of PyTorch: nothing is known there
     return any(known.get(name, False) for name in _INSTRUCTIONS[precision])
 
 

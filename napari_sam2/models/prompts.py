@@ -9,7 +9,10 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoPromptEn
 from napari_sam2.models.precision import exactly
 
 NEGATIVE, POSITIVE, TOP_LEFT, BOTTOM_RIGHT, NOTHING = 0, 1, 2, 3, -1
-"""Labels of points, as SAM 2 has them. `NOTHING` is the padding point that ends every list of points."""
+"""Labels of points, as SAM 2 has them.
+
+`NOTHING` is the padding point that ends every list of points.
+"""
 
 _SPREAD = 1.5  # of the Gaussian that stands for a click, in cells of the plane
 _LOGIT = 4.0  # drawn prompts are logits from -4 to 4
@@ -30,7 +33,9 @@ def turned(points: Tensor, labels: Tensor) -> Tensor:
     if labels.shape[1] < 2:
         return opposite
     boxed = (labels[:, 0] == TOP_LEFT)[:, None, None]
-    return torch.cat([torch.where(boxed, opposite[:, :2].flip(1), opposite[:, :2]), opposite[:, 2:]], dim=1)
+    return torch.cat(
+        [torch.where(boxed, opposite[:, :2].flip(1), opposite[:, :2]), opposite[:, 2:]], dim=1
+    )
 
 
 def plane(encoder: Sam2VideoPromptEncoder, logits: Tensor | None, side: int) -> Tensor:
@@ -53,7 +58,8 @@ def nothing(side: int) -> Tensor:
 def drawn(points: Tensor, labels: Tensor, side: int, before: Tensor | None = None) -> Tensor:
     """(B, side, side) logits that show the prompts: a box filled, a click as a bump, a negative click as a dent.
 
-    `before`, the (B, side, side) logits of the previous answer, takes the place of the box, clamped to the same range.
+    `before`, the (B, side, side) logits of the previous answer, takes the place of the box, clamped
+    to the same range.
     """
     line = torch.arange(side, device=points.device) + 0.5
     x, y = line[None, None, :], line[None, :, None]

@@ -8,11 +8,14 @@ from napari_sam2.core.card import ModelCard
 
 _HOST = "https://dl.fbaipublicfiles.com/segment_anything_2"
 
-# Meta publishes no sums. These are what others got from the same addresses and check their downloads against; each
-# stands in at least two projects independent of each other, and none was recomputed here (no download was possible):
+# Meta publishes no sums. These are what others got from the same addresses and check their
+# downloads against; each
+# stands in at least two projects independent of each other, and none was recomputed here (no
+# download was possible):
 # - SAM 2.1: computational-cell-analytics/micro-sam `micro_sam/v2/util.py`, and
 #   InterDigitalInc/CompressAI-Vision `scripts/install.sh`;
-# - SAM 2:   the same file of micro-sam, and mazurowski-lab/SlicerSegmentWithSAM `SegmentWithSAM/SegmentWithSAM.py`.
+# - SAM 2:   the same file of micro-sam, and mazurowski-lab/SlicerSegmentWithSAM
+# `SegmentWithSAM/SegmentWithSAM.py`.
 # Sizes: the same, again from two or more download scripts each that compare them with what arrives.
 _FILES = (
     (
@@ -24,11 +27,19 @@ _FILES = (
         (184_416_285, "6d1aa6f30de5c92224f8172114de081d104bbd23dd9dc5c58996f0cad5dc4d38"),
     ),
     (
-        ("sam2.1-base-plus", "SAM 2.1, Hiera base plus, 80.8 M parameters", "092824/sam2.1_hiera_base_plus.pt"),
+        (
+            "sam2.1-base-plus",
+            "SAM 2.1, Hiera base plus, 80.8 M parameters",
+            "092824/sam2.1_hiera_base_plus.pt",
+        ),
         (323_606_802, "a2345aede8715ab1d5d31b4a509fb160c5a4af1970f199d9054ccfb746c004c5"),
     ),
     (
-        ("sam2.1-large", "SAM 2.1, Hiera large, 224.4 M parameters", "092824/sam2.1_hiera_large.pt"),
+        (
+            "sam2.1-large",
+            "SAM 2.1, Hiera large, 224.4 M parameters",
+            "092824/sam2.1_hiera_large.pt",
+        ),
         (898_083_611, "2647878d5dfa5098f2f8649825738a9345572bae2d4350a2468587ece47dd318"),
     ),
     (
@@ -40,7 +51,11 @@ _FILES = (
         (184_309_650, "95949964d4e548409021d47b22712d5f1abf2564cc0c3c765ba599a24ac7dce3"),
     ),
     (
-        ("sam2-base-plus", "SAM 2, Hiera base plus, 80.8 M parameters", "072824/sam2_hiera_base_plus.pt"),
+        (
+            "sam2-base-plus",
+            "SAM 2, Hiera base plus, 80.8 M parameters",
+            "072824/sam2_hiera_base_plus.pt",
+        ),
         (323_493_298, "d0bb7f236400a49669ffdd1be617959a8b1d1065081789d7bbff88eded3a8071"),
     ),
     (
@@ -52,7 +67,10 @@ _FILES = (
 
 @dataclass(frozen=True)
 class Published:
-    """A checkpoint at a public address. `card.sha256` is empty where no sum is known: then it cannot be verified."""
+    """A checkpoint at a public address.
+
+    `card.sha256` is empty where no sum is known: then it cannot be verified.
+    """
 
     card: ModelCard
     size_bytes: int
@@ -69,7 +87,14 @@ class Published:
 
 
 def _entry(name: str, description: str, where: str, size_bytes: int, sha256: str) -> Published:
-    card = ModelCard(name, description, licence="Apache-2.0", source=f"{_HOST}/{where}", sha256=sha256, input_sizes=(1024,))
+    card = ModelCard(
+        name,
+        description,
+        licence="Apache-2.0",
+        source=f"{_HOST}/{where}",
+        sha256=sha256,
+        input_sizes=(1024,),
+    )
     return Published(card, size_bytes)
 
 

@@ -18,7 +18,8 @@ KEY = "card"
 def card_of(path: Path) -> ModelCard | None:
     """The card in the JSON file beside a safetensors file, else the one in its header, else None.
 
-    Raises CheckpointError for a card that cannot be read or has fields nobody knows, and for a file that is cut off.
+    Raises CheckpointError for a card that cannot be read or has fields nobody knows, and for a file
+    that is cut off.
     """
     if path.suffix != ".safetensors":
         return None
@@ -35,14 +36,19 @@ def to_json(card: ModelCard) -> str:
 
 
 def header(path: Path) -> dict[str, str]:
-    """The free text in the header of a safetensors file. Raises CheckpointError where it is cut off or none."""
+    """The free text in the header of a safetensors file.
+
+    Raises CheckpointError where it is cut off or none.
+    """
     from safetensors import SafetensorError, safe_open
 
     try:
         with safe_open(path, "numpy") as file:
             return file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path}: cut off, or no safetensors file ({error}); get it again") from error
+        raise CheckpointError(
+            f"{path}: cut off, or no safetensors file ({error}); get it again"
+        ) from error
 
 
 def text_of(path: Path) -> str:
@@ -63,7 +69,14 @@ def _parsed(text: str, where: Path) -> ModelCard:
     try:
         return _Record.model_validate({"card": json.loads(text)}).card
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, each['loc'][1:])) or 'the whole'}: {each['msg']}" for each in error.errors())
-        raise CheckpointError(f"{where}: no card of a model ({wrong}); expected the fields of ModelCard") from error
+        wrong = "; ".join(
+            f"{'.'.join(map(str, each['loc'][1:])) or 'the whole'}: {each['msg']}"
+            for each in error.errors()
+        )
+        raise CheckpointError(
+            f"{where}: no card of a model ({wrong}); expected the fields of ModelCard"
+        ) from error
     except ValueError as error:
-        raise CheckpointError(f"{where}: no JSON ({error}); expected the card of a model") from error
+        raise CheckpointError(
+            f"{where}: no JSON ({error}); expected the card of a model"
+        ) from error

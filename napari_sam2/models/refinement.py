@@ -1,4 +1,7 @@
-"""Refinement: masks looked at once more, by convolutions that see what was prompted. Small networks gain most by it."""
+"""Refinement: masks looked at once more, by convolutions that see what was prompted.
+
+Small networks gain most by it.
+"""
 
 from __future__ import annotations
 
@@ -9,19 +12,30 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _CHANNELS = 16
-_DILATIONS = (2, 4, 8)  # with the first layer each cell sees 31 × 31 of them: 124 pixels of the input
-_LOGIT = 8.0  # masks and prompts are divided by it: what a network likes to read is about as large as 1
+_DILATIONS = (
+    2,
+    4,
+    8,
+)  # with the first layer each cell sees 31 × 31 of them: 124 pixels of the input
+_LOGIT = (
+    8.0  # masks and prompts are divided by it: what a network likes to read is about as large as 1
+)
 _MASKS = 4
 
 
 class Refinement(nn.Module):
-    """What is added to the logits of all four masks. It begins as nothing, so that a trained network can be given one."""
+    """What is added to the logits of all four masks.
+
+    It begins as nothing, so that a trained network can be given one.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.enter = nn.Conv2d(channels + _MASKS + 1, _CHANNELS, 3, padding=1)
         self.norm = nn.GroupNorm(4, _CHANNELS)
-        self.layers = nn.ModuleList(nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=step, dilation=step) for step in _DILATIONS)
+        self.layers = nn.ModuleList(
+            nn.Conv2d(_CHANNELS, _CHANNELS, 3, padding=step, dilation=step) for step in _DILATIONS
+        )
         self.leave = nn.Conv2d(_CHANNELS, _MASKS, 3, padding=1)
         nn.init.zeros_(self.leave.weight)
         nn.init.zeros_(cast(Tensor, self.leave.bias))

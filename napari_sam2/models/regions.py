@@ -1,7 +1,8 @@
 """Regions: the part of the feature map that is enough for one track, and planes brought from one part to another.
 
-A Region is a Window too: a square of whole tokens out of the Window that was encoded, as fine as that one. What a network
-makes of a frame is cut to it, and every cell keeps the position it has on the whole grid.
+A Region is a Window too: a square of whole tokens out of the Window that was encoded, as fine as
+that one. What a network makes of a frame is cut to it, and every cell keeps the position it has on
+the whole grid.
 """
 
 from __future__ import annotations
@@ -34,7 +35,10 @@ class Cells(NamedTuple):
     def of(cls, region: Window, whole: Window) -> Cells:
         """Of a Region of `whole`, which may be all of it."""
         grid = whole.size // STRIDE
-        top, left = (region.top - whole.top) / whole.height, (region.left - whole.left) / whole.width
+        top, left = (
+            (region.top - whole.top) / whole.height,
+            (region.left - whole.left) / whole.width,
+        )
         return cls(round(top * grid), round(left * grid), region.size // STRIDE)
 
     def within(self, whole: Window) -> Window:
@@ -43,17 +47,28 @@ class Cells(NamedTuple):
         if self.side == grid:
             return whole
         y, x = whole.height / grid, whole.width / grid
-        return Window(whole.top + self.top * y, whole.left + self.left * x, self.side * y, self.side * x, self.side * STRIDE)
+        return Window(
+            whole.top + self.top * y,
+            whole.left + self.left * x,
+            self.side * y,
+            self.side * x,
+            self.side * STRIDE,
+        )
 
     def places(self, grid: int) -> Tensor:
         """(side * side,) places of its tokens among those of a whole grid, row by row."""
-        rows, columns = torch.arange(self.top, self.top + self.side), torch.arange(self.left, self.left + self.side)
+        rows, columns = (
+            torch.arange(self.top, self.top + self.side),
+            torch.arange(self.left, self.left + self.side),
+        )
         return (rows[:, None] * grid + columns).flatten()
 
     def cut(self, level: Tensor, grid: int) -> Tensor:
         """(…, h, w) features over the whole grid, of any stride, in this Region."""
         fine = level.shape[-1] // grid
-        rows, columns = (slice(start * fine, (start + self.side) * fine) for start in (self.top, self.left))
+        rows, columns = (
+            slice(start * fine, (start + self.side) * fine) for start in (self.top, self.left)
+        )
         return level[..., rows, columns]
 
 
@@ -86,14 +101,18 @@ class Regions:
         if side > _WORTH * grid:
             return whole
         step = side // _STEPS
-        top, left = (int(np.clip(round((middle - side / 2) / step) * step, 0, grid - side)) for middle in (low + high) / 2)
+        top, left = (
+            int(np.clip(round((middle - side / 2) / step) * step, 0, grid - side))
+            for middle in (low + high) / 2
+        )
         return Cells(top, left, side).within(whole)
 
 
 def holds(window: Window, points: Sequence[tuple[float, float]]) -> bool:
     """Whether all points (y, x), in data pixels, lie in a Window."""
     return all(
-        window.top <= y + EDGE_PX <= window.top + window.height and window.left <= x + EDGE_PX <= window.left + window.width
+        window.top <= y + EDGE_PX <= window.top + window.height
+        and window.left <= x + EDGE_PX <= window.left + window.width
         for y, x in points
     )
 
@@ -113,4 +132,6 @@ def brought(plane: Tensor, source: Window, target: Window, whole: Window, fill: 
 def _shared(start: int, side: int, other: int, other_side: int, fine: int) -> tuple[slice, slice]:
     """What two stretches of tokens share, in the cells of each."""
     low, high = max(start, other), max(start, other, min(start + side, other + other_side))
-    return slice((low - start) * fine, (high - start) * fine), slice((low - other) * fine, (high - other) * fine)
+    return slice((low - start) * fine, (high - start) * fine), slice(
+        (low - other) * fine, (high - other) * fine
+    )

@@ -1,7 +1,8 @@
 """Tiled: a model that looks at each track by a tile of the frame, where the whole frame would show it too small.
 
-Tiles are encoded when they are first asked about, and once for all tracks in them; who holds the frame's Embedding keeps them. A track
-that moves is handed over to the next tile: its memories are brought there, cell by cell, as they lie on the frame.
+Tiles are encoded when they are first asked about, and once for all tracks in them; who holds the
+frame's Embedding keeps them. A track that moves is handed over to the next tile: its memories are
+brought there, cell by cell, as they lie on the frame.
 """
 
 from __future__ import annotations
@@ -26,14 +27,18 @@ from napari_sam2.models.sam2 import Sam2
 from napari_sam2.models.searching import best, middle
 from napari_sam2.models.tiles import Tiles, within
 
-_FITTING = (40.0, 512.0)  # pixels of the input: what a click is answered by that is narrower or wider counts less
+_FITTING = (
+    40.0,
+    512.0,
+)  # pixels of the input: what a click is answered by that is narrower or wider counts less
 _T = TypeVar("_T")
 
 
 class Tiled:
     """A VideoModel around a Sam2 that sees whole frames.
 
-    The Embedding of a frame holds its pixels; what the network makes of a tile, or of the whole frame, is a part of it.
+    The Embedding of a frame holds its pixels; what the network makes of a tile, or of the whole
+    frame, is a part of it.
     """
 
     def __init__(self, inner: Sam2) -> None:
@@ -42,15 +47,23 @@ class Tiled:
         self.device = inner.device
 
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
-        """See `VideoModel`. Nothing is encoded yet. Where nobody else keeps the parts, the Embedding itself does."""
-        return [Embedding(frame.index, window, (torch.from_numpy(frame.pixels),), self._shelf().had) for frame, window in views]
+        """See `VideoModel`.
+
+        Nothing is encoded yet. Where nobody else keeps the parts, the Embedding itself does.
+        """
+        return [
+            Embedding(frame.index, window, (torch.from_numpy(frame.pixels),), self._shelf().had)
+            for frame, window in views
+        ]
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
         """See `VideoModel`: each Segment is over a tile, or over a Region of it."""
         tiles = [self._tile(embedding, query) for query in queries]
 
         def asked(tile: Window, part: list[int]) -> list[Segment]:
-            return self.inner.segment(self._seen(embedding, tile), [self._brought(queries[place], tile) for place in part])
+            return self.inner.segment(
+                self._seen(embedding, tile), [self._brought(queries[place], tile) for place in part]
+            )
 
         return _by_tile(tiles, asked)
 
@@ -59,7 +72,9 @@ class Tiled:
         tiles = [_tiles(embedding).holding(segment.window) for segment in segments]
 
         def asked(tile: Window, part: list[int]) -> list[tuple[Any, ...]]:
-            return self.inner.remember(self._seen(embedding, tile), [segments[place] for place in part])
+            return self.inner.remember(
+                self._seen(embedding, tile), [segments[place] for place in part]
+            )
 
         return _by_tile(tiles, asked)
 
@@ -70,7 +85,11 @@ class Tiled:
     def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
         """The inverse of `to_arrays`. Pixels stay in the memory of the processor."""
         pixels = arrays[0].ndim == 2
-        return (torch.from_numpy(np.array(arrays[0], dtype=np.float32)),) if pixels else self.inner.from_arrays(arrays)
+        return (
+            (torch.from_numpy(np.array(arrays[0], dtype=np.float32)),)
+            if pixels
+            else self.inner.from_arrays(arrays)
+        )
 
     def nbytes(self, features: tuple[Any, ...]) -> int:
         """See `VideoModel`."""
@@ -82,7 +101,9 @@ class Tiled:
     def _seen(self, embedding: Embedding, tile: Window) -> Embedding:
         """What the network makes of a tile."""
         (pixels,) = embedding.features
-        return embedding.part(tile, lambda: self.inner.embed([(Frame(embedding.frame, pixels.numpy()), tile)])[0])
+        return embedding.part(
+            tile, lambda: self.inner.embed([(Frame(embedding.frame, pixels.numpy()), tile)])[0]
+        )
 
     def _tile(self, embedding: Embedding, query: Query) -> Window:
         """Where a track is known to be: in what was said, in its answer before, or on the frame before; else where it is found."""
@@ -103,12 +124,18 @@ class Tiled:
         if last is None or last.features is None:
             return embedding.window
         payload = cast(Payload, last.features)
-        return tiles.around(payload.corners, payload.window) if payload.corners else tiles.holding(payload.window)
+        return (
+            tiles.around(payload.corners, payload.window)
+            if payload.corners
+            else tiles.holding(payload.window)
+        )
 
     def _found(self, embedding: Embedding, query: Query) -> Window:
         """The tile of what points alone speak of: it is looked at from near and from far, and the best answer taken."""
         tiles, points = _tiles(embedding), query.said.points
-        steps = [tile for tile in tiles.ladder(middle(query.said)) if holds(tile, points)] or [embedding.window]
+        steps = [tile for tile in tiles.ladder(middle(query.said)) if holds(tile, points)] or [
+            embedding.window
+        ]
         alone = Query(query.track, query.said)
         answers = [self.inner.segment(self._seen(embedding, tile), [alone])[0] for tile in steps]
         chosen = best(answers, _FITTING)
@@ -120,7 +147,12 @@ class Tiled:
         recalls = tuple(self._recalled(recall, tile) for recall in query.recalls)
         if query.logits is None or query.window is None or within(query.window, tile):
             return replace(query, recalls=recalls)
-        logits = _over(torch.from_numpy(query.logits)[None], query.window, tile, query.logits.shape[0] * tile.size // query.window.size)
+        logits = _over(
+            torch.from_numpy(query.logits)[None],
+            query.window,
+            tile,
+            query.logits.shape[0] * tile.size // query.window.size,
+        )
         return replace(query, recalls=recalls, logits=logits[0].numpy(), window=tile)
 
     def _recalled(self, recall: Recall, tile: Window) -> Recall:
@@ -130,19 +162,27 @@ class Tiled:
         payload = cast(Payload, recall.memory.features)
         seen = tile if payload.seen.size == tile.size else payload.seen
         if within(payload.window, tile):
-            return replace(recall, memory=replace(recall.memory, features=payload._replace(seen=seen)))
+            return replace(
+                recall, memory=replace(recall.memory, features=payload._replace(seen=seen))
+            )
         regions = self.inner.regions if payload.window.size < tile.size else None
         target = regions.around(payload.corners, tile) if regions and payload.corners else tile
         side, now = payload.window.size // STRIDE, target.size // STRIDE
         grid = payload.tokens.float().T.unflatten(1, (side, side))
         tokens = _over(grid, payload.window, target, now).flatten(1).T.to(payload.tokens.dtype)
-        mask = payload.mask if payload.mask is None else _over(payload.mask.float()[None], payload.window, target, target.size // 4)[0]
+        mask = (
+            payload.mask
+            if payload.mask is None
+            else _over(payload.mask.float()[None], payload.window, target, target.size // 4)[0]
+        )
         mask = mask if mask is None else mask.to(cast(Tensor, payload.mask).dtype)
         features = Payload(tokens, target, payload.corners, mask, tile if seen == tile else target)
         return replace(recall, memory=replace(recall.memory, features=features))
 
 
-def _by_tile(tiles: Sequence[Window], asked: Callable[[Window, list[int]], Sequence[_T]]) -> list[_T]:
+def _by_tile(
+    tiles: Sequence[Window], asked: Callable[[Window, list[int]], Sequence[_T]]
+) -> list[_T]:
     """Answers in order, all that lie in one tile asked for together."""
     found: dict[int, _T] = {}
     for tile in dict.fromkeys(tiles):

@@ -1,8 +1,9 @@
 """Tiles: Windows of a fixed, overlapping grid over a frame, so fine that small objects are large enough for the network.
 
-A network sees an input of so many pixels, however large the frame is: what is shrunk below some pixels is lost. A tile is as large
-to the network as the whole frame and shows a part of it, larger; all tracks in it share what is made of it. Which tile an object
-is looked at by follows from where it is and how wide.
+A network sees an input of so many pixels, however large the frame is: what is shrunk below some
+pixels is lost. A tile is as large to the network as the whole frame and shows a part of it, larger;
+all tracks in it share what is made of it. Which tile an object is looked at by follows from where
+it is and how wide.
 """
 
 from __future__ import annotations
@@ -17,9 +18,14 @@ from napari_sam2.models.framing import Corners
 from napari_sam2.models.network import STRIDE
 
 _WIDE = 40.0  # pixels of the input an object is shown wide at least: 10 cells of its mask
-_KEPT = (0.6, 3.0)  # of that: as long as an object is shown so wide, it is looked at as finely as before
+_KEPT = (
+    0.6,
+    3.0,
+)  # of that: as long as an object is shown so wide, it is looked at as finely as before
 _LEAST_PIXEL = 0.25  # pixels of the frame to one of the input: nothing is shown larger
-_SHARED = 256  # pixels of the input that neighbours share: the widest object that is looked at so, and as much room again
+# pixels of the input that neighbours share: the widest object that is looked at so, and as much
+# room again
+_SHARED = 256
 _ROUNDING = 1e-6  # of a pixel
 
 
@@ -27,8 +33,9 @@ _ROUNDING = 1e-6  # of a pixel
 class Tiles:
     """The tiles of a frame of `shape` (H, W) whose own Window is `whole`.
 
-    How fine a tile is, is its *pixel*: pixels of the frame to one of the input, a power of two below that of the frame's own
-    Window. Starts are whole tokens, so that what was made of one tile lies on the tokens of the others that are as fine.
+    How fine a tile is, is its *pixel*: pixels of the frame to one of the input, a power of two
+    below that of the frame's own Window. Starts are whole tokens, so that what was made of one tile
+    lies on the tokens of the others that are as fine.
     """
 
     shape: tuple[int, int]
@@ -37,7 +44,8 @@ class Tiles:
     def around(self, corners: Corners, before: Window | None = None) -> Window:
         """The tile of an object between two corners (y, x), in data pixels; the frame's own Window where that shows it large enough.
 
-        `before` is a Window of the same object on another frame: a tile as fine is taken where that still does.
+        `before` is a Window of the same object on another frame: a tile as fine is taken where that
+        still does.
         """
         (top, left), (bottom, right) = corners
         wide = max(bottom - top, right - left, _ROUNDING)
@@ -52,7 +60,10 @@ class Tiles:
         if pixel > pixel_of(self.whole) - _ROUNDING:
             return self.whole
         side = pixel * self.whole.size
-        top, left = (_nearest(self._starts(length, pixel), place - side / 2) for length, place in zip(self.shape, middle, strict=True))
+        top, left = (
+            _nearest(self._starts(length, pixel), place - side / 2)
+            for length, place in zip(self.shape, middle, strict=True)
+        )
         return Window(top, left, side, side, self.whole.size)
 
     def holding(self, window: Window) -> Window:
@@ -61,9 +72,15 @@ class Tiles:
         if abs(pixel - pixel_of(self.whole)) < _ROUNDING:
             return self.whole
         side, found = pixel * self.whole.size, []
-        for length, start, long in zip(self.shape, (window.top, window.left), (window.height, window.width), strict=True):
+        for length, start, long in zip(
+            self.shape, (window.top, window.left), (window.height, window.width), strict=True
+        ):
             starts = self._starts(length, pixel)
-            fitting = [each for each in starts if each <= start + _ROUNDING and start + long <= each + side + _ROUNDING]
+            fitting = [
+                each
+                for each in starts
+                if each <= start + _ROUNDING and start + long <= each + side + _ROUNDING
+            ]
             found.append(_nearest(np.array(fitting), start + (long - side) / 2))
         return Window(found[0], found[1], side, side, self.whole.size)
 
@@ -79,7 +96,10 @@ class Tiles:
         """All tiles of a pixel."""
         side = pixel * self.whole.size
         ends = [self._starts(length, pixel) for length in self.shape]
-        return [Window(top, left, side, side, self.whole.size) for top, left in product(*(each.tolist() for each in ends))]
+        return [
+            Window(top, left, side, side, self.whole.size)
+            for top, left in product(*(each.tolist() for each in ends))
+        ]
 
     def _starts(self, length: int, pixel: float) -> np.ndarray:
         """Where tiles begin along an axis: the last one ends at the frame's edge, or less than a token beyond."""
@@ -100,8 +120,14 @@ def within(window: Window, tile: Window) -> bool:
     """Whether a Window is a tile, or a Region of it."""
     if abs(pixel_of(window) - pixel_of(tile)) > _ROUNDING:
         return False
-    ends = ((window.top, window.height, tile.top, tile.height), (window.left, window.width, tile.left, tile.width))
-    return all(start <= own + _ROUNDING and own + long <= start + side + _ROUNDING for own, long, start, side in ends)
+    ends = (
+        (window.top, window.height, tile.top, tile.height),
+        (window.left, window.width, tile.left, tile.width),
+    )
+    return all(
+        start <= own + _ROUNDING and own + long <= start + side + _ROUNDING
+        for own, long, start, side in ends
+    )
 
 
 def _nearest(starts: np.ndarray, wanted: float) -> float:

@@ -10,17 +10,21 @@ from napari_sam2.engine.runner import Run, RunState
 from napari_sam2.engine.walk import Stepped
 
 _PAUSE_S = 0.15  # between two reports: more often than this nobody sees, and each costs a message
-_SHARE = 9  # of the time a report takes: where there are so many objects that it is slow, the walk still has 9 parts in 10
+# of the time a report takes: where there are so many objects that it is slow, the walk still has 9
+# parts in 10
+_SHARE = 9
 
 
 class Carrying:
     """A Run that is being carried out.
 
-    `report` is called now and then with the last step, `ended` once with the error that stopped it, None where none did.
-    Both are called in the thread.
+    `report` is called now and then with the last step, `ended` once with the error that stopped it,
+    None where none did. Both are called in the thread.
     """
 
-    def __init__(self, run: Run, report: Callable[[Stepped], None], ended: Callable[[Exception | None], None]) -> None:
+    def __init__(
+        self, run: Run, report: Callable[[Stepped], None], ended: Callable[[Exception | None], None]
+    ) -> None:
         self.run = run
         self._report = report
         self._ended = ended

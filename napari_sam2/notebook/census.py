@@ -16,7 +16,8 @@ _Signature = tuple[tuple[int, int], ...]
 class Census:
     """Objects by frame. A frame is looked at again only when an answer on it is a new one.
 
-    Objects are counted as `counts.csv` counts them: those that have pixels once overlaps are settled.
+    Objects are counted as `counts.csv` counts them: those that have pixels once overlaps are
+    settled.
     """
 
     session: Session
@@ -42,10 +43,17 @@ class Census:
         categories = {track: log.track(track).category for track in everywhere}
         names = sorted(set(categories.values()))
         rows: list[dict[str, str | int]] = [
-            {"category": name or "–", "frame": _count(here, categories, name), "stack": _count(everywhere, categories, name)}
+            {
+                "category": name or "–",
+                "frame": _count(here, categories, name),
+                "stack": _count(everywhere, categories, name),
+            }
             for name in names
         ]
-        return [*(rows if names != [""] else []), {"category": "all", "frame": len(here), "stack": len(everywhere)}]
+        return [
+            *(rows if names != [""] else []),
+            {"category": "all", "frame": len(here), "stack": len(everywhere)},
+        ]
 
 
 def _signatures(traces: Traces) -> dict[int, _Signature]:

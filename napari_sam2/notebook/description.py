@@ -29,7 +29,11 @@ def described(session: Session, shrink: int) -> dict[str, Any]:
         "range": [low, high],
         "model_note": f"{video.description} · {session.model.card.title}",
         "step": _step(video),
-        "others": [{"axis": axis, "length": video.stack.sizes[axis]} for axis, _ in video.at if video.stack.sizes[axis] > 1],
+        "others": [
+            {"axis": axis, "length": video.stack.sizes[axis]}
+            for axis, _ in video.at
+            if video.stack.sizes[axis] > 1
+        ],
     }
 
 
@@ -53,7 +57,13 @@ def masks(labels: np.ndarray, video: Video, frame: int) -> list[MaskPrompt]:
     """A mask prompt for every object of label planes: (frames, H, W), or one (H, W) plane, which is that of `frame`."""
     if labels.dtype.kind not in "bui" or labels.shape not in (video.shape, video.shape[1:]):
         raise LabelsError(
-            f"labels {labels.dtype} {labels.shape!r}: expected whole numbers {video.shape!r}, or one plane of {video.shape[1:]!r}"
+            f"labels {labels.dtype} {labels.shape!r}: expected whole numbers {video.shape!r}, or "
+            f"one plane of {video.shape[1:]!r}"
         )
     planes = {frame: labels} if labels.ndim == 2 else dict(enumerate(labels))
-    return [MaskPrompt(number, int(track), plane == track) for number, plane in planes.items() for track in np.unique(plane) if track]
+    return [
+        MaskPrompt(number, int(track), plane == track)
+        for number, plane in planes.items()
+        for track in np.unique(plane)
+        if track
+    ]

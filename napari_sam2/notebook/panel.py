@@ -1,4 +1,7 @@
-"""Panel: a stack, prompted and carried in the notebook. The browser draws and clicks; all that is known stays in the kernel."""
+"""Panel: a stack, prompted and carried in the notebook.
+
+The browser draws and clicks; all that is known stays in the kernel.
+"""
 
 from __future__ import annotations
 
@@ -59,7 +62,9 @@ class Panel(anywidget.AnyWidget):
     frame = traitlets.Int(0).tag(sync=True)
     track = traitlets.Int(1).tag(sync=True)
     channel = traitlets.Int(0).tag(sync=True)
-    contrast = traitlets.Tuple(traitlets.Float(), traitlets.Float(), default_value=(0.0, 1.0)).tag(sync=True)
+    contrast = traitlets.Tuple(traitlets.Float(), traitlets.Float(), default_value=(0.0, 1.0)).tag(
+        sync=True
+    )
     single = traitlets.Bool(False).tag(sync=True)
     at = traitlets.Dict().tag(sync=True)
 
@@ -97,7 +102,8 @@ class Panel(anywidget.AnyWidget):
     def labels(self) -> Any:
         """(frames, H, W) labels: a dask array that reads plane by plane; ``.compute()`` gives NumPy.
 
-        Set to label planes of that shape, or of one frame (H, W), the objects in them are given to the session as masks.
+        Set to label planes of that shape, or of one frame (H, W), the objects in them are given to
+        the session as masks.
         """
         return self._results().labels
 
@@ -148,7 +154,12 @@ class Panel(anywidget.AnyWidget):
     def describe(self, track: int, *, name: str | None = None, category: str | None = None) -> None:
         """Name an object, or say of which kind it is."""
         old = self._session.log.track(track)
-        new = Track(track, old.name if name is None else name, old.category if category is None else category, old.parent)
+        new = Track(
+            track,
+            old.name if name is None else name,
+            old.category if category is None else category,
+            old.parent,
+        )
         self._session.describe(new)
         self._refresh()
 
@@ -170,13 +181,20 @@ class Panel(anywidget.AnyWidget):
             self._carrying.cancel()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait for the propagation; False where it has not ended in time. Meanwhile the buttons are not heard."""
+        """Wait for the propagation; False where it has not ended in time.
+
+        Meanwhile the buttons are not heard.
+        """
         return self._carrying is None or self._carrying.wait(timeout_s)
 
     def _show(self, session: Session) -> None:
         """Begin anew with this session."""
         self._ready = False
-        self._session, self._display, self._census = session, Display(session.video), Census(session)
+        self._session, self._display, self._census = (
+            session,
+            Display(session.video),
+            Census(session),
+        )
         video = session.video
         self._sessions[video.at] = session
         with self.hold_sync():
@@ -209,9 +227,18 @@ class Panel(anywidget.AnyWidget):
         """Go to another place of the axes that are not walked: to the session that was there, or a new one."""
         self._check_idle()
         old = self._session
-        video = Video.of(old.video.stack, along=old.video.along, channel=old.video.channel, contrast=old.video.contrast, at=self.at)
+        video = Video.of(
+            old.video.stack,
+            along=old.video.along,
+            channel=old.video.channel,
+            contrast=old.video.contrast,
+            at=self.at,
+        )
         self._show(
-            self._sessions.get(video.at) or Session(video, old.model, policy=old.policy, settings=replace(old.settings, folder=None))
+            self._sessions.get(video.at)
+            or Session(
+                video, old.model, policy=old.policy, settings=replace(old.settings, folder=None)
+            )
         )
 
     @traitlets.validate("frame", "track", "channel", "contrast")
@@ -219,13 +246,20 @@ class Panel(anywidget.AnyWidget):
         name, value = proposal["trait"].name, proposal["value"]
         if not self._ready:
             return value
-        counts = {"frame": range(len(self._session.video)), "channel": range(len(self._session.video.stack.channels))}
+        counts = {
+            "frame": range(len(self._session.video)),
+            "channel": range(len(self._session.video.stack.channels)),
+        }
         if name in counts and value not in counts[name]:
-            raise traitlets.TraitError(f"{name} is {value!r}: expected 0 to {len(counts[name]) - 1}")
+            raise traitlets.TraitError(
+                f"{name} is {value!r}: expected 0 to {len(counts[name]) - 1}"
+            )
         if name == "track" and value < 1:
             raise traitlets.TraitError(f"track is {value!r}: expected a number from 1")
         if name == "contrast" and not value[0] < value[1]:
-            raise traitlets.TraitError(f"contrast is {value!r}: expected two different numbers, the lower first")
+            raise traitlets.TraitError(
+                f"contrast is {value!r}: expected two different numbers, the lower first"
+            )
         return value
 
     @traitlets.observe("at")
@@ -245,7 +279,9 @@ class Panel(anywidget.AnyWidget):
             return
         with self._told(), self.hold_sync():
             if change["name"] == "channel":
-                fresh = self._display.contrast(None if self._session.video.channel is None else self.channel)
+                fresh = self._display.contrast(
+                    None if self._session.video.channel is None else self.channel
+                )
                 self.contrast = (fresh.low, fresh.high)
             if change["name"] != "track":
                 self._draw()
@@ -253,7 +289,10 @@ class Panel(anywidget.AnyWidget):
                 self._refresh()
 
     def _heard(self, _: Any, content: Mapping[str, Any], __: Any) -> None:
-        """A message of the browser: ``{"kind", …}``. What goes wrong is said in the panel, not raised."""
+        """A message of the browser: ``{"kind", …}``.
+
+        What goes wrong is said in the panel, not raised.
+        """
         answers: dict[str, Callable[[dict[str, Any]], None]] = {
             "point": self._clicked,
             "box": self._clicked,
@@ -261,7 +300,9 @@ class Panel(anywidget.AnyWidget):
             "propagate": lambda _: self.propagate(),
             "cancel": lambda _: self.cancel(),
             "lock": self._locked,
-            "describe": lambda given: self.describe(int(given["track"]), name=given.get("name"), category=given.get("category")),
+            "describe": lambda given: self.describe(
+                int(given["track"]), name=given.get("name"), category=given.get("category")
+            ),
             "new": lambda _: self._new(),
         }
         answer = answers.get(str(content.get("kind")))
@@ -279,7 +320,11 @@ class Panel(anywidget.AnyWidget):
             self.track = segment.track
             self._refresh()
             known = f"Object {segment.track}, frame {segment.frame}"
-            self._say(f"{known}: predicted IoU {segment.iou:.2f}." if segment.present else f"{known}: nothing seen here.")
+            self._say(
+                f"{known}: predicted IoU {segment.iou:.2f}."
+                if segment.present
+                else f"{known}: nothing seen here."
+            )
 
     def _undone(self) -> None:
         self._say("Taken back." if self.undo() else "Nothing to take back.")
@@ -290,7 +335,10 @@ class Panel(anywidget.AnyWidget):
         locked = not self._session.log.locked(track, frame)
         self._session.lock(track, frame, locked=locked)
         self._refresh()
-        self._say(f"Object {track}, frame {frame}: {'accepted, nothing overwrites it.' if locked else 'free again.'}")
+        self._say(
+            f"Object {track}, frame {frame}: "
+            f"{'accepted, nothing overwrites it.' if locked else 'free again.'}"
+        )
 
     def _new(self) -> None:
         self.track = max(self._session.log.track_ids, default=0) + 1
@@ -306,11 +354,24 @@ class Panel(anywidget.AnyWidget):
         self._refresh()
         with self.hold_sync():
             cancelled = self._carrying is not None and self._carrying.cancelled
-            self._work = {"carrying": False, "position": last["position"] if cancelled or error else last["total"], "total": last["total"]}
+            self._work = {
+                "carrying": False,
+                "position": last["position"] if cancelled or error else last["total"],
+                "total": last["total"],
+            }
             if error is not None:
-                self._say(f"{error}" if isinstance(error, Sam2Error) else f"{type(error).__name__}: {error}", wrong=True)
+                self._say(
+                    f"{error}"
+                    if isinstance(error, Sam2Error)
+                    else f"{type(error).__name__}: {error}",
+                    wrong=True,
+                )
             else:
-                self._say("Stopped; Propagate goes on from there." if cancelled else "Carried through the stack.")
+                self._say(
+                    "Stopped; Propagate goes on from there."
+                    if cancelled
+                    else "Carried through the stack."
+                )
 
     def _results(self) -> Run:
         """All that is known now, as a Run that has nothing left to do."""
@@ -358,8 +419,8 @@ def annotate(
     device
         "auto", "cpu", "cuda", "mps".
     attention, precision, windows
-        How a model that is given by name looks at frames ("auto", "whole", "near"; "whole", "tiles"), and what it computes in
-        ("float32", "bfloat16", "float16"); see `load_model`.
+        How a model that is given by name looks at frames ("auto", "whole", "near"; "whole",
+        "tiles"), and what it computes in ("float32", "bfloat16", "float16"); see `load_model`.
     """
     if isinstance(stack, Session):
         return Panel(stack)

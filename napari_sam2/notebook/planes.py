@@ -1,4 +1,7 @@
-"""What travels to the browser: one frame at 8 bit and its labels, both compressed. The raw pixels stay in the kernel."""
+"""What travels to the browser: one frame at 8 bit and its labels, both compressed.
+
+The raw pixels stay in the kernel.
+"""
 
 from __future__ import annotations
 
@@ -25,8 +28,8 @@ _ZLIB_LEVEL = 3  # label planes are mostly background: more effort saves next to
 class Display:
     """How frames of a Video are shown.
 
-    `shrink` is the whole factor by which a plane is made smaller; the last row and column of a shown plane may stand
-    for fewer pixels than the others.
+    `shrink` is the whole factor by which a plane is made smaller; the last row and column of a
+    shown plane may stand for fewer pixels than the others.
     """
 
     video: Video
@@ -40,9 +43,13 @@ class Display:
         """Where the sliders of a channel start: the video's own contrast for its channel, else one of that channel's."""
         if channel == self.video.channel:
             return self.video.contrast
-        return Video.of(self.video.stack, along=self.video.along, channel=channel, at=dict(self.video.at)).contrast
+        return Video.of(
+            self.video.stack, along=self.video.along, channel=channel, at=dict(self.video.at)
+        ).contrast
 
-    def image(self, frame: int, channel: int | None, contrast: tuple[float, float]) -> dict[str, Any]:
+    def image(
+        self, frame: int, channel: int | None, contrast: tuple[float, float]
+    ) -> dict[str, Any]:
         """``{"frame", "mime", "bytes"}``: the frame of one channel as 8-bit PNG, or JPEG where it is large."""
         grey = Contrast(*contrast).apply(self.video.raw(frame, channel))
         picture = Image.fromarray(np.round(grey * 255).astype(np.uint8)).reduce(self.shrink)
@@ -52,7 +59,11 @@ class Display:
             picture.save(file, "PNG", compress_level=1)
         else:
             picture.save(file, "JPEG", quality=_JPEG_QUALITY)
-        return {"frame": frame, "mime": "image/png" if small else "image/jpeg", "bytes": file.getvalue()}
+        return {
+            "frame": frame,
+            "mime": "image/png" if small else "image/jpeg",
+            "bytes": file.getvalue(),
+        }
 
     def labels(self, frame: int, plane: np.ndarray) -> dict[str, Any]:
         """``{"frame", "shape", "bits", "bytes"}``: (H, W) labels, little-endian whole numbers of 16 or 32 bits, zlib."""
@@ -60,4 +71,9 @@ class Display:
         shown = plane[middle :: self.shrink, middle :: self.shrink] if self.shrink > 1 else plane
         shown = np.ascontiguousarray(shown, dtype=plane.dtype.newbyteorder("<"))
         packed = zlib.compress(shown.tobytes(), _ZLIB_LEVEL)
-        return {"frame": frame, "shape": list(shown.shape), "bits": shown.dtype.itemsize * 8, "bytes": packed}
+        return {
+            "frame": frame,
+            "shape": list(shown.shape),
+            "bits": shown.dtype.itemsize * 8,
+            "bytes": packed,
+        }

@@ -1,4 +1,7 @@
-"""What the panel draws beside the frame, as plain data: objects, lanes, marks. Read from a Session, nothing kept."""
+"""What the panel draws beside the frame, as plain data: objects, lanes, marks.
+
+Read from a Session, nothing kept.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +20,13 @@ from napari_sam2.measurement.outlines import colour
 Traces = Mapping[tuple[int, int], Trace]
 """What a Session knows of its tracks, by (track, frame): read once, drawn in several ways."""
 
-CODES = {Presence.ABSENT: 1, Presence.UNCERTAIN: 2, Presence.TRACKED: 3, Presence.PROMPTED: 4, Presence.LOCKED: 5}
+CODES = {
+    Presence.ABSENT: 1,
+    Presence.UNCERTAIN: 2,
+    Presence.TRACKED: 3,
+    Presence.PROMPTED: 4,
+    Presence.LOCKED: 5,
+}
 """How `lanes` writes a presence; 0 where a track was never carried to a frame."""
 
 
@@ -29,7 +38,13 @@ def objects(session: Session, traces: Traces, selected: int) -> list[dict[str, A
             found[track] = found.get(track, 0) + 1
     described = (session.log.track(track) for track in sorted(found))
     return [
-        {"id": each.id, "name": each.name, "category": each.category, "colour": hexadecimal(each.id), "frames": found[each.id]}
+        {
+            "id": each.id,
+            "name": each.name,
+            "category": each.category,
+            "colour": hexadecimal(each.id),
+            "frames": found[each.id],
+        }
         for each in described
     ]
 
@@ -48,11 +63,21 @@ def lanes(session: Session, traces: Traces) -> dict[str, Any]:
 def marks(session: Session, frame: int) -> list[dict[str, Any]]:
     """The prompts on one frame: ``{"track", "points": [[y, x, positive], …], "box": [y, x, y2, x2] or None}``."""
     found = []
-    tracks = sorted({prompt.track for prompt in session.log.prompts if prompt.frame == frame and not isinstance(prompt, MaskPrompt)})
+    tracks = sorted(
+        {
+            prompt.track
+            for prompt in session.log.prompts
+            if prompt.frame == frame and not isinstance(prompt, MaskPrompt)
+        }
+    )
     for track in tracks:
         said = session.log.said(track, frame)
-        points = [[y, x, positive] for (y, x), positive in zip(said.points, said.positive, strict=True)]
-        found.append({"track": track, "points": points, "box": list(said.box) if said.box else None})
+        points = [
+            [y, x, positive] for (y, x), positive in zip(said.points, said.positive, strict=True)
+        ]
+        found.append(
+            {"track": track, "points": points, "box": list(said.box) if said.box else None}
+        )
     return found
 
 

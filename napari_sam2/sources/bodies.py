@@ -17,14 +17,26 @@ from napari_sam2.sources.scale import DIAMETER_PER_SIGMA
 _SMOOTH = 1 / 14  # of the diameter: less than the narrowest gap between neighbours
 _SEED_SCALES = (0.6, 0.85)  # of the spread that fits the diameter: touching objects are still two
 _APART = 0.35  # of the diameter: seeds lie further apart
-_FLAT = 0.8  # of the brightest nearby: above this an object is as bright as can be, and its texture makes no seeds
-_CALM = 1 / 8  # of the diameter: smoothing before the darkest pixel nearby is taken for the background
+# of the brightest nearby: above this an object is as bright as can be, and its texture makes no
+# seeds
+_FLAT = 0.8
+_CALM = (
+    1 / 8
+)  # of the diameter: smoothing before the darkest pixel nearby is taken for the background
 _DIP = 2.0  # times its noise: so much below the mean the darkest of a few dozen pixels lies
 _NOISES = 5.0  # above the background: no object is dimmer
 _OTSU = 0.5  # of Otsu's threshold: dim objects beside bright ones
 _HALF = 0.45  # of an object's own brightness: where its edge is
-_SMALLEST = {2: 0.15, 3: 0.3}  # of the area (volume) of a disc (ball) of the diameter, by number of axes
-_SEAM = {2: 0.9, 3: 1.0}  # of what it is compared with: a seam brighter than this does not part two objects; by number of axes
+_SMALLEST = {
+    2: 0.15,
+    3: 0.3,
+}  # of the area (volume) of a disc (ball) of the diameter, by number of axes
+_SEAM = {
+    2: 0.9,
+    3: 1.0,
+    # of what it is compared with: a seam brighter than this does not part two objects; by number of
+    # axes
+}
 _ASIDE = 0.25  # of the diameter, to both sides of a seam: what it is compared with in a volume
 _CONVEX = 0.96  # area by that of its hull: what is as convex as this, together, is one
 _MAD = 1.4826
@@ -47,7 +59,9 @@ class Light:
         noise = _noise(image)
         calmed = _DIP * noise * _gain([max(1.0, _CALM * each) for each in diameter])
         least = _NOISES * noise * _gain(smooth_px) + calmed + 1e-4
-        return cls(above, max(least, _OTSU * float(threshold_otsu(above))) if np.ptp(above) > 0 else np.inf)
+        return cls(
+            above, max(least, _OTSU * float(threshold_otsu(above))) if np.ptp(above) > 0 else np.inf
+        )
 
 
 def outline(image: np.ndarray, diameter: Sequence[float]) -> np.ndarray:
@@ -73,15 +87,25 @@ def seeds(light: Light, response: np.ndarray, diameter: Sequence[float]) -> np.n
     """(n, d) places of objects: maxima of the response that lie on something bright."""
     bright = light.above > light.least
     footprint = ball([_APART * each for each in diameter])
-    found = peak_local_max(np.where(bright, response, 0.0), footprint=footprint, threshold_abs=_ROUNDING, exclude_border=False)
+    found = peak_local_max(
+        np.where(bright, response, 0.0),
+        footprint=footprint,
+        threshold_abs=_ROUNDING,
+        exclude_border=False,
+    )
     return np.asarray(found)
 
 
 def flattened(light: Light, diameter: Sequence[float]) -> np.ndarray:
     """The light in 0..1 by that of the brightest nearby, cut off at the top: dim objects count as bright ones do, gaps stay dark."""
-    brightest = ndimage.maximum_filter(light.above, size=[2 * int(each / 2) + 1 for each in diameter])
+    brightest = ndimage.maximum_filter(
+        light.above, size=[2 * int(each / 2) + 1 for each in diameter]
+    )
     nearby = ndimage.gaussian_filter(brightest, [0.3 * each for each in diameter])
-    return np.asarray(np.minimum(1.0, np.maximum(0.0, light.above) / (_FLAT * np.maximum(nearby, light.least))), dtype=np.float32)
+    return np.asarray(
+        np.minimum(1.0, np.maximum(0.0, light.above) / (_FLAT * np.maximum(nearby, light.least))),
+        dtype=np.float32,
+    )
 
 
 def response_of(image: np.ndarray, diameter: Sequence[float]) -> np.ndarray:
@@ -104,7 +128,9 @@ def _background(image: np.ndarray, diameter: Sequence[float]) -> np.ndarray:
     """What would be there without objects: the darkest within a good diameter, smoothed."""
     calm = ndimage.gaussian_filter(image, [max(1.0, _CALM * each) for each in diameter])
     lowest = ndimage.minimum_filter(calm, size=[2 * int(1.25 * each) + 1 for each in diameter])
-    return np.asarray(ndimage.gaussian_filter(lowest, [1.2 * each for each in diameter], truncate=2.0))
+    return np.asarray(
+        ndimage.gaussian_filter(lowest, [1.2 * each for each in diameter], truncate=2.0)
+    )
 
 
 def _gain(sigma: Sequence[float]) -> float:
@@ -115,7 +141,9 @@ def _gain(sigma: Sequence[float]) -> float:
 def _noise(image: np.ndarray) -> float:
     """Standard deviation of the noise of a pixel, from second differences in the plane (Immerkaer 1996)."""
     kernel = np.array([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]], dtype=np.float32)
-    rough = ndimage.convolve(image, kernel.reshape((1,) * (image.ndim - 2) + (3, 3)), mode="nearest")
+    rough = ndimage.convolve(
+        image, kernel.reshape((1,) * (image.ndim - 2) + (3, 3)), mode="nearest"
+    )
     return float(_MAD * np.median(np.abs(rough)) / 6.0)
 
 
@@ -123,26 +151,39 @@ def _joined(basins: np.ndarray, light: Light, diameter: Sequence[float]) -> np.n
     """Basins put together again where the seam between them is as bright as what lies beside it, and both make one convex body."""
     boxes = ndimage.find_objects(basins)
     edges = np.maximum(light.least, _HALF * _brightness(basins, light.above))
-    members = np.where(light.above > edges[basins], basins, 0)  # a blurred foot is no part of the shape
+    members = np.where(
+        light.above > edges[basins], basins, 0
+    )  # a blurred foot is no part of the shape
     found = sorted(_seams(basins, light.above, diameter), reverse=True)
     seams = [(first, second) for ratio, first, second in found if ratio >= _SEAM[basins.ndim]]
     owner = _grouped(seams, len(boxes))
-    for group in np.unique(owner):  # all that hangs together, where that is convex: quarters of a disc are not, two by two
+    for group in np.unique(
+        owner
+    ):  # all that hangs together, where that is convex: quarters of a disc are not, two by two
         together = np.flatnonzero(owner == group)
         if len(together) > 1 and _solidity(members, boxes, together) < _CONVEX:
             owner[together] = together
     for first, second in seams:
         a, b = _root(owner, first), _root(owner, second)
-        together = np.array([number for number in range(len(owner)) if _root(owner, number) in (a, b)])
+        together = np.array(
+            [number for number in range(len(owner)) if _root(owner, number) in (a, b)]
+        )
         if a != b and _solidity(members, boxes, together) >= _CONVEX:
             owner[b] = a
-    return np.asarray(np.array([_root(owner, number) for number in range(len(owner))], dtype=np.int32)[basins])
+    return np.asarray(
+        np.array([_root(owner, number) for number in range(len(owner))], dtype=np.int32)[basins]
+    )
 
 
 def _brightness(basins: np.ndarray, above: np.ndarray) -> np.ndarray:
     """(count + 1,) how bright each basin is, but for its brightest pixels; the first, which is no basin, 0."""
     boxes = enumerate(ndimage.find_objects(basins), 1)
-    return np.array([0.0, *(float(np.percentile(above[box][basins[box] == number], 90)) for number, box in boxes)])
+    return np.array(
+        [
+            0.0,
+            *(float(np.percentile(above[box][basins[box] == number], 90)) for number, box in boxes),
+        ]
+    )
 
 
 def _grouped(seams: Sequence[tuple[int, int]], count: int) -> np.ndarray:
@@ -160,11 +201,14 @@ def _root(owner: np.ndarray, number: int) -> int:
     return number
 
 
-def _seams(basins: np.ndarray, above: np.ndarray, diameter: Sequence[float]) -> list[tuple[float, int, int]]:
+def _seams(
+    basins: np.ndarray, above: np.ndarray, diameter: Sequence[float]
+) -> list[tuple[float, int, int]]:
     """(brightness of the seam by that of the dimmer body, first, second) of all neighbours.
 
-    In a volume each voxel of a seam is compared with those beside it in both bodies: objects fade towards their ends in z, and
-    their seams fade with them; only a gap is darker than both its sides.
+    In a volume each voxel of a seam is compared with those beside it in both bodies: objects fade
+    towards their ends in z, and their seams fade with them; only a gap is darker than both its
+    sides.
     """
     pairs, places, values = _touching(basins, above)
     edges, which = np.unique(pairs, axis=0, return_inverse=True)
@@ -176,20 +220,32 @@ def _seams(basins: np.ndarray, above: np.ndarray, diameter: Sequence[float]) -> 
     else:
         compared = _brightness(basins, above)[edges].min(axis=1)[which]
     order = np.argsort(which, kind="stable")
-    parts = np.split((values / np.maximum(1e-9, compared))[order], np.flatnonzero(np.diff(which[order])) + 1)
-    return [(float(np.median(part)), int(a), int(b)) for part, (a, b) in zip(parts, edges, strict=True)]  # not where it meets the edge
+    parts = np.split(
+        (values / np.maximum(1e-9, compared))[order], np.flatnonzero(np.diff(which[order])) + 1
+    )
+    return [
+        (float(np.median(part)), int(a), int(b)) for part, (a, b) in zip(parts, edges, strict=True)
+    ]  # not where it meets the edge
 
 
 def _ways(basins: np.ndarray, pairs: np.ndarray, diameter: Sequence[float]) -> np.ndarray:
     """(n, d) from a seam into the second of each (n, 2) pair, along the line between their middles: a quarter of the diameter."""
     middles = np.array(ndimage.center_of_mass(basins > 0, basins, np.arange(1, basins.max() + 1)))
     ways = (middles[pairs[:, 1] - 1] - middles[pairs[:, 0] - 1]) / np.asarray(diameter)
-    return np.asarray(_ASIDE * np.asarray(diameter) * ways / np.maximum(1e-9, np.linalg.norm(ways, axis=1, keepdims=True)))
+    return np.asarray(
+        _ASIDE
+        * np.asarray(diameter)
+        * ways
+        / np.maximum(1e-9, np.linalg.norm(ways, axis=1, keepdims=True))
+    )
 
 
 def _beside(places: np.ndarray, ways: np.ndarray, above: np.ndarray) -> np.ndarray:
     """(n,) brightness on the dimmer side of each place."""
-    sides = [ndimage.map_coordinates(above, (places + way).T, order=1, mode="nearest") for way in (-ways, ways)]
+    sides = [
+        ndimage.map_coordinates(above, (places + way).T, order=1, mode="nearest")
+        for way in (-ways, ways)
+    ]
     return np.asarray(np.minimum(*sides))
 
 
@@ -197,10 +253,16 @@ def _touching(basins: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.nda
     """Pixels of two basins side by side: (n, 2) which basins, the lower number first; (n, d) where they meet; (n,) the dimmer one."""
     pairs, places, values = [], [], []
     for axis in range(basins.ndim):
-        here = tuple(slice(None, -1) if each == axis else slice(None) for each in range(basins.ndim))
-        there = tuple(slice(1, None) if each == axis else slice(None) for each in range(basins.ndim))
+        here = tuple(
+            slice(None, -1) if each == axis else slice(None) for each in range(basins.ndim)
+        )
+        there = tuple(
+            slice(1, None) if each == axis else slice(None) for each in range(basins.ndim)
+        )
         touching = (basins[here] != basins[there]) & (basins[here] > 0) & (basins[there] > 0)
-        pairs.append(np.sort(np.stack([basins[here][touching], basins[there][touching]], axis=1), axis=1))
+        pairs.append(
+            np.sort(np.stack([basins[here][touching], basins[there][touching]], axis=1), axis=1)
+        )
         places.append(np.argwhere(touching) + 0.5 * (np.arange(basins.ndim) == axis))
         values.append(np.minimum(above[here][touching], above[there][touching]))
     return np.concatenate(pairs), np.concatenate(places), np.concatenate(values)
@@ -209,8 +271,13 @@ def _touching(basins: np.ndarray, above: np.ndarray) -> tuple[np.ndarray, np.nda
 def _solidity(basins: np.ndarray, boxes: Sequence[tuple[slice, ...]], members: np.ndarray) -> float:
     """Of these basins together: their pixels by those of the hull of their middles, which is 1 for what is convex, however coarse."""
     mine = [boxes[number - 1] for number in members]
-    around = tuple(slice(min(b[axis].start for b in mine), max(b[axis].stop for b in mine)) for axis in range(basins.ndim))
-    step = max(1, max(each.stop - each.start for each in around) // 24)  # a rough hull tells two from one, and costs little
+    around = tuple(
+        slice(min(b[axis].start for b in mine), max(b[axis].stop for b in mine))
+        for axis in range(basins.ndim)
+    )
+    step = max(
+        1, max(each.stop - each.start for each in around) // 24
+    )  # a rough hull tells two from one, and costs little
     mask = np.isin(basins[around][(slice(None, None, step),) * basins.ndim], members)
     places = np.argwhere(mask)
     if len(places) <= mask.ndim or np.linalg.matrix_rank(places - places[0]) < mask.ndim:
@@ -241,6 +308,10 @@ def _trimmed(basins: np.ndarray, light: Light, diameter: Sequence[float]) -> np.
 def ball(radii: Sequence[float]) -> np.ndarray:
     """A footprint of these half axes in pixels, at least one pixel to every side."""
     reach = [max(1, int(each)) for each in radii]
-    places = np.indices([2 * each + 1 for each in reach]) - np.array(reach).reshape(-1, *(1,) * len(reach))
-    within = sum((place / max(1.0, radius)) ** 2 for place, radius in zip(places, radii, strict=True))
+    places = np.indices([2 * each + 1 for each in reach]) - np.array(reach).reshape(
+        -1, *(1,) * len(reach)
+    )
+    within = sum(
+        (place / max(1.0, radius)) ** 2 for place, radius in zip(places, radii, strict=True)
+    )
     return np.asarray(within <= 1.0)

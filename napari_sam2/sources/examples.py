@@ -42,7 +42,9 @@ class Examples(Grid):
         if not self.hints.examples:
             raise PromptError("the source 'examples' without examples: click some objects first")
 
-    def prompts(self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None) -> list[Prompt]:
+    def prompts(
+        self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None
+    ) -> list[Prompt]:
         """See `PromptSource`."""
         examples = [look for look in self._looks(video, self.hints.examples) if look]
         if not examples:
@@ -57,7 +59,10 @@ class Examples(Grid):
             for candidate, look in zip(candidates, self._looks(video, candidates), strict=True)
             if look and max(_similar(look, each) for each in examples) >= ALIKE
         ]
-        return [_as(self.hints.kind, candidate, first + number) for number, candidate in enumerate(alike)]
+        return [
+            _as(self.hints.kind, candidate, first + number)
+            for number, candidate in enumerate(alike)
+        ]
 
     def _looks(self, video: Video, prompts: Sequence[Prompt]) -> list[_Look | None]:
         """How the object each of these points at looks; None where the model sees none."""
@@ -66,7 +71,9 @@ class Examples(Grid):
         for frame in sorted({prompt.frame for prompt in prompts}):
             here = [index for index, prompt in enumerate(prompts) if prompt.frame == frame]
             embedding = self.model.embed([(video.frame(frame), window)])[0]
-            segments = self.model.segment(embedding, [Query(index + 1, said(prompts[index])) for index in here])
+            segments = self.model.segment(
+                embedding, [Query(index + 1, said(prompts[index])) for index in here]
+            )
             found |= {index: _look(segment) for index, segment in zip(here, segments, strict=True)}
         return [found[index] for index in range(len(prompts))]
 
@@ -76,13 +83,18 @@ def _look(segment: Segment) -> _Look | None:
     if not segment.present or not mask.any():
         return None
     cell_px = (window.height / mask.shape[0]) * (window.width / mask.shape[1])
-    return _Look(segment.pointer / max(1e-9, float(np.linalg.norm(segment.pointer))), float(np.count_nonzero(mask)) * cell_px)
+    return _Look(
+        segment.pointer / max(1e-9, float(np.linalg.norm(segment.pointer))),
+        float(np.count_nonzero(mask)) * cell_px,
+    )
 
 
 def _as(kind: Kind, candidate: Prompt, track: int) -> Prompt:
     assert isinstance(candidate, MaskPrompt)
     y, x, y2, x2 = candidate.rectangle
-    return mask_prompt(candidate.mask[y:y2, x:x2], (y, x), candidate.shape, candidate.frame, track, kind)
+    return mask_prompt(
+        candidate.mask[y:y2, x:x2], (y, x), candidate.shape, candidate.frame, track, kind
+    )
 
 
 def _similar(look: _Look, example: _Look) -> float:

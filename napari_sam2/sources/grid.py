@@ -17,7 +17,8 @@ from napari_sam2.sources.seeds import _Sized, mask_prompt
 
 PREDICTED_IOU = 0.7
 STABILITY = 0.75
-_OFFSET = 1.0  # logits up and down: how far the mask's edge is moved to see whether it is stable (SAM's own)
+# logits up and down: how far the mask's edge is moved to see whether it is stable (SAM's own)
+_OFFSET = 1.0
 _SAME_IOU = 0.5  # from here on two answers are one object
 _INSIDE = 0.8  # of the smaller one's pixels: then one answer is part of another
 _LARGEST = 0.4  # of the frame: what covers more is background
@@ -35,7 +36,13 @@ class Answer:
     place: tuple[float, float]
 
     @classmethod
-    def of(cls, segment: Segment, shape: tuple[int, ...], score: float, place: tuple[float, float] = (0.0, 0.0)) -> Answer | None:
+    def of(
+        cls,
+        segment: Segment,
+        shape: tuple[int, ...],
+        score: float,
+        place: tuple[float, float] = (0.0, 0.0),
+    ) -> Answer | None:
         """What a model answered on a frame of `shape` (H, W), None where that is nothing."""
         if not segment.present:
             return None
@@ -51,7 +58,12 @@ class Answer:
     def whole(self, shape: tuple[int, ...]) -> np.ndarray:
         """(H, W) bool of the whole frame."""
         plane = np.zeros(shape, dtype=bool)
-        plane[tuple(slice(low, low + side) for low, side in zip(self.corner, self.mask.shape, strict=True))] = self.mask
+        plane[
+            tuple(
+                slice(low, low + side)
+                for low, side in zip(self.corner, self.mask.shape, strict=True)
+            )
+        ] = self.mask
         return plane
 
 
@@ -72,14 +84,21 @@ class Grid(_Sized):
         step = max(4.0, 0.5 * scale.diameter_px) if scale else max(video.shape[1:]) / _SIDE
         return lattice(video.shape[1:], step)
 
-    def prompts(self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None) -> list[Prompt]:
-        """See `PromptSource`. The answers become masks, boxes or the clicks that gave them, see `Hints.kind`."""
+    def prompts(
+        self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None
+    ) -> list[Prompt]:
+        """See `PromptSource`.
+
+        The answers become masks, boxes or the clicks that gave them, see `Hints.kind`.
+        """
         places = self.places(video, frame)
         if taken is not None:
             places = places[~taken[tuple(places.round().astype(int).T)]]
         kept = apart(self.answers(video, frame, places), video.shape[1:])
         free = [each for each in kept if taken is None or _free(each, taken)]
-        return [self._prompt(each, video, frame, first + number) for number, each in enumerate(free)]
+        return [
+            self._prompt(each, video, frame, first + number) for number, each in enumerate(free)
+        ]
 
     def answers(self, video: Video, frame: int, places: np.ndarray) -> list[Answer]:
         """The sure and stable answers at these places, all masks that the model offers for each."""
@@ -87,17 +106,26 @@ class Grid(_Sized):
             return []
         window = self.model.card.window(video.shape[1:])
         embedding = self.model.embed([(video.frame(frame), window)])[0]
-        queries = [Query(number + 1, Said(((float(y), float(x)),), (True,))) for number, (y, x) in enumerate(places)]
+        queries = [
+            Query(number + 1, Said(((float(y), float(x)),), (True,)))
+            for number, (y, x) in enumerate(places)
+        ]
         found = []
         for start in range(0, len(queries), _AT_ONCE):
-            for segment, place in zip(self.model.segment(embedding, queries[start : start + _AT_ONCE]), places[start:], strict=False):
+            for segment, place in zip(
+                self.model.segment(embedding, queries[start : start + _AT_ONCE]),
+                places[start:],
+                strict=False,
+            ):
                 found += _offered(segment, (float(place[0]), float(place[1])), video.shape[1:])
         return found
 
     def _prompt(self, answer: Answer, video: Video, frame: int, track: int) -> Prompt:
         if self.hints.kind == "point":
             return PointPrompt(frame, track, [answer.place], [True])
-        return mask_prompt(answer.mask, answer.corner, video.shape[1:], frame, track, self.hints.kind)
+        return mask_prompt(
+            answer.mask, answer.corner, video.shape[1:], frame, track, self.hints.kind
+        )
 
 
 class Everything(Grid):
@@ -112,7 +140,10 @@ class Everything(Grid):
 
 def lattice(shape: tuple[int, ...], step: float) -> np.ndarray:
     """(n, 2) places (y, x) about `step` pixels apart, half a step from the edges."""
-    axes = [(np.arange(max(1, round(side / step))) + 0.5) * side / max(1, round(side / step)) - 0.5 for side in shape]
+    axes = [
+        (np.arange(max(1, round(side / step))) + 0.5) * side / max(1, round(side / step)) - 0.5
+        for side in shape
+    ]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
@@ -121,10 +152,20 @@ def apart(answers: Sequence[Answer], shape: tuple[int, ...]) -> list[Answer]:
     taken = np.zeros(shape, dtype=np.int32)
     kept: list[Answer] = []
     for answer in sorted(answers, key=lambda each: (-each.score, each.corner)):
-        place = tuple(slice(low, low + side) for low, side in zip(answer.corner, answer.mask.shape, strict=True))
+        place = tuple(
+            slice(low, low + side)
+            for low, side in zip(answer.corner, answer.mask.shape, strict=True)
+        )
         under, pixels = np.unique(taken[place][answer.mask], return_counts=True)
-        rivals = [(int(n), kept[int(code) - 1].area) for code, n in zip(under, pixels, strict=True) if code]
-        if any(n / (area + answer.area - n) >= _SAME_IOU or n >= _INSIDE * min(area, answer.area) for n, area in rivals):
+        rivals = [
+            (int(n), kept[int(code) - 1].area)
+            for code, n in zip(under, pixels, strict=True)
+            if code
+        ]
+        if any(
+            n / (area + answer.area - n) >= _SAME_IOU or n >= _INSIDE * min(area, answer.area)
+            for n, area in rivals
+        ):
             continue
         kept.append(answer)
         taken[place][answer.mask & (taken[place] == 0)] = len(kept)
@@ -141,7 +182,9 @@ def said(prompt: Prompt) -> Said:
 def _offered(segment: Segment, place: tuple[float, float], shape: tuple[int, ...]) -> list[Answer]:
     if not segment.present:
         return []
-    offers = [(each.logits, each.iou) for each in segment.alternatives] or [(segment.logits, segment.iou)]
+    offers = [(each.logits, each.iou) for each in segment.alternatives] or [
+        (segment.logits, segment.iou)
+    ]
     found = []
     for logits, iou in offers:
         stable = stability(logits)
@@ -161,5 +204,7 @@ def stability(logits: np.ndarray) -> float:
 
 
 def _free(answer: Answer, taken: np.ndarray) -> bool:
-    place = tuple(slice(low, low + side) for low, side in zip(answer.corner, answer.mask.shape, strict=True))
+    place = tuple(
+        slice(low, low + side) for low, side in zip(answer.corner, answer.mask.shape, strict=True)
+    )
     return bool(np.count_nonzero(answer.mask & taken[place]) <= 0.5 * answer.area)

@@ -29,8 +29,8 @@ class Hints:
     dark
         Whether objects are darker than the background; guessed where None.
     kind
-        What a seed becomes: a click in the middle, a box around, or the outline that was found. Sources that only know
-        places give clicks.
+        What a seed becomes: a click in the middle, a box around, or the outline that was found.
+        Sources that only know places give clicks.
     model
         The model that sources ask which segment objects themselves.
     labels
@@ -55,10 +55,15 @@ class Hints:
         for name in ("diameter_px", "diameter_um"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
-                raise PlanError(f"{name} is {value!r}: expected a length above 0, or nothing where it is not known")
+                raise PlanError(
+                    f"{name} is {value!r}: expected a length above 0, or nothing where it is not "
+                    "known"
+                )
 
     def scale(self, video: Video) -> Scale | None:
-        """The size of objects in this video; None where nothing is to be seen. One for all frames, so that counts compare.
+        """The size of objects in this video; None where nothing is to be seen.
+
+        One for all frames, so that counts compare.
 
         Raises SpacingError for a diameter in µm where nobody knows how large a pixel is.
         """
@@ -76,7 +81,8 @@ class Hints:
             return self.diameter_px
         if video.spacing.pixel_um2 is None:
             raise SpacingError(
-                f"a diameter of {self.diameter_um} µm, and the image does not say its µm per pixel: give it, or a diameter in pixels"
+                f"a diameter of {self.diameter_um} µm, and the image does not say its µm per "
+                "pixel: give it, or a diameter in pixels"
             )
         return self.diameter_um / math.sqrt(video.spacing.pixel_um2)
 
@@ -84,4 +90,7 @@ class Hints:
 def _spread(length: int) -> list[int]:
     """Frames looked at: evenly over the inner part, since the ends of a z-stack hold little."""
     margin = length // 6
-    return [int(index) for index in np.unique(np.linspace(margin, length - 1 - margin, _LOOKED_AT).round())]
+    return [
+        int(index)
+        for index in np.unique(np.linspace(margin, length - 1 - margin, _LOOKED_AT).round())
+    ]

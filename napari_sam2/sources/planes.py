@@ -13,21 +13,33 @@ from napari_sam2.core.video import Video
 from napari_sam2.sources.hints import Hints
 from napari_sam2.sources.seeds import label_prompts
 
-_SAME = 0.7  # of the objects that overlap one on the next frame: as many must have its label for labels to be identities
+# of the objects that overlap one on the next frame: as many must have its label for labels to be
+# identities
+_SAME = 0.7
 
 
 class Labels:
-    """Objects that another tool labelled, one plane for each frame. Holes, gaps and objects of several parts are taken as they are."""
+    """Objects that another tool labelled, one plane for each frame.
+
+    Holes, gaps and objects of several parts are taken as they are.
+    """
 
     name = "labels"
 
     def __init__(self, hints: Hints | None = None) -> None:
         self.hints = hints or Hints()
         if self.hints.labels is None:
-            raise LabelsError("the source 'labels' without labels: give a label image of the video's frames")
+            raise LabelsError(
+                "the source 'labels' without labels: give a label image of the video's frames"
+            )
 
-    def prompts(self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None) -> list[Prompt]:
-        """See `PromptSource`. Raises LabelsError for labels of another shape than the video, or that are no whole numbers."""
+    def prompts(
+        self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None
+    ) -> list[Prompt]:
+        """See `PromptSource`.
+
+        Raises LabelsError for labels of another shape than the video, or that are no whole numbers.
+        """
         return label_prompts(self._plane(video, frame), frame, self.hints.kind, first, taken)
 
     def labels(self, video: Video) -> Callable[[int], np.ndarray] | None:
@@ -40,20 +52,30 @@ class Labels:
                 there = after[(before == label) & (after > 0)]
                 if there.size:
                     same = int(np.bincount(np.unique(there, return_inverse=True)[1]).argmax())
-                    alike, other = (alike + 1, other) if np.unique(there)[same] == label else (alike, other + 1)
+                    alike, other = (
+                        (alike + 1, other)
+                        if np.unique(there)[same] == label
+                        else (alike, other + 1)
+                    )
             before = after
         if len(video) > 1 and alike <= _SAME * (alike + other):
             return None
         return lambda frame: self._plane(video, frame)
 
     def _plane(self, video: Video, frame: int) -> np.ndarray:
-        array = self.hints.labels.data if isinstance(self.hints.labels, Stack) else self.hints.labels
+        array = (
+            self.hints.labels.data if isinstance(self.hints.labels, Stack) else self.hints.labels
+        )
         shape = tuple(array.shape) if len(array.shape) == 3 else (1, *array.shape)
         if shape != video.shape or np.dtype(array.dtype).kind not in "ui":
             raise LabelsError(
-                f"labels of {array.dtype} {shape!r}: expected whole numbers {video.shape!r}, one plane for each frame of the video"
+                f"labels of {array.dtype} {shape!r}: expected whole numbers {video.shape!r}, one "
+                "plane for each frame of the video"
             )
         plane = np.asarray(array[frame] if len(array.shape) == 3 else array)
         if plane.size and plane.min() < 0:
-            raise LabelsError(f"labels from {plane.min()}: expected 0 for the background and numbers above it", frame=frame)
+            raise LabelsError(
+                f"labels from {plane.min()}: expected 0 for the background and numbers above it",
+                frame=frame,
+            )
         return plane

@@ -9,11 +9,18 @@ from scipy import ndimage
 from skimage.transform import downscale_local_mean
 
 _STEP = 1.25  # from one scale to the next
-_SIGMAS = tuple(1.2 * _STEP**power for power in range(6))  # of one octave, and one more on either side to be a maximum against
+_SIGMAS = tuple(
+    1.2 * _STEP**power for power in range(6)
+)  # of one octave, and one more on either side to be a maximum against
 _LARGEST = 0.45  # of a plane's shorter side: what is larger is no object but the light
 _SMALLEST_PX = 8  # side of a plane that is worth looking at
 _STRONG = 0.35  # of the strongest responses: what is an object and not its texture
-_TAILS = (2, 98)  # percentiles: the longer tail of the grey values is that of the objects, the background being most of a frame
+_TAILS = (
+    2,
+    98,
+    # percentiles: the longer tail of the grey values is that of the objects, the background being most
+    # of a frame
+)
 DIAMETER_PER_SIGMA = 2 * np.sqrt(2)
 """A disc of this diameter in spreads answers a Laplacian of Gaussian most (Lindeberg 1998)."""
 
@@ -29,8 +36,8 @@ class Scale:
 def guess_scale(plane: np.ndarray, *, dark: bool | None = None) -> Scale | None:
     """The Scale of a (H, W) plane in 0..1, from the maxima of its Laplacian of Gaussian over place and scale; None where it has none.
 
-    `dark` is guessed where None, see `is_dark`. The diameter is the median over all strong maxima, each with the weight of its
-    area.
+    `dark` is guessed where None, see `is_dark`. The diameter is the median over all strong maxima,
+    each with the weight of its area.
     """
     side = is_dark(plane) if dark is None else dark
     diameter = _typical(-plane if side else plane)
@@ -61,11 +68,15 @@ def _peaks(plane: np.ndarray) -> np.ndarray:
     found = []
     zoom, level = 1, np.asarray(plane, dtype=np.float32)
     while min(level.shape) >= _SMALLEST_PX:
-        responses = np.stack([-(sigma**2) * ndimage.gaussian_laplace(level, sigma) for sigma in _SIGMAS])
+        responses = np.stack(
+            [-(sigma**2) * ndimage.gaussian_laplace(level, sigma) for sigma in _SIGMAS]
+        )
         highest = ndimage.maximum_filter(responses, size=3, mode="nearest")
         inner = (responses == highest)[1:-1] & (responses[1:-1] > 1e-6)
         scale = np.nonzero(inner)[0]
-        found.append(np.stack([zoom * np.array(_SIGMAS)[1:-1][scale], responses[1:-1][inner]], axis=1))
+        found.append(
+            np.stack([zoom * np.array(_SIGMAS)[1:-1][scale], responses[1:-1][inner]], axis=1)
+        )
         height, width = (side // 2 * 2 for side in level.shape)
         level = downscale_local_mean(level[:height, :width], (2, 2)).astype(np.float32)
         zoom *= 2

@@ -38,12 +38,20 @@ class Bodies(_Sized):
 
     name = "bodies"
 
-    def prompts(self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None) -> list[Prompt]:
+    def prompts(
+        self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None
+    ) -> list[Prompt]:
         """See `PromptSource`."""
         scale = self.scale(video)
         if scale is None:
             return []
-        return label_prompts(outline(_bright(video, frame, scale), (scale.diameter_px,) * 2), frame, self.hints.kind, first, taken)
+        return label_prompts(
+            outline(_bright(video, frame, scale), (scale.diameter_px,) * 2),
+            frame,
+            self.hints.kind,
+            first,
+            taken,
+        )
 
     def labels(self, video: Video) -> Callable[[int], np.ndarray] | None:
         """A z-stack is outlined as a volume, no finer than needed; other videos are not."""
@@ -53,8 +61,14 @@ class Bodies(_Sized):
         guessed = self.hints.diameter_px is None and self.hints.diameter_um is None
         diameter = scale.diameter_px * (_SLICED if guessed else 1.0)
         step = max(1, int(diameter / _VOXELS))
-        flatness = (video.spacing.z_um or 1.0) / (video.spacing.y_um or 1.0) if video.spacing.z_um and video.spacing.y_um else 1.0
-        volume = np.stack([_reduced(_bright(video, frame, scale), step) for frame in range(len(video))])
+        flatness = (
+            (video.spacing.z_um or 1.0) / (video.spacing.y_um or 1.0)
+            if video.spacing.z_um and video.spacing.y_um
+            else 1.0
+        )
+        volume = np.stack(
+            [_reduced(_bright(video, frame, scale), step) for frame in range(len(video))]
+        )
         found = outline(volume, (diameter / flatness, diameter / step, diameter / step))
         return lambda frame: _enlarged(found[frame], step, video.shape[1:])
 
@@ -64,7 +78,9 @@ class Blobs(_Sized):
 
     name = "blobs"
 
-    def prompts(self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None) -> list[Prompt]:
+    def prompts(
+        self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None
+    ) -> list[Prompt]:
         """See `PromptSource`."""
         scale = self.scale(video)
         if scale is None:
@@ -73,7 +89,9 @@ class Blobs(_Sized):
         light = Light.of(image, size)
         if not np.isfinite(light.least):
             return []
-        return clicks(seeds(light, response_of(flattened(light, size), size), size), frame, first, taken)
+        return clicks(
+            seeds(light, response_of(flattened(light, size), size), size), frame, first, taken
+        )
 
 
 class Peaks(_Sized):
@@ -81,45 +99,76 @@ class Peaks(_Sized):
 
     name = "peaks"
 
-    def prompts(self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None) -> list[Prompt]:
+    def prompts(
+        self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None
+    ) -> list[Prompt]:
         """See `PromptSource`."""
         scale = self.scale(video)
         if scale is None:
             return []
         light = Light.of(_bright(video, frame, scale), (scale.diameter_px,) * 2)
-        depth = ndimage.gaussian_filter(ndimage.distance_transform_edt(light.above > light.least), 1.0)
+        depth = ndimage.gaussian_filter(
+            ndimage.distance_transform_edt(light.above > light.least), 1.0
+        )
         apart = ball([0.35 * scale.diameter_px] * 2)
         return clicks(
-            peak_local_max(depth, footprint=apart, threshold_abs=0.15 * scale.diameter_px, exclude_border=False), frame, first, taken
+            peak_local_max(
+                depth, footprint=apart, threshold_abs=0.15 * scale.diameter_px, exclude_border=False
+            ),
+            frame,
+            first,
+            taken,
         )
 
 
 def clicks(places: np.ndarray, frame: int, first: int, taken: np.ndarray | None) -> list[Prompt]:
     """A click at each (y, x) of `places` that is not taken."""
     free = [(float(y), float(x)) for y, x in places if taken is None or not taken[int(y), int(x)]]
-    return [PointPrompt(frame, first + number, [place], [True]) for number, place in enumerate(free)]
+    return [
+        PointPrompt(frame, first + number, [place], [True]) for number, place in enumerate(free)
+    ]
 
 
-def label_prompts(labels: np.ndarray, frame: int, kind: Kind, first: int, taken: np.ndarray | None) -> list[Prompt]:
+def label_prompts(
+    labels: np.ndarray, frame: int, kind: Kind, first: int, taken: np.ndarray | None
+) -> list[Prompt]:
     """A prompt for each label of a plane that is mostly on free pixels, in order of the labels."""
     found: list[Prompt] = []
     codes = np.unique(labels[labels > 0])
-    for code, box in zip(codes, ndimage.find_objects(np.searchsorted([0, *codes], labels)), strict=True):
+    for code, box in zip(
+        codes, ndimage.find_objects(np.searchsorted([0, *codes], labels)), strict=True
+    ):
         mask = labels[box] == code
-        if taken is not None and np.count_nonzero(mask & taken[box]) > _NEW * np.count_nonzero(mask):
+        if taken is not None and np.count_nonzero(mask & taken[box]) > _NEW * np.count_nonzero(
+            mask
+        ):
             continue
-        found.append(mask_prompt(mask, (box[0].start, box[1].start), labels.shape, frame, first + len(found), kind))
+        found.append(
+            mask_prompt(
+                mask, (box[0].start, box[1].start), labels.shape, frame, first + len(found), kind
+            )
+        )
     return found
 
 
-def mask_prompt(mask: np.ndarray, corner: tuple[int, int], shape: tuple[int, ...], frame: int, track: int, kind: Kind) -> Prompt:
+def mask_prompt(
+    mask: np.ndarray,
+    corner: tuple[int, int],
+    shape: tuple[int, ...],
+    frame: int,
+    track: int,
+    kind: Kind,
+) -> Prompt:
     """What is said of an object that is `mask`, a crop whose first pixel is `corner`: a click deepest inside, its box, or all of it."""
     if kind == "point":
         depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
         y, x = np.unravel_index(int(depth.argmax()), depth.shape)
         return PointPrompt(frame, track, [(float(corner[0] + y), float(corner[1] + x))], [True])
     if kind == "box" and min(mask.shape) > 1:
-        low, high = (corner[0], corner[1]), (corner[0] + mask.shape[0] - 1, corner[1] + mask.shape[1] - 1)
+        low, high = (
+            (corner[0], corner[1]),
+            (corner[0] + mask.shape[0] - 1, corner[1] + mask.shape[1] - 1),
+        )
         return BoxPrompt(frame, track, (*low, *high))
     whole = np.zeros(shape, dtype=bool)
     whole[corner[0] : corner[0] + mask.shape[0], corner[1] : corner[1] + mask.shape[1]] = mask
@@ -145,7 +194,10 @@ def _enlarged(labels: np.ndarray, step: int, shape: tuple[int, ...]) -> np.ndarr
     """The inverse on labels, its borders made smooth again."""
     if step == 1:
         return labels
-    rows, columns = (np.minimum(np.arange(side) // step, cells - 1) for side, cells in zip(shape, labels.shape, strict=True))
+    rows, columns = (
+        np.minimum(np.arange(side) // step, cells - 1)
+        for side, cells in zip(shape, labels.shape, strict=True)
+    )
     coarse = labels[np.ix_(rows, columns)]
     smooth, strongest = np.zeros_like(coarse), np.full(coarse.shape, 0.5, dtype=np.float32)
     boxes = ndimage.find_objects(coarse)

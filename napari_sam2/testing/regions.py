@@ -1,4 +1,7 @@
-"""Regions of a small picture: what the toy model sees in place of features. Pictures and masks are (h, w), places (y, x) cells."""
+"""Regions of a small picture: what the toy model sees in place of features.
+
+Pictures and masks are (h, w), places (y, x) cells.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ def overlapping(mask: np.ndarray, other: np.ndarray) -> np.ndarray:
 def inside(shape: tuple[int, int], low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Cells whose centres lie in the box from `low` to `high`, both (y, x)."""
     rows, columns = np.indices(shape)
-    return np.asarray((rows >= low[0]) & (rows <= high[0]) & (columns >= low[1]) & (columns <= high[1]))
+    return np.asarray(
+        (rows >= low[0]) & (rows <= high[0]) & (columns >= low[1]) & (columns <= high[1])
+    )
 
 
 def carved(mask: np.ndarray, cells: Sequence[Cell], positive: Sequence[bool]) -> np.ndarray:
@@ -37,9 +42,13 @@ def carved(mask: np.ndarray, cells: Sequence[Cell], positive: Sequence[bool]) ->
         if wanted or not _holds(kept, cell):
             continue
         part = at(kept, cell)
-        clicks = [(each, flag) for each, flag in zip(cells, positive, strict=True) if _holds(part, each)]
+        clicks = [
+            (each, flag) for each, flag in zip(cells, positive, strict=True) if _holds(part, each)
+        ]
         places = np.argwhere(part)
-        distance = ((places[:, None, :] - np.array([each for each, _ in clicks])[None, :, :]) ** 2).sum(axis=-1)
+        distance = (
+            (places[:, None, :] - np.array([each for each, _ in clicks])[None, :, :]) ** 2
+        ).sum(axis=-1)
         lost = places[~np.array([flag for _, flag in clicks])[distance.argmin(axis=1)]]
         kept[lost[:, 0], lost[:, 1]] = False
     return kept
@@ -55,4 +64,6 @@ def _numbered(mask: np.ndarray) -> np.ndarray:
 
 
 def _holds(mask: np.ndarray, cell: Cell) -> bool:
-    return all(0 <= place < length for place, length in zip(cell, mask.shape, strict=True)) and bool(mask[cell])
+    return all(
+        0 <= place < length for place, length in zip(cell, mask.shape, strict=True)
+    ) and bool(mask[cell])

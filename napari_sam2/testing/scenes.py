@@ -1,7 +1,8 @@
 """Exact synthetic scenes: image stacks whose truth is known by construction.
 
-Every object has a grey value of its own, so that `ToyModel` is exact on all of `SCENES`: one click per object on its
-first frame gives the truth on all frames. On `LAPSES` it errs and has to be corrected.
+Every object has a grey value of its own, so that `ToyModel` is exact on all of `SCENES`: one click
+per object on its first frame gives the truth on all frames. On `LAPSES` it errs and has to be
+corrected.
 """
 
 from __future__ import annotations
@@ -36,7 +37,8 @@ class Scene:
     stack
         The image: axes "tyx", "zyx" or "tcyx", with spacing.
     labels
-        (frames, H, W) uint16, the truth: track ids, 0 for background. What another object hides is not labelled.
+        (frames, H, W) uint16, the truth: track ids, 0 for background. What another object hides is
+        not labelled.
     parents
         Parent by track, of those that came from a division.
     intensity
@@ -74,7 +76,9 @@ class Scene:
 
     def frames(self, track: int) -> tuple[int, ...]:
         """Frames this object is seen on, ascending."""
-        return tuple(int(frame) for frame in np.flatnonzero((self.labels == track).any(axis=(1, 2))))
+        return tuple(
+            int(frame) for frame in np.flatnonzero((self.labels == track).any(axis=(1, 2)))
+        )
 
     def mask(self, track: int, frame: int) -> np.ndarray:
         """(H, W) bool: where this object is seen on this frame."""
@@ -109,12 +113,19 @@ def draw(discs: Sequence[Disc], shape: tuple[int, int]) -> np.ndarray:
     rows, columns = np.indices(shape)
     for track, disc in enumerate(discs, start=1):
         for frame, (y, x) in enumerate(disc.path):
-            labels[frame][(rows - y) ** 2 + (columns - x) ** 2 <= disc.radius**2] = track  # NaN compares as False
+            labels[frame][(rows - y) ** 2 + (columns - x) ** 2 <= disc.radius**2] = (
+                track  # NaN compares as False
+            )
     return labels
 
 
 def timelapse(
-    name: str, labels: np.ndarray, *, levels: Sequence[int] = (), noise: float = 0.0, parents: Mapping[int, int] | None = None
+    name: str,
+    labels: np.ndarray,
+    *,
+    levels: Sequence[int] = (),
+    noise: float = 0.0,
+    parents: Mapping[int, int] | None = None,
 ) -> Scene:
     """A Scene of (frames, H, W) labels over time: objects of different grey values on black.
 
@@ -131,7 +142,14 @@ def timelapse(
     return Scene(name, Stack(data, "tyx", _TIMELAPSE, name=name), labels, parents or {}, intensity)
 
 
-def drifting(*, count: int = 3, frames: int = 10, shape: tuple[int, int] = (64, 64), speed: float = 2.0, noise: float = 0.0) -> Scene:
+def drifting(
+    *,
+    count: int = 3,
+    frames: int = 10,
+    shape: tuple[int, int] = (64, 64),
+    speed: float = 2.0,
+    noise: float = 0.0,
+) -> Scene:
     """Discs going to and fro, each within its own cell of a grid; `speed` in pixels per frame."""
     across = math.ceil(math.sqrt(count))
     height, width = shape[0] / math.ceil(count / across), shape[1] / across
@@ -145,21 +163,35 @@ def drifting(*, count: int = 3, frames: int = 10, shape: tuple[int, int] = (64, 
     return timelapse("drifting", draw(discs, shape), noise=noise)
 
 
-def touching(*, frames: int = 10, shape: tuple[int, int] = (64, 64), radius: float = 8.0, alike: bool = False) -> Scene:
+def touching(
+    *, frames: int = 10, shape: tuple[int, int] = (64, 64), radius: float = 8.0, alike: bool = False
+) -> Scene:
     """Two discs that come together, touch, and part (`radius` a whole number); of one grey value where `alike`, so that they merge."""
     middle = (frames - 1) / 2
     half_gap = radius + 0.5 + np.maximum(0.0, np.abs(np.arange(frames) - middle) - 1.5)
-    discs = [Disc(_path(frames, shape[0] / 2, (shape[1] - 1) / 2 + side * half_gap), radius) for side in (-1, 1)]
-    return timelapse("merging" if alike else "touching", draw(discs, shape), levels=(BRIGHTEST, BRIGHTEST) if alike else ())
+    discs = [
+        Disc(_path(frames, shape[0] / 2, (shape[1] - 1) / 2 + side * half_gap), radius)
+        for side in (-1, 1)
+    ]
+    return timelapse(
+        "merging" if alike else "touching",
+        draw(discs, shape),
+        levels=(BRIGHTEST, BRIGHTEST) if alike else (),
+    )
 
 
-def returning(*, frames: int = 10, shape: tuple[int, int] = (64, 64), away: int = 3, speed: float = 4.0) -> Scene:
+def returning(
+    *, frames: int = 10, shape: tuple[int, int] = (64, 64), away: int = 3, speed: float = 4.0
+) -> Scene:
     """A disc that leaves across the right edge, is away for so many frames, and comes back the same way; another stays."""
     radius = shape[0] / 8
     middle = frames // 2 - (0.0 if away % 2 else 0.5)
     furthest = shape[1] - 1 + radius + speed * away / 2
     x = furthest - speed * np.abs(np.arange(frames) - middle)
-    discs = [Disc(_path(frames, shape[0] * 0.7, x), radius), Disc(_path(frames, shape[0] * 0.25, np.full(frames, shape[1] / 4)), radius)]
+    discs = [
+        Disc(_path(frames, shape[0] * 0.7, x), radius),
+        Disc(_path(frames, shape[0] * 0.25, np.full(frames, shape[1] / 4)), radius),
+    ]
     return timelapse("returning", draw(discs, shape))
 
 
@@ -191,17 +223,26 @@ def appearing(*, frames: int = 10, shape: tuple[int, int] = (64, 64), every: int
 def crossing(*, frames: int = 10, shape: tuple[int, int] = (64, 64), radius: float = 8.0) -> Scene:
     """Two discs that pass each other, track 2 in front of track 1, which stays partly in sight."""
     x = np.linspace(radius + 4, shape[1] - radius - 5, frames)
-    discs = [Disc(_path(frames, shape[0] / 2 + side * radius / 2, x[::side]), radius) for side in (-1, 1)]
+    discs = [
+        Disc(_path(frames, shape[0] / 2 + side * radius / 2, x[::side]), radius) for side in (-1, 1)
+    ]
     return timelapse("crossing", draw(discs, shape))
 
 
 def passing(
-    *, frames: int = 10, shape: tuple[int, int] = (64, 64), radius: float = 4.0, apart: float = 2.2, speed: float = 2.0, noise: float = 0.0
+    *,
+    frames: int = 10,
+    shape: tuple[int, int] = (64, 64),
+    radius: float = 4.0,
+    apart: float = 2.2,
+    speed: float = 2.0,
+    noise: float = 0.0,
 ) -> Scene:
     """Rows of discs of one grey value, every second row going the other way: look-alikes that pass close by, at a steady speed.
 
-    `apart`: from one row to the next, in radii; below 2, the lower row hides part of the upper one. Only discs that are in the frame
-    from the beginning are there; they leave across its sides. `speed` in pixels per frame.
+    `apart`: from one row to the next, in radii; below 2, the lower row hides part of the upper one.
+    Only discs that are in the frame from the beginning are there; they leave across its sides.
+    `speed` in pixels per frame.
     """
     when, discs = np.arange(frames), []
     for row in range(int((shape[0] - 2 * radius) / (apart * radius)) + 1):
@@ -214,34 +255,65 @@ def passing(
 
 
 def jumping(*, frames: int = 10, shape: tuple[int, int] = (64, 64), at: int = 5) -> Scene:
-    """A disc that, at frame `at`, jumps further than it is wide; beside it one that stays. For corrections."""
+    """A disc that, at frame `at`, jumps further than it is wide; beside it one that stays.
+
+    For corrections.
+    """
     radius = shape[0] / 10
     x = np.where(np.arange(frames) < at, shape[1] * 0.2, shape[1] * 0.75) + 0.3 * np.arange(frames)
-    discs = [Disc(_path(frames, shape[0] * 0.3, x), radius), Disc(_path(frames, shape[0] * 0.75, np.full(frames, shape[1] / 2)), radius)]
+    discs = [
+        Disc(_path(frames, shape[0] * 0.3, x), radius),
+        Disc(_path(frames, shape[0] * 0.75, np.full(frames, shape[1] / 2)), radius),
+    ]
     return timelapse("jumping", draw(discs, shape))
 
 
 def twelve_bit(*, frames: int = 10, shape: tuple[int, int] = (64, 64), step: int = 3) -> Scene:
     """Touching discs of 3000 and 3000 + `step` grey values out of 4095, beside a bright one: one object in 8 bit."""
     radius, sway = shape[0] // 8, np.arange(frames) % (shape[1] // 8)
-    pair = [Disc(_path(frames, shape[0] // 3, (shape[1] - 1) / 2 + sway + side * (radius + 0.5)), radius) for side in (-1, 1)]
+    pair = [
+        Disc(
+            _path(frames, shape[0] // 3, (shape[1] - 1) / 2 + sway + side * (radius + 0.5)), radius
+        )
+        for side in (-1, 1)
+    ]
     bright = Disc(_path(frames, shape[0] * 0.75, shape[1] / 3 + sway), radius)
     return timelapse("twelve-bit", draw([*pair, bright], shape), levels=(3000, 3000 + step, 4095))
 
 
-def ellipsoids(*, slices: int = 14, shape: tuple[int, int] = (64, 64), z_um: float = 2.0, pixel_um: float = 0.5) -> Scene:
+def ellipsoids(
+    *, slices: int = 14, shape: tuple[int, int] = (64, 64), z_um: float = 2.0, pixel_um: float = 0.5
+) -> Scene:
     """A z-stack of two ellipsoids, its slices further apart than its pixels; `volume_um3` is 4/3 π a b c."""
     extent_um = np.array([slices * z_um, shape[0] * pixel_um, shape[1] * pixel_um])
     centres = [extent_um * (0.5, 0.35, 0.3), extent_um * (0.5, 0.6, 0.72)]
     halves = [extent_um * (0.4, 0.2, 0.15), extent_um * (0.3, 0.25, 0.2)]
-    places = np.indices((slices, *shape)) * np.array([z_um, pixel_um, pixel_um])[:, None, None, None]
+    places = (
+        np.indices((slices, *shape)) * np.array([z_um, pixel_um, pixel_um])[:, None, None, None]
+    )
     labels = np.zeros((slices, *shape), dtype=np.uint16)
     for track, (middle, half) in enumerate(zip(centres, halves, strict=True), start=1):
-        labels[(((places - middle[:, None, None, None]) / half[:, None, None, None]) ** 2).sum(axis=0) <= 1] = track
+        labels[
+            (((places - middle[:, None, None, None]) / half[:, None, None, None]) ** 2).sum(axis=0)
+            <= 1
+        ] = track
     grey = np.array([0, *_spread(2)])
-    stack = Stack(grey[labels].astype(np.uint16), "zyx", Spacing(z_um=z_um, y_um=pixel_um, x_um=pixel_um), name="ellipsoids")
-    volumes = {track: float(4 / 3 * np.pi * half.prod()) for track, half in enumerate(halves, start=1)}
-    return Scene("ellipsoids", stack, labels, intensity={1: (int(grey[1]),), 2: (int(grey[2]),)}, volume_um3=volumes)
+    stack = Stack(
+        grey[labels].astype(np.uint16),
+        "zyx",
+        Spacing(z_um=z_um, y_um=pixel_um, x_um=pixel_um),
+        name="ellipsoids",
+    )
+    volumes = {
+        track: float(4 / 3 * np.pi * half.prod()) for track, half in enumerate(halves, start=1)
+    }
+    return Scene(
+        "ellipsoids",
+        stack,
+        labels,
+        intensity={1: (int(grey[1]),), 2: (int(grey[2]),)},
+        volume_um3=volumes,
+    )
 
 
 def two_channels(*, frames: int = 10, shape: tuple[int, int] = (64, 64)) -> Scene:
@@ -252,13 +324,20 @@ def two_channels(*, frames: int = 10, shape: tuple[int, int] = (64, 64)) -> Scen
     data = np.moveaxis(grey[one.labels], -1, 1).astype(np.uint16)
     stack = Stack(data, "tcyx", _TIMELAPSE, channels=("shape", "signal"), name="two channels")
     intensity = {track: (int(grey[track, 0]), int(grey[track, 1])) for track in one.tracks}
-    return Scene("two channels", stack, one.labels.copy(), intensity=intensity, background=background)
+    return Scene(
+        "two channels", stack, one.labels.copy(), intensity=intensity, background=background
+    )
 
 
 def blank(*, frames: int = 10, shape: tuple[int, int] = (64, 64), value: int = 7) -> Scene:
     """The same grey value everywhere: nothing to see, and no contrast to see it by."""
     data = np.full((frames, *shape), value, dtype=np.uint16)
-    return Scene("blank", Stack(data, "tyx", _TIMELAPSE, name="blank"), np.zeros(data.shape, dtype=np.uint16), background=(value,))
+    return Scene(
+        "blank",
+        Stack(data, "tyx", _TIMELAPSE, name="blank"),
+        np.zeros(data.shape, dtype=np.uint16),
+        background=(value,),
+    )
 
 
 def _path(frames: int, y: float, x: np.ndarray) -> np.ndarray:

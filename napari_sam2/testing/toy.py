@@ -1,8 +1,9 @@
 """ToyModel: a video model in NumPy that is exact on the scenes of `napari_sam2.testing.scenes`, and says what it was asked.
 
-It needs no weights and no torch, takes milliseconds, and depends on all that an engine has to get right: which memories
-it is shown, in which slots, whether they came with their pointers, which logits go along with a correction. It is
-strict where a real model would compute something meaningless: a memory without its features, or of another grid.
+It needs no weights and no torch, takes milliseconds, and depends on all that an engine has to get
+right: which memories it is shown, in which slots, whether they came with their pointers, which
+logits go along with a correction. It is strict where a real model would compute something
+meaningless: a memory without its features, or of another grid.
 """
 
 from __future__ import annotations
@@ -45,8 +46,9 @@ class Shown:
 class Call:
     """One call of the toy model.
 
-    `shown` and `logits` go with `tracks`: the memories shown, and the largest absolute value of the previous logits
-    (None where none were given). `frames` are several for "embed" alone, `conditioning` is filled for "remember" alone.
+    `shown` and `logits` go with `tracks`: the memories shown, and the largest absolute value of the
+    previous logits (None where none were given). `frames` are several for "embed" alone,
+    `conditioning` is filled for "remember" alone.
     """
 
     kind: Literal["embed", "segment", "remember"]
@@ -65,30 +67,40 @@ class Call:
 @dataclass(frozen=True, eq=False)
 class _Answer:
     mask: np.ndarray  # (h, w) bool
-    seed: np.ndarray | None = None  # (y, x) cell where the model is most certain; None: equally everywhere
+    seed: np.ndarray | None = (
+        None  # (y, x) cell where the model is most certain; None: equally everywhere
+    )
     distance: int = 0  # frames to the memory it came from
 
 
 class ToyModel:
     """A VideoModel that sees objects as connected regions of one grey value.
 
-    A click gives the region at the click, a box the commonest grey value inside it, a mask itself. With memories, the
-    object is what has the grey value of the nearest pointer shown and overlaps the nearest mask shown that it overlaps
-    at all; without a pointer, any bright region will do; where nothing overlaps, it is absent. A correction starts from
-    the previous logits, else from the memories. Negative clicks take the cells nearest to them.
+    A click gives the region at the click, a box the commonest grey value inside it, a mask itself.
+    With memories, the object is what has the grey value of the nearest pointer shown and overlaps
+    the nearest mask shown that it overlaps at all; without a pointer, any bright region will do;
+    where nothing overlaps, it is absent. A correction starts from the previous logits, else from
+    the memories. Negative clicks take the cells nearest to them.
 
     Parameters
     ----------
     tolerance
-        Grey values (0..1) that differ by no more belong together. The default tells neighbouring 12-bit values apart;
-        raise it for scenes with noise.
+        Grey values (0..1) that differ by no more belong together. The default tells neighbouring
+        12-bit values apart; raise it for scenes with noise.
     stride
-        Input pixels per cell of the features and logits (SAM 2: 4). At 1, answers are exact to the pixel.
+        Input pixels per cell of the features and logits (SAM 2: 4). At 1, answers are exact to the
+        pixel.
     input_sizes
         As in `ModelCard`.
     """
 
-    def __init__(self, *, tolerance: float = 1e-4, stride: int = 1, input_sizes: tuple[int, ...] = (64, 128, 256)) -> None:
+    def __init__(
+        self,
+        *,
+        tolerance: float = 1e-4,
+        stride: int = 1,
+        input_sizes: tuple[int, ...] = (64, 128, 256),
+    ) -> None:
         identity = f"toy|{tolerance}|{stride}|{input_sizes}"
         self.card = ModelCard(
             "toy",
@@ -109,21 +121,28 @@ class ToyModel:
 
     def asked_frames(self, track: int) -> list[int]:
         """Every frame this track was segmented on so far, in order, as often as it was."""
-        return [call.frame for call in self.calls if call.kind == "segment" and track in call.tracks]
+        return [
+            call.frame for call in self.calls if call.kind == "segment" and track in call.tracks
+        ]
 
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
         """Features: one (h, w) uint16 picture, the pixels nearest to the cells' centres."""
         self.calls.append(Call("embed", tuple(frame.index for frame, _ in views)))
         return [
-            Embedding(frame.index, window, (self._sampled(frame.pixels * _LEVELS, window).round().astype(np.uint16),))
+            Embedding(
+                frame.index,
+                window,
+                (self._sampled(frame.pixels * _LEVELS, window).round().astype(np.uint16),),
+            )
             for frame, window in views
         ]
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
         """One Segment for each Query, in order.
 
-        The predicted IoU tells what was shown: 0.9, and 0.04 more with a prompt, 0.02 with logits, 0.02 with a
-        conditioning memory, 0.01 less for each frame to the memory that was followed (0.09 at most).
+        The predicted IoU tells what was shown: 0.9, and 0.04 more with a prompt, 0.02 with logits,
+        0.02 with a conditioning memory, 0.01 less for each frame to the memory that was followed
+        (0.09 at most).
         """
         self.calls.append(
             Call(
@@ -131,7 +150,10 @@ class ToyModel:
                 (embedding.frame,),
                 tuple(query.track for query in queries),
                 tuple(tuple(_shown(recall) for recall in query.recalls) for query in queries),
-                tuple(None if query.logits is None else float(np.abs(query.logits).max()) for query in queries),
+                tuple(
+                    None if query.logits is None else float(np.abs(query.logits).max())
+                    for query in queries
+                ),
             )
         )
         return [self._segment(embedding, query) for query in queries]
@@ -149,7 +171,8 @@ class ToyModel:
         for each in segments:
             if (each.frame, each.window) != (embedding.frame, embedding.window):
                 raise ModelError(
-                    f"a segment of frame {each.frame} in {each.window!r} cannot be remembered with the embedding of frame "
+                    f"a segment of frame {each.frame} in {each.window!r} cannot be remembered "
+                    "with the embedding of frame "
                     f"{embedding.frame} in {embedding.window!r}: give the embedding it came from",
                     track=each.track,
                 )
@@ -174,7 +197,9 @@ class ToyModel:
         pixels = embedding.features[0].astype(np.float32) / _LEVELS
         answer = self._answer(pixels, embedding, query)
         logits = _logits(answer)
-        offered = self._whole(pixels, answer) if len(query.said.points) == 1 and not query.recalls else ()
+        offered = (
+            self._whole(pixels, answer) if len(query.said.points) == 1 and not query.recalls else ()
+        )
         iou = _trust(query, answer) if answer.mask.any() else 0.0
         return Segment(
             track=query.track,
@@ -194,13 +219,19 @@ class ToyModel:
             return _Answer(self._sampled(said.mask, embedding.window))
         if not said.points and said.box is None:
             if not query.recalls:
-                raise ModelError("asked with neither prompt nor memory: give one of them", frame=embedding.frame, track=query.track)
+                raise ModelError(
+                    "asked with neither prompt nor memory: give one of them",
+                    frame=embedding.frame,
+                    track=query.track,
+                )
             return self._recalled(pixels, embedding, query)
         base = self._base(pixels, embedding, query)
         cells = [self._cell(point, embedding.window) for point in said.points]
         mask = base.mask.copy()
         for cell, positive in zip(cells, said.positive, strict=True):
-            if positive and all(0 <= place < length for place, length in zip(cell, mask.shape, strict=True)):
+            if positive and all(
+                0 <= place < length for place, length in zip(cell, mask.shape, strict=True)
+            ):
                 mask |= regions.at(self._alike(pixels, float(pixels[cell])), cell)
         clicked = [cell for cell, positive in zip(cells, said.positive, strict=True) if positive]
         seed = np.mean(clicked, axis=0) if clicked else base.seed
@@ -227,8 +258,12 @@ class ToyModel:
                 return _Answer(found, regions.centre(past), distance)
         return _Answer(np.zeros(pixels.shape, dtype=bool))
 
-    def _boxed(self, pixels: np.ndarray, box: tuple[float, float, float, float], window: Window) -> np.ndarray:
-        low = self._cells(np.array(box[:2]) - 0.5, window)  # corners are pixel centres: the pixels there are inside
+    def _boxed(
+        self, pixels: np.ndarray, box: tuple[float, float, float, float], window: Window
+    ) -> np.ndarray:
+        low = self._cells(
+            np.array(box[:2]) - 0.5, window
+        )  # corners are pixel centres: the pixels there are inside
         high = self._cells(np.array(box[2:]) + 0.5, window)
         bright = regions.inside(pixels.shape, low, high) & (pixels > FOREGROUND)
         if not bright.any():
@@ -249,7 +284,10 @@ class ToyModel:
         cells = max(1, window.size // self._stride)
         centres = (np.arange(cells) + 0.5) * self._stride - 0.5
         places = window.to_frame(np.stack([centres, centres], axis=-1))
-        rows, columns = (np.clip(np.floor(places[:, i] + 0.5).astype(int), 0, plane.shape[i] - 1) for i in range(2))
+        rows, columns = (
+            np.clip(np.floor(places[:, i] + 0.5).astype(int), 0, plane.shape[i] - 1)
+            for i in range(2)
+        )
         return np.asarray(plane[np.ix_(rows, columns)])
 
     def _cells(self, yx: np.ndarray, window: Window) -> np.ndarray:
@@ -262,13 +300,19 @@ class ToyModel:
 
 def _in_slots(query: Query, frame: int) -> list[tuple[int, Recall]]:
     """The memories whose masks are shown, with their distance: the slot, for conditioning frames the true one."""
-    return [(recall.slot or abs(frame - recall.memory.frame), recall) for recall in query.recalls if recall.slot is not None]
+    return [
+        (recall.slot or abs(frame - recall.memory.frame), recall)
+        for recall in query.recalls
+        if recall.slot is not None
+    ]
 
 
 def _level(recalls: Sequence[Recall]) -> float | None:
     """The grey value of the object as the nearest pointer shown has it; None where no pointer of it is shown."""
     shown = [
-        (abs(recall.age), float(recall.memory.pointer[0])) for recall in recalls if recall.age is not None and recall.memory.pointer[0] > 0
+        (abs(recall.age), float(recall.memory.pointer[0]))
+        for recall in recalls
+        if recall.age is not None and recall.memory.pointer[0] > 0
     ]
     return min(shown)[1] if shown else None
 
@@ -277,7 +321,9 @@ def _past(recall: Recall, embedding: Embedding, track: int) -> np.ndarray:
     memory = recall.memory
     if memory.features is None:
         raise ModelError(
-            f"the memory of frame {memory.frame} is shown in slot {recall.slot} without features: make them again", track=track
+            f"the memory of frame {memory.frame} is shown in slot {recall.slot} without "
+            "features: make them again",
+            track=track,
         )
     _same_grid(memory.features[0], embedding, track)
     return np.asarray(memory.features[0] > 0)
@@ -287,7 +333,9 @@ def _same_grid(grid: np.ndarray, embedding: Embedding, track: int) -> None:
     expected = embedding.features[0].shape
     if grid.shape != expected:
         raise ModelError(
-            f"logits or memory of shape {grid.shape!r}: expected {expected!r}, as the embedding", frame=embedding.frame, track=track
+            f"logits or memory of shape {grid.shape!r}: expected {expected!r}, as the embedding",
+            frame=embedding.frame,
+            track=track,
         )
 
 
@@ -325,7 +373,13 @@ def _presence(query: Query, mask: np.ndarray) -> Presence:
 def _trust(query: Query, answer: _Answer) -> float:
     prompted = _presence(query, answer.mask) is Presence.PROMPTED
     conditioned = any(recall.memory.conditioning for recall in query.recalls)
-    return 0.9 + 0.04 * prompted + 0.02 * (query.logits is not None) + 0.02 * conditioned - 0.01 * min(9, answer.distance)
+    return (
+        0.9
+        + 0.04 * prompted
+        + 0.02 * (query.logits is not None)
+        + 0.02 * conditioned
+        - 0.01 * min(9, answer.distance)
+    )
 
 
 def _shown(recall: Recall) -> Shown:

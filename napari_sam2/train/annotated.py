@@ -19,16 +19,21 @@ from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.train.pairs import Pair, Plane
 
 _MOST_LABEL = int(np.iinfo(np.int32).max)
-_UNSCALED = Contrast(0, 1)  # of videos whose labels alone are looked at: finding a contrast reads the image
-_LEAST_OVERLAPS = 20  # objects seen on two frames in a row before anything is said about how they are numbered
+_UNSCALED = Contrast(
+    0, 1
+)  # of videos whose labels alone are looked at: finding a contrast reads the image
+_LEAST_OVERLAPS = (
+    20  # objects seen on two frames in a row before anything is said about how they are numbered
+)
 
 
 @dataclass(frozen=True)
 class Reading:
     """How an image is to be read where its file does not say.
 
-    `axes`, `along` and `channel` are those of `open_stack` and `as_video`. `linked` says that a label is the same object
-    on all frames; False for labels that are numbered anew on each, whose frames are then used as still images.
+    `axes`, `along` and `channel` are those of `open_stack` and `as_video`. `linked` says that a
+    label is the same object on all frames; False for labels that are numbered anew on each, whose
+    frames are then used as still images.
     """
 
     axes: str | None = None
@@ -37,16 +42,20 @@ class Reading:
     linked: bool = True
 
 
-def pairs_of(image: Any, labels: Any, *, name: str = "", group: str = "", how: Reading | None = None) -> list[Pair]:
+def pairs_of(
+    image: Any, labels: Any, *, name: str = "", group: str = "", how: Reading | None = None
+) -> list[Pair]:
     """The pairs of an image and its labels, paths or arrays: one for each index of the axes that are not walked.
 
-    Frames without any label count as not annotated: a few annotated frames of a long stack are enough. Objects that are
-    nowhere larger than one pixel are left out (`Pair.left_out`), for a click there shows nothing of them.
+    Frames without any label count as not annotated: a few annotated frames of a long stack are
+    enough. Objects that are nowhere larger than one pixel are left out (`Pair.left_out`), for a
+    click there shows nothing of them.
 
     Raises
     ------
     LabelsError
-        Labels and image of different shape, no objects, mostly objects of one pixel, labels numbered anew on each frame.
+        Labels and image of different shape, no objects, mostly objects of one pixel, labels
+        numbered anew on each frame.
     FileError, AxesError, IntensityError
         As `open_stack` and `Stack.as_video`.
     """
@@ -63,10 +72,24 @@ def pairs_of(image: Any, labels: Any, *, name: str = "", group: str = "", how: R
         fixed = Video.of(stack, along=video.along, channel=how.channel, contrast=_UNSCALED, at=at)
         shown, dots = _annotated(truth, fixed, linked=how.linked, name=name + where)
         if shown:
-            read = partial(_read, Video.of(stack, along=video.along, channel=how.channel, at=at), truth, dots)
-            found.append(Pair(name + where, group or stack.source or name, video.shape, shown, read, how.linked, dots))
+            read = partial(
+                _read, Video.of(stack, along=video.along, channel=how.channel, at=at), truth, dots
+            )
+            found.append(
+                Pair(
+                    name + where,
+                    group or stack.source or name,
+                    video.shape,
+                    shown,
+                    read,
+                    how.linked,
+                    dots,
+                )
+            )
     if not found:
-        raise LabelsError(f"{name}: has no objects: expected labels with at least one, 0 being the background")
+        raise LabelsError(
+            f"{name}: has no objects: expected labels with at least one, 0 being the background"
+        )
     return found
 
 
@@ -82,16 +105,23 @@ def _truth(labels: Any, stack: Stack, name: str) -> Stack:
     try:
         truth = open_labels(labels, axes=axes)
     except AxesError as error:
-        raise LabelsError(f"{name}: the image is {expected!r} ({axes.upper()}), its labels are not: {error}") from error
+        raise LabelsError(
+            f"{name}: the image is {expected!r} ({axes.upper()}), its labels are not: {error}"
+        ) from error
     if truth.data.shape != expected:
-        raise LabelsError(f"{name}: labels {tuple(truth.data.shape)!r}, image {expected!r} ({axes.upper()}): expected the same shape")
+        raise LabelsError(
+            f"{name}: labels {tuple(truth.data.shape)!r}, image {expected!r} ({axes.upper()}): "
+            "expected the same shape"
+        )
     return truth
 
 
 def _plane(truth: Stack, position: Mapping[str, int], name: str) -> np.ndarray:
     plane = truth.plane(position)
     if plane.size and plane.max() > _MOST_LABEL:
-        raise LabelsError(f"{name}: holds the label {int(plane.max())}: expected numbers up to {_MOST_LABEL}")
+        raise LabelsError(
+            f"{name}: holds the label {int(plane.max())}: expected numbers up to {_MOST_LABEL}"
+        )
     return plane.astype(np.int32)
 
 
@@ -100,7 +130,9 @@ def _read(video: Video, truth: Stack, dots: tuple[int, ...], frame: int) -> Plan
     return video.frame(frame).pixels, np.where(np.isin(labels, dots), 0, labels) if dots else labels
 
 
-def _annotated(truth: Stack, video: Video, *, linked: bool, name: str) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _annotated(
+    truth: Stack, video: Video, *, linked: bool, name: str
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """The frames with objects, and the labels that are one pixel; both ascending, once all labels have been looked through."""
     largest: Counter[int] = Counter()
     kept, lost = 0, 0
@@ -116,7 +148,8 @@ def _annotated(truth: Stack, video: Video, *, linked: bool, name: str) -> tuple[
     dots = _dots(largest, name)
     if linked and lost > kept and lost + kept >= _LEAST_OVERLAPS:
         raise LabelsError(
-            f"{name}: {lost} of {lost + kept} objects have another label on the next frame: expected a label to be the same object "
+            f"{name}: {lost} of {lost + kept} objects have another label on the next frame: "
+            "expected a label to be the same object "
             "on all frames; link them first, or use them as still images (linked=False)"
         )
     return tuple(frame for frame, ids in shown if ids - set(dots)), dots
@@ -138,7 +171,8 @@ def _dots(largest: Mapping[int, int], name: str) -> tuple[int, ...]:
     dots = tuple(sorted(label for label, size in largest.items() if size == 1))
     if 2 * len(dots) > len(largest):
         raise LabelsError(
-            f"{name}: {len(dots)} of {len(largest)} objects are one pixel (first: {dots[0]}): expected filled objects; "
+            f"{name}: {len(dots)} of {len(largest)} objects are one pixel (first: {dots[0]}): "
+            "expected filled objects; "
             "points and markers cannot be trained on"
         )
     return dots

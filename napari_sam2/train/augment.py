@@ -14,27 +14,31 @@ from napari_sam2.train.view import View, labels_at, pixels_at, within
 
 @dataclass(frozen=True)
 class Augment:
-    """How often and how much a clip is changed; called with a clip and a generator. Only noise differs between frames.
+    """How often and how much a clip is changed; called with a clip and a generator.
+
+    Only noise differs between frames.
 
     Parameters
     ----------
     flip, turn
         Probability of a mirror image along each axis; of a random number of quarter turns.
     zoom, zoom_range
-        Probability of a magnification, and its range; below 1 the edges are repeated around a smaller picture.
+        Probability of a magnification, and its range; below 1 the edges are repeated around a
+        smaller picture.
     invert
         Of bright objects becoming dark ones.
     gamma, gamma_range
         Of another curve, and its range of exponents.
     contrast, low_range, high_range
-        Of another range of grey values, and where its black and its white come to lie; below 0 and above 1 is cut off.
+        Of another range of grey values, and where its black and its white come to lie; below 0 and
+        above 1 is cut off.
     shade, shade_depth
         Of uneven illumination, and how much of the light it may take.
     blur, blur_px
         Of a blurred clip, and its largest standard deviation.
     gauss, gauss_most, poisson, poisson_least
-        Of noise that does not depend on the light, and its largest standard deviation; of noise of photons, and the
-        fewest of them at full brightness.
+        Of noise that does not depend on the light, and its largest standard deviation; of noise of
+        photons, and the fewest of them at full brightness.
     """
 
     flip: float = 0.5
@@ -59,21 +63,45 @@ class Augment:
     @classmethod
     def nothing(cls) -> Augment:
         """No change at all: to turn single ones on with `dataclasses.replace`."""
-        return cls(flip=0, turn=0, zoom=0, invert=0, gamma=0, contrast=0, shade=0, blur=0, gauss=0, poisson=0)
+        return cls(
+            flip=0,
+            turn=0,
+            zoom=0,
+            invert=0,
+            gamma=0,
+            contrast=0,
+            shade=0,
+            blur=0,
+            gauss=0,
+            poisson=0,
+        )
 
     def __call__(self, clip: Clip, rng: np.random.Generator) -> Clip:
         """Another clip of the same shape, for square frames."""
         if clip.frames.shape[1] != clip.frames.shape[2]:
-            raise LabelsError(f"{clip.name}: frames of {clip.frames.shape[1:]!r} pixels: expected square ones")
+            raise LabelsError(
+                f"{clip.name}: frames of {clip.frames.shape[1:]!r} pixels: expected square ones"
+            )
         frames, labels = self._moved(clip.frames, clip.labels, rng)
-        for change in (self._inverted, self._curved, self._ranged, self._shaded, self._blurred, self._noisy):
+        for change in (
+            self._inverted,
+            self._curved,
+            self._ranged,
+            self._shaded,
+            self._blurred,
+            self._noisy,
+        ):
             frames = change(frames, rng)
         frames = np.ascontiguousarray(np.clip(frames, 0, 1), dtype=np.float32)
         return replace(clip, frames=frames, labels=np.ascontiguousarray(labels))
 
-    def _moved(self, frames: np.ndarray, labels: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    def _moved(
+        self, frames: np.ndarray, labels: np.ndarray, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
         if rng.random() < self.zoom:
-            frames, labels = _zoomed(frames, labels, float(np.exp(rng.uniform(*np.log(self.zoom_range)))), rng)
+            frames, labels = _zoomed(
+                frames, labels, float(np.exp(rng.uniform(*np.log(self.zoom_range)))), rng
+            )
         for axis in (1, 2):
             if rng.random() < self.flip:
                 frames, labels = np.flip(frames, axis), np.flip(labels, axis)
@@ -101,15 +129,26 @@ class Augment:
             return frames
         y, x = (np.linspace(-1, 1, length, dtype=np.float32) for length in frames.shape[1:])
         centre, tilt = rng.uniform(-1, 1, 2), rng.normal(0, 1, 2)
-        bowl = (y[:, None] - centre[0]) ** 2 + (x - centre[1]) ** 2 + tilt[0] * y[:, None] + tilt[1] * x
+        bowl = (
+            (y[:, None] - centre[0]) ** 2
+            + (x - centre[1]) ** 2
+            + tilt[0] * y[:, None]
+            + tilt[1] * x
+        )
         bowl = (bowl - bowl.min()) / np.ptp(bowl)
-        return np.asarray(frames * (1 - np.float32(rng.uniform(0, self.shade_depth)) * bowl.astype(np.float32)))
+        return np.asarray(
+            frames * (1 - np.float32(rng.uniform(0, self.shade_depth)) * bowl.astype(np.float32))
+        )
 
     def _blurred(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.blur:
             return frames
         sigma = rng.uniform(0.3, max(0.3, self.blur_px))
-        return np.asarray(gaussian_filter1d(gaussian_filter1d(frames, sigma, axis=1, truncate=3.0), sigma, axis=2, truncate=3.0))
+        return np.asarray(
+            gaussian_filter1d(
+                gaussian_filter1d(frames, sigma, axis=1, truncate=3.0), sigma, axis=2, truncate=3.0
+            )
+        )
 
     def _noisy(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         variance = np.zeros((), dtype=np.float32)
@@ -117,13 +156,19 @@ class Augment:
             variance = variance + np.float32(rng.uniform(0, self.gauss_most) ** 2)
         if rng.random() < self.poisson:
             photons = self.poisson_least / rng.uniform(0.02, 1)
-            variance = variance + np.clip(frames, 0, 1) / np.float32(photons)  # Poisson noise of many photons is normal
+            variance = variance + np.clip(frames, 0, 1) / np.float32(
+                photons
+            )  # Poisson noise of many photons is normal
         if not np.any(variance):
             return frames
-        return np.asarray(frames + rng.standard_normal(frames.shape, dtype=np.float32) * np.sqrt(variance))
+        return np.asarray(
+            frames + rng.standard_normal(frames.shape, dtype=np.float32) * np.sqrt(variance)
+        )
 
 
-def _zoomed(frames: np.ndarray, labels: np.ndarray, scale: float, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _zoomed(
+    frames: np.ndarray, labels: np.ndarray, scale: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
     """Magnified around an object of the first frame; below 1 all of it smaller, its edges repeated and without labels beyond."""
     size = frames.shape[1]
     shown = np.flatnonzero(labels[0])

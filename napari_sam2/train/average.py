@@ -15,14 +15,20 @@ class Average:
     def __init__(self, weights: Mapping[str, nn.Parameter], decay: float) -> None:
         self._weights = weights
         self._decay = decay
-        self._means = {name: value.detach().clone() for name, value in weights.items()} if decay else {}
+        self._means = (
+            {name: value.detach().clone() for name, value in weights.items()} if decay else {}
+        )
 
     @torch.no_grad()
     def update(self, step: int) -> None:
         """Take up the weights as they are after this step, from 1; early steps count more, so that the start is soon forgotten."""
         if self._means:
             share = 1 - min(self._decay, (1 + step) / (10 + step))
-            torch._foreach_lerp_(list(self._means.values()), [self._weights[name].detach() for name in self._means], share)
+            torch._foreach_lerp_(
+                list(self._means.values()),
+                [self._weights[name].detach() for name in self._means],
+                share,
+            )
 
     @contextmanager
     def in_place(self) -> Iterator[None]:

@@ -49,10 +49,18 @@ class Material:
     def __post_init__(self) -> None:
         for name, items in (("to train on", self.train), ("held out", self.held_out)):
             if not items:
-                raise LabelsError(f"no images {name}: expected at least one; give more data, or another share to hold out")
-        both = {self.source.groups()[item] for item in self.train} & {self.source.groups()[item] for item in self.held_out}
+                raise LabelsError(
+                    f"no images {name}: expected at least one; give more data, or another share "
+                    "to hold out"
+                )
+        both = {self.source.groups()[item] for item in self.train} & {
+            self.source.groups()[item] for item in self.held_out
+        }
         if both:
-            raise LabelsError(f"groups {sorted(both)!r} are both trained on and held out: expected each on one side")
+            raise LabelsError(
+                f"groups {sorted(both)!r} are both trained on and held out: expected each on one "
+                "side"
+            )
 
     @property
     def probabilities(self) -> np.ndarray:
@@ -72,7 +80,10 @@ class Draws(Protocol):
 
 @dataclass(frozen=True)
 class Stream:
-    """Every batch new: clips drawn, walked either way, and augmented. `noted` sees each clip, and may change it."""
+    """Every batch new: clips drawn, walked either way, and augmented.
+
+    `noted` sees each clip, and may change it.
+    """
 
     material: Material
     recipe: Recipe
@@ -83,7 +94,12 @@ class Stream:
         """Clips of one of the recipe's shapes, and some objects of each."""
         shape = shape_of(self.recipe, rng)
         clips = [self.clip(shape, rng) for _ in range(shape.clips)]
-        batch = assembled(clips, rng, most=shape.objects, say=lambda mask: first_prompt(mask, rng, self.recipe.prompts))
+        batch = assembled(
+            clips,
+            rng,
+            most=shape.objects,
+            say=lambda mask: first_prompt(mask, rng, self.recipe.prompts),
+        )
         return Drawn(batch, torch.from_numpy(np.stack([clip.labels for clip in clips])))
 
     def clip(self, shape: Shape, rng: np.random.Generator) -> Clip:
@@ -91,13 +107,20 @@ class Stream:
         train, shares = self.material.train, self.material.probabilities
         for _ in range(_TRIES):
             item = train[int(rng.choice(len(train), p=shares))]
-            clip = self.material.source.draw(item, rng, length=shape.length, size=shape.size or self.size)
+            clip = self.material.source.draw(
+                item, rng, length=shape.length, size=shape.size or self.size
+            )
             if rng.random() < 0.5:
-                clip = replace(clip, frames=clip.frames[::-1].copy(), labels=clip.labels[::-1].copy())
+                clip = replace(
+                    clip, frames=clip.frames[::-1].copy(), labels=clip.labels[::-1].copy()
+                )
             clip = self.noted(self.material.augment(clip, rng))
             if len(objects_of(clip)):
                 return clip
-        raise LabelsError(f"no object of at least {LEAST_PX} pixels in {_TRIES} clips: are the objects labelled, and large enough?")
+        raise LabelsError(
+            f"no object of at least {LEAST_PX} pixels in {_TRIES} clips: are the objects "
+            "labelled, and large enough?"
+        )
 
 
 class Pool:
@@ -106,7 +129,9 @@ class Pool:
     def __init__(self, stream: Stream, network: Network, device: str) -> None:
         rng = np.random.default_rng(stream.recipe.seed)
         if len(stream.recipe.shapes) > 1:
-            raise RecipeError("several shapes with a frozen image encoder: expected one, since features are kept")
+            raise RecipeError(
+                "several shapes with a frozen image encoder: expected one, since features are kept"
+            )
         self._shape = stream.recipe.shapes[0]
         self._recipe, self._network, self._device = stream.recipe, network, device
         self._clips = [stream.clip(self._shape, rng) for _ in range(stream.recipe.pool)]
@@ -114,19 +139,38 @@ class Pool:
 
     def __call__(self, rng: np.random.Generator) -> Drawn:
         """Some clips of the pool, and some objects of each."""
-        chosen = [int(each) for each in rng.choice(len(self._clips), min(self._shape.clips, len(self._clips)), replace=False)]
+        chosen = [
+            int(each)
+            for each in rng.choice(
+                len(self._clips), min(self._shape.clips, len(self._clips)), replace=False
+            )
+        ]
         clips = [self._clips[each] for each in chosen]
-        batch = assembled(clips, rng, most=self._shape.objects, say=lambda mask: first_prompt(mask, rng, self._recipe.prompts))
+        batch = assembled(
+            clips,
+            rng,
+            most=self._shape.objects,
+            say=lambda mask: first_prompt(mask, rng, self._recipe.prompts),
+        )
         kept = [self._embedded(each) for each in chosen]
-        fine, middle, coarse = (torch.cat([levels[index] for levels in kept]).to(self._device).float() for index in range(3))
-        return Drawn(batch, torch.from_numpy(np.stack([clip.labels for clip in clips])), (fine, middle, coarse))
+        fine, middle, coarse = (
+            torch.cat([levels[index] for levels in kept]).to(self._device).float()
+            for index in range(3)
+        )
+        return Drawn(
+            batch,
+            torch.from_numpy(np.stack([clip.labels for clip in clips])),
+            (fine, middle, coarse),
+        )
 
     @torch.no_grad()
     def _embedded(self, number: int) -> Features:
         if number not in self._features:
             frames = torch.from_numpy(self._clips[number].frames).to(self._device)
             parts = [encode(self._network, frame[None])[0] for frame in frames]
-            fine, middle, coarse = (torch.cat([part[index] for part in parts]).half().cpu() for index in range(3))
+            fine, middle, coarse = (
+                torch.cat([part[index] for part in parts]).half().cpu() for index in range(3)
+            )
             self._features[number] = (fine, middle, coarse)
         return self._features[number]
 

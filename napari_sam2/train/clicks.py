@@ -1,7 +1,7 @@
 """Clicks: what a person would say about an object, simulated from the truth, and where they would correct a prediction.
 
-Corrections follow SAM 2's training: a click falls on a pixel chosen uniformly among all that are wrong; at validation
-in the middle of the larger wrong region, which is deterministic.
+Corrections follow SAM 2's training: a click falls on a pixel chosen uniformly among all that are
+wrong; at validation in the middle of the larger wrong region, which is deterministic.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ _SMALLEST_BOX_PX = 1.0
 class Kinds:
     """How often an object is first shown by a click, a box or a mask (parts of a whole), and how well it is aimed.
 
-    `deep` is the share of clicks aimed at the middle, the others fall anywhere on the object. `jitter` is the standard
-    deviation of a box's sides, as a share of its height and width, and `jitter_px` the most they are moved (SAM 2: 0.1
-    and 20).
+    `deep` is the share of clicks aimed at the middle, the others fall anywhere on the object.
+    `jitter` is the standard deviation of a box's sides, as a share of its height and width, and
+    `jitter_px` the most they are moved (SAM 2: 0.1 and 20).
     """
 
     point: float = 0.6
@@ -40,7 +40,10 @@ class Kinds:
     def __post_init__(self) -> None:
         shares = (self.point, self.box, self.mask)
         if min(*shares, self.jitter, self.jitter_px) < 0 or not sum(shares):
-            raise PromptError(f"point {self.point!r}, box {self.box!r}, mask {self.mask!r}: expected parts of a whole, none below 0")
+            raise PromptError(
+                f"point {self.point!r}, box {self.box!r}, mask {self.mask!r}: expected parts of "
+                "a whole, none below 0"
+            )
         if not 0 <= self.deep <= 1:
             raise PromptError(f"deep is {self.deep!r}: expected a share from 0 to 1")
 
@@ -70,23 +73,32 @@ def box_of(mask: np.ndarray) -> tuple[float, float, float, float]:
 
 
 def jittered(
-    box: tuple[float, float, float, float], rng: np.random.Generator, *, shape: tuple[int, ...], kinds: Kinds
+    box: tuple[float, float, float, float],
+    rng: np.random.Generator,
+    *,
+    shape: tuple[int, ...],
+    kinds: Kinds,
 ) -> tuple[float, float, float, float]:
     """A box drawn by hand: each side moved a little, kept on a frame of `shape`, never turned inside out."""
     low, high = np.array(box[:2]), np.array(box[2:])
     spread = kinds.jitter * (high - low)
     moves = np.clip(rng.normal(0.0, 1.0, (2, 2)) * spread, -kinds.jitter_px, kinds.jitter_px)
     edge = np.array(shape) - 0.5
-    low, high = np.clip(low + moves[0], -0.5, edge - _SMALLEST_BOX_PX), np.clip(high + moves[1], -0.5, edge)
+    low, high = (
+        np.clip(low + moves[0], -0.5, edge - _SMALLEST_BOX_PX),
+        np.clip(high + moves[1], -0.5, edge),
+    )
     high = np.maximum(high, low + _SMALLEST_BOX_PX)
     return float(low[0]), float(low[1]), float(high[0]), float(high[1])
 
 
-def correction(prediction: np.ndarray, truth: np.ndarray, rng: np.random.Generator | None = None) -> Click:
+def correction(
+    prediction: np.ndarray, truth: np.ndarray, rng: np.random.Generator | None = None
+) -> Click:
     """Where the next click goes, given (H, W) bool masks: on a wrong pixel, at random.
 
-    Without `rng` in the middle of the larger wrong region. Where nothing is wrong: on a background pixel at random, as
-    SAM 2's training does, or, without `rng`, in the middle of the object.
+    Without `rng` in the middle of the larger wrong region. Where nothing is wrong: on a background
+    pixel at random, as SAM 2's training does, or, without `rng`, in the middle of the object.
     """
     wrong = prediction != truth
     if not wrong.any():
@@ -139,7 +151,9 @@ def _depth(mask: np.ndarray) -> tuple[np.ndarray, int, int]:
 
 
 def _extent(mask: np.ndarray) -> tuple[slice, slice]:
-    rows, columns = find_objects(mask.view(np.uint8) if mask.dtype == bool else mask.astype(bool).view(np.uint8), max_label=1)[0]
+    rows, columns = find_objects(
+        mask.view(np.uint8) if mask.dtype == bool else mask.astype(bool).view(np.uint8), max_label=1
+    )[0]
     return rows, columns
 
 

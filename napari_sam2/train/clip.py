@@ -20,7 +20,8 @@ class Clip:
     frames
         (T, H, W) float32 in 0..1.
     labels
-        (T, H, W) int32, 0 is background; a label is the same object on all frames, and may be missing on some.
+        (T, H, W) int32, 0 is background; a label is the same object on all frames, and may be
+        missing on some.
     name
         Where it comes from, for people.
     group
@@ -39,7 +40,10 @@ class Clip:
 
     def __post_init__(self) -> None:
         if self.frames.shape != self.labels.shape or self.frames.ndim != 3:
-            raise LabelsError(f"{self.name}: frames {self.frames.shape!r}, labels {self.labels.shape!r}: expected the same (T, H, W)")
+            raise LabelsError(
+                f"{self.name}: frames {self.frames.shape!r}, labels {self.labels.shape!r}: "
+                "expected the same (T, H, W)"
+            )
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -1,7 +1,7 @@
 """Cell Tracking Challenge folders: ``01``, ``02``, … with ``01_GT/SEG`` (whole outlines on some frames) and ``01_GT/TRA`` (who is who).
 
-Outlines take their number from the marker they hold, since only markers are numbered through time. Format:
-https://celltrackingchallenge.net/datasets/, "Naming and file content conventions".
+Outlines take their number from the marker they hold, since only markers are numbered through time.
+Format: https://celltrackingchallenge.net/datasets/, "Naming and file content conventions".
 """
 
 from __future__ import annotations
@@ -22,7 +22,9 @@ from napari_sam2.io.planes import reading
 from napari_sam2.train.annotated import Reading
 from napari_sam2.train.pairs import Pair, Plane
 
-_UNMARKED = 1_000_000  # added, with the frame, to outlines that hold no marker: objects that nobody follows
+_UNMARKED = (
+    1_000_000  # added, with the frame, to outlines that hold no marker: objects that nobody follows
+)
 _TRUTHS = ("GT", "ST")  # people's, and the silver truth made of many algorithms' answers
 
 
@@ -34,8 +36,8 @@ def is_ctc(folder: Path) -> bool:
 def open_ctc(folder: str | Path, *, how: Reading | None = None) -> list[Pair]:
     """The pairs of all sequences of a data set, or of one of them; each sequence is a group.
 
-    Outlines of GT are used where there are any, else those of ST, which the name of the pair then says. A 3D sequence
-    is walked along z unless `how` says t.
+    Outlines of GT are used where there are any, else those of ST, which the name of the pair then
+    says. A 3D sequence is walked along z unless `how` says t.
 
     Raises
     ------
@@ -52,7 +54,11 @@ def open_ctc(folder: str | Path, *, how: Reading | None = None) -> list[Pair]:
 
 def _sequences(folder: Path) -> list[Path]:
     here = [folder] if re.fullmatch(r"\d\d", folder.name) else sorted(folder.glob("[0-9][0-9]"))
-    return [each for each in here if each.is_dir() and any(_beside(each, truth).is_dir() for truth in _TRUTHS)]
+    return [
+        each
+        for each in here
+        if each.is_dir() and any(_beside(each, truth).is_dir() for truth in _TRUTHS)
+    ]
 
 
 def _beside(sequence: Path, truth: str) -> Path:
@@ -77,25 +83,38 @@ def _outlines(sequence: Path) -> tuple[str, list[_Outlines]]:
                 found.append(_Outlines(path, int(match[1]), int(match[2]) if match[2] else None))
         if found:
             return truth, found
-    raise LabelsError(f"{sequence}: has no outlines (SEG/man_seg*.tif), only markers: expected filled objects to train on")
+    raise LabelsError(
+        f"{sequence}: has no outlines (SEG/man_seg*.tif), only markers: expected filled objects "
+        "to train on"
+    )
 
 
 def _open_sequence(sequence: Path, how: Reading) -> list[Pair]:
     truth, outlines = _outlines(sequence)
     stack = open_stack(sequence, axes=how.axes or _axes(sequence))
-    places = {(each.t, z): each for each in outlines for z in (range(stack.sizes.get("z", 1)) if each.z is None else (each.z,))}
+    places = {
+        (each.t, z): each
+        for each in outlines
+        for z in (range(stack.sizes.get("z", 1)) if each.z is None else (each.z,))
+    }
     along = how.along or ("z" if "z" in stack.axes else "t")
     fixed = [axis for axis in stack.axes[:-2] if axis not in ("c", along)]
     truths = _Truths(places, _beside(sequence, "GT") / "TRA")
     pairs = []
     for at in sorted({tuple((axis, t if axis == "t" else z) for axis in fixed) for t, z in places}):
-        unscaled = Video.of(stack, along=along, channel=how.channel, contrast=Contrast(0, 1), at=dict(at))
+        unscaled = Video.of(
+            stack, along=along, channel=how.channel, contrast=Contrast(0, 1), at=dict(at)
+        )
         frames = [frame for frame in range(len(unscaled)) if truths.shows(unscaled, frame)]
         if frames:
             video = Video.of(stack, along=along, channel=how.channel, at=dict(at))
             where = "".join(f" {axis}={number}" for axis, number in at)
-            name = f"{sequence.parent.name}/{sequence.name}{where}" + ("" if truth == "GT" else f" ({truth})")
-            pairs.append(Pair(name, str(sequence), video.shape, tuple(frames), partial(_read, video, truths)))
+            name = f"{sequence.parent.name}/{sequence.name}{where}" + (
+                "" if truth == "GT" else f" ({truth})"
+            )
+            pairs.append(
+                Pair(name, str(sequence), video.shape, tuple(frames), partial(_read, video, truths))
+            )
     if not pairs:
         raise LabelsError(f"{sequence}: its outlines hold no object: expected at least one")
     return pairs
@@ -122,7 +141,9 @@ class _Truths:
     def shows(self, video: Video, frame: int) -> bool:
         """Whether there are outlines of an object on this frame."""
         where = video.position(frame)
-        return (where.get("t", 0), where.get("z", 0)) in self.places and bool(self.labels(video, frame).any())
+        return (where.get("t", 0), where.get("z", 0)) in self.places and bool(
+            self.labels(video, frame).any()
+        )
 
     def labels(self, video: Video, frame: int) -> np.ndarray:
         """(H, W) int32 outlines of a frame, numbered by the markers in them."""
@@ -131,7 +152,10 @@ class _Truths:
         outlines = self.places[t, z]
         drawn = _plane(outlines.path, z if outlines.z is None else 0)
         if drawn.shape != video.shape[1:]:
-            raise LabelsError(f"{outlines.path}: outlines {drawn.shape!r}, images {video.shape[1:]!r}: expected the same shape")
+            raise LabelsError(
+                f"{outlines.path}: outlines {drawn.shape!r}, images {video.shape[1:]!r}: "
+                "expected the same shape"
+            )
         paths = (self.markers / f"man_track{t:0{digits}d}.tif" for digits in (3, 4))
         marked = next((_plane(path, z) for path in paths if path.is_file()), np.zeros_like(drawn))
         return _numbered(drawn, marked, _UNMARKED * (t + 1))

@@ -37,21 +37,30 @@ _FREE = {"steps", "minutes", "device", "threads", "hooks"}
 """Fields of a recipe that may be changed between an interruption and going on."""
 
 _FEW = 20  # groups named in a card
-_USUAL = 128  # side of the input where the model takes it: a crop is learned from in a quarter of the time of one of 256
+# side of the input where the model takes it: a crop is learned from in a quarter of the time of one
+# of 256
+_USUAL = 128
 
 
 def finetune(
-    data: Data, *, model: str | Path = "nano", out: str | Path, recipe: Recipe | str | Path | None = None, hooks: Sequence[Hook] = ()
+    data: Data,
+    *,
+    model: str | Path = "nano",
+    out: str | Path,
+    recipe: Recipe | str | Path | None = None,
+    hooks: Sequence[Hook] = (),
 ) -> ModelCard:
     """Train `model` on annotated images and write the best of it to `out`, a ``.safetensors`` file with its card beside it.
 
-    Beside it is also a folder ``OUT-training`` with logs and the state of the training: the same call goes on from there
-    where it was interrupted. `out` holds the best model from the first validation on, which is the untrained one.
+    Beside it is also a folder ``OUT-training`` with logs and the state of the training: the same
+    call goes on from there where it was interrupted. `out` holds the best model from the first
+    validation on, which is the untrained one.
 
     Parameters
     ----------
     data
-        See `Data`. Part of the images, movies or patients (of a single stack, part of its frames) is held out.
+        See `Data`. Part of the images, movies or patients (of a single stack, part of its frames)
+        is held out.
     recipe
         A Recipe or its TOML file.
     hooks
@@ -62,12 +71,20 @@ def finetune(
     LabelsError, FileError
         Data that cannot be trained on, or of which nothing could be held out.
     RecipeError, UnknownModelError, CheckpointError, OutputError
-        A recipe or model that cannot be used; a place that cannot be written, or holds another model.
+        A recipe or model that cannot be used; a place that cannot be written, or holds another
+        model.
     TrainingError
-        The loss is no number any more, or somebody interrupted; `out` holds what was best until then.
+        The loss is no number any more, or somebody interrupted; `out` holds what was best until
+        then.
     """
     out = Path(out)
-    chosen = recipe if isinstance(recipe, Recipe) else Recipe.read(recipe) if recipe is not None else Recipe()
+    chosen = (
+        recipe
+        if isinstance(recipe, Recipe)
+        else Recipe.read(recipe)
+        if recipe is not None
+        else Recipe()
+    )
     folder = out.parent / f"{out.stem}-training"
     _check_place(out, folder)
     if chosen.threads:
@@ -75,18 +92,29 @@ def finetune(
     torch.manual_seed(chosen.seed)
     base = Base.of(model, chosen)
     chosen = chosen.model_copy(update={"trains": base.trains})
-    material = data if isinstance(data, Material) else material_of(data, chosen, follows=base.card.follows)
+    material = (
+        data if isinstance(data, Material) else material_of(data, chosen, follows=base.card.follows)
+    )
     kept = Kept(base, chosen, material, out)
-    built_in: list[Hook] = [Checkpointing(_identity(base.card, chosen, material)), LearningRate(), CsvLog()]
+    built_in: list[Hook] = [
+        Checkpointing(_identity(base.card, chosen, material)),
+        LearningRate(),
+        CsvLog(),
+    ]
     if chosen.validating.patience is not None:
         built_in.append(EarlyStopping(chosen.validating.patience))
     named = [HOOKS.get(name)() for name in chosen.hooks]
     setting = Setting(base.size, base.recent, base.pointers, base.device, folder)
-    training = Training(base.network, material, chosen, setting, hooks=[*built_in, *named, *hooks], kept=kept)
+    training = Training(
+        base.network, material, chosen, setting, hooks=[*built_in, *named, *hooks], kept=kept
+    )
     try:
         outcome = training.run()
     except KeyboardInterrupt as error:
-        raise TrainingError(f"interrupted at step {training.step}: {out} holds the best so far; the same call goes on") from error
+        raise TrainingError(
+            f"interrupted at step {training.step}: {out} holds the best so far; the same call "
+            "goes on"
+        ) from error
     return kept.finished(outcome, training.history[0])
 
 
@@ -108,7 +136,10 @@ class Base:
         model = load_model(name, device=recipe.device)
         model = model.inner if isinstance(model, Fitting) else model
         if not isinstance(model, Sam2):
-            raise ModelError(f"{model.card.name} is brought by another package: only SAM 2 and its relatives can be trained here")
+            raise ModelError(
+                f"{model.card.name} is brought by another package: only SAM 2 and its relatives "
+                "can be trained here"
+            )
         card = model.card
         trains: Trains = recipe.trains or ("everything" if card.follows else "decoder+memory")
         network = taught(model.network, recipe.learns).to(model.device)
@@ -116,7 +147,10 @@ class Base:
         usual = [side for side in card.input_sizes if side <= _USUAL]
         recent = card.memory_slots - 1 if recipe.recent is None else recipe.recent
         if recent >= network.configuration.slots:
-            raise ModelError(f"recent is {recent}: {card.name} has temporal encodings for 0 to {network.configuration.slots - 1}")
+            raise ModelError(
+                f"recent is {recent}: {card.name} has temporal encodings for 0 to "
+                f"{network.configuration.slots - 1}"
+            )
         size, pointers = max(usual, default=card.input_sizes[0]), recipe.pointers or card.pointers
         return cls(network.to(model.device), card, trains, model.device, size, recent, pointers)
 
@@ -137,7 +171,12 @@ class Kept:
     def finished(self, outcome: Outcome, before: Validation) -> ModelCard:
         """The same weights, their card telling of the whole training."""
         tensors, _ = checkpoints.read(self.out)
-        figures = {"before": before.as_dict(), "best": outcome.best.as_dict(), "steps": outcome.steps, "ended": outcome.reason}
+        figures = {
+            "before": before.as_dict(),
+            "best": outcome.best.as_dict(),
+            "steps": outcome.steps,
+            "ended": outcome.reason,
+        }
         return self._write(tensors, figures)
 
     def _write(self, tensors: Mapping[str, Tensor], figures: Mapping[str, Any]) -> ModelCard:
@@ -152,13 +191,19 @@ class Kept:
             "base": {"name": base.name, "sha256": base.sha256, "source": base.source},
             "trains": self.recipe.trains,
             "recipe": self.recipe.model_dump(mode="json", exclude_defaults=True),
-            "data": {side: _named(sorted({groups[item] for item in items})) for side, items in sides.items()},
+            "data": {
+                side: _named(sorted({groups[item] for item in items}))
+                for side, items in sides.items()
+            },
             **figures,
         }
         return replace(
             base,
             name=self.out.stem,
-            description=f"{base.name}, fine-tuned ({self.recipe.trains}) on {len(self.material.train)} images or stacks",
+            description=(
+                f"{base.name}, fine-tuned ({self.recipe.trains}) on "
+                f"{len(self.material.train)} images or stacks"
+            ),
             source=f"napari_sam2 finetune, from {base.name}",
             sha256="",
             memory_slots=self.base.recent + 1,
@@ -169,7 +214,9 @@ class Kept:
 
 def _named(groups: Sequence[str]) -> list[str]:
     """The names of a few groups; of many, the first and how many more."""
-    return list(groups) if len(groups) <= _FEW else [*groups[:_FEW], f"and {len(groups) - _FEW} more"]
+    return (
+        list(groups) if len(groups) <= _FEW else [*groups[:_FEW], f"and {len(groups) - _FEW} more"]
+    )
 
 
 def _identity(card: ModelCard, recipe: Recipe, material: Material) -> str:

@@ -1,7 +1,7 @@
 """Forward: a clip walked as the engine walks it, with gradients, all objects of several clips together.
 
-The network's own methods answer; what is here are the engine's rules (which frames are conditioning, what is remembered
-and shown) in tensors, and the clicks of a simulated person.
+The network's own methods answer; what is here are the engine's rules (which frames are
+conditioning, what is remembered and shown) in tensors, and the clicks of a simulated person.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ _MULTIMASK_POINTS = 1  # as models.sam2
 class Batch:
     """Objects of several clips.
 
-    frames (I, T, S, S) in 0..1; clip (B,) the clip of each object; masks (B, T, S, S) bool, the truth;
-    said: what is said about each object on frame 0, in pixels of the clip.
+    frames (I, T, S, S) in 0..1; clip (B,) the clip of each object; masks (B, T, S, S) bool, the
+    truth; said: what is said about each object on frame 0, in pixels of the clip.
     """
 
     frames: Tensor
@@ -48,7 +48,12 @@ class Batch:
 
     def to(self, device: str) -> Batch:
         """The same on a device."""
-        return replace(self, frames=self.frames.to(device), clip=self.clip.to(device), masks=self.masks.to(device))
+        return replace(
+            self,
+            frames=self.frames.to(device),
+            clip=self.clip.to(device),
+            masks=self.masks.to(device),
+        )
 
 
 @dataclass(frozen=True)
@@ -58,7 +63,8 @@ class Script:
     Parameters
     ----------
     recent, pointers
-        Tracked memories and object pointers that are shown, as the model's card will say (`memory_slots` - 1, `pointers`).
+        Tracked memories and object pointers that are shown, as the model's card will say
+        (`memory_slots` - 1, `pointers`).
     corrections
         Clicks on wrong masks by frame: {0: 2, 3: 1}.
     taught
@@ -76,7 +82,10 @@ class Script:
 
 @dataclass(frozen=True, eq=False)
 class Attempt:
-    """What the network answered for R objects on one frame: `rows` of the batch. `several`: the best of three answers."""
+    """What the network answered for R objects on one frame: `rows` of the batch.
+
+    `several`: the best of three answers.
+    """
 
     frame: int
     kind: str
@@ -134,10 +143,21 @@ class _Kept:
 def encode(network: Network, pixels: Tensor) -> tuple[Features, Tensor]:
     """(N, S, S) in 0..1 to features as `Network.embed` gives them, and the encoder's finest level."""
     levels = network.vision_encoder(pixels[:, None])
-    return (network.mask_decoder.conv_s0(levels[0]), network.mask_decoder.conv_s1(levels[1]), levels[2]), levels[0]
+    return (
+        network.mask_decoder.conv_s0(levels[0]),
+        network.mask_decoder.conv_s1(levels[1]),
+        levels[2],
+    ), levels[0]
 
 
-def rehearse(network: Network, batch: Batch, script: Script, correct: Correct, *, features: Features | None = None) -> Rehearsed:
+def rehearse(
+    network: Network,
+    batch: Batch,
+    script: Script,
+    correct: Correct,
+    *,
+    features: Features | None = None,
+) -> Rehearsed:
     """Walk the clips forward from their first frame, prompted there.
 
     `features` of all frames in order, (I * T, …), spare the encoder where it is frozen.
@@ -171,7 +191,9 @@ class _Walk:
             if not len(rows):
                 break
             said = self._clicked(index, rows, (said, answer), correct)
-            again = self._ask(index, rows, [said[row] for row in rows.tolist()], answer.logits[rows])
+            again = self._ask(
+                index, rows, [said[row] for row in rows.tolist()], answer.logits[rows]
+            )
             answer = _merged(answer, again, rows)
             conditioning[rows] = True
         self._remember(index, answer, conditioning)
@@ -183,13 +205,19 @@ class _Walk:
         given = torch.tensor([each.mask is not None for each in said], device=there.device)
         return torch.nonzero(there & ~given)[:, 0]
 
-    def _clicked(self, index: int, rows: Tensor, so_far: tuple[list[Said], Answer], correct: Correct) -> list[Said]:
+    def _clicked(
+        self, index: int, rows: Tensor, so_far: tuple[list[Said], Answer], correct: Correct
+    ) -> list[Said]:
         said, answer = list(so_far[0]), so_far[1]
         predicted = (_resized(answer.logits[rows].detach(), self.batch.size) > 0).cpu().numpy()
         truth = self.batch.masks[rows, index].cpu().numpy()
         for row, mask, true in zip(rows.tolist(), predicted, truth, strict=True):
             point, positive = correct(mask, true)
-            said[row] = replace(said[row], points=(*said[row].points, point), positive=(*said[row].positive, positive))
+            said[row] = replace(
+                said[row],
+                points=(*said[row].points, point),
+                positive=(*said[row].positive, positive),
+            )
         return said
 
     def _ask(self, index: int, rows: Tensor, said: Sequence[Said], before: Tensor | None) -> Answer:
@@ -198,15 +226,27 @@ class _Walk:
         alike: dict[tuple[object, ...], list[int]] = {}
         for place, each in enumerate(said):
             points = len(each.points) + (2 if each.box else 0)
-            key = (each.mask is not None, points, tuple(shown[place].tolist()), tuple(pointed[place].tolist()))
+            key = (
+                each.mask is not None,
+                points,
+                tuple(shown[place].tolist()),
+                tuple(pointed[place].tolist()),
+            )
             alike.setdefault(key, []).append(place)
         parts = []
         for places in alike.values():
             chosen = torch.tensor(places, device=rows.device)
             patterns = (shown[places[0]], pointed[places[0]])
-            asked = _Asked(index, rows[chosen], [said[place] for place in places], None if before is None else before[chosen])
+            asked = _Asked(
+                index,
+                rows[chosen],
+                [said[place] for place in places],
+                None if before is None else before[chosen],
+            )
             parts.append(self._together(asked, patterns))
-        order = torch.tensor([place for places in alike.values() for place in places], device=rows.device).argsort()
+        order = torch.tensor(
+            [place for places in alike.values() for place in places], device=rows.device
+        ).argsort()
         return _joined(parts, order)
 
     def _together(self, asked: _Asked, patterns: tuple[np.ndarray, np.ndarray]) -> Answer:
@@ -215,14 +255,18 @@ class _Walk:
             return self._given(asked, features)
         points, labels = _points(asked.said, self.batch.size, asked.rows.device)
         image = self._conditioned(asked, features[2], patterns)
-        decoded = self.network.decode(features, image, points, labels, self._dense(asked, points, labels))
+        decoded = self.network.decode(
+            features, image, points, labels, self._dense(asked, points, labels)
+        )
         several = points.shape[1] <= _MULTIMASK_POINTS or not self.network.configuration.single_mask
         self.attempts.append(Attempt(asked.frame, asked.kind, asked.rows, decoded, several))
         return self._answer(asked, decoded, best(decoded) if several else single(decoded))
 
     def _given(self, asked: _Asked, features: Features) -> Answer:
         """A mask is its own answer; the decoder, shown it, gives the pointer."""
-        masks = torch.from_numpy(np.stack([np.asarray(each.mask, dtype=np.float32) for each in asked.said])).to(asked.rows.device)
+        masks = torch.from_numpy(
+            np.stack([np.asarray(each.mask, dtype=np.float32) for each in asked.said])
+        ).to(asked.rows.device)
         logits = _shrunk(masks * (2 * _GIVEN) - _GIVEN, self.batch.size // 4)
         points, labels = _points(asked.said, self.batch.size, asked.rows.device)
         if self.network.configuration.dense_prompts:
@@ -230,7 +274,11 @@ class _Walk:
         else:
             image, dense = features[2], self.network.mask_downsample(masks[:, None])[:, 0]
         decoded = self.network.decode(features, image, points, labels, dense)
-        answer = self._answer(asked, decoded, single(decoded) if self.network.configuration.single_mask else best(decoded))
+        answer = self._answer(
+            asked,
+            decoded,
+            single(decoded) if self.network.configuration.single_mask else best(decoded),
+        )
         return replace(answer, logits=logits, present=torch.ones_like(answer.present))
 
     def _answer(self, asked: _Asked, decoded: Decoded, chosen: Chosen) -> Answer:
@@ -240,7 +288,12 @@ class _Walk:
         if self.script.taught:
             present = self.batch.masks[asked.rows, asked.frame].flatten(1).any(dim=1)
         logits = torch.where(present[:, None, None], chosen.logits, ABSENT_LOGIT)
-        return Answer(logits, chosen.ious, present, self.network.pointers(chosen.tokens, present.float() - 0.5))
+        return Answer(
+            logits,
+            chosen.ious,
+            present,
+            self.network.pointers(chosen.tokens, present.float() - 0.5),
+        )
 
     def _features(self, index: int, rows: Tensor) -> Features:
         where = self.batch.clip[rows] * self.batch.frames.shape[1] + index
@@ -251,10 +304,18 @@ class _Walk:
         configuration, before = self.network.configuration, asked.before
         if before is None and self.kept and configuration.carried:
             return prompts.filled(self._carried(asked))
-        before = before.clamp(-_CLAMP, _CLAMP) if before is not None and configuration.previous_logits else None
+        before = (
+            before.clamp(-_CLAMP, _CLAMP)
+            if before is not None and configuration.previous_logits
+            else None
+        )
         if not configuration.dense_prompts:
             return before
-        return prompts.drawn(points, labels, self.batch.size // 4, before) if points.shape[1] else before
+        return (
+            prompts.drawn(points, labels, self.batch.size // 4, before)
+            if points.shape[1]
+            else before
+        )
 
     def _carried(self, asked: _Asked) -> Tensor:
         """(R, h, w) logits of the last frame each object was on, if it is one of those just walked."""
@@ -269,17 +330,28 @@ class _Walk:
         """(R, frames kept) bool: whose features are shown, and whose pointers."""
         if not self.kept:
             return np.zeros((len(rows), 0), bool), np.zeros((len(rows), 0), bool)
-        conditioning = torch.stack([kept.conditioning for kept in self.kept], dim=1)[rows].cpu().numpy()
+        conditioning = (
+            torch.stack([kept.conditioning for kept in self.kept], dim=1)[rows].cpu().numpy()
+        )
         ages = np.array([index - kept.frame for kept in self.kept])
-        return conditioning | (ages <= self.script.recent), conditioning | (ages < self.script.pointers)
+        return conditioning | (ages <= self.script.recent), conditioning | (
+            ages < self.script.pointers
+        )
 
-    def _conditioned(self, asked: _Asked, coarse: Tensor, patterns: tuple[np.ndarray, np.ndarray]) -> Tensor:
+    def _conditioned(
+        self, asked: _Asked, coarse: Tensor, patterns: tuple[np.ndarray, np.ndarray]
+    ) -> Tensor:
         if not self.kept:
             return self.network.unconditioned(coarse)
         index, rows = asked.frame, asked.rows
-        shown, pointed = ([kept for kept, there in zip(self.kept, pattern, strict=True) if there] for pattern in patterns)
+        shown, pointed = (
+            [kept for kept, there in zip(self.kept, pattern, strict=True) if there]
+            for pattern in patterns
+        )
         slots = [torch.where(kept.conditioning[rows], 0, index - kept.frame) for kept in shown]
-        ages = [torch.full((len(rows),), self._age(index, kept), device=rows.device) for kept in pointed]
+        ages = [
+            torch.full((len(rows),), self._age(index, kept), device=rows.device) for kept in pointed
+        ]
         recalled = Recalled(
             torch.stack([kept.features[rows] for kept in shown], dim=1),
             torch.stack(slots, dim=1),
@@ -310,25 +382,39 @@ def _points(said: Sequence[Said], size: int, device: torch.device) -> tuple[Tens
         box = [each.box[:2], each.box[2:]] if each.box else []
         places.append([*box, *each.points])
         corners = [prompts.TOP_LEFT, prompts.BOTTOM_RIGHT] if each.box else []
-        labels.append([*corners, *(prompts.POSITIVE if positive else prompts.NEGATIVE for positive in each.positive)])
+        labels.append(
+            [
+                *corners,
+                *(prompts.POSITIVE if positive else prompts.NEGATIVE for positive in each.positive),
+            ]
+        )
     yx = np.array(places, dtype=np.float64).reshape(len(said), -1, 2)
     xy = ((yx[..., ::-1] + 0.5) / size).astype(np.float32)
-    return torch.from_numpy(xy.copy()).to(device), torch.tensor(labels, dtype=torch.long, device=device).view(len(said), -1)
+    return torch.from_numpy(xy.copy()).to(device), torch.tensor(
+        labels, dtype=torch.long, device=device
+    ).view(len(said), -1)
 
 
 def _resized(logits: Tensor, side: int) -> Tensor:
-    return functional.interpolate(logits[:, None], size=(side, side), mode="bilinear", align_corners=False)[:, 0]
+    return functional.interpolate(
+        logits[:, None], size=(side, side), mode="bilinear", align_corners=False
+    )[:, 0]
 
 
 def _shrunk(planes: Tensor, side: int) -> Tensor:
-    return functional.interpolate(planes[:, None], size=(side, side), mode="bilinear", align_corners=False, antialias=True)[:, 0]
+    return functional.interpolate(
+        planes[:, None], size=(side, side), mode="bilinear", align_corners=False, antialias=True
+    )[:, 0]
 
 
 def _joined(parts: Sequence[Answer], order: Tensor) -> Answer:
     """Answers one after the other, put in order."""
     if len(parts) == 1:
         return parts[0]
-    columns = [torch.cat([getattr(part, name) for part in parts])[order] for name in ("logits", "ious", "present", "pointers")]
+    columns = [
+        torch.cat([getattr(part, name) for part in parts])[order]
+        for name in ("logits", "ious", "present", "pointers")
+    ]
     return Answer(*columns)
 
 

@@ -19,7 +19,15 @@ LABEL_WORDS = ("labels", "label", "masks", "mask", "seg", "segmentation")
 IMAGE_FOLDERS = ("images", "image", "raw", "img")
 
 _IMAGE_WORDS = ("image", "img", "raw")
-_ENDINGS = (".ome.tif", ".ome.tiff", ".ome.zarr", ".zarr", *TIFF_SUFFIXES, *PICTURE_SUFFIXES, ".npy")
+_ENDINGS = (
+    ".ome.tif",
+    ".ome.tiff",
+    ".ome.zarr",
+    ".zarr",
+    *TIFF_SUFFIXES,
+    *PICTURE_SUFFIXES,
+    ".npy",
+)
 
 
 def find_pairs(path: str | Path, *, how: Reading | None = None) -> list[Pair]:
@@ -48,7 +56,9 @@ def find_pairs(path: str | Path, *, how: Reading | None = None) -> list[Pair]:
     images = [file for file in path.parent.iterdir() if _belongs(file, path)]
     if not images:
         words = ", ".join(f"_{word}" for word in LABEL_WORDS[:4])
-        raise FileError(f"{path}: no labels beside it: expected a file of the same name ending in {words}")
+        raise FileError(
+            f"{path}: no labels beside it: expected a file of the same name ending in {words}"
+        )
     return pairs_of(path, sorted(images)[0], how=how)
 
 
@@ -61,10 +71,16 @@ def _in_folder(folder: Path) -> list[tuple[Path, Path]]:
         return _by_name(_files(images), _files(labels), folder)
     files = _files(folder)
     truths = [file for file in files if _is_labels(file)]
-    pairs = [(image, truth) for truth in truths for image in files if not _is_labels(image) and _belongs(truth, image)]
+    pairs = [
+        (image, truth)
+        for truth in truths
+        for image in files
+        if not _is_labels(image) and _belongs(truth, image)
+    ]
     if not pairs:
         raise FileError(
-            f"{folder}: no image with its labels: expected NAME.tif with NAME_labels.tif, folders images and masks, or 01 with 01_GT"
+            f"{folder}: no image with its labels: expected NAME.tif with NAME_labels.tif, "
+            "folders images and masks, or 01 with 01_GT"
         )
     return pairs
 
@@ -74,7 +90,8 @@ def _by_name(images: list[Path], labels: list[Path], folder: Path) -> list[tuple
     lacking = [image.name for image in images if _bare(image) not in truths]
     if lacking or not images:
         raise LabelsError(
-            f"{folder}: {len(lacking)} of {len(images)} images have no labels of the same name ({', '.join(lacking[:3])}): "
+            f"{folder}: {len(lacking)} of {len(images)} images have no labels of the same name "
+            f"({', '.join(lacking[:3])}): "
             "expected one for each"
         )
     return [(image, truths[_bare(image)]) for image in images]
@@ -82,7 +99,12 @@ def _by_name(images: list[Path], labels: list[Path], folder: Path) -> list[tuple
 
 def _files(folder: Path) -> list[Path]:
     return sorted(
-        (file for file in folder.iterdir() if file.name.lower().endswith(_ENDINGS) and not file.name.startswith(".")), key=natural
+        (
+            file
+            for file in folder.iterdir()
+            if file.name.lower().endswith(_ENDINGS) and not file.name.startswith(".")
+        ),
+        key=natural,
     )
 
 
@@ -102,7 +124,12 @@ def _is_labels(file: Path) -> bool:
 
 
 def _belongs(labels: Path, image: Path) -> bool:
-    return labels != image and _is_labels(labels) and labels.name.lower().endswith(_ENDINGS) and _bare(labels) == _bare(image)
+    return (
+        labels != image
+        and _is_labels(labels)
+        and labels.name.lower().endswith(_ENDINGS)
+        and _bare(labels) == _bare(image)
+    )
 
 
 def _inside(store: Path) -> Path | None:
@@ -112,5 +139,8 @@ def _inside(store: Path) -> Path | None:
         return None
     names = sorted(child for child in folder.iterdir() if child.is_dir() and is_store(child))
     if len(names) > 1:
-        raise FileError(f"{store}: holds {len(names)} label images ({', '.join(child.name for child in names)}): keep one beside the image")
+        raise FileError(
+            f"{store}: holds {len(names)} label images "
+            f"({', '.join(child.name for child in names)}): keep one beside the image"
+        )
     return names[0] if names else None

@@ -1,4 +1,7 @@
-"""Hooks: what happens beside training. Checkpoints with exact resume, logs, early stopping, learning rate, pictures, your own."""
+"""Hooks: what happens beside training.
+
+Checkpoints with exact resume, logs, early stopping, learning rate, pictures, your own.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +96,8 @@ class LearningRate(Quiet):
 class Checkpointing(Quiet):
     """The whole state in ``state.pt`` every so many minutes and at the end; where it is there, training goes on from it.
 
-    `identity` is what the training is made of (model, data, recipe): another training's state is never taken up.
+    `identity` is what the training is made of (model, data, recipe): another training's state is
+    never taken up.
     """
 
     def __init__(self, identity: str, *, minutes: float = 3.0) -> None:
@@ -108,7 +112,10 @@ class Checkpointing(Quiet):
         if path.is_file():
             state = read_state(path)
             if state["identity"] != self._identity:
-                raise OutputError(f"{path}: is of a training with another model, data or recipe: remove that folder, or choose another out")
+                raise OutputError(
+                    f"{path}: is of a training with another model, data or recipe: remove that "
+                    "folder, or choose another out"
+                )
             training.restore(state)
         else:
             self._write(training)  # so that an interruption at any time can be gone on from
@@ -142,10 +149,19 @@ class CsvLog(Quiet):
 
     def on_step(self, training: Training, step: Step) -> None:
         """A row every so many steps."""
-        values = {"loss": step.loss, **step.parts, "norm": step.norm, "seconds": step.seconds, "learning_rate": training.learning_rate}
+        values = {
+            "loss": step.loss,
+            **step.parts,
+            "norm": step.norm,
+            "seconds": step.seconds,
+            "learning_rate": training.learning_rate,
+        }
         self._steps.append(values)
         if step.number % self._every == 0:
-            means = {name: float(np.mean([each[name] for each in self._steps if name in each])) for name in values}
+            means = {
+                name: float(np.mean([each[name] for each in self._steps if name in each]))
+                for name in values
+            }
             _append(training.setting.folder / "steps.csv", {"step": step.number, **means})
             self._steps.clear()
 
@@ -165,13 +181,17 @@ class Lines(Quiet):
         best = training.best
         mark = " (best)" if best and best.step == validation.step else ""
         self._say(
-            f"step {validation.step}: IoU {validation.iou_1:.3f} after one click, {validation.iou_3:.3f} after three, "
-            f"{validation.iou_box:.3f} from a box, {validation.iou_carried:.3f} carried; count error {validation.count_error:.2f}{mark}"
+            f"step {validation.step}: IoU {validation.iou_1:.3f} after one click, "
+            f"{validation.iou_3:.3f} after three, "
+            f"{validation.iou_box:.3f} from a box, {validation.iou_carried:.3f} carried; count "
+            f"error {validation.count_error:.2f}{mark}"
         )
 
     def on_end(self, training: Training, outcome: Outcome) -> None:
         """Why."""
-        self._say(f"{outcome.reason} after {outcome.steps} steps; the best was step {outcome.best.step}")
+        self._say(
+            f"{outcome.reason} after {outcome.steps} steps; the best was step {outcome.best.step}"
+        )
 
 
 class Bar(Quiet):
@@ -185,7 +205,10 @@ class Bar(Quiet):
         from tqdm import tqdm
 
         self._bar = tqdm(
-            total=100, desc="training", unit="%", bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}"
+            total=100,
+            desc="training",
+            unit="%",
+            bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
         )
 
     def on_step(self, training: Training, step: Step) -> None:
@@ -209,7 +232,10 @@ class TensorBoard(Quiet):
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
-            raise ModelError("the hook tensorboard needs the package tensorboard: install it with `pip install tensorboard`") from error
+            raise ModelError(
+                "the hook tensorboard needs the package tensorboard: install it with `pip "
+                "install tensorboard`"
+            ) from error
         self._writer = SummaryWriter(str(training.setting.folder))
 
     def on_step(self, training: Training, step: Step) -> None:
@@ -270,7 +296,9 @@ def read_state(path: Path) -> dict[str, Any]:
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:
-        raise CheckpointError(f"{path}: cannot be read ({error}); remove it to begin anew") from error
+        raise CheckpointError(
+            f"{path}: cannot be read ({error}); remove it to begin anew"
+        ) from error
     return state
 
 

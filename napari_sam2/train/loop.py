@@ -1,4 +1,7 @@
-"""Loop: batches, steps and validations until the recipe says enough. What else happens, hooks do."""
+"""Loop: batches, steps and validations until the recipe says enough.
+
+What else happens, hooks do.
+"""
 
 from __future__ import annotations
 
@@ -28,7 +31,14 @@ from napari_sam2.train.recipe import Recipe
 from napari_sam2.train.tuned import encodes, trained
 from napari_sam2.train.validation import Validation, held_out, validate
 
-_OLDER = (0, 0, 0, 4, 10, 20)  # frames a walk is said to have lasted already: clips are short, stacks are not
+_OLDER = (
+    0,
+    0,
+    0,
+    4,
+    10,
+    20,
+)  # frames a walk is said to have lasted already: clips are short, stacks are not
 _ON_THE_WAY = 0.25  # of corrected clips of several frames are also corrected on a later frame
 
 
@@ -68,14 +78,17 @@ class Outcome:
 
 
 class Training:
-    """A network being trained. Hooks read `step`, `history` and `best`, set `learning_rate`, and may `stop` it.
+    """A network being trained.
+
+    Hooks read `step`, `history` and `best`, set `learning_rate`, and may `stop` it.
 
     Parameters
     ----------
     network
         On its device; which weights train is settled already (see `tuned.choose`).
     kept
-        Called with the network (holding the weights that were validated) and each validation better than all before.
+        Called with the network (holding the weights that were validated) and each validation better
+        than all before.
     """
 
     def __init__(
@@ -88,19 +101,28 @@ class Training:
         hooks: Sequence[Hook] = (),
         kept: Callable[[Network, Validation], None] = lambda network, validation: None,
     ) -> None:
-        self.network = network.eval()  # without dropout: small networks and short trainings need none
+        self.network = (
+            network.eval()
+        )  # without dropout: small networks and short trainings need none
         self.recipe, self.setting, self.hooks = recipe, setting, tuple(hooks)
         self.step, self.elapsed = 0, 0.0
         self.history: list[Validation] = []
         largest = max(shape.size or setting.size for shape in recipe.shapes)
-        self.clips = held_out(material, recipe.validating, size=recipe.validating.size or largest, seed=recipe.seed)
+        self.clips = held_out(
+            material, recipe.validating, size=recipe.validating.size or largest, seed=recipe.seed
+        )
         if not self.clips:
-            raise LabelsError("nothing to validate on: the held-out images show no object large enough; hold out others")
+            raise LabelsError(
+                "nothing to validate on: the held-out images show no object large enough; hold "
+                "out others"
+            )
         self._kept = kept
         self._weights = trained(network)
         self._optimizer = _optimizer(self._weights, recipe)
         self._average = Average(self._weights, recipe.average)
-        self._scaler = torch.amp.GradScaler(setting.device.split(":")[0], enabled=recipe.precision == "float16")
+        self._scaler = torch.amp.GradScaler(
+            setting.device.split(":")[0], enabled=recipe.precision == "float16"
+        )
         self._rng = np.random.default_rng(recipe.seed)
         self._draw = self._draws(material)
         self._reason = ""
@@ -164,7 +186,9 @@ class Training:
     def state(self) -> dict[str, Any]:
         """All that is needed to go on exactly as if nothing had happened: tensors, numbers and text."""
         return {
-            "weights": {name: value.detach().cpu().clone() for name, value in self._weights.items()},
+            "weights": {
+                name: value.detach().cpu().clone() for name, value in self._weights.items()
+            },
             "optimizer": self._optimizer.state_dict(),
             "average": self._average.state(),
             "scaler": self._scaler.state_dict(),
@@ -210,8 +234,10 @@ class Training:
         mean = sum(losses_) / len(losses_)
         if not math.isfinite(mean) or not (math.isfinite(norm) or self._scaler.is_enabled()):
             raise TrainingError(
-                f"step {self.step + 1}: the loss is {mean!r}, the gradient {norm!r}: no numbers any more; "
-                f"try a learning_rate below {self.learning_rate:.1e}. What was best until then is kept"
+                f"step {self.step + 1}: the loss is {mean!r}, the gradient {norm!r}: no numbers "
+                "any more; "
+                f"try a learning_rate below {self.learning_rate:.1e}. What was best until then "
+                "is kept"
             )
         self._scaler.step(self._optimizer)
         self._scaler.update()
@@ -229,7 +255,10 @@ class Training:
         if walk.finest is not None and head is not None and self.recipe.losses.outline:
             labels = drawn.labels.flatten(0, 1).to(self.setting.device)
             seen = losses.outline(walk.finest.float(), head, labels)
-            loss, parts = loss + self.recipe.losses.outline * seen, {**parts, "outline": float(seen.detach())}
+            loss, parts = (
+                loss + self.recipe.losses.outline * seen,
+                {**parts, "outline": float(seen.detach())},
+            )
         return loss, parts
 
     def _scripted(self, length: int) -> tuple[Script, Correct]:
@@ -253,16 +282,27 @@ class Training:
     def _mixed(self) -> AbstractContextManager[Any]:
         if self.recipe.precision == "float32":
             return nullcontext()
-        return torch.autocast(self.setting.device.split(":")[0], dtype=getattr(torch, self.recipe.precision))
+        return torch.autocast(
+            self.setting.device.split(":")[0], dtype=getattr(torch, self.recipe.precision)
+        )
 
     def _due(self) -> bool:
         """Whether this step is to be validated and was not yet, as where training is taken up again."""
-        return self.step % self.recipe.validating.every == 0 and (not self.history or self.history[-1].step != self.step)
+        return self.step % self.recipe.validating.every == 0 and (
+            not self.history or self.history[-1].step != self.step
+        )
 
     def _validate(self) -> None:
         with self._average.in_place():
             asked = self.recipe.validating
-            found = validate(self.network, self.clips, self.script, most=asked.objects, step=self.step, device=self.setting.device)
+            found = validate(
+                self.network,
+                self.clips,
+                self.script,
+                most=asked.objects,
+                step=self.step,
+                device=self.setting.device,
+            )
             better = self.best is None or found.score > self.best.score
             self.history.append(found)
             if better:
@@ -275,5 +315,8 @@ def _optimizer(weights: dict[str, torch.nn.Parameter], recipe: Recipe) -> torch.
     """AdamW; biases, norms and single vectors do not decay."""
     decaying = [value for value in weights.values() if value.ndim > 1]
     others = [value for value in weights.values() if value.ndim <= 1]
-    groups = [{"params": decaying, "weight_decay": recipe.weight_decay}, {"params": others, "weight_decay": 0.0}]
+    groups = [
+        {"params": decaying, "weight_decay": recipe.weight_decay},
+        {"params": others, "weight_decay": 0.0},
+    ]
     return torch.optim.AdamW(groups, lr=recipe.learning_rate, fused=True)

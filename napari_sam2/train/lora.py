@@ -13,12 +13,21 @@ _ENCODER = "vision_encoder."
 
 
 def adapt(network: Network, rank: int) -> None:
-    """Put adapters of `rank` into the image encoder; they begin as nothing at all. Raises ModelError where peft is missing."""
+    """Put adapters of `rank` into the image encoder; they begin as nothing at all.
+
+    Raises ModelError where peft is missing.
+    """
     try:
         from peft import LoraConfig, inject_adapter_in_model
     except ImportError as error:
-        raise ModelError('training "lora" needs peft: install it with `pip install "napari-sam2[lora]"`') from error
-    names = [name for name, module in network.named_modules() if name.startswith(_ENCODER) and isinstance(module, nn.Linear | nn.Conv2d)]
+        raise ModelError(
+            'training "lora" needs peft: install it with `pip install "napari-sam2[lora]"`'
+        ) from error
+    names = [
+        name
+        for name, module in network.named_modules()
+        if name.startswith(_ENCODER) and isinstance(module, nn.Linear | nn.Conv2d)
+    ]
     names = [name for name in names if not name.endswith("outline")]
     frozen = {name for name, value in network.named_parameters() if not value.requires_grad}
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=names), network)
@@ -28,10 +37,14 @@ def adapt(network: Network, rank: int) -> None:
 
 def merged(network: Network) -> dict[str, Tensor]:
     """The weights as a network without adapters has them."""
-    state = {_plain(key): value for key, value in network.state_dict().items() if "lora_" not in key}
+    state = {
+        _plain(key): value for key, value in network.state_dict().items() if "lora_" not in key
+    }
     for name, module in network.named_modules():
         layer: Any = module
-        for adapter in getattr(module, "active_adapters", ()) if hasattr(module, "get_delta_weight") else ():
+        for adapter in (
+            getattr(module, "active_adapters", ()) if hasattr(module, "get_delta_weight") else ()
+        ):
             key = f"{name}.weight"
             state[key] = state[key] + layer.get_delta_weight(adapter).detach()
     return state

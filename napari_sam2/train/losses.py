@@ -1,4 +1,7 @@
-"""Losses: how wrong an attempt was. Masks, predicted IoU, presence, and the outline the encoder sees by itself."""
+"""Losses: how wrong an attempt was.
+
+Masks, predicted IoU, presence, and the outline the encoder sees by itself.
+"""
 
 from __future__ import annotations
 
@@ -15,12 +18,17 @@ from napari_sam2.train.forward import Attempt, Batch
 FINE = 2
 """Input pixels per cell of the grid that masks are compared on; the network's logits have 4, and are enlarged."""
 
-_SMALLEST = 32.0  # cells: an object counts as at least this large, or the pixels around a speck would outweigh all else
+# cells: an object counts as at least this large, or the pixels around a speck would outweigh all
+# else
+_SMALLEST = 32.0
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Of the parts of the loss. `positive`: how much more a missed cell weighs than one too many."""
+    """Of the parts of the loss.
+
+    `positive`: how much more a missed cell weighs than one too many.
+    """
 
     bce: float = 0.25
     dice: float = 1.0
@@ -30,16 +38,23 @@ class Weights:
     positive: float = 1.5
 
 
-def total(attempts: Iterable[Attempt], batch: Batch, weights: Weights) -> tuple[Tensor, dict[str, float]]:
+def total(
+    attempts: Iterable[Attempt], batch: Batch, weights: Weights
+) -> tuple[Tensor, dict[str, float]]:
     """The mean loss over all attempts, and its parts by name."""
     parts: dict[str, list[Tensor]] = {}
     count = 0
     for attempt in attempts:
-        for name, values in _parts(attempt, batch.masks[attempt.rows, attempt.frame], weights).items():
+        for name, values in _parts(
+            attempt, batch.masks[attempt.rows, attempt.frame], weights
+        ).items():
             parts.setdefault(name, []).append(values)
         count += len(attempt.rows)
     sums = {name: torch.cat(values).sum() / max(1, count) for name, values in parts.items()}
-    loss = sum((getattr(weights, name) * value for name, value in sums.items()), torch.zeros((), device=batch.frames.device))
+    loss = sum(
+        (getattr(weights, name) * value for name, value in sums.items()),
+        torch.zeros((), device=batch.frames.device),
+    )
     return loss, {name: float(value.detach()) for name, value in sums.items()}
 
 
@@ -49,7 +64,9 @@ def outline(finest: Tensor, head: torch.nn.Module, labels: Tensor) -> Tensor:
     logits = head(finest)
     return (
         functional.cross_entropy(logits, target)
-        + _soft_dice(logits.softmax(dim=1)[:, 1:], functional.one_hot(target, 3).movedim(3, 1)[:, 1:].float()).mean()
+        + _soft_dice(
+            logits.softmax(dim=1)[:, 1:], functional.one_hot(target, 3).movedim(3, 1)[:, 1:].float()
+        ).mean()
     )
 
 
@@ -70,24 +87,41 @@ def _parts(attempt: Attempt, truth: Tensor, weights: Weights) -> dict[str, Tenso
         ious, errors = _iou(fine, exact), _errors(fine, exact, weights)
         best = 1 + (weights.bce * errors[0] + weights.dice * errors[1])[:, 1:].argmin(dim=1)
     row = torch.arange(len(best), device=best.device)
-    learning = _enlarged(torch.stack([decoded.masks[:, 0], decoded.masks[row, best]], dim=1), exact.shape[-1])
-    taken = {name: each.mean(dim=1) for name, each in zip(("bce", "dice"), _errors(learning, exact, weights), strict=True)}
-    presence = functional.binary_cross_entropy_with_logits(decoded.scores, there.float(), reduction="none")
+    learning = _enlarged(
+        torch.stack([decoded.masks[:, 0], decoded.masks[row, best]], dim=1), exact.shape[-1]
+    )
+    taken = {
+        name: each.mean(dim=1)
+        for name, each in zip(("bce", "dice"), _errors(learning, exact, weights), strict=True)
+    }
+    presence = functional.binary_cross_entropy_with_logits(
+        decoded.scores, there.float(), reduction="none"
+    )
     guesses = ((decoded.ious - ious) ** 2).mean(dim=1) * 4
-    return {**{name: values * there for name, values in taken.items()}, "iou": guesses * there, "presence": presence}
+    return {
+        **{name: values * there for name, values in taken.items()},
+        "iou": guesses * there,
+        "presence": presence,
+    }
 
 
 def _precise(decoded: Decoded) -> Decoded:
     """In float32, whatever it was computed in: sums over many cells are no matter for half precision."""
-    return Decoded(decoded.masks.float(), decoded.ious.float(), decoded.tokens, decoded.scores.float())
+    return Decoded(
+        decoded.masks.float(), decoded.ious.float(), decoded.tokens, decoded.scores.float()
+    )
 
 
 def _errors(logits: Tensor, exact: Tensor, weights: Weights) -> tuple[Tensor, Tensor]:
     """(R, M, s, s) logits against (R, s, s) cover in 0..1: BCE in parts of the object's area, and dice, (R, M) each."""
     target = exact[:, None].expand_as(logits)
     heavier = torch.full((), weights.positive, device=logits.device)
-    bce = functional.binary_cross_entropy_with_logits(logits, target, pos_weight=heavier, reduction="none").sum(dim=(2, 3))
-    return bce / exact.sum(dim=(1, 2)).clamp(min=_SMALLEST)[:, None], _soft_dice(logits.sigmoid(), target)
+    bce = functional.binary_cross_entropy_with_logits(
+        logits, target, pos_weight=heavier, reduction="none"
+    ).sum(dim=(2, 3))
+    return bce / exact.sum(dim=(1, 2)).clamp(min=_SMALLEST)[:, None], _soft_dice(
+        logits.sigmoid(), target
+    )
 
 
 def _soft_dice(probabilities: Tensor, target: Tensor) -> Tensor:

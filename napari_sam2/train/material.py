@@ -15,20 +15,30 @@ from napari_sam2.train.sources import PairSource
 from napari_sam2.train.split import Split, split
 
 _PIECES = 5  # a single stack is cut into, so that one can be held out
-_FOLLOWED = (12.0, 80.0)  # pixels wide: a Window shows objects at 30 to 43, and a click is looked at from near and far
+_FOLLOWED = (
+    12.0,
+    80.0,
+)  # pixels wide: a Window shows objects at 30 to 43, and a click is looked at from near and far
 _FEW = 10  # labels named in a message
 
 log = logging.getLogger(__name__)
 
 
-def material_of(data: Sequence[Pair | str | Path] | str | Path, recipe: Recipe, *, follows: bool = False) -> Material:
+def material_of(
+    data: Sequence[Pair | str | Path] | str | Path, recipe: Recipe, *, follows: bool = False
+) -> Material:
     """Pairs of all data, some of their groups held out, and what is rehearsed. Raises LabelsError.
 
-    A single stack is cut along its frames, and not trained on next to a frame that is held out, where it has others. A
-    model that follows is shown objects as wide as its Windows show them. What was left out of the data is logged.
+    A single stack is cut along its frames, and not trained on next to a frame that is held out,
+    where it has others. A model that follows is shown objects as wide as its Windows show them.
+    What was left out of the data is logged.
     """
     items = [data] if isinstance(data, str | Path) else list(data)
-    pairs = [pair for item in items for pair in ([item] if isinstance(item, Pair) else find_pairs(item, how=recipe.reading))]
+    pairs = [
+        pair
+        for item in items
+        for pair in ([item] if isinstance(item, Pair) else find_pairs(item, how=recipe.reading))
+    ]
     for pair in pairs:
         _tell_left_out(pair)
     single = len({pair.group for pair in pairs}) == 1
@@ -38,16 +48,27 @@ def material_of(data: Sequence[Pair | str | Path] | str | Path, recipe: Recipe, 
     if single:
         pairs = _apart(pairs, sides)
     diameters = recipe.diameters or (_FOLLOWED if follows else None)
-    return rehearsed(PairSource(pairs, diameters=diameters), sides, recipe.rehearsal, diameters=diameters)
+    return rehearsed(
+        PairSource(pairs, diameters=diameters), sides, recipe.rehearsal, diameters=diameters
+    )
 
 
 def _apart(pairs: Sequence[Pair], sides: Split) -> list[Pair]:
     """The same, what is trained on without the frames next to those held out: they are nearly the same."""
     held_out = {frame for item in sides.held_out for frame in pairs[item].annotated}
-    return [pair.away_from(held_out) if item in sides.train else pair for item, pair in enumerate(pairs)]
+    return [
+        pair.away_from(held_out) if item in sides.train else pair for item, pair in enumerate(pairs)
+    ]
 
 
 def _tell_left_out(pair: Pair) -> None:
     if pair.left_out:
-        named = ", ".join(map(str, pair.left_out[:_FEW])) + (", …" if len(pair.left_out) > _FEW else "")
-        log.warning("%s: %d objects of one pixel are left out (labels %s)", pair.name, len(pair.left_out), named)
+        named = ", ".join(map(str, pair.left_out[:_FEW])) + (
+            ", …" if len(pair.left_out) > _FEW else ""
+        )
+        log.warning(
+            "%s: %d objects of one pixel are left out (labels %s)",
+            pair.name,
+            len(pair.left_out),
+            named,
+        )

@@ -17,16 +17,19 @@ from napari_sam2.train.pairs import Pair, Plane
 _COLUMNS = ("file", "height", "width", "group", "split")
 
 
-def open_pack(folder: str | Path, *, keep: Callable[[pd.Series[Any]], bool] | None = None) -> list[Pair]:
+def open_pack(
+    folder: str | Path, *, keep: Callable[[pd.Series[Any]], bool] | None = None
+) -> list[Pair]:
     """The pairs of a pack, read when they are first drawn.
 
-    The folder holds ``manifest.csv`` (columns file, height, width, group, split) and .npz files with `image` (H, W) or
-    (H, W, 3) and `labels` (H, W).
+    The folder holds ``manifest.csv`` (columns file, height, width, group, split) and .npz files
+    with `image` (H, W) or (H, W, 3) and `labels` (H, W).
 
     Parameters
     ----------
     keep
-        Which rows of the manifest to take, e.g. ``lambda row: row.split == "train"``; all where not given.
+        Which rows of the manifest to take, e.g. ``lambda row: row.split == "train"``; all where not
+        given.
     """
     manifest = _manifest(Path(folder) / "manifest.csv")
     rows = [row for _, row in manifest.iterrows() if keep is None or keep(row)]
@@ -49,7 +52,9 @@ def _manifest(path: Path) -> pd.DataFrame:
         raise FileError(f"{path}: cannot be read as a table: {error}") from error
     lacking = [column for column in _COLUMNS if column not in manifest]
     if lacking:
-        raise FileError(f"{path}: has no column {', '.join(lacking)}: expected {', '.join(_COLUMNS)}")
+        raise FileError(
+            f"{path}: has no column {', '.join(lacking)}: expected {', '.join(_COLUMNS)}"
+        )
     return manifest
 
 
@@ -59,5 +64,7 @@ def _read(path: Path, _frame: int) -> Plane:
             image, labels = arrays["image"], arrays["labels"]
     except (OSError, ValueError, KeyError) as error:
         raise FileError(f"{path}: cannot be read as an image with labels: {error}") from error
-    stack = Stack(np.moveaxis(image, -1, 0), "cyx", rgb=True) if image.ndim == 3 else Stack(image, "yx")
+    stack = (
+        Stack(np.moveaxis(image, -1, 0), "cyx", rgb=True) if image.ndim == 3 else Stack(image, "yx")
+    )
     return stack.as_video().frame(0).pixels, labels

@@ -19,14 +19,17 @@ class PaintedSource:
     names
         Kinds of scenes, of `SCENES`; all of them where not given.
     repeats
-        Items of each kind. Each is a group of its own, so that a split finds every kind on both sides.
+        Items of each kind. Each is a group of its own, so that a split finds every kind on both
+        sides.
     """
 
     def __init__(self, names: Sequence[str] | None = None, *, repeats: int = 16) -> None:
         self.names = tuple(SCENES if names is None else names)
         unknown = [name for name in self.names if name not in SCENES]
         if unknown or not self.names:
-            raise LabelsError(f"painted scenes {unknown or self.names!r}: expected some of {', '.join(SCENES)}")
+            raise LabelsError(
+                f"painted scenes {unknown or self.names!r}: expected some of {', '.join(SCENES)}"
+            )
         self.repeats = repeats
 
     def __len__(self) -> int:
@@ -34,7 +37,10 @@ class PaintedSource:
 
     def groups(self) -> Sequence[str]:
         """One for each item."""
-        return [f"painted {self.names[item % len(self.names)]} {item // len(self.names)}" for item in range(len(self))]
+        return [
+            f"painted {self.names[item % len(self.names)]} {item // len(self.names)}"
+            for item in range(len(self))
+        ]
 
     def draw(self, item: int, rng: np.random.Generator, *, length: int, size: int) -> Clip:
         """A new scene of that kind, walked either way; its first frame shows an object."""

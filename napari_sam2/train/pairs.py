@@ -28,9 +28,11 @@ class Pair:
     read
         The Plane of a frame.
     linked
-        Whether a label is the same object on all frames; where not, each frame is used as a still image.
+        Whether a label is the same object on all frames; where not, each frame is used as a still
+        image.
     left_out
-        Labels that `read` does not show because they are one pixel: to be told to whoever made them.
+        Labels that `read` does not show because they are one pixel: to be told to whoever made
+        them.
     """
 
     name: str
@@ -43,7 +45,10 @@ class Pair:
 
     def __post_init__(self) -> None:
         if not self.annotated:
-            raise LabelsError(f"{self.name}: no frame has an object: expected labels with at least one, 0 being the background")
+            raise LabelsError(
+                f"{self.name}: no frame has an object: expected labels with at least one, 0 "
+                "being the background"
+            )
 
     def pieces(self, count: int) -> tuple[Pair, ...]:
         """This pair cut along its frames into `count` runs, each a group of its own; fewer where it has fewer annotated frames."""

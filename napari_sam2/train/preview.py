@@ -30,7 +30,10 @@ def drawn(network: Network, clips: Sequence[Clip], script: Script, device: str) 
         frames = []
         for index, pixels in enumerate(clip.frames):
             picture = np.repeat(pixels[..., None], 3, axis=2)
-            for masks, colour in ((batch.masks[:, index], _TRUE), (masks_of(walk, batch, index), _ANSWERED)):
+            for masks, colour in (
+                (batch.masks[:, index], _TRUE),
+                (masks_of(walk, batch, index), _ANSWERED),
+            ):
                 for mask in masks.cpu().numpy():
                     picture[mask & ~binary_erosion(mask)] = colour
             frames.append(picture)

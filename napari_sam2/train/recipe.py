@@ -14,7 +14,9 @@ from napari_sam2.train.clicks import Kinds
 from napari_sam2.train.losses import Weights
 from napari_sam2.train.tuned import Trains
 
-Learnable = Literal["pointer_time", "previous_logits", "single_mask", "presence_head", "carried", "refinement"]
+Learnable = Literal[
+    "pointer_time", "previous_logits", "single_mask", "presence_head", "carried", "refinement"
+]
 
 
 class RecipeError(Sam2Error, ValueError):
@@ -33,7 +35,8 @@ class Shape(_Strict):
     share
         How often it is drawn, against the other shapes of the recipe.
     size
-        Side of the network's input in pixels, a multiple of 32; 128 where None, or the smallest the model takes.
+        Side of the network's input in pixels, a multiple of 32; 128 where None, or the smallest the
+        model takes.
     clips, length, objects
         Clips in a batch, frames in each, and at most so many objects of each.
     """
@@ -51,11 +54,13 @@ class Validating(_Strict):
     Parameters
     ----------
     share
-        Of the groups (images, movies, patients) that is held out; what the data themselves hold out goes before it.
+        Of the groups (images, movies, patients) that is held out; what the data themselves hold out
+        goes before it.
     every
         Steps between validations.
     clips, length, objects
-        Clips that are looked at, always the same ones, frames in each, and at most so many objects of each.
+        Clips that are looked at, always the same ones, frames in each, and at most so many objects
+        of each.
     size
         Side of the network's input in pixels; the largest that is trained on where None.
     patience
@@ -77,18 +82,23 @@ class Recipe(_Strict):
     Parameters
     ----------
     reading
-        How the images are to be read where their files do not say: axes, along, channel, linked; see `annotated.Reading`.
+        How the images are to be read where their files do not say: axes, along, channel, linked;
+        see `annotated.Reading`.
     trains
-        What trains: "decoder", "decoder+memory", "everything" or "lora"; see `tuned.choose`. Where None, everything of a
-        small model that follows, as the embedded one does, and decoder and memory of a large one.
+        What trains: "decoder", "decoder+memory", "everything" or "lora"; see `tuned.choose`. Where
+        None, everything of a small model that follows, as the embedded one does, and decoder and
+        memory of a large one.
     learns
-        What the model has no trained weights for, and is taught: see `models.configs.Configuration`.
+        What the model has no trained weights for, and is taught: see
+        `models.configs.Configuration`.
     steps, minutes
         When to stop, whichever comes first; `minutes` also brings the learning rate down in time.
     learning_rate, schedule, warmup, weight_decay, clip_norm
-        Of AdamW; "cosine" falls to a hundredth, "constant" stays; steps of rising at the start; longest gradient.
+        Of AdamW; "cosine" falls to a hundredth, "constant" stays; steps of rising at the start;
+        longest gradient.
     average
-        Decay of the running mean of the weights, which is what is validated and saved; 0: the weights themselves.
+        Decay of the running mean of the weights, which is what is validated and saved; 0: the
+        weights themselves.
     accumulate
         Batches for each step of the optimizer: a large batch on a small device.
     precision
@@ -96,28 +106,33 @@ class Recipe(_Strict):
     shapes
         Kinds of batches, drawn by their shares.
     recent, pointers
-        Tracked memories and object pointers shown; those of the model's card where None. The result's card says the same.
+        Tracked memories and object pointers shown; those of the model's card where None. The
+        result's card says the same.
     prompts, corrected, loose
-        How objects are shown first; shares of batches with 0, 1, 2, … correcting clicks; share of corrections that fall
-        anywhere on what is wrong instead of in the middle of it.
+        How objects are shown first; shares of batches with 0, 1, 2, … correcting clicks; share of
+        corrections that fall anywhere on what is wrong instead of in the middle of it.
     taught
-        Steps in which the presence of an object is told and not guessed, where it only learns to guess it.
+        Steps in which the presence of an object is told and not guessed, where it only learns to
+        guess it.
     pool
-        Clips drawn once, and used again and again, where the image encoder does not train: their features are kept.
+        Clips drawn once, and used again and again, where the image encoder does not train: their
+        features are kept.
     losses
         Weights of the parts of the loss.
     rehearsal
-        Share of clips that show what the embedded model was trained on, so that it is not forgotten: see `rehearsal`.
-        Only where data are given as files or pairs; 0 where nothing but the new domain matters.
+        Share of clips that show what the embedded model was trained on, so that it is not
+        forgotten: see `rehearsal`. Only where data are given as files or pairs; 0 where nothing but
+        the new domain matters.
     diameters
-        How wide objects appear, in pixels of the input; where None as a model that follows shows them, else about as
-        large as they are.
+        How wide objects appear, in pixels of the input; where None as a model that follows shows
+        them, else about as large as they are.
     rank
         Of the adapters of "lora".
     hooks
         Names of hooks of other packages.
     device, threads, seed
-        "auto", "cpu", "cuda", "mps"; CPU threads (torch's own choice where None); of everything that is random.
+        "auto", "cpu", "cuda", "mps"; CPU threads (torch's own choice where None); of everything
+        that is random.
     """
 
     reading: Reading = Reading()
@@ -153,12 +168,17 @@ class Recipe(_Strict):
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:
-        """The recipe in a TOML file. Raises FileError where there is none, RecipeError for fields nobody knows or cannot use."""
+        """The recipe in a TOML file.
+
+        Raises FileError where there is none, RecipeError for fields nobody knows or cannot use.
+        """
         path = Path(path)
         try:
             values = tomllib.loads(path.read_text(encoding="utf-8"))
         except OSError as error:
-            raise FileError(f"{path}: cannot be read ({error.strerror or error}); expected a recipe in TOML") from error
+            raise FileError(
+                f"{path}: cannot be read ({error.strerror or error}); expected a recipe in TOML"
+            ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise RecipeError(f"{path}: no TOML ({error})") from error
         return cls.of(values, where=str(path))
@@ -169,5 +189,9 @@ class Recipe(_Strict):
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            wrong = "; ".join(f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-            raise RecipeError(f"{where}: {wrong}; expected the fields of Recipe: {', '.join(cls.model_fields)}") from error
+            wrong = "; ".join(
+                f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
+            )
+            raise RecipeError(
+                f"{where}: {wrong}; expected the fields of Recipe: {', '.join(cls.model_fields)}"
+            ) from error

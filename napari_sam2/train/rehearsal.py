@@ -10,17 +10,26 @@ from napari_sam2.train.painted import PaintedSource
 from napari_sam2.train.sources import Mixture, PairSource
 from napari_sam2.train.split import Split
 
-_PAINTED = 0.4  # of what is rehearsed: painted scenes move and change as stacks do, which still images cannot
+# of what is rehearsed: painted scenes move and change as stacks do, which still images cannot
+_PAINTED = 0.4
 
 
-def rehearsed(source: ClipSource, sides: Split, share: float, *, diameters: tuple[float, float] | None = None) -> Material:
+def rehearsed(
+    source: ClipSource, sides: Split, share: float, *, diameters: tuple[float, float] | None = None
+) -> Material:
     """`source` as it is split, and, for `share` of the clips that are trained on, images of cells and painted scenes.
 
-    The images come with the package (``checkpoints/rehearsal``). What is held out is the data's own alone.
+    The images come with the package (``checkpoints/rehearsal``). What is held out is the data's own
+    alone.
     """
     if not share:
         return Material(source, sides.train, sides.held_out)
-    images, painted = PairSource(open_pack(embedded() / "rehearsal"), diameters=diameters), PaintedSource()
-    own = (1 - share) * len(source) / len(sides.train)  # what is held out is never drawn: the others have its part
+    images, painted = (
+        PairSource(open_pack(embedded() / "rehearsal"), diameters=diameters),
+        PaintedSource(),
+    )
+    own = (
+        (1 - share) * len(source) / len(sides.train)
+    )  # what is held out is never drawn: the others have its part
     mixture = Mixture((source, images, painted), (own, share * (1 - _PAINTED), share * _PAINTED))
     return Material(mixture, (*sides.train, *range(len(source), len(mixture))), sides.held_out)

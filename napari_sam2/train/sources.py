@@ -18,9 +18,9 @@ from napari_sam2.train.view import View, labels_at, pixels_at
 class PairSource:
     """Clips of images and stacks with labels.
 
-    A stack is walked along its frames, both ways, at a random stride, never across a frame that is not annotated; where
-    only one frame stands alone (always so for a single image), it is set in motion. Planes are kept in memory in half
-    precision within `budget` bytes.
+    A stack is walked along its frames, both ways, at a random stride, never across a frame that is
+    not annotated; where only one frame stands alone (always so for a single image), it is set in
+    motion. Planes are kept in memory in half precision within `budget` bytes.
     """
 
     def __init__(
@@ -68,7 +68,9 @@ class PairSource:
         return np.stack(frames), np.stack([labels_at(labels, places)[0] for _, labels in planes])
 
 
-def walk(annotated: Sequence[int], rng: np.random.Generator, *, length: int, stride: int = 1) -> list[int]:
+def walk(
+    annotated: Sequence[int], rng: np.random.Generator, *, length: int, stride: int = 1
+) -> list[int]:
     """`length` frames to and fro over the unbroken run of annotated frames around one of them; that one alone where it has no neighbour."""
     known = set(annotated)
     here, way = int(rng.choice(annotated)), int(rng.choice([-1, 1]))
@@ -100,7 +102,9 @@ class Mixture:
 
     def __post_init__(self) -> None:
         if self.weights and len(self.weights) != len(self.sources):
-            raise LabelsError(f"{len(self.weights)} weights for {len(self.sources)} sources: give one for each")
+            raise LabelsError(
+                f"{len(self.weights)} weights for {len(self.sources)} sources: give one for each"
+            )
         object.__setattr__(self, "weights", self.weights or (1.0,) * len(self.sources))
         object.__setattr__(self, "_starts", tuple(np.cumsum([0, *map(len, self.sources)]).tolist()))
 
@@ -109,7 +113,11 @@ class Mixture:
 
     def groups(self) -> Sequence[str]:
         """The groups of all items, source after source, each source's own."""
-        return [f"{number}/{group}" for number, source in enumerate(self.sources) for group in source.groups()]
+        return [
+            f"{number}/{group}"
+            for number, source in enumerate(self.sources)
+            for group in source.groups()
+        ]
 
     def draw(self, item: int, rng: np.random.Generator, *, length: int, size: int) -> Clip:
         """A clip of that item, counted through all sources."""
@@ -119,7 +127,12 @@ class Mixture:
     def probabilities(self) -> np.ndarray:
         """(items,) how often each is to be drawn: a source's weight, shared among its items."""
         shares = np.array(self.weights) / sum(self.weights)
-        return np.concatenate([np.full(len(source), share / len(source)) for source, share in zip(self.sources, shares, strict=True)])
+        return np.concatenate(
+            [
+                np.full(len(source), share / len(source))
+                for source, share in zip(self.sources, shares, strict=True)
+            ]
+        )
 
 
 class _Planes:

@@ -29,10 +29,13 @@ def split(groups: Sequence[str], *, share: float = 0.2, seed: int = 0) -> Split:
     """
     if not 0 < share < 1:
         raise LabelsError(f"held-out share is {share!r}: expected a number between 0 and 1")
-    ordered = sorted(set(groups), key=lambda group: hashlib.sha256(f"{seed}|{group}".encode()).digest())
+    ordered = sorted(
+        set(groups), key=lambda group: hashlib.sha256(f"{seed}|{group}".encode()).digest()
+    )
     if len(ordered) < 2:
         raise LabelsError(
-            f"{len(groups)} image(s) in {len(ordered)} group: nothing would be held out to validate on; "
+            f"{len(groups)} image(s) in {len(ordered)} group: nothing would be held out to "
+            "validate on; "
             "give data of a second image or movie, or cut the stack into pieces"
         )
     count = min(len(ordered) - 1, max(1, round(share * len(ordered))))

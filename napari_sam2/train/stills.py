@@ -15,7 +15,9 @@ _BEYOND = 0.1  # of the clip's side: how far beyond the plane a moving view may 
 
 @dataclass(frozen=True)
 class Motion:
-    """How much a still image moves. Lengths are shares of the clip's side, all per frame unless said otherwise.
+    """How much a still image moves.
+
+    Lengths are shares of the clip's side, all per frame unless said otherwise.
 
     Parameters
     ----------
@@ -24,12 +26,13 @@ class Motion:
     turn_deg, zoom
         Standard deviation of the turning and of the logarithm of the zoom.
     bend, bend_px
-        Local deformation: its amplitude, as a share of its wavelength, and the range of wavelengths in pixels. It moves
-        neighbours against each other, as cells do.
+        Local deformation: its amplitude, as a share of its wavelength, and the range of wavelengths
+        in pixels. It moves neighbours against each other, as cells do.
     leaving
         Probability that the view swings away and comes back, so that objects leave and return.
     flicker, defocus_px
-        Standard deviation of the brightness between frames; the largest blur a frame may drift into, as in z.
+        Standard deviation of the brightness between frames; the largest blur a frame may drift
+        into, as in z.
     """
 
     drift: float = 0.02
@@ -41,19 +44,31 @@ class Motion:
     flicker: float = 0.04
     defocus_px: float = 1.5
 
-    def places(self, view: View, rng: np.random.Generator, *, length: int, shape: tuple[int, int]) -> np.ndarray:
+    def places(
+        self, view: View, rng: np.random.Generator, *, length: int, shape: tuple[int, int]
+    ) -> np.ndarray:
         """(length, 2, size, size) float32: where each pixel of each frame lies on a plane of `shape`; frame 0 is nearly `view` itself."""
         away = (view.places() - np.reshape(view.yx, (2, 1, 1))).astype(np.float32)
-        turn, zoom = np.radians(_wander(rng, length, self.turn_deg)), np.exp(_wander(rng, length, self.zoom))
-        cos, sin = (np.reshape(wave(turn) * zoom, (-1, 1, 1)).astype(np.float32) for wave in (np.cos, np.sin))
+        turn, zoom = (
+            np.radians(_wander(rng, length, self.turn_deg)),
+            np.exp(_wander(rng, length, self.zoom)),
+        )
+        cos, sin = (
+            np.reshape(wave(turn) * zoom, (-1, 1, 1)).astype(np.float32)
+            for wave in (np.cos, np.sin)
+        )
         turned = np.stack([cos * away[0] - sin * away[1], sin * away[0] + cos * away[1]], axis=1)
         path = _inward(self._path(rng, length) * view.side, view, shape)
-        return np.asarray(turned + path[:, :, None, None].astype(np.float32) + self._bent(view, rng, length))
+        return np.asarray(
+            turned + path[:, :, None, None].astype(np.float32) + self._bent(view, rng, length)
+        )
 
     def _path(self, rng: np.random.Generator, length: int) -> np.ndarray:
         """(length, 2): where the middle goes, from (0, 0), in sides of the clip."""
         angle, speed = rng.uniform(0, 2 * np.pi), rng.exponential(self.drift)
-        steps = speed * np.array([np.sin(angle), np.cos(angle)]) + rng.normal(0, 0.3 * speed, (length, 2))
+        steps = speed * np.array([np.sin(angle), np.cos(angle)]) + rng.normal(
+            0, 0.3 * speed, (length, 2)
+        )
         steps[0] = 0
         path = np.cumsum(steps, axis=0)
         if length > 2 and rng.random() < self.leaving:
@@ -74,7 +89,13 @@ class Motion:
 
 
 def moving(
-    plane: np.ndarray, labels: np.ndarray, view: View, rng: np.random.Generator, *, length: int, motion: Motion
+    plane: np.ndarray,
+    labels: np.ndarray,
+    view: View,
+    rng: np.random.Generator,
+    *,
+    length: int,
+    motion: Motion,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Frames (length, size, size) float32 and labels int32 of one (H, W) plane in motion."""
     places = motion.places(view, rng, length=length, shape=(labels.shape[0], labels.shape[1]))
@@ -119,7 +140,10 @@ def _spline(count: int, intervals: int) -> np.ndarray:
     where = np.linspace(0, intervals, count, endpoint=False)
     whole = where.astype(int)
     t = where - whole
-    pieces = np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3]) / 6
+    pieces = (
+        np.stack([(1 - t) ** 3, 3 * t**3 - 6 * t**2 + 4, -3 * t**3 + 3 * t**2 + 3 * t + 1, t**3])
+        / 6
+    )
     weights = np.zeros((count, intervals + 3), dtype=np.float32)
     for offset, piece in enumerate(pieces):
         weights[np.arange(count), whole + offset] = piece

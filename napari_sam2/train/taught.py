@@ -11,12 +11,16 @@ import torch
 from napari_sam2.models.network import Network
 from napari_sam2.train.recipe import Learnable
 
-_TWIN = 2  # the alternative that the single mask begins as: it was trained, the token for a single mask was not
+# the alternative that the single mask begins as: it was trained, the token for a single mask was
+# not
+_TWIN = 2
 
 
 def taught(network: Network, learns: Sequence[Learnable]) -> Network:
     """The network itself, or one with these abilities that answers as it did: what is new begins as nothing, or as a copy."""
-    new: dict[str, Any] = {name: True for name in learns if not getattr(network.configuration, name)}
+    new: dict[str, Any] = {
+        name: True for name in learns if not getattr(network.configuration, name)
+    }
     if not new:
         return network
     made = Network(replace(network.configuration, **new))
@@ -33,6 +37,8 @@ def taught(network: Network, learns: Sequence[Learnable]) -> Network:
 def _copied(network: Network) -> None:
     decoder = network.mask_decoder
     decoder.mask_tokens.weight[0] = decoder.mask_tokens.weight[_TWIN]
-    decoder.output_hypernetworks_mlps[0].load_state_dict(decoder.output_hypernetworks_mlps[_TWIN].state_dict())
+    decoder.output_hypernetworks_mlps[0].load_state_dict(
+        decoder.output_hypernetworks_mlps[_TWIN].state_dict()
+    )
     last = decoder.iou_prediction_head.proj_out
     last.weight[0], last.bias[0] = last.weight[_TWIN].clone(), last.bias[_TWIN].clone()

@@ -1,4 +1,7 @@
-"""Trial: a training of seconds on painted squares, to try a hook (or this package) on. Nothing of it is worth keeping."""
+"""Trial: a training of seconds on painted squares, to try a hook (or this package) on.
+
+Nothing of it is worth keeping.
+"""
 
 from __future__ import annotations
 
@@ -54,7 +57,9 @@ class Striped:
         labels = np.zeros(frames.shape, dtype=np.int32)
         side = size // 4
         stripes = 0.7 + 0.2 * (-1.0) ** (np.arange(side) // 2)
-        for label, corner in enumerate(((2, 2), (2, size // 2), (size // 2, 4), (size // 2, size // 2 + 4)), start=1):
+        for label, corner in enumerate(
+            ((2, 2), (2, size // 2), (size // 2, 4), (size // 2, size // 2 + 4)), start=1
+        ):
             y, x = np.array(corner) + places.integers(0, size // 16, 2)
             for frame in range(length):
                 where = (frame, slice(y, y + side), slice(x + 2 * frame, x + 2 * frame + side))
@@ -70,14 +75,18 @@ def material() -> Material:
 def base(folder: Path) -> Path:
     """A file with a `TINY` network of random weights."""
     path = folder / "tiny.safetensors"
-    card = ModelCard("tiny", licence="CC0-1.0", input_sizes=(64,), keep_aspect=True, memory_slots=3, pointers=4)
+    card = ModelCard(
+        "tiny", licence="CC0-1.0", input_sizes=(64,), keep_aspect=True, memory_slots=3, pointers=4
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = Network(TINY)
         for name, value in network.named_parameters():
             if value.ndim > 1 and "positional_embedding" not in name:
                 nn.init.normal_(value, std=(2.0 / value[0].numel()) ** 0.5)
-    network.shared_image_embedding.positional_embedding.copy_(network.prompt_encoder.shared_embedding.positional_embedding)
+    network.shared_image_embedding.positional_embedding.copy_(
+        network.prompt_encoder.shared_embedding.positional_embedding
+    )
     checkpoints.write(path, network.state_dict(), card, metadata={"configuration": TINY.to_json()})
     return path
 
@@ -106,5 +115,9 @@ def trial(folder: Path, hooks: Sequence[Hook] = ()) -> ModelCard:
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / "tiny.safetensors"
     return finetune(
-        material(), model=model if model.is_file() else base(folder), out=folder / "trial.safetensors", recipe=recipe(), hooks=hooks
+        material(),
+        model=model if model.is_file() else base(folder),
+        out=folder / "trial.safetensors",
+        recipe=recipe(),
+        hooks=hooks,
     )

@@ -14,7 +14,12 @@ _ENCODING = ("vision_encoder.", "mask_decoder.conv_s0.", "mask_decoder.conv_s1."
 """What makes the features of a frame; the last two lie in the decoder for SAM 2's convenience."""
 
 _DECODER = ("mask_decoder.",)
-_MEMORY = ("memory_attention.", "memory_encoder.", "object_pointer_proj.", "temporal_positional_encoding_projection_layer.")
+_MEMORY = (
+    "memory_attention.",
+    "memory_encoder.",
+    "object_pointer_proj.",
+    "temporal_positional_encoding_projection_layer.",
+)
 _MEMORY_VALUES = (
     "memory_temporal_positional_encoding",
     "no_object_pointer",
@@ -28,8 +33,9 @@ _NEVER = ("positional_embedding", "no_memory_positional_encoding")
 def choose(network: Network, trains: Trains, *, rank: int = 8) -> None:
     """Let these weights train and no others; frozen ones take no gradient memory.
 
-    "decoder" is the mask decoder; "decoder+memory" also all that makes, keeps and reads memories; "everything" adds the
-    image encoder and the prompts; "lora" trains the decoder, and adapters of `rank` on the frozen image encoder (peft).
+    "decoder" is the mask decoder; "decoder+memory" also all that makes, keeps and reads memories;
+    "everything" adds the image encoder and the prompts; "lora" trains the decoder, and adapters of
+    `rank` on the frozen image encoder (peft).
     """
     for name, value in network.named_parameters():
         value.requires_grad_(_trains(name, trains))
@@ -41,7 +47,11 @@ def choose(network: Network, trains: Trains, *, rank: int = 8) -> None:
 
 def encodes(network: Network) -> bool:
     """Whether anything that makes the features of a frame trains."""
-    return any(value.requires_grad for name, value in network.named_parameters() if name.startswith(_ENCODING))
+    return any(
+        value.requires_grad
+        for name, value in network.named_parameters()
+        if name.startswith(_ENCODING)
+    )
 
 
 def trained(network: nn.Module) -> dict[str, nn.Parameter]:

@@ -34,7 +34,8 @@ class Validation:
     iou_carried
         IoU on the frames after it that the object is on, carried from one click.
     count_error
-        Objects too many or too few on a frame, in parts of those that are there, over the frames carried to.
+        Objects too many or too few on a frame, in parts of those that are there, over the frames
+        carried to.
     """
 
     step: int
@@ -47,7 +48,9 @@ class Validation:
     @property
     def score(self) -> float:
         """What the best checkpoint has most of: the mean of the IoUs, less a tenth of the count error."""
-        return (self.iou_1 + self.iou_3 + self.iou_box + self.iou_carried) / 4 - 0.1 * self.count_error
+        return (
+            self.iou_1 + self.iou_3 + self.iou_box + self.iou_carried
+        ) / 4 - 0.1 * self.count_error
 
     def as_dict(self) -> dict[str, float]:
         """By name, and the score."""
@@ -69,13 +72,29 @@ def held_out(material: Material, asked: Validating, *, size: int, seed: int) -> 
 
 
 @torch.no_grad()
-def validate(network: Network, clips: Sequence[Clip], script: Script, *, most: int, step: int = 0, device: str = "cpu") -> Validation:
+def validate(
+    network: Network,
+    clips: Sequence[Clip],
+    script: Script,
+    *,
+    most: int,
+    step: int = 0,
+    device: str = "cpu",
+) -> Validation:
     """Ask about at most so many objects of each clip: by a click and carried, by three clicks, by a box."""
-    found: dict[str, list[np.ndarray]] = {"iou_1": [], "iou_3": [], "iou_box": [], "iou_carried": [], "count_error": []}
+    found: dict[str, list[np.ndarray]] = {
+        "iou_1": [],
+        "iou_3": [],
+        "iou_box": [],
+        "iou_carried": [],
+        "count_error": [],
+    }
     plain = replace(script, corrections={}, taught=False, older=0)
     for clip in clips:
         first = replace(clip, frames=clip.frames[:1], labels=clip.labels[:1])
-        clicked, boxed = (_batch(each, most, kind, device) for each, kind in ((clip, "click"), (first, "box")))
+        clicked, boxed = (
+            _batch(each, most, kind, device) for each, kind in ((clip, "click"), (first, "box"))
+        )
         walk = rehearse(network, clicked, plain, correction)
         found["iou_1"].append(_ious(walk, clicked, 0))
         for frame in range(1, len(clip)):
@@ -87,13 +106,24 @@ def validate(network: Network, clips: Sequence[Clip], script: Script, *, most: i
         only = replace(clicked, frames=clicked.frames[:, :1], masks=clicked.masks[:, :1])
         found["iou_3"].append(_ious(rehearse(network, only, thrice, correction), only, 0))
         found["iou_box"].append(_ious(rehearse(network, boxed, plain, correction), boxed, 0))
-    return Validation(step, **{name: float(np.concatenate(values).mean()) if values else 0.0 for name, values in found.items()})
+    return Validation(
+        step,
+        **{
+            name: float(np.concatenate(values).mean()) if values else 0.0
+            for name, values in found.items()
+        },
+    )
 
 
 def masks_of(walk: Rehearsed, batch: Batch, frame: int) -> Tensor:
     """(B, S, S) bool: the answers on a frame, as large as the clip."""
     logits = walk.answers[frame].logits[:, None].float()
-    return functional.interpolate(logits, size=(batch.size, batch.size), mode="bilinear", align_corners=False)[:, 0] > 0
+    return (
+        functional.interpolate(
+            logits, size=(batch.size, batch.size), mode="bilinear", align_corners=False
+        )[:, 0]
+        > 0
+    )
 
 
 def _ious(walk: Rehearsed, batch: Batch, frame: int) -> np.ndarray:
@@ -104,6 +134,10 @@ def _ious(walk: Rehearsed, batch: Batch, frame: int) -> np.ndarray:
 
 def _batch(clip: Clip, most: int, kind: str, device: str) -> Batch:
     def say(mask: np.ndarray) -> Said:
-        return Said(box=box_of(mask)) if kind == "box" else Said(points=(middle(mask),), positive=(True,))
+        return (
+            Said(box=box_of(mask))
+            if kind == "box"
+            else Said(points=(middle(mask),), positive=(True,))
+        )
 
     return assembled([clip], np.random.default_rng(0), most=most, say=say).to(device)

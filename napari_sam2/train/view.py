@@ -32,9 +32,9 @@ class View:
     ) -> View:
         """A view with an object of `labels` (H, W) in it, all objects equally likely.
 
-        `scales` are the smallest and largest magnification, or `diameters` how wide the object (a disc of its area)
-        appears, in pixels of the view; both give way so that it is neither a dot nor larger than the view, and the
-        view no larger than the plane.
+        `scales` are the smallest and largest magnification, or `diameters` how wide the object (a
+        disc of its area) appears, in pixels of the view; both give way so that it is neither a dot
+        nor larger than the view, and the view no larger than the plane.
         """
         present = np.unique(labels)
         mask = labels == rng.choice(present[present > 0])
@@ -47,8 +47,14 @@ class View:
         scale = max(scale, size / max(labels.shape), _SMALLEST_PX / extent)
         step = max(1.0 / scale, extent / (_LARGEST * size))
         pick = rng.integers(len(rows))
-        aim = np.array([rows[pick], columns[pick]]) + rng.uniform(-_OFF_CENTRE, _OFF_CENTRE, 2) * size * step
-        y, x = (within(place, length, size * step) for place, length in zip(aim, labels.shape, strict=True))
+        aim = (
+            np.array([rows[pick], columns[pick]])
+            + rng.uniform(-_OFF_CENTRE, _OFF_CENTRE, 2) * size * step
+        )
+        y, x = (
+            within(place, length, size * step)
+            for place, length in zip(aim, labels.shape, strict=True)
+        )
         return cls((y, x), step, size)
 
     @property
@@ -60,7 +66,10 @@ class View:
         """(2, size, size) float32: where each of its pixels lies on the plane, (y, x)."""
         line = ((np.arange(self.size) - (self.size - 1) / 2) * self.step).astype(np.float32)
         return np.stack(
-            [np.broadcast_to(line[:, None] + self.yx[0], (self.size,) * 2), np.broadcast_to(line + self.yx[1], (self.size,) * 2)]
+            [
+                np.broadcast_to(line[:, None] + self.yx[0], (self.size,) * 2),
+                np.broadcast_to(line + self.yx[1], (self.size,) * 2),
+            ]
         )
 
 
@@ -114,7 +123,10 @@ def _averaged(plane: np.ndarray, fold: int) -> np.ndarray:
 def _bilinear(plane: np.ndarray, y: np.ndarray, x: np.ndarray) -> np.ndarray:
     height, width = plane.shape
     y, x = np.clip(y, 0, height - 1).astype(np.float32), np.clip(x, 0, width - 1).astype(np.float32)
-    top, left = np.minimum(y.astype(np.int32), max(height - 2, 0)), np.minimum(x.astype(np.int32), max(width - 2, 0))
+    top, left = (
+        np.minimum(y.astype(np.int32), max(height - 2, 0)),
+        np.minimum(x.astype(np.int32), max(width - 2, 0)),
+    )
     y -= top
     x -= left
     flat, corner = plane.ravel(), top * width + left

@@ -15,7 +15,15 @@ from napari_sam2.core.errors import IntensityError, LabelsError, PlanError
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.stack import Stack
 from napari_sam2.measurement import evaluate
-from napari_sam2.testing.scenes import Scene, appearing, blank, dividing, drifting, ellipsoids, touching
+from napari_sam2.testing.scenes import (
+    Scene,
+    appearing,
+    blank,
+    dividing,
+    drifting,
+    ellipsoids,
+    touching,
+)
 from napari_sam2.testing.toy import ToyModel
 
 LARGE = {"shape": (128, 128)}
@@ -69,7 +77,10 @@ def from_planes(planes: np.ndarray) -> type[Counting]:
 
         def prompts(self, video, frame, *, first=1, taken=None):
             ids = [label for label in np.unique(planes[frame]) if label]
-            return [MaskPrompt(frame, first + number, planes[frame] == label) for number, label in enumerate(ids)]
+            return [
+                MaskPrompt(frame, first + number, planes[frame] == label)
+                for number, label in enumerate(ids)
+            ]
 
     class FromPlanes(Counting):
         def source(self, video, model):
@@ -85,12 +96,17 @@ def from_planes(planes: np.ndarray) -> type[Counting]:
 )
 def test_two_in_one_body_stay_two_once_they_were_seen_apart(together, tracks):
     scene = touching(**LARGE, radius=16)
-    planes = np.where(np.isin(np.arange(10), together)[:, None, None], scene.labels > 0, scene.labels)
+    planes = np.where(
+        np.isin(np.arange(10), together)[:, None, None], scene.labels > 0, scene.labels
+    )
     found = count_video(scene.video, ToyModel(), from_planes(planes)())
     with found.session:
         assert len(found.run.tracks) == tracks
         if together == range(4, 6):
-            assert evaluate(found.run.labels.compute(), scene.labels, tracks=True).overall["track_iou"] > 0.9
+            assert (
+                evaluate(found.run.labels.compute(), scene.labels, tracks=True).overall["track_iou"]
+                > 0.9
+            )
 
 
 def test_one_that_was_cut_in_two_for_a_while_is_one_again():
@@ -119,7 +135,9 @@ def test_two_seeds_on_one_object_are_one(kind):
                 y, x = np.argwhere(scene.labels[frame] == label).mean(axis=0).round()
                 number = first + len(found)
                 box = BoxPrompt(frame, number, (y - 18, x - 18, y + 18, x + 18))
-                found.append(PointPrompt(frame, number, [(y, x)], [True]) if kind == "point" else box)
+                found.append(
+                    PointPrompt(frame, number, [(y, x)], [True]) if kind == "point" else box
+                )
             return found
 
     class FromTwice(Counting):
@@ -158,7 +176,10 @@ def test_seeds_said_in_any_way_count_the_same(kind):
     scene = drifting(count=3, frames=4, **LARGE)
     found = counted(scene, kind=kind)
     with found.session:
-        assert evaluate(found.run.labels.compute(), scene.labels, tracks=True).overall["track_iou"] > 0.9
+        assert (
+            evaluate(found.run.labels.compute(), scene.labels, tracks=True).overall["track_iou"]
+            > 0.9
+        )
 
 
 @pytest.mark.parametrize("seeds", ["grid", "blobs", "peaks"])
@@ -180,7 +201,9 @@ def test_labels_of_another_tool_are_seeds_too(tmp_path):
 
 @pytest.mark.parametrize("level", [0.0, 300.0], ids=["the same everywhere", "noise alone"])
 def test_empty_image_gives_zero_counts_and_valid_tables(tmp_path, level):
-    data = np.random.default_rng(0).normal(1000, level, (3, 64, 64)).clip(0, 65535).astype(np.uint16)
+    data = (
+        np.random.default_rng(0).normal(1000, level, (3, 64, 64)).clip(0, 65535).astype(np.uint16)
+    )
     outcome = count(Stack(data, "tyx"), model=ToyModel(), out=tmp_path / "out")
     assert outcome.counts["n"].tolist() == [0, 0, 0, 0]
     assert len(outcome.tracks) == len(outcome.objects) == 0
@@ -230,7 +253,12 @@ def test_rule_on_what_nothing_has_is_refused_before_the_work_begins():
             raise AssertionError("the work began")
 
     with pytest.raises(LabelsError, match="rule for 'large' asks for \\['size'\\]"):
-        count(drifting(count=2, frames=2).stack, model=Unmoved(), channel=0, rules={"large": "size > 3"})
+        count(
+            drifting(count=2, frames=2).stack,
+            model=Unmoved(),
+            channel=0,
+            rules={"large": "size > 3"},
+        )
 
 
 def test_seeds_of_another_shape_are_named(tmp_path):
@@ -259,5 +287,7 @@ def test_the_time_lapse_sample_is_counted_as_it_is(tmp_path: Path) -> None:
     """The real model on real cells that move, touch and leave."""
     sample = SAMPLES[1]
     count(sample.image, along="t", out=tmp_path / "counted", device="cpu")
-    found = evaluate_files(tmp_path / "counted", sample.truth, tracks=True).agreement.to_dict()["overall"]
+    found = evaluate_files(tmp_path / "counted", sample.truth, tracks=True).agreement.to_dict()[
+        "overall"
+    ]
     assert found["TRA"] > 0.95 and found["iou"] > 0.85

@@ -19,7 +19,9 @@ from napari_sam2.io.open import open_labels
 from napari_sam2.testing.scenes import Scene, drifting
 from napari_sam2.testing.toy import ToyModel
 
-_BROKEN = 30  # no frame that is looked at before the walk: neither for the contrast nor for the identity
+_BROKEN = (
+    30  # no frame that is looked at before the walk: neither for the contrast nor for the identity
+)
 
 
 @pytest.fixture(scope="module")
@@ -31,21 +33,31 @@ def scene() -> Scene:
 def job(scene: Scene, tmp_path: Path) -> Job:
     """A zarr stack of one chunk a frame, and one click for each object."""
     array = zarr.create_array(
-        tmp_path / "cells.zarr", shape=scene.labels.shape, chunks=(1, 48, 48), dtype="uint16", dimension_names=["t", "y", "x"]
+        tmp_path / "cells.zarr",
+        shape=scene.labels.shape,
+        chunks=(1, 48, 48),
+        dtype="uint16",
+        dimension_names=["t", "y", "x"],
     )
     array[...] = scene.stack.data
     rows = [(track, 0, "point", *scene.click(track, 0).yx[0], 1, "") for track in scene.tracks]
     table = pd.DataFrame(rows, columns=["track", "frame", "kind", "y", "x", "positive", "category"])
     table.to_csv(tmp_path / "prompts.csv", index=False)
-    return Job(input=tmp_path / "cells.zarr", prompts=tmp_path / "prompts.csv", out=tmp_path / "out")
+    return Job(
+        input=tmp_path / "cells.zarr", prompts=tmp_path / "prompts.csv", out=tmp_path / "out"
+    )
 
 
 @pytest.mark.parametrize("damage", ["cut off", "scrambled"])
-def test_a_corrupt_chunk_is_named_and_the_run_goes_on_when_it_is_mended(damage: str, job: Job, scene: Scene, tmp_path: Path) -> None:
+def test_a_corrupt_chunk_is_named_and_the_run_goes_on_when_it_is_mended(
+    damage: str, job: Job, scene: Scene, tmp_path: Path
+) -> None:
     chunk = tmp_path / "cells.zarr" / "c" / str(_BROKEN) / "0" / "0"
     shutil.copy(chunk, tmp_path / "whole")
     content = chunk.read_bytes()
-    chunk.write_bytes(content[: len(content) // 2] if damage == "cut off" else bytes(reversed(content)))
+    chunk.write_bytes(
+        content[: len(content) // 2] if damage == "cut off" else bytes(reversed(content))
+    )
     steps: list[Stepped] = []
     with pytest.raises(FileError, match=rf"frame {_BROKEN}: .*cells\.zarr: plane {_BROKEN}"):
         run_job(job, model=ToyModel(), progress=steps.append)
@@ -57,8 +69,12 @@ def test_a_corrupt_chunk_is_named_and_the_run_goes_on_when_it_is_mended(damage: 
 
     shutil.copy(tmp_path / "whole", chunk)
     again: list[Stepped] = []
-    outcome = run_job(job.model_copy(update={"resume": True}), model=ToyModel(), progress=again.append)
+    outcome = run_job(
+        job.model_copy(update={"resume": True}), model=ToyModel(), progress=again.append
+    )
     assert outcome.state is RunState.DONE
     assert again[0].step.frame == _BROKEN, "nothing is computed twice"
-    np.testing.assert_array_equal(np.asarray(open_labels(job.out / "labels.ome.tif").data), scene.labels)
+    np.testing.assert_array_equal(
+        np.asarray(open_labels(job.out / "labels.ome.tif").data), scene.labels
+    )
     assert not (job.out / WORK).exists()

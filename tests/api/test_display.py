@@ -42,7 +42,11 @@ def test_names_from_files_are_escaped() -> None:
         assert "&lt;script" in html
 
 
-@pytest.mark.parametrize("stack", [blank().stack, ns.Stack(np.full((4, 4), np.nan, np.float32), "yx")], ids=["constant", "no numbers"])
+@pytest.mark.parametrize(
+    "stack",
+    [blank().stack, ns.Stack(np.full((4, 4), np.nan, np.float32), "yx")],
+    ids=["constant", "no numbers"],
+)
 def test_a_stack_without_contrast_is_shown_without_a_picture(stack: ns.Stack) -> None:
     assert "<img" not in stack._repr_html_()
 

@@ -31,7 +31,16 @@ def folder(tmp_path_factory):
 
 
 def test_everything_is_there(folder):
-    names = {"labels.ome.tif", "objects.csv", "tracks.csv", "counts.csv", "prompts.json", "provenance.json", "overview.png", "report.html"}
+    names = {
+        "labels.ome.tif",
+        "objects.csv",
+        "tracks.csv",
+        "counts.csv",
+        "prompts.json",
+        "provenance.json",
+        "overview.png",
+        "report.html",
+    }
     written = {
         "geff": {"tracks.geff"},
         "h5ad": {"objects.h5ad"},
@@ -44,7 +53,10 @@ def test_everything_is_there(folder):
 def test_parquet_has_the_rows_of_the_csv(folder):
     pytest.importorskip("pyarrow")
     for name in ("objects", "tracks", "counts"):
-        ours, theirs = pd.read_parquet(folder / f"{name}.parquet"), pd.read_csv(folder / f"{name}.csv")
+        ours, theirs = (
+            pd.read_parquet(folder / f"{name}.parquet"),
+            pd.read_csv(folder / f"{name}.csv"),
+        )
         assert list(ours.columns) == list(theirs.columns) and len(ours) == len(theirs)
         if "sum_c0" in ours.columns:
             np.testing.assert_array_equal(ours["sum_c0"], theirs["sum_c0"])
@@ -85,7 +97,9 @@ def test_unknown_export_is_refused_before_the_work_begins(tmp_path):
 
 def test_missing_package_is_said_before_the_work_begins(tmp_path, monkeypatch):
     monkeypatch.setattr("napari_sam2.api.exports.find_spec", lambda _: None)
-    with pytest.raises(OutputError, match=r"h5ad needs the package anndata: pip install .napari-sam2\[anndata\]"):
+    with pytest.raises(
+        OutputError, match=r"h5ad needs the package anndata: pip install .napari-sam2\[anndata\]"
+    ):
         count(dividing().stack, model=ToyModel(), out=tmp_path / "out", also=["h5ad"])
     assert not (tmp_path / "out").exists()
 

@@ -21,7 +21,14 @@ import torch
 from napari_sam2.api.project import Project, replay
 from napari_sam2.api.session import Session
 from napari_sam2.cli import main
-from napari_sam2.core.errors import DeviceError, FileError, ModelError, OutputError, PlanError, PromptError
+from napari_sam2.core.errors import (
+    DeviceError,
+    FileError,
+    ModelError,
+    OutputError,
+    PlanError,
+    PromptError,
+)
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import MaskPrompt, PointPrompt, PromptLog
 from napari_sam2.core.track import Track
@@ -44,7 +51,9 @@ def labels(session: Session) -> np.ndarray:
 
 
 def created(folder: Path, scene: Scene) -> Project:
-    return Project.create(folder / "project", open_stack(saved(scene, folder)).as_video(), ToyModel().card)
+    return Project.create(
+        folder / "project", open_stack(saved(scene, folder)).as_video(), ToyModel().card
+    )
 
 
 def test_all_that_was_said_and_done_is_there_again(tmp_path: Path) -> None:
@@ -64,7 +73,11 @@ def test_all_that_was_said_and_done_is_there_again(tmp_path: Path) -> None:
     model = ToyModel()
     with Project.open(tmp_path / "project") as project:
         session = project.session(model)
-        assert (session.log, project.view, project.behind) == (said, {"frame": 7, "limits": [0, 1]}, False)
+        assert (session.log, project.view, project.behind) == (
+            said,
+            {"frame": 7, "limits": [0, 1]},
+            False,
+        )
         np.testing.assert_array_equal(labels(session), before)
         assert not model.calls, "nothing is computed again"
         assert session.traces()[2, 3].presence is Presence.LOCKED
@@ -110,7 +123,9 @@ def test_saving_writes_only_what_changed(tmp_path: Path) -> None:
         np.testing.assert_array_equal(project.labels(1), scene.labels[2])
 
 
-def test_planes_that_could_not_be_saved_are_saved_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_planes_that_could_not_be_saved_are_saved_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene = drifting()
     with created(tmp_path, scene) as project:
         project.put(0, scene.labels[0])
@@ -151,7 +166,9 @@ for stepped in session.run():
 def test_a_session_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> None:
     scene = drifting(frames=100)
     saved(scene, tmp_path)
-    started = subprocess.Popen([sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    started = subprocess.Popen(
+        [sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True
+    )
     assert started.stdout
     for line in started.stdout:
         if int(line) == 25:
@@ -186,20 +203,27 @@ def test_a_project_opened_elsewhere_finds_its_image_beside_it(tmp_path: Path) ->
         session = project.session(ToyModel())
         np.testing.assert_array_equal(labels(session), scene.labels)
         session.close()
-    assert json.loads((there / "project" / "project.json").read_text())["image"]["path"] == str(there / "cells.ome.tif")
+    assert json.loads((there / "project" / "project.json").read_text())["image"]["path"] == str(
+        there / "cells.ome.tif"
+    )
 
 
 def test_a_changed_or_missing_image_is_refused(tmp_path: Path) -> None:
     created(tmp_path, drifting()).close()
     saved(jumping(), tmp_path)
-    with pytest.raises(FileError, match=r"project .*cells\.ome\.tif: is another image or was changed: its pixels differ"):
+    with pytest.raises(
+        FileError,
+        match=r"project .*cells\.ome\.tif: is another image or was changed: its pixels differ",
+    ):
         Project.open(tmp_path / "project")
     (tmp_path / "cells.ome.tif").unlink()
     with pytest.raises(FileError, match="give its path if it was moved, cells.ome.tif"):
         Project.open(tmp_path / "project")
 
 
-def test_another_model_is_refused_unless_asked_for_and_then_everything_is_made_again(tmp_path: Path) -> None:
+def test_another_model_is_refused_unless_asked_for_and_then_everything_is_made_again(
+    tmp_path: Path,
+) -> None:
     scene = jumping()
     with created(tmp_path, scene) as project:
         session = project.session(ToyModel())
@@ -214,7 +238,9 @@ def test_another_model_is_refused_unless_asked_for_and_then_everything_is_made_a
         said = project.log
         assert project.behind and len(session.log) == 0 and len(said) == 3
         session.close()
-    with Project.open(tmp_path / "project") as project:  # closed, or killed, before it was caught up with: nothing is lost
+    with Project.open(
+        tmp_path / "project"
+    ) as project:  # closed, or killed, before it was caught up with: nothing is lost
         assert project.log == said
         session = project.session(other)
         assert project.behind
@@ -247,7 +273,10 @@ def test_answers_that_are_missing_are_caught_up_with(tmp_path: Path) -> None:
 
 
 def test_a_project_is_open_in_one_place_at_a_time(tmp_path: Path) -> None:
-    with created(tmp_path, drifting()), pytest.raises(OutputError, match="is open in another window"):
+    with (
+        created(tmp_path, drifting()),
+        pytest.raises(OutputError, match="is open in another window"),
+    ):
         Project.open(tmp_path / "project")
     Project.open(tmp_path / "project").close()
 
@@ -324,7 +353,8 @@ def test_a_project_looks_at_tracks_as_it_did(tmp_path: Path) -> None:
 
 
 _REFUSED = (
-    "the project's precision 'bfloat16': device 'cpu' computes in float32; choose one of these by precision= (--precision), "
+    "the project's precision 'bfloat16': device 'cpu' computes in float32; choose one of these "
+    "by precision= (--precision), "
     "and everything is made again in it"
 )
 
@@ -334,7 +364,9 @@ def _processor(monkeypatch: pytest.MonkeyPatch, *instructions: str) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
 
 
-def test_a_project_is_computed_in_the_precision_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_is_computed_in_the_precision_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Whatever that of the model that is given; projects that say nothing of it are in float32."""
     _processor(monkeypatch, "avx512_bf16")
     exact, folder = load_model("nano", device="cpu"), tmp_path / "project"
@@ -349,12 +381,16 @@ def test_a_project_is_computed_in_the_precision_it_was(tmp_path: Path, monkeypat
     with Project.open(folder) as project, project.session(rough) as session:
         assert session.model.card.precision == "float32"
     toy = ToyModel()
-    other = Project.create(tmp_path / "other", jumping().video, replace(toy.card, precision="bfloat16"))
+    other = Project.create(
+        tmp_path / "other", jumping().video, replace(toy.card, precision="bfloat16")
+    )
     with other, pytest.raises(ModelError, match="load it with precision 'bfloat16'"):
         other.session(toy)
 
 
-def test_another_precision_that_is_asked_for_makes_everything_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_precision_that_is_asked_for_makes_everything_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As on a device that does not have the project's own, which is told in one line; then that precision is the project's."""
     _processor(monkeypatch, "avx512_bf16")
     scene, folder = jumping(), tmp_path / "project"
@@ -369,36 +405,58 @@ def test_another_precision_that_is_asked_for_makes_everything_again(tmp_path: Pa
         with Project.open(folder) as project, pytest.raises(DeviceError) as told:
             project.session(given, device="cpu")
         assert str(told.value) == _REFUSED
-    with Project.open(folder) as project, pytest.raises(DeviceError, match="^precision 'float16': device 'cpu' computes in float32; "):
+    with (
+        Project.open(folder) as project,
+        pytest.raises(
+            DeviceError, match="^precision 'float16': device 'cpu' computes in float32; "
+        ),
+    ):
         project.session(device="cpu", precision="float16")
-    with Project.open(folder) as project, project.session(device="cpu", precision="float32") as session:
+    with (
+        Project.open(folder) as project,
+        project.session(device="cpu", precision="float32") as session,
+    ):
         assert project.behind and project.model.precision == "float32"
         project.catch_up(session)
         assert session.log == said and session.model.card.precision == "float32"
         after = labels(session)
         assert ((after > 0) == (before > 0)).mean() > 0.95 and after.any()
-    with Project.open(folder) as project, project.session(device="cpu", precision="float32") as session:
+    with (
+        Project.open(folder) as project,
+        project.session(device="cpu", precision="float32") as session,
+    ):
         assert not project.behind, "it is the project's own now"
         np.testing.assert_array_equal(labels(session), after)
 
 
 def test_the_command_line_replays_a_project_in_its_precision_or_another(
-    scene: Scene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    scene: Scene,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     _processor(monkeypatch, "avx512_bf16")
     rough = load_model("nano", device="cpu", precision="bfloat16")
-    project = Project.create(tmp_path / "project", open_stack(saved(scene, tmp_path)).as_video(), rough.card)
+    project = Project.create(
+        tmp_path / "project", open_stack(saved(scene, tmp_path)).as_video(), rough.card
+    )
     with project, project.session(rough) as session:
         session.replay(scene.log())
         session.run().finish()
         expected = labels(session)
     call = ["track", "--project", str(tmp_path / "project"), "--device", "cpu", "--out"]
-    for out, said in {"own": (), "bfloat16": ("--precision", "bfloat16"), "float32": ("--precision", "float32")}.items():
+    for out, said in {
+        "own": (),
+        "bfloat16": ("--precision", "bfloat16"),
+        "float32": ("--precision", "float32"),
+    }.items():
         assert main([*call, str(tmp_path / out), *said]) == 0
         found = json.loads((tmp_path / out / "provenance.json").read_text())["model"]["precision"]
         assert found == (out if said else "bfloat16")
     for out in ("own", "bfloat16"):
-        np.testing.assert_array_equal(np.asarray(open_labels(tmp_path / out / "labels.ome.tif").data), expected)
+        np.testing.assert_array_equal(
+            np.asarray(open_labels(tmp_path / out / "labels.ome.tif").data), expected
+        )
     assert main([*call, str(tmp_path / "bfloat16"), "--precision", "bfloat16", "--resume"]) == 0
     assert main([*call, str(tmp_path / "bfloat16"), "--precision", "float32", "--resume"]) == 2
     assert "holds the results of another job" in capsys.readouterr().err
@@ -412,7 +470,9 @@ def scene() -> Scene:
     return jumping()
 
 
-@pytest.mark.parametrize("say", [_corrected, _cancelled, _never_begun], ids=["corrected", "cancelled", "never begun"])
+@pytest.mark.parametrize(
+    "say", [_corrected, _cancelled, _never_begun], ids=["corrected", "cancelled", "never begun"]
+)
 def test_replayed_by_the_command_line_the_labels_are_identical(
     say: Says, scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -424,7 +484,20 @@ def test_replayed_by_the_command_line_the_labels_are_identical(
         session.describe(Track(1, category="nucleus"))
         expected = labels(session)
         session.close()
-    assert main(["track", "--project", str(tmp_path / "project"), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    assert (
+        main(
+            [
+                "track",
+                "--project",
+                str(tmp_path / "project"),
+                "--out",
+                str(tmp_path / "out"),
+                "--device",
+                "cpu",
+            ]
+        )
+        == 0
+    )
     found = np.asarray(open_labels(tmp_path / "out" / "labels.ome.tif").data)
     np.testing.assert_array_equal(found, expected)
     assert expected.any()
@@ -440,7 +513,9 @@ def test_replayed_by_the_command_line_the_labels_are_identical(
 
 def test_a_replay_that_is_interrupted_goes_on(scene: Scene, tmp_path: Path) -> None:
     model = load_model("nano", device="cpu")
-    with Project.create(tmp_path / "project", open_stack(saved(scene, tmp_path)).as_video(), model.card) as project:
+    with Project.create(
+        tmp_path / "project", open_stack(saved(scene, tmp_path)).as_video(), model.card
+    ) as project:
         session = project.session(model)
         _cancelled(session, scene)
         expected = labels(session)
@@ -455,11 +530,18 @@ def test_a_replay_that_is_interrupted_goes_on(scene: Scene, tmp_path: Path) -> N
     with pytest.raises(Stop):
         replay(tmp_path / "project", tmp_path / "out", device="cpu", progress=stop)
     replay(tmp_path / "project", tmp_path / "out", device="cpu", resume=True)
-    np.testing.assert_array_equal(np.asarray(open_labels(tmp_path / "out" / "labels.ome.tif").data), expected)
-    assert "finished already" in replay(tmp_path / "project", tmp_path / "out", device="cpu", resume=True).summary
+    np.testing.assert_array_equal(
+        np.asarray(open_labels(tmp_path / "out" / "labels.ome.tif").data), expected
+    )
+    assert (
+        "finished already"
+        in replay(tmp_path / "project", tmp_path / "out", device="cpu", resume=True).summary
+    )
 
 
-def test_a_replay_refuses_another_model_unless_asked_for(scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_replay_refuses_another_model_unless_asked_for(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     with created(tmp_path, scene) as project:  # made with the toy, which no name leads to
         session = project.session(ToyModel())
         session.prompt_many(scene.log().prompts)
@@ -476,17 +558,32 @@ def test_a_replay_refuses_another_model_unless_asked_for(scene: Scene, tmp_path:
     assert notes == ["another model than the project's own (toy) was asked for"]
 
 
-def test_an_image_that_was_moved_is_given_as_the_input(scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_image_that_was_moved_is_given_as_the_input(
+    scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model = load_model("nano", device="cpu")
-    with Project.create(tmp_path / "project", open_stack(saved(scene, tmp_path)).as_video(), model.card) as project:
+    with Project.create(
+        tmp_path / "project", open_stack(saved(scene, tmp_path)).as_video(), model.card
+    ) as project:
         session = project.session(model)
         session.prompt_many(scene.log().prompts)
         session.close()
     (tmp_path / "cells.ome.tif").rename(tmp_path / "moved.tif")
-    call = ["track", "--project", str(tmp_path / "project"), "--out", str(tmp_path / "out"), "--device", "cpu"]
+    call = [
+        "track",
+        "--project",
+        str(tmp_path / "project"),
+        "--out",
+        str(tmp_path / "out"),
+        "--device",
+        "cpu",
+    ]
     assert main(call) == 2
     error = capsys.readouterr().err
-    assert "cells.ome.tif (TYX 10 × 64 × 64 uint16, fingerprint" in error and len(error.splitlines()) == 1
+    assert (
+        "cells.ome.tif (TYX 10 × 64 × 64 uint16, fingerprint" in error
+        and len(error.splitlines()) == 1
+    )
     assert main([*call, str(tmp_path / "moved.tif")]) == 0
 
 
@@ -505,7 +602,9 @@ def test_a_project_without_prompts_has_nothing_to_replay(tmp_path: Path) -> None
         ("--prompts {folder}/p.csv", "no INPUT"),
     ],
 )
-def test_calls_that_make_no_sense_get_one_line(call: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_calls_that_make_no_sense_get_one_line(
+    call: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     created(tmp_path, drifting()).close()
     words = call.format(project=tmp_path / "project", folder=tmp_path).split()
     assert main(["track", *words, "--out", str(tmp_path / "out")]) == 2

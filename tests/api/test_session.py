@@ -20,7 +20,9 @@ def test_five_lines_give_labels_and_tables() -> None:
     assert run.state is RunState.DONE
     np.testing.assert_array_equal(run.labels.compute() == 1, scene.labels == 1)
     assert run.counts.iloc[-1].to_list() == ["all", "all", 1]
-    assert run.objects["area_um2"].to_list() == [scene.mask(1, frame).sum() * 0.25 for frame in range(10)]
+    assert run.objects["area_um2"].to_list() == [
+        scene.mask(1, frame).sum() * 0.25 for frame in range(10)
+    ]
     assert run.tracks.loc[0, "duration_s"] == 9 * 60
     assert run.provenance.to_dict()["model"]["name"] == "toy"
 

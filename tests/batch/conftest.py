@@ -32,8 +32,13 @@ def stacks(tmp_path: Path, scene: Scene) -> Callable[[int], Path]:
         (folder / "prompts").mkdir(parents=True)
         for number in range(count):
             np.save(folder / f"s{number}.npy", scene.stack.data)
-            rows = [(track, 0, "point", *scene.click(track, 0).yx[0], 1, "disc") for track in scene.tracks]
-            table = pd.DataFrame(rows, columns=["track", "frame", "kind", "y", "x", "positive", "category"])
+            rows = [
+                (track, 0, "point", *scene.click(track, 0).yx[0], 1, "disc")
+                for track in scene.tracks
+            ]
+            table = pd.DataFrame(
+                rows, columns=["track", "frame", "kind", "y", "x", "positive", "category"]
+            )
             table.to_csv(folder / "prompts" / f"s{number}.csv", index=False)
         return folder
 
@@ -63,16 +68,26 @@ def threads() -> Pool:
 @pytest.fixture(scope="session")
 def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of certificates, which scheduler, worker and client share."""
-    pytest.importorskip("cryptography", reason="cryptography is not installed: no certificates can be made")
+    pytest.importorskip(
+        "cryptography", reason="cryptography is not installed: no certificates can be made"
+    )
     folder, made = tmp_path_factory.mktemp("keys"), Security.temporary()
-    for name, text in (("ca", made.tls_ca_file), ("key", made.tls_client_key), ("cert", made.tls_client_cert)):
+    for name, text in (
+        ("ca", made.tls_ca_file),
+        ("key", made.tls_client_key),
+        ("cert", made.tls_client_cert),
+    ):
         (folder / f"{name}.pem").write_text(text)
     return folder
 
 
 def cluster_of(keys: Path, **options: Any) -> LocalCluster:
     """One worker behind TLS."""
-    roles = {f"tls_{role}_{kind}": str(keys / f"{kind}.pem") for role in ("scheduler", "worker", "client") for kind in ("key", "cert")}
+    roles = {
+        f"tls_{role}_{kind}": str(keys / f"{kind}.pem")
+        for role in ("scheduler", "worker", "client")
+        for kind in ("key", "cert")
+    }
     security = Security(tls_ca_file=str(keys / "ca.pem"), require_encryption=True, **roles)
     quiet = {"dashboard_address": "127.0.0.1:0", "n_workers": 1, "threads_per_worker": 1}
     return LocalCluster(protocol="tls://", host="127.0.0.1", security=security, **quiet, **options)

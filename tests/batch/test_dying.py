@@ -1,6 +1,7 @@
 """A model elsewhere whose worker is killed while it computes: one line, nothing done is lost, and it goes on with a new worker.
 
-Real processes behind TLS, killed by SIGKILL. They answer with the toy model, so that a worker is there again in seconds.
+Real processes behind TLS, killed by SIGKILL. They answer with the toy model, so that a worker is
+there again in seconds.
 """
 
 from __future__ import annotations
@@ -40,8 +41,10 @@ host.model_of = lambda name, *_, **__: os._exit(1) if name == "too large" else T
 
 
 _PATIENT = {
-    "distributed.deploy.lost-worker-timeout": "120s",  # else LocalCluster gives up workers that are slow to start anew
-    "distributed.scheduler.allowed-failures": 0,  # workers that die on a task are not given it again
+    # else LocalCluster gives up workers that are slow to start anew
+    "distributed.deploy.lost-worker-timeout": "120s",
+    # workers that die on a task are not given it again
+    "distributed.scheduler.allowed-failures": 0,
 }
 
 
@@ -58,9 +61,15 @@ class Asked:
         self.frames: list[int] = []
         self.fatal: int | None = None
         self._cluster, segment = cluster, RemoteModel.segment
-        patch.setattr(RemoteModel, "segment", lambda model, embedding, queries: self._asked(segment, model, embedding, queries))
+        patch.setattr(
+            RemoteModel,
+            "segment",
+            lambda model, embedding, queries: self._asked(segment, model, embedding, queries),
+        )
 
-    def _asked(self, segment: Callable[..., Any], model: RemoteModel, embedding: Any, queries: Any) -> Any:
+    def _asked(
+        self, segment: Callable[..., Any], model: RemoteModel, embedding: Any, queries: Any
+    ) -> Any:
         self.frames.append(embedding.frame)
         if embedding.frame == self.fatal:
             self.fatal = None
@@ -76,25 +85,49 @@ def asked(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> Asked:
 
 
 def test_track_ends_with_one_line_and_goes_on_with_resume(
-    cluster: LocalCluster, asked: Asked, keys: Path, stacks: Callable[[int], Path], scene: Scene, tmp_path: Path, capsys: Any
+    cluster: LocalCluster,
+    asked: Asked,
+    keys: Path,
+    stacks: Callable[[int], Path],
+    scene: Scene,
+    tmp_path: Path,
+    capsys: Any,
 ) -> None:
     folder, out = stacks(1), tmp_path / "out"
-    call = ["track", str(folder / "s0.npy"), "--axes", "TYX", "--prompts", str(folder / "prompts" / "s0.csv"), "--out", str(out)]
+    call = [
+        "track",
+        str(folder / "s0.npy"),
+        "--axes",
+        "TYX",
+        "--prompts",
+        str(folder / "prompts" / "s0.csv"),
+        "--out",
+        str(out),
+    ]
     call += ["--model-on", cluster.scheduler_address, "--certificates", str(keys)]
     asked.fatal = 3
     assert main(call) == 2
-    (line,) = (line for line in capsys.readouterr().err.splitlines() if line.startswith("napari-sam2: "))
-    assert f"the worker of {cluster.scheduler_address} that held the model is gone" in line and "`track` goes on with --resume" in line
+    (line,) = (
+        line for line in capsys.readouterr().err.splitlines() if line.startswith("napari-sam2: ")
+    )
+    assert (
+        f"the worker of {cluster.scheduler_address} that held the model is gone" in line
+        and "`track` goes on with --resume" in line
+    )
     assert not (out / "labels.ome.tif").exists(), "nothing half done under a final name"
     asked.frames.clear()
     assert main([*call, "--resume"]) == 0
     assert asked.frames == [3, 4, 5], "what was done was still there"
     np.testing.assert_array_equal(tifffile.imread(out / "labels.ome.tif"), scene.labels)
     table = pd.read_csv(out / "objects.csv")
-    assert table["area_px"].to_list() == [int(scene.mask(track, frame).sum()) for frame in range(6) for track in scene.tracks]
+    assert table["area_px"].to_list() == [
+        int(scene.mask(track, frame).sum()) for frame in range(6) for track in scene.tracks
+    ]
 
 
-def test_a_session_keeps_what_was_done_and_takes_up_a_new_model(cluster: LocalCluster, asked: Asked, keys: Path, scene: Scene) -> None:
+def test_a_session_keeps_what_was_done_and_takes_up_a_new_model(
+    cluster: LocalCluster, asked: Asked, keys: Path, scene: Scene
+) -> None:
     def model() -> RemoteModel:
         return remote_model(cluster.scheduler_address, "toy", certificates=keys)
 
@@ -115,12 +148,18 @@ def test_a_session_keeps_what_was_done_and_takes_up_a_new_model(cluster: LocalCl
             session.take_up(second)
             session.propagate(progress=False)
             assert asked.frames == [4, 5]
-            np.testing.assert_array_equal(np.stack([session.plane(frame) for frame in range(6)]), scene.labels)
+            np.testing.assert_array_equal(
+                np.stack([session.plane(frame) for frame in range(6)]), scene.labels
+            )
             session.prompt(scene.click(1, 2))
-            assert session.propagate(progress=False).state.value == "done", "and is corrected as ever"
+            assert session.propagate(progress=False).state.value == "done", (
+                "and is corrected as ever"
+            )
 
 
-def test_a_worker_that_dies_while_it_loads_the_model_is_named(cluster: LocalCluster, keys: Path) -> None:
+def test_a_worker_that_dies_while_it_loads_the_model_is_named(
+    cluster: LocalCluster, keys: Path
+) -> None:
     """As one whose memory is too small."""
     with pytest.raises(ModelError, match="died while it loaded the model: look at its log"):
         remote_model(cluster.scheduler_address, "too large", certificates=keys)

@@ -36,12 +36,18 @@ def _written(folder: Path, text: str) -> Path:
     return path
 
 
-def test_a_glob_is_one_job_a_file_each_with_its_own_prompts_and_folder(stacks: Callable[[int], Path]) -> None:
+def test_a_glob_is_one_job_a_file_each_with_its_own_prompts_and_folder(
+    stacks: Callable[[int], Path],
+) -> None:
     folder = stacks(3)
     batch = read_jobs(_written(folder, _GOOD))
     assert [job.input for job in batch.jobs] == [folder / f"s{number}.npy" for number in range(3)]
-    assert [job.prompts for job in batch.jobs] == [folder / "prompts" / f"s{number}.csv" for number in range(3)]
-    assert [job.out for job in batch.jobs] == [folder / "results" / f"s{number}" for number in range(3)]
+    assert [job.prompts for job in batch.jobs] == [
+        folder / "prompts" / f"s{number}.csv" for number in range(3)
+    ]
+    assert [job.out for job in batch.jobs] == [
+        folder / "results" / f"s{number}" for number in range(3)
+    ]
     assert {(job.axes, job.device) for job in batch.jobs} == {("TYX", "cpu")}
     assert batch.pool == Pool(workers=2)
 
@@ -53,10 +59,19 @@ def test_all_stacks_are_looked_at_as_the_defaults_say(stacks: Callable[[int], Pa
         assert {job.attention for job in jobs} == {expected}
 
 
-def test_label_images_are_prompts_and_names_may_be_put_together(stacks: Callable[[int], Path]) -> None:
-    text = 'out = "r"\n[[stacks]]\ninput = "s*.npy"\nmasks = "m/{stem}_mask.tif"\nframe = 2\nout = "{parent}/{number}-{stem}"\n'
+def test_label_images_are_prompts_and_names_may_be_put_together(
+    stacks: Callable[[int], Path],
+) -> None:
+    text = (
+        'out = "r"\n[[stacks]]\ninput = "s*.npy"\nmasks = "m/{stem}_mask.tif"\nframe = 2\nout = '
+        '"{parent}/{number}-{stem}"\n'
+    )
     (job, *_) = read_jobs(_written(stacks(2), text)).jobs
-    assert (job.masks.name, job.frame, job.out.parts[-3:]) == ("s0_mask.tif", 2, ("r", "data", "0-s0"))
+    assert (job.masks.name, job.frame, job.out.parts[-3:]) == (
+        "s0_mask.tif",
+        2,
+        ("r", "data", "0-s0"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -72,10 +87,17 @@ def test_label_images_are_prompts_and_names_may_be_put_together(stacks: Callable
         ("{stem}.csv", "{well}.csv", PlanError, "expected {stem}"),
         ("workers = 2", "workers = 0", PlanError, "cluster.workers"),
         ("workers = 2", 'kind = "cloud"', PlanError, "cluster.kind"),
-        ('input = "s*.npy"', 'input = "s*.npy"\nout = "same"', PlanError, "2 stacks would be written to"),
+        (
+            'input = "s*.npy"',
+            'input = "s*.npy"\nout = "same"',
+            PlanError,
+            "2 stacks would be written to",
+        ),
     ],
 )
-def test_what_is_wrong_is_named(stacks: Callable[[int], Path], old: str, new: str, error: type[Exception], said: str) -> None:
+def test_what_is_wrong_is_named(
+    stacks: Callable[[int], Path], old: str, new: str, error: type[Exception], said: str
+) -> None:
     assert old in _GOOD
     with pytest.raises(error) as caught:
         read_jobs(_written(stacks(2), _GOOD.replace(old, new)))
@@ -100,14 +122,26 @@ _COUNTED = _GOOD.replace('prompts = "prompts/{stem}.csv"', "")
     ("old", "new", "seeds"),
     [
         ('device = "cpu"', 'device = "cpu"\nseeds = "blobs"', "blobs"),
-        ('input = "s*.npy"', 'input = "s*.npy"\nseeds = "bodies"\ncounting = { kind = "box" }', "bodies"),
+        (
+            'input = "s*.npy"',
+            'input = "s*.npy"\nseeds = "bodies"\ncounting = { kind = "box" }',
+            "bodies",
+        ),
         ('input = "s*.npy"', 'input = "s*.npy"\ncounting = { diameter_px = 9.0 }', "auto"),
         ('input = "s*.npy"', 'input = "s*.npy"\nseeds = "labels/{stem}.tif"', "labels/s0.tif"),
         ("[defaults]", '[defaults]\nseeds = "peaks"\ncounting = { patience = 1 }', "peaks"),
     ],
-    ids=["for all", "with how they are said", "as guessed", "of another tool", "with how they are joined"],
+    ids=[
+        "for all",
+        "with how they are said",
+        "as guessed",
+        "of another tool",
+        "with how they are joined",
+    ],
 )
-def test_a_stack_may_be_counted_instead(stacks: Callable[[int], Path], old: str, new: str, seeds: str) -> None:
+def test_a_stack_may_be_counted_instead(
+    stacks: Callable[[int], Path], old: str, new: str, seeds: str
+) -> None:
     folder = stacks(2)
     jobs = read_jobs(_written(folder, _COUNTED.replace(old, new))).jobs
     assert [type(job) for job in jobs] == [CountJob, CountJob]
@@ -121,7 +155,9 @@ def _fields_of(line: str) -> dict[str, Any]:
     return dict(said.get("counting", {}))
 
 
-def test_prompts_of_one_stack_take_the_place_of_seeds_for_all(stacks: Callable[[int], Path]) -> None:
+def test_prompts_of_one_stack_take_the_place_of_seeds_for_all(
+    stacks: Callable[[int], Path],
+) -> None:
     text = _GOOD.replace('device = "cpu"', 'device = "cpu"\nseeds = "bodies"')
     assert [type(job) for job in read_jobs(_written(stacks(2), text)).jobs] == [Job, Job]
 
@@ -136,7 +172,11 @@ def test_prompts_of_one_stack_take_the_place_of_seeds_for_all(stacks: Callable[[
         ('seeds = "labels/{well}.tif"', "expected {stem}"),
     ],
 )
-def test_what_does_not_go_with_counting_is_named(stacks: Callable[[int], Path], line: str, said: str) -> None:
+def test_what_does_not_go_with_counting_is_named(
+    stacks: Callable[[int], Path], line: str, said: str
+) -> None:
     with pytest.raises(PlanError) as caught:
-        read_jobs(_written(stacks(1), _COUNTED.replace('input = "s*.npy"', f'input = "s*.npy"\n{line}')))
+        read_jobs(
+            _written(stacks(1), _COUNTED.replace('input = "s*.npy"', f'input = "s*.npy"\n{line}'))
+        )
     assert said in str(caught.value)

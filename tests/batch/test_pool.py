@@ -33,7 +33,11 @@ from napari_sam2.io.open import open_labels
 def _listening() -> set[str]:
     """Addresses that this process and those it began accept connections at."""
     own = psutil.Process()
-    ports = [port for process in (own, *own.children(recursive=True)) for port in process.net_connections(kind="inet")]
+    ports = [
+        port
+        for process in (own, *own.children(recursive=True))
+        for port in process.net_connections(kind="inet")
+    ]
     return {port.laddr.ip for port in ports if port.status == psutil.CONN_LISTEN}
 
 
@@ -45,27 +49,41 @@ def test_workers_of_this_machine_listen_on_loopback_only() -> None:
 
 
 def test_who_hands_jobs_out_loads_no_torch() -> None:
-    code = "import sys, napari_sam2.batch; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    code = (
+        "import sys, napari_sam2.batch; print('torch' in sys.modules, 'transformers' in "
+        "sys.modules)"
+    )
     told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert told.stdout.split() == ["False", "False"]
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_sam2.batch.pool._CONNECT_S", 0.5)
-    with pytest.raises(PlanError, match=r"no scheduler answers at tcp://127\.0\.0\.1:1"), Pool(scheduler="tcp://127.0.0.1:1").client():
+    with (
+        pytest.raises(PlanError, match=r"no scheduler answers at tcp://127\.0\.0\.1:1"),
+        Pool(scheduler="tcp://127.0.0.1:1").client(),
+    ):
         pass
 
 
-@pytest.mark.parametrize(("kind", "line"), [("slurm", "#SBATCH -p gpu"), ("pbs", "#PBS -q gpu"), ("lsf", "#BSUB -q gpu")])
+@pytest.mark.parametrize(
+    ("kind", "line"), [("slurm", "#SBATCH -p gpu"), ("pbs", "#PBS -q gpu"), ("lsf", "#BSUB -q gpu")]
+)
 def test_a_queue_is_asked_for_workers_as_configured(kind: Any, line: str) -> None:
     options = {"cores": 2, "memory": "4GB", "queue": "gpu", "interface": "lo"}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("dask_jobqueue.core.JobQueueCluster.adapt", lambda cluster, **asked: cluster.asked.append(asked), raising=True)
+        patch.setattr(
+            "dask_jobqueue.core.JobQueueCluster.adapt",
+            lambda cluster, **asked: cluster.asked.append(asked),
+            raising=True,
+        )
         patch.setattr("dask_jobqueue.core.JobQueueCluster.asked", [], raising=False)
         with Pool(kind=kind, workers=3, threads=2, options=options).cluster() as cluster:
             script = cluster.job_script()
             assert line in script and "export OMP_NUM_THREADS=2" in script
-            assert script.rindex("--nthreads 1") == script.rindex("--nthreads"), "one stack at a time: the last one counts"
+            assert script.rindex("--nthreads 1") == script.rindex("--nthreads"), (
+                "one stack at a time: the last one counts"
+            )
             assert cluster.asked == [{"minimum": 3, "maximum": 3}]
 
 
@@ -82,7 +100,10 @@ kill -KILL -- "-$1" 2> /dev/null || true
 
 @pytest.fixture
 def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A queue of this machine: each job begins at once, in a process group whose number is its own. Gives the file of numbers."""
+    """A queue of this machine: each job begins at once, in a process group whose number is its own.
+
+    Gives the file of numbers.
+    """
     folder, jobs = tmp_path / "bin", tmp_path / "jobs"
     folder.mkdir()
     for name, text in (("sbatch", _SBATCH), ("scancel", _SCANCEL)):
@@ -93,12 +114,28 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.slow
-def test_a_job_of_a_queue_whose_time_is_up_is_asked_for_again(tmp_path: Path, stacks: Callable[[int], Path], queue: Path) -> None:
+def test_a_job_of_a_queue_whose_time_is_up_is_asked_for_again(
+    tmp_path: Path, stacks: Callable[[int], Path], queue: Path
+) -> None:
     (tmp_path / "preload.py").write_text(_PRELOAD)
     preloaded = ["--preload", str(tmp_path / "preload.py")]
-    options = {"cores": 1, "memory": "2GB", "interface": "lo", "log_directory": str(tmp_path), "worker_extra_args": preloaded}
+    options = {
+        "cores": 1,
+        "memory": "2GB",
+        "interface": "lo",
+        "log_directory": str(tmp_path),
+        "worker_extra_args": preloaded,
+    }
     folder = stacks(2)
-    jobs = [Job(input=folder / f"s{n}.npy", prompts=folder / "prompts" / f"s{n}.csv", out=folder / f"{n}", axes="TYX") for n in range(2)]
+    jobs = [
+        Job(
+            input=folder / f"s{n}.npy",
+            prompts=folder / "prompts" / f"s{n}.csv",
+            out=folder / f"{n}",
+            axes="TYX",
+        )
+        for n in range(2)
+    ]
 
     def killing(standing: Standing) -> None:
         if standing.parts and not killed:
@@ -107,8 +144,12 @@ def test_a_job_of_a_queue_whose_time_is_up_is_asked_for_again(tmp_path: Path, st
             os.killpg(killed[0], signal.SIGKILL)
 
     killed: list[int] = []
-    with dask.config.set({"distributed.deploy.lost-worker-timeout": "1s"}):  # after which another one is asked for
-        table = run_jobs(jobs, pool=Pool(kind="slurm", workers=1, options=options), progress=killing)
+    with dask.config.set(
+        {"distributed.deploy.lost-worker-timeout": "1s"}
+    ):  # after which another one is asked for
+        table = run_jobs(
+            jobs, pool=Pool(kind="slurm", workers=1, options=options), progress=killing
+        )
     assert table["state"].to_list() == ["done"] * 2
     assert len(queue.read_text().split()) == 2, "asked for once more"
     assert table["tries"].sum() == 3, "one job was at work when its worker died"
@@ -131,26 +172,52 @@ work.model_of = lambda *_, **__: Dying()
 """
 
 
-def test_a_stack_that_kills_its_workers_is_given_up_and_stops_no_other(tmp_path: Path, stacks: Callable[[int], Path]) -> None:
+def test_a_stack_that_kills_its_workers_is_given_up_and_stops_no_other(
+    tmp_path: Path, stacks: Callable[[int], Path]
+) -> None:
     (tmp_path / "preload.py").write_text(_PRELOAD)
     folder = stacks(3)
     np.save(folder / "s1.npy", np.load(folder / "s1.npy")[:, :40, :40])
     (folder / "prompts" / "s1.csv").write_text("track,frame,kind,y,x\n1,0,point,10,10\n")
-    jobs = [Job(input=folder / f"s{n}.npy", prompts=folder / "prompts" / f"s{n}.csv", out=folder / f"{n}", axes="TYX") for n in range(3)]
+    jobs = [
+        Job(
+            input=folder / f"s{n}.npy",
+            prompts=folder / "prompts" / f"s{n}.csv",
+            out=folder / f"{n}",
+            axes="TYX",
+        )
+        for n in range(3)
+    ]
     table = run_jobs(jobs, pool=Pool(workers=1, options={"preload": str(tmp_path / "preload.py")}))
     assert table["state"].to_list() == ["done", "failed", "done"]
     assert table.loc[1, "tries"] == DEATHS
     assert table.loc[1, "error"].startswith(f"WorkerError: {DEATHS} workers died of this stack")
 
 
-def test_tls_comes_from_dasks_own_configuration(tmp_path: Path, stacks: Callable[[int], Path], loads: list[tuple[str, str]]) -> None:
-    pytest.importorskip("cryptography", reason="cryptography is not installed: no certificates can be made")
+def test_tls_comes_from_dasks_own_configuration(
+    tmp_path: Path, stacks: Callable[[int], Path], loads: list[tuple[str, str]]
+) -> None:
+    pytest.importorskip(
+        "cryptography", reason="cryptography is not installed: no certificates can be made"
+    )
     files = _certificates(tmp_path)
     folder = stacks(1)
-    job = Job(input=folder / "s0.npy", prompts=folder / "prompts" / "s0.csv", out=folder / "out", axes="TYX")
+    job = Job(
+        input=folder / "s0.npy",
+        prompts=folder / "prompts" / "s0.csv",
+        out=folder / "out",
+        axes="TYX",
+    )
     with dask.config.set({f"distributed.comm.{key}": value for key, value in files.items()}):
-        options = {"processes": False, "n_workers": 1, "threads_per_worker": 1, "dashboard_address": None}
-        with LocalCluster(protocol="tls://", host="127.0.0.1", security=Security(), **options) as cluster:
+        options = {
+            "processes": False,
+            "n_workers": 1,
+            "threads_per_worker": 1,
+            "dashboard_address": None,
+        }
+        with LocalCluster(
+            protocol="tls://", host="127.0.0.1", security=Security(), **options
+        ) as cluster:
             assert cluster.scheduler_address.startswith("tls://")
             table = run_jobs([job], pool=Pool(scheduler=cluster.scheduler_address))
     assert table.loc[0, "state"] == "done"
@@ -161,19 +228,37 @@ def _certificates(folder: Path) -> dict[str, str | bool]:
     (folder / "ca.pem").write_text(made.tls_ca_file)
     (folder / "key.pem").write_text(made.tls_client_key)
     (folder / "cert.pem").write_text(made.tls_client_cert)
-    files: dict[str, str | bool] = {"tls.ca-file": str(folder / "ca.pem"), "require-encryption": True}
+    files: dict[str, str | bool] = {
+        "tls.ca-file": str(folder / "ca.pem"),
+        "require-encryption": True,
+    }
     for role in ("client", "scheduler", "worker"):
-        files |= {f"tls.{role}.key": str(folder / "key.pem"), f"tls.{role}.cert": str(folder / "cert.pem")}
+        files |= {
+            f"tls.{role}.key": str(folder / "key.pem"),
+            f"tls.{role}.cert": str(folder / "cert.pem"),
+        }
     return files
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(600)
-def test_killing_workers_loses_nothing_and_gives_the_same_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_killing_workers_loses_nothing_and_gives_the_same_bytes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     sample = SAMPLES[1]
-    fields = {"input": str(sample.image), "prompts": str(sample.prompts), "along": "t", "device": "cpu"}
-    text = f'out = "out"\n[cluster]\nworkers = 2\n[defaults]\nprompts = "{sample.prompts}"\nalong = "t"\ndevice = "cpu"\n'
-    text += "".join(f'[[stacks]]\ninput = "{sample.image}"\nout = "{number}"\n' for number in range(3))
+    fields = {
+        "input": str(sample.image),
+        "prompts": str(sample.prompts),
+        "along": "t",
+        "device": "cpu",
+    }
+    text = (
+        f'out = "out"\n[cluster]\nworkers = 2\n[defaults]\nprompts = "{sample.prompts}"\nalong = '
+        '"t"\ndevice = "cpu"\n'
+    )
+    text += "".join(
+        f'[[stacks]]\ninput = "{sample.image}"\nout = "{number}"\n' for number in range(3)
+    )
     (tmp_path / "jobs.toml").write_text(text)
     killer = _Killer(tmp_path / "out", times=2)
     killer.start()
@@ -186,8 +271,13 @@ def test_killing_workers_loses_nothing_and_gives_the_same_bytes(tmp_path: Path, 
     alone = run_job(Job(**fields, out=tmp_path / "alone"))
     for number in range(3):
         for name in ("objects.csv", "tracks.csv", "counts.csv"):
-            assert (tmp_path / "out" / str(number) / name).read_bytes() == (alone.folder / name).read_bytes()
-        labels = [np.asarray(open_labels(folder / "labels.ome.tif").data) for folder in (tmp_path / "out" / str(number), alone.folder)]
+            assert (tmp_path / "out" / str(number) / name).read_bytes() == (
+                alone.folder / name
+            ).read_bytes()
+        labels = [
+            np.asarray(open_labels(folder / "labels.ome.tif").data)
+            for folder in (tmp_path / "out" / str(number), alone.folder)
+        ]
         np.testing.assert_array_equal(*labels)
 
 
@@ -217,7 +307,9 @@ def _holder(path: Path) -> int | None:
     """The child process that has a file open; Linux only."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            if int(process.name) != os.getpid() and any(os.path.realpath(fd) == str(path) for fd in (process / "fd").iterdir()):
+            if int(process.name) != os.getpid() and any(
+                os.path.realpath(fd) == str(path) for fd in (process / "fd").iterdir()
+            ):
                 return int(process.name)
         except OSError:
             continue

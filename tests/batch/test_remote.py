@@ -38,7 +38,9 @@ from napari_sam2.testing.toy import ToyModel
 from napari_sam2.train.trial import base
 from tests.batch.conftest import cluster_of
 
-pytest.importorskip("cryptography", reason="cryptography is not installed: no certificates can be made")
+pytest.importorskip(
+    "cryptography", reason="cryptography is not installed: no certificates can be made"
+)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +54,10 @@ def cluster(keys: Path) -> Iterator[LocalCluster]:
 def remote(cluster: LocalCluster, keys: Path) -> Iterator[RemoteModel]:
     """The toy model on the worker."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_sam2.models.load.load_model", lambda name, **told: ToyModel() if name == "toy" else load_model(name, **told))
+        patch.setattr(
+            "napari_sam2.models.load.load_model",
+            lambda name, **told: ToyModel() if name == "toy" else load_model(name, **told),
+        )
         work._loaded.cache_clear()
         with remote_model(cluster.scheduler_address, "toy", certificates=keys) as model:
             yield model
@@ -70,7 +75,9 @@ class TestRemoteToy(ModelContract):
         return self.remote
 
 
-@pytest.mark.parametrize("scene", [drifting(frames=5), returning(frames=8)], ids=["drifting", "returning"])
+@pytest.mark.parametrize(
+    "scene", [drifting(frames=5), returning(frames=8)], ids=["drifting", "returning"]
+)
 def test_a_session_has_the_same_masks_as_here(remote: RemoteModel, scene: Scene) -> None:
     planes = []
     for model in (remote, ToyModel()):
@@ -106,12 +113,18 @@ def test_what_nobody_holds_is_let_go_there(remote: RemoteModel) -> None:
     assert remote.holds() == before
 
 
-def test_answers_that_were_just_given_do_not_travel_again(remote: RemoteModel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_answers_that_were_just_given_do_not_travel_again(
+    remote: RemoteModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene, sent = drifting(frames=2), []
     call = remote._call
-    monkeypatch.setattr(remote, "_call", lambda method, *given: sent.append(given) or call(method, *given))
+    monkeypatch.setattr(
+        remote, "_call", lambda method, *given: sent.append(given) or call(method, *given)
+    )
     (embedding,) = remote.embed([(scene.video.frame(0), remote.card.window(scene.video.shape[1:]))])
-    answers = remote.segment(embedding, [Query(track, scene.log().said(track, 0)) for track in scene.tracks])
+    answers = remote.segment(
+        embedding, [Query(track, scene.log().said(track, 0)) for track in scene.tracks]
+    )
     remote.remember(embedding, answers[::-1])
     assert sent[-1][1] == [2, 1, 0]
 
@@ -130,13 +143,21 @@ class ByHalves(ToyModel):
 
     def _half(self, embedding: Embedding) -> Embedding:
         self.made.append(embedding.frame)
-        return Embedding(embedding.frame, Window(0.0, 0.0, 32.0, 64.0, 64), (embedding.features[0].copy(),))
+        return Embedding(
+            embedding.frame, Window(0.0, 0.0, 32.0, 64.0, 64), (embedding.features[0].copy(),)
+        )
 
 
-def test_parts_of_frames_are_made_once_there_and_go_with_their_frame(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_parts_of_frames_are_made_once_there_and_go_with_their_frame(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     model, scene = ByHalves(), drifting(frames=3)
     monkeypatch.setattr("napari_sam2.batch.host.model_of", lambda *_, **__: model)
-    host, window, asked = Host("toy", "cpu", {}), model.card.window(scene.video.shape[1:]), packed([Query(1, scene.log().said(1, 0))])
+    host, window, asked = (
+        Host("toy", "cpu", {}),
+        model.card.window(scene.video.shape[1:]),
+        packed([Query(1, scene.log().said(1, 0))]),
+    )
     kept = host.embed(packed([(scene.video.frame(frame), window) for frame in range(3)]), [])
     for frame in (0, 1, 2, 0, 1):
         host.segment(Embedding(frame, window, (kept[frame],)), asked, [])
@@ -153,7 +174,9 @@ def test_it_says_where_it_runs(remote: RemoteModel, cluster: LocalCluster) -> No
 def test_an_error_there_is_the_same_error_here(remote: RemoteModel) -> None:
     scene = drifting(frames=2)
     (embedding,) = remote.embed([(scene.video.frame(1), remote.card.window(scene.video.shape[1:]))])
-    with pytest.raises(ModelError, match="track 7, frame 1: asked with neither prompt nor memory") as caught:
+    with pytest.raises(
+        ModelError, match="track 7, frame 1: asked with neither prompt nor memory"
+    ) as caught:
         remote.segment(embedding, [Query(7)])
     assert (caught.value.frame, caught.value.track) == (1, 7)
 
@@ -168,18 +191,36 @@ def test_features_that_are_lost_there_are_named(remote: RemoteModel) -> None:
 
 def test_a_model_that_is_not_there_is_named(cluster: LocalCluster, keys: Path) -> None:
     work._loaded.cache_clear()
-    with pytest.raises(UnknownModelError, match=r"on the worker of tls://127\.0\.0\.1:\d+: no model is called 'nanno'"):
+    with pytest.raises(
+        UnknownModelError,
+        match=r"on the worker of tls://127\.0\.0\.1:\d+: no model is called 'nanno'",
+    ):
         remote_model(cluster.scheduler_address, "nanno", certificates=keys)
 
 
 @pytest.mark.parametrize(
-    "address", ["tls://gpu.example.org:8786", "tcp://127.0.0.1:8786", "tcp://[::1]:8786", "localhost:8786", "tcp://localhost:1"]
+    "address",
+    [
+        "tls://gpu.example.org:8786",
+        "tcp://127.0.0.1:8786",
+        "tcp://[::1]:8786",
+        "localhost:8786",
+        "tcp://localhost:1",
+    ],
 )
 def test_addresses_that_are_allowed(address: str) -> None:
     check_address(address)
 
 
-@pytest.mark.parametrize("address", ["tcp://10.0.0.5:8786", "gpu.example.org:8786", "tcp://0.0.0.0:8786", "tcp://127.0.0.1.evil.org:1"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "tcp://10.0.0.5:8786",
+        "gpu.example.org:8786",
+        "tcp://0.0.0.0:8786",
+        "tcp://127.0.0.1.evil.org:1",
+    ],
+)
 def test_plain_tcp_to_another_machine_is_refused_unless_wanted(address: str) -> None:
     with pytest.raises(PlanError, match="expected tls:// with certificates"):
         remote_model(address)
@@ -199,10 +240,16 @@ def test_certificates_are_asked_for(cluster: LocalCluster, tmp_path: Path) -> No
         remote_model(cluster.scheduler_address, certificates=tmp_path)
 
 
-def test_certificates_of_somebody_else_are_not_let_in(cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_certificates_of_somebody_else_are_not_let_in(
+    cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("napari_sam2.batch.remote._CONNECT_S", 2)
     made = Security.temporary()
-    for name, text in (("ca", made.tls_ca_file), ("key", made.tls_client_key), ("cert", made.tls_client_cert)):
+    for name, text in (
+        ("ca", made.tls_ca_file),
+        ("key", made.tls_client_key),
+        ("cert", made.tls_client_cert),
+    ):
         (tmp_path / f"{name}.pem").write_text(text)
     with pytest.raises(PlanError, match="no scheduler answers"):
         remote_model(cluster.scheduler_address, certificates=tmp_path)
@@ -216,7 +263,9 @@ def test_a_scheduler_without_workers_is_named(keys: Path, monkeypatch: pytest.Mo
             remote_model(cluster.scheduler_address, certificates=keys)
 
 
-def test_a_worker_that_leaves_before_it_loads_is_not_waited_for(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_leaves_before_it_loads_is_not_waited_for(
+    keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """It was there when it was looked for, and dask would wait for another one without end."""
     monkeypatch.setattr("napari_sam2.batch.remote._WORKER_S", 0.5)
     monkeypatch.setattr("napari_sam2.batch.remote._LOOK_S", 0.5)
@@ -240,35 +289,89 @@ def test_a_worker_that_leaves_before_it_loads_is_not_waited_for(keys: Path, monk
 
 
 def test_track_runs_its_model_elsewhere(
-    remote: RemoteModel, cluster: LocalCluster, keys: Path, stacks: Callable[[int], Path], scene: Scene, tmp_path: Path
+    remote: RemoteModel,
+    cluster: LocalCluster,
+    keys: Path,
+    stacks: Callable[[int], Path],
+    scene: Scene,
+    tmp_path: Path,
 ) -> None:
     folder = stacks(1)
-    call = ["track", str(folder / "s0.npy"), "--axes", "TYX", "--prompts", str(folder / "prompts" / "s0.csv"), "--out", str(tmp_path / "o")]
-    assert main([*call, "--model", "toy", "--model-on", cluster.scheduler_address, "--certificates", str(keys)]) == 0
+    call = [
+        "track",
+        str(folder / "s0.npy"),
+        "--axes",
+        "TYX",
+        "--prompts",
+        str(folder / "prompts" / "s0.csv"),
+        "--out",
+        str(tmp_path / "o"),
+    ]
+    assert (
+        main(
+            [
+                *call,
+                "--model",
+                "toy",
+                "--model-on",
+                cluster.scheduler_address,
+                "--certificates",
+                str(keys),
+            ]
+        )
+        == 0
+    )
     table = pd.read_csv(tmp_path / "o" / "objects.csv")
-    assert table["area_px"].to_list() == [int(scene.mask(track, frame).sum()) for frame in range(6) for track in scene.tracks]
+    assert table["area_px"].to_list() == [
+        int(scene.mask(track, frame).sum()) for frame in range(6) for track in scene.tracks
+    ]
     assert "tls://127.0.0.1" in (tmp_path / "o" / "provenance.json").read_text()
 
 
 def test_a_project_is_replayed_with_its_model_elsewhere(
-    remote: RemoteModel, cluster: LocalCluster, keys: Path, tmp_path: Path, scene: Scene, capsys: Any
+    remote: RemoteModel,
+    cluster: LocalCluster,
+    keys: Path,
+    tmp_path: Path,
+    scene: Scene,
+    capsys: Any,
 ) -> None:
     """Worked on with a model elsewhere, too; another model than its own is refused there as here."""
-    tifffile.imwrite(tmp_path / "cells.ome.tif", scene.stack.data, metadata={"axes": "TYX"}, ome=True)
+    tifffile.imwrite(
+        tmp_path / "cells.ome.tif", scene.stack.data, metadata={"axes": "TYX"}, ome=True
+    )
     video, folder = open_stack(tmp_path / "cells.ome.tif").as_video(), tmp_path / "project"
-    with Project.create(folder, video, remote.card, asked="toy") as project, project.session(remote) as session:
+    with (
+        Project.create(folder, video, remote.card, asked="toy") as project,
+        project.session(remote) as session,
+    ):
         session.replay(scene.log())
         session.propagate(progress=False)
-    call = ["track", "--project", str(folder), "--model-on", cluster.scheduler_address, "--certificates", str(keys)]
+    call = [
+        "track",
+        "--project",
+        str(folder),
+        "--model-on",
+        cluster.scheduler_address,
+        "--certificates",
+        str(keys),
+    ]
     assert main([*call, "--out", str(tmp_path / "out")]) == 0
-    np.testing.assert_array_equal(tifffile.imread(tmp_path / "out" / "labels.ome.tif"), scene.labels)
+    np.testing.assert_array_equal(
+        tifffile.imread(tmp_path / "out" / "labels.ome.tif"), scene.labels
+    )
     assert "tls://127.0.0.1" in (tmp_path / "out" / "provenance.json").read_text()
     file = json.loads((folder / "project.json").read_text())
-    (folder / "project.json").write_text(json.dumps(file | {"model": file["model"] | {"sha256": "f" * 64}}))
+    (folder / "project.json").write_text(
+        json.dumps(file | {"model": file["model"] | {"sha256": "f" * 64}})
+    )
     assert main([*call, "--out", str(tmp_path / "other")]) == 2
     assert "ask for it with --model" in capsys.readouterr().err
     assert main([*call, "--out", str(tmp_path / "other"), "--model", "toy"]) == 0
-    assert "another model than the project's own" in (tmp_path / "other" / "provenance.json").read_text()
+    assert (
+        "another model than the project's own"
+        in (tmp_path / "other" / "provenance.json").read_text()
+    )
 
 
 def test_a_model_elsewhere_looks_near_where_that_is_asked_for(
@@ -276,20 +379,49 @@ def test_a_model_elsewhere_looks_near_where_that_is_asked_for(
 ) -> None:
     """With a SAM 2 of random weights, which looks at whole frames: the same labels as here, and not those of the whole."""
     folder, model = stacks(1), base(tmp_path)
-    call = ["track", str(folder / "s0.npy"), "--axes", "TYX", "--prompts", str(folder / "prompts" / "s0.csv"), "--model", str(model)]
+    call = [
+        "track",
+        str(folder / "s0.npy"),
+        "--axes",
+        "TYX",
+        "--prompts",
+        str(folder / "prompts" / "s0.csv"),
+        "--model",
+        str(model),
+    ]
     elsewhere = ["--model-on", cluster.scheduler_address, "--certificates", str(keys)]
-    ways = {"here": ["--attention", "near"], "there": ["--attention", "near", *elsewhere], "whole": ["--attention", "whole", *elsewhere]}
+    ways = {
+        "here": ["--attention", "near"],
+        "there": ["--attention", "near", *elsewhere],
+        "whole": ["--attention", "whole", *elsewhere],
+    }
     for name, way in ways.items():
         assert main([*call, "--device", "cpu", *way, "--out", str(tmp_path / name)]) == 0
-    said = {name: json.loads((tmp_path / name / "provenance.json").read_text())["model"]["attention"] for name in ways}
+    said = {
+        name: json.loads((tmp_path / name / "provenance.json").read_text())["model"]["attention"]
+        for name in ways
+    }
     assert said == {"here": "near", "there": "near", "whole": "whole"}
-    here, there = (tifffile.imread(tmp_path / name / "labels.ome.tif") for name in ("here", "there"))
+    here, there = (
+        tifffile.imread(tmp_path / name / "labels.ome.tif") for name in ("here", "there")
+    )
     np.testing.assert_array_equal(here, there)
 
 
-def test_track_refuses_plain_tcp_to_another_machine(stacks: Callable[[int], Path], tmp_path: Path, capsys: Any) -> None:
+def test_track_refuses_plain_tcp_to_another_machine(
+    stacks: Callable[[int], Path], tmp_path: Path, capsys: Any
+) -> None:
     folder = stacks(1)
-    call = ["track", str(folder / "s0.npy"), "--axes", "TYX", "--prompts", str(folder / "prompts" / "s0.csv"), "--out", str(tmp_path / "o")]
+    call = [
+        "track",
+        str(folder / "s0.npy"),
+        "--axes",
+        "TYX",
+        "--prompts",
+        str(folder / "prompts" / "s0.csv"),
+        "--out",
+        str(tmp_path / "o"),
+    ]
     assert main([*call, "--model-on", "tcp://192.0.2.1:8786"]) == 2
     assert "--plain-tcp" in capsys.readouterr().err
 
@@ -297,7 +429,10 @@ def test_track_refuses_plain_tcp_to_another_machine(stacks: Callable[[int], Path
 @pytest.mark.slow
 def test_the_embedded_model_in_another_process_has_the_same_masks_and_scores(keys: Path) -> None:
     scene, planes, scores = drifting(frames=4, shape=(96, 96), noise=0.05), [], []
-    with cluster_of(keys, processes=True) as cluster, remote_model(cluster.scheduler_address, device="cpu", certificates=keys) as remote:
+    with (
+        cluster_of(keys, processes=True) as cluster,
+        remote_model(cluster.scheduler_address, device="cpu", certificates=keys) as remote,
+    ):
         for model in (remote, load_model("nano", device="cpu")):
             with Session(scene.video, model) as session:
                 session.replay(scene.log())
@@ -311,7 +446,12 @@ def test_the_embedded_model_in_another_process_has_the_same_masks_and_scores(key
 
 @pytest.mark.parametrize(
     "array",
-    [np.arange(12.0).reshape(3, 4)[:, ::2], np.zeros((0, 3), np.uint16), np.array(True), np.eye(9, dtype=bool)],
+    [
+        np.arange(12.0).reshape(3, 4)[:, ::2],
+        np.zeros((0, 3), np.uint16),
+        np.array(True),
+        np.eye(9, dtype=bool),
+    ],
     ids=["no block of memory", "empty", "one value", "a mask"],
 )
 def test_parcels_hold_arrays_without_loss(array: np.ndarray) -> None:

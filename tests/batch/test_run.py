@@ -32,7 +32,13 @@ Loads = list[tuple[str, str]]
 
 def _jobs(folder: Path, count: int, **more: Any) -> list[Job]:
     return [
-        Job(input=folder / f"s{n}.npy", prompts=folder / "prompts" / f"s{n}.csv", out=folder / "out" / f"s{n}", axes="TYX", **more)
+        Job(
+            input=folder / f"s{n}.npy",
+            prompts=folder / "prompts" / f"s{n}.csv",
+            out=folder / "out" / f"s{n}",
+            axes="TYX",
+            **more,
+        )
         for n in range(count)
     ]
 
@@ -48,7 +54,9 @@ def test_every_stack_is_carried_and_the_summary_counts_them(
     for number in range(4):
         labels = np.asarray(open_labels(folder / "out" / f"s{number}" / "labels.ome.tif").data)
         np.testing.assert_array_equal(labels, scene.labels)
-    written = pd.read_csv(folder / "out" / "summary.csv", dtype={"worker": str}, keep_default_na=False)
+    written = pd.read_csv(
+        folder / "out" / "summary.csv", dtype={"worker": str}, keep_default_na=False
+    )
     pd.testing.assert_frame_equal(written, table, check_dtype=False)
     assert loads == [("nano", "auto")], "one model for all stacks of a worker"
     last: Standing = seen[-1]
@@ -69,7 +77,9 @@ def test_planes_are_read_where_the_model_is(
     assert run_jobs(_jobs(stacks(1), 1), pool=threads).loc[0, "state"] == "done"
 
 
-def test_finished_jobs_are_skipped_and_a_new_one_is_done(stacks: Callable[[int], Path], threads: Pool, loads: Loads) -> None:
+def test_finished_jobs_are_skipped_and_a_new_one_is_done(
+    stacks: Callable[[int], Path], threads: Pool, loads: Loads
+) -> None:
     folder = stacks(3)
     run_jobs(_jobs(folder, 2), pool=threads)
     before = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*.*")}
@@ -79,7 +89,9 @@ def test_finished_jobs_are_skipped_and_a_new_one_is_done(stacks: Callable[[int],
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
-def test_a_finished_folder_of_another_job_is_not_taken_for_this_one(stacks: Callable[[int], Path], threads: Pool, loads: Loads) -> None:
+def test_a_finished_folder_of_another_job_is_not_taken_for_this_one(
+    stacks: Callable[[int], Path], threads: Pool, loads: Loads
+) -> None:
     folder = stacks(1)
     run_jobs(_jobs(folder, 1), pool=threads)
     table = run_jobs(_jobs(folder, 1, frames=(0, 3)), pool=threads)
@@ -89,7 +101,9 @@ def test_a_finished_folder_of_another_job_is_not_taken_for_this_one(stacks: Call
         failures(table)
 
 
-def test_a_broken_stack_stands_in_the_table_and_stops_no_other(stacks: Callable[[int], Path], threads: Pool, loads: Loads) -> None:
+def test_a_broken_stack_stands_in_the_table_and_stops_no_other(
+    stacks: Callable[[int], Path], threads: Pool, loads: Loads
+) -> None:
     folder = stacks(3)
     (folder / "s1.npy").write_bytes(b"not an array")
     (folder / "prompts" / "s2.csv").write_text("track,frame,kind,y,x\n1,99,point,1,1\n")
@@ -100,7 +114,11 @@ def test_a_broken_stack_stands_in_the_table_and_stops_no_other(stacks: Callable[
 
 
 def test_what_fails_for_no_reason_of_its_own_is_tried_again_and_goes_on(
-    stacks: Callable[[int], Path], scene: Scene, threads: Pool, loads: Loads, monkeypatch: pytest.MonkeyPatch
+    stacks: Callable[[int], Path],
+    scene: Scene,
+    threads: Pool,
+    loads: Loads,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder, embedded = stacks(1), []
 
@@ -115,10 +133,14 @@ def test_what_fails_for_no_reason_of_its_own_is_tried_again_and_goes_on(
     work._loaded.cache_clear()
     table = run_jobs(_jobs(folder, 1), pool=threads)
     assert (table.loc[0, "state"], table.loc[0, "tries"]) == ("done", 2)
-    np.testing.assert_array_equal(np.asarray(open_labels(folder / "out" / "s0" / "labels.ome.tif").data), scene.labels)
+    np.testing.assert_array_equal(
+        np.asarray(open_labels(folder / "out" / "s0" / "labels.ome.tif").data), scene.labels
+    )
 
 
-def test_two_batches_or_runs_in_one_folder_are_refused(stacks: Callable[[int], Path], threads: Pool, loads: Loads) -> None:
+def test_two_batches_or_runs_in_one_folder_are_refused(
+    stacks: Callable[[int], Path], threads: Pool, loads: Loads
+) -> None:
     folder = stacks(1)
     (job,) = _jobs(folder, 1)
     job.out.mkdir(parents=True)
@@ -132,7 +154,9 @@ def test_two_batches_or_runs_in_one_folder_are_refused(stacks: Callable[[int], P
     assert run_jobs([job], pool=threads).loc[0, "state"] == "done"
 
 
-def test_a_run_killed_before_it_noted_what_it_was_begins_anew(stacks: Callable[[int], Path], threads: Pool, loads: Loads) -> None:
+def test_a_run_killed_before_it_noted_what_it_was_begins_anew(
+    stacks: Callable[[int], Path], threads: Pool, loads: Loads
+) -> None:
     folder = stacks(1)
     (folder / "out" / "s0" / api_job.WORK).mkdir(parents=True)
     assert run_jobs(_jobs(folder, 1), pool=threads).loc[0, "state"] == "done"
@@ -140,7 +164,13 @@ def test_a_run_killed_before_it_noted_what_it_was_begins_anew(stacks: Callable[[
 
 @pytest.mark.parametrize(
     ("error", "times"),
-    [(PromptError("no"), 1), (PlanError("no"), 1), (FileError("no"), 3), (OutputError("no"), 3), (RuntimeError("no"), 3)],
+    [
+        (PromptError("no"), 1),
+        (PlanError("no"), 1),
+        (FileError("no"), 3),
+        (OutputError("no"), 3),
+        (RuntimeError("no"), 3),
+    ],
     ids=lambda value: type(value).__name__,
 )
 def test_how_often_a_job_is_tried(error: Exception, times: int) -> None:
@@ -173,7 +203,9 @@ def test_a_stack_that_waited_behind_one_whose_worker_died_is_not_to_blame() -> N
     assert all(ledger.again(1, _died()) for _ in range(3 * DEATHS))
 
 
-def test_a_batch_may_be_counted_without_prompts(tmp_path: Path, threads: Pool, loads: Loads) -> None:
+def test_a_batch_may_be_counted_without_prompts(
+    tmp_path: Path, threads: Pool, loads: Loads
+) -> None:
     scene = drifting(frames=5, shape=(128, 128))
     for number in range(2):
         np.save(tmp_path / f"s{number}.npy", scene.stack.data)
@@ -181,15 +213,31 @@ def test_a_batch_may_be_counted_without_prompts(tmp_path: Path, threads: Pool, l
     np.save(tmp_path / "labels.npy", scene.labels.astype(np.uint16))
     given = {"axes": "TYX", "along": "t"}
     jobs = [
-        CountJob(input=tmp_path / "s0.npy", out=tmp_path / "out" / "0", counting=Counting(category="disc"), also=(), **given),
-        CountJob(input=tmp_path / "s1.npy", out=tmp_path / "out" / "1", counting=Counting(seeds=str(tmp_path / "labels.npy")), **given),
-        CountJob(input=tmp_path / "blank.npy", out=tmp_path / "out" / "2", counting=Counting(), **given),
+        CountJob(
+            input=tmp_path / "s0.npy",
+            out=tmp_path / "out" / "0",
+            counting=Counting(category="disc"),
+            also=(),
+            **given,
+        ),
+        CountJob(
+            input=tmp_path / "s1.npy",
+            out=tmp_path / "out" / "1",
+            counting=Counting(seeds=str(tmp_path / "labels.npy")),
+            **given,
+        ),
+        CountJob(
+            input=tmp_path / "blank.npy", out=tmp_path / "out" / "2", counting=Counting(), **given
+        ),
     ]
     table = run_jobs(jobs, out=tmp_path / "out", pool=threads)
     assert table["error"].to_list() == [""] * 3
     assert table["objects"].to_list() == [3, 3, 0]
     assert table.loc[0, "n_disc"] == 3
-    assert evaluate(labels_in(tmp_path / "out" / "1"), scene.labels, tracks=True).overall["track_iou"] > 0.99
+    assert (
+        evaluate(labels_in(tmp_path / "out" / "1"), scene.labels, tracks=True).overall["track_iou"]
+        > 0.99
+    )
     assert run_jobs(jobs, pool=threads)["state"].to_list() == ["skipped"] * 3
 
 
@@ -202,13 +250,21 @@ def test_counting_that_was_killed_while_it_carried_goes_on(
     np.save(tmp_path / "s.npy", scene.stack.data)
     np.save(tmp_path / "labels.npy", labels)
     job = CountJob(
-        input=tmp_path / "s.npy", out=tmp_path / "out", axes="TYX", along="t", counting=Counting(seeds=str(tmp_path / "labels.npy"))
+        input=tmp_path / "s.npy",
+        out=tmp_path / "out",
+        axes="TYX",
+        along="t",
+        counting=Counting(seeds=str(tmp_path / "labels.npy")),
     )
     looked: list[int] = []
     remember = ToyModel.remember
 
     def dying(model: ToyModel, embedding: Any, segments: Any) -> Any:
-        if embedding.frame == 3 and not any(segment.conditioning for segment in segments) and len(looked) == 1:
+        if (
+            embedding.frame == 3
+            and not any(segment.conditioning for segment in segments)
+            and len(looked) == 1
+        ):
             raise RuntimeError("killed")
         return remember(model, embedding, segments)
 

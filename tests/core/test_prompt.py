@@ -7,7 +7,16 @@ import pytest
 
 from napari_sam2.core.errors import PromptError
 from napari_sam2.core.plan import Propagation
-from napari_sam2.core.prompt import BoxPrompt, Lock, MaskPrompt, PointPrompt, Prompt, PromptLog, Removal, Said
+from napari_sam2.core.prompt import (
+    BoxPrompt,
+    Lock,
+    MaskPrompt,
+    PointPrompt,
+    Prompt,
+    PromptLog,
+    Removal,
+    Said,
+)
 from napari_sam2.core.track import Track
 
 _MASK = np.eye(4, dtype=bool)
@@ -63,14 +72,31 @@ def test_a_mask_takes_no_more_room_than_its_object() -> None:
     ("prompts", "said"),
     [
         ([], Said()),
-        ([PointPrompt(0, 1, [(1, 1)], [True]), PointPrompt(0, 1, [(2, 2)], [False])], Said(((1, 1), (2, 2)), (True, False))),
-        ([PointPrompt(0, 1, [(1, 1)], [True]), BoxPrompt(0, 1, (0, 0, 3, 3))], Said(box=(0, 0, 3, 3))),
-        ([BoxPrompt(0, 1, (0, 0, 3, 3)), PointPrompt(0, 1, [(1, 1)], [True])], Said(((1, 1),), (True,), (0, 0, 3, 3))),
+        (
+            [PointPrompt(0, 1, [(1, 1)], [True]), PointPrompt(0, 1, [(2, 2)], [False])],
+            Said(((1, 1), (2, 2)), (True, False)),
+        ),
+        (
+            [PointPrompt(0, 1, [(1, 1)], [True]), BoxPrompt(0, 1, (0, 0, 3, 3))],
+            Said(box=(0, 0, 3, 3)),
+        ),
+        (
+            [BoxPrompt(0, 1, (0, 0, 3, 3)), PointPrompt(0, 1, [(1, 1)], [True])],
+            Said(((1, 1),), (True,), (0, 0, 3, 3)),
+        ),
         ([BoxPrompt(0, 1, (0, 0, 3, 3)), BoxPrompt(0, 1, (1, 1, 2, 2))], Said(box=(1, 1, 2, 2))),
         ([MaskPrompt(0, 1, _MASK), PointPrompt(0, 1, [(1, 1)], [True])], Said(((1, 1),), (True,))),
         ([PointPrompt(1, 1, [(1, 1)], [True]), PointPrompt(0, 2, [(1, 1)], [True])], Said()),
     ],
-    ids=["nothing", "points add up", "box replaces", "points after box", "second box", "points after mask", "elsewhere"],
+    ids=[
+        "nothing",
+        "points add up",
+        "box replaces",
+        "points after box",
+        "second box",
+        "points after mask",
+        "elsewhere",
+    ],
 )
 def test_what_is_said_on_a_frame(prompts: list, said: Said) -> None:  # type: ignore[type-arg]
     assert PromptLog(tuple(prompts)).said(1, 0) == said
@@ -84,10 +110,17 @@ def test_a_mask_replaces_what_was_said_before() -> None:
 
 @pytest.mark.parametrize(
     ("last", "drawn"),
-    [(None, [1]), (PointPrompt(0, 1, [(1, 1)], [True]), []), (PointPrompt(1, 1, [(1, 1)], [True]), [1]), (MaskPrompt(0, 2, _MASK), [1, 2])],
+    [
+        (None, [1]),
+        (PointPrompt(0, 1, [(1, 1)], [True]), []),
+        (PointPrompt(1, 1, [(1, 1)], [True]), [1]),
+        (MaskPrompt(0, 2, _MASK), [1, 2]),
+    ],
     ids=["a mask", "a click after it", "a click elsewhere", "another track's mask"],
 )
-def test_masks_count_as_drawn_where_they_are_the_last_word(last: Prompt | None, drawn: list[int]) -> None:
+def test_masks_count_as_drawn_where_they_are_the_last_word(
+    last: Prompt | None, drawn: list[int]
+) -> None:
     log = PromptLog((MaskPrompt(0, 1, _MASK),))
     found = (log if last is None else log.add(last)).drawn(0)
     assert sorted(found) == drawn
@@ -98,7 +131,11 @@ def test_log_answers_for_what_was_added_and_not_before() -> None:
     log = PromptLog((PointPrompt(2, 1, [(1, 1)], [True]),))
     assert (log.track_ids, log.prompted_frames(1), log.first_frame(1)) == ((1,), (2,), 2)
     longer = log.add(PointPrompt(0, 1, [(1, 1)], [True]), PointPrompt(0, 3, [(1, 1)], [True]))
-    assert (longer.track_ids, longer.prompted_frames(1), longer.first_frame(1)) == ((1, 3), (0, 2), 2)
+    assert (longer.track_ids, longer.prompted_frames(1), longer.first_frame(1)) == (
+        (1, 3),
+        (0, 2),
+        2,
+    )
     assert log.track_ids == (1,)
 
 
@@ -128,7 +165,9 @@ def test_tracks_are_known_by_their_prompts_and_described_once() -> None:
 
 
 def test_a_removed_track_is_gone_until_the_removal_is_undone() -> None:
-    log = PromptLog((PointPrompt(0, 1, [(1, 1)], [True]), PointPrompt(0, 2, [(1, 1)], [True]), Removal(1)))
+    log = PromptLog(
+        (PointPrompt(0, 1, [(1, 1)], [True]), PointPrompt(0, 2, [(1, 1)], [True]), Removal(1))
+    )
     assert (log.track_ids, log.removed) == ((2,), {1})
     assert log.without_last().track_ids == (1, 2)
     with pytest.raises(PromptError, match="0 is the background"):

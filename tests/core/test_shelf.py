@@ -19,7 +19,14 @@ from napari_sam2.core.shelf import Shelf
         (9, "abcda", "abcda", 9),
         (1, "aab", "ab", 3),
     ],
-    ids=["once each", "the oldest goes", "what was used stays", "no more goes than must", "what went is made again", "the last stays"],
+    ids=[
+        "once each",
+        "the oldest goes",
+        "what was used stays",
+        "no more goes than must",
+        "what went is made again",
+        "the last stays",
+    ],
 )
 def test_what_is_made(budget: int, asked: str, made: str, kept: int) -> None:
     shelf, calls = Shelf[str, str](lambda _: 3, budget), list[str]()
@@ -28,7 +35,9 @@ def test_what_is_made(budget: int, asked: str, made: str, kept: int) -> None:
         calls.append(key)
         return key * 3
 
-    assert [shelf.had(key, lambda key=key: make(key)) for key in asked] == [key * 3 for key in asked]  # type: ignore[misc]
+    assert [shelf.had(key, lambda key=key: make(key)) for key in asked] == [
+        key * 3 for key in asked
+    ]  # type: ignore[misc]
     assert "".join(calls) == made
     assert (shelf.nbytes, len(shelf)) == (kept, kept // 3)
 

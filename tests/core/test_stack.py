@@ -71,7 +71,9 @@ def test_channel_names_must_fit() -> None:
         ("cyx", (2, 8, 9), None, "t", 1),
     ],
 )
-def test_a_video_walks_one_axis(axes: str, shape: tuple[int, ...], along: str | None, chosen: str, length: int) -> None:
+def test_a_video_walks_one_axis(
+    axes: str, shape: tuple[int, ...], along: str | None, chosen: str, length: int
+) -> None:
     video = _stack(axes, shape).as_video(along)
     assert (video.along, len(video), video.shape) == (chosen, length, (length, 8, 9))
 
@@ -88,7 +90,9 @@ def test_a_video_walks_one_axis(axes: str, shape: tuple[int, ...], along: str | 
     ],
     ids=["both", "axis", "channel", "negative", "index", "walked"],
 )
-def test_a_video_that_is_not_there_is_refused(along: str | None, options: dict[str, int], said: str) -> None:
+def test_a_video_that_is_not_there_is_refused(
+    along: str | None, options: dict[str, int], said: str
+) -> None:
     with pytest.raises(AxesError, match=said):
         _stack("tczyx", (3, 2, 5, 8, 9)).as_video(along, **options)
 
@@ -148,7 +152,15 @@ def _noisy(discs: dict[int, int], radius: int = 6, hot: int = 0) -> Stack:
         (_noisy({555: 2}), (465, 475), (525, 560)),
         (_noisy({900: 40, 9000: 2}), (465, 475), (900, 900)),
     ],
-    ids=["bright", "dark", "both", "none", "hot pixels", "hardly brighter", "two far brighter than many"],
+    ids=[
+        "bright",
+        "dark",
+        "both",
+        "none",
+        "hot pixels",
+        "hardly brighter",
+        "two far brighter than many",
+    ],
 )
 def test_objects_on_less_than_a_thousandth_of_the_pixels_are_in_the_contrast(
     stack: Stack, low: tuple[float, float], high: tuple[float, float]
@@ -161,7 +173,10 @@ def test_objects_on_less_than_a_thousandth_of_the_pixels_are_in_the_contrast(
 
 @pytest.mark.parametrize(
     ("data", "said"),
-    [(np.full((3, 8, 8), 7), "the same everywhere"), (np.where(np.eye(8) > 0, np.nan, 1.0)[None], "8 pixels are NaN or infinite")],
+    [
+        (np.full((3, 8, 8), 7), "the same everywhere"),
+        (np.where(np.eye(8) > 0, np.nan, 1.0)[None], "8 pixels are NaN or infinite"),
+    ],
     ids=["constant", "nan"],
 )
 def test_images_without_contrast_are_refused(data: np.ndarray, said: str) -> None:
@@ -170,7 +185,12 @@ def test_images_without_contrast_are_refused(data: np.ndarray, said: str) -> Non
 
 
 def test_a_colour_image_is_seen_by_its_luminance() -> None:
-    stack = Stack(_RNG.integers(0, 255, (3, 8, 8), dtype=np.uint8), "cyx", rgb=True, channels=("red", "green", "blue"))
+    stack = Stack(
+        _RNG.integers(0, 255, (3, 8, 8), dtype=np.uint8),
+        "cyx",
+        rgb=True,
+        channels=("red", "green", "blue"),
+    )
     video = stack.as_video()
     assert video.channel is None
     expected = 0.299 * stack.data[0] + 0.587 * stack.data[1] + 0.114 * stack.data[2]
@@ -186,7 +206,12 @@ def test_a_lazy_stack_is_read_frame_by_frame() -> None:
         read.append(number)
         return np.full((1, 16, 16), number, dtype=np.uint16)
 
-    data = da.map_blocks(block, chunks=((1,) * 500, (16,), (16,)), dtype=np.uint16, meta=np.empty((0, 0, 0), np.uint16))
+    data = da.map_blocks(
+        block,
+        chunks=((1,) * 500, (16,), (16,)),
+        dtype=np.uint16,
+        meta=np.empty((0, 0, 0), np.uint16),
+    )
     video = Video.of(Stack(data, "tyx"), contrast=Contrast(0, 500))
     read.clear()
     video.frame(123)

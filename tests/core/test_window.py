@@ -1,4 +1,7 @@
-"""Window: where pixels and model coordinates meet. Truth from torch's interpolation and from exact pictures."""
+"""Window: where pixels and model coordinates meet.
+
+Truth from torch's interpolation and from exact pictures.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +29,23 @@ def test_pixel_centres_meet_pixel_centres() -> None:
 
 
 @pytest.mark.parametrize("shape", _SHAPES, ids=str)
-def test_cropping_a_stretched_frame_is_torch_bilinear_with_antialias(shape: tuple[int, int]) -> None:
+def test_cropping_a_stretched_frame_is_torch_bilinear_with_antialias(
+    shape: tuple[int, int],
+) -> None:
     torch = pytest.importorskip("torch")
     plane = np.random.default_rng(0).random(shape).astype(np.float32)
     expected = torch.nn.functional.interpolate(
-        torch.from_numpy(plane)[None, None], size=(96, 96), mode="bilinear", antialias=True, align_corners=False
+        torch.from_numpy(plane)[None, None],
+        size=(96, 96),
+        mode="bilinear",
+        antialias=True,
+        align_corners=False,
     )[0, 0].numpy()
     got = Window.whole(shape, 96).crop(plane)
     margin = 4  # torch cuts its filter off at the edge, we repeat the edge
-    np.testing.assert_allclose(got[margin:-margin, margin:-margin], expected[margin:-margin, margin:-margin], atol=1e-5)
+    np.testing.assert_allclose(
+        got[margin:-margin, margin:-margin], expected[margin:-margin, margin:-margin], atol=1e-5
+    )
 
 
 def test_a_frame_of_the_right_size_is_not_touched() -> None:
@@ -60,10 +71,15 @@ def test_an_object_keeps_its_place(keep_aspect: bool) -> None:
 
 
 def test_an_empty_grid_reaches_nowhere() -> None:
-    assert Window.whole((50, 50), 64).region(np.full((16, 16), -1.0), (50, 50)) == (slice(0, 0), slice(0, 0))
+    assert Window.whole((50, 50), 64).region(np.full((16, 16), -1.0), (50, 50)) == (
+        slice(0, 0),
+        slice(0, 0),
+    )
 
 
-@pytest.mark.parametrize(("longest", "size"), [(50, 128), (128, 128), (129, 256), (256, 256), (2000, 256)])
+@pytest.mark.parametrize(
+    ("longest", "size"), [(50, 128), (128, 128), (129, 256), (256, 256), (2000, 256)]
+)
 def test_the_smallest_input_that_does_not_shrink_the_frame(longest: int, size: int) -> None:
     card = ModelCard("some", input_sizes=(128, 256))
     assert card.window((longest, 10)).size == size

@@ -36,7 +36,9 @@ def test_memory_stays_within_the_budget_and_the_oldest_go_first() -> None:
     embeddings = Embeddings(drifting().video, model, budget=3 * _FRAME_BYTES)
     for frame in (0, 1, 2, 0, 3, 0, 2, 1):
         embeddings.get(frame)
-    assert model.embedded_frames == [0, 1, 2, 3, 1], "0 was used again and stays; 1 went when 3 came"
+    assert model.embedded_frames == [0, 1, 2, 3, 1], (
+        "0 was used again and stays; 1 went when 3 came"
+    )
 
 
 def test_the_last_one_is_kept_however_small_the_budget() -> None:
@@ -110,7 +112,9 @@ def test_a_full_disk_ends_what_is_kept_and_nothing_else(
     embeddings.get(0)
     monkeypatch.setattr(zarr.Group, "create_array", full)
     assert [embeddings.get(frame).frame for frame in (1, 2)] == [1, 2]
-    assert [record.message for record in caplog.records if "No space left" in record.message][1:] == [], "said once"
+    assert [record.message for record in caplog.records if "No space left" in record.message][
+        1:
+    ] == [], "said once"
     assert "no more is kept there" in caplog.text
     monkeypatch.undo()
     model = ToyModel()
@@ -127,7 +131,10 @@ def _parts(embeddings: Embeddings, model: ToyModel, frame: int) -> list[Embeddin
     """What a model would ask for that looks at parts of a frame."""
     whole = embeddings.get(frame)
     pixels = drifting().video.frame(frame)
-    return [whole.part(place, lambda place=place: model.embed([(pixels, place)])[0]) for place in (*PLACES, whole.window)]  # type: ignore[misc]
+    return [
+        whole.part(place, lambda place=place: model.embed([(pixels, place)])[0])
+        for place in (*PLACES, whole.window)
+    ]  # type: ignore[misc]
 
 
 def test_parts_of_frames_share_the_budget() -> None:
@@ -159,7 +166,9 @@ def test_a_part_that_was_cut_off_on_disk_is_made_again(tmp_path: Path) -> None:
     video, model = drifting().video, ToyModel()
     whole = _parts(_on_disk(tmp_path, video, ToyModel()), ToyModel(), 0)
     [store] = tmp_path.iterdir()
-    [cut] = [group for key, group in zarr.open_group(store, mode="a")["0"].groups() if "part_16.5" in key]
+    [cut] = [
+        group for key, group in zarr.open_group(store, mode="a")["0"].groups() if "part_16.5" in key
+    ]
     cut.attrs.clear()
     again = _parts(_on_disk(tmp_path, video, model), model, 0)
     assert model.embedded_frames == [0]

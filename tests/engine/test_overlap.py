@@ -10,7 +10,14 @@ from napari_sam2.core.window import Window
 from napari_sam2.engine.overlap import label_plane
 
 
-def _segment(track: int, logits: np.ndarray, shape: tuple[int, int], *, score: float = 1.0, keep_aspect: bool = False) -> Segment:
+def _segment(
+    track: int,
+    logits: np.ndarray,
+    shape: tuple[int, int],
+    *,
+    score: float = 1.0,
+    keep_aspect: bool = False,
+) -> Segment:
     window = Window.whole(shape, 4 * len(logits), keep_aspect=keep_aspect)
     return Segment(track, 0, window, logits.astype(np.float32), 0.9, score, np.zeros(1, np.float32))
 
@@ -21,7 +28,9 @@ def test_the_strongest_logit_wins_each_pixel_whatever_the_order() -> None:
     segments = [_segment(1, weak, (8, 8)), _segment(2, strong, (8, 8))]
     plane = label_plane(segments, (8, 8))
     np.testing.assert_array_equal(plane, label_plane(segments[::-1], (8, 8)))
-    np.testing.assert_array_equal(plane, np.where(np.arange(8) < 3, 1, 2)[None, :].repeat(8, axis=0))
+    np.testing.assert_array_equal(
+        plane, np.where(np.arange(8) < 3, 1, 2)[None, :].repeat(8, axis=0)
+    )
 
 
 def test_a_tie_goes_to_the_lower_id() -> None:
@@ -35,7 +44,9 @@ def test_absent_objects_write_nothing() -> None:
     assert not label_plane([absent, denied], (16, 16)).any()
 
 
-@pytest.mark.parametrize(("track", "dtype"), [(65535, np.uint16), (65536, np.uint32)], ids=["uint16", "uint32"])
+@pytest.mark.parametrize(
+    ("track", "dtype"), [(65535, np.uint16), (65536, np.uint32)], ids=["uint16", "uint32"]
+)
 def test_the_type_holds_the_largest_id(track: int, dtype: type) -> None:
     plane = label_plane([_segment(track, np.full((4, 4), 1.0), (4, 4))], (4, 4))
     assert plane.dtype == dtype
@@ -44,14 +55,18 @@ def test_the_type_holds_the_largest_id(track: int, dtype: type) -> None:
 
 @pytest.mark.parametrize("keep_aspect", [False, True], ids=["stretched", "padded"])
 @pytest.mark.parametrize("shape", [(60, 100), (100, 60), (333, 200)], ids=str)
-def test_only_computing_where_logits_are_is_computing_everywhere(shape: tuple[int, int], keep_aspect: bool) -> None:
+def test_only_computing_where_logits_are_is_computing_everywhere(
+    shape: tuple[int, int], keep_aspect: bool
+) -> None:
     """The crop around an object must not change a pixel, against torch's bilinear interpolation of the whole grid."""
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(1)
     grid = rng.normal(-4, 3, (32, 32)).astype(np.float32)
     plane = label_plane([_segment(1, grid, shape, keep_aspect=keep_aspect)], shape)
     side = (max(shape), max(shape)) if keep_aspect else shape
-    whole = torch.nn.functional.interpolate(torch.from_numpy(grid)[None, None], size=side, mode="bilinear", align_corners=False)[0, 0]
+    whole = torch.nn.functional.interpolate(
+        torch.from_numpy(grid)[None, None], size=side, mode="bilinear", align_corners=False
+    )[0, 0]
     top, left = ((side[0] - shape[0]) // 2, (side[1] - shape[1]) // 2)
     expected = whole[top : top + shape[0], left : left + shape[1]].numpy()
     differs = (plane > 0) != (expected > 0)

@@ -11,7 +11,13 @@ from napari_sam2.core.errors import PlanError
 from napari_sam2.core.plan import Step
 from napari_sam2.core.protocols import MemoryPolicy
 from napari_sam2.core.result import Memory, Whereabouts
-from napari_sam2.engine.policies import POLICIES, MotionPolicy, Sam2Policy, ScorePolicy, StridedPolicy
+from napari_sam2.engine.policies import (
+    POLICIES,
+    MotionPolicy,
+    Sam2Policy,
+    ScorePolicy,
+    StridedPolicy,
+)
 from napari_sam2.testing.contracts import PolicyContract
 
 
@@ -54,7 +60,9 @@ def _memory(frame: int, *, conditioning: bool = False) -> Memory:
     return Memory(frame, conditioning, np.zeros(4, np.float32), features=(np.zeros(2),))
 
 
-def test_the_nearest_conditioning_frames_are_shown_where_limited_and_the_others_count_as_tracked() -> None:
+def test_the_nearest_conditioning_frames_are_shown_where_limited_and_the_others_count_as_tracked() -> (
+    None
+):
     memories = [_memory(frame, conditioning=frame in (0, 7, 20)) for frame in (0, 7, 8, 9, 20)]
     recalls = Sam2Policy(conditioning=1).select(memories, Step(10, True, (1,)))
     assert {recall.memory.frame: recall.slot for recall in recalls} == {7: 0, 8: 2, 9: 1, 0: None}
@@ -85,13 +93,33 @@ _STEADY = {frame: Whereabouts(10.0 + 3 * frame, 50.0, 8.0) for frame in range(1,
 @pytest.mark.parametrize(
     ("policy", "changed", "expected"),
     [
-        pytest.param(ScorePolicy(recent=3), {}, {8: 1, 7: 2, 6: 3, 5: None, 4: None, 3: None, 2: None, 1: None}, id="all are good"),
-        pytest.param(ScorePolicy(recent=3), {7: 0.2, 5: 0.2}, {8: 1, 6: 2, 4: 3, 3: None, 2: None, 1: None}, id="two were doubtful"),
-        pytest.param(MotionPolicy(recent=2), {}, {8: 1, 7: 2, 6: None, 5: None, 4: None, 3: None, 2: None, 1: None}, id="a steady walk"),
         pytest.param(
-            MotionPolicy(recent=3), {6: Whereabouts(90.0, 90.0, 8.0)}, {8: 1, 5: 2, 4: 3, 3: None, 2: None, 1: None}, id="a jump aside"
+            ScorePolicy(recent=3),
+            {},
+            {8: 1, 7: 2, 6: 3, 5: None, 4: None, 3: None, 2: None, 1: None},
+            id="all are good",
         ),
-        pytest.param(StridedPolicy(recent=2), {}, {8: 1, 6: 2, 3: None}, id="every third, and the last"),
+        pytest.param(
+            ScorePolicy(recent=3),
+            {7: 0.2, 5: 0.2},
+            {8: 1, 6: 2, 4: 3, 3: None, 2: None, 1: None},
+            id="two were doubtful",
+        ),
+        pytest.param(
+            MotionPolicy(recent=2),
+            {},
+            {8: 1, 7: 2, 6: None, 5: None, 4: None, 3: None, 2: None, 1: None},
+            id="a steady walk",
+        ),
+        pytest.param(
+            MotionPolicy(recent=3),
+            {6: Whereabouts(90.0, 90.0, 8.0)},
+            {8: 1, 5: 2, 4: 3, 3: None, 2: None, 1: None},
+            id="a jump aside",
+        ),
+        pytest.param(
+            StridedPolicy(recent=2), {}, {8: 1, 6: 2, 3: None}, id="every third, and the last"
+        ),
     ],
 )
 def test_a_gate_shows_what_it_trusts(
@@ -101,6 +129,14 @@ def test_a_gate_shows_what_it_trusts(
     for frame, place in _STEADY.items():
         new = changed.get(frame)
         memory = replace(_memory(frame), score=0.9, whereabouts=place)
-        memories.append(replace(memory, whereabouts=new) if isinstance(new, Whereabouts) else replace(memory, score=new or 0.9))
-    shown = {recall.memory.frame: recall.slot for recall in policy.select(memories, Step(9, True, (1,))) if recall.memory.frame}
+        memories.append(
+            replace(memory, whereabouts=new)
+            if isinstance(new, Whereabouts)
+            else replace(memory, score=new or 0.9)
+        )
+    shown = {
+        recall.memory.frame: recall.slot
+        for recall in policy.select(memories, Step(9, True, (1,)))
+        if recall.memory.frame
+    }
     assert shown == expected

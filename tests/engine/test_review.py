@@ -9,35 +9,72 @@ import numpy as np
 import pytest
 
 from napari_sam2.core.presence import Presence
-from napari_sam2.engine.review import Extent, Reason, Review, Suspicion, Thresholds, extents, planes_extents, review, suspicions
+from napari_sam2.engine.review import (
+    Extent,
+    Reason,
+    Review,
+    Suspicion,
+    Thresholds,
+    extents,
+    planes_extents,
+    review,
+    suspicions,
+)
 from napari_sam2.engine.trail import Trace
-from napari_sam2.testing.scenes import Disc, Scene, dividing, draw, drifting, ellipsoids, returning, touching
+from napari_sam2.testing.scenes import (
+    Disc,
+    Scene,
+    dividing,
+    draw,
+    drifting,
+    ellipsoids,
+    returning,
+    touching,
+)
 from tests.engine.conftest import Start
 
 Key = tuple[int, int]
 
 
-def walked(labels: np.ndarray, *, start: int = 0, scores: Mapping[Key, float] | None = None) -> dict[Key, Trace]:
+def walked(
+    labels: np.ndarray, *, start: int = 0, scores: Mapping[Key, float] | None = None
+) -> dict[Key, Trace]:
     """Traces of tracks that were prompted on `start` (or where they first appear) and walked both ways; gone means absent."""
     traces = {}
     for track in (int(each) for each in np.unique(labels) if each):
         shown = (labels == track).any(axis=(1, 2))
         first = start if shown[start] else int(np.flatnonzero(shown)[0])
         for frame in range(len(labels)):
-            presence = Presence.PROMPTED if frame == first else Presence.TRACKED if shown[frame] else Presence.ABSENT
+            presence = (
+                Presence.PROMPTED
+                if frame == first
+                else Presence.TRACKED
+                if shown[frame]
+                else Presence.ABSENT
+            )
             score = (scores or {}).get((track, frame), 0.9)
-            traces[track, frame] = Trace(track, frame, 1, presence, score, None if frame == first else frame > first)
+            traces[track, frame] = Trace(
+                track, frame, 1, presence, score, None if frame == first else frame > first
+            )
     return traces
 
 
-def found(labels: np.ndarray, traces: Mapping[Key, Trace], **limits: float) -> list[tuple[int, int, Reason]]:
+def found(
+    labels: np.ndarray, traces: Mapping[Key, Trace], **limits: float
+) -> list[tuple[int, int, Reason]]:
     seen = {frame: extents(plane) for frame, plane in enumerate(labels)}
-    return [(each.track, each.frame, each.reason) for each in suspicions(traces, seen, thresholds=Thresholds(**limits))]
+    return [
+        (each.track, each.frame, each.reason)
+        for each in suspicions(traces, seen, thresholds=Thresholds(**limits))
+    ]
 
 
 def sized(*radii: float) -> np.ndarray:
     """(frames, 64, 64) labels of one disc in the middle, of these radii; 0 is none."""
-    planes = [draw([Disc(np.array([[32.0, 32.0 if radius else np.nan]]), radius)], (64, 64))[0] for radius in radii]
+    planes = [
+        draw([Disc(np.array([[32.0, 32.0 if radius else np.nan]]), radius)], (64, 64))[0]
+        for radius in radii
+    ]
     return np.stack(planes)
 
 
@@ -50,7 +87,10 @@ AREAS = {
     "too small to tell": (sized(2, 2, 2.9, 2, 2), []),
     "ends small, as in z": (sized(14, 13, 11, 8, 5, 0, 0), []),
     "lost while large": (sized(12, 12, 12, 0, 0), [(1, 3, Reason.LOST)]),
-    "lost, found and lost again": (sized(9, 9, 0, 9, 9, 0), [(1, 2, Reason.LOST), (1, 5, Reason.LOST)]),
+    "lost, found and lost again": (
+        sized(9, 9, 0, 9, 9, 0),
+        [(1, 2, Reason.LOST), (1, 5, Reason.LOST)],
+    ),
 }
 
 
@@ -60,9 +100,14 @@ def test_areas(labels: np.ndarray, expected: list[tuple[int, int, Reason]]) -> N
 
 
 @pytest.mark.parametrize(("labels", "expected"), AREAS.values(), ids=AREAS)
-def test_a_walk_back_finds_the_same_mirrored(labels: np.ndarray, expected: list[tuple[int, int, Reason]]) -> None:
+def test_a_walk_back_finds_the_same_mirrored(
+    labels: np.ndarray, expected: list[tuple[int, int, Reason]]
+) -> None:
     back, last = labels[::-1], len(labels) - 1
-    mirrored = sorted(((track, last - frame, reason) for track, frame, reason in expected), key=lambda each: each[1])
+    mirrored = sorted(
+        ((track, last - frame, reason) for track, frame, reason in expected),
+        key=lambda each: each[1],
+    )
     assert found(back, walked(back, start=last)) == mirrored
 
 
@@ -77,7 +122,12 @@ SCORES = {
 @pytest.mark.parametrize(("scores", "expected"), SCORES.values(), ids=SCORES)
 def test_scores(scores: list[float], expected: list[tuple[int, int, Reason]]) -> None:
     labels = sized(*(10 for _ in scores))
-    assert found(labels, walked(labels, scores={(1, frame): score for frame, score in enumerate(scores)})) == expected
+    assert (
+        found(
+            labels, walked(labels, scores={(1, frame): score for frame, score in enumerate(scores)})
+        )
+        == expected
+    )
 
 
 def test_only_the_first_uncertain_frame_in_a_row_is_a_place() -> None:
@@ -92,7 +142,9 @@ def test_contact_is_found_once_where_it_begins() -> None:
     scene = touching()
     truth = [frame for frame, plane in enumerate(scene.labels) if 2 in extents(plane)[1].contacts]
     assert truth, "the discs of this scene meet"
-    assert found(scene.labels, walked(scene.labels), contact_share=0.01) == [(1, truth[0], Reason.TOUCHING)]
+    assert found(scene.labels, walked(scene.labels), contact_share=0.01) == [
+        (1, truth[0], Reason.TOUCHING)
+    ]
 
 
 def test_touching_is_about_the_one_nobody_looked_at() -> None:
@@ -102,7 +154,9 @@ def test_touching_is_about_the_one_nobody_looked_at() -> None:
     traces[1, frame] = replace(traces[1, frame], presence=Presence.LOCKED)
     assert found(scene.labels, traces, contact_share=0.01)[0] == (2, frame, Reason.TOUCHING)
     traces[2, frame] = replace(traces[2, frame], presence=Presence.LOCKED)
-    assert (frame, Reason.TOUCHING) not in [each[1:] for each in found(scene.labels, traces, contact_share=0.01)]
+    assert (frame, Reason.TOUCHING) not in [
+        each[1:] for each in found(scene.labels, traces, contact_share=0.01)
+    ]
 
 
 @pytest.mark.parametrize("presence", [Presence.LOCKED, Presence.PROMPTED])
@@ -115,10 +169,18 @@ def test_what_a_person_said_is_not_suspicious(presence: Presence) -> None:
 
 def test_leaving_the_image_is_seen_at_the_edge_and_weighs_less_when_gone() -> None:
     scene = returning(frames=16)
-    reasons = {reason for track, _, reason in found(scene.labels, walked(scene.labels), lost_share=0.01) if track == 1}
+    reasons = {
+        reason
+        for track, _, reason in found(scene.labels, walked(scene.labels), lost_share=0.01)
+        if track == 1
+    }
     assert reasons >= {Reason.BORDER, Reason.LOST}
     seen = {frame: extents(plane) for frame, plane in enumerate(scene.labels)}
-    lost = [each for each in suspicions(walked(scene.labels), seen, thresholds=Thresholds(lost_share=0.01)) if each.reason is Reason.LOST]
+    lost = [
+        each
+        for each in suspicions(walked(scene.labels), seen, thresholds=Thresholds(lost_share=0.01))
+        if each.reason is Reason.LOST
+    ]
     assert all(each.severity <= 0.5 and "border" in each.detail for each in lost)
 
 
@@ -162,7 +224,9 @@ def test_a_session_is_reviewed_from_what_it_holds(start: Start) -> None:
     whole = review(session)
     assert (1, 4, Reason.LOST) in [(each.track, each.frame, each.reason) for each in whole]
     session.lock(1, 4)
-    assert (1, 4) not in [(each.track, each.frame) for each in review(session)], "accepted: nothing to look at"
+    assert (1, 4) not in [(each.track, each.frame) for each in review(session)], (
+        "accepted: nothing to look at"
+    )
     assert planes_extents(session.video, session.plane)[0] == extents(scene.labels[0])
 
 
@@ -190,7 +254,9 @@ def test_a_review_is_walked_from_place_to_place() -> None:
 
 def test_hundreds_of_objects_on_a_large_plane_are_quick_to_look_at() -> None:
     rng = np.random.default_rng(0)
-    plane = np.kron(rng.permutation(np.arange(400)).reshape(20, 20), np.ones((50, 50), dtype=np.uint16))
+    plane = np.kron(
+        rng.permutation(np.arange(400)).reshape(20, 20), np.ones((50, 50), dtype=np.uint16)
+    )
     seen = extents(plane)
     assert len(seen) == 399
     assert all(each.area_px == 2500 and each.outline_px == 200 for each in seen.values())

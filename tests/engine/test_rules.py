@@ -8,7 +8,15 @@ import pytest
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import MaskPrompt, PointPrompt
 from napari_sam2.engine.session import LOGIT_CLAMP
-from napari_sam2.testing.scenes import SCENES, Scene, drifting, ellipsoids, jumping, returning, touching
+from napari_sam2.testing.scenes import (
+    SCENES,
+    Scene,
+    drifting,
+    ellipsoids,
+    jumping,
+    returning,
+    touching,
+)
 from napari_sam2.testing.toy import Call, ToyModel
 from tests.engine.conftest import Start, labels
 
@@ -33,7 +41,9 @@ def test_rule_1_a_fresh_frame_is_answered_without_memory(start: Start) -> None:
     assert call.logits == (None,)
 
 
-def test_rule_1_a_second_click_before_the_walk_sees_the_first_answer_but_no_memory(start: Start) -> None:
+def test_rule_1_a_second_click_before_the_walk_sees_the_first_answer_but_no_memory(
+    start: Start,
+) -> None:
     scene, model = drifting(), ToyModel()
     session = start(scene, model)
     session.prompt(scene.click(1, 4))
@@ -63,7 +73,11 @@ def test_rule_2_memories_of_prompted_frames_are_made_when_the_walk_starts(start:
     session.run().finish()
     made = [call for call in model.calls if call.kind == "remember" and call.frame == 0]
     assert [call.conditioning for call in made] == [(True,)], "binarised, once"
-    assert all(call.conditioning == (False,) for call in model.calls if call.kind == "remember" and call.frame != 0)
+    assert all(
+        call.conditioning == (False,)
+        for call in model.calls
+        if call.kind == "remember" and call.frame != 0
+    )
 
 
 def test_rule_3_conditioning_frames_and_the_last_six_and_sixteen_pointers(start: Start) -> None:
@@ -72,8 +86,19 @@ def test_rule_3_conditioning_frames_and_the_last_six_and_sixteen_pointers(start:
     session.prompt(scene.click(1, 2))
     session.run().finish()
     shown = _asked(model, 29)[0].shown[0]
-    assert {each.frame: each.slot for each in shown if each.slot is not None} == {2: 0, 28: 1, 27: 2, 26: 3, 25: 4, 24: 5, 23: 6}
-    assert {each.frame: each.age for each in shown if each.age is not None} == {2: 27, **{29 - age: age for age in range(1, 16)}}
+    assert {each.frame: each.slot for each in shown if each.slot is not None} == {
+        2: 0,
+        28: 1,
+        27: 2,
+        26: 3,
+        25: 4,
+        24: 5,
+        23: 6,
+    }
+    assert {each.frame: each.age for each in shown if each.age is not None} == {
+        2: 27,
+        **{29 - age: age for age in range(1, 16)},
+    }
 
 
 def test_rule_3_the_pointer_of_a_conditioning_frame_ahead_is_not_shown(start: Start) -> None:
@@ -81,7 +106,11 @@ def test_rule_3_the_pointer_of_a_conditioning_frame_ahead_is_not_shown(start: St
     session = start(scene, model)
     session.prompt_many([scene.click(1, 0), scene.click(1, 9)])
     session.run().finish()
-    ages = {each.frame: (each.slot, each.age) for each in _asked(model, 5)[0].shown[0] if each.conditioning}
+    ages = {
+        each.frame: (each.slot, each.age)
+        for each in _asked(model, 5)[0].shown[0]
+        if each.conditioning
+    }
     assert ages == {0: (0, 5), 9: (0, None)}
 
 
@@ -90,7 +119,11 @@ def test_rule_4_a_corrected_frame_stays_corrected(start: Start) -> None:
     session = start(scene)
     session.prompt_many(scene.log().prompts)
     session.run().finish()
-    merged = next(frame for frame in range(10) if not np.array_equal(session.plane(frame), scene.labels[frame]))
+    merged = next(
+        frame
+        for frame in range(10)
+        if not np.array_equal(session.plane(frame), scene.labels[frame])
+    )
     session.prompt(MaskPrompt(merged, 1, scene.mask(1, merged)))
     corrected = session.plane(merged)
     for _ in range(2):
@@ -183,7 +216,9 @@ def test_rule_8_what_is_held_does_not_grow_with_the_stack(start: Start) -> None:
         for segment in stepped.segments:
             bank.keep(segment, (np.zeros(1),))
             bank.retain(policy, Step(segment.frame, True, (1,)))
-        held.append((len(bank.memories), sum(memory.features is not None for memory in bank.memories)))
+        held.append(
+            (len(bank.memories), sum(memory.features is not None for memory in bank.memories))
+        )
     assert max(held[40:]) == held[40]
     assert held[-1] == (16, 6), "the prompted one and fifteen pointers, six of them with features"
 

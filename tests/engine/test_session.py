@@ -24,7 +24,13 @@ from tests.engine.conftest import Start, labels
 
 def test_prompting_many_is_prompting_one_by_one(start: Start) -> None:
     scene = touching()
-    prompts = [scene.click(1, 0), scene.click(2, 3), scene.click(1, 0), scene.click(2, 0), scene.click(1, 3)]
+    prompts = [
+        scene.click(1, 0),
+        scene.click(2, 3),
+        scene.click(1, 0),
+        scene.click(2, 0),
+        scene.click(1, 3),
+    ]
     one, many = start(scene), start(scene)
     singly = [one.prompt(prompt) for prompt in prompts]
     together = many.prompt_many(prompts)
@@ -43,7 +49,9 @@ def test_prompting_many_is_prompting_one_by_one(start: Start) -> None:
     ],
     ids=["frame", "point", "box", "mask"],
 )
-def test_a_prompt_outside_the_video_is_refused_and_changes_nothing(start: Start, prompt: PointPrompt, said: str) -> None:
+def test_a_prompt_outside_the_video_is_refused_and_changes_nothing(
+    start: Start, prompt: PointPrompt, said: str
+) -> None:
     session = start(drifting())
     with pytest.raises(PromptError, match="track 1, frame") as error:
         session.prompt_many([drifting().click(1), prompt])
@@ -211,7 +219,9 @@ def test_a_frame_that_was_never_reached_cannot_be_locked(start: Start) -> None:
         session.lock(1, 4)
 
 
-def test_a_killed_session_goes_on_from_its_folder_to_the_same_labels(tmp_path: Path, start: Start) -> None:
+def test_a_killed_session_goes_on_from_its_folder_to_the_same_labels(
+    tmp_path: Path, start: Start
+) -> None:
     scene = drifting(frames=20)
     whole = start(scene)
     whole.prompt_many([scene.click(track, 8) for track in scene.tracks])
@@ -276,10 +286,16 @@ def test_a_prompt_that_fails_is_not_in_the_log(start: Start) -> None:
 
 def test_settings_that_cannot_be_kept_are_refused() -> None:
     with pytest.raises(PlanError, match="needs a folder"):
-        Session(drifting().video, ToyModel(), settings=replace(Settings(), embedding_disk_bytes=8 * 2**30))
+        Session(
+            drifting().video,
+            ToyModel(),
+            settings=replace(Settings(), embedding_disk_bytes=8 * 2**30),
+        )
 
 
-def test_memories_a_correction_was_answered_with_are_not_made_again_for_its_walk(start: Start) -> None:
+def test_memories_a_correction_was_answered_with_are_not_made_again_for_its_walk(
+    start: Start,
+) -> None:
     scene, model = drifting(frames=12), ToyModel()
     session = start(scene, model)
     session.prompt(scene.click(1))
@@ -288,7 +304,9 @@ def test_memories_a_correction_was_answered_with_are_not_made_again_for_its_walk
     session.prompt(scene.click(1, 6))
     session.run(session.plan(direction="forward")).finish()
     made = [call.frame for call in model.calls if call.kind == "remember"]
-    assert sorted(made) == sorted(set(made)), "each frame once: 0 to 5 for the answer, 6 for the walk, then the frames walked"
+    assert sorted(made) == sorted(set(made)), (
+        "each frame once: 0 to 5 for the answer, 6 for the walk, then the frames walked"
+    )
 
 
 class Mortal(ToyModel):
@@ -322,7 +340,9 @@ def test_a_model_that_is_gone_is_replaced_and_the_walk_goes_on(corrected: bool) 
                 session.take_up(model)
             session.run().finish()
             if fatal == 6:
-                assert model.calls and {call.frame for call in model.calls if call.kind == "segment"} == {6, 7, 8, 9}
+                assert model.calls and {
+                    call.frame for call in model.calls if call.kind == "segment"
+                } == {6, 7, 8, 9}
             if corrected:
                 session.prompt(scene.click(1, 3))
                 session.run().finish()
@@ -330,10 +350,17 @@ def test_a_model_that_is_gone_is_replaced_and_the_walk_goes_on(corrected: bool) 
     np.testing.assert_array_equal(*planes)
 
 
-@pytest.mark.parametrize("differs", [{"sha256": "f" * 64}, {"attention": "near"}, {"windows": "tiles"}, {"precision": "bfloat16"}], ids=str)
+@pytest.mark.parametrize(
+    "differs",
+    [{"sha256": "f" * 64}, {"attention": "near"}, {"windows": "tiles"}, {"precision": "bfloat16"}],
+    ids=str,
+)
 def test_another_model_is_not_taken_up(differs: dict[str, str]) -> None:
     """Nor the same one looking or computing another way."""
     other = ToyModel()
     other.card = replace(other.card, **differs)  # type: ignore[arg-type]
-    with Session(drifting().video, ToyModel()) as session, pytest.raises(ModelError, match="expected the same"):
+    with (
+        Session(drifting().video, ToyModel()) as session,
+        pytest.raises(ModelError, match="expected the same"),
+    ):
         session.take_up(other)

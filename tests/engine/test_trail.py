@@ -17,9 +17,20 @@ from napari_sam2.core.window import Window
 from napari_sam2.engine.trail import Trail
 
 
-def _segment(track: int, frame: int, value: float, presence: Presence = Presence.TRACKED) -> Segment:
+def _segment(
+    track: int, frame: int, value: float, presence: Presence = Presence.TRACKED
+) -> Segment:
     logits = np.full((8, 8), value, dtype=np.float32)
-    return Segment(track, frame, Window(0.5, -3, 20, 30, 32), logits, 0.7, value, np.array([value, 1], np.float32), presence)
+    return Segment(
+        track,
+        frame,
+        Window(0.5, -3, 20, 30, 32),
+        logits,
+        0.7,
+        value,
+        np.array([value, 1], np.float32),
+        presence,
+    )
 
 
 @pytest.fixture(params=["temporary", "file"])
@@ -30,12 +41,23 @@ def trail(request: pytest.FixtureRequest, tmp_path: Path) -> Trail:
 def test_what_is_read_is_what_was_put_to_the_last_bit(trail: Trail) -> None:
     rng = np.random.default_rng(0)
     put = Segment(
-        3, 5, Window(0.1, 0.2, 64, 64, 128), rng.normal(size=(32, 32)).astype(np.float32), 0.1 + 0.2, -1.5, rng.random(256, np.float32)
+        3,
+        5,
+        Window(0.1, 0.2, 64, 64, 128),
+        rng.normal(size=(32, 32)).astype(np.float32),
+        0.1 + 0.2,
+        -1.5,
+        rng.random(256, np.float32),
     )
     trail.put([put], entry=0)
     got = trail.get(3, 5)
     assert got is not None
-    assert (got.window, got.iou, got.presence_score, got.presence) == (put.window, put.iou, put.presence_score, put.presence)
+    assert (got.window, got.iou, got.presence_score, got.presence) == (
+        put.window,
+        put.iou,
+        put.presence_score,
+        put.presence,
+    )
     np.testing.assert_array_equal(got.logits, put.logits)
     np.testing.assert_array_equal(got.pointer, put.pointer)
 
@@ -46,7 +68,9 @@ def test_how_much_is_to_be_remembered_is_kept_and_unknown_to_older_files(trail: 
     assert (first.narrow, second.narrow) == (False, True)
     assert first.window == second.window == Window(0.5, -3, 20, 30, 32)
     (window,) = trail._db.execute("SELECT window FROM segments WHERE track = 1").fetchone()
-    assert json.loads(window) == [0.5, -3, 20, 30, 32], "as it was written before anything was narrow"
+    assert json.loads(window) == [0.5, -3, 20, 30, 32], (
+        "as it was written before anything was narrow"
+    )
 
 
 def test_the_newest_entry_counts_and_undo_brings_the_older_back(trail: Trail) -> None:
@@ -61,11 +85,16 @@ def test_the_newest_entry_counts_and_undo_brings_the_older_back(trail: Trail) ->
 
 
 def test_conditioning_frames_are_those_of_the_newest_entries(trail: Trail) -> None:
-    trail.put([_segment(1, 4, 1.0, Presence.LOCKED), _segment(1, 2, 1.0, Presence.PROMPTED)], entry=0)
+    trail.put(
+        [_segment(1, 4, 1.0, Presence.LOCKED), _segment(1, 2, 1.0, Presence.PROMPTED)], entry=0
+    )
     assert trail.conditioning(1) == [2, 4]
     trail.put([_segment(1, 4, 1.0, Presence.TRACKED)], entry=1)
     assert trail.conditioning(1) == [2]
-    assert [(memory.frame, memory.conditioning) for memory in trail.memories(1, [2, 3, 4])] == [(2, True), (4, False)]
+    assert [(memory.frame, memory.conditioning) for memory in trail.memories(1, [2, 3, 4])] == [
+        (2, True),
+        (4, False),
+    ]
 
 
 def test_progress_is_kept_with_the_answers_of_its_step(trail: Trail) -> None:
@@ -79,9 +108,17 @@ def test_progress_is_kept_with_the_answers_of_its_step(trail: Trail) -> None:
 def test_a_full_disk_is_an_output_error_and_nothing_of_the_step_is_kept(tmp_path: Path) -> None:
     trail = Trail(tmp_path / "trail.sqlite")
     trail.put([_segment(1, 0, 1.0)], entry=0, state={"position": 1})
-    trail._db.execute("PRAGMA max_page_count = 1")  # SQLite raises it to the pages there are: full from here on
+    trail._db.execute(
+        "PRAGMA max_page_count = 1"
+    )  # SQLite raises it to the pages there are: full from here on
     big = Segment(
-        1, 1, Window(0, 0, 8, 8, 8), np.random.default_rng(0).normal(size=(512, 512)).astype(np.float32), 0.5, 1.0, np.zeros(2, np.float32)
+        1,
+        1,
+        Window(0, 0, 8, 8, 8),
+        np.random.default_rng(0).normal(size=(512, 512)).astype(np.float32),
+        0.5,
+        1.0,
+        np.zeros(2, np.float32),
     )
     with pytest.raises(OutputError, match="free some space"):
         trail.put([big], entry=0, state={"position": 2})

@@ -1,4 +1,7 @@
-"""A napari window for these tests: one for all of them, cleared in between. They skip where there is no napari or no display."""
+"""A napari window for these tests: one for all of them, cleared in between.
+
+They skip where there is no napari or no display.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,9 @@ def napari_viewer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """An open viewer, with settings of its own."""
     pytest.importorskip("qtpy", reason="napari and a Qt binding are not installed")
     pytest.importorskip("napari", reason="napari is not installed")
-    if sys.platform.startswith("linux") and not (os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")):
+    if sys.platform.startswith("linux") and not (
+        os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    ):
         pytest.skip("no display: run the tests under xvfb-run")
     os.environ["NAPARI_CONFIG"] = str(tmp_path_factory.mktemp("napari") / "settings.yaml")
     import napari
@@ -45,12 +50,17 @@ def errors() -> Iterator[list[BaseException]]:
 
 @pytest.fixture
 def bench(napari_viewer: Any, errors: list[BaseException]) -> Iterator[Callable[..., Any]]:
-    """Open panels with the toy model; each is a `tests.gui.hands.Hands`. They are taken down, and their layers too."""
+    """Open panels with the toy model; each is a `tests.gui.hands.Hands`.
+
+    They are taken down, and their layers too.
+    """
     from tests.gui.hands import Hands
 
     opened: list[Hands] = []
 
-    def _open(load: Callable[[str], VideoModel] = lambda _: ToyModel(), root: Path | None = None) -> Hands:
+    def _open(
+        load: Callable[[str], VideoModel] = lambda _: ToyModel(), root: Path | None = None
+    ) -> Hands:
         opened.append(Hands(napari_viewer, load, root))
         return opened[-1]
 

@@ -23,7 +23,9 @@ PATIENCE_S = 60.0
 class Hands:
     """A panel in a viewer."""
 
-    def __init__(self, viewer: Any, load: Callable[[str], VideoModel], root: Path | None = None) -> None:
+    def __init__(
+        self, viewer: Any, load: Callable[[str], VideoModel], root: Path | None = None
+    ) -> None:
         self.viewer = viewer
         self.panel = Panel(viewer, load=load, root=lambda: root)
         self.dock = viewer.window.add_dock_widget(self.panel, name="SAM 2 for stacks", area="right")
@@ -50,7 +52,10 @@ class Hands:
         """Let the window work until this is true."""
         end = time.monotonic() + PATIENCE_S
         while not true():
-            assert time.monotonic() < end, f"waited {PATIENCE_S:.0f} s in vain; the panel says {self.panel.controller.snapshot}"
+            assert time.monotonic() < end, (
+                f"waited {PATIENCE_S:.0f} s in vain; the panel says "
+                f"{self.panel.controller.snapshot}"
+            )
             QApplication.processEvents()
             time.sleep(0.001)
 
@@ -64,7 +69,10 @@ class Hands:
         """Where a position of a layer lies on the canvas."""
         camera, size = self.viewer.scene.camera, self.canvas.size()
         world = np.asarray(layer.data_to_world(data))[-2:]
-        y, x = (world - np.asarray(camera.center)[-2:]) * camera.zoom + (size.height() / 2, size.width() / 2)
+        y, x = (world - np.asarray(camera.center)[-2:]) * camera.zoom + (
+            size.height() / 2,
+            size.width() / 2,
+        )
         return QPoint(round(x), round(y))
 
     @property
@@ -72,15 +80,24 @@ class Hands:
         """The widget that the picture is on."""
         return self.viewer.window._qt_viewer.canvas.native
 
-    def click(self, layer: Any, data: tuple[float, ...], *, held: Any = None, button: Any = None) -> None:
+    def click(
+        self, layer: Any, data: tuple[float, ...], *, held: Any = None, button: Any = None
+    ) -> None:
         """A click of the mouse."""
         where = self.spot(layer, data)
         QTest.mouseMove(self.canvas, where)
         QApplication.processEvents()
-        QTest.mouseClick(self.canvas, button or Qt.MouseButton.LeftButton, held or Qt.KeyboardModifier.NoModifier, where)
+        QTest.mouseClick(
+            self.canvas,
+            button or Qt.MouseButton.LeftButton,
+            held or Qt.KeyboardModifier.NoModifier,
+            where,
+        )
         self.rest()
 
-    def drag(self, layer: Any, start: tuple[float, ...], end: tuple[float, ...], *, held: Any = None) -> None:
+    def drag(
+        self, layer: Any, start: tuple[float, ...], end: tuple[float, ...], *, held: Any = None
+    ) -> None:
         """The mouse dragged from here to there."""
         modifiers = held or Qt.KeyboardModifier.NoModifier
         one, other = self.spot(layer, start), self.spot(layer, end)

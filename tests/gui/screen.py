@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 pytest.importorskip("qtpy.QtWidgets", reason="no Qt", exc_type=ImportError)
-if sys.platform == "linux" and not any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")):
+if sys.platform == "linux" and not any(
+    os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY", "QT_QPA_PLATFORM")
+):
     pytest.skip("no screen: run the tests under xvfb-run", allow_module_level=True)
 
 from qtpy.QtWidgets import QApplication

@@ -46,7 +46,9 @@ class Easel:
 
     def open(self, scene: Scene) -> Any:
         """The stack of a scene, as a layer that is worked on."""
-        layer = self.viewer.add_image(scene.stack.data, axis_labels=tuple(scene.stack.axes), name=scene.name)
+        layer = self.viewer.add_image(
+            scene.stack.data, axis_labels=tuple(scene.stack.axes), name=scene.name
+        )
         self.viewer.dims.set_point(0, 0)
         self.canvas.use(layer, read(layer), choice_of(layer))
         return layer
@@ -112,7 +114,11 @@ def test_tracks_are_drawn_with_who_divided_into_whom_and_drawn_again() -> None:
             measured.measure(frame, scene.labels[frame])
         easel.canvas.draw_tracks(place, measured.tables())
         (layer,) = [each for each in easel.viewer.layers if isinstance(each, Tracks)]
-        assert easel.viewer.layers.selection.active == image and tuple(layer.scale) == (1.0, 0.5, 0.5)
+        assert easel.viewer.layers.selection.active == image and tuple(layer.scale) == (
+            1.0,
+            0.5,
+            0.5,
+        )
         shown = measured.tables().objects.sort_values(["track", "frame"])
         np.testing.assert_allclose(layer.data, shown[["track", "frame", "y", "x"]])
     assert {child: list(mother) for child, mother in layer.graph.items()} == {2: [1], 3: [1]}

@@ -42,7 +42,9 @@ CASES = {
 
 
 @pytest.mark.parametrize(("locked", "expected"), CASES.values(), ids=CASES)
-def test_frames_are_accepted_where_all_that_is_on_them_is(locked: dict[int, tuple[int, ...]], expected: tuple[int, ...]) -> None:
+def test_frames_are_accepted_where_all_that_is_on_them_is(
+    locked: dict[int, tuple[int, ...]], expected: tuple[int, ...]
+) -> None:
     with session(locked=locked) as found:
         assert Accepted.of(found).frames == expected
 
@@ -52,15 +54,25 @@ def test_accepted_frames_come_with_their_labels_and_stay_what_they_were() -> Non
         accepted = Accepted.of(found)
         pair = accepted.pair()
         found.prompt(MaskPrompt(3, 1, SCENE.mask(2, 3)))
-    assert (pair.annotated, accepted.summary) == ((2, 3, 4, 5, 6), "5 accepted frames with 3 objects")
+    assert (pair.annotated, accepted.summary) == (
+        (2, 3, 4, 5, 6),
+        "5 accepted frames with 3 objects",
+    )
     pixels, labels = pair.read(3)
     np.testing.assert_array_equal(labels, SCENE.labels[3])
     np.testing.assert_array_equal(pixels, SCENE.video.frame(3).pixels)
 
 
-@pytest.mark.parametrize(("locked", "said"), [({}, "no frame is accepted"), ({1: (0,)}, "one frame is accepted")])
-def test_too_few_accepted_frames_are_said_in_a_sentence(locked: dict[int, tuple[int, ...]], said: str) -> None:
-    with session(locked=locked) as found, pytest.raises(LabelsError, match=f"{said} so far: accept at least 2"):
+@pytest.mark.parametrize(
+    ("locked", "said"), [({}, "no frame is accepted"), ({1: (0,)}, "one frame is accepted")]
+)
+def test_too_few_accepted_frames_are_said_in_a_sentence(
+    locked: dict[int, tuple[int, ...]], said: str
+) -> None:
+    with (
+        session(locked=locked) as found,
+        pytest.raises(LabelsError, match=f"{said} so far: accept at least 2"),
+    ):
         Accepted.of(found).pair()
 
 
@@ -75,10 +87,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return base(tmp_path_factory.mktemp("base"))
 
 
-def test_the_tuned_model_is_among_the_known_ones_and_everything_was_told(tiny: Path, cache: Path) -> None:
+def test_the_tuned_model_is_among_the_known_ones_and_everything_was_told(
+    tiny: Path, cache: Path
+) -> None:
     told: list[Lesson] = []
     with session(locked=ALL) as found:
-        made = Coach(told.append).teach(Accepted.of(found), Plan(str(tiny), "my cells"), recipe=recipe(average=0.0, learning_rate=3e-3))
+        made = Coach(told.append).teach(
+            Accepted.of(found),
+            Plan(str(tiny), "my cells"),
+            recipe=recipe(average=0.0, learning_rate=3e-3),
+        )
     assert told[0].step == 0 and told[-1].step == 6
     fractions = [lesson.fraction for lesson in told]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0
@@ -88,13 +106,21 @@ def test_the_tuned_model_is_among_the_known_ones_and_everything_was_told(tiny: P
     assert made == cache / "my cells.safetensors", "it got better, so it is kept"
     assert known()["my cells"].path == made
     assert checkpoints.verify("my cells").training["best"]["step"] > 0
-    assert sorted(path.name for path in cache.iterdir()) == ["my cells.json", "my cells.safetensors"]
+    assert sorted(path.name for path in cache.iterdir()) == [
+        "my cells.json",
+        "my cells.safetensors",
+    ]
 
 
 def test_a_training_that_made_nothing_better_leaves_nothing(tiny: Path, cache: Path) -> None:
     told: list[Lesson] = []
     with session(locked=ALL) as found:
-        assert Coach(told.append).teach(Accepted.of(found), Plan(str(tiny), "worse"), recipe=recipe(learning_rate=1e-12)) is None
+        assert (
+            Coach(told.append).teach(
+                Accepted.of(found), Plan(str(tiny), "worse"), recipe=recipe(learning_rate=1e-12)
+            )
+            is None
+        )
     assert told[-1].best is not None and told[-1].best.step == 0
     assert not list(cache.iterdir())
 

@@ -37,7 +37,9 @@ def test_a_click_shows_its_mask_at_once_and_propagating_fills_the_stack() -> Non
     np.testing.assert_array_equal(window.labels, window.scene.labels)
     assert window.view.snapshot.stage is Stage.READY
     assert window.view.snapshot.message == "Done: 3 objects."
-    assert [(row.track, row.frames, row.state) for row in window.view.snapshot.objects] == [(track, 10, "tracked") for track in (1, 2, 3)]
+    assert [(row.track, row.frames, row.state) for row in window.view.snapshot.objects] == [
+        (track, 10, "tracked") for track in (1, 2, 3)
+    ]
 
 
 def test_results_come_frame_by_frame() -> None:
@@ -69,7 +71,9 @@ def test_objects_clicked_faster_than_they_are_answered_are_objects_of_their_own(
     ],
     ids=["everything", "forward", "backward", "a range", "one object"],
 )
-def test_what_is_carried_is_what_was_asked_for(carry: Carry, tracks: set[int], frames: range) -> None:
+def test_what_is_carried_is_what_was_asked_for(
+    carry: Carry, tracks: set[int], frames: range
+) -> None:
     window = Window(drifting())
     for track in window.scene.tracks:
         window.controller.new()
@@ -172,7 +176,9 @@ ACTIONS: dict[str, Action] = {
     "lock": lambda window: window.controller.lock([1, 2]),
     "accept": lambda window: window.controller.accept(0),
     "edit": lambda window: window.controller.edit(0, [BoxPrompt(0, 3, (2, 2, 20, 30))]),
-    "split by a click": lambda window: window.controller.split(1, 0, window.scene.click(1, 0).yx[0]),
+    "split by a click": lambda window: window.controller.split(
+        1, 0, window.scene.click(1, 0).yx[0]
+    ),
     "bring": lambda window: window.controller.bring([PointPrompt(2, 1, [(5, 5)], [True])]),
 }
 
@@ -309,8 +315,14 @@ def test_names_and_categories_stay_with_their_objects() -> None:
     window.controller.new()
     window.click(2)
     window.controller.describe(2, name="second")
-    assert [(row.name, row.category) for row in window.view.snapshot.objects] == [("first", "nucleus"), ("second", "nucleus")]
-    assert [(track.name, track.category) for track in window.controller.book.log.tracks] == [("first", "nucleus"), ("second", "nucleus")]
+    assert [(row.name, row.category) for row in window.view.snapshot.objects] == [
+        ("first", "nucleus"),
+        ("second", "nucleus"),
+    ]
+    assert [(track.name, track.category) for track in window.controller.book.log.tracks] == [
+        ("first", "nucleus"),
+        ("second", "nucleus"),
+    ]
 
 
 def test_a_deleted_id_is_not_used_again() -> None:
@@ -335,7 +347,10 @@ def test_an_undone_object_is_prompted_anew_under_its_id() -> None:
 def test_labels_are_brought_with_their_ids_and_new_ones_where_these_are_taken() -> None:
     window = Window(drifting())
     window.click(1)
-    count = window.controller.bring([MaskPrompt(3, label, window.scene.mask(label, 3)) for label in (1, 2, 3)], category="nucleus")
+    count = window.controller.bring(
+        [MaskPrompt(3, label, window.scene.mask(label, 3)) for label in (1, 2, 3)],
+        category="nucleus",
+    )
     assert count == 3
     assert sorted(row.track for row in window.view.snapshot.objects) == [1, 2, 3, 4]
     assert window.view.snapshot.objects[1].category == "nucleus"
@@ -351,7 +366,9 @@ def test_a_moved_click_counts_where_it_is_now() -> None:
     assert window.view.said.points[0].yx == window.scene.click(2, 0).yx
 
 
-def test_a_click_that_was_carried_on_from_and_is_moved_asks_its_frame_again_and_the_rest_is_to_be_carried() -> None:
+def test_a_click_that_was_carried_on_from_and_is_moved_asks_its_frame_again_and_the_rest_is_to_be_carried() -> (
+    None
+):
     scene = drifting()
     window = Window(scene)
     window.click(1)
@@ -398,9 +415,18 @@ def test_the_last_click_that_was_carried_on_from_is_not_deleted_but_shown_as_it_
         (lambda control: control.accept(0), "nothing to accept here"),
         (lambda control: control.save(Path("nowhere")), "nothing to save"),
     ],
-    ids=["nothing to carry", "negative first", "outside", "no such frame", "nothing to accept", "nothing to save"],
+    ids=[
+        "nothing to carry",
+        "negative first",
+        "outside",
+        "no such frame",
+        "nothing to accept",
+        "nothing to save",
+    ],
 )
-def test_what_cannot_be_done_is_said_in_a_sentence_and_changes_nothing(act: Callable[[Controller], None], sentence: str) -> None:
+def test_what_cannot_be_done_is_said_in_a_sentence_and_changes_nothing(
+    act: Callable[[Controller], None], sentence: str
+) -> None:
     window = Window(drifting())
     act(window.controller)
     assert sentence in window.view.wrong[-1]
@@ -427,7 +453,10 @@ def test_without_an_image_a_person_is_told_to_open_one(name: str) -> None:
         "save": lambda: window.controller.save(Path("nowhere")),
     }
     calls.get(name, getattr(window.controller, name))()
-    assert "Open an image first" in window.view.wrong[-1] or "Click the object first" in window.view.wrong[-1]
+    assert (
+        "Open an image first" in window.view.wrong[-1]
+        or "Click the object first" in window.view.wrong[-1]
+    )
     assert window.view.snapshot.stage is Stage.EMPTY
 
 
@@ -477,7 +506,9 @@ def test_another_attention_is_asked_what_was_said() -> None:
 @pytest.fixture
 def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Have PyTorch say that this machine's processor has these instructions."""
-    return lambda *names: monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(names, True))
+    return lambda *names: monkeypatch.setattr(
+        torch.cpu, "get_capabilities", lambda: dict.fromkeys(names, True)
+    )
 
 
 @pytest.mark.parametrize(
@@ -487,16 +518,24 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
         pytest.param(lambda _: load_model("nano", device="cpu"), id="one that follows"),
     ],
 )
-def test_another_precision_is_asked_what_was_said(load: Callable[[str], VideoModel], processor: Callable[..., None]) -> None:
+def test_another_precision_is_asked_what_was_said(
+    load: Callable[[str], VideoModel], processor: Callable[..., None]
+) -> None:
     processor("avx512_bf16")
     window = Window(drifting(), load=load)
     window.click(1)
-    assert (window.view.snapshot.precision, window.view.snapshot.precisions) == ("float32", ("float32", "bfloat16"))
+    assert (window.view.snapshot.precision, window.view.snapshot.precisions) == (
+        "float32",
+        ("float32", "bfloat16"),
+    )
     window.controller.look_by(precision="bfloat16")
     assert window.view.snapshot.precision == "bfloat16"
     assert window.controller.book.log.track_ids == (1,) and window.labels[0].any()
     window.controller.look_by(precision="float16")
-    assert "precision 'float16': device 'cpu' computes in float32, bfloat16; choose one of these" in window.view.wrong[-1]
+    assert (
+        "precision 'float16': device 'cpu' computes in float32, bfloat16; choose one of these"
+        in window.view.wrong[-1]
+    )
     assert window.view.snapshot.precision == "bfloat16" and window.labels[0].any()
 
 
@@ -516,7 +555,9 @@ def _sam(_: str) -> VideoModel:
 
 def _opened_again(folder: Path) -> Window:
     """A project that was begun near and in bfloat16, in a window whose model is loaded as always: whole, in float32."""
-    first = Window(drifting(), load=lambda name: looking(_sam(name), "near", precision="bfloat16"), root=folder)
+    first = Window(
+        drifting(), load=lambda name: looking(_sam(name), "near", precision="bfloat16"), root=folder
+    )
     first.click_all()
     first.controller.propagate()
     first.controller.select(1)
@@ -529,13 +570,24 @@ def _opened_again(folder: Path) -> Window:
     ("chosen", "expected"),
     [
         pytest.param({}, ("near", "whole", "bfloat16"), id="nothing"),
-        pytest.param({"precision": "float32"}, ("near", "whole", "float32"), id="the precision that was loaded"),
-        pytest.param({"attention": "whole"}, ("whole", "whole", "bfloat16"), id="the attention that was loaded"),
+        pytest.param(
+            {"precision": "float32"},
+            ("near", "whole", "float32"),
+            id="the precision that was loaded",
+        ),
+        pytest.param(
+            {"attention": "whole"},
+            ("whole", "whole", "bfloat16"),
+            id="the attention that was loaded",
+        ),
         pytest.param({"windows": "tiles"}, ("near", "tiles", "bfloat16"), id="other windows"),
     ],
 )
 def test_a_project_keeps_how_it_looks_and_computes_but_for_what_is_chosen(
-    chosen: dict[str, Any], expected: tuple[str, ...], tmp_path: Path, processor: Callable[..., None]
+    chosen: dict[str, Any],
+    expected: tuple[str, ...],
+    tmp_path: Path,
+    processor: Callable[..., None],
 ) -> None:
     processor("avx512_bf16")
     window = _opened_again(tmp_path)
@@ -546,8 +598,13 @@ def test_a_project_keeps_how_it_looks_and_computes_but_for_what_is_chosen(
     assert window.controller.book.log.track_ids == (1, 2, 3) and window.view.wrong == []
 
 
-def test_a_project_in_a_precision_that_is_not_there_is_left_and_asked_again(tmp_path: Path, processor: Callable[..., None]) -> None:
-    """As on another computer. The project stays as it is; what was accepted in it is taken along."""
+def test_a_project_in_a_precision_that_is_not_there_is_left_and_asked_again(
+    tmp_path: Path, processor: Callable[..., None]
+) -> None:
+    """As on another computer.
+
+    The project stays as it is; what was accepted in it is taken along.
+    """
     processor("avx512_bf16")
     _opened_again(tmp_path).controller.close()
     (old,) = tmp_path.iterdir()
@@ -556,18 +613,27 @@ def test_a_project_in_a_precision_that_is_not_there_is_left_and_asked_again(tmp_
     window = Window(drifting(), load=_sam, root=tmp_path)
     assert (
         window.view.told[-1]
-        == f"This was computed in bfloat16, which is not to be had here: it is kept in {old}, and asked again in float32."
+        == f"This was computed in bfloat16, which is not to be had here: it is kept in {old}, "
+        "and asked again in float32."
     )
     assert window.view.wrong == [] and window.view.snapshot.precision == "float32"
-    assert window.controller.book.log.track_ids == (1, 2, 3) and window.controller.book.log.locked(1, 6)
-    assert kept == {path.name: path.read_bytes() for path in (old / "project.json", old / "prompts.json")}
+    assert window.controller.book.log.track_ids == (1, 2, 3) and window.controller.book.log.locked(
+        1, 6
+    )
+    assert kept == {
+        path.name: path.read_bytes() for path in (old / "project.json", old / "prompts.json")
+    }
     window.controller.close()
     again = Window(drifting(), load=_sam, root=tmp_path)
     assert "3 objects from last time" in again.view.told[-1], "the new one is gone on with"
     again.controller.close()
     processor("avx512_bf16")
     with Project.open(old) as project, project.session(_sam("")) as session:
-        assert not project.behind and session.model.card.precision == "bfloat16" and session.plane(6).any()
+        assert (
+            not project.behind
+            and session.model.card.precision == "bfloat16"
+            and session.plane(6).any()
+        )
 
 
 def test_another_model_is_asked_all_that_was_said_and_shows_only_that() -> None:
@@ -610,7 +676,9 @@ def test_another_model_keeps_what_was_accepted() -> None:
     ],
     ids=["memory", "GPU memory", "our mistake"],
 )
-def test_an_error_while_objects_are_carried_keeps_what_is_done(error: Exception, sentence: str) -> None:
+def test_an_error_while_objects_are_carried_keeps_what_is_done(
+    error: Exception, sentence: str
+) -> None:
     model = ToyModel()
     window = Window(drifting(), held=True, load=lambda _: model)
     window.click_all()

@@ -56,7 +56,9 @@ def test_find_edit_count_and_save(bench: Bench, here: Path) -> None:
     assert tuple(seeds.scale) == (1, 2, 2)
     click(hands, tab.edit)
     assert (hands.viewer.layers.selection.active, str(seeds.mode)) == (seeds, "select")
-    of_the_second = {n for n, (t, y, x) in enumerate(seeds.data) if scene.mask(2, int(t))[round(y), round(x)]}
+    of_the_second = {
+        n for n, (t, y, x) in enumerate(seeds.data) if scene.mask(2, int(t))[round(y), round(x)]
+    }
     seeds.selected_data = of_the_second
     seeds.remove_selected()
     seeds.add((4, *scene.click(2, 4).yx[0]))

@@ -13,7 +13,13 @@ from napari_sam2.engine.review import Reason, Suspicion
 from napari_sam2.gui.lane_grid import CODES, NOTHING, Lanes
 from napari_sam2.gui.lane_sight import GUTTER, HEADER, LANE, LEGEND, MOST, Sight
 
-P, T, U, A, L = Presence.PROMPTED, Presence.TRACKED, Presence.UNCERTAIN, Presence.ABSENT, Presence.LOCKED
+P, T, U, A, L = (
+    Presence.PROMPTED,
+    Presence.TRACKED,
+    Presence.UNCERTAIN,
+    Presence.ABSENT,
+    Presence.LOCKED,
+)
 
 
 def lanes(rows: dict[int, list[Presence | None]]) -> Lanes:
@@ -28,7 +34,11 @@ def test_tracks_ascend_in_whatever_order_they_come() -> None:
     found = lanes({7: [P, T], 2: [T, P], 5: [None, U]})
     assert found.tracks == (2, 5, 7)
     assert [found.row(track) for track in (2, 5, 7, 6)] == [0, 1, 2, None]
-    assert [[found.presence(track, frame) for frame in (0, 1)] for track in found.tracks] == [[T, P], [None, U], [P, T]]
+    assert [[found.presence(track, frame) for frame in (0, 1)] for track in found.tracks] == [
+        [T, P],
+        [None, U],
+        [P, T],
+    ]
     assert found.presence(99, 0) is None
 
 
@@ -69,7 +79,9 @@ def test_replacing_forgets_what_was_there_and_keeps_no_track_without_anything() 
         (0, 100, 1, [U]),
     ],
 )
-def test_columns(first: float, frames_per_px: float, width: int, expected: list[Presence | None]) -> None:
+def test_columns(
+    first: float, frames_per_px: float, width: int, expected: list[Presence | None]
+) -> None:
     found = lanes({1: [A, A, A, A, A, A], 2: [P, T, T, U, A, None]})
     codes = found.columns(range(1, 2), first, frames_per_px, width)
     assert codes.tolist() == [[NOTHING if each is None else CODES[each] for each in expected]]
@@ -81,18 +93,32 @@ def test_columns_are_those_of_each_pixel_alone() -> None:
     presences = [None, *Presence]
     for frame, code in enumerate(rng.integers(0, len(presences), 101)):
         found.put(1, frame, presences[code])
-    codes = [NOTHING if (each := found.presence(1, frame)) is None else CODES[each] for frame in range(101)]
+    codes = [
+        NOTHING if (each := found.presence(1, frame)) is None else CODES[each]
+        for frame in range(101)
+    ]
     seen = found.columns(range(1), 3.25, 1.75, 50)[0]
     for x in range(50):
-        inside = codes[int(3.25 + x * 1.75) : max(int(3.25 + x * 1.75) + 1, int(3.25 + (x + 1) * 1.75))]
+        inside = codes[
+            int(3.25 + x * 1.75) : max(int(3.25 + x * 1.75) + 1, int(3.25 + (x + 1) * 1.75))
+        ]
         assert seen[x] == max(inside), x
 
 
 def test_a_place_is_told_with_its_reasons() -> None:
     found = lanes({1: [P, T], 2: [P, U]})
     found.describe([Track(2, "Anna", "nucleus")])
-    found.mark([Suspicion(1, 1, Reason.TOUCHING, 0.5, "touches object 2", 2), Suspicion(2, 1, Reason.UNCERTAIN, 0.4, "predicted IoU 0.30")])
-    assert found.told(2, 1) == "Anna (nucleus) · frame 1 · uncertain\ntouching: touches object 1\nuncertain: predicted IoU 0.30"
+    found.mark(
+        [
+            Suspicion(1, 1, Reason.TOUCHING, 0.5, "touches object 2", 2),
+            Suspicion(2, 1, Reason.UNCERTAIN, 0.4, "predicted IoU 0.30"),
+        ]
+    )
+    assert (
+        found.told(2, 1)
+        == "Anna (nucleus) · frame 1 · uncertain\ntouching: touches object 1\nuncertain: "
+        "predicted IoU 0.30"
+    )
     assert found.told(1, 1) == "object 1 · frame 1 · tracked\ntouching: touches Anna"
     assert found.told(1, 0) == "object 1 · frame 0 · prompted"
     assert (found.marks(1), found.marks(2), found.marked_frames) == ([1], [1], (1,))
@@ -123,7 +149,11 @@ def test_all_frames_fit_until_one_zooms() -> None:
     assert sight(zoom=1000.0).scale == MOST
 
 
-@pytest.mark.parametrize("view", [sight(), sight(zoom=3.0, across=77), sight(zoom=9.0, across=2000)], ids=["all", "zoomed", "far right"])
+@pytest.mark.parametrize(
+    "view",
+    [sight(), sight(zoom=3.0, across=77), sight(zoom=9.0, across=2000)],
+    ids=["all", "zoomed", "far right"],
+)
 def test_a_frame_is_found_where_it_is_drawn(view: Sight) -> None:
     for frame in (0, 1, 50, 99):
         assert view.frame_at(view.x(frame) + 0.01) == frame

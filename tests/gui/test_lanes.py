@@ -28,7 +28,13 @@ LEFT, NONE = Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier
 
 def filled(tracks: int, frames: int) -> Lanes:
     lanes = Lanes(frames)
-    lanes.replace({(track, frame): Presence.TRACKED for track in range(1, tracks + 1) for frame in range(frames)})
+    lanes.replace(
+        {
+            (track, frame): Presence.TRACKED
+            for track in range(1, tracks + 1)
+            for frame in range(frames)
+        }
+    )
     return lanes
 
 
@@ -52,7 +58,11 @@ def heard(swim: SwimLanes) -> list[tuple[str, int, int]]:
 
 def at(swim: SwimLanes, frame: float, row: int | None) -> QPoint:
     """The middle of a frame in the lane of a row; in the header where the row is None."""
-    y = HEADER // 2 if row is None else HEADER + row * LANE + LANE // 2 - swim.verticalScrollBar().value()
+    y = (
+        HEADER // 2
+        if row is None
+        else HEADER + row * LANE + LANE // 2 - swim.verticalScrollBar().value()
+    )
     return QPoint(round(swim.sight.x(frame + 0.5)), y)
 
 
@@ -73,7 +83,9 @@ def test_a_click_on_a_lane_travels_to_its_track_and_frame(swim: SwimLanes, heard
 
 def test_a_drag_along_a_lane_travels_with_it(swim: SwimLanes, heard: list) -> None:
     drag(swim, at(swim, 10, 2), at(swim, 12, 2), at(swim, 15, 6))
-    assert heard == [("frame", 10, 3), ("frame", 12, 3), ("frame", 15, 3)], "the lane is that of the press"
+    assert heard == [("frame", 10, 3), ("frame", 12, 3), ("frame", 15, 3)], (
+        "the lane is that of the press"
+    )
 
 
 def test_a_click_on_the_header_travels_and_means_no_object(swim: SwimLanes, heard: list) -> None:
@@ -81,14 +93,18 @@ def test_a_click_on_the_header_travels_and_means_no_object(swim: SwimLanes, hear
     assert heard == [("frame", 31, 0)]
 
 
-def test_a_click_on_a_name_chooses_the_object_on_the_same_frame(swim: SwimLanes, heard: list) -> None:
+def test_a_click_on_a_name_chooses_the_object_on_the_same_frame(
+    swim: SwimLanes, heard: list
+) -> None:
     swim.go(8)
     QTest.mouseClick(swim.viewport(), LEFT, NONE, QPoint(30, HEADER + 3 * LANE + 5))
     assert heard == [("frame", 8, 4)]
 
 
 @pytest.mark.parametrize("places", [(5, 20), (20, 12, 5)], ids=["to the right", "to the left"])
-def test_a_drag_on_the_header_takes_a_range_and_a_double_click_gives_it_back(swim: SwimLanes, heard: list, places: tuple[int, ...]) -> None:
+def test_a_drag_on_the_header_takes_a_range_and_a_double_click_gives_it_back(
+    swim: SwimLanes, heard: list, places: tuple[int, ...]
+) -> None:
     drag(swim, *(at(swim, frame, None) for frame in places))
     assert heard == [("range", 5, 21)]
     assert swim.chosen == (5, 21)
@@ -97,7 +113,9 @@ def test_a_drag_on_the_header_takes_a_range_and_a_double_click_gives_it_back(swi
     assert swim.chosen is None
 
 
-def wheel(swim: SwimLanes, x: int, y: int, notches: int, modifier: Qt.KeyboardModifier = NONE) -> None:
+def wheel(
+    swim: SwimLanes, x: int, y: int, notches: int, modifier: Qt.KeyboardModifier = NONE
+) -> None:
     place = QPointF(x, y)
     event = QWheelEvent(
         place,
@@ -126,15 +144,23 @@ def test_the_wheel_zooms_about_the_pointer_and_back_to_everything(swim: SwimLane
     assert swim.sight.scale == pytest.approx(48.0)
 
 
-@pytest.mark.parametrize(("x", "modifier"), [(30, NONE), (300, Qt.KeyboardModifier.ShiftModifier)], ids=["over names", "with shift"])
-def test_the_wheel_scrolls_the_lanes(swim: SwimLanes, x: int, modifier: Qt.KeyboardModifier) -> None:
+@pytest.mark.parametrize(
+    ("x", "modifier"),
+    [(30, NONE), (300, Qt.KeyboardModifier.ShiftModifier)],
+    ids=["over names", "with shift"],
+)
+def test_the_wheel_scrolls_the_lanes(
+    swim: SwimLanes, x: int, modifier: Qt.KeyboardModifier
+) -> None:
     before = swim.sight.scale
     wheel(swim, x, 100, -2, modifier)
     assert swim.verticalScrollBar().value() == 6 * LANE
     assert swim.sight.scale == before
 
 
-def test_what_is_chosen_elsewhere_comes_in_sight_and_says_nothing(swim: SwimLanes, heard: list) -> None:
+def test_what_is_chosen_elsewhere_comes_in_sight_and_says_nothing(
+    swim: SwimLanes, heard: list
+) -> None:
     swim.select(29)
     assert 28 in swim.sight.rows
     swim.zoom(8)
@@ -150,7 +176,13 @@ def test_arrows_travel(swim: SwimLanes, heard: list) -> None:
     swim.select(2)
     for key in (Qt.Key.Key_Right, Qt.Key.Key_Down, Qt.Key.Key_Left, Qt.Key.Key_Up, Qt.Key.Key_Up):
         QTest.keyClick(swim, key)
-    assert heard == [("frame", 4, 2), ("frame", 4, 3), ("frame", 3, 3), ("frame", 3, 2), ("frame", 3, 1)]
+    assert heard == [
+        ("frame", 4, 2),
+        ("frame", 4, 3),
+        ("frame", 3, 3),
+        ("frame", 3, 2),
+        ("frame", 3, 1),
+    ]
 
 
 def pixels(swim: SwimLanes) -> np.ndarray:
@@ -158,7 +190,9 @@ def pixels(swim: SwimLanes) -> np.ndarray:
     image = swim.viewport().grab().toImage().convertToFormat(QImage.Format.Format_RGB32)
     bits = image.constBits()
     bits.setsize(image.sizeInBytes())
-    return np.frombuffer(bits, np.uint8).reshape(image.height(), image.width(), 4)[..., 2::-1].copy()
+    return (
+        np.frombuffer(bits, np.uint8).reshape(image.height(), image.width(), 4)[..., 2::-1].copy()
+    )
 
 
 def rgb(colour: QColor) -> list[int]:
@@ -212,7 +246,11 @@ def test_no_objects_and_no_room_are_no_error() -> None:
 
 def test_five_hundred_objects_over_a_thousand_frames_are_painted_quickly() -> None:
     lanes = filled(500, 1000)
-    lanes.mark(Suspicion(track, frame, Reason.AREA, 0.5) for track in range(1, 501) for frame in range(0, 1000, 10))
+    lanes.mark(
+        Suspicion(track, frame, Reason.AREA, 0.5)
+        for track in range(1, 501)
+        for frame in range(0, 1000, 10)
+    )
     swim = shown(SwimLanes(lanes, colour=lambda track: (1.0, 0.5, 0.2)), 1200, 700)
     began = time.process_time()
     for frame in range(20):

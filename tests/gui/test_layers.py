@@ -49,7 +49,11 @@ def _image(shape: tuple[int, ...], **options: Any) -> Any:
     ],
 )  # fmt: skip
 def test_axes_are_read_from_what_is_said(
-    shape: tuple[int, ...], options: dict[str, Any], letters: str, walkable: tuple[str, ...], axes: str
+    shape: tuple[int, ...],
+    options: dict[str, Any],
+    letters: str,
+    walkable: tuple[str, ...],
+    axes: str,
 ) -> None:
     layer = _image(shape, **options)
     reading = read(layer)
@@ -73,7 +77,9 @@ def test_an_axis_that_nobody_named_may_be_time() -> None:
     ],
     ids=["six", "twice"],
 )
-def test_axes_that_cannot_be_are_said(shape: tuple[int, ...], options: dict[str, Any], said: str) -> None:
+def test_axes_that_cannot_be_are_said(
+    shape: tuple[int, ...], options: dict[str, Any], said: str
+) -> None:
     with pytest.raises(AxesError, match=said):
         read(_image(shape, **options))
 
@@ -111,7 +117,12 @@ def test_spacing_comes_from_scale_and_units(options: dict[str, Any], spacing: Sp
 def test_what_the_layer_does_not_say_is_read_from_its_file(tmp_path: Path) -> None:
     path = tmp_path / "lapse.ome.tif"
     data = np.zeros((4, 8, 9), dtype=np.uint16)
-    tifffile.imwrite(path, data, metadata={"axes": "TYX", "PhysicalSizeX": 0.3, "PhysicalSizeY": 0.3, "TimeIncrement": 60}, ome=True)
+    tifffile.imwrite(
+        path,
+        data,
+        metadata={"axes": "TYX", "PhysicalSizeX": 0.3, "PhysicalSizeY": 0.3, "TimeIncrement": 60},
+        ome=True,
+    )
     layer = napari_layers.Image(data)
     layer._source = layer.source.model_copy(update={"path": str(path)})
     reading = read(layer)
@@ -137,7 +148,9 @@ def test_labels_of_all_channels_are_one_array_and_writable() -> None:
     ],
     ids=["scale", "rotation", "affine"],
 )
-def test_a_position_is_found_again_and_other_layers_lie_in_the_same_place(options: dict[str, Any]) -> None:
+def test_a_position_is_found_again_and_other_layers_lie_in_the_same_place(
+    options: dict[str, Any],
+) -> None:
     layer = _image((5, 8, 9), **options)
     world = layer.data_to_world((3, 4.25, 6.5))
     where, yx = locate(layer, read(layer), world)
@@ -150,7 +163,9 @@ def test_a_position_is_found_again_and_other_layers_lie_in_the_same_place(option
 def test_a_position_beyond_the_ends_is_on_the_last_frame() -> None:
     layer = _image((5, 8, 9))
     assert locate(layer, read(layer), (99, 1, 1))[0] == {"z": 4}
-    assert locate(layer, read(layer), (0, -3, 2, 1, 1))[0] == {"z": 2}  # a viewer of more dimensions
+    assert locate(layer, read(layer), (0, -3, 2, 1, 1))[0] == {
+        "z": 2
+    }  # a viewer of more dimensions
 
 
 def test_layers_of_others_become_prompts() -> None:
@@ -160,8 +175,12 @@ def test_layers_of_others_become_prompts() -> None:
     labels[2, 1:3, 1:4], labels[2, 5:7, 5:8] = 3, 9
     masks = prompts_of(napari_layers.Labels(labels, scale=(1, 2, 2)), image, reading, place, 2)
     assert masks == [MaskPrompt(2, 3, labels[2] == 3), MaskPrompt(2, 9, labels[2] == 9)]
-    assert prompts_of(napari_layers.Labels(labels[2]), image, reading, place, 4)[0] == MaskPrompt(4, 3, labels[2] == 3)
-    corners = np.array([[3, 2, 4], [3, 2, 12], [3, 10, 12], [3, 10, 4]])  # in a layer without scale: world units
+    assert prompts_of(napari_layers.Labels(labels[2]), image, reading, place, 4)[0] == MaskPrompt(
+        4, 3, labels[2] == 3
+    )
+    corners = np.array(
+        [[3, 2, 4], [3, 2, 12], [3, 10, 12], [3, 10, 4]]
+    )  # in a layer without scale: world units
     boxes = prompts_of(napari_layers.Shapes([corners]), image, reading, place, 0)
     assert boxes == [BoxPrompt(3, 1, (1, 2, 5, 6))]
     clicks = prompts_of(napari_layers.Points([(1, 4, 6), (2, 2, 2)]), image, reading, place, 0)
@@ -177,7 +196,9 @@ def test_layers_that_do_not_fit_are_refused_in_a_sentence() -> None:
         prompts_of(napari_layers.Points(ndim=3), image, reading, place, 0)
 
 
-@pytest.mark.parametrize(("name", "objects", "axes"), [("nuclei_z", 14, "zyx"), ("migration_t", 15, "tyx")])
+@pytest.mark.parametrize(
+    ("name", "objects", "axes"), [("nuclei_z", 14, "zyx"), ("migration_t", 15, "tyx")]
+)
 def test_samples_open_with_scale_units_and_boxes(name: str, objects: int, axes: str) -> None:
     image, boxes = (napari_layers.Layer.create(*each) for each in layers_of(name))
     reading = read(image)

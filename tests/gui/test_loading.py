@@ -20,11 +20,15 @@ print(*(name for name in ("torch", "transformers") if name in sys.modules))
 
 
 def test_the_panel_is_imported_without_torch() -> None:
-    loaded = subprocess.run([sys.executable, "-c", _IMPORT], check=True, stdout=subprocess.PIPE, text=True).stdout.split()
+    loaded = subprocess.run(
+        [sys.executable, "-c", _IMPORT], check=True, stdout=subprocess.PIPE, text=True
+    ).stdout.split()
     assert loaded == []
 
 
-@pytest.mark.parametrize(("cores", "threads"), [(1, 1), (2, 1), (3, 2)], ids=["one core", "two cores", "three cores"])
+@pytest.mark.parametrize(
+    ("cores", "threads"), [(1, 1), (2, 1), (3, 2)], ids=["one core", "two cores", "three cores"]
+)
 def test_the_window_is_left_a_core(cores: int, threads: int) -> None:
     import torch
 

@@ -21,14 +21,18 @@ ROOT = Path(__file__).parents[2]
 def test_the_manifest_is_valid_and_found_by_its_entry_point() -> None:
     manifest = npe2.PluginManifest.from_file(MANIFEST)
     manifest.validate_imports()
-    (entry,) = [each for each in entry_points(group="napari.manifest") if each.name == "napari-sam2"]
+    (entry,) = [
+        each for each in entry_points(group="napari.manifest") if each.name == "napari-sam2"
+    ]
     assert entry.value == "napari_sam2:napari.yaml"
 
 
 def test_the_panel_is_offered_under_plugins_and_layers_and_the_samples_under_file() -> None:
     contributions = npe2.PluginManifest.from_file(MANIFEST).contributions
     assert [widget.command for widget in contributions.widgets] == ["napari-sam2.panel"]
-    assert [item.command for item in contributions.menus["napari/layers/segment"]] == ["napari-sam2.panel"]
+    assert [item.command for item in contributions.menus["napari/layers/segment"]] == [
+        "napari-sam2.panel"
+    ]
     assert {sample.key for sample in contributions.sample_data} == {"nuclei_z", "migration_t"}
 
 

@@ -35,7 +35,10 @@ def test_a_frame_that_is_measured_again_takes_the_place_of_what_it_was() -> None
     found = measured(scene)
     found.measure(4, np.where(scene.labels[4] == 2, 0, scene.labels[4]))
     rows = found.tables().objects
-    assert (set(rows[rows["frame"] == 4]["track"]), set(rows[rows["frame"] == 5]["track"])) == ({1, 3}, {1, 2, 3})
+    assert (set(rows[rows["frame"] == 4]["track"]), set(rows[rows["frame"] == 5]["track"])) == (
+        {1, 3},
+        {1, 2, 3},
+    )
 
 
 def test_categories_count_at_once_and_everywhere() -> None:
@@ -43,7 +46,10 @@ def test_categories_count_at_once_and_everywhere() -> None:
     found.describe([Track(1, category="nucleus"), Track(3, category="nucleus")])
     tables = found.tables()
     assert list(tables.objects["category"]) == ["nucleus", "", "nucleus"] * 2
-    assert {name: list(n) for name, (_, n) in tables.counted().items()} == {"": [1, 1] + [0] * 8, "nucleus": [2, 2] + [0] * 8}
+    assert {name: list(n) for name, (_, n) in tables.counted().items()} == {
+        "": [1, 1] + [0] * 8,
+        "nucleus": [2, 2] + [0] * 8,
+    }
 
 
 def test_nothing_measured_is_an_empty_table() -> None:
@@ -70,6 +76,6 @@ def test_each_channel_has_its_own_intensity() -> None:
     scene = two_channels()
     tables = measured(scene).tables()
     for channel in (0, 1):
-        assert {track: set(values) for track, (_, values) in tables.lines(f"mean_c{channel}").items()} == {
-            track: {float(scene.intensity[track][channel])} for track in scene.tracks
-        }
+        assert {
+            track: set(values) for track, (_, values) in tables.lines(f"mean_c{channel}").items()
+        } == {track: {float(scene.intensity[track][channel])} for track in scene.tracks}

@@ -1,4 +1,7 @@
-"""Projects in a real window: gone on with after a crash, and opened from anywhere. And the walk through what is worth a look."""
+"""Projects in a real window: gone on with after a crash, and opened from anywhere.
+
+And the walk through what is worth a look.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,9 @@ def test_after_a_crash_the_last_project_is_one_click_away(bench: Bench, tmp_path
     hands.press(Qt.Key.Key_P, rest=False)
     model.gate.release(4)
     hands.until(lambda: hands.panel.controller.snapshot.done == 4)
-    shutil.copytree(tmp_path / "before", tmp_path / "after")  # what the machine that stopped now would leave
+    shutil.copytree(
+        tmp_path / "before", tmp_path / "after"
+    )  # what the machine that stopped now would leave
     model.gate.release(1000)
     hands.rest()
     hands.close()
@@ -57,7 +62,9 @@ def test_after_a_crash_the_last_project_is_one_click_away(bench: Bench, tmp_path
     hands.rest()
     layer = shown(hands)
     np.testing.assert_array_equal(layer.data, scene.stack.data)
-    assert (tuple(layer.scale), layer.axis_labels[0]) == ((60.0, 0.5, 0.5), "t") or tuple(layer.scale) == (1, 2, 2)
+    assert (tuple(layer.scale), layer.axis_labels[0]) == ((60.0, 0.5, 0.5), "t") or tuple(
+        layer.scale
+    ) == (1, 2, 2)
     np.testing.assert_array_equal(hands.labels(layer)[:4], scene.labels[:4])
     assert [row.name for row in hands.panel.objects.table.rows] == ["", "mine", ""]
     assert hands.panel.carry.go.text() == "Go on"
@@ -66,7 +73,9 @@ def test_after_a_crash_the_last_project_is_one_click_away(bench: Bench, tmp_path
     assert len(list((tmp_path / "after").iterdir())) == 1
 
 
-def test_a_project_folder_from_elsewhere_is_opened_with_its_channel(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_project_folder_from_elsewhere_is_opened_with_its_channel(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     scene = two_channels()
     hands = bench(root=tmp_path / "here")
     layer = hands.open(scene)
@@ -113,9 +122,16 @@ def test_the_review_is_walked_to_its_end_and_back(bench: Bench) -> None:
             break
         said = control.snapshot.message
         seen.append((control.frame, control.book.current))
-        assert said.startswith(f"{len(seen)} of ") and f"object {control.book.current}, frame {control.frame}" in said
+        assert (
+            said.startswith(f"{len(seen)} of ")
+            and f"object {control.book.current}, frame {control.frame}" in said
+        )
         assert hands.panel.status.text() == said
-    count = int(control.snapshot.message.split(" of ")[1].split(":")[0]) if " of " in control.snapshot.message else len(seen)
+    count = (
+        int(control.snapshot.message.split(" of ")[1].split(":")[0])
+        if " of " in control.snapshot.message
+        else len(seen)
+    )
     assert len(seen) == count > 0
     assert 5 in {frame for frame, _ in seen}  # it jumps there
     hands.press(Qt.Key.Key_X)

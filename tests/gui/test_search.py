@@ -39,7 +39,10 @@ def same_objects(one: np.ndarray, other: np.ndarray) -> bool:
 
 def exact(scene: Scene, *, volume: bool) -> Wanted:
     """A source that finds the truth; as one that sees a volume would, or without knowing which object is which."""
-    turned = [np.where(plane, (plane + 7 * frame) % 97 + 1, 0) for frame, plane in enumerate(scene.labels.astype(int))]
+    turned = [
+        np.where(plane, (plane + 7 * frame) % 97 + 1, 0)
+        for frame, plane in enumerate(scene.labels.astype(int))
+    ]
     return Wanted(Counting(seeds="labels"), labels=scene.labels if volume else np.stack(turned))
 
 
@@ -54,7 +57,11 @@ CASES = [
 ]
 
 
-@pytest.mark.parametrize(("scene", "seeds", "trust"), CASES, ids=[f"{scene} {seeds} {trust}" for scene, seeds, trust in CASES])
+@pytest.mark.parametrize(
+    ("scene", "seeds", "trust"),
+    CASES,
+    ids=[f"{scene} {seeds} {trust}" for scene, seeds, trust in CASES],
+)
 def test_counting_here_is_counting_by_command(scene: Scene, seeds: str, trust: Any) -> None:
     counting = Counting(seeds=seeds, trust=trust)
     found = count_video(scene.video, ToyModel(), counting)
@@ -89,7 +96,11 @@ def test_a_seed_that_was_deleted_everywhere_is_no_object(volume: bool) -> None:
     window = Window(scene)
 
     def without_the_second(window: Window) -> list[Placed]:
-        return [each for each in placed(window) if not scene.mask(2, each.frame)[round(each.yx[0]), round(each.yx[1])]]
+        return [
+            each
+            for each in placed(window)
+            if not scene.mask(2, each.frame)[round(each.yx[0]), round(each.yx[1])]
+        ]
 
     labels = counted(window, exact(scene, volume=volume), without_the_second)
     assert same_objects(labels, np.where(scene.labels == 2, 0, scene.labels))
@@ -99,7 +110,11 @@ def test_a_seed_that_was_deleted_everywhere_is_no_object(volume: bool) -> None:
 def test_a_seed_that_was_deleted_on_one_frame_is_carried_over_it(volume: bool) -> None:
     scene = drifting()
     window = Window(scene)
-    labels = counted(window, exact(scene, volume=volume), lambda window: [each for each in placed(window) if each.frame != 4])
+    labels = counted(
+        window,
+        exact(scene, volume=volume),
+        lambda window: [each for each in placed(window) if each.frame != 4],
+    )
     assert same_objects(labels, scene.labels)
 
 
@@ -109,10 +124,16 @@ def test_a_seed_that_was_added_is_an_object_however_seldom_it_was_found(volume: 
     window = Window(scene)
 
     def the_second_by_hand(window: Window) -> list[Placed]:
-        others = [each for each in placed(window) if not scene.mask(2, each.frame)[round(each.yx[0]), round(each.yx[1])]]
+        others = [
+            each
+            for each in placed(window)
+            if not scene.mask(2, each.frame)[round(each.yx[0]), round(each.yx[1])]
+        ]
         return [*others, Placed(0, 5, scene.click(2, 5).yx[0])]
 
-    assert same_objects(counted(window, exact(scene, volume=volume), the_second_by_hand), scene.labels)
+    assert same_objects(
+        counted(window, exact(scene, volume=volume), the_second_by_hand), scene.labels
+    )
 
 
 def test_a_seed_that_was_moved_is_a_click_where_it_is_now() -> None:
@@ -126,7 +147,9 @@ def test_a_seed_that_was_moved_is_a_click_where_it_is_now() -> None:
 
 
 @BOTH
-def test_what_was_clicked_and_corrected_before_keeps_its_number_and_its_pixels(volume: bool) -> None:
+def test_what_was_clicked_and_corrected_before_keeps_its_number_and_its_pixels(
+    volume: bool,
+) -> None:
     scene = drifting()
     window = Window(scene)
     window.controller.describe(window.controller.book.draft(), name="mine")
@@ -154,7 +177,11 @@ def test_counting_again_finds_nothing_new() -> None:
 def test_one_undo_takes_a_count_back_and_redo_brings_it_again() -> None:
     scene = drifting()
     window = Window(scene)
-    labels = counted(window, exact(scene, volume=False), lambda window: [each for each in placed(window) if each.frame != 4])
+    labels = counted(
+        window,
+        exact(scene, volume=False),
+        lambda window: [each for each in placed(window) if each.frame != 4],
+    )
     window.controller.undo()
     assert not window.labels.any()
     window.controller.redo()
@@ -199,7 +226,9 @@ def test_by_example_without_examples_says_what_to_do() -> None:
 def test_labels_of_another_tool() -> None:
     scene = drifting()
     window = Window(scene)
-    assert same_objects(counted(window, Wanted(Counting(seeds="labels"), labels=scene.labels)), scene.labels)
+    assert same_objects(
+        counted(window, Wanted(Counting(seeds="labels"), labels=scene.labels)), scene.labels
+    )
 
 
 def test_counting_before_finding_says_what_to_do() -> None:
@@ -215,7 +244,9 @@ def test_found_objects_are_corrected_like_any_other() -> None:
     window.controller.select(1)
     window.controller.mask(3, np.roll(window.labels[3] == 1, 2, axis=0))
     assert isinstance(window.controller.book.log.prompts[-1], MaskPrompt)
-    np.testing.assert_array_equal(window.labels[3] == 1, window.controller.book.log.prompts[-1].mask)
+    np.testing.assert_array_equal(
+        window.labels[3] == 1, window.controller.book.log.prompts[-1].mask
+    )
 
 
 def test_the_numbers_are_the_files_of_the_command(tmp_path: Path) -> None:
@@ -226,7 +257,11 @@ def test_the_numbers_are_the_files_of_the_command(tmp_path: Path) -> None:
     window = Window(scene)
     counted(window)
     window.controller.save(tmp_path / "window")
-    one, other = ({each.name for each in (tmp_path / name).iterdir()} for name in ("command", "window"))
+    one, other = (
+        {each.name for each in (tmp_path / name).iterdir()} for name in ("command", "window")
+    )
     assert one == other
     for name in ("objects.csv", "tracks.csv", "counts.csv"):
-        pd.testing.assert_frame_equal(pd.read_csv(tmp_path / "command" / name), pd.read_csv(tmp_path / "window" / name))
+        pd.testing.assert_frame_equal(
+            pd.read_csv(tmp_path / "command" / name), pd.read_csv(tmp_path / "window" / name)
+        )

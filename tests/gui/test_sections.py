@@ -43,7 +43,11 @@ def _section(fetch: object) -> tuple[ModelSection, list[str], list[Exception]]:
 
 
 def _take(section: ModelSection, name: str) -> None:
-    section.models.setCurrentIndex(next(n for n in range(section.models.count()) if section.models.itemText(n).startswith(name)))
+    section.models.setCurrentIndex(
+        next(
+            n for n in range(section.models.count()) if section.models.itemText(n).startswith(name)
+        )
+    )
 
 
 def test_the_embedded_model_comes_first_and_others_say_size_and_licence() -> None:
@@ -83,15 +87,26 @@ def test_how_a_model_looks_is_chosen_where_it_has_a_choice(tmp_path: Path) -> No
     assert section.tiles.isChecked() and looked[3:] == []
 
 
-_ROUGH = Snapshot(model="nano", device="cpu", precision="bfloat16", precisions=("float32", "bfloat16"))
+_ROUGH = Snapshot(
+    model="nano", device="cpu", precision="bfloat16", precisions=("float32", "bfloat16")
+)
 
 
 @pytest.mark.parametrize(
     ("snapshot", "offered", "about"),
     [
-        pytest.param(Snapshot(model="nano"), [], "embedded", id="nothing is known of the device yet"),
-        pytest.param(Snapshot(model="nano", device="cpu"), [], "on the processor", id="float32 alone"),
-        pytest.param(replace(_ROUGH, precision="float32"), ["float32", "bfloat16"], "on the processor", id="not chosen"),
+        pytest.param(
+            Snapshot(model="nano"), [], "embedded", id="nothing is known of the device yet"
+        ),
+        pytest.param(
+            Snapshot(model="nano", device="cpu"), [], "on the processor", id="float32 alone"
+        ),
+        pytest.param(
+            replace(_ROUGH, precision="float32"),
+            ["float32", "bfloat16"],
+            "on the processor",
+            id="not chosen",
+        ),
         pytest.param(_ROUGH, ["float32", "bfloat16"], "on the processor in bfloat16", id="chosen"),
         pytest.param(
             replace(_ROUGH, device="mps", precision="float16", precisions=("float32", "float16")),
@@ -99,10 +114,17 @@ _ROUGH = Snapshot(model="nano", device="cpu", precision="bfloat16", precisions=(
             "on the Apple GPU in float16",
             id="on another device",
         ),
-        pytest.param(replace(_ROUGH, model="mine"), [], "BSD-3-Clause", id="of a model that is not the one shown"),
+        pytest.param(
+            replace(_ROUGH, model="mine"),
+            [],
+            "BSD-3-Clause",
+            id="of a model that is not the one shown",
+        ),
     ],
 )
-def test_precision_is_chosen_where_the_device_has_a_choice(snapshot: Snapshot, offered: list[str], about: str) -> None:
+def test_precision_is_chosen_where_the_device_has_a_choice(
+    snapshot: Snapshot, offered: list[str], about: str
+) -> None:
     """Also of the embedded model, which has no choice of attention."""
     section, _, _ = _section(lambda *_, **__: Path())
     computed: list[str] = []
@@ -110,11 +132,17 @@ def test_precision_is_chosen_where_the_device_has_a_choice(snapshot: Snapshot, o
     section.show_state(snapshot)
     choices = [section.precision.itemData(place) for place in range(section.precision.count())]
     assert section.precision.isHidden() is (not offered)
-    assert about.replace("embedded", "comes with the plugin") in section.about.text() and section.about.text().endswith(about) is (
+    assert about.replace(
+        "embedded", "comes with the plugin"
+    ) in section.about.text() and section.about.text().endswith(about) is (
         bool(snapshot.device) and snapshot.model == "nano"
     )
     if offered:
-        assert choices == offered and section.precision.currentData() == snapshot.precision and computed == []
+        assert (
+            choices == offered
+            and section.precision.currentData() == snapshot.precision
+            and computed == []
+        )
         assert "12 to 31 %" in section.precision.toolTip()
         section.precision.setCurrentIndex(0)
         section.precision.activated.emit(0)
@@ -184,7 +212,10 @@ def test_names_and_categories_are_written_in_the_list() -> None:
     objects.table.described.connect(lambda *what: written.append(what))
     objects.show_rows((ObjectRow(1, "", "", 3, 1, 0, 0), ObjectRow(4, "", "", 3, 1, 2, 0)), 4)
     assert objects.chosen == (4,)
-    assert [objects.table.data(objects.table.index(row, 4)) for row in (0, 1)] == ["tracked", "check 2"]
+    assert [objects.table.data(objects.table.index(row, 4)) for row in (0, 1)] == [
+        "tracked",
+        "check 2",
+    ]
     assert objects.table.flags(objects.table.index(1, 2)) & Qt.ItemFlag.ItemIsEditable
     objects.table.setData(objects.table.index(1, 2), " nucleus ")
     objects.table.setData(objects.table.index(0, 1), "big one")
@@ -217,15 +248,31 @@ def test_what_is_carried_is_what_the_section_says() -> None:
     ("snapshot", "title", "enabled", "stop"),
     [
         (Snapshot(), "Propagate", False, False),
-        (Snapshot(Stage.READY, objects=(ObjectRow(1, "", "", 1, 1, 0, 0),)), "Propagate", True, False),
+        (
+            Snapshot(Stage.READY, objects=(ObjectRow(1, "", "", 1, 1, 0, 0),)),
+            "Propagate",
+            True,
+            False,
+        ),
         (Snapshot(Stage.RUNNING, done=3, total=9), "Pause", True, True),
         (Snapshot(Stage.PAUSED, done=3, total=9), "Go on", True, True),
-        (Snapshot(Stage.READY, objects=(ObjectRow(1, "", "", 4, 1, 0, 0),), unfinished=True), "Go on", True, False),
+        (
+            Snapshot(Stage.READY, objects=(ObjectRow(1, "", "", 4, 1, 0, 0),), unfinished=True),
+            "Go on",
+            True,
+            False,
+        ),
     ],
     ids=["nothing", "ready", "running", "paused", "stopped"],
 )
-def test_the_button_says_what_it_does_now(snapshot: Snapshot, title: str, enabled: bool, stop: bool) -> None:
+def test_the_button_says_what_it_does_now(
+    snapshot: Snapshot, title: str, enabled: bool, stop: bool
+) -> None:
     section = CarrySection()
     section.show_state(snapshot)
-    assert (section.go.text(), section.go.isEnabled(), section.stop.isEnabled()) == (title, enabled, stop)
+    assert (section.go.text(), section.go.isEnabled(), section.stop.isEnabled()) == (
+        title,
+        enabled,
+        stop,
+    )
     assert section.go.property("icon_name") == ("pause" if title == "Pause" else "carry")

@@ -59,7 +59,9 @@ def click_row(tables: Tables, name: str, row: int) -> None:
     tables._tabs.setCurrentWidget(tables.views[name])
     settle()
     view = tables.views[name]
-    QTest.mouseClick(view.viewport(), LEFT, NONE, view.visualRect(view.table.index(row, 0)).center())
+    QTest.mouseClick(
+        view.viewport(), LEFT, NONE, view.visualRect(view.table.index(row, 0)).center()
+    )
     settle()
 
 
@@ -67,7 +69,9 @@ def click_row(tables: Tables, name: str, row: int) -> None:
     ("name", "row", "expected"),
     [("objects", 3, (1, 3)), ("objects", 4, (2, 3)), ("tracks", 2, (3, 6)), ("counts", 5, (0, 5))],
 )
-def test_a_chosen_row_is_a_track_and_a_frame(tables: Tables, heard: list, name: str, row: int, expected: tuple[int, int]) -> None:
+def test_a_chosen_row_is_a_track_and_a_frame(
+    tables: Tables, heard: list, name: str, row: int, expected: tuple[int, int]
+) -> None:
     click_row(tables, name, row)
     assert heard == [expected]
 
@@ -83,7 +87,9 @@ def current(tables: Tables, name: str) -> dict[str, object] | None:
     return dict(view.table.rows.iloc[rows[0].row()]) if rows else None
 
 
-def test_what_is_chosen_elsewhere_is_selected_everywhere_and_says_nothing(tables: Tables, heard: list) -> None:
+def test_what_is_chosen_elsewhere_is_selected_everywhere_and_says_nothing(
+    tables: Tables, heard: list
+) -> None:
     tables.select(2, 5)
     assert [current(tables, "objects")[name] for name in ("track", "frame")] == [2, 5]
     assert current(tables, "tracks")["track"] == 2
@@ -95,7 +101,9 @@ def test_what_is_chosen_elsewhere_is_selected_everywhere_and_says_nothing(tables
     assert heard == []
 
 
-def test_sorted_by_a_column_rows_still_choose_what_they_are_about(tables: Tables, heard: list) -> None:
+def test_sorted_by_a_column_rows_still_choose_what_they_are_about(
+    tables: Tables, heard: list
+) -> None:
     view = tables.views["objects"]
     column = list(view.table.rows.columns).index("area_px")
     view.sortByColumn(column, Qt.SortOrder.DescendingOrder)
@@ -132,7 +140,9 @@ def test_results_that_arrive_are_shown_and_the_choice_stays() -> None:
     widget.close()
 
 
-def test_refreshing_a_hundred_times_a_second_puts_tables_together_a_few_times(tables: Tables, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refreshing_a_hundred_times_a_second_puts_tables_together_a_few_times(
+    tables: Tables, monkeypatch: pytest.MonkeyPatch
+) -> None:
     made: list[float] = []
     real = tables._measured.tables
 
@@ -170,7 +180,8 @@ def test_copied_rows_are_text_that_a_spreadsheet_takes(tables: Tables) -> None:
     view = tables.views["tracks"]
     view.selectRow(1)
     view.selectionModel().select(
-        view.table.index(3, 0), view.selectionModel().SelectionFlag.Select | view.selectionModel().SelectionFlag.Rows
+        view.table.index(3, 0),
+        view.selectionModel().SelectionFlag.Select | view.selectionModel().SelectionFlag.Rows,
     )
     QTest.keyClick(view, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
     assert list(pd.read_csv(StringIO(QApplication.clipboard().text()), sep="\t")["track"]) == [2, 4]
@@ -181,11 +192,14 @@ def test_saved_tables_are_those_of_the_command_line(tables: Tables, tmp_path: Pa
         tables._tabs.setCurrentWidget(tables.views[name])
         tables.save(tmp_path / f"{name}.csv")
         pd.testing.assert_frame_equal(
-            pd.read_csv(tmp_path / f"{name}.csv"), pd.read_csv(StringIO(getattr(tables.tables, name).to_csv(index=False)))
+            pd.read_csv(tmp_path / f"{name}.csv"),
+            pd.read_csv(StringIO(getattr(tables.tables, name).to_csv(index=False))),
         )
 
 
-def test_a_place_that_cannot_be_written_is_told_and_no_error(tables: Tables, tmp_path: Path) -> None:
+def test_a_place_that_cannot_be_written_is_told_and_no_error(
+    tables: Tables, tmp_path: Path
+) -> None:
     told: list[str] = []
     tables.told.connect(told.append)
     tables.save(tmp_path / "missing" / "objects.csv")
@@ -194,7 +208,16 @@ def test_a_place_that_cannot_be_written_is_told_and_no_error(tables: Tables, tmp
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(1, "1"), (0.123456, "0.1235"), (123456.7, "123457"), (np.nan, ""), (pd.NA, ""), (None, ""), ("cell", "cell"), (-20000.0, "-20000")],
+    [
+        (1, "1"),
+        (0.123456, "0.1235"),
+        (123456.7, "123457"),
+        (np.nan, ""),
+        (pd.NA, ""),
+        (None, ""),
+        ("cell", "cell"),
+        (-20000.0, "-20000"),
+    ],
 )
 def test_cells_are_written_as_people_read_them(value: object, text: str) -> None:
     assert text_of(value) == text
@@ -203,7 +226,11 @@ def test_cells_are_written_as_people_read_them(value: object, text: str) -> None
 def test_columns_nobody_knows_anything_of_take_no_room() -> None:
     application()
     view = TableView("objects")
-    view.show_table(pd.DataFrame({"track": [1, 2], "z": pd.array([None, None], dtype="Int64"), "area_px": [3, 4]}))
+    view.show_table(
+        pd.DataFrame(
+            {"track": [1, 2], "z": pd.array([None, None], dtype="Int64"), "area_px": [3, 4]}
+        )
+    )
     assert [view.isColumnHidden(column) for column in range(3)] == [False, True, False]
 
 
@@ -212,7 +239,9 @@ def plot() -> Iterator[Plot]:
     application()
     widget = shown(Plot("area"), 400, 250)
     frames = np.arange(10)
-    widget.show_lines({1: (frames, frames * 0 + 10.0), 7: (frames[2:], frames[2:] * 0 + 50.0)}, title="area (px)")
+    widget.show_lines(
+        {1: (frames, frames * 0 + 10.0), 7: (frames[2:], frames[2:] * 0 + 50.0)}, title="area (px)"
+    )
     settle()
     yield widget
     widget.close()
@@ -222,8 +251,13 @@ def on(plot: Plot, frame: float, value: float) -> QPointF:
     return plot.getPlotItem().getViewBox().mapViewToScene(QPointF(frame, value))
 
 
-@pytest.mark.parametrize(("frame", "value", "expected"), [(4, 50, (7, 4)), (4, 10, (1, 4)), (4.2, 10.5, (1, 4)), (5, 30, None)])
-def test_a_place_in_a_plot_means_the_line_that_is_near(plot: Plot, frame: float, value: float, expected: object) -> None:
+@pytest.mark.parametrize(
+    ("frame", "value", "expected"),
+    [(4, 50, (7, 4)), (4, 10, (1, 4)), (4.2, 10.5, (1, 4)), (5, 30, None)],
+)
+def test_a_place_in_a_plot_means_the_line_that_is_near(
+    plot: Plot, frame: float, value: float, expected: object
+) -> None:
     assert plot.near(on(plot, frame, value)) == expected
     assert plot.near(QPointF(-5, -5)) is None
 

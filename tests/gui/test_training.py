@@ -56,7 +56,10 @@ def click(tab: TrainingTab) -> None:
 def test_a_click_trains_and_the_new_model_is_announced(tab: TrainingTab, told: list) -> None:
     made: list[str] = []
     tab.trained.connect(made.append)
-    assert (tab._summary.text(), tab._name.text()) == ("5 accepted frames with 3 objects.", "tiny-tuned")
+    assert (tab._summary.text(), tab._name.text()) == (
+        "5 accepted frames with 3 objects.",
+        "tiny-tuned",
+    )
     click(tab)
     assert tab.running and not tab._name.isEnabled()
     wait_until(lambda: not tab.running)
@@ -76,7 +79,9 @@ def test_the_window_answers_while_it_trains(tab: TrainingTab) -> None:
         now = time.monotonic()
         longest, last = max(longest, now - last), now
         time.sleep(0.005)
-    assert longest < 2.0, "a machine that is busy otherwise may stall, a training in this thread would for longer"
+    assert longest < 2.0, (
+        "a machine that is busy otherwise may stall, a training in this thread would for longer"
+    )
 
 
 def test_a_second_click_stops_it(tab: TrainingTab, told: list) -> None:
@@ -95,21 +100,32 @@ def test_nothing_accepted_nothing_to_begin(tiny: Path) -> None:
     with session() as found:
         tab = TrainingTab(lambda: Accepted.of(found), lambda: str(tiny))
         assert not tab._start.isEnabled()
-        assert tab._summary.text() == "No frame is accepted so far: accept at least 2, with all the objects on them."
+        assert (
+            tab._summary.text()
+            == "No frame is accepted so far: accept at least 2, with all the objects on them."
+        )
     tab = TrainingTab(lambda: None, lambda: "nano")
     assert (tab._summary.text(), tab._start.isEnabled()) == ("Open an image first.", False)
 
 
 @pytest.mark.parametrize("name", ["", "a/b"])
-def test_a_name_that_is_none_is_told_and_nothing_begins(tab: TrainingTab, told: list, name: str) -> None:
+def test_a_name_that_is_none_is_told_and_nothing_begins(
+    tab: TrainingTab, told: list, name: str
+) -> None:
     tab._name.setText(name)
     click(tab)
     assert not tab.running
     assert len(told) == 1 and told[0][1] and "cannot be the name of a model" in told[0][0]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("CUDA out of memory.\nTried to allocate"), KeyError("x")], ids=["memory", "any"])
-def test_whatever_goes_wrong_is_one_sentence(tab: TrainingTab, told: list, error: Exception, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("CUDA out of memory.\nTried to allocate"), KeyError("x")],
+    ids=["memory", "any"],
+)
+def test_whatever_goes_wrong_is_one_sentence(
+    tab: TrainingTab, told: list, error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def fails(*_: object, **__: object) -> None:
         raise error
 
@@ -130,11 +146,17 @@ def test_whatever_goes_wrong_is_one_sentence(tab: TrainingTab, told: list, error
         ),
         (
             Lesson(0.5, 9, (Figures(0, 0.5, 0.4), Figures(9, 0.7, 0.6)), Figures(9, 0.7, 0.6)),
-            "Overlap with what you accepted, on frames held out: 0.50 → 0.70 after one click, 0.40 → 0.60 carried (best so far at step 9).",
+            (
+                "Overlap with what you accepted, on frames held out: 0.50 → 0.70 after one click, "
+                "0.40 → 0.60 carried (best so far at step 9)."
+            ),
         ),
         (
             Lesson(0.5, 9, (Figures(0, 0.5, 0.4), Figures(9, 0.3, 0.2)), Figures(0, 0.5, 0.4)),
-            "Overlap with what you accepted, on frames held out: 0.50 → 0.50 after one click, 0.40 → 0.40 carried (not better yet).",
+            (
+                "Overlap with what you accepted, on frames held out: 0.50 → 0.50 after one click, "
+                "0.40 → 0.40 carried (not better yet)."
+            ),
         ),
     ],
     ids=["begun", "before", "better", "worse"],

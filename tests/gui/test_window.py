@@ -64,7 +64,10 @@ def test_from_a_click_to_saved_tables(bench: Bench, here: Path) -> None:
     hands.panel.save_results(here)
     hands.until(lambda: any("Saved" in text for text in hands.told))
     assert pd.read_csv(here / "counts.csv").iloc[-1]["n"] == 3
-    assert pd.read_csv(here / "objects.csv")["area_um2"].iloc[0] == 4 * pd.read_csv(here / "objects.csv")["area_px"].iloc[0]
+    assert (
+        pd.read_csv(here / "objects.csv")["area_um2"].iloc[0]
+        == 4 * pd.read_csv(here / "objects.csv")["area_px"].iloc[0]
+    )
 
 
 def test_what_the_mouse_means(bench: Bench) -> None:
@@ -100,7 +103,9 @@ def test_keys_undo_redo_accept_and_travel(bench: Bench) -> None:
     hands.click(layer, (0, *scene.click(1, 0).yx[0]))
     hands.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert not hands.labels(layer).any()
-    hands.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier)
+    hands.press(
+        Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
+    )
     assert hands.labels(layer)[0].any()
     hands.press(Qt.Key.Key_A)
     assert control.book.log.locked(1, 0)
@@ -143,7 +148,9 @@ def test_cancel_midway_correct_and_undo(bench: Bench) -> None:
     np.testing.assert_array_equal(hands.labels(layer), wrong)
 
 
-def test_the_window_goes_on_while_twenty_objects_are_carried_over_thirty_frames(bench: Bench, record_property: Any) -> None:
+def test_the_window_goes_on_while_twenty_objects_are_carried_over_thirty_frames(
+    bench: Bench, record_property: Any
+) -> None:
     scene = drifting(count=20, frames=30, shape=(128, 128))
     hands = bench()
     layer = hands.open(scene)
@@ -166,16 +173,22 @@ def test_the_window_goes_on_while_twenty_objects_are_carried_over_thirty_frames(
     hands.rest()
     timer.stop()
     np.testing.assert_array_equal(hands.labels(layer), scene.labels)
-    # The wall clock says what a person feels, and on a busy machine also what others do; the thread's own time does not.
+    # The wall clock says what a person feels, and on a busy machine also what others do; the
+    # thread's own time does not.
     stall = max(wait for wait, _ in waits)
     busy = max(np.diff([busy for _, busy in waits]))
     record_property("longest_stall_s", stall)
-    print(f"longest stall {stall * 1e3:.0f} ms, of which the window was busy {busy * 1e3:.0f} ms; {len(waits)} beats")
+    print(
+        f"longest stall {stall * 1e3:.0f} ms, of which the window was busy {busy * 1e3:.0f} ms; "
+        f"{len(waits)} beats"
+    )
     assert busy < LONGEST_STALL_S
     assert stall < 10 * LONGEST_STALL_S
 
 
-def test_closing_while_objects_are_carried_ends_the_thread_and_keeps_the_layers(bench: Bench) -> None:
+def test_closing_while_objects_are_carried_ends_the_thread_and_keeps_the_layers(
+    bench: Bench,
+) -> None:
     scene, model = drifting(), Gated()
     hands = bench(lambda _: model)
     layer = hands.open(scene)
@@ -234,7 +247,9 @@ def test_painting_and_moving_points_by_hand_are_prompts(bench: Bench) -> None:
     ],
     ids=["scale and translate", "rotated", "affine"],
 )
-def test_a_click_lands_where_it_was_wherever_the_layer_lies(bench: Bench, place: dict[str, Any]) -> None:
+def test_a_click_lands_where_it_was_wherever_the_layer_lies(
+    bench: Bench, place: dict[str, Any]
+) -> None:
     scene = drifting()
     hands = bench()
     layer = hands.open(scene, **place)
@@ -276,7 +291,9 @@ def test_lanes_and_tables_go_where_the_slider_goes(bench: Bench) -> None:
         assert lanes.frame == tables.frame == frame
 
 
-def test_precision_is_chosen_beside_the_model_and_kept(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_precision_is_chosen_beside_the_model_and_kept(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the embedded model, on a processor that has bfloat16, whatever this one has."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     hands, scene = bench(lambda name: load_model(name, device="cpu"), tmp_path), drifting()
@@ -291,5 +308,8 @@ def test_precision_is_chosen_beside_the_model_and_kept(bench: Bench, tmp_path: P
     assert controller.snapshot.precision == choice.currentData() == "bfloat16"
     assert hands.panel.model.about.text().endswith("on the processor in bfloat16")
     assert controller.book.log.track_ids == (1,) and hands.told == []
-    said = {json.loads(path.read_text())["model"]["precision"] for path in tmp_path.glob("*/project.json")}
+    said = {
+        json.loads(path.read_text())["model"]["precision"]
+        for path in tmp_path.glob("*/project.json")
+    }
     assert said == {"float32", "bfloat16"}, "what was made in float32 stays"

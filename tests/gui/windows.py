@@ -47,7 +47,12 @@ class Mock:
     def tell(self, text: str, *, wrong: bool = False) -> None:
         (self.wrong if wrong else self.told).append(text)
 
-    def facts_changed(self, place: Place, facts: Mapping[tuple[int, int], Fact], new: Mapping[tuple[int, int], Fact] | None) -> None:
+    def facts_changed(
+        self,
+        place: Place,
+        facts: Mapping[tuple[int, int], Fact],
+        new: Mapping[tuple[int, int], Fact] | None,
+    ) -> None:
         self.facts = dict(facts)
 
     def labels(self, scene: Scene, at: tuple[tuple[str, int], ...] = ()) -> np.ndarray:
@@ -60,13 +65,20 @@ class Window:
     """A controller on a scene, with a mock view."""
 
     def __init__(
-        self, scene: Scene, *, held: bool = False, load: Callable[[str], VideoModel] = lambda _: ToyModel(), **options: Any
+        self,
+        scene: Scene,
+        *,
+        held: bool = False,
+        load: Callable[[str], VideoModel] = lambda _: ToyModel(),
+        **options: Any,
     ) -> None:
         self.scene = scene
         self.view = Mock()
         self.worker = Inline(held=held)
         self.controller = Controller(self.view, self.worker, load=load, **options)
-        self.choice = Choice("image", scene.stack, scene.video.along, scene.video.channel, scene.name)
+        self.choice = Choice(
+            "image", scene.stack, scene.video.along, scene.video.channel, scene.name
+        )
         self.controller.open(self.choice)
 
     def click(self, track: int, frame: int | None = None, *, positive: bool = True) -> None:

@@ -11,16 +11,23 @@ _IDS = {"x": 1, "y": 2, "z": 3, "t": 4}
 _MARK, _ITEM = 0x70, 0x2A
 
 
-def write_lif(path: Path, images: dict[str, np.ndarray], axes: str, steps: dict[str, float]) -> Path:
+def write_lif(
+    path: Path, images: dict[str, np.ndarray], axes: str, steps: dict[str, float]
+) -> Path:
     """Images by name, uint8 or uint16, of these axes (some of tczyx, ending in yx); steps in m, and in s along t."""
     elements, blocks = [], [_block("MemBlock_0", b"")]
     for number, (name, data) in enumerate(images.items(), start=1):
         elements.append(_element(name, data, axes, steps, f"MemBlock_{number}"))
         blocks.append(_block(f"MemBlock_{number}", np.ascontiguousarray(data).tobytes()))
     root = '<Data><Experiment Path=""/></Data><Memory Size="0" MemoryBlockID="MemBlock_0"/>'
-    header = f'<LMSDataContainerHeader Version="2"><Element Name="{path.name}" Visibility="1">{root}<Children>{"".join(elements)}'
+    header = (
+        f'<LMSDataContainerHeader Version="2"><Element Name="{path.name}" '
+        f'Visibility="1">{root}<Children>{"".join(elements)}'
+    )
     text = (header + "</Children></Element></LMSDataContainerHeader>").encode("utf-16-le")
-    path.write_bytes(struct.pack("<IIBI", _MARK, len(text) + 5, _ITEM, len(text) // 2) + text + b"".join(blocks))
+    path.write_bytes(
+        struct.pack("<IIBI", _MARK, len(text) + 5, _ITEM, len(text) // 2) + text + b"".join(blocks)
+    )
     return path
 
 
@@ -35,16 +42,21 @@ def _element(name: str, data: np.ndarray, axes: str, steps: dict[str, float], bl
     sizes = dict(zip(axes, data.shape, strict=True))
     bits = 8 * data.dtype.itemsize
     channels = "".join(
-        f'<ChannelDescription DataType="0" ChannelTag="0" Resolution="{bits}" NameOfMeasuredQuantity="" Min="0" Max="1" Unit="" '
+        f'<ChannelDescription DataType="0" ChannelTag="0" Resolution="{bits}" '
+        'NameOfMeasuredQuantity="" Min="0" Max="1" Unit="" '
         f'LUTName="Gray" IsLUTInverted="0" BytesInc="{number * strides.get("c", 0)}" BitInc="0"/>'
         for number in range(sizes.get("c", 1))
     )
     dimensions = "".join(
         f'<DimensionDescription DimID="{_IDS[axis]}" NumberOfElements="{sizes[axis]}" Origin="0" '
-        f'Length="{(sizes[axis] - 1) * steps[axis]}" Unit="{"s" if axis == "t" else "m"}" BytesInc="{strides[axis]}" BitInc="0"/>'
+        f'Length="{(sizes[axis] - 1) * steps[axis]}" Unit="{"s" if axis == "t" else "m"}" '
+        f'BytesInc="{strides[axis]}" BitInc="0"/>'
         for axis in reversed(axes)
         if axis != "c"
     )
     described = f"<ImageDescription><Channels>{channels}</Channels><Dimensions>{dimensions}</Dimensions></ImageDescription>"
     memory = f'<Memory Size="{data.nbytes}" MemoryBlockID="{block}"/>'
-    return f'<Element Name="{name}" Visibility="1"><Data><Image>{described}</Image></Data>{memory}<Children/></Element>'
+    return (
+        f'<Element Name="{name}" '
+        f'Visibility="1"><Data><Image>{described}</Image></Data>{memory}<Children/></Element>'
+    )

@@ -63,7 +63,9 @@ def _group(path: Path) -> Path:
 
 
 def _broken_group(path: Path) -> Path:
-    zarr.create_group(path / "a.zarr", attributes={"ome": {"version": "0.5", "multiscales": [{"axes": []}]}})
+    zarr.create_group(
+        path / "a.zarr", attributes={"ome": {"version": "0.5", "multiscales": [{"axes": []}]}}
+    )
     return path / "a.zarr"
 
 
@@ -90,7 +92,9 @@ def _broken_json(path: Path) -> Path:
         (_broken_json, "a.zarr: cannot be read as zarr"),
     ],
 )
-def test_what_is_no_image_is_said_in_one_line(make: Callable[[Path], Path], said: str, tmp_path: Path) -> None:
+def test_what_is_no_image_is_said_in_one_line(
+    make: Callable[[Path], Path], said: str, tmp_path: Path
+) -> None:
     with pytest.raises(FileError, match=said) as caught:
         open_stack(make(tmp_path))
     assert "\n" not in str(caught.value)
@@ -99,7 +103,12 @@ def test_what_is_no_image_is_said_in_one_line(make: Callable[[Path], Path], said
 _WRITERS: dict[str, dict[str, Any]] = {
     "ome": {"ome": True, "metadata": {"axes": "TYX"}},
     "ome-zlib": {"ome": True, "metadata": {"axes": "TYX"}, "compression": "zlib"},
-    "ome-tiled": {"ome": True, "metadata": {"axes": "TYX"}, "compression": "zlib", "tile": (16, 16)},
+    "ome-tiled": {
+        "ome": True,
+        "metadata": {"axes": "TYX"},
+        "compression": "zlib",
+        "tile": (16, 16),
+    },
     "imagej": {"imagej": True, "metadata": {"axes": "TYX"}},
     "imagej-zlib": {"imagej": True, "metadata": {"axes": "TYX"}, "compression": "zlib"},
     "shaped": {"metadata": {"axes": "TYX"}},
@@ -110,7 +119,9 @@ _WRITERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("writer", _WRITERS)
-def test_a_file_cut_off_anywhere_is_never_taken_for_a_shorter_stack(writer: str, tmp_path: Path) -> None:
+def test_a_file_cut_off_anywhere_is_never_taken_for_a_shorter_stack(
+    writer: str, tmp_path: Path
+) -> None:
     tifffile.imwrite(tmp_path / "a.tif", _PIXELS, photometric="minisblack", **_WRITERS[writer])
     whole = (tmp_path / "a.tif").read_bytes()
     for cut in sorted({int(part * len(whole)) for part in np.linspace(0.01, 0.999, 60)}):
@@ -119,7 +130,9 @@ def test_a_file_cut_off_anywhere_is_never_taken_for_a_shorter_stack(writer: str,
             read = np.asarray(open_stack(tmp_path / "cut.tif", axes="TYX").data)
         except FileError:
             continue
-        np.testing.assert_array_equal(read, _PIXELS, err_msg=f"cut at {cut} of {len(whole)}")  # only padding was lost
+        np.testing.assert_array_equal(
+            read, _PIXELS, err_msg=f"cut at {cut} of {len(whole)}"
+        )  # only padding was lost
 
 
 def test_pages_of_separate_writes_that_are_cut_off_are_noticed(tmp_path: Path) -> None:
@@ -133,7 +146,13 @@ def test_pages_of_separate_writes_that_are_cut_off_are_noticed(tmp_path: Path) -
 
 
 def test_a_damaged_page_is_named_when_it_is_read(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.ome.tif", _PIXELS, photometric="minisblack", compression="zlib", metadata={"axes": "TYX"})
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif",
+        _PIXELS,
+        photometric="minisblack",
+        compression="zlib",
+        metadata={"axes": "TYX"},
+    )
     with tifffile.TiffFile(tmp_path / "a.ome.tif", mode="r+b") as file:
         file.filehandle.seek(file.pages[3].dataoffsets[0] + 10)
         file.filehandle.write(b"\xff" * 200)
@@ -145,8 +164,12 @@ def test_a_damaged_page_is_named_when_it_is_read(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_planes_that_an_ome_tiff_speaks_of_and_does_not_hold_are_not_made_up(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.ome.tif", _PIXELS, photometric="minisblack", metadata={"axes": "TYX"})
+def test_planes_that_an_ome_tiff_speaks_of_and_does_not_hold_are_not_made_up(
+    tmp_path: Path,
+) -> None:
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", _PIXELS, photometric="minisblack", metadata={"axes": "TYX"}
+    )
     whole = (tmp_path / "a.ome.tif").read_bytes()
     (tmp_path / "a.ome.tif").write_bytes(whole.replace(b'SizeT="6"', b'SizeT="8"'))
     stack = open_stack(tmp_path / "a.ome.tif")
@@ -158,8 +181,17 @@ def test_planes_that_an_ome_tiff_speaks_of_and_does_not_hold_are_not_made_up(tmp
 def test_the_one_line_is_the_only_one(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", _PIXELS, photometric="minisblack", metadata=None)
     (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:9000])
-    code = "import sys; from napari_sam2.io.open import open_stack\ntry: open_stack(sys.argv[1])\nexcept OSError as error: print(error)"
-    said = subprocess.run([sys.executable, "-c", code, str(tmp_path / "a.tif")], capture_output=True, text=True, check=True, cwd=_ROOT)
+    code = (
+        "import sys; from napari_sam2.io.open import open_stack\ntry: "
+        "open_stack(sys.argv[1])\nexcept OSError as error: print(error)"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.tif")],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=_ROOT,
+    )
     assert said.stderr == "" and len(said.stdout.splitlines()) == 1
 
 
@@ -175,7 +207,13 @@ def test_a_file_that_goes_away_is_noticed_when_it_is_read(tmp_path: Path) -> Non
 
 @pytest.mark.parametrize("version", [2, 3])
 def test_a_damaged_zarr_chunk_is_named_when_it_is_read(version: int, tmp_path: Path) -> None:
-    array = zarr.create_array(tmp_path / "a.zarr", shape=_PIXELS.shape, chunks=(1, 40, 50), dtype="u2", zarr_format=version)
+    array = zarr.create_array(
+        tmp_path / "a.zarr",
+        shape=_PIXELS.shape,
+        chunks=(1, 40, 50),
+        dtype="u2",
+        zarr_format=version,
+    )
     array[:] = _PIXELS
     chunk = tmp_path / "a.zarr" / ("4.0.0" if version == 2 else "c/4/0/0")
     chunk.write_bytes(chunk.read_bytes()[:100])
@@ -188,8 +226,12 @@ def test_a_damaged_zarr_chunk_is_named_when_it_is_read(version: int, tmp_path: P
 
 def test_the_odd_file_of_a_folder_is_named(tmp_path: Path) -> None:
     for number in range(5):
-        tifffile.imwrite(tmp_path / f"t{number}.tif", np.zeros((20, 30 if number != 3 else 31), np.uint8))
-    with pytest.raises(FileError, match=r"t3\.tif is uint8 \(20, 31\) and 4 of 5 files are uint8 \(20, 30\)"):
+        tifffile.imwrite(
+            tmp_path / f"t{number}.tif", np.zeros((20, 30 if number != 3 else 31), np.uint8)
+        )
+    with pytest.raises(
+        FileError, match=r"t3\.tif is uint8 \(20, 31\) and 4 of 5 files are uint8 \(20, 30\)"
+    ):
         open_stack(tmp_path, axes="TYX")
 
 

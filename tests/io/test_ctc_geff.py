@@ -29,10 +29,14 @@ def test_the_challenge_itself_takes_it(tmp_path):
     (tmp_path / "01_GT" / "TRA").mkdir(parents=True)
     write_ctc(tmp_path / "01_RES", lambda frame: scene.labels[frame], 10, scene.parents)
     write_ctc(tmp_path / "01_GT" / "TRA", lambda frame: scene.labels[frame], 10, scene.parents)
-    (tmp_path / "01_GT" / "TRA" / "res_track.txt").rename(tmp_path / "01_GT" / "TRA" / "man_track.txt")
+    (tmp_path / "01_GT" / "TRA" / "res_track.txt").rename(
+        tmp_path / "01_GT" / "TRA" / "man_track.txt"
+    )
     for mask in (tmp_path / "01_GT" / "TRA").glob("mask*.tif"):
         mask.rename(mask.with_name(mask.name.replace("mask", "man_track")))
-    found = evaluate.evaluate_sequence(str(tmp_path / "01_RES"), str(tmp_path / "01_GT"), ["Valid", "TRA", "DET"], threads=1)
+    found = evaluate.evaluate_sequence(
+        str(tmp_path / "01_RES"), str(tmp_path / "01_GT"), ["Valid", "TRA", "DET"], threads=1
+    )
     assert (found["Valid"], found["TRA"]) == (1, 1.0)
 
 
@@ -56,7 +60,9 @@ def test_nothing_is_an_empty_track_file(tmp_path):
     assert (tmp_path / "res_track.txt").read_text() == ""
 
 
-@pytest.mark.parametrize(("text", "says"), [(None, "expected res_track.txt"), ("1 0 3", "line 1"), ("a b c d", "line 1")])
+@pytest.mark.parametrize(
+    ("text", "says"), [(None, "expected res_track.txt"), ("1 0 3", "line 1"), ("a b c d", "line 1")]
+)
 def test_folder_that_is_none_is_refused(tmp_path, text, says):
     if text:
         (tmp_path / "res_track.txt").write_text(text)
@@ -69,14 +75,27 @@ def test_geff_has_a_node_for_each_object_and_edges_along_tracks_and_divisions(tm
     from napari_sam2.io.geff import write_geff
 
     objects = pd.DataFrame(
-        {"track": [1, 1, 2, 3], "frame": [0, 1, 2, 2], "y": [5.0, 5, 3, 7], "x": [5.0, 6, 6, 6], "area_px": [30, 31, 15, 16]}
+        {
+            "track": [1, 1, 2, 3],
+            "frame": [0, 1, 2, 2],
+            "y": [5.0, 5, 3, 7],
+            "x": [5.0, 6, 6, 6],
+            "area_px": [30, 31, 15, 16],
+        }
     )
     tracks = pd.DataFrame({"track": [1, 2, 3], "parent": pd.array([None, 1, 1], dtype="Int64")})
-    write_geff(tmp_path / "tracks.geff", objects, tracks, Spacing(y_um=0.5, x_um=0.5, t_s=60.0), along="t")
+    write_geff(
+        tmp_path / "tracks.geff", objects, tracks, Spacing(y_um=0.5, x_um=0.5, t_s=60.0), along="t"
+    )
     graph, metadata = geff.read(tmp_path / "tracks.geff")
     assert sorted(graph.edges) == [(0, 1), (1, 2), (1, 3)]
     for number, row in objects.iterrows():
         node = graph.nodes[number]
-        assert (node["t"], node["y"], node["x"], node["track"]) == (row["frame"], row["y"], row["x"], row["track"])
+        assert (node["t"], node["y"], node["x"], node["track"]) == (
+            row["frame"],
+            row["y"],
+            row["x"],
+            row["track"],
+        )
     said = [(axis.name, axis.unit, axis.scale) for axis in metadata.axes]
     assert said == [("t", "second", 60.0), ("y", "micrometer", 0.5), ("x", "micrometer", 0.5)]

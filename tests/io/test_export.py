@@ -28,7 +28,11 @@ from napari_sam2.testing.scenes import drifting
 from tests.io.test_formats import dicom_series, nifti
 
 _LABELS = np.zeros((5, 7, 9), np.uint16)
-_LABELS[1:4, 2:5, 1:4], _LABELS[2, 1:6, 5:8], _LABELS[2, 3, 6] = 3, 70_00, 0  # an object with a hole beside another
+_LABELS[1:4, 2:5, 1:4], _LABELS[2, 1:6, 5:8], _LABELS[2, 3, 6] = (
+    3,
+    70_00,
+    0,
+)  # an object with a hole beside another
 _TRACKS = (Track(3, "left one", "kidney"),)
 
 
@@ -38,7 +42,15 @@ def test_nifti_labels_lie_over_their_image_voxel_by_voxel(suffix: str, tmp_path:
     path = export(_LABELS, tmp_path / f"labels{suffix}", format="nifti", like=image)
     found, source = nibabel.load(path), nibabel.load(image)
     np.testing.assert_array_equal(found.affine, source.affine)
-    for field in ("pixdim", "qform_code", "sform_code", "srow_x", "quatern_b", "qoffset_x", "xyzt_units"):
+    for field in (
+        "pixdim",
+        "qform_code",
+        "sform_code",
+        "srow_x",
+        "quatern_b",
+        "qoffset_x",
+        "xyzt_units",
+    ):
         np.testing.assert_array_equal(found.header[field], source.header[field])
     np.testing.assert_array_equal(np.asarray(found.dataobj).T, _LABELS)
     assert found.get_data_dtype() == np.uint16
@@ -60,7 +72,11 @@ def test_nrrd_labels_keep_the_space_of_their_image(tmp_path: Path) -> None:
     for name, value in header.items():
         np.testing.assert_array_equal(found[name], value)
     again = open_labels(path)
-    assert (again.axes, again.data.dtype, again.spacing) == ("zyx", np.uint16, open_stack(tmp_path / "ct.nrrd").spacing)
+    assert (again.axes, again.data.dtype, again.spacing) == (
+        "zyx",
+        np.uint16,
+        open_stack(tmp_path / "ct.nrrd").spacing,
+    )
     np.testing.assert_array_equal(np.asarray(again.data), _LABELS)
 
 
@@ -70,7 +86,9 @@ def test_dicom_seg_refers_to_its_slices_and_gives_the_labels_back(tmp_path: Path
     seg = highdicom.seg.segread(path)
     slices = source_slices(series)
     found = seg.get_pixels_by_source_instance(
-        [each.SOPInstanceUID for each in slices], combine_segments=True, assert_missing_frames_are_empty=True
+        [each.SOPInstanceUID for each in slices],
+        combine_segments=True,
+        assert_missing_frames_are_empty=True,
     )
     described = {number: seg.get_segment_description(number) for number in seg.segment_numbers}
     ids = {number: int(each.tracking_id) for number, each in described.items()}
@@ -96,16 +114,33 @@ def test_imagej_rois_filled_again_are_the_labels(tmp_path: Path) -> None:
     assert any(roi.name.endswith("left one") for roi in roifile.roiread(path))
 
 
-@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # of pycocotools 2.0.11, reading
+@pytest.mark.filterwarnings(
+    "ignore:__array__ implementation:DeprecationWarning"
+)  # of pycocotools 2.0.11, reading
 def test_coco_masks_are_the_labels(tmp_path: Path) -> None:
-    written = json.loads(export(_LABELS, tmp_path / "coco.json", format="coco", like="cells.tif", tracks=_TRACKS).read_text())
+    written = json.loads(
+        export(
+            _LABELS, tmp_path / "coco.json", format="coco", like="cells.tif", tracks=_TRACKS
+        ).read_text()
+    )
     found = np.zeros(_LABELS.shape, np.uint16)
     for each in written["annotations"]:
-        mask = coco_mask.decode({"size": each["segmentation"]["size"], "counts": each["segmentation"]["counts"].encode()}) > 0
+        mask = (
+            coco_mask.decode(
+                {
+                    "size": each["segmentation"]["size"],
+                    "counts": each["segmentation"]["counts"].encode(),
+                }
+            )
+            > 0
+        )
         found[each["image_id"] - 1][mask] = each["track_id"]
         x, y, width, height = each["bbox"]
         assert each["area"] == mask.sum() == mask[y : y + height, x : x + width].sum()
-        assert mask[[y, y + height - 1]].any(axis=1).all() and mask[:, [x, x + width - 1]].any(axis=0).all()
+        assert (
+            mask[[y, y + height - 1]].any(axis=1).all()
+            and mask[:, [x, x + width - 1]].any(axis=0).all()
+        )
     np.testing.assert_array_equal(found, _LABELS)
     assert [each["name"] for each in written["categories"]] == ["kidney", "object"]
     assert {each["category_id"] for each in written["annotations"] if each["track_id"] == 3} == {1}
@@ -122,7 +157,9 @@ def test_coco_masks_are_the_labels(tmp_path: Path) -> None:
         ("no/folder/a.json", "coco", "", OutputError, "cannot be written"),
     ],
 )
-def test_what_cannot_be_exported_is_said(path: str, format: str, like: str, error: type[Exception], said: str, tmp_path: Path) -> None:
+def test_what_cannot_be_exported_is_said(
+    path: str, format: str, like: str, error: type[Exception], said: str, tmp_path: Path
+) -> None:
     nifti(tmp_path / "small.nii", np.zeros((2, 2, 2), np.int16))
     with pytest.raises(error, match=said):
         export(_LABELS, tmp_path / path, format=format, like=tmp_path / like if like else "")
@@ -132,8 +169,16 @@ def test_what_cannot_be_exported_is_said(path: str, format: str, like: str, erro
 def _image(path: Path, data: np.ndarray, axes: str) -> Path:
     kinds = {"t": v05.TimeAxis(name="t", unit="second"), "c": v05.ChannelAxis(name="c")}
     named = [kinds.get(axis) or v05.SpaceAxis(name=axis, unit="micrometer") for axis in axes]
-    scale = v05.ScaleTransformation(scale=[{"t": 30.0, "c": 1.0, "z": 2.0}.get(axis, 0.5) for axis in axes])
-    image = v05.Image(multiscales=[v05.Multiscale(axes=named, datasets=[v05.Dataset(path="0", coordinateTransformations=[scale])])])
+    scale = v05.ScaleTransformation(
+        scale=[{"t": 30.0, "c": 1.0, "z": 2.0}.get(axis, 0.5) for axis in axes]
+    )
+    image = v05.Image(
+        multiscales=[
+            v05.Multiscale(
+                axes=named, datasets=[v05.Dataset(path="0", coordinateTransformations=[scale])]
+            )
+        ]
+    )
     write_image(str(path), image, data, writer="zarr")
     return path
 
@@ -142,12 +187,26 @@ def _old_image(path: Path, data: np.ndarray, axes: str) -> Path:
     """The same as OME-Zarr 0.4, as programs of its time write it: zarr 2, metadata at the top."""
     group = zarr.create_group(path, zarr_format=2)
     group.create_array(
-        "0", data=data, chunks=(*(1 for _ in axes[:-2]), *data.shape[-2:]), chunk_key_encoding={"name": "v2", "separator": "/"}
+        "0",
+        data=data,
+        chunks=(*(1 for _ in axes[:-2]), *data.shape[-2:]),
+        chunk_key_encoding={"name": "v2", "separator": "/"},
     )
     kinds = {"t": {"type": "time", "unit": "second"}, "c": {"type": "channel"}}
-    named = [{"name": axis, **kinds.get(axis, {"type": "space", "unit": "micrometer"})} for axis in axes]
-    scale = {"type": "scale", "scale": [{"t": 30.0, "c": 1.0, "z": 2.0}.get(axis, 0.5) for axis in axes]}
-    group.attrs["multiscales"] = [{"version": "0.4", "axes": named, "datasets": [{"path": "0", "coordinateTransformations": [scale]}]}]
+    named = [
+        {"name": axis, **kinds.get(axis, {"type": "space", "unit": "micrometer"})} for axis in axes
+    ]
+    scale = {
+        "type": "scale",
+        "scale": [{"t": 30.0, "c": 1.0, "z": 2.0}.get(axis, 0.5) for axis in axes],
+    }
+    group.attrs["multiscales"] = [
+        {
+            "version": "0.4",
+            "axes": named,
+            "datasets": [{"path": "0", "coordinateTransformations": [scale]}],
+        }
+    ]
     return path
 
 
@@ -161,7 +220,9 @@ Written = Callable[[Path, np.ndarray, str], Path]
 
 
 @_BOTH
-def test_labels_go_into_the_images_own_group_and_the_store_stays_valid(image: Written, tmp_path: Path) -> None:
+def test_labels_go_into_the_images_own_group_and_the_store_stays_valid(
+    image: Written, tmp_path: Path
+) -> None:
     scene = drifting(frames=4)
     data = np.stack([scene.stack.data, scene.stack.data], axis=1)[:, :, None]
     path = image(tmp_path / "cells.ome.zarr", data, "tczyx")
@@ -172,14 +233,18 @@ def test_labels_go_into_the_images_own_group_and_the_store_stays_valid(image: Wr
         validate_zarr_store(str(store))
     assert _listed(path) == ["nuclei", "others"]
     again = open_labels(path / "labels" / "nuclei")
-    assert zarr.open_array(path / "labels" / "nuclei" / "0", mode="r").shape == (4, 1, 64, 64), "the axes of the image, but c"
+    assert zarr.open_array(path / "labels" / "nuclei" / "0", mode="r").shape == (4, 1, 64, 64), (
+        "the axes of the image, but c"
+    )
     assert (again.spacing, again.data.dtype) == (open_stack(path).spacing, scene.labels.dtype)
     np.testing.assert_array_equal(np.asarray(again.data), scene.labels)
     np.testing.assert_array_equal(zarr.open_array(path / "0", mode="r")[...], data)
 
 
 @_BOTH
-def test_labels_that_fail_half_way_leave_the_image_as_it_was(image: Written, tmp_path: Path) -> None:
+def test_labels_that_fail_half_way_leave_the_image_as_it_was(
+    image: Written, tmp_path: Path
+) -> None:
     scene = drifting(frames=4)
     path = image(tmp_path / "cells.ome.zarr", scene.stack.data, "tyx")
     video = open_stack(path).as_video("t")
@@ -187,12 +252,19 @@ def test_labels_that_fail_half_way_leave_the_image_as_it_was(image: Written, tmp
     with pytest.raises(OutputError, match="holds labels called 'good' already"):
         write_zarr_labels(path, video, lambda frame: scene.labels[frame], name="good")
     with pytest.raises(LabelsError, match="frame 2: got uint16"):
-        write_zarr_labels(path, video, lambda frame: scene.labels[frame] if frame < 2 else scene.labels[frame][:5], name="bad")
+        write_zarr_labels(
+            path,
+            video,
+            lambda frame: scene.labels[frame] if frame < 2 else scene.labels[frame][:5],
+            name="bad",
+        )
     assert not (path / "labels" / "bad").exists()
     assert _listed(path) == ["good"]
     validate_zarr_store(str(path))
     write_zarr_labels(path, video, lambda frame: scene.labels[frame] * 2, name="good", replace=True)
-    np.testing.assert_array_equal(np.asarray(open_labels(path / "labels" / "good").data), scene.labels * 2)
+    np.testing.assert_array_equal(
+        np.asarray(open_labels(path / "labels" / "good").data), scene.labels * 2
+    )
     assert _listed(path) == ["good"]
     validate_zarr_store(str(path))
 
@@ -206,7 +278,9 @@ def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> Non
 
 
 def test_an_image_of_an_older_version_or_none_at_all_is_refused(tmp_path: Path) -> None:
-    zarr.open_group(tmp_path / "old.zarr", mode="w", zarr_format=2).attrs["multiscales"] = [{"version": "0.3", "axes": ["y", "x"]}]
+    zarr.open_group(tmp_path / "old.zarr", mode="w", zarr_format=2).attrs["multiscales"] = [
+        {"version": "0.3", "axes": ["y", "x"]}
+    ]
     zarr.open_group(tmp_path / "bare.zarr", mode="w", zarr_format=2)
     for name, error, said in (
         ("old", OutputError, r"is OME-Zarr 0\.3"),
@@ -214,4 +288,8 @@ def test_an_image_of_an_older_version_or_none_at_all_is_refused(tmp_path: Path) 
         ("none", OutputError, "is no OME-Zarr image"),
     ):
         with pytest.raises(error, match=said):
-            write_zarr_labels(tmp_path / f"{name}.zarr", drifting(frames=2).video, lambda frame: drifting(frames=2).labels[frame])
+            write_zarr_labels(
+                tmp_path / f"{name}.zarr",
+                drifting(frames=2).video,
+                lambda frame: drifting(frames=2).labels[frame],
+            )

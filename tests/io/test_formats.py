@@ -29,10 +29,14 @@ from tests.io.nd2_file import Acquired, write_nd2
 
 _RNG = np.random.default_rng(0)
 _VOLUME = _RNG.integers(0, 4000, (5, 7, 9)).astype(np.int16)  # z, y, x: no two lengths alike
-_AFFINE = np.array([[-0.8, 0.1, 0.0, 12.0], [0.0, 0.9, 0.05, -7.0], [0.0, 0.0, 2.5, 3.0], [0, 0, 0, 1]])
+_AFFINE = np.array(
+    [[-0.8, 0.1, 0.0, 12.0], [0.0, 0.9, 0.05, -7.0], [0.0, 0.0, 2.5, 3.0], [0, 0, 0, 1]]
+)
 
 
-def nifti(path: Path, data: np.ndarray = _VOLUME, units: tuple[str, str] = ("mm", "sec"), **header: Any) -> Path:
+def nifti(
+    path: Path, data: np.ndarray = _VOLUME, units: tuple[str, str] = ("mm", "sec"), **header: Any
+) -> Path:
     image = nibabel.Nifti1Image(data.T, _AFFINE)
     image.header.set_xyzt_units(*units)
     image.header["pixdim"][1 : 1 + data.ndim] = [0.8, 0.9, 2.5, 1.5][: data.ndim]
@@ -42,7 +46,14 @@ def nifti(path: Path, data: np.ndarray = _VOLUME, units: tuple[str, str] = ("mm"
     return path
 
 
-def dicom_series(folder: Path, volume: np.ndarray = _VOLUME, *, order: Any = None, times: int = 1, skip: int | None = None) -> Path:
+def dicom_series(
+    folder: Path,
+    volume: np.ndarray = _VOLUME,
+    *,
+    order: Any = None,
+    times: int = 1,
+    skip: int | None = None,
+) -> Path:
     """A CT, its files named in any order; the normal of its planes is (0, 0, 1), its slices 2.5 mm apart."""
     folder.mkdir(parents=True, exist_ok=True)
     series, study, frame = generate_uid(), generate_uid(), generate_uid()
@@ -51,7 +62,11 @@ def dicom_series(folder: Path, volume: np.ndarray = _VOLUME, *, order: Any = Non
             continue
         for time in range(times):
             dataset = _slice(volume[number] + 1024 + time, number, number + time * len(volume))
-            dataset.SeriesInstanceUID, dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = series, study, frame
+            dataset.SeriesInstanceUID, dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = (
+                series,
+                study,
+                frame,
+            )
             dataset.save_as(folder / f"im{(number * 7) % 5}-{time}.dcm", enforce_file_format=True)
     return folder
 
@@ -64,14 +79,50 @@ def _slice(pixels: np.ndarray, place: int, number: int) -> FileDataset:
         ExplicitVRLittleEndian,
     )
     dataset = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = CTImageStorage, meta.MediaStorageSOPInstanceUID, "CT"
-    dataset.ImagePositionPatient, dataset.ImageOrientationPatient = [10.0, -20.0, 5.0 + 2.5 * place], [1, 0, 0, 0, 1, 0]
-    dataset.PixelSpacing, dataset.SliceThickness, dataset.InstanceNumber = [0.9, 0.8], 2.5, number + 1
-    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel, dataset.PhotometricInterpretation = *pixels.shape, 1, "MONOCHROME2"
-    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = 16, 16, 15, 0
-    dataset.RescaleSlope, dataset.RescaleIntercept, dataset.SeriesDescription, dataset.SeriesNumber = 1, -1024, "abdomen", 3
-    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate, dataset.PatientSex = "Nobody^", "0", "", "O"
-    dataset.StudyDate, dataset.StudyTime, dataset.StudyID, dataset.AccessionNumber, dataset.ReferringPhysicianName = (
+    dataset.SOPClassUID, dataset.SOPInstanceUID, dataset.Modality = (
+        CTImageStorage,
+        meta.MediaStorageSOPInstanceUID,
+        "CT",
+    )
+    dataset.ImagePositionPatient, dataset.ImageOrientationPatient = (
+        [10.0, -20.0, 5.0 + 2.5 * place],
+        [1, 0, 0, 0, 1, 0],
+    )
+    dataset.PixelSpacing, dataset.SliceThickness, dataset.InstanceNumber = (
+        [0.9, 0.8],
+        2.5,
+        number + 1,
+    )
+    dataset.Rows, dataset.Columns, dataset.SamplesPerPixel, dataset.PhotometricInterpretation = (
+        *pixels.shape,
+        1,
+        "MONOCHROME2",
+    )
+    dataset.BitsAllocated, dataset.BitsStored, dataset.HighBit, dataset.PixelRepresentation = (
+        16,
+        16,
+        15,
+        0,
+    )
+    (
+        dataset.RescaleSlope,
+        dataset.RescaleIntercept,
+        dataset.SeriesDescription,
+        dataset.SeriesNumber,
+    ) = 1, -1024, "abdomen", 3
+    dataset.PatientName, dataset.PatientID, dataset.PatientBirthDate, dataset.PatientSex = (
+        "Nobody^",
+        "0",
+        "",
+        "O",
+    )
+    (
+        dataset.StudyDate,
+        dataset.StudyTime,
+        dataset.StudyID,
+        dataset.AccessionNumber,
+        dataset.ReferringPhysicianName,
+    ) = (
         "20260101",
         "120000",
         "1",
@@ -106,12 +157,16 @@ def test_nifti_over_time_has_an_interval_and_scaled_values_are_floats(tmp_path: 
     nibabel.save(scaled, tmp_path / "scaled.nii")
     found = open_stack(tmp_path / "scaled.nii")
     assert found.data.dtype == np.float64
-    np.testing.assert_array_equal(np.asarray(found.data), nibabel.load(tmp_path / "scaled.nii").get_fdata().T)
+    np.testing.assert_array_equal(
+        np.asarray(found.data), nibabel.load(tmp_path / "scaled.nii").get_fdata().T
+    )
     np.testing.assert_allclose(np.asarray(found.data), series * 0.5 + 10, atol=0.1)
 
 
 def test_nifti_of_no_unit_has_no_spacing(tmp_path: Path) -> None:
-    assert open_stack(nifti(tmp_path / "brain.nii", units=("unknown", "unknown"))).spacing == Spacing()
+    assert (
+        open_stack(nifti(tmp_path / "brain.nii", units=("unknown", "unknown"))).spacing == Spacing()
+    )
 
 
 @pytest.mark.parametrize(
@@ -170,19 +225,36 @@ def test_a_missing_slice_and_two_series_are_refused(tmp_path: Path) -> None:
 
 
 def test_movies_are_frames_over_time(tmp_path: Path) -> None:
-    colours = np.repeat(np.repeat(_RNG.integers(0, 255, (6, 4, 4, 3)), 16, axis=1), 16, axis=2).astype(np.uint8)
+    colours = np.repeat(
+        np.repeat(_RNG.integers(0, 255, (6, 4, 4, 3)), 16, axis=1), 16, axis=2
+    ).astype(np.uint8)
     path = tmp_path / "cells.mp4"
     imageio.imwrite(path, colours, plugin="pyav", codec="libx264", fps=5)
     stack = open_stack(path)
-    assert (stack.axes, stack.rgb, stack.data.shape, stack.data.dtype) == ("tcyx", True, (6, 3, 64, 64), np.uint8)
+    assert (stack.axes, stack.rgb, stack.data.shape, stack.data.dtype) == (
+        "tcyx",
+        True,
+        (6, 3, 64, 64),
+        np.uint8,
+    )
     assert _numbers(stack.spacing) == pytest.approx((None, None, None, 0.2))
     seen = np.stack([np.moveaxis(np.asarray(stack.data[frame]), 0, -1) for frame in (5, 0, 3)])
-    assert np.abs(seen.astype(int) - colours[[5, 0, 3]]).mean() < 12, "the frames asked for, whatever the codec loses"
+    assert np.abs(seen.astype(int) - colours[[5, 0, 3]]).mean() < 12, (
+        "the frames asked for, whatever the codec loses"
+    )
 
 
 def test_grey_movies_have_no_channels(tmp_path: Path) -> None:
     grey = np.repeat(_RNG.integers(0, 2, (4, 32, 32, 1)) * 200, 3, axis=3).astype(np.uint8)
-    imageio.imwrite(tmp_path / "grey.avi", grey, plugin="pyav", codec="ffv1", fps=10, in_pixel_format="rgb24", out_pixel_format="gray")
+    imageio.imwrite(
+        tmp_path / "grey.avi",
+        grey,
+        plugin="pyav",
+        codec="ffv1",
+        fps=10,
+        in_pixel_format="rgb24",
+        out_pixel_format="gray",
+    )
     stack = open_stack(tmp_path / "grey.avi")
     assert (stack.axes, stack.data.dtype) == ("tyx", np.uint8)
     assert _numbers(stack.spacing) == pytest.approx((None, None, None, 0.1))
@@ -190,11 +262,16 @@ def test_grey_movies_have_no_channels(tmp_path: Path) -> None:
 
 
 def test_czi_keeps_axes_spacing_channels_and_values(tmp_path: Path) -> None:
-    path, data = tmp_path / "cells.czi", _RNG.integers(0, 60_000, (2, 2, 3, 20, 30)).astype(np.uint16)
+    path, data = (
+        tmp_path / "cells.czi",
+        _RNG.integers(0, 60_000, (2, 2, 3, 20, 30)).astype(np.uint16),
+    )
     with czi.create_czi(str(path)) as file:
         for t, c, z in np.ndindex(2, 2, 3):
             file.write(data=data[t, c, z][..., None], plane={"T": t, "C": c, "Z": z})
-        file.write_metadata(channel_names={0: "DNA", 1: "actin"}, scale_x=0.2e-6, scale_y=0.2e-6, scale_z=1.5e-6)
+        file.write_metadata(
+            channel_names={0: "DNA", 1: "actin"}, scale_x=0.2e-6, scale_y=0.2e-6, scale_z=1.5e-6
+        )
     stack = open_stack(path)
     assert (stack.axes, stack.channels, stack.data.dtype) == ("tczyx", ("DNA", "actin"), np.uint16)
     assert _numbers(stack.spacing) == pytest.approx((1.5, 0.2, 0.2, None))
@@ -213,14 +290,21 @@ def test_czi_keeps_axes_spacing_channels_and_values(tmp_path: Path) -> None:
     ],
     ids=["z", "five axes", "z before t", "compressed", "rows that are padded", "float"],
 )
-def test_nd2_keeps_axes_spacing_channels_and_values(axes: str, shape: tuple[int, ...], dtype: Any, how: Acquired, tmp_path: Path) -> None:
+def test_nd2_keeps_axes_spacing_channels_and_values(
+    axes: str, shape: tuple[int, ...], dtype: Any, how: Acquired, tmp_path: Path
+) -> None:
     data = (60_000 * _RNG.random(shape)).astype(dtype)
     stack = open_stack(write_nd2(tmp_path / "cells.nd2", data, axes, how))
     ours = "".join(axis for axis in "tczyx" if axis in axes)
     assert (stack.axes, stack.data.dtype) == (ours, dtype)
-    assert _numbers(stack.spacing) == pytest.approx((1.5 if "z" in axes else None, 0.25, 0.25, 30 if "t" in axes else None))
+    assert _numbers(stack.spacing) == pytest.approx(
+        (1.5 if "z" in axes else None, 0.25, 0.25, 30 if "t" in axes else None)
+    )
     assert stack.channels == how.channels
-    np.testing.assert_array_equal(np.asarray(stack.data), np.moveaxis(data, [axes.index(axis) for axis in ours], range(len(ours))))
+    np.testing.assert_array_equal(
+        np.asarray(stack.data),
+        np.moveaxis(data, [axes.index(axis) for axis in ours], range(len(ours))),
+    )
 
 
 def test_nd2_of_a_colour_camera_has_its_colours(tmp_path: Path) -> None:
@@ -232,7 +316,9 @@ def test_nd2_of_a_colour_camera_has_its_colours(tmp_path: Path) -> None:
 
 def test_nd2_that_was_not_calibrated_has_no_spacing(tmp_path: Path) -> None:
     data = np.zeros((3, 20, 30), np.uint8)
-    stack = open_stack(write_nd2(tmp_path / "cells.nd2", data, "tyx", Acquired(pixel_um=1.0, calibrated=False)))
+    stack = open_stack(
+        write_nd2(tmp_path / "cells.nd2", data, "tyx", Acquired(pixel_um=1.0, calibrated=False))
+    )
     assert stack.spacing == Spacing(t_s=30)
 
 
@@ -251,21 +337,36 @@ def test_nd2_that_was_cut_off_is_an_error_of_ours(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("axes", "shape", "dtype"),
-    [("zyx", (3, 20, 30), np.uint8), ("tczyx", (2, 2, 3, 20, 30), np.uint16), ("tyx", (4, 20, 30), np.uint16)],
+    [
+        ("zyx", (3, 20, 30), np.uint8),
+        ("tczyx", (2, 2, 3, 20, 30), np.uint16),
+        ("tyx", (4, 20, 30), np.uint16),
+    ],
     ids=["z", "five axes", "t"],
 )
-def test_lif_keeps_axes_spacing_and_values(axes: str, shape: tuple[int, ...], dtype: Any, tmp_path: Path) -> None:
+def test_lif_keeps_axes_spacing_and_values(
+    axes: str, shape: tuple[int, ...], dtype: Any, tmp_path: Path
+) -> None:
     data = _RNG.integers(0, 255, shape).astype(dtype)
-    path = write_lif(tmp_path / "cells.lif", {"one": data}, axes, {"t": 30.0, "z": 1e-6, "y": 2e-7, "x": 2e-7})
+    path = write_lif(
+        tmp_path / "cells.lif", {"one": data}, axes, {"t": 30.0, "z": 1e-6, "y": 2e-7, "x": 2e-7}
+    )
     stack = open_stack(path)
     assert (stack.axes, stack.data.dtype) == (axes, dtype)
-    assert _numbers(stack.spacing) == pytest.approx((1 if "z" in axes else None, 0.2, 0.2, 30 if "t" in axes else None))
+    assert _numbers(stack.spacing) == pytest.approx(
+        (1 if "z" in axes else None, 0.2, 0.2, 30 if "t" in axes else None)
+    )
     np.testing.assert_array_equal(np.asarray(stack.data), data)
 
 
 def test_lif_of_several_images_is_refused(tmp_path: Path) -> None:
     image = np.zeros((2, 8, 9), np.uint8)
-    path = write_lif(tmp_path / "two.lif", {"first": image, "second": image}, "zyx", {"z": 1e-6, "y": 1e-6, "x": 1e-6})
+    path = write_lif(
+        tmp_path / "two.lif",
+        {"first": image, "second": image},
+        "zyx",
+        {"z": 1e-6, "y": 1e-6, "x": 1e-6},
+    )
     with pytest.raises(FileError, match="holds 2 images \\(first, second\\)"):
         open_stack(path)
 
@@ -275,7 +376,9 @@ def test_lif_of_several_images_is_refused(tmp_path: Path) -> None:
     [("a.nii", "nibabel", "medical"), ("a.nrrd", "nrrd", "medical"), ("a.dcm", "pydicom", "medical"), ("a.mp4", "av", "video"),
      ("a.czi", "pylibCZIrw.czi", "microscopes"), ("a.nd2", "nd2", "microscopes"), ("a.lif", "liffile", "microscopes")],
 )  # fmt: skip
-def test_a_missing_extra_is_named_in_one_line(name: str, module: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named_in_one_line(
+    name: str, module: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     (tmp_path / name).write_bytes(b"something")
     with pytest.raises(FileError) as caught:
@@ -284,7 +387,9 @@ def test_a_missing_extra_is_named_in_one_line(name: str, module: str, extra: str
     assert len(str(caught.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz", "a.nrrd", "a.dcm", "a.mp4", "a.czi", "a.nd2", "a.lif"])
+@pytest.mark.parametrize(
+    "name", ["a.nii", "a.nii.gz", "a.nrrd", "a.dcm", "a.mp4", "a.czi", "a.nd2", "a.lif"]
+)
 def test_a_broken_file_is_an_error_of_ours(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"no such file at all" * 20)
     with pytest.raises(FileError, match=name):
@@ -298,34 +403,60 @@ def _plate(path: Path) -> dict[str, np.ndarray]:
         v05.SpaceAxis(name="y", unit="micrometer"),
         v05.SpaceAxis(name="x", unit="micrometer"),
     ]
-    dataset = v05.Dataset(path="0", coordinateTransformations=[v05.ScaleTransformation(scale=[2.0, 0.5, 0.5])])
+    dataset = v05.Dataset(
+        path="0", coordinateTransformations=[v05.ScaleTransformation(scale=[2.0, 0.5, 0.5])]
+    )
     image = v05.Image(multiscales=[v05.Multiscale(axes=axes, datasets=[dataset])])
     pixels = {
-        (row, column, field): _RNG.integers(0, 9, (3, 8, 8)).astype(np.uint8) for row, column in (("A", "1"), ("B", "2")) for field in "01"
+        (row, column, field): _RNG.integers(0, 9, (3, 8, 8)).astype(np.uint8)
+        for row, column in (("A", "1"), ("B", "2"))
+        for field in "01"
     }
     plate = v05.PlateDef(
         columns=[v05.Column(name="1"), v05.Column(name="2")],
         rows=[v05.Row(name="A"), v05.Row(name="B")],
-        wells=[v05.PlateWell(path="A/1", rowIndex=0, columnIndex=0), v05.PlateWell(path="B/2", rowIndex=1, columnIndex=1)],
+        wells=[
+            v05.PlateWell(path="A/1", rowIndex=0, columnIndex=0),
+            v05.PlateWell(path="B/2", rowIndex=1, columnIndex=1),
+        ],
     )
-    write_plate(str(path), {key: (image, [data]) for key, data in pixels.items()}, plate=v05.Plate(plate=plate))
+    write_plate(
+        str(path),
+        {key: (image, [data]) for key, data in pixels.items()},
+        plate=v05.Plate(plate=plate),
+    )
     return {"/".join(key): data for key, data in pixels.items()}
 
 
 def test_the_fields_of_a_plate_are_stacks_and_jobs(tmp_path: Path) -> None:
     path = tmp_path / "plate.ome.zarr"
     pixels = _plate(path)
-    assert [str(field.relative_to(path)) for field in fields_of(path)] == ["A/1/0", "A/1/1", "B/2/0", "B/2/1"]
+    assert [str(field.relative_to(path)) for field in fields_of(path)] == [
+        "A/1/0",
+        "A/1/1",
+        "B/2/0",
+        "B/2/1",
+    ]
     for name, data in pixels.items():
         stack = open_stack(path / name)
-        assert (stack.axes, stack.data.dtype, stack.spacing) == ("zyx", np.uint8, Spacing(2, 0.5, 0.5))
+        assert (stack.axes, stack.data.dtype, stack.spacing) == (
+            "zyx",
+            np.uint8,
+            Spacing(2, 0.5, 0.5),
+        )
         np.testing.assert_array_equal(np.asarray(stack.data), data)
     for store in (path, path / "B" / "2"):
         with pytest.raises(FileError, match=r"is a plate of [24] fields"):
             open_stack(store)
-    (tmp_path / "jobs.toml").write_text('out = "r"\n[[stacks]]\ninput = "*.zarr"\nprompts = "{stem}.csv"\n')
+    (tmp_path / "jobs.toml").write_text(
+        'out = "r"\n[[stacks]]\ninput = "*.zarr"\nprompts = "{stem}.csv"\n'
+    )
     jobs = read_jobs(tmp_path / "jobs.toml").jobs
-    assert [(job.input, job.prompts.name, job.out.name) for job in jobs][2] == (path / "B/2/0", "plate-B-2-0.csv", "plate-B-2-0")
+    assert [(job.input, job.prompts.name, job.out.name) for job in jobs][2] == (
+        path / "B/2/0",
+        "plate-B-2-0.csv",
+        "plate-B-2-0",
+    )
 
 
 def test_a_plate_that_names_a_place_outside_is_refused(tmp_path: Path) -> None:
@@ -342,5 +473,7 @@ def test_a_multi_frame_dicom_asks_what_its_frames_are(tmp_path: Path) -> None:
     dataset.save_as(tmp_path / "cine.dcm", enforce_file_format=True)
     with pytest.raises(AxesError, match="--axes ZYX, TYX or CYX"):
         open_stack(tmp_path / "cine.dcm")
-    np.testing.assert_array_equal(np.asarray(open_stack(tmp_path / "cine.dcm", axes="TYX").data), _VOLUME)
+    np.testing.assert_array_equal(
+        np.asarray(open_stack(tmp_path / "cine.dcm", axes="TYX").data), _VOLUME
+    )
     assert pydicom.dcmread(tmp_path / "cine.dcm").NumberOfFrames == 5

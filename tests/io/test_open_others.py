@@ -40,9 +40,9 @@ def test_a_folder_or_glob_is_one_stack(suffix: str, pattern: str, tmp_path: Path
     folder = tmp_path / "movie"
     folder.mkdir()
     for number, plane in enumerate(_PIXELS):
-        tifffile.imwrite(folder / f"t{number}{suffix}", plane) if suffix == ".tif" else Image.fromarray(plane).save(
-            folder / f"t{number}{suffix}"
-        )
+        tifffile.imwrite(
+            folder / f"t{number}{suffix}", plane
+        ) if suffix == ".tif" else Image.fromarray(plane).save(folder / f"t{number}{suffix}")
     (folder / "notes.txt").write_text("not an image")
     (folder / f".hidden{suffix}").write_text("not an image")
     path = str(folder / pattern.format(suffix)) if pattern else str(folder)
@@ -57,7 +57,10 @@ def test_a_folder_or_glob_is_one_stack(suffix: str, pattern: str, tmp_path: Path
 def test_a_folder_of_z_stacks_is_a_time_lapse_of_them(tmp_path: Path) -> None:
     for number in range(3):
         tifffile.imwrite(
-            tmp_path / f"t{number}.tif", _PIXELS[number * 4 : number * 4 + 4], photometric="minisblack", metadata={"axes": "ZYX"}
+            tmp_path / f"t{number}.tif",
+            _PIXELS[number * 4 : number * 4 + 4],
+            photometric="minisblack",
+            metadata={"axes": "ZYX"},
         )
     with pytest.raises(AxesError, match="--axes TZYX or CZYX"):
         open_stack(tmp_path)
@@ -79,7 +82,14 @@ def test_a_folder_of_colour_images_needs_no_letter_for_its_colours(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("mode", "axes", "rgb"), [("L", "yx", False), ("I;16", "yx", False), ("RGB", "cyx", True), ("RGBA", "cyx", True), ("LA", "yx", False)]
+    ("mode", "axes", "rgb"),
+    [
+        ("L", "yx", False),
+        ("I;16", "yx", False),
+        ("RGB", "cyx", True),
+        ("RGBA", "cyx", True),
+        ("LA", "yx", False),
+    ],
 )
 def test_pictures_of_every_kind(mode: str, axes: str, rgb: bool, tmp_path: Path) -> None:
     plane = (_PIXELS[0].astype(np.uint16) * 200) if mode == "I;16" else _PIXELS[0]
@@ -87,7 +97,9 @@ def test_pictures_of_every_kind(mode: str, axes: str, rgb: bool, tmp_path: Path)
     picture.save(tmp_path / "a.png")
     stack = open_stack(tmp_path / "a.png")
     assert (stack.axes, stack.rgb, stack.data.dtype) == (axes, rgb, plane.dtype)
-    np.testing.assert_array_equal(np.asarray(stack.data), plane if axes == "yx" else np.stack([plane] * 3))
+    np.testing.assert_array_equal(
+        np.asarray(stack.data), plane if axes == "yx" else np.stack([plane] * 3)
+    )
 
 
 def test_real_folders_of_frames_are_read(shared: Path) -> None:
@@ -104,7 +116,9 @@ def test_real_photographs_are_colours(shared: Path) -> None:
     assert stack.plane({"c": 0}).mean() > stack.plane({"c": 1}).mean()  # stained blood is red
 
 
-@pytest.mark.parametrize("kind", [np.asarray, da.asarray, zarr.array], ids=["numpy", "dask", "zarr"])
+@pytest.mark.parametrize(
+    "kind", [np.asarray, da.asarray, zarr.array], ids=["numpy", "dask", "zarr"]
+)
 def test_arrays_are_stacks(kind: Any) -> None:
     stack = open_stack(kind(_PIXELS), axes="TYX", name="cells")
     assert (stack.axes, stack.name, stack.source) == ("tyx", "cells", "")
@@ -160,10 +174,22 @@ def _ome_zarr(path: Path, *, scale: float = 1.0) -> np.ndarray:
         *(v05.SpaceAxis(name=name, unit="nanometer") for name in "zyx"),
     ]
     scales = [[2.0, 1.0, 500.0, 250.0 * n, 250.0 * n] for n in (1, 2)]
-    datasets = [v05.Dataset(path=str(n), coordinateTransformations=[v05.ScaleTransformation(scale=each)]) for n, each in enumerate(scales)]
+    datasets = [
+        v05.Dataset(path=str(n), coordinateTransformations=[v05.ScaleTransformation(scale=each)])
+        for n, each in enumerate(scales)
+    ]
     image = v05.Image(
         multiscales=[v05.Multiscale(axes=axes, datasets=datasets)],
-        omero={"channels": [{"label": name, "color": "FFFFFF", "window": {"min": 0, "max": 9, "start": 0, "end": 9}} for name in "abc"]},
+        omero={
+            "channels": [
+                {
+                    "label": name,
+                    "color": "FFFFFF",
+                    "window": {"min": 0, "max": 9, "start": 0, "end": 9},
+                }
+                for name in "abc"
+            ]
+        },
     )
     write_image(path, image, [pixels, pixels[..., ::2, ::2]], writer="zarr")
     return pixels
@@ -172,8 +198,15 @@ def _ome_zarr(path: Path, *, scale: float = 1.0) -> np.ndarray:
 def test_ome_zarr_has_axes_units_levels_and_channel_names(tmp_path: Path) -> None:
     pixels = _ome_zarr(tmp_path / "a.ome.zarr")
     stack = open_stack(tmp_path / "a.ome.zarr")
-    assert (stack.axes, stack.channels, stack.name, stack.data.dtype) == ("tczyx", ("a", "b", "c"), "a", np.uint16)
-    assert vars(stack.spacing) == pytest.approx({"z_um": 0.5, "y_um": 0.25, "x_um": 0.25, "t_s": 120})
+    assert (stack.axes, stack.channels, stack.name, stack.data.dtype) == (
+        "tczyx",
+        ("a", "b", "c"),
+        "a",
+        np.uint16,
+    )
+    assert vars(stack.spacing) == pytest.approx(
+        {"z_um": 0.5, "y_um": 0.25, "x_um": 0.25, "t_s": 120}
+    )
     np.testing.assert_array_equal(np.asarray(stack.data), pixels)
     low = open_stack(tmp_path / "a.ome.zarr", level=1)
     assert (low.spacing.z_um, low.spacing.x_um) == pytest.approx((0.5, 0.5))
@@ -189,16 +222,26 @@ def test_ome_zarr_0_4_and_axes_without_a_unit(unit: str | None, tmp_path: Path) 
     group = zarr.create_group(tmp_path / "a.zarr", zarr_format=2)
     group.create_array("s0", data=_PIXELS, chunks=(4, 10, 10))
     axes = [{"name": name, "type": "space"} | ({"unit": unit} if unit else {}) for name in "zyx"]
-    datasets = [{"path": "s0", "coordinateTransformations": [{"type": "scale", "scale": [2, 0.5, 0.5]}]}]
+    datasets = [
+        {"path": "s0", "coordinateTransformations": [{"type": "scale", "scale": [2, 0.5, 0.5]}]}
+    ]
     whole = [{"type": "scale", "scale": [1, 2, 2]}]
-    group.attrs["multiscales"] = [{"version": "0.4", "axes": axes, "datasets": datasets, "coordinateTransformations": whole}]
+    group.attrs["multiscales"] = [
+        {"version": "0.4", "axes": axes, "datasets": datasets, "coordinateTransformations": whole}
+    ]
     stack = open_stack(tmp_path / "a.zarr")
-    assert (stack.axes, stack.data.dtype, stack.spacing) == ("zyx", np.uint8, Spacing(2, 1, 1) if unit else Spacing())
+    assert (stack.axes, stack.data.dtype, stack.spacing) == (
+        "zyx",
+        np.uint8,
+        Spacing(2, 1, 1) if unit else Spacing(),
+    )
     np.testing.assert_array_equal(np.asarray(stack.data), _PIXELS)
 
 
 def test_zarr_arrays_that_name_their_dimensions_need_no_axes(tmp_path: Path) -> None:
-    array = zarr.create_array(tmp_path / "a.zarr", shape=(12, 20, 30), dtype="u1", dimension_names=["t", "y", "x"])
+    array = zarr.create_array(
+        tmp_path / "a.zarr", shape=(12, 20, 30), dtype="u1", dimension_names=["t", "y", "x"]
+    )
     array[:] = _PIXELS
     stack = open_stack(tmp_path / "a.zarr")
     assert stack.axes == "tyx"
@@ -223,10 +266,15 @@ def test_labels_are_whole_numbers_of_any_width(dtype: Any, tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("pixels", "axes", "said"),
-    [(np.zeros((3, 8, 8), np.float32), "ZYX", "expected whole numbers"), (np.zeros((3, 8, 8), np.uint8), "CYX", "3 channels")],
+    [
+        (np.zeros((3, 8, 8), np.float32), "ZYX", "expected whole numbers"),
+        (np.zeros((3, 8, 8), np.uint8), "CYX", "3 channels"),
+    ],
     ids=["float", "channels"],
 )
-def test_what_cannot_be_labels_is_refused(pixels: np.ndarray, axes: str, said: str, tmp_path: Path) -> None:
+def test_what_cannot_be_labels_is_refused(
+    pixels: np.ndarray, axes: str, said: str, tmp_path: Path
+) -> None:
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", metadata={"axes": axes})
     with pytest.raises(LabelsError, match=said):
         open_labels(tmp_path / "a.tif")
@@ -236,7 +284,13 @@ def test_what_cannot_be_labels_is_refused(pixels: np.ndarray, axes: str, said: s
 def test_negative_labels_are_refused_when_they_are_read(kind: str, tmp_path: Path) -> None:
     labels = _PIXELS.astype(np.int32)
     labels[5, 3, 3] = -7
-    tifffile.imwrite(tmp_path / "a.tif", labels, photometric="minisblack", compression="zlib", metadata={"axes": "TYX"})
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        labels,
+        photometric="minisblack",
+        compression="zlib",
+        metadata={"axes": "TYX"},
+    )
     stack = open_labels(tmp_path / "a.tif" if kind == "file" else labels, axes="TYX")
     np.testing.assert_array_equal(stack.plane({"t": 4}), labels[4])
     with pytest.raises(LabelsError, match="-7"):

@@ -28,10 +28,14 @@ def _ordered(pixels: np.ndarray, axes: str) -> np.ndarray:
     return pixels.transpose([axes.index(axis) for axis in "TCZYX" if axis in axes])
 
 
-@pytest.mark.parametrize("axes", ["YX", "ZYX", "TYX", "CYX", "CZYX", "ZCYX", "TZYX", "TZCYX", "CTZYX", "ZTCYX"])
+@pytest.mark.parametrize(
+    "axes", ["YX", "ZYX", "TYX", "CYX", "CZYX", "ZCYX", "TZYX", "TZCYX", "CTZYX", "ZTCYX"]
+)
 def test_ome_axes_in_any_order_become_tczyx(axes: str, tmp_path: Path) -> None:
     pixels = _pixels(axes)
-    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, photometric="minisblack", metadata={"axes": axes})
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", pixels, photometric="minisblack", metadata={"axes": axes}
+    )
     stack = open_stack(tmp_path / "a.ome.tif")
     assert stack.axes == "".join(axis for axis in "tczyx" if axis.upper() in axes)
     np.testing.assert_array_equal(np.asarray(stack.data), _ordered(pixels, axes))
@@ -39,21 +43,34 @@ def test_ome_axes_in_any_order_become_tczyx(axes: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("axes", ["YX", "ZYX", "TYX", "CYX", "TZYX", "ZCYX", "TZCYX"])
-def test_imagej_axes_are_taken_from_its_frames_slices_and_channels(axes: str, tmp_path: Path) -> None:
+def test_imagej_axes_are_taken_from_its_frames_slices_and_channels(
+    axes: str, tmp_path: Path
+) -> None:
     pixels = _pixels(axes)
-    tifffile.imwrite(tmp_path / "a.tif", pixels, imagej=True, photometric="minisblack", metadata={"axes": axes})
+    tifffile.imwrite(
+        tmp_path / "a.tif", pixels, imagej=True, photometric="minisblack", metadata={"axes": axes}
+    )
     stack = open_stack(tmp_path / "a.tif")
     assert stack.axes == "".join(axis for axis in "tczyx" if axis.upper() in axes)
     np.testing.assert_array_equal(np.asarray(stack.data), _ordered(pixels, axes))
 
 
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd"])
-@pytest.mark.parametrize("dtype", ["bool", "uint8", "uint16", "int16", "uint32", "float32", "float64", ">u2", ">f4"])
-def test_every_pixel_type_comes_back_in_native_byte_order(dtype: str, compression: str | None, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "dtype", ["bool", "uint8", "uint16", "int16", "uint32", "float32", "float64", ">u2", ">f4"]
+)
+def test_every_pixel_type_comes_back_in_native_byte_order(
+    dtype: str, compression: str | None, tmp_path: Path
+) -> None:
     pixels = (_pixels("ZYX") % 2 if dtype == "bool" else _pixels("ZYX")).astype(dtype)
     byteorder = ">" if dtype.startswith(">") else "<"
     tifffile.imwrite(
-        tmp_path / "a.tif", pixels, compression=compression, photometric="minisblack", byteorder=byteorder, metadata={"axes": "ZYX"}
+        tmp_path / "a.tif",
+        pixels,
+        compression=compression,
+        photometric="minisblack",
+        byteorder=byteorder,
+        metadata={"axes": "ZYX"},
     )
     stack = open_stack(tmp_path / "a.tif")
     assert stack.data.dtype == np.dtype(dtype).newbyteorder("=") and stack.data.dtype.isnative
@@ -65,7 +82,9 @@ def test_every_pixel_type_comes_back_in_native_byte_order(dtype: str, compressio
 def test_twelve_bits_are_unpacked(tmp_path: Path) -> None:
     pixels = np.random.default_rng(2).integers(0, 4096, (5, 12, 16)).astype(np.uint16)
     bits = (pixels[..., None] >> np.arange(11, -1, -1)) & 1
-    packed = np.packbits(bits.reshape(5, 12, -1).astype(np.uint8), axis=-1)  # by hand: tifffile writes no 12 bit
+    packed = np.packbits(
+        bits.reshape(5, 12, -1).astype(np.uint8), axis=-1
+    )  # by hand: tifffile writes no 12 bit
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for _ in packed:
             file.write(np.zeros((12, 16), np.uint16), metadata=None, photometric="minisblack")
@@ -93,11 +112,20 @@ def _patch_to_twelve_bits(path: Path, packed: np.ndarray) -> None:
         ("alpha", (12, 16, 4), "contig"),
     ],
 )
-def test_colours_become_red_green_and_blue_channels(kind: str, shape: tuple[int, ...], planar: str, tmp_path: Path) -> None:
+def test_colours_become_red_green_and_blue_channels(
+    kind: str, shape: tuple[int, ...], planar: str, tmp_path: Path
+) -> None:
     pixels = np.random.default_rng(3).integers(0, 255, shape).astype(np.uint8)
     metadata = {"axes": {"one": "YXS", "planar": "SYX", "stack": "TYXS", "alpha": "YXS"}[kind]}
     extra = {"extrasamples": ["unassalpha"]} if kind == "alpha" else {}
-    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", planarconfig=planar, metadata=metadata, **extra)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        pixels,
+        photometric="rgb",
+        planarconfig=planar,
+        metadata=metadata,
+        **extra,
+    )
     stack = open_stack(tmp_path / "a.tif")
     assert stack.rgb and stack.channels == ("red", "green", "blue")
     assert stack.axes == ("tcyx" if kind == "stack" else "cyx")
@@ -107,7 +135,13 @@ def test_colours_become_red_green_and_blue_channels(kind: str, shape: tuple[int,
 
 def test_samples_that_are_no_colours_are_channels(tmp_path: Path) -> None:
     pixels = np.random.default_rng(3).integers(0, 255, (12, 16, 3)).astype(np.uint8)
-    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", planarconfig="contig", metadata={"axes": "YXS"})
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        pixels,
+        photometric="minisblack",
+        planarconfig="contig",
+        metadata={"axes": "YXS"},
+    )
     stack = open_stack(tmp_path / "a.tif")
     assert (stack.axes, stack.rgb, stack.channels) == ("cyx", False, ("c0", "c1", "c2"))
 
@@ -124,56 +158,113 @@ def test_samples_that_are_no_colours_are_channels(tmp_path: Path) -> None:
         (5000, "Å", 0.5),
     ],
 )
-def test_ome_lengths_in_any_unit_are_micrometres(length: float, unit: str, um: float, tmp_path: Path) -> None:
-    metadata = {"axes": "ZYX"} | {f"PhysicalSize{axis}": length for axis in "XYZ"} | {f"PhysicalSize{axis}Unit": unit for axis in "XYZ"}
-    tifffile.imwrite(tmp_path / "a.ome.tif", _pixels("ZYX"), photometric="minisblack", metadata=metadata)
+def test_ome_lengths_in_any_unit_are_micrometres(
+    length: float, unit: str, um: float, tmp_path: Path
+) -> None:
+    metadata = (
+        {"axes": "ZYX"}
+        | {f"PhysicalSize{axis}": length for axis in "XYZ"}
+        | {f"PhysicalSize{axis}Unit": unit for axis in "XYZ"}
+    )
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", _pixels("ZYX"), photometric="minisblack", metadata=metadata
+    )
     found = open_stack(tmp_path / "a.ome.tif").spacing
     assert (found.z_um, found.y_um, found.x_um) == pytest.approx((um, um, um))
 
 
-@pytest.mark.parametrize(("time", "unit", "seconds"), [(2, "min", 120), (250, "ms", 0.25), (1.5, None, 1.5), (1, "h", 3600)])
-def test_ome_intervals_are_seconds(time: float, unit: str | None, seconds: float, tmp_path: Path) -> None:
-    metadata = {"axes": "TYX", "TimeIncrement": time} | ({"TimeIncrementUnit": unit} if unit else {})
-    tifffile.imwrite(tmp_path / "a.ome.tif", _pixels("TYX"), photometric="minisblack", metadata=metadata)
+@pytest.mark.parametrize(
+    ("time", "unit", "seconds"),
+    [(2, "min", 120), (250, "ms", 0.25), (1.5, None, 1.5), (1, "h", 3600)],
+)
+def test_ome_intervals_are_seconds(
+    time: float, unit: str | None, seconds: float, tmp_path: Path
+) -> None:
+    metadata = {"axes": "TYX", "TimeIncrement": time} | (
+        {"TimeIncrementUnit": unit} if unit else {}
+    )
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", _pixels("TYX"), photometric="minisblack", metadata=metadata
+    )
     assert open_stack(tmp_path / "a.ome.tif").spacing.t_s == pytest.approx(seconds)
 
 
 def test_an_interval_is_taken_from_the_planes_where_the_image_has_none(tmp_path: Path) -> None:
-    times = {"DeltaT": [0.0, 2000.0, 4100.0], "DeltaTUnit": ["ms"] * 3, "TheT": [0, 1, 2], "TheZ": [0] * 3, "TheC": [0] * 3}
+    times = {
+        "DeltaT": [0.0, 2000.0, 4100.0],
+        "DeltaTUnit": ["ms"] * 3,
+        "TheT": [0, 1, 2],
+        "TheZ": [0] * 3,
+        "TheC": [0] * 3,
+    }
     metadata = {"axes": "TYX", "Plane": times, "Channel": {"Name": ["GFP"]}}
-    tifffile.imwrite(tmp_path / "a.ome.tif", _pixels("TYX"), photometric="minisblack", metadata=metadata)
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", _pixels("TYX"), photometric="minisblack", metadata=metadata
+    )
     stack = open_stack(tmp_path / "a.ome.tif")
     assert stack.spacing.t_s == pytest.approx(2.05)
     assert stack.channels == ("GFP",)
 
 
 @pytest.mark.parametrize(
-    ("unit", "um"), [("micron", 1), ("um", 1), ("\\u00B5m", 1), ("microns", 1), ("nm", 1e-3), ("mm", 1e3), ("cm", 1e4), ("inch", 25_400)]
+    ("unit", "um"),
+    [
+        ("micron", 1),
+        ("um", 1),
+        ("\\u00B5m", 1),
+        ("microns", 1),
+        ("nm", 1e-3),
+        ("mm", 1e3),
+        ("cm", 1e4),
+        ("inch", 25_400),
+    ],
 )
 def test_imagej_spacing_in_any_unit(unit: str, um: float, tmp_path: Path) -> None:
     metadata = {"axes": "TZYX", "unit": unit, "spacing": 3.0, "finterval": 12.5}
-    tifffile.imwrite(tmp_path / "a.tif", _pixels("TZYX"), imagej=True, resolution=(4, 2), metadata=metadata)
-    assert vars(open_stack(tmp_path / "a.tif").spacing) == pytest.approx({"z_um": 3 * um, "y_um": 0.5 * um, "x_um": 0.25 * um, "t_s": 12.5})
+    tifffile.imwrite(
+        tmp_path / "a.tif", _pixels("TZYX"), imagej=True, resolution=(4, 2), metadata=metadata
+    )
+    assert vars(open_stack(tmp_path / "a.tif").spacing) == pytest.approx(
+        {"z_um": 3 * um, "y_um": 0.5 * um, "x_um": 0.25 * um, "t_s": 12.5}
+    )
 
 
 @pytest.mark.parametrize("unit", ["pixel", "", "furlong"])
 def test_imagej_units_that_are_no_length_give_no_spacing(unit: str, tmp_path: Path) -> None:
     metadata = {"axes": "ZYX", "unit": unit, "spacing": 3.0, "finterval": 0.0}
-    tifffile.imwrite(tmp_path / "a.tif", _pixels("ZYX"), imagej=True, resolution=(4, 2), metadata=metadata)
+    tifffile.imwrite(
+        tmp_path / "a.tif", _pixels("ZYX"), imagej=True, resolution=(4, 2), metadata=metadata
+    )
     assert open_stack(tmp_path / "a.tif").spacing == Spacing()
 
 
 @pytest.mark.parametrize(
-    ("resolution", "unit", "um"), [(1e4 / 0.65, "CENTIMETER", 0.65), (72, "INCH", None), (300, "INCH", None), (1, "NONE", None)], ids=str
+    ("resolution", "unit", "um"),
+    [(1e4 / 0.65, "CENTIMETER", 0.65), (72, "INCH", None), (300, "INCH", None), (1, "NONE", None)],
+    ids=str,
 )
-def test_a_printers_resolution_is_no_spacing(resolution: float, unit: str, um: float | None, tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", _pixels("YX"), resolution=(resolution, resolution), resolutionunit=unit, metadata=None)
+def test_a_printers_resolution_is_no_spacing(
+    resolution: float, unit: str, um: float | None, tmp_path: Path
+) -> None:
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        _pixels("YX"),
+        resolution=(resolution, resolution),
+        resolutionunit=unit,
+        metadata=None,
+    )
     found = open_stack(tmp_path / "a.tif").spacing
-    assert (found.y_um, found.x_um) == (pytest.approx(um), pytest.approx(um)) if um else found == Spacing()
+    assert (
+        (found.y_um, found.x_um) == (pytest.approx(um), pytest.approx(um))
+        if um
+        else found == Spacing()
+    )
 
 
 @pytest.mark.parametrize("metadata", [None, {}], ids=["plain", "shaped"])
-def test_unnamed_dimensions_are_refused_with_the_readings(metadata: dict[str, Any] | None, tmp_path: Path) -> None:
+def test_unnamed_dimensions_are_refused_with_the_readings(
+    metadata: dict[str, Any] | None, tmp_path: Path
+) -> None:
     pixels = np.zeros((10, 64, 64), np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", metadata=metadata)
     with pytest.raises(AxesError, match=r"a\.tif of shape \(10, 64, 64\).*--axes ZYX or TYX"):
@@ -182,14 +273,20 @@ def test_unnamed_dimensions_are_refused_with_the_readings(metadata: dict[str, An
 
 
 def test_a_flat_image_needs_no_axes(tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", np.zeros((1, 1, 20, 30), np.uint8), photometric="minisblack")
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.zeros((1, 1, 20, 30), np.uint8), photometric="minisblack"
+    )
     assert open_stack(tmp_path / "a.tif").sizes == {"y": 20, "x": 30}
 
 
 def test_what_a_person_says_goes_before_the_metadata(tmp_path: Path) -> None:
     metadata = {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2.0}
-    tifffile.imwrite(tmp_path / "a.ome.tif", _pixels("ZYX"), photometric="minisblack", metadata=metadata)
-    said = open_stack(tmp_path / "a.ome.tif", axes="tyx", spacing=(9, 0.25, 0.125), interval=7, name="b")
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif", _pixels("ZYX"), photometric="minisblack", metadata=metadata
+    )
+    said = open_stack(
+        tmp_path / "a.ome.tif", axes="tyx", spacing=(9, 0.25, 0.125), interval=7, name="b"
+    )
     assert (said.axes, said.name) == ("tyx", "b")
     assert said.spacing == Spacing(y_um=0.25, x_um=0.125, t_s=7)
     assert open_stack(tmp_path / "a.ome.tif", spacing=(None, 1, 1)).spacing == Spacing(2.0, 1, 1)
@@ -200,10 +297,19 @@ def test_what_a_person_says_goes_before_the_metadata(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("axes", "said"), [("TZYX", "4 dimensions"), ("YX", "2 dimensions"), ("ZZX", "each once"), ("TQX", "each once"), ("TZC", "y, x")]
+    ("axes", "said"),
+    [
+        ("TZYX", "4 dimensions"),
+        ("YX", "2 dimensions"),
+        ("ZZX", "each once"),
+        ("TQX", "each once"),
+        ("TZC", "y, x"),
+    ],
 )
 def test_axes_that_do_not_fit_are_refused(axes: str, said: str, tmp_path: Path) -> None:
-    tifffile.imwrite(tmp_path / "a.tif", _pixels("ZYX"), photometric="minisblack", metadata={"axes": "ZYX"})
+    tifffile.imwrite(
+        tmp_path / "a.tif", _pixels("ZYX"), photometric="minisblack", metadata={"axes": "ZYX"}
+    )
     with pytest.raises(AxesError, match=said):
         open_stack(tmp_path / "a.tif", axes=axes)
 
@@ -225,7 +331,14 @@ def test_a_level_of_a_pyramid_has_its_own_spacing(tmp_path: Path) -> None:
 def test_planes_without_a_page_of_their_own_are_read(imagej: bool, tmp_path: Path) -> None:
     pixels = _pixels("TZYX")
     # ImageJ writes stacks of more than 4 GB so: one page, and all pixels behind it
-    tifffile.imwrite(tmp_path / "a.tif", pixels, imagej=imagej, truncate=True, photometric="minisblack", metadata={"axes": "TZYX"})
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        pixels,
+        imagej=imagej,
+        truncate=True,
+        photometric="minisblack",
+        metadata={"axes": "TZYX"},
+    )
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         assert len(file.pages) == 1
     stack = open_stack(tmp_path / "a.tif")
@@ -245,7 +358,13 @@ def test_opening_and_one_plane_take_no_more_than_a_few_planes_of_memory(tmp_path
     plane = np.random.default_rng(0).integers(0, 4, (512, 512)).astype(np.uint16)
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for number in range(200):  # 105 MB when decoded
-            file.write(plane + np.uint16(number), compression="zlib", photometric="minisblack", metadata=None, contiguous=False)
+            file.write(
+                plane + np.uint16(number),
+                compression="zlib",
+                photometric="minisblack",
+                metadata=None,
+                contiguous=False,
+            )
     tracemalloc.start()
     try:
         stack = open_stack(tmp_path / "a.tif", axes="TYX")
@@ -260,44 +379,86 @@ def test_opening_and_one_plane_take_no_more_than_a_few_planes_of_memory(tmp_path
 
 def test_a_stack_leaves_no_file_open_and_can_be_pickled(tmp_path: Path) -> None:
     pixels = _pixels("ZYX")
-    tifffile.imwrite(tmp_path / "a.ome.tif", pixels, photometric="minisblack", compression="zlib", metadata={"axes": "ZYX"})
+    tifffile.imwrite(
+        tmp_path / "a.ome.tif",
+        pixels,
+        photometric="minisblack",
+        compression="zlib",
+        metadata={"axes": "ZYX"},
+    )
     stack = open_stack(tmp_path / "a.ome.tif")
     again = pickle.loads(pickle.dumps(stack))
     stack.plane({"z": 1})
-    assert not [file for file in Path("/proc/self/fd").glob("*") if file.exists() and file.resolve() == tmp_path / "a.ome.tif"]
+    assert not [
+        file
+        for file in Path("/proc/self/fd").glob("*")
+        if file.exists() and file.resolve() == tmp_path / "a.ome.tif"
+    ]
     np.testing.assert_array_equal(np.asarray(again.data), pixels)
 
 
 def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
     for value in (1, 2):
         tifffile.imwrite(
-            tmp_path / "a.tif", np.full((3, 8 * value, 8), value, np.uint8), photometric="minisblack", metadata={"axes": "ZYX"}
+            tmp_path / "a.tif",
+            np.full((3, 8 * value, 8), value, np.uint8),
+            photometric="minisblack",
+            metadata={"axes": "ZYX"},
         )
-        assert open_stack(tmp_path / "a.tif").plane({"z": 2}).tolist() == np.full((8 * value, 8), value).tolist()
+        assert (
+            open_stack(tmp_path / "a.tif").plane({"z": 2}).tolist()
+            == np.full((8 * value, 8), value).tolist()
+        )
 
 
 @pytest.mark.parametrize(
     ("file", "axes", "sizes", "dtype", "spacing"),
     [
-        ("protein_multichannel/embl_dna_mts_actin/xyc_16bit__cell_dna_mts_actin.tif", None, (3, 350, 350), "uint16", 1 / 7.547649),
-        ("protein_multichannel/hela_cells/hela-cells.tif", None, (3, 512, 672), "uint16", 1 / 19.420064),
+        (
+            "protein_multichannel/embl_dna_mts_actin/xyc_16bit__cell_dna_mts_actin.tif",
+            None,
+            (3, 350, 350),
+            "uint16",
+            1 / 7.547649,
+        ),
+        (
+            "protein_multichannel/hela_cells/hela-cells.tif",
+            None,
+            (3, 512, 672),
+            "uint16",
+            1 / 19.420064,
+        ),
         ("timelapse_3d_cho/Fluo-N3DH-CHO_02_img.tif", None, (10, 5, 443, 512), "uint8", None),
         ("timelapse_hela_nuclei/Fluo_Hela_02_img.tif", None, (12, 700, 1100), "uint16", None),
         ("zstack_nuclei_cells3d/nuclei.tif", "ZYX", (60, 256, 256), "uint16", None),
         ("plant_maize_2d/maize_clsm.tif", None, (640, 639), "uint8", None),
     ],
 )
-def test_real_files(file: str, axes: str | None, sizes: tuple[int, ...], dtype: str, spacing: float | None, shared: Path) -> None:
+def test_real_files(
+    file: str,
+    axes: str | None,
+    sizes: tuple[int, ...],
+    dtype: str,
+    spacing: float | None,
+    shared: Path,
+) -> None:
     path = shared / "data" / file
     stack = open_stack(path, axes=axes)
     assert (tuple(stack.sizes.values()), str(stack.data.dtype), stack.rgb) == (sizes, dtype, False)
     assert stack.spacing.x_um == (pytest.approx(spacing, rel=1e-6) if spacing else None)
     whole = tifffile.imread(path)
-    np.testing.assert_array_equal(np.asarray(stack.data), np.moveaxis(whole, -1, 0) if whole.shape[-1] == 3 else whole)
+    np.testing.assert_array_equal(
+        np.asarray(stack.data), np.moveaxis(whole, -1, 0) if whole.shape[-1] == 3 else whole
+    )
 
 
 @pytest.mark.parametrize(
-    "file", ["timelapse_ecoli/img.tif", "zstack_nuclei_cells3d/nuclei.tif", "timelapse_migration/cancer_cell_migration_crop.tif"]
+    "file",
+    [
+        "timelapse_ecoli/img.tif",
+        "zstack_nuclei_cells3d/nuclei.tif",
+        "timelapse_migration/cancer_cell_migration_crop.tif",
+    ],
 )
 def test_real_files_that_do_not_name_their_axes_are_refused(file: str, shared: Path) -> None:
     with pytest.raises(AxesError, match="--axes ZYX or TYX"):

@@ -16,7 +16,14 @@ from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.io.kept_labels import KeptLabels
 from napari_sam2.io.label_spec import LabelSpec
 from napari_sam2.io.open import open_labels, open_stack
-from napari_sam2.io.project import PIXELS, ImageReference, ModelReference, ProjectFile, Walk, fingerprint
+from napari_sam2.io.project import (
+    PIXELS,
+    ImageReference,
+    ModelReference,
+    ProjectFile,
+    Walk,
+    fingerprint,
+)
 from napari_sam2.testing.scenes import drifting, two_channels
 
 
@@ -24,7 +31,12 @@ from napari_sam2.testing.scenes import drifting, two_channels
 def image(tmp_path: Path) -> Path:
     path = tmp_path / "data" / "cells.ome.tif"
     path.parent.mkdir()
-    tifffile.imwrite(path, drifting().stack.data, metadata={"axes": "TYX", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm"}, ome=True)
+    tifffile.imwrite(
+        path,
+        drifting().stack.data,
+        metadata={"axes": "TYX", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm"},
+        ome=True,
+    )
     return path
 
 
@@ -36,9 +48,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def same_pixels(one: Stack, other: Stack) -> bool:
-    return (one.axes, one.spacing, one.channels, one.rgb) == (other.axes, other.spacing, other.channels, other.rgb) and np.array_equal(
-        np.asarray(one.data), np.asarray(other.data)
-    )
+    return (one.axes, one.spacing, one.channels, one.rgb) == (
+        other.axes,
+        other.spacing,
+        other.channels,
+        other.rgb,
+    ) and np.array_equal(np.asarray(one.data), np.asarray(other.data))
 
 
 def test_an_image_is_found_where_it_was(image: Path, folder: Path, tmp_path: Path) -> None:
@@ -46,12 +61,18 @@ def test_an_image_is_found_where_it_was(image: Path, folder: Path, tmp_path: Pat
     reference = ImageReference.of(stack, folder)
     assert (reference.path, reference.relative) == (str(image), "../cells.ome.tif")
     assert same_pixels(reference.open(folder), stack)
-    assert same_pixels(reference.open(tmp_path / "elsewhere" / "far"), stack), "by its absolute path"
+    assert same_pixels(reference.open(tmp_path / "elsewhere" / "far"), stack), (
+        "by its absolute path"
+    )
 
 
 MOVES: dict[str, Callable[[Path], Path]] = {
-    "folder of both": lambda data: Path(shutil.move(data, data.parent / "other machine")) / "cells-sam2",
-    "image into the project": lambda data: Path(shutil.move(data / "cells.ome.tif", data / "cells-sam2")).parent,
+    "folder of both": lambda data: (
+        Path(shutil.move(data, data.parent / "other machine")) / "cells-sam2"
+    ),
+    "image into the project": lambda data: (
+        Path(shutil.move(data / "cells.ome.tif", data / "cells-sam2")).parent
+    ),
     "project deeper": lambda data: Path(shutil.move(data / "cells-sam2", _made(data / "a" / "b"))),
 }
 
@@ -62,18 +83,23 @@ def _made(path: Path) -> Path:
 
 
 @pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
-def test_an_image_that_moved_with_its_project_is_found(move: Callable[[Path], Path], image: Path, folder: Path) -> None:
+def test_an_image_that_moved_with_its_project_is_found(
+    move: Callable[[Path], Path], image: Path, folder: Path
+) -> None:
     stack = open_stack(image)
     reference, pixels = ImageReference.of(stack, folder), np.asarray(stack.data)
     np.testing.assert_array_equal(reference.open(move(image.parent)).data, pixels)
 
 
-def test_an_image_that_is_gone_is_asked_for_by_name_and_checks(image: Path, folder: Path, tmp_path: Path) -> None:
+def test_an_image_that_is_gone_is_asked_for_by_name_and_checks(
+    image: Path, folder: Path, tmp_path: Path
+) -> None:
     reference = ImageReference.of(open_stack(image), folder)
     moved = tmp_path / "moved.ome.tif"
     image.rename(moved)
     with pytest.raises(
-        FileError, match=r"cells\.ome\.tif.*give its path if it was moved, cells\.ome\.tif \(TYX 10 × 64 × 64 uint16, finger"
+        FileError,
+        match=r"cells\.ome\.tif.*give its path if it was moved, cells\.ome\.tif \(TYX 10 × 64 × 64 uint16, finger",
     ) as error:
         reference.open(folder)
     assert len(str(error.value).splitlines()) == 1
@@ -105,7 +131,9 @@ def test_a_file_that_is_no_image_any_more_is_refused(image: Path, folder: Path) 
         reference.open(folder)
 
 
-def test_a_file_that_does_not_name_its_axes_is_read_as_it_was_before(tmp_path: Path, folder: Path) -> None:
+def test_a_file_that_does_not_name_its_axes_is_read_as_it_was_before(
+    tmp_path: Path, folder: Path
+) -> None:
     path = tmp_path / "unnamed.npy"
     np.save(path, drifting().stack.data)
     stack = open_stack(path, axes="zyx", spacing=(2.0, 0.5, 0.5))
@@ -118,7 +146,9 @@ def test_a_file_that_does_not_name_its_axes_is_read_as_it_was_before(tmp_path: P
 STACKS = {
     "an array": drifting().stack,
     "channels": two_channels().stack,
-    "colour": Stack(np.random.default_rng(0).integers(0, 255, (4, 3, 8, 9)).astype(np.uint8), "tcyx", rgb=True),
+    "colour": Stack(
+        np.random.default_rng(0).integers(0, 255, (4, 3, 8, 9)).astype(np.uint8), "tcyx", rgb=True
+    ),
     "one frame": Stack(np.arange(30, dtype=np.float32).reshape(1, 5, 6), "tyx"),
     "big-endian": Stack(np.arange(60).reshape(2, 5, 6).astype(">i4"), "zyx"),
 }
@@ -141,14 +171,23 @@ def test_a_layer_whose_file_holds_something_else_is_kept_too(image: Path, folder
 def test_the_fingerprint_is_of_pixels_and_not_of_places(image: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.tif"
     shutil.copy(image, copy)
-    assert fingerprint(open_stack(image)) == fingerprint(open_stack(copy)) == fingerprint(drifting().stack)
+    assert (
+        fingerprint(open_stack(image))
+        == fingerprint(open_stack(copy))
+        == fingerprint(drifting().stack)
+    )
 
 
 @pytest.fixture
 def file(image: Path, folder: Path) -> ProjectFile:
     stack = open_stack(image)
     model = ModelReference(name="toy", sha256="0" * 64, asked="toy")
-    return ProjectFile(image=ImageReference.of(stack, folder), walk=Walk.of(stack.as_video()), model=model, view={"frame": 3})
+    return ProjectFile(
+        image=ImageReference.of(stack, folder),
+        walk=Walk.of(stack.as_video()),
+        model=model,
+        view={"frame": 3},
+    )
 
 
 def test_a_project_file_comes_back_as_it_was(file: ProjectFile, folder: Path) -> None:
@@ -156,15 +195,28 @@ def test_a_project_file_comes_back_as_it_was(file: ProjectFile, folder: Path) ->
     again = ProjectFile.read(folder)
     assert again == file
     video, expected = again.walk.video(again.image.open(folder)), drifting().video
-    assert (video.along, video.channel, video.contrast) == (expected.along, expected.channel, expected.contrast)
+    assert (video.along, video.channel, video.contrast) == (
+        expected.along,
+        expected.channel,
+        expected.contrast,
+    )
 
 
 BROKEN: dict[str, tuple[Callable[[dict], object], str]] = {
     "unknown field": (lambda raw: {**raw, "colour": "red"}, "colour: Extra inputs"),
-    "unknown field of the image": (lambda raw: {**raw, "image": {**raw["image"], "size": 3}}, r"image\.size"),
-    "unknown spacing": (lambda raw: {**raw, "image": {**raw["image"], "spacing": {"w_um": 1}}}, r"image\.spacing"),
+    "unknown field of the image": (
+        lambda raw: {**raw, "image": {**raw["image"], "size": 3}},
+        r"image\.size",
+    ),
+    "unknown spacing": (
+        lambda raw: {**raw, "image": {**raw["image"], "spacing": {"w_um": 1}}},
+        r"image\.spacing",
+    ),
     "later version": (lambda raw: {**raw, "version": 2}, "version"),
-    "no model": (lambda raw: {key: value for key, value in raw.items() if key != "model"}, "model: Field required"),
+    "no model": (
+        lambda raw: {key: value for key, value in raw.items() if key != "model"},
+        "model: Field required",
+    ),
     "another file": (lambda raw: {**raw, "format": "napari-sam2 prompts"}, "format"),
     "not even JSON": (lambda raw: "{", "Invalid JSON"),
 }
@@ -175,7 +227,9 @@ def test_a_damaged_project_file_says_where_in_one_line(
     change: Callable[[dict], object], said: str, file: ProjectFile, folder: Path
 ) -> None:
     changed = change(json.loads(file.model_dump_json()))
-    (folder / "project.json").write_text(changed if isinstance(changed, str) else json.dumps(changed))
+    (folder / "project.json").write_text(
+        changed if isinstance(changed, str) else json.dumps(changed)
+    )
     with pytest.raises(FileError, match=said) as error:
         ProjectFile.read(folder)
     assert "project.json" in str(error.value) and len(str(error.value).splitlines()) == 1

@@ -35,16 +35,27 @@ def _csv(folder: Path, text: str) -> Path:
         ("1,0,point,88,140.5,,,1,\n", (PointPrompt(0, 1, [(88, 140.5)], [True]),)),
         (
             "1,0,point,8,9,,,1,\n2,0,point,5,5,,,1,\n1,0,point,3,4,,,0,\n",
-            (PointPrompt(0, 1, [(8, 9), (3, 4)], [True, False]), PointPrompt(0, 2, [(5, 5)], [True])),
+            (
+                PointPrompt(0, 1, [(8, 9), (3, 4)], [True, False]),
+                PointPrompt(0, 2, [(5, 5)], [True]),
+            ),
         ),
         ("3,7,box,1,2,10,20,,\n", (BoxPrompt(7, 3, (1, 2, 10, 20)),)),
-        ("3,7,point,5,6,,,no,\n3,7,box,1,2,10,20,1,\n", (BoxPrompt(7, 3, (1, 2, 10, 20)), PointPrompt(7, 3, [(5, 6)], [False]))),
-        ("1,5,point,8,9,,,TRUE,\n1,2,Point,8,9,,,,\n", (PointPrompt(5, 1, [(8, 9)], [True]), PointPrompt(2, 1, [(8, 9)], [True]))),
+        (
+            "3,7,point,5,6,,,no,\n3,7,box,1,2,10,20,1,\n",
+            (BoxPrompt(7, 3, (1, 2, 10, 20)), PointPrompt(7, 3, [(5, 6)], [False])),
+        ),
+        (
+            "1,5,point,8,9,,,TRUE,\n1,2,Point,8,9,,,,\n",
+            (PointPrompt(5, 1, [(8, 9)], [True]), PointPrompt(2, 1, [(8, 9)], [True])),
+        ),
         ("1.0,0.0,point,1e1, 9 ,,,1.0,\n\n , ,,,,,,,\n", (PointPrompt(0, 1, [(10, 9)], [True]),)),
     ],
     ids=["click", "clicks of one track", "box", "box and click", "order kept", "spreadsheet"],
 )
-def test_rows_of_one_track_and_frame_make_one_prompt(rows: str, entries: tuple[object, ...], tmp_path: Path) -> None:
+def test_rows_of_one_track_and_frame_make_one_prompt(
+    rows: str, entries: tuple[object, ...], tmp_path: Path
+) -> None:
     assert read_prompts(_csv(tmp_path, _HEAD + rows)).entries == entries
 
 
@@ -73,7 +84,10 @@ def test_categories_describe_tracks(tmp_path: Path) -> None:
         (_HEAD + "0,0,point,5,5,,,1,\n", "line 2: .*0 is the background"),
         (_HEAD + "-1,0,point,5,5,,,1,\n", "line 2: track is -1"),
         (_HEAD + "1,-2,point,5,5,,,1,\n", "line 2: frame is -2"),
-        (_HEAD + "1,0,point,5,5,,,1,\n1,0.5,point,5,5,,,1,\n", "line 3: frame is '0.5': expected a whole number"),
+        (
+            _HEAD + "1,0,point,5,5,,,1,\n1,0.5,point,5,5,,,1,\n",
+            "line 3: frame is '0.5': expected a whole number",
+        ),
         (_HEAD + "1,0,point,five,5,,,1,\n", "line 2: y is 'five': expected a number"),
         (_HEAD + "1,0,point,5,,,,1,\n", "line 2: x is '': expected a number"),
         (_HEAD + "1,0,point,nan,5,,,1,\n", "line 2: .*finite"),
@@ -83,9 +97,15 @@ def test_categories_describe_tracks(tmp_path: Path) -> None:
         (_HEAD + "1,0,box,5,5,,,1,\n", "line 2: y2 is ''"),
         (_HEAD + "1,0,box,5,5,4,9,1,\n", "line 2: .*has no area"),
         (_HEAD + "1,0,box,5,5,9,9,0,\n", "line 2: a box that is not positive"),
-        (_HEAD + "1,0,box,5,5,9,9,1,\n1,0,box,5,5,20,20,1,\n", "line 3: a second box for track 1 on frame 0"),
+        (
+            _HEAD + "1,0,box,5,5,9,9,1,\n1,0,box,5,5,20,20,1,\n",
+            "line 3: a second box for track 1 on frame 0",
+        ),
         (_HEAD + "1,0,point,5,5,,,maybe,\n", "line 2: positive is 'maybe'"),
-        (_HEAD + "1,0,point,5,5,,,1,a\n1,1,point,5,5,,,1,b\n", "line 3: category 'b' of track 1, which has the category 'a'"),
+        (
+            _HEAD + "1,0,point,5,5,,,1,a\n1,1,point,5,5,,,1,b\n",
+            "line 3: category 'b' of track 1, which has the category 'a'",
+        ),
         (_HEAD + "1,0,point,5,5\n", "line 2: has 5 cells: expected 9"),
         (_HEAD + "99999999999,0,point,5,5,,,1,\n", "line 2: .*4294967295"),
     ],
@@ -104,7 +124,9 @@ def test_files_that_hold_no_prompts_are_refused(tmp_path: Path) -> None:
         read_prompts(tmp_path / "folder.csv")
     with pytest.raises(PromptError, match=r"\.csv or \.json"):
         read_prompts(tmp_path / "p.xlsx")
-    (tmp_path / "latin.csv").write_bytes(_HEAD.encode() + "1,0,point,5,5,,,1,Zähler\n".encode("latin-1"))
+    (tmp_path / "latin.csv").write_bytes(
+        _HEAD.encode() + "1,0,point,5,5,,,1,Zähler\n".encode("latin-1")
+    )
     with pytest.raises(PromptError, match="UTF-8"):
         read_prompts(tmp_path / "latin.csv")
 
@@ -114,20 +136,40 @@ _PLACES = {"frame": st.integers(0, 10_000), "track": st.integers(1, 2**32 - 1)}
 _POINTS = st.lists(st.tuples(st.tuples(_NUMBERS, _NUMBERS), st.booleans()), min_size=1, max_size=4)
 _ENTRIES = st.one_of(
     st.builds(
-        lambda points, **place: PointPrompt(**place, yx=[yx for yx, _ in points], positive=[p for _, p in points]),
+        lambda points, **place: PointPrompt(
+            **place, yx=[yx for yx, _ in points], positive=[p for _, p in points]
+        ),
         points=_POINTS,
         **_PLACES,
     ),
-    st.builds(lambda y, x, **place: BoxPrompt(**place, box=(y, x, y + 1, x + 2.5)), y=_NUMBERS, x=_NUMBERS, **_PLACES),
-    st.builds(MaskPrompt, mask=arrays(bool, st.tuples(st.integers(1, 20), st.integers(1, 20))).filter(np.any), **_PLACES),
+    st.builds(
+        lambda y, x, **place: BoxPrompt(**place, box=(y, x, y + 1, x + 2.5)),
+        y=_NUMBERS,
+        x=_NUMBERS,
+        **_PLACES,
+    ),
+    st.builds(
+        MaskPrompt,
+        mask=arrays(bool, st.tuples(st.integers(1, 20), st.integers(1, 20))).filter(np.any),
+        **_PLACES,
+    ),
     st.builds(Lock, locked=st.booleans(), **_PLACES),
     st.builds(
         lambda legs: Propagation(tuple(Leg(*leg) for leg in legs)),
-        st.lists(st.tuples(st.integers(1, 2**32 - 1), st.integers(0, 99), st.integers(0, 99), st.booleans()), max_size=4),
+        st.lists(
+            st.tuples(
+                st.integers(1, 2**32 - 1), st.integers(0, 99), st.integers(0, 99), st.booleans()
+            ),
+            max_size=4,
+        ),
     ),
 )
 _TRACKS = st.builds(
-    Track, id=st.integers(1, 50), name=st.text(max_size=9), category=st.text(max_size=9), parent=st.none() | st.integers(51, 99)
+    Track,
+    id=st.integers(1, 50),
+    name=st.text(max_size=9),
+    category=st.text(max_size=9),
+    parent=st.none() | st.integers(51, 99),
 )
 
 
@@ -140,7 +182,13 @@ def test_a_log_comes_back_equal(entries: list[object], tracks: list[Track]) -> N
 
 def test_a_log_is_written_and_read(tmp_path: Path) -> None:
     log = PromptLog(
-        (PointPrompt(0, 1, [(88, 140)], [True]), Propagation((Leg(1, 0, 5),)), Lock(3, 1), Removal(2)), (Track(1, "A", "nucleus"),)
+        (
+            PointPrompt(0, 1, [(88, 140)], [True]),
+            Propagation((Leg(1, 0, 5),)),
+            Lock(3, 1),
+            Removal(2),
+        ),
+        (Track(1, "A", "nucleus"),),
     )
     write_prompts(log, tmp_path / "prompts.json")
     assert read_prompts(tmp_path / "prompts.json") == log
@@ -161,7 +209,13 @@ _GOOD = {
     "version": 1,
     "entries": [
         {"frame": 0, "track": 1, "kind": "point", "yx": [[1.0, 2.0]], "positive": [True]},
-        {"frame": 0, "track": 2, "kind": "mask", "shape": [2, 3], "bits": base64.b64encode(zlib.compress(b"\xa4")).decode()},
+        {
+            "frame": 0,
+            "track": 2,
+            "kind": "mask",
+            "shape": [2, 3],
+            "bits": base64.b64encode(zlib.compress(b"\xa4")).decode(),
+        },
     ],
     "tracks": [{"id": 1, "category": "nucleus"}],
 }
@@ -184,15 +238,27 @@ def _changed(*path: object, to: object) -> str:
         (_changed("version", to=2), "version: Input should be 1, got 2"),
         (_changed("format", to="else"), "format"),
         (_changed("colour", to=1), "colour: Extra inputs are not permitted"),
-        (_changed("entries", 0, "obj_idx", to=1), r"entries\.0\.point\.obj_idx: Extra inputs are not permitted"),
+        (
+            _changed("entries", 0, "obj_idx", to=1),
+            r"entries\.0\.point\.obj_idx: Extra inputs are not permitted",
+        ),
         (_changed("entries", 0, "kind", to="circle"), r"entries\.0.*circle"),
-        (_changed("entries", 0, "track", to=0), r"entries\.0\.point\.track: .*greater than 0, got 0"),
+        (
+            _changed("entries", 0, "track", to=0),
+            r"entries\.0\.point\.track: .*greater than 0, got 0",
+        ),
         (_changed("entries", 0, "track", to="1"), r"entries\.0\.point\.track"),
         (_changed("entries", 0, "frame", to=-1), r"entries\.0\.point\.frame"),
         (_changed("entries", 0, "positive", to=[]), r"entries\.0: .*one flag for each"),
         (_changed("entries", 1, "bits", to="!"), r"entries\.1: the bits of a mask cannot be read"),
-        (_changed("entries", 1, "bits", to="AAAA"), r"entries\.1: the bits of a mask cannot be read"),
-        (_changed("entries", 1, "shape", to=[2000, 3000]), r"entries\.1: a mask of shape \(2000, 3000\) with 1 bytes of bits"),
+        (
+            _changed("entries", 1, "bits", to="AAAA"),
+            r"entries\.1: the bits of a mask cannot be read",
+        ),
+        (
+            _changed("entries", 1, "shape", to=[2000, 3000]),
+            r"entries\.1: a mask of shape \(2000, 3000\) with 1 bytes of bits",
+        ),
         (_changed("entries", 1, "shape", to=[0, 3]), r"entries\.1\.mask\.shape"),
         (_changed("tracks", 0, "parent", to=1), "tracks: .*its own parent"),
     ],

@@ -51,17 +51,24 @@ class TestOmeZarrSink(SinkContract):
         return np.asarray(zarr.open_group(path, mode="r")["0"])
 
     def read_axes(self, path: Path) -> str:
-        return "".join(axis["name"] for axis in zarr.open_group(path, mode="r").attrs["ome"]["multiscales"][0]["axes"])
+        return "".join(
+            axis["name"]
+            for axis in zarr.open_group(path, mode="r").attrs["ome"]["multiscales"][0]["axes"]
+        )
 
 
-def _write(folder: Path, format: str, spec: LabelSpec = _SPEC, labels: np.ndarray = _LABELS) -> Path:
+def _write(
+    folder: Path, format: str, spec: LabelSpec = _SPEC, labels: np.ndarray = _LABELS
+) -> Path:
     with open_sink(folder, spec, format=format) as sink:
         for frame, plane in enumerate(labels):
             sink.put(frame, plane)
     return sink.path
 
 
-def _put(folder: Path, format: str, *planes: tuple[int, np.ndarray], error: BaseException | None = None) -> None:
+def _put(
+    folder: Path, format: str, *planes: tuple[int, np.ndarray], error: BaseException | None = None
+) -> None:
     with open_sink(folder, _SPEC, format=format) as sink:
         for frame, plane in planes:
             sink.put(frame, plane)
@@ -71,8 +78,12 @@ def _put(folder: Path, format: str, *planes: tuple[int, np.ndarray], error: Base
 
 @pytest.mark.parametrize("format", _FORMATS)
 @pytest.mark.parametrize("axes", ["zyx", "tyx"])
-@pytest.mark.parametrize("spacing", [_SPACING, Spacing(), Spacing(y_um=0.1, x_um=0.3)], ids=["all", "none", "flat"])
-def test_what_is_written_is_opened_again(format: str, axes: str, spacing: Spacing, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "spacing", [_SPACING, Spacing(), Spacing(y_um=0.1, x_um=0.3)], ids=["all", "none", "flat"]
+)
+def test_what_is_written_is_opened_again(
+    format: str, axes: str, spacing: Spacing, tmp_path: Path
+) -> None:
     spec = replace(_SPEC, axes=axes, spacing=spacing)
     stack = open_labels(_write(tmp_path, format, spec))
     assert (stack.axes, stack.data.dtype, stack.name) == (axes, np.uint16, "labels")
@@ -86,11 +97,19 @@ def test_the_tiff_is_a_compressed_ome_tiff_with_units(tmp_path: Path) -> None:
         assert file.is_ome and not file.is_bigtiff
         assert file.pages[0].compression == tifffile.COMPRESSION.ADOBE_DEFLATE
         xml = file.ome_metadata or ""
-    for part in ('PhysicalSizeX="0.25"', 'PhysicalSizeXUnit="µm"', 'PhysicalSizeY="0.5"', 'TimeIncrement="12.5"', 'TimeIncrementUnit="s"'):
+    for part in (
+        'PhysicalSizeX="0.25"',
+        'PhysicalSizeXUnit="µm"',
+        'PhysicalSizeY="0.5"',
+        'TimeIncrement="12.5"',
+        'TimeIncrementUnit="s"',
+    ):
         assert part in xml
 
 
-def test_more_than_a_classic_tiff_holds_becomes_a_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_than_a_classic_tiff_holds_becomes_a_bigtiff(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(tiff_sink, "_CLASSIC_BYTES", 1000)
     path = _write(tmp_path, "tiff")
     with tifffile.TiffFile(path) as file:
@@ -103,19 +122,38 @@ def test_the_zarr_is_a_valid_label_image_with_units(tmp_path: Path) -> None:
     yaozarrs.validate_zarr_store(str(path))
     ome = zarr.open_group(path, mode="r").attrs["ome"]
     assert ome["version"] == "0.5" and ome["image-label"] == {"version": "0.5"}
-    assert [axis["unit"] for axis in ome["multiscales"][0]["axes"]] == ["second", "micrometer", "micrometer"]
-    assert ome["multiscales"][0]["datasets"][0]["coordinateTransformations"] == [{"type": "scale", "scale": [12.5, 0.5, 0.25]}]
-
-
-@pytest.mark.parametrize(("max_track", "dtype"), [(1, "uint16"), (65_535, "uint16"), (65_536, "uint32")])
-def test_the_type_follows_the_largest_track(max_track: int, dtype: str) -> None:
-    video = Stack(np.arange(60, dtype=np.uint8).reshape(3, 4, 5), "zyx", _SPACING).as_video()
-    spec = LabelSpec.of(video, max_track)
-    assert (spec.axes, spec.shape, spec.dtype, spec.spacing) == ("zyx", (3, 4, 5), np.dtype(dtype), _SPACING)
+    assert [axis["unit"] for axis in ome["multiscales"][0]["axes"]] == [
+        "second",
+        "micrometer",
+        "micrometer",
+    ]
+    assert ome["multiscales"][0]["datasets"][0]["coordinateTransformations"] == [
+        {"type": "scale", "scale": [12.5, 0.5, 0.25]}
+    ]
 
 
 @pytest.mark.parametrize(
-    ("axes", "shape", "dtype"), [("yx", (1, 4, 4), "u2"), ("zyx", (0, 4, 4), "u2"), ("zyx", (1, 4, 4), "f4"), ("zyx", (1, 4, 4), "i4")]
+    ("max_track", "dtype"), [(1, "uint16"), (65_535, "uint16"), (65_536, "uint32")]
+)
+def test_the_type_follows_the_largest_track(max_track: int, dtype: str) -> None:
+    video = Stack(np.arange(60, dtype=np.uint8).reshape(3, 4, 5), "zyx", _SPACING).as_video()
+    spec = LabelSpec.of(video, max_track)
+    assert (spec.axes, spec.shape, spec.dtype, spec.spacing) == (
+        "zyx",
+        (3, 4, 5),
+        np.dtype(dtype),
+        _SPACING,
+    )
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape", "dtype"),
+    [
+        ("yx", (1, 4, 4), "u2"),
+        ("zyx", (0, 4, 4), "u2"),
+        ("zyx", (1, 4, 4), "f4"),
+        ("zyx", (1, 4, 4), "i4"),
+    ],
 )
 def test_specs_that_are_no_label_stack_are_refused(axes: str, shape: Any, dtype: str) -> None:
     with pytest.raises(LabelsError, match="expected"):
@@ -162,11 +200,16 @@ def _largest_file(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("format", _FORMATS)
-def test_no_space_left_is_an_output_error_and_leaves_what_was_there(format: str, tmp_path: Path) -> None:
+def test_no_space_left_is_an_output_error_and_leaves_what_was_there(
+    format: str, tmp_path: Path
+) -> None:
     older = _write(tmp_path, format)
     noise = np.random.default_rng(0).integers(0, 60_000, (6, 400, 400)).astype(np.uint16)
     spec = LabelSpec("zyx", (6, 400, 400), np.dtype(np.uint16))
-    with pytest.raises(OutputError, match=r"labels\.ome\.(tif|zarr): cannot be written .*--out"), _largest_file(100_000):
+    with (
+        pytest.raises(OutputError, match=r"labels\.ome\.(tif|zarr): cannot be written .*--out"),
+        _largest_file(100_000),
+    ):
         _write(tmp_path, format, spec, noise)
     assert [path.name for path in tmp_path.iterdir()] == [older.name]
     np.testing.assert_array_equal(np.asarray(open_labels(older).data), _LABELS)
@@ -186,7 +229,9 @@ def test_an_interrupt_leaves_nothing(format: str, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_older_folder_comes_back_where_the_new_one_cannot_take_its_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_folder_comes_back_where_the_new_one_cannot_take_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     older, replace_ = _write(tmp_path, "zarr"), os.replace
 
     def refuse(source: Path, target: Path) -> None:
@@ -209,12 +254,19 @@ def test_an_unknown_format_lists_the_known(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("format", _FORMATS)
 def test_memory_does_not_grow_with_the_number_of_frames(format: str, tmp_path: Path) -> None:
-    plane = np.kron(np.random.default_rng(0).integers(0, 900, (32, 32)), np.ones((16, 16), int)).astype(np.uint32)
+    plane = np.kron(
+        np.random.default_rng(0).integers(0, 900, (32, 32)), np.ones((16, 16), int)
+    ).astype(np.uint32)
     peaks = []
     for frames in (2, 4, 40):  # the first is not counted: it loads what is loaded once
         labels = np.broadcast_to(plane, (frames, 512, 512))
         tracemalloc.start()
-        _write(tmp_path / str(frames), format, LabelSpec("tyx", (frames, 512, 512), np.dtype(np.uint32)), labels)
+        _write(
+            tmp_path / str(frames),
+            format,
+            LabelSpec("tyx", (frames, 512, 512), np.dtype(np.uint32)),
+            labels,
+        )
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[2] - peaks[1] < 4 * plane.nbytes

@@ -20,7 +20,9 @@ from napari_sam2.io.tables import write_json, write_provenance, write_table, wri
 
 
 def _table() -> pd.DataFrame:
-    numbers = np.random.default_rng(0).normal(size=50) * 10.0 ** np.random.default_rng(1).integers(-12, 15, 50)
+    numbers = np.random.default_rng(0).normal(size=50) * 10.0 ** np.random.default_rng(1).integers(
+        -12, 15, 50
+    )
     return pd.DataFrame(
         {
             "track": np.arange(50, dtype=np.uint32),
@@ -44,27 +46,56 @@ def test_numbers_come_back_exactly(tmp_path: Path) -> None:
 
 def test_unknown_is_empty_and_whole_numbers_stay_whole(tmp_path: Path) -> None:
     write_table(_table().head(2)[["track", "parent", "area_um2", "category"]], tmp_path / "a.csv")
-    assert (tmp_path / "a.csv").read_bytes() == "track,parent,area_um2,category\n0,1,,Zellkern ä\n1,,0.1,\n".encode()
+    assert (
+        tmp_path / "a.csv"
+    ).read_bytes() == "track,parent,area_um2,category\n0,1,,Zellkern ä\n1,,0.1,\n".encode()
 
 
 def test_three_tables_are_written(tmp_path: Path) -> None:
     write_tables(tmp_path, _table(), _table().head(2), _table().head(1))
-    assert {path.name: len(pd.read_csv(path)) for path in tmp_path.iterdir()} == {"objects.csv": 50, "tracks.csv": 2, "counts.csv": 1}
+    assert {path.name: len(pd.read_csv(path)) for path in tmp_path.iterdir()} == {
+        "objects.csv": 50,
+        "tracks.csv": 2,
+        "counts.csv": 1,
+    }
 
 
 def test_json_takes_numpy_and_paths_and_writes_null_for_no_number(tmp_path: Path) -> None:
-    data = {"path": tmp_path, "n": np.int64(3), "mean": np.float32(0.5), "none": np.nan, "list": np.arange(2), 5: (True, None, "µm")}
+    data = {
+        "path": tmp_path,
+        "n": np.int64(3),
+        "mean": np.float32(0.5),
+        "none": np.nan,
+        "list": np.arange(2),
+        5: (True, None, "µm"),
+    }
     write_json(data, tmp_path / "a.json")
-    expected = {"path": str(tmp_path), "n": 3, "mean": 0.5, "none": None, "list": [0, 1], "5": [True, None, "µm"]}
+    expected = {
+        "path": str(tmp_path),
+        "n": 3,
+        "mean": 0.5,
+        "none": None,
+        "list": [0, 1],
+        "5": [True, None, "µm"],
+    }
     assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == expected
     assert "µm" in (tmp_path / "a.json").read_text(encoding="utf-8")
 
 
 def test_provenance_is_written_whole(tmp_path: Path) -> None:
-    made = Provenance(input={"source": "a.tif"}, model={"name": "nano"}, settings={"patience": 8}, notes=("channel 0 chosen",))
+    made = Provenance(
+        input={"source": "a.tif"},
+        model={"name": "nano"},
+        settings={"patience": 8},
+        notes=("channel 0 chosen",),
+    )
     write_provenance(made, tmp_path / "provenance.json")
     found = json.loads((tmp_path / "provenance.json").read_text())
-    assert found["notes"] == ["channel 0 chosen"] and found["settings"] == {"patience": 8} and "python" in found["versions"]
+    assert (
+        found["notes"] == ["channel 0 chosen"]
+        and found["settings"] == {"patience": 8}
+        and "python" in found["versions"]
+    )
 
 
 def _fail(path: Path, error: Exception) -> None:
@@ -85,9 +116,14 @@ def test_a_failure_leaves_the_older_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("number", "said"),
-    [(errno.ENOSPC, "No space left on device.*free some space"), (errno.EACCES, "Permission denied.*make this one writable")],
+    [
+        (errno.ENOSPC, "No space left on device.*free some space"),
+        (errno.EACCES, "Permission denied.*make this one writable"),
+    ],
 )
-def test_what_the_disk_refuses_is_said_with_what_to_do(number: int, said: str, tmp_path: Path) -> None:
+def test_what_the_disk_refuses_is_said_with_what_to_do(
+    number: int, said: str, tmp_path: Path
+) -> None:
     with pytest.raises(OutputError, match=said):
         _fail(tmp_path / "a.csv", OSError(number, os.strerror(number)))
     assert list(tmp_path.iterdir()) == []
@@ -96,7 +132,9 @@ def test_what_the_disk_refuses_is_said_with_what_to_do(number: int, said: str, t
 def test_results_can_be_read_by_whom_the_user_allows(tmp_path: Path) -> None:
     write_json([], tmp_path / "a.json")
     (tmp_path / "b").touch()
-    assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == stat.S_IMODE((tmp_path / "b").stat().st_mode)
+    assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == stat.S_IMODE(
+        (tmp_path / "b").stat().st_mode
+    )
 
 
 def test_the_output_folder_is_made_and_left_empty(tmp_path: Path) -> None:
@@ -105,7 +143,10 @@ def test_the_output_folder_is_made_and_left_empty(tmp_path: Path) -> None:
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
-@pytest.mark.parametrize(("below", "said"), [("", "is a file: expected a folder"), ("out", "file/out: cannot be written")])
+@pytest.mark.parametrize(
+    ("below", "said"),
+    [("", "is a file: expected a folder"), ("out", "file/out: cannot be written")],
+)
 def test_an_output_folder_that_cannot_be_is_refused(below: str, said: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match=said):

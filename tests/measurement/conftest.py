@@ -21,7 +21,9 @@ def square(plane: np.ndarray, label: int, top: int, left: int, side: int) -> np.
 def video() -> Callable[..., Video]:
     """A function: pixels of any axes to a Video, contrast fixed so that flat images can be used."""
 
-    def make(pixels: np.ndarray, axes: str = "tyx", *, along: str | None = None, spacing: Spacing = KNOWN) -> Video:
+    def make(
+        pixels: np.ndarray, axes: str = "tyx", *, along: str | None = None, spacing: Spacing = KNOWN
+    ) -> Video:
         along = along or ("z" if "z" in axes else "t")
         return Video.of(Stack(pixels, axes, spacing), along=along, contrast=Contrast(0.0, 65535.0))
 

@@ -24,15 +24,34 @@ def plane(*squares: tuple[int, int, int, int]) -> np.ndarray:
 
 TWO = plane((1, 5, 5, 10), (2, 5, 30, 10))
 CASES = {
-    "the same": (TWO, {"iou": 1, "dice": 1, "precision": 1, "recall": 1, "f1": 1, "ap": 1, "count_error": 0}),
+    "the same": (
+        TWO,
+        {"iou": 1, "dice": 1, "precision": 1, "recall": 1, "f1": 1, "ap": 1, "count_error": 0},
+    ),
     "other ids": (np.where(TWO, 70000 - TWO.astype(np.uint32), 0), {"iou": 1, "f1": 1, "ap": 1}),
     "one missed": (
         plane((1, 5, 5, 10)),
-        {"iou": 0.5, "precision": 1, "recall": 0.5, "ap_50": 0.5, "count_error": -1, "count_error_abs": 1},
+        {
+            "iou": 0.5,
+            "precision": 1,
+            "recall": 0.5,
+            "ap_50": 0.5,
+            "count_error": -1,
+            "count_error_abs": 1,
+        },
     ),
-    "one too many": (plane((1, 5, 5, 10), (2, 5, 30, 10), (3, 30, 50, 5)), {"iou": 1, "precision": 2 / 3, "recall": 1, "count_error": 1}),
-    "nothing found": (plane(), {"iou": 0, "recall": 0, "precision": np.nan, "f1": 0, "ap": 0, "count_error": -2}),
-    "shrunk to 0.64": (plane((1, 5, 5, 8), (2, 5, 30, 8)), {"iou": 0.64, "dice": 128 / 164, "ap_60": 1, "ap_65": 0, "ap": 0.3}),
+    "one too many": (
+        plane((1, 5, 5, 10), (2, 5, 30, 10), (3, 30, 50, 5)),
+        {"iou": 1, "precision": 2 / 3, "recall": 1, "count_error": 1},
+    ),
+    "nothing found": (
+        plane(),
+        {"iou": 0, "recall": 0, "precision": np.nan, "f1": 0, "ap": 0, "count_error": -2},
+    ),
+    "shrunk to 0.64": (
+        plane((1, 5, 5, 8), (2, 5, 30, 8)),
+        {"iou": 0.64, "dice": 128 / 164, "ap_60": 1, "ap_65": 0, "ap": 0.3},
+    ),
     "merged": (
         plane() + (np.maximum.reduce([TWO > 0]) * 5).astype(np.uint16),
         {"iou": 0.25, "recall": 0.5, "count_error": -1, "ap_50": 0.5},
@@ -51,7 +70,17 @@ def test_columns_and_rows_of_the_table():
     table = evaluate(np.stack([TWO] * 3), np.stack([TWO] * 3)).table
     levels = [f"ap_{percent}" for percent in range(50, 100, 5)]
     counted = ["frame", "n_truth", "n_predicted", "count_error", "count_error_abs"]
-    assert list(table.columns) == [*counted, "iou", "dice", "precision", "recall", "f1", *levels, "ap", "boundary_f"]
+    assert list(table.columns) == [
+        *counted,
+        "iou",
+        "dice",
+        "precision",
+        "recall",
+        "f1",
+        *levels,
+        "ap",
+        "boundary_f",
+    ]
     assert table["frame"].tolist() == ["0", "1", "2", "all"]
     assert table["n_truth"].tolist() == [2, 2, 2, 6]
 
@@ -60,11 +89,19 @@ def test_too_many_on_one_frame_and_too_few_on_another_do_not_cancel():
     result = evaluate(np.stack([plane(), TWO]), np.stack([TWO, plane()]))
     assert result.table["count_error"].tolist() == [-2, 2, 0]
     assert result.table["count_error_abs"].tolist() == [2, 2, 4]
-    assert (result.overall["count_error_per_frame"], result.overall["count_error_abs_per_frame"]) == (0, 2)
+    assert (
+        result.overall["count_error_per_frame"],
+        result.overall["count_error_abs_per_frame"],
+    ) == (0, 2)
 
 
 def test_frames_without_truth_weigh_nothing_in_the_mean_iou():
-    assert evaluate(np.stack([TWO, plane(), plane()]), np.stack([TWO, plane(), plane()])).overall["iou"] == 1
+    assert (
+        evaluate(np.stack([TWO, plane(), plane()]), np.stack([TWO, plane(), plane()])).overall[
+            "iou"
+        ]
+        == 1
+    )
 
 
 def test_objects_table_names_every_object_of_the_truth_and_its_partner():
@@ -78,7 +115,18 @@ def test_objects_table_names_every_object_of_the_truth_and_its_partner():
 def test_most_pairs_count_before_the_largest_sum():
     # truth A and B, predicted p and q: only A-p reaches 0.5, though A-q and B-p sum to more
     overlap = Overlap(
-        *(np.array(values) for values in ([1, 2], [100, 100], [1, 2], [100, 100], [0, 0, 1], [0, 1, 0], [67, 57, 57]))
+        *(
+            np.array(values)
+            for values in (
+                [1, 2],
+                [100, 100],
+                [1, 2],
+                [100, 100],
+                [0, 0, 1],
+                [0, 1, 0],
+                [67, 57, 57],
+            )
+        )
     )  # IoU 0.504, 0.399, 0.399
     assert overlap.matched().tolist() == [True, False, False]
 
@@ -90,7 +138,10 @@ def test_assignment_is_the_best_of_all_permutations():
         first, second = np.nonzero(gain)
         chosen = assign(first, second, gain[first, second])
         assert len(set(first[chosen])) == len(set(second[chosen])) == chosen.sum()
-        best = max(sum(gain[row, column] for row, column in enumerate(order)) for order in itertools.permutations(range(5)))
+        best = max(
+            sum(gain[row, column] for row, column in enumerate(order))
+            for order in itertools.permutations(range(5))
+        )
         assert gain[first, second][chosen].sum() == pytest.approx(best)
 
 
@@ -98,9 +149,15 @@ def test_overlap_agrees_with_a_loop_over_pairs():
     random = np.random.default_rng(4)
     truth, predicted = (random.integers(0, 6, (30, 30)).astype(np.uint16) * 1000 for _ in range(2))
     overlap = Overlap.of(truth, predicted)
-    found = {(overlap.truth[i], overlap.predicted[j]): iou for i, j, iou in zip(overlap.first, overlap.second, overlap.iou, strict=True)}
+    found = {
+        (overlap.truth[i], overlap.predicted[j]): iou
+        for i, j, iou in zip(overlap.first, overlap.second, overlap.iou, strict=True)
+    }
     for a, b in itertools.product(range(1000, 6000, 1000), repeat=2):
-        assert found[a, b] == ((truth == a) & (predicted == b)).sum() / ((truth == a) | (predicted == b)).sum()
+        assert (
+            found[a, b]
+            == ((truth == a) & (predicted == b)).sum() / ((truth == a) | (predicted == b)).sum()
+        )
 
 
 LEFT, RIGHT = (1, 5, 5, 10), (2, 5, 30, 10)
@@ -108,11 +165,21 @@ TRACKS = {
     "kept": ([(1, 2), (1, 2), (1, 2), (1, 2)], "overlap", [1, 1], ["same", "same"]),
     "other ids": ([(8, 9)] * 4, "overlap", [1, 1], ["same", "same"]),
     "other ids, by id": ([(8, 9)] * 4, "id", [0, 0], ["lost", "lost"]),
-    "swapped at the end": ([(1, 2), (1, 2), (1, 2), (2, 1)], "overlap", [0.75, 0.75], ["other", "other"]),
+    "swapped at the end": (
+        [(1, 2), (1, 2), (1, 2), (2, 1)],
+        "overlap",
+        [0.75, 0.75],
+        ["other", "other"],
+    ),
     "swapped throughout": ([(2, 1)] * 4, "overlap", [1, 1], ["same", "same"]),
     "swapped throughout, by id": ([(2, 1)] * 4, "id", [0, 0], ["other", "other"]),
     "one lost": ([(1, 2), (1, 2), (1, 0), (1, 0)], "overlap", [1, 0.5], ["same", "lost"]),
-    "one merged into the other": ([(1, 2), (1, 2), (1, 2), (1, 1)], "overlap", [7 / 8, 0.75], ["same", "lost"]),
+    "one merged into the other": (
+        [(1, 2), (1, 2), (1, 2), (1, 1)],
+        "overlap",
+        [7 / 8, 0.75],
+        ["same", "lost"],
+    ),
 }
 
 
@@ -151,7 +218,9 @@ def test_result_is_json(labels, tracks):
     result = evaluate(plane(), labels, tracks=tracks)
     plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert plain["overall"]["precision"] is None
-    assert [level["iou"] for level in plain["thresholds"]] == [percent / 100 for percent in range(50, 100, 5)]
+    assert [level["iou"] for level in plain["thresholds"]] == [
+        percent / 100 for percent in range(50, 100, 5)
+    ]
     assert plain["frames"][0]["n_truth"] == len(np.unique(labels)) - 1
 
 
@@ -180,7 +249,13 @@ def test_labels_that_cannot_be_compared_are_refused(predicted, options, says):
 def test_real_labels_agree_with_themselves_and_an_eroded_copy_agrees_less(shared):
     folder = shared / "data" / "zstack_nuclei_cells3d"
     labels = tifffile.imread(folder / "nuclei_label.tif")[20:40]
-    inner = np.where(np.logical_and.reduce([labels == np.roll(labels, shift, axis) for shift in (1, -1) for axis in (1, 2)]), labels, 0)
+    inner = np.where(
+        np.logical_and.reduce(
+            [labels == np.roll(labels, shift, axis) for shift in (1, -1) for axis in (1, 2)]
+        ),
+        labels,
+        0,
+    )
     same, less = evaluate(labels, labels, tracks=True), evaluate(inner, labels, tracks=True)
     assert same.overall["track_iou"] == same.overall["ap"] == 1
     for row in less.tracks.itertuples():

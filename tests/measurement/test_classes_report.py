@@ -34,7 +34,11 @@ def table(video):
 
 
 def test_first_rule_that_holds_is_the_category(table):
-    rules = [Rule.of("bright", "mean_c0 > 1e3"), Rule.of("large", "area_px >= 100 and mean_c0 < 1e3"), Rule.of("any", "area_px > 0")]
+    rules = [
+        Rule.of("bright", "mean_c0 > 1e3"),
+        Rule.of("large", "area_px >= 100 and mean_c0 < 1e3"),
+        Rule.of("any", "area_px > 0"),
+    ]
     found = by_rules(table, rules)
     assert [found[track] for track in (1, 2, 3, 4)] == ["large", "bright", "large", "bright"]
 
@@ -44,7 +48,9 @@ def test_track_without_a_rule_keeps_its_category(table):
     assert set(by_rules(named, [Rule.of("huge", "area_px > 9999")]).values()) == {"cell"}
 
 
-@pytest.mark.parametrize("text", ["", "area_px", "area_px > big", "__import__('os')", "area_px > 1 or mean_c0 > 2"])
+@pytest.mark.parametrize(
+    "text", ["", "area_px", "area_px > big", "__import__('os')", "area_px > 1 or mean_c0 > 2"]
+)
 def test_what_is_no_rule_is_refused(text):
     with pytest.raises(LabelsError, match="expected conditions like"):
         Rule.of("x", text)
@@ -62,7 +68,9 @@ def test_a_few_examples_teach_the_rest(table):
     assert counts(categorised(table, found), 2)["n"].tolist()[-3:] == [6, 6, 12]
 
 
-@pytest.mark.parametrize("examples", [{1: "a"}, {1: "a", 99: "b"}], ids=["one category", "no such track"])
+@pytest.mark.parametrize(
+    "examples", [{1: "a"}, {1: "a", 99: "b"}], ids=["one category", "no such track"]
+)
 def test_examples_that_teach_nothing_are_refused(table, examples):
     with pytest.raises(LabelsError, match="at least two categories"):
         by_examples(table, examples)
@@ -71,7 +79,10 @@ def test_examples_that_teach_nothing_are_refused(table, examples):
 def results(name: str = "dividing"):
     scene = dividing()
     stack = Stack(scene.stack.data, "tyx", Spacing(y_um=0.5, x_um=0.5, t_s=60), name=name)
-    walked, family = Video.of(stack), [Track(child, parent=parent) for child, parent in scene.parents.items()]
+    walked, family = (
+        Video.of(stack),
+        [Track(child, parent=parent) for child, parent in scene.parents.items()],
+    )
     rows = objects(walked, scene.labels, tracks=family)
     return walked, rows, tracks(rows, walked, family), counts(rows, len(walked))
 
@@ -93,7 +104,9 @@ class Page(HTMLParser):
 
 
 def test_report_is_one_file_with_its_pictures_inside():
-    text = report(*results(), {"model": {"name": "nano", "sha256": "ab" * 32}, "notes": ["channel 0 chosen"]})
+    text = report(
+        *results(), {"model": {"name": "nano", "sha256": "ab" * 32}, "notes": ["channel 0 chosen"]}
+    )
     page = Page(text)
     assert page.pictures == 4, "counts, size, intensity, lineage"
     assert "script" not in page.tags and not re.search(r"(src|href)=.?http", text)

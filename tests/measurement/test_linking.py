@@ -36,11 +36,21 @@ def plane(*squares: tuple[int, int, int, int]) -> np.ndarray:
         ([], [(1, 10, 10, 6)], {}),
         ([(7, 10, 10, 10), (8, 10, 22, 10)], [(1, 10, 16, 10)], {7: 1}),
     ],
-    ids=["moved a little", "two, in another order", "moved by two widths", "too far", "gone", "new", "two for one"],
+    ids=[
+        "moved a little",
+        "two, in another order",
+        "moved by two widths",
+        "too far",
+        "gone",
+        "new",
+        "two for one",
+    ],
 )
 def test_object_is_the_one_it_was(before, found, expected):
     linked = link(plane(*before), plane(*found), reach_px=20)
-    assert linked == expected or (len(expected) == 1 and set(linked.values()) == set(expected.values()) and len(before) > 1)
+    assert linked == expected or (
+        len(expected) == 1 and set(linked.values()) == set(expected.values()) and len(before) > 1
+    )
 
 
 def test_what_the_model_says_decides_where_masks_do_not():
@@ -72,7 +82,11 @@ def test_daughters_lie_on_both_sides_of_the_mother_and_are_alike(found, expected
 
 
 def chain(number: int, frames: range, mother: int | None = None) -> Chain:
-    return Chain(number, {frame: PointPrompt(frame, number, [(1.0, 1.0)], [True]) for frame in frames}, mother)
+    return Chain(
+        number,
+        {frame: PointPrompt(frame, number, [(1.0, 1.0)], [True]) for frame in frames},
+        mother,
+    )
 
 
 def told(chains: list[Chain]) -> list[tuple[int, int, int, int | None]]:
@@ -80,16 +94,30 @@ def told(chains: list[Chain]) -> list[tuple[int, int, int, int | None]]:
 
 
 def test_mother_ends_where_she_divides_and_goes_on_as_a_daughter():
-    assert told(settled([chain(1, range(10)), chain(2, range(4, 10), 1)], 10, least=2)) == [(1, 0, 3, None), (2, 4, 9, 1), (3, 4, 9, 1)]
+    assert told(settled([chain(1, range(10)), chain(2, range(4, 10), 1)], 10, least=2)) == [
+        (1, 0, 3, None),
+        (2, 4, 9, 1),
+        (3, 4, 9, 1),
+    ]
 
 
 def test_mother_that_divides_twice_has_granddaughters():
-    found = settled([chain(1, range(12)), chain(2, range(3, 12), 1), chain(3, range(7, 12), 1)], 12, least=2)
-    assert told(found) == [(1, 0, 2, None), (2, 3, 11, 1), (3, 3, 6, 1), (4, 7, 11, 3), (5, 7, 11, 3)]
+    found = settled(
+        [chain(1, range(12)), chain(2, range(3, 12), 1), chain(3, range(7, 12), 1)], 12, least=2
+    )
+    assert told(found) == [
+        (1, 0, 2, None),
+        (2, 3, 11, 1),
+        (3, 3, 6, 1),
+        (4, 7, 11, 3),
+        (5, 7, 11, 3),
+    ]
 
 
 def test_division_whose_daughter_is_gone_at_once_is_none():
-    assert told(settled([chain(1, range(10)), chain(2, range(4, 5), 1)], 10, least=1)) == [(1, 0, 9, None)]
+    assert told(settled([chain(1, range(10)), chain(2, range(4, 5), 1)], 10, least=1)) == [
+        (1, 0, 9, None)
+    ]
 
 
 def test_division_on_the_last_frame_counts():
@@ -97,12 +125,16 @@ def test_division_on_the_last_frame_counts():
 
 
 def test_short_chain_is_dropped_unless_the_video_begins_or_ends_on_it():
-    found = settled([chain(1, range(1)), chain(2, range(4, 5)), chain(3, range(9, 10))], 10, least=2)
+    found = settled(
+        [chain(1, range(1)), chain(2, range(4, 5)), chain(3, range(9, 10))], 10, least=2
+    )
     assert [each.first for each in found] == [0, 9]
 
 
 def test_gaps_are_frames_it_was_missed_on():
-    gapped = Chain(1, {frame: PointPrompt(frame, 1, [(1.0, 1.0)], [True]) for frame in (0, 1, 4, 5, 7)})
+    gapped = Chain(
+        1, {frame: PointPrompt(frame, 1, [(1.0, 1.0)], [True]) for frame in (0, 1, 4, 5, 7)}
+    )
     assert gapped.gaps() == [(1, 4), (5, 7)]
 
 
@@ -122,7 +154,9 @@ def test_measures_of_the_challenge_are_one_for_the_truth_itself():
     scene = dividing()
     overlaps = [Overlap.of(each, each) for each in scene.labels]
     found = ctc_measures(overlaps, scene.parents, scene.parents)
-    assert {name: found[name] for name in ("SEG", "DET", "TRA", "CHOTA", "BC(0)", "gt_divisions")} == {
+    assert {
+        name: found[name] for name in ("SEG", "DET", "TRA", "CHOTA", "BC(0)", "gt_divisions")
+    } == {
         "SEG": 1.0,
         "DET": 1.0,
         "TRA": 1.0,

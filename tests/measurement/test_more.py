@@ -30,21 +30,38 @@ def test_intensities_and_shapes_equal_those_of_scikit_image_exactly(video):
     assert table.index.tolist() == [region.label for region in theirs]
     for region in theirs:
         row, values = table.loc[region.label], region.image_intensity[region.image]
-        assert (row["mean_c0"], row["min_c0"], row["max_c0"]) == (region.intensity_mean, region.intensity_min, region.intensity_max)
-        assert (row["sum_c0"], row["std_c0"], row["area_px"]) == (values.sum(), region.intensity_std, region.area)
+        assert (row["mean_c0"], row["min_c0"], row["max_c0"]) == (
+            region.intensity_mean,
+            region.intensity_min,
+            region.intensity_max,
+        )
+        assert (row["sum_c0"], row["std_c0"], row["area_px"]) == (
+            values.sum(),
+            region.intensity_std,
+            region.area,
+        )
         assert (
             row[["q05_c0", "q25_c0", "median_c0", "q75_c0", "q95_c0"]].tolist()
             == np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]).tolist()
         )
-        assert [row[f"{name}_px"] for name in LENGTHS] == [region[name] for name in LENGTHS.values()]
-        assert (row["solidity"], row["eccentricity"], row["orientation_rad"]) == (region.solidity, region.eccentricity, region.orientation)
+        assert [row[f"{name}_px"] for name in LENGTHS] == [
+            region[name] for name in LENGTHS.values()
+        ]
+        assert (row["solidity"], row["eccentricity"], row["orientation_rad"]) == (
+            region.solidity,
+            region.eccentricity,
+            region.orientation,
+        )
 
 
 def test_global_background_is_the_median_outside_all_objects(video):
     labels, pixels = blobs(1)
     row = objects(video(pixels[None]), labels).iloc[0]
     base = np.median(pixels[labels == 0])
-    assert (row["background_global_c0"], row["corrected_sum_global_c0"]) == (base, row["sum_c0"] - row["area_px"] * base)
+    assert (row["background_global_c0"], row["corrected_sum_global_c0"]) == (
+        base,
+        row["sum_c0"] - row["area_px"] * base,
+    )
 
 
 def test_parts_holes_and_edges_are_told(video):
@@ -68,7 +85,11 @@ def test_circularity_of_a_disc_is_about_one_and_of_a_bar_less(video):
     assert bar == pytest.approx(4 * np.pi * 800 / 180**2, rel=0.15)
 
 
-@pytest.mark.parametrize(("dtype", "level", "given"), [(np.uint16, 65535, {}), (np.uint8, 255, {}), (np.uint16, 4095, {0: 4095})], ids=str)
+@pytest.mark.parametrize(
+    ("dtype", "level", "given"),
+    [(np.uint16, 65535, {}), (np.uint8, 255, {}), (np.uint16, 4095, {0: 4095})],
+    ids=str,
+)
 def test_saturated_pixels_are_counted_and_flagged(video, dtype, level, given):
     labels = square(square(np.zeros((20, 40), np.uint8), 1, 5, 5, 6), 2, 5, 25, 6)
     pixels = np.full((1, 20, 40), 100, dtype)
@@ -105,13 +126,18 @@ def spotted(
         image[labels == number + 1] += 800
         spread = 2 * 1.5**2
         for place in places:
-            image += height * np.exp(-((z - place[0]) ** 2 * (depth > 1) + (y - place[1]) ** 2 + (x - place[2]) ** 2) / spread)
+            image += height * np.exp(
+                -((z - place[0]) ** 2 * (depth > 1) + (y - place[1]) ** 2 + (x - place[2]) ** 2)
+                / spread
+            )
         one = 2 * np.pi * 1.5**2 * (1 if depth == 1 else np.sqrt(2 * np.pi) * 1.5)
         light.append(count * height * one)
     return np.clip(random.normal(image, noise), 0, 65535).astype(np.uint16), labels, light
 
 
-@pytest.mark.parametrize("noise", [0.0, 10.0, 40.0], ids=["no noise", "little noise", "a tenth of a spot"])
+@pytest.mark.parametrize(
+    "noise", [0.0, 10.0, 40.0], ids=["no noise", "little noise", "a tenth of a spot"]
+)
 def test_spots_of_simulated_images_are_counted_within_five_percent(video, noise):
     counts = [0, 1, 5, 12, 20]
     found, expected = np.zeros(len(counts)), np.zeros(len(counts))
@@ -149,9 +175,17 @@ def test_edge_of_a_bright_object_is_no_spot(video):
 def test_spots_not_asked_for_are_empty_and_the_columns_stay(video):
     labels, pixels = blobs(2)
     walked = video(pixels[None])
-    bare = objects(walked, labels, scope=Scope(shape=False, puncta=None, cytoplasm_px=None, colocalisation=False))
+    bare = objects(
+        walked,
+        labels,
+        scope=Scope(shape=False, puncta=None, cytoplasm_px=None, colocalisation=False),
+    )
     assert list(bare.columns) == list(objects(walked, labels).columns)
-    assert bare[["spots_c0", "spots_sum_c0", "solidity", "on_edge", "nucleus_cytoplasm_c0"]].isna().all(axis=None)
+    assert (
+        bare[["spots_c0", "spots_sum_c0", "solidity", "on_edge", "nucleus_cytoplasm_c0"]]
+        .isna()
+        .all(axis=None)
+    )
 
 
 @pytest.mark.parametrize("field", ["sigma_px", "sigma_z", "noises"])
@@ -170,20 +204,26 @@ def nucleus_and_cell() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("by", ["ring", "cells"])
 def test_nucleus_to_cytoplasm_is_the_ratio_of_means_above_the_background(video, by):
     nucleus, cell, pixels = nucleus_and_cell()
-    row = objects(video(pixels[None]), nucleus, scope=Scope(cells=cell if by == "cells" else None)).iloc[0]
+    row = objects(
+        video(pixels[None]), nucleus, scope=Scope(cells=cell if by == "cells" else None)
+    ).iloc[0]
     assert row["cytoplasm_mean_c0"] == 300
     assert row["nucleus_cytoplasm_c0"] == 800 / 200
 
 
 def test_nucleus_outside_every_cell_has_no_cytoplasm(video):
     nucleus, cell, pixels = nucleus_and_cell()
-    row = objects(video(pixels[None]), nucleus, scope=Scope(cells=np.where(nucleus, 0, cell))).iloc[0]
+    row = objects(video(pixels[None]), nucleus, scope=Scope(cells=np.where(nucleus, 0, cell))).iloc[
+        0
+    ]
     assert row[["cytoplasm_mean_c0", "nucleus_cytoplasm_c0"]].isna().all()
 
 
 def test_pearson_is_that_of_scikit_image_on_the_pixels_of_the_object(video):
     labels, first = blobs(3)
-    second = (first // 2 + np.random.default_rng(3).integers(0, 9000, first.shape)).astype(np.uint16)
+    second = (first // 2 + np.random.default_rng(3).integers(0, 9000, first.shape)).astype(
+        np.uint16
+    )
     table = objects(video(np.stack([first, second])[None], "tcyx"), labels)
     expected = [pearson_corr_coeff(first, second, labels == track)[0] for track in table["track"]]
     np.testing.assert_allclose(table["pearson_c0_c1"], expected, rtol=1e-9)
@@ -198,8 +238,15 @@ def test_manders_is_the_part_of_the_light_where_the_other_channel_has_a_signal(v
 
 
 def test_three_channels_have_three_pairs(video):
-    table = objects(video(np.random.default_rng(0).integers(0, 99, (1, 3, 20, 20)).astype(np.uint8), "tcyx"), np.ones((20, 20), np.uint8))
-    assert [name for name in table.columns if name.startswith("pearson")] == ["pearson_c0_c1", "pearson_c0_c2", "pearson_c1_c2"]
+    table = objects(
+        video(np.random.default_rng(0).integers(0, 99, (1, 3, 20, 20)).astype(np.uint8), "tcyx"),
+        np.ones((20, 20), np.uint8),
+    )
+    assert [name for name in table.columns if name.startswith("pearson")] == [
+        "pearson_c0_c1",
+        "pearson_c0_c2",
+        "pearson_c1_c2",
+    ]
 
 
 def test_origin_and_fate_of_tracks(video):
@@ -216,7 +263,14 @@ def test_origin_and_fate_of_tracks(video):
     walked = video(np.zeros((5, 40, 60), np.uint8))
     family = [Track(2, parent=1), Track(3, parent=1)]
     rows = tracks(objects(walked, labels, tracks=family), walked, family)
-    assert rows["origin"].tolist() == ["start", "division", "division", "entered", "start", "appeared"]
+    assert rows["origin"].tolist() == [
+        "start",
+        "division",
+        "division",
+        "entered",
+        "start",
+        "appeared",
+    ]
     assert rows["fate"].tolist() == ["division", "end", "end", "lost", "left", "lost"]
 
 

@@ -39,7 +39,9 @@ def test_boundary_of_nothing_with_nothing_is_empty():
 
 
 def test_counts_are_compared_per_frame_and_category():
-    truth = pd.DataFrame({"frame": ["0", "1", "all"], "category": ["a", "a", "all"], "n": [4, 0, 4]})
+    truth = pd.DataFrame(
+        {"frame": ["0", "1", "all"], "category": ["a", "a", "all"], "n": [4, 0, 4]}
+    )
     ours = pd.DataFrame({"frame": [0, 0, "all"], "category": ["a", "b", "all"], "n": [3, 2, 5]})
     table = count_errors(ours, truth)
     assert table[["frame", "category", "count_error", "count_error_abs"]].to_numpy().tolist() == [
@@ -60,6 +62,12 @@ def test_other_tables_are_refused():
 def test_challenge_is_taken_where_it_is_asked_for():
     pytest.importorskip("ctc_metrics")
     scene = dividing()
-    overall = evaluate(scene.labels, scene.labels, tracks=True, challenge=True, parents=(scene.parents, scene.parents)).overall
+    overall = evaluate(
+        scene.labels,
+        scene.labels,
+        tracks=True,
+        challenge=True,
+        parents=(scene.parents, scene.parents),
+    ).overall
     assert (overall["TRA"], overall["BC(0)"], overall["SEG"]) == (1.0, 1.0, 1.0)
     assert "TRA" not in evaluate(scene.labels, scene.labels, tracks=True).overall

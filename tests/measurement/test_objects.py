@@ -14,7 +14,21 @@ from napari_sam2.measurement import Fact, LabelPlanes, frame_objects, objects
 from napari_sam2.measurement.regions import RING_GAP_PX, RING_REACH_PX, Regions
 from tests.measurement.conftest import square
 
-FIXED = ["track", "frame", "t", "z", "category", "area_px", "area_um2", "y", "x", "y_um", "x_um", "score", "presence"]
+FIXED = [
+    "track",
+    "frame",
+    "t",
+    "z",
+    "category",
+    "area_px",
+    "area_um2",
+    "y",
+    "x",
+    "y_um",
+    "x_um",
+    "score",
+    "presence",
+]
 PER_CHANNEL = ["mean", "sum", "min", "max", "std", "background", "corrected_sum"]
 
 
@@ -26,7 +40,11 @@ def naive(plane: np.ndarray, pixels: np.ndarray) -> dict[int, dict[str, float]]:
         where = [(int(y), int(x)) for y, x in np.argwhere(plane == label)]
         values = [pixels[at].item() for at in where]
         near = [min((y - v) ** 2 + (x - u) ** 2 for v, u in where) for y, x in background_pixels]
-        ring = [pixels[y, x].item() for (y, x), d in zip(background_pixels, near, strict=True) if RING_GAP_PX**2 < d <= RING_REACH_PX**2]
+        ring = [
+            pixels[y, x].item()
+            for (y, x), d in zip(background_pixels, near, strict=True)
+            if RING_GAP_PX**2 < d <= RING_REACH_PX**2
+        ]
         mean = sum(values) / len(values)
         background = float(np.median(ring or [pixels[y, x].item() for y, x in background_pixels]))
         found[label] = {
@@ -46,7 +64,9 @@ def naive(plane: np.ndarray, pixels: np.ndarray) -> dict[int, dict[str, float]]:
 
 def test_columns_are_those_of_the_design_in_order_for_every_channel(video):
     table = objects(video(np.zeros((2, 3, 8, 8), np.uint8), "tcyx"), np.ones((2, 8, 8), np.uint8))
-    fixed = FIXED + [f"{name}_c{channel}" for channel in range(3) for name in (*PER_CHANNEL, "spots")]
+    fixed = FIXED + [
+        f"{name}_c{channel}" for channel in range(3) for name in (*PER_CHANNEL, "spots")
+    ]
     assert list(table.columns)[: len(fixed)] == fixed
     assert len(set(table.columns)) == len(table.columns)
 
@@ -55,7 +75,17 @@ def test_square_on_a_flat_background_has_the_numbers_it_was_drawn_with(video):
     labels = square(np.zeros((1, 40, 40), np.uint8)[0], 3, 10, 20, 6)[None]
     pixels = np.where(labels == 3, 1100, 100).astype(np.uint16)
     row = objects(video(pixels), labels).iloc[0]
-    expected = {"track": 3, "frame": 0, "t": 0, "area_px": 36, "area_um2": 4.5, "y": 12.5, "x": 22.5, "y_um": 6.25, "x_um": 5.625}
+    expected = {
+        "track": 3,
+        "frame": 0,
+        "t": 0,
+        "area_px": 36,
+        "area_um2": 4.5,
+        "y": 12.5,
+        "x": 22.5,
+        "y_um": 6.25,
+        "x_um": 5.625,
+    }
     expected |= {
         "mean_c0": 1100,
         "sum_c0": 39600,
@@ -77,7 +107,9 @@ def test_ramp_across_a_disc_has_its_analytic_sum_and_the_offset_is_taken_off(vid
     labels = ((y - 30) ** 2 + (x - 32) ** 2 <= 100).astype(np.uint32)
     row = objects(video((1000 * x + 7).astype(np.uint16)[None]), labels).iloc[0]
     area = int(labels.sum())
-    assert row["sum_c0"] == area * (1000 * 32 + 7)  # a disc is symmetric about its centre column, and so is its ring
+    assert row["sum_c0"] == area * (
+        1000 * 32 + 7
+    )  # a disc is symmetric about its centre column, and so is its ring
     assert row["background_c0"] == 1000 * 32 + 7
     assert row["corrected_sum_c0"] == 0
 
@@ -86,11 +118,20 @@ def test_ramp_across_a_disc_has_its_analytic_sum_and_the_offset_is_taken_off(vid
 def test_agrees_with_plain_loops_over_pixels(video, dtype):
     random = np.random.default_rng(5)
     labels = ndimage.zoom(random.integers(0, 4, (6, 6)), 4, order=0).astype(np.uint16)
-    pixels = (random.integers(0, 200, labels.shape) + (random.random(labels.shape) if np.dtype(dtype).kind == "f" else 0)).astype(dtype)
+    pixels = (
+        random.integers(0, 200, labels.shape)
+        + (random.random(labels.shape) if np.dtype(dtype).kind == "f" else 0)
+    ).astype(dtype)
     table = objects(video(pixels[None]), labels).set_index("track")
     expected = pd.DataFrame(naive(labels, pixels)).T
     assert expected.index.tolist() == table.index.tolist()
-    pd.testing.assert_frame_equal(table[expected.columns].astype(float), expected, check_names=False, rtol=1e-9, check_index_type=False)
+    pd.testing.assert_frame_equal(
+        table[expected.columns].astype(float),
+        expected,
+        check_names=False,
+        rtol=1e-9,
+        check_index_type=False,
+    )
 
 
 def test_saturated_16_bit_sums_are_exact(video):
@@ -117,17 +158,27 @@ def test_every_channel_is_measured_and_not_only_the_one_walked(video):
 
 @pytest.mark.parametrize(
     ("axes", "along", "t", "z"),
-    [("zyx", "z", [None, None], [0, 1]), ("tyx", "t", [0, 1], [None, None]), ("tzyx", "z", [0, 0], [0, 1]), ("tzyx", "t", [0, 1], [0, 0])],
+    [
+        ("zyx", "z", [None, None], [0, 1]),
+        ("tyx", "t", [0, 1], [None, None]),
+        ("tzyx", "z", [0, 0], [0, 1]),
+        ("tzyx", "t", [0, 1], [0, 0]),
+    ],
     ids=["z-stack", "time-lapse", "z of a 4D stack", "t of a 4D stack"],
 )
 def test_t_and_z_are_indices_and_empty_where_the_stack_has_none(video, axes, along, t, z):
-    table = objects(video(np.zeros((2,) * (len(axes) - 2) + (9, 9), np.uint8), axes, along=along), np.ones((2, 9, 9), np.uint8))
+    table = objects(
+        video(np.zeros((2,) * (len(axes) - 2) + (9, 9), np.uint8), axes, along=along),
+        np.ones((2, 9, 9), np.uint8),
+    )
     assert [None if pd.isna(value) else value for value in table["t"]] == t
     assert [None if pd.isna(value) else value for value in table["z"]] == z
 
 
 def test_unknown_spacing_gives_empty_cells_and_pixels_stay(video, tmp_path):
-    table = objects(video(np.zeros((1, 9, 9), np.uint8), spacing=Spacing()), np.ones((9, 9), np.uint8))
+    table = objects(
+        video(np.zeros((1, 9, 9), np.uint8), spacing=Spacing()), np.ones((9, 9), np.uint8)
+    )
     assert table[["area_um2", "y_um", "x_um"]].isna().all(axis=None)
     assert table["area_px"].tolist() == [81]
     table.to_csv(tmp_path / "o.csv", index=False)
@@ -175,9 +226,18 @@ def test_bright_neighbour_is_no_background(video):
 
 
 def test_facts_and_tracks_fill_score_presence_and_category_but_make_no_rows(video):
-    facts = {(1, 0): Fact(0.9, Presence.PROMPTED), (1, 1): Fact(None, Presence.TRACKED), (2, 0): Fact(0.1, Presence.ABSENT)}
+    facts = {
+        (1, 0): Fact(0.9, Presence.PROMPTED),
+        (1, 1): Fact(None, Presence.TRACKED),
+        (2, 0): Fact(0.1, Presence.ABSENT),
+    }
     labels = np.ones((2, 9, 9), np.uint8)
-    table = objects(video(np.zeros((2, 9, 9), np.uint8)), labels, facts=facts, tracks=[Track(1, category="nucleus")])
+    table = objects(
+        video(np.zeros((2, 9, 9), np.uint8)),
+        labels,
+        facts=facts,
+        tracks=[Track(1, category="nucleus")],
+    )
     assert table["track"].tolist() == [1, 1]
     assert table["presence"].tolist() == ["prompted", "tracked"]
     assert table["score"].iloc[0] == 0.9
@@ -189,15 +249,25 @@ def test_facts_and_tracks_fill_score_presence_and_category_but_make_no_rows(vide
 def test_labels_come_in_any_shape_that_can_be_read_by_plane(video, kind):
     labels = np.random.default_rng(1).integers(0, 3, (3, 9, 9)).astype(np.uint8)
     walked = video(np.zeros((3, 9, 9), np.uint8))
-    given = {"array": labels, "list": list(labels), "callable": lambda frame: labels[frame], "LabelPlanes": LabelPlanes.of(labels)}[kind]
+    given = {
+        "array": labels,
+        "list": list(labels),
+        "callable": lambda frame: labels[frame],
+        "LabelPlanes": LabelPlanes.of(labels),
+    }[kind]
     pd.testing.assert_frame_equal(objects(walked, given), objects(walked, labels))
 
 
 def test_one_frame_alone_gives_the_rows_of_the_whole(video):
     random = np.random.default_rng(2)
-    labels, walked = random.integers(0, 4, (3, 20, 20)).astype(np.uint16), video(random.integers(0, 99, (3, 20, 20)).astype(np.uint8))
+    labels, walked = (
+        random.integers(0, 4, (3, 20, 20)).astype(np.uint16),
+        video(random.integers(0, 99, (3, 20, 20)).astype(np.uint8)),
+    )
     whole = objects(walked, labels)
-    pd.testing.assert_frame_equal(frame_objects(walked, 1, labels[1]), whole[whole["frame"] == 1].reset_index(drop=True))
+    pd.testing.assert_frame_equal(
+        frame_objects(walked, 1, labels[1]), whole[whole["frame"] == 1].reset_index(drop=True)
+    )
 
 
 def test_one_plane_of_labels_is_read_at_a_time(video):
@@ -225,7 +295,17 @@ def test_one_plane_of_labels_is_read_at_a_time(video):
         (lambda frame: np.ones((9, 8), np.uint8), r"frame 0: label plane of shape \(9, 8\)"),
         (lambda frame: np.ones((9, 9)), "frame 0: .*float64"),
     ],
-    ids=["width", "frames", "one axis", "float", "bool", "negative", "too large", "plane of another shape", "float plane"],
+    ids=[
+        "width",
+        "frames",
+        "one axis",
+        "float",
+        "bool",
+        "negative",
+        "too large",
+        "plane of another shape",
+        "float plane",
+    ],
 )
 def test_labels_that_do_not_fit_are_refused(video, labels, says):
     with pytest.raises(LabelsError, match=says):
@@ -246,14 +326,27 @@ def test_score_that_is_no_number_is_refused():
 
 def test_real_nuclei_agree_with_scipy(video, shared):
     folder = shared / "data" / "zstack_nuclei_cells3d"
-    pixels, labels = tifffile.imread(folder / "nuclei.tif"), tifffile.imread(folder / "nuclei_label.tif")
+    pixels, labels = (
+        tifffile.imread(folder / "nuclei.tif"),
+        tifffile.imread(folder / "nuclei_label.tif"),
+    )
     table = objects(video(pixels, "zyx"), labels)
     for frame in (25, 34, 51):
         ids = np.unique(labels[frame])[1:]
         here = table[table["frame"] == frame]
         assert here["track"].tolist() == ids.tolist()
-        for column, measure in (("sum_c0", ndimage.sum_labels), ("min_c0", ndimage.minimum), ("max_c0", ndimage.maximum)):
-            np.testing.assert_allclose(here[column], measure(pixels[frame].astype(float), labels[frame], ids), rtol=1e-12)
-        np.testing.assert_allclose(here[["y", "x"]], ndimage.center_of_mass(np.ones(labels[frame].shape), labels[frame], ids), rtol=1e-12)
+        for column, measure in (
+            ("sum_c0", ndimage.sum_labels),
+            ("min_c0", ndimage.minimum),
+            ("max_c0", ndimage.maximum),
+        ):
+            np.testing.assert_allclose(
+                here[column], measure(pixels[frame].astype(float), labels[frame], ids), rtol=1e-12
+            )
+        np.testing.assert_allclose(
+            here[["y", "x"]],
+            ndimage.center_of_mass(np.ones(labels[frame].shape), labels[frame], ids),
+            rtol=1e-12,
+        )
     assert table["area_px"].sum() == np.count_nonzero(labels)
     assert (table["background_c0"] < table["mean_c0"]).mean() > 0.95

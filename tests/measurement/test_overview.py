@@ -19,14 +19,22 @@ def drawn(monkeypatch, walked, labels, path, **kwargs) -> Figure:
     """The figure that `draw_overview` saved."""
     kept = []
     save = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **options: (kept.append(figure), save(figure, *args, **options))[1])
+    monkeypatch.setattr(
+        Figure,
+        "savefig",
+        lambda figure, *args, **options: (kept.append(figure), save(figure, *args, **options))[1],
+    )
     table = objects(walked, labels, **kwargs)
     assert draw_overview(walked, labels, table, counts(table, len(walked)), path) == path
     return kept[0]
 
 
 def written(figure: Figure) -> list[str]:
-    return [text.get_text() for panel in figure.axes for text in (*panel.texts, panel.title, panel._left_title)]
+    return [
+        text.get_text()
+        for panel in figure.axes
+        for text in (*panel.texts, panel.title, panel._left_title)
+    ]
 
 
 @pytest.fixture
@@ -38,8 +46,15 @@ def labels() -> np.ndarray:
     return stack
 
 
-def test_picture_shows_frames_from_first_to_last_object_with_ids_and_units(monkeypatch, video, labels, tmp_path):
-    figure = drawn(monkeypatch, video((labels * 100).astype(np.uint16), "zyx"), labels, tmp_path / "overview.png")
+def test_picture_shows_frames_from_first_to_last_object_with_ids_and_units(
+    monkeypatch, video, labels, tmp_path
+):
+    figure = drawn(
+        monkeypatch,
+        video((labels * 100).astype(np.uint16), "zyx"),
+        labels,
+        tmp_path / "overview.png",
+    )
     titles = [axes.get_title(loc="left") for axes in figure.axes]
     assert titles[0] == "frame 3 · z = 6 µm"
     assert titles[7] == "frame 17 · z = 34 µm"
@@ -51,7 +66,9 @@ def test_picture_shows_frames_from_first_to_last_object_with_ids_and_units(monke
     assert height > 800
 
 
-def test_without_spacing_there_is_no_scale_bar_and_areas_are_in_pixels(monkeypatch, video, labels, tmp_path):
+def test_without_spacing_there_is_no_scale_bar_and_areas_are_in_pixels(
+    monkeypatch, video, labels, tmp_path
+):
     figure = drawn(monkeypatch, video(labels, spacing=Spacing()), labels, tmp_path / "overview.png")
     assert not any("µm" in text for text in written(figure))
     assert "area per track (px)" in written(figure)
@@ -77,12 +94,18 @@ def test_stack_without_objects_is_drawn_too(monkeypatch, video, tmp_path):
 
 def test_each_category_has_its_line(monkeypatch, video, labels, tmp_path):
     figure = drawn(
-        monkeypatch, video(labels), labels, tmp_path / "o.png", tracks=[Track(7, category="nucleus"), Track(300, category="bud")]
+        monkeypatch,
+        video(labels),
+        labels,
+        tmp_path / "o.png",
+        tracks=[Track(7, category="nucleus"), Track(300, category="bud")],
     )
     assert [line.get_label() for line in figure.axes[8].lines] == ["bud", "nucleus"]
 
 
-def test_lines_of_the_area_chart_are_those_of_the_table_and_gaps_stay_open(monkeypatch, video, labels, tmp_path):
+def test_lines_of_the_area_chart_are_those_of_the_table_and_gaps_stay_open(
+    monkeypatch, video, labels, tmp_path
+):
     labels[10] = 0
     figure = drawn(monkeypatch, video(labels), labels, tmp_path / "overview.png")
     lines = {line.get_label(): line.get_ydata() for line in figure.axes[9].lines}
@@ -91,7 +114,9 @@ def test_lines_of_the_area_chart_are_those_of_the_table_and_gaps_stay_open(monke
 
 
 def test_ids_are_left_out_where_they_would_cover_the_objects(monkeypatch, video, tmp_path):
-    crowd = np.kron(np.arange(1, 197).reshape(14, 14), np.pad(np.ones((4, 4)), 1)).astype(np.uint16)[None]
+    crowd = np.kron(np.arange(1, 197).reshape(14, 14), np.pad(np.ones((4, 4)), 1)).astype(
+        np.uint16
+    )[None]
     figure = drawn(monkeypatch, video(crowd), crowd, tmp_path / "overview.png")
     assert "100" not in written(figure)
     assert len(figure.axes[0].collections[1].get_segments()) == 196
@@ -116,14 +141,18 @@ def test_colours_are_bright_and_those_of_neighbouring_ids_differ():
     assert colours.min() >= 0
     assert colours.max() <= 1
     assert (np.abs(np.diff(colours, axis=0)).max(axis=1) > 0.2).all()
-    assert (colours @ (0.2126, 0.7152, 0.0722) > 0.3).all()  # seen on black: blue is where naive hues fail
+    assert (
+        colours @ (0.2126, 0.7152, 0.0722) > 0.3
+    ).all()  # seen on black: blue is where naive hues fail
 
 
 def test_picture_that_cannot_be_written_leaves_nothing(video, labels, tmp_path):
     walked = video(labels)
     table = objects(walked, labels)
     with pytest.raises(OutputError, match="nowhere"):
-        draw_overview(walked, labels, table, counts(table, 20), tmp_path / "nowhere" / "overview.png")
+        draw_overview(
+            walked, labels, table, counts(table, 20), tmp_path / "nowhere" / "overview.png"
+        )
     assert list(tmp_path.iterdir()) == []
 
 
@@ -146,11 +175,15 @@ def test_older_picture_stays_where_drawing_fails(monkeypatch, video, labels, tmp
 def test_labels_of_another_shape_are_refused(video, labels, tmp_path):
     table = objects(video(labels), labels)
     with pytest.raises(LabelsError):
-        draw_overview(video(labels), labels[:, :10], table, counts(table, 20), tmp_path / "overview.png")
+        draw_overview(
+            video(labels), labels[:, :10], table, counts(table, 20), tmp_path / "overview.png"
+        )
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("largest", "expected"), [(16, 10), (10, 10), (0.49, 0.2), (99, 50), (3, 2), (1000, 1000)])
+@pytest.mark.parametrize(
+    ("largest", "expected"), [(16, 10), (10, 10), (0.49, 0.2), (99, 50), (3, 2), (1000, 1000)]
+)
 def test_scale_bar_is_a_round_length(largest, expected):
     assert round_length(largest) == pytest.approx(expected)
 

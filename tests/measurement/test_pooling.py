@@ -10,18 +10,41 @@ from napari_sam2.measurement.pooling import by_well, pooled
 
 WELLS = {"b1": "B03", "b2": "B03", "c1": "C01", "d1": "D01"}
 TRACKS = {
-    "b1": pd.DataFrame({"track": [1, 2], "category": ["large", "small"], "mean_area_px": [90.0, 10.0], "mean_c0": [5.0, 7.0]}),
-    "b2": pd.DataFrame({"track": [1], "category": ["large"], "mean_area_px": [110.0], "mean_c0": [9.0], "volume_um3": [2.0]}),
-    "c1": pd.DataFrame({"track": [1], "category": ["small"], "mean_area_px": [20.0], "mean_c0": [1.0]}),
+    "b1": pd.DataFrame(
+        {
+            "track": [1, 2],
+            "category": ["large", "small"],
+            "mean_area_px": [90.0, 10.0],
+            "mean_c0": [5.0, 7.0],
+        }
+    ),
+    "b2": pd.DataFrame(
+        {
+            "track": [1],
+            "category": ["large"],
+            "mean_area_px": [110.0],
+            "mean_c0": [9.0],
+            "volume_um3": [2.0],
+        }
+    ),
+    "c1": pd.DataFrame(
+        {"track": [1], "category": ["small"], "mean_area_px": [20.0], "mean_c0": [1.0]}
+    ),
     "d1": pd.DataFrame({"track": [], "category": [], "mean_area_px": [], "mean_c0": []}),
 }
-COUNTS = {name: pd.DataFrame({"frame": ["0", "all"], "category": ["", "all"], "n": [len(table)] * 2}) for name, table in TRACKS.items()}
+COUNTS = {
+    name: pd.DataFrame({"frame": ["0", "all"], "category": ["", "all"], "n": [len(table)] * 2})
+    for name, table in TRACKS.items()
+}
 
 
 def test_pooled_table_holds_every_row_and_says_whose_it_is():
     tracks = pooled(TRACKS, WELLS)
     assert list(tracks.columns[:3]) == ["stack", "well", "track"]
-    assert tracks[["stack", "well"]].apply(tuple, axis=1).tolist() == [("b1", "B03")] * 2 + [("b2", "B03"), ("c1", "C01")]
+    assert tracks[["stack", "well"]].apply(tuple, axis=1).tolist() == [("b1", "B03")] * 2 + [
+        ("b2", "B03"),
+        ("c1", "C01"),
+    ]
     assert tracks["volume_um3"].isna().tolist() == [True, True, False, True]
 
 
@@ -33,17 +56,40 @@ def test_wells_count_their_objects_by_category_and_in_all():
         ("D01", "large"): 0, ("D01", "small"): 0, ("D01", "all"): 0,
     }  # fmt: skip
     assert wells.loc["B03", "stacks"].tolist() == [2, 2, 2]
-    assert wells.loc[("B03", "all"), ["n_mean", "n_std", "mean_area_px", "mean_c0"]].tolist() == [1.5, pytest.approx(0.5**0.5), 70.0, 7.0]
+    assert wells.loc[("B03", "all"), ["n_mean", "n_std", "mean_area_px", "mean_c0"]].tolist() == [
+        1.5,
+        pytest.approx(0.5**0.5),
+        70.0,
+        7.0,
+    ]
     assert wells.loc["D01", ["mean_area_px", "mean_c0"]].isna().all(axis=None)
 
 
-@pytest.mark.parametrize("tables", [TRACKS, {"d1": TRACKS["d1"]}, {}], ids=["objects", "none found", "nothing readable"])
+@pytest.mark.parametrize(
+    "tables", [TRACKS, {"d1": TRACKS["d1"]}, {}], ids=["objects", "none found", "nothing readable"]
+)
 def test_report_of_many_stacks_shows_what_there_is_and_what_failed(tables):
     names = [*tables, "<bad>"]
-    summary = pd.DataFrame({"stack": names, "well": [WELLS.get(name, "") for name in names], "state": ["done"] * len(tables) + ["failed"]})
-    summary = summary.assign(objects=[len(table) for table in tables.values()] + [None], masks=1, seconds=1.0, error="broken & lost")
+    summary = pd.DataFrame(
+        {
+            "stack": names,
+            "well": [WELLS.get(name, "") for name in names],
+            "state": ["done"] * len(tables) + ["failed"],
+        }
+    )
+    summary = summary.assign(
+        objects=[len(table) for table in tables.values()] + [None],
+        masks=1,
+        seconds=1.0,
+        error="broken & lost",
+    )
     counts, tracks = pooled({name: COUNTS[name] for name in tables}, WELLS), pooled(tables, WELLS)
-    page = batch_report("plate 1", summary.astype({"objects": "Int64"}), tracks, by_well(counts, tracks) if len(counts) else pd.DataFrame())
+    page = batch_report(
+        "plate 1",
+        summary.astype({"objects": "Int64"}),
+        tracks,
+        by_well(counts, tracks) if len(counts) else pd.DataFrame(),
+    )
     assert "&lt;bad&gt;" in page and "<bad>" not in page and "broken &amp; lost" in page
     assert ("Plate" in page) == bool(tables)
     assert page.count("data:image/png") == (0 if not tables else 4 if len(tables) > 1 else 2)

@@ -21,9 +21,21 @@ BOTH = plane((1, 10, 10, 10), (1, 10, 20, 10))  # one body, 10 × 20
         ([(7, 10, 10, 10), (8, 10, 20, 10)], BOTH, {7: 1}, {8}, {}),
         ([(7, 10, 10, 10), (8, 10, 26, 10)], BOTH, {7: 1}, {7, 8}, {}),
         ([(7, 5, 5, 18), (8, 12, 12, 6)], plane((1, 12, 12, 6)), {7: 1}, {7, 8}, {}),
-        ([(7, 10, 10, 10), (8, 10, 20, 10)], plane((1, 10, 10, 10), (2, 10, 20, 10)), {7: 1, 8: 2}, {7, 8}, {}),
+        (
+            [(7, 10, 10, 10), (8, 10, 20, 10)],
+            plane((1, 10, 10, 10), (2, 10, 20, 10)),
+            {7: 1, 8: 2},
+            {7, 8},
+            {},
+        ),
         ([(8, 10, 20, 10)], BOTH, {7: 1}, {7, 8}, {}),
-        ([(7, 10, 10, 10), (8, 10, 20, 4), (9, 10, 25, 4)], BOTH, {7: 1}, {7, 8, 9}, {1: [7, 8, 9]}),
+        (
+            [(7, 10, 10, 10), (8, 10, 20, 4), (9, 10, 25, 4)],
+            BOTH,
+            {7: 1},
+            {7, 8, 9},
+            {1: [7, 8, 9]},
+        ),
     ],
     ids=[
         "both",
@@ -50,7 +62,9 @@ def test_every_pixel_of_a_body_that_moved_and_grew_goes_to_the_nearest():
     body = plane((1, 8, 9, 14), (1, 8, 21, 12)) > 0
     pieces = parted(body, plane((7, 10, 10, 10), (8, 10, 22, 10)), [7, 8])
     np.testing.assert_array_equal(pieces > 0, body)
-    np.testing.assert_array_equal(pieces[body], np.where(np.nonzero(body)[1] <= 20, 7, 8))  # the middle between them is 20.5
+    np.testing.assert_array_equal(
+        pieces[body], np.where(np.nonzero(body)[1] <= 20, 7, 8)
+    )  # the middle between them is 20.5
 
 
 @pytest.mark.parametrize(
@@ -62,7 +76,13 @@ def test_every_pixel_of_a_body_that_moved_and_grew_goes_to_the_nearest():
         ([(1, 20, 4, 8)], {}, {}),
         ([(1, 20, 4, 8), (2, 20, 90, 8)], {}, {}),
     ],
-    ids=["two that went far", "the larger one first", "she went on", "one alone", "the other too far"],
+    ids=[
+        "two that went far",
+        "the larger one first",
+        "she went on",
+        "one alone",
+        "the other too far",
+    ],
 )
 def test_mother_who_went_on_as_neither_has_twins(found, linked, expected):
     before = plane((9, 18, 19, 12))

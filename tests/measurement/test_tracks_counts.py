@@ -13,14 +13,25 @@ from napari_sam2.core.track import Track
 from napari_sam2.measurement import counts, objects, tracks
 from tests.measurement.conftest import square
 
-NAMED = [Track(1, category="nucleus"), Track(2, category="nucleus", parent=1), Track(3, category="vesicle")]
+NAMED = [
+    Track(1, category="nucleus"),
+    Track(2, category="nucleus", parent=1),
+    Track(3, category="vesicle"),
+]
 
 
 @pytest.fixture
 def scene():
     """Five frames: track 1 on 0 to 2, track 2 on 2 and 4 (not on 3), track 3 on 4 only."""
     labels = np.zeros((5, 24, 40), np.uint16)
-    for frame, label, left, side in [(0, 1, 2, 4), (1, 1, 2, 5), (2, 1, 2, 6), (2, 2, 18, 3), (4, 2, 18, 4), (4, 3, 30, 2)]:
+    for frame, label, left, side in [
+        (0, 1, 2, 4),
+        (1, 1, 2, 5),
+        (2, 1, 2, 6),
+        (2, 2, 18, 3),
+        (4, 2, 18, 4),
+        (4, 3, 30, 2),
+    ]:
         square(labels[frame], label, 8, left, side)
     pixels = np.random.default_rng(3).integers(0, 60000, (5, 2, 24, 40)).astype(np.uint16)
     return labels, pixels
@@ -28,13 +39,26 @@ def scene():
 
 def by_track(video, scene, along="t", **kwargs):
     labels, pixels = scene
-    walked = video(np.swapaxes(pixels, 0, 1), "czyx", **kwargs) if along == "z" else video(pixels, "tcyx", **kwargs)
+    walked = (
+        video(np.swapaxes(pixels, 0, 1), "czyx", **kwargs)
+        if along == "z"
+        else video(pixels, "tcyx", **kwargs)
+    )
     return tracks(objects(walked, labels, tracks=NAMED), walked, NAMED).set_index("track")
 
 
 def test_columns_of_a_time_lapse_are_those_of_the_design(video, scene):
     table = by_track(video, scene).reset_index()
-    head = ["track", "category", "parent", "first_frame", "last_frame", "n_frames", "duration_s", "mean_area_um2"]
+    head = [
+        "track",
+        "category",
+        "parent",
+        "first_frame",
+        "last_frame",
+        "n_frames",
+        "duration_s",
+        "mean_area_um2",
+    ]
     quantities = ["mean", "sum", "min", "max", "std", "background", "corrected_sum"]
     fixed = head + [f"{name}_c{channel}" for channel in range(2) for name in quantities]
     assert list(table.columns)[: len(fixed)] == fixed
@@ -42,7 +66,11 @@ def test_columns_of_a_time_lapse_are_those_of_the_design(video, scene):
 
 def test_first_last_frames_duration_parent_and_category(video, scene):
     table = by_track(video, scene)
-    assert table[["first_frame", "last_frame", "n_frames"]].to_numpy().tolist() == [[0, 2, 3], [2, 4, 2], [4, 4, 1]]
+    assert table[["first_frame", "last_frame", "n_frames"]].to_numpy().tolist() == [
+        [0, 2, 3],
+        [2, 4, 2],
+        [4, 4, 1],
+    ]
     assert table["duration_s"].tolist() == [120, 120, 0]
     assert table["category"].tolist() == ["nucleus", "nucleus", "vesicle"]
     assert [None if pd.isna(parent) else parent for parent in table["parent"]] == [None, 1, None]
@@ -57,7 +85,11 @@ def test_volume_of_a_z_stack_is_its_voxels(video, scene):
 
 def test_unknown_spacing_and_interval_give_empty_cells(video, scene):
     for along, column in (("t", "duration_s"), ("z", "volume_um3")):
-        assert by_track(video, scene, along=along, spacing=Spacing())[[column, "mean_area_um2"]].isna().all(axis=None)
+        assert (
+            by_track(video, scene, along=along, spacing=Spacing())[[column, "mean_area_um2"]]
+            .isna()
+            .all(axis=None)
+        )
 
 
 @pytest.mark.parametrize("channel", [0, 1])
@@ -66,13 +98,21 @@ def test_intensities_are_those_of_all_pixels_of_all_frames_together(video, scene
     table = by_track(video, scene)
     for track in (1, 2, 3):
         values = pixels[:, channel][labels == track].astype(float)
-        found = table.loc[track, [f"{name}_c{channel}" for name in ("mean", "sum", "min", "max", "std")]].astype(float)
-        np.testing.assert_allclose(found, [values.mean(), values.sum(), values.min(), values.max(), values.std()], rtol=1e-12)
+        found = table.loc[
+            track, [f"{name}_c{channel}" for name in ("mean", "sum", "min", "max", "std")]
+        ].astype(float)
+        np.testing.assert_allclose(
+            found,
+            [values.mean(), values.sum(), values.min(), values.max(), values.std()],
+            rtol=1e-12,
+        )
 
 
 def test_corrected_sum_and_background_of_a_track_belong_together(video, scene):
     table, pixels = by_track(video, scene), np.array([77, 25, 4])
-    np.testing.assert_allclose(table["corrected_sum_c0"], table["sum_c0"] - pixels * table["background_c0"])
+    np.testing.assert_allclose(
+        table["corrected_sum_c0"], table["sum_c0"] - pixels * table["background_c0"]
+    )
 
 
 def test_track_without_background_on_one_frame_has_none_at_all(video):
@@ -92,7 +132,12 @@ def test_no_objects_give_empty_tracks_with_their_columns_and_zero_counts(video):
     empty = tracks(none, walked)
     assert len(empty) == 0
     assert empty.dtypes.to_dict() == some.dtypes.to_dict()
-    assert counts(none, 3).to_numpy().tolist() == [["0", "", 0], ["1", "", 0], ["2", "", 0], ["all", "all", 0]]
+    assert counts(none, 3).to_numpy().tolist() == [
+        ["0", "", 0],
+        ["1", "", 0],
+        ["2", "", 0],
+        ["all", "all", 0],
+    ]
 
 
 def test_counts_have_every_frame_and_category_and_count_tracks_in_all(video, scene):
@@ -100,7 +145,12 @@ def test_counts_have_every_frame_and_category_and_count_tracks_in_all(video, sce
     table = counts(objects(video(pixels, "tcyx"), labels, tracks=NAMED), 5)
     by_frame = [("nucleus", [1, 1, 2, 0, 1]), ("vesicle", [0, 0, 0, 0, 1])]
     expected = [[str(frame), name, n[frame]] for frame in range(5) for name, n in by_frame]
-    assert table.to_numpy().tolist() == [*expected, ["all", "nucleus", 2], ["all", "vesicle", 1], ["all", "all", 3]]
+    assert table.to_numpy().tolist() == [
+        *expected,
+        ["all", "nucleus", 2],
+        ["all", "vesicle", 1],
+        ["all", "all", 3],
+    ]
 
 
 def test_counts_of_one_category_end_with_one_row(video, scene):
@@ -132,10 +182,19 @@ def test_tables_that_do_not_fit_are_refused(video, scene, table, says):
 
 def test_real_nuclei_are_counted_as_tracks(video, shared):
     folder = shared / "data" / "zstack_nuclei_cells3d"
-    pixels, labels = tifffile.imread(folder / "nuclei.tif"), tifffile.imread(folder / "nuclei_label.tif")
+    pixels, labels = (
+        tifffile.imread(folder / "nuclei.tif"),
+        tifffile.imread(folder / "nuclei_label.tif"),
+    )
     walked = video(pixels, "zyx")
     found = objects(walked, labels)
     assert counts(found, 60)["n"].iloc[-1] == 20
     table = tracks(found, walked).set_index("track")
-    assert table["volume_um3"].to_dict() == {label: (labels == label).sum() * 0.25 for label in range(1, 21)}
-    np.testing.assert_allclose(table["std_c0"], [pixels[labels == label].std(dtype=float) for label in range(1, 21)], rtol=1e-10)
+    assert table["volume_um3"].to_dict() == {
+        label: (labels == label).sum() * 0.25 for label in range(1, 21)
+    }
+    np.testing.assert_allclose(
+        table["std_c0"],
+        [pixels[labels == label].std(dtype=float) for label in range(1, 21)],
+        rtol=1e-10,
+    )

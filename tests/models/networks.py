@@ -32,12 +32,19 @@ VARIANTS = {
     "2.1": SMALL,
     "2.0": replace(SMALL, pointer_time=False, occlusion=False),
     "two heads, other windows": replace(
-        SMALL, heads=2, windows=(8, 4, 16, 8), background=(14, 14), blocks=(2, 1, 2, 1), global_blocks=(4,)
+        SMALL,
+        heads=2,
+        windows=(8, 4, 16, 8),
+        background=(14, 14),
+        blocks=(2, 1, 2, 1),
+        global_blocks=(4,),
     ),
 }
 
 
-def network(configuration: Configuration = SMALL, *, seed: int = 0, presence: float = 0.0) -> Network:
+def network(
+    configuration: Configuration = SMALL, *, seed: int = 0, presence: float = 0.0
+) -> Network:
     """Weights large enough that prompts and memory change the answer; `presence` is added to every presence score."""
     torch.manual_seed(seed)
     made = Network(configuration).eval()
@@ -57,14 +64,21 @@ def network(configuration: Configuration = SMALL, *, seed: int = 0, presence: fl
         ):
             if hasattr(made, name):
                 getattr(made, name).normal_()
-        made.shared_image_embedding.positional_embedding.copy_(made.prompt_encoder.shared_embedding.positional_embedding)
+        made.shared_image_embedding.positional_embedding.copy_(
+            made.prompt_encoder.shared_embedding.positional_embedding
+        )
         made.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(presence)
     return made
 
 
-def model(configuration: Configuration = SMALL, *, size: int = 128, presence: float = 20.0, seed: int = 0) -> Sam2:
+def model(
+    configuration: Configuration = SMALL, *, size: int = 128, presence: float = 20.0, seed: int = 0
+) -> Sam2:
     """As a VideoModel of one input size; present objects unless said otherwise."""
-    return Sam2(network(configuration, presence=presence, seed=seed), ModelCard("small", sha256="0" * 64, input_sizes=(size,)))
+    return Sam2(
+        network(configuration, presence=presence, seed=seed),
+        ModelCard("small", sha256="0" * 64, input_sizes=(size,)),
+    )
 
 
 def twin(ours: Sam2) -> Sam2VideoModel:

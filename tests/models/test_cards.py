@@ -28,13 +28,17 @@ def saved(path, *, card=None, metadata=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     save_file({"w": np.arange(3.0)}, path, metadata=metadata)
     if card is not None:
-        path.with_suffix(".json").write_text(card if isinstance(card, str) else record.to_json(card))
+        path.with_suffix(".json").write_text(
+            card if isinstance(card, str) else record.to_json(card)
+        )
     return path
 
 
 def test_all_published_sizes_of_both_versions_are_known():
     sizes = ["tiny", "small", "base-plus", "large"]
-    assert list(PUBLISHED) == [f"{version}-{size}" for version in ("sam2.1", "sam2") for size in sizes]
+    assert list(PUBLISHED) == [
+        f"{version}-{size}" for version in ("sam2.1", "sam2") for size in sizes
+    ]
     assert set(PUBLISHED) <= set(cards.known())
 
 
@@ -42,7 +46,10 @@ def test_all_published_sizes_of_both_versions_are_known():
 def test_published_checkpoint_can_be_verified_and_has_a_licence(name):
     published = PUBLISHED[name]
     assert re.fullmatch("[0-9a-f]{64}", published.card.sha256)
-    assert re.fullmatch(r"https://dl\.fbaipublicfiles\.com/segment_anything_2/(092824/sam2\.1|072824/sam2)_hiera_\w+\.pt", published.url)
+    assert re.fullmatch(
+        r"https://dl\.fbaipublicfiles\.com/segment_anything_2/(092824/sam2\.1|072824/sam2)_hiera_\w+\.pt",
+        published.url,
+    )
     assert published.card.licence == "Apache-2.0"
     assert published.card.input_sizes == (1024,)
 
@@ -79,7 +86,9 @@ def test_files_in_the_cache_change_what_a_model_is_said_to_be(cache):
 
 def test_model_of_another_package_is_listed_without_being_loaded(monkeypatch):
     entry = EntryPoint("theirs", "no_such_module:model", cards.PLUG_INS)
-    monkeypatch.setattr(cards, "entry_points", lambda group: [entry] if group == cards.PLUG_INS else [])
+    monkeypatch.setattr(
+        cards, "entry_points", lambda group: [entry] if group == cards.PLUG_INS else []
+    )
     assert cards.known()["theirs"].state == "plug-in"
 
 
@@ -91,7 +100,9 @@ def test_imported_model_cannot_take_the_place_of_a_published_one(cache):
 @pytest.mark.parametrize(
     ("asked", "kind", "said"),
     [
-        pytest.param("sam2.1-tinny", UnknownModelError, "did you mean 'sam2.1-tiny'?", id="misspelt"),
+        pytest.param(
+            "sam2.1-tinny", UnknownModelError, "did you mean 'sam2.1-tiny'?", id="misspelt"
+        ),
         pytest.param("resnet", UnknownModelError, "expected one of .*sam2-large", id="unknown"),
         pytest.param("", UnknownModelError, "no model is called ''", id="empty"),
         pytest.param("missing.pt", FileError, "no such file", id="missing_file"),
@@ -114,7 +125,9 @@ def test_name_means_the_model_even_where_a_folder_is_called_so(tmp_path, monkeyp
 def test_card_of_a_file_is_found_wherever_it_stands(tmp_path, place):
     card = ModelCard("mine", licence="CC0-1.0", input_sizes=(256, 512), training={"steps": 3})
     inside = {record.KEY: record.to_json(card)} if place == "inside" else None
-    path = saved(tmp_path / "file.v2.safetensors", card=card if place == "beside" else None, metadata=inside)
+    path = saved(
+        tmp_path / "file.v2.safetensors", card=card if place == "beside" else None, metadata=inside
+    )
     found = cards.card_for(path)
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert found.name == ("file.v2" if place == "nowhere" else "mine")
@@ -147,12 +160,15 @@ def test_card_that_makes_no_sense_is_refused(tmp_path, text, said):
 
 def test_folder_is_called_by_its_whole_name(tmp_path):
     saved(tmp_path / "sam2.1-hiera-tiny" / "model.safetensors")
-    (tmp_path / "sam2.1-hiera-tiny" / "config.json").write_text(json.dumps({"model_type": "sam2_video"}))
+    (tmp_path / "sam2.1-hiera-tiny" / "config.json").write_text(
+        json.dumps({"model_type": "sam2_video"})
+    )
     assert cards.card_for(tmp_path / "sam2.1-hiera-tiny").name == "sam2.1-hiera-tiny"
 
 
 @pytest.mark.parametrize(
-    ("content", "said"), [("model.safetensors.index.json", "split over several files"), ("notes.txt", "holds no model")]
+    ("content", "said"),
+    [("model.safetensors.index.json", "split over several files"), ("notes.txt", "holds no model")],
 )
 def test_folder_without_a_model_is_refused(tmp_path, content, said):
     (tmp_path / content).touch()
@@ -177,4 +193,9 @@ def test_embedded_checkpoints_are_looked_for_in_the_package_first(monkeypatch, t
 def test_listing_models_loads_no_network():
     list_them = "import sys; from napari_sam2.models import cards; cards.list_models()"
     code = f"{list_them}; print({{'torch', 'transformers', 'requests'}} & set(sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "set()"
+    assert (
+        subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        == "set()"
+    )

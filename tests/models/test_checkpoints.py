@@ -22,7 +22,9 @@ from napari_sam2.models.imported import import_file
 from napari_sam2.models.network import Network
 from napari_sam2.models.published import PUBLISHED, Published
 
-SMALL = Configuration(width=24, blocks=(1, 2, 3, 1), global_blocks=(5,), memory_layers=2, feed_forward=256)
+SMALL = Configuration(
+    width=24, blocks=(1, 2, 3, 1), global_blocks=(5,), memory_layers=2, feed_forward=256
+)
 """That of the reference checkpoint in Meta's format."""
 
 
@@ -34,7 +36,10 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def tensors():
-    return {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2, dtype=torch.float16)}
+    return {
+        "a.weight": torch.arange(6.0).reshape(2, 3),
+        "a.bias": torch.ones(2, dtype=torch.float16),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -45,14 +50,20 @@ def weights():
 
 
 def same(one, other):
-    return one.keys() == other.keys() and all(one[key].dtype == other[key].dtype and torch.equal(one[key], other[key]) for key in one)
+    return one.keys() == other.keys() and all(
+        one[key].dtype == other[key].dtype and torch.equal(one[key], other[key]) for key in one
+    )
 
 
 WAYS = {
     "meta.pt": lambda path, tensors: torch.save({"model": tensors}, path),
-    "training.pt": lambda path, tensors: torch.save({"model": tensors, "epoch": 3, "optimizer": {"lr": 0.1}}, path),
+    "training.pt": lambda path, tensors: torch.save(
+        {"model": tensors, "epoch": 3, "optimizer": {"lr": 0.1}}, path
+    ),
     "bare.pth": lambda path, tensors: torch.save(tensors, path),
-    "old.pt": lambda path, tensors: torch.save({"model": tensors}, path, _use_new_zipfile_serialization=False),
+    "old.pt": lambda path, tensors: torch.save(
+        {"model": tensors}, path, _use_new_zipfile_serialization=False
+    ),
     "plain.safetensors": lambda path, tensors: save_file(tensors, path),
     "misnamed.pt": lambda path, tensors: save_file(tensors, path),
     "misnamed.safetensors": lambda path, tensors: torch.save({"model": tensors}, path),
@@ -88,9 +99,16 @@ class Malicious:
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
 def test_pickle_that_wants_to_run_code_is_refused_and_not_run(tmp_path, tensors, legacy):
     proof = tmp_path / "was-run"
-    torch.save({"model": tensors, "extra": Malicious(proof)}, tmp_path / "evil.pt", _use_new_zipfile_serialization=not legacy)
+    torch.save(
+        {"model": tensors, "extra": Malicious(proof)},
+        tmp_path / "evil.pt",
+        _use_new_zipfile_serialization=not legacy,
+    )
     for refuse in (checkpoints.read, import_file):
-        with pytest.raises(CheckpointError, match=r"wants to run code when it is opened \(\S*open\); it was refused and nothing was run"):
+        with pytest.raises(
+            CheckpointError,
+            match=r"wants to run code when it is opened \(\S*open\); it was refused and nothing was run",
+        ):
             refuse(tmp_path / "evil.pt")
     assert not proof.exists()
     pickle.loads(pickle.dumps(Malicious(proof))).close()  # it would have
@@ -119,10 +137,27 @@ def test_file_that_is_cut_off_is_refused(tmp_path, kind, part):
     ("content", "kind", "said"),
     [
         pytest.param(b"", FileError, "is empty", id="empty"),
-        pytest.param(b"<!DOCTYPE html><html>", CheckpointError, "it starts with b'<!DOCTYPE ht'", id="web_page"),
-        pytest.param(b"version https://git-lfs.github.com/spec/v1\n", CheckpointError, "no checkpoint", id="lfs_pointer"),
-        pytest.param(b"\x80\x02garbage", CheckpointError, "damaged, or no checkpoint", id="pickle_of_nothing"),
-        pytest.param(b"\xff\xff\xff\xff\xff\xff\xff\xff{}", CheckpointError, "no safetensors file", id="header_too_long"),
+        pytest.param(
+            b"<!DOCTYPE html><html>",
+            CheckpointError,
+            "it starts with b'<!DOCTYPE ht'",
+            id="web_page",
+        ),
+        pytest.param(
+            b"version https://git-lfs.github.com/spec/v1\n",
+            CheckpointError,
+            "no checkpoint",
+            id="lfs_pointer",
+        ),
+        pytest.param(
+            b"\x80\x02garbage", CheckpointError, "damaged, or no checkpoint", id="pickle_of_nothing"
+        ),
+        pytest.param(
+            b"\xff\xff\xff\xff\xff\xff\xff\xff{}",
+            CheckpointError,
+            "no safetensors file",
+            id="header_too_long",
+        ),
     ],
 )
 def test_file_that_is_no_checkpoint_is_refused(tmp_path, content, kind, said):
@@ -137,7 +172,11 @@ def test_file_that_is_no_checkpoint_is_refused(tmp_path, content, kind, said):
         pytest.param([1, 2], "holds a list", id="list"),
         pytest.param({}, "holds 0 things", id="nothing"),
         pytest.param({"epoch": 3, "lr": 0.1}, "'epoch', 'lr'", id="no_tensors"),
-        pytest.param({"model": {"w": torch.zeros(1), "note": "hello"}}, "expected tensors by name", id="not_only_tensors"),
+        pytest.param(
+            {"model": {"w": torch.zeros(1), "note": "hello"}},
+            "expected tensors by name",
+            id="not_only_tensors",
+        ),
     ],
 )
 def test_file_with_other_things_in_it_is_refused(tmp_path, content, said):
@@ -154,7 +193,9 @@ def test_other_archive_is_refused(tmp_path):
 
 
 def test_what_is_written_is_read_again_with_its_card(tmp_path, tensors):
-    card = ModelCard("mine", licence="CC0-1.0", input_sizes=(256,), training={"steps": 10, "on": "nuclei"})
+    card = ModelCard(
+        "mine", licence="CC0-1.0", input_sizes=(256,), training={"steps": 10, "on": "nuclei"}
+    )
     shared_memory = {**tensors, "again": tensors["a.weight"], "turned": tensors["a.weight"].T}
     path = tmp_path / "out" / "mine.safetensors"
     written = checkpoints.write(path, shared_memory, card, metadata={"configuration": "{}"})
@@ -172,7 +213,12 @@ def test_what_is_written_is_read_again_with_its_card(tmp_path, tensors):
     "error",
     [
         pytest.param(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)), id="system"),
-        pytest.param(SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), id="safetensors"),
+        pytest.param(
+            SafetensorError(
+                "Error while serializing: I/O error: No space left on device (os error 28)"
+            ),
+            id="safetensors",
+        ),
     ],
 )
 def test_disk_that_fills_up_leaves_what_was_there(tmp_path, tensors, monkeypatch, error):
@@ -214,7 +260,11 @@ def test_model_that_was_not_fetched_says_how_to_get_it(ask):
 
 def published(monkeypatch, path: Path) -> str:
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
-    monkeypatch.setitem(PUBLISHED, "toy", Published(ModelCard("toy", source="https://example.org/a/toy.pt", sha256=sha256), 1))
+    monkeypatch.setitem(
+        PUBLISHED,
+        "toy",
+        Published(ModelCard("toy", source="https://example.org/a/toy.pt", sha256=sha256), 1),
+    )
     return sha256
 
 
@@ -238,20 +288,38 @@ def test_published_file_is_verified_wherever_it_lies(tmp_path, tensors, monkeypa
 @pytest.mark.parametrize("kind", ["meta.pt", "bare.pth", "plain.safetensors"])
 def test_import_makes_a_model_known_by_its_name(tmp_path, weights, cache, kind):
     WAYS[kind](tmp_path / kind, weights)
-    model = import_file(tmp_path / kind, name="my nuclei", input_size=512, configuration=SMALL.to_json())
-    assert (model.card.name, model.state, model.card.input_sizes) == ("my-nuclei", "imported", (512,))
-    assert model.card.source == f"imported from {kind}, SHA-256 {hashlib.sha256((tmp_path / kind).read_bytes()).hexdigest()}"
+    model = import_file(
+        tmp_path / kind, name="my nuclei", input_size=512, configuration=SMALL.to_json()
+    )
+    assert (model.card.name, model.state, model.card.input_sizes) == (
+        "my-nuclei",
+        "imported",
+        (512,),
+    )
+    assert (
+        model.card.source == f"imported from {kind}, SHA-256 "
+        f"{hashlib.sha256((tmp_path / kind).read_bytes()).hexdigest()}"
+    )
     assert same(checkpoints.read(checkpoints.find("my-nuclei"))[0], weights)
     assert checkpoints.verify("my-nuclei") == model.card
-    assert sorted(path.name for path in cache.iterdir()) == ["my-nuclei.json", "my-nuclei.safetensors"]
+    assert sorted(path.name for path in cache.iterdir()) == [
+        "my-nuclei.json",
+        "my-nuclei.safetensors",
+    ]
 
 
 def test_import_of_a_folder_of_transformers_keeps_its_configuration(tmp_path, weights):
     folder = tmp_path / "sam2.1-mine"
     folder.mkdir()
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    backbone = {"global_attention_blocks": [5], "window_size_per_stage": [8, 4, 14, 7], "num_attention_heads": 1}
-    (folder / "config.json").write_text(json.dumps({"image_size": 256, "vision_config": {"backbone_config": backbone}}))
+    backbone = {
+        "global_attention_blocks": [5],
+        "window_size_per_stage": [8, 4, 14, 7],
+        "num_attention_heads": 1,
+    }
+    (folder / "config.json").write_text(
+        json.dumps({"image_size": 256, "vision_config": {"backbone_config": backbone}})
+    )
     assert import_file(folder).card.input_sizes == (256,)
     shutil.rmtree(folder)
     assert is_loaded("sam2.1-mine", 256)
@@ -264,7 +332,9 @@ def is_loaded(name: str, size: int) -> bool:
 
 
 def test_import_of_metas_own_format(shared):
-    model = import_file(shared / "reference" / "meta_format_small.pt", input_size=256, configuration=SMALL.to_json())
+    model = import_file(
+        shared / "reference" / "meta_format_small.pt", input_size=256, configuration=SMALL.to_json()
+    )
     assert is_loaded(model.card.name, 256)
 
 
@@ -283,10 +353,22 @@ def test_same_file_may_be_imported_again_and_another_may_not_take_its_name(tmp_p
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        pytest.param(lambda w: {"conv.weight": torch.zeros(3)}, "conv.weight|no SAM 2|misses", id="other_network"),
-        pytest.param(lambda w: {key: w[key] for key in list(w)[:-3]}, "misses 3 weights", id="some_missing"),
-        pytest.param(lambda w: {**w, "extra.weight": torch.zeros(3)}, "extra.weight", id="some_more"),
-        pytest.param(lambda w: {**w, "no_memory_embedding": torch.zeros(1, 1, 8)}, "no_memory_embedding", id="other_shape"),
+        pytest.param(
+            lambda w: {"conv.weight": torch.zeros(3)},
+            "conv.weight|no SAM 2|misses",
+            id="other_network",
+        ),
+        pytest.param(
+            lambda w: {key: w[key] for key in list(w)[:-3]}, "misses 3 weights", id="some_missing"
+        ),
+        pytest.param(
+            lambda w: {**w, "extra.weight": torch.zeros(3)}, "extra.weight", id="some_more"
+        ),
+        pytest.param(
+            lambda w: {**w, "no_memory_embedding": torch.zeros(1, 1, 8)},
+            "no_memory_embedding",
+            id="other_shape",
+        ),
     ],
 )
 def test_import_of_what_is_no_sam2_leaves_nothing_behind(tmp_path, weights, cache, change, said):

@@ -82,7 +82,9 @@ def test_an_error_is_raised_when_all_parts_have_ended(cores: int) -> None:
         (0, 8, 2, []),
     ],
 )
-def test_parts_fit_and_are_about_as_large(things: int, room: int, cores: int, sizes: list[int]) -> None:
+def test_parts_fit_and_are_about_as_large(
+    things: int, room: int, cores: int, sizes: list[int]
+) -> None:
     parts = split(range(things), room, cores)
     assert [len(part) for part in parts] == sizes
     assert [index for part in parts for index in part] == list(range(things))

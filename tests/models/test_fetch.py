@@ -48,7 +48,9 @@ def server(monkeypatch):
                 self.send_error(behaviour.status if behaviour.status != 200 else 503)
                 return
             start = (
-                int(self.headers["Range"].removeprefix("bytes=").removesuffix("-")) if behaviour.ranges and "Range" in self.headers else 0
+                int(self.headers["Range"].removeprefix("bytes=").removesuffix("-"))
+                if behaviour.ranges and "Range" in self.headers
+                else 0
             )
             self._answer(start, behaviour.content, stop)
 
@@ -61,7 +63,9 @@ def server(monkeypatch):
                 return
             self.send_response(206 if start else 200)
             if start:
-                self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+                self.send_header(
+                    "Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}"
+                )
             self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
             with contextlib.suppress(ConnectionError):
@@ -88,7 +92,9 @@ def toy(server, cache, monkeypatch):
     """A model published on that server, called "toy"."""
 
     def publish(sha256=SHA256, url=server.url):
-        monkeypatch.setitem(PUBLISHED, "toy", Published(ModelCard("toy", source=url, sha256=sha256), len(WEIGHTS)))
+        monkeypatch.setitem(
+            PUBLISHED, "toy", Published(ModelCard("toy", source=url, sha256=sha256), len(WEIGHTS))
+        )
 
     publish()
     return publish
@@ -96,7 +102,11 @@ def toy(server, cache, monkeypatch):
 
 def left(cache: Path) -> list[str]:
     """Names of what is in the cache, but for locks."""
-    return sorted(path.name for path in cache.iterdir() if path.suffix != ".lock") if cache.is_dir() else []
+    return (
+        sorted(path.name for path in cache.iterdir() if path.suffix != ".lock")
+        if cache.is_dir()
+        else []
+    )
 
 
 def begun(cache: Path, content: bytes) -> Path:
@@ -125,7 +135,10 @@ def test_broken_connection_goes_on_where_it_was(server, toy, cache):
 
 def test_later_call_goes_on_where_an_earlier_one_gave_up(server, toy, cache):
     server.stops = [HALF, 0]
-    with pytest.raises(FileError, match=r"it answered 503 .* 1\.6 MB that arrived are kept; the same command goes on"):
+    with pytest.raises(
+        FileError,
+        match=r"it answered 503 .* 1\.6 MB that arrived are kept; the same command goes on",
+    ):
         fetch.fetch("toy", progress=False)
     assert left(cache) == [f"toy.pt.{SHA256[:8]}.part"]
     server.asked.clear()
@@ -171,7 +184,9 @@ def test_download_longer_than_the_file_starts_afresh(server, toy, cache):
 def test_other_file_than_the_published_one_is_refused_and_removed(server, toy, cache):
     server.content = WEIGHTS[::-1]
     arrived = hashlib.sha256(server.content).hexdigest()
-    with pytest.raises(CheckpointError, match=f"has SHA-256 {arrived}, expected {SHA256}: refused and removed"):
+    with pytest.raises(
+        CheckpointError, match=f"has SHA-256 {arrived}, expected {SHA256}: refused and removed"
+    ):
         fetch.fetch("toy", progress=False)
     assert left(cache) == []
 
@@ -189,7 +204,9 @@ def test_file_that_was_damaged_in_the_cache_is_fetched_again(server, toy, cache)
     assert fetch.fetch("toy", progress=False).read_bytes() == WEIGHTS
 
 
-@pytest.mark.parametrize(("status", "said"), [(404, "it answered 404 Not Found"), (403, "it answered 403 Forbidden")])
+@pytest.mark.parametrize(
+    ("status", "said"), [(404, "it answered 404 Not Found"), (403, "it answered 403 Forbidden")]
+)
 def test_server_that_refuses_is_quoted_with_a_way_out(server, toy, cache, status, said):
     server.status = status
     with pytest.raises(FileError, match=f"{said}.*napari-sam2 models import FILE"):
@@ -202,7 +219,9 @@ def test_no_connection_is_said_with_a_way_out(toy, cache):
         unused.bind(("127.0.0.1", 0))
         port = unused.getsockname()[1]
     toy(url=f"http://127.0.0.1:{port}/toy.pt")
-    with pytest.raises(FileError, match=r"no connection \(Connection refused\).*napari-sam2 models import FILE"):
+    with pytest.raises(
+        FileError, match=r"no connection \(Connection refused\).*napari-sam2 models import FILE"
+    ):
         fetch.fetch("toy", progress=False)
     assert left(cache) == []
 
@@ -215,8 +234,12 @@ def test_address_that_is_none_is_refused(toy):
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
 def test_disk_that_fills_up_while_writing(server, toy, cache):
     cache.mkdir(parents=True)
-    (cache / f"toy.pt.{SHA256[:8]}.part").symlink_to("/dev/full")  # the system itself says "No space left on device"
-    with pytest.raises(OutputError, match=r"no space left .* choose another place with NAPARI_SAM2_CACHE"):
+    (cache / f"toy.pt.{SHA256[:8]}.part").symlink_to(
+        "/dev/full"
+    )  # the system itself says "No space left on device"
+    with pytest.raises(
+        OutputError, match=r"no space left .* choose another place with NAPARI_SAM2_CACHE"
+    ):
         fetch.fetch("toy", progress=False)
 
 
@@ -237,20 +260,31 @@ def test_cache_that_cannot_be_made(server, toy, tmp_path, monkeypatch):
 
 def test_two_at_once_do_not_write_into_each_other(server, toy, cache):
     part = begun(cache, WEIGHTS[:HALF])
-    with FileLock(part.with_suffix(".lock")), pytest.raises(OutputError, match="by another process"):
+    with (
+        FileLock(part.with_suffix(".lock")),
+        pytest.raises(OutputError, match="by another process"),
+    ):
         fetch.fetch("toy", progress=False)
     assert part.read_bytes() == WEIGHTS[:HALF]
 
 
 def test_checkpoint_without_a_known_sum_is_not_fetched_unless_one_is_given(server, toy, cache):
     toy(sha256="")
-    with pytest.raises(CheckpointError, match="cannot be verified: give the one you trust with --sha256"):
+    with pytest.raises(
+        CheckpointError, match="cannot be verified: give the one you trust with --sha256"
+    ):
         fetch.fetch("toy", progress=False)
     assert server.asked == []
-    assert fetch.fetch("toy", progress=False, sha256=f"sha256:{SHA256.upper()}").read_bytes() == WEIGHTS
+    assert (
+        fetch.fetch("toy", progress=False, sha256=f"sha256:{SHA256.upper()}").read_bytes()
+        == WEIGHTS
+    )
 
 
-@pytest.mark.parametrize(("given", "said"), [("0" * 64, "the published file has"), ("abc", "expected 64 hexadecimal digits")])
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [("0" * 64, "the published file has"), ("abc", "expected 64 hexadecimal digits")],
+)
 def test_sum_that_cannot_be_right_is_refused(server, toy, given, said):
     with pytest.raises(CheckpointError, match=said):
         fetch.fetch("toy", progress=False, sha256=given)

@@ -80,7 +80,10 @@ def test_once_it_did_not_fit_as_much_is_not_asked_again() -> None:
 
 def test_where_not_even_one_fits_one_line_says_what_to_do() -> None:
     scene = drifting()
-    with Session(scene.video, Fitting(Small(0))) as session, pytest.raises(DeviceMemoryError) as caught:
+    with (
+        Session(scene.video, Fitting(Small(0))) as session,
+        pytest.raises(DeviceMemoryError) as caught,
+    ):
         session.replay(scene.log())
     assert "\n" not in str(caught.value)
     assert "choose a smaller model or the processor" in str(caught.value)

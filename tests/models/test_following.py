@@ -25,7 +25,15 @@ from napari_sam2.testing.contracts import ModelContract
 from tests.models.networks import CONV, network
 
 CARRYING = replace(CONV, carried=True, refinement=True)
-CARD = ModelCard("small", sha256="0" * 64, input_sizes=(128,), keep_aspect=True, follows=True, memory_slots=3, pointers=4)
+CARD = ModelCard(
+    "small",
+    sha256="0" * 64,
+    input_sizes=(128,),
+    keep_aspect=True,
+    follows=True,
+    memory_slots=3,
+    pointers=4,
+)
 
 
 @lru_cache
@@ -67,16 +75,28 @@ def test_the_answer_does_not_depend_on_what_lies_far_away(made: Following) -> No
 
 @pytest.mark.parametrize("said", ["box", "box and click"])
 def test_a_frame_turned_by_half_a_circle_gives_the_mask_turned(made: Following, said: str) -> None:
-    """What is prompted is looked at both ways up: neither is preferred. (Of a size at which Windows turn with their frame.)"""
+    """What is prompted is looked at both ways up: neither is preferred.
+
+    (Of a size at which Windows turn with their frame.)
+    """
     pixels = _noise((144, 144))
     told = {
         "box": Said(box=(44.5, 44.5, 74.5, 74.5)),
-        "box and click": Said(box=(44.5, 44.5, 74.5, 74.5), points=((50.0, 60.0),), positive=(False,)),
+        "box and click": Said(
+            box=(44.5, 44.5, 74.5, 74.5), points=((50.0, 60.0),), positive=(False,)
+        ),
     }[said]
     points = tuple((143 - y, 143 - x) for y, x in told.points)
-    box = None if told.box is None else (143 - told.box[2], 143 - told.box[3], 143 - told.box[0], 143 - told.box[1])
+    box = (
+        None
+        if told.box is None
+        else (143 - told.box[2], 143 - told.box[3], 143 - told.box[0], 143 - told.box[1])
+    )
     planes = []
-    for shown, each in ((pixels, told), (pixels[::-1, ::-1].copy(), Said(points=points, positive=told.positive, box=box))):
+    for shown, each in (
+        (pixels, told),
+        (pixels[::-1, ::-1].copy(), Said(points=points, positive=told.positive, box=box)),
+    ):
         (embedding,) = made.embed([(Frame(0, shown), made.card.window(shown.shape))])
         (segment,) = made.segment(embedding, [Query(1, each)])
         planes.append(segment.window.paste(segment.logits, slice(0, 144), slice(0, 144)))
@@ -90,10 +110,15 @@ def test_each_track_has_its_own_window(made: Following, said: str) -> None:
     told = {
         "box": [Said(box=(19.5, 29.5, 39.5, 49.5)), Said(box=(149.5, 139.5, 249.5, 259.5))],
         "mask": [Said(mask=mask) for mask in masks],
-        "click": [Said(points=((30.0, 40.0),), positive=(True,)), Said(points=((200.0, 200.0),), positive=(True,))],
+        "click": [
+            Said(points=((30.0, 40.0),), positive=(True,)),
+            Said(points=((200.0, 200.0),), positive=(True,)),
+        ],
     }[said]
     (embedding,) = made.embed([(Frame(0, pixels), made.card.window(pixels.shape))])
-    small, large = made.segment(embedding, [Query(track, each) for track, each in enumerate(told, start=1)])
+    small, large = made.segment(
+        embedding, [Query(track, each) for track, each in enumerate(told, start=1)]
+    )
     assert small.window.top <= 30 <= small.window.top + small.window.height
     assert large.window.top <= 200 <= large.window.top + large.window.height
     if said != "click":
@@ -101,7 +126,9 @@ def test_each_track_has_its_own_window(made: Following, said: str) -> None:
 
 
 def test_a_correction_is_asked_where_the_answer_was(made: Following) -> None:
-    video = Video.of(Stack(_noise((256, 256))[None].repeat(4, axis=0), "tyx"), contrast=Contrast(0, 1))
+    video = Video.of(
+        Stack(_noise((256, 256))[None].repeat(4, axis=0), "tyx"), contrast=Contrast(0, 1)
+    )
     with Session(video, made, settings=Settings(patience=None)) as session:
         first = session.prompt(BoxPrompt(1, 1, (100, 100, 130, 130)))
         near = session.prompt(PointPrompt(1, 1, [(110, 110)], [True]))
@@ -141,7 +168,9 @@ def test_a_frame_kept_on_disk_answers_as_before(made: Following) -> None:
     (embedding,) = made.embed([(Frame(0, pixels), made.card.window(pixels.shape))])
     back = replace(embedding, features=made.from_arrays(made.to_arrays(embedding.features)))
     query = Query(1, Said(box=(50.0, 60.0, 80.0, 99.0)))
-    np.testing.assert_array_equal(made.segment(back, [query])[0].logits, made.segment(embedding, [query])[0].logits)
+    np.testing.assert_array_equal(
+        made.segment(back, [query])[0].logits, made.segment(embedding, [query])[0].logits
+    )
 
 
 def test_answers_that_are_the_same_from_near_and_from_far_agree() -> None:
@@ -183,11 +212,18 @@ def test_features_do_not_depend_on_how_many_windows_are_encoded_together(made: F
 def test_tracks_shared_by_cores_are_answered_as_by_one(made: Following, threads: int) -> None:
     """Within rounding: batches of other sizes are summed up in another order."""
     pixels = _noise((256, 256))
-    queries = [Query(track, Said(box=(10.0, 20.0 * track, 40.0, 20.0 * track + 30))) for track in range(1, 8)]
+    queries = [
+        Query(track, Said(box=(10.0, 20.0 * track, 40.0, 20.0 * track + 30)))
+        for track in range(1, 8)
+    ]
     (embedding,) = made.embed([(Frame(0, pixels), made.card.window(pixels.shape))])
     together = made.segment(embedding, queries)
     assert [each.track for each in together] == list(range(1, 8))
-    for query, answer, memory in zip(queries, together, made.remember(embedding, together), strict=True):
+    for query, answer, memory in zip(
+        queries, together, made.remember(embedding, together), strict=True
+    ):
         (alone,) = made.segment(embedding, [query])
         np.testing.assert_allclose(alone.logits, answer.logits, atol=2e-3)
-        torch.testing.assert_close(made.remember(embedding, [alone])[0].tokens, memory.tokens, atol=2e-2, rtol=2e-2)
+        torch.testing.assert_close(
+            made.remember(embedding, [alone])[0].tokens, memory.tokens, atol=2e-2, rtol=2e-2
+        )

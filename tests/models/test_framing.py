@@ -14,15 +14,25 @@ FRAME = (400, 600)
 
 
 @pytest.mark.parametrize("wide", [8, 13, 20, 33, 70, 120])
-@pytest.mark.parametrize("yx", [(200.0, 300.0), (5.0, 5.0), (397.0, 590.0)], ids=["middle", "corner", "other corner"])
+@pytest.mark.parametrize(
+    "yx", [(200.0, 300.0), (5.0, 5.0), (397.0, 590.0)], ids=["middle", "corner", "other corner"]
+)
 def test_an_object_of_any_size_is_seen_about_as_large(wide: float, yx: tuple[float, float]) -> None:
     low, high = np.array(yx) - wide / 2, np.array(yx) + wide / 2
     window = around(low.tolist(), high.tolist(), FRAME, SIZE)
     assert window.height == window.width and window.size == SIZE
     assert 30 <= wide * SIZE / window.height <= 43
-    assert window.top >= 0 and window.top + window.height <= FRAME[0] and window.left >= 0 and window.left + window.width <= FRAME[1]
+    assert (
+        window.top >= 0
+        and window.top + window.height <= FRAME[0]
+        and window.left >= 0
+        and window.left + window.width <= FRAME[1]
+    )
     inside = np.clip(yx, 0, FRAME)
-    assert window.top <= inside[0] <= window.top + window.height and window.left <= inside[1] <= window.left + window.width
+    assert (
+        window.top <= inside[0] <= window.top + window.height
+        and window.left <= inside[1] <= window.left + window.width
+    )
 
 
 def test_an_object_as_large_as_the_frame_is_seen_whole() -> None:
@@ -30,7 +40,10 @@ def test_an_object_as_large_as_the_frame_is_seen_whole() -> None:
 
 
 def test_small_changes_of_an_object_change_no_window() -> None:
-    windows = {around((100, 200), (100 + wide, 200 + wide), (1000, 1000), SIZE) for wide in np.linspace(25, 30, 21)}
+    windows = {
+        around((100, 200), (100 + wide, 200 + wide), (1000, 1000), SIZE)
+        for wide in np.linspace(25, 30, 21)
+    }
     assert len(windows) <= 3
 
 
@@ -38,13 +51,18 @@ def test_windows_are_tried_from_near_to_the_whole_frame() -> None:
     steps = ladder((20.0, 500.0), FRAME, SIZE)
     sides = [window.height for window in steps]
     assert sides == [40, 60, 90, 135, 202.5, 303.75, 455.625, 600]
-    assert all(window.left <= 500 <= window.left + window.width and window.top <= 20 for window in steps)
+    assert all(
+        window.left <= 500 <= window.left + window.width and window.top <= 20 for window in steps
+    )
 
 
 def test_the_extent_of_a_mask_is_that_of_its_cells() -> None:
     logits = np.full((32, 32), -5.0, dtype=np.float32)
     logits[8:16, 4:20] = 5
-    assert extent(logits, Window(100.0, 200.0, 64.0, 64.0, SIZE)) == ((116.0, 208.0), (132.0, 240.0))
+    assert extent(logits, Window(100.0, 200.0, 64.0, 64.0, SIZE)) == (
+        (116.0, 208.0),
+        (132.0, 240.0),
+    )
     assert extent(logits - 10, Window(0, 0, 64, 64, SIZE)) is None
 
 
@@ -56,7 +74,10 @@ def test_specks_are_not_framed() -> None:
     assert extent(logits, Window(0.0, 0.0, 64.0, 64.0, SIZE)) == corners
 
 
-@pytest.mark.parametrize("target", [Window(8, 24, 64, 64, SIZE), Window(0, 16, 96, 96, SIZE), Window(20.5, 30.25, 40, 40, SIZE)])
+@pytest.mark.parametrize(
+    "target",
+    [Window(8, 24, 64, 64, SIZE), Window(0, 16, 96, 96, SIZE), Window(20.5, 30.25, 40, 40, SIZE)],
+)
 def test_a_plane_moved_to_another_window_lies_where_it_lay(target: Window) -> None:
     """A slope is its own interpolation, so its values tell where each cell lies."""
     source = Window(0.0, 16.0, 80.0, 80.0, SIZE)

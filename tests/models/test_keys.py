@@ -71,7 +71,10 @@ def test_a_whole_checkpoint_of_metas(shared: Path) -> None:
     tensors = torch.load(shared / "reference" / "meta_format_small.pt", weights_only=True)["model"]
     state = renamed(tensors)
     check(state, _shapes(infer(state, global_blocks=(5,))))
-    assert torch.equal(state["prompt_encoder.point_embed.weight"][2:3], tensors["sam_prompt_encoder.point_embeddings.2.weight"])
+    assert torch.equal(
+        state["prompt_encoder.point_embed.weight"][2:3],
+        tensors["sam_prompt_encoder.point_embeddings.2.weight"],
+    )
 
 
 @pytest.mark.parametrize("generation", ["SAM 2.1", "SAM 2"])
@@ -83,13 +86,21 @@ def test_the_published_sizes_are_read_off_their_shapes(name: str, generation: st
 
 
 @pytest.mark.parametrize(
-    ("name", "parameters"), [("tiny", 38_962_498), ("small", 46_055_074), ("base-plus", 80_850_690), ("large", 224_447_650)]
+    ("name", "parameters"),
+    [
+        ("tiny", 38_962_498),
+        ("small", 46_055_074),
+        ("base-plus", 80_850_690),
+        ("large", 224_447_650),
+    ],
 )
 def test_the_published_sizes_have_as_many_parameters_as_metas(name: str, parameters: int) -> None:
     """Counted over Meta's checkpoints: those have the Gaussian matrix of the prompt encoder once, and as a buffer."""
-    assert sum(value.numel() for key, value in _shapes(NAMED[name]).items() if "positional_embedding" not in key) == pytest.approx(
-        parameters, rel=2e-3
-    )
+    assert sum(
+        value.numel()
+        for key, value in _shapes(NAMED[name]).items()
+        if "positional_embedding" not in key
+    ) == pytest.approx(parameters, rel=2e-3)
 
 
 def test_a_small_one_needs_to_be_told_its_global_blocks() -> None:
@@ -105,8 +116,14 @@ def test_a_small_one_needs_to_be_told_its_global_blocks() -> None:
             lambda state: {k: v for k, v in state.items() if not k.startswith("mask_decoder.iou")},
             r"misses \d+ weights \(mask_decoder.iou_token",
         ),
-        (lambda state: {**state, "extra.weight": torch.zeros(1)}, r"has unexpected 1 weights \(extra.weight\)"),
-        (lambda state: {**state, "no_object_pointer": torch.zeros(1, 7)}, r"no_object_pointer \(1, 7\) for \(1, 128\)"),
+        (
+            lambda state: {**state, "extra.weight": torch.zeros(1)},
+            r"has unexpected 1 weights \(extra.weight\)",
+        ),
+        (
+            lambda state: {**state, "no_object_pointer": torch.zeros(1, 7)},
+            r"no_object_pointer \(1, 7\) for \(1, 128\)",
+        ),
     ],
     ids=["missing", "unexpected", "of another shape"],
 )
@@ -126,7 +143,10 @@ def test_a_configuration_survives_json(variant: str) -> None:
     assert Configuration.from_json(VARIANTS[variant].to_json()) == VARIANTS[variant]
 
 
-@pytest.mark.parametrize(("text", "message"), [("{", "expected a JSON object"), ('{"depth": 3}', re.escape("unknown fields ['depth']"))])
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [("{", "expected a JSON object"), ('{"depth": 3}', re.escape("unknown fields ['depth']"))],
+)
 def test_a_configuration_that_is_none(text: str, message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
         Configuration.from_json(text)

@@ -32,11 +32,15 @@ def nuclei(shared: Path) -> tuple[list[Frame], np.ndarray]:
     folder = shared / "data" / "timelapse_small_laptrack" / "napari_interactive_fix_data"
     planes = tifffile.imread(folder / "example_images.tif")
     contrast = Contrast.of(list(planes))
-    return [Frame(index, contrast.apply(plane)) for index, plane in enumerate(planes)], tifffile.imread(folder / "example_label.tif")
+    return [
+        Frame(index, contrast.apply(plane)) for index, plane in enumerate(planes)
+    ], tifffile.imread(folder / "example_label.tif")
 
 
 def _pasted(segment: Segment, truth: np.ndarray) -> np.ndarray:
-    return segment.window.paste(segment.logits, slice(0, truth.shape[0]), slice(0, truth.shape[1])) > 0
+    return (
+        segment.window.paste(segment.logits, slice(0, truth.shape[0]), slice(0, truth.shape[1])) > 0
+    )
 
 
 def _iou(segment: Segment, truth: np.ndarray) -> float:
@@ -45,7 +49,11 @@ def _iou(segment: Segment, truth: np.ndarray) -> float:
 
 
 def _objects(labels: np.ndarray, *, least: int = 100) -> list[np.ndarray]:
-    return [labels == label for label in np.unique(labels[labels > 0]) if (labels == label).sum() >= least]
+    return [
+        labels == label
+        for label in np.unique(labels[labels > 0])
+        if (labels == label).sum() >= least
+    ]
 
 
 def _click(mask: np.ndarray) -> Said:
@@ -62,47 +70,78 @@ def _box(mask: np.ndarray) -> Said:
 def _two_neighbours(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     masks = _objects(labels)
     centres = [np.argwhere(mask).mean(axis=0) for mask in masks]
-    apart = {(i, j): np.linalg.norm(centres[i] - centres[j]) for i in range(len(masks)) for j in range(i)}
+    apart = {
+        (i, j): np.linalg.norm(centres[i] - centres[j]) for i in range(len(masks)) for j in range(i)
+    }
     i, j = min(apart, key=lambda pair: float(apart[pair]))
     return masks[i], masks[j]
 
 
 def test_it_says_what_it_is(nano: Sam2) -> None:
-    assert nano.card.name == "nano" and nano.card.keep_aspect and nano.card.licence == "BSD-3-Clause"
-    assert nano.card.follows and any("CC0" in licence for licence in nano.card.training["data"].values())
+    assert (
+        nano.card.name == "nano" and nano.card.keep_aspect and nano.card.licence == "BSD-3-Clause"
+    )
+    assert nano.card.follows and any(
+        "CC0" in licence for licence in nano.card.training["data"].values()
+    )
 
 
 @pytest.mark.parametrize(
-    ("said", "least"), [(_click, 0.75), (_box, 0.75), (lambda mask: Said(mask=mask), 0.9)], ids=["click", "box", "mask"]
+    ("said", "least"),
+    [(_click, 0.75), (_box, 0.75), (lambda mask: Said(mask=mask), 0.9)],
+    ids=["click", "box", "mask"],
 )
 @pytest.mark.parametrize("times", [1, 3])
-def test_nuclei_of_any_size_are_found(nano: Sam2, nuclei: tuple[list[Frame], np.ndarray], said: object, least: float, times: int) -> None:
+def test_nuclei_of_any_size_are_found(
+    nano: Sam2, nuclei: tuple[list[Frame], np.ndarray], said: object, least: float, times: int
+) -> None:
     """As they are, and three times as large."""
     frames, labels = nuclei
     large = labels[0].repeat(times, axis=0).repeat(times, axis=1)
     masks = _objects(large, least=100 * times**2)
     pixels = np.ascontiguousarray(frames[0].pixels.repeat(times, axis=0).repeat(times, axis=1))
     (embedding,) = nano.embed([(Frame(0, pixels), nano.card.window(pixels.shape))])
-    answers = nano.segment(embedding, [Query(index + 1, said(mask)) for index, mask in enumerate(masks)])  # type: ignore[operator]
+    answers = nano.segment(
+        embedding, [Query(index + 1, said(mask)) for index, mask in enumerate(masks)]
+    )  # type: ignore[operator]
     assert len(masks) > 20
-    assert np.mean([_iou(answer, mask) for answer, mask in zip(answers, masks, strict=True)]) > least
+    assert (
+        np.mean([_iou(answer, mask) for answer, mask in zip(answers, masks, strict=True)]) > least
+    )
 
 
-def test_nuclei_that_moved_a_little_are_found_again(nano: Sam2, nuclei: tuple[list[Frame], np.ndarray]) -> None:
+def test_nuclei_that_moved_a_little_are_found_again(
+    nano: Sam2, nuclei: tuple[list[Frame], np.ndarray]
+) -> None:
     frames, labels = nuclei
     masks = _objects(labels[0])
     moved = [Frame(1, np.roll(frames[0].pixels, (1, 2), axis=(0, 1)))]
-    first, second = nano.embed([(frame, nano.card.window(frame.shape)) for frame in (frames[0], *moved)])
-    answers = nano.segment(first, [Query(index + 1, _click(mask)) for index, mask in enumerate(masks)])
+    first, second = nano.embed(
+        [(frame, nano.card.window(frame.shape)) for frame in (frames[0], *moved)]
+    )
+    answers = nano.segment(
+        first, [Query(index + 1, _click(mask)) for index, mask in enumerate(masks)]
+    )
     memories = [
-        Memory(0, True, answer.pointer, features=features) for answer, features in zip(answers, nano.remember(first, answers), strict=True)
+        Memory(0, True, answer.pointer, features=features)
+        for answer, features in zip(answers, nano.remember(first, answers), strict=True)
     ]
-    again = nano.segment(second, [Query(index + 1, recalls=(Recall(memory, 0, 1),)) for index, memory in enumerate(memories)])
+    again = nano.segment(
+        second,
+        [
+            Query(index + 1, recalls=(Recall(memory, 0, 1),))
+            for index, memory in enumerate(memories)
+        ],
+    )
     truths = [np.roll(mask, (1, 2), axis=(0, 1)) for mask in masks]
-    assert np.mean([_iou(answer, truth) for answer, truth in zip(again, truths, strict=True)]) > 0.75
+    assert (
+        np.mean([_iou(answer, truth) for answer, truth in zip(again, truths, strict=True)]) > 0.75
+    )
 
 
-def test_clicks_on_what_is_wrong_make_it_better(nano: Sam2, nuclei: tuple[list[Frame], np.ndarray]) -> None:
+def test_clicks_on_what_is_wrong_make_it_better(
+    nano: Sam2, nuclei: tuple[list[Frame], np.ndarray]
+) -> None:
     """Two corrections of each nucleus, each where the answer before it is wrong."""
     frames, labels = nuclei
     (embedding,) = nano.embed([(frames[0], nano.card.window(frames[0].shape))])
@@ -113,13 +152,24 @@ def test_clicks_on_what_is_wrong_make_it_better(nano: Sam2, nuclei: tuple[list[F
     for _ in range(2):
         for index, (answer, mask) in enumerate(zip(answers, masks, strict=True)):
             place, positive = correction(_pasted(answer, mask), mask)
-            said[index] = replace(said[index], points=(*said[index].points, place), positive=(*said[index].positive, positive))
-        asked = [Query(answer.track, each, logits=answer.logits, window=answer.window) for answer, each in zip(answers, said, strict=True)]
+            said[index] = replace(
+                said[index],
+                points=(*said[index].points, place),
+                positive=(*said[index].positive, positive),
+            )
+        asked = [
+            Query(answer.track, each, logits=answer.logits, window=answer.window)
+            for answer, each in zip(answers, said, strict=True)
+        ]
         answers = nano.segment(embedding, asked)
-    assert np.mean([_iou(answer, mask) for answer, mask in zip(answers, masks, strict=True)]) > before
+    assert (
+        np.mean([_iou(answer, mask) for answer, mask in zip(answers, masks, strict=True)]) > before
+    )
 
 
-def test_a_negative_click_takes_something_away(nano: Sam2, nuclei: tuple[list[Frame], np.ndarray]) -> None:
+def test_a_negative_click_takes_something_away(
+    nano: Sam2, nuclei: tuple[list[Frame], np.ndarray]
+) -> None:
     """Of a box around two nuclei, of which one is not meant."""
     frames, labels = nuclei
     one, other = _two_neighbours(labels[0])
@@ -127,7 +177,10 @@ def test_a_negative_click_takes_something_away(nano: Sam2, nuclei: tuple[list[Fr
     both = _box(one | other)
     without = replace(both, points=_click(other).points, positive=(False,))
     answers = nano.segment(embedding, [Query(1, both), Query(2, without)])
-    inside = [float((answer.window.paste(answer.logits, slice(0, 200), slice(0, 200)) > 0)[other].mean()) for answer in answers]
+    inside = [
+        float((answer.window.paste(answer.logits, slice(0, 200), slice(0, 200)) > 0)[other].mean())
+        for answer in answers
+    ]
     assert inside[1] < inside[0]
 
 

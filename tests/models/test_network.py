@@ -19,7 +19,14 @@ def made() -> Network:
     return network()
 
 
-def _recalled(tracks: int = 1, memories: int = 2, pointers: int = 1, *, slots: list[int] | None = None, age: float = 0.2) -> Recalled:
+def _recalled(
+    tracks: int = 1,
+    memories: int = 2,
+    pointers: int = 1,
+    *,
+    slots: list[int] | None = None,
+    age: float = 0.2,
+) -> Recalled:
     generator = torch.Generator().manual_seed(0)
     return Recalled(
         torch.randn(tracks, memories, SIDE**2, 64, generator=generator),
@@ -43,7 +50,14 @@ def _coarse() -> Tensor:
         _recalled(memories=1),
         _recalled(memories=0),
     ],
-    ids=["another slot", "another age", "an age ahead", "no pointer", "one memory less", "pointers alone"],
+    ids=[
+        "another slot",
+        "another age",
+        "an age ahead",
+        "no pointer",
+        "one memory less",
+        "pointers alone",
+    ],
 )
 def test_what_is_recalled_changes_what_is_seen(made: Network, other: Recalled) -> None:
     with torch.inference_mode():
@@ -54,9 +68,16 @@ def test_what_is_recalled_changes_what_is_seen(made: Network, other: Recalled) -
 
 def test_the_order_of_memories_is_of_no_account(made: Network) -> None:
     recalled = _recalled(memories=3)
-    turned = Recalled(recalled.features.flip(1), recalled.slots.flip(1), recalled.pointers, recalled.ages)
+    turned = Recalled(
+        recalled.features.flip(1), recalled.slots.flip(1), recalled.pointers, recalled.ages
+    )
     with torch.inference_mode():
-        torch.testing.assert_close(made.conditioned(_coarse(), turned), made.conditioned(_coarse(), recalled), atol=1e-5, rtol=0)
+        torch.testing.assert_close(
+            made.conditioned(_coarse(), turned),
+            made.conditioned(_coarse(), recalled),
+            atol=1e-5,
+            rtol=0,
+        )
 
 
 def test_a_slot_that_was_never_trained_is_refused(made: Network) -> None:
@@ -65,9 +86,14 @@ def test_a_slot_that_was_never_trained_is_refused(made: Network) -> None:
 
 
 def test_rotation_depends_on_distance_alone() -> None:
-    turn, (one, other) = rotations(8, 32), torch.randn(2, 32, generator=torch.Generator().manual_seed(0))
+    turn, (one, other) = (
+        rotations(8, 32),
+        torch.randn(2, 32, generator=torch.Generator().manual_seed(0)),
+    )
     turned = [rotate(vector.expand(64, 1, 32), turn)[:, 0] for vector in (one, other)]
-    near = [float(turned[0][place] @ turned[1][place + 9]) for place in (0, 1, 20, 50)]  # one row down, one column right
+    near = [
+        float(turned[0][place] @ turned[1][place + 9]) for place in (0, 1, 20, 50)
+    ]  # one row down, one column right
     assert near == pytest.approx([near[0]] * 4, abs=1e-4)
 
 
@@ -75,7 +101,12 @@ def test_rotation_depends_on_distance_alone() -> None:
 def test_any_side_that_is_a_multiple_of_32(made: Network, side: int) -> None:
     with torch.inference_mode():
         features = made.embed(torch.rand(1, 1, side, side))
-        decoded = made.decode(features, made.unconditioned(features[2]), torch.tensor([[[0.5, 0.5]]]), torch.tensor([[1]]))
+        decoded = made.decode(
+            features,
+            made.unconditioned(features[2]),
+            torch.tensor([[[0.5, 0.5]]]),
+            torch.tensor([[1]]),
+        )
     assert [tuple(level.shape[1:]) for level in features] == [
         (16, side // 4, side // 4),
         (32, side // 8, side // 8),
@@ -88,11 +119,21 @@ def test_gradients_reach_every_part_of_the_memory_path(made: Network) -> None:
     """Also after positions were computed for inference: they are constants of both."""
     with torch.inference_mode():
         made.conditioned(_coarse(), _recalled())
-    memory = made.remember(_coarse(), torch.rand(2, SIDE * 16, SIDE * 16), torch.tensor([False, True]))
+    memory = made.remember(
+        _coarse(), torch.rand(2, SIDE * 16, SIDE * 16), torch.tensor([False, True])
+    )
     recalled = _recalled(tracks=2, memories=1)
-    made.conditioned(_coarse(), Recalled(memory[:, None], recalled.slots, recalled.pointers, recalled.ages)).square().sum().backward()
-    for part in (made.memory_encoder, made.memory_attention.layers[0], made.temporal_positional_encoding_projection_layer):
+    made.conditioned(
+        _coarse(), Recalled(memory[:, None], recalled.slots, recalled.pointers, recalled.ages)
+    ).square().sum().backward()
+    for part in (
+        made.memory_encoder,
+        made.memory_attention.layers[0],
+        made.temporal_positional_encoding_projection_layer,
+    ):
         assert all(
-            parameter.grad is not None and parameter.grad.abs().sum() > 0 for parameter in part.parameters() if parameter.numel() > 64
+            parameter.grad is not None and parameter.grad.abs().sum() > 0
+            for parameter in part.parameters()
+            if parameter.numel() > 64
         )
     made.zero_grad()

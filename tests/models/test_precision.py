@@ -33,9 +33,13 @@ def machine(monkeypatch: pytest.MonkeyPatch):
     """Make PyTorch say that this machine's processor has these instructions, and its CUDA device this generation."""
 
     def has(*instructions: str, generation: int = 0, macos: int = 0) -> None:
-        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
+        monkeypatch.setattr(
+            torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True)
+        )
         monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (generation, 0))
-        monkeypatch.setattr(torch.backends.mps, "is_macos_or_newer", lambda major, _: macos >= major)
+        monkeypatch.setattr(
+            torch.backends.mps, "is_macos_or_newer", lambda major, _: macos >= major
+        )
 
     return has
 
@@ -44,9 +48,18 @@ def machine(monkeypatch: pytest.MonkeyPatch):
     ("device", "facts", "there"),
     [
         pytest.param("cpu", {}, [], id="old_processor"),
-        pytest.param("cpu", {"instructions": ["avx512_f"]}, [], id="processor_that_would_imitate_it"),
-        pytest.param("cpu", {"instructions": ["avx512_bf16"]}, ["bfloat16"], id="processor_with_bfloat16"),
-        pytest.param("cpu", {"instructions": ["amx_bf16", "avx512_fp16"]}, ["bfloat16", "float16"], id="processor_with_both"),
+        pytest.param(
+            "cpu", {"instructions": ["avx512_f"]}, [], id="processor_that_would_imitate_it"
+        ),
+        pytest.param(
+            "cpu", {"instructions": ["avx512_bf16"]}, ["bfloat16"], id="processor_with_bfloat16"
+        ),
+        pytest.param(
+            "cpu",
+            {"instructions": ["amx_bf16", "avx512_fp16"]},
+            ["bfloat16", "float16"],
+            id="processor_with_both",
+        ),
         pytest.param("cuda", {"generation": 7}, ["float16"], id="turing"),
         pytest.param("cuda:1", {"generation": 8}, ["bfloat16", "float16"], id="ampere"),
         pytest.param("mps", {"macos": 13}, ["float16"], id="apple_before_macos_14"),
@@ -62,7 +75,12 @@ def test_what_a_device_has(machine, device, facts, there):
     ("precision", "error", "said"),
     [
         pytest.param("half", ModelError, "'half': expected one of", id="no_such_word"),
-        pytest.param("float16", DeviceError, "'float16': device 'cpu' computes in float32, bfloat16; choose", id="not_on_this_device"),
+        pytest.param(
+            "float16",
+            DeviceError,
+            "'float16': device 'cpu' computes in float32, bfloat16; choose",
+            id="not_on_this_device",
+        ),
     ],
 )
 def test_what_is_not_there_is_refused(machine, precision, error, said):
@@ -87,7 +105,10 @@ def both(request: pytest.FixtureRequest) -> tuple[Sam2, Sam2]:
 
 def _walked(model: Sam2) -> list[Segment]:
     """A click, remembered, and the frame after it."""
-    frames = [Frame(index, drifting(count=1, frames=2).stack.data[index].astype(np.float32) / 255) for index in range(2)]
+    frames = [
+        Frame(index, drifting(count=1, frames=2).stack.data[index].astype(np.float32) / 255)
+        for index in range(2)
+    ]
     first, second = model.embed([(frame, model.card.window(frame.shape)) for frame in frames])
     (clicked,) = model.segment(first, [Query(1, CLICK)])
     (features,) = model.remember(first, [clicked])
@@ -127,10 +148,14 @@ def test_where_things_are_is_never_rounded(both: tuple[Sam2, Sam2]) -> None:
     _walked(rough)
     for key, positions in exact.network._positions.items():
         for name in ("image", "rotation", "memory", "decoder"):
-            torch.testing.assert_close(getattr(positions, name), getattr(kept[key], name), rtol=0, atol=0)
+            torch.testing.assert_close(
+                getattr(positions, name), getattr(kept[key], name), rtol=0, atol=0
+            )
 
 
-def test_features_on_disk_are_those_of_one_precision(both: tuple[Sam2, Sam2], tmp_path: Path) -> None:
+def test_features_on_disk_are_those_of_one_precision(
+    both: tuple[Sam2, Sam2], tmp_path: Path
+) -> None:
     video = drifting(frames=2).stack.as_video("t")
     exact, rough = (Disk(tmp_path, video, model.card, 2**20) for model in both)
     exact.put("0", [np.zeros(3, dtype=np.float32)])
@@ -170,7 +195,10 @@ def test_a_model_is_changed_to_another_precision_and_back(machine, model):
     assert looking(rough, "whole", "whole").card.precision == "bfloat16", "what is not said stays"
     assert looking(rough) is looking(rough, precision="bfloat16") is rough
     assert precisions_of(rough) == ("float32", "bfloat16")
-    with pytest.raises(DeviceError, match="'float16': device 'cpu' computes in float32, bfloat16; choose one of these"):
+    with pytest.raises(
+        DeviceError,
+        match="'float16': device 'cpu' computes in float32, bfloat16; choose one of these",
+    ):
         looking(exact, precision="float16")
     with pytest.raises(ModelError, match="'half': expected one of"):
         looking(exact, precision="half")
@@ -182,7 +210,12 @@ def _network(model):
 
 def test_one_that_cannot_change_says_so(machine):
     machine("avx512_bf16")
-    with pytest.raises(ModelError, match="^toy has precision 'float32' and cannot change it: load it with precision 'bfloat16'$"):
+    with pytest.raises(
+        ModelError,
+        match=(
+            "^toy has precision 'float32' and cannot change it: load it with precision 'bfloat16'$"
+        ),
+    ):
         looking(ToyModel(), precision="bfloat16")
     assert precisions_of(ToyModel()) == ("float32",)
 
@@ -190,5 +223,7 @@ def test_one_that_cannot_change_says_so(machine):
 def test_a_model_that_was_changed_computes_in_it(both: tuple[Sam2, Sam2], machine) -> None:
     machine("avx512_bf16")
     exact, rough = both
-    for found, expected in zip(_walked(looking(exact, precision="bfloat16")), _walked(rough), strict=True):
+    for found, expected in zip(
+        _walked(looking(exact, precision="bfloat16")), _walked(rough), strict=True
+    ):
         np.testing.assert_array_equal(found.logits, expected.logits)

@@ -18,7 +18,9 @@ from napari_sam2.models.load import load_model
 from napari_sam2.models.sam2 import Sam2
 from tests.models.walker import Walker, embedded
 
-LOGITS = 3e-3  # of logits of up to 10; transformers' own session differs from the reference by 2.4e-3, ours from it by 1e-5
+# of logits of up to 10; transformers' own session differs from the reference by 2.4e-3, ours from
+# it by 1e-5
+LOGITS = 3e-3
 POINTER = 2e-3
 GLOBAL_BLOCKS = (5,)  # what the weights do not tell
 TRACKS = ("a", "b", "c", "d")
@@ -36,7 +38,9 @@ def reference(shared: Path) -> Reference:
 def model(shared: Path) -> Sam2:
     path = shared / "reference" / "meta_format_small.pt"
     configuration = infer(keys.renamed(checkpoints.read(path)[0]), global_blocks=GLOBAL_BLOCKS)
-    loaded = load_model(path, device="cpu", configuration=configuration, image_size=256, attention="whole")
+    loaded = load_model(
+        path, device="cpu", configuration=configuration, image_size=256, attention="whole"
+    )
     assert isinstance(loaded, Sam2)
     return loaded
 
@@ -57,10 +61,15 @@ def _said(reference: Reference, track: str) -> Said:
 
 
 def _clicked(points: np.ndarray, labels: np.ndarray) -> Said:
-    return Said(points=tuple((float(y), float(x)) for x, y in points), positive=tuple(bool(label) for label in labels))
+    return Said(
+        points=tuple((float(y), float(x)) for x, y in points),
+        positive=tuple(bool(label) for label in labels),
+    )
 
 
-def _propagated(model: Sam2, embeddings: list[Embedding], reference: Reference, track: str) -> Walker:
+def _propagated(
+    model: Sam2, embeddings: list[Embedding], reference: Reference, track: str
+) -> Walker:
     walker, frame = Walker(model, embeddings), int(reference[f"prop_{track}_frame"])
     walker.prompt(frame, _said(reference, track))
     walker.walk(frame, forward=True)
@@ -77,20 +86,37 @@ def _agree(segments: Mapping[int, Segment], logits: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize(("key", "level"), [("embed_s4", 0), ("embed_s8", 1), ("embed_s16", 2)])
-def test_image_features(embeddings: list[Embedding], reference: Reference, key: str, level: int) -> None:
+def test_image_features(
+    embeddings: list[Embedding], reference: Reference, key: str, level: int
+) -> None:
     theirs = reference[key].astype(np.float32)
-    np.testing.assert_allclose(embeddings[0].features[level][0].numpy(), theirs, rtol=1e-3, atol=1e-3)  # theirs are in half precision
+    np.testing.assert_allclose(
+        embeddings[0].features[level][0].numpy(), theirs, rtol=1e-3, atol=1e-3
+    )  # theirs are in half precision
 
 
 @pytest.mark.parametrize("masks", ["multi", "single"])
 @pytest.mark.parametrize("prompt", ["click1", "click3", "box"])
-def test_masks_of_one_frame(model: Sam2, embeddings: list[Embedding], reference: Reference, prompt: str, masks: str) -> None:
-    wanted = {key: reference[f"image_{prompt}_{masks}_{key}"] for key in ("lowres_all", "lowres_best", "ious", "object_score", "pointer")}
-    xy, labels = reference[f"image_{prompt}_{masks}_points_xy"], reference[f"image_{prompt}_{masks}_labels"]
+def test_masks_of_one_frame(
+    model: Sam2, embeddings: list[Embedding], reference: Reference, prompt: str, masks: str
+) -> None:
+    wanted = {
+        key: reference[f"image_{prompt}_{masks}_{key}"]
+        for key in ("lowres_all", "lowres_best", "ious", "object_score", "pointer")
+    }
+    xy, labels = (
+        reference[f"image_{prompt}_{masks}_points_xy"],
+        reference[f"image_{prompt}_{masks}_labels"],
+    )
     features, network = embeddings[0].features, model.network
     with torch.inference_mode():
         points = torch.from_numpy((xy[None] + 0.5) / 256)
-        decoded = network.decode(features, network.unconditioned(features[2]), points, torch.from_numpy(labels[None]).long())
+        decoded = network.decode(
+            features,
+            network.unconditioned(features[2]),
+            points,
+            torch.from_numpy(labels[None]).long(),
+        )
         chosen = best(decoded) if masks == "multi" else single(decoded)
         pointer = network.pointers(chosen.tokens, decoded.scores)
     np.testing.assert_allclose(chosen.logits[0], wanted["lowres_best"], atol=LOGITS)
@@ -103,32 +129,64 @@ def test_masks_of_one_frame(model: Sam2, embeddings: list[Embedding], reference:
         np.testing.assert_allclose(chosen.ious, wanted["ious"], atol=1e-4)
 
 
-@pytest.mark.parametrize(("prompt", "masks"), [("click1", "multi"), ("click3", "single"), ("box", "single")])
-def test_clicks_in_data_pixels(model: Sam2, embeddings: list[Embedding], reference: Reference, prompt: str, masks: str) -> None:
-    xy, labels = reference[f"image_{prompt}_{masks}_points_xy"], reference[f"image_{prompt}_{masks}_labels"]
-    said = Said(box=(*xy[0, ::-1].tolist(), *xy[1, ::-1].tolist())) if prompt == "box" else _clicked(xy, labels)
+@pytest.mark.parametrize(
+    ("prompt", "masks"), [("click1", "multi"), ("click3", "single"), ("box", "single")]
+)
+def test_clicks_in_data_pixels(
+    model: Sam2, embeddings: list[Embedding], reference: Reference, prompt: str, masks: str
+) -> None:
+    xy, labels = (
+        reference[f"image_{prompt}_{masks}_points_xy"],
+        reference[f"image_{prompt}_{masks}_labels"],
+    )
+    said = (
+        Said(box=(*xy[0, ::-1].tolist(), *xy[1, ::-1].tolist()))
+        if prompt == "box"
+        else _clicked(xy, labels)
+    )
     (segment,) = model.segment(embeddings[0], [Query(1, said)])
-    np.testing.assert_allclose(segment.logits, reference[f"image_{prompt}_{masks}_lowres_best"], atol=LOGITS)
+    np.testing.assert_allclose(
+        segment.logits, reference[f"image_{prompt}_{masks}_lowres_best"], atol=LOGITS
+    )
     assert [each.iou for each in segment.alternatives] == pytest.approx(
-        sorted(reference[f"image_{prompt}_multi_ious"], reverse=True) if masks == "multi" else [], abs=1e-4
+        sorted(reference[f"image_{prompt}_multi_ious"], reverse=True) if masks == "multi" else [],
+        abs=1e-4,
     )
 
 
 @pytest.mark.parametrize("track", TRACKS)
-def test_propagation_forward_then_backward(model: Sam2, embeddings: list[Embedding], reference: Reference, track: str) -> None:
+def test_propagation_forward_then_backward(
+    model: Sam2, embeddings: list[Embedding], reference: Reference, track: str
+) -> None:
     walker = _propagated(model, embeddings, reference, track)
     assert sorted(walker.segments) == list(range(12))
     _agree(walker.segments, reference[f"prop_{track}_lowres"])
     for frame, segment in walker.segments.items():
-        np.testing.assert_allclose(segment.pointer, reference[f"prop_{track}_pointer"][frame], atol=POINTER)
-        np.testing.assert_allclose(segment.presence_score, reference[f"prop_{track}_object_score"][frame], rtol=1e-3)
+        np.testing.assert_allclose(
+            segment.pointer, reference[f"prop_{track}_pointer"][frame], atol=POINTER
+        )
+        np.testing.assert_allclose(
+            segment.presence_score, reference[f"prop_{track}_object_score"][frame], rtol=1e-3
+        )
 
 
 @pytest.mark.parametrize("track", ["a", "d"])
-def test_correction_with_memory_and_previous_logits(model: Sam2, embeddings: list[Embedding], reference: Reference, track: str) -> None:
-    walker, frame = _propagated(model, embeddings, reference, track), int(reference[f"corr_{track}_frame"])
-    corrected = walker.prompt(frame, _clicked(reference[f"corr_{track}_points_xy"], reference[f"corr_{track}_labels"]))
-    np.testing.assert_allclose(corrected.logits, reference[f"corr_{track}_lowres_after_click"], atol=LOGITS)
+def test_correction_with_memory_and_previous_logits(
+    model: Sam2, embeddings: list[Embedding], reference: Reference, track: str
+) -> None:
+    walker, frame = (
+        _propagated(model, embeddings, reference, track),
+        int(reference[f"corr_{track}_frame"]),
+    )
+    corrected = walker.prompt(
+        frame, _clicked(reference[f"corr_{track}_points_xy"], reference[f"corr_{track}_labels"])
+    )
+    np.testing.assert_allclose(
+        corrected.logits, reference[f"corr_{track}_lowres_after_click"], atol=LOGITS
+    )
     start = int(reference[f"prop_{track}_frame"])
     walker.walk(start, forward=True)
-    _agree({index: walker.segments[index] for index in range(start, 12)}, reference[f"corr_{track}_lowres_repropagated"])
+    _agree(
+        {index: walker.segments[index] for index in range(start, 12)},
+        reference[f"corr_{track}_lowres_repropagated"],
+    )

@@ -25,18 +25,24 @@ from tests.models.networks import model
 
 SIZE, GRID = 256, 16
 WHOLE = Window.whole((SIZE, SIZE), SIZE)
-LARGE = Window.whole((512, 1024), 1024)  # 64 tokens of 16 input pixels, which are 8 × 16 pixels of the frame
+LARGE = Window.whole(
+    (512, 1024), 1024
+)  # 64 tokens of 16 input pixels, which are 8 × 16 pixels of the frame
 TOLERANCE = 1e-4
 
 
 @pytest.mark.parametrize(
     ("corners", "expected"),
     [
-        pytest.param(((200.0, 500.0), (220.0, 530.0)), Cells(20, 24, 16), id="a small object in the middle"),
+        pytest.param(
+            ((200.0, 500.0), (220.0, 530.0)), Cells(20, 24, 16), id="a small object in the middle"
+        ),
         pytest.param(((201.0, 503.0), (221.0, 534.0)), Cells(20, 24, 16), id="that moved a little"),
         pytest.param(((0.0, 1000.0), (10.0, 1024.0)), Cells(0, 48, 16), id="in a corner"),
         pytest.param(((200.0, 400.0), (280.0, 560.0)), Cells(18, 18, 24), id="a larger one"),
-        pytest.param(((200.0, 100.0), (220.0, 500.0)), Cells(0, 0, 64), id="one that takes the whole grid"),
+        pytest.param(
+            ((200.0, 100.0), (220.0, 500.0)), Cells(0, 0, 64), id="one that takes the whole grid"
+        ),
     ],
 )
 def test_a_region_lies_around_its_object(corners: Corners, expected: Cells) -> None:
@@ -54,7 +60,10 @@ def test_a_region_lies_around_its_object(corners: Corners, expected: Cells) -> N
 @pytest.mark.parametrize(("top", "left", "shared"), [(4, 4, 64), (6, 3, 42), (0, 12, 0)])
 def test_a_plane_is_cut_and_filled_not_resampled(top: int, left: int, shared: int) -> None:
     plane = torch.arange(1, 32 * 32 + 1).view(32, 32).float()
-    source, target = Cells(4, 4, 8).within(WHOLE), Cells(top, left, 8 if top < 12 and left < 12 else 4).within(WHOLE)
+    source, target = (
+        Cells(4, 4, 8).within(WHOLE),
+        Cells(top, left, 8 if top < 12 and left < 12 else 4).within(WHOLE),
+    )
     found = brought(plane, source, target, WHOLE, fill=-10.0)
     assert int((found != -10).sum()) == shared * 16
     over = torch.full((64, 64), -10.0)
@@ -76,7 +85,10 @@ def near(made: Sam2) -> Sam2:
 
 @pytest.fixture(scope="module")
 def embeddings(made: Sam2) -> list[Embedding]:
-    frames = [Frame(index, np.random.default_rng(index).random((SIZE, SIZE), dtype=np.float32)) for index in range(2)]
+    frames = [
+        Frame(index, np.random.default_rng(index).random((SIZE, SIZE), dtype=np.float32))
+        for index in range(2)
+    ]
     return made.embed([(frame, WHOLE) for frame in frames])
 
 
@@ -94,7 +106,9 @@ def _recall(made: Sam2, embedding: Embedding, said: Said, *, present: bool = Tru
 
 
 @torch.inference_mode()
-def test_all_cells_named_one_by_one_are_the_whole_grid(made: Sam2, embeddings: list[Embedding]) -> None:
+def test_all_cells_named_one_by_one_are_the_whole_grid(
+    made: Sam2, embeddings: list[Embedding]
+) -> None:
     network, features, count = made.network, embeddings[0].features, 3
     generator = torch.Generator().manual_seed(0)
     memory, pointers = (
@@ -104,14 +118,21 @@ def test_all_cells_named_one_by_one_are_the_whole_grid(made: Sam2, embeddings: l
     slots, ages = torch.tensor([[0, 1, 2]]), torch.tensor([[0.2, 0.4]])
     every = torch.arange(GRID**2)
     whole = network.conditioned(features[2], Recalled(memory, slots, pointers, ages))
-    order = torch.randperm(count * GRID**2, generator=generator)  # memory tokens carry their places: their order says nothing
+    order = torch.randperm(
+        count * GRID**2, generator=generator
+    )  # memory tokens carry their places: their order says nothing
     cells = every.repeat(count)[order][None, :, None]
-    tokens, each = memory.flatten(1, 2)[:, order, None], slots.repeat_interleave(GRID**2, dim=1)[:, order]
+    tokens, each = (
+        memory.flatten(1, 2)[:, order, None],
+        slots.repeat_interleave(GRID**2, dim=1)[:, order],
+    )
     seen = Seen(every[None], GRID)
     same = network.conditioned(features[2], Recalled(tokens, each, pointers, ages, cells), seen)
     torch.testing.assert_close(same, whole, rtol=0, atol=TOLERANCE)
     points, labels = torch.tensor([[[0.3, 0.4]]]), torch.ones(1, 1, dtype=torch.long)
-    masks = [network.decode(features, whole, points, labels, seen=each).masks for each in (None, seen)]
+    masks = [
+        network.decode(features, whole, points, labels, seen=each).masks for each in (None, seen)
+    ]
     torch.testing.assert_close(masks[1], masks[0], rtol=0, atol=TOLERANCE)
 
 
@@ -122,7 +143,9 @@ def test_a_region_keeps_its_place(made: Sam2, near: Sam2, embeddings: list[Embed
     fine, middle, coarse = near._features(embeddings[0], [region.within(WHOLE)])
     for level, stride in ((fine, 4), (middle, 2), (coarse, 1)):
         assert level.shape[-1] == 8 * stride
-    torch.testing.assert_close(coarse[0], embeddings[0].features[2][0, :, 4:12, 8:16], rtol=0, atol=0)
+    torch.testing.assert_close(
+        coarse[0], embeddings[0].features[2][0, :, 4:12, 8:16], rtol=0, atol=0
+    )
     whole = made.network.positions(GRID, torch.device("cpu"))
     part = whole.at(region.places(GRID)[None])
     torch.testing.assert_close(part.decoder[0], whole.decoder[0, :, 4:12, 8:16], rtol=0, atol=0)
@@ -136,8 +159,13 @@ def _window_of(near: Sam2, embeddings: list[Embedding], query: Query) -> Segment
     return segment
 
 
-def test_the_whole_grid_is_taken_where_a_region_would_not_do(near: Sam2, embeddings: list[Embedding]) -> None:
-    small, lost = _recall(near, embeddings[0], _disc(70, 180)), _recall(near, embeddings[0], _disc(70, 180), present=False)
+def test_the_whole_grid_is_taken_where_a_region_would_not_do(
+    near: Sam2, embeddings: list[Embedding]
+) -> None:
+    small, lost = (
+        _recall(near, embeddings[0], _disc(70, 180)),
+        _recall(near, embeddings[0], _disc(70, 180), present=False),
+    )
     large = _recall(near, embeddings[0], Said(mask=np.ones((SIZE, SIZE), dtype=bool)))
     click = Said(points=((70.0, 180.0),), positive=(True,))
     carried = _window_of(near, embeddings, Query(1, recalls=(small,)))
@@ -156,19 +184,38 @@ def test_the_whole_grid_is_taken_where_a_region_would_not_do(near: Sam2, embeddi
     assert _window_of(near, embeddings, outside).window == WHOLE
 
 
-def test_what_is_remembered_of_a_small_object_is_its_surroundings(near: Sam2, embeddings: list[Embedding]) -> None:
-    for said, cells in ((_disc(70, 180), 8**2), (_disc(200, 20), 8**2), (Said(mask=np.ones((SIZE, SIZE), dtype=bool)), GRID**2)):
+def test_what_is_remembered_of_a_small_object_is_its_surroundings(
+    near: Sam2, embeddings: list[Embedding]
+) -> None:
+    for said, cells in (
+        (_disc(70, 180), 8**2),
+        (_disc(200, 20), 8**2),
+        (Said(mask=np.ones((SIZE, SIZE), dtype=bool)), GRID**2),
+    ):
         payload = _recall(near, embeddings[0], said).memory.features
         assert isinstance(payload, Payload) and payload.tokens.shape == (cells, 64)
 
 
-def test_tracks_of_all_kinds_together_are_as_one_by_one(near: Sam2, made: Sam2, embeddings: list[Embedding]) -> None:
+def test_tracks_of_all_kinds_together_are_as_one_by_one(
+    near: Sam2, made: Sam2, embeddings: list[Embedding]
+) -> None:
     """Regions at several places, one whose memory is of the whole grid, one that is lost, and a click."""
     first = embeddings[0]
-    recalls = [_recall(near, first, _disc(70, 180)), _recall(near, first, _disc(200, 40)), _recall(near, first, _disc(9, 9), present=False)]
+    recalls = [
+        _recall(near, first, _disc(70, 180)),
+        _recall(near, first, _disc(200, 40)),
+        _recall(near, first, _disc(9, 9), present=False),
+    ]
     whole = _recall(made, first, _disc(120, 120))
-    both = (recalls[0], replace(whole, slot=2, age=2, memory=replace(whole.memory, frame=-1, conditioning=False)))
-    queries = [Query(1, recalls=(recalls[0],)), Query(2, Said(points=((9.0, 9.0),), positive=(True,))), Query(3, recalls=both)]
+    both = (
+        recalls[0],
+        replace(whole, slot=2, age=2, memory=replace(whole.memory, frame=-1, conditioning=False)),
+    )
+    queries = [
+        Query(1, recalls=(recalls[0],)),
+        Query(2, Said(points=((9.0, 9.0),), positive=(True,))),
+        Query(3, recalls=both),
+    ]
     queries += [Query(4 + index, recalls=(recall,)) for index, recall in enumerate(recalls[1:])]
     for query, together in zip(queries, near.segment(embeddings[1], queries), strict=True):
         (alone,) = near.segment(embeddings[1], [query])
@@ -178,7 +225,10 @@ def test_tracks_of_all_kinds_together_are_as_one_by_one(near: Sam2, made: Sam2, 
 
 def test_a_model_that_follows_has_no_other_attention() -> None:
     """So that its results are the same, and are resumed, whatever was asked for."""
-    assert {load_model("nano", device="cpu", attention=each).card.attention for each in get_args(Attention)} == {"whole"}
+    assert {
+        load_model("nano", device="cpu", attention=each).card.attention
+        for each in get_args(Attention)
+    } == {"whole"}
 
 
 def test_an_attention_that_is_not_there_is_refused() -> None:

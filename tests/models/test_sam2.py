@@ -40,7 +40,10 @@ def made() -> Sam2:
 
 @pytest.fixture(scope="module")
 def frames() -> list[Frame]:
-    return [Frame(index, np.random.default_rng(index).random((SIZE, SIZE), dtype=np.float32)) for index in range(3)]
+    return [
+        Frame(index, np.random.default_rng(index).random((SIZE, SIZE), dtype=np.float32))
+        for index in range(3)
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +51,9 @@ def embeddings(made: Sam2, frames: list[Frame]) -> list[Embedding]:
     return made.embed([(frame, made.card.window(frame.shape)) for frame in frames])
 
 
-def _recall(made: Sam2, embedding: Embedding, said: Said, slot: int | None = 0, age: int | None = 1) -> Recall:
+def _recall(
+    made: Sam2, embedding: Embedding, said: Said, slot: int | None = 0, age: int | None = 1
+) -> Recall:
     (segment,) = made.segment(embedding, [Query(1, said)])
     (features,) = made.remember(embedding, [segment])
     return Recall(Memory(embedding.frame, True, segment.pointer, features=features), slot, age)
@@ -70,14 +75,23 @@ def _mixed(made: Sam2, embedding: Embedding) -> list[Query]:
         Query(1, CLICKS, (recalls[1],), logits),
         Query(1, recalls=(recalls[2], replace(recalls[0], slot=None, age=9)), length=12),
     ]
-    return [replace(kinds[index % 10], track=index + 1) for index in np.random.default_rng(1).permutation(20)]
+    return [
+        replace(kinds[index % 10], track=index + 1)
+        for index in np.random.default_rng(1).permutation(20)
+    ]
 
 
 def _same(one: Segment, other: Segment) -> None:
-    assert (one.track, one.presence, len(one.alternatives)) == (other.track, other.presence, len(other.alternatives))
+    assert (one.track, one.presence, len(one.alternatives)) == (
+        other.track,
+        other.presence,
+        len(other.alternatives),
+    )
     np.testing.assert_allclose(one.logits, other.logits, atol=TOLERANCE)
     np.testing.assert_allclose(one.pointer, other.pointer, atol=TOLERANCE)
-    assert (one.iou, one.presence_score) == pytest.approx((other.iou, other.presence_score), abs=TOLERANCE)
+    assert (one.iou, one.presence_score) == pytest.approx(
+        (other.iou, other.presence_score), abs=TOLERANCE
+    )
 
 
 @pytest.mark.parametrize("tokens", [1, 100, 10_000])
@@ -96,7 +110,9 @@ def test_many_tracks_at_once_are_as_one_at_a_time(
         torch.testing.assert_close(one, other, atol=1e-2, rtol=1e-2)  # bfloat16
 
 
-def test_frames_at_once_are_as_one_at_a_time(made: Sam2, frames: list[Frame], embeddings: list[Embedding]) -> None:
+def test_frames_at_once_are_as_one_at_a_time(
+    made: Sam2, frames: list[Frame], embeddings: list[Embedding]
+) -> None:
     for frame, embedding in zip(frames, embeddings, strict=True):
         (alone,) = made.embed([(frame, embedding.window)])
         for one, other in zip(alone.features, embedding.features, strict=True):
@@ -108,7 +124,9 @@ def test_frames_at_once_are_as_one_at_a_time(made: Sam2, frames: list[Frame], em
     [(CLICK, 3), (CLICKS, 0), (BOX, 0), (BOX_AND_CLICK, 0)],
     ids=["one click", "two clicks", "box", "box and click"],
 )
-def test_three_masks_are_offered_for_one_click(made: Sam2, embeddings: list[Embedding], said: Said, offered: int) -> None:
+def test_three_masks_are_offered_for_one_click(
+    made: Sam2, embeddings: list[Embedding], said: Said, offered: int
+) -> None:
     (segment,) = made.segment(embeddings[0], [Query(1, said)])
     assert len(segment.alternatives) == offered
     if offered:
@@ -125,15 +143,21 @@ def test_a_box_is_no_two_clicks(made: Sam2, embeddings: list[Embedding]) -> None
 
 def test_previous_logits_beyond_32_are_32(made: Sam2, embeddings: list[Embedding]) -> None:
     logits = np.random.default_rng(0).normal(size=(SIZE // 4, SIZE // 4)).astype(np.float32) * 100
-    asked = [Query(1, CLICKS, logits=each) for each in (logits, logits.clip(-32, 32), logits.clip(-8, 8))]
-    given, clamped, other = (made.segment(embeddings[0], [query])[0] for query in asked)  # alone: threads share a batch differently
+    asked = [
+        Query(1, CLICKS, logits=each) for each in (logits, logits.clip(-32, 32), logits.clip(-8, 8))
+    ]
+    given, clamped, other = (
+        made.segment(embeddings[0], [query])[0] for query in asked
+    )  # alone: threads share a batch differently
     np.testing.assert_array_equal(given.logits, clamped.logits)
     assert np.abs(given.logits - other.logits).max() > 0.01
 
 
 def test_a_mask_is_its_own_answer(made: Sam2, embeddings: list[Embedding]) -> None:
     mask = _disc(30, 30, 12)
-    segment, other = made.segment(embeddings[0], [Query(1, Said(mask=mask)), Query(2, Said(mask=_disc(10, 50, 6)))])
+    segment, other = made.segment(
+        embeddings[0], [Query(1, Said(mask=mask)), Query(2, Said(mask=_disc(10, 50, 6)))]
+    )
     painted = segment.window.paste(segment.logits, slice(0, SIZE), slice(0, SIZE)) > 0
     assert (painted & mask).sum() / (painted | mask).sum() > 0.9
     assert (segment.iou, segment.presence, segment.presence_score) == (1.0, Presence.PROMPTED, 10.0)
@@ -151,11 +175,19 @@ def test_a_mask_thinner_than_the_input_does_not_vanish(made: Sam2) -> None:
 
 
 @pytest.mark.parametrize("presence", [Presence.PROMPTED, Presence.LOCKED])
-def test_conditioning_masks_enter_memory_without_shades(made: Sam2, embeddings: list[Embedding], presence: Presence) -> None:
+def test_conditioning_masks_enter_memory_without_shades(
+    made: Sam2, embeddings: list[Embedding], presence: Presence
+) -> None:
     (segment,) = made.segment(embeddings[0], [Query(1, CLICK)])
     faint = replace(segment, logits=np.sign(segment.logits) * 0.01, presence=presence)
     conditioning, tracked = (
-        made.remember(embeddings[0], [replace(faint, presence=each), replace(segment, logits=faint.logits * 1000, presence=each)])
+        made.remember(
+            embeddings[0],
+            [
+                replace(faint, presence=each),
+                replace(segment, logits=faint.logits * 1000, presence=each),
+            ],
+        )
         for each in (presence, Presence.TRACKED)
     )
     torch.testing.assert_close(conditioning[0][0], conditioning[1][0])
@@ -163,35 +195,54 @@ def test_conditioning_masks_enter_memory_without_shades(made: Sam2, embeddings: 
 
 
 @pytest.mark.parametrize(("variant", "differs"), [("2.1", True), ("2.0", False)])
-def test_absence_marks_the_memory_in_sam_2_1_only(embeddings: list[Embedding], variant: str, differs: bool) -> None:
+def test_absence_marks_the_memory_in_sam_2_1_only(
+    embeddings: list[Embedding], variant: str, differs: bool
+) -> None:
     made = model(VARIANTS[variant], size=SIZE)
     (segment,) = made.segment(embeddings[0], [Query(1, CLICK)])
-    one, other = made.remember(embeddings[0], [replace(segment, presence_score=score) for score in (5.0, -5.0)])
+    one, other = made.remember(
+        embeddings[0], [replace(segment, presence_score=score) for score in (5.0, -5.0)]
+    )
     assert bool((one[0] - other[0]).abs().max() > 0.05) == differs
 
 
 def test_an_absent_object_has_no_mask_and_the_pointer_of_none(embeddings: list[Embedding]) -> None:
     made = model(size=SIZE, presence=-40.0)
     recall = _recall(made, embeddings[0], CLICK)
-    for query, presence in ((Query(1, CLICK), Presence.PROMPTED), (Query(1, recalls=(recall,)), Presence.ABSENT)):
+    for query, presence in (
+        (Query(1, CLICK), Presence.PROMPTED),
+        (Query(1, recalls=(recall,)), Presence.ABSENT),
+    ):
         (segment,) = made.segment(embeddings[0], [query])
         assert segment.presence is presence and not segment.present and segment.alternatives == ()
         assert (segment.logits == ABSENT_LOGIT).all()
-        np.testing.assert_allclose(segment.pointer, made.network.no_object_pointer[0].detach().numpy())
+        np.testing.assert_allclose(
+            segment.pointer, made.network.no_object_pointer[0].detach().numpy()
+        )
 
 
-@pytest.mark.parametrize(("bias", "presence"), [(-9.0, Presence.UNCERTAIN), (9.0, Presence.TRACKED)])
-def test_low_predicted_iou_is_uncertain(embeddings: list[Embedding], bias: float, presence: Presence) -> None:
+@pytest.mark.parametrize(
+    ("bias", "presence"), [(-9.0, Presence.UNCERTAIN), (9.0, Presence.TRACKED)]
+)
+def test_low_predicted_iou_is_uncertain(
+    embeddings: list[Embedding], bias: float, presence: Presence
+) -> None:
     made = model(size=SIZE)
     with torch.no_grad():
         made.network.mask_decoder.iou_prediction_head.proj_out.bias.fill_(bias)
-    (segment,) = made.segment(embeddings[1], [Query(1, recalls=(_recall(made, embeddings[0], CLICK),))])
-    assert segment.presence is presence and (segment.iou < UNCERTAIN_IOU) == (presence is Presence.UNCERTAIN)
+    (segment,) = made.segment(
+        embeddings[1], [Query(1, recalls=(_recall(made, embeddings[0], CLICK),))]
+    )
+    assert segment.presence is presence and (segment.iou < UNCERTAIN_IOU) == (
+        presence is Presence.UNCERTAIN
+    )
 
 
 def test_ages_are_measured_against_a_short_video(made: Sam2, embeddings: list[Embedding]) -> None:
     recall = _recall(made, embeddings[0], CLICK, age=3)
-    short, long, longer = made.segment(embeddings[1], [Query(1, recalls=(recall,), length=length) for length in (6, 16, None)])
+    short, long, longer = made.segment(
+        embeddings[1], [Query(1, recalls=(recall,), length=length) for length in (6, 16, None)]
+    )
     assert np.abs(short.logits - long.logits).max() > 1e-4
     np.testing.assert_array_equal(long.logits, longer.logits)
 
@@ -204,9 +255,18 @@ def test_a_question_about_nothing_is_refused(made: Sam2, embeddings: list[Embedd
 def test_a_forgotten_memory_cannot_be_shown(made: Sam2, embeddings: list[Embedding]) -> None:
     recall = _recall(made, embeddings[0], CLICK)
     forgotten = replace(recall, memory=recall.memory.without_features())
-    with pytest.raises(PromptError, match="track 3: the memory of frame 0 is to be shown in slot 0, but its features are forgotten"):
+    with pytest.raises(
+        PromptError,
+        match=(
+            "track 3: the memory of frame 0 is to be shown in slot 0, but its features are "
+            "forgotten"
+        ),
+    ):
         made.segment(embeddings[1], [Query(3, recalls=(forgotten,))])
-    assert made.segment(embeddings[1], [Query(3, recalls=(replace(forgotten, slot=None),))])[0].track == 3
+    assert (
+        made.segment(embeddings[1], [Query(3, recalls=(replace(forgotten, slot=None),))])[0].track
+        == 3
+    )
 
 
 def test_features_take_the_bytes_of_their_numbers(made: Sam2, embeddings: list[Embedding]) -> None:

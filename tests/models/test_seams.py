@@ -1,6 +1,7 @@
 """Seams: a mask does not depend on where on the frame its object lies: Windows and Regions move in steps, and stay on the frame.
 
-Frames are cut from one large canvas, so that an object and its surroundings are the same pixels wherever it lies on them.
+Frames are cut from one large canvas, so that an object and its surroundings are the same pixels
+wherever it lies on them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,10 @@ FRAMES, SPEED = 4, 2.5
 """Frames, and the pixels by which the object moves to the right on each."""
 
 SAME = 0.9
-"""IoU of the masks at two places. Half a pixel around the smaller object would be 0.91, and a seam that cuts it far less."""
+"""IoU of the masks at two places.
+
+Half a pixel around the smaller object would be 0.91, and a seam that cuts it far less.
+"""
 
 
 @dataclass(frozen=True)
@@ -44,17 +48,29 @@ class Canvas:
     def drawn(self) -> tuple[np.ndarray, np.ndarray]:
         """(frames, H, W) pixels in 0..1 and truth."""
         rows, columns = np.indices((2 * self.middle,) * 2)
-        truth = np.stack([np.hypot(rows - self.middle, columns - self.middle - SPEED * f) <= self.wide / 2 for f in range(FRAMES)])
+        truth = np.stack(
+            [
+                np.hypot(rows - self.middle, columns - self.middle - SPEED * f) <= self.wide / 2
+                for f in range(FRAMES)
+            ]
+        )
         noise = np.random.default_rng(0).normal(0.2, 0.05, truth.shape)
-        pixels = np.stack([gaussian_filter(plane.astype(float), 1.0) for plane in truth]) * 0.6 + noise
+        pixels = (
+            np.stack([gaussian_filter(plane.astype(float), 1.0) for plane in truth]) * 0.6 + noise
+        )
         return pixels.clip(0, 1).astype(np.float32), truth
 
     def carried(self, model: VideoModel, place: tuple[int, int]) -> tuple[np.ndarray, list[float]]:
         """(frames, H, W) masks on the canvas where frames are cut so that the disc lies at `place`, and IoU with the truth."""
         pixels, truth = self.drawn()
-        cut = (slice(None), *(slice(self.middle - at, self.middle - at + self.side) for at in place))
+        cut = (
+            slice(None),
+            *(slice(self.middle - at, self.middle - at + self.side) for at in place),
+        )
         (y, x), half = place, self.wide / 2
-        with Session(Video.of(Stack(pixels[cut], "tyx"), contrast=Contrast(0, 1)), model) as session:
+        with Session(
+            Video.of(Stack(pixels[cut], "tyx"), contrast=Contrast(0, 1)), model
+        ) as session:
             session.prompt(BoxPrompt(0, 1, (y - half, x - half, y + half, x + half)))
             session.propagate(direction="forward", progress=False)
             found = np.zeros_like(truth)
@@ -63,7 +79,10 @@ class Canvas:
 
 
 def _ious(ones: np.ndarray, others: np.ndarray) -> list[float]:
-    return [float((one & other).sum() / (one | other).sum()) for one, other in zip(ones, others, strict=True)]
+    return [
+        float((one & other).sum() / (one | other).sum())
+        for one, other in zip(ones, others, strict=True)
+    ]
 
 
 SMALL, LARGE = Canvas(256, 22.0), Canvas(512, 40.0)
@@ -81,7 +100,9 @@ def _near() -> tuple[VideoModel, np.ndarray]:
     """The same weights shown whole frames of 32 × 32 tokens, looking by Regions of 16 × 16, which move by 4."""
     nano = load_model("nano", device="cpu")
     assert isinstance(nano, Sam2)
-    model = Sam2(nano.network, replace(nano.card, follows=False, input_sizes=(LARGE.side,), attention="near"))
+    model = Sam2(
+        nano.network, replace(nano.card, follows=False, input_sizes=(LARGE.side,), attention="near")
+    )
     return model, LARGE.carried(model, (256, 256))[0]
 
 
@@ -128,7 +149,9 @@ PLACES = {
         for name, place in places.items()
     ],
 )
-def test_a_mask_has_no_seams(canvas: Canvas, looking: Callable[[], tuple[VideoModel, np.ndarray]], place: tuple[int, int]) -> None:
+def test_a_mask_has_no_seams(
+    canvas: Canvas, looking: Callable[[], tuple[VideoModel, np.ndarray]], place: tuple[int, int]
+) -> None:
     model, expected = looking()
     found, truth = canvas.carried(model, place)
     assert min(_ious(found, expected)) >= SAME

@@ -1,7 +1,8 @@
 """What the reference data leave out, against transformers' own video session: a second implementation of SAM 2.
 
-Its session is known to differ where it is wrong (a mask prompt's pointer, corrections without previous logits, memory
-of several objects at once): those are not compared here, or with that difference taken out.
+Its session is known to differ where it is wrong (a mask prompt's pointer, corrections without
+previous logits, memory of several objects at once): those are not compared here, or with that
+difference taken out.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ def _video(size: int) -> np.ndarray:
     """(T, S, S) in 0..1: smooth noise that drifts."""
     rng = np.random.default_rng(1)
     noise = torch.from_numpy(rng.random((1, 1, 16, 16), dtype=np.float32))
-    plane = torch.nn.functional.interpolate(noise, size=(size, size), mode="bicubic").clamp(0, 1)[0, 0].numpy()
+    plane = (
+        torch.nn.functional.interpolate(noise, size=(size, size), mode="bicubic")
+        .clamp(0, 1)[0, 0]
+        .numpy()
+    )
     return np.stack([np.roll(plane, 3 * index, axis=1) for index in range(FRAMES)])
 
 
@@ -44,38 +49,59 @@ class _Theirs:
     """One object in transformers' session; clicks are (y, x)."""
 
     def __init__(self, network: Sam2VideoModel, frames: np.ndarray) -> None:
-        pixels = (torch.from_numpy(frames)[:, None] - _MEAN[:, None, None]) / _DEVIATION[:, None, None]
+        pixels = (torch.from_numpy(frames)[:, None] - _MEAN[:, None, None]) / _DEVIATION[
+            :, None, None
+        ]
         side = frames.shape[-1]
         self.network = network
-        self.session = Sam2VideoInferenceSession(video=pixels, video_height=side, video_width=side, dtype=torch.float32)
+        self.session = Sam2VideoInferenceSession(
+            video=pixels, video_height=side, video_width=side, dtype=torch.float32
+        )
         self.object = self.session.obj_id_to_idx(1)
 
     def click(self, frame: int, clicks: Mapping[tuple[float, float], bool]) -> np.ndarray:
         points = torch.tensor([[y, x] for y, x in clicks]).flip(1)[None, None]
         labels = torch.tensor([[[int(positive) for positive in clicks.values()]]], dtype=torch.int)
-        self.session.add_point_inputs(self.object, frame, {"point_coords": points, "point_labels": labels})
+        self.session.add_point_inputs(
+            self.object, frame, {"point_coords": points, "point_labels": labels}
+        )
         self.session.obj_with_new_inputs = [1]
         return self.network(self.session, frame_idx=frame).pred_masks[0, 0].numpy()
 
     def walk(self, start: int, *, forward: bool) -> Iterator[tuple[int, np.ndarray, float]]:
-        for answer in self.network.propagate_in_video_iterator(self.session, start_frame_idx=start, reverse=not forward):
-            yield answer.frame_idx, answer.pred_masks[0, 0].numpy(), float(answer.object_score_logits)
+        for answer in self.network.propagate_in_video_iterator(
+            self.session, start_frame_idx=start, reverse=not forward
+        ):
+            yield (
+                answer.frame_idx,
+                answer.pred_masks[0, 0].numpy(),
+                float(answer.object_score_logits),
+            )
 
 
 def _said(clicks: Mapping[tuple[float, float], bool]) -> Said:
     return Said(points=tuple(clicks), positive=tuple(clicks.values()))
 
 
-def _compare(ours: Sam2, prompts: Mapping[int, Mapping[tuple[float, float], bool]], *, start: int) -> Walker:
+def _compare(
+    ours: Sam2, prompts: Mapping[int, Mapping[tuple[float, float], bool]], *, start: int
+) -> Walker:
     (size,) = ours.card.input_sizes
     frames = _video(size)
     walker, theirs = Walker(ours, embedded(ours, frames)), _Theirs(twin(ours), frames)
     for frame, clicks in prompts.items():
-        np.testing.assert_allclose(walker.prompt(frame, _said(clicks)).logits, theirs.click(frame, clicks), atol=LOGITS)
+        np.testing.assert_allclose(
+            walker.prompt(frame, _said(clicks)).logits, theirs.click(frame, clicks), atol=LOGITS
+        )
     for forward in (True, False):
         walker.walk(start, forward=forward)
         for frame, logits, score in theirs.walk(start, forward=forward):
-            np.testing.assert_allclose(walker.segments[frame].logits, logits, atol=LOGITS, err_msg=f"frame {frame}, forward {forward}")
+            np.testing.assert_allclose(
+                walker.segments[frame].logits,
+                logits,
+                atol=LOGITS,
+                err_msg=f"frame {frame}, forward {forward}",
+            )
             assert walker.segments[frame].presence_score == pytest.approx(score, abs=LOGITS)
     return walker
 
@@ -99,7 +125,9 @@ def test_absent_on_every_frame(variant: str) -> None:
     walker = _compare(model(VARIANTS[variant], presence=-40.0), {3: {(60.0, 40.0): True}}, start=3)
     for segment in walker.segments.values():
         assert not segment.present and (segment.logits == ABSENT_LOGIT).all()
-        np.testing.assert_array_equal(segment.pointer, walker.model.network.no_object_pointer[0].detach().numpy())  # type: ignore[attr-defined]
+        np.testing.assert_array_equal(
+            segment.pointer, walker.model.network.no_object_pointer[0].detach().numpy()
+        )  # type: ignore[attr-defined]
 
 
 def test_present_on_some_frames_and_absent_on_others() -> None:

@@ -27,7 +27,8 @@ from napari_sam2.models.sight import narrowed, on_trial, same, stays_narrow, sta
 from tests.models.networks import model
 
 SIZE, FRAMES = 256, 5
-TOLERANCE = 1e-2  # logits are up to 40, and what a batch changes in the last digit grows from frame to frame
+# logits are up to 40, and what a batch changes in the last digit grows from frame to frame
+TOLERANCE = 1e-2
 WHOLE = Window.whole((SIZE, SIZE), SIZE)
 REGION = Cells(0, 8, 8).within(WHOLE)
 PLACES = {1: (70, 180), 2: (200, 60), 3: (64, 64)}
@@ -46,7 +47,9 @@ def _payload(seen: Window, window: Window = REGION, corners: Corners | None = CO
 def _recalls(*seen: tuple[int, bool, bool, Window], kept: Window = REGION) -> tuple[Recall, ...]:
     """Of frame, conditioning, present, window; what was said is kept of the whole grid, all others of `kept`."""
     memories = [
-        Memory(frame, said, np.zeros(1), present, features=_payload(window, WHOLE if said else kept))
+        Memory(
+            frame, said, np.zeros(1), present, features=_payload(window, WHOLE if said else kept)
+        )
         for frame, said, present, window in seen
     ]
     return tuple(Recall(memory, 0 if memory.conditioning else 1, 1) for memory in memories)
@@ -56,14 +59,41 @@ def _recalls(*seen: tuple[int, bool, bool, Window], kept: Window = REGION) -> tu
     ("seen", "open_", "whole"),
     [
         pytest.param([(4, True, True, WHOLE)], True, False, id="first after a prompt"),
-        pytest.param([(3, True, True, WHOLE), (4, False, True, WHOLE)], False, True, id="decided for the whole"),
-        pytest.param([(3, True, True, WHOLE), (4, False, True, REGION)], False, False, id="decided for Regions"),
-        pytest.param([(0, True, True, WHOLE), (3, False, True, REGION), (4, True, True, WHOLE)], True, False, id="after a correction"),
-        pytest.param([(0, True, True, WHOLE), (3, False, False, REGION), (4, False, True, WHOLE)], True, False, id="found again"),
-        pytest.param([(0, True, True, WHOLE), (3, False, True, WHOLE), (4, False, True, WHOLE)], False, True, id="still the whole"),
+        pytest.param(
+            [(3, True, True, WHOLE), (4, False, True, WHOLE)],
+            False,
+            True,
+            id="decided for the whole",
+        ),
+        pytest.param(
+            [(3, True, True, WHOLE), (4, False, True, REGION)],
+            False,
+            False,
+            id="decided for Regions",
+        ),
+        pytest.param(
+            [(0, True, True, WHOLE), (3, False, True, REGION), (4, True, True, WHOLE)],
+            True,
+            False,
+            id="after a correction",
+        ),
+        pytest.param(
+            [(0, True, True, WHOLE), (3, False, False, REGION), (4, False, True, WHOLE)],
+            True,
+            False,
+            id="found again",
+        ),
+        pytest.param(
+            [(0, True, True, WHOLE), (3, False, True, WHOLE), (4, False, True, WHOLE)],
+            False,
+            True,
+            id="still the whole",
+        ),
     ],
 )
-def test_what_was_decided_stands_in_the_memories(seen: Sequence[tuple[int, bool, bool, Window]], open_: bool, whole: bool) -> None:
+def test_what_was_decided_stands_in_the_memories(
+    seen: Sequence[tuple[int, bool, bool, Window]], open_: bool, whole: bool
+) -> None:
     query = Query(1, recalls=_recalls(*seen))
     assert undecided(query, 5) is open_
     assert stays_whole(query, 5, WHOLE) is whole
@@ -74,26 +104,64 @@ def test_what_was_decided_stands_in_the_memories(seen: Sequence[tuple[int, bool,
     ("seen", "kept", "narrow"),
     [
         pytest.param([(4, True, True, WHOLE)], REGION, False, id="first after a prompt"),
-        pytest.param([(3, True, True, WHOLE), (4, False, True, WHOLE)], REGION, True, id="remembered by Regions, looked at by the whole"),
-        pytest.param([(3, True, True, WHOLE), (4, False, True, REGION)], REGION, True, id="remembered and looked at by Regions"),
-        pytest.param([(3, True, True, WHOLE), (4, False, True, WHOLE)], WHOLE, False, id="remembered by the whole"),
-        pytest.param([(2, True, True, WHOLE), (3, False, True, WHOLE), (4, False, False, WHOLE)], REGION, False, id="lost"),
-        pytest.param([(2, True, True, WHOLE), (3, False, False, WHOLE), (4, False, True, WHOLE)], REGION, False, id="found again"),
+        pytest.param(
+            [(3, True, True, WHOLE), (4, False, True, WHOLE)],
+            REGION,
+            True,
+            id="remembered by Regions, looked at by the whole",
+        ),
+        pytest.param(
+            [(3, True, True, WHOLE), (4, False, True, REGION)],
+            REGION,
+            True,
+            id="remembered and looked at by Regions",
+        ),
+        pytest.param(
+            [(3, True, True, WHOLE), (4, False, True, WHOLE)],
+            WHOLE,
+            False,
+            id="remembered by the whole",
+        ),
+        pytest.param(
+            [(2, True, True, WHOLE), (3, False, True, WHOLE), (4, False, False, WHOLE)],
+            REGION,
+            False,
+            id="lost",
+        ),
+        pytest.param(
+            [(2, True, True, WHOLE), (3, False, False, WHOLE), (4, False, True, WHOLE)],
+            REGION,
+            False,
+            id="found again",
+        ),
     ],
 )
-def test_how_much_is_shown_stands_in_the_memories(seen: Sequence[tuple[int, bool, bool, Window]], kept: Window, narrow: bool) -> None:
+def test_how_much_is_shown_stands_in_the_memories(
+    seen: Sequence[tuple[int, bool, bool, Window]], kept: Window, narrow: bool
+) -> None:
     assert stays_narrow(Query(1, recalls=_recalls(*seen, kept=kept)), 5, WHOLE) is narrow
 
 
 def test_a_narrowed_question_is_shown_what_is_around_the_object() -> None:
     shown = [_payload(WHOLE, WHOLE), _payload(WHOLE, WHOLE, None), _payload(WHOLE, REGION), None]
-    recalls = tuple(Recall(Memory(frame, False, np.zeros(1), features=each), 1, 1) for frame, each in enumerate(shown))
+    recalls = tuple(
+        Recall(Memory(frame, False, np.zeros(1), features=each), 1, 1)
+        for frame, each in enumerate(shown)
+    )
     found = [
-        cast(Payload | None, recall.memory.features) for recall in narrowed(Query(1, recalls=recalls), WHOLE, Regions(least=8)).recalls
+        cast(Payload | None, recall.memory.features)
+        for recall in narrowed(Query(1, recalls=recalls), WHOLE, Regions(least=8)).recalls
     ]
-    assert [each and each.window for each in found] == [REGION, WHOLE, REGION, None]  # one of nowhere has no Region
+    assert [each and each.window for each in found] == [
+        REGION,
+        WHOLE,
+        REGION,
+        None,
+    ]  # one of nowhere has no Region
     assert found[0] is not None
-    np.testing.assert_array_equal(found[0].tokens[:, 0], Cells.of(REGION, WHOLE).places(SIZE // STRIDE))
+    np.testing.assert_array_equal(
+        found[0].tokens[:, 0], Cells.of(REGION, WHOLE).places(SIZE // STRIDE)
+    )
 
 
 def _segment(window: Window, box: tuple[int, int, int, int] | None) -> Segment:
@@ -101,7 +169,10 @@ def _segment(window: Window, box: tuple[int, int, int, int] | None) -> Segment:
     side = window.size // 4
     logits = np.full((side, side), -10.0 if box else ABSENT_LOGIT, dtype=np.float32)
     if box:
-        top, left, bottom, right = (int(edge - start) // 4 for edge, start in zip(box, (window.top, window.left) * 2, strict=True))
+        top, left, bottom, right = (
+            int(edge - start) // 4
+            for edge, start in zip(box, (window.top, window.left) * 2, strict=True)
+        )
         logits[max(0, top) : bottom, max(0, left) : right] = 10.0
     return Segment(1, 0, window, logits, 0.9, 5.0 if box else -5.0, np.zeros(1), Presence.TRACKED)
 
@@ -109,19 +180,34 @@ def _segment(window: Window, box: tuple[int, int, int, int] | None) -> Segment:
 @pytest.mark.parametrize(
     ("seen", "frame", "trial"),
     [
-        pytest.param([(3, True, True, WHOLE), (4, False, True, REGION)], 5, True, id="second after a prompt"),
+        pytest.param(
+            [(3, True, True, WHOLE), (4, False, True, REGION)], 5, True, id="second after a prompt"
+        ),
         pytest.param([(2, True, True, WHOLE), (4, False, True, REGION)], 5, True, id="third"),
         pytest.param([(1, True, True, WHOLE), (4, False, True, REGION)], 5, False, id="fourth"),
-        pytest.param([(3, True, True, WHOLE), (4, False, True, WHOLE)], 5, False, id="looked at by the whole"),
+        pytest.param(
+            [(3, True, True, WHOLE), (4, False, True, WHOLE)], 5, False, id="looked at by the whole"
+        ),
         pytest.param([(4, True, True, WHOLE)], 5, False, id="first: undecided as it is"),
-        pytest.param([(1, True, True, WHOLE), (5, False, True, REGION), (7, True, True, WHOLE)], 4, True, id="on the way back too"),
-        pytest.param([(4, False, True, REGION)], 5, False, id="what was prompted is not shown any more"),
+        pytest.param(
+            [(1, True, True, WHOLE), (5, False, True, REGION), (7, True, True, WHOLE)],
+            4,
+            True,
+            id="on the way back too",
+        ),
+        pytest.param(
+            [(4, False, True, REGION)], 5, False, id="what was prompted is not shown any more"
+        ),
     ],
 )
-def test_a_region_is_on_trial_near_a_prompt(seen: Sequence[tuple[int, bool, bool, Window]], frame: int, trial: bool) -> None:
+def test_a_region_is_on_trial_near_a_prompt(
+    seen: Sequence[tuple[int, bool, bool, Window]], frame: int, trial: bool
+) -> None:
     query = Query(1, recalls=_recalls(*seen))
     assert on_trial(query, frame, WHOLE) is trial
-    assert not on_trial(replace(query, said=Said(points=((70.0, 180.0),), positive=(True,))), frame, WHOLE)
+    assert not on_trial(
+        replace(query, said=Said(points=((70.0, 180.0),), positive=(True,))), frame, WHOLE
+    )
 
 
 @pytest.mark.parametrize(
@@ -142,8 +228,12 @@ def test_two_looks_agree_where_their_masks_do(
     assert same(_segment(REGION, near), _segment(WHOLE, whole)) is expected
 
 
-@pytest.mark.parametrize(("cells", "region", "narrow"), [(0, True, True), (1, True, False), (2, False, False)])
-def test_narrow_memories_have_to_show_the_same_more_closely(cells: int, region: bool, narrow: bool) -> None:
+@pytest.mark.parametrize(
+    ("cells", "region", "narrow"), [(0, True, True), (1, True, False), (2, False, False)]
+)
+def test_narrow_memories_have_to_show_the_same_more_closely(
+    cells: int, region: bool, narrow: bool
+) -> None:
     """Masks of 100 cells in the Region, of which some are not seen."""
     full = _segment(WHOLE, (40, 160, 80, 200))
     for window, expected in ((REGION, region), (WHOLE, narrow)):
@@ -166,7 +256,9 @@ class Eights(Regions):
     """Regions of 8 tokens about the middle of whatever is seen: masks of random weights are everywhere."""
 
     def around(self, corners: Corners, whole: Window) -> Window:
-        top, left = (int(np.clip(sum(each) / 2 // 16 - 4, 0, 8)) for each in zip(*corners, strict=True))
+        top, left = (
+            int(np.clip(sum(each) / 2 // 16 - 4, 0, 8)) for each in zip(*corners, strict=True)
+        )
         return Cells(top, left, 8).within(whole)
 
 
@@ -191,7 +283,9 @@ def _looking(whole: Sam2, attention: Attention) -> Sam2:
 
 @pytest.fixture(scope="module")
 def video() -> Video:
-    return Stack(np.random.default_rng(0).random((FRAMES, SIZE, SIZE), dtype=np.float32), "tyx").as_video("t")
+    return Stack(
+        np.random.default_rng(0).random((FRAMES, SIZE, SIZE), dtype=np.float32), "tyx"
+    ).as_video("t")
 
 
 @pytest.fixture
@@ -200,7 +294,11 @@ def decided(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 
     def say(*, near: set[int], narrow: set[int]) -> None:
         def seen_the_same(one: Segment, other: Segment) -> bool:
-            return one.track in (narrow if one.window == other.window else near) and one.present and other.present
+            return (
+                one.track in (narrow if one.window == other.window else near)
+                and one.present
+                and other.present
+            )
 
         monkeypatch.setattr("napari_sam2.models.sight.same", seen_the_same)
 
@@ -213,7 +311,9 @@ def _disc(track: int, frame: int = 0) -> MaskPrompt:
     return MaskPrompt(frame, track, (rows - y) ** 2 + (columns - x) ** 2 < 12**2)
 
 
-def _answers(model: Sam2, video: Video, tracks: Sequence[int], frame: int = 0) -> dict[tuple[int, int], Segment]:
+def _answers(
+    model: Sam2, video: Video, tracks: Sequence[int], frame: int = 0
+) -> dict[tuple[int, int], Segment]:
     with Session(video, model) as session:
         session.prompt_many([_disc(track, frame) for track in tracks])
         session.run().finish()
@@ -221,7 +321,11 @@ def _answers(model: Sam2, video: Video, tracks: Sequence[int], frame: int = 0) -
 
 
 def _kept(session: Session) -> dict[tuple[int, int], Segment]:
-    return {(segment.track, frame): segment for frame in range(FRAMES) for segment in session.segments(frame)}
+    return {
+        (segment.track, frame): segment
+        for frame in range(FRAMES)
+        for segment in session.segments(frame)
+    }
 
 
 def _check_equal(one: Segment, other: Segment, tolerance: float = 0.0) -> None:
@@ -229,11 +333,15 @@ def _check_equal(one: Segment, other: Segment, tolerance: float = 0.0) -> None:
     np.testing.assert_allclose(one.logits, other.logits, rtol=0, atol=tolerance)
 
 
-def test_a_track_is_looked_at_by_what_was_decided_for_it(auto: Sam2, whole: Sam2, video: Video, decided: Callable[..., None]) -> None:
+def test_a_track_is_looked_at_by_what_was_decided_for_it(
+    auto: Sam2, whole: Sam2, video: Video, decided: Callable[..., None]
+) -> None:
     """Track 1 by Regions throughout, 2 by the whole grid which is shown what is around it, 3 as if there were no Regions."""
     decided(near={1}, narrow={2})
     found = _answers(auto, video, (1, 2, 3))
-    sizes = {track: [found[track, frame].window.size for frame in range(FRAMES)] for track in (1, 2, 3)}
+    sizes = {
+        track: [found[track, frame].window.size for frame in range(FRAMES)] for track in (1, 2, 3)
+    }
     assert sizes == {1: [SIZE, 128, 128, 128, 128], 2: [SIZE] * FRAMES, 3: [SIZE] * FRAMES}
     wide = Wide(whole.network, replace(whole.card, attention="near"))
     wide.regions = Eights()
@@ -241,23 +349,40 @@ def test_a_track_is_looked_at_by_what_was_decided_for_it(auto: Sam2, whole: Sam2
         alone = _answers(auto, video, (track,))
         for key, segment in _answers(expected, video, (track,)).items():
             _check_equal(alone[key], segment)
-    assert not np.allclose(_answers(wide, video, (2,))[2, 2].logits, _answers(whole, video, (2,))[2, 2].logits, atol=TOLERANCE)
-    assert not np.allclose(found[1, 1].logits, _cut(_answers(whole, video, (1,))[1, 1], found[1, 1].window), atol=TOLERANCE)
+    assert not np.allclose(
+        _answers(wide, video, (2,))[2, 2].logits,
+        _answers(whole, video, (2,))[2, 2].logits,
+        atol=TOLERANCE,
+    )
+    assert not np.allclose(
+        found[1, 1].logits,
+        _cut(_answers(whole, video, (1,))[1, 1], found[1, 1].window),
+        atol=TOLERANCE,
+    )
 
 
-def test_a_region_that_shows_another_thing_later_is_left(auto: Sam2, video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_sam2.models.sight.same", lambda less, full: less.window != full.window and less.frame < 3)
+def test_a_region_that_shows_another_thing_later_is_left(
+    auto: Sam2, video: Video, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "napari_sam2.models.sight.same",
+        lambda less, full: less.window != full.window and less.frame < 3,
+    )
     found = _answers(auto, video, (1,))
     assert [found[1, frame].window.size for frame in range(FRAMES)] == [SIZE, 128, 128, SIZE, SIZE]
 
 
 def _cut(segment: Segment, window: Window) -> np.ndarray:
     cells = Cells.of(window, WHOLE)
-    rows, columns = (slice(4 * start, 4 * (start + cells.side)) for start in (cells.top, cells.left))
+    rows, columns = (
+        slice(4 * start, 4 * (start + cells.side)) for start in (cells.top, cells.left)
+    )
     return segment.logits[rows, columns]
 
 
-def test_tracks_of_both_kinds_together_are_as_each_alone(auto: Sam2, video: Video, decided: Callable[..., None]) -> None:
+def test_tracks_of_both_kinds_together_are_as_each_alone(
+    auto: Sam2, video: Video, decided: Callable[..., None]
+) -> None:
     decided(near={1}, narrow={2})
     together = _answers(auto, video, (1, 2, 3), frame=2)
     for track in (1, 2, 3):
@@ -266,7 +391,9 @@ def test_tracks_of_both_kinds_together_are_as_each_alone(auto: Sam2, video: Vide
 
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
-def test_a_killed_run_goes_on_to_the_same_bytes(auto: Sam2, video: Video, decided: Callable[..., None], tmp_path: Path, steps: int) -> None:
+def test_a_killed_run_goes_on_to_the_same_bytes(
+    auto: Sam2, video: Video, decided: Callable[..., None], tmp_path: Path, steps: int
+) -> None:
     """Stopped before, at and after the frames on which it is decided, on both ways from frame 1."""
     decided(near={1}, narrow={2})
     expected = _answers(auto, video, (1, 2, 3), frame=1)
@@ -286,24 +413,35 @@ def test_a_killed_run_goes_on_to_the_same_bytes(auto: Sam2, video: Video, decide
         _check_equal(found[key], segment)
 
 
-def test_both_are_looked_at_near_each_prompt_on_each_way(auto: Sam2, video: Video, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_both_are_looked_at_near_each_prompt_on_each_way(
+    auto: Sam2, video: Video, monkeypatch: pytest.MonkeyPatch
+) -> None:
     asked: list[tuple[int, int]] = []
-    monkeypatch.setattr("napari_sam2.models.sight.same", lambda near, whole: asked.append((near.track, near.frame)) is None)
+    monkeypatch.setattr(
+        "napari_sam2.models.sight.same",
+        lambda near, whole: asked.append((near.track, near.frame)) is None,
+    )
     with Session(video, auto) as session:
         session.prompt_many([_disc(1, 1), _disc(2, 1)])
         session.run().finish()
-        assert sorted(asked) == [(track, frame) for track in (1, 2) for frame in (0, 2, 3, 4)], "each frame that is near the prompt"
+        assert sorted(asked) == [(track, frame) for track in (1, 2) for frame in (0, 2, 3, 4)], (
+            "each frame that is near the prompt"
+        )
         asked.clear()
         before = {segment.track: segment for segment in session.segments(3)}[1]
         middle = (before.window.top + 60.0, before.window.left + 60.0)
-        assert session.prompt(PointPrompt(3, 1, [middle], [False])).window == before.window  # a click is answered at once
+        assert (
+            session.prompt(PointPrompt(3, 1, [middle], [False])).window == before.window
+        )  # a click is answered at once
         assert not asked
         session.run().finish()
     assert [(track, frame) for track, frame in asked if frame in (2, 4)] == [(1, 4), (1, 2)]
     assert {track for track, _ in asked} == {1}
 
 
-def test_a_correction_opens_the_question_again(auto: Sam2, video: Video, decided: Callable[..., None]) -> None:
+def test_a_correction_opens_the_question_again(
+    auto: Sam2, video: Video, decided: Callable[..., None]
+) -> None:
     """Of the corrected frame all is remembered, though its track was narrow, and what is decided then is another thing."""
 
     def narrow(session: Session) -> list[bool]:

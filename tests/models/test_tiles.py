@@ -45,7 +45,9 @@ def _box(y: float, x: float, wide: float) -> Corners:
     [(200, 2.0), (80, 2.0), (79, 1.0), (40, 1.0), (39, 0.5), (25, 0.5), (12, 0.25), (3, 0.25)],
     ids=lambda value: f"{value:g}",
 )
-def test_an_object_is_shown_forty_pixels_wide_at_least_if_it_can_be(wide: float, pixel: float) -> None:
+def test_an_object_is_shown_forty_pixels_wide_at_least_if_it_can_be(
+    wide: float, pixel: float
+) -> None:
     tile = TILES.around(_box(1000, 700, wide))
     assert pixel_of(tile) == pixel
     assert (tile == TILES.whole) is (pixel == 2.0)
@@ -68,14 +70,19 @@ def test_tiles_cover_the_frame_with_room_around_every_place(pixel: float) -> Non
     every = TILES.every(pixel)
     token = pixel * STRIDE
     assert all(each.top % token == 0 and each.left % token == 0 for each in every), "whole tokens"
-    assert max(each.top + each.height for each in every) < SHAPE[0] + token, "no further than needed"
+    assert max(each.top + each.height for each in every) < SHAPE[0] + token, (
+        "no further than needed"
+    )
     rng = np.random.default_rng(0)
     room = 1024 * pixel / 8  # half of what neighbours share
     for y, x in rng.uniform((0, 0), SHAPE, (200, 2)):
         tile = TILES.at((y, x), pixel)
         assert tile in every
         for place, start, length in ((y, tile.top, SHAPE[0]), (x, tile.left, SHAPE[1])):
-            assert place - start >= min(room, place) - token and start + tile.height - place >= min(room, length - place) - token
+            assert (
+                place - start >= min(room, place) - token
+                and start + tile.height - place >= min(room, length - place) - token
+            )
 
 
 @pytest.mark.parametrize("pixel", [0.25, 0.5, 1.0])
@@ -131,7 +138,13 @@ def _embedded(made: Tiled | Sam2, pixels: np.ndarray, frame: int = 0) -> Embeddi
 
 def _recall(made: Tiled | Sam2, embedding: Embedding, segment: Segment) -> Recall:
     (features,) = made.remember(embedding, [segment])
-    return Recall(Memory(segment.frame, segment.conditioning, segment.pointer, segment.present, features=features), 0, 1)
+    return Recall(
+        Memory(
+            segment.frame, segment.conditioning, segment.pointer, segment.present, features=features
+        ),
+        0,
+        1,
+    )
 
 
 def test_a_small_object_is_seen_as_on_a_frame_that_is_its_tile_alone() -> None:
@@ -144,7 +157,10 @@ def test_a_small_object_is_seen_as_on_a_frame_that_is_its_tile_alone() -> None:
     assert pixel_of(tile) == 0.5
     answers = []
     enlarged = [tile.crop(frame) for frame in frames]
-    for each, planes, said in ((made, frames, mask), (alone, enlarged, tile.crop(mask.astype(np.float32)) >= 0.5)):
+    for each, planes, said in (
+        (made, frames, mask),
+        (alone, enlarged, tile.crop(mask.astype(np.float32)) >= 0.5),
+    ):
         first, second = (_embedded(each, plane, number) for number, plane in enumerate(planes))
         (prompted,) = each.segment(first, [Query(1, Said(mask=said))])
         (carried,) = each.segment(second, [Query(1, recalls=(_recall(each, first, prompted),))])
@@ -181,18 +197,25 @@ def test_a_memory_keeps_its_place_on_the_frame_when_it_is_handed_over(attention:
     window = one if attention == "whole" else Cells(8, 16, 16).within(one)
     cells = Cells.of(window, one)
     ys, xs = (axis.flatten() for axis in np.indices((cells.side, cells.side)))
-    places = np.stack([one.top + (cells.top + ys) * STRIDE, one.left + (cells.left + xs) * STRIDE], axis=1)
+    places = np.stack(
+        [one.top + (cells.top + ys) * STRIDE, one.left + (cells.left + xs) * STRIDE], axis=1
+    )
     tokens = np.repeat(places, 32, axis=1)  # each token says where it is
     corners = ((240.0, 380.0), (290.0, 430.0))
     payload = Payload(torch.from_numpy(tokens).float(), window, corners, None, window)
-    brought = made._recalled(Recall(Memory(0, True, np.zeros(1), features=payload), 0, 1), other).memory.features
+    brought = made._recalled(
+        Recall(Memory(0, True, np.zeros(1), features=payload), 0, 1), other
+    ).memory.features
     now = Cells.of(brought.window, other)
     assert within(brought.window, other) and (now.side == grid) is (attention == "whole")
     found = brought.tokens.numpy().reshape(now.side, now.side, 64)
     for y in range(now.side):
         for x in range(now.side):
             where = (other.top + (now.top + y) * STRIDE, other.left + (now.left + x) * STRIDE)
-            if places[:, 0].min() <= where[0] <= places[:, 0].max() and places[:, 1].min() <= where[1] <= places[:, 1].max():
+            if (
+                places[:, 0].min() <= where[0] <= places[:, 0].max()
+                and places[:, 1].min() <= where[1] <= places[:, 1].max()
+            ):
                 np.testing.assert_allclose(found[y, x, [0, -1]], where, atol=0.1)
 
 
@@ -217,7 +240,11 @@ def test_a_track_is_handed_over_from_tile_to_tile(attention: Attention, said: st
     card = replace(nano.card, follows=False, input_sizes=(256,), attention=attention)
     stack, places = _crossing()
     (y, x), rows = places[0], np.indices((400, 400))
-    prompt = BoxPrompt(0, 1, (y - 9, x - 9, y + 9, x + 9)) if said == "box" else PointPrompt(0, 1, [(y, x)], [True])
+    prompt = (
+        BoxPrompt(0, 1, (y - 9, x - 9, y + 9, x + 9))
+        if said == "box"
+        else PointPrompt(0, 1, [(y, x)], [True])
+    )
     with Session(stack.as_video("t"), Tiled(Sam2(nano.network, card))) as session:
         session.prompt(prompt)
         session.propagate(progress=False)
@@ -252,7 +279,9 @@ KEEPING = {
 def _corrected(inner: Sam2, folder: Path, how: str) -> tuple[list[np.ndarray], int]:
     """Two objects carried, one of them corrected: the planes at the end; how much was encoded before the correction."""
     stack, places = _crossing(5)
-    with Session(stack.as_video("t"), Tiled(inner), settings=replace(KEEPING[how], folder=folder)) as session:
+    with Session(
+        stack.as_video("t"), Tiled(inner), settings=replace(KEEPING[how], folder=folder)
+    ) as session:
         for track, (y, x) in enumerate((places[0], (300.0, 300.0)), start=1):
             session.prompt(BoxPrompt(0, track, (y - 9, x - 9, y + 9, x + 9)))
         session.propagate(progress=False)
@@ -264,14 +293,18 @@ def _corrected(inner: Sam2, folder: Path, how: str) -> tuple[list[np.ndarray], i
 
 
 @pytest.mark.parametrize("attention", ["whole", "auto"])
-def test_a_correction_encodes_no_tile_again_and_is_the_same_however_they_are_kept(attention: Attention, tmp_path: Path) -> None:
+def test_a_correction_encodes_no_tile_again_and_is_the_same_however_they_are_kept(
+    attention: Attention, tmp_path: Path
+) -> None:
     planes = {}
     for how in KEEPING:
         inner = Counting(attention)
         (tmp_path / how).mkdir()
         planes[how], before = _corrected(inner, tmp_path / how, how)
         again = len(inner.encoded) - len(set(inner.encoded))
-        assert before > 5 and (again == 0) is (how != "in hardly any memory"), f"{how}: {again} of {len(inner.encoded)} encoded again"
+        assert before > 5 and (again == 0) is (how != "in hardly any memory"), (
+            f"{how}: {again} of {len(inner.encoded)} encoded again"
+        )
     for how in KEEPING:
         np.testing.assert_array_equal(planes["in memory"], planes[how], err_msg=how)
 
@@ -292,7 +325,9 @@ def test_without_a_session_the_embedding_of_a_frame_keeps_its_tiles() -> None:
     made = Tiled(inner)
     embedding = _embedded(made, _noise((512, 512)))
     for _ in range(2):
-        made.remember(embedding, made.segment(embedding, [Query(1, Said(box=(240.0, 250.0, 262.0, 272.0)))]))
+        made.remember(
+            embedding, made.segment(embedding, [Query(1, Said(box=(240.0, 250.0, 262.0, 272.0)))])
+        )
     assert len(inner.encoded) == 1
     made.segment(replace(embedding, keep=None), [Query(1, Said(box=(240.0, 250.0, 262.0, 272.0)))])
     assert len(inner.encoded) == 2
@@ -304,7 +339,11 @@ def test_what_fits_around_it_passes_tiles_through(tmp_path: Path) -> None:
     stack, places = _crossing(3)
     for _ in range(2):
         model = Fitting(Tiled(inner))
-        with Session(stack.as_video("t"), model, settings=Settings(folder=tmp_path, embedding_disk_bytes=8 * 2**30)) as session:
+        with Session(
+            stack.as_video("t"),
+            model,
+            settings=Settings(folder=tmp_path, embedding_disk_bytes=8 * 2**30),
+        ) as session:
             session.prompt(PointPrompt(0, 1, [places[0]], [True]))
             session.propagate(progress=False)
         (tmp_path / "trail.sqlite").unlink()
@@ -316,11 +355,16 @@ def test_another_attention_keeps_the_tiles() -> None:
     assert isinstance(made, Tiled) and (made.card.windows, made.card.attention) == ("tiles", "near")
     assert made.inner.regions is not None
     whole = looking(made, windows="whole")
-    assert isinstance(whole, Sam2) and (whole.card.windows, whole.card.attention) == ("whole", "near")
+    assert isinstance(whole, Sam2) and (whole.card.windows, whole.card.attention) == (
+        "whole",
+        "near",
+    )
     assert isinstance(looking(whole, windows="tiles"), Tiled)
 
 
 def test_windows_that_nobody_knows_are_refused() -> None:
     with pytest.raises(ModelError, match="windows 'pyramid': expected one of"):
         load_model("nano", device="cpu", windows="pyramid")  # type: ignore[arg-type]
-    assert load_model("nano", device="cpu", windows="tiles").card.windows == "whole", "it follows: it needs none"
+    assert load_model("nano", device="cpu", windows="tiles").card.windows == "whole", (
+        "it follows: it needs none"
+    )

@@ -16,7 +16,10 @@ RECENT = 6  # tracked frames whose memory is shown
 
 @dataclass
 class Walker:
-    """One track. `conditioning` and `tracked` are the reference's cond_frame_outputs and non_cond_frame_outputs."""
+    """One track.
+
+    `conditioning` and `tracked` are the reference's cond_frame_outputs and non_cond_frame_outputs.
+    """
 
     model: VideoModel
     embeddings: list[Embedding]
@@ -29,8 +32,12 @@ class Walker:
     def prompt(self, frame: int, said: Said) -> Segment:
         """A frame never walked over is answered without memory; the previous logits go in with every click after the first."""
         recalls = self.recalls(frame, self.ways[frame]) if frame in self.ways else ()
-        before = self.segments[frame].logits if frame in self.segments and self.clamp_previous else None
-        (segment,) = self.model.segment(self.embeddings[frame], [self.query(said=said, recalls=recalls, logits=before)])
+        before = (
+            self.segments[frame].logits if frame in self.segments and self.clamp_previous else None
+        )
+        (segment,) = self.model.segment(
+            self.embeddings[frame], [self.query(said=said, recalls=recalls, logits=before)]
+        )
         self.tracked.pop(frame, None)
         self.conditioning[frame] = self.memory(segment)
         self.segments[frame] = segment
@@ -49,7 +56,14 @@ class Walker:
 
     def memory(self, segment: Segment) -> Memory:
         (features,) = self.model.remember(self.embeddings[segment.frame], [segment])
-        return Memory(segment.frame, segment.conditioning, segment.pointer, segment.present, segment.iou, features)
+        return Memory(
+            segment.frame,
+            segment.conditioning,
+            segment.pointer,
+            segment.present,
+            segment.iou,
+            features,
+        )
 
     def recalls(self, frame: int, forward: bool) -> tuple[Recall, ...]:
         sign = 1 if forward else -1
@@ -67,5 +81,12 @@ class Walker:
 
 def embedded(model: VideoModel, frames: np.ndarray) -> list[Embedding]:
     """(T, H, W) in 0..1, embedded a few at once."""
-    views = [(Frame(index, pixels), model.card.window(pixels.shape)) for index, pixels in enumerate(frames.astype(np.float32))]
-    return [embedding for start in range(0, len(views), 4) for embedding in model.embed(views[start : start + 4])]
+    views = [
+        (Frame(index, pixels), model.card.window(pixels.shape))
+        for index, pixels in enumerate(frames.astype(np.float32))
+    ]
+    return [
+        embedding
+        for start in range(0, len(views), 4)
+        for embedding in model.embed(views[start : start + 4])
+    ]

@@ -57,24 +57,54 @@ def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[list[str
 @pytest.fixture(scope="session")
 def notebook7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[list[str]], str]]:
     """The same in a Notebook 7 that runs."""
-    pytest.importorskip("notebook", reason="Notebook 7 is not installed: the panel is not tested in it")
+    pytest.importorskip(
+        "notebook", reason="Notebook 7 is not installed: the panel is not tested in it"
+    )
     yield from _served(tmp_path_factory.mktemp("notebook7"), "notebook", "notebooks")
 
 
 def _served(root: Path, program: str, place: str) -> Iterator[Callable[[list[str]], str]]:
     (root / "notebooks").mkdir()
     token, port = secrets.token_hex(16), _free_port()
-    settings = {"JUPYTER_CONFIG_DIR": root / "config", "JUPYTER_DATA_DIR": root / "data", "JUPYTER_RUNTIME_DIR": root / "runtime"}
-    environment = {**os.environ, **{name: str(value) for name, value in settings.items()}, "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-m", program, "--no-browser", "--allow-root", f"--port={port}", f"--notebook-dir={root / 'notebooks'}"]
-    command += [f"--IdentityProvider.token={token}", "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate"]
-    settings_of_lab = root / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+    settings = {
+        "JUPYTER_CONFIG_DIR": root / "config",
+        "JUPYTER_DATA_DIR": root / "data",
+        "JUPYTER_RUNTIME_DIR": root / "runtime",
+    }
+    environment = {
+        **os.environ,
+        **{name: str(value) for name, value in settings.items()},
+        "OMP_NUM_THREADS": "1",
+    }
+    command = [
+        sys.executable,
+        "-m",
+        program,
+        "--no-browser",
+        "--allow-root",
+        f"--port={port}",
+        f"--notebook-dir={root / 'notebooks'}",
+    ]
+    command += [
+        f"--IdentityProvider.token={token}",
+        "--LabApp.check_for_updates_class=jupyterlab.NeverCheckForUpdate",
+    ]
+    settings_of_lab = (
+        root / "config" / "lab" / "user-settings" / "@jupyterlab" / "apputils-extension"
+    )
     settings_of_lab.mkdir(parents=True)
     (settings_of_lab / "notification.jupyterlab-settings").write_text('{"fetchNews": "false"}')
-    with (root / "log.txt").open("w") as log, subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server:
+    with (
+        (root / "log.txt").open("w") as log,
+        subprocess.Popen(command, env=environment, stdout=log, stderr=log) as server,
+    ):
         try:
             _wait_for(f"http://127.0.0.1:{port}/api?token={token}", server, root / "log.txt")
-            yield lambda cells: f"http://127.0.0.1:{port}/{place}/{_notebook(root / 'notebooks', cells)}?token={token}&reset"
+            yield (
+                lambda cells: (
+                    f"http://127.0.0.1:{port}/{place}/{_notebook(root / 'notebooks', cells)}?token={token}&reset"
+                )
+            )
         finally:
             server.terminate()
 
@@ -82,8 +112,14 @@ def _served(root: Path, program: str, place: str) -> Iterator[Callable[[list[str
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
     """A Chromium of the system, driven by playwright."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed: the browser is not tested")
-    path = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    playwright = pytest.importorskip(
+        "playwright.sync_api", reason="playwright is not installed: the browser is not tested"
+    )
+    path = (
+        shutil.which("chromium")
+        or shutil.which("chromium-browser")
+        or shutil.which("google-chrome")
+    )
     if path is None:
         pytest.skip("no chromium on this machine: the panel is not tested in a browser")
     with playwright.sync_playwright() as driver:
@@ -94,10 +130,14 @@ def chromium() -> Iterator[Any]:
 
 def _notebook(folder: Path, sources: list[str]) -> str:
     empty = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
-    cells = [{**empty, "id": f"cell-{number}", "source": source} for number, source in enumerate(sources)]
+    cells = [
+        {**empty, "id": f"cell-{number}", "source": source} for number, source in enumerate(sources)
+    ]
     kernel = {"kernelspec": {"name": "python3", "display_name": "Python 3", "language": "python"}}
     name = f"{secrets.token_hex(4)}.ipynb"
-    (folder / name).write_text(json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5}))
+    (folder / name).write_text(
+        json.dumps({"cells": cells, "metadata": kernel, "nbformat": 4, "nbformat_minor": 5})
+    )
     return name
 
 

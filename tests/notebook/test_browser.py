@@ -54,7 +54,9 @@ def page(lab: Callable[[list[str]], str], chromium: Any) -> Iterator[Any]:
 def test_a_click_at_a_known_cell_gives_that_cells_mask_and_propagate_carries_it(page: Any) -> None:
     sample = SAMPLES[0]
     truth = np.asarray(open_labels(sample.truth).data[_FRAME]) == _CELL
-    box = next(prompt for prompt in read_prompts(sample.prompts).prompts if prompt.track == _CELL).box
+    box = next(
+        prompt for prompt in read_prompts(sample.prompts).prompts if prompt.track == _CELL
+    ).box
     shape = open_stack(sample.image).data.shape
     rows, columns = np.nonzero(truth)
 
@@ -68,7 +70,9 @@ def test_a_click_at_a_known_cell_gives_that_cells_mask_and_propagate_carries_it(
     assert iou > 0.6
 
     page.get_by_role("button", name="New object").click()
-    page.wait_for_function("document.querySelector('.sam2-said').textContent.startsWith('Object 2')")
+    page.wait_for_function(
+        "document.querySelector('.sam2-said').textContent.startsWith('Object 2')"
+    )
     other = next(prompt for prompt in read_prompts(sample.prompts).prompts if prompt.track == 2).box
     _drag(page, shape, other)
     _answered(page, 3)
@@ -79,7 +83,10 @@ def test_a_click_at_a_known_cell_gives_that_cells_mask_and_propagate_carries_it(
     page.get_by_role("button", name="Cancel").click()
     page.wait_for_function("document.querySelector('.sam2-said').textContent.startsWith('Stopped')")
     page.get_by_role("button", name="Propagate").click()
-    page.wait_for_function("document.querySelector('.sam2-said').textContent === 'Carried through the stack.'", timeout=120_000)
+    page.wait_for_function(
+        "document.querySelector('.sam2-said').textContent === 'Carried through the stack.'",
+        timeout=120_000,
+    )
     assert page.locator(".sam2-table tr").last.inner_text().split()[-1] == "2"
     page.locator(".sam2-object input").nth(1).fill("nucleus")
     page.keyboard.press("Enter")
@@ -88,19 +95,28 @@ def test_a_click_at_a_known_cell_gives_that_cells_mask_and_propagate_carries_it(
 
     page.get_by_role("button", name="Undo").click()
     page.wait_for_function("document.querySelector('.sam2-said').textContent === 'Taken back.'")
-    page.wait_for_function("document.querySelector('.sam2-table tr:last-child').innerText.trim().endsWith('1')")
+    page.wait_for_function(
+        "document.querySelector('.sam2-table tr:last-child').innerText.trim().endsWith('1')"
+    )
 
     _next_cell(page)
-    page.wait_for_function("document.querySelector('.sam2-title').textContent === 'large'", timeout=30_000)
+    page.wait_for_function(
+        "document.querySelector('.sam2-title').textContent === 'large'", timeout=30_000
+    )
     times = []
     for number, (down, across) in enumerate([(0, 0), (256, 0), (0, 192), (256, 192)], start=4):
         _click(page, (2, 512, 512), rows.mean() + down, columns.mean() + across)
         times.append(_answered(page, number))
-    print(f"512 × 512: first click {times[0]:.0f} ms, after it {', '.join(f'{each:.0f}' for each in times[1:])} ms")
+    print(
+        f"512 × 512: first click {times[0]:.0f} ms, after it "
+        f"{', '.join(f'{each:.0f}' for each in times[1:])} ms"
+    )
     assert np.median(times[1:]) < _QUICK_MS
 
 
-def test_the_panel_answers_in_notebook_7_too(notebook7: Callable[[list[str]], str], chromium: Any) -> None:
+def test_the_panel_answers_in_notebook_7_too(
+    notebook7: Callable[[list[str]], str], chromium: Any
+) -> None:
     sample = SAMPLES[0]
     truth = np.asarray(open_labels(sample.truth).data[_FRAME]) == _CELL
     shape = open_stack(sample.image).data.shape
@@ -139,7 +155,9 @@ _STICKING_OUT = """() => {
 }"""
 
 
-def test_nothing_sticks_out_where_names_are_long_and_windows_narrow(lab: Callable[[list[str]], str], chromium: Any) -> None:
+def test_nothing_sticks_out_where_names_are_long_and_windows_narrow(
+    lab: Callable[[list[str]], str], chromium: Any
+) -> None:
     context = chromium.new_context(viewport={"width": 1200, "height": 1250})
     page = context.new_page()
     page.goto(lab([_LONG]))
@@ -159,7 +177,10 @@ def _next_cell(page: Any) -> None:
 
 
 def _run_until(page: Any, selector: str) -> None:
-    """Run the first cell. Shift+Enter before the kernel is connected is dropped: again until the cell has begun."""
+    """Run the first cell.
+
+    Shift+Enter before the kernel is connected is dropped: again until the cell has begun.
+    """
     page.wait_for_selector(f"{_IDLE_IN_LAB}, {_IDLE_IN_NOTEBOOK}", timeout=90_000, state="attached")
     for _ in range(20):
         page.locator(".jp-Cell .cm-content").first.click()
@@ -168,14 +189,18 @@ def _run_until(page: Any, selector: str) -> None:
         if page.locator(".jp-InputPrompt").first.inner_text() != "[ ]:":
             break
     page.wait_for_selector(selector, timeout=180_000)
-    page.wait_for_function("Number(document.querySelector('.sam2-frame canvas').dataset.overlays ?? 0) > 0")
+    page.wait_for_function(
+        "Number(document.querySelector('.sam2-frame canvas').dataset.overlays ?? 0) > 0"
+    )
 
 
 def _place(page: Any, shape: tuple[int, ...], y: float, x: float) -> tuple[float, float]:
     canvas = page.locator(".sam2-frame canvas")
     canvas.scroll_into_view_if_needed()
     edge = canvas.bounding_box()
-    return edge["x"] + (x + 0.5) / shape[2] * edge["width"], edge["y"] + (y + 0.5) / shape[1] * edge["height"]
+    return edge["x"] + (x + 0.5) / shape[2] * edge["width"], edge["y"] + (y + 0.5) / shape[
+        1
+    ] * edge["height"]
 
 
 def _click(page: Any, shape: tuple[int, ...], y: float, x: float) -> None:
@@ -192,7 +217,8 @@ def _drag(page: Any, shape: tuple[int, ...], box: tuple[float, float, float, flo
 def _answered(page: Any, times: int) -> float:
     """Milliseconds from the press to the mask on the screen, once so many answers have come."""
     page.wait_for_function(
-        "([times]) => { const c = document.querySelector('.sam2-frame canvas'); return c.dataset.answers >= times }",
+        "([times]) => { const c = document.querySelector('.sam2-frame canvas'); return "
+        "c.dataset.answers >= times }",
         arg=[times],
         timeout=30_000,
     )

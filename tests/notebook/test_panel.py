@@ -28,14 +28,28 @@ def _say(panel: Panel, **content: Any) -> None:
     panel._handle_custom_msg(content, [])
 
 
-def _click(panel: Panel, scene: Scene, track: int, frame: int = 0, *, positive: bool = True, **more: Any) -> None:
+def _click(
+    panel: Panel, scene: Scene, track: int, frame: int = 0, *, positive: bool = True, **more: Any
+) -> None:
     (place,) = scene.click(track, frame).yx
-    _say(panel, **{"kind": "point", "frame": frame, "track": track, "yx": list(place), "positive": positive, **more})
+    _say(
+        panel,
+        **{
+            "kind": "point",
+            "frame": frame,
+            "track": track,
+            "yx": list(place),
+            "positive": positive,
+            **more,
+        },
+    )
 
 
 def _shown(panel: Panel) -> np.ndarray:
     sent = panel._overlay
-    return np.frombuffer(zlib.decompress(sent["bytes"]), f"<u{sent['bits'] // 8}").reshape(sent["shape"])
+    return np.frombuffer(zlib.decompress(sent["bytes"]), f"<u{sent['bits'] // 8}").reshape(
+        sent["shape"]
+    )
 
 
 def _carried(panel: Panel) -> None:
@@ -60,7 +74,9 @@ def test_a_box_is_a_prompt_too(panel: Panel, scene: Scene) -> None:
     assert panel._marks == [{"track": 1, "points": [], "box": box}]
 
 
-def test_propagate_carries_all_objects_in_a_thread_and_the_tables_are_those_of_the_files(panel: Panel, scene: Scene) -> None:
+def test_propagate_carries_all_objects_in_a_thread_and_the_tables_are_those_of_the_files(
+    panel: Panel, scene: Scene
+) -> None:
     for track in scene.tracks:
         _click(panel, scene, track)
     _carried(panel)
@@ -68,7 +84,9 @@ def test_propagate_carries_all_objects_in_a_thread_and_the_tables_are_those_of_t
     assert panel.counts.iloc[-1].to_list() == ["all", "all", len(scene.tracks)]
     assert panel._table[-1]["stack"] == len(scene.tracks)
     assert panel._work == {"carrying": False, "position": 5, "total": 5}
-    codes = np.frombuffer(zlib.decompress(panel._lanes["bytes"]), np.uint8).reshape(len(scene.tracks), 6)
+    codes = np.frombuffer(zlib.decompress(panel._lanes["bytes"]), np.uint8).reshape(
+        len(scene.tracks), 6
+    )
     assert codes.tolist() == [[4, 3, 3, 3, 3, 3]] * len(scene.tracks)
     assert panel.said == "Carried through the stack."
     assert set(panel.objects["track"]) == set(panel.tracks["track"]) == set(scene.tracks)
@@ -94,10 +112,15 @@ def test_cancel_is_heard_while_frames_are_carried_and_what_is_done_stays(scene: 
     np.testing.assert_array_equal(panel.labels.compute() == 1, scene.labels == 1)
 
 
-def test_a_click_while_frames_are_carried_is_refused_in_words(panel: Panel, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_click_while_frames_are_carried_is_refused_in_words(
+    panel: Panel, scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(Panel, "carrying", True)
     _click(panel, scene, 1)
-    assert panel._said == {"text": "objects are being carried: wait for it, or cancel first", "wrong": True}
+    assert panel._said == {
+        "text": "objects are being carried: wait for it, or cancel first",
+        "wrong": True,
+    }
     with pytest.raises(PlanError, match="cancel first"):
         panel.prompt(scene.click(1))
     assert not panel.session.log
@@ -149,10 +172,19 @@ def test_an_accepted_frame_is_locked_and_freed_again(panel: Panel, scene: Scene)
 def test_each_click_is_a_new_object_where_that_is_wanted(panel: Panel, scene: Scene) -> None:
     panel.single = True
     for track in (1, 2, 3):
-        _say(panel, kind="point", frame=0, track=1, yx=list(scene.click(track, 0).yx[0]), positive=True)
+        _say(
+            panel,
+            kind="point",
+            frame=0,
+            track=1,
+            yx=list(scene.click(track, 0).yx[0]),
+            positive=True,
+        )
     assert panel.session.log.track_ids == (1, 2, 3)
     _click(panel, scene, 1, positive=False)
-    assert panel.session.log.track_ids == (1, 2, 3), "a negative click is for the object that is selected"
+    assert panel.session.log.track_ids == (1, 2, 3), (
+        "a negative click is for the object that is selected"
+    )
 
 
 def test_new_object_takes_the_next_number(panel: Panel, scene: Scene) -> None:
@@ -272,16 +304,27 @@ def test_the_scripts_are_one_module_that_writes_names_as_text_only() -> None:
 
 def test_annotate_asks_for_a_model_as_it_was_told(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    monkeypatch.setattr("napari_sam2.notebook.panel.load_model", lambda name, **told: asked.append((name, told)) or ToyModel())
+    monkeypatch.setattr(
+        "napari_sam2.notebook.panel.load_model",
+        lambda name, **told: asked.append((name, told)) or ToyModel(),
+    )
     annotate(drifting().video, model="tiny", device="cpu", attention="near")
     annotate(drifting().video, model="tiny", precision="bfloat16", windows="tiles")
     assert asked == [
-        ("tiny", {"device": "cpu", "attention": "near", "precision": "float32", "windows": "whole"}),
-        ("tiny", {"device": "auto", "attention": ATTENTION, "precision": "bfloat16", "windows": "tiles"}),
+        (
+            "tiny",
+            {"device": "cpu", "attention": "near", "precision": "float32", "windows": "whole"},
+        ),
+        (
+            "tiny",
+            {"device": "auto", "attention": ATTENTION, "precision": "bfloat16", "windows": "tiles"},
+        ),
     ]
 
 
-def test_annotate_computes_in_the_precision_it_was_told_and_the_panel_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_annotate_computes_in_the_precision_it_was_told_and_the_panel_says_so(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """With the embedded model, on a processor that has bfloat16, whatever this one has."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     scene = drifting(count=2, frames=3, shape=(96, 96))
@@ -294,7 +337,10 @@ def test_annotate_computes_in_the_precision_it_was_told_and_the_panel_says_so(mo
         assert f"{said} on cpu" in panel.session._repr_html_()
     one, other = planes.values()
     assert (one & other).sum() > 0.9 * (one | other).sum() > 0
-    with pytest.raises(DeviceError, match="'float16': device 'cpu' computes in float32, bfloat16; choose one of these"):
+    with pytest.raises(
+        DeviceError,
+        match="'float16': device 'cpu' computes in float32, bfloat16; choose one of these",
+    ):
         annotate(scene.video, device="cpu", precision="float16")
 
 

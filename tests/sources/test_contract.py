@@ -18,7 +18,9 @@ from napari_sam2.testing.scenes import Scene
 class Told(Labels):
     """Knows the truth, and says it as `change` has it."""
 
-    def __init__(self, scene: Scene, change: Callable[[list[Prompt], dict[str, Any]], list[Prompt]]) -> None:
+    def __init__(
+        self, scene: Scene, change: Callable[[list[Prompt], dict[str, Any]], list[Prompt]]
+    ) -> None:
         super().__init__(Hints(labels=scene.labels, kind="point"))
         self.change = change
         self.asked = 0
@@ -27,7 +29,14 @@ class Told(Labels):
         self.asked += 1
         said = super().prompts(video, frame, first=first, taken=taken)
         return self.change(
-            said, {"frame": frame, "first": first, "taken": taken, "asked": self.asked, "whole": super().prompts(video, frame)}
+            said,
+            {
+                "frame": frame,
+                "first": first,
+                "taken": taken,
+                "asked": self.asked,
+                "whole": super().prompts(video, frame),
+            },
         )
 
 
@@ -37,8 +46,12 @@ def wrong(frame: int) -> Prompt:
 
 BROKEN: dict[str, Callable[[list[Prompt], dict[str, Any]], list[Prompt]]] = {
     "test_each_object_gets_one_prompt_inside_it": lambda said, how: [*said, *said[:1]],
-    "test_prompts_lie_in_the_video_and_on_the_frame_asked_for": lambda said, how: [PointPrompt(9999, 1, [(1.0, 1.0)], [True])],
-    "test_tracks_are_numbered_from_first": lambda said, how: [renumbered(each, number) for number, each in enumerate(said, start=1)],
+    "test_prompts_lie_in_the_video_and_on_the_frame_asked_for": lambda said, how: [
+        PointPrompt(9999, 1, [(1.0, 1.0)], [True])
+    ],
+    "test_tracks_are_numbered_from_first": lambda said, how: [
+        renumbered(each, number) for number, each in enumerate(said, start=1)
+    ],
     "test_the_same_frame_gets_the_same_answer": lambda said, how: said[: how["asked"]],
     "test_what_is_known_is_left_out": lambda said, how: how["whole"],
     "test_all_known_leaves_nothing": lambda said, how: how["whole"],

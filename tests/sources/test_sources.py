@@ -69,12 +69,18 @@ class TestExamples(SourceContract):
         return Examples(Hints(model=ToyModel(), examples=(example,)))
 
 
-def discs(radii: list[int], *, level: float = 0.8, ground: float = 0.1, noise: float = 0.02) -> np.ndarray:
+def discs(
+    radii: list[int], *, level: float = 0.8, ground: float = 0.1, noise: float = 0.02
+) -> np.ndarray:
     y, x = np.mgrid[:120, : 120 * len(radii)]
     plane = np.full(y.shape, ground)
     for number, radius in enumerate(radii):
         plane[(y - 60) ** 2 + (x - 60 - 120 * number) ** 2 <= radius**2] = level
-    return (plane + np.random.default_rng(0).normal(0, noise, plane.shape)).clip(0, 1).astype(np.float32)
+    return (
+        (plane + np.random.default_rng(0).normal(0, noise, plane.shape))
+        .clip(0, 1)
+        .astype(np.float32)
+    )
 
 
 @pytest.mark.parametrize("radius", [6, 12, 24])
@@ -96,7 +102,9 @@ def test_disc_is_one_body_though_the_size_is_off(diameter):
 
 def test_touching_discs_are_two_bodies():
     y, x = np.mgrid[:80, :120]
-    plane = (((y - 40) ** 2 + (x - 45) ** 2 <= 225) | ((y - 40) ** 2 + (x - 75) ** 2 <= 225)).astype(np.float32)
+    plane = (
+        ((y - 40) ** 2 + (x - 45) ** 2 <= 225) | ((y - 40) ** 2 + (x - 75) ** 2 <= 225)
+    ).astype(np.float32)
     assert outline(plane, (30.0, 30.0)).max() == 2
 
 
@@ -107,19 +115,29 @@ def test_touching_discs_are_two_bodies():
 )
 def test_volume_that_fades_towards_its_ends_is_parted_only_at_a_gap(middles, half_axes, count):
     z, y, x = np.mgrid[:32, :40, :64]
-    offsets = [[(z - 16) / half_axes[0], (y - 20) / half_axes[1], (x - middle) / half_axes[2]] for middle in middles]
+    offsets = [
+        [(z - 16) / half_axes[0], (y - 20) / half_axes[1], (x - middle) / half_axes[2]]
+        for middle in middles
+    ]
     inside = np.any([sum(each**2 for each in offset) <= 1 for offset in offsets], axis=0)
-    volume = gaussian_filter(inside.astype(np.float32), (3, 1, 1)) + np.random.default_rng(0).normal(0, 0.01, inside.shape)
+    volume = gaussian_filter(inside.astype(np.float32), (3, 1, 1)) + np.random.default_rng(
+        0
+    ).normal(0, 0.01, inside.shape)
     assert outline(volume.astype(np.float32), (18.0, 18.0, 18.0)).max() == count
 
 
 def test_nuclei_of_the_sample_are_each_one_body():
     sample = SAMPLES[0]
-    video, truth = open_stack(sample.image).as_video("z"), np.asarray(open_labels(sample.truth).data)
+    video, truth = (
+        open_stack(sample.image).as_video("z"),
+        np.asarray(open_labels(sample.truth).data),
+    )
     planes = Bodies().labels(video)
     found = np.stack([planes(frame) for frame in range(len(video))])
     nuclei = np.unique(truth[truth > 0])
-    mine = [int(np.bincount(found[(truth == nucleus) & (found > 0)]).argmax()) for nucleus in nuclei]
+    mine = [
+        int(np.bincount(found[(truth == nucleus) & (found > 0)]).argmax()) for nucleus in nuclei
+    ]
     assert len(set(mine)) == len(nuclei) == len(np.unique(found[found > 0]))
 
 
@@ -133,7 +151,9 @@ def test_dim_object_beside_a_bright_one_is_found():
 def test_seeds_are_said_as_asked(kind):
     scene = drifting(count=2, frames=2, shape=(96, 96))
     prompts = Labels(Hints(labels=scene.labels, kind=kind)).prompts(scene.video, 0)
-    assert [type(prompt) for prompt in prompts] == [{"mask": MaskPrompt, "box": BoxPrompt, "point": PointPrompt}[kind]] * 2
+    assert [type(prompt) for prompt in prompts] == [
+        {"mask": MaskPrompt, "box": BoxPrompt, "point": PointPrompt}[kind]
+    ] * 2
 
 
 def test_labels_with_holes_parts_and_large_numbers_are_taken_as_they_are():
@@ -150,13 +170,19 @@ def test_labels_are_identities_only_where_they_stay_the_same():
     scene = drifting(count=4, frames=4, shape=(96, 96), speed=1.0)
     video = scene.video
     assert Labels(Hints(labels=scene.labels)).labels(video) is not None
-    shuffled = np.stack([np.where(plane, (plane + frame) % 4 + 1, 0) for frame, plane in enumerate(scene.labels)]).astype(np.uint16)
+    shuffled = np.stack(
+        [np.where(plane, (plane + frame) % 4 + 1, 0) for frame, plane in enumerate(scene.labels)]
+    ).astype(np.uint16)
     assert Labels(Hints(labels=shuffled)).labels(video) is None
 
 
 @pytest.mark.parametrize(
     ("labels", "says"),
-    [(np.zeros((3, 9, 9), np.uint8), "expected whole numbers"), (np.zeros((4, 96, 96)), "float64"), (np.full((4, 96, 96), -1), "from -1")],
+    [
+        (np.zeros((3, 9, 9), np.uint8), "expected whole numbers"),
+        (np.zeros((4, 96, 96)), "float64"),
+        (np.full((4, 96, 96), -1), "from -1"),
+    ],
     ids=["shape", "floats", "negative"],
 )
 def test_labels_that_do_not_fit_are_refused(labels, says):
@@ -200,7 +226,14 @@ def test_diameter_in_um_is_brought_to_pixels_and_needs_a_spacing():
         (lambda: Examples(Hints(model=ToyModel())), PromptError, "click some"),
         (lambda: open_source("magic"), PlanError, "expected one of .*bodies"),
     ],
-    ids=["two sizes", "negative size", "grid without model", "labels without labels", "no examples", "unknown name"],
+    ids=[
+        "two sizes",
+        "negative size",
+        "grid without model",
+        "labels without labels",
+        "no examples",
+        "unknown name",
+    ],
 )
 def test_what_cannot_be_is_refused_with_one_line(make, error, says):
     with pytest.raises(error, match=says):
@@ -217,14 +250,23 @@ def test_examples_leave_out_what_looks_different():
     y, x = np.mgrid[:128, :128]
     data[:, (y - 64) ** 2 + (x - 64) ** 2 <= 16] = 50_000  # a speck of the same grey
     video = Video.of(Stack(data, "tyx", scene.stack.spacing))
-    prompts = Examples(Hints(model=ToyModel(), examples=(scene.click(1, 0),), kind="mask")).prompts(video, 0)
+    prompts = Examples(Hints(model=ToyModel(), examples=(scene.click(1, 0),), kind="mask")).prompts(
+        video, 0
+    )
     assert len(prompts) == 4
     assert not any(prompt.mask[64, 64] for prompt in prompts)
 
 
 def test_lattice_covers_the_frame_evenly():
     places = lattice((40, 60), 20.0)
-    assert places.tolist() == [[9.5, 9.5], [9.5, 29.5], [9.5, 49.5], [29.5, 9.5], [29.5, 29.5], [29.5, 49.5]]
+    assert places.tolist() == [
+        [9.5, 9.5],
+        [9.5, 29.5],
+        [9.5, 49.5],
+        [29.5, 9.5],
+        [29.5, 29.5],
+        [29.5, 49.5],
+    ]
 
 
 def test_of_two_answers_that_are_one_object_the_better_stays():
@@ -246,10 +288,21 @@ def test_stability_is_the_iou_of_the_mask_with_its_edge_moved():
 def test_the_embedded_model_finds_nuclei_where_they_are(source: str) -> None:
     """It looks at each place through a Window of its own, and its masks lie there and not in the whole frame."""
     sample = SAMPLES[1]
-    video, truth = open_stack(sample.image).as_video("t"), open_labels(sample.truth).plane({"t": 10})
+    video, truth = (
+        open_stack(sample.image).as_video("t"),
+        open_labels(sample.truth).plane({"t": 10}),
+    )
     nuclei = [truth == label for label in np.unique(truth) if label]
     example = MaskPrompt(10, 1, nuclei[0])
-    hints = Hints(model=load_model("nano", device="cpu"), examples=(example,) if source == "examples" else ())
-    found = [prompt.mask for prompt in open_source(source, hints).prompts(video, 10) if isinstance(prompt, MaskPrompt)]
-    ious = [max((mask & nucleus).sum() / (mask | nucleus).sum() for mask in found) for nucleus in nuclei]
+    hints = Hints(
+        model=load_model("nano", device="cpu"), examples=(example,) if source == "examples" else ()
+    )
+    found = [
+        prompt.mask
+        for prompt in open_source(source, hints).prompts(video, 10)
+        if isinstance(prompt, MaskPrompt)
+    ]
+    ious = [
+        max((mask & nucleus).sum() / (mask | nucleus).sum() for mask in found) for nucleus in nuclei
+    ]
     assert np.mean(np.array(ious) > 0.5) > 0.6, ious

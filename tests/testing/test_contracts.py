@@ -56,7 +56,11 @@ class Recent:
         return shown
 
     def retain(self, memories: Sequence[Memory], step: Step) -> list[Memory]:
-        return [memory for memory in memories if memory.conditioning or 0 <= back(memory, step) < self.count]
+        return [
+            memory
+            for memory in memories
+            if memory.conditioning or 0 <= back(memory, step) < self.count
+        ]
 
 
 def back(memory: Memory, step: Step) -> int:
@@ -116,7 +120,9 @@ class Shuffled(ToyModel):
 class Blended(ToyModel):
     def embed(self, views: Any) -> list[Embedding]:
         made = super().embed(views)
-        mean = np.mean([each.features[0] for each in made], axis=0).astype(np.uint16) if made else None
+        mean = (
+            np.mean([each.features[0] for each in made], axis=0).astype(np.uint16) if made else None
+        )
         return [replace(each, features=(mean,)) for each in made]
 
 
@@ -145,24 +151,35 @@ class Backwards(ToyModel):
 
 class Double(ToyModel):
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
-        return [replace(each, logits=each.logits.astype(np.float64)) for each in super().segment(embedding, queries)]
+        return [
+            replace(each, logits=each.logits.astype(np.float64))
+            for each in super().segment(embedding, queries)
+        ]
 
 
 class AlwaysTracked(ToyModel):
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
-        return [replace(each, presence=Presence.TRACKED) for each in super().segment(embedding, queries)]
+        return [
+            replace(each, presence=Presence.TRACKED) for each in super().segment(embedding, queries)
+        ]
 
 
 class FaintlyAbsent(ToyModel):
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
-        return [replace(each, logits=np.maximum(each.logits, -8)) for each in super().segment(embedding, queries)]
+        return [
+            replace(each, logits=np.maximum(each.logits, -8))
+            for each in super().segment(embedding, queries)
+        ]
 
 
 class Competing(ToyModel):
     """Softens every answer by the number of questions asked with it."""
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
-        return [replace(each, logits=each.logits / len(queries)) for each in super().segment(embedding, queries)]
+        return [
+            replace(each, logits=each.logits / len(queries))
+            for each in super().segment(embedding, queries)
+        ]
 
 
 class OneForAll(ToyModel):
@@ -171,13 +188,20 @@ class OneForAll(ToyModel):
     def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
         clicked = any(each.conditioning for each in segments)
         return super().remember(
-            embedding, [replace(each, logits=-each.logits) if clicked and not each.conditioning else each for each in segments]
+            embedding,
+            [
+                replace(each, logits=-each.logits) if clicked and not each.conditioning else each
+                for each in segments
+            ],
         )
 
 
 class Tiring(ToyModel):
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
-        return [replace(each, iou=each.iou - 0.01 * len(self.calls)) for each in super().segment(embedding, queries)]
+        return [
+            replace(each, iou=each.iou - 0.01 * len(self.calls))
+            for each in super().segment(embedding, queries)
+        ]
 
 
 class Clumsy(ToyModel):
@@ -196,7 +220,12 @@ class Stubborn(ToyModel):
         answers = super().segment(embedding, queries)
         half = np.arange(64)[:, None] % 2 * 20.0 - 10
         return [
-            replace(a, logits=np.minimum(a.logits, half.astype(np.float32)) if q.said.mask is not None else a.logits)
+            replace(
+                a,
+                logits=np.minimum(a.logits, half.astype(np.float32))
+                if q.said.mask is not None
+                else a.logits,
+            )
             for a, q in zip(answers, queries, strict=True)
         ]
 
@@ -211,8 +240,13 @@ class Lossy(ToyModel):
     """It looks at a part of which not everything comes back from arrays."""
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
-        part = embedding.part(embedding.window, lambda: replace(embedding, features=(*embedding.features, 1)))
-        return [replace(each, logits=each.logits + len(part.features)) for each in super().segment(embedding, queries)]
+        part = embedding.part(
+            embedding.window, lambda: replace(embedding, features=(*embedding.features, 1))
+        )
+        return [
+            replace(each, logits=each.logits + len(part.features))
+            for each in super().segment(embedding, queries)
+        ]
 
 
 BROKEN_MODELS = {
@@ -257,12 +291,19 @@ class Greedy(Recent):
 
 class Inventive(Recent):
     def select(self, memories: Sequence[Memory], step: Step) -> list[Recall]:
-        return [Recall(replace(each.memory), each.slot, each.age) for each in super().select(memories, step)]
+        return [
+            Recall(replace(each.memory), each.slot, each.age)
+            for each in super().select(memories, step)
+        ]
 
 
 class Cheating(Recent):
     def select(self, memories: Sequence[Memory], step: Step) -> list[Recall]:
-        return [Recall(memory, 0, back(memory, step)) for memory in memories if abs(back(memory, step)) <= self.count]
+        return [
+            Recall(memory, 0, back(memory, step))
+            for memory in memories
+            if abs(back(memory, step)) <= self.count
+        ]
 
 
 class FarSighted(Recent):

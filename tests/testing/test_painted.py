@@ -3,48 +3,77 @@
 import numpy as np
 import pytest
 
-from napari_sam2.testing.painted.bodies import Bodies, Kind, dividing, scattered, through_z, wandering
+from napari_sam2.testing.painted.bodies import (
+    Bodies,
+    Kind,
+    dividing,
+    scattered,
+    through_z,
+    wandering,
+)
 from napari_sam2.testing.painted.field import of_bodies, of_strands
 from napari_sam2.testing.painted.looks import LOOKS, Canvas
 from napari_sam2.testing.painted.scenes import SCENES, paint
 
 
-def bodies(*rows: tuple[float, float, float, float], length: int = 1, straight: float = 0.0) -> Bodies:
+def bodies(
+    *rows: tuple[float, float, float, float], length: int = 1, straight: float = 0.0
+) -> Bodies:
     """Bodies at rest, each (y, x, half axis along y, half axis along x)."""
     table = np.array(rows)
     still = np.repeat(table[:, None], length, axis=1)
-    return Bodies(still[..., :2], np.zeros((len(rows), length)), still[..., 2:], np.full(len(rows), straight), np.ones((len(rows), length)))
+    return Bodies(
+        still[..., :2],
+        np.zeros((len(rows), length)),
+        still[..., 2:],
+        np.full(len(rows), straight),
+        np.ones((len(rows), length)),
+    )
 
 
 def test_a_body_is_the_ellipse_it_is_said_to_be() -> None:
     field = of_bodies(bodies((30, 20, 12, 7)), np.random.default_rng(0), size=64)
     rows, columns = np.indices((64, 64))
-    assert np.array_equal(field.labels[0] == 1, ((rows - 30) / 12) ** 2 + ((columns - 20) / 7) ** 2 < 1)
+    assert np.array_equal(
+        field.labels[0] == 1, ((rows - 30) / 12) ** 2 + ((columns - 20) / 7) ** 2 < 1
+    )
     assert field.depth[0, 30, 20] == 7
     assert (field.depth[0][field.labels[0] == 0] <= 0).all()
 
 
 def test_a_rod_has_a_straight_part() -> None:
-    labels = of_bodies(bodies((32, 32, 5, 5), straight=2.0), np.random.default_rng(0), size=64).labels[0]
+    labels = of_bodies(
+        bodies((32, 32, 5, 5), straight=2.0), np.random.default_rng(0), size=64
+    ).labels[0]
     rows, columns = np.argwhere(labels == 1).T
     assert np.ptp(rows) == pytest.approx(2 * (5 + 10), abs=2)
     assert np.ptp(columns) == pytest.approx(10, abs=2)
 
 
 def test_bodies_that_meet_share_the_border_in_the_middle() -> None:
-    labels = of_bodies(bodies((32, 24, 12, 12), (32, 40, 12, 12)), np.random.default_rng(0), size=64).labels[0]
+    labels = of_bodies(
+        bodies((32, 24, 12, 12), (32, 40, 12, 12)), np.random.default_rng(0), size=64
+    ).labels[0]
     assert (labels[32, 20:32] == 1).all()
     assert (labels[32, 33:44] == 2).all()
 
 
 def test_far_reaching_bodies_fill_the_frame() -> None:
-    field = of_bodies(bodies((16, 16, 10, 10), (16, 48, 10, 10), (48, 32, 10, 10)), np.random.default_rng(0), size=64, limit=6.0)
+    field = of_bodies(
+        bodies((16, 16, 10, 10), (16, 48, 10, 10), (48, 32, 10, 10)),
+        np.random.default_rng(0),
+        size=64,
+        limit=6.0,
+    )
     assert (field.labels > 0).all()
 
 
 def test_rough_outlines_keep_about_their_area() -> None:
     smooth, rough = (
-        of_bodies(bodies((32, 32, 18, 18)), np.random.default_rng(3), size=64, rough=roughness).labels[0] for roughness in (0.0, 0.2)
+        of_bodies(
+            bodies((32, 32, 18, 18)), np.random.default_rng(3), size=64, rough=roughness
+        ).labels[0]
+        for roughness in (0.0, 0.2)
     )
     assert 0.6 < (rough > 0).sum() / (smooth > 0).sum() < 1.7
     assert (rough != smooth).sum() > 30

@@ -18,7 +18,9 @@ def walked(scene: Scene, model: ToyModel, *, size: int = 64) -> np.ndarray:
     video, log = scene.video, scene.log()
     labels = np.zeros(video.shape, dtype=np.uint16)
     memories: dict[int, list[Memory]] = {track: [] for track in scene.tracks}
-    for embedding in model.embed([(video.frame(i), Window.whole(video.shape[1:], size)) for i in range(len(video))]):
+    for embedding in model.embed(
+        [(video.frame(i), Window.whole(video.shape[1:], size)) for i in range(len(video))]
+    ):
         frame = embedding.frame
         queries = [
             Query(track, said, recalls=tuple(_recalls(memories[track], frame)))
@@ -28,14 +30,27 @@ def walked(scene: Scene, model: ToyModel, *, size: int = 64) -> np.ndarray:
         ]
         segments = model.segment(embedding, queries)
         for segment, features in zip(segments, model.remember(embedding, segments), strict=True):
-            memories[segment.track].append(Memory(frame, segment.conditioning, segment.pointer, segment.present, features=features))
-            labels[frame][embedding.window.paste(segment.logits, slice(0, video.shape[1]), slice(0, video.shape[2])) > 0] = segment.track
+            memories[segment.track].append(
+                Memory(
+                    frame, segment.conditioning, segment.pointer, segment.present, features=features
+                )
+            )
+            labels[frame][
+                embedding.window.paste(
+                    segment.logits, slice(0, video.shape[1]), slice(0, video.shape[2])
+                )
+                > 0
+            ] = segment.track
     return labels
 
 
 def _recalls(memories: list[Memory], frame: int) -> list[Recall]:
     conditioning = [Recall(each, 0, frame - each.frame) for each in memories if each.conditioning]
-    return conditioning + [Recall(each, frame - each.frame, frame - each.frame) for each in memories[-6:] if not each.conditioning]
+    return conditioning + [
+        Recall(each, frame - each.frame, frame - each.frame)
+        for each in memories[-6:]
+        if not each.conditioning
+    ]
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=str)
@@ -57,7 +72,10 @@ def test_toy_model_errs_where_it_should_be_corrected(scene: Scene) -> None:
 
 @pytest.mark.parametrize("scene", [*SCENES, *LAPSES], ids=str)
 def test_grey_values_are_those_promised(scene: Scene) -> None:
-    walked_planes = [[scene.video.raw(i, channel) for i in range(len(scene.video))] for channel in range(len(scene.background))]
+    walked_planes = [
+        [scene.video.raw(i, channel) for i in range(len(scene.video))]
+        for channel in range(len(scene.background))
+    ]
     for channel, planes in enumerate(walked_planes):
         pixels = np.array(planes)
         assert set(pixels[scene.labels == 0].tolist()) == {scene.background[channel]}
@@ -93,7 +111,14 @@ def test_returning_disc_is_away_for_as_long_as_asked(away: int) -> None:
 def test_division_names_the_parents_and_ends_the_mother() -> None:
     scene = scenes.dividing(at=4)
     assert scene.parents == {2: 1, 3: 1}
-    assert scene.frames(1) == (0, 1, 2, 3) and scene.frames(2) == scene.frames(3) == (4, 5, 6, 7, 8, 9)
+    assert scene.frames(1) == (0, 1, 2, 3) and scene.frames(2) == scene.frames(3) == (
+        4,
+        5,
+        6,
+        7,
+        8,
+        9,
+    )
     assert scene.log().track(2).parent == 1
 
 
@@ -112,8 +137,19 @@ def test_passing_look_alikes_go_steadily_and_both_ways(apart: float, hidden: boo
     scene = scenes.passing(frames=8, shape=(96, 96), radius=6, apart=apart, speed=3)
     assert len(set(scene.intensity.values())) == 1
     full = [track for track in scene.tracks if len(scene.frames(track)) == 8]
-    ways = {round(float(step)) for track in full for step in np.diff([np.argwhere(scene.mask(track, f))[:, 1].max() for f in range(4)])}
-    areas = np.array([scene.mask(track, frame).sum() for track in full for frame in range(8) if 12 < _middle(scene, track, frame) < 84])
+    ways = {
+        round(float(step))
+        for track in full
+        for step in np.diff([np.argwhere(scene.mask(track, f))[:, 1].max() for f in range(4)])
+    }
+    areas = np.array(
+        [
+            scene.mask(track, frame).sum()
+            for track in full
+            for frame in range(8)
+            if 12 < _middle(scene, track, frame) < 84
+        ]
+    )
     assert len(full) > 10 and {-3, 3} <= ways
     assert (areas.min() < 0.9 * areas.max()) == hidden
 

@@ -41,9 +41,13 @@ def asked(query: Query, pixels: np.ndarray | None = None) -> Segment:
     return ToyModel().segment(embedded(picture() if pixels is None else pixels), [query])[0]
 
 
-def memory(mask: np.ndarray, *, frame: int = 4, level: float = 0.8, conditioning: bool = False) -> Memory:
+def memory(
+    mask: np.ndarray, *, frame: int = 4, level: float = 0.8, conditioning: bool = False
+) -> Memory:
     pointer = np.array([level, mask.sum(), 0, 0], dtype=np.float32)
-    return Memory(frame, conditioning, pointer, features=(np.where(mask, 10, -10).astype(np.float32),))
+    return Memory(
+        frame, conditioning, pointer, features=(np.where(mask, 10, -10).astype(np.float32),)
+    )
 
 
 def click(*yx: tuple[float, float], positive: tuple[bool, ...] | None = None) -> Said:
@@ -59,11 +63,17 @@ ANSWERS = {
     "clicks on both": (Query(1, click((10, 6), (10, 15))), mask_of(LEFT, RIGHT)),
     "negative click carves": (Query(1, click((9, 8), (14, 8), positive=(True, False))), HALF),
     "negative click alone": (Query(1, click((9, 8), positive=(False,))), mask_of()),
-    "negative click on a neighbour": (Query(1, click((9, 8), (10, 15), positive=(True, False))), mask_of(LEFT)),
+    "negative click on a neighbour": (
+        Query(1, click((9, 8), (10, 15), positive=(True, False))),
+        mask_of(LEFT),
+    ),
     "box around one": (Query(1, Said(box=(8, 4, 15, 11))), mask_of(LEFT)),
     "box that takes in some of the neighbour": (Query(1, Said(box=(7, 3, 17, 14))), mask_of(LEFT)),
     "box on background": (Query(1, Said(box=(20, 20, 30, 30))), mask_of()),
-    "mask that follows nothing in the image": (Query(1, Said(mask=mask_of(np.s_[20:30, 3:9]))), mask_of(np.s_[20:30, 3:9])),
+    "mask that follows nothing in the image": (
+        Query(1, Said(mask=mask_of(np.s_[20:30, 3:9]))),
+        mask_of(np.s_[20:30, 3:9]),
+    ),
 }
 
 
@@ -79,18 +89,30 @@ NEAR, FAR, MISSED = mask_of(LEFT), mask_of(RIGHT), mask_of(np.s_[24:28, 24:28])
 
 RECALLS = {
     "follows its grey value": ((Recall(memory(NEAR), 1, 1),), mask_of(LEFT)),
-    "takes the neighbour along without a pointer": ((Recall(memory(NEAR), 1, None),), mask_of(LEFT, RIGHT)),
+    "takes the neighbour along without a pointer": (
+        (Recall(memory(NEAR), 1, None),),
+        mask_of(LEFT, RIGHT),
+    ),
     "has no place without a mask": ((Recall(memory(NEAR), None, 1),), mask_of()),
     "is absent where nothing overlaps": ((Recall(memory(MISSED), 1, 1),), mask_of()),
     "is absent where its grey value is gone": ((Recall(memory(NEAR, level=0.9), 1, 1),), mask_of()),
-    "trusts the nearest slot": ((Recall(memory(NEAR, frame=3), 2, 2), Recall(memory(FAR, level=1.0), 1, 1)), mask_of(RIGHT)),
+    "trusts the nearest slot": (
+        (Recall(memory(NEAR, frame=3), 2, 2), Recall(memory(FAR, level=1.0), 1, 1)),
+        mask_of(RIGHT),
+    ),
     "goes elsewhere when the slots are exchanged": (
         (Recall(memory(NEAR, frame=3), 1, 1), Recall(memory(FAR, level=1.0), 2, 2)),
         mask_of(LEFT),
     ),
-    "falls back on an older one": ((Recall(memory(NEAR, frame=1), 4, 4), Recall(memory(MISSED), 1, 1)), mask_of(LEFT)),
+    "falls back on an older one": (
+        (Recall(memory(NEAR, frame=1), 4, 4), Recall(memory(MISSED), 1, 1)),
+        mask_of(LEFT),
+    ),
     "takes a conditioning frame for as far as it is": (
-        (Recall(memory(NEAR, frame=0, conditioning=True), 0, 5), Recall(memory(FAR, level=1.0), 1, 1)),
+        (
+            Recall(memory(NEAR, frame=0, conditioning=True), 0, 5),
+            Recall(memory(FAR, level=1.0), 1, 1),
+        ),
         mask_of(RIGHT),
     ),
 }
@@ -113,10 +135,22 @@ LOGITS = np.where(HALF, 5.0, -5.0).astype(np.float32)
 WITH_MEMORY = (Recall(memory(NEAR, conditioning=True), 0, 1),)
 
 CORRECTIONS = {
-    "adds to the previous answer": (Query(1, click((10, 15)), logits=LOGITS), HALF | mask_of(RIGHT)),
-    "adds to the memory where no answer is given": (Query(1, click((10, 15)), WITH_MEMORY), mask_of(LEFT, RIGHT)),
-    "takes from the previous answer": (Query(1, click((10, 8), positive=(False,)), WITH_MEMORY, LOGITS), mask_of()),
-    "prefers the previous answer to the memory": (Query(1, click((10, 15)), WITH_MEMORY, LOGITS), HALF | mask_of(RIGHT)),
+    "adds to the previous answer": (
+        Query(1, click((10, 15)), logits=LOGITS),
+        HALF | mask_of(RIGHT),
+    ),
+    "adds to the memory where no answer is given": (
+        Query(1, click((10, 15)), WITH_MEMORY),
+        mask_of(LEFT, RIGHT),
+    ),
+    "takes from the previous answer": (
+        Query(1, click((10, 8), positive=(False,)), WITH_MEMORY, LOGITS),
+        mask_of(),
+    ),
+    "prefers the previous answer to the memory": (
+        Query(1, click((10, 15)), WITH_MEMORY, LOGITS),
+        HALF | mask_of(RIGHT),
+    ),
     "knows nothing but the click without both": (Query(1, click((10, 15))), mask_of(RIGHT)),
 }
 
@@ -156,7 +190,9 @@ def test_memory_is_binarised_where_conditioning_and_soft_where_tracked() -> None
     model = ToyModel()
     embedding = embedded(picture(), model=model)
     (segment,) = model.segment(embedding, [Query(1, click((10, 6)))])
-    (hard,), (soft,) = model.remember(embedding, [segment, replace(segment, presence=Presence.TRACKED)])
+    (hard,), (soft,) = model.remember(
+        embedding, [segment, replace(segment, presence=Presence.TRACKED)]
+    )
     assert set(np.unique(hard)) == {-10, 10}
     assert soft.min() > -10 and soft.max() < 10
     np.testing.assert_array_equal(soft > 0, hard > 0)
@@ -171,12 +207,20 @@ def test_single_click_offers_all_that_hangs_together_as_an_alternative() -> None
 
 def test_features_survive_half_precision() -> None:
     model = ToyModel()
-    features = embedded(np.linspace(0, 1, 1024, dtype=np.float32).reshape(SHAPE), model=model).features
-    back = model.from_arrays([each.astype(np.float16).astype(np.float32) for each in model.to_arrays(features)])
+    features = embedded(
+        np.linspace(0, 1, 1024, dtype=np.float32).reshape(SHAPE), model=model
+    ).features
+    back = model.from_arrays(
+        [each.astype(np.float16).astype(np.float32) for each in model.to_arrays(features)]
+    )
     np.testing.assert_array_equal(back[0], features[0])
 
 
-@pytest.mark.parametrize("window", [Window(4, 0, 16, 24, 64), Window(-4, -4, 40, 40, 128), Window.whole(SHAPE, 96)], ids=str)
+@pytest.mark.parametrize(
+    "window",
+    [Window(4, 0, 16, 24, 64), Window(-4, -4, 40, 40, 128), Window.whole(SHAPE, 96)],
+    ids=str,
+)
 def test_click_through_any_window_gives_the_object_back(window: Window) -> None:
     model = ToyModel()
     (embedding,) = model.embed([(Frame(0, picture()), window)])
@@ -197,18 +241,39 @@ def test_calls_say_what_was_asked() -> None:
     model = ToyModel()
     views = [(Frame(index, picture()), WHOLE) for index in (4, 5)]
     _, embedding = model.embed(views)
-    segments = model.segment(embedding, [Query(1, recalls=WITH_MEMORY), Query(7, click((10, 6)), logits=40 * LOGITS)])
+    segments = model.segment(
+        embedding, [Query(1, recalls=WITH_MEMORY), Query(7, click((10, 6)), logits=40 * LOGITS)]
+    )
     model.remember(embedding, segments)
     embed, segment, remember = model.calls
     assert (embed.kind, embed.frames, model.embedded_frames) == ("embed", (4, 5), [4, 5])
-    assert (segment.kind, segment.frame, segment.tracks, segment.logits) == ("segment", 5, (1, 7), (None, 200.0))
+    assert (segment.kind, segment.frame, segment.tracks, segment.logits) == (
+        "segment",
+        5,
+        (1, 7),
+        (None, 200.0),
+    )
     assert segment.shown == ((Shown(4, 0, 1, True),), ())
-    assert (remember.kind, remember.frame, remember.tracks, remember.conditioning) == ("remember", 5, (1, 7), (False, True))
+    assert (remember.kind, remember.frame, remember.tracks, remember.conditioning) == (
+        "remember",
+        5,
+        (1, 7),
+        (False, True),
+    )
     assert (model.asked_frames(7), model.asked_frames(2)) == ([5], [])
 
 
 def test_other_settings_are_another_model() -> None:
-    assert len({ToyModel().card.sha256, ToyModel(stride=2).card.sha256, ToyModel(tolerance=0.1).card.sha256}) == 3
+    assert (
+        len(
+            {
+                ToyModel().card.sha256,
+                ToyModel(stride=2).card.sha256,
+                ToyModel(tolerance=0.1).card.sha256,
+            }
+        )
+        == 3
+    )
     assert ToyModel().card == ToyModel().card
 
 
@@ -217,9 +282,15 @@ SMALL = memory(np.ones((4, 4), dtype=bool))
 
 REFUSED = {
     "nothing said and nothing recalled": (Query(3), "neither prompt nor memory"),
-    "a mask shown without its features": (Query(3, recalls=(Recall(FORGOTTEN, 1, 1),)), "without features"),
+    "a mask shown without its features": (
+        Query(3, recalls=(Recall(FORGOTTEN, 1, 1),)),
+        "without features",
+    ),
     "a memory of another grid": (Query(3, recalls=(Recall(SMALL, 1, 1),)), r"\(4, 4\)"),
-    "logits of another grid": (Query(3, click((1, 1)), logits=np.zeros((8, 8), dtype=np.float32)), r"\(8, 8\)"),
+    "logits of another grid": (
+        Query(3, click((1, 1)), logits=np.zeros((8, 8), dtype=np.float32)),
+        r"\(8, 8\)",
+    ),
 }
 
 

@@ -11,7 +11,9 @@ from napari_sam2.train.clip import Clip
 
 
 def clip_of(labels: np.ndarray) -> Clip:
-    return Clip(np.where(labels > 0, 0.8, 0.2).astype(np.float32), labels.astype(np.int32), "two squares")
+    return Clip(
+        np.where(labels > 0, 0.8, 0.2).astype(np.float32), labels.astype(np.int32), "two squares"
+    )
 
 
 @pytest.fixture
@@ -43,7 +45,9 @@ def test_inversion_and_nothing_are_exact(clip: Clip) -> None:
     assert np.allclose(replace(Augment.nothing(), invert=1.0)(clip, rng).frames, 1 - clip.frames)
 
 
-@pytest.mark.parametrize("change", ["flip", "turn", "zoom", "invert", "gamma", "contrast", "shade", "blur"])
+@pytest.mark.parametrize(
+    "change", ["flip", "turn", "zoom", "invert", "gamma", "contrast", "shade", "blur"]
+)
 def test_all_frames_are_changed_alike(clip: Clip, change: str) -> None:
     after = replace(Augment.nothing(), **{change: 1.0})(clip, np.random.default_rng(3))
     assert np.array_equal(after.frames[0], after.frames[2])
@@ -60,7 +64,10 @@ def test_noise_differs_from_frame_to_frame_and_stays_within_range(clip: Clip, ch
 
 
 def test_photon_noise_grows_with_the_light() -> None:
-    flat = Clip(np.repeat(np.linspace(0.1, 0.9, 64, dtype=np.float32)[None, None], 64, axis=1), np.ones((1, 64, 64), np.int32))
+    flat = Clip(
+        np.repeat(np.linspace(0.1, 0.9, 64, dtype=np.float32)[None, None], 64, axis=1),
+        np.ones((1, 64, 64), np.int32),
+    )
     after = replace(Augment.nothing(), poisson=1.0)(flat, np.random.default_rng(0))
     spread = (after.frames - flat.frames)[0].std(axis=0)
     assert spread[40:56].mean() > 1.5 * spread[:12].mean()
@@ -85,4 +92,7 @@ def test_the_clip_given_is_left_as_it_was(clip: Clip) -> None:
 
 def test_frames_that_are_not_square_are_refused() -> None:
     with pytest.raises(LabelsError, match="square"):
-        Augment()(Clip(np.zeros((1, 4, 6), np.float32), np.zeros((1, 4, 6), np.int32), "wide"), np.random.default_rng(0))
+        Augment()(
+            Clip(np.zeros((1, 4, 6), np.float32), np.zeros((1, 4, 6), np.int32), "wide"),
+            np.random.default_rng(0),
+        )

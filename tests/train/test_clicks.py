@@ -19,12 +19,16 @@ CRESCENT = rectangle(slice(5, 35), slice(5, 45)) & ~rectangle(slice(8, 32), slic
 
 
 @pytest.mark.parametrize(
-    "mask", [MASK, CRESCENT, rectangle(slice(3, 4), slice(7, 8)), np.ones((40, 50), bool)], ids=["box", "crescent", "dot", "all"]
+    "mask",
+    [MASK, CRESCENT, rectangle(slice(3, 4), slice(7, 8)), np.ones((40, 50), bool)],
+    ids=["box", "crescent", "dot", "all"],
 )
 @pytest.mark.parametrize("deep", [0.0, 1.0])
 def test_a_first_click_lies_on_the_object(mask: np.ndarray, deep: float) -> None:
     for seed in range(30):
-        said = first_prompt(mask, np.random.default_rng(seed), Kinds(point=1, box=0, mask=0, deep=deep))
+        said = first_prompt(
+            mask, np.random.default_rng(seed), Kinds(point=1, box=0, mask=0, deep=deep)
+        )
         ((y, x),) = said.points
         assert mask[int(y), int(x)]
         assert said.positive == (True,)
@@ -35,7 +39,10 @@ def test_deep_clicks_lie_deeper_than_clicks_anywhere() -> None:
     depths = {}
     for deep in (0.0, 1.0):
         points = [
-            first_prompt(MASK, np.random.default_rng(seed), Kinds(point=1, box=0, mask=0, deep=deep)).points[0] for seed in range(200)
+            first_prompt(
+                MASK, np.random.default_rng(seed), Kinds(point=1, box=0, mask=0, deep=deep)
+            ).points[0]
+            for seed in range(200)
         ]
         depths[deep] = [depth[int(y), int(x)] for y, x in points]
     assert min(depths[1.0]) >= 0.6 * depth.max()
@@ -52,10 +59,18 @@ def test_a_box_runs_along_the_outer_edges_of_the_object() -> None:
     assert box_of(rectangle(slice(3, 4), slice(7, 8))) == (2.5, 6.5, 3.5, 7.5)
 
 
-@pytest.mark.parametrize("mask", [MASK, rectangle(slice(3, 4), slice(7, 8)), np.ones((40, 50), bool)], ids=["box", "dot", "all"])
-def test_a_drawn_box_is_near_the_true_one_never_inside_out_and_on_the_frame(mask: np.ndarray) -> None:
+@pytest.mark.parametrize(
+    "mask",
+    [MASK, rectangle(slice(3, 4), slice(7, 8)), np.ones((40, 50), bool)],
+    ids=["box", "dot", "all"],
+)
+def test_a_drawn_box_is_near_the_true_one_never_inside_out_and_on_the_frame(
+    mask: np.ndarray,
+) -> None:
     kinds = Kinds(point=0, box=1, mask=0, jitter=0.3)
-    boxes = np.array([first_prompt(mask, np.random.default_rng(seed), kinds).box for seed in range(200)])
+    boxes = np.array(
+        [first_prompt(mask, np.random.default_rng(seed), kinds).box for seed in range(200)]
+    )
     assert (boxes[:, 2:] - boxes[:, :2] >= 1 - 1e-9).all()
     assert boxes.min() >= -0.5
     assert (boxes[:, 2:] <= np.array(mask.shape) - 0.5).all()
@@ -63,11 +78,16 @@ def test_a_drawn_box_is_near_the_true_one_never_inside_out_and_on_the_frame(mask
 
 
 def test_without_jitter_the_box_is_the_true_one() -> None:
-    assert first_prompt(MASK, np.random.default_rng(0), Kinds(point=0, box=1, mask=0, jitter=0)).box == box_of(MASK)
+    assert first_prompt(
+        MASK, np.random.default_rng(0), Kinds(point=0, box=1, mask=0, jitter=0)
+    ).box == box_of(MASK)
 
 
 def test_kinds_come_as_often_as_asked() -> None:
-    said = [first_prompt(MASK, np.random.default_rng(seed), Kinds(point=0.5, box=0.25, mask=0.25)) for seed in range(400)]
+    said = [
+        first_prompt(MASK, np.random.default_rng(seed), Kinds(point=0.5, box=0.25, mask=0.25))
+        for seed in range(400)
+    ]
     shares = (
         np.array(
             [
@@ -107,7 +127,11 @@ def test_at_validation_the_correction_is_in_the_middle_of_the_larger_error(
     assert correction(prediction, MASK) == ((y, x), said)
 
 
-@pytest.mark.parametrize("prediction", [MORE, LESS, np.zeros_like(MASK), ~MASK], ids=["more", "less", "nothing", "the opposite"])
+@pytest.mark.parametrize(
+    "prediction",
+    [MORE, LESS, np.zeros_like(MASK), ~MASK],
+    ids=["more", "less", "nothing", "the opposite"],
+)
 def test_at_training_the_correction_is_any_wrong_pixel(prediction: np.ndarray) -> None:
     wrong = prediction != MASK
     places = set()

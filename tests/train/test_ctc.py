@@ -17,7 +17,9 @@ MOVIE = drifting(count=4, frames=5)
 
 def shuffled(plane: np.ndarray, seed: int) -> np.ndarray:
     """The same outlines under other numbers."""
-    numbers = np.concatenate([[0], np.random.default_rng(seed).permutation(np.arange(1, int(plane.max()) + 1))])
+    numbers = np.concatenate(
+        [[0], np.random.default_rng(seed).permutation(np.arange(1, int(plane.max()) + 1))]
+    )
     return numbers[plane].astype(np.uint16)
 
 
@@ -30,14 +32,23 @@ def markers(labels: np.ndarray) -> np.ndarray:
     return drawn
 
 
-def write(folder: Path, images: np.ndarray, labels: np.ndarray, *, outlined: tuple[int, ...], truth: str = "GT") -> Path:
+def write(
+    folder: Path,
+    images: np.ndarray,
+    labels: np.ndarray,
+    *,
+    outlined: tuple[int, ...],
+    truth: str = "GT",
+) -> Path:
     for name in ("01", "01_GT/TRA", f"01_{truth}/SEG"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for t, (image, plane) in enumerate(zip(images, labels, strict=True)):
         tifffile.imwrite(folder / "01" / f"t{t:03d}.tif", image)
         tifffile.imwrite(folder / "01_GT" / "TRA" / f"man_track{t:03d}.tif", markers(plane))
         if t in outlined:
-            tifffile.imwrite(folder / f"01_{truth}" / "SEG" / f"man_seg{t:03d}.tif", shuffled(plane, t))
+            tifffile.imwrite(
+                folder / f"01_{truth}" / "SEG" / f"man_seg{t:03d}.tif", shuffled(plane, t)
+            )
     return folder
 
 
@@ -67,7 +78,9 @@ def test_outlines_without_a_marker_are_others_on_each_frame(movie: Path) -> None
 
 
 def test_silver_truth_is_used_where_there_is_no_other_and_says_so(tmp_path: Path) -> None:
-    folder = write(tmp_path / "Fluo", np.asarray(MOVIE.stack.data), MOVIE.labels, outlined=(0, 1), truth="ST")
+    folder = write(
+        tmp_path / "Fluo", np.asarray(MOVIE.stack.data), MOVIE.labels, outlined=(0, 1), truth="ST"
+    )
     (pair,) = open_ctc(folder)
     assert pair.name == "Fluo/01 (ST)"
     assert np.array_equal(pair.read(1)[1], MOVIE.labels[1])
@@ -82,9 +95,14 @@ def volumes(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize(
     ("along", "names", "shape"),
-    [("z", ["Fluo3D/01 t=0", "Fluo3D/01 t=2"], (6, 64, 64)), ("t", ["Fluo3D/01 z=1", "Fluo3D/01 z=2"], (3, 64, 64))],
+    [
+        ("z", ["Fluo3D/01 t=0", "Fluo3D/01 t=2"], (6, 64, 64)),
+        ("t", ["Fluo3D/01 z=1", "Fluo3D/01 z=2"], (3, 64, 64)),
+    ],
 )
-def test_volumes_are_walked_along_z_or_t(volumes: Path, along: str, names: list[str], shape: tuple[int, ...]) -> None:
+def test_volumes_are_walked_along_z_or_t(
+    volumes: Path, along: str, names: list[str], shape: tuple[int, ...]
+) -> None:
     pairs = open_ctc(volumes, how=Reading(along=along))
     assert set(names) <= {pair.name for pair in pairs}
     assert {pair.shape for pair in pairs} == {shape}
@@ -93,7 +111,9 @@ def test_volumes_are_walked_along_z_or_t(volumes: Path, along: str, names: list[
 
 def test_single_outlined_slices_of_a_volume_are_found(tmp_path: Path) -> None:
     scene = ellipsoids(slices=6)
-    folder = write(tmp_path / "F", np.asarray(scene.stack.data)[None], scene.labels[None], outlined=())
+    folder = write(
+        tmp_path / "F", np.asarray(scene.stack.data)[None], scene.labels[None], outlined=()
+    )
     tifffile.imwrite(folder / "01_GT" / "SEG" / "man_seg_000_003.tif", scene.labels[3])
     (pair,) = open_ctc(folder)
     assert pair.annotated == (3,)

@@ -21,7 +21,9 @@ NETWORKS = {
     "hiera": SMALL,
     "conv": CONV,
     "conv, carrying masks and refining them": replace(CONV, carried=True, refinement=True),
-    "conv, as little as the prototype": replace(CONV, pointer_time=False, previous_logits=False, single_mask=False, presence_head=False),
+    "conv, as little as the prototype": replace(
+        CONV, pointer_time=False, previous_logits=False, single_mask=False, presence_head=False
+    ),
 }
 SIZE, FRAMES = 64, 5
 CLICKS = {0: (30.0, 20.0), 3: (25.0, 33.0)}
@@ -67,13 +69,35 @@ def _batch(said: tuple[Said, ...]) -> Batch:
 def test_a_walk_is_the_engines_walk(name: str) -> None:
     """A click, a box and a mask, carried further than tracked memories are shown."""
     ours, mask = _model(NETWORKS[name]), _masks()[2, 0]
-    said = (Said(points=((30.0, 20.0),), positive=(True,)), Said(box=(4.5, 39.5, 14.5, 59.5)), Said(mask=mask))
-    walk = rehearse(ours.network, _batch(said), Script(recent=2, pointers=4), lambda prediction, truth: ((0.0, 0.0), True))
-    with Session(Video.of(Stack(_clip(), "tyx"), contrast=Contrast(0, 1)), ours, settings=Settings(patience=None)) as session:
-        session.prompt_many([PointPrompt(0, 1, [(30, 20)], [True]), BoxPrompt(0, 2, (4.5, 39.5, 14.5, 59.5)), MaskPrompt(0, 3, mask)])
+    said = (
+        Said(points=((30.0, 20.0),), positive=(True,)),
+        Said(box=(4.5, 39.5, 14.5, 59.5)),
+        Said(mask=mask),
+    )
+    walk = rehearse(
+        ours.network,
+        _batch(said),
+        Script(recent=2, pointers=4),
+        lambda prediction, truth: ((0.0, 0.0), True),
+    )
+    with Session(
+        Video.of(Stack(_clip(), "tyx"), contrast=Contrast(0, 1)),
+        ours,
+        settings=Settings(patience=None),
+    ) as session:
+        session.prompt_many(
+            [
+                PointPrompt(0, 1, [(30, 20)], [True]),
+                BoxPrompt(0, 2, (4.5, 39.5, 14.5, 59.5)),
+                MaskPrompt(0, 3, mask),
+            ]
+        )
         session.run().finish()
         for frame in range(FRAMES):
-            _same(walk.answers[frame].logits.detach().numpy(), [each.logits for each in session.segments(frame)])
+            _same(
+                walk.answers[frame].logits.detach().numpy(),
+                [each.logits for each in session.segments(frame)],
+            )
     assert walk.answers[1].logits.requires_grad
 
 
@@ -84,8 +108,14 @@ def test_a_correction_is_the_engines_correction(name: str) -> None:
     clicks = iter(CLICKS.values())
     script = Script(recent=2, pointers=4, corrections={0: 1, 3: 1})
     said = (Said(points=((28.0, 22.0),), positive=(True,)),)
-    walk = rehearse(ours.network, _batch(said), script, lambda prediction, truth: (next(clicks), False))
-    with Session(Video.of(Stack(_clip(), "tyx"), contrast=Contrast(0, 1)), ours, settings=Settings(patience=None)) as session:
+    walk = rehearse(
+        ours.network, _batch(said), script, lambda prediction, truth: (next(clicks), False)
+    )
+    with Session(
+        Video.of(Stack(_clip(), "tyx"), contrast=Contrast(0, 1)),
+        ours,
+        settings=Settings(patience=None),
+    ) as session:
         session.prompt(PointPrompt(0, 1, [(28, 22)], [True]))
         session.prompt(PointPrompt(0, 1, [CLICKS[0]], [False]))
         session.run().finish()
@@ -94,14 +124,20 @@ def test_a_correction_is_the_engines_correction(name: str) -> None:
         assert np.abs(session.segments(3)[0].logits - before).max() > 0.1
         session.run().finish()
         for frame in (0, 3, 4):
-            _same(walk.answers[frame].logits.detach().numpy(), [each.logits for each in session.segments(frame)])
+            _same(
+                walk.answers[frame].logits.detach().numpy(),
+                [each.logits for each in session.segments(frame)],
+            )
 
 
 def test_objects_of_several_clips_do_not_touch_each_other() -> None:
     ours = _model(CONV)
     frames = torch.from_numpy(np.stack([_clip(), _clip()[:, ::-1].copy()]))
     masks = torch.from_numpy(_masks())
-    said = tuple(Said(points=(place,), positive=(True,)) for place in ((30.0, 20.0), (10.0, 50.0), (40.0, 20.0)))
+    said = tuple(
+        Said(points=(place,), positive=(True,))
+        for place in ((30.0, 20.0), (10.0, 50.0), (40.0, 20.0))
+    )
     correct = {0: 1, 2: 1}
     together = rehearse(
         ours.network,
@@ -110,10 +146,19 @@ def test_objects_of_several_clips_do_not_touch_each_other() -> None:
         lambda p, t: ((9.0, 9.0), True),
     )
     for row, clip in enumerate((0, 1, 0)):
-        alone = Batch(frames[clip][None], torch.tensor([0]), masks[row : row + 1], said[row : row + 1])
-        walk = rehearse(ours.network, alone, Script(recent=2, corrections=correct), lambda p, t: ((9.0, 9.0), True))
+        alone = Batch(
+            frames[clip][None], torch.tensor([0]), masks[row : row + 1], said[row : row + 1]
+        )
+        walk = rehearse(
+            ours.network,
+            alone,
+            Script(recent=2, corrections=correct),
+            lambda p, t: ((9.0, 9.0), True),
+        )
         for mine, ours_ in zip(walk.answers, together.answers, strict=True):
-            np.testing.assert_allclose(mine.logits[0].detach(), ours_.logits[row].detach(), atol=2e-3, rtol=1e-3)
+            np.testing.assert_allclose(
+                mine.logits[0].detach(), ours_.logits[row].detach(), atol=2e-3, rtol=1e-3
+            )
 
 
 def _same(rehearsed: np.ndarray, answered: list[np.ndarray]) -> None:

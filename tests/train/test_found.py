@@ -23,7 +23,12 @@ TIME = Reading(along="t")
 
 def tiff(path: Path, data: np.ndarray, axes: str = "TYX") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    tifffile.imwrite(path, data, ome=path.name.endswith(".ome.tif"), metadata={"axes": axes} if path.name.endswith(".ome.tif") else None)
+    tifffile.imwrite(
+        path,
+        data,
+        ome=path.name.endswith(".ome.tif"),
+        metadata={"axes": axes} if path.name.endswith(".ome.tif") else None,
+    )
     return path
 
 
@@ -53,7 +58,11 @@ def pack(folder: Path) -> None:
     (folder / "npz").mkdir(parents=True)
     rows = ["file,height,width,group,split"]
     for number in range(3):
-        np.savez(folder / "npz" / f"{number}.npz", image=(IMAGE[number] // 256).astype(np.uint8), labels=LABELS[number].astype(np.uint16))
+        np.savez(
+            folder / "npz" / f"{number}.npz",
+            image=(IMAGE[number] // 256).astype(np.uint8),
+            labels=LABELS[number].astype(np.uint16),
+        )
         rows.append(f"npz/{number}.npz,64,64,g{number},{'val' if number == 2 else 'train'}")
     (folder / "manifest.csv").write_text("\n".join(rows))
 
@@ -61,9 +70,16 @@ def pack(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("layout", "frames"),
     [(side_by_side, [6]), (two_folders, [1, 1, 1]), (image_and_mask, [1, 1]), (pack, [1, 1, 1])],
-    ids=["NAME and NAME_labels", "images and masks", "NAME_img and NAME_masks", "npz with a manifest"],
+    ids=[
+        "NAME and NAME_labels",
+        "images and masks",
+        "NAME_img and NAME_masks",
+        "npz with a manifest",
+    ],
 )
-def test_a_folder_is_found_to_hold_its_pairs(tmp_path: Path, layout: Callable[[Path], None], frames: list[int]) -> None:
+def test_a_folder_is_found_to_hold_its_pairs(
+    tmp_path: Path, layout: Callable[[Path], None], frames: list[int]
+) -> None:
     layout(tmp_path / "data")
     pairs = find_pairs(tmp_path / "data")
     assert [pair.shape for pair in pairs] == [(count, 64, 64) for count in frames]
@@ -85,10 +101,18 @@ def test_the_labels_of_an_ome_zarr_are_found_inside(tmp_path: Path) -> None:
     for inner, data in (("", IMAGE), ("labels/cells", LABELS.astype(np.uint16))):
         group = zarr.open_group(tmp_path / "m.ome.zarr" / inner, mode="a", zarr_format=2)
         group.create_array("0", data=data)
-        axes = [{"name": "t", "type": "time"}, {"name": "y", "type": "space"}, {"name": "x", "type": "space"}]
+        axes = [
+            {"name": "t", "type": "time"},
+            {"name": "y", "type": "space"},
+            {"name": "x", "type": "space"},
+        ]
         transformation = {"type": "scale", "scale": [1, 1, 1]}
         group.attrs["multiscales"] = [
-            {"version": "0.4", "axes": axes, "datasets": [{"path": "0", "coordinateTransformations": [transformation]}]}
+            {
+                "version": "0.4",
+                "axes": axes,
+                "datasets": [{"path": "0", "coordinateTransformations": [transformation]}],
+            }
         ]
     (pair,) = find_pairs(tmp_path / "m.ome.zarr")
     assert np.array_equal(pair.read(3)[1], LABELS[3])
@@ -109,7 +133,10 @@ def test_frames_without_labels_count_as_not_annotated() -> None:
 
 def test_a_stack_of_stacks_gives_a_pair_for_each_time_point() -> None:
     scene = ellipsoids(slices=5)
-    images, labels = np.stack([np.asarray(scene.stack.data)] * 3), np.stack([scene.labels] * 3).astype(np.int32)
+    images, labels = (
+        np.stack([np.asarray(scene.stack.data)] * 3),
+        np.stack([scene.labels] * 3).astype(np.int32),
+    )
     labels[1] = 0
     pairs = pairs_of(images, labels, name="4D", how=Reading(axes="TZYX", along="z"))
     assert [pair.name for pair in pairs] == ["4D t=0", "4D t=2"]
@@ -127,7 +154,12 @@ def test_a_colour_image_is_read_as_its_luminance(tmp_path: Path) -> None:
 def renumbered() -> np.ndarray:
     """Each object with another number on each frame, as after segmenting the frames one by one."""
     scene = drifting(count=9, frames=6)
-    return np.stack([np.where(plane > 0, (plane + frame) % 9 + 1, 0) for frame, plane in enumerate(scene.labels.astype(np.int32))])
+    return np.stack(
+        [
+            np.where(plane > 0, (plane + frame) % 9 + 1, 0)
+            for frame, plane in enumerate(scene.labels.astype(np.int32))
+        ]
+    )
 
 
 def dotted(count: int) -> np.ndarray:
@@ -154,9 +186,21 @@ def test_a_few_objects_of_one_pixel_are_left_out_and_named() -> None:
         (IMAGE, dotted(20), "20 of 23 objects are one pixel"),
         (IMAGE, LABELS.astype(np.float32), "expected whole numbers"),
         (IMAGE, -LABELS, "expected 0 for the background"),
-        (np.asarray(drifting(count=9, frames=6).stack.data), renumbered(), "have another label on the next frame"),
+        (
+            np.asarray(drifting(count=9, frames=6).stack.data),
+            renumbered(),
+            "have another label on the next frame",
+        ),
     ],
-    ids=["another shape", "one plane for many", "no objects", "a dot", "floats", "negative", "numbered anew"],
+    ids=[
+        "another shape",
+        "one plane for many",
+        "no objects",
+        "a dot",
+        "floats",
+        "negative",
+        "numbered anew",
+    ],
 )
 def test_bad_labels_get_one_clear_line(image: np.ndarray, labels: np.ndarray, says: str) -> None:
     with pytest.raises(LabelsError, match=says) as caught:
@@ -166,7 +210,9 @@ def test_bad_labels_get_one_clear_line(image: np.ndarray, labels: np.ndarray, sa
 
 def test_labels_numbered_anew_can_be_used_as_stills() -> None:
     scene = drifting(count=9, frames=6)
-    (pair,) = pairs_of(np.asarray(scene.stack.data), renumbered(), how=Reading(along="t", linked=False))
+    (pair,) = pairs_of(
+        np.asarray(scene.stack.data), renumbered(), how=Reading(along="t", linked=False)
+    )
     assert not pair.linked
 
 
@@ -205,7 +251,9 @@ def broken_pack(folder: Path) -> Path:
     ],
     ids=["missing", "no labels", "empty folder", "one mask missing", "bad manifest"],
 )
-def test_a_path_without_pairs_says_what_was_expected(tmp_path: Path, make: Callable[[Path], Path], says: str) -> None:
+def test_a_path_without_pairs_says_what_was_expected(
+    tmp_path: Path, make: Callable[[Path], Path], says: str
+) -> None:
     (tmp_path / "data").mkdir()
     with pytest.raises(Sam2Error, match=says):
         find_pairs(make(tmp_path / "data"))

@@ -64,7 +64,11 @@ def test_a_preview_is_drawn_for_each_validation(tmp_path: Path) -> None:
 
     trial(tmp_path, [Preview(clips=1)])
     pictures = sorted((tmp_path / "trial-training").glob("preview-*.png"))
-    assert [picture.name for picture in pictures] == ["preview-000000.png", "preview-000003.png", "preview-000006.png"]
+    assert [picture.name for picture in pictures] == [
+        "preview-000000.png",
+        "preview-000003.png",
+        "preview-000006.png",
+    ]
     assert imread(pictures[0]).shape[:2] == (64, 128)
 
 
@@ -73,13 +77,26 @@ def test_logs_have_a_row_for_each(tmp_path: Path) -> None:
     trial(tmp_path, [Lines(said.append)])
     rows = (tmp_path / "trial-training" / "validations.csv").read_text().splitlines()
     assert rows[0] == "step,iou_1,iou_3,iou_box,iou_carried,count_error,score" and len(rows) == 4
-    assert said[-1].startswith("finished after 6 steps") and sum("(best)" in line for line in said) >= 1
+    assert (
+        said[-1].startswith("finished after 6 steps")
+        and sum("(best)" in line for line in said) >= 1
+    )
 
 
 def test_training_that_gets_no_better_stops_early(tmp_path: Path) -> None:
     trial(tmp_path / "base")
-    chosen = recipe(steps=40, learning_rate=1e-12, average=0.0, validating={"every": 1, "clips": 1, "length": 2, "patience": 2})
-    card = finetune(material(), model=tmp_path / "base" / "trial.safetensors", out=tmp_path / "x.safetensors", recipe=chosen)
+    chosen = recipe(
+        steps=40,
+        learning_rate=1e-12,
+        average=0.0,
+        validating={"every": 1, "clips": 1, "length": 2, "patience": 2},
+    )
+    card = finetune(
+        material(),
+        model=tmp_path / "base" / "trial.safetensors",
+        out=tmp_path / "x.safetensors",
+        recipe=chosen,
+    )
     assert card.training["steps"] < 10 and "no better for 2 validations" in card.training["ended"]
     assert EarlyStopping(2)
 
@@ -92,9 +109,25 @@ def test_the_learning_rate_rises_and_falls(tmp_path: Path) -> None:
             rates.append(training.learning_rate)
 
     trial(tmp_path / "base")
-    chosen = recipe(steps=12, warmup=4, learning_rate=1e-3, trains="decoder", validating={"every": 12, "clips": 1, "length": 2})
-    finetune(material(), model=tmp_path / "base" / "tiny.safetensors", out=tmp_path / "x.safetensors", recipe=chosen, hooks=[Watching()])
-    assert rates[:3] == sorted(rates[:3]) and rates[4:] == sorted(rates[4:], reverse=True) and rates[-1] == pytest.approx(1e-5)
+    chosen = recipe(
+        steps=12,
+        warmup=4,
+        learning_rate=1e-3,
+        trains="decoder",
+        validating={"every": 12, "clips": 1, "length": 2},
+    )
+    finetune(
+        material(),
+        model=tmp_path / "base" / "tiny.safetensors",
+        out=tmp_path / "x.safetensors",
+        recipe=chosen,
+        hooks=[Watching()],
+    )
+    assert (
+        rates[:3] == sorted(rates[:3])
+        and rates[4:] == sorted(rates[4:], reverse=True)
+        and rates[-1] == pytest.approx(1e-5)
+    )
 
 
 def test_a_damaged_state_is_said_so(tmp_path: Path) -> None:

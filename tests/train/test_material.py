@@ -35,9 +35,13 @@ def _frames(made: Material, items: Sequence[int]) -> list[int]:
 
 
 @pytest.mark.parametrize(
-    ("frames", "apart"), [(40, True), (5, False)], ids=["a long stack has a gap", "a stack of five frames has none to spare"]
+    ("frames", "apart"),
+    [(40, True), (5, False)],
+    ids=["a long stack has a gap", "a stack of five frames has none to spare"],
 )
-def test_a_single_stack_is_not_trained_on_next_to_what_is_held_out(frames: int, apart: bool) -> None:
+def test_a_single_stack_is_not_trained_on_next_to_what_is_held_out(
+    frames: int, apart: bool
+) -> None:
     made = material_of(_stack(frames), Recipe(rehearsal=0))
     train, held_out = _frames(made, made.train), _frames(made, made.held_out)
     assert train and held_out and not set(train) & set(held_out)
@@ -46,7 +50,9 @@ def test_a_single_stack_is_not_trained_on_next_to_what_is_held_out(frames: int, 
 
 @pytest.mark.parametrize("share", [0.25, 0.5])
 def test_so_many_clips_are_rehearsed_and_none_of_them_is_held_out(share: float) -> None:
-    made = material_of([*_stack(4, "one"), *_stack(4, "two"), *_stack(4, "three")], Recipe(rehearsal=share))
+    made = material_of(
+        [*_stack(4, "one"), *_stack(4, "two"), *_stack(4, "three")], Recipe(rehearsal=share)
+    )
     own = [item for item in made.train if item < 3]
     others = [item for item in made.train if item >= 3]
     assert len(own) == 2 and set(made.held_out) < {0, 1, 2}
@@ -72,5 +78,12 @@ def test_what_is_left_out_is_told(caplog: pytest.LogCaptureFixture) -> None:
 
 @pytest.mark.parametrize("name", ["empty", "one frame"])
 def test_what_cannot_be_split_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(LabelsError, match="expected labels with at least one|nothing would be held out"):
-        material_of(_stack(1) if name == "one frame" else pairs_of(np.ones((4, 8, 8)), np.zeros((4, 8, 8), dtype=int), how=_ZYX), Recipe())
+    with pytest.raises(
+        LabelsError, match="expected labels with at least one|nothing would be held out"
+    ):
+        material_of(
+            _stack(1)
+            if name == "one frame"
+            else pairs_of(np.ones((4, 8, 8)), np.zeros((4, 8, 8), dtype=int), how=_ZYX),
+            Recipe(),
+        )

@@ -40,9 +40,18 @@ class Stack:
         ([0, 4, 8], 4, {0}),
         ([3], 1, {0}),
     ],
-    ids=["whole stack", "every second frame", "two runs", "two runs, long strides", "frames that stand alone", "one frame"],
+    ids=[
+        "whole stack",
+        "every second frame",
+        "two runs",
+        "two runs, long strides",
+        "frames that stand alone",
+        "one frame",
+    ],
 )
-def test_a_walk_keeps_to_its_run_of_annotated_frames(annotated: Sequence[int], stride: int, steps: set[int]) -> None:
+def test_a_walk_keeps_to_its_run_of_annotated_frames(
+    annotated: Sequence[int], stride: int, steps: set[int]
+) -> None:
     ways = set()
     for seed in range(50):
         frames = walk(annotated, np.random.default_rng(seed), length=6, stride=stride)
@@ -55,7 +64,13 @@ def test_a_walk_keeps_to_its_run_of_annotated_frames(annotated: Sequence[int], s
 
 def test_a_stack_is_walked_both_ways() -> None:
     source = PairSource([Stack().pair()], strides=[1])
-    rising = [np.diff(source.draw(0, np.random.default_rng(seed), length=3, size=32).frames.max(axis=(1, 2)))[0] > 0 for seed in range(30)]
+    rising = [
+        np.diff(
+            source.draw(0, np.random.default_rng(seed), length=3, size=32).frames.max(axis=(1, 2))
+        )[0]
+        > 0
+        for seed in range(30)
+    ]
     assert 5 < sum(rising) < 25
 
 
@@ -73,8 +88,12 @@ def test_frames_whose_labels_are_not_linked_are_used_one_by_one() -> None:
     assert len(set(stack.reads)) == 1
 
 
-@pytest.mark.parametrize(("budget", "again"), [(10**9, False), (1, True)], ids=["room for all", "room for none"])
-def test_planes_are_read_once_within_the_budget_and_again_beyond_it(budget: int, again: bool) -> None:
+@pytest.mark.parametrize(
+    ("budget", "again"), [(10**9, False), (1, True)], ids=["room for all", "room for none"]
+)
+def test_planes_are_read_once_within_the_budget_and_again_beyond_it(
+    budget: int, again: bool
+) -> None:
     stack = Stack()
     source = PairSource([stack.pair()], budget=budget)
     for seed in range(20):
@@ -94,7 +113,9 @@ def test_a_mixture_draws_from_its_sources_by_weight() -> None:
     assert isinstance(mixture, ClipSource)
     assert len(mixture) == 5
     assert np.allclose(mixture.probabilities(), [0.375, 0.375, 1 / 12, 1 / 12, 1 / 12])
-    names = [mixture.draw(item, np.random.default_rng(0), length=2, size=32).name for item in range(5)]
+    names = [
+        mixture.draw(item, np.random.default_rng(0), length=2, size=32).name for item in range(5)
+    ]
     assert [name.startswith("painted") for name in names] == [False, False, True, True, True]
     assert len(mixture.groups()) == 5
 
@@ -106,7 +127,10 @@ def test_a_mixture_draws_from_its_sources_by_weight() -> None:
         (lambda: Stack().pair([]), "no frame has an object"),
         (lambda: Mixture((PaintedSource(),), (1.0, 2.0)), "2 weights for 1 sources"),
         (lambda: PaintedSource(["galaxies"]), "galaxies"),
-        (lambda: Clip(np.zeros((2, 4, 4), np.float32), np.zeros((2, 4, 5), np.int32), "c"), "expected the same"),
+        (
+            lambda: Clip(np.zeros((2, 4, 4), np.float32), np.zeros((2, 4, 5), np.int32), "c"),
+            "expected the same",
+        ),
     ],
     ids=["nothing", "no object", "weights", "unknown scene", "shapes"],
 )

@@ -22,7 +22,9 @@ def test_whole_groups_are_held_out(groups: list[str], share: float, held_out: in
         parts = split(groups, share=share, seed=seed)
         assert len(parts.held_out) == held_out
         assert sorted(parts.train + parts.held_out) == list(range(len(groups)))
-        assert not {groups[item] for item in parts.train} & {groups[item] for item in parts.held_out}
+        assert not {groups[item] for item in parts.train} & {
+            groups[item] for item in parts.held_out
+        }
 
 
 def test_the_split_depends_on_names_and_seed_alone() -> None:
@@ -44,6 +46,8 @@ def test_the_split_depends_on_names_and_seed_alone() -> None:
     ],
     ids=["one movie", "nothing", "none", "all"],
 )
-def test_a_validation_set_that_would_be_empty_is_refused(groups: list[str], share: float, says: str) -> None:
+def test_a_validation_set_that_would_be_empty_is_refused(
+    groups: list[str], share: float, says: str
+) -> None:
     with pytest.raises(LabelsError, match=says):
         split(groups, share=share)

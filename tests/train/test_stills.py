@@ -24,7 +24,9 @@ def test_view_of_step_one_is_the_plane_itself() -> None:
 def test_a_ramp_stays_the_same_ramp_at_any_magnification(step: float) -> None:
     rows, columns = np.indices((200, 200), dtype=np.float32)
     places = View((99.5, 99.5), step, 32).places()[None]
-    assert np.allclose(pixels_at(rows + 2 * columns, places, step), places[:, 0] + 2 * places[:, 1], atol=0.02)
+    assert np.allclose(
+        pixels_at(rows + 2 * columns, places, step), places[:, 0] + 2 * places[:, 1], atol=0.02
+    )
 
 
 def test_fine_stripes_average_out_where_the_view_shrinks_them() -> None:
@@ -47,7 +49,9 @@ def test_beyond_the_plane_the_edge_is_repeated_and_nothing_labelled() -> None:
     [((300, 300), 1.0), ((300, 300), 12.0), ((900, 700), 200.0), ((40, 30), 5.0)],
     ids=["a dot", "a nucleus", "larger than the view", "an image smaller than the view"],
 )
-def test_a_drawn_view_shows_an_object_neither_tiny_nor_filling_it(shape: tuple[int, int], radius: float) -> None:
+def test_a_drawn_view_shows_an_object_neither_tiny_nor_filling_it(
+    shape: tuple[int, int], radius: float
+) -> None:
     labels = disc(shape, (shape[0] * 0.4, shape[1] * 0.6), radius)
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -62,7 +66,14 @@ def test_image_and_labels_move_together() -> None:
     for seed in range(10):
         rng = np.random.default_rng(seed)
         view = View((80.0, 75.0), 1.0, 96)
-        frames, seen = moving(labels.astype(np.float32), labels, view, rng, length=4, motion=Motion(flicker=0, defocus_px=0))
+        frames, seen = moving(
+            labels.astype(np.float32),
+            labels,
+            view,
+            rng,
+            length=4,
+            motion=Motion(flicker=0, defocus_px=0),
+        )
         wrong = (frames > 0.5) != (seen > 0)
         assert wrong.mean() < 0.005
         assert frames.dtype == np.float32
@@ -71,7 +82,14 @@ def test_image_and_labels_move_together() -> None:
 
 def test_without_motion_all_frames_are_the_view() -> None:
     plane = np.random.default_rng(1).random((64, 64)).astype(np.float32)
-    frames, _ = moving(plane, disc((64, 64), (32, 32), 9), View((31.5, 31.5), 1.0, 64), np.random.default_rng(0), length=3, motion=STILL)
+    frames, _ = moving(
+        plane,
+        disc((64, 64), (32, 32), 9),
+        View((31.5, 31.5), 1.0, 64),
+        np.random.default_rng(0),
+        length=3,
+        motion=STILL,
+    )
     assert np.allclose(frames, plane)
 
 
@@ -80,7 +98,12 @@ def test_motion_moves_an_object_by_more_than_a_pixel_and_deforms_it() -> None:
     shifts, areas = [], []
     for seed in range(20):
         _, seen = moving(
-            labels.astype(float), labels, View((80.0, 80.0), 1.0, 128), np.random.default_rng(seed), length=3, motion=Motion(leaving=0)
+            labels.astype(float),
+            labels,
+            View((80.0, 80.0), 1.0, 128),
+            np.random.default_rng(seed),
+            length=3,
+            motion=Motion(leaving=0),
         )
         middles = [np.argwhere(frame).mean(axis=0) for frame in seen]
         shifts.append(np.hypot(*(middles[2] - middles[0])))
@@ -94,7 +117,12 @@ def test_objects_leave_the_view_and_come_back() -> None:
     returned = 0
     for seed in range(40):
         _, seen = moving(
-            labels.astype(float), labels, View((150.0, 150.0), 1.0, 64), np.random.default_rng(seed), length=4, motion=Motion(leaving=1)
+            labels.astype(float),
+            labels,
+            View((150.0, 150.0), 1.0, 64),
+            np.random.default_rng(seed),
+            length=4,
+            motion=Motion(leaving=1),
         )
         present = seen.any(axis=(1, 2))
         assert present[0]
@@ -105,7 +133,9 @@ def test_objects_leave_the_view_and_come_back() -> None:
 def test_a_moving_view_stays_near_the_plane() -> None:
     view = View((32.0, 200.0), 1.0, 64)
     for seed in range(30):
-        places = Motion(leaving=1, turn_deg=0, zoom=0, bend=0).places(view, np.random.default_rng(seed), length=5, shape=(256, 256))
+        places = Motion(leaving=1, turn_deg=0, zoom=0, bend=0).places(
+            view, np.random.default_rng(seed), length=5, shape=(256, 256)
+        )
         assert places.min() > -0.15 * 64
         assert places.max() < 255 + 0.15 * 64
 
@@ -113,7 +143,14 @@ def test_a_moving_view_stays_near_the_plane() -> None:
 def test_the_same_generator_state_gives_the_same_clip() -> None:
     labels = disc((100, 100), (50, 50), 12)
     clips = [
-        moving(labels.astype(float), labels, View((50.0, 50.0), 1.0, 64), np.random.default_rng(5), length=3, motion=Motion())
+        moving(
+            labels.astype(float),
+            labels,
+            View((50.0, 50.0), 1.0, 64),
+            np.random.default_rng(5),
+            length=3,
+            motion=Motion(),
+        )
         for _ in range(2)
     ]
     assert np.array_equal(clips[0][0], clips[1][0])

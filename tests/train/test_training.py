@@ -64,7 +64,9 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("trains", ["everything", "decoder+memory", "decoder"])
-def test_an_interrupted_training_ends_as_one_that_was_not(tiny: Path, tmp_path: Path, trains: str) -> None:
+def test_an_interrupted_training_ends_as_one_that_was_not(
+    tiny: Path, tmp_path: Path, trains: str
+) -> None:
     chosen = recipe(trains=trains, average=0.5)
     one, other = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
     whole = finetune(material(), model=tiny, out=one, recipe=chosen)
@@ -72,8 +74,14 @@ def test_an_interrupted_training_ends_as_one_that_was_not(tiny: Path, tmp_path: 
         with pytest.raises(_Killed):
             finetune(material(), model=tiny, out=other, recipe=chosen, hooks=[_Killer(after)])
     resumed = finetune(material(), model=tiny, out=other, recipe=chosen)
-    assert whole.training["best"] == resumed.training["best"] and whole.training["steps"] == resumed.training["steps"] == 6
-    state, again = (torch.load(tmp_path / f"{name}-training" / "state.pt", weights_only=True) for name in ("one", "other"))
+    assert (
+        whole.training["best"] == resumed.training["best"]
+        and whole.training["steps"] == resumed.training["steps"] == 6
+    )
+    state, again = (
+        torch.load(tmp_path / f"{name}-training" / "state.pt", weights_only=True)
+        for name in ("one", "other")
+    )
     for part in ("weights", "average"):
         for name, value in state[part].items():
             assert torch.equal(value, again[part][name]), name
@@ -87,21 +95,44 @@ def test_an_interrupted_training_ends_as_one_that_was_not(tiny: Path, tmp_path: 
         (
             "decoder",
             ("mask_decoder.transformer",),
-            ("vision_encoder", "mask_decoder.conv_s", "memory_", "prompt_encoder", "object_pointer"),
+            (
+                "vision_encoder",
+                "mask_decoder.conv_s",
+                "memory_",
+                "prompt_encoder",
+                "object_pointer",
+            ),
         ),
-        ("decoder+memory", ("mask_decoder.transformer", "memory_encoder"), ("vision_encoder", "mask_decoder.conv_s", "prompt_encoder")),
-        ("everything", ("vision_encoder.stem", "prompt_encoder.mask_embed"), ("shared_image_embedding", "no_memory_positional")),
+        (
+            "decoder+memory",
+            ("mask_decoder.transformer", "memory_encoder"),
+            ("vision_encoder", "mask_decoder.conv_s", "prompt_encoder"),
+        ),
+        (
+            "everything",
+            ("vision_encoder.stem", "prompt_encoder.mask_embed"),
+            ("shared_image_embedding", "no_memory_positional"),
+        ),
     ],
 )
-def test_only_what_was_chosen_changes(tiny: Path, tmp_path: Path, trains: str, moving: tuple[str, ...], still: tuple[str, ...]) -> None:
+def test_only_what_was_chosen_changes(
+    tiny: Path, tmp_path: Path, trains: str, moving: tuple[str, ...], still: tuple[str, ...]
+) -> None:
     finetune(
-        material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=recipe(trains=trains, average=0.0, learning_rate=1e-2, steps=3)
+        material(),
+        model=tiny,
+        out=tmp_path / "tuned.safetensors",
+        recipe=recipe(trains=trains, average=0.0, learning_rate=1e-2, steps=3),
     )
     state = torch.load(tmp_path / "tuned-training" / "state.pt", weights_only=True)["weights"]
     before = _weights(tiny)
     assert not [name for name in state if name.startswith(still)]
     for part in moving:
-        changed = [name for name, value in state.items() if name.startswith(part) and not torch.equal(value, before[name])]
+        changed = [
+            name
+            for name, value in state.items()
+            if name.startswith(part) and not torch.equal(value, before[name])
+        ]
         assert changed, part
     after = _weights(tmp_path / "tuned.safetensors")
     for name, value in before.items():
@@ -109,34 +140,62 @@ def test_only_what_was_chosen_changes(tiny: Path, tmp_path: Path, trains: str, m
             assert torch.equal(value.half(), after[name].half()), name
 
 
-def test_a_frozen_encoder_takes_no_gradient_memory_and_sees_each_frame_once(tiny: Path, tmp_path: Path) -> None:
+def test_a_frozen_encoder_takes_no_gradient_memory_and_sees_each_frame_once(
+    tiny: Path, tmp_path: Path
+) -> None:
     seen = []
 
     class Counting(Quiet):
         def on_start(self, training: Training) -> None:
             encoder = training.network.vision_encoder
-            encoder.register_forward_hook(lambda module, given, out: seen.append((len(given[0]), out[0].requires_grad)))
+            encoder.register_forward_hook(
+                lambda module, given, out: seen.append((len(given[0]), out[0].requires_grad))
+            )
 
-    chosen = recipe(trains="decoder+memory", pool=2, steps=9, validating={"every": 9, "clips": 1, "length": 2, "objects": 2})
-    finetune(material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=chosen, hooks=[Counting()])
+    chosen = recipe(
+        trains="decoder+memory",
+        pool=2,
+        steps=9,
+        validating={"every": 9, "clips": 1, "length": 2, "objects": 2},
+    )
+    finetune(
+        material(),
+        model=tiny,
+        out=tmp_path / "tuned.safetensors",
+        recipe=chosen,
+        hooks=[Counting()],
+    )
     assert not any(grad for _, grad in seen)
-    in_training = sum(count for count, _ in seen) - 2 * (2 + 1 + 1)  # two validations: a clip of two frames, and its first twice
+    in_training = sum(count for count, _ in seen) - 2 * (
+        2 + 1 + 1
+    )  # two validations: a clip of two frames, and its first twice
     assert in_training == 2 * 2
 
 
 def test_nothing_but_the_best_is_kept(tiny: Path, tmp_path: Path) -> None:
     """A learning rate that ruins everything: what comes out is what went in, and its card says so."""
     out = tmp_path / "tuned.safetensors"
-    card = finetune(material(), model=tiny, out=out, recipe=recipe(learning_rate=0.1, average=0.0, warmup=0, schedule="constant"))
+    card = finetune(
+        material(),
+        model=tiny,
+        out=out,
+        recipe=recipe(learning_rate=0.1, average=0.0, warmup=0, schedule="constant"),
+    )
     history = np.loadtxt(tmp_path / "tuned-training" / "validations.csv", delimiter=",", skiprows=1)
     best = history[history[:, -1].argmax()]
-    assert card.training["best"]["step"] == best[0] and card.training["best"]["score"] == pytest.approx(best[-1], rel=1e-4)
+    assert card.training["best"]["step"] == best[0] and card.training["best"][
+        "score"
+    ] == pytest.approx(best[-1], rel=1e-4)
     if best[0] == 0:
-        assert all(torch.equal(value.half(), _weights(out)[name]) for name, value in _weights(tiny).items())
+        assert all(
+            torch.equal(value.half(), _weights(out)[name]) for name, value in _weights(tiny).items()
+        )
     assert len(history) == 3
 
 
-def test_a_loss_that_is_no_number_stops_training_and_the_best_stays(tiny: Path, tmp_path: Path) -> None:
+def test_a_loss_that_is_no_number_stops_training_and_the_best_stays(
+    tiny: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "tuned.safetensors"
     with pytest.raises(TrainingError, match="step 5: the loss is nan"):
         finetune(material(), model=tiny, out=out, recipe=recipe(), hooks=[_Breaker(4)])
@@ -147,14 +206,29 @@ def test_a_loss_that_is_no_number_stops_training_and_the_best_stays(tiny: Path, 
 def test_the_result_is_a_model_like_any_other(tiny: Path, tmp_path: Path) -> None:
     said: list[str] = []
     card = finetune(
-        material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=recipe(learns=["pointer_time"]), hooks=[Lines(said.append)]
+        material(),
+        model=tiny,
+        out=tmp_path / "tuned.safetensors",
+        recipe=recipe(learns=["pointer_time"]),
+        hooks=[Lines(said.append)],
     )
     loaded = load_model(tmp_path / "tuned.safetensors", device="cpu")
     assert isinstance(loaded, Sam2) and loaded.card.sha256 == card.sha256
     assert (card.name, card.licence, card.memory_slots, card.pointers) == ("tuned", "CC0-1.0", 3, 4)
     assert card.training["base"]["name"] == "tiny" and len(card.training["base"]["sha256"]) == 64
-    assert card.training["data"]["held_out"] == ["scene 3"] and "scene 3" not in card.training["data"]["trained_on"]
-    assert set(card.training["best"]) == {"step", "iou_1", "iou_3", "iou_box", "iou_carried", "count_error", "score"}
+    assert (
+        card.training["data"]["held_out"] == ["scene 3"]
+        and "scene 3" not in card.training["data"]["trained_on"]
+    )
+    assert set(card.training["best"]) == {
+        "step",
+        "iou_1",
+        "iou_3",
+        "iou_box",
+        "iou_carried",
+        "count_error",
+        "score",
+    }
     assert [line.split(":")[0] for line in said[:3]] == ["step 0", "step 3", "step 6"]
 
 
@@ -183,7 +257,10 @@ def test_a_scene_unlike_any_it_knows_is_learned_in_seconds(tmp_path: Path) -> No
     woven = Material(Woven(), (0, 1, 2), (3,), Augment.nothing())
     card = finetune(woven, model="nano", out=tmp_path / "woven.safetensors", recipe=chosen)
     before, best = card.training["before"], card.training["best"]
-    assert before["iou_1"] < 0.6 and best["iou_1"] > 0.8 and best["iou_carried"] > 0.8, (before, best)
+    assert before["iou_1"] < 0.6 and best["iou_1"] > 0.8 and best["iou_carried"] > 0.8, (
+        before,
+        best,
+    )
 
 
 def test_stopping_early(tiny: Path, tmp_path: Path) -> None:
@@ -191,7 +268,9 @@ def test_stopping_early(tiny: Path, tmp_path: Path) -> None:
         def on_step(self, training: Training, step: Step) -> None:
             training.stop("enough")
 
-    card = finetune(material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=recipe(), hooks=[Done()])
+    card = finetune(
+        material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=recipe(), hooks=[Done()]
+    )
     assert (card.training["steps"], card.training["ended"]) == (1, "enough")
 
 
@@ -200,19 +279,34 @@ def test_mixed_precision_and_accumulation_run(tiny: Path, tmp_path: Path) -> Non
 
     class Looking(Quiet):
         def on_start(self, training: Training) -> None:
-            training.network.memory_encoder.projection.register_forward_hook(lambda module, given, out: seen.add(out.dtype))
+            training.network.memory_encoder.projection.register_forward_hook(
+                lambda module, given, out: seen.add(out.dtype)
+            )
 
     chosen = recipe(precision="bfloat16", accumulate=2, steps=2)
-    card = finetune(material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=chosen, hooks=[Looking()])
-    assert card.training["steps"] == 2 and seen == {torch.bfloat16, torch.float32}, "validated in full precision, trained in half"
+    card = finetune(
+        material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=chosen, hooks=[Looking()]
+    )
+    assert card.training["steps"] == 2 and seen == {torch.bfloat16, torch.float32}, (
+        "validated in full precision, trained in half"
+    )
 
 
-def test_lora_trains_the_encoder_by_adapters_and_leaves_a_plain_file(tiny: Path, tmp_path: Path) -> None:
+def test_lora_trains_the_encoder_by_adapters_and_leaves_a_plain_file(
+    tiny: Path, tmp_path: Path
+) -> None:
     pytest.importorskip("peft")
     out = tmp_path / "tuned.safetensors"
-    finetune(material(), model=tiny, out=out, recipe=recipe(trains="lora", learning_rate=1e-2, average=0.0, steps=3))
+    finetune(
+        material(),
+        model=tiny,
+        out=out,
+        recipe=recipe(trains="lora", learning_rate=1e-2, average=0.0, steps=3),
+    )
     state = torch.load(tmp_path / "tuned-training" / "state.pt", weights_only=True)["weights"]
-    assert [name for name in state if "lora_" in name] and all("lora_" in name or name.startswith("mask_decoder") for name in state)
+    assert [name for name in state if "lora_" in name] and all(
+        "lora_" in name or name.startswith("mask_decoder") for name in state
+    )
     assert isinstance(load_model(out, device="cpu"), Sam2)
 
 
@@ -230,22 +324,36 @@ def test_adapters_merged_answer_as_adapters_do() -> None:
                 value.normal_(std=0.1)
     pixels = torch.rand(1, 1, 64, 64)
     plain = Network.of(TINY, merged(adapted))
-    torch.testing.assert_close(plain.embed(pixels)[2], adapted.embed(pixels)[2], atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(
+        plain.embed(pixels)[2], adapted.embed(pixels)[2], atol=1e-4, rtol=1e-3
+    )
     assert not torch.allclose(network(TINY).embed(pixels)[2], plain.embed(pixels)[2], atol=1e-2)
 
 
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
-        (lambda tiny, tmp: finetune(material(), model=tiny, out=tmp / "x.pt"), OutputError, "ending in .safetensors"),
-        (lambda tiny, tmp: finetune(material(), model=tiny, out=tiny), OutputError, "is there already"),
         (
-            lambda tiny, tmp: finetune(Material(Striped(), (0, 1), ()), model=tiny, out=tmp / "x.safetensors"),
+            lambda tiny, tmp: finetune(material(), model=tiny, out=tmp / "x.pt"),
+            OutputError,
+            "ending in .safetensors",
+        ),
+        (
+            lambda tiny, tmp: finetune(material(), model=tiny, out=tiny),
+            OutputError,
+            "is there already",
+        ),
+        (
+            lambda tiny, tmp: finetune(
+                Material(Striped(), (0, 1), ()), model=tiny, out=tmp / "x.safetensors"
+            ),
             LabelsError,
             "no images held out",
         ),
         (
-            lambda tiny, tmp: finetune(Material(Striped(), (0, 1), (1,)), model=tiny, out=tmp / "x.safetensors"),
+            lambda tiny, tmp: finetune(
+                Material(Striped(), (0, 1), (1,)), model=tiny, out=tmp / "x.safetensors"
+            ),
             LabelsError,
             "both trained on",
         ),
@@ -254,7 +362,9 @@ def test_adapters_merged_answer_as_adapters_do() -> None:
         (lambda tiny, tmp: Recipe.of({"prompts": {"points": 1}}), RecipeError, "prompts.points: "),
         (lambda tiny, tmp: Recipe.of({"shapes": [{"size": 100}]}), RecipeError, "multiple of 32"),
         (
-            lambda tiny, tmp: finetune(material(), model=tiny, out=tmp / "x.safetensors", recipe=recipe(hooks=["none"])),
+            lambda tiny, tmp: finetune(
+                material(), model=tiny, out=tmp / "x.safetensors", recipe=recipe(hooks=["none"])
+            ),
             Sam2Error,
             "no hooks is called",
         ),
@@ -272,7 +382,11 @@ def test_adapters_merged_answer_as_adapters_do() -> None:
     ],
 )
 def test_what_cannot_be_done_is_said(
-    tiny: Path, tmp_path: Path, call: Callable[[Path, Path], object], error: type[Exception], text: str
+    tiny: Path,
+    tmp_path: Path,
+    call: Callable[[Path, Path], object],
+    error: type[Exception],
+    text: str,
 ) -> None:
     with pytest.raises(error, match=text):
         call(tiny, tmp_path)
@@ -285,7 +399,9 @@ def test_another_trainings_state_is_not_taken_up(tiny: Path, tmp_path: Path) -> 
         finetune(material(), model=tiny, out=out, recipe=recipe(steps=2, seed=1))
 
 
-def test_a_training_that_was_done_goes_on_where_more_steps_are_asked_for(tiny: Path, tmp_path: Path) -> None:
+def test_a_training_that_was_done_goes_on_where_more_steps_are_asked_for(
+    tiny: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "tuned.safetensors"
     finetune(material(), model=tiny, out=out, recipe=recipe(steps=3))
     taken: list[int] = []
@@ -294,11 +410,18 @@ def test_a_training_that_was_done_goes_on_where_more_steps_are_asked_for(tiny: P
         def on_step(self, training: Training, step: Step) -> None:
             taken.append(step.number)
 
-    assert finetune(material(), model=tiny, out=out, recipe=recipe(steps=5), hooks=[Counting()]).training["steps"] == 5
+    assert (
+        finetune(
+            material(), model=tiny, out=out, recipe=recipe(steps=5), hooks=[Counting()]
+        ).training["steps"]
+        == 5
+    )
     assert taken == [4, 5]
 
 
-def test_a_full_disk_is_said_and_leaves_what_was_there(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_said_and_leaves_what_was_there(
+    tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "tuned.safetensors"
 
     def full(self: Path, data: object) -> int:
@@ -320,12 +443,31 @@ def test_an_interruption_from_the_keyboard_is_one_line(tiny: Path, tmp_path: Pat
             raise KeyboardInterrupt
 
     with pytest.raises(TrainingError, match="interrupted at step 1: .* holds the best so far"):
-        finetune(material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=recipe(steps=2), hooks=[Person()])
-    assert finetune(material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=recipe(steps=2)).training["steps"] == 2
+        finetune(
+            material(),
+            model=tiny,
+            out=tmp_path / "tuned.safetensors",
+            recipe=recipe(steps=2),
+            hooks=[Person()],
+        )
+    assert (
+        finetune(
+            material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=recipe(steps=2)
+        ).training["steps"]
+        == 2
+    )
 
 
 def test_a_recipe_as_toml(tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
-    path.write_text('trains = "lora"\nminutes = 10\n[[shapes]]\nsize = 128\n[prompts]\nbox = 0.5\n[losses]\ndice = 2.0\n')
+    path.write_text(
+        'trains = "lora"\nminutes = 10\n[[shapes]]\nsize = 128\n[prompts]\nbox = '
+        "0.5\n[losses]\ndice = 2.0\n"
+    )
     read = Recipe.read(path)
-    assert (read.trains, read.shapes[0].size, read.prompts.box, read.losses.dice) == ("lora", 128, 0.5, 2.0)
+    assert (read.trains, read.shapes[0].size, read.prompts.box, read.losses.dice) == (
+        "lora",
+        128,
+        0.5,
+        2.0,
+    )

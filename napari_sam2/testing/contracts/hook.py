@@ -45,13 +45,17 @@ class HookContract:
     def test_it_answers_to_every_occasion(self) -> None:
         hook = self.make_hook()
         for occasion in OCCASIONS:
-            assert callable(getattr(hook, occasion, None)), f"{occasion} is missing: inherit from napari_sam2.train.hooks.Quiet"
+            assert callable(getattr(hook, occasion, None)), (
+                f"{occasion} is missing: inherit from napari_sam2.train.hooks.Quiet"
+            )
 
     def test_training_with_it_ends(self, tmp_path: Path) -> None:
         watched = _Watched(self.make_hook())
         card = self.train(tmp_path, [watched])
         assert (tmp_path / f"{card.name}.safetensors").is_file()
-        assert watched.seen[0] == "on_start" and watched.seen[-1] == "on_end", f"it was asked in this order: {watched.seen}"
+        assert watched.seen[0] == "on_start" and watched.seen[-1] == "on_end", (
+            f"it was asked in this order: {watched.seen}"
+        )
 
     def test_clips_keep_their_shape_and_range(self, tmp_path: Path) -> None:
         watched = _Watched(self.make_hook())
@@ -59,16 +63,24 @@ class HookContract:
         assert watched.clips, "no clip was shown to it"
         for given, returned in watched.clips:
             assert returned is not None, "on_clip returned nothing: it must return the clip"
-            assert returned.frames.shape == given.frames.shape, f"frames of {given.frames.shape!r} became {returned.frames.shape!r}"
-            assert returned.frames.dtype == np.float32 and returned.frames.min() >= 0 and returned.frames.max() <= 1, (
-                "frames are float32 in 0..1"
+            assert returned.frames.shape == given.frames.shape, (
+                f"frames of {given.frames.shape!r} became {returned.frames.shape!r}"
             )
-            assert returned.labels.shape == given.labels.shape and returned.labels.dtype == given.labels.dtype, (
-                "labels stay int32, of one shape"
-            )
+            assert (
+                returned.frames.dtype == np.float32
+                and returned.frames.min() >= 0
+                and returned.frames.max() <= 1
+            ), "frames are float32 in 0..1"
+            assert (
+                returned.labels.shape == given.labels.shape
+                and returned.labels.dtype == given.labels.dtype
+            ), "labels stay int32, of one shape"
 
     def test_what_is_learned_is_the_same_without_it(self, tmp_path: Path) -> None:
-        with_it, without = self.train(tmp_path / "with", [self.make_hook()]), self.train(tmp_path / "without", [])
+        with_it, without = (
+            self.train(tmp_path / "with", [self.make_hook()]),
+            self.train(tmp_path / "without", []),
+        )
         if not self.changes_training:
             assert with_it.training["best"] == without.training["best"], (
                 "it looks on only, but training ended otherwise: does it draw random numbers?"
@@ -77,12 +89,16 @@ class HookContract:
                 load_file(tmp_path / "with" / f"{with_it.name}.safetensors"),
                 load_file(tmp_path / "without" / f"{without.name}.safetensors"),
             )
-            assert all(np.array_equal(ours[name], theirs[name]) for name in theirs), "it looks on only, but the weights differ"
+            assert all(np.array_equal(ours[name], theirs[name]) for name in theirs), (
+                "it looks on only, but the weights differ"
+            )
 
     def test_it_can_begin_again_where_training_was_done_before(self, tmp_path: Path) -> None:
         first = self.train(tmp_path, [self.make_hook()])
         again = self.train(tmp_path, [self.make_hook()])
-        assert again.training["best"] == first.training["best"], "asked again, a training that was done came to another end"
+        assert again.training["best"] == first.training["best"], (
+            "asked again, a training that was done came to another end"
+        )
 
 
 class _Watched:

@@ -19,7 +19,8 @@ from napari_sam2.testing.scenes import Scene, drifting
 class ModelContract:
     """Tests of a VideoModel; inherit, and override `make_model`.
 
-    They hold for random weights too: nothing here asks for a good mask but the echo of a mask prompt.
+    They hold for random weights too: nothing here asks for a good mask but the echo of a mask
+    prompt.
     """
 
     tolerance: float = 1e-3
@@ -50,25 +51,41 @@ class ModelContract:
         chosen = [frames[2], frames[0], frames[1]]
         views = [(frame, model.card.window(frame.shape)) for frame in chosen]
         embeddings = model.embed(views)
-        assert [each.frame for each in embeddings] == [2, 0, 1], "embeddings are not those of the frames given, in order"
-        assert [each.window for each in embeddings] == [window for _, window in views], "embeddings do not keep their windows"
+        assert [each.frame for each in embeddings] == [2, 0, 1], (
+            "embeddings are not those of the frames given, in order"
+        )
+        assert [each.window for each in embeddings] == [window for _, window in views], (
+            "embeddings do not keep their windows"
+        )
 
     def test_frames_embedded_together_are_as_one_by_one(self) -> None:
         model, frames = self.make_model(), self._frames()
         queries = self._clicks()
         for together in self._embed(model, frames[:3]):
             (alone,) = self._embed(model, [frames[together.frame]])
-            self._same(model.segment(together, queries), model.segment(alone, queries), "embedded together and alone")
+            self._same(
+                model.segment(together, queries),
+                model.segment(alone, queries),
+                "embedded together and alone",
+            )
 
     def test_features_survive_arrays(self) -> None:
         model = self.make_model()
         (embedding,) = self._embed(model, self._frames()[:1])
         arrays = model.to_arrays(embedding.features)
-        assert all(isinstance(each, np.ndarray) for each in arrays), "to_arrays gave something that is no NumPy array"
+        assert all(isinstance(each, np.ndarray) for each in arrays), (
+            "to_arrays gave something that is no NumPy array"
+        )
         back = replace(embedding, features=model.from_arrays([each.copy() for each in arrays]))
         for before, after in zip(arrays, model.to_arrays(back.features), strict=True):
-            np.testing.assert_array_equal(after, before, err_msg="to_arrays(from_arrays(arrays)) differs from arrays")
-        self._same(model.segment(back, self._clicks()), model.segment(embedding, self._clicks()), "before and after arrays")
+            np.testing.assert_array_equal(
+                after, before, err_msg="to_arrays(from_arrays(arrays)) differs from arrays"
+            )
+        self._same(
+            model.segment(back, self._clicks()),
+            model.segment(embedding, self._clicks()),
+            "before and after arrays",
+        )
 
     def test_features_have_a_size_in_bytes(self) -> None:
         model = self.make_model()
@@ -85,28 +102,42 @@ class ModelContract:
         def keep(window: Window, make: Callable[[], Embedding]) -> Embedding:
             if window not in kept:
                 kept[window] = model.to_arrays(make().features)
-            part = Embedding(embedding.frame, window, model.from_arrays([each.copy() for each in kept[window]]))
+            part = Embedding(
+                embedding.frame, window, model.from_arrays([each.copy() for each in kept[window]])
+            )
             assert model.nbytes(part.features) > 0, "a part of 0 bytes"
             return part
 
         alone = model.segment(replace(embedding, keep=None), self._clicks())
         for when in ("first", "again"):
-            self._same(model.segment(replace(embedding, keep=keep), self._clicks()), alone, f"with parts that are kept, asked {when}")
+            self._same(
+                model.segment(replace(embedding, keep=keep), self._clicks()),
+                alone,
+                f"with parts that are kept, asked {when}",
+            )
 
     def test_nothing_asked_gives_nothing(self) -> None:
         model = self.make_model()
         (embedding,) = self._embed(model, self._frames()[:1])
-        assert (list(model.embed([])), list(model.segment(embedding, [])), list(model.remember(embedding, []))) == ([], [], [])
+        assert (
+            list(model.embed([])),
+            list(model.segment(embedding, [])),
+            list(model.remember(embedding, [])),
+        ) == ([], [], [])
 
     def test_answers_come_in_the_order_of_the_questions(self) -> None:
         model = self.make_model()
         embedding = self._embed(model, self._frames()[:2])[1]
         queries = self._clicks()[::-1]
         answers = model.segment(embedding, queries)
-        assert [each.track for each in answers] == [each.track for each in queries], "answers are not in the order of the questions"
+        assert [each.track for each in answers] == [each.track for each in queries], (
+            "answers are not in the order of the questions"
+        )
         assert {each.frame for each in answers} == {embedding.frame}, "answers of another frame"
         if not _chooses_windows(model):
-            assert {each.window for each in answers} == {embedding.window}, "answers of another window"
+            assert {each.window for each in answers} == {embedding.window}, (
+                "answers of another window"
+            )
 
     def test_answers_have_the_shapes_and_types_promised(self) -> None:
         prompted, tracked = self._walk(self.make_model())
@@ -117,31 +148,54 @@ class ModelContract:
             assert each.pointer.ndim == 1 and each.pointer.dtype == np.float32, (
                 f"pointer {each.pointer.shape} {each.pointer.dtype}: (C,) float32"
             )
-            assert np.isfinite(each.logits).all() and np.isfinite(each.pointer).all(), "logits or pointer hold NaN or infinity"
-            assert np.isfinite([each.iou, each.presence_score]).all(), "iou or presence_score is NaN or infinite"
-        assert len({each.pointer.shape for each in (*prompted, *tracked)}) == 1, "pointers of different lengths"
+            assert np.isfinite(each.logits).all() and np.isfinite(each.pointer).all(), (
+                "logits or pointer hold NaN or infinity"
+            )
+            assert np.isfinite([each.iou, each.presence_score]).all(), (
+                "iou or presence_score is NaN or infinite"
+            )
+        assert len({each.pointer.shape for each in (*prompted, *tracked)}) == 1, (
+            "pointers of different lengths"
+        )
 
     def test_presence_says_whether_it_was_prompted(self) -> None:
         prompted, tracked = self._walk(self.make_model())
-        assert {each.presence for each in prompted} == {Presence.PROMPTED}, "a clicked object is not PROMPTED"
+        assert {each.presence for each in prompted} == {Presence.PROMPTED}, (
+            "a clicked object is not PROMPTED"
+        )
         for each in tracked:
-            expected = (Presence.TRACKED, Presence.UNCERTAIN) if each.presence_score > 0 else (Presence.ABSENT,)
-            assert each.presence in expected, f"presence {each.presence!r} with score {each.presence_score:.3g}: expected {expected!r}"
+            expected = (
+                (Presence.TRACKED, Presence.UNCERTAIN)
+                if each.presence_score > 0
+                else (Presence.ABSENT,)
+            )
+            assert each.presence in expected, (
+                f"presence {each.presence!r} with score {each.presence_score:.3g}: expected "
+                f"{expected!r}"
+            )
 
     def test_absent_objects_write_nothing(self) -> None:
         model, frames = self.make_model(), self._frames()
         embedding, gone = self._embed(model, [frames[0], Frame(1, np.zeros_like(frames[1].pixels))])
         recalls = self._recalls(model, embedding)
-        for each in model.segment(gone, [Query(track, recalls=(recall,)) for track, recall in recalls.items()]):
+        for each in model.segment(
+            gone, [Query(track, recalls=(recall,)) for track, recall in recalls.items()]
+        ):
             if each.presence_score <= 0:
-                assert (each.logits == ABSENT_LOGIT).all(), "an absent object whose logits are not ABSENT_LOGIT everywhere"
+                assert (each.logits == ABSENT_LOGIT).all(), (
+                    "an absent object whose logits are not ABSENT_LOGIT everywhere"
+                )
 
     def test_answers_do_not_depend_on_the_other_questions(self) -> None:
         model = self.make_model()
         first, second = self._embed(model, self._frames()[:2])
         recalls = self._recalls(model, first)
         walks = [Query(track, recalls=(recall,)) for track, recall in recalls.items()]
-        for embedding, queries in ((first, self._clicks()), (second, walks), (second, [*self._clicks()[:1], *walks[1:]])):
+        for embedding, queries in (
+            (first, self._clicks()),
+            (second, walks),
+            (second, [*self._clicks()[:1], *walks[1:]]),
+        ):
             alone = [model.segment(embedding, [query])[0] for query in queries]
             self._same(model.segment(embedding, queries), alone, "asked together and alone")
 
@@ -149,34 +203,55 @@ class ModelContract:
         model = self.make_model()
         first, second = self._embed(model, self._frames()[:2])
         segments = model.segment(first, self._clicks())
-        segments[0] = replace(segments[0], presence=Presence.TRACKED)  # one of them no conditioning frame
+        segments[0] = replace(
+            segments[0], presence=Presence.TRACKED
+        )  # one of them no conditioning frame
         together = model.remember(first, segments)
-        assert len(together) == len(segments), f"{len(together)} memories of {len(segments)} segments"
+        assert len(together) == len(segments), (
+            f"{len(together)} memories of {len(segments)} segments"
+        )
         for segment, features in zip(segments, together, strict=True):
             (alone,) = model.remember(first, [segment])
             asked = [self._asked(segment, each) for each in (features, alone)]
-            self._same(model.segment(second, asked[:1]), model.segment(second, asked[1:]), "remembered together and alone")
+            self._same(
+                model.segment(second, asked[:1]),
+                model.segment(second, asked[1:]),
+                "remembered together and alone",
+            )
 
     def test_the_same_question_has_the_same_answer(self) -> None:
         model = self.make_model()
         first, second = self._embed(model, self._frames()[:2])
         before = model.segment(first, self._clicks())
-        model.segment(second, [Query(track, recalls=(recall,)) for track, recall in self._recalls(model, first).items()])
+        model.segment(
+            second,
+            [
+                Query(track, recalls=(recall,))
+                for track, recall in self._recalls(model, first).items()
+            ],
+        )
         self._same(model.segment(first, self._clicks()), before, "before and after other questions")
 
     def test_a_mask_is_answered_by_itself(self) -> None:
         model, scene = self.make_model(), self.make_scene()
         (embedding,) = self._embed(model, self._frames()[:1])
-        masks = {track: scene.mask(track, 0) for track in scene.tracks if scene.frames(track)[0] == 0}
-        for segment in model.segment(embedding, [Query(track, Said(mask=mask)) for track, mask in masks.items()]):
+        masks = {
+            track: scene.mask(track, 0) for track in scene.tracks if scene.frames(track)[0] == 0
+        }
+        for segment in model.segment(
+            embedding, [Query(track, Said(mask=mask)) for track, mask in masks.items()]
+        ):
             height, width = scene.labels.shape[1:]
             answer = segment.window.paste(segment.logits, slice(0, height), slice(0, width)) > 0
             mask = masks[segment.track]
             iou = (answer & mask).sum() / (answer | mask).sum()
             assert iou >= self.echo_iou, (
-                f"a mask of {mask.sum()} pixels is answered by one of IoU {iou:.3f}: expected {self.echo_iou} at least"
+                f"a mask of {mask.sum()} pixels is answered by one of IoU {iou:.3f}: expected "
+                f"{self.echo_iou} at least"
             )
-            assert segment.presence is Presence.PROMPTED, f"a mask prompt is answered {segment.presence!r}: expected PROMPTED"
+            assert segment.presence is Presence.PROMPTED, (
+                f"a mask prompt is answered {segment.presence!r}: expected PROMPTED"
+            )
 
     def test_what_it_is_given_stays_as_it_was(self) -> None:
         model, frames, scene = self.make_model(), self._frames(), self.make_scene()
@@ -188,21 +263,56 @@ class ModelContract:
         logits, pointer = segment.logits.copy(), segment.pointer.copy()
         given = np.clip(logits, -32, 32)
         shown = given.copy()
-        recall = Recall(Memory(0, True, segment.pointer, features=model.remember(embedding, [segment])[0]), 0, 1)
-        model.segment(embedding, [replace(click, logits=given, recalls=(recall,)), Query(click.track, Said(mask=mask))])
-        now = [frames[0].pixels, given, segment.logits, segment.pointer, mask, *model.to_arrays(embedding.features)]
-        names = ("pixels", "previous logits", "segment's logits", "segment's pointer", "mask", *("features" for _ in arrays))
-        for name, after, before in zip(names, now, [pixels, shown, logits, pointer, scene.mask(scene.tracks[0], 0), *arrays], strict=True):
-            np.testing.assert_array_equal(after, before, err_msg=f"the model changed the {name} it was given")
+        recall = Recall(
+            Memory(0, True, segment.pointer, features=model.remember(embedding, [segment])[0]), 0, 1
+        )
+        model.segment(
+            embedding,
+            [replace(click, logits=given, recalls=(recall,)), Query(click.track, Said(mask=mask))],
+        )
+        now = [
+            frames[0].pixels,
+            given,
+            segment.logits,
+            segment.pointer,
+            mask,
+            *model.to_arrays(embedding.features),
+        ]
+        names = (
+            "pixels",
+            "previous logits",
+            "segment's logits",
+            "segment's pointer",
+            "mask",
+            *("features" for _ in arrays),
+        )
+        for name, after, before in zip(
+            names,
+            now,
+            [pixels, shown, logits, pointer, scene.mask(scene.tracks[0], 0), *arrays],
+            strict=True,
+        ):
+            np.testing.assert_array_equal(
+                after, before, err_msg=f"the model changed the {name} it was given"
+            )
 
     def test_frames_that_are_no_squares_have_answers(self) -> None:
         model = self.make_model()
         pixels = self._frames()[0].pixels
         for part in (pixels[: pixels.shape[0] // 2], pixels[:, : pixels.shape[1] // 2]):
             (embedding,) = self._embed(model, [Frame(0, np.ascontiguousarray(part))])
-            (segment,) = model.segment(embedding, [Query(1, Said(points=((part.shape[0] / 2, part.shape[1] / 2),), positive=(True,)))])
+            (segment,) = model.segment(
+                embedding,
+                [
+                    Query(
+                        1, Said(points=((part.shape[0] / 2, part.shape[1] / 2),), positive=(True,))
+                    )
+                ],
+            )
             assert np.isfinite(segment.logits).all(), f"no answer on a frame of {part.shape!r}"
-            assert _chooses_windows(model) or segment.window == embedding.window, "an answer of another window"
+            assert _chooses_windows(model) or segment.window == embedding.window, (
+                "an answer of another window"
+            )
 
     def _frames(self) -> list[Frame]:
         video = self.make_scene().video
@@ -214,16 +324,25 @@ class ModelContract:
     def _clicks(self) -> list[Query]:
         scene = self.make_scene()
         log = scene.log()
-        return [Query(track, log.said(track, 0)) for track in scene.tracks if scene.frames(track)[0] == 0]
+        return [
+            Query(track, log.said(track, 0))
+            for track in scene.tracks
+            if scene.frames(track)[0] == 0
+        ]
 
     def _recalls(self, model: VideoModel, embedding: Embedding) -> dict[int, Recall]:
         segments = model.segment(embedding, self._clicks())
         remembered = zip(segments, model.remember(embedding, segments), strict=True)
-        return {segment.track: self._asked(segment, features).recalls[0] for segment, features in remembered}
+        return {
+            segment.track: self._asked(segment, features).recalls[0]
+            for segment, features in remembered
+        }
 
     def _asked(self, segment: Segment, features: tuple[object, ...]) -> Query:
         """The question about the next frame with this one memory."""
-        memory = Memory(segment.frame, segment.conditioning, segment.pointer, segment.present, features=features)
+        memory = Memory(
+            segment.frame, segment.conditioning, segment.pointer, segment.present, features=features
+        )
         return Query(segment.track, recalls=(Recall(memory, 0 if segment.conditioning else 1, 1),))
 
     def _walk(self, model: VideoModel) -> tuple[list[Segment], list[Segment]]:
@@ -245,7 +364,9 @@ class ModelContract:
         for one, other in zip(answers, others, strict=True):
             for name, get in numbers.items():
                 text = f"{what}: the {name} of track {one.track} differ"
-                np.testing.assert_allclose(get(one), get(other), rtol=0, atol=self.tolerance, err_msg=text)  # type: ignore[call-overload]
+                np.testing.assert_allclose(
+                    get(one), get(other), rtol=0, atol=self.tolerance, err_msg=text
+                )  # type: ignore[call-overload]
 
 
 def _chooses_windows(model: VideoModel) -> bool:

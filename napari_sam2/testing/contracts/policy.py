@@ -35,14 +35,18 @@ class PolicyContract:
         policy = self.make_policy()
         for memories, step in _situations():
             first = _recalled(policy.select(memories, step)), _kept(policy.retain(memories, step))
-            for other, elsewhere in _situations():  # a policy that remembers what it was asked is found out here
+            for (
+                other,
+                elsewhere,
+            ) in _situations():  # a policy that remembers what it was asked is found out here
                 policy.select(other, elsewhere)
             again = _recalled(policy.select(memories, step)), _kept(policy.retain(memories, step))
             fresh = self.make_policy()
             assert first == again, f"{step}: another answer to the same question"
-            assert first == (_recalled(fresh.select(memories, step)), _kept(fresh.retain(memories, step))), (
-                f"{step}: a new policy answers otherwise"
-            )
+            assert first == (
+                _recalled(fresh.select(memories, step)),
+                _kept(fresh.retain(memories, step)),
+            ), f"{step}: a new policy answers otherwise"
 
     def test_its_input_stays_as_it_was(self) -> None:
         policy = self.make_policy()
@@ -50,7 +54,9 @@ class PolicyContract:
             given = list(memories)
             policy.select(given, step)
             policy.retain(given, step)
-            assert [id(each) for each in given] == [id(each) for each in memories], f"{step}: the list of memories was changed"
+            assert [id(each) for each in given] == [id(each) for each in memories], (
+                f"{step}: the list of memories was changed"
+            )
 
     def test_only_what_was_given_is_selected(self) -> None:
         policy = self.make_policy()
@@ -59,41 +65,59 @@ class PolicyContract:
                 assert any(recall.memory is each for each in memories), (
                     f"{step}: a memory of frame {recall.memory.frame} that was not given"
                 )
-                assert recall.slot is not None or recall.age is not None, f"{step}: a recall that shows neither mask nor pointer"
-                assert recall.slot is None or recall.slot >= 0, f"{step}: slot {recall.slot!r}, expected 0 or more"
+                assert recall.slot is not None or recall.age is not None, (
+                    f"{step}: a recall that shows neither mask nor pointer"
+                )
+                assert recall.slot is None or recall.slot >= 0, (
+                    f"{step}: slot {recall.slot!r}, expected 0 or more"
+                )
 
     def test_the_frame_asked_about_is_not_selected(self) -> None:
         policy = self.make_policy()
         for memories, step in _situations():
-            assert step.frame not in {each.memory.frame for each in policy.select(memories, step)}, f"{step}: the answer is given away"
+            assert step.frame not in {
+                each.memory.frame for each in policy.select(memories, step)
+            }, f"{step}: the answer is given away"
 
     def test_the_future_of_the_walk_is_not_selected_but_where_conditioning(self) -> None:
         policy = self.make_policy()
         for memories, step in _situations():
             for recall in policy.select(memories, step):
                 back = _back(recall.memory, step)
-                assert recall.memory.conditioning or back > 0, f"{step}: selects the tracked frame {recall.memory.frame}, which lies ahead"
+                assert recall.memory.conditioning or back > 0, (
+                    f"{step}: selects the tracked frame {recall.memory.frame}, which lies ahead"
+                )
 
     def test_tracked_memories_out_of_reach_are_not_selected(self) -> None:
         policy = self.make_policy()
         for memories, step in _situations():
             for recall in policy.select(memories, step):
                 far = _back(recall.memory, step)
-                assert recall.memory.conditioning or far <= policy.reach, f"{step}: selects {far} frames back, its reach is {policy.reach}"
+                assert recall.memory.conditioning or far <= policy.reach, (
+                    f"{step}: selects {far} frames back, its reach is {policy.reach}"
+                )
 
     def test_age_is_the_way_back_in_the_walks_direction(self) -> None:
         policy = self.make_policy()
         for memories, step in _situations():
             for recall in policy.select(memories, step):
                 back = _back(recall.memory, step)
-                assert recall.age in (None, back), f"{step}: frame {recall.memory.frame} shown with age {recall.age}, it is {back}"
+                assert recall.age in (None, back), (
+                    f"{step}: frame {recall.memory.frame} shown with age {recall.age}, it is {back}"
+                )
 
     def test_a_first_prompt_is_shown_on_the_next_frame(self) -> None:
         policy = self.make_policy()
         for forward in (True, False):
             step = Step(_START + (1 if forward else -1), forward, (1,))
-            shown = [each.memory.frame for each in policy.select([_memory(_START, conditioning=True)], step) if each.slot is not None]
-            assert shown == [_START], f"{step}: the mask of the only memory there is, a prompted one, is not shown"
+            shown = [
+                each.memory.frame
+                for each in policy.select([_memory(_START, conditioning=True)], step)
+                if each.slot is not None
+            ]
+            assert shown == [_START], (
+                f"{step}: the mask of the only memory there is, a prompted one, is not shown"
+            )
 
     def test_only_what_was_given_is_retained(self) -> None:
         policy = self.make_policy()
@@ -101,33 +125,61 @@ class PolicyContract:
             given = {each.frame: each for each in memories}
             kept = policy.retain(memories, step)
             frames = [each.frame for each in kept]
-            assert frames == sorted(set(frames)), f"{step}: frames {frames!r} retained, expected each once, ascending"
+            assert frames == sorted(set(frames)), (
+                f"{step}: frames {frames!r} retained, expected each once, ascending"
+            )
             for each in kept:
-                assert each.frame in given, f"{step}: retains frame {each.frame}, which was not given"
+                assert each.frame in given, (
+                    f"{step}: retains frame {each.frame}, which was not given"
+                )
                 origin = given[each.frame]
-                assert each.features is None or each.features is origin.features, f"{step}: other features of frame {each.frame} than given"
-                same = (each.conditioning, each.present, each.score) == (origin.conditioning, origin.present, origin.score)
-                assert same and np.array_equal(each.pointer, origin.pointer), f"{step}: the memory of frame {each.frame} was changed"
+                assert each.features is None or each.features is origin.features, (
+                    f"{step}: other features of frame {each.frame} than given"
+                )
+                same = (each.conditioning, each.present, each.score) == (
+                    origin.conditioning,
+                    origin.present,
+                    origin.score,
+                )
+                assert same and np.array_equal(each.pointer, origin.pointer), (
+                    f"{step}: the memory of frame {each.frame} was changed"
+                )
 
     def test_memory_does_not_grow_with_the_walk(self) -> None:
         policy = self.make_policy()
         for forward in (True, False):
             for step, kept, _ in _walk(policy, forward=forward, frames=_LONG):
-                assert len(kept) <= self.most_kept, f"{step}: {len(kept)} memories kept, expected {self.most_kept} at most"
+                assert len(kept) <= self.most_kept, (
+                    f"{step}: {len(kept)} memories kept, expected {self.most_kept} at most"
+                )
                 whole = sum(each.features is not None for each in kept)
-                assert whole <= self.most_features, f"{step}: {whole} memories kept with features, expected {self.most_features} at most"
+                assert whole <= self.most_features, (
+                    f"{step}: {whole} memories kept with features, expected {self.most_features} "
+                    "at most"
+                )
 
     def test_forgetting_changes_no_answer(self) -> None:
         policy = self.make_policy()
         for forward in (True, False):
             for step, kept, everything in _walk(policy, forward=forward, frames=3 * _START):
                 shown, expected = policy.select(kept, step), policy.select(everything, step)
-                assert _recalled(shown) == _recalled(expected), f"{step}: what was retained is not all that would be selected"
-                lost = [each.memory.frame for each in shown if each.slot is not None and each.memory.features is None]
-                assert not lost, f"{step}: the masks of frames {lost!r} are selected, but their features were not retained"
+                assert _recalled(shown) == _recalled(expected), (
+                    f"{step}: what was retained is not all that would be selected"
+                )
+                lost = [
+                    each.memory.frame
+                    for each in shown
+                    if each.slot is not None and each.memory.features is None
+                ]
+                assert not lost, (
+                    f"{step}: the masks of frames {lost!r} are selected, but their features were "
+                    "not retained"
+                )
 
 
-def _walk(policy: MemoryPolicy, *, forward: bool, frames: int) -> Iterator[tuple[Step, list[Memory], list[Memory]]]:
+def _walk(
+    policy: MemoryPolicy, *, forward: bool, frames: int
+) -> Iterator[tuple[Step, list[Memory], list[Memory]]]:
     """A walk from one prompt: each step, what was retained up to it, and all there ever was; some frames absent."""
     way, start = (1, 0) if forward else (-1, frames)
     kept = everything = [_memory(start, conditioning=True)]
@@ -151,7 +203,11 @@ def _situations() -> Iterator[tuple[list[Memory], Step]]:
         for forward in (True, False):
             for distance in (1, 2, 7, 20):
                 frame = _START + (distance if forward else -distance)
-                tracked = (each for each in range(_START - 30, _START + 31) if each not in prompted and each % 11)
+                tracked = (
+                    each
+                    for each in range(_START - 30, _START + 31)
+                    if each not in prompted and each % 11
+                )
                 memories = [
                     *(_memory(each, conditioning=True) for each in prompted),
                     *(_memory(each, present=each % 5 != 0) for each in tracked),
@@ -161,7 +217,14 @@ def _situations() -> Iterator[tuple[list[Memory], Step]]:
 
 def _memory(frame: int, *, conditioning: bool = False, present: bool = True) -> Memory:
     score = 1.0 if conditioning else (frame % 10) / 10
-    return Memory(frame, conditioning, np.full(4, frame, dtype=np.float32), present, score, (np.full(2, frame, dtype=np.float32),))
+    return Memory(
+        frame,
+        conditioning,
+        np.full(4, frame, dtype=np.float32),
+        present,
+        score,
+        (np.full(2, frame, dtype=np.float32),),
+    )
 
 
 def _ascending(memories: Sequence[Memory]) -> list[Memory]:

@@ -51,7 +51,9 @@ class SinkContract:
             for frame, plane in enumerate(labels):
                 buffer[...] = plane
                 sink.put(frame, buffer)
-                np.testing.assert_array_equal(buffer, plane, err_msg="the sink changed the plane it was given")
+                np.testing.assert_array_equal(
+                    buffer, plane, err_msg="the sink changed the plane it was given"
+                )
         self._same(sink.path, labels)
 
     def test_axes_are_named(self, tmp_path: Path) -> None:

@@ -33,7 +33,9 @@ class SourceContract:
             prompts = self.make_source(scene).prompts(scene.video, frame)
             hits = [_object(prompt, scene.labels[frame]) for prompt in prompts]
             expected = sorted(int(label) for label in np.unique(scene.labels[frame]) if label)
-            assert sorted(hits) == expected, f"frame {frame}: prompts lie on {sorted(hits)}, the objects are {expected}"
+            assert sorted(hits) == expected, (
+                f"frame {frame}: prompts lie on {sorted(hits)}, the objects are {expected}"
+            )
 
     def test_prompts_lie_in_the_video_and_on_the_frame_asked_for(self) -> None:
         scene = self.make_scene()
@@ -43,21 +45,32 @@ class SourceContract:
 
     def test_tracks_are_numbered_from_first(self) -> None:
         scene = self.make_scene()
-        tracks = [prompt.track for prompt in self.make_source(scene).prompts(scene.video, 0, first=70_001)]
-        assert tracks == list(range(70_001, 70_001 + len(scene.tracks))), f"tracks {tracks}: expected to count from 70001"
+        tracks = [
+            prompt.track for prompt in self.make_source(scene).prompts(scene.video, 0, first=70_001)
+        ]
+        assert tracks == list(range(70_001, 70_001 + len(scene.tracks))), (
+            f"tracks {tracks}: expected to count from 70001"
+        )
 
     def test_the_same_frame_gets_the_same_answer(self) -> None:
         scene = self.make_scene()
         source = self.make_source(scene)
         first = source.prompts(scene.video, 0)
         source.prompts(scene.video, 2)
-        assert source.prompts(scene.video, 0) == first, "asked twice about one frame, the source said two things"
+        assert source.prompts(scene.video, 0) == first, (
+            "asked twice about one frame, the source said two things"
+        )
 
     def test_what_is_known_is_left_out(self) -> None:
         scene = self.make_scene()
         taken = np.isin(scene.labels[0], scene.tracks[:2])
-        hits = [_object(prompt, scene.labels[0]) for prompt in self.make_source(scene).prompts(scene.video, 0, taken=taken)]
-        assert sorted(hits) == list(scene.tracks[2:]), f"tracks 1 and 2 are known, and {sorted(hits)} were prompted"
+        hits = [
+            _object(prompt, scene.labels[0])
+            for prompt in self.make_source(scene).prompts(scene.video, 0, taken=taken)
+        ]
+        assert sorted(hits) == list(scene.tracks[2:]), (
+            f"tracks 1 and 2 are known, and {sorted(hits)} were prompted"
+        )
 
     def test_all_known_leaves_nothing(self) -> None:
         scene = self.make_scene()
@@ -67,7 +80,9 @@ class SourceContract:
     def test_frame_without_objects_gives_nothing(self) -> None:
         scene = self.make_scene()
         empty = _emptied(scene, noise=0.0)
-        assert self.make_source(empty).prompts(_seen(empty), 1) == [], "nothing is there, and something was found"
+        assert self.make_source(empty).prompts(_seen(empty), 1) == [], (
+            "nothing is there, and something was found"
+        )
 
     def test_noise_alone_gives_nothing(self) -> None:
         scene = self.make_scene()
@@ -87,7 +102,12 @@ def _object(prompt: object, labels: np.ndarray) -> int:
 
 def _emptied(scene: Scene, *, noise: float) -> Scene:
     """The scene with nothing in it but noise of this standard deviation."""
-    data = np.random.default_rng(5).normal(500.0, noise, scene.stack.data.shape).clip(0, 65535).astype(np.uint16)
+    data = (
+        np.random.default_rng(5)
+        .normal(500.0, noise, scene.stack.data.shape)
+        .clip(0, 65535)
+        .astype(np.uint16)
+    )
     stack = Stack(data, scene.stack.axes, scene.stack.spacing)
     return replace(scene, stack=stack, labels=np.zeros_like(scene.labels))
 

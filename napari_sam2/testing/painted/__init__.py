@@ -1,1 +1,4 @@
-"""Painted scenes: images that look like microscopy, to train on. Seeded, cheap, and their truth known; ours, so free to use."""
+"""Painted scenes: images that look like microscopy, to train on.
+
+Seeded, cheap, and their truth known; ours, so free to use.
+"""

@@ -20,7 +20,8 @@ class Bodies:
     half
         (N, T, 2) half axes along and across, in pixels; NaN where the body is not there.
     straight
-        (N,) half length of a straight part between the two ends, as a share of the half axis across: 0 for ellipses.
+        (N,) half length of a straight part between the two ends, as a share of the half axis
+        across: 0 for ellipses.
     light
         (N, T) how bright each is, of its own brightness.
     """
@@ -90,16 +91,31 @@ def scattered(kind: Kind, rng: np.random.Generator, *, length: int, size: int) -
     )
 
 
-def wandering(bodies: Bodies, rng: np.random.Generator, *, speed: float, turn: float = 0.05, breath: float = 0.03) -> Bodies:
+def wandering(
+    bodies: Bodies,
+    rng: np.random.Generator,
+    *,
+    speed: float,
+    turn: float = 0.05,
+    breath: float = 0.03,
+) -> Bodies:
     """The same, moving: `speed` in pixels per frame, `turn` in radians, `breath` as a share of their size; some together."""
     count, length = bodies.angle.shape
-    steps = rng.normal(0, 1, (count, 1, 2)) * 0.7 + rng.normal(0, 1, (1, 1, 2)) * 0.5 + rng.normal(0, 0.5, (count, length, 2))
+    steps = (
+        rng.normal(0, 1, (count, 1, 2)) * 0.7
+        + rng.normal(0, 1, (1, 1, 2)) * 0.5
+        + rng.normal(0, 0.5, (count, length, 2))
+    )
     steps[:, 0] = 0
     turns = np.cumsum(rng.normal(0, turn, (count, length)), axis=1)
     sizes = np.exp(np.cumsum(rng.normal(0, breath, (count, length, 2)), axis=1))
     light = bodies.light * np.exp(rng.normal(0, 0.06, (count, length)))
     return replace(
-        bodies, yx=bodies.yx + speed * np.cumsum(steps, axis=1), angle=bodies.angle + turns, half=bodies.half * sizes, light=light
+        bodies,
+        yx=bodies.yx + speed * np.cumsum(steps, axis=1),
+        angle=bodies.angle + turns,
+        half=bodies.half * sizes,
+        light=light,
     )
 
 
@@ -111,9 +127,17 @@ def through_z(bodies: Bodies, rng: np.random.Generator, *, tall: float) -> Bodie
     middles[0] = rng.uniform(-0.7, 0.7) * heights[0]
     left = 1 - ((np.arange(length)[None] - middles) / heights) ** 2
     scale = np.sqrt(np.maximum(left, 0))
-    shift = rng.normal(0, 0.03, (count, 1, 2)) * bodies.half[:, :1, :1] * np.arange(length)[None, :, None]
-    light = bodies.light * scale ** rng.uniform(0, 1.5)  # the ends of a body shine less: the focus is deeper than they are
-    return replace(bodies, yx=bodies.yx + shift, half=bodies.half * scale[..., None], light=light).without(scale < 0.15)
+    shift = (
+        rng.normal(0, 0.03, (count, 1, 2))
+        * bodies.half[:, :1, :1]
+        * np.arange(length)[None, :, None]
+    )
+    light = bodies.light * scale ** rng.uniform(
+        0, 1.5
+    )  # the ends of a body shine less: the focus is deeper than they are
+    return replace(
+        bodies, yx=bodies.yx + shift, half=bodies.half * scale[..., None], light=light
+    ).without(scale < 0.15)
 
 
 def dividing(bodies: Bodies, rng: np.random.Generator, *, share: float) -> Bodies:
@@ -128,21 +152,35 @@ def dividing(bodies: Bodies, rng: np.random.Generator, *, share: float) -> Bodie
     gone[mothers] = frames[None] >= when[:, None]
     since = frames[None] - when[:, None]
     radius = bodies.half[mothers].min(axis=(1, 2))[:, None]
-    apart = radius * (0.75 + 0.12 * np.maximum(since, 0)) + bodies.straight[mothers, None] * radius * 0.5
+    apart = (
+        radius * (0.75 + 0.12 * np.maximum(since, 0))
+        + bodies.straight[mothers, None] * radius * 0.5
+    )
     axis = np.stack([np.cos(bodies.angle[mothers]), np.sin(bodies.angle[mothers])], axis=-1)
-    twins = [_daughters(bodies, mothers, axis * apart[..., None] * side, since < 0) for side in (-1, 1)]
+    twins = [
+        _daughters(bodies, mothers, axis * apart[..., None] * side, since < 0) for side in (-1, 1)
+    ]
     return _joined([bodies.without(gone), *twins])
 
 
-def _daughters(bodies: Bodies, mothers: np.ndarray, shift: np.ndarray, before: np.ndarray) -> Bodies:
+def _daughters(
+    bodies: Bodies, mothers: np.ndarray, shift: np.ndarray, before: np.ndarray
+) -> Bodies:
     half = bodies.half[mothers] * 0.72
     straight = bodies.straight[mothers] * 0.3
-    born = Bodies(bodies.yx[mothers] + shift, bodies.angle[mothers], half, straight, bodies.light[mothers])
+    born = Bodies(
+        bodies.yx[mothers] + shift, bodies.angle[mothers], half, straight, bodies.light[mothers]
+    )
     return born.without(before)
 
 
 def _joined(parts: list[Bodies]) -> Bodies:
-    return Bodies(*(np.concatenate([getattr(part, name) for part in parts]) for name in ("yx", "angle", "half", "straight", "light")))
+    return Bodies(
+        *(
+            np.concatenate([getattr(part, name) for part in parts])
+            for name in ("yx", "angle", "half", "straight", "light")
+        )
+    )
 
 
 def _apart(places: np.ndarray, radii: np.ndarray, spacing: float, most: int) -> np.ndarray:
@@ -152,5 +190,7 @@ def _apart(places: np.ndarray, radii: np.ndarray, spacing: float, most: int) -> 
     for number in range(len(places)):
         if free[number] and len(kept) < most:
             kept.append(number)
-            free &= ((places - places[number]) ** 2).sum(axis=1) >= (spacing * (radii + radii[number])) ** 2
+            free &= ((places - places[number]) ** 2).sum(axis=1) >= (
+                spacing * (radii + radii[number])
+            ) ** 2
     return np.array(kept)

@@ -29,7 +29,8 @@ class Field:
     dome
         float32 from 1 in the middle of a body to 0 at its edge and beyond.
     y, x
-        float32 places that move and turn with the bodies, for textures; those of the frame near none.
+        float32 places that move and turn with the bodies, for textures; those of the frame near
+        none.
     light
         float32 how bright the nearest body is on this frame, of its own brightness; 1 near none.
     """
@@ -43,7 +44,15 @@ class Field:
     light: np.ndarray
 
 
-def of_bodies(bodies: Bodies, rng: np.random.Generator, *, size: int, rough: float = 0.0, limit: float = 1.0, drift: float = 0.0) -> Field:
+def of_bodies(
+    bodies: Bodies,
+    rng: np.random.Generator,
+    *,
+    size: int,
+    rough: float = 0.0,
+    limit: float = 1.0,
+    drift: float = 0.0,
+) -> Field:
     """The Field of bodies on frames of `size` pixels.
 
     Parameters
@@ -51,8 +60,8 @@ def of_bodies(bodies: Bodies, rng: np.random.Generator, *, size: int, rough: flo
     rough
         How irregular their outlines are: 0 is smooth, 0.3 ragged.
     limit
-        How far a body reaches, in its own half axes: where two meet, they share the border. Well above 1 the bodies fill
-        the frame, as cells in a tissue do.
+        How far a body reaches, in its own half axes: where two meet, they share the border. Well
+        above 1 the bodies fill the frame, as cells in a tissue do.
     drift
         Pixels per frame by which shape and texture change, as from slice to slice.
     """
@@ -81,7 +90,16 @@ class _Brush:
         self.y = np.broadcast_to(line[:, None], shape).copy()
         self.x = np.broadcast_to(line, shape).copy()
 
-    def add(self, bodies: Bodies, number: int, offset: np.ndarray, *, wave: Grain, rough: float, drift: float) -> None:
+    def add(
+        self,
+        bodies: Bodies,
+        number: int,
+        offset: np.ndarray,
+        *,
+        wave: Grain,
+        rough: float,
+        drift: float,
+    ) -> None:
         half = bodies.half[number].astype(np.float32)
         seen = np.isfinite(half[:, 0])
         if not seen.any():
@@ -91,7 +109,9 @@ class _Brush:
         reach = np.nanmax(half + straight[:, None]) * max(1.4, 1.15 * self.limit) * (1 + rough) + 3
         box = tuple(
             slice(max(0, int(low)), max(0, int(high) + 2))
-            for low, high in zip(place[seen].min(0) - reach, place[seen].max(0) + reach, strict=True)
+            for low, high in zip(
+                place[seen].min(0) - reach, place[seen].max(0) + reach, strict=True
+            )
         )
         frames = slice(int(seen.argmax()), len(seen) - int(seen[::-1].argmax()))
         part = (frames, *box)
@@ -110,16 +130,34 @@ class _Brush:
         square = (u / ends[:, 0]) ** 2 + (v / ends[:, 1]) ** 2
         if rough:
             square *= np.exp(2 * rough * wave(along, across))
-        self._lay(part, np.where(np.isnan(square), np.inf, square), number + 1, along, across, np.nan_to_num(ends[:, 1], nan=1.0))
+        self._lay(
+            part,
+            np.where(np.isnan(square), np.inf, square),
+            number + 1,
+            along,
+            across,
+            np.nan_to_num(ends[:, 1], nan=1.0),
+        )
 
     def _lay(
-        self, part: tuple[slice, ...], square: np.ndarray, label: int, along: np.ndarray, across: np.ndarray, radius: np.ndarray
+        self,
+        part: tuple[slice, ...],
+        square: np.ndarray,
+        label: int,
+        along: np.ndarray,
+        across: np.ndarray,
+        radius: np.ndarray,
     ) -> None:
         first = self.first[part]
         closer = square < first
         self.second[part] = np.where(closer, first, np.minimum(self.second[part], square))
         np.copyto(first, square, where=closer)
-        for plane, value in ((self.nearest, label), (self.y, along), (self.x, across), (self.radius, radius)):
+        for plane, value in (
+            (self.nearest, label),
+            (self.y, along),
+            (self.x, across),
+            (self.radius, radius),
+        ):
             np.copyto(plane[part], value, where=closer)
 
     def field(self, light: np.ndarray) -> Field:
@@ -127,12 +165,16 @@ class _Brush:
         inside = near < self.limit
         with np.errstate(invalid="ignore"):
             border = np.where(next_ < np.inf, (next_ - near) / 2, np.inf)
-            depth = self.radius * np.where(inside, np.minimum(self.limit - near, border), self.limit - near)
+            depth = self.radius * np.where(
+                inside, np.minimum(self.limit - near, border), self.limit - near
+            )
         depth = np.maximum(depth, -FAR_PX).astype(np.float32)
         dome = np.clip(1 - (near / self.limit) ** 2, 0, 1)
         factors = np.concatenate([np.ones((1, light.shape[1])), light]).astype(np.float32)
         seen = factors[self.nearest, np.arange(light.shape[1])[:, None, None]]
-        return Field(np.where(inside, self.nearest, 0), self.nearest, depth, dome, self.y, self.x, seen)
+        return Field(
+            np.where(inside, self.nearest, 0), self.nearest, depth, dome, self.y, self.x, seen
+        )
 
 
 def of_strands(points: np.ndarray, radii: np.ndarray, *, size: int) -> Field:
@@ -158,9 +200,15 @@ def _strands(points: np.ndarray, radii: np.ndarray, size: int) -> tuple[np.ndarr
         drawn[0, 0] = 1
     away, (rows, columns) = distance_transform_edt(drawn == 0, return_indices=True)
     here = (slice(margin, margin + size),) * 2
-    nearest, radius = drawn[rows, columns][here], np.concatenate([[1.0], radii])[drawn[rows, columns]][here]
+    nearest, radius = (
+        drawn[rows, columns][here],
+        np.concatenate([[1.0], radii])[drawn[rows, columns]][here],
+    )
     depth = np.maximum(radius + 0.5 - away[here], -FAR_PX).astype(np.float32)
     dome = np.clip(1 - (away[here] / (radius + 0.5)) ** 2, 0, 1).astype(np.float32)
     along = rank[rows, columns][here] + 97.0 * nearest
-    labels, places = np.where(depth > 0, nearest, 0).astype(np.int32), (along.astype(np.float32), away[here].astype(np.float32))
+    labels, places = (
+        np.where(depth > 0, nearest, 0).astype(np.int32),
+        (along.astype(np.float32), away[here].astype(np.float32)),
+    )
     return labels, nearest, depth, dome, *places, np.ones_like(depth)

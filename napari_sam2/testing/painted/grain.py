@@ -16,7 +16,13 @@ class Grain:
     """A random texture of one wavelength in pixels, of mean 0 and standard deviation 1, the same at the same place."""
 
     def __init__(self, rng: np.random.Generator, wavelength: float) -> None:
-        number = int(np.clip(np.searchsorted(_WAVELENGTHS, wavelength, side="right") - 1, 0, len(_WAVELENGTHS) - 1))
+        number = int(
+            np.clip(
+                np.searchsorted(_WAVELENGTHS, wavelength, side="right") - 1,
+                0,
+                len(_WAVELENGTHS) - 1,
+            )
+        )
         self._plane = _bank(number)[rng.integers(_PLANES)]
         self._scale = np.float32(_WAVELENGTHS[number] / wavelength)
         self._shift = rng.integers(0, SIDE, 2)

@@ -1,4 +1,7 @@
-"""Looks: how a Field appears under a microscope or a scanner. Each gives (T, H, W) float32; the range of greys is settled later."""
+"""Looks: how a Field appears under a microscope or a scanner.
+
+Each gives (T, H, W) float32; the range of greys is settled later.
+"""
 
 from __future__ import annotations
 
@@ -35,8 +38,13 @@ class Canvas:
         """A texture of the frame, drifting a little from frame to frame."""
         length, size = self.field.labels.shape[0], self.field.labels.shape[1]
         drift = self.rng.normal(0, 0.05 * wavelength, 2) * moving
-        line, frames = np.arange(size, dtype=np.float32), np.arange(length, dtype=np.float32)[:, None, None]
-        return Grain(self.rng, max(2.5, wavelength))(line[None, :, None] + drift[0] * frames, line[None, None] + drift[1] * frames)
+        line, frames = (
+            np.arange(size, dtype=np.float32),
+            np.arange(length, dtype=np.float32)[:, None, None],
+        )
+        return Grain(self.rng, max(2.5, wavelength))(
+            line[None, :, None] + drift[0] * frames, line[None, None] + drift[1] * frames
+        )
 
     def inside(self, soft_px: float = 0.7) -> np.ndarray:
         """1 in bodies, 0 outside, a ramp of some pixels at the edge."""
@@ -53,14 +61,28 @@ def glowing(canvas: Canvas) -> np.ndarray:
     body = canvas.each(rng.uniform(0.05, 0.5))
     flat = rng.uniform(0, 1)
     shape = flat + (1 - flat) * np.sqrt(canvas.field.dome)
-    texture = 1 + rng.uniform(0, 0.35) * canvas.inner(canvas.radius * rng.uniform(0.25, 1.0)) + rng.uniform(0, 0.2) * canvas.inner(3.0)
+    texture = (
+        1
+        + rng.uniform(0, 0.35) * canvas.inner(canvas.radius * rng.uniform(0.25, 1.0))
+        + rng.uniform(0, 0.2) * canvas.inner(3.0)
+    )
     if rng.random() < 0.5:
-        texture = texture * (1 + rng.choice([-0.6, -0.4, 0.6]) * (canvas.inner(canvas.radius * 0.5) > rng.uniform(1.0, 1.8)))
+        texture = texture * (
+            1
+            + rng.choice([-0.6, -0.4, 0.6])
+            * (canvas.inner(canvas.radius * 0.5) > rng.uniform(1.0, 1.8))
+        )
     image = canvas.inside() * body * shape * np.maximum(texture, 0.1) * canvas.field.light
     level = rng.uniform(0, 0.25) if rng.random() < 0.6 else rng.uniform(0.2, 0.5)
-    image = image + level * (1 + rng.uniform(0, 0.3) * canvas.outer(canvas.radius * 3) + rng.uniform(0, 0.15) * canvas.outer(5.0))
+    image = image + level * (
+        1
+        + rng.uniform(0, 0.3) * canvas.outer(canvas.radius * 3)
+        + rng.uniform(0, 0.15) * canvas.outer(5.0)
+    )
     if rng.random() < 0.5:
-        image = image + rng.uniform(0.1, 0.5) * blurred(image, min(12.0, canvas.radius * rng.uniform(0.5, 1.0)))
+        image = image + rng.uniform(0.1, 0.5) * blurred(
+            image, min(12.0, canvas.radius * rng.uniform(0.5, 1.0))
+        )
     return blurred(image, rng.uniform(0.4, min(2.0, 0.4 + 0.1 * canvas.radius)))
 
 
@@ -70,9 +92,15 @@ def outlined(canvas: Canvas) -> np.ndarray:
     width = rng.uniform(0.7, max(0.9, min(2.5, 0.15 * canvas.radius)))
     strength = 1 + rng.uniform(0, 0.35) * canvas.outer(canvas.radius * 0.7)
     image = canvas.line(0, width) * np.maximum(strength, 0.2)
-    fill = rng.uniform(0, 0.35) * canvas.each(0.4) * (1 + rng.uniform(0, 0.4) * canvas.inner(canvas.radius * 0.4))
+    fill = (
+        rng.uniform(0, 0.35)
+        * canvas.each(0.4)
+        * (1 + rng.uniform(0, 0.4) * canvas.inner(canvas.radius * 0.4))
+    )
     if rng.random() < 0.35:
-        fill = fill + rng.uniform(0.2, 0.7) * (canvas.field.dome > rng.uniform(0.6, 0.8))  # a stained nucleus
+        fill = fill + rng.uniform(0.2, 0.7) * (
+            canvas.field.dome > rng.uniform(0.6, 0.8)
+        )  # a stained nucleus
     image = image + canvas.inside() * fill + rng.uniform(0, 0.15) * (1 + 0.5 * canvas.outer(6.0))
     return blurred(image, rng.uniform(0.5, 1.2))
 
@@ -84,11 +112,20 @@ def phase(canvas: Canvas) -> np.ndarray:
     reach = min(10.0, rng.uniform(0.3, 0.9) * canvas.radius + 1)
     halo = blurred(thick, reach)
     image = thick - rng.uniform(0.6, 1.4) * halo
-    image = image + rng.uniform(0, 0.5) * canvas.line(rng.uniform(-1.5, 1.0), rng.uniform(0.8, 2.0)) * rng.choice([-1, 1])
-    image = image + canvas.inside() * (rng.uniform(0, 0.25) * canvas.inner(canvas.radius * 0.4) + rng.uniform(0, 0.15) * canvas.inner(3.0))
+    image = image + rng.uniform(0, 0.5) * canvas.line(
+        rng.uniform(-1.5, 1.0), rng.uniform(0.8, 2.0)
+    ) * rng.choice([-1, 1])
+    image = image + canvas.inside() * (
+        rng.uniform(0, 0.25) * canvas.inner(canvas.radius * 0.4)
+        + rng.uniform(0, 0.15) * canvas.inner(3.0)
+    )
     if rng.random() < 0.4:
-        image = image + rng.choice([-0.6, 0.6]) * canvas.inside() * (canvas.inner(max(3.0, canvas.radius * 0.3)) > 1.7)
-    image = image + rng.uniform(0, 0.08) * canvas.outer(4.0) + rng.uniform(0, 0.1) * canvas.outer(30.0)
+        image = image + rng.choice([-0.6, 0.6]) * canvas.inside() * (
+            canvas.inner(max(3.0, canvas.radius * 0.3)) > 1.7
+        )
+    image = (
+        image + rng.uniform(0, 0.08) * canvas.outer(4.0) + rng.uniform(0, 0.1) * canvas.outer(30.0)
+    )
     return blurred(image * rng.choice([-1, 1]), rng.uniform(0.4, 1.0))
 
 
@@ -96,10 +133,16 @@ def relief(canvas: Canvas) -> np.ndarray:
     """Differential interference and oblique light: bodies seem lit from one side."""
     rng = canvas.rng
     height = np.sqrt(canvas.field.dome) * canvas.radius * canvas.each(0.2)
-    height = height + canvas.inside() * rng.uniform(0.2, 1.0) * canvas.inner(canvas.radius * 0.35) + rng.uniform(0, 0.3) * canvas.outer(6.0)
+    height = (
+        height
+        + canvas.inside() * rng.uniform(0.2, 1.0) * canvas.inner(canvas.radius * 0.35)
+        + rng.uniform(0, 0.3) * canvas.outer(6.0)
+    )
     height = blurred(height, rng.uniform(0.8, 1.8))
     angle = rng.uniform(0, 2 * np.pi)
-    slope = np.cos(angle) * np.gradient(height, axis=1) + np.sin(angle) * np.gradient(height, axis=2)
+    slope = np.cos(angle) * np.gradient(height, axis=1) + np.sin(angle) * np.gradient(
+        height, axis=2
+    )
     image = np.tanh(rng.uniform(0.5, 1.5) * slope) + rng.uniform(-0.3, 0.3) * canvas.inside(1.5)
     return np.asarray(image + rng.uniform(0, 0.06) * canvas.outer(3.0))
 
@@ -108,13 +151,21 @@ def stained(canvas: Canvas) -> np.ndarray:
     """Histology in grey: dark textured bodies on a light, fibrous ground with holes."""
     rng = canvas.rng
     fibres = -np.abs(canvas.outer(rng.uniform(8, 24))) + 0.5 * canvas.outer(4.0)
-    ground = rng.uniform(0.65, 0.85) + rng.uniform(0.04, 0.12) * fibres + rng.uniform(0, 0.08) * canvas.outer(40.0)
+    ground = (
+        rng.uniform(0.65, 0.85)
+        + rng.uniform(0.04, 0.12) * fibres
+        + rng.uniform(0, 0.08) * canvas.outer(40.0)
+    )
     if rng.random() < 0.5:
         ground = np.where(canvas.outer(rng.uniform(20, 48)) > 1.1, 0.95, ground)
     body = (
         rng.uniform(0.2, 0.5)
         * canvas.each(0.2)
-        * (1 + rng.uniform(0.05, 0.3) * canvas.inner(canvas.radius * 0.35) + rng.uniform(0, 0.15) * canvas.inner(3.0))
+        * (
+            1
+            + rng.uniform(0.05, 0.3) * canvas.inner(canvas.radius * 0.35)
+            + rng.uniform(0, 0.15) * canvas.inner(3.0)
+        )
     )
     body = body - rng.uniform(0, 0.2) * canvas.line(1.0, 1.2)
     inside = canvas.inside(rng.uniform(0.6, 1.5))
@@ -125,33 +176,58 @@ def electron(canvas: Canvas) -> np.ndarray:
     """Electron microscopy: dark membranes, granular insides, dark organelles, much noise."""
     rng = canvas.rng
     fill = rng.uniform(0.5, 0.8) + canvas.each(rng.uniform(0.05, 0.2)) * 0.12 * canvas.inside()
-    image = fill + rng.uniform(0.03, 0.1) * canvas.inner(3.0) + rng.uniform(0.02, 0.06) * canvas.inner(8.0)
+    image = (
+        fill
+        + rng.uniform(0.03, 0.1) * canvas.inner(3.0)
+        + rng.uniform(0.02, 0.06) * canvas.inner(8.0)
+    )
     organelles = canvas.inner(max(6.0, canvas.radius * rng.uniform(0.4, 0.8)))
-    image = np.where((organelles > rng.uniform(1.0, 2.0)) & (canvas.field.depth > 2.5), image * rng.uniform(0.5, 0.85), image)
+    image = np.where(
+        (organelles > rng.uniform(1.0, 2.0)) & (canvas.field.depth > 2.5),
+        image * rng.uniform(0.5, 0.85),
+        image,
+    )
     width = rng.uniform(0.8, 1.8)
     if rng.random() < 0.4:  # myelin, or the wall of a vessel
         thick = rng.uniform(0.1, 0.35) * canvas.radius + 1
-        image = np.where((canvas.field.depth < 0) & (canvas.field.depth > -thick), rng.uniform(0.1, 0.4), image)
+        image = np.where(
+            (canvas.field.depth < 0) & (canvas.field.depth > -thick), rng.uniform(0.1, 0.4), image
+        )
     image = image - rng.uniform(0.3, 0.55) * canvas.line(0, width)
     outside = canvas.field.depth < -2 - width
-    image = np.where(outside, image - 0.3 * (np.abs(canvas.outer(rng.uniform(8, 20))) < rng.uniform(0.1, 0.3)), image)
-    return np.asarray(blurred(image, rng.uniform(0.4, 0.9)) + rng.uniform(0.01, 0.06) * rng.standard_normal(image.shape, dtype=np.float32))
+    image = np.where(
+        outside,
+        image - 0.3 * (np.abs(canvas.outer(rng.uniform(8, 20))) < rng.uniform(0.1, 0.3)),
+        image,
+    )
+    return np.asarray(
+        blurred(image, rng.uniform(0.4, 0.9))
+        + rng.uniform(0.01, 0.06) * rng.standard_normal(image.shape, dtype=np.float32)
+    )
 
 
 def scanned(canvas: Canvas) -> np.ndarray:
     """CT and MR: regions of nearly one grey each, on tissue of other greys, with a bias of the coils."""
     rng = canvas.rng
-    tissue = np.digitize(canvas.outer(max(20.0, canvas.radius)), np.sort(rng.normal(0, 0.8, rng.integers(1, 4))))
+    tissue = np.digitize(
+        canvas.outer(max(20.0, canvas.radius)), np.sort(rng.normal(0, 0.8, rng.integers(1, 4)))
+    )
     levels = rng.uniform(0.1, 0.9, int(tissue.max()) + 1)
     count = int(canvas.field.nearest.max()) + 1
-    values = np.clip(levels.mean() + rng.choice([-1, 1], count) * rng.uniform(0.12, 0.5, count), 0, 1.2)
+    values = np.clip(
+        levels.mean() + rng.choice([-1, 1], count) * rng.uniform(0.12, 0.5, count), 0, 1.2
+    )
     inside = canvas.inside(rng.uniform(0.5, 1.5))
     image = levels[tissue] * (1 - inside) + values[canvas.field.nearest] * inside
     if rng.random() < 0.4:
-        thick = rng.uniform(0.1, 0.35) * canvas.radius + 1  # a wall around it, as the heart's around its chamber
+        thick = (
+            rng.uniform(0.1, 0.35) * canvas.radius + 1
+        )  # a wall around it, as the heart's around its chamber
         wall = np.clip(canvas.field.depth + thick, 0, 1) * (canvas.field.depth < 0)
         image = image * (1 - wall) + wall * rng.uniform(0, 1)
-    image = image * (1 + rng.uniform(0, 0.15) * canvas.outer(48.0)) + rng.uniform(0, 0.04) * canvas.outer(8.0)
+    image = image * (1 + rng.uniform(0, 0.15) * canvas.outer(48.0)) + rng.uniform(
+        0, 0.04
+    ) * canvas.outer(8.0)
     image = image + rng.uniform(0, 0.06) * canvas.inner(max(3.0, 0.2 * canvas.radius)) * inside
     return np.asarray(np.abs(blurred(image, rng.uniform(0.5, 1.2))))
 
