@@ -27,8 +27,8 @@ from benchmarks import machine
 from benchmarks.accuracy import Carried, _there
 from napari_sam2.api.session import Session
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.engine.session import Settings
 from napari_sam2.models.load import load_model
+from napari_sam2.propagation.session import Settings
 
 COLUMNS = {
     "stack": "stack",

@@ -22,9 +22,9 @@ from benchmarks.accuracy import Carried, _there
 from napari_sam2.api.session import Session
 from napari_sam2.core.card import Attention
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.engine.session import Settings
 from napari_sam2.models.load import load_model
 from napari_sam2.models.sam2 import Sam2
+from napari_sam2.propagation.session import Settings
 
 _ENLARGED = (
     4  # times at most: the embedded model was trained on objects of 14 to 72 pixels of its input

@@ -15,8 +15,8 @@ from napari_sam2.core.prompt import PointPrompt
 from napari_sam2.core.shelf import DEFAULT_BYTES
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
-from napari_sam2.engine.overlap import mask
-from napari_sam2.engine.session import Settings
+from napari_sam2.propagation.overlaps import mask
+from napari_sam2.propagation.session import Settings
 
 
 class Opened(Protocol):

@@ -25,15 +25,15 @@ from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
 from napari_sam2.core.window import Window
-from napari_sam2.engine import session as sessions
-from napari_sam2.engine import walk
-from napari_sam2.engine.embeddings import Embeddings
-from napari_sam2.engine.session import Session, Settings
-from napari_sam2.engine.trail import Trail
 from napari_sam2.models.following import Following
 from napari_sam2.models.load import load_model
 from napari_sam2.models.network import Network
 from napari_sam2.models.sam2 import Sam2
+from napari_sam2.propagation import propagate
+from napari_sam2.propagation import session as sessions
+from napari_sam2.propagation.embedding_cache import Embeddings
+from napari_sam2.propagation.segment_store import Trail
+from napari_sam2.propagation.session import Session, Settings
 
 WHOLE = "the rest of the engine"
 STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
@@ -51,7 +51,7 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
         (Sam2, "remember"),
         (Following, "remember"),
     ),
-    "policy": ((walk, "recall"),),
+    "policy": ((propagate, "recall"),),
     "trail": (
         (Trail, "put"),
         (Trail, "get"),

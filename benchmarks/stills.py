@@ -22,10 +22,10 @@ from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Segment
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Video
-from napari_sam2.engine.overlap import mask
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.models.device import describe
 from napari_sam2.models.load import load_model
+from napari_sam2.propagation.overlaps import mask
 from napari_sam2.train.clicks import box_of, correction, middle
 from napari_sam2.train.packs import open_pack
 

@@ -31,14 +31,14 @@ from napari_sam2.core.result import Embedding
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
-from napari_sam2.engine.disk import Disk
-from napari_sam2.engine.embeddings import Embeddings
-from napari_sam2.engine.session import Settings
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.models.load import load_model
 from napari_sam2.models.sam2 import Sam2
 from napari_sam2.models.tiled import Tiled
 from napari_sam2.models.tiles import Tiles
+from napari_sam2.propagation.embedding_cache import Embeddings
+from napari_sam2.propagation.embedding_disk_cache import Disk
+from napari_sam2.propagation.session import Settings
 
 ON_SEAM_PX = 12.0
 """An object is on a seam whose middle is so near to where one tile takes over from the next."""

@@ -17,11 +17,11 @@ from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
-from napari_sam2.engine.session import Session, Settings
 from napari_sam2.models.checkpoints import read
 from napari_sam2.models.configs import infer
 from napari_sam2.models.keys import renamed
 from napari_sam2.models.load import load_model
+from napari_sam2.propagation.session import Session, Settings
 
 # of logits of up to 10; transformers' own session differs from the reference by 2.4e-3 before any
 # correction
@@ -43,7 +43,7 @@ def video(outputs: np.lib.npyio.NpzFile) -> Video:
 @pytest.fixture
 def session(video: Video, shared: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
     monkeypatch.setattr(
-        "napari_sam2.engine.session.check_prompt", lambda *_: None
+        "napari_sam2.propagation.session.check_prompt", lambda *_: None
     )  # some clicks of the reference lie outside the frame
     with Session(video, _model(shared), settings=Settings(patience=None)) as session:
         yield session

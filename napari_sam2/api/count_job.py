@@ -25,9 +25,9 @@ from napari_sam2.core.card import ModelCard
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.video import Video
-from napari_sam2.engine.runner import Progress
-from napari_sam2.engine.session import Settings
 from napari_sam2.io.open import open_stack
+from napari_sam2.propagation.run import Progress
+from napari_sam2.propagation.session import Settings
 
 log = logging.getLogger(__name__)
 

@@ -36,9 +36,6 @@ from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.track import MAX_TRACK
 from napari_sam2.core.video import Video
-from napari_sam2.engine.runner import Progress
-from napari_sam2.engine.session import Settings
-from napari_sam2.engine.trail import Trail
 from napari_sam2.io.kept_labels import KeptLabels
 from napari_sam2.io.place import check_output, remove, sweep
 from napari_sam2.io.project import ImageReference, ModelReference, ProjectFile, Walk, is_project
@@ -47,6 +44,9 @@ from napari_sam2.io.prompts_json import json_of_log
 from napari_sam2.io.sinks import LabelSpec
 from napari_sam2.models.cards import known
 from napari_sam2.models.device import choose, describe
+from napari_sam2.propagation.run import Progress
+from napari_sam2.propagation.segment_store import Trail
+from napari_sam2.propagation.session import Settings
 
 log = logging.getLogger(__name__)
 

@@ -9,10 +9,10 @@ from typing import Literal
 
 from napari_sam2.api.job import Job, run_job
 from napari_sam2.core.errors import FileError
-from napari_sam2.engine.runner import Progress
 from napari_sam2.io.open import open_labels
 from napari_sam2.io.prompts import read_prompts
 from napari_sam2.measurement.agreement import evaluate
+from napari_sam2.propagation.run import Progress
 
 
 @dataclass(frozen=True)

@@ -16,11 +16,11 @@ from napari_sam2.api.display import run_html, session_html
 from napari_sam2.api.tables import Tables, tables_of
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.provenance import Provenance
-from napari_sam2.engine import runner
-from napari_sam2.engine import session as engine
-from napari_sam2.engine.overlap import label_type
-from napari_sam2.engine.walk import Stepped
 from napari_sam2.measurement.facts import Fact
+from napari_sam2.propagation import run
+from napari_sam2.propagation import session as engine
+from napari_sam2.propagation.overlaps import label_type
+from napari_sam2.propagation.propagate import Stepped
 
 _QUICK_PIXELS = 50_000_000
 """Pixels of a video up to which a notebook may measure it just to show a Run."""
@@ -78,7 +78,7 @@ class Session(engine.Session):
         return session_html(self)
 
 
-class Run(runner.Run):
+class Run(run.Run):
     """A Propagation being executed, and what came of it.
 
     Labels and tables are made when they are first read, from all that the Session knows by then.

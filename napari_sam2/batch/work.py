@@ -16,9 +16,9 @@ from napari_sam2.api.count_job import CountJob, job_of, run_count
 from napari_sam2.api.job import Job, Outcome, finished, run_job
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.engine.runner import Progress
-from napari_sam2.engine.walk import Stepped
 from napari_sam2.measurement.counts import ALL
+from napari_sam2.propagation.propagate import Stepped
+from napari_sam2.propagation.run import Progress
 
 TOPIC = "napari-sam2"
 """The topic of dask's events under which workers say how far they are."""

@@ -16,7 +16,7 @@ from napari_sam2.core.errors import PlanError
 
 if TYPE_CHECKING:
     from napari_sam2.core.protocols import VideoModel
-    from napari_sam2.engine.walk import Stepped
+    from napari_sam2.propagation.propagate import Stepped
 
 HOW = ("attention", "precision", "windows")
 """Options of how a model looks at frames, and what it computes in."""

@@ -14,7 +14,7 @@ from napari_sam2.core.presence import CONDITIONING, Presence
 from napari_sam2.core.video import Video
 
 if TYPE_CHECKING:
-    from napari_sam2.engine.session import Session
+    from napari_sam2.propagation.session import Session
     from napari_sam2.train.pairs import Pair
 
 LEAST = 2

@@ -11,10 +11,10 @@ from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.shelf import DEFAULT_BYTES
 from napari_sam2.core.video import Video
-from napari_sam2.engine.session import Settings
 from napari_sam2.gui.desk import Desk, handed_over, prompts_only
 from napari_sam2.gui.keeping import kept, left_there, taken_up
 from napari_sam2.gui.view import Place
+from napari_sam2.propagation.session import Settings
 
 Load = Callable[[str], VideoModel]
 

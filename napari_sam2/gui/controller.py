@@ -11,7 +11,6 @@ from typing import Any
 
 from napari_sam2.core.card import Attention, Precision, Windows
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt
-from napari_sam2.engine.session import Session
 from napari_sam2.gui.bench import Load
 from napari_sam2.gui.book import Book
 from napari_sam2.gui.changed import Carry, Changed
@@ -19,6 +18,7 @@ from napari_sam2.gui.desk import Desk
 from napari_sam2.gui.measured import Measured
 from napari_sam2.gui.seeking import Seeking
 from napari_sam2.gui.view import Choice, Place, Stage, View, Worker
+from napari_sam2.propagation.session import Session
 
 
 class Controller(Seeking):

@@ -31,12 +31,12 @@ from napari_sam2.core.prompt import (
     renumbered,
 )
 from napari_sam2.core.track import Track
-from napari_sam2.engine.overlap import mask
-from napari_sam2.engine.walk import Stepped
 from napari_sam2.gui.changed import Carry, Changed
 from napari_sam2.gui.measured import Measured
 from napari_sam2.gui.search import Placed, Search, Sought, Wanted
 from napari_sam2.gui.steps import Steps, shared
+from napari_sam2.propagation.overlaps import mask
+from napari_sam2.propagation.propagate import Stepped
 
 
 class Desk(Steps):

@@ -11,7 +11,6 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QToolButton, QWidget
 
 from napari_sam2.core.errors import Sam2Error
-from napari_sam2.engine.review import Review, Suspicion, review
 from napari_sam2.gui.accepted import Accepted
 from napari_sam2.gui.canvas import Canvas
 from napari_sam2.gui.controller import Controller
@@ -25,6 +24,7 @@ from napari_sam2.gui.tables import Tables
 from napari_sam2.gui.training import TrainingTab
 from napari_sam2.gui.view import Place, Snapshot
 from napari_sam2.measurement.facts import Fact
+from napari_sam2.propagation.review import Review, Suspicion, review
 
 Facts = Mapping[tuple[int, int], Fact]
 _TITLES = {

@@ -15,10 +15,10 @@ from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.video import Video
-from napari_sam2.engine.session import Settings
 from napari_sam2.gui.desk import handed_over, prompts_only
 from napari_sam2.gui.view import Place
 from napari_sam2.io.project import PROJECT, fingerprint, is_project
+from napari_sam2.propagation.session import Settings
 
 _MOST_BYTES = 2 << 30  # of an image that no file holds: it is copied into the project
 

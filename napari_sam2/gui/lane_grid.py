@@ -11,7 +11,7 @@ import numpy as np
 
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.track import Track
-from napari_sam2.engine.review import Suspicion
+from napari_sam2.propagation.review import Suspicion
 
 NOTHING = 0
 """Code of a frame that a track was never carried to."""

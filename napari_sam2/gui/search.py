@@ -17,9 +17,9 @@ from napari_sam2.core.plan import Leg, Propagation
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt, renumbered
 from napari_sam2.core.protocols import VolumeSource
-from napari_sam2.engine.overlap import mask
-from napari_sam2.engine.session import Settings
 from napari_sam2.measurement.chains import Chain, settled
+from napari_sam2.propagation.overlaps import mask
+from napari_sam2.propagation.session import Settings
 from napari_sam2.sources.hints import Hints
 from napari_sam2.sources.registry import open_source
 from napari_sam2.sources.seeds import label_prompts

@@ -14,11 +14,11 @@ from napari_sam2.api.session import Run, Session
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import Prompt, PromptLog
 from napari_sam2.core.result import Segment
-from napari_sam2.engine.walk import Stepped
 from napari_sam2.gui.changed import Changed
 from napari_sam2.gui.measured import Measured
 from napari_sam2.gui.search import Search, Sought
 from napari_sam2.measurement.facts import Fact
+from napari_sam2.propagation.propagate import Stepped
 
 SAVE_EVERY_S = 4.0
 """Seconds between two savings of the label planes of a project."""

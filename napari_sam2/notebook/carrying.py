@@ -6,8 +6,8 @@ from collections.abc import Callable
 from threading import Thread
 from time import monotonic
 
-from napari_sam2.engine.runner import Run, RunState
-from napari_sam2.engine.walk import Stepped
+from napari_sam2.propagation.propagate import Stepped
+from napari_sam2.propagation.run import Run, RunState
 
 _PAUSE_S = 0.15  # between two reports: more often than this nobody sees, and each costs a message
 # of the time a report takes: where there are so many objects that it is slow, the walk still has 9

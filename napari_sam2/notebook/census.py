@@ -6,8 +6,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from napari_sam2.engine.session import Session
 from napari_sam2.notebook.views import Traces
+from napari_sam2.propagation.session import Session
 
 _Signature = tuple[tuple[int, int], ...]
 

@@ -25,7 +25,6 @@ from napari_sam2.core.prompt import Prompt
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.track import Track
 from napari_sam2.core.video import Video
-from napari_sam2.engine.walk import Stepped
 from napari_sam2.io.open import open_stack
 from napari_sam2.models.load import load_model
 from napari_sam2.notebook import views
@@ -33,6 +32,7 @@ from napari_sam2.notebook.carrying import Carrying
 from napari_sam2.notebook.census import Census
 from napari_sam2.notebook.description import described, masks
 from napari_sam2.notebook.planes import Display
+from napari_sam2.propagation.propagate import Stepped
 
 _HERE = Path(__file__).parent
 _SCRIPTS = ("drawing.js", "frame.js", "lanes.js", "objects.js", "panel.js")

@@ -13,9 +13,9 @@ import numpy as np
 
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
-from napari_sam2.engine.session import Session
-from napari_sam2.engine.trail import Trace
 from napari_sam2.measurement.outlines import colour
+from napari_sam2.propagation.segment_store import Trace
+from napari_sam2.propagation.session import Session
 
 Traces = Mapping[tuple[int, int], Trace]
 """What a Session knows of its tracks, by (track, frame): read once, drawn in several ways."""

@@ -12,10 +12,10 @@ import zarr
 
 from napari_sam2.api.job import WORK, Job, run_job
 from napari_sam2.core.errors import FileError
-from napari_sam2.engine.runner import RunState
-from napari_sam2.engine.trail import Trail
-from napari_sam2.engine.walk import Stepped
 from napari_sam2.io.open import open_labels
+from napari_sam2.propagation.propagate import Stepped
+from napari_sam2.propagation.run import RunState
+from napari_sam2.propagation.segment_store import Trail
 from napari_sam2.testing.scenes import Scene, drifting
 from napari_sam2.testing.toy import ToyModel
 

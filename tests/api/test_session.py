@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import napari_sam2 as ns
-from napari_sam2.engine.runner import RunState
+from napari_sam2.propagation.run import RunState
 from napari_sam2.testing.scenes import drifting, ellipsoids, two_channels
 from napari_sam2.testing.toy import ToyModel
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from napari_sam2.engine.session import Session, Settings
+from napari_sam2.propagation.session import Session, Settings
 from napari_sam2.testing.scenes import Scene
 from napari_sam2.testing.toy import ToyModel
 

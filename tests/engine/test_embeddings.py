@@ -10,8 +10,8 @@ import pytest
 from napari_sam2.core.result import Embedding
 from napari_sam2.core.video import Contrast, Video
 from napari_sam2.core.window import Window
-from napari_sam2.engine.disk import Disk
-from napari_sam2.engine.embeddings import Embeddings
+from napari_sam2.propagation.embedding_cache import Embeddings
+from napari_sam2.propagation.embedding_disk_cache import Disk
 from napari_sam2.testing.scenes import drifting
 from napari_sam2.testing.toy import ToyModel
 

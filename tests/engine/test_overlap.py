@@ -7,7 +7,7 @@ import pytest
 
 from napari_sam2.core.result import ABSENT_LOGIT, Segment
 from napari_sam2.core.window import Window
-from napari_sam2.engine.overlap import label_plane
+from napari_sam2.propagation.overlaps import label_plane
 
 
 def _segment(

@@ -11,7 +11,7 @@ from napari_sam2.core.errors import PlanError
 from napari_sam2.core.plan import Step
 from napari_sam2.core.protocols import MemoryPolicy
 from napari_sam2.core.result import Memory, Whereabouts
-from napari_sam2.engine.policies import (
+from napari_sam2.propagation.memory_policies import (
     POLICIES,
     MotionPolicy,
     Sam2Policy,

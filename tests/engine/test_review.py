@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from napari_sam2.core.presence import Presence
-from napari_sam2.engine.review import (
+from napari_sam2.propagation.review import (
     Extent,
     Reason,
     Review,
@@ -20,7 +20,7 @@ from napari_sam2.engine.review import (
     review,
     suspicions,
 )
-from napari_sam2.engine.trail import Trace
+from napari_sam2.propagation.segment_store import Trace
 from napari_sam2.testing.scenes import (
     Disc,
     Scene,

@@ -7,7 +7,7 @@ import pytest
 
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import MaskPrompt, PointPrompt
-from napari_sam2.engine.session import LOGIT_CLAMP
+from napari_sam2.propagation.session import LOGIT_CLAMP
 from napari_sam2.testing.scenes import (
     SCENES,
     Scene,
@@ -204,8 +204,8 @@ def test_rule_7_a_track_absent_too_long_leaves_the_walk(start: Start) -> None:
 
 def test_rule_8_what_is_held_does_not_grow_with_the_stack(start: Start) -> None:
     from napari_sam2.core.plan import Step
-    from napari_sam2.engine.bank import Bank
-    from napari_sam2.engine.policies import Sam2Policy
+    from napari_sam2.propagation.memory_bank import Bank
+    from napari_sam2.propagation.memory_policies import Sam2Policy
 
     policy, held = Sam2Policy(), []
     scene = drifting(frames=80)

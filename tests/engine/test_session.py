@@ -15,8 +15,8 @@ from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.result import Embedding, Query, Segment
 from napari_sam2.core.track import Track
-from napari_sam2.engine.runner import RunState
-from napari_sam2.engine.session import Session, Settings
+from napari_sam2.propagation.run import RunState
+from napari_sam2.propagation.session import Session, Settings
 from napari_sam2.testing.scenes import drifting, jumping, touching
 from napari_sam2.testing.toy import ToyModel
 from tests.engine.conftest import Start, labels

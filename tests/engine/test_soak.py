@@ -12,7 +12,7 @@ import pytest
 from napari_sam2.core.prompt import PointPrompt
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
-from napari_sam2.engine.session import Session, Settings
+from napari_sam2.propagation.session import Session, Settings
 from napari_sam2.testing.toy import ToyModel
 
 _FRAMES, _SIDE, _RADIUS = 2000, 32, 5

@@ -14,7 +14,7 @@ from napari_sam2.core.errors import OutputError
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.result import Segment
 from napari_sam2.core.window import Window
-from napari_sam2.engine.trail import Trail
+from napari_sam2.propagation.segment_store import Trail
 
 
 def _segment(

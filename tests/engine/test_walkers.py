@@ -8,7 +8,7 @@ import pytest
 from napari_sam2.core.plan import Leg, Propagation, Step
 from napari_sam2.core.result import Segment
 from napari_sam2.core.window import Window
-from napari_sam2.engine.walkers import SETTLED_FRAMES, Walkers, alike
+from napari_sam2.propagation.active_tracks import SETTLED_FRAMES, Walkers, alike
 
 WINDOW = Window(0.0, 0.0, 64.0, 64.0, 64)
 

@@ -17,13 +17,13 @@ from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, Query, Reca
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Video
 from napari_sam2.core.window import Window
-from napari_sam2.engine.session import Session, Settings
 from napari_sam2.models.framing import Corners
 from napari_sam2.models.network import STRIDE
 from napari_sam2.models.payload import Payload
 from napari_sam2.models.regions import Cells, Regions
 from napari_sam2.models.sam2 import Sam2
 from napari_sam2.models.sight import narrowed, on_trial, same, stays_narrow, stays_whole, undecided
+from napari_sam2.propagation.session import Session, Settings
 from tests.models.networks import model
 
 SIZE, FRAMES = 256, 5

@@ -19,7 +19,6 @@ from napari_sam2.core.result import Embedding, Memory, Query, Recall, Segment
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
-from napari_sam2.engine.session import Settings
 from napari_sam2.models.fitting import Fitting
 from napari_sam2.models.framing import Corners
 from napari_sam2.models.load import load_model, looking
@@ -29,6 +28,7 @@ from napari_sam2.models.regions import Cells
 from napari_sam2.models.sam2 import Sam2
 from napari_sam2.models.tiled import Tiled
 from napari_sam2.models.tiles import Tiles, pixel_of, within
+from napari_sam2.propagation.session import Settings
 from napari_sam2.testing.contracts import ModelContract
 from tests.models.networks import model, network
 

@@ -18,7 +18,7 @@ from napari_sam2.core.result import Embedding
 from napari_sam2.core.shelf import DEFAULT_BYTES, Shelf
 from napari_sam2.core.video import Frame, Video
 from napari_sam2.core.window import Window
-from napari_sam2.engine.disk import Disk
+from napari_sam2.propagation.embedding_disk_cache import Disk
 
 
 class _View(NamedTuple):

@@ -7,7 +7,7 @@ from enum import StrEnum
 from threading import Event
 
 from napari_sam2.core.plan import Propagation
-from napari_sam2.engine.walk import Stepped
+from napari_sam2.propagation.propagate import Stepped
 
 Progress = Callable[[Stepped], None]
 

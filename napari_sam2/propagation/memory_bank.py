@@ -11,7 +11,7 @@ import numpy as np
 from napari_sam2.core.plan import Step
 from napari_sam2.core.protocols import MemoryPolicy
 from napari_sam2.core.result import Memory, Recall, Segment
-from napari_sam2.engine.trail import Trail
+from napari_sam2.propagation.segment_store import Trail
 
 
 class Bank:

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from napari_sam2.core.plan import Propagation, Step
 from napari_sam2.core.protocols import MemoryPolicy, VideoModel
 from napari_sam2.core.result import Query, Recall, Segment
-from napari_sam2.engine.bank import Bank
-from napari_sam2.engine.embeddings import Embeddings
-from napari_sam2.engine.trail import Trail
-from napari_sam2.engine.walkers import Walkers
+from napari_sam2.propagation.active_tracks import Walkers
+from napari_sam2.propagation.embedding_cache import Embeddings
+from napari_sam2.propagation.memory_bank import Bank
+from napari_sam2.propagation.segment_store import Trail
 
 
 @dataclass(frozen=True)

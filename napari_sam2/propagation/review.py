@@ -15,8 +15,8 @@ import numpy as np
 
 from napari_sam2.core.presence import CONDITIONING, Presence
 from napari_sam2.core.video import Video
-from napari_sam2.engine.session import Session
-from napari_sam2.engine.trail import Trace
+from napari_sam2.propagation.segment_store import Trace
+from napari_sam2.propagation.session import Session
 
 
 class Reason(StrEnum):

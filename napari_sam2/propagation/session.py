@@ -19,13 +19,13 @@ from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.shelf import DEFAULT_BYTES
 from napari_sam2.core.track import Track
 from napari_sam2.core.video import Video
-from napari_sam2.engine.disk import Disk
-from napari_sam2.engine.embeddings import Embeddings
-from napari_sam2.engine.overlap import label_plane, label_type
-from napari_sam2.engine.policies import Sam2Policy
-from napari_sam2.engine.runner import Progress, Run
-from napari_sam2.engine.trail import Trace, Trail
-from napari_sam2.engine.walk import Ground, Stepped, bank_behind, recall, walk
+from napari_sam2.propagation.embedding_cache import Embeddings
+from napari_sam2.propagation.embedding_disk_cache import Disk
+from napari_sam2.propagation.memory_policies import Sam2Policy
+from napari_sam2.propagation.overlaps import label_plane, label_type
+from napari_sam2.propagation.propagate import Ground, Stepped, bank_behind, recall, walk
+from napari_sam2.propagation.run import Progress, Run
+from napari_sam2.propagation.segment_store import Trace, Trail
 
 # SAM 2 clamps the previous logits it is shown with a correction (its ``add_new_points_or_box``)
 LOGIT_CLAMP = 32.0
