@@ -21,9 +21,9 @@ from benchmarks import machine
 from napari_sam2.api.count import Counting, Trust, count_video, video_of
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Spacing, Stack
+from napari_sam2.detection.options import Kind
 from napari_sam2.measurement.agreement import evaluate
 from napari_sam2.models.load import load_model
-from napari_sam2.sources.hints import Kind
 
 KINDS: tuple[Kind, ...] = ("mask", "box", "point")
 _GREY = np.array([0.299, 0.587, 0.114])

@@ -24,6 +24,8 @@ from napari_sam2.core.plan import Propagation
 from napari_sam2.core.protocols import PromptSource, VideoModel
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
+from napari_sam2.detection.options import Hints, Kind
+from napari_sam2.detection.registry import AUTO, SOURCES, open_source
 from napari_sam2.io.open import open_stack
 from napari_sam2.io.place import alone, check_output
 from napari_sam2.measurement.classes import Rule, by_rules, categorised, features_of
@@ -34,8 +36,6 @@ from napari_sam2.models.device import describe
 from napari_sam2.propagation.memory_policies import Sam2Policy
 from napari_sam2.propagation.run import Progress, RunState
 from napari_sam2.propagation.session import Settings
-from napari_sam2.sources.hints import Hints, Kind
-from napari_sam2.sources.registry import AUTO, SOURCES, open_source
 
 log = logging.getLogger(__name__)
 

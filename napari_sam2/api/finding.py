@@ -13,8 +13,8 @@ from napari_sam2.core.plan import Leg, Propagation
 from napari_sam2.core.prompt import MaskPrompt, Prompt, PromptLog, renumbered
 from napari_sam2.core.protocols import PromptSource, VolumeSource
 from napari_sam2.core.track import Track
+from napari_sam2.detection.seeds import mask_prompt
 from napari_sam2.measurement.chains import Chain, settled
-from napari_sam2.sources.seeds import mask_prompt
 
 Told = Callable[[str], None]
 

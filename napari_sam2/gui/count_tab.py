@@ -20,13 +20,13 @@ from qtpy.QtWidgets import (
 
 from napari_sam2.api.count import Counting
 from napari_sam2.core.errors import Sam2Error
+from napari_sam2.detection.object_scale import Scale
 from napari_sam2.gui.canvas import Canvas
 from napari_sam2.gui.controller import Controller
 from napari_sam2.gui.parts import column, follow_theme, heading, muted, once, row, tool
 from napari_sam2.gui.search import Wanted
 from napari_sam2.gui.sources import planes_of
 from napari_sam2.gui.view import Place, Snapshot, Stage
-from napari_sam2.sources.scale import Scale
 
 _SOURCES = {
     "auto": "automatic",

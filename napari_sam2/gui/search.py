@@ -17,12 +17,12 @@ from napari_sam2.core.plan import Leg, Propagation
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt, renumbered
 from napari_sam2.core.protocols import VolumeSource
+from napari_sam2.detection.options import Hints
+from napari_sam2.detection.registry import open_source
+from napari_sam2.detection.seeds import label_prompts
 from napari_sam2.measurement.chains import Chain, settled
 from napari_sam2.propagation.overlaps import mask
 from napari_sam2.propagation.session import Settings
-from napari_sam2.sources.hints import Hints
-from napari_sam2.sources.registry import open_source
-from napari_sam2.sources.seeds import label_prompts
 
 _STAYED_PX = 0.75  # a seed that lies so near where it was found was not moved
 _SCRATCH_BYTES = 1 << 28  # image features of a session that only tells who is who

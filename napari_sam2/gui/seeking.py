@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from napari_sam2.detection.object_scale import Scale
+from napari_sam2.detection.options import Hints
 from napari_sam2.gui.carrying import Carrying
 from napari_sam2.gui.search import Placed, Wanted
 from napari_sam2.gui.view import Stage
-from napari_sam2.sources.hints import Hints
-from napari_sam2.sources.scale import Scale
 
 
 class Seeking(Carrying):

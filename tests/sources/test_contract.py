@@ -9,8 +9,8 @@ import pytest
 
 from napari_sam2.core.prompt import PointPrompt, Prompt, renumbered
 from napari_sam2.core.protocols import PromptSource
-from napari_sam2.sources.hints import Hints
-from napari_sam2.sources.planes import Labels
+from napari_sam2.detection.label_images import Labels
+from napari_sam2.detection.options import Hints
 from napari_sam2.testing.contracts import SourceContract
 from napari_sam2.testing.scenes import Scene
 

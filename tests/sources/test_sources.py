@@ -12,16 +12,16 @@ from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.protocols import PromptSource, VolumeSource
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.core.video import Contrast, Video
+from napari_sam2.detection.classical import outline
+from napari_sam2.detection.exemplars import Examples
+from napari_sam2.detection.grid import Answer, Everything, Grid, apart, lattice, stability
+from napari_sam2.detection.label_images import Labels
+from napari_sam2.detection.object_scale import guess_scale, is_dark
+from napari_sam2.detection.options import Hints
+from napari_sam2.detection.registry import SOURCES, open_source
+from napari_sam2.detection.seeds import Blobs, Bodies, Peaks, label_prompts
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.models.load import load_model
-from napari_sam2.sources.bodies import outline
-from napari_sam2.sources.examples import Examples
-from napari_sam2.sources.grid import Answer, Everything, Grid, apart, lattice, stability
-from napari_sam2.sources.hints import Hints
-from napari_sam2.sources.planes import Labels
-from napari_sam2.sources.registry import SOURCES, open_source
-from napari_sam2.sources.scale import guess_scale, is_dark
-from napari_sam2.sources.seeds import Blobs, Bodies, Peaks, label_prompts
 from napari_sam2.testing.contracts import SourceContract
 from napari_sam2.testing.scenes import Scene, drifting, ellipsoids
 from napari_sam2.testing.toy import ToyModel

@@ -12,7 +12,7 @@ from napari_sam2.core.errors import PlanError, SpacingError
 from napari_sam2.core.prompt import Prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.video import Video
-from napari_sam2.sources.scale import Scale, guess_scale
+from napari_sam2.detection.object_scale import Scale, guess_scale
 
 Kind = Literal["point", "box", "mask"]
 _LOOKED_AT = 5  # frames from which a size is guessed for a whole video

@@ -5,14 +5,14 @@ from __future__ import annotations
 from napari_sam2.core.errors import PlanError
 from napari_sam2.core.protocols import PromptSource
 from napari_sam2.core.registry import Registry
-from napari_sam2.sources.examples import Examples
-from napari_sam2.sources.grid import Everything, Grid
-from napari_sam2.sources.hints import Hints
-from napari_sam2.sources.planes import Labels
-from napari_sam2.sources.seeds import Blobs, Bodies, Peaks
+from napari_sam2.detection.exemplars import Examples
+from napari_sam2.detection.grid import Everything, Grid
+from napari_sam2.detection.label_images import Labels
+from napari_sam2.detection.options import Hints
+from napari_sam2.detection.seeds import Blobs, Bodies, Peaks
 
 SOURCES: Registry[PromptSource] = Registry("sources", PlanError)
-"""Known sources, each made from `Hints`; other packages add theirs under the entry point group ``napari_sam2.sources``."""
+"""Known sources, each made from `Hints`; other packages add theirs under the entry point group ``napari_sam2.detection``."""
 
 AUTO = "auto"
 DEFAULT = "bodies"

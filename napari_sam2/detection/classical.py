@@ -12,7 +12,7 @@ from skimage.filters import threshold_otsu
 from skimage.morphology import convex_hull_image
 from skimage.segmentation import watershed
 
-from napari_sam2.sources.scale import DIAMETER_PER_SIGMA
+from napari_sam2.detection.object_scale import DIAMETER_PER_SIGMA
 
 _SMOOTH = 1 / 14  # of the diameter: less than the narrowest gap between neighbours
 _SEED_SCALES = (0.6, 0.85)  # of the spread that fits the diameter: touching objects are still two

@@ -12,8 +12,8 @@ from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt, Said
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.video import Video
-from napari_sam2.sources.hints import Hints
-from napari_sam2.sources.seeds import _Sized, mask_prompt
+from napari_sam2.detection.options import Hints
+from napari_sam2.detection.seeds import _Sized, mask_prompt
 
 PREDICTED_IOU = 0.7
 STABILITY = 0.75

@@ -11,11 +11,11 @@ from napari_sam2.core.errors import PromptError
 from napari_sam2.core.prompt import MaskPrompt, Prompt
 from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.video import Video
-from napari_sam2.sources.bodies import outline
-from napari_sam2.sources.grid import Grid, said
-from napari_sam2.sources.hints import Hints, Kind
-from napari_sam2.sources.scale import is_dark
-from napari_sam2.sources.seeds import label_prompts, mask_prompt
+from napari_sam2.detection.classical import outline
+from napari_sam2.detection.grid import Grid, said
+from napari_sam2.detection.object_scale import is_dark
+from napari_sam2.detection.options import Hints, Kind
+from napari_sam2.detection.seeds import label_prompts, mask_prompt
 
 ALIKE = 0.75
 """Least similarity: the product of cosine of pointers and ratio of areas, 1 for the example itself."""

@@ -10,8 +10,8 @@ from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.prompt import Prompt
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Video
-from napari_sam2.sources.hints import Hints
-from napari_sam2.sources.seeds import label_prompts
+from napari_sam2.detection.options import Hints
+from napari_sam2.detection.seeds import label_prompts
 
 # of the objects that overlap one on the next frame: as many must have its label for labels to be
 # identities

@@ -10,9 +10,9 @@ from skimage.feature import peak_local_max
 
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from napari_sam2.core.video import Video
-from napari_sam2.sources.bodies import Light, ball, flattened, outline, response_of, seeds
-from napari_sam2.sources.hints import Hints, Kind
-from napari_sam2.sources.scale import Scale
+from napari_sam2.detection.classical import Light, ball, flattened, outline, response_of, seeds
+from napari_sam2.detection.object_scale import Scale
+from napari_sam2.detection.options import Hints, Kind
 
 _NEW = 0.5  # of an object's pixels: as many must be free of known objects for it to be new
 _SLICED = 4 / np.pi  # diameter of a ball by the mean one of its slices, which is what is guessed
