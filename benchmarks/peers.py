@@ -10,9 +10,9 @@ import numpy as np
 
 from benchmarks.case import Click
 from napari_sam2.api.session import Session
+from napari_sam2.core.byte_limited_cache import DEFAULT_BYTES
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.prompt import PointPrompt
-from napari_sam2.core.shelf import DEFAULT_BYTES
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
 from napari_sam2.propagation.overlaps import mask

@@ -10,10 +10,10 @@ from typing import Any
 
 from napari_sam2.batch.parcels import packed, unpacked
 from napari_sam2.batch.work import model_of
+from napari_sam2.core.byte_limited_cache import Shelf
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import ModelError
 from napari_sam2.core.result import Embedding, Query, Recall, Segment
-from napari_sam2.core.shelf import Shelf
 from napari_sam2.core.window import Window
 
 GO_ON = (

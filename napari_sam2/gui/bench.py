@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from napari_sam2.api.session import Session
+from napari_sam2.core.byte_limited_cache import DEFAULT_BYTES
 from napari_sam2.core.card import Attention, ModelCard, Precision, Windows
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.core.shelf import DEFAULT_BYTES
 from napari_sam2.core.video import Video
 from napari_sam2.gui.desk import Desk, handed_over, prompts_only
 from napari_sam2.gui.keeping import kept, left_there, taken_up

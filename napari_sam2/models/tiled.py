@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from napari_sam2.core.byte_limited_cache import Shelf
 from napari_sam2.core.result import Embedding, Query, Recall, Segment
-from napari_sam2.core.shelf import Shelf
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.models.framing import EDGE_PX, corners_of, extent, joined, moved

@@ -10,13 +10,13 @@ from typing import Self, cast
 
 import numpy as np
 
+from napari_sam2.core.byte_limited_cache import DEFAULT_BYTES
 from napari_sam2.core.errors import ModelError, PlanError, PromptError
 from napari_sam2.core.plan import Direction, Leg, Propagation, Step
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import Lock, Prompt, PromptLog, Removal, Said, check_prompt
 from napari_sam2.core.protocols import MemoryPolicy, VideoModel
 from napari_sam2.core.result import Query, Segment
-from napari_sam2.core.shelf import DEFAULT_BYTES
 from napari_sam2.core.track import Track
 from napari_sam2.core.video import Video
 from napari_sam2.propagation.embedding_cache import Embeddings

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from napari_sam2.core.shelf import Shelf
+from napari_sam2.core.byte_limited_cache import Shelf
 
 
 @pytest.mark.parametrize(
