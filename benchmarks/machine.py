@@ -12,7 +12,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from napari_sam2.models.files import beside
+from napari_sam2.models.weights.files import beside
 
 _PACKAGES = ("napari-sam2", "torch", "transformers", "numpy", "scikit-image")
 

@@ -23,7 +23,7 @@ from napari_sam2.api.session import Session
 from napari_sam2.core.card import Attention
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.models.load import load_model
-from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.predictor import Sam2
 from napari_sam2.propagation.session import Settings
 
 _ENLARGED = (

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks import weights
 from benchmarks.case import Click
-from napari_sam2.models.keys import renamed
+from napari_sam2.models.weights.key_mapping import renamed
 
 _MEAN, _DEVIATION = (
     (0.485, 0.456, 0.406),

@@ -56,9 +56,9 @@ class Ours:
 
     def __init__(self, size: int, *, embedding_bytes: int = DEFAULT_BYTES) -> None:
         from benchmarks import weights
-        from napari_sam2.models.configs import NAMED
-        from napari_sam2.models.network import Network
-        from napari_sam2.models.sam2 import Sam2
+        from napari_sam2.models.network.configs import NAMED
+        from napari_sam2.models.network.sam2_network import Network
+        from napari_sam2.models.predictor import Sam2
 
         card = ModelCard("random-tiny", input_sizes=(size,))
         self.model = Sam2(Network.of(NAMED[weights.SIZE], weights.state()), card, "cpu")

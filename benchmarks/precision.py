@@ -24,7 +24,7 @@ from napari_sam2.api.session import Session
 from napari_sam2.core.card import Precision
 from napari_sam2.models.load import load_model
 from napari_sam2.models.precision import check_precision
-from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.predictor import Sam2
 
 SAME = 0.01
 """IoU with the truth that may be lost."""

@@ -25,10 +25,10 @@ from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
 from napari_sam2.core.window import Window
-from napari_sam2.models.following import Following
 from napari_sam2.models.load import load_model
-from napari_sam2.models.network import Network
-from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.network.sam2_network import Network
+from napari_sam2.models.object_crops import Following
+from napari_sam2.models.predictor import Sam2
 from napari_sam2.propagation import propagate
 from napari_sam2.propagation import session as sessions
 from napari_sam2.propagation.embedding_cache import Embeddings

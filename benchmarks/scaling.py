@@ -31,7 +31,7 @@ from benchmarks.case import Case, Click
 from benchmarks.classical import linked, outlined
 from benchmarks.peers import Ours, Peer, build
 from napari_sam2.core.window import Window
-from napari_sam2.models.regions import Corners, Regions
+from napari_sam2.models.local_attention import Corners, Regions
 
 PARTS = {16: 1 / 10, 64: 1 / 25}
 """Of the reference's time, that ours may take at most with so many objects, at `JUDGED`."""

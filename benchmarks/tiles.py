@@ -33,9 +33,9 @@ from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.models.load import load_model
-from napari_sam2.models.sam2 import Sam2
-from napari_sam2.models.tiled import Tiled
-from napari_sam2.models.tiles import Tiles
+from napari_sam2.models.predictor import Sam2
+from napari_sam2.models.tile_grid import Tiles
+from napari_sam2.models.tiled_model import Tiled
 from napari_sam2.propagation.embedding_cache import Embeddings
 from napari_sam2.propagation.embedding_disk_cache import Disk
 from napari_sam2.propagation.session import Settings

@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam2.models import checkpoints
-from napari_sam2.models.record import card_of
+from napari_sam2.models.weights import checkpoints
+from napari_sam2.models.weights.card_files import card_of
 from napari_sam2.train.batches import Material
 from napari_sam2.train.finetune import finetune
 from napari_sam2.train.hooks import Lines

@@ -14,8 +14,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from napari_sam2.models.configs import NAMED
-from napari_sam2.models.network import Network
+from napari_sam2.models.network.configs import NAMED
+from napari_sam2.models.network.sam2_network import Network
 
 SIZE = "tiny"
 _GAINS: tuple[

@@ -17,10 +17,10 @@ from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
-from napari_sam2.models.checkpoints import read
-from napari_sam2.models.configs import infer
-from napari_sam2.models.keys import renamed
 from napari_sam2.models.load import load_model
+from napari_sam2.models.network.configs import infer
+from napari_sam2.models.weights.checkpoints import read
+from napari_sam2.models.weights.key_mapping import renamed
 from napari_sam2.propagation.session import Session, Settings
 
 # of logits of up to 10; transformers' own session differs from the reference by 2.4e-3 before any

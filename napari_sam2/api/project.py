@@ -42,8 +42,8 @@ from napari_sam2.io.project import ImageReference, ModelReference, ProjectFile, 
 from napari_sam2.io.prompts import read_prompts, write_prompts
 from napari_sam2.io.prompts_json import json_of_log
 from napari_sam2.io.sinks import LabelSpec
-from napari_sam2.models.cards import known
 from napari_sam2.models.device import choose, describe
+from napari_sam2.models.weights.cards import known
 from napari_sam2.propagation.run import Progress
 from napari_sam2.propagation.segment_store import Trail
 from napari_sam2.propagation.session import Settings

@@ -244,7 +244,7 @@ def _recipe(arguments: argparse.Namespace) -> Any:
 
 def models_list(arguments: argparse.Namespace) -> None:
     """Every model that is known, a line each."""
-    from napari_sam2.models.cards import list_models
+    from napari_sam2.models.weights.cards import list_models
 
     for model in list_models():
         size = f"{model.size_bytes / 1e6:.0f} MB" if model.size_bytes else "?"
@@ -256,7 +256,7 @@ def models_list(arguments: argparse.Namespace) -> None:
 
 def models_fetch(arguments: argparse.Namespace) -> None:
     """A published model into the cache."""
-    from napari_sam2.models.fetch import fetch
+    from napari_sam2.models.weights.fetch import fetch
 
     print(
         f"Done: {arguments.name} is in "
@@ -266,7 +266,7 @@ def models_fetch(arguments: argparse.Namespace) -> None:
 
 def models_verify(arguments: argparse.Namespace) -> None:
     """A model's file compared with its hash."""
-    from napari_sam2.models.checkpoints import verify
+    from napari_sam2.models.weights.checkpoints import verify
 
     card = verify(arguments.name)
     print(f"Done: {card.name} is what it should be, SHA-256 {card.sha256}")
@@ -274,7 +274,7 @@ def models_verify(arguments: argparse.Namespace) -> None:
 
 def models_import(arguments: argparse.Namespace) -> None:
     """A checkpoint into the cache."""
-    from napari_sam2.models.imported import import_file
+    from napari_sam2.models.weights.conversion import import_file
 
     model = import_file(arguments.file, name=arguments.name, input_size=arguments.input_size)
     print(f"Done: {model.card.name} is in {model.path}; use it with --model {model.card.name}")

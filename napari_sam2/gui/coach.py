@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from napari_sam2.core.errors import OutputError
 from napari_sam2.gui.accepted import Accepted
-from napari_sam2.models.files import cache
+from napari_sam2.models.weights.files import cache
 
 if TYPE_CHECKING:
     from napari_sam2.train.clip import Clip

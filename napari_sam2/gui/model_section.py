@@ -12,9 +12,9 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QProgressBar, QPushButton, QWid
 from napari_sam2.core.card import Attention, Precision
 from napari_sam2.gui.parts import column, heading, muted, row, tool
 from napari_sam2.gui.view import Snapshot, Worker
-from napari_sam2.models.cards import KnownModel, list_models
-from napari_sam2.models.fetch import fetch
-from napari_sam2.models.files import cache
+from napari_sam2.models.weights.cards import KnownModel, list_models
+from napari_sam2.models.weights.fetch import fetch
+from napari_sam2.models.weights.files import cache
 
 _MEGABYTE = 1e6
 _HERE = {

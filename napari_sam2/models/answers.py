@@ -12,7 +12,7 @@ from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import Alternative, Query, Segment
 from napari_sam2.core.window import Window
-from napari_sam2.models.decoder import Decoded
+from napari_sam2.models.network.mask_decoder import Decoded
 
 UNCERTAIN_IOU = 0.5
 """A tracked Segment whose predicted IoU is below this is UNCERTAIN."""

@@ -11,17 +11,17 @@ from typing import Any, get_args
 from napari_sam2.core.card import ATTENTION, Attention, ModelCard, Precision, Windows
 from napari_sam2.core.errors import CheckpointError, ModelError
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.models import checkpoints
-from napari_sam2.models.cards import PLUG_INS, identified, locate
-from napari_sam2.models.configs import Configuration, infer
 from napari_sam2.models.device import choose
-from napari_sam2.models.fitting import Fitting
-from napari_sam2.models.following import Following
-from napari_sam2.models.keys import renamed
-from napari_sam2.models.network import Network
+from napari_sam2.models.gpu_memory import Fitting
+from napari_sam2.models.network.configs import Configuration, infer
+from napari_sam2.models.network.sam2_network import Network
+from napari_sam2.models.object_crops import Following
 from napari_sam2.models.precision import check_precision, precisions
-from napari_sam2.models.sam2 import Sam2
-from napari_sam2.models.tiled import Tiled
+from napari_sam2.models.predictor import Sam2
+from napari_sam2.models.tiled_model import Tiled
+from napari_sam2.models.weights import checkpoints
+from napari_sam2.models.weights.cards import PLUG_INS, identified, locate
+from napari_sam2.models.weights.key_mapping import renamed
 
 _GRAIN = 32  # input sides are multiples of this: the coarsest level any encoder has
 

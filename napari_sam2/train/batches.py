@@ -12,7 +12,7 @@ from torch import Tensor
 
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.prompt import Said
-from napari_sam2.models.network import Features, Network
+from napari_sam2.models.network.sam2_network import Features, Network
 from napari_sam2.train.augment import Augment
 from napari_sam2.train.clicks import first_prompt
 from napari_sam2.train.clip import Clip, ClipSource

@@ -14,11 +14,11 @@ from torch import Tensor
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import ModelError, OutputError
-from napari_sam2.models import checkpoints
-from napari_sam2.models.fitting import Fitting
+from napari_sam2.models.gpu_memory import Fitting
 from napari_sam2.models.load import load_model
-from napari_sam2.models.network import Network
-from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.network.sam2_network import Network
+from napari_sam2.models.predictor import Sam2
+from napari_sam2.models.weights import checkpoints
 from napari_sam2.train.batches import Material
 from napari_sam2.train.hooks import HOOKS, Checkpointing, CsvLog, EarlyStopping, Hook, LearningRate
 from napari_sam2.train.loop import Outcome, Setting, Training, TrainingError

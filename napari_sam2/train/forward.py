@@ -16,9 +16,9 @@ from torch.nn import functional
 
 from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import ABSENT_LOGIT
-from napari_sam2.models import prompts
-from napari_sam2.models.decoder import Chosen, Decoded, best, single
-from napari_sam2.models.network import Features, Network, Recalled
+from napari_sam2.models.network import prompt_tokens
+from napari_sam2.models.network.mask_decoder import Chosen, Decoded, best, single
+from napari_sam2.models.network.sam2_network import Features, Network, Recalled
 
 Correct = Callable[[np.ndarray, np.ndarray], tuple[tuple[float, float], bool]]
 """From a wrong mask and the true one, (S, S) bool each, to a click (y, x) and whether it is positive."""
@@ -270,7 +270,7 @@ class _Walk:
         logits = _shrunk(masks * (2 * _GIVEN) - _GIVEN, self.batch.size // 4)
         points, labels = _points(asked.said, self.batch.size, asked.rows.device)
         if self.network.configuration.dense_prompts:
-            image, dense = self.network.unconditioned(features[2]), prompts.filled(logits)
+            image, dense = self.network.unconditioned(features[2]), prompt_tokens.filled(logits)
         else:
             image, dense = features[2], self.network.mask_downsample(masks[:, None])[:, 0]
         decoded = self.network.decode(features, image, points, labels, dense)
@@ -303,7 +303,7 @@ class _Walk:
     def _dense(self, asked: _Asked, points: Tensor, labels: Tensor) -> Tensor | None:
         configuration, before = self.network.configuration, asked.before
         if before is None and self.kept and configuration.carried:
-            return prompts.filled(self._carried(asked))
+            return prompt_tokens.filled(self._carried(asked))
         before = (
             before.clamp(-_CLAMP, _CLAMP)
             if before is not None and configuration.previous_logits
@@ -312,7 +312,7 @@ class _Walk:
         if not configuration.dense_prompts:
             return before
         return (
-            prompts.drawn(points, labels, self.batch.size // 4, before)
+            prompt_tokens.drawn(points, labels, self.batch.size // 4, before)
             if points.shape[1]
             else before
         )
@@ -381,11 +381,11 @@ def _points(said: Sequence[Said], size: int, device: torch.device) -> tuple[Tens
     for each in said:
         box = [each.box[:2], each.box[2:]] if each.box else []
         places.append([*box, *each.points])
-        corners = [prompts.TOP_LEFT, prompts.BOTTOM_RIGHT] if each.box else []
+        corners = [prompt_tokens.TOP_LEFT, prompt_tokens.BOTTOM_RIGHT] if each.box else []
         labels.append(
             [
                 *corners,
-                *(prompts.POSITIVE if positive else prompts.NEGATIVE for positive in each.positive),
+                *(prompt_tokens.POSITIVE if positive else prompt_tokens.NEGATIVE for positive in each.positive),
             ]
         )
     yx = np.array(places, dtype=np.float64).reshape(len(said), -1, 2)

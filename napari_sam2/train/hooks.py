@@ -18,7 +18,7 @@ import torch
 
 from napari_sam2.core.errors import CheckpointError, ModelError, OutputError, PlanError
 from napari_sam2.core.registry import Registry
-from napari_sam2.models.files import beside, made, writing
+from napari_sam2.models.weights.files import beside, made, writing
 from napari_sam2.train.clip import Clip
 
 if TYPE_CHECKING:

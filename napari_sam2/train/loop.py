@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from napari_sam2.core.errors import LabelsError, ModelError
-from napari_sam2.models.network import Network
+from napari_sam2.models.network.sam2_network import Network
 from napari_sam2.train import losses
 from napari_sam2.train.average import Average
 from napari_sam2.train.batches import Drawn, Draws, Material, Pool, Stream

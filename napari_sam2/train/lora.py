@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from napari_sam2.core.errors import ModelError
-from napari_sam2.models.network import Network
+from napari_sam2.models.network.sam2_network import Network
 
 _ENCODER = "vision_encoder."
 

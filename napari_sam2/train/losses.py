@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_sam2.models.decoder import Decoded
+from napari_sam2.models.network.mask_decoder import Decoded
 from napari_sam2.train.forward import Attempt, Batch
 
 FINE = 2

@@ -9,7 +9,7 @@ import torch
 from scipy.ndimage import binary_erosion
 
 from napari_sam2.core.prompt import Said
-from napari_sam2.models.network import Network
+from napari_sam2.models.network.sam2_network import Network
 from napari_sam2.train.batches import assembled
 from napari_sam2.train.clicks import correction, middle
 from napari_sam2.train.clip import Clip

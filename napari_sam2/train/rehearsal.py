@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_sam2.models.files import embedded
+from napari_sam2.models.weights.files import embedded
 from napari_sam2.train.batches import Material
 from napari_sam2.train.clip import ClipSource
 from napari_sam2.train.packs import open_pack

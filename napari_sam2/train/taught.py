@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from napari_sam2.models.network import Network
+from napari_sam2.models.network.sam2_network import Network
 from napari_sam2.train.recipe import Learnable
 
 # the alternative that the single mask begins as: it was trained, the token for a single mask was

@@ -13,9 +13,9 @@ import torch
 from torch import nn
 
 from napari_sam2.core.card import ModelCard
-from napari_sam2.models import checkpoints
-from napari_sam2.models.configs import Configuration
-from napari_sam2.models.network import Network
+from napari_sam2.models.network.configs import Configuration
+from napari_sam2.models.network.sam2_network import Network
+from napari_sam2.models.weights import checkpoints
 from napari_sam2.train.augment import Augment
 from napari_sam2.train.batches import Material
 from napari_sam2.train.clip import Clip

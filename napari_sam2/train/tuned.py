@@ -6,7 +6,7 @@ from typing import Literal
 
 from torch import nn
 
-from napari_sam2.models.network import Network
+from napari_sam2.models.network.sam2_network import Network
 
 Trains = Literal["decoder", "decoder+memory", "everything", "lora"]
 

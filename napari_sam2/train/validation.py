@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_sam2.core.prompt import Said
-from napari_sam2.models.network import Network
+from napari_sam2.models.network.sam2_network import Network
 from napari_sam2.train.batches import Material, assembled, objects_of
 from napari_sam2.train.clicks import box_of, correction, middle
 from napari_sam2.train.clip import Clip

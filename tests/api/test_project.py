@@ -33,7 +33,7 @@ from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import MaskPrompt, PointPrompt, PromptLog
 from napari_sam2.core.track import Track
 from napari_sam2.io.open import open_labels, open_stack
-from napari_sam2.models.fitting import Fitting
+from napari_sam2.models.gpu_memory import Fitting
 from napari_sam2.models.load import load_model
 from napari_sam2.testing.scenes import Scene, drifting, jumping
 from napari_sam2.testing.toy import ToyModel

@@ -827,7 +827,7 @@ def test_a_folder_that_cannot_be_written_is_told_of_and_the_work_goes_on(tmp_pat
 
 def test_a_model_that_had_to_do_with_less_memory_says_so_once() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    from napari_sam2.models.fitting import Fitting
+    from napari_sam2.models.gpu_memory import Fitting
 
     class Small(ToyModel):
         def segment(self, embedding: Any, queries: Any) -> Any:

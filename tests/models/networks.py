@@ -8,10 +8,10 @@ import torch
 from transformers import Sam2VideoModel
 
 from napari_sam2.core.card import ModelCard
-from napari_sam2.models.configs import Configuration
-from napari_sam2.models.hiera import _transformers as vision
-from napari_sam2.models.network import Network, _transformers
-from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.network.configs import Configuration
+from napari_sam2.models.network.hiera import _transformers as vision
+from napari_sam2.models.network.sam2_network import Network, _transformers
+from napari_sam2.models.predictor import Sam2
 from napari_sam2.train.trial import TINY
 
 SMALL = Configuration(

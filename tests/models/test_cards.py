@@ -13,8 +13,8 @@ from safetensors.numpy import save_file
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import CheckpointError, FileError, UnknownModelError
-from napari_sam2.models import cards, files, record
-from napari_sam2.models.published import PUBLISHED
+from napari_sam2.models.weights import card_files, cards, files
+from napari_sam2.models.weights.published import PUBLISHED
 
 
 @pytest.fixture(autouse=True)
@@ -29,7 +29,7 @@ def saved(path, *, card=None, metadata=None):
     save_file({"w": np.arange(3.0)}, path, metadata=metadata)
     if card is not None:
         path.with_suffix(".json").write_text(
-            card if isinstance(card, str) else record.to_json(card)
+            card if isinstance(card, str) else card_files.to_json(card)
         )
     return path
 
@@ -124,7 +124,7 @@ def test_name_means_the_model_even_where_a_folder_is_called_so(tmp_path, monkeyp
 @pytest.mark.parametrize("place", ["beside", "inside", "nowhere"])
 def test_card_of_a_file_is_found_wherever_it_stands(tmp_path, place):
     card = ModelCard("mine", licence="CC0-1.0", input_sizes=(256, 512), training={"steps": 3})
-    inside = {record.KEY: record.to_json(card)} if place == "inside" else None
+    inside = {card_files.KEY: card_files.to_json(card)} if place == "inside" else None
     path = saved(
         tmp_path / "file.v2.safetensors", card=card if place == "beside" else None, metadata=inside
     )

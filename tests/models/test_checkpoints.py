@@ -16,11 +16,11 @@ from safetensors.torch import save_file
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import CheckpointError, FileError, OutputError
-from napari_sam2.models import cards, checkpoints, files
-from napari_sam2.models.configs import Configuration
-from napari_sam2.models.imported import import_file
-from napari_sam2.models.network import Network
-from napari_sam2.models.published import PUBLISHED, Published
+from napari_sam2.models.network.configs import Configuration
+from napari_sam2.models.network.sam2_network import Network
+from napari_sam2.models.weights import cards, checkpoints, files
+from napari_sam2.models.weights.conversion import import_file
+from napari_sam2.models.weights.published import PUBLISHED, Published
 
 SMALL = Configuration(
     width=24, blocks=(1, 2, 3, 1), global_blocks=(5,), memory_layers=2, feed_forward=256

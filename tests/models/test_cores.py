@@ -8,7 +8,7 @@ from threading import Event, Thread
 import pytest
 import torch
 
-from napari_sam2.models.cores import alike, side_by_side, split
+from napari_sam2.models.parallel import alike, side_by_side, split
 
 
 @pytest.fixture(params=[1, 2, 3])

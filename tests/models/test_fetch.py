@@ -14,8 +14,8 @@ from filelock import FileLock
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import CheckpointError, FileError, OutputError, UnknownModelError
-from napari_sam2.models import cards, fetch, files
-from napari_sam2.models.published import PUBLISHED, Published
+from napari_sam2.models.weights import cards, fetch, files
+from napari_sam2.models.weights.published import PUBLISHED, Published
 
 WEIGHTS = np.random.default_rng(0).bytes(3_000_000)
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()

@@ -12,7 +12,7 @@ import torch
 from napari_sam2.core.errors import DeviceMemoryError
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Embedding, Query, Segment
-from napari_sam2.models.fitting import Fitting
+from napari_sam2.models.gpu_memory import Fitting
 from napari_sam2.propagation.session import Session
 from napari_sam2.testing.contracts.model import ModelContract
 from napari_sam2.testing.scenes import Scene, drifting

@@ -16,10 +16,10 @@ from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Frame, Video
 from napari_sam2.core.window import Window
-from napari_sam2.models.cores import side_by_side
-from napari_sam2.models.following import Following
-from napari_sam2.models.network import Network
-from napari_sam2.models.searching import agreements
+from napari_sam2.models.click_scale import agreements
+from napari_sam2.models.network.sam2_network import Network
+from napari_sam2.models.object_crops import Following
+from napari_sam2.models.parallel import side_by_side
 from napari_sam2.propagation.session import Session, Settings
 from napari_sam2.testing.contracts import ModelContract
 from tests.models.networks import CONV, network

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_sam2.core.window import Window
-from napari_sam2.models.framing import around, extent, ladder, moved
+from napari_sam2.models.cropping import around, extent, ladder, moved
 
 SIZE = 128
 FRAME = (400, 600)

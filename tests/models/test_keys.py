@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 
 from napari_sam2.core.errors import CheckpointError
-from napari_sam2.models.configs import NAMED, Configuration, infer
-from napari_sam2.models.keys import check, renamed
-from napari_sam2.models.network import Network
+from napari_sam2.models.network.configs import NAMED, Configuration, infer
+from napari_sam2.models.network.sam2_network import Network
+from napari_sam2.models.weights.key_mapping import check, renamed
 from tests.models.networks import SMALL, VARIANTS
 
 # transformers to Meta, written down apart from the table that is tested, for one key of each kind

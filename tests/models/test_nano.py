@@ -14,7 +14,7 @@ from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import Memory, Query, Recall, Segment
 from napari_sam2.core.video import Contrast, Frame
 from napari_sam2.models.load import load_model
-from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.predictor import Sam2
 from napari_sam2.testing.contracts import ModelContract
 from napari_sam2.train.clicks import correction
 

@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from napari_sam2.core.errors import ModelError
-from napari_sam2.models.network import Network, Recalled
-from napari_sam2.models.positions import rotate, rotations
+from napari_sam2.models.network.position_encodings import rotate, rotations
+from napari_sam2.models.network.sam2_network import Network, Recalled
 from tests.models.networks import SMALL, network
 
 SIDE = 4

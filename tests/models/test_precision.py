@@ -14,11 +14,11 @@ from napari_sam2.core.errors import DeviceError, ModelError
 from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import Memory, Query, Recall, Segment
 from napari_sam2.core.video import Frame
-from napari_sam2.models.fitting import Fitting
-from napari_sam2.models.following import Following
+from napari_sam2.models.gpu_memory import Fitting
 from napari_sam2.models.load import load_model, looking, precisions_of
+from napari_sam2.models.object_crops import Following
 from napari_sam2.models.precision import check_precision, precisions
-from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.predictor import Sam2
 from napari_sam2.propagation.embedding_disk_cache import Disk
 from napari_sam2.propagation.session import Session
 from napari_sam2.testing.scenes import drifting

@@ -11,11 +11,11 @@ import torch
 
 from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import Embedding, Query, Segment
-from napari_sam2.models import checkpoints, keys
-from napari_sam2.models.configs import infer
-from napari_sam2.models.decoder import best, single
 from napari_sam2.models.load import load_model
-from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.network.configs import infer
+from napari_sam2.models.network.mask_decoder import best, single
+from napari_sam2.models.predictor import Sam2
+from napari_sam2.models.weights import checkpoints, key_mapping
 from tests.models.walker import Walker, embedded
 
 # of logits of up to 10; transformers' own session differs from the reference by 2.4e-3, ours from
@@ -37,7 +37,7 @@ def reference(shared: Path) -> Reference:
 @pytest.fixture(scope="module")
 def model(shared: Path) -> Sam2:
     path = shared / "reference" / "meta_format_small.pt"
-    configuration = infer(keys.renamed(checkpoints.read(path)[0]), global_blocks=GLOBAL_BLOCKS)
+    configuration = infer(key_mapping.renamed(checkpoints.read(path)[0]), global_blocks=GLOBAL_BLOCKS)
     loaded = load_model(
         path, device="cpu", configuration=configuration, image_size=256, attention="whole"
     )

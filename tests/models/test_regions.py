@@ -15,12 +15,12 @@ from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import Embedding, Memory, Query, Recall, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
-from napari_sam2.models.framing import Corners
+from napari_sam2.models.cropping import Corners
 from napari_sam2.models.load import load_model
-from napari_sam2.models.network import Recalled, Seen
-from napari_sam2.models.payload import Payload
-from napari_sam2.models.regions import Cells, Regions, brought
-from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.local_attention import Cells, Regions, brought
+from napari_sam2.models.memory_payload import Payload
+from napari_sam2.models.network.sam2_network import Recalled, Seen
+from napari_sam2.models.predictor import Sam2
 from tests.models.networks import model
 
 SIZE, GRID = 256, 16

@@ -13,9 +13,9 @@ from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, Query, Recall, Segment
 from napari_sam2.core.video import Frame
-from napari_sam2.models import sam2
+from napari_sam2.models import predictor
 from napari_sam2.models.answers import UNCERTAIN_IOU
-from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.predictor import Sam2
 from napari_sam2.testing.contracts import ModelContract
 from tests.models.networks import VARIANTS, model
 
@@ -102,7 +102,7 @@ def test_many_tracks_at_once_are_as_one_at_a_time(
     queries = _mixed(made, embeddings[0])
     alone = [made.segment(embeddings[1], [query])[0] for query in queries]
     memories = [made.remember(embeddings[1], [segment])[0][0] for segment in alone]
-    monkeypatch.setitem(sam2._TOKENS_AT_ONCE, "cpu", tokens)
+    monkeypatch.setitem(predictor._TOKENS_AT_ONCE, "cpu", tokens)
     together = made.segment(embeddings[1], queries)
     for one, other in zip(together, alone, strict=True):
         _same(one, other)
@@ -169,7 +169,7 @@ def test_a_mask_thinner_than_the_input_does_not_vanish(made: Sam2) -> None:
     mask = np.zeros((640, 640), dtype=bool)
     mask[300:303, 200:203] = True
     (embedding,) = made.embed([(Frame(0, pixels), made.card.window(pixels.shape))])
-    assert sam2._fitted(Said(mask=mask), embedding.window).sum() >= 1
+    assert predictor._fitted(Said(mask=mask), embedding.window).sum() >= 1
     (segment,) = made.segment(embedding, [Query(1, Said(mask=mask))])
     assert segment.present
 

@@ -20,7 +20,7 @@ from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
 from napari_sam2.models.load import load_model
-from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.predictor import Sam2
 
 FRAMES, SPEED = 4, 2.5
 """Frames, and the pixels by which the object moves to the right on each."""

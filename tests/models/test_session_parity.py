@@ -17,7 +17,7 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenc
 
 from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import ABSENT_LOGIT
-from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.predictor import Sam2
 from tests.models.networks import VARIANTS, model, twin
 from tests.models.walker import Walker, embedded
 

@@ -17,12 +17,19 @@ from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, Query, Reca
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Video
 from napari_sam2.core.window import Window
-from napari_sam2.models.framing import Corners
-from napari_sam2.models.network import STRIDE
-from napari_sam2.models.payload import Payload
-from napari_sam2.models.regions import Cells, Regions
-from napari_sam2.models.sam2 import Sam2
-from napari_sam2.models.sight import narrowed, on_trial, same, stays_narrow, stays_whole, undecided
+from napari_sam2.models.attention_selection import (
+    narrowed,
+    on_trial,
+    same,
+    stays_narrow,
+    stays_whole,
+    undecided,
+)
+from napari_sam2.models.cropping import Corners
+from napari_sam2.models.local_attention import Cells, Regions
+from napari_sam2.models.memory_payload import Payload
+from napari_sam2.models.network.sam2_network import STRIDE
+from napari_sam2.models.predictor import Sam2
 from napari_sam2.propagation.session import Session, Settings
 from tests.models.networks import model
 
@@ -300,7 +307,7 @@ def decided(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 and other.present
             )
 
-        monkeypatch.setattr("napari_sam2.models.sight.same", seen_the_same)
+        monkeypatch.setattr("napari_sam2.models.attention_selection.same", seen_the_same)
 
     return say
 
@@ -365,7 +372,7 @@ def test_a_region_that_shows_another_thing_later_is_left(
     auto: Sam2, video: Video, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "napari_sam2.models.sight.same",
+        "napari_sam2.models.attention_selection.same",
         lambda less, full: less.window != full.window and less.frame < 3,
     )
     found = _answers(auto, video, (1,))
@@ -418,7 +425,7 @@ def test_both_are_looked_at_near_each_prompt_on_each_way(
 ) -> None:
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(
-        "napari_sam2.models.sight.same",
+        "napari_sam2.models.attention_selection.same",
         lambda near, whole: asked.append((near.track, near.frame)) is None,
     )
     with Session(video, auto) as session:

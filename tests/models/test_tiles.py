@@ -19,15 +19,15 @@ from napari_sam2.core.result import Embedding, Memory, Query, Recall, Segment
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
-from napari_sam2.models.fitting import Fitting
-from napari_sam2.models.framing import Corners
+from napari_sam2.models.cropping import Corners
+from napari_sam2.models.gpu_memory import Fitting
 from napari_sam2.models.load import load_model, looking
-from napari_sam2.models.network import STRIDE, Network
-from napari_sam2.models.payload import Payload
-from napari_sam2.models.regions import Cells
-from napari_sam2.models.sam2 import Sam2
-from napari_sam2.models.tiled import Tiled
-from napari_sam2.models.tiles import Tiles, pixel_of, within
+from napari_sam2.models.local_attention import Cells
+from napari_sam2.models.memory_payload import Payload
+from napari_sam2.models.network.sam2_network import STRIDE, Network
+from napari_sam2.models.predictor import Sam2
+from napari_sam2.models.tile_grid import Tiles, pixel_of, within
+from napari_sam2.models.tiled_model import Tiled
 from napari_sam2.propagation.session import Settings
 from napari_sam2.testing.contracts import ModelContract
 from tests.models.networks import model, network

@@ -11,8 +11,8 @@ import torch
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Said
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
-from napari_sam2.models.configs import Configuration
-from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.network.configs import Configuration
+from napari_sam2.models.predictor import Sam2
 from napari_sam2.propagation.session import Session, Settings
 from napari_sam2.train.forward import Batch, Script, rehearse
 from tests.models.networks import CONV, SMALL, model

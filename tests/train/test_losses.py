@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from napari_sam2.core.prompt import Said
-from napari_sam2.models.decoder import Decoded
+from napari_sam2.models.network.mask_decoder import Decoded
 from napari_sam2.train.forward import Attempt, Batch
 from napari_sam2.train.losses import Weights, outlined, total
 

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from napari_sam2.core.errors import LabelsError, OutputError, Sam2Error
-from napari_sam2.models import checkpoints
 from napari_sam2.models.load import load_model
-from napari_sam2.models.sam2 import Sam2
+from napari_sam2.models.predictor import Sam2
+from napari_sam2.models.weights import checkpoints
 from napari_sam2.train.augment import Augment
 from napari_sam2.train.batches import Material
 from napari_sam2.train.clip import Clip
@@ -312,7 +312,7 @@ def test_lora_trains_the_encoder_by_adapters_and_leaves_a_plain_file(
 
 def test_adapters_merged_answer_as_adapters_do() -> None:
     pytest.importorskip("peft")
-    from napari_sam2.models.network import Network
+    from napari_sam2.models.network.sam2_network import Network
     from napari_sam2.train.lora import merged
 
     adapted = network(TINY)

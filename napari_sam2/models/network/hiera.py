@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from transformers import Sam2HieraDetConfig, Sam2VisionConfig
 from transformers.models.sam2.modeling_sam2 import Sam2HieraDetModel, Sam2VisionNeck
 
-from napari_sam2.models.configs import Configuration
+from napari_sam2.models.network.configs import Configuration
 
 _MEAN = (0.485, 0.456, 0.406)  # ImageNet's, of red, green and blue in 0..1
 _DEVIATION = (0.229, 0.224, 0.225)

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_sam2.core.errors import CheckpointError, FileError, OutputError
-from napari_sam2.models.cards import known, unknown
-from napari_sam2.models.checkpoints import find
-from napari_sam2.models.files import CACHE_VARIABLE, cache, made, writing
-from napari_sam2.models.published import PUBLISHED
+from napari_sam2.models.weights.cards import known, unknown
+from napari_sam2.models.weights.checkpoints import find
+from napari_sam2.models.weights.files import CACHE_VARIABLE, cache, made, writing
+from napari_sam2.models.weights.published import PUBLISHED
 
 if TYPE_CHECKING:
     from requests import Response

@@ -14,8 +14,8 @@ from itertools import product
 import numpy as np
 
 from napari_sam2.core.window import Window
-from napari_sam2.models.framing import Corners
-from napari_sam2.models.network import STRIDE
+from napari_sam2.models.cropping import Corners
+from napari_sam2.models.network.sam2_network import STRIDE
 
 _WIDE = 40.0  # pixels of the input an object is shown wide at least: 10 cells of its mask
 _KEPT = (

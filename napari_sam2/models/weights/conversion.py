@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import CheckpointError, FileError
-from napari_sam2.models import checkpoints
-from napari_sam2.models.cards import KnownModel, known, name_of, published_with
-from napari_sam2.models.files import beside, cache, sha256_of
-from napari_sam2.models.published import PUBLISHED
-from napari_sam2.models.record import card_of
+from napari_sam2.models.weights import checkpoints
+from napari_sam2.models.weights.card_files import card_of
+from napari_sam2.models.weights.cards import KnownModel, known, name_of, published_with
+from napari_sam2.models.weights.files import beside, cache, sha256_of
+from napari_sam2.models.weights.published import PUBLISHED
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -129,8 +129,8 @@ def _name(wanted: str) -> str:
 
 def _validate(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], source: Path) -> None:
     """Raise CheckpointError unless the network that these tensors belong to can be built and takes them all."""
-    from napari_sam2.models.keys import renamed
     from napari_sam2.models.load import network_of
+    from napari_sam2.models.weights.key_mapping import renamed
 
     try:
         network_of(renamed(tensors), metadata)

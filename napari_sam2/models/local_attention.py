@@ -16,8 +16,8 @@ import torch
 from torch import Tensor
 
 from napari_sam2.core.window import Window
-from napari_sam2.models.framing import EDGE_PX, Corners
-from napari_sam2.models.network import STRIDE
+from napari_sam2.models.cropping import EDGE_PX, Corners
+from napari_sam2.models.network.sam2_network import STRIDE
 
 _SIDES = (8, 12, 16, 24, 32, 48)  # tokens: few sizes, so that many tracks share a batch
 _STEPS = 4  # a Region's side is so many steps of its place: small moves of an object change nothing

@@ -11,9 +11,9 @@ from typing import Literal
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import CheckpointError, FileError, UnknownModelError
-from napari_sam2.models.files import cache, embedded, sha256_of
-from napari_sam2.models.published import PUBLISHED
-from napari_sam2.models.record import card_of
+from napari_sam2.models.weights.card_files import card_of
+from napari_sam2.models.weights.files import cache, embedded, sha256_of
+from napari_sam2.models.weights.published import PUBLISHED
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 PLUG_INS = "napari_sam2.models"

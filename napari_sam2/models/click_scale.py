@@ -13,7 +13,7 @@ import torch
 
 from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import Segment
-from napari_sam2.models.framing import EDGE_PX, moved
+from napari_sam2.models.cropping import EDGE_PX, moved
 
 _ALONE = 0.3  # what an answer counts that no other agrees with; wholly agreed with it counts 1 more
 

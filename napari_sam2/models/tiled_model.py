@@ -19,13 +19,13 @@ from napari_sam2.core.byte_limited_cache import Shelf
 from napari_sam2.core.result import Embedding, Query, Recall, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
-from napari_sam2.models.framing import EDGE_PX, corners_of, extent, joined, moved
-from napari_sam2.models.network import STRIDE
-from napari_sam2.models.payload import Payload, nearest
-from napari_sam2.models.regions import holds
-from napari_sam2.models.sam2 import Sam2
-from napari_sam2.models.searching import best, middle
-from napari_sam2.models.tiles import Tiles, within
+from napari_sam2.models.click_scale import best, middle
+from napari_sam2.models.cropping import EDGE_PX, corners_of, extent, joined, moved
+from napari_sam2.models.local_attention import holds
+from napari_sam2.models.memory_payload import Payload, nearest
+from napari_sam2.models.network.sam2_network import STRIDE
+from napari_sam2.models.predictor import Sam2
+from napari_sam2.models.tile_grid import Tiles, within
 
 _FITTING = (
     40.0,

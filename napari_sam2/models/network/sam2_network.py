@@ -27,16 +27,16 @@ from transformers.models.sam2_video.modeling_sam2_video import (
 )
 
 from napari_sam2.core.errors import ModelError
-from napari_sam2.models import prompts
-from napari_sam2.models.attention import MemoryAttention, Remembered
-from napari_sam2.models.configs import MEMORY, Configuration
-from napari_sam2.models.conv import ConvEncoder
-from napari_sam2.models.decoder import Decoded, decode
-from napari_sam2.models.hiera import HieraEncoder
-from napari_sam2.models.keys import check
-from napari_sam2.models.positions import centres, rotations, sine_grid, time_sines
+from napari_sam2.models.network import prompt_tokens
+from napari_sam2.models.network.configs import MEMORY, Configuration
+from napari_sam2.models.network.conv_encoder import ConvEncoder
+from napari_sam2.models.network.hiera import HieraEncoder
+from napari_sam2.models.network.mask_decoder import Decoded, decode
+from napari_sam2.models.network.mask_refinement import Refinement
+from napari_sam2.models.network.memory_attention import MemoryAttention, Remembered
+from napari_sam2.models.network.position_encodings import centres, rotations, sine_grid, time_sines
 from napari_sam2.models.precision import exactly
-from napari_sam2.models.refinement import Refinement
+from napari_sam2.models.weights.key_mapping import check
 
 STRIDE = 16
 """Input pixels per token of the coarsest features, which memory attention and memory work on."""
@@ -185,9 +185,9 @@ class Network(nn.Module):
             1 if points.shape[1] else 2
         )  # no points are one that is nothing, and it is padded as all are
         points = F.pad(points, (0, 0, 0, padding))
-        labels = F.pad(labels, (0, padding), value=prompts.NOTHING)
-        sparse = prompts.tokens(self.prompt_encoder, points, labels)
-        image = (image + prompts.plane(self.prompt_encoder, logits, side)).expand(
+        labels = F.pad(labels, (0, padding), value=prompt_tokens.NOTHING)
+        sparse = prompt_tokens.tokens(self.prompt_encoder, points, labels)
+        image = (image + prompt_tokens.plane(self.prompt_encoder, logits, side)).expand(
             len(points), -1, -1, -1
         )
         refined = partial(self._refined, logits) if self.configuration.refinement else None
@@ -225,7 +225,7 @@ class Network(nn.Module):
         return found
 
     def _refined(self, dense: Tensor | None, features: Tensor, masks: Tensor) -> Tensor:
-        shown = prompts.nothing(masks.shape[-1]).to(masks) if dense is None else dense
+        shown = prompt_tokens.nothing(masks.shape[-1]).to(masks) if dense is None else dense
         return self.refinement(features, masks, shown.expand(len(masks), -1, -1))
 
     def _computed(self, side: int, device: torch.device) -> Positions:

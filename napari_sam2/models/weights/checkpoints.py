@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import CheckpointError, FileError, OutputError
-from napari_sam2.models import record
-from napari_sam2.models.cards import identified, locate, published_with
-from napari_sam2.models.files import beside, sha256_of
-from napari_sam2.models.pickled import tensors_in
+from napari_sam2.models.weights import card_files
+from napari_sam2.models.weights.cards import identified, locate, published_with
+from napari_sam2.models.weights.files import beside, sha256_of
+from napari_sam2.models.weights.unpickling import tensors_in
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,13 +72,13 @@ def write(
     texts = {
         **(metadata or {}),
         "format": "pt",
-        record.KEY: record.to_json(replace(card, sha256="")),
+        card_files.KEY: card_files.to_json(replace(card, sha256="")),
     }
     with beside(path) as temporary:
         _save(temporary, tensors, texts)
         written = replace(card, sha256=sha256_of(temporary))
     with beside(path.with_suffix(".json")) as temporary:
-        temporary.write_text(record.to_json(written), encoding="utf-8")
+        temporary.write_text(card_files.to_json(written), encoding="utf-8")
     return written
 
 
@@ -116,10 +116,10 @@ def _start(path: Path) -> bytes:
 def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors.torch import load_file
 
-    metadata = record.header(path)
+    metadata = card_files.header(path)
     config = path.with_name("config.json")
     if config.is_file() and path.name == "model.safetensors":  # the names transformers gives them
-        metadata = {"config": record.text_of(config), **metadata}
+        metadata = {"config": card_files.text_of(config), **metadata}
     return load_file(path), metadata
 
 

@@ -20,8 +20,8 @@ from typing import cast
 
 from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Query, Recall, Segment, agreement
 from napari_sam2.core.window import Window
-from napari_sam2.models.payload import Payload, nearest, piece
-from napari_sam2.models.regions import Regions, brought
+from napari_sam2.models.local_attention import Regions, brought
+from napari_sam2.models.memory_payload import Payload, nearest, piece
 
 SAME_IOU = 0.985
 """A Region sees the same as the whole grid where their masks agree to this, in pixels of the frame."""

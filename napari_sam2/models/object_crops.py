@@ -18,10 +18,8 @@ from torch import Tensor
 from napari_sam2.core.result import Embedding, Query, Recall, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
-from napari_sam2.models import prompts
-from napari_sam2.models.configs import MEMORY
-from napari_sam2.models.decoder import Decoded, mean
-from napari_sam2.models.framing import (
+from napari_sam2.models.click_scale import best, middle
+from napari_sam2.models.cropping import (
     EDGE_PX,
     Corners,
     around,
@@ -31,11 +29,13 @@ from napari_sam2.models.framing import (
     ladder,
     moved,
 )
-from napari_sam2.models.network import STRIDE, Features
-from napari_sam2.models.payload import Payload, nearest, payload_of
-from napari_sam2.models.regions import holds
-from napari_sam2.models.sam2 import Looks, Sam2
-from napari_sam2.models.searching import best, middle
+from napari_sam2.models.local_attention import holds
+from napari_sam2.models.memory_payload import Payload, nearest, payload_of
+from napari_sam2.models.network import prompt_tokens
+from napari_sam2.models.network.configs import MEMORY
+from napari_sam2.models.network.mask_decoder import Decoded, mean
+from napari_sam2.models.network.sam2_network import STRIDE, Features
+from napari_sam2.models.predictor import Looks, Sam2
 
 _ENCODED_AT_ONCE = 32  # Windows of one batch; larger ones are no faster on a CPU
 _FITTING = (
@@ -161,7 +161,7 @@ class Following(Sam2):
         dense = self._dense(looks, points, labels)
         shown = None if dense is None else dense.flip(_TURN)
         image = self.network.unconditioned(features[2])
-        turned = self.network.decode(features, image, prompts.turned(points, labels), labels, shown)
+        turned = self.network.decode(features, image, prompt_tokens.turned(points, labels), labels, shown)
         return mean(decoded, replace(turned, masks=turned.masks.flip(_TURN)))
 
     def _known(self, embedding: Embedding, query: Query) -> Window | None:

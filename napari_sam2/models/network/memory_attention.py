@@ -20,7 +20,7 @@ from transformers.models.sam2_video.modeling_sam2_video import (
     Sam2VideoRoPEAttention,
 )
 
-from napari_sam2.models.positions import rotate
+from napari_sam2.models.network.position_encodings import rotate
 
 _POSITION_WEIGHT = (
     0.1  # of the position encoding added to the frame's features (Meta's `pos_enc_at_input`)

@@ -10,9 +10,9 @@ from torch import Tensor
 from napari_sam2.core.errors import PromptError
 from napari_sam2.core.result import Memory, Query, Recall
 from napari_sam2.core.window import Window
-from napari_sam2.models.framing import Corners
-from napari_sam2.models.network import STRIDE
-from napari_sam2.models.regions import Cells
+from napari_sam2.models.cropping import Corners
+from napari_sam2.models.local_attention import Cells
+from napari_sam2.models.network.sam2_network import STRIDE
 
 
 class Payload(NamedTuple):

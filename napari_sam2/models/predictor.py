@@ -25,17 +25,17 @@ from napari_sam2.core.prompt import Said
 from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Query, Recall, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
-from napari_sam2.models import prompts
 from napari_sam2.models.answers import Answer, segments_of
-from napari_sam2.models.configs import MEMORY
-from napari_sam2.models.cores import alike, side_by_side
-from napari_sam2.models.decoder import Chosen, Decoded, best, single
-from napari_sam2.models.framing import Corners, extent
-from napari_sam2.models.network import STRIDE, Features, Network, Recalled, Seen
-from napari_sam2.models.payload import Payload, nearest, payload_of, piece, tokens_shown
+from napari_sam2.models.attention_selection import least, stays_whole
+from napari_sam2.models.cropping import Corners, extent
+from napari_sam2.models.local_attention import Cells, Regions, brought, holds
+from napari_sam2.models.memory_payload import Payload, nearest, payload_of, piece, tokens_shown
+from napari_sam2.models.network import prompt_tokens
+from napari_sam2.models.network.configs import MEMORY
+from napari_sam2.models.network.mask_decoder import Chosen, Decoded, best, single
+from napari_sam2.models.network.sam2_network import STRIDE, Features, Network, Recalled, Seen
+from napari_sam2.models.parallel import alike, side_by_side
 from napari_sam2.models.precision import computing
-from napari_sam2.models.regions import Cells, Regions, brought, holds
-from napari_sam2.models.sight import least, stays_whole
 
 # previous logits are clamped to this before they are a prompt (Meta's demo and video predictor)
 _PREVIOUS_LOGIT = 32.0
@@ -157,7 +157,7 @@ class Sam2:
                 _resized(small, places[0].size, shrinking=False),
             )
             kept = (
-                prompts.filled(small).half()
+                prompt_tokens.filled(small).half()
                 if self.network.configuration.carried
                 else [None] * len(part)
             )
@@ -328,7 +328,7 @@ class Sam2:
         logits = _resized(masks * (high - low) + low, looks.size // 4, shrinking=True)
         points, labels = self._points(looks)
         if self.network.configuration.dense_prompts:
-            image, dense = self.network.unconditioned(features[2]), prompts.filled(logits)
+            image, dense = self.network.unconditioned(features[2]), prompt_tokens.filled(logits)
         else:
             image, dense = features[2], self.network.mask_downsample(masks[:, None])[:, 0]
         decoded = self.network.decode(features, image, points, labels, dense)
@@ -451,7 +451,7 @@ class Sam2:
         if not points.shape[1]:
             return before
         seen = self._seen(looks)
-        return prompts.drawn(
+        return prompt_tokens.drawn(
             _inside(points, seen) if seen else points, labels, looks.size // 4, before
         )
 
@@ -471,11 +471,11 @@ class Sam2:
             )
             last = nearest(near, frame)
             planes.append(
-                prompts.nothing(side) if last is None else cast(Payload, last.features).mask
+                prompt_tokens.nothing(side) if last is None else cast(Payload, last.features).mask
             )
             sources.append(window if last is None else cast(Payload, last.features).window)
         shown = [cast(Tensor, plane).to(self.device).float() for plane in planes]
-        return prompts.filled(self._brought(shown, sources, looks.windows, looks.embedding.window))
+        return prompt_tokens.filled(self._brought(shown, sources, looks.windows, looks.embedding.window))
 
     def _stacked(self, arrays: Sequence[Any]) -> Tensor:
         return torch.from_numpy(np.array(arrays, dtype=np.float32)).to(self.device)
@@ -532,10 +532,10 @@ def _shape(query: Query) -> _Shape:
 def _told(said: Said) -> tuple[list[tuple[float, float]], list[int]]:
     """Points (y, x) in data pixels and their labels."""
     box = [said.box[:2], said.box[2:]] if said.box else []
-    labels = [prompts.TOP_LEFT, prompts.BOTTOM_RIGHT] if said.box else []
+    labels = [prompt_tokens.TOP_LEFT, prompt_tokens.BOTTOM_RIGHT] if said.box else []
     return [*box, *said.points], [
         *labels,
-        *(prompts.POSITIVE if positive else prompts.NEGATIVE for positive in said.positive),
+        *(prompt_tokens.POSITIVE if positive else prompt_tokens.NEGATIVE for positive in said.positive),
     ]
 
 
