@@ -33,7 +33,7 @@ OF_A_MACHINE = {
     "drive letter": re.compile(r"(?<![\w])[A-Z]:\\\\?\w"),
 }
 
-_RUN_ELSEWHERE = ("from napari_sam2.io.export", "remote_model")
+_RUN_ELSEWHERE = ("from napari_sam2.io.writers.export", "remote_model")
 """Blocks that need a reader's own files, or a second machine: tests/io/test_export.py, tests/batch/test_remote.py."""
 
 

@@ -26,8 +26,8 @@ from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
 from napari_sam2.detection.options import Hints, Kind
 from napari_sam2.detection.registry import AUTO, SOURCES, open_source
+from napari_sam2.io.atomic import alone, check_output
 from napari_sam2.io.open import open_stack
-from napari_sam2.io.place import alone, check_output
 from napari_sam2.measurement.classes import Rule, by_rules, categorised, features_of
 from napari_sam2.measurement.columns import object_columns, table
 from napari_sam2.measurement.counts import counts

@@ -15,10 +15,10 @@ from napari_sam2.core.errors import OutputError
 from napari_sam2.core.provenance import Provenance
 from napari_sam2.core.registry import Registry
 from napari_sam2.core.video import Video
-from napari_sam2.io.ctc import write_ctc
-from napari_sam2.io.geff import write_geff
-from napari_sam2.io.place import atomic
+from napari_sam2.io.atomic import atomic
 from napari_sam2.io.tables import write_anndata, write_parquet, write_text
+from napari_sam2.io.writers.ctc import write_ctc
+from napari_sam2.io.writers.geff import write_geff
 from napari_sam2.measurement.report import report
 
 

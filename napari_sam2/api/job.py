@@ -23,11 +23,11 @@ from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.video import Contrast, Video
+from napari_sam2.io.atomic import alone, check_output, sweep
 from napari_sam2.io.open import open_stack
-from napari_sam2.io.place import alone, check_output, sweep
 from napari_sam2.io.prompts import masks_as_prompts, read_prompts, write_prompts
-from napari_sam2.io.sinks import LabelSpec, open_sink
 from napari_sam2.io.tables import write_provenance, write_tables
+from napari_sam2.io.writers.sinks import LabelSpec, open_sink
 from napari_sam2.measurement.overview import draw_overview
 from napari_sam2.models.device import describe
 from napari_sam2.propagation.run import Progress, RunState

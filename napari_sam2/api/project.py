@@ -36,12 +36,12 @@ from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.track import MAX_TRACK
 from napari_sam2.core.video import Video
-from napari_sam2.io.kept_labels import KeptLabels
-from napari_sam2.io.place import check_output, remove, sweep
+from napari_sam2.io.atomic import check_output, remove, sweep
 from napari_sam2.io.project import ImageReference, ModelReference, ProjectFile, Walk, is_project
 from napari_sam2.io.prompts import read_prompts, write_prompts
 from napari_sam2.io.prompts_json import json_of_log
-from napari_sam2.io.sinks import LabelSpec
+from napari_sam2.io.writers.project_labels import KeptLabels
+from napari_sam2.io.writers.sinks import LabelSpec
 from napari_sam2.models.device import choose, describe
 from napari_sam2.models.weights.cards import known
 from napari_sam2.propagation.run import Progress

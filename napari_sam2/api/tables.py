@@ -13,8 +13,8 @@ from napari_sam2.core.errors import AxesError, LabelsError
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.track import Track
 from napari_sam2.core.video import Video
+from napari_sam2.io.atomic import check_output
 from napari_sam2.io.open import open_labels, open_stack
-from napari_sam2.io.place import check_output
 from napari_sam2.io.tables import write_tables
 from napari_sam2.measurement.counts import counts
 from napari_sam2.measurement.facts import Facts

@@ -17,8 +17,8 @@ from napari_sam2.api.job import Job
 from napari_sam2.batch.pool import Pool
 from napari_sam2.core.errors import FileError, PlanError
 from napari_sam2.detection.registry import AUTO, SOURCES
-from napari_sam2.io.plate import fields_of, is_plate
-from napari_sam2.io.zarr import is_store
+from napari_sam2.io.readers.plate import fields_of, is_plate
+from napari_sam2.io.readers.zarr import is_store
 
 _PATHS = ("prompts", "masks")  # fields of a Job that may speak of the stack they belong to
 _WAYS = (

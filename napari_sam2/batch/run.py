@@ -18,8 +18,8 @@ from napari_sam2.batch.pool import Pool
 from napari_sam2.batch.summary import SUMMARY, names_of, write_summary
 from napari_sam2.batch.work import TOPIC, Done, carry
 from napari_sam2.core.errors import PlanError, Sam2Error, WorkerError
-from napari_sam2.io.place import alone, check_output
-from napari_sam2.io.well import well_of
+from napari_sam2.io.atomic import alone, check_output
+from napari_sam2.io.readers.well import well_of
 from napari_sam2.measurement.counts import ALL
 
 TRIES = 3

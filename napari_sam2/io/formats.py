@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from napari_sam2.io import dicom, microscopes, movie, nifti, nrrd
-from napari_sam2.io.content import Content
+from napari_sam2.io.readers import dicom, microscopes, movie, nifti, nrrd
+from napari_sam2.io.readers.opened import Content
 
 _READERS: dict[str, Callable[[Path], Content]] = {
     **dict.fromkeys(nifti.SUFFIXES, nifti.open_nifti),

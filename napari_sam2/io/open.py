@@ -14,19 +14,19 @@ import zarr
 
 from napari_sam2.core.errors import AxesError, FileError, LabelsError
 from napari_sam2.core.stack import Spacing, Stack
-from napari_sam2.io.content import Content, array_content, overridden
-from napari_sam2.io.dicom import open_dicom, slices_in
-from napari_sam2.io.folder import (
+from napari_sam2.io.formats import OTHER_SUFFIXES, open_other
+from napari_sam2.io.readers.dicom import open_dicom, slices_in
+from napari_sam2.io.readers.folder import (
     PICTURE_SUFFIXES,
     TIFF_SUFFIXES,
     open_folder,
     open_glob,
     open_image,
 )
-from napari_sam2.io.formats import OTHER_SUFFIXES, open_other
-from napari_sam2.io.planes import check_file, reading
-from napari_sam2.io.zarr import array_content as zarr_content
-from napari_sam2.io.zarr import is_store, open_zarr
+from napari_sam2.io.readers.lazy import check_file, reading
+from napari_sam2.io.readers.opened import Content, array_content, overridden
+from napari_sam2.io.readers.zarr import array_content as zarr_content
+from napari_sam2.io.readers.zarr import is_store, open_zarr
 
 
 def open_stack(

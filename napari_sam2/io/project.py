@@ -25,8 +25,8 @@ from napari_sam2.core.card import Attention, ModelCard, Precision, Windows
 from napari_sam2.core.errors import AxesError, FileError, Sam2Error, StackError
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.core.video import Contrast, Video
+from napari_sam2.io.atomic import atomic
 from napari_sam2.io.open import open_stack
-from napari_sam2.io.place import atomic
 from napari_sam2.io.tables import write_text
 
 PROJECT = "project.json"

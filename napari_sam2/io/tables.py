@@ -14,7 +14,7 @@ import pandas as pd
 
 from napari_sam2.core.errors import OutputError
 from napari_sam2.core.provenance import Provenance
-from napari_sam2.io.place import atomic
+from napari_sam2.io.atomic import atomic
 
 _OBSERVED = ("track", "frame", "t", "z", "category", "presence")
 

@@ -18,7 +18,7 @@ import tifffile
 from napari_sam2.core.errors import FileError, LabelsError
 from napari_sam2.core.video import Contrast, Video
 from napari_sam2.io.open import open_stack
-from napari_sam2.io.planes import reading
+from napari_sam2.io.readers.lazy import reading
 from napari_sam2.train.annotated import Reading
 from napari_sam2.train.pairs import Pair, Plane
 

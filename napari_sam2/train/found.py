@@ -6,8 +6,8 @@ import re
 from pathlib import Path
 
 from napari_sam2.core.errors import FileError, LabelsError
-from napari_sam2.io.folder import PICTURE_SUFFIXES, TIFF_SUFFIXES, natural
-from napari_sam2.io.zarr import is_store
+from napari_sam2.io.readers.folder import PICTURE_SUFFIXES, TIFF_SUFFIXES, natural
+from napari_sam2.io.readers.zarr import is_store
 from napari_sam2.train.annotated import Reading, all_pairs, pairs_of
 from napari_sam2.train.ctc import is_ctc, open_ctc
 from napari_sam2.train.packs import open_pack

@@ -21,8 +21,8 @@ from napari_sam2.batch import run_jobs, work
 from napari_sam2.batch.pool import Pool
 from napari_sam2.batch.run import DEATHS, Standing, _Ledger, failures
 from napari_sam2.core.errors import FileError, OutputError, PlanError, PromptError
+from napari_sam2.io.atomic import alone
 from napari_sam2.io.open import open_labels
-from napari_sam2.io.place import alone
 from napari_sam2.measurement import evaluate
 from napari_sam2.testing.scenes import Scene, drifting
 from napari_sam2.testing.toy import ToyModel

@@ -9,7 +9,7 @@ import pytest
 from napari_sam2.core.errors import FileError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.core.track import Branch
-from napari_sam2.io.ctc import read_ctc, write_ctc
+from napari_sam2.io.writers.ctc import read_ctc, write_ctc
 from napari_sam2.testing.scenes import dividing
 
 
@@ -72,7 +72,7 @@ def test_folder_that_is_none_is_refused(tmp_path, text, says):
 
 def test_geff_has_a_node_for_each_object_and_edges_along_tracks_and_divisions(tmp_path):
     geff = pytest.importorskip("geff")
-    from napari_sam2.io.geff import write_geff
+    from napari_sam2.io.writers.geff import write_geff
 
     objects = pd.DataFrame(
         {

@@ -23,7 +23,7 @@ from napari_sam2.batch.jobs import read_jobs
 from napari_sam2.core.errors import AxesError, FileError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.io.open import open_stack
-from napari_sam2.io.plate import fields_of
+from napari_sam2.io.readers.plate import fields_of
 from tests.io.lif import write_lif
 from tests.io.nd2_file import Acquired, write_nd2
 

@@ -16,8 +16,8 @@ from yaozarrs.write.v05 import write_image
 
 from napari_sam2.core.errors import AxesError, FileError, LabelsError
 from napari_sam2.core.stack import Spacing
-from napari_sam2.io.folder import natural
 from napari_sam2.io.open import open_labels, open_stack
+from napari_sam2.io.readers.folder import natural
 
 _PIXELS = np.random.default_rng(0).integers(0, 250, (12, 20, 30)).astype(np.uint8)
 

@@ -13,8 +13,6 @@ import tifffile
 
 from napari_sam2.core.errors import FileError, LabelsError
 from napari_sam2.core.stack import Spacing, Stack
-from napari_sam2.io.kept_labels import KeptLabels
-from napari_sam2.io.label_spec import LabelSpec
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.io.project import (
     PIXELS,
@@ -24,6 +22,8 @@ from napari_sam2.io.project import (
     Walk,
     fingerprint,
 )
+from napari_sam2.io.writers.label_spec import LabelSpec
+from napari_sam2.io.writers.project_labels import KeptLabels
 from napari_sam2.testing.scenes import drifting, two_channels
 
 

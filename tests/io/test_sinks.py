@@ -20,9 +20,9 @@ import zarr
 from napari_sam2.core.errors import LabelsError, OutputError
 from napari_sam2.core.protocols import Sink
 from napari_sam2.core.stack import Spacing, Stack
-from napari_sam2.io import tiff_sink
 from napari_sam2.io.open import open_labels
-from napari_sam2.io.sinks import LabelSpec, open_sink
+from napari_sam2.io.writers import tiff_sink
+from napari_sam2.io.writers.sinks import LabelSpec, open_sink
 from napari_sam2.testing.contracts.sink import SHAPE, SinkContract
 
 _FORMATS = ("tiff", "zarr")

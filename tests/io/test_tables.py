@@ -15,7 +15,7 @@ import pytest
 
 from napari_sam2.core.errors import OutputError
 from napari_sam2.core.provenance import Provenance
-from napari_sam2.io.place import atomic, check_output
+from napari_sam2.io.atomic import atomic, check_output
 from napari_sam2.io.tables import write_json, write_provenance, write_table, write_tables
 
 

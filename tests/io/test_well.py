@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_sam2.io.well import well_of
+from napari_sam2.io.readers.well import well_of
 
 
 @pytest.mark.parametrize(

@@ -10,9 +10,10 @@ import numpy as np
 from napari_sam2.core.errors import LabelsError, OutputError
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.track import Track
-from napari_sam2.io import coco, dicom_seg, nifti, nrrd, rois
+from napari_sam2.io.atomic import atomic
 from napari_sam2.io.open import open_labels
-from napari_sam2.io.place import atomic
+from napari_sam2.io.readers import nifti, nrrd
+from napari_sam2.io.writers import coco, dicom_seg, rois
 
 __all__ = ["FORMATS", "export"]
 

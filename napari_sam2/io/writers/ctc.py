@@ -18,8 +18,8 @@ import tifffile
 from napari_sam2.core.errors import FileError
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.track import Branch
+from napari_sam2.io.atomic import atomic
 from napari_sam2.io.open import open_labels
-from napari_sam2.io.place import atomic
 from napari_sam2.io.tables import write_text
 
 TRACK_FILES = ("res_track.txt", "man_track.txt")

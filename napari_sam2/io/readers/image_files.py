@@ -9,8 +9,8 @@ from typing import Any
 import imageio.v3 as imageio
 import numpy as np
 
-from napari_sam2.io.content import Content
-from napari_sam2.io.planes import check_file, lazily, reading
+from napari_sam2.io.readers.lazy import check_file, lazily, reading
+from napari_sam2.io.readers.opened import Content
 
 _READER = "pillow"  # named, for imageio tries all others on a file that this one cannot read
 

@@ -12,9 +12,9 @@ import numpy as np
 
 from napari_sam2.core.errors import FileError
 from napari_sam2.core.stack import Spacing
-from napari_sam2.io.content import Content
 from napari_sam2.io.extras import MICROSCOPES, needed
-from napari_sam2.io.planes import lazily, reading, stamp
+from napari_sam2.io.readers.lazy import lazily, reading, stamp
+from napari_sam2.io.readers.opened import Content
 
 SUFFIXES = (".czi", ".nd2", ".lif")
 

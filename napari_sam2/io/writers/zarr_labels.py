@@ -15,10 +15,10 @@ from yaozarrs.write.v05 import LabelsBuilder
 
 from napari_sam2.core.errors import LabelsError, OutputError
 from napari_sam2.core.video import Video
-from napari_sam2.io.place import writing
-from napari_sam2.io.planes import reading
-from napari_sam2.io.plate import is_plate
-from napari_sam2.io.zarr import is_store
+from napari_sam2.io.atomic import writing
+from napari_sam2.io.readers.lazy import reading
+from napari_sam2.io.readers.plate import is_plate
+from napari_sam2.io.readers.zarr import is_store
 
 _CHUNK = 1024
 

@@ -10,7 +10,7 @@ import pandas as pd
 
 from napari_sam2.core.errors import OutputError
 from napari_sam2.core.stack import Spacing
-from napari_sam2.io.place import atomic
+from napari_sam2.io.atomic import atomic
 
 
 def write_geff(

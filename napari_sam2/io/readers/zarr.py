@@ -13,9 +13,9 @@ import zarr
 
 from napari_sam2.core.errors import AxesError, FileError
 from napari_sam2.core.stack import AXES, Spacing
-from napari_sam2.io.content import UNKNOWN, Content
-from napari_sam2.io.planes import lazily, reading
-from napari_sam2.io.plate import fields_of
+from napari_sam2.io.readers.lazy import lazily, reading
+from napari_sam2.io.readers.opened import UNKNOWN, Content
+from napari_sam2.io.readers.plate import fields_of
 from napari_sam2.io.units import length_um, time_s
 
 _MARKS = (

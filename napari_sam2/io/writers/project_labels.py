@@ -10,9 +10,9 @@ import numpy as np
 import zarr
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.io.label_spec import LabelSpec
-from napari_sam2.io.place import atomic, remove, writing
-from napari_sam2.io.zarr_sink import prepared
+from napari_sam2.io.atomic import atomic, remove, writing
+from napari_sam2.io.writers.label_spec import LabelSpec
+from napari_sam2.io.writers.zarr_sink import prepared
 
 NAME = "labels.ome.zarr"
 

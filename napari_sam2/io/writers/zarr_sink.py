@@ -9,8 +9,8 @@ import numpy as np
 from yaozarrs import v05
 from yaozarrs.write.v05 import prepare_image
 
-from napari_sam2.io.label_spec import LabelSpec
-from napari_sam2.io.place import part_of, remove, settle, writing
+from napari_sam2.io.atomic import part_of, remove, settle, writing
+from napari_sam2.io.writers.label_spec import LabelSpec
 
 _CHUNK = 1024  # pixels a side
 

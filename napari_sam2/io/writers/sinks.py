@@ -7,10 +7,10 @@ from pathlib import Path
 from napari_sam2.core.errors import OutputError
 from napari_sam2.core.protocols import Sink
 from napari_sam2.core.registry import Registry
-from napari_sam2.io.label_spec import LabelSpec
-from napari_sam2.io.place import check_output
-from napari_sam2.io.tiff_sink import OmeTiffSink
-from napari_sam2.io.zarr_sink import OmeZarrSink
+from napari_sam2.io.atomic import check_output
+from napari_sam2.io.writers.label_spec import LabelSpec
+from napari_sam2.io.writers.tiff_sink import OmeTiffSink
+from napari_sam2.io.writers.zarr_sink import OmeZarrSink
 
 __all__ = ["SINKS", "LabelSpec", "OmeTiffSink", "OmeZarrSink", "open_sink"]
 

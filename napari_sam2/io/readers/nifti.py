@@ -11,9 +11,9 @@ import numpy as np
 
 from napari_sam2.core.errors import FileError
 from napari_sam2.core.stack import Spacing
-from napari_sam2.io.content import Content
 from napari_sam2.io.extras import MEDICAL, needed
-from napari_sam2.io.planes import lazily, reading, stamp
+from napari_sam2.io.readers.lazy import lazily, reading, stamp
+from napari_sam2.io.readers.opened import Content
 from napari_sam2.io.units import length_um, time_s
 
 SUFFIXES = (".nii", ".nii.gz")

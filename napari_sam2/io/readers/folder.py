@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 
 from napari_sam2.core.errors import AxesError, FileError
-from napari_sam2.io.content import UNKNOWN, Content
-from napari_sam2.io.picture import open_picture, picture_planes
-from napari_sam2.io.planes import Planes, lazily
-from napari_sam2.io.tiff import open_tiff, tiff_planes
+from napari_sam2.io.readers.image_files import open_picture, picture_planes
+from napari_sam2.io.readers.lazy import Planes, lazily
+from napari_sam2.io.readers.opened import UNKNOWN, Content
+from napari_sam2.io.readers.tiff import open_tiff, tiff_planes
 
 TIFF_SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8", ".lsm")
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")

@@ -17,9 +17,9 @@ from tifffile import PHOTOMETRIC, TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
 from napari_sam2.core.errors import AxesError, FileError
 from napari_sam2.core.stack import Spacing
-from napari_sam2.io import calibration
-from napari_sam2.io.content import UNKNOWN, Content
-from napari_sam2.io.planes import check_file, lazily, reading, stamp
+from napari_sam2.io.readers import calibration
+from napari_sam2.io.readers.lazy import check_file, lazily, reading, stamp
+from napari_sam2.io.readers.opened import UNKNOWN, Content
 
 # What tifffile logs of a broken file is raised here as a FileError; without a handler, Python
 # prints it on top of that.

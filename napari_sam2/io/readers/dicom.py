@@ -13,9 +13,9 @@ import numpy as np
 
 from napari_sam2.core.errors import FileError
 from napari_sam2.core.stack import Spacing
-from napari_sam2.io.content import UNKNOWN, Content
 from napari_sam2.io.extras import MEDICAL, needed
-from napari_sam2.io.planes import lazily, reading, stamp
+from napari_sam2.io.readers.lazy import lazily, reading, stamp
+from napari_sam2.io.readers.opened import UNKNOWN, Content
 from napari_sam2.io.units import length_um
 
 SUFFIXES = (".dcm", ".dicom", ".ima")

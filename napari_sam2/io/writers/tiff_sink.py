@@ -11,8 +11,8 @@ from typing import IO, Any
 import numpy as np
 from tifffile import TiffWriter
 
-from napari_sam2.io.label_spec import LabelSpec
-from napari_sam2.io.place import atomic, part_of, remove, writing
+from napari_sam2.io.atomic import atomic, part_of, remove, writing
+from napari_sam2.io.writers.label_spec import LabelSpec
 
 _CLASSIC_BYTES = 2**32 - 2**25  # a classic TIFF addresses 4 GiB; the rest is for its directories
 _PAGE_BYTES = 512  # one directory, generously

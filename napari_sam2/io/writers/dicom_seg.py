@@ -10,8 +10,8 @@ import numpy as np
 
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.track import Track
-from napari_sam2.io.dicom import source_slices
 from napari_sam2.io.extras import MEDICAL, needed
+from napari_sam2.io.readers.dicom import source_slices
 
 
 def write_dicom_seg(

@@ -9,7 +9,7 @@ from typing import Any
 import zarr
 
 from napari_sam2.core.errors import FileError
-from napari_sam2.io.planes import reading
+from napari_sam2.io.readers.lazy import reading
 
 
 def fields_of(path: Path) -> list[Path]:
