@@ -23,7 +23,7 @@ from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Video
 from napari_sam2.io.open import open_labels, open_stack
-from napari_sam2.measurement.agreement import evaluate
+from napari_sam2.measurement.evaluation.agreement import evaluate
 from napari_sam2.models.device import describe
 from napari_sam2.models.load import load_model
 from napari_sam2.propagation.session import Settings

@@ -22,7 +22,7 @@ from napari_sam2.api.count import Counting, Trust, count_video, video_of
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.detection.options import Kind
-from napari_sam2.measurement.agreement import evaluate
+from napari_sam2.measurement.evaluation.agreement import evaluate
 from napari_sam2.models.load import load_model
 
 KINDS: tuple[Kind, ...] = ("mask", "box", "point")

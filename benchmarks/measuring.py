@@ -21,7 +21,7 @@ from napari_sam2.api.count import Counting, count_video
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.core.video import Video
-from napari_sam2.measurement.objects import frame_objects
+from napari_sam2.measurement.features.objects import frame_objects
 from napari_sam2.models.load import load_model
 
 SIDE = 1024

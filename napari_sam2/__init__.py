@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from napari_sam2.core.stack import Spacing, Stack
     from napari_sam2.core.video import Video
     from napari_sam2.io.open import open_stack
-    from napari_sam2.measurement.agreement import evaluate
+    from napari_sam2.measurement.evaluation.agreement import evaluate
     from napari_sam2.models.load import load_model
     from napari_sam2.train.finetune import finetune
 
@@ -35,7 +35,7 @@ _HOMES = {
     "Stack": "core.stack",
     "Video": "core.video",
     "count": "api.count",
-    "evaluate": "measurement.agreement",
+    "evaluate": "measurement.evaluation.agreement",
     "finetune": "train.finetune",
     "load_model": "models.load",
     "measure": "api.tables",

@@ -28,10 +28,10 @@ from napari_sam2.detection.options import Hints, Kind
 from napari_sam2.detection.registry import AUTO, SOURCES, open_source
 from napari_sam2.io.atomic import alone, check_output
 from napari_sam2.io.open import open_stack
-from napari_sam2.measurement.classes import Rule, by_rules, categorised, features_of
 from napari_sam2.measurement.columns import object_columns, table
 from napari_sam2.measurement.counts import counts
-from napari_sam2.measurement.objects import channel_count
+from napari_sam2.measurement.features.classes import Rule, by_rules, categorised, features_of
+from napari_sam2.measurement.features.objects import channel_count
 from napari_sam2.models.device import describe
 from napari_sam2.propagation.memory_policies import Sam2Policy
 from napari_sam2.propagation.run import Progress, RunState

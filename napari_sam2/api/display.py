@@ -9,7 +9,7 @@ from skimage.segmentation import find_boundaries
 from napari_sam2.core.html import sheet, thinned
 from napari_sam2.core.presence import Presence
 from napari_sam2.measurement.counts import ALL
-from napari_sam2.measurement.outlines import colour
+from napari_sam2.measurement.report.outlines import colour
 from napari_sam2.propagation.session import Session
 
 _TINT = 0.25

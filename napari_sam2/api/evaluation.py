@@ -12,8 +12,8 @@ from napari_sam2.core.errors import AxesError, FileError, LabelsError
 from napari_sam2.core.stack import Stack
 from napari_sam2.io.open import open_labels
 from napari_sam2.io.writers.ctc import is_ctc_result, read_ctc
-from napari_sam2.measurement.agreement import Agreement, evaluate
-from napari_sam2.measurement.count_agreement import count_errors
+from napari_sam2.measurement.evaluation.agreement import Agreement, evaluate
+from napari_sam2.measurement.evaluation.count_agreement import count_errors
 
 _LABELS = ("labels.ome.tif", "labels.ome.zarr")
 

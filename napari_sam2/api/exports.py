@@ -19,7 +19,7 @@ from napari_sam2.io.atomic import atomic
 from napari_sam2.io.tables import write_anndata, write_parquet, write_text
 from napari_sam2.io.writers.ctc import write_ctc
 from napari_sam2.io.writers.geff import write_geff
-from napari_sam2.measurement.report import report
+from napari_sam2.measurement.report.report import report
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,7 @@ from napari_sam2.core.prompt import MaskPrompt, Prompt, PromptLog, renumbered
 from napari_sam2.core.protocols import PromptSource, VolumeSource
 from napari_sam2.core.track import Track
 from napari_sam2.detection.seeds import mask_prompt
-from napari_sam2.measurement.chains import Chain, settled
+from napari_sam2.tracking.tracklets import Chain, settled
 
 Told = Callable[[str], None]
 

@@ -28,7 +28,7 @@ from napari_sam2.io.open import open_stack
 from napari_sam2.io.prompts import masks_as_prompts, read_prompts, write_prompts
 from napari_sam2.io.tables import write_provenance, write_tables
 from napari_sam2.io.writers.sinks import LabelSpec, open_sink
-from napari_sam2.measurement.overview import draw_overview
+from napari_sam2.measurement.report.overview import draw_overview
 from napari_sam2.models.device import describe
 from napari_sam2.propagation.run import Progress, RunState
 from napari_sam2.propagation.session import Settings

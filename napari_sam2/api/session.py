@@ -16,7 +16,7 @@ from napari_sam2.api.display import run_html, session_html
 from napari_sam2.api.tables import Tables, tables_of
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.provenance import Provenance
-from napari_sam2.measurement.facts import Fact
+from napari_sam2.measurement.track_status import Fact
 from napari_sam2.propagation import run
 from napari_sam2.propagation import session as engine
 from napari_sam2.propagation.overlaps import label_type

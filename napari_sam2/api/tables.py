@@ -17,12 +17,12 @@ from napari_sam2.io.atomic import check_output
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.io.tables import write_tables
 from napari_sam2.measurement.counts import counts
-from napari_sam2.measurement.facts import Facts
-from napari_sam2.measurement.objects import objects
-from napari_sam2.measurement.overview import draw_overview
-from napari_sam2.measurement.scope import Scope
-from napari_sam2.measurement.track_spots import track_spots
-from napari_sam2.measurement.tracks import tracks
+from napari_sam2.measurement.features.objects import objects
+from napari_sam2.measurement.features.options import Scope
+from napari_sam2.measurement.features.track_spots import track_spots
+from napari_sam2.measurement.features.tracks import tracks
+from napari_sam2.measurement.report.overview import draw_overview
+from napari_sam2.measurement.track_status import Facts
 
 
 @dataclass(frozen=True, eq=False)

@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from napari_sam2.io.tables import write_table, write_text
-from napari_sam2.measurement.batch_report import batch_report
 from napari_sam2.measurement.pooling import by_well, pooled
+from napari_sam2.measurement.report.batch_report import batch_report
 
 SUMMARY, COUNTS, TRACKS, WELLS, REPORT = (
     "summary.csv",

@@ -167,7 +167,7 @@ def measure(arguments: argparse.Namespace) -> None:
     from napari_sam2.api.tables import measure, open_labels_of
     from napari_sam2.core.video import Video
     from napari_sam2.io.open import open_stack
-    from napari_sam2.measurement.scope import Puncta, Scope
+    from napari_sam2.measurement.features.options import Puncta, Scope
 
     image = open_stack(
         arguments.image, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval

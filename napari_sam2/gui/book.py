@@ -18,7 +18,7 @@ from napari_sam2.core.track import Track
 from napari_sam2.gui.changed import Changed
 from napari_sam2.gui.search import Seed
 from napari_sam2.gui.view import ObjectRow
-from napari_sam2.measurement.facts import Fact
+from napari_sam2.measurement.track_status import Fact
 
 MAX_LABEL = int(np.iinfo(np.uint16).max)
 """The largest id that a labels layer of 16 bit can show."""

@@ -10,7 +10,7 @@ import numpy as np
 from napari_sam2.core.plan import Direction
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.gui.search import Seed
-from napari_sam2.measurement.facts import Fact
+from napari_sam2.measurement.track_status import Fact
 
 
 @dataclass(frozen=True, eq=False)

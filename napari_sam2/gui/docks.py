@@ -23,7 +23,7 @@ from napari_sam2.gui.parts import tool
 from napari_sam2.gui.tables import Tables
 from napari_sam2.gui.training import TrainingTab
 from napari_sam2.gui.view import Place, Snapshot
-from napari_sam2.measurement.facts import Fact
+from napari_sam2.measurement.track_status import Fact
 from napari_sam2.propagation.review import Review, Suspicion, review
 
 Facts = Mapping[tuple[int, int], Fact]

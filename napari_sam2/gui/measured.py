@@ -16,9 +16,9 @@ from napari_sam2.core.track import Track
 from napari_sam2.core.video import Video
 from napari_sam2.measurement.columns import object_columns, table
 from napari_sam2.measurement.counts import ALL, counts
-from napari_sam2.measurement.facts import Facts
-from napari_sam2.measurement.objects import channel_count, frame_objects
-from napari_sam2.measurement.tracks import tracks
+from napari_sam2.measurement.features.objects import channel_count, frame_objects
+from napari_sam2.measurement.features.tracks import tracks
+from napari_sam2.measurement.track_status import Facts
 
 
 @dataclass(frozen=True, eq=False)

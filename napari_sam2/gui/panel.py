@@ -35,7 +35,7 @@ from napari_sam2.gui.sources import prompts_of
 from napari_sam2.gui.tools_section import Tool, ToolsSection
 from napari_sam2.gui.view import Place, Said, Snapshot, Stage
 from napari_sam2.gui.worker import ThreadWorker
-from napari_sam2.measurement.facts import Fact
+from napari_sam2.measurement.track_status import Fact
 
 _REDRAW_MS = 40
 """The canvas and the lists are drawn anew no more often: the loop must have time for the person."""

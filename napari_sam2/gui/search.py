@@ -20,9 +20,9 @@ from napari_sam2.core.protocols import VolumeSource
 from napari_sam2.detection.options import Hints
 from napari_sam2.detection.registry import open_source
 from napari_sam2.detection.seeds import label_prompts
-from napari_sam2.measurement.chains import Chain, settled
 from napari_sam2.propagation.overlaps import mask
 from napari_sam2.propagation.session import Settings
+from napari_sam2.tracking.tracklets import Chain, settled
 
 _STAYED_PX = 0.75  # a seed that lies so near where it was found was not moved
 _SCRATCH_BYTES = 1 << 28  # image features of a session that only tells who is who

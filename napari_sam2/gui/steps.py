@@ -17,7 +17,7 @@ from napari_sam2.core.result import Segment
 from napari_sam2.gui.changed import Changed
 from napari_sam2.gui.measured import Measured
 from napari_sam2.gui.search import Search, Sought
-from napari_sam2.measurement.facts import Fact
+from napari_sam2.measurement.track_status import Fact
 from napari_sam2.propagation.propagate import Stepped
 
 SAVE_EVERY_S = 4.0

@@ -16,7 +16,7 @@ from napari_sam2.core.card import Attention, Precision, Windows
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, PromptLog
 from napari_sam2.core.stack import Stack
 from napari_sam2.gui.search import Seed
-from napari_sam2.measurement.facts import Fact
+from napari_sam2.measurement.track_status import Fact
 
 T = TypeVar("T")
 

@@ -4,14 +4,14 @@
 is drawn.
 """
 
-from napari_sam2.measurement.agreement import Agreement, evaluate
 from napari_sam2.measurement.counts import counts
-from napari_sam2.measurement.facts import Fact, Facts
-from napari_sam2.measurement.objects import frame_objects, objects
-from napari_sam2.measurement.planes import LabelPlanes
-from napari_sam2.measurement.scope import Puncta, Scope
-from napari_sam2.measurement.track_spots import track_spots
-from napari_sam2.measurement.tracks import tracks
+from napari_sam2.measurement.evaluation.agreement import Agreement, evaluate
+from napari_sam2.measurement.features.objects import frame_objects, objects
+from napari_sam2.measurement.features.options import Puncta, Scope
+from napari_sam2.measurement.features.track_spots import track_spots
+from napari_sam2.measurement.features.tracks import tracks
+from napari_sam2.measurement.label_planes import LabelPlanes
+from napari_sam2.measurement.track_status import Fact, Facts
 
 __all__ = [
     "Agreement",

@@ -12,10 +12,10 @@ import numpy as np
 import pandas as pd
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.measurement.colocalisation import COEFFICIENTS, pair_names
-from napari_sam2.measurement.intensity import MORE, QUANTITIES
-from napari_sam2.measurement.neighbourhood import COLUMNS as AROUND
-from napari_sam2.measurement.shape import COLUMNS as SHAPE
+from napari_sam2.measurement.features.colocalisation import COEFFICIENTS, pair_names
+from napari_sam2.measurement.features.cytoplasm import COLUMNS as AROUND
+from napari_sam2.measurement.features.intensity import MORE, QUANTITIES
+from napari_sam2.measurement.features.shape import COLUMNS as SHAPE
 
 _OBJECT = {
     "track": "int64",

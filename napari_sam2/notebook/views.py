@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
-from napari_sam2.measurement.outlines import colour
+from napari_sam2.measurement.report.outlines import colour
 from napari_sam2.propagation.segment_store import Trace
 from napari_sam2.propagation.session import Session
 

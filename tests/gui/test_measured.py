@@ -9,8 +9,8 @@ import pytest
 from napari_sam2.core.track import Track
 from napari_sam2.gui.measured import Measured
 from napari_sam2.measurement.counts import counts
-from napari_sam2.measurement.objects import objects
-from napari_sam2.measurement.tracks import tracks
+from napari_sam2.measurement.features.objects import objects
+from napari_sam2.measurement.features.tracks import tracks
 from napari_sam2.testing.scenes import SCENES, Scene, appearing, drifting, two_channels
 
 

@@ -11,7 +11,7 @@ from napari_sam2.core.protocols import VideoModel
 from napari_sam2.gui.controller import Controller
 from napari_sam2.gui.search import Seed
 from napari_sam2.gui.view import Choice, Inline, Place, Said, Snapshot
-from napari_sam2.measurement.facts import Fact
+from napari_sam2.measurement.track_status import Fact
 from napari_sam2.testing.scenes import Scene
 from napari_sam2.testing.toy import ToyModel
 

@@ -10,7 +10,7 @@ import tifffile
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.stack import Stack
 from napari_sam2.measurement import evaluate
-from napari_sam2.measurement.matching import Overlap, assign
+from napari_sam2.measurement.evaluation.matching import Overlap, assign
 from tests.measurement.conftest import square
 
 

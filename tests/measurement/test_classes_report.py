@@ -14,10 +14,11 @@ from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.core.track import Track
 from napari_sam2.core.video import Contrast, Video
-from napari_sam2.measurement import counts, objects, tracks
-from napari_sam2.measurement.classes import Rule, by_examples, by_rules, categorised
-from napari_sam2.measurement.report import report
-from napari_sam2.measurement.trees import draw_lineage
+from napari_sam2.measurement import counts
+from napari_sam2.measurement.features import objects, tracks
+from napari_sam2.measurement.features.classes import Rule, by_examples, by_rules, categorised
+from napari_sam2.measurement.report.lineage_tree import draw_lineage
+from napari_sam2.measurement.report.report import report
 from napari_sam2.testing.scenes import dividing
 from tests.measurement.conftest import square
 

@@ -8,12 +8,12 @@ import pytest
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.prompt import PointPrompt
 from napari_sam2.core.track import Branch
-from napari_sam2.measurement.chains import Chain, settled
-from napari_sam2.measurement.ctc_agreement import ctc_measures
+from napari_sam2.measurement.evaluation.ctc_agreement import ctc_measures
+from napari_sam2.measurement.evaluation.matching import Overlap
 from napari_sam2.measurement.lineage import branches
-from napari_sam2.measurement.linking import doubtful, link, mothers
-from napari_sam2.measurement.matching import Overlap
 from napari_sam2.testing.scenes import dividing
+from napari_sam2.tracking.linking import doubtful, link, mothers
+from napari_sam2.tracking.tracklets import Chain, settled
 from tests.measurement.conftest import square
 
 

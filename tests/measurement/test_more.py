@@ -10,8 +10,9 @@ from skimage.measure import pearson_corr_coeff, regionprops
 
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.track import Track
-from napari_sam2.measurement import Puncta, Scope, objects, track_spots, tracks
-from napari_sam2.measurement.shape import LENGTHS
+from napari_sam2.measurement import Puncta, Scope
+from napari_sam2.measurement.features import objects, track_spots, tracks
+from napari_sam2.measurement.features.shape import LENGTHS
 from tests.measurement.conftest import square
 
 

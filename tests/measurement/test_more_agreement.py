@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.measurement.agreement import evaluate
-from napari_sam2.measurement.boundary import Outlined
-from napari_sam2.measurement.count_agreement import count_errors
+from napari_sam2.measurement.evaluation.agreement import evaluate
+from napari_sam2.measurement.evaluation.boundary import Outlined
+from napari_sam2.measurement.evaluation.count_agreement import count_errors
 from napari_sam2.testing.scenes import dividing
 from tests.measurement.conftest import square
 

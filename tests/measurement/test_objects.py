@@ -10,8 +10,9 @@ from napari_sam2.core.errors import IntensityError, LabelsError
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.stack import Spacing
 from napari_sam2.core.track import Track
-from napari_sam2.measurement import Fact, LabelPlanes, frame_objects, objects
-from napari_sam2.measurement.regions import RING_GAP_PX, RING_REACH_PX, Regions
+from napari_sam2.measurement import Fact, LabelPlanes, frame_objects
+from napari_sam2.measurement.features import objects
+from napari_sam2.measurement.features.regions import RING_GAP_PX, RING_REACH_PX, Regions
 from tests.measurement.conftest import square
 
 FIXED = [

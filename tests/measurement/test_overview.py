@@ -8,9 +8,10 @@ from matplotlib.image import imread
 from napari_sam2.core.errors import LabelsError, OutputError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.core.track import Track
-from napari_sam2.measurement import counts, objects
-from napari_sam2.measurement.outlines import colour, outlines
-from napari_sam2.measurement.overview import draw_overview
+from napari_sam2.measurement import counts
+from napari_sam2.measurement.features import objects
+from napari_sam2.measurement.report.outlines import colour, outlines
+from napari_sam2.measurement.report.overview import draw_overview
 from napari_sam2.measurement.units import distance, moment, round_length
 from tests.measurement.conftest import square
 

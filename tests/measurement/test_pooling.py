@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from napari_sam2.measurement.batch_report import batch_report
 from napari_sam2.measurement.pooling import by_well, pooled
+from napari_sam2.measurement.report.batch_report import batch_report
 
 WELLS = {"b1": "B03", "b2": "B03", "c1": "C01", "d1": "D01"}
 TRACKS = {

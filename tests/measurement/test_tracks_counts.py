@@ -10,7 +10,8 @@ import tifffile
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.core.track import Track
-from napari_sam2.measurement import counts, objects, tracks
+from napari_sam2.measurement import counts
+from napari_sam2.measurement.features import objects, tracks
 from tests.measurement.conftest import square
 
 NAMED = [

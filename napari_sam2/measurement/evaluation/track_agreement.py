@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from napari_sam2.measurement.matching import Overlap, assign
+from napari_sam2.measurement.evaluation.matching import Overlap, assign
 
 _NOBODY = 0  # the background is no track
 

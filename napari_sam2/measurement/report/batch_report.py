@@ -6,8 +6,12 @@ import re
 
 import pandas as pd
 
-from napari_sam2.measurement.page import frame_table, page, picture, section, text
-from napari_sam2.measurement.plate_charts import draw_counts_of_stacks, draw_groups, draw_plate
+from napari_sam2.measurement.report.page import frame_table, page, picture, section, text
+from napari_sam2.measurement.report.plate_charts import (
+    draw_counts_of_stacks,
+    draw_groups,
+    draw_plate,
+)
 
 _BOXES = 48  # groups that can be told apart side by side
 _ROWS = 400  # of a table

@@ -9,8 +9,8 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
-from napari_sam2.measurement.regions import Regions
-from napari_sam2.measurement.scope import Puncta
+from napari_sam2.measurement.features.options import Puncta
+from napari_sam2.measurement.features.regions import Regions
 
 _REACH = 3.0  # of a spot, in its own spreads: holds 98.9 % of a Gaussian's light in two dimensions
 # of an object's range of grey values: what stands out less is no spot, however little noise there

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.measurement.boundary import Outlined
 from napari_sam2.measurement.counts import ALL
-from napari_sam2.measurement.ctc_agreement import ctc_measures
-from napari_sam2.measurement.matching import MATCHED_IOU, Overlap
-from napari_sam2.measurement.planes import LabelPlanes
-from napari_sam2.measurement.track_agreement import track_table
+from napari_sam2.measurement.evaluation.boundary import Outlined
+from napari_sam2.measurement.evaluation.ctc_agreement import ctc_measures
+from napari_sam2.measurement.evaluation.matching import MATCHED_IOU, Overlap
+from napari_sam2.measurement.evaluation.track_agreement import track_table
+from napari_sam2.measurement.label_planes import LabelPlanes
 
 THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 """IoU from which on a pair counts as found, for AP (as in the 2018 Data Science Bowl and COCO): 0.5 to 0.95."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from skimage.measure import regionprops_table
 
-from napari_sam2.measurement.regions import Regions
+from napari_sam2.measurement.features.regions import Regions
 
 QUANTITIES = ("mean", "sum", "min", "max", "std", "background", "corrected_sum")
 """In the order of the columns of every table."""

@@ -11,10 +11,10 @@ import numpy as np
 import pandas as pd
 
 from napari_sam2.core.video import Video
-from napari_sam2.measurement.objects import channel_count
-from napari_sam2.measurement.planes import LabelPlanes
-from napari_sam2.measurement.scope import Puncta, Scope
-from napari_sam2.measurement.spots import spots
+from napari_sam2.measurement.features.objects import channel_count
+from napari_sam2.measurement.features.options import Puncta, Scope
+from napari_sam2.measurement.features.spots import spots
+from napari_sam2.measurement.label_planes import LabelPlanes
 
 
 def track_spots(

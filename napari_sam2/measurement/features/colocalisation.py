@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 from scipy import ndimage
 
-from napari_sam2.measurement.regions import Regions
+from napari_sam2.measurement.features.regions import Regions
 
 COEFFICIENTS = ("pearson", "manders1", "manders2")
 _NOISES = 3.0  # above the background: signal

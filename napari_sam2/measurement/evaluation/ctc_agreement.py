@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from napari_sam2.core.errors import LabelsError
+from napari_sam2.measurement.evaluation.matching import Overlap
 from napari_sam2.measurement.lineage import branches
-from napari_sam2.measurement.matching import Overlap
 
 MEASURES = ("SEG", "DET", "TRA", "LNK", "CHOTA", "BC")
 # of an object of the truth: more than that must be covered for it to be found (Maška et al. 2014)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_sam2.measurement.intensity import outside
-from napari_sam2.measurement.regions import Regions, ring
+from napari_sam2.measurement.features.intensity import outside
+from napari_sam2.measurement.features.regions import Regions, ring
 
 COLUMNS = ("cytoplasm_mean", "nucleus_cytoplasm")
 

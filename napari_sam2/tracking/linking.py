@@ -10,7 +10,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from skimage.measure import regionprops_table
 
-from napari_sam2.measurement.matching import Overlap, assign
+from napari_sam2.measurement.evaluation.matching import Overlap, assign
 
 SURE_IOU = 0.5
 """From here on an object is the one it overlaps, and nobody needs to be asked."""

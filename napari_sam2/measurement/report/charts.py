@@ -9,7 +9,7 @@ from matplotlib.ticker import MaxNLocator
 
 from napari_sam2.core.video import Video
 from napari_sam2.measurement.counts import ALL
-from napari_sam2.measurement.outlines import colour
+from napari_sam2.measurement.report.outlines import colour
 from napari_sam2.measurement.units import step_of
 
 _LEGEND = 12  # tracks up to which each is named beside the chart

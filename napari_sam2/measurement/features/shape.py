@@ -7,7 +7,7 @@ from scipy import ndimage
 from skimage.measure import regionprops_table
 
 from napari_sam2.core.stack import Spacing
-from napari_sam2.measurement.regions import Regions
+from napari_sam2.measurement.features.regions import Regions
 
 LENGTHS = {
     "perimeter": "perimeter",

@@ -8,7 +8,7 @@ import numpy as np
 from skimage.color import lab2rgb
 from skimage.measure import find_contours, regionprops
 
-from napari_sam2.measurement.regions import Regions
+from napari_sam2.measurement.features.regions import Regions
 
 # turns of hue from one id to the next: neighbours differ, no two of the first hundreds agree
 _GOLDEN = 0.618033988749895

@@ -8,11 +8,11 @@ from typing import Any
 import pandas as pd
 
 from napari_sam2.core.video import Video
-from napari_sam2.measurement.charts import draw_areas, draw_counts
 from napari_sam2.measurement.columns import channels_of
 from napari_sam2.measurement.counts import ALL
-from napari_sam2.measurement.page import frame_table, page, picture, section, table
-from napari_sam2.measurement.trees import draw_lineage
+from napari_sam2.measurement.report.charts import draw_areas, draw_counts
+from napari_sam2.measurement.report.lineage_tree import draw_lineage
+from napari_sam2.measurement.report.page import frame_table, page, picture, section, table
 
 _INK = "#33475b"
 _ROWS = 50  # of the table of tracks

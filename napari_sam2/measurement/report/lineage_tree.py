@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from napari_sam2.measurement.outlines import colour
+from napari_sam2.measurement.report.outlines import colour
 
 _MANY = 120  # tracks from which on numbers would cover each other
 

@@ -11,18 +11,18 @@ import pandas as pd
 
 from napari_sam2.core.track import Track
 from napari_sam2.core.video import Video
-from napari_sam2.measurement.colocalisation import COEFFICIENTS, colocalisation, pair_names
 from napari_sam2.measurement.columns import object_columns, table
-from napari_sam2.measurement.facts import Fact, Facts
-from napari_sam2.measurement.intensity import intensities, more_intensities, saturated
-from napari_sam2.measurement.neighbourhood import COLUMNS as AROUND
-from napari_sam2.measurement.neighbourhood import cytoplasm_columns, cytoplasms
-from napari_sam2.measurement.planes import LabelPlanes
-from napari_sam2.measurement.regions import Regions
-from napari_sam2.measurement.scope import Scope
-from napari_sam2.measurement.shape import COLUMNS as SHAPE
-from napari_sam2.measurement.shape import shapes
-from napari_sam2.measurement.spots import plane_spots
+from napari_sam2.measurement.features.colocalisation import COEFFICIENTS, colocalisation, pair_names
+from napari_sam2.measurement.features.cytoplasm import COLUMNS as AROUND
+from napari_sam2.measurement.features.cytoplasm import cytoplasm_columns, cytoplasms
+from napari_sam2.measurement.features.intensity import intensities, more_intensities, saturated
+from napari_sam2.measurement.features.options import Scope
+from napari_sam2.measurement.features.regions import Regions
+from napari_sam2.measurement.features.shape import COLUMNS as SHAPE
+from napari_sam2.measurement.features.shape import shapes
+from napari_sam2.measurement.features.spots import plane_spots
+from napari_sam2.measurement.label_planes import LabelPlanes
+from napari_sam2.measurement.track_status import Fact, Facts
 
 
 def objects(

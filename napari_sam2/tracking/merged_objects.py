@@ -8,7 +8,7 @@ from collections.abc import Container, Mapping
 import numpy as np
 from scipy import ndimage
 
-from napari_sam2.measurement.matching import Overlap
+from napari_sam2.measurement.evaluation.matching import Overlap
 
 _HELD = 0.6  # of a track's pixels: as many must lie in a body for the track to be in it
 # of the areas of all that are said to be in a body: a smaller one is one of them, the others are

@@ -16,9 +16,9 @@ from skimage.transform import downscale_local_mean
 
 from napari_sam2.core.errors import OutputError
 from napari_sam2.core.video import Video
-from napari_sam2.measurement.charts import draw_areas, draw_counts
-from napari_sam2.measurement.outlines import Outline, colour, outlines
-from napari_sam2.measurement.planes import LabelPlanes
+from napari_sam2.measurement.label_planes import LabelPlanes
+from napari_sam2.measurement.report.charts import draw_areas, draw_counts
+from napari_sam2.measurement.report.outlines import Outline, colour, outlines
 from napari_sam2.measurement.units import distance, moment, round_length
 
 FRAMES = 8
