@@ -427,7 +427,7 @@ def test_resuming_with_other_prompts_is_refused(
     stack: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from napari_sam2.api.job import Job, run_job
-    from napari_sam2.api.work import WORK
+    from napari_sam2.api.resume import WORK
 
     class Stop(Exception):
         pass

@@ -13,9 +13,7 @@ from pydantic import ConfigDict, Field
 
 from napari_sam2.api.exports import Results, check_exports, export
 from napari_sam2.api.fields import Fields
-from napari_sam2.api.finding import explain, find_tracks, tell
 from napari_sam2.api.job import LabelFormat, Outcome, loaded_model, save
-from napari_sam2.api.joining import Joining
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import Tables, open_labels_of
 from napari_sam2.core.card import ATTENTION, Attention, Precision, Windows
@@ -36,6 +34,8 @@ from napari_sam2.models.device import describe
 from napari_sam2.propagation.memory_policies import Sam2Policy
 from napari_sam2.propagation.run import Progress, RunState
 from napari_sam2.propagation.session import Settings
+from napari_sam2.tracking.linker import Joining
+from napari_sam2.tracking.pipeline import explain, find_tracks, tell
 
 log = logging.getLogger(__name__)
 

@@ -19,8 +19,8 @@ from napari_sam2.api.count import (
     video_of,
 )
 from napari_sam2.api.job import Job, Outcome, begun, finished_already
+from napari_sam2.api.resume import Work
 from napari_sam2.api.session import Session
-from napari_sam2.api.work import Work
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.protocols import VideoModel

@@ -14,9 +14,9 @@ import pandas as pd
 from pydantic import ConfigDict, Field
 
 from napari_sam2.api.fields import Fields
+from napari_sam2.api.resume import WORK, Work
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import open_labels_of
-from napari_sam2.api.work import WORK, Work
 from napari_sam2.core.card import ATTENTION, Attention, ModelCard, Precision, Windows
 from napari_sam2.core.errors import LabelsError, PlanError, PromptError
 from napari_sam2.core.plan import Direction, Propagation

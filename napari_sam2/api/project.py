@@ -19,8 +19,8 @@ from filelock import FileLock, Timeout
 from pydantic import JsonValue
 
 from napari_sam2.api.job import Outcome, another_job, finished_already, save, summary_of
+from napari_sam2.api.resume import Work
 from napari_sam2.api.session import Run, Session
-from napari_sam2.api.work import Work
 from napari_sam2.core.card import ModelCard, Precision
 from napari_sam2.core.errors import (
     DeviceError,

@@ -14,7 +14,6 @@ import numpy as np
 from skimage.measure import label
 
 from napari_sam2.api.count import Found, save_counted
-from napari_sam2.api.finding import worthy
 from napari_sam2.api.job import save
 from napari_sam2.api.session import Session
 from napari_sam2.core.errors import PlanError, PromptError
@@ -37,6 +36,7 @@ from napari_sam2.gui.search import Placed, Search, Sought, Wanted
 from napari_sam2.gui.steps import Steps, shared
 from napari_sam2.propagation.overlaps import mask
 from napari_sam2.propagation.propagate import Stepped
+from napari_sam2.tracking.pipeline import worthy
 
 
 class Desk(Steps):

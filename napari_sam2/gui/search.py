@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from napari_sam2.api.count import Counting, counted_session, notes_of
-from napari_sam2.api.joining import Linker
 from napari_sam2.api.session import Session
 from napari_sam2.core.plan import Leg, Propagation
 from napari_sam2.core.presence import Presence
@@ -22,6 +21,7 @@ from napari_sam2.detection.registry import open_source
 from napari_sam2.detection.seeds import label_prompts
 from napari_sam2.propagation.overlaps import mask
 from napari_sam2.propagation.session import Settings
+from napari_sam2.tracking.linker import Linker
 from napari_sam2.tracking.tracklets import Chain, settled
 
 _STAYED_PX = 0.75  # a seed that lies so near where it was found was not moved
