@@ -22,7 +22,7 @@ from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Stack
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.models.load import load_model
-from napari_sam2.train.annotated import Reading, pairs_of
+from napari_sam2.train.data.annotated import Reading, pairs_of
 from napari_sam2.train.finetune import finetune
 from napari_sam2.train.hooks import Lines
 from napari_sam2.train.recipe import Recipe

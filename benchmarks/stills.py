@@ -26,8 +26,8 @@ from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.models.device import describe
 from napari_sam2.models.load import load_model
 from napari_sam2.propagation.overlaps import mask
-from napari_sam2.train.clicks import box_of, correction, middle
-from napari_sam2.train.packs import open_pack
+from napari_sam2.train.data.packs import open_pack
+from napari_sam2.train.data.simulated_prompts import box_of, correction, middle
 
 LEAST_PX = 40
 """Objects smaller than this are left out: a row of pixels more or less is a third of them."""

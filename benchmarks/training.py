@@ -16,13 +16,13 @@ import numpy as np
 
 from napari_sam2.models.weights import checkpoints
 from napari_sam2.models.weights.card_files import card_of
-from napari_sam2.train.batches import Material
+from napari_sam2.train.data.batches import Material
+from napari_sam2.train.data.clip_sources import Mixture, PairSource
+from napari_sam2.train.data.packs import open_pack
 from napari_sam2.train.finetune import finetune
 from napari_sam2.train.hooks import Lines
-from napari_sam2.train.packs import open_pack
-from napari_sam2.train.painted import PaintedSource
 from napari_sam2.train.recipe import Recipe
-from napari_sam2.train.sources import Mixture, PairSource
+from napari_sam2.train.synthetic.clips import PaintedSource
 
 RECIPE = Path(__file__).parents[1] / "checkpoints" / "recipes" / "nano.toml"
 
@@ -64,7 +64,7 @@ DATA = {
     "Sunnybrook Cardiac Data (training part)": "118 slices, left ventricle, CC0",
     "FlyEM medulla FIB-SEM": "54 sections, neurites, CC-BY",
     "Omnipose examples": "7 images of bacteria, masks made by Omnipose, MIT",
-    "napari_sam2.testing.painted": "synthetic scenes: nuclei, tissue, filaments, membranes, "
+    "napari_sam2.train.synthetic": "synthetic scenes: nuclei, tissue, filaments, membranes, "
     "organs, z-stacks and dividing time-lapses",
     "held out by image": "60 images of nuclei of the Data Science Bowl, and 13 slices of other "
     "patients",

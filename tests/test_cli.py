@@ -21,7 +21,7 @@ from napari_sam2.cli import main
 from napari_sam2.core.card import ATTENTION
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.testing.scenes import Scene, drifting, ellipsoids
-from napari_sam2.train.trial import base
+from napari_sam2.train.smoke import base
 
 _FILES = [
     "counts.csv",

@@ -15,7 +15,7 @@ from napari_sam2.core.video import Video
 
 if TYPE_CHECKING:
     from napari_sam2.propagation.session import Session
-    from napari_sam2.train.pairs import Pair
+    from napari_sam2.train.data.pairs import Pair
 
 LEAST = 2
 """Frames: one to learn from and one to see whether anything was learned."""
@@ -58,7 +58,7 @@ class Accepted:
 
         Raises LabelsError where too few frames are accepted.
         """
-        from napari_sam2.train.pairs import Pair
+        from napari_sam2.train.data.pairs import Pair
 
         if len(self.frames) < LEAST:
             raise LabelsError(self.summary)

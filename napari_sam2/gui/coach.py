@@ -18,7 +18,7 @@ from napari_sam2.gui.accepted import Accepted
 from napari_sam2.models.weights.files import cache
 
 if TYPE_CHECKING:
-    from napari_sam2.train.clip import Clip
+    from napari_sam2.train.data.clip import Clip
     from napari_sam2.train.recipe import Recipe
 
 # steps between two looks at the held-out frames: some ten seconds of the embedded model on a

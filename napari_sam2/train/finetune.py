@@ -19,15 +19,15 @@ from napari_sam2.models.load import load_model
 from napari_sam2.models.network.sam2_network import Network
 from napari_sam2.models.predictor import Sam2
 from napari_sam2.models.weights import checkpoints
-from napari_sam2.train.batches import Material
+from napari_sam2.train.adapt import taught
+from napari_sam2.train.data.batches import Material
+from napari_sam2.train.data.datasets import material_of
+from napari_sam2.train.data.pairs import Pair
 from napari_sam2.train.hooks import HOOKS, Checkpointing, CsvLog, EarlyStopping, Hook, LearningRate
 from napari_sam2.train.loop import Outcome, Setting, Training, TrainingError
 from napari_sam2.train.lora import merged
-from napari_sam2.train.material import material_of
-from napari_sam2.train.pairs import Pair
 from napari_sam2.train.recipe import Recipe
-from napari_sam2.train.taught import taught
-from napari_sam2.train.tuned import Trains, choose
+from napari_sam2.train.trainable import Trains, choose
 from napari_sam2.train.validation import Validation
 
 Data = Material | Sequence[Pair | str | Path] | str | Path

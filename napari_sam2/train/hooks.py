@@ -19,7 +19,7 @@ import torch
 from napari_sam2.core.errors import CheckpointError, ModelError, OutputError, PlanError
 from napari_sam2.core.registry import Registry
 from napari_sam2.models.weights.files import beside, made, writing
-from napari_sam2.train.clip import Clip
+from napari_sam2.train.data.clip import Clip
 
 if TYPE_CHECKING:
     from napari_sam2.train.loop import Outcome, Step, Training

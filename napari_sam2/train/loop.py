@@ -22,13 +22,13 @@ from napari_sam2.core.errors import LabelsError, ModelError
 from napari_sam2.models.network.sam2_network import Network
 from napari_sam2.train import losses
 from napari_sam2.train.average import Average
-from napari_sam2.train.batches import Drawn, Draws, Material, Pool, Stream
-from napari_sam2.train.clicks import correction
-from napari_sam2.train.clip import Clip
+from napari_sam2.train.data.batches import Drawn, Draws, Material, Pool, Stream
+from napari_sam2.train.data.clip import Clip
+from napari_sam2.train.data.simulated_prompts import correction
 from napari_sam2.train.forward import Correct, Script, rehearse
 from napari_sam2.train.hooks import Hook
 from napari_sam2.train.recipe import Recipe
-from napari_sam2.train.tuned import encodes, trained
+from napari_sam2.train.trainable import encodes, trained
 from napari_sam2.train.validation import Validation, held_out, validate
 
 _OLDER = (

@@ -10,9 +10,9 @@ from scipy.ndimage import binary_erosion
 
 from napari_sam2.core.prompt import Said
 from napari_sam2.models.network.sam2_network import Network
-from napari_sam2.train.batches import assembled
-from napari_sam2.train.clicks import correction, middle
-from napari_sam2.train.clip import Clip
+from napari_sam2.train.data.batches import assembled
+from napari_sam2.train.data.clip import Clip
+from napari_sam2.train.data.simulated_prompts import correction, middle
 from napari_sam2.train.forward import Script, rehearse
 from napari_sam2.train.validation import masks_of
 

@@ -9,10 +9,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_sam2.core.errors import FileError, Sam2Error
-from napari_sam2.train.annotated import Reading
-from napari_sam2.train.clicks import Kinds
+from napari_sam2.train.data.annotated import Reading
+from napari_sam2.train.data.simulated_prompts import Kinds
 from napari_sam2.train.losses import Weights
-from napari_sam2.train.tuned import Trains
+from napari_sam2.train.trainable import Trains
 
 Learnable = Literal[
     "pointer_time", "previous_logits", "single_mask", "presence_head", "carried", "refinement"

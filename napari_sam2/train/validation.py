@@ -12,9 +12,9 @@ from torch.nn import functional
 
 from napari_sam2.core.prompt import Said
 from napari_sam2.models.network.sam2_network import Network
-from napari_sam2.train.batches import Material, assembled, objects_of
-from napari_sam2.train.clicks import box_of, correction, middle
-from napari_sam2.train.clip import Clip
+from napari_sam2.train.data.batches import Material, assembled, objects_of
+from napari_sam2.train.data.clip import Clip
+from napari_sam2.train.data.simulated_prompts import box_of, correction, middle
 from napari_sam2.train.forward import Batch, Rehearsed, Script, rehearse
 from napari_sam2.train.recipe import Validating
 

@@ -35,7 +35,7 @@ from napari_sam2.notebook import annotate
 from napari_sam2.testing.contracts import ModelContract
 from napari_sam2.testing.scenes import Scene, drifting, returning
 from napari_sam2.testing.toy import ToyModel
-from napari_sam2.train.trial import base
+from napari_sam2.train.smoke import base
 from tests.batch.conftest import cluster_of
 
 pytest.importorskip(

@@ -16,7 +16,7 @@ from napari_sam2.models.weights.cards import known
 from napari_sam2.propagation.session import Session
 from napari_sam2.testing.scenes import Scene, drifting
 from napari_sam2.testing.toy import ToyModel
-from napari_sam2.train.trial import base, recipe
+from napari_sam2.train.smoke import base, recipe
 
 SCENE = drifting(shape=(96, 96))
 

@@ -12,7 +12,7 @@ from napari_sam2.core.errors import CheckpointError, FileError
 from napari_sam2.gui.changed import Carry
 from napari_sam2.gui.view import Inline, ObjectRow, Snapshot, Stage
 from napari_sam2.models.weights.conversion import import_file
-from napari_sam2.train.trial import base
+from napari_sam2.train.smoke import base
 from tests.gui.screen import application
 
 pytest.importorskip("superqt", reason="superqt is not installed")

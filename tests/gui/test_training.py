@@ -18,7 +18,7 @@ from napari_sam2.gui.accepted import Accepted
 from napari_sam2.gui.coach import Coach, Figures, Lesson
 from napari_sam2.gui.training import TrainingTab, told_of
 from napari_sam2.models.weights.cards import known
-from napari_sam2.train.trial import base, recipe
+from napari_sam2.train.smoke import base, recipe
 from tests.gui.screen import application, settle, shown, wait_until
 from tests.gui.test_coach import ALL, session
 

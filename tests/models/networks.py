@@ -12,7 +12,7 @@ from napari_sam2.models.network.configs import Configuration
 from napari_sam2.models.network.hiera import _transformers as vision
 from napari_sam2.models.network.sam2_network import Network, _transformers
 from napari_sam2.models.predictor import Sam2
-from napari_sam2.train.trial import TINY
+from napari_sam2.train.smoke import TINY
 
 SMALL = Configuration(
     width=16,

@@ -16,7 +16,7 @@ from napari_sam2.core.video import Contrast, Frame
 from napari_sam2.models.load import load_model
 from napari_sam2.models.predictor import Sam2
 from napari_sam2.testing.contracts import ModelContract
-from napari_sam2.train.clicks import correction
+from napari_sam2.train.data.simulated_prompts import correction
 
 
 @pytest.fixture(scope="module")

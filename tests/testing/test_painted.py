@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from napari_sam2.testing.painted.bodies import (
+from napari_sam2.train.synthetic.appearance import LOOKS, Canvas
+from napari_sam2.train.synthetic.cells import (
     Bodies,
     Kind,
     dividing,
@@ -11,9 +12,8 @@ from napari_sam2.testing.painted.bodies import (
     through_z,
     wandering,
 )
-from napari_sam2.testing.painted.field import of_bodies, of_strands
-from napari_sam2.testing.painted.looks import LOOKS, Canvas
-from napari_sam2.testing.painted.scenes import SCENES, paint
+from napari_sam2.train.synthetic.field import of_bodies, of_strands
+from napari_sam2.train.synthetic.scenes import SCENES, paint
 
 
 def bodies(

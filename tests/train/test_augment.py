@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.train.augment import Augment
-from napari_sam2.train.clip import Clip
+from napari_sam2.train.data.augment import Augment
+from napari_sam2.train.data.clip import Clip
 
 
 def clip_of(labels: np.ndarray) -> Clip:

@@ -5,7 +5,7 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 
 from napari_sam2.core.errors import LabelsError, PromptError
-from napari_sam2.train.clicks import Kinds, box_of, correction, first_prompt, middle
+from napari_sam2.train.data.simulated_prompts import Kinds, box_of, correction, first_prompt, middle
 
 
 def rectangle(rows: slice, columns: slice, shape: tuple[int, int] = (40, 50)) -> np.ndarray:

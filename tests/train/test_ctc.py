@@ -8,9 +8,9 @@ import tifffile
 
 from napari_sam2.core.errors import FileError, LabelsError
 from napari_sam2.testing.scenes import drifting, ellipsoids
-from napari_sam2.train.annotated import Reading
-from napari_sam2.train.ctc import open_ctc
-from napari_sam2.train.found import find_pairs
+from napari_sam2.train.data.annotated import Reading
+from napari_sam2.train.data.ctc import open_ctc
+from napari_sam2.train.data.discovery import find_pairs
 
 MOVIE = drifting(count=4, frames=5)
 

@@ -11,10 +11,10 @@ from skimage.io import imsave
 
 from napari_sam2.core.errors import FileError, LabelsError, Sam2Error
 from napari_sam2.testing.scenes import drifting, ellipsoids
-from napari_sam2.train.annotated import Reading, pairs_of
-from napari_sam2.train.found import find_pairs
-from napari_sam2.train.packs import open_pack
-from napari_sam2.train.sources import PairSource
+from napari_sam2.train.data.annotated import Reading, pairs_of
+from napari_sam2.train.data.clip_sources import PairSource
+from napari_sam2.train.data.discovery import find_pairs
+from napari_sam2.train.data.packs import open_pack
 
 MOVIE = drifting(frames=6)
 IMAGE, LABELS = np.asarray(MOVIE.stack.data), MOVIE.labels.astype(np.int32)

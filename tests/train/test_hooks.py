@@ -12,11 +12,11 @@ import pytest
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import CheckpointError, ModelError
 from napari_sam2.testing.contracts import HookContract
-from napari_sam2.train.clip import Clip
+from napari_sam2.train.data.clip import Clip
 from napari_sam2.train.finetune import finetune
 from napari_sam2.train.hooks import HOOKS, EarlyStopping, Hook, Lines, Preview, Quiet, read_state
 from napari_sam2.train.loop import Step, Training
-from napari_sam2.train.trial import material, recipe, trial
+from napari_sam2.train.smoke import material, recipe, trial
 
 
 class _Trial(HookContract):

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.train.annotated import Reading, pairs_of
-from napari_sam2.train.batches import Material
-from napari_sam2.train.material import material_of
-from napari_sam2.train.pairs import Pair
+from napari_sam2.train.data.annotated import Reading, pairs_of
+from napari_sam2.train.data.batches import Material
+from napari_sam2.train.data.datasets import material_of
+from napari_sam2.train.data.pairs import Pair
 from napari_sam2.train.recipe import Recipe
 
 _ZYX = Reading(axes="zyx", along="z")

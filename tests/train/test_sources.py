@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.train.clip import Clip, ClipSource
-from napari_sam2.train.painted import PaintedSource
-from napari_sam2.train.pairs import Pair, Plane
-from napari_sam2.train.sources import Mixture, PairSource, walk
+from napari_sam2.train.data.clip import Clip, ClipSource
+from napari_sam2.train.data.clip_sources import Mixture, PairSource, walk
+from napari_sam2.train.data.pairs import Pair, Plane
+from napari_sam2.train.synthetic.clips import PaintedSource
 
 
 class Stack:

@@ -3,7 +3,7 @@
 import pytest
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.train.split import split
+from napari_sam2.train.data.split import split
 
 
 @pytest.mark.parametrize(

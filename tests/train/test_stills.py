@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from napari_sam2.train.stills import Motion, moving
-from napari_sam2.train.view import View, labels_at, pixels_at
+from napari_sam2.train.data.clip_view import View, labels_at, pixels_at
+from napari_sam2.train.data.stills import Motion, moving
 
 STILL = Motion(drift=0, turn_deg=0, zoom=0, bend=0, leaving=0, flicker=0, defocus_px=0)
 

@@ -15,15 +15,15 @@ from napari_sam2.core.errors import LabelsError, OutputError, Sam2Error
 from napari_sam2.models.load import load_model
 from napari_sam2.models.predictor import Sam2
 from napari_sam2.models.weights import checkpoints
-from napari_sam2.train.augment import Augment
-from napari_sam2.train.batches import Material
-from napari_sam2.train.clip import Clip
+from napari_sam2.train.data.augment import Augment
+from napari_sam2.train.data.batches import Material
+from napari_sam2.train.data.clip import Clip
 from napari_sam2.train.finetune import finetune
 from napari_sam2.train.hooks import Lines, Quiet
 from napari_sam2.train.loop import Step, Training, TrainingError
 from napari_sam2.train.recipe import Recipe, RecipeError
-from napari_sam2.train.trial import TINY, Striped, base, material, recipe
-from napari_sam2.train.tuned import choose, encodes, trained
+from napari_sam2.train.smoke import TINY, Striped, base, material, recipe
+from napari_sam2.train.trainable import choose, encodes, trained
 from tests.models.networks import network
 
 

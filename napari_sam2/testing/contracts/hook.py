@@ -21,7 +21,7 @@ class HookContract:
 
     ::
 
-        from napari_sam2.train.trial import trial
+        from napari_sam2.train.smoke import trial
 
         class TestMyHook(HookContract):
             def make_hook(self):
@@ -39,7 +39,7 @@ class HookContract:
         raise NotImplementedError("override make_hook")
 
     def train(self, folder: Path, hooks: Sequence[Hook]) -> ModelCard:
-        """Train a few steps in `folder` with these hooks: `napari_sam2.train.trial.trial`."""
+        """Train a few steps in `folder` with these hooks: `napari_sam2.train.smoke.trial`."""
         raise NotImplementedError("override train")
 
     def test_it_answers_to_every_occasion(self) -> None:

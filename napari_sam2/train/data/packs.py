@@ -12,7 +12,7 @@ import pandas as pd
 
 from napari_sam2.core.errors import FileError
 from napari_sam2.core.stack import Stack
-from napari_sam2.train.pairs import Pair, Plane
+from napari_sam2.train.data.pairs import Pair, Plane
 
 _COLUMNS = ("file", "height", "width", "group", "split")
 

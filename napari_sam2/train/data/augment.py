@@ -8,8 +8,8 @@ import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.train.clip import Clip
-from napari_sam2.train.view import View, labels_at, pixels_at, within
+from napari_sam2.train.data.clip import Clip
+from napari_sam2.train.data.clip_view import View, labels_at, pixels_at, within
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ from pathlib import Path
 from napari_sam2.core.errors import FileError, LabelsError
 from napari_sam2.io.readers.folder import PICTURE_SUFFIXES, TIFF_SUFFIXES, natural
 from napari_sam2.io.readers.zarr import is_store
-from napari_sam2.train.annotated import Reading, all_pairs, pairs_of
-from napari_sam2.train.ctc import is_ctc, open_ctc
-from napari_sam2.train.packs import open_pack
-from napari_sam2.train.pairs import Pair
+from napari_sam2.train.data.annotated import Reading, all_pairs, pairs_of
+from napari_sam2.train.data.ctc import is_ctc, open_ctc
+from napari_sam2.train.data.packs import open_pack
+from napari_sam2.train.data.pairs import Pair
 
 LABEL_WORDS = ("labels", "label", "masks", "mask", "seg", "segmentation")
 """What a file or folder of labels is called: ``cells_labels.tif`` beside ``cells.tif``, ``masks/`` beside ``images/``."""

@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.train.clip import Clip, ClipSource
-from napari_sam2.train.pairs import Pair, Plane
-from napari_sam2.train.stills import Motion, moving
-from napari_sam2.train.view import View, labels_at, pixels_at
+from napari_sam2.train.data.clip import Clip, ClipSource
+from napari_sam2.train.data.clip_view import View, labels_at, pixels_at
+from napari_sam2.train.data.pairs import Pair, Plane
+from napari_sam2.train.data.stills import Motion, moving
 
 
 class PairSource:

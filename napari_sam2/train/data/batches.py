@@ -13,9 +13,9 @@ from torch import Tensor
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.prompt import Said
 from napari_sam2.models.network.sam2_network import Features, Network
-from napari_sam2.train.augment import Augment
-from napari_sam2.train.clicks import first_prompt
-from napari_sam2.train.clip import Clip, ClipSource
+from napari_sam2.train.data.augment import Augment
+from napari_sam2.train.data.clip import Clip, ClipSource
+from napari_sam2.train.data.simulated_prompts import first_prompt
 from napari_sam2.train.forward import Batch, encode
 from napari_sam2.train.recipe import Recipe, RecipeError, Shape
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
-from napari_sam2.testing.painted.field import Field
-from napari_sam2.testing.painted.grain import Grain
+from napari_sam2.train.synthetic.field import Field
+from napari_sam2.train.synthetic.grain import Grain
 
 
 @dataclass(frozen=True, eq=False)

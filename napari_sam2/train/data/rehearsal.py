@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from napari_sam2.models.weights.files import embedded
-from napari_sam2.train.batches import Material
-from napari_sam2.train.clip import ClipSource
-from napari_sam2.train.packs import open_pack
-from napari_sam2.train.painted import PaintedSource
-from napari_sam2.train.sources import Mixture, PairSource
-from napari_sam2.train.split import Split
+from napari_sam2.train.data.batches import Material
+from napari_sam2.train.data.clip import ClipSource
+from napari_sam2.train.data.clip_sources import Mixture, PairSource
+from napari_sam2.train.data.packs import open_pack
+from napari_sam2.train.data.split import Split
+from napari_sam2.train.synthetic.clips import PaintedSource
 
 # of what is rehearsed: painted scenes move and change as stacks do, which still images cannot
 _PAINTED = 0.4

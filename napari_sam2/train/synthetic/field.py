@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import distance_transform_edt
 
-from napari_sam2.testing.painted.bodies import Bodies
-from napari_sam2.testing.painted.grain import Grain
+from napari_sam2.train.synthetic.cells import Bodies
+from napari_sam2.train.synthetic.grain import Grain
 
 FAR_PX = 40.0
 """The depth of a pixel that is near no body is minus this."""

@@ -19,8 +19,8 @@ from napari_sam2.core.errors import FileError, LabelsError
 from napari_sam2.core.video import Contrast, Video
 from napari_sam2.io.open import open_stack
 from napari_sam2.io.readers.lazy import reading
-from napari_sam2.train.annotated import Reading
-from napari_sam2.train.pairs import Pair, Plane
+from napari_sam2.train.data.annotated import Reading
+from napari_sam2.train.data.pairs import Pair, Plane
 
 _UNMARKED = (
     1_000_000  # added, with the frame, to outlines that hold no marker: objects that nobody follows

@@ -16,7 +16,7 @@ from napari_sam2.core.errors import AxesError, LabelsError
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
 from napari_sam2.io.open import open_labels, open_stack
-from napari_sam2.train.pairs import Pair, Plane
+from napari_sam2.train.data.pairs import Pair, Plane
 
 _MOST_LABEL = int(np.iinfo(np.int32).max)
 _UNSCALED = Contrast(

@@ -6,13 +6,13 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from napari_sam2.train.batches import Material
-from napari_sam2.train.found import find_pairs
-from napari_sam2.train.pairs import Pair
+from napari_sam2.train.data.batches import Material
+from napari_sam2.train.data.clip_sources import PairSource
+from napari_sam2.train.data.discovery import find_pairs
+from napari_sam2.train.data.pairs import Pair
+from napari_sam2.train.data.rehearsal import rehearsed
+from napari_sam2.train.data.split import Split, split
 from napari_sam2.train.recipe import Recipe
-from napari_sam2.train.rehearsal import rehearsed
-from napari_sam2.train.sources import PairSource
-from napari_sam2.train.split import Split, split
 
 _PIECES = 5  # a single stack is cut into, so that one can be held out
 _FOLLOWED = (

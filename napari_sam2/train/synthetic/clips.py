@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.testing.painted.scenes import SCENES, paint
-from napari_sam2.train.clip import Clip
+from napari_sam2.train.data.clip import Clip
+from napari_sam2.train.synthetic.scenes import SCENES, paint
 
 
 class PaintedSource:

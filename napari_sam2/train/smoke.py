@@ -16,9 +16,9 @@ from napari_sam2.core.card import ModelCard
 from napari_sam2.models.network.configs import Configuration
 from napari_sam2.models.network.sam2_network import Network
 from napari_sam2.models.weights import checkpoints
-from napari_sam2.train.augment import Augment
-from napari_sam2.train.batches import Material
-from napari_sam2.train.clip import Clip
+from napari_sam2.train.data.augment import Augment
+from napari_sam2.train.data.batches import Material
+from napari_sam2.train.data.clip import Clip
 from napari_sam2.train.finetune import finetune
 from napari_sam2.train.hooks import Hook
 from napari_sam2.train.recipe import Recipe

@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from napari_sam2.train.view import View, labels_at, pixels_at
+from napari_sam2.train.data.clip_view import View, labels_at, pixels_at
 
 _BEYOND = 0.1  # of the clip's side: how far beyond the plane a moving view may look
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from napari_sam2.testing.painted.bodies import (
+from napari_sam2.train.synthetic.appearance import LOOKS, Canvas, littered
+from napari_sam2.train.synthetic.cells import (
     Bodies,
     Kind,
     dividing,
@@ -16,9 +17,8 @@ from napari_sam2.testing.painted.bodies import (
     through_z,
     wandering,
 )
-from napari_sam2.testing.painted.field import Field, of_bodies, of_strands
-from napari_sam2.testing.painted.grain import Grain
-from napari_sam2.testing.painted.looks import LOOKS, Canvas, littered
+from napari_sam2.train.synthetic.field import Field, of_bodies, of_strands
+from napari_sam2.train.synthetic.grain import Grain
 
 Painted = tuple[np.ndarray, np.ndarray]
 """Frames (T, H, W) float32 in 0..1, and labels int32, 0 background."""
