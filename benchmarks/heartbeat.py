@@ -94,7 +94,7 @@ class Window:
     def __init__(self, scene: Scene, model: str, root: Path) -> None:
         import napari
 
-        from napari_sam2.gui.panel import Panel
+        from napari_sam2.gui.widgets.panel import Panel
 
         self.viewer = napari.Viewer(show=True)
         self.viewer.window.resize(1300, 900)
@@ -110,7 +110,7 @@ class Window:
     @property
     def resting(self) -> bool:
         """Whether all that was asked for is done and drawn."""
-        from napari_sam2.gui.view import Stage
+        from napari_sam2.gui.app.view import Stage
 
         return (
             self.panel.controller.snapshot.stage is Stage.READY

@@ -104,8 +104,8 @@ def sample(name: str, out: Path) -> pd.DataFrame:
     from qtpy.QtCore import Qt
     from qtpy.QtWidgets import QFileDialog, QPushButton
 
-    from napari_sam2.gui.samples import TITLES
-    from napari_sam2.gui.view import Stage
+    from napari_sam2.gui.app.view import Stage
+    from napari_sam2.gui.layers.samples import TITLES
 
     person = Person()
     panel = person.open_panel()
@@ -152,7 +152,7 @@ def sample(name: str, out: Path) -> pd.DataFrame:
 
 def counting() -> None:
     """The z-stack counted without a click: seeds, then objects."""
-    from napari_sam2.gui.view import Stage
+    from napari_sam2.gui.app.view import Stage
 
     person = Person()
     panel = person.open_panel()

@@ -13,8 +13,8 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.gui.panel import Panel
-from napari_sam2.gui.view import Stage
+from napari_sam2.gui.app.view import Stage
+from napari_sam2.gui.widgets.panel import Panel
 from napari_sam2.testing.scenes import Scene
 
 PATIENCE_S = 60.0

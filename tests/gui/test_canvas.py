@@ -13,11 +13,11 @@ from napari.layers import Tracks
 
 from napari_sam2.core.errors import PlanError
 from napari_sam2.core.track import Track
-from napari_sam2.gui.canvas import Canvas
-from napari_sam2.gui.controller import Controller
-from napari_sam2.gui.layers import choice_of, key_of, read
-from napari_sam2.gui.measured import Measured
-from napari_sam2.gui.view import Inline, Place, Said
+from napari_sam2.gui.app.controller import Controller
+from napari_sam2.gui.app.live_tables import Measured
+from napari_sam2.gui.app.view import Inline, Place, Said
+from napari_sam2.gui.layers.canvas import Canvas
+from napari_sam2.gui.layers.layer_axes import choice_of, key_of, read
 from napari_sam2.testing.scenes import Scene, dividing, drifting
 from napari_sam2.testing.toy import ToyModel
 from tests.gui.windows import Mock

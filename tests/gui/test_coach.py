@@ -9,8 +9,8 @@ import pytest
 
 from napari_sam2.core.errors import LabelsError, OutputError
 from napari_sam2.core.prompt import MaskPrompt
-from napari_sam2.gui.accepted import Accepted
-from napari_sam2.gui.coach import CHOICES, Coach, Lesson, Plan, free_name, place_of
+from napari_sam2.gui.app.accepted_frames import Accepted
+from napari_sam2.gui.app.fine_tuner import CHOICES, Coach, Lesson, Plan, free_name, place_of
 from napari_sam2.models.weights import checkpoints
 from napari_sam2.models.weights.cards import known
 from napari_sam2.propagation.session import Session

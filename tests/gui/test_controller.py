@@ -17,10 +17,10 @@ from napari_sam2.core.errors import FileError
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.gui.changed import Carry
-from napari_sam2.gui.controller import Controller
-from napari_sam2.gui.steps import PIECE
-from napari_sam2.gui.view import Choice, Inline, Stage
+from napari_sam2.gui.app.controller import Controller
+from napari_sam2.gui.app.session_steps import PIECE
+from napari_sam2.gui.app.session_update import Carry
+from napari_sam2.gui.app.view import Choice, Inline, Stage
 from napari_sam2.models.load import load_model, looking
 from napari_sam2.testing.scenes import blank, drifting, jumping, touching, two_channels
 from napari_sam2.testing.toy import ToyModel

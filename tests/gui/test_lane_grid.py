@@ -9,8 +9,8 @@ import pytest
 
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.track import Track
-from napari_sam2.gui.lane_grid import CODES, NOTHING, Lanes
-from napari_sam2.gui.lane_sight import GUTTER, HEADER, LANE, LEGEND, MOST, Sight
+from napari_sam2.gui.app.lane_grid import CODES, NOTHING, Lanes
+from napari_sam2.gui.app.timeline_viewport import GUTTER, HEADER, LANE, LEGEND, MOST, Sight
 from napari_sam2.propagation.review import Reason, Suspicion
 
 P, T, U, A, L = (

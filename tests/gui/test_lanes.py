@@ -16,10 +16,10 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QToolTip
 
 from napari_sam2.core.presence import Presence
-from napari_sam2.gui.lane_grid import Lanes
-from napari_sam2.gui.lane_paint import COLOURS, MARK
-from napari_sam2.gui.lane_sight import GUTTER, HEADER, LANE
-from napari_sam2.gui.lanes import SwimLanes
+from napari_sam2.gui.app.lane_grid import Lanes
+from napari_sam2.gui.app.timeline_viewport import GUTTER, HEADER, LANE
+from napari_sam2.gui.widgets.timeline.painting import COLOURS, MARK
+from napari_sam2.gui.widgets.timeline.swim_lanes import SwimLanes
 from napari_sam2.propagation.review import Reason, Suspicion
 from tests.gui.screen import application, settle, shown
 

@@ -16,10 +16,18 @@ from napari_sam2.core.stack import Spacing
 
 napari_layers = pytest.importorskip("napari.layers", reason="napari is not installed")
 
-from napari_sam2.gui.layers import blank_labels, choice_of, geometry, index, locate, read, stack_of
-from napari_sam2.gui.samples import layers_of
-from napari_sam2.gui.sources import prompts_of
-from napari_sam2.gui.view import Place
+from napari_sam2.gui.app.view import Place
+from napari_sam2.gui.layers.layer_axes import (
+    blank_labels,
+    choice_of,
+    geometry,
+    index,
+    locate,
+    read,
+    stack_of,
+)
+from napari_sam2.gui.layers.layer_prompts import prompts_of
+from napari_sam2.gui.layers.samples import layers_of
 
 
 def _image(shape: tuple[int, ...], **options: Any) -> Any:

@@ -13,8 +13,8 @@ pytest.importorskip("napari", reason="napari is not installed")
 
 _IMPORT = """
 import sys
-import napari_sam2.gui.panel
-import napari_sam2.gui.training, napari_sam2.gui.tables
+import napari_sam2.gui.widgets.panel
+import napari_sam2.gui.widgets.training_tab, napari_sam2.gui.widgets.tables.tables_tab
 print(*(name for name in ("torch", "transformers") if name in sys.modules))
 """
 

@@ -46,6 +46,6 @@ def test_the_controller_needs_neither_qt_nor_napari() -> None:
     code = (
         "import sys\n"
         "for name in ('qtpy', 'PyQt6', 'napari', 'superqt', 'vispy'): sys.modules[name] = None\n"
-        "import napari_sam2.gui.controller, napari_sam2.gui.layers\n"
+        "import napari_sam2.gui.app.controller, napari_sam2.gui.layers.layer_axes\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from napari_sam2.core.track import Track
-from napari_sam2.gui.measured import Measured
+from napari_sam2.gui.app.live_tables import Measured
 from napari_sam2.measurement.counts import counts
 from napari_sam2.measurement.features.objects import objects
 from napari_sam2.measurement.features.tracks import tracks

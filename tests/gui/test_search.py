@@ -11,8 +11,8 @@ import pytest
 
 from napari_sam2.api.count import Counting, count_video
 from napari_sam2.core.prompt import MaskPrompt, PointPrompt
-from napari_sam2.gui.search import Placed, Wanted
-from napari_sam2.gui.view import Stage
+from napari_sam2.gui.app.counting_task import Placed, Wanted
+from napari_sam2.gui.app.view import Stage
 from napari_sam2.testing.scenes import Scene, appearing, dividing, drifting, ellipsoids
 from napari_sam2.testing.toy import ToyModel
 from tests.gui.windows import Window

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from napari_sam2.core.errors import CheckpointError, FileError
-from napari_sam2.gui.changed import Carry
-from napari_sam2.gui.view import Inline, ObjectRow, Snapshot, Stage
+from napari_sam2.gui.app.session_update import Carry
+from napari_sam2.gui.app.view import Inline, ObjectRow, Snapshot, Stage
 from napari_sam2.models.weights.conversion import import_file
 from napari_sam2.train.smoke import base
 from tests.gui.screen import application
@@ -19,9 +19,9 @@ pytest.importorskip("superqt", reason="superqt is not installed")
 
 from qtpy.QtCore import Qt
 
-from napari_sam2.gui.carry_section import CarrySection
-from napari_sam2.gui.model_section import ModelSection
-from napari_sam2.gui.object_list import ObjectList
+from napari_sam2.gui.widgets.model_section import ModelSection
+from napari_sam2.gui.widgets.object_list import ObjectList
+from napari_sam2.gui.widgets.propagation_section import CarrySection
 
 application()
 

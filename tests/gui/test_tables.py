@@ -19,10 +19,10 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QToolButton
 
 from napari_sam2.core.track import Track
-from napari_sam2.gui.measured import Measured
-from napari_sam2.gui.plots import Plot
-from napari_sam2.gui.table_view import TableModel, TableView, text_of
-from napari_sam2.gui.tables import Tables
+from napari_sam2.gui.app.live_tables import Measured
+from napari_sam2.gui.widgets.tables.plots import Plot
+from napari_sam2.gui.widgets.tables.table_view import TableModel, TableView, text_of
+from napari_sam2.gui.widgets.tables.tables_tab import Tables
 from napari_sam2.testing.scenes import appearing, drifting
 from tests.gui.screen import application, settle, shown, wait_until
 

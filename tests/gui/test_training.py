@@ -14,9 +14,9 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_sam2.gui.accepted import Accepted
-from napari_sam2.gui.coach import Coach, Figures, Lesson
-from napari_sam2.gui.training import TrainingTab, told_of
+from napari_sam2.gui.app.accepted_frames import Accepted
+from napari_sam2.gui.app.fine_tuner import Coach, Figures, Lesson
+from napari_sam2.gui.widgets.training_tab import TrainingTab, told_of
 from napari_sam2.models.weights.cards import known
 from napari_sam2.train.smoke import base, recipe
 from tests.gui.screen import application, settle, shown, wait_until

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.gui.controller import Controller
-from napari_sam2.gui.search import Seed
-from napari_sam2.gui.view import Choice, Inline, Place, Said, Snapshot
+from napari_sam2.gui.app.controller import Controller
+from napari_sam2.gui.app.counting_task import Seed
+from napari_sam2.gui.app.view import Choice, Inline, Place, Said, Snapshot
 from napari_sam2.measurement.track_status import Fact
 from napari_sam2.testing.scenes import Scene
 from napari_sam2.testing.toy import ToyModel

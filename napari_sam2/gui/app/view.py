@@ -1,0 +1,226 @@
+"""View: what the controller asks of a window, and the frozen picture of the state it hands over.
+
+No Qt, no napari.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from napari_sam2.core.card import Attention, Precision, Windows
+from napari_sam2.core.prompt import BoxPrompt, PointPrompt, PromptLog
+from napari_sam2.core.stack import Stack
+from napari_sam2.gui.app.counting_task import Seed
+from napari_sam2.measurement.track_status import Fact
+
+T = TypeVar("T")
+
+
+class Stage(StrEnum):
+    """What is going on."""
+
+    EMPTY = "empty"
+    """No image is chosen."""
+    READY = "ready"
+    BUSY = "busy"
+    """Something is computed that has no steps to count: a model is loaded, a click answered, a file written."""
+    RUNNING = "running"
+    """Objects are carried, frame by frame."""
+    PAUSED = "paused"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What is worked on: a stack, the axis it is walked along, and the channel the model sees.
+
+    `key` names the image among those that are open; two choices with the same key, axis and channel
+    are the same.
+    """
+
+    key: str
+    stack: Stack = field(compare=False)
+    along: str
+    channel: int | None
+    name: str = field(default="", compare=False)
+
+    @property
+    def length(self) -> int:
+        """Frames along the axis."""
+        return self.stack.sizes.get(self.along, 1)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A Choice at one position of its other axes, e.g. along z at the time point 3: what one Session is about."""
+
+    choice: Choice
+    at: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class ObjectRow:
+    """One line of the list of objects: `frames` is where it is seen, `uncertain` where somebody should look.
+
+    `waiting`: it was corrected, and not carried since.
+    """
+
+    track: int
+    name: str
+    category: str
+    frames: int
+    prompted: int
+    uncertain: int
+    locked: int
+    waiting: bool = False
+
+    @property
+    def state(self) -> str:
+        """One word or two for people."""
+        if not self.frames and not self.prompted:
+            return "new"
+        if self.locked and self.locked >= self.frames:
+            return "locked"
+        if self.waiting:
+            return "propagate"
+        if self.uncertain:
+            return f"check {self.uncertain}"
+        return "prompted" if self.frames <= self.prompted else "tracked"
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """All that a window shows of the state, at one moment.
+
+    `done` of `total` steps of a run; `choices` is the mask shown and how many the model offers for
+    the last click, (0, 0) where it offers one. `precisions` are those that the model can be changed
+    to.
+    """
+
+    stage: Stage = Stage.EMPTY
+    message: str = ""
+    objects: tuple[ObjectRow, ...] = ()
+    current: int = 0
+    done: int = 0
+    total: int = 0
+    undoable: bool = False
+    redoable: bool = False
+    unfinished: bool = False
+    choices: tuple[int, int] = (0, 0)
+    model: str = ""
+    device: str = ""
+    attention: Attention = "whole"
+    windows: Windows = "whole"
+    precision: Precision = "float32"
+    precisions: tuple[Precision, ...] = ("float32",)
+
+    @property
+    def prompted(self) -> bool:
+        """Whether there is anything to carry."""
+        return any(row.prompted for row in self.objects)
+
+
+@dataclass(frozen=True)
+class Said:
+    """The clicks and boxes of one track on all frames, as a window shows them."""
+
+    track: int = 0
+    points: tuple[PointPrompt, ...] = ()
+    boxes: tuple[BoxPrompt, ...] = ()
+
+    @classmethod
+    def of(cls, log: PromptLog, track: int) -> Said:
+        """What counts: a box or a mask took the place of what was said before it."""
+        points, boxes = [], []
+        for frame in log.prompted_frames(track):
+            said = log.said(track, frame)
+            if said.points:
+                points.append(PointPrompt(frame, track, said.points, said.positive))
+            if said.box is not None:
+                boxes.append(BoxPrompt(frame, track, said.box))
+        return cls(track, tuple(points), tuple(boxes))
+
+
+class View(Protocol):
+    """A window, or what stands for one in a test. Called in the main thread only."""
+
+    def show_state(self, snapshot: Snapshot) -> None:
+        """Show the state."""
+        ...
+
+    def draw(self, place: Place, planes: Mapping[int, np.ndarray]) -> None:
+        """Show these (H, W) label planes, by frame."""
+        ...
+
+    def draw_said(self, place: Place, said: Said) -> None:
+        """Show the clicks and boxes of the current object."""
+        ...
+
+    def draw_seeds(self, place: Place, seeds: Sequence[Seed]) -> None:
+        """Show what a search has found so far, to be edited."""
+        ...
+
+    def tell(self, text: str, *, wrong: bool = False) -> None:
+        """Say one sentence, loudly: something is done, or went `wrong`."""
+        ...
+
+    def facts_changed(
+        self,
+        place: Place,
+        facts: Mapping[tuple[int, int], Fact],
+        new: Mapping[tuple[int, int], Fact] | None,
+    ) -> None:
+        """All that is known of every track on every frame, after it changed: `new` of it, or all where that is None."""
+        ...
+
+
+Work = Callable[[], T]
+
+
+class Worker(Protocol):
+    """One thread that does one piece of work after the other; what comes of it is handed over in the main thread."""
+
+    def submit(
+        self, work: Work[T], then: Callable[[T], Any], failed: Callable[[Exception], Any]
+    ) -> None:
+        """Do `work` after all that was submitted before it, then call `then` with its result, or `failed`."""
+        ...
+
+
+class Inline:
+    """A Worker that does everything at once, or only when told to (`held`): for tests and scripts without a window."""
+
+    def __init__(self, *, held: bool = False) -> None:
+        self._held = held
+        self._working = False
+        self._waiting: list[Callable[[], None]] = []
+
+    def submit(
+        self, work: Work[T], then: Callable[[T], Any], failed: Callable[[Exception], Any]
+    ) -> None:
+        """See `Worker`."""
+
+        def do() -> None:
+            try:
+                result = work()
+            except Exception as error:  # noqa: BLE001 - any error is the caller's to show, as in the thread
+                failed(error)
+            else:
+                then(result)
+
+        self._waiting.append(do)
+        if not self._held and not self._working:
+            self.work()
+
+    def work(self, pieces: int | None = None) -> int:
+        """Do what waits, or so many pieces of it; how many were done."""
+        count, self._working = 0, True
+        while self._waiting and count != pieces:
+            self._waiting.pop(0)()
+            count += 1
+        self._working = False
+        return count

@@ -1,0 +1,61 @@
+"""Opening: a project folder as a layer and a place to go on at."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_sam2.api.project import PROMPTS
+from napari_sam2.core.errors import Sam2Error
+from napari_sam2.gui.layers.samples import placed
+from napari_sam2.io.project import PROJECT, ProjectFile
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """A project that is to be gone on with: its folder and file, and its image as napari's readers return one."""
+
+    folder: Path
+    file: ProjectFile
+    data: Any
+    options: dict[str, Any]
+
+
+def opened(folder: Path) -> Opened:
+    """What a project folder holds.
+
+    Raises FileError where it is none, or its image is not there any more.
+    """
+    file = ProjectFile.read(folder)
+    stack = file.image.open(folder)
+    options = {"name": Path(file.image.name).stem or stack.name, "rgb": stack.rgb, **placed(stack)}
+    if not stack.rgb:
+        return Opened(folder, file, stack.data, options)
+    place = stack.axes.index("c")
+    order = [n for n in range(len(stack.axes)) if n != place]
+    options.update(
+        {
+            name: [value for n, value in enumerate(options[name]) if n != place]
+            for name in ("scale", "units", "axis_labels")
+        }
+    )
+    return Opened(folder, file, stack.data.transpose([*order, place]), options)
+
+
+def latest(root: Path | None) -> tuple[Path, str] | None:
+    """The project in `root` that was worked on last, and the name of its image; None where there is none in which something was said."""
+    found = [] if root is None else [each.parent for each in root.glob(f"*/{PROJECT}")]
+    for folder in sorted(found, key=_when, reverse=True):
+        try:
+            file = ProjectFile.read(folder)
+            if '"kind"' in (folder / PROMPTS).read_text(encoding="utf-8"):
+                return folder, file.image.name
+        except (Sam2Error, OSError):  # damaged, or gone meanwhile: one before it may be whole
+            continue
+    return None
+
+
+def _when(folder: Path) -> float:
+    prompts = folder / PROMPTS
+    return prompts.stat().st_mtime if prompts.exists() else 0.0

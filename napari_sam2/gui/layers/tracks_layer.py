@@ -1,0 +1,40 @@
+"""Tracks layer: the way of every object and who divided into whom, as napari draws tracks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from napari.layers import Tracks
+
+from napari_sam2.core.errors import PlanError
+from napari_sam2.gui.app.live_tables import TableSet
+from napari_sam2.gui.app.view import Place
+from napari_sam2.gui.layers.layer_axes import Reading, geometry, index
+
+
+def tracks_layer(image: Any, reading: Reading, place: Place, tables: TableSet) -> Tracks:
+    """A Tracks layer over an image layer: one vertex for each object and frame, at its middle; daughters hang on their mothers.
+
+    Raises PlanError where nothing was measured yet.
+    """
+    rows = tables.objects.dropna(subset=["y", "x"]).sort_values(["track", "frame"])
+    if not len(rows):
+        raise PlanError(
+            "no object was measured yet: click one, or count the stack, and show tracks then"
+        )
+    ahead = [
+        index(reading, {**dict(place.at), place.choice.along: int(frame)})
+        for frame in rows["frame"]
+    ]
+    data = np.column_stack(
+        [rows["track"].to_numpy(), np.array(ahead), rows["y"].to_numpy(), rows["x"].to_numpy()]
+    )
+    there = set(rows["track"].tolist())
+    known = tables.tracks[["track", "parent"]].dropna().astype(int).itertuples(index=False)
+    graph = {
+        int(track): [int(parent)] for track, parent in known if track in there and parent in there
+    }
+    return Tracks(
+        data.astype(np.float64), graph=graph, name=f"{image.name} tracks", **geometry(image)
+    )

@@ -1,0 +1,108 @@
+"""Parts: the small widgets that the panel is made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from qtpy.QtCore import QObject, QSize, Qt, QTimer
+from qtpy.QtGui import QPalette
+from qtpy.QtWidgets import (
+    QFrame,
+    QHBoxLayout,
+    QLabel,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_sam2.gui.widgets.icons import icon
+
+SPACE = 6
+
+
+def heading(text: str) -> QLabel:
+    """The title of a section."""
+    label = QLabel(text)
+    label.setStyleSheet("font-weight: 600; padding-top: 2px;")
+    return label
+
+
+def muted(text: str = "") -> QLabel:
+    """A line that explains, and does not shout. Wraps."""
+    label = QLabel(text)
+    label.setWordWrap(True)
+    label.setProperty("muted", True)
+    label.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+    return label
+
+
+def line() -> QFrame:
+    """A thin rule between sections."""
+    rule = QFrame()
+    rule.setFixedHeight(1)
+    rule.setStyleSheet("background: rgba(128, 128, 128, 70); border: none;")
+    return rule
+
+
+def tool(
+    name: str, tip: str, does: Callable[[], Any], *, text: str = "", checkable: bool = False
+) -> QToolButton:
+    """A flat button with an icon."""
+    button = QToolButton()
+    button.setToolTip(tip)
+    button.setAccessibleName(tip)
+    button.setCheckable(checkable)
+    button.setAutoRaise(True)
+    button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    button.setProperty("icon_name", name)
+    button.setIconSize(QSize(18, 18))
+    if text:
+        button.setText(text)
+        button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+    button.setMinimumHeight(26)
+    button.setStyleSheet(
+        "QToolButton:checked { background: rgba(128, 128, 128, 110); border-radius: 3px; }"
+    )
+    button.clicked.connect(lambda *_: does())
+    return button
+
+
+def follow_theme(parent: QWidget) -> None:
+    """Icons and quiet lines in the colour of the text, which changes with napari's theme."""
+    colour = parent.palette().color(QPalette.ColorRole.WindowText)
+    red, green, blue, _ = colour.getRgb()
+    for each in parent.findChildren(QWidget):
+        name = each.property("icon_name")
+        if name:
+            each.setIcon(icon(name, colour))
+        if each.property("muted"):
+            each.setStyleSheet(f"color: rgba({red}, {green}, {blue}, 150); font-size: 11px;")
+
+
+def once(parent: QObject, does: Callable[[], Any], after_ms: int = 0) -> QTimer:
+    """A timer that does this once each time it is started: with 0 in the next turn of Qt's loop."""
+    timer = QTimer(parent)
+    timer.setSingleShot(True)
+    timer.setInterval(after_ms)
+    timer.timeout.connect(does)
+    return timer
+
+
+def row(*widgets: QWidget | None, spacing: int = 4) -> QHBoxLayout:
+    """Widgets beside each other; None is a gap that takes what is left."""
+    layout = QHBoxLayout()
+    layout.setSpacing(spacing)
+    layout.setContentsMargins(0, 0, 0, 0)
+    for widget in widgets:
+        layout.addStretch(1) if widget is None else layout.addWidget(widget)
+    return layout
+
+
+def column(parent: QWidget | None = None, *, margin: int = 0) -> QVBoxLayout:
+    """A layout from top to bottom."""
+    layout = QVBoxLayout(parent) if parent is not None else QVBoxLayout()
+    layout.setSpacing(SPACE)
+    layout.setContentsMargins(margin, margin, margin, margin)
+    return layout
