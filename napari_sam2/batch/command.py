@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 from tqdm import tqdm
 
-from napari_sam2.batch.jobs import read_jobs
+from napari_sam2.batch.config import read_jobs
 from napari_sam2.batch.run import Standing, failures, run_batch
 from napari_sam2.core.errors import PlanError
 

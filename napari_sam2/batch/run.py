@@ -13,10 +13,10 @@ from distributed.scheduler import KilledWorker
 
 from napari_sam2.api.count_job import job_of
 from napari_sam2.api.job import Job
-from napari_sam2.batch.jobs import Batch, check_apart
+from napari_sam2.batch.config import Batch, check_apart
 from napari_sam2.batch.pool import Pool
 from napari_sam2.batch.summary import SUMMARY, names_of, write_summary
-from napari_sam2.batch.work import TOPIC, Done, carry
+from napari_sam2.batch.tasks import TOPIC, Done, carry
 from napari_sam2.core.errors import PlanError, Sam2Error, WorkerError
 from napari_sam2.io.atomic import alone, check_output
 from napari_sam2.io.readers.well import well_of

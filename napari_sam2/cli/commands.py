@@ -84,7 +84,7 @@ def _elsewhere(arguments: argparse.Namespace, name: str) -> Iterator[VideoModel 
     if arguments.model_on is None:
         yield None
         return
-    from napari_sam2.batch.remote import remote_model
+    from napari_sam2.batch.remote_model import remote_model
 
     options = {name: getattr(arguments, name) for name in ("device", "certificates", *HOW)} | {
         "plain": arguments.plain_tcp

@@ -12,7 +12,7 @@ import pytest
 from distributed import LocalCluster
 from distributed.security import Security
 
-from napari_sam2.batch import work
+from napari_sam2.batch import tasks
 from napari_sam2.batch.pool import Pool
 from napari_sam2.testing.scenes import Scene, drifting
 from napari_sam2.testing.toy import ToyModel
@@ -55,7 +55,7 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         return ToyModel()
 
     monkeypatch.setattr("napari_sam2.models.load.load_model", load)
-    work._loaded.cache_clear()
+    tasks._loaded.cache_clear()
     return loaded
 
 

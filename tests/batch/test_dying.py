@@ -21,7 +21,7 @@ import tifffile
 from distributed import LocalCluster
 
 from napari_sam2.api.session import Session
-from napari_sam2.batch.remote import RemoteModel, remote_model
+from napari_sam2.batch.remote_model import RemoteModel, remote_model
 from napari_sam2.cli import main
 from napari_sam2.core.errors import ModelError
 from napari_sam2.core.prompt import PointPrompt

@@ -18,11 +18,11 @@ from distributed.security import Security
 
 from napari_sam2.api.project import Project
 from napari_sam2.api.session import Session
-from napari_sam2.batch import remote as remote_module
-from napari_sam2.batch import work
-from napari_sam2.batch.host import Host
-from napari_sam2.batch.parcels import Parcel, packed, unpacked
-from napari_sam2.batch.remote import RemoteModel, check_address, remote_model
+from napari_sam2.batch import remote_model as remote_module
+from napari_sam2.batch import tasks
+from napari_sam2.batch.compressed_array import Parcel, packed, unpacked
+from napari_sam2.batch.model_server import Host
+from napari_sam2.batch.remote_model import RemoteModel, check_address, remote_model
 from napari_sam2.cli import main
 from napari_sam2.core.errors import FileError, ModelError, PlanError, UnknownModelError
 from napari_sam2.core.prompt import Said
@@ -58,10 +58,10 @@ def remote(cluster: LocalCluster, keys: Path) -> Iterator[RemoteModel]:
             "napari_sam2.models.load.load_model",
             lambda name, **told: ToyModel() if name == "toy" else load_model(name, **told),
         )
-        work._loaded.cache_clear()
+        tasks._loaded.cache_clear()
         with remote_model(cluster.scheduler_address, "toy", certificates=keys) as model:
             yield model
-    work._loaded.cache_clear()
+    tasks._loaded.cache_clear()
 
 
 class TestRemoteToy(ModelContract):
@@ -152,7 +152,7 @@ def test_parts_of_frames_are_made_once_there_and_go_with_their_frame(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, scene = ByHalves(), drifting(frames=3)
-    monkeypatch.setattr("napari_sam2.batch.host.model_of", lambda *_, **__: model)
+    monkeypatch.setattr("napari_sam2.batch.model_server.model_of", lambda *_, **__: model)
     host, window, asked = (
         Host("toy", "cpu", {}),
         model.card.window(scene.video.shape[1:]),
@@ -190,7 +190,7 @@ def test_features_that_are_lost_there_are_named(remote: RemoteModel) -> None:
 
 
 def test_a_model_that_is_not_there_is_named(cluster: LocalCluster, keys: Path) -> None:
-    work._loaded.cache_clear()
+    tasks._loaded.cache_clear()
     with pytest.raises(
         UnknownModelError,
         match=r"on the worker of tls://127\.0\.0\.1:\d+: no model is called 'nanno'",
@@ -243,7 +243,7 @@ def test_certificates_are_asked_for(cluster: LocalCluster, tmp_path: Path) -> No
 def test_certificates_of_somebody_else_are_not_let_in(
     cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_sam2.batch.remote._CONNECT_S", 2)
+    monkeypatch.setattr("napari_sam2.batch.remote_model._CONNECT_S", 2)
     made = Security.temporary()
     for name, text in (
         ("ca", made.tls_ca_file),
@@ -256,7 +256,7 @@ def test_certificates_of_somebody_else_are_not_let_in(
 
 
 def test_a_scheduler_without_workers_is_named(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_sam2.batch.remote._WORKER_S", 0.5)
+    monkeypatch.setattr("napari_sam2.batch.remote_model._WORKER_S", 0.5)
     with cluster_of(keys, processes=False) as cluster:
         cluster.scale(0)
         with pytest.raises(PlanError, match="has no worker"):
@@ -267,8 +267,8 @@ def test_a_worker_that_leaves_before_it_loads_is_not_waited_for(
     keys: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was there when it was looked for, and dask would wait for another one without end."""
-    monkeypatch.setattr("napari_sam2.batch.remote._WORKER_S", 0.5)
-    monkeypatch.setattr("napari_sam2.batch.remote._LOOK_S", 0.5)
+    monkeypatch.setattr("napari_sam2.batch.remote_model._WORKER_S", 0.5)
+    monkeypatch.setattr("napari_sam2.batch.remote_model._LOOK_S", 0.5)
     with cluster_of(keys, processes=False) as cluster:
         cluster.scale(0)
         for _ in range(200):

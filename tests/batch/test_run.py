@@ -17,7 +17,7 @@ from napari_sam2.api import job as api_job
 from napari_sam2.api.count import Counting
 from napari_sam2.api.count_job import CountJob
 from napari_sam2.api.job import Job, run_job
-from napari_sam2.batch import run_jobs, work
+from napari_sam2.batch import run_jobs, tasks
 from napari_sam2.batch.pool import Pool
 from napari_sam2.batch.run import DEATHS, Standing, _Ledger, failures
 from napari_sam2.core.errors import FileError, OutputError, PlanError, PromptError
@@ -73,7 +73,7 @@ def test_planes_are_read_where_the_model_is(
             return super().embed(views)
 
     monkeypatch.setattr("napari_sam2.models.load.load_model", lambda *_, **__: Asking())
-    work._loaded.cache_clear()
+    tasks._loaded.cache_clear()
     assert run_jobs(_jobs(stacks(1), 1), pool=threads).loc[0, "state"] == "done"
 
 
@@ -130,7 +130,7 @@ def test_what_fails_for_no_reason_of_its_own_is_tried_again_and_goes_on(
             return super().embed(views)
 
     monkeypatch.setattr("napari_sam2.models.load.load_model", lambda *_, **__: Failing())
-    work._loaded.cache_clear()
+    tasks._loaded.cache_clear()
     table = run_jobs(_jobs(folder, 1), pool=threads)
     assert (table.loc[0, "state"], table.loc[0, "tries"]) == ("done", 2)
     np.testing.assert_array_equal(

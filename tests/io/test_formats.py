@@ -19,7 +19,7 @@ from pylibCZIrw import czi
 from yaozarrs import v05
 from yaozarrs.write.v05 import write_plate
 
-from napari_sam2.batch.jobs import read_jobs
+from napari_sam2.batch.config import read_jobs
 from napari_sam2.core.errors import AxesError, FileError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.io.open import open_stack

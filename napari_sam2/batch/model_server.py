@@ -8,8 +8,8 @@ from functools import partial
 from itertools import count
 from typing import Any
 
-from napari_sam2.batch.parcels import packed, unpacked
-from napari_sam2.batch.work import model_of
+from napari_sam2.batch.compressed_array import packed, unpacked
+from napari_sam2.batch.tasks import model_of
 from napari_sam2.core.byte_limited_cache import Shelf
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import ModelError

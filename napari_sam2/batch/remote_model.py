@@ -19,8 +19,8 @@ from distributed import Client, KilledWorker
 from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.security import Security
 
-from napari_sam2.batch.host import GO_ON, Host, Kept
-from napari_sam2.batch.parcels import packed, unpacked
+from napari_sam2.batch.compressed_array import packed, unpacked
+from napari_sam2.batch.model_server import GO_ON, Host, Kept
 from napari_sam2.core.card import ATTENTION, Attention, ModelCard, Precision, Windows
 from napari_sam2.core.errors import FileError, ModelError, PlanError, Sam2Error
 from napari_sam2.core.result import Embedding, Query, Segment
