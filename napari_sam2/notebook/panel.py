@@ -28,9 +28,9 @@ from napari_sam2.core.video import Video
 from napari_sam2.io.open import open_stack
 from napari_sam2.models.load import load_model
 from napari_sam2.notebook import views
-from napari_sam2.notebook.carrying import Carrying
-from napari_sam2.notebook.census import Census
+from napari_sam2.notebook.background_run import Carrying
 from napari_sam2.notebook.description import described, masks
+from napari_sam2.notebook.frame_index import Census
 from napari_sam2.notebook.planes import Display
 from napari_sam2.propagation.propagate import Stepped
 
