@@ -34,7 +34,7 @@ OF_A_MACHINE = {
 }
 
 _RUN_ELSEWHERE = ("from napari_sam2.io.writers.export", "remote_model")
-"""Blocks that need a reader's own files, or a second machine: tests/io/test_export.py, tests/batch/test_remote.py."""
+"""Blocks that need a reader's own files, or a second machine: tests/io/test_export.py, tests/batch/test_remote_model.py."""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

@@ -161,7 +161,9 @@ class Following(Sam2):
         dense = self._dense(looks, points, labels)
         shown = None if dense is None else dense.flip(_TURN)
         image = self.network.unconditioned(features[2])
-        turned = self.network.decode(features, image, prompt_tokens.turned(points, labels), labels, shown)
+        turned = self.network.decode(
+            features, image, prompt_tokens.turned(points, labels), labels, shown
+        )
         return mean(decoded, replace(turned, masks=turned.masks.flip(_TURN)))
 
     def _known(self, embedding: Embedding, query: Query) -> Window | None:

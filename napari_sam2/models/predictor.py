@@ -475,7 +475,9 @@ class Sam2:
             )
             sources.append(window if last is None else cast(Payload, last.features).window)
         shown = [cast(Tensor, plane).to(self.device).float() for plane in planes]
-        return prompt_tokens.filled(self._brought(shown, sources, looks.windows, looks.embedding.window))
+        return prompt_tokens.filled(
+            self._brought(shown, sources, looks.windows, looks.embedding.window)
+        )
 
     def _stacked(self, arrays: Sequence[Any]) -> Tensor:
         return torch.from_numpy(np.array(arrays, dtype=np.float32)).to(self.device)
@@ -535,7 +537,10 @@ def _told(said: Said) -> tuple[list[tuple[float, float]], list[int]]:
     labels = [prompt_tokens.TOP_LEFT, prompt_tokens.BOTTOM_RIGHT] if said.box else []
     return [*box, *said.points], [
         *labels,
-        *(prompt_tokens.POSITIVE if positive else prompt_tokens.NEGATIVE for positive in said.positive),
+        *(
+            prompt_tokens.POSITIVE if positive else prompt_tokens.NEGATIVE
+            for positive in said.positive
+        ),
     ]
 
 

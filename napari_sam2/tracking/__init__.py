@@ -1,1 +1,1 @@
-"""TODO."""
+"""From objects detected on single frames to tracks: linking, divisions, merged objects, the pipeline."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_sam2.api.session import Session
 from napari_sam2.core.plan import Leg, Propagation
 from napari_sam2.core.prompt import MaskPrompt, Prompt, PromptLog, renumbered
 from napari_sam2.detection.grid import Answer, apart
 from napari_sam2.propagation.overlaps import label_plane
+from napari_sam2.propagation.session import Session
 from napari_sam2.tracking.linking import doubtful, link, mothers, twins
 from napari_sam2.tracking.merged_objects import parted, shared
 from napari_sam2.tracking.tracklets import CONFIRMED, Chain

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.ndimage import find_objects
 
-from napari_sam2.api.session import Session
 from napari_sam2.core.plan import Leg, Propagation
 from napari_sam2.core.prompt import MaskPrompt, Prompt, PromptLog, renumbered
 from napari_sam2.core.protocols import PromptSource, VolumeSource
 from napari_sam2.core.track import Track
 from napari_sam2.detection.seeds import mask_prompt
+from napari_sam2.propagation.session import Session
 from napari_sam2.tracking.linker import Joining, Linker
 from napari_sam2.tracking.tracklets import Chain, settled
 

@@ -385,7 +385,10 @@ def _points(said: Sequence[Said], size: int, device: torch.device) -> tuple[Tens
         labels.append(
             [
                 *corners,
-                *(prompt_tokens.POSITIVE if positive else prompt_tokens.NEGATIVE for positive in each.positive),
+                *(
+                    prompt_tokens.POSITIVE if positive else prompt_tokens.NEGATIVE
+                    for positive in each.positive
+                ),
             ]
         )
     yx = np.array(places, dtype=np.float64).reshape(len(said), -1, 2)

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 
 from napari_sam2.testing.scenes import Scene, drifting, ellipsoids
-from tests.gui.test_search import same_objects
+from tests.gui.test_counting_task import same_objects
 
 pytest.importorskip("qtpy", reason="napari and a Qt binding are not installed")
 pytest.importorskip("napari", reason="napari is not installed")

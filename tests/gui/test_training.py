@@ -20,7 +20,7 @@ from napari_sam2.gui.widgets.training_tab import TrainingTab, told_of
 from napari_sam2.models.weights.cards import known
 from napari_sam2.train.smoke import base, recipe
 from tests.gui.screen import application, settle, shown, wait_until
-from tests.gui.test_coach import ALL, session
+from tests.gui.test_fine_tuner import ALL, session
 
 
 @pytest.fixture(scope="module")

@@ -37,7 +37,9 @@ def reference(shared: Path) -> Reference:
 @pytest.fixture(scope="module")
 def model(shared: Path) -> Sam2:
     path = shared / "reference" / "meta_format_small.pt"
-    configuration = infer(key_mapping.renamed(checkpoints.read(path)[0]), global_blocks=GLOBAL_BLOCKS)
+    configuration = infer(
+        key_mapping.renamed(checkpoints.read(path)[0]), global_blocks=GLOBAL_BLOCKS
+    )
     loaded = load_model(
         path, device="cpu", configuration=configuration, image_size=256, attention="whole"
     )

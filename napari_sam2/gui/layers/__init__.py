@@ -1,1 +1,1 @@
-"""TODO."""
+"""What the plugin shows and reads in the viewer: layers, canvas, mouse."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""The dock widgets of the plugin."""

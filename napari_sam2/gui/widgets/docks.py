@@ -69,8 +69,12 @@ class Docks(QObject):
         names = {"lanes": "Lanes", "tables": "Tables", "count": "Count", "training": "Fine-tune"}
         self.buttons: dict[str, QToolButton] = {
             name: tool(
-                name, tip, lambda name=name: self.toggle(name), text=names[name], checkable=True
-            )  # type: ignore[misc]
+                name,
+                tip,
+                lambda name=name: self.toggle(name),  # type: ignore[misc]
+                text=names[name],
+                checkable=True,
+            )
             for name, tip in tips.items()
         }
         self.review = tool(

@@ -443,10 +443,13 @@ class Panel(Dockable):
         ]
         self.objects.offer(
             [
-                (f"{type(layer).__name__}: {layer.name}", lambda layer=layer: self.take(layer))
+                (
+                    f"{type(layer).__name__}: {layer.name}",
+                    lambda layer=layer: self.take(layer),  # type: ignore[misc]
+                )
                 for layer in found
             ]
-        )  # type: ignore[misc]
+        )
 
     # drawing
 

@@ -42,10 +42,10 @@ class ToolsSection(QWidget):
             each: tool(
                 each.value,
                 hint(_HINTS[each.value], each.value),
-                lambda each=each: self.choose(each),
+                lambda each=each: self.choose(each),  # type: ignore[misc]
                 text=title,
                 checkable=True,
-            )  # type: ignore[misc]
+            )
             for each, title in titles.items()
         }
         group = QButtonGroup(self)

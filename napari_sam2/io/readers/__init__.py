@@ -1,1 +1,1 @@
-"""TODO."""
+"""Stacks from files, one module a format."""

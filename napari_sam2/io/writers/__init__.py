@@ -1,1 +1,1 @@
-"""TODO."""
+"""Label stacks and tables on disk, and the formats of other programs."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Agreement of labels, tracks and counts with ground truth."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Measurements per object and per track."""

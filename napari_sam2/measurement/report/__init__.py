@@ -1,1 +1,1 @@
-"""TODO."""
+"""Reports, charts and overview pictures."""

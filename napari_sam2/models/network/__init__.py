@@ -1,1 +1,1 @@
-"""TODO."""
+"""The networks as PyTorch modules."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Checkpoints and their cards: found, fetched, verified, imported."""

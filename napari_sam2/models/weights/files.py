@@ -13,7 +13,7 @@ from pathlib import Path
 from napari_sam2.core.errors import FileError, OutputError
 
 CACHE_VARIABLE = "NAPARI_SAM2_CACHE"
-_PACKAGE = Path(__file__).resolve().parents[1]
+_PACKAGE = Path(__file__).resolve().parents[2]
 
 
 def embedded() -> Path:

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Training data: annotated images, clips, augmentation, simulated prompts."""

@@ -1,1 +1,1 @@
-"""TODO."""
+"""Tables and plots of counts, objects and tracks."""

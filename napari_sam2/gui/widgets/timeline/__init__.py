@@ -1,1 +1,1 @@
-"""TODO."""
+"""Swim lanes: every track over all frames."""

@@ -19,7 +19,7 @@ from napari_sam2.propagation.run import RunState
 from napari_sam2.propagation.session import Session, Settings
 from napari_sam2.testing.scenes import drifting, jumping, touching
 from napari_sam2.testing.toy import ToyModel
-from tests.engine.conftest import Start, labels
+from tests.propagation.conftest import Start, labels
 
 
 def test_prompting_many_is_prompting_one_by_one(start: Start) -> None:

@@ -31,7 +31,7 @@ from napari_sam2.testing.scenes import (
     returning,
     touching,
 )
-from tests.engine.conftest import Start
+from tests.propagation.conftest import Start
 
 Key = tuple[int, int]
 

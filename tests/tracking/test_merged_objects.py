@@ -7,7 +7,7 @@ import pytest
 
 from napari_sam2.tracking.linking import twins
 from napari_sam2.tracking.merged_objects import parted, shared
-from tests.measurement.test_linking import plane
+from tests.tracking.test_linking import plane
 
 BOTH = plane((1, 10, 10, 10), (1, 10, 20, 10))  # one body, 10 × 20
 

@@ -18,7 +18,7 @@ from napari_sam2.testing.scenes import (
     touching,
 )
 from napari_sam2.testing.toy import Call, ToyModel
-from tests.engine.conftest import Start, labels
+from tests.propagation.conftest import Start, labels
 
 
 def _asked(model: ToyModel, frame: int) -> list[Call]:
