@@ -15,9 +15,9 @@ from pathlib import Path
 
 from benchmarks import machine
 
-SHORT = {"ratios": ()}
-ALL: dict[str, tuple[str, ...]] = {
-    **SHORT,
+SHORT_BENCHMARKS = {"ratios": ()}
+BENCHMARKS: dict[str, tuple[str, ...]] = {
+    **SHORT_BENCHMARKS,
     "startup": (),
     "crowd": (),
     "tiles": (),
@@ -40,10 +40,10 @@ ALL: dict[str, tuple[str, ...]] = {
 """Benchmarks by name, and what each needs to be given."""
 
 
-def command(name: str, options: argparse.Namespace) -> list[str] | None:
+def make_command(name: str, options: argparse.Namespace) -> list[str] | None:
     """The command line of a benchmark; None where what it needs was not given."""
     words = [sys.executable, "-m", f"benchmarks.{name}"]
-    for need in ALL[name]:
+    for need in BENCHMARKS[name]:
         given = getattr(options, need.removeprefix("--"))
         if not given:
             return None
@@ -55,13 +55,13 @@ def command(name: str, options: argparse.Namespace) -> list[str] | None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run them, write ``summary.md``; 0 where all that ran reached what is asked of it."""
-    options = _options(arguments)
+    options = _parse_options(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    about, rows, missed = machine.described(), list[list[str]](), 0
-    for name in options.only or (SHORT if options.short else ALL):
-        words = command(name, options)
+    about, rows, missed = machine.describe_machine(), list[list[str]](), 0
+    for name in options.only or (SHORT_BENCHMARKS if options.short else BENCHMARKS):
+        words = make_command(name, options)
         if words is None:
-            rows.append([name, f"not run: needs {' and '.join(ALL[name])}", ""])
+            rows.append([name, f"not run: needs {' and '.join(BENCHMARKS[name])}", ""])
             continue
         print(f"\n== {name}", flush=True)
         began = time.perf_counter()
@@ -76,19 +76,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ]
         )
         missed += done.returncode != 0
-    table = machine.markdown(["benchmark", "what is asked", "took, s"], rows)
-    facts = machine.markdown(["", ""], [[key, value] for key, value in about.items()])
+    table = machine.format_markdown(["benchmark", "what is asked", "took, s"], rows)
+    facts = machine.format_markdown(["", ""], [[key, value] for key, value in about.items()])
     (options.out / "summary.md").write_text(f"{table}\n\n{facts}\n", encoding="utf-8")
     print(f"\n{table}\n\n{facts}\nwritten: {options.out / 'summary.md'}")
     return 1 if missed else 0
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0]
     )
     parser.add_argument("--short", action="store_true", help="ratios alone")
-    parser.add_argument("--only", nargs="+", choices=list(ALL), help="these alone")
+    parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), help="these alone")
     parser.add_argument("--data", type=Path, help="folder of stacks with their truth")
     parser.add_argument("--pack", type=Path, help="folder of training packs")
     parser.add_argument(

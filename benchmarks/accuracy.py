@@ -24,12 +24,12 @@ from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Video
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.measurement.evaluation.agreement import evaluate
-from napari_sam2.models.device import describe
+from napari_sam2.models.device import describe_device
 from napari_sam2.models.load import load_model
-from napari_sam2.propagation.session import Settings
+from napari_sam2.propagation.session import SessionSettings
 
-KINDS = ("click", "box")
-LEAST = 3
+PROMPT_KINDS = ("click", "box")
+MIN_FRAMES = 3
 """Frames an object must be on to be carried at all."""
 
 _SAMPLES = Path(__file__).parents[1] / "sample_data"
@@ -51,7 +51,7 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Source:
+class AnnotatedStack:
     """A stack with its truth.
 
     Paths are relative to the data folder; `at`, `contrast`: see `Stack.as_video`.
@@ -66,29 +66,29 @@ class Source:
     contrast: tuple[float, float] | None = None
 
 
-SOURCES = (
-    Source(
+STACKS = (
+    AnnotatedStack(
         "nuclei, z (cells3d)",
         "zstack_nuclei_cells3d/nuclei.tif",
         "zstack_nuclei_cells3d/nuclei_label.tif",
         "zyx",
         "z",
     ),
-    Source(
+    AnnotatedStack(
         "nuclei, z (StarDist)",
         "zstack_and_2d_stardist/img3d.tif",
         "zstack_and_2d_stardist/mask3d.tif",
         "zyx",
         "z",
     ),
-    Source(
+    AnnotatedStack(
         "neurites, z (FIB-SEM)",
         "zstack_fibsem_neurites/raw.tif",
         "zstack_fibsem_neurites/neurite_instances.tif",
         "zyx",
         "z",
     ),
-    Source(
+    AnnotatedStack(
         name="CHO nuclei, t",
         image="timelapse_3d_cho/Fluo-N3DH-CHO_02_img.tif",
         truth="timelapse_3d_cho/derived_linked_ids.tif",
@@ -96,7 +96,7 @@ SOURCES = (
         along="t",
         at=(("z", 2),),
     ),
-    Source(
+    AnnotatedStack(
         name="organs, z (CT)",
         image="medical_ct_mr_organs/example_ct_sm.nii.gz",
         truth="medical_ct_mr_organs/example_seg_fast.nii.gz",
@@ -104,7 +104,7 @@ SOURCES = (
         along="z",
         contrast=(-160, 240),  # soft tissue
     ),
-    Source(
+    AnnotatedStack(
         "organs, z (MR)",
         "medical_ct_mr_organs/example_mr_sm.nii.gz",
         "medical_ct_mr_organs/example_seg_mr.nii.gz",
@@ -112,7 +112,7 @@ SOURCES = (
         "z",
     ),
     *(
-        Source(
+        AnnotatedStack(
             f"hippocampus, z (MR {patient})",
             f"{folder}/images/{patient}.nii.gz",
             f"{folder}/labels/{patient}.nii.gz",
@@ -122,7 +122,7 @@ SOURCES = (
         for folder in ("medical_hippocampus_mri",)
         for patient in ("hippocampus_001", "hippocampus_106", "hippocampus_336")
     ),
-    Source(
+    AnnotatedStack(
         "spinal cord, z (T2)",
         "medical_spinalcord_mri/t2/t2.nii.gz",
         "medical_spinalcord_mri/t2/t2_seg-manual.nii.gz",
@@ -130,40 +130,40 @@ SOURCES = (
         "z",
     ),
 )
-SAMPLE = Source(
+SAMPLE_STACK = AnnotatedStack(
     "migrating nuclei, t (sample)", "migration_t.ome.tif", "migration_t_labels.ome.tif", "tyx", "t"
 )
 """Ships with the package; looked for in its own folder."""
 
 
 @dataclass(frozen=True, eq=False)
-class Carried:
+class TrackingCase:
     """A Source opened: its video, (frames, H, W) truth, and the frame each chosen object is prompted on."""
 
     video: Video
     truth: np.ndarray
-    frames: dict[int, int]
+    prompt_frames: dict[int, int]
 
     @classmethod
-    def of(cls, source: Source, folder: Path, limit: int) -> Carried:
+    def of(cls, stack: AnnotatedStack, folder: Path, limit: int) -> TrackingCase:
         """The `limit` objects on most frames; prompted where they are largest (z), or on their first frame (t)."""
-        video = open_stack(folder / source.image, axes=source.axes).as_video(
-            source.along, contrast=source.contrast, **dict(source.at)
+        video = open_stack(folder / stack.image, axes=stack.axes).as_video(
+            stack.along, contrast=stack.contrast, **dict(stack.at)
         )
-        truth = _planes(open_labels(folder / source.truth, axes=source.axes), source)
+        truth = _read_label_planes(open_labels(folder / stack.truth, axes=stack.axes), stack)
         areas = np.stack(
             [np.bincount(plane.ravel(), minlength=int(truth.max()) + 1) for plane in truth]
         )[:, 1:]
         seen = (areas > 0).sum(axis=0)
-        order = [int(index) for index in np.argsort(-seen, kind="stable") if seen[index] >= LEAST][
-            :limit
-        ]
-        start = areas.argmax(axis=0) if source.along == "z" else (areas > 0).argmax(axis=0)
+        order = [
+            int(index) for index in np.argsort(-seen, kind="stable") if seen[index] >= MIN_FRAMES
+        ][:limit]
+        start = areas.argmax(axis=0) if stack.along == "z" else (areas > 0).argmax(axis=0)
         return cls(video, truth, {index + 1: int(start[index]) for index in sorted(order)})
 
     def prompt(self, track: int, kind: str) -> Prompt:
         """A click on the pixel deepest inside the object, or its bounding box."""
-        frame = self.frames[track]
+        frame = self.prompt_frames[track]
         mask = self.truth[frame] == track
         if kind == "click":
             depth = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
@@ -178,72 +178,80 @@ class Carried:
         return BoxPrompt(frame, track, inside.tolist())
 
     @property
-    def known(self) -> np.ndarray:
+    def prompted_truth(self) -> np.ndarray:
         """The truth of the prompted objects alone."""
-        return np.where(np.isin(self.truth, list(self.frames)), self.truth, 0)
+        return np.where(np.isin(self.truth, list(self.prompt_frames)), self.truth, 0)
 
     @property
-    def still(self) -> np.ndarray:
+    def static_labels(self) -> np.ndarray:
         """Each object's true mask of its prompted frame on all frames: what one gets by doing nothing."""
         labels = np.zeros_like(self.truth)
-        for track, frame in self.frames.items():
+        for track, frame in self.prompt_frames.items():
             labels[:, self.truth[frame] == track] = track
         return labels
 
 
-def carried(model: VideoModel, case: Carried, kind: str) -> dict[str, Any]:
+def measure_propagation(model: VideoModel, case: TrackingCase, kind: str) -> dict[str, Any]:
     """Prompt, propagate, compare: a row of the table."""
     began = time.perf_counter()
-    with Session(case.video, model, settings=Settings(patience=None)) as session:
-        session.prompt_many([case.prompt(track, kind) for track in case.frames])
+    with Session(case.video, model, settings=SessionSettings(patience=None)) as session:
+        session.prompt_many([case.prompt(track, kind) for track in case.prompt_frames])
         session.propagate(progress=False)
-        labels = np.stack([session.plane(frame) for frame in range(len(case.video))])
+        labels = np.stack([session.label_plane(frame) for frame in range(len(case.video))])
     seconds = time.perf_counter() - began
-    tracks = _tracks(labels, case)
+    tracks = evaluate_tracks(labels, case)
     return {
-        "objects": len(case.frames),
+        "objects": len(case.prompt_frames),
         "frames": len(case.video),
         "prompt": kind,
-        "iou": _mean(tracks),
+        "iou": compute_mean_iou(tracks),
         "iou_prompted": float(
             np.mean(
                 [
-                    _iou(labels[frame] == track, case.truth[frame] == track)
-                    for track, frame in case.frames.items()
+                    _compute_iou(labels[frame] == track, case.truth[frame] == track)
+                    for track, frame in case.prompt_frames.items()
                 ]
             )
         ),
-        "iou_still": _mean(_tracks(case.still, case)),
+        "iou_still": compute_mean_iou(evaluate_tracks(case.static_labels, case)),
         "halves": float((tracks["iou"] > 0.5).mean()),
-        "strayed": float(np.mean([_strayed(labels, case.truth, track) for track in case.frames])),
+        "strayed": float(
+            np.mean(
+                [_ends_on_other_object(labels, case.truth, track) for track in case.prompt_frames]
+            )
+        ),
         "seconds": round(seconds, 1),
     }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON; 0 where at least one stack was there."""
-    options = _options(arguments)
-    about = machine.described()
+    options = _parse_options(arguments)
+    about = machine.describe_machine()
     model = load_model(options.model, device=options.device)
-    print(f"{model.card.name} on {describe(model.device)}")
+    print(f"{model.card.name} on {describe_device(model.device)}")
     rows: list[dict[str, Any]] = []
-    for source, folder in _there(options.data):
-        rows += _rows(model, Carried.of(source, folder, options.objects), source.name)
+    for source, folder in find_stacks(options.data):
+        rows += _measure_prompt_kinds(
+            model, TrackingCase.of(source, folder, options.objects), source.name
+        )
     print(
         "\n"
-        + machine.markdown(list(COLUMNS), [[row[key] for key in COLUMNS.values()] for row in rows])
+        + machine.format_markdown(
+            list(COLUMNS), [[row[key] for key in COLUMNS.values()] for row in rows]
+        )
     )
-    machine.keep(
+    machine.write_results(
         {"machine": about, "model": model.card.name, "sha256": model.card.sha256, "results": rows},
         options.out,
     )
     return 0 if rows else 1
 
 
-def _there(data: Path) -> list[tuple[Source, Path]]:
+def find_stacks(data: Path) -> list[tuple[AnnotatedStack, Path]]:
     """The sources that are there, each with the folder it lies in; those that are not are named."""
     found = []
-    for source, folder in [*((source, data) for source in SOURCES), (SAMPLE, _SAMPLES)]:
+    for source, folder in [*((source, data) for source in STACKS), (SAMPLE_STACK, _SAMPLES)]:
         if (folder / source.image).exists() and (folder / source.truth).exists():
             found.append((source, folder))
         else:
@@ -253,30 +261,34 @@ def _there(data: Path) -> list[tuple[Source, Path]]:
     return found
 
 
-def _rows(model: VideoModel, case: Carried, name: str) -> list[dict[str, Any]]:
+def _measure_prompt_kinds(model: VideoModel, case: TrackingCase, name: str) -> list[dict[str, Any]]:
     rows = []
-    for kind in KINDS:
-        rows.append({"stack": name, **carried(model, case, kind)})
+    for kind in PROMPT_KINDS:
+        rows.append({"stack": name, **measure_propagation(model, case, kind)})
         print(
             f"{name}, {kind}: IoU {rows[-1]['iou']:.3f} in {rows[-1]['seconds']:.0f} s", flush=True
         )
     return rows
 
 
-def _planes(labels: Stack, source: Source) -> np.ndarray:
-    at = dict(source.at)
+def _read_label_planes(labels: Stack, stack: AnnotatedStack) -> np.ndarray:
+    at = dict(stack.at)
     return np.stack(
-        [labels.plane({**at, source.along: index}) for index in range(labels.sizes[source.along])]
+        [
+            labels.read_plane({**at, stack.along: index})
+            for index in range(labels.sizes[stack.along])
+        ]
     ).astype(np.int64)
 
 
-def _tracks(labels: np.ndarray, case: Carried) -> pd.DataFrame:
-    tracks = evaluate(labels, case.known, tracks=True, match="id").tracks
+def evaluate_tracks(labels: np.ndarray, case: TrackingCase) -> pd.DataFrame:
+    """One row per track of the truth: how well the label stack agrees with it."""
+    tracks = evaluate(labels, case.prompted_truth, tracks=True, match="id").tracks
     assert tracks is not None
     return tracks
 
 
-def _strayed(labels: np.ndarray, truth: np.ndarray, track: int) -> bool:
+def _ends_on_other_object(labels: np.ndarray, truth: np.ndarray, track: int) -> bool:
     """Whether most of a track, on the first or the last frame its object is on, lies on another object."""
     frames = np.flatnonzero((truth == track).any(axis=(1, 2)))
     for frame in (frames[0], frames[-1]):
@@ -286,16 +298,16 @@ def _strayed(labels: np.ndarray, truth: np.ndarray, track: int) -> bool:
     return False
 
 
-def _mean(tracks: pd.DataFrame) -> float:
+def compute_mean_iou(tracks: pd.DataFrame) -> float:
     """IoU over all frames of all objects; each frame counts once."""
     return float((tracks["iou"] * tracks["n_frames"]).sum() / tracks["n_frames"].sum())
 
 
-def _iou(ours: np.ndarray, truth: np.ndarray) -> float:
+def _compute_iou(ours: np.ndarray, truth: np.ndarray) -> float:
     return float((ours & truth).sum() / (ours | truth).sum())
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.accuracy",
         description=__doc__.splitlines()[0] if __doc__ else None,

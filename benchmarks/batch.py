@@ -27,15 +27,15 @@ from benchmarks import machine
 from napari_sam2.api.samples import SAMPLES
 from napari_sam2.io.open import open_labels
 
-RATIO = 0.65
+MAX_TIME_RATIO = 0.65
 """Of the wall time of one process: what two workers may take."""
 
 TOLERANCE = 1e-5
 """Scores of one thread and of several may differ by this: sums are taken in another order."""
 
-_THREADS = "OMP_NUM_THREADS"
+_THREADS_VARIABLE = "OMP_NUM_THREADS"
 
-_ALONE = """
+_ONE_PROCESS_SCRIPT = """
 import sys
 from napari_sam2.api.job import run_job
 from napari_sam2.batch import read_jobs
@@ -49,25 +49,27 @@ for job in batch.jobs:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON: 0 where all that is asked of us is reached, else 1."""
-    options = _options(arguments)
-    about = machine.described()
+    options = _parse_options(arguments)
+    about = machine.describe_machine()
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        seconds = _measured(root, options)
+        seconds = _measure_all(root, options)
         same, near = (
             [
-                _same(root / "one", other)
+                _has_same_tables(root / "one", other)
                 for other in root.iterdir()
                 if other.name in ("workers", "killed")
             ],
-            _near(root),
+            _has_near_tables(root),
         )
     alone, one, workers, *_ = seconds.values()
     rows = [
         (name, taken, f"{taken / alone:.2f}", f"{taken / one:.2f}")
         for name, taken in seconds.items()
     ]
-    print(machine.markdown(["", "s", "of one process", "of one process with one thread"], rows))
+    print(
+        machine.format_markdown(["", "s", "of one process", "of one process with one thread"], rows)
+    )
     print(
         "every stack done, tables as those of one process with one thread, byte by byte: "
         f"{all(same)}"
@@ -76,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         f"one process with all threads: the same labels and tables, scores within {TOLERANCE}: "
         f"{near}"
     )
-    machine.keep(
+    machine.write_results(
         {
             "machine": about,
             "seconds": seconds,
@@ -86,30 +88,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
         },
         options.out,
     )
-    return 0 if all(same) and near and workers / alone <= RATIO else 1
+    return 0 if all(same) and near and workers / alone <= MAX_TIME_RATIO else 1
 
 
-def _measured(root: Path, options: argparse.Namespace) -> dict[str, float]:
+def _measure_all(root: Path, options: argparse.Namespace) -> dict[str, float]:
     """Seconds by way."""
 
     def jobs(name: str) -> Path:
-        return _jobs(root / name, options.stacks, options.workers)
+        return _write_jobs_file(root / name, options.stacks, options.workers)
 
     seconds = {
-        "one process": _timed(["-c", _ALONE, str(jobs("all"))]),
-        "one process, one thread": _timed(["-c", _ALONE, str(jobs("one"))], threads=1),
-        f"{options.workers} workers": _timed(
+        "one process": _time_process(["-c", _ONE_PROCESS_SCRIPT, str(jobs("all"))]),
+        "one process, one thread": _time_process(
+            ["-c", _ONE_PROCESS_SCRIPT, str(jobs("one"))], threads=1
+        ),
+        f"{options.workers} workers": _time_process(
             ["-m", "napari_sam2.cli", "batch", str(jobs("workers"))]
         ),
     }
     if options.kills:
-        seconds[f"{options.workers} workers, {options.kills} killed"] = _killed(
+        seconds[f"{options.workers} workers, {options.kills} killed"] = _time_with_kills(
             jobs("killed"), options.kills
         )
     return seconds
 
 
-def _jobs(folder: Path, stacks: int, workers: int) -> Path:
+def _write_jobs_file(folder: Path, stacks: int, workers: int) -> Path:
     """A jobs file of so many copies of the time-lapse sample."""
     sample = SAMPLES[1]
     folder.mkdir()
@@ -126,11 +130,11 @@ def _jobs(folder: Path, stacks: int, workers: int) -> Path:
     return path
 
 
-def _timed(arguments: Sequence[str], *, threads: int | None = None) -> float:
+def _time_process(arguments: Sequence[str], *, threads: int | None = None) -> float:
     """Seconds of a new process, whose network computes with so many threads: all there are where not given."""
     began = time.perf_counter()
-    inherited = {name: value for name, value in os.environ.items() if name != _THREADS}
-    environment = inherited if threads is None else {**inherited, _THREADS: str(threads)}
+    inherited = {name: value for name, value in os.environ.items() if name != _THREADS_VARIABLE}
+    environment = inherited if threads is None else {**inherited, _THREADS_VARIABLE: str(threads)}
     subprocess.run(
         [sys.executable, *arguments],
         check=True,
@@ -141,7 +145,7 @@ def _timed(arguments: Sequence[str], *, threads: int | None = None) -> float:
     return time.perf_counter() - began
 
 
-def _killed(jobs: Path, times: int) -> float:
+def _time_with_kills(jobs: Path, times: int) -> float:
     """Seconds of a batch whose workers are killed at random, so many times."""
     began, dead, chance = time.perf_counter(), 0, random.Random(0)
     command = [sys.executable, "-m", "napari_sam2.cli", "batch", str(jobs)]
@@ -165,7 +169,7 @@ def _killed(jobs: Path, times: int) -> float:
     return time.perf_counter() - began
 
 
-def _same(one: Path, other: Path) -> bool:
+def _has_same_tables(one: Path, other: Path) -> bool:
     """Whether every stack of `one` has tables in `other`, byte by byte."""
     tables = sorted(path.relative_to(one) for path in one.glob("out/*/*.csv"))
     states = set(pd.read_csv(other / "out" / "summary.csv")["state"])
@@ -176,7 +180,7 @@ def _same(one: Path, other: Path) -> bool:
     )
 
 
-def _near(root: Path) -> bool:
+def _has_near_tables(root: Path) -> bool:
     """Whether all threads and one gave the same labels and tables, but for the last digits of scores."""
     for labels in root.glob("one/out/*/labels.ome.tif"):
         one, other = labels.parent, root / "all" / "out" / labels.parent.name
@@ -190,7 +194,7 @@ def _near(root: Path) -> bool:
     return True
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.batch", description=__doc__.splitlines()[0] if __doc__ else None
     )

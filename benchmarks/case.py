@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_sam2.core.prompt import PointPrompt
-from napari_sam2.testing.scenes import BRIGHTEST, drifting
+from napari_sam2.testing.scenes import BRIGHTEST, make_drifting_scene
 
 _NOISE = (
     0.05 * BRIGHTEST
@@ -26,7 +26,7 @@ class Click:
 
 
 @dataclass(frozen=True, eq=False)
-class Case:
+class PropagationCase:
     """`frames` (T, H, W) float32 in 0..1; one click for every object on frame 0; then two clicks on one object further on."""
 
     frames: np.ndarray
@@ -44,27 +44,27 @@ class Case:
         return tuple(click.track for click in self.clicks)
 
 
-def drawn(*, frames: int, objects: int, size: int) -> Case:
+def draw_case(*, frames: int, objects: int, size: int) -> PropagationCase:
     """Discs drifting through noise; the object in the middle of the list is corrected on the middle frame."""
-    scene = drifting(
+    scene = make_drifting_scene(
         count=objects, frames=frames, shape=(size, size), speed=size / 64, noise=_NOISE
     )
-    clicks = tuple(_click(scene.click(track)) for track in scene.tracks)
+    clicks = tuple(_make_click(scene.make_click(track)) for track in scene.tracks)
     wrong, frame = scene.tracks[objects // 2], frames // 2
-    inside = scene.click(wrong, frame).yx[0]
-    outside = scene.click(scene.tracks[objects // 2 - 1], frame).yx[0]
+    inside = scene.make_click(wrong, frame).yx[0]
+    outside = scene.make_click(scene.tracks[objects // 2 - 1], frame).yx[0]
     pixels = scene.stack.data.astype(np.float32) / np.float32(scene.stack.data.max())
-    return Case(pixels, clicks, Click(frame, wrong, (inside, outside), (True, False)))
+    return PropagationCase(pixels, clicks, Click(frame, wrong, (inside, outside), (True, False)))
 
 
-def agreement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
+def compute_agreement(ours: np.ndarray, theirs: np.ndarray) -> np.ndarray:
     """(T, n) IoU of (T, n, H, W) masks; 1 where both are empty."""
     shared = (ours & theirs).sum(axis=(2, 3))
     either = (ours | theirs).sum(axis=(2, 3))
     return np.asarray(np.divide(shared, either, out=np.ones(either.shape), where=either > 0))
 
 
-def triviality(masks: np.ndarray) -> Mapping[str, float]:
+def measure_triviality(masks: np.ndarray) -> Mapping[str, float]:
     """How far (T, n, H, W) masks are from saying nothing.
 
     `smallest`, `largest`: parts of the frame that masks cover. `alike`, `most_alike`: the mean and
@@ -83,5 +83,5 @@ def triviality(masks: np.ndarray) -> Mapping[str, float]:
     }
 
 
-def _click(prompt: PointPrompt) -> Click:
+def _make_click(prompt: PointPrompt) -> Click:
     return Click(prompt.frame, prompt.track, prompt.yx, prompt.positive)

@@ -24,11 +24,11 @@ from skimage.metrics import contingency_table
 from skimage.segmentation import watershed
 
 from benchmarks import machine
-from benchmarks.accuracy import Carried, _there
+from benchmarks.accuracy import TrackingCase, find_stacks
 from napari_sam2.api.session import Session
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.models.load import load_model
-from napari_sam2.propagation.session import Settings
+from napari_sam2.propagation.session import SessionSettings
 
 COLUMNS = {
     "stack": "stack",
@@ -44,20 +44,23 @@ COLUMNS = {
 """Columns of the table, and what they are called in JSON."""
 
 
-def outlined(plane: np.ndarray, wide: float) -> np.ndarray:
-    """(H, W) labels of the bright bodies of a plane that are about `wide` pixels wide: Otsu's threshold, parted where they are narrow."""
-    smooth = gaussian(plane, wide / 10)
+def segment_plane(plane: np.ndarray, width_px: float) -> np.ndarray:
+    """(H, W) labels of the bright bodies of a plane that are about `width_px` pixels wide: Otsu's threshold, parted where they are narrow."""
+    smooth = gaussian(plane, width_px / 10)
     bright = smooth > threshold_otsu(smooth)
-    depth = gaussian(distance_transform_edt(bright), wide / 10)
+    depth = gaussian(distance_transform_edt(bright), width_px / 10)
     peaks = peak_local_max(
-        depth, min_distance=max(1, round(wide / 3)), labels=bright.astype(int), exclude_border=False
+        depth,
+        min_distance=max(1, round(width_px / 3)),
+        labels=bright.astype(int),
+        exclude_border=False,
     )
     markers = np.zeros(plane.shape, dtype=np.int32)
     markers[tuple(peaks.T)] = np.arange(1, len(peaks) + 1)
     return np.asarray(watershed(-depth, markers, mask=bright))
 
 
-def linked(planes: Iterable[np.ndarray]) -> np.ndarray:
+def link_planes(planes: Iterable[np.ndarray]) -> np.ndarray:
     """(frames, H, W) labels, in which what overlaps most on neighbouring frames has one number, each used once on a frame."""
     found: list[np.ndarray] = []
     last = 0
@@ -73,38 +76,38 @@ def linked(planes: Iterable[np.ndarray]) -> np.ndarray:
     return np.stack(found)
 
 
-def measured(model: VideoModel, name: str, case: Carried) -> dict[str, Any]:
+def measure_stack(model: VideoModel, name: str, case: TrackingCase) -> dict[str, Any]:
     """Both on one stack, one after the other: a row of the table."""
     began = time.perf_counter()
-    with Session(case.video, model, settings=Settings(patience=None)) as session:
-        session.prompt_many([case.prompt(track, "box") for track in case.frames])
+    with Session(case.video, model, settings=SessionSettings(patience=None)) as session:
+        session.prompt_many([case.prompt(track, "box") for track in case.prompt_frames])
         session.propagate(progress=False)
-        ours = np.stack([session.plane(frame) for frame in range(len(case.video))])
+        ours = np.stack([session.label_plane(frame) for frame in range(len(case.video))])
     between = time.perf_counter()
     wide = float(
         np.median(
             [
                 2 * np.sqrt((case.truth[frame] == track).sum() / np.pi)
-                for track, frame in case.frames.items()
+                for track, frame in case.prompt_frames.items()
             ]
         )
     )
-    labels = linked(
-        outlined(case.video.frame(frame).pixels, wide) for frame in range(len(case.video))
+    labels = link_planes(
+        segment_plane(case.video.read_frame(frame).pixels, wide) for frame in range(len(case.video))
     )
     after = time.perf_counter()
     chosen = {
-        track: _under(labels[frame], case.truth[frame] == track)
-        for track, frame in case.frames.items()
+        track: _find_label_under(labels[frame], case.truth[frame] == track)
+        for track, frame in case.prompt_frames.items()
     }
     told, classical = (
-        agreed(ours, case.truth, {track: track for track in case.frames}),
-        agreed(labels, case.truth, chosen),
+        score_labels(ours, case.truth, {track: track for track in case.prompt_frames}),
+        score_labels(labels, case.truth, chosen),
     )
     return {
         "stack": name,
         "frames": len(case.video),
-        "objects": len(case.frames),
+        "objects": len(case.prompt_frames),
         "iou": told[0],
         "iou_classical": classical[0],
         "strayed": told[1],
@@ -114,22 +117,24 @@ def measured(model: VideoModel, name: str, case: Carried) -> dict[str, Any]:
     }
 
 
-def agreed(labels: np.ndarray, truth: np.ndarray, chosen: dict[int, int]) -> tuple[float, float]:
+def score_labels(
+    labels: np.ndarray, truth: np.ndarray, labels_by_track: dict[int, int]
+) -> tuple[float, float]:
     """IoU over all frames of all objects, and the part of them whose label lies on another object on their last frame.
 
-    `chosen`: the label by object, 0 where it has none.
+    `labels_by_track`: the label by object, 0 where it has none.
     """
     ious, strayed = [], []
-    for track, label in chosen.items():
+    for track, label in labels_by_track.items():
         frames = np.flatnonzero((truth == track).any(axis=(1, 2)))
         mine, own = labels[frames] == label, truth[frames] == track
         mine &= label > 0
         ious += ((mine & own).sum(axis=(1, 2)) / (mine | own).sum(axis=(1, 2))).tolist()
-        strayed.append(_under(truth[frames[-1]], mine[-1]) not in (0, track))
+        strayed.append(_find_label_under(truth[frames[-1]], mine[-1]) not in (0, track))
     return float(np.mean(ious)), float(np.mean(strayed))
 
 
-def _under(plane: np.ndarray, mask: np.ndarray) -> int:
+def _find_label_under(plane: np.ndarray, mask: np.ndarray) -> int:
     """The label most of a mask lies on, background left aside; 0 where there is none."""
     counts = np.bincount(plane[mask], minlength=1)
     counts[0] = 0
@@ -151,20 +156,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="write results as JSON")
     options = parser.parse_args(arguments)
     about, model, rows = (
-        machine.described(),
+        machine.describe_machine(),
         load_model("nano", device="cpu"),
         list[dict[str, Any]](),
     )
     wanted = tuple(options.only or ("nuclei", "neurites", "CHO", "migrating"))
-    for source, folder in _there(options.data):
+    for source, folder in find_stacks(options.data):
         if source.name.startswith(wanted):
-            rows.append(measured(model, source.name, Carried.of(source, folder, options.objects)))
+            rows.append(
+                measure_stack(model, source.name, TrackingCase.of(source, folder, options.objects))
+            )
             print(rows[-1], flush=True)
     print(
         "\n"
-        + machine.markdown(list(COLUMNS), [[row[key] for key in COLUMNS.values()] for row in rows])
+        + machine.format_markdown(
+            list(COLUMNS), [[row[key] for key in COLUMNS.values()] for row in rows]
+        )
     )
-    machine.keep({"machine": about, "model": model.card.name, "results": rows}, options.out)
+    machine.write_results(
+        {"machine": about, "model": model.card.name, "results": rows}, options.out
+    )
     return 0 if rows else 1
 
 

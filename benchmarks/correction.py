@@ -20,37 +20,39 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
-from benchmarks.crowd import _WIDE, Case
+from benchmarks.crowd import OBJECT_WIDTH_PX, CrowdCase
 from napari_sam2.api.session import Session
 from napari_sam2.core.prompt import PointPrompt
 from napari_sam2.models.load import load_model
 
-FIRST_S = 0.3
+MAX_FIRST_FRAME_S = 0.3
 """From the click to the label plane of its frame."""
 
-PART = 1 / 50
+MAX_PART_OF_FIRST = 1 / 50
 """Of the first propagation, that all that follows from the correction may take."""
 
-PEAK_GB = 3.0
+MAX_PEAK_GB = 3.0
 """Of the process (10⁹ bytes)."""
 
 
-def measured(case: Case, corrections: int) -> dict[str, Any]:
+def measure_corrections(case: CrowdCase, corrections: int) -> dict[str, Any]:
     """Carry all objects, then correct some one by one, each by a click beside it, on a frame in the middle."""
     middle = case.frames // 2
     with (
         tempfile.TemporaryDirectory() as folder,
-        Session(case.kept(Path(folder)).as_video("t"), load_model("nano", device="cpu")) as session,
+        Session(
+            case.write_stack(Path(folder)).as_video("t"), load_model("nano", device="cpu")
+        ) as session,
     ):
-        session.prompt_many(case.boxes())
+        session.prompt_many(case.make_box_prompts())
         began = time.perf_counter()
         session.run().finish()
         found: dict[str, Any] = {"first": time.perf_counter() - began, "corrections": []}
         for track in np.linspace(1, case.objects, corrections, dtype=int).tolist():
-            y, x = case.places(middle)[track - 1]
+            y, x = case.compute_centres(middle)[track - 1]
             began = time.perf_counter()
-            session.prompt(PointPrompt(middle, track, [(y + _WIDE * 0.4, x)], [False]))
-            session.plane(middle)
+            session.prompt(PointPrompt(middle, track, [(y + OBJECT_WIDTH_PX * 0.4, x)], [False]))
+            session.label_plane(middle)
             answered = time.perf_counter() - began
             walked = sum(bool(stepped.segments) for stepped in session.run())
             found["corrections"].append(
@@ -72,16 +74,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--corrections", type=int, default=4)
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--out", type=Path, help="write results as JSON")
-    options = machine.threaded(parser.parse_args(arguments))
-    about = machine.described()
-    result = measured(Case(options.side, options.objects, options.frames), options.corrections)
+    options = machine.set_threads(parser.parse_args(arguments))
+    about = machine.describe_machine()
+    result = measure_corrections(
+        CrowdCase(options.side, options.objects, options.frames), options.corrections
+    )
     rows = [
         [each["answered"], each["all"], each["frames"], f"1/{result['first'] / each['all']:.0f}"]
         for each in result["corrections"]
     ]
     print(f"first propagation: {result['first']:.1f} s; peak {result['peak_gb']:.2f} GB")
     print(
-        machine.markdown(
+        machine.format_markdown(
             ["corrected frame, s", "all, s", "frames walked", "all / first propagation"], rows
         )
     )
@@ -89,13 +93,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         max(each[key] for each in result["corrections"]) for key in ("answered", "all")
     )
     checks = [
-        (f"first corrected frame below {FIRST_S} s", slowest < FIRST_S),
-        ("all below 1/50 of the first", longest < PART * result["first"]),
-        (f"peak below {PEAK_GB:.0f} GB", result["peak_gb"] < PEAK_GB),
+        (f"first corrected frame below {MAX_FIRST_FRAME_S} s", slowest < MAX_FIRST_FRAME_S),
+        ("all below 1/50 of the first", longest < MAX_PART_OF_FIRST * result["first"]),
+        (f"peak below {MAX_PEAK_GB:.0f} GB", result["peak_gb"] < MAX_PEAK_GB),
     ]
     for what, good in checks:
         print(f"{'reached' if good else 'MISSED '}  {what}")
-    machine.keep(
+    machine.write_results(
         {"machine": about, "settings": vars(options) | {"out": None}, "results": result},
         options.out,
     )

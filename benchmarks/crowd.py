@@ -24,10 +24,10 @@ from napari_sam2.core.stack import Stack
 from napari_sam2.io.open import open_stack
 from napari_sam2.models.load import load_model
 
-LIMIT_S = 1.0
+MAX_FRAME_S = 1.0
 """For one frame of 512 × 512 pixels with 50 objects, on two cores."""
 
-_WIDE = 22.0  # pixels an object is wide
+OBJECT_WIDTH_PX = 22.0  # pixels an object is wide
 COLUMNS = {
     "side, px": "side",
     "objects": "objects",
@@ -38,14 +38,14 @@ COLUMNS = {
 
 
 @dataclass(frozen=True)
-class Case:
+class CrowdCase:
     """A time-lapse of round objects on a grid, each swaying a little: so many on frames of `side` pixels."""
 
     side: int
     objects: int
     frames: int = 6
 
-    def places(self, frame: int) -> np.ndarray:
+    def compute_centres(self, frame: int) -> np.ndarray:
         """(objects, 2) middles on a frame, in pixels."""
         across = int(np.ceil(np.sqrt(self.objects)))
         grid = (
@@ -61,46 +61,46 @@ class Case:
         phase = np.random.default_rng(1).uniform(0, 2 * np.pi, grid.shape)
         return np.asarray(grid + 2 * np.sin(phase + 0.7 * frame))[: self.objects]
 
-    def boxes(self) -> list[BoxPrompt]:
+    def make_box_prompts(self) -> list[BoxPrompt]:
         """One around each object on the first frame."""
-        half = _WIDE / 2
+        half = OBJECT_WIDTH_PX / 2
         return [
             BoxPrompt(0, track, (y - half, x - half, y + half, x + half))
-            for track, (y, x) in enumerate(self.places(0), start=1)
+            for track, (y, x) in enumerate(self.compute_centres(0), start=1)
         ]
 
-    def planes(self) -> Iterator[np.ndarray]:
+    def draw_planes(self) -> Iterator[np.ndarray]:
         """The (side, side) frames, one after another, with noise."""
         rng = np.random.default_rng(0)
         for frame in range(self.frames):
             plane = np.zeros((self.side, self.side), dtype=np.float32)
-            for y, x in self.places(frame):
+            for y, x in self.compute_centres(frame):
                 plane[int(y), int(x)] = 1
-            blurred = gaussian_filter(plane, _WIDE / 4) * _WIDE**2 / 2
+            blurred = gaussian_filter(plane, OBJECT_WIDTH_PX / 4) * OBJECT_WIDTH_PX**2 / 2
             yield (blurred + 0.05 * rng.standard_normal(plane.shape)).astype(np.float32)
 
-    def stack(self) -> Stack:
+    def make_stack(self) -> Stack:
         """The frames in memory."""
-        return Stack(np.stack(list(self.planes())), "tyx")
+        return Stack(np.stack(list(self.draw_planes())), "tyx")
 
-    def kept(self, folder: Path) -> Stack:
+    def write_stack(self, folder: Path) -> Stack:
         """The frames in a zarr file of this folder, written and read one by one, as a user's are: none stays in memory."""
         path, shape = folder / "case.zarr", (self.frames, self.side, self.side)
         array = zarr.create_array(path, shape=shape, chunks=(1, *shape[1:]), dtype="float32")
-        for frame, plane in enumerate(self.planes()):
+        for frame, plane in enumerate(self.draw_planes()):
             array[frame] = plane
         return open_stack(path, axes="tyx")
 
 
-def measured(model: VideoModel, case: Case) -> dict[str, Any]:
+def measure_crowd(model: VideoModel, case: CrowdCase) -> dict[str, Any]:
     """Boxes on the first frame, carried forward; the seconds are those of the walk."""
-    with Session(case.stack().as_video("t"), model) as session:
-        session.prompt_many(case.boxes())
+    with Session(case.make_stack().as_video("t"), model) as session:
+        session.prompt_many(case.make_box_prompts())
         plan = session.plan()
         began = time.perf_counter()
         session.run(plan).finish()
         for frame in range(1, case.frames):
-            session.plane(frame)
+            session.label_plane(frame)
         seconds = (time.perf_counter() - began) / (case.frames - 1)
     return {
         "side": case.side,
@@ -120,26 +120,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--most", type=int, default=300, help="leave out cases with more objects")
     parser.add_argument("--out", type=Path, help="write results as JSON")
-    options = machine.threaded(parser.parse_args(arguments))
-    about, model = machine.described(), load_model(options.model)
-    measured(model, Case(256, 4))  # warm
+    options = machine.set_threads(parser.parse_args(arguments))
+    about, model = machine.describe_machine(), load_model(options.model)
+    measure_crowd(model, CrowdCase(256, 4))  # warm
     cases = [
-        Case(512, 1),
-        Case(512, 10),
-        Case(512, 50),
-        Case(512, 100),
-        Case(1024, 50),
-        Case(2048, 50),
-        Case(2048, 300),
+        CrowdCase(512, 1),
+        CrowdCase(512, 10),
+        CrowdCase(512, 50),
+        CrowdCase(512, 100),
+        CrowdCase(1024, 50),
+        CrowdCase(2048, 50),
+        CrowdCase(2048, 300),
     ]
-    rows = [measured(model, case) for case in cases if case.objects <= options.most]
-    print(machine.markdown(list(COLUMNS), [[row[key] for key in COLUMNS.values()] for row in rows]))
+    rows = [measure_crowd(model, case) for case in cases if case.objects <= options.most]
+    print(
+        machine.format_markdown(
+            list(COLUMNS), [[row[key] for key in COLUMNS.values()] for row in rows]
+        )
+    )
     reached = (
         next(row for row in rows if (row["side"], row["objects"]) == (512, 50))["per_frame"]
-        < LIMIT_S
+        < MAX_FRAME_S
     )
-    print(f"512 × 512 with 50 objects below {LIMIT_S} s a frame: {'yes' if reached else 'no'}")
-    machine.keep({"machine": about, "model": model.card.name, "results": rows}, options.out)
+    print(f"512 × 512 with 50 objects below {MAX_FRAME_S} s a frame: {'yes' if reached else 'no'}")
+    machine.write_results(
+        {"machine": about, "model": model.card.name, "results": rows}, options.out
+    )
     return 0 if reached else 1
 
 

@@ -15,16 +15,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
-from benchmarks.accuracy import SAMPLE, Carried, Source, carried
-from benchmarks.stills import DOMAINS, measured
+from benchmarks.accuracy import SAMPLE_STACK, AnnotatedStack, TrackingCase, measure_propagation
+from benchmarks.stills import DOMAINS, measure_domain
 from napari_sam2.api.samples import SAMPLES
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Stack
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.models.load import load_model
-from napari_sam2.train.data.annotated import Reading, pairs_of
+from napari_sam2.train.data.annotated import ReadOptions, open_pairs
 from napari_sam2.train.finetune import finetune
-from napari_sam2.train.hooks import Lines
+from napari_sam2.train.hooks import LogHook
 from napari_sam2.train.recipe import Recipe
 
 ANNOTATED = slice(5, 11)
@@ -33,25 +33,27 @@ ANNOTATED = slice(5, 11)
 HELD_OUT = slice(16, 32)
 """Slices that are measured on, five or more away from any that was trained on."""
 
-GAIN, LOSS, MINUTES = 0.10, 0.02, 10
+MIN_GAIN, MAX_LOSS, MAX_MINUTES = 0.10, 0.02, 10
 """What is required: IoU gained on the held-out slices, IoU lost on nuclei, and how long it may take."""
 
 _SAMPLES = SAMPLES[0].image.parent
 
 
-def ovule(slices: slice) -> tuple[Stack, np.ndarray]:
+def load_ovule(slices: slice) -> tuple[Stack, np.ndarray]:
     """Slices of the sample, and their labels (frames, H, W)."""
     stack, truth = (
         opened(_SAMPLES / f"ovule_z{part}.ome.tif")
         for part, opened in (("", open_stack), ("_labels", open_labels))
     )
-    labels = np.stack([truth.plane({"z": z}) for z in range(truth.sizes["z"])]).astype(np.int64)
+    labels = np.stack([truth.read_plane({"z": z}) for z in range(truth.sizes["z"])]).astype(
+        np.int64
+    )
     return Stack(np.asarray(stack.data[slices]), "zyx", stack.spacing), labels[slices]
 
 
-def scores(model: VideoModel, pack: Path, objects: int) -> dict[str, float]:
+def measure_scores(model: VideoModel, pack: Path, objects: int) -> dict[str, float]:
     """IoU over the held-out slices of the ovule, over held-out nuclei and over the time-lapse sample."""
-    stack, labels = ovule(HELD_OUT)
+    stack, labels = load_ovule(HELD_OUT)
     areas = np.stack(
         [np.bincount(plane.ravel(), minlength=int(labels.max()) + 1) for plane in labels]
     )[:, 1:]
@@ -60,22 +62,28 @@ def scores(model: VideoModel, pack: Path, objects: int) -> dict[str, float]:
         for index in np.argsort(-(areas > 0).sum(axis=0), kind="stable")
         if (areas[:, index] > 0).sum() >= 3
     ][:objects]
-    case = Carried(
+    case = TrackingCase(
         stack.as_video("z"),
         labels,
         {index + 1: int(areas[:, index].argmax()) for index in sorted(wanted)},
     )
-    found = {f"ovule, {kind}": carried(model, case, kind)["iou"] for kind in ("click", "box")}
-    nuclei = measured(model, DOMAINS[0].read(Path(), pack), objects)
+    found = {
+        f"ovule, {kind}": measure_propagation(model, case, kind)["iou"] for kind in ("click", "box")
+    }
+    nuclei = measure_domain(model, DOMAINS[0].read(Path(), pack), objects)
     found |= {f"nuclei, {kind}": nuclei[kind] for kind in ("click", "three", "box")}
-    sample = Source(
-        "", str(_SAMPLES / SAMPLE.image), str(_SAMPLES / SAMPLE.truth), SAMPLE.axes, SAMPLE.along
+    sample = AnnotatedStack(
+        "",
+        str(_SAMPLES / SAMPLE_STACK.image),
+        str(_SAMPLES / SAMPLE_STACK.truth),
+        SAMPLE_STACK.axes,
+        SAMPLE_STACK.along,
     )
     return {
         **found,
-        "migrating nuclei, carried": carried(model, Carried.of(sample, Path("/"), 15), "box")[
-            "iou"
-        ],
+        "migrating nuclei, carried": measure_propagation(
+            model, TrackingCase.of(sample, Path("/"), 15), "box"
+        )["iou"],
     }
 
 
@@ -94,37 +102,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--objects", type=int, default=60, help="measured at most, of each kind")
     parser.add_argument("--out", type=Path, help="write results as JSON")
     options = parser.parse_args(arguments)
-    about, model = machine.described(), load_model(options.model)
-    before = scores(model, options.pack, options.objects)
+    about, model = machine.describe_machine(), load_model(options.model)
+    before = measure_scores(model, options.pack, options.objects)
     recipe = Recipe.read(options.recipe) if options.recipe else Recipe()
     recipe = recipe.model_copy(update={"minutes": options.minutes, "steps": 100_000})
-    stack, labels = ovule(ANNOTATED)
+    stack, labels = load_ovule(ANNOTATED)
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         tuned = Path(folder) / "tuned.safetensors"
         finetune(
-            pairs_of(stack.data, labels, name="ovule", how=Reading(axes="zyx", along="z")),
+            open_pairs(
+                stack.data, labels, name="ovule", options=ReadOptions(axes="zyx", along="z")
+            ),
             model=options.model,
             out=tuned,
             recipe=recipe,
-            hooks=[Lines(print)],
+            hooks=[LogHook(print)],
         )
         minutes = (time.monotonic() - began) / 60
-        after = scores(load_model(tuned), options.pack, options.objects)
+        after = measure_scores(load_model(tuned), options.pack, options.objects)
     rows: list[list[Any]] = [
         [name, before[name], after[name], after[name] - before[name]] for name in before
     ]
-    print("\n" + machine.markdown(["measured on", "before", "after", "gained"], rows))
+    print("\n" + machine.format_markdown(["measured on", "before", "after", "gained"], rows))
     gained = min(after[name] - before[name] for name in before if name.startswith("ovule"))
     lost = max(before[name] - after[name] for name in before if "nuclei" in name)
     print(
-        f"{minutes:.1f} minutes; gained at least {gained:.3f} (required {GAIN}), lost at most "
-        f"{lost:.3f} on nuclei (allowed {LOSS})"
+        f"{minutes:.1f} minutes; gained at least {gained:.3f} (required {MIN_GAIN}), lost at most "
+        f"{lost:.3f} on nuclei (allowed {MAX_LOSS})"
     )
-    machine.keep(
+    machine.write_results(
         {"machine": about, "minutes": minutes, "before": before, "after": after}, options.out
     )
-    return 0 if gained >= GAIN and lost < LOSS and minutes <= MINUTES else 1
+    return 0 if gained >= MIN_GAIN and lost < MAX_LOSS and minutes <= MAX_MINUTES else 1
 
 
 if __name__ == "__main__":

@@ -25,17 +25,17 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
-from napari_sam2.testing.scenes import BRIGHTEST, Scene, drifting
+from napari_sam2.testing.scenes import BRIGHTEST, Scene, make_drifting_scene
 
-LIMIT_S = 0.2
+MAX_STALL_S = 0.2
 """What the longest stall may be."""
 
 _BEAT_MS = 5
 _LATE_S = 0.05  # from here on it is noted where the window's thread was
-_PATIENCE_S = 240.0
+_TIMEOUT_S = 240.0
 
 
-class Heart:
+class EventLoopTimer:
     """Beats in Qt's loop, from `start` to `stop`: seconds between beats, and where the thread was during those that were late."""
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class Heart:
 
         self.waits: list[float] = []
         self.busy: list[float] = []
-        self.places: Counter[str] = Counter()
+        self.late_positions: Counter[str] = Counter()
         self._last = (0.0, 0.0)
         self._thread, self._ended = get_ident(), Event()
         self._timer = QTimer()
@@ -54,7 +54,7 @@ class Heart:
         """Begin."""
         self._last = (time.perf_counter(), time.thread_time())
         self._timer.start()
-        Thread(target=self._look_on, daemon=True).start()
+        Thread(target=self._watch, daemon=True).start()
 
     def stop(self) -> None:
         """End."""
@@ -80,15 +80,15 @@ class Heart:
         self.busy.append(worked - self._last[1])
         self._last = (now, worked)
 
-    def _look_on(self) -> None:
+    def _watch(self) -> None:
         while not self._ended.wait(_LATE_S / 5):
             late = time.perf_counter() - self._last[0]
             frame = sys._current_frames().get(self._thread)
             if late > _LATE_S and frame is not None:
-                self.places[_place(traceback.extract_stack(frame))] += 1
+                self.late_positions[_describe_position(traceback.extract_stack(frame))] += 1
 
 
-class Window:
+class PanelWindow:
     """A napari window with the panel, on a scene; projects are kept in `root`."""
 
     def __init__(self, scene: Scene, model: str, root: Path) -> None:
@@ -105,93 +105,95 @@ class Window:
             scene.stack.data, axis_labels=tuple(scene.stack.axes), name=scene.name
         )
         self.viewer.dims.set_point(0, 0)
-        self.until(lambda: self.resting and self.panel.controller.snapshot.device != "")
+        self.wait_until(lambda: self.idle and self.panel.controller.snapshot.device != "")
 
     @property
-    def resting(self) -> bool:
+    def idle(self) -> bool:
         """Whether all that was asked for is done and drawn."""
         from napari_sam2.gui.app.view import Stage
 
         return (
             self.panel.controller.snapshot.stage is Stage.READY
-            and not self.panel._redraw.isActive()
+            and not self.panel._redraw_timer.isActive()
         )
 
-    def until(self, true: Callable[[], Any]) -> None:
+    def wait_until(self, condition: Callable[[], Any]) -> None:
         """Let the window work until this is true, in Qt's own loop."""
         from qtpy.QtCore import QEventLoop, QTimer
 
-        loop, look, end = QEventLoop(), QTimer(), time.monotonic() + _PATIENCE_S
+        loop, look, end = QEventLoop(), QTimer(), time.monotonic() + _TIMEOUT_S
         look.setInterval(20)
-        look.timeout.connect(lambda: loop.quit() if true() or time.monotonic() > end else None)
+        look.timeout.connect(lambda: loop.quit() if condition() or time.monotonic() > end else None)
         look.start()
         loop.exec()
         look.stop()
         if time.monotonic() > end:
             raise TimeoutError(
-                f"waited {_PATIENCE_S:.0f} s in vain; the panel says "
+                f"waited {_TIMEOUT_S:.0f} s in vain; the panel says "
                 f"{self.panel.controller.snapshot}"
             )
 
-    def prompt(self, scene: Scene) -> None:
+    def prompt_all(self, scene: Scene) -> None:
         """A click on each object."""
         for track in scene.tracks:
-            self.panel.controller.new()
-            self.panel.controller.click(0, scene.click(track, 0).yx[0], positive=True)
-        self.until(lambda: self.resting)
+            self.panel.controller.start_object()
+            self.panel.controller.add_click(0, scene.make_click(track, 0).yx[0], positive=True)
+        self.wait_until(lambda: self.idle)
 
-    def carry(self) -> tuple[Heart, float]:
+    def propagate(self) -> tuple[EventLoopTimer, float]:
         """Propagate to the end: the beats meanwhile, and the seconds it took."""
-        heart, began = Heart(), time.perf_counter()
+        heart, began = EventLoopTimer(), time.perf_counter()
         heart.start()
         self.panel.propagate()
-        self.until(lambda: self.resting)
+        self.wait_until(lambda: self.idle)
         heart.stop()
         return heart, time.perf_counter() - began
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print a table, write JSON: 0 where no stall was longer than `LIMIT_S`, else 1."""
-    options = _options(arguments)
-    about = machine.described()
-    scene = drifting(
+    """Measure, print a table, write JSON: 0 where no stall was longer than `MAX_STALL_S`, else 1."""
+    options = _parse_options(arguments)
+    about = machine.describe_machine()
+    scene = make_drifting_scene(
         count=options.objects,
         frames=options.frames,
         shape=(options.size,) * 2,
         noise=0.05 * BRIGHTEST,
     )
-    with _own_folder() as folder:
-        window = Window(scene, options.model, folder / "projects")
-        window.prompt(scene)
+    with _make_settings_folder() as folder:
+        window = PanelWindow(scene, options.model, folder / "projects")
+        window.prompt_all(scene)
         for name in options.docks:
             if not window.panel.docks.buttons[name].isChecked():
                 window.panel.docks.toggle(name)
-        window.until(lambda: window.resting)
-        heart, took = window.carry()
-        carried = len(window.panel.controller.book.facts)
+        window.wait_until(lambda: window.idle)
+        heart, took = window.propagate()
+        carried = len(window.panel.controller.state.statuses)
         window.viewer.close()
     figures = {**heart.figures, "took_s": took, "carried": carried}
-    print(machine.markdown(list(figures), [list(figures.values())]))
-    for place, count in heart.places.most_common(12):
+    print(machine.format_markdown(list(figures), [list(figures.values())]))
+    for place, count in heart.late_positions.most_common(12):
         print(f"{count:4d} × {place}")
-    reached = figures["longest_ms"] < 1000 * LIMIT_S
+    reached = figures["longest_ms"] < 1000 * MAX_STALL_S
     print(
-        f"longest stall {figures['longest_ms']:.0f} ms (below {1000 * LIMIT_S:.0f}): "
+        f"longest stall {figures['longest_ms']:.0f} ms (below {1000 * MAX_STALL_S:.0f}): "
         f"{'reached' if reached else 'MISSED'}"
     )
-    machine.keep({"machine": about, **figures, "late": dict(heart.places)}, options.out)
+    machine.write_results(
+        {"machine": about, **figures, "late": dict(heart.late_positions)}, options.out
+    )
     return 0 if reached else 1
 
 
 @contextmanager
-def _own_folder() -> Iterator[Path]:
+def _make_settings_folder() -> Iterator[Path]:
     """A folder that goes; the person's own settings and projects are left alone."""
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NAPARI_CONFIG"] = str(Path(folder) / "settings.yaml")
         yield Path(folder)
 
 
-def _place(stack: traceback.StackSummary) -> str:
+def _describe_position(stack: traceback.StackSummary) -> str:
     """Where a thread is: the innermost frames, those of ours in front."""
     shown = [
         f"{Path(each.filename).parent.name}/{Path(each.filename).name}:{each.lineno} {each.name}"
@@ -201,7 +203,7 @@ def _place(stack: traceback.StackSummary) -> str:
     return " > ".join([*ours[-2:], *shown[-3:]])
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.heartbeat", description=(__doc__ or "").splitlines()[0]
     )

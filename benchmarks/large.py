@@ -27,30 +27,33 @@ from yaozarrs.write.v05 import prepare_image
 from benchmarks import machine
 from napari_sam2.io.open import open_labels
 
-LIMIT_GB = 4.0
+MAX_MEMORY_GB = 4.0
 """Memory that a stack of 20 GB may take (10⁹ bytes)."""
 
-LEAST_IOU = 0.5
+MIN_IOU = 0.5
 """Of each object with its disc, on each frame that is looked at: it is still the same.
 
 How exact masks are is measured elsewhere.
 """
 
 _SIDE, _RADIUS, _OBJECTS = 4096, 24, 4
-_DARK, _BRIGHT = 300, 9000
-_EVERY = 37  # frames between those that are compared
+_BACKGROUND_GREY, _OBJECT_GREY = 300, 9000
+_FRAME_STEP = 37  # frames between those that are compared
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON: 0 where all that is asked of us is reached, else 1."""
-    options = _options(arguments)
-    about, frames = machine.described(), max(2, round(options.gigabytes * 1e9 / (2 * _SIDE**2)))
+    options = _parse_options(arguments)
+    about, frames = (
+        machine.describe_machine(),
+        max(2, round(options.gigabytes * 1e9 / (2 * _SIDE**2))),
+    )
     options.folder.mkdir(parents=True, exist_ok=True)
     image = options.folder / f"large_{frames}.ome.zarr"
     if not image.exists():
-        _draw(image, frames)
-    peak, seconds = _carried(image, frames, options.folder)
-    iou = _least_iou(options.folder / "results", frames)
+        _draw_stack(image, frames)
+    peak, seconds = _measure_track_command(image, frames, options.folder)
+    iou = _compute_min_iou(options.folder / "results", frames)
     size = 2 * _SIDE**2 * frames / 1e9
     rows = [
         [
@@ -62,8 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             f"{iou:.3f}",
         ]
     ]
-    print(machine.markdown(["GB", "frames", "pixels", "peak, GB", "s", "least IoU"], rows))
-    machine.keep(
+    print(machine.format_markdown(["GB", "frames", "pixels", "peak, GB", "s", "least IoU"], rows))
+    machine.write_results(
         {
             "machine": about,
             "bytes": size * 1e9,
@@ -73,10 +76,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         },
         options.out,
     )
-    return 0 if peak <= LIMIT_GB * 1e9 and iou >= LEAST_IOU else 1
+    return 0 if peak <= MAX_MEMORY_GB * 1e9 and iou >= MIN_IOU else 1
 
 
-def _draw(image: Path, frames: int) -> None:
+def _draw_stack(image: Path, frames: int) -> None:
     """Discs that drift across a dark field with a pattern that compresses well."""
     axes = [
         v05.TimeAxis(name="t", unit="second"),
@@ -95,17 +98,20 @@ def _draw(image: Path, frames: int) -> None:
     array = prepare_image(
         part, described, (shape, np.uint16), chunks=(1, 1024, 1024), writer="zarr", overwrite=True
     )[1]["0"]
-    pattern = np.random.default_rng(0).integers(_DARK - 40, _DARK + 40, size=64, dtype=np.uint16)
+    pattern = np.random.default_rng(0).integers(
+        _BACKGROUND_GREY - 40, _BACKGROUND_GREY + 40, size=64, dtype=np.uint16
+    )
     ground = np.tile(pattern, (_SIDE, _SIDE // 64))
     for frame in range(frames):
         plane = ground.copy()
-        for y, x in _centres(frame):
-            rows, columns, inside = _disc(y, x)
-            plane[rows, columns][inside] = _BRIGHT
+        for y, x in _compute_centres(frame):
+            rows, columns, inside = _compute_disc(y, x)
+            plane[rows, columns][inside] = _OBJECT_GREY
         array[frame] = plane
     part.rename(image)
     prompts = [
-        (track, 0, "point", y, x, 1, "disc") for track, (y, x) in enumerate(_centres(0), start=1)
+        (track, 0, "point", y, x, 1, "disc")
+        for track, (y, x) in enumerate(_compute_centres(0), start=1)
     ]
     table = pd.DataFrame(
         prompts, columns=["track", "frame", "kind", "y", "x", "positive", "category"]
@@ -113,14 +119,14 @@ def _draw(image: Path, frames: int) -> None:
     table.to_csv(image.parent / "prompts.csv", index=False)
 
 
-def _centres(frame: int) -> list[tuple[float, float]]:
+def _compute_centres(frame: int) -> list[tuple[float, float]]:
     """Where the discs are on a frame: to and fro by 3 pixels a frame, each on a row of its own."""
     path = 3.0 * frame % (2 * (_SIDE - 400))
     x = 200 + min(path, 2 * (_SIDE - 400) - path)
     return [(_SIDE * (number + 0.5) / _OBJECTS, x) for number in range(_OBJECTS)]
 
 
-def _disc(y: float, x: float) -> tuple[slice, slice, np.ndarray]:
+def _compute_disc(y: float, x: float) -> tuple[slice, slice, np.ndarray]:
     """Rows and columns around a disc, and which of their pixels are in it."""
     top, left = int(y) - _RADIUS, int(x) - _RADIUS
     rows, columns = np.indices((2 * _RADIUS + 2, 2 * _RADIUS + 2))
@@ -128,7 +134,7 @@ def _disc(y: float, x: float) -> tuple[slice, slice, np.ndarray]:
     return slice(top, top + inside.shape[0]), slice(left, left + inside.shape[1]), inside
 
 
-def _carried(image: Path, frames: int, folder: Path) -> tuple[int, float]:
+def _measure_track_command(image: Path, frames: int, folder: Path) -> tuple[int, float]:
     """Peak of resident memory in bytes and seconds of `napari-sam2 track`, over all calls that it took."""
     kept = folder / f"peak_{frames}.json"
     before = json.loads(kept.read_text()) if kept.exists() else {"peak": 0, "seconds": 0.0}
@@ -162,21 +168,21 @@ def _carried(image: Path, frames: int, folder: Path) -> tuple[int, float]:
     return peak, seconds
 
 
-def _least_iou(results: Path, frames: int) -> float:
+def _compute_min_iou(results: Path, frames: int) -> float:
     """The smallest IoU of a label with its disc, on every so many frames."""
     labels = zarr.open_array(results / "labels.ome.zarr" / "0", mode="r")
     assert open_labels(results / "labels.ome.zarr").spacing.t_s == 60.0
     found = []
-    for frame in [*range(0, frames, _EVERY), frames - 1]:
+    for frame in [*range(0, frames, _FRAME_STEP), frames - 1]:
         plane = np.asarray(labels[frame])
-        for track, (y, x) in enumerate(_centres(frame), start=1):
-            rows, columns, inside = _disc(y, x)
+        for track, (y, x) in enumerate(_compute_centres(frame), start=1):
+            rows, columns, inside = _compute_disc(y, x)
             both = int((plane[rows, columns][inside] == track).sum())
             found.append(both / (int((plane == track).sum()) + int(inside.sum()) - both))
     return min(found)
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.large", description=__doc__.splitlines()[0] if __doc__ else None
     )

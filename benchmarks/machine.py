@@ -12,12 +12,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from napari_sam2.models.weights.files import beside
+from napari_sam2.models.weights.files import replace_atomically
 
 _PACKAGES = ("napari-sam2", "torch", "transformers", "numpy", "scikit-image")
 
 
-def described() -> dict[str, Any]:
+def describe_machine() -> dict[str, Any]:
     """The machine, the versions, the time, the threads, and the load before the measurement.
 
     Threads are those that OMP_NUM_THREADS allows: it holds for PyTorch and for NumPy's matrix
@@ -25,18 +25,18 @@ def described() -> dict[str, Any]:
     """
     return {
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
-        "cpu": _cpu(),
+        "cpu": _read_cpu_name(),
         "cores": os.cpu_count(),
         "threads": int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         "system": platform.platform(),
         "python": platform.python_version(),
         "load_before": [round(value, 2) for value in os.getloadavg()],
-        **{name: _version(name) for name in _PACKAGES},
+        **{name: _get_version(name) for name in _PACKAGES},
     }
 
 
-def threaded(options: argparse.Namespace) -> argparse.Namespace:
+def set_threads(options: argparse.Namespace) -> argparse.Namespace:
     """The same options, torch computing with as many threads as they say; as many as it takes by itself where they do not."""
     if options.threads:
         import torch  # seconds, which those that measure no network need not wait
@@ -45,27 +45,27 @@ def threaded(options: argparse.Namespace) -> argparse.Namespace:
     return options
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def format_markdown(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     """A table as Markdown; floats with three digits."""
     lines = [
         [str(cell) for cell in header],
         ["---"] * len(header),
-        *([_cell(cell) for cell in row] for row in rows),
+        *([_format_cell(cell) for cell in row] for row in rows),
     ]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def keep(results: Any, path: Path | None) -> None:
+def write_results(results: Any, path: Path | None) -> None:
     """Write results as JSON where a path was given; the file is complete when it appears."""
     if path is None:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with beside(path) as temporary:
+    with replace_atomically(path) as temporary:
         temporary.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print(f"written: {path}")
 
 
-def _cpu() -> str:
+def _read_cpu_name() -> str:
     """The processor's name; Linux tells more than `platform` does."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text().splitlines() if info.exists() else []
@@ -73,14 +73,14 @@ def _cpu() -> str:
     return names[0] if names else platform.processor()
 
 
-def _version(name: str) -> str | None:
+def _get_version(name: str) -> str | None:
     try:
         return version(name)
     except PackageNotFoundError:  # run from a checkout, or not needed here
         return None
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     return (
         f"{value:.3g}"
         if isinstance(value, float) and abs(value) < 100

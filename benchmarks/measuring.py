@@ -17,20 +17,20 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
-from napari_sam2.api.count import Counting, count_video
+from napari_sam2.api.count import CountingOptions, count_video
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.core.video import Video
-from napari_sam2.measurement.features.objects import frame_objects
+from napari_sam2.measurement.features.objects import measure_frame_objects
 from napari_sam2.models.load import load_model
 
 SIDE = 1024
 FEW, MANY = 50, 500
-LIMIT = 1.3
+MAX_COST_RATIO = 1.3
 """What an object may cost among many, in parts of what it costs among few."""
 
 
-def frame(count: int, channels: int) -> tuple[Video, np.ndarray]:
+def draw_frame(count: int, channels: int) -> tuple[Video, np.ndarray]:
     """A frame of noise with `count` discs of 15 pixels on a grid, as dense as 500 of them are, and its labels."""
     across = math.ceil(math.sqrt(MANY))
     rows, columns = np.indices((SIDE, SIDE))
@@ -47,27 +47,27 @@ def frame(count: int, channels: int) -> tuple[Video, np.ndarray]:
     return Video.of(Stack(pixels[None], "tcyx", Spacing(y_um=0.2, x_um=0.2))), labels
 
 
-def seconds(count: int, channels: int) -> float:
+def time_measuring(count: int, channels: int) -> float:
     """Seconds of processor time to measure a frame of so many objects."""
-    video, labels = frame(count, channels)
+    video, labels = draw_frame(count, channels)
     begin = time.process_time()
-    rows = frame_objects(video, 0, labels)
+    rows = measure_frame_objects(video, 0, labels)
     assert len(rows) == count
     return time.process_time() - begin
 
 
-def counted_seconds(count: int, model: VideoModel) -> float:
+def time_counting(count: int, model: VideoModel) -> float:
     """Seconds of processor time from the frame to the tables: objects found, said to the model, measured."""
-    video, _ = frame(count, 1)
+    video, _ = draw_frame(count, 1)
     begin = time.process_time()
-    found = count_video(video, model, Counting(diameter_px=30), stage=lambda _: None)
+    found = count_video(video, model, CountingOptions(diameter_px=30), report=lambda _: None)
     with found.session:
         assert abs(len(found.run.tracks) - count) <= 0.05 * count
     return time.process_time() - begin
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, and end with 0 if an object among many costs no more than `LIMIT` times one among few."""
+    """Measure, print, and end with 0 if an object among many costs no more than `MAX_COST_RATIO` times one among few."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.measuring", description=(__doc__ or "").splitlines()[0]
     )
@@ -76,14 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--model", default="nano", help="name or file (%(default)s)")
     parser.add_argument("--out", type=Path, help="write results as JSON")
     given = parser.parse_args(arguments)
-    where = machine.described()
-    seconds(FEW, given.channels)  # warm
+    where = machine.describe_machine()
+    time_measuring(FEW, given.channels)  # warm
     model = load_model(given.model)
-    counted_seconds(FEW, model)
+    time_counting(FEW, model)
     rows: list[dict[str, Any]] = []
     for what, taken in (
-        ("measured", partial(seconds, channels=given.channels)),
-        ("counted", partial(counted_seconds, model=model)),
+        ("measured", partial(time_measuring, channels=given.channels)),
+        ("counted", partial(time_counting, model=model)),
     ):
         for count in (FEW, MANY):
             each = statistics.median(taken(count) for _ in range(given.repeats))
@@ -100,18 +100,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for few, many in (rows[:2], rows[2:])
     }
     print(
-        machine.markdown(
+        machine.format_markdown(
             ["what", "objects", "s", "ms per object"], [list(row.values()) for row in rows]
         )
     )
     for what, ratio in ratios.items():
-        verdict = "reached" if ratio <= LIMIT else "MISSED"
+        verdict = "reached" if ratio <= MAX_COST_RATIO else "MISSED"
         print(
             f"{what}: an object among {MANY} costs {ratio:.2f} times one among {FEW} (at most "
-            f"{LIMIT}): {verdict}"
+            f"{MAX_COST_RATIO}): {verdict}"
         )
-    machine.keep({"machine": where, "rows": rows, "ratios": ratios}, given.out)
-    return 0 if max(ratios.values()) <= LIMIT else 1
+    machine.write_results({"machine": where, "rows": rows, "ratios": ratios}, given.out)
+    return 0 if max(ratios.values()) <= MAX_COST_RATIO else 1
 
 
 if __name__ == "__main__":

@@ -19,13 +19,13 @@ from typing import Any
 import zarr
 
 from benchmarks import machine
-from benchmarks.case import Case, drawn
+from benchmarks.case import PropagationCase, draw_case
 
 FRAMES, OBJECTS = (10, 60), (4, 36)
 AT_FRAMES, AT_OBJECTS = 10, 2
 """Frames while objects vary, objects while frames vary."""
 
-BUDGET = 16 << 20
+EMBEDDING_BYTES = 16 << 20
 """Bytes of image features kept by ours, at both lengths: four frames of 512 × 512, so that even the short video exceeds it."""
 
 ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}
@@ -34,15 +34,15 @@ ALLOCATOR = {"MALLOC_MMAP_THRESHOLD_": "65536"}
 Else the peak is that of a fragmented heap, and differs by
 some 50 MB from run to run, whatever runs."""
 
-SAME = 0.05
+MAX_GROWTH = 0.05
 """Part by which the peak of the long video may exceed that of the short one."""
 
-PER_OBJECT = 5.0
+MAX_MB_PER_OBJECT = 5.0
 """MB that an object may take."""
 
 
 @dataclass(frozen=True)
-class Run:
+class MemoryRun:
     """What one process measures. The parent hands it on as JSON."""
 
     peer: str
@@ -51,10 +51,10 @@ class Run:
     size: int
     sam2: tuple[str, ...]
 
-    def peak_mb(self, folder: Path) -> float:
+    def measure_peak_mb(self, folder: Path) -> float:
         """MB (10⁶ bytes) of the process at its largest, measured in a new one on a video in `folder`."""
-        case = drawn(frames=self.frames, objects=self.objects, size=self.size)
-        _save(case, folder)
+        case = draw_case(frames=self.frames, objects=self.objects, size=self.size)
+        _write_case(case, folder)
         (folder / "run.json").write_text(json.dumps(asdict(self)))
         command = [sys.executable, "-m", "benchmarks.memory_process", str(folder)]
         done = subprocess.run(
@@ -65,22 +65,22 @@ class Run:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON: 0 where all that is asked of us is reached, else 1."""
-    options = _options(arguments)
-    about = machine.described()
-    peaks = {name: _measured(name, options) for name in dict.fromkeys(["ours", *options.peers])}
-    print(_report(peaks, options.size))
-    settings = {"size": options.size, "embedding_bytes": BUDGET}
-    machine.keep({"machine": about, "settings": settings, "peak_mb": peaks}, options.out)
-    return _judged(peaks["ours"])
+    options = _parse_options(arguments)
+    about = machine.describe_machine()
+    peaks = {name: _measure_peer(name, options) for name in dict.fromkeys(["ours", *options.peers])}
+    print(_format_report(peaks, options.size))
+    settings = {"size": options.size, "embedding_bytes": EMBEDDING_BYTES}
+    machine.write_results({"machine": about, "settings": settings, "peak_mb": peaks}, options.out)
+    return _check_requirements(peaks["ours"])
 
 
-def _measured(name: str, options: argparse.Namespace) -> dict[str, float]:
+def _measure_peer(name: str, options: argparse.Namespace) -> dict[str, float]:
     """Peaks by "frames x objects"."""
     peaks = {}
     for frames, objects in [(frames, AT_OBJECTS) for frames in FRAMES] + [
         (AT_FRAMES, objects) for objects in OBJECTS
     ]:
-        run = Run(
+        run = MemoryRun(
             name,
             frames,
             objects,
@@ -88,15 +88,15 @@ def _measured(name: str, options: argparse.Namespace) -> dict[str, float]:
             tuple(str(folder.resolve()) for folder in options.sam2),
         )
         with tempfile.TemporaryDirectory() as folder:
-            peaks[_key(frames, objects)] = run.peak_mb(Path(folder))
+            peaks[_make_key(frames, objects)] = run.measure_peak_mb(Path(folder))
         print(
-            f"{name}: {frames} frames, {objects} objects: {peaks[_key(frames, objects)]:.0f} MB",
+            f"{name}: {frames} frames, {objects} objects: {peaks[_make_key(frames, objects)]:.0f} MB",
             flush=True,
         )
     return peaks
 
 
-def _report(peaks: dict[str, Any], size: int) -> str:
+def _format_report(peaks: dict[str, Any], size: int) -> str:
     header = [
         "",
         *(f"{frames} frames" for frames in FRAMES),
@@ -105,7 +105,13 @@ def _report(peaks: dict[str, Any], size: int) -> str:
         "per object",
     ]
     rows = [
-        [name, *_frames(found), f"{_growth(found):.3f}", *_objects(found), _per_object(found)]
+        [
+            name,
+            *_get_frame_peaks(found),
+            f"{_compute_growth(found):.3f}",
+            *_get_object_peaks(found),
+            _compute_mb_per_object(found),
+        ]
         for name, found in peaks.items()
     ]
     title = (
@@ -113,25 +119,28 @@ def _report(peaks: dict[str, Any], size: int) -> str:
         f"{AT_FRAMES} frames"
     )
     return (
-        f"\n{title}; ours keeps {BUDGET / 2**20:.0f} MiB of "
-        f"features\n\n{machine.markdown(header, rows)}\n"
+        f"\n{title}; ours keeps {EMBEDDING_BYTES / 2**20:.0f} MiB of "
+        f"features\n\n{machine.format_markdown(header, rows)}\n"
     )
 
 
-def _judged(ours: dict[str, float]) -> int:
+def _check_requirements(ours: dict[str, float]) -> int:
     checks = [
         (
-            f"peak of {FRAMES[1]} frames within {SAME:.0%} of that of {FRAMES[0]}",
-            _growth(ours) <= 1 + SAME,
+            f"peak of {FRAMES[1]} frames within {MAX_GROWTH:.0%} of that of {FRAMES[0]}",
+            _compute_growth(ours) <= 1 + MAX_GROWTH,
         ),
-        (f"less than {PER_OBJECT:.0f} MB per object", _per_object(ours) < PER_OBJECT),
+        (
+            f"less than {MAX_MB_PER_OBJECT:.0f} MB per object",
+            _compute_mb_per_object(ours) < MAX_MB_PER_OBJECT,
+        ),
     ]
     for what, reached in checks:
         print(f"{'reached' if reached else 'MISSED '}  {what}")
     return 0 if all(reached for _, reached in checks) else 1
 
 
-def _save(case: Case, folder: Path) -> None:
+def _write_case(case: PropagationCase, folder: Path) -> None:
     """On disk frame by frame, so that ours reads it as it reads a user's file; the clicks beside it."""
     array = zarr.create_array(
         folder / "video.zarr", shape=case.shape, chunks=(1, *case.shape[1:]), dtype="float32"
@@ -140,29 +149,29 @@ def _save(case: Case, folder: Path) -> None:
     (folder / "clicks.json").write_text(json.dumps([asdict(click) for click in case.clicks]))
 
 
-def _key(frames: int, objects: int) -> str:
+def _make_key(frames: int, objects: int) -> str:
     return f"{frames}x{objects}"
 
 
-def _frames(found: dict[str, float]) -> list[float]:
-    return [found[_key(frames, AT_OBJECTS)] for frames in FRAMES]
+def _get_frame_peaks(found: dict[str, float]) -> list[float]:
+    return [found[_make_key(frames, AT_OBJECTS)] for frames in FRAMES]
 
 
-def _objects(found: dict[str, float]) -> list[float]:
-    return [found[_key(AT_FRAMES, objects)] for objects in OBJECTS]
+def _get_object_peaks(found: dict[str, float]) -> list[float]:
+    return [found[_make_key(AT_FRAMES, objects)] for objects in OBJECTS]
 
 
-def _growth(found: dict[str, float]) -> float:
-    short, long = _frames(found)
+def _compute_growth(found: dict[str, float]) -> float:
+    short, long = _get_frame_peaks(found)
     return long / short
 
 
-def _per_object(found: dict[str, float]) -> float:
-    few, many = _objects(found)
+def _compute_mb_per_object(found: dict[str, float]) -> float:
+    few, many = _get_object_peaks(found)
     return (many - few) / (OBJECTS[1] - OBJECTS[0])
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.memory", description=__doc__.splitlines()[0] if __doc__ else None
     )

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks import weights
 from benchmarks.case import Click
-from napari_sam2.models.weights.key_mapping import renamed
+from napari_sam2.models.weights.key_mapping import rename_keys
 
 _MEAN, _DEVIATION = (
     (0.485, 0.456, 0.406),
@@ -31,13 +31,13 @@ _MEAN, _DEVIATION = (
 _POINTS = "prompt_encoder.point_embed.weight"
 
 
-class Reference:
+class ReferencePeer:
     """`SAM2VideoPredictor` of SAM 2.1 tiny, hole filling off, every corrected frame a conditioning frame, on the CPU."""
 
     name = "reference (sam2)"
 
     def __init__(self, size: int, folders: Sequence[Path] = ()) -> None:
-        self._package = _found(folders)
+        self._package = _import_reference(folders)
         overrides = {
             "image_size": size,
             "memory_attention.layer.self_attention.feat_sizes": f"[{size // 16},{size // 16}]",
@@ -48,7 +48,7 @@ class Reference:
             "binarize_mask_from_pts_for_mem_enc": "true",
             "add_all_frames_to_correct_as_cond": "true",
         }
-        with _quiet():
+        with _ignore_warnings():
             self._predictor = self._package.build_sam2_video_predictor(
                 "configs/sam2.1/sam2.1_hiera_t.yaml",
                 device="cpu",
@@ -58,9 +58,9 @@ class Reference:
                     f"++model.{key}={value}" for key, value in overrides.items()
                 ],
             )
-        _fill(self._predictor.state_dict())
+        _copy_weights(self._predictor.state_dict())
 
-    def open(self, frames: Any) -> _ReferenceVideo:
+    def open_video(self, frames: Any) -> _ReferenceVideo:
         """See `Peer`."""
         return _ReferenceVideo(self._predictor, np.asarray(frames))
 
@@ -73,7 +73,7 @@ class _ReferenceVideo:
         module.tqdm = lambda steps, **_: steps  # its progress bars
         loader = module.load_video_frames
         module.load_video_frames = lambda **_: (
-            normalised(frames),
+            normalise_frames(frames),
             *frames.shape[1:],
         )  # its own reads JPEG files only
         try:
@@ -81,7 +81,7 @@ class _ReferenceVideo:
         finally:
             module.load_video_frames = loader
 
-    def click(self, clicks: Sequence[Click]) -> None:
+    def add_clicks(self, clicks: Sequence[Click]) -> None:
         for click in clicks:
             xy = np.array(click.yx, dtype=np.float32)[:, ::-1].copy()
             labels = np.array(click.positive, dtype=np.int32)
@@ -93,7 +93,7 @@ class _ReferenceVideo:
         for frame, _, logits in self._predictor.propagate_in_video(self._state):
             self._masks[frame] = (logits[:, 0] > 0).numpy()
 
-    def masks(self, frame: int) -> np.ndarray:
+    def read_masks(self, frame: int) -> np.ndarray:
         return self._masks[frame]
 
     def close(self) -> None:
@@ -101,23 +101,23 @@ class _ReferenceVideo:
         self._masks.clear()
 
 
-def normalised(frames: np.ndarray) -> torch.Tensor:
+def normalise_frames(frames: np.ndarray) -> torch.Tensor:
     """(T, H, W) in 0..1 to (T, 3, H, W) as networks trained on ImageNet take them."""
     mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _DEVIATION))
     return (torch.from_numpy(np.asarray(frames, dtype=np.float32))[:, None] - mean) / deviation
 
 
 @torch.no_grad()
-def _fill(theirs: dict[str, torch.Tensor]) -> None:
+def _copy_weights(reference_state: dict[str, torch.Tensor]) -> None:
     """Put our weights in the place of theirs: `renamed` hands on the very tensors, save for the four points."""
-    ours = weights.state()
-    for name, tensor in renamed(theirs).items():
+    ours = weights.make_state()
+    for name, tensor in rename_keys(reference_state).items():
         tensor.copy_(ours[name])
     for label, row in enumerate(ours[_POINTS]):
-        theirs[f"sam_prompt_encoder.point_embeddings.{label}.weight"].copy_(row[None])
+        reference_state[f"sam_prompt_encoder.point_embeddings.{label}.weight"].copy_(row[None])
 
 
-def _found(folders: Sequence[Path]) -> Any:
+def _import_reference(folders: Sequence[Path]) -> Any:
     """``sam2.build_sam``, from `folders` (unpacked sources, and what it needs) or as installed."""
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     if missing:
@@ -132,20 +132,20 @@ def _found(folders: Sequence[Path]) -> Any:
             "docs/benchmarks.md"
         )
     if importlib.util.find_spec("torchvision") is None:
-        _stand_in()
-    with _quiet():
+        _install_torchvision_stub()
+    with _ignore_warnings():
         return importlib.import_module("sam2.build_sam")
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _ignore_warnings() -> Iterator[None]:
     """Without the deprecation warnings of hydra 1.3 with omegaconf 2.4."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def _stand_in() -> None:
+def _install_torchvision_stub() -> None:
     """An empty torchvision: sam2 imports three transforms of it and uses them for single images only."""
     import transformers  # noqa: F401  # looks for torchvision when it is imported, and must not find this one
 

@@ -13,10 +13,10 @@ from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenc
 
 from benchmarks import weights
 from benchmarks.case import Click
-from benchmarks.peer_reference import normalised
+from benchmarks.peer_reference import normalise_frames
 
 
-class Transformers:
+class TransformersPeer:
     """`Sam2VideoModel` of SAM 2.1 tiny.
 
     It has no way to make a corrected frame stay corrected (see docs/benchmarks.md).
@@ -34,9 +34,9 @@ class Transformers:
         config.vision_config.backbone_config.image_size = [size, size]
         config.prompt_encoder_config.image_size = size
         self._model = Sam2VideoModel(config).eval()
-        self._model.load_state_dict(weights.state())
+        self._model.load_state_dict(weights.make_state())
 
-    def open(self, frames: Any) -> _TransformersVideo:
+    def open_video(self, frames: Any) -> _TransformersVideo:
         """See `Peer`."""
         return _TransformersVideo(self._model, np.asarray(frames))
 
@@ -46,11 +46,11 @@ class _TransformersVideo:
         self._model = model
         self._shape = frames.shape[1:]
         self._session = Sam2VideoInferenceSession(
-            normalised(frames), *self._shape, dtype=torch.float32
+            normalise_frames(frames), *self._shape, dtype=torch.float32
         )
         self._masks: dict[int, np.ndarray] = {}
 
-    def click(self, clicks: Sequence[Click]) -> None:
+    def add_clicks(self, clicks: Sequence[Click]) -> None:
         session = self._session
         for click in clicks:
             index = session.obj_id_to_idx(click.track)
@@ -70,7 +70,7 @@ class _TransformersVideo:
                 )
                 self._masks[answer.frame_idx] = (logits[:, 0] > 0).numpy()
 
-    def masks(self, frame: int) -> np.ndarray:
+    def read_masks(self, frame: int) -> np.ndarray:
         return self._masks[frame]
 
     def close(self) -> None:

@@ -15,14 +15,14 @@ from napari_sam2.core.card import ModelCard
 from napari_sam2.core.prompt import PointPrompt
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
-from napari_sam2.propagation.overlaps import mask
-from napari_sam2.propagation.session import Settings
+from napari_sam2.propagation.overlaps import compute_mask
+from napari_sam2.propagation.session import SessionSettings
 
 
-class Opened(Protocol):
+class PeerVideo(Protocol):
     """One video, opened by a peer."""
 
-    def click(self, clicks: Sequence[Click]) -> None:
+    def add_clicks(self, clicks: Sequence[Click]) -> None:
         """Answer clicks, which are on one frame."""
         ...
 
@@ -30,7 +30,7 @@ class Opened(Protocol):
         """Carry what is new or was corrected through the whole video."""
         ...
 
-    def masks(self, frame: int) -> np.ndarray:
+    def read_masks(self, frame: int) -> np.ndarray:
         """(n, H, W) bool on a frame as they are now, ascending by track."""
         ...
 
@@ -44,37 +44,41 @@ class Peer(Protocol):
 
     name: str
 
-    def open(self, frames: Any) -> Opened:
+    def open_video(self, frames: Any) -> PeerVideo:
         """Open (T, H, W) frames in 0..1, an array or something that is indexed like one."""
         ...
 
 
-class Ours:
+class NapariSam2Peer:
     """This package: `napari_sam2.api.session.Session`."""
 
     name = "napari-sam2"
 
     def __init__(self, size: int, *, embedding_bytes: int = DEFAULT_BYTES) -> None:
         from benchmarks import weights
-        from napari_sam2.models.network.configs import NAMED
-        from napari_sam2.models.network.sam2_network import Network
-        from napari_sam2.models.predictor import Sam2
+        from napari_sam2.models.network.configs import PUBLISHED_CONFIGURATIONS
+        from napari_sam2.models.network.sam2_network import Sam2Network
+        from napari_sam2.models.predictor import Sam2Predictor
 
         card = ModelCard("random-tiny", input_sizes=(size,))
-        self.model = Sam2(Network.of(NAMED[weights.SIZE], weights.state()), card, "cpu")
-        self._settings = Settings(patience=None, embedding_bytes=embedding_bytes)
+        self.model = Sam2Predictor(
+            Sam2Network.of(PUBLISHED_CONFIGURATIONS[weights.SIZE], weights.make_state()),
+            card,
+            "cpu",
+        )
+        self._settings = SessionSettings(patience=None, embedding_bytes=embedding_bytes)
 
-    def open(self, frames: Any) -> _OurVideo:
+    def open_video(self, frames: Any) -> _NapariSam2Video:
         """See `Peer`."""
         video = Video.of(Stack(frames, "tyx"), contrast=Contrast(0.0, 1.0))
-        return _OurVideo(Session(video, self.model, settings=self._settings))
+        return _NapariSam2Video(Session(video, self.model, settings=self._settings))
 
 
-class _OurVideo:
+class _NapariSam2Video:
     def __init__(self, session: Session) -> None:
         self._session = session
 
-    def click(self, clicks: Sequence[Click]) -> None:
+    def add_clicks(self, clicks: Sequence[Click]) -> None:
         self._session.prompt_many(
             [PointPrompt(click.frame, click.track, click.yx, click.positive) for click in clicks]
         )
@@ -82,15 +86,15 @@ class _OurVideo:
     def propagate(self) -> None:
         self._session.propagate(progress=False)
 
-    def masks(self, frame: int) -> np.ndarray:
+    def read_masks(self, frame: int) -> np.ndarray:
         shape = self._session.video.shape[1:]
-        return np.stack([mask(segment, shape) for segment in self._session.segments(frame)])
+        return np.stack([compute_mask(segment, shape) for segment in self._session.segments(frame)])
 
     def close(self) -> None:
         self._session.close()
 
 
-def build(
+def make_peer(
     name: str, size: int, *, sam2: Sequence[Path] = (), embedding_bytes: int = DEFAULT_BYTES
 ) -> Peer:
     """The peer of that name at an image size.
@@ -100,25 +104,25 @@ def build(
     return _BUILDERS[name](size, tuple(sam2), embedding_bytes)
 
 
-def _ours(size: int, sam2: tuple[Path, ...], embedding_bytes: int) -> Peer:
-    return Ours(size, embedding_bytes=embedding_bytes)
+def _make_napari_sam2(size: int, sam2: tuple[Path, ...], embedding_bytes: int) -> Peer:
+    return NapariSam2Peer(size, embedding_bytes=embedding_bytes)
 
 
-def _reference(size: int, sam2: tuple[Path, ...], embedding_bytes: int) -> Peer:
-    from benchmarks.peer_reference import Reference
+def _make_reference(size: int, sam2: tuple[Path, ...], embedding_bytes: int) -> Peer:
+    from benchmarks.peer_reference import ReferencePeer
 
-    return Reference(size, sam2)
+    return ReferencePeer(size, sam2)
 
 
-def _transformers(size: int, sam2: tuple[Path, ...], embedding_bytes: int) -> Peer:
-    from benchmarks.peer_transformers import Transformers
+def _make_transformers(size: int, sam2: tuple[Path, ...], embedding_bytes: int) -> Peer:
+    from benchmarks.peer_transformers import TransformersPeer
 
-    return Transformers(size)
+    return TransformersPeer(size)
 
 
 _BUILDERS: dict[str, Callable[[int, tuple[Path, ...], int], Peer]] = {
-    "ours": _ours,
-    "reference": _reference,
-    "transformers": _transformers,
+    "ours": _make_napari_sam2,
+    "reference": _make_reference,
+    "transformers": _make_transformers,
 }
-NAMES = tuple(_BUILDERS)
+PEER_NAMES = tuple(_BUILDERS)

@@ -27,7 +27,7 @@ from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Video
 from napari_sam2.models.load import load_model
 from napari_sam2.propagation.memory_policies import POLICIES
-from napari_sam2.testing.scenes import BRIGHTEST, passing
+from napari_sam2.testing.scenes import BRIGHTEST, make_passing_scene
 
 COLUMNS = (
     "stack",
@@ -39,12 +39,12 @@ COLUMNS = (
     "IoU",
     "cpu s",
 )
-_MARKER = 9  # pixels: less is no outline, and has no IoU
-_NOISES = 3  # how often each scene is drawn: switches are few, and noise decides over some
+_MIN_OUTLINE_PX = 9  # pixels: less is no outline, and has no IoU
+_REPEATS = 3  # how often each scene is drawn: switches are few, and noise decides over some
 _SAMPLES = Path(__file__).parents[1] / "sample_data"
 
 
-def lapses(data: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
+def load_time_lapses(data: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Name, (frames, H, W) pixels and labels of each time-lapse that is there."""
     folder = data / "timelapse_simcep_exact_tracks"
     if folder.exists():
@@ -59,44 +59,46 @@ def lapses(data: Path) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
         image, truth = (tifffile.imread(folder / name)[:, 2] for name in names)
         yield "CHO nuclei, z = 2", image, truth
     for name, apart in (("passing look-alikes", 2.1), ("overlapping look-alikes", 1.5)):
-        for seed in range(_NOISES):
-            yield f"{name} ({seed + 1})", *_drawn(apart, seed)
+        for seed in range(_REPEATS):
+            yield f"{name} ({seed + 1})", *_draw_look_alikes(apart, seed)
     image, truth = (
         tifffile.imread(_SAMPLES / f"migration_t{part}.ome.tif") for part in ("", "_labels")
     )
     yield "migrating nuclei (sample)", image, truth
 
 
-def _drawn(apart: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pixels and labels of rows of discs, `apart` radii from each other, blurred and in noise."""
-    scene = passing(frames=24, shape=(192, 192), radius=7, apart=apart, speed=3.0)
+def _draw_look_alikes(distance_radii: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels and labels of rows of discs, `distance_radii` radii from each other, blurred and in noise."""
+    scene = make_passing_scene(
+        frames=24, shape=(192, 192), radius=7, row_spacing=distance_radii, speed=3.0
+    )
     grey = gaussian_filter(scene.stack.data.astype(np.float32) / BRIGHTEST, (0, 1.5, 1.5))
     return grey + np.random.default_rng(seed).normal(0, 0.05, grey.shape).astype(
         np.float32
     ), scene.labels
 
 
-def measured(
-    model: VideoModel, policy: str, pixels: np.ndarray, truth: np.ndarray, most: int
+def measure_policy(
+    model: VideoModel, policy: str, pixels: np.ndarray, truth: np.ndarray, max_objects: int
 ) -> list[Any]:
     """Each object prompted on its first frame and carried forward; then on whom its mask lies, frame by frame."""
     tracks = [
         int(track)
         for track in np.unique(truth)
         if track and (truth == track).any(axis=(1, 2)).sum() >= 3
-    ][:most]
+    ][:max_objects]
     given = {track: int(np.flatnonzero((truth == track).any(axis=(1, 2)))[0]) for track in tracks}
     began = time.process_time()
     with Session(
-        Video.of(Stack(pixels, "tyx")), model, policy=_sized(policy, model.card)
+        Video.of(Stack(pixels, "tyx")), model, policy=_make_policy(policy, model.card)
     ) as session:
         session.prompt_many(
-            [_prompt(frame, track, truth[frame] == track) for track, frame in given.items()]
+            [_make_prompt(frame, track, truth[frame] == track) for track, frame in given.items()]
         )
         session.propagate(direction="forward", progress=False)
-        labels = np.stack([session.plane(frame) for frame in range(len(truth))])
+        labels = np.stack([session.label_plane(frame) for frame in range(len(truth))])
     seconds = time.process_time() - began
-    owners = [_owners(labels, truth, track) for track in tracks]
+    owners = [_find_owners(labels, truth, track) for track in tracks]
     ends = np.mean(
         [bool(len(own)) and own[-1] != track for track, own in zip(tracks, owners, strict=True)]
     )
@@ -107,20 +109,20 @@ def measured(
     switches = sum(int((own[1:] != own[:-1]).sum()) for own in owners)
     iou = (
         float(np.mean(ious))
-        if (truth > 0).sum() >= _MARKER * len(tracks) * len(truth) / 2
+        if (truth > 0).sum() >= _MIN_OUTLINE_PX * len(tracks) * len(truth) / 2
         else float("nan")
     )
     return [policy, len(tracks), len(truth), switches, float(ends), iou, round(seconds, 1)]
 
 
-def _sized(policy: str, card: ModelCard) -> MemoryPolicy:
+def _make_policy(policy: str, card: ModelCard) -> MemoryPolicy:
     """A policy with as many slots and pointers as the model was trained with."""
     factory: Any = POLICIES.get(policy)
     made: MemoryPolicy = factory(recent=card.memory_slots - 1, pointers=card.pointers)
     return made
 
 
-def _owners(labels: np.ndarray, truth: np.ndarray, track: int) -> np.ndarray:
+def _find_owners(labels: np.ndarray, truth: np.ndarray, track: int) -> np.ndarray:
     """The true object that most of a track's mask lies on, on each frame where it lies on any."""
     found = []
     for plane, true in zip(labels, truth, strict=True):
@@ -131,10 +133,10 @@ def _owners(labels: np.ndarray, truth: np.ndarray, track: int) -> np.ndarray:
     return np.array(found)
 
 
-def _prompt(frame: int, track: int, mask: np.ndarray) -> Prompt:
+def _make_prompt(frame: int, track: int, mask: np.ndarray) -> Prompt:
     """The box around an object, or a click where the truth is but a marker."""
     corners = np.argwhere(mask)
-    if len(corners) < _MARKER:
+    if len(corners) < _MIN_OUTLINE_PX:
         return PointPrompt(frame, track, [corners[0].tolist()], [True])
     low, high = corners.min(axis=0), corners.max(axis=0)
     return BoxPrompt(frame, track, [float(edge) for edge in (*low, *np.maximum(high, low + 1))])
@@ -152,15 +154,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", help="stacks whose name begins so")
     parser.add_argument("--out", type=Path, help="write results as JSON")
     options = parser.parse_args(arguments)
-    about, model, rows = machine.described(), load_model("nano", device="cpu"), list[list[Any]]()
-    for name, pixels, truth in lapses(options.data):
+    about, model, rows = (
+        machine.describe_machine(),
+        load_model("nano", device="cpu"),
+        list[list[Any]](),
+    )
+    for name, pixels, truth in load_time_lapses(options.data):
         if options.only and not name.startswith(tuple(options.only)):
             continue
         for policy in options.policies:
             rows.append(
                 [
                     name,
-                    *measured(
+                    *measure_policy(
                         model,
                         policy,
                         pixels[: options.frames],
@@ -170,8 +176,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 ]
             )
             print(rows[-1], flush=True)
-    print("\n" + machine.markdown(COLUMNS, rows))
-    machine.keep({"machine": about, "columns": COLUMNS, "results": rows}, options.out)
+    print("\n" + machine.format_markdown(COLUMNS, rows))
+    machine.write_results({"machine": about, "columns": COLUMNS, "results": rows}, options.out)
     return 0 if rows else 1
 
 

@@ -26,58 +26,60 @@ from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
 from napari_sam2.core.window import Window
 from napari_sam2.models.load import load_model
-from napari_sam2.models.network.sam2_network import Network
-from napari_sam2.models.object_crops import Following
-from napari_sam2.models.predictor import Sam2
+from napari_sam2.models.network.sam2_network import Sam2Network
+from napari_sam2.models.object_crops import ObjectCropModel
+from napari_sam2.models.predictor import Sam2Predictor
 from napari_sam2.propagation import propagate
 from napari_sam2.propagation import session as sessions
-from napari_sam2.propagation.embedding_cache import Embeddings
-from napari_sam2.propagation.segment_store import Trail
-from napari_sam2.propagation.session import Session, Settings
+from napari_sam2.propagation.embedding_cache import EmbeddingCache
+from napari_sam2.propagation.segment_store import SegmentStore
+from napari_sam2.propagation.session import Session, SessionSettings
 
-WHOLE = "the rest of the engine"
+REST_OF_PROPAGATION = "the rest of the engine"
 STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
-    "read": ((Embeddings, "_read"),),
+    "read": ((EmbeddingCache, "_read"),),
     "resize": ((Window, "crop"),),
-    "encode": ((Network, "embed"),),
-    "gather features": ((Sam2, "_features"), (Following, "_features")),
-    "gather memories": ((Sam2, "_remembered"), (Following, "_remembered")),
-    "memory attention": ((Network, "conditioned"),),
-    "decoder": ((Network, "decode"),),
-    "memory encoder": ((Network, "remember"),),
+    "encode": ((Sam2Network, "embed"),),
+    "gather features": ((Sam2Predictor, "_features"), (ObjectCropModel, "_features")),
+    "gather memories": ((Sam2Predictor, "_remembered"), (ObjectCropModel, "_remembered")),
+    "memory attention": ((Sam2Network, "conditioned"),),
+    "decoder": ((Sam2Network, "decode"),),
+    "memory encoder": ((Sam2Network, "remember"),),
     "the rest of the model": (
-        (Sam2, "segment"),
-        (Following, "segment"),
-        (Sam2, "remember"),
-        (Following, "remember"),
+        (Sam2Predictor, "segment"),
+        (ObjectCropModel, "segment"),
+        (Sam2Predictor, "remember"),
+        (ObjectCropModel, "remember"),
     ),
     "policy": ((propagate, "recall"),),
     "trail": (
-        (Trail, "put"),
-        (Trail, "get"),
-        (Trail, "on_frame"),
-        (Trail, "trace"),
-        (Trail, "state"),
+        (SegmentStore, "put"),
+        (SegmentStore, "get"),
+        (SegmentStore, "on_frame"),
+        (SegmentStore, "trace"),
+        (SegmentStore, "state"),
     ),
     "label plane": ((sessions, "label_plane"),),
 }
 """What is done in each stage: a method of a class, or a name in a module."""
 
-MOST = 10
+MAX_OPERATORS = 10
 """Operators that are shown."""
 
 
 @contextmanager
-def labelled() -> Iterator[None]:
+def label_stages() -> Iterator[None]:
     """All stages recorded under their names."""
     with ExitStack() as stack:
         for stage, places in STAGES.items():
             for owner, name in places:
-                stack.enter_context(patch.object(owner, name, _recorded(stage, vars(owner)[name])))
+                stack.enter_context(
+                    patch.object(owner, name, _record_calls(stage, vars(owner)[name]))
+                )
         yield
 
 
-def _recorded(stage: str, method: Callable[..., Any]) -> Callable[..., Any]:
+def _record_calls(stage: str, method: Callable[..., Any]) -> Callable[..., Any]:
     def recorded(*arguments: Any, **options: Any) -> Any:
         with record_function(stage):
             return method(*arguments, **options)
@@ -85,19 +87,19 @@ def _recorded(stage: str, method: Callable[..., Any]) -> Callable[..., Any]:
     return recorded
 
 
-def shares(events: Sequence[FunctionEvent]) -> dict[str, float]:
+def compute_stage_seconds(events: Sequence[FunctionEvent]) -> dict[str, float]:
     """Seconds by stage, each without the stages within it."""
-    names, found = {*STAGES, WHOLE}, defaultdict[str, float](float)
+    names, found = {*STAGES, REST_OF_PROPAGATION}, defaultdict[str, float](float)
     for event in events:
         if event.name in names:
             found[event.name] += event.cpu_time_total / 1e6
-            around = _around(event, names)
+            around = _find_enclosing_stage(event, names)
             if around:
                 found[around.name] -= event.cpu_time_total / 1e6
     return dict(sorted(found.items(), key=lambda each: -each[1]))
 
 
-def _around(event: FunctionEvent, names: set[str]) -> FunctionEvent | None:
+def _find_enclosing_stage(event: FunctionEvent, names: set[str]) -> FunctionEvent | None:
     """The stage that an event lies in."""
     above = event.cpu_parent
     while above is not None and above.name not in names:
@@ -105,46 +107,50 @@ def _around(event: FunctionEvent, names: set[str]) -> FunctionEvent | None:
     return above
 
 
-def operators(found: profile) -> dict[str, tuple[float, int]]:
+def list_costly_operators(found: profile) -> dict[str, tuple[float, int]]:
     """Seconds of the costliest operators, each without those it calls, and how often it was called."""
-    rows = [row for row in found.key_averages() if row.key not in {*STAGES, WHOLE}]
+    rows = [row for row in found.key_averages() if row.key not in {*STAGES, REST_OF_PROPAGATION}]
     rows.sort(key=lambda row: -row.self_cpu_time_total)
-    return {row.key: (row.self_cpu_time_total / 1e6, row.count) for row in rows[:MOST]}
+    return {row.key: (row.self_cpu_time_total / 1e6, row.count) for row in rows[:MAX_OPERATORS]}
 
 
-def profiled(model: VideoModel, video: Video, prompts: Sequence[Prompt]) -> profile:
+def profile_propagation(model: VideoModel, video: Video, prompts: Sequence[Prompt]) -> profile:
     """Of a walk from the first frame to the last, and of all label planes; a first walk, to warm up, is left out."""
     found: profile | None = None
     for warm in (True, False):
-        with Session(video, model, settings=Settings(patience=None)) as session:
+        with Session(video, model, settings=SessionSettings(patience=None)) as session:
             session.prompt_many(prompts)
             plan = session.plan()
             if warm:
                 next(iter(session.run(plan)))
                 continue
             with (
-                labelled(),
+                label_stages(),
                 profile(activities=[ProfilerActivity.CPU]) as found,
-                record_function(WHOLE),
+                record_function(REST_OF_PROPAGATION),
             ):
                 session.run(plan).finish()
                 for frame in range(1, len(video)):
-                    session.plane(frame)
+                    session.label_plane(frame)
     assert found is not None
     return found
 
 
-def nano(frames: int) -> tuple[VideoModel, Video, Sequence[Prompt]]:
+def make_nano_case(frames: int) -> tuple[VideoModel, Video, Sequence[Prompt]]:
     """The embedded model on 512 × 512 with 50 objects."""
-    case = crowd.Case(512, 50, frames)
-    return load_model("nano", device="cpu"), case.stack().as_video("t"), case.boxes()
+    case = crowd.CrowdCase(512, 50, frames)
+    return (
+        load_model("nano", device="cpu"),
+        case.make_stack().as_video("t"),
+        case.make_box_prompts(),
+    )
 
 
-def tiny(frames: int) -> tuple[VideoModel, Video, Sequence[Prompt]]:
+def make_tiny_case(frames: int) -> tuple[VideoModel, Video, Sequence[Prompt]]:
     """SAM 2.1 tiny with random weights on 1024 × 1024, near 8 objects."""
-    case = scaling.crowd(frames=frames, objects=8, size=1024)
+    case = scaling.draw_crowd(frames=frames, objects=8, size=1024)
     video = Video.of(Stack(case.frames, "tyx"), contrast=Contrast(0.0, 1.0))
-    model = scaling.ours(1024, 16).model  # type: ignore[attr-defined]
+    model = scaling.make_near_peer(1024, 16).model  # type: ignore[attr-defined]
     return (
         model,
         video,
@@ -153,21 +159,21 @@ def tiny(frames: int) -> tuple[VideoModel, Video, Sequence[Prompt]]:
 
 
 CASES: dict[str, tuple[str, Callable[[int], tuple[VideoModel, Video, Sequence[Prompt]]]]] = {
-    "nano": ("nano, 512 × 512, 50 objects", nano),
-    "tiny": ("SAM 2.1 tiny, 1024 × 1024, near 8 objects", tiny),
+    "nano": ("nano, 512 × 512, 50 objects", make_nano_case),
+    "tiny": ("SAM 2.1 tiny, 1024 × 1024, near 8 objects", make_tiny_case),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print tables, write JSON; 0 always: nothing is asked of it."""
-    options = _options(arguments)
-    about, results = machine.described(), {}
+    options = _parse_options(arguments)
+    about, results = machine.describe_machine(), {}
     for name in options.only or CASES:
         title, made = CASES[name]
-        found = profiled(*made(options.frames))
+        found = profile_propagation(*made(options.frames))
         events = found.events()
         assert events is not None
-        stages, costly = shares(events), operators(found)
+        stages, costly = compute_stage_seconds(events), list_costly_operators(found)
         total = sum(stages.values())
         results[name] = {
             "seconds": total,
@@ -177,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         }
         print(f"\n{title}: {total:.2f} s for {options.frames - 1} frames\n")
         print(
-            machine.markdown(
+            machine.format_markdown(
                 ["stage", "%"], [[stage, 100 * part / total] for stage, part in stages.items()]
             )
             + "\n"
@@ -185,12 +191,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         rows = [
             [f"`{key}`", 100 * seconds / total, count] for key, (seconds, count) in costly.items()
         ]
-        print(machine.markdown(["operator, by itself", "%", "calls"], rows), flush=True)
-    machine.keep({"machine": about, "results": results}, options.out)
+        print(machine.format_markdown(["operator, by itself", "%", "calls"], rows), flush=True)
+    machine.write_results({"machine": about, "results": results}, options.out)
     return 0
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.profiles", description=(__doc__ or "").splitlines()[0]
     )
@@ -203,7 +209,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--out", type=Path, help="write results as JSON")
-    return machine.threaded(parser.parse_args(arguments))
+    return machine.set_threads(parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

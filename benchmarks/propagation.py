@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
-from benchmarks.case import Case, agreement, drawn, triviality
-from benchmarks.peers import NAMES, Opened, Peer, build
+from benchmarks.case import PropagationCase, compute_agreement, draw_case, measure_triviality
+from benchmarks.peers import PEER_NAMES, Peer, PeerVideo, make_peer
 
-AGREED = 0.99
+MIN_IOU = 0.99
 """IoU with the reference that every object must have on every frame."""
 
-SECOND = 1 / 6
+MAX_PART_OF_FIRST = 1 / 6
 """Part of the first propagation that the second one may take, after one of eight objects was corrected."""
 
 
@@ -35,35 +35,35 @@ class Seconds:
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class PeerResult:
     """One peer on the case: time from frames to all masks, and from the correction to all masks; (T, n, H, W) masks of both."""
 
     first: Seconds
     second: Seconds
-    masks: np.ndarray
-    corrected: np.ndarray
+    first_masks: np.ndarray
+    second_masks: np.ndarray
 
 
-def run(peer: Peer, case: Case) -> Outcome:
+def run_peer(peer: Peer, case: PropagationCase) -> PeerResult:
     """Open, click every object, propagate, read all masks; then correct one object, propagate, read all masks."""
-    opened: list[Opened] = []
+    opened: list[PeerVideo] = []
 
     def first() -> np.ndarray:
-        opened.append(peer.open(case.frames))
-        opened[0].click(case.clicks)
-        return _carried(opened[0], case)
+        opened.append(peer.open_video(case.frames))
+        opened[0].add_clicks(case.clicks)
+        return _propagate(opened[0], case)
 
     def second() -> np.ndarray:
-        opened[0].click([case.correction])
-        return _carried(opened[0], case)
+        opened[0].add_clicks([case.correction])
+        return _propagate(opened[0], case)
 
-    masks, first_time = _timed(first)
-    corrected, second_time = _timed(second)
+    masks, first_time = _time_call(first)
+    corrected, second_time = _time_call(second)
     opened[0].close()
-    return Outcome(first_time, second_time, masks, corrected)
+    return PeerResult(first_time, second_time, masks, corrected)
 
 
-def compared(outcomes: dict[str, list[Outcome]]) -> dict[str, Any]:
+def compare_peers(outcomes: dict[str, list[PeerResult]]) -> dict[str, Any]:
     """Times, ratios and agreement of every peer, as plain types.
 
     Ratios are medians over the repeats, each against its neighbour.
@@ -74,61 +74,63 @@ def compared(outcomes: dict[str, list[Outcome]]) -> dict[str, Any]:
         results[name] = {
             "first": [asdict(outcome.first) for outcome in theirs],
             "second": [asdict(outcome.second) for outcome in theirs],
-            "second_to_first": _ratio(
+            "second_to_first": _compute_ratio(
                 [outcome.second for outcome in theirs], [outcome.first for outcome in theirs]
             ),
-            "ours_to_this": _ratio(
+            "ours_to_this": _compute_ratio(
                 [outcome.first for outcome in ours], [outcome.first for outcome in theirs]
             ),
-            "masks": triviality(theirs[0].masks),
-            "iou": agreement(ours[0].masks, theirs[0].masks).round(5).tolist(),
-            "iou_corrected": agreement(ours[0].corrected, theirs[0].corrected).round(5).tolist(),
+            "masks": measure_triviality(theirs[0].first_masks),
+            "iou": compute_agreement(ours[0].first_masks, theirs[0].first_masks).round(5).tolist(),
+            "iou_corrected": compute_agreement(ours[0].second_masks, theirs[0].second_masks)
+            .round(5)
+            .tolist(),
         }
     return results
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print tables, write JSON: 0 where all that is asked of us is reached, else 1."""
-    options = _options(arguments)
-    about = machine.described()
-    case = drawn(frames=options.frames, objects=options.objects, size=options.size)
+    options = _parse_options(arguments)
+    about = machine.describe_machine()
+    case = draw_case(frames=options.frames, objects=options.objects, size=options.size)
     peers = {
-        name: build(name, options.size, sam2=options.sam2)
+        name: make_peer(name, options.size, sam2=options.sam2)
         for name in dict.fromkeys(["ours", *options.peers])
     }
-    warm = drawn(frames=2, objects=1, size=options.size)
+    warm = draw_case(frames=2, objects=1, size=options.size)
     for peer in peers.values():
-        run(peer, warm)  # allocations and kernels that are made once
-    outcomes: dict[str, list[Outcome]] = {name: [] for name in peers}
+        run_peer(peer, warm)  # allocations and kernels that are made once
+    outcomes: dict[str, list[PeerResult]] = {name: [] for name in peers}
     for repeat in range(options.repeats):
         for name, peer in peers.items():
-            outcomes[name].append(run(peer, case))
+            outcomes[name].append(run_peer(peer, case))
             done = outcomes[name][-1]
             print(
                 f"repeat {repeat + 1}, {peer.name}: first {done.first.wall:.1f} s, second "
                 f"{done.second.wall:.1f} s",
                 flush=True,
             )
-    results = compared(outcomes)
+    results = compare_peers(outcomes)
     settings = {key: getattr(options, key) for key in ("size", "objects", "frames", "repeats")}
     print(f"{about['threads']} threads, load before: {about['load_before'][0]}")
-    print(_report({name: peer.name for name, peer in peers.items()}, results, settings))
-    machine.keep({"machine": about, "settings": settings, "results": results}, options.out)
-    return _judged(results)
+    print(_format_report({name: peer.name for name, peer in peers.items()}, results, settings))
+    machine.write_results({"machine": about, "settings": settings, "results": results}, options.out)
+    return _check_requirements(results)
 
 
-def _carried(opened: Opened, case: Case) -> np.ndarray:
+def _propagate(opened: PeerVideo, case: PropagationCase) -> np.ndarray:
     opened.propagate()
-    return np.stack([opened.masks(frame) for frame in range(len(case.frames))])
+    return np.stack([opened.read_masks(frame) for frame in range(len(case.frames))])
 
 
-def _timed(work: Callable[[], np.ndarray]) -> tuple[np.ndarray, Seconds]:
+def _time_call(work: Callable[[], np.ndarray]) -> tuple[np.ndarray, Seconds]:
     wall, cpu = time.perf_counter(), time.process_time()
     found = work()
     return found, Seconds(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def _ratio(ones: Sequence[Seconds], others: Sequence[Seconds]) -> dict[str, float]:
+def _compute_ratio(ones: Sequence[Seconds], others: Sequence[Seconds]) -> dict[str, float]:
     return {
         clock: round(
             median(
@@ -141,7 +143,7 @@ def _ratio(ones: Sequence[Seconds], others: Sequence[Seconds]) -> dict[str, floa
     }
 
 
-def _report(names: dict[str, str], results: dict[str, Any], settings: dict[str, Any]) -> str:
+def _format_report(names: dict[str, str], results: dict[str, Any], settings: dict[str, Any]) -> str:
     title = "image size {size}, {objects} objects, {frames} frames, {repeats} repeats".format_map(
         settings
     )
@@ -155,13 +157,13 @@ def _report(names: dict[str, str], results: dict[str, Any], settings: dict[str, 
     ]
     parts = [
         title,
-        machine.markdown(
-            header, [[names[name], *_row(name, result)] for name, result in results.items()]
+        machine.format_markdown(
+            header, [[names[name], *_format_row(name, result)] for name, result in results.items()]
         ),
     ]
     for name, result in results.items():
         if name != "ours":
-            parts += [f"IoU of ours with {names[name]}", _ious(np.array(result["iou"]))]
+            parts += [f"IoU of ours with {names[name]}", _format_ious(np.array(result["iou"]))]
     cover = results["ours"]["masks"]
     parts.append(
         f"masks cover {cover['smallest']:.2f} to {cover['largest']:.2f} of a frame; two objects' "
@@ -170,16 +172,16 @@ def _report(names: dict[str, str], results: dict[str, Any], settings: dict[str, 
     return "\n" + "\n\n".join(parts) + "\n"
 
 
-def _ious(ious: np.ndarray) -> str:
+def _format_ious(ious: np.ndarray) -> str:
     """A row for each object, a column for each frame."""
     header = ["object", *(f"frame {frame}" for frame in range(len(ious)))]
-    return machine.markdown(
+    return machine.format_markdown(
         header,
         [[track, *(f"{iou:.4f}" for iou in row)] for track, row in enumerate(ious.T, start=1)],
     )
 
 
-def _row(name: str, result: dict[str, Any]) -> list[str]:
+def _format_row(name: str, result: dict[str, Any]) -> list[str]:
     def seconds(key: str) -> str:
         return (
             f"{median(run['wall'] for run in result[key]):.1f} "
@@ -194,7 +196,7 @@ def _row(name: str, result: dict[str, Any]) -> list[str]:
     return [seconds("first"), against, seconds("second"), ratio("second_to_first"), least]
 
 
-def _judged(results: dict[str, Any]) -> int:
+def _check_requirements(results: dict[str, Any]) -> int:
     """Say what of the requirements is reached.
 
     The first of the peers counts: the reference, where it is there.
@@ -202,7 +204,7 @@ def _judged(results: dict[str, Any]) -> int:
     against = next(name for name in results if name != "ours")
     peer, ours = results[against], results["ours"]
     checks = [
-        (f"masks agree with {against}", np.min(peer["iou"]) >= AGREED),
+        (f"masks agree with {against}", np.min(peer["iou"]) >= MIN_IOU),
         (
             "masks say something",
             ours["masks"]["smallest"] > 0.01
@@ -210,19 +212,22 @@ def _judged(results: dict[str, Any]) -> int:
             and ours["masks"]["alike"] < 0.9,
         ),
         (f"first propagation no slower than {against}", peer["ours_to_this"]["wall"] <= 1.0),
-        ("second propagation at most 1/6 of the first", ours["second_to_first"]["wall"] <= SECOND),
+        (
+            "second propagation at most 1/6 of the first",
+            ours["second_to_first"]["wall"] <= MAX_PART_OF_FIRST,
+        ),
     ]
     for what, reached in checks:
         print(f"{'reached' if reached else 'MISSED '}  {what}")
     return 0 if all(reached for _, reached in checks) else 1
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.propagation",
         description=__doc__.splitlines()[0] if __doc__ else None,
     )
-    others = [name for name in NAMES if name != "ours"]
+    others = [name for name in PEER_NAMES if name != "ours"]
     parser.add_argument(
         "--peers",
         nargs="+",

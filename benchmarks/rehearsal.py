@@ -35,15 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     manifest = pd.read_csv(options.pack / "manifest.csv")
     options.out.mkdir(parents=True)
     rows = [
-        _cropped(options.pack, row, options.out, rng)
+        _write_crop(options.pack, row, options.out, rng)
         for modality, count in CROPS.items()
-        for row in _chosen(manifest, modality, count, rng)
+        for row in _choose_rows(manifest, modality, count, rng)
     ]
     pd.DataFrame(rows).to_csv(options.out / "manifest.csv", index=False)
     return 0
 
 
-def _chosen(
+def _choose_rows(
     manifest: pd.DataFrame, modality: str, count: int, rng: np.random.Generator
 ) -> list[dict[str, object]]:
     fitting = manifest[
@@ -55,13 +55,13 @@ def _chosen(
     return fitting.iloc[places].to_dict("records")
 
 
-def _cropped(
+def _write_crop(
     pack: Path, row: dict[str, object], out: Path, rng: np.random.Generator
 ) -> dict[str, object]:
     """One crop in a file; the row of the manifest that tells of it."""
     with np.load(pack / str(row["file"]), allow_pickle=False) as arrays:
         image, labels = arrays["image"], arrays["labels"]
-    top, left = _place(labels, rng)
+    top, left = _choose_corner(labels, rng)
     image, labels = (plane[top : top + SIDE, left : left + SIDE] for plane in (image, labels))
     labels = relabel_sequential(labels)[0].astype(np.uint16)
     name = f"{Path(str(row['file'])).stem}.npz"
@@ -70,7 +70,7 @@ def _cropped(
     return {"file": name, "height": labels.shape[0], "width": labels.shape[1], **told}
 
 
-def _place(labels: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
+def _choose_corner(labels: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
     """Corner of a crop around a random object."""
     inside = np.argwhere(labels)
     middle = inside[rng.integers(len(inside))]

@@ -7,7 +7,7 @@ FOLDER --minutes 4 --out one.json                       as much as fits python -
 Ours and the reference have the same weights and are given the same frames, in turn. The reference
 is measured with one and two objects: what more of them cost is scaled by that, for it carries them
 one by one. Random weights give masks as large as the frame, which trained ones do not give of
-nuclei. So ours is told where each object is and how large (`Placed`); the time does not depend on
+nuclei. So ours is told where each object is and how large (`FixedSizeRegions`); the time does not depend on
 what masks are. Whether masks stay the same is measured with trained weights, by `benchmarks.near`;
 how good a watershed's are, by `benchmarks.classical`.
 """
@@ -27,31 +27,31 @@ import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from benchmarks import machine
-from benchmarks.case import Case, Click
-from benchmarks.classical import linked, outlined
-from benchmarks.peers import Ours, Peer, build
+from benchmarks.case import Click, PropagationCase
+from benchmarks.classical import link_planes, segment_plane
+from benchmarks.peers import NapariSam2Peer, Peer, make_peer
 from napari_sam2.core.window import Window
-from napari_sam2.models.local_attention import Corners, Regions
+from napari_sam2.models.local_attention import Corners, LocalRegions
 
-PARTS = {16: 1 / 10, 64: 1 / 25}
-"""Of the reference's time, that ours may take at most with so many objects, at `JUDGED`."""
+MAX_PARTS = {16: 1 / 10, 64: 1 / 25}
+"""Of the reference's time, that ours may take at most with so many objects, at `JUDGED_SIZE`."""
 
-FURTHER = 1 / 40
+MAX_FURTHER_PART = 1 / 40
 """Of what a further object costs the reference."""
 
-STEADY = 1.05
+MAX_SLOWDOWN = 1.05
 """Of what frames took before, that as many frames may take later on: what a clock errs.
 
-See `steady`.
+See `check_steady_in_frames`.
 """
 
-JUDGED = 1024
+JUDGED_SIZE = 1024
 """Side of the frames at which PARTS and FURTHER are asked for."""
 
 PEERS = {"ours": "napari-sam2, near", "reference": "reference", "classical": "watershed, linked"}
 _BY_LINE = "reference, by its linear cost"
 Row = dict[str, Any]
-Grows = Literal["objects", "frames"]
+GrowingAxis = Literal["objects", "frames"]
 
 
 @dataclass(frozen=True)
@@ -61,19 +61,19 @@ class Series:
     size: int
     frames: int
     objects: tuple[int, ...]
-    few: tuple[int, ...] = (1, 2)
+    reference_objects: tuple[int, ...] = (1, 2)
 
     @property
     def name(self) -> str:
         """As `--only` has it."""
         return f"{self.size}x{self.frames}"
 
-    def rows(self) -> Iterator[Row]:
+    def list_cases(self) -> Iterator[Row]:
         """What is measured, in turn, yet without seconds."""
-        for count in sorted({*self.objects, *self.few}):
+        for count in sorted({*self.objects, *self.reference_objects}):
             for peer, counts in (
                 ("ours", self.objects),
-                ("reference", self.few),
+                ("reference", self.reference_objects),
                 ("classical", self.objects),
             ):
                 if count in counts:
@@ -83,31 +83,34 @@ class Series:
 SERIES = (
     Series(512, 8, (1, 4, 16, 64)),
     Series(512, 16, (4,)),
-    Series(512, 32, (4,), few=()),
+    Series(512, 32, (4,), reference_objects=()),
     Series(1024, 8, (1, 4, 16, 64, 256)),
 )
 """All of it."""
 
 
 @dataclass(frozen=True)
-class Placed(Regions):
+class FixedSizeRegions(LocalRegions):
     """Regions of `least` tokens around the middle of each mask, however large it is: as for objects that fit into them."""
 
-    def around(self, corners: Corners, whole: Window) -> Window:
-        """See `Regions.around`; the corners are drawn together to a point."""
+    def make_region(self, corners: Corners, whole: Window) -> Window:
+        """See `LabelRegions.around`; the corners are drawn together to a point."""
         (top, left), (bottom, right) = corners
         middle = ((top + bottom) / 2, (left + right) / 2)
-        return super().around((middle, middle), whole)
+        return super().make_region((middle, middle), whole)
 
 
-def crowd(*, frames: int, objects: int, size: int) -> Case:
+def draw_crowd(*, frames: int, objects: int, size: int) -> PropagationCase:
     """Blurred discs on a grid in noise, one click for each.
 
     What is on the frames does not matter but to the watershed.
     """
     places = [
-        ((row + 0.5) * size / _across(objects), (column + 0.5) * size / _across(objects))
-        for row, column in _grid(objects)
+        (
+            (row + 0.5) * size / _compute_grid_side(objects),
+            (column + 0.5) * size / _compute_grid_side(objects),
+        )
+        for row, column in _list_grid_cells(objects)
     ]
     clicks = tuple(
         Click(0, track, ((round(y), round(x)),), (True,))
@@ -115,50 +118,52 @@ def crowd(*, frames: int, objects: int, size: int) -> Case:
     )
     discs = np.zeros((size, size), dtype=np.float32)
     discs[tuple(np.array(places, dtype=int).T)] = 1.0
-    discs = gaussian_filter(discs, _wide(size, objects) / 4)
+    discs = gaussian_filter(discs, _compute_width_px(size, objects) / 4)
     noise = np.random.default_rng(0).random((frames, size, size), dtype=np.float32)
-    return Case(noise / 2 + discs / discs.max() / 2, clicks, clicks[0])
+    return PropagationCase(noise / 2 + discs / discs.max() / 2, clicks, clicks[0])
 
 
-def ours(size: int, side: int = Regions().least) -> Peer:
+def make_near_peer(size: int, side: int = LocalRegions().min_tokens) -> Peer:
     """This package, looking by Regions of `side` tokens."""
-    peer = Ours(size)
-    peer.model.regions = Placed(least=side)
+    peer = NapariSam2Peer(size)
+    peer.model.regions = FixedSizeRegions(min_tokens=side)
     return peer
 
 
-def seconds(peer: Peer, case: Case) -> dict[str, float]:
+def time_peer(peer: Peer, case: PropagationCase) -> dict[str, float]:
     """Wall clock and processor seconds from frames to all masks."""
 
     def carried() -> None:
-        opened = peer.open(case.frames)
-        opened.click(case.clicks)
+        opened = peer.open_video(case.frames)
+        opened.add_clicks(case.clicks)
         opened.propagate()
         for frame in range(len(case.frames)):
-            opened.masks(frame)
+            opened.read_masks(frame)
         opened.close()
 
-    return _timed(carried)
+    return _time_call(carried)
 
 
-def classical(case: Case) -> dict[str, float]:
+def time_classical(case: PropagationCase) -> dict[str, float]:
     """The same from frames to linked labels, by `benchmarks.classical`."""
-    wide = _wide(case.shape[1], len(case.clicks))
-    return _timed(lambda: linked(outlined(plane, wide) for plane in case.frames))
+    wide = _compute_width_px(case.shape[1], len(case.clicks))
+    return _time_call(lambda: link_planes(segment_plane(plane, wide) for plane in case.frames))
 
 
-def line(rows: Sequence[Row], clock: str) -> tuple[float, float]:
+def fit_line(rows: Sequence[Row], clock: str) -> tuple[float, float]:
     """Seconds of no object, and of each object: the straight line through rows that were measured."""
     slope, start = np.polyfit([row["objects"] for row in rows], [row[clock] for row in rows], 1)
     return float(start), float(slope)
 
 
-def judged(mine: Sequence[Row], theirs: Sequence[Row], clock: str) -> list[tuple[str, bool]]:
+def check_against_reference(
+    own_rows: Sequence[Row], reference_rows: Sequence[Row], clock: str
+) -> list[tuple[str, bool]]:
     """What is asked, with what was measured, and whether it is reached. Ratios only."""
-    start, each = line(theirs, clock)
+    start, each = fit_line(reference_rows, clock)
     checks = []
-    for objects, part in PARTS.items():
-        row = next((row for row in mine if row["objects"] == objects), None)
+    for objects, part in MAX_PARTS.items():
+        row = next((row for row in own_rows if row["objects"] == objects), None)
         if row:
             found = row[clock] / (start + each * objects)
             checks.append(
@@ -170,21 +175,21 @@ def judged(mine: Sequence[Row], theirs: Sequence[Row], clock: str) -> list[tuple
                     found <= part,
                 )
             )
-    if len(mine) > 1:
-        further = line(mine, clock)[1] / each
+    if len(own_rows) > 1:
+        further = fit_line(own_rows, clock)[1] / each
         checks.append(
             (
                 (
                     f"a further object: 1/{1 / further:.0f} of the reference's, asked "
-                    f"1/{1 / FURTHER:.0f}"
+                    f"1/{1 / MAX_FURTHER_PART:.0f}"
                 ),
-                further <= FURTHER,
+                further <= MAX_FURTHER_PART,
             )
         )
     return checks
 
 
-def doubled(rows: Sequence[Row], clock: str) -> list[tuple[str, bool]]:
+def check_linear_in_objects(rows: Sequence[Row], clock: str) -> list[tuple[str, bool]]:
     """Whether so many more objects never take more than so many times as long.
 
     Rows ascend by objects.
@@ -201,7 +206,7 @@ def doubled(rows: Sequence[Row], clock: str) -> list[tuple[str, bool]]:
     return checks
 
 
-def steady(rows: Sequence[Row], clock: str) -> list[tuple[str, bool]]:
+def check_steady_in_frames(rows: Sequence[Row], clock: str) -> list[tuple[str, bool]]:
     """Whether further frames never take longer than those before them.
 
     Rows ascend by frames, the first having more than seven.
@@ -221,31 +226,35 @@ def steady(rows: Sequence[Row], clock: str) -> list[tuple[str, bool]]:
             f"{a['frames']} to {b['frames']} frames {b[clock] / a[clock]:.2f}"
             for a, b in ((one, two), (two, three))
         )
-        checks.append((f"{text} (whole: {ratios})", after <= STEADY * before))
+        checks.append((f"{text} (whole: {ratios})", after <= MAX_SLOWDOWN * before))
     return checks
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print tables, write JSON and a plot; 0 where all that is asked is reached."""
-    options = _options(arguments)
+    options = _parse_options(arguments)
     about, rows = (
-        machine.described(),
+        machine.describe_machine(),
         [row for path in options.earlier for row in json.loads(path.read_text())["results"]],
     )
-    complete = _measure(rows, options)
-    print("\n" + "\n\n".join(_table(found, options.clock) for found in _by_series(rows)) + "\n")
-    checks = _checks(rows, options.clock)
+    complete = _measure_missing(rows, options)
+    print(
+        "\n"
+        + "\n\n".join(_format_table(found, options.clock) for found in _group_by_series(rows))
+        + "\n"
+    )
+    checks = _check_all(rows, options.clock)
     for what, good in checks:
         print(f"{'reached' if good else 'MISSED '}  {what}")
     if not complete:
         print("not all was measured: go on with --earlier")
-    machine.keep({"machine": about, "clock": options.clock, "results": rows}, options.out)
+    machine.write_results({"machine": about, "clock": options.clock, "results": rows}, options.out)
     if options.out:
         _plot(rows, options)
     return 0 if complete and all(good for _, good in checks) else 1
 
 
-def _measure(rows: list[Row], options: argparse.Namespace) -> bool:
+def _measure_missing(rows: list[Row], options: argparse.Namespace) -> bool:
     """Add what is not among the rows; False where time ran out before all was."""
     began, known = (
         time.monotonic(),
@@ -254,19 +263,21 @@ def _measure(rows: list[Row], options: argparse.Namespace) -> bool:
     for series in SERIES:
         if options.only and series.name not in options.only:
             continue
-        made: dict[str, Callable[[Case], dict[str, float]]] = {"classical": classical}
-        for row in series.rows():
+        made: dict[str, Callable[[PropagationCase], dict[str, float]]] = {
+            "classical": time_classical
+        }
+        for row in series.list_cases():
             if row in known or (row["peer"] == "reference" and not options.peer):
                 continue
             if time.monotonic() - began > 60 * options.minutes:
                 return False
             if row["peer"] not in made:
-                made[row["peer"]] = _warm(row["peer"], series.size, options.sam2)
+                made[row["peer"]] = _make_warm_peer(row["peer"], series.size, options.sam2)
             rows.append(
                 {
                     **row,
                     **made[row["peer"]](
-                        crowd(frames=series.frames, objects=row["objects"], size=series.size)
+                        draw_crowd(frames=series.frames, objects=row["objects"], size=series.size)
                     ),
                 }
             )
@@ -274,14 +285,16 @@ def _measure(rows: list[Row], options: argparse.Namespace) -> bool:
     return True
 
 
-def _warm(name: str, size: int, sam2: Sequence[Path]) -> Callable[[Case], dict[str, float]]:
+def _make_warm_peer(
+    name: str, size: int, sam2: Sequence[Path]
+) -> Callable[[PropagationCase], dict[str, float]]:
     """A peer that has run once."""
-    peer = ours(size) if name == "ours" else build(name, size, sam2=sam2)
-    seconds(peer, crowd(frames=2, objects=1, size=size))
-    return lambda case: seconds(peer, case)
+    peer = make_near_peer(size) if name == "ours" else make_peer(name, size, sam2=sam2)
+    time_peer(peer, draw_crowd(frames=2, objects=1, size=size))
+    return lambda case: time_peer(peer, case)
 
 
-def _by_series(rows: Sequence[Row]) -> list[list[Row]]:
+def _group_by_series(rows: Sequence[Row]) -> list[list[Row]]:
     """Rows of one size and number of frames together, the smallest first."""
 
     def kind(row: Row) -> tuple[int, int]:
@@ -293,36 +306,43 @@ def _by_series(rows: Sequence[Row]) -> list[list[Row]]:
     ]
 
 
-def _of(rows: Sequence[Row], peer: str) -> list[Row]:
+def _filter_peer(rows: Sequence[Row], peer: str) -> list[Row]:
     return [row for row in rows if row["peer"] == peer]
 
 
-def _checks(rows: Sequence[Row], clock: str) -> list[tuple[str, bool]]:
+def _check_all(rows: Sequence[Row], clock: str) -> list[tuple[str, bool]]:
     checks = []
-    for found in _by_series(rows):
-        mine, theirs = _of(found, "ours"), _of(found, "reference")
-        checks += [(f"{found[0]['size']}²: {what}", good) for what, good in doubled(mine, clock)]
-        if found[0]["size"] == JUDGED and len(theirs) > 1:
-            checks += judged(mine, theirs, clock)
-    lengths = _lengths(rows, "ours")
+    for found in _group_by_series(rows):
+        mine, theirs = _filter_peer(found, "ours"), _filter_peer(found, "reference")
+        checks += [
+            (f"{found[0]['size']}²: {what}", good)
+            for what, good in check_linear_in_objects(mine, clock)
+        ]
+        if found[0]["size"] == JUDGED_SIZE and len(theirs) > 1:
+            checks += check_against_reference(mine, theirs, clock)
+    lengths = _filter_by_length(rows, "ours")
     return checks + [
         (f"{lengths[0]['size']}², {lengths[0]['objects']} objects: {what}", good)
-        for what, good in steady(lengths, clock)
+        for what, good in check_steady_in_frames(lengths, clock)
     ]
 
 
-def _lengths(rows: Sequence[Row], peer: str) -> list[Row]:
+def _filter_by_length(rows: Sequence[Row], peer: str) -> list[Row]:
     """The rows of a peer that differ in their frames alone: those of the size and the objects that most series have."""
-    mine = _of(rows, peer)
-    most = max(mine, key=lambda row: sum(_like(row, other) for other in mine), default=None)
-    chosen = [row for row in mine if most and _like(row, most)]
+    mine = _filter_peer(rows, peer)
+    most = max(mine, key=lambda row: sum(_is_same_case(row, other) for other in mine), default=None)
+    chosen = [row for row in mine if most and _is_same_case(row, most)]
     return sorted(chosen, key=lambda row: row["frames"])
 
 
-def _table(rows: Sequence[Row], clock: str) -> str:
+def _format_table(rows: Sequence[Row], clock: str) -> str:
     """Ours as measured, beside the reference: measured where it was, else by its line (in brackets)."""
-    mine, theirs, cut = ({row["objects"]: row[clock] for row in _of(rows, name)} for name in PEERS)
-    start, each = line(_of(rows, "reference"), clock) if len(theirs) > 1 else (float("nan"),) * 2
+    mine, theirs, cut = (
+        {row["objects"]: row[clock] for row in _filter_peer(rows, name)} for name in PEERS
+    )
+    start, each = (
+        fit_line(_filter_peer(rows, "reference"), clock) if len(theirs) > 1 else (float("nan"),) * 2
+    )
     body = []
     for count in sorted({*mine, *theirs}):
         other = theirs.get(count, start + each * count)
@@ -338,7 +358,7 @@ def _table(rows: Sequence[Row], clock: str) -> str:
             ]
         )
     title = f"{rows[0]['size']} × {rows[0]['size']}, {rows[0]['frames']} frames, {clock} seconds"
-    return f"{title}\n\n" + machine.markdown(
+    return f"{title}\n\n" + machine.format_markdown(
         ["objects", PEERS["ours"], PEERS["reference"], "ours / this", PEERS["classical"]], body
     )
 
@@ -347,24 +367,24 @@ def _plot(rows: Sequence[Row], options: argparse.Namespace) -> None:
     from matplotlib.figure import Figure
 
     several, lengths = (
-        [found for found in _by_series(rows) if len(_of(found, "ours")) > 1],
-        _lengths(rows, "ours"),
+        [found for found in _group_by_series(rows) if len(_filter_peer(found, "ours")) > 1],
+        _filter_by_length(rows, "ours"),
     )
     figure = Figure(figsize=(4 * (len(several) + 1), 4), layout="constrained")
     panels = figure.subplots(1, len(several) + 1, squeeze=False)[0]
     for axes, found in zip(panels, several, strict=False):
         for number, name in enumerate(PEERS):
-            _drawn(
+            _draw_line(
                 axes,
-                _of(found, name),
+                _filter_peer(found, name),
                 "objects",
                 options.clock,
                 color=f"C{number}",
                 label=PEERS[name],
             )
-        _drawn(
+        _draw_line(
             axes,
-            _scaled(found, options.clock),
+            _extrapolate_reference(found, options.clock),
             "objects",
             options.clock,
             color="C1",
@@ -372,7 +392,7 @@ def _plot(rows: Sequence[Row], options: argparse.Namespace) -> None:
             marker="",
             label=_BY_LINE,
         )
-        _labelled(
+        _label_axes(
             axes,
             [row["objects"] for row in found],
             f"{found[0]['frames']} frames of {found[0]['size']}²",
@@ -382,15 +402,19 @@ def _plot(rows: Sequence[Row], options: argparse.Namespace) -> None:
     if lengths:
         ahead = [
             row
-            for found in _by_series(rows)
-            for row in _scaled(found, options.clock)
-            if _like(row, lengths[0])
+            for found in _group_by_series(rows)
+            for row in _extrapolate_reference(found, options.clock)
+            if _is_same_case(row, lengths[0])
         ]
-        _drawn(panels[-1], lengths, "frames", options.clock, color="C0")
-        _drawn(panels[-1], ahead, "frames", options.clock, color="C1", linestyle="--", marker="")
-        _drawn(panels[-1], _lengths(rows, "classical"), "frames", options.clock, color="C2")
+        _draw_line(panels[-1], lengths, "frames", options.clock, color="C0")
+        _draw_line(
+            panels[-1], ahead, "frames", options.clock, color="C1", linestyle="--", marker=""
+        )
+        _draw_line(
+            panels[-1], _filter_by_length(rows, "classical"), "frames", options.clock, color="C2"
+        )
         title = f"{lengths[0]['objects']} objects on frames of {lengths[0]['size']}²"
-        _labelled(panels[-1], [row["frames"] for row in lengths], title, "frames", options.clock)
+        _label_axes(panels[-1], [row["frames"] for row in lengths], title, "frames", options.clock)
     named = {
         text.get_label(): text
         for axes in panels
@@ -403,52 +427,54 @@ def _plot(rows: Sequence[Row], options: argparse.Namespace) -> None:
     figure.savefig(options.out.with_suffix(".png"), dpi=110)
 
 
-def _scaled(rows: Sequence[Row], clock: str) -> list[Row]:
+def _extrapolate_reference(rows: Sequence[Row], clock: str) -> list[Row]:
     """The reference by its linear cost, for the objects that ours was given; nothing where it was not measured twice."""
-    theirs = _of(rows, "reference")
+    theirs = _filter_peer(rows, "reference")
     if len(theirs) < 2:
         return []
-    start, each = line(theirs, clock)
-    return [{**row, clock: start + each * row["objects"]} for row in _of(rows, "ours")]
+    start, each = fit_line(theirs, clock)
+    return [{**row, clock: start + each * row["objects"]} for row in _filter_peer(rows, "ours")]
 
 
-def _like(row: Row, other: Row) -> bool:
+def _is_same_case(row: Row, other: Row) -> bool:
     return (row["size"], row["objects"]) == (other["size"], other["objects"])
 
 
-def _labelled(axes: Any, ticks: Sequence[int], title: str, grows: Grows, clock: str) -> None:
+def _label_axes(
+    axes: Any, ticks: Sequence[int], title: str, grows: GrowingAxis, clock: str
+) -> None:
     axes.set(xscale="log", yscale="log", xlabel=grows, ylabel=f"{clock} seconds", title=title)
     axes.set_xticks(sorted(set(ticks)), [str(tick) for tick in sorted(set(ticks))])
     axes.minorticks_off()
 
 
-def _drawn(axes: Any, rows: Sequence[Row], grows: Grows, clock: str, **more: Any) -> None:
+def _draw_line(axes: Any, rows: Sequence[Row], grows: GrowingAxis, clock: str, **more: Any) -> None:
     if rows:
         axes.plot(
             [row[grows] for row in rows], [row[clock] for row in rows], **{"marker": "o", **more}
         )
 
 
-def _timed(work: Callable[[], object]) -> dict[str, float]:
+def _time_call(work: Callable[[], object]) -> dict[str, float]:
     wall, cpu = time.perf_counter(), time.process_time()
     work()
     return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu}
 
 
-def _across(objects: int) -> int:
+def _compute_grid_side(objects: int) -> int:
     return int(np.ceil(np.sqrt(objects)))
 
 
-def _grid(objects: int) -> list[tuple[int, int]]:
-    return [divmod(number, _across(objects)) for number in range(objects)]
+def _list_grid_cells(objects: int) -> list[tuple[int, int]]:
+    return [divmod(number, _compute_grid_side(objects)) for number in range(objects)]
 
 
-def _wide(size: int, objects: int) -> float:
+def _compute_width_px(size: int, objects: int) -> float:
     """Pixels an object is wide: half of its cell of the grid, and not more than nuclei are."""
-    return min(40.0, size / _across(objects) / 2)
+    return min(40.0, size / _compute_grid_side(objects) / 2)
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.scaling", description=(__doc__ or "").splitlines()[0]
     )
@@ -480,7 +506,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--threads", type=int, help="of torch")
     parser.add_argument("--out", type=Path, help="write results as JSON, and a plot beside it")
-    return machine.threaded(parser.parse_args(arguments))
+    return machine.set_threads(parser.parse_args(arguments))
 
 
 if __name__ == "__main__":

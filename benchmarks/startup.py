@@ -17,11 +17,11 @@ from statistics import median
 
 from benchmarks import machine
 
-IMPORT_S, DEMO_S = 0.3, 90.0
+MAX_IMPORT_S, DEMO_S = 0.3, 90.0
 """What the two may take, on two cores without a GPU."""
 
 _HEAVY = ("torch", "transformers", "napari", "qtpy", "PyQt6", "pandas", "skimage", "zarr")
-_IMPORT = f"""
+_IMPORT_SCRIPT = f"""
 import sys, time
 began = time.perf_counter()
 import napari_sam2
@@ -31,28 +31,28 @@ print(time.perf_counter() - began, *(name for name in {_HEAVY} if name in sys.mo
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON: 0 where all that is asked of us is reached, else 1."""
-    options = _options(arguments)
-    about = machine.described()
-    imports = [_python("-c", _IMPORT).split() for _ in range(options.repeats)]
+    options = _parse_options(arguments)
+    about = machine.describe_machine()
+    imports = [_run_python("-c", _IMPORT_SCRIPT).split() for _ in range(options.repeats)]
     seconds, heavy = median(float(found[0]) for found in imports), imports[0][1:]
-    rows: list[tuple[str, float, float]] = [("import napari_sam2", seconds, IMPORT_S)]
+    rows: list[tuple[str, float, float]] = [("import napari_sam2", seconds, MAX_IMPORT_S)]
     if not options.no_demo:
-        rows.append(("napari-sam2 demo", _demo(), DEMO_S))
-    print(machine.markdown(["", "s", "may take, s"], rows))
+        rows.append(("napari-sam2 demo", _time_demo(), DEMO_S))
+    print(machine.format_markdown(["", "s", "may take, s"], rows))
     print(f"loaded by the import: {', '.join(heavy) or 'none'} of {', '.join(_HEAVY)}")
     results = {what: taken for what, taken, _ in rows}
-    machine.keep({"machine": about, "seconds": results, "loaded": heavy}, options.out)
+    machine.write_results({"machine": about, "seconds": results, "loaded": heavy}, options.out)
     return 0 if not heavy and all(taken < most for _, taken, most in rows) else 1
 
 
-def _demo() -> float:
+def _time_demo() -> float:
     with tempfile.TemporaryDirectory() as folder:
         began = time.perf_counter()
-        print(_python("-m", "napari_sam2.cli", "demo", "--out", str(Path(folder) / "demo")))
+        print(_run_python("-m", "napari_sam2.cli", "demo", "--out", str(Path(folder) / "demo")))
         return time.perf_counter() - began
 
 
-def _python(*arguments: str) -> str:
+def _run_python(*arguments: str) -> str:
     """What a new Python says to its standard output."""
     place = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     return subprocess.run(
@@ -60,7 +60,7 @@ def _python(*arguments: str) -> str:
     ).stdout
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.startup",
         description=__doc__.splitlines()[0] if __doc__ else None,

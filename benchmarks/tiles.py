@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 
 from benchmarks import machine
-from benchmarks.accuracy import Carried
-from benchmarks.near import Looked
-from benchmarks.peers import Ours
+from benchmarks.accuracy import TrackingCase
+from benchmarks.near import AttentionResult
+from benchmarks.peers import NapariSam2Peer
 from napari_sam2.api.samples import SAMPLES
 from napari_sam2.api.session import Session
 from napari_sam2.core.card import Attention
@@ -33,25 +33,25 @@ from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.models.load import load_model
-from napari_sam2.models.predictor import Sam2
-from napari_sam2.models.tile_grid import Tiles
-from napari_sam2.models.tiled_model import Tiled
-from napari_sam2.propagation.embedding_cache import Embeddings
-from napari_sam2.propagation.embedding_disk_cache import Disk
-from napari_sam2.propagation.session import Settings
+from napari_sam2.models.predictor import Sam2Predictor
+from napari_sam2.models.tile_grid import TileGrid
+from napari_sam2.models.tiled_model import TiledModel
+from napari_sam2.propagation.embedding_cache import EmbeddingCache
+from napari_sam2.propagation.embedding_disk_cache import EmbeddingDiskCache
+from napari_sam2.propagation.session import SessionSettings
 
 ON_SEAM_PX = 12.0
 """An object is on a seam whose middle is so near to where one tile takes over from the next."""
 
-SEAM = 0.01
+MAX_SEAM_LOSS = 0.01
 """IoU that an object may lose by lying on a seam: against the same object on a frame that is cut so that it does not."""
 
 COLUMNS = ("looked at by", "IoU", "IoU of those on a seam", "IoU on the prompted frame", "cpu s")
 
-LITTLE = 16 << 20
+EMBEDDING_BYTES = 16 << 20
 """Bytes of memory for image features, where a correction is measured: so few that none of the first propagation are left."""
 
-ROOM = 8 << 30
+EMBEDDING_DISK_BYTES = 8 << 30
 """Bytes of disk for them: more than they take."""
 
 CORRECTION_COLUMNS = (
@@ -69,13 +69,13 @@ CORRECTION_COLUMNS = (
 class Mosaic:
     """So many copies of the sample beside and below each other, and the truth of some objects, half of them on seams.
 
-    `cut` is the same without some rows and columns at its beginning: no object is on a seam there
+    `shifted_case` is the same without some rows and columns at its beginning: no object is on a seam there
     that was on one.
     """
 
-    case: Carried
-    cut: Carried
-    seams: tuple[int, ...]
+    case: TrackingCase
+    shifted_case: TrackingCase
+    seam_tracks: tuple[int, ...]
 
     @classmethod
     def of(cls, copies: int, objects: int, frames: int, size: int) -> Mosaic:
@@ -98,37 +98,37 @@ class Mosaic:
             np.tile(truth, (1, copies, copies)) + numbers,
             0,
         )
-        tiles, places = _tiles(many.shape, size), _whole_objects(labels)
+        tiles, places = _make_tile_grid(many.shape, size), _find_whole_objects(labels)
         off = (
             size * 3 // 16
         )  # half of a step of tiles that show a pixel of the frame by two of the input
-        kept = _tiles((labels.shape[1] - off, labels.shape[2] - off), size)
+        kept = _make_tile_grid((labels.shape[1] - off, labels.shape[2] - off), size)
         places = {
             track: (middle, wide)
             for track, (middle, wide) in places.items()
             if middle.min() > off + wide
         }
-        on = {track for track, (middle, wide) in places.items() if _on_seam(tiles, middle, wide)}
+        on = {track for track, (middle, wide) in places.items() if _is_on_seam(tiles, middle, wide)}
         seams = [
-            track for track in on if not _on_seam(kept, places[track][0] - off, places[track][1])
+            track for track in on if not _is_on_seam(kept, places[track][0] - off, places[track][1])
         ]
         inside = [seams, [track for track in places if track not in on]]
         rng = np.random.default_rng(0)
         chosen = [rng.permutation(group)[: objects // 2].tolist() for group in inside]
         frame = dict.fromkeys(sorted(chosen[0] + chosen[1]), 0)
         cases = [
-            Carried(Stack(planes, "tyx").as_video("t"), truth, frame)
+            TrackingCase(Stack(planes, "tyx").as_video("t"), truth, frame)
             for planes, truth in ((many, labels), (many[:, off:, off:], labels[:, off:, off:]))
         ]
         return cls(*cases, tuple(chosen[0]))
 
 
-def _tiles(shape: Sequence[int], size: int) -> Tiles:
+def _make_tile_grid(shape: Sequence[int], size: int) -> TileGrid:
     height, width = shape[-2:]
-    return Tiles((height, width), Window.whole((height, width), size))
+    return TileGrid((height, width), Window.full_frame((height, width), size))
 
 
-def _whole_objects(labels: np.ndarray) -> dict[int, tuple[np.ndarray, float]]:
+def _find_whole_objects(labels: np.ndarray) -> dict[int, tuple[np.ndarray, float]]:
     """Middle on the first frame and width of every object that is on all frames and touches no edge of its copy."""
     counts = np.stack(
         [np.bincount(plane.ravel(), minlength=int(labels.max()) + 1) for plane in labels]
@@ -142,7 +142,7 @@ def _whole_objects(labels: np.ndarray) -> dict[int, tuple[np.ndarray, float]]:
     return found
 
 
-def _on_seam(tiles: Tiles, middle: np.ndarray, wide: float) -> bool:
+def _is_on_seam(tiles: TileGrid, middle: np.ndarray, width_px: float) -> bool:
     """Whether the next tile takes over within `ON_SEAM_PX`."""
     shifts = (
         (0.0, 0.0),
@@ -152,31 +152,34 @@ def _on_seam(tiles: Tiles, middle: np.ndarray, wide: float) -> bool:
         (0.0, -ON_SEAM_PX),
     )
     corners = [
-        tuple(tuple(middle + shift + sign * wide / 2) for sign in (-1, 1)) for shift in shifts
+        tuple(tuple(middle + shift + sign * width_px / 2) for sign in (-1, 1)) for shift in shifts
     ]
-    return len({tiles.around(each) for each in corners}) > 1  # type: ignore[arg-type]
+    return len({tiles.choose_tile(each) for each in corners}) > 1  # type: ignore[arg-type]
 
 
-def measured(name: str, model: VideoModel, mosaic: Mosaic, kind: str) -> list[Any]:
+def measure_mosaic(name: str, model: VideoModel, mosaic: Mosaic, kind: str) -> list[Any]:
     """A row of the table."""
-    found = Looked.of(mosaic.case, model, kind)
-    ious = {track: _ious(found.labels, mosaic.case.truth, track) for track in mosaic.case.frames}
+    found = AttentionResult.of(mosaic.case, model, kind)
+    ious = {
+        track: _compute_frame_ious(found.labels, mosaic.case.truth, track)
+        for track in mosaic.case.prompt_frames
+    }
     parts = [
         [each.mean() for each in ious.values()],
-        [ious[track].mean() for track in mosaic.seams],
+        [ious[track].mean() for track in mosaic.seam_tracks],
         [each[0] for each in ious.values()],
     ]
     return [name, *(round(float(np.mean(part)), 4) for part in parts), round(found.cpu_s, 1)]
 
 
-def _ious(found: np.ndarray, truth: np.ndarray, track: int) -> np.ndarray:
+def _compute_frame_ious(found: np.ndarray, truth: np.ndarray, track: int) -> np.ndarray:
     one, other = found == track, truth == track
     return np.asarray(
         (one & other).sum(axis=(1, 2)) / np.maximum(1, (one | other).sum(axis=(1, 2)))
     )
 
 
-class Encoding(Sam2):
+class EncodingCounter(Sam2Predictor):
     """It counts what it encodes."""
 
     encoded = 0
@@ -187,22 +190,25 @@ class Encoding(Sam2):
         return super().embed(views)
 
 
-def corrected(
-    inner: Encoding, mosaic: Mosaic, kind: str, folder: Path, *, on_disk: bool
+def measure_correction(
+    inner: EncodingCounter, mosaic: Mosaic, kind: str, folder: Path, *, on_disk: bool
 ) -> list[Any]:
     """A row of the other table: all objects are carried, then one that is on a seam is prompted on the middle frame as well."""
-    settings = Settings(
-        patience=None, embedding_bytes=LITTLE, folder=folder, embedding_disk_bytes=ROOM * on_disk
+    settings = SessionSettings(
+        patience=None,
+        embedding_bytes=EMBEDDING_BYTES,
+        folder=folder,
+        embedding_disk_bytes=EMBEDDING_DISK_BYTES * on_disk,
     )
-    case, middle, track = mosaic.case, len(mosaic.case.video) // 2, mosaic.seams[0]
-    with Session(case.video, Tiled(inner), settings=settings) as session:
+    case, middle, track = mosaic.case, len(mosaic.case.video) // 2, mosaic.seam_tracks[0]
+    with Session(case.video, TiledModel(inner), settings=settings) as session:
         began = time.perf_counter()
-        session.prompt_many([case.prompt(each, kind) for each in case.frames])
+        session.prompt_many([case.prompt(each, kind) for each in case.prompt_frames])
         session.run().finish()
         first, before = time.perf_counter() - began, inner.encoded
         began = time.perf_counter()
         session.prompt(replace(case, frames={track: middle}).prompt(track, kind))
-        session.plane(middle)
+        session.label_plane(middle)
         walked = sum(bool(stepped.segments) for stepped in session.run())
         took = time.perf_counter() - began
     name, encoded = f"tiles, attention {inner.card.attention}", inner.encoded - before
@@ -213,58 +219,64 @@ def corrected(
         round(took, 2),
         walked,
         encoded,
-        round(_bytes(folder) / before / 1e6, 2),
+        round(_compute_tile_bytes(folder) / before / 1e6, 2),
     ]
 
 
-def a_tile(folder: Path) -> tuple[float, float, float]:
+def measure_tile(folder: Path) -> tuple[float, float, float]:
     """Seconds in which SAM 2.1 tiny encodes a tile, and in which it is read from disk; MB that it takes there. Random weights, noise."""
     video = Stack(
         np.random.default_rng(0).random((1, 2048, 2048), dtype=np.float32), "tyx"
     ).as_video("t")
-    inner = Ours(1024).model
-    tile, took = _tiles(video.shape, 1024).at((700.0, 700.0), 0.5), []
-    pixels = video.frame(0)
+    inner = NapariSam2Peer(1024).model
+    tile, took = _make_tile_grid(video.shape, 1024).find_tile_at((700.0, 700.0), 0.5), []
+    pixels = video.read_frame(0)
     for _ in range(2):
-        model = Tiled(inner)
-        embeddings = Embeddings(video, model, disk=Disk(folder, video, model.card, ROOM))
+        model = TiledModel(inner)
+        embeddings = EmbeddingCache(
+            video,
+            model,
+            disk_cache=EmbeddingDiskCache(folder, video, model.card, EMBEDDING_DISK_BYTES),
+        )
         whole = embeddings.get(0)
         began = time.perf_counter()
-        whole.part(tile, lambda: inner.embed([(pixels, tile)])[0])
+        whole.get_part(tile, lambda: inner.embed([(pixels, tile)])[0])
         took.append(time.perf_counter() - began)
         embeddings.close()
-    return took[0], took[1], _bytes(folder) / 1e6
+    return took[0], took[1], _compute_tile_bytes(folder) / 1e6
 
 
-def _bytes(folder: Path) -> int:
+def _compute_tile_bytes(folder: Path) -> int:
     """Of all tiles that are kept there."""
     return sum(each.stat().st_size for each in folder.rglob("part_*/**/*") if each.is_file())
 
 
-def corrections(
-    nano: Sam2, mosaic: Mosaic, options: argparse.Namespace, about: dict[str, Any]
+def measure_corrections(
+    nano: Sam2Predictor, mosaic: Mosaic, options: argparse.Namespace, about: dict[str, Any]
 ) -> int:
     """Measure with and without tiles on disk, print, write JSON; 0 where kept tiles are not encoded again, and sooner read than made."""
     rows = []
     for attention in ("whole", "near"):
         for on_disk in (False, True):
-            inner = Encoding(nano.network, replace(nano.card, attention=attention))
+            inner = EncodingCounter(nano.network, replace(nano.card, attention=attention))
             with tempfile.TemporaryDirectory() as folder:
-                rows.append(corrected(inner, mosaic, options.prompt, Path(folder), on_disk=on_disk))
-    print(machine.markdown(CORRECTION_COLUMNS, rows))
+                rows.append(
+                    measure_correction(inner, mosaic, options.prompt, Path(folder), on_disk=on_disk)
+                )
+    print(machine.format_markdown(CORRECTION_COLUMNS, rows))
     with tempfile.TemporaryDirectory() as folder:
-        encoded, read, size = a_tile(Path(folder))
+        encoded, read, size = measure_tile(Path(folder))
     print(
         f"\nSAM 2.1 tiny, a tile: {encoded:.2f} s encoded and kept, {read:.3f} s read, "
         f"{size:.1f} MB"
     )
     results = {"results": rows, "tiny": {"encoded": encoded, "read": read, "mb": size}}
-    machine.keep({"machine": about, "columns": CORRECTION_COLUMNS, **results}, options.out)
+    machine.write_results({"machine": about, "columns": CORRECTION_COLUMNS, **results}, options.out)
     return 0 if not any(row[5] for row in rows if row[1] == "yes") and read < encoded else 1
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print a table, write JSON; 0 where tiles are better than the whole frame, and seams cost no more than `SEAM`."""
+    """Measure, print a table, write JSON; 0 where tiles are better than the whole frame, and seams cost no more than `MAX_SEAM_LOSS`."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.tiles", description=(__doc__ or "").splitlines()[0]
     )
@@ -282,38 +294,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--out", type=Path, help="write results as JSON")
     options = parser.parse_args(arguments)
-    about, nano = machine.described(), load_model("nano", device="cpu")
-    assert isinstance(nano, Sam2)
+    about, nano = machine.describe_machine(), load_model("nano", device="cpu")
+    assert isinstance(nano, Sam2Predictor)
     mosaic = Mosaic.of(options.copies, options.objects, options.frames, options.size)
-    card = replace(nano.card, follows=False, input_sizes=(options.size,))
+    card = replace(nano.card, object_crops=False, input_sizes=(options.size,))
     if options.correction:
-        return corrections(Sam2(nano.network, card), mosaic, options, about)
-    models: dict[str, VideoModel] = {"whole frame": Sam2(nano.network, card)}
+        return measure_corrections(Sam2Predictor(nano.network, card), mosaic, options, about)
+    models: dict[str, VideoModel] = {"whole frame": Sam2Predictor(nano.network, card)}
     for attention in ("whole", "near", "auto"):
         kind: Attention = attention  # type: ignore[assignment]
-        models[f"tiles, attention {kind}"] = Tiled(
-            Sam2(nano.network, replace(card, attention=kind))
+        models[f"tiles, attention {kind}"] = TiledModel(
+            Sam2Predictor(nano.network, replace(card, attention=kind))
         )
     models["nano as it is: it follows"] = nano
-    rows = [measured(name, model, mosaic, options.prompt) for name, model in models.items()]
-    cut = replace(mosaic, case=mosaic.cut)
-    inside = measured(
+    rows = [measure_mosaic(name, model, mosaic, options.prompt) for name, model in models.items()]
+    cut = replace(mosaic, case=mosaic.shifted_case)
+    inside = measure_mosaic(
         "tiles, attention whole, cut", models["tiles, attention whole"], cut, options.prompt
     )
     side = options.copies * 130
     print(
-        f"\n{side} × {side} pixels, {options.frames} frames, {len(mosaic.case.frames)} objects, "
-        f"{len(mosaic.seams)} of them on a seam\n"
+        f"\n{side} × {side} pixels, {options.frames} frames, {len(mosaic.case.prompt_frames)} objects, "
+        f"{len(mosaic.seam_tracks)} of them on a seam\n"
     )
-    print(machine.markdown(COLUMNS, [*rows, inside]))
+    print(machine.format_markdown(COLUMNS, [*rows, inside]))
     better, lost = rows[1][1] - rows[0][1], inside[2] - rows[1][2]
     checks = [
         (f"tiles better than the whole frame, by {better:.3f}", better > 0),
-        (f"seams cost {lost:.3f}, asked {SEAM}", lost <= SEAM),
+        (f"seams cost {lost:.3f}, asked {MAX_SEAM_LOSS}", lost <= MAX_SEAM_LOSS),
     ]
     for what, good in checks:
         print(f"{'reached' if good else 'MISSED '}  {what}")
-    machine.keep({"machine": about, "columns": COLUMNS, "results": [*rows, inside]}, options.out)
+    machine.write_results(
+        {"machine": about, "columns": COLUMNS, "results": [*rows, inside]}, options.out
+    )
     return 0 if all(good for _, good in checks) else 1
 
 

@@ -15,20 +15,20 @@ from typing import Any
 import numpy as np
 
 from napari_sam2.models.weights import checkpoints
-from napari_sam2.models.weights.card_files import card_of
-from napari_sam2.train.data.batches import Material
-from napari_sam2.train.data.clip_sources import Mixture, PairSource
+from napari_sam2.models.weights.card_files import read_card
+from napari_sam2.train.data.batches import Dataset
+from napari_sam2.train.data.clip_sources import PairSource, SourceMixture
 from napari_sam2.train.data.packs import open_pack
 from napari_sam2.train.finetune import finetune
-from napari_sam2.train.hooks import Lines
+from napari_sam2.train.hooks import LogHook
 from napari_sam2.train.recipe import Recipe
-from napari_sam2.train.synthetic.clips import PaintedSource
+from napari_sam2.train.synthetic.clips import SyntheticSource
 
 RECIPE = Path(__file__).parents[1] / "checkpoints" / "recipes" / "nano.toml"
 
 
 @dataclass(frozen=True)
-class Kind:
+class TrainingDomain:
     """Images of a pack whose modality contains `modality`: how often they are drawn, and how wide objects appear, in pixels."""
 
     modality: str
@@ -36,21 +36,24 @@ class Kind:
     diameters: tuple[float, float] = (7, 96)
 
 
-KINDS = (
-    Kind("fluorescence", 0.46),
-    Kind("H&E", 0.14),
-    Kind("brightfield", 0.05),
-    Kind("MRI", 0.05),
-    Kind("EM", 0.07),
-    Kind("bacteria", 0.06, (7, 64)),
+DOMAINS = (
+    TrainingDomain("fluorescence", 0.46),
+    TrainingDomain("H&E", 0.14),
+    TrainingDomain("brightfield", 0.05),
+    TrainingDomain("MRI", 0.05),
+    TrainingDomain("EM", 0.07),
+    TrainingDomain("bacteria", 0.06, (7, 64)),
 )
-PAINTED = 0.17
+SYNTHETIC_SHARE = 0.17
 """Share of painted scenes: they move and change as stacks do, which still images cannot."""
 
 HELD_OUT = ("fluorescence", "H&E", "brightfield")
 """What is validated on: nuclei, which the model is for."""
 
-_VALIDATED_AT = (24.0, 48.0)  # pixels wide, narrower than in training: what a window is made for
+_VALIDATION_DIAMETERS_PX = (
+    24.0,
+    48.0,
+)  # pixels wide, narrower than in training: what a window is made for
 
 
 DESCRIPTION = (
@@ -72,22 +75,23 @@ DATA = {
 """What it was trained on, for its card."""
 
 
-def material(pack: Path) -> Material:
+def load_training_data(pack: Path) -> Dataset:
     """The pack as its manifest splits it, and painted scenes to train on."""
     trained = [
-        PairSource(_pairs(pack, "train", kind.modality), diameters=kind.diameters) for kind in KINDS
+        PairSource(_open_pairs(pack, "train", kind.modality), diameters=kind.diameters)
+        for kind in DOMAINS
     ]
     held_out = PairSource(
-        [pair for modality in HELD_OUT for pair in _pairs(pack, "val", modality)],
-        diameters=_VALIDATED_AT,
+        [pair for modality in HELD_OUT for pair in _open_pairs(pack, "val", modality)],
+        diameters=_VALIDATION_DIAMETERS_PX,
     )
-    painted = PaintedSource()
-    mixture = Mixture(
-        (*trained, painted, held_out), (*(kind.share for kind in KINDS), PAINTED, 1.0)
+    painted = SyntheticSource()
+    mixture = SourceMixture(
+        (*trained, painted, held_out), (*(kind.share for kind in DOMAINS), SYNTHETIC_SHARE, 1.0)
     )
     last = len(mixture) - len(held_out)
     order = np.random.default_rng(0).permutation(np.arange(last, len(mixture)))
-    return Material(mixture, tuple(range(last)), tuple(int(item) for item in order))
+    return Dataset(mixture, tuple(range(last)), tuple(int(item) for item in order))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -107,21 +111,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     finetune(
-        material(options.pack),
+        load_training_data(options.pack),
         model=options.model,
         out=options.out,
         recipe=Recipe.read(options.recipe),
-        hooks=[Lines(_say)],
+        hooks=[LogHook(_print_line)],
     )
     if options.release:
-        release(options.out, options.release)
+        write_release(options.out, options.release)
     return 0
 
 
-def release(trained: Path, place: Path) -> None:
+def write_release(checkpoint: Path, path: Path) -> None:
     """The weights as the embedded model: with a card that says where they come from, and through which Windows they look."""
-    tensors, metadata = checkpoints.read(trained)
-    card = card_of(trained)
+    tensors, metadata = checkpoints.read_checkpoint(checkpoint)
+    card = read_card(checkpoint)
     assert card is not None
     told = {
         key: value
@@ -130,7 +134,7 @@ def release(trained: Path, place: Path) -> None:
     }
     released = replace(
         card,
-        name=place.stem,
+        name=path.stem,
         description=DESCRIPTION,
         licence="BSD-3-Clause",
         source=(
@@ -140,19 +144,19 @@ def release(trained: Path, place: Path) -> None:
         sha256="",
         input_sizes=(128,),
         keep_aspect=True,
-        follows=True,
+        object_crops=True,
         training={"data": DATA, **told},
     )
-    checkpoints.write(
-        place, tensors, released, metadata={"configuration": metadata["configuration"]}
+    checkpoints.write_checkpoint(
+        path, tensors, released, metadata={"configuration": metadata["configuration"]}
     )
 
 
-def _pairs(pack: Path, split: str, modality: str) -> list[Any]:
-    return open_pack(pack, keep=lambda row: row.split == split and modality in row.modality)
+def _open_pairs(pack: Path, split: str, modality: str) -> list[Any]:
+    return open_pack(pack, row_filter=lambda row: row.split == split and modality in row.modality)
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, flush=True)
 
 

@@ -14,8 +14,8 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from napari_sam2.models.network.configs import NAMED
-from napari_sam2.models.network.sam2_network import Network
+from napari_sam2.models.network.configs import PUBLISHED_CONFIGURATIONS
+from napari_sam2.models.network.sam2_network import Sam2Network
 
 SIZE = "tiny"
 _GAINS: tuple[
@@ -44,32 +44,38 @@ _GAINS: tuple[
     (("iou_prediction_head",), 2.0),  # the best of three masks is the best by more than an error
 )
 _GAIN = 0.58
-_UNIT = ("point_embed.", "not_a_point_embed", "no_mask_embed", "_token", "positional_embedding")
-_FREE = ("no_memory_", "memory_temporal_", "no_object_pointer", "occlusion_")
-_PRESENT = 5.0  # logit: with random weights, objects would be absent by chance
+_UNIT_VARIANCE = (
+    "point_embed.",
+    "not_a_point_embed",
+    "no_mask_embed",
+    "_token",
+    "positional_embedding",
+)
+_SMALL_VARIANCE = ("no_memory_", "memory_temporal_", "no_object_pointer", "occlusion_")
+_PRESENCE_LOGIT = 5.0  # logit: with random weights, objects would be absent by chance
 
 
 @cache
-def state() -> dict[str, Tensor]:
+def make_state() -> dict[str, Tensor]:
     """The weights of SAM 2.1 tiny under transformers' names, the same on every machine."""
     with torch.device("meta"):
-        template = Network(NAMED[SIZE]).state_dict()
-    found = {name: _drawn(name, tensor.shape) for name, tensor in template.items()}
+        template = Sam2Network(PUBLISHED_CONFIGURATIONS[SIZE]).state_dict()
+    found = {name: _draw_tensor(name, tensor.shape) for name, tensor in template.items()}
     found["shared_image_embedding.positional_embedding"] = found[
         "prompt_encoder.shared_embedding.positional_embedding"
     ]
     return found
 
 
-def _drawn(name: str, shape: torch.Size) -> Tensor:
+def _draw_tensor(name: str, shape: torch.Size) -> Tensor:
     noise = torch.randn(shape, generator=torch.Generator().manual_seed(zlib.crc32(name.encode())))
     if name == "mask_decoder.pred_obj_score_head.proj_out.bias":
-        return noise * 0 + _PRESENT
+        return noise * 0 + _PRESENCE_LOGIT
     if name.endswith(".scale"):
         return 0.1 + 0.02 * noise
-    if any(part in name for part in _UNIT):
+    if any(part in name for part in _UNIT_VARIANCE):
         return noise
-    if any(part in name for part in _FREE):
+    if any(part in name for part in _SMALL_VARIANCE):
         return 0.3 * noise
     if len(shape) == 1:
         return 1 + 0.05 * noise if name.endswith(".weight") else 0.02 * noise

@@ -21,12 +21,12 @@ from typing import Any
 import pandas as pd
 
 PICTURES = Path(__file__).parent / "images"
-SIZE = (1390, 990)
-PATIENCE_S = 900.0
-LIMIT = 8
+WINDOW_SIZE = (1390, 990)
+TIMEOUT_S = 900.0
+MAX_ACTIONS = 8
 
 
-class Person:
+class User:
     """Someone at a napari window, who counts what they do."""
 
     def __init__(self) -> None:
@@ -34,63 +34,63 @@ class Person:
         from qtpy.QtWidgets import QApplication
 
         self.viewer = napari.Viewer(show=True)
-        self.viewer.window.resize(*SIZE)
+        self.viewer.window.resize(*WINDOW_SIZE)
         self.application = QApplication.instance()
-        self.deeds: list[str] = []
-        self.pump(0.5)
+        self.actions: list[str] = []
+        self.process_events(0.5)
 
-    def pump(self, seconds: float) -> None:
+    def process_events(self, seconds: float) -> None:
         """Let the window work."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.application.processEvents()
             time.sleep(0.005)
 
-    def until(self, true: Callable[[], bool]) -> None:
+    def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait for what was begun."""
-        end = time.monotonic() + PATIENCE_S
-        while not true():
+        end = time.monotonic() + TIMEOUT_S
+        while not condition():
             if time.monotonic() > end:
-                sys.exit(f"waited {PATIENCE_S:.0f} s for nothing")
-            self.pump(0.05)
-        self.pump(0.5)
+                sys.exit(f"waited {TIMEOUT_S:.0f} s for nothing")
+            self.process_events(0.05)
+        self.process_events(0.5)
 
     def open_panel(self) -> Any:
         """Plugins, SAM 2 for stacks."""
-        self.deeds += ["click Plugins", "click SAM 2 for stacks"]
+        self.actions += ["click Plugins", "click SAM 2 for stacks"]
         _, panel = self.viewer.window.add_plugin_dock_widget("napari-sam2", "SAM 2 for stacks")
-        self.pump(0.5)
+        self.process_events(0.5)
         return panel
 
-    def click(self, widget: Any, what: str) -> None:
+    def click(self, widget: Any, label: str) -> None:
         """The mouse on a button."""
         from qtpy.QtCore import Qt
         from qtpy.QtTest import QTest
 
-        self.deeds.append(f"click {what}")
+        self.actions.append(f"click {label}")
         QTest.mouseClick(widget, Qt.MouseButton.LeftButton)
-        self.pump(0.3)
+        self.process_events(0.3)
 
-    def choose(self, menu: Any, part: str) -> None:
+    def choose(self, menu: Any, text: str) -> None:
         """An entry of a menu: its button, then the entry."""
         menu.aboutToShow.emit()
-        self.deeds += ["click Take from layer", f"click {part}"]
-        next(action for action in menu.actions() if part in action.text()).trigger()
-        self.pump(0.3)
+        self.actions += ["click Take from layer", f"click {text}"]
+        next(action for action in menu.actions() if text in action.text()).trigger()
+        self.process_events(0.3)
 
     def press(self, key: Any, name: str) -> None:
         """A key over the canvas."""
         from qtpy.QtTest import QTest
 
-        self.deeds.append(f"key {name}")
+        self.actions.append(f"key {name}")
         QTest.keyClick(self.viewer.window._qt_viewer.canvas.native, key)
-        self.pump(0.3)
+        self.process_events(0.3)
 
-    def picture(self, name: str) -> None:
+    def save_screenshot(self, name: str) -> None:
         """A screenshot, small."""
         from PIL import Image
 
-        self.pump(0.5)
+        self.process_events(0.5)
         path = PICTURES / f"{name}.png"
         pixels = self.viewer.screenshot(str(path), canvas_only=False, flash=False)
         small = Image.fromarray(pixels[..., :3]).quantize(
@@ -99,7 +99,7 @@ class Person:
         small.save(path, optimize=True)
 
 
-def sample(name: str, out: Path) -> pd.DataFrame:
+def run_sample(name: str, out: Path) -> pd.DataFrame:
     """One sample from the blank window to the saved tables; the counts that were saved."""
     from qtpy.QtCore import Qt
     from qtpy.QtWidgets import QFileDialog, QPushButton
@@ -107,54 +107,54 @@ def sample(name: str, out: Path) -> pd.DataFrame:
     from napari_sam2.gui.app.view import Stage
     from napari_sam2.gui.layers.samples import TITLES
 
-    person = Person()
+    person = User()
     panel = person.open_panel()
     control = panel.controller
 
     def ready() -> bool:
         return control.snapshot.stage is Stage.READY
 
-    person.picture(f"{name}-1-panel")
+    person.save_screenshot(f"{name}-1-panel")
     (button,) = [
         each for each in panel.image.findChildren(QPushButton) if each.text() == TITLES[name]
     ]
     person.click(button, TITLES[name])
-    person.until(ready)
+    person.wait_until(ready)
     person.choose(panel.objects.menu, "nuclei")
-    person.until(lambda: ready() and control.snapshot.prompted)
+    person.wait_until(lambda: ready() and control.snapshot.prompted)
     panel.canvas.go_to(control.book.log.prompts[0].frame)
-    person.picture(f"{name}-2-objects")
+    person.save_screenshot(f"{name}-2-objects")
     person.press(Qt.Key.Key_P, "P")
-    person.until(lambda: control.snapshot.done > 8)
-    person.picture(f"{name}-3-propagating")
-    person.until(ready)
-    person.picture(f"{name}-4-done")
+    person.wait_until(lambda: control.snapshot.done > 8)
+    person.save_screenshot(f"{name}-3-propagating")
+    person.wait_until(ready)
+    person.save_screenshot(f"{name}-4-done")
     QFileDialog.getExistingDirectory = staticmethod(
         lambda *_: str(out)
     )  # the dialogue is the system's own
     person.click(panel.save, "Save labels and tables")
-    person.deeds.append("click Choose")
-    person.until(lambda: (out / "provenance.json").exists() and ready())
+    person.actions.append("click Choose")
+    person.wait_until(lambda: (out / "provenance.json").exists() and ready())
     if not panel.docks.buttons["tables"].isChecked():
         panel.docks.toggle("tables")
-    person.until(ready)
-    person.pump(3.0)
-    person.picture(f"{name}-5-tables")
-    print(f"{name}: {len(person.deeds)} clicks and keys: {'; '.join(person.deeds)}")
-    if len(person.deeds) > LIMIT:
-        sys.exit(f"{name}: more than {LIMIT}")
+    person.wait_until(ready)
+    person.process_events(3.0)
+    person.save_screenshot(f"{name}-5-tables")
+    print(f"{name}: {len(person.actions)} clicks and keys: {'; '.join(person.actions)}")
+    if len(person.actions) > MAX_ACTIONS:
+        sys.exit(f"{name}: more than {MAX_ACTIONS}")
     counts = pd.read_csv(out / "counts.csv")
     print(f"{name}: {counts.iloc[-1]['n']} objects in {out}")
     person.viewer.close()
-    person.pump(0.5)
+    person.process_events(0.5)
     return counts
 
 
-def counting() -> None:
+def run_counting() -> None:
     """The z-stack counted without a click: seeds, then objects."""
     from napari_sam2.gui.app.view import Stage
 
-    person = Person()
+    person = User()
     panel = person.open_panel()
 
     def ready() -> bool:
@@ -162,19 +162,19 @@ def counting() -> None:
 
     panel.open_sample("nuclei_z")
     person.viewer.layers["nuclei_z nuclei"].visible = False
-    person.until(ready)
+    person.wait_until(ready)
     person.click(panel.docks.buttons["count"], "Count")
-    person.until(ready)
+    person.wait_until(ready)
     tab = panel.docks._widgets["count"]
     person.click(tab.find, "Find seeds")
-    person.until(ready)
-    person.picture("count-1-seeds")
+    person.wait_until(ready)
+    person.save_screenshot("count-1-seeds")
     person.click(tab.count, "Count")
-    person.until(ready)
-    person.picture("count-2-objects")
-    print(f"counted: {tab.result.text()} {'; '.join(person.deeds)}")
+    person.wait_until(ready)
+    person.save_screenshot("count-2-objects")
+    print(f"counted: {tab.result.text()} {'; '.join(person.actions)}")
     person.viewer.close()
-    person.pump(0.5)
+    person.process_events(0.5)
 
 
 def main() -> None:
@@ -190,14 +190,14 @@ def main() -> None:
     arguments = parser.parse_args()
     PICTURES.mkdir(exist_ok=True)
     for name in arguments.samples:
-        _forget()
-        sample(name, arguments.out / name)
+        _use_fresh_settings()
+        run_sample(name, arguments.out / name)
     if not arguments.no_count:
-        _forget()
-        counting()
+        _use_fresh_settings()
+        run_counting()
 
 
-def _forget() -> None:
+def _use_fresh_settings() -> None:
     """Begin as someone new: nothing of the person at this machine is read or changed, and nothing is taken up."""
     scratch = tempfile.mkdtemp()
     os.environ["NAPARI_CONFIG"], os.environ["XDG_DATA_HOME"] = (

@@ -8,7 +8,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(scope="session")
-def shared() -> Path:
+def shared_folder() -> Path:
     """The developers' folder of real stacks and reference outputs; tests that need it skip where it is absent."""
     folder = ROOT.parent / "shared"
     if not folder.is_dir():

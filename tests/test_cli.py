@@ -18,10 +18,10 @@ import tifffile
 import torch
 
 from napari_sam2.cli import main
-from napari_sam2.core.card import ATTENTION
+from napari_sam2.core.card import DEFAULT_ATTENTION
 from napari_sam2.io.open import open_labels, open_stack
-from napari_sam2.testing.scenes import Scene, drifting, ellipsoids
-from napari_sam2.train.smoke import base
+from napari_sam2.testing.scenes import Scene, make_drifting_scene, make_ellipsoid_scene
+from napari_sam2.train.smoke import write_tiny_model
 
 _FILES = [
     "counts.csv",
@@ -36,7 +36,7 @@ _FILES = [
 
 @pytest.fixture(scope="module")
 def scene() -> Scene:
-    return drifting(frames=6, shape=(96, 96))
+    return make_drifting_scene(frames=6, shape=(96, 96))
 
 
 @pytest.fixture
@@ -57,7 +57,9 @@ def stack(tmp_path: Path, scene: Scene) -> Path:
 @pytest.fixture
 def prompts(tmp_path: Path, scene: Scene) -> Path:
     path = tmp_path / "prompts.csv"
-    rows = [(track, 0, "point", *scene.click(track, 0).yx[0], 1, "disc") for track in scene.tracks]
+    rows = [
+        (track, 0, "point", *scene.make_click(track, 0).yx[0], 1, "disc") for track in scene.tracks
+    ]
     pd.DataFrame(rows, columns=["track", "frame", "kind", "y", "x", "positive", "category"]).to_csv(
         path, index=False
     )
@@ -180,7 +182,7 @@ def test_count_refuses_what_cannot_be(
 
 
 def test_measure_makes_the_tables_of_labels_that_exist(tmp_path: Path) -> None:
-    scene = ellipsoids()
+    scene = make_ellipsoid_scene()
     image, labels = tmp_path / "image.npy", tmp_path / "labels.npy"
     np.save(image, scene.stack.data)
     np.save(labels, scene.labels)
@@ -205,7 +207,7 @@ def test_measure_makes_the_tables_of_labels_that_exist(tmp_path: Path) -> None:
 def test_evaluate_compares_with_the_truth(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     truth, shifted = tmp_path / "truth.ome.tif", tmp_path / "shifted.ome.tif"
     tifffile.imwrite(truth, scene.labels, metadata={"axes": "TYX"}, ome=True)
     tifffile.imwrite(shifted, np.roll(scene.labels, 1, axis=2), metadata={"axes": "TYX"}, ome=True)
@@ -352,11 +354,11 @@ def test_a_wrong_call_is_exit_code_2(call: str, capsys: pytest.CaptureFixture[st
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL], ids=["ctrl-c", "kill"])
 def test_an_interrupted_run_goes_on_to_the_same_result(how: signal.Signals, tmp_path: Path) -> None:
-    scene = drifting(frames=60, shape=(96, 96))
+    scene = make_drifting_scene(frames=60, shape=(96, 96))
     stack, prompts, out = tmp_path / "long.ome.tif", tmp_path / "prompts.csv", tmp_path / "out"
     tifffile.imwrite(stack, scene.stack.data, metadata={"axes": "TYX"}, ome=True)
     rows = "".join(
-        "{},30,point,{},{},,,1,\n".format(track, *scene.click(track, 30).yx[0])
+        "{},30,point,{},{},,,1,\n".format(track, *scene.make_click(track, 30).yx[0])
         for track in scene.tracks
     )
     prompts.write_text("track,frame,kind,y,x,y2,x2,positive,category\n" + rows)
@@ -427,7 +429,7 @@ def test_resuming_with_other_prompts_is_refused(
     stack: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from napari_sam2.api.job import Job, run_job
-    from napari_sam2.api.resume import WORK
+    from napari_sam2.api.resume import RESUME_FOLDER
 
     class Stop(Exception):
         pass
@@ -437,7 +439,7 @@ def test_resuming_with_other_prompts_is_refused(
 
     with pytest.raises(Stop):
         run_job(Job(input=stack, prompts=prompts, out=tmp_path / "out"), progress=stop)
-    assert (tmp_path / "out" / WORK).is_dir()
+    assert (tmp_path / "out" / RESUME_FOLDER).is_dir()
     other = tmp_path / "other.csv"
     other.write_text("track,frame,kind,y,x,y2,x2,positive,category\n9,0,point,20,20,,,1,\n")
     assert _track(stack, other, tmp_path / "out", "--resume") == 2
@@ -509,7 +511,7 @@ def test_attention_near_is_asked_for_and_written_down(
     stack: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With a SAM 2 of random weights, which looks at whole frames; a run is resumed with the same attention alone."""
-    model = ("--model", str(base(tmp_path)))
+    model = ("--model", str(write_tiny_model(tmp_path)))
     near = ("--attention", "near")
     assert _track(stack, prompts, tmp_path / "out", *model, *near) == 0
     assert (
@@ -519,7 +521,7 @@ def test_attention_near_is_asked_for_and_written_down(
     assert _track(stack, prompts, tmp_path / "out", *model, *near, "--resume") == 0
     assert _track(stack, prompts, tmp_path / "out", *model, "--resume") == 2  # by the usual one
     assert "holds the results of another job" in capsys.readouterr().err
-    for said, expected in ((near, "near"), ((), ATTENTION)):
+    for said, expected in ((near, "near"), ((), DEFAULT_ATTENTION)):
         out = tmp_path / f"counted {expected}"
         assert main(["count", str(stack), "--out", str(out), *model, *said]) == 0
         assert json.loads((out / "provenance.json").read_text())["model"]["attention"] == expected
@@ -529,7 +531,7 @@ def test_tiles_are_asked_for_and_written_down(
     stack: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """With a SAM 2 of random weights; a run is resumed by the same windows alone."""
-    call = ("--model", str(base(tmp_path)), "--device", "cpu")
+    call = ("--model", str(write_tiny_model(tmp_path)), "--device", "cpu")
     assert _track(stack, prompts, tmp_path / "out", *call, "--windows", "tiles") == 0
     assert (
         json.loads((tmp_path / "out" / "provenance.json").read_text())["model"]["windows"]

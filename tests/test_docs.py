@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from napari_sam2.cli.parser import parser
+from napari_sam2.cli.parser import make_parser
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted(
@@ -90,7 +90,7 @@ def test_commands_in_the_docs_are_ones_that_exist(page: str) -> None:
     calls = re.findall(r"^napari-sam2 (.*)$", (ROOT / page).read_text(encoding="utf-8"), flags=re.M)
     assert calls
     for call in calls:
-        parser().parse_args(shlex.split(call))  # exits with an error where it is none
+        make_parser().parse_args(shlex.split(call))  # exits with an error where it is none
 
 
 def _leads_somewhere(page: Path, target: str) -> bool:

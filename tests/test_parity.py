@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_sam2.core.plan import Leg, Propagation
+from napari_sam2.core.plan import Propagation, PropagationRange
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
 from napari_sam2.models.load import load_model
-from napari_sam2.models.network.configs import infer
-from napari_sam2.models.weights.checkpoints import read
-from napari_sam2.models.weights.key_mapping import renamed
-from napari_sam2.propagation.session import Session, Settings
+from napari_sam2.models.network.configs import infer_configuration
+from napari_sam2.models.weights.checkpoints import read_checkpoint
+from napari_sam2.models.weights.key_mapping import rename_keys
+from napari_sam2.propagation.session import Session, SessionSettings
 
 # of logits of up to 10; transformers' own session differs from the reference by 2.4e-3 before any
 # correction
@@ -45,14 +45,14 @@ def session(video: Video, shared: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.setattr(
         "napari_sam2.propagation.session.check_prompt", lambda *_: None
     )  # some clicks of the reference lie outside the frame
-    with Session(video, _model(shared), settings=Settings(patience=None)) as session:
+    with Session(video, _model(shared), settings=SessionSettings(patience=None)) as session:
         yield session
 
 
 def _model(shared: Path) -> VideoModel:
     path = shared / "reference" / "meta_format_small.pt"
-    configuration = infer(
-        renamed(read(path)[0]), global_blocks=(5,)
+    configuration = infer_configuration(
+        rename_keys(read_checkpoint(path)[0]), global_blocks=(5,)
     )  # the one thing that the weights do not tell
     return load_model(
         path, device="cpu", configuration=configuration, image_size=256, attention="whole"
@@ -118,7 +118,7 @@ def test_a_correction_and_what_follows_from_it(
     correction = _correction(outputs, name)
     _same([session.prompt(correction).logits], [outputs[f"corr_{name}_lowres_after_click"]])
     first, track = session.log.first_frame(_TRACKS[name]), _TRACKS[name]
-    session.run(Propagation((Leg(track, first, len(session.video) - 1),))).finish()
+    session.run(Propagation((PropagationRange(track, first, len(session.video) - 1),))).finish()
     expected = outputs[f"corr_{name}_lowres_repropagated"]
     walked = [
         frame for frame in range(first, len(session.video)) if np.isfinite(expected[frame]).all()

@@ -11,42 +11,47 @@ from typing import Any, Literal
 import numpy as np
 from pydantic import ConfigDict, Field
 
-from napari_sam2.api.exports import Results, check_exports, export
-from napari_sam2.api.fields import Fields
-from napari_sam2.api.job import LabelFormat, Outcome, loaded_model, save
+from napari_sam2.api.exports import ExportData, check_exports, write_exports
+from napari_sam2.api.fields import ValidatedModel
+from napari_sam2.api.job import JobResult, LabelFormat, load_named_model, save_results
 from napari_sam2.api.session import Run, Session
-from napari_sam2.api.tables import Tables, open_labels_of
-from napari_sam2.core.card import ATTENTION, Attention, Precision, Windows
+from napari_sam2.api.tables import Tables, open_labels_for
+from napari_sam2.core.card import DEFAULT_ATTENTION, Attention, Precision, Windows
 from napari_sam2.core.errors import IntensityError, PlanError
 from napari_sam2.core.plan import Propagation
-from napari_sam2.core.protocols import PromptSource, VideoModel
+from napari_sam2.core.protocols import Detector, VideoModel
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
-from napari_sam2.detection.options import Hints, Kind
-from napari_sam2.detection.registry import AUTO, SOURCES, open_source
-from napari_sam2.io.atomic import alone, check_output
+from napari_sam2.detection.options import DetectionOptions, PromptKind
+from napari_sam2.detection.registry import AUTO, DETECTORS, open_detector
+from napari_sam2.io.atomic import check_output, lock_folder
 from napari_sam2.io.open import open_stack
-from napari_sam2.measurement.columns import object_columns, table
-from napari_sam2.measurement.counts import counts
-from napari_sam2.measurement.features.classes import Rule, by_rules, categorised, features_of
-from napari_sam2.measurement.features.objects import channel_count
-from napari_sam2.models.device import describe
+from napari_sam2.measurement.columns import get_object_columns, make_table
+from napari_sam2.measurement.counts import count_objects
+from napari_sam2.measurement.features.classes import (
+    CategoryRule,
+    classify_by_rules,
+    compute_track_features,
+    set_categories,
+)
+from napari_sam2.measurement.features.objects import count_channels
+from napari_sam2.models.device import describe_device
 from napari_sam2.propagation.memory_policies import Sam2Policy
 from napari_sam2.propagation.run import Progress, RunState
-from napari_sam2.propagation.session import Settings
-from napari_sam2.tracking.linker import Joining
-from napari_sam2.tracking.pipeline import explain, find_tracks, tell
+from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.tracking.linker import LinkingOptions
+from napari_sam2.tracking.pipeline import commit_tracks, detect_tracks, detect_unexplained
 
 log = logging.getLogger(__name__)
 
-Trust = Literal["seeds", "model"]
-_REACH = 2.0  # of a diameter: as far as an object goes from one frame to the next
-_CONDITIONING = (
+Association = Literal["seeds", "model"]
+_MAX_STEP_DIAMETERS = 2.0  # of a diameter: as far as an object goes from one frame to the next
+_MAX_CONDITIONING_FRAMES = (
     2  # prompted frames shown at once: every frame is one here, and the nearest tell most
 )
 
 
-class Counting(Fields):
+class CountingOptions(ValidatedModel):
     """How objects that nobody clicked are found and joined. Unknown fields are errors.
 
     Parameters
@@ -57,15 +62,15 @@ class Counting(Fields):
     kind
         What a seed is said as: its outline ("mask"), its "box", or a click ("point"). The model
         answers the last two.
-    trust
+    association
         "seeds": objects are found on every frame and joined, the model tells who is who where masks
         do not, and fills gaps. "model": found on the first frame and carried by the model, then
         again what it does not explain, to the end.
     diameter_px, diameter_um, dark
-        See `Hints`; guessed where not given.
+        See `DetectionOptions`; guessed where not given.
     patience
         Frames an object may be missed on and still be the same.
-    least
+    min_frames
         Frames it must be found on, unless the video begins or ends there; 2 along t, and along z a
         third of a diameter.
     category
@@ -78,51 +83,56 @@ class Counting(Fields):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     seeds: str = AUTO
-    kind: Kind = "mask"
-    trust: Trust = "seeds"
+    kind: PromptKind = "mask"
+    association: Association = "seeds"
     diameter_px: float | None = Field(default=None, gt=0)
     diameter_um: float | None = Field(default=None, gt=0)
     dark: bool | None = None
     patience: int = Field(default=2, ge=0)
-    least: int | None = Field(default=None, ge=1)
+    min_frames: int | None = Field(default=None, ge=1)
     category: str = ""
     rules: dict[str, str] = Field(default_factory=dict)
 
-    def source(self, video: Video, model: VideoModel) -> PromptSource:
+    def open_detector(self, video: Video, model: VideoModel) -> Detector:
         """The source of seeds for a video.
 
         Raises PlanError for one that nobody knows, LabelsError for labels that do not fit.
         """
         labels, name = None, self.seeds
-        if name != AUTO and name not in SOURCES and Path(name).exists():
-            labels, name = open_labels_of(Path(name), video), "labels"
-        elif name not in (AUTO, *SOURCES):
+        if name != AUTO and name not in DETECTORS and Path(name).exists():
+            labels, name = open_labels_for(Path(name), video), "labels"
+        elif name not in (AUTO, *DETECTORS):
             raise PlanError(
-                f"seeds {name!r}: expected {AUTO}, one of {', '.join(SOURCES)}, or a label image "
+                f"seeds {name!r}: expected {AUTO}, one of {', '.join(DETECTORS)}, or a label image "
                 "that exists"
             )
-        hints = Hints(self.diameter_px, self.diameter_um, self.dark, self.kind, model, labels)
-        return open_source(name, hints)
+        hints = DetectionOptions(
+            self.diameter_px, self.diameter_um, self.dark, self.kind, model, labels
+        )
+        return open_detector(name, hints)
 
-    def joining(self, source: PromptSource, video: Video) -> Joining:
+    def make_linking_options(self, detector: Detector, video: Video) -> LinkingOptions:
         """How objects become tracks, by their size."""
-        guess = getattr(source, "scale", lambda _: None)(video)
+        guess = getattr(detector, "scale", lambda _: None)(video)
         diameter = guess.diameter_px if guess else 20.0
         thick = (
             diameter
             * (video.spacing.y_um or 1.0)
             / (video.spacing.z_um or video.spacing.y_um or 1.0)
         )
-        least = self.least or (
+        least = self.min_frames or (
             max(1, min(len(video) // 4, round(thick / 3))) if video.along == "z" else 2
         )
-        return Joining(
-            self.patience, least, reach_px=_REACH * diameter, divisions=video.along == "t"
+        return LinkingOptions(
+            self.patience,
+            least,
+            reach_px=_MAX_STEP_DIAMETERS * diameter,
+            divisions=video.along == "t",
         )
 
 
 @dataclass(frozen=True, eq=False)
-class Found:
+class CountResult:
     """What counting came to: the Run, with labels and tables, and its session, in which everything can be corrected."""
 
     run: Run
@@ -137,78 +147,84 @@ class Found:
 def count_video(
     video: Video,
     model: VideoModel,
-    counting: Counting | None = None,
+    options: CountingOptions | None = None,
     *,
-    settings: Settings | None = None,
-    stage: Callable[[str], None] = log.info,
-) -> Found:
+    settings: SessionSettings | None = None,
+    report: Callable[[str], None] = log.info,
+) -> CountResult:
     """Find, join and carry every object of a video.
 
     The caller closes the session (``found.session.close()``).
     """
-    counting = counting or Counting()
-    session = counted_session(video, model, settings or Settings(patience=8))
-    source = counting.source(video, model)
-    run = found_in(session, counting, source, stage)
-    return finish(run, counting, source)
+    options = options or CountingOptions()
+    session = make_counting_session(video, model, settings or SessionSettings(patience=8))
+    source = options.open_detector(video, model)
+    run = prepare_counting_run(session, options, source, report)
+    return finish_counting_run(run, options, source)
 
 
-def counted_session(video: Video, model: VideoModel, settings: Settings) -> Session:
+def make_counting_session(video: Video, model: VideoModel, settings: SessionSettings) -> Session:
     """An empty session whose policy suits objects that are prompted on every frame."""
     policy = Sam2Policy(
-        recent=model.card.memory_slots - 1, pointers=model.card.pointers, conditioning=_CONDITIONING
+        recent=model.card.memory_slots - 1,
+        pointers=model.card.pointers,
+        max_conditioning=_MAX_CONDITIONING_FRAMES,
     )
     return Session(video, model, policy=policy, settings=settings)
 
 
-def found_in(
-    session: Session, counting: Counting, source: PromptSource, stage: Callable[[str], None]
+def prepare_counting_run(
+    session: Session, options: CountingOptions, detector: Detector, report: Callable[[str], None]
 ) -> Run:
     """Say every object to an empty session: the Run, not begun, over the frames that objects were missed on.
 
     Raises LabelsError before the work begins for rules on a feature that nothing has.
     """
-    _rules(counting, session.video)
-    joining = counting.joining(source, session.video)
-    if counting.trust == "model":
-        explain(session, source, stage, least=joining.least)
+    _parse_rules(options, session.video)
+    joining = options.make_linking_options(detector, session.video)
+    if options.association == "model":
+        detect_unexplained(session, detector, report, min_frames=joining.min_frames)
         return session.run(Propagation(()))
     return session.run(
-        tell(session, find_tracks(session, source, joining, stage), category=counting.category)
+        commit_tracks(
+            session, detect_tracks(session, detector, joining, report), category=options.category
+        )
     )
 
 
-def finish(
-    run: Run, counting: Counting, source: PromptSource, progress: Progress | None = None
-) -> Found:
+def finish_counting_run(
+    run: Run, options: CountingOptions, detector: Detector, progress: Progress | None = None
+) -> CountResult:
     """Carry such a Run out, and give its tracks the categories that rules ask for."""
     run.finish(progress)
-    if counting.rules:
-        _categorise(run, _rules(counting, run.session.video))
+    if options.rules:
+        _assign_categories(run, _parse_rules(options, run.session.video))
     video = run.session.video
-    return Found(run, notes_of(source, video, counting, counting.joining(source, video)))
+    return CountResult(
+        run, collect_notes(detector, video, options, options.make_linking_options(detector, video))
+    )
 
 
-def _rules(counting: Counting, video: Video) -> list[Rule]:
+def _parse_rules(options: CountingOptions, video: Video) -> list[CategoryRule]:
     """The rules, each tried on an empty table: raises LabelsError for a feature that nothing has."""
-    nothing = features_of(table(object_columns(channel_count(video)), []))
-    rules = [Rule.of(category, text) for category, text in counting.rules.items()]
+    nothing = compute_track_features(make_table(get_object_columns(count_channels(video)), []))
+    rules = [CategoryRule.of(category, text) for category, text in options.rules.items()]
     for rule in rules:
-        rule.holds(nothing)
+        rule.matches(nothing)
     return rules
 
 
-def _categorise(run: Run, rules: list[Rule]) -> None:
+def _assign_categories(run: Run, rules: list[CategoryRule]) -> None:
     """Give each track the category its features ask for: in the log and in the tables, which are measured once."""
-    categories = by_rules(run.objects, rules)
+    categories = classify_by_rules(run.objects, rules)
     run.session.describe(
         *(
             replace(run.session.log.track(track), category=category)
             for track, category in categories.items()
         )
     )
-    objects, tracks = (categorised(rows, categories) for rows in (run.objects, run.tracks))
-    run.tables = Tables(objects, tracks, counts(objects, len(run.session.video)))
+    objects, tracks = (set_categories(rows, categories) for rows in (run.objects, run.tracks))
+    run.tables = Tables(objects, tracks, count_objects(objects, len(run.session.video)))
 
 
 def count(
@@ -221,13 +237,13 @@ def count(
     contrast: tuple[float, float] | None = None,
     model: str | VideoModel = "nano",
     device: str = "auto",
-    attention: Attention = ATTENTION,
+    attention: Attention = DEFAULT_ATTENTION,
     precision: Precision = "float32",
     windows: Windows = "whole",
     also: Sequence[str] = (),
-    stage: Callable[[str], None] = log.info,
+    report: Callable[[str], None] = log.info,
     **options: Any,
-) -> Found | Outcome:
+) -> CountResult | JobResult:
     """Count every object of a stack nobody clicked in.
 
     Parameters
@@ -236,7 +252,7 @@ def count(
         A path, an array or a Stack.
     out
         Folder for labels, tables, picture, prompts, report and provenance; then an Outcome is
-        returned, else `Found`.
+        returned, else `CountResult`.
     along, channel, at, contrast
         How the stack is walked; see `Stack.as_video`.
     model, device, attention, precision, windows
@@ -246,40 +262,40 @@ def count(
         What else is written to `out`: some of "ctc", "geff", "parquet", "h5ad"; see
         `exports.EXPORTS`. The report always is.
     options
-        The fields of `Counting`.
+        The fields of `CountingOptions`.
     """
-    counting = Counting.checked(options)
-    check_counting(counting, also)
+    counting = CountingOptions.from_fields(options)
+    check_counting_options(counting, also)
     stack = input if isinstance(input, Stack) else open_stack(input)
-    video = video_of(stack, along=along, channel=channel, at=at, contrast=contrast)
+    video = make_video(stack, along=along, channel=channel, at=at, contrast=contrast)
     if out is not None:
         check_output(Path(out))
-    stage(f"input: {stack.source or stack.name}: {video.description}")
+    report(f"input: {stack.source or stack.name}: {video.description}")
     loaded = (
-        loaded_model(model, device, attention=attention, precision=precision, windows=windows)
+        load_named_model(model, device, attention=attention, precision=precision, windows=windows)
         if isinstance(model, str)
         else model
     )
-    stage(f"model: {loaded.card.name} on {describe(loaded.device)}")
+    report(f"model: {loaded.card.name} on {describe_device(loaded.device)}")
     if out is None:
-        return count_video(video, loaded, counting, stage=stage)
-    with alone(out):
-        found = count_video(video, loaded, counting, stage=stage)
+        return count_video(video, loaded, counting, report=report)
+    with lock_folder(out):
+        found = count_video(video, loaded, counting, report=report)
         with found.session:
-            stage(f"writing: labels, tables and picture to {out}")
-            return save_counted(
+            report(f"writing: labels, tables and picture to {out}")
+            return save_count_result(
                 found, Path(out), ["report", *also], settings=counting.model_dump(mode="json")
             )
 
 
-def check_counting(counting: Counting, also: Sequence[str]) -> None:
+def check_counting_options(options: CountingOptions, exports: Sequence[str]) -> None:
     """Raise PlanError or OutputError for rules or exports that cannot be: before the work begins."""
-    check_exports(also)
-    for category, text in counting.rules.items():
-        Rule.of(category, text)
+    check_exports(exports)
+    for category, text in options.rules.items():
+        CategoryRule.of(category, text)
 
 
-def video_of(
+def make_video(
     stack: Stack,
     *,
     along: str | None = None,
@@ -293,54 +309,54 @@ def video_of(
         return Video.of(stack, along=along, channel=channel, at=at, contrast=given)
     except IntensityError:
         video = Video.of(stack, along=along, channel=channel, at=at, contrast=Contrast(0.0, 1.0))
-        value = float(video.raw(0).flat[0])
-        if any(np.any(video.raw(frame) != value) for frame in range(len(video))):
+        value = float(video.read_raw_plane(0).flat[0])
+        if any(np.any(video.read_raw_plane(frame) != value) for frame in range(len(video))):
             raise
         return Video.of(
             stack, along=along, channel=channel, at=at, contrast=Contrast(value, value + 1.0)
         )
 
 
-def save_counted(
-    found: Found,
+def save_count_result(
+    result: CountResult,
     out: Path,
     also: Sequence[str] = ("report",),
     *,
     settings: Any,
     format: LabelFormat = "tiff",
-) -> Outcome:
+) -> JobResult:
     """Write all results, `also` the exports that are named; `settings` go into the provenance.
 
     Raises OutputError where the folder cannot be written to.
     """
     check_output(out)
-    export(Results.of(found.run, found.notes), out, also)
-    save(found.run, out, format=format, notes=found.notes, settings=settings)
-    tracks, frames = len(found.run.tracks), len(found.session.video)
-    divisions = found.run.tracks["parent"].dropna().nunique()
+    write_exports(ExportData.of(result.run, result.notes), out, also)
+    save_results(result.run, out, format=format, notes=result.notes, settings=settings)
+    tracks, frames = len(result.run.tracks), len(result.session.video)
+    divisions = result.run.tracks["parent"].dropna().nunique()
     divided = f", {divisions} of them divided" if divisions else ""
     where = f"on {frames} frames" if frames > 1 else "on one frame"
-    return Outcome(
+    return JobResult(
         out,
         RunState.DONE,
         f"{tracks} object{'' if tracks == 1 else 's'} {where}{divided}",
-        found.notes,
+        result.notes,
     )
 
 
-def notes_of(
-    source: PromptSource, video: Video, counting: Counting, joining: Joining
+def collect_notes(
+    detector: Detector, video: Video, options: CountingOptions, linking: LinkingOptions
 ) -> tuple[str, ...]:
     """Decisions that were taken for the user."""
-    notes = [f"seeds from {source.name}" + (" (auto)" if counting.seeds == AUTO else "")]
-    guess = getattr(source, "scale", lambda _: None)(video)
-    if hasattr(source, "scale") and counting.diameter_px is None and counting.diameter_um is None:
+    notes = [f"seeds from {detector.name}" + (" (auto)" if options.seeds == AUTO else "")]
+    guess = getattr(detector, "scale", lambda _: None)(video)
+    if hasattr(detector, "scale") and options.diameter_px is None and options.diameter_um is None:
         notes.append(
             f"diameter of {guess.diameter_px:.1f} px guessed"
             if guess
             else "no objects to guess a size from"
         )
-    if guess and counting.dark is None:
+    if guess and options.dark is None:
         notes.append(
             f"objects taken for {'darker' if guess.dark else 'brighter'} than the background"
         )
@@ -353,7 +369,7 @@ def notes_of(
     return (
         *notes,
         (
-            f"objects on fewer than {joining.least} frames dropped, unless the stack begins or ends "
+            f"objects on fewer than {linking.min_frames} frames dropped, unless the stack begins or ends "
             "there"
         ),
     )

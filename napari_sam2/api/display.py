@@ -6,41 +6,48 @@ import numpy as np
 import pandas as pd
 from skimage.segmentation import find_boundaries
 
-from napari_sam2.core.html import sheet, thinned
+from napari_sam2.core.html import render_summary, subsample_plane
 from napari_sam2.core.presence import Presence
 from napari_sam2.measurement.counts import ALL
-from napari_sam2.measurement.report.outlines import colour
+from napari_sam2.measurement.report.outlines import get_track_colour
 from napari_sam2.propagation.session import Session
 
 _TINT = 0.25
-_MOST_ROWS = 12  # categories shown; the rest is in the table itself
+_MAX_ROWS = 12  # categories shown; the rest is in the table itself
 
 
-def session_html(session: Session) -> str:
+def render_session_html(session: Session) -> str:
     """A Session: the frame last prompted, and what was said so far."""
     log = session.log
     frame = log.prompts[-1].frame if log.prompts else len(session.video) // 2
-    return sheet(session.video.stack.name, _outlined(session, frame), _facts(session, frame))
-
-
-def run_html(session: Session, state: str, counts: pd.DataFrame | None) -> str:
-    """A Run: the frame with the most objects, and the counts over all frames (None where making them would take long)."""
-    frame = _fullest(session)
-    facts = {**_facts(session, frame), "run": state}
-    if counts is None:
-        return sheet(
-            session.video.stack.name,
-            _outlined(session, frame),
-            {**facts, "counts": "see run.counts (a large stack)"},
-        )
-    everywhere = counts[counts["frame"] == ALL].head(_MOST_ROWS)
-    rows = [(row.category or "–", row.n) for row in everywhere.itertuples()]
-    return sheet(
-        session.video.stack.name, _outlined(session, frame), facts, [("category", "objects"), *rows]
+    return render_summary(
+        session.video.stack.name,
+        _draw_outlined_frame(session, frame),
+        _collect_facts(session, frame),
     )
 
 
-def _facts(session: Session, frame: int) -> dict[str, str]:
+def render_run_html(session: Session, state: str, counts: pd.DataFrame | None) -> str:
+    """A Run: the frame with the most objects, and the counts over all frames (None where making them would take long)."""
+    frame = _find_fullest_frame(session)
+    facts = {**_collect_facts(session, frame), "run": state}
+    if counts is None:
+        return render_summary(
+            session.video.stack.name,
+            _draw_outlined_frame(session, frame),
+            {**facts, "counts": "see run.counts (a large stack)"},
+        )
+    everywhere = counts[counts["frame"] == ALL].head(_MAX_ROWS)
+    rows = [(row.category or "–", row.n) for row in everywhere.itertuples()]
+    return render_summary(
+        session.video.stack.name,
+        _draw_outlined_frame(session, frame),
+        facts,
+        [("category", "objects"), *rows],
+    )
+
+
+def _collect_facts(session: Session, frame: int) -> dict[str, str]:
     log = session.log
     return {
         "video": session.video.description,
@@ -50,23 +57,28 @@ def _facts(session: Session, frame: int) -> dict[str, str]:
     }
 
 
-def _fullest(session: Session) -> int:
+def _find_fullest_frame(session: Session) -> int:
     """The frame on which most tracks are present; the first of several, the middle where there is none."""
     present = [
         frame
-        for (_, frame), trace in session.traces().items()
+        for (_, frame), trace in session.records().items()
         if trace.presence is not Presence.ABSENT
     ]
     return int(np.bincount(present).argmax()) if present else len(session.video) // 2
 
 
-def _outlined(session: Session, frame: int) -> np.ndarray:
+def _draw_outlined_frame(session: Session, frame: int) -> np.ndarray:
     """(h, w, 3) uint8: the frame in grey, its objects tinted and outlined in the colours of their tracks."""
-    grey, labels = thinned(session.video.frame(frame).pixels), thinned(session.plane(frame))
+    grey, labels = (
+        subsample_plane(session.video.read_frame(frame).pixels),
+        subsample_plane(session.label_plane(frame)),
+    )
     picture = np.repeat(grey[..., None], 3, axis=2)
     edges = find_boundaries(labels, mode="inner")
     for track in np.unique(labels[labels > 0]):
         inside = labels == track
-        picture[inside] = (1 - _TINT) * picture[inside] + _TINT * np.array(colour(int(track)))
-        picture[inside & edges] = colour(int(track))
+        picture[inside] = (1 - _TINT) * picture[inside] + _TINT * np.array(
+            get_track_colour(int(track))
+        )
+        picture[inside & edges] = get_track_colour(int(track))
     return np.asarray(np.round(np.clip(picture, 0, 1) * 255), dtype=np.uint8)

@@ -11,15 +11,15 @@ import pandas as pd
 from napari_sam2.core.errors import AxesError, FileError, LabelsError
 from napari_sam2.core.stack import Stack
 from napari_sam2.io.open import open_labels
-from napari_sam2.io.writers.ctc import is_ctc_result, read_ctc
+from napari_sam2.io.writers.ctc import is_ctc_folder, read_ctc
 from napari_sam2.measurement.evaluation.agreement import Agreement, evaluate
-from napari_sam2.measurement.evaluation.count_agreement import count_errors
+from napari_sam2.measurement.evaluation.count_agreement import compute_count_errors
 
-_LABELS = ("labels.ome.tif", "labels.ome.zarr")
+_LABEL_FILES = ("labels.ome.tif", "labels.ome.zarr")
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class EvaluationInput:
     """Labels, and what is known of them: parents by track, counts per frame and category."""
 
     labels: Stack
@@ -27,16 +27,16 @@ class Known:
     counts: pd.DataFrame | None = None
 
     @classmethod
-    def read(cls, path: Path, axes: str | None = None) -> Known:
+    def read(cls, path: Path, axes: str | None = None) -> EvaluationInput:
         """From a label file, a folder of results, or one of the Cell Tracking Challenge (``01_RES``, ``01_GT/TRA``).
 
         `axes` are those of a label file that does not name its own.
         """
-        if is_ctc_result(path):
+        if is_ctc_folder(path):
             found = read_ctc(path)
             return cls(found.labels, found.parents)
         labels = (
-            next((path / name for name in _LABELS if (path / name).exists()), None)
+            next((path / name for name in _LABEL_FILES if (path / name).exists()), None)
             if path.is_dir()
             else None
         )
@@ -64,25 +64,25 @@ class Evaluation:
     counts: pd.DataFrame | None
 
 
-def _both(predicted: Path, truth: Path) -> tuple[Known, Known]:
+def _read_both(predicted: Path, truth: Path) -> tuple[EvaluationInput, EvaluationInput]:
     """Both sides; where one is a bare file that names no axes, it has those of the other.
 
     Raises AxesError where neither does.
     """
     try:
-        ours = Known.read(predicted)
+        ours = EvaluationInput.read(predicted)
     except AxesError:
-        theirs = Known.read(truth)
-        return _alike(predicted, theirs), theirs
+        theirs = EvaluationInput.read(truth)
+        return _read_with_axes_of(predicted, theirs), theirs
     try:
-        return ours, Known.read(truth)
+        return ours, EvaluationInput.read(truth)
     except AxesError:
-        return ours, _alike(truth, ours)
+        return ours, _read_with_axes_of(truth, ours)
 
 
-def _alike(path: Path, other: Known) -> Known:
+def _read_with_axes_of(path: Path, other: EvaluationInput) -> EvaluationInput:
     """A file with the axes of the other side. Raises LabelsError where it has another shape."""
-    found = Known.read(path, other.labels.axes)
+    found = EvaluationInput.read(path, other.labels.axes)
     if found.labels.data.shape != other.labels.data.shape:
         raise LabelsError(
             f"{path} of shape {found.labels.data.shape!r}: expected {other.labels.data.shape!r}, "
@@ -93,7 +93,7 @@ def _alike(path: Path, other: Known) -> Known:
 
 def evaluate_files(predicted: Path, truth: Path, *, tracks: bool = False) -> Evaluation:
     """Compare what lies at two paths; with `tracks` identities matter, and the challenge's measures are taken."""
-    ours, theirs = _both(predicted, truth)
+    ours, theirs = _read_both(predicted, truth)
     found = evaluate(
         ours.labels,
         theirs.labels,
@@ -103,4 +103,4 @@ def evaluate_files(predicted: Path, truth: Path, *, tracks: bool = False) -> Eva
     )
     if ours.counts is None or theirs.counts is None:
         return Evaluation(found, None)
-    return Evaluation(found, count_errors(ours.counts, theirs.counts))
+    return Evaluation(found, compute_count_errors(ours.counts, theirs.counts))

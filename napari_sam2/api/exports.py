@@ -15,35 +15,38 @@ from napari_sam2.core.errors import OutputError
 from napari_sam2.core.provenance import Provenance
 from napari_sam2.core.registry import Registry
 from napari_sam2.core.video import Video
-from napari_sam2.io.atomic import atomic
+from napari_sam2.io.atomic import write_atomically
 from napari_sam2.io.tables import write_anndata, write_parquet, write_text
 from napari_sam2.io.writers.ctc import write_ctc
 from napari_sam2.io.writers.geff import write_geff
-from napari_sam2.measurement.report.report import report
+from napari_sam2.measurement.report.report import render_report
 
 
 @dataclass(frozen=True, eq=False)
-class Results:
+class ExportData:
     """All there is to export: the video, its label planes by frame, the tables, and where they come from."""
 
     video: Video
-    plane: Callable[[int], np.ndarray]
+    label_plane: Callable[[int], np.ndarray]
     tables: Tables
     provenance: Provenance
 
     @classmethod
-    def of(cls, run: Run, notes: tuple[str, ...] = ()) -> Results:
+    def of(cls, run: Run, notes: tuple[str, ...] = ()) -> ExportData:
         """Those of a Run."""
         return cls(
-            run.session.video, run.session.plane, run.tables, run.session.provenance(notes=notes)
+            run.session.video,
+            run.session.label_plane,
+            run.tables,
+            run.session.provenance(notes=notes),
         )
 
 
-EXPORTS: Registry[Callable[[Results, Path], None]] = Registry("exporters", OutputError)
+EXPORTS: Registry[Callable[[ExportData, Path], None]] = Registry("exporters", OutputError)
 """Exports by name, each a factory of a function that writes Results into a folder; entry points ``napari_sam2.exporters``."""
 
 
-_PACKAGES = {
+_REQUIRED_PACKAGES = {
     "parquet": ("pyarrow", "tables"),
     "h5ad": ("anndata", "anndata"),
     "geff": ("geff", "geff"),
@@ -54,14 +57,14 @@ def check_exports(names: Sequence[str]) -> None:
     """Raise OutputError for exports nobody knows, or whose package is not installed: before hours of work, not after."""
     for name in names:
         EXPORTS.get(name)
-        package, extra = _PACKAGES.get(name, ("", ""))
+        package, extra = _REQUIRED_PACKAGES.get(name, ("", ""))
         if package and find_spec(package) is None:
             raise OutputError(
                 f'{name} needs the package {package}: pip install "napari-sam2[{extra}]"'
             )
 
 
-def export(results: Results, folder: Path, names: Sequence[str]) -> None:
+def write_exports(results: ExportData, folder: Path, names: Sequence[str]) -> None:
     """Write each of these exports into a folder that is there.
 
     Raises OutputError, listing the known ones, for an unknown name.
@@ -70,10 +73,10 @@ def export(results: Results, folder: Path, names: Sequence[str]) -> None:
         write(results, folder)
 
 
-def _report(results: Results, folder: Path) -> None:
+def _write_report(results: ExportData, folder: Path) -> None:
     tables = results.tables
     write_text(
-        report(
+        render_report(
             results.video,
             tables.objects,
             tables.tracks,
@@ -84,38 +87,38 @@ def _report(results: Results, folder: Path) -> None:
     )
 
 
-def _ctc(results: Results, folder: Path) -> None:
+def _write_ctc(results: ExportData, folder: Path) -> None:
     divided = results.tables.tracks.dropna(subset=["parent"])
     parents = {
         int(child): int(parent)
         for child, parent in zip(divided["track"], divided["parent"], strict=True)
     }
-    with atomic(folder / "01_RES") as part:
+    with write_atomically(folder / "01_RES") as part:
         part.mkdir()
-        write_ctc(part, results.plane, len(results.video), parents)
+        write_ctc(part, results.label_plane, len(results.video), parents)
 
 
-def _geff(results: Results, folder: Path) -> None:
+def _write_geff(results: ExportData, folder: Path) -> None:
     tables, video = results.tables, results.video
     write_geff(
         folder / "tracks.geff", tables.objects, tables.tracks, video.spacing, along=video.along
     )
 
 
-def _parquet(results: Results, folder: Path) -> None:
+def _write_parquet(results: ExportData, folder: Path) -> None:
     for name in ("objects", "tracks", "counts"):
         write_parquet(getattr(results.tables, name), folder / f"{name}.parquet")
 
 
-def _h5ad(results: Results, folder: Path) -> None:
+def _write_h5ad(results: ExportData, folder: Path) -> None:
     write_anndata(results.tables.objects, folder / "objects.h5ad", results.provenance)
 
 
 for _name, _write in {
-    "report": _report,
-    "ctc": _ctc,
-    "geff": _geff,
-    "parquet": _parquet,
-    "h5ad": _h5ad,
+    "report": _write_report,
+    "ctc": _write_ctc,
+    "geff": _write_geff,
+    "parquet": _write_parquet,
+    "h5ad": _write_h5ad,
 }.items():
     EXPORTS.register(_name, lambda write=_write: write)

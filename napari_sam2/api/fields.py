@@ -10,11 +10,11 @@ from pydantic import BaseModel, ValidationError
 from napari_sam2.core.errors import PlanError
 
 
-class Fields(BaseModel):
+class ValidatedModel(BaseModel):
     """A pydantic model whose wrong fields are errors of ours."""
 
     @classmethod
-    def checked(cls, fields: Mapping[str, Any]) -> Self:
+    def from_fields(cls, fields: Mapping[str, Any]) -> Self:
         """One of these fields. Raises PlanError with one line where one of them cannot be."""
         try:
             return cls(**fields)

@@ -13,34 +13,34 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import ConfigDict, Field
 
-from napari_sam2.api.fields import Fields
-from napari_sam2.api.resume import WORK, Work
+from napari_sam2.api.fields import ValidatedModel
+from napari_sam2.api.resume import RESUME_FOLDER, UnfinishedRun
 from napari_sam2.api.session import Run, Session
-from napari_sam2.api.tables import open_labels_of
-from napari_sam2.core.card import ATTENTION, Attention, ModelCard, Precision, Windows
+from napari_sam2.api.tables import open_labels_for
+from napari_sam2.core.card import DEFAULT_ATTENTION, Attention, ModelCard, Precision, Windows
 from napari_sam2.core.errors import LabelsError, PlanError, PromptError
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.video import Contrast, Video
-from napari_sam2.io.atomic import alone, check_output, sweep
+from napari_sam2.io.atomic import check_output, lock_folder, remove_leftovers
 from napari_sam2.io.open import open_stack
-from napari_sam2.io.prompts import masks_as_prompts, read_prompts, write_prompts
+from napari_sam2.io.prompts import make_mask_prompts, read_prompts, write_prompts
 from napari_sam2.io.tables import write_provenance, write_tables
 from napari_sam2.io.writers.sinks import LabelSpec, open_sink
 from napari_sam2.measurement.report.overview import draw_overview
-from napari_sam2.models.device import describe
+from napari_sam2.models.device import describe_device
 from napari_sam2.propagation.run import Progress, RunState
-from napari_sam2.propagation.session import Settings
+from napari_sam2.propagation.session import SessionSettings
 
 log = logging.getLogger(__name__)
 
 LabelFormat = Literal["tiff", "zarr"]
 
-_INDIFFERENT = {"resume", "device", "well"}  # fields of a Job that make no other result
+_FIELDS_WITHOUT_EFFECT = {"resume", "device", "well"}  # fields of a Job that make no other result
 
 
-class Job(Fields):
+class Job(ValidatedModel):
     """One headless run. Unknown fields are errors.
 
     Parameters
@@ -98,7 +98,7 @@ class Job(Fields):
     interval: float | None = None
     model: str = "nano"
     device: str = "auto"
-    attention: Attention = ATTENTION
+    attention: Attention = DEFAULT_ATTENTION
     precision: Precision = "float32"
     windows: Windows = "whole"
     direction: Direction = "both"
@@ -109,11 +109,11 @@ class Job(Fields):
     resume: bool = False
 
     @property
-    def how(self) -> dict[str, Any]:
+    def inference_options(self) -> dict[str, Any]:
         """How its model looks at frames, and what it computes in: options of `load_model`."""
         return {"attention": self.attention, "precision": self.precision, "windows": self.windows}
 
-    def video(self) -> Video:
+    def open_video(self) -> Video:
         """The stack this job walks."""
         stack = open_stack(self.input, axes=self.axes, spacing=self.spacing, interval=self.interval)
         contrast = None if self.contrast is None else Contrast(*self.contrast)
@@ -121,19 +121,19 @@ class Job(Fields):
             stack, along=self.along, channel=self.channel, contrast=contrast, at=self.at
         )
 
-    def prompted(self, video: Video) -> PromptLog:
+    def load_prompts(self, video: Video) -> PromptLog:
         """What is said before the run.
 
         Raises PromptError unless there are either prompts or masks, and all of them lie in the
         video; PlanError where `frames` do not.
         """
         Propagation.outward({}, length=len(video), direction=self.direction, frames=self.frames)
-        log = self._said(video)
+        log = self._read_prompts(video)
         for prompt in log.prompts:
             check_prompt(prompt, video.shape)
         return log
 
-    def _said(self, video: Video) -> PromptLog:
+    def _read_prompts(self, video: Video) -> PromptLog:
         if (self.prompts is None) == (self.masks is None):
             raise PromptError(
                 "give either prompts (a CSV or JSON file) or masks (a label image), not both and "
@@ -141,7 +141,7 @@ class Job(Fields):
             )
         if self.prompts is not None:
             return read_prompts(self.prompts)
-        labels = open_labels_of(self.masks, video)
+        labels = open_labels_for(self.masks, video)
         if self.frame >= len(video):
             raise PromptError(
                 f"masks on frame {self.frame}: the video has frames 0 to {len(video) - 1}"
@@ -154,11 +154,11 @@ class Job(Fields):
                 f"{self.masks} has axes {labels.axes!r} {labels.data.shape!r}: expected one "
                 "plane, or one for each frame"
             )
-        return masks_as_prompts(labels.plane(at), self.frame)
+        return make_mask_prompts(labels.read_plane(at), self.frame)
 
 
 @dataclass(frozen=True)
-class Outcome:
+class JobResult:
     """What a Job came to: its folder, how the run ended, one line about it, and what was decided for the user."""
 
     folder: Path
@@ -187,68 +187,68 @@ def run_job(
     *,
     model: VideoModel | None = None,
     progress: Progress | None = None,
-    stage: Callable[[str], None] = log.info,
-) -> Outcome:
+    report: Callable[[str], None] = log.info,
+) -> JobResult:
     """Carry a Job out: labels, tables, picture, prompts and provenance in ``job.out``.
 
     `model` is one that is loaded already (``job.model`` is read where not given). `progress` is
-    called after each frame, `stage` with one line before each part of the work. What was finished
+    called after each frame, `report` with one line before each part of the work. What was finished
     before an interruption is kept in ``job.out`` and taken up by the same job with ``resume=True``.
     Raises the errors of `core.errors`; nothing appears under a final name before it is complete,
     and ``provenance.json`` comes last.
     """
-    video = job.video()
-    prompts = job.prompted(video)
-    with begun(job, video, model, stage) as ready:
+    video = job.open_video()
+    prompts = job.load_prompts(video)
+    with prepare_job(job, video, model, report) as ready:
         return (
-            finished_already(job.out)
+            make_finished_result(job.out)
             if ready is None
-            else _worked(job, video, prompts, ready, _Tell(progress, stage))
+            else _run_prepared_job(job, video, prompts, ready, _Callbacks(progress, report))
         )
 
 
 @contextmanager
-def begun(
-    job: Job, video: Video, model: VideoModel | None, stage: Callable[[str], None]
+def prepare_job(
+    job: Job, video: Video, model: VideoModel | None, report: Callable[[str], None]
 ) -> Iterator[VideoModel | None]:
     """The model of a job, `model` where that is given, while its folder is its own; None where the job is finished already."""
     check_output(job.out)
-    with alone(job.out):
-        if job.resume and finished(job):
+    with lock_folder(job.out):
+        if job.resume and is_finished(job):
             yield None
             return
-        sweep(job.out)
-        stage(f"input: {job.input}: {video.description}")
-        model = model or loaded_model(job.model, job.device, **job.how)
-        stage(f"model: {model.card.name} on {describe(model.device)}")
+        remove_leftovers(job.out)
+        report(f"input: {job.input}: {video.description}")
+        model = model or load_named_model(job.model, job.device, **job.inference_options)
+        report(f"model: {model.card.name} on {describe_device(model.device)}")
         yield model
 
 
-def loaded_model(name: str, device: str, **how: Any) -> VideoModel:
-    """A model by name; `how` are the other options of `load_model`."""
+def load_named_model(name: str, device: str, **options: Any) -> VideoModel:
+    """A model by name; `options` are the other options of `load_model`."""
     from napari_sam2.models.load import (
         load_model,
     )  # torch: seconds that those who only describe jobs need not wait
 
-    return load_model(name, device=device, **how)
+    return load_model(name, device=device, **options)
 
 
-def finished(job: Job) -> bool:
+def is_finished(job: Job) -> bool:
     """Whether ``job.out`` holds the results of this very job.
 
     Raises PlanError where it holds those of another.
     """
     path = job.out / "provenance.json"
-    if (job.out / WORK).is_dir() or not path.exists():
+    if (job.out / RESUME_FOLDER).is_dir() or not path.exists():
         return False
     made = (json.loads(path.read_text(encoding="utf-8")).get("settings") or {}).get("job") or {}
-    same = json.loads(job.model_dump_json(exclude=_INDIFFERENT))
+    same = json.loads(job.model_dump_json(exclude=_FIELDS_WITHOUT_EFFECT))
     if {name: made.get(name) for name in same} != same:
-        raise another_job(job.out)
+        raise make_other_job_error(job.out)
     return True
 
 
-def another_job(folder: Path) -> PlanError:
+def make_other_job_error(folder: Path) -> PlanError:
     """What is raised where a run is to be resumed in a folder of others' results."""
     return PlanError(
         f"{folder} holds the results of another job: choose another folder, or leave out "
@@ -257,36 +257,43 @@ def another_job(folder: Path) -> PlanError:
 
 
 @dataclass(frozen=True)
-class _Tell:
+class _Callbacks:
     """Whom a run tells how far it is."""
 
     progress: Progress | None
-    stage: Callable[[str], None]
+    report: Callable[[str], None]
 
 
-def _worked(job: Job, video: Video, prompts: PromptLog, model: VideoModel, tell: _Tell) -> Outcome:
+def _run_prepared_job(
+    job: Job, video: Video, prompts: PromptLog, model: VideoModel, callbacks: _Callbacks
+) -> JobResult:
     """A job that is checked, in a folder that is its own."""
-    work = Work.of(job.out, _same(job, video, model.card), resume=job.resume)
+    work = UnfinishedRun.open(
+        job.out, _make_run_identity(job, video, model.card), resume=job.resume
+    )
     if work is None:
-        return finished_already(job.out)
+        return make_finished_result(job.out)
     with Session(
-        video, model, settings=Settings(patience=job.patience, folder=work.folder), noted=work.keep
+        video,
+        model,
+        settings=SessionSettings(patience=job.patience, folder=work.folder),
+        on_log_change=work.save_log,
     ) as session:
-        run = _carry(job, session, prompts, work, tell.progress)
-        tell.stage(f"writing: labels, tables and picture to {job.out}")
-        save(
+        run = _propagate_prompts(job, session, prompts, work, callbacks.progress)
+        callbacks.report(f"writing: labels, tables and picture to {job.out}")
+        save_results(
             run,
             job.out,
             format=job.format,
-            notes=_notes(job, video, model.device),
+            notes=_collect_notes(job, video, model.device),
             settings=job.model_dump(mode="json"),
         )
-        summary = summary_of(run)
+        summary = summarize_run(run)
     work.remove()
-    return Outcome(job.out, run.state, summary)
+    return JobResult(job.out, run.state, summary)
 
 
-def track(input: str | Path, *, prompts: str | Path, out: str | Path, **options: Any) -> Outcome:
+def track(input: str | Path, *, prompts: str | Path, out: str | Path, **options: Any) -> JobResult:
     """Carry prompted objects through a stack on disk and write labels, tables and pictures to `out`.
 
     `options` are the other fields of `Job`, e.g. ``along="z"``.
@@ -294,7 +301,7 @@ def track(input: str | Path, *, prompts: str | Path, out: str | Path, **options:
     return run_job(Job(input=Path(input), prompts=Path(prompts), out=Path(out), **options))
 
 
-def save(
+def save_results(
     run: Run,
     folder: Path,
     *,
@@ -309,9 +316,11 @@ def save(
         folder, LabelSpec.of(session.video, max(session.log.track_ids, default=0)), format=format
     ) as sink:
         for frame in range(len(session.video)):
-            sink.put(frame, session.plane(frame))
+            sink.put(frame, session.label_plane(frame))
     write_tables(folder, run.objects, run.tracks, run.counts)
-    draw_overview(session.video, session.plane, run.objects, run.counts, folder / "overview.png")
+    draw_overview(
+        session.video, session.label_plane, run.objects, run.counts, folder / "overview.png"
+    )
     write_prompts(session.log, folder / "prompts.json")
     made = session.provenance(notes=notes)
     write_provenance(
@@ -319,27 +328,31 @@ def save(
     )
 
 
-def finished_already(folder: Path) -> Outcome:
+def make_finished_result(folder: Path) -> JobResult:
     """What resuming a finished run comes to."""
-    return Outcome(folder, RunState.DONE, f"{folder} is finished already: nothing to resume")
+    return JobResult(folder, RunState.DONE, f"{folder} is finished already: nothing to resume")
 
 
-def _same(job: Job, video: Video, card: ModelCard) -> dict[str, Any]:
+def _make_run_identity(job: Job, video: Video, card: ModelCard) -> dict[str, Any]:
     """What a run that is resumed must have in common with the one that was interrupted."""
     return {
         "video": video.identity,
-        **card.answers,
+        **card.inference_identity,
         "patience": job.patience,
         "direction": job.direction,
         "frames": job.frames,
     }
 
 
-def _carry(
-    job: Job, session: Session, prompts: PromptLog, work: Work, progress: Progress | None
+def _propagate_prompts(
+    job: Job,
+    session: Session,
+    prompts: PromptLog,
+    unfinished: UnfinishedRun,
+    progress: Progress | None,
 ) -> Run:
     """Prompt and carry; what is in the work folder already is not done again."""
-    kept = work.kept()
+    kept = unfinished.load_log()
     common = min(len(kept), len(prompts))
     if kept.entries[:common] != prompts.entries[:common]:
         raise PromptError(
@@ -356,7 +369,7 @@ def _carry(
     return run
 
 
-def _notes(job: Job, video: Video, device: str) -> tuple[str, ...]:
+def _collect_notes(job: Job, video: Video, device: str) -> tuple[str, ...]:
     """Decisions that were taken for the user."""
     notes = [
         f"device {device} chosen" if job.device == "auto" else "",
@@ -372,14 +385,14 @@ def _notes(job: Job, video: Video, device: str) -> tuple[str, ...]:
     return tuple(note for note in notes if note)
 
 
-def summary_of(run: Run) -> str:
+def summarize_run(run: Run) -> str:
     """One line about what a Run came to."""
     frames, found, masks = len(run.session.video), run.objects["track"].nunique(), len(run.objects)
     return (
-        f"{_counted(found, 'object')} carried through {_counted(frames, 'frame')}, "
-        f"{_counted(masks, 'mask')}"
+        f"{_format_count(found, 'object')} carried through {_format_count(frames, 'frame')}, "
+        f"{_format_count(masks, 'mask')}"
     )
 
 
-def _counted(number: int, word: str) -> str:
+def _format_count(number: int, word: str) -> str:
     return f"{number} {word}" if number == 1 else f"{number} {word}s"

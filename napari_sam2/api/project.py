@@ -18,8 +18,14 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import JsonValue
 
-from napari_sam2.api.job import Outcome, another_job, finished_already, save, summary_of
-from napari_sam2.api.resume import Work
+from napari_sam2.api.job import (
+    JobResult,
+    make_finished_result,
+    make_other_job_error,
+    save_results,
+    summarize_run,
+)
+from napari_sam2.api.resume import UnfinishedRun
 from napari_sam2.api.session import Run, Session
 from napari_sam2.core.card import ModelCard, Precision
 from napari_sam2.core.errors import (
@@ -36,21 +42,27 @@ from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.track import MAX_TRACK
 from napari_sam2.core.video import Video
-from napari_sam2.io.atomic import check_output, remove, sweep
-from napari_sam2.io.project import ImageReference, ModelReference, ProjectFile, Walk, is_project
+from napari_sam2.io.atomic import check_output, remove_leftovers, remove_path
+from napari_sam2.io.project import (
+    ImageReference,
+    ModelReference,
+    ProjectFile,
+    VideoSettings,
+    is_project,
+)
 from napari_sam2.io.prompts import read_prompts, write_prompts
-from napari_sam2.io.prompts_json import json_of_log
-from napari_sam2.io.writers.project_labels import KeptLabels
+from napari_sam2.io.prompts_json import format_json_log
+from napari_sam2.io.writers.project_labels import ProjectLabels
 from napari_sam2.io.writers.sinks import LabelSpec
-from napari_sam2.models.device import choose, describe
-from napari_sam2.models.weights.cards import known
+from napari_sam2.models.device import choose_device, describe_device
+from napari_sam2.models.weights.cards import find_models
 from napari_sam2.propagation.run import Progress
-from napari_sam2.propagation.segment_store import Trail
-from napari_sam2.propagation.session import Settings
+from napari_sam2.propagation.segment_store import SegmentStore
+from napari_sam2.propagation.session import SessionSettings
 
 log = logging.getLogger(__name__)
 
-PROMPTS, TRAIL, LOCK = "prompts.json", "trail.sqlite", ".lock"
+PROMPTS, SEGMENT_STORE, LOCK = "prompts.json", "trail.sqlite", ".lock"
 
 EMBEDDING_DISK_BYTES = 8 << 30
 """Disk that what a model made of frames may take in a project: 500 frames of 1024 × 1024 by SAM 2.1."""
@@ -61,7 +73,7 @@ class Project:
 
     In the folder: ``project.json`` (image, walk, model), ``prompts.json`` (written at once, with
     each prompt), ``trail.sqlite`` (the answers, each frame as it is done) and ``labels.ome.zarr``
-    (what `put` was given, on `save`). What was killed at any moment is taken up again by `open` and
+    (what `put_labels` was given, on `save`). What was killed at any moment is taken up again by `open` and
     `session`. One program at a time may have it open. Where the processor encodes whole frames,
     which takes it seconds for each, ``embeddings`` keeps them for corrections; it may be removed.
     """
@@ -73,11 +85,11 @@ class Project:
         self._file, self._saved = file, file
         self._log = prompts
         self._lock = lock
-        self._changing, self._saving = RLock(), RLock()
-        self._catching_up = False
+        self._state_lock, self._save_lock = RLock(), RLock()
+        self._needs_replay = False
         self._stops: Mapping[int, int] = {}
-        self._planes: dict[int, np.ndarray] = {}
-        self._labels = KeptLabels(
+        self._changed_planes: dict[int, np.ndarray] = {}
+        self._labels = ProjectLabels(
             folder, LabelSpec.of(video, MAX_TRACK)
         )  # uint32: nobody knows how many there will be
 
@@ -88,10 +100,10 @@ class Project:
         video: Video,
         card: ModelCard,
         *,
-        asked: str | Path | None = None,
+        name_or_path: str | Path | None = None,
         patience: int | None = 8,
     ) -> Self:
-        """A new project of a video and a model, `asked` being what that was loaded by.
+        """A new project of a video and a model, `name_or_path` being what that was loaded by.
 
         An image that no file holds (or none that reads the same) is copied into the folder. Raises
         OutputError where that cannot be written, or is a project already.
@@ -100,12 +112,12 @@ class Project:
         if is_project(path):
             raise OutputError(f"{path}: is a project already: open it, or choose another folder")
         check_output(path)
-        lock = _locked(path)
+        lock = _acquire_lock(path)
         try:
             file = ProjectFile(
                 image=ImageReference.of(video.stack, path),
-                walk=Walk.of(video),
-                model=ModelReference.of(card, asked),
+                video=VideoSettings.of(video),
+                model=ModelReference.of(card, name_or_path),
                 patience=patience,
             )
             write_prompts(PromptLog(), path / PROMPTS)
@@ -123,12 +135,14 @@ class Project:
         OutputError where another program has it open, or the folder cannot be written to.
         """
         path = Path(folder).absolute()
-        file, video, prompts = _read(path, image)
-        lock = _locked(path)
-        sweep(path)
+        file, video, prompts = _read_project(path, image)
+        lock = _acquire_lock(path)
+        remove_leftovers(path)
         project = cls(path, file, video, prompts, lock)
         if video.stack.source and video.stack.source != file.image.path:
-            project._file = file.model_copy(update={"image": _moved(file.image, video, path)})
+            project._file = file.model_copy(
+                update={"image": _relocate_image(file.image, video, path)}
+            )
         return project
 
     @property
@@ -157,82 +171,82 @@ class Project:
         device: str = "auto",
         precision: Precision | None = None,
         another_model: bool = False,
-        asked: str | Path | None = None,
+        name_or_path: str | Path | None = None,
     ) -> Session:
         """The session as it was left, its answers read from the folder.
 
         The model is loaded where none is given.
 
-        `another_model` takes a model that is not the one of the project (`asked` being what it was
+        `another_model` takes a model that is not the one of the project (`name_or_path` being what it was
         loaded by), `precision` another than the project's own; then, and where answers are missing
-        in the folder, `catch_up` has something to do. Raises ModelError for another model that was
+        in the folder, `replay_missing` has something to do. Raises ModelError for another model that was
         not asked for, DeviceError where the device does not compute in the precision.
         """
         own = self.model
-        found = model or _model(own, device, precision)
+        found = model or _load_project_model(own, device, precision)
         if found.card.sha256 != own.sha256:
             if not another_model:
-                raise _other(found.card, own, "ask for it")
-            own = ModelReference.of(found.card, asked)
-        found = _looking(found, own, precision)
+                raise _make_other_model_error(found.card, own, "ask for it")
+            own = ModelReference.of(found.card, name_or_path)
+        found = _reconfigure_model(found, own, precision)
         own = own.model_copy(update={"precision": precision or own.precision})
         if own != self.model:
             self._change_model(own)
         encodes = (
-            found.device == "cpu" and not found.card.follows
+            found.device == "cpu" and not found.card.object_crops
         )  # seconds a frame; on a GPU, reading takes as long
-        settings = Settings(
+        settings = SessionSettings(
             patience=self._file.patience,
             folder=self.folder,
             embedding_disk_bytes=EMBEDDING_DISK_BYTES * encodes,
         )
-        session = Session(self.video, found, settings=settings, noted=self.note)
-        answered = session.resumable(self._log)
-        self._catching_up = len(answered) < len(self._log)
+        session = Session(self.video, found, settings=settings, on_log_change=self.save_log)
+        answered = session.find_resumable_log(self._log)
+        self._needs_replay = len(answered) < len(self._log)
         session.resume(answered)
         return session
 
     @property
-    def behind(self) -> bool:
-        """Whether `catch_up` has something to do before anything else may be said."""
-        return self._catching_up
+    def needs_replay(self) -> bool:
+        """Whether `replay_missing` has something to do before anything else may be said."""
+        return self._needs_replay
 
-    def catch_up(self, session: Session, progress: Progress | None = None) -> None:
+    def replay_missing(self, session: Session, progress: Progress | None = None) -> None:
         """Replay in `session` what the log says and the folder has no answers to."""
-        session.replay(self._log, stops=self._stops, progress=progress)
-        self._catching_up = False
+        session.replay(self._log, steps_done=self._stops, progress=progress)
+        self._needs_replay = False
 
-    def note(self, prompts: PromptLog) -> None:
+    def save_log(self, prompts: PromptLog) -> None:
         """Write the log at once: answers in the trail without it would be forgotten.
 
         A session does this by itself.
         """
-        with self._changing:
+        with self._state_lock:
             if (
-                self._catching_up
+                self._needs_replay
                 and len(prompts) < len(self._log)
                 and prompts.entries == self._log.entries[: len(prompts)]
             ):
                 return  # replayed so far: the whole log stays in the folder
-            self._catching_up = self._catching_up and len(prompts) < len(self._log)
+            self._needs_replay = self._needs_replay and len(prompts) < len(self._log)
             self._log = prompts
             write_prompts(prompts, self.folder / PROMPTS)
 
-    def put(self, frame: int, plane: np.ndarray) -> None:
+    def put_labels(self, frame: int, plane: np.ndarray) -> None:
         """The (H, W) labels of a frame as they are now, to be written by the next `save`."""
-        with self._changing:
-            self._planes[frame] = np.array(plane)
+        with self._state_lock:
+            self._changed_planes[frame] = np.array(plane)
 
     def save(self) -> int:
         """Write what changed since the last time, each file whole or not at all: how many files and planes that were.
 
         Cheap where nothing did, but a plane takes some milliseconds: for the working thread, where
-        `note` and `put` do not wait for it. Raises OutputError where nothing can be written; then
+        `save_log` and `put_labels` do not wait for it. Raises OutputError where nothing can be written; then
         it is tried again the next time.
         """
-        with self._saving:
-            with self._changing:
-                file, planes, self._planes = self._file, self._planes, {}
+        with self._save_lock:
+            with self._state_lock:
+                file, planes, self._changed_planes = self._file, self._changed_planes, {}
             written = 0
             try:
                 if file != self._saved:
@@ -242,11 +256,11 @@ class Project:
                     written += self._labels.put(frame, planes[frame])
                     del planes[frame]
             finally:
-                with self._changing:
-                    self._planes = {**planes, **self._planes}
+                with self._state_lock:
+                    self._changed_planes = {**planes, **self._changed_planes}
         return written
 
-    def labels(self, frame: int) -> np.ndarray:
+    def read_labels(self, frame: int) -> np.ndarray:
         """(H, W) uint32 labels of a frame as they were saved last."""
         return self._labels.get(frame)
 
@@ -265,14 +279,14 @@ class Project:
 
     def _change_model(self, model: ModelReference) -> None:
         """Forget the answers of the old model; the log stays, and is caught up with."""
-        self._stops = _stops(self.folder, self._log)
+        self._stops = _read_stops(self.folder, self._log)
         self._file = self._file.model_copy(update={"model": model})
         self.save()
-        for left in self.folder.glob(f"{TRAIL}*"):
-            remove(left)
+        for left in self.folder.glob(f"{SEGMENT_STORE}*"):
+            remove_path(left)
 
 
-def replay(
+def replay_project(
     folder: Path | str,
     out: Path | str,
     *,
@@ -284,8 +298,8 @@ def replay(
     format: Literal["tiff", "zarr"] = "tiff",
     resume: bool = False,
     progress: Progress | None = None,
-    stage: Callable[[str], None] = log.info,
-) -> Outcome:
+    report: Callable[[str], None] = log.info,
+) -> JobResult:
     """Do again, without a window, all that a project says, and write labels, tables and pictures to `out` as `run_job` does.
 
     The project is only read. `image` is where its image is now; `model` another model than its own,
@@ -295,73 +309,73 @@ def replay(
     `core.errors`.
     """
     where, target = Path(folder).absolute(), Path(out)
-    file, video, prompts = _read(where, image)
+    file, video, prompts = _read_project(where, image)
     if not prompts.prompts:
         raise PlanError(f"{where}: holds no prompts: there is nothing to replay")
     check_output(target)
-    sweep(target)
-    stage(f"project: {where}: {video.description}, {len(prompts.prompts)} prompts")
-    loaded = _chosen(model, file.model, device, precision, another=another_model)
-    stage(f"model: {loaded.card.name} on {describe(loaded.device)}")
-    stops = _stops(where, prompts)
-    said = hashlib.sha256(json_of_log(prompts).encode()).hexdigest()
+    remove_leftovers(target)
+    report(f"project: {where}: {video.description}, {len(prompts.prompts)} prompts")
+    loaded = _choose_model(model, file.model, device, precision, allow_other=another_model)
+    report(f"model: {loaded.card.name} on {describe_device(loaded.device)}")
+    stops = _read_stops(where, prompts)
+    said = hashlib.sha256(format_json_log(prompts).encode()).hexdigest()
     same = {
         "video": video.identity,
-        **loaded.card.answers,
+        **loaded.card.inference_identity,
         "patience": file.patience,
         "prompts": said,
     }
-    work = Work.of(target, same, resume=resume)
+    work = UnfinishedRun.open(target, same, resume=resume)
     if work is None:
-        _check_made(target, loaded.card)
-        return finished_already(target)
+        _check_same_model(target, loaded.card)
+        return make_finished_result(target)
     with Session(
         video,
         loaded,
-        settings=Settings(patience=file.patience, folder=work.folder),
-        noted=work.keep,
+        settings=SessionSettings(patience=file.patience, folder=work.folder),
+        on_log_change=work.save_log,
     ) as session:
-        session.resume(session.resumable(work.kept()))
-        session.replay(prompts, stops=stops, progress=progress)
+        session.resume(session.find_resumable_log(work.load_log()))
+        session.replay(prompts, steps_done=stops, progress=progress)
         run = Run(session, Propagation(()), iter(()))
         run.finish()
-        stage(f"writing: labels, tables and picture to {target}")
+        report(f"writing: labels, tables and picture to {target}")
         another = loaded.card.sha256 != file.model.sha256
         notes = (
             (f"another model than the project's own ({file.model.name}) was asked for",)
             if another
             else ()
         )
-        save(run, target, format=format, notes=notes, settings={"project": str(where)})
-        summary = summary_of(run)
+        save_results(run, target, format=format, notes=notes, settings={"project": str(where)})
+        summary = summarize_run(run)
     work.remove()
-    return Outcome(target, run.state, summary)
+    return JobResult(target, run.state, summary)
 
 
-def _read(folder: Path, image: Path | str | None) -> tuple[ProjectFile, Video, PromptLog]:
+def _read_project(folder: Path, image: Path | str | None) -> tuple[ProjectFile, Video, PromptLog]:
     """What a project folder says, its image found and checked, its prompts checked against it."""
     file = ProjectFile.read(folder)
     try:
         stack = file.image.open(folder, image)
     except FileError as error:
         raise FileError(f"project {folder}: {error}") from error
-    video = file.walk.video(stack)
+    video = file.video.make_video(stack)
     prompts = read_prompts(folder / PROMPTS)
     for prompt in prompts.prompts:
         check_prompt(prompt, video.shape)
     return file, video, prompts
 
 
-def _check_made(folder: Path, card: ModelCard) -> None:
+def _check_same_model(folder: Path, card: ModelCard) -> None:
     """Raise PlanError where the results in a folder were made by another model, or by one that looks or computes another way."""
     made = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["model"]
-    if {name: made.get(name, now) for name, now in card.answers.items()} | {
+    if {name: made.get(name, now) for name, now in card.inference_identity.items()} | {
         "model": made["sha256"]
-    } != card.answers:
-        raise another_job(folder)
+    } != card.inference_identity:
+        raise make_other_job_error(folder)
 
 
-def _moved(reference: ImageReference, video: Video, folder: Path) -> ImageReference:
+def _relocate_image(reference: ImageReference, video: Video, folder: Path) -> ImageReference:
     """The reference to an image that was found in another place."""
     found = ImageReference.of(video.stack, folder)
     return reference.model_copy(
@@ -369,61 +383,69 @@ def _moved(reference: ImageReference, video: Video, folder: Path) -> ImageRefere
     )
 
 
-def _stops(folder: Path, prompts: PromptLog) -> dict[int, int]:
+def _read_stops(folder: Path, prompts: PromptLog) -> dict[int, int]:
     """Where propagations were cancelled; nothing where the answers are not in the folder."""
-    if not (folder / TRAIL).is_file():
+    if not (folder / SEGMENT_STORE).is_file():
         return {}
-    trail = Trail(folder / TRAIL)
+    trail = SegmentStore(folder / SEGMENT_STORE)
     try:
-        return trail.stops(prompts) if trail.entries() else {}
+        return trail.find_steps_done(prompts) if trail.count_entries() else {}
     finally:
         trail.close()
 
 
-def _loaded(model: str | Path, device: str, **how: Any) -> VideoModel:
+def _load_model(model: str | Path, device: str, **options: Any) -> VideoModel:
     from napari_sam2.models.load import (
         load_model,
     )  # torch: seconds that a window which opens need not wait
 
-    return load_model(model, device=device, **how)
+    return load_model(model, device=device, **options)
 
 
-def _looking(
+def _reconfigure_model(
     model: VideoModel, reference: ModelReference, precision: Precision | None
 ) -> VideoModel:
     """A model that looks at tracks as a project says, and computes in the project's precision or another one."""
-    from napari_sam2.models.load import looking
+    from napari_sam2.models.load import reconfigure
 
-    with _advised(precision):
-        return looking(model, **_how(reference, precision))
+    with _explain_precision_error(precision):
+        return reconfigure(model, **_get_inference_options(reference, precision))
 
 
-def _model(reference: ModelReference, device: str, precision: Precision | None) -> VideoModel:
+def _load_project_model(
+    reference: ModelReference, device: str, precision: Precision | None
+) -> VideoModel:
     """The model of a project: by what it was loaded by, else any on this machine that has its SHA-256."""
-    device, how = choose(device), _how(reference, precision)
-    with _advised(precision):
+    device, how = choose_device(device), _get_inference_options(reference, precision)
+    with _explain_precision_error(precision):
         try:
-            return _loaded(reference.asked, device, **how)
+            return _load_model(reference.name_or_path, device, **how)
         except (UnknownModelError, FileError) as error:
             same = [
                 each.path
-                for each in known().values()
+                for each in find_models().values()
                 if each.path and each.card.sha256 == reference.sha256
             ]
             if same:
-                return _loaded(same[0], device, **how)
+                return _load_model(same[0], device, **how)
             raise ModelError(
                 f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}: "
                 f"{error}"
             ) from error
 
 
-def _how(reference: ModelReference, precision: Precision | None) -> dict[str, Any]:
-    return reference.how if precision is None else reference.how | {"precision": precision}
+def _get_inference_options(
+    reference: ModelReference, precision: Precision | None
+) -> dict[str, Any]:
+    return (
+        reference.inference_options
+        if precision is None
+        else reference.inference_options | {"precision": precision}
+    )
 
 
 @contextmanager
-def _advised(precision: Precision | None) -> Iterator[None]:
+def _explain_precision_error(precision: Precision | None) -> Iterator[None]:
     """Where nobody asked for the precision that a device refuses, say that it is the project's, and what to do."""
     try:
         yield
@@ -435,33 +457,33 @@ def _advised(precision: Precision | None) -> Iterator[None]:
         ) from error
 
 
-def _chosen(
+def _choose_model(
     model: VideoModel | str | Path | None,
     reference: ModelReference,
     device: str,
     precision: Precision | None,
     *,
-    another: bool,
+    allow_other: bool,
 ) -> VideoModel:
     """The model that is asked for, else the project's own."""
     asked = {} if precision is None else {"precision": precision}
     if isinstance(model, (str, Path)):
-        return _loaded(model, device, **asked)
-    found = model or _model(reference, device, precision)
-    if found.card.sha256 != reference.sha256 and not another:
-        raise _other(found.card, reference, "ask for it with --model")
-    return _looking(found, ModelReference.of(found.card), precision)
+        return _load_model(model, device, **asked)
+    found = model or _load_project_model(reference, device, precision)
+    if found.card.sha256 != reference.sha256 and not allow_other:
+        raise _make_other_model_error(found.card, reference, "ask for it with --model")
+    return _reconfigure_model(found, ModelReference.of(found.card), precision)
 
 
-def _other(card: ModelCard, reference: ModelReference, how: str) -> Sam2Error:
+def _make_other_model_error(card: ModelCard, reference: ModelReference, advice: str) -> Sam2Error:
     return ModelError(
         f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}; "
         f"{card.name} here is another model "
-        f"({card.sha256[:12]}): {how} to have everything made again with it"
+        f"({card.sha256[:12]}): {advice} to have everything made again with it"
     )
 
 
-def _locked(folder: Path) -> FileLock:
+def _acquire_lock(folder: Path) -> FileLock:
     lock = FileLock(folder / LOCK)
     try:
         lock.acquire(timeout=0)

@@ -14,25 +14,27 @@ from napari_sam2.core.prompt import PromptLog
 from napari_sam2.io.prompts import read_prompts, write_prompts
 from napari_sam2.io.tables import write_json
 
-WORK = ".napari-sam2"
+RESUME_FOLDER = ".napari-sam2"
 """Folder inside ``--out`` that holds what an unfinished run has done; gone when the run is finished."""
 
 
 @dataclass(frozen=True)
-class Work:
+class UnfinishedRun:
     """The Trail, the log, and what it was a run of."""
 
     folder: Path
 
     @classmethod
-    def of(cls, out: Path, same: Mapping[str, Any], *, resume: bool) -> Self | None:
+    def open(cls, out: Path, identity: Mapping[str, Any], *, resume: bool) -> Self | None:
         """The work in `out` to go on with, or a fresh start; None where a finished run is to be resumed.
 
-        Raises PlanError where the run that was interrupted differs in what must be the `same`.
+        Raises PlanError where the run that was interrupted differs in what must be the `identity`.
         """
-        work = cls(out / WORK)
+        work = cls(out / RESUME_FOLDER)
         if resume and (work.folder / "job.json").is_file():
-            if json.loads((work.folder / "job.json").read_text()) != json.loads(json.dumps(same)):
+            if json.loads((work.folder / "job.json").read_text()) != json.loads(
+                json.dumps(identity)
+            ):
                 raise PlanError(
                     f"{out} holds an unfinished run of another input, model or setting: give the "
                     "same, or leave out --resume"
@@ -42,14 +44,14 @@ class Work:
             return None
         work.remove()
         work.folder.mkdir(parents=True)
-        write_json(same, work.folder / "job.json")
+        write_json(identity, work.folder / "job.json")
         return work
 
-    def keep(self, log: PromptLog) -> None:
+    def save_log(self, log: PromptLog) -> None:
         """Save the log, so that a killed run knows what it was doing."""
         write_prompts(log, self.folder / "prompts.json")
 
-    def kept(self) -> PromptLog:
+    def load_log(self) -> PromptLog:
         """The log of the run that was killed; an empty one where it had not begun."""
         path = self.folder / "prompts.json"
         return read_prompts(path) if path.exists() else PromptLog()

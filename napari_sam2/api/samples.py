@@ -25,24 +25,24 @@ class Sample:
     @property
     def image(self) -> Path:
         """The stack, OME-TIFF."""
-        return _folder() / f"{self.name}.ome.tif"
+        return _find_folder() / f"{self.name}.ome.tif"
 
     @property
     def prompts(self) -> Path:
         """One prompt for each object, CSV."""
-        return _folder() / f"{self.name}_prompts.csv"
+        return _find_folder() / f"{self.name}_prompts.csv"
 
     @property
     def truth(self) -> Path:
         """The labels, OME-TIFF."""
-        return _folder() / f"{self.name}_labels.ome.tif"
+        return _find_folder() / f"{self.name}_labels.ome.tif"
 
 
 SAMPLES = (Sample("nuclei_z", "z"), Sample("migration_t", "t"))
 
 
-def demo(
-    out: Path, *, progress: Progress | None = None, stage: Callable[[str], None] = print
+def run_demo(
+    out: Path, *, progress: Progress | None = None, report: Callable[[str], None] = print
 ) -> dict[str, float]:
     """Run the main job on every sample, one folder each: the mean IoU of its prompted objects with the ground truth, by name."""
     scores = {}
@@ -55,7 +55,7 @@ def demo(
                 out=out / sample.name,
             ),
             progress=progress,
-            stage=stage,
+            report=report,
         )
         agreement = evaluate(
             open_labels(outcome.folder / "labels.ome.tif"),
@@ -67,11 +67,11 @@ def demo(
         assert agreement.tracks is not None
         rows = agreement.tracks[agreement.tracks["truth"].isin(prompted)]
         scores[sample.name] = float(rows["iou"].mean())
-        stage(f"done: {outcome.summary}")
+        report(f"done: {outcome.summary}")
     return scores
 
 
-def _folder() -> Path:
+def _find_folder() -> Path:
     """Beside the package in a wheel, beside its folder in a checkout."""
     package = Path(__file__).parents[1]
     for folder in (package / "sample_data", package.parent / "sample_data"):

@@ -12,17 +12,17 @@ import pandas as pd
 from dask import delayed
 from tqdm.auto import tqdm
 
-from napari_sam2.api.display import run_html, session_html
-from napari_sam2.api.tables import Tables, tables_of
+from napari_sam2.api.display import render_run_html, render_session_html
+from napari_sam2.api.tables import Tables, compute_tables
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.provenance import Provenance
-from napari_sam2.measurement.track_status import Fact
+from napari_sam2.measurement.track_status import TrackStatus
 from napari_sam2.propagation import run
 from napari_sam2.propagation import session as engine
-from napari_sam2.propagation.overlaps import label_type
-from napari_sam2.propagation.propagate import Stepped
+from napari_sam2.propagation.overlaps import choose_label_dtype
+from napari_sam2.propagation.propagate import PropagationStep
 
-_QUICK_PIXELS = 50_000_000
+_MAX_QUICK_PIXELS = 50_000_000
 """Pixels of a video up to which a notebook may measure it just to show a Run."""
 
 
@@ -35,7 +35,7 @@ class Session(engine.Session):
 
     def run(self, plan: Propagation | None = None) -> Run:
         """A Run that carries out `plan`; where none is given, what a cancelled or killed one has left, else `self.plan()`."""
-        return Run(self, *self._steps(plan))
+        return Run(self, *self._start_propagation(plan))
 
     def propagate(
         self,
@@ -55,10 +55,12 @@ class Session(engine.Session):
         run = self.run(
             None
             if everything
-            else self.plan(direction=direction, frames=frames, tracks=tracks, again=again)
+            else self.plan(
+                direction=direction, frames=frames, tracks=tracks, from_first_prompt=again
+            )
         )
         with tqdm(desc="propagate", unit="frame", disable=not progress) as bar:
-            run.finish(lambda stepped: _advance(bar, stepped))
+            run.finish(lambda stepped: _advance_bar(bar, stepped))
         return run
 
     def provenance(self, *, notes: tuple[str, ...] = ()) -> Provenance:
@@ -75,7 +77,7 @@ class Session(engine.Session):
         )
 
     def _repr_html_(self) -> str:
-        return session_html(self)
+        return render_session_html(self)
 
 
 class Run(run.Run):
@@ -84,7 +86,9 @@ class Run(run.Run):
     Labels and tables are made when they are first read, from all that the Session knows by then.
     """
 
-    def __init__(self, session: Session, plan: Propagation, steps: Iterator[Stepped]) -> None:
+    def __init__(
+        self, session: Session, plan: Propagation, steps: Iterator[PropagationStep]
+    ) -> None:
         super().__init__(plan, steps)
         self.session = session
 
@@ -92,8 +96,8 @@ class Run(run.Run):
     def labels(self) -> da.Array:
         """(frames, H, W) labels, uint16 or uint32: a dask array that reads plane by plane; ``.compute()`` gives NumPy."""
         frames, height, width = self.session.video.shape
-        dtype = label_type(max(self.session.log.track_ids, default=0))
-        plane = delayed(self.session.plane, pure=False)
+        dtype = choose_label_dtype(max(self.session.log.track_ids, default=0))
+        plane = delayed(self.session.label_plane, pure=False)
         return da.stack(
             [da.from_delayed(plane(frame), (height, width), dtype) for frame in range(frames)]
         )
@@ -102,8 +106,12 @@ class Run(run.Run):
     def tables(self) -> Tables:
         """All tables, made together."""
         session = self.session
-        facts = {key: Fact(trace.score, trace.presence) for key, trace in session.traces().items()}
-        return tables_of(session.video, session.plane, facts=facts, known=session.log.tracks)
+        facts = {
+            key: TrackStatus(trace.iou, trace.presence) for key, trace in session.records().items()
+        }
+        return compute_tables(
+            session.video, session.label_plane, statuses=facts, known_tracks=session.log.tracks
+        )
 
     @property
     def objects(self) -> pd.DataFrame:
@@ -126,10 +134,10 @@ class Run(run.Run):
         return self.session.provenance()
 
     def _repr_html_(self) -> str:
-        quick = "tables" in vars(self) or math.prod(self.session.video.shape) <= _QUICK_PIXELS
-        return run_html(self.session, self.state.value, self.counts if quick else None)
+        quick = "tables" in vars(self) or math.prod(self.session.video.shape) <= _MAX_QUICK_PIXELS
+        return render_run_html(self.session, self.state.value, self.counts if quick else None)
 
 
-def _advance(bar: Any, stepped: Stepped) -> None:
-    bar.total = stepped.total
-    bar.update(stepped.position - bar.n)
+def _advance_bar(bar: Any, step: PropagationStep) -> None:
+    bar.total = step.total
+    bar.update(step.position - bar.n)

@@ -16,13 +16,13 @@ from napari_sam2.core.video import Video
 from napari_sam2.io.atomic import check_output
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.io.tables import write_tables
-from napari_sam2.measurement.counts import counts
-from napari_sam2.measurement.features.objects import objects
-from napari_sam2.measurement.features.options import Scope
-from napari_sam2.measurement.features.track_spots import track_spots
-from napari_sam2.measurement.features.tracks import tracks
+from napari_sam2.measurement.counts import count_objects
+from napari_sam2.measurement.features.objects import measure_objects
+from napari_sam2.measurement.features.options import MeasurementOptions
+from napari_sam2.measurement.features.track_spots import measure_track_spots
+from napari_sam2.measurement.features.tracks import measure_tracks
 from napari_sam2.measurement.report.overview import draw_overview
-from napari_sam2.measurement.track_status import Facts
+from napari_sam2.measurement.track_status import TrackStatuses
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,21 +34,31 @@ class Tables:
     counts: pd.DataFrame
 
 
-def tables_of(
+def compute_tables(
     video: Video,
-    planes: Any,
+    label_planes: Any,
     *,
-    facts: Facts | None = None,
-    known: Sequence[Track] = (),
-    scope: Scope | None = None,
+    statuses: TrackStatuses | None = None,
+    known_tracks: Sequence[Track] = (),
+    options: MeasurementOptions | None = None,
 ) -> Tables:
-    """The tables of label planes of a video; `facts` and `known` are what is known of tracks, see `measurement.objects.objects`."""
-    rows = objects(video, planes, facts=facts, tracks=known, scope=scope)
-    spots = track_spots(video, planes, rows, scope=scope) if video.along == "z" else None
-    return Tables(rows, tracks(rows, video, known, spots=spots), counts(rows, len(video)))
+    """The tables of label planes of a video; `statuses` and `known_tracks` are what is known of tracks, see `measurement.objects.objects`."""
+    rows = measure_objects(
+        video, label_planes, statuses=statuses, tracks=known_tracks, options=options
+    )
+    spots = (
+        measure_track_spots(video, label_planes, rows, options=options)
+        if video.along == "z"
+        else None
+    )
+    return Tables(
+        rows,
+        measure_tracks(rows, video, known_tracks, spots=spots),
+        count_objects(rows, len(video)),
+    )
 
 
-def open_labels_of(path_or_array: Any, video: Video) -> Stack:
+def open_labels_for(path_or_array: Any, video: Video) -> Stack:
     """Labels of a video: a file that does not name its axes has those of the video, where its shape is the video's.
 
     Raises LabelsError where it is not.
@@ -72,7 +82,7 @@ def measure(
     along: str | None = None,
     channel: int | None = None,
     at: dict[str, int] | None = None,
-    scope: Scope | None = None,
+    options: MeasurementOptions | None = None,
     out: str | Path | None = None,
 ) -> Tables:
     """Measure every object of a label stack in the raw pixels of an image; written to `out` too where it is given.
@@ -86,8 +96,8 @@ def measure(
         A path, an array or a Stack.
     along, channel, at
         How the image is walked; see `Stack.as_video`.
-    scope
-        What is measured beyond the fixed columns, and how; see `Scope`.
+    options
+        What is measured beyond the fixed columns, and how; see `MeasurementOptions`.
 
     Raises
     ------
@@ -96,7 +106,7 @@ def measure(
     """
     stack = image if isinstance(image, Stack) else open_stack(image)
     video = Video.of(stack, along=along, channel=channel, at=at)
-    found = labels if isinstance(labels, Stack) else open_labels_of(labels, video)
+    found = labels if isinstance(labels, Stack) else open_labels_for(labels, video)
     shape = tuple(found.data.shape) if found.data.ndim == 3 else (1, *found.data.shape)
     if shape != video.shape:
         raise LabelsError(
@@ -104,7 +114,7 @@ def measure(
             f"of the image along {video.along}"
         )
     planes = found.data if found.data.ndim == 3 else found.data[None]
-    made = tables_of(video, planes, scope=scope)
+    made = compute_tables(video, planes, options=options)
     if out is not None:
         folder = Path(out)
         check_output(folder)

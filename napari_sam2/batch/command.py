@@ -11,14 +11,14 @@ import pandas as pd
 from tqdm import tqdm
 
 from napari_sam2.batch.config import read_jobs
-from napari_sam2.batch.run import Standing, failures, run_batch
+from napari_sam2.batch.run import BatchProgress, raise_for_failures, run_batch
 from napari_sam2.core.errors import PlanError
 
-_BAR = "{desc} |{bar}| {n:.1f} of {total} stacks [{elapsed}<{remaining}]{postfix}"
+_BAR_FORMAT = "{desc} |{bar}| {n:.1f} of {total} stacks [{elapsed}<{remaining}]{postfix}"
 
 
-def run_file(
-    path: Path, *, scheduler: str | None, workers: int | None, say: Callable[[str], None]
+def run_jobs_file(
+    path: Path, *, scheduler: str | None, workers: int | None, report: Callable[[str], None]
 ) -> pd.DataFrame:
     """Run a jobs file; `scheduler` and `workers` go before what it says.
 
@@ -33,13 +33,13 @@ def run_file(
         if value is not None
     }
     batch = replace(batch, pool=batch.pool.model_copy(update=said))
-    say(f"batch: {len(batch.jobs)} stacks, results in {batch.out}")
-    with tqdm(total=len(batch.jobs), desc="carrying", bar_format=_BAR) as bar:
-        table = run_batch(batch, progress=lambda standing: _advance(bar, standing))
-    failures(table)
+    report(f"batch: {len(batch.jobs)} stacks, results in {batch.out}")
+    with tqdm(total=len(batch.jobs), desc="carrying", bar_format=_BAR_FORMAT) as bar:
+        table = run_batch(batch, progress=lambda standing: _advance_bar(bar, standing))
+    raise_for_failures(table)
     return table
 
 
-def _advance(bar: Any, standing: Standing) -> None:
-    bar.set_postfix_str(f"{standing.failed} failed" if standing.failed else "", refresh=False)
-    bar.update(standing.stacks - bar.n)
+def _advance_bar(bar: Any, progress: BatchProgress) -> None:
+    bar.set_postfix_str(f"{progress.failed} failed" if progress.failed else "", refresh=False)
+    bar.update(progress.stacks_done - bar.n)

@@ -13,15 +13,15 @@ _CODEC = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE)
 
 
 @dataclass(frozen=True)
-class Parcel:
+class CompressedArray:
     """One array, compressed."""
 
-    content: bytes
+    data: bytes
     dtype: str
     shape: tuple[int, ...]
 
     @classmethod
-    def of(cls, array: np.ndarray) -> Parcel:
+    def of(cls, array: np.ndarray) -> CompressedArray:
         """The parcel of an array of any shape and of numbers or bool."""
         return cls(
             _CODEC.encode(np.ascontiguousarray(array)) if array.size else b"",
@@ -32,31 +32,31 @@ class Parcel:
     @property
     def array(self) -> np.ndarray:
         """What was packed; writable."""
-        if not self.content:
+        if not self.data:
             return np.zeros(self.shape, dtype=self.dtype)
-        return np.frombuffer(bytearray(_CODEC.decode(self.content)), dtype=self.dtype).reshape(
+        return np.frombuffer(bytearray(_CODEC.decode(self.data)), dtype=self.dtype).reshape(
             self.shape
         )
 
 
-def packed(value: Any) -> Any:
+def compress_arrays(value: Any) -> Any:
     """The same with a Parcel in the place of every array, also within lists, tuples and dataclasses."""
-    return _changed(value, np.ndarray, Parcel.of)
+    return _map_arrays(value, np.ndarray, CompressedArray.of)
 
 
-def unpacked(value: Any) -> Any:
-    """The inverse of `packed`."""
-    return _changed(value, Parcel, lambda parcel: parcel.array)
+def decompress_arrays(value: Any) -> Any:
+    """The inverse of `compress_arrays`."""
+    return _map_arrays(value, CompressedArray, lambda parcel: parcel.array)
 
 
-def _changed(value: Any, kind: type, change: Any) -> Any:
+def _map_arrays(value: Any, kind: type, convert: Any) -> Any:
     if isinstance(value, kind):
-        return change(value)
+        return convert(value)
     if type(value) in (list, tuple):
-        return type(value)(_changed(each, kind, change) for each in value)
-    if not is_dataclass(value) or isinstance(value, type | Parcel):
+        return type(value)(_map_arrays(each, kind, convert) for each in value)
+    if not is_dataclass(value) or isinstance(value, type | CompressedArray):
         return value
     new = copy(value)  # not `replace`, which would check parcels as if they were arrays
     for each in fields(value):
-        object.__setattr__(new, each.name, _changed(getattr(value, each.name), kind, change))
+        object.__setattr__(new, each.name, _map_arrays(getattr(value, each.name), kind, convert))
     return new

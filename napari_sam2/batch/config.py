@@ -12,21 +12,21 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from napari_sam2.api.count_job import job_of
+from napari_sam2.api.count_job import make_job
 from napari_sam2.api.job import Job
 from napari_sam2.batch.pool import Pool
 from napari_sam2.core.errors import FileError, PlanError
-from napari_sam2.detection.registry import AUTO, SOURCES
-from napari_sam2.io.readers.plate import fields_of, is_plate
+from napari_sam2.detection.registry import AUTO, DETECTORS
+from napari_sam2.io.readers.plate import is_plate, list_fields
 from napari_sam2.io.readers.zarr import is_store
 
-_PATHS = ("prompts", "masks")  # fields of a Job that may speak of the stack they belong to
-_WAYS = (
-    *_PATHS,
+_PATH_FIELDS = ("prompts", "masks")  # fields of a Job that may speak of the stack they belong to
+_OBJECT_FIELDS = (
+    *_PATH_FIELDS,
     "seeds",
     "counting",
 )  # fields that say where objects are: a stack's own take the place of the defaults'
-_NAMES = (
+_TEMPLATE_HELP = (
     "{stem} (the file's name without endings, and the field of a plate), {name}, {parent} (its "
     "folder's name), {number} (from 0)"
 )
@@ -41,10 +41,10 @@ class Batch:
     pool: Pool
 
     def __post_init__(self) -> None:
-        check_apart(self.jobs)
+        check_distinct_folders(self.jobs)
 
 
-class _Stacks(BaseModel):
+class _StacksEntry(BaseModel):
     """One ``[[stacks]]`` of a jobs file: a glob, and fields of `Job` for all it names."""
 
     model_config = ConfigDict(extra="allow")
@@ -53,13 +53,13 @@ class _Stacks(BaseModel):
     out: str = "{stem}"
 
 
-class _File(BaseModel):
+class _JobsFile(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     out: Path
     defaults: dict[str, Any] = Field(default_factory=dict)
     cluster: Pool = Field(default_factory=Pool)
-    stacks: list[_Stacks] = Field(min_length=1)
+    stacks: list[_StacksEntry] = Field(min_length=1)
 
 
 def read_jobs(path: Path | str) -> Batch:
@@ -68,13 +68,13 @@ def read_jobs(path: Path | str) -> Batch:
     ``out`` is the folder of all results; ``[defaults]`` and each ``[[stacks]]`` hold fields of
     `Job`; ``input`` of a ``[[stacks]]`` may be a glob, and its ``prompts``, ``masks``, ``seeds``,
     ``well`` and ``out`` may use {stem}, {name}, {parent}, {number}. ``seeds`` (a source or a label
-    image, as of ``napari-sam2 count``) and ``counting`` (fields of `Counting`) make a `CountJob`.
-    ``[cluster]`` is a `Pool`. Raises FileError where the file cannot be read, PlanError where it
+    image, as of ``napari-sam2 count``) and ``counting`` (fields of `CountingOptions`) make a `CountJob`.
+    ``[cluster]`` is a `CachedFeatureSampler`. Raises FileError where the file cannot be read, PlanError where it
     says what cannot be.
     """
     file = Path(path)
     try:
-        said = _File.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        said = _JobsFile.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
         raise FileError(f"{file}: {error.strerror or error}; expected a jobs file, TOML") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -86,12 +86,14 @@ def read_jobs(path: Path | str) -> Batch:
         raise PlanError(f"{file}: {wrong}") from error
     out = file.parent / said.out
     jobs = [
-        job for stacks in said.stacks for job in _expanded(stacks, said.defaults, file.parent, out)
+        job
+        for stacks in said.stacks
+        for job in _expand_stacks(stacks, said.defaults, file.parent, out)
     ]
     return Batch(tuple(jobs), out, said.cluster)
 
 
-def check_apart(jobs: Sequence[Job]) -> None:
+def check_distinct_folders(jobs: Sequence[Job]) -> None:
     """Raise PlanError where there are no jobs, or two of them write into one folder."""
     if not jobs:
         raise PlanError("no jobs given: expected at least one")
@@ -99,34 +101,42 @@ def check_apart(jobs: Sequence[Job]) -> None:
     if count > 1:
         raise PlanError(
             f"{count} stacks would be written to {folder}: give each a folder of its own, by out "
-            f"with {_NAMES}"
+            f"with {_TEMPLATE_HELP}"
         )
 
 
-def _expanded(stacks: _Stacks, defaults: Mapping[str, Any], base: Path, out: Path) -> list[Job]:
-    fields = _together(defaults, stacks.model_extra or {})
+def _expand_stacks(
+    stacks: _StacksEntry, defaults: Mapping[str, Any], base: Path, out: Path
+) -> list[Job]:
+    fields = _merge_fields(defaults, stacks.model_extra or {})
     jobs = []
-    for number, (stack, field) in enumerate(_inputs(base / stacks.input)):
+    for number, (stack, field) in enumerate(_list_inputs(base / stacks.input)):
         input_ = stack / field
         stem = "-".join((stack.name.split(".")[0], *field.parts))
         names = {"stem": stem, "name": stack.name, "parent": stack.parent.name, "number": number}
         own: dict[str, Any] = {
-            key: base / _filled(str(fields[key]), names) for key in _PATHS if key in fields
+            key: base / _fill_template(str(fields[key]), names)
+            for key in _PATH_FIELDS
+            if key in fields
         }
         if "well" in fields:
-            own["well"] = _filled(str(fields["well"]), names)
+            own["well"] = _fill_template(str(fields["well"]), names)
         if "counting" in fields:
-            own["counting"] = _counting(fields["counting"], names, base)
+            own["counting"] = _resolve_counting(fields["counting"], names, base)
         jobs.append(
-            job_of({**fields, **own, "input": input_, "out": out / _filled(stacks.out, names)})
+            make_job(
+                {**fields, **own, "input": input_, "out": out / _fill_template(stacks.out, names)}
+            )
         )
     return jobs
 
 
-def _together(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+def _merge_fields(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a stack over the defaults; ``seeds`` becomes a field of ``counting``."""
-    ways = [name for name in _WAYS if name in own]
-    shared = {name: value for name, value in defaults.items() if not ways or name not in _WAYS}
+    ways = [name for name in _OBJECT_FIELDS if name in own]
+    shared = {
+        name: value for name, value in defaults.items() if not ways or name not in _OBJECT_FIELDS
+    }
     if ways and set(ways) <= {"seeds", "counting"}:  # the same way as the defaults, said in part
         shared |= {name: defaults[name] for name in ("seeds", "counting") if name in defaults}
     counting = {**shared.pop("counting", {}), **own.get("counting", {})}
@@ -143,26 +153,28 @@ def _together(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, 
     return {**fields, "counting": {**counting, **seeds}} if counting or seeds else fields
 
 
-def _counting(said: Mapping[str, Any], names: Mapping[str, Any], base: Path) -> dict[str, Any]:
+def _resolve_counting(
+    fields: Mapping[str, Any], names: Mapping[str, Any], base: Path
+) -> dict[str, Any]:
     """Fields of a Counting for one stack: seeds that are no source by name are a label image."""
-    seeds = said.get("seeds", AUTO)
-    if seeds in (AUTO, *SOURCES):
-        return dict(said)
-    return {**said, "seeds": str(base / _filled(str(seeds), names))}
+    seeds = fields.get("seeds", AUTO)
+    if seeds in (AUTO, *DETECTORS):
+        return dict(fields)
+    return {**fields, "seeds": str(base / _fill_template(str(seeds), names))}
 
 
-def _inputs(pattern: Path) -> list[tuple[Path, Path]]:
+def _list_inputs(pattern: Path) -> list[tuple[Path, Path]]:
     """Each stack, and, where it is a plate, the place of one of its fields in it ("." elsewhere)."""
-    return [(path, field) for path in _found(pattern) for field in _fields(path)]
+    return [(path, field) for path in _glob_stacks(pattern) for field in _list_plate_fields(path)]
 
 
-def _fields(path: Path) -> list[Path]:
+def _list_plate_fields(path: Path) -> list[Path]:
     if not (path.is_dir() and is_store(path) and is_plate(path)):
         return [Path()]
-    return [field.relative_to(path) for field in fields_of(path)]
+    return [field.relative_to(path) for field in list_fields(path)]
 
 
-def _found(pattern: Path) -> list[Path]:
+def _glob_stacks(pattern: Path) -> list[Path]:
     if pattern.exists():
         return [pattern]
     found = sorted(
@@ -175,10 +187,10 @@ def _found(pattern: Path) -> list[Path]:
     return found
 
 
-def _filled(template: str, names: Mapping[str, Any]) -> str:
+def _fill_template(template: str, names: Mapping[str, Any]) -> str:
     try:
         return template.format_map(names)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise PlanError(
-            f"{template!r}: cannot be filled in ({error}): expected {_NAMES}"
+            f"{template!r}: cannot be filled in ({error}): expected {_TEMPLATE_HELP}"
         ) from error

@@ -15,18 +15,18 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from napari_sam2.core.errors import PlanError
 
-_CONNECT_S = 30
+_CONNECT_TIMEOUT_S = 30
 # deaths of workers dask tries a task again after: how often a job is tried is decided where it is
 # known how far it came
-_FAILURES = 0
+_ALLOWED_FAILURES = 0
 _WORKER_BYTES = 2 * 1024**3  # memory that is counted upon for a worker
 # by itself it would listen to everybody; at any port, as there may be other batches
 _DASHBOARD = "127.0.0.1:0"
-_KEPT = {
+_LOCAL_SETTINGS = {
     "distributed.deploy.lost-worker-timeout": "1000 days"
 }  # else a worker that is away for 15 s, or twice, stays away
-_THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-_QUEUES = {
+_THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+_QUEUE_CLASSES = {
     "slurm": "SLURMCluster",
     "pbs": "PBSCluster",
     "lsf": "LSFCluster",
@@ -67,15 +67,17 @@ class Pool(BaseModel):
     options: dict[str, Any] = Field(default_factory=dict)
 
     @contextmanager
-    def client(self) -> Iterator[Client]:
+    def connect(self) -> Iterator[Client]:
         """A client of the workers; those that were started for it end with it.
 
         Raises PlanError where nobody answers.
         """
         with ExitStack() as stack:
-            target = self.scheduler or stack.enter_context(self.cluster())
+            target = self.scheduler or stack.enter_context(self.start_cluster())
             try:
-                yield stack.enter_context(Client(target, timeout=_CONNECT_S, set_as_default=False))
+                yield stack.enter_context(
+                    Client(target, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)
+                )
             except OSError as error:
                 if self.scheduler is None:
                     raise
@@ -85,16 +87,16 @@ class Pool(BaseModel):
                 ) from error
 
     @contextmanager
-    def cluster(self) -> Iterator[Any]:
+    def start_cluster(self) -> Iterator[Any]:
         """The workers of `kind`, started now; one that dies is replaced."""
         if self.kind == "local":
             with (
-                dask.config.set({**self._settings(), **_KEPT}),
-                LocalCluster(**self._local()) as cluster,
+                dask.config.set({**self._make_dask_settings(), **_LOCAL_SETTINGS}),
+                LocalCluster(**self._make_local_options()) as cluster,
             ):
                 yield cluster
             return
-        with dask.config.set(self._settings()):
+        with dask.config.set(self._make_dask_settings()):
             try:
                 import dask_jobqueue
             except ImportError as error:
@@ -102,7 +104,9 @@ class Pool(BaseModel):
                     f"cluster kind {self.kind!r} needs dask-jobqueue: pip install "
                     "'napari-sam2[cluster]'"
                 ) from error
-            with getattr(dask_jobqueue, _QUEUES[self.kind])(**self._queued()) as cluster:
+            with getattr(dask_jobqueue, _QUEUE_CLASSES[self.kind])(
+                **self._make_queue_options()
+            ) as cluster:
                 workers = self.workers or 1
                 cluster.adapt(
                     minimum=workers, maximum=workers
@@ -110,27 +114,27 @@ class Pool(BaseModel):
                 yield cluster
 
     @property
-    def _count(self) -> int:
+    def _worker_count(self) -> int:
         room = max(1, MEMORY_LIMIT // _WORKER_BYTES)
         return self.workers or max(1, min(CPU_COUNT // self.threads, room))
 
-    def _local(self) -> dict[str, Any]:
+    def _make_local_options(self) -> dict[str, Any]:
         closed = {
             "host": "127.0.0.1",
             "protocol": "tcp://",
             "dashboard_address": _DASHBOARD,
         }  # nobody outside this machine
         return {
-            "n_workers": self._count,
+            "n_workers": self._worker_count,
             "threads_per_worker": 1,
             "silence_logs": logging.CRITICAL,
             **closed,
             **self.options,
         }
 
-    def _queued(self) -> dict[str, Any]:
-        """As `_local`: one worker a job, which carries one stack at a time with `threads` cores."""
-        prologue = [f"export {name}={self.threads}" for name in _THREADS] + list(
+    def _make_queue_options(self) -> dict[str, Any]:
+        """As `_make_local_options`: one worker a job, which carries one stack at a time with `threads` cores."""
+        prologue = [f"export {name}={self.threads}" for name in _THREAD_VARIABLES] + list(
             self.options.get("job_script_prologue", ())
         )
         extra = [*self.options.get("worker_extra_args", ()), "--nthreads", "1"]
@@ -142,7 +146,7 @@ class Pool(BaseModel):
         }
         return {"processes": 1, "silence_logs": logging.CRITICAL, **self.options, **own}
 
-    def _settings(self) -> dict[str, Any]:
+    def _make_dask_settings(self) -> dict[str, Any]:
         """What dask is told of workers on this machine: the threads of the model, and to leave memory and stacks alone.
 
         By its own settings glibc gives every freed tensor back at once, and a thread looks 100
@@ -150,11 +154,11 @@ class Pool(BaseModel):
         """
         spawned = {
             **dask.config.get("distributed.nanny.pre-spawn-environ"),
-            **dict.fromkeys(_THREADS, self.threads),
+            **dict.fromkeys(_THREAD_VARIABLES, self.threads),
         }
         spawned.pop("MALLOC_TRIM_THRESHOLD_", None)
         return {
-            "distributed.scheduler.allowed-failures": _FAILURES,
+            "distributed.scheduler.allowed-failures": _ALLOWED_FAILURES,
             "distributed.nanny.pre-spawn-environ": spawned,
             "distributed.worker.profile.enabled": False,
         }

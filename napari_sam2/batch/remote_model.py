@@ -19,24 +19,28 @@ from distributed import Client, KilledWorker
 from distributed.comm.addressing import parse_address, parse_host_port
 from distributed.security import Security
 
-from napari_sam2.batch.compressed_array import packed, unpacked
-from napari_sam2.batch.model_server import GO_ON, Host, Kept
-from napari_sam2.core.card import ATTENTION, Attention, ModelCard, Precision, Windows
+from napari_sam2.batch.compressed_array import compress_arrays, decompress_arrays
+from napari_sam2.batch.model_server import RESUME_HINT, ModelServer, RemoteFeatures
+from napari_sam2.core.card import DEFAULT_ATTENTION, Attention, ModelCard, Precision, Windows
 from napari_sam2.core.errors import FileError, ModelError, PlanError, Sam2Error
 from napari_sam2.core.result import Embedding, Query, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
 
-_CONNECT_S = 30
-_WORKER_S = 30  # a worker that died is started anew by its nanny, which takes seconds
-_LOOK_S = 5  # between two looks whether the worker that loads is still there
-_FILES = {"tls_ca_file": "ca.pem", "tls_client_cert": "cert.pem", "tls_client_key": "key.pem"}
+_CONNECT_TIMEOUT_S = 30
+_WORKER_TIMEOUT_S = 30  # a worker that died is started anew by its nanny, which takes seconds
+_POLL_S = 5  # between two looks whether the worker that loads is still there
+_CERTIFICATE_FILES = {
+    "tls_ca_file": "ca.pem",
+    "tls_client_cert": "cert.pem",
+    "tls_client_key": "key.pem",
+}
 
 
 class RemoteModel:
-    """A VideoModel that asks a `Host`, which holds embeddings and memories; what this side holds of them is their numbers.
+    """A VideoModel that asks a `ModelServer`, which holds embeddings and memories; what this side holds of them is their numbers.
 
-    Made by `remote_model`. Used as a context manager, or closed by `close`.
+    Made by `load_remote_model`. Used as a context manager, or closed by `close`.
     """
 
     def __init__(self, client: Client, future: Any, address: str) -> None:
@@ -44,9 +48,9 @@ class RemoteModel:
         self._future = future  # the actor lives as long as this does
         self._address = address
         self._released: deque[int] = deque()
-        self._answers: list[Segment] = []
+        self._last_segments: list[Segment] = []
         try:
-            self._actor = _loaded(client, future, address)
+            self._actor = _wait_for_model(client, future, address)
         except KilledWorker as error:
             raise ModelError(
                 f"the worker of {address} died while it loaded the model: look at its log; is "
@@ -59,7 +63,7 @@ class RemoteModel:
             future,
         )  # else it takes any client of this process for its own
         self.card: ModelCard
-        self.card, there = self._result("about")
+        self.card, there = self._await_result("about")
         self.device = f"{address} ({there})"
 
     def __enter__(self) -> Self:
@@ -77,9 +81,9 @@ class RemoteModel:
         """The frames travel once; see `VideoModel.embed`."""
         if not views:
             return []
-        kept = self._call("embed", packed(list(views)))
+        kept = self._call("embed", compress_arrays(list(views)))
         return [
-            Embedding(frame.index, window, self._mine(each))
+            Embedding(frame.index, window, self._wrap_features(each))
             for (frame, window), each in zip(views, kept, strict=True)
         ]
 
@@ -87,74 +91,78 @@ class RemoteModel:
         """Prompts go, compressed masks come back; see `VideoModel.segment`."""
         if not queries:
             return []
-        self._answers = unpacked(
-            self._call("segment", _travelling(embedding), packed(list(queries)))
+        self._last_segments = decompress_arrays(
+            self._call("segment", _strip_local_parts(embedding), compress_arrays(list(queries)))
         )
-        return list(self._answers)
+        return list(self._last_segments)
 
     def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
         """Answers that were just given do not travel again; see `VideoModel.remember`."""
         if not segments:
             return []
-        known = {id(answer): place for place, answer in enumerate(self._answers)}
+        known = {id(answer): place for place, answer in enumerate(self._last_segments)}
         told = [
-            known[id(segment)] if id(segment) in known else packed(segment) for segment in segments
+            known[id(segment)] if id(segment) in known else compress_arrays(segment)
+            for segment in segments
         ]
-        return [self._mine(each) for each in self._call("remember", _travelling(embedding), told)]
+        return [
+            self._wrap_features(each)
+            for each in self._call("remember", _strip_local_parts(embedding), told)
+        ]
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
         """Features brought here."""
-        return tuple(unpacked(self._call("to_arrays", features[0])))
+        return tuple(decompress_arrays(self._call("to_arrays", features[0])))
 
     def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
         """Features brought there."""
-        return self._mine(self._call("from_arrays", packed(list(arrays))))
+        return self._wrap_features(self._call("from_arrays", compress_arrays(list(arrays))))
 
     def nbytes(self, features: tuple[Any, ...]) -> int:
         """Bytes these features take there."""
         return int(features[0].nbytes)
 
-    def holds(self) -> int:
+    def count_features(self) -> int:
         """How many embeddings and memories are kept there."""
         return int(self._call("holds"))
 
-    def _mine(self, kept: Kept) -> tuple[Kept]:
+    def _wrap_features(self, features: RemoteFeatures) -> tuple[RemoteFeatures]:
         """Features that are let go there when nobody here holds them any more."""
-        weakref.finalize(kept, self._released.append, kept.number).atexit = False
-        return (kept,)
+        weakref.finalize(features, self._released.append, features.number).atexit = False
+        return (features,)
 
-    def _call(self, method: str, *given: Any) -> Any:
+    def _call(self, method: str, *arguments: Any) -> Any:
         released = [self._released.popleft() for _ in range(len(self._released))]
-        return self._result(method, *given, released)
+        return self._await_result(method, *arguments, released)
 
-    def _result(self, method: str, *given: Any) -> Any:
+    def _await_result(self, method: str, *arguments: Any) -> Any:
         try:
-            return getattr(self._actor, method)(*given).result()
+            return getattr(self._actor, method)(*arguments).result()
         except Sam2Error:
             raise
         except (OSError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and "lost" not in str(error):
                 raise
             raise ModelError(
-                f"the worker of {self._address} that held the model is gone ({error}): {GO_ON}"
+                f"the worker of {self._address} that held the model is gone ({error}): {RESUME_HINT}"
             ) from error
 
 
-def _travelling(embedding: Embedding) -> Embedding:
+def _strip_local_parts(embedding: Embedding) -> Embedding:
     """What travels of it: its parts are kept by the Host."""
-    return replace(embedding, keep=None)
+    return replace(embedding, get_or_make_part=None)
 
 
-def remote_model(
+def load_remote_model(
     address: str,
     name: str = "nano",
     *,
     device: str = "auto",
-    attention: Attention = ATTENTION,
+    attention: Attention = DEFAULT_ATTENTION,
     precision: Precision = "float32",
     windows: Windows = "whole",
     certificates: Path | str | None = None,
-    plain: bool = False,
+    allow_plain_tcp: bool = False,
 ) -> RemoteModel:
     """A model on a worker of the dask scheduler at `address`; it is loaded there.
 
@@ -167,19 +175,19 @@ def remote_model(
     certificates
         Folder with ca.pem, cert.pem and key.pem; those of dask's own configuration
         (``distributed.comm.tls``) where not given.
-    plain
+    allow_plain_tcp
         Allow ``tcp://`` to another machine: whoever can reach the network can read along, and run
         code on both.
 
     Raises PlanError for an address that is not allowed or where nobody answers, FileError for
     certificates that are not there, and what loading the model there raises.
     """
-    check_address(address, plain=plain)
-    security = _security(address, certificates)
+    check_address(address, allow_plain_tcp=allow_plain_tcp)
+    security = _make_security(address, certificates)
     with ExitStack() as opened:
         try:
             client = opened.enter_context(
-                Client(address, timeout=_CONNECT_S, set_as_default=False, security=security)
+                Client(address, timeout=_CONNECT_TIMEOUT_S, set_as_default=False, security=security)
             )
         except (OSError, ValueError) as error:
             raise PlanError(
@@ -189,7 +197,7 @@ def remote_model(
         _await_worker(client, address)
         how = {"attention": attention, "precision": precision, "windows": windows}
         model = RemoteModel(
-            client, client.submit(Host, name, device, how, actor=True, pure=False), address
+            client, client.submit(ModelServer, name, device, how, actor=True, pure=False), address
         )
         opened.pop_all()
     return model
@@ -197,7 +205,7 @@ def remote_model(
 
 def _await_worker(client: Client, address: str) -> None:
     try:
-        client.wait_for_workers(1, timeout=_WORKER_S)
+        client.wait_for_workers(1, timeout=_WORKER_TIMEOUT_S)
     except TimeoutError as error:
         raise PlanError(
             f"the scheduler at {address} has no worker: start one there with `dask worker "
@@ -205,23 +213,23 @@ def _await_worker(client: Client, address: str) -> None:
         ) from error
 
 
-def _loaded(client: Client, future: Any, address: str) -> Any:
+def _wait_for_model(client: Client, future: Any, address: str) -> Any:
     """The actor, however long loading takes, as long as there is a worker: dask would wait for one without end."""
     while True:
         try:
-            return future.result(timeout=_LOOK_S)
+            return future.result(timeout=_POLL_S)
         except TimeoutError:
             _await_worker(client, address)
 
 
-def check_address(address: str, *, plain: bool = False) -> None:
-    """Raise PlanError for an address to which anybody on the way could listen, unless that is said to be wanted (`plain`)."""
+def check_address(address: str, *, allow_plain_tcp: bool = False) -> None:
+    """Raise PlanError for an address to which anybody on the way could listen, unless that is said to be wanted (`allow_plain_tcp`)."""
     try:
         scheme, place = parse_address(address)
         host, _ = parse_host_port(place) if scheme in ("tcp", "tls") else (place, 0)
     except ValueError as error:
         raise PlanError(f"{address!r}: {error}; expected tls://host:port") from error
-    if scheme == "tls" or (scheme == "tcp" and (plain or _loopback(host))):
+    if scheme == "tls" or (scheme == "tcp" and (allow_plain_tcp or _is_loopback(host))):
         return
     if scheme != "tcp":
         raise PlanError(f"{address!r}: expected tls://host:port")
@@ -233,14 +241,14 @@ def check_address(address: str, *, plain: bool = False) -> None:
     )
 
 
-def _loopback(host: str) -> bool:
+def _is_loopback(host: str) -> bool:
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def _security(address: str, folder: Path | str | None) -> Security:
+def _make_security(address: str, folder: Path | str | None) -> Security:
     if folder is None:
         security = Security()
         if address.startswith("tls:") and not security.tls_ca_file:
@@ -249,11 +257,11 @@ def _security(address: str, folder: Path | str | None) -> Security:
                 "dask's own distributed.comm.tls"
             )
         return security
-    files = {role: Path(folder) / name for role, name in _FILES.items()}
+    files = {role: Path(folder) / name for role, name in _CERTIFICATE_FILES.items()}
     missing = [str(path) for path in files.values() if not path.is_file()]
     if missing:
         raise FileError(
             f"{missing[0]}: no such file; expected certificates named "
-            f"{', '.join(_FILES.values())} in {folder}"
+            f"{', '.join(_CERTIFICATE_FILES.values())} in {folder}"
         )
     return Security(require_encryption=True, **{role: str(path) for role, path in files.items()})

@@ -11,26 +11,26 @@ import pandas as pd
 from distributed import Client, Future, as_completed
 from distributed.scheduler import KilledWorker
 
-from napari_sam2.api.count_job import job_of
+from napari_sam2.api.count_job import make_job
 from napari_sam2.api.job import Job
-from napari_sam2.batch.config import Batch, check_apart
+from napari_sam2.batch.config import Batch, check_distinct_folders
 from napari_sam2.batch.pool import Pool
-from napari_sam2.batch.summary import SUMMARY, names_of, write_summary
-from napari_sam2.batch.tasks import TOPIC, Done, carry
+from napari_sam2.batch.summary import SUMMARY, name_stacks, write_summary
+from napari_sam2.batch.tasks import TOPIC, TaskResult, run_task
 from napari_sam2.core.errors import PlanError, Sam2Error, WorkerError
-from napari_sam2.io.atomic import alone, check_output
-from napari_sam2.io.readers.well import well_of
+from napari_sam2.io.atomic import check_output, lock_folder
+from napari_sam2.io.readers.well import find_well
 from napari_sam2.measurement.counts import ALL
 
-TRIES = 3
+MAX_TRIES = 3
 """How often a job is tried that fails for no reason of its own."""
 
-DEATHS = 3
+MAX_DEATHS = 3
 """How many workers may die of a job one after another before any has finished a frame of it."""
 
 
 @dataclass(frozen=True)
-class Standing:
+class BatchProgress:
     """How far a batch is: jobs finished, failed and in all, and the part (0..1) of each job that is at work."""
 
     finished: int
@@ -39,12 +39,12 @@ class Standing:
     parts: Mapping[int, float]
 
     @property
-    def stacks(self) -> float:
+    def stacks_done(self) -> float:
         """Stacks done, those at work counted by their part."""
         return self.finished + self.failed + sum(self.parts.values())
 
 
-Report = Callable[[Standing], None]
+BatchProgressCallback = Callable[[BatchProgress], None]
 
 
 def run_jobs(
@@ -52,7 +52,7 @@ def run_jobs(
     *,
     out: Path | str | None = None,
     pool: Pool | None = None,
-    progress: Report | None = None,
+    progress: BatchProgressCallback | None = None,
 ) -> pd.DataFrame:
     """Carry many stacks, and give the table over all of them: one row a job, in their order.
 
@@ -72,21 +72,23 @@ def run_jobs(
     carried out has its error in the table and never stops the others. Jobs that are finished
     already are not done again.
     """
-    checked = tuple(job if isinstance(job, Job) else job_of(job) for job in jobs)
-    check_apart(checked)
+    checked = tuple(job if isinstance(job, Job) else make_job(job) for job in jobs)
+    check_distinct_folders(checked)
     if out is None:
-        return _table(checked, None, _carried(checked, pool or Pool(), progress))
+        return _make_table(checked, None, _run_on_workers(checked, pool or Pool(), progress))
     return run_batch(Batch(checked, Path(out), pool or Pool()), progress=progress)
 
 
-def run_batch(batch: Batch, *, progress: Report | None = None) -> pd.DataFrame:
+def run_batch(batch: Batch, *, progress: BatchProgressCallback | None = None) -> pd.DataFrame:
     """Run a Batch, and write the tables over all stacks into its folder; see `run_jobs`.
 
     Raises OutputError where another run is at it.
     """
     check_output(batch.out)
-    with alone(batch.out):
-        table = _table(batch.jobs, batch.out, _carried(batch.jobs, batch.pool, progress))
+    with lock_folder(batch.out):
+        table = _make_table(
+            batch.jobs, batch.out, _run_on_workers(batch.jobs, batch.pool, progress)
+        )
         write_summary(batch.out, table)
     table.attrs["summary"] = str((batch.out / SUMMARY).resolve())
     return table
@@ -97,18 +99,18 @@ class _Ledger:
     """What is known of every job while the batch runs."""
 
     total: int
-    results: dict[int, Done | Exception] = field(default_factory=dict)
+    results: dict[int, TaskResult | Exception] = field(default_factory=dict)
     tries: dict[int, int] = field(default_factory=dict)
     failures: dict[int, int] = field(default_factory=dict)
     deaths: dict[int, int] = field(default_factory=dict)
     parts: dict[int, float] = field(default_factory=dict)
 
     @property
-    def standing(self) -> Standing:
+    def progress(self) -> BatchProgress:
         failed = sum(isinstance(result, Exception) for result in self.results.values())
-        return Standing(len(self.results) - failed, failed, self.total, dict(self.parts))
+        return BatchProgress(len(self.results) - failed, failed, self.total, dict(self.parts))
 
-    def heard(self, event: Mapping[str, Any]) -> None:
+    def record_event(self, event: Mapping[str, Any]) -> None:
         """A worker has begun (position 0), or finished a frame of a job that nobody will have to do again."""
         number, position = event["number"], event["position"]
         if number not in self.results:
@@ -116,88 +118,90 @@ class _Ledger:
             if position:
                 self.deaths.pop(number, None)
 
-    def ended(self, number: int, result: Done | Exception) -> None:
+    def record_result(self, number: int, result: TaskResult | Exception) -> None:
         self.results[number] = result
         self.parts.pop(number, None)
 
-    def again(self, number: int, error: BaseException) -> bool:
+    def record_failure(self, number: int, error: BaseException) -> bool:
         """Whether a job that failed so is to be tried again: not where the same must happen again."""
         begun = self.parts.pop(number, None) is not None
         if not isinstance(error, KilledWorker):
             self.failures[number] = self.failures.get(number, 0) + 1
-            again = not _final(error) and self.failures[number] < TRIES
+            again = not _is_final(error) and self.failures[number] < MAX_TRIES
         elif not begun:
             return True  # it waited behind the one of which the worker died
         else:
             self.deaths[number] = self.deaths.get(number, 0) + 1
-            again = self.deaths[number] < DEATHS
+            again = self.deaths[number] < MAX_DEATHS
         self.tries[number] = self.tries.get(number, 1) + again
         return again
 
 
-def _final(error: BaseException) -> bool:
+def _is_final(error: BaseException) -> bool:
     """Errors of ours say what is wrong with the input, and it will be wrong again; a disk or a network may come back."""
     return isinstance(error, Sam2Error) and not isinstance(error, OSError)
 
 
-def _carried(jobs: Sequence[Job], pool: Pool, progress: Report | None) -> _Ledger:
+def _run_on_workers(
+    jobs: Sequence[Job], pool: Pool, progress: BatchProgressCallback | None
+) -> _Ledger:
     ledger = _Ledger(len(jobs))
-    with pool.client() as client, client.as_current():  # as_completed asks for the current one
+    with pool.connect() as client, client.as_current():  # as_completed asks for the current one
 
         def heard(event: tuple[float, Mapping[str, Any]]) -> None:
-            ledger.heard(event[1])
+            ledger.record_event(event[1])
             if progress:
-                progress(ledger.standing)
+                progress(ledger.progress)
 
         client.subscribe_topic(TOPIC, heard)
-        futures = {_submitted(client, number, job): number for number, job in enumerate(jobs)}
+        futures = {_submit_job(client, number, job): number for number, job in enumerate(jobs)}
         waiting = as_completed(futures)
         for future in waiting:
             number = futures.pop(future)
             result = future.exception() or future.result()
             error = result if isinstance(result, BaseException) else None
-            if error is not None and ledger.again(number, error):
-                fresh = _submitted(client, number, jobs[number])
+            if error is not None and ledger.record_failure(number, error):
+                fresh = _submit_job(client, number, jobs[number])
                 futures[fresh] = number
                 waiting.add(fresh)
                 continue
-            ledger.ended(number, _explained(result))
+            ledger.record_result(number, _explain_death(result))
             if progress:
-                progress(ledger.standing)
+                progress(ledger.progress)
         client.unsubscribe_topic(TOPIC)
     return ledger
 
 
-def _explained(result: Done | Exception) -> Done | Exception:
+def _explain_death(result: TaskResult | Exception) -> TaskResult | Exception:
     """What dask says of workers that died, as it concerns who waits for the stack."""
     if not isinstance(result, KilledWorker):
         return result
     return WorkerError(
-        f"{DEATHS} workers died of this stack, one after another, and finished no frame: most "
+        f"{MAX_DEATHS} workers died of this stack, one after another, and finished no frame: most "
         "likely their memory did not hold it; "
         "give each more (fewer workers, or memory in [cluster] options), and run the batch again"
     )
 
 
-def _submitted(client: Client, number: int, job: Job) -> Future:
-    return client.submit(carry, number, job.model_dump(mode="python"), pure=False, key=None)
+def _submit_job(client: Client, number: int, job: Job) -> Future:
+    return client.submit(run_task, number, job.model_dump(mode="python"), pure=False, key=None)
 
 
-def _table(jobs: Sequence[Job], base: Path | None, ledger: _Ledger) -> pd.DataFrame:
+def _make_table(jobs: Sequence[Job], base: Path | None, ledger: _Ledger) -> pd.DataFrame:
     """One row a job; a column ``n_<category>`` for each category that any of them has."""
     rows: list[dict[str, Any]] = []
     for number, (job, name) in enumerate(
-        zip(jobs, names_of([job.out for job in jobs], base), strict=True)
+        zip(jobs, name_stacks([job.out for job in jobs], base), strict=True)
     ):
         result = ledger.results[number]
         row: dict[str, Any] = {
             "stack": name,
-            "well": job.well or well_of(job.input),
+            "well": job.well or find_well(job.input),
             "input": str(job.input),
             "out": str(job.out),
         }
         row["tries"] = ledger.tries.get(number, 1)
-        if isinstance(result, Done):
+        if isinstance(result, TaskResult):
             counts = {f"n_{name}": n for name, n in result.objects.items() if name != ALL and name}
             row |= {
                 "state": "skipped" if result.skipped else "done",
@@ -235,7 +239,7 @@ def _table(jobs: Sequence[Job], base: Path | None, ledger: _Ledger) -> pd.DataFr
     return table.reindex(columns=[*head, *extra]).astype(whole)
 
 
-def failures(table: pd.DataFrame) -> None:
+def raise_for_failures(table: pd.DataFrame) -> None:
     """Raise PlanError that names the first job of a summary that failed, and how many did."""
     failed = table[table["state"] == "failed"]
     if len(failed):

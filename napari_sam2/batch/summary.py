@@ -8,8 +8,8 @@ from pathlib import Path
 import pandas as pd
 
 from napari_sam2.io.tables import write_table, write_text
-from napari_sam2.measurement.pooling import by_well, pooled
-from napari_sam2.measurement.report.batch_report import batch_report
+from napari_sam2.measurement.pooling import pool_tables, summarise_wells
+from napari_sam2.measurement.report.batch_report import render_batch_report
 
 SUMMARY, COUNTS, TRACKS, WELLS, REPORT = (
     "summary.csv",
@@ -29,27 +29,27 @@ def write_summary(folder: Path, table: pd.DataFrame) -> None:
     """
     done = table[table["state"] != "failed"]
     wells = dict(zip(table["stack"], table["well"], strict=True))
-    counts, tracks = (pooled(_read(done, name), wells) for name in (COUNTS, TRACKS))
-    by = by_well(counts, tracks) if len(counts) and any(wells.values()) else pd.DataFrame()
+    counts, tracks = (pool_tables(_read_tables(done, name), wells) for name in (COUNTS, TRACKS))
+    by = summarise_wells(counts, tracks) if len(counts) and any(wells.values()) else pd.DataFrame()
     for name, each in {COUNTS: counts, TRACKS: tracks, **({WELLS: by} if len(by) else {})}.items():
         write_table(each, folder / name)
     write_table(table, folder / SUMMARY)
-    write_text(batch_report(folder.resolve().name, table, tracks, by), folder / REPORT)
+    write_text(render_batch_report(folder.resolve().name, table, tracks, by), folder / REPORT)
 
 
-def names_of(folders: Sequence[Path], base: Path | None) -> list[str]:
+def name_stacks(folders: Sequence[Path], base: Path | None) -> list[str]:
     """What stacks are called in tables: their folder under `base`, else its name, or its path where names are not enough."""
-    inside = [_under(folder, base) for folder in folders]
+    inside = [_get_relative_name(folder, base) for folder in folders]
     return inside if len(set(inside)) == len(inside) else [str(folder) for folder in folders]
 
 
-def _under(folder: Path, base: Path | None) -> str:
+def _get_relative_name(folder: Path, base: Path | None) -> str:
     if base is not None and folder.resolve().is_relative_to(base.resolve()):
         return folder.resolve().relative_to(base.resolve()).as_posix()
     return folder.name
 
 
-def _read(done: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
+def _read_tables(done: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
     files = {stack: Path(out) / name for stack, out in zip(done["stack"], done["out"], strict=True)}
     return {
         stack: pd.read_csv(file, dtype={"frame": "string", "category": "string"})

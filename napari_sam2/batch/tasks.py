@@ -12,26 +12,26 @@ from typing import Any
 import dask
 from distributed import get_worker
 
-from napari_sam2.api.count_job import CountJob, job_of, run_count
-from napari_sam2.api.job import Job, Outcome, finished, run_job
+from napari_sam2.api.count_job import CountJob, make_job, run_count_job
+from napari_sam2.api.job import Job, JobResult, is_finished, run_job
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.measurement.counts import ALL
-from napari_sam2.propagation.propagate import Stepped
+from napari_sam2.propagation.propagate import PropagationStep
 from napari_sam2.propagation.run import Progress
 
 TOPIC = "napari-sam2"
 """The topic of dask's events under which workers say how far they are."""
 
-_REPORT_S = 0.5
-_loading = Lock()
-_carrying = (
+_REPORT_INTERVAL_S = 0.5
+_load_lock = Lock()
+_run_lock = (
     Lock()
 )  # one stack at a time, however many threads somebody's worker has: memory is reckoned so
 
 
 @dataclass(frozen=True)
-class Done:
+class TaskResult:
     """What came of one job, small enough to travel: the row of the summary."""
 
     number: int
@@ -42,7 +42,7 @@ class Done:
     worker: str
 
 
-def carry(number: int, fields: dict[str, Any]) -> Done | Sam2Error:
+def run_task(number: int, fields: dict[str, Any]) -> TaskResult | Sam2Error:
     """Carry out the job that is `number` of a batch; what an earlier try has left in its folder is gone on with.
 
     An error of ours is given back, not raised: dask would print a traceback of what one line
@@ -50,25 +50,27 @@ def carry(number: int, fields: dict[str, Any]) -> Done | Sam2Error:
     """
     try:
         with (
-            _carrying,
+            _run_lock,
             dask.config.set(scheduler="synchronous"),
         ):  # else each plane that is read would be a task of the cluster
-            return _carried(number, fields)
+            return _run_task(number, fields)
     except Sam2Error as error:
         return error
 
 
-def _carried(number: int, fields: dict[str, Any]) -> Done:
+def _run_task(number: int, fields: dict[str, Any]) -> TaskResult:
     started = perf_counter()
     get_worker().log_event(TOPIC, {"number": number, "position": 0, "total": 1})
-    job = job_of({**fields, "resume": True})
-    skipped = finished(job)
-    outcome = _run(
-        job, None if skipped else model_of(job.model, job.device, **job.how), _reporter(number)
+    job = make_job({**fields, "resume": True})
+    skipped = is_finished(job)
+    outcome = _dispatch_job(
+        job,
+        None if skipped else get_model(job.model, job.device, **job.inference_options),
+        _make_reporter(number),
     )
-    return Done(
+    return TaskResult(
         number,
-        _counted(outcome),
+        _count_by_category(outcome),
         len(outcome.objects),
         perf_counter() - started,
         skipped,
@@ -76,32 +78,32 @@ def _carried(number: int, fields: dict[str, Any]) -> Done:
     )
 
 
-def _run(job: Job, model: VideoModel | None, report: Progress) -> Outcome:
+def _dispatch_job(job: Job, model: VideoModel | None, progress: Progress) -> JobResult:
     if isinstance(job, CountJob):
-        return run_count(job, model=model, progress=report, stage=_silent)
-    return run_job(job, model=model, progress=report, stage=_silent)
+        return run_count_job(job, model=model, progress=progress, report=_ignore_report)
+    return run_job(job, model=model, progress=progress, report=_ignore_report)
 
 
-def _silent(_: str) -> None:
+def _ignore_report(_: str) -> None:
     """Workers say nothing of the parts of their work."""
 
 
-def model_of(name: str, device: str, **how: Any) -> VideoModel:
-    """The model of this worker, `how` as for `load_model`: read once, however many stacks come."""
-    with _loading:
-        return _loaded(name, device, **how)
+def get_model(name: str, device: str, **options: Any) -> VideoModel:
+    """The model of this worker, `options` as for `load_model`: read once, however many stacks come."""
+    with _load_lock:
+        return _load_cached_model(name, device, **options)
 
 
 @lru_cache(maxsize=1)
-def _loaded(name: str, device: str, **how: Any) -> VideoModel:
+def _load_cached_model(name: str, device: str, **options: Any) -> VideoModel:
     from napari_sam2.models.load import load_model  # torch: in workers only
 
-    return load_model(name, device=device, **how)
+    return load_model(name, device=device, **options)
 
 
-def _counted(outcome: Outcome) -> dict[str, int]:
+def _count_by_category(result: JobResult) -> dict[str, int]:
     """Objects by category ("" where they have none) and, under ``all``, altogether: as `counts.csv` counts them, by track."""
-    objects = outcome.objects
+    objects = result.objects
     category = (
         objects["category"].astype(object).where(objects["category"].notna(), "")
     )  # read back as numbers where none has one
@@ -112,13 +114,13 @@ def _counted(outcome: Outcome) -> dict[str, int]:
     }
 
 
-def _reporter(number: int) -> Callable[[Stepped], None]:
+def _make_reporter(number: int) -> Callable[[PropagationStep], None]:
     worker = get_worker()
     last = 0.0
 
-    def report(stepped: Stepped) -> None:
+    def report(stepped: PropagationStep) -> None:
         nonlocal last
-        if monotonic() - last >= _REPORT_S or stepped.position == stepped.total:
+        if monotonic() - last >= _REPORT_INTERVAL_S or stepped.position == stepped.total:
             last = monotonic()
             worker.log_event(
                 TOPIC, {"number": number, "position": stepped.position, "total": stepped.total}

@@ -8,28 +8,28 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from napari_sam2.cli.parser import parser
+from napari_sam2.cli.parser import make_parser
 from napari_sam2.core.errors import Sam2Error
 
-WRONG = 2
+EXIT_ERROR = 2
 """Exit code of a wrong call or wrong input."""
 
-INTERRUPTED = 130
+EXIT_INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; errors of ours are one line on stderr, and exit code 2."""
-    arguments = parser().parse_args(argv)
+    arguments = make_parser().parse_args(argv)
     try:
         arguments.do(arguments)
     except Sam2Error as error:
         print(f"napari-sam2: {error}", file=sys.stderr)
-        return WRONG
+        return EXIT_ERROR
     except KeyboardInterrupt:
         print(
             f"napari-sam2: stopped; what was finished is kept{arguments.after_stop}",
             file=sys.stderr,
         )
-        return INTERRUPTED
+        return EXIT_INTERRUPTED
     return 0

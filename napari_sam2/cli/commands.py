@@ -16,12 +16,12 @@ from napari_sam2.core.errors import PlanError
 
 if TYPE_CHECKING:
     from napari_sam2.core.protocols import VideoModel
-    from napari_sam2.propagation.propagate import Stepped
+    from napari_sam2.propagation.propagate import PropagationStep
 
-HOW = ("attention", "precision", "windows")
+INFERENCE_OPTIONS = ("attention", "precision", "windows")
 """Options of how a model looks at frames, and what it computes in."""
 
-OF_THE_PROJECT = (
+PROJECT_OPTIONS = (
     "along",
     "channel",
     "axes",
@@ -36,18 +36,18 @@ OF_THE_PROJECT = (
     "attention",
     "windows",
 )
-"""Options of ``track`` that a project answers itself."""
+"""Options of ``execute_track`` that a project answers itself."""
 
 
-_MANY_STEPS = 1_000_000  # of a training that ends by the clock
+_UNLIMITED_STEPS = 1_000_000  # of a training that ends by the clock
 
 
-def demo(arguments: argparse.Namespace) -> None:
+def execute_demo(arguments: argparse.Namespace) -> None:
     """The shipped samples, carried and compared with their truth."""
-    from napari_sam2.api.samples import demo
+    from napari_sam2.api.samples import run_demo
 
-    with _bar() as progress:
-        scores = demo(arguments.out, progress=progress, stage=_say)
+    with _open_progress_bar() as progress:
+        scores = run_demo(arguments.out, progress=progress, report=_print_line)
     for name, iou in scores.items():
         print(
             f"{name}: mean IoU with the ground truth {iou:.2f}, of objects prompted once, over "
@@ -59,47 +59,47 @@ def demo(arguments: argparse.Namespace) -> None:
     )
 
 
-def track(arguments: argparse.Namespace) -> None:
+def execute_track(arguments: argparse.Namespace) -> None:
     """One stack with prompts, or a project."""
     from napari_sam2.api.job import Job, run_job
 
     if arguments.project is not None:
-        _replay(arguments)
+        _replay_project(arguments)
         return
     if arguments.input is None:
         raise PlanError("no INPUT: give the image stack, or a --project")
     given = {name: value for name, value in vars(arguments).items() if name in Job.model_fields}
     for name in [name for name in ("model", "precision") if given[name] is None]:
         del given[name]
-    job = Job.checked(given)
+    job = Job.from_fields(given)
     arguments.precision = job.precision
-    with _elsewhere(arguments, job.model) as model, _bar() as progress:
-        outcome = run_job(job, model=model, progress=progress, stage=_say)
+    with _open_remote_model(arguments, job.model) as model, _open_progress_bar() as progress:
+        outcome = run_job(job, model=model, progress=progress, report=_print_line)
     print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
 
 
 @contextmanager
-def _elsewhere(arguments: argparse.Namespace, name: str) -> Iterator[VideoModel | None]:
+def _open_remote_model(arguments: argparse.Namespace, name: str) -> Iterator[VideoModel | None]:
     """The model of that name on the machine of ``--model-on``; None where that is not given."""
     if arguments.model_on is None:
         yield None
         return
-    from napari_sam2.batch.remote_model import remote_model
+    from napari_sam2.batch.remote_model import load_remote_model
 
-    options = {name: getattr(arguments, name) for name in ("device", "certificates", *HOW)} | {
-        "plain": arguments.plain_tcp
-    }
-    with remote_model(arguments.model_on, name, **options) as model:
+    options = {
+        name: getattr(arguments, name) for name in ("device", "certificates", *INFERENCE_OPTIONS)
+    } | {"plain": arguments.plain_tcp}
+    with load_remote_model(arguments.model_on, name, **options) as model:
         yield model
 
 
-def _replay(arguments: argparse.Namespace) -> None:
-    from napari_sam2.api.project import replay
+def _replay_project(arguments: argparse.Namespace) -> None:
+    from napari_sam2.api.project import replay_project
     from napari_sam2.io.project import ProjectFile
 
     said = [
         name
-        for name, unused in zip(OF_THE_PROJECT, arguments.unused, strict=True)
+        for name, unused in zip(PROJECT_OPTIONS, arguments.unused, strict=True)
         if getattr(arguments, name) != unused
     ]
     if said:
@@ -112,62 +112,72 @@ def _replay(arguments: argparse.Namespace) -> None:
     }
     own = ProjectFile.read(arguments.project).model
     name, arguments.attention, arguments.windows = (
-        arguments.model or own.asked,
+        arguments.model or own.name_or_path,
         own.attention,
         own.windows,
     )
     arguments.precision = arguments.precision or own.precision
-    with _elsewhere(arguments, name) as elsewhere, _bar() as progress:
+    with _open_remote_model(arguments, name) as elsewhere, _open_progress_bar() as progress:
         options |= {
             "model": elsewhere or arguments.model,
             "another_model": arguments.model is not None,
         }
-        outcome = replay(
+        outcome = replay_project(
             arguments.project,
             arguments.out,
             image=arguments.input,
             **options,
             progress=progress,
-            stage=_say,
+            report=_print_line,
         )
     print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
 
 
-def count(arguments: argparse.Namespace) -> None:
+def execute_count(arguments: argparse.Namespace) -> None:
     """One stack without prompts."""
-    from napari_sam2.api.count import Counting, count
-    from napari_sam2.api.job import Outcome
+    from napari_sam2.api.count import CountingOptions, count
+    from napari_sam2.api.job import JobResult
     from napari_sam2.io.open import open_stack
 
     given = vars(arguments)
-    options = {name: value for name, value in given.items() if name in Counting.model_fields}
+    options = {name: value for name, value in given.items() if name in CountingOptions.model_fields}
     walked = {
         name: given[name]
-        for name in ("along", "channel", "at", "contrast", "model", "device", "out", "also", *HOW)
+        for name in (
+            "along",
+            "channel",
+            "at",
+            "contrast",
+            "model",
+            "device",
+            "out",
+            "also",
+            *INFERENCE_OPTIONS,
+        )
     }
     options["rules"] = {
         name.strip(): text for name, _, text in (rule.partition(":") for rule in arguments.rule)
     }
-    Counting.checked(options)
+    CountingOptions.from_fields(options)
     stack = open_stack(
         arguments.input, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval
     )
-    with _elsewhere(arguments, arguments.model) as model:
+    with _open_remote_model(arguments, arguments.model) as model:
         outcome = count(
-            stack, **walked | {"model": model or arguments.model}, **options, stage=_say
+            stack, **walked | {"model": model or arguments.model}, **options, report=_print_line
         )
-    assert isinstance(outcome, Outcome)
+    assert isinstance(outcome, JobResult)
     for note in outcome.notes:
         print(f"note: {note}")
     print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
 
 
-def measure(arguments: argparse.Namespace) -> None:
+def execute_measure(arguments: argparse.Namespace) -> None:
     """Tables from labels that exist."""
-    from napari_sam2.api.tables import measure, open_labels_of
+    from napari_sam2.api.tables import measure, open_labels_for
     from napari_sam2.core.video import Video
     from napari_sam2.io.open import open_stack
-    from napari_sam2.measurement.features.options import Puncta, Scope
+    from napari_sam2.measurement.features.options import MeasurementOptions, SpotOptions
 
     image = open_stack(
         arguments.image, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval
@@ -176,18 +186,22 @@ def measure(arguments: argparse.Namespace) -> None:
     cells = (
         None
         if arguments.cells is None
-        else open_labels_of(arguments.cells, Video.of(image, **walked))
+        else open_labels_for(arguments.cells, Video.of(image, **walked))
     )
-    puncta = Puncta() if arguments.spot_sigma is None else Puncta(sigma_px=arguments.spot_sigma)
-    scope = Scope(puncta=puncta, cells=cells, saturation=arguments.saturation)
-    tables = measure(arguments.labels, image, **walked, scope=scope, out=arguments.out)
+    puncta = (
+        SpotOptions()
+        if arguments.spot_sigma is None
+        else SpotOptions(sigma_px=arguments.spot_sigma)
+    )
+    scope = MeasurementOptions(spots=puncta, cells=cells, saturation=arguments.saturation)
+    tables = measure(arguments.labels, image, **walked, options=scope, out=arguments.out)
     print(
         f"Done: {len(tables.tracks)} objects, {len(tables.objects)} masks measured; tables in "
         f"{arguments.out.resolve()}"
     )
 
 
-def evaluate(arguments: argparse.Namespace) -> None:
+def execute_evaluate(arguments: argparse.Namespace) -> None:
     """Agreement with ground truth, printed and on request written."""
     from napari_sam2.api.evaluation import evaluate_files
     from napari_sam2.io.tables import write_json
@@ -205,17 +219,17 @@ def evaluate(arguments: argparse.Namespace) -> None:
         )
 
 
-def finetune(arguments: argparse.Namespace) -> None:
+def execute_finetune(arguments: argparse.Namespace) -> None:
     """A model trained on annotated data."""
     from napari_sam2.train.finetune import finetune
-    from napari_sam2.train.hooks import Bar, Lines
+    from napari_sam2.train.hooks import LogHook, ProgressBar
 
     card = finetune(
         arguments.data,
         model=arguments.model,
         out=arguments.out,
-        recipe=_recipe(arguments),
-        hooks=[Bar(), Lines(_say)],
+        recipe=_make_recipe(arguments),
+        hooks=[ProgressBar(), LogHook(_print_line)],
     )
     before, after = (card.training[which] for which in ("before", "best"))
     print(
@@ -226,7 +240,7 @@ def finetune(arguments: argparse.Namespace) -> None:
     print(f"Done: {card.name} is in {arguments.out.resolve()}; use it with --model {arguments.out}")
 
 
-def _recipe(arguments: argparse.Namespace) -> Any:
+def _make_recipe(arguments: argparse.Namespace) -> Any:
     """The recipe, changed by the options that were given."""
     from napari_sam2.train.recipe import Recipe
 
@@ -238,11 +252,11 @@ def _recipe(arguments: argparse.Namespace) -> Any:
     }
     changed = recipe.model_dump(exclude_unset=True) | {"reading": asdict(recipe.reading) | told}
     if arguments.minutes is not None:
-        changed |= {"minutes": arguments.minutes, "steps": _MANY_STEPS}
+        changed |= {"minutes": arguments.minutes, "steps": _UNLIMITED_STEPS}
     return Recipe.of(changed, where="finetune")
 
 
-def models_list(arguments: argparse.Namespace) -> None:
+def execute_models_list(arguments: argparse.Namespace) -> None:
     """Every model that is known, a line each."""
     from napari_sam2.models.weights.cards import list_models
 
@@ -254,38 +268,38 @@ def models_list(arguments: argparse.Namespace) -> None:
         )
 
 
-def models_fetch(arguments: argparse.Namespace) -> None:
+def execute_models_fetch(arguments: argparse.Namespace) -> None:
     """A published model into the cache."""
-    from napari_sam2.models.weights.fetch import fetch
+    from napari_sam2.models.weights.fetch import fetch_model
 
     print(
         f"Done: {arguments.name} is in "
-        f"{fetch(arguments.name, url=arguments.url, sha256=arguments.sha256)}"
+        f"{fetch_model(arguments.name, url=arguments.url, sha256=arguments.sha256)}"
     )
 
 
-def models_verify(arguments: argparse.Namespace) -> None:
+def execute_models_verify(arguments: argparse.Namespace) -> None:
     """A model's file compared with its hash."""
-    from napari_sam2.models.weights.checkpoints import verify
+    from napari_sam2.models.weights.checkpoints import verify_checkpoint
 
-    card = verify(arguments.name)
+    card = verify_checkpoint(arguments.name)
     print(f"Done: {card.name} is what it should be, SHA-256 {card.sha256}")
 
 
-def models_import(arguments: argparse.Namespace) -> None:
+def execute_models_import(arguments: argparse.Namespace) -> None:
     """A checkpoint into the cache."""
-    from napari_sam2.models.weights.conversion import import_file
+    from napari_sam2.models.weights.conversion import import_checkpoint
 
-    model = import_file(arguments.file, name=arguments.name, input_size=arguments.input_size)
+    model = import_checkpoint(arguments.file, name=arguments.name, input_size=arguments.input_size)
     print(f"Done: {model.card.name} is in {model.path}; use it with --model {model.card.name}")
 
 
-def batch(arguments: argparse.Namespace) -> None:
+def execute_batch(arguments: argparse.Namespace) -> None:
     """Many stacks."""
-    from napari_sam2.batch.command import run_file
+    from napari_sam2.batch.command import run_jobs_file
 
-    table = run_file(
-        arguments.jobs, scheduler=arguments.scheduler, workers=arguments.workers, say=_say
+    table = run_jobs_file(
+        arguments.jobs, scheduler=arguments.scheduler, workers=arguments.workers, report=_print_line
     )
     print(
         f"Done: {len(table)} stacks, {int(table['objects'].sum())} objects; one folder a stack "
@@ -293,18 +307,18 @@ def batch(arguments: argparse.Namespace) -> None:
     )
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     print(line, flush=True)
 
 
 @contextmanager
-def _bar() -> Iterator[Callable[[Stepped], None]]:
+def _open_progress_bar() -> Iterator[Callable[[PropagationStep], None]]:
     """A progress bar on stderr that takes what a Run reports."""
     from tqdm import tqdm
 
     bars: list[Any] = []
 
-    def advance(stepped: Stepped) -> None:
+    def advance(stepped: PropagationStep) -> None:
         if stepped.position == 1 or not bars:
             bars.append(
                 tqdm(

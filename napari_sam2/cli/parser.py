@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from napari_sam2.cli import commands
-from napari_sam2.core.card import ATTENTION
+from napari_sam2.core.card import DEFAULT_ATTENTION
 
 
-def parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
     """All commands and their options."""
     top = argparse.ArgumentParser(
         prog="napari-sam2",
@@ -44,7 +44,7 @@ def _add_demo(subparsers: Any) -> None:
         metavar="DIR",
         help="folder for the results (%(default)s)",
     )
-    demo.set_defaults(do=commands.demo)
+    demo.set_defaults(do=commands.execute_demo)
 
 
 def _add_track(subparsers: Any) -> None:
@@ -88,8 +88,8 @@ def _add_track(subparsers: Any) -> None:
     track.add_argument(
         "--frame", type=int, default=0, metavar="K", help="frame of --masks, from 0 (%(default)s)"
     )
-    _add_reading(track)
-    _add_contrast(track)
+    _add_reading_options(track)
+    _add_contrast_option(track)
     track.add_argument(
         "--model",
         metavar="NAME|FILE",
@@ -101,8 +101,8 @@ def _add_track(subparsers: Any) -> None:
         metavar="auto|cpu|cuda|mps",
         help="where the model runs (%(default)s)",
     )
-    _add_elsewhere(track)
-    _add_how(track, precision=None)
+    _add_remote_options(track)
+    _add_inference_options(track, precision=None)
     track.add_argument(
         "--direction",
         choices=("both", "forward", "backward"),
@@ -111,13 +111,13 @@ def _add_track(subparsers: Any) -> None:
     )
     track.add_argument(
         "--frames",
-        type=_frames,
+        type=_parse_frames,
         metavar="A:B",
         help="carry from frame A to the one before B, counted from 0",
     )
     track.add_argument(
         "--patience",
-        type=_patience,
+        type=_parse_patience,
         default=8,
         metavar="N|never",
         help="absent frames after which a track ends (%(default)s)",
@@ -133,9 +133,9 @@ def _add_track(subparsers: Any) -> None:
         action="store_true",
         help="go on where an interrupted run of the same call stopped",
     )
-    unused = [track.get_default(name) for name in commands.OF_THE_PROJECT]
+    unused = [track.get_default(name) for name in commands.PROJECT_OPTIONS]
     track.set_defaults(
-        do=commands.track,
+        do=commands.execute_track,
         unused=unused,
         after_stop=": the same call with --resume goes on from there",
     )
@@ -212,8 +212,8 @@ def _add_count(subparsers: Any) -> None:
         help="what else is written",
     )
     count.add_argument("--category", default="", metavar="NAME", help="what all objects are called")
-    _add_reading(count)
-    _add_contrast(count)
+    _add_reading_options(count)
+    _add_contrast_option(count)
     count.add_argument(
         "--model",
         default="nano",
@@ -226,9 +226,9 @@ def _add_count(subparsers: Any) -> None:
         metavar="auto|cpu|cuda|mps",
         help="where the model runs (%(default)s)",
     )
-    _add_elsewhere(count)
-    _add_how(count)
-    count.set_defaults(do=commands.count)
+    _add_remote_options(count)
+    _add_inference_options(count)
+    count.set_defaults(do=commands.execute_count)
 
 
 def _add_measure(subparsers: Any) -> None:
@@ -257,13 +257,13 @@ def _add_measure(subparsers: Any) -> None:
     )
     measure.add_argument(
         "--saturation",
-        type=_saturation,
+        type=_parse_saturation,
         default={},
         metavar="C=V",
         help="grey value of saturation, e.g. 0=4095,1=4095",
     )
-    _add_reading(measure)
-    measure.set_defaults(do=commands.measure)
+    _add_reading_options(measure)
+    measure.set_defaults(do=commands.execute_measure)
 
 
 def _add_evaluate(subparsers: Any) -> None:
@@ -283,7 +283,7 @@ def _add_evaluate(subparsers: Any) -> None:
     evaluate.add_argument(
         "--out", type=Path, metavar="FILE.json", help="write all figures there as JSON"
     )
-    evaluate.set_defaults(do=commands.evaluate)
+    evaluate.set_defaults(do=commands.execute_evaluate)
 
 
 def _add_finetune(subparsers: Any) -> None:
@@ -321,14 +321,16 @@ def _add_finetune(subparsers: Any) -> None:
         metavar="N",
         help="channel to look at, from 0 (0; the luminance of a colour image)",
     )
-    finetune.set_defaults(do=commands.finetune, after_stop=": the same call goes on from there")
+    finetune.set_defaults(
+        do=commands.execute_finetune, after_stop=": the same call goes on from there"
+    )
 
 
 def _add_models(subparsers: Any) -> None:
     models = subparsers.add_parser("models", help="list, fetch, verify or import models")
     what = models.add_subparsers(required=True, metavar="list|fetch|verify|import")
     what.add_parser("list", help="every model that is known, and where it is").set_defaults(
-        do=commands.models_list
+        do=commands.execute_models_list
     )
     fetch = what.add_parser(
         "fetch",
@@ -339,10 +341,12 @@ def _add_models(subparsers: Any) -> None:
         "--sha256", metavar="HASH", help="what the file must hash to, where the list does not know"
     )
     fetch.add_argument("--url", help="fetch it from a mirror; the hash must be the same")
-    fetch.set_defaults(do=commands.models_fetch, after_stop=": the same call goes on from there")
+    fetch.set_defaults(
+        do=commands.execute_models_fetch, after_stop=": the same call goes on from there"
+    )
     verify = what.add_parser("verify", help="compare a model's file with its hash")
     verify.add_argument("name", metavar="NAME|FILE")
-    verify.set_defaults(do=commands.models_verify)
+    verify.set_defaults(do=commands.execute_models_verify)
     take = what.add_parser(
         "import", help="take a checkpoint of SAM 2, SAM 2.1 or a fine-tune of them into the cache"
     )
@@ -354,7 +358,7 @@ def _add_models(subparsers: Any) -> None:
         metavar="PX",
         help="side of the input it was trained with, if not 1024 (MedSAM2: 512)",
     )
-    take.set_defaults(do=commands.models_import)
+    take.set_defaults(do=commands.execute_models_import)
 
 
 def _add_batch(subparsers: Any) -> None:
@@ -375,10 +379,12 @@ def _add_batch(subparsers: Any) -> None:
     batch.add_argument(
         "--workers", type=int, metavar="N", help="processes of this machine (one for each core)"
     )
-    batch.set_defaults(do=commands.batch, after_stop=": the same call goes on from there")
+    batch.set_defaults(do=commands.execute_batch, after_stop=": the same call goes on from there")
 
 
-def _add_how(command: argparse.ArgumentParser, *, precision: str | None = "float32") -> None:
+def _add_inference_options(
+    command: argparse.ArgumentParser, *, precision: str | None = "float32"
+) -> None:
     """How a model looks at frames, and what it computes in: `commands.HOW`.
 
     `precision` is None where a project may have its own.
@@ -386,7 +392,7 @@ def _add_how(command: argparse.ArgumentParser, *, precision: str | None = "float
     command.add_argument(
         "--attention",
         choices=("auto", "whole", "near"),
-        default=ATTENTION,
+        default=DEFAULT_ATTENTION,
         help="whole: look at carried objects by the whole frame; near: by the part around them, many times faster with SAM 2.1 and small "
         "objects, nearly the same; auto: near for those objects of which both show the same after a prompt (%(default)s)",
     )
@@ -405,7 +411,7 @@ def _add_how(command: argparse.ArgumentParser, *, precision: str | None = "float
     )
 
 
-def _add_elsewhere(command: argparse.ArgumentParser) -> None:
+def _add_remote_options(command: argparse.ArgumentParser) -> None:
     """Options of a model that runs on another machine."""
     command.add_argument(
         "--model-on",
@@ -425,7 +431,7 @@ def _add_elsewhere(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_reading(command: argparse.ArgumentParser) -> None:
+def _add_reading_options(command: argparse.ArgumentParser) -> None:
     """Options that say how an image is read."""
     command.add_argument(
         "--channel",
@@ -441,7 +447,7 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--spacing",
-        type=_spacing,
+        type=_parse_spacing,
         metavar="Z,Y,X",
         help="µm per pixel, where the file does not say: 'Z,Y,X' or 'Y,X'",
     )
@@ -450,46 +456,46 @@ def _add_reading(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument(
         "--at",
-        type=_at,
+        type=_parse_axis_index,
         default={},
         metavar="AXIS=N",
         help="index of the axis that is not walked, e.g. t=3 (0)",
     )
 
 
-def _add_contrast(command: argparse.ArgumentParser) -> None:
+def _add_contrast_option(command: argparse.ArgumentParser) -> None:
     """What the model sees; measurements are of the raw intensities, always."""
     command.add_argument(
         "--contrast",
-        type=_contrast,
+        type=_parse_contrast,
         metavar="LOW,HIGH",
         help="intensities the model sees as black and white (0.1 and 99.9 %% of all)",
     )
 
 
-def _frames(text: str) -> tuple[int, int]:
+def _parse_frames(text: str) -> tuple[int, int]:
     first, _, after = text.partition(":")
     return int(first), int(after)
 
 
-def _patience(text: str) -> int | None:
+def _parse_patience(text: str) -> int | None:
     return None if text == "never" else int(text)
 
 
-def _spacing(text: str) -> tuple[float, ...]:
+def _parse_spacing(text: str) -> tuple[float, ...]:
     return tuple(float(part) for part in text.split(","))
 
 
-def _contrast(text: str) -> tuple[float, float]:
+def _parse_contrast(text: str) -> tuple[float, float]:
     low, high = (float(part) for part in text.split(","))
     return low, high
 
 
-def _saturation(text: str) -> dict[int, float]:
+def _parse_saturation(text: str) -> dict[int, float]:
     pairs = [pair.partition("=") for pair in text.split(",")]
     return {int(channel): float(level) for channel, _, level in pairs}
 
 
-def _at(text: str) -> dict[str, int]:
+def _parse_axis_index(text: str) -> dict[str, int]:
     axis, _, index = text.partition("=")
     return {axis.lower(): int(index)}

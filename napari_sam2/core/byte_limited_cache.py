@@ -13,7 +13,7 @@ _K = TypeVar("_K", bound=Hashable)
 _V = TypeVar("_V")
 
 
-class Shelf(Generic[_K, _V]):
+class ByteLimitedCache(Generic[_K, _V]):
     """What was made under a key.
 
     Where it takes more than `budget` bytes, what was not used for longest goes; the one last used
@@ -24,51 +24,53 @@ class Shelf(Generic[_K, _V]):
     """
 
     def __init__(self, nbytes: Callable[[_V], int], budget: int = DEFAULT_BYTES) -> None:
-        self._sized = nbytes
+        self._compute_nbytes = nbytes
         self._budget = budget
-        self._kept: OrderedDict[_K, tuple[_V, int]] = OrderedDict()
+        self._entries: OrderedDict[_K, tuple[_V, int]] = OrderedDict()
         self._bytes = 0
         self._lock = Lock()
 
     def __contains__(self, key: _K) -> bool:
-        return key in self._kept
+        return key in self._entries
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._entries)
 
     @property
     def nbytes(self) -> int:
         """Bytes that all take together."""
         return self._bytes
 
-    def had(self, key: _K, make: Callable[[], _V]) -> _V:
+    def get_or_make(self, key: _K, make: Callable[[], _V]) -> _V:
         """What is kept under this key; it is made where there is nothing.
 
         Others may use the shelf meanwhile.
         """
         with self._lock:
-            if key in self._kept:
-                self._kept.move_to_end(key)
-                return self._kept[key][0]
+            if key in self._entries:
+                self._entries.move_to_end(key)
+                return self._entries[key][0]
         made = make()
-        self._put(key, made, self._sized(made))
+        self._put(key, made, self._compute_nbytes(made))
         return made
 
-    def drop(self, unwanted: Callable[[_K], bool]) -> None:
+    def drop(self, should_drop: Callable[[_K], bool]) -> None:
         """Let go of all under such keys."""
         with self._lock:
-            for key in [each for each in self._kept if unwanted(each)]:
-                self._bytes -= self._kept.pop(key)[1]
+            for key in [each for each in self._entries if should_drop(each)]:
+                self._bytes -= self._entries.pop(key)[1]
 
     def clear(self) -> None:
         """Let go of all."""
         self.drop(lambda _: True)
 
-    def _put(self, key: _K, thing: _V, size: int) -> None:
+    def _put(self, key: _K, value: _V, size: int) -> None:
         with self._lock:
-            _, before = self._kept.pop(key, (None, 0))  # another thread may have made it meanwhile
-            self._kept[key] = thing, size
+            _, before = self._entries.pop(
+                key, (None, 0)
+            )  # another thread may have made it meanwhile
+            self._entries[key] = value, size
             self._bytes += size - before
-            while self._bytes > self._budget and len(self._kept) > 1:
-                _, (_, oldest) = self._kept.popitem(last=False)
+            while self._bytes > self._budget and len(self._entries) > 1:
+                _, (_, oldest) = self._entries.popitem(last=False)
                 self._bytes -= oldest

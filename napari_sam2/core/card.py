@@ -12,7 +12,7 @@ Attention = Literal["auto", "whole", "near"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Windows = Literal["whole", "tiles"]
 
-ATTENTION: Attention = "auto"
+DEFAULT_ATTENTION: Attention = "auto"
 """What is taken where nobody says: "auto" moved no accuracy set by an IoU of more than 0.003 (docs/benchmarks.md)."""
 
 
@@ -29,7 +29,7 @@ class ModelCard:
         result.
     input_sizes
         Sides of the square input the network can take, in pixels, ascending.
-    follows
+    object_crops
         Whether each track is looked at through a Window of its own that follows it, and not through
         that of the frame.
     keep_aspect
@@ -61,7 +61,7 @@ class ModelCard:
     sha256: str = ""
     input_sizes: tuple[int, ...] = (1024,)
     keep_aspect: bool = False
-    follows: bool = False
+    object_crops: bool = False
     attention: Attention = "whole"
     precision: Precision = "float32"
     windows: Windows = "whole"
@@ -70,7 +70,7 @@ class ModelCard:
     training: Mapping[str, Any] = field(default_factory=dict)
 
     @property
-    def answers(self) -> dict[str, str]:
+    def inference_identity(self) -> dict[str, str]:
         """What two models have in common that give the same answers: their weights, and how they look and compute."""
         return {
             "model": self.sha256,
@@ -94,8 +94,8 @@ class ModelCard:
             ]
         )
 
-    def window(self, shape: tuple[int, int]) -> Window:
+    def frame_window(self, shape: tuple[int, int]) -> Window:
         """The Window of a whole frame of (H, W): the smallest input that does not shrink it, else the largest there is."""
         longest = max(shape)
         size = next((size for size in self.input_sizes if size >= longest), self.input_sizes[-1])
-        return Window.whole(shape, size, keep_aspect=self.keep_aspect)
+        return Window.full_frame(shape, size, keep_aspect=self.keep_aspect)

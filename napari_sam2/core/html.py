@@ -13,53 +13,53 @@ from typing import Any
 import imageio.v3 as imageio
 import numpy as np
 
-_WIDEST = 320  # screen pixels of the picture
-_MOST_PIXELS = 512  # pixels of its longest side: a notebook keeps every picture it shows
+_MAX_WIDTH_PX = 320  # screen pixels of the picture
+_MAX_SIDE_PX = 512  # pixels of its longest side: a notebook keeps every picture it shows
 
 
-def sheet(
+def render_summary(
     title: str,
     picture: np.ndarray | None,
-    facts: Mapping[str, str],
+    properties: Mapping[str, str],
     table: Sequence[Sequence[Any]] = (),
 ) -> str:
     """HTML of a picture, (H, W) or (H, W, 3) uint8 (None: without), facts beside it, and a table whose first row is its head."""
-    shown = "" if picture is None else f'<div style="flex:0 0 auto">{_image(picture)}</div>'
+    shown = "" if picture is None else f'<div style="flex:0 0 auto">{_render_image(picture)}</div>'
     rows = "".join(
-        f"<tr>{_cell('th', name, 'left')}{_cell('td', value, 'left')}</tr>"
-        for name, value in facts.items()
+        f"<tr>{_render_cell('th', name, 'left')}{_render_cell('td', value, 'left')}</tr>"
+        for name, value in properties.items()
     )
     facts_table = f'<table style="margin:0">{rows}</table>'
     return (
         f'<div style="display:flex;flex-wrap:wrap;gap:16px;align-items:flex-start">{shown}'
         "<div><b "
-        f'style="font-size:110%">{escape(title)}</b>{facts_table}{_table(table)}</div></div>'
+        f'style="font-size:110%">{escape(title)}</b>{facts_table}{_render_table(table)}</div></div>'
     )
 
 
-def thinned(plane: np.ndarray) -> np.ndarray:
+def subsample_plane(plane: np.ndarray) -> np.ndarray:
     """Every n-th pixel, so that the longest side of (H, W, …) is at most 512."""
-    step = -(-max(plane.shape[:2]) // _MOST_PIXELS)
+    step = -(-max(plane.shape[:2]) // _MAX_SIDE_PX)
     return plane[::step, ::step]
 
 
-def _image(picture: np.ndarray) -> str:
-    data = base64.b64encode(imageio.imwrite("<bytes>", thinned(picture), extension=".png")).decode(
-        "ascii"
-    )
+def _render_image(picture: np.ndarray) -> str:
+    data = base64.b64encode(
+        imageio.imwrite("<bytes>", subsample_plane(picture), extension=".png")
+    ).decode("ascii")
     height, width = picture.shape[:2]
-    shown = round(_WIDEST * min(1.0, width / height))
+    shown = round(_MAX_WIDTH_PX * min(1.0, width / height))
     return (
         f'<img alt="" style="width:{shown}px;max-width:none;image-rendering:pixelated" '
         f'src="data:image/png;base64,{data}">'
     )
 
 
-def _table(table: Sequence[Sequence[Any]]) -> str:
+def _render_table(table: Sequence[Sequence[Any]]) -> str:
     if not table:
         return ""
     head, *rows = (
-        "".join(_cell("td" if number else "th", value, "right") for value in row)
+        "".join(_render_cell("td" if number else "th", value, "right") for value in row)
         for number, row in enumerate(table)
     )
     body = "".join(f"<tr>{row}</tr>" for row in rows)
@@ -68,5 +68,5 @@ def _table(table: Sequence[Sequence[Any]]) -> str:
     )
 
 
-def _cell(tag: str, value: Any, align: str) -> str:
+def _render_cell(tag: str, value: Any, align: str) -> str:
     return f'<{tag} style="text-align:{align}">{escape(str(value))}</{tag}>'

@@ -13,16 +13,16 @@ Direction = Literal["both", "forward", "backward"]
 
 
 @dataclass(frozen=True)
-class Leg:
+class PropagationRange:
     """One track's walk one way: the frames after `start` up to and with `end` (before it, where `end` < `start`).
 
-    `settles`: the walk may stop where the new masks equal the old ones, as after a correction.
+    `stop_when_unchanged`: the walk may stop where the new masks equal the old ones, as after a correction.
     """
 
     track: int
     start: int
     end: int
-    settles: bool = False
+    stop_when_unchanged: bool = False
 
     @property
     def forward(self) -> bool:
@@ -52,18 +52,18 @@ class Step:
 class Propagation:
     """A plan: legs of tracks, walked forward first, then backward, all tracks of a frame together."""
 
-    legs: tuple[Leg, ...]
+    ranges: tuple[PropagationRange, ...]
 
     @property
     def tracks(self) -> tuple[int, ...]:
         """Ids of the tracks that walk, ascending."""
-        return tuple(sorted({leg.track for leg in self.legs}))
+        return tuple(sorted({leg.track for leg in self.ranges}))
 
     def steps(self) -> Iterator[Step]:
         """The steps in order: rising frames, then falling ones."""
         for forward in (True, False):
             by_frame: dict[int, set[int]] = defaultdict(set)
-            for leg in self.legs:
+            for leg in self.ranges:
                 if leg.frames and leg.forward == forward:
                     for frame in leg.frames:
                         by_frame[frame].add(leg.track)
@@ -78,7 +78,7 @@ class Propagation:
         length: int,
         direction: Direction = "both",
         frames: tuple[int, int] | None = None,
-        settles: bool = False,
+        stop_when_unchanged: bool = False,
     ) -> Propagation:
         """Each track both ways (or one) from each of its start frames.
 
@@ -107,7 +107,7 @@ class Propagation:
         for track, places in sorted(starts.items()):
             for start in places:
                 if direction != "backward" and start < after - 1:
-                    legs.append(Leg(track, start, after - 1, settles))
+                    legs.append(PropagationRange(track, start, after - 1, stop_when_unchanged))
                 if direction != "forward" and start > first:
-                    legs.append(Leg(track, start, first, settles))
+                    legs.append(PropagationRange(track, start, first, stop_when_unchanged))
         return cls(tuple(legs))

@@ -18,5 +18,5 @@ class Presence(StrEnum):
     """The model says the object is not on this frame."""
 
 
-CONDITIONING = (Presence.LOCKED, Presence.PROMPTED)
+CONDITIONING_PRESENCES = (Presence.LOCKED, Presence.PROMPTED)
 """The frames that no walk overwrites, and that the others are conditioned on."""

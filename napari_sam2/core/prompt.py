@@ -21,7 +21,7 @@ class PointPrompt:
     """Clicks on one Track on one Frame.
 
     `yx` are (y, x) positions in data pixels, the centre of the first pixel being (0, 0); `positive`
-    says for each whether the object is there (True) or is not (False). Points add up; where `anew`
+    says for each whether the object is there (True) or is not (False). Points add up; where `replaces_previous`
     they take the place of all that was said before on that frame, and of what was answered there:
     they were moved after the object was carried on from them.
     """
@@ -30,7 +30,7 @@ class PointPrompt:
     track: int
     yx: tuple[tuple[float, float], ...]
     positive: tuple[bool, ...]
-    anew: bool
+    replaces_previous: bool
 
     def __init__(
         self,
@@ -39,10 +39,10 @@ class PointPrompt:
         yx: Sequence[Sequence[float]],
         positive: Sequence[bool],
         *,
-        anew: bool = False,
+        replaces_previous: bool = False,
     ) -> None:
-        _place(self, frame, track)
-        points = tuple(_numbers(point, 2, "a point is (y, x)", self) for point in yx)
+        _set_frame_and_track(self, frame, track)
+        points = tuple(_parse_numbers(point, 2, "a point is (y, x)", self) for point in yx)
         if not points:
             raise PromptError(
                 "no points given: expected at least one (y, x)", frame=frame, track=track
@@ -55,7 +55,7 @@ class PointPrompt:
             )
         object.__setattr__(self, "yx", points)
         object.__setattr__(self, "positive", tuple(bool(flag) for flag in positive))
-        object.__setattr__(self, "anew", bool(anew))
+        object.__setattr__(self, "replaces_previous", bool(replaces_previous))
 
 
 @dataclass(frozen=True)
@@ -67,8 +67,8 @@ class BoxPrompt:
     box: tuple[float, float, float, float]
 
     def __init__(self, frame: int, track: int, box: Sequence[float]) -> None:
-        _place(self, frame, track)
-        numbers = _numbers(box, 4, "a box is (y, x, y2, x2)", self)
+        _set_frame_and_track(self, frame, track)
+        numbers = _parse_numbers(box, 4, "a box is (y, x, y2, x2)", self)
         if not (numbers[0] < numbers[2] and numbers[1] < numbers[3]):
             raise PromptError(
                 f"box {numbers!r} has no area: expected y < y2 and x < x2", frame=frame, track=track
@@ -91,7 +91,7 @@ class MaskPrompt:
     bits: bytes
 
     def __init__(self, frame: int, track: int, mask: np.ndarray) -> None:
-        _place(self, frame, track)
+        _set_frame_and_track(self, frame, track)
         given = np.asarray(mask, dtype=bool)
         if given.ndim != 2 or not given.any():
             raise PromptError(
@@ -137,7 +137,7 @@ class Lock:
     locked: bool = True
 
     def __post_init__(self) -> None:
-        _place(self, self.frame, self.track)
+        _set_frame_and_track(self, self.frame, self.track)
 
 
 @dataclass(frozen=True)
@@ -155,18 +155,18 @@ Entry = Prompt | Lock | Removal | Propagation
 
 
 @dataclass(frozen=True)
-class Said:
+class FramePrompts:
     """All that is said about one Track on one Frame, taken together: what a model is asked with.
 
     A mask takes the place of all before it, a box too; points add up. `mask` is set only where
-    nothing followed it, `anew` where the last word took the place of what was answered before.
+    nothing followed it, `replaces_previous` where the last word took the place of what was answered before.
     """
 
     points: tuple[tuple[float, float], ...] = ()
     positive: tuple[bool, ...] = ()
     box: tuple[float, float, float, float] | None = None
     mask: np.ndarray | None = None
-    anew: bool = False
+    replaces_previous: bool = False
 
 
 @dataclass(frozen=True)
@@ -205,7 +205,7 @@ class PromptLog:
 
     def track(self, number: int) -> Track:
         """The Track of that id; a nameless one where nobody said more."""
-        return self._described.get(number) or Track(number)
+        return self._tracks_by_id.get(number) or Track(number)
 
     def add(self, *entries: Entry) -> PromptLog:
         """This log and these entries more; many at once cost little more than one."""
@@ -213,7 +213,7 @@ class PromptLog:
 
     def describe(self, *tracks: Track) -> PromptLog:
         """This log with another name, category or parent of tracks."""
-        described = {**self._described, **{track.id: track for track in tracks}}
+        described = {**self._tracks_by_id, **{track.id: track for track in tracks}}
         return replace(self, tracks=tuple(described[number] for number in sorted(described)))
 
     def without_last(self) -> PromptLog:
@@ -228,15 +228,15 @@ class PromptLog:
 
         Raises PromptError where it has none.
         """
-        if track not in self._frames:
+        if track not in self._frames_by_track:
             raise PromptError("has no prompt: prompt it on one frame first", track=track)
-        return self._frames[track][0]
+        return self._frames_by_track[track][0]
 
     def prompted_frames(self, track: int) -> tuple[int, ...]:
         """Frames a track is prompted on, ascending."""
-        return tuple(sorted(set(self._frames.get(track, ()))))
+        return tuple(sorted(set(self._frames_by_track.get(track, ()))))
 
-    def locked(self, track: int, frame: int) -> bool:
+    def is_locked(self, track: int, frame: int) -> bool:
         """Whether the last word on this track and frame is that it stays."""
         words = [
             entry.locked
@@ -245,26 +245,28 @@ class PromptLog:
         ]
         return bool(words) and words[-1]
 
-    def said(self, track: int, frame: int) -> Said:
-        """What a model is asked with on this track and frame; see `Said`."""
-        said = Said()
-        for prompt in self._on_frames.get(frame, {}).get(track, ()):
-            said = _taken(said, prompt)
+    def frame_prompts(self, track: int, frame: int) -> FramePrompts:
+        """What a model is asked with on this track and frame; see `FramePrompts`."""
+        said = FramePrompts()
+        for prompt in self._prompts_by_frame.get(frame, {}).get(track, ()):
+            said = _apply_prompt(said, prompt)
         return said
 
-    def drawn(self, frame: int) -> dict[int, np.ndarray]:
+    def drawn_masks(self, frame: int) -> dict[int, np.ndarray]:
         """The masks, (H, W) bool by track, that are the last word on a frame: nothing but a mask says what they are."""
-        last = {track: prompts[-1] for track, prompts in self._on_frames.get(frame, {}).items()}
+        last = {
+            track: prompts[-1] for track, prompts in self._prompts_by_frame.get(frame, {}).items()
+        }
         return {
             track: prompt.mask for track, prompt in last.items() if isinstance(prompt, MaskPrompt)
         }
 
     @cached_property
-    def _described(self) -> dict[int, Track]:
+    def _tracks_by_id(self) -> dict[int, Track]:
         return {track.id: track for track in self.tracks}
 
     @cached_property
-    def _frames(self) -> dict[int, list[int]]:
+    def _frames_by_track(self) -> dict[int, list[int]]:
         """Frames by track, in the order in which they were prompted."""
         frames: dict[int, list[int]] = defaultdict(list)
         for prompt in self.prompts:
@@ -272,7 +274,7 @@ class PromptLog:
         return dict(frames)
 
     @cached_property
-    def _on_frames(self) -> Mapping[int, Mapping[int, Sequence[Prompt]]]:
+    def _prompts_by_frame(self) -> Mapping[int, Mapping[int, Sequence[Prompt]]]:
         """Prompts by frame and track, in order."""
         found: dict[int, dict[int, list[Prompt]]] = {}
         for prompt in self.prompts:
@@ -280,7 +282,7 @@ class PromptLog:
         return found
 
 
-def renumbered(prompt: Prompt, track: int) -> Prompt:
+def renumber_prompt(prompt: Prompt, track: int) -> Prompt:
     """The same said of another track."""
     check_track(track)
     other = copy(prompt)
@@ -300,7 +302,7 @@ def check_prompt(prompt: Prompt, shape: tuple[int, int, int]) -> None:
                 f"mask of shape {prompt.shape!r}: expected the frame's {(height, width)!r}", **where
             )
         return
-    for y, x in _corners(prompt):
+    for y, x in _get_corners(prompt):
         if not (-0.5 <= y <= height - 0.5 and -0.5 <= x <= width - 0.5):
             raise PromptError(
                 f"(y, x) = {(y, x)!r} lies outside the frame of {height} × {width} pixels (y "
@@ -309,24 +311,28 @@ def check_prompt(prompt: Prompt, shape: tuple[int, int, int]) -> None:
             )
 
 
-def _corners(prompt: PointPrompt | BoxPrompt) -> tuple[tuple[float, float], ...]:
+def _get_corners(prompt: PointPrompt | BoxPrompt) -> tuple[tuple[float, float], ...]:
     if isinstance(prompt, PointPrompt):
         return prompt.yx
     y, x, y2, x2 = prompt.box
     return ((y, x), (y2, x2))
 
 
-def _taken(said: Said, prompt: Prompt) -> Said:
+def _apply_prompt(frame_prompts: FramePrompts, prompt: Prompt) -> FramePrompts:
     if isinstance(prompt, MaskPrompt):
-        return Said(mask=prompt.mask)
+        return FramePrompts(mask=prompt.mask)
     if isinstance(prompt, BoxPrompt):
-        return Said(box=prompt.box)
-    if prompt.anew:
-        return Said(prompt.yx, prompt.positive, anew=True)
-    return Said(said.points + prompt.yx, said.positive + prompt.positive, said.box)
+        return FramePrompts(box=prompt.box)
+    if prompt.replaces_previous:
+        return FramePrompts(prompt.yx, prompt.positive, replaces_previous=True)
+    return FramePrompts(
+        frame_prompts.points + prompt.yx,
+        frame_prompts.positive + prompt.positive,
+        frame_prompts.box,
+    )
 
 
-def _place(prompt: Prompt | Lock, frame: int, track: int) -> None:
+def _set_frame_and_track(prompt: Prompt | Lock, frame: int, track: int) -> None:
     if isinstance(frame, bool) or int(frame) != frame or frame < 0:
         raise PromptError(f"frame is {frame!r}: expected a whole number from 0")
     check_track(track)
@@ -334,11 +340,13 @@ def _place(prompt: Prompt | Lock, frame: int, track: int) -> None:
     object.__setattr__(prompt, "track", int(track))
 
 
-def _numbers(values: Sequence[float], count: int, what: str, prompt: Prompt) -> tuple[float, ...]:
+def _parse_numbers(
+    values: Sequence[float], count: int, expected: str, prompt: Prompt
+) -> tuple[float, ...]:
     numbers = tuple(float(value) for value in values)
     if len(numbers) != count or not all(math.isfinite(number) for number in numbers):
         raise PromptError(
-            f"got {tuple(values)!r}: {what}, in finite numbers",
+            f"got {tuple(values)!r}: {expected}, in finite numbers",
             frame=prompt.frame,
             track=prompt.track,
         )

@@ -14,7 +14,7 @@ import numpy as np
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.plan import Step
 from napari_sam2.core.prompt import Prompt
-from napari_sam2.core.result import Embedding, Memory, Query, Recall, Segment
+from napari_sam2.core.result import Embedding, Memory, MemoryReference, Query, Segment
 from napari_sam2.core.video import Frame, Video
 from napari_sam2.core.window import Window
 
@@ -85,7 +85,7 @@ class MemoryPolicy(Protocol):
         """What it goes by in the provenance."""
         ...
 
-    def select(self, memories: Sequence[Memory], step: Step) -> Sequence[Recall]:
+    def select(self, memories: Sequence[Memory], step: Step) -> Sequence[MemoryReference]:
         """What the model is shown on this step."""
         ...
 
@@ -99,7 +99,7 @@ class MemoryPolicy(Protocol):
         ...
 
 
-class PromptSource(Protocol):
+class Detector(Protocol):
     """Finds objects that nobody clicked.
 
     It says where they are on one frame; it carries nothing and keeps no tracks.
@@ -110,22 +110,22 @@ class PromptSource(Protocol):
         """What it goes by in the provenance."""
         ...
 
-    def prompts(
-        self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None
+    def detect(
+        self, video: Video, frame: int, *, first_track: int = 1, occupied: np.ndarray | None = None
     ) -> list[Prompt]:
-        """One Prompt for each object found on this frame, its tracks numbered from `first`; the same frame, the same answer.
+        """One Prompt for each object found on this frame, its tracks numbered from `first_track`; the same frame, the same answer.
 
-        `taken` is (H, W) bool: pixels of objects that are known. What lies mostly on them is left
+        `occupied` is (H, W) bool: pixels of objects that are known. What lies mostly on them is left
         out. A frame that shows nothing gives none.
         """
         ...
 
 
 @runtime_checkable
-class VolumeSource(PromptSource, Protocol):
+class VolumeDetector(Detector, Protocol):
     """A source that knows which object of one frame is which on the next, as one that sees a z-stack as a volume does."""
 
-    def labels(self, video: Video) -> Callable[[int], np.ndarray] | None:
+    def detect_volume(self, video: Video) -> Callable[[int], np.ndarray] | None:
         """The (H, W) label plane of each frame, one label for one object on all of them; None where it does not know for this video."""
         ...
 

@@ -14,7 +14,7 @@ from napari_sam2.core.video import Video
 _PACKAGES = ("napari-sam2", "numpy", "scikit-image", "torch", "transformers")
 
 
-def installed() -> dict[str, str]:
+def collect_versions() -> dict[str, str]:
     """Versions of Python and of the packages that make the numbers; those not installed are left out."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
@@ -37,21 +37,21 @@ class Provenance:
     settings: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     made: str = field(default_factory=lambda: datetime.now(UTC).isoformat(timespec="seconds"))
-    versions: dict[str, str] = field(default_factory=installed)
+    versions: dict[str, str] = field(default_factory=collect_versions)
 
     @classmethod
     def of(
         cls, video: Video, card: ModelCard, *, notes: tuple[str, ...] = (), **settings: Any
     ) -> Provenance:
         """The provenance of a run of `card` on `video`."""
-        return cls(_input(video), asdict(card), settings, notes)
+        return cls(_describe_input(video), asdict(card), settings, notes)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain types, for JSON."""
         return asdict(self)
 
 
-def _input(video: Video) -> dict[str, Any]:
+def _describe_input(video: Video) -> dict[str, Any]:
     stack = video.stack
     return {
         "source": stack.source,

@@ -33,7 +33,7 @@ class Registry(Generic[T]):
 
         Raises, listing the known ones, where there is none; never falls back.
         """
-        known = {**self._outside(), **self._factories}
+        known = {**self._find_entry_points(), **self._factories}
         if name not in known:
             raise self._error(
                 f"no {self.kind} is called {name!r}: expected one of {', '.join(sorted(known))}"
@@ -41,16 +41,16 @@ class Registry(Generic[T]):
         return known[name]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(sorted({**self._outside(), **self._factories}))
+        return iter(sorted({**self._find_entry_points(), **self._factories}))
 
-    def _outside(self) -> dict[str, Callable[..., T]]:
+    def _find_entry_points(self) -> dict[str, Callable[..., T]]:
         return {
-            entry.name: _Lazy(entry.load)
+            entry.name: _EntryPointFactory(entry.load)
             for entry in entry_points(group=f"napari_sam2.{self.kind}")
         }
 
 
-class _Lazy(Generic[T]):
+class _EntryPointFactory(Generic[T]):
     """An entry point, loaded when it is called."""
 
     def __init__(self, load: Callable[[], Callable[..., T]]) -> None:

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from napari_sam2.core.presence import CONDITIONING, Presence
-from napari_sam2.core.prompt import Said
+from napari_sam2.core.presence import CONDITIONING_PRESENCES, Presence
+from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.core.window import Window
 
 ABSENT_LOGIT = -1024.0
@@ -22,7 +22,7 @@ class Embedding:
 
     `features` are the model's own; nobody else reads them.
 
-    `keep` is how whoever holds this keeps parts: what the model makes of other Windows of the same
+    `get_or_make_part` is how whoever holds this keeps parts: what the model makes of other Windows of the same
     Frame when it is asked about them. Given such a Window and how to make its Embedding, it gives
     the one that was kept, or the one that is made. None: nothing is kept.
     """
@@ -30,14 +30,14 @@ class Embedding:
     frame: int
     window: Window
     features: tuple[Any, ...]
-    keep: Callable[[Window, Callable[[], Embedding]], Embedding] | None = None
+    get_or_make_part: Callable[[Window, Callable[[], Embedding]], Embedding] | None = None
 
-    def part(self, window: Window, make: Callable[[], Embedding]) -> Embedding:
+    def get_part(self, window: Window, make: Callable[[], Embedding]) -> Embedding:
         """The Embedding of another Window of the Frame: that which was kept, else what `make` gives."""
-        return self.keep(window, make) if self.keep else make()
+        return self.get_or_make_part(window, make) if self.get_or_make_part else make()
 
 
-class Whereabouts(NamedTuple):
+class ObjectPosition(NamedTuple):
     """Where an object is: the middle of its mask, and how wide a disc of as many pixels is.
 
     All in data pixels.
@@ -45,7 +45,7 @@ class Whereabouts(NamedTuple):
 
     y: float
     x: float
-    wide: float
+    diameter_px: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +54,7 @@ class Memory:
 
     `features` (the mask on the image) and `pointer` (the object as a whole) are the model's own.
     `features` is None once they are forgotten; they can be made again from the Segment.
-    `conditioning` frames were prompted or locked. `whereabouts` are where the object was, None
+    `conditioning` frames were prompted or locked. `position` are where the object was, None
     where that is not known or it was nowhere.
     """
 
@@ -62,9 +62,9 @@ class Memory:
     conditioning: bool
     pointer: np.ndarray
     present: bool = True
-    score: float = 1.0
+    iou: float = 1.0
     features: tuple[Any, ...] | None = None
-    whereabouts: Whereabouts | None = None
+    position: ObjectPosition | None = None
 
     def without_features(self) -> Memory:
         """The same, its features forgotten."""
@@ -72,7 +72,7 @@ class Memory:
 
 
 @dataclass(frozen=True, eq=False)
-class Recall:
+class MemoryReference:
     """One Memory as it is shown to the model.
 
     `slot` is the temporal slot of its features: 0 for a conditioning frame, n for the n-th frame
@@ -91,21 +91,21 @@ class Query:
 
     With neither prompt nor recalls the question has no answer. `logits` are the previous (h, w)
     answer for this frame, given along with a correction, over `window` (that of the embedding where
-    None). All coordinates are data pixels; the model takes them through the Window. `length` is the
+    None). All coordinates are data pixels; the model takes them through the Window. `video_length` is the
     number of frames of the video: SAM 2 measures the age of pointers against it where it is short.
     """
 
     track: int
-    said: Said = field(default_factory=Said)
-    recalls: tuple[Recall, ...] = ()
+    prompts: FramePrompts = field(default_factory=FramePrompts)
+    memory_references: tuple[MemoryReference, ...] = ()
     logits: np.ndarray | None = None
     window: Window | None = None
-    length: int | None = None
+    video_length: int | None = None
 
     @property
     def memories(self) -> list[Memory]:
         """Those whose features are shown."""
-        return [recall.memory for recall in self.recalls if recall.slot is not None]
+        return [recall.memory for recall in self.memory_references if recall.slot is not None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +135,7 @@ class Segment:
         What the swim lanes draw, see `Presence`.
     alternatives
         All masks offered, best first; empty where the model gave one.
-    narrow
+    local_memory
         Whether no more than what is around the object is remembered, though more was looked at: so
         a model decided.
     """
@@ -149,7 +149,7 @@ class Segment:
     pointer: np.ndarray
     presence: Presence = Presence.TRACKED
     alternatives: tuple[Alternative, ...] = ()
-    narrow: bool = False
+    local_memory: bool = False
 
     @property
     def present(self) -> bool:
@@ -157,7 +157,7 @@ class Segment:
         return self.presence_score > 0
 
     @property
-    def whereabouts(self) -> Whereabouts | None:
+    def position(self) -> ObjectPosition | None:
         """Where the object is; None where no cell is positive."""
         cells = np.argwhere(self.logits > 0)
         if not len(cells):
@@ -170,20 +170,22 @@ class Segment:
             self.window.top - 0.5,
             self.window.left - 0.5,
         )
-        return Whereabouts(
+        return ObjectPosition(
             float(y), float(x), float(2 * np.sqrt(len(cells) * height * width / np.pi))
         )
 
     @property
     def conditioning(self) -> bool:
         """Whether this frame is one the others are conditioned on: prompted or locked."""
-        return self.presence in CONDITIONING
+        return self.presence in CONDITIONING_PRESENCES
 
 
-def agreement(one: Segment, other: Segment) -> float:
+def compute_segment_iou(one: Segment, other: Segment) -> float:
     """The IoU of two masks in pixels of the frame, as they are drawn in a label plane; 1 where both are empty."""
     limits = (np.iinfo(np.int32).max,) * 2
-    areas = [segment.window.region(segment.logits, limits) for segment in (one, other)]
+    areas = [
+        segment.window.find_positive_region(segment.logits, limits) for segment in (one, other)
+    ]
     rows, columns = (
         slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(*areas, strict=True)
     )

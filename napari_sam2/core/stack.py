@@ -121,7 +121,7 @@ class Stack:
         head = f"{self.source}|{self.axes}|{self.data.shape}|{native}".encode()
         return hashlib.sha256(head + sample.astype(native).tobytes()).hexdigest()
 
-    def plane(self, at: Mapping[str, int]) -> np.ndarray:
+    def read_plane(self, at: Mapping[str, int]) -> np.ndarray:
         """The raw (H, W) plane at these indices; every axis but y and x must be named, e.g.
 
         ``{"t": 3, "c": 0}``.
@@ -160,24 +160,24 @@ class Stack:
 
     def _repr_html_(self) -> str:
         """The middle plane of the first channel, shape, type and spacing: what a notebook shows."""
-        from napari_sam2.core.html import sheet
+        from napari_sam2.core.html import render_summary
 
         shape = " × ".join(f"{axis} {length}" for axis, length in self.sizes.items())
         facts = {
             "shape": f"{shape}, {self.data.dtype}",
             "channels": ", ".join(self.channels),
-            "spacing": self._spacing_text(),
+            "spacing": self._format_spacing(),
         }
         if self.source:
             facts["from"] = self.source
-        return sheet(self.name, self._picture(), facts)
+        return render_summary(self.name, self._make_thumbnail(), facts)
 
-    def _picture(self) -> np.ndarray | None:
+    def _make_thumbnail(self) -> np.ndarray | None:
         """(H, W) uint8 of the middle plane; None where it is the same everywhere or no number."""
-        from napari_sam2.core.html import thinned
+        from napari_sam2.core.html import subsample_plane
 
-        plane = thinned(
-            self.plane(
+        plane = subsample_plane(
+            self.read_plane(
                 {
                     axis: 0 if axis == "c" else length // 2
                     for axis, length in list(self.sizes.items())[:-2]
@@ -191,7 +191,7 @@ class Stack:
             else None
         )
 
-    def _spacing_text(self) -> str:
+    def _format_spacing(self) -> str:
         known = [
             (axis, getattr(self.spacing, f"{axis}_{'s' if axis == 't' else 'um'}"))
             for axis in self.axes

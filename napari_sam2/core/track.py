@@ -41,10 +41,10 @@ class Branch:
     parent: int = 0
 
 
-def check_track(number: int) -> None:
-    """Raise PromptError unless `number` can be a track id: whole, from 1 (0 is background) to 4294967295."""
-    if isinstance(number, bool) or int(number) != number or not 1 <= number <= MAX_TRACK:
+def check_track(track: int) -> None:
+    """Raise PromptError unless `track` can be a track id: whole, from 1 (0 is background) to 4294967295."""
+    if isinstance(track, bool) or int(track) != track or not 1 <= track <= MAX_TRACK:
         raise PromptError(
-            f"track is {number!r}: expected a whole number from 1 to {MAX_TRACK} (0 is the "
+            f"track is {track!r}: expected a whole number from 1 to {MAX_TRACK} (0 is the "
             "background)"
         )

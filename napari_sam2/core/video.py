@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_sam2.core.errors import AxesError, IntensityError
-from napari_sam2.core.sparse import reaching
+from napari_sam2.core.sparse import widen_contrast_range
 from napari_sam2.core.stack import Spacing, Stack
 
 _CONTRAST_FRAMES = 16  # frames looked at for the contrast of a whole video
@@ -42,12 +42,12 @@ class Contrast:
     @classmethod
     def of(cls, planes: list[np.ndarray]) -> Contrast:
         """From the 0.1 to the 99.9 percentile, and beyond to objects that are too sparse for that; see `sparse.reaching`."""
-        pixels = np.concatenate([_thinned(plane) for plane in planes]).astype(np.float64)
+        pixels = np.concatenate([_subsample_pixels(plane) for plane in planes]).astype(np.float64)
         low, high = np.percentile(pixels, [0.1, 99.9])
         if low == high:
             low, high = min(p.min() for p in planes), max(p.max() for p in planes)
             return cls(float(low), float(high))
-        return cls(*reaching(planes, float(low), float(high)))
+        return cls(*widen_contrast_range(planes, float(low), float(high)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,8 +93,8 @@ class Video:
         Raises AxesError for an axis or index that is not there, IntensityError for NaN or constant
         images.
         """
-        along = _axis(stack, along)
-        channel = _channel(stack, channel)
+        along = _resolve_axis(stack, along)
+        channel = _resolve_channel(stack, channel)
         chosen = dict(at or {})
         fixed = {axis: chosen.pop(axis, 0) for axis in stack.axes[:-2] if axis not in ("c", along)}
         if chosen:
@@ -110,7 +110,7 @@ class Video:
         return (
             video
             if contrast
-            else cls(stack, along, channel, video.at, Contrast.of(video._sampled()))
+            else cls(stack, along, channel, video.at, Contrast.of(video._sample_planes()))
         )
 
     def __len__(self) -> int:
@@ -133,7 +133,7 @@ class Video:
 
     @property
     def identity(self) -> str:
-        """Names the pixels that `frame` gives: stack, axis, channel, position and contrast."""
+        """Names the pixels that `read_frame` gives: stack, axis, channel, position and contrast."""
         return f"{self.stack.identity}|{self.along}|{self.channel}|{self.at}|{self.contrast.low}|{self.contrast.high}"
 
     @property
@@ -148,12 +148,12 @@ class Video:
         fixed = "".join(f", {axis}={index}" for axis, index in self.at)
         return f"{frames} frames of {height} × {width} along {self.along}, {channel}{fixed}"
 
-    def position(self, frame: int) -> dict[str, int]:
+    def axis_indices(self, frame: int) -> dict[str, int]:
         """Index by axis (all but c, y, x) of a frame, e.g. ``{"t": 0, "z": 7}``."""
         where = {**dict(self.at), self.along: frame}
         return {axis: where[axis] for axis in self.stack.axes[:-2] if axis != "c"}
 
-    def raw(self, frame: int, channel: int | None = None) -> np.ndarray:
+    def read_raw_plane(self, frame: int, channel: int | None = None) -> np.ndarray:
         """The (H, W) pixels as they are in the file; `channel` defaults to the one walked.
 
         Raises IndexError for a frame outside the video, IntensityError for pixels that are not
@@ -162,21 +162,23 @@ class Video:
         if not 0 <= frame < len(self):
             raise IndexError(f"frame {frame!r}: the video has frames 0 to {len(self) - 1}")
         channel = self.channel if channel is None else channel
-        where = self.position(frame)
+        where = self.axis_indices(frame)
         if channel is None:
             return np.asarray(
                 np.tensordot(
-                    _LUMA, np.stack([self._plane(where, c, frame) for c in range(3)]), axes=1
+                    _LUMA, np.stack([self._read_plane(where, c, frame) for c in range(3)]), axes=1
                 )
             )
-        return self._plane(where, channel, frame)
+        return self._read_plane(where, channel, frame)
 
-    def frame(self, index: int) -> Frame:
+    def read_frame(self, index: int) -> Frame:
         """The frame a model sees: (H, W) float32 in 0..1."""
-        return Frame(index, self.contrast.apply(self.raw(index)))
+        return Frame(index, self.contrast.apply(self.read_raw_plane(index)))
 
-    def _plane(self, where: dict[str, int], channel: int, frame: int) -> np.ndarray:
-        plane = self.stack.plane({**where, "c": channel} if "c" in self.stack.axes else where)
+    def _read_plane(self, indices: dict[str, int], channel: int, frame: int) -> np.ndarray:
+        plane = self.stack.read_plane(
+            {**indices, "c": channel} if "c" in self.stack.axes else indices
+        )
         if plane.dtype.kind == "f" and not np.isfinite(plane).all():
             count = int((~np.isfinite(plane)).sum())
             raise IntensityError(
@@ -184,19 +186,19 @@ class Video:
             )
         return plane
 
-    def _sampled(self) -> list[np.ndarray]:
+    def _sample_planes(self) -> list[np.ndarray]:
         chosen = np.unique(
             np.linspace(0, len(self) - 1, min(len(self), _CONTRAST_FRAMES)).round().astype(int)
         )
-        return [self.raw(int(index)) for index in chosen]
+        return [self.read_raw_plane(int(index)) for index in chosen]
 
 
-def _thinned(plane: np.ndarray) -> np.ndarray:
+def _subsample_pixels(plane: np.ndarray) -> np.ndarray:
     step = max(1, math.isqrt(max(1, plane.size // _CONTRAST_PIXELS)))
     return plane[::step, ::step].ravel()
 
 
-def _axis(stack: Stack, along: str | None) -> str:
+def _resolve_axis(stack: Stack, along: str | None) -> str:
     choices = [axis for axis in "zt" if axis in stack.axes]
     if not choices and along in (None, "t"):
         return "t"  # a single image is a video of one frame
@@ -216,7 +218,7 @@ def _axis(stack: Stack, along: str | None) -> str:
     return along
 
 
-def _channel(stack: Stack, channel: int | None) -> int | None:
+def _resolve_channel(stack: Stack, channel: int | None) -> int | None:
     if channel is None:
         return None if stack.rgb else 0
     count = stack.sizes.get("c", 1)

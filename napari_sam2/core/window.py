@@ -29,7 +29,7 @@ class Window:
     size: int
 
     @classmethod
-    def whole(cls, shape: tuple[int, int], size: int, *, keep_aspect: bool = False) -> Window:
+    def full_frame(cls, shape: tuple[int, int], size: int, *, keep_aspect: bool = False) -> Window:
         """The whole frame of (H, W): stretched to the square input, or padded to a square first."""
         height, width = shape
         if not keep_aspect:
@@ -46,25 +46,31 @@ class Window:
     def to_model(self, yx: np.ndarray) -> np.ndarray:
         """(…, 2) data pixels to (…, 2) input pixels, both (y, x) from the centre of the first pixel."""
         return np.asarray(
-            (np.asarray(yx, dtype=np.float64) + 0.5 - (self.top, self.left)) * self._zoom - 0.5
+            (np.asarray(yx, dtype=np.float64) + 0.5 - (self.top, self.left)) * self._scale_yx - 0.5
         )
 
     def to_frame(self, yx: np.ndarray) -> np.ndarray:
         """The inverse of `to_model`."""
         return np.asarray(
-            (np.asarray(yx, dtype=np.float64) + 0.5) / self._zoom + (self.top, self.left) - 0.5
+            (np.asarray(yx, dtype=np.float64) + 0.5) / self._scale_yx + (self.top, self.left) - 0.5
         )
 
     def crop(self, plane: np.ndarray) -> np.ndarray:
         """(H, W) plane to (size, size) float32: bilinear, averaged where it shrinks, edges repeated."""
         if self._is_identity(plane.shape):
             return np.asarray(plane, dtype=np.float32)
-        rows = _weights(self.size, plane.shape[0], self.top, self.height / self.size)
-        columns = _weights(self.size, plane.shape[1], self.left, self.width / self.size)
-        part = np.asarray(plane[_used(rows), _used(columns)], dtype=np.float32)
-        return _between(rows[:, _used(rows)], part, columns[:, _used(columns)])
+        rows = _compute_filter_weights(self.size, plane.shape[0], self.top, self.height / self.size)
+        columns = _compute_filter_weights(
+            self.size, plane.shape[1], self.left, self.width / self.size
+        )
+        part = np.asarray(
+            plane[_find_used_columns(rows), _find_used_columns(columns)], dtype=np.float32
+        )
+        return _resample(
+            rows[:, _find_used_columns(rows)], part, columns[:, _find_used_columns(columns)]
+        )
 
-    def region(self, grid: np.ndarray, shape: tuple[int, int]) -> tuple[slice, slice]:
+    def find_positive_region(self, grid: np.ndarray, shape: tuple[int, int]) -> tuple[slice, slice]:
         """Rows and columns of a frame of `shape` that the positive cells of a (h, w) logit grid can reach."""
         positive = grid > 0
         ends = []
@@ -80,12 +86,12 @@ class Window:
 
     def paste(self, grid: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
         """A (h, w) logit grid over this window, bilinear at the pixels `rows` × `columns` of the frame: float32."""
-        across = _samples(rows, self.top, self.height, grid.shape[0])
-        along = _samples(columns, self.left, self.width, grid.shape[1])
-        return _between(across, grid.astype(np.float32), along)
+        across = _compute_sample_weights(rows, self.top, self.height, grid.shape[0])
+        along = _compute_sample_weights(columns, self.left, self.width, grid.shape[1])
+        return _resample(across, grid.astype(np.float32), along)
 
     @property
-    def _zoom(self) -> np.ndarray:
+    def _scale_yx(self) -> np.ndarray:
         return np.array([self.size / self.height, self.size / self.width])
 
     def _is_identity(self, shape: tuple[int, ...]) -> bool:
@@ -95,7 +101,7 @@ class Window:
         )
 
 
-def _between(rows: csr_array, plane: np.ndarray, columns: csr_array) -> np.ndarray:
+def _resample(rows: csr_array, plane: np.ndarray, columns: csr_array) -> np.ndarray:
     """Weighted sums along both axes.
 
     Sparse: no matrix library's threads, for which so little work does not pay.
@@ -103,13 +109,13 @@ def _between(rows: csr_array, plane: np.ndarray, columns: csr_array) -> np.ndarr
     return np.asarray((columns @ (rows @ plane).T).T, dtype=np.float32)
 
 
-def _used(weights: csr_array) -> slice:
+def _find_used_columns(weights: csr_array) -> slice:
     """The columns that have weights."""
     return slice(int(weights.indices.min()), int(weights.indices.max()) + 1)
 
 
 @lru_cache(128)  # a track's window stays the same for some frames
-def _weights(count: int, length: int, start: float, step: float) -> csr_array:
+def _compute_filter_weights(count: int, length: int, start: float, step: float) -> csr_array:
     """(count, length) weights of a triangle filter: bilinear where it enlarges, antialiased where it shrinks."""
     centres = start + (np.arange(count) + 0.5) * step - 0.5
     support = max(1.0, step)
@@ -117,28 +123,28 @@ def _weights(count: int, length: int, start: float, step: float) -> csr_array:
     taps = np.floor(centres)[:, None] + np.arange(-reach, reach + 1)[None, :]
     values = np.maximum(0.0, 1.0 - np.abs(taps - centres[:, None]) / support)
     values /= values.sum(axis=1, keepdims=True)
-    return _sparse(values, np.clip(taps, 0, length - 1), length)
+    return _make_sparse_matrix(values, np.clip(taps, 0, length - 1), length)
 
 
-def _samples(pixels: slice, start: float, extent: float, cells: int) -> csr_array:
+def _compute_sample_weights(pixels: slice, start: float, extent: float, cells: int) -> csr_array:
     """(pixels, cells) bilinear weights of a grid of `cells` over `extent`, at pixel centres; zero-order at the edge."""
     cell = extent / cells
     where = (np.arange(pixels.start, pixels.stop) + 0.5 - start) / cell - 0.5
     where = np.clip(where, 0, cells - 1)
     lower = np.minimum(np.floor(where), max(0, cells - 2))
     part = where - lower
-    return _sparse(
+    return _make_sparse_matrix(
         np.stack([1 - part, part], axis=1),
         np.stack([lower, np.minimum(lower + 1, cells - 1)], axis=1),
         cells,
     )
 
 
-def _sparse(values: np.ndarray, places: np.ndarray, length: int) -> csr_array:
+def _make_sparse_matrix(values: np.ndarray, indices: np.ndarray, length: int) -> csr_array:
     """(n, length) of (n, k) values at their (n, k) places in each row; those of one place add up."""
     count, each = values.shape
     starts = np.arange(0, count * each + 1, each)
     return csr_array(
-        (values.astype(np.float32).ravel(), places.astype(np.int32).ravel(), starts),
+        (values.astype(np.float32).ravel(), indices.astype(np.int32).ravel(), starts),
         shape=(count, length),
     )

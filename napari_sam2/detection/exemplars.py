@@ -11,92 +11,103 @@ from napari_sam2.core.errors import PromptError
 from napari_sam2.core.prompt import MaskPrompt, Prompt
 from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.video import Video
-from napari_sam2.detection.classical import outline
-from napari_sam2.detection.grid import Grid, said
+from napari_sam2.detection.classical import segment_objects
+from napari_sam2.detection.grid import GridDetector, make_frame_prompts
 from napari_sam2.detection.object_scale import is_dark
-from napari_sam2.detection.options import Hints, Kind
-from napari_sam2.detection.seeds import label_prompts, mask_prompt
+from napari_sam2.detection.options import DetectionOptions, PromptKind
+from napari_sam2.detection.seeds import make_label_prompts, make_prompt
 
-ALIKE = 0.75
+MIN_SIMILARITY = 0.75
 """Least similarity: the product of cosine of pointers and ratio of areas, 1 for the example itself."""
 
 
 @dataclass(frozen=True, eq=False)
-class _Look:
+class _Appearance:
     """What an object looks like to the model: its (C,) pointer, of length 1; and its pixels."""
 
     pointer: np.ndarray
-    area: float
+    area_px: float
 
 
-class Examples(Grid):
-    """Objects that resemble one of `Hints.examples`, by the pointers the model makes of them and by their size.
+class ExemplarDetector(GridDetector):
+    """Objects that resemble one of `DetectionOptions.examples`, by the pointers the model makes of them and by their size.
 
     What is compared are bodies found by classical means at the size of the examples.
     """
 
     name = "examples"
 
-    def __init__(self, hints: Hints | None = None) -> None:
-        super().__init__(hints)
-        if not self.hints.examples:
+    def __init__(self, options: DetectionOptions | None = None) -> None:
+        super().__init__(options)
+        if not self.options.examples:
             raise PromptError("the source 'examples' without examples: click some objects first")
 
-    def prompts(
-        self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None
+    def detect(
+        self, video: Video, frame: int, *, first_track: int = 1, occupied: np.ndarray | None = None
     ) -> list[Prompt]:
-        """See `PromptSource`."""
-        examples = [look for look in self._looks(video, self.hints.examples) if look]
+        """See `Detector`."""
+        examples = [look for look in self._describe_objects(video, self.options.examples) if look]
         if not examples:
             return []
-        diameter = float(np.sqrt(np.median([each.area for each in examples]) * 4 / np.pi))
-        pixels = video.frame(frame).pixels
-        dark = is_dark(pixels) if self.hints.dark is None else self.hints.dark
-        bodies = outline(1.0 - pixels if dark else pixels, (diameter, diameter))
-        candidates = label_prompts(bodies, frame, "mask", 1, taken)
+        diameter = float(np.sqrt(np.median([each.area_px for each in examples]) * 4 / np.pi))
+        pixels = video.read_frame(frame).pixels
+        dark = is_dark(pixels) if self.options.dark is None else self.options.dark
+        bodies = segment_objects(1.0 - pixels if dark else pixels, (diameter, diameter))
+        candidates = make_label_prompts(bodies, frame, "mask", 1, occupied)
         alike = [
             candidate
-            for candidate, look in zip(candidates, self._looks(video, candidates), strict=True)
-            if look and max(_similar(look, each) for each in examples) >= ALIKE
+            for candidate, look in zip(
+                candidates, self._describe_objects(video, candidates), strict=True
+            )
+            if look and max(_compute_similarity(look, each) for each in examples) >= MIN_SIMILARITY
         ]
         return [
-            _as(self.hints.kind, candidate, first + number)
+            _convert_prompt(self.options.kind, candidate, first_track + number)
             for number, candidate in enumerate(alike)
         ]
 
-    def _looks(self, video: Video, prompts: Sequence[Prompt]) -> list[_Look | None]:
+    def _describe_objects(
+        self, video: Video, prompts: Sequence[Prompt]
+    ) -> list[_Appearance | None]:
         """How the object each of these points at looks; None where the model sees none."""
-        window = self.model.card.window(video.shape[1:])
-        found: dict[int, _Look | None] = {}
+        window = self.model.card.frame_window(video.shape[1:])
+        found: dict[int, _Appearance | None] = {}
         for frame in sorted({prompt.frame for prompt in prompts}):
             here = [index for index, prompt in enumerate(prompts) if prompt.frame == frame]
-            embedding = self.model.embed([(video.frame(frame), window)])[0]
+            embedding = self.model.embed([(video.read_frame(frame), window)])[0]
             segments = self.model.segment(
-                embedding, [Query(index + 1, said(prompts[index])) for index in here]
+                embedding, [Query(index + 1, make_frame_prompts(prompts[index])) for index in here]
             )
-            found |= {index: _look(segment) for index, segment in zip(here, segments, strict=True)}
+            found |= {
+                index: _describe_segment(segment)
+                for index, segment in zip(here, segments, strict=True)
+            }
         return [found[index] for index in range(len(prompts))]
 
 
-def _look(segment: Segment) -> _Look | None:
+def _describe_segment(segment: Segment) -> _Appearance | None:
     mask, window = segment.logits > 0, segment.window
     if not segment.present or not mask.any():
         return None
     cell_px = (window.height / mask.shape[0]) * (window.width / mask.shape[1])
-    return _Look(
+    return _Appearance(
         segment.pointer / max(1e-9, float(np.linalg.norm(segment.pointer))),
         float(np.count_nonzero(mask)) * cell_px,
     )
 
 
-def _as(kind: Kind, candidate: Prompt, track: int) -> Prompt:
+def _convert_prompt(kind: PromptKind, candidate: Prompt, track: int) -> Prompt:
     assert isinstance(candidate, MaskPrompt)
     y, x, y2, x2 = candidate.rectangle
-    return mask_prompt(
+    return make_prompt(
         candidate.mask[y:y2, x:x2], (y, x), candidate.shape, candidate.frame, track, kind
     )
 
 
-def _similar(look: _Look, example: _Look) -> float:
-    cosine = float(look.pointer @ example.pointer)
-    return max(0.0, cosine) * min(look.area, example.area) / max(look.area, example.area, 1e-9)
+def _compute_similarity(appearance: _Appearance, exemplar: _Appearance) -> float:
+    cosine = float(appearance.pointer @ exemplar.pointer)
+    return (
+        max(0.0, cosine)
+        * min(appearance.area_px, exemplar.area_px)
+        / max(appearance.area_px, exemplar.area_px, 1e-9)
+    )

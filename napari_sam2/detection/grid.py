@@ -8,32 +8,32 @@ from dataclasses import dataclass
 import numpy as np
 
 from napari_sam2.core.errors import PlanError
-from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt, Said
+from napari_sam2.core.prompt import BoxPrompt, FramePrompts, PointPrompt, Prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.video import Video
-from napari_sam2.detection.options import Hints
-from napari_sam2.detection.seeds import _Sized, mask_prompt
+from napari_sam2.detection.options import DetectionOptions
+from napari_sam2.detection.seeds import _ScaledDetector, make_prompt
 
-PREDICTED_IOU = 0.7
-STABILITY = 0.75
+MIN_PREDICTED_IOU = 0.7
+MIN_STABILITY = 0.75
 # logits up and down: how far the mask's edge is moved to see whether it is stable (SAM's own)
-_OFFSET = 1.0
-_SAME_IOU = 0.5  # from here on two answers are one object
-_INSIDE = 0.8  # of the smaller one's pixels: then one answer is part of another
-_LARGEST = 0.4  # of the frame: what covers more is background
-_SIDE = 32  # points along the longer side where no size is known (SAM's own)
-_AT_ONCE = 64
+_STABILITY_OFFSET = 1.0
+_DUPLICATE_IOU = 0.5  # from here on two answers are one object
+_CONTAINED_SHARE = 0.8  # of the smaller one's pixels: then one answer is part of another
+_MAX_FRAME_SHARE = 0.4  # of the frame: what covers more is background
+_POINTS_PER_SIDE = 32  # points along the longer side where no size is known (SAM's own)
+_BATCH_SIZE = 64
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class CandidateMask:
     """One mask the model gave: where on the frame, how sure, how stable, and where it was asked."""
 
     mask: np.ndarray
     corner: tuple[int, int]
     score: float
-    place: tuple[float, float]
+    point: tuple[float, float]
 
     @classmethod
     def of(
@@ -41,21 +41,21 @@ class Answer:
         segment: Segment,
         shape: tuple[int, ...],
         score: float,
-        place: tuple[float, float] = (0.0, 0.0),
-    ) -> Answer | None:
+        point: tuple[float, float] = (0.0, 0.0),
+    ) -> CandidateMask | None:
         """What a model answered on a frame of `shape` (H, W), None where that is nothing."""
         if not segment.present:
             return None
-        rows, columns = segment.window.region(segment.logits, (shape[0], shape[1]))
+        rows, columns = segment.window.find_positive_region(segment.logits, (shape[0], shape[1]))
         mask = segment.window.paste(segment.logits, rows, columns) > 0
-        return cls(mask, (rows.start, columns.start), score, place) if mask.any() else None
+        return cls(mask, (rows.start, columns.start), score, point) if mask.any() else None
 
     @property
-    def area(self) -> int:
+    def area_px(self) -> int:
         """Pixels."""
         return int(np.count_nonzero(self.mask))
 
-    def whole(self, shape: tuple[int, ...]) -> np.ndarray:
+    def to_plane(self, shape: tuple[int, ...]) -> np.ndarray:
         """(H, W) bool of the whole frame."""
         plane = np.zeros(shape, dtype=bool)
         plane[
@@ -67,103 +67,116 @@ class Answer:
         return plane
 
 
-class Grid(_Sized):
+class GridDetector(_ScaledDetector):
     """Points about half a diameter apart, and what the model says to them."""
 
     name = "grid"
 
-    def __init__(self, hints: Hints | None = None) -> None:
-        super().__init__(hints)
-        if self.hints.model is None:
+    def __init__(self, options: DetectionOptions | None = None) -> None:
+        super().__init__(options)
+        if self.options.model is None:
             raise PlanError(f"the source {self.name!r} asks a model: give one")
-        self.model: VideoModel = self.hints.model
+        self.model: VideoModel = self.options.model
 
-    def places(self, video: Video, frame: int) -> np.ndarray:
+    def make_points(self, video: Video, frame: int) -> np.ndarray:
         """(n, 2) places (y, x) where the model is asked."""
-        scale = self.scale(video)
-        step = max(4.0, 0.5 * scale.diameter_px) if scale else max(video.shape[1:]) / _SIDE
-        return lattice(video.shape[1:], step)
+        scale = self.get_scale(video)
+        step = (
+            max(4.0, 0.5 * scale.diameter_px) if scale else max(video.shape[1:]) / _POINTS_PER_SIDE
+        )
+        return make_lattice(video.shape[1:], step)
 
-    def prompts(
-        self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None
+    def detect(
+        self, video: Video, frame: int, *, first_track: int = 1, occupied: np.ndarray | None = None
     ) -> list[Prompt]:
-        """See `PromptSource`.
+        """See `Detector`.
 
-        The answers become masks, boxes or the clicks that gave them, see `Hints.kind`.
+        The answers become masks, boxes or the clicks that gave them, see `DetectionOptions.kind`.
         """
-        places = self.places(video, frame)
-        if taken is not None:
-            places = places[~taken[tuple(places.round().astype(int).T)]]
-        kept = apart(self.answers(video, frame, places), video.shape[1:])
-        free = [each for each in kept if taken is None or _free(each, taken)]
+        places = self.make_points(video, frame)
+        if occupied is not None:
+            places = places[~occupied[tuple(places.round().astype(int).T)]]
+        kept = remove_duplicates(self.find_candidates(video, frame, places), video.shape[1:])
+        free = [each for each in kept if occupied is None or _is_free(each, occupied)]
         return [
-            self._prompt(each, video, frame, first + number) for number, each in enumerate(free)
+            self._make_prompt(each, video, frame, first_track + number)
+            for number, each in enumerate(free)
         ]
 
-    def answers(self, video: Video, frame: int, places: np.ndarray) -> list[Answer]:
+    def find_candidates(self, video: Video, frame: int, points: np.ndarray) -> list[CandidateMask]:
         """The sure and stable answers at these places, all masks that the model offers for each."""
-        if not len(places):
+        if not len(points):
             return []
-        window = self.model.card.window(video.shape[1:])
-        embedding = self.model.embed([(video.frame(frame), window)])[0]
+        window = self.model.card.frame_window(video.shape[1:])
+        embedding = self.model.embed([(video.read_frame(frame), window)])[0]
         queries = [
-            Query(number + 1, Said(((float(y), float(x)),), (True,)))
-            for number, (y, x) in enumerate(places)
+            Query(number + 1, FramePrompts(((float(y), float(x)),), (True,)))
+            for number, (y, x) in enumerate(points)
         ]
         found = []
-        for start in range(0, len(queries), _AT_ONCE):
+        for start in range(0, len(queries), _BATCH_SIZE):
             for segment, place in zip(
-                self.model.segment(embedding, queries[start : start + _AT_ONCE]),
-                places[start:],
+                self.model.segment(embedding, queries[start : start + _BATCH_SIZE]),
+                points[start:],
                 strict=False,
             ):
-                found += _offered(segment, (float(place[0]), float(place[1])), video.shape[1:])
+                found += _select_stable_masks(
+                    segment, (float(place[0]), float(place[1])), video.shape[1:]
+                )
         return found
 
-    def _prompt(self, answer: Answer, video: Video, frame: int, track: int) -> Prompt:
-        if self.hints.kind == "point":
-            return PointPrompt(frame, track, [answer.place], [True])
-        return mask_prompt(
-            answer.mask, answer.corner, video.shape[1:], frame, track, self.hints.kind
+    def _make_prompt(
+        self, candidate: CandidateMask, video: Video, frame: int, track: int
+    ) -> Prompt:
+        if self.options.kind == "point":
+            return PointPrompt(frame, track, [candidate.point], [True])
+        return make_prompt(
+            candidate.mask, candidate.corner, video.shape[1:], frame, track, self.options.kind
         )
 
 
-class Everything(Grid):
+class EverythingDetector(GridDetector):
     """Points 32 along the longer side, whatever the size of objects: SAM's "everything"."""
 
     name = "everything"
 
-    def places(self, video: Video, frame: int) -> np.ndarray:
+    def make_points(self, video: Video, frame: int) -> np.ndarray:
         """(n, 2) places (y, x) where the model is asked."""
-        return lattice(video.shape[1:], max(video.shape[1:]) / _SIDE)
+        return make_lattice(video.shape[1:], max(video.shape[1:]) / _POINTS_PER_SIDE)
 
 
-def lattice(shape: tuple[int, ...], step: float) -> np.ndarray:
-    """(n, 2) places (y, x) about `step` pixels apart, half a step from the edges."""
+def make_lattice(shape: tuple[int, ...], spacing_px: float) -> np.ndarray:
+    """(n, 2) places (y, x) about `spacing_px` pixels apart, half a step from the edges."""
     axes = [
-        (np.arange(max(1, round(side / step))) + 0.5) * side / max(1, round(side / step)) - 0.5
+        (np.arange(max(1, round(side / spacing_px))) + 0.5)
+        * side
+        / max(1, round(side / spacing_px))
+        - 0.5
         for side in shape
     ]
     return np.stack(np.meshgrid(*axes, indexing="ij"), axis=-1).reshape(-1, 2)
 
 
-def apart(answers: Sequence[Answer], shape: tuple[int, ...]) -> list[Answer]:
+def remove_duplicates(
+    candidates: Sequence[CandidateMask], shape: tuple[int, ...]
+) -> list[CandidateMask]:
     """The best of each group of answers that are one object, best first; a part of a better one is left out."""
     taken = np.zeros(shape, dtype=np.int32)
-    kept: list[Answer] = []
-    for answer in sorted(answers, key=lambda each: (-each.score, each.corner)):
+    kept: list[CandidateMask] = []
+    for answer in sorted(candidates, key=lambda each: (-each.score, each.corner)):
         place = tuple(
             slice(low, low + side)
             for low, side in zip(answer.corner, answer.mask.shape, strict=True)
         )
         under, pixels = np.unique(taken[place][answer.mask], return_counts=True)
         rivals = [
-            (int(n), kept[int(code) - 1].area)
+            (int(n), kept[int(code) - 1].area_px)
             for code, n in zip(under, pixels, strict=True)
             if code
         ]
         if any(
-            n / (area + answer.area - n) >= _SAME_IOU or n >= _INSIDE * min(area, answer.area)
+            n / (area + answer.area_px - n) >= _DUPLICATE_IOU
+            or n >= _CONTAINED_SHARE * min(area, answer.area_px)
             for n, area in rivals
         ):
             continue
@@ -172,14 +185,20 @@ def apart(answers: Sequence[Answer], shape: tuple[int, ...]) -> list[Answer]:
     return kept
 
 
-def said(prompt: Prompt) -> Said:
+def make_frame_prompts(prompt: Prompt) -> FramePrompts:
     """What a model is asked with by this one prompt."""
     if isinstance(prompt, PointPrompt):
-        return Said(prompt.yx, prompt.positive)
-    return Said(box=prompt.box) if isinstance(prompt, BoxPrompt) else Said(mask=prompt.mask)
+        return FramePrompts(prompt.yx, prompt.positive)
+    return (
+        FramePrompts(box=prompt.box)
+        if isinstance(prompt, BoxPrompt)
+        else FramePrompts(mask=prompt.mask)
+    )
 
 
-def _offered(segment: Segment, place: tuple[float, float], shape: tuple[int, ...]) -> list[Answer]:
+def _select_stable_masks(
+    segment: Segment, point: tuple[float, float], shape: tuple[int, ...]
+) -> list[CandidateMask]:
     if not segment.present:
         return []
     offers = [(each.logits, each.iou) for each in segment.alternatives] or [
@@ -187,24 +206,27 @@ def _offered(segment: Segment, place: tuple[float, float], shape: tuple[int, ...
     ]
     found = []
     for logits, iou in offers:
-        stable = stability(logits)
-        if iou < PREDICTED_IOU or stable < STABILITY:
+        stable = compute_stability(logits)
+        if iou < MIN_PREDICTED_IOU or stable < MIN_STABILITY:
             continue
-        rows, columns = segment.window.region(logits, (shape[0], shape[1]))
+        rows, columns = segment.window.find_positive_region(logits, (shape[0], shape[1]))
         mask = segment.window.paste(logits, rows, columns) > 0
-        if 0 < np.count_nonzero(mask) <= _LARGEST * shape[0] * shape[1]:
-            found.append(Answer(mask, (rows.start, columns.start), float(iou * stable), place))
+        if 0 < np.count_nonzero(mask) <= _MAX_FRAME_SHARE * shape[0] * shape[1]:
+            found.append(
+                CandidateMask(mask, (rows.start, columns.start), float(iou * stable), point)
+            )
     return found
 
 
-def stability(logits: np.ndarray) -> float:
+def compute_stability(logits: np.ndarray) -> float:
     """IoU of the mask with its edge moved out and in: near 1 for a sharp edge, 0 where there is no mask."""
-    wide = np.count_nonzero(logits > -_OFFSET)
-    return np.count_nonzero(logits > _OFFSET) / wide if wide else 0.0
+    wide = np.count_nonzero(logits > -_STABILITY_OFFSET)
+    return np.count_nonzero(logits > _STABILITY_OFFSET) / wide if wide else 0.0
 
 
-def _free(answer: Answer, taken: np.ndarray) -> bool:
+def _is_free(candidate: CandidateMask, occupied: np.ndarray) -> bool:
     place = tuple(
-        slice(low, low + side) for low, side in zip(answer.corner, answer.mask.shape, strict=True)
+        slice(low, low + side)
+        for low, side in zip(candidate.corner, candidate.mask.shape, strict=True)
     )
-    return bool(np.count_nonzero(answer.mask & taken[place]) <= 0.5 * answer.area)
+    return bool(np.count_nonzero(candidate.mask & occupied[place]) <= 0.5 * candidate.area_px)

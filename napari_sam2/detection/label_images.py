@@ -10,15 +10,15 @@ from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.prompt import Prompt
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Video
-from napari_sam2.detection.options import Hints
-from napari_sam2.detection.seeds import label_prompts
+from napari_sam2.detection.options import DetectionOptions
+from napari_sam2.detection.seeds import make_label_prompts
 
 # of the objects that overlap one on the next frame: as many must have its label for labels to be
 # identities
-_SAME = 0.7
+_MIN_SAME_LABEL_SHARE = 0.7
 
 
-class Labels:
+class LabelImageDetector:
     """Objects that another tool labelled, one plane for each frame.
 
     Holes, gaps and objects of several parts are taken as they are.
@@ -26,28 +26,30 @@ class Labels:
 
     name = "labels"
 
-    def __init__(self, hints: Hints | None = None) -> None:
-        self.hints = hints or Hints()
-        if self.hints.labels is None:
+    def __init__(self, options: DetectionOptions | None = None) -> None:
+        self.options = options or DetectionOptions()
+        if self.options.labels is None:
             raise LabelsError(
                 "the source 'labels' without labels: give a label image of the video's frames"
             )
 
-    def prompts(
-        self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None
+    def detect(
+        self, video: Video, frame: int, *, first_track: int = 1, occupied: np.ndarray | None = None
     ) -> list[Prompt]:
-        """See `PromptSource`.
+        """See `Detector`.
 
         Raises LabelsError for labels of another shape than the video, or that are no whole numbers.
         """
-        return label_prompts(self._plane(video, frame), frame, self.hints.kind, first, taken)
+        return make_label_prompts(
+            self._load_plane(video, frame), frame, self.options.kind, first_track, occupied
+        )
 
-    def labels(self, video: Video) -> Callable[[int], np.ndarray] | None:
+    def detect_volume(self, video: Video) -> Callable[[int], np.ndarray] | None:
         """The labels themselves where they are identities: most objects keep theirs from frame to frame."""
         alike = other = 0
-        before = self._plane(video, 0)
+        before = self._load_plane(video, 0)
         for frame in range(1, len(video)):
-            after = self._plane(video, frame)
+            after = self._load_plane(video, frame)
             for label in np.unique(before[before > 0]):
                 there = after[(before == label) & (after > 0)]
                 if there.size:
@@ -58,13 +60,15 @@ class Labels:
                         else (alike, other + 1)
                     )
             before = after
-        if len(video) > 1 and alike <= _SAME * (alike + other):
+        if len(video) > 1 and alike <= _MIN_SAME_LABEL_SHARE * (alike + other):
             return None
-        return lambda frame: self._plane(video, frame)
+        return lambda frame: self._load_plane(video, frame)
 
-    def _plane(self, video: Video, frame: int) -> np.ndarray:
+    def _load_plane(self, video: Video, frame: int) -> np.ndarray:
         array = (
-            self.hints.labels.data if isinstance(self.hints.labels, Stack) else self.hints.labels
+            self.options.labels.data
+            if isinstance(self.options.labels, Stack)
+            else self.options.labels
         )
         shape = tuple(array.shape) if len(array.shape) == 3 else (1, *array.shape)
         if shape != video.shape or np.dtype(array.dtype).kind not in "ui":

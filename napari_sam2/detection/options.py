@@ -12,14 +12,14 @@ from napari_sam2.core.errors import PlanError, SpacingError
 from napari_sam2.core.prompt import Prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.video import Video
-from napari_sam2.detection.object_scale import Scale, guess_scale
+from napari_sam2.detection.object_scale import ObjectScale, estimate_scale
 
-Kind = Literal["point", "box", "mask"]
-_LOOKED_AT = 5  # frames from which a size is guessed for a whole video
+PromptKind = Literal["point", "box", "mask"]
+_SAMPLED_FRAMES = 5  # frames from which a size is guessed for a whole video
 
 
 @dataclass(frozen=True, eq=False)
-class Hints:
+class DetectionOptions:
     """What is known beforehand; all of it may be left out.
 
     Parameters
@@ -44,7 +44,7 @@ class Hints:
     diameter_px: float | None = None
     diameter_um: float | None = None
     dark: bool | None = None
-    kind: Kind = "mask"
+    kind: PromptKind = "mask"
     model: VideoModel | None = None
     labels: Any = None
     examples: tuple[Prompt, ...] = field(default=())
@@ -60,23 +60,23 @@ class Hints:
                     "known"
                 )
 
-    def scale(self, video: Video) -> Scale | None:
+    def estimate_scale(self, video: Video) -> ObjectScale | None:
         """The size of objects in this video; None where nothing is to be seen.
 
         One for all frames, so that counts compare.
 
         Raises SpacingError for a diameter in µm where nobody knows how large a pixel is.
         """
-        planes = [video.frame(index).pixels for index in _spread(len(video))]
-        guesses = [guess for plane in planes if (guess := guess_scale(plane, dark=self.dark))]
-        diameter = self._known(video)
+        planes = [video.read_frame(index).pixels for index in _sample_frames(len(video))]
+        guesses = [guess for plane in planes if (guess := estimate_scale(plane, dark=self.dark))]
+        diameter = self._compute_diameter_px(video)
         if not guesses:
-            return None if diameter is None else Scale(diameter, bool(self.dark))
+            return None if diameter is None else ObjectScale(diameter, bool(self.dark))
         dark = sum(guess.dark for guess in guesses) * 2 > len(guesses)
         alike = [guess.diameter_px for guess in guesses if guess.dark == dark]
-        return Scale(float(np.median(alike)) if diameter is None else diameter, dark)
+        return ObjectScale(float(np.median(alike)) if diameter is None else diameter, dark)
 
-    def _known(self, video: Video) -> float | None:
+    def _compute_diameter_px(self, video: Video) -> float | None:
         if self.diameter_um is None:
             return self.diameter_px
         if video.spacing.pixel_um2 is None:
@@ -87,10 +87,10 @@ class Hints:
         return self.diameter_um / math.sqrt(video.spacing.pixel_um2)
 
 
-def _spread(length: int) -> list[int]:
+def _sample_frames(length: int) -> list[int]:
     """Frames looked at: evenly over the inner part, since the ends of a z-stack hold little."""
     margin = length // 6
     return [
         int(index)
-        for index in np.unique(np.linspace(margin, length - 1 - margin, _LOOKED_AT).round())
+        for index in np.unique(np.linspace(margin, length - 1 - margin, _SAMPLED_FRAMES).round())
     ]

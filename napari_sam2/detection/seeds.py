@@ -10,127 +10,149 @@ from skimage.feature import peak_local_max
 
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from napari_sam2.core.video import Video
-from napari_sam2.detection.classical import Light, ball, flattened, outline, response_of, seeds
-from napari_sam2.detection.object_scale import Scale
-from napari_sam2.detection.options import Hints, Kind
+from napari_sam2.detection.classical import (
+    Foreground,
+    compute_response,
+    find_seeds,
+    flatten_brightness,
+    make_ball,
+    segment_objects,
+)
+from napari_sam2.detection.object_scale import ObjectScale
+from napari_sam2.detection.options import DetectionOptions, PromptKind
 
-_NEW = 0.5  # of an object's pixels: as many must be free of known objects for it to be new
-_SLICED = 4 / np.pi  # diameter of a ball by the mean one of its slices, which is what is guessed
-_VOXELS = 12.0  # of a diameter: finer than this a volume is not looked at
+_MAX_OVERLAP = 0.5  # of an object's pixels: as many must be free of known objects for it to be new
+_BALL_PER_SLICE_DIAMETER = (
+    4 / np.pi
+)  # diameter of a ball by the mean one of its slices, which is what is guessed
+_VOXELS_PER_DIAMETER = 12.0  # of a diameter: finer than this a volume is not looked at
 
 
-class _Sized:
+class _ScaledDetector:
     """A source that looks for objects of one size, known or guessed once for a video."""
 
-    def __init__(self, hints: Hints | None = None) -> None:
-        self.hints = hints or Hints()
-        self._scales: dict[int, Scale | None] = {}
+    def __init__(self, options: DetectionOptions | None = None) -> None:
+        self.options = options or DetectionOptions()
+        self._scales: dict[int, ObjectScale | None] = {}
 
-    def scale(self, video: Video) -> Scale | None:
+    def get_scale(self, video: Video) -> ObjectScale | None:
         """The size of objects in this video; None where nothing is to be seen."""
         if id(video) not in self._scales:
-            self._scales = {id(video): self.hints.scale(video)}
+            self._scales = {id(video): self.options.estimate_scale(video)}
         return self._scales[id(video)]
 
 
-class Bodies(_Sized):
+class ClassicalDetector(_ScaledDetector):
     """Objects outlined by local background, watershed and half maximum; each a mask, a box or a click."""
 
     name = "bodies"
 
-    def prompts(
-        self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None
+    def detect(
+        self, video: Video, frame: int, *, first_track: int = 1, occupied: np.ndarray | None = None
     ) -> list[Prompt]:
-        """See `PromptSource`."""
-        scale = self.scale(video)
+        """See `Detector`."""
+        scale = self.get_scale(video)
         if scale is None:
             return []
-        return label_prompts(
-            outline(_bright(video, frame, scale), (scale.diameter_px,) * 2),
+        return make_label_prompts(
+            segment_objects(_load_bright_objects(video, frame, scale), (scale.diameter_px,) * 2),
             frame,
-            self.hints.kind,
-            first,
-            taken,
+            self.options.kind,
+            first_track,
+            occupied,
         )
 
-    def labels(self, video: Video) -> Callable[[int], np.ndarray] | None:
+    def detect_volume(self, video: Video) -> Callable[[int], np.ndarray] | None:
         """A z-stack is outlined as a volume, no finer than needed; other videos are not."""
-        scale = self.scale(video)
+        scale = self.get_scale(video)
         if video.along != "z" or scale is None or len(video) == 1:
             return None
-        guessed = self.hints.diameter_px is None and self.hints.diameter_um is None
-        diameter = scale.diameter_px * (_SLICED if guessed else 1.0)
-        step = max(1, int(diameter / _VOXELS))
+        guessed = self.options.diameter_px is None and self.options.diameter_um is None
+        diameter = scale.diameter_px * (_BALL_PER_SLICE_DIAMETER if guessed else 1.0)
+        step = max(1, int(diameter / _VOXELS_PER_DIAMETER))
         flatness = (
             (video.spacing.z_um or 1.0) / (video.spacing.y_um or 1.0)
             if video.spacing.z_um and video.spacing.y_um
             else 1.0
         )
         volume = np.stack(
-            [_reduced(_bright(video, frame, scale), step) for frame in range(len(video))]
+            [
+                _downsample(_load_bright_objects(video, frame, scale), step)
+                for frame in range(len(video))
+            ]
         )
-        found = outline(volume, (diameter / flatness, diameter / step, diameter / step))
-        return lambda frame: _enlarged(found[frame], step, video.shape[1:])
+        found = segment_objects(volume, (diameter / flatness, diameter / step, diameter / step))
+        return lambda frame: _upsample_labels(found[frame], step, video.shape[1:])
 
 
-class Blobs(_Sized):
+class BlobDetector(_ScaledDetector):
     """A click on every maximum of the Laplacian of Gaussian that lies on something bright (dark)."""
 
     name = "blobs"
 
-    def prompts(
-        self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None
+    def detect(
+        self, video: Video, frame: int, *, first_track: int = 1, occupied: np.ndarray | None = None
     ) -> list[Prompt]:
-        """See `PromptSource`."""
-        scale = self.scale(video)
+        """See `Detector`."""
+        scale = self.get_scale(video)
         if scale is None:
             return []
-        image, size = _bright(video, frame, scale), (scale.diameter_px,) * 2
-        light = Light.of(image, size)
-        if not np.isfinite(light.least):
+        image, size = _load_bright_objects(video, frame, scale), (scale.diameter_px,) * 2
+        light = Foreground.of(image, size)
+        if not np.isfinite(light.threshold):
             return []
-        return clicks(
-            seeds(light, response_of(flattened(light, size), size), size), frame, first, taken
+        return make_clicks(
+            find_seeds(light, compute_response(flatten_brightness(light, size), size), size),
+            frame,
+            first_track,
+            occupied,
         )
 
 
-class Peaks(_Sized):
+class PeakDetector(_ScaledDetector):
     """A click where the distance to the background is largest: for objects of even brightness that touch."""
 
     name = "peaks"
 
-    def prompts(
-        self, video: Video, frame: int, *, first: int = 1, taken: np.ndarray | None = None
+    def detect(
+        self, video: Video, frame: int, *, first_track: int = 1, occupied: np.ndarray | None = None
     ) -> list[Prompt]:
-        """See `PromptSource`."""
-        scale = self.scale(video)
+        """See `Detector`."""
+        scale = self.get_scale(video)
         if scale is None:
             return []
-        light = Light.of(_bright(video, frame, scale), (scale.diameter_px,) * 2)
+        light = Foreground.of(_load_bright_objects(video, frame, scale), (scale.diameter_px,) * 2)
         depth = ndimage.gaussian_filter(
-            ndimage.distance_transform_edt(light.above > light.least), 1.0
+            ndimage.distance_transform_edt(light.above_background > light.threshold), 1.0
         )
-        apart = ball([0.35 * scale.diameter_px] * 2)
-        return clicks(
+        apart = make_ball([0.35 * scale.diameter_px] * 2)
+        return make_clicks(
             peak_local_max(
                 depth, footprint=apart, threshold_abs=0.15 * scale.diameter_px, exclude_border=False
             ),
             frame,
-            first,
-            taken,
+            first_track,
+            occupied,
         )
 
 
-def clicks(places: np.ndarray, frame: int, first: int, taken: np.ndarray | None) -> list[Prompt]:
-    """A click at each (y, x) of `places` that is not taken."""
-    free = [(float(y), float(x)) for y, x in places if taken is None or not taken[int(y), int(x)]]
+def make_clicks(
+    positions: np.ndarray, frame: int, first_track: int, occupied: np.ndarray | None
+) -> list[Prompt]:
+    """A click at each (y, x) of `positions` that is not taken."""
+    free = [
+        (float(y), float(x))
+        for y, x in positions
+        if occupied is None or not occupied[int(y), int(x)]
+    ]
     return [
-        PointPrompt(frame, first + number, [place], [True]) for number, place in enumerate(free)
+        PointPrompt(frame, first_track + number, [place], [True])
+        for number, place in enumerate(free)
     ]
 
 
-def label_prompts(
-    labels: np.ndarray, frame: int, kind: Kind, first: int, taken: np.ndarray | None
+def make_label_prompts(
+    labels: np.ndarray, frame: int, kind: PromptKind, first_track: int, occupied: np.ndarray | None
 ) -> list[Prompt]:
     """A prompt for each label of a plane that is mostly on free pixels, in order of the labels."""
     found: list[Prompt] = []
@@ -139,25 +161,30 @@ def label_prompts(
         codes, ndimage.find_objects(np.searchsorted([0, *codes], labels)), strict=True
     ):
         mask = labels[box] == code
-        if taken is not None and np.count_nonzero(mask & taken[box]) > _NEW * np.count_nonzero(
-            mask
-        ):
+        if occupied is not None and np.count_nonzero(
+            mask & occupied[box]
+        ) > _MAX_OVERLAP * np.count_nonzero(mask):
             continue
         found.append(
-            mask_prompt(
-                mask, (box[0].start, box[1].start), labels.shape, frame, first + len(found), kind
+            make_prompt(
+                mask,
+                (box[0].start, box[1].start),
+                labels.shape,
+                frame,
+                first_track + len(found),
+                kind,
             )
         )
     return found
 
 
-def mask_prompt(
+def make_prompt(
     mask: np.ndarray,
     corner: tuple[int, int],
     shape: tuple[int, ...],
     frame: int,
     track: int,
-    kind: Kind,
+    kind: PromptKind,
 ) -> Prompt:
     """What is said of an object that is `mask`, a crop whose first pixel is `corner`: a click deepest inside, its box, or all of it."""
     if kind == "point":
@@ -175,12 +202,12 @@ def mask_prompt(
     return MaskPrompt(frame, track, whole)
 
 
-def _bright(video: Video, frame: int, scale: Scale) -> np.ndarray:
-    pixels = video.frame(frame).pixels
+def _load_bright_objects(video: Video, frame: int, scale: ObjectScale) -> np.ndarray:
+    pixels = video.read_frame(frame).pixels
     return 1.0 - pixels if scale.dark else pixels
 
 
-def _reduced(plane: np.ndarray, step: int) -> np.ndarray:
+def _downsample(plane: np.ndarray, step: int) -> np.ndarray:
     """Means of blocks of `step` pixels; what is left over at the far edges goes with the last block."""
     if step == 1:
         return plane
@@ -190,7 +217,7 @@ def _reduced(plane: np.ndarray, step: int) -> np.ndarray:
     return np.asarray(sums / counts, dtype=np.float32)
 
 
-def _enlarged(labels: np.ndarray, step: int, shape: tuple[int, ...]) -> np.ndarray:
+def _upsample_labels(labels: np.ndarray, step: int, shape: tuple[int, ...]) -> np.ndarray:
     """The inverse on labels, its borders made smooth again."""
     if step == 1:
         return labels

@@ -15,36 +15,39 @@ from typing import Any
 
 from qtpy.QtCore import QObject, Qt, Signal
 
-from napari_sam2.gui.app.view import T, Work
+from napari_sam2.gui.app.view import T, TaskFunction
 
-SWITCH_S = 0.001
+SWITCH_INTERVAL_S = 0.001
 """How long the thread may keep Python to itself while the window waits.
 
 Python's own 5 ms are waited for by each of the dozens of
 calls that drawing a canvas takes."""
 
-_Piece = tuple[Work[Any], Callable[[Any], Any], Callable[[Exception], Any]]
+_Task = tuple[TaskFunction[Any], Callable[[Any], Any], Callable[[Exception], Any]]
 
 
 class ThreadWorker(QObject):
     """See `gui.view.Worker`. The thread ends with `close`, after the piece of work it is at."""
 
-    _arrived = Signal(object)
+    _result_ready = Signal(object)
 
     def __init__(self, name: str = "napari-sam2") -> None:
         super().__init__()
-        sys.setswitchinterval(min(SWITCH_S, sys.getswitchinterval()))
-        self._queue: SimpleQueue[_Piece | None] = SimpleQueue()
+        sys.setswitchinterval(min(SWITCH_INTERVAL_S, sys.getswitchinterval()))
+        self._queue: SimpleQueue[_Task | None] = SimpleQueue()
         self._closed = False
-        self._arrived.connect(self._hand_over, Qt.ConnectionType.QueuedConnection)
-        self._thread = Thread(target=self._loop, name=name, daemon=True)
+        self._result_ready.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
+        self._thread = Thread(target=self._run_loop, name=name, daemon=True)
         self._thread.start()
 
     def submit(
-        self, work: Work[T], then: Callable[[T], Any], failed: Callable[[Exception], Any]
+        self,
+        work: TaskFunction[T],
+        on_result: Callable[[T], Any],
+        on_error: Callable[[Exception], Any],
     ) -> None:
-        """Do `work` after all that was submitted before it; `then` or `failed` is called in Qt's thread."""
-        self._queue.put((work, then, failed))
+        """Do `work` after all that was submitted before it; `on_result` or `on_error` is called in Qt's thread."""
+        self._queue.put((work, on_result, on_error))
 
     def close(self, wait_s: float = 2.0) -> None:
         """Do what was submitted, hand nothing over any more, and end.
@@ -55,7 +58,7 @@ class ThreadWorker(QObject):
         self._queue.put(None)
         self._thread.join(wait_s)
 
-    def _loop(self) -> None:
+    def _run_loop(self) -> None:
         while (piece := self._queue.get()) is not None:
             work, then, failed = piece
             try:
@@ -66,8 +69,8 @@ class ThreadWorker(QObject):
                 with suppress(
                     RuntimeError
                 ):  # Qt took this object down before anybody closed it: the program is ending
-                    self._arrived.emit(call)
+                    self._result_ready.emit(call)
 
-    def _hand_over(self, call: Callable[[], Any]) -> None:
+    def _deliver(self, call: Callable[[], Any]) -> None:
         if not self._closed:
             call()

@@ -11,11 +11,11 @@ MEDICAL, VIDEO, MICROSCOPES, EXPORT = "medical", "video", "microscopes", "export
 """Extras of this package, as in ``pip install 'napari-sam2[medical]'``."""
 
 
-def needed(module: str, extra: str, what: str) -> Any:
-    """The module `module`; raises FileError that says which extra `what` needs, where it is not installed."""
+def import_extra(module: str, extra: str, purpose: str) -> Any:
+    """The module `module`; raises FileError that says which extra `purpose` needs, where it is not installed."""
     try:
         return import_module(module)
     except ImportError as error:
         raise FileError(
-            f"{what} needs the package {module.split('.')[0]}: pip install 'napari-sam2[{extra}]'"
+            f"{purpose} needs the package {module.split('.')[0]}: pip install 'napari-sam2[{extra}]'"
         ) from error

@@ -6,25 +6,25 @@ from collections.abc import Callable
 from pathlib import Path
 
 from napari_sam2.io.readers import dicom, microscopes, movie, nifti, nrrd
-from napari_sam2.io.readers.opened import Content
+from napari_sam2.io.readers.opened import OpenedImage
 
-_READERS: dict[str, Callable[[Path], Content]] = {
+_OPENERS: dict[str, Callable[[Path], OpenedImage]] = {
     **dict.fromkeys(nifti.SUFFIXES, nifti.open_nifti),
     **dict.fromkeys(nrrd.SUFFIXES, nrrd.open_nrrd),
     **dict.fromkeys(movie.SUFFIXES, movie.open_movie),
     **dict.fromkeys(microscopes.SUFFIXES, microscopes.open_microscope),
 }
 
-OTHER_SUFFIXES = (*_READERS, *dicom.SUFFIXES)
+EXTRA_SUFFIXES = (*_OPENERS, *dicom.SUFFIXES)
 """Endings of files that are read with an extra."""
 
 
-def open_other(path: Path) -> Content | None:
+def open_with_extra(path: Path) -> OpenedImage | None:
     """What such a file holds; None where it is none of these.
 
     Raises FileError where the extra is not installed.
     """
-    for suffix, reader in _READERS.items():
+    for suffix, reader in _OPENERS.items():
         if path.name.lower().endswith(suffix):
             return reader(path)
     return dicom.open_dicom(path) if dicom.is_dicom(path) else None

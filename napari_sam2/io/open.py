@@ -14,19 +14,19 @@ import zarr
 
 from napari_sam2.core.errors import AxesError, FileError, LabelsError
 from napari_sam2.core.stack import Spacing, Stack
-from napari_sam2.io.formats import OTHER_SUFFIXES, open_other
-from napari_sam2.io.readers.dicom import open_dicom, slices_in
+from napari_sam2.io.formats import EXTRA_SUFFIXES, open_with_extra
+from napari_sam2.io.readers.dicom import list_dicom_files, open_dicom
 from napari_sam2.io.readers.folder import (
-    PICTURE_SUFFIXES,
+    IMAGE_FILE_SUFFIXES,
     TIFF_SUFFIXES,
     open_folder,
     open_glob,
-    open_image,
+    open_single_file,
 )
-from napari_sam2.io.readers.lazy import check_file, reading
-from napari_sam2.io.readers.opened import Content, array_content, overridden
-from napari_sam2.io.readers.zarr import array_content as zarr_content
+from napari_sam2.io.readers.lazy import check_file, convert_read_errors
+from napari_sam2.io.readers.opened import OpenedImage, open_array, override_spacing
 from napari_sam2.io.readers.zarr import is_store, open_zarr
+from napari_sam2.io.readers.zarr import open_zarr_array as zarr_content
 
 
 def open_stack(
@@ -63,11 +63,13 @@ def open_stack(
     AxesError
         Dimensions that nobody named: the text lists the readings.
     """
-    content = _content(path_or_array, level)
+    content = _open_source(path_or_array, level)
     content = replace(
-        content, name=name or content.name, spacing=overridden(content.spacing, spacing, interval)
+        content,
+        name=name or content.name,
+        spacing=override_spacing(content.spacing, spacing, interval),
     )
-    content = content.named(axes) if axes else content.known()
+    content = content.with_axes(axes) if axes else content.with_checked_axes()
     return content.to_stack(channel_names)
 
 
@@ -97,23 +99,24 @@ def open_labels(path_or_array: Any, *, axes: str | None = None) -> Stack:
             else da.from_array(stack.data, chunks=planes, name=False)
         )
         return replace(
-            stack, data=data.map_blocks(_natural_numbers, label, dtype=data.dtype, meta=data._meta)
+            stack,
+            data=data.map_blocks(_check_not_negative, label, dtype=data.dtype, meta=data._meta),
         )
     return stack
 
 
-def _natural_numbers(block: np.ndarray, label: str) -> np.ndarray:
+def _check_not_negative(block: np.ndarray, source: str) -> np.ndarray:
     if block.size and block.min() < 0:
         raise LabelsError(
-            f"{label}: holds the label {int(block.min())}: expected 0 for the background and "
+            f"{source}: holds the label {int(block.min())}: expected 0 for the background and "
             "numbers above it"
         )
     return block
 
 
-def _content(path_or_array: Any, level: int) -> Content:
+def _open_source(path_or_array: Any, level: int) -> OpenedImage:
     if isinstance(path_or_array, str | os.PathLike):
-        return _file_content(os.fspath(path_or_array), level)
+        return _open_path(os.fspath(path_or_array), level)
     if level:
         raise AxesError(f"level {level!r}: an array has one (0)")
     if isinstance(path_or_array, zarr.Array):
@@ -122,40 +125,40 @@ def _content(path_or_array: Any, level: int) -> Content:
         raise FileError(
             f"cannot open a {type(path_or_array).__name__}: expected a path or an array"
         )
-    return array_content(path_or_array)
+    return open_array(path_or_array)
 
 
-def _file_content(text: str, level: int) -> Content:
-    path = Path(text)
-    if any(sign in text for sign in "*?[") and not path.exists():
-        return open_glob(text)
+def _open_path(path_text: str, level: int) -> OpenedImage:
+    path = Path(path_text)
+    if any(sign in path_text for sign in "*?[") and not path.exists():
+        return open_glob(path_text)
     if path.is_dir():
         if is_store(path):
             return open_zarr(path, level)
-        return _single_level(open_dicom(path) if slices_in(path) else open_folder(path), level)
+        return _check_single_level(
+            open_dicom(path) if list_dicom_files(path) else open_folder(path), level
+        )
     check_file(path)
     suffix = path.suffix.lower()
-    other = open_other(path)
+    other = open_with_extra(path)
     if other is not None:
-        return _single_level(other, level)
-    if suffix in TIFF_SUFFIXES + PICTURE_SUFFIXES:
-        return open_image(path, level)
+        return _check_single_level(other, level)
+    if suffix in TIFF_SUFFIXES + IMAGE_FILE_SUFFIXES:
+        return open_single_file(path, level)
     if suffix == ".npy":
-        with reading(f"{path}: cannot be read as NumPy's .npy", "an array of numbers"):
-            return _single_level(
-                array_content(
-                    np.load(path, mmap_mode="r", allow_pickle=False), path.stem, str(path)
-                ),
+        with convert_read_errors(f"{path}: cannot be read as NumPy's .npy", "an array of numbers"):
+            return _check_single_level(
+                open_array(np.load(path, mmap_mode="r", allow_pickle=False), path.stem, str(path)),
                 level,
             )
-    known = ", ".join((*TIFF_SUFFIXES, *PICTURE_SUFFIXES, ".npy", *OTHER_SUFFIXES))
+    known = ", ".join((*TIFF_SUFFIXES, *IMAGE_FILE_SUFFIXES, ".npy", *EXTRA_SUFFIXES))
     raise FileError(
         f"{path}: is of an unknown kind: expected a file ending in {known}, a folder of such, or "
         "a zarr store"
     )
 
 
-def _single_level(content: Content, level: int) -> Content:
+def _check_single_level(content: OpenedImage, level: int) -> OpenedImage:
     if level:
         raise AxesError(f"level {level!r}: {content.source} has one (0)")
     return content

@@ -25,33 +25,33 @@ from napari_sam2.core.card import Attention, ModelCard, Precision, Windows
 from napari_sam2.core.errors import AxesError, FileError, Sam2Error, StackError
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.core.video import Contrast, Video
-from napari_sam2.io.atomic import atomic
+from napari_sam2.io.atomic import write_atomically
 from napari_sam2.io.open import open_stack
 from napari_sam2.io.tables import write_text
 
-PROJECT = "project.json"
+PROJECT_FILE_NAME = "project.json"
 """The file that makes a folder a project."""
 
-PIXELS = "image.zarr"
+IMAGE_COPY_NAME = "image.zarr"
 """A copy of the image in the project folder, where there is no file that holds the same pixels."""
 
 
-class _Strict(BaseModel):
+class _ProjectModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
-class _Spacing(_Strict):
+class _SpacingModel(_ProjectModel):
     z_um: float | None
     y_um: float | None
     x_um: float | None
     t_s: float | None
 
 
-class ImageReference(_Strict):
+class ImageReference(_ProjectModel):
     """Which image a project is of: where it is, and by what it is known again.
 
     `path` is absolute, `relative` leads from the project folder to the same file (None on another
-    drive). Both are of the project's own copy where no file holds these pixels. `fingerprint` is a
+    drive). Both are of the project's own copy where no file holds these pixels. `compute_fingerprint` is a
     hash of shape, type and some thousand pixels.
     """
 
@@ -61,7 +61,7 @@ class ImageReference(_Strict):
     axes: str
     shape: tuple[PositiveInt, ...]
     dtype: str
-    spacing: _Spacing
+    spacing: _SpacingModel
     channels: tuple[str, ...]
     rgb: bool
     fingerprint: str
@@ -72,24 +72,24 @@ class ImageReference(_Strict):
         draft = cls(
             path=str(Path(stack.source).absolute())
             if stack.source
-            else str(folder.absolute() / PIXELS),
+            else str(folder.absolute() / IMAGE_COPY_NAME),
             relative=None,
             name=Path(stack.source).name if stack.source else stack.name,
             axes=stack.axes,
             shape=tuple(stack.sizes.values()),
-            dtype=_dtype(stack),
-            spacing=_Spacing(**asdict(stack.spacing)),
+            dtype=_get_dtype_name(stack),
+            spacing=_SpacingModel(**asdict(stack.spacing)),
             channels=stack.channels,
             rgb=stack.rgb,
-            fingerprint=fingerprint(stack),
+            fingerprint=compute_fingerprint(stack),
         )
-        if not (stack.source and draft._fits(draft.path)):
-            draft = draft.model_copy(update={"path": str(folder.absolute() / PIXELS)})
-            _copy(stack, folder / PIXELS)
-        return draft.model_copy(update={"relative": _relative(draft.path, folder)})
+        if not (stack.source and draft._is_same_image(draft.path)):
+            draft = draft.model_copy(update={"path": str(folder.absolute() / IMAGE_COPY_NAME)})
+            _copy_pixels(stack, folder / IMAGE_COPY_NAME)
+        return draft.model_copy(update={"relative": _make_relative(draft.path, folder)})
 
     @property
-    def checks(self) -> str:
+    def description(self) -> str:
         """What an image must be to be this one, for people."""
         return (
             f"{self.axes.upper()} {' × '.join(map(str, self.shape))} {self.dtype}, fingerprint "
@@ -103,9 +103,9 @@ class ImageReference(_Strict):
         one.
         """
         reasons = []
-        for path in [str(image)] if image is not None else self._places(folder):
+        for path in [str(image)] if image is not None else self._list_candidate_paths(folder):
             try:
-                return self._opened(path)
+                return self._open_checked(path)
             except Sam2Error as error:
                 reasons.append(str(error))
         advice = (
@@ -113,23 +113,23 @@ class ImageReference(_Strict):
             if image is not None
             else "give its path if it was moved"
         )
-        raise FileError(f"{'; '.join(reasons)}: {advice}, {self.name} ({self.checks})")
+        raise FileError(f"{'; '.join(reasons)}: {advice}, {self.name} ({self.description})")
 
-    def _places(self, folder: Path) -> list[str]:
+    def _list_candidate_paths(self, folder: Path) -> list[str]:
         """Where the image may be, the likeliest first; only what is there, and where it was."""
         near = [folder / self.relative] if self.relative else []
         near += [folder.parent / self.name, folder / self.name]
         there = [os.path.normpath(each) for each in near if each.exists()]
         return list(dict.fromkeys([*there, self.path]))
 
-    def _fits(self, path: str) -> bool:
+    def _is_same_image(self, path: str) -> bool:
         try:
-            self._opened(path)
+            self._open_checked(path)
         except Sam2Error:
             return False
         return True
 
-    def _opened(self, path: str) -> Stack:
+    def _open_checked(self, path: str) -> Stack:
         """The image at a path. Raises FileError where it is another one."""
         try:
             stack = open_stack(path)
@@ -144,8 +144,8 @@ class ImageReference(_Strict):
                 ) from error
         found = {
             "shape": tuple(stack.sizes.values()),
-            "type": _dtype(stack),
-            "pixels": fingerprint(stack),
+            "type": _get_dtype_name(stack),
+            "pixels": compute_fingerprint(stack),
         }
         expected = {"shape": self.shape, "type": self.dtype, "pixels": self.fingerprint}
         wrong = next((what for what in expected if found[what] != expected[what]), None)
@@ -164,7 +164,7 @@ class ImageReference(_Strict):
         )
 
 
-class Walk(_Strict):
+class VideoSettings(_ProjectModel):
     """How the image is walked: see `Video`. `contrast` is (low, high)."""
 
     along: Literal["z", "t"]
@@ -173,7 +173,7 @@ class Walk(_Strict):
     contrast: tuple[float, float]
 
     @classmethod
-    def of(cls, video: Video) -> Walk:
+    def of(cls, video: Video) -> VideoSettings:
         """Of a Video."""
         contrast = (video.contrast.low, video.contrast.high)
         return cls.model_validate(
@@ -185,7 +185,7 @@ class Walk(_Strict):
             }
         )
 
-    def video(self, stack: Stack) -> Video:
+    def make_video(self, stack: Stack) -> Video:
         """The same Video of that stack."""
         return Video.of(
             stack,
@@ -196,8 +196,8 @@ class Walk(_Strict):
         )
 
 
-class ModelReference(_Strict):
-    """Which model a project is made with: its identity is the SHA-256, `asked` what it was loaded by (a name or a path).
+class ModelReference(_ProjectModel):
+    """Which model a project is made with: its identity is the SHA-256, `name_or_path` what it was loaded by (a name or a path).
 
     `attention` and `windows` are how it looks at tracks, `precision` what it computes in; "whole"
     and "float32" in projects that are older than the choice.
@@ -205,27 +205,27 @@ class ModelReference(_Strict):
 
     name: str
     sha256: str
-    asked: str
+    name_or_path: str
     attention: Attention = "whole"
     windows: Windows = "whole"
     precision: Precision = "float32"
 
     @property
-    def how(self) -> dict[str, Any]:
+    def inference_options(self) -> dict[str, Any]:
         """How it looks and computes: options of `load_model` and of `looking`."""
         return {"attention": self.attention, "windows": self.windows, "precision": self.precision}
 
     @classmethod
-    def of(cls, card: ModelCard, asked: str | Path | None = None) -> ModelReference:
+    def of(cls, card: ModelCard, name_or_path: str | Path | None = None) -> ModelReference:
         """Of a model's card."""
-        asked = card.name if asked is None else str(asked)
+        name_or_path = card.name if name_or_path is None else str(name_or_path)
         looks = {"attention": card.attention, "windows": card.windows, "precision": card.precision}
         return cls.model_validate(
-            {"name": card.name, "sha256": card.sha256, "asked": asked, **looks}
+            {"name": card.name, "sha256": card.sha256, "asked": name_or_path, **looks}
         )
 
 
-class ProjectFile(_Strict):
+class ProjectFile(_ProjectModel):
     """``project.json``.
 
     Prompts, locks and categories are beside it in ``prompts.json``, answers in ``trail.sqlite``.
@@ -236,7 +236,7 @@ class ProjectFile(_Strict):
     format: Literal["napari-sam2 project"] = "napari-sam2 project"
     version: Literal[1] = 1
     image: ImageReference
-    walk: Walk
+    video: VideoSettings
     model: ModelReference
     patience: PositiveInt | None = 8
     view: dict[str, JsonValue] = Field(default_factory=dict)
@@ -247,12 +247,12 @@ class ProjectFile(_Strict):
 
         Raises FileError where there is none, or where it is none.
         """
-        path = folder / PROJECT
+        path = folder / PROJECT_FILE_NAME
         try:
             text = path.read_text(encoding="utf-8")
         except OSError as error:
             raise FileError(
-                f"{path}: {error.strerror or error}; expected a project folder, with {PROJECT} "
+                f"{path}: {error.strerror or error}; expected a project folder, with {PROJECT_FILE_NAME} "
                 "in it"
             ) from error
         except UnicodeDecodeError as error:
@@ -269,44 +269,48 @@ class ProjectFile(_Strict):
 
     def write(self, folder: Path) -> None:
         """Into a project folder, whole or not at all."""
-        write_text(self.model_dump_json(indent=1) + "\n", folder / PROJECT)
+        write_text(self.model_dump_json(indent=1) + "\n", folder / PROJECT_FILE_NAME)
 
 
-def fingerprint(stack: Stack) -> str:
+def compute_fingerprint(stack: Stack) -> str:
     """A hash of what the pixels are, wherever they lie: shape, type and some thousand of them; see `Stack.identity`."""
     return replace(stack, source="").identity
 
 
-def _dtype(stack: Stack) -> str:
+def _get_dtype_name(stack: Stack) -> str:
     """The type of the pixels, in this machine's byte order."""
     return str(np.dtype(stack.data.dtype).newbyteorder("="))
 
 
 def is_project(folder: Path) -> bool:
     """Whether a folder is a project."""
-    return (folder / PROJECT).is_file()
+    return (folder / PROJECT_FILE_NAME).is_file()
 
 
-def _relative(path: str, folder: Path) -> str | None:
+def _make_relative(path: str, folder: Path) -> str | None:
     try:
         return Path(os.path.relpath(path, folder.absolute())).as_posix()
     except ValueError:  # another drive of Windows
         return None
 
 
-def _copy(stack: Stack, path: Path) -> None:
+def _copy_pixels(stack: Stack, path: Path) -> None:
     """The pixels as a zarr array, plane by plane."""
-    with atomic(path) as part:
+    with write_atomically(path) as part:
         shape = tuple(stack.sizes.values())
         chunks = (*(1 for _ in shape[:-2]), *shape[-2:])
         array: Any = zarr.create_array(
-            part, shape=shape, chunks=chunks, dtype=_dtype(stack), dimension_names=list(stack.axes)
+            part,
+            shape=shape,
+            chunks=chunks,
+            dtype=_get_dtype_name(stack),
+            dimension_names=list(stack.axes),
         )
-        for at in _positions(stack):
-            array[tuple(at.values())] = stack.plane(at)
+        for at in _iterate_positions(stack):
+            array[tuple(at.values())] = stack.read_plane(at)
 
 
-def _positions(stack: Stack) -> Iterator[Mapping[str, int]]:
+def _iterate_positions(stack: Stack) -> Iterator[Mapping[str, int]]:
     """The index of each plane, by axis."""
     leading = stack.axes[:-2]
     for index in product(*(range(stack.sizes[axis]) for axis in leading)):

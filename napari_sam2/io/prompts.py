@@ -8,8 +8,8 @@ import numpy as np
 
 from napari_sam2.core.errors import FileError, LabelsError, PromptError
 from napari_sam2.core.prompt import MaskPrompt, PromptLog
-from napari_sam2.io.prompts_csv import log_of_csv
-from napari_sam2.io.prompts_json import json_of_log, log_of_json
+from napari_sam2.io.prompts_csv import parse_csv_log
+from napari_sam2.io.prompts_json import format_json_log, parse_json_log
 from napari_sam2.io.tables import write_text
 
 
@@ -20,7 +20,7 @@ def read_prompts(path: Path | str) -> PromptLog:
     what is no prompt.
     """
     file = Path(path)
-    readers = {".csv": log_of_csv, ".json": log_of_json}
+    readers = {".csv": parse_csv_log, ".json": parse_json_log}
     if file.suffix.lower() not in readers:
         raise PromptError(f"{file}: expected prompts in a file ending in .csv or .json")
     try:
@@ -38,10 +38,10 @@ def read_prompts(path: Path | str) -> PromptLog:
 
 def write_prompts(log: PromptLog, path: Path | str) -> None:
     """The whole log as JSON: prompts, locks, propagations and tracks, in order; `read_prompts` gives an equal one."""
-    write_text(json_of_log(log), path)
+    write_text(format_json_log(log), path)
 
 
-def masks_as_prompts(labels: np.ndarray, frame: int) -> PromptLog:
+def make_mask_prompts(labels: np.ndarray, frame: int) -> PromptLog:
     """One MaskPrompt on `frame` for each label of a (H, W) label plane, the label being the track's id."""
     plane = np.asarray(labels)
     if plane.ndim != 2 or plane.dtype.kind not in "bui":

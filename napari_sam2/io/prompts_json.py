@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from napari_sam2.core.errors import PromptError
-from napari_sam2.core.plan import Leg, Propagation
+from napari_sam2.core.plan import Propagation, PropagationRange
 from napari_sam2.core.prompt import (
     BoxPrompt,
     Entry,
@@ -25,78 +25,82 @@ from napari_sam2.core.prompt import (
 from napari_sam2.core.track import Track
 
 
-class _Model(BaseModel):
+class _PromptModel(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
-class _Placed(_Model):
+class _FrameEntry(_PromptModel):
     frame: NonNegativeInt
     track: PositiveInt
 
 
-class _Point(_Placed):
+class _PointEntry(_FrameEntry):
     kind: Literal["point"] = "point"
     yx: tuple[tuple[float, float], ...]
     positive: tuple[bool, ...]
     anew: bool = False
 
-    def entry(self) -> Entry:
-        return PointPrompt(self.frame, self.track, self.yx, self.positive, anew=self.anew)
+    def to_entry(self) -> Entry:
+        return PointPrompt(
+            self.frame, self.track, self.yx, self.positive, replaces_previous=self.anew
+        )
 
 
-class _Box(_Placed):
+class _BoxEntry(_FrameEntry):
     kind: Literal["box"] = "box"
     box: tuple[float, float, float, float]
 
-    def entry(self) -> Entry:
+    def to_entry(self) -> Entry:
         return BoxPrompt(self.frame, self.track, self.box)
 
 
-class _Mask(_Placed):
+class _MaskEntry(_FrameEntry):
     """`bits`: the rows one after the other, eight pixels a byte, the first the highest bit; zlib, then base64."""
 
     kind: Literal["mask"] = "mask"
     shape: tuple[PositiveInt, PositiveInt]
     bits: str
 
-    def entry(self) -> Entry:
-        return MaskPrompt(self.frame, self.track, _unpacked(self.bits, self.shape))
+    def to_entry(self) -> Entry:
+        return MaskPrompt(self.frame, self.track, _unpack_mask(self.bits, self.shape))
 
 
-class _Lock(_Placed):
+class _LockEntry(_FrameEntry):
     kind: Literal["lock"] = "lock"
     locked: bool
 
-    def entry(self) -> Entry:
+    def to_entry(self) -> Entry:
         return Lock(self.frame, self.track, self.locked)
 
 
-class _Removal(_Model):
+class _RemovalEntry(_PromptModel):
     kind: Literal["removal"] = "removal"
     track: PositiveInt
 
-    def entry(self) -> Entry:
+    def to_entry(self) -> Entry:
         return Removal(self.track)
 
 
-class _Leg(_Model):
+class _RangeModel(_PromptModel):
     track: PositiveInt
     start: NonNegativeInt
     end: NonNegativeInt
     settles: bool
 
 
-class _Propagation(_Model):
+class _PropagationEntry(_PromptModel):
     kind: Literal["propagation"] = "propagation"
-    legs: tuple[_Leg, ...]
+    ranges: tuple[_RangeModel, ...]
 
-    def entry(self) -> Entry:
+    def to_entry(self) -> Entry:
         return Propagation(
-            tuple(Leg(leg.track, leg.start, leg.end, leg.settles) for leg in self.legs)
+            tuple(
+                PropagationRange(leg.track, leg.start, leg.end, leg.settles) for leg in self.ranges
+            )
         )
 
 
-class _Track(_Model):
+class _TrackModel(_PromptModel):
     id: PositiveInt
     name: str = ""
     category: str = ""
@@ -104,89 +108,92 @@ class _Track(_Model):
 
 
 _AnyEntry = Annotated[
-    _Point | _Box | _Mask | _Lock | _Removal | _Propagation, Field(discriminator="kind")
+    _PointEntry | _BoxEntry | _MaskEntry | _LockEntry | _RemovalEntry | _PropagationEntry,
+    Field(discriminator="kind"),
 ]
 
 
-class _Log(_Model):
+class _LogModel(_PromptModel):
     format: Literal["napari-sam2 prompts"] = "napari-sam2 prompts"
     version: Literal[1] = 1
     entries: tuple[_AnyEntry, ...]
-    tracks: tuple[_Track, ...] = ()
+    tracks: tuple[_TrackModel, ...] = ()
 
 
-def json_of_log(log: PromptLog) -> str:
+def format_json_log(log: PromptLog) -> str:
     """The log as JSON, numbers as short as they come back exactly."""
     tracks = tuple(
-        _Track(id=track.id, name=track.name, category=track.category, parent=track.parent)
+        _TrackModel(id=track.id, name=track.name, category=track.category, parent=track.parent)
         for track in log.tracks
     )
     return (
-        _Log(entries=tuple(_written(entry) for entry in log), tracks=tracks).model_dump_json(
-            indent=1
-        )
+        _LogModel(
+            entries=tuple(_make_entry_model(entry) for entry in log), tracks=tracks
+        ).model_dump_json(indent=1)
         + "\n"
     )
 
 
-def log_of_json(text: str, source: str) -> PromptLog:
+def parse_json_log(text: str, source: str) -> PromptLog:
     """The log a JSON text holds. Raises PromptError that names `source` and the place in it."""
     try:
-        found = _Log.model_validate_json(text)
+        found = _LogModel.model_validate_json(text)
     except ValidationError as error:
-        raise PromptError(f"{source}: {_first(error)}") from error
+        raise PromptError(f"{source}: {_format_first_error(error)}") from error
     entries = []
     for number, each in enumerate(found.entries):
         try:
-            entries.append(each.entry())
+            entries.append(each.to_entry())
         except PromptError as error:
             raise PromptError(f"{source}: entries.{number}: {error}") from error
-    return PromptLog(tuple(entries), tuple(_track(each, source) for each in found.tracks))
+    return PromptLog(tuple(entries), tuple(_make_track(each, source) for each in found.tracks))
 
 
-def _track(each: _Track, source: str) -> Track:
+def _make_track(model: _TrackModel, source: str) -> Track:
     try:
-        return Track(each.id, each.name, each.category, each.parent)
+        return Track(model.id, model.name, model.category, model.parent)
     except PromptError as error:
         raise PromptError(f"{source}: tracks: {error}") from error
 
 
-def _written(entry: Entry) -> _AnyEntry:
+def _make_entry_model(entry: Entry) -> _AnyEntry:
     match entry:
         case PointPrompt():
-            return _Point(
+            return _PointEntry(
                 frame=entry.frame,
                 track=entry.track,
                 yx=entry.yx,
                 positive=entry.positive,
-                anew=entry.anew,
+                anew=entry.replaces_previous,
             )
         case BoxPrompt():
-            return _Box(frame=entry.frame, track=entry.track, box=entry.box)
+            return _BoxEntry(frame=entry.frame, track=entry.track, box=entry.box)
         case MaskPrompt():
-            return _Mask(
-                frame=entry.frame, track=entry.track, shape=entry.shape, bits=_packed(entry)
+            return _MaskEntry(
+                frame=entry.frame, track=entry.track, shape=entry.shape, bits=_pack_mask(entry)
             )
         case Lock():
-            return _Lock(frame=entry.frame, track=entry.track, locked=entry.locked)
+            return _LockEntry(frame=entry.frame, track=entry.track, locked=entry.locked)
         case Removal():
-            return _Removal(track=entry.track)
+            return _RemovalEntry(track=entry.track)
         case Propagation():
             legs = (
-                _Leg(track=leg.track, start=leg.start, end=leg.end, settles=leg.settles)
-                for leg in entry.legs
+                _RangeModel(
+                    track=leg.track, start=leg.start, end=leg.end, settles=leg.stop_when_unchanged
+                )
+                for leg in entry.ranges
             )
-            return _Propagation(legs=tuple(legs))
+            return _PropagationEntry(ranges=tuple(legs))
 
 
 @lru_cache(
     maxsize=1024
 )  # a log is written again after each prompt, and hundreds of masks take a second
-def _packed(prompt: MaskPrompt) -> str:
+def _pack_mask(prompt: MaskPrompt) -> str:
     return base64.b64encode(zlib.compress(np.packbits(prompt.mask).tobytes(), 9)).decode("ascii")
 
 
-def _unpacked(bits: str, shape: tuple[int, int]) -> np.ndarray:
+def _unpack_mask(bits: str, shape: tuple[int, int]) -> np.ndarray:
     pixels = shape[0] * shape[1]
     size = -(-pixels // 8)
     try:
@@ -202,7 +209,7 @@ def _unpacked(bits: str, shape: tuple[int, int]) -> np.ndarray:
     return np.unpackbits(np.frombuffer(raw, np.uint8), count=pixels).reshape(shape).astype(bool)
 
 
-def _first(error: ValidationError) -> str:
+def _format_first_error(error: ValidationError) -> str:
     """The first thing wrong, on one line, and how many more there are."""
     first, *others = error.errors(include_url=False, include_context=False)
     where = ".".join(str(part) for part in first["loc"])

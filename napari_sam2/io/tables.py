@@ -14,15 +14,15 @@ import pandas as pd
 
 from napari_sam2.core.errors import OutputError
 from napari_sam2.core.provenance import Provenance
-from napari_sam2.io.atomic import atomic
+from napari_sam2.io.atomic import write_atomically
 
-_OBSERVED = ("track", "frame", "t", "z", "category", "presence")
+_OBS_COLUMNS = ("track", "frame", "t", "z", "category", "presence")
 
 
-def write_table(frame: pd.DataFrame, path: Path | str) -> None:
+def write_table(table: pd.DataFrame, path: Path | str) -> None:
     """A table as CSV in UTF-8, without its index; numbers as short as they come back exactly, nothing where unknown."""
-    with atomic(path) as part:
-        frame.to_csv(part, index=False, encoding="utf-8", lineterminator="\n", na_rep="")
+    with write_atomically(path) as part:
+        table.to_csv(part, index=False, encoding="utf-8", lineterminator="\n", na_rep="")
 
 
 def write_tables(
@@ -33,7 +33,7 @@ def write_tables(
         write_table(frame, Path(folder) / f"{name}.csv")
 
 
-def write_parquet(frame: pd.DataFrame, path: Path | str) -> None:
+def write_parquet(table: pd.DataFrame, path: Path | str) -> None:
     """A table as Parquet (the extra "tables"). Raises OutputError where pyarrow is missing."""
     try:
         import pyarrow  # noqa: F401  # pandas' own message names no extra of ours
@@ -41,8 +41,8 @@ def write_parquet(frame: pd.DataFrame, path: Path | str) -> None:
         raise OutputError(
             'tables as Parquet need pyarrow: pip install "napari-sam2[tables]"'
         ) from error
-    with atomic(path) as part:
-        frame.to_parquet(part, index=False)
+    with write_atomically(path) as part:
+        table.to_parquet(part, index=False)
 
 
 def write_anndata(objects: pd.DataFrame, path: Path | str, provenance: Provenance) -> None:
@@ -61,7 +61,7 @@ def write_anndata(objects: pd.DataFrame, path: Path | str, provenance: Provenanc
             'tables as AnnData need anndata: pip install "napari-sam2[anndata]"'
         ) from error
     rows = objects.reset_index(drop=True)
-    known = [name for name in _OBSERVED if name in rows.columns]
+    known = [name for name in _OBS_COLUMNS if name in rows.columns]
     measured = [
         name
         for name in rows.columns
@@ -80,21 +80,21 @@ def write_anndata(objects: pd.DataFrame, path: Path | str, provenance: Provenanc
         obs=obs,
         var=pd.DataFrame(index=pd.Index(measured, dtype="object")),
         obsm={"spatial": rows[["x", "y"]].to_numpy(dtype=np.float64)},
-        uns={"provenance": json.dumps(_plain(provenance.to_dict()))},
+        uns={"provenance": json.dumps(_to_plain(provenance.to_dict()))},
     )
-    with atomic(path) as part:
+    with write_atomically(path) as part:
         table.write_h5ad(part)
 
 
 def write_json(data: Any, path: Path | str) -> None:
     """Plain data, dataclasses, paths and NumPy numbers as JSON in UTF-8; what is no number becomes null."""
-    text = json.dumps(_plain(data), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
+    text = json.dumps(_to_plain(data), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
     write_text(text, path)
 
 
 def write_text(text: str, path: Path | str) -> None:
     """A text in UTF-8, whole or not at all."""
-    with atomic(path) as part:
+    with write_atomically(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
 
 
@@ -103,15 +103,15 @@ def write_provenance(provenance: Provenance, path: Path | str) -> None:
     write_json(provenance.to_dict(), path)
 
 
-def _plain(data: Any) -> Any:
+def _to_plain(data: Any) -> Any:
     if is_dataclass(data) and not isinstance(data, type):
         data = asdict(data)
     if isinstance(data, np.ndarray | np.generic):
         data = data.tolist()
     if isinstance(data, Mapping):
-        return {str(key): _plain(value) for key, value in data.items()}
+        return {str(key): _to_plain(value) for key, value in data.items()}
     if isinstance(data, list | tuple | set | frozenset):
-        return [_plain(value) for value in data]
+        return [_to_plain(value) for value in data]
     if isinstance(data, float):
         return float(data) if math.isfinite(data) else None
     return str(data) if isinstance(data, Path) else data

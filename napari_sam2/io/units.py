@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-_LENGTHS = {
+_UM_BY_NAMES = {
     "pm picometer picometre": 1e-6,
     "å angstrom ångström": 1e-4,
     "nm nanometer nanometre": 1e-3,
@@ -15,7 +15,7 @@ _LENGTHS = {
     "m meter metre": 1e6,
     'in inch inches "': 25_400.0,
 }
-_TIMES = {
+_SECONDS_BY_NAMES = {
     "ns nanosecond": 1e-9,
     "µs us microsecond": 1e-6,
     "ms msec millisecond": 1e-3,
@@ -26,28 +26,28 @@ _TIMES = {
 }
 
 
-def _by_name(table: dict[str, float]) -> dict[str, float]:
+def _index_by_name(table: dict[str, float]) -> dict[str, float]:
     return {name: factor for names, factor in table.items() for name in names.split()}
 
 
-_UM = _by_name(_LENGTHS)
-_S = _by_name(_TIMES)
+_UM_BY_UNIT = _index_by_name(_UM_BY_NAMES)
+_SECONDS_BY_UNIT = _index_by_name(_SECONDS_BY_NAMES)
 
 
-def length_um(value: float | str | None, unit: str | None) -> float | None:
+def convert_to_um(value: float | str | None, unit: str | None) -> float | None:
     """`value` in µm; None where the unit is no length ("pixel", "") or the value none above 0."""
-    return _converted(value, unit, _UM)
+    return _convert(value, unit, _UM_BY_UNIT)
 
 
-def time_s(value: float | str | None, unit: str | None) -> float | None:
+def convert_to_seconds(value: float | str | None, unit: str | None) -> float | None:
     """`value` in seconds; None where the unit is no time or the value none above 0."""
-    return _converted(value, unit, _S)
+    return _convert(value, unit, _SECONDS_BY_UNIT)
 
 
-def _converted(
+def _convert(
     value: float | str | None, unit: str | None, factors: dict[str, float]
 ) -> float | None:
-    factor = _factor(unit, factors)
+    factor = _get_factor(unit, factors)
     if value is None or factor is None:
         return None
     try:
@@ -59,7 +59,7 @@ def _converted(
     return number if math.isfinite(number) and number > 0 else None
 
 
-def _factor(unit: str | None, factors: dict[str, float]) -> float | None:
+def _get_factor(unit: str | None, factors: dict[str, float]) -> float | None:
     # ImageJ escapes the micro sign, and there are two of them in Unicode: U+00B5 and the Greek
     # letter U+03BC
     name = (unit or "").strip().lower().replace("\\u00b5", "µ").replace("\u03bc", "µ").rstrip(".")

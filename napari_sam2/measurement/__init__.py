@@ -4,26 +4,26 @@
 is drawn.
 """
 
-from napari_sam2.measurement.counts import counts
+from napari_sam2.measurement.counts import count_objects
 from napari_sam2.measurement.evaluation.agreement import Agreement, evaluate
-from napari_sam2.measurement.features.objects import frame_objects, objects
-from napari_sam2.measurement.features.options import Puncta, Scope
-from napari_sam2.measurement.features.track_spots import track_spots
-from napari_sam2.measurement.features.tracks import tracks
+from napari_sam2.measurement.features.objects import measure_frame_objects, measure_objects
+from napari_sam2.measurement.features.options import MeasurementOptions, SpotOptions
+from napari_sam2.measurement.features.track_spots import measure_track_spots
+from napari_sam2.measurement.features.tracks import measure_tracks
 from napari_sam2.measurement.label_planes import LabelPlanes
-from napari_sam2.measurement.track_status import Fact, Facts
+from napari_sam2.measurement.track_status import TrackStatus, TrackStatuses
 
 __all__ = [
     "Agreement",
-    "Fact",
-    "Facts",
     "LabelPlanes",
-    "Puncta",
-    "Scope",
-    "counts",
+    "MeasurementOptions",
+    "SpotOptions",
+    "TrackStatus",
+    "TrackStatuses",
+    "count_objects",
     "evaluate",
-    "frame_objects",
-    "objects",
-    "track_spots",
-    "tracks",
+    "measure_frame_objects",
+    "measure_objects",
+    "measure_track_spots",
+    "measure_tracks",
 ]

@@ -12,12 +12,12 @@ import numpy as np
 import pandas as pd
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.measurement.features.colocalisation import COEFFICIENTS, pair_names
-from napari_sam2.measurement.features.cytoplasm import COLUMNS as AROUND
-from napari_sam2.measurement.features.intensity import MORE, QUANTITIES
-from napari_sam2.measurement.features.shape import COLUMNS as SHAPE
+from napari_sam2.measurement.features.colocalisation import COEFFICIENTS, list_channel_pairs
+from napari_sam2.measurement.features.cytoplasm import CYTOPLASM_COLUMNS as AROUND
+from napari_sam2.measurement.features.intensity import EXTRA_QUANTITIES, QUANTITIES
+from napari_sam2.measurement.features.shape import SHAPE_COLUMNS as SHAPE
 
-_OBJECT = {
+_OBJECT_COLUMNS = {
     "track": "int64",
     "frame": "int64",
     "t": "Int64",
@@ -32,40 +32,44 @@ _OBJECT = {
     "score": "float64",
     "presence": "string",
 }
-_CHANNEL = re.compile(r"sum_c(\d+)")
+_CHANNEL_PATTERN = re.compile(r"sum_c(\d+)")
 
 
-def intensity_columns(channels: int) -> dict[str, str]:
+def get_intensity_columns(n_channels: int) -> dict[str, str]:
     """Type by column name: the intensities of the first channel, then those of the next."""
     return {
         f"{quantity}_c{channel}": "float64"
-        for channel in range(channels)
+        for channel in range(n_channels)
         for quantity in QUANTITIES
     }
 
 
-def object_columns(channels: int) -> dict[str, str]:
+def get_object_columns(n_channels: int) -> dict[str, str]:
     """Type by column name of `objects.csv`: the fixed ones, intensities and spots of each channel, then shape and what is more."""
-    fixed = dict(_OBJECT)
-    for channel in range(channels):
+    fixed = dict(_OBJECT_COLUMNS)
+    for channel in range(n_channels):
         fixed |= {f"{quantity}_c{channel}": "float64" for quantity in QUANTITIES} | {
             f"spots_c{channel}": "Int64"
         }
-    return {**fixed, **SHAPE, **more_columns(channels)}
+    return {**fixed, **SHAPE, **get_extra_columns(n_channels)}
 
 
-def more_columns(channels: int) -> dict[str, str]:
+def get_extra_columns(n_channels: int) -> dict[str, str]:
     """Type by column name: what `objects.csv` has of channels and their pairs beyond the fixed columns."""
     found: dict[str, str] = {}
-    for channel in range(channels):
-        found |= {f"{name}_c{channel}": "float64" for name in (*MORE, *AROUND, "spots_sum")}
+    for channel in range(n_channels):
+        found |= {
+            f"{name}_c{channel}": "float64" for name in (*EXTRA_QUANTITIES, *AROUND, "spots_sum")
+        }
         found |= {f"saturated_px_c{channel}": "Int64", f"saturated_c{channel}": "boolean"}
     return found | {
-        f"{name}_{pair}": "float64" for pair in pair_names(channels) for name in COEFFICIENTS
+        f"{name}_{pair}": "float64"
+        for pair in list_channel_pairs(n_channels)
+        for name in COEFFICIENTS
     }
 
 
-def table(columns: dict[str, str], parts: Iterable[dict[str, np.ndarray]]) -> pd.DataFrame:
+def make_table(columns: dict[str, str], parts: Iterable[dict[str, np.ndarray]]) -> pd.DataFrame:
     """One DataFrame of these typed columns from column arrays, part below part; empty but typed where there is none."""
     parts = list(parts)
     full = [part for part in parts if len(next(iter(part.values())))]
@@ -75,15 +79,15 @@ def table(columns: dict[str, str], parts: Iterable[dict[str, np.ndarray]]) -> pd
     return pd.DataFrame(joined, columns=list(columns)).astype(columns)
 
 
-def channels_of(objects: pd.DataFrame) -> int:
+def count_measured_channels(objects: pd.DataFrame) -> int:
     """How many channels a table of objects has intensities of.
 
     Raises LabelsError where it is no such table.
     """
-    missing = [name for name in _OBJECT if name not in objects.columns]
+    missing = [name for name in _OBJECT_COLUMNS if name not in objects.columns]
     if missing:
         raise LabelsError(
             f"table of objects without the columns {missing!r}: expected one made by `objects`, "
             "or read from objects.csv"
         )
-    return sum(1 for name in objects.columns if _CHANNEL.fullmatch(str(name)))
+    return sum(1 for name in objects.columns if _CHANNEL_PATTERN.fullmatch(str(name)))

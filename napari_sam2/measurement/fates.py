@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 
 
-def fates(objects: pd.DataFrame, parents: pd.Series[int], frames: int) -> pd.DataFrame:
-    """Index `track`; `origin` and `fate` of each, from the table `objects` of a time-lapse of so many `frames`.
+def classify_fates(objects: pd.DataFrame, parents: pd.Series[int], n_frames: int) -> pd.DataFrame:
+    """Index `track`; `origin` and `fate` of each, from the table `objects` of a time-lapse of so many `n_frames`.
 
     `origin`: ``start``, it is there on the first frame; ``division``, it has a parent (`parents`,
     by track); ``entered``, it is first seen at the edge of the frame; ``appeared``, none of these.
@@ -25,14 +25,14 @@ def fates(objects: pd.DataFrame, parents: pd.Series[int], frames: int) -> pd.Dat
             if begun["frame"] == 0
             else "division"
             if pd.notna(parents.get(track))
-            else _edge(begun, edge, "entered", "appeared")
+            else _choose_by_edge(begun, edge, "entered", "appeared")
         )
         fate = (
             "division"
             if track in mothers
             else "end"
-            if ended["frame"] == frames - 1
-            else _edge(ended, edge, "left", "lost")
+            if ended["frame"] == n_frames - 1
+            else _choose_by_edge(ended, edge, "left", "lost")
         )
         rows.append((track, origin, fate))
     return (
@@ -40,5 +40,9 @@ def fates(objects: pd.DataFrame, parents: pd.Series[int], frames: int) -> pd.Dat
     )
 
 
-def _edge(row: pd.Series, known: bool, there: str, elsewhere: str) -> str:
-    return there if known and pd.notna(row["on_edge"]) and bool(row["on_edge"]) else elsewhere
+def _choose_by_edge(row: pd.Series, has_edge_column: bool, if_on_edge: str, otherwise: str) -> str:
+    return (
+        if_on_edge
+        if has_edge_column and pd.notna(row["on_edge"]) and bool(row["on_edge"])
+        else otherwise
+    )

@@ -22,7 +22,7 @@ class LabelPlanes:
     numbers from 0 (background) to 4294967295.
     """
 
-    read: Callable[[int], Any]
+    read_plane: Callable[[int], Any]
     shape: tuple[int, int, int]
 
     @classmethod
@@ -44,7 +44,7 @@ class LabelPlanes:
             A source of another shape, or of numbers that are not whole.
         """
         if isinstance(source, LabelPlanes):
-            return cls(source.read, _same_shape(source.shape, shape))
+            return cls(source.read_plane, _check_shape(source.shape, shape))
         if callable(source):
             if shape is None:
                 raise LabelsError(
@@ -69,14 +69,14 @@ class LabelPlanes:
             lambda frame: (
                 array[tuple(int(i) for i in np.unravel_index(frame, leading))] if leading else array
             ),
-            _same_shape(flat, shape),
+            _check_shape(flat, shape),
         )
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, frame: int) -> np.ndarray:
-        plane = np.asarray(self.read(frame))
+        plane = np.asarray(self.read_plane(frame))
         _check_type(plane.dtype, frame)
         if plane.shape != self.shape[1:]:
             raise LabelsError(
@@ -104,12 +104,12 @@ def _check_type(dtype: np.dtype[Any], frame: int | None = None) -> None:
         )
 
 
-def _same_shape(
-    given: tuple[int, int, int], expected: tuple[int, int, int] | None
+def _check_shape(
+    shape: tuple[int, int, int], expected: tuple[int, int, int] | None
 ) -> tuple[int, int, int]:
-    if expected is not None and given != expected:
+    if expected is not None and shape != expected:
         raise LabelsError(
-            f"labels of (frames, H, W) = {given!r}: expected {expected!r}, the shape of what "
+            f"labels of (frames, H, W) = {shape!r}: expected {expected!r}, the shape of what "
             "they are held against"
         )
-    return given
+    return shape

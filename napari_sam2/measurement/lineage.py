@@ -11,13 +11,15 @@ from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.track import Branch
 
 
-def branches(ids: Iterable[np.ndarray], parents: Mapping[int, int] | None = None) -> list[Branch]:
-    """The branches of label planes, ascending by track: `ids` are the labels on each frame, in order.
+def find_branches(
+    ids_by_frame: Iterable[np.ndarray], parents: Mapping[int, int] | None = None
+) -> list[Branch]:
+    """The branches of label planes, ascending by track: `ids_by_frame` are the labels on each frame, in order.
 
     Raises LabelsError for a parent that has no pixels, or begins no earlier than its child.
     """
     frames: dict[int, list[int]] = defaultdict(list)
-    for frame, labels in enumerate(ids):
+    for frame, labels in enumerate(ids_by_frame):
         for label in labels.tolist():
             frames[int(label)].append(frame)
     known = dict(parents or {})

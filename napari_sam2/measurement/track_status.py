@@ -11,7 +11,7 @@ from napari_sam2.core.presence import Presence
 
 
 @dataclass(frozen=True)
-class Fact:
+class TrackStatus:
     """`score`, the IoU the model predicts for its own mask (about 0..1, None where it gave none), and the `presence`."""
 
     score: float | None
@@ -26,5 +26,5 @@ class Fact:
         object.__setattr__(self, "presence", Presence(self.presence))
 
 
-Facts = Mapping[tuple[int, int], Fact]
+TrackStatuses = Mapping[tuple[int, int], TrackStatus]
 """Fact by (track, frame)."""

@@ -6,7 +6,7 @@ import math
 
 from napari_sam2.core.video import Video
 
-_TIMES = ((10 * 3600.0, 3600.0, "h"), (180.0, 60.0, "min"), (0.0, 1.0, "s"))
+_TIME_UNITS = ((10 * 3600.0, 3600.0, "h"), (180.0, 60.0, "min"), (0.0, 1.0, "s"))
 
 
 def round_length(largest: float) -> float:
@@ -15,17 +15,17 @@ def round_length(largest: float) -> float:
     return max(factor * power for factor in (1, 2, 5) if factor * power <= largest * (1 + 1e-9))
 
 
-def distance(um: float) -> str:
+def format_length(length_um: float) -> str:
     """A length in nm, µm or mm."""
     for above, unit in ((1000.0, "mm"), (1.0, "µm")):
-        if um >= above:
-            return f"{um / (1000.0 if unit == 'mm' else 1.0):g} {unit}"
-    return f"{um * 1000:g} nm"
+        if length_um >= above:
+            return f"{length_um / (1000.0 if unit == 'mm' else 1.0):g} {unit}"
+    return f"{length_um * 1000:g} nm"
 
 
-def moment(video: Video, frame: int) -> str:
+def format_frame_position(video: Video, frame: int) -> str:
     """Where a frame is: its number, and µm along z or the time along t where these are known."""
-    step = step_of(video)
+    step = get_frame_step(video)
     if step is None:
         return f"frame {frame}"
     size, unit = step
@@ -33,7 +33,7 @@ def moment(video: Video, frame: int) -> str:
     return f"frame {frame} · {axis}{round(frame * size, 2):g} {unit}"
 
 
-def step_of(video: Video) -> tuple[float, str] | None:
+def get_frame_step(video: Video) -> tuple[float, str] | None:
     """From one frame to the next, and its unit: µm along z; s, min or h along t, by the length of the video. None if unknown."""
     if video.along == "z":
         return None if video.spacing.z_um is None else (video.spacing.z_um, "µm")
@@ -41,6 +41,8 @@ def step_of(video: Video) -> tuple[float, str] | None:
     if interval is None:
         return None
     seconds, unit = next(
-        (seconds, unit) for above, seconds, unit in _TIMES if interval * (len(video) - 1) >= above
+        (seconds, unit)
+        for above, seconds, unit in _TIME_UNITS
+        if interval * (len(video) - 1) >= above
     )
     return interval / seconds, unit

@@ -9,37 +9,41 @@ import numpy as np
 from torch import Tensor
 
 from napari_sam2.core.presence import Presence
-from napari_sam2.core.prompt import Said
+from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.core.result import Alternative, Query, Segment
 from napari_sam2.core.window import Window
-from napari_sam2.models.network.mask_decoder import Decoded
+from napari_sam2.models.network.mask_decoder import DecoderOutput
 
 UNCERTAIN_IOU = 0.5
 """A tracked Segment whose predicted IoU is below this is UNCERTAIN."""
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class NetworkOutput:
     """What the network says to B queries: logits (B, h, w), ious, scores (B,), pointers (B, C), offered (B, 4, h, w)."""
 
     logits: Tensor
     ious: Tensor
     scores: Tensor
     pointers: Tensor
-    offered: Decoded | None = None
+    alternatives: DecoderOutput | None = None
 
 
-def segments_of(
-    frame: int, windows: Sequence[Window], queries: Sequence[Query], answer: Answer
+def make_segments(
+    frame: int, windows: Sequence[Window], queries: Sequence[Query], output: NetworkOutput
 ) -> Iterator[Segment]:
     """One Segment for each query and its window, in order; their arrays are their own."""
-    logits, pointers = answer.logits.cpu().numpy(), answer.pointers.cpu().numpy()
+    logits, pointers = output.logits.cpu().numpy(), output.pointers.cpu().numpy()
     asked = any(
-        _prompted(query.said) for query in queries
+        _is_prompted(query.prompts) for query in queries
     )  # a mask carried along is one mask: nobody is there to choose
-    offered = _offered(answer.offered) if answer.offered and asked else [()] * len(queries)
+    offered = (
+        _make_alternatives(output.alternatives)
+        if output.alternatives and asked
+        else [()] * len(queries)
+    )
     for row, query in enumerate(queries):
-        iou, score = float(answer.ious[row]), float(answer.scores[row])
+        iou, score = float(output.ious[row]), float(output.scores[row])
         yield Segment(
             query.track,
             frame,
@@ -48,26 +52,30 @@ def segments_of(
             iou,
             score,
             pointers[row].copy(),
-            _presence(query.said, iou, score),
+            _classify_presence(query.prompts, iou, score),
             offered[row] if score > 0 else (),
         )
 
 
-def _presence(said: Said, iou: float, score: float) -> Presence:
-    if _prompted(said):
+def _classify_presence(frame_prompts: FramePrompts, iou: float, score: float) -> Presence:
+    if _is_prompted(frame_prompts):
         return Presence.PROMPTED
     if score <= 0:
         return Presence.ABSENT
     return Presence.UNCERTAIN if iou < UNCERTAIN_IOU else Presence.TRACKED
 
 
-def _prompted(said: Said) -> bool:
-    return bool(said.points) or said.box is not None or said.mask is not None
+def _is_prompted(frame_prompts: FramePrompts) -> bool:
+    return (
+        bool(frame_prompts.points)
+        or frame_prompts.box is not None
+        or frame_prompts.mask is not None
+    )
 
 
-def _offered(decoded: Decoded) -> list[tuple[Alternative, ...]]:
+def _make_alternatives(output: DecoderOutput) -> list[tuple[Alternative, ...]]:
     """The three masks of each track, the highest predicted IoU first."""
-    ious, masks = decoded.ious[:, 1:].cpu().numpy(), decoded.masks[:, 1:].cpu().numpy()
+    ious, masks = output.ious[:, 1:].cpu().numpy(), output.masks[:, 1:].cpu().numpy()
     order = np.argsort(-ious, axis=1, kind="stable")
     return [
         tuple(Alternative(masks[row, k].copy(), float(ious[row, k])) for k in ranks)

@@ -10,27 +10,27 @@ from napari_sam2.core.errors import DeviceError
 _GIB = 2**30
 
 
-def choose(device: str = "auto") -> str:
+def choose_device(device: str = "auto") -> str:
     """The name of a device that is there: `device` itself, or the best one (cuda, mps, cpu) for "auto".
 
     Takes "auto", "cpu", "cuda", "cuda:1", "mps". Raises DeviceError, saying what is there, for all
     others.
     """
-    there = available()
+    there = list_devices()
     if device == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if name in there)
     if device in there:
         return device
     if re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
         raise DeviceError(
-            f"device {device!r} is not there: this machine has {', '.join(there)}{_reason(device)}"
+            f"device {device!r} is not there: this machine has {', '.join(there)}{_explain_missing_device(device)}"
         )
     raise DeviceError(
         f"device {device!r}: expected auto or one of what this machine has: {', '.join(there)}"
     )
 
 
-def available() -> list[str]:
+def list_devices() -> list[str]:
     """Names of the devices that are there; "cuda" is the first of the CUDA devices, "cuda:0"."""
     import torch
 
@@ -43,7 +43,7 @@ def available() -> list[str]:
     return [*(["cuda"] if cuda else []), *cuda, *mps, "cpu"]
 
 
-def leave_a_core(cores: int | None = None) -> int:
+def reserve_core(cores: int | None = None) -> int:
     """Have this thread compute on all cores but one, at least one: for work beside a window.
 
     How many that are.
@@ -57,10 +57,10 @@ def leave_a_core(cores: int | None = None) -> int:
     return threads
 
 
-def describe(device: str) -> str:
+def describe_device(device: str) -> str:
     """One line for people: what the device is and what memory it has.
 
-    `device` as `choose` returns it, or that of a model elsewhere.
+    `device` as `choose_device` returns it, or that of a model elsewhere.
     """
     if "://" in device:
         return device
@@ -75,7 +75,7 @@ def describe(device: str) -> str:
     return f"processor, {threads} thread{'' if threads == 1 else 's'} (cpu)"
 
 
-def _reason(device: str) -> str:
+def _explain_missing_device(device: str) -> str:
     import torch
 
     if device.startswith("cuda") and torch.version.cuda is None:

@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-class Fitting:
+class BatchLimitedModel:
     """A VideoModel that asks `inner` for as many things at once as fit: where memory runs out, for half as many from then on.
 
     `notices` are sentences for the person, to be taken out by who shows them; they are logged too.
@@ -31,7 +31,7 @@ class Fitting:
     def __init__(self, inner: VideoModel) -> None:
         self.inner = inner
         self.notices: list[str] = []
-        self._most: dict[str, int] = {}
+        self._max_batch_sizes: dict[str, int] = {}
 
     @property
     def card(self) -> ModelCard:
@@ -45,15 +45,17 @@ class Fitting:
 
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
         """See `VideoModel`."""
-        return self._in_parts("frames", self.inner.embed, views)
+        return self._call_in_parts("frames", self.inner.embed, views)
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
         """See `VideoModel`."""
-        return self._in_parts("objects", lambda part: self.inner.segment(embedding, part), queries)
+        return self._call_in_parts(
+            "objects", lambda part: self.inner.segment(embedding, part), queries
+        )
 
     def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
         """See `VideoModel`."""
-        return self._in_parts(
+        return self._call_in_parts(
             "memories", lambda part: self.inner.remember(embedding, part), segments
         )
 
@@ -69,44 +71,46 @@ class Fitting:
         """See `VideoModel`."""
         return self.inner.nbytes(features)
 
-    def _in_parts(
-        self, what: str, ask: Callable[[Sequence[_T]], Sequence[_R]], items: Sequence[_T]
+    def _call_in_parts(
+        self, kind: str, call: Callable[[Sequence[_T]], Sequence[_R]], items: Sequence[_T]
     ) -> list[_R]:
         if not items:
-            return list(ask(items))
+            return list(call(items))
         done: list[_R] = []
         while len(done) < len(items):
-            part = items[len(done) : len(done) + self._most.get(what, len(items))]
-            answers = _tried(ask, part)
+            part = items[len(done) : len(done) + self._max_batch_sizes.get(kind, len(items))]
+            answers = _call_unless_out_of_memory(call, part)
             if answers is None:  # the error is gone by now, and with it what it held
-                self._ask_less(what, len(part))
+                self._halve_batch_size(kind, len(part))
             else:
                 done += answers
         return done
 
-    def _ask_less(self, what: str, count: int) -> None:
+    def _halve_batch_size(self, kind: str, count: int) -> None:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if count <= 1:
             raise DeviceMemoryError(
                 f"the memory of {self.device} is full: {self.card.name} does not fit with one of "
-                f"the {what} alone; "
+                f"the {kind} alone; "
                 "choose a smaller model or the processor, or close other programs"
             )
-        first = not self._most
-        self._most[what] = count // 2
+        first = not self._max_batch_sizes
+        self._max_batch_sizes[kind] = count // 2
         if first:
             text = (
-                f"The memory of {self.device} does not hold all {what} at once: they are "
+                f"The memory of {self.device} does not hold all {kind} at once: they are "
                 "computed in smaller parts, which takes longer."
             )
             self.notices.append(text)
             log.warning(text)
 
 
-def _tried(ask: Callable[[Sequence[_T]], Sequence[_R]], part: Sequence[_T]) -> Sequence[_R] | None:
+def _call_unless_out_of_memory(
+    call: Callable[[Sequence[_T]], Sequence[_R]], part: Sequence[_T]
+) -> Sequence[_R] | None:
     """The answers, None where memory ran out."""
     try:
-        return ask(part)
+        return call(part)
     except torch.OutOfMemoryError:
         return None

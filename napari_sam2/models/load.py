@@ -8,22 +8,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
-from napari_sam2.core.card import ATTENTION, Attention, ModelCard, Precision, Windows
+from napari_sam2.core.card import DEFAULT_ATTENTION, Attention, ModelCard, Precision, Windows
 from napari_sam2.core.errors import CheckpointError, ModelError
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.models.device import choose
-from napari_sam2.models.gpu_memory import Fitting
-from napari_sam2.models.network.configs import Configuration, infer
-from napari_sam2.models.network.sam2_network import Network
-from napari_sam2.models.object_crops import Following
-from napari_sam2.models.precision import check_precision, precisions
-from napari_sam2.models.predictor import Sam2
-from napari_sam2.models.tiled_model import Tiled
+from napari_sam2.models.device import choose_device
+from napari_sam2.models.gpu_memory import BatchLimitedModel
+from napari_sam2.models.network.configs import Configuration, infer_configuration
+from napari_sam2.models.network.sam2_network import Sam2Network
+from napari_sam2.models.object_crops import ObjectCropModel
+from napari_sam2.models.precision import check_precision, list_precisions
+from napari_sam2.models.predictor import Sam2Predictor
+from napari_sam2.models.tiled_model import TiledModel
 from napari_sam2.models.weights import checkpoints
-from napari_sam2.models.weights.cards import PLUG_INS, identified, locate
-from napari_sam2.models.weights.key_mapping import renamed
+from napari_sam2.models.weights.cards import ENTRY_POINT_GROUP, locate, verify_card
+from napari_sam2.models.weights.key_mapping import rename_keys
 
-_GRAIN = 32  # input sides are multiples of this: the coarsest level any encoder has
+_INPUT_SIDE_MULTIPLE = 32  # input sides are multiples of this: the coarsest level any encoder has
 
 
 def load_model(
@@ -32,7 +32,7 @@ def load_model(
     device: str = "auto",
     configuration: Configuration | None = None,
     image_size: int | None = None,
-    attention: Attention = ATTENTION,
+    attention: Attention = DEFAULT_ATTENTION,
     precision: Precision = "float32",
     windows: Windows = "whole",
 ) -> VideoModel:
@@ -68,7 +68,7 @@ def load_model(
         Nothing is called so; no such file; not the weights of such a network; no such device; no
         such attention, or no such precision on that device. Nothing else is taken instead.
     """
-    device = choose(device)
+    device = choose_device(device)
     model = locate(name_or_path)
     for option, given, words in (
         ("attention", attention, Attention),
@@ -78,27 +78,31 @@ def load_model(
             raise ModelError(f"{option} {given!r}: expected one of {get_args(words)!r}")
     check_precision(precision, device)
     if model.state == "plug-in":
-        _check_plugged_in(model.card, attention, precision, windows)
-        return _plugged_in(model.card.name, device)
-    path = checkpoints.find(name_or_path)
-    tensors, metadata = checkpoints.read(path)
-    card = identified(model)
+        _check_plugin_options(model.card, attention, precision, windows)
+        return _load_plugin(model.card.name, device)
+    path = checkpoints.find_checkpoint(name_or_path)
+    tensors, metadata = checkpoints.read_checkpoint(path)
+    card = verify_card(model)
     try:
-        network = network_of(renamed(tensors), metadata, configuration)
-        kind = Following if card.follows else Sam2
-        looks: Attention = "whole" if card.follows else attention
+        network = build_network(rename_keys(tensors), metadata, configuration)
+        kind = ObjectCropModel if card.object_crops else Sam2Predictor
+        looks: Attention = "whole" if card.object_crops else attention
         made = kind(
             network,
-            replace(_sized(card, metadata, image_size), attention=looks, precision=precision),
+            replace(
+                _set_input_size(card, metadata, image_size), attention=looks, precision=precision
+            ),
             device,
         )
-        loaded: VideoModel = Tiled(made) if windows == "tiles" and not card.follows else made
-        return loaded if device == "cpu" else Fitting(loaded)
+        loaded: VideoModel = (
+            TiledModel(made) if windows == "tiles" and not card.object_crops else made
+        )
+        return loaded if device == "cpu" else BatchLimitedModel(loaded)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def _check_plugged_in(
+def _check_plugin_options(
     card: ModelCard, attention: Attention, precision: Precision, windows: Windows
 ) -> None:
     """Raise ModelError for what only our own models can be told."""
@@ -115,7 +119,7 @@ def _check_plugged_in(
             )
 
 
-def looking(
+def reconfigure(
     model: VideoModel,
     attention: Attention | None = None,
     windows: Windows | None = None,
@@ -128,7 +132,9 @@ def looking(
     precision that its device does not have.
     """
     card = model.card
-    looks: dict[str, Any] = {} if card.follows else {"attention": attention, "windows": windows}
+    looks: dict[str, Any] = (
+        {} if card.object_crops else {"attention": attention, "windows": windows}
+    )
     told = {
         name: given
         for name, given in (looks | {"precision": precision}).items()
@@ -136,57 +142,69 @@ def looking(
     }
     if not told:
         return model
-    if isinstance(model, Fitting):
-        return Fitting(looking(model.inner, attention, windows, precision))
-    if not isinstance(model, Sam2 | Tiled):
-        now = _named({name: getattr(card, name) for name in told})
-        raise ModelError(f"{card.name} has {now} and cannot change it: load it with {_named(told)}")
+    if isinstance(model, BatchLimitedModel):
+        return BatchLimitedModel(reconfigure(model.inner, attention, windows, precision))
+    if not isinstance(model, Sam2Predictor | TiledModel):
+        now = _format_options({name: getattr(card, name) for name in told})
+        raise ModelError(
+            f"{card.name} has {now} and cannot change it: load it with {_format_options(told)}"
+        )
     asked = replace(card, **told)
     check_precision(asked.precision, model.device)
-    made = (model.inner if isinstance(model, Tiled) else model).by(asked.attention)
+    made = (model.inner if isinstance(model, TiledModel) else model).with_attention(asked.attention)
     made.card = replace(made.card, precision=asked.precision)
-    return Tiled(made) if asked.windows == "tiles" else made
+    return TiledModel(made) if asked.windows == "tiles" else made
 
 
-def precisions_of(model: VideoModel) -> tuple[Precision, ...]:
-    """The precisions that `looking` can give a model: those of its device, or its own alone where it cannot change it."""
-    inner = model.inner if isinstance(model, Fitting) else model
+def list_model_precisions(model: VideoModel) -> tuple[Precision, ...]:
+    """The precisions that `reconfigure` can give a model: those of its device, or its own alone where it cannot change it."""
+    inner = model.inner if isinstance(model, BatchLimitedModel) else model
     return (
-        tuple(precisions(inner.device))
-        if isinstance(inner, Sam2 | Tiled)
+        tuple(list_precisions(inner.device))
+        if isinstance(inner, Sam2Predictor | TiledModel)
         else (model.card.precision,)
     )
 
 
-def _named(told: Mapping[str, Any]) -> str:
-    return " and ".join(f"{name} {given!r}" for name, given in told.items())
+def _format_options(options: Mapping[str, Any]) -> str:
+    return " and ".join(f"{name} {given!r}" for name, given in options.items())
 
 
-def network_of(
+def build_network(
     state: Mapping[str, Any],
     metadata: Mapping[str, str],
     configuration: Configuration | None = None,
-) -> Network:
+) -> Sam2Network:
     """The network of a state dict under transformers' keys: as given, as its metadata say, or as its shapes tell."""
     if configuration is None:
         said = metadata.get("configuration")
-        configuration = Configuration.from_json(said) if said else infer(state, **_hiera(metadata))
-    return Network.of(configuration, state)
+        configuration = (
+            Configuration.from_json(said)
+            if said
+            else infer_configuration(state, **_read_hiera_options(metadata))
+        )
+    return Sam2Network.of(configuration, state)
 
 
-def _sized(card: ModelCard, metadata: Mapping[str, str], image_size: int | None) -> ModelCard:
+def _set_input_size(
+    card: ModelCard, metadata: Mapping[str, str], image_size: int | None
+) -> ModelCard:
     """The card with the input size given, or that of transformers' config.json."""
-    size = image_size or _config(metadata).get("image_size")
+    size = image_size or _parse_transformers_config(metadata).get("image_size")
     size = size[0] if isinstance(size, list) else size
     sizes = (int(size),) if size else card.input_sizes
-    if any(side % _GRAIN or side <= 0 for side in sizes):
-        raise CheckpointError(f"input sizes {sizes!r}: expected multiples of {_GRAIN}")
+    if any(side % _INPUT_SIDE_MULTIPLE or side <= 0 for side in sizes):
+        raise CheckpointError(
+            f"input sizes {sizes!r}: expected multiples of {_INPUT_SIDE_MULTIPLE}"
+        )
     return replace(card, input_sizes=sizes)
 
 
-def _hiera(metadata: Mapping[str, str]) -> dict[str, Any]:
+def _read_hiera_options(metadata: Mapping[str, str]) -> dict[str, Any]:
     """What a config.json of transformers tells of Hiera that shapes do not; fields it leaves out are SAM 2.1 tiny's."""
-    backbone = _config(metadata).get("vision_config", {}).get("backbone_config", {})
+    backbone = (
+        _parse_transformers_config(metadata).get("vision_config", {}).get("backbone_config", {})
+    )
     fields = {
         "global_blocks": "global_attention_blocks",
         "windows": "window_size_per_stage",
@@ -199,7 +217,7 @@ def _hiera(metadata: Mapping[str, str]) -> dict[str, Any]:
     }
 
 
-def _config(metadata: Mapping[str, str]) -> dict[str, Any]:
+def _parse_transformers_config(metadata: Mapping[str, str]) -> dict[str, Any]:
     try:
         config = json.loads(metadata.get("config", "{}"))
     except ValueError as error:
@@ -207,9 +225,9 @@ def _config(metadata: Mapping[str, str]) -> dict[str, Any]:
     return config if isinstance(config, dict) else {}
 
 
-def _plugged_in(name: str, device: str) -> VideoModel:
+def _load_plugin(name: str, device: str) -> VideoModel:
     from importlib.metadata import entry_points
 
-    (entry,) = entry_points(group=PLUG_INS, name=name)
+    (entry,) = entry_points(group=ENTRY_POINT_GROUP, name=name)
     model: VideoModel = entry.load()(device=device)
     return model

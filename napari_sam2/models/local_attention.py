@@ -19,12 +19,14 @@ from napari_sam2.core.window import Window
 from napari_sam2.models.cropping import EDGE_PX, Corners
 from napari_sam2.models.network.sam2_network import STRIDE
 
-_SIDES = (8, 12, 16, 24, 32, 48)  # tokens: few sizes, so that many tracks share a batch
-_STEPS = 4  # a Region's side is so many steps of its place: small moves of an object change nothing
-_WORTH = 0.8  # of the whole grid's side: a Region that is larger saves little
+_REGION_SIDES = (8, 12, 16, 24, 32, 48)  # tokens: few sizes, so that many tracks share a batch
+_STEPS_PER_SIDE = (
+    4  # a Region's side is so many steps of its place: small moves of an object change nothing
+)
+_MAX_GRID_SHARE = 0.8  # of the whole grid's side: a Region that is larger saves little
 
 
-class Cells(NamedTuple):
+class TokenRegion(NamedTuple):
     """A Region in whole tokens of the grid it is cut from."""
 
     top: int
@@ -32,7 +34,7 @@ class Cells(NamedTuple):
     side: int
 
     @classmethod
-    def of(cls, region: Window, whole: Window) -> Cells:
+    def of(cls, region: Window, whole: Window) -> TokenRegion:
         """Of a Region of `whole`, which may be all of it."""
         grid = whole.size // STRIDE
         top, left = (
@@ -41,7 +43,7 @@ class Cells(NamedTuple):
         )
         return cls(round(top * grid), round(left * grid), region.size // STRIDE)
 
-    def within(self, whole: Window) -> Window:
+    def to_window(self, whole: Window) -> Window:
         """The Region as a Window; `whole` itself where it is all of it."""
         grid = whole.size // STRIDE
         if self.side == grid:
@@ -55,7 +57,7 @@ class Cells(NamedTuple):
             self.side * STRIDE,
         )
 
-    def places(self, grid: int) -> Tensor:
+    def token_indices(self, grid: int) -> Tensor:
         """(side * side,) places of its tokens among those of a whole grid, row by row."""
         rows, columns = (
             torch.arange(self.top, self.top + self.side),
@@ -63,7 +65,7 @@ class Cells(NamedTuple):
         )
         return (rows[:, None] * grid + columns).flatten()
 
-    def cut(self, level: Tensor, grid: int) -> Tensor:
+    def cut_features(self, level: Tensor, grid: int) -> Tensor:
         """(…, h, w) features over the whole grid, of any stride, in this Region."""
         fine = level.shape[-1] // grid
         rows, columns = (
@@ -73,7 +75,7 @@ class Cells(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Regions:
+class LocalRegions:
     """Where tracks are looked at.
 
     Parameters
@@ -86,29 +88,29 @@ class Regions:
         Tokens that are left around the object at least.
     """
 
-    least: int = 16
-    room: float = 2.0
-    margin: float = 3.0
+    min_tokens: int = 16
+    object_ratio: float = 2.0
+    margin_tokens: float = 3.0
 
-    def around(self, corners: Corners, whole: Window) -> Window:
+    def make_region(self, corners: Corners, whole: Window) -> Window:
         """The Region around an object between two corners (y, x), in data pixels; `whole` where it needs about all of it."""
         grid = whole.size // STRIDE
         scale = np.array([grid / whole.height, grid / whole.width])
         low, high = ((np.asarray(corner) - (whole.top, whole.left)) * scale for corner in corners)
         wide = float((high - low).max())
-        needed = max(wide * self.room, wide + 2 * self.margin, self.least)
-        side = next((side for side in _SIDES if side >= needed), grid)
-        if side > _WORTH * grid:
+        needed = max(wide * self.object_ratio, wide + 2 * self.margin_tokens, self.min_tokens)
+        side = next((side for side in _REGION_SIDES if side >= needed), grid)
+        if side > _MAX_GRID_SHARE * grid:
             return whole
-        step = side // _STEPS
+        step = side // _STEPS_PER_SIDE
         top, left = (
             int(np.clip(round((middle - side / 2) / step) * step, 0, grid - side))
             for middle in (low + high) / 2
         )
-        return Cells(top, left, side).within(whole)
+        return TokenRegion(top, left, side).to_window(whole)
 
 
-def holds(window: Window, points: Sequence[tuple[float, float]]) -> bool:
+def contains_points(window: Window, points: Sequence[tuple[float, float]]) -> bool:
     """Whether all points (y, x), in data pixels, lie in a Window."""
     return all(
         window.top <= y + EDGE_PX <= window.top + window.height
@@ -117,19 +119,25 @@ def holds(window: Window, points: Sequence[tuple[float, float]]) -> bool:
     )
 
 
-def brought(plane: Tensor, source: Window, target: Window, whole: Window, fill: float) -> Tensor:
+def resample_region(
+    plane: Tensor, source: Window, target: Window, whole: Window, fill: float
+) -> Tensor:
     """A (h, w) plane over one Region in the cells of another: what both have in common, and `fill` elsewhere."""
     if source == target:
         return plane
-    one, other = Cells.of(source, whole), Cells.of(target, whole)
+    one, other = TokenRegion.of(source, whole), TokenRegion.of(target, whole)
     fine = plane.shape[-1] // one.side
     found = plane.new_full((other.side * fine, other.side * fine), fill)
-    rows, columns = (_shared(one[axis], one.side, other[axis], other.side, fine) for axis in (0, 1))
+    rows, columns = (
+        _find_overlap(one[axis], one.side, other[axis], other.side, fine) for axis in (0, 1)
+    )
     found[rows[1], columns[1]] = plane[rows[0], columns[0]]
     return found
 
 
-def _shared(start: int, side: int, other: int, other_side: int, fine: int) -> tuple[slice, slice]:
+def _find_overlap(
+    start: int, side: int, other: int, other_side: int, fine: int
+) -> tuple[slice, slice]:
     """What two stretches of tokens share, in the cells of each."""
     low, high = max(start, other), max(start, other, min(start + side, other + other_side))
     return slice((low - start) * fine, (high - start) * fine), slice(

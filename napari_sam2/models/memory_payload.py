@@ -8,17 +8,17 @@ from typing import NamedTuple, cast
 from torch import Tensor
 
 from napari_sam2.core.errors import PromptError
-from napari_sam2.core.result import Memory, Query, Recall
+from napari_sam2.core.result import Memory, MemoryReference, Query
 from napari_sam2.core.window import Window
 from napari_sam2.models.cropping import Corners
-from napari_sam2.models.local_attention import Cells
+from napari_sam2.models.local_attention import TokenRegion
 from napari_sam2.models.network.sam2_network import STRIDE
 
 
-class Payload(NamedTuple):
+class MemoryPayload(NamedTuple):
     """What is kept of a Segment: (N, 64) memory, its window, where the object is in it, and the mask for networks that carry it.
 
-    `corners` are None where it is nowhere; `mask` is (h, w); `seen` is the window that the Segment
+    `corners` are None where it is nowhere; `mask` is (h, w); `view_window` is the window that the Segment
     was looked at by.
     """
 
@@ -26,39 +26,39 @@ class Payload(NamedTuple):
     window: Window
     corners: Corners | None
     mask: Tensor | None
-    seen: Window
+    view_window: Window
 
 
-def nearest(memories: Iterable[Memory], frame: int) -> Memory | None:
+def find_nearest_memory(memories: Iterable[Memory], frame: int) -> Memory | None:
     """The memory of the nearest frame; None where there is none."""
     return min(memories, key=lambda memory: abs(memory.frame - frame), default=None)
 
 
-def payload_of(recall: Recall, query: Query) -> Payload:
+def get_payload(reference: MemoryReference, query: Query) -> MemoryPayload:
     """What is kept of a memory that a query is shown. Raises PromptError where it is forgotten."""
-    if recall.memory.features is None:
+    if reference.memory.features is None:
         forgotten = (
-            f"the memory of frame {recall.memory.frame} is to be shown in slot {recall.slot}, "
+            f"the memory of frame {reference.memory.frame} is to be shown in slot {reference.slot}, "
             "but its features are forgotten"
         )
         raise PromptError(f"{forgotten}: remember it again", track=query.track)
-    return cast(Payload, recall.memory.features)
+    return cast(MemoryPayload, reference.memory.features)
 
 
-def piece(payload: Payload, window: Window, whole: Window) -> tuple[Tensor, Tensor]:
+def cut_tokens(payload: MemoryPayload, window: Window, whole: Window) -> tuple[Tensor, Tensor]:
     """(N, 64) tokens of a memory that are shown to what is looked at by `window`, and their (N,) places on the grid."""
-    grid, own = whole.size // STRIDE, Cells.of(payload.window, whole)
-    index = own.places(grid)
+    grid, own = whole.size // STRIDE, TokenRegion.of(payload.window, whole)
+    index = own.token_indices(grid)
     if payload.window != whole:
         return payload.tokens, index
-    part = Cells.of(window, whole).places(grid)
+    part = TokenRegion.of(window, whole).token_indices(grid)
     return payload.tokens[part.to(payload.tokens.device)], part
 
 
-def tokens_shown(query: Query, window: Window, whole: Window) -> int:
-    """Tokens of memory that a query is shown which is looked at by `window`: as many as `piece` gives."""
+def count_memory_tokens(query: Query, window: Window, whole: Window) -> int:
+    """Tokens of memory that a query is shown which is looked at by `window`: as many as `cut_tokens` gives."""
     kept = [
-        cast(Payload, memory.features).window
+        cast(MemoryPayload, memory.features).window
         for memory in query.memories
         if memory.features is not None
     ]

@@ -32,7 +32,7 @@ def check_precision(precision: str, device: str) -> None:
     """Raise ModelError for a word that is no precision, DeviceError for one that a device (see `device.choose`) does not have."""
     if precision not in get_args(Precision):
         raise ModelError(f"precision {precision!r}: expected one of {get_args(Precision)!r}")
-    there = precisions(device)
+    there = list_precisions(device)
     if precision not in there:
         raise DeviceError(
             f"precision {precision!r}: device {device!r} computes in {', '.join(there)}; choose "
@@ -40,22 +40,22 @@ def check_precision(precision: str, device: str) -> None:
         )
 
 
-def precisions(device: str) -> list[Precision]:
+def list_precisions(device: str) -> list[Precision]:
     """What a device has instructions for."""
     kind = torch.device(device).type
     there: dict[Precision, Callable[[], bool]] = {
         "float32": lambda: True,
         "bfloat16": {
-            "cpu": lambda: _processor_has("bfloat16"),
+            "cpu": lambda: _has_cpu_instructions("bfloat16"),
             "cuda": lambda: _is_ampere(device),
             "mps": _is_new_macos,
         }[kind],
-        "float16": lambda: kind != "cpu" or _processor_has("float16"),
+        "float16": lambda: kind != "cpu" or _has_cpu_instructions("float16"),
     }
     return [name for name, has in there.items() if has()]
 
 
-def computing(precision: Precision, device: str) -> AbstractContextManager[Any]:
+def use_precision(precision: Precision, device: str) -> AbstractContextManager[Any]:
     """Whatever is computed within is computed in that precision."""
     kind = torch.device(device).type
     return (
@@ -65,12 +65,12 @@ def computing(precision: Precision, device: str) -> AbstractContextManager[Any]:
     )
 
 
-def exactly(device: torch.device) -> AbstractContextManager[Any]:
+def use_float32(device: torch.device) -> AbstractContextManager[Any]:
     """Whatever is computed within is computed in float32: where things are must not be rounded to 1/256 of a frame."""
     return torch.autocast(device.type, enabled=False)
 
 
-def _processor_has(precision: str) -> bool:
+def _has_cpu_instructions(precision: str) -> bool:
     known: Mapping[str, Any] = getattr(
         torch.cpu, "get_capabilities", dict
     )()  # not in all versions of PyTorch: nothing is known there

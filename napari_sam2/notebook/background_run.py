@@ -6,29 +6,34 @@ from collections.abc import Callable
 from threading import Thread
 from time import monotonic
 
-from napari_sam2.propagation.propagate import Stepped
+from napari_sam2.propagation.propagate import PropagationStep
 from napari_sam2.propagation.run import Run, RunState
 
-_PAUSE_S = 0.15  # between two reports: more often than this nobody sees, and each costs a message
+_MIN_INTERVAL_S = (
+    0.15  # between two reports: more often than this nobody sees, and each costs a message
+)
 # of the time a report takes: where there are so many objects that it is slow, the walk still has 9
 # parts in 10
-_SHARE = 9
+_WORK_PER_REPORT = 9
 
 
-class Carrying:
+class BackgroundRun:
     """A Run that is being carried out.
 
-    `report` is called now and then with the last step, `ended` once with the error that stopped it,
+    `on_step` is called now and then with the last step, `on_end` once with the error that stopped it,
     None where none did. Both are called in the thread.
     """
 
     def __init__(
-        self, run: Run, report: Callable[[Stepped], None], ended: Callable[[Exception | None], None]
+        self,
+        run: Run,
+        on_step: Callable[[PropagationStep], None],
+        on_end: Callable[[Exception | None], None],
     ) -> None:
         self.run = run
-        self._report = report
-        self._ended = ended
-        self._thread = Thread(target=self._carry, name="napari-sam2-carry", daemon=True)
+        self._on_step = on_step
+        self._on_end = on_end
+        self._thread = Thread(target=self._run_steps, name="napari-sam2-carry", daemon=True)
         self._busy = False
 
     def start(self) -> None:
@@ -55,16 +60,16 @@ class Carrying:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def _carry(self) -> None:
+    def _run_steps(self) -> None:
         error, due = None, 0.0
         try:
             for stepped in self.run:
                 began = monotonic()
                 if began >= due:
-                    self._report(stepped)
+                    self._on_step(stepped)
                     took = monotonic() - began
-                    due = began + took + max(_PAUSE_S, _SHARE * took)
+                    due = began + took + max(_MIN_INTERVAL_S, _WORK_PER_REPORT * took)
         except Exception as caught:  # noqa: BLE001 a thread has nobody to raise to: the panel shows it
             error = caught
         self._busy = False
-        self._ended(error)
+        self._on_end(error)

@@ -12,11 +12,11 @@ from napari_sam2.core.prompt import MaskPrompt
 from napari_sam2.core.video import Video
 
 
-def described(session: Session, shrink: int) -> dict[str, Any]:
+def describe_video(session: Session, shrink: int) -> dict[str, Any]:
     """What the browser has to know of a Video and its model; names come from files, and are shown as text only."""
     video = session.video
     frames, height, width = video.shape
-    low, high = _range(video)
+    low, high = _get_contrast_range(video)
     return {
         "name": video.stack.name,
         "along": video.along,
@@ -28,7 +28,7 @@ def described(session: Session, shrink: int) -> dict[str, Any]:
         "walked": video.channel or 0,
         "range": [low, high],
         "model_note": f"{video.description} · {session.model.card.title}",
-        "step": _step(video),
+        "step": _get_step(video),
         "others": [
             {"axis": axis, "length": video.stack.sizes[axis]}
             for axis, _ in video.at
@@ -37,7 +37,7 @@ def described(session: Session, shrink: int) -> dict[str, Any]:
     }
 
 
-def _range(video: Video) -> tuple[float, float]:
+def _get_contrast_range(video: Video) -> tuple[float, float]:
     """Where the contrast sliders begin and end: a little beyond the contrast, within the type."""
     low, high = video.contrast.low, video.contrast.high
     room = high - low
@@ -48,12 +48,12 @@ def _range(video: Video) -> tuple[float, float]:
     return low - room / 2, high + room
 
 
-def _step(video: Video) -> float | None:
+def _get_step(video: Video) -> float | None:
     """µm between slices or seconds between frames, for the label of the slider."""
     return video.spacing.z_um if video.along == "z" else video.spacing.t_s
 
 
-def masks(labels: np.ndarray, video: Video, frame: int) -> list[MaskPrompt]:
+def make_prompts_from_labels(labels: np.ndarray, video: Video, frame: int) -> list[MaskPrompt]:
     """A mask prompt for every object of label planes: (frames, H, W), or one (H, W) plane, which is that of `frame`."""
     if labels.dtype.kind not in "bui" or labels.shape not in (video.shape, video.shape[1:]):
         raise LabelsError(

@@ -18,7 +18,7 @@ import pandas as pd
 import traitlets
 
 from napari_sam2.api.session import Run, Session
-from napari_sam2.core.card import ATTENTION, Attention, Precision, Windows
+from napari_sam2.core.card import DEFAULT_ATTENTION, Attention, Precision, Windows
 from napari_sam2.core.errors import PlanError, Sam2Error
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import Prompt
@@ -28,13 +28,13 @@ from napari_sam2.core.video import Video
 from napari_sam2.io.open import open_stack
 from napari_sam2.models.load import load_model
 from napari_sam2.notebook import views
-from napari_sam2.notebook.background_run import Carrying
-from napari_sam2.notebook.description import described, masks
-from napari_sam2.notebook.frame_index import Census
-from napari_sam2.notebook.planes import Display
-from napari_sam2.propagation.propagate import Stepped
+from napari_sam2.notebook.background_run import BackgroundRun
+from napari_sam2.notebook.description import describe_video, make_prompts_from_labels
+from napari_sam2.notebook.frame_index import FrameIndex
+from napari_sam2.notebook.planes import FrameEncoder
+from napari_sam2.propagation.propagate import PropagationStep
 
-_HERE = Path(__file__).parent
+_FOLDER = Path(__file__).parent
 _SCRIPTS = ("drawing.js", "frame.js", "lanes.js", "objects.js", "panel.js")
 
 
@@ -56,8 +56,8 @@ class Panel(anywidget.AnyWidget):
     - `at`: where the other axes stand, e.g. ``{"z": 3}`` of a stack walked along t. Each place has a session of its own.
     """
 
-    _esm = "\n".join((_HERE / "js" / name).read_text(encoding="utf-8") for name in _SCRIPTS)
-    _css = _HERE / "panel.css"
+    _esm = "\n".join((_FOLDER / "js" / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    _css = _FOLDER / "panel.css"
 
     frame = traitlets.Int(0).tag(sync=True)
     track = traitlets.Int(1).tag(sync=True)
@@ -75,17 +75,17 @@ class Panel(anywidget.AnyWidget):
     _marks: traitlets.List[Any] = traitlets.List().tag(sync=True)
     _lanes = traitlets.Dict().tag(sync=True)
     _table: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    _work = traitlets.Dict({"carrying": False, "position": 0, "total": 0}).tag(sync=True)
-    _said = traitlets.Dict({"text": "", "wrong": False}).tag(sync=True)
+    _progress = traitlets.Dict({"carrying": False, "position": 0, "total": 0}).tag(sync=True)
+    _message = traitlets.Dict({"text": "", "wrong": False}).tag(sync=True)
 
     def __init__(self, session: Session) -> None:
         self._ready = False
         super().__init__()
         self._lock = RLock()
-        self._carrying: Carrying | None = None
+        self._background_run: BackgroundRun | None = None
         self._sessions: dict[tuple[tuple[str, int], ...], Session] = {}
-        self._show(session)
-        self.on_msg(self._heard)
+        self._show_session(session)
+        self.on_msg(self._on_message)
 
     @property
     def session(self) -> Session:
@@ -96,7 +96,7 @@ class Panel(anywidget.AnyWidget):
     def session(self, session: Session) -> None:
         self._check_idle()
         self._sessions.clear()
-        self._show(session)
+        self._show_session(session)
 
     @property
     def labels(self) -> Any:
@@ -105,38 +105,40 @@ class Panel(anywidget.AnyWidget):
         Set to label planes of that shape, or of one frame (H, W), the objects in them are given to
         the session as masks.
         """
-        return self._results().labels
+        return self._make_run().labels
 
     @labels.setter
     def labels(self, labels: Any) -> None:
         self._check_idle()
-        self._session.prompt_many(masks(np.asarray(labels), self._session.video, self.frame))
+        self._session.prompt_many(
+            make_prompts_from_labels(np.asarray(labels), self._session.video, self.frame)
+        )
         self._refresh()
 
     @property
     def counts(self) -> pd.DataFrame:
         """Objects per frame and category, and over all, as in ``counts.csv``."""
-        return self._results().counts
+        return self._make_run().counts
 
     @property
     def objects(self) -> pd.DataFrame:
         """One row per track and frame, as in ``objects.csv``."""
-        return self._results().objects
+        return self._make_run().objects
 
     @property
     def tracks(self) -> pd.DataFrame:
         """One row per track, as in ``tracks.csv``."""
-        return self._results().tracks
+        return self._make_run().tracks
 
     @property
-    def carrying(self) -> bool:
+    def propagating(self) -> bool:
         """Whether a propagation is at work."""
-        return self._carrying is not None and self._carrying.busy
+        return self._background_run is not None and self._background_run.busy
 
     @property
-    def said(self) -> str:
+    def message(self) -> str:
         """The last line the panel said to the person in front of it."""
-        return str(self._said.get("text", ""))
+        return str(self._message.get("text", ""))
 
     def prompt(self, prompt: Prompt) -> None:
         """The same as a click: answer it, and show the answer if it is on the frame that is shown."""
@@ -167,33 +169,33 @@ class Panel(anywidget.AnyWidget):
         """Carry what is new and what was corrected through the stack, in a thread; `wait` for it, or `cancel` it."""
         self._check_idle()
         run = self._session.run()
-        if not run.plan.legs:
-            self._say("Nothing new to carry: every object is up to date.")
+        if not run.plan.ranges:
+            self._show_message("Nothing new to carry: every object is up to date.")
             return
-        self._work = {"carrying": True, "position": 0, "total": len(list(run.plan.steps()))}
-        self._say("Carrying …")
-        self._carrying = Carrying(run, self._stepped, self._ended)
-        self._carrying.start()
+        self._progress = {"carrying": True, "position": 0, "total": len(list(run.plan.steps()))}
+        self._show_message("Carrying …")
+        self._background_run = BackgroundRun(run, self._on_step, self._on_end)
+        self._background_run.start()
 
     def cancel(self) -> None:
         """Stop the propagation before its next frame; what is done stays, and `propagate` goes on from there."""
-        if self._carrying:
-            self._carrying.cancel()
+        if self._background_run:
+            self._background_run.cancel()
 
     def wait(self, timeout_s: float | None = None) -> bool:
         """Wait for the propagation; False where it has not ended in time.
 
         Meanwhile the buttons are not heard.
         """
-        return self._carrying is None or self._carrying.wait(timeout_s)
+        return self._background_run is None or self._background_run.wait(timeout_s)
 
-    def _show(self, session: Session) -> None:
+    def _show_session(self, session: Session) -> None:
         """Begin anew with this session."""
         self._ready = False
-        self._session, self._display, self._census = (
+        self._session, self._display, self._frame_index = (
             session,
-            Display(session.video),
-            Census(session),
+            FrameEncoder(session.video),
+            FrameIndex(session),
         )
         video = session.video
         self._sessions[video.at] = session
@@ -203,27 +205,29 @@ class Panel(anywidget.AnyWidget):
             self.track = max(session.log.track_ids, default=0) + 1
             self.channel = video.channel or 0
             self.contrast = (video.contrast.low, video.contrast.high)
-            self._video = described(session, self._display.shrink)
+            self._video = describe_video(session, self._display.shrink)
             self._ready = True
-            self._draw()
+            self._draw_image()
             self._refresh()
-        self._say("Click on an object. Alt-click or right-click: not here. Drag: a box around it.")
+        self._show_message(
+            "Click on an object. Alt-click or right-click: not here. Drag: a box around it."
+        )
 
-    def _draw(self) -> None:
+    def _draw_image(self) -> None:
         channel = None if self._session.video.channel is None else self.channel
-        self._image = self._display.image(self.frame, channel, self.contrast)
+        self._image = self._display.encode_image(self.frame, channel, self.contrast)
 
     def _refresh(self) -> None:
         """Bring all that is drawn to what the session knows now."""
-        session, frame, traces = self._session, self.frame, self._session.traces()
+        session, frame, traces = self._session, self.frame, self._session.records()
         with self._lock, self.hold_sync():
-            self._overlay = self._display.labels(frame, session.plane(frame))
-            self._objects = views.objects(session, traces, self.track)
-            self._marks = views.marks(session, frame)
-            self._lanes = views.lanes(session, traces)
-            self._table = self._census.rows(traces, frame)
+            self._overlay = self._display.encode_labels(frame, session.label_plane(frame))
+            self._objects = views.list_objects(session, traces, self.track)
+            self._marks = views.list_prompt_marks(session, frame)
+            self._lanes = views.encode_lanes(session, traces)
+            self._table = self._frame_index.make_rows(traces, frame)
 
-    def _move(self) -> None:
+    def _change_position(self) -> None:
         """Go to another place of the axes that are not walked: to the session that was there, or a new one."""
         self._check_idle()
         old = self._session
@@ -234,7 +238,7 @@ class Panel(anywidget.AnyWidget):
             contrast=old.video.contrast,
             at=self.at,
         )
-        self._show(
+        self._show_session(
             self._sessions.get(video.at)
             or Session(
                 video, old.model, policy=old.policy, settings=replace(old.settings, folder=None)
@@ -242,7 +246,7 @@ class Panel(anywidget.AnyWidget):
         )
 
     @traitlets.validate("frame", "track", "channel", "contrast")
-    def _checked(self, proposal: Any) -> Any:
+    def _validate_trait(self, proposal: Any) -> Any:
         name, value = proposal["trait"].name, proposal["value"]
         if not self._ready:
             return value
@@ -263,134 +267,134 @@ class Panel(anywidget.AnyWidget):
         return value
 
     @traitlets.observe("at")
-    def _moved(self, change: Mapping[str, Any]) -> None:
+    def _on_position_change(self, change: Mapping[str, Any]) -> None:
         if not self._ready:
             return
-        with self._told():
+        with self._show_errors():
             try:
-                self._move()
+                self._change_position()
             except Sam2Error:
                 self.set_trait("at", change["old"])
                 raise
 
     @traitlets.observe("frame", "track", "channel", "contrast")
-    def _looked(self, change: Mapping[str, Any]) -> None:
+    def _on_view_change(self, change: Mapping[str, Any]) -> None:
         if not self._ready:
             return
-        with self._told(), self.hold_sync():
+        with self._show_errors(), self.hold_sync():
             if change["name"] == "channel":
-                fresh = self._display.contrast(
+                fresh = self._display.get_contrast(
                     None if self._session.video.channel is None else self.channel
                 )
                 self.contrast = (fresh.low, fresh.high)
             if change["name"] != "track":
-                self._draw()
+                self._draw_image()
             if change["name"] in ("frame", "track"):
                 self._refresh()
 
-    def _heard(self, _: Any, content: Mapping[str, Any], __: Any) -> None:
+    def _on_message(self, _: Any, content: Mapping[str, Any], __: Any) -> None:
         """A message of the browser: ``{"kind", …}``.
 
         What goes wrong is said in the panel, not raised.
         """
         answers: dict[str, Callable[[dict[str, Any]], None]] = {
-            "point": self._clicked,
-            "box": self._clicked,
-            "undo": lambda _: self._undone(),
+            "point": self._on_click,
+            "box": self._on_click,
+            "undo": lambda _: self._on_undo(),
             "propagate": lambda _: self.propagate(),
             "cancel": lambda _: self.cancel(),
-            "lock": self._locked,
+            "lock": self._on_lock,
             "describe": lambda given: self.describe(
                 int(given["track"]), name=given.get("name"), category=given.get("category")
             ),
-            "new": lambda _: self._new(),
+            "new": lambda _: self._on_new_object(),
         }
         answer = answers.get(str(content.get("kind")))
         if answer is not None:
-            with self._told():
+            with self._show_errors():
                 answer(dict(content))
 
-    def _clicked(self, content: dict[str, Any]) -> None:
+    def _on_click(self, content: dict[str, Any]) -> None:
         self._check_idle()
         session = self._session
         if self.single and content.get("positive", True):
             content["track"] = max(session.log.track_ids, default=0) + 1
-        segment = session.prompt(views.prompt_of(content))
+        segment = session.prompt(views.parse_prompt(content))
         with self.hold_sync():
             self.track = segment.track
             self._refresh()
             known = f"Object {segment.track}, frame {segment.frame}"
-            self._say(
+            self._show_message(
                 f"{known}: predicted IoU {segment.iou:.2f}."
                 if segment.present
                 else f"{known}: nothing seen here."
             )
 
-    def _undone(self) -> None:
-        self._say("Taken back." if self.undo() else "Nothing to take back.")
+    def _on_undo(self) -> None:
+        self._show_message("Taken back." if self.undo() else "Nothing to take back.")
 
-    def _locked(self, content: dict[str, Any]) -> None:
+    def _on_lock(self, content: dict[str, Any]) -> None:
         self._check_idle()
         track, frame = int(content["track"]), int(content["frame"])
-        locked = not self._session.log.locked(track, frame)
+        locked = not self._session.log.is_locked(track, frame)
         self._session.lock(track, frame, locked=locked)
         self._refresh()
-        self._say(
+        self._show_message(
             f"Object {track}, frame {frame}: "
             f"{'accepted, nothing overwrites it.' if locked else 'free again.'}"
         )
 
-    def _new(self) -> None:
+    def _on_new_object(self) -> None:
         self.track = max(self._session.log.track_ids, default=0) + 1
-        self._say(f"Object {self.track}: click on it, or drag a box around it.")
+        self._show_message(f"Object {self.track}: click on it, or drag a box around it.")
 
-    def _stepped(self, stepped: Stepped) -> None:
-        self._work = {"carrying": True, "position": stepped.position, "total": stepped.total}
+    def _on_step(self, step: PropagationStep) -> None:
+        self._progress = {"carrying": True, "position": step.position, "total": step.total}
         self._refresh()
 
-    def _ended(self, error: Exception | None) -> None:
-        assert self._carrying is not None or error is None
-        last = self._work
+    def _on_end(self, error: Exception | None) -> None:
+        assert self._background_run is not None or error is None
+        last = self._progress
         self._refresh()
         with self.hold_sync():
-            cancelled = self._carrying is not None and self._carrying.cancelled
-            self._work = {
+            cancelled = self._background_run is not None and self._background_run.cancelled
+            self._progress = {
                 "carrying": False,
                 "position": last["position"] if cancelled or error else last["total"],
                 "total": last["total"],
             }
             if error is not None:
-                self._say(
+                self._show_message(
                     f"{error}"
                     if isinstance(error, Sam2Error)
                     else f"{type(error).__name__}: {error}",
-                    wrong=True,
+                    error=True,
                 )
             else:
-                self._say(
+                self._show_message(
                     "Stopped; Propagate goes on from there."
                     if cancelled
                     else "Carried through the stack."
                 )
 
-    def _results(self) -> Run:
+    def _make_run(self) -> Run:
         """All that is known now, as a Run that has nothing left to do."""
         return Run(self._session, Propagation(()), iter(()))
 
     def _check_idle(self) -> None:
-        if self.carrying:
+        if self.propagating:
             raise PlanError("objects are being carried: wait for it, or cancel first")
 
-    def _say(self, text: str, *, wrong: bool = False) -> None:
-        self._said = {"text": text, "wrong": wrong}
+    def _show_message(self, text: str, *, error: bool = False) -> None:
+        self._message = {"text": text, "wrong": error}
 
     @contextmanager
-    def _told(self) -> Iterator[None]:
+    def _show_errors(self) -> Iterator[None]:
         """An error of ours is one line in the panel: there is nobody in the browser to raise it to."""
         try:
             yield
         except Sam2Error as error:
-            self._say(str(error), wrong=True)
+            self._show_message(str(error), error=True)
 
 
 def annotate(
@@ -400,7 +404,7 @@ def annotate(
     channel: int | None = None,
     model: Any = "nano",
     device: str = "auto",
-    attention: Attention = ATTENTION,
+    attention: Attention = DEFAULT_ATTENTION,
     precision: Precision = "float32",
     windows: Windows = "whole",
     at: Mapping[str, int] | None = None,

@@ -16,16 +16,16 @@ from PIL import Image
 
 from napari_sam2.core.video import Contrast, Video
 
-MOST_PIXELS = 1024
+MAX_PIXELS = 1024
 """Side of a picture at most: larger frames are shrunk by a whole factor for the screen, never for the model."""
 
-_JPEG_FROM = 512 * 512  # pixels; smaller planes go as PNG, which loses nothing
+_MIN_JPEG_PIXELS = 512 * 512  # pixels; smaller planes go as PNG, which loses nothing
 _JPEG_QUALITY = 92
 _ZLIB_LEVEL = 3  # label planes are mostly background: more effort saves next to nothing
 
 
 @dataclass(frozen=True, eq=False)
-class Display:
+class FrameEncoder:
     """How frames of a Video are shown.
 
     `shrink` is the whole factor by which a plane is made smaller; the last row and column of a
@@ -37,9 +37,9 @@ class Display:
     @cached_property
     def shrink(self) -> int:
         """1 where frames are shown pixel by pixel."""
-        return -(-max(self.video.shape[1:]) // MOST_PIXELS)
+        return -(-max(self.video.shape[1:]) // MAX_PIXELS)
 
-    def contrast(self, channel: int | None) -> Contrast:
+    def get_contrast(self, channel: int | None) -> Contrast:
         """Where the sliders of a channel start: the video's own contrast for its channel, else one of that channel's."""
         if channel == self.video.channel:
             return self.video.contrast
@@ -47,13 +47,13 @@ class Display:
             self.video.stack, along=self.video.along, channel=channel, at=dict(self.video.at)
         ).contrast
 
-    def image(
+    def encode_image(
         self, frame: int, channel: int | None, contrast: tuple[float, float]
     ) -> dict[str, Any]:
         """``{"frame", "mime", "bytes"}``: the frame of one channel as 8-bit PNG, or JPEG where it is large."""
-        grey = Contrast(*contrast).apply(self.video.raw(frame, channel))
+        grey = Contrast(*contrast).apply(self.video.read_raw_plane(frame, channel))
         picture = Image.fromarray(np.round(grey * 255).astype(np.uint8)).reduce(self.shrink)
-        small = picture.width * picture.height <= _JPEG_FROM
+        small = picture.width * picture.height <= _MIN_JPEG_PIXELS
         file = io.BytesIO()
         if small:
             picture.save(file, "PNG", compress_level=1)
@@ -65,7 +65,7 @@ class Display:
             "bytes": file.getvalue(),
         }
 
-    def labels(self, frame: int, plane: np.ndarray) -> dict[str, Any]:
+    def encode_labels(self, frame: int, plane: np.ndarray) -> dict[str, Any]:
         """``{"frame", "shape", "bits", "bytes"}``: (H, W) labels, little-endian whole numbers of 16 or 32 bits, zlib."""
         middle = self.shrink // 2
         shown = plane[middle :: self.shrink, middle :: self.shrink] if self.shrink > 1 else plane

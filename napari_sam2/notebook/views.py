@@ -13,27 +13,27 @@ import numpy as np
 
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
-from napari_sam2.measurement.report.outlines import colour
-from napari_sam2.propagation.segment_store import Trace
+from napari_sam2.measurement.report.outlines import get_track_colour
+from napari_sam2.propagation.segment_store import SegmentRecord
 from napari_sam2.propagation.session import Session
 
-Traces = Mapping[tuple[int, int], Trace]
+SegmentRecords = Mapping[tuple[int, int], SegmentRecord]
 """What a Session knows of its tracks, by (track, frame): read once, drawn in several ways."""
 
-CODES = {
+LANE_CODES = {
     Presence.ABSENT: 1,
     Presence.UNCERTAIN: 2,
     Presence.TRACKED: 3,
     Presence.PROMPTED: 4,
     Presence.LOCKED: 5,
 }
-"""How `lanes` writes a presence; 0 where a track was never carried to a frame."""
+"""How `encode_lanes` writes a presence; 0 where a track was never carried to a frame."""
 
 
-def objects(session: Session, traces: Traces, selected: int) -> list[dict[str, Any]]:
+def list_objects(session: Session, records: SegmentRecords, selected: int) -> list[dict[str, Any]]:
     """Every prompted track, and the selected one if nobody prompted it yet: id, name, category, colour, frames it is on."""
     found: dict[int, int] = dict.fromkeys((*session.log.track_ids, selected), 0)
-    for (track, _), trace in traces.items():
+    for (track, _), trace in records.items():
         if trace.presence is not Presence.ABSENT:
             found[track] = found.get(track, 0) + 1
     described = (session.log.track(track) for track in sorted(found))
@@ -42,25 +42,25 @@ def objects(session: Session, traces: Traces, selected: int) -> list[dict[str, A
             "id": each.id,
             "name": each.name,
             "category": each.category,
-            "colour": hexadecimal(each.id),
+            "colour": get_hex_colour(each.id),
             "frames": found[each.id],
         }
         for each in described
     ]
 
 
-def lanes(session: Session, traces: Traces) -> dict[str, Any]:
-    """``{"tracks", "frames", "bytes"}``: a (tracks, frames) matrix of `CODES`, one byte each, zlib."""
+def encode_lanes(session: Session, records: SegmentRecords) -> dict[str, Any]:
+    """``{"tracks", "frames", "bytes"}``: a (tracks, frames) matrix of `LANE_CODES`, one byte each, zlib."""
     tracks = list(session.log.track_ids)
     rows = {track: row for row, track in enumerate(tracks)}
     codes = np.zeros((len(tracks), len(session.video)), dtype=np.uint8)
-    for (track, frame), trace in traces.items():
+    for (track, frame), trace in records.items():
         if track in rows:
-            codes[rows[track], frame] = CODES[trace.presence]
+            codes[rows[track], frame] = LANE_CODES[trace.presence]
     return {"tracks": tracks, "frames": len(session.video), "bytes": zlib.compress(codes.tobytes())}
 
 
-def marks(session: Session, frame: int) -> list[dict[str, Any]]:
+def list_prompt_marks(session: Session, frame: int) -> list[dict[str, Any]]:
     """The prompts on one frame: ``{"track", "points": [[y, x, positive], …], "box": [y, x, y2, x2] or None}``."""
     found = []
     tracks = sorted(
@@ -71,7 +71,7 @@ def marks(session: Session, frame: int) -> list[dict[str, Any]]:
         }
     )
     for track in tracks:
-        said = session.log.said(track, frame)
+        said = session.log.frame_prompts(track, frame)
         points = [
             [y, x, positive] for (y, x), positive in zip(said.points, said.positive, strict=True)
         ]
@@ -81,7 +81,7 @@ def marks(session: Session, frame: int) -> list[dict[str, Any]]:
     return found
 
 
-def prompt_of(content: dict[str, Any]) -> PointPrompt | BoxPrompt:
+def parse_prompt(content: dict[str, Any]) -> PointPrompt | BoxPrompt:
     """The prompt that a message of the browser holds; raises PromptError where it holds none."""
     frame, track = int(content["frame"]), int(content["track"])
     if content["kind"] == "box":
@@ -89,6 +89,6 @@ def prompt_of(content: dict[str, Any]) -> PointPrompt | BoxPrompt:
     return PointPrompt(frame, track, [content["yx"]], [bool(content["positive"])])
 
 
-def hexadecimal(track: int) -> str:
+def get_hex_colour(track: int) -> str:
     """The colour of a track as ``#rrggbb``, that of every picture of ours."""
-    return "#" + "".join(f"{round(part * 255):02x}" for part in colour(track))
+    return "#" + "".join(f"{round(part * 255):02x}" for part in get_track_colour(track))

@@ -11,32 +11,32 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam2.core.plan import Leg, Propagation, Step
-from napari_sam2.core.result import Segment, agreement
+from napari_sam2.core.plan import Propagation, PropagationRange, Step
+from napari_sam2.core.result import Segment, compute_segment_iou
 
-SETTLED_PROBABILITY = 0.02
+UNCHANGED_PROBABILITY = 0.02
 """Two answers are equal where no cell's probability differs by more than this: their masks can then differ only where a
 cell is undecided (0.48 to 0.52), and the memories made of them by less than the model's own noise.
 """
 
-SETTLED_IOU = 0.85
+UNCHANGED_IOU = 0.85
 """A walk against the way in which the old answers were made never gives the same: an object that moves is drawn a little
 towards where it comes from (IoU 0.87 to 0.91 for nuclei of 22 pixels that move by 1.4). The old
 answers stand where the new ones agree with them so far."""
 
-SETTLED_FRAMES = 2
+UNCHANGED_FRAMES = 2
 """Equal answers in a row after which a correction is taken to change nothing further on."""
 
 
 @dataclass
-class _Walker:
-    settles: bool
-    absent: int = 0
-    equal: int = 0
+class _ActiveTrack:
+    stop_when_unchanged: bool
+    absent_frames: int = 0
+    unchanged_frames: int = 0
 
 
 @dataclass
-class Walkers:
+class ActiveTracks:
     """The tracks on their way through a Propagation.
 
     `patience` is the number of frames in a row a track may be absent before it leaves; None lets it
@@ -45,89 +45,96 @@ class Walkers:
 
     plan: Propagation
     patience: int | None
-    _active: dict[tuple[int, bool], _Walker] = field(default_factory=dict)
-    _legs: dict[tuple[int, bool], list[Leg]] = field(init=False)
+    _active: dict[tuple[int, bool], _ActiveTrack] = field(default_factory=dict)
+    _ranges: dict[tuple[int, bool], list[PropagationRange]] = field(init=False)
 
     def __post_init__(self) -> None:
-        self._legs = defaultdict(list)
-        for leg in self.plan.legs:
+        self._ranges = defaultdict(list)
+        for leg in self.plan.ranges:
             if leg.frames:
-                self._legs[(leg.frames[0], leg.forward)].append(leg)
+                self._ranges[(leg.frames[0], leg.forward)].append(leg)
 
-    def begin(self, step: Step) -> list[int]:
+    def start(self, step: Step) -> list[int]:
         """Start the legs that begin on this step: their tracks."""
-        legs = self._legs[(step.frame, step.forward)]
+        legs = self._ranges[(step.frame, step.forward)]
         for leg in legs:
-            self._active[(leg.track, step.forward)] = _Walker(leg.settles)
+            self._active[(leg.track, step.forward)] = _ActiveTrack(leg.stop_when_unchanged)
         return [leg.track for leg in legs]
 
-    def on(self, step: Step) -> list[int]:
+    def get_tracks(self, step: Step) -> list[int]:
         """The tracks that walk on this step."""
         return [track for track in step.tracks if (track, step.forward) in self._active]
 
-    def settles(self, track: int, step: Step) -> bool:
+    def can_stop_when_unchanged(self, track: int, step: Step) -> bool:
         """Whether this track may stop where nothing changes any more."""
-        return self._active[(track, step.forward)].settles
+        return self._active[(track, step.forward)].stop_when_unchanged
 
-    def met(
-        self, step: Step, segment: Segment, old: Segment | None, *, turned: bool = False
+    def update(
+        self, step: Step, segment: Segment, old: Segment | None, *, reversed_direction: bool = False
     ) -> None:
         """Take note of an answer; the track leaves when it is lost or has settled.
 
-        `old` is what was there before; `turned`, that it was walked the other way.
+        `old` is what was there before; `reversed_direction`, that it was walked the other way.
         """
         key = (segment.track, step.forward)
         walker = self._active[key]
-        walker.absent = 0 if segment.present else walker.absent + 1
+        walker.absent_frames = 0 if segment.present else walker.absent_frames + 1
         agrees = (
-            walker.settles
+            walker.stop_when_unchanged
             and old is not None
-            and (equal(old, segment) or (turned and alike(old, segment)))
+            and (is_unchanged(old, segment) or (reversed_direction and is_similar(old, segment)))
         )
-        walker.equal = walker.equal + 1 if agrees else 0
-        lost = self.patience is not None and walker.absent >= self.patience
-        if lost or walker.equal >= SETTLED_FRAMES:
+        walker.unchanged_frames = walker.unchanged_frames + 1 if agrees else 0
+        lost = self.patience is not None and walker.absent_frames >= self.patience
+        if lost or walker.unchanged_frames >= UNCHANGED_FRAMES:
             del self._active[key]
 
-    def passed(self, step: Step, track: int) -> None:
+    def pass_conditioning_frame(self, step: Step, track: int) -> None:
         """A frame that stays as it is: prompted or locked. The track is found again there."""
         walker = self._active[(track, step.forward)]
-        walker.absent = walker.equal = 0
+        walker.absent_frames = walker.unchanged_frames = 0
 
-    def state(self) -> list[Any]:
+    def export_state(self) -> list[Any]:
         """What must be known to go on later, as JSON."""
         return [
-            [track, forward, walker.settles, walker.absent, walker.equal]
+            [
+                track,
+                forward,
+                walker.stop_when_unchanged,
+                walker.absent_frames,
+                walker.unchanged_frames,
+            ]
             for (track, forward), walker in self._active.items()
         ]
 
-    def restore(self, state: list[Any]) -> None:
-        """Go on from a `state`."""
-        self._active = {(track, forward): _Walker(*rest) for track, forward, *rest in state}
+    def restore_state(self, state: list[Any]) -> None:
+        """Go on from a `export_state`."""
+        self._active = {(track, forward): _ActiveTrack(*rest) for track, forward, *rest in state}
 
 
-def equal(old: Segment, new: Segment) -> bool:
-    """Whether two answers for one track and frame are the same within `SETTLED_PROBABILITY`."""
+def is_unchanged(old: Segment, new: Segment) -> bool:
+    """Whether two answers for one track and frame are the same within `UNCHANGED_PROBABILITY`."""
     if (
         old.present != new.present
         or old.logits.shape != new.logits.shape
-        or (old.window, old.narrow) != (new.window, new.narrow)
+        or (old.window, old.local_memory) != (new.window, new.local_memory)
     ):
         return False
     return bool(
-        np.abs(_probability(old.logits) - _probability(new.logits)).max() <= SETTLED_PROBABILITY
+        np.abs(_compute_probability(old.logits) - _compute_probability(new.logits)).max()
+        <= UNCHANGED_PROBABILITY
     )
 
 
-def alike(old: Segment, new: Segment) -> bool:
-    """Whether two masks of a track on a frame agree to `SETTLED_IOU`, or both are absent.
+def is_similar(old: Segment, new: Segment) -> bool:
+    """Whether two masks of a track on a frame agree to `UNCHANGED_IOU`, or both are absent.
 
     Their windows may differ.
     """
     if not (old.present and new.present):
         return old.present == new.present
-    return agreement(old, new) >= SETTLED_IOU
+    return compute_segment_iou(old, new) >= UNCHANGED_IOU
 
 
-def _probability(logits: np.ndarray) -> np.ndarray:
+def _compute_probability(logits: np.ndarray) -> np.ndarray:
     return np.asarray(1 / (1 + np.exp(-np.clip(logits, -32, 32))))

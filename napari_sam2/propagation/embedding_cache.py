@@ -13,37 +13,37 @@ from typing import NamedTuple
 
 import numpy as np
 
-from napari_sam2.core.byte_limited_cache import DEFAULT_BYTES, Shelf
+from napari_sam2.core.byte_limited_cache import DEFAULT_BYTES, ByteLimitedCache
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Embedding
 from napari_sam2.core.video import Frame, Video
 from napari_sam2.core.window import Window
-from napari_sam2.propagation.embedding_disk_cache import Disk
+from napari_sam2.propagation.embedding_disk_cache import EmbeddingDiskCache
 
 
-class _View(NamedTuple):
+class _EmbeddingKey(NamedTuple):
     """What an Embedding is of: a frame, or a part of one that the model asked for while it was asked about the frame."""
 
     frame: int
     window: Window
-    part: bool = False
+    is_part: bool = False
 
     @property
     def name(self) -> str:
         """Of its group on disk."""
         window = self.window
         place = f"{window.top:g}_{window.left:g}_{window.height:g}_{window.width:g}_{window.size}"
-        return f"{self.frame}/{'part_' if self.part else ''}{place}"
+        return f"{self.frame}/{'part_' if self.is_part else ''}{place}"
 
 
-class Embeddings:
+class EmbeddingCache:
     """The embeddings of one Video by one model: of whole frames, and of the parts that the model looks at.
 
     Parameters
     ----------
     budget
         Bytes of memory they may take together; the one last used is always kept.
-    disk
+    disk_cache
         Where they are kept too, in single precision: what is read back is what was encoded, to the
         last bit. Not kept where None.
     """
@@ -54,76 +54,77 @@ class Embeddings:
         model: VideoModel,
         *,
         budget: int = DEFAULT_BYTES,
-        disk: Disk | None = None,
+        disk_cache: EmbeddingDiskCache | None = None,
     ) -> None:
         self._video = video
         self._model = model
-        self._kept = Shelf[_View, Embedding](
+        self._cache = ByteLimitedCache[_EmbeddingKey, Embedding](
             lambda embedding: model.nbytes(embedding.features), budget
         )
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="napari-sam2-read")
-        self._ahead: dict[int, Future[Frame]] = {}
-        self._disk = disk
+        self._prefetched: dict[int, Future[Frame]] = {}
+        self._disk_cache = disk_cache
 
     @property
     def window(self) -> Window:
         """The Window of a whole frame."""
-        return self._model.card.window(self._video.shape[1:])
+        return self._model.card.frame_window(self._video.shape[1:])
 
     @property
     def length(self) -> int:
         """Frames in the video."""
         return len(self._video)
 
-    def get(self, frame: int, *, ahead: int | None = None) -> Embedding:
+    def get(self, frame: int, *, next_frame: int | None = None) -> Embedding:
         """The embedding of a whole frame.
 
-        `ahead` is the frame wanted next: it is read while this one is encoded.
+        `next_frame` is the frame wanted next: it is read while this one is encoded.
         """
-        view = _View(frame, self.window)
+        view = _EmbeddingKey(frame, self.window)
         return replace(
-            self._had(view, lambda: self._encode(view, ahead)), keep=partial(self._part, frame)
+            self._get_or_make(view, lambda: self._encode(view, next_frame)),
+            get_or_make_part=partial(self._get_part, frame),
         )
 
     def close(self) -> None:
         """Let go of all memory and of the reading thread."""
         self._reader.shutdown(wait=True, cancel_futures=True)
-        self._kept.clear()
-        self._ahead.clear()
+        self._cache.clear()
+        self._prefetched.clear()
 
-    def _part(self, frame: int, window: Window, make: Callable[[], Embedding]) -> Embedding:
-        return self._had(_View(frame, window, part=True), make)
+    def _get_part(self, frame: int, window: Window, make: Callable[[], Embedding]) -> Embedding:
+        return self._get_or_make(_EmbeddingKey(frame, window, is_part=True), make)
 
-    def _had(self, view: _View, make: Callable[[], Embedding]) -> Embedding:
+    def _get_or_make(self, key: _EmbeddingKey, make: Callable[[], Embedding]) -> Embedding:
         """From memory, from disk, or made."""
-        return self._kept.had(view, lambda: self._load(view) or self._save(view, make()))
+        return self._cache.get_or_make(key, lambda: self._load(key) or self._save(key, make()))
 
-    def _encode(self, view: _View, ahead: int | None) -> Embedding:
-        pixels = self._read(view.frame)
+    def _encode(self, key: _EmbeddingKey, next_frame: int | None) -> Embedding:
+        pixels = self._read_frame(key.frame)
         if (
-            ahead is not None
-            and view._replace(frame=ahead) not in self._kept
-            and ahead not in self._ahead
+            next_frame is not None
+            and key._replace(frame=next_frame) not in self._cache
+            and next_frame not in self._prefetched
         ):
-            self._ahead = {ahead: self._reader.submit(self._video.frame, ahead)}
-        return self._model.embed([(pixels, view.window)])[0]
+            self._prefetched = {next_frame: self._reader.submit(self._video.read_frame, next_frame)}
+        return self._model.embed([(pixels, key.window)])[0]
 
-    def _read(self, frame: int) -> Frame:
-        waiting = self._ahead.pop(frame, None)
-        return waiting.result() if waiting else self._video.frame(frame)
+    def _read_frame(self, frame: int) -> Frame:
+        waiting = self._prefetched.pop(frame, None)
+        return waiting.result() if waiting else self._video.read_frame(frame)
 
-    def _save(self, view: _View, embedding: Embedding) -> Embedding:
+    def _save(self, key: _EmbeddingKey, embedding: Embedding) -> Embedding:
         """Kept on disk where asked; in memory then as it is read back: kernels may take another way with what lies otherwise there."""
-        if self._disk is None and self._model.device != "cpu":
-            return replace(embedding, keep=None)
+        if self._disk_cache is None and self._model.device != "cpu":
+            return replace(embedding, get_or_make_part=None)
         arrays = self._model.to_arrays(embedding.features)
-        if self._disk:
-            self._disk.put(view.name, arrays)
-        return self._of(view, arrays)
+        if self._disk_cache:
+            self._disk_cache.put(key.name, arrays)
+        return self._restore_embedding(key, arrays)
 
-    def _load(self, view: _View) -> Embedding | None:
-        arrays = self._disk.get(view.name) if self._disk else None
-        return None if arrays is None else self._of(view, arrays)
+    def _load(self, key: _EmbeddingKey) -> Embedding | None:
+        arrays = self._disk_cache.get(key.name) if self._disk_cache else None
+        return None if arrays is None else self._restore_embedding(key, arrays)
 
-    def _of(self, view: _View, arrays: Sequence[np.ndarray]) -> Embedding:
-        return Embedding(view.frame, view.window, self._model.from_arrays(arrays))
+    def _restore_embedding(self, key: _EmbeddingKey, arrays: Sequence[np.ndarray]) -> Embedding:
+        return Embedding(key.frame, key.window, self._model.from_arrays(arrays))

@@ -18,7 +18,7 @@ from napari_sam2.core.video import Video
 log = logging.getLogger(__name__)
 
 
-class Disk:
+class EmbeddingDiskCache:
     """Arrays by name, in a zarr group of one video and one model's way of computing; a folder holds several.
 
     The folder takes up to `budget` bytes, about: then no more is kept, nor where the disk is full.
@@ -27,12 +27,12 @@ class Disk:
 
     def __init__(self, folder: Path, video: Video, card: ModelCard, budget: int) -> None:
         self._budget = budget
-        self._path = own = folder / f"{_key(video, card)}.zarr"
-        self._bytes = _size(folder)
+        self._path = own = folder / f"{_make_group_key(video, card)}.zarr"
+        self._bytes = _compute_folder_bytes(folder)
         if self._bytes >= budget:
             for other in set(folder.glob("*.zarr")) - {own}:
                 shutil.rmtree(other, ignore_errors=True)
-            self._bytes = _size(folder)
+            self._bytes = _compute_folder_bytes(folder)
         self._group = zarr.open_group(own, mode="a")
 
     def put(self, name: str, arrays: Sequence[np.ndarray]) -> None:
@@ -69,12 +69,12 @@ class Disk:
         )
 
 
-def _key(video: Video, card: ModelCard) -> str:
+def _make_group_key(video: Video, card: ModelCard) -> str:
     """Another model, precision, windows or contrast is another group."""
     unusual = [each for each in (card.precision, card.windows) if each not in ("float32", "whole")]
     weights = "|".join([card.sha256 or card.name, *unusual])
     return hashlib.sha256(f"{video.identity}|{weights}".encode()).hexdigest()[:16]
 
 
-def _size(folder: Path) -> int:
+def _compute_folder_bytes(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -10,11 +10,11 @@ import numpy as np
 
 from napari_sam2.core.plan import Step
 from napari_sam2.core.protocols import MemoryPolicy
-from napari_sam2.core.result import Memory, Recall, Segment
-from napari_sam2.propagation.segment_store import Trail
+from napari_sam2.core.result import Memory, MemoryReference, Segment
+from napari_sam2.propagation.segment_store import SegmentStore
 
 
-class Bank:
+class MemoryBank:
     """The memories of one Track.
 
     It is filled from the Trail where a leg begins, features left out: those are made when a policy
@@ -26,32 +26,34 @@ class Bank:
         self._memories = {memory.frame: memory for memory in memories}
 
     @classmethod
-    def of(cls, trail: Trail, track: int) -> Bank:
+    def of(cls, segment_store: SegmentStore, track: int) -> MemoryBank:
         """A bank that holds the conditioning memories of a track."""
-        return cls(track, trail.memories(track, trail.conditioning(track)))
+        return cls(
+            track, segment_store.load_memories(track, segment_store.find_conditioning_frames(track))
+        )
 
     @property
     def memories(self) -> list[Memory]:
         """What is held, ascending by frame."""
         return [self._memories[frame] for frame in sorted(self._memories)]
 
-    def conditioned(self, frame: int) -> bool:
+    def is_conditioning(self, frame: int) -> bool:
         """Whether this frame was prompted or locked: no walk overwrites it."""
         return frame in self._memories and self._memories[frame].conditioning
 
-    def load_behind(self, trail: Trail, step: Step, reach: int) -> None:
+    def load_previous(self, segment_store: SegmentStore, step: Step, reach: int) -> None:
         """Take up what the track left on up to `reach` frames behind a step in the walk's direction."""
         back = -1 if step.forward else 1
         frames = [step.frame + back * n for n in range(1, reach + 1)]
-        for memory in trail.memories(
+        for memory in segment_store.load_memories(
             self.track, [frame for frame in frames if frame not in self._memories]
         ):
             self._memories[memory.frame] = memory
 
-    def adopt(self, older: Bank | None) -> None:
+    def reuse_features(self, previous: MemoryBank | None) -> None:
         """Take over the features an older bank of this track holds, where they are of the same answer: none is made twice."""
         for frame, memory in self._memories.items():
-            held = older._memories.get(frame) if older else None
+            held = previous._memories.get(frame) if previous else None
             if (
                 held
                 and held.conditioning == memory.conditioning
@@ -59,7 +61,7 @@ class Bank:
             ):
                 self._memories[frame] = replace(memory, features=held.features)
 
-    def keep(self, segment: Segment, features: tuple[Any, ...]) -> None:
+    def add(self, segment: Segment, features: tuple[Any, ...]) -> None:
         """Remember a Segment of this track."""
         memory = Memory(
             segment.frame,
@@ -68,18 +70,18 @@ class Bank:
             segment.present,
             segment.iou,
             features,
-            segment.whereabouts,
+            segment.position,
         )
         self._memories[segment.frame] = memory
 
-    def refresh(self, frame: int, features: tuple[Any, ...]) -> None:
+    def update_features(self, frame: int, features: tuple[Any, ...]) -> None:
         """Take up the features of a held memory that were made again."""
         self._memories[frame] = replace(self._memories[frame], features=features)
 
-    def filled(self, recalls: Sequence[Recall]) -> tuple[Recall, ...]:
+    def fill_features(self, references: Sequence[MemoryReference]) -> tuple[MemoryReference, ...]:
         """These recalls with the features as they are held now."""
         return tuple(
-            replace(recall, memory=self._memories[recall.memory.frame]) for recall in recalls
+            replace(recall, memory=self._memories[recall.memory.frame]) for recall in references
         )
 
     def retain(self, policy: MemoryPolicy, step: Step) -> None:

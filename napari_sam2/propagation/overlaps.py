@@ -8,40 +8,40 @@ import numpy as np
 
 from napari_sam2.core.result import Segment
 
-GIVEN_LOGIT = 10.0
+MASK_PROMPT_LOGIT = 10.0
 """Logit of a mask that a person drew (SAM 2's ``_use_mask_as_output``)."""
 
 
-def label_type(max_track: int) -> np.dtype[np.unsignedinteger]:
+def choose_label_dtype(max_track: int) -> np.dtype[np.unsignedinteger]:
     """uint16 where all track ids fit, else uint32."""
     return np.dtype(np.uint16 if max_track <= np.iinfo(np.uint16).max else np.uint32)
 
 
-def label_plane(
+def compose_label_plane(
     segments: Iterable[Segment],
     shape: tuple[int, int],
     *,
-    given: Mapping[int, np.ndarray] | None = None,
+    drawn_masks: Mapping[int, np.ndarray] | None = None,
     dtype: np.dtype[np.unsignedinteger] | None = None,
 ) -> np.ndarray:
     """(H, W) labels: each pixel belongs to the present track with the highest logit above 0, else to 0.
 
     Logits are brought to the frame's pixels bilinearly, and only where a track has any. A tie goes
-    to the lower id, so that the order of `segments` does not matter. `given` are the masks that
+    to the lower id, so that the order of `segments` does not matter. `drawn_masks` are the masks that
     people drew, (H, W) bool by track: these pixels are theirs as they were drawn, with the logit
     SAM 2 gives a mask.
     """
     ordered = sorted(
         (segment for segment in segments if segment.present), key=lambda segment: segment.track
     )
-    dtype = dtype or label_type(max((segment.track for segment in ordered), default=0))
+    dtype = dtype or choose_label_dtype(max((segment.track for segment in ordered), default=0))
     labels = np.zeros(shape, dtype=dtype)
     strongest = np.zeros(shape, dtype=np.float32)
     for segment in ordered:
         rows, columns, logits = (
-            _drawn(given[segment.track])
-            if given and segment.track in given
-            else _pasted(segment, shape)
+            _crop_drawn_mask(drawn_masks[segment.track])
+            if drawn_masks and segment.track in drawn_masks
+            else _paste_segment(segment, shape)
         )
         wins = logits > strongest[rows, columns]
         labels[rows, columns][wins] = segment.track
@@ -49,19 +49,19 @@ def label_plane(
     return labels
 
 
-def _pasted(segment: Segment, shape: tuple[int, int]) -> tuple[slice, slice, np.ndarray]:
-    rows, columns = segment.window.region(segment.logits, shape)
+def _paste_segment(segment: Segment, shape: tuple[int, int]) -> tuple[slice, slice, np.ndarray]:
+    rows, columns = segment.window.find_positive_region(segment.logits, shape)
     return rows, columns, segment.window.paste(segment.logits, rows, columns)
 
 
-def _drawn(drawn: np.ndarray) -> tuple[slice, slice, np.ndarray]:
+def _crop_drawn_mask(mask: np.ndarray) -> tuple[slice, slice, np.ndarray]:
     rows, columns = (
         slice(cells[0], cells[-1] + 1)
-        for cells in (np.flatnonzero(drawn.any(axis=axis)) for axis in (1, 0))
+        for cells in (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     )
-    return rows, columns, np.where(drawn[rows, columns], GIVEN_LOGIT, -GIVEN_LOGIT)
+    return rows, columns, np.where(mask[rows, columns], MASK_PROMPT_LOGIT, -MASK_PROMPT_LOGIT)
 
 
-def mask(segment: Segment, shape: tuple[int, int]) -> np.ndarray:
+def compute_mask(segment: Segment, shape: tuple[int, int]) -> np.ndarray:
     """(H, W) bool: this track alone, whatever overlaps it."""
-    return label_plane([segment], shape) > 0
+    return compose_label_plane([segment], shape) > 0

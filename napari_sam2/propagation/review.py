@@ -13,9 +13,9 @@ from typing import overload
 
 import numpy as np
 
-from napari_sam2.core.presence import CONDITIONING, Presence
+from napari_sam2.core.presence import CONDITIONING_PRESENCES, Presence
 from napari_sam2.core.video import Video
-from napari_sam2.propagation.segment_store import Trace
+from napari_sam2.propagation.segment_store import SegmentRecord
 from napari_sam2.propagation.session import Session
 
 
@@ -37,7 +37,7 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True)
-class Suspicion:
+class ReviewFlag:
     """A Track on a Frame that is worth a look.
 
     `severity` is 0 to 1. `detail` says what was seen, in words and figures. `other` is the track
@@ -90,7 +90,7 @@ class Thresholds:
 
 
 @dataclass(frozen=True)
-class Extent:
+class ObjectExtent:
     """One object on one label plane: its area, its outline in pixel edges, those shared with others by track, those at the edge."""
 
     area_px: int
@@ -99,72 +99,80 @@ class Extent:
     border_px: int = 0
 
 
-Extents = Mapping[int, Mapping[int, Extent]]
+FrameExtents = Mapping[int, Mapping[int, ObjectExtent]]
 """By frame, then by track."""
 
 
-class Review(Sequence[Suspicion]):
+class Review(Sequence[ReviewFlag]):
     """Suspicions in order of frames; on one frame the gravest first."""
 
-    def __init__(self, suspicions: Iterable[Suspicion] = ()) -> None:
-        self._all = tuple(sorted(suspicions, key=_order))
-        self._keys = [_order(each) for each in self._all]
+    def __init__(self, review_flags: Iterable[ReviewFlag] = ()) -> None:
+        self._flags = tuple(sorted(review_flags, key=_make_sort_key))
+        self._sort_keys = [_make_sort_key(each) for each in self._flags]
 
     def __len__(self) -> int:
-        return len(self._all)
+        return len(self._flags)
 
     @overload
-    def __getitem__(self, place: int) -> Suspicion: ...
+    def __getitem__(self, index: int) -> ReviewFlag: ...
 
     @overload
-    def __getitem__(self, place: slice) -> tuple[Suspicion, ...]: ...
+    def __getitem__(self, index: slice) -> tuple[ReviewFlag, ...]: ...
 
-    def __getitem__(self, place: int | slice) -> Suspicion | tuple[Suspicion, ...]:
-        return self._all[place]
+    def __getitem__(self, index: int | slice) -> ReviewFlag | tuple[ReviewFlag, ...]:
+        return self._flags[index]
 
-    def __iter__(self) -> Iterator[Suspicion]:
-        return iter(self._all)
+    def __iter__(self) -> Iterator[ReviewFlag]:
+        return iter(self._flags)
 
-    def at(self, track: int, frame: int) -> tuple[Suspicion, ...]:
+    def get_flags(self, track: int, frame: int) -> tuple[ReviewFlag, ...]:
         """All that is suspicious about a track on a frame, the gravest first; what touches it too."""
-        low, high = bisect_left(self._keys, (frame,)), bisect_left(self._keys, (frame + 1,))
-        return tuple(each for each in self._all[low:high] if track in (each.track, each.other))
+        low, high = (
+            bisect_left(self._sort_keys, (frame,)),
+            bisect_left(self._sort_keys, (frame + 1,)),
+        )
+        return tuple(each for each in self._flags[low:high] if track in (each.track, each.other))
 
-    def next(self, frame: int, current: Suspicion | None = None) -> Suspicion | None:
+    def find_next(self, frame: int, current: ReviewFlag | None = None) -> ReviewFlag | None:
         """The first one after `current`, or after `frame` where none is given; None at the end."""
         place = (
-            bisect_right(self._keys, _order(current))
+            bisect_right(self._sort_keys, _make_sort_key(current))
             if current
-            else bisect_left(self._keys, (frame + 1,))
+            else bisect_left(self._sort_keys, (frame + 1,))
         )
-        return self._all[place] if place < len(self._all) else None
+        return self._flags[place] if place < len(self._flags) else None
 
-    def previous(self, frame: int, current: Suspicion | None = None) -> Suspicion | None:
+    def find_previous(self, frame: int, current: ReviewFlag | None = None) -> ReviewFlag | None:
         """The last one before `current`, or before `frame` where none is given; None at the beginning."""
-        place = bisect_left(self._keys, _order(current) if current else (frame,))
-        return self._all[place - 1] if place else None
+        place = bisect_left(self._sort_keys, _make_sort_key(current) if current else (frame,))
+        return self._flags[place - 1] if place else None
 
-    def gravest(self) -> tuple[Suspicion, ...]:
+    def sort_by_severity(self) -> tuple[ReviewFlag, ...]:
         """All of them, the gravest first."""
-        return tuple(sorted(self._all, key=lambda each: (-each.severity, _order(each))))
+        return tuple(sorted(self._flags, key=lambda each: (-each.severity, _make_sort_key(each))))
 
 
-def review(session: Session, *, thresholds: Thresholds | None = None) -> Review:
+def review_session(session: Session, *, thresholds: Thresholds | None = None) -> Review:
     """What is worth a look in a session; each label plane is read once."""
-    return suspicions(
-        session.traces(), planes_extents(session.video, session.plane), thresholds=thresholds
+    return find_review_flags(
+        session.records(),
+        compute_frame_extents(session.video, session.label_plane),
+        thresholds=thresholds,
     )
 
 
-def planes_extents(
-    video: Video, plane: Callable[[int], np.ndarray]
-) -> dict[int, dict[int, Extent]]:
-    """The extents of all frames of a video, `plane` giving the (H, W) labels of one."""
-    return {frame: extents(plane(frame)) for frame in range(len(video))}
+def compute_frame_extents(
+    video: Video, read_label_plane: Callable[[int], np.ndarray]
+) -> dict[int, dict[int, ObjectExtent]]:
+    """The extents of all frames of a video, `read_label_plane` giving the (H, W) labels of one."""
+    return {frame: compute_extents(read_label_plane(frame)) for frame in range(len(video))}
 
 
-def suspicions(
-    traces: Mapping[tuple[int, int], Trace], seen: Extents, *, thresholds: Thresholds | None = None
+def find_review_flags(
+    records: Mapping[tuple[int, int], SegmentRecord],
+    extents: FrameExtents,
+    *,
+    thresholds: Thresholds | None = None,
 ) -> Review:
     """What is worth a look, from the Trace by (track, frame) and what the label planes show.
 
@@ -172,16 +180,16 @@ def suspicions(
     from a jump to what it was does not jump again.
     """
     limits = thresholds or Thresholds()
-    by_track: dict[int, dict[int, _Place]] = defaultdict(dict)
-    for (track, frame), trace in traces.items():
-        by_track[track][frame] = _Place(trace, seen.get(frame, {}).get(track))
-    found: list[Suspicion] = []
+    by_track: dict[int, dict[int, _TrackFrame]] = defaultdict(dict)
+    for (track, frame), trace in records.items():
+        by_track[track][frame] = _TrackFrame(trace, extents.get(frame, {}).get(track))
+    found: list[ReviewFlag] = []
     for track, places in by_track.items():
-        found += _Lane(track, places, limits).suspicions()
-    return Review(found + _touching(by_track, limits))
+        found += _TrackReview(track, places, limits).find_flags()
+    return Review(found + _find_touching(by_track, limits))
 
 
-def extents(plane: np.ndarray) -> dict[int, Extent]:
+def compute_extents(plane: np.ndarray) -> dict[int, ObjectExtent]:
     """The objects of one (H, W) label plane.
 
     Contacts and outlines count the edges between neighbouring pixels.
@@ -208,7 +216,7 @@ def extents(plane: np.ndarray) -> dict[int, Extent]:
         if one and other:
             contacts[one][other] = contacts[other][one] = edges
     return {
-        track: Extent(
+        track: ObjectExtent(
             int(area[code]), int(outline[code]), contacts.get(track, {}), int(border[code])
         )
         for code, track in enumerate(ids.tolist())
@@ -217,172 +225,210 @@ def extents(plane: np.ndarray) -> dict[int, Extent]:
 
 
 @dataclass(frozen=True)
-class _Place:
+class _TrackFrame:
     """One track on one frame: what the model said, and what is seen of it (nothing where it is absent or hidden)."""
 
-    trace: Trace
-    extent: Extent | None
+    record: SegmentRecord
+    extent: ObjectExtent | None
 
     @property
-    def said(self) -> bool:
+    def conditioning(self) -> bool:
         """Whether a person said what is here."""
-        return self.trace.presence in CONDITIONING
+        return self.record.presence in CONDITIONING_PRESENCES
 
     @property
     def area_px(self) -> int:
-        return self.extent.area_px if self.extent and self.trace.presence != Presence.ABSENT else 0
+        return self.extent.area_px if self.extent and self.record.presence != Presence.ABSENT else 0
 
     @property
-    def before(self) -> int:
+    def previous_frame(self) -> int:
         """The frame walked before."""
-        return self.trace.frame + self.back
+        return self.record.frame + self.backward_step
 
     @property
-    def back(self) -> int:
+    def backward_step(self) -> int:
         """One frame towards where the walk came from."""
-        return 1 if self.trace.forward is False else -1
+        return 1 if self.record.forward is False else -1
 
-    def behind(self, count: int) -> range:
+    def previous_frames(self, count: int) -> range:
         """So many frames walked before, the nearest first."""
-        return range(self.before, self.before + count * self.back, self.back)
+        return range(
+            self.previous_frame,
+            self.previous_frame + count * self.backward_step,
+            self.backward_step,
+        )
 
 
 @dataclass(frozen=True)
-class _Lane:
+class _TrackReview:
     """All places of one track."""
 
     track: int
-    places: Mapping[int, _Place]
-    limits: Thresholds
+    track_frames: Mapping[int, _TrackFrame]
+    thresholds: Thresholds
 
-    def suspicions(self) -> list[Suspicion]:
-        usual_px = median([place.area_px for place in self.places.values() if place.area_px] or [0])
-        found: list[Suspicion | None] = []
-        for place in self.places.values():
-            before = self.places.get(place.before)
-            if place.said or before is None or not before.area_px:
+    def find_flags(self) -> list[ReviewFlag]:
+        usual_px = median(
+            [place.area_px for place in self.track_frames.values() if place.area_px] or [0]
+        )
+        found: list[ReviewFlag | None] = []
+        for place in self.track_frames.values():
+            before = self.track_frames.get(place.previous_frame)
+            if place.conditioning or before is None or not before.area_px:
                 continue
             if not place.area_px:
-                found.append(self._lost(place, before, usual_px))
+                found.append(self._check_lost(place, before, usual_px))
                 continue
             found += [
-                self._jump(place, before, usual_px),
-                self._doubt(place, before),
-                self._border(place),
+                self._check_area_jump(place, before, usual_px),
+                self._check_iou(place, before),
+                self._check_border(place),
             ]
         return [each for each in found if each]
 
-    def _found(self, place: _Place, reason: Reason, severity: float, detail: str) -> Suspicion:
-        return Suspicion(
-            self.track, place.trace.frame, reason, round(min(1.0, max(0.0, severity)), 3), detail
+    def _make_flag(
+        self, track_frame: _TrackFrame, reason: Reason, severity: float, detail: str
+    ) -> ReviewFlag:
+        return ReviewFlag(
+            self.track,
+            track_frame.record.frame,
+            reason,
+            round(min(1.0, max(0.0, severity)), 3),
+            detail,
         )
 
-    def _lost(self, place: _Place, before: _Place, usual_px: float) -> Suspicion | None:
-        share = before.area_px / usual_px
-        if share < self.limits.lost_share:
+    def _check_lost(
+        self, track_frame: _TrackFrame, previous: _TrackFrame, median_px: float
+    ) -> ReviewFlag | None:
+        share = previous.area_px / median_px
+        if share < self.thresholds.lost_share:
             return None
-        assert before.extent
-        if place.trace.presence != Presence.ABSENT:
-            return self._found(place, Reason.LOST, 0.9, "hidden by other objects")
-        left = before.extent.border_px > 0  # as what moves out of the image does
-        return self._found(
-            place,
+        assert previous.extent
+        if track_frame.record.presence != Presence.ABSENT:
+            return self._make_flag(track_frame, Reason.LOST, 0.9, "hidden by other objects")
+        left = previous.extent.border_px > 0  # as what moves out of the image does
+        return self._make_flag(
+            track_frame,
             Reason.LOST,
             share * (0.5 if left else 1.0),
-            f"was {before.area_px} px" + (" at the border" if left else ""),
+            f"was {previous.area_px} px" + (" at the border" if left else ""),
         )
 
-    def _jump(self, place: _Place, before: _Place, usual_px: float) -> Suspicion | None:
-        if not self._jumps(before, place, usual_px):
+    def _check_area_jump(
+        self, track_frame: _TrackFrame, previous: _TrackFrame, median_px: float
+    ) -> ReviewFlag | None:
+        if not self._is_area_jump(previous, track_frame, median_px):
             return None
-        earlier = self.places.get(before.before)
+        earlier = self.track_frames.get(previous.previous_frame)
         if (
             earlier
-            and not before.said
-            and self._jumps(earlier, before, usual_px)
-            and not self._jumps(earlier, place, usual_px)
+            and not previous.conditioning
+            and self._is_area_jump(earlier, previous, median_px)
+            and not self._is_area_jump(earlier, track_frame, median_px)
         ):
             return None  # back from a jump
-        change = abs(math.log(place.area_px / before.area_px))
-        return self._found(
-            place, Reason.AREA, 0.4 + 0.3 * change, f"{before.area_px} → {place.area_px} px"
+        change = abs(math.log(track_frame.area_px / previous.area_px))
+        return self._make_flag(
+            track_frame,
+            Reason.AREA,
+            0.4 + 0.3 * change,
+            f"{previous.area_px} → {track_frame.area_px} px",
         )
 
-    def _jumps(self, one: _Place, other: _Place, usual_px: float) -> bool:
+    def _is_area_jump(self, one: _TrackFrame, other: _TrackFrame, median_px: float) -> bool:
         """Whether `other` is no continuation of `one`, which was walked before it."""
-        limits = self.limits
+        limits = self.thresholds
         small, large = sorted((one.area_px, other.area_px))
         if not small or large < limits.area_px or large < limits.area_ratio * small:
             return False
-        earlier = self.places.get(one.before)
+        earlier = self.track_frames.get(one.previous_frame)
         expected = (
             max(0, 2 * one.area_px - earlier.area_px)
             if earlier and earlier.area_px
             else one.area_px
         )
-        return abs(other.area_px - expected) >= limits.area_share * usual_px
+        return abs(other.area_px - expected) >= limits.area_share * median_px
 
-    def _doubt(self, place: _Place, before: _Place) -> Suspicion | None:
-        if place.trace.presence == Presence.UNCERTAIN:
-            if before.trace.presence == Presence.UNCERTAIN:
+    def _check_iou(self, track_frame: _TrackFrame, previous: _TrackFrame) -> ReviewFlag | None:
+        if track_frame.record.presence == Presence.UNCERTAIN:
+            if previous.record.presence == Presence.UNCERTAIN:
                 return None
-            return self._found(
-                place,
+            return self._make_flag(
+                track_frame,
                 Reason.UNCERTAIN,
-                0.9 - place.trace.score / 2,
-                f"predicted IoU {place.trace.score:.2f}",
+                0.9 - track_frame.record.iou / 2,
+                f"predicted IoU {track_frame.record.iou:.2f}",
             )
-        best = self._best_before(place)
-        fall = best - place.trace.score
+        best = self._compute_best_previous_iou(track_frame)
+        fall = best - track_frame.record.iou
         if (
-            fall < self.limits.score_fall
-            or self._best_before(before) - before.trace.score >= self.limits.score_fall
+            fall < self.thresholds.score_fall
+            or self._compute_best_previous_iou(previous) - previous.record.iou
+            >= self.thresholds.score_fall
         ):
             return None
-        return self._found(
-            place, Reason.SCORE, 0.3 + fall, f"predicted IoU {best:.2f} → {place.trace.score:.2f}"
+        return self._make_flag(
+            track_frame,
+            Reason.SCORE,
+            0.3 + fall,
+            f"predicted IoU {best:.2f} → {track_frame.record.iou:.2f}",
         )
 
-    def _best_before(self, place: _Place) -> float:
+    def _compute_best_previous_iou(self, track_frame: _TrackFrame) -> float:
         """The best predicted IoU of the frames walked before, the place's own where there are none."""
-        frames = [frame for frame in place.behind(self.limits.score_frames) if frame in self.places]
-        return max((self.places[frame].trace.score for frame in frames), default=place.trace.score)
-
-    def _border(self, place: _Place) -> Suspicion | None:
-        assert place.extent
-        behind = [
-            self.places[frame].extent
-            for frame in place.behind(self.limits.new_frames)
-            if frame in self.places
+        frames = [
+            frame
+            for frame in track_frame.previous_frames(self.thresholds.score_frames)
+            if frame in self.track_frames
         ]
-        if not place.extent.border_px or any(extent and extent.border_px for extent in behind):
+        return max(
+            (self.track_frames[frame].record.iou for frame in frames),
+            default=track_frame.record.iou,
+        )
+
+    def _check_border(self, track_frame: _TrackFrame) -> ReviewFlag | None:
+        assert track_frame.extent
+        behind = [
+            self.track_frames[frame].extent
+            for frame in track_frame.previous_frames(self.thresholds.new_frames)
+            if frame in self.track_frames
+        ]
+        if not track_frame.extent.border_px or any(
+            extent and extent.border_px for extent in behind
+        ):
             return None
-        return self._found(
-            place,
+        return self._make_flag(
+            track_frame,
             Reason.BORDER,
-            0.1 + place.extent.border_px / place.extent.outline_px,
+            0.1 + track_frame.extent.border_px / track_frame.extent.outline_px,
             "reaches the edge of the image",
         )
 
 
-def _touching(by_track: Mapping[int, Mapping[int, _Place]], limits: Thresholds) -> list[Suspicion]:
+def _find_touching(
+    by_track: Mapping[int, Mapping[int, _TrackFrame]], thresholds: Thresholds
+) -> list[ReviewFlag]:
     """Each pair once, with the track that nobody said anything about, or the lower id."""
     found = []
     for track, places in by_track.items():
         for frame, place in places.items():
             for other in place.extent.contacts if place.extent else ():
                 theirs = by_track.get(other, {}).get(frame)
-                if theirs is None or place.said or (track > other and not theirs.said):
+                if (
+                    theirs is None
+                    or place.conditioning
+                    or (track > other and not theirs.conditioning)
+                ):
                     continue
-                share = _share(by_track, track, other, frame)
+                share = _compute_contact_share(by_track, track, other, frame)
                 behind = [
-                    _share(by_track, track, other, earlier)
-                    for earlier in place.behind(limits.new_frames)
+                    _compute_contact_share(by_track, track, other, earlier)
+                    for earlier in place.previous_frames(thresholds.new_frames)
                 ]
-                if share >= limits.contact_share > max(behind):
+                if share >= thresholds.contact_share > max(behind):
                     severity = round(min(1.0, 0.2 + share), 3)
                     found.append(
-                        Suspicion(
+                        ReviewFlag(
                             track,
                             frame,
                             Reason.TOUCHING,
@@ -394,8 +440,8 @@ def _touching(by_track: Mapping[int, Mapping[int, _Place]], limits: Thresholds) 
     return found
 
 
-def _share(
-    by_track: Mapping[int, Mapping[int, _Place]], track: int, other: int, frame: int
+def _compute_contact_share(
+    by_track: Mapping[int, Mapping[int, _TrackFrame]], track: int, other: int, frame: int
 ) -> float:
     """How much of the smaller one's outline two tracks share on a frame."""
     one, two = (by_track[each].get(frame) for each in (track, other))
@@ -404,15 +450,15 @@ def _share(
     return one.extent.contacts.get(other, 0) / min(one.extent.outline_px, two.extent.outline_px)
 
 
-_GRAVITY = {reason: number for number, reason in enumerate(Reason)}
+_REASON_RANK = {reason: number for number, reason in enumerate(Reason)}
 
 
-def _order(each: Suspicion) -> tuple[int, ...]:
+def _make_sort_key(flag: ReviewFlag) -> tuple[int, ...]:
     """By frame, then the gravest (in thousandths, so that the key is whole numbers), then by track."""
     return (
-        each.frame,
-        -round(each.severity * 1000),
-        _GRAVITY[each.reason],
-        each.track,
-        each.other or 0,
+        flag.frame,
+        -round(flag.severity * 1000),
+        _REASON_RANK[flag.reason],
+        flag.track,
+        flag.other or 0,
     )

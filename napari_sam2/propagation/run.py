@@ -7,9 +7,9 @@ from enum import StrEnum
 from threading import Event
 
 from napari_sam2.core.plan import Propagation
-from napari_sam2.propagation.propagate import Stepped
+from napari_sam2.propagation.propagate import PropagationStep
 
-Progress = Callable[[Stepped], None]
+Progress = Callable[[PropagationStep], None]
 
 
 class RunState(StrEnum):
@@ -30,14 +30,14 @@ class Run:
     propagation goes on from there.
     """
 
-    def __init__(self, plan: Propagation, steps: Iterator[Stepped]) -> None:
+    def __init__(self, plan: Propagation, steps: Iterator[PropagationStep]) -> None:
         self.plan = plan
         self.state = RunState.WAITING
-        self.last: Stepped | None = None
+        self.last_step: PropagationStep | None = None
         self._steps = steps
         self._cancelled = Event()
 
-    def __iter__(self) -> Iterator[Stepped]:
+    def __iter__(self) -> Iterator[PropagationStep]:
         self.state = RunState.RUNNING
         while not self._cancelled.is_set():
             try:
@@ -48,7 +48,7 @@ class Run:
             if stepped is None:
                 self.state = RunState.DONE
                 return
-            self.last = stepped
+            self.last_step = stepped
             yield stepped
         self.state = RunState.CANCELLED
 

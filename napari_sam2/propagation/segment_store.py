@@ -21,7 +21,7 @@ from numcodecs import Blosc
 
 from napari_sam2.core.errors import OutputError
 from napari_sam2.core.plan import Propagation
-from napari_sam2.core.presence import CONDITIONING, Presence
+from napari_sam2.core.presence import CONDITIONING_PRESENCES, Presence
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.result import Memory, Segment
 from napari_sam2.core.window import Window
@@ -42,10 +42,10 @@ _COLUMNS = "track, frame, presence, iou, score, window, shape, logits, pointer"
 
 
 @dataclass(frozen=True)
-class Trace:
+class SegmentRecord:
     """What is known of one Track on one Frame without its mask.
 
-    `score` is the IoU the model predicts; `forward` the way it was walked, None where it was only
+    `iou` is the IoU the model predicts; `forward` the way it was walked, None where it was only
     prompted.
     """
 
@@ -53,11 +53,11 @@ class Trace:
     frame: int
     entry: int
     presence: Presence
-    score: float
+    iou: float
     forward: bool | None
 
 
-class Trail:
+class SegmentStore:
     """A SQLite file of Segments by track, frame and log entry.
 
     In memory-backed temporary storage where `path` is None.
@@ -91,21 +91,25 @@ class Trail:
         forward: bool | None = None,
         state: Any = None,
     ) -> None:
-        """Keep these answers as those of log entry `entry`; `state` (JSON) says how far that entry is. All or nothing."""
-        with self._change() as db:
-            db.executemany(_INSERT, [_row(segment, entry, forward) for segment in segments])
+        """Keep these answers as those of log entry `entry`; `load_state` (JSON) says how far that entry is. All or nothing."""
+        with self._transaction() as db:
+            db.executemany(
+                _INSERT, [_segment_to_row(segment, entry, forward) for segment in segments]
+            )
             if state is not None:
                 db.execute(
                     "INSERT OR REPLACE INTO progress VALUES (?, ?)", (entry, json.dumps(state))
                 )
 
-    def put_said(self, segments: Sequence[Segment], first: int) -> None:
-        """Keep answers to prompts as those of log entries `first`, `first` + 1, …: the way they were walked stays known."""
+    def put_prompted(self, segments: Sequence[Segment], first_entry: int) -> None:
+        """Keep answers to prompts as those of log entries `first_entry`, `first_entry` + 1, …: the way they were walked stays known."""
         rows = []
         for number, segment in enumerate(segments):
-            trace = self.trace(segment.track, segment.frame)
-            rows.append(_row(segment, first + number, trace.forward if trace else None))
-        with self._change() as db:
+            trace = self.get_record(segment.track, segment.frame)
+            rows.append(
+                _segment_to_row(segment, first_entry + number, trace.forward if trace else None)
+            )
+        with self._transaction() as db:
             db.executemany(_INSERT, rows)
 
     def get(self, track: int, frame: int) -> Segment | None:
@@ -114,18 +118,18 @@ class Trail:
             f"SELECT {_COLUMNS} FROM segments WHERE track = ? AND frame = ? ORDER BY entry DESC "
             "LIMIT 1"
         )
-        row = self._read(query, (track, frame)).fetchone()
-        return _segment(row) if row else None
+        row = self._execute(query, (track, frame)).fetchone()
+        return _row_to_segment(row) if row else None
 
-    def on_frame(self, frame: int) -> list[Segment]:
+    def get_frame(self, frame: int) -> list[Segment]:
         """The newest answer of every track on a frame, ascending by track."""
         query = (
             f"SELECT {_COLUMNS}, MAX(entry) FROM segments WHERE frame = ? GROUP BY track ORDER "
             "BY track"
         )
-        return [_segment(row[:-1]) for row in self._read(query, (frame,)).fetchall()]
+        return [_row_to_segment(row[:-1]) for row in self._execute(query, (frame,)).fetchall()]
 
-    def memories(self, track: int, frames: Sequence[int]) -> list[Memory]:
+    def load_memories(self, track: int, frames: Sequence[int]) -> list[Memory]:
         """The newest answers of a track on those of `frames` where it has any, as memories without features."""
         found = [segment for frame in frames if (segment := self.get(track, frame))]
         return [
@@ -135,59 +139,63 @@ class Trail:
                 each.pointer,
                 each.presence != Presence.ABSENT,
                 each.iou,
-                whereabouts=each.whereabouts,
+                position=each.position,
             )
             for each in found
         ]
 
-    def conditioning(self, track: int) -> list[int]:
+    def find_conditioning_frames(self, track: int) -> list[int]:
         """The frames a track was prompted or locked on, ascending."""
         query = (
             "SELECT frame, MAX(entry), presence FROM segments WHERE track = ? GROUP BY frame "
             "ORDER BY frame"
         )
         return [
-            frame for frame, _, presence in self._read(query, (track,)) if presence in CONDITIONING
+            frame
+            for frame, _, presence in self._execute(query, (track,))
+            if presence in CONDITIONING_PRESENCES
         ]
 
-    def traces(self, track: int | None = None) -> dict[tuple[int, int], Trace]:
+    def get_records(self, track: int | None = None) -> dict[tuple[int, int], SegmentRecord]:
         """The newest Trace by (track, frame), of one track or of all."""
         where, values = ("WHERE track = ?", (track,)) if track is not None else ("", ())
         query = (
             f"SELECT track, frame, MAX(entry), presence, iou, forward FROM segments {where} "
             "GROUP BY track, frame"
         )
-        return {(row[0], row[1]): _trace(row) for row in self._read(query, values).fetchall()}
+        return {
+            (row[0], row[1]): _row_to_record(row) for row in self._execute(query, values).fetchall()
+        }
 
-    def trace(self, track: int, frame: int) -> Trace | None:
+    def get_record(self, track: int, frame: int) -> SegmentRecord | None:
         """The newest Trace of a track on a frame, None where there is none."""
         query = (
             "SELECT track, frame, entry, presence, iou, forward FROM segments WHERE track = ? "
             "AND frame = ? ORDER BY entry DESC LIMIT 1"
         )
-        row = self._read(query, (track, frame)).fetchone()
-        return _trace(row) if row else None
+        row = self._execute(query, (track, frame)).fetchone()
+        return _row_to_record(row) if row else None
 
-    def state(self, entry: int) -> Any:
+    def load_state(self, entry: int) -> Any:
         """How far a log entry is, as it was given to `put`; None where nothing is known."""
-        row = self._read("SELECT state FROM progress WHERE entry = ?", (entry,)).fetchone()
+        row = self._execute("SELECT state FROM progress WHERE entry = ?", (entry,)).fetchone()
         return json.loads(row[0]) if row else None
 
-    def entries(self) -> int:
+    def count_entries(self) -> int:
         """How many log entries have left anything, counted to the last that has."""
-        row = self._read(
+        row = self._execute(
             "SELECT MAX(entry) FROM (SELECT entry FROM segments UNION ALL SELECT entry FROM "
             "progress)",
             (),
         ).fetchone()
         return 0 if row[0] is None else int(row[0]) + 1
 
-    def stops(self, log: PromptLog) -> dict[int, int]:
+    def find_steps_done(self, log: PromptLog) -> dict[int, int]:
         """The propagations of a log that were cancelled or killed, by log entry, and the steps each had done."""
         found = {}
         for number, entry in enumerate(log):
             state = (
-                self.state(number)
+                self.load_state(number)
                 if isinstance(entry, Propagation)
                 else {"position": 0, "total": 0}
             )
@@ -195,18 +203,18 @@ class Trail:
                 found[number] = int(state["position"]) if state else 0
         return found
 
-    def forget(self, entry: int) -> None:
+    def delete_from(self, entry: int) -> None:
         """Forget what the entries from this one on have left: what they had covered counts again."""
-        with self._change() as db:
+        with self._transaction() as db:
             db.execute("DELETE FROM segments WHERE entry >= ?", (entry,))
             db.execute("DELETE FROM progress WHERE entry >= ?", (entry,))
 
-    def _read(self, query: str, values: Sequence[Any]) -> sqlite3.Cursor:
+    def _execute(self, query: str, values: Sequence[Any]) -> sqlite3.Cursor:
         with self._lock:
             return self._db.execute(query, values)
 
     @contextmanager
-    def _change(self) -> Iterator[sqlite3.Connection]:
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
             with self._lock, self._db:
                 yield self._db
@@ -217,7 +225,7 @@ class Trail:
             ) from error
 
 
-def _row(segment: Segment, entry: int, forward: bool | None) -> tuple[Any, ...]:
+def _segment_to_row(segment: Segment, entry: int, forward: bool | None) -> tuple[Any, ...]:
     logits = np.ascontiguousarray(segment.logits, dtype=np.float32)
     return (
         segment.track,
@@ -227,25 +235,33 @@ def _row(segment: Segment, entry: int, forward: bool | None) -> tuple[Any, ...]:
         segment.iou,
         segment.presence_score,
         None if forward is None else int(forward),
-        json.dumps([*astuple(segment.window), *([True] if segment.narrow else [])]),
+        json.dumps([*astuple(segment.window), *([True] if segment.local_memory else [])]),
         json.dumps(logits.shape),
         _CODEC.encode(logits),
         np.asarray(segment.pointer, dtype=np.float32).tobytes(),
     )
 
 
-def _segment(row: Sequence[Any]) -> Segment:
+def _row_to_segment(row: Sequence[Any]) -> Segment:
     track, frame, presence, iou, score, window, shape, logits, pointer = row
     grid = np.frombuffer(_CODEC.decode(logits), dtype=np.float32).reshape(json.loads(shape))
     *place, narrow = [*json.loads(window), False][:6]  # files of earlier versions do not say
     code = np.frombuffer(pointer, dtype=np.float32)
     return Segment(
-        track, frame, Window(*place), grid, iou, score, code, Presence(presence), narrow=narrow
+        track,
+        frame,
+        Window(*place),
+        grid,
+        iou,
+        score,
+        code,
+        Presence(presence),
+        local_memory=narrow,
     )
 
 
-def _trace(row: Sequence[Any]) -> Trace:
+def _row_to_record(row: Sequence[Any]) -> SegmentRecord:
     track, frame, entry, presence, score, forward = row
-    return Trace(
+    return SegmentRecord(
         track, frame, entry, Presence(presence), score, None if forward is None else bool(forward)
     )

@@ -10,24 +10,24 @@ from collections.abc import Sequence
 import numpy as np
 from skimage.measure import label
 
-Cell = tuple[int, int]
+GridCell = tuple[int, int]
 
 
-def at(mask: np.ndarray, cell: Cell) -> np.ndarray:
+def find_part_at(mask: np.ndarray, cell: GridCell) -> np.ndarray:
     """The connected part of `mask` that holds `cell`; empty where the mask does not hold it."""
-    if not _holds(mask, cell):
+    if not _has_cell(mask, cell):
         return np.zeros_like(mask, dtype=bool)
-    numbered = _numbered(mask)
+    numbered = _label_parts(mask)
     return np.asarray(numbered == numbered[cell])
 
 
-def overlapping(mask: np.ndarray, other: np.ndarray) -> np.ndarray:
+def find_overlapping_parts(mask: np.ndarray, other: np.ndarray) -> np.ndarray:
     """All connected parts of `mask` that share a cell with `other`."""
-    numbered = _numbered(mask)
+    numbered = _label_parts(mask)
     return np.asarray(np.isin(numbered, np.unique(numbered[mask & other])) & mask)
 
 
-def inside(shape: tuple[int, int], low: np.ndarray, high: np.ndarray) -> np.ndarray:
+def make_box_mask(shape: tuple[int, int], low: np.ndarray, high: np.ndarray) -> np.ndarray:
     """Cells whose centres lie in the box from `low` to `high`, both (y, x)."""
     rows, columns = np.indices(shape)
     return np.asarray(
@@ -35,15 +35,19 @@ def inside(shape: tuple[int, int], low: np.ndarray, high: np.ndarray) -> np.ndar
     )
 
 
-def carved(mask: np.ndarray, cells: Sequence[Cell], positive: Sequence[bool]) -> np.ndarray:
+def remove_negative_clicks(
+    mask: np.ndarray, cells: Sequence[GridCell], positive: Sequence[bool]
+) -> np.ndarray:
     """`mask` without what its negative clicks take: in a part that holds one, each cell goes with its nearest click."""
     kept = mask.copy()
     for cell, wanted in zip(cells, positive, strict=True):
-        if wanted or not _holds(kept, cell):
+        if wanted or not _has_cell(kept, cell):
             continue
-        part = at(kept, cell)
+        part = find_part_at(kept, cell)
         clicks = [
-            (each, flag) for each, flag in zip(cells, positive, strict=True) if _holds(part, each)
+            (each, flag)
+            for each, flag in zip(cells, positive, strict=True)
+            if _has_cell(part, each)
         ]
         places = np.argwhere(part)
         distance = (
@@ -54,16 +58,16 @@ def carved(mask: np.ndarray, cells: Sequence[Cell], positive: Sequence[bool]) ->
     return kept
 
 
-def centre(mask: np.ndarray) -> np.ndarray:
+def compute_centre(mask: np.ndarray) -> np.ndarray:
     """(y, x) mean of the cells of a mask that is not empty."""
     return np.asarray(np.argwhere(mask).mean(axis=0))
 
 
-def _numbered(mask: np.ndarray) -> np.ndarray:
+def _label_parts(mask: np.ndarray) -> np.ndarray:
     return np.asarray(label(mask))
 
 
-def _holds(mask: np.ndarray, cell: Cell) -> bool:
+def _has_cell(mask: np.ndarray, cell: GridCell) -> bool:
     return all(
         0 <= place < length for place, length in zip(cell, mask.shape, strict=True)
     ) and bool(mask[cell])

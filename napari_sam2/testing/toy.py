@@ -18,7 +18,14 @@ import numpy as np
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import ModelError
 from napari_sam2.core.presence import Presence
-from napari_sam2.core.result import ABSENT_LOGIT, Alternative, Embedding, Query, Recall, Segment
+from napari_sam2.core.result import (
+    ABSENT_LOGIT,
+    Alternative,
+    Embedding,
+    MemoryReference,
+    Query,
+    Segment,
+)
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.testing import regions
@@ -27,13 +34,13 @@ FOREGROUND = 0.5
 """Pixels above this are objects; the scenes keep theirs above 0.6 of the brightest."""
 
 _LEVELS = 65535  # features are 16-bit counts, so that a round trip through any file is exact
-_LOGIT = 8.0
-_MEMORY = 10.0  # SAM 2 remembers masks as 20 × probability - 10
-_POINTER = 4  # level, area, y, x
+_PRESENT_LOGIT = 8.0
+_MEMORY_LOGIT = 10.0  # SAM 2 remembers masks as 20 × probability - 10
+_POINTER_LENGTH = 4  # level, area, y, x
 
 
 @dataclass(frozen=True)
-class Shown:
+class ShownMemory:
     """One Recall as the model got it."""
 
     frame: int
@@ -43,10 +50,10 @@ class Shown:
 
 
 @dataclass(frozen=True)
-class Call:
+class ModelCall:
     """One call of the toy model.
 
-    `shown` and `logits` go with `tracks`: the memories shown, and the largest absolute value of the
+    `shown_memories` and `max_logits` go with `tracks`: the memories shown, and the largest absolute value of the
     previous logits (None where none were given). `frames` are several for "embed" alone,
     `conditioning` is filled for "remember" alone.
     """
@@ -54,8 +61,8 @@ class Call:
     kind: Literal["embed", "segment", "remember"]
     frames: tuple[int, ...]
     tracks: tuple[int, ...] = ()
-    shown: tuple[tuple[Shown, ...], ...] = ()
-    logits: tuple[float | None, ...] = ()
+    shown_memories: tuple[tuple[ShownMemory, ...], ...] = ()
+    max_logits: tuple[float | None, ...] = ()
     conditioning: tuple[bool, ...] = ()
 
     @property
@@ -65,12 +72,12 @@ class Call:
 
 
 @dataclass(frozen=True, eq=False)
-class _Answer:
+class _ToyAnswer:
     mask: np.ndarray  # (h, w) bool
     seed: np.ndarray | None = (
         None  # (y, x) cell where the model is most certain; None: equally everywhere
     )
-    distance: int = 0  # frames to the memory it came from
+    memory_distance: int = 0  # frames to the memory it came from
 
 
 class ToyModel:
@@ -110,7 +117,7 @@ class ToyModel:
             input_sizes=input_sizes,
         )
         self.device = "cpu"
-        self.calls: list[Call] = []
+        self.calls: list[ModelCall] = []
         self._tolerance = tolerance
         self._stride = stride
 
@@ -119,7 +126,7 @@ class ToyModel:
         """Every frame embedded so far, in order, as often as it was."""
         return [frame for call in self.calls if call.kind == "embed" for frame in call.frames]
 
-    def asked_frames(self, track: int) -> list[int]:
+    def get_segmented_frames(self, track: int) -> list[int]:
         """Every frame this track was segmented on so far, in order, as often as it was."""
         return [
             call.frame for call in self.calls if call.kind == "segment" and track in call.tracks
@@ -127,12 +134,12 @@ class ToyModel:
 
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
         """Features: one (h, w) uint16 picture, the pixels nearest to the cells' centres."""
-        self.calls.append(Call("embed", tuple(frame.index for frame, _ in views)))
+        self.calls.append(ModelCall("embed", tuple(frame.index for frame, _ in views)))
         return [
             Embedding(
                 frame.index,
                 window,
-                (self._sampled(frame.pixels * _LEVELS, window).round().astype(np.uint16),),
+                (self._sample_plane(frame.pixels * _LEVELS, window).round().astype(np.uint16),),
             )
             for frame, window in views
         ]
@@ -145,11 +152,14 @@ class ToyModel:
         (0.09 at most).
         """
         self.calls.append(
-            Call(
+            ModelCall(
                 "segment",
                 (embedding.frame,),
                 tuple(query.track for query in queries),
-                tuple(tuple(_shown(recall) for recall in query.recalls) for query in queries),
+                tuple(
+                    tuple(_describe_memory(recall) for recall in query.memory_references)
+                    for query in queries
+                ),
                 tuple(
                     None if query.logits is None else float(np.abs(query.logits).max())
                     for query in queries
@@ -161,7 +171,7 @@ class ToyModel:
     def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
         """Features: one (h, w) float32 mask, ±10 where conditioning, else 20 × probability - 10."""
         self.calls.append(
-            Call(
+            ModelCall(
                 "remember",
                 (embedding.frame,),
                 tuple(each.track for each in segments),
@@ -176,8 +186,8 @@ class ToyModel:
                     f"{embedding.frame} in {embedding.window!r}: give the embedding it came from",
                     track=each.track,
                 )
-            _same_grid(each.logits, embedding, each.track)
-        return [(_remembered(each),) for each in segments]
+            _check_same_grid(each.logits, embedding, each.track)
+        return [(_encode_memory(each),) for each in segments]
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
         """High and low bytes of the picture."""
@@ -195,91 +205,103 @@ class ToyModel:
 
     def _segment(self, embedding: Embedding, query: Query) -> Segment:
         pixels = embedding.features[0].astype(np.float32) / _LEVELS
-        answer = self._answer(pixels, embedding, query)
-        logits = _logits(answer)
+        answer = self._compute_answer(pixels, embedding, query)
+        logits = _compute_logits(answer)
         offered = (
-            self._whole(pixels, answer) if len(query.said.points) == 1 and not query.recalls else ()
+            self._make_alternatives(pixels, answer)
+            if len(query.prompts.points) == 1 and not query.memory_references
+            else ()
         )
-        iou = _trust(query, answer) if answer.mask.any() else 0.0
+        iou = _predict_iou(query, answer) if answer.mask.any() else 0.0
         return Segment(
             track=query.track,
             frame=embedding.frame,
             window=embedding.window,
             logits=logits,
             iou=iou,
-            presence_score=_LOGIT if answer.mask.any() else -_LOGIT,
-            pointer=_pointer(pixels, answer.mask),
-            presence=_presence(query, answer.mask),
+            presence_score=_PRESENT_LOGIT if answer.mask.any() else -_PRESENT_LOGIT,
+            pointer=_compute_pointer(pixels, answer.mask),
+            presence=_compute_presence(query, answer.mask),
             alternatives=(Alternative(logits, iou), *offered) if offered else (),
         )
 
-    def _answer(self, pixels: np.ndarray, embedding: Embedding, query: Query) -> _Answer:
-        said = query.said
+    def _compute_answer(self, pixels: np.ndarray, embedding: Embedding, query: Query) -> _ToyAnswer:
+        said = query.prompts
         if said.mask is not None:
-            return _Answer(self._sampled(said.mask, embedding.window))
+            return _ToyAnswer(self._sample_plane(said.mask, embedding.window))
         if not said.points and said.box is None:
-            if not query.recalls:
+            if not query.memory_references:
                 raise ModelError(
                     "asked with neither prompt nor memory: give one of them",
                     frame=embedding.frame,
                     track=query.track,
                 )
-            return self._recalled(pixels, embedding, query)
-        base = self._base(pixels, embedding, query)
-        cells = [self._cell(point, embedding.window) for point in said.points]
+            return self._answer_from_memory(pixels, embedding, query)
+        base = self._compute_base(pixels, embedding, query)
+        cells = [self._find_cell(point, embedding.window) for point in said.points]
         mask = base.mask.copy()
         for cell, positive in zip(cells, said.positive, strict=True):
             if positive and all(
                 0 <= place < length for place, length in zip(cell, mask.shape, strict=True)
             ):
-                mask |= regions.at(self._alike(pixels, float(pixels[cell])), cell)
+                mask |= regions.find_part_at(
+                    self._find_same_level(pixels, float(pixels[cell])), cell
+                )
         clicked = [cell for cell, positive in zip(cells, said.positive, strict=True) if positive]
         seed = np.mean(clicked, axis=0) if clicked else base.seed
-        return _Answer(regions.carved(mask, cells, said.positive), seed, base.distance)
+        return _ToyAnswer(
+            regions.remove_negative_clicks(mask, cells, said.positive), seed, base.memory_distance
+        )
 
-    def _base(self, pixels: np.ndarray, embedding: Embedding, query: Query) -> _Answer:
+    def _compute_base(self, pixels: np.ndarray, embedding: Embedding, query: Query) -> _ToyAnswer:
         """What the clicks add to and take from: the box, else the previous answer, else the memories, else nothing."""
-        if query.said.box is not None:
-            return _Answer(self._boxed(pixels, query.said.box, embedding.window))
+        if query.prompts.box is not None:
+            return _ToyAnswer(self._find_in_box(pixels, query.prompts.box, embedding.window))
         if query.logits is not None:
-            _same_grid(query.logits, embedding, query.track)
-            return _Answer(np.asarray(query.logits > 0))
-        if query.recalls:
-            return self._recalled(pixels, embedding, query)
-        return _Answer(np.zeros(pixels.shape, dtype=bool))
+            _check_same_grid(query.logits, embedding, query.track)
+            return _ToyAnswer(np.asarray(query.logits > 0))
+        if query.memory_references:
+            return self._answer_from_memory(pixels, embedding, query)
+        return _ToyAnswer(np.zeros(pixels.shape, dtype=bool))
 
-    def _recalled(self, pixels: np.ndarray, embedding: Embedding, query: Query) -> _Answer:
-        level = _level(query.recalls)
-        alike = pixels > FOREGROUND if level is None else self._alike(pixels, level)
-        for distance, recall in sorted(_in_slots(query, embedding.frame), key=lambda each: each[0]):
-            past = _past(recall, embedding, query.track)
-            found = regions.overlapping(alike, past)
+    def _answer_from_memory(
+        self, pixels: np.ndarray, embedding: Embedding, query: Query
+    ) -> _ToyAnswer:
+        level = _find_level(query.memory_references)
+        alike = pixels > FOREGROUND if level is None else self._find_same_level(pixels, level)
+        for distance, recall in sorted(
+            _list_slot_memories(query, embedding.frame), key=lambda each: each[0]
+        ):
+            past = _get_memory_mask(recall, embedding, query.track)
+            found = regions.find_overlapping_parts(alike, past)
             if found.any():
-                return _Answer(found, regions.centre(past), distance)
-        return _Answer(np.zeros(pixels.shape, dtype=bool))
+                return _ToyAnswer(found, regions.compute_centre(past), distance)
+        return _ToyAnswer(np.zeros(pixels.shape, dtype=bool))
 
-    def _boxed(
+    def _find_in_box(
         self, pixels: np.ndarray, box: tuple[float, float, float, float], window: Window
     ) -> np.ndarray:
-        low = self._cells(
+        low = self._convert_to_cells(
             np.array(box[:2]) - 0.5, window
         )  # corners are pixel centres: the pixels there are inside
-        high = self._cells(np.array(box[2:]) + 0.5, window)
-        bright = regions.inside(pixels.shape, low, high) & (pixels > FOREGROUND)
+        high = self._convert_to_cells(np.array(box[2:]) + 0.5, window)
+        bright = regions.make_box_mask(pixels.shape, low, high) & (pixels > FOREGROUND)
         if not bright.any():
             return bright
         levels, counts = np.unique(pixels[bright], return_counts=True)
-        return np.asarray(bright & self._alike(pixels, float(levels[counts.argmax()])))
+        return np.asarray(bright & self._find_same_level(pixels, float(levels[counts.argmax()])))
 
-    def _whole(self, pixels: np.ndarray, answer: _Answer) -> tuple[Alternative, ...]:
+    def _make_alternatives(self, pixels: np.ndarray, answer: _ToyAnswer) -> tuple[Alternative, ...]:
         """The other reading of one click: everything bright that hangs together with the answer."""
-        whole = _Answer(regions.overlapping(pixels > FOREGROUND, answer.mask), answer.seed)
-        return (Alternative(_logits(whole), 0.5),) if whole.mask.any() else ()
+        whole = _ToyAnswer(
+            regions.find_overlapping_parts(pixels > FOREGROUND, answer.mask), answer.seed
+        )
+        return (Alternative(_compute_logits(whole), 0.5),) if whole.mask.any() else ()
 
-    def _alike(self, pixels: np.ndarray, level: float) -> np.ndarray:
+    def _find_same_level(self, pixels: np.ndarray, level: float) -> np.ndarray:
         return np.asarray((pixels > FOREGROUND) & (np.abs(pixels - level) <= self._tolerance))
 
-    def _sampled(self, plane: np.ndarray, window: Window) -> np.ndarray:
+    def _sample_plane(self, plane: np.ndarray, window: Window) -> np.ndarray:
         """(H, W) plane at the cells' centres: the nearest pixel, edges repeated, so that grey values are never mixed."""
         cells = max(1, window.size // self._stride)
         centres = (np.arange(cells) + 0.5) * self._stride - 0.5
@@ -290,46 +312,46 @@ class ToyModel:
         )
         return np.asarray(plane[np.ix_(rows, columns)])
 
-    def _cells(self, yx: np.ndarray, window: Window) -> np.ndarray:
+    def _convert_to_cells(self, yx: np.ndarray, window: Window) -> np.ndarray:
         return np.asarray((window.to_model(yx) + 0.5) / self._stride - 0.5)
 
-    def _cell(self, yx: tuple[float, float], window: Window) -> regions.Cell:
-        y, x = np.floor(self._cells(np.array(yx), window) + 0.5).astype(int)
+    def _find_cell(self, yx: tuple[float, float], window: Window) -> regions.GridCell:
+        y, x = np.floor(self._convert_to_cells(np.array(yx), window) + 0.5).astype(int)
         return int(y), int(x)
 
 
-def _in_slots(query: Query, frame: int) -> list[tuple[int, Recall]]:
+def _list_slot_memories(query: Query, frame: int) -> list[tuple[int, MemoryReference]]:
     """The memories whose masks are shown, with their distance: the slot, for conditioning frames the true one."""
     return [
         (recall.slot or abs(frame - recall.memory.frame), recall)
-        for recall in query.recalls
+        for recall in query.memory_references
         if recall.slot is not None
     ]
 
 
-def _level(recalls: Sequence[Recall]) -> float | None:
+def _find_level(references: Sequence[MemoryReference]) -> float | None:
     """The grey value of the object as the nearest pointer shown has it; None where no pointer of it is shown."""
     shown = [
         (abs(recall.age), float(recall.memory.pointer[0]))
-        for recall in recalls
+        for recall in references
         if recall.age is not None and recall.memory.pointer[0] > 0
     ]
     return min(shown)[1] if shown else None
 
 
-def _past(recall: Recall, embedding: Embedding, track: int) -> np.ndarray:
-    memory = recall.memory
+def _get_memory_mask(reference: MemoryReference, embedding: Embedding, track: int) -> np.ndarray:
+    memory = reference.memory
     if memory.features is None:
         raise ModelError(
-            f"the memory of frame {memory.frame} is shown in slot {recall.slot} without "
+            f"the memory of frame {memory.frame} is shown in slot {reference.slot} without "
             "features: make them again",
             track=track,
         )
-    _same_grid(memory.features[0], embedding, track)
+    _check_same_grid(memory.features[0], embedding, track)
     return np.asarray(memory.features[0] > 0)
 
 
-def _same_grid(grid: np.ndarray, embedding: Embedding, track: int) -> None:
+def _check_same_grid(grid: np.ndarray, embedding: Embedding, track: int) -> None:
     expected = embedding.features[0].shape
     if grid.shape != expected:
         raise ModelError(
@@ -339,48 +361,52 @@ def _same_grid(grid: np.ndarray, embedding: Embedding, track: int) -> None:
         )
 
 
-def _logits(answer: _Answer) -> np.ndarray:
+def _compute_logits(answer: _ToyAnswer) -> np.ndarray:
     """(h, w) float32: ±10 for a mask that was given, else ±8 at the seed and falling off around it, of one sign."""
     if not answer.mask.any():
         return np.full(answer.mask.shape, ABSENT_LOGIT, dtype=np.float32)
     if answer.seed is None:
-        return np.where(answer.mask, _MEMORY, -_MEMORY).astype(np.float32)
+        return np.where(answer.mask, _MEMORY_LOGIT, -_MEMORY_LOGIT).astype(np.float32)
     rows, columns = np.indices(answer.mask.shape)
     away = np.hypot(rows - answer.seed[0], columns - answer.seed[1]) / max(answer.mask.shape)
-    certain = np.asarray(_LOGIT * np.exp(-away), dtype=np.float32)
+    certain = np.asarray(_PRESENT_LOGIT * np.exp(-away), dtype=np.float32)
     return np.where(answer.mask, certain, -certain)
 
 
-def _remembered(segment: Segment) -> np.ndarray:
+def _encode_memory(segment: Segment) -> np.ndarray:
     if segment.conditioning:
-        return np.where(segment.logits > 0, _MEMORY, -_MEMORY).astype(np.float32)
+        return np.where(segment.logits > 0, _MEMORY_LOGIT, -_MEMORY_LOGIT).astype(np.float32)
     probability = 0.5 * (1.0 + np.tanh(0.5 * segment.logits.astype(np.float64)))
-    return np.asarray(2 * _MEMORY * probability - _MEMORY, dtype=np.float32)
+    return np.asarray(2 * _MEMORY_LOGIT * probability - _MEMORY_LOGIT, dtype=np.float32)
 
 
-def _pointer(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
+def _compute_pointer(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:
     if not mask.any():
-        return np.zeros(_POINTER, dtype=np.float32)
-    return np.array([np.median(pixels[mask]), mask.sum(), *regions.centre(mask)], dtype=np.float32)
+        return np.zeros(_POINTER_LENGTH, dtype=np.float32)
+    return np.array(
+        [np.median(pixels[mask]), mask.sum(), *regions.compute_centre(mask)], dtype=np.float32
+    )
 
 
-def _presence(query: Query, mask: np.ndarray) -> Presence:
-    if query.said.points or query.said.box is not None or query.said.mask is not None:
+def _compute_presence(query: Query, mask: np.ndarray) -> Presence:
+    if query.prompts.points or query.prompts.box is not None or query.prompts.mask is not None:
         return Presence.PROMPTED
     return Presence.TRACKED if mask.any() else Presence.ABSENT
 
 
-def _trust(query: Query, answer: _Answer) -> float:
-    prompted = _presence(query, answer.mask) is Presence.PROMPTED
-    conditioned = any(recall.memory.conditioning for recall in query.recalls)
+def _predict_iou(query: Query, answer: _ToyAnswer) -> float:
+    prompted = _compute_presence(query, answer.mask) is Presence.PROMPTED
+    conditioned = any(recall.memory.conditioning for recall in query.memory_references)
     return (
         0.9
         + 0.04 * prompted
         + 0.02 * (query.logits is not None)
         + 0.02 * conditioned
-        - 0.01 * min(9, answer.distance)
+        - 0.01 * min(9, answer.memory_distance)
     )
 
 
-def _shown(recall: Recall) -> Shown:
-    return Shown(recall.memory.frame, recall.slot, recall.age, recall.memory.conditioning)
+def _describe_memory(reference: MemoryReference) -> ShownMemory:
+    return ShownMemory(
+        reference.memory.frame, reference.slot, reference.age, reference.memory.conditioning
+    )

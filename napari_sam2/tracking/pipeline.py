@@ -7,23 +7,23 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from scipy.ndimage import find_objects
 
-from napari_sam2.core.plan import Leg, Propagation
-from napari_sam2.core.prompt import MaskPrompt, Prompt, PromptLog, renumbered
-from napari_sam2.core.protocols import PromptSource, VolumeSource
+from napari_sam2.core.plan import Propagation, PropagationRange
+from napari_sam2.core.prompt import MaskPrompt, Prompt, PromptLog, renumber_prompt
+from napari_sam2.core.protocols import Detector, VolumeDetector
 from napari_sam2.core.track import Track
-from napari_sam2.detection.seeds import mask_prompt
+from napari_sam2.detection.seeds import make_prompt
 from napari_sam2.propagation.session import Session
-from napari_sam2.tracking.linker import Joining, Linker
-from napari_sam2.tracking.tracklets import Chain, settled
+from napari_sam2.tracking.linker import Linker, LinkingOptions
+from napari_sam2.tracking.tracklets import Tracklet, finalize_tracklets
 
-Told = Callable[[str], None]
+Report = Callable[[str], None]
 
-_DOUBLE_IOU = 0.5  # from here on two masks are of one object
+_DUPLICATE_IOU = 0.5  # from here on two masks are of one object
 
 
-def find_tracks(
-    session: Session, source: PromptSource, joining: Joining, stage: Told
-) -> list[Chain]:
+def detect_tracks(
+    session: Session, detector: Detector, linking: LinkingOptions, report: Report
+) -> list[Tracklet]:
     """Every object of the session's video, on every frame it is found on.
 
     The session's log is empty before and after.
@@ -32,67 +32,73 @@ def find_tracks(
     from frame to frame by overlap; where masks alone do not tell, the model is shown the track on
     the last frame it was on and asked for it on the next.
     """
-    volume = _volume_chains(session, source)
+    volume = _detect_volume_tracklets(session, detector)
     if volume is not None:
-        return settled(volume, len(session.video), least=joining.least)
-    return _linked(session, source, joining, stage)
+        return finalize_tracklets(volume, len(session.video), min_frames=linking.min_frames)
+    return _link_detections(session, detector, linking, report)
 
 
-def tell(session: Session, chains: Sequence[Chain], *, category: str = "") -> Propagation:
+def commit_tracks(
+    session: Session, tracklets: Sequence[Tracklet], *, category: str = ""
+) -> Propagation:
     """Say all chains to an empty session, and give the plan that carries tracks over the frames they were missed on."""
     prompts = [
-        renumbered(prompt, chain.number)
-        for chain in chains
+        renumber_prompt(prompt, chain.id)
+        for chain in tracklets
         for _, prompt in sorted(chain.prompts.items())
     ]
     session.prompt_many(sorted(prompts, key=lambda prompt: (prompt.frame, prompt.track)))
     session.describe(
         *(
-            Track(chain.number, category=category, parent=chain.mother)
-            for chain in chains
-            if chain.mother is not None or category
+            Track(chain.id, category=category, parent=chain.parent)
+            for chain in tracklets
+            if chain.parent is not None or category
         )
     )
     return Propagation(
         tuple(
-            Leg(chain.number, before, after - 1)
-            for chain in chains
-            for before, after in chain.gaps()
+            PropagationRange(chain.id, before, after - 1)
+            for chain in tracklets
+            for before, after in chain.find_gaps()
         )
     )
 
 
-def explain(session: Session, source: PromptSource, stage: Told, *, least: int) -> None:
+def detect_unexplained(
+    session: Session, detector: Detector, report: Report, *, min_frames: int
+) -> None:
     """Prompt what is found on the first frame, carry it through, look on the next for what is not explained, and so on to the end.
 
     What is found twice (two tracks that are one object on most frames they share), or on fewer than
-    `least` frames, is told once or not at all.
+    `min_frames` frames, is told once or not at all.
     """
-    volume = _volume_chains(session, source)
+    volume = _detect_volume_tracklets(session, detector)
     if volume is not None:
-        chains = settled(volume, len(session.video), least=least)
-        session.prompt_many([renumbered(_middle(chain), chain.number) for chain in chains])
+        chains = finalize_tracklets(volume, len(session.video), min_frames=min_frames)
+        session.prompt_many(
+            [renumber_prompt(_get_largest_prompt(chain), chain.id) for chain in chains]
+        )
         session.run(session.plan() if chains else Propagation(())).finish()
-        stage(f"{len(chains)} objects, each prompted on one frame")
+        report(f"{len(chains)} objects, each prompted on one frame")
         return
     for frame in range(len(session.video)):
-        plane = session.plane(frame)
+        plane = session.label_plane(frame)
         first = max(session.log.track_ids, default=0) + 1
-        prompts = source.prompts(session.video, frame, first=first, taken=plane > 0)
+        prompts = detector.detect(session.video, frame, first_track=first, occupied=plane > 0)
         if prompts:
-            stage(f"frame {frame}: {len(prompts)} new")
+            report(f"frame {frame}: {len(prompts)} new")
             session.prompt_many(prompts)
             session.run(session.plan(tracks=[prompt.track for prompt in prompts])).finish()
-    kept = worthy(session, min(least, len(session.video)))
+    kept = filter_tracks(session, min(min_frames, len(session.video)))
     if len(kept) == len(session.log.track_ids):
         return
-    stage(
+    report(
         f"{len(session.log.track_ids) - len(kept)} tracks found twice or too short, told again "
         "without them"
     )
     wanted = {track: number for number, track in enumerate(kept, start=1)}
     prompts = [
-        renumbered(prompt, wanted[prompt.track])
+        renumber_prompt(prompt, wanted[prompt.track])
         for prompt in session.log.prompts
         if prompt.track in wanted
     ]
@@ -102,12 +108,12 @@ def explain(session: Session, source: PromptSource, stage: Told, *, least: int) 
         session.run(session.plan()).finish()
 
 
-def _volume_chains(session: Session, source: PromptSource) -> list[Chain] | None:
+def _detect_volume_tracklets(session: Session, detector: Detector) -> list[Tracklet] | None:
     """The chains of a source that knows which object is which; None where it does not."""
-    planes = source.labels(session.video) if isinstance(source, VolumeSource) else None
+    planes = detector.detect_volume(session.video) if isinstance(detector, VolumeDetector) else None
     if planes is None:
         return None
-    chains: dict[int, Chain] = {}
+    chains: dict[int, Tracklet] = {}
     for frame in range(len(session.video)):
         plane = planes(frame)
         codes = np.unique(plane[plane > 0]).tolist()
@@ -115,29 +121,33 @@ def _volume_chains(session: Session, source: PromptSource) -> list[Chain] | None
             codes, find_objects(np.searchsorted([0, *codes], plane)), strict=True
         ):
             corner = (box[0].start, box[1].start)
-            prompt = mask_prompt(plane[box] == label, corner, plane.shape, frame, label, "mask")
-            chains.setdefault(label, Chain(label)).prompts[frame] = prompt
+            prompt = make_prompt(plane[box] == label, corner, plane.shape, frame, label, "mask")
+            chains.setdefault(label, Tracklet(label)).prompts[frame] = prompt
     return list(chains.values())
 
 
-def _middle(chain: Chain) -> Prompt:
+def _get_largest_prompt(tracklet: Tracklet) -> Prompt:
     """What a chain is where it is largest."""
     return max(
-        chain.prompts.values(),
+        tracklet.prompts.values(),
         key=lambda prompt: int(prompt.crop.sum()) if isinstance(prompt, MaskPrompt) else 0,
     )
 
 
-def _linked(session: Session, source: PromptSource, joining: Joining, stage: Told) -> list[Chain]:
-    linker = Linker(session, joining)
+def _link_detections(
+    session: Session, detector: Detector, linking: LinkingOptions, report: Report
+) -> list[Tracklet]:
+    linker = Linker(session, linking)
     for frame in range(len(session.video)):
-        prompts = source.prompts(session.video, frame)
-        fresh = linker.take(frame, prompts)
-        stage(f"frame {frame}: {len(prompts)} objects, {fresh} of them new")
-    return settled(linker.joined(), len(session.video), least=joining.least)
+        prompts = detector.detect(session.video, frame)
+        fresh = linker.add_frame(frame, prompts)
+        report(f"frame {frame}: {len(prompts)} objects, {fresh} of them new")
+    return finalize_tracklets(
+        linker.resolve_tracklets(), len(session.video), min_frames=linking.min_frames
+    )
 
 
-def worthy(session: Session, least: int) -> list[int]:
+def filter_tracks(session: Session, min_frames: int) -> list[int]:
     """Tracks that are on at least so many frames, and are no double of an earlier one."""
     shared: dict[tuple[int, int], int] = {}
     alone: dict[int, int] = {}
@@ -147,14 +157,16 @@ def worthy(session: Session, least: int) -> list[int]:
         for segment in session.segments(frame):
             if not segment.present:
                 continue
-            rows, columns = segment.window.region(segment.logits, session.video.shape[1:])
+            rows, columns = segment.window.find_positive_region(
+                segment.logits, session.video.shape[1:]
+            )
             inside = segment.window.paste(segment.logits, rows, columns) > 0
             area[segment.track] = int(np.count_nonzero(inside))
             alone[segment.track] = alone.get(segment.track, 0) + (area[segment.track] > 0)
             for rival, n in zip(
                 *np.unique(plane[rows, columns][inside], return_counts=True), strict=True
             ):
-                if rival and n >= _DOUBLE_IOU * (area[int(rival)] + area[segment.track] - n):
+                if rival and n >= _DUPLICATE_IOU * (area[int(rival)] + area[segment.track] - n):
                     shared[segment.track, int(rival)] = (
                         shared.get((segment.track, int(rival)), 0) + 1
                     )
@@ -166,5 +178,5 @@ def worthy(session: Session, least: int) -> list[int]:
     return [
         track
         for track in session.log.track_ids
-        if track not in doubles and alone.get(track, 0) >= least
+        if track not in doubles and alone.get(track, 0) >= min_frames
     ]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 
-class Average:
+class WeightAverage:
     """Exponential mean of `weights` with this decay; 0 is no mean at all, the weights themselves."""
 
     def __init__(self, weights: Mapping[str, nn.Parameter], decay: float) -> None:
@@ -31,7 +31,7 @@ class Average:
             )
 
     @contextmanager
-    def in_place(self) -> Iterator[None]:
+    def use_average(self) -> Iterator[None]:
         """The mean in place of the weights, for as long as this lasts."""
         self._swap()
         try:
@@ -39,13 +39,13 @@ class Average:
         finally:
             self._swap()
 
-    def state(self) -> dict[str, Tensor]:
+    def state_dict(self) -> dict[str, Tensor]:
         """The means by name, on the CPU."""
         return {name: value.cpu().clone() for name, value in self._means.items()}
 
     @torch.no_grad()
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state`."""
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """The inverse of `state_dict`."""
         for name, value in self._means.items():
             value.copy_(state[name])
 

@@ -14,36 +14,43 @@ from torch import Tensor
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import ModelError, OutputError
-from napari_sam2.models.gpu_memory import Fitting
+from napari_sam2.models.gpu_memory import BatchLimitedModel
 from napari_sam2.models.load import load_model
-from napari_sam2.models.network.sam2_network import Network
-from napari_sam2.models.predictor import Sam2
+from napari_sam2.models.network.sam2_network import Sam2Network
+from napari_sam2.models.predictor import Sam2Predictor
 from napari_sam2.models.weights import checkpoints
-from napari_sam2.train.adapt import taught
-from napari_sam2.train.data.batches import Material
-from napari_sam2.train.data.datasets import material_of
-from napari_sam2.train.data.pairs import Pair
-from napari_sam2.train.hooks import HOOKS, Checkpointing, CsvLog, EarlyStopping, Hook, LearningRate
-from napari_sam2.train.loop import Outcome, Setting, Training, TrainingError
-from napari_sam2.train.lora import merged
+from napari_sam2.train.adapt import add_abilities
+from napari_sam2.train.data.batches import Dataset
+from napari_sam2.train.data.datasets import build_dataset
+from napari_sam2.train.data.pairs import AnnotatedStack
+from napari_sam2.train.hooks import (
+    HOOKS,
+    Checkpointing,
+    CsvLog,
+    EarlyStopping,
+    Hook,
+    LearningRateSchedule,
+)
+from napari_sam2.train.loop import Training, TrainingEnvironment, TrainingError, TrainingResult
+from napari_sam2.train.lora import merge_adapters
 from napari_sam2.train.recipe import Recipe
-from napari_sam2.train.trainable import Trains, choose
+from napari_sam2.train.trainable import TrainableParts, select_trainable
 from napari_sam2.train.validation import Validation
 
-Data = Material | Sequence[Pair | str | Path] | str | Path
+TrainingData = Dataset | Sequence[AnnotatedStack | str | Path] | str | Path
 """Paths as `found.find_pairs` takes them, pairs, or both sides chosen already."""
 
-_FREE = {"steps", "minutes", "device", "threads", "hooks"}
+_RESUMABLE_FIELDS = {"steps", "minutes", "device", "threads", "hooks"}
 """Fields of a recipe that may be changed between an interruption and going on."""
 
-_FEW = 20  # groups named in a card
+_MAX_NAMED = 20  # groups named in a card
 # side of the input where the model takes it: a crop is learned from in a quarter of the time of one
 # of 256
-_USUAL = 128
+_MAX_DEFAULT_SIZE_PX = 128
 
 
 def finetune(
-    data: Data,
+    data: TrainingData,
     *,
     model: str | Path = "nano",
     out: str | Path,
@@ -59,7 +66,7 @@ def finetune(
     Parameters
     ----------
     data
-        See `Data`. Part of the images, movies or patients (of a single stack, part of its frames)
+        See `TrainingData`. Part of the images, movies or patients (of a single stack, part of its frames)
         is held out.
     recipe
         A Recipe or its TOML file.
@@ -86,27 +93,29 @@ def finetune(
         else Recipe()
     )
     folder = out.parent / f"{out.stem}-training"
-    _check_place(out, folder)
+    _check_output(out, folder)
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     torch.manual_seed(chosen.seed)
-    base = Base.of(model, chosen)
-    chosen = chosen.model_copy(update={"trains": base.trains})
+    base = StartingModel.of(model, chosen)
+    chosen = chosen.model_copy(update={"trains": base.trainable})
     material = (
-        data if isinstance(data, Material) else material_of(data, chosen, follows=base.card.follows)
+        data
+        if isinstance(data, Dataset)
+        else build_dataset(data, chosen, object_crops=base.card.object_crops)
     )
-    kept = Kept(base, chosen, material, out)
+    kept = BestCheckpoint(base, chosen, material, out)
     built_in: list[Hook] = [
-        Checkpointing(_identity(base.card, chosen, material)),
-        LearningRate(),
+        Checkpointing(_compute_identity(base.card, chosen, material)),
+        LearningRateSchedule(),
         CsvLog(),
     ]
-    if chosen.validating.patience is not None:
-        built_in.append(EarlyStopping(chosen.validating.patience))
+    if chosen.validation.patience is not None:
+        built_in.append(EarlyStopping(chosen.validation.patience))
     named = [HOOKS.get(name)() for name in chosen.hooks]
-    setting = Setting(base.size, base.recent, base.pointers, base.device, folder)
+    setting = TrainingEnvironment(base.size, base.recent, base.pointers, base.device, folder)
     training = Training(
-        base.network, material, chosen, setting, hooks=[*built_in, *named, *hooks], kept=kept
+        base.network, material, chosen, setting, hooks=[*built_in, *named, *hooks], on_best=kept
     )
     try:
         outcome = training.run()
@@ -115,36 +124,38 @@ def finetune(
             f"interrupted at step {training.step}: {out} holds the best so far; the same call "
             "goes on"
         ) from error
-    return kept.finished(outcome, training.history[0])
+    return kept.write_final_card(outcome, training.history[0])
 
 
 @dataclass(frozen=True, eq=False)
-class Base:
+class StartingModel:
     """The model that training starts from, ready to train: on its device, its weights chosen."""
 
-    network: Network
+    network: Sam2Network
     card: ModelCard
-    trains: Trains
+    trainable: TrainableParts
     device: str
     size: int
     recent: int
     pointers: int
 
     @classmethod
-    def of(cls, name: str | Path, recipe: Recipe) -> Base:
+    def of(cls, name: str | Path, recipe: Recipe) -> StartingModel:
         """Load it and choose what trains. Raises ModelError for a model that is not one of ours."""
         model = load_model(name, device=recipe.device)
-        model = model.inner if isinstance(model, Fitting) else model
-        if not isinstance(model, Sam2):
+        model = model.inner if isinstance(model, BatchLimitedModel) else model
+        if not isinstance(model, Sam2Predictor):
             raise ModelError(
                 f"{model.card.name} is brought by another package: only SAM 2 and its relatives "
                 "can be trained here"
             )
         card = model.card
-        trains: Trains = recipe.trains or ("everything" if card.follows else "decoder+memory")
-        network = taught(model.network, recipe.learns).to(model.device)
-        choose(network, trains, rank=recipe.rank)
-        usual = [side for side in card.input_sizes if side <= _USUAL]
+        trains: TrainableParts = recipe.trainable or (
+            "everything" if card.object_crops else "decoder+memory"
+        )
+        network = add_abilities(model.network, recipe.abilities).to(model.device)
+        select_trainable(network, trains, rank=recipe.rank)
+        usual = [side for side in card.input_sizes if side <= _MAX_DEFAULT_SIZE_PX]
         recent = card.memory_slots - 1 if recipe.recent is None else recipe.recent
         if recent >= network.configuration.slots:
             raise ModelError(
@@ -156,43 +167,45 @@ class Base:
 
 
 @dataclass(frozen=True, eq=False)
-class Kept:
+class BestCheckpoint:
     """The best weights so far, in a file; called with each better validation."""
 
-    base: Base
+    base: StartingModel
     recipe: Recipe
-    material: Material
+    dataset: Dataset
     out: Path
 
-    def __call__(self, network: Network, validation: Validation) -> None:
+    def __call__(self, network: Sam2Network, validation: Validation) -> None:
         """Write the weights, as precise as the model they come from, with their card."""
-        self._write(merged(network), {"best": validation.as_dict()})
+        self._write(merge_adapters(network), {"best": validation.as_dict()})
 
-    def finished(self, outcome: Outcome, before: Validation) -> ModelCard:
+    def write_final_card(self, result: TrainingResult, first_validation: Validation) -> ModelCard:
         """The same weights, their card telling of the whole training."""
-        tensors, _ = checkpoints.read(self.out)
+        tensors, _ = checkpoints.read_checkpoint(self.out)
         figures = {
-            "before": before.as_dict(),
-            "best": outcome.best.as_dict(),
-            "steps": outcome.steps,
-            "ended": outcome.reason,
+            "before": first_validation.as_dict(),
+            "best": result.best.as_dict(),
+            "steps": result.steps,
+            "ended": result.reason,
         }
         return self._write(tensors, figures)
 
     def _write(self, tensors: Mapping[str, Tensor], figures: Mapping[str, Any]) -> ModelCard:
         half = {name: value.half() for name, value in tensors.items()}
         metadata = {"configuration": self.base.network.configuration.to_json()}
-        return checkpoints.write(self.out, half, self._card(figures), metadata=metadata)
+        return checkpoints.write_checkpoint(
+            self.out, half, self._make_card(figures), metadata=metadata
+        )
 
-    def _card(self, figures: Mapping[str, Any]) -> ModelCard:
-        base, groups = self.base.card, self.material.source.groups()
-        sides = {"trained_on": self.material.train, "held_out": self.material.held_out}
+    def _make_card(self, figures: Mapping[str, Any]) -> ModelCard:
+        base, groups = self.base.card, self.dataset.source.groups()
+        sides = {"trained_on": self.dataset.train, "held_out": self.dataset.held_out}
         told = {
             "base": {"name": base.name, "sha256": base.sha256, "source": base.source},
-            "trains": self.recipe.trains,
+            "trains": self.recipe.trainable,
             "recipe": self.recipe.model_dump(mode="json", exclude_defaults=True),
             "data": {
-                side: _named(sorted({groups[item] for item in items}))
+                side: _shorten_names(sorted({groups[item] for item in items}))
                 for side, items in sides.items()
             },
             **figures,
@@ -201,8 +214,8 @@ class Kept:
             base,
             name=self.out.stem,
             description=(
-                f"{base.name}, fine-tuned ({self.recipe.trains}) on "
-                f"{len(self.material.train)} images or stacks"
+                f"{base.name}, fine-tuned ({self.recipe.trainable}) on "
+                f"{len(self.dataset.train)} images or stacks"
             ),
             source=f"napari_sam2 finetune, from {base.name}",
             sha256="",
@@ -212,24 +225,26 @@ class Kept:
         )
 
 
-def _named(groups: Sequence[str]) -> list[str]:
+def _shorten_names(groups: Sequence[str]) -> list[str]:
     """The names of a few groups; of many, the first and how many more."""
     return (
-        list(groups) if len(groups) <= _FEW else [*groups[:_FEW], f"and {len(groups) - _FEW} more"]
+        list(groups)
+        if len(groups) <= _MAX_NAMED
+        else [*groups[:_MAX_NAMED], f"and {len(groups) - _MAX_NAMED} more"]
     )
 
 
-def _identity(card: ModelCard, recipe: Recipe, material: Material) -> str:
-    groups = material.source.groups()
+def _compute_identity(card: ModelCard, recipe: Recipe, dataset: Dataset) -> str:
+    groups = dataset.source.groups()
     made_of = {
         "model": card.sha256,
-        "recipe": recipe.model_dump(mode="json", exclude=_FREE, exclude_defaults=True),
-        "data": [[groups[item] for item in side] for side in (material.train, material.held_out)],
+        "recipe": recipe.model_dump(mode="json", exclude=_RESUMABLE_FIELDS, exclude_defaults=True),
+        "data": [[groups[item] for item in side] for side in (dataset.train, dataset.held_out)],
     }
     return hashlib.sha256(json.dumps(made_of, sort_keys=True).encode()).hexdigest()
 
 
-def _check_place(out: Path, folder: Path) -> None:
+def _check_output(out: Path, folder: Path) -> None:
     if out.suffix != ".safetensors":
         raise OutputError(f"{out}: expected a name ending in .safetensors")
     if out.exists() and not (folder / "state.pt").is_file():

@@ -14,22 +14,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_sam2.core.prompt import Said
+from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.core.result import ABSENT_LOGIT
 from napari_sam2.models.network import prompt_tokens
-from napari_sam2.models.network.mask_decoder import Chosen, Decoded, best, single
-from napari_sam2.models.network.sam2_network import Features, Network, Recalled
+from napari_sam2.models.network.mask_decoder import (
+    DecoderOutput,
+    SelectedMask,
+    select_best_mask,
+    select_single_mask,
+)
+from napari_sam2.models.network.sam2_network import Features, MemoryInputs, Sam2Network
 
-Correct = Callable[[np.ndarray, np.ndarray], tuple[tuple[float, float], bool]]
+CorrectionPolicy = Callable[[np.ndarray, np.ndarray], tuple[tuple[float, float], bool]]
 """From a wrong mask and the true one, (S, S) bool each, to a click (y, x) and whether it is positive."""
 
-_GIVEN = 10.0  # logit of a mask that was given; as models.sam2
-_CLAMP = 32.0  # of previous logits; as models.sam2
+_MASK_PROMPT_LOGIT = 10.0  # logit of a mask that was given; as models.sam2
+_MAX_PREVIOUS_LOGIT = 32.0  # of previous logits; as models.sam2
 _MULTIMASK_POINTS = 1  # as models.sam2
 
 
 @dataclass(frozen=True, eq=False)
-class Batch:
+class PromptedBatch:
     """Objects of several clips.
 
     frames (I, T, S, S) in 0..1; clip (B,) the clip of each object; masks (B, T, S, S) bool, the
@@ -39,14 +44,14 @@ class Batch:
     frames: Tensor
     clip: Tensor
     masks: Tensor
-    said: tuple[Said, ...]
+    prompts: tuple[FramePrompts, ...]
 
     @property
     def size(self) -> int:
         """Side of the input in pixels."""
         return self.frames.shape[-1]
 
-    def to(self, device: str) -> Batch:
+    def to(self, device: str) -> PromptedBatch:
         """The same on a device."""
         return replace(
             self,
@@ -57,7 +62,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Script:
+class PropagationOptions:
     """How a clip is walked.
 
     Parameters
@@ -67,35 +72,35 @@ class Script:
         (`memory_slots` - 1, `pointers`).
     corrections
         Clicks on wrong masks by frame: {0: 2, 3: 1}.
-    taught
+    true_presence
         Presence is taken from the truth and not from the score, while that is not learned yet.
-    older
+    age_offset
         Frames added to the age of the first frame, as if the walk had begun long ago.
     """
 
     recent: int = 6
     pointers: int = 16
     corrections: Mapping[int, int] = field(default_factory=dict)
-    taught: bool = False
-    older: int = 0
+    true_presence: bool = False
+    age_offset: int = 0
 
 
 @dataclass(frozen=True, eq=False)
-class Attempt:
+class DecoderPass:
     """What the network answered for R objects on one frame: `rows` of the batch.
 
-    `several`: the best of three answers.
+    `multimask`: the best of three answers.
     """
 
     frame: int
     kind: str
     rows: Tensor
-    decoded: Decoded
-    several: bool
+    decoded: DecoderOutput
+    multimask: bool
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class FramePrediction:
     """The answers of all B objects on a frame: logits (B, h, w), ious and present (B,), pointers (B, C)."""
 
     logits: Tensor
@@ -105,43 +110,49 @@ class Answer:
 
 
 @dataclass(frozen=True, eq=False)
-class Rehearsed:
+class ClipPropagation:
     """A walk: every attempt, the last answer on each frame, and the encoder's (I * T, …) finest level for its own loss."""
 
-    attempts: list[Attempt]
-    answers: list[Answer]
-    finest: Tensor | None
+    decoder_passes: list[DecoderPass]
+    predictions: list[FramePrediction]
+    finest_features: Tensor | None
 
 
 @dataclass(frozen=True, eq=False)
-class _Asked:
+class _DecoderQuery:
     """A question about R objects, as many points and memories each: `rows` of the batch, and what they answered before."""
 
     frame: int
     rows: Tensor
-    said: Sequence[Said]
-    before: Tensor | None
+    frame_prompts: Sequence[FramePrompts]
+    previous_logits: Tensor | None
 
     @property
     def kind(self) -> str:
         """For people: "tracked", "click", "box" or "correction"."""
-        if not self.said[0].points and self.said[0].box is None:
+        if not self.frame_prompts[0].points and self.frame_prompts[0].box is None:
             return "tracked"
-        return "correction" if self.before is not None else "box" if self.said[0].box else "click"
+        return (
+            "correction"
+            if self.previous_logits is not None
+            else "box"
+            if self.frame_prompts[0].box
+            else "click"
+        )
 
 
 @dataclass(frozen=True, eq=False)
-class _Kept:
+class _FrameMemory:
     """What is remembered of a frame: conditioning (B,) bool, features (B, N, 64), and the answer."""
 
     frame: int
     conditioning: Tensor
     features: Tensor
-    answer: Answer
+    prediction: FramePrediction
 
 
-def encode(network: Network, pixels: Tensor) -> tuple[Features, Tensor]:
-    """(N, S, S) in 0..1 to features as `Network.embed` gives them, and the encoder's finest level."""
+def encode_frames(network: Sam2Network, pixels: Tensor) -> tuple[Features, Tensor]:
+    """(N, S, S) in 0..1 to features as `Sam2Network.embed` gives them, and the encoder's finest level."""
     levels = network.vision_encoder(pixels[:, None])
     return (
         network.mask_decoder.conv_s0(levels[0]),
@@ -150,66 +161,76 @@ def encode(network: Network, pixels: Tensor) -> tuple[Features, Tensor]:
     ), levels[0]
 
 
-def rehearse(
-    network: Network,
-    batch: Batch,
-    script: Script,
-    correct: Correct,
+def propagate_batch(
+    network: Sam2Network,
+    batch: PromptedBatch,
+    options: PropagationOptions,
+    correct: CorrectionPolicy,
     *,
     features: Features | None = None,
-) -> Rehearsed:
+) -> ClipPropagation:
     """Walk the clips forward from their first frame, prompted there.
 
     `features` of all frames in order, (I * T, …), spare the encoder where it is frozen.
     """
     finest = None
     if features is None:
-        features, finest = encode(network, batch.frames.flatten(0, 1))
-    walk = _Walk(network, batch, script, features)
-    answers = [walk.frame(index, correct) for index in range(batch.frames.shape[1])]
-    return Rehearsed(walk.attempts, answers, finest)
+        features, finest = encode_frames(network, batch.frames.flatten(0, 1))
+    walk = _BatchPropagator(network, batch, options, features)
+    answers = [walk.predict_frame(index, correct) for index in range(batch.frames.shape[1])]
+    return ClipPropagation(walk.decoder_passes, answers, finest)
 
 
-class _Walk:
+class _BatchPropagator:
     """One walk of one batch: what was attempted and what is remembered."""
 
-    def __init__(self, network: Network, batch: Batch, script: Script, features: Features) -> None:
-        self.network, self.batch, self.script = network, batch, script
+    def __init__(
+        self,
+        network: Sam2Network,
+        batch: PromptedBatch,
+        options: PropagationOptions,
+        features: Features,
+    ) -> None:
+        self.network, self.batch, self.options = network, batch, options
         self.features = features
-        self.attempts: list[Attempt] = []
-        self.kept: list[_Kept] = []
+        self.decoder_passes: list[DecoderPass] = []
+        self.memories: list[_FrameMemory] = []
 
-    def frame(self, index: int, correct: Correct) -> Answer:
+    def predict_frame(self, index: int, correct: CorrectionPolicy) -> FramePrediction:
         """Answer a frame, correct it where the script says so, and remember it."""
-        count = len(self.batch.said)
+        count = len(self.batch.prompts)
         every = torch.arange(count, device=self.batch.clip.device)
-        said = list(self.batch.said) if index == 0 else [Said()] * count
-        answer = self._ask(index, every, said, None)
+        said = list(self.batch.prompts) if index == 0 else [FramePrompts()] * count
+        answer = self._predict(index, every, said, None)
         conditioning = torch.full((count,), index == 0, device=every.device)
-        for _ in range(self.script.corrections.get(index, 0)):
-            rows = self._wrong(index, said)
+        for _ in range(self.options.corrections.get(index, 0)):
+            rows = self._find_correctable(index, said)
             if not len(rows):
                 break
-            said = self._clicked(index, rows, (said, answer), correct)
-            again = self._ask(
+            said = self._add_correction_clicks(index, rows, (said, answer), correct)
+            again = self._predict(
                 index, rows, [said[row] for row in rows.tolist()], answer.logits[rows]
             )
-            answer = _merged(answer, again, rows)
+            answer = _replace_rows(answer, again, rows)
             conditioning[rows] = True
-        self._remember(index, answer, conditioning)
+        self._encode_memory(index, answer, conditioning)
         return answer
 
-    def _wrong(self, index: int, said: Sequence[Said]) -> Tensor:
+    def _find_correctable(self, index: int, frame_prompts: Sequence[FramePrompts]) -> Tensor:
         """Objects that can be corrected: those that are there, and whose mask was not given."""
         there = self.batch.masks[:, index].flatten(1).any(dim=1)
-        given = torch.tensor([each.mask is not None for each in said], device=there.device)
+        given = torch.tensor([each.mask is not None for each in frame_prompts], device=there.device)
         return torch.nonzero(there & ~given)[:, 0]
 
-    def _clicked(
-        self, index: int, rows: Tensor, so_far: tuple[list[Said], Answer], correct: Correct
-    ) -> list[Said]:
-        said, answer = list(so_far[0]), so_far[1]
-        predicted = (_resized(answer.logits[rows].detach(), self.batch.size) > 0).cpu().numpy()
+    def _add_correction_clicks(
+        self,
+        index: int,
+        rows: Tensor,
+        previous: tuple[list[FramePrompts], FramePrediction],
+        correct: CorrectionPolicy,
+    ) -> list[FramePrompts]:
+        said, answer = list(previous[0]), previous[1]
+        predicted = (_resize(answer.logits[rows].detach(), self.batch.size) > 0).cpu().numpy()
         truth = self.batch.masks[rows, index].cpu().numpy()
         for row, mask, true in zip(rows.tolist(), predicted, truth, strict=True):
             point, positive = correct(mask, true)
@@ -220,11 +241,17 @@ class _Walk:
             )
         return said
 
-    def _ask(self, index: int, rows: Tensor, said: Sequence[Said], before: Tensor | None) -> Answer:
+    def _predict(
+        self,
+        index: int,
+        rows: Tensor,
+        frame_prompts: Sequence[FramePrompts],
+        previous_logits: Tensor | None,
+    ) -> FramePrediction:
         """One answer for each of `rows`; those with as many points and memories go through the network together."""
-        shown, pointed = self._shown(index, rows)
+        shown, pointed = self._select_memories(index, rows)
         alike: dict[tuple[object, ...], list[int]] = {}
-        for place, each in enumerate(said):
+        for place, each in enumerate(frame_prompts):
             points = len(each.points) + (2 if each.box else 0)
             key = (
                 each.mask is not None,
@@ -237,148 +264,170 @@ class _Walk:
         for places in alike.values():
             chosen = torch.tensor(places, device=rows.device)
             patterns = (shown[places[0]], pointed[places[0]])
-            asked = _Asked(
+            asked = _DecoderQuery(
                 index,
                 rows[chosen],
-                [said[place] for place in places],
-                None if before is None else before[chosen],
+                [frame_prompts[place] for place in places],
+                None if previous_logits is None else previous_logits[chosen],
             )
-            parts.append(self._together(asked, patterns))
+            parts.append(self._predict_group(asked, patterns))
         order = torch.tensor(
             [place for places in alike.values() for place in places], device=rows.device
         ).argsort()
-        return _joined(parts, order)
+        return _concatenate_predictions(parts, order)
 
-    def _together(self, asked: _Asked, patterns: tuple[np.ndarray, np.ndarray]) -> Answer:
-        features = self._features(asked.frame, asked.rows)
-        if asked.said[0].mask is not None:
-            return self._given(asked, features)
-        points, labels = _points(asked.said, self.batch.size, asked.rows.device)
-        image = self._conditioned(asked, features[2], patterns)
+    def _predict_group(
+        self, query: _DecoderQuery, patterns: tuple[np.ndarray, np.ndarray]
+    ) -> FramePrediction:
+        features = self._select_features(query.frame, query.rows)
+        if query.frame_prompts[0].mask is not None:
+            return self._use_mask_prompts(query, features)
+        points, labels = _make_points(query.frame_prompts, self.batch.size, query.rows.device)
+        image = self._condition_features(query, features[2], patterns)
         decoded = self.network.decode(
-            features, image, points, labels, self._dense(asked, points, labels)
+            features, image, points, labels, self._make_dense_prompts(query, points, labels)
         )
         several = points.shape[1] <= _MULTIMASK_POINTS or not self.network.configuration.single_mask
-        self.attempts.append(Attempt(asked.frame, asked.kind, asked.rows, decoded, several))
-        return self._answer(asked, decoded, best(decoded) if several else single(decoded))
+        self.decoder_passes.append(
+            DecoderPass(query.frame, query.kind, query.rows, decoded, several)
+        )
+        return self._make_prediction(
+            query, decoded, select_best_mask(decoded) if several else select_single_mask(decoded)
+        )
 
-    def _given(self, asked: _Asked, features: Features) -> Answer:
+    def _use_mask_prompts(self, query: _DecoderQuery, features: Features) -> FramePrediction:
         """A mask is its own answer; the decoder, shown it, gives the pointer."""
         masks = torch.from_numpy(
-            np.stack([np.asarray(each.mask, dtype=np.float32) for each in asked.said])
-        ).to(asked.rows.device)
-        logits = _shrunk(masks * (2 * _GIVEN) - _GIVEN, self.batch.size // 4)
-        points, labels = _points(asked.said, self.batch.size, asked.rows.device)
+            np.stack([np.asarray(each.mask, dtype=np.float32) for each in query.frame_prompts])
+        ).to(query.rows.device)
+        logits = _downsample(
+            masks * (2 * _MASK_PROMPT_LOGIT) - _MASK_PROMPT_LOGIT, self.batch.size // 4
+        )
+        points, labels = _make_points(query.frame_prompts, self.batch.size, query.rows.device)
         if self.network.configuration.dense_prompts:
-            image, dense = self.network.unconditioned(features[2]), prompt_tokens.filled(logits)
+            image, dense = (
+                self.network.add_no_memory_embedding(features[2]),
+                prompt_tokens.clamp_logits(logits),
+            )
         else:
             image, dense = features[2], self.network.mask_downsample(masks[:, None])[:, 0]
         decoded = self.network.decode(features, image, points, labels, dense)
-        answer = self._answer(
-            asked,
+        answer = self._make_prediction(
+            query,
             decoded,
-            single(decoded) if self.network.configuration.single_mask else best(decoded),
+            select_single_mask(decoded)
+            if self.network.configuration.single_mask
+            else select_best_mask(decoded),
         )
         return replace(answer, logits=logits, present=torch.ones_like(answer.present))
 
-    def _answer(self, asked: _Asked, decoded: Decoded, chosen: Chosen) -> Answer:
+    def _make_prediction(
+        self, query: _DecoderQuery, decoded: DecoderOutput, chosen: SelectedMask
+    ) -> FramePrediction:
         """The chosen masks, empty where the object is thought absent."""
         trained = self.network.configuration.presence_head
         present = (decoded.scores if trained else chosen.logits.amax(dim=(1, 2))) > 0
-        if self.script.taught:
-            present = self.batch.masks[asked.rows, asked.frame].flatten(1).any(dim=1)
+        if self.options.true_presence:
+            present = self.batch.masks[query.rows, query.frame].flatten(1).any(dim=1)
         logits = torch.where(present[:, None, None], chosen.logits, ABSENT_LOGIT)
-        return Answer(
+        return FramePrediction(
             logits,
             chosen.ious,
             present,
-            self.network.pointers(chosen.tokens, present.float() - 0.5),
+            self.network.project_pointers(chosen.tokens, present.float() - 0.5),
         )
 
-    def _features(self, index: int, rows: Tensor) -> Features:
+    def _select_features(self, index: int, rows: Tensor) -> Features:
         where = self.batch.clip[rows] * self.batch.frames.shape[1] + index
         fine, middle, coarse = self.features
         return fine[where], middle[where], coarse[where]
 
-    def _dense(self, asked: _Asked, points: Tensor, labels: Tensor) -> Tensor | None:
-        configuration, before = self.network.configuration, asked.before
-        if before is None and self.kept and configuration.carried:
-            return prompt_tokens.filled(self._carried(asked))
+    def _make_dense_prompts(
+        self, query: _DecoderQuery, points: Tensor, labels: Tensor
+    ) -> Tensor | None:
+        configuration, before = self.network.configuration, query.previous_logits
+        if before is None and self.memories and configuration.propagated_mask:
+            return prompt_tokens.clamp_logits(self._get_propagated_logits(query))
         before = (
-            before.clamp(-_CLAMP, _CLAMP)
+            before.clamp(-_MAX_PREVIOUS_LOGIT, _MAX_PREVIOUS_LOGIT)
             if before is not None and configuration.previous_logits
             else None
         )
         if not configuration.dense_prompts:
             return before
         return (
-            prompt_tokens.drawn(points, labels, self.batch.size // 4, before)
+            prompt_tokens.draw_prompts(points, labels, self.batch.size // 4, before)
             if points.shape[1]
             else before
         )
 
-    def _carried(self, asked: _Asked) -> Tensor:
+    def _get_propagated_logits(self, query: _DecoderQuery) -> Tensor:
         """(R, h, w) logits of the last frame each object was on, if it is one of those just walked."""
-        logits = torch.full_like(self.kept[-1].answer.logits[asked.rows], ABSENT_LOGIT)
-        for kept in self.kept:
-            if asked.frame - kept.frame <= max(1, self.script.recent):
-                there = kept.answer.present[asked.rows, None, None]
-                logits = torch.where(there, kept.answer.logits[asked.rows].detach(), logits)
+        logits = torch.full_like(self.memories[-1].prediction.logits[query.rows], ABSENT_LOGIT)
+        for kept in self.memories:
+            if query.frame - kept.frame <= max(1, self.options.recent):
+                there = kept.prediction.present[query.rows, None, None]
+                logits = torch.where(there, kept.prediction.logits[query.rows].detach(), logits)
         return logits
 
-    def _shown(self, index: int, rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    def _select_memories(self, index: int, rows: Tensor) -> tuple[np.ndarray, np.ndarray]:
         """(R, frames kept) bool: whose features are shown, and whose pointers."""
-        if not self.kept:
+        if not self.memories:
             return np.zeros((len(rows), 0), bool), np.zeros((len(rows), 0), bool)
         conditioning = (
-            torch.stack([kept.conditioning for kept in self.kept], dim=1)[rows].cpu().numpy()
+            torch.stack([kept.conditioning for kept in self.memories], dim=1)[rows].cpu().numpy()
         )
-        ages = np.array([index - kept.frame for kept in self.kept])
-        return conditioning | (ages <= self.script.recent), conditioning | (
-            ages < self.script.pointers
+        ages = np.array([index - kept.frame for kept in self.memories])
+        return conditioning | (ages <= self.options.recent), conditioning | (
+            ages < self.options.pointers
         )
 
-    def _conditioned(
-        self, asked: _Asked, coarse: Tensor, patterns: tuple[np.ndarray, np.ndarray]
+    def _condition_features(
+        self, query: _DecoderQuery, coarse: Tensor, patterns: tuple[np.ndarray, np.ndarray]
     ) -> Tensor:
-        if not self.kept:
-            return self.network.unconditioned(coarse)
-        index, rows = asked.frame, asked.rows
+        if not self.memories:
+            return self.network.add_no_memory_embedding(coarse)
+        index, rows = query.frame, query.rows
         shown, pointed = (
-            [kept for kept, there in zip(self.kept, pattern, strict=True) if there]
+            [kept for kept, there in zip(self.memories, pattern, strict=True) if there]
             for pattern in patterns
         )
         slots = [torch.where(kept.conditioning[rows], 0, index - kept.frame) for kept in shown]
         ages = [
-            torch.full((len(rows),), self._age(index, kept), device=rows.device) for kept in pointed
+            torch.full((len(rows),), self._compute_age(index, kept), device=rows.device)
+            for kept in pointed
         ]
-        recalled = Recalled(
+        recalled = MemoryInputs(
             torch.stack([kept.features[rows] for kept in shown], dim=1),
             torch.stack(slots, dim=1),
-            torch.stack([kept.answer.pointers[rows] for kept in pointed], dim=1),
+            torch.stack([kept.prediction.pointers[rows] for kept in pointed], dim=1),
             torch.stack(ages, dim=1),
         )
-        return self.network.conditioned(coarse, recalled)
+        return self.network.condition_on_memory(coarse, recalled)
 
-    def _age(self, index: int, kept: _Kept) -> float:
+    def _compute_age(self, index: int, memory: _FrameMemory) -> float:
         """In parts of the oldest pointer's, as Sam2 gives it."""
-        older = self.script.older if kept.frame == 0 else 0
-        return (index - kept.frame + older) / max(1, self.script.pointers - 1)
+        older = self.options.age_offset if memory.frame == 0 else 0
+        return (index - memory.frame + older) / max(1, self.options.pointers - 1)
 
-    def _remember(self, index: int, answer: Answer, conditioning: Tensor) -> None:
+    def _encode_memory(self, index: int, prediction: FramePrediction, conditioning: Tensor) -> None:
         if index == self.batch.frames.shape[1] - 1:
             return  # nobody will ask
         rows = torch.arange(len(conditioning), device=conditioning.device)
-        logits = _resized(answer.logits, self.batch.size)
+        logits = _resize(prediction.logits, self.batch.size)
         masks = torch.where(conditioning[:, None, None], (logits > 0).float(), logits.sigmoid())
-        features = self.network.remember(self._features(index, rows)[2], masks, ~answer.present)
-        self.kept.append(_Kept(index, conditioning.clone(), features, answer))
+        features = self.network.encode_memory(
+            self._select_features(index, rows)[2], masks, ~prediction.present
+        )
+        self.memories.append(_FrameMemory(index, conditioning.clone(), features, prediction))
 
 
-def _points(said: Sequence[Said], size: int, device: torch.device) -> tuple[Tensor, Tensor]:
+def _make_points(
+    frame_prompts: Sequence[FramePrompts], size: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
     """(R, P, 2) points (x, y) in 0..1 and (R, P) labels, the corners of a box first; all alike in number."""
     places, labels = [], []
-    for each in said:
+    for each in frame_prompts:
         box = [each.box[:2], each.box[2:]] if each.box else []
         places.append([*box, *each.points])
         corners = [prompt_tokens.TOP_LEFT, prompt_tokens.BOTTOM_RIGHT] if each.box else []
@@ -391,26 +440,26 @@ def _points(said: Sequence[Said], size: int, device: torch.device) -> tuple[Tens
                 ),
             ]
         )
-    yx = np.array(places, dtype=np.float64).reshape(len(said), -1, 2)
+    yx = np.array(places, dtype=np.float64).reshape(len(frame_prompts), -1, 2)
     xy = ((yx[..., ::-1] + 0.5) / size).astype(np.float32)
     return torch.from_numpy(xy.copy()).to(device), torch.tensor(
         labels, dtype=torch.long, device=device
-    ).view(len(said), -1)
+    ).view(len(frame_prompts), -1)
 
 
-def _resized(logits: Tensor, side: int) -> Tensor:
+def _resize(logits: Tensor, side: int) -> Tensor:
     return functional.interpolate(
         logits[:, None], size=(side, side), mode="bilinear", align_corners=False
     )[:, 0]
 
 
-def _shrunk(planes: Tensor, side: int) -> Tensor:
+def _downsample(planes: Tensor, side: int) -> Tensor:
     return functional.interpolate(
         planes[:, None], size=(side, side), mode="bilinear", align_corners=False, antialias=True
     )[:, 0]
 
 
-def _joined(parts: Sequence[Answer], order: Tensor) -> Answer:
+def _concatenate_predictions(parts: Sequence[FramePrediction], order: Tensor) -> FramePrediction:
     """Answers one after the other, put in order."""
     if len(parts) == 1:
         return parts[0]
@@ -418,12 +467,12 @@ def _joined(parts: Sequence[Answer], order: Tensor) -> Answer:
         torch.cat([getattr(part, name) for part in parts])[order]
         for name in ("logits", "ious", "present", "pointers")
     ]
-    return Answer(*columns)
+    return FramePrediction(*columns)
 
 
-def _merged(old: Answer, new: Answer, rows: Tensor) -> Answer:
+def _replace_rows(old: FramePrediction, new: FramePrediction, rows: Tensor) -> FramePrediction:
     """`old` with `new` in place of `rows`."""
     count = len(old.ious)
     source = torch.arange(count, device=rows.device)
     source[rows] = torch.arange(len(rows), device=rows.device) + count
-    return _joined([old, new], source)
+    return _concatenate_predictions([old, new], source)

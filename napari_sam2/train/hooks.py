@@ -18,19 +18,19 @@ import torch
 
 from napari_sam2.core.errors import CheckpointError, ModelError, OutputError, PlanError
 from napari_sam2.core.registry import Registry
-from napari_sam2.models.weights.files import beside, made, writing
+from napari_sam2.models.weights.files import convert_write_errors, make_folder, replace_atomically
 from napari_sam2.train.data.clip import Clip
 
 if TYPE_CHECKING:
-    from napari_sam2.train.loop import Outcome, Step, Training
+    from napari_sam2.train.loop import Training, TrainingResult, TrainingStep
     from napari_sam2.train.validation import Validation
 
-LOWEST = 0.01
+MIN_RATE_FRACTION = 0.01
 """Of the learning rate: what a cosine falls to."""
 
 
 class Hook(Protocol):
-    """What is told as training goes on. Inherit from `Quiet` to answer to some of it only."""
+    """What is told as training goes on. Inherit from `BaseHook` to answer to some of it only."""
 
     def on_start(self, training: Training) -> None:
         """Before the first step, and before the first step after a resume."""
@@ -40,7 +40,7 @@ class Hook(Protocol):
         """A clip is about to be trained on: return it, or another one of the same shape."""
         ...
 
-    def on_step(self, training: Training, step: Step) -> None:
+    def on_step(self, training: Training, step: TrainingStep) -> None:
         """A step was taken."""
         ...
 
@@ -48,12 +48,12 @@ class Hook(Protocol):
         """The held-out clips were looked at; the network holds the weights that were validated."""
         ...
 
-    def on_end(self, training: Training, outcome: Outcome) -> None:
+    def on_end(self, training: Training, result: TrainingResult) -> None:
         """Training ended by itself; not called where it broke off."""
         ...
 
 
-class Quiet:
+class BaseHook:
     """A hook that does nothing."""
 
     def on_start(self, training: Training) -> None:
@@ -63,37 +63,40 @@ class Quiet:
         """The clip as it is."""
         return clip
 
-    def on_step(self, training: Training, step: Step) -> None:
+    def on_step(self, training: Training, step: TrainingStep) -> None:
         """Nothing."""
 
     def on_validate(self, training: Training, validation: Validation) -> None:
         """Nothing."""
 
-    def on_end(self, training: Training, outcome: Outcome) -> None:
+    def on_end(self, training: Training, result: TrainingResult) -> None:
         """Nothing."""
 
 
-class LearningRate(Quiet):
+class LearningRateSchedule(BaseHook):
     """The recipe's schedule: a rise, then a cosine down to a hundredth, or the same to the end."""
 
     def on_start(self, training: Training) -> None:
         """Of the first step."""
-        training.learning_rate = self._rate(training)
+        training.learning_rate = self._compute_rate(training)
 
-    def on_step(self, training: Training, step: Step) -> None:
+    def on_step(self, training: Training, step: TrainingStep) -> None:
         """Of the next one."""
-        training.learning_rate = self._rate(training)
+        training.learning_rate = self._compute_rate(training)
 
-    def _rate(self, training: Training) -> float:
+    def _compute_rate(self, training: Training) -> float:
         recipe = training.recipe
         rise = min(1.0, (training.step + 1) / (recipe.warmup + 1))
         if recipe.schedule == "constant":
             return recipe.learning_rate * rise
-        fall = LOWEST + (1 - LOWEST) * (1 + math.cos(math.pi * training.fraction)) / 2
+        fall = (
+            MIN_RATE_FRACTION
+            + (1 - MIN_RATE_FRACTION) * (1 + math.cos(math.pi * training.fraction)) / 2
+        )
         return recipe.learning_rate * rise * fall
 
 
-class Checkpointing(Quiet):
+class Checkpointing(BaseHook):
     """The whole state in ``state.pt`` every so many minutes and at the end; where it is there, training goes on from it.
 
     `identity` is what the training is made of (model, data, recipe): another training's state is
@@ -102,13 +105,13 @@ class Checkpointing(Quiet):
 
     def __init__(self, identity: str, *, minutes: float = 3.0) -> None:
         self._identity = identity
-        self._minutes = minutes
-        self._last = time.monotonic()
+        self._interval_min = minutes
+        self._last_write = time.monotonic()
 
     def on_start(self, training: Training) -> None:
         """Take up the state that is there. Raises OutputError where it is of another training."""
-        path = self._path(training)
-        self._last = time.monotonic()
+        path = self._get_path(training)
+        self._last_write = time.monotonic()
         if path.is_file():
             state = read_state(path)
             if state["identity"] != self._identity:
@@ -116,38 +119,38 @@ class Checkpointing(Quiet):
                     f"{path}: is of a training with another model, data or recipe: remove that "
                     "folder, or choose another out"
                 )
-            training.restore(state)
+            training.load_state_dict(state)
         else:
             self._write(training)  # so that an interruption at any time can be gone on from
 
-    def on_step(self, training: Training, step: Step) -> None:
+    def on_step(self, training: Training, step: TrainingStep) -> None:
         """Now and then."""
-        if time.monotonic() - self._last > 60 * self._minutes:
+        if time.monotonic() - self._last_write > 60 * self._interval_min:
             self._write(training)
 
-    def on_end(self, training: Training, outcome: Outcome) -> None:
+    def on_end(self, training: Training, result: TrainingResult) -> None:
         """The last state, so that the same training, asked for again, is seen to be done."""
         self._write(training)
 
     def _write(self, training: Training) -> None:
         state = io.BytesIO()  # torch.save of a file tells of a full disk in words of its own
-        torch.save({**training.state(), "identity": self._identity}, state)
-        with beside(self._path(training)) as temporary:
+        torch.save({**training.state_dict(), "identity": self._identity}, state)
+        with replace_atomically(self._get_path(training)) as temporary:
             temporary.write_bytes(state.getbuffer())
-        self._last = time.monotonic()
+        self._last_write = time.monotonic()
 
-    def _path(self, training: Training) -> Path:
-        return training.setting.folder / "state.pt"
+    def _get_path(self, training: Training) -> Path:
+        return training.environment.folder / "state.pt"
 
 
-class CsvLog(Quiet):
+class CsvLog(BaseHook):
     """``steps.csv`` (means over `every` steps) and ``validations.csv`` in the training's folder; a resumed one appends."""
 
     def __init__(self, *, every: int = 10) -> None:
         self._every = every
         self._steps: list[dict[str, float]] = []
 
-    def on_step(self, training: Training, step: Step) -> None:
+    def on_step(self, training: Training, step: TrainingStep) -> None:
         """A row every so many steps."""
         values = {
             "loss": step.loss,
@@ -162,39 +165,39 @@ class CsvLog(Quiet):
                 name: float(np.mean([each[name] for each in self._steps if name in each]))
                 for name in values
             }
-            _append(training.setting.folder / "steps.csv", {"step": step.number, **means})
+            _append_row(training.environment.folder / "steps.csv", {"step": step.number, **means})
             self._steps.clear()
 
     def on_validate(self, training: Training, validation: Validation) -> None:
         """A row each."""
-        _append(training.setting.folder / "validations.csv", validation.as_dict())
+        _append_row(training.environment.folder / "validations.csv", validation.as_dict())
 
 
-class Lines(Quiet):
-    """A line of text per validation, given to `say`: a logger's ``info``, or ``print``."""
+class LogHook(BaseHook):
+    """A line of text per validation, given to `log`: a logger's ``info``, or ``print``."""
 
-    def __init__(self, say: Callable[[str], object]) -> None:
-        self._say = say
+    def __init__(self, log: Callable[[str], object]) -> None:
+        self._log = log
 
     def on_validate(self, training: Training, validation: Validation) -> None:
         """What is known of it."""
         best = training.best
         mark = " (best)" if best and best.step == validation.step else ""
-        self._say(
+        self._log(
             f"step {validation.step}: IoU {validation.iou_1:.3f} after one click, "
             f"{validation.iou_3:.3f} after three, "
-            f"{validation.iou_box:.3f} from a box, {validation.iou_carried:.3f} carried; count "
+            f"{validation.iou_box:.3f} from a box, {validation.iou_propagated:.3f} carried; count "
             f"error {validation.count_error:.2f}{mark}"
         )
 
-    def on_end(self, training: Training, outcome: Outcome) -> None:
+    def on_end(self, training: Training, result: TrainingResult) -> None:
         """Why."""
-        self._say(
-            f"{outcome.reason} after {outcome.steps} steps; the best was step {outcome.best.step}"
+        self._log(
+            f"{result.reason} after {result.steps} steps; the best was step {result.best.step}"
         )
 
 
-class Bar(Quiet):
+class ProgressBar(BaseHook):
     """A progress bar on stderr, with the loss."""
 
     def __init__(self) -> None:
@@ -211,17 +214,17 @@ class Bar(Quiet):
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
         )
 
-    def on_step(self, training: Training, step: Step) -> None:
+    def on_step(self, training: Training, step: TrainingStep) -> None:
         """Move it on."""
         self._bar.set_postfix_str(f"step {step.number}, loss {step.loss:.3f}", refresh=False)
         self._bar.update(100 * training.fraction - self._bar.n)
 
-    def on_end(self, training: Training, outcome: Outcome) -> None:
+    def on_end(self, training: Training, result: TrainingResult) -> None:
         """Leave it as it stands."""
         self._bar.close()
 
 
-class TensorBoard(Quiet):
+class TensorBoard(BaseHook):
     """The same for TensorBoard, in the training's folder. Needs the package tensorboard."""
 
     def __init__(self) -> None:
@@ -236,9 +239,9 @@ class TensorBoard(Quiet):
                 "the hook tensorboard needs the package tensorboard: install it with `pip "
                 "install tensorboard`"
             ) from error
-        self._writer = SummaryWriter(str(training.setting.folder))
+        self._writer = SummaryWriter(str(training.environment.folder))
 
-    def on_step(self, training: Training, step: Step) -> None:
+    def on_step(self, training: Training, step: TrainingStep) -> None:
         """The loss and its parts."""
         for name, value in {"loss": step.loss, **step.parts}.items():
             self._writer.add_scalar(f"train/{name}", value, step.number)
@@ -248,12 +251,12 @@ class TensorBoard(Quiet):
         for name, value in validation.as_dict().items():
             self._writer.add_scalar(f"held out/{name}", value, validation.step)
 
-    def on_end(self, training: Training, outcome: Outcome) -> None:
+    def on_end(self, training: Training, result: TrainingResult) -> None:
         """Close the log."""
         self._writer.close()
 
 
-class EarlyStopping(Quiet):
+class EarlyStopping(BaseHook):
     """Stop where so many validations in a row were no better than the best."""
 
     def __init__(self, patience: int) -> None:
@@ -262,20 +265,20 @@ class EarlyStopping(Quiet):
     def on_start(self, training: Training) -> None:
         """A training that was stopped stays so."""
         if training.history:
-            self._count(training)
+            self._check_patience(training)
 
     def on_validate(self, training: Training, validation: Validation) -> None:
         """Count those since the best."""
-        self._count(training)
+        self._check_patience(training)
 
-    def _count(self, training: Training) -> None:
+    def _check_patience(self, training: Training) -> None:
         scores = [each.score for each in training.history]
         waited = len(scores) - 1 - scores.index(max(scores))
         if waited >= self._patience:
             training.stop(f"no better for {waited} validations")
 
 
-class Preview(Quiet):
+class PreviewImages(BaseHook):
     """A picture per validation: held-out clips, the truth in green, the answers in magenta, what agrees in white."""
 
     def __init__(self, *, clips: int = 3) -> None:
@@ -283,11 +286,15 @@ class Preview(Quiet):
 
     def on_validate(self, training: Training, validation: Validation) -> None:
         """``preview-000050.png`` in the training's folder."""
-        from napari_sam2.train.preview import drawn
+        from napari_sam2.train.preview import draw_preview
 
         shown = training.clips[: self._clips]
-        picture = drawn(training.network, shown, training.script, training.setting.device)
-        with beside(training.setting.folder / f"preview-{validation.step:06d}.png") as temporary:
+        picture = draw_preview(
+            training.network, shown, training.propagation_options, training.environment.device
+        )
+        with replace_atomically(
+            training.environment.folder / f"preview-{validation.step:06d}.png"
+        ) as temporary:
             _write_png(temporary, picture)
 
 
@@ -302,10 +309,10 @@ def read_state(path: Path) -> dict[str, Any]:
     return state
 
 
-def _append(path: Path, row: dict[str, float]) -> None:
-    made(path.parent)
+def _append_row(path: Path, row: dict[str, float]) -> None:
+    make_folder(path.parent)
     fresh = not path.is_file()
-    with writing(path), path.open("a", newline="", encoding="utf-8") as file:
+    with convert_write_errors(path), path.open("a", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         if fresh:
             writer.writerow(row)
@@ -321,4 +328,4 @@ def _write_png(path: Path, picture: np.ndarray) -> None:
 HOOKS: Registry[Hook] = Registry("hooks", PlanError)
 """Hooks by name, for recipes; other packages add theirs under the entry point group ``napari_sam2.hooks``."""
 HOOKS.register("tensorboard", TensorBoard)
-HOOKS.register("preview", Preview)
+HOOKS.register("preview", PreviewImages)

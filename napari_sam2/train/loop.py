@@ -19,19 +19,25 @@ import torch
 from torch import Tensor
 
 from napari_sam2.core.errors import LabelsError, ModelError
-from napari_sam2.models.network.sam2_network import Network
+from napari_sam2.models.network.sam2_network import Sam2Network
 from napari_sam2.train import losses
-from napari_sam2.train.average import Average
-from napari_sam2.train.data.batches import Drawn, Draws, Material, Pool, Stream
+from napari_sam2.train.average import WeightAverage
+from napari_sam2.train.data.batches import (
+    BatchSampler,
+    CachedFeatureSampler,
+    Dataset,
+    SampledBatch,
+    StreamingSampler,
+)
 from napari_sam2.train.data.clip import Clip
-from napari_sam2.train.data.simulated_prompts import correction
-from napari_sam2.train.forward import Correct, Script, rehearse
+from napari_sam2.train.data.simulated_prompts import choose_correction
+from napari_sam2.train.forward import CorrectionPolicy, PropagationOptions, propagate_batch
 from napari_sam2.train.hooks import Hook
 from napari_sam2.train.recipe import Recipe
-from napari_sam2.train.trainable import encodes, trained
-from napari_sam2.train.validation import Validation, held_out, validate
+from napari_sam2.train.trainable import get_trainable, is_encoder_trainable
+from napari_sam2.train.validation import Validation, sample_validation_clips, validate
 
-_OLDER = (
+_AGE_OFFSETS = (
     0,
     0,
     0,
@@ -39,7 +45,9 @@ _OLDER = (
     10,
     20,
 )  # frames a walk is said to have lasted already: clips are short, stacks are not
-_ON_THE_WAY = 0.25  # of corrected clips of several frames are also corrected on a later frame
+_LATER_CORRECTION_SHARE = (
+    0.25  # of corrected clips of several frames are also corrected on a later frame
+)
 
 
 class TrainingError(ModelError):
@@ -47,7 +55,7 @@ class TrainingError(ModelError):
 
 
 @dataclass(frozen=True)
-class Setting:
+class TrainingEnvironment:
     """Where a training runs: the input size, the memories shown, the device, and the folder of its files."""
 
     size: int
@@ -58,7 +66,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Step:
+class TrainingStep:
     """One step done: its number from 1, the loss, its parts by name, the length of the gradient, and seconds it took."""
 
     number: int
@@ -69,7 +77,7 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Outcome:
+class TrainingResult:
     """Why training ended, after how many steps, and the best validation."""
 
     reason: str
@@ -86,47 +94,47 @@ class Training:
     ----------
     network
         On its device; which weights train is settled already (see `tuned.choose`).
-    kept
+    on_best
         Called with the network (holding the weights that were validated) and each validation better
         than all before.
     """
 
     def __init__(
         self,
-        network: Network,
-        material: Material,
+        network: Sam2Network,
+        dataset: Dataset,
         recipe: Recipe,
-        setting: Setting,
+        environment: TrainingEnvironment,
         *,
         hooks: Sequence[Hook] = (),
-        kept: Callable[[Network, Validation], None] = lambda network, validation: None,
+        on_best: Callable[[Sam2Network, Validation], None] = lambda network, validation: None,
     ) -> None:
         self.network = (
             network.eval()
         )  # without dropout: small networks and short trainings need none
-        self.recipe, self.setting, self.hooks = recipe, setting, tuple(hooks)
-        self.step, self.elapsed = 0, 0.0
+        self.recipe, self.environment, self.hooks = recipe, environment, tuple(hooks)
+        self.step, self.elapsed_s = 0, 0.0
         self.history: list[Validation] = []
-        largest = max(shape.size or setting.size for shape in recipe.shapes)
-        self.clips = held_out(
-            material, recipe.validating, size=recipe.validating.size or largest, seed=recipe.seed
+        largest = max(shape.size or environment.size for shape in recipe.shapes)
+        self.clips = sample_validation_clips(
+            dataset, recipe.validation, size=recipe.validation.size or largest, seed=recipe.seed
         )
         if not self.clips:
             raise LabelsError(
                 "nothing to validate on: the held-out images show no object large enough; hold "
                 "out others"
             )
-        self._kept = kept
-        self._weights = trained(network)
-        self._optimizer = _optimizer(self._weights, recipe)
-        self._average = Average(self._weights, recipe.average)
+        self._on_best = on_best
+        self._weights = get_trainable(network)
+        self._optimizer = _make_optimizer(self._weights, recipe)
+        self._average = WeightAverage(self._weights, recipe.average)
         self._scaler = torch.amp.GradScaler(
-            setting.device.split(":")[0], enabled=recipe.precision == "float16"
+            environment.device.split(":")[0], enabled=recipe.precision == "float16"
         )
         self._rng = np.random.default_rng(recipe.seed)
-        self._draw = self._draws(material)
+        self._sampler = self._make_sampler(dataset)
         self._reason = ""
-        self._since = time.monotonic()
+        self._started_s = time.monotonic()
 
     @property
     def best(self) -> Validation | None:
@@ -137,7 +145,9 @@ class Training:
     def fraction(self) -> float:
         """How much of the training is done, 0..1, in steps or in minutes, whichever is more."""
         minutes = self.recipe.minutes
-        spent = (self.elapsed + time.monotonic() - self._since) / 60 / minutes if minutes else 0.0
+        spent = (
+            (self.elapsed_s + time.monotonic() - self._started_s) / 60 / minutes if minutes else 0.0
+        )
         return min(1.0, max(self.step / self.recipe.steps, spent))
 
     @property
@@ -151,82 +161,90 @@ class Training:
             group["lr"] = value
 
     @property
-    def script(self) -> Script:
+    def propagation_options(self) -> PropagationOptions:
         """How a clip is walked, nobody correcting."""
-        return Script(recent=self.setting.recent, pointers=self.setting.pointers)
+        return PropagationOptions(
+            recent=self.environment.recent, pointers=self.environment.pointers
+        )
 
     def stop(self, reason: str) -> None:
         """End after this step."""
         self._reason = self._reason or reason
 
-    def run(self) -> Outcome:
+    def run(self) -> TrainingResult:
         """Train to the end. Raises TrainingError where the loss is no number any more."""
-        self._since = time.monotonic()
+        self._started_s = time.monotonic()
         for hook in self.hooks:
             hook.on_start(self)
         while True:
-            if self._due():
+            if self._is_validation_due():
                 self._validate()
             if self._reason or self.fraction >= 1:
                 break
             began = time.monotonic()
-            loss, parts, norm = self._take()
+            loss, parts, norm = self._take_step()
             self.step += 1
-            done = Step(self.step, loss, parts, norm, time.monotonic() - began)
+            done = TrainingStep(self.step, loss, parts, norm, time.monotonic() - began)
             for hook in self.hooks:
                 hook.on_step(self, done)
         if self.history[-1].step != self.step:
             self._validate()
         assert self.best is not None
-        outcome = Outcome(self._reason or "finished", self.step, self.best)
+        outcome = TrainingResult(self._reason or "finished", self.step, self.best)
         for hook in self.hooks:
             hook.on_end(self, outcome)
         return outcome
 
-    def state(self) -> dict[str, Any]:
+    def state_dict(self) -> dict[str, Any]:
         """All that is needed to go on exactly as if nothing had happened: tensors, numbers and text."""
         return {
             "weights": {
                 name: value.detach().cpu().clone() for name, value in self._weights.items()
             },
             "optimizer": self._optimizer.state_dict(),
-            "average": self._average.state(),
+            "average": self._average.state_dict(),
             "scaler": self._scaler.state_dict(),
             "rng": json.dumps(self._rng.bit_generator.state),
             "step": self.step,
-            "elapsed": self.elapsed + time.monotonic() - self._since,
+            "elapsed": self.elapsed_s + time.monotonic() - self._started_s,
             "history": [asdict(each) for each in self.history],
         }
 
     @torch.no_grad()
-    def restore(self, state: dict[str, Any]) -> None:
-        """The inverse of `state`."""
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """The inverse of `state_dict`."""
         for name, value in self._weights.items():
             value.copy_(state["weights"][name])
         self._optimizer.load_state_dict(state["optimizer"])
-        self._average.restore(state["average"])
+        self._average.load_state_dict(state["average"])
         self._scaler.load_state_dict(state["scaler"])
         self._rng.bit_generator.state = json.loads(state["rng"])
-        self.step, self.elapsed = state["step"], state["elapsed"]
+        self.step, self.elapsed_s = state["step"], state["elapsed"]
         self.history = [Validation(**each) for each in state["history"]]
-        self._since = time.monotonic()
+        self._started_s = time.monotonic()
 
-    def noted(self, clip: Clip) -> Clip:
+    def apply_clip_hooks(self, clip: Clip) -> Clip:
         """A clip as the hooks leave it."""
         for hook in self.hooks:
             clip = hook.on_clip(self, clip)
         return clip
 
-    def _draws(self, material: Material) -> Draws:
-        stream = Stream(material, self.recipe, self.setting.size, self.noted)
-        return stream if encodes(self.network) else Pool(stream, self.network, self.setting.device)
+    def _make_sampler(self, dataset: Dataset) -> BatchSampler:
+        stream = StreamingSampler(
+            dataset, self.recipe, self.environment.size, self.apply_clip_hooks
+        )
+        return (
+            stream
+            if is_encoder_trainable(self.network)
+            else CachedFeatureSampler(stream, self.network, self.environment.device)
+        )
 
-    def _take(self) -> tuple[float, dict[str, float], float]:
+    def _take_step(self) -> tuple[float, dict[str, float], float]:
         """One step of the optimizer: the loss, its parts, the length of the gradient."""
         losses_: list[float] = []
         parts: dict[str, float] = {}
         for _ in range(self.recipe.accumulate):
-            loss, parts = self._loss(self._draw(self._rng))
+            loss, parts = self._compute_loss(self._sampler(self._rng))
             self._scaler.scale(loss / self.recipe.accumulate).backward()  # type: ignore[no-untyped-call]
             losses_.append(float(loss.detach()))
         self._scaler.unscale_(self._optimizer)
@@ -245,73 +263,75 @@ class Training:
         self._average.update(self.step + 1)
         return mean, parts, norm
 
-    def _loss(self, drawn: Drawn) -> tuple[Tensor, dict[str, float]]:
-        batch = drawn.batch.to(self.setting.device)
-        script, correct = self._scripted(batch.frames.shape[1])
-        with self._mixed():
-            walk = rehearse(self.network, batch, script, correct, features=drawn.features)
-        loss, parts = losses.total(walk.attempts, batch, self.recipe.losses)
+    def _compute_loss(self, sample: SampledBatch) -> tuple[Tensor, dict[str, float]]:
+        batch = sample.batch.to(self.environment.device)
+        script, correct = self._sample_propagation_options(batch.frames.shape[1])
+        with self._autocast():
+            walk = propagate_batch(self.network, batch, script, correct, features=sample.features)
+        loss, parts = losses.compute_loss(walk.decoder_passes, batch, self.recipe.losses)
         head = getattr(self.network.vision_encoder, "outline", None)
-        if walk.finest is not None and head is not None and self.recipe.losses.outline:
-            labels = drawn.labels.flatten(0, 1).to(self.setting.device)
-            seen = losses.outline(walk.finest.float(), head, labels)
+        if walk.finest_features is not None and head is not None and self.recipe.losses.outline:
+            labels = sample.labels.flatten(0, 1).to(self.environment.device)
+            seen = losses.compute_outline_loss(walk.finest_features.float(), head, labels)
             loss, parts = (
                 loss + self.recipe.losses.outline * seen,
                 {**parts, "outline": float(seen.detach())},
             )
         return loss, parts
 
-    def _scripted(self, length: int) -> tuple[Script, Correct]:
+    def _sample_propagation_options(
+        self, length: int
+    ) -> tuple[PropagationOptions, CorrectionPolicy]:
         """How this batch is walked, and who corrects."""
         rng, recipe = self._rng, self.recipe
-        shares = np.array(recipe.corrected)
+        shares = np.array(recipe.correction_shares)
         clicks = int(rng.choice(len(shares), p=shares / shares.sum()))
         corrections = {0: clicks}
-        if clicks and length > 1 and rng.random() < _ON_THE_WAY:
+        if clicks and length > 1 and rng.random() < _LATER_CORRECTION_SHARE:
             corrections[int(rng.integers(1, length))] = 1
-        script = Script(
-            recent=self.setting.recent,
-            pointers=self.setting.pointers,
+        script = PropagationOptions(
+            recent=self.environment.recent,
+            pointers=self.environment.pointers,
             corrections=corrections,
-            taught=self.step < recipe.taught,
-            older=int(rng.choice(_OLDER)),
+            true_presence=self.step < recipe.true_presence_steps,
+            age_offset=int(rng.choice(_AGE_OFFSETS)),
         )
-        where = rng if rng.random() < recipe.loose else None
-        return script, lambda prediction, truth: correction(prediction, truth, where)
+        where = rng if rng.random() < recipe.random_correction_share else None
+        return script, lambda prediction, truth: choose_correction(prediction, truth, where)
 
-    def _mixed(self) -> AbstractContextManager[Any]:
+    def _autocast(self) -> AbstractContextManager[Any]:
         if self.recipe.precision == "float32":
             return nullcontext()
         return torch.autocast(
-            self.setting.device.split(":")[0], dtype=getattr(torch, self.recipe.precision)
+            self.environment.device.split(":")[0], dtype=getattr(torch, self.recipe.precision)
         )
 
-    def _due(self) -> bool:
+    def _is_validation_due(self) -> bool:
         """Whether this step is to be validated and was not yet, as where training is taken up again."""
-        return self.step % self.recipe.validating.every == 0 and (
+        return self.step % self.recipe.validation.every == 0 and (
             not self.history or self.history[-1].step != self.step
         )
 
     def _validate(self) -> None:
-        with self._average.in_place():
-            asked = self.recipe.validating
+        with self._average.use_average():
+            asked = self.recipe.validation
             found = validate(
                 self.network,
                 self.clips,
-                self.script,
-                most=asked.objects,
+                self.propagation_options,
+                max_objects=asked.objects,
                 step=self.step,
-                device=self.setting.device,
+                device=self.environment.device,
             )
             better = self.best is None or found.score > self.best.score
             self.history.append(found)
             if better:
-                self._kept(self.network, found)
+                self._on_best(self.network, found)
             for hook in self.hooks:
                 hook.on_validate(self, found)
 
 
-def _optimizer(weights: dict[str, torch.nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
+def _make_optimizer(weights: dict[str, torch.nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
     """AdamW; biases, norms and single vectors do not decay."""
     decaying = [value for value in weights.values() if value.ndim > 1]
     others = [value for value in weights.values() if value.ndim <= 1]

@@ -7,12 +7,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from napari_sam2.core.errors import ModelError
-from napari_sam2.models.network.sam2_network import Network
+from napari_sam2.models.network.sam2_network import Sam2Network
 
 _ENCODER = "vision_encoder."
 
 
-def adapt(network: Network, rank: int) -> None:
+def add_adapters(network: Sam2Network, rank: int) -> None:
     """Put adapters of `rank` into the image encoder; they begin as nothing at all.
 
     Raises ModelError where peft is missing.
@@ -32,13 +32,15 @@ def adapt(network: Network, rank: int) -> None:
     frozen = {name for name, value in network.named_parameters() if not value.requires_grad}
     inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=names), network)
     for name, value in network.named_parameters():  # peft freezes all that is not its own
-        value.requires_grad_("lora_" in name or _plain(name) not in frozen)
+        value.requires_grad_("lora_" in name or _strip_base_layer(name) not in frozen)
 
 
-def merged(network: Network) -> dict[str, Tensor]:
+def merge_adapters(network: Sam2Network) -> dict[str, Tensor]:
     """The weights as a network without adapters has them."""
     state = {
-        _plain(key): value for key, value in network.state_dict().items() if "lora_" not in key
+        _strip_base_layer(key): value
+        for key, value in network.state_dict().items()
+        if "lora_" not in key
     }
     for name, module in network.named_modules():
         layer: Any = module
@@ -50,5 +52,5 @@ def merged(network: Network) -> dict[str, Tensor]:
     return state
 
 
-def _plain(name: str) -> str:
+def _strip_base_layer(name: str) -> str:
     return name.replace(".base_layer", "")

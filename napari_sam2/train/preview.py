@@ -8,31 +8,35 @@ import numpy as np
 import torch
 from scipy.ndimage import binary_erosion
 
-from napari_sam2.core.prompt import Said
-from napari_sam2.models.network.sam2_network import Network
-from napari_sam2.train.data.batches import assembled
+from napari_sam2.core.prompt import FramePrompts
+from napari_sam2.models.network.sam2_network import Sam2Network
+from napari_sam2.train.data.batches import assemble_batch
 from napari_sam2.train.data.clip import Clip
-from napari_sam2.train.data.simulated_prompts import correction, middle
-from napari_sam2.train.forward import Script, rehearse
-from napari_sam2.train.validation import masks_of
+from napari_sam2.train.data.simulated_prompts import choose_correction, find_middle
+from napari_sam2.train.forward import PropagationOptions, propagate_batch
+from napari_sam2.train.validation import compute_predicted_masks
 
-_OBJECTS = 20  # of a clip: more are not told apart
-_TRUE, _ANSWERED = (0.2, 0.9, 0.2), (1.0, 0.2, 0.9)
+_MAX_OBJECTS = 20  # of a clip: more are not told apart
+_TRUE_COLOUR, _PREDICTED_COLOUR = (0.2, 0.9, 0.2), (1.0, 0.2, 0.9)
 
 
 @torch.no_grad()
-def drawn(network: Network, clips: Sequence[Clip], script: Script, device: str) -> np.ndarray:
+def draw_preview(
+    network: Sam2Network, clips: Sequence[Clip], options: PropagationOptions, device: str
+) -> np.ndarray:
     """(rows, columns, 3) in 0..1: a clip is a row, its frames side by side; outlines, one click for each object on the first."""
     rows = []
     for clip in clips:
-        batch = assembled([clip], np.random.default_rng(0), most=_OBJECTS, say=_clicked).to(device)
-        walk = rehearse(network, batch, script, correction)
+        batch = assemble_batch(
+            [clip], np.random.default_rng(0), max_objects=_MAX_OBJECTS, sample_prompt=_click_middle
+        ).to(device)
+        walk = propagate_batch(network, batch, options, choose_correction)
         frames = []
         for index, pixels in enumerate(clip.frames):
             picture = np.repeat(pixels[..., None], 3, axis=2)
             for masks, colour in (
-                (batch.masks[:, index], _TRUE),
-                (masks_of(walk, batch, index), _ANSWERED),
+                (batch.masks[:, index], _TRUE_COLOUR),
+                (compute_predicted_masks(walk, batch, index), _PREDICTED_COLOUR),
             ):
                 for mask in masks.cpu().numpy():
                     picture[mask & ~binary_erosion(mask)] = colour
@@ -41,5 +45,5 @@ def drawn(network: Network, clips: Sequence[Clip], script: Script, device: str) 
     return np.concatenate(rows, axis=0)
 
 
-def _clicked(mask: np.ndarray) -> Said:
-    return Said(points=(middle(mask),), positive=(True,))
+def _click_middle(mask: np.ndarray) -> FramePrompts:
+    return FramePrompts(points=(find_middle(mask),), positive=(True,))

@@ -9,12 +9,12 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from napari_sam2.core.errors import FileError, Sam2Error
-from napari_sam2.train.data.annotated import Reading
-from napari_sam2.train.data.simulated_prompts import Kinds
-from napari_sam2.train.losses import Weights
-from napari_sam2.train.trainable import Trains
+from napari_sam2.train.data.annotated import ReadOptions
+from napari_sam2.train.data.simulated_prompts import PromptSampling
+from napari_sam2.train.losses import LossWeights
+from napari_sam2.train.trainable import TrainableParts
 
-Learnable = Literal[
+Ability = Literal[
     "pointer_time", "previous_logits", "single_mask", "presence_head", "carried", "refinement"
 ]
 
@@ -23,11 +23,11 @@ class RecipeError(Sam2Error, ValueError):
     """A recipe that cannot be followed."""
 
 
-class _Strict(BaseModel):
+class _StrictModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class Shape(_Strict):
+class BatchShape(_StrictModel):
     """One kind of batch.
 
     Parameters
@@ -48,7 +48,7 @@ class Shape(_Strict):
     objects: int = Field(default=6, ge=1)
 
 
-class Validating(_Strict):
+class ValidationOptions(_StrictModel):
     """How often, and on what.
 
     Parameters
@@ -76,19 +76,19 @@ class Validating(_Strict):
     patience: int | None = Field(default=6, ge=1)
 
 
-class Recipe(_Strict):
+class Recipe(_StrictModel):
     """How to fine-tune.
 
     Parameters
     ----------
     reading
         How the images are to be read where their files do not say: axes, along, channel, linked;
-        see `annotated.Reading`.
-    trains
+        see `annotated.ReadOptions`.
+    trainable
         What trains: "decoder", "decoder+memory", "everything" or "lora"; see `tuned.choose`. Where
         None, everything of a small model that follows, as the embedded one does, and decoder and
         memory of a large one.
-    learns
+    abilities
         What the model has no trained weights for, and is taught: see
         `models.configs.Configuration`.
     steps, minutes
@@ -108,10 +108,10 @@ class Recipe(_Strict):
     recent, pointers
         Tracked memories and object pointers shown; those of the model's card where None. The
         result's card says the same.
-    prompts, corrected, loose
+    prompts, correction_shares, random_correction_share
         How objects are shown first; shares of batches with 0, 1, 2, … correcting clicks; share of
         corrections that fall anywhere on what is wrong instead of in the middle of it.
-    taught
+    true_presence_steps
         Steps in which the presence of an object is told and not guessed, where it only learns to
         guess it.
     pool
@@ -135,9 +135,9 @@ class Recipe(_Strict):
         that is random.
     """
 
-    reading: Reading = Reading()
-    trains: Trains | None = None
-    learns: tuple[Learnable, ...] = ()
+    reading: ReadOptions = ReadOptions()
+    trainable: TrainableParts | None = None
+    abilities: tuple[Ability, ...] = ()
     steps: int = Field(default=600, ge=1)
     minutes: float | None = Field(default=None, gt=0)
     learning_rate: float = Field(default=2e-4, gt=0)
@@ -148,18 +148,18 @@ class Recipe(_Strict):
     average: float = Field(default=0.98, ge=0, lt=1)
     accumulate: int = Field(default=1, ge=1)
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
-    shapes: tuple[Shape, ...] = Field(default=(Shape(),), min_length=1)
+    shapes: tuple[BatchShape, ...] = Field(default=(BatchShape(),), min_length=1)
     recent: int | None = Field(default=None, ge=0)
     pointers: int | None = Field(default=None, ge=1)
-    prompts: Kinds = Kinds()
-    corrected: tuple[float, ...] = Field(default=(0.4, 0.4, 0.2), min_length=1)
-    loose: float = Field(default=0.5, ge=0, le=1)
-    taught: int = Field(default=0, ge=0)
+    prompts: PromptSampling = PromptSampling()
+    correction_shares: tuple[float, ...] = Field(default=(0.4, 0.4, 0.2), min_length=1)
+    random_correction_share: float = Field(default=0.5, ge=0, le=1)
+    true_presence_steps: int = Field(default=0, ge=0)
     pool: int = Field(default=48, ge=1)
-    losses: Weights = Weights()
+    losses: LossWeights = LossWeights()
     rehearsal: float = Field(default=0.6, ge=0, lt=1)
     diameters: tuple[float, float] | None = None
-    validating: Validating = Validating()
+    validation: ValidationOptions = ValidationOptions()
     rank: int = Field(default=8, ge=1)
     hooks: tuple[str, ...] = ()
     device: str = "auto"

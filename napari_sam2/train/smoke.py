@@ -14,10 +14,10 @@ from torch import nn
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.models.network.configs import Configuration
-from napari_sam2.models.network.sam2_network import Network
+from napari_sam2.models.network.sam2_network import Sam2Network
 from napari_sam2.models.weights import checkpoints
-from napari_sam2.train.data.augment import Augment
-from napari_sam2.train.data.batches import Material
+from napari_sam2.train.data.augment import Augmentation
+from napari_sam2.train.data.batches import Dataset
 from napari_sam2.train.data.clip import Clip
 from napari_sam2.train.finetune import finetune
 from napari_sam2.train.hooks import Hook
@@ -36,7 +36,7 @@ TINY = Configuration(
 """The smallest network there is; its input is 64 pixels wide."""
 
 
-class Striped:
+class StripedSquares:
     """Scenes of four striped squares on noise, moving two pixels a frame: nothing like a nucleus."""
 
     def __init__(self, count: int = 4) -> None:
@@ -67,12 +67,12 @@ class Striped:
         return Clip(frames, labels, name=f"striped {item}", group=f"scene {item}")
 
 
-def material() -> Material:
+def make_dataset() -> Dataset:
     """Three scenes to train on and one held out, nothing augmented."""
-    return Material(Striped(), (0, 1, 2), (3,), Augment.nothing())
+    return Dataset(StripedSquares(), (0, 1, 2), (3,), Augmentation.identity())
 
 
-def base(folder: Path) -> Path:
+def write_tiny_model(folder: Path) -> Path:
     """A file with a `TINY` network of random weights."""
     path = folder / "tiny.safetensors"
     card = ModelCard(
@@ -80,18 +80,20 @@ def base(folder: Path) -> Path:
     )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = Network(TINY)
+        network = Sam2Network(TINY)
         for name, value in network.named_parameters():
             if value.ndim > 1 and "positional_embedding" not in name:
                 nn.init.normal_(value, std=(2.0 / value[0].numel()) ** 0.5)
     network.shared_image_embedding.positional_embedding.copy_(
         network.prompt_encoder.shared_embedding.positional_embedding
     )
-    checkpoints.write(path, network.state_dict(), card, metadata={"configuration": TINY.to_json()})
+    checkpoints.write_checkpoint(
+        path, network.state_dict(), card, metadata={"configuration": TINY.to_json()}
+    )
     return path
 
 
-def recipe(**changes: object) -> Recipe:
+def make_recipe(**changes: object) -> Recipe:
     """Six quick steps and three validations; `changes` are fields of the Recipe."""
     shape = {"size": 64, "clips": 2, "length": 2, "objects": 3}
     quick = {"every": 3, "clips": 1, "length": 2, "objects": 3, "patience": None}
@@ -110,14 +112,14 @@ def recipe(**changes: object) -> Recipe:
     )
 
 
-def trial(folder: Path, hooks: Sequence[Hook] = ()) -> ModelCard:
+def run_smoke_training(folder: Path, hooks: Sequence[Hook] = ()) -> ModelCard:
     """Train in `folder`, or go on there where a trial was interrupted: what comes of it is ``trial.safetensors``."""
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / "tiny.safetensors"
     return finetune(
-        material(),
-        model=model if model.is_file() else base(folder),
+        make_dataset(),
+        model=model if model.is_file() else write_tiny_model(folder),
         out=folder / "trial.safetensors",
-        recipe=recipe(),
+        recipe=make_recipe(),
         hooks=hooks,
     )

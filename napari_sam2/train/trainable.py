@@ -6,31 +6,31 @@ from typing import Literal
 
 from torch import nn
 
-from napari_sam2.models.network.sam2_network import Network
+from napari_sam2.models.network.sam2_network import Sam2Network
 
-Trains = Literal["decoder", "decoder+memory", "everything", "lora"]
+TrainableParts = Literal["decoder", "decoder+memory", "everything", "lora"]
 
-_ENCODING = ("vision_encoder.", "mask_decoder.conv_s0.", "mask_decoder.conv_s1.")
+_ENCODER_PREFIXES = ("vision_encoder.", "mask_decoder.conv_s0.", "mask_decoder.conv_s1.")
 """What makes the features of a frame; the last two lie in the decoder for SAM 2's convenience."""
 
-_DECODER = ("mask_decoder.",)
-_MEMORY = (
+_DECODER_PREFIXES = ("mask_decoder.",)
+_MEMORY_PREFIXES = (
     "memory_attention.",
     "memory_encoder.",
     "object_pointer_proj.",
     "temporal_positional_encoding_projection_layer.",
 )
-_MEMORY_VALUES = (
+_MEMORY_PARAMETERS = (
     "memory_temporal_positional_encoding",
     "no_object_pointer",
     "no_memory_embedding",
     "occlusion_spatial_embedding_parameter",
 )
-_NEVER = ("positional_embedding", "no_memory_positional_encoding")
+_NEVER_TRAINED = ("positional_embedding", "no_memory_positional_encoding")
 """Random by design and the same in two places, or never read."""
 
 
-def choose(network: Network, trains: Trains, *, rank: int = 8) -> None:
+def select_trainable(network: Sam2Network, parts: TrainableParts, *, rank: int = 8) -> None:
     """Let these weights train and no others; frozen ones take no gradient memory.
 
     "decoder" is the mask decoder; "decoder+memory" also all that makes, keeps and reads memories;
@@ -38,33 +38,33 @@ def choose(network: Network, trains: Trains, *, rank: int = 8) -> None:
     `rank` on the frozen image encoder (peft).
     """
     for name, value in network.named_parameters():
-        value.requires_grad_(_trains(name, trains))
-    if trains == "lora":
-        from napari_sam2.train.lora import adapt
+        value.requires_grad_(_is_trainable(name, parts))
+    if parts == "lora":
+        from napari_sam2.train.lora import add_adapters
 
-        adapt(network, rank)
+        add_adapters(network, rank)
 
 
-def encodes(network: Network) -> bool:
+def is_encoder_trainable(network: Sam2Network) -> bool:
     """Whether anything that makes the features of a frame trains."""
     return any(
         value.requires_grad
         for name, value in network.named_parameters()
-        if name.startswith(_ENCODING)
+        if name.startswith(_ENCODER_PREFIXES)
     )
 
 
-def trained(network: nn.Module) -> dict[str, nn.Parameter]:
+def get_trainable(network: nn.Module) -> dict[str, nn.Parameter]:
     """The weights that train, by name."""
     return {name: value for name, value in network.named_parameters() if value.requires_grad}
 
 
-def _trains(name: str, trains: Trains) -> bool:
-    if name.endswith(_NEVER):
+def _is_trainable(name: str, parts: TrainableParts) -> bool:
+    if name.endswith(_NEVER_TRAINED):
         return False
-    if trains == "everything":
+    if parts == "everything":
         return True
-    decoder = name.startswith(_DECODER) and not name.startswith(_ENCODING)
-    if trains == "decoder+memory":
-        return decoder or name.startswith(_MEMORY) or name in _MEMORY_VALUES
+    decoder = name.startswith(_DECODER_PREFIXES) and not name.startswith(_ENCODER_PREFIXES)
+    if parts == "decoder+memory":
+        return decoder or name.startswith(_MEMORY_PREFIXES) or name in _MEMORY_PARAMETERS
     return decoder

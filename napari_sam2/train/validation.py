@@ -10,15 +10,20 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_sam2.core.prompt import Said
-from napari_sam2.models.network.sam2_network import Network
-from napari_sam2.train.data.batches import Material, assembled, objects_of
+from napari_sam2.core.prompt import FramePrompts
+from napari_sam2.models.network.sam2_network import Sam2Network
+from napari_sam2.train.data.batches import Dataset, assemble_batch, find_large_objects
 from napari_sam2.train.data.clip import Clip
-from napari_sam2.train.data.simulated_prompts import box_of, correction, middle
-from napari_sam2.train.forward import Batch, Rehearsed, Script, rehearse
-from napari_sam2.train.recipe import Validating
+from napari_sam2.train.data.simulated_prompts import choose_correction, compute_box, find_middle
+from napari_sam2.train.forward import (
+    ClipPropagation,
+    PromptedBatch,
+    PropagationOptions,
+    propagate_batch,
+)
+from napari_sam2.train.recipe import ValidationOptions
 
-_TRIES = 20  # clips drawn for one, until it shows an object
+_MAX_TRIES = 20  # clips drawn for one, until it shows an object
 
 
 @dataclass(frozen=True)
@@ -31,7 +36,7 @@ class Validation:
         Of training; 0 is before it.
     iou_1, iou_3, iou_box
         IoU on the first frame after one click in the middle, after two corrections, after a box.
-    iou_carried
+    iou_propagated
         IoU on the frames after it that the object is on, carried from one click.
     count_error
         Objects too many or too few on a frame, in parts of those that are there, over the frames
@@ -42,14 +47,14 @@ class Validation:
     iou_1: float
     iou_3: float
     iou_box: float
-    iou_carried: float
+    iou_propagated: float
     count_error: float
 
     @property
     def score(self) -> float:
         """What the best checkpoint has most of: the mean of the IoUs, less a tenth of the count error."""
         return (
-            self.iou_1 + self.iou_3 + self.iou_box + self.iou_carried
+            self.iou_1 + self.iou_3 + self.iou_box + self.iou_propagated
         ) / 4 - 0.1 * self.count_error
 
     def as_dict(self) -> dict[str, float]:
@@ -57,15 +62,17 @@ class Validation:
         return {**asdict(self), "score": self.score}
 
 
-def held_out(material: Material, asked: Validating, *, size: int, seed: int) -> list[Clip]:
+def sample_validation_clips(
+    dataset: Dataset, options: ValidationOptions, *, size: int, seed: int
+) -> list[Clip]:
     """The clips to validate on: always the same, each held-out item in turn, nothing augmented."""
     clips = []
-    for number in range(asked.clips):
-        item = material.held_out[number % len(material.held_out)]
+    for number in range(options.clips):
+        item = dataset.held_out[number % len(dataset.held_out)]
         rng = np.random.default_rng([seed, number])
-        for _ in range(_TRIES):
-            clip = material.source.draw(item, rng, length=asked.length, size=size)
-            if len(objects_of(clip)):
+        for _ in range(_MAX_TRIES):
+            clip = dataset.source.draw(item, rng, length=options.length, size=size)
+            if len(find_large_objects(clip)):
                 clips.append(clip)
                 break
     return clips
@@ -73,11 +80,11 @@ def held_out(material: Material, asked: Validating, *, size: int, seed: int) -> 
 
 @torch.no_grad()
 def validate(
-    network: Network,
+    network: Sam2Network,
     clips: Sequence[Clip],
-    script: Script,
+    options: PropagationOptions,
     *,
-    most: int,
+    max_objects: int,
     step: int = 0,
     device: str = "cpu",
 ) -> Validation:
@@ -89,23 +96,28 @@ def validate(
         "iou_carried": [],
         "count_error": [],
     }
-    plain = replace(script, corrections={}, taught=False, older=0)
+    plain = replace(options, corrections={}, true_presence=False, age_offset=0)
     for clip in clips:
         first = replace(clip, frames=clip.frames[:1], labels=clip.labels[:1])
         clicked, boxed = (
-            _batch(each, most, kind, device) for each, kind in ((clip, "click"), (first, "box"))
+            _make_batch(each, max_objects, kind, device)
+            for each, kind in ((clip, "click"), (first, "box"))
         )
-        walk = rehearse(network, clicked, plain, correction)
-        found["iou_1"].append(_ious(walk, clicked, 0))
+        walk = propagate_batch(network, clicked, plain, choose_correction)
+        found["iou_1"].append(_compute_ious(walk, clicked, 0))
         for frame in range(1, len(clip)):
             there = clicked.masks[:, frame].flatten(1).any(dim=1).cpu().numpy()
-            found["iou_carried"].append(_ious(walk, clicked, frame)[there])
-            seen = int((walk.answers[frame].logits > 0).flatten(1).any(dim=1).sum())
+            found["iou_carried"].append(_compute_ious(walk, clicked, frame)[there])
+            seen = int((walk.predictions[frame].logits > 0).flatten(1).any(dim=1).sum())
             found["count_error"].append(np.array([abs(seen - there.sum()) / max(1, there.sum())]))
         thrice = replace(plain, corrections={0: 2})
         only = replace(clicked, frames=clicked.frames[:, :1], masks=clicked.masks[:, :1])
-        found["iou_3"].append(_ious(rehearse(network, only, thrice, correction), only, 0))
-        found["iou_box"].append(_ious(rehearse(network, boxed, plain, correction), boxed, 0))
+        found["iou_3"].append(
+            _compute_ious(propagate_batch(network, only, thrice, choose_correction), only, 0)
+        )
+        found["iou_box"].append(
+            _compute_ious(propagate_batch(network, boxed, plain, choose_correction), boxed, 0)
+        )
     return Validation(
         step,
         **{
@@ -115,9 +127,11 @@ def validate(
     )
 
 
-def masks_of(walk: Rehearsed, batch: Batch, frame: int) -> Tensor:
+def compute_predicted_masks(
+    propagation: ClipPropagation, batch: PromptedBatch, frame: int
+) -> Tensor:
     """(B, S, S) bool: the answers on a frame, as large as the clip."""
-    logits = walk.answers[frame].logits[:, None].float()
+    logits = propagation.predictions[frame].logits[:, None].float()
     return (
         functional.interpolate(
             logits, size=(batch.size, batch.size), mode="bilinear", align_corners=False
@@ -126,18 +140,20 @@ def masks_of(walk: Rehearsed, batch: Batch, frame: int) -> Tensor:
     )
 
 
-def _ious(walk: Rehearsed, batch: Batch, frame: int) -> np.ndarray:
-    predicted, truth = masks_of(walk, batch, frame), batch.masks[:, frame]
+def _compute_ious(propagation: ClipPropagation, batch: PromptedBatch, frame: int) -> np.ndarray:
+    predicted, truth = compute_predicted_masks(propagation, batch, frame), batch.masks[:, frame]
     union = (predicted | truth).sum(dim=(1, 2)).clamp(min=1)
     return ((predicted & truth).sum(dim=(1, 2)) / union).cpu().numpy()
 
 
-def _batch(clip: Clip, most: int, kind: str, device: str) -> Batch:
-    def say(mask: np.ndarray) -> Said:
+def _make_batch(clip: Clip, max_objects: int, kind: str, device: str) -> PromptedBatch:
+    def say(mask: np.ndarray) -> FramePrompts:
         return (
-            Said(box=box_of(mask))
+            FramePrompts(box=compute_box(mask))
             if kind == "box"
-            else Said(points=(middle(mask),), positive=(True,))
+            else FramePrompts(points=(find_middle(mask),), positive=(True,))
         )
 
-    return assembled([clip], np.random.default_rng(0), most=most, say=say).to(device)
+    return assemble_batch(
+        [clip], np.random.default_rng(0), max_objects=max_objects, sample_prompt=say
+    ).to(device)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_sam2.api.count import Counting, Found, count, count_video
+from napari_sam2.api.count import CountingOptions, CountResult, count, count_video
 from napari_sam2.api.evaluation import evaluate_files
 from napari_sam2.api.samples import SAMPLES
 from napari_sam2.core.errors import IntensityError, LabelsError, PlanError
@@ -17,32 +17,36 @@ from napari_sam2.core.stack import Stack
 from napari_sam2.measurement import evaluate
 from napari_sam2.testing.scenes import (
     Scene,
-    appearing,
-    blank,
-    dividing,
-    drifting,
-    ellipsoids,
-    touching,
+    make_appearing_scene,
+    make_blank_scene,
+    make_dividing_scene,
+    make_drifting_scene,
+    make_ellipsoid_scene,
+    make_touching_scene,
 )
 from napari_sam2.testing.toy import ToyModel
 
 LARGE = {"shape": (128, 128)}
 
 
-def counted(scene: Scene, **options: object) -> Found:
+def counted(scene: Scene, **options: object) -> CountResult:
     found = count(scene.stack, model=ToyModel(), channel=0, **options)
-    assert isinstance(found, Found)
+    assert isinstance(found, CountResult)
     return found
 
 
 @pytest.mark.parametrize("trust", ["seeds", "model"])
 @pytest.mark.parametrize(
     "scene",
-    [drifting(**LARGE), touching(**LARGE, radius=16), ellipsoids(**LARGE, slices=20)],
+    [
+        make_drifting_scene(**LARGE),
+        make_touching_scene(**LARGE, radius=16),
+        make_ellipsoid_scene(**LARGE, slices=20),
+    ],
     ids=str,
 )
 def test_every_object_is_one_track_of_its_own(scene, trust):
-    found = counted(scene, trust=trust)
+    found = counted(scene, association=trust)
     with found.session:
         agreement = evaluate(found.run.labels.compute(), scene.labels, tracks=True)
         assert agreement.track_count_error == 0
@@ -51,15 +55,15 @@ def test_every_object_is_one_track_of_its_own(scene, trust):
 
 
 def test_objects_that_come_later_are_found_when_they_come():
-    scene = appearing(**LARGE)
+    scene = make_appearing_scene(**LARGE)
     found = counted(scene)
     with found.session:
         tracks = found.run.tracks
-    assert sorted(tracks["first_frame"]) == [scene.frames(track)[0] for track in scene.tracks]
+    assert sorted(tracks["first_frame"]) == [scene.find_frames(track)[0] for track in scene.tracks]
 
 
 def test_division_ends_the_mother_and_begins_two_daughters():
-    scene = dividing(**LARGE, at=4)
+    scene = make_dividing_scene(**LARGE, division_frame=4)
     found = counted(scene)
     with found.session:
         tracks = found.run.tracks.set_index("track")
@@ -69,7 +73,7 @@ def test_division_ends_the_mother_and_begins_two_daughters():
     assert tracks.loc[tracks["origin"] == "division", "parent"].tolist() == mother * 2
 
 
-def from_planes(planes: np.ndarray) -> type[Counting]:
+def from_planes(planes: np.ndarray) -> type[CountingOptions]:
     """Counting whose seeds are the objects of these label planes, identities unknown."""
 
     class Drawn:
@@ -82,8 +86,8 @@ def from_planes(planes: np.ndarray) -> type[Counting]:
                 for number, label in enumerate(ids)
             ]
 
-    class FromPlanes(Counting):
-        def source(self, video, model):
+    class FromPlanes(CountingOptions):
+        def open_detector(self, video, model):
             return Drawn()
 
     return FromPlanes
@@ -95,7 +99,7 @@ def from_planes(planes: np.ndarray) -> type[Counting]:
     ids=["for a while", "to the end", "always"],
 )
 def test_two_in_one_body_stay_two_once_they_were_seen_apart(together, tracks):
-    scene = touching(**LARGE, radius=16)
+    scene = make_touching_scene(**LARGE, radius=16)
     planes = np.where(
         np.isin(np.arange(10), together)[:, None, None], scene.labels > 0, scene.labels
     )
@@ -110,7 +114,7 @@ def test_two_in_one_body_stay_two_once_they_were_seen_apart(together, tracks):
 
 
 def test_one_that_was_cut_in_two_for_a_while_is_one_again():
-    scene = drifting(count=1, frames=10, **LARGE)
+    scene = make_drifting_scene(count=1, frames=10, **LARGE)
     planes = scene.labels.copy()
     for frame in range(3):  # its right half is an object of its own
         middle = round(float(np.nonzero(planes[frame])[1].mean()))
@@ -118,13 +122,13 @@ def test_one_that_was_cut_in_two_for_a_while_is_one_again():
     found = count_video(scene.video, ToyModel(), from_planes(planes)())
     with found.session:
         for frame in range(3, 10):
-            assert len(np.unique(found.session.plane(frame))) == 2, frame
-        np.testing.assert_array_equal(found.session.plane(3) > 0, scene.labels[3] > 0)
+            assert len(np.unique(found.session.label_plane(frame))) == 2, frame
+        np.testing.assert_array_equal(found.session.label_plane(3) > 0, scene.labels[3] > 0)
 
 
 @pytest.mark.parametrize("kind", ["point", "box"])
 def test_two_seeds_on_one_object_are_one(kind):
-    scene = drifting(count=2, frames=3, **LARGE)
+    scene = make_drifting_scene(count=2, frames=3, **LARGE)
 
     class Twice:
         name = "twice"
@@ -140,8 +144,8 @@ def test_two_seeds_on_one_object_are_one(kind):
                 )
             return found
 
-    class FromTwice(Counting):
-        def source(self, video, model):
+    class FromTwice(CountingOptions):
+        def open_detector(self, video, model):
             return Twice()
 
     found = count_video(scene.video, ToyModel(), FromTwice())
@@ -150,30 +154,30 @@ def test_two_seeds_on_one_object_are_one(kind):
 
 
 def test_object_missed_on_one_frame_is_carried_over_it_by_the_model():
-    scene = drifting(count=2, frames=6, **LARGE)
+    scene = make_drifting_scene(count=2, frames=6, **LARGE)
     labels = scene.labels.copy()
     labels[3][labels[3] == 1] = 0
 
     result = count_video(scene.video, ToyModel(), from_planes(labels)())
     with result.session:
-        np.testing.assert_array_equal(result.session.plane(3) > 0, scene.labels[3] > 0)
+        np.testing.assert_array_equal(result.session.label_plane(3) > 0, scene.labels[3] > 0)
         assert len(result.run.tracks) == 2
 
 
 def test_what_is_found_can_be_corrected_like_any_prompt():
-    scene = drifting(count=2, frames=4, **LARGE)
+    scene = make_drifting_scene(count=2, frames=4, **LARGE)
     found = counted(scene)
     with found.session as session:
         assert {type(prompt) for prompt in session.log.prompts} == {MaskPrompt}
-        before = session.plane(2)
+        before = session.label_plane(2)
         session.prompt(PointPrompt(2, 1, [(2.0, 2.0)], [False]))
         assert session.undo()
-        np.testing.assert_array_equal(session.plane(2), before)
+        np.testing.assert_array_equal(session.label_plane(2), before)
 
 
 @pytest.mark.parametrize("kind", ["point", "box", "mask"])
 def test_seeds_said_in_any_way_count_the_same(kind):
-    scene = drifting(count=3, frames=4, **LARGE)
+    scene = make_drifting_scene(count=3, frames=4, **LARGE)
     found = counted(scene, kind=kind)
     with found.session:
         assert (
@@ -184,14 +188,14 @@ def test_seeds_said_in_any_way_count_the_same(kind):
 
 @pytest.mark.parametrize("seeds", ["grid", "blobs", "peaks"])
 def test_other_sources_count_the_same(seeds):
-    scene = drifting(count=3, frames=3, **LARGE)
+    scene = make_drifting_scene(count=3, frames=3, **LARGE)
     found = counted(scene, seeds=seeds, kind="point" if seeds != "grid" else "mask")
     with found.session:
         assert len(found.run.tracks) == 3
 
 
 def test_labels_of_another_tool_are_seeds_too(tmp_path):
-    scene = drifting(count=3, frames=4, **LARGE)
+    scene = make_drifting_scene(count=3, frames=4, **LARGE)
     path = tmp_path / "labels.ome.tif"
     tifffile.imwrite(path, scene.labels * 30_000, metadata={"axes": "TYX"}, ome=True)
     found = counted(scene, seeds=str(path))
@@ -220,14 +224,14 @@ def test_image_that_is_no_number_is_still_refused():
 
 
 def test_missing_spacing_is_said_and_leaves_columns_in_um_empty(tmp_path):
-    scene = drifting(count=2, frames=2, **LARGE)
+    scene = make_drifting_scene(count=2, frames=2, **LARGE)
     outcome = count(Stack(scene.stack.data, "tyx"), model=ToyModel(), out=tmp_path)
     assert any("sizes are in pixels" in note for note in outcome.notes)
     assert outcome.objects["area_um2"].isna().all() and outcome.objects["area_px"].notna().all()
 
 
 def test_category_is_that_of_all():
-    found = counted(drifting(count=2, frames=2, **LARGE), category="nucleus")
+    found = counted(make_drifting_scene(count=2, frames=2, **LARGE), category="nucleus")
     with found.session:
         assert found.run.counts["category"].tolist() == ["nucleus", "nucleus", "all"]
 
@@ -244,7 +248,7 @@ def test_category_is_that_of_all():
 )
 def test_what_cannot_be_is_refused_with_one_line(options, says):
     with pytest.raises(PlanError, match=says):
-        counted(drifting(count=2, frames=2), **options)
+        counted(make_drifting_scene(count=2, frames=2), **options)
 
 
 def test_rule_on_what_nothing_has_is_refused_before_the_work_begins():
@@ -254,7 +258,7 @@ def test_rule_on_what_nothing_has_is_refused_before_the_work_begins():
 
     with pytest.raises(LabelsError, match="rule for 'large' asks for \\['size'\\]"):
         count(
-            drifting(count=2, frames=2).stack,
+            make_drifting_scene(count=2, frames=2).stack,
             model=Unmoved(),
             channel=0,
             rules={"large": "size > 3"},
@@ -264,11 +268,11 @@ def test_rule_on_what_nothing_has_is_refused_before_the_work_begins():
 def test_seeds_of_another_shape_are_named(tmp_path):
     np.save(tmp_path / "labels.npy", np.ones((5, 9, 9), np.uint16))
     with pytest.raises(LabelsError, match=r"of shape \(5, 9, 9\): expected \(2, 64, 64\)"):
-        counted(drifting(count=2, frames=2), seeds=str(tmp_path / "labels.npy"))
+        counted(make_drifting_scene(count=2, frames=2), seeds=str(tmp_path / "labels.npy"))
 
 
 def test_blank_scene_counts_nothing():
-    found = counted(blank())
+    found = counted(make_blank_scene())
     with found.session:
         assert found.run.counts["n"].sum() == 0
 

@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 import zarr
 
-from napari_sam2.api.job import WORK, Job, run_job
+from napari_sam2.api.job import RESUME_FOLDER, Job, run_job
 from napari_sam2.core.errors import FileError
 from napari_sam2.io.open import open_labels
-from napari_sam2.propagation.propagate import Stepped
+from napari_sam2.propagation.propagate import PropagationStep
 from napari_sam2.propagation.run import RunState
-from napari_sam2.propagation.segment_store import Trail
-from napari_sam2.testing.scenes import Scene, drifting
+from napari_sam2.propagation.segment_store import SegmentStore
+from napari_sam2.testing.scenes import Scene, make_drifting_scene
 from napari_sam2.testing.toy import ToyModel
 
 _BROKEN = (
@@ -26,7 +26,7 @@ _BROKEN = (
 
 @pytest.fixture(scope="module")
 def scene() -> Scene:
-    return drifting(frames=60, shape=(48, 48))
+    return make_drifting_scene(frames=60, shape=(48, 48))
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def job(scene: Scene, tmp_path: Path) -> Job:
         dimension_names=["t", "y", "x"],
     )
     array[...] = scene.stack.data
-    rows = [(track, 0, "point", *scene.click(track, 0).yx[0], 1, "") for track in scene.tracks]
+    rows = [(track, 0, "point", *scene.make_click(track, 0).yx[0], 1, "") for track in scene.tracks]
     table = pd.DataFrame(rows, columns=["track", "frame", "kind", "y", "x", "positive", "category"])
     table.to_csv(tmp_path / "prompts.csv", index=False)
     return Job(
@@ -58,17 +58,17 @@ def test_a_corrupt_chunk_is_named_and_the_run_goes_on_when_it_is_mended(
     chunk.write_bytes(
         content[: len(content) // 2] if damage == "cut off" else bytes(reversed(content))
     )
-    steps: list[Stepped] = []
+    steps: list[PropagationStep] = []
     with pytest.raises(FileError, match=rf"frame {_BROKEN}: .*cells\.zarr: plane {_BROKEN}"):
         run_job(job, model=ToyModel(), progress=steps.append)
     assert [stepped.step.frame for stepped in steps] == list(range(1, _BROKEN))
     assert not (job.out / "provenance.json").exists() and not (job.out / "labels.ome.tif").exists()
-    kept = Trail(job.out / WORK / "trail.sqlite")
-    assert {frame for _, frame in kept.traces()} == set(range(_BROKEN))
+    kept = SegmentStore(job.out / RESUME_FOLDER / "trail.sqlite")
+    assert {frame for _, frame in kept.get_records()} == set(range(_BROKEN))
     kept.close()
 
     shutil.copy(tmp_path / "whole", chunk)
-    again: list[Stepped] = []
+    again: list[PropagationStep] = []
     outcome = run_job(
         job.model_copy(update={"resume": True}), model=ToyModel(), progress=again.append
     )
@@ -77,4 +77,4 @@ def test_a_corrupt_chunk_is_named_and_the_run_goes_on_when_it_is_mended(
     np.testing.assert_array_equal(
         np.asarray(open_labels(job.out / "labels.ome.tif").data), scene.labels
     )
-    assert not (job.out / WORK).exists()
+    assert not (job.out / RESUME_FOLDER).exists()

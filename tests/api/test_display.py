@@ -12,7 +12,7 @@ import pytest
 import napari_sam2 as ns
 from napari_sam2.api import session as api_session
 from napari_sam2.core.track import Track
-from napari_sam2.testing.scenes import blank, drifting
+from napari_sam2.testing.scenes import make_blank_scene, make_drifting_scene
 from napari_sam2.testing.toy import ToyModel
 
 _EVIL = "<script>alert('x')</script>"
@@ -24,7 +24,7 @@ def _pixels(html: str) -> np.ndarray:
 
 
 def test_stack_shows_its_middle_plane_and_units() -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     html = scene.stack._repr_html_()
     np.testing.assert_array_equal(_pixels(html) > 0, scene.labels[5] > 0)
     assert "t 10 × y 64 × x 64, uint16" in html
@@ -32,9 +32,9 @@ def test_stack_shows_its_middle_plane_and_units() -> None:
 
 
 def test_names_from_files_are_escaped() -> None:
-    stack = ns.Stack(drifting().stack.data, "tyx", name=_EVIL, source=_EVIL)
+    stack = ns.Stack(make_drifting_scene().stack.data, "tyx", name=_EVIL, source=_EVIL)
     session = ns.Session(stack.as_video(), ToyModel())
-    session.prompt(drifting().click(1))
+    session.prompt(make_drifting_scene().make_click(1))
     session.describe(Track(1, category=_EVIL))
     for shown in (stack, session, session.propagate(progress=False)):
         html = shown._repr_html_()
@@ -44,7 +44,7 @@ def test_names_from_files_are_escaped() -> None:
 
 @pytest.mark.parametrize(
     "stack",
-    [blank().stack, ns.Stack(np.full((4, 4), np.nan, np.float32), "yx")],
+    [make_blank_scene().stack, ns.Stack(np.full((4, 4), np.nan, np.float32), "yx")],
     ids=["constant", "no numbers"],
 )
 def test_a_stack_without_contrast_is_shown_without_a_picture(stack: ns.Stack) -> None:
@@ -52,10 +52,10 @@ def test_a_stack_without_contrast_is_shown_without_a_picture(stack: ns.Stack) ->
 
 
 def test_session_and_run_show_their_objects_in_colour_and_the_counts() -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     session = ns.Session(scene.video, ToyModel())
     assert _pixels(session._repr_html_()).shape == (64, 64, 3)
-    session.prompt_many(scene.log().prompts)
+    session.prompt_many(scene.make_log().prompts)
     assert "3 prompts, 3 objects" in session._repr_html_()
     run = session.propagate(progress=False)
     picture = _pixels(run._repr_html_()).astype(int)
@@ -67,9 +67,9 @@ def test_session_and_run_show_their_objects_in_colour_and_the_counts() -> None:
 
 def test_a_large_run_is_not_measured_just_to_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(api_session, "_QUICK_PIXELS", 10)
-    scene = drifting()
+    scene = make_drifting_scene()
     session = ns.Session(scene.video, ToyModel())
-    session.prompt(scene.click(1))
+    session.prompt(scene.make_click(1))
     run = session.propagate(progress=False)
     assert "see run.counts" in run._repr_html_()
     assert len(run.counts) == 11

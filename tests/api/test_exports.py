@@ -14,7 +14,7 @@ from napari_sam2.api.evaluation import evaluate_files
 from napari_sam2.core.errors import LabelsError, OutputError
 from napari_sam2.io.open import open_labels
 from napari_sam2.io.writers.ctc import read_ctc
-from napari_sam2.testing.scenes import dividing
+from napari_sam2.testing.scenes import make_dividing_scene
 from napari_sam2.testing.toy import ToyModel
 
 OPTIONAL = {"geff": "geff", "parquet": "pyarrow", "h5ad": "anndata"}
@@ -26,7 +26,13 @@ def folder(tmp_path_factory):
     also = ["ctc", *(name for name, package in OPTIONAL.items() if find_spec(package))]
     out = tmp_path_factory.mktemp("count") / "out"
     rules = {"large": "area_px > 1000", "small": "area_px > 0"}
-    count(dividing(shape=(128, 128)).stack, model=ToyModel(), out=out, also=also, rules=rules)
+    count(
+        make_dividing_scene(shape=(128, 128)).stack,
+        model=ToyModel(),
+        out=out,
+        also=also,
+        rules=rules,
+    )
     return out
 
 
@@ -91,7 +97,7 @@ def test_folder_of_results_is_evaluated_against_the_challenge_folder(folder):
 
 def test_unknown_export_is_refused_before_the_work_begins(tmp_path):
     with pytest.raises(OutputError, match="expected one of ctc, geff, h5ad, parquet, report"):
-        count(dividing().stack, model=ToyModel(), out=tmp_path / "out", also=["xlsx"])
+        count(make_dividing_scene().stack, model=ToyModel(), out=tmp_path / "out", also=["xlsx"])
     assert not (tmp_path / "out" / "labels.ome.tif").exists()
 
 
@@ -100,7 +106,7 @@ def test_missing_package_is_said_before_the_work_begins(tmp_path, monkeypatch):
     with pytest.raises(
         OutputError, match=r"h5ad needs the package anndata: pip install .napari-sam2\[anndata\]"
     ):
-        count(dividing().stack, model=ToyModel(), out=tmp_path / "out", also=["h5ad"])
+        count(make_dividing_scene().stack, model=ToyModel(), out=tmp_path / "out", also=["h5ad"])
     assert not (tmp_path / "out").exists()
 
 

@@ -18,7 +18,7 @@ import pytest
 import tifffile
 import torch
 
-from napari_sam2.api.project import Project, replay
+from napari_sam2.api.project import Project, replay_project
 from napari_sam2.api.session import Session
 from napari_sam2.cli import main
 from napari_sam2.core.errors import (
@@ -33,9 +33,9 @@ from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import MaskPrompt, PointPrompt, PromptLog
 from napari_sam2.core.track import Track
 from napari_sam2.io.open import open_labels, open_stack
-from napari_sam2.models.gpu_memory import Fitting
+from napari_sam2.models.gpu_memory import BatchLimitedModel
 from napari_sam2.models.load import load_model
-from napari_sam2.testing.scenes import Scene, drifting, jumping
+from napari_sam2.testing.scenes import Scene, make_drifting_scene, make_jumping_scene
 from napari_sam2.testing.toy import ToyModel
 from tests.models import networks
 
@@ -47,7 +47,7 @@ def saved(scene: Scene, folder: Path) -> Path:
 
 
 def labels(session: Session) -> np.ndarray:
-    return np.stack([session.plane(frame) for frame in range(len(session.video))])
+    return np.stack([session.label_plane(frame) for frame in range(len(session.video))])
 
 
 def created(folder: Path, scene: Scene) -> Project:
@@ -57,13 +57,13 @@ def created(folder: Path, scene: Scene) -> Project:
 
 
 def test_all_that_was_said_and_done_is_there_again(tmp_path: Path) -> None:
-    scene = jumping()
+    scene = make_jumping_scene()
     with created(tmp_path, scene) as project:
-        assert not project.behind
+        assert not project.needs_replay
         session = project.session(ToyModel())
-        session.prompt_many(scene.log().prompts)
+        session.prompt_many(scene.make_log().prompts)
         session.run().finish()
-        session.prompt(scene.click(1, 5))
+        session.prompt(scene.make_click(1, 5))
         session.run().finish()
         session.lock(2, 3)
         session.describe(Track(1, "Anna", "nucleus"))
@@ -73,31 +73,31 @@ def test_all_that_was_said_and_done_is_there_again(tmp_path: Path) -> None:
     model = ToyModel()
     with Project.open(tmp_path / "project") as project:
         session = project.session(model)
-        assert (session.log, project.view, project.behind) == (
+        assert (session.log, project.view, project.needs_replay) == (
             said,
             {"frame": 7, "limits": [0, 1]},
             False,
         )
         np.testing.assert_array_equal(labels(session), before)
         assert not model.calls, "nothing is computed again"
-        assert session.traces()[2, 3].presence is Presence.LOCKED
+        assert session.records()[2, 3].presence is Presence.LOCKED
         assert session.undo(), "and it goes on"
         assert project.log == session.log
         session.close()
 
 
 def test_a_correction_days_later_encodes_no_frame_again(tmp_path: Path) -> None:
-    scene, models = drifting(), (ToyModel(), ToyModel(), ToyModel())
+    scene, models = make_drifting_scene(), (ToyModel(), ToyModel(), ToyModel())
     found = []
     with created(tmp_path, scene) as project:
         session = project.session(models[0])
-        session.prompt_many(scene.log().prompts)
+        session.prompt_many(scene.make_log().prompts)
         session.run().finish()
         session.close()
     for again, model in ((True, models[1]), (False, models[2])):
         with Project.open(tmp_path / "project") as project:
             session = project.session(model)
-            session.prompt(scene.click(1, 5))
+            session.prompt(scene.make_click(1, 5))
             session.run().finish()
             found.append(labels(session))
             session.undo()
@@ -110,33 +110,33 @@ def test_a_correction_days_later_encodes_no_frame_again(tmp_path: Path) -> None:
 
 
 def test_saving_writes_only_what_changed(tmp_path: Path) -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     with created(tmp_path, scene) as project:
         assert project.save() == 0
         for frame in (0, 1, 1):
-            project.put(frame, scene.labels[frame])
+            project.put_labels(frame, scene.labels[frame])
         assert (project.save(), project.save()) == (2, 0)
-        project.put(0, scene.labels[0])
-        project.put(1, scene.labels[2])
+        project.put_labels(0, scene.labels[0])
+        project.put_labels(1, scene.labels[2])
         project.view = {"frame": 1}
         assert (project.save(), project.save()) == (2, 0), "one plane and the file"
-        np.testing.assert_array_equal(project.labels(1), scene.labels[2])
+        np.testing.assert_array_equal(project.read_labels(1), scene.labels[2])
 
 
 def test_planes_that_could_not_be_saved_are_saved_later(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     with created(tmp_path, scene) as project:
-        project.put(0, scene.labels[0])
+        project.put_labels(0, scene.labels[0])
         project.save()
-        project.put(1, scene.labels[1])
+        project.put_labels(1, scene.labels[1])
         with monkeypatch.context() as patched:
             patched.setattr(project._labels, "put", _full)
             with pytest.raises(OutputError):
                 project.save()
         assert project.save() == 1
-        np.testing.assert_array_equal(project.labels(1), scene.labels[1])
+        np.testing.assert_array_equal(project.read_labels(1), scene.labels[1])
 
 
 def _full(frame: int, plane: np.ndarray) -> bool:
@@ -164,7 +164,7 @@ for stepped in session.run():
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
 def test_a_session_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> None:
-    scene = drifting(frames=100)
+    scene = make_drifting_scene(frames=100)
     saved(scene, tmp_path)
     started = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True
@@ -179,11 +179,11 @@ def test_a_session_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> 
     with Project.open(tmp_path / "project") as project:
         model = ToyModel()
         session = project.session(model)
-        assert session.unfinished and not project.behind
+        assert session.unfinished and not project.needs_replay
         np.testing.assert_array_equal(labels(session)[40 : 40 + done], scene.labels[40 : 40 + done])
-        np.testing.assert_array_equal(project.labels(45), scene.labels[45])
+        np.testing.assert_array_equal(project.read_labels(45), scene.labels[45])
         session.run().finish()
-        assert len(model.asked_frames(1)) <= 99 - done
+        assert len(model.get_segmented_frames(1)) <= 99 - done
         np.testing.assert_array_equal(labels(session), scene.labels)
         session.close()
     assert not list((tmp_path / "project").glob(".*.part"))
@@ -192,10 +192,10 @@ def test_a_session_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> 
 def test_a_project_opened_elsewhere_finds_its_image_beside_it(tmp_path: Path) -> None:
     here = tmp_path / "here"
     here.mkdir()
-    scene = drifting()
+    scene = make_drifting_scene()
     with created(here, scene) as project:
         session = project.session(ToyModel())
-        session.prompt_many(scene.log().prompts)
+        session.prompt_many(scene.make_log().prompts)
         session.run().finish()
         session.close()
     there = here.rename(tmp_path / "there")
@@ -209,8 +209,8 @@ def test_a_project_opened_elsewhere_finds_its_image_beside_it(tmp_path: Path) ->
 
 
 def test_a_changed_or_missing_image_is_refused(tmp_path: Path) -> None:
-    created(tmp_path, drifting()).close()
-    saved(jumping(), tmp_path)
+    created(tmp_path, make_drifting_scene()).close()
+    saved(make_jumping_scene(), tmp_path)
     with pytest.raises(
         FileError,
         match=r"project .*cells\.ome\.tif: is another image or was changed: its pixels differ",
@@ -224,10 +224,10 @@ def test_a_changed_or_missing_image_is_refused(tmp_path: Path) -> None:
 def test_another_model_is_refused_unless_asked_for_and_then_everything_is_made_again(
     tmp_path: Path,
 ) -> None:
-    scene = jumping()
+    scene = make_jumping_scene()
     with created(tmp_path, scene) as project:
         session = project.session(ToyModel())
-        session.prompt_many(scene.log().prompts)
+        session.prompt_many(scene.make_log().prompts)
         session.run().finish()
         session.close()
     other = ToyModel(tolerance=0.2)
@@ -236,45 +236,45 @@ def test_another_model_is_refused_unless_asked_for_and_then_everything_is_made_a
             project.session(other)
         session = project.session(other, another_model=True)
         said = project.log
-        assert project.behind and len(session.log) == 0 and len(said) == 3
+        assert project.needs_replay and len(session.log) == 0 and len(said) == 3
         session.close()
     with Project.open(
         tmp_path / "project"
     ) as project:  # closed, or killed, before it was caught up with: nothing is lost
         assert project.log == said
         session = project.session(other)
-        assert project.behind
-        project.catch_up(session)
-        assert (project.behind, session.log, project.log) == (False, said, said)
-        assert other.asked_frames(1)[0] == 0
+        assert project.needs_replay
+        project.replay_missing(session)
+        assert (project.needs_replay, session.log, project.log) == (False, said, said)
+        assert other.get_segmented_frames(1)[0] == 0
         session.close()
     with Project.open(tmp_path / "project") as project:
         assert project.model.sha256 == other.card.sha256
         session = project.session(other)
-        assert not project.behind
+        assert not project.needs_replay
         session.close()
 
 
 def test_answers_that_are_missing_are_caught_up_with(tmp_path: Path) -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     with created(tmp_path, scene) as project:
         session = project.session(ToyModel())
-        session.prompt_many(scene.log().prompts)
+        session.prompt_many(scene.make_log().prompts)
         session.run().finish()
         session.close()
     for left in (tmp_path / "project").glob("trail*"):
         left.unlink()
     with Project.open(tmp_path / "project") as project:
         session = project.session(ToyModel())
-        assert project.behind
-        project.catch_up(session)
+        assert project.needs_replay
+        project.replay_missing(session)
         np.testing.assert_array_equal(labels(session), scene.labels)
         session.close()
 
 
 def test_a_project_is_open_in_one_place_at_a_time(tmp_path: Path) -> None:
     with (
-        created(tmp_path, drifting()),
+        created(tmp_path, make_drifting_scene()),
         pytest.raises(OutputError, match="is open in another window"),
     ):
         Project.open(tmp_path / "project")
@@ -282,26 +282,26 @@ def test_a_project_is_open_in_one_place_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_project_is_not_made_where_one_is(tmp_path: Path) -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     created(tmp_path, scene).close()
     with pytest.raises(OutputError, match="is a project already"):
         created(tmp_path, scene)
 
 
 def test_prompts_that_do_not_fit_the_image_are_refused(tmp_path: Path) -> None:
-    with created(tmp_path, drifting()) as project:
-        project.note(PromptLog((PointPrompt(99, 1, [(1, 1)], [True]),)))
+    with created(tmp_path, make_drifting_scene()) as project:
+        project.save_log(PromptLog((PointPrompt(99, 1, [(1, 1)], [True]),)))
     with pytest.raises(PromptError, match="frames 0 to 9"):
         Project.open(tmp_path / "project")
 
 
 def test_noting_hundreds_of_masks_again_is_quick(tmp_path: Path) -> None:
-    scene = drifting(shape=(512, 512))
+    scene = make_drifting_scene(shape=(512, 512))
     with created(tmp_path, scene) as project:
         many = PromptLog(tuple(MaskPrompt(0, track, scene.mask(1, 0)) for track in range(1, 301)))
-        project.note(many)
+        project.save_log(many)
         began = time.perf_counter()
-        project.note(many.add(scene.click(1)))
+        project.save_log(many.add(scene.make_click(1)))
         assert time.perf_counter() - began < 1
 
 
@@ -309,28 +309,28 @@ Says = Callable[[Session, Scene], object]
 
 
 def _corrected(session: Session, scene: Scene) -> None:
-    session.prompt_many(scene.log().prompts)
+    session.prompt_many(scene.make_log().prompts)
     session.run().finish()
-    session.prompt(scene.click(1, 5))
+    session.prompt(scene.make_click(1, 5))
     session.run().finish()
     session.lock(2, 3)
 
 
 def _cancelled(session: Session, scene: Scene) -> None:
     """Cancelled before the correction: the frames behind were never tracked, and are answered without memory."""
-    session.prompt_many(scene.log().prompts)
+    session.prompt_many(scene.make_log().prompts)
     run = session.run()
     for stepped in run:
         if stepped.position == 4:
             run.cancel()
-    session.prompt(scene.click(1, 7))
+    session.prompt(scene.make_click(1, 7))
     run = session.run(session.plan(direction="forward"))
     for _ in run:
         run.cancel()
 
 
 def _never_begun(session: Session, scene: Scene) -> None:
-    session.prompt_many(scene.log().prompts)
+    session.prompt_many(scene.make_log().prompts)
     run = session.run()
     run.cancel()
     run.finish()
@@ -338,16 +338,23 @@ def _never_begun(session: Session, scene: Scene) -> None:
 
 def test_a_project_looks_at_tracks_as_it_did(tmp_path: Path) -> None:
     """Whatever the attention of the model that is given; projects that say nothing of it looked at the whole."""
-    model, folder = networks.model(size=64), tmp_path / "project"
-    with Project.create(folder, jumping().video, model.by("auto").card) as project:
+    model, folder = networks.make_model(size=64), tmp_path / "project"
+    with Project.create(
+        folder, make_jumping_scene().video, model.with_attention("auto").card
+    ) as project:
         assert project.session(model).model.card.attention == "auto"
     file = json.loads((folder / "project.json").read_text())
     assert file["model"].pop("attention") == "auto"
     (folder / "project.json").write_text(json.dumps(file))
-    with Project.open(folder) as project, project.session(Fitting(model.by("near"))) as session:
+    with (
+        Project.open(folder) as project,
+        project.session(BatchLimitedModel(model.with_attention("near"))) as session,
+    ):
         assert session.model.card.attention == "whole"
     toy = ToyModel()
-    other = Project.create(tmp_path / "other", jumping().video, replace(toy.card, attention="near"))
+    other = Project.create(
+        tmp_path / "other", make_jumping_scene().video, replace(toy.card, attention="near")
+    )
     with other, pytest.raises(ModelError, match="load it with attention 'near'"):
         other.session(toy)
 
@@ -371,8 +378,8 @@ def test_a_project_is_computed_in_the_precision_it_was(
     _processor(monkeypatch, "avx512_bf16")
     exact, folder = load_model("nano", device="cpu"), tmp_path / "project"
     rough = load_model("nano", device="cpu", precision="bfloat16")
-    with Project.create(folder, jumping().video, rough.card) as project:
-        for model in (exact, rough, Fitting(exact), None):
+    with Project.create(folder, make_jumping_scene().video, rough.card) as project:
+        for model in (exact, rough, BatchLimitedModel(exact), None):
             with project.session(model, device="cpu") as session:
                 assert session.model.card.precision == "bfloat16"
     file = json.loads((folder / "project.json").read_text())
@@ -382,7 +389,7 @@ def test_a_project_is_computed_in_the_precision_it_was(
         assert session.model.card.precision == "float32"
     toy = ToyModel()
     other = Project.create(
-        tmp_path / "other", jumping().video, replace(toy.card, precision="bfloat16")
+        tmp_path / "other", make_jumping_scene().video, replace(toy.card, precision="bfloat16")
     )
     with other, pytest.raises(ModelError, match="load it with precision 'bfloat16'"):
         other.session(toy)
@@ -393,11 +400,11 @@ def test_another_precision_that_is_asked_for_makes_everything_again(
 ) -> None:
     """As on a device that does not have the project's own, which is told in one line; then that precision is the project's."""
     _processor(monkeypatch, "avx512_bf16")
-    scene, folder = jumping(), tmp_path / "project"
+    scene, folder = make_jumping_scene(), tmp_path / "project"
     rough = load_model("nano", device="cpu", precision="bfloat16")
     project = Project.create(folder, open_stack(saved(scene, tmp_path)).as_video(), rough.card)
     with project, project.session(rough) as session:
-        session.replay(scene.log())
+        session.replay(scene.make_log())
         session.run().finish()
         said, before = session.log, labels(session)
     _processor(monkeypatch, "avx512_f")
@@ -416,8 +423,8 @@ def test_another_precision_that_is_asked_for_makes_everything_again(
         Project.open(folder) as project,
         project.session(device="cpu", precision="float32") as session,
     ):
-        assert project.behind and project.model.precision == "float32"
-        project.catch_up(session)
+        assert project.needs_replay and project.model.precision == "float32"
+        project.replay_missing(session)
         assert session.log == said and session.model.card.precision == "float32"
         after = labels(session)
         assert ((after > 0) == (before > 0)).mean() > 0.95 and after.any()
@@ -425,7 +432,7 @@ def test_another_precision_that_is_asked_for_makes_everything_again(
         Project.open(folder) as project,
         project.session(device="cpu", precision="float32") as session,
     ):
-        assert not project.behind, "it is the project's own now"
+        assert not project.needs_replay, "it is the project's own now"
         np.testing.assert_array_equal(labels(session), after)
 
 
@@ -441,7 +448,7 @@ def test_the_command_line_replays_a_project_in_its_precision_or_another(
         tmp_path / "project", open_stack(saved(scene, tmp_path)).as_video(), rough.card
     )
     with project, project.session(rough) as session:
-        session.replay(scene.log())
+        session.replay(scene.make_log())
         session.run().finish()
         expected = labels(session)
     call = ["track", "--project", str(tmp_path / "project"), "--device", "cpu", "--out"]
@@ -467,7 +474,7 @@ def test_the_command_line_replays_a_project_in_its_precision_or_another(
 
 @pytest.fixture(scope="module")
 def scene() -> Scene:
-    return jumping()
+    return make_jumping_scene()
 
 
 @pytest.mark.parametrize(
@@ -528,14 +535,14 @@ def test_a_replay_that_is_interrupted_goes_on(scene: Scene, tmp_path: Path) -> N
         raise Stop
 
     with pytest.raises(Stop):
-        replay(tmp_path / "project", tmp_path / "out", device="cpu", progress=stop)
-    replay(tmp_path / "project", tmp_path / "out", device="cpu", resume=True)
+        replay_project(tmp_path / "project", tmp_path / "out", device="cpu", progress=stop)
+    replay_project(tmp_path / "project", tmp_path / "out", device="cpu", resume=True)
     np.testing.assert_array_equal(
         np.asarray(open_labels(tmp_path / "out" / "labels.ome.tif").data), expected
     )
     assert (
         "finished already"
-        in replay(tmp_path / "project", tmp_path / "out", device="cpu", resume=True).summary
+        in replay_project(tmp_path / "project", tmp_path / "out", device="cpu", resume=True).summary
     )
 
 
@@ -544,7 +551,7 @@ def test_a_replay_refuses_another_model_unless_asked_for(
 ) -> None:
     with created(tmp_path, scene) as project:  # made with the toy, which no name leads to
         session = project.session(ToyModel())
-        session.prompt_many(scene.log().prompts)
+        session.prompt_many(scene.make_log().prompts)
         session.close()
     call = ["track", "--project", str(tmp_path / "project"), "--out", str(tmp_path / "out")]
     assert main(call) == 2
@@ -566,7 +573,7 @@ def test_an_image_that_was_moved_is_given_as_the_input(
         tmp_path / "project", open_stack(saved(scene, tmp_path)).as_video(), model.card
     ) as project:
         session = project.session(model)
-        session.prompt_many(scene.log().prompts)
+        session.prompt_many(scene.make_log().prompts)
         session.close()
     (tmp_path / "cells.ome.tif").rename(tmp_path / "moved.tif")
     call = [
@@ -588,9 +595,9 @@ def test_an_image_that_was_moved_is_given_as_the_input(
 
 
 def test_a_project_without_prompts_has_nothing_to_replay(tmp_path: Path) -> None:
-    created(tmp_path, drifting()).close()
+    created(tmp_path, make_drifting_scene()).close()
     with pytest.raises(PlanError, match="nothing to replay"):
-        replay(tmp_path / "project", tmp_path / "out")
+        replay_project(tmp_path / "project", tmp_path / "out")
 
 
 @pytest.mark.parametrize(
@@ -605,7 +612,7 @@ def test_a_project_without_prompts_has_nothing_to_replay(tmp_path: Path) -> None
 def test_calls_that_make_no_sense_get_one_line(
     call: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    created(tmp_path, drifting()).close()
+    created(tmp_path, make_drifting_scene()).close()
     words = call.format(project=tmp_path / "project", folder=tmp_path).split()
     assert main(["track", *words, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err

@@ -7,15 +7,19 @@ import pytest
 
 import napari_sam2 as ns
 from napari_sam2.propagation.run import RunState
-from napari_sam2.testing.scenes import drifting, ellipsoids, two_channels
+from napari_sam2.testing.scenes import (
+    make_drifting_scene,
+    make_ellipsoid_scene,
+    make_two_channel_scene,
+)
 from napari_sam2.testing.toy import ToyModel
 
 
 def test_five_lines_give_labels_and_tables() -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     video = ns.Stack(scene.stack.data, "tyx", scene.stack.spacing).as_video(along="t", channel=0)
     session = ns.Session(video, ToyModel())
-    session.prompt(scene.click(1))
+    session.prompt(scene.make_click(1))
     run = session.propagate(progress=False)
     assert run.state is RunState.DONE
     np.testing.assert_array_equal(run.labels.compute() == 1, scene.labels == 1)
@@ -28,18 +32,18 @@ def test_five_lines_give_labels_and_tables() -> None:
 
 
 def test_volumes_of_a_z_stack_are_in_micrometres() -> None:
-    scene = ellipsoids()
+    scene = make_ellipsoid_scene()
     with ns.Session(scene.video, ToyModel()) as session:
-        session.prompt_many(scene.log().prompts)
+        session.prompt_many(scene.make_log().prompts)
         tracks = session.propagate(progress=False).tracks.set_index("track")
     for track, volume in scene.volume_um3.items():
         assert tracks.loc[track, "volume_um3"] == pytest.approx(volume, rel=0.05)
 
 
 def test_intensities_of_every_channel_come_from_the_raw_pixels() -> None:
-    scene = two_channels()
+    scene = make_two_channel_scene()
     with ns.Session(scene.video, ToyModel()) as session:
-        session.prompt_many(scene.log().prompts)
+        session.prompt_many(scene.make_log().prompts)
         objects = session.propagate(progress=False).objects
     for track, levels in scene.intensity.items():
         for channel, level in enumerate(levels):
@@ -49,9 +53,9 @@ def test_intensities_of_every_channel_come_from_the_raw_pixels() -> None:
 
 
 def test_presence_and_score_stand_in_the_table() -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     with ns.Session(scene.video, ToyModel()) as session:
-        session.prompt(scene.click(2, 3))
+        session.prompt(scene.make_click(2, 3))
         objects = session.propagate(progress=False).objects.set_index("frame")
     assert objects.loc[3, "presence"] == "prompted"
     assert objects.loc[4, "presence"] == "tracked"
@@ -59,9 +63,9 @@ def test_presence_and_score_stand_in_the_table() -> None:
 
 
 def test_nothing_new_to_carry_is_no_error() -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     with ns.Session(scene.video, ToyModel()) as session:
-        session.prompt(scene.click(1))
+        session.prompt(scene.make_click(1))
         session.propagate(progress=False)
         log = session.log
         run = session.propagate(progress=False)

@@ -14,17 +14,17 @@ from distributed.security import Security
 
 from napari_sam2.batch import tasks
 from napari_sam2.batch.pool import Pool
-from napari_sam2.testing.scenes import Scene, drifting
+from napari_sam2.testing.scenes import Scene, make_drifting_scene
 from napari_sam2.testing.toy import ToyModel
 
 
 @pytest.fixture(scope="session")
 def scene() -> Scene:
-    return drifting(frames=6)
+    return make_drifting_scene(frames=6)
 
 
 @pytest.fixture
-def stacks(tmp_path: Path, scene: Scene) -> Callable[[int], Path]:
+def write_stacks(tmp_path: Path, scene: Scene) -> Callable[[int], Path]:
     """Writes so many stacks and their prompts into a folder."""
 
     def write(count: int) -> Path:
@@ -33,7 +33,7 @@ def stacks(tmp_path: Path, scene: Scene) -> Callable[[int], Path]:
         for number in range(count):
             np.save(folder / f"s{number}.npy", scene.stack.data)
             rows = [
-                (track, 0, "point", *scene.click(track, 0).yx[0], 1, "disc")
+                (track, 0, "point", *scene.make_click(track, 0).yx[0], 1, "disc")
                 for track in scene.tracks
             ]
             table = pd.DataFrame(
@@ -46,7 +46,7 @@ def stacks(tmp_path: Path, scene: Scene) -> Callable[[int], Path]:
 
 
 @pytest.fixture
-def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+def loaded_models(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Every model that the workers of this process load, which is the toy model."""
     loaded: list[tuple[str, str]] = []
 
@@ -55,18 +55,18 @@ def loads(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         return ToyModel()
 
     monkeypatch.setattr("napari_sam2.models.load.load_model", load)
-    tasks._loaded.cache_clear()
+    tasks._load_cached_model.cache_clear()
     return loaded
 
 
 @pytest.fixture
-def threads() -> Pool:
+def thread_pool() -> Pool:
     """Workers in this process: quick to start."""
     return Pool(workers=2, options={"processes": False})
 
 
 @pytest.fixture(scope="session")
-def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def certificates(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of certificates, which scheduler, worker and client share."""
     pytest.importorskip(
         "cryptography", reason="cryptography is not installed: no certificates can be made"
@@ -81,13 +81,13 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def cluster_of(keys: Path, **options: Any) -> LocalCluster:
+def start_tls_cluster(certificates: Path, **options: Any) -> LocalCluster:
     """One worker behind TLS."""
     roles = {
-        f"tls_{role}_{kind}": str(keys / f"{kind}.pem")
+        f"tls_{role}_{kind}": str(certificates / f"{kind}.pem")
         for role in ("scheduler", "worker", "client")
         for kind in ("key", "cert")
     }
-    security = Security(tls_ca_file=str(keys / "ca.pem"), require_encryption=True, **roles)
+    security = Security(tls_ca_file=str(certificates / "ca.pem"), require_encryption=True, **roles)
     quiet = {"dashboard_address": "127.0.0.1:0", "n_workers": 1, "threads_per_worker": 1}
     return LocalCluster(protocol="tls://", host="127.0.0.1", security=security, **quiet, **options)

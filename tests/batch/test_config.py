@@ -9,12 +9,12 @@ from typing import Any, cast
 
 import pytest
 
-from napari_sam2.api.count import Counting
+from napari_sam2.api.count import CountingOptions
 from napari_sam2.api.count_job import CountJob
 from napari_sam2.api.job import Job
 from napari_sam2.batch import read_jobs, run_jobs
 from napari_sam2.batch.pool import Pool
-from napari_sam2.core.card import ATTENTION
+from napari_sam2.core.card import DEFAULT_ATTENTION
 from napari_sam2.core.errors import FileError, PlanError
 
 _GOOD = """
@@ -54,7 +54,7 @@ def test_a_glob_is_one_job_a_file_each_with_its_own_prompts_and_folder(
 
 def test_all_stacks_are_looked_at_as_the_defaults_say(stacks: Callable[[int], Path]) -> None:
     folder = stacks(2)
-    for line, expected in (('attention = "near"', "near"), ("", ATTENTION)):
+    for line, expected in (('attention = "near"', "near"), ("", DEFAULT_ATTENTION)):
         jobs = read_jobs(_written(folder, _GOOD.replace('device = "cpu"', line))).jobs
         assert {job.attention for job in jobs} == {expected}
 
@@ -147,7 +147,7 @@ def test_a_stack_may_be_counted_instead(
     assert [type(job) for job in jobs] == [CountJob, CountJob]
     counting = cast(CountJob, jobs[0]).counting
     assert counting.seeds == (str(folder / seeds) if "/" in seeds else seeds)
-    assert counting == Counting(seeds=counting.seeds, **_fields_of(new))
+    assert counting == CountingOptions(seeds=counting.seeds, **_fields_of(new))
 
 
 def _fields_of(line: str) -> dict[str, Any]:

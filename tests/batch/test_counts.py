@@ -14,7 +14,7 @@ from napari_sam2.api.job import Job
 from napari_sam2.batch import read_jobs, run_batch, run_jobs
 from napari_sam2.batch.pool import Pool
 from napari_sam2.core.errors import PlanError
-from napari_sam2.testing.scenes import drifting
+from napari_sam2.testing.scenes import make_drifting_scene
 
 _TEXT = """
 out = "results"
@@ -36,7 +36,7 @@ def plate(tmp_path: Path) -> Callable[[str], Path]:
     """Writes three fields of two wells, an empty one, and a jobs file."""
 
     def write(text: str) -> Path:
-        scene = drifting(count=3, frames=2, shape=(128, 128))
+        scene = make_drifting_scene(count=3, frames=2, shape=(128, 128))
         for name in ("B02_s1", "B02_s2", "C05_s1"):
             np.save(
                 tmp_path / f"p1_{name}.npy",

@@ -21,12 +21,12 @@ import tifffile
 from distributed import LocalCluster
 
 from napari_sam2.api.session import Session
-from napari_sam2.batch.remote_model import RemoteModel, remote_model
+from napari_sam2.batch.remote_model import RemoteModel, load_remote_model
 from napari_sam2.cli import main
 from napari_sam2.core.errors import ModelError
 from napari_sam2.core.prompt import PointPrompt
 from napari_sam2.testing.scenes import Scene
-from tests.batch.conftest import cluster_of
+from tests.batch.conftest import start_tls_cluster
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +50,10 @@ _PATIENT = {
 
 @pytest.fixture(scope="module")
 def cluster(keys: Path) -> Iterator[LocalCluster]:
-    with dask.config.set(_PATIENT), cluster_of(keys, processes=True, preload=[_TOY]) as cluster:
+    with (
+        dask.config.set(_PATIENT),
+        start_tls_cluster(keys, processes=True, preload=[_TOY]) as cluster,
+    ):
         yield cluster
 
 
@@ -129,29 +132,29 @@ def test_a_session_keeps_what_was_done_and_takes_up_a_new_model(
     cluster: LocalCluster, asked: Asked, keys: Path, scene: Scene
 ) -> None:
     def model() -> RemoteModel:
-        return remote_model(cluster.scheduler_address, "toy", certificates=keys)
+        return load_remote_model(cluster.scheduler_address, "toy", certificates=keys)
 
     with model() as first, Session(scene.video, first) as session:
-        session.replay(scene.log())
+        session.replay(scene.make_log())
         asked.fatal = 4
         with pytest.raises(ModelError, match="that held the model is gone"):
             session.propagate(progress=False)
         assert session.unfinished
         for frame in range(4):
-            np.testing.assert_array_equal(session.plane(frame), scene.labels[frame])
+            np.testing.assert_array_equal(session.label_plane(frame), scene.labels[frame])
         said = session.log
         with pytest.raises(ModelError, match="that held the model is gone"):
-            session.prompt(PointPrompt(5, 1, scene.click(1, 5).yx, [True]))
+            session.prompt(PointPrompt(5, 1, scene.make_click(1, 5).yx, [True]))
         assert session.log == said, "what was not answered was not said"
         with model() as second:
             asked.frames.clear()
-            session.take_up(second)
+            session.reconnect_model(second)
             session.propagate(progress=False)
             assert asked.frames == [4, 5]
             np.testing.assert_array_equal(
-                np.stack([session.plane(frame) for frame in range(6)]), scene.labels
+                np.stack([session.label_plane(frame) for frame in range(6)]), scene.labels
             )
-            session.prompt(scene.click(1, 2))
+            session.prompt(scene.make_click(1, 2))
             assert session.propagate(progress=False).state.value == "done", (
                 "and is corrected as ever"
             )
@@ -162,4 +165,4 @@ def test_a_worker_that_dies_while_it_loads_the_model_is_named(
 ) -> None:
     """As one whose memory is too small."""
     with pytest.raises(ModelError, match="died while it loaded the model: look at its log"):
-        remote_model(cluster.scheduler_address, "too large", certificates=keys)
+        load_remote_model(cluster.scheduler_address, "too large", certificates=keys)

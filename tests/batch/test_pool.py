@@ -24,7 +24,7 @@ from napari_sam2.api.job import Job, run_job
 from napari_sam2.api.samples import SAMPLES
 from napari_sam2.batch import run_jobs
 from napari_sam2.batch.pool import Pool
-from napari_sam2.batch.run import DEATHS, Standing
+from napari_sam2.batch.run import MAX_DEATHS, BatchProgress
 from napari_sam2.cli import main
 from napari_sam2.core.errors import PlanError
 from napari_sam2.io.open import open_labels
@@ -43,7 +43,7 @@ def _listening() -> set[str]:
 
 def test_workers_of_this_machine_listen_on_loopback_only() -> None:
     before = _listening()
-    with Pool(workers=1).client() as client:
+    with Pool(workers=1).connect() as client:
         client.wait_for_workers(1, timeout=60)
         assert _listening() - before == {"127.0.0.1"}
 
@@ -61,7 +61,7 @@ def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("napari_sam2.batch.pool._CONNECT_S", 0.5)
     with (
         pytest.raises(PlanError, match=r"no scheduler answers at tcp://127\.0\.0\.1:1"),
-        Pool(scheduler="tcp://127.0.0.1:1").client(),
+        Pool(scheduler="tcp://127.0.0.1:1").connect(),
     ):
         pass
 
@@ -78,7 +78,7 @@ def test_a_queue_is_asked_for_workers_as_configured(kind: Any, line: str) -> Non
             raising=True,
         )
         patch.setattr("dask_jobqueue.core.JobQueueCluster.asked", [], raising=False)
-        with Pool(kind=kind, workers=3, threads=2, options=options).cluster() as cluster:
+        with Pool(kind=kind, workers=3, threads=2, options=options).start_cluster() as cluster:
             script = cluster.job_script()
             assert line in script and "export OMP_NUM_THREADS=2" in script
             assert script.rindex("--nthreads 1") == script.rindex("--nthreads"), (
@@ -137,7 +137,7 @@ def test_a_job_of_a_queue_whose_time_is_up_is_asked_for_again(
         for n in range(2)
     ]
 
-    def killing(standing: Standing) -> None:
+    def killing(standing: BatchProgress) -> None:
         if standing.parts and not killed:
             assert _listening() == {"127.0.0.1"}, "no open dashboard"
             killed.append(int(queue.read_text()))
@@ -190,8 +190,8 @@ def test_a_stack_that_kills_its_workers_is_given_up_and_stops_no_other(
     ]
     table = run_jobs(jobs, pool=Pool(workers=1, options={"preload": str(tmp_path / "preload.py")}))
     assert table["state"].to_list() == ["done", "failed", "done"]
-    assert table.loc[1, "tries"] == DEATHS
-    assert table.loc[1, "error"].startswith(f"WorkerError: {DEATHS} workers died of this stack")
+    assert table.loc[1, "tries"] == MAX_DEATHS
+    assert table.loc[1, "error"].startswith(f"WorkerError: {MAX_DEATHS} workers died of this stack")
 
 
 def test_tls_comes_from_dasks_own_configuration(

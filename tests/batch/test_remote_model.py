@@ -18,25 +18,25 @@ from distributed.security import Security
 
 from napari_sam2.api.project import Project
 from napari_sam2.api.session import Session
-from napari_sam2.batch import remote_model as remote_module
+from napari_sam2.batch import load_remote_model as remote_module
 from napari_sam2.batch import tasks
-from napari_sam2.batch.compressed_array import Parcel, packed, unpacked
-from napari_sam2.batch.model_server import Host
-from napari_sam2.batch.remote_model import RemoteModel, check_address, remote_model
+from napari_sam2.batch.compressed_array import CompressedArray, compress_arrays, decompress_arrays
+from napari_sam2.batch.model_server import ModelServer
+from napari_sam2.batch.remote_model import RemoteModel, check_address, load_remote_model
 from napari_sam2.cli import main
 from napari_sam2.core.errors import FileError, ModelError, PlanError, UnknownModelError
-from napari_sam2.core.prompt import Said
+from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.core.result import Embedding, Query, Segment
 from napari_sam2.core.window import Window
 from napari_sam2.io.open import open_stack
-from napari_sam2.models.device import describe
+from napari_sam2.models.device import describe_device
 from napari_sam2.models.load import load_model
 from napari_sam2.notebook import annotate
 from napari_sam2.testing.contracts import ModelContract
-from napari_sam2.testing.scenes import Scene, drifting, returning
+from napari_sam2.testing.scenes import Scene, make_drifting_scene, make_returning_scene
 from napari_sam2.testing.toy import ToyModel
-from napari_sam2.train.smoke import base
-from tests.batch.conftest import cluster_of
+from napari_sam2.train.smoke import write_tiny_model
+from tests.batch.conftest import start_tls_cluster
 
 pytest.importorskip(
     "cryptography", reason="cryptography is not installed: no certificates can be made"
@@ -45,7 +45,7 @@ pytest.importorskip(
 
 @pytest.fixture(scope="module")
 def cluster(keys: Path) -> Iterator[LocalCluster]:
-    with cluster_of(keys, processes=False) as cluster:
+    with start_tls_cluster(keys, processes=False) as cluster:
         assert cluster.scheduler_address.startswith("tls://")
         yield cluster
 
@@ -58,10 +58,10 @@ def remote(cluster: LocalCluster, keys: Path) -> Iterator[RemoteModel]:
             "napari_sam2.models.load.load_model",
             lambda name, **told: ToyModel() if name == "toy" else load_model(name, **told),
         )
-        tasks._loaded.cache_clear()
-        with remote_model(cluster.scheduler_address, "toy", certificates=keys) as model:
+        tasks._load_cached_model.cache_clear()
+        with load_remote_model(cluster.scheduler_address, "toy", certificates=keys) as model:
             yield model
-    tasks._loaded.cache_clear()
+    tasks._load_cached_model.cache_clear()
 
 
 class TestRemoteToy(ModelContract):
@@ -76,24 +76,28 @@ class TestRemoteToy(ModelContract):
 
 
 @pytest.mark.parametrize(
-    "scene", [drifting(frames=5), returning(frames=8)], ids=["drifting", "returning"]
+    "scene",
+    [make_drifting_scene(frames=5), make_returning_scene(frames=8)],
+    ids=["drifting", "returning"],
 )
 def test_a_session_has_the_same_masks_as_here(remote: RemoteModel, scene: Scene) -> None:
     planes = []
     for model in (remote, ToyModel()):
         with Session(scene.video, model) as session:
-            session.replay(scene.log())
+            session.replay(scene.make_log())
             session.propagate(progress=False)
-            planes.append(np.stack([session.plane(frame) for frame in range(len(scene.video))]))
+            planes.append(
+                np.stack([session.label_plane(frame) for frame in range(len(scene.video))])
+            )
     np.testing.assert_array_equal(*planes)
     assert planes[0].any()
 
 
 def test_the_panel_of_a_notebook_takes_it_as_any_model(remote: RemoteModel) -> None:
-    scene = drifting(frames=4)
+    scene = make_drifting_scene(frames=4)
     panel = annotate(scene.video, model=remote)
     for track in scene.tracks:
-        panel.prompt(scene.click(track, 0))
+        panel.prompt(scene.make_click(track, 0))
     panel.propagate()
     assert panel.wait(60)
     np.testing.assert_array_equal(panel.labels.compute(), scene.labels)
@@ -102,28 +106,31 @@ def test_the_panel_of_a_notebook_takes_it_as_any_model(remote: RemoteModel) -> N
 
 def test_what_nobody_holds_is_let_go_there(remote: RemoteModel) -> None:
     gc.collect()
-    remote._answers = []
-    before, scene = remote.holds(), drifting(frames=3)
+    remote._last_segments = []
+    before, scene = remote.count_features(), make_drifting_scene(frames=3)
     with Session(scene.video, remote) as session:
-        session.replay(scene.log())
+        session.replay(scene.make_log())
         session.propagate(progress=False)
-        assert remote.holds() > before
+        assert remote.count_features() > before
     del session
     gc.collect()
-    assert remote.holds() == before
+    assert remote.count_features() == before
 
 
 def test_answers_that_were_just_given_do_not_travel_again(
     remote: RemoteModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene, sent = drifting(frames=2), []
+    scene, sent = make_drifting_scene(frames=2), []
     call = remote._call
     monkeypatch.setattr(
         remote, "_call", lambda method, *given: sent.append(given) or call(method, *given)
     )
-    (embedding,) = remote.embed([(scene.video.frame(0), remote.card.window(scene.video.shape[1:]))])
+    (embedding,) = remote.embed(
+        [(scene.video.read_frame(0), remote.card.frame_window(scene.video.shape[1:]))]
+    )
     answers = remote.segment(
-        embedding, [Query(track, scene.log().said(track, 0)) for track in scene.tracks]
+        embedding,
+        [Query(track, scene.make_log().frame_prompts(track, 0)) for track in scene.tracks],
     )
     remote.remember(embedding, answers[::-1])
     assert sent[-1][1] == [2, 1, 0]
@@ -137,7 +144,7 @@ class ByHalves(ToyModel):
         self.made: list[int] = []
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
-        half = embedding.part(Window(0.0, 0.0, 32.0, 64.0, 64), lambda: self._half(embedding))
+        half = embedding.get_part(Window(0.0, 0.0, 32.0, 64.0, 64), lambda: self._half(embedding))
         assert half.frame == embedding.frame
         return super().segment(embedding, queries)
 
@@ -151,29 +158,33 @@ class ByHalves(ToyModel):
 def test_parts_of_frames_are_made_once_there_and_go_with_their_frame(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    model, scene = ByHalves(), drifting(frames=3)
+    model, scene = ByHalves(), make_drifting_scene(frames=3)
     monkeypatch.setattr("napari_sam2.batch.model_server.model_of", lambda *_, **__: model)
     host, window, asked = (
-        Host("toy", "cpu", {}),
-        model.card.window(scene.video.shape[1:]),
-        packed([Query(1, scene.log().said(1, 0))]),
+        ModelServer("toy", "cpu", {}),
+        model.card.frame_window(scene.video.shape[1:]),
+        compress_arrays([Query(1, scene.make_log().frame_prompts(1, 0))]),
     )
-    kept = host.embed(packed([(scene.video.frame(frame), window) for frame in range(3)]), [])
+    kept = host.embed(
+        compress_arrays([(scene.video.read_frame(frame), window) for frame in range(3)]), []
+    )
     for frame in (0, 1, 2, 0, 1):
         host.segment(Embedding(frame, window, (kept[frame],)), asked, [])
-    assert (model.made, len(host._parts)) == ([0, 1, 2], 3)
-    assert host.holds([kept[1].number]) == 2
-    assert len(host._parts) == 2, "that of frame 1 went"
+    assert (model.made, len(host._frame_parts)) == ([0, 1, 2], 3)
+    assert host.count_features([kept[1].number]) == 2
+    assert len(host._frame_parts) == 2, "that of frame 1 went"
 
 
 def test_it_says_where_it_runs(remote: RemoteModel, cluster: LocalCluster) -> None:
-    assert remote.device == describe(remote.device) == f"{cluster.scheduler_address} (cpu)"
+    assert remote.device == describe_device(remote.device) == f"{cluster.scheduler_address} (cpu)"
     assert remote.card == ToyModel().card
 
 
 def test_an_error_there_is_the_same_error_here(remote: RemoteModel) -> None:
-    scene = drifting(frames=2)
-    (embedding,) = remote.embed([(scene.video.frame(1), remote.card.window(scene.video.shape[1:]))])
+    scene = make_drifting_scene(frames=2)
+    (embedding,) = remote.embed(
+        [(scene.video.read_frame(1), remote.card.frame_window(scene.video.shape[1:]))]
+    )
     with pytest.raises(
         ModelError, match="track 7, frame 1: asked with neither prompt nor memory"
     ) as caught:
@@ -182,20 +193,22 @@ def test_an_error_there_is_the_same_error_here(remote: RemoteModel) -> None:
 
 
 def test_features_that_are_lost_there_are_named(remote: RemoteModel) -> None:
-    scene = drifting(frames=2)
-    (embedding,) = remote.embed([(scene.video.frame(0), remote.card.window(scene.video.shape[1:]))])
+    scene = make_drifting_scene(frames=2)
+    (embedding,) = remote.embed(
+        [(scene.video.read_frame(0), remote.card.frame_window(scene.video.shape[1:]))]
+    )
     remote._released.append(embedding.features[0].number)
     with pytest.raises(ModelError, match="`track` goes on with --resume"):
-        remote.segment(embedding, [Query(1, Said(points=((5.0, 5.0),), positive=(True,)))])
+        remote.segment(embedding, [Query(1, FramePrompts(points=((5.0, 5.0),), positive=(True,)))])
 
 
 def test_a_model_that_is_not_there_is_named(cluster: LocalCluster, keys: Path) -> None:
-    tasks._loaded.cache_clear()
+    tasks._load_cached_model.cache_clear()
     with pytest.raises(
         UnknownModelError,
         match=r"on the worker of tls://127\.0\.0\.1:\d+: no model is called 'nanno'",
     ):
-        remote_model(cluster.scheduler_address, "nanno", certificates=keys)
+        load_remote_model(cluster.scheduler_address, "nanno", certificates=keys)
 
 
 @pytest.mark.parametrize(
@@ -223,21 +236,21 @@ def test_addresses_that_are_allowed(address: str) -> None:
 )
 def test_plain_tcp_to_another_machine_is_refused_unless_wanted(address: str) -> None:
     with pytest.raises(PlanError, match="expected tls:// with certificates"):
-        remote_model(address)
-    check_address(address, plain=True)
+        load_remote_model(address)
+    check_address(address, allow_plain_tcp=True)
 
 
 @pytest.mark.parametrize("address", ["http://gpu:8786", "ucx://gpu:8786", "tls://gpu:port", ""])
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(PlanError, match="expected tls://host:port"):
-        check_address(address, plain=True)
+        check_address(address, allow_plain_tcp=True)
 
 
 def test_certificates_are_asked_for(cluster: LocalCluster, tmp_path: Path) -> None:
     with pytest.raises(PlanError, match="needs certificates"):
-        remote_model(cluster.scheduler_address)
+        load_remote_model(cluster.scheduler_address)
     with pytest.raises(FileError, match=r"ca\.pem: no such file"):
-        remote_model(cluster.scheduler_address, certificates=tmp_path)
+        load_remote_model(cluster.scheduler_address, certificates=tmp_path)
 
 
 def test_certificates_of_somebody_else_are_not_let_in(
@@ -252,15 +265,15 @@ def test_certificates_of_somebody_else_are_not_let_in(
     ):
         (tmp_path / f"{name}.pem").write_text(text)
     with pytest.raises(PlanError, match="no scheduler answers"):
-        remote_model(cluster.scheduler_address, certificates=tmp_path)
+        load_remote_model(cluster.scheduler_address, certificates=tmp_path)
 
 
 def test_a_scheduler_without_workers_is_named(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("napari_sam2.batch.remote_model._WORKER_S", 0.5)
-    with cluster_of(keys, processes=False) as cluster:
+    with start_tls_cluster(keys, processes=False) as cluster:
         cluster.scale(0)
         with pytest.raises(PlanError, match="has no worker"):
-            remote_model(cluster.scheduler_address, certificates=keys)
+            load_remote_model(cluster.scheduler_address, certificates=keys)
 
 
 def test_a_worker_that_leaves_before_it_loads_is_not_waited_for(
@@ -269,7 +282,7 @@ def test_a_worker_that_leaves_before_it_loads_is_not_waited_for(
     """It was there when it was looked for, and dask would wait for another one without end."""
     monkeypatch.setattr("napari_sam2.batch.remote_model._WORKER_S", 0.5)
     monkeypatch.setattr("napari_sam2.batch.remote_model._LOOK_S", 0.5)
-    with cluster_of(keys, processes=False) as cluster:
+    with start_tls_cluster(keys, processes=False) as cluster:
         cluster.scale(0)
         for _ in range(200):
             if not cluster.scheduler.workers:
@@ -284,7 +297,7 @@ def test_a_worker_that_leaves_before_it_loads_is_not_waited_for(
 
         monkeypatch.setattr(remote_module, "_await_worker", looked)
         with pytest.raises(PlanError, match="has no worker"):
-            remote_model(cluster.scheduler_address, certificates=keys)
+            load_remote_model(cluster.scheduler_address, certificates=keys)
         assert len(looks) == 2
 
 
@@ -342,10 +355,10 @@ def test_a_project_is_replayed_with_its_model_elsewhere(
     )
     video, folder = open_stack(tmp_path / "cells.ome.tif").as_video(), tmp_path / "project"
     with (
-        Project.create(folder, video, remote.card, asked="toy") as project,
+        Project.create(folder, video, remote.card, name_or_path="toy") as project,
         project.session(remote) as session,
     ):
-        session.replay(scene.log())
+        session.replay(scene.make_log())
         session.propagate(progress=False)
     call = [
         "track",
@@ -378,7 +391,7 @@ def test_a_model_elsewhere_looks_near_where_that_is_asked_for(
     cluster: LocalCluster, keys: Path, stacks: Callable[[int], Path], tmp_path: Path
 ) -> None:
     """With a SAM 2 of random weights, which looks at whole frames: the same labels as here, and not those of the whole."""
-    folder, model = stacks(1), base(tmp_path)
+    folder, model = stacks(1), write_tiny_model(tmp_path)
     call = [
         "track",
         str(folder / "s0.npy"),
@@ -428,17 +441,19 @@ def test_track_refuses_plain_tcp_to_another_machine(
 
 @pytest.mark.slow
 def test_the_embedded_model_in_another_process_has_the_same_masks_and_scores(keys: Path) -> None:
-    scene, planes, scores = drifting(frames=4, shape=(96, 96), noise=0.05), [], []
+    scene, planes, scores = make_drifting_scene(frames=4, shape=(96, 96), noise=0.05), [], []
     with (
-        cluster_of(keys, processes=True) as cluster,
-        remote_model(cluster.scheduler_address, device="cpu", certificates=keys) as remote,
+        start_tls_cluster(keys, processes=True) as cluster,
+        load_remote_model(cluster.scheduler_address, device="cpu", certificates=keys) as remote,
     ):
         for model in (remote, load_model("nano", device="cpu")):
             with Session(scene.video, model) as session:
-                session.replay(scene.log())
+                session.replay(scene.make_log())
                 session.propagate(progress=False)
-                planes.append(np.stack([session.plane(frame) for frame in range(len(scene.video))]))
-                scores.append([trace.score for trace in session.traces().values()])
+                planes.append(
+                    np.stack([session.label_plane(frame) for frame in range(len(scene.video))])
+                )
+                scores.append([trace.iou for trace in session.records().values()])
     np.testing.assert_array_equal(*planes)
     np.testing.assert_allclose(*scores, rtol=0, atol=1e-5)
     assert len(np.unique(planes[0])) == 4
@@ -455,7 +470,7 @@ def test_the_embedded_model_in_another_process_has_the_same_masks_and_scores(key
     ids=["no block of memory", "empty", "one value", "a mask"],
 )
 def test_parcels_hold_arrays_without_loss(array: np.ndarray) -> None:
-    back = unpacked(packed([(array,)]))[0][0]
+    back = decompress_arrays(compress_arrays([(array,)]))[0][0]
     np.testing.assert_array_equal(back, array)
     assert (back.dtype, back.flags.writeable) == (array.dtype, True)
 
@@ -463,4 +478,4 @@ def test_parcels_hold_arrays_without_loss(array: np.ndarray) -> None:
 def test_masks_travel_small() -> None:
     mask = np.zeros((512, 512), dtype=bool)
     mask[100:200, 50:300] = True
-    assert len(Parcel.of(mask).content) < mask.size / 100
+    assert len(CompressedArray.of(mask).data) < mask.size / 100

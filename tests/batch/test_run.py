@@ -14,17 +14,17 @@ from distributed.scheduler import KilledWorker
 
 from napari_sam2.api import count as api_count
 from napari_sam2.api import job as api_job
-from napari_sam2.api.count import Counting
+from napari_sam2.api.count import CountingOptions
 from napari_sam2.api.count_job import CountJob
 from napari_sam2.api.job import Job, run_job
 from napari_sam2.batch import run_jobs, tasks
 from napari_sam2.batch.pool import Pool
-from napari_sam2.batch.run import DEATHS, Standing, _Ledger, failures
+from napari_sam2.batch.run import MAX_DEATHS, BatchProgress, _Ledger, raise_for_failures
 from napari_sam2.core.errors import FileError, OutputError, PlanError, PromptError
-from napari_sam2.io.atomic import alone
+from napari_sam2.io.atomic import lock_folder
 from napari_sam2.io.open import open_labels
 from napari_sam2.measurement import evaluate
-from napari_sam2.testing.scenes import Scene, drifting
+from napari_sam2.testing.scenes import Scene, make_drifting_scene
 from napari_sam2.testing.toy import ToyModel
 
 Loads = list[tuple[str, str]]
@@ -59,8 +59,8 @@ def test_every_stack_is_carried_and_the_summary_counts_them(
     )
     pd.testing.assert_frame_equal(written, table, check_dtype=False)
     assert loads == [("nano", "auto")], "one model for all stacks of a worker"
-    last: Standing = seen[-1]
-    assert (last.finished, last.failed, last.total, last.stacks) == (4, 0, 4, 4)
+    last: BatchProgress = seen[-1]
+    assert (last.finished, last.failed, last.total, last.stacks_done) == (4, 0, 4, 4)
     assert not list((folder / "out").rglob("*.lock"))
 
 
@@ -73,7 +73,7 @@ def test_planes_are_read_where_the_model_is(
             return super().embed(views)
 
     monkeypatch.setattr("napari_sam2.models.load.load_model", lambda *_, **__: Asking())
-    tasks._loaded.cache_clear()
+    tasks._load_cached_model.cache_clear()
     assert run_jobs(_jobs(stacks(1), 1), pool=threads).loc[0, "state"] == "done"
 
 
@@ -98,7 +98,7 @@ def test_a_finished_folder_of_another_job_is_not_taken_for_this_one(
     assert table.loc[0, "state"] == "failed"
     assert "results of another job" in table.loc[0, "error"]
     with pytest.raises(PlanError, match="1 of 1 stacks failed"):
-        failures(table)
+        raise_for_failures(table)
 
 
 def test_a_broken_stack_stands_in_the_table_and_stops_no_other(
@@ -130,7 +130,7 @@ def test_what_fails_for_no_reason_of_its_own_is_tried_again_and_goes_on(
             return super().embed(views)
 
     monkeypatch.setattr("napari_sam2.models.load.load_model", lambda *_, **__: Failing())
-    tasks._loaded.cache_clear()
+    tasks._load_cached_model.cache_clear()
     table = run_jobs(_jobs(folder, 1), pool=threads)
     assert (table.loc[0, "state"], table.loc[0, "tries"]) == ("done", 2)
     np.testing.assert_array_equal(
@@ -144,9 +144,12 @@ def test_two_batches_or_runs_in_one_folder_are_refused(
     folder = stacks(1)
     (job,) = _jobs(folder, 1)
     job.out.mkdir(parents=True)
-    with alone(folder / "out"), pytest.raises(OutputError, match="another run is writing there"):
+    with (
+        lock_folder(folder / "out"),
+        pytest.raises(OutputError, match="another run is writing there"),
+    ):
         run_jobs([job], out=folder / "out", pool=threads)
-    with alone(job.out):
+    with lock_folder(job.out):
         with pytest.raises(OutputError, match="another run is writing there"):
             run_job(job, model=ToyModel())
         table = run_jobs([job], pool=threads)
@@ -158,7 +161,7 @@ def test_a_run_killed_before_it_noted_what_it_was_begins_anew(
     stacks: Callable[[int], Path], threads: Pool, loads: Loads
 ) -> None:
     folder = stacks(1)
-    (folder / "out" / "s0" / api_job.WORK).mkdir(parents=True)
+    (folder / "out" / "s0" / api_job.RESUME_FOLDER).mkdir(parents=True)
     assert run_jobs(_jobs(folder, 1), pool=threads).loc[0, "state"] == "done"
 
 
@@ -176,7 +179,7 @@ def test_a_run_killed_before_it_noted_what_it_was_begins_anew(
 def test_how_often_a_job_is_tried(error: Exception, times: int) -> None:
     ledger = _Ledger(1)
     tries = 1
-    while ledger.again(0, error):
+    while ledger.record_failure(0, error):
         tries += 1
     assert tries == times
 
@@ -188,25 +191,25 @@ def _died() -> KilledWorker:
 def test_a_stack_may_see_as_many_deaths_as_it_comes_further() -> None:
     ledger = _Ledger(1)
     for frame in range(1, 20):
-        ledger.heard({"number": 0, "position": 0, "total": 20})
-        ledger.heard({"number": 0, "position": frame, "total": 20})
-        assert ledger.again(0, _died())
-    for _ in range(DEATHS - 2):
-        ledger.heard({"number": 0, "position": 0, "total": 20})
-        assert ledger.again(0, _died())
-    ledger.heard({"number": 0, "position": 0, "total": 20})
-    assert not ledger.again(0, _died())
+        ledger.record_event({"number": 0, "position": 0, "total": 20})
+        ledger.record_event({"number": 0, "position": frame, "total": 20})
+        assert ledger.record_failure(0, _died())
+    for _ in range(MAX_DEATHS - 2):
+        ledger.record_event({"number": 0, "position": 0, "total": 20})
+        assert ledger.record_failure(0, _died())
+    ledger.record_event({"number": 0, "position": 0, "total": 20})
+    assert not ledger.record_failure(0, _died())
 
 
 def test_a_stack_that_waited_behind_one_whose_worker_died_is_not_to_blame() -> None:
     ledger = _Ledger(2)
-    assert all(ledger.again(1, _died()) for _ in range(3 * DEATHS))
+    assert all(ledger.record_failure(1, _died()) for _ in range(3 * MAX_DEATHS))
 
 
 def test_a_batch_may_be_counted_without_prompts(
     tmp_path: Path, threads: Pool, loads: Loads
 ) -> None:
-    scene = drifting(frames=5, shape=(128, 128))
+    scene = make_drifting_scene(frames=5, shape=(128, 128))
     for number in range(2):
         np.save(tmp_path / f"s{number}.npy", scene.stack.data)
     np.save(tmp_path / "blank.npy", np.zeros((5, 64, 64), dtype=np.uint16))
@@ -216,18 +219,21 @@ def test_a_batch_may_be_counted_without_prompts(
         CountJob(
             input=tmp_path / "s0.npy",
             out=tmp_path / "out" / "0",
-            counting=Counting(category="disc"),
+            counting=CountingOptions(category="disc"),
             also=(),
             **given,
         ),
         CountJob(
             input=tmp_path / "s1.npy",
             out=tmp_path / "out" / "1",
-            counting=Counting(seeds=str(tmp_path / "labels.npy")),
+            counting=CountingOptions(seeds=str(tmp_path / "labels.npy")),
             **given,
         ),
         CountJob(
-            input=tmp_path / "blank.npy", out=tmp_path / "out" / "2", counting=Counting(), **given
+            input=tmp_path / "blank.npy",
+            out=tmp_path / "out" / "2",
+            counting=CountingOptions(),
+            **given,
         ),
     ]
     table = run_jobs(jobs, out=tmp_path / "out", pool=threads)
@@ -244,7 +250,7 @@ def test_a_batch_may_be_counted_without_prompts(
 def test_counting_that_was_killed_while_it_carried_goes_on(
     tmp_path: Path, threads: Pool, loads: Loads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene = drifting(frames=8, shape=(128, 128))
+    scene = make_drifting_scene(frames=8, shape=(128, 128))
     labels = scene.labels.astype(np.uint16)
     labels[3:5] = 0  # missed by the other tool: the model carries tracks over these frames
     np.save(tmp_path / "s.npy", scene.stack.data)
@@ -254,7 +260,7 @@ def test_counting_that_was_killed_while_it_carried_goes_on(
         out=tmp_path / "out",
         axes="TYX",
         along="t",
-        counting=Counting(seeds=str(tmp_path / "labels.npy")),
+        counting=CountingOptions(seeds=str(tmp_path / "labels.npy")),
     )
     looked: list[int] = []
     remember = ToyModel.remember
@@ -268,7 +274,7 @@ def test_counting_that_was_killed_while_it_carried_goes_on(
             raise RuntimeError("killed")
         return remember(model, embedding, segments)
 
-    find = api_count.find_tracks
+    find = api_count.detect_tracks
     monkeypatch.setattr(api_count, "find_tracks", lambda *given: looked.append(1) or find(*given))
     monkeypatch.setattr(ToyModel, "remember", dying)
     monkeypatch.setattr("napari_sam2.batch.run.TRIES", 1)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from napari_sam2.core.byte_limited_cache import Shelf
+from napari_sam2.core.byte_limited_cache import ByteLimitedCache
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,13 @@ from napari_sam2.core.byte_limited_cache import Shelf
     ],
 )
 def test_what_is_made(budget: int, asked: str, made: str, kept: int) -> None:
-    shelf, calls = Shelf[str, str](lambda _: 3, budget), list[str]()
+    shelf, calls = ByteLimitedCache[str, str](lambda _: 3, budget), list[str]()
 
     def make(key: str) -> str:
         calls.append(key)
         return key * 3
 
-    assert [shelf.had(key, lambda key=key: make(key)) for key in asked] == [
+    assert [shelf.get_or_make(key, lambda key=key: make(key)) for key in asked] == [
         key * 3 for key in asked
     ]  # type: ignore[misc]
     assert "".join(calls) == made
@@ -43,29 +43,29 @@ def test_what_is_made(budget: int, asked: str, made: str, kept: int) -> None:
 
 
 def test_a_thing_that_grew_leaves_as_large_as_it_came() -> None:
-    shelf = Shelf[str, list[int]](len, 3)
-    grown = shelf.had("a", lambda: [1])
+    shelf = ByteLimitedCache[str, list[int]](len, 3)
+    grown = shelf.get_or_make("a", lambda: [1])
     grown += [2, 3, 4]
     for key in "bcd":
-        shelf.had(key, lambda: [1])
+        shelf.get_or_make(key, lambda: [1])
     assert "a" not in shelf and shelf.nbytes == 3
 
 
 def test_what_two_made_at_once_counts_once() -> None:
-    shelf = Shelf[str, str](lambda _: 3, 9)
+    shelf = ByteLimitedCache[str, str](lambda _: 3, 9)
 
     def make() -> str:
-        return shelf.had("a", lambda: "theirs") + " and mine"
+        return shelf.get_or_make("a", lambda: "theirs") + " and mine"
 
-    assert shelf.had("a", make) == "theirs and mine"
-    assert (shelf.nbytes, shelf.had("a", str)) == (3, "theirs and mine")
+    assert shelf.get_or_make("a", make) == "theirs and mine"
+    assert (shelf.nbytes, shelf.get_or_make("a", str)) == (3, "theirs and mine")
 
 
 @pytest.mark.parametrize(("unwanted", "left"), [("ac", "b"), ("", "abc"), ("abc", "")])
 def test_some_are_dropped(unwanted: Sequence[str], left: str) -> None:
-    shelf = Shelf[str, str](lambda _: 3, 9)
+    shelf = ByteLimitedCache[str, str](lambda _: 3, 9)
     for key in "abc":
-        shelf.had(key, lambda: "x")
+        shelf.get_or_make(key, lambda: "x")
     shelf.drop(lambda key: key in unwanted)
     assert "".join(key for key in "abc" if key in shelf) == left
     assert shelf.nbytes == 3 * len(left)

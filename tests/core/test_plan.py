@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from napari_sam2.core.errors import PlanError
-from napari_sam2.core.plan import Leg, Propagation, Step
+from napari_sam2.core.plan import Propagation, PropagationRange, Step
 
 
 def test_rising_frames_first_then_falling_ones_tracks_together() -> None:
@@ -24,22 +24,26 @@ def test_rising_frames_first_then_falling_ones_tracks_together() -> None:
 @pytest.mark.parametrize(
     ("direction", "frames", "legs"),
     [
-        ("both", None, (Leg(1, 4, 9), Leg(1, 4, 0))),
-        ("forward", None, (Leg(1, 4, 9),)),
-        ("backward", None, (Leg(1, 4, 0),)),
-        ("both", (3, 6), (Leg(1, 4, 5), Leg(1, 4, 3))),
+        ("both", None, (PropagationRange(1, 4, 9), PropagationRange(1, 4, 0))),
+        ("forward", None, (PropagationRange(1, 4, 9),)),
+        ("backward", None, (PropagationRange(1, 4, 0),)),
+        ("both", (3, 6), (PropagationRange(1, 4, 5), PropagationRange(1, 4, 3))),
         ("both", (4, 5), ()),
-        ("forward", (6, 9), (Leg(1, 4, 8),)),
+        ("forward", (6, 9), (PropagationRange(1, 4, 8),)),
     ],
     ids=["both", "forward", "backward", "part", "only itself", "beyond"],
 )
-def test_legs(direction: str, frames: tuple[int, int] | None, legs: tuple[Leg, ...]) -> None:
-    assert Propagation.outward({1: [4]}, length=10, direction=direction, frames=frames).legs == legs  # type: ignore[arg-type]
+def test_legs(
+    direction: str, frames: tuple[int, int] | None, legs: tuple[PropagationRange, ...]
+) -> None:
+    assert (
+        Propagation.outward({1: [4]}, length=10, direction=direction, frames=frames).ranges == legs
+    )  # type: ignore[arg-type]
 
 
 def test_the_start_is_not_walked() -> None:
-    assert list(Leg(1, 4, 6).frames) == [5, 6]
-    assert list(Leg(1, 4, 2).frames) == [3, 2]
+    assert list(PropagationRange(1, 4, 6).frames) == [5, 6]
+    assert list(PropagationRange(1, 4, 2).frames) == [3, 2]
 
 
 @pytest.mark.parametrize(

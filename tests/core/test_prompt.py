@@ -9,13 +9,13 @@ from napari_sam2.core.errors import PromptError
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import (
     BoxPrompt,
+    FramePrompts,
     Lock,
     MaskPrompt,
     PointPrompt,
     Prompt,
     PromptLog,
     Removal,
-    Said,
 )
 from napari_sam2.core.track import Track
 
@@ -71,22 +71,31 @@ def test_a_mask_takes_no_more_room_than_its_object() -> None:
 @pytest.mark.parametrize(
     ("prompts", "said"),
     [
-        ([], Said()),
+        ([], FramePrompts()),
         (
             [PointPrompt(0, 1, [(1, 1)], [True]), PointPrompt(0, 1, [(2, 2)], [False])],
-            Said(((1, 1), (2, 2)), (True, False)),
+            FramePrompts(((1, 1), (2, 2)), (True, False)),
         ),
         (
             [PointPrompt(0, 1, [(1, 1)], [True]), BoxPrompt(0, 1, (0, 0, 3, 3))],
-            Said(box=(0, 0, 3, 3)),
+            FramePrompts(box=(0, 0, 3, 3)),
         ),
         (
             [BoxPrompt(0, 1, (0, 0, 3, 3)), PointPrompt(0, 1, [(1, 1)], [True])],
-            Said(((1, 1),), (True,), (0, 0, 3, 3)),
+            FramePrompts(((1, 1),), (True,), (0, 0, 3, 3)),
         ),
-        ([BoxPrompt(0, 1, (0, 0, 3, 3)), BoxPrompt(0, 1, (1, 1, 2, 2))], Said(box=(1, 1, 2, 2))),
-        ([MaskPrompt(0, 1, _MASK), PointPrompt(0, 1, [(1, 1)], [True])], Said(((1, 1),), (True,))),
-        ([PointPrompt(1, 1, [(1, 1)], [True]), PointPrompt(0, 2, [(1, 1)], [True])], Said()),
+        (
+            [BoxPrompt(0, 1, (0, 0, 3, 3)), BoxPrompt(0, 1, (1, 1, 2, 2))],
+            FramePrompts(box=(1, 1, 2, 2)),
+        ),
+        (
+            [MaskPrompt(0, 1, _MASK), PointPrompt(0, 1, [(1, 1)], [True])],
+            FramePrompts(((1, 1),), (True,)),
+        ),
+        (
+            [PointPrompt(1, 1, [(1, 1)], [True]), PointPrompt(0, 2, [(1, 1)], [True])],
+            FramePrompts(),
+        ),
     ],
     ids=[
         "nothing",
@@ -98,12 +107,14 @@ def test_a_mask_takes_no_more_room_than_its_object() -> None:
         "elsewhere",
     ],
 )
-def test_what_is_said_on_a_frame(prompts: list, said: Said) -> None:  # type: ignore[type-arg]
-    assert PromptLog(tuple(prompts)).said(1, 0) == said
+def test_what_is_said_on_a_frame(prompts: list, said: FramePrompts) -> None:  # type: ignore[type-arg]
+    assert PromptLog(tuple(prompts)).frame_prompts(1, 0) == said
 
 
 def test_a_mask_replaces_what_was_said_before() -> None:
-    said = PromptLog((PointPrompt(0, 1, [(1, 1)], [True]), MaskPrompt(0, 1, _MASK))).said(1, 0)
+    said = PromptLog((PointPrompt(0, 1, [(1, 1)], [True]), MaskPrompt(0, 1, _MASK))).frame_prompts(
+        1, 0
+    )
     assert said.points == ()
     np.testing.assert_array_equal(said.mask, _MASK)
 
@@ -122,7 +133,7 @@ def test_masks_count_as_drawn_where_they_are_the_last_word(
     last: Prompt | None, drawn: list[int]
 ) -> None:
     log = PromptLog((MaskPrompt(0, 1, _MASK),))
-    found = (log if last is None else log.add(last)).drawn(0)
+    found = (log if last is None else log.add(last)).drawn_masks(0)
     assert sorted(found) == drawn
     assert all((mask == _MASK).all() for mask in found.values())
 
@@ -150,7 +161,7 @@ def test_undo_takes_the_last_prompt_and_what_was_carried_since() -> None:
 
 def test_locks_follow_the_last_word() -> None:
     log = PromptLog((Lock(2, 1), Lock(3, 1), Lock(3, 1, locked=False)))
-    assert (log.locked(1, 2), log.locked(1, 3), log.locked(1, 4)) == (True, False, False)
+    assert (log.is_locked(1, 2), log.is_locked(1, 3), log.is_locked(1, 4)) == (True, False, False)
 
 
 def test_tracks_are_known_by_their_prompts_and_described_once() -> None:

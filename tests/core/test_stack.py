@@ -100,18 +100,18 @@ def test_a_video_that_is_not_there_is_refused(
 def test_planes_come_from_where_they_should() -> None:
     stack = _stack("tczyx", (3, 2, 5, 8, 9))
     video = stack.as_video("z", channel=1, t=2)
-    np.testing.assert_array_equal(video.raw(4), stack.data[2, 1, 4])
-    np.testing.assert_array_equal(video.raw(4, channel=0), stack.data[2, 0, 4])
-    assert video.position(4) == {"t": 2, "z": 4}
+    np.testing.assert_array_equal(video.read_raw_plane(4), stack.data[2, 1, 4])
+    np.testing.assert_array_equal(video.read_raw_plane(4, channel=0), stack.data[2, 0, 4])
+    assert video.axis_indices(4) == {"t": 2, "z": 4}
     with pytest.raises(IndexError, match="frames 0 to 4"):
-        video.raw(5)
+        video.read_raw_plane(5)
 
 
 def test_twelve_bits_stay_apart() -> None:
     data = np.zeros((2, 64, 64), dtype=np.uint16)
     data[:, :32] = np.linspace(0, 4095, 64, dtype=np.uint16)
     data[0, 40, 40], data[0, 50, 50] = 3000, 3001
-    frame = Stack(data, "tyx").as_video().frame(0)
+    frame = Stack(data, "tyx").as_video().read_frame(0)
     assert frame.pixels.dtype == np.float32
     assert frame.pixels[50, 50] - frame.pixels[40, 40] == pytest.approx(1 / 4095, rel=0.1)
 
@@ -119,8 +119,8 @@ def test_twelve_bits_stay_apart() -> None:
 def test_one_contrast_for_all_frames_so_that_a_dim_frame_stays_dim() -> None:
     data = np.stack([np.linspace(0, top, 64 * 64).reshape(64, 64) for top in (100, 1000)])
     video = Stack(data, "tyx").as_video()
-    assert video.frame(0).pixels.max() == pytest.approx(0.1, abs=0.01)
-    assert video.frame(1).pixels.max() == 1.0
+    assert video.read_frame(0).pixels.max() == pytest.approx(0.1, abs=0.01)
+    assert video.read_frame(1).pixels.max() == 1.0
 
 
 def test_sparse_objects_still_give_a_contrast() -> None:
@@ -194,7 +194,7 @@ def test_a_colour_image_is_seen_by_its_luminance() -> None:
     video = stack.as_video()
     assert video.channel is None
     expected = 0.299 * stack.data[0] + 0.587 * stack.data[1] + 0.114 * stack.data[2]
-    np.testing.assert_allclose(video.raw(0), expected)
+    np.testing.assert_allclose(video.read_raw_plane(0), expected)
     assert "luminance" in video.description
 
 
@@ -214,7 +214,7 @@ def test_a_lazy_stack_is_read_frame_by_frame() -> None:
     )
     video = Video.of(Stack(data, "tyx"), contrast=Contrast(0, 500))
     read.clear()
-    video.frame(123)
+    video.read_frame(123)
     assert read == [123]
 
 

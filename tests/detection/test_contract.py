@@ -7,27 +7,27 @@ from typing import Any
 
 import pytest
 
-from napari_sam2.core.prompt import PointPrompt, Prompt, renumbered
-from napari_sam2.core.protocols import PromptSource
-from napari_sam2.detection.label_images import Labels
-from napari_sam2.detection.options import Hints
-from napari_sam2.testing.contracts import SourceContract
+from napari_sam2.core.prompt import PointPrompt, Prompt, renumber_prompt
+from napari_sam2.core.protocols import Detector
+from napari_sam2.detection.label_images import LabelImageDetector
+from napari_sam2.detection.options import DetectionOptions
+from napari_sam2.testing.contracts import DetectorContract
 from napari_sam2.testing.scenes import Scene
 
 
-class Told(Labels):
+class Told(LabelImageDetector):
     """Knows the truth, and says it as `change` has it."""
 
     def __init__(
         self, scene: Scene, change: Callable[[list[Prompt], dict[str, Any]], list[Prompt]]
     ) -> None:
-        super().__init__(Hints(labels=scene.labels, kind="point"))
+        super().__init__(DetectionOptions(labels=scene.labels, kind="point"))
         self.change = change
         self.asked = 0
 
-    def prompts(self, video, frame, *, first=1, taken=None):
+    def detect(self, video, frame, *, first=1, taken=None):
         self.asked += 1
-        said = super().prompts(video, frame, first=first, taken=taken)
+        said = super().detect(video, frame, first_track=first, occupied=taken)
         return self.change(
             said,
             {
@@ -35,7 +35,7 @@ class Told(Labels):
                 "first": first,
                 "taken": taken,
                 "asked": self.asked,
-                "whole": super().prompts(video, frame),
+                "whole": super().detect(video, frame),
             },
         )
 
@@ -50,7 +50,7 @@ BROKEN: dict[str, Callable[[list[Prompt], dict[str, Any]], list[Prompt]]] = {
         PointPrompt(9999, 1, [(1.0, 1.0)], [True])
     ],
     "test_tracks_are_numbered_from_first": lambda said, how: [
-        renumbered(each, number) for number, each in enumerate(said, start=1)
+        renumber_prompt(each, number) for number, each in enumerate(said, start=1)
     ],
     "test_the_same_frame_gets_the_same_answer": lambda said, how: said[: how["asked"]],
     "test_what_is_known_is_left_out": lambda said, how: how["whole"],
@@ -60,13 +60,13 @@ BROKEN: dict[str, Callable[[list[Prompt], dict[str, Any]], list[Prompt]]] = {
 }
 
 
-class Nameless(Labels):
+class Nameless(LabelImageDetector):
     name = ""
 
 
-def run(test: str, make: Callable[[Scene], PromptSource]) -> None:
-    contract = SourceContract()
-    contract.make_source = make  # type: ignore[method-assign]
+def run(test: str, make: Callable[[Scene], Detector]) -> None:
+    contract = DetectorContract()
+    contract.make_detector = make  # type: ignore[method-assign]
     getattr(contract, test)()
 
 
@@ -79,9 +79,9 @@ def test_broken_source_fails_that_test(test: str) -> None:
 
 def test_nameless_source_fails_its_test() -> None:
     with pytest.raises(AssertionError, match="name"):
-        run("test_it_has_a_name", lambda scene: Nameless(Hints(labels=scene.labels)))
+        run("test_it_has_a_name", lambda scene: Nameless(DetectionOptions(labels=scene.labels)))
 
 
 def test_every_test_of_the_contract_is_shown_to_fail() -> None:
-    tests = {name for name in dir(SourceContract) if name.startswith("test_")}
+    tests = {name for name in dir(DetectorContract) if name.startswith("test_")}
     assert tests == {*BROKEN, "test_it_has_a_name"}

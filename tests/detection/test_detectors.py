@@ -9,64 +9,76 @@ from scipy.ndimage import gaussian_filter
 from napari_sam2.api.samples import SAMPLES
 from napari_sam2.core.errors import LabelsError, PlanError, PromptError, SpacingError
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
-from napari_sam2.core.protocols import PromptSource, VolumeSource
+from napari_sam2.core.protocols import Detector, VolumeDetector
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.core.video import Contrast, Video
-from napari_sam2.detection.classical import outline
-from napari_sam2.detection.exemplars import Examples
-from napari_sam2.detection.grid import Answer, Everything, Grid, apart, lattice, stability
-from napari_sam2.detection.label_images import Labels
-from napari_sam2.detection.object_scale import guess_scale, is_dark
-from napari_sam2.detection.options import Hints
-from napari_sam2.detection.registry import SOURCES, open_source
-from napari_sam2.detection.seeds import Blobs, Bodies, Peaks, label_prompts
+from napari_sam2.detection.classical import segment_objects
+from napari_sam2.detection.exemplars import ExemplarDetector
+from napari_sam2.detection.grid import (
+    CandidateMask,
+    EverythingDetector,
+    GridDetector,
+    compute_stability,
+    make_lattice,
+    remove_duplicates,
+)
+from napari_sam2.detection.label_images import LabelImageDetector
+from napari_sam2.detection.object_scale import estimate_scale, is_dark
+from napari_sam2.detection.options import DetectionOptions
+from napari_sam2.detection.registry import DETECTORS, open_detector
+from napari_sam2.detection.seeds import (
+    BlobDetector,
+    ClassicalDetector,
+    PeakDetector,
+    make_label_prompts,
+)
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.models.load import load_model
-from napari_sam2.testing.contracts import SourceContract
-from napari_sam2.testing.scenes import Scene, drifting, ellipsoids
+from napari_sam2.testing.contracts import DetectorContract
+from napari_sam2.testing.scenes import Scene, make_drifting_scene, make_ellipsoid_scene
 from napari_sam2.testing.toy import ToyModel
 
 
-class TestBodies(SourceContract):
-    def make_source(self, scene: Scene) -> PromptSource:
-        return Bodies()
+class TestBodies(DetectorContract):
+    def make_detector(self, scene: Scene) -> Detector:
+        return ClassicalDetector()
 
 
-class TestBodiesAsBoxes(SourceContract):
-    def make_source(self, scene: Scene) -> PromptSource:
-        return Bodies(Hints(kind="box"))
+class TestBodiesAsBoxes(DetectorContract):
+    def make_detector(self, scene: Scene) -> Detector:
+        return ClassicalDetector(DetectionOptions(kind="box"))
 
 
-class TestBlobs(SourceContract):
-    def make_source(self, scene: Scene) -> PromptSource:
-        return Blobs()
+class TestBlobs(DetectorContract):
+    def make_detector(self, scene: Scene) -> Detector:
+        return BlobDetector()
 
 
-class TestPeaks(SourceContract):
-    def make_source(self, scene: Scene) -> PromptSource:
-        return Peaks()
+class TestPeaks(DetectorContract):
+    def make_detector(self, scene: Scene) -> Detector:
+        return PeakDetector()
 
 
-class TestLabels(SourceContract):
-    def make_source(self, scene: Scene) -> PromptSource:
-        return Labels(Hints(labels=scene.labels))
+class TestLabels(DetectorContract):
+    def make_detector(self, scene: Scene) -> Detector:
+        return LabelImageDetector(DetectionOptions(labels=scene.labels))
 
 
-class TestGrid(SourceContract):
-    def make_source(self, scene: Scene) -> PromptSource:
-        return Grid(Hints(model=ToyModel()))
+class TestGrid(DetectorContract):
+    def make_detector(self, scene: Scene) -> Detector:
+        return GridDetector(DetectionOptions(model=ToyModel()))
 
 
-class TestEverything(SourceContract):
-    def make_source(self, scene: Scene) -> PromptSource:
-        return Everything(Hints(model=ToyModel(), kind="point"))
+class TestEverything(DetectorContract):
+    def make_detector(self, scene: Scene) -> Detector:
+        return EverythingDetector(DetectionOptions(model=ToyModel(), kind="point"))
 
 
-class TestExamples(SourceContract):
-    def make_source(self, scene: Scene) -> PromptSource:
+class TestExamples(DetectorContract):
+    def make_detector(self, scene: Scene) -> Detector:
         shown = scene.tracks[0] if scene.tracks else 0
-        example = scene.click(shown, 0) if shown else PointPrompt(0, 1, [(30.0, 30.0)], [True])
-        return Examples(Hints(model=ToyModel(), examples=(example,)))
+        example = scene.make_click(shown, 0) if shown else PointPrompt(0, 1, [(30.0, 30.0)], [True])
+        return ExemplarDetector(DetectionOptions(model=ToyModel(), examples=(example,)))
 
 
 def discs(
@@ -87,7 +99,7 @@ def discs(
 @pytest.mark.parametrize("dark", [False, True], ids=["bright", "dark"])
 def test_size_and_darkness_are_guessed_from_the_image(radius, dark):
     plane = discs([radius] * 3)
-    scale = guess_scale(1 - plane if dark else plane)
+    scale = estimate_scale(1 - plane if dark else plane)
     assert scale is not None
     assert scale.dark is dark is is_dark(1 - plane if dark else plane)
     assert 0.7 * 2 * radius <= scale.diameter_px <= 1.5 * 2 * radius
@@ -95,7 +107,7 @@ def test_size_and_darkness_are_guessed_from_the_image(radius, dark):
 
 @pytest.mark.parametrize("diameter", [20.0, 30.0], ids=["too small a size", "too large a size"])
 def test_disc_is_one_body_though_the_size_is_off(diameter):
-    labels = outline(discs([13] * 2), (diameter, diameter))
+    labels = segment_objects(discs([13] * 2), (diameter, diameter))
     assert sorted(np.unique(labels).tolist()) == [0, 1, 2]
     assert np.abs(np.bincount(labels.ravel())[1:] / (np.pi * 13**2) - 1).max() < 0.15
 
@@ -105,7 +117,7 @@ def test_touching_discs_are_two_bodies():
     plane = (
         ((y - 40) ** 2 + (x - 45) ** 2 <= 225) | ((y - 40) ** 2 + (x - 75) ** 2 <= 225)
     ).astype(np.float32)
-    assert outline(plane, (30.0, 30.0)).max() == 2
+    assert segment_objects(plane, (30.0, 30.0)).max() == 2
 
 
 @pytest.mark.parametrize(
@@ -123,7 +135,7 @@ def test_volume_that_fades_towards_its_ends_is_parted_only_at_a_gap(middles, hal
     volume = gaussian_filter(inside.astype(np.float32), (3, 1, 1)) + np.random.default_rng(
         0
     ).normal(0, 0.01, inside.shape)
-    assert outline(volume.astype(np.float32), (18.0, 18.0, 18.0)).max() == count
+    assert segment_objects(volume.astype(np.float32), (18.0, 18.0, 18.0)).max() == count
 
 
 def test_nuclei_of_the_sample_are_each_one_body():
@@ -132,7 +144,7 @@ def test_nuclei_of_the_sample_are_each_one_body():
         open_stack(sample.image).as_video("z"),
         np.asarray(open_labels(sample.truth).data),
     )
-    planes = Bodies().labels(video)
+    planes = ClassicalDetector().detect_volume(video)
     found = np.stack([planes(frame) for frame in range(len(video))])
     nuclei = np.unique(truth[truth > 0])
     mine = [
@@ -144,13 +156,15 @@ def test_nuclei_of_the_sample_are_each_one_body():
 def test_dim_object_beside_a_bright_one_is_found():
     plane = discs([12, 12], noise=0.01)
     plane[:, 120:] *= 0.4
-    assert outline(plane, (24.0, 24.0)).max() == 2
+    assert segment_objects(plane, (24.0, 24.0)).max() == 2
 
 
 @pytest.mark.parametrize("kind", ["mask", "box", "point"])
 def test_seeds_are_said_as_asked(kind):
-    scene = drifting(count=2, frames=2, shape=(96, 96))
-    prompts = Labels(Hints(labels=scene.labels, kind=kind)).prompts(scene.video, 0)
+    scene = make_drifting_scene(count=2, frames=2, shape=(96, 96))
+    prompts = LabelImageDetector(DetectionOptions(labels=scene.labels, kind=kind)).detect(
+        scene.video, 0
+    )
     assert [type(prompt) for prompt in prompts] == [
         {"mask": MaskPrompt, "box": BoxPrompt, "point": PointPrompt}[kind]
     ] * 2
@@ -161,19 +175,21 @@ def test_labels_with_holes_parts_and_large_numbers_are_taken_as_they_are():
     plane[5:15, 5:15] = 70_000
     plane[8:11, 8:11] = 0
     plane[20:25, 5:10] = plane[20:25, 30:35] = 4_294_967_295
-    prompts = label_prompts(plane, 0, "mask", 1, None)
+    prompts = make_label_prompts(plane, 0, "mask", 1, None)
     assert [int(prompt.mask.sum()) for prompt in prompts] == [91, 50]
     assert [prompt.track for prompt in prompts] == [1, 2]
 
 
 def test_labels_are_identities_only_where_they_stay_the_same():
-    scene = drifting(count=4, frames=4, shape=(96, 96), speed=1.0)
+    scene = make_drifting_scene(count=4, frames=4, shape=(96, 96), speed=1.0)
     video = scene.video
-    assert Labels(Hints(labels=scene.labels)).labels(video) is not None
+    assert (
+        LabelImageDetector(DetectionOptions(labels=scene.labels)).detect_volume(video) is not None
+    )
     shuffled = np.stack(
         [np.where(plane, (plane + frame) % 4 + 1, 0) for frame, plane in enumerate(scene.labels)]
     ).astype(np.uint16)
-    assert Labels(Hints(labels=shuffled)).labels(video) is None
+    assert LabelImageDetector(DetectionOptions(labels=shuffled)).detect_volume(video) is None
 
 
 @pytest.mark.parametrize(
@@ -186,16 +202,16 @@ def test_labels_are_identities_only_where_they_stay_the_same():
     ids=["shape", "floats", "negative"],
 )
 def test_labels_that_do_not_fit_are_refused(labels, says):
-    video = drifting(count=4, frames=4, shape=(96, 96)).video
+    video = make_drifting_scene(count=4, frames=4, shape=(96, 96)).video
     with pytest.raises(LabelsError, match=says):
-        Labels(Hints(labels=labels)).prompts(video, 0)
+        LabelImageDetector(DetectionOptions(labels=labels)).detect(video, 0)
 
 
 def test_z_stack_is_outlined_as_a_volume():
-    scene = ellipsoids(slices=20, shape=(128, 128))
-    source = Bodies()
-    assert isinstance(source, VolumeSource)
-    planes = source.labels(scene.video)
+    scene = make_ellipsoid_scene(slices=20, shape=(128, 128))
+    source = ClassicalDetector()
+    assert isinstance(source, VolumeDetector)
+    planes = source.detect_volume(scene.video)
     found = np.stack([planes(frame) for frame in range(len(scene.video))])
     assert len(np.unique(found)) == 3
     for track in scene.tracks:
@@ -205,26 +221,28 @@ def test_z_stack_is_outlined_as_a_volume():
 
 
 def test_time_lapse_is_no_volume():
-    assert Bodies().labels(drifting().video) is None
+    assert ClassicalDetector().detect_volume(make_drifting_scene().video) is None
 
 
 def test_diameter_in_um_is_brought_to_pixels_and_needs_a_spacing():
     pixels = np.random.default_rng(0).integers(0, 9, (1, 64, 64)).astype(np.uint8)
     known = Video.of(Stack(pixels, "tyx", Spacing(y_um=0.5, x_um=0.5)), contrast=Contrast(0, 9))
-    assert Hints(diameter_um=10.0).scale(known).diameter_px == 20.0
+    assert DetectionOptions(diameter_um=10.0).estimate_scale(known).diameter_px == 20.0
     with pytest.raises(SpacingError, match="µm per pixel"):
-        Hints(diameter_um=10.0).scale(Video.of(Stack(pixels, "tyx"), contrast=Contrast(0, 9)))
+        DetectionOptions(diameter_um=10.0).estimate_scale(
+            Video.of(Stack(pixels, "tyx"), contrast=Contrast(0, 9))
+        )
 
 
 @pytest.mark.parametrize(
     ("make", "error", "says"),
     [
-        (lambda: Hints(diameter_px=3, diameter_um=3), PlanError, "one of them"),
-        (lambda: Hints(diameter_px=-1), PlanError, "above 0"),
-        (Grid, PlanError, "asks a model"),
-        (Labels, LabelsError, "without labels"),
-        (lambda: Examples(Hints(model=ToyModel())), PromptError, "click some"),
-        (lambda: open_source("magic"), PlanError, "expected one of .*bodies"),
+        (lambda: DetectionOptions(diameter_px=3, diameter_um=3), PlanError, "one of them"),
+        (lambda: DetectionOptions(diameter_px=-1), PlanError, "above 0"),
+        (GridDetector, PlanError, "asks a model"),
+        (LabelImageDetector, LabelsError, "without labels"),
+        (lambda: ExemplarDetector(DetectionOptions(model=ToyModel())), PromptError, "click some"),
+        (lambda: open_detector("magic"), PlanError, "expected one of .*bodies"),
     ],
     ids=[
         "two sizes",
@@ -241,24 +259,32 @@ def test_what_cannot_be_is_refused_with_one_line(make, error, says):
 
 
 def test_all_sources_are_known_by_name():
-    assert list(SOURCES) == ["blobs", "bodies", "everything", "examples", "grid", "labels", "peaks"]
+    assert list(DETECTORS) == [
+        "blobs",
+        "bodies",
+        "everything",
+        "examples",
+        "grid",
+        "labels",
+        "peaks",
+    ]
 
 
 def test_examples_leave_out_what_looks_different():
-    scene = drifting(count=4, frames=2, shape=(128, 128))
+    scene = make_drifting_scene(count=4, frames=2, shape=(128, 128))
     data = scene.stack.data.copy()
     y, x = np.mgrid[:128, :128]
     data[:, (y - 64) ** 2 + (x - 64) ** 2 <= 16] = 50_000  # a speck of the same grey
     video = Video.of(Stack(data, "tyx", scene.stack.spacing))
-    prompts = Examples(Hints(model=ToyModel(), examples=(scene.click(1, 0),), kind="mask")).prompts(
-        video, 0
-    )
+    prompts = ExemplarDetector(
+        DetectionOptions(model=ToyModel(), examples=(scene.make_click(1, 0),), kind="mask")
+    ).detect(video, 0)
     assert len(prompts) == 4
     assert not any(prompt.mask[64, 64] for prompt in prompts)
 
 
 def test_lattice_covers_the_frame_evenly():
-    places = lattice((40, 60), 20.0)
+    places = make_lattice((40, 60), 20.0)
     assert places.tolist() == [
         [9.5, 9.5],
         [9.5, 29.5],
@@ -271,17 +297,23 @@ def test_lattice_covers_the_frame_evenly():
 
 def test_of_two_answers_that_are_one_object_the_better_stays():
     square, part = np.ones((10, 10), bool), np.ones((4, 4), bool)
-    good, worse = Answer(square, (5, 5), 0.95, (9, 9)), Answer(square, (6, 5), 0.9, (9, 9))
-    inside, elsewhere = Answer(part, (7, 7), 0.85, (9, 9)), Answer(part, (30, 30), 0.5, (31, 31))
-    assert apart([elsewhere, inside, worse, good], (50, 50)) == [good, elsewhere]
+    good, worse = (
+        CandidateMask(square, (5, 5), 0.95, (9, 9)),
+        CandidateMask(square, (6, 5), 0.9, (9, 9)),
+    )
+    inside, elsewhere = (
+        CandidateMask(part, (7, 7), 0.85, (9, 9)),
+        CandidateMask(part, (30, 30), 0.5, (31, 31)),
+    )
+    assert remove_duplicates([elsewhere, inside, worse, good], (50, 50)) == [good, elsewhere]
 
 
 def test_stability_is_the_iou_of_the_mask_with_its_edge_moved():
     logits = np.full((10, 10), -5.0)
     logits[2:8, 2:8] = 0.5
     logits[4:6, 4:6] = 5.0
-    assert stability(logits) == 4 / 36
-    assert stability(np.full((4, 4), -9.0)) == 0.0
+    assert compute_stability(logits) == 4 / 36
+    assert compute_stability(np.full((4, 4), -9.0)) == 0.0
 
 
 @pytest.mark.parametrize("source", ["grid", "examples"])
@@ -290,16 +322,16 @@ def test_the_embedded_model_finds_nuclei_where_they_are(source: str) -> None:
     sample = SAMPLES[1]
     video, truth = (
         open_stack(sample.image).as_video("t"),
-        open_labels(sample.truth).plane({"t": 10}),
+        open_labels(sample.truth).read_plane({"t": 10}),
     )
     nuclei = [truth == label for label in np.unique(truth) if label]
     example = MaskPrompt(10, 1, nuclei[0])
-    hints = Hints(
+    hints = DetectionOptions(
         model=load_model("nano", device="cpu"), examples=(example,) if source == "examples" else ()
     )
     found = [
         prompt.mask
-        for prompt in open_source(source, hints).prompts(video, 10)
+        for prompt in open_detector(source, hints).detect(video, 10)
         if isinstance(prompt, MaskPrompt)
     ]
     ious = [

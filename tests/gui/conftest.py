@@ -49,19 +49,19 @@ def errors() -> Iterator[list[BaseException]]:
 
 
 @pytest.fixture
-def bench(napari_viewer: Any, errors: list[BaseException]) -> Iterator[Callable[..., Any]]:
-    """Open panels with the toy model; each is a `tests.gui.hands.Hands`.
+def open_panel(napari_viewer: Any, errors: list[BaseException]) -> Iterator[Callable[..., Any]]:
+    """Open panels with the toy model; each is a `tests.gui.hands.PanelDriver`.
 
     They are taken down, and their layers too.
     """
-    from tests.gui.hands import Hands
+    from tests.gui.hands import PanelDriver
 
-    opened: list[Hands] = []
+    opened: list[PanelDriver] = []
 
     def _open(
         load: Callable[[str], VideoModel] = lambda _: ToyModel(), root: Path | None = None
-    ) -> Hands:
-        opened.append(Hands(napari_viewer, load, root))
+    ) -> PanelDriver:
+        opened.append(PanelDriver(napari_viewer, load, root))
         return opened[-1]
 
     yield _open
@@ -71,6 +71,6 @@ def bench(napari_viewer: Any, errors: list[BaseException]) -> Iterator[Callable[
 
 
 @pytest.fixture
-def here(tmp_path: Path) -> Path:
+def results_folder(tmp_path: Path) -> Path:
     """A folder to save into."""
     return tmp_path / "results"

@@ -17,10 +17,10 @@ from napari_sam2.gui.app.view import Stage
 from napari_sam2.gui.widgets.panel import Panel
 from napari_sam2.testing.scenes import Scene
 
-PATIENCE_S = 60.0
+TIMEOUT_S = 60.0
 
 
-class Hands:
+class PanelDriver:
     """A panel in a viewer."""
 
     def __init__(
@@ -29,18 +29,18 @@ class Hands:
         self.viewer = viewer
         self.panel = Panel(viewer, load=load, root=lambda: root)
         self.dock = viewer.window.add_dock_widget(self.panel, name="SAM 2 for stacks", area="right")
-        self.told: list[str] = []
-        self.panel.tell = lambda text, wrong=False: self.told.append(text)  # type: ignore[method-assign, misc, assignment]
-        self.panel.canvas._tell = self.panel.tell
-        self.rest()
+        self.messages: list[str] = []
+        self.panel.notify = lambda text, wrong=False: self.messages.append(text)  # type: ignore[method-assign, misc, assignment]
+        self.panel.canvas._notify = self.panel.notify
+        self.wait_until_idle()
 
-    def open(self, scene: Scene, **options: Any) -> Any:
+    def open_scene(self, scene: Scene, **options: Any) -> Any:
         """Open the stack of a scene as an image layer, at its first frame."""
         names = {"axis_labels": tuple(scene.stack.axes), "name": scene.name, **options}
         layer = self.viewer.add_image(scene.stack.data, **names)
         self.viewer.dims.set_point(0, 0)
         self.viewer.reset_view()
-        self.until(lambda: self.ready and self.panel.controller.snapshot.device != "")
+        self.wait_until(lambda: self.ready and self.panel.controller.snapshot.device != "")
         return layer
 
     @property
@@ -48,24 +48,23 @@ class Hands:
         """Whether nothing is being worked on."""
         return self.panel.controller.snapshot.stage in (Stage.READY, Stage.EMPTY)
 
-    def until(self, true: Callable[[], Any]) -> None:
+    def wait_until(self, condition: Callable[[], Any]) -> None:
         """Let the window work until this is true."""
-        end = time.monotonic() + PATIENCE_S
-        while not true():
+        end = time.monotonic() + TIMEOUT_S
+        while not condition():
             assert time.monotonic() < end, (
-                f"waited {PATIENCE_S:.0f} s in vain; the panel says "
-                f"{self.panel.controller.snapshot}"
+                f"waited {TIMEOUT_S:.0f} s in vain; the panel says {self.panel.controller.snapshot}"
             )
             QApplication.processEvents()
             time.sleep(0.001)
 
-    def rest(self) -> None:
+    def wait_until_idle(self) -> None:
         """Wait until all that was asked for is done and drawn."""
         for _ in range(3):
             QApplication.processEvents()
-        self.until(lambda: self.ready and not self.panel._redraw.isActive())
+        self.wait_until(lambda: self.ready and not self.panel._redraw_timer.isActive())
 
-    def spot(self, layer: Any, data: tuple[float, ...]) -> QPoint:
+    def get_canvas_point(self, layer: Any, data: tuple[float, ...]) -> QPoint:
         """Where a position of a layer lies on the canvas."""
         camera, size = self.viewer.scene.camera, self.canvas.size()
         world = np.asarray(layer.data_to_world(data))[-2:]
@@ -81,26 +80,26 @@ class Hands:
         return self.viewer.window._qt_viewer.canvas.native
 
     def click(
-        self, layer: Any, data: tuple[float, ...], *, held: Any = None, button: Any = None
+        self, layer: Any, data: tuple[float, ...], *, modifiers: Any = None, button: Any = None
     ) -> None:
         """A click of the mouse."""
-        where = self.spot(layer, data)
+        where = self.get_canvas_point(layer, data)
         QTest.mouseMove(self.canvas, where)
         QApplication.processEvents()
         QTest.mouseClick(
             self.canvas,
             button or Qt.MouseButton.LeftButton,
-            held or Qt.KeyboardModifier.NoModifier,
+            modifiers or Qt.KeyboardModifier.NoModifier,
             where,
         )
-        self.rest()
+        self.wait_until_idle()
 
     def drag(
-        self, layer: Any, start: tuple[float, ...], end: tuple[float, ...], *, held: Any = None
+        self, layer: Any, start: tuple[float, ...], end: tuple[float, ...], *, modifiers: Any = None
     ) -> None:
         """The mouse dragged from here to there."""
-        modifiers = held or Qt.KeyboardModifier.NoModifier
-        one, other = self.spot(layer, start), self.spot(layer, end)
+        modifiers = modifiers or Qt.KeyboardModifier.NoModifier
+        one, other = self.get_canvas_point(layer, start), self.get_canvas_point(layer, end)
         QTest.mouseMove(self.canvas, one)
         QTest.mousePress(self.canvas, Qt.MouseButton.LeftButton, modifiers, one)
         for step in range(1, 6):
@@ -108,16 +107,16 @@ class Hands:
             QTest.mouseMove(self.canvas, between, 10)
             QApplication.processEvents()
         QTest.mouseRelease(self.canvas, Qt.MouseButton.LeftButton, modifiers, other)
-        self.rest()
+        self.wait_until_idle()
 
-    def press(self, key: Any, held: Any = None, *, rest: bool = True) -> None:
+    def press(self, key: Any, modifiers: Any = None, *, wait: bool = True) -> None:
         """A key pressed over the canvas."""
         self.canvas.setFocus()
-        QTest.keyClick(self.canvas, key, held or Qt.KeyboardModifier.NoModifier)
-        if rest:
-            self.rest()
+        QTest.keyClick(self.canvas, key, modifiers or Qt.KeyboardModifier.NoModifier)
+        if wait:
+            self.wait_until_idle()
 
-    def labels(self, layer: Any) -> np.ndarray:
+    def read_labels(self, layer: Any) -> np.ndarray:
         """What the Labels layer over an image holds."""
         overlays = self.panel.canvas._overlays[str(layer.unique_id)]
         return np.array(overlays.labels.data)

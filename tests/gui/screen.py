@@ -18,35 +18,35 @@ if sys.platform == "linux" and not any(
 
 from qtpy.QtWidgets import QApplication
 
-_kept: list[QApplication] = []
+_applications: list[QApplication] = []
 
 
-def application() -> QApplication:
+def get_application() -> QApplication:
     """The one there is, or a new one."""
     if QApplication.instance() is None:
-        _kept.append(QApplication(sys.argv[:1]))
+        _applications.append(QApplication(sys.argv[:1]))
     return QApplication.instance()
 
 
-def shown(widget: Any, width: int, height: int) -> Any:
+def show_widget(widget: Any, width: int, height: int) -> Any:
     """A widget of that size, on the screen."""
-    application()
+    get_application()
     widget.resize(width, height)
     widget.show()
-    settle()
+    process_events()
     return widget
 
 
-def settle() -> None:
+def process_events() -> None:
     """Let the window do all that is waiting."""
     for _ in range(5):
         QApplication.processEvents()
 
 
-def wait_until(true: Callable[[], bool], *, seconds: float = 60.0) -> None:
+def wait_until(condition: Callable[[], bool], *, timeout_s: float = 60.0) -> None:
     """Keep the window going until something is true."""
-    end = time.monotonic() + seconds
-    while not true():
+    end = time.monotonic() + timeout_s
+    while not condition():
         assert time.monotonic() < end, "it never came true"
         QApplication.processEvents()
         time.sleep(0.005)

@@ -14,25 +14,25 @@ from napari.layers import Tracks
 from napari_sam2.core.errors import PlanError
 from napari_sam2.core.track import Track
 from napari_sam2.gui.app.controller import Controller
-from napari_sam2.gui.app.live_tables import Measured
-from napari_sam2.gui.app.view import Inline, Place, Said
+from napari_sam2.gui.app.live_tables import LiveTables
+from napari_sam2.gui.app.view import InlineWorker, SessionKey, TrackPrompts
 from napari_sam2.gui.layers.canvas import Canvas
-from napari_sam2.gui.layers.layer_axes import choice_of, key_of, read
-from napari_sam2.testing.scenes import Scene, dividing, drifting
+from napari_sam2.gui.layers.layer_axes import get_layer_key, make_image_selection, read_layer_axes
+from napari_sam2.testing.scenes import Scene, make_dividing_scene, make_drifting_scene
 from napari_sam2.testing.toy import ToyModel
-from tests.gui.windows import Mock
+from tests.gui.windows import MockView
 
 
-class Drawing(Mock):
+class Drawing(MockView):
     """A mock view that has a canvas."""
 
     canvas: Canvas
 
-    def draw(self, place: Place, planes: Any) -> None:
-        self.canvas.draw(place, planes)
+    def draw_planes(self, place: SessionKey, planes: Any) -> None:
+        self.canvas.draw_planes(place, planes)
 
-    def draw_said(self, place: Place, said: Said) -> None:
-        self.canvas.draw_said(place, said)
+    def draw_prompts(self, place: SessionKey, said: TrackPrompts) -> None:
+        self.canvas.draw_prompts(place, said)
 
 
 class Easel:
@@ -41,8 +41,8 @@ class Easel:
     def __init__(self) -> None:
         self.viewer = components.ViewerModel()
         self.view = Drawing()
-        self.controller = Controller(self.view, Inline(), load=lambda _: ToyModel())
-        self.view.canvas = self.canvas = Canvas(self.viewer, self.controller, self.view.tell)
+        self.controller = Controller(self.view, InlineWorker(), load=lambda _: ToyModel())
+        self.view.canvas = self.canvas = Canvas(self.viewer, self.controller, self.view.notify)
 
     def open(self, scene: Scene) -> Any:
         """The stack of a scene, as a layer that is worked on."""
@@ -50,14 +50,14 @@ class Easel:
             scene.stack.data, axis_labels=tuple(scene.stack.axes), name=scene.name
         )
         self.viewer.dims.set_point(0, 0)
-        self.canvas.use(layer, read(layer), choice_of(layer))
+        self.canvas.use_image(layer, read_layer_axes(layer), make_image_selection(layer))
         return layer
 
 
 def test_deleted_overlays_are_made_again_with_all_that_is_known() -> None:
-    scene, easel = drifting(), Easel()
+    scene, easel = make_drifting_scene(), Easel()
     layer = easel.open(scene)
-    easel.canvas._click((0, *scene.click(1, 0).yx[0]), True)
+    easel.canvas._on_click((0, *scene.make_click(1, 0).yx[0]), True)
     overlays = easel.canvas.overlays
     assert overlays is not None
     layer.name = "another name"
@@ -66,60 +66,60 @@ def test_deleted_overlays_are_made_again_with_all_that_is_known() -> None:
     easel.controller.propagate()
     np.testing.assert_array_equal(overlays.labels.data == 1, scene.labels == 1)
     assert overlays.labels in easel.viewer.layers
-    easel.controller.new()
-    easel.canvas._click((0, *scene.click(2, 0).yx[0]), True)
+    easel.controller.start_object()
+    easel.canvas._on_click((0, *scene.make_click(2, 0).yx[0]), True)
     assert len(overlays.points.data) == 1
     assert easel.viewer.layers.selection.active == layer
 
 
 def test_an_image_that_is_deleted_and_opened_again_begins_with_nothing() -> None:
-    scene, easel = drifting(), Easel()
+    scene, easel = make_drifting_scene(), Easel()
     layer = easel.open(scene)
-    easel.canvas._click((0, *scene.click(1, 0).yx[0]), True)
+    easel.canvas._on_click((0, *scene.make_click(1, 0).yx[0]), True)
     easel.viewer.layers.remove(layer)
-    easel.canvas.forget(key_of(layer))
-    easel.controller.forget(key_of(layer))
+    easel.canvas.forget_image(get_layer_key(layer))
+    easel.controller.forget_image(get_layer_key(layer))
     easel.controller.propagate()
-    assert "Open an image first" in easel.view.wrong[-1]
+    assert "Open an image first" in easel.view.errors[-1]
     again = easel.open(scene)
     assert easel.view.snapshot.objects == ()
-    easel.canvas._click((0, *scene.click(2, 0).yx[0]), True)
+    easel.canvas._on_click((0, *scene.make_click(2, 0).yx[0]), True)
     labels = easel.canvas.overlays.labels if easel.canvas.overlays else None
     assert labels is not None and labels.name == f"{again.name} objects [1]"
     np.testing.assert_array_equal(labels.data[0] > 0, scene.mask(2, 0))
 
 
 def test_the_objects_lie_between_the_image_and_the_clicks() -> None:
-    scene, easel = drifting(), Easel()
+    scene, easel = make_drifting_scene(), Easel()
     layer = easel.open(scene)
-    easel.canvas._click((0, *scene.click(1, 0).yx[0]), True)
+    easel.canvas._on_click((0, *scene.make_click(1, 0).yx[0]), True)
     overlays = easel.canvas.overlays
     assert overlays is not None
     assert list(easel.viewer.layers) == [layer, overlays.labels, overlays.points]
 
 
 def test_tracks_are_drawn_with_who_divided_into_whom_and_drawn_again() -> None:
-    scene, easel = dividing(), Easel()
+    scene, easel = make_dividing_scene(), Easel()
     image = easel.open(scene)
     image.scale = (1.0, 0.5, 0.5)
-    place = easel.controller.place
+    place = easel.controller.key
     assert place is not None
     with pytest.raises(PlanError, match="no object was measured yet"):
-        easel.canvas.draw_tracks(place, Measured(scene.video).tables())
-    measured = Measured(scene.video)
-    measured.describe([Track(2, parent=1), Track(3, parent=1)])
+        easel.canvas.draw_tracks(place, LiveTables(scene.video).make_tables())
+    measured = LiveTables(scene.video)
+    measured.set_descriptions([Track(2, parent=1), Track(3, parent=1)])
     half = len(scene.labels) // 2
     for frames in (range(half), range(half, len(scene.labels))):
         for frame in frames:
-            measured.measure(frame, scene.labels[frame])
-        easel.canvas.draw_tracks(place, measured.tables())
+            measured.measure_frame(frame, scene.labels[frame])
+        easel.canvas.draw_tracks(place, measured.make_tables())
         (layer,) = [each for each in easel.viewer.layers if isinstance(each, Tracks)]
         assert easel.viewer.layers.selection.active == image and tuple(layer.scale) == (
             1.0,
             0.5,
             0.5,
         )
-        shown = measured.tables().objects.sort_values(["track", "frame"])
+        shown = measured.make_tables().objects.sort_values(["track", "frame"])
         np.testing.assert_allclose(layer.data, shown[["track", "frame", "y", "x"]])
     assert {child: list(mother) for child, mother in layer.graph.items()} == {2: [1], 3: [1]}
 
@@ -134,52 +134,52 @@ def test_tracks_are_drawn_with_who_divided_into_whom_and_drawn_again() -> None:
     ids=["in 3D", "other axes", "outside"],
 )
 def test_a_click_that_means_nothing_is_told_why(prepare: Any, sentence: str) -> None:
-    scene, easel = drifting(), Easel()
+    scene, easel = make_drifting_scene(), Easel()
     easel.open(scene)
     prepare(easel.viewer)
-    easel.canvas._click((0, -50, 10), True)
-    assert sentence in easel.view.wrong[-1]
-    assert len(easel.controller.book.log) == 0
+    easel.canvas._on_click((0, -50, 10), True)
+    assert sentence in easel.view.errors[-1]
+    assert len(easel.controller.state.log) == 0
 
 
 def test_what_is_painted_filled_or_erased_is_a_mask() -> None:
-    scene, easel = drifting(), Easel()
+    scene, easel = make_drifting_scene(), Easel()
     easel.open(scene)
     waiting: list[Any] = []
     overlays = easel.canvas.overlays
     assert overlays is not None
-    overlays._later = waiting.append
-    easel.controller.new()
-    overlays.paint(1, lasso=False)
+    overlays._defer = waiting.append
+    easel.controller.start_object()
+    overlays.start_painting(1, lasso=False)
     overlays.labels.brush_size = 7
     overlays.labels.paint((0, 20, 20), 1)
     waiting.pop()()
     painted = overlays.labels.data[0] == 1
-    said = easel.controller.book.log.said(1, 0).mask
+    said = easel.controller.state.log.frame_prompts(1, 0).mask
     assert said is not None and painted.sum() > 20
     np.testing.assert_array_equal(said, painted)
     overlays.labels.paint((0, 20, 16), 0)
     waiting.pop()()
-    erased = easel.controller.book.log.said(1, 0).mask
+    erased = easel.controller.state.log.frame_prompts(1, 0).mask
     assert erased is not None and 0 < erased.sum() < said.sum()
     overlays.labels.paint_polygon(np.array([[0, 40, 40], [0, 40, 50], [0, 50, 50]]), 1)
     waiting.pop()()
-    lassoed = easel.controller.book.log.said(1, 0).mask
+    lassoed = easel.controller.state.log.frame_prompts(1, 0).mask
     assert lassoed is not None and lassoed[42, 48] and lassoed.sum() > erased.sum()
 
 
 def test_each_position_of_the_other_axes_has_its_own_labels() -> None:
-    scene, easel = drifting(), Easel()
+    scene, easel = make_drifting_scene(), Easel()
     data = np.stack([scene.stack.data, scene.stack.data[:, ::-1]])
     layer = easel.viewer.add_image(data, axis_labels=("t", "z", "y", "x"))
     easel.viewer.dims.set_point((0, 1), (0, 0))
-    easel.canvas.use(layer, read(layer), choice_of(layer, along="z"))
-    y, x = scene.click(1, 0).yx[0]
-    easel.canvas._click((0, 0, y, x), True)
+    easel.canvas.use_image(layer, read_layer_axes(layer), make_image_selection(layer, along="z"))
+    y, x = scene.make_click(1, 0).yx[0]
+    easel.canvas._on_click((0, 0, y, x), True)
     easel.controller.propagate()
     easel.viewer.dims.set_point(0, 1)
     assert easel.view.snapshot.objects == ()
-    easel.canvas._click((1, 0, 63 - y, x), True)
+    easel.canvas._on_click((1, 0, 63 - y, x), True)
     easel.controller.propagate()
     overlays = easel.canvas.overlays
     assert overlays is not None
@@ -188,28 +188,28 @@ def test_each_position_of_the_other_axes_has_its_own_labels() -> None:
 
 
 def test_only_the_frame_that_is_looked_at_is_drawn_anew() -> None:
-    scene, easel = drifting(), Easel()
+    scene, easel = make_drifting_scene(), Easel()
     easel.open(scene)
-    easel.canvas._click((0, *scene.click(1, 0).yx[0]), True)
+    easel.canvas._on_click((0, *scene.make_click(1, 0).yx[0]), True)
     easel.canvas.refresh()
-    overlays, place = easel.canvas.overlays, easel.controller.place
+    overlays, place = easel.canvas.overlays, easel.controller.key
     assert overlays is not None and place is not None
     drawn: list[int] = []
     overlays.refresh = lambda: drawn.append(easel.controller.frame)  # type: ignore[method-assign]
     for frame, anew in ((4, []), (0, [0])):
-        easel.canvas.draw(place, {frame: np.ones(scene.video.shape[1:], dtype=np.uint16)})
+        easel.canvas.draw_planes(place, {frame: np.ones(scene.video.shape[1:], dtype=np.uint16)})
         easel.canvas.refresh()
         assert drawn == anew
     easel.viewer.dims.ndisplay = 3
-    easel.canvas.draw(place, {4: np.ones(scene.video.shape[1:], dtype=np.uint16)})
+    easel.canvas.draw_planes(place, {4: np.ones(scene.video.shape[1:], dtype=np.uint16)})
     easel.canvas.refresh()
     assert drawn == [0, 0]
 
 
 def test_a_layer_that_was_deleted_is_not_touched() -> None:
-    scene, easel = drifting(), Easel()
+    scene, easel = make_drifting_scene(), Easel()
     easel.open(scene)
-    easel.canvas._click((0, *scene.click(1, 0).yx[0]), True)
+    easel.canvas._on_click((0, *scene.make_click(1, 0).yx[0]), True)
     overlays = easel.canvas.overlays
     assert overlays is not None
     labels, touched = overlays.labels, list[str]()

@@ -18,18 +18,24 @@ from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.gui.app.controller import Controller
-from napari_sam2.gui.app.session_steps import PIECE
-from napari_sam2.gui.app.session_update import Carry
-from napari_sam2.gui.app.view import Choice, Inline, Stage
-from napari_sam2.models.load import load_model, looking
-from napari_sam2.testing.scenes import blank, drifting, jumping, touching, two_channels
+from napari_sam2.gui.app.session_steps import FRAMES_PER_PIECE
+from napari_sam2.gui.app.session_update import PropagationRequest
+from napari_sam2.gui.app.view import ImageSelection, InlineWorker, Stage
+from napari_sam2.models.load import load_model, reconfigure
+from napari_sam2.testing.scenes import (
+    make_blank_scene,
+    make_drifting_scene,
+    make_jumping_scene,
+    make_touching_scene,
+    make_two_channel_scene,
+)
 from napari_sam2.testing.toy import ToyModel
-from tests.gui.windows import Mock, Window
+from tests.gui.windows import MockView, MockWindow
 from tests.models import networks
 
 
 def test_a_click_shows_its_mask_at_once_and_propagating_fills_the_stack() -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click_all()
     np.testing.assert_array_equal(window.labels[0], window.scene.labels[0])
     assert not window.labels[1:].any()
@@ -37,16 +43,16 @@ def test_a_click_shows_its_mask_at_once_and_propagating_fills_the_stack() -> Non
     np.testing.assert_array_equal(window.labels, window.scene.labels)
     assert window.view.snapshot.stage is Stage.READY
     assert window.view.snapshot.message == "Done: 3 objects."
-    assert [(row.track, row.frames, row.state) for row in window.view.snapshot.objects] == [
+    assert [(row.track, row.frame_count, row.state) for row in window.view.snapshot.objects] == [
         (track, 10, "tracked") for track in (1, 2, 3)
     ]
 
 
 def test_results_come_frame_by_frame() -> None:
-    window = Window(drifting(), held=True)
+    window = MockWindow(make_drifting_scene(), held=True)
     window.click_all()
     window.controller.propagate()
-    window.worker.work(6)  # open, three clicks, start, one step
+    window.worker.run_pending(6)  # open, three clicks, start, one step
     assert window.view.snapshot.stage is Stage.RUNNING
     assert (window.view.snapshot.done, window.view.snapshot.total) == (1, 9)
     np.testing.assert_array_equal(window.labels[:2], window.scene.labels[:2])
@@ -54,29 +60,29 @@ def test_results_come_frame_by_frame() -> None:
 
 
 def test_objects_clicked_faster_than_they_are_answered_are_objects_of_their_own() -> None:
-    window = Window(drifting(), held=True)
+    window = MockWindow(make_drifting_scene(), held=True)
     window.click_all()
-    window.worker.work()
+    window.worker.run_pending()
     assert [row.track for row in window.view.snapshot.objects] == [1, 2, 3]
 
 
 @pytest.mark.parametrize(
     ("carry", "tracks", "frames"),
     [
-        (Carry(), {1, 2, 3}, range(10)),
-        (Carry(direction="forward"), {1, 2, 3}, range(4, 10)),
-        (Carry(direction="backward"), {1, 2, 3}, range(5)),
-        (Carry(frames=(2, 7)), {1, 2, 3}, range(2, 7)),
-        (Carry(tracks=(2,)), {2}, range(10)),
+        (PropagationRequest(), {1, 2, 3}, range(10)),
+        (PropagationRequest(direction="forward"), {1, 2, 3}, range(4, 10)),
+        (PropagationRequest(direction="backward"), {1, 2, 3}, range(5)),
+        (PropagationRequest(frames=(2, 7)), {1, 2, 3}, range(2, 7)),
+        (PropagationRequest(tracks=(2,)), {2}, range(10)),
     ],
     ids=["everything", "forward", "backward", "a range", "one object"],
 )
 def test_what_is_carried_is_what_was_asked_for(
-    carry: Carry, tracks: set[int], frames: range
+    carry: PropagationRequest, tracks: set[int], frames: range
 ) -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     for track in window.scene.tracks:
-        window.controller.new()
+        window.controller.start_object()
         window.click(track, 4)
     window.controller.propagate(carry)
     for frame in range(10):
@@ -86,71 +92,71 @@ def test_what_is_carried_is_what_was_asked_for(
 
 
 def test_pause_holds_and_propagating_again_goes_on() -> None:
-    window = Window(drifting(), held=True)
+    window = MockWindow(make_drifting_scene(), held=True)
     window.click_all()
     window.controller.propagate()
-    window.worker.work(7)
+    window.worker.run_pending(7)
     window.controller.pause()
-    window.worker.work()
+    window.worker.run_pending()
     assert window.view.snapshot.stage is Stage.PAUSED
     assert "Paused" in window.view.snapshot.message
     assert not window.labels[4:].any()
     window.controller.propagate()
-    window.worker.work()
+    window.worker.run_pending()
     np.testing.assert_array_equal(window.labels, window.scene.labels)
     assert window.view.snapshot.stage is Stage.READY
 
 
 def test_what_was_done_before_a_cancel_stays_and_is_not_done_again() -> None:
     model = ToyModel()
-    window = Window(drifting(), held=True, load=lambda _: model)
+    window = MockWindow(make_drifting_scene(), held=True, load=lambda _: model)
     window.click_all()
     window.controller.propagate()
-    window.worker.work(9)
+    window.worker.run_pending(9)
     window.controller.cancel()
-    window.worker.work()
+    window.worker.run_pending()
     done = int(window.labels.any(axis=(1, 2)).sum())
     assert 1 < done < 10
     assert window.view.snapshot.unfinished
     assert window.view.snapshot.message.startswith("Stopped.")
     model.calls.clear()
     window.controller.propagate()
-    window.worker.work()
+    window.worker.run_pending()
     np.testing.assert_array_equal(window.labels, window.scene.labels)
-    assert min(model.asked_frames(1)) == done
+    assert min(model.get_segmented_frames(1)) == done
 
 
 def test_a_click_while_objects_are_carried_stops_that_and_is_answered() -> None:
-    scene = jumping()
-    window = Window(scene, held=True)
+    scene = make_jumping_scene()
+    window = MockWindow(scene, held=True)
     window.click_all()
     window.controller.propagate()
-    window.worker.work(8)
+    window.worker.run_pending(8)
     window.controller.select(1)
     window.click(1, 5)
-    window.worker.work()
+    window.worker.run_pending()
     assert window.view.snapshot.stage is Stage.READY
     np.testing.assert_array_equal(window.labels[5] == 1, scene.mask(1, 5))
     window.controller.propagate()
-    window.worker.work()
+    window.worker.run_pending()
     np.testing.assert_array_equal(window.labels, scene.labels)
 
 
 def test_a_click_before_a_run_has_begun_is_not_lost() -> None:
-    window = Window(jumping(), held=True)
+    window = MockWindow(make_jumping_scene(), held=True)
     window.click_all()
-    window.worker.work(3)
+    window.worker.run_pending(3)
     window.controller.select(1)
     window.controller.propagate()
     window.click(1, 5)
-    window.worker.work()
+    window.worker.run_pending()
     window.controller.propagate()
-    window.worker.work()
+    window.worker.run_pending()
     np.testing.assert_array_equal(window.labels, window.scene.labels)
 
 
 def test_a_correction_recomputes_the_object_and_undo_brings_back_what_was_there() -> None:
-    window = Window(jumping())
+    window = MockWindow(make_jumping_scene())
     window.click_all()
     window.controller.propagate()
     wrong = window.labels
@@ -165,44 +171,44 @@ def test_a_correction_recomputes_the_object_and_undo_brings_back_what_was_there(
     np.testing.assert_array_equal(window.session_labels, wrong)
 
 
-Action = Callable[[Window], None]
+Action = Callable[[MockWindow], None]
 ACTIONS: dict[str, Action] = {
     "click": lambda window: window.click(1, 0, positive=True),
-    "box": lambda window: window.controller.box(0, (2, 2, 20, 30)),
-    "mask": lambda window: window.controller.mask(0, window.scene.mask(2, 1), 2),
-    "propagate": lambda window: window.controller.propagate(Carry(frames=(0, 3))),
+    "box": lambda window: window.controller.add_box(0, (2, 2, 20, 30)),
+    "mask": lambda window: window.controller.add_mask(0, window.scene.mask(2, 1), 2),
+    "propagate": lambda window: window.controller.propagate(PropagationRequest(frames=(0, 3))),
     "delete": lambda window: window.controller.remove([2]),
     "merge": lambda window: window.controller.merge([1, 3]),
     "lock": lambda window: window.controller.lock([1, 2]),
     "accept": lambda window: window.controller.accept(0),
-    "edit": lambda window: window.controller.edit(0, [BoxPrompt(0, 3, (2, 2, 20, 30))]),
+    "edit": lambda window: window.controller.edit_prompts(0, [BoxPrompt(0, 3, (2, 2, 20, 30))]),
     "split by a click": lambda window: window.controller.split(
-        1, 0, window.scene.click(1, 0).yx[0]
+        1, 0, window.scene.make_click(1, 0).yx[0]
     ),
-    "bring": lambda window: window.controller.bring([PointPrompt(2, 1, [(5, 5)], [True])]),
+    "bring": lambda window: window.controller.add_prompts([PointPrompt(2, 1, [(5, 5)], [True])]),
 }
 
 
 @pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
 def test_every_action_can_be_undone_and_done_again(action: Action) -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click_all()
-    before, facts = window.labels, dict(window.view.facts)
+    before, facts = window.labels, dict(window.view.statuses)
     action(window)
-    assert window.view.wrong == []
-    after, known = window.labels, dict(window.view.facts)
-    assert not np.array_equal(after, before) or known != facts or window.view.said.points
+    assert window.view.errors == []
+    after, known = window.labels, dict(window.view.statuses)
+    assert not np.array_equal(after, before) or known != facts or window.view.prompts.points
     window.controller.undo()
     np.testing.assert_array_equal(window.labels, before)
-    assert window.view.facts == facts
+    assert window.view.statuses == facts
     window.controller.redo()
     np.testing.assert_array_equal(window.labels, after)
-    assert window.view.facts == known
+    assert window.view.statuses == known
     np.testing.assert_array_equal(window.session_labels, after)
 
 
 def test_undo_goes_back_to_the_blank_image_and_no_further() -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click_all()
     window.controller.propagate()
     for _ in range(6):
@@ -216,48 +222,48 @@ def test_undo_goes_back_to_the_blank_image_and_no_further() -> None:
 
 
 def test_a_new_action_ends_what_could_be_done_again() -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click_all()
     window.controller.undo()
     assert window.view.snapshot.redoable
-    window.controller.box(0, (2, 2, 20, 30))
+    window.controller.add_box(0, (2, 2, 20, 30))
     assert not window.view.snapshot.redoable
 
 
 def test_other_masks_are_cycled_and_are_part_of_the_click() -> None:
-    window = Window(touching(alike=False))
+    window = MockWindow(make_touching_scene(same_level=False))
     window.click(1, 4)
     own = window.labels
-    assert window.view.snapshot.choices == (1, 2)
-    window.controller.next_choice()
-    assert window.view.snapshot.choices == (2, 2)
+    assert window.view.snapshot.mask_alternatives == (1, 2)
+    window.controller.choose_next_mask()
+    assert window.view.snapshot.mask_alternatives == (2, 2)
     assert window.labels[4].astype(bool).sum() > own[4].astype(bool).sum()
-    window.controller.next_choice()
+    window.controller.choose_next_mask()
     np.testing.assert_array_equal(window.labels, own)
-    window.controller.next_choice()
+    window.controller.choose_next_mask()
     window.controller.undo()
     assert not window.labels.any()
-    window.controller.next_choice()
-    assert "no other mask" in window.view.told[-1]
+    window.controller.choose_next_mask()
+    assert "no other mask" in window.view.messages[-1]
 
 
 def test_a_locked_frame_is_not_overwritten_and_can_be_unlocked() -> None:
-    window = Window(jumping())
+    window = MockWindow(make_jumping_scene())
     window.click_all()
     window.controller.propagate()
     window.controller.select(1)
     window.controller.accept(7)
     locked = window.labels[7] == 1
-    assert window.view.facts[1, 7].presence is Presence.LOCKED
+    assert window.view.statuses[1, 7].presence is Presence.LOCKED
     window.click(1, 5)
     window.controller.propagate()
     np.testing.assert_array_equal(window.labels[7] == 1, locked)
     window.controller.accept(7)
-    assert window.view.facts[1, 7].presence is not Presence.LOCKED
+    assert window.view.statuses[1, 7].presence is not Presence.LOCKED
 
 
 def test_a_locked_object_is_said_to_be_locked() -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click_all()
     window.controller.propagate()
     window.controller.lock([2])
@@ -267,7 +273,7 @@ def test_a_locked_object_is_said_to_be_locked() -> None:
 
 
 def test_merged_objects_are_one_wherever_either_was() -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click_all()
     window.controller.propagate()
     window.controller.merge([3, 1])
@@ -278,15 +284,15 @@ def test_merged_objects_are_one_wherever_either_was() -> None:
 
 
 def test_one_object_is_no_merge() -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click_all()
     window.controller.merge([2])
-    assert "two or more" in window.view.wrong[-1]
+    assert "two or more" in window.view.errors[-1]
 
 
 def test_the_pieces_of_an_object_become_objects() -> None:
-    window = Window(drifting())
-    window.controller.mask(0, window.scene.labels[0] > 0)
+    window = MockWindow(make_drifting_scene())
+    window.controller.add_mask(0, window.scene.labels[0] > 0)
     window.controller.split(1, 0)
     assert [row.track for row in window.view.snapshot.objects] == [1, 2, 3]
     pieces = window.labels[0]
@@ -297,46 +303,46 @@ def test_the_pieces_of_an_object_become_objects() -> None:
 
 
 def test_an_object_in_one_piece_is_split_by_a_click() -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click(1)
     window.controller.split(1, 0)
-    assert "one piece" in window.view.wrong[-1]
+    assert "one piece" in window.view.errors[-1]
     both = window.scene.labels[0] % 3 > 0
-    window.controller.mask(0, both)
-    window.controller.split(1, 0, window.scene.click(2, 0).yx[0])
+    window.controller.add_mask(0, both)
+    window.controller.split(1, 0, window.scene.make_click(2, 0).yx[0])
     assert len(window.view.snapshot.objects) == 2
 
 
 def test_names_and_categories_stay_with_their_objects() -> None:
-    window = Window(drifting())
-    window.controller.new()
+    window = MockWindow(make_drifting_scene())
+    window.controller.start_object()
     window.controller.describe(1, name="first", category="nucleus")
     window.click(1)
-    window.controller.new()
+    window.controller.start_object()
     window.click(2)
     window.controller.describe(2, name="second")
     assert [(row.name, row.category) for row in window.view.snapshot.objects] == [
         ("first", "nucleus"),
         ("second", "nucleus"),
     ]
-    assert [(track.name, track.category) for track in window.controller.book.log.tracks] == [
+    assert [(track.name, track.category) for track in window.controller.state.log.tracks] == [
         ("first", "nucleus"),
         ("second", "nucleus"),
     ]
 
 
 def test_a_deleted_id_is_not_used_again() -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click_all()
     window.controller.remove([3, 2])
     assert window.view.snapshot.current == 1
-    window.controller.new()
+    window.controller.start_object()
     window.click(2)
     assert [row.track for row in window.view.snapshot.objects] == [1, 4]
 
 
 def test_an_undone_object_is_prompted_anew_under_its_id() -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click(1)
     window.controller.undo()
     assert [(row.track, row.state) for row in window.view.snapshot.objects] == [(1, "new")]
@@ -345,9 +351,9 @@ def test_an_undone_object_is_prompted_anew_under_its_id() -> None:
 
 
 def test_labels_are_brought_with_their_ids_and_new_ones_where_these_are_taken() -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click(1)
-    count = window.controller.bring(
+    count = window.controller.add_prompts(
         [MaskPrompt(3, label, window.scene.mask(label, 3)) for label in (1, 2, 3)],
         category="nucleus",
     )
@@ -358,29 +364,29 @@ def test_labels_are_brought_with_their_ids_and_new_ones_where_these_are_taken() 
 
 
 def test_a_moved_click_counts_where_it_is_now() -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click(1)
-    window.controller.edit(0, [window.scene.click(2, 0)])
-    window.controller.edit(0, [PointPrompt(0, 1, window.scene.click(2, 0).yx, [True])])
+    window.controller.edit_prompts(0, [window.scene.make_click(2, 0)])
+    window.controller.edit_prompts(0, [PointPrompt(0, 1, window.scene.make_click(2, 0).yx, [True])])
     np.testing.assert_array_equal(window.labels[0] == 1, window.scene.mask(2, 0))
-    assert window.view.said.points[0].yx == window.scene.click(2, 0).yx
+    assert window.view.prompts.points[0].yx == window.scene.make_click(2, 0).yx
 
 
 def test_a_click_that_was_carried_on_from_and_is_moved_asks_its_frame_again_and_the_rest_is_to_be_carried() -> (
     None
 ):
-    scene = drifting()
-    window = Window(scene)
+    scene = make_drifting_scene()
+    window = MockWindow(scene)
     window.click(1)
     window.controller.propagate()
     before = window.labels
-    there = scene.click(2, 0).yx
-    window.controller.edit(0, [PointPrompt(0, 1, there, [True])])
+    there = scene.make_click(2, 0).yx
+    window.controller.edit_prompts(0, [PointPrompt(0, 1, there, [True])])
     np.testing.assert_array_equal(window.labels[0] == 1, scene.mask(2, 0))
     np.testing.assert_array_equal(window.labels[1:], before[1:])
-    assert window.view.said.points[0].yx == there
+    assert window.view.prompts.points[0].yx == there
     assert [row.state for row in window.view.snapshot.objects] == ["propagate"]
-    assert window.view.told == ["Asked again on this frame. Propagate (P) to carry that on."]
+    assert window.view.messages == ["Asked again on this frame. Propagate (P) to carry that on."]
     window.controller.propagate()
     np.testing.assert_array_equal(window.labels == 1, scene.labels == 2)
     assert [row.state for row in window.view.snapshot.objects] == ["tracked"]
@@ -394,15 +400,15 @@ def test_a_click_that_was_carried_on_from_and_is_moved_asks_its_frame_again_and_
 
 
 def test_the_last_click_that_was_carried_on_from_is_not_deleted_but_shown_as_it_was() -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click(1)
     window.controller.propagate()
-    labels, said = window.labels, window.view.said
-    window.view.said = said.__class__()
-    window.controller.edit(0, [])
-    assert "was carried on from this click" in window.view.wrong[-1]
+    labels, said = window.labels, window.view.prompts
+    window.view.prompts = said.__class__()
+    window.controller.edit_prompts(0, [])
+    assert "was carried on from this click" in window.view.errors[-1]
     np.testing.assert_array_equal(window.labels, labels)
-    assert window.view.said == said
+    assert window.view.prompts == said
 
 
 @pytest.mark.parametrize(
@@ -427,44 +433,44 @@ def test_the_last_click_that_was_carried_on_from_is_not_deleted_but_shown_as_it_
 def test_what_cannot_be_done_is_said_in_a_sentence_and_changes_nothing(
     act: Callable[[Controller], None], sentence: str
 ) -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     act(window.controller)
-    assert sentence in window.view.wrong[-1]
-    assert "\n" not in window.view.wrong[-1]
+    assert sentence in window.view.errors[-1]
+    assert "\n" not in window.view.errors[-1]
     assert not window.labels.any()
     window.click(1)
     np.testing.assert_array_equal(window.labels[0] > 0, window.scene.mask(1, 0))
 
 
 def test_everything_carried_already_is_said() -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click_all()
     window.controller.propagate()
     window.controller.propagate()
-    assert "everything is carried already" in window.view.wrong[-1]
+    assert "everything is carried already" in window.view.errors[-1]
 
 
 @pytest.mark.parametrize("name", ["click", "undo", "redo", "propagate", "new", "save"])
 def test_without_an_image_a_person_is_told_to_open_one(name: str) -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.controller.open(None)
     calls: dict[str, Callable[[], object]] = {
-        "click": lambda: window.controller.click(0, (1, 1), positive=True),
+        "click": lambda: window.controller.add_click(0, (1, 1), positive=True),
         "save": lambda: window.controller.save(Path("nowhere")),
     }
     calls.get(name, getattr(window.controller, name))()
     assert (
-        "Open an image first" in window.view.wrong[-1]
-        or "Click the object first" in window.view.wrong[-1]
+        "Open an image first" in window.view.errors[-1]
+        or "Click the object first" in window.view.errors[-1]
     )
     assert window.view.snapshot.stage is Stage.EMPTY
 
 
 def test_an_image_without_contrast_is_told_of_and_another_one_works() -> None:
-    window = Window(drifting())
-    window.controller.open(Choice("other", blank().stack, "t", 0))
-    assert "same everywhere" in window.view.wrong[-1]
-    window.controller.open(window.choice)
+    window = MockWindow(make_drifting_scene())
+    window.controller.open(ImageSelection("other", make_blank_scene().stack, "t", 0))
+    assert "same everywhere" in window.view.errors[-1]
+    window.controller.open(window.selection)
     window.click(1)
     np.testing.assert_array_equal(window.labels[0] > 0, window.scene.mask(1, 0))
 
@@ -475,12 +481,12 @@ def test_a_model_that_is_not_there_leaves_the_one_before_in_use() -> None:
             raise FileError(f"model {name!r} is not on this machine")
         return ToyModel()
 
-    window = Window(drifting(), load=load)
+    window = MockWindow(make_drifting_scene(), load=load)
     window.click(1)
     came: list[bool] = []
     window.controller.use_model("sam2.1-tiny", came.append)
     assert came == [False]
-    assert "not on this machine" in window.view.wrong[-1]
+    assert "not on this machine" in window.view.errors[-1]
     assert window.view.snapshot.model == "nano"
     window.controller.propagate()
     np.testing.assert_array_equal(window.labels == 1, window.scene.labels == 1)
@@ -488,18 +494,20 @@ def test_a_model_that_is_not_there_leaves_the_one_before_in_use() -> None:
 
 def test_another_attention_is_asked_what_was_said() -> None:
     """By a SAM 2 of random weights; the toy model has one attention only, and says so."""
-    window = Window(drifting(), load=lambda _: networks.model(size=64).by("auto"))
+    window = MockWindow(
+        make_drifting_scene(), load=lambda _: networks.make_model(size=64).with_attention("auto")
+    )
     window.click(1)
     before = window.view.snapshot.attention
-    window.controller.look_by("near")
+    window.controller.reconfigure_model("near")
     assert (before, window.view.snapshot.attention) == ("auto", "near")
-    window.controller.look_by(windows="tiles")
+    window.controller.reconfigure_model(windows="tiles")
     assert (window.view.snapshot.attention, window.view.snapshot.windows) == ("near", "tiles")
-    assert window.controller.book.log.track_ids == (1,) and window.labels[0].any()
-    window = Window(drifting())
+    assert window.controller.state.log.track_ids == (1,) and window.labels[0].any()
+    window = MockWindow(make_drifting_scene())
     window.click(1)
-    window.controller.look_by("near")
-    assert "cannot change it" in window.view.wrong[-1]
+    window.controller.reconfigure_model("near")
+    assert "cannot change it" in window.view.errors[-1]
     np.testing.assert_array_equal(window.labels[0] > 0, window.scene.mask(1, 0))
 
 
@@ -514,7 +522,7 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.mark.parametrize(
     "load",
     [
-        pytest.param(lambda _: networks.model(size=64), id="one that sees whole frames"),
+        pytest.param(lambda _: networks.make_model(size=64), id="one that sees whole frames"),
         pytest.param(lambda _: load_model("nano", device="cpu"), id="one that follows"),
     ],
 )
@@ -522,48 +530,50 @@ def test_another_precision_is_asked_what_was_said(
     load: Callable[[str], VideoModel], processor: Callable[..., None]
 ) -> None:
     processor("avx512_bf16")
-    window = Window(drifting(), load=load)
+    window = MockWindow(make_drifting_scene(), load=load)
     window.click(1)
     assert (window.view.snapshot.precision, window.view.snapshot.precisions) == (
         "float32",
         ("float32", "bfloat16"),
     )
-    window.controller.look_by(precision="bfloat16")
+    window.controller.reconfigure_model(precision="bfloat16")
     assert window.view.snapshot.precision == "bfloat16"
-    assert window.controller.book.log.track_ids == (1,) and window.labels[0].any()
-    window.controller.look_by(precision="float16")
+    assert window.controller.state.log.track_ids == (1,) and window.labels[0].any()
+    window.controller.reconfigure_model(precision="float16")
     assert (
         "precision 'float16': device 'cpu' computes in float32, bfloat16; choose one of these"
-        in window.view.wrong[-1]
+        in window.view.errors[-1]
     )
     assert window.view.snapshot.precision == "bfloat16" and window.labels[0].any()
 
 
 def test_a_model_with_one_precision_says_so(processor: Callable[..., None]) -> None:
     processor("avx512_bf16")
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click(1)
     assert window.view.snapshot.precisions == ("float32",)
-    window.controller.look_by(precision="bfloat16")
-    assert "cannot change it" in window.view.wrong[-1]
+    window.controller.reconfigure_model(precision="bfloat16")
+    assert "cannot change it" in window.view.errors[-1]
     np.testing.assert_array_equal(window.labels[0] > 0, window.scene.mask(1, 0))
 
 
 def _sam(_: str) -> VideoModel:
-    return networks.model(size=64)
+    return networks.make_model(size=64)
 
 
-def _opened_again(folder: Path) -> Window:
+def _opened_again(folder: Path) -> MockWindow:
     """A project that was begun near and in bfloat16, in a window whose model is loaded as always: whole, in float32."""
-    first = Window(
-        drifting(), load=lambda name: looking(_sam(name), "near", precision="bfloat16"), root=folder
+    first = MockWindow(
+        make_drifting_scene(),
+        load=lambda name: reconfigure(_sam(name), "near", precision="bfloat16"),
+        root=folder,
     )
     first.click_all()
     first.controller.propagate()
     first.controller.select(1)
     first.controller.accept(6)
     first.controller.close()
-    return Window(drifting(), load=_sam, root=folder)
+    return MockWindow(make_drifting_scene(), load=_sam, root=folder)
 
 
 @pytest.mark.parametrize(
@@ -592,10 +602,10 @@ def test_a_project_keeps_how_it_looks_and_computes_but_for_what_is_chosen(
     processor("avx512_bf16")
     window = _opened_again(tmp_path)
     if chosen:
-        window.controller.look_by(**chosen)
+        window.controller.reconfigure_model(**chosen)
     shown = window.view.snapshot
     assert (shown.attention, shown.windows, shown.precision) == expected
-    assert window.controller.book.log.track_ids == (1, 2, 3) and window.view.wrong == []
+    assert window.controller.state.log.track_ids == (1, 2, 3) and window.view.errors == []
 
 
 def test_a_project_in_a_precision_that_is_not_there_is_left_and_asked_again(
@@ -610,34 +620,36 @@ def test_a_project_in_a_precision_that_is_not_there_is_left_and_asked_again(
     (old,) = tmp_path.iterdir()
     kept = {path.name: path.read_bytes() for path in (old / "project.json", old / "prompts.json")}
     processor("avx512_f")
-    window = Window(drifting(), load=_sam, root=tmp_path)
+    window = MockWindow(make_drifting_scene(), load=_sam, root=tmp_path)
     assert (
-        window.view.told[-1]
+        window.view.messages[-1]
         == f"This was computed in bfloat16, which is not to be had here: it is kept in {old}, "
         "and asked again in float32."
     )
-    assert window.view.wrong == [] and window.view.snapshot.precision == "float32"
-    assert window.controller.book.log.track_ids == (1, 2, 3) and window.controller.book.log.locked(
-        1, 6
-    )
+    assert window.view.errors == [] and window.view.snapshot.precision == "float32"
+    assert window.controller.state.log.track_ids == (
+        1,
+        2,
+        3,
+    ) and window.controller.state.log.is_locked(1, 6)
     assert kept == {
         path.name: path.read_bytes() for path in (old / "project.json", old / "prompts.json")
     }
     window.controller.close()
-    again = Window(drifting(), load=_sam, root=tmp_path)
-    assert "3 objects from last time" in again.view.told[-1], "the new one is gone on with"
+    again = MockWindow(make_drifting_scene(), load=_sam, root=tmp_path)
+    assert "3 objects from last time" in again.view.messages[-1], "the new one is gone on with"
     again.controller.close()
     processor("avx512_bf16")
     with Project.open(old) as project, project.session(_sam("")) as session:
         assert (
-            not project.behind
+            not project.needs_replay
             and session.model.card.precision == "bfloat16"
-            and session.plane(6).any()
+            and session.label_plane(6).any()
         )
 
 
 def test_another_model_is_asked_all_that_was_said_and_shows_only_that() -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click_all()
     window.controller.propagate()
     window.controller.use_model("other")
@@ -649,7 +661,7 @@ def test_another_model_is_asked_all_that_was_said_and_shows_only_that() -> None:
 
 
 def test_another_model_keeps_what_was_accepted() -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click_all()
     window.controller.propagate()
     window.controller.select(1)
@@ -658,11 +670,11 @@ def test_another_model_keeps_what_was_accepted() -> None:
     window.controller.accept(3)
     window.controller.accept(3)
     window.controller.use_model("other")
-    log = window.controller.book.log
-    assert [log.locked(1, frame) for frame in (0, 3, 6)] == [True, False, True]
+    log = window.controller.state.log
+    assert [log.is_locked(1, frame) for frame in (0, 3, 6)] == [True, False, True]
     np.testing.assert_array_equal(window.labels[6] == 1, window.scene.mask(1, 6))
     assert not window.labels[3].any()
-    assert window.controller.book.facts[1, 6].presence is Presence.LOCKED
+    assert window.controller.state.statuses[1, 6].presence is Presence.LOCKED
     window.controller.propagate()
     np.testing.assert_array_equal(window.labels, window.scene.labels)
 
@@ -680,117 +692,117 @@ def test_an_error_while_objects_are_carried_keeps_what_is_done(
     error: Exception, sentence: str
 ) -> None:
     model = ToyModel()
-    window = Window(drifting(), held=True, load=lambda _: model)
+    window = MockWindow(make_drifting_scene(), held=True, load=lambda _: model)
     window.click_all()
     window.controller.propagate()
-    window.worker.work(8)
+    window.worker.run_pending(8)
 
     def broken(*_: object) -> list[object]:
         raise error
 
     model.segment = broken  # type: ignore[method-assign, assignment]
-    window.worker.work()
-    assert sentence in window.view.wrong[-1]
+    window.worker.run_pending()
+    assert sentence in window.view.errors[-1]
     assert window.view.snapshot.stage is Stage.READY
     np.testing.assert_array_equal(window.labels[:4], window.scene.labels[:4])
 
 
 def test_late_answers_are_not_drawn() -> None:
-    window = Window(drifting(), held=True)
-    window.worker.work()
+    window = MockWindow(make_drifting_scene(), held=True)
+    window.worker.run_pending()
     window.click(1, 0)
-    window.controller.new()
+    window.controller.start_object()
     window.click(2, 0)
-    window.worker.work(1)
-    assert window.view.drawn == []  # the newer answer about that frame is on its way
-    window.worker.work()
+    window.worker.run_pending(1)
+    assert window.view.drawn_frames == []  # the newer answer about that frame is on its way
+    window.worker.run_pending()
     assert set(np.unique(window.labels[0])) == {0, 1, 2}
 
 
 def test_a_frame_is_drawn_where_the_newer_answer_failed() -> None:
-    window = Window(drifting(), held=True)
-    window.worker.work()
+    window = MockWindow(make_drifting_scene(), held=True)
+    window.worker.run_pending()
     window.click(1, 0)
-    window.controller.click(0, (999, 999), positive=True)
-    window.worker.work()
+    window.controller.add_click(0, (999, 999), positive=True)
+    window.worker.run_pending()
     np.testing.assert_array_equal(window.labels[0] == 1, window.scene.mask(1, 0))
 
 
 def test_nothing_is_shown_after_the_window_closed_and_the_desk_is_cleared() -> None:
-    window = Window(drifting(), held=True)
+    window = MockWindow(make_drifting_scene(), held=True)
     window.click_all()
     window.controller.propagate()
-    window.worker.work(7)
-    drawn, shown = list(window.view.drawn), len(window.view.snapshots)
+    window.worker.run_pending(7)
+    drawn, shown = list(window.view.drawn_frames), len(window.view.snapshots)
     window.controller.close()
     shown = len(window.view.snapshots)
-    window.worker.work()
-    assert (window.view.drawn, len(window.view.snapshots)) == (drawn, shown)
-    assert window.controller._bench._desks == {}
+    window.worker.run_pending()
+    assert (window.view.drawn_frames, len(window.view.snapshots)) == (drawn, shown)
+    assert window.controller._registry._workers == {}
 
 
 def test_each_time_point_of_a_stack_has_objects_of_its_own() -> None:
-    scene = touching()
+    scene = make_touching_scene()
     data = np.stack([scene.stack.data, scene.stack.data[:, ::-1]])
     stack = scene.stack.__class__(data, "tzyx")
-    view = Mock()
-    control = Controller(view, Inline(), load=lambda _: ToyModel())
-    choice = Choice("image", stack, "z", 0)
+    view = MockView()
+    control = Controller(view, InlineWorker(), load=lambda _: ToyModel())
+    choice = ImageSelection("image", stack, "z", 0)
     control.open(choice, 0, (("t", 0),))
-    prompt = scene.click(1, 0)
-    control.click(0, prompt.yx[0], positive=True)
+    prompt = scene.make_click(1, 0)
+    control.add_click(0, prompt.yx[0], positive=True)
     control.propagate()
-    control.look(0, (("t", 1),))
+    control.set_position(0, (("t", 1),))
     assert view.snapshot.objects == ()
     y, x = prompt.yx[0]
-    control.click(0, (63 - y, x), positive=True)
+    control.add_click(0, (63 - y, x), positive=True)
     control.propagate()
     np.testing.assert_array_equal(view.labels(scene, (("t", 0),)) > 0, scene.labels == 1)
     np.testing.assert_array_equal(view.labels(scene, (("t", 1),)) > 0, scene.labels[:, ::-1] == 1)
-    control.look(3, (("t", 0),))
+    control.set_position(3, (("t", 0),))
     assert len(view.snapshot.objects) == 1
 
 
 def test_another_channel_is_another_session_and_going_back_finds_all() -> None:
-    scene = two_channels()
-    window = Window(scene)
+    scene = make_two_channel_scene()
+    window = MockWindow(scene)
     window.click(1)
-    window.controller.open(Choice("image", scene.stack, "t", 1))
+    window.controller.open(ImageSelection("image", scene.stack, "t", 1))
     assert window.view.snapshot.objects == ()
-    window.controller.open(window.choice)
+    window.controller.open(window.selection)
     assert [row.track for row in window.view.snapshot.objects] == [1]
 
 
 def test_a_deleted_image_is_forgotten() -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click(1)
-    window.controller.forget("image")
+    window.controller.forget_image("image")
     assert window.view.snapshot.stage is Stage.EMPTY
-    assert window.controller._bench._desks == {}
+    assert window.controller._registry._workers == {}
 
 
 def test_many_changed_frames_are_drawn_a_few_at_a_time_nearest_first() -> None:
-    scene = drifting(frames=4 * PIECE)
-    window = Window(scene, held=True)
+    scene = make_drifting_scene(frames=4 * FRAMES_PER_PIECE)
+    window = MockWindow(scene, held=True)
     window.click(1)
     window.controller.propagate()
-    window.worker.work()
-    window.controller.look(20)
-    window.view.drawn.clear()
+    window.worker.run_pending()
+    window.controller.set_position(20)
+    window.view.drawn_frames.clear()
     window.controller.undo()
-    window.worker.work(2)
-    assert len(window.view.drawn) == PIECE
-    assert all(abs(frame - 20) <= PIECE for frame in window.view.drawn)
-    window.worker.work()
+    window.worker.run_pending(2)
+    assert len(window.view.drawn_frames) == FRAMES_PER_PIECE
+    assert all(abs(frame - 20) <= FRAMES_PER_PIECE for frame in window.view.drawn_frames)
+    window.worker.run_pending()
     assert not window.labels[1:].any()
 
 
 def test_labels_and_tables_are_saved_as_the_command_line_saves_them(tmp_path: Path) -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     window.click_all()
     window.controller.propagate()
     window.controller.save(tmp_path)
-    assert str(tmp_path) in window.view.told[-1]
+    assert str(tmp_path) in window.view.messages[-1]
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "labels.ome.tif"), window.scene.labels)
     counts = pd.read_csv(tmp_path / "counts.csv")
     assert counts.iloc[-1]["n"] == 3
@@ -799,18 +811,18 @@ def test_labels_and_tables_are_saved_as_the_command_line_saves_them(tmp_path: Pa
 
 
 def test_what_was_done_is_there_again_after_the_window_was_gone(tmp_path: Path) -> None:
-    scene = drifting()
-    first = Window(scene, root=tmp_path)
+    scene = make_drifting_scene()
+    first = MockWindow(scene, root=tmp_path)
     first.click_all()
     first.controller.describe(2, name="the second")
     first.controller.propagate()
     first.controller.close()
-    second = Window(scene, root=tmp_path)
-    assert "3 objects from last time" in second.view.told[-1]
+    second = MockWindow(scene, root=tmp_path)
+    assert "3 objects from last time" in second.view.messages[-1]
     np.testing.assert_array_equal(second.labels, scene.labels)
     assert [row.name for row in second.view.snapshot.objects] == ["", "the second", ""]
     second.controller.remove([3])
-    second.controller.start_anew()
+    second.controller.restart()
     assert second.view.snapshot.objects == ()
     assert not second.labels.any()
     second.controller.close()
@@ -819,15 +831,15 @@ def test_what_was_done_is_there_again_after_the_window_was_gone(tmp_path: Path) 
 
 def test_a_folder_that_cannot_be_written_is_told_of_and_the_work_goes_on(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
-    window = Window(drifting(), root=tmp_path / "file")
-    assert "save your results" in window.view.told[-1]
+    window = MockWindow(make_drifting_scene(), root=tmp_path / "file")
+    assert "save your results" in window.view.messages[-1]
     window.click_all()
     np.testing.assert_array_equal(window.labels[0], window.scene.labels[0])
 
 
 def test_a_model_that_had_to_do_with_less_memory_says_so_once() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
-    from napari_sam2.models.gpu_memory import Fitting
+    from napari_sam2.models.gpu_memory import BatchLimitedModel
 
     class Small(ToyModel):
         def segment(self, embedding: Any, queries: Any) -> Any:
@@ -835,10 +847,12 @@ def test_a_model_that_had_to_do_with_less_memory_says_so_once() -> None:
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory")
             return super().segment(embedding, queries)
 
-    scene = drifting()
-    window = Window(scene, load=lambda _: Fitting(Small()))
+    scene = make_drifting_scene()
+    window = MockWindow(scene, load=lambda _: BatchLimitedModel(Small()))
     window.click_all()
     window.controller.propagate()
     np.testing.assert_array_equal(window.labels, scene.labels)
-    assert [text for text in window.view.told if "smaller parts" in text] == window.view.told
-    assert (len(window.view.told), window.view.wrong) == (1, [])
+    assert [
+        text for text in window.view.messages if "smaller parts" in text
+    ] == window.view.messages
+    assert (len(window.view.messages), window.view.errors) == (1, [])

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_sam2.testing.scenes import Scene, drifting, ellipsoids
+from napari_sam2.testing.scenes import Scene, make_drifting_scene, make_ellipsoid_scene
 from tests.gui.test_counting_task import same_objects
 
 pytest.importorskip("qtpy", reason="napari and a Qt binding are not installed")
@@ -47,7 +47,7 @@ def by_truth(tab: Any) -> None:
 
 
 def test_find_edit_count_and_save(bench: Bench, here: Path) -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     hands, layer, tab = opened(bench, scene, scale=(1, 2, 2), units=("s", "um", "um"))
     by_truth(tab)
     click(hands, tab.find)
@@ -61,7 +61,7 @@ def test_find_edit_count_and_save(bench: Bench, here: Path) -> None:
     }
     seeds.selected_data = of_the_second
     seeds.remove_selected()
-    seeds.add((4, *scene.click(2, 4).yx[0]))
+    seeds.add((4, *scene.make_click(2, 4).yx[0]))
     click(hands, tab.count)
     assert same_objects(hands.labels(layer), scene.labels)
     assert not seeds.visible and hands.viewer.layers.selection.active == layer
@@ -74,16 +74,16 @@ def test_find_edit_count_and_save(bench: Bench, here: Path) -> None:
 
 
 def test_one_click_finds_and_counts_a_volume_and_a_click_corrects_it(bench: Bench) -> None:
-    scene = ellipsoids()
+    scene = make_ellipsoid_scene()
     hands, layer, tab = opened(bench, scene)
     by_truth(tab)
     click(hands, tab.count)
     assert same_objects(hands.labels(layer), scene.labels)
-    frame = scene.frames(1)[2]
+    frame = scene.find_frames(1)[2]
     hands.panel.canvas.go_to(frame)
     track = int(hands.labels(layer)[frame][scene.mask(1, frame)][0])
     hands.panel.controller.select(track)
-    hands.click(layer, (frame, *scene.click(1, frame).yx[0]))
+    hands.click(layer, (frame, *scene.make_click(1, frame).yx[0]))
     assert hands.panel.controller.book.log.prompts[-1].track == track
     for _ in range(2):
         hands.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
@@ -91,7 +91,7 @@ def test_one_click_finds_and_counts_a_volume_and_a_click_corrects_it(bench: Benc
 
 
 def test_the_size_is_guessed_in_the_units_of_the_image(bench: Bench) -> None:
-    hands, _, tab = opened(bench, drifting(), scale=(1, 2, 2), units=("s", "um", "um"))
+    hands, _, tab = opened(bench, make_drifting_scene(), scale=(1, 2, 2), units=("s", "um", "um"))
     hands.until(lambda: "guessed:" in tab.size.specialValueText())
     guess = float(tab.size.specialValueText().split()[1])
     assert tab.size.suffix() == " µm" and 20 < guess < 60
@@ -100,7 +100,7 @@ def test_the_size_is_guessed_in_the_units_of_the_image(bench: Bench) -> None:
 
 
 def test_stopping_and_a_layer_that_was_deleted(bench: Bench) -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     hands, layer, tab = opened(bench, scene)
     by_truth(tab)
     tab.find.click()

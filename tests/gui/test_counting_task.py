@@ -9,25 +9,33 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_sam2.api.count import Counting, count_video
+from napari_sam2.api.count import CountingOptions, count_video
 from napari_sam2.core.prompt import MaskPrompt, PointPrompt
-from napari_sam2.gui.app.counting_task import Placed, Wanted
+from napari_sam2.gui.app.counting_task import DetectionRequest, EditedSeed
 from napari_sam2.gui.app.view import Stage
-from napari_sam2.testing.scenes import Scene, appearing, dividing, drifting, ellipsoids
+from napari_sam2.testing.scenes import (
+    Scene,
+    make_appearing_scene,
+    make_dividing_scene,
+    make_drifting_scene,
+    make_ellipsoid_scene,
+)
 from napari_sam2.testing.toy import ToyModel
-from tests.gui.windows import Window
+from tests.gui.windows import MockWindow
 
 
-def placed(window: Window) -> list[Placed]:
+def placed(window: MockWindow) -> list[EditedSeed]:
     """The seeds as they were found."""
-    return [Placed(seed.number, seed.prompt.frame, seed.yx) for seed in window.view.seeds]
+    return [EditedSeed(seed.number, seed.prompt.frame, seed.yx) for seed in window.view.seeds]
 
 
-def counted(window: Window, wanted: Wanted | None = None, edited: Any = placed) -> np.ndarray:
+def counted(
+    window: MockWindow, wanted: DetectionRequest | None = None, edited: Any = placed
+) -> np.ndarray:
     """Find, edit, count; the labels that are shown."""
-    window.controller.find(wanted or Wanted())
-    window.controller.count(edited(window))
-    assert not window.view.wrong
+    window.controller.detect_seeds(wanted or DetectionRequest())
+    window.controller.count_objects(edited(window))
+    assert not window.view.errors
     return window.labels
 
 
@@ -37,23 +45,25 @@ def same_objects(one: np.ndarray, other: np.ndarray) -> bool:
     return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
 
 
-def exact(scene: Scene, *, volume: bool) -> Wanted:
+def exact(scene: Scene, *, volume: bool) -> DetectionRequest:
     """A source that finds the truth; as one that sees a volume would, or without knowing which object is which."""
     turned = [
         np.where(plane, (plane + 7 * frame) % 97 + 1, 0)
         for frame, plane in enumerate(scene.labels.astype(int))
     ]
-    return Wanted(Counting(seeds="labels"), labels=scene.labels if volume else np.stack(turned))
+    return DetectionRequest(
+        CountingOptions(seeds="labels"), labels=scene.labels if volume else np.stack(turned)
+    )
 
 
 CASES = [
-    (drifting(), "auto", "seeds"),
-    (drifting(), "auto", "model"),
-    (drifting(frames=4), "blobs", "seeds"),
-    (drifting(frames=3), "grid", "seeds"),
-    (appearing(), "auto", "seeds"),
-    (appearing(), "auto", "model"),
-    (ellipsoids(), "auto", "seeds"),
+    (make_drifting_scene(), "auto", "seeds"),
+    (make_drifting_scene(), "auto", "model"),
+    (make_drifting_scene(frames=4), "blobs", "seeds"),
+    (make_drifting_scene(frames=3), "grid", "seeds"),
+    (make_appearing_scene(), "auto", "seeds"),
+    (make_appearing_scene(), "auto", "model"),
+    (make_ellipsoid_scene(), "auto", "seeds"),
 ]
 
 
@@ -63,27 +73,27 @@ CASES = [
     ids=[f"{scene} {seeds} {trust}" for scene, seeds, trust in CASES],
 )
 def test_counting_here_is_counting_by_command(scene: Scene, seeds: str, trust: Any) -> None:
-    counting = Counting(seeds=seeds, trust=trust)
+    counting = CountingOptions(seeds=seeds, association=trust)
     found = count_video(scene.video, ToyModel(), counting)
     with found.session:
-        expected = np.stack([found.session.plane(frame) for frame in range(len(scene.video))])
-    window = Window(scene)
-    labels = counted(window, Wanted(counting))
+        expected = np.stack([found.session.label_plane(frame) for frame in range(len(scene.video))])
+    window = MockWindow(scene)
+    labels = counted(window, DetectionRequest(counting))
     assert labels.any()
     assert same_objects(labels, expected)
     np.testing.assert_array_equal(labels, window.session_labels)
 
 
 def test_where_nothing_is_left_nothing_is_told() -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     assert not counted(window, edited=lambda _: []).any()
     assert window.view.snapshot.stage is Stage.READY
 
 
 def test_a_division_is_told_with_its_mother() -> None:
-    window = Window(dividing())
+    window = MockWindow(make_dividing_scene())
     counted(window)
-    tracks = window.controller.book.log.tracks
+    tracks = window.controller.state.log.tracks
     assert [each.parent for each in tracks if each.parent] == [1, 1]
 
 
@@ -92,10 +102,10 @@ BOTH = pytest.mark.parametrize("volume", [False, True], ids=["linked", "a volume
 
 @BOTH
 def test_a_seed_that_was_deleted_everywhere_is_no_object(volume: bool) -> None:
-    scene = drifting()
-    window = Window(scene)
+    scene = make_drifting_scene()
+    window = MockWindow(scene)
 
-    def without_the_second(window: Window) -> list[Placed]:
+    def without_the_second(window: MockWindow) -> list[EditedSeed]:
         return [
             each
             for each in placed(window)
@@ -108,8 +118,8 @@ def test_a_seed_that_was_deleted_everywhere_is_no_object(volume: bool) -> None:
 
 @BOTH
 def test_a_seed_that_was_deleted_on_one_frame_is_carried_over_it(volume: bool) -> None:
-    scene = drifting()
-    window = Window(scene)
+    scene = make_drifting_scene()
+    window = MockWindow(scene)
     labels = counted(
         window,
         exact(scene, volume=volume),
@@ -120,16 +130,16 @@ def test_a_seed_that_was_deleted_on_one_frame_is_carried_over_it(volume: bool) -
 
 @BOTH
 def test_a_seed_that_was_added_is_an_object_however_seldom_it_was_found(volume: bool) -> None:
-    scene = drifting()
-    window = Window(scene)
+    scene = make_drifting_scene()
+    window = MockWindow(scene)
 
-    def the_second_by_hand(window: Window) -> list[Placed]:
+    def the_second_by_hand(window: MockWindow) -> list[EditedSeed]:
         others = [
             each
             for each in placed(window)
             if not scene.mask(2, each.frame)[round(each.yx[0]), round(each.yx[1])]
         ]
-        return [*others, Placed(0, 5, scene.click(2, 5).yx[0])]
+        return [*others, EditedSeed(0, 5, scene.make_click(2, 5).yx[0])]
 
     assert same_objects(
         counted(window, exact(scene, volume=volume), the_second_by_hand), scene.labels
@@ -137,28 +147,28 @@ def test_a_seed_that_was_added_is_an_object_however_seldom_it_was_found(volume: 
 
 
 def test_a_seed_that_was_moved_is_a_click_where_it_is_now() -> None:
-    scene = drifting()
-    window = Window(scene)
-    aside = [Placed(1, 0, scene.click(3, 0).yx[0])]
+    scene = make_drifting_scene()
+    window = MockWindow(scene)
+    aside = [EditedSeed(1, 0, scene.make_click(3, 0).yx[0])]
     counted(window, edited=lambda window: aside)
-    (prompt, *_) = window.controller.book.log.prompts
+    (prompt, *_) = window.controller.state.log.prompts
     assert isinstance(prompt, PointPrompt)
-    assert prompt.yx == (pytest.approx(scene.click(3, 0).yx[0]),)
+    assert prompt.yx == (pytest.approx(scene.make_click(3, 0).yx[0]),)
 
 
 @BOTH
 def test_what_was_clicked_and_corrected_before_keeps_its_number_and_its_pixels(
     volume: bool,
 ) -> None:
-    scene = drifting()
-    window = Window(scene)
-    window.controller.describe(window.controller.book.draft(), name="mine")
+    scene = make_drifting_scene()
+    window = MockWindow(scene)
+    window.controller.describe(window.controller.state.start_draft(), name="mine")
     window.click(2)
-    window.controller.mask(5, scene.mask(2, 5) & (np.arange(64) % 2 == 0))
-    said = window.controller.book.log.entries
+    window.controller.add_mask(5, scene.mask(2, 5) & (np.arange(64) % 2 == 0))
+    said = window.controller.state.log.entries
     labels = counted(window, exact(scene, volume=volume))
-    assert window.controller.book.log.entries[: len(said)] == said
-    assert window.controller.book.track(1).name == "mine"
+    assert window.controller.state.log.entries[: len(said)] == said
+    assert window.controller.state.get_track(1).name == "mine"
     others = [frame for frame in range(10) if frame != 5]
     assert same_objects(labels[others], scene.labels[others])
     np.testing.assert_array_equal(labels[others] == 1, scene.labels[others] == 2)
@@ -166,17 +176,17 @@ def test_what_was_clicked_and_corrected_before_keeps_its_number_and_its_pixels(
 
 
 def test_counting_again_finds_nothing_new() -> None:
-    window = Window(drifting())
+    window = MockWindow(make_drifting_scene())
     labels = counted(window)
-    entries = window.controller.book.log.entries
+    entries = window.controller.state.log.entries
     np.testing.assert_array_equal(counted(window), labels)
     assert window.view.seeds == ()
-    assert window.controller.book.log.entries == entries
+    assert window.controller.state.log.entries == entries
 
 
 def test_one_undo_takes_a_count_back_and_redo_brings_it_again() -> None:
-    scene = drifting()
-    window = Window(scene)
+    scene = make_drifting_scene()
+    window = MockWindow(scene)
     labels = counted(
         window,
         exact(scene, volume=False),
@@ -190,71 +200,74 @@ def test_one_undo_takes_a_count_back_and_redo_brings_it_again() -> None:
 
 @pytest.mark.parametrize("pieces", [2, 9, 13, 17, 22, 26, 40])
 def test_stopped_at_any_moment_objects_are_there_or_not(pieces: int) -> None:
-    scene = drifting()
-    window = Window(scene, held=True)
-    window.worker.work()
-    window.controller.find(exact(scene, volume=False))
-    window.worker.work()
-    window.controller.count([each for each in placed(window) if each.frame != 4])
-    window.worker.work(pieces)
+    scene = make_drifting_scene()
+    window = MockWindow(scene, held=True)
+    window.worker.run_pending()
+    window.controller.detect_seeds(exact(scene, volume=False))
+    window.worker.run_pending()
+    window.controller.count_objects([each for each in placed(window) if each.frame != 4])
+    window.worker.run_pending(pieces)
     window.controller.cancel()
-    window.worker.work()
+    window.worker.run_pending()
     np.testing.assert_array_equal(window.labels, window.session_labels)
-    assert len(window.controller.book.log.track_ids) in (0, 3)
-    window.controller.find(exact(scene, volume=False))
-    window.worker.work()
-    window.controller.count(placed(window))
-    window.worker.work()
+    assert len(window.controller.state.log.track_ids) in (0, 3)
+    window.controller.detect_seeds(exact(scene, volume=False))
+    window.worker.run_pending()
+    window.controller.count_objects(placed(window))
+    window.worker.run_pending()
     assert same_objects(window.labels, scene.labels)
 
 
 def test_by_example_finds_what_resembles_what_was_clicked() -> None:
-    scene = drifting(count=4, frames=4)
-    window = Window(scene)
-    window.controller.mask(0, scene.mask(1, 0))
-    labels = counted(window, Wanted(Counting(seeds="examples")))
+    scene = make_drifting_scene(count=4, frames=4)
+    window = MockWindow(scene)
+    window.controller.add_mask(0, scene.mask(1, 0))
+    labels = counted(window, DetectionRequest(CountingOptions(seeds="examples")))
     assert (labels[:, scene.labels[0] == 1] == 1).any(axis=1).all()
-    assert len(window.controller.book.log.track_ids) == 4
+    assert len(window.controller.state.log.track_ids) == 4
 
 
 def test_by_example_without_examples_says_what_to_do() -> None:
-    window = Window(drifting())
-    window.controller.find(Wanted(Counting(seeds="examples")))
-    assert window.view.wrong == ["the source 'examples' without examples: click some objects first"]
+    window = MockWindow(make_drifting_scene())
+    window.controller.detect_seeds(DetectionRequest(CountingOptions(seeds="examples")))
+    assert window.view.errors == [
+        "the source 'examples' without examples: click some objects first"
+    ]
 
 
 def test_labels_of_another_tool() -> None:
-    scene = drifting()
-    window = Window(scene)
+    scene = make_drifting_scene()
+    window = MockWindow(scene)
     assert same_objects(
-        counted(window, Wanted(Counting(seeds="labels"), labels=scene.labels)), scene.labels
+        counted(window, DetectionRequest(CountingOptions(seeds="labels"), labels=scene.labels)),
+        scene.labels,
     )
 
 
 def test_counting_before_finding_says_what_to_do() -> None:
-    window = Window(drifting())
-    window.controller.count([])
-    assert "find seeds first" in window.view.wrong[0]
+    window = MockWindow(make_drifting_scene())
+    window.controller.count_objects([])
+    assert "find seeds first" in window.view.errors[0]
 
 
 def test_found_objects_are_corrected_like_any_other() -> None:
-    scene = drifting()
-    window = Window(scene)
+    scene = make_drifting_scene()
+    window = MockWindow(scene)
     counted(window)
     window.controller.select(1)
-    window.controller.mask(3, np.roll(window.labels[3] == 1, 2, axis=0))
-    assert isinstance(window.controller.book.log.prompts[-1], MaskPrompt)
+    window.controller.add_mask(3, np.roll(window.labels[3] == 1, 2, axis=0))
+    assert isinstance(window.controller.state.log.prompts[-1], MaskPrompt)
     np.testing.assert_array_equal(
-        window.labels[3] == 1, window.controller.book.log.prompts[-1].mask
+        window.labels[3] == 1, window.controller.state.log.prompts[-1].mask
     )
 
 
 def test_the_numbers_are_the_files_of_the_command(tmp_path: Path) -> None:
     from napari_sam2.api.count import count
 
-    scene = drifting(frames=3)
+    scene = make_drifting_scene(frames=3)
     count(scene.stack, out=tmp_path / "command", model=ToyModel())
-    window = Window(scene)
+    window = MockWindow(scene)
     counted(window)
     window.controller.save(tmp_path / "window")
     one, other = (

@@ -9,9 +9,16 @@ import pytest
 
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.track import Track
-from napari_sam2.gui.app.lane_grid import CODES, NOTHING, Lanes
-from napari_sam2.gui.app.timeline_viewport import GUTTER, HEADER, LANE, LEGEND, MOST, Sight
-from napari_sam2.propagation.review import Reason, Suspicion
+from napari_sam2.gui.app.lane_grid import NOT_PROPAGATED, PRESENCE_CODES, LaneGrid
+from napari_sam2.gui.app.timeline_viewport import (
+    HEADER_HEIGHT_PX,
+    LANE_HEIGHT_PX,
+    LEGEND_HEIGHT_PX,
+    MAX_FRAME_WIDTH_PX,
+    NAMES_WIDTH_PX,
+    TimelineViewport,
+)
+from napari_sam2.propagation.review import Reason, ReviewFlag
 
 P, T, U, A, L = (
     Presence.PROMPTED,
@@ -22,46 +29,46 @@ P, T, U, A, L = (
 )
 
 
-def lanes(rows: dict[int, list[Presence | None]]) -> Lanes:
-    found = Lanes(max(map(len, rows.values())))
+def lanes(rows: dict[int, list[Presence | None]]) -> LaneGrid:
+    found = LaneGrid(max(map(len, rows.values())))
     for track, row in rows.items():
         for frame, presence in enumerate(row):
-            found.put(track, frame, presence)
+            found.set_presence(track, frame, presence)
     return found
 
 
 def test_tracks_ascend_in_whatever_order_they_come() -> None:
     found = lanes({7: [P, T], 2: [T, P], 5: [None, U]})
     assert found.tracks == (2, 5, 7)
-    assert [found.row(track) for track in (2, 5, 7, 6)] == [0, 1, 2, None]
-    assert [[found.presence(track, frame) for frame in (0, 1)] for track in found.tracks] == [
+    assert [found.find_row(track) for track in (2, 5, 7, 6)] == [0, 1, 2, None]
+    assert [[found.get_presence(track, frame) for frame in (0, 1)] for track in found.tracks] == [
         [T, P],
         [None, U],
         [P, T],
     ]
-    assert found.presence(99, 0) is None
+    assert found.get_presence(99, 0) is None
 
 
 def test_results_arrive_frame_by_frame() -> None:
     found = lanes({1: [P, None, None], 2: [P, None, None]})
-    found.put_frame(1, {1: T, 2: A, 3: P})
+    found.set_frame(1, {1: T, 2: A, 3: P})
     assert found.tracks == (1, 2, 3)
-    assert [found.presence(track, 1) for track in (1, 2, 3)] == [T, A, P]
-    found.put_frame(1, {1: U})
-    assert [found.presence(track, 1) for track in (1, 2, 3)] == [U, None, None]
-    assert found.presence(1, 0) is P
+    assert [found.get_presence(track, 1) for track in (1, 2, 3)] == [T, A, P]
+    found.set_frame(1, {1: U})
+    assert [found.get_presence(track, 1) for track in (1, 2, 3)] == [U, None, None]
+    assert found.get_presence(1, 0) is P
 
 
 def test_replacing_forgets_what_was_there_and_keeps_no_track_without_anything() -> None:
     found = lanes({1: [P, T], 2: [T, P], 3: [P, P]})
-    found.replace({(3, 1): L, (4, 0): P})
+    found.set_all({(3, 1): L, (4, 0): P})
     assert found.tracks == (3, 4)
-    assert [found.presence(3, frame) for frame in (0, 1)] == [None, L]
-    found.keep([4, 9])
+    assert [found.get_presence(3, frame) for frame in (0, 1)] == [None, L]
+    found.set_tracks([4, 9])
     assert found.tracks == (4, 9)
-    assert found.presence(9, 0) is None, "a row that is used again is empty"
-    found.put(3, 0, T)
-    assert (found.presence(3, 0), found.presence(3, 1)) == (T, None)
+    assert found.get_presence(9, 0) is None, "a row that is used again is empty"
+    found.set_presence(3, 0, T)
+    assert (found.get_presence(3, 0), found.get_presence(3, 1)) == (T, None)
 
 
 @pytest.mark.parametrize(
@@ -83,21 +90,23 @@ def test_columns(
     first: float, frames_per_px: float, width: int, expected: list[Presence | None]
 ) -> None:
     found = lanes({1: [A, A, A, A, A, A], 2: [P, T, T, U, A, None]})
-    codes = found.columns(range(1, 2), first, frames_per_px, width)
-    assert codes.tolist() == [[NOTHING if each is None else CODES[each] for each in expected]]
+    codes = found.render_columns(range(1, 2), first, frames_per_px, width)
+    assert codes.tolist() == [
+        [NOT_PROPAGATED if each is None else PRESENCE_CODES[each] for each in expected]
+    ]
 
 
 def test_columns_are_those_of_each_pixel_alone() -> None:
     rng = np.random.default_rng(0)
-    found = Lanes(101)
+    found = LaneGrid(101)
     presences = [None, *Presence]
     for frame, code in enumerate(rng.integers(0, len(presences), 101)):
-        found.put(1, frame, presences[code])
+        found.set_presence(1, frame, presences[code])
     codes = [
-        NOTHING if (each := found.presence(1, frame)) is None else CODES[each]
+        NOT_PROPAGATED if (each := found.get_presence(1, frame)) is None else PRESENCE_CODES[each]
         for frame in range(101)
     ]
-    seen = found.columns(range(1), 3.25, 1.75, 50)[0]
+    seen = found.render_columns(range(1), 3.25, 1.75, 50)[0]
     for x in range(50):
         inside = codes[
             int(3.25 + x * 1.75) : max(int(3.25 + x * 1.75) + 1, int(3.25 + (x + 1) * 1.75))
@@ -107,46 +116,54 @@ def test_columns_are_those_of_each_pixel_alone() -> None:
 
 def test_a_place_is_told_with_its_reasons() -> None:
     found = lanes({1: [P, T], 2: [P, U]})
-    found.describe([Track(2, "Anna", "nucleus")])
-    found.mark(
+    found.set_descriptions([Track(2, "Anna", "nucleus")])
+    found.set_review_flags(
         [
-            Suspicion(1, 1, Reason.TOUCHING, 0.5, "touches object 2", 2),
-            Suspicion(2, 1, Reason.UNCERTAIN, 0.4, "predicted IoU 0.30"),
+            ReviewFlag(1, 1, Reason.TOUCHING, 0.5, "touches object 2", 2),
+            ReviewFlag(2, 1, Reason.UNCERTAIN, 0.4, "predicted IoU 0.30"),
         ]
     )
     assert (
-        found.told(2, 1)
+        found.describe_frame(2, 1)
         == "Anna (nucleus) · frame 1 · uncertain\ntouching: touches object 1\nuncertain: "
         "predicted IoU 0.30"
     )
-    assert found.told(1, 1) == "object 1 · frame 1 · tracked\ntouching: touches Anna"
-    assert found.told(1, 0) == "object 1 · frame 0 · prompted"
-    assert (found.marks(1), found.marks(2), found.marked_frames) == ([1], [1], (1,))
-    found.mark([])
-    assert found.marked_frames == () and found.marks(1) == []
+    assert found.describe_frame(1, 1) == "object 1 · frame 1 · tracked\ntouching: touches Anna"
+    assert found.describe_frame(1, 0) == "object 1 · frame 0 · prompted"
+    assert (found.get_flagged_frames(1), found.get_flagged_frames(2), found.flagged_frames) == (
+        [1],
+        [1],
+        (1,),
+    )
+    found.set_review_flags([])
+    assert found.flagged_frames == () and found.get_flagged_frames(1) == []
 
 
 def test_half_a_million_places_are_taken_at_once_and_drawn_quickly() -> None:
     presences = {(track, frame): T for track in range(1, 501) for frame in range(1000)}
-    found = Lanes(1000)
-    found.replace(presences)
+    found = LaneGrid(1000)
+    found.set_all(presences)
     began = time.process_time()
     for _ in range(20):
-        found.columns(range(200, 240), 0, 1.25, 800)
+        found.render_columns(range(200, 240), 0, 1.25, 800)
     assert time.process_time() - began < 1.0
 
 
-def sight(**changes: object) -> Sight:
-    found = Lanes(100)
-    found.keep(range(1, 41))
-    return Sight(found, (GUTTER + 500, HEADER + 10 * LANE + LEGEND), **changes)
+def sight(**changes: object) -> TimelineViewport:
+    found = LaneGrid(100)
+    found.set_tracks(range(1, 41))
+    return TimelineViewport(
+        found,
+        (NAMES_WIDTH_PX + 500, HEADER_HEIGHT_PX + 10 * LANE_HEIGHT_PX + LEGEND_HEIGHT_PX),
+        **changes,
+    )
 
 
 def test_all_frames_fit_until_one_zooms() -> None:
-    assert sight().scale == 5.0
-    assert sight().extent == (500, 40 * LANE)
-    assert sight(zoom=2.0).extent == (1000, 40 * LANE)
-    assert sight(zoom=1000.0).scale == MOST
+    assert sight().frame_width_px == 5.0
+    assert sight().extent_px == (500, 40 * LANE_HEIGHT_PX)
+    assert sight(zoom=2.0).extent_px == (1000, 40 * LANE_HEIGHT_PX)
+    assert sight(zoom=1000.0).frame_width_px == MAX_FRAME_WIDTH_PX
 
 
 @pytest.mark.parametrize(
@@ -154,24 +171,32 @@ def test_all_frames_fit_until_one_zooms() -> None:
     [sight(), sight(zoom=3.0, across=77), sight(zoom=9.0, across=2000)],
     ids=["all", "zoomed", "far right"],
 )
-def test_a_frame_is_found_where_it_is_drawn(view: Sight) -> None:
+def test_a_frame_is_found_where_it_is_drawn(view: TimelineViewport) -> None:
     for frame in (0, 1, 50, 99):
-        assert view.frame_at(view.x(frame) + 0.01) == frame
-        assert view.frame_at(view.x(frame + 1) - 0.01) == frame
+        assert view.frame_at(view.frame_x(frame) + 0.01) == frame
+        assert view.frame_at(view.frame_x(frame + 1) - 0.01) == frame
 
 
 def test_beside_the_frames_the_nearest_is_meant_and_beside_the_lanes_none() -> None:
-    view = sight(down=LANE * 3 + 4)
+    view = sight(down=LANE_HEIGHT_PX * 3 + 4)
     assert (view.frame_at(-50), view.frame_at(10_000)) == (0, 99)
-    assert view.track_at(HEADER) == 4
-    assert view.track_at(HEADER + LANE - 5) == 4 and view.track_at(HEADER + LANE) == 5
-    assert (view.track_at(HEADER - 1), view.track_at(HEADER + 10 * LANE)) == (0, 0)
-    assert view.rows == range(3, 15)
-    assert sight(down=10_000).rows == range(10_000 // LANE, 10_000 // LANE)
+    assert view.track_at(HEADER_HEIGHT_PX) == 4
+    assert (
+        view.track_at(HEADER_HEIGHT_PX + LANE_HEIGHT_PX - 5) == 4
+        and view.track_at(HEADER_HEIGHT_PX + LANE_HEIGHT_PX) == 5
+    )
+    assert (
+        view.track_at(HEADER_HEIGHT_PX - 1),
+        view.track_at(HEADER_HEIGHT_PX + 10 * LANE_HEIGHT_PX),
+    ) == (0, 0)
+    assert view.visible_rows == range(3, 15)
+    assert sight(down=10_000).visible_rows == range(
+        10_000 // LANE_HEIGHT_PX, 10_000 // LANE_HEIGHT_PX
+    )
 
 
 def test_any_number_of_tracks_may_come_one_after_another() -> None:
-    lanes = Lanes(3)
+    lanes = LaneGrid(3)
     for track in range(1, 200):
-        lanes.put(track, 1, Presence.TRACKED)
-    assert all(lanes.row(track) == track - 1 for track in range(1, 200))
+        lanes.set_presence(track, 1, Presence.TRACKED)
+    assert all(lanes.find_row(track) == track - 1 for track in range(1, 200))

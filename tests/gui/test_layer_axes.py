@@ -16,18 +16,18 @@ from napari_sam2.core.stack import Spacing
 
 napari_layers = pytest.importorskip("napari.layers", reason="napari is not installed")
 
-from napari_sam2.gui.app.view import Place
+from napari_sam2.gui.app.view import SessionKey
 from napari_sam2.gui.layers.layer_axes import (
-    blank_labels,
-    choice_of,
-    geometry,
-    index,
+    compute_plane_index,
+    get_layer_geometry,
     locate,
-    read,
-    stack_of,
+    make_blank_labels,
+    make_image_selection,
+    make_stack,
+    read_layer_axes,
 )
-from napari_sam2.gui.layers.layer_prompts import prompts_of
-from napari_sam2.gui.layers.samples import layers_of
+from napari_sam2.gui.layers.layer_prompts import read_layer_prompts
+from napari_sam2.gui.layers.samples import make_sample_layers
 
 
 def _image(shape: tuple[int, ...], **options: Any) -> Any:
@@ -64,16 +64,16 @@ def test_axes_are_read_from_what_is_said(
     axes: str,
 ) -> None:
     layer = _image(shape, **options)
-    reading = read(layer)
-    assert (reading.letters, reading.walkable) == (letters, walkable)
-    stack = stack_of(layer, reading)
+    reading = read_layer_axes(layer)
+    assert (reading.letters, reading.propagation_axes) == (letters, walkable)
+    stack = make_stack(layer, reading)
     assert stack.axes == axes
     assert stack.sizes == {**reading.sizes, **({"c": 3} if options.get("rgb") else {})}
 
 
 def test_an_axis_that_nobody_named_may_be_time() -> None:
     layer = _image((5, 8, 9))
-    choice = choice_of(layer, along="t")
+    choice = make_image_selection(layer, along="t")
     assert (choice.stack.axes, choice.along, choice.length) == ("tyx", "t", 5)
 
 
@@ -89,23 +89,23 @@ def test_axes_that_cannot_be_are_said(
     shape: tuple[int, ...], options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(AxesError, match=said):
-        read(_image(shape, **options))
+        read_layer_axes(_image(shape, **options))
 
 
 def test_planes_are_those_of_the_layer() -> None:
     layer = _image((3, 2, 8, 9), axis_labels=("z", "c", "y", "x"))
-    stack = stack_of(layer, read(layer))
-    np.testing.assert_array_equal(stack.plane({"c": 1, "z": 2}), layer.data[2, 1])
+    stack = make_stack(layer, read_layer_axes(layer))
+    np.testing.assert_array_equal(stack.read_plane({"c": 1, "z": 2}), layer.data[2, 1])
     assert np.shares_memory(stack.data, layer.data)
 
 
 def test_dask_is_not_computed_and_a_pyramid_is_read_at_its_finest_level() -> None:
     lazy = da.zeros((4, 3, 64, 64), chunks=(1, 1, 64, 64), dtype=np.uint8)
     layer = napari_layers.Image(lazy, axis_labels=("z", "c", "y", "x"))
-    assert isinstance(stack_of(layer, read(layer)).data, da.Array)
+    assert isinstance(make_stack(layer, read_layer_axes(layer)).data, da.Array)
     pyramid = napari_layers.Image([np.zeros((4, 64, 64)), np.zeros((4, 32, 32))], multiscale=True)
-    assert read(pyramid).shape == (4, 64, 64)
-    assert stack_of(pyramid, read(pyramid)).data.shape == (4, 64, 64)
+    assert read_layer_axes(pyramid).shape == (4, 64, 64)
+    assert make_stack(pyramid, read_layer_axes(pyramid)).data.shape == (4, 64, 64)
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_dask_is_not_computed_and_a_pyramid_is_read_at_its_finest_level() -> Non
     ids=["micrometres", "mixed", "minutes", "no units: never guessed"],
 )
 def test_spacing_comes_from_scale_and_units(options: dict[str, Any], spacing: Spacing) -> None:
-    assert read(_image((5, 8, 9), **options)).spacing == spacing
+    assert read_layer_axes(_image((5, 8, 9), **options)).spacing == spacing
 
 
 def test_what_the_layer_does_not_say_is_read_from_its_file(tmp_path: Path) -> None:
@@ -133,15 +133,15 @@ def test_what_the_layer_does_not_say_is_read_from_its_file(tmp_path: Path) -> No
     )
     layer = napari_layers.Image(data)
     layer._source = layer.source.model_copy(update={"path": str(path)})
-    reading = read(layer)
-    assert (reading.letters, reading.guessed) == ("tyx", "")
+    reading = read_layer_axes(layer)
+    assert (reading.letters, reading.guessed_axes) == ("tyx", "")
     assert reading.spacing == Spacing(y_um=0.3, x_um=0.3, t_s=60.0)
 
 
 def test_labels_of_all_channels_are_one_array_and_writable() -> None:
-    reading = read(_image((3, 2, 8, 9), axis_labels=("z", "c", "y", "x")))
-    labels = blank_labels(reading)
-    labels[index(reading, {"z": 1})] = 7
+    reading = read_layer_axes(_image((3, 2, 8, 9), axis_labels=("z", "c", "y", "x")))
+    labels = make_blank_labels(reading)
+    labels[compute_plane_index(reading, {"z": 1})] = 7
     assert labels.shape == (3, 2, 8, 9)
     assert (labels[1] == 7).all()
     assert not labels[[0, 2]].any()
@@ -161,56 +161,62 @@ def test_a_position_is_found_again_and_other_layers_lie_in_the_same_place(
 ) -> None:
     layer = _image((5, 8, 9), **options)
     world = layer.data_to_world((3, 4.25, 6.5))
-    where, yx = locate(layer, read(layer), world)
+    where, yx = locate(layer, read_layer_axes(layer), world)
     assert where == {"z": 3}
     np.testing.assert_allclose(yx, (4.25, 6.5))
-    other = napari_layers.Points(ndim=3, **geometry(layer))
+    other = napari_layers.Points(ndim=3, **get_layer_geometry(layer))
     np.testing.assert_allclose(other.world_to_data(world), (3, 4.25, 6.5))
 
 
 def test_a_position_beyond_the_ends_is_on_the_last_frame() -> None:
     layer = _image((5, 8, 9))
-    assert locate(layer, read(layer), (99, 1, 1))[0] == {"z": 4}
-    assert locate(layer, read(layer), (0, -3, 2, 1, 1))[0] == {
+    assert locate(layer, read_layer_axes(layer), (99, 1, 1))[0] == {"z": 4}
+    assert locate(layer, read_layer_axes(layer), (0, -3, 2, 1, 1))[0] == {
         "z": 2
     }  # a viewer of more dimensions
 
 
 def test_layers_of_others_become_prompts() -> None:
     image = _image((5, 8, 9), scale=(1, 2, 2))
-    reading, place = read(image), Place(choice_of(image))
+    reading, place = read_layer_axes(image), SessionKey(make_image_selection(image))
     labels = np.zeros((5, 8, 9), dtype=np.int32)
     labels[2, 1:3, 1:4], labels[2, 5:7, 5:8] = 3, 9
-    masks = prompts_of(napari_layers.Labels(labels, scale=(1, 2, 2)), image, reading, place, 2)
-    assert masks == [MaskPrompt(2, 3, labels[2] == 3), MaskPrompt(2, 9, labels[2] == 9)]
-    assert prompts_of(napari_layers.Labels(labels[2]), image, reading, place, 4)[0] == MaskPrompt(
-        4, 3, labels[2] == 3
+    masks = read_layer_prompts(
+        napari_layers.Labels(labels, scale=(1, 2, 2)), image, reading, place, 2
     )
+    assert masks == [MaskPrompt(2, 3, labels[2] == 3), MaskPrompt(2, 9, labels[2] == 9)]
+    assert read_layer_prompts(napari_layers.Labels(labels[2]), image, reading, place, 4)[
+        0
+    ] == MaskPrompt(4, 3, labels[2] == 3)
     corners = np.array(
         [[3, 2, 4], [3, 2, 12], [3, 10, 12], [3, 10, 4]]
     )  # in a layer without scale: world units
-    boxes = prompts_of(napari_layers.Shapes([corners]), image, reading, place, 0)
+    boxes = read_layer_prompts(napari_layers.Shapes([corners]), image, reading, place, 0)
     assert boxes == [BoxPrompt(3, 1, (1, 2, 5, 6))]
-    clicks = prompts_of(napari_layers.Points([(1, 4, 6), (2, 2, 2)]), image, reading, place, 0)
+    clicks = read_layer_prompts(
+        napari_layers.Points([(1, 4, 6), (2, 2, 2)]), image, reading, place, 0
+    )
     assert clicks == [PointPrompt(1, 1, [(2, 3)], [True]), PointPrompt(2, 2, [(1, 1)], [True])]
 
 
 def test_layers_that_do_not_fit_are_refused_in_a_sentence() -> None:
     image = _image((5, 8, 9))
-    reading, place = read(image), Place(choice_of(image))
+    reading, place = read_layer_axes(image), SessionKey(make_image_selection(image))
     with pytest.raises(LabelsError, match=r"expected \(5, 8, 9\), or one plane"):
-        prompts_of(napari_layers.Labels(np.ones((3, 4, 4), dtype=int)), image, reading, place, 0)
+        read_layer_prompts(
+            napari_layers.Labels(np.ones((3, 4, 4), dtype=int)), image, reading, place, 0
+        )
     with pytest.raises(PromptError, match="nothing that lies in this image"):
-        prompts_of(napari_layers.Points(ndim=3), image, reading, place, 0)
+        read_layer_prompts(napari_layers.Points(ndim=3), image, reading, place, 0)
 
 
 @pytest.mark.parametrize(
     ("name", "objects", "axes"), [("nuclei_z", 14, "zyx"), ("migration_t", 15, "tyx")]
 )
 def test_samples_open_with_scale_units_and_boxes(name: str, objects: int, axes: str) -> None:
-    image, boxes = (napari_layers.Layer.create(*each) for each in layers_of(name))
-    reading = read(image)
-    assert (reading.letters, reading.guessed) == (axes, "")
+    image, boxes = (napari_layers.Layer.create(*each) for each in make_sample_layers(name))
+    reading = read_layer_axes(image)
+    assert (reading.letters, reading.guessed_axes) == (axes, "")
     assert reading.spacing == (Spacing(0.29, 0.26, 0.26) if name == "nuclei_z" else Spacing())
-    place = Place(choice_of(image))
-    assert len(prompts_of(boxes, image, reading, place, 0)) == objects
+    place = SessionKey(make_image_selection(image))
+    assert len(read_layer_prompts(boxes, image, reading, place, 0)) == objects

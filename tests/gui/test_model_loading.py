@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from napari_sam2.models.device import leave_a_core
+from napari_sam2.models.device import reserve_core
 
 pytest.importorskip("napari", reason="napari is not installed")
 
@@ -35,6 +35,6 @@ def test_the_window_is_left_a_core(cores: int, threads: int) -> None:
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(4)
-        assert leave_a_core(cores) == torch.get_num_threads() == threads
+        assert reserve_core(cores) == torch.get_num_threads() == threads
     finally:
         torch.set_num_threads(before)

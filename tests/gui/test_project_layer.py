@@ -13,7 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_sam2.testing.scenes import drifting, jumping, two_channels
+from napari_sam2.testing.scenes import (
+    make_drifting_scene,
+    make_jumping_scene,
+    make_two_channel_scene,
+)
 from napari_sam2.testing.toy import ToyModel
 
 pytest.importorskip("qtpy", reason="napari and a Qt binding are not installed")
@@ -37,15 +41,15 @@ def shown(hands: Any) -> Any:
 
 
 def test_after_a_crash_the_last_project_is_one_click_away(bench: Bench, tmp_path: Path) -> None:
-    scene, model = drifting(), Gated()
+    scene, model = make_drifting_scene(), Gated()
     hands = bench(lambda _: model, tmp_path / "before")
     assert hands.panel.image.last.isHidden()
     layer = hands.open(scene, scale=(1, 2, 2), units=("s", "um", "um"))
     for track in scene.tracks:
         hands.press(Qt.Key.Key_N)
-        hands.click(layer, (0, *scene.click(track, 0).yx[0]))
+        hands.click(layer, (0, *scene.make_click(track, 0).yx[0]))
     hands.panel.controller.describe(2, name="mine")
-    hands.press(Qt.Key.Key_P, rest=False)
+    hands.press(Qt.Key.Key_P, wait=False)
     model.gate.release(4)
     hands.until(lambda: hands.panel.controller.snapshot.done == 4)
     shutil.copytree(
@@ -76,12 +80,12 @@ def test_after_a_crash_the_last_project_is_one_click_away(bench: Bench, tmp_path
 def test_a_project_folder_from_elsewhere_is_opened_with_its_channel(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    scene = two_channels()
+    scene = make_two_channel_scene()
     hands = bench(root=tmp_path / "here")
     layer = hands.open(scene)
     hands.panel.image.channel.setCurrentIndex(1)
     hands.rest()
-    hands.click(layer, (0, 0, *scene.click(1, 0).yx[0]))
+    hands.click(layer, (0, 0, *scene.make_click(1, 0).yx[0]))
     labels = hands.labels(layer)
     hands.close()
     hands.viewer.layers.clear()
@@ -107,13 +111,13 @@ def test_a_folder_that_is_no_project_is_told_in_one_line(bench: Bench, tmp_path:
 
 
 def test_the_review_is_walked_to_its_end_and_back(bench: Bench) -> None:
-    scene = jumping()
+    scene = make_jumping_scene()
     hands = bench()
     layer = hands.open(scene)
     control = hands.panel.controller
     for track in scene.tracks:
         hands.press(Qt.Key.Key_N)
-        hands.click(layer, (0, *scene.click(track, 0).yx[0]))
+        hands.click(layer, (0, *scene.make_click(track, 0).yx[0]))
     hands.press(Qt.Key.Key_P)
     seen = []
     for _ in range(50):

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from napari_sam2.core.errors import CheckpointError, FileError
-from napari_sam2.gui.app.session_update import Carry
-from napari_sam2.gui.app.view import Inline, ObjectRow, Snapshot, Stage
-from napari_sam2.models.weights.conversion import import_file
-from napari_sam2.train.smoke import base
-from tests.gui.screen import application
+from napari_sam2.gui.app.session_update import PropagationRequest
+from napari_sam2.gui.app.view import InlineWorker, ObjectRow, Snapshot, Stage
+from napari_sam2.models.weights.conversion import import_checkpoint
+from napari_sam2.train.smoke import write_tiny_model
+from tests.gui.screen import get_application
 
 pytest.importorskip("superqt", reason="superqt is not installed")
 
@@ -21,9 +21,9 @@ from qtpy.QtCore import Qt
 
 from napari_sam2.gui.widgets.model_section import ModelSection
 from napari_sam2.gui.widgets.object_list import ObjectList
-from napari_sam2.gui.widgets.propagation_section import CarrySection
+from napari_sam2.gui.widgets.propagation_section import PropagationSection
 
-application()
+get_application()
 
 
 @pytest.fixture(autouse=True)
@@ -34,57 +34,61 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def _section(fetch: object) -> tuple[ModelSection, list[str], list[Exception]]:
-    section = ModelSection(Inline(), fetch_model=fetch)  # type: ignore[arg-type]
+    section = ModelSection(InlineWorker(), fetch_model=fetch)  # type: ignore[arg-type]
     chosen: list[str] = []
     failed: list[Exception] = []
-    section.chosen.connect(chosen.append)
-    section.failed.connect(failed.append)
+    section.model_chosen.connect(chosen.append)
+    section.download_failed.connect(failed.append)
     return section, chosen, failed
 
 
 def _take(section: ModelSection, name: str) -> None:
-    section.models.setCurrentIndex(
+    section.model_choice.setCurrentIndex(
         next(
-            n for n in range(section.models.count()) if section.models.itemText(n).startswith(name)
+            n
+            for n in range(section.model_choice.count())
+            if section.model_choice.itemText(n).startswith(name)
         )
     )
 
 
 def test_the_embedded_model_comes_first_and_others_say_size_and_licence() -> None:
     section, chosen, _ = _section(lambda *_, **__: Path())
-    assert section.models.currentText().startswith("nano")
-    assert section.fetch.isHidden()
+    assert section.model_choice.currentText().startswith("nano")
+    assert section.fetch_button.isHidden()
     _take(section, "sam2.1-tiny")
-    assert section.models.currentText() == "sam2.1-tiny · 156 MB · to fetch"
-    assert "Apache-2.0" in section.about.text()
-    assert not section.fetch.isHidden()
+    assert section.model_choice.currentText() == "sam2.1-tiny · 156 MB · to fetch"
+    assert "Apache-2.0" in section.about_label.text()
+    assert not section.fetch_button.isHidden()
     assert chosen == []  # it is not there yet
 
 
 def test_how_a_model_looks_is_chosen_where_it_has_a_choice(tmp_path: Path) -> None:
     """The embedded model has none, and neither has one that is not here yet."""
-    import_file(base(tmp_path), name="mine")
+    import_checkpoint(write_tiny_model(tmp_path), name="mine")
     section, _, _ = _section(lambda *_, **__: Path())
     looked: list[str] = []
-    section.looked.connect(looked.append)
-    section.tiled.connect(looked.append)
-    assert section.attention.isHidden() and section.tiles.isHidden()
+    section.attention_chosen.connect(looked.append)
+    section.windows_chosen.connect(looked.append)
+    assert section.attention_choice.isHidden() and section.tiles_checkbox.isHidden()
     _take(section, "sam2.1-tiny")
-    assert section.attention.isHidden()
+    assert section.attention_choice.isHidden()
     _take(section, "mine")
-    assert not section.attention.isHidden()
+    assert not section.attention_choice.isHidden()
     section.show_state(Snapshot(model="mine", device="cpu", attention="auto"))
-    assert section.attention.currentData() == "auto" and looked == []
-    section.attention.setCurrentIndex(section.attention.findData("near"))
-    section.attention.activated.emit(section.attention.currentIndex())
+    assert section.attention_choice.currentData() == "auto" and looked == []
+    section.attention_choice.setCurrentIndex(section.attention_choice.findData("near"))
+    section.attention_choice.activated.emit(section.attention_choice.currentIndex())
     assert looked == ["near"]
-    assert not section.tiles.isHidden() and not section.tiles.isChecked()
-    section.tiles.click()
-    section.tiles.click()
+    assert not section.tiles_checkbox.isHidden() and not section.tiles_checkbox.isChecked()
+    section.tiles_checkbox.click()
+    section.tiles_checkbox.click()
     assert looked == ["near", "tiles", "whole"]
     section.show_state(Snapshot(model="mine", device="cpu", attention="near", windows="tiles"))
-    assert "on the processor" in section.about.text(), "also of a model that took another's place"
-    assert section.tiles.isChecked() and looked[3:] == []
+    assert "on the processor" in section.about_label.text(), (
+        "also of a model that took another's place"
+    )
+    assert section.tiles_checkbox.isChecked() and looked[3:] == []
 
 
 _ROUGH = Snapshot(
@@ -128,24 +132,27 @@ def test_precision_is_chosen_where_the_device_has_a_choice(
     """Also of the embedded model, which has no choice of attention."""
     section, _, _ = _section(lambda *_, **__: Path())
     computed: list[str] = []
-    section.computed.connect(computed.append)
+    section.precision_chosen.connect(computed.append)
     section.show_state(snapshot)
-    choices = [section.precision.itemData(place) for place in range(section.precision.count())]
-    assert section.precision.isHidden() is (not offered)
+    choices = [
+        section.precision_choice.itemData(place)
+        for place in range(section.precision_choice.count())
+    ]
+    assert section.precision_choice.isHidden() is (not offered)
     assert about.replace(
         "embedded", "comes with the plugin"
-    ) in section.about.text() and section.about.text().endswith(about) is (
+    ) in section.about_label.text() and section.about_label.text().endswith(about) is (
         bool(snapshot.device) and snapshot.model == "nano"
     )
     if offered:
         assert (
             choices == offered
-            and section.precision.currentData() == snapshot.precision
+            and section.precision_choice.currentData() == snapshot.precision
             and computed == []
         )
-        assert "12 to 31 %" in section.precision.toolTip()
-        section.precision.setCurrentIndex(0)
-        section.precision.activated.emit(0)
+        assert "12 to 31 %" in section.precision_choice.toolTip()
+        section.precision_choice.setCurrentIndex(0)
+        section.precision_choice.activated.emit(0)
         assert computed == ["float32"]
 
 
@@ -157,10 +164,10 @@ def test_a_fetched_model_is_chosen(own_cache: Path) -> None:
 
     section, chosen, failed = _section(fetch)
     _take(section, "sam2.1-tiny")
-    section.fetch.click()
+    section.fetch_button.click()
     assert (chosen, failed) == (["sam2.1-tiny"], [])
-    assert "fetched" in section.about.text()
-    assert section.bar.isHidden()
+    assert "fetched" in section.about_label.text()
+    assert section.progress_bar.isHidden()
 
 
 def test_a_download_with_another_hash_is_told_and_nothing_is_chosen() -> None:
@@ -169,13 +176,13 @@ def test_a_download_with_another_hash_is_told_and_nothing_is_chosen() -> None:
 
     section, chosen, failed = _section(fetch)
     _take(section, "sam2.1-tiny")
-    section.fetch.click()
+    section.fetch_button.click()
     assert (chosen, [str(error) for error in failed]) == ([], ["sam2.1-tiny: refused and removed"])
-    assert not section.fetch.isHidden()
+    assert not section.fetch_button.isHidden()
 
 
 def test_a_download_is_stopped_without_a_complaint_and_begun_again() -> None:
-    worker, asked = Inline(held=True), list[bool]()
+    worker, asked = InlineWorker(manual=True), list[bool]()
 
     def fetch(name: str, *, progress: bool, wanted: Callable[[], bool]) -> Path:
         asked.append(wanted())
@@ -185,33 +192,37 @@ def test_a_download_is_stopped_without_a_complaint_and_begun_again() -> None:
 
     section = ModelSection(worker, fetch_model=fetch)
     failed: list[Exception] = []
-    section.failed.connect(failed.append)
+    section.download_failed.connect(failed.append)
     _take(section, "sam2.1-tiny")
-    section.fetch.click()
-    assert not section.cancel.isHidden() and not section.bar.isHidden()
-    section.cancel.click()
-    worker.work()
+    section.fetch_button.click()
+    assert not section.cancel_button.isHidden() and not section.progress_bar.isHidden()
+    section.cancel_button.click()
+    worker.run_pending()
     assert (asked, failed) == ([False], [])
-    assert section.cancel.isHidden() and section.bar.isHidden() and not section.fetch.isHidden()
-    section.fetch.click()
-    worker.work()
+    assert (
+        section.cancel_button.isHidden()
+        and section.progress_bar.isHidden()
+        and not section.fetch_button.isHidden()
+    )
+    section.fetch_button.click()
+    worker.run_pending()
     assert asked == [False, True]
 
 
 def test_where_a_model_computes_is_said() -> None:
     section, _, _ = _section(lambda *_, **__: Path())
     section.show_state(Snapshot(model="nano", device="cpu"))
-    assert "on the processor" in section.about.text()
+    assert "on the processor" in section.about_label.text()
     section.show_state(Snapshot(model="nano", device="cuda:0"))
-    assert "on the GPU (cuda:0)" in section.about.text()
+    assert "on the GPU (cuda:0)" in section.about_label.text()
 
 
 def test_names_and_categories_are_written_in_the_list() -> None:
     objects = ObjectList()
     written: list[tuple[int, str, str]] = []
-    objects.table.described.connect(lambda *what: written.append(what))
+    objects.table.description_edited.connect(lambda *what: written.append(what))
     objects.show_rows((ObjectRow(1, "", "", 3, 1, 0, 0), ObjectRow(4, "", "", 3, 1, 2, 0)), 4)
-    assert objects.chosen == (4,)
+    assert objects.selected_tracks == (4,)
     assert [objects.table.data(objects.table.index(row, 4)) for row in (0, 1)] == [
         "tracked",
         "check 2",
@@ -228,20 +239,20 @@ def test_a_selection_stays_while_the_rows_change() -> None:
     objects.show_rows(rows, 1)
     objects.view.selectAll()
     objects.show_rows(tuple(ObjectRow(track, "", "", 5, 1, 0, 0) for track in (1, 2, 3)), 1)
-    assert objects.chosen == (1, 2, 3)
+    assert objects.selected_tracks == (1, 2, 3)
     assert objects.buttons["merge"].isEnabled()
 
 
 def test_what_is_carried_is_what_the_section_says() -> None:
-    section = CarrySection()
-    section.set_length(40)
-    assert section.carry(3) == Carry()
-    section.range.setValue((10, 29))
-    section.direction.setCurrentIndex(1)
-    section.scope.setCurrentIndex(1)
-    assert section.carry(3) == Carry("forward", (10, 30), (3,))
-    section.choose_range(0, 40)
-    assert section.carry(3).frames is None
+    section = PropagationSection()
+    section.set_frame_count(40)
+    assert section.make_request(3) == PropagationRequest()
+    section.range_slider.setValue((10, 29))
+    section.direction_choice.setCurrentIndex(1)
+    section.tracks_choice.setCurrentIndex(1)
+    assert section.make_request(3) == PropagationRequest("forward", (10, 30), (3,))
+    section.set_range(0, 40)
+    assert section.make_request(3).frames is None
 
 
 @pytest.mark.parametrize(
@@ -268,11 +279,17 @@ def test_what_is_carried_is_what_the_section_says() -> None:
 def test_the_button_says_what_it_does_now(
     snapshot: Snapshot, title: str, enabled: bool, stop: bool
 ) -> None:
-    section = CarrySection()
+    section = PropagationSection()
     section.show_state(snapshot)
-    assert (section.go.text(), section.go.isEnabled(), section.stop.isEnabled()) == (
+    assert (
+        section.propagate_button.text(),
+        section.propagate_button.isEnabled(),
+        section.stop_button.isEnabled(),
+    ) == (
         title,
         enabled,
         stop,
     )
-    assert section.go.property("icon_name") == ("pause" if title == "Pause" else "carry")
+    assert section.propagate_button.property("icon_name") == (
+        "pause" if title == "Pause" else "carry"
+    )

@@ -14,64 +14,66 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
-from napari_sam2.gui.app.accepted_frames import Accepted
-from napari_sam2.gui.app.fine_tuner import Coach, Figures, Lesson
-from napari_sam2.gui.widgets.training_tab import TrainingTab, told_of
-from napari_sam2.models.weights.cards import known
-from napari_sam2.train.smoke import base, recipe
-from tests.gui.screen import application, settle, shown, wait_until
+from napari_sam2.gui.app.accepted_frames import AcceptedFrames
+from napari_sam2.gui.app.fine_tuner import FineTuner, TrainingProgress, ValidationScores
+from napari_sam2.gui.widgets.training_tab import TrainingTab, describe_progress
+from napari_sam2.models.weights.cards import find_models
+from napari_sam2.train.smoke import make_recipe, write_tiny_model
+from tests.gui.screen import get_application, process_events, show_widget, wait_until
 from tests.gui.test_fine_tuner import ALL, session
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return base(tmp_path_factory.mktemp("base"))
+    return write_tiny_model(tmp_path_factory.mktemp("base"))
 
 
 @pytest.fixture
 def tab(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[TrainingTab]:
     monkeypatch.setenv("NAPARI_SAM2_CACHE", str(tmp_path / "cache"))
-    application()
+    get_application()
     with session(locked=ALL) as found:
-        widget = shown(TrainingTab(lambda: Accepted.of(found), lambda: str(tiny)), 320, 500)
-        widget.recipe = recipe(average=0.0, learning_rate=3e-3)
+        widget = show_widget(
+            TrainingTab(lambda: AcceptedFrames.of(found), lambda: str(tiny)), 320, 500
+        )
+        widget.recipe = make_recipe(average=0.0, learning_rate=3e-3)
         yield widget
         widget.close()
         wait_until(lambda: not widget.running)
         widget.deleteLater()
-        settle()
+        process_events()
 
 
 @pytest.fixture
 def told(tab: TrainingTab) -> list[tuple[str, bool]]:
     said: list[tuple[str, bool]] = []
-    tab.told.connect(lambda text, wrong: said.append((text, wrong)))
+    tab.notified.connect(lambda text, wrong: said.append((text, wrong)))
     return said
 
 
 def click(tab: TrainingTab) -> None:
-    QTest.mouseClick(tab._start, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(tab._start_button, Qt.MouseButton.LeftButton)
 
 
 def test_a_click_trains_and_the_new_model_is_announced(tab: TrainingTab, told: list) -> None:
     made: list[str] = []
-    tab.trained.connect(made.append)
-    assert (tab._summary.text(), tab._name.text()) == (
+    tab.model_trained.connect(made.append)
+    assert (tab._summary_label.text(), tab._name_edit.text()) == (
         "5 accepted frames with 3 objects.",
         "tiny-tuned",
     )
     click(tab)
-    assert tab.running and not tab._name.isEnabled()
+    assert tab.running and not tab._name_edit.isEnabled()
     wait_until(lambda: not tab.running)
     assert told == [("tiny-tuned is ready: choose it in the list of models", False)]
-    assert str(known()["tiny-tuned"].path) == made[0]
-    assert "on frames held out" in tab._figures.text()
-    assert not tab._picture.pixmap().isNull()
-    assert tab._name.text() == "tiny-tuned-2", "the next one has another name"
+    assert str(find_models()["tiny-tuned"].path) == made[0]
+    assert "on frames held out" in tab._scores_label.text()
+    assert not tab._preview.pixmap().isNull()
+    assert tab._name_edit.text() == "tiny-tuned-2", "the next one has another name"
 
 
 def test_the_window_answers_while_it_trains(tab: TrainingTab) -> None:
-    tab.recipe = recipe(steps=3)
+    tab.recipe_override = make_recipe(steps=3)
     click(tab)
     longest, last = 0.0, time.monotonic()
     while tab.running:
@@ -85,34 +87,37 @@ def test_the_window_answers_while_it_trains(tab: TrainingTab) -> None:
 
 
 def test_a_second_click_stops_it(tab: TrainingTab, told: list) -> None:
-    tab.recipe = recipe(steps=100_000, average=0.0, learning_rate=3e-3)
+    tab.recipe_override = make_recipe(steps=100_000, average=0.0, learning_rate=3e-3)
     click(tab)
-    wait_until(lambda: "step" in tab._progress.format())
+    wait_until(lambda: "step" in tab._progress_bar.format())
     click(tab)
-    assert (tab._start.text(), tab._start.isEnabled()) == ("Stopping…", False)
+    assert (tab._start_button.text(), tab._start_button.isEnabled()) == ("Stopping…", False)
     wait_until(lambda: not tab.running)
     assert len(told) == 1 and not told[0][1]
-    assert (tab._start.text(), tab._start.isEnabled()) == ("Fine-tune", True)
+    assert (tab._start_button.text(), tab._start_button.isEnabled()) == ("Fine-tune", True)
 
 
 def test_nothing_accepted_nothing_to_begin(tiny: Path) -> None:
-    application()
+    get_application()
     with session() as found:
-        tab = TrainingTab(lambda: Accepted.of(found), lambda: str(tiny))
-        assert not tab._start.isEnabled()
+        tab = TrainingTab(lambda: AcceptedFrames.of(found), lambda: str(tiny))
+        assert not tab._start_button.isEnabled()
         assert (
-            tab._summary.text()
+            tab._summary_label.text()
             == "No frame is accepted so far: accept at least 2, with all the objects on them."
         )
     tab = TrainingTab(lambda: None, lambda: "nano")
-    assert (tab._summary.text(), tab._start.isEnabled()) == ("Open an image first.", False)
+    assert (tab._summary_label.text(), tab._start_button.isEnabled()) == (
+        "Open an image first.",
+        False,
+    )
 
 
 @pytest.mark.parametrize("name", ["", "a/b"])
 def test_a_name_that_is_none_is_told_and_nothing_begins(
     tab: TrainingTab, told: list, name: str
 ) -> None:
-    tab._name.setText(name)
+    tab._name_edit.setText(name)
     click(tab)
     assert not tab.running
     assert len(told) == 1 and told[0][1] and "cannot be the name of a model" in told[0][0]
@@ -129,7 +134,7 @@ def test_whatever_goes_wrong_is_one_sentence(
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(Coach, "teach", fails)
+    monkeypatch.setattr(FineTuner, "teach", fails)
     click(tab)
     wait_until(lambda: not tab.running)
     assert len(told) == 1 and told[0][1]
@@ -139,20 +144,32 @@ def test_whatever_goes_wrong_is_one_sentence(
 @pytest.mark.parametrize(
     ("lesson", "text"),
     [
-        (Lesson(0.0, 0), "Looking at the frames…"),
+        (TrainingProgress(0.0, 0), "Looking at the frames…"),
         (
-            Lesson(0.0, 0, (Figures(0, 0.5, 0.4),), Figures(0, 0.5, 0.4)),
+            TrainingProgress(
+                0.0, 0, (ValidationScores(0, 0.5, 0.4),), ValidationScores(0, 0.5, 0.4)
+            ),
             "Before: overlap 0.50 after one click, 0.40 carried to other frames.",
         ),
         (
-            Lesson(0.5, 9, (Figures(0, 0.5, 0.4), Figures(9, 0.7, 0.6)), Figures(9, 0.7, 0.6)),
+            TrainingProgress(
+                0.5,
+                9,
+                (ValidationScores(0, 0.5, 0.4), ValidationScores(9, 0.7, 0.6)),
+                ValidationScores(9, 0.7, 0.6),
+            ),
             (
                 "Overlap with what you accepted, on frames held out: 0.50 → 0.70 after one click, "
                 "0.40 → 0.60 carried (best so far at step 9)."
             ),
         ),
         (
-            Lesson(0.5, 9, (Figures(0, 0.5, 0.4), Figures(9, 0.3, 0.2)), Figures(0, 0.5, 0.4)),
+            TrainingProgress(
+                0.5,
+                9,
+                (ValidationScores(0, 0.5, 0.4), ValidationScores(9, 0.3, 0.2)),
+                ValidationScores(0, 0.5, 0.4),
+            ),
             (
                 "Overlap with what you accepted, on frames held out: 0.50 → 0.50 after one click, "
                 "0.40 → 0.40 carried (not better yet)."
@@ -161,5 +178,5 @@ def test_whatever_goes_wrong_is_one_sentence(
     ],
     ids=["begun", "before", "better", "worse"],
 )
-def test_figures_are_told_in_words(lesson: Lesson, text: str) -> None:
-    assert told_of(lesson) == text
+def test_figures_are_told_in_words(lesson: TrainingProgress, text: str) -> None:
+    assert describe_progress(lesson) == text

@@ -16,7 +16,11 @@ import torch
 
 from napari_sam2.core.result import Embedding, Query, Segment
 from napari_sam2.models.load import load_model
-from napari_sam2.testing.scenes import drifting, jumping, two_channels
+from napari_sam2.testing.scenes import (
+    make_drifting_scene,
+    make_jumping_scene,
+    make_two_channel_scene,
+)
 from napari_sam2.testing.toy import ToyModel
 
 pytest.importorskip("qtpy", reason="napari and a Qt binding are not installed")
@@ -41,18 +45,18 @@ class Gated(ToyModel):
         self.gate = threading.Semaphore(0)
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
-        if any(query.recalls for query in queries):
+        if any(query.memory_references for query in queries):
             self.gate.acquire(timeout=20)
         return super().segment(embedding, queries)
 
 
 def test_from_a_click_to_saved_tables(bench: Bench, here: Path) -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     hands = bench()
     layer = hands.open(scene, scale=(1, 2, 2), units=("s", "um", "um"))
     for track in scene.tracks:
         hands.press(Qt.Key.Key_N)
-        hands.click(layer, (0, *scene.click(track, 0).yx[0]))
+        hands.click(layer, (0, *scene.make_click(track, 0).yx[0]))
     np.testing.assert_array_equal(hands.labels(layer)[0], scene.labels[0])
     hands.press(Qt.Key.Key_P)
     np.testing.assert_array_equal(hands.labels(layer), scene.labels)
@@ -71,14 +75,14 @@ def test_from_a_click_to_saved_tables(bench: Bench, here: Path) -> None:
 
 
 def test_what_the_mouse_means(bench: Bench) -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     hands = bench()
     layer = hands.open(scene)
     book = hands.panel.controller
-    one, two = (scene.click(track, 0).yx[0] for track in (1, 2))
+    one, two = (scene.make_click(track, 0).yx[0] for track in (1, 2))
     centre = tuple(hands.viewer.scene.camera.center)
     hands.click(layer, (0, *one))
-    hands.click(layer, (0, *two), held=Qt.KeyboardModifier.ControlModifier)
+    hands.click(layer, (0, *two), modifiers=Qt.KeyboardModifier.ControlModifier)
     hands.click(layer, (0, 1, 60), button=Qt.MouseButton.RightButton)
     said = book.book.log.said(1, 0)
     assert said.positive == (True, False, False)
@@ -86,7 +90,7 @@ def test_what_the_mouse_means(bench: Bench) -> None:
     points = hands.panel.canvas.overlays.points
     assert list(points.features["kind"]) == ["object", "not object", "not object"]
     hands.press(Qt.Key.Key_N)
-    hands.drag(layer, (0, 2, 2), (0, 22, 40), held=Qt.KeyboardModifier.ShiftModifier)
+    hands.drag(layer, (0, 2, 2), (0, 22, 40), modifiers=Qt.KeyboardModifier.ShiftModifier)
     np.testing.assert_allclose(book.book.log.said(2, 0).box, (2, 2, 22, 40), atol=0.6)
     assert tuple(hands.viewer.scene.camera.center) == centre
     assert len(hands.panel.canvas.overlays.shapes.data) == 1
@@ -96,11 +100,11 @@ def test_what_the_mouse_means(bench: Bench) -> None:
 
 
 def test_keys_undo_redo_accept_and_travel(bench: Bench) -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     hands = bench()
     layer = hands.open(scene)
     control = hands.panel.controller
-    hands.click(layer, (0, *scene.click(1, 0).yx[0]))
+    hands.click(layer, (0, *scene.make_click(1, 0).yx[0]))
     hands.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
     assert not hands.labels(layer).any()
     hands.press(
@@ -120,17 +124,17 @@ def test_keys_undo_redo_accept_and_travel(bench: Bench) -> None:
 
 
 def test_cancel_midway_correct_and_undo(bench: Bench) -> None:
-    scene, model = jumping(), Gated()
+    scene, model = make_jumping_scene(), Gated()
     hands = bench(lambda _: model)
     layer = hands.open(scene)
     for track in scene.tracks:
         hands.press(Qt.Key.Key_N)
-        hands.click(layer, (0, *scene.click(track, 0).yx[0]))
-    hands.press(Qt.Key.Key_P, rest=False)
+        hands.click(layer, (0, *scene.make_click(track, 0).yx[0]))
+    hands.press(Qt.Key.Key_P, wait=False)
     model.gate.release(6)
     hands.until(lambda: hands.panel.controller.snapshot.done == 6)
     assert hands.panel.carry.go.text() == "Pause"
-    hands.press(Qt.Key.Key_Escape, rest=False)
+    hands.press(Qt.Key.Key_Escape, wait=False)
     model.gate.release(1000)
     hands.rest()
     assert hands.panel.carry.go.text() == "Go on"
@@ -140,7 +144,7 @@ def test_cancel_midway_correct_and_undo(bench: Bench) -> None:
     assert not np.array_equal(wrong, scene.labels)
     hands.panel.controller.select(1)
     hands.panel.canvas.go_to(5)
-    hands.click(layer, (5, *scene.click(1, 5).yx[0]))
+    hands.click(layer, (5, *scene.make_click(1, 5).yx[0]))
     hands.press(Qt.Key.Key_P)
     np.testing.assert_array_equal(hands.labels(layer), scene.labels)
     for _ in range(2):
@@ -151,12 +155,12 @@ def test_cancel_midway_correct_and_undo(bench: Bench) -> None:
 def test_the_window_goes_on_while_twenty_objects_are_carried_over_thirty_frames(
     bench: Bench, record_property: Any
 ) -> None:
-    scene = drifting(count=20, frames=30, shape=(128, 128))
+    scene = make_drifting_scene(count=20, frames=30, shape=(128, 128))
     hands = bench()
     layer = hands.open(scene)
     for track in scene.tracks:
         hands.panel.controller.new()
-        hands.panel.controller.click(0, scene.click(track, 0).yx[0], positive=True)
+        hands.panel.controller.click(0, scene.make_click(track, 0).yx[0], positive=True)
     hands.rest()
     beats, waits = [time.perf_counter()], []
     timer = QTimer()
@@ -169,7 +173,7 @@ def test_the_window_goes_on_while_twenty_objects_are_carried_over_thirty_frames(
 
     timer.timeout.connect(beat)
     timer.start()
-    hands.press(Qt.Key.Key_P, rest=False)
+    hands.press(Qt.Key.Key_P, wait=False)
     hands.rest()
     timer.stop()
     np.testing.assert_array_equal(hands.labels(layer), scene.labels)
@@ -189,11 +193,11 @@ def test_the_window_goes_on_while_twenty_objects_are_carried_over_thirty_frames(
 def test_closing_while_objects_are_carried_ends_the_thread_and_keeps_the_layers(
     bench: Bench,
 ) -> None:
-    scene, model = drifting(), Gated()
+    scene, model = make_drifting_scene(), Gated()
     hands = bench(lambda _: model)
     layer = hands.open(scene)
-    hands.click(layer, (0, *scene.click(1, 0).yx[0]))
-    hands.press(Qt.Key.Key_P, rest=False)
+    hands.click(layer, (0, *scene.make_click(1, 0).yx[0]))
+    hands.press(Qt.Key.Key_P, wait=False)
     model.gate.release(3)
     hands.until(lambda: hands.panel.controller.snapshot.done == 3)
     labels = hands.panel.canvas.overlays.labels
@@ -209,7 +213,7 @@ def test_closing_while_objects_are_carried_ends_the_thread_and_keeps_the_layers(
 
 
 def test_painting_and_moving_points_by_hand_are_prompts(bench: Bench) -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     hands = bench()
     layer = hands.open(scene)
     control = hands.panel.controller
@@ -217,7 +221,7 @@ def test_painting_and_moving_points_by_hand_are_prompts(bench: Bench) -> None:
     labels = hands.panel.canvas.overlays.labels
     assert (labels.mode, hands.viewer.layers.selection.active) == ("paint", labels)
     labels.brush_size = 9
-    y, x = scene.click(1, 0).yx[0]
+    y, x = scene.make_click(1, 0).yx[0]
     hands.drag(layer, (0, y, x), (0, y, x + 6))
     hands.until(lambda: control.book.log.said(1, 0).mask is not None)
     hands.rest()
@@ -227,9 +231,9 @@ def test_painting_and_moving_points_by_hand_are_prompts(bench: Bench) -> None:
     hands.press(Qt.Key.Key_Q)
     assert hands.viewer.layers.selection.active == layer
     hands.press(Qt.Key.Key_N)
-    hands.click(layer, (0, *scene.click(2, 0).yx[0]))
+    hands.click(layer, (0, *scene.make_click(2, 0).yx[0]))
     points = hands.panel.canvas.overlays.points
-    points.data = np.array([(0, *scene.click(3, 0).yx[0])])
+    points.data = np.array([(0, *scene.make_click(3, 0).yx[0])])
     hands.rest()
     np.testing.assert_array_equal(hands.labels(layer)[0] == 2, scene.mask(3, 0))
     points.selected_data = {0}
@@ -250,27 +254,27 @@ def test_painting_and_moving_points_by_hand_are_prompts(bench: Bench) -> None:
 def test_a_click_lands_where_it_was_wherever_the_layer_lies(
     bench: Bench, place: dict[str, Any]
 ) -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     hands = bench()
     layer = hands.open(scene, **place)
     hands.panel.canvas.go_to(3)
-    hands.click(layer, (3, *scene.click(2, 3).yx[0]))
+    hands.click(layer, (3, *scene.make_click(2, 3).yx[0]))
     np.testing.assert_array_equal(hands.labels(layer)[3] > 0, scene.mask(2, 3))
 
 
 def test_channels_share_their_labels(bench: Bench) -> None:
-    scene = two_channels()
+    scene = make_two_channel_scene()
     hands = bench()
     layer = hands.open(scene)
     assert hands.panel.image.channel.count() == 2
-    hands.click(layer, (0, 0, *scene.click(1, 0).yx[0]))
+    hands.click(layer, (0, 0, *scene.make_click(1, 0).yx[0]))
     hands.press(Qt.Key.Key_P)
     np.testing.assert_array_equal(hands.labels(layer)[:, 1] > 0, scene.labels == 1)
 
 
 def test_an_image_that_is_deleted_is_forgotten_when_napari_has_let_go_of_it(bench: Bench) -> None:
     hands = bench()
-    layer = hands.open(drifting())
+    layer = hands.open(make_drifting_scene())
     hands.viewer.layers.remove(layer)
     assert hands.panel.controller.place is not None
     hands.until(lambda: hands.panel.controller.place is None)
@@ -279,7 +283,7 @@ def test_an_image_that_is_deleted_is_forgotten_when_napari_has_let_go_of_it(benc
 
 def test_lanes_and_tables_go_where_the_slider_goes(bench: Bench) -> None:
     hands = bench()
-    hands.open(drifting())
+    hands.open(make_drifting_scene())
     for dock in ("lanes", "tables"):
         if not hands.panel.docks.buttons[dock].isChecked():
             hands.panel.docks.toggle(dock)
@@ -296,9 +300,12 @@ def test_precision_is_chosen_beside_the_model_and_kept(
 ) -> None:
     """With the embedded model, on a processor that has bfloat16, whatever this one has."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    hands, scene = bench(lambda name: load_model(name, device="cpu"), tmp_path), drifting()
+    hands, scene = (
+        bench(lambda name: load_model(name, device="cpu"), tmp_path),
+        make_drifting_scene(),
+    )
     layer = hands.open(scene)
-    prompt = scene.click(1)
+    prompt = scene.make_click(1)
     hands.click(layer, (prompt.frame, *prompt.yx[0]))
     choice, controller = hands.panel.model.precision, hands.panel.controller
     assert choice.isVisible() and choice.currentText() == "float32"

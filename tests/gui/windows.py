@@ -10,50 +10,56 @@ import numpy as np
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.gui.app.controller import Controller
 from napari_sam2.gui.app.counting_task import Seed
-from napari_sam2.gui.app.view import Choice, Inline, Place, Said, Snapshot
-from napari_sam2.measurement.track_status import Fact
+from napari_sam2.gui.app.view import (
+    ImageSelection,
+    InlineWorker,
+    SessionKey,
+    Snapshot,
+    TrackPrompts,
+)
+from napari_sam2.measurement.track_status import TrackStatus
 from napari_sam2.testing.scenes import Scene
 from napari_sam2.testing.toy import ToyModel
 
 
-class Mock:
+class MockView:
     """A View that keeps everything: the last snapshot, the planes drawn, the sentences told."""
 
     def __init__(self) -> None:
         self.snapshot = Snapshot()
         self.planes: dict[tuple[tuple[tuple[str, int], ...], int], np.ndarray] = {}
-        self.drawn: list[int] = []
-        self.said = Said()
+        self.drawn_frames: list[int] = []
+        self.prompts = TrackPrompts()
         self.seeds: tuple[Seed, ...] = ()
-        self.told: list[str] = []
-        self.wrong: list[str] = []
-        self.facts: dict[tuple[int, int], Fact] = {}
+        self.messages: list[str] = []
+        self.errors: list[str] = []
+        self.statuses: dict[tuple[int, int], TrackStatus] = {}
         self.snapshots: list[Snapshot] = []
 
     def show_state(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
         self.snapshots.append(snapshot)
 
-    def draw(self, place: Place, planes: Mapping[int, np.ndarray]) -> None:
-        self.planes.update({(place.at, frame): plane.copy() for frame, plane in planes.items()})
-        self.drawn += planes
+    def draw_planes(self, key: SessionKey, planes: Mapping[int, np.ndarray]) -> None:
+        self.planes.update({(key.at, frame): plane.copy() for frame, plane in planes.items()})
+        self.drawn_frames += planes
 
-    def draw_said(self, place: Place, said: Said) -> None:
-        self.said = said
+    def draw_prompts(self, key: SessionKey, track_prompts: TrackPrompts) -> None:
+        self.prompts = track_prompts
 
-    def draw_seeds(self, place: Place, seeds: Sequence[Seed]) -> None:
+    def draw_seeds(self, key: SessionKey, seeds: Sequence[Seed]) -> None:
         self.seeds = tuple(seeds)
 
-    def tell(self, text: str, *, wrong: bool = False) -> None:
-        (self.wrong if wrong else self.told).append(text)
+    def notify(self, text: str, *, is_error: bool = False) -> None:
+        (self.errors if is_error else self.messages).append(text)
 
-    def facts_changed(
+    def update_statuses(
         self,
-        place: Place,
-        facts: Mapping[tuple[int, int], Fact],
-        new: Mapping[tuple[int, int], Fact] | None,
+        key: SessionKey,
+        statuses: Mapping[tuple[int, int], TrackStatus],
+        new: Mapping[tuple[int, int], TrackStatus] | None,
     ) -> None:
-        self.facts = dict(facts)
+        self.statuses = dict(statuses)
 
     def labels(self, scene: Scene, at: tuple[tuple[str, int], ...] = ()) -> np.ndarray:
         """(frames, H, W): what a person sees."""
@@ -61,7 +67,7 @@ class Mock:
         return np.stack([self.planes.get((at, frame), blank) for frame in range(len(scene.video))])
 
 
-class Window:
+class MockWindow:
     """A controller on a scene, with a mock view."""
 
     def __init__(
@@ -73,23 +79,23 @@ class Window:
         **options: Any,
     ) -> None:
         self.scene = scene
-        self.view = Mock()
-        self.worker = Inline(held=held)
+        self.view = MockView()
+        self.worker = InlineWorker(manual=held)
         self.controller = Controller(self.view, self.worker, load=load, **options)
-        self.choice = Choice(
+        self.selection = ImageSelection(
             "image", scene.stack, scene.video.along, scene.video.channel, scene.name
         )
-        self.controller.open(self.choice)
+        self.controller.open(self.selection)
 
     def click(self, track: int, frame: int | None = None, *, positive: bool = True) -> None:
         """A click on the true object."""
-        prompt = self.scene.click(track, frame)
-        self.controller.click(prompt.frame, prompt.yx[0], positive=positive)
+        prompt = self.scene.make_click(track, frame)
+        self.controller.add_click(prompt.frame, prompt.yx[0], positive=positive)
 
     def click_all(self) -> None:
         """One click on each object, on its first frame."""
         for track in self.scene.tracks:
-            self.controller.new()
+            self.controller.start_object()
             self.click(track)
 
     @property
@@ -100,7 +106,7 @@ class Window:
     @property
     def session_labels(self) -> np.ndarray:
         """What the engine holds."""
-        place = self.controller.place
+        place = self.controller.key
         assert place is not None
-        session = self.controller._bench._desks[place].session
-        return np.stack([session.plane(frame) for frame in range(len(session.video))])
+        session = self.controller._registry._workers[place].session
+        return np.stack([session.label_plane(frame) for frame in range(len(session.video))])

@@ -15,10 +15,10 @@ def write_lif(
     path: Path, images: dict[str, np.ndarray], axes: str, steps: dict[str, float]
 ) -> Path:
     """Images by name, uint8 or uint16, of these axes (some of tczyx, ending in yx); steps in m, and in s along t."""
-    elements, blocks = [], [_block("MemBlock_0", b"")]
+    elements, blocks = [], [_make_block("MemBlock_0", b"")]
     for number, (name, data) in enumerate(images.items(), start=1):
-        elements.append(_element(name, data, axes, steps, f"MemBlock_{number}"))
-        blocks.append(_block(f"MemBlock_{number}", np.ascontiguousarray(data).tobytes()))
+        elements.append(_make_element(name, data, axes, steps, f"MemBlock_{number}"))
+        blocks.append(_make_block(f"MemBlock_{number}", np.ascontiguousarray(data).tobytes()))
     root = '<Data><Experiment Path=""/></Data><Memory Size="0" MemoryBlockID="MemBlock_0"/>'
     header = (
         f'<LMSDataContainerHeader Version="2"><Element Name="{path.name}" '
@@ -31,13 +31,15 @@ def write_lif(
     return path
 
 
-def _block(name: str, content: bytes) -> bytes:
+def _make_block(name: str, content: bytes) -> bytes:
     text = name.encode("utf-16-le")
     head = struct.pack("<IIBQBI", _MARK, len(text) + 14, _ITEM, len(content), _ITEM, len(name))
     return head + text + content
 
 
-def _element(name: str, data: np.ndarray, axes: str, steps: dict[str, float], block: str) -> str:
+def _make_element(
+    name: str, data: np.ndarray, axes: str, steps: dict[str, float], block: str
+) -> str:
     strides = dict(zip(axes, np.ascontiguousarray(data).strides, strict=True))
     sizes = dict(zip(axes, data.shape, strict=True))
     bits = 8 * data.dtype.itemsize

@@ -22,11 +22,11 @@ _SIGNATURE = b"ND2 FILE SIGNATURE CHUNK NAME01!"
 _MAP, _MAP_END = b"ND2 FILEMAP SIGNATURE NAME 0001!", b"ND2 CHUNK MAP SIGNATURE 0000001!"
 _BOOL, _UINT32, _DOUBLE, _STRING, _LEVEL = 1, 3, 6, 8, 11
 _LOOPS = {"t": 1, "p": 2, "z": 4}
-_LOSSLESS, _AS_IT_IS = 0, 2
+_LOSSLESS, _UNCOMPRESSED = 0, 2
 
 
 @dataclass(frozen=True)
-class Acquired:
+class AcquisitionSettings:
     """How the pixels were taken: µm per pixel and slice, ms per time point, channels; bytes by which rows are longer than their pixels."""
 
     pixel_um: float = 0.25
@@ -38,9 +38,11 @@ class Acquired:
     padding: int = 0
 
 
-def write_nd2(path: Path, data: np.ndarray, axes: str, how: Acquired | None = None) -> Path:
+def write_nd2(
+    path: Path, data: np.ndarray, axes: str, settings: AcquisitionSettings | None = None
+) -> Path:
     """Pixels of uint8, uint16 or float32 of these axes: some of t, p and z in any order, then c where there are several, y, x; s last."""
-    how = how or Acquired()
+    settings = settings or AcquisitionSettings()
     colours, channels = (
         data.shape[-1] if axes.endswith("s") else 1,
         data.shape[axes.index("c")] if "c" in axes else 1,
@@ -52,51 +54,58 @@ def write_nd2(path: Path, data: np.ndarray, axes: str, how: Acquired | None = No
         .transpose(0, 2, 3, 1, 4)
         .reshape(-1, height, width * channels * colours)
     )
-    rows = np.pad(frames.view(np.uint8), [(0, 0), (0, 0), (0, how.padding)])
+    rows = np.pad(frames.view(np.uint8), [(0, 0), (0, 0), (0, settings.padding)])
     bits, shape = 8 * data.dtype.itemsize, (height, width, channels * colours)
     chunks = [
         (
             "ImageAttributesLV!",
-            _variants({"SLxImageAttributes": _attributes(shape, rows, bits, how)}),
+            _encode_variants({"SLxImageAttributes": _make_attributes(shape, rows, bits, settings)}),
         ),
         (
             "ImageMetadataLV!",
-            _variants({"SLxExperiment": _experiment(loops, how)}) if loops else b"",
+            _encode_variants({"SLxExperiment": _make_experiment(loops, settings)})
+            if loops
+            else b"",
         ),
         (
             "ImageMetadataSeqLV|0!",
-            _variants({"SLxPictureMetadata": _metadata(channels, colours, how)}),
+            _encode_variants({"SLxPictureMetadata": _make_metadata(channels, colours, settings)}),
         ),
     ]
     with path.open("wb") as file:
         places = {
             _SIGNATURE: (
-                file.write(_chunk(_SIGNATURE, b"Ver3.0".ljust(64, b"\0"), name=32)) * 0,
+                file.write(_make_chunk(_SIGNATURE, b"Ver3.0".ljust(64, b"\0"), padded_length=32))
+                * 0,
                 64,
             )
         }
         for name, content in ((name, content) for name, content in chunks if content):
             places[name.encode()] = (file.tell(), len(content))
-            file.write(_chunk(name.encode(), content, name=_PAGE - 16))
+            file.write(_make_chunk(name.encode(), content, padded_length=_PAGE - 16))
         for number, frame in enumerate(rows):
             pixels = frame.tobytes()
-            content = struct.pack("<d", number * how.period_ms) + (
-                zlib.compress(pixels) if how.lossless else pixels
+            content = struct.pack("<d", number * settings.period_ms) + (
+                zlib.compress(pixels) if settings.lossless else pixels
             )
             places[b"ImageDataSeq|%d!" % number] = (file.tell(), len(content))
-            file.write(_chunk(b"ImageDataSeq|%d!" % number, content, name=_PAGE - 24))
+            file.write(_make_chunk(b"ImageDataSeq|%d!" % number, content, padded_length=_PAGE - 24))
         listed = b"".join(name + struct.pack("<QQ", *place) for name, place in places.items())
         end = _MAP_END + struct.pack("<Q", file.tell())
-        file.write(_chunk(_MAP, listed + end, name=len(_MAP)))
+        file.write(_make_chunk(_MAP, listed + end, padded_length=len(_MAP)))
     return path
 
 
-def _chunk(named: bytes, content: bytes, *, name: int) -> bytes:
-    return struct.pack("<IIQ", _MAGIC, name, len(content)) + named.ljust(name, b"\0") + content
+def _make_chunk(chunk_name: bytes, content: bytes, *, padded_length: int) -> bytes:
+    return (
+        struct.pack("<IIQ", _MAGIC, padded_length, len(content))
+        + chunk_name.ljust(padded_length, b"\0")
+        + content
+    )
 
 
-def _attributes(
-    shape: tuple[int, int, int], rows: np.ndarray, bits: int, how: Acquired
+def _make_attributes(
+    shape: tuple[int, int, int], rows: np.ndarray, bits: int, settings: AcquisitionSettings
 ) -> dict[str, Any]:
     height, width, components = shape
     return {
@@ -107,19 +116,21 @@ def _attributes(
         "uiBpcInMemory": bits,
         "uiBpcSignificant": bits,
         "uiSequenceCount": len(rows),
-        "eCompression": _LOSSLESS if how.lossless else _AS_IT_IS,
+        "eCompression": _LOSSLESS if settings.lossless else _UNCOMPRESSED,
     }
 
 
-def _experiment(loops: Iterable[tuple[str, int]], how: Acquired) -> dict[str, Any]:
+def _make_experiment(
+    loops: Iterable[tuple[str, int]], settings: AcquisitionSettings
+) -> dict[str, Any]:
     """The outermost loop, and in it the next one."""
     (axis, count), *inner = loops
     parameters: dict[str, Any] = {
         "t": {
             "dStart": 0.0,
-            "dPeriod": how.period_ms,
-            "dDuration": how.period_ms * count,
-            "dAvgPeriodDiff": how.period_ms,
+            "dPeriod": settings.period_ms,
+            "dDuration": settings.period_ms * count,
+            "dAvgPeriodDiff": settings.period_ms,
         },
         "p": {
             "Points": {
@@ -128,16 +139,16 @@ def _experiment(loops: Iterable[tuple[str, int]], how: Acquired) -> dict[str, An
         },
         "z": {
             "dZLow": 0.0,
-            "dZHigh": how.slice_um * (count - 1),
-            "dZStep": how.slice_um,
+            "dZHigh": settings.slice_um * (count - 1),
+            "dZStep": settings.slice_um,
             "dZHome": 0.0,
         },
     }[axis]
     level = {"eType": _LOOPS[axis], "uLoopPars": {"uiCount": count, **parameters}}
-    return {**level, "ppNextLevelEx": {"": _experiment(inner, how)}} if inner else level
+    return {**level, "ppNextLevelEx": {"": _make_experiment(inner, settings)}} if inner else level
 
 
-def _metadata(channels: int, colours: int, how: Acquired) -> dict[str, Any]:
+def _make_metadata(channels: int, colours: int, settings: AcquisitionSettings) -> dict[str, Any]:
     light = {"pPoint": {"Point0": {"eType": 1, "dWavelength": 488.0, "dTValue": 1.0}}}
     probe = {"m_ExcitationSpectrum": light, "m_EmissionSpectrum": light}
     planes = {
@@ -148,21 +159,28 @@ def _metadata(channels: int, colours: int, how: Acquired) -> dict[str, Any]:
             "uiColor": 0xFF00,
             "pFluorescentProbe": probe,
         }
-        for number, name in enumerate(how.channels)
+        for number, name in enumerate(settings.channels)
     }
     assert len(planes) == channels
     pictures = {"uiCount": channels, "uiSampleCount": 1, "sPlaneNew": planes}
-    return {"bCalibrated": how.calibrated, "dCalibration": how.pixel_um, "sPicturePlanes": pictures}
+    return {
+        "bCalibrated": settings.calibrated,
+        "dCalibration": settings.pixel_um,
+        "sPicturePlanes": pictures,
+    }
 
 
-def _variants(values: Mapping[str, Any]) -> bytes:
-    return b"".join(_variant(name, value) for name, value in values.items())
+def _encode_variants(values: Mapping[str, Any]) -> bytes:
+    return b"".join(_encode_variant(name, value) for name, value in values.items())
 
 
-def _variant(name: str, value: Any) -> bytes:
+def _encode_variant(name: str, value: Any) -> bytes:
     """One value; a level is followed by where in it each of its variants begins."""
     if isinstance(value, Mapping):
-        head, parts = _named(_LEVEL, name), [_variant(*each) for each in value.items()]
+        head, parts = (
+            _encode_header(_LEVEL, name),
+            [_encode_variant(*each) for each in value.items()],
+        )
         begin = len(head) + 12
         starts = np.cumsum([begin, *map(len, parts[:-1])]) if parts else []
         return (
@@ -172,10 +190,10 @@ def _variant(name: str, value: Any) -> bytes:
             + struct.pack(f"<{len(parts)}Q", *starts)
         )
     if isinstance(value, str):
-        return _named(_STRING, name) + f"{value}\0".encode("utf-16-le")
+        return _encode_header(_STRING, name) + f"{value}\0".encode("utf-16-le")
     kind, form = {bool: (_BOOL, "<?"), int: (_UINT32, "<I"), float: (_DOUBLE, "<d")}[type(value)]
-    return _named(kind, name) + struct.pack(form, value)
+    return _encode_header(kind, name) + struct.pack(form, value)
 
 
-def _named(kind: int, name: str) -> bytes:
+def _encode_header(kind: int, name: str) -> bytes:
     return struct.pack("BB", kind, len(name) + 1) + f"{name}\0".encode("utf-16-le")

@@ -157,9 +157,9 @@ def test_a_damaged_page_is_named_when_it_is_read(tmp_path: Path) -> None:
         file.filehandle.seek(file.pages[3].dataoffsets[0] + 10)
         file.filehandle.write(b"\xff" * 200)
     video_data = open_stack(tmp_path / "a.ome.tif")
-    np.testing.assert_array_equal(video_data.plane({"t": 2}), _PIXELS[2])
+    np.testing.assert_array_equal(video_data.read_plane({"t": 2}), _PIXELS[2])
     with pytest.raises(FileError, match=r"a\.ome\.tif: plane 3") as caught:
-        video_data.plane({"t": 3})
+        video_data.read_plane({"t": 3})
     assert caught.value.frame == 3
     assert "\n" not in str(caught.value)
 
@@ -173,9 +173,9 @@ def test_planes_that_an_ome_tiff_speaks_of_and_does_not_hold_are_not_made_up(
     whole = (tmp_path / "a.ome.tif").read_bytes()
     (tmp_path / "a.ome.tif").write_bytes(whole.replace(b'SizeT="6"', b'SizeT="8"'))
     stack = open_stack(tmp_path / "a.ome.tif")
-    np.testing.assert_array_equal(stack.plane({"t": 5}), _PIXELS[5])
+    np.testing.assert_array_equal(stack.read_plane({"t": 5}), _PIXELS[5])
     with pytest.raises(FileError, match="plane 7.*does not hold it"):
-        stack.plane({"t": 7})
+        stack.read_plane({"t": 7})
 
 
 def test_the_one_line_is_the_only_one(tmp_path: Path) -> None:
@@ -201,7 +201,7 @@ def test_a_file_that_goes_away_is_noticed_when_it_is_read(tmp_path: Path) -> Non
     stack = open_stack(tmp_path, axes="TYX")
     (tmp_path / "t1.tif").unlink()
     with pytest.raises(FileError, match="plane 1") as caught:
-        stack.plane({"t": 1})
+        stack.read_plane({"t": 1})
     assert caught.value.frame == 1
 
 
@@ -218,9 +218,9 @@ def test_a_damaged_zarr_chunk_is_named_when_it_is_read(version: int, tmp_path: P
     chunk = tmp_path / "a.zarr" / ("4.0.0" if version == 2 else "c/4/0/0")
     chunk.write_bytes(chunk.read_bytes()[:100])
     stack = open_stack(tmp_path / "a.zarr", axes="TYX")
-    np.testing.assert_array_equal(stack.plane({"t": 3}), _PIXELS[3])
+    np.testing.assert_array_equal(stack.read_plane({"t": 3}), _PIXELS[3])
     with pytest.raises(FileError, match=r"a\.zarr: plane 4") as caught:
-        stack.plane({"t": 4})
+        stack.read_plane({"t": 4})
     assert caught.value.frame == 4
 
 

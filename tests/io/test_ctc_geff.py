@@ -10,11 +10,11 @@ from napari_sam2.core.errors import FileError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.core.track import Branch
 from napari_sam2.io.writers.ctc import read_ctc, write_ctc
-from napari_sam2.testing.scenes import dividing
+from napari_sam2.testing.scenes import make_dividing_scene
 
 
 def test_division_is_written_and_read_back(tmp_path):
-    scene = dividing()
+    scene = make_dividing_scene()
     rows = write_ctc(tmp_path, lambda frame: scene.labels[frame], len(scene.labels), scene.parents)
     assert rows == [Branch(1, 0, 3), Branch(2, 4, 9, 1), Branch(3, 4, 9, 1)]
     again = read_ctc(tmp_path)
@@ -24,7 +24,7 @@ def test_division_is_written_and_read_back(tmp_path):
 
 def test_the_challenge_itself_takes_it(tmp_path):
     evaluate = pytest.importorskip("ctc_metrics.scripts.evaluate")
-    scene = dividing()
+    scene = make_dividing_scene()
     (tmp_path / "01_RES").mkdir()
     (tmp_path / "01_GT" / "TRA").mkdir(parents=True)
     write_ctc(tmp_path / "01_RES", lambda frame: scene.labels[frame], 10, scene.parents)

@@ -21,10 +21,10 @@ from yaozarrs.write.v05 import write_image
 from napari_sam2.core.errors import FileError, LabelsError, OutputError
 from napari_sam2.core.track import Track
 from napari_sam2.io.open import open_labels, open_stack
-from napari_sam2.io.readers.dicom import source_slices
-from napari_sam2.io.writers.export import export
+from napari_sam2.io.readers.dicom import read_source_slices
+from napari_sam2.io.writers.export import export_labels
 from napari_sam2.io.writers.zarr_labels import write_zarr_labels
-from napari_sam2.testing.scenes import drifting
+from napari_sam2.testing.scenes import make_drifting_scene
 from tests.io.test_formats import dicom_series, nifti
 
 _LABELS = np.zeros((5, 7, 9), np.uint16)
@@ -39,7 +39,7 @@ _TRACKS = (Track(3, "left one", "kidney"),)
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_nifti_labels_lie_over_their_image_voxel_by_voxel(suffix: str, tmp_path: Path) -> None:
     image = nifti(tmp_path / "brain.nii.gz")
-    path = export(_LABELS, tmp_path / f"labels{suffix}", format="nifti", like=image)
+    path = export_labels(_LABELS, tmp_path / f"labels{suffix}", format="nifti", like=image)
     found, source = nibabel.load(path), nibabel.load(image)
     np.testing.assert_array_equal(found.affine, source.affine)
     for field in (
@@ -66,7 +66,9 @@ def test_nrrd_labels_keep_the_space_of_their_image(tmp_path: Path) -> None:
         "space origin": [1, 2, 3],
     }
     nrrd.write(str(tmp_path / "ct.nrrd"), _LABELS.astype(np.int16), dict(header), index_order="C")
-    path = export(_LABELS, tmp_path / "labels.nrrd", format="nrrd", like=tmp_path / "ct.nrrd")
+    path = export_labels(
+        _LABELS, tmp_path / "labels.nrrd", format="nrrd", like=tmp_path / "ct.nrrd"
+    )
     data, found = nrrd.read(str(path), index_order="C")
     np.testing.assert_array_equal(data, _LABELS)
     for name, value in header.items():
@@ -82,9 +84,11 @@ def test_nrrd_labels_keep_the_space_of_their_image(tmp_path: Path) -> None:
 
 def test_dicom_seg_refers_to_its_slices_and_gives_the_labels_back(tmp_path: Path) -> None:
     series = dicom_series(tmp_path / "ct", order=[3, 0, 4, 1, 2])
-    path = export(_LABELS, tmp_path / "seg.dcm", format="dicom-seg", like=series, tracks=_TRACKS)
+    path = export_labels(
+        _LABELS, tmp_path / "seg.dcm", format="dicom-seg", like=series, tracks=_TRACKS
+    )
     seg = highdicom.seg.segread(path)
-    slices = source_slices(series)
+    slices = read_source_slices(series)
     found = seg.get_pixels_by_source_instance(
         [each.SOPInstanceUID for each in slices],
         combine_segments=True,
@@ -103,7 +107,7 @@ def test_dicom_seg_refers_to_its_slices_and_gives_the_labels_back(tmp_path: Path
 
 
 def test_imagej_rois_filled_again_are_the_labels(tmp_path: Path) -> None:
-    path = export(_LABELS, tmp_path / "rois.zip", format="imagej", tracks=_TRACKS)
+    path = export_labels(_LABELS, tmp_path / "rois.zip", format="imagej", tracks=_TRACKS)
     found = np.zeros(_LABELS.shape, np.uint16)
     for roi in roifile.roiread(path):
         _, label, *_ = roi.name.split("-")
@@ -119,7 +123,7 @@ def test_imagej_rois_filled_again_are_the_labels(tmp_path: Path) -> None:
 )  # of pycocotools 2.0.11, reading
 def test_coco_masks_are_the_labels(tmp_path: Path) -> None:
     written = json.loads(
-        export(
+        export_labels(
             _LABELS, tmp_path / "coco.json", format="coco", like="cells.tif", tracks=_TRACKS
         ).read_text()
     )
@@ -162,7 +166,7 @@ def test_what_cannot_be_exported_is_said(
 ) -> None:
     nifti(tmp_path / "small.nii", np.zeros((2, 2, 2), np.int16))
     with pytest.raises(error, match=said):
-        export(_LABELS, tmp_path / path, format=format, like=tmp_path / like if like else "")
+        export_labels(_LABELS, tmp_path / path, format=format, like=tmp_path / like if like else "")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["small.nii"]
 
 
@@ -223,7 +227,7 @@ Written = Callable[[Path, np.ndarray, str], Path]
 def test_labels_go_into_the_images_own_group_and_the_store_stays_valid(
     image: Written, tmp_path: Path
 ) -> None:
-    scene = drifting(frames=4)
+    scene = make_drifting_scene(frames=4)
     data = np.stack([scene.stack.data, scene.stack.data], axis=1)[:, :, None]
     path = image(tmp_path / "cells.ome.zarr", data, "tczyx")
     video = open_stack(path).as_video("t", channel=1)
@@ -245,7 +249,7 @@ def test_labels_go_into_the_images_own_group_and_the_store_stays_valid(
 def test_labels_that_fail_half_way_leave_the_image_as_it_was(
     image: Written, tmp_path: Path
 ) -> None:
-    scene = drifting(frames=4)
+    scene = make_drifting_scene(frames=4)
     path = image(tmp_path / "cells.ome.zarr", scene.stack.data, "tyx")
     video = open_stack(path).as_video("t")
     write_zarr_labels(path, video, lambda frame: scene.labels[frame], name="good")
@@ -271,7 +275,7 @@ def test_labels_that_fail_half_way_leave_the_image_as_it_was(
 
 @pytest.mark.parametrize("name", ["../up", "", ".hidden", "a/b"])
 def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> None:
-    scene = drifting(frames=2)
+    scene = make_drifting_scene(frames=2)
     path = _image(tmp_path / "cells.ome.zarr", scene.stack.data, "tyx")
     with pytest.raises(OutputError, match="expected a plain name"):
         write_zarr_labels(path, scene.video, lambda frame: scene.labels[frame], name=name)
@@ -290,6 +294,6 @@ def test_an_image_of_an_older_version_or_none_at_all_is_refused(tmp_path: Path) 
         with pytest.raises(error, match=said):
             write_zarr_labels(
                 tmp_path / f"{name}.zarr",
-                drifting(frames=2).video,
-                lambda frame: drifting(frames=2).labels[frame],
+                make_drifting_scene(frames=2).video,
+                lambda frame: make_drifting_scene(frames=2).labels[frame],
             )

@@ -23,9 +23,9 @@ from napari_sam2.batch.config import read_jobs
 from napari_sam2.core.errors import AxesError, FileError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.io.open import open_stack
-from napari_sam2.io.readers.plate import fields_of
+from napari_sam2.io.readers.plate import list_fields
 from tests.io.lif import write_lif
-from tests.io.nd2_file import Acquired, write_nd2
+from tests.io.nd2_file import AcquisitionSettings, write_nd2
 
 _RNG = np.random.default_rng(0)
 _VOLUME = _RNG.integers(0, 4000, (5, 7, 9)).astype(np.int16)  # z, y, x: no two lengths alike
@@ -143,14 +143,14 @@ def test_nifti_keeps_axes_spacing_type_and_values(suffix: str, tmp_path: Path) -
     assert (stack.axes, stack.data.dtype, stack.name) == ("zyx", np.int16, "brain")
     assert _numbers(stack.spacing) == pytest.approx((2500, 900, 800, None))
     np.testing.assert_array_equal(np.asarray(stack.data), _VOLUME)
-    np.testing.assert_array_equal(stack.plane({"z": 3}), _VOLUME[3])
+    np.testing.assert_array_equal(stack.read_plane({"z": 3}), _VOLUME[3])
 
 
 def test_nifti_over_time_has_an_interval_and_scaled_values_are_floats(tmp_path: Path) -> None:
     series = np.stack([_VOLUME, _VOLUME + 1])
     stack = open_stack(nifti(tmp_path / "bold.nii", series))
     assert (stack.axes, stack.spacing.t_s) == ("tzyx", 1.5)
-    np.testing.assert_array_equal(stack.plane({"t": 1, "z": 2}), series[1, 2])
+    np.testing.assert_array_equal(stack.read_plane({"t": 1, "z": 2}), series[1, 2])
     image = nibabel.load(tmp_path / "bold.nii")
     image.header.set_slope_inter(0.5, 10)
     scaled = nibabel.Nifti1Image(series.T * 0.5 + 10, _AFFINE, image.header)
@@ -181,7 +181,7 @@ def test_nrrd_keeps_axes_spacing_type_and_values(header: dict[str, Any], tmp_pat
     stack = open_stack(tmp_path / "ct.nrrd")
     assert (stack.axes, stack.data.dtype) == ("zyx", np.int16)
     assert stack.spacing == Spacing(2500, 900, 800)
-    np.testing.assert_array_equal(stack.plane({"z": 4}), _VOLUME[4])
+    np.testing.assert_array_equal(stack.read_plane({"z": 4}), _VOLUME[4])
     np.testing.assert_array_equal(np.asarray(stack.data), _VOLUME)
 
 
@@ -200,10 +200,10 @@ def test_dicom_slices_come_in_the_order_of_their_places_rescaled(tmp_path: Path)
 def test_dicom_slices_at_one_place_are_time_points(tmp_path: Path) -> None:
     stack = open_stack(dicom_series(tmp_path / "perfusion", times=3))
     assert stack.axes == "tzyx"
-    np.testing.assert_array_equal(stack.plane({"t": 2, "z": 1}), _VOLUME[1] + 2)
+    np.testing.assert_array_equal(stack.read_plane({"t": 2, "z": 1}), _VOLUME[1] + 2)
     cine = open_stack(dicom_series(tmp_path / "cine", _VOLUME[:1], times=4))
     assert (cine.axes, cine.data.shape[0]) == ("tyx", 4)
-    np.testing.assert_array_equal(cine.plane({"t": 3}), _VOLUME[0] + 3)
+    np.testing.assert_array_equal(cine.read_plane({"t": 3}), _VOLUME[0] + 3)
 
 
 def test_one_dicom_file_is_a_plane_whatever_its_name(tmp_path: Path) -> None:
@@ -281,17 +281,22 @@ def test_czi_keeps_axes_spacing_channels_and_values(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("axes", "shape", "dtype", "how"),
     [
-        ("zyx", (3, 20, 30), np.uint8, Acquired()),
-        ("tzcyx", (2, 3, 2, 20, 30), np.uint16, Acquired(channels=("DNA", "actin"))),
-        ("ztyx", (2, 4, 20, 30), np.uint16, Acquired()),
-        ("tyx", (4, 20, 30), np.uint16, Acquired(lossless=True)),
-        ("cyx", (3, 20, 31), np.uint8, Acquired(channels=("DNA", "actin", "Golgi"), padding=3)),
-        ("zyx", (3, 20, 30), np.float32, Acquired()),
+        ("zyx", (3, 20, 30), np.uint8, AcquisitionSettings()),
+        ("tzcyx", (2, 3, 2, 20, 30), np.uint16, AcquisitionSettings(channels=("DNA", "actin"))),
+        ("ztyx", (2, 4, 20, 30), np.uint16, AcquisitionSettings()),
+        ("tyx", (4, 20, 30), np.uint16, AcquisitionSettings(lossless=True)),
+        (
+            "cyx",
+            (3, 20, 31),
+            np.uint8,
+            AcquisitionSettings(channels=("DNA", "actin", "Golgi"), padding=3),
+        ),
+        ("zyx", (3, 20, 30), np.float32, AcquisitionSettings()),
     ],
     ids=["z", "five axes", "z before t", "compressed", "rows that are padded", "float"],
 )
 def test_nd2_keeps_axes_spacing_channels_and_values(
-    axes: str, shape: tuple[int, ...], dtype: Any, how: Acquired, tmp_path: Path
+    axes: str, shape: tuple[int, ...], dtype: Any, how: AcquisitionSettings, tmp_path: Path
 ) -> None:
     data = (60_000 * _RNG.random(shape)).astype(dtype)
     stack = open_stack(write_nd2(tmp_path / "cells.nd2", data, axes, how))
@@ -317,7 +322,9 @@ def test_nd2_of_a_colour_camera_has_its_colours(tmp_path: Path) -> None:
 def test_nd2_that_was_not_calibrated_has_no_spacing(tmp_path: Path) -> None:
     data = np.zeros((3, 20, 30), np.uint8)
     stack = open_stack(
-        write_nd2(tmp_path / "cells.nd2", data, "tyx", Acquired(pixel_um=1.0, calibrated=False))
+        write_nd2(
+            tmp_path / "cells.nd2", data, "tyx", AcquisitionSettings(pixel_um=1.0, calibrated=False)
+        )
     )
     assert stack.spacing == Spacing(t_s=30)
 
@@ -431,7 +438,7 @@ def _plate(path: Path) -> dict[str, np.ndarray]:
 def test_the_fields_of_a_plate_are_stacks_and_jobs(tmp_path: Path) -> None:
     path = tmp_path / "plate.ome.zarr"
     pixels = _plate(path)
-    assert [str(field.relative_to(path)) for field in fields_of(path)] == [
+    assert [str(field.relative_to(path)) for field in list_fields(path)] == [
         "A/1/0",
         "A/1/1",
         "B/2/0",
@@ -464,7 +471,7 @@ def test_a_plate_that_names_a_place_outside_is_refused(tmp_path: Path) -> None:
     group = zarr.open_group(tmp_path / "plate.zarr", mode="w")
     group.attrs["ome"] = {"version": "0.5", "plate": {"wells": [{"path": "../secret"}]}}
     with pytest.raises(FileError, match=r"names \.\./secret, which is not in it"):
-        fields_of(tmp_path / "plate.zarr")
+        list_fields(tmp_path / "plate.zarr")
 
 
 def test_a_multi_frame_dicom_asks_what_its_frames_are(tmp_path: Path) -> None:

@@ -74,7 +74,7 @@ def test_every_pixel_type_comes_back_in_native_byte_order(
     )
     stack = open_stack(tmp_path / "a.tif")
     assert stack.data.dtype == np.dtype(dtype).newbyteorder("=") and stack.data.dtype.isnative
-    plane = stack.plane({"z": 2})
+    plane = stack.read_plane({"z": 2})
     assert plane.dtype.isnative
     np.testing.assert_array_equal(plane, pixels[2])
 
@@ -342,7 +342,7 @@ def test_planes_without_a_page_of_their_own_are_read(imagej: bool, tmp_path: Pat
     with tifffile.TiffFile(tmp_path / "a.tif") as file:
         assert len(file.pages) == 1
     stack = open_stack(tmp_path / "a.tif")
-    np.testing.assert_array_equal(stack.plane({"t": 2, "z": 1}), pixels[2, 1])
+    np.testing.assert_array_equal(stack.read_plane({"t": 2, "z": 1}), pixels[2, 1])
     np.testing.assert_array_equal(np.asarray(stack.data), pixels)
 
 
@@ -368,9 +368,9 @@ def test_opening_and_one_plane_take_no_more_than_a_few_planes_of_memory(tmp_path
     tracemalloc.start()
     try:
         stack = open_stack(tmp_path / "a.tif", axes="TYX")
-        np.testing.assert_array_equal(stack.plane({"t": 150}), plane + 150)
+        np.testing.assert_array_equal(stack.read_plane({"t": 150}), plane + 150)
         for number in range(0, 200, 10):
-            stack.plane({"t": number})
+            stack.read_plane({"t": number})
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
@@ -388,7 +388,7 @@ def test_a_stack_leaves_no_file_open_and_can_be_pickled(tmp_path: Path) -> None:
     )
     stack = open_stack(tmp_path / "a.ome.tif")
     again = pickle.loads(pickle.dumps(stack))
-    stack.plane({"z": 1})
+    stack.read_plane({"z": 1})
     assert not [
         file
         for file in Path("/proc/self/fd").glob("*")
@@ -406,7 +406,7 @@ def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
             metadata={"axes": "ZYX"},
         )
         assert (
-            open_stack(tmp_path / "a.tif").plane({"z": 2}).tolist()
+            open_stack(tmp_path / "a.tif").read_plane({"z": 2}).tolist()
             == np.full((8 * value, 8), value).tolist()
         )
 

@@ -15,16 +15,16 @@ from napari_sam2.core.errors import FileError, LabelsError
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.io.project import (
-    PIXELS,
+    IMAGE_COPY_NAME,
     ImageReference,
     ModelReference,
     ProjectFile,
-    Walk,
-    fingerprint,
+    VideoSettings,
+    compute_fingerprint,
 )
 from napari_sam2.io.writers.label_spec import LabelSpec
-from napari_sam2.io.writers.project_labels import KeptLabels
-from napari_sam2.testing.scenes import drifting, two_channels
+from napari_sam2.io.writers.project_labels import ProjectLabels
+from napari_sam2.testing.scenes import make_drifting_scene, make_two_channel_scene
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def image(tmp_path: Path) -> Path:
     path.parent.mkdir()
     tifffile.imwrite(
         path,
-        drifting().stack.data,
+        make_drifting_scene().stack.data,
         metadata={"axes": "TYX", "PhysicalSizeX": 0.5, "PhysicalSizeXUnit": "µm"},
         ome=True,
     )
@@ -116,7 +116,7 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @pytest.mark.parametrize("what", CHANGES)
 def test_an_image_that_was_changed_is_refused(what: str, image: Path, folder: Path) -> None:
     reference = ImageReference.of(open_stack(image), folder)
-    changed = CHANGES[what](drifting().stack.data)
+    changed = CHANGES[what](make_drifting_scene().stack.data)
     tifffile.imwrite(image, changed, metadata={"axes": "TYX"}, ome=True)
     with pytest.raises(FileError, match=f"is another image or was changed: its {what} differ"):
         reference.open(folder)
@@ -135,7 +135,7 @@ def test_a_file_that_does_not_name_its_axes_is_read_as_it_was_before(
     tmp_path: Path, folder: Path
 ) -> None:
     path = tmp_path / "unnamed.npy"
-    np.save(path, drifting().stack.data)
+    np.save(path, make_drifting_scene().stack.data)
     stack = open_stack(path, axes="zyx", spacing=(2.0, 0.5, 0.5))
     reference = ImageReference.of(stack, folder)
     assert reference.path == str(path)
@@ -144,8 +144,8 @@ def test_a_file_that_does_not_name_its_axes_is_read_as_it_was_before(
 
 
 STACKS = {
-    "an array": drifting().stack,
-    "channels": two_channels().stack,
+    "an array": make_drifting_scene().stack,
+    "channels": make_two_channel_scene().stack,
     "colour": Stack(
         np.random.default_rng(0).integers(0, 255, (4, 3, 8, 9)).astype(np.uint8), "tcyx", rgb=True
     ),
@@ -157,14 +157,14 @@ STACKS = {
 @pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
 def test_pixels_no_file_holds_are_kept_in_the_project(stack: Stack, folder: Path) -> None:
     reference = ImageReference.of(stack, folder)
-    assert reference.relative == PIXELS
+    assert reference.relative == IMAGE_COPY_NAME
     assert same_pixels(reference.open(folder), stack)
 
 
 def test_a_layer_whose_file_holds_something_else_is_kept_too(image: Path, folder: Path) -> None:
-    inverted = Stack(60000 - drifting().stack.data, "tyx", source=str(image))
+    inverted = Stack(60000 - make_drifting_scene().stack.data, "tyx", source=str(image))
     reference = ImageReference.of(inverted, folder)
-    assert reference.relative == PIXELS
+    assert reference.relative == IMAGE_COPY_NAME
     np.testing.assert_array_equal(reference.open(folder).data, inverted.data)
 
 
@@ -172,19 +172,19 @@ def test_the_fingerprint_is_of_pixels_and_not_of_places(image: Path, tmp_path: P
     copy = tmp_path / "copy.tif"
     shutil.copy(image, copy)
     assert (
-        fingerprint(open_stack(image))
-        == fingerprint(open_stack(copy))
-        == fingerprint(drifting().stack)
+        compute_fingerprint(open_stack(image))
+        == compute_fingerprint(open_stack(copy))
+        == compute_fingerprint(make_drifting_scene().stack)
     )
 
 
 @pytest.fixture
 def file(image: Path, folder: Path) -> ProjectFile:
     stack = open_stack(image)
-    model = ModelReference(name="toy", sha256="0" * 64, asked="toy")
+    model = ModelReference(name="toy", sha256="0" * 64, name_or_path="toy")
     return ProjectFile(
         image=ImageReference.of(stack, folder),
-        walk=Walk.of(stack.as_video()),
+        video=VideoSettings.of(stack.as_video()),
         model=model,
         view={"frame": 3},
     )
@@ -194,7 +194,7 @@ def test_a_project_file_comes_back_as_it_was(file: ProjectFile, folder: Path) ->
     file.write(folder)
     again = ProjectFile.read(folder)
     assert again == file
-    video, expected = again.walk.video(again.image.open(folder)), drifting().video
+    video, expected = again.video.make_video(again.image.open(folder)), make_drifting_scene().video
     assert (video.along, video.channel, video.contrast) == (
         expected.along,
         expected.channel,
@@ -241,12 +241,12 @@ def test_a_folder_that_is_no_project_is_refused(tmp_path: Path) -> None:
 
 
 def test_labels_are_written_as_they_come_and_only_where_they_changed(tmp_path: Path) -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     spec = LabelSpec(scene.video.axes, scene.video.shape, np.dtype(np.uint32), scene.video.spacing)
-    labels = KeptLabels(tmp_path, spec)
+    labels = ProjectLabels(tmp_path, spec)
     assert [labels.put(frame, scene.labels[frame]) for frame in (3, 0, 3)] == [True, True, False]
     assert labels.put(3, scene.labels[4])
-    again = KeptLabels(tmp_path, spec)
+    again = ProjectLabels(tmp_path, spec)
     np.testing.assert_array_equal(again.get(3), scene.labels[4])
     assert not again.get(1).any(), "never came"
     again.put(1, scene.labels[1])

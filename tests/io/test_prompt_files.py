@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from napari_sam2.core.errors import FileError, LabelsError, PromptError
-from napari_sam2.core.plan import Leg, Propagation
+from napari_sam2.core.plan import Propagation, PropagationRange
 from napari_sam2.core.prompt import BoxPrompt, Lock, MaskPrompt, PointPrompt, PromptLog, Removal
 from napari_sam2.core.track import Track
-from napari_sam2.io.prompts import masks_as_prompts, read_prompts, write_prompts
-from napari_sam2.io.prompts_json import json_of_log, log_of_json
+from napari_sam2.io.prompts import make_mask_prompts, read_prompts, write_prompts
+from napari_sam2.io.prompts_json import format_json_log, parse_json_log
 
 _HEAD = "track,frame,kind,y,x,y2,x2,positive,category\n"
 
@@ -155,7 +155,7 @@ _ENTRIES = st.one_of(
     ),
     st.builds(Lock, locked=st.booleans(), **_PLACES),
     st.builds(
-        lambda legs: Propagation(tuple(Leg(*leg) for leg in legs)),
+        lambda legs: Propagation(tuple(PropagationRange(*leg) for leg in legs)),
         st.lists(
             st.tuples(
                 st.integers(1, 2**32 - 1), st.integers(0, 99), st.integers(0, 99), st.booleans()
@@ -177,14 +177,14 @@ _TRACKS = st.builds(
 @given(entries=st.lists(_ENTRIES, max_size=6), tracks=st.lists(_TRACKS, max_size=3))
 def test_a_log_comes_back_equal(entries: list[object], tracks: list[Track]) -> None:
     log = PromptLog(tuple(entries), tuple(tracks))  # type: ignore[arg-type]
-    assert log_of_json(json_of_log(log), "x") == log
+    assert parse_json_log(format_json_log(log), "x") == log
 
 
 def test_a_log_is_written_and_read(tmp_path: Path) -> None:
     log = PromptLog(
         (
             PointPrompt(0, 1, [(88, 140)], [True]),
-            Propagation((Leg(1, 0, 5),)),
+            Propagation((PropagationRange(1, 0, 5),)),
             Lock(3, 1),
             Removal(2),
         ),
@@ -275,13 +275,13 @@ def test_json_that_is_no_log_is_named_with_its_place(text: str, said: str, tmp_p
 def test_each_label_is_one_mask() -> None:
     labels = np.zeros((6, 8), np.uint16)
     labels[1:3, 1:4], labels[4, 5:] = 7, 300
-    log = masks_as_prompts(labels, 4)
+    log = make_mask_prompts(labels, 4)
     assert log.entries == (MaskPrompt(4, 7, labels == 7), MaskPrompt(4, 300, labels == 300))
 
 
 def test_real_labels_are_masks(shared: Path) -> None:
     labels = tifffile.imread(shared / "data" / "zstack_and_2d_stardist" / "mask2d.tif")
-    log = masks_as_prompts(labels, 0)
+    log = make_mask_prompts(labels, 0)
     assert len(log) == 125
     assert sum(int(prompt.mask.sum()) for prompt in log.prompts) == np.count_nonzero(labels)
 
@@ -298,4 +298,4 @@ def test_real_labels_are_masks(shared: Path) -> None:
 )
 def test_what_is_no_label_plane_is_refused(labels: np.ndarray, said: str) -> None:
     with pytest.raises(LabelsError, match=said):
-        masks_as_prompts(labels, 0)
+        make_mask_prompts(labels, 0)

@@ -15,7 +15,7 @@ import pytest
 
 from napari_sam2.core.errors import OutputError
 from napari_sam2.core.provenance import Provenance
-from napari_sam2.io.atomic import atomic, check_output
+from napari_sam2.io.atomic import check_output, write_atomically
 from napari_sam2.io.tables import write_json, write_provenance, write_table, write_tables
 
 
@@ -99,7 +99,7 @@ def test_provenance_is_written_whole(tmp_path: Path) -> None:
 
 
 def _fail(path: Path, error: Exception) -> None:
-    with atomic(path) as part:
+    with write_atomically(path) as part:
         part.write_text("half")
         raise error
 

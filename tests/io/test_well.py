@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_sam2.io.readers.well import well_of
+from napari_sam2.io.readers.well import find_well
 
 
 @pytest.mark.parametrize(
@@ -30,4 +30,4 @@ from napari_sam2.io.readers.well import well_of
     ids=lambda value: value or "none",
 )
 def test_well_is_read_where_the_path_says_it(path: str, well: str) -> None:
-    assert well_of(path) == well
+    assert find_well(path) == well

@@ -8,21 +8,25 @@ import pytest
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.core.video import Contrast, Video
 
-KNOWN = Spacing(z_um=2.0, y_um=0.5, x_um=0.25, t_s=60.0)
+SPACING = Spacing(z_um=2.0, y_um=0.5, x_um=0.25, t_s=60.0)
 
 
-def square(plane: np.ndarray, label: int, top: int, left: int, side: int) -> np.ndarray:
+def draw_square(plane: np.ndarray, label: int, top: int, left: int, side: int) -> np.ndarray:
     """Write a square of `side` pixels into `plane`."""
     plane[top : top + side, left : left + side] = label
     return plane
 
 
 @pytest.fixture
-def video() -> Callable[..., Video]:
+def make_video() -> Callable[..., Video]:
     """A function: pixels of any axes to a Video, contrast fixed so that flat images can be used."""
 
     def make(
-        pixels: np.ndarray, axes: str = "tyx", *, along: str | None = None, spacing: Spacing = KNOWN
+        pixels: np.ndarray,
+        axes: str = "tyx",
+        *,
+        along: str | None = None,
+        spacing: Spacing = SPACING,
     ) -> Video:
         along = along or ("z" if "z" in axes else "t")
         return Video.of(Stack(pixels, axes, spacing), along=along, contrast=Contrast(0.0, 65535.0))

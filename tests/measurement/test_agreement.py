@@ -10,15 +10,15 @@ import tifffile
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.stack import Stack
 from napari_sam2.measurement import evaluate
-from napari_sam2.measurement.evaluation.matching import Overlap, assign
-from tests.measurement.conftest import square
+from napari_sam2.measurement.evaluation.matching import LabelOverlap, assign
+from tests.measurement.conftest import draw_square
 
 
 def plane(*squares: tuple[int, int, int, int]) -> np.ndarray:
     """A (40, 60) plane of squares (label, top, left, side)."""
     empty = np.zeros((40, 60), np.uint16)
     for label, top, left, side in squares:
-        square(empty, label, top, left, side)
+        draw_square(empty, label, top, left, side)
     return empty
 
 
@@ -114,7 +114,7 @@ def test_objects_table_names_every_object_of_the_truth_and_its_partner():
 
 def test_most_pairs_count_before_the_largest_sum():
     # truth A and B, predicted p and q: only A-p reaches 0.5, though A-q and B-p sum to more
-    overlap = Overlap(
+    overlap = LabelOverlap(
         *(
             np.array(values)
             for values in (
@@ -128,7 +128,7 @@ def test_most_pairs_count_before_the_largest_sum():
             )
         )
     )  # IoU 0.504, 0.399, 0.399
-    assert overlap.matched().tolist() == [True, False, False]
+    assert overlap.match_pairs().tolist() == [True, False, False]
 
 
 def test_assignment_is_the_best_of_all_permutations():
@@ -148,10 +148,10 @@ def test_assignment_is_the_best_of_all_permutations():
 def test_overlap_agrees_with_a_loop_over_pairs():
     random = np.random.default_rng(4)
     truth, predicted = (random.integers(0, 6, (30, 30)).astype(np.uint16) * 1000 for _ in range(2))
-    overlap = Overlap.of(truth, predicted)
+    overlap = LabelOverlap.of(truth, predicted)
     found = {
         (overlap.truth[i], overlap.predicted[j]): iou
-        for i, j, iou in zip(overlap.first, overlap.second, overlap.iou, strict=True)
+        for i, j, iou in zip(overlap.truth_index, overlap.predicted_index, overlap.iou, strict=True)
     }
     for a, b in itertools.product(range(1000, 6000, 1000), repeat=2):
         assert (

@@ -14,13 +14,18 @@ from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.core.track import Track
 from napari_sam2.core.video import Contrast, Video
-from napari_sam2.measurement import counts
+from napari_sam2.measurement import count_objects
 from napari_sam2.measurement.features import objects, tracks
-from napari_sam2.measurement.features.classes import Rule, by_examples, by_rules, categorised
+from napari_sam2.measurement.features.classes import (
+    CategoryRule,
+    classify_by_examples,
+    classify_by_rules,
+    set_categories,
+)
 from napari_sam2.measurement.report.lineage_tree import draw_lineage
-from napari_sam2.measurement.report.report import report
-from napari_sam2.testing.scenes import dividing
-from tests.measurement.conftest import square
+from napari_sam2.measurement.report.report import render_report
+from napari_sam2.testing.scenes import make_dividing_scene
+from tests.measurement.conftest import draw_square
 
 
 @pytest.fixture
@@ -28,7 +33,7 @@ def table(video):
     """Twelve squares on two frames: odd tracks large and dim, even ones small and bright."""
     labels, pixels = np.zeros((2, 40, 260), np.uint8), np.full((2, 40, 260), 100, np.uint16)
     for track in range(1, 13):
-        square(labels[0], track, 10, 20 * track - 10, 10 if track % 2 else 5)
+        draw_square(labels[0], track, 10, 20 * track - 10, 10 if track % 2 else 5)
         pixels[0][labels[0] == track] = 500 if track % 2 else 3000
     labels[1], pixels[1] = labels[0], pixels[0]
     return objects(video(pixels), labels)
@@ -36,17 +41,19 @@ def table(video):
 
 def test_first_rule_that_holds_is_the_category(table):
     rules = [
-        Rule.of("bright", "mean_c0 > 1e3"),
-        Rule.of("large", "area_px >= 100 and mean_c0 < 1e3"),
-        Rule.of("any", "area_px > 0"),
+        CategoryRule.of("bright", "mean_c0 > 1e3"),
+        CategoryRule.of("large", "area_px >= 100 and mean_c0 < 1e3"),
+        CategoryRule.of("any", "area_px > 0"),
     ]
-    found = by_rules(table, rules)
+    found = classify_by_rules(table, rules)
     assert [found[track] for track in (1, 2, 3, 4)] == ["large", "bright", "large", "bright"]
 
 
 def test_track_without_a_rule_keeps_its_category(table):
     named = table.assign(category=pd.array(["cell"] * len(table), dtype="string"))
-    assert set(by_rules(named, [Rule.of("huge", "area_px > 9999")]).values()) == {"cell"}
+    assert set(classify_by_rules(named, [CategoryRule.of("huge", "area_px > 9999")]).values()) == {
+        "cell"
+    }
 
 
 @pytest.mark.parametrize(
@@ -54,19 +61,19 @@ def test_track_without_a_rule_keeps_its_category(table):
 )
 def test_what_is_no_rule_is_refused(text):
     with pytest.raises(LabelsError, match="expected conditions like"):
-        Rule.of("x", text)
+        CategoryRule.of("x", text)
 
 
 def test_rule_on_a_feature_that_is_not_there_is_refused(table):
     with pytest.raises(LabelsError, match="asks for .'colour'"):
-        by_rules(table, [Rule.of("x", "colour > 1")])
+        classify_by_rules(table, [CategoryRule.of("x", "colour > 1")])
 
 
 def test_a_few_examples_teach_the_rest(table):
     pytest.importorskip("sklearn")
-    found = by_examples(table, {1: "large", 3: "large", 2: "small", 4: "small"})
+    found = classify_by_examples(table, {1: "large", 3: "large", 2: "small", 4: "small"})
     assert found == {track: "large" if track % 2 else "small" for track in range(1, 13)}
-    assert counts(categorised(table, found), 2)["n"].tolist()[-3:] == [6, 6, 12]
+    assert count_objects(set_categories(table, found), 2)["n"].tolist()[-3:] == [6, 6, 12]
 
 
 @pytest.mark.parametrize(
@@ -74,18 +81,18 @@ def test_a_few_examples_teach_the_rest(table):
 )
 def test_examples_that_teach_nothing_are_refused(table, examples):
     with pytest.raises(LabelsError, match="at least two categories"):
-        by_examples(table, examples)
+        classify_by_examples(table, examples)
 
 
 def results(name: str = "dividing"):
-    scene = dividing()
+    scene = make_dividing_scene()
     stack = Stack(scene.stack.data, "tyx", Spacing(y_um=0.5, x_um=0.5, t_s=60), name=name)
     walked, family = (
         Video.of(stack),
         [Track(child, parent=parent) for child, parent in scene.parents.items()],
     )
     rows = objects(walked, scene.labels, tracks=family)
-    return walked, rows, tracks(rows, walked, family), counts(rows, len(walked))
+    return walked, rows, tracks(rows, walked, family), count_objects(rows, len(walked))
 
 
 class Page(HTMLParser):
@@ -105,7 +112,7 @@ class Page(HTMLParser):
 
 
 def test_report_is_one_file_with_its_pictures_inside():
-    text = report(
+    text = render_report(
         *results(), {"model": {"name": "nano", "sha256": "ab" * 32}, "notes": ["channel 0 chosen"]}
     )
     page = Page(text)
@@ -115,14 +122,14 @@ def test_report_is_one_file_with_its_pictures_inside():
 
 
 def test_names_in_the_report_are_escaped():
-    text = report(*results('<script>alert("x")</script> & co'), {})
+    text = render_report(*results('<script>alert("x")</script> & co'), {})
     assert "<script" not in text and "&lt;script&gt;" in text
 
 
 def test_report_of_nothing_is_a_report(video):
     walked = Video.of(Stack(np.zeros((2, 9, 9), np.uint8), "tyx"), contrast=Contrast(0, 1))
     rows = objects(walked, np.zeros((2, 9, 9), np.uint8))
-    page = Page(report(walked, rows, tracks(rows, walked), counts(rows, 2), {}))
+    page = Page(render_report(walked, rows, tracks(rows, walked), count_objects(rows, 2), {}))
     assert page.pictures == 1 and "0" in page.words
 
 

@@ -10,10 +10,10 @@ from skimage.measure import pearson_corr_coeff, regionprops
 
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.track import Track
-from napari_sam2.measurement import Puncta, Scope
+from napari_sam2.measurement import MeasurementOptions, SpotOptions
 from napari_sam2.measurement.features import objects, track_spots, tracks
-from napari_sam2.measurement.features.shape import LENGTHS
-from tests.measurement.conftest import square
+from napari_sam2.measurement.features.shape import SKIMAGE_LENGTHS
+from tests.measurement.conftest import draw_square
 
 
 def blobs(seed: int = 0, shape: tuple[int, int] = (120, 160)) -> tuple[np.ndarray, np.ndarray]:
@@ -45,8 +45,8 @@ def test_intensities_and_shapes_equal_those_of_scikit_image_exactly(video):
             row[["q05_c0", "q25_c0", "median_c0", "q75_c0", "q95_c0"]].tolist()
             == np.quantile(values, [0.05, 0.25, 0.5, 0.75, 0.95]).tolist()
         )
-        assert [row[f"{name}_px"] for name in LENGTHS] == [
-            region[name] for name in LENGTHS.values()
+        assert [row[f"{name}_px"] for name in SKIMAGE_LENGTHS] == [
+            region[name] for name in SKIMAGE_LENGTHS.values()
         ]
         assert (row["solidity"], row["eccentricity"], row["orientation_rad"]) == (
             region.solidity,
@@ -67,10 +67,10 @@ def test_global_background_is_the_median_outside_all_objects(video):
 
 def test_parts_holes_and_edges_are_told(video):
     labels = np.zeros((30, 40), np.uint8)
-    square(square(labels, 1, 2, 2, 7), 0, 4, 4, 2)
-    square(square(labels, 2, 15, 5, 3), 2, 18, 8, 3)  # two squares that touch at a corner
-    square(square(labels, 3, 15, 20, 3), 3, 15, 30, 3)
-    square(labels, 4, 27, 0, 3)
+    draw_square(draw_square(labels, 1, 2, 2, 7), 0, 4, 4, 2)
+    draw_square(draw_square(labels, 2, 15, 5, 3), 2, 18, 8, 3)  # two squares that touch at a corner
+    draw_square(draw_square(labels, 3, 15, 20, 3), 3, 15, 30, 3)
+    draw_square(labels, 4, 27, 0, 3)
     table = objects(video(np.zeros((1, 30, 40), np.uint8)), labels).set_index("track")
     assert table["holes"].tolist() == [1, 0, 0, 0]
     assert table["parts"].tolist() == [1, 1, 2, 1]
@@ -92,11 +92,11 @@ def test_circularity_of_a_disc_is_about_one_and_of_a_bar_less(video):
     ids=str,
 )
 def test_saturated_pixels_are_counted_and_flagged(video, dtype, level, given):
-    labels = square(square(np.zeros((20, 40), np.uint8), 1, 5, 5, 6), 2, 5, 25, 6)
+    labels = draw_square(draw_square(np.zeros((20, 40), np.uint8), 1, 5, 5, 6), 2, 5, 25, 6)
     pixels = np.full((1, 20, 40), 100, dtype)
     pixels[0, 6:8, 6:9] = level
     walked = video(pixels)
-    table = objects(walked, labels, scope=Scope(saturation=given))
+    table = objects(walked, labels, options=MeasurementOptions(saturation=given))
     assert table["saturated_px_c0"].tolist() == [6, 0]
     assert table["saturated_c0"].tolist() == [True, False]
     assert tracks(table, walked)["saturated_px_c0"].tolist() == [6, 0]
@@ -168,7 +168,7 @@ def test_spots_of_a_z_stack_are_counted_once_and_not_once_per_slice(video):
 
 
 def test_edge_of_a_bright_object_is_no_spot(video):
-    labels = square(np.zeros((60, 60), np.uint8), 1, 20, 20, 20)
+    labels = draw_square(np.zeros((60, 60), np.uint8), 1, 20, 20, 20)
     pixels = np.random.default_rng(1).normal(np.where(labels, 5000, 100), 20).astype(np.uint16)
     assert objects(video(pixels[None]), labels)["spots_c0"].tolist() == [0]
 
@@ -179,7 +179,9 @@ def test_spots_not_asked_for_are_empty_and_the_columns_stay(video):
     bare = objects(
         walked,
         labels,
-        scope=Scope(shape=False, puncta=None, cytoplasm_px=None, colocalisation=False),
+        options=MeasurementOptions(
+            shape=False, spots=None, cytoplasm_px=None, colocalisation=False
+        ),
     )
     assert list(bare.columns) == list(objects(walked, labels).columns)
     assert (
@@ -192,7 +194,7 @@ def test_spots_not_asked_for_are_empty_and_the_columns_stay(video):
 @pytest.mark.parametrize("field", ["sigma_px", "sigma_z", "noises"])
 def test_spread_that_is_no_length_is_refused(field):
     with pytest.raises(LabelsError, match=field):
-        Puncta(**{field: 0.0})
+        SpotOptions(**{field: 0.0})
 
 
 def nucleus_and_cell() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -206,7 +208,9 @@ def nucleus_and_cell() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 def test_nucleus_to_cytoplasm_is_the_ratio_of_means_above_the_background(video, by):
     nucleus, cell, pixels = nucleus_and_cell()
     row = objects(
-        video(pixels[None]), nucleus, scope=Scope(cells=cell if by == "cells" else None)
+        video(pixels[None]),
+        nucleus,
+        options=MeasurementOptions(cells=cell if by == "cells" else None),
     ).iloc[0]
     assert row["cytoplasm_mean_c0"] == 300
     assert row["nucleus_cytoplasm_c0"] == 800 / 200
@@ -214,9 +218,9 @@ def test_nucleus_to_cytoplasm_is_the_ratio_of_means_above_the_background(video, 
 
 def test_nucleus_outside_every_cell_has_no_cytoplasm(video):
     nucleus, cell, pixels = nucleus_and_cell()
-    row = objects(video(pixels[None]), nucleus, scope=Scope(cells=np.where(nucleus, 0, cell))).iloc[
-        0
-    ]
+    row = objects(
+        video(pixels[None]), nucleus, options=MeasurementOptions(cells=np.where(nucleus, 0, cell))
+    ).iloc[0]
     assert row[["cytoplasm_mean_c0", "nucleus_cytoplasm_c0"]].isna().all()
 
 
@@ -231,7 +235,7 @@ def test_pearson_is_that_of_scikit_image_on_the_pixels_of_the_object(video):
 
 
 def test_manders_is_the_part_of_the_light_where_the_other_channel_has_a_signal(video):
-    labels = square(np.zeros((40, 40), np.uint8), 1, 10, 10, 20)
+    labels = draw_square(np.zeros((40, 40), np.uint8), 1, 10, 10, 20)
     pixels = np.full((2, 40, 40), 100, np.uint16)
     pixels[0, 10:20, 10:30], pixels[1, 10:15, 10:30] = 600, 1100
     row = objects(video(pixels[None], "tcyx"), labels).iloc[0]
@@ -260,7 +264,7 @@ def test_origin_and_fate_of_tracks(video):
         *((frame, 5, 20, 30 + 13 * frame) for frame in (0, 1, 2)),  # leaves at the right
         (2, 6, 30, 30),  # comes from nowhere
     ]:
-        square(labels[frame], label, top, left, 4)
+        draw_square(labels[frame], label, top, left, 4)
     walked = video(np.zeros((5, 40, 60), np.uint8))
     family = [Track(2, parent=1), Track(3, parent=1)]
     rows = tracks(objects(walked, labels, tracks=family), walked, family)

@@ -10,12 +10,12 @@ import pytest
 
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.measurement.evaluation.agreement import evaluate
-from napari_sam2.measurement.evaluation.boundary import Outlined
-from napari_sam2.measurement.evaluation.count_agreement import count_errors
-from napari_sam2.testing.scenes import dividing
-from tests.measurement.conftest import square
+from napari_sam2.measurement.evaluation.boundary import OutlineOverlap
+from napari_sam2.measurement.evaluation.count_agreement import compute_count_errors
+from napari_sam2.testing.scenes import make_dividing_scene
+from tests.measurement.conftest import draw_square
 
-TRUTH = square(np.zeros((40, 40), np.uint8), 1, 10, 10, 16)
+TRUTH = draw_square(np.zeros((40, 40), np.uint8), 1, 10, 10, 16)
 
 
 @pytest.mark.parametrize(
@@ -29,13 +29,13 @@ TRUTH = square(np.zeros((40, 40), np.uint8), 1, 10, 10, 16)
     ids=["the same", "within tolerance", "elsewhere", "nothing"],
 )
 def test_boundary_f(predicted, f):
-    found = Outlined.of(TRUTH, predicted).f
+    found = OutlineOverlap.of(TRUTH, predicted).f_score
     assert found == f if f is not None else found < 0.3
     assert evaluate(predicted, TRUTH).overall["boundary_f"] == found
 
 
 def test_boundary_of_nothing_with_nothing_is_empty():
-    assert math.isnan(Outlined.of(np.zeros((9, 9), int), np.zeros((9, 9), int)).f)
+    assert math.isnan(OutlineOverlap.of(np.zeros((9, 9), int), np.zeros((9, 9), int)).f_score)
 
 
 def test_counts_are_compared_per_frame_and_category():
@@ -43,7 +43,7 @@ def test_counts_are_compared_per_frame_and_category():
         {"frame": ["0", "1", "all"], "category": ["a", "a", "all"], "n": [4, 0, 4]}
     )
     ours = pd.DataFrame({"frame": [0, 0, "all"], "category": ["a", "b", "all"], "n": [3, 2, 5]})
-    table = count_errors(ours, truth)
+    table = compute_count_errors(ours, truth)
     assert table[["frame", "category", "count_error", "count_error_abs"]].to_numpy().tolist() == [
         ["0", "a", -1, 1],
         ["0", "b", 2, 2],
@@ -56,12 +56,12 @@ def test_counts_are_compared_per_frame_and_category():
 
 def test_other_tables_are_refused():
     with pytest.raises(LabelsError, match="table of counts"):
-        count_errors(pd.DataFrame({"n": [1]}), pd.DataFrame({"n": [1]}))
+        compute_count_errors(pd.DataFrame({"n": [1]}), pd.DataFrame({"n": [1]}))
 
 
 def test_challenge_is_taken_where_it_is_asked_for():
     pytest.importorskip("ctc_metrics")
-    scene = dividing()
+    scene = make_dividing_scene()
     overall = evaluate(
         scene.labels,
         scene.labels,

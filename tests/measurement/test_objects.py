@@ -10,10 +10,10 @@ from napari_sam2.core.errors import IntensityError, LabelsError
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.stack import Spacing
 from napari_sam2.core.track import Track
-from napari_sam2.measurement import Fact, LabelPlanes, frame_objects
+from napari_sam2.measurement import LabelPlanes, TrackStatus, measure_frame_objects
 from napari_sam2.measurement.features import objects
-from napari_sam2.measurement.features.regions import RING_GAP_PX, RING_REACH_PX, Regions
-from tests.measurement.conftest import square
+from napari_sam2.measurement.features.regions import RING_GAP_PX, RING_REACH_PX, LabelRegions
+from tests.measurement.conftest import draw_square
 
 FIXED = [
     "track",
@@ -73,7 +73,7 @@ def test_columns_are_those_of_the_design_in_order_for_every_channel(video):
 
 
 def test_square_on_a_flat_background_has_the_numbers_it_was_drawn_with(video):
-    labels = square(np.zeros((1, 40, 40), np.uint8)[0], 3, 10, 20, 6)[None]
+    labels = draw_square(np.zeros((1, 40, 40), np.uint8)[0], 3, 10, 20, 6)[None]
     pixels = np.where(labels == 3, 1100, 100).astype(np.uint16)
     row = objects(video(pixels), labels).iloc[0]
     expected = {
@@ -152,7 +152,7 @@ def test_float32_pixels_far_from_zero_keep_their_spread(video):
 
 def test_every_channel_is_measured_and_not_only_the_one_walked(video):
     pixels = np.stack([np.full((2, 20, 20), value, np.uint16) for value in (10, 20, 30)], axis=1)
-    labels = np.stack([square(np.zeros((20, 20), np.uint8), 1, 8, 8, 3)] * 2)
+    labels = np.stack([draw_square(np.zeros((20, 20), np.uint8), 1, 8, 8, 3)] * 2)
     table = objects(video(pixels, "tcyx"), labels)
     assert table[["mean_c0", "mean_c1", "mean_c2"]].to_numpy().tolist() == [[10, 20, 30]] * 2
 
@@ -213,30 +213,30 @@ def test_object_that_fills_the_frame_has_no_background(video):
 
 def test_background_of_an_object_whose_ring_is_empty_is_that_of_the_frame(video):
     labels = np.full((60, 60), 2, np.uint8)
-    square(labels, 1, 20, 20, 5)
+    draw_square(labels, 1, 20, 20, 5)
     labels[:, 40:] = 0
     pixels = np.where(labels == 0, 77, 900).astype(np.uint16)
-    assert Regions.of(labels).rings[0].size == 0
+    assert LabelRegions.of(labels).rings[0].size == 0
     assert objects(video(pixels[None]), labels)["background_c0"].tolist() == [77, 77]
 
 
 def test_bright_neighbour_is_no_background(video):
-    labels = square(square(np.zeros((30, 40), np.uint8), 1, 10, 10, 8), 2, 10, 21, 8)
+    labels = draw_square(draw_square(np.zeros((30, 40), np.uint8), 1, 10, 10, 8), 2, 10, 21, 8)
     pixels = np.select([labels == 2, labels == 1], [60000, 500], 40).astype(np.uint16)
     assert objects(video(pixels[None]), labels)["background_c0"].tolist() == [40, 40]
 
 
 def test_facts_and_tracks_fill_score_presence_and_category_but_make_no_rows(video):
     facts = {
-        (1, 0): Fact(0.9, Presence.PROMPTED),
-        (1, 1): Fact(None, Presence.TRACKED),
-        (2, 0): Fact(0.1, Presence.ABSENT),
+        (1, 0): TrackStatus(0.9, Presence.PROMPTED),
+        (1, 1): TrackStatus(None, Presence.TRACKED),
+        (2, 0): TrackStatus(0.1, Presence.ABSENT),
     }
     labels = np.ones((2, 9, 9), np.uint8)
     table = objects(
         video(np.zeros((2, 9, 9), np.uint8)),
         labels,
-        facts=facts,
+        statuses=facts,
         tracks=[Track(1, category="nucleus")],
     )
     assert table["track"].tolist() == [1, 1]
@@ -267,7 +267,8 @@ def test_one_frame_alone_gives_the_rows_of_the_whole(video):
     )
     whole = objects(walked, labels)
     pd.testing.assert_frame_equal(
-        frame_objects(walked, 1, labels[1]), whole[whole["frame"] == 1].reset_index(drop=True)
+        measure_frame_objects(walked, 1, labels[1]),
+        whole[whole["frame"] == 1].reset_index(drop=True),
     )
 
 
@@ -322,7 +323,7 @@ def test_nan_in_a_channel_that_is_not_walked_is_refused(video):
 
 def test_score_that_is_no_number_is_refused():
     with pytest.raises(LabelsError, match="nan"):
-        Fact(float("nan"), Presence.TRACKED)
+        TrackStatus(float("nan"), Presence.TRACKED)
 
 
 def test_real_nuclei_agree_with_scipy(video, shared):

@@ -8,12 +8,12 @@ from matplotlib.image import imread
 from napari_sam2.core.errors import LabelsError, OutputError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.core.track import Track
-from napari_sam2.measurement import counts
+from napari_sam2.measurement import count_objects
 from napari_sam2.measurement.features import objects
-from napari_sam2.measurement.report.outlines import colour, outlines
+from napari_sam2.measurement.report.outlines import find_outlines, get_track_colour
 from napari_sam2.measurement.report.overview import draw_overview
-from napari_sam2.measurement.units import distance, moment, round_length
-from tests.measurement.conftest import square
+from napari_sam2.measurement.units import format_frame_position, format_length, round_length
+from tests.measurement.conftest import draw_square
 
 
 def drawn(monkeypatch, walked, labels, path, **kwargs) -> Figure:
@@ -26,7 +26,7 @@ def drawn(monkeypatch, walked, labels, path, **kwargs) -> Figure:
         lambda figure, *args, **options: (kept.append(figure), save(figure, *args, **options))[1],
     )
     table = objects(walked, labels, **kwargs)
-    assert draw_overview(walked, labels, table, counts(table, len(walked)), path) == path
+    assert draw_overview(walked, labels, table, count_objects(table, len(walked)), path) == path
     return kept[0]
 
 
@@ -43,7 +43,7 @@ def labels() -> np.ndarray:
     """Twenty frames, two objects on frames 3 to 17."""
     stack = np.zeros((20, 60, 80), np.uint16)
     for frame in range(3, 18):
-        square(square(stack[frame], 7, 20, 2 * frame, 12), 300, 40, 50, 9)
+        draw_square(draw_square(stack[frame], 7, 20, 2 * frame, 12), 300, 40, 50, 9)
     return stack
 
 
@@ -83,7 +83,7 @@ def test_any_number_of_frames_of_any_shape(video, tmp_path, frames, shape):
     labels[:, 3:9, 3:9] = 1
     walked = video(labels)
     table = objects(walked, labels)
-    draw_overview(walked, labels, table, counts(table, frames), tmp_path / "overview.png")
+    draw_overview(walked, labels, table, count_objects(table, frames), tmp_path / "overview.png")
     assert imread(tmp_path / "overview.png").std() > 0.1
 
 
@@ -124,21 +124,21 @@ def test_ids_are_left_out_where_they_would_cover_the_objects(monkeypatch, video,
 
 
 def test_outline_runs_half_a_pixel_around_the_object():
-    (outline,) = outlines(square(np.zeros((20, 20), np.uint32), 70000, 5, 8, 4))
+    (outline,) = find_outlines(draw_square(np.zeros((20, 20), np.uint32), 70000, 5, 8, 4))
     assert outline.track == 70000
     (line,) = outline.lines
     np.testing.assert_array_equal([line.min(axis=0), line.max(axis=0)], [[7.5, 4.5], [11.5, 8.5]])
 
 
 def test_outline_of_an_object_at_the_edge_and_with_a_hole_is_closed():
-    plane = square(square(np.zeros((20, 20), np.uint8), 1, 0, 0, 9), 0, 3, 3, 2)
-    (outline,) = outlines(plane)
+    plane = draw_square(draw_square(np.zeros((20, 20), np.uint8), 1, 0, 0, 9), 0, 3, 3, 2)
+    (outline,) = find_outlines(plane)
     assert len(outline.lines) == 2
     assert all((line[0] == line[-1]).all() for line in outline.lines)
 
 
 def test_colours_are_bright_and_those_of_neighbouring_ids_differ():
-    colours = np.array([colour(track) for track in range(1, 200)])
+    colours = np.array([get_track_colour(track) for track in range(1, 200)])
     assert colours.min() >= 0
     assert colours.max() <= 1
     assert (np.abs(np.diff(colours, axis=0)).max(axis=1) > 0.2).all()
@@ -152,7 +152,7 @@ def test_picture_that_cannot_be_written_leaves_nothing(video, labels, tmp_path):
     table = objects(walked, labels)
     with pytest.raises(OutputError, match="nowhere"):
         draw_overview(
-            walked, labels, table, counts(table, 20), tmp_path / "nowhere" / "overview.png"
+            walked, labels, table, count_objects(table, 20), tmp_path / "nowhere" / "overview.png"
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -168,7 +168,7 @@ def test_older_picture_stays_where_drawing_fails(monkeypatch, video, labels, tmp
 
     monkeypatch.setattr(Figure, "savefig", full)
     with pytest.raises(OutputError, match="No space left"):
-        draw_overview(walked, labels, table, counts(table, 20), path)
+        draw_overview(walked, labels, table, count_objects(table, 20), path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -177,7 +177,11 @@ def test_labels_of_another_shape_are_refused(video, labels, tmp_path):
     table = objects(video(labels), labels)
     with pytest.raises(LabelsError):
         draw_overview(
-            video(labels), labels[:, :10], table, counts(table, 20), tmp_path / "overview.png"
+            video(labels),
+            labels[:, :10],
+            table,
+            count_objects(table, 20),
+            tmp_path / "overview.png",
         )
     assert list(tmp_path.iterdir()) == []
 
@@ -191,7 +195,7 @@ def test_scale_bar_is_a_round_length(largest, expected):
 
 @pytest.mark.parametrize(("um", "expected"), [(0.5, "500 nm"), (20, "20 µm"), (2000, "2 mm")])
 def test_distances_are_written_in_the_unit_people_use(um, expected):
-    assert distance(um) == expected
+    assert format_length(um) == expected
 
 
 @pytest.mark.parametrize(
@@ -207,4 +211,7 @@ def test_distances_are_written_in_the_unit_people_use(um, expected):
 )
 def test_place_of_a_frame_is_told_in_a_fitting_unit(video, axes, interval, expected):
     spacing = Spacing(z_um=0.5, t_s=interval)
-    assert moment(video(np.zeros((10, 4, 4), np.uint8), axes, spacing=spacing), 9) == expected
+    assert (
+        format_frame_position(video(np.zeros((10, 4, 4), np.uint8), axes, spacing=spacing), 9)
+        == expected
+    )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from napari_sam2.measurement.pooling import by_well, pooled
-from napari_sam2.measurement.report.batch_report import batch_report
+from napari_sam2.measurement.pooling import pool_tables, summarise_wells
+from napari_sam2.measurement.report.batch_report import render_batch_report
 
 WELLS = {"b1": "B03", "b2": "B03", "c1": "C01", "d1": "D01"}
 TRACKS = {
@@ -39,7 +39,7 @@ COUNTS = {
 
 
 def test_pooled_table_holds_every_row_and_says_whose_it_is():
-    tracks = pooled(TRACKS, WELLS)
+    tracks = pool_tables(TRACKS, WELLS)
     assert list(tracks.columns[:3]) == ["stack", "well", "track"]
     assert tracks[["stack", "well"]].apply(tuple, axis=1).tolist() == [("b1", "B03")] * 2 + [
         ("b2", "B03"),
@@ -49,7 +49,9 @@ def test_pooled_table_holds_every_row_and_says_whose_it_is():
 
 
 def test_wells_count_their_objects_by_category_and_in_all():
-    wells = by_well(pooled(COUNTS, WELLS), pooled(TRACKS, WELLS)).set_index(["well", "category"])
+    wells = summarise_wells(pool_tables(COUNTS, WELLS), pool_tables(TRACKS, WELLS)).set_index(
+        ["well", "category"]
+    )
     assert wells["n"].to_dict() == {
         ("B03", "large"): 2, ("B03", "small"): 1, ("B03", "all"): 3,
         ("C01", "large"): 0, ("C01", "small"): 1, ("C01", "all"): 1,
@@ -83,12 +85,15 @@ def test_report_of_many_stacks_shows_what_there_is_and_what_failed(tables):
         seconds=1.0,
         error="broken & lost",
     )
-    counts, tracks = pooled({name: COUNTS[name] for name in tables}, WELLS), pooled(tables, WELLS)
-    page = batch_report(
+    counts, tracks = (
+        pool_tables({name: COUNTS[name] for name in tables}, WELLS),
+        pool_tables(tables, WELLS),
+    )
+    page = render_batch_report(
         "plate 1",
         summary.astype({"objects": "Int64"}),
         tracks,
-        by_well(counts, tracks) if len(counts) else pd.DataFrame(),
+        summarise_wells(counts, tracks) if len(counts) else pd.DataFrame(),
     )
     assert "&lt;bad&gt;" in page and "<bad>" not in page and "broken &amp; lost" in page
     assert ("Plate" in page) == bool(tables)

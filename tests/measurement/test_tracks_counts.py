@@ -10,9 +10,9 @@ import tifffile
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.core.track import Track
-from napari_sam2.measurement import counts
+from napari_sam2.measurement import count_objects
 from napari_sam2.measurement.features import objects, tracks
-from tests.measurement.conftest import square
+from tests.measurement.conftest import draw_square
 
 NAMED = [
     Track(1, category="nucleus"),
@@ -33,7 +33,7 @@ def scene():
         (4, 2, 18, 4),
         (4, 3, 30, 2),
     ]:
-        square(labels[frame], label, 8, left, side)
+        draw_square(labels[frame], label, 8, left, side)
     pixels = np.random.default_rng(3).integers(0, 60000, (5, 2, 24, 40)).astype(np.uint16)
     return labels, pixels
 
@@ -133,7 +133,7 @@ def test_no_objects_give_empty_tracks_with_their_columns_and_zero_counts(video):
     empty = tracks(none, walked)
     assert len(empty) == 0
     assert empty.dtypes.to_dict() == some.dtypes.to_dict()
-    assert counts(none, 3).to_numpy().tolist() == [
+    assert count_objects(none, 3).to_numpy().tolist() == [
         ["0", "", 0],
         ["1", "", 0],
         ["2", "", 0],
@@ -143,7 +143,7 @@ def test_no_objects_give_empty_tracks_with_their_columns_and_zero_counts(video):
 
 def test_counts_have_every_frame_and_category_and_count_tracks_in_all(video, scene):
     labels, pixels = scene
-    table = counts(objects(video(pixels, "tcyx"), labels, tracks=NAMED), 5)
+    table = count_objects(objects(video(pixels, "tcyx"), labels, tracks=NAMED), 5)
     by_frame = [("nucleus", [1, 1, 2, 0, 1]), ("vesicle", [0, 0, 0, 0, 1])]
     expected = [[str(frame), name, n[frame]] for frame in range(5) for name, n in by_frame]
     assert table.to_numpy().tolist() == [
@@ -156,7 +156,7 @@ def test_counts_have_every_frame_and_category_and_count_tracks_in_all(video, sce
 
 def test_counts_of_one_category_end_with_one_row(video, scene):
     labels, pixels = scene
-    table = counts(objects(video(pixels, "tcyx"), labels), 5)
+    table = count_objects(objects(video(pixels, "tcyx"), labels), 5)
     assert table["frame"].tolist() == ["0", "1", "2", "3", "4", "all"]
     assert table["n"].tolist() == [1, 1, 2, 0, 2, 3]
 
@@ -167,7 +167,7 @@ def test_tables_read_back_from_csv_give_the_same_tracks_and_counts(video, scene)
     table = objects(walked, labels, tracks=NAMED[:2])
     again = pd.read_csv(io.StringIO(table.to_csv(index=False)))
     pd.testing.assert_frame_equal(tracks(again, walked, NAMED), tracks(table, walked, NAMED))
-    pd.testing.assert_frame_equal(counts(again, 5), counts(table, 5))
+    pd.testing.assert_frame_equal(count_objects(again, 5), count_objects(table, 5))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_tables_read_back_from_csv_give_the_same_tracks_and_counts(video, scene)
 def test_tables_that_do_not_fit_are_refused(video, scene, table, says):
     labels, pixels = scene
     with pytest.raises(LabelsError, match=says):
-        counts(objects(video(pixels, "tcyx"), labels) if table is None else table, 3)
+        count_objects(objects(video(pixels, "tcyx"), labels) if table is None else table, 3)
 
 
 def test_real_nuclei_are_counted_as_tracks(video, shared):
@@ -189,7 +189,7 @@ def test_real_nuclei_are_counted_as_tracks(video, shared):
     )
     walked = video(pixels, "zyx")
     found = objects(walked, labels)
-    assert counts(found, 60)["n"].iloc[-1] == 20
+    assert count_objects(found, 60)["n"].iloc[-1] == 20
     table = tracks(found, walked).set_index("track")
     assert table["volume_um3"].to_dict() == {
         label: (labels == label).sum() * 0.25 for label in range(1, 21)

@@ -9,9 +9,9 @@ from transformers import Sam2VideoModel
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.models.network.configs import Configuration
-from napari_sam2.models.network.hiera import _transformers as vision
-from napari_sam2.models.network.sam2_network import Network, _transformers
-from napari_sam2.models.predictor import Sam2
+from napari_sam2.models.network.hiera import _make_vision_config as vision
+from napari_sam2.models.network.sam2_network import Sam2Network, _make_transformers_config
+from napari_sam2.models.predictor import Sam2Predictor
 from napari_sam2.train.smoke import TINY
 
 SMALL = Configuration(
@@ -25,7 +25,7 @@ SMALL = Configuration(
     hidden=128,
     iou_hidden=64,
 )
-CONV = TINY
+SMALL_CONV = TINY
 """Our own encoder, as little as the prototype had beside it."""
 
 VARIANTS = {
@@ -42,12 +42,12 @@ VARIANTS = {
 }
 
 
-def network(
+def make_network(
     configuration: Configuration = SMALL, *, seed: int = 0, presence: float = 0.0
-) -> Network:
+) -> Sam2Network:
     """Weights large enough that prompts and memory change the answer; `presence` is added to every presence score."""
     torch.manual_seed(seed)
-    made = Network(configuration).eval()
+    made = Sam2Network(configuration).eval()
     with torch.no_grad():
         for name, value in made.named_parameters():
             if value.ndim > 1:
@@ -71,20 +71,20 @@ def network(
     return made
 
 
-def model(
+def make_model(
     configuration: Configuration = SMALL, *, size: int = 128, presence: float = 20.0, seed: int = 0
-) -> Sam2:
+) -> Sam2Predictor:
     """As a VideoModel of one input size; present objects unless said otherwise."""
-    return Sam2(
-        network(configuration, presence=presence, seed=seed),
+    return Sam2Predictor(
+        make_network(configuration, presence=presence, seed=seed),
         ModelCard("small", sha256="0" * 64, input_sizes=(size,)),
     )
 
 
-def twin(ours: Sam2) -> Sam2VideoModel:
+def make_transformers_model(model: Sam2Predictor) -> Sam2VideoModel:
     """transformers' own model with the same weights and input size."""
-    configuration, (size,) = ours.network.configuration, ours.card.input_sizes
-    config = _transformers(configuration)
+    configuration, (size,) = model.network.configuration, model.card.input_sizes
+    config = _make_transformers_config(configuration)
     config.vision_config = vision(configuration)
     config.vision_config.backbone_feature_sizes = [[size // stride] * 2 for stride in (4, 8, 16)]
     config.memory_attention_rope_feat_sizes = [size // 16] * 2
@@ -92,5 +92,5 @@ def twin(ours: Sam2) -> Sam2VideoModel:
     config.enable_temporal_pos_encoding_for_object_pointers = configuration.pointer_time
     config.enable_occlusion_spatial_embedding = configuration.occlusion
     made = Sam2VideoModel._from_config(config, attn_implementation="sdpa").eval()
-    made.load_state_dict(ours.network.state_dict(), strict=True)
+    made.load_state_dict(model.network.state_dict(), strict=True)
     return made

@@ -12,46 +12,50 @@ import pytest
 
 from napari_sam2.core.card import Attention
 from napari_sam2.core.presence import Presence
-from napari_sam2.core.prompt import MaskPrompt, PointPrompt, Said
-from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, Query, Recall, Segment
+from napari_sam2.core.prompt import FramePrompts, MaskPrompt, PointPrompt
+from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, MemoryReference, Query, Segment
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Video
 from napari_sam2.core.window import Window
 from napari_sam2.models.attention_selection import (
-    narrowed,
-    on_trial,
-    same,
-    stays_narrow,
-    stays_whole,
-    undecided,
+    has_local_memory,
+    is_compared,
+    is_global,
+    is_same_mask,
+    is_undecided,
+    use_local_memory,
 )
 from napari_sam2.models.cropping import Corners
-from napari_sam2.models.local_attention import Cells, Regions
-from napari_sam2.models.memory_payload import Payload
+from napari_sam2.models.local_attention import LocalRegions, TokenRegion
+from napari_sam2.models.memory_payload import MemoryPayload
 from napari_sam2.models.network.sam2_network import STRIDE
-from napari_sam2.models.predictor import Sam2
-from napari_sam2.propagation.session import Session, Settings
-from tests.models.networks import model
+from napari_sam2.models.predictor import Sam2Predictor
+from napari_sam2.propagation.session import Session, SessionSettings
+from tests.models.networks import make_model
 
 SIZE, FRAMES = 256, 5
 # logits are up to 40, and what a batch changes in the last digit grows from frame to frame
 TOLERANCE = 1e-2
-WHOLE = Window.whole((SIZE, SIZE), SIZE)
-REGION = Cells(0, 8, 8).within(WHOLE)
+WHOLE = Window.full_frame((SIZE, SIZE), SIZE)
+REGION = TokenRegion(0, 8, 8).to_window(WHOLE)
 PLACES = {1: (70, 180), 2: (200, 60), 3: (64, 64)}
 
 
 CORNERS = ((60.0, 170.0), (80.0, 190.0))
 
 
-def _payload(seen: Window, window: Window = REGION, corners: Corners | None = CORNERS) -> Payload:
+def _payload(
+    seen: Window, window: Window = REGION, corners: Corners | None = CORNERS
+) -> MemoryPayload:
     """Its tokens say where they are on the whole grid."""
     grid = SIZE // STRIDE
-    places = Cells.of(window, WHOLE).places(grid)
-    return Payload(places[:, None].expand(-1, 64).float(), window, corners, None, seen)
+    places = TokenRegion.of(window, WHOLE).token_indices(grid)
+    return MemoryPayload(places[:, None].expand(-1, 64).float(), window, corners, None, seen)
 
 
-def _recalls(*seen: tuple[int, bool, bool, Window], kept: Window = REGION) -> tuple[Recall, ...]:
+def _recalls(
+    *seen: tuple[int, bool, bool, Window], kept: Window = REGION
+) -> tuple[MemoryReference, ...]:
     """Of frame, conditioning, present, window; what was said is kept of the whole grid, all others of `kept`."""
     memories = [
         Memory(
@@ -59,7 +63,7 @@ def _recalls(*seen: tuple[int, bool, bool, Window], kept: Window = REGION) -> tu
         )
         for frame, said, present, window in seen
     ]
-    return tuple(Recall(memory, 0 if memory.conditioning else 1, 1) for memory in memories)
+    return tuple(MemoryReference(memory, 0 if memory.conditioning else 1, 1) for memory in memories)
 
 
 @pytest.mark.parametrize(
@@ -101,10 +105,12 @@ def _recalls(*seen: tuple[int, bool, bool, Window], kept: Window = REGION) -> tu
 def test_what_was_decided_stands_in_the_memories(
     seen: Sequence[tuple[int, bool, bool, Window]], open_: bool, whole: bool
 ) -> None:
-    query = Query(1, recalls=_recalls(*seen))
-    assert undecided(query, 5) is open_
-    assert stays_whole(query, 5, WHOLE) is whole
-    assert not undecided(replace(query, said=Said(points=((70.0, 180.0),), positive=(True,))), 5)
+    query = Query(1, memory_references=_recalls(*seen))
+    assert is_undecided(query, 5) is open_
+    assert is_global(query, 5, WHOLE) is whole
+    assert not is_undecided(
+        replace(query, prompts=FramePrompts(points=((70.0, 180.0),), positive=(True,))), 5
+    )
 
 
 @pytest.mark.parametrize(
@@ -146,18 +152,22 @@ def test_what_was_decided_stands_in_the_memories(
 def test_how_much_is_shown_stands_in_the_memories(
     seen: Sequence[tuple[int, bool, bool, Window]], kept: Window, narrow: bool
 ) -> None:
-    assert stays_narrow(Query(1, recalls=_recalls(*seen, kept=kept)), 5, WHOLE) is narrow
+    assert (
+        has_local_memory(Query(1, memory_references=_recalls(*seen, kept=kept)), 5, WHOLE) is narrow
+    )
 
 
 def test_a_narrowed_question_is_shown_what_is_around_the_object() -> None:
     shown = [_payload(WHOLE, WHOLE), _payload(WHOLE, WHOLE, None), _payload(WHOLE, REGION), None]
     recalls = tuple(
-        Recall(Memory(frame, False, np.zeros(1), features=each), 1, 1)
+        MemoryReference(Memory(frame, False, np.zeros(1), features=each), 1, 1)
         for frame, each in enumerate(shown)
     )
     found = [
-        cast(Payload | None, recall.memory.features)
-        for recall in narrowed(Query(1, recalls=recalls), WHOLE, Regions(least=8)).recalls
+        cast(MemoryPayload | None, recall.memory.features)
+        for recall in use_local_memory(
+            Query(1, memory_references=recalls), WHOLE, LocalRegions(min_tokens=8)
+        ).memory_references
     ]
     assert [each and each.window for each in found] == [
         REGION,
@@ -167,7 +177,7 @@ def test_a_narrowed_question_is_shown_what_is_around_the_object() -> None:
     ]  # one of nowhere has no Region
     assert found[0] is not None
     np.testing.assert_array_equal(
-        found[0].tokens[:, 0], Cells.of(REGION, WHOLE).places(SIZE // STRIDE)
+        found[0].tokens[:, 0], TokenRegion.of(REGION, WHOLE).token_indices(SIZE // STRIDE)
     )
 
 
@@ -210,10 +220,12 @@ def _segment(window: Window, box: tuple[int, int, int, int] | None) -> Segment:
 def test_a_region_is_on_trial_near_a_prompt(
     seen: Sequence[tuple[int, bool, bool, Window]], frame: int, trial: bool
 ) -> None:
-    query = Query(1, recalls=_recalls(*seen))
-    assert on_trial(query, frame, WHOLE) is trial
-    assert not on_trial(
-        replace(query, said=Said(points=((70.0, 180.0),), positive=(True,))), frame, WHOLE
+    query = Query(1, memory_references=_recalls(*seen))
+    assert is_compared(query, frame, WHOLE) is trial
+    assert not is_compared(
+        replace(query, prompts=FramePrompts(points=((70.0, 180.0),), positive=(True,))),
+        frame,
+        WHOLE,
     )
 
 
@@ -232,7 +244,7 @@ def test_a_region_is_on_trial_near_a_prompt(
 def test_two_looks_agree_where_their_masks_do(
     near: tuple[int, int, int, int] | None, whole: tuple[int, int, int, int] | None, expected: bool
 ) -> None:
-    assert same(_segment(REGION, near), _segment(WHOLE, whole)) is expected
+    assert is_same_mask(_segment(REGION, near), _segment(WHOLE, whole)) is expected
 
 
 @pytest.mark.parametrize(
@@ -246,44 +258,52 @@ def test_narrow_memories_have_to_show_the_same_more_closely(
     for window, expected in ((REGION, region), (WHOLE, narrow)):
         less = _segment(window, (40, 160, 80, 200))
         less.logits[tuple(np.argwhere(less.logits > 0)[:cells].T)] = -10.0
-        assert same(less, full) is expected
+        assert is_same_mask(less, full) is expected
 
 
 @pytest.fixture(scope="module")
-def whole() -> Sam2:
-    return model(size=SIZE)
+def whole() -> Sam2Predictor:
+    return make_model(size=SIZE)
 
 
 @pytest.fixture(scope="module")
-def auto(whole: Sam2) -> Sam2:
+def auto(whole: Sam2Predictor) -> Sam2Predictor:
     return _looking(whole, "auto")
 
 
-class Eights(Regions):
+class Eights(LocalRegions):
     """Regions of 8 tokens about the middle of whatever is seen: masks of random weights are everywhere."""
 
-    def around(self, corners: Corners, whole: Window) -> Window:
+    def make_region(self, corners: Corners, whole: Window) -> Window:
         top, left = (
             int(np.clip(sum(each) / 2 // 16 - 4, 0, 8)) for each in zip(*corners, strict=True)
         )
-        return Cells(top, left, 8).within(whole)
+        return TokenRegion(top, left, 8).to_window(whole)
 
 
-class Wide(Sam2):
+class Wide(Sam2Predictor):
     """All is looked at by the whole grid, which is shown what is around the object alone."""
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
-        return super().segment(embedding, [narrowed(query, WHOLE, Eights()) for query in queries])
+        return super().segment(
+            embedding, [use_local_memory(query, WHOLE, Eights()) for query in queries]
+        )
 
-    def _window(self, embedding: Embedding, query: Query) -> Window:
+    def _choose_window(self, embedding: Embedding, query: Query) -> Window:
         return embedding.window
 
-    def _kept(self, whole: Window, segment: Segment, corners: Corners | None) -> Window:
-        return whole if segment.conditioning else super()._kept(whole, segment, corners)
+    def _choose_memory_window(
+        self, whole: Window, segment: Segment, corners: Corners | None
+    ) -> Window:
+        return (
+            whole
+            if segment.conditioning
+            else super()._choose_memory_window(whole, segment, corners)
+        )
 
 
-def _looking(whole: Sam2, attention: Attention) -> Sam2:
-    made = Sam2(whole.network, replace(whole.card, attention=attention))
+def _looking(whole: Sam2Predictor, attention: Attention) -> Sam2Predictor:
+    made = Sam2Predictor(whole.network, replace(whole.card, attention=attention))
     made.regions = Eights()
     return made
 
@@ -319,7 +339,7 @@ def _disc(track: int, frame: int = 0) -> MaskPrompt:
 
 
 def _answers(
-    model: Sam2, video: Video, tracks: Sequence[int], frame: int = 0
+    model: Sam2Predictor, video: Video, tracks: Sequence[int], frame: int = 0
 ) -> dict[tuple[int, int], Segment]:
     with Session(video, model) as session:
         session.prompt_many([_disc(track, frame) for track in tracks])
@@ -341,7 +361,7 @@ def _check_equal(one: Segment, other: Segment, tolerance: float = 0.0) -> None:
 
 
 def test_a_track_is_looked_at_by_what_was_decided_for_it(
-    auto: Sam2, whole: Sam2, video: Video, decided: Callable[..., None]
+    auto: Sam2Predictor, whole: Sam2Predictor, video: Video, decided: Callable[..., None]
 ) -> None:
     """Track 1 by Regions throughout, 2 by the whole grid which is shown what is around it, 3 as if there were no Regions."""
     decided(near={1}, narrow={2})
@@ -369,7 +389,7 @@ def test_a_track_is_looked_at_by_what_was_decided_for_it(
 
 
 def test_a_region_that_shows_another_thing_later_is_left(
-    auto: Sam2, video: Video, monkeypatch: pytest.MonkeyPatch
+    auto: Sam2Predictor, video: Video, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
         "napari_sam2.models.attention_selection.same",
@@ -380,7 +400,7 @@ def test_a_region_that_shows_another_thing_later_is_left(
 
 
 def _cut(segment: Segment, window: Window) -> np.ndarray:
-    cells = Cells.of(window, WHOLE)
+    cells = TokenRegion.of(window, WHOLE)
     rows, columns = (
         slice(4 * start, 4 * (start + cells.side)) for start in (cells.top, cells.left)
     )
@@ -388,7 +408,7 @@ def _cut(segment: Segment, window: Window) -> np.ndarray:
 
 
 def test_tracks_of_both_kinds_together_are_as_each_alone(
-    auto: Sam2, video: Video, decided: Callable[..., None]
+    auto: Sam2Predictor, video: Video, decided: Callable[..., None]
 ) -> None:
     decided(near={1}, narrow={2})
     together = _answers(auto, video, (1, 2, 3), frame=2)
@@ -399,19 +419,19 @@ def test_tracks_of_both_kinds_together_are_as_each_alone(
 
 @pytest.mark.parametrize("steps", [1, 2, 3, 5])
 def test_a_killed_run_goes_on_to_the_same_bytes(
-    auto: Sam2, video: Video, decided: Callable[..., None], tmp_path: Path, steps: int
+    auto: Sam2Predictor, video: Video, decided: Callable[..., None], tmp_path: Path, steps: int
 ) -> None:
     """Stopped before, at and after the frames on which it is decided, on both ways from frame 1."""
     decided(near={1}, narrow={2})
     expected = _answers(auto, video, (1, 2, 3), frame=1)
-    with Session(video, auto, settings=Settings(folder=tmp_path)) as session:
+    with Session(video, auto, settings=SessionSettings(folder=tmp_path)) as session:
         session.prompt_many([_disc(track, 1) for track in (1, 2, 3)])
         stopped = session.run()
         for stepped in stopped:
             if stepped.position == steps:
                 stopped.cancel()
         log = session.log
-    with Session(video, auto, settings=Settings(folder=tmp_path)) as session:
+    with Session(video, auto, settings=SessionSettings(folder=tmp_path)) as session:
         session.resume(log)
         session.run().finish()
         found = _kept(session)
@@ -421,7 +441,7 @@ def test_a_killed_run_goes_on_to_the_same_bytes(
 
 
 def test_both_are_looked_at_near_each_prompt_on_each_way(
-    auto: Sam2, video: Video, monkeypatch: pytest.MonkeyPatch
+    auto: Sam2Predictor, video: Video, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(
@@ -447,12 +467,12 @@ def test_both_are_looked_at_near_each_prompt_on_each_way(
 
 
 def test_a_correction_opens_the_question_again(
-    auto: Sam2, video: Video, decided: Callable[..., None]
+    auto: Sam2Predictor, video: Video, decided: Callable[..., None]
 ) -> None:
     """Of the corrected frame all is remembered, though its track was narrow, and what is decided then is another thing."""
 
     def narrow(session: Session) -> list[bool]:
-        return [session.segments(frame)[0].narrow for frame in range(FRAMES)]
+        return [session.segments(frame)[0].local_memory for frame in range(FRAMES)]
 
     with Session(video, auto) as session:
         decided(near=set(), narrow={2})

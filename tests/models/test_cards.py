@@ -20,7 +20,7 @@ from napari_sam2.models.weights.published import PUBLISHED
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "cache"))
-    return files.cache()
+    return files.get_cache_folder()
 
 
 def saved(path, *, card=None, metadata=None):
@@ -29,7 +29,7 @@ def saved(path, *, card=None, metadata=None):
     save_file({"w": np.arange(3.0)}, path, metadata=metadata)
     if card is not None:
         path.with_suffix(".json").write_text(
-            card if isinstance(card, str) else card_files.to_json(card)
+            card if isinstance(card, str) else card_files.card_to_json(card)
         )
     return path
 
@@ -39,7 +39,7 @@ def test_all_published_sizes_of_both_versions_are_known():
     assert list(PUBLISHED) == [
         f"{version}-{size}" for version in ("sam2.1", "sam2") for size in sizes
     ]
-    assert set(PUBLISHED) <= set(cards.known())
+    assert set(PUBLISHED) <= set(cards.find_models())
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -66,7 +66,7 @@ def test_no_two_published_checkpoints_share_a_sum_a_size_or_a_file():
 def test_embedded_model_is_listed_first_and_is_what_its_card_says():
     first = cards.list_models()[0]
     assert (first.card.name, first.state) == ("nano", "embedded")
-    card = cards.card_for("nano")
+    card = cards.load_card("nano")
     assert card.licence
     assert card.sha256 == hashlib.sha256(first.path.read_bytes()).hexdigest()
 
@@ -76,7 +76,7 @@ def test_files_in_the_cache_change_what_a_model_is_said_to_be(cache):
     saved(cache / "broken.safetensors", card="{")
     saved(cache / "nobody.safetensors")
     (cache / PUBLISHED["sam2.1-tiny"].filename).write_bytes(b"weights")
-    states = {name: model.state for name, model in cards.known().items()}
+    states = {name: model.state for name, model in cards.find_models().items()}
     assert states["mine"] == "imported"
     assert states["broken"] == "damaged"
     assert states["sam2.1-tiny"] == "fetched"
@@ -85,16 +85,16 @@ def test_files_in_the_cache_change_what_a_model_is_said_to_be(cache):
 
 
 def test_model_of_another_package_is_listed_without_being_loaded(monkeypatch):
-    entry = EntryPoint("theirs", "no_such_module:model", cards.PLUG_INS)
+    entry = EntryPoint("theirs", "no_such_module:model", cards.ENTRY_POINT_GROUP)
     monkeypatch.setattr(
-        cards, "entry_points", lambda group: [entry] if group == cards.PLUG_INS else []
+        cards, "entry_points", lambda group: [entry] if group == cards.ENTRY_POINT_GROUP else []
     )
-    assert cards.known()["theirs"].state == "plug-in"
+    assert cards.find_models()["theirs"].state == "plug-in"
 
 
 def test_imported_model_cannot_take_the_place_of_a_published_one(cache):
     saved(cache / "other.safetensors", card=ModelCard("sam2.1-tiny", sha256="0" * 64))
-    assert cards.known()["sam2.1-tiny"].card == PUBLISHED["sam2.1-tiny"].card
+    assert cards.find_models()["sam2.1-tiny"].card == PUBLISHED["sam2.1-tiny"].card
 
 
 @pytest.mark.parametrize(
@@ -112,23 +112,23 @@ def test_imported_model_cannot_take_the_place_of_a_published_one(cache):
 def test_what_is_not_known_is_refused_with_what_is(asked, kind, said, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(kind, match=said):
-        cards.card_for(asked)
+        cards.load_card(asked)
 
 
 def test_name_means_the_model_even_where_a_folder_is_called_so(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "sam2.1-tiny").mkdir()
-    assert cards.card_for("sam2.1-tiny") == PUBLISHED["sam2.1-tiny"].card
+    assert cards.load_card("sam2.1-tiny") == PUBLISHED["sam2.1-tiny"].card
 
 
 @pytest.mark.parametrize("place", ["beside", "inside", "nowhere"])
 def test_card_of_a_file_is_found_wherever_it_stands(tmp_path, place):
     card = ModelCard("mine", licence="CC0-1.0", input_sizes=(256, 512), training={"steps": 3})
-    inside = {card_files.KEY: card_files.to_json(card)} if place == "inside" else None
+    inside = {card_files.CARD_KEY: card_files.card_to_json(card)} if place == "inside" else None
     path = saved(
         tmp_path / "file.v2.safetensors", card=card if place == "beside" else None, metadata=inside
     )
-    found = cards.card_for(path)
+    found = cards.load_card(path)
     assert found.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert found.name == ("file.v2" if place == "nowhere" else "mine")
     assert found.input_sizes == ((1024,) if place == "nowhere" else (256, 512))
@@ -137,7 +137,7 @@ def test_card_of_a_file_is_found_wherever_it_stands(tmp_path, place):
 def test_file_that_is_not_what_its_card_says_is_refused(tmp_path):
     path = saved(tmp_path / "mine.safetensors", card=ModelCard("mine", sha256="0" * 64))
     with pytest.raises(CheckpointError, match="the file was changed or damaged"):
-        cards.card_for(path)
+        cards.load_card(path)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_card_that_makes_no_sense_is_refused(tmp_path, text, said):
     path = saved(tmp_path / "mine.safetensors")
     path.with_suffix(".json").write_bytes(text.encode("utf-8", "surrogateescape"))
     with pytest.raises(CheckpointError, match=said):
-        cards.card_for(path)
+        cards.load_card(path)
 
 
 def test_folder_is_called_by_its_whole_name(tmp_path):
@@ -163,7 +163,7 @@ def test_folder_is_called_by_its_whole_name(tmp_path):
     (tmp_path / "sam2.1-hiera-tiny" / "config.json").write_text(
         json.dumps({"model_type": "sam2_video"})
     )
-    assert cards.card_for(tmp_path / "sam2.1-hiera-tiny").name == "sam2.1-hiera-tiny"
+    assert cards.load_card(tmp_path / "sam2.1-hiera-tiny").name == "sam2.1-hiera-tiny"
 
 
 @pytest.mark.parametrize(
@@ -173,21 +173,21 @@ def test_folder_is_called_by_its_whole_name(tmp_path):
 def test_folder_without_a_model_is_refused(tmp_path, content, said):
     (tmp_path / content).touch()
     with pytest.raises(FileError, match=said):
-        cards.card_for(tmp_path)
+        cards.load_card(tmp_path)
 
 
 def test_cache_is_where_the_user_wants_it(monkeypatch, tmp_path):
     monkeypatch.setenv("NAPARI_SAM2_CACHE", str(tmp_path / "here"))
-    assert files.cache() == tmp_path / "here" / "models"
+    assert files.get_cache_folder() == tmp_path / "here" / "models"
     monkeypatch.setenv("NAPARI_SAM2_CACHE", "")
-    assert "napari-sam2" in files.cache().parts
+    assert "napari-sam2" in files.get_cache_folder().parts
 
 
 def test_embedded_checkpoints_are_looked_for_in_the_package_first(monkeypatch, tmp_path):
     monkeypatch.setattr(files, "_PACKAGE", tmp_path / "napari_sam2")
-    assert files.embedded() == tmp_path / "checkpoints"
+    assert files.get_embedded_folder() == tmp_path / "checkpoints"
     (tmp_path / "napari_sam2" / "checkpoints").mkdir(parents=True)
-    assert files.embedded() == tmp_path / "napari_sam2" / "checkpoints"
+    assert files.get_embedded_folder() == tmp_path / "napari_sam2" / "checkpoints"
 
 
 def test_listing_models_loads_no_network():

@@ -17,10 +17,10 @@ from safetensors.torch import save_file
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import CheckpointError, FileError, OutputError
 from napari_sam2.models.network.configs import Configuration
-from napari_sam2.models.network.sam2_network import Network
+from napari_sam2.models.network.sam2_network import Sam2Network
 from napari_sam2.models.weights import cards, checkpoints, files
-from napari_sam2.models.weights.conversion import import_file
-from napari_sam2.models.weights.published import PUBLISHED, Published
+from napari_sam2.models.weights.conversion import import_checkpoint
+from napari_sam2.models.weights.published import PUBLISHED, PublishedCheckpoint
 
 SMALL = Configuration(
     width=24, blocks=(1, 2, 3, 1), global_blocks=(5,), memory_layers=2, feed_forward=256
@@ -31,7 +31,7 @@ SMALL = Configuration(
 @pytest.fixture(autouse=True)
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "cache"))
-    return files.cache()
+    return files.get_cache_folder()
 
 
 @pytest.fixture
@@ -46,7 +46,9 @@ def tensors():
 def weights():
     """A small SAM 2 with random weights, in half precision."""
     torch.manual_seed(0)
-    return {key: value.half().contiguous() for key, value in Network(SMALL).state_dict().items()}
+    return {
+        key: value.half().contiguous() for key, value in Sam2Network(SMALL).state_dict().items()
+    }
 
 
 def same(one, other):
@@ -73,7 +75,7 @@ WAYS = {
 @pytest.mark.parametrize("kind", WAYS)
 def test_tensors_are_read_from_every_kind_of_file(tmp_path, tensors, kind):
     WAYS[kind](tmp_path / kind, tensors)
-    read, metadata = checkpoints.read(tmp_path / kind)
+    read, metadata = checkpoints.read_checkpoint(tmp_path / kind)
     assert same(read, tensors)
     assert metadata == {}
 
@@ -81,7 +83,7 @@ def test_tensors_are_read_from_every_kind_of_file(tmp_path, tensors, kind):
 def test_folder_of_transformers_brings_its_configuration(tmp_path, tensors):
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     (tmp_path / "config.json").write_text('{"image_size": 256}')
-    read, metadata = checkpoints.read(checkpoints.find(tmp_path))
+    read, metadata = checkpoints.read_checkpoint(checkpoints.find_checkpoint(tmp_path))
     assert same(read, tensors)
     assert metadata == {"format": "pt", "config": '{"image_size": 256}'}
 
@@ -104,7 +106,7 @@ def test_pickle_that_wants_to_run_code_is_refused_and_not_run(tmp_path, tensors,
         tmp_path / "evil.pt",
         _use_new_zipfile_serialization=not legacy,
     )
-    for refuse in (checkpoints.read, import_file):
+    for refuse in (checkpoints.read_checkpoint, import_checkpoint):
         with pytest.raises(
             CheckpointError,
             match=r"wants to run code when it is opened \(\S*open\); it was refused and nothing was run",
@@ -119,7 +121,7 @@ def test_bare_pickle_is_refused_and_not_run(tmp_path):
     proof = tmp_path / "was-run"
     (tmp_path / "evil.pt").write_bytes(pickle.dumps({"model": Malicious(proof)}))
     with pytest.raises(CheckpointError):
-        checkpoints.read(tmp_path / "evil.pt")
+        checkpoints.read_checkpoint(tmp_path / "evil.pt")
     assert not proof.exists()
 
 
@@ -130,7 +132,7 @@ def test_file_that_is_cut_off_is_refused(tmp_path, kind, part):
     whole = (tmp_path / kind).read_bytes()
     (tmp_path / kind).write_bytes(whole[: int(len(whole) * part)])
     with pytest.raises(CheckpointError, match=r"cut off|damaged"):
-        checkpoints.read(tmp_path / kind)
+        checkpoints.read_checkpoint(tmp_path / kind)
 
 
 @pytest.mark.parametrize(
@@ -163,7 +165,7 @@ def test_file_that_is_cut_off_is_refused(tmp_path, kind, part):
 def test_file_that_is_no_checkpoint_is_refused(tmp_path, content, kind, said):
     (tmp_path / "model.pt").write_bytes(content)
     with pytest.raises(kind, match=said):
-        checkpoints.read(tmp_path / "model.pt")
+        checkpoints.read_checkpoint(tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize(
@@ -182,14 +184,14 @@ def test_file_that_is_no_checkpoint_is_refused(tmp_path, content, kind, said):
 def test_file_with_other_things_in_it_is_refused(tmp_path, content, said):
     torch.save(content, tmp_path / "model.pt")
     with pytest.raises(CheckpointError, match=said):
-        checkpoints.read(tmp_path / "model.pt")
+        checkpoints.read_checkpoint(tmp_path / "model.pt")
 
 
 def test_other_archive_is_refused(tmp_path):
     with zipfile.ZipFile(tmp_path / "model.pt", "w") as archive:
         archive.writestr("readme.txt", "hello")
     with pytest.raises(CheckpointError, match="no checkpoint"):
-        checkpoints.read(tmp_path / "model.pt")
+        checkpoints.read_checkpoint(tmp_path / "model.pt")
 
 
 def test_what_is_written_is_read_again_with_its_card(tmp_path, tensors):
@@ -198,14 +200,16 @@ def test_what_is_written_is_read_again_with_its_card(tmp_path, tensors):
     )
     shared_memory = {**tensors, "again": tensors["a.weight"], "turned": tensors["a.weight"].T}
     path = tmp_path / "out" / "mine.safetensors"
-    written = checkpoints.write(path, shared_memory, card, metadata={"configuration": "{}"})
-    read, metadata = checkpoints.read(path)
+    written = checkpoints.write_checkpoint(
+        path, shared_memory, card, metadata={"configuration": "{}"}
+    )
+    read, metadata = checkpoints.read_checkpoint(path)
     assert same(read, shared_memory)
     assert metadata["configuration"] == "{}"
     assert written.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert checkpoints.verify(path) == written
+    assert checkpoints.verify_checkpoint(path) == written
     path.with_suffix(".json").unlink()
-    assert cards.card_for(path) == written
+    assert cards.load_card(path) == written
     assert [left.name for left in path.parent.iterdir()] == ["mine.safetensors"]
 
 
@@ -223,7 +227,7 @@ def test_what_is_written_is_read_again_with_its_card(tmp_path, tensors):
 )
 def test_disk_that_fills_up_leaves_what_was_there(tmp_path, tensors, monkeypatch, error):
     path = tmp_path / "mine.safetensors"
-    checkpoints.write(path, tensors, ModelCard("mine"))
+    checkpoints.write_checkpoint(path, tensors, ModelCard("mine"))
     before = path.read_bytes()
 
     def full(*_, **__):
@@ -231,28 +235,28 @@ def test_disk_that_fills_up_leaves_what_was_there(tmp_path, tensors, monkeypatch
 
     monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(OutputError, match="no space left"):
-        checkpoints.write(path, {"w": torch.zeros(1)}, ModelCard("mine"))
+        checkpoints.write_checkpoint(path, {"w": torch.zeros(1)}, ModelCard("mine"))
     assert path.read_bytes() == before
     assert sorted(left.name for left in tmp_path.iterdir()) == ["mine.json", "mine.safetensors"]
 
 
 def test_verify_refuses_one_changed_byte(tmp_path, tensors):
     path = tmp_path / "mine.safetensors"
-    checkpoints.write(path, tensors, ModelCard("mine"))
+    checkpoints.write_checkpoint(path, tensors, ModelCard("mine"))
     changed = bytearray(path.read_bytes())
     changed[-1] ^= 1
     path.write_bytes(changed)
     with pytest.raises(CheckpointError, match="the file was changed or damaged"):
-        checkpoints.verify(path)
+        checkpoints.verify_checkpoint(path)
 
 
 def test_verify_refuses_what_nobody_vouches_for(tmp_path, tensors):
     torch.save(tensors, tmp_path / "found.pt")
     with pytest.raises(CheckpointError, match="no card that says what it should be"):
-        checkpoints.verify(tmp_path / "found.pt")
+        checkpoints.verify_checkpoint(tmp_path / "found.pt")
 
 
-@pytest.mark.parametrize("ask", [checkpoints.find, checkpoints.verify])
+@pytest.mark.parametrize("ask", [checkpoints.find_checkpoint, checkpoints.verify_checkpoint])
 def test_model_that_was_not_fetched_says_how_to_get_it(ask):
     with pytest.raises(FileError, match=r"napari-sam2 models fetch sam2\.1-tiny` \(156 MB\)"):
         ask("sam2.1-tiny")
@@ -263,7 +267,9 @@ def published(monkeypatch, path: Path) -> str:
     monkeypatch.setitem(
         PUBLISHED,
         "toy",
-        Published(ModelCard("toy", source="https://example.org/a/toy.pt", sha256=sha256), 1),
+        PublishedCheckpoint(
+            ModelCard("toy", source="https://example.org/a/toy.pt", sha256=sha256), 1
+        ),
     )
     return sha256
 
@@ -271,24 +277,24 @@ def published(monkeypatch, path: Path) -> str:
 def test_published_file_got_elsewhere_counts_as_fetched(tmp_path, tensors, cache, monkeypatch):
     torch.save({"model": tensors}, tmp_path / "download (1).pt")
     published(monkeypatch, tmp_path / "download (1).pt")
-    model = import_file(tmp_path / "download (1).pt")
+    model = import_checkpoint(tmp_path / "download (1).pt")
     assert (model.card.name, model.state, model.path) == ("toy", "fetched", cache / "toy.pt")
-    assert checkpoints.verify("toy").sha256 == PUBLISHED["toy"].card.sha256
-    assert import_file(cache / "toy.pt") == model
+    assert checkpoints.verify_checkpoint("toy").sha256 == PUBLISHED["toy"].card.sha256
+    assert import_checkpoint(cache / "toy.pt") == model
     with pytest.raises(CheckpointError, match=r"is 'toy' as published.*leave out name"):
-        import_file(cache / "toy.pt", name="mine")
+        import_checkpoint(cache / "toy.pt", name="mine")
 
 
 def test_published_file_is_verified_wherever_it_lies(tmp_path, tensors, monkeypatch):
     torch.save({"model": tensors}, tmp_path / "somewhere.pt")
     published(monkeypatch, tmp_path / "somewhere.pt")
-    assert checkpoints.verify(tmp_path / "somewhere.pt").name == "toy"
+    assert checkpoints.verify_checkpoint(tmp_path / "somewhere.pt").name == "toy"
 
 
 @pytest.mark.parametrize("kind", ["meta.pt", "bare.pth", "plain.safetensors"])
 def test_import_makes_a_model_known_by_its_name(tmp_path, weights, cache, kind):
     WAYS[kind](tmp_path / kind, weights)
-    model = import_file(
+    model = import_checkpoint(
         tmp_path / kind, name="my nuclei", input_size=512, configuration=SMALL.to_json()
     )
     assert (model.card.name, model.state, model.card.input_sizes) == (
@@ -300,8 +306,8 @@ def test_import_makes_a_model_known_by_its_name(tmp_path, weights, cache, kind):
         model.card.source == f"imported from {kind}, SHA-256 "
         f"{hashlib.sha256((tmp_path / kind).read_bytes()).hexdigest()}"
     )
-    assert same(checkpoints.read(checkpoints.find("my-nuclei"))[0], weights)
-    assert checkpoints.verify("my-nuclei") == model.card
+    assert same(checkpoints.read_checkpoint(checkpoints.find_checkpoint("my-nuclei"))[0], weights)
+    assert checkpoints.verify_checkpoint("my-nuclei") == model.card
     assert sorted(path.name for path in cache.iterdir()) == [
         "my-nuclei.json",
         "my-nuclei.safetensors",
@@ -320,7 +326,7 @@ def test_import_of_a_folder_of_transformers_keeps_its_configuration(tmp_path, we
     (folder / "config.json").write_text(
         json.dumps({"image_size": 256, "vision_config": {"backbone_config": backbone}})
     )
-    assert import_file(folder).card.input_sizes == (256,)
+    assert import_checkpoint(folder).card.input_sizes == (256,)
     shutil.rmtree(folder)
     assert is_loaded("sam2.1-mine", 256)
 
@@ -332,7 +338,7 @@ def is_loaded(name: str, size: int) -> bool:
 
 
 def test_import_of_metas_own_format(shared):
-    model = import_file(
+    model = import_checkpoint(
         shared / "reference" / "meta_format_small.pt", input_size=256, configuration=SMALL.to_json()
     )
     assert is_loaded(model.card.name, 256)
@@ -340,14 +346,14 @@ def test_import_of_metas_own_format(shared):
 
 def test_same_file_may_be_imported_again_and_another_may_not_take_its_name(tmp_path, weights):
     torch.save(weights, tmp_path / "mine.pt")
-    first = import_file(tmp_path / "mine.pt", configuration=SMALL.to_json())
-    again = import_file(tmp_path / "mine.pt", configuration=SMALL.to_json(), input_size=512)
+    first = import_checkpoint(tmp_path / "mine.pt", configuration=SMALL.to_json())
+    again = import_checkpoint(tmp_path / "mine.pt", configuration=SMALL.to_json(), input_size=512)
     assert (first.card.input_sizes, again.card.input_sizes) == ((1024,), (512,))
     torch.save({"model": weights}, tmp_path / "other.pt")
     with pytest.raises(CheckpointError, match="'mine' already"):
-        import_file(tmp_path / "other.pt", name="mine", configuration=SMALL.to_json())
+        import_checkpoint(tmp_path / "other.pt", name="mine", configuration=SMALL.to_json())
     with pytest.raises(CheckpointError, match=r"'sam2\.1-tiny' already"):
-        import_file(tmp_path / "other.pt", name="sam2.1-tiny", configuration=SMALL.to_json())
+        import_checkpoint(tmp_path / "other.pt", name="sam2.1-tiny", configuration=SMALL.to_json())
 
 
 @pytest.mark.parametrize(
@@ -374,8 +380,8 @@ def test_same_file_may_be_imported_again_and_another_may_not_take_its_name(tmp_p
 def test_import_of_what_is_no_sam2_leaves_nothing_behind(tmp_path, weights, cache, change, said):
     torch.save(change(weights), tmp_path / "odd.pt")
     with pytest.raises(CheckpointError, match=said):
-        import_file(tmp_path / "odd.pt", configuration=SMALL.to_json())
-    assert "odd" not in cards.known()
+        import_checkpoint(tmp_path / "odd.pt", configuration=SMALL.to_json())
+    assert "odd" not in cards.find_models()
     assert not cache.exists()
 
 
@@ -383,9 +389,9 @@ def test_import_of_what_is_no_sam2_leaves_nothing_behind(tmp_path, weights, cach
 def test_import_needs_a_name_of_letters(tmp_path, tensors, name):
     torch.save(tensors, tmp_path / "mine.pt")
     with pytest.raises(CheckpointError, match="expected letters"):
-        import_file(tmp_path / "mine.pt", name=name)
+        import_checkpoint(tmp_path / "mine.pt", name=name)
 
 
 def test_import_of_a_missing_file():
     with pytest.raises(FileError, match="no such file"):
-        import_file("nowhere.pt")
+        import_checkpoint("nowhere.pt")

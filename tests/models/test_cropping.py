@@ -7,7 +7,12 @@ import pytest
 import torch
 
 from napari_sam2.core.window import Window
-from napari_sam2.models.cropping import around, extent, ladder, moved
+from napari_sam2.models.cropping import (
+    find_logit_corners,
+    make_crop_window,
+    make_window_pyramid,
+    resample,
+)
 
 SIZE = 128
 FRAME = (400, 600)
@@ -19,7 +24,7 @@ FRAME = (400, 600)
 )
 def test_an_object_of_any_size_is_seen_about_as_large(wide: float, yx: tuple[float, float]) -> None:
     low, high = np.array(yx) - wide / 2, np.array(yx) + wide / 2
-    window = around(low.tolist(), high.tolist(), FRAME, SIZE)
+    window = make_crop_window(low.tolist(), high.tolist(), FRAME, SIZE)
     assert window.height == window.width and window.size == SIZE
     assert 30 <= wide * SIZE / window.height <= 43
     assert (
@@ -36,19 +41,21 @@ def test_an_object_of_any_size_is_seen_about_as_large(wide: float, yx: tuple[flo
 
 
 def test_an_object_as_large_as_the_frame_is_seen_whole() -> None:
-    assert around((0, 0), (400, 600), FRAME, SIZE) == Window(-100.0, 0.0, 600.0, 600.0, SIZE)
+    assert make_crop_window((0, 0), (400, 600), FRAME, SIZE) == Window(
+        -100.0, 0.0, 600.0, 600.0, SIZE
+    )
 
 
 def test_small_changes_of_an_object_change_no_window() -> None:
     windows = {
-        around((100, 200), (100 + wide, 200 + wide), (1000, 1000), SIZE)
+        make_crop_window((100, 200), (100 + wide, 200 + wide), (1000, 1000), SIZE)
         for wide in np.linspace(25, 30, 21)
     }
     assert len(windows) <= 3
 
 
 def test_windows_are_tried_from_near_to_the_whole_frame() -> None:
-    steps = ladder((20.0, 500.0), FRAME, SIZE)
+    steps = make_window_pyramid((20.0, 500.0), FRAME, SIZE)
     sides = [window.height for window in steps]
     assert sides == [40, 60, 90, 135, 202.5, 303.75, 455.625, 600]
     assert all(
@@ -59,19 +66,19 @@ def test_windows_are_tried_from_near_to_the_whole_frame() -> None:
 def test_the_extent_of_a_mask_is_that_of_its_cells() -> None:
     logits = np.full((32, 32), -5.0, dtype=np.float32)
     logits[8:16, 4:20] = 5
-    assert extent(logits, Window(100.0, 200.0, 64.0, 64.0, SIZE)) == (
+    assert find_logit_corners(logits, Window(100.0, 200.0, 64.0, 64.0, SIZE)) == (
         (116.0, 208.0),
         (132.0, 240.0),
     )
-    assert extent(logits - 10, Window(0, 0, 64, 64, SIZE)) is None
+    assert find_logit_corners(logits - 10, Window(0, 0, 64, 64, SIZE)) is None
 
 
 def test_specks_are_not_framed() -> None:
     logits = np.full((32, 32), -5.0, dtype=np.float32)
     logits[4:28, 10:28] = 5
-    corners = extent(logits, Window(0.0, 0.0, 64.0, 64.0, SIZE))
+    corners = find_logit_corners(logits, Window(0.0, 0.0, 64.0, 64.0, SIZE))
     logits[30, 0] = 5
-    assert extent(logits, Window(0.0, 0.0, 64.0, 64.0, SIZE)) == corners
+    assert find_logit_corners(logits, Window(0.0, 0.0, 64.0, 64.0, SIZE)) == corners
 
 
 @pytest.mark.parametrize(
@@ -86,7 +93,7 @@ def test_a_plane_moved_to_another_window_lies_where_it_lay(target: Window) -> No
         y, x = (window.to_frame(np.stack([np.arange(32.0), np.arange(32.0)], axis=1) * 4 + 1.5)).T
         return torch.from_numpy((2 * y[:, None] + x[None, :]).astype(np.float32))[None, None]
 
-    found = moved(slope(source), [source], [target])[0, 0]
+    found = resample(slope(source), [source], [target])[0, 0]
     y, x = target.to_frame(np.stack([np.arange(32.0), np.arange(32.0)], axis=1) * 4 + 1.5).T
     within = ((y > 2) & (y < 78))[:, None] & ((x > 18) & (x < 94))[None]
     assert within.sum() > 100
@@ -95,4 +102,4 @@ def test_a_plane_moved_to_another_window_lies_where_it_lay(target: Window) -> No
 
 def test_nothing_moves_where_windows_are_the_same() -> None:
     planes, window = torch.rand(2, 3, 8, 8), Window(0, 0, 50, 50, SIZE)
-    assert moved(planes, [window] * 2, [window] * 2) is planes
+    assert resample(planes, [window] * 2, [window] * 2) is planes

@@ -31,7 +31,7 @@ def machine(monkeypatch):
 )
 def test_device_that_is_there(machine, cuda, mps, asked, chosen):
     machine(cuda=cuda, mps=mps)
-    assert device.choose(asked) == chosen
+    assert device.choose_device(asked) == chosen
 
 
 @pytest.mark.parametrize(
@@ -50,7 +50,7 @@ def test_device_that_is_there(machine, cuda, mps, asked, chosen):
 def test_device_that_is_not_there_is_refused_with_what_is(machine, cuda, asked, said):
     machine(cuda=cuda)
     with pytest.raises(DeviceError, match=said) as error:
-        device.choose(asked)
+        device.choose_device(asked)
     assert repr(asked) in str(error.value)
 
 
@@ -58,16 +58,16 @@ def test_build_without_cuda_is_said(machine, monkeypatch):
     machine()
     monkeypatch.setattr(torch.version, "cuda", None)
     with pytest.raises(DeviceError, match="was built without CUDA"):
-        device.choose("cuda")
+        device.choose_device("cuda")
 
 
 @pytest.mark.parametrize("name", ["cpu", "mps"])
 def test_device_is_described_in_one_line(name):
-    assert name in device.describe(name)
-    assert "\n" not in device.describe(name)
+    assert name in device.describe_device(name)
+    assert "\n" not in device.describe_device(name)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device on this machine")
 def test_gpu_is_described_by_its_name_and_memory():
-    assert torch.cuda.get_device_name(0) in device.describe("cuda")
-    assert "GiB" in device.describe("cuda:0")
+    assert torch.cuda.get_device_name(0) in device.describe_device("cuda")
+    assert "GiB" in device.describe_device("cuda:0")

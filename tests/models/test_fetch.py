@@ -15,7 +15,7 @@ from filelock import FileLock
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import CheckpointError, FileError, OutputError, UnknownModelError
 from napari_sam2.models.weights import cards, fetch, files
-from napari_sam2.models.weights.published import PUBLISHED, Published
+from napari_sam2.models.weights.published import PUBLISHED, PublishedCheckpoint
 
 WEIGHTS = np.random.default_rng(0).bytes(3_000_000)
 SHA256 = hashlib.sha256(WEIGHTS).hexdigest()
@@ -84,7 +84,7 @@ def server(monkeypatch):
 @pytest.fixture
 def cache(tmp_path, monkeypatch):
     monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "cache"))
-    return files.cache()
+    return files.get_cache_folder()
 
 
 @pytest.fixture
@@ -93,7 +93,9 @@ def toy(server, cache, monkeypatch):
 
     def publish(sha256=SHA256, url=server.url):
         monkeypatch.setitem(
-            PUBLISHED, "toy", Published(ModelCard("toy", source=url, sha256=sha256), len(WEIGHTS))
+            PUBLISHED,
+            "toy",
+            PublishedCheckpoint(ModelCard("toy", source=url, sha256=sha256), len(WEIGHTS)),
         )
 
     publish()
@@ -118,17 +120,17 @@ def begun(cache: Path, content: bytes) -> Path:
 
 
 def test_whole_file_arrives_and_is_not_fetched_twice(server, toy, cache):
-    path = fetch.fetch("toy", progress=False)
+    path = fetch.fetch_model("toy", progress=False)
     assert path.read_bytes() == WEIGHTS
     assert left(cache) == ["toy.pt"]
-    assert cards.known()["toy"].state == "fetched"
-    assert fetch.fetch("toy", progress=False) == path
+    assert cards.find_models()["toy"].state == "fetched"
+    assert fetch.fetch_model("toy", progress=False) == path
     assert server.asked == [None]
 
 
 def test_broken_connection_goes_on_where_it_was(server, toy, cache):
     server.stops = [HALF, 2 * PIECE]
-    assert fetch.fetch("toy", progress=False).read_bytes() == WEIGHTS
+    assert fetch.fetch_model("toy", progress=False).read_bytes() == WEIGHTS
     assert server.asked == [None, f"bytes={HALF}-", f"bytes={HALF + 2 * PIECE}-"]
     assert left(cache) == ["toy.pt"]
 
@@ -139,45 +141,45 @@ def test_later_call_goes_on_where_an_earlier_one_gave_up(server, toy, cache):
         FileError,
         match=r"it answered 503 .* 1\.6 MB that arrived are kept; the same command goes on",
     ):
-        fetch.fetch("toy", progress=False)
+        fetch.fetch_model("toy", progress=False)
     assert left(cache) == [f"toy.pt.{SHA256[:8]}.part"]
     server.asked.clear()
-    assert fetch.fetch("toy", progress=False).read_bytes() == WEIGHTS
+    assert fetch.fetch_model("toy", progress=False).read_bytes() == WEIGHTS
     assert server.asked == [f"bytes={HALF}-"]
 
 
 def test_connection_that_brings_nothing_any_more_is_given_up(server, toy):
     server.stops = [HALF, *[-len(WEIGHTS)] * 5]
     with pytest.raises(FileError, match="the connection broke"):
-        fetch.fetch("toy", progress=False)
+        fetch.fetch_model("toy", progress=False)
     assert len(server.asked) == 2
 
 
 def test_download_that_is_not_wanted_any_more_stops_and_goes_on_later(server, toy, cache):
     answers = iter([True, False])
     with pytest.raises(FileError, match="was stopped; what arrived is kept"):
-        fetch.fetch("toy", progress=False, wanted=lambda: next(answers))
+        fetch.fetch_model("toy", progress=False, should_continue=lambda: next(answers))
     assert len(left(cache)) == 1 and left(cache)[0].endswith(".part")
-    assert fetch.fetch("toy", progress=False).read_bytes() == WEIGHTS
+    assert fetch.fetch_model("toy", progress=False).read_bytes() == WEIGHTS
     assert server.asked[1].startswith("bytes=")
 
 
 def test_server_without_ranges_sends_all_again(server, toy, cache):
     server.ranges = False
     begun(cache, WEIGHTS[:HALF])
-    assert fetch.fetch("toy", progress=False).read_bytes() == WEIGHTS
+    assert fetch.fetch_model("toy", progress=False).read_bytes() == WEIGHTS
     assert server.asked == [f"bytes={HALF}-"]
 
 
 def test_download_that_was_complete_is_only_verified(server, toy, cache):
     begun(cache, WEIGHTS)
-    assert fetch.fetch("toy", progress=False).read_bytes() == WEIGHTS
+    assert fetch.fetch_model("toy", progress=False).read_bytes() == WEIGHTS
     assert left(cache) == ["toy.pt"]
 
 
 def test_download_longer_than_the_file_starts_afresh(server, toy, cache):
     begun(cache, WEIGHTS + b"more")
-    assert fetch.fetch("toy", progress=False).read_bytes() == WEIGHTS
+    assert fetch.fetch_model("toy", progress=False).read_bytes() == WEIGHTS
     assert server.asked == [f"bytes={len(WEIGHTS) + 4}-", None]
 
 
@@ -187,21 +189,21 @@ def test_other_file_than_the_published_one_is_refused_and_removed(server, toy, c
     with pytest.raises(
         CheckpointError, match=f"has SHA-256 {arrived}, expected {SHA256}: refused and removed"
     ):
-        fetch.fetch("toy", progress=False)
+        fetch.fetch_model("toy", progress=False)
     assert left(cache) == []
 
 
 def test_wrong_beginning_is_noticed_and_does_not_stay(server, toy, cache):
     begun(cache, b"x" * HALF)
     with pytest.raises(CheckpointError, match="refused and removed"):
-        fetch.fetch("toy", progress=False)
-    assert fetch.fetch("toy", progress=False).read_bytes() == WEIGHTS
+        fetch.fetch_model("toy", progress=False)
+    assert fetch.fetch_model("toy", progress=False).read_bytes() == WEIGHTS
 
 
 def test_file_that_was_damaged_in_the_cache_is_fetched_again(server, toy, cache):
-    path = fetch.fetch("toy", progress=False)
+    path = fetch.fetch_model("toy", progress=False)
     path.write_bytes(WEIGHTS[:-1])
-    assert fetch.fetch("toy", progress=False).read_bytes() == WEIGHTS
+    assert fetch.fetch_model("toy", progress=False).read_bytes() == WEIGHTS
 
 
 @pytest.mark.parametrize(
@@ -210,7 +212,7 @@ def test_file_that_was_damaged_in_the_cache_is_fetched_again(server, toy, cache)
 def test_server_that_refuses_is_quoted_with_a_way_out(server, toy, cache, status, said):
     server.status = status
     with pytest.raises(FileError, match=f"{said}.*napari-sam2 models import FILE"):
-        fetch.fetch("toy", progress=False)
+        fetch.fetch_model("toy", progress=False)
     assert left(cache) == []
 
 
@@ -222,13 +224,13 @@ def test_no_connection_is_said_with_a_way_out(toy, cache):
     with pytest.raises(
         FileError, match=r"no connection \(Connection refused\).*napari-sam2 models import FILE"
     ):
-        fetch.fetch("toy", progress=False)
+        fetch.fetch_model("toy", progress=False)
     assert left(cache) == []
 
 
 def test_address_that_is_none_is_refused(toy):
     with pytest.raises(FileError, match=r"could not be fetched from toy\.pt"):
-        fetch.fetch("toy", progress=False, url="toy.pt")
+        fetch.fetch_model("toy", progress=False, url="toy.pt")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="this system has no /dev/full")
@@ -240,13 +242,13 @@ def test_disk_that_fills_up_while_writing(server, toy, cache):
     with pytest.raises(
         OutputError, match=r"no space left .* choose another place with NAPARI_SAM2_CACHE"
     ):
-        fetch.fetch("toy", progress=False)
+        fetch.fetch_model("toy", progress=False)
 
 
 def test_disk_too_small_is_noticed_before_anything_is_written(server, toy, cache, monkeypatch):
     monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(OutputError, match=r"3\.0 MB needed for toy, 0\.0 MB left"):
-        fetch.fetch("toy", progress=False)
+        fetch.fetch_model("toy", progress=False)
     assert left(cache) == []
 
 
@@ -254,7 +256,7 @@ def test_cache_that_cannot_be_made(server, toy, tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv(files.CACHE_VARIABLE, str(tmp_path / "file"))
     with pytest.raises(OutputError, match="cannot be made"):
-        fetch.fetch("toy", progress=False)
+        fetch.fetch_model("toy", progress=False)
     assert server.asked == []
 
 
@@ -264,7 +266,7 @@ def test_two_at_once_do_not_write_into_each_other(server, toy, cache):
         FileLock(part.with_suffix(".lock")),
         pytest.raises(OutputError, match="by another process"),
     ):
-        fetch.fetch("toy", progress=False)
+        fetch.fetch_model("toy", progress=False)
     assert part.read_bytes() == WEIGHTS[:HALF]
 
 
@@ -273,10 +275,10 @@ def test_checkpoint_without_a_known_sum_is_not_fetched_unless_one_is_given(serve
     with pytest.raises(
         CheckpointError, match="cannot be verified: give the one you trust with --sha256"
     ):
-        fetch.fetch("toy", progress=False)
+        fetch.fetch_model("toy", progress=False)
     assert server.asked == []
     assert (
-        fetch.fetch("toy", progress=False, sha256=f"sha256:{SHA256.upper()}").read_bytes()
+        fetch.fetch_model("toy", progress=False, sha256=f"sha256:{SHA256.upper()}").read_bytes()
         == WEIGHTS
     )
 
@@ -287,25 +289,25 @@ def test_checkpoint_without_a_known_sum_is_not_fetched_unless_one_is_given(serve
 )
 def test_sum_that_cannot_be_right_is_refused(server, toy, given, said):
     with pytest.raises(CheckpointError, match=said):
-        fetch.fetch("toy", progress=False, sha256=given)
+        fetch.fetch_model("toy", progress=False, sha256=given)
     assert server.asked == []
 
 
 def test_mirror_gives_the_same_file(server, toy, cache):
     toy(url="http://127.0.0.1:9/nowhere.pt")
-    assert fetch.fetch("toy", progress=False, url=server.url).name == "nowhere.pt"
+    assert fetch.fetch_model("toy", progress=False, url=server.url).name == "nowhere.pt"
 
 
 def test_name_that_nobody_publishes(toy):
     with pytest.raises(UnknownModelError, match="did you mean 'toy'"):
-        fetch.fetch("toyy")
+        fetch.fetch_model("toyy")
 
 
 def test_progress_is_shown_on_request(server, toy, cache, capsys):
-    fetch.fetch("toy")
+    fetch.fetch_model("toy")
     assert "toy: 100%" in capsys.readouterr().err
 
 
 def test_no_progress_is_shown_without(server, toy, cache, capsys):
-    fetch.fetch("toy", progress=False)
+    fetch.fetch_model("toy", progress=False)
     assert "%" not in capsys.readouterr().err

@@ -12,10 +12,10 @@ import torch
 from napari_sam2.core.errors import DeviceMemoryError
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Embedding, Query, Segment
-from napari_sam2.models.gpu_memory import Fitting
+from napari_sam2.models.gpu_memory import BatchLimitedModel
 from napari_sam2.propagation.session import Session
 from napari_sam2.testing.contracts.model import ModelContract
-from napari_sam2.testing.scenes import Scene, drifting
+from napari_sam2.testing.scenes import Scene, make_drifting_scene
 from napari_sam2.testing.toy import ToyModel
 
 
@@ -47,44 +47,44 @@ class Small(ToyModel):
 
 class TestFittingKeepsTheContract(ModelContract):
     def make_model(self) -> VideoModel:
-        return Fitting(Small(1))
+        return BatchLimitedModel(Small(1))
 
     def make_scene(self) -> Scene:
-        return drifting()
+        return make_drifting_scene()
 
 
 def carried(scene: Scene, model: VideoModel) -> np.ndarray:
     """(frames, H, W) labels."""
     with Session(scene.video, model) as session:
-        session.replay(scene.log())
+        session.replay(scene.make_log())
         session.run().finish()
-        return np.stack([session.plane(frame) for frame in range(len(scene.video))])
+        return np.stack([session.label_plane(frame) for frame in range(len(scene.video))])
 
 
 @pytest.mark.parametrize("room", [1, 2, 3, 5, 100])
 def test_what_does_not_fit_at_once_is_asked_in_parts_with_the_same_answers(room: int) -> None:
-    scene = drifting(count=9, shape=(96, 96), frames=4)
+    scene = make_drifting_scene(count=9, shape=(96, 96), frames=4)
     small = Small(room)
-    model = Fitting(small)
+    model = BatchLimitedModel(small)
     np.testing.assert_array_equal(carried(scene, model), scene.labels)
     assert len(model.notices) == (1 if room < 9 else 0)
 
 
 def test_once_it_did_not_fit_as_much_is_not_asked_again() -> None:
     small = Small(2)
-    model = Fitting(small)
-    scene = drifting(count=9, shape=(96, 96), frames=4)
+    model = BatchLimitedModel(small)
+    scene = make_drifting_scene(count=9, shape=(96, 96), frames=4)
     carried(scene, model)
     assert sum(count > 2 for count in small.asked) == 4  # 9 and 4, of segments and of memories
 
 
 def test_where_not_even_one_fits_one_line_says_what_to_do() -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     with (
-        Session(scene.video, Fitting(Small(0))) as session,
+        Session(scene.video, BatchLimitedModel(Small(0))) as session,
         pytest.raises(DeviceMemoryError) as caught,
     ):
-        session.replay(scene.log())
+        session.replay(scene.make_log())
     assert "\n" not in str(caught.value)
     assert "choose a smaller model or the processor" in str(caught.value)
 
@@ -95,4 +95,4 @@ def test_other_errors_are_left_as_they_are() -> None:
             raise RuntimeError("something else")
 
     with pytest.raises(RuntimeError, match="something else"):
-        Fitting(Broken()).embed([1, 2])  # type: ignore[list-item]
+        BatchLimitedModel(Broken()).embed([1, 2])  # type: ignore[list-item]

@@ -11,9 +11,13 @@ import torch
 from torch import Tensor
 
 from napari_sam2.core.errors import CheckpointError
-from napari_sam2.models.network.configs import NAMED, Configuration, infer
-from napari_sam2.models.network.sam2_network import Network
-from napari_sam2.models.weights.key_mapping import check, renamed
+from napari_sam2.models.network.configs import (
+    PUBLISHED_CONFIGURATIONS,
+    Configuration,
+    infer_configuration,
+)
+from napari_sam2.models.network.sam2_network import Sam2Network
+from napari_sam2.models.weights.key_mapping import check_keys, rename_keys
 from tests.models.networks import SMALL, VARIANTS
 
 # transformers to Meta, written down apart from the table that is tested, for one key of each kind
@@ -58,19 +62,19 @@ META = {
 
 def _shapes(configuration: Configuration) -> dict[str, Tensor]:
     with torch.device("meta"):
-        return Network(configuration).state_dict()
+        return Sam2Network(configuration).state_dict()
 
 
 @pytest.mark.parametrize(("theirs", "meta"), META.items(), ids=META.values())
 def test_a_key_of_metas_is_one_of_transformers(theirs: str, meta: str) -> None:
-    state = renamed({"sam_mask_decoder.iou_token.weight": torch.zeros(1), meta: torch.zeros(1)})
+    state = rename_keys({"sam_mask_decoder.iou_token.weight": torch.zeros(1), meta: torch.zeros(1)})
     assert theirs in state and theirs in _shapes(SMALL)
 
 
 def test_a_whole_checkpoint_of_metas(shared: Path) -> None:
     tensors = torch.load(shared / "reference" / "meta_format_small.pt", weights_only=True)["model"]
-    state = renamed(tensors)
-    check(state, _shapes(infer(state, global_blocks=(5,))))
+    state = rename_keys(tensors)
+    check_keys(state, _shapes(infer_configuration(state, global_blocks=(5,))))
     assert torch.equal(
         state["prompt_encoder.point_embed.weight"][2:3],
         tensors["sam_prompt_encoder.point_embeddings.2.weight"],
@@ -78,11 +82,11 @@ def test_a_whole_checkpoint_of_metas(shared: Path) -> None:
 
 
 @pytest.mark.parametrize("generation", ["SAM 2.1", "SAM 2"])
-@pytest.mark.parametrize("name", NAMED)
+@pytest.mark.parametrize("name", PUBLISHED_CONFIGURATIONS)
 def test_the_published_sizes_are_read_off_their_shapes(name: str, generation: str) -> None:
     later = generation == "SAM 2.1"
-    configuration = replace(NAMED[name], pointer_time=later, occlusion=later)
-    assert infer(_shapes(configuration)) == configuration
+    configuration = replace(PUBLISHED_CONFIGURATIONS[name], pointer_time=later, occlusion=later)
+    assert infer_configuration(_shapes(configuration)) == configuration
 
 
 @pytest.mark.parametrize(
@@ -98,15 +102,15 @@ def test_the_published_sizes_have_as_many_parameters_as_metas(name: str, paramet
     """Counted over Meta's checkpoints: those have the Gaussian matrix of the prompt encoder once, and as a buffer."""
     assert sum(
         value.numel()
-        for key, value in _shapes(NAMED[name]).items()
+        for key, value in _shapes(PUBLISHED_CONFIGURATIONS[name]).items()
         if "positional_embedding" not in key
     ) == pytest.approx(parameters, rel=2e-3)
 
 
 def test_a_small_one_needs_to_be_told_its_global_blocks() -> None:
     with pytest.raises(CheckpointError, match="width 16 and blocks .* global_blocks"):
-        infer(_shapes(SMALL))
-    assert infer(_shapes(SMALL), global_blocks=SMALL.global_blocks) == SMALL
+        infer_configuration(_shapes(SMALL))
+    assert infer_configuration(_shapes(SMALL), global_blocks=SMALL.global_blocks) == SMALL
 
 
 @pytest.mark.parametrize(
@@ -130,12 +134,12 @@ def test_a_small_one_needs_to_be_told_its_global_blocks() -> None:
 def test_weights_that_do_not_fit_are_named(change: object, message: str) -> None:
     state = change({key: torch.zeros(value.shape) for key, value in _shapes(SMALL).items()})  # type: ignore[operator]
     with pytest.raises(CheckpointError, match=message):
-        Network.of(SMALL, state)
+        Sam2Network.of(SMALL, state)
 
 
 def test_something_else_is_no_sam2() -> None:
     with pytest.raises(CheckpointError, match="no SAM 2 network"):
-        infer({"encoder.layer.0.weight": torch.zeros(3, 3)})
+        infer_configuration({"encoder.layer.0.weight": torch.zeros(3, 3)})
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

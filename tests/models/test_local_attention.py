@@ -11,21 +11,21 @@ import torch
 
 from napari_sam2.core.card import Attention
 from napari_sam2.core.errors import ModelError
-from napari_sam2.core.prompt import Said
-from napari_sam2.core.result import Embedding, Memory, Query, Recall, Segment
+from napari_sam2.core.prompt import FramePrompts
+from napari_sam2.core.result import Embedding, Memory, MemoryReference, Query, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.models.cropping import Corners
 from napari_sam2.models.load import load_model
-from napari_sam2.models.local_attention import Cells, Regions, brought
-from napari_sam2.models.memory_payload import Payload
-from napari_sam2.models.network.sam2_network import Recalled, Seen
-from napari_sam2.models.predictor import Sam2
-from tests.models.networks import model
+from napari_sam2.models.local_attention import LocalRegions, TokenRegion, resample_region
+from napari_sam2.models.memory_payload import MemoryPayload
+from napari_sam2.models.network.sam2_network import MemoryInputs, TokenSelection
+from napari_sam2.models.predictor import Sam2Predictor
+from tests.models.networks import make_model
 
 SIZE, GRID = 256, 16
-WHOLE = Window.whole((SIZE, SIZE), SIZE)
-LARGE = Window.whole(
+WHOLE = Window.full_frame((SIZE, SIZE), SIZE)
+LARGE = Window.full_frame(
     (512, 1024), 1024
 )  # 64 tokens of 16 input pixels, which are 8 × 16 pixels of the frame
 TOLERANCE = 1e-4
@@ -35,19 +35,25 @@ TOLERANCE = 1e-4
     ("corners", "expected"),
     [
         pytest.param(
-            ((200.0, 500.0), (220.0, 530.0)), Cells(20, 24, 16), id="a small object in the middle"
+            ((200.0, 500.0), (220.0, 530.0)),
+            TokenRegion(20, 24, 16),
+            id="a small object in the middle",
         ),
-        pytest.param(((201.0, 503.0), (221.0, 534.0)), Cells(20, 24, 16), id="that moved a little"),
-        pytest.param(((0.0, 1000.0), (10.0, 1024.0)), Cells(0, 48, 16), id="in a corner"),
-        pytest.param(((200.0, 400.0), (280.0, 560.0)), Cells(18, 18, 24), id="a larger one"),
         pytest.param(
-            ((200.0, 100.0), (220.0, 500.0)), Cells(0, 0, 64), id="one that takes the whole grid"
+            ((201.0, 503.0), (221.0, 534.0)), TokenRegion(20, 24, 16), id="that moved a little"
+        ),
+        pytest.param(((0.0, 1000.0), (10.0, 1024.0)), TokenRegion(0, 48, 16), id="in a corner"),
+        pytest.param(((200.0, 400.0), (280.0, 560.0)), TokenRegion(18, 18, 24), id="a larger one"),
+        pytest.param(
+            ((200.0, 100.0), (220.0, 500.0)),
+            TokenRegion(0, 0, 64),
+            id="one that takes the whole grid",
         ),
     ],
 )
-def test_a_region_lies_around_its_object(corners: Corners, expected: Cells) -> None:
-    region = Regions().around(corners, LARGE)
-    assert Cells.of(region, LARGE) == expected
+def test_a_region_lies_around_its_object(corners: Corners, expected: TokenRegion) -> None:
+    region = LocalRegions().make_region(corners, LARGE)
+    assert TokenRegion.of(region, LARGE) == expected
     assert (region == LARGE) == (expected.side == 64)
     assert (region.top, region.left, region.height, region.width) == (
         expected.top * 8,
@@ -61,30 +67,32 @@ def test_a_region_lies_around_its_object(corners: Corners, expected: Cells) -> N
 def test_a_plane_is_cut_and_filled_not_resampled(top: int, left: int, shared: int) -> None:
     plane = torch.arange(1, 32 * 32 + 1).view(32, 32).float()
     source, target = (
-        Cells(4, 4, 8).within(WHOLE),
-        Cells(top, left, 8 if top < 12 and left < 12 else 4).within(WHOLE),
+        TokenRegion(4, 4, 8).to_window(WHOLE),
+        TokenRegion(top, left, 8 if top < 12 and left < 12 else 4).to_window(WHOLE),
     )
-    found = brought(plane, source, target, WHOLE, fill=-10.0)
+    found = resample_region(plane, source, target, WHOLE, fill=-10.0)
     assert int((found != -10).sum()) == shared * 16
     over = torch.full((64, 64), -10.0)
     over[16:48, 16:48] = plane
-    torch.testing.assert_close(found, Cells.of(target, WHOLE).cut(over, GRID), rtol=0, atol=0)
+    torch.testing.assert_close(
+        found, TokenRegion.of(target, WHOLE).cut_features(over, GRID), rtol=0, atol=0
+    )
 
 
 @pytest.fixture(scope="module")
-def made() -> Sam2:
-    return model(size=SIZE)
+def made() -> Sam2Predictor:
+    return make_model(size=SIZE)
 
 
 @pytest.fixture(scope="module")
-def near(made: Sam2) -> Sam2:
-    other = Sam2(made.network, replace(made.card, attention="near"))
-    other.regions = Regions(least=8, margin=1.0)
+def near(made: Sam2Predictor) -> Sam2Predictor:
+    other = Sam2Predictor(made.network, replace(made.card, attention="near"))
+    other.regions = LocalRegions(min_tokens=8, margin_tokens=1.0)
     return other
 
 
 @pytest.fixture(scope="module")
-def embeddings(made: Sam2) -> list[Embedding]:
+def embeddings(made: Sam2Predictor) -> list[Embedding]:
     frames = [
         Frame(index, np.random.default_rng(index).random((SIZE, SIZE), dtype=np.float32))
         for index in range(2)
@@ -92,22 +100,26 @@ def embeddings(made: Sam2) -> list[Embedding]:
     return made.embed([(frame, WHOLE) for frame in frames])
 
 
-def _disc(y: float, x: float) -> Said:
+def _disc(y: float, x: float) -> FramePrompts:
     rows, columns = np.mgrid[:SIZE, :SIZE]
-    return Said(mask=(rows - y) ** 2 + (columns - x) ** 2 < 12**2)
+    return FramePrompts(mask=(rows - y) ** 2 + (columns - x) ** 2 < 12**2)
 
 
-def _recall(made: Sam2, embedding: Embedding, said: Said, *, present: bool = True) -> Recall:
+def _recall(
+    made: Sam2Predictor, embedding: Embedding, said: FramePrompts, *, present: bool = True
+) -> MemoryReference:
     (segment,) = made.segment(embedding, [Query(1, said)])
     if not present:
         segment = replace(segment, presence_score=-5.0)
     (features,) = made.remember(embedding, [segment])
-    return Recall(Memory(embedding.frame, True, segment.pointer, present, features=features), 0, 1)
+    return MemoryReference(
+        Memory(embedding.frame, True, segment.pointer, present, features=features), 0, 1
+    )
 
 
 @torch.inference_mode()
 def test_all_cells_named_one_by_one_are_the_whole_grid(
-    made: Sam2, embeddings: list[Embedding]
+    made: Sam2Predictor, embeddings: list[Embedding]
 ) -> None:
     network, features, count = made.network, embeddings[0].features, 3
     generator = torch.Generator().manual_seed(0)
@@ -117,7 +129,7 @@ def test_all_cells_named_one_by_one_are_the_whole_grid(
     )
     slots, ages = torch.tensor([[0, 1, 2]]), torch.tensor([[0.2, 0.4]])
     every = torch.arange(GRID**2)
-    whole = network.conditioned(features[2], Recalled(memory, slots, pointers, ages))
+    whole = network.condition_on_memory(features[2], MemoryInputs(memory, slots, pointers, ages))
     order = torch.randperm(
         count * GRID**2, generator=generator
     )  # memory tokens carry their places: their order says nothing
@@ -126,53 +138,58 @@ def test_all_cells_named_one_by_one_are_the_whole_grid(
         memory.flatten(1, 2)[:, order, None],
         slots.repeat_interleave(GRID**2, dim=1)[:, order],
     )
-    seen = Seen(every[None], GRID)
-    same = network.conditioned(features[2], Recalled(tokens, each, pointers, ages, cells), seen)
+    seen = TokenSelection(every[None], GRID)
+    same = network.condition_on_memory(
+        features[2], MemoryInputs(tokens, each, pointers, ages, cells), seen
+    )
     torch.testing.assert_close(same, whole, rtol=0, atol=TOLERANCE)
     points, labels = torch.tensor([[[0.3, 0.4]]]), torch.ones(1, 1, dtype=torch.long)
     masks = [
-        network.decode(features, whole, points, labels, seen=each).masks for each in (None, seen)
+        network.decode(features, whole, points, labels, selection=each).masks
+        for each in (None, seen)
     ]
     torch.testing.assert_close(masks[1], masks[0], rtol=0, atol=TOLERANCE)
 
 
 @torch.inference_mode()
-def test_a_region_keeps_its_place(made: Sam2, near: Sam2, embeddings: list[Embedding]) -> None:
+def test_a_region_keeps_its_place(
+    made: Sam2Predictor, near: Sam2Predictor, embeddings: list[Embedding]
+) -> None:
     """The same tokens and memories elsewhere on the grid are another question: positions are not those of the crop."""
-    region = Cells(4, 8, 8)
-    fine, middle, coarse = near._features(embeddings[0], [region.within(WHOLE)])
+    region = TokenRegion(4, 8, 8)
+    fine, middle, coarse = near._get_features(embeddings[0], [region.to_window(WHOLE)])
     for level, stride in ((fine, 4), (middle, 2), (coarse, 1)):
         assert level.shape[-1] == 8 * stride
     torch.testing.assert_close(
         coarse[0], embeddings[0].features[2][0, :, 4:12, 8:16], rtol=0, atol=0
     )
-    whole = made.network.positions(GRID, torch.device("cpu"))
-    part = whole.at(region.places(GRID)[None])
+    whole = made.network.get_position_encodings(GRID, torch.device("cpu"))
+    part = whole.select(region.token_indices(GRID)[None])
     torch.testing.assert_close(part.decoder[0], whole.decoder[0, :, 4:12, 8:16], rtol=0, atol=0)
     torch.testing.assert_close(part.rotation[0, 9], whole.rotation[5 * GRID + 9], rtol=0, atol=0)
 
 
-def _window_of(near: Sam2, embeddings: list[Embedding], query: Query) -> Segment:
+def _window_of(near: Sam2Predictor, embeddings: list[Embedding], query: Query) -> Segment:
     (segment,) = near.segment(embeddings[1], [query])
-    cells = Cells.of(segment.window, WHOLE)
+    cells = TokenRegion.of(segment.window, WHOLE)
     assert segment.logits.shape == (cells.side * 4, cells.side * 4)
     return segment
 
 
 def test_the_whole_grid_is_taken_where_a_region_would_not_do(
-    near: Sam2, embeddings: list[Embedding]
+    near: Sam2Predictor, embeddings: list[Embedding]
 ) -> None:
     small, lost = (
         _recall(near, embeddings[0], _disc(70, 180)),
         _recall(near, embeddings[0], _disc(70, 180), present=False),
     )
-    large = _recall(near, embeddings[0], Said(mask=np.ones((SIZE, SIZE), dtype=bool)))
-    click = Said(points=((70.0, 180.0),), positive=(True,))
-    carried = _window_of(near, embeddings, Query(1, recalls=(small,)))
-    assert Cells.of(carried.window, WHOLE) == Cells(0, 8, 8)
+    large = _recall(near, embeddings[0], FramePrompts(mask=np.ones((SIZE, SIZE), dtype=bool)))
+    click = FramePrompts(points=((70.0, 180.0),), positive=(True,))
+    carried = _window_of(near, embeddings, Query(1, memory_references=(small,)))
+    assert TokenRegion.of(carried.window, WHOLE) == TokenRegion(0, 8, 8)
     cases = {
-        "lost": Query(1, recalls=(lost,)),
-        "large": Query(1, recalls=(large,)),
+        "lost": Query(1, memory_references=(lost,)),
+        "large": Query(1, memory_references=(large,)),
         "clicked": Query(1, click),
         "clicked again": Query(1, click, (small,)),
     }
@@ -180,24 +197,24 @@ def test_the_whole_grid_is_taken_where_a_region_would_not_do(
         assert _window_of(near, embeddings, query).window == WHOLE, name
     inside = Query(1, click, (small,), carried.logits.clip(-32, 32), carried.window)
     assert _window_of(near, embeddings, inside).window == carried.window
-    outside = replace(inside, said=Said(points=((200.0, 20.0),), positive=(False,)))
+    outside = replace(inside, prompts=FramePrompts(points=((200.0, 20.0),), positive=(False,)))
     assert _window_of(near, embeddings, outside).window == WHOLE
 
 
 def test_what_is_remembered_of_a_small_object_is_its_surroundings(
-    near: Sam2, embeddings: list[Embedding]
+    near: Sam2Predictor, embeddings: list[Embedding]
 ) -> None:
     for said, cells in (
         (_disc(70, 180), 8**2),
         (_disc(200, 20), 8**2),
-        (Said(mask=np.ones((SIZE, SIZE), dtype=bool)), GRID**2),
+        (FramePrompts(mask=np.ones((SIZE, SIZE), dtype=bool)), GRID**2),
     ):
         payload = _recall(near, embeddings[0], said).memory.features
-        assert isinstance(payload, Payload) and payload.tokens.shape == (cells, 64)
+        assert isinstance(payload, MemoryPayload) and payload.tokens.shape == (cells, 64)
 
 
 def test_tracks_of_all_kinds_together_are_as_one_by_one(
-    near: Sam2, made: Sam2, embeddings: list[Embedding]
+    near: Sam2Predictor, made: Sam2Predictor, embeddings: list[Embedding]
 ) -> None:
     """Regions at several places, one whose memory is of the whole grid, one that is lost, and a click."""
     first = embeddings[0]
@@ -212,11 +229,13 @@ def test_tracks_of_all_kinds_together_are_as_one_by_one(
         replace(whole, slot=2, age=2, memory=replace(whole.memory, frame=-1, conditioning=False)),
     )
     queries = [
-        Query(1, recalls=(recalls[0],)),
-        Query(2, Said(points=((9.0, 9.0),), positive=(True,))),
-        Query(3, recalls=both),
+        Query(1, memory_references=(recalls[0],)),
+        Query(2, FramePrompts(points=((9.0, 9.0),), positive=(True,))),
+        Query(3, memory_references=both),
     ]
-    queries += [Query(4 + index, recalls=(recall,)) for index, recall in enumerate(recalls[1:])]
+    queries += [
+        Query(4 + index, memory_references=(recall,)) for index, recall in enumerate(recalls[1:])
+    ]
     for query, together in zip(queries, near.segment(embeddings[1], queries), strict=True):
         (alone,) = near.segment(embeddings[1], [query])
         assert together.window == alone.window

@@ -10,19 +10,19 @@ import pytest
 import tifffile
 from scipy.ndimage import distance_transform_edt
 
-from napari_sam2.core.prompt import Said
-from napari_sam2.core.result import Memory, Query, Recall, Segment
+from napari_sam2.core.prompt import FramePrompts
+from napari_sam2.core.result import Memory, MemoryReference, Query, Segment
 from napari_sam2.core.video import Contrast, Frame
 from napari_sam2.models.load import load_model
-from napari_sam2.models.predictor import Sam2
+from napari_sam2.models.predictor import Sam2Predictor
 from napari_sam2.testing.contracts import ModelContract
-from napari_sam2.train.data.simulated_prompts import correction
+from napari_sam2.train.data.simulated_prompts import choose_correction
 
 
 @pytest.fixture(scope="module")
-def nano() -> Sam2:
+def nano() -> Sam2Predictor:
     model = load_model("nano", device="cpu")
-    assert isinstance(model, Sam2)
+    assert isinstance(model, Sam2Predictor)
     return model
 
 
@@ -56,15 +56,15 @@ def _objects(labels: np.ndarray, *, least: int = 100) -> list[np.ndarray]:
     ]
 
 
-def _click(mask: np.ndarray) -> Said:
+def _click(mask: np.ndarray) -> FramePrompts:
     inside = distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
     y, x = np.unravel_index(inside.argmax(), mask.shape)
-    return Said(points=((float(y), float(x)),), positive=(True,))
+    return FramePrompts(points=((float(y), float(x)),), positive=(True,))
 
 
-def _box(mask: np.ndarray) -> Said:
+def _box(mask: np.ndarray) -> FramePrompts:
     y, x = np.nonzero(mask)
-    return Said(box=(y.min() - 0.5, x.min() - 0.5, y.max() + 0.5, x.max() + 0.5))
+    return FramePrompts(box=(y.min() - 0.5, x.min() - 0.5, y.max() + 0.5, x.max() + 0.5))
 
 
 def _two_neighbours(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -77,30 +77,34 @@ def _two_neighbours(labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return masks[i], masks[j]
 
 
-def test_it_says_what_it_is(nano: Sam2) -> None:
+def test_it_says_what_it_is(nano: Sam2Predictor) -> None:
     assert (
         nano.card.name == "nano" and nano.card.keep_aspect and nano.card.licence == "BSD-3-Clause"
     )
-    assert nano.card.follows and any(
+    assert nano.card.object_crops and any(
         "CC0" in licence for licence in nano.card.training["data"].values()
     )
 
 
 @pytest.mark.parametrize(
     ("said", "least"),
-    [(_click, 0.75), (_box, 0.75), (lambda mask: Said(mask=mask), 0.9)],
+    [(_click, 0.75), (_box, 0.75), (lambda mask: FramePrompts(mask=mask), 0.9)],
     ids=["click", "box", "mask"],
 )
 @pytest.mark.parametrize("times", [1, 3])
 def test_nuclei_of_any_size_are_found(
-    nano: Sam2, nuclei: tuple[list[Frame], np.ndarray], said: object, least: float, times: int
+    nano: Sam2Predictor,
+    nuclei: tuple[list[Frame], np.ndarray],
+    said: object,
+    least: float,
+    times: int,
 ) -> None:
     """As they are, and three times as large."""
     frames, labels = nuclei
     large = labels[0].repeat(times, axis=0).repeat(times, axis=1)
     masks = _objects(large, least=100 * times**2)
     pixels = np.ascontiguousarray(frames[0].pixels.repeat(times, axis=0).repeat(times, axis=1))
-    (embedding,) = nano.embed([(Frame(0, pixels), nano.card.window(pixels.shape))])
+    (embedding,) = nano.embed([(Frame(0, pixels), nano.card.frame_window(pixels.shape))])
     answers = nano.segment(
         embedding, [Query(index + 1, said(mask)) for index, mask in enumerate(masks)]
     )  # type: ignore[operator]
@@ -111,13 +115,13 @@ def test_nuclei_of_any_size_are_found(
 
 
 def test_nuclei_that_moved_a_little_are_found_again(
-    nano: Sam2, nuclei: tuple[list[Frame], np.ndarray]
+    nano: Sam2Predictor, nuclei: tuple[list[Frame], np.ndarray]
 ) -> None:
     frames, labels = nuclei
     masks = _objects(labels[0])
     moved = [Frame(1, np.roll(frames[0].pixels, (1, 2), axis=(0, 1)))]
     first, second = nano.embed(
-        [(frame, nano.card.window(frame.shape)) for frame in (frames[0], *moved)]
+        [(frame, nano.card.frame_window(frame.shape)) for frame in (frames[0], *moved)]
     )
     answers = nano.segment(
         first, [Query(index + 1, _click(mask)) for index, mask in enumerate(masks)]
@@ -129,7 +133,7 @@ def test_nuclei_that_moved_a_little_are_found_again(
     again = nano.segment(
         second,
         [
-            Query(index + 1, recalls=(Recall(memory, 0, 1),))
+            Query(index + 1, memory_references=(MemoryReference(memory, 0, 1),))
             for index, memory in enumerate(memories)
         ],
     )
@@ -140,18 +144,18 @@ def test_nuclei_that_moved_a_little_are_found_again(
 
 
 def test_clicks_on_what_is_wrong_make_it_better(
-    nano: Sam2, nuclei: tuple[list[Frame], np.ndarray]
+    nano: Sam2Predictor, nuclei: tuple[list[Frame], np.ndarray]
 ) -> None:
     """Two corrections of each nucleus, each where the answer before it is wrong."""
     frames, labels = nuclei
-    (embedding,) = nano.embed([(frames[0], nano.card.window(frames[0].shape))])
+    (embedding,) = nano.embed([(frames[0], nano.card.frame_window(frames[0].shape))])
     masks = _objects(labels[0])
     said = [_click(mask) for mask in masks]
     answers = nano.segment(embedding, [Query(index + 1, each) for index, each in enumerate(said)])
     before = np.mean([_iou(answer, mask) for answer, mask in zip(answers, masks, strict=True)])
     for _ in range(2):
         for index, (answer, mask) in enumerate(zip(answers, masks, strict=True)):
-            place, positive = correction(_pasted(answer, mask), mask)
+            place, positive = choose_correction(_pasted(answer, mask), mask)
             said[index] = replace(
                 said[index],
                 points=(*said[index].points, place),
@@ -168,12 +172,12 @@ def test_clicks_on_what_is_wrong_make_it_better(
 
 
 def test_a_negative_click_takes_something_away(
-    nano: Sam2, nuclei: tuple[list[Frame], np.ndarray]
+    nano: Sam2Predictor, nuclei: tuple[list[Frame], np.ndarray]
 ) -> None:
     """Of a box around two nuclei, of which one is not meant."""
     frames, labels = nuclei
     one, other = _two_neighbours(labels[0])
-    (embedding,) = nano.embed([(frames[0], nano.card.window(frames[0].shape))])
+    (embedding,) = nano.embed([(frames[0], nano.card.frame_window(frames[0].shape))])
     both = _box(one | other)
     without = replace(both, points=_click(other).points, positive=(False,))
     answers = nano.segment(embedding, [Query(1, both), Query(2, without)])
@@ -185,7 +189,7 @@ def test_a_negative_click_takes_something_away(
 
 
 class TestContract(ModelContract):
-    def make_model(self) -> Sam2:
+    def make_model(self) -> Sam2Predictor:
         model = load_model("nano", device="cpu")
-        assert isinstance(model, Sam2)
+        assert isinstance(model, Sam2Predictor)
         return model

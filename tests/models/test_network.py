@@ -7,16 +7,16 @@ import torch
 from torch import Tensor
 
 from napari_sam2.core.errors import ModelError
-from napari_sam2.models.network.position_encodings import rotate, rotations
-from napari_sam2.models.network.sam2_network import Network, Recalled
-from tests.models.networks import SMALL, network
+from napari_sam2.models.network.position_encodings import make_rotations, rotate
+from napari_sam2.models.network.sam2_network import MemoryInputs, Sam2Network
+from tests.models.networks import SMALL, make_network
 
 SIDE = 4
 
 
 @pytest.fixture(scope="module")
-def made() -> Network:
-    return network()
+def made() -> Sam2Network:
+    return make_network()
 
 
 def _recalled(
@@ -26,9 +26,9 @@ def _recalled(
     *,
     slots: list[int] | None = None,
     age: float = 0.2,
-) -> Recalled:
+) -> MemoryInputs:
     generator = torch.Generator().manual_seed(0)
-    return Recalled(
+    return MemoryInputs(
         torch.randn(tracks, memories, SIDE**2, 64, generator=generator),
         torch.tensor([slots or list(range(memories))], dtype=torch.long).expand(tracks, -1),
         torch.randn(tracks, pointers, SMALL.hidden, generator=generator),
@@ -59,35 +59,38 @@ def _coarse() -> Tensor:
         "pointers alone",
     ],
 )
-def test_what_is_recalled_changes_what_is_seen(made: Network, other: Recalled) -> None:
+def test_what_is_recalled_changes_what_is_seen(made: Sam2Network, other: MemoryInputs) -> None:
     with torch.inference_mode():
-        before, after = made.conditioned(_coarse(), _recalled()), made.conditioned(_coarse(), other)
+        before, after = (
+            made.condition_on_memory(_coarse(), _recalled()),
+            made.condition_on_memory(_coarse(), other),
+        )
     assert before.shape == after.shape == (1, SMALL.hidden, SIDE, SIDE)
     assert (before - after).abs().max() > 1e-3
 
 
-def test_the_order_of_memories_is_of_no_account(made: Network) -> None:
+def test_the_order_of_memories_is_of_no_account(made: Sam2Network) -> None:
     recalled = _recalled(memories=3)
-    turned = Recalled(
+    turned = MemoryInputs(
         recalled.features.flip(1), recalled.slots.flip(1), recalled.pointers, recalled.ages
     )
     with torch.inference_mode():
         torch.testing.assert_close(
-            made.conditioned(_coarse(), turned),
-            made.conditioned(_coarse(), recalled),
+            made.condition_on_memory(_coarse(), turned),
+            made.condition_on_memory(_coarse(), recalled),
             atol=1e-5,
             rtol=0,
         )
 
 
-def test_a_slot_that_was_never_trained_is_refused(made: Network) -> None:
+def test_a_slot_that_was_never_trained_is_refused(made: Sam2Network) -> None:
     with pytest.raises(ModelError, match="slot 7: the network has 0 to 6"):
-        made.conditioned(_coarse(), _recalled(slots=[0, 7]))
+        made.condition_on_memory(_coarse(), _recalled(slots=[0, 7]))
 
 
 def test_rotation_depends_on_distance_alone() -> None:
     turn, (one, other) = (
-        rotations(8, 32),
+        make_rotations(8, 32),
         torch.randn(2, 32, generator=torch.Generator().manual_seed(0)),
     )
     turned = [rotate(vector.expand(64, 1, 32), turn)[:, 0] for vector in (one, other)]
@@ -98,12 +101,12 @@ def test_rotation_depends_on_distance_alone() -> None:
 
 
 @pytest.mark.parametrize("side", [64, 96, 160])
-def test_any_side_that_is_a_multiple_of_32(made: Network, side: int) -> None:
+def test_any_side_that_is_a_multiple_of_32(made: Sam2Network, side: int) -> None:
     with torch.inference_mode():
         features = made.embed(torch.rand(1, 1, side, side))
         decoded = made.decode(
             features,
-            made.unconditioned(features[2]),
+            made.add_no_memory_embedding(features[2]),
             torch.tensor([[[0.5, 0.5]]]),
             torch.tensor([[1]]),
         )
@@ -115,16 +118,16 @@ def test_any_side_that_is_a_multiple_of_32(made: Network, side: int) -> None:
     assert decoded.masks.shape == (1, 4, side // 4, side // 4)
 
 
-def test_gradients_reach_every_part_of_the_memory_path(made: Network) -> None:
+def test_gradients_reach_every_part_of_the_memory_path(made: Sam2Network) -> None:
     """Also after positions were computed for inference: they are constants of both."""
     with torch.inference_mode():
-        made.conditioned(_coarse(), _recalled())
-    memory = made.remember(
+        made.condition_on_memory(_coarse(), _recalled())
+    memory = made.encode_memory(
         _coarse(), torch.rand(2, SIDE * 16, SIDE * 16), torch.tensor([False, True])
     )
     recalled = _recalled(tracks=2, memories=1)
-    made.conditioned(
-        _coarse(), Recalled(memory[:, None], recalled.slots, recalled.pointers, recalled.ages)
+    made.condition_on_memory(
+        _coarse(), MemoryInputs(memory[:, None], recalled.slots, recalled.pointers, recalled.ages)
     ).square().sum().backward()
     for part in (
         made.memory_encoder,

@@ -8,7 +8,7 @@ from threading import Event, Thread
 import pytest
 import torch
 
-from napari_sam2.models.parallel import alike, side_by_side, split
+from napari_sam2.models.parallel import group_by_kind, map_threads, split_evenly
 
 
 @pytest.fixture(params=[1, 2, 3])
@@ -20,12 +20,12 @@ def cores(request: pytest.FixtureRequest) -> Iterator[int]:
 
 
 def test_answers_come_in_order(cores: int) -> None:
-    assert side_by_side(lambda part: part * 10, list(range(7))) == [0, 10, 20, 30, 40, 50, 60]
-    assert side_by_side(lambda part: part, []) == []
+    assert map_threads(lambda part: part * 10, list(range(7))) == [0, 10, 20, 30, 40, 50, 60]
+    assert map_threads(lambda part: part, []) == []
 
 
 def test_each_part_has_one_core(cores: int) -> None:
-    assert side_by_side(lambda _: torch.get_num_threads(), [0] * 5) == [1] * 5
+    assert map_threads(lambda _: torch.get_num_threads(), [0] * 5) == [1] * 5
     assert torch.get_num_threads() == cores
 
 
@@ -40,13 +40,13 @@ def test_parts_are_computed_at_the_same_time() -> None:
 
     torch.set_num_threads(2)
     try:
-        assert side_by_side(work, [0, 1]) == [True, True]
+        assert map_threads(work, [0, 1]) == [True, True]
     finally:
         torch.set_num_threads(before)
 
 
 def test_threads_begun_later_have_the_cores_they_had_before(cores: int) -> None:
-    side_by_side(lambda part: part, [1, 2])
+    map_threads(lambda part: part, [1, 2])
     found: list[int] = []
     thread = Thread(target=lambda: found.append(torch.get_num_threads()))
     thread.start()
@@ -63,7 +63,7 @@ def test_an_error_is_raised_when_all_parts_have_ended(cores: int) -> None:
         ended.append(part)
 
     with pytest.raises(ValueError, match="the first"):
-        side_by_side(work, [0, 1, 2])
+        map_threads(work, [0, 1, 2])
     assert ended == ([] if cores == 1 else [1, 2])
 
 
@@ -85,10 +85,10 @@ def test_an_error_is_raised_when_all_parts_have_ended(cores: int) -> None:
 def test_parts_fit_and_are_about_as_large(
     things: int, room: int, cores: int, sizes: list[int]
 ) -> None:
-    parts = split(range(things), room, cores)
+    parts = split_evenly(range(things), room, cores)
     assert [len(part) for part in parts] == sizes
     assert [index for part in parts for index in part] == list(range(things))
 
 
 def test_things_of_one_kind_go_together() -> None:
-    assert alike("abacaba", [2] * 7) == [[0, 2], [4, 6], [1, 5], [3]]
+    assert group_by_kind("abacaba", [2] * 7) == [[0, 2], [4, 6], [1, 5], [3]]

@@ -11,21 +11,21 @@ import torch
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import DeviceError, ModelError
-from napari_sam2.core.prompt import Said
-from napari_sam2.core.result import Memory, Query, Recall, Segment
+from napari_sam2.core.prompt import FramePrompts
+from napari_sam2.core.result import Memory, MemoryReference, Query, Segment
 from napari_sam2.core.video import Frame
-from napari_sam2.models.gpu_memory import Fitting
-from napari_sam2.models.load import load_model, looking, precisions_of
-from napari_sam2.models.object_crops import Following
-from napari_sam2.models.precision import check_precision, precisions
-from napari_sam2.models.predictor import Sam2
-from napari_sam2.propagation.embedding_disk_cache import Disk
+from napari_sam2.models.gpu_memory import BatchLimitedModel
+from napari_sam2.models.load import list_model_precisions, load_model, reconfigure
+from napari_sam2.models.object_crops import ObjectCropModel
+from napari_sam2.models.precision import check_precision, list_precisions
+from napari_sam2.models.predictor import Sam2Predictor
+from napari_sam2.propagation.embedding_disk_cache import EmbeddingDiskCache
 from napari_sam2.propagation.session import Session
-from napari_sam2.testing.scenes import drifting
+from napari_sam2.testing.scenes import make_drifting_scene
 from napari_sam2.testing.toy import ToyModel
 from tests.models import networks
 
-CLICK = Said(points=((30.0, 30.0),), positive=(True,))
+CLICK = FramePrompts(points=((30.0, 30.0),), positive=(True,))
 
 
 @pytest.fixture
@@ -68,7 +68,7 @@ def machine(monkeypatch: pytest.MonkeyPatch):
 )
 def test_what_a_device_has(machine, device, facts, there):
     machine(*facts.pop("instructions", []), **facts)
-    assert precisions(device) == ["float32", *there]
+    assert list_precisions(device) == ["float32", *there]
 
 
 @pytest.mark.parametrize(
@@ -93,30 +93,39 @@ def test_what_is_not_there_is_refused(machine, precision, error, said):
 
 def test_a_processor_nothing_is_known_of_has_float32(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert precisions("cpu") == ["float32"]
+    assert list_precisions("cpu") == ["float32"]
 
 
-@pytest.fixture(scope="module", params=[networks.SMALL, networks.CONV], ids=["hiera", "conv"])
-def both(request: pytest.FixtureRequest) -> tuple[Sam2, Sam2]:
+@pytest.fixture(scope="module", params=[networks.SMALL, networks.SMALL_CONV], ids=["hiera", "conv"])
+def both(request: pytest.FixtureRequest) -> tuple[Sam2Predictor, Sam2Predictor]:
     """The same weights in float32 and in bfloat16."""
-    exact = networks.model(request.param)
-    return exact, Sam2(exact.network, replace(exact.card, precision="bfloat16"))
+    exact = networks.make_model(request.param)
+    return exact, Sam2Predictor(exact.network, replace(exact.card, precision="bfloat16"))
 
 
-def _walked(model: Sam2) -> list[Segment]:
+def _walked(model: Sam2Predictor) -> list[Segment]:
     """A click, remembered, and the frame after it."""
     frames = [
-        Frame(index, drifting(count=1, frames=2).stack.data[index].astype(np.float32) / 255)
+        Frame(
+            index, make_drifting_scene(count=1, frames=2).stack.data[index].astype(np.float32) / 255
+        )
         for index in range(2)
     ]
-    first, second = model.embed([(frame, model.card.window(frame.shape)) for frame in frames])
+    first, second = model.embed([(frame, model.card.frame_window(frame.shape)) for frame in frames])
     (clicked,) = model.segment(first, [Query(1, CLICK)])
     (features,) = model.remember(first, [clicked])
     memory = Memory(0, True, clicked.pointer, clicked.present, clicked.iou, features)
-    return [clicked, *model.segment(second, [Query(1, recalls=(Recall(memory, slot=0, age=1),))])]
+    return [
+        clicked,
+        *model.segment(
+            second, [Query(1, memory_references=(MemoryReference(memory, slot=0, age=1),))]
+        ),
+    ]
 
 
-def test_masks_are_nearly_the_same_and_leave_in_float32(both: tuple[Sam2, Sam2]) -> None:
+def test_masks_are_nearly_the_same_and_leave_in_float32(
+    both: tuple[Sam2Predictor, Sam2Predictor],
+) -> None:
     for exact, rough in zip(*map(_walked, both), strict=True):
         assert rough.logits.dtype == rough.pointer.dtype == np.float32
         assert 0 < np.abs(rough.logits - exact.logits).max() < 0.1 * np.abs(exact.logits).max()
@@ -125,21 +134,24 @@ def test_masks_are_nearly_the_same_and_leave_in_float32(both: tuple[Sam2, Sam2])
 
 
 def test_the_embedded_model_draws_the_same_discs() -> None:
-    scene, exact = drifting(count=2, frames=3, shape=(96, 96)), load_model("nano", device="cpu")
-    assert isinstance(exact, Following)
+    scene, exact = (
+        make_drifting_scene(count=2, frames=3, shape=(96, 96)),
+        load_model("nano", device="cpu"),
+    )
+    assert isinstance(exact, ObjectCropModel)
     found = []
     for precision in ("float32", "bfloat16"):
-        model = Following(exact.network, replace(exact.card, precision=precision))
+        model = ObjectCropModel(exact.network, replace(exact.card, precision=precision))
         with Session(scene.stack.as_video("t"), model) as session:
-            session.prompt_many([scene.click(track) for track in scene.tracks])
+            session.prompt_many([scene.make_click(track) for track in scene.tracks])
             session.run().finish()
-            found.append(np.stack([session.plane(frame) for frame in range(3)]))
+            found.append(np.stack([session.label_plane(frame) for frame in range(3)]))
     for track in scene.tracks:
         one, other = (labels == track for labels in found)
         assert one.any() and (one & other).sum() > 0.95 * (one | other).sum()
 
 
-def test_where_things_are_is_never_rounded(both: tuple[Sam2, Sam2]) -> None:
+def test_where_things_are_is_never_rounded(both: tuple[Sam2Predictor, Sam2Predictor]) -> None:
     """Constants are kept for the next caller, whatever precision made them."""
     exact, rough = both
     _walked(exact)
@@ -154,10 +166,10 @@ def test_where_things_are_is_never_rounded(both: tuple[Sam2, Sam2]) -> None:
 
 
 def test_features_on_disk_are_those_of_one_precision(
-    both: tuple[Sam2, Sam2], tmp_path: Path
+    both: tuple[Sam2Predictor, Sam2Predictor], tmp_path: Path
 ) -> None:
-    video = drifting(frames=2).stack.as_video("t")
-    exact, rough = (Disk(tmp_path, video, model.card, 2**20) for model in both)
+    video = make_drifting_scene(frames=2).stack.as_video("t")
+    exact, rough = (EmbeddingDiskCache(tmp_path, video, model.card, 2**20) for model in both)
     exact.put("0", [np.zeros(3, dtype=np.float32)])
     assert exact.get("0") is not None and rough.get("0") is None
 
@@ -178,30 +190,36 @@ def test_a_plug_in_decides_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     "model",
     [
-        pytest.param(networks.model, id="whole_frames"),
-        pytest.param(lambda: looking(networks.model(), "near", "tiles"), id="near_by_tiles"),
+        pytest.param(networks.make_model, id="whole_frames"),
+        pytest.param(
+            lambda: reconfigure(networks.make_model(), "near", "tiles"), id="near_by_tiles"
+        ),
         pytest.param(lambda: load_model("nano", device="cpu"), id="one_that_follows"),
-        pytest.param(lambda: Fitting(load_model("nano", device="cpu")), id="fitted_to_a_gpu"),
+        pytest.param(
+            lambda: BatchLimitedModel(load_model("nano", device="cpu")), id="fitted_to_a_gpu"
+        ),
     ],
 )
 def test_a_model_is_changed_to_another_precision_and_back(machine, model):
     """Its weights shared, and nothing else changed; also of one that has no choice of attention."""
     machine("avx512_bf16")
     exact = model()
-    rough = looking(exact, precision="bfloat16")
+    rough = reconfigure(exact, precision="bfloat16")
     assert rough.card == replace(exact.card, precision="bfloat16") and type(rough) is type(exact)
     assert _network(rough) is _network(exact) and exact.card.precision == "float32"
-    assert looking(rough, precision="float32").card == exact.card
-    assert looking(rough, "whole", "whole").card.precision == "bfloat16", "what is not said stays"
-    assert looking(rough) is looking(rough, precision="bfloat16") is rough
-    assert precisions_of(rough) == ("float32", "bfloat16")
+    assert reconfigure(rough, precision="float32").card == exact.card
+    assert reconfigure(rough, "whole", "whole").card.precision == "bfloat16", (
+        "what is not said stays"
+    )
+    assert reconfigure(rough) is reconfigure(rough, precision="bfloat16") is rough
+    assert list_model_precisions(rough) == ("float32", "bfloat16")
     with pytest.raises(
         DeviceError,
         match="'float16': device 'cpu' computes in float32, bfloat16; choose one of these",
     ):
-        looking(exact, precision="float16")
+        reconfigure(exact, precision="float16")
     with pytest.raises(ModelError, match="'half': expected one of"):
-        looking(exact, precision="half")
+        reconfigure(exact, precision="half")
 
 
 def _network(model):
@@ -216,14 +234,16 @@ def test_one_that_cannot_change_says_so(machine):
             "^toy has precision 'float32' and cannot change it: load it with precision 'bfloat16'$"
         ),
     ):
-        looking(ToyModel(), precision="bfloat16")
-    assert precisions_of(ToyModel()) == ("float32",)
+        reconfigure(ToyModel(), precision="bfloat16")
+    assert list_model_precisions(ToyModel()) == ("float32",)
 
 
-def test_a_model_that_was_changed_computes_in_it(both: tuple[Sam2, Sam2], machine) -> None:
+def test_a_model_that_was_changed_computes_in_it(
+    both: tuple[Sam2Predictor, Sam2Predictor], machine
+) -> None:
     machine("avx512_bf16")
     exact, rough = both
     for found, expected in zip(
-        _walked(looking(exact, precision="bfloat16")), _walked(rough), strict=True
+        _walked(reconfigure(exact, precision="bfloat16")), _walked(rough), strict=True
     ):
         np.testing.assert_array_equal(found.logits, expected.logits)

@@ -10,22 +10,24 @@ import torch
 
 from napari_sam2.core.errors import PromptError
 from napari_sam2.core.presence import Presence
-from napari_sam2.core.prompt import Said
-from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, Query, Recall, Segment
+from napari_sam2.core.prompt import FramePrompts
+from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, MemoryReference, Query, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.models import predictor
 from napari_sam2.models.answers import UNCERTAIN_IOU
-from napari_sam2.models.predictor import Sam2
+from napari_sam2.models.predictor import Sam2Predictor
 from napari_sam2.testing.contracts import ModelContract
-from tests.models.networks import VARIANTS, model
+from tests.models.networks import VARIANTS, make_model
 
 SIZE = 64
 TOLERANCE = 1e-4  # of logits of up to 40: sums in another order
 
-CLICK = Said(points=((20.0, 30.0),), positive=(True,))
-CLICKS = Said(points=((20.0, 30.0), (50.0, 9.0)), positive=(True, False))
-BOX = Said(box=(10.0, 10.0, 40.0, 44.0))
-BOX_AND_CLICK = Said(points=((20.0, 30.0),), positive=(False,), box=(10.0, 10.0, 40.0, 44.0))
+CLICK = FramePrompts(points=((20.0, 30.0),), positive=(True,))
+CLICKS = FramePrompts(points=((20.0, 30.0), (50.0, 9.0)), positive=(True, False))
+BOX = FramePrompts(box=(10.0, 10.0, 40.0, 44.0))
+BOX_AND_CLICK = FramePrompts(
+    points=((20.0, 30.0),), positive=(False,), box=(10.0, 10.0, 40.0, 44.0)
+)
 
 
 def _disc(y: float, x: float, radius: float) -> np.ndarray:
@@ -34,8 +36,8 @@ def _disc(y: float, x: float, radius: float) -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def made() -> Sam2:
-    return model(size=SIZE)
+def made() -> Sam2Predictor:
+    return make_model(size=SIZE)
 
 
 @pytest.fixture(scope="module")
@@ -47,33 +49,43 @@ def frames() -> list[Frame]:
 
 
 @pytest.fixture(scope="module")
-def embeddings(made: Sam2, frames: list[Frame]) -> list[Embedding]:
-    return made.embed([(frame, made.card.window(frame.shape)) for frame in frames])
+def embeddings(made: Sam2Predictor, frames: list[Frame]) -> list[Embedding]:
+    return made.embed([(frame, made.card.frame_window(frame.shape)) for frame in frames])
 
 
 def _recall(
-    made: Sam2, embedding: Embedding, said: Said, slot: int | None = 0, age: int | None = 1
-) -> Recall:
+    made: Sam2Predictor,
+    embedding: Embedding,
+    said: FramePrompts,
+    slot: int | None = 0,
+    age: int | None = 1,
+) -> MemoryReference:
     (segment,) = made.segment(embedding, [Query(1, said)])
     (features,) = made.remember(embedding, [segment])
-    return Recall(Memory(embedding.frame, True, segment.pointer, features=features), slot, age)
+    return MemoryReference(
+        Memory(embedding.frame, True, segment.pointer, features=features), slot, age
+    )
 
 
-def _mixed(made: Sam2, embedding: Embedding) -> list[Query]:
+def _mixed(made: Sam2Predictor, embedding: Embedding) -> list[Query]:
     """Twenty questions of every kind, in no order."""
     recalls = [_recall(made, embedding, said) for said in (CLICK, BOX, CLICKS)]
     logits = np.random.default_rng(0).normal(size=(SIZE // 4, SIZE // 4)).astype(np.float32) * 50
     kinds = [
         Query(1, CLICK),
-        Query(1, recalls=(recalls[0],)),
+        Query(1, memory_references=(recalls[0],)),
         Query(1, BOX),
-        Query(1, recalls=(recalls[1], replace(recalls[0], slot=1))),
+        Query(1, memory_references=(recalls[1], replace(recalls[0], slot=1))),
         Query(1, CLICKS, logits=logits),
-        Query(1, Said(mask=_disc(30, 30, 12))),
+        Query(1, FramePrompts(mask=_disc(30, 30, 12))),
         Query(1, BOX_AND_CLICK),
-        Query(1, recalls=(replace(recalls[2], age=None),)),
+        Query(1, memory_references=(replace(recalls[2], age=None),)),
         Query(1, CLICKS, (recalls[1],), logits),
-        Query(1, recalls=(recalls[2], replace(recalls[0], slot=None, age=9)), length=12),
+        Query(
+            1,
+            memory_references=(recalls[2], replace(recalls[0], slot=None, age=9)),
+            video_length=12,
+        ),
     ]
     return [
         replace(kinds[index % 10], track=index + 1)
@@ -96,13 +108,13 @@ def _same(one: Segment, other: Segment) -> None:
 
 @pytest.mark.parametrize("tokens", [1, 100, 10_000])
 def test_many_tracks_at_once_are_as_one_at_a_time(
-    made: Sam2, embeddings: list[Embedding], tokens: int, monkeypatch: pytest.MonkeyPatch
+    made: Sam2Predictor, embeddings: list[Embedding], tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the number that goes through the network together."""
     queries = _mixed(made, embeddings[0])
     alone = [made.segment(embeddings[1], [query])[0] for query in queries]
     memories = [made.remember(embeddings[1], [segment])[0][0] for segment in alone]
-    monkeypatch.setitem(predictor._TOKENS_AT_ONCE, "cpu", tokens)
+    monkeypatch.setitem(predictor._BATCH_TOKENS, "cpu", tokens)
     together = made.segment(embeddings[1], queries)
     for one, other in zip(together, alone, strict=True):
         _same(one, other)
@@ -111,7 +123,7 @@ def test_many_tracks_at_once_are_as_one_at_a_time(
 
 
 def test_frames_at_once_are_as_one_at_a_time(
-    made: Sam2, frames: list[Frame], embeddings: list[Embedding]
+    made: Sam2Predictor, frames: list[Frame], embeddings: list[Embedding]
 ) -> None:
     for frame, embedding in zip(frames, embeddings, strict=True):
         (alone,) = made.embed([(frame, embedding.window)])
@@ -125,7 +137,7 @@ def test_frames_at_once_are_as_one_at_a_time(
     ids=["one click", "two clicks", "box", "box and click"],
 )
 def test_three_masks_are_offered_for_one_click(
-    made: Sam2, embeddings: list[Embedding], said: Said, offered: int
+    made: Sam2Predictor, embeddings: list[Embedding], said: FramePrompts, offered: int
 ) -> None:
     (segment,) = made.segment(embeddings[0], [Query(1, said)])
     assert len(segment.alternatives) == offered
@@ -135,13 +147,13 @@ def test_three_masks_are_offered_for_one_click(
         np.testing.assert_array_equal(segment.logits, segment.alternatives[0].logits)
 
 
-def test_a_box_is_no_two_clicks(made: Sam2, embeddings: list[Embedding]) -> None:
-    corners = Said(points=(BOX.box[:2], BOX.box[2:]), positive=(True, True))  # type: ignore[index]
+def test_a_box_is_no_two_clicks(made: Sam2Predictor, embeddings: list[Embedding]) -> None:
+    corners = FramePrompts(points=(BOX.box[:2], BOX.box[2:]), positive=(True, True))  # type: ignore[index]
     box, clicks = made.segment(embeddings[0], [Query(1, BOX), Query(2, corners)])
     assert np.abs(box.logits - clicks.logits).max() > 0.01
 
 
-def test_previous_logits_beyond_32_are_32(made: Sam2, embeddings: list[Embedding]) -> None:
+def test_previous_logits_beyond_32_are_32(made: Sam2Predictor, embeddings: list[Embedding]) -> None:
     logits = np.random.default_rng(0).normal(size=(SIZE // 4, SIZE // 4)).astype(np.float32) * 100
     asked = [
         Query(1, CLICKS, logits=each) for each in (logits, logits.clip(-32, 32), logits.clip(-8, 8))
@@ -153,10 +165,11 @@ def test_previous_logits_beyond_32_are_32(made: Sam2, embeddings: list[Embedding
     assert np.abs(given.logits - other.logits).max() > 0.01
 
 
-def test_a_mask_is_its_own_answer(made: Sam2, embeddings: list[Embedding]) -> None:
+def test_a_mask_is_its_own_answer(made: Sam2Predictor, embeddings: list[Embedding]) -> None:
     mask = _disc(30, 30, 12)
     segment, other = made.segment(
-        embeddings[0], [Query(1, Said(mask=mask)), Query(2, Said(mask=_disc(10, 50, 6)))]
+        embeddings[0],
+        [Query(1, FramePrompts(mask=mask)), Query(2, FramePrompts(mask=_disc(10, 50, 6)))],
     )
     painted = segment.window.paste(segment.logits, slice(0, SIZE), slice(0, SIZE)) > 0
     assert (painted & mask).sum() / (painted | mask).sum() > 0.9
@@ -164,19 +177,19 @@ def test_a_mask_is_its_own_answer(made: Sam2, embeddings: list[Embedding]) -> No
     assert np.abs(segment.pointer - other.pointer).max() > 0.01
 
 
-def test_a_mask_thinner_than_the_input_does_not_vanish(made: Sam2) -> None:
+def test_a_mask_thinner_than_the_input_does_not_vanish(made: Sam2Predictor) -> None:
     pixels = np.random.default_rng(0).random((640, 640), dtype=np.float32)
     mask = np.zeros((640, 640), dtype=bool)
     mask[300:303, 200:203] = True
-    (embedding,) = made.embed([(Frame(0, pixels), made.card.window(pixels.shape))])
-    assert predictor._fitted(Said(mask=mask), embedding.window).sum() >= 1
-    (segment,) = made.segment(embedding, [Query(1, Said(mask=mask))])
+    (embedding,) = made.embed([(Frame(0, pixels), made.card.frame_window(pixels.shape))])
+    assert predictor._resample_mask(FramePrompts(mask=mask), embedding.window).sum() >= 1
+    (segment,) = made.segment(embedding, [Query(1, FramePrompts(mask=mask))])
     assert segment.present
 
 
 @pytest.mark.parametrize("presence", [Presence.PROMPTED, Presence.LOCKED])
 def test_conditioning_masks_enter_memory_without_shades(
-    made: Sam2, embeddings: list[Embedding], presence: Presence
+    made: Sam2Predictor, embeddings: list[Embedding], presence: Presence
 ) -> None:
     (segment,) = made.segment(embeddings[0], [Query(1, CLICK)])
     faint = replace(segment, logits=np.sign(segment.logits) * 0.01, presence=presence)
@@ -198,7 +211,7 @@ def test_conditioning_masks_enter_memory_without_shades(
 def test_absence_marks_the_memory_in_sam_2_1_only(
     embeddings: list[Embedding], variant: str, differs: bool
 ) -> None:
-    made = model(VARIANTS[variant], size=SIZE)
+    made = make_model(VARIANTS[variant], size=SIZE)
     (segment,) = made.segment(embeddings[0], [Query(1, CLICK)])
     one, other = made.remember(
         embeddings[0], [replace(segment, presence_score=score) for score in (5.0, -5.0)]
@@ -207,11 +220,11 @@ def test_absence_marks_the_memory_in_sam_2_1_only(
 
 
 def test_an_absent_object_has_no_mask_and_the_pointer_of_none(embeddings: list[Embedding]) -> None:
-    made = model(size=SIZE, presence=-40.0)
+    made = make_model(size=SIZE, presence=-40.0)
     recall = _recall(made, embeddings[0], CLICK)
     for query, presence in (
         (Query(1, CLICK), Presence.PROMPTED),
-        (Query(1, recalls=(recall,)), Presence.ABSENT),
+        (Query(1, memory_references=(recall,)), Presence.ABSENT),
     ):
         (segment,) = made.segment(embeddings[0], [query])
         assert segment.presence is presence and not segment.present and segment.alternatives == ()
@@ -227,32 +240,39 @@ def test_an_absent_object_has_no_mask_and_the_pointer_of_none(embeddings: list[E
 def test_low_predicted_iou_is_uncertain(
     embeddings: list[Embedding], bias: float, presence: Presence
 ) -> None:
-    made = model(size=SIZE)
+    made = make_model(size=SIZE)
     with torch.no_grad():
         made.network.mask_decoder.iou_prediction_head.proj_out.bias.fill_(bias)
     (segment,) = made.segment(
-        embeddings[1], [Query(1, recalls=(_recall(made, embeddings[0], CLICK),))]
+        embeddings[1], [Query(1, memory_references=(_recall(made, embeddings[0], CLICK),))]
     )
     assert segment.presence is presence and (segment.iou < UNCERTAIN_IOU) == (
         presence is Presence.UNCERTAIN
     )
 
 
-def test_ages_are_measured_against_a_short_video(made: Sam2, embeddings: list[Embedding]) -> None:
+def test_ages_are_measured_against_a_short_video(
+    made: Sam2Predictor, embeddings: list[Embedding]
+) -> None:
     recall = _recall(made, embeddings[0], CLICK, age=3)
     short, long, longer = made.segment(
-        embeddings[1], [Query(1, recalls=(recall,), length=length) for length in (6, 16, None)]
+        embeddings[1],
+        [Query(1, memory_references=(recall,), video_length=length) for length in (6, 16, None)],
     )
     assert np.abs(short.logits - long.logits).max() > 1e-4
     np.testing.assert_array_equal(long.logits, longer.logits)
 
 
-def test_a_question_about_nothing_is_refused(made: Sam2, embeddings: list[Embedding]) -> None:
+def test_a_question_about_nothing_is_refused(
+    made: Sam2Predictor, embeddings: list[Embedding]
+) -> None:
     with pytest.raises(PromptError, match="track 7: nothing was said and nothing is remembered"):
         made.segment(embeddings[0], [Query(7)])
 
 
-def test_a_forgotten_memory_cannot_be_shown(made: Sam2, embeddings: list[Embedding]) -> None:
+def test_a_forgotten_memory_cannot_be_shown(
+    made: Sam2Predictor, embeddings: list[Embedding]
+) -> None:
     recall = _recall(made, embeddings[0], CLICK)
     forgotten = replace(recall, memory=recall.memory.without_features())
     with pytest.raises(
@@ -262,14 +282,18 @@ def test_a_forgotten_memory_cannot_be_shown(made: Sam2, embeddings: list[Embeddi
             "forgotten"
         ),
     ):
-        made.segment(embeddings[1], [Query(3, recalls=(forgotten,))])
+        made.segment(embeddings[1], [Query(3, memory_references=(forgotten,))])
     assert (
-        made.segment(embeddings[1], [Query(3, recalls=(replace(forgotten, slot=None),))])[0].track
+        made.segment(embeddings[1], [Query(3, memory_references=(replace(forgotten, slot=None),))])[
+            0
+        ].track
         == 3
     )
 
 
-def test_features_take_the_bytes_of_their_numbers(made: Sam2, embeddings: list[Embedding]) -> None:
+def test_features_take_the_bytes_of_their_numbers(
+    made: Sam2Predictor, embeddings: list[Embedding]
+) -> None:
     cells = (SIZE // 4) ** 2
     assert made.nbytes(embeddings[0].features) == 4 * cells * (16 + 32 / 4 + 128 / 16)
     (features,) = made.remember(embeddings[0], made.segment(embeddings[0], [Query(1, CLICK)]))
@@ -277,5 +301,5 @@ def test_features_take_the_bytes_of_their_numbers(made: Sam2, embeddings: list[E
 
 
 class TestContract(ModelContract):
-    def make_model(self) -> Sam2:
-        return model(size=128)
+    def make_model(self) -> Sam2Predictor:
+        return make_model(size=128)

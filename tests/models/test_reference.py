@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 import torch
 
-from napari_sam2.core.prompt import Said
+from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.core.result import Embedding, Query, Segment
 from napari_sam2.models.load import load_model
-from napari_sam2.models.network.configs import infer
-from napari_sam2.models.network.mask_decoder import best, single
-from napari_sam2.models.predictor import Sam2
+from napari_sam2.models.network.configs import infer_configuration
+from napari_sam2.models.network.mask_decoder import select_best_mask, select_single_mask
+from napari_sam2.models.predictor import Sam2Predictor
 from napari_sam2.models.weights import checkpoints, key_mapping
-from tests.models.walker import Walker, embedded
+from tests.models.walker import ReferencePropagator, embed_frames
 
 # of logits of up to 10; transformers' own session differs from the reference by 2.4e-3, ours from
 # it by 1e-5
@@ -35,47 +35,47 @@ def reference(shared: Path) -> Reference:
 
 
 @pytest.fixture(scope="module")
-def model(shared: Path) -> Sam2:
+def model(shared: Path) -> Sam2Predictor:
     path = shared / "reference" / "meta_format_small.pt"
-    configuration = infer(
-        key_mapping.renamed(checkpoints.read(path)[0]), global_blocks=GLOBAL_BLOCKS
+    configuration = infer_configuration(
+        key_mapping.rename_keys(checkpoints.read_checkpoint(path)[0]), global_blocks=GLOBAL_BLOCKS
     )
     loaded = load_model(
         path, device="cpu", configuration=configuration, image_size=256, attention="whole"
     )
-    assert isinstance(loaded, Sam2)
+    assert isinstance(loaded, Sam2Predictor)
     return loaded
 
 
 @pytest.fixture(scope="module")
-def embeddings(model: Sam2, reference: Reference) -> list[Embedding]:
-    return embedded(model, reference["frames"] / np.float32(255))
+def embeddings(model: Sam2Predictor, reference: Reference) -> list[Embedding]:
+    return embed_frames(model, reference["frames"] / np.float32(255))
 
 
-def _said(reference: Reference, track: str) -> Said:
+def _said(reference: Reference, track: str) -> FramePrompts:
     prompt, kind = reference[f"prop_{track}_prompt"], str(reference[f"prop_{track}_kind"])
     if kind == "mask":
-        return Said(mask=prompt)
+        return FramePrompts(mask=prompt)
     if kind == "box":
         x, y, x2, y2 = prompt.tolist()
-        return Said(box=(y, x, y2, x2))
-    return Said(points=((float(prompt[1]), float(prompt[0])),), positive=(True,))
+        return FramePrompts(box=(y, x, y2, x2))
+    return FramePrompts(points=((float(prompt[1]), float(prompt[0])),), positive=(True,))
 
 
-def _clicked(points: np.ndarray, labels: np.ndarray) -> Said:
-    return Said(
+def _clicked(points: np.ndarray, labels: np.ndarray) -> FramePrompts:
+    return FramePrompts(
         points=tuple((float(y), float(x)) for x, y in points),
         positive=tuple(bool(label) for label in labels),
     )
 
 
 def _propagated(
-    model: Sam2, embeddings: list[Embedding], reference: Reference, track: str
-) -> Walker:
-    walker, frame = Walker(model, embeddings), int(reference[f"prop_{track}_frame"])
+    model: Sam2Predictor, embeddings: list[Embedding], reference: Reference, track: str
+) -> ReferencePropagator:
+    walker, frame = ReferencePropagator(model, embeddings), int(reference[f"prop_{track}_frame"])
     walker.prompt(frame, _said(reference, track))
-    walker.walk(frame, forward=True)
-    walker.walk(frame, forward=False)
+    walker.propagate(frame, forward=True)
+    walker.propagate(frame, forward=False)
     return walker
 
 
@@ -100,7 +100,7 @@ def test_image_features(
 @pytest.mark.parametrize("masks", ["multi", "single"])
 @pytest.mark.parametrize("prompt", ["click1", "click3", "box"])
 def test_masks_of_one_frame(
-    model: Sam2, embeddings: list[Embedding], reference: Reference, prompt: str, masks: str
+    model: Sam2Predictor, embeddings: list[Embedding], reference: Reference, prompt: str, masks: str
 ) -> None:
     wanted = {
         key: reference[f"image_{prompt}_{masks}_{key}"]
@@ -115,12 +115,12 @@ def test_masks_of_one_frame(
         points = torch.from_numpy((xy[None] + 0.5) / 256)
         decoded = network.decode(
             features,
-            network.unconditioned(features[2]),
+            network.add_no_memory_embedding(features[2]),
             points,
             torch.from_numpy(labels[None]).long(),
         )
-        chosen = best(decoded) if masks == "multi" else single(decoded)
-        pointer = network.pointers(chosen.tokens, decoded.scores)
+        chosen = select_best_mask(decoded) if masks == "multi" else select_single_mask(decoded)
+        pointer = network.project_pointers(chosen.tokens, decoded.scores)
     np.testing.assert_allclose(chosen.logits[0], wanted["lowres_best"], atol=LOGITS)
     np.testing.assert_allclose(pointer[0], wanted["pointer"], atol=POINTER)
     np.testing.assert_allclose(decoded.scores, wanted["object_score"], atol=LOGITS)
@@ -135,14 +135,14 @@ def test_masks_of_one_frame(
     ("prompt", "masks"), [("click1", "multi"), ("click3", "single"), ("box", "single")]
 )
 def test_clicks_in_data_pixels(
-    model: Sam2, embeddings: list[Embedding], reference: Reference, prompt: str, masks: str
+    model: Sam2Predictor, embeddings: list[Embedding], reference: Reference, prompt: str, masks: str
 ) -> None:
     xy, labels = (
         reference[f"image_{prompt}_{masks}_points_xy"],
         reference[f"image_{prompt}_{masks}_labels"],
     )
     said = (
-        Said(box=(*xy[0, ::-1].tolist(), *xy[1, ::-1].tolist()))
+        FramePrompts(box=(*xy[0, ::-1].tolist(), *xy[1, ::-1].tolist()))
         if prompt == "box"
         else _clicked(xy, labels)
     )
@@ -158,7 +158,7 @@ def test_clicks_in_data_pixels(
 
 @pytest.mark.parametrize("track", TRACKS)
 def test_propagation_forward_then_backward(
-    model: Sam2, embeddings: list[Embedding], reference: Reference, track: str
+    model: Sam2Predictor, embeddings: list[Embedding], reference: Reference, track: str
 ) -> None:
     walker = _propagated(model, embeddings, reference, track)
     assert sorted(walker.segments) == list(range(12))
@@ -174,7 +174,7 @@ def test_propagation_forward_then_backward(
 
 @pytest.mark.parametrize("track", ["a", "d"])
 def test_correction_with_memory_and_previous_logits(
-    model: Sam2, embeddings: list[Embedding], reference: Reference, track: str
+    model: Sam2Predictor, embeddings: list[Embedding], reference: Reference, track: str
 ) -> None:
     walker, frame = (
         _propagated(model, embeddings, reference, track),
@@ -187,7 +187,7 @@ def test_correction_with_memory_and_previous_logits(
         corrected.logits, reference[f"corr_{track}_lowres_after_click"], atol=LOGITS
     )
     start = int(reference[f"prop_{track}_frame"])
-    walker.walk(start, forward=True)
+    walker.propagate(start, forward=True)
     _agree(
         {index: walker.segments[index] for index in range(start, 12)},
         reference[f"corr_{track}_lowres_repropagated"],

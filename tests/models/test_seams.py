@@ -20,7 +20,7 @@ from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
 from napari_sam2.models.load import load_model
-from napari_sam2.models.predictor import Sam2
+from napari_sam2.models.predictor import Sam2Predictor
 
 FRAMES, SPEED = 4, 2.5
 """Frames, and the pixels by which the object moves to the right on each."""
@@ -74,7 +74,7 @@ class Canvas:
             session.prompt(BoxPrompt(0, 1, (y - half, x - half, y + half, x + half)))
             session.propagate(direction="forward", progress=False)
             found = np.zeros_like(truth)
-            found[cut] = np.stack([session.plane(frame) == 1 for frame in range(FRAMES)])
+            found[cut] = np.stack([session.label_plane(frame) == 1 for frame in range(FRAMES)])
         return found, _ious(found, truth)
 
 
@@ -99,9 +99,10 @@ def _following() -> tuple[VideoModel, np.ndarray]:
 def _near() -> tuple[VideoModel, np.ndarray]:
     """The same weights shown whole frames of 32 × 32 tokens, looking by Regions of 16 × 16, which move by 4."""
     nano = load_model("nano", device="cpu")
-    assert isinstance(nano, Sam2)
-    model = Sam2(
-        nano.network, replace(nano.card, follows=False, input_sizes=(LARGE.side,), attention="near")
+    assert isinstance(nano, Sam2Predictor)
+    model = Sam2Predictor(
+        nano.network,
+        replace(nano.card, object_crops=False, input_sizes=(LARGE.side,), attention="near"),
     )
     return model, LARGE.carried(model, (256, 256))[0]
 

@@ -15,11 +15,11 @@ import torch
 from transformers import Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
-from napari_sam2.core.prompt import Said
+from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.core.result import ABSENT_LOGIT
-from napari_sam2.models.predictor import Sam2
-from tests.models.networks import VARIANTS, model, twin
-from tests.models.walker import Walker, embedded
+from napari_sam2.models.predictor import Sam2Predictor
+from tests.models.networks import VARIANTS, make_model, make_transformers_model
+from tests.models.walker import ReferencePropagator, embed_frames
 
 LOGITS = 5e-3  # of logits of up to 40: sums in another order
 FRAMES = 10
@@ -79,22 +79,25 @@ class _Theirs:
             )
 
 
-def _said(clicks: Mapping[tuple[float, float], bool]) -> Said:
-    return Said(points=tuple(clicks), positive=tuple(clicks.values()))
+def _said(clicks: Mapping[tuple[float, float], bool]) -> FramePrompts:
+    return FramePrompts(points=tuple(clicks), positive=tuple(clicks.values()))
 
 
 def _compare(
-    ours: Sam2, prompts: Mapping[int, Mapping[tuple[float, float], bool]], *, start: int
-) -> Walker:
+    ours: Sam2Predictor, prompts: Mapping[int, Mapping[tuple[float, float], bool]], *, start: int
+) -> ReferencePropagator:
     (size,) = ours.card.input_sizes
     frames = _video(size)
-    walker, theirs = Walker(ours, embedded(ours, frames)), _Theirs(twin(ours), frames)
+    walker, theirs = (
+        ReferencePropagator(ours, embed_frames(ours, frames)),
+        _Theirs(make_transformers_model(ours), frames),
+    )
     for frame, clicks in prompts.items():
         np.testing.assert_allclose(
             walker.prompt(frame, _said(clicks)).logits, theirs.click(frame, clicks), atol=LOGITS
         )
     for forward in (True, False):
-        walker.walk(start, forward=forward)
+        walker.propagate(start, forward=forward)
         for frame, logits, score in theirs.walk(start, forward=forward):
             np.testing.assert_allclose(
                 walker.segments[frame].logits,
@@ -109,20 +112,24 @@ def _compare(
 @pytest.mark.parametrize("size", [64, 128, 160])
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_one_object_both_ways(variant: str, size: int) -> None:
-    _compare(model(VARIANTS[variant], size=size), {4: {(size / 3, size / 2): True}}, start=4)
+    _compare(make_model(VARIANTS[variant], size=size), {4: {(size / 3, size / 2): True}}, start=4)
 
 
 def test_several_clicks_of_both_kinds_on_the_first_frame() -> None:
-    _compare(model(), {0: {(60.0, 40.0): True, (64.0, 44.0): True, (20.0, 100.0): False}}, start=0)
+    _compare(
+        make_model(), {0: {(60.0, 40.0): True, (64.0, 44.0): True, (20.0, 100.0): False}}, start=0
+    )
 
 
 def test_two_conditioning_frames() -> None:
-    _compare(model(), {2: {(60.0, 40.0): True}, 7: {(62.0, 55.0): True}}, start=2)
+    _compare(make_model(), {2: {(60.0, 40.0): True}, 7: {(62.0, 55.0): True}}, start=2)
 
 
 @pytest.mark.parametrize("variant", ["2.1", "2.0"])
 def test_absent_on_every_frame(variant: str) -> None:
-    walker = _compare(model(VARIANTS[variant], presence=-40.0), {3: {(60.0, 40.0): True}}, start=3)
+    walker = _compare(
+        make_model(VARIANTS[variant], presence=-40.0), {3: {(60.0, 40.0): True}}, start=3
+    )
     for segment in walker.segments.values():
         assert not segment.present and (segment.logits == ABSENT_LOGIT).all()
         np.testing.assert_array_equal(
@@ -132,8 +139,8 @@ def test_absent_on_every_frame(variant: str) -> None:
 
 def test_present_on_some_frames_and_absent_on_others() -> None:
     """The presence scores of this network spread around the bias that is taken off: half of the frames are absent."""
-    plain = _compare(model(presence=0.0, seed=3), {0: {(60.0, 40.0): True}}, start=0)
+    plain = _compare(make_model(presence=0.0, seed=3), {0: {(60.0, 40.0): True}}, start=0)
     middle = float(np.median([segment.presence_score for segment in plain.segments.values()]))
-    walker = _compare(model(presence=-middle, seed=3), {0: {(60.0, 40.0): True}}, start=0)
+    walker = _compare(make_model(presence=-middle, seed=3), {0: {(60.0, 40.0): True}}, start=0)
     present = [segment.present for segment in walker.segments.values()]
     assert any(present) and not all(present)

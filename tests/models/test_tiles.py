@@ -14,26 +14,26 @@ import torch
 from napari_sam2.api.session import Session
 from napari_sam2.core.card import Attention
 from napari_sam2.core.errors import ModelError
-from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Said
-from napari_sam2.core.result import Embedding, Memory, Query, Recall, Segment
+from napari_sam2.core.prompt import BoxPrompt, FramePrompts, PointPrompt
+from napari_sam2.core.result import Embedding, Memory, MemoryReference, Query, Segment
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.models.cropping import Corners
-from napari_sam2.models.gpu_memory import Fitting
-from napari_sam2.models.load import load_model, looking
-from napari_sam2.models.local_attention import Cells
-from napari_sam2.models.memory_payload import Payload
-from napari_sam2.models.network.sam2_network import STRIDE, Network
-from napari_sam2.models.predictor import Sam2
-from napari_sam2.models.tile_grid import Tiles, pixel_of, within
-from napari_sam2.models.tiled_model import Tiled
-from napari_sam2.propagation.session import Settings
+from napari_sam2.models.gpu_memory import BatchLimitedModel
+from napari_sam2.models.load import load_model, reconfigure
+from napari_sam2.models.local_attention import TokenRegion
+from napari_sam2.models.memory_payload import MemoryPayload
+from napari_sam2.models.network.sam2_network import STRIDE, Sam2Network
+from napari_sam2.models.predictor import Sam2Predictor
+from napari_sam2.models.tile_grid import TileGrid, compute_pixel_ratio, is_within
+from napari_sam2.models.tiled_model import TiledModel
+from napari_sam2.propagation.session import SessionSettings
 from napari_sam2.testing.contracts import ModelContract
-from tests.models.networks import model, network
+from tests.models.networks import make_model, make_network
 
 SHAPE = (2048, 1500)
-TILES = Tiles(SHAPE, Window.whole(SHAPE, 1024))
+TILES = TileGrid(SHAPE, Window.full_frame(SHAPE, 1024))
 
 
 def _box(y: float, x: float, wide: float) -> Corners:
@@ -48,26 +48,26 @@ def _box(y: float, x: float, wide: float) -> Corners:
 def test_an_object_is_shown_forty_pixels_wide_at_least_if_it_can_be(
     wide: float, pixel: float
 ) -> None:
-    tile = TILES.around(_box(1000, 700, wide))
-    assert pixel_of(tile) == pixel
+    tile = TILES.choose_tile(_box(1000, 700, wide))
+    assert compute_pixel_ratio(tile) == pixel
     assert (tile == TILES.whole) is (pixel == 2.0)
 
 
 def test_a_frame_that_shows_it_large_enough_is_looked_at_whole() -> None:
-    small = Tiles((512, 512), Window.whole((512, 512), 1024))
-    assert small.around(_box(100, 100, 25)) == small.whole
+    small = TileGrid((512, 512), Window.full_frame((512, 512), 1024))
+    assert small.choose_tile(_box(100, 100, 25)) == small.whole
 
 
 def test_how_finely_an_object_is_looked_at_does_not_flicker_with_its_size() -> None:
-    before = TILES.around(_box(1000, 700, 41))
-    assert pixel_of(before) == 1.0
-    assert pixel_of(TILES.around(_box(1000, 700, 39), before)) == 1.0
-    assert pixel_of(TILES.around(_box(1000, 700, 20), before)) == 0.5
+    before = TILES.choose_tile(_box(1000, 700, 41))
+    assert compute_pixel_ratio(before) == 1.0
+    assert compute_pixel_ratio(TILES.choose_tile(_box(1000, 700, 39), before)) == 1.0
+    assert compute_pixel_ratio(TILES.choose_tile(_box(1000, 700, 20), before)) == 0.5
 
 
 @pytest.mark.parametrize("pixel", [0.25, 0.5, 1.0])
 def test_tiles_cover_the_frame_with_room_around_every_place(pixel: float) -> None:
-    every = TILES.every(pixel)
+    every = TILES.list_tiles(pixel)
     token = pixel * STRIDE
     assert all(each.top % token == 0 and each.left % token == 0 for each in every), "whole tokens"
     assert max(each.top + each.height for each in every) < SHAPE[0] + token, (
@@ -76,7 +76,7 @@ def test_tiles_cover_the_frame_with_room_around_every_place(pixel: float) -> Non
     rng = np.random.default_rng(0)
     room = 1024 * pixel / 8  # half of what neighbours share
     for y, x in rng.uniform((0, 0), SHAPE, (200, 2)):
-        tile = TILES.at((y, x), pixel)
+        tile = TILES.find_tile_at((y, x), pixel)
         assert tile in every
         for place, start, length in ((y, tile.top, SHAPE[0]), (x, tile.left, SHAPE[1])):
             assert (
@@ -87,27 +87,37 @@ def test_tiles_cover_the_frame_with_room_around_every_place(pixel: float) -> Non
 
 @pytest.mark.parametrize("pixel", [0.25, 0.5, 1.0])
 def test_a_region_is_found_again_in_a_tile_that_holds_it(pixel: float) -> None:
-    for tile in [*TILES.every(pixel)[::3], TILES.whole]:
-        for cells in (Cells(0, 0, 16), Cells(12, 40, 16), Cells(40, 40, 24), Cells(0, 0, 64)):
-            region = cells.within(tile)
-            found = TILES.holding(region)
-            assert within(region, found)
-            assert Cells.of(region, found).within(found) == pytest.approx(region) or found == region
+    for tile in [*TILES.list_tiles(pixel)[::3], TILES.whole]:
+        for cells in (
+            TokenRegion(0, 0, 16),
+            TokenRegion(12, 40, 16),
+            TokenRegion(40, 40, 24),
+            TokenRegion(0, 0, 64),
+        ):
+            region = cells.to_window(tile)
+            found = TILES.find_tile_of(region)
+            assert is_within(region, found)
+            assert (
+                TokenRegion.of(region, found).to_window(found) == pytest.approx(region)
+                or found == region
+            )
 
 
 def test_a_click_is_tried_from_near_to_far() -> None:
-    steps = TILES.ladder((1000.0, 700.0))
-    assert [pixel_of(each) for each in steps] == [0.25, 0.5, 1.0, 2.0]
+    steps = TILES.make_tile_pyramid((1000.0, 700.0))
+    assert [compute_pixel_ratio(each) for each in steps] == [0.25, 0.5, 1.0, 2.0]
     assert steps[-1] == TILES.whole
 
 
 @lru_cache
-def _weights() -> Network:
-    return network(presence=20.0)
+def _weights() -> Sam2Network:
+    return make_network(presence=20.0)
 
 
-def _sam2(attention: Attention = "whole", size: int = 128) -> Sam2:
-    return Sam2(_weights(), replace(model().card, input_sizes=(size,), attention=attention))
+def _sam2(attention: Attention = "whole", size: int = 128) -> Sam2Predictor:
+    return Sam2Predictor(
+        _weights(), replace(make_model().card, input_sizes=(size,), attention=attention)
+    )
 
 
 class TestTiled(ModelContract):
@@ -115,8 +125,8 @@ class TestTiled(ModelContract):
 
     tolerance = 2e-3
 
-    def make_model(self) -> Tiled:
-        return Tiled(_sam2())
+    def make_model(self) -> TiledModel:
+        return TiledModel(_sam2())
 
 
 class TestTiledNear(ModelContract):
@@ -124,21 +134,23 @@ class TestTiledNear(ModelContract):
 
     tolerance = 2e-3
 
-    def make_model(self) -> Tiled:
-        return Tiled(_sam2("near"))
+    def make_model(self) -> TiledModel:
+        return TiledModel(_sam2("near"))
 
 
 def _noise(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random(shape, dtype=np.float32)
 
 
-def _embedded(made: Tiled | Sam2, pixels: np.ndarray, frame: int = 0) -> Embedding:
-    return made.embed([(Frame(frame, pixels), made.card.window(pixels.shape))])[0]
+def _embedded(made: TiledModel | Sam2Predictor, pixels: np.ndarray, frame: int = 0) -> Embedding:
+    return made.embed([(Frame(frame, pixels), made.card.frame_window(pixels.shape))])[0]
 
 
-def _recall(made: Tiled | Sam2, embedding: Embedding, segment: Segment) -> Recall:
+def _recall(
+    made: TiledModel | Sam2Predictor, embedding: Embedding, segment: Segment
+) -> MemoryReference:
     (features,) = made.remember(embedding, [segment])
-    return Recall(
+    return MemoryReference(
         Memory(
             segment.frame, segment.conditioning, segment.pointer, segment.present, features=features
         ),
@@ -149,12 +161,14 @@ def _recall(made: Tiled | Sam2, embedding: Embedding, segment: Segment) -> Recal
 
 def test_a_small_object_is_seen_as_on_a_frame_that_is_its_tile_alone() -> None:
     """A mask on a frame of 512 pixels, and on its tile as a frame of its own, already enlarged; then carried to the next frame."""
-    made, alone = Tiled(_sam2()), _sam2()
+    made, alone = TiledModel(_sam2()), _sam2()
     frames = [_noise((512, 512), seed) for seed in range(2)]
     mask = np.zeros((512, 512), dtype=bool)
     mask[240:262, 250:272] = True
-    tile = Tiles((512, 512), made.card.window((512, 512))).around(((240.0, 250.0), (262.0, 272.0)))
-    assert pixel_of(tile) == 0.5
+    tile = TileGrid((512, 512), made.card.frame_window((512, 512))).choose_tile(
+        ((240.0, 250.0), (262.0, 272.0))
+    )
+    assert compute_pixel_ratio(tile) == 0.5
     answers = []
     enlarged = [tile.crop(frame) for frame in frames]
     for each, planes, said in (
@@ -162,8 +176,10 @@ def test_a_small_object_is_seen_as_on_a_frame_that_is_its_tile_alone() -> None:
         (alone, enlarged, tile.crop(mask.astype(np.float32)) >= 0.5),
     ):
         first, second = (_embedded(each, plane, number) for number, plane in enumerate(planes))
-        (prompted,) = each.segment(first, [Query(1, Said(mask=said))])
-        (carried,) = each.segment(second, [Query(1, recalls=(_recall(each, first, prompted),))])
+        (prompted,) = each.segment(first, [Query(1, FramePrompts(mask=said))])
+        (carried,) = each.segment(
+            second, [Query(1, memory_references=(_recall(each, first, prompted),))]
+        )
         answers.append((prompted, carried))
     for one, other in zip(*answers, strict=True):
         assert one.window == tile
@@ -172,42 +188,44 @@ def test_a_small_object_is_seen_as_on_a_frame_that_is_its_tile_alone() -> None:
 
 
 def test_large_objects_are_answered_as_without_tiles() -> None:
-    made, alone = Tiled(_sam2()), _sam2()
+    made, alone = TiledModel(_sam2()), _sam2()
     for shape in ((96, 128), (400, 512)):
         frames = [_noise(shape, seed) for seed in range(2)]
-        said = Said(box=(10.0, 10.0, shape[0] - 10.0, shape[1] - 10.0))
+        said = FramePrompts(box=(10.0, 10.0, shape[0] - 10.0, shape[1] - 10.0))
         answers = []
         for each in (made, alone):
             first, second = (_embedded(each, plane, number) for number, plane in enumerate(frames))
             (prompted,) = each.segment(first, [Query(1, said)])
-            (carried,) = each.segment(second, [Query(1, recalls=(_recall(each, first, prompted),))])
+            (carried,) = each.segment(
+                second, [Query(1, memory_references=(_recall(each, first, prompted),))]
+            )
             answers.append([prompted, carried])
         for one, other in zip(*answers, strict=True):
-            assert one.window == other.window == made.card.window(shape)
+            assert one.window == other.window == made.card.frame_window(shape)
             np.testing.assert_array_equal(one.logits, other.logits)
 
 
 @pytest.mark.parametrize("attention", ["whole", "near"])
 def test_a_memory_keeps_its_place_on_the_frame_when_it_is_handed_over(attention: Attention) -> None:
-    made = Tiled(_sam2(attention, 512))
-    tiles = Tiles((2048, 2048), made.card.window((2048, 2048)))
-    one, other = tiles.at((300.0, 300.0), 1.0), tiles.at((300.0, 500.0), 1.0)
+    made = TiledModel(_sam2(attention, 512))
+    tiles = TileGrid((2048, 2048), made.card.frame_window((2048, 2048)))
+    one, other = tiles.find_tile_at((300.0, 300.0), 1.0), tiles.find_tile_at((300.0, 500.0), 1.0)
     assert one != other
     grid = 512 // STRIDE
-    window = one if attention == "whole" else Cells(8, 16, 16).within(one)
-    cells = Cells.of(window, one)
+    window = one if attention == "whole" else TokenRegion(8, 16, 16).to_window(one)
+    cells = TokenRegion.of(window, one)
     ys, xs = (axis.flatten() for axis in np.indices((cells.side, cells.side)))
     places = np.stack(
         [one.top + (cells.top + ys) * STRIDE, one.left + (cells.left + xs) * STRIDE], axis=1
     )
     tokens = np.repeat(places, 32, axis=1)  # each token says where it is
     corners = ((240.0, 380.0), (290.0, 430.0))
-    payload = Payload(torch.from_numpy(tokens).float(), window, corners, None, window)
-    brought = made._recalled(
-        Recall(Memory(0, True, np.zeros(1), features=payload), 0, 1), other
+    payload = MemoryPayload(torch.from_numpy(tokens).float(), window, corners, None, window)
+    brought = made._resample_reference(
+        MemoryReference(Memory(0, True, np.zeros(1), features=payload), 0, 1), other
     ).memory.features
-    now = Cells.of(brought.window, other)
-    assert within(brought.window, other) and (now.side == grid) is (attention == "whole")
+    now = TokenRegion.of(brought.window, other)
+    assert is_within(brought.window, other) and (now.side == grid) is (attention == "whole")
     found = brought.tokens.numpy().reshape(now.side, now.side, 64)
     for y in range(now.side):
         for x in range(now.side):
@@ -236,8 +254,8 @@ def _crossing(frames: int = 14) -> tuple[Stack, list[tuple[float, float]]]:
 def test_a_track_is_handed_over_from_tile_to_tile(attention: Attention, said: str) -> None:
     """The embedded model's trained weights, shown frames as SAM 2 is."""
     nano = load_model("nano", device="cpu")
-    assert isinstance(nano, Sam2)
-    card = replace(nano.card, follows=False, input_sizes=(256,), attention=attention)
+    assert isinstance(nano, Sam2Predictor)
+    card = replace(nano.card, object_crops=False, input_sizes=(256,), attention=attention)
     stack, places = _crossing()
     (y, x), rows = places[0], np.indices((400, 400))
     prompt = (
@@ -245,17 +263,17 @@ def test_a_track_is_handed_over_from_tile_to_tile(attention: Attention, said: st
         if said == "box"
         else PointPrompt(0, 1, [(y, x)], [True])
     )
-    with Session(stack.as_video("t"), Tiled(Sam2(nano.network, card))) as session:
+    with Session(stack.as_video("t"), TiledModel(Sam2Predictor(nano.network, card))) as session:
         session.prompt(prompt)
         session.propagate(progress=False)
         tiles = {session.segments(frame)[0].window.left // 16 for frame in range(len(places))}
         for frame, (y, x) in enumerate(places):
-            disc, found = np.hypot(rows[0] - y, rows[1] - x) <= 9, session.plane(frame) == 1
+            disc, found = np.hypot(rows[0] - y, rows[1] - x) <= 9, session.label_plane(frame) == 1
             assert (disc & found).sum() / (disc | found).sum() > 0.5, f"lost on frame {frame}"
     assert len(tiles) > 1, "more than one tile"
 
 
-class Counting(Sam2):
+class Counting(Sam2Predictor):
     """It notes what it encodes."""
 
     def __init__(self, attention: Attention = "whole") -> None:
@@ -269,18 +287,20 @@ class Counting(Sam2):
 
 
 KEEPING = {
-    "in memory": Settings(),
-    "in hardly any memory": Settings(embedding_bytes=1),
-    "on disk": Settings(embedding_disk_bytes=8 * 2**30),
-    "on disk, in hardly any memory": Settings(embedding_disk_bytes=8 * 2**30, embedding_bytes=1),
+    "in memory": SessionSettings(),
+    "in hardly any memory": SessionSettings(embedding_bytes=1),
+    "on disk": SessionSettings(embedding_disk_bytes=8 * 2**30),
+    "on disk, in hardly any memory": SessionSettings(
+        embedding_disk_bytes=8 * 2**30, embedding_bytes=1
+    ),
 }
 
 
-def _corrected(inner: Sam2, folder: Path, how: str) -> tuple[list[np.ndarray], int]:
+def _corrected(inner: Sam2Predictor, folder: Path, how: str) -> tuple[list[np.ndarray], int]:
     """Two objects carried, one of them corrected: the planes at the end; how much was encoded before the correction."""
     stack, places = _crossing(5)
     with Session(
-        stack.as_video("t"), Tiled(inner), settings=replace(KEEPING[how], folder=folder)
+        stack.as_video("t"), TiledModel(inner), settings=replace(KEEPING[how], folder=folder)
     ) as session:
         for track, (y, x) in enumerate((places[0], (300.0, 300.0)), start=1):
             session.prompt(BoxPrompt(0, track, (y - 9, x - 9, y + 9, x + 9)))
@@ -289,7 +309,7 @@ def _corrected(inner: Sam2, folder: Path, how: str) -> tuple[list[np.ndarray], i
         (y, x) = places[2]
         session.prompt(BoxPrompt(2, 1, (y - 8, x - 9, y + 9, x + 10)))
         session.propagate(progress=False)
-        return [session.plane(frame) for frame in range(5)], before
+        return [session.label_plane(frame) for frame in range(5)], before
 
 
 @pytest.mark.parametrize("attention", ["whole", "auto"])
@@ -322,14 +342,18 @@ def test_a_session_that_is_opened_again_gives_the_same(tmp_path: Path) -> None:
 
 def test_without_a_session_the_embedding_of_a_frame_keeps_its_tiles() -> None:
     inner = Counting()
-    made = Tiled(inner)
+    made = TiledModel(inner)
     embedding = _embedded(made, _noise((512, 512)))
     for _ in range(2):
         made.remember(
-            embedding, made.segment(embedding, [Query(1, Said(box=(240.0, 250.0, 262.0, 272.0)))])
+            embedding,
+            made.segment(embedding, [Query(1, FramePrompts(box=(240.0, 250.0, 262.0, 272.0)))]),
         )
     assert len(inner.encoded) == 1
-    made.segment(replace(embedding, keep=None), [Query(1, Said(box=(240.0, 250.0, 262.0, 272.0)))])
+    made.segment(
+        replace(embedding, get_or_make_part=None),
+        [Query(1, FramePrompts(box=(240.0, 250.0, 262.0, 272.0)))],
+    )
     assert len(inner.encoded) == 2
 
 
@@ -338,11 +362,11 @@ def test_what_fits_around_it_passes_tiles_through(tmp_path: Path) -> None:
     inner = Counting()
     stack, places = _crossing(3)
     for _ in range(2):
-        model = Fitting(Tiled(inner))
+        model = BatchLimitedModel(TiledModel(inner))
         with Session(
             stack.as_video("t"),
             model,
-            settings=Settings(folder=tmp_path, embedding_disk_bytes=8 * 2**30),
+            settings=SessionSettings(folder=tmp_path, embedding_disk_bytes=8 * 2**30),
         ) as session:
             session.prompt(PointPrompt(0, 1, [places[0]], [True]))
             session.propagate(progress=False)
@@ -351,15 +375,18 @@ def test_what_fits_around_it_passes_tiles_through(tmp_path: Path) -> None:
 
 
 def test_another_attention_keeps_the_tiles() -> None:
-    made = looking(Tiled(_sam2()), "near")
-    assert isinstance(made, Tiled) and (made.card.windows, made.card.attention) == ("tiles", "near")
+    made = reconfigure(TiledModel(_sam2()), "near")
+    assert isinstance(made, TiledModel) and (made.card.windows, made.card.attention) == (
+        "tiles",
+        "near",
+    )
     assert made.inner.regions is not None
-    whole = looking(made, windows="whole")
-    assert isinstance(whole, Sam2) and (whole.card.windows, whole.card.attention) == (
+    whole = reconfigure(made, windows="whole")
+    assert isinstance(whole, Sam2Predictor) and (whole.card.windows, whole.card.attention) == (
         "whole",
         "near",
     )
-    assert isinstance(looking(whole, windows="tiles"), Tiled)
+    assert isinstance(reconfigure(whole, windows="tiles"), TiledModel)
 
 
 def test_windows_that_nobody_knows_are_refused() -> None:

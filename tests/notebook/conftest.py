@@ -19,10 +19,10 @@ import pytest
 
 from napari_sam2.api.session import Session
 from napari_sam2.notebook import Panel
-from napari_sam2.testing.scenes import Scene, drifting
+from napari_sam2.testing.scenes import Scene, make_drifting_scene
 from napari_sam2.testing.toy import ToyModel
 
-_FLAGS = [
+_BROWSER_FLAGS = [
     "--no-sandbox",
     "--disable-gpu",
     "--disable-quic",
@@ -35,7 +35,7 @@ _FLAGS = [
 
 @pytest.fixture(scope="module")
 def scene() -> Scene:
-    return drifting(frames=6)
+    return make_drifting_scene(frames=6)
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def panel(scene: Scene) -> Iterator[Panel]:
 
 
 @pytest.fixture(scope="session")
-def lab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[list[str]], str]]:
+def jupyterlab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[list[str]], str]]:
     """Takes the code of cells, gives the address of a notebook that holds them, in a JupyterLab that runs."""
-    yield from _served(tmp_path_factory.mktemp("lab"), "jupyterlab", "lab/tree")
+    yield from _serve(tmp_path_factory.mktemp("lab"), "jupyterlab", "lab/tree")
 
 
 @pytest.fixture(scope="session")
@@ -60,12 +60,12 @@ def notebook7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[li
     pytest.importorskip(
         "notebook", reason="Notebook 7 is not installed: the panel is not tested in it"
     )
-    yield from _served(tmp_path_factory.mktemp("notebook7"), "notebook", "notebooks")
+    yield from _serve(tmp_path_factory.mktemp("notebook7"), "notebook", "notebooks")
 
 
-def _served(root: Path, program: str, place: str) -> Iterator[Callable[[list[str]], str]]:
+def _serve(root: Path, program: str, url_path: str) -> Iterator[Callable[[list[str]], str]]:
     (root / "notebooks").mkdir()
-    token, port = secrets.token_hex(16), _free_port()
+    token, port = secrets.token_hex(16), _find_free_port()
     settings = {
         "JUPYTER_CONFIG_DIR": root / "config",
         "JUPYTER_DATA_DIR": root / "data",
@@ -102,7 +102,7 @@ def _served(root: Path, program: str, place: str) -> Iterator[Callable[[list[str
             _wait_for(f"http://127.0.0.1:{port}/api?token={token}", server, root / "log.txt")
             yield (
                 lambda cells: (
-                    f"http://127.0.0.1:{port}/{place}/{_notebook(root / 'notebooks', cells)}?token={token}&reset"
+                    f"http://127.0.0.1:{port}/{url_path}/{_write_notebook(root / 'notebooks', cells)}?token={token}&reset"
                 )
             )
         finally:
@@ -123,12 +123,12 @@ def chromium() -> Iterator[Any]:
     if path is None:
         pytest.skip("no chromium on this machine: the panel is not tested in a browser")
     with playwright.sync_playwright() as driver:
-        browser = driver.chromium.launch(executable_path=path, args=_FLAGS)
+        browser = driver.chromium.launch(executable_path=path, args=_BROWSER_FLAGS)
         yield browser
         browser.close()
 
 
-def _notebook(folder: Path, sources: list[str]) -> str:
+def _write_notebook(folder: Path, sources: list[str]) -> str:
     empty = {"cell_type": "code", "execution_count": None, "metadata": {}, "outputs": []}
     cells = [
         {**empty, "id": f"cell-{number}", "source": source} for number, source in enumerate(sources)
@@ -141,7 +141,7 @@ def _notebook(folder: Path, sources: list[str]) -> str:
     return name
 
 
-def _free_port() -> int:
+def _find_free_port() -> int:
     with socket.socket() as found:
         found.bind(("127.0.0.1", 0))
         return int(found.getsockname()[1])

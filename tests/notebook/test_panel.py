@@ -14,13 +14,13 @@ import traitlets
 from PIL import Image
 
 import napari_sam2 as ns
-from napari_sam2.core.card import ATTENTION
+from napari_sam2.core.card import DEFAULT_ATTENTION
 from napari_sam2.core.errors import AxesError, DeviceError, LabelsError, PlanError, PromptError
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.track import Track
 from napari_sam2.notebook import Panel, annotate
-from napari_sam2.notebook.planes import MOST_PIXELS, Display
-from napari_sam2.testing.scenes import Scene, drifting, two_channels
+from napari_sam2.notebook.planes import MAX_PIXELS, FrameEncoder
+from napari_sam2.testing.scenes import Scene, make_drifting_scene, make_two_channel_scene
 from napari_sam2.testing.toy import ToyModel
 
 
@@ -31,7 +31,7 @@ def _say(panel: Panel, **content: Any) -> None:
 def _click(
     panel: Panel, scene: Scene, track: int, frame: int = 0, *, positive: bool = True, **more: Any
 ) -> None:
-    (place,) = scene.click(track, frame).yx
+    (place,) = scene.make_click(track, frame).yx
     _say(
         panel,
         **{
@@ -55,14 +55,14 @@ def _shown(panel: Panel) -> np.ndarray:
 def _carried(panel: Panel) -> None:
     _say(panel, kind="propagate")
     assert panel.wait(30)
-    assert not panel.carrying
+    assert not panel.propagating
 
 
 def test_a_click_shows_the_mask_at_once(panel: Panel, scene: Scene) -> None:
     _click(panel, scene, 2)
     np.testing.assert_array_equal(_shown(panel) == 2, scene.mask(2, 0))
     assert panel.track == 2
-    assert panel._marks[0]["points"] == [[*scene.click(2, 0).yx[0], True]]
+    assert panel._marks[0]["points"] == [[*scene.make_click(2, 0).yx[0], True]]
     assert panel._table[-1] == {"category": "all", "frame": 1, "stack": 1}
 
 
@@ -83,12 +83,12 @@ def test_propagate_carries_all_objects_in_a_thread_and_the_tables_are_those_of_t
     np.testing.assert_array_equal(panel.labels.compute(), scene.labels)
     assert panel.counts.iloc[-1].to_list() == ["all", "all", len(scene.tracks)]
     assert panel._table[-1]["stack"] == len(scene.tracks)
-    assert panel._work == {"carrying": False, "position": 5, "total": 5}
+    assert panel._progress == {"carrying": False, "position": 5, "total": 5}
     codes = np.frombuffer(zlib.decompress(panel._lanes["bytes"]), np.uint8).reshape(
         len(scene.tracks), 6
     )
     assert codes.tolist() == [[4, 3, 3, 3, 3, 3]] * len(scene.tracks)
-    assert panel.said == "Carried through the stack."
+    assert panel.message == "Carried through the stack."
     assert set(panel.objects["track"]) == set(panel.tracks["track"]) == set(scene.tracks)
 
 
@@ -105,8 +105,8 @@ def test_cancel_is_heard_while_frames_are_carried_and_what_is_done_stays(scene: 
     _click(panel, scene, 1)
     model.stop = True
     _carried(panel)
-    assert panel.said == "Stopped; Propagate goes on from there."
-    assert 0 < panel._work["position"] < panel._work["total"]
+    assert panel.message == "Stopped; Propagate goes on from there."
+    assert 0 < panel._progress["position"] < panel._progress["total"]
     model.stop = False
     _carried(panel)
     np.testing.assert_array_equal(panel.labels.compute() == 1, scene.labels == 1)
@@ -117,12 +117,12 @@ def test_a_click_while_frames_are_carried_is_refused_in_words(
 ) -> None:
     monkeypatch.setattr(Panel, "carrying", True)
     _click(panel, scene, 1)
-    assert panel._said == {
+    assert panel._message == {
         "text": "objects are being carried: wait for it, or cancel first",
         "wrong": True,
     }
     with pytest.raises(PlanError, match="cancel first"):
-        panel.prompt(scene.click(1))
+        panel.prompt(scene.make_click(1))
     assert not panel.session.log
 
 
@@ -134,7 +134,7 @@ def test_what_breaks_in_the_thread_is_said(scene: Scene) -> None:
     panel = Panel(ns.Session(scene.video, Broken()))
     _click(panel, scene, 1)
     _carried(panel)
-    assert panel._said == {"text": "RuntimeError: out of memory", "wrong": True}
+    assert panel._message == {"text": "RuntimeError: out of memory", "wrong": True}
 
 
 def test_undo_takes_the_last_click_back(panel: Panel, scene: Scene) -> None:
@@ -162,11 +162,11 @@ def test_categories_are_counted_apart(panel: Panel, scene: Scene) -> None:
 def test_an_accepted_frame_is_locked_and_freed_again(panel: Panel, scene: Scene) -> None:
     _click(panel, scene, 1)
     _say(panel, kind="lock", track=1, frame=0)
-    assert panel.session.log.locked(1, 0)
+    assert panel.session.log.is_locked(1, 0)
     _say(panel, kind="lock", track=1, frame=0)
-    assert not panel.session.log.locked(1, 0)
+    assert not panel.session.log.is_locked(1, 0)
     _say(panel, kind="lock", track=3, frame=0)
-    assert panel._said["wrong"] and "nothing to lock" in panel.said
+    assert panel._message["wrong"] and "nothing to lock" in panel.message
 
 
 def test_each_click_is_a_new_object_where_that_is_wanted(panel: Panel, scene: Scene) -> None:
@@ -177,7 +177,7 @@ def test_each_click_is_a_new_object_where_that_is_wanted(panel: Panel, scene: Sc
             kind="point",
             frame=0,
             track=1,
-            yx=list(scene.click(track, 0).yx[0]),
+            yx=list(scene.make_click(track, 0).yx[0]),
             positive=True,
         )
     assert panel.session.log.track_ids == (1, 2, 3)
@@ -210,8 +210,8 @@ def test_one_label_plane_is_that_of_the_frame_shown(panel: Panel, scene: Scene) 
 
 
 def test_a_session_given_from_python_is_shown(panel: Panel, scene: Scene) -> None:
-    other = ns.Session(two_channels(frames=4).video, ToyModel())
-    other.prompt(two_channels(frames=4).click(3, 1))
+    other = ns.Session(make_two_channel_scene(frames=4).video, ToyModel())
+    other.prompt(make_two_channel_scene(frames=4).make_click(3, 1))
     panel.session = other
     panel.frame = 1
     assert (panel.session, panel.track, panel._video["frames"]) == (other, 4, 4)
@@ -237,18 +237,18 @@ def test_what_cannot_be_set_is_refused(panel: Panel, name: str, value: Any, said
 
 def test_a_prompt_outside_the_frame_is_said_in_the_panel_and_raised_in_python(panel: Panel) -> None:
     _say(panel, kind="point", frame=0, track=1, yx=[500, 1], positive=True)
-    assert panel._said["wrong"] and "outside the frame" in panel.said
+    assert panel._message["wrong"] and "outside the frame" in panel.message
     with pytest.raises(PromptError, match="outside the frame"):
         panel.prompt(ns.PointPrompt(0, 1, [(500, 1)], [True]))
 
 
 def test_contrast_and_channel_change_the_picture_and_never_what_the_model_sees() -> None:
-    scene = two_channels()
+    scene = make_two_channel_scene()
     panel = Panel(ns.Session(scene.video, ToyModel()))
     identity, first = panel.session.video.identity, panel._image["bytes"]
     panel.channel = 1
     grey = _picture(panel)
-    raw = scene.video.raw(panel.frame, 1).astype(float)
+    raw = scene.video.read_raw_plane(panel.frame, 1).astype(float)
     low, high = panel.contrast
     np.testing.assert_allclose(grey, np.clip((raw - low) / (high - low), 0, 1) * 255, atol=0.51)
     panel.contrast = (0.0, 60_000.0)
@@ -258,7 +258,7 @@ def test_contrast_and_channel_change_the_picture_and_never_what_the_model_sees()
 
 
 def test_each_place_of_another_axis_has_a_session_of_its_own() -> None:
-    scene = drifting(frames=4)
+    scene = make_drifting_scene(frames=4)
     stack = Stack(np.stack([scene.stack.data, scene.stack.data[:, ::-1]], axis=1), "tzyx")
     panel = annotate(stack, along="t", model=ToyModel(), at={"z": 0})
     first = panel.session
@@ -267,28 +267,28 @@ def test_each_place_of_another_axis_has_a_session_of_its_own() -> None:
     panel.at = {"z": 1}
     assert panel.session is not first and not panel.session.log
     assert panel._video["others"] == [{"axis": "z", "length": 2}]
-    np.testing.assert_array_equal(panel.session.video.raw(0), stack.data[0, 1])
+    np.testing.assert_array_equal(panel.session.video.read_raw_plane(0), stack.data[0, 1])
     panel.at = {"z": 0}
     assert panel.session is first
     with pytest.raises(AxesError):
         panel.session = ns.Session(stack.as_video("t", z=7), ToyModel())
     panel.at = {"z": 9}
-    assert panel.at == {"z": 0} and panel._said["wrong"]
+    assert panel.at == {"z": 0} and panel._message["wrong"]
 
 
 def test_large_frames_travel_small_and_keep_their_place() -> None:
-    height, width = 2 * MOST_PIXELS - 9, 2 * MOST_PIXELS - 1
+    height, width = 2 * MAX_PIXELS - 9, 2 * MAX_PIXELS - 1
     rng = np.random.default_rng(0)
     stack = Stack(rng.integers(0, 60_000, (1, height, width)).astype(np.uint16), "tyx")
-    display = Display(stack.as_video())
-    image, contrast = display.image(0, 0, (0.0, 60_000.0)), display.contrast(0)
+    display = FrameEncoder(stack.as_video())
+    image, contrast = display.encode_image(0, 0, (0.0, 60_000.0)), display.get_contrast(0)
     assert (display.shrink, image["mime"]) == (2, "image/jpeg")
     assert contrast == display.video.contrast
     shown = Image.open(io.BytesIO(image["bytes"]))
     assert shown.size == (-(-width // 2), -(-height // 2))
     plane = np.zeros((height, width), np.uint16)
     plane[300:360, 600:660] = 70
-    sent = display.labels(0, plane)
+    sent = display.encode_labels(0, plane)
     labels = np.frombuffer(zlib.decompress(sent["bytes"]), "<u2").reshape(sent["shape"])
     rows, columns = np.nonzero(labels)
     assert (rows.min(), rows.max(), columns.min(), columns.max()) == (150, 179, 300, 329)
@@ -308,8 +308,8 @@ def test_annotate_asks_for_a_model_as_it_was_told(monkeypatch: pytest.MonkeyPatc
         "napari_sam2.notebook.panel.load_model",
         lambda name, **told: asked.append((name, told)) or ToyModel(),
     )
-    annotate(drifting().video, model="tiny", device="cpu", attention="near")
-    annotate(drifting().video, model="tiny", precision="bfloat16", windows="tiles")
+    annotate(make_drifting_scene().video, model="tiny", device="cpu", attention="near")
+    annotate(make_drifting_scene().video, model="tiny", precision="bfloat16", windows="tiles")
     assert asked == [
         (
             "tiny",
@@ -317,7 +317,12 @@ def test_annotate_asks_for_a_model_as_it_was_told(monkeypatch: pytest.MonkeyPatc
         ),
         (
             "tiny",
-            {"device": "auto", "attention": ATTENTION, "precision": "bfloat16", "windows": "tiles"},
+            {
+                "device": "auto",
+                "attention": DEFAULT_ATTENTION,
+                "precision": "bfloat16",
+                "windows": "tiles",
+            },
         ),
     ]
 
@@ -327,12 +332,12 @@ def test_annotate_computes_in_the_precision_it_was_told_and_the_panel_says_so(
 ) -> None:
     """With the embedded model, on a processor that has bfloat16, whatever this one has."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
-    scene = drifting(count=2, frames=3, shape=(96, 96))
+    scene = make_drifting_scene(count=2, frames=3, shape=(96, 96))
     planes = {}
     for precision, said in (("float32", "nano"), ("bfloat16", "nano, precision bfloat16")):
         panel = annotate(scene.video, device="cpu", precision=precision)  # type: ignore[arg-type]
-        panel.prompt(scene.click(1, 0))
-        planes[precision] = panel.session.plane(0) > 0
+        panel.prompt(scene.make_click(1, 0))
+        planes[precision] = panel.session.label_plane(0) > 0
         assert panel._video["model_note"] == f"{scene.video.description} · {said}"
         assert f"{said} on cpu" in panel.session._repr_html_()
     one, other = planes.values()
@@ -346,7 +351,7 @@ def test_annotate_computes_in_the_precision_it_was_told_and_the_panel_says_so(
 
 def test_annotate_opens_files(tmp_path: Path) -> None:
     path = tmp_path / "cells.npy"
-    np.save(path, drifting().stack.data)
+    np.save(path, make_drifting_scene().stack.data)
     with pytest.raises(AxesError, match="TYX"):
         annotate(path, model=ToyModel())
     panel = annotate(ns.open_stack(path, axes="TYX"), model=ToyModel())

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from napari_sam2.propagation.session import Session, Settings
+from napari_sam2.propagation.session import Session, SessionSettings
 from napari_sam2.testing.scenes import Scene
 from napari_sam2.testing.toy import ToyModel
 
@@ -18,7 +18,7 @@ def start() -> Iterator[Start]:
     opened = []
 
     def _start(scene: Scene, model: ToyModel | None = None, **settings: object) -> Session:
-        session = Session(scene.video, model or ToyModel(), settings=Settings(**settings))
+        session = Session(scene.video, model or ToyModel(), settings=SessionSettings(**settings))
         opened.append(session)
         return session
 
@@ -29,4 +29,4 @@ def start() -> Iterator[Start]:
 
 def labels(session: Session) -> np.ndarray:
     """All label planes of a session: (frames, H, W)."""
-    return np.stack([session.plane(frame) for frame in range(len(session.video))])
+    return np.stack([session.label_plane(frame) for frame in range(len(session.video))])

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_sam2.core.plan import Leg, Propagation, Step
+from napari_sam2.core.plan import Propagation, PropagationRange, Step
 from napari_sam2.core.result import Segment
 from napari_sam2.core.window import Window
-from napari_sam2.propagation.active_tracks import SETTLED_FRAMES, Walkers, alike
+from napari_sam2.propagation.active_tracks import UNCHANGED_FRAMES, ActiveTracks, is_similar
 
 WINDOW = Window(0.0, 0.0, 64.0, 64.0, 64)
 
@@ -36,19 +36,21 @@ ELSEWHERE = Window(0.0, 8.0, 64.0, 64.0, 64)
     ],
 )
 def test_masks_agree_by_their_pixels_on_the_frame(new: Segment, expected: bool) -> None:
-    assert alike(OLD, new) is expected
-    assert alike(new, OLD) is expected
+    assert is_similar(OLD, new) is expected
+    assert is_similar(new, OLD) is expected
 
 
-@pytest.mark.parametrize(("turned", "frames"), [(True, SETTLED_FRAMES), (False, 8)])
+@pytest.mark.parametrize(("turned", "frames"), [(True, UNCHANGED_FRAMES), (False, 8)])
 def test_a_walk_against_the_old_one_settles_where_masks_agree(turned: bool, frames: int) -> None:
     """A mask that is a little shifted on every frame: that is what the other direction does; in the same one it is a change."""
-    walkers = Walkers(Propagation((Leg(1, 9, 1, settles=True),)), patience=None)
+    walkers = ActiveTracks(
+        Propagation((PropagationRange(1, 9, 1, stop_when_unchanged=True),)), patience=None
+    )
     walked = 0
     for frame in range(8, 0, -1):
         step = Step(frame, False, (1,))
-        walkers.begin(step)
-        if walkers.on(step):
-            walkers.met(step, _segment(21), OLD, turned=turned)
+        walkers.start(step)
+        if walkers.get_tracks(step):
+            walkers.update(step, _segment(21), OLD, reversed_direction=turned)
             walked += 1
     assert walked == frames

@@ -10,7 +10,7 @@ import pytest
 from napari_sam2.core.errors import PlanError
 from napari_sam2.core.plan import Step
 from napari_sam2.core.protocols import MemoryPolicy
-from napari_sam2.core.result import Memory, Whereabouts
+from napari_sam2.core.result import Memory, ObjectPosition
 from napari_sam2.propagation.memory_policies import (
     POLICIES,
     MotionPolicy,
@@ -32,7 +32,7 @@ class TestLimitedSam2Policy(PolicyContract):
     """With fewer conditioning frames shown."""
 
     def make_policy(self) -> Sam2Policy:
-        return Sam2Policy(conditioning=2)
+        return Sam2Policy(max_conditioning=2)
 
 
 class TestScorePolicy(PolicyContract):
@@ -64,7 +64,7 @@ def test_the_nearest_conditioning_frames_are_shown_where_limited_and_the_others_
     None
 ):
     memories = [_memory(frame, conditioning=frame in (0, 7, 20)) for frame in (0, 7, 8, 9, 20)]
-    recalls = Sam2Policy(conditioning=1).select(memories, Step(10, True, (1,)))
+    recalls = Sam2Policy(max_conditioning=1).select(memories, Step(10, True, (1,)))
     assert {recall.memory.frame: recall.slot for recall in recalls} == {7: 0, 8: 2, 9: 1, 0: None}
 
 
@@ -87,7 +87,7 @@ def test_an_unknown_policy_lists_the_known_ones() -> None:
         POLICIES.get("samurai")
 
 
-_STEADY = {frame: Whereabouts(10.0 + 3 * frame, 50.0, 8.0) for frame in range(1, 9)}
+_STEADY = {frame: ObjectPosition(10.0 + 3 * frame, 50.0, 8.0) for frame in range(1, 9)}
 
 
 @pytest.mark.parametrize(
@@ -113,7 +113,7 @@ _STEADY = {frame: Whereabouts(10.0 + 3 * frame, 50.0, 8.0) for frame in range(1,
         ),
         pytest.param(
             MotionPolicy(recent=3),
-            {6: Whereabouts(90.0, 90.0, 8.0)},
+            {6: ObjectPosition(90.0, 90.0, 8.0)},
             {8: 1, 5: 2, 4: 3, 3: None, 2: None, 1: None},
             id="a jump aside",
         ),
@@ -123,16 +123,18 @@ _STEADY = {frame: Whereabouts(10.0 + 3 * frame, 50.0, 8.0) for frame in range(1,
     ],
 )
 def test_a_gate_shows_what_it_trusts(
-    policy: MemoryPolicy, changed: dict[int, float | Whereabouts], expected: dict[int, int | None]
+    policy: MemoryPolicy,
+    changed: dict[int, float | ObjectPosition],
+    expected: dict[int, int | None],
 ) -> None:
     memories = [_memory(0, conditioning=True)]
     for frame, place in _STEADY.items():
         new = changed.get(frame)
-        memory = replace(_memory(frame), score=0.9, whereabouts=place)
+        memory = replace(_memory(frame), iou=0.9, position=place)
         memories.append(
-            replace(memory, whereabouts=new)
-            if isinstance(new, Whereabouts)
-            else replace(memory, score=new or 0.9)
+            replace(memory, position=new)
+            if isinstance(new, ObjectPosition)
+            else replace(memory, iou=new or 0.9)
         )
     shown = {
         recall.memory.frame: recall.slot

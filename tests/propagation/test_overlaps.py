@@ -7,7 +7,7 @@ import pytest
 
 from napari_sam2.core.result import ABSENT_LOGIT, Segment
 from napari_sam2.core.window import Window
-from napari_sam2.propagation.overlaps import label_plane
+from napari_sam2.propagation.overlaps import compose_label_plane
 
 
 def _segment(
@@ -18,7 +18,7 @@ def _segment(
     score: float = 1.0,
     keep_aspect: bool = False,
 ) -> Segment:
-    window = Window.whole(shape, 4 * len(logits), keep_aspect=keep_aspect)
+    window = Window.full_frame(shape, 4 * len(logits), keep_aspect=keep_aspect)
     return Segment(track, 0, window, logits.astype(np.float32), 0.9, score, np.zeros(1, np.float32))
 
 
@@ -26,8 +26,8 @@ def test_the_strongest_logit_wins_each_pixel_whatever_the_order() -> None:
     weak, strong = np.full((8, 8), -5.0), np.full((8, 8), -5.0)
     weak[:, :5], strong[:, 3:] = 2, 4
     segments = [_segment(1, weak, (8, 8)), _segment(2, strong, (8, 8))]
-    plane = label_plane(segments, (8, 8))
-    np.testing.assert_array_equal(plane, label_plane(segments[::-1], (8, 8)))
+    plane = compose_label_plane(segments, (8, 8))
+    np.testing.assert_array_equal(plane, compose_label_plane(segments[::-1], (8, 8)))
     np.testing.assert_array_equal(
         plane, np.where(np.arange(8) < 3, 1, 2)[None, :].repeat(8, axis=0)
     )
@@ -35,20 +35,22 @@ def test_the_strongest_logit_wins_each_pixel_whatever_the_order() -> None:
 
 def test_a_tie_goes_to_the_lower_id() -> None:
     same = np.full((4, 4), 3.0)
-    assert (label_plane([_segment(9, same, (4, 4)), _segment(2, same, (4, 4))], (4, 4)) == 2).all()
+    assert (
+        compose_label_plane([_segment(9, same, (4, 4)), _segment(2, same, (4, 4))], (4, 4)) == 2
+    ).all()
 
 
 def test_absent_objects_write_nothing() -> None:
     absent = _segment(1, np.full((4, 4), ABSENT_LOGIT), (16, 16), score=-1)
     denied = _segment(2, np.full((4, 4), 5.0), (16, 16), score=-1)
-    assert not label_plane([absent, denied], (16, 16)).any()
+    assert not compose_label_plane([absent, denied], (16, 16)).any()
 
 
 @pytest.mark.parametrize(
     ("track", "dtype"), [(65535, np.uint16), (65536, np.uint32)], ids=["uint16", "uint32"]
 )
 def test_the_type_holds_the_largest_id(track: int, dtype: type) -> None:
-    plane = label_plane([_segment(track, np.full((4, 4), 1.0), (4, 4))], (4, 4))
+    plane = compose_label_plane([_segment(track, np.full((4, 4), 1.0), (4, 4))], (4, 4))
     assert plane.dtype == dtype
     assert (plane == track).all()
 
@@ -62,7 +64,7 @@ def test_only_computing_where_logits_are_is_computing_everywhere(
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(1)
     grid = rng.normal(-4, 3, (32, 32)).astype(np.float32)
-    plane = label_plane([_segment(1, grid, shape, keep_aspect=keep_aspect)], shape)
+    plane = compose_label_plane([_segment(1, grid, shape, keep_aspect=keep_aspect)], shape)
     side = (max(shape), max(shape)) if keep_aspect else shape
     whole = torch.nn.functional.interpolate(
         torch.from_numpy(grid)[None, None], size=side, mode="bilinear", align_corners=False
@@ -79,6 +81,8 @@ def test_a_mask_that_was_drawn_comes_out_as_it_was_drawn() -> None:
     coarse = _segment(1, np.full((4, 4), -2.0), (32, 32))
     stronger = np.full((4, 4), -20.0)
     stronger[0, 0] = 20
-    plane = label_plane([coarse, _segment(2, stronger, (32, 32))], (32, 32), given={1: drawn})
+    plane = compose_label_plane(
+        [coarse, _segment(2, stronger, (32, 32))], (32, 32), drawn_masks={1: drawn}
+    )
     np.testing.assert_array_equal(plane == 1, drawn & (plane != 2))
     assert (plane == 2).any()

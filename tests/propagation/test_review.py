@@ -10,26 +10,26 @@ import pytest
 
 from napari_sam2.core.presence import Presence
 from napari_sam2.propagation.review import (
-    Extent,
+    ObjectExtent,
     Reason,
     Review,
-    Suspicion,
+    ReviewFlag,
     Thresholds,
-    extents,
-    planes_extents,
-    review,
-    suspicions,
+    compute_extents,
+    compute_frame_extents,
+    find_review_flags,
+    review_session,
 )
-from napari_sam2.propagation.segment_store import Trace
+from napari_sam2.propagation.segment_store import SegmentRecord
 from napari_sam2.testing.scenes import (
     Disc,
     Scene,
-    dividing,
-    draw,
-    drifting,
-    ellipsoids,
-    returning,
-    touching,
+    draw_discs,
+    make_dividing_scene,
+    make_drifting_scene,
+    make_ellipsoid_scene,
+    make_returning_scene,
+    make_touching_scene,
 )
 from tests.propagation.conftest import Start
 
@@ -38,7 +38,7 @@ Key = tuple[int, int]
 
 def walked(
     labels: np.ndarray, *, start: int = 0, scores: Mapping[Key, float] | None = None
-) -> dict[Key, Trace]:
+) -> dict[Key, SegmentRecord]:
     """Traces of tracks that were prompted on `start` (or where they first appear) and walked both ways; gone means absent."""
     traces = {}
     for track in (int(each) for each in np.unique(labels) if each):
@@ -53,26 +53,26 @@ def walked(
                 else Presence.ABSENT
             )
             score = (scores or {}).get((track, frame), 0.9)
-            traces[track, frame] = Trace(
+            traces[track, frame] = SegmentRecord(
                 track, frame, 1, presence, score, None if frame == first else frame > first
             )
     return traces
 
 
 def found(
-    labels: np.ndarray, traces: Mapping[Key, Trace], **limits: float
+    labels: np.ndarray, traces: Mapping[Key, SegmentRecord], **limits: float
 ) -> list[tuple[int, int, Reason]]:
-    seen = {frame: extents(plane) for frame, plane in enumerate(labels)}
+    seen = {frame: compute_extents(plane) for frame, plane in enumerate(labels)}
     return [
         (each.track, each.frame, each.reason)
-        for each in suspicions(traces, seen, thresholds=Thresholds(**limits))
+        for each in find_review_flags(traces, seen, thresholds=Thresholds(**limits))
     ]
 
 
 def sized(*radii: float) -> np.ndarray:
     """(frames, 64, 64) labels of one disc in the middle, of these radii; 0 is none."""
     planes = [
-        draw([Disc(np.array([[32.0, 32.0 if radius else np.nan]]), radius)], (64, 64))[0]
+        draw_discs([Disc(np.array([[32.0, 32.0 if radius else np.nan]]), radius)], (64, 64))[0]
         for radius in radii
     ]
     return np.stack(planes)
@@ -134,13 +134,15 @@ def test_only_the_first_uncertain_frame_in_a_row_is_a_place() -> None:
     labels = sized(10, 10, 10, 10, 10)
     traces = walked(labels)
     for frame in (2, 3):
-        traces[1, frame] = replace(traces[1, frame], presence=Presence.UNCERTAIN, score=0.4)
+        traces[1, frame] = replace(traces[1, frame], presence=Presence.UNCERTAIN, iou=0.4)
     assert found(labels, traces) == [(1, 2, Reason.UNCERTAIN)]
 
 
 def test_contact_is_found_once_where_it_begins() -> None:
-    scene = touching()
-    truth = [frame for frame, plane in enumerate(scene.labels) if 2 in extents(plane)[1].contacts]
+    scene = make_touching_scene()
+    truth = [
+        frame for frame, plane in enumerate(scene.labels) if 2 in compute_extents(plane)[1].contacts
+    ]
     assert truth, "the discs of this scene meet"
     assert found(scene.labels, walked(scene.labels), contact_share=0.01) == [
         (1, truth[0], Reason.TOUCHING)
@@ -148,7 +150,7 @@ def test_contact_is_found_once_where_it_begins() -> None:
 
 
 def test_touching_is_about_the_one_nobody_looked_at() -> None:
-    scene = touching()
+    scene = make_touching_scene()
     traces = walked(scene.labels)
     frame = next(frame for _, frame, _ in found(scene.labels, traces, contact_share=0.01))
     traces[1, frame] = replace(traces[1, frame], presence=Presence.LOCKED)
@@ -168,17 +170,19 @@ def test_what_a_person_said_is_not_suspicious(presence: Presence) -> None:
 
 
 def test_leaving_the_image_is_seen_at_the_edge_and_weighs_less_when_gone() -> None:
-    scene = returning(frames=16)
+    scene = make_returning_scene(frames=16)
     reasons = {
         reason
         for track, _, reason in found(scene.labels, walked(scene.labels), lost_share=0.01)
         if track == 1
     }
     assert reasons >= {Reason.BORDER, Reason.LOST}
-    seen = {frame: extents(plane) for frame, plane in enumerate(scene.labels)}
+    seen = {frame: compute_extents(plane) for frame, plane in enumerate(scene.labels)}
     lost = [
         each
-        for each in suspicions(walked(scene.labels), seen, thresholds=Thresholds(lost_share=0.01))
+        for each in find_review_flags(
+            walked(scene.labels), seen, thresholds=Thresholds(lost_share=0.01)
+        )
         if each.reason is Reason.LOST
     ]
     assert all(each.severity <= 0.5 and "border" in each.detail for each in lost)
@@ -193,11 +197,11 @@ def test_an_object_hidden_by_another_is_lost() -> None:
 
 
 def test_a_mother_that_divides_is_lost_where_it_divides() -> None:
-    scene = dividing(at=4)
+    scene = make_dividing_scene(division_frame=4)
     assert (1, 4, Reason.LOST) in found(scene.labels, walked(scene.labels))
 
 
-@pytest.mark.parametrize("scene", [drifting(), ellipsoids()], ids=str)
+@pytest.mark.parametrize("scene", [make_drifting_scene(), make_ellipsoid_scene()], ids=str)
 def test_scenes_in_which_nothing_happens_have_no_place_to_look_at(scene: Scene) -> None:
     places = found(scene.labels, walked(scene.labels, start=len(scene.labels) // 2))
     assert [place for place in places if place[2] is not Reason.BORDER] == []
@@ -208,48 +212,54 @@ def test_extents_are_those_of_a_hand_count() -> None:
     plane[1:3, 1:3] = 7  # 2 × 2
     plane[1:4, 3] = 4_000_000_000  # 3 × 1, right of it
     plane[4, 0] = 2  # in the corner
-    assert extents(plane) == {
-        2: Extent(1, 4, {}, 2),
-        7: Extent(4, 8, {4_000_000_000: 2}, 0),
-        4_000_000_000: Extent(3, 8, {7: 2}, 0),
+    assert compute_extents(plane) == {
+        2: ObjectExtent(1, 4, {}, 2),
+        7: ObjectExtent(4, 8, {4_000_000_000: 2}, 0),
+        4_000_000_000: ObjectExtent(3, 8, {7: 2}, 0),
     }
-    assert extents(np.zeros((3, 3), dtype=np.uint16)) == {}
+    assert compute_extents(np.zeros((3, 3), dtype=np.uint16)) == {}
 
 
 def test_a_session_is_reviewed_from_what_it_holds(start: Start) -> None:
-    scene = dividing(at=4)
+    scene = make_dividing_scene(division_frame=4)
     session = start(scene)
-    session.prompt_many(scene.log().prompts)
+    session.prompt_many(scene.make_log().prompts)
     session.run().finish()
-    whole = review(session)
+    whole = review_session(session)
     assert (1, 4, Reason.LOST) in [(each.track, each.frame, each.reason) for each in whole]
     session.lock(1, 4)
-    assert (1, 4) not in [(each.track, each.frame) for each in review(session)], (
+    assert (1, 4) not in [(each.track, each.frame) for each in review_session(session)], (
         "accepted: nothing to look at"
     )
-    assert planes_extents(session.video, session.plane)[0] == extents(scene.labels[0])
+    assert compute_frame_extents(session.video, session.label_plane)[0] == compute_extents(
+        scene.labels[0]
+    )
 
 
 def test_a_review_is_walked_from_place_to_place() -> None:
     a, b, c, d = (
-        Suspicion(3, 1, Reason.LOST, 0.9),
-        Suspicion(1, 4, Reason.AREA, 0.8),
-        Suspicion(2, 4, Reason.BORDER, 0.2),
-        Suspicion(1, 9, Reason.TOUCHING, 0.5, other=2),
+        ReviewFlag(3, 1, Reason.LOST, 0.9),
+        ReviewFlag(1, 4, Reason.AREA, 0.8),
+        ReviewFlag(2, 4, Reason.BORDER, 0.2),
+        ReviewFlag(1, 9, Reason.TOUCHING, 0.5, other=2),
     )
     whole = Review([d, c, b, a])
     assert list(whole) == [a, b, c, d]
-    assert whole.gravest() == (a, b, d, c)
+    assert whole.sort_by_severity() == (a, b, d, c)
     assert whole[1:3] == (b, c) and whole[-1] is d
-    forward, current = [], whole.next(0)
+    forward, current = [], whole.find_next(0)
     while current:
         forward.append(current)
-        current = whole.next(current.frame, current)
+        current = whole.find_next(current.frame, current)
     assert forward == [a, b, c, d]
-    assert [whole.previous(each.frame, each) for each in (d, c, b, a)] == [c, b, a, None]
-    assert whole.next(1) is b and whole.next(9) is None
-    assert whole.previous(4) is a and whole.previous(1) is None
-    assert whole.at(2, 9) == (d,) and whole.at(2, 4) == (c,) and whole.at(3, 4) == ()
+    assert [whole.find_previous(each.frame, each) for each in (d, c, b, a)] == [c, b, a, None]
+    assert whole.find_next(1) is b and whole.find_next(9) is None
+    assert whole.find_previous(4) is a and whole.find_previous(1) is None
+    assert (
+        whole.get_flags(2, 9) == (d,)
+        and whole.get_flags(2, 4) == (c,)
+        and whole.get_flags(3, 4) == ()
+    )
 
 
 def test_hundreds_of_objects_on_a_large_plane_are_quick_to_look_at() -> None:
@@ -257,6 +267,6 @@ def test_hundreds_of_objects_on_a_large_plane_are_quick_to_look_at() -> None:
     plane = np.kron(
         rng.permutation(np.arange(400)).reshape(20, 20), np.ones((50, 50), dtype=np.uint16)
     )
-    seen = extents(plane)
+    seen = compute_extents(plane)
     assert len(seen) == 399
     assert all(each.area_px == 2500 and each.outline_px == 200 for each in seen.values())

@@ -11,64 +11,64 @@ from napari_sam2.propagation.session import LOGIT_CLAMP
 from napari_sam2.testing.scenes import (
     SCENES,
     Scene,
-    drifting,
-    ellipsoids,
-    jumping,
-    returning,
-    touching,
+    make_drifting_scene,
+    make_ellipsoid_scene,
+    make_jumping_scene,
+    make_returning_scene,
+    make_touching_scene,
 )
-from napari_sam2.testing.toy import Call, ToyModel
+from napari_sam2.testing.toy import ModelCall, ToyModel
 from tests.propagation.conftest import Start, labels
 
 
-def _asked(model: ToyModel, frame: int) -> list[Call]:
+def _asked(model: ToyModel, frame: int) -> list[ModelCall]:
     return [call for call in model.calls if call.kind == "segment" and call.frame == frame]
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=str)
 def test_one_click_per_object_gives_the_whole_truth(scene: Scene, start: Start) -> None:
     session = start(scene)
-    session.prompt_many(scene.log().prompts)
+    session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     np.testing.assert_array_equal(labels(session), scene.labels)
 
 
 def test_rule_1_a_fresh_frame_is_answered_without_memory(start: Start) -> None:
-    scene, model = drifting(), ToyModel()
-    start(scene, model).prompt(scene.click(1, 4))
+    scene, model = make_drifting_scene(), ToyModel()
+    start(scene, model).prompt(scene.make_click(1, 4))
     [call] = _asked(model, 4)
-    assert call.shown == ((),)
-    assert call.logits == (None,)
+    assert call.shown_memories == ((),)
+    assert call.max_logits == (None,)
 
 
 def test_rule_1_a_second_click_before_the_walk_sees_the_first_answer_but_no_memory(
     start: Start,
 ) -> None:
-    scene, model = drifting(), ToyModel()
+    scene, model = make_drifting_scene(), ToyModel()
     session = start(scene, model)
-    session.prompt(scene.click(1, 4))
-    session.prompt(scene.click(1, 4))
-    assert _asked(model, 4)[-1].shown == ((),)
-    assert _asked(model, 4)[-1].logits[0] is not None
+    session.prompt(scene.make_click(1, 4))
+    session.prompt(scene.make_click(1, 4))
+    assert _asked(model, 4)[-1].shown_memories == ((),)
+    assert _asked(model, 4)[-1].max_logits[0] is not None
 
 
 def test_rule_1_a_correction_is_answered_with_memory_and_clamped_logits(start: Start) -> None:
-    scene, model = jumping(), ToyModel()
+    scene, model = make_jumping_scene(), ToyModel()
     session = start(scene, model)
-    session.prompt(scene.click(1))
+    session.prompt(scene.make_click(1))
     session.run().finish()
-    session.prompt(scene.click(1, 6))
+    session.prompt(scene.make_click(1, 6))
     call = _asked(model, 6)[-1]
-    assert {shown.frame for shown in call.shown[0]} == {0, 1, 2, 3, 4, 5}
-    assert call.logits[0] is not None
-    assert call.logits[0] <= LOGIT_CLAMP  # the frame was absent before: -1024 clamped
+    assert {shown.frame for shown in call.shown_memories[0]} == {0, 1, 2, 3, 4, 5}
+    assert call.max_logits[0] is not None
+    assert call.max_logits[0] <= LOGIT_CLAMP  # the frame was absent before: -1024 clamped
 
 
 def test_rule_2_memories_of_prompted_frames_are_made_when_the_walk_starts(start: Start) -> None:
-    scene, model = drifting(), ToyModel()
+    scene, model = make_drifting_scene(), ToyModel()
     session = start(scene, model)
-    session.prompt(scene.click(1))
-    session.prompt(scene.click(1))
+    session.prompt(scene.make_click(1))
+    session.prompt(scene.make_click(1))
     assert not [call for call in model.calls if call.kind == "remember"]
     session.run().finish()
     made = [call for call in model.calls if call.kind == "remember" and call.frame == 0]
@@ -81,11 +81,11 @@ def test_rule_2_memories_of_prompted_frames_are_made_when_the_walk_starts(start:
 
 
 def test_rule_3_conditioning_frames_and_the_last_six_and_sixteen_pointers(start: Start) -> None:
-    scene, model = drifting(frames=30), ToyModel()
+    scene, model = make_drifting_scene(frames=30), ToyModel()
     session = start(scene, model)
-    session.prompt(scene.click(1, 2))
+    session.prompt(scene.make_click(1, 2))
     session.run().finish()
-    shown = _asked(model, 29)[0].shown[0]
+    shown = _asked(model, 29)[0].shown_memories[0]
     assert {each.frame: each.slot for each in shown if each.slot is not None} == {
         2: 0,
         28: 1,
@@ -102,65 +102,65 @@ def test_rule_3_conditioning_frames_and_the_last_six_and_sixteen_pointers(start:
 
 
 def test_rule_3_the_pointer_of_a_conditioning_frame_ahead_is_not_shown(start: Start) -> None:
-    scene, model = drifting(), ToyModel()
+    scene, model = make_drifting_scene(), ToyModel()
     session = start(scene, model)
-    session.prompt_many([scene.click(1, 0), scene.click(1, 9)])
+    session.prompt_many([scene.make_click(1, 0), scene.make_click(1, 9)])
     session.run().finish()
     ages = {
         each.frame: (each.slot, each.age)
-        for each in _asked(model, 5)[0].shown[0]
+        for each in _asked(model, 5)[0].shown_memories[0]
         if each.conditioning
     }
     assert ages == {0: (0, 5), 9: (0, None)}
 
 
 def test_rule_4_a_corrected_frame_stays_corrected(start: Start) -> None:
-    scene = touching(alike=True)
+    scene = make_touching_scene(same_level=True)
     session = start(scene)
-    session.prompt_many(scene.log().prompts)
+    session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     merged = next(
         frame
         for frame in range(10)
-        if not np.array_equal(session.plane(frame), scene.labels[frame])
+        if not np.array_equal(session.label_plane(frame), scene.labels[frame])
     )
     session.prompt(MaskPrompt(merged, 1, scene.mask(1, merged)))
-    corrected = session.plane(merged)
+    corrected = session.label_plane(merged)
     for _ in range(2):
-        session.run(session.plan(again=True)).finish()
-        np.testing.assert_array_equal(session.plane(merged), corrected)
-    assert session.traces()[1, merged].presence is Presence.PROMPTED
+        session.run(session.plan(from_first_prompt=True)).finish()
+        np.testing.assert_array_equal(session.label_plane(merged), corrected)
+    assert session.records()[1, merged].presence is Presence.PROMPTED
 
 
 def test_rule_4_a_correction_carries_on_from_its_frame(start: Start) -> None:
-    scene = jumping()
+    scene = make_jumping_scene()
     session = start(scene)
-    session.prompt_many(scene.log().prompts)
+    session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     assert not np.array_equal(labels(session), scene.labels), "the jump loses the object"
-    session.prompt(scene.click(1, 5))
+    session.prompt(scene.make_click(1, 5))
     session.run().finish()
     np.testing.assert_array_equal(labels(session), scene.labels)
 
 
 def test_rule_5_a_track_walks_both_ways_from_its_own_first_prompt(start: Start) -> None:
-    scene, model = drifting(), ToyModel()
+    scene, model = make_drifting_scene(), ToyModel()
     session = start(scene, model)
-    session.prompt_many([scene.click(1, 3), scene.click(2, 6)])
+    session.prompt_many([scene.make_click(1, 3), scene.make_click(2, 6)])
     model.calls.clear()
     session.run().finish()
-    assert model.asked_frames(1) == [4, 5, 6, 7, 8, 9, 2, 1, 0]
-    assert model.asked_frames(2) == [7, 8, 9, 5, 4, 3, 2, 1, 0]
+    assert model.get_segmented_frames(1) == [4, 5, 6, 7, 8, 9, 2, 1, 0]
+    assert model.get_segmented_frames(2) == [7, 8, 9, 5, 4, 3, 2, 1, 0]
 
 
 def test_rule_6_tracks_do_not_change_each_other(start: Start) -> None:
-    scene = touching()
+    scene = make_touching_scene()
     alone, together = start(scene), start(scene)
-    alone.prompt(scene.click(1, 2))
+    alone.prompt(scene.make_click(1, 2))
     alone.run().finish()
-    together.prompt_many([scene.click(1, 2), scene.click(2, 7)])
+    together.prompt_many([scene.make_click(1, 2), scene.make_click(2, 7)])
     together.run().finish()
-    together.prompt(scene.click(2, 4))
+    together.prompt(scene.make_click(2, 4))
     together.run().finish()
     for frame in range(10):
         [one] = alone.segments(frame)
@@ -169,52 +169,52 @@ def test_rule_6_tracks_do_not_change_each_other(start: Start) -> None:
 
 
 def test_rule_6_a_correction_asks_about_its_own_track_alone(start: Start) -> None:
-    scene, model = drifting(), ToyModel()
+    scene, model = make_drifting_scene(), ToyModel()
     session = start(scene, model)
-    session.prompt_many(scene.log().prompts)
+    session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     model.calls.clear()
-    session.prompt(scene.click(2, 5))
+    session.prompt(scene.make_click(2, 5))
     session.run().finish()
     assert {track for call in model.calls for track in call.tracks} == {2}
     assert not model.embedded_frames, "no frame is encoded again"
 
 
 def test_rule_7_an_absent_object_writes_nothing_and_may_come_back(start: Start) -> None:
-    scene = returning(away=3)
+    scene = make_returning_scene(absent_frames=3)
     session = start(scene)
-    session.prompt_many(scene.log().prompts)
+    session.prompt_many(scene.make_log().prompts)
     session.run().finish()
-    absent = [frame for frame in range(10) if frame not in scene.frames(1)]
-    assert [session.traces()[1, frame].presence for frame in absent] == [Presence.ABSENT] * 3
+    absent = [frame for frame in range(10) if frame not in scene.find_frames(1)]
+    assert [session.records()[1, frame].presence for frame in absent] == [Presence.ABSENT] * 3
     np.testing.assert_array_equal(labels(session), scene.labels)
 
 
 def test_rule_7_a_track_absent_too_long_leaves_the_walk(start: Start) -> None:
-    scene, model = ellipsoids(slices=30), ToyModel()
+    scene, model = make_ellipsoid_scene(slices=30), ToyModel()
     session = start(scene, model, patience=2)
-    first, last = scene.frames(1)[0], scene.frames(1)[-1]
-    session.prompt(scene.click(1, 15))
+    first, last = scene.find_frames(1)[0], scene.find_frames(1)[-1]
+    session.prompt(scene.make_click(1, 15))
     model.calls.clear()
     session.run().finish()
-    asked = model.asked_frames(1)
+    asked = model.get_segmented_frames(1)
     assert max(asked) == last + 2
     assert min(asked) == first - 2
 
 
 def test_rule_8_what_is_held_does_not_grow_with_the_stack(start: Start) -> None:
     from napari_sam2.core.plan import Step
-    from napari_sam2.propagation.memory_bank import Bank
+    from napari_sam2.propagation.memory_bank import MemoryBank
     from napari_sam2.propagation.memory_policies import Sam2Policy
 
     policy, held = Sam2Policy(), []
-    scene = drifting(frames=80)
+    scene = make_drifting_scene(frames=80)
     session = start(scene)
-    session.prompt(scene.click(1))
-    bank = Bank.of(session._trail, 1)
+    session.prompt(scene.make_click(1))
+    bank = MemoryBank.of(session._segment_store, 1)
     for stepped in session.run():
         for segment in stepped.segments:
-            bank.keep(segment, (np.zeros(1),))
+            bank.add(segment, (np.zeros(1),))
             bank.retain(policy, Step(segment.frame, True, (1,)))
         held.append(
             (len(bank.memories), sum(memory.features is not None for memory in bank.memories))
@@ -224,14 +224,14 @@ def test_rule_8_what_is_held_does_not_grow_with_the_stack(start: Start) -> None:
 
 
 def test_tracks_of_a_frame_are_asked_about_together(start: Start) -> None:
-    scene, model = drifting(count=9), ToyModel(input_sizes=(64,))
+    scene, model = make_drifting_scene(count=9), ToyModel(input_sizes=(64,))
     session = start(scene, model)
-    session.prompt_many(scene.log().prompts)
+    session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     assert [len(call.tracks) for call in model.calls if call.kind == "segment"] == [9] * 10
 
 
 def test_a_click_outside_every_object_is_an_absent_object(start: Start) -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     segment = start(scene).prompt(PointPrompt(0, 1, [(0, 0)], [True]))
     assert not segment.present

@@ -16,20 +16,20 @@ from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.result import Embedding, Query, Segment
 from napari_sam2.core.track import Track
 from napari_sam2.propagation.run import RunState
-from napari_sam2.propagation.session import Session, Settings
-from napari_sam2.testing.scenes import drifting, jumping, touching
+from napari_sam2.propagation.session import Session, SessionSettings
+from napari_sam2.testing.scenes import make_drifting_scene, make_jumping_scene, make_touching_scene
 from napari_sam2.testing.toy import ToyModel
 from tests.propagation.conftest import Start, labels
 
 
 def test_prompting_many_is_prompting_one_by_one(start: Start) -> None:
-    scene = touching()
+    scene = make_touching_scene()
     prompts = [
-        scene.click(1, 0),
-        scene.click(2, 3),
-        scene.click(1, 0),
-        scene.click(2, 0),
-        scene.click(1, 3),
+        scene.make_click(1, 0),
+        scene.make_click(2, 3),
+        scene.make_click(1, 0),
+        scene.make_click(2, 0),
+        scene.make_click(1, 3),
     ]
     one, many = start(scene), start(scene)
     singly = [one.prompt(prompt) for prompt in prompts]
@@ -52,32 +52,32 @@ def test_prompting_many_is_prompting_one_by_one(start: Start) -> None:
 def test_a_prompt_outside_the_video_is_refused_and_changes_nothing(
     start: Start, prompt: PointPrompt, said: str
 ) -> None:
-    session = start(drifting())
+    session = start(make_drifting_scene())
     with pytest.raises(PromptError, match="track 1, frame") as error:
-        session.prompt_many([drifting().click(1), prompt])
+        session.prompt_many([make_drifting_scene().make_click(1), prompt])
     assert said in str(error.value)
     assert len(session.log) == 0
 
 
 def test_nothing_prompted_nothing_to_carry(start: Start) -> None:
     with pytest.raises(PlanError, match="prompt an object on one frame first"):
-        start(drifting()).run()
+        start(make_drifting_scene()).run()
 
 
 def test_an_unknown_track_is_not_carried(start: Start) -> None:
-    session = start(drifting())
-    session.prompt(drifting().click(1))
+    session = start(make_drifting_scene())
+    session.prompt(make_drifting_scene().make_click(1))
     with pytest.raises(PlanError, match=r"tracks \[7\] have no prompt"):
         session.plan(tracks=[7])
 
 
 def test_undo_of_a_correction_brings_back_what_was_there(start: Start) -> None:
-    scene = jumping()
+    scene = make_jumping_scene()
     session = start(scene)
-    session.prompt_many(scene.log().prompts)
+    session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     before, log = labels(session), session.log
-    session.prompt(scene.click(1, 5))
+    session.prompt(scene.make_click(1, 5))
     session.run().finish()
     assert not np.array_equal(labels(session), before)
     assert session.undo()
@@ -86,15 +86,15 @@ def test_undo_of_a_correction_brings_back_what_was_there(start: Start) -> None:
 
 
 def test_a_removed_track_is_neither_shown_nor_carried_and_undo_brings_it_back(start: Start) -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     session = start(scene)
-    session.prompt_many(scene.log().prompts)
+    session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     before = labels(session)
     session.remove(2)
     np.testing.assert_array_equal(labels(session), np.where(before == 2, 0, before))
-    assert 2 not in session.plan(again=True).tracks
-    assert 2 not in {track for track, _ in session.traces()}
+    assert 2 not in session.plan(from_first_prompt=True).tracks
+    assert 2 not in {track for track, _ in session.records()}
     with pytest.raises(PromptError, match="track 2: is not there"):
         session.remove(2)
     again = start(scene)
@@ -105,20 +105,20 @@ def test_a_removed_track_is_neither_shown_nor_carried_and_undo_brings_it_back(st
 
 
 def test_undo_goes_back_to_the_empty_session(start: Start) -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     session = start(scene)
-    session.prompt_many(scene.log().prompts)
+    session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     assert [session.undo() for _ in range(4)] == [True, True, True, False]
     assert not labels(session).any()
 
 
 def test_a_replayed_log_gives_the_same_labels(start: Start) -> None:
-    scene = jumping()
+    scene = make_jumping_scene()
     session = start(scene)
-    session.prompt_many(scene.log().prompts)
+    session.prompt_many(scene.make_log().prompts)
     session.run().finish()
-    session.prompt(scene.click(1, 5))
+    session.prompt(scene.make_click(1, 5))
     session.run().finish()
     session.lock(2, 3)
     session.describe(Track(1, category="cell"))
@@ -129,17 +129,17 @@ def test_a_replayed_log_gives_the_same_labels(start: Start) -> None:
 
 
 def test_a_log_that_begins_otherwise_is_not_replayed(start: Start) -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
     session = start(scene)
-    session.prompt(scene.click(3))
+    session.prompt(scene.make_click(3))
     with pytest.raises(PromptError, match="holds other prompts"):
-        session.replay(scene.log())
+        session.replay(scene.make_log())
 
 
 def test_a_cancelled_run_keeps_what_is_done_and_goes_on_later(start: Start) -> None:
-    scene, model = drifting(), ToyModel()
+    scene, model = make_drifting_scene(), ToyModel()
     session = start(scene, model)
-    session.prompt_many(scene.log().prompts)
+    session.prompt_many(scene.make_log().prompts)
     run = session.run()
     for stepped in run:
         if stepped.position == 4:
@@ -149,72 +149,72 @@ def test_a_cancelled_run_keeps_what_is_done_and_goes_on_later(start: Start) -> N
     assert not labels(session)[5:].any()
     model.calls.clear()
     assert session.run().finish().state is RunState.DONE
-    assert model.asked_frames(1) == [5, 6, 7, 8, 9]
+    assert model.get_segmented_frames(1) == [5, 6, 7, 8, 9]
     np.testing.assert_array_equal(labels(session), scene.labels)
 
 
 def test_a_correction_after_a_cancelled_run_is_carried_too(start: Start) -> None:
-    scene = jumping()
+    scene = make_jumping_scene()
     session = start(scene)
-    session.prompt_many(scene.log().prompts)
+    session.prompt_many(scene.make_log().prompts)
     run = session.run()
     for stepped in run:
         if stepped.position == 7:
             run.cancel()
-    session.prompt(scene.click(1, 5))
+    session.prompt(scene.make_click(1, 5))
     session.run().finish()
     np.testing.assert_array_equal(labels(session), scene.labels)
 
 
 def test_a_correction_stops_where_nothing_changes_any_more(start: Start) -> None:
-    scene, model = drifting(frames=40), ToyModel()
+    scene, model = make_drifting_scene(frames=40), ToyModel()
     session = start(scene, model)
-    session.prompt(scene.click(1))
+    session.prompt(scene.make_click(1))
     session.run().finish()
     session.prompt(MaskPrompt(20, 1, scene.mask(1, 20)))  # what it was already
     model.calls.clear()
     session.run().finish()
-    assert sorted(model.asked_frames(1)) == [18, 19, 21, 22]
+    assert sorted(model.get_segmented_frames(1)) == [18, 19, 21, 22]
 
 
 def test_only_some_tracks_one_way_some_frames(start: Start) -> None:
-    scene, model = drifting(), ToyModel()
+    scene, model = make_drifting_scene(), ToyModel()
     session = start(scene, model)
-    session.prompt_many([scene.click(track, 5) for track in scene.tracks])
+    session.prompt_many([scene.make_click(track, 5) for track in scene.tracks])
     model.calls.clear()
     session.run(session.plan(direction="backward", frames=(2, 9), tracks=[3])).finish()
-    assert model.asked_frames(3) == [4, 3, 2]
-    assert not model.asked_frames(1)
+    assert model.get_segmented_frames(3) == [4, 3, 2]
+    assert not model.get_segmented_frames(1)
 
 
 def test_after_one_way_the_other_can_be_asked_for(start: Start) -> None:
-    scene, model = drifting(), ToyModel()
+    scene, model = make_drifting_scene(), ToyModel()
     session = start(scene, model)
-    session.prompt(scene.click(1, 5))
+    session.prompt(scene.make_click(1, 5))
     session.run(session.plan(direction="forward")).finish()
     model.calls.clear()
-    session.run(session.plan(direction="backward", again=True)).finish()
-    assert model.asked_frames(1) == [4, 3, 2, 1, 0]
+    session.run(session.plan(direction="backward", from_first_prompt=True)).finish()
+    assert model.get_segmented_frames(1) == [4, 3, 2, 1, 0]
 
 
 def test_a_locked_frame_is_not_overwritten_until_it_is_unlocked(start: Start) -> None:
-    scene, model = drifting(), ToyModel()
+    scene, model = make_drifting_scene(), ToyModel()
     session = start(scene, model)
-    session.prompt(scene.click(1))
+    session.prompt(scene.make_click(1))
     session.run().finish()
     session.lock(1, 4)
     model.calls.clear()
-    session.run(session.plan(again=True)).finish()
-    assert 4 not in model.asked_frames(1)
-    assert session.traces()[1, 4].presence is Presence.LOCKED
+    session.run(session.plan(from_first_prompt=True)).finish()
+    assert 4 not in model.get_segmented_frames(1)
+    assert session.records()[1, 4].presence is Presence.LOCKED
     session.lock(1, 4, locked=False)
-    session.run(session.plan(again=True)).finish()
-    assert session.traces()[1, 4].presence is Presence.TRACKED
+    session.run(session.plan(from_first_prompt=True)).finish()
+    assert session.records()[1, 4].presence is Presence.TRACKED
 
 
 def test_a_frame_that_was_never_reached_cannot_be_locked(start: Start) -> None:
-    session = start(drifting())
-    session.prompt(drifting().click(1))
+    session = start(make_drifting_scene())
+    session.prompt(make_drifting_scene().make_click(1))
     with pytest.raises(PromptError, match="nothing to lock"):
         session.lock(1, 4)
 
@@ -222,13 +222,13 @@ def test_a_frame_that_was_never_reached_cannot_be_locked(start: Start) -> None:
 def test_a_killed_session_goes_on_from_its_folder_to_the_same_labels(
     tmp_path: Path, start: Start
 ) -> None:
-    scene = drifting(frames=20)
+    scene = make_drifting_scene(frames=20)
     whole = start(scene)
-    whole.prompt_many([scene.click(track, 8) for track in scene.tracks])
+    whole.prompt_many([scene.make_click(track, 8) for track in scene.tracks])
     whole.run().finish()
 
-    killed = Session(scene.video, ToyModel(), settings=Settings(folder=tmp_path))
-    killed.prompt_many([scene.click(track, 8) for track in scene.tracks])
+    killed = Session(scene.video, ToyModel(), settings=SessionSettings(folder=tmp_path))
+    killed.prompt_many([scene.make_click(track, 8) for track in scene.tracks])
     run = iter(killed.run())
     for _ in range(13):  # eleven forward, two back
         next(run)
@@ -239,24 +239,24 @@ def test_a_killed_session_goes_on_from_its_folder_to_the_same_labels(
     again = start(scene, model, folder=tmp_path)
     again.resume(log)
     again.run().finish()
-    assert model.asked_frames(1) == [5, 4, 3, 2, 1, 0]
+    assert model.get_segmented_frames(1) == [5, 4, 3, 2, 1, 0]
     np.testing.assert_array_equal(labels(again), labels(whole))
 
 
 def test_a_fresh_prompt_between_walks_starts_its_own_walk(start: Start) -> None:
-    scene, model = drifting(), ToyModel()
+    scene, model = make_drifting_scene(), ToyModel()
     session = start(scene, model)
-    session.prompt(scene.click(1))
+    session.prompt(scene.make_click(1))
     session.run().finish()
-    session.prompt(scene.click(2, 6))
+    session.prompt(scene.make_click(2, 6))
     model.calls.clear()
     run = session.run().finish()
     assert run.plan == Propagation.outward({2: [6]}, length=10)
-    assert not model.asked_frames(1)
+    assert not model.get_segmented_frames(1)
 
 
 def test_a_run_that_fails_says_so_and_keeps_what_it_has(start: Start) -> None:
-    scene = drifting()
+    scene = make_drifting_scene()
 
     class Failing(ToyModel):
         def segment(self, embedding, queries):  # type: ignore[no-untyped-def]
@@ -265,7 +265,7 @@ def test_a_run_that_fails_says_so_and_keeps_what_it_has(start: Start) -> None:
             return super().segment(embedding, queries)
 
     session = start(scene, Failing())
-    session.prompt_many(scene.log().prompts)
+    session.prompt_many(scene.make_log().prompts)
     run = session.run()
     with pytest.raises(RuntimeError, match="out of memory"):
         run.finish()
@@ -278,30 +278,30 @@ def test_a_prompt_that_fails_is_not_in_the_log(start: Start) -> None:
         def segment(self, embedding, queries):  # type: ignore[no-untyped-def]
             raise RuntimeError("out of memory")
 
-    session = start(drifting(), Failing())
+    session = start(make_drifting_scene(), Failing())
     with pytest.raises(RuntimeError):
-        session.prompt(drifting().click(1))
+        session.prompt(make_drifting_scene().make_click(1))
     assert len(session.log) == 0
 
 
 def test_settings_that_cannot_be_kept_are_refused() -> None:
     with pytest.raises(PlanError, match="needs a folder"):
         Session(
-            drifting().video,
+            make_drifting_scene().video,
             ToyModel(),
-            settings=replace(Settings(), embedding_disk_bytes=8 * 2**30),
+            settings=replace(SessionSettings(), embedding_disk_bytes=8 * 2**30),
         )
 
 
 def test_memories_a_correction_was_answered_with_are_not_made_again_for_its_walk(
     start: Start,
 ) -> None:
-    scene, model = drifting(frames=12), ToyModel()
+    scene, model = make_drifting_scene(frames=12), ToyModel()
     session = start(scene, model)
-    session.prompt(scene.click(1))
+    session.prompt(scene.make_click(1))
     session.run().finish()
     model.calls.clear()
-    session.prompt(scene.click(1, 6))
+    session.prompt(scene.make_click(1, 6))
     session.run(session.plan(direction="forward")).finish()
     made = [call.frame for call in model.calls if call.kind == "remember"]
     assert sorted(made) == sorted(set(made)), (
@@ -326,25 +326,29 @@ class Mortal(ToyModel):
 @pytest.mark.parametrize("corrected", [False, True], ids=["first walk", "after a correction"])
 def test_a_model_that_is_gone_is_replaced_and_the_walk_goes_on(corrected: bool) -> None:
     """As after a worker died: what was answered stays, what was not answered was not said, the rest is carried."""
-    scene, planes = drifting(), []
+    scene, planes = make_drifting_scene(), []
     for fatal in (6, 99):
         with Session(scene.video, Mortal(fatal)) as session:
-            session.prompt_many([scene.click(track, 0) for track in scene.tracks])
+            session.prompt_many([scene.make_click(track, 0) for track in scene.tracks])
             if fatal == 6:
                 with pytest.raises(ModelError, match="gone"):
                     session.run().finish()
-                assert session.unfinished and session.plane(5).any() and not session.plane(6).any()
+                assert (
+                    session.unfinished
+                    and session.label_plane(5).any()
+                    and not session.label_plane(6).any()
+                )
                 with pytest.raises(ModelError, match="gone"):
-                    session.prompt(scene.click(1, 8))
+                    session.prompt(scene.make_click(1, 8))
                 model = ToyModel()
-                session.take_up(model)
+                session.reconnect_model(model)
             session.run().finish()
             if fatal == 6:
                 assert model.calls and {
                     call.frame for call in model.calls if call.kind == "segment"
                 } == {6, 7, 8, 9}
             if corrected:
-                session.prompt(scene.click(1, 3))
+                session.prompt(scene.make_click(1, 3))
                 session.run().finish()
             planes.append(labels(session))
     np.testing.assert_array_equal(*planes)
@@ -360,7 +364,7 @@ def test_another_model_is_not_taken_up(differs: dict[str, str]) -> None:
     other = ToyModel()
     other.card = replace(other.card, **differs)  # type: ignore[arg-type]
     with (
-        Session(drifting().video, ToyModel()) as session,
+        Session(make_drifting_scene().video, ToyModel()) as session,
         pytest.raises(ModelError, match="expected the same"),
     ):
-        session.take_up(other)
+        session.reconnect_model(other)

@@ -12,7 +12,7 @@ import pytest
 from napari_sam2.core.prompt import PointPrompt
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
-from napari_sam2.propagation.session import Session, Settings
+from napari_sam2.propagation.session import Session, SessionSettings
 from napari_sam2.testing.toy import ToyModel
 
 _FRAMES, _SIDE, _RADIUS = 2000, 32, 5
@@ -46,7 +46,7 @@ def _centre(frame: int) -> tuple[float, float]:
 def test_memory_is_constant_over_two_thousand_frames() -> None:
     video = Video.of(Stack(_Moving(), "tyx"), contrast=Contrast(0, 50_000))
     model = ToyModel()
-    with Session(video, model, settings=Settings(embedding_bytes=1 << 20)) as session:
+    with Session(video, model, settings=SessionSettings(embedding_bytes=1 << 20)) as session:
         session.prompt(PointPrompt(0, 1, [_centre(0)], [True]))
         tracemalloc.start()
         try:
@@ -59,5 +59,5 @@ def test_memory_is_constant_over_two_thousand_frames() -> None:
         finally:
             tracemalloc.stop()
         for frame in (1, 777, _FRAMES - 1):
-            np.testing.assert_array_equal(session.plane(frame) > 0, _disc(frame) > 0)
+            np.testing.assert_array_equal(session.label_plane(frame) > 0, _disc(frame) > 0)
     assert held[_FRAMES - 1] - held[500] < _GROWTH, held

@@ -14,21 +14,21 @@ import pytest
 from napari_sam2.core.plan import Step
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.protocols import MemoryPolicy, Sink, VideoModel
-from napari_sam2.core.result import Embedding, Memory, Query, Recall, Segment
+from napari_sam2.core.result import Embedding, Memory, MemoryReference, Query, Segment
 from napari_sam2.testing.contracts import ModelContract, PolicyContract, SinkContract
 from napari_sam2.testing.toy import ToyModel
 
 
 class TestToyModel(ModelContract):
     tolerance = 0.0
-    echo_iou = 1.0
+    min_mask_prompt_iou = 1.0
 
     def make_model(self) -> VideoModel:
         return ToyModel()
 
 
 class TestCoarseToyModel(ModelContract):
-    echo_iou = 0.6
+    min_mask_prompt_iou = 0.6
 
     def make_model(self) -> VideoModel:
         return ToyModel(stride=4)
@@ -45,14 +45,14 @@ class Recent:
     def reach(self) -> int:
         return self.count
 
-    def select(self, memories: Sequence[Memory], step: Step) -> list[Recall]:
+    def select(self, memories: Sequence[Memory], step: Step) -> list[MemoryReference]:
         shown = []
         for memory in memories:
             age = back(memory, step)
             if memory.conditioning and age:
-                shown.append(Recall(memory, 0, age))
+                shown.append(MemoryReference(memory, 0, age))
             elif not memory.conditioning and 0 < age <= self.count:
-                shown.append(Recall(memory, age, age))
+                shown.append(MemoryReference(memory, age, age))
         return shown
 
     def retain(self, memories: Sequence[Memory], step: Step) -> list[Memory]:
@@ -223,7 +223,7 @@ class Stubborn(ToyModel):
             replace(
                 a,
                 logits=np.minimum(a.logits, half.astype(np.float32))
-                if q.said.mask is not None
+                if q.prompts.mask is not None
                 else a.logits,
             )
             for a, q in zip(answers, queries, strict=True)
@@ -240,7 +240,7 @@ class Lossy(ToyModel):
     """It looks at a part of which not everything comes back from arrays."""
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
-        part = embedding.part(
+        part = embedding.get_part(
             embedding.window, lambda: replace(embedding, features=(*embedding.features, 1))
         )
         return [
@@ -278,7 +278,7 @@ class Anonymous(Recent):
 class Moody(Recent):
     asked: list[Step] = []  # noqa: RUF012  (shared on purpose: that is what is wrong with it)
 
-    def select(self, memories: Sequence[Memory], step: Step) -> list[Recall]:
+    def select(self, memories: Sequence[Memory], step: Step) -> list[MemoryReference]:
         self.asked.append(step)
         return super().select(memories, step)[len(self.asked) % 2 :]
 
@@ -290,17 +290,17 @@ class Greedy(Recent):
 
 
 class Inventive(Recent):
-    def select(self, memories: Sequence[Memory], step: Step) -> list[Recall]:
+    def select(self, memories: Sequence[Memory], step: Step) -> list[MemoryReference]:
         return [
-            Recall(replace(each.memory), each.slot, each.age)
+            MemoryReference(replace(each.memory), each.slot, each.age)
             for each in super().select(memories, step)
         ]
 
 
 class Cheating(Recent):
-    def select(self, memories: Sequence[Memory], step: Step) -> list[Recall]:
+    def select(self, memories: Sequence[Memory], step: Step) -> list[MemoryReference]:
         return [
-            Recall(memory, 0, back(memory, step))
+            MemoryReference(memory, 0, back(memory, step))
             for memory in memories
             if abs(back(memory, step)) <= self.count
         ]
@@ -313,18 +313,18 @@ class FarSighted(Recent):
 
 
 class Unsigned(Recent):
-    def select(self, memories: Sequence[Memory], step: Step) -> list[Recall]:
+    def select(self, memories: Sequence[Memory], step: Step) -> list[MemoryReference]:
         return [replace(each, age=abs(each.age or 0)) for each in super().select(memories, step)]
 
 
 class Forward(Recent):
-    def select(self, memories: Sequence[Memory], step: Step) -> list[Recall]:
+    def select(self, memories: Sequence[Memory], step: Step) -> list[MemoryReference]:
         return super().select(memories, step) if step.forward else []
 
 
 class Meddling(Recent):
     def retain(self, memories: Sequence[Memory], step: Step) -> list[Memory]:
-        return [replace(memory, score=0.5) for memory in super().retain(memories, step)]
+        return [replace(memory, iou=0.5) for memory in super().retain(memories, step)]
 
 
 class Hoarding(Recent):

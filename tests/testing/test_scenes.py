@@ -6,26 +6,26 @@ import numpy as np
 import pytest
 
 from napari_sam2.core.errors import IntensityError
-from napari_sam2.core.result import Memory, Query, Recall
+from napari_sam2.core.result import Memory, MemoryReference, Query
 from napari_sam2.core.window import Window
 from napari_sam2.testing import scenes
-from napari_sam2.testing.scenes import LAPSES, SCENES, Scene
+from napari_sam2.testing.scenes import CORRECTION_SCENES, SCENES, Scene
 from napari_sam2.testing.toy import ToyModel
 
 
 def walked(scene: Scene, model: ToyModel, *, size: int = 64) -> np.ndarray:
     """Labels of a plain walk forward, written here without the engine: the last six memories and the prompted one."""
-    video, log = scene.video, scene.log()
+    video, log = scene.video, scene.make_log()
     labels = np.zeros(video.shape, dtype=np.uint16)
     memories: dict[int, list[Memory]] = {track: [] for track in scene.tracks}
     for embedding in model.embed(
-        [(video.frame(i), Window.whole(video.shape[1:], size)) for i in range(len(video))]
+        [(video.read_frame(i), Window.full_frame(video.shape[1:], size)) for i in range(len(video))]
     ):
         frame = embedding.frame
         queries = [
-            Query(track, said, recalls=tuple(_recalls(memories[track], frame)))
+            Query(track, said, memory_references=tuple(_recalls(memories[track], frame)))
             for track in scene.tracks
-            for said in [log.said(track, frame)]
+            for said in [log.frame_prompts(track, frame)]
             if said.points or memories[track]
         ]
         segments = model.segment(embedding, queries)
@@ -44,10 +44,12 @@ def walked(scene: Scene, model: ToyModel, *, size: int = 64) -> np.ndarray:
     return labels
 
 
-def _recalls(memories: list[Memory], frame: int) -> list[Recall]:
-    conditioning = [Recall(each, 0, frame - each.frame) for each in memories if each.conditioning]
+def _recalls(memories: list[Memory], frame: int) -> list[MemoryReference]:
+    conditioning = [
+        MemoryReference(each, 0, frame - each.frame) for each in memories if each.conditioning
+    ]
     return conditioning + [
-        Recall(each, frame - each.frame, frame - each.frame)
+        MemoryReference(each, frame - each.frame, frame - each.frame)
         for each in memories[-6:]
         if not each.conditioning
     ]
@@ -60,20 +62,20 @@ def test_toy_model_carries_one_click_per_object_exactly_through(scene: Scene, si
 
 
 def test_toy_model_carries_noisy_objects_with_a_tolerance() -> None:
-    scene = scenes.drifting(noise=300.0)
+    scene = scenes.make_drifting_scene(noise=300.0)
     agreement = (walked(scene, ToyModel(tolerance=0.05)) == scene.labels).mean()
     assert agreement > 0.995
 
 
-@pytest.mark.parametrize("scene", LAPSES, ids=str)
+@pytest.mark.parametrize("scene", CORRECTION_SCENES, ids=str)
 def test_toy_model_errs_where_it_should_be_corrected(scene: Scene) -> None:
     assert (walked(scene, ToyModel()) != scene.labels).any()
 
 
-@pytest.mark.parametrize("scene", [*SCENES, *LAPSES], ids=str)
+@pytest.mark.parametrize("scene", [*SCENES, *CORRECTION_SCENES], ids=str)
 def test_grey_values_are_those_promised(scene: Scene) -> None:
     walked_planes = [
-        [scene.video.raw(i, channel) for i in range(len(scene.video))]
+        [scene.video.read_raw_plane(i, channel) for i in range(len(scene.video))]
         for channel in range(len(scene.background))
     ]
     for channel, planes in enumerate(walked_planes):
@@ -86,10 +88,10 @@ def test_grey_values_are_those_promised(scene: Scene) -> None:
 @pytest.mark.parametrize("scene", SCENES, ids=str)
 def test_click_lies_on_its_object(scene: Scene) -> None:
     for track in scene.tracks:
-        prompt = scene.click(track)
+        prompt = scene.make_click(track)
         y, x = (int(place) for place in prompt.yx[0])
         assert scene.labels[prompt.frame, y, x] == track
-        assert prompt.frame == scene.frames(track)[0]
+        assert prompt.frame == scene.find_frames(track)[0]
 
 
 def in_contact(plane: np.ndarray) -> bool:
@@ -97,21 +99,23 @@ def in_contact(plane: np.ndarray) -> bool:
 
 
 def test_touching_discs_touch_and_part() -> None:
-    contact = [in_contact(plane) for plane in scenes.touching().labels]
+    contact = [in_contact(plane) for plane in scenes.make_touching_scene().labels]
     assert contact[0] is False and contact[-1] is False and any(contact)
 
 
 @pytest.mark.parametrize("away", [1, 2, 3])
 def test_returning_disc_is_away_for_as_long_as_asked(away: int) -> None:
-    seen = scenes.returning(away=away).frames(1)
+    seen = scenes.make_returning_scene(absent_frames=away).find_frames(1)
     assert (seen[0], seen[-1]) == (0, 9)
     assert 10 - len(seen) == away
 
 
 def test_division_names_the_parents_and_ends_the_mother() -> None:
-    scene = scenes.dividing(at=4)
+    scene = scenes.make_dividing_scene(division_frame=4)
     assert scene.parents == {2: 1, 3: 1}
-    assert scene.frames(1) == (0, 1, 2, 3) and scene.frames(2) == scene.frames(3) == (
+    assert scene.find_frames(1) == (0, 1, 2, 3) and scene.find_frames(2) == scene.find_frames(
+        3
+    ) == (
         4,
         5,
         6,
@@ -119,12 +123,12 @@ def test_division_names_the_parents_and_ends_the_mother() -> None:
         8,
         9,
     )
-    assert scene.log().track(2).parent == 1
+    assert scene.make_log().track(2).parent == 1
 
 
 def test_objects_appear_at_their_frames() -> None:
-    scene = scenes.appearing(every=3)
-    assert [scene.frames(track)[0] for track in scene.tracks] == [0, 3, 6, 9]
+    scene = scenes.make_appearing_scene(interval=3)
+    assert [scene.find_frames(track)[0] for track in scene.tracks] == [0, 3, 6, 9]
 
 
 def _middle(scene: Scene, track: int, frame: int) -> float:
@@ -134,9 +138,11 @@ def _middle(scene: Scene, track: int, frame: int) -> float:
 
 @pytest.mark.parametrize(("apart", "hidden"), [(2.2, False), (1.5, True)])
 def test_passing_look_alikes_go_steadily_and_both_ways(apart: float, hidden: bool) -> None:
-    scene = scenes.passing(frames=8, shape=(96, 96), radius=6, apart=apart, speed=3)
+    scene = scenes.make_passing_scene(
+        frames=8, shape=(96, 96), radius=6, row_spacing=apart, speed=3
+    )
     assert len(set(scene.intensity.values())) == 1
-    full = [track for track in scene.tracks if len(scene.frames(track)) == 8]
+    full = [track for track in scene.tracks if len(scene.find_frames(track)) == 8]
     ways = {
         round(float(step))
         for track in full
@@ -155,12 +161,12 @@ def test_passing_look_alikes_go_steadily_and_both_ways(apart: float, hidden: boo
 
 
 def test_crossing_objects_hide_each_other_and_stay_in_sight() -> None:
-    area = (scenes.crossing().labels == 1).sum(axis=(1, 2))
+    area = (scenes.make_crossing_scene().labels == 1).sum(axis=(1, 2))
     assert 0 < area.min() < 0.7 * area.max()
 
 
 def test_volumes_agree_with_the_voxels_counted() -> None:
-    scene = scenes.ellipsoids(slices=40, shape=(128, 128))
+    scene = scenes.make_ellipsoid_scene(slices=40, shape=(128, 128))
     voxel = scene.stack.spacing.voxel_um3
     assert voxel == 0.5
     for track, volume in scene.volume_um3.items():
@@ -168,22 +174,22 @@ def test_volumes_agree_with_the_voxels_counted() -> None:
 
 
 def test_twelve_bit_pair_is_one_object_in_eight_bit() -> None:
-    scene = scenes.twelve_bit()
+    scene = scenes.make_twelve_bit_scene()
     assert all(in_contact(plane) for plane in scene.labels)
     assert scene.stack.data.max() == 4095
-    eight = (scene.video.frame(0).pixels * 255).round()
+    eight = (scene.video.read_frame(0).pixels * 255).round()
     assert len(np.unique(eight[np.isin(scene.labels[0], (1, 2))])) == 1
 
 
 def test_blank_scene_has_nothing_to_walk() -> None:
-    scene = scenes.blank()
+    scene = scenes.make_blank_scene()
     assert scene.tracks == ()
     with pytest.raises(IntensityError):
         _ = scene.video
 
 
 def test_scenes_grow_to_many_objects() -> None:
-    scene = scenes.drifting(count=100, frames=4, shape=(256, 256))
+    scene = scenes.make_drifting_scene(count=100, frames=4, shape=(256, 256))
     assert len(scene.tracks) == 100
     np.testing.assert_array_equal(walked(scene, ToyModel(), size=256), scene.labels)
 

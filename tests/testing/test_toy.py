@@ -9,14 +9,14 @@ import pytest
 
 from napari_sam2.core.errors import ModelError
 from napari_sam2.core.presence import Presence
-from napari_sam2.core.prompt import Said
-from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, Query, Recall, Segment
+from napari_sam2.core.prompt import FramePrompts
+from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, MemoryReference, Query, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
-from napari_sam2.testing.toy import Shown, ToyModel
+from napari_sam2.testing.toy import ShownMemory, ToyModel
 
 SHAPE = (32, 32)
-WHOLE = Window.whole(SHAPE, 32)
+WHOLE = Window.full_frame(SHAPE, 32)
 LEFT, RIGHT = np.s_[8:16, 4:12], np.s_[8:16, 12:20]  # two squares that touch
 
 
@@ -50,8 +50,8 @@ def memory(
     )
 
 
-def click(*yx: tuple[float, float], positive: tuple[bool, ...] | None = None) -> Said:
-    return Said(points=yx, positive=positive or (True,) * len(yx))
+def click(*yx: tuple[float, float], positive: tuple[bool, ...] | None = None) -> FramePrompts:
+    return FramePrompts(points=yx, positive=positive or (True,) * len(yx))
 
 
 HALF = mask_of(np.s_[8:12, 4:12])
@@ -67,11 +67,14 @@ ANSWERS = {
         Query(1, click((9, 8), (10, 15), positive=(True, False))),
         mask_of(LEFT),
     ),
-    "box around one": (Query(1, Said(box=(8, 4, 15, 11))), mask_of(LEFT)),
-    "box that takes in some of the neighbour": (Query(1, Said(box=(7, 3, 17, 14))), mask_of(LEFT)),
-    "box on background": (Query(1, Said(box=(20, 20, 30, 30))), mask_of()),
+    "box around one": (Query(1, FramePrompts(box=(8, 4, 15, 11))), mask_of(LEFT)),
+    "box that takes in some of the neighbour": (
+        Query(1, FramePrompts(box=(7, 3, 17, 14))),
+        mask_of(LEFT),
+    ),
+    "box on background": (Query(1, FramePrompts(box=(20, 20, 30, 30))), mask_of()),
     "mask that follows nothing in the image": (
-        Query(1, Said(mask=mask_of(np.s_[20:30, 3:9]))),
+        Query(1, FramePrompts(mask=mask_of(np.s_[20:30, 3:9]))),
         mask_of(np.s_[20:30, 3:9]),
     ),
 }
@@ -88,30 +91,39 @@ def test_prompt_is_answered_by(query: Query, expected: np.ndarray) -> None:
 NEAR, FAR, MISSED = mask_of(LEFT), mask_of(RIGHT), mask_of(np.s_[24:28, 24:28])
 
 RECALLS = {
-    "follows its grey value": ((Recall(memory(NEAR), 1, 1),), mask_of(LEFT)),
+    "follows its grey value": ((MemoryReference(memory(NEAR), 1, 1),), mask_of(LEFT)),
     "takes the neighbour along without a pointer": (
-        (Recall(memory(NEAR), 1, None),),
+        (MemoryReference(memory(NEAR), 1, None),),
         mask_of(LEFT, RIGHT),
     ),
-    "has no place without a mask": ((Recall(memory(NEAR), None, 1),), mask_of()),
-    "is absent where nothing overlaps": ((Recall(memory(MISSED), 1, 1),), mask_of()),
-    "is absent where its grey value is gone": ((Recall(memory(NEAR, level=0.9), 1, 1),), mask_of()),
+    "has no place without a mask": ((MemoryReference(memory(NEAR), None, 1),), mask_of()),
+    "is absent where nothing overlaps": ((MemoryReference(memory(MISSED), 1, 1),), mask_of()),
+    "is absent where its grey value is gone": (
+        (MemoryReference(memory(NEAR, level=0.9), 1, 1),),
+        mask_of(),
+    ),
     "trusts the nearest slot": (
-        (Recall(memory(NEAR, frame=3), 2, 2), Recall(memory(FAR, level=1.0), 1, 1)),
+        (
+            MemoryReference(memory(NEAR, frame=3), 2, 2),
+            MemoryReference(memory(FAR, level=1.0), 1, 1),
+        ),
         mask_of(RIGHT),
     ),
     "goes elsewhere when the slots are exchanged": (
-        (Recall(memory(NEAR, frame=3), 1, 1), Recall(memory(FAR, level=1.0), 2, 2)),
+        (
+            MemoryReference(memory(NEAR, frame=3), 1, 1),
+            MemoryReference(memory(FAR, level=1.0), 2, 2),
+        ),
         mask_of(LEFT),
     ),
     "falls back on an older one": (
-        (Recall(memory(NEAR, frame=1), 4, 4), Recall(memory(MISSED), 1, 1)),
+        (MemoryReference(memory(NEAR, frame=1), 4, 4), MemoryReference(memory(MISSED), 1, 1)),
         mask_of(LEFT),
     ),
     "takes a conditioning frame for as far as it is": (
         (
-            Recall(memory(NEAR, frame=0, conditioning=True), 0, 5),
-            Recall(memory(FAR, level=1.0), 1, 1),
+            MemoryReference(memory(NEAR, frame=0, conditioning=True), 0, 5),
+            MemoryReference(memory(FAR, level=1.0), 1, 1),
         ),
         mask_of(RIGHT),
     ),
@@ -119,20 +131,20 @@ RECALLS = {
 
 
 @pytest.mark.parametrize(("recalls", "expected"), RECALLS.values(), ids=RECALLS.keys())
-def test_tracked_object(recalls: tuple[Recall, ...], expected: np.ndarray) -> None:
-    segment = asked(Query(1, recalls=recalls))
+def test_tracked_object(recalls: tuple[MemoryReference, ...], expected: np.ndarray) -> None:
+    segment = asked(Query(1, memory_references=recalls))
     np.testing.assert_array_equal(segment.logits > 0, expected)
     assert segment.presence is (Presence.TRACKED if expected.any() else Presence.ABSENT)
 
 
 def test_absent_object_has_absent_logits() -> None:
-    segment = asked(Query(1, recalls=(Recall(memory(MISSED), 1, 1),)))
+    segment = asked(Query(1, memory_references=(MemoryReference(memory(MISSED), 1, 1),)))
     assert (segment.logits == ABSENT_LOGIT).all()
     assert not segment.present and segment.iou == 0
 
 
 LOGITS = np.where(HALF, 5.0, -5.0).astype(np.float32)
-WITH_MEMORY = (Recall(memory(NEAR, conditioning=True), 0, 1),)
+WITH_MEMORY = (MemoryReference(memory(NEAR, conditioning=True), 0, 1),)
 
 CORRECTIONS = {
     "adds to the previous answer": (
@@ -165,9 +177,11 @@ def test_iou_tells_what_was_shown() -> None:
         "click": Query(1, click((10, 6))),
         "click, logits": Query(1, click((10, 6)), logits=LOGITS),
         "click, logits, conditioning": Query(1, click((10, 6)), WITH_MEMORY, LOGITS),
-        "tracked, 1 back": Query(1, recalls=(Recall(memory(NEAR), 1, 1),)),
-        "tracked, 4 back": Query(1, recalls=(Recall(memory(NEAR, frame=1), 4, 4),)),
-        "tracked, conditioned": Query(1, recalls=WITH_MEMORY),
+        "tracked, 1 back": Query(1, memory_references=(MemoryReference(memory(NEAR), 1, 1),)),
+        "tracked, 4 back": Query(
+            1, memory_references=(MemoryReference(memory(NEAR, frame=1), 4, 4),)
+        ),
+        "tracked, conditioned": Query(1, memory_references=WITH_MEMORY),
     }
     found = {name: round(asked(query).iou, 3) for name, query in queries.items()}
     assert found == {
@@ -218,7 +232,7 @@ def test_features_survive_half_precision() -> None:
 
 @pytest.mark.parametrize(
     "window",
-    [Window(4, 0, 16, 24, 64), Window(-4, -4, 40, 40, 128), Window.whole(SHAPE, 96)],
+    [Window(4, 0, 16, 24, 64), Window(-4, -4, 40, 40, 128), Window.full_frame(SHAPE, 96)],
     ids=str,
 )
 def test_click_through_any_window_gives_the_object_back(window: Window) -> None:
@@ -242,25 +256,26 @@ def test_calls_say_what_was_asked() -> None:
     views = [(Frame(index, picture()), WHOLE) for index in (4, 5)]
     _, embedding = model.embed(views)
     segments = model.segment(
-        embedding, [Query(1, recalls=WITH_MEMORY), Query(7, click((10, 6)), logits=40 * LOGITS)]
+        embedding,
+        [Query(1, memory_references=WITH_MEMORY), Query(7, click((10, 6)), logits=40 * LOGITS)],
     )
     model.remember(embedding, segments)
     embed, segment, remember = model.calls
     assert (embed.kind, embed.frames, model.embedded_frames) == ("embed", (4, 5), [4, 5])
-    assert (segment.kind, segment.frame, segment.tracks, segment.logits) == (
+    assert (segment.kind, segment.frame, segment.tracks, segment.max_logits) == (
         "segment",
         5,
         (1, 7),
         (None, 200.0),
     )
-    assert segment.shown == ((Shown(4, 0, 1, True),), ())
+    assert segment.shown_memories == ((ShownMemory(4, 0, 1, True),), ())
     assert (remember.kind, remember.frame, remember.tracks, remember.conditioning) == (
         "remember",
         5,
         (1, 7),
         (False, True),
     )
-    assert (model.asked_frames(7), model.asked_frames(2)) == ([5], [])
+    assert (model.get_segmented_frames(7), model.get_segmented_frames(2)) == ([5], [])
 
 
 def test_other_settings_are_another_model() -> None:
@@ -283,10 +298,13 @@ SMALL = memory(np.ones((4, 4), dtype=bool))
 REFUSED = {
     "nothing said and nothing recalled": (Query(3), "neither prompt nor memory"),
     "a mask shown without its features": (
-        Query(3, recalls=(Recall(FORGOTTEN, 1, 1),)),
+        Query(3, memory_references=(MemoryReference(FORGOTTEN, 1, 1),)),
         "without features",
     ),
-    "a memory of another grid": (Query(3, recalls=(Recall(SMALL, 1, 1),)), r"\(4, 4\)"),
+    "a memory of another grid": (
+        Query(3, memory_references=(MemoryReference(SMALL, 1, 1),)),
+        r"\(4, 4\)",
+    ),
     "logits of another grid": (
         Query(3, click((1, 1)), logits=np.zeros((8, 8), dtype=np.float32)),
         r"\(8, 8\)",

@@ -8,20 +8,20 @@ import pytest
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.prompt import PointPrompt
 from napari_sam2.core.track import Branch
-from napari_sam2.measurement.evaluation.ctc_agreement import ctc_measures
-from napari_sam2.measurement.evaluation.matching import Overlap
-from napari_sam2.measurement.lineage import branches
-from napari_sam2.testing.scenes import dividing
-from napari_sam2.tracking.linking import doubtful, link, mothers
-from napari_sam2.tracking.tracklets import Chain, settled
-from tests.measurement.conftest import square
+from napari_sam2.measurement.evaluation.ctc_agreement import compute_ctc_measures
+from napari_sam2.measurement.evaluation.matching import LabelOverlap
+from napari_sam2.measurement.lineage import find_branches
+from napari_sam2.testing.scenes import make_dividing_scene
+from napari_sam2.tracking.linking import find_ambiguous_tracks, find_divisions, link_frames
+from napari_sam2.tracking.tracklets import Tracklet, finalize_tracklets
+from tests.measurement.conftest import draw_square
 
 
 def plane(*squares: tuple[int, int, int, int]) -> np.ndarray:
     """(60, 120) labels of squares (label, top, left, side)."""
     labels = np.zeros((60, 120), np.int32)
     for each in squares:
-        square(labels, *each)
+        draw_square(labels, *each)
     return labels
 
 
@@ -47,7 +47,7 @@ def plane(*squares: tuple[int, int, int, int]) -> np.ndarray:
     ],
 )
 def test_object_is_the_one_it_was(before, found, expected):
-    linked = link(plane(*before), plane(*found), reach_px=20)
+    linked = link_frames(plane(*before), plane(*found), max_distance_px=20)
     assert linked == expected or (
         len(expected) == 1 and set(linked.values()) == set(expected.values()) and len(before) > 1
     )
@@ -56,14 +56,14 @@ def test_object_is_the_one_it_was(before, found, expected):
 def test_what_the_model_says_decides_where_masks_do_not():
     before, found = plane((7, 10, 10, 8), (8, 10, 30, 8)), plane((1, 30, 12, 8), (2, 30, 28, 8))
     crossed = plane((8, 30, 12, 8), (7, 30, 28, 8))
-    assert link(before, found, reach_px=40) == {7: 1, 8: 2}
-    assert link(before, found, carried=crossed, reach_px=40) == {7: 2, 8: 1}
+    assert link_frames(before, found, max_distance_px=40) == {7: 1, 8: 2}
+    assert link_frames(before, found, propagated=crossed, max_distance_px=40) == {7: 2, 8: 1}
 
 
 def test_only_what_masks_do_not_tell_is_doubtful():
     before = plane((1, 5, 5, 10), (2, 5, 40, 10), (3, 30, 5, 10), (4, 30, 40, 10), (5, 30, 49, 10))
     found = plane((1, 6, 6, 10), (2, 5, 52, 10), (3, 31, 5, 10), (4, 30, 45, 10))
-    assert doubtful(before, found) == [2, 4, 5]
+    assert find_ambiguous_tracks(before, found) == [2, 4, 5]
 
 
 @pytest.mark.parametrize(
@@ -78,23 +78,25 @@ def test_only_what_masks_do_not_tell_is_doubtful():
 )
 def test_daughters_lie_on_both_sides_of_the_mother_and_are_alike(found, expected):
     before = plane((9, 18, 19, 12))
-    assert mothers(before, plane(*found), {9: 1}, [2], reach_px=24) == expected
+    assert find_divisions(before, plane(*found), {9: 1}, [2], max_distance_px=24) == expected
 
 
-def chain(number: int, frames: range, mother: int | None = None) -> Chain:
-    return Chain(
+def chain(number: int, frames: range, mother: int | None = None) -> Tracklet:
+    return Tracklet(
         number,
         {frame: PointPrompt(frame, number, [(1.0, 1.0)], [True]) for frame in frames},
         mother,
     )
 
 
-def told(chains: list[Chain]) -> list[tuple[int, int, int, int | None]]:
-    return [(each.number, each.first, each.last, each.mother) for each in chains]
+def told(chains: list[Tracklet]) -> list[tuple[int, int, int, int | None]]:
+    return [(each.id, each.first, each.last, each.parent) for each in chains]
 
 
 def test_mother_ends_where_she_divides_and_goes_on_as_a_daughter():
-    assert told(settled([chain(1, range(10)), chain(2, range(4, 10), 1)], 10, least=2)) == [
+    assert told(
+        finalize_tracklets([chain(1, range(10)), chain(2, range(4, 10), 1)], 10, min_frames=2)
+    ) == [
         (1, 0, 3, None),
         (2, 4, 9, 1),
         (3, 4, 9, 1),
@@ -102,8 +104,10 @@ def test_mother_ends_where_she_divides_and_goes_on_as_a_daughter():
 
 
 def test_mother_that_divides_twice_has_granddaughters():
-    found = settled(
-        [chain(1, range(12)), chain(2, range(3, 12), 1), chain(3, range(7, 12), 1)], 12, least=2
+    found = finalize_tracklets(
+        [chain(1, range(12)), chain(2, range(3, 12), 1), chain(3, range(7, 12), 1)],
+        12,
+        min_frames=2,
     )
     assert told(found) == [
         (1, 0, 2, None),
@@ -115,45 +119,52 @@ def test_mother_that_divides_twice_has_granddaughters():
 
 
 def test_division_whose_daughter_is_gone_at_once_is_none():
-    assert told(settled([chain(1, range(10)), chain(2, range(4, 5), 1)], 10, least=1)) == [
-        (1, 0, 9, None)
-    ]
+    assert told(
+        finalize_tracklets([chain(1, range(10)), chain(2, range(4, 5), 1)], 10, min_frames=1)
+    ) == [(1, 0, 9, None)]
 
 
 def test_division_on_the_last_frame_counts():
-    assert len(settled([chain(1, range(10)), chain(2, range(9, 10), 1)], 10, least=2)) == 3
+    assert (
+        len(finalize_tracklets([chain(1, range(10)), chain(2, range(9, 10), 1)], 10, min_frames=2))
+        == 3
+    )
 
 
 def test_short_chain_is_dropped_unless_the_video_begins_or_ends_on_it():
-    found = settled(
-        [chain(1, range(1)), chain(2, range(4, 5)), chain(3, range(9, 10))], 10, least=2
+    found = finalize_tracklets(
+        [chain(1, range(1)), chain(2, range(4, 5)), chain(3, range(9, 10))], 10, min_frames=2
     )
     assert [each.first for each in found] == [0, 9]
 
 
 def test_gaps_are_frames_it_was_missed_on():
-    gapped = Chain(
+    gapped = Tracklet(
         1, {frame: PointPrompt(frame, 1, [(1.0, 1.0)], [True]) for frame in (0, 1, 4, 5, 7)}
     )
-    assert gapped.gaps() == [(1, 4), (5, 7)]
+    assert gapped.find_gaps() == [(1, 4), (5, 7)]
 
 
 def test_lineage_is_first_and_last_frame_and_parent():
     ids = [np.array([1]), np.array([1]), np.array([2, 3])]
-    assert branches(ids, {2: 1, 3: 1}) == [Branch(1, 0, 1), Branch(2, 2, 2, 1), Branch(3, 2, 2, 1)]
+    assert find_branches(ids, {2: 1, 3: 1}) == [
+        Branch(1, 0, 1),
+        Branch(2, 2, 2, 1),
+        Branch(3, 2, 2, 1),
+    ]
 
 
 @pytest.mark.parametrize("parents", [{2: 9}, {1: 2}], ids=["nobody", "born later"])
 def test_parent_that_cannot_be_is_refused(parents):
     with pytest.raises(LabelsError, match="begins before it"):
-        branches([np.array([1]), np.array([1, 2])], parents)
+        find_branches([np.array([1]), np.array([1, 2])], parents)
 
 
 def test_measures_of_the_challenge_are_one_for_the_truth_itself():
     pytest.importorskip("ctc_metrics")
-    scene = dividing()
-    overlaps = [Overlap.of(each, each) for each in scene.labels]
-    found = ctc_measures(overlaps, scene.parents, scene.parents)
+    scene = make_dividing_scene()
+    overlaps = [LabelOverlap.of(each, each) for each in scene.labels]
+    found = compute_ctc_measures(overlaps, scene.parents, scene.parents)
     assert {
         name: found[name] for name in ("SEG", "DET", "TRA", "CHOTA", "BC(0)", "gt_divisions")
     } == {
@@ -168,14 +179,18 @@ def test_measures_of_the_challenge_are_one_for_the_truth_itself():
 
 def test_missed_division_costs_what_its_edges_cost():
     pytest.importorskip("ctc_metrics")
-    scene = dividing()
-    found = ctc_measures([Overlap.of(each, each) for each in scene.labels], {}, scene.parents)
+    scene = make_dividing_scene()
+    found = compute_ctc_measures(
+        [LabelOverlap.of(each, each) for each in scene.labels], {}, scene.parents
+    )
     vertices, edges = 4 + 12, 3 + 5 + 5 + 2
     assert found["TRA"] == pytest.approx(1 - 2 * 1.5 / (10 * vertices + 1.5 * edges))
     assert found["DET"] == 1.0 and found["fn_div(1)"] == 1.0
 
 
 def test_nothing_found_is_nothing_tracked():
-    scene = dividing()
-    found = ctc_measures([Overlap.of(each, np.zeros_like(each)) for each in scene.labels])
+    scene = make_dividing_scene()
+    found = compute_ctc_measures(
+        [LabelOverlap.of(each, np.zeros_like(each)) for each in scene.labels]
+    )
     assert (found["TRA"], found["DET"]) == (0.0, 0.0)

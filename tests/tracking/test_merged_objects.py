@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_sam2.tracking.linking import twins
-from napari_sam2.tracking.merged_objects import parted, shared
+from napari_sam2.tracking.linking import find_daughter_pairs
+from napari_sam2.tracking.merged_objects import find_merged_objects, split_merged_object
 from tests.tracking.test_linking import plane
 
 BOTH = plane((1, 10, 10, 10), (1, 10, 20, 10))  # one body, 10 × 20
@@ -50,17 +50,17 @@ BOTH = plane((1, 10, 10, 10), (1, 10, 20, 10))  # one body, 10 × 20
     ],
 )
 def test_body_that_covers_what_would_be_lost_holds_it_too(before, found, linked, lasting, expected):
-    assert shared(plane(*before), found, linked, lasting) == expected
+    assert find_merged_objects(plane(*before), found, linked, lasting) == expected
 
 
 def test_parts_are_what_was_there_before():
     before = plane((7, 10, 10, 10), (8, 10, 20, 10))
-    np.testing.assert_array_equal(parted(BOTH > 0, before, [7, 8]), before)
+    np.testing.assert_array_equal(split_merged_object(BOTH > 0, before, [7, 8]), before)
 
 
 def test_every_pixel_of_a_body_that_moved_and_grew_goes_to_the_nearest():
     body = plane((1, 8, 9, 14), (1, 8, 21, 12)) > 0
-    pieces = parted(body, plane((7, 10, 10, 10), (8, 10, 22, 10)), [7, 8])
+    pieces = split_merged_object(body, plane((7, 10, 10, 10), (8, 10, 22, 10)), [7, 8])
     np.testing.assert_array_equal(pieces > 0, body)
     np.testing.assert_array_equal(
         pieces[body], np.where(np.nonzero(body)[1] <= 20, 7, 8)
@@ -86,4 +86,6 @@ def test_every_pixel_of_a_body_that_moved_and_grew_goes_to_the_nearest():
 )
 def test_mother_who_went_on_as_neither_has_twins(found, linked, expected):
     before = plane((9, 18, 19, 12))
-    assert twins(before, plane(*found), linked, [1, 2], reach_px=24) == expected
+    assert (
+        find_daughter_pairs(before, plane(*found), linked, [1, 2], max_distance_px=24) == expected
+    )

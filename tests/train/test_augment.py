@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.train.data.augment import Augment
+from napari_sam2.train.data.augment import Augmentation
 from napari_sam2.train.data.clip import Clip
 
 
@@ -27,7 +27,7 @@ def clip() -> Clip:
 
 @pytest.mark.parametrize("change", ["flip", "turn", "zoom"])
 def test_labels_follow_the_pixels(clip: Clip, change: str) -> None:
-    augment = replace(Augment.nothing(), **{change: 1.0})
+    augment = replace(Augmentation.identity(), **{change: 1.0})
     changed = False
     for seed in range(20):
         after = augment(clip, np.random.default_rng(seed))
@@ -41,22 +41,24 @@ def test_labels_follow_the_pixels(clip: Clip, change: str) -> None:
 
 def test_inversion_and_nothing_are_exact(clip: Clip) -> None:
     rng = np.random.default_rng(0)
-    assert np.array_equal(Augment.nothing()(clip, rng).frames, clip.frames)
-    assert np.allclose(replace(Augment.nothing(), invert=1.0)(clip, rng).frames, 1 - clip.frames)
+    assert np.array_equal(Augmentation.identity()(clip, rng).frames, clip.frames)
+    assert np.allclose(
+        replace(Augmentation.identity(), invert=1.0)(clip, rng).frames, 1 - clip.frames
+    )
 
 
 @pytest.mark.parametrize(
     "change", ["flip", "turn", "zoom", "invert", "gamma", "contrast", "shade", "blur"]
 )
 def test_all_frames_are_changed_alike(clip: Clip, change: str) -> None:
-    after = replace(Augment.nothing(), **{change: 1.0})(clip, np.random.default_rng(3))
+    after = replace(Augmentation.identity(), **{change: 1.0})(clip, np.random.default_rng(3))
     assert np.array_equal(after.frames[0], after.frames[2])
     assert np.array_equal(after.labels[0], after.labels[2])
 
 
 @pytest.mark.parametrize("change", ["gauss", "poisson"])
 def test_noise_differs_from_frame_to_frame_and_stays_within_range(clip: Clip, change: str) -> None:
-    after = replace(Augment.nothing(), **{change: 1.0})(clip, np.random.default_rng(3))
+    after = replace(Augmentation.identity(), **{change: 1.0})(clip, np.random.default_rng(3))
     assert not np.allclose(after.frames[0], after.frames[1])
     assert after.frames.min() >= 0
     assert after.frames.max() <= 1
@@ -68,14 +70,14 @@ def test_photon_noise_grows_with_the_light() -> None:
         np.repeat(np.linspace(0.1, 0.9, 64, dtype=np.float32)[None, None], 64, axis=1),
         np.ones((1, 64, 64), np.int32),
     )
-    after = replace(Augment.nothing(), poisson=1.0)(flat, np.random.default_rng(0))
+    after = replace(Augmentation.identity(), poisson=1.0)(flat, np.random.default_rng(0))
     spread = (after.frames - flat.frames)[0].std(axis=0)
     assert spread[40:56].mean() > 1.5 * spread[:12].mean()
 
 
 def test_everything_at_once_keeps_the_range_and_the_type(clip: Clip) -> None:
     for seed in range(50):
-        after = Augment()(clip, np.random.default_rng(seed))
+        after = Augmentation()(clip, np.random.default_rng(seed))
         assert after.frames.dtype == np.float32
         assert after.labels.dtype == np.int32
         assert np.isfinite(after.frames).all()
@@ -86,13 +88,13 @@ def test_everything_at_once_keeps_the_range_and_the_type(clip: Clip) -> None:
 
 def test_the_clip_given_is_left_as_it_was(clip: Clip) -> None:
     before = clip.frames.copy()
-    Augment()(clip, np.random.default_rng(0))
+    Augmentation()(clip, np.random.default_rng(0))
     assert np.array_equal(clip.frames, before)
 
 
 def test_frames_that_are_not_square_are_refused() -> None:
     with pytest.raises(LabelsError, match="square"):
-        Augment()(
+        Augmentation()(
             Clip(np.zeros((1, 4, 6), np.float32), np.zeros((1, 4, 6), np.int32), "wide"),
             np.random.default_rng(0),
         )

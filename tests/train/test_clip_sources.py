@@ -7,9 +7,9 @@ import pytest
 
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.train.data.clip import Clip, ClipSource
-from napari_sam2.train.data.clip_sources import Mixture, PairSource, walk
-from napari_sam2.train.data.pairs import Pair, Plane
-from napari_sam2.train.synthetic.clips import PaintedSource
+from napari_sam2.train.data.clip_sources import PairSource, SourceMixture, sample_frames
+from napari_sam2.train.data.pairs import AnnotatedPlane, AnnotatedStack
+from napari_sam2.train.synthetic.clips import SyntheticSource
 
 
 class Stack:
@@ -19,15 +19,15 @@ class Stack:
         self.length = length
         self.reads: list[int] = []
 
-    def __call__(self, frame: int) -> Plane:
+    def __call__(self, frame: int) -> AnnotatedPlane:
         self.reads.append(frame)
         labels = np.zeros((64, 64), dtype=np.int32)
         labels[20:40, 10 + frame : 30 + frame] = 5
         return labels / 5.0 * (frame + 1) / self.length, labels
 
-    def pair(self, annotated: Sequence[int] | None = None, **more: bool) -> Pair:
+    def pair(self, annotated: Sequence[int] | None = None, **more: bool) -> AnnotatedStack:
         frames = tuple(range(self.length)) if annotated is None else tuple(annotated)
-        return Pair("square", "movie", (self.length, 64, 64), frames, self, **more)
+        return AnnotatedStack("square", "movie", (self.length, 64, 64), frames, self, **more)
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ def test_a_walk_keeps_to_its_run_of_annotated_frames(
 ) -> None:
     ways = set()
     for seed in range(50):
-        frames = walk(annotated, np.random.default_rng(seed), length=6, stride=stride)
+        frames = sample_frames(annotated, np.random.default_rng(seed), length=6, stride=stride)
         assert len(frames) == 6
         assert set(frames) <= set(annotated)
         ways |= set(np.diff(frames).tolist())
@@ -95,21 +95,21 @@ def test_planes_are_read_once_within_the_budget_and_again_beyond_it(
     budget: int, again: bool
 ) -> None:
     stack = Stack()
-    source = PairSource([stack.pair()], budget=budget)
+    source = PairSource([stack.pair()], cache_bytes=budget)
     for seed in range(20):
         source.draw(0, np.random.default_rng(seed), length=3, size=32)
     assert (len(stack.reads) > len(set(stack.reads))) == again
 
 
 def test_pieces_of_a_stack_are_groups_of_their_own() -> None:
-    pieces = Stack(10).pair([0, 1, 2, 5, 6, 9]).pieces(2)
+    pieces = Stack(10).pair([0, 1, 2, 5, 6, 9]).cut_into_pieces(2)
     assert [piece.annotated for piece in pieces] == [(0, 1, 2), (5, 6, 9)]
     assert len({piece.group for piece in pieces}) == 2
 
 
 def test_a_mixture_draws_from_its_sources_by_weight() -> None:
-    one, two = PairSource([Stack().pair(), Stack().pair()]), PaintedSource(["nuclei"], repeats=3)
-    mixture = Mixture((one, two), (3.0, 1.0))
+    one, two = PairSource([Stack().pair(), Stack().pair()]), SyntheticSource(["nuclei"], repeats=3)
+    mixture = SourceMixture((one, two), (3.0, 1.0))
     assert isinstance(mixture, ClipSource)
     assert len(mixture) == 5
     assert np.allclose(mixture.probabilities(), [0.375, 0.375, 1 / 12, 1 / 12, 1 / 12])
@@ -125,8 +125,8 @@ def test_a_mixture_draws_from_its_sources_by_weight() -> None:
     [
         (lambda: PairSource([]), "no images with labels given"),
         (lambda: Stack().pair([]), "no frame has an object"),
-        (lambda: Mixture((PaintedSource(),), (1.0, 2.0)), "2 weights for 1 sources"),
-        (lambda: PaintedSource(["galaxies"]), "galaxies"),
+        (lambda: SourceMixture((SyntheticSource(),), (1.0, 2.0)), "2 weights for 1 sources"),
+        (lambda: SyntheticSource(["galaxies"]), "galaxies"),
         (
             lambda: Clip(np.zeros((2, 4, 4), np.float32), np.zeros((2, 4, 5), np.int32), "c"),
             "expected the same",

@@ -7,12 +7,12 @@ import pytest
 import tifffile
 
 from napari_sam2.core.errors import FileError, LabelsError
-from napari_sam2.testing.scenes import drifting, ellipsoids
-from napari_sam2.train.data.annotated import Reading
+from napari_sam2.testing.scenes import make_drifting_scene, make_ellipsoid_scene
+from napari_sam2.train.data.annotated import ReadOptions
 from napari_sam2.train.data.ctc import open_ctc
 from napari_sam2.train.data.discovery import find_pairs
 
-MOVIE = drifting(count=4, frames=5)
+MOVIE = make_drifting_scene(count=4, frames=5)
 
 
 def shuffled(plane: np.ndarray, seed: int) -> np.ndarray:
@@ -65,7 +65,7 @@ def test_outlines_take_the_numbers_of_their_markers(movie: Path, inner: str) -> 
     for frame in pair.annotated:
         pixels, labels = pair.read(frame)
         assert np.array_equal(labels, MOVIE.labels[frame])
-        assert np.array_equal(pixels, MOVIE.video.frame(frame).pixels)
+        assert np.array_equal(pixels, MOVIE.video.read_frame(frame).pixels)
 
 
 def test_outlines_without_a_marker_are_others_on_each_frame(movie: Path) -> None:
@@ -88,7 +88,7 @@ def test_silver_truth_is_used_where_there_is_no_other_and_says_so(tmp_path: Path
 
 @pytest.fixture
 def volumes(tmp_path: Path) -> Path:
-    scene = ellipsoids(slices=6)
+    scene = make_ellipsoid_scene(slices=6)
     images = np.stack([np.asarray(scene.stack.data)] * 3)
     return write(tmp_path / "Fluo3D", images, np.stack([scene.labels] * 3), outlined=(0, 2))
 
@@ -103,14 +103,14 @@ def volumes(tmp_path: Path) -> Path:
 def test_volumes_are_walked_along_z_or_t(
     volumes: Path, along: str, names: list[str], shape: tuple[int, ...]
 ) -> None:
-    pairs = open_ctc(volumes, how=Reading(along=along))
+    pairs = open_ctc(volumes, options=ReadOptions(along=along))
     assert set(names) <= {pair.name for pair in pairs}
     assert {pair.shape for pair in pairs} == {shape}
     assert len({pair.group for pair in pairs}) == 1
 
 
 def test_single_outlined_slices_of_a_volume_are_found(tmp_path: Path) -> None:
-    scene = ellipsoids(slices=6)
+    scene = make_ellipsoid_scene(slices=6)
     folder = write(
         tmp_path / "F", np.asarray(scene.stack.data)[None], scene.labels[None], outlined=()
     )

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.train.data.annotated import Reading, pairs_of
-from napari_sam2.train.data.batches import Material
-from napari_sam2.train.data.datasets import material_of
-from napari_sam2.train.data.pairs import Pair
+from napari_sam2.train.data.annotated import ReadOptions, open_pairs
+from napari_sam2.train.data.batches import Dataset
+from napari_sam2.train.data.datasets import build_dataset
+from napari_sam2.train.data.pairs import AnnotatedStack
 from napari_sam2.train.recipe import Recipe
 
-_ZYX = Reading(axes="zyx", along="z")
+_ZYX = ReadOptions(axes="zyx", along="z")
 
 
 def _labels(frames: int) -> np.ndarray:
@@ -25,12 +25,14 @@ def _labels(frames: int) -> np.ndarray:
     return labels
 
 
-def _stack(frames: int, name: str = "stack") -> list[Pair]:
+def _stack(frames: int, name: str = "stack") -> list[AnnotatedStack]:
     labels = _labels(frames)
-    return pairs_of(labels * np.linspace(1, 2, frames)[:, None, None], labels, name=name, how=_ZYX)
+    return open_pairs(
+        labels * np.linspace(1, 2, frames)[:, None, None], labels, name=name, options=_ZYX
+    )
 
 
-def _frames(made: Material, items: Sequence[int]) -> list[int]:
+def _frames(made: Dataset, items: Sequence[int]) -> list[int]:
     return sorted(frame for item in items for frame in made.source.pairs[item].annotated)  # type: ignore[attr-defined]
 
 
@@ -42,7 +44,7 @@ def _frames(made: Material, items: Sequence[int]) -> list[int]:
 def test_a_single_stack_is_not_trained_on_next_to_what_is_held_out(
     frames: int, apart: bool
 ) -> None:
-    made = material_of(_stack(frames), Recipe(rehearsal=0))
+    made = build_dataset(_stack(frames), Recipe(rehearsal=0))
     train, held_out = _frames(made, made.train), _frames(made, made.held_out)
     assert train and held_out and not set(train) & set(held_out)
     assert (min(abs(one - other) for one in train for other in held_out) > 1) == apart
@@ -50,7 +52,7 @@ def test_a_single_stack_is_not_trained_on_next_to_what_is_held_out(
 
 @pytest.mark.parametrize("share", [0.25, 0.5])
 def test_so_many_clips_are_rehearsed_and_none_of_them_is_held_out(share: float) -> None:
-    made = material_of(
+    made = build_dataset(
         [*_stack(4, "one"), *_stack(4, "two"), *_stack(4, "three")], Recipe(rehearsal=share)
     )
     own = [item for item in made.train if item < 3]
@@ -63,7 +65,7 @@ def test_so_many_clips_are_rehearsed_and_none_of_them_is_held_out(share: float) 
 
 
 def test_nothing_is_rehearsed_where_that_is_said() -> None:
-    made = material_of([*_stack(4, "one"), *_stack(4, "two")], Recipe(rehearsal=0))
+    made = build_dataset([*_stack(4, "one"), *_stack(4, "two")], Recipe(rehearsal=0))
     assert sorted([*made.train, *made.held_out]) == [0, 1]
 
 
@@ -72,7 +74,9 @@ def test_what_is_left_out_is_told(caplog: pytest.LogCaptureFixture) -> None:
     labels[1, 50, 50], labels[2, 10, 10] = 7, 9
     labels[:, 2:12, 40:60] = 4
     with caplog.at_level(logging.WARNING):
-        material_of(pairs_of(labels * 1.0, labels, name="stack", how=_ZYX), Recipe(rehearsal=0))
+        build_dataset(
+            open_pairs(labels * 1.0, labels, name="stack", options=_ZYX), Recipe(rehearsal=0)
+        )
     assert "stack: 2 objects of one pixel are left out (labels 7, 9)" in caplog.text
 
 
@@ -81,9 +85,9 @@ def test_what_cannot_be_split_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(
         LabelsError, match="expected labels with at least one|nothing would be held out"
     ):
-        material_of(
+        build_dataset(
             _stack(1)
             if name == "one frame"
-            else pairs_of(np.ones((4, 8, 8)), np.zeros((4, 8, 8), dtype=int), how=_ZYX),
+            else open_pairs(np.ones((4, 8, 8)), np.zeros((4, 8, 8), dtype=int), options=_ZYX),
             Recipe(),
         )

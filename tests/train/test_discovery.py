@@ -10,15 +10,15 @@ import tifffile
 from skimage.io import imsave
 
 from napari_sam2.core.errors import FileError, LabelsError, Sam2Error
-from napari_sam2.testing.scenes import drifting, ellipsoids
-from napari_sam2.train.data.annotated import Reading, pairs_of
+from napari_sam2.testing.scenes import make_drifting_scene, make_ellipsoid_scene
+from napari_sam2.train.data.annotated import ReadOptions, open_pairs
 from napari_sam2.train.data.clip_sources import PairSource
 from napari_sam2.train.data.discovery import find_pairs
 from napari_sam2.train.data.packs import open_pack
 
-MOVIE = drifting(frames=6)
+MOVIE = make_drifting_scene(frames=6)
 IMAGE, LABELS = np.asarray(MOVIE.stack.data), MOVIE.labels.astype(np.int32)
-TIME = Reading(along="t")
+TIME = ReadOptions(along="t")
 
 
 def tiff(path: Path, data: np.ndarray, axes: str = "TYX") -> Path:
@@ -119,7 +119,7 @@ def test_the_labels_of_an_ome_zarr_are_found_inside(tmp_path: Path) -> None:
 
 
 def test_arrays_of_napari_layers_are_pairs() -> None:
-    (pair,) = pairs_of(IMAGE, LABELS, name="layers", how=TIME)
+    (pair,) = open_pairs(IMAGE, LABELS, name="layers", options=TIME)
     clip = PairSource([pair]).draw(0, np.random.default_rng(0), length=3, size=64)
     assert clip.labels[0].any()
 
@@ -127,18 +127,18 @@ def test_arrays_of_napari_layers_are_pairs() -> None:
 def test_frames_without_labels_count_as_not_annotated() -> None:
     labels = LABELS.copy()
     labels[[0, 2, 3]] = 0
-    (pair,) = pairs_of(IMAGE, labels, name="sparse", how=TIME)
+    (pair,) = open_pairs(IMAGE, labels, name="sparse", options=TIME)
     assert pair.annotated == (1, 4, 5)
 
 
 def test_a_stack_of_stacks_gives_a_pair_for_each_time_point() -> None:
-    scene = ellipsoids(slices=5)
+    scene = make_ellipsoid_scene(slices=5)
     images, labels = (
         np.stack([np.asarray(scene.stack.data)] * 3),
         np.stack([scene.labels] * 3).astype(np.int32),
     )
     labels[1] = 0
-    pairs = pairs_of(images, labels, name="4D", how=Reading(axes="TZYX", along="z"))
+    pairs = open_pairs(images, labels, name="4D", options=ReadOptions(axes="TZYX", along="z"))
     assert [pair.name for pair in pairs] == ["4D t=0", "4D t=2"]
     assert np.array_equal(pairs[1].read(2)[1], scene.labels[2])
 
@@ -147,13 +147,13 @@ def test_a_colour_image_is_read_as_its_luminance(tmp_path: Path) -> None:
     colour = np.zeros((32, 32, 3), np.uint8)
     colour[8:20, 8:20] = (200, 100, 50)
     picture(tmp_path / "c.png", colour)
-    (pair,) = pairs_of(tmp_path / "c.png", (colour[..., 0] > 0).astype(np.int32))
+    (pair,) = open_pairs(tmp_path / "c.png", (colour[..., 0] > 0).astype(np.int32))
     assert ((pair.read(0)[0] > 0.5) == (colour[..., 0] > 0)).all()
 
 
 def renumbered() -> np.ndarray:
     """Each object with another number on each frame, as after segmenting the frames one by one."""
-    scene = drifting(count=9, frames=6)
+    scene = make_drifting_scene(count=9, frames=6)
     return np.stack(
         [
             np.where(plane > 0, (plane + frame) % 9 + 1, 0)
@@ -171,7 +171,7 @@ def dotted(count: int) -> np.ndarray:
 def test_a_few_objects_of_one_pixel_are_left_out_and_named() -> None:
     labels = dotted(2)
     labels[3][labels[3] < 70] = 0
-    (pair,) = pairs_of(IMAGE, labels, how=TIME)
+    (pair,) = open_pairs(IMAGE, labels, options=TIME)
     assert pair.left_out == (70, 71)
     assert pair.annotated == (0, 1, 2, 4, 5)
     assert np.array_equal(pair.read(0)[1], LABELS[0])
@@ -187,7 +187,7 @@ def test_a_few_objects_of_one_pixel_are_left_out_and_named() -> None:
         (IMAGE, LABELS.astype(np.float32), "expected whole numbers"),
         (IMAGE, -LABELS, "expected 0 for the background"),
         (
-            np.asarray(drifting(count=9, frames=6).stack.data),
+            np.asarray(make_drifting_scene(count=9, frames=6).stack.data),
             renumbered(),
             "have another label on the next frame",
         ),
@@ -204,14 +204,14 @@ def test_a_few_objects_of_one_pixel_are_left_out_and_named() -> None:
 )
 def test_bad_labels_get_one_clear_line(image: np.ndarray, labels: np.ndarray, says: str) -> None:
     with pytest.raises(LabelsError, match=says) as caught:
-        pairs_of(image, labels, name="cells", how=TIME)
+        open_pairs(image, labels, name="cells", options=TIME)
     assert "\n" not in str(caught.value)
 
 
 def test_labels_numbered_anew_can_be_used_as_stills() -> None:
-    scene = drifting(count=9, frames=6)
-    (pair,) = pairs_of(
-        np.asarray(scene.stack.data), renumbered(), how=Reading(along="t", linked=False)
+    scene = make_drifting_scene(count=9, frames=6)
+    (pair,) = open_pairs(
+        np.asarray(scene.stack.data), renumbered(), options=ReadOptions(along="t", linked=False)
     )
     assert not pair.linked
 
@@ -262,14 +262,16 @@ def test_a_path_without_pairs_says_what_was_expected(
 def test_a_broken_npz_is_named(tmp_path: Path) -> None:
     pack(tmp_path / "p")
     (tmp_path / "p" / "npz" / "1.npz").write_bytes(b"PK no zip")
-    pairs = open_pack(tmp_path / "p", keep=lambda row: row.split == "train")
+    pairs = open_pack(tmp_path / "p", row_filter=lambda row: row.split == "train")
     assert len(pairs) == 2
     with pytest.raises(FileError, match=r"1\.npz"):
         pairs[1].read(0)
 
 
 def test_the_images_of_the_shared_pack_can_be_drawn_from(shared: Path) -> None:
-    picked: list[Any] = open_pack(shared / "train", keep=lambda row: row.source != "dsb2018")[::40]
+    picked: list[Any] = open_pack(shared / "train", row_filter=lambda row: row.source != "dsb2018")[
+        ::40
+    ]
     source = PairSource(picked)
     for item in range(len(source)):
         clip = source.draw(item, np.random.default_rng(item), length=3, size=96)

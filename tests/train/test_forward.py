@@ -8,21 +8,27 @@ import numpy as np
 import pytest
 import torch
 
-from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Said
+from napari_sam2.core.prompt import BoxPrompt, FramePrompts, MaskPrompt, PointPrompt
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
 from napari_sam2.models.network.configs import Configuration
-from napari_sam2.models.predictor import Sam2
-from napari_sam2.propagation.session import Session, Settings
-from napari_sam2.train.forward import Batch, Script, rehearse
-from tests.models.networks import CONV, SMALL, model
+from napari_sam2.models.predictor import Sam2Predictor
+from napari_sam2.propagation.session import Session, SessionSettings
+from napari_sam2.train.forward import PromptedBatch, PropagationOptions, propagate_batch
+from tests.models.networks import SMALL, SMALL_CONV, make_model
 
 NETWORKS = {
     "hiera": SMALL,
-    "conv": CONV,
-    "conv, carrying masks and refining them": replace(CONV, carried=True, refinement=True),
+    "conv": SMALL_CONV,
+    "conv, carrying masks and refining them": replace(
+        SMALL_CONV, propagated_mask=True, refinement=True
+    ),
     "conv, as little as the prototype": replace(
-        CONV, pointer_time=False, previous_logits=False, single_mask=False, presence_head=False
+        SMALL_CONV,
+        pointer_time=False,
+        previous_logits=False,
+        single_mask=False,
+        presence_head=False,
     ),
 }
 SIZE, FRAMES = 64, 5
@@ -54,15 +60,15 @@ def _masks() -> np.ndarray:
     return masks
 
 
-def _model(configuration: Configuration) -> Sam2:
-    made = model(configuration, size=SIZE, presence=3.0)
+def _model(configuration: Configuration) -> Sam2Predictor:
+    made = make_model(configuration, size=SIZE, presence=3.0)
     made.card = replace(made.card, memory_slots=3, pointers=4)
     return made
 
 
-def _batch(said: tuple[Said, ...]) -> Batch:
+def _batch(said: tuple[FramePrompts, ...]) -> PromptedBatch:
     frames, masks = torch.from_numpy(_clip())[None], torch.from_numpy(_masks())
-    return Batch(frames, torch.zeros(len(said), dtype=torch.long), masks[: len(said)], said)
+    return PromptedBatch(frames, torch.zeros(len(said), dtype=torch.long), masks[: len(said)], said)
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -70,20 +76,20 @@ def test_a_walk_is_the_engines_walk(name: str) -> None:
     """A click, a box and a mask, carried further than tracked memories are shown."""
     ours, mask = _model(NETWORKS[name]), _masks()[2, 0]
     said = (
-        Said(points=((30.0, 20.0),), positive=(True,)),
-        Said(box=(4.5, 39.5, 14.5, 59.5)),
-        Said(mask=mask),
+        FramePrompts(points=((30.0, 20.0),), positive=(True,)),
+        FramePrompts(box=(4.5, 39.5, 14.5, 59.5)),
+        FramePrompts(mask=mask),
     )
-    walk = rehearse(
+    walk = propagate_batch(
         ours.network,
         _batch(said),
-        Script(recent=2, pointers=4),
+        PropagationOptions(recent=2, pointers=4),
         lambda prediction, truth: ((0.0, 0.0), True),
     )
     with Session(
         Video.of(Stack(_clip(), "tyx"), contrast=Contrast(0, 1)),
         ours,
-        settings=Settings(patience=None),
+        settings=SessionSettings(patience=None),
     ) as session:
         session.prompt_many(
             [
@@ -95,10 +101,10 @@ def test_a_walk_is_the_engines_walk(name: str) -> None:
         session.run().finish()
         for frame in range(FRAMES):
             _same(
-                walk.answers[frame].logits.detach().numpy(),
+                walk.predictions[frame].logits.detach().numpy(),
                 [each.logits for each in session.segments(frame)],
             )
-    assert walk.answers[1].logits.requires_grad
+    assert walk.predictions[1].logits.requires_grad
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -106,15 +112,15 @@ def test_a_correction_is_the_engines_correction(name: str) -> None:
     """On the first frame before anything is carried, and on a later one: answered with memory and the previous logits."""
     ours = _model(NETWORKS[name])
     clicks = iter(CLICKS.values())
-    script = Script(recent=2, pointers=4, corrections={0: 1, 3: 1})
-    said = (Said(points=((28.0, 22.0),), positive=(True,)),)
-    walk = rehearse(
+    script = PropagationOptions(recent=2, pointers=4, corrections={0: 1, 3: 1})
+    said = (FramePrompts(points=((28.0, 22.0),), positive=(True,)),)
+    walk = propagate_batch(
         ours.network, _batch(said), script, lambda prediction, truth: (next(clicks), False)
     )
     with Session(
         Video.of(Stack(_clip(), "tyx"), contrast=Contrast(0, 1)),
         ours,
-        settings=Settings(patience=None),
+        settings=SessionSettings(patience=None),
     ) as session:
         session.prompt(PointPrompt(0, 1, [(28, 22)], [True]))
         session.prompt(PointPrompt(0, 1, [CLICKS[0]], [False]))
@@ -125,37 +131,37 @@ def test_a_correction_is_the_engines_correction(name: str) -> None:
         session.run().finish()
         for frame in (0, 3, 4):
             _same(
-                walk.answers[frame].logits.detach().numpy(),
+                walk.predictions[frame].logits.detach().numpy(),
                 [each.logits for each in session.segments(frame)],
             )
 
 
 def test_objects_of_several_clips_do_not_touch_each_other() -> None:
-    ours = _model(CONV)
+    ours = _model(SMALL_CONV)
     frames = torch.from_numpy(np.stack([_clip(), _clip()[:, ::-1].copy()]))
     masks = torch.from_numpy(_masks())
     said = tuple(
-        Said(points=(place,), positive=(True,))
+        FramePrompts(points=(place,), positive=(True,))
         for place in ((30.0, 20.0), (10.0, 50.0), (40.0, 20.0))
     )
     correct = {0: 1, 2: 1}
-    together = rehearse(
+    together = propagate_batch(
         ours.network,
-        Batch(frames, torch.tensor([0, 1, 0]), masks, said),
-        Script(recent=2, corrections=correct),
+        PromptedBatch(frames, torch.tensor([0, 1, 0]), masks, said),
+        PropagationOptions(recent=2, corrections=correct),
         lambda p, t: ((9.0, 9.0), True),
     )
     for row, clip in enumerate((0, 1, 0)):
-        alone = Batch(
+        alone = PromptedBatch(
             frames[clip][None], torch.tensor([0]), masks[row : row + 1], said[row : row + 1]
         )
-        walk = rehearse(
+        walk = propagate_batch(
             ours.network,
             alone,
-            Script(recent=2, corrections=correct),
+            PropagationOptions(recent=2, corrections=correct),
             lambda p, t: ((9.0, 9.0), True),
         )
-        for mine, ours_ in zip(walk.answers, together.answers, strict=True):
+        for mine, ours_ in zip(walk.predictions, together.predictions, strict=True):
             np.testing.assert_allclose(
                 mine.logits[0].detach(), ours_.logits[row].detach(), atol=2e-3, rtol=1e-3
             )

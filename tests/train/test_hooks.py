@@ -14,27 +14,35 @@ from napari_sam2.core.errors import CheckpointError, ModelError
 from napari_sam2.testing.contracts import HookContract
 from napari_sam2.train.data.clip import Clip
 from napari_sam2.train.finetune import finetune
-from napari_sam2.train.hooks import HOOKS, EarlyStopping, Hook, Lines, Preview, Quiet, read_state
-from napari_sam2.train.loop import Step, Training
-from napari_sam2.train.smoke import material, recipe, trial
+from napari_sam2.train.hooks import (
+    HOOKS,
+    BaseHook,
+    EarlyStopping,
+    Hook,
+    LogHook,
+    PreviewImages,
+    read_state,
+)
+from napari_sam2.train.loop import Training, TrainingStep
+from napari_sam2.train.smoke import make_dataset, make_recipe, run_smoke_training
 
 
 class _Trial(HookContract):
     def train(self, folder: Path, hooks: Sequence[Hook]) -> ModelCard:
-        return trial(folder, hooks)
+        return run_smoke_training(folder, hooks)
 
 
 class TestQuiet(_Trial):
     def make_hook(self) -> Hook:
-        return Quiet()
+        return BaseHook()
 
 
 class TestPreview(_Trial):
     def make_hook(self) -> Hook:
-        return Preview(clips=1)
+        return PreviewImages(clips=1)
 
 
-class _Darker(Quiet):
+class _Darker(BaseHook):
     def on_clip(self, training: Training, clip: Clip) -> Clip:
         return replace(clip, frames=clip.frames * np.float32(0.5))
 
@@ -47,7 +55,7 @@ class TestOnesOwn(_Trial):
 
 
 def test_a_hook_that_breaks_the_contract_is_found_out(tmp_path: Path) -> None:
-    class Forgetful(Quiet):
+    class Forgetful(BaseHook):
         def on_clip(self, training: Training, clip: Clip) -> Clip:
             return replace(clip, frames=clip.frames[:, :32, :32], labels=clip.labels[:, :32, :32])
 
@@ -62,7 +70,7 @@ def test_a_hook_that_breaks_the_contract_is_found_out(tmp_path: Path) -> None:
 def test_a_preview_is_drawn_for_each_validation(tmp_path: Path) -> None:
     from matplotlib.image import imread
 
-    trial(tmp_path, [Preview(clips=1)])
+    run_smoke_training(tmp_path, [PreviewImages(clips=1)])
     pictures = sorted((tmp_path / "trial-training").glob("preview-*.png"))
     assert [picture.name for picture in pictures] == [
         "preview-000000.png",
@@ -74,7 +82,7 @@ def test_a_preview_is_drawn_for_each_validation(tmp_path: Path) -> None:
 
 def test_logs_have_a_row_for_each(tmp_path: Path) -> None:
     said: list[str] = []
-    trial(tmp_path, [Lines(said.append)])
+    run_smoke_training(tmp_path, [LogHook(said.append)])
     rows = (tmp_path / "trial-training" / "validations.csv").read_text().splitlines()
     assert rows[0] == "step,iou_1,iou_3,iou_box,iou_carried,count_error,score" and len(rows) == 4
     assert (
@@ -84,15 +92,15 @@ def test_logs_have_a_row_for_each(tmp_path: Path) -> None:
 
 
 def test_training_that_gets_no_better_stops_early(tmp_path: Path) -> None:
-    trial(tmp_path / "base")
-    chosen = recipe(
+    run_smoke_training(tmp_path / "base")
+    chosen = make_recipe(
         steps=40,
         learning_rate=1e-12,
         average=0.0,
         validating={"every": 1, "clips": 1, "length": 2, "patience": 2},
     )
     card = finetune(
-        material(),
+        make_dataset(),
         model=tmp_path / "base" / "trial.safetensors",
         out=tmp_path / "x.safetensors",
         recipe=chosen,
@@ -104,12 +112,12 @@ def test_training_that_gets_no_better_stops_early(tmp_path: Path) -> None:
 def test_the_learning_rate_rises_and_falls(tmp_path: Path) -> None:
     rates: list[float] = []
 
-    class Watching(Quiet):
-        def on_step(self, training: Training, step: Step) -> None:
+    class Watching(BaseHook):
+        def on_step(self, training: Training, step: TrainingStep) -> None:
             rates.append(training.learning_rate)
 
-    trial(tmp_path / "base")
-    chosen = recipe(
+    run_smoke_training(tmp_path / "base")
+    chosen = make_recipe(
         steps=12,
         warmup=4,
         learning_rate=1e-3,
@@ -117,7 +125,7 @@ def test_the_learning_rate_rises_and_falls(tmp_path: Path) -> None:
         validating={"every": 12, "clips": 1, "length": 2},
     )
     finetune(
-        material(),
+        make_dataset(),
         model=tmp_path / "base" / "tiny.safetensors",
         out=tmp_path / "x.safetensors",
         recipe=chosen,
@@ -131,7 +139,7 @@ def test_the_learning_rate_rises_and_falls(tmp_path: Path) -> None:
 
 
 def test_a_damaged_state_is_said_so(tmp_path: Path) -> None:
-    trial(tmp_path)
+    run_smoke_training(tmp_path)
     path = tmp_path / "trial-training" / "state.pt"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="remove it to begin anew"):
@@ -143,6 +151,6 @@ def test_tensorboard_where_it_is_missing(tmp_path: Path) -> None:
         import tensorboard  # noqa: F401
     except ImportError:
         with pytest.raises(ModelError, match="pip install tensorboard"):
-            trial(tmp_path, [HOOKS.get("tensorboard")()])
+            run_smoke_training(tmp_path, [HOOKS.get("tensorboard")()])
     else:
         pytest.skip("tensorboard is installed")

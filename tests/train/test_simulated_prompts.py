@@ -5,7 +5,13 @@ import pytest
 from scipy.ndimage import distance_transform_edt
 
 from napari_sam2.core.errors import LabelsError, PromptError
-from napari_sam2.train.data.simulated_prompts import Kinds, box_of, correction, first_prompt, middle
+from napari_sam2.train.data.simulated_prompts import (
+    PromptSampling,
+    choose_correction,
+    compute_box,
+    find_middle,
+    sample_first_prompt,
+)
 
 
 def rectangle(rows: slice, columns: slice, shape: tuple[int, int] = (40, 50)) -> np.ndarray:
@@ -26,8 +32,8 @@ CRESCENT = rectangle(slice(5, 35), slice(5, 45)) & ~rectangle(slice(8, 32), slic
 @pytest.mark.parametrize("deep", [0.0, 1.0])
 def test_a_first_click_lies_on_the_object(mask: np.ndarray, deep: float) -> None:
     for seed in range(30):
-        said = first_prompt(
-            mask, np.random.default_rng(seed), Kinds(point=1, box=0, mask=0, deep=deep)
+        said = sample_first_prompt(
+            mask, np.random.default_rng(seed), PromptSampling(point=1, box=0, mask=0, deep=deep)
         )
         ((y, x),) = said.points
         assert mask[int(y), int(x)]
@@ -39,8 +45,8 @@ def test_deep_clicks_lie_deeper_than_clicks_anywhere() -> None:
     depths = {}
     for deep in (0.0, 1.0):
         points = [
-            first_prompt(
-                MASK, np.random.default_rng(seed), Kinds(point=1, box=0, mask=0, deep=deep)
+            sample_first_prompt(
+                MASK, np.random.default_rng(seed), PromptSampling(point=1, box=0, mask=0, deep=deep)
             ).points[0]
             for seed in range(200)
         ]
@@ -50,13 +56,13 @@ def test_deep_clicks_lie_deeper_than_clicks_anywhere() -> None:
 
 
 def test_the_middle_is_the_deepest_pixel() -> None:
-    y, x = middle(MASK)
+    y, x = find_middle(MASK)
     assert (y, x) == (20, 25)
 
 
 def test_a_box_runs_along_the_outer_edges_of_the_object() -> None:
-    assert box_of(MASK) == (9.5, 19.5, 30.5, 30.5)
-    assert box_of(rectangle(slice(3, 4), slice(7, 8))) == (2.5, 6.5, 3.5, 7.5)
+    assert compute_box(MASK) == (9.5, 19.5, 30.5, 30.5)
+    assert compute_box(rectangle(slice(3, 4), slice(7, 8))) == (2.5, 6.5, 3.5, 7.5)
 
 
 @pytest.mark.parametrize(
@@ -67,9 +73,9 @@ def test_a_box_runs_along_the_outer_edges_of_the_object() -> None:
 def test_a_drawn_box_is_near_the_true_one_never_inside_out_and_on_the_frame(
     mask: np.ndarray,
 ) -> None:
-    kinds = Kinds(point=0, box=1, mask=0, jitter=0.3)
+    kinds = PromptSampling(point=0, box=1, mask=0, jitter=0.3)
     boxes = np.array(
-        [first_prompt(mask, np.random.default_rng(seed), kinds).box for seed in range(200)]
+        [sample_first_prompt(mask, np.random.default_rng(seed), kinds).box for seed in range(200)]
     )
     assert (boxes[:, 2:] - boxes[:, :2] >= 1 - 1e-9).all()
     assert boxes.min() >= -0.5
@@ -78,14 +84,16 @@ def test_a_drawn_box_is_near_the_true_one_never_inside_out_and_on_the_frame(
 
 
 def test_without_jitter_the_box_is_the_true_one() -> None:
-    assert first_prompt(
-        MASK, np.random.default_rng(0), Kinds(point=0, box=1, mask=0, jitter=0)
-    ).box == box_of(MASK)
+    assert sample_first_prompt(
+        MASK, np.random.default_rng(0), PromptSampling(point=0, box=1, mask=0, jitter=0)
+    ).box == compute_box(MASK)
 
 
 def test_kinds_come_as_often_as_asked() -> None:
     said = [
-        first_prompt(MASK, np.random.default_rng(seed), Kinds(point=0.5, box=0.25, mask=0.25))
+        sample_first_prompt(
+            MASK, np.random.default_rng(seed), PromptSampling(point=0.5, box=0.25, mask=0.25)
+        )
         for seed in range(400)
     ]
     shares = (
@@ -120,11 +128,11 @@ LESS = rectangle(slice(10, 31), slice(20, 24))
 def test_at_validation_the_correction_is_in_the_middle_of_the_larger_error(
     prediction: np.ndarray, positive: bool, where: tuple[int, int]
 ) -> None:
-    (y, x), said = correction(prediction, MASK)
+    (y, x), said = choose_correction(prediction, MASK)
     assert said is positive
     assert abs(x - where[1]) <= 1
     assert abs(y - where[0]) <= 1
-    assert correction(prediction, MASK) == ((y, x), said)
+    assert choose_correction(prediction, MASK) == ((y, x), said)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +144,7 @@ def test_at_training_the_correction_is_any_wrong_pixel(prediction: np.ndarray) -
     wrong = prediction != MASK
     places = set()
     for seed in range(200):
-        (y, x), positive = correction(prediction, MASK, np.random.default_rng(seed))
+        (y, x), positive = choose_correction(prediction, MASK, np.random.default_rng(seed))
         assert wrong[int(y), int(x)]
         assert positive == MASK[int(y), int(x)]
         places.add((y, x))
@@ -144,24 +152,27 @@ def test_at_training_the_correction_is_any_wrong_pixel(prediction: np.ndarray) -
 
 
 def test_where_all_is_right_training_clicks_on_the_background() -> None:
-    (y, x), positive = correction(MASK, MASK, np.random.default_rng(0))
+    (y, x), positive = choose_correction(MASK, MASK, np.random.default_rng(0))
     assert not MASK[int(y), int(x)]
     assert not positive
 
 
 def test_an_absent_object_taken_for_present_is_clicked_away() -> None:
     nothing = np.zeros_like(MASK)
-    assert correction(MASK, nothing)[1] is False
-    assert correction(MASK, nothing, np.random.default_rng(0))[1] is False
+    assert choose_correction(MASK, nothing)[1] is False
+    assert choose_correction(MASK, nothing, np.random.default_rng(0))[1] is False
 
 
 @pytest.mark.parametrize(
     ("call", "error"),
     [
-        (lambda: first_prompt(np.zeros((4, 4), bool), np.random.default_rng(0)), LabelsError),
-        (lambda: Kinds(point=-1), PromptError),
-        (lambda: Kinds(point=0, box=0, mask=0), PromptError),
-        (lambda: Kinds(deep=1.5), PromptError),
+        (
+            lambda: sample_first_prompt(np.zeros((4, 4), bool), np.random.default_rng(0)),
+            LabelsError,
+        ),
+        (lambda: PromptSampling(point=-1), PromptError),
+        (lambda: PromptSampling(point=0, box=0, mask=0), PromptError),
+        (lambda: PromptSampling(deep=1.5), PromptError),
     ],
     ids=["empty mask", "negative share", "no share", "deep"],
 )

@@ -3,7 +3,7 @@
 import pytest
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.train.data.split import split
+from napari_sam2.train.data.split import split_groups
 
 
 @pytest.mark.parametrize(
@@ -19,7 +19,7 @@ from napari_sam2.train.data.split import split
 )
 def test_whole_groups_are_held_out(groups: list[str], share: float, held_out: int) -> None:
     for seed in range(10):
-        parts = split(groups, share=share, seed=seed)
+        parts = split_groups(groups, share=share, seed=seed)
         assert len(parts.held_out) == held_out
         assert sorted(parts.train + parts.held_out) == list(range(len(groups)))
         assert not {groups[item] for item in parts.train} & {
@@ -29,11 +29,11 @@ def test_whole_groups_are_held_out(groups: list[str], share: float, held_out: in
 
 def test_the_split_depends_on_names_and_seed_alone() -> None:
     groups = [f"image {n}" for n in range(30)]
-    assert split(groups) == split(groups)
-    assert split(groups) != split(groups, seed=1)
-    out = {groups[item] for item in split(groups).held_out}
+    assert split_groups(groups) == split_groups(groups)
+    assert split_groups(groups) != split_groups(groups, seed=1)
+    out = {groups[item] for item in split_groups(groups).held_out}
     backwards = groups[::-1]
-    assert {backwards[item] for item in split(backwards).held_out} == out
+    assert {backwards[item] for item in split_groups(backwards).held_out} == out
 
 
 @pytest.mark.parametrize(
@@ -50,4 +50,4 @@ def test_a_validation_set_that_would_be_empty_is_refused(
     groups: list[str], share: float, says: str
 ) -> None:
     with pytest.raises(LabelsError, match=says):
-        split(groups, share=share)
+        split_groups(groups, share=share)

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from napari_sam2.train.data.clip_view import View, labels_at, pixels_at
-from napari_sam2.train.data.stills import Motion, moving
+from napari_sam2.train.data.clip_view import ClipView, sample_labels, sample_pixels
+from napari_sam2.train.data.stills import Motion, animate_still
 
 STILL = Motion(drift=0, turn_deg=0, zoom=0, bend=0, leaving=0, flicker=0, defocus_px=0)
 
@@ -16,30 +16,30 @@ def disc(shape: tuple[int, int], yx: tuple[float, float], radius: float) -> np.n
 
 def test_view_of_step_one_is_the_plane_itself() -> None:
     plane = np.random.default_rng(0).random((40, 50)).astype(np.float32)
-    places = View((19.5, 24.5), 1.0, 20).places()[None]
-    assert np.allclose(pixels_at(plane, places, 1.0)[0], plane[10:30, 15:35])
+    places = ClipView((19.5, 24.5), 1.0, 20).compute_positions()[None]
+    assert np.allclose(sample_pixels(plane, places, 1.0)[0], plane[10:30, 15:35])
 
 
 @pytest.mark.parametrize("step", [0.5, 1.0, 1.5, 2.0, 3.3])
 def test_a_ramp_stays_the_same_ramp_at_any_magnification(step: float) -> None:
     rows, columns = np.indices((200, 200), dtype=np.float32)
-    places = View((99.5, 99.5), step, 32).places()[None]
+    places = ClipView((99.5, 99.5), step, 32).compute_positions()[None]
     assert np.allclose(
-        pixels_at(rows + 2 * columns, places, step), places[:, 0] + 2 * places[:, 1], atol=0.02
+        sample_pixels(rows + 2 * columns, places, step), places[:, 0] + 2 * places[:, 1], atol=0.02
     )
 
 
 def test_fine_stripes_average_out_where_the_view_shrinks_them() -> None:
     stripes = np.tile(np.array([0.0, 1.0], dtype=np.float32), (128, 64))
-    places = View((63.5, 63.5), 4.0, 32).places()[None]
-    assert np.abs(pixels_at(stripes, places, 4.0) - 0.5).max() < 0.01
+    places = ClipView((63.5, 63.5), 4.0, 32).compute_positions()[None]
+    assert np.abs(sample_pixels(stripes, places, 4.0) - 0.5).max() < 0.01
 
 
 def test_beyond_the_plane_the_edge_is_repeated_and_nothing_labelled() -> None:
     plane, labels = np.full((10, 10), 0.7, dtype=np.float32), np.ones((10, 10), dtype=np.int32)
-    places = View((4.5, 4.5), 1.0, 20).places()[None]
-    assert np.allclose(pixels_at(plane, places, 1.0), 0.7)
-    seen = labels_at(labels, places)[0]
+    places = ClipView((4.5, 4.5), 1.0, 20).compute_positions()[None]
+    assert np.allclose(sample_pixels(plane, places, 1.0), 0.7)
+    seen = sample_labels(labels, places)[0]
     assert seen.sum() == 100
     assert seen[5:15, 5:15].all()
 
@@ -55,18 +55,18 @@ def test_a_drawn_view_shows_an_object_neither_tiny_nor_filling_it(
     labels = disc(shape, (shape[0] * 0.4, shape[1] * 0.6), radius)
     for seed in range(20):
         rng = np.random.default_rng(seed)
-        view = View.drawn(labels, rng, size=64, scales=(0.6, 1.8))
+        view = ClipView.sample(labels, rng, size=64, scales=(0.6, 1.8))
         extent = (2 * radius + 1) / view.step
         assert 7 <= extent <= 0.81 * 64
-        assert labels_at(labels, view.places()[None]).any()
+        assert sample_labels(labels, view.compute_positions()[None]).any()
 
 
 def test_image_and_labels_move_together() -> None:
     labels = disc((160, 160), (80, 70), 22)
     for seed in range(10):
         rng = np.random.default_rng(seed)
-        view = View((80.0, 75.0), 1.0, 96)
-        frames, seen = moving(
+        view = ClipView((80.0, 75.0), 1.0, 96)
+        frames, seen = animate_still(
             labels.astype(np.float32),
             labels,
             view,
@@ -82,10 +82,10 @@ def test_image_and_labels_move_together() -> None:
 
 def test_without_motion_all_frames_are_the_view() -> None:
     plane = np.random.default_rng(1).random((64, 64)).astype(np.float32)
-    frames, _ = moving(
+    frames, _ = animate_still(
         plane,
         disc((64, 64), (32, 32), 9),
-        View((31.5, 31.5), 1.0, 64),
+        ClipView((31.5, 31.5), 1.0, 64),
         np.random.default_rng(0),
         length=3,
         motion=STILL,
@@ -97,10 +97,10 @@ def test_motion_moves_an_object_by_more_than_a_pixel_and_deforms_it() -> None:
     labels = disc((160, 160), (80, 80), 15)
     shifts, areas = [], []
     for seed in range(20):
-        _, seen = moving(
+        _, seen = animate_still(
             labels.astype(float),
             labels,
-            View((80.0, 80.0), 1.0, 128),
+            ClipView((80.0, 80.0), 1.0, 128),
             np.random.default_rng(seed),
             length=3,
             motion=Motion(leaving=0),
@@ -116,10 +116,10 @@ def test_objects_leave_the_view_and_come_back() -> None:
     labels = disc((300, 300), (150, 150), 10)
     returned = 0
     for seed in range(40):
-        _, seen = moving(
+        _, seen = animate_still(
             labels.astype(float),
             labels,
-            View((150.0, 150.0), 1.0, 64),
+            ClipView((150.0, 150.0), 1.0, 64),
             np.random.default_rng(seed),
             length=4,
             motion=Motion(leaving=1),
@@ -131,9 +131,9 @@ def test_objects_leave_the_view_and_come_back() -> None:
 
 
 def test_a_moving_view_stays_near_the_plane() -> None:
-    view = View((32.0, 200.0), 1.0, 64)
+    view = ClipView((32.0, 200.0), 1.0, 64)
     for seed in range(30):
-        places = Motion(leaving=1, turn_deg=0, zoom=0, bend=0).places(
+        places = Motion(leaving=1, turn_deg=0, zoom=0, bend=0).sample_positions(
             view, np.random.default_rng(seed), length=5, shape=(256, 256)
         )
         assert places.min() > -0.15 * 64
@@ -143,10 +143,10 @@ def test_a_moving_view_stays_near_the_plane() -> None:
 def test_the_same_generator_state_gives_the_same_clip() -> None:
     labels = disc((100, 100), (50, 50), 12)
     clips = [
-        moving(
+        animate_still(
             labels.astype(float),
             labels,
-            View((50.0, 50.0), 1.0, 64),
+            ClipView((50.0, 50.0), 1.0, 64),
             np.random.default_rng(5),
             length=3,
             motion=Motion(),

@@ -3,26 +3,26 @@
 import numpy as np
 import pytest
 
-from napari_sam2.train.synthetic.appearance import LOOKS, Canvas
+from napari_sam2.train.synthetic.appearance import RENDERERS, RenderContext
 from napari_sam2.train.synthetic.cells import (
-    Bodies,
-    Kind,
-    dividing,
-    scattered,
-    through_z,
-    wandering,
+    CellPopulation,
+    SyntheticCells,
+    add_divisions,
+    add_motion,
+    scatter_cells,
+    slice_ellipsoids,
 )
-from napari_sam2.train.synthetic.field import of_bodies, of_strands
-from napari_sam2.train.synthetic.scenes import SCENES, paint
+from napari_sam2.train.synthetic.field import compute_cell_field, compute_filament_field
+from napari_sam2.train.synthetic.scenes import SCENE_PAINTERS, paint_scene
 
 
 def bodies(
     *rows: tuple[float, float, float, float], length: int = 1, straight: float = 0.0
-) -> Bodies:
+) -> SyntheticCells:
     """Bodies at rest, each (y, x, half axis along y, half axis along x)."""
     table = np.array(rows)
     still = np.repeat(table[:, None], length, axis=1)
-    return Bodies(
+    return SyntheticCells(
         still[..., :2],
         np.zeros((len(rows), length)),
         still[..., 2:],
@@ -32,7 +32,7 @@ def bodies(
 
 
 def test_a_body_is_the_ellipse_it_is_said_to_be() -> None:
-    field = of_bodies(bodies((30, 20, 12, 7)), np.random.default_rng(0), size=64)
+    field = compute_cell_field(bodies((30, 20, 12, 7)), np.random.default_rng(0), size=64)
     rows, columns = np.indices((64, 64))
     assert np.array_equal(
         field.labels[0] == 1, ((rows - 30) / 12) ** 2 + ((columns - 20) / 7) ** 2 < 1
@@ -42,7 +42,7 @@ def test_a_body_is_the_ellipse_it_is_said_to_be() -> None:
 
 
 def test_a_rod_has_a_straight_part() -> None:
-    labels = of_bodies(
+    labels = compute_cell_field(
         bodies((32, 32, 5, 5), straight=2.0), np.random.default_rng(0), size=64
     ).labels[0]
     rows, columns = np.argwhere(labels == 1).T
@@ -51,7 +51,7 @@ def test_a_rod_has_a_straight_part() -> None:
 
 
 def test_bodies_that_meet_share_the_border_in_the_middle() -> None:
-    labels = of_bodies(
+    labels = compute_cell_field(
         bodies((32, 24, 12, 12), (32, 40, 12, 12)), np.random.default_rng(0), size=64
     ).labels[0]
     assert (labels[32, 20:32] == 1).all()
@@ -59,7 +59,7 @@ def test_bodies_that_meet_share_the_border_in_the_middle() -> None:
 
 
 def test_far_reaching_bodies_fill_the_frame() -> None:
-    field = of_bodies(
+    field = compute_cell_field(
         bodies((16, 16, 10, 10), (16, 48, 10, 10), (48, 32, 10, 10)),
         np.random.default_rng(0),
         size=64,
@@ -70,8 +70,8 @@ def test_far_reaching_bodies_fill_the_frame() -> None:
 
 def test_rough_outlines_keep_about_their_area() -> None:
     smooth, rough = (
-        of_bodies(
-            bodies((32, 32, 18, 18)), np.random.default_rng(3), size=64, rough=roughness
+        compute_cell_field(
+            bodies((32, 32, 18, 18)), np.random.default_rng(3), size=64, roughness=roughness
         ).labels[0]
         for roughness in (0.0, 0.2)
     )
@@ -80,17 +80,23 @@ def test_rough_outlines_keep_about_their_area() -> None:
 
 
 def test_an_ellipsoid_in_slices_has_the_areas_of_its_formula() -> None:
-    one = through_z(bodies((32, 32, 20, 20), length=12), np.random.default_rng(0), tall=5.0)
-    areas = (of_bodies(one, np.random.default_rng(0), size=80).labels == 1).sum(axis=(1, 2))
-    expected = np.pi * np.nan_to_num(one.half).prod(axis=-1)[0]
+    one = slice_ellipsoids(
+        bodies((32, 32, 20, 20), length=12), np.random.default_rng(0), half_height=5.0
+    )
+    areas = (compute_cell_field(one, np.random.default_rng(0), size=80).labels == 1).sum(
+        axis=(1, 2)
+    )
+    expected = np.pi * np.nan_to_num(one.half_axes).prod(axis=-1)[0]
     assert np.allclose(areas, expected, rtol=0.05, atol=12)
     assert areas[0] > 0
     assert areas[-1] == 0
 
 
 def test_a_dividing_body_ends_where_its_daughters_begin() -> None:
-    three = dividing(bodies((32, 32, 12, 9), length=6), np.random.default_rng(1), share=1.0)
-    labels = of_bodies(three, np.random.default_rng(0), size=64).labels
+    three = add_divisions(
+        bodies((32, 32, 12, 9), length=6), np.random.default_rng(1), dividing_share=1.0
+    )
+    labels = compute_cell_field(three, np.random.default_rng(0), size=64).labels
     there = np.array([[(plane == label).any() for plane in labels] for label in (1, 2, 3)])
     when = there[0].sum()
     assert 0 < when < 6
@@ -101,11 +107,13 @@ def test_a_dividing_body_ends_where_its_daughters_begin() -> None:
 
 
 def test_bodies_move_but_keep_their_numbers() -> None:
-    still = scattered(Kind(8, spacing=1.5), np.random.default_rng(0), length=4, size=96)
-    moved = wandering(still, np.random.default_rng(0), speed=3.0)
+    still = scatter_cells(
+        CellPopulation(8, spacing=1.5), np.random.default_rng(0), length=4, size=96
+    )
+    moved = add_motion(still, np.random.default_rng(0), speed_px=3.0)
     way = np.hypot(*(moved.yx[:, 3] - moved.yx[:, 0]).T)
     assert 1 < np.median(way) < 20
-    field = of_bodies(moved, np.random.default_rng(0), size=96)
+    field = compute_cell_field(moved, np.random.default_rng(0), size=96)
     for body in range(len(moved)):
         y, x = np.rint(moved.yx[body, 3]).astype(int)
         if 0 <= y < 96 and 0 <= x < 96:
@@ -115,17 +123,19 @@ def test_bodies_move_but_keep_their_numbers() -> None:
 def test_a_strand_is_as_thick_as_said_and_the_later_one_lies_in_front() -> None:
     line = np.linspace(10, 50, 81)
     across = np.stack([np.full_like(line, 30), line], axis=-1)
-    field = of_strands(np.stack([across, across[:, ::-1]])[:, None], np.array([3.0, 2.0]), size=64)
+    field = compute_filament_field(
+        np.stack([across, across[:, ::-1]])[:, None], np.array([3.0, 2.0]), size=64
+    )
     assert (field.labels[0, :, 20] == 1).sum() == 7
     assert (field.labels[0, 20, :] == 2).sum() == 5
     assert field.labels[0, 30, 30] == 2
 
 
-@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("name", SCENE_PAINTERS)
 def test_a_scene_is_what_a_clip_wants(name: str) -> None:
     for seed in range(6):
-        frames, labels = paint(name, np.random.default_rng(seed), length=4, size=96)
-        again, _ = paint(name, np.random.default_rng(seed), length=4, size=96)
+        frames, labels = paint_scene(name, np.random.default_rng(seed), length=4, size=96)
+        again, _ = paint_scene(name, np.random.default_rng(seed), length=4, size=96)
         assert frames.shape == labels.shape == (4, 96, 96)
         assert (frames.dtype, labels.dtype) == (np.float32, np.int32)
         assert 0 <= frames.min() < 0.2
@@ -134,22 +144,22 @@ def test_a_scene_is_what_a_clip_wants(name: str) -> None:
         assert np.array_equal(frames, again)
 
 
-@pytest.mark.parametrize("name", SCENES)
+@pytest.mark.parametrize("name", SCENE_PAINTERS)
 @pytest.mark.parametrize("size", [32, 200])
 def test_scenes_can_be_small_and_large_and_single(name: str, size: int) -> None:
-    frames, labels = paint(name, np.random.default_rng(0), length=1, size=size)
+    frames, labels = paint_scene(name, np.random.default_rng(0), length=1, size=size)
     assert frames.shape == (1, size, size)
     assert labels.any()
 
 
-@pytest.mark.parametrize("look", LOOKS)
+@pytest.mark.parametrize("look", RENDERERS)
 def test_what_is_labelled_can_be_seen(look: str) -> None:
     """Pixels at the edge of bodies differ in brightness or in slope from those of the ground, in nearly all of the scenes."""
     seen = 0
     for seed in range(10):
         rng = np.random.default_rng(seed)
-        field = of_bodies(bodies((32, 40, 16, 20), (70, 60, 15, 15)), rng, size=96)
-        image = LOOKS[look](Canvas(field, rng, 16.0))[0]
+        field = compute_cell_field(bodies((32, 40, 16, 20), (70, 60, 15, 15)), rng, size=96)
+        image = RENDERERS[look](RenderContext(field, rng, 16.0))[0]
         slope = np.hypot(*np.gradient(image))
         edge, ground = np.abs(field.depth[0]) < 2, field.depth[0] < -8
         apart = abs(image[field.depth[0] > 3].mean() - image[ground].mean()) / image[ground].std()

@@ -13,67 +13,73 @@ import torch
 
 from napari_sam2.core.errors import LabelsError, OutputError, Sam2Error
 from napari_sam2.models.load import load_model
-from napari_sam2.models.predictor import Sam2
+from napari_sam2.models.predictor import Sam2Predictor
 from napari_sam2.models.weights import checkpoints
-from napari_sam2.train.data.augment import Augment
-from napari_sam2.train.data.batches import Material
+from napari_sam2.train.data.augment import Augmentation
+from napari_sam2.train.data.batches import Dataset
 from napari_sam2.train.data.clip import Clip
 from napari_sam2.train.finetune import finetune
-from napari_sam2.train.hooks import Lines, Quiet
-from napari_sam2.train.loop import Step, Training, TrainingError
+from napari_sam2.train.hooks import BaseHook, LogHook
+from napari_sam2.train.loop import Training, TrainingError, TrainingStep
 from napari_sam2.train.recipe import Recipe, RecipeError
-from napari_sam2.train.smoke import TINY, Striped, base, material, recipe
-from napari_sam2.train.trainable import choose, encodes, trained
-from tests.models.networks import network
+from napari_sam2.train.smoke import (
+    TINY,
+    StripedSquares,
+    make_dataset,
+    make_recipe,
+    write_tiny_model,
+)
+from napari_sam2.train.trainable import get_trainable, is_encoder_trainable, select_trainable
+from tests.models.networks import make_network
 
 
 class _Killed(Exception):
     pass
 
 
-class _Killer(Quiet):
+class _Killer(BaseHook):
     """Saves the state after a step, then dies, as a machine does."""
 
     def __init__(self, after: int) -> None:
         self.after = after
 
-    def on_step(self, training: Training, step: Step) -> None:
+    def on_step(self, training: Training, step: TrainingStep) -> None:
         if step.number == self.after:
             training.hooks[0]._write(training)
             raise _Killed
 
 
-class _Breaker(Quiet):
+class _Breaker(BaseHook):
     """Makes a weight that trains no number, after a step."""
 
     def __init__(self, after: int) -> None:
         self.after = after
 
-    def on_step(self, training: Training, step: Step) -> None:
+    def on_step(self, training: Training, step: TrainingStep) -> None:
         if step.number == self.after:
-            next(iter(trained(training.network).values())).data.fill_(float("nan"))
+            next(iter(get_trainable(training.network).values())).data.fill_(float("nan"))
 
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return base(tmp_path_factory.mktemp("base"))
+    return write_tiny_model(tmp_path_factory.mktemp("base"))
 
 
 def _weights(path: Path) -> dict[str, torch.Tensor]:
-    return checkpoints.read(path)[0]
+    return checkpoints.read_checkpoint(path)[0]
 
 
 @pytest.mark.parametrize("trains", ["everything", "decoder+memory", "decoder"])
 def test_an_interrupted_training_ends_as_one_that_was_not(
     tiny: Path, tmp_path: Path, trains: str
 ) -> None:
-    chosen = recipe(trains=trains, average=0.5)
+    chosen = make_recipe(trains=trains, average=0.5)
     one, other = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
-    whole = finetune(material(), model=tiny, out=one, recipe=chosen)
+    whole = finetune(make_dataset(), model=tiny, out=one, recipe=chosen)
     for after in (2, 3):
         with pytest.raises(_Killed):
-            finetune(material(), model=tiny, out=other, recipe=chosen, hooks=[_Killer(after)])
-    resumed = finetune(material(), model=tiny, out=other, recipe=chosen)
+            finetune(make_dataset(), model=tiny, out=other, recipe=chosen, hooks=[_Killer(after)])
+    resumed = finetune(make_dataset(), model=tiny, out=other, recipe=chosen)
     assert (
         whole.training["best"] == resumed.training["best"]
         and whole.training["steps"] == resumed.training["steps"] == 6
@@ -119,10 +125,10 @@ def test_only_what_was_chosen_changes(
     tiny: Path, tmp_path: Path, trains: str, moving: tuple[str, ...], still: tuple[str, ...]
 ) -> None:
     finetune(
-        material(),
+        make_dataset(),
         model=tiny,
         out=tmp_path / "tuned.safetensors",
-        recipe=recipe(trains=trains, average=0.0, learning_rate=1e-2, steps=3),
+        recipe=make_recipe(trains=trains, average=0.0, learning_rate=1e-2, steps=3),
     )
     state = torch.load(tmp_path / "tuned-training" / "state.pt", weights_only=True)["weights"]
     before = _weights(tiny)
@@ -145,21 +151,21 @@ def test_a_frozen_encoder_takes_no_gradient_memory_and_sees_each_frame_once(
 ) -> None:
     seen = []
 
-    class Counting(Quiet):
+    class Counting(BaseHook):
         def on_start(self, training: Training) -> None:
             encoder = training.network.vision_encoder
             encoder.register_forward_hook(
                 lambda module, given, out: seen.append((len(given[0]), out[0].requires_grad))
             )
 
-    chosen = recipe(
+    chosen = make_recipe(
         trains="decoder+memory",
         pool=2,
         steps=9,
         validating={"every": 9, "clips": 1, "length": 2, "objects": 2},
     )
     finetune(
-        material(),
+        make_dataset(),
         model=tiny,
         out=tmp_path / "tuned.safetensors",
         recipe=chosen,
@@ -176,10 +182,10 @@ def test_nothing_but_the_best_is_kept(tiny: Path, tmp_path: Path) -> None:
     """A learning rate that ruins everything: what comes out is what went in, and its card says so."""
     out = tmp_path / "tuned.safetensors"
     card = finetune(
-        material(),
+        make_dataset(),
         model=tiny,
         out=out,
-        recipe=recipe(learning_rate=0.1, average=0.0, warmup=0, schedule="constant"),
+        recipe=make_recipe(learning_rate=0.1, average=0.0, warmup=0, schedule="constant"),
     )
     history = np.loadtxt(tmp_path / "tuned-training" / "validations.csv", delimiter=",", skiprows=1)
     best = history[history[:, -1].argmax()]
@@ -198,22 +204,22 @@ def test_a_loss_that_is_no_number_stops_training_and_the_best_stays(
 ) -> None:
     out = tmp_path / "tuned.safetensors"
     with pytest.raises(TrainingError, match="step 5: the loss is nan"):
-        finetune(material(), model=tiny, out=out, recipe=recipe(), hooks=[_Breaker(4)])
+        finetune(make_dataset(), model=tiny, out=out, recipe=make_recipe(), hooks=[_Breaker(4)])
     assert all(torch.isfinite(value).all() for value in _weights(out).values())
-    assert checkpoints.verify(out).training["best"]["step"] in (0, 3)
+    assert checkpoints.verify_checkpoint(out).training["best"]["step"] in (0, 3)
 
 
 def test_the_result_is_a_model_like_any_other(tiny: Path, tmp_path: Path) -> None:
     said: list[str] = []
     card = finetune(
-        material(),
+        make_dataset(),
         model=tiny,
         out=tmp_path / "tuned.safetensors",
-        recipe=recipe(learns=["pointer_time"]),
-        hooks=[Lines(said.append)],
+        recipe=make_recipe(learns=["pointer_time"]),
+        hooks=[LogHook(said.append)],
     )
     loaded = load_model(tmp_path / "tuned.safetensors", device="cpu")
-    assert isinstance(loaded, Sam2) and loaded.card.sha256 == card.sha256
+    assert isinstance(loaded, Sam2Predictor) and loaded.card.sha256 == card.sha256
     assert (card.name, card.licence, card.memory_slots, card.pointers) == ("tuned", "CC0-1.0", 3, 4)
     assert card.training["base"]["name"] == "tiny" and len(card.training["base"]["sha256"]) == 64
     assert (
@@ -232,7 +238,7 @@ def test_the_result_is_a_model_like_any_other(tiny: Path, tmp_path: Path) -> Non
     assert [line.split(":")[0] for line in said[:3]] == ["step 0", "step 3", "step 6"]
 
 
-class Woven(Striped):
+class Woven(StripedSquares):
     """The same squares and the background of one brightness: only the direction of their stripes differs."""
 
     def draw(self, item: int, rng: np.random.Generator, *, length: int, size: int) -> Clip:
@@ -254,7 +260,7 @@ def test_a_scene_unlike_any_it_knows_is_learned_in_seconds(tmp_path: Path) -> No
             "device": "cpu",
         }
     )
-    woven = Material(Woven(), (0, 1, 2), (3,), Augment.nothing())
+    woven = Dataset(Woven(), (0, 1, 2), (3,), Augmentation.identity())
     card = finetune(woven, model="nano", out=tmp_path / "woven.safetensors", recipe=chosen)
     before, best = card.training["before"], card.training["best"]
     assert before["iou_1"] < 0.6 and best["iou_1"] > 0.8 and best["iou_carried"] > 0.8, (
@@ -264,12 +270,16 @@ def test_a_scene_unlike_any_it_knows_is_learned_in_seconds(tmp_path: Path) -> No
 
 
 def test_stopping_early(tiny: Path, tmp_path: Path) -> None:
-    class Done(Quiet):
-        def on_step(self, training: Training, step: Step) -> None:
+    class Done(BaseHook):
+        def on_step(self, training: Training, step: TrainingStep) -> None:
             training.stop("enough")
 
     card = finetune(
-        material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=recipe(), hooks=[Done()]
+        make_dataset(),
+        model=tiny,
+        out=tmp_path / "tuned.safetensors",
+        recipe=make_recipe(),
+        hooks=[Done()],
     )
     assert (card.training["steps"], card.training["ended"]) == (1, "enough")
 
@@ -277,15 +287,19 @@ def test_stopping_early(tiny: Path, tmp_path: Path) -> None:
 def test_mixed_precision_and_accumulation_run(tiny: Path, tmp_path: Path) -> None:
     seen = set()
 
-    class Looking(Quiet):
+    class Looking(BaseHook):
         def on_start(self, training: Training) -> None:
             training.network.memory_encoder.projection.register_forward_hook(
                 lambda module, given, out: seen.add(out.dtype)
             )
 
-    chosen = recipe(precision="bfloat16", accumulate=2, steps=2)
+    chosen = make_recipe(precision="bfloat16", accumulate=2, steps=2)
     card = finetune(
-        material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=chosen, hooks=[Looking()]
+        make_dataset(),
+        model=tiny,
+        out=tmp_path / "tuned.safetensors",
+        recipe=chosen,
+        hooks=[Looking()],
     )
     assert card.training["steps"] == 2 and seen == {torch.bfloat16, torch.float32}, (
         "validated in full precision, trained in half"
@@ -298,61 +312,63 @@ def test_lora_trains_the_encoder_by_adapters_and_leaves_a_plain_file(
     pytest.importorskip("peft")
     out = tmp_path / "tuned.safetensors"
     finetune(
-        material(),
+        make_dataset(),
         model=tiny,
         out=out,
-        recipe=recipe(trains="lora", learning_rate=1e-2, average=0.0, steps=3),
+        recipe=make_recipe(trains="lora", learning_rate=1e-2, average=0.0, steps=3),
     )
     state = torch.load(tmp_path / "tuned-training" / "state.pt", weights_only=True)["weights"]
     assert [name for name in state if "lora_" in name] and all(
         "lora_" in name or name.startswith("mask_decoder") for name in state
     )
-    assert isinstance(load_model(out, device="cpu"), Sam2)
+    assert isinstance(load_model(out, device="cpu"), Sam2Predictor)
 
 
 def test_adapters_merged_answer_as_adapters_do() -> None:
     pytest.importorskip("peft")
-    from napari_sam2.models.network.sam2_network import Network
-    from napari_sam2.train.lora import merged
+    from napari_sam2.models.network.sam2_network import Sam2Network
+    from napari_sam2.train.lora import merge_adapters
 
-    adapted = network(TINY)
-    choose(adapted, "lora", rank=2)
-    assert encodes(adapted)
+    adapted = make_network(TINY)
+    select_trainable(adapted, "lora", rank=2)
+    assert is_encoder_trainable(adapted)
     with torch.no_grad():
         for name, value in adapted.named_parameters():
             if "lora_B" in name:
                 value.normal_(std=0.1)
     pixels = torch.rand(1, 1, 64, 64)
-    plain = Network.of(TINY, merged(adapted))
+    plain = Sam2Network.of(TINY, merge_adapters(adapted))
     torch.testing.assert_close(
         plain.embed(pixels)[2], adapted.embed(pixels)[2], atol=1e-4, rtol=1e-3
     )
-    assert not torch.allclose(network(TINY).embed(pixels)[2], plain.embed(pixels)[2], atol=1e-2)
+    assert not torch.allclose(
+        make_network(TINY).embed(pixels)[2], plain.embed(pixels)[2], atol=1e-2
+    )
 
 
 @pytest.mark.parametrize(
     ("call", "error", "text"),
     [
         (
-            lambda tiny, tmp: finetune(material(), model=tiny, out=tmp / "x.pt"),
+            lambda tiny, tmp: finetune(make_dataset(), model=tiny, out=tmp / "x.pt"),
             OutputError,
             "ending in .safetensors",
         ),
         (
-            lambda tiny, tmp: finetune(material(), model=tiny, out=tiny),
+            lambda tiny, tmp: finetune(make_dataset(), model=tiny, out=tiny),
             OutputError,
             "is there already",
         ),
         (
             lambda tiny, tmp: finetune(
-                Material(Striped(), (0, 1), ()), model=tiny, out=tmp / "x.safetensors"
+                Dataset(StripedSquares(), (0, 1), ()), model=tiny, out=tmp / "x.safetensors"
             ),
             LabelsError,
             "no images held out",
         ),
         (
             lambda tiny, tmp: finetune(
-                Material(Striped(), (0, 1), (1,)), model=tiny, out=tmp / "x.safetensors"
+                Dataset(StripedSquares(), (0, 1), (1,)), model=tiny, out=tmp / "x.safetensors"
             ),
             LabelsError,
             "both trained on",
@@ -363,7 +379,10 @@ def test_adapters_merged_answer_as_adapters_do() -> None:
         (lambda tiny, tmp: Recipe.of({"shapes": [{"size": 100}]}), RecipeError, "multiple of 32"),
         (
             lambda tiny, tmp: finetune(
-                material(), model=tiny, out=tmp / "x.safetensors", recipe=recipe(hooks=["none"])
+                make_dataset(),
+                model=tiny,
+                out=tmp / "x.safetensors",
+                recipe=make_recipe(hooks=["none"]),
             ),
             Sam2Error,
             "no hooks is called",
@@ -394,25 +413,25 @@ def test_what_cannot_be_done_is_said(
 
 def test_another_trainings_state_is_not_taken_up(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned.safetensors"
-    finetune(material(), model=tiny, out=out, recipe=recipe(steps=2))
+    finetune(make_dataset(), model=tiny, out=out, recipe=make_recipe(steps=2))
     with pytest.raises(OutputError, match="another model, data or recipe"):
-        finetune(material(), model=tiny, out=out, recipe=recipe(steps=2, seed=1))
+        finetune(make_dataset(), model=tiny, out=out, recipe=make_recipe(steps=2, seed=1))
 
 
 def test_a_training_that_was_done_goes_on_where_more_steps_are_asked_for(
     tiny: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "tuned.safetensors"
-    finetune(material(), model=tiny, out=out, recipe=recipe(steps=3))
+    finetune(make_dataset(), model=tiny, out=out, recipe=make_recipe(steps=3))
     taken: list[int] = []
 
-    class Counting(Quiet):
-        def on_step(self, training: Training, step: Step) -> None:
+    class Counting(BaseHook):
+        def on_step(self, training: Training, step: TrainingStep) -> None:
             taken.append(step.number)
 
     assert (
         finetune(
-            material(), model=tiny, out=out, recipe=recipe(steps=5), hooks=[Counting()]
+            make_dataset(), model=tiny, out=out, recipe=make_recipe(steps=5), hooks=[Counting()]
         ).training["steps"]
         == 5
     )
@@ -427,32 +446,37 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(
     def full(self: Path, data: object) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    class Filling(Quiet):
-        def on_step(self, training: Training, step: Step) -> None:
+    class Filling(BaseHook):
+        def on_step(self, training: Training, step: TrainingStep) -> None:
             monkeypatch.setattr(Path, "write_bytes", full)
 
     with pytest.raises(OutputError, match="no space left for state.pt"):
-        finetune(material(), model=tiny, out=out, recipe=recipe(steps=2), hooks=[Filling()])
-    assert checkpoints.verify(out)
+        finetune(
+            make_dataset(), model=tiny, out=out, recipe=make_recipe(steps=2), hooks=[Filling()]
+        )
+    assert checkpoints.verify_checkpoint(out)
     assert torch.load(tmp_path / "tuned-training" / "state.pt", weights_only=True)["step"] == 0
 
 
 def test_an_interruption_from_the_keyboard_is_one_line(tiny: Path, tmp_path: Path) -> None:
-    class Person(Quiet):
-        def on_step(self, training: Training, step: Step) -> None:
+    class Person(BaseHook):
+        def on_step(self, training: Training, step: TrainingStep) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(TrainingError, match="interrupted at step 1: .* holds the best so far"):
         finetune(
-            material(),
+            make_dataset(),
             model=tiny,
             out=tmp_path / "tuned.safetensors",
-            recipe=recipe(steps=2),
+            recipe=make_recipe(steps=2),
             hooks=[Person()],
         )
     assert (
         finetune(
-            material(), model=tiny, out=tmp_path / "tuned.safetensors", recipe=recipe(steps=2)
+            make_dataset(),
+            model=tiny,
+            out=tmp_path / "tuned.safetensors",
+            recipe=make_recipe(steps=2),
         ).training["steps"]
         == 2
     )
@@ -465,7 +489,7 @@ def test_a_recipe_as_toml(tmp_path: Path) -> None:
         "0.5\n[losses]\ndice = 2.0\n"
     )
     read = Recipe.read(path)
-    assert (read.trains, read.shapes[0].size, read.prompts.box, read.losses.dice) == (
+    assert (read.trainable, read.shapes[0].size, read.prompts.box, read.losses.dice) == (
         "lora",
         128,
         0.5,

@@ -10,19 +10,19 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.core.presence import CONDITIONING, Presence
+from napari_sam2.core.presence import CONDITIONING_PRESENCES, Presence
 from napari_sam2.core.video import Video
 
 if TYPE_CHECKING:
     from napari_sam2.propagation.session import Session
-    from napari_sam2.train.data.pairs import Pair
+    from napari_sam2.train.data.pairs import AnnotatedStack
 
-LEAST = 2
+MIN_FRAMES = 2
 """Frames: one to learn from and one to see whether anything was learned."""
 
 
 @dataclass(frozen=True, eq=False)
-class Accepted:
+class AcceptedFrames:
     """Frames on which an object was accepted (locked), and on which all others were accepted or prompted too.
 
     A frame where something was only tracked is left out: nobody has said yet that it is right.
@@ -30,40 +30,40 @@ class Accepted:
 
     session: Session
     frames: tuple[int, ...]
-    objects: int
+    object_count: int
 
     @classmethod
-    def of(cls, session: Session) -> Accepted:
+    def of(cls, session: Session) -> AcceptedFrames:
         """Those of a session as it is now."""
         by_frame: dict[int, dict[int, Presence]] = defaultdict(dict)
-        for (track, frame), trace in session.traces().items():
+        for (track, frame), trace in session.records().items():
             if trace.presence != Presence.ABSENT:
                 by_frame[frame][track] = trace.presence
-        frames = tuple(frame for frame, seen in sorted(by_frame.items()) if _complete(seen))
+        frames = tuple(frame for frame, seen in sorted(by_frame.items()) if _is_complete(seen))
         return cls(session, frames, len({track for frame in frames for track in by_frame[frame]}))
 
     @property
     def summary(self) -> str:
         """One line for people: what there is, and what is missing."""
-        if len(self.frames) < LEAST:
+        if len(self.frames) < MIN_FRAMES:
             have = "no frame is" if not self.frames else "one frame is"
-            return f"{have} accepted so far: accept at least {LEAST}, with all the objects on them"
+            return f"{have} accepted so far: accept at least {MIN_FRAMES}, with all the objects on them"
         return (
-            f"{len(self.frames)} accepted frames with {self.objects} "
-            f"object{'' if self.objects == 1 else 's'}"
+            f"{len(self.frames)} accepted frames with {self.object_count} "
+            f"object{'' if self.object_count == 1 else 's'}"
         )
 
-    def pair(self) -> Pair:
+    def make_training_pair(self) -> AnnotatedStack:
         """Image and labels as they are now, for training; the session may change or be closed afterwards.
 
         Raises LabelsError where too few frames are accepted.
         """
-        from napari_sam2.train.data.pairs import Pair
+        from napari_sam2.train.data.pairs import AnnotatedStack
 
-        if len(self.frames) < LEAST:
+        if len(self.frames) < MIN_FRAMES:
             raise LabelsError(self.summary)
         video = self.session.video
-        planes = {frame: self.session.plane(frame).astype(np.int32) for frame in self.frames}
+        planes = {frame: self.session.label_plane(frame).astype(np.int32) for frame in self.frames}
         largest: Counter[int] = Counter()
         for plane in planes.values():
             ids, sizes = np.unique(plane[plane > 0], return_counts=True)
@@ -74,24 +74,26 @@ class Accepted:
         shown = tuple(
             frame for frame, plane in planes.items() if (~np.isin(plane, (0, *dots))).any()
         )
-        return Pair(
+        return AnnotatedStack(
             video.stack.name,
             video.stack.name,
             video.shape,
             shown,
-            partial(_read, video, planes, dots),
+            partial(_read_frame, video, planes, dots),
             left_out=dots,
         )
 
 
-def _complete(seen: dict[int, Presence]) -> bool:
-    return Presence.LOCKED in seen.values() and all(
-        presence in CONDITIONING for presence in seen.values()
+def _is_complete(presences: dict[int, Presence]) -> bool:
+    return Presence.LOCKED in presences.values() and all(
+        presence in CONDITIONING_PRESENCES for presence in presences.values()
     )
 
 
-def _read(
-    video: Video, planes: dict[int, np.ndarray], dots: tuple[int, ...], frame: int
+def _read_frame(
+    video: Video, planes: dict[int, np.ndarray], ignored_tracks: tuple[int, ...], frame: int
 ) -> tuple[np.ndarray, np.ndarray]:
     labels = planes[frame]
-    return video.frame(frame).pixels, np.where(np.isin(labels, dots), 0, labels) if dots else labels
+    return video.read_frame(frame).pixels, np.where(
+        np.isin(labels, ignored_tracks), 0, labels
+    ) if ignored_tracks else labels

@@ -11,17 +11,17 @@ from typing import Any
 
 from napari_sam2.core.card import Attention, Precision, Windows
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt
-from napari_sam2.gui.app.counting_controller import Seeking
-from napari_sam2.gui.app.live_tables import Measured
-from napari_sam2.gui.app.session_registry import Load
-from napari_sam2.gui.app.session_state import Book
-from napari_sam2.gui.app.session_update import Carry, Changed
-from napari_sam2.gui.app.session_worker import Desk
-from napari_sam2.gui.app.view import Choice, Place, Stage, View, Worker
+from napari_sam2.gui.app.counting_controller import CountingController
+from napari_sam2.gui.app.live_tables import LiveTables
+from napari_sam2.gui.app.session_registry import ModelLoader
+from napari_sam2.gui.app.session_state import SessionState
+from napari_sam2.gui.app.session_update import PropagationRequest, SessionUpdate
+from napari_sam2.gui.app.session_worker import SessionWorker
+from napari_sam2.gui.app.view import ImageSelection, SessionKey, Stage, View, Worker
 from napari_sam2.propagation.session import Session
 
 
-class Controller(Seeking):
+class Controller(CountingController):
     """The state of the window: what is open, who is who, and what is going on.
 
     Parameters
@@ -42,81 +42,81 @@ class Controller(Seeking):
         view: View,
         worker: Worker,
         *,
-        load: Load,
+        load: ModelLoader,
         model: str = "nano",
         root: Path | None = None,
     ) -> None:
         super().__init__(view, worker, load=load, model=model, root=root)
 
     def open(
-        self, choice: Choice | None, frame: int = 0, at: tuple[tuple[str, int], ...] = ()
+        self, selection: ImageSelection | None, frame: int = 0, at: tuple[tuple[str, int], ...] = ()
     ) -> None:
         """Work on this image, or on none."""
-        place = None if choice is None else Place(choice, at)
+        place = None if selection is None else SessionKey(selection, at)
         self._frame = frame
-        if place == self._place:
+        if place == self._key:
             return
         self._interrupt()
-        self._place = place
+        self._key = place
         self._stage = Stage.READY if place else Stage.EMPTY
         self._message = ""
         if place:
-            self._opened("Opening the image and the model…")
-        self._show()
+            self._refresh_session("Opening the image and the model…")
+        self._show_state()
 
-    def take_up(self, place: Place, folder: Path, model: str) -> None:
+    def reopen(self, key: SessionKey, folder: Path, model: str) -> None:
         """Work on this place, when it is opened, in the project in `folder`, with the model it was made with."""
-        self._model = model
-        self._submit(lambda: self._bench.take_up(place, folder), lambda _: None)
+        self._model_name = model
+        self._submit(lambda: self._registry.reopen(key, folder), lambda _: None)
 
-    def look(self, frame: int, at: tuple[tuple[str, int], ...] = ()) -> None:
+    def set_position(self, frame: int, at: tuple[tuple[str, int], ...] = ()) -> None:
         """The person moved to another frame, or to another position of the axes that are not walked."""
-        if self._place is not None and at != self._place.at:
-            self.open(self._place.choice, frame, at)
+        if self._key is not None and at != self._key.at:
+            self.open(self._key.selection, frame, at)
         self._frame = frame
 
-    def start_anew(self) -> None:
+    def restart(self) -> None:
         """Begin with nothing; what there was stays in its project folder."""
-        place = self._place
+        place = self._key
         if place is None:
             return
         self._interrupt()
-        drawn = {frame for _, frame in self.book.facts}
-        self._books[place] = Book()
-        self._submit(lambda: self._bench.anew(place), lambda _: None)
-        self._work(lambda desk: desk.state(drawn), message="Starting anew…")
+        drawn = {frame for _, frame in self.state.statuses}
+        self._states[place] = SessionState()
+        self._submit(lambda: self._registry.restart(place), lambda _: None)
+        self._submit_update(lambda desk: desk.report_state(drawn), message="Starting anew…")
 
-    def forget(self, key: str) -> None:
+    def forget_image(self, layer_key: str) -> None:
         """An image is gone."""
-        if self._place is not None and self._place.choice.key == key:
+        if self._key is not None and self._key.selection.layer_key == layer_key:
             self.open(None)
-        for place in [each for each in self._books if each.choice.key == key]:
-            del self._books[place]
-        self._submit(lambda: self._bench.forget(key), lambda _: None)
+        for place in [each for each in self._states if each.selection.layer_key == layer_key]:
+            del self._states[place]
+        self._submit(lambda: self._registry.forget_image(layer_key), lambda _: None)
 
-    def use_model(self, name: str, then: Callable[[bool], Any] = lambda _: None) -> None:
+    def use_model(self, name: str, on_result: Callable[[bool], Any] = lambda _: None) -> None:
         """Ask another model; what was said stays, what the old one made of it is asked again.
 
-        `then` hears whether it came.
+        `on_result` hears whether it came.
         """
-        before, self._model = self._model, name
+        before, self._model_name = self._model_name, name
         self._interrupt()
 
         def failed(error: Exception) -> None:
-            self._model = before
-            then(False)
-            self._failed(error)
+            self._model_name = before
+            on_result(False)
+            self._show_error(error)
 
         def loaded(_: object) -> None:
-            then(True)
-            if self._place:
-                self._opened("Asking again…")
+            on_result(True)
+            if self._key:
+                self._refresh_session("Asking again…")
 
         self._message = f"Loading {name}…"
-        self._submit(lambda: self._bench.model(name), loaded, failed)
-        self._show()
+        self._submit(lambda: self._registry.load_model(name), loaded, failed)
+        self._show_state()
 
-    def look_by(
+    def reconfigure_model(
         self,
         attention: Attention | None = None,
         windows: Windows | None = None,
@@ -127,274 +127,291 @@ class Controller(Seeking):
         What was said stays, and is asked again.
         """
         self._interrupt()
-        name = self._model
+        name = self._model_name
         self._submit(
-            lambda: self._bench.look(name, attention, windows, precision),
-            lambda _: self._opened("Asking again…") if self._place else self._show(),
+            lambda: self._registry.reconfigure_model(name, attention, windows, precision),
+            lambda _: self._refresh_session("Asking again…") if self._key else self._show_state(),
         )
-        self._show()
+        self._show_state()
 
     # what is said
 
-    def click(self, frame: int, yx: tuple[float, float], *, positive: bool) -> None:
+    def add_click(self, frame: int, yx: tuple[float, float], *, positive: bool) -> None:
         """A click on the object, or beside it."""
-        if not positive and self.book.current not in {*self.book.log.track_ids, *self.book.asked}:
-            self._view.tell("Click the object first, then what does not belong to it.", wrong=True)
+        if not positive and self.state.current not in {
+            *self.state.log.track_ids,
+            *self.state.submitted_drafts,
+        }:
+            self._view.notify(
+                "Click the object first, then what does not belong to it.", is_error=True
+            )
             return
-        self._prompt(lambda track: PointPrompt(frame, track, [yx], [positive]), frame)
+        self._submit_prompt(lambda track: PointPrompt(frame, track, [yx], [positive]), frame)
 
-    def box(self, frame: int, box: tuple[float, float, float, float]) -> None:
+    def add_box(self, frame: int, box: tuple[float, float, float, float]) -> None:
         """A box around the object: (y, x, y2, x2)."""
-        self._prompt(lambda track: BoxPrompt(frame, track, box), frame)
+        self._submit_prompt(lambda track: BoxPrompt(frame, track, box), frame)
 
-    def mask(self, frame: int, mask: Any, track: int | None = None) -> None:
+    def add_mask(self, frame: int, mask: Any, track: int | None = None) -> None:
         """The (H, W) mask of an object as it was drawn."""
-        if track in self.book.tracks:
+        if track in self.state.tracks:
             self.select(track)
-        self._prompt(lambda current: MaskPrompt(frame, current, mask), frame)
+        self._submit_prompt(lambda current: MaskPrompt(frame, current, mask), frame)
 
-    def edit(self, frame: int, prompts: Sequence[PointPrompt | BoxPrompt]) -> None:
+    def edit_prompts(self, frame: int, prompts: Sequence[PointPrompt | BoxPrompt]) -> None:
         """The current object's clicks and boxes on a frame were moved or deleted: this is what they are now."""
-        track = self.book.current
-        self._act(
-            lambda desk: desk.edit(track, frame, prompts), frames=[frame], otherwise=self._draw_said
+        track = self.state.current
+        self._submit_action(
+            lambda desk: desk.edit_prompts(track, frame, prompts),
+            frames=[frame],
+            on_failure=self._draw_prompts,
         )
 
-    def bring(self, prompts: Iterable[Prompt], *, category: str = "") -> int:
+    def add_prompts(self, prompts: Iterable[Prompt], *, category: str = "") -> int:
         """Prompts from elsewhere, each track a new object (with its own id where it is free); how many objects."""
-        book, given = self.book, list[Prompt]()
+        book, given = self.state, list[Prompt]()
         ids: dict[int, int] = {}
         for prompt in prompts:
             if prompt.track not in ids:
-                ids[prompt.track] = book.claim(prompt.track, category)
-            given.append(_owned(prompt, ids[prompt.track]))
+                ids[prompt.track] = book.claim_track_id(prompt.track, category)
+            given.append(_assign_track(prompt, ids[prompt.track]))
         if given:
             book.current = given[0].track
             described = [book.drafts[track] for track in ids.values()]
-            book.asked.update(ids.values())
-            self._act(
+            book.submitted_drafts.update(ids.values())
+            self._submit_action(
                 lambda desk: desk.prompt(given, described),
                 message=f"Taking {len(ids)} objects…",
-                otherwise=lambda: book.abandon(ids.values()),
+                on_failure=lambda: book.discard_drafts(ids.values()),
             )
         return len(ids)
 
-    def next_choice(self) -> None:
+    def choose_next_mask(self) -> None:
         """Another of the masks that the model offers for the last click."""
-        book = self.book
-        if book.offered < 2:
-            self._view.tell(
+        book = self.state
+        if book.alternative_count < 2:
+            self._view.notify(
                 "There is no other mask: the model offers others after the first click on an "
                 "object."
             )
             return
-        book.shown = (book.shown + 1) % book.offered
-        number = book.shown
-        self._act(lambda desk: desk.choose(number))
+        book.shown_alternative = (book.shown_alternative + 1) % book.alternative_count
+        number = book.shown_alternative
+        self._submit_action(lambda desk: desk.choose_mask(number))
 
     def undo(self) -> None:
         """Take back the last action."""
-        if self._ready() and (self.book.undoable or self._pending):
-            self._act(lambda desk: desk.undo(), message="Undo…")
+        if self._check_image_open() and (self.state.undoable or self._pending_count):
+            self._submit_action(lambda desk: desk.undo(), message="Undo…")
 
     def redo(self) -> None:
         """Do again what was taken back; what was carried is carried again."""
-        if not (self._ready() and (self.book.redoable or self._pending)):
+        if not (self._check_image_open() and (self.state.redoable or self._pending_count)):
             return
         self._interrupt()
-        place = self._place
+        place = self._key
         assert place is not None
-        acts = self._acts
-        self._work(
+        acts = self._action_count
+        self._submit_update(
             lambda desk: desk.redo(),
-            lambda changed: self._go(place, changed, acts) if changed.running else None,
+            lambda changed: self._begin_stepping(place, changed, acts) if changed.running else None,
         )
 
     # who is who
 
-    def new(self) -> None:
+    def start_object(self) -> None:
         """A new object: the next click is its first."""
-        if self._ready():
-            self.book.draft()
-            self._show()
+        if self._check_image_open():
+            self.state.start_draft()
+            self._show_state()
 
     def select(self, track: int) -> None:
         """Work on this object."""
-        if track != self.book.current and track in self.book.tracks:
-            self.book.current = track
-            self._show()
+        if track != self.state.current and track in self.state.tracks:
+            self.state.current = track
+            self._show_state()
 
     def select_next(self, step: int = 1) -> None:
         """The object after the current one, or before it."""
-        tracks = self.book.tracks
+        tracks = self.state.tracks
         if tracks:
-            place = tracks.index(self.book.current) + step if self.book.current in tracks else 0
+            place = tracks.index(self.state.current) + step if self.state.current in tracks else 0
             self.select(tracks[place % len(tracks)])
 
     def describe(self, track: int, *, name: str | None = None, category: str | None = None) -> None:
         """Name an object, or say what kind it is."""
-        book = self.book
-        known = book.renamed(track, name=name, category=category)
+        book = self.state
+        known = book.replace_description(track, name=name, category=category)
         book.category = known.category if category is not None else book.category
         if track in book.drafts:
             book.drafts[track] = known
-            self._show()
+            self._show_state()
         elif track in book.log.track_ids and known != book.log.track(track):
-            self._work(lambda desk: desk.describe(known))
+            self._submit_update(lambda desk: desk.describe(known))
 
     def remove(self, tracks: Iterable[int]) -> None:
         """Delete objects."""
-        book, gone = self.book, set(tracks)
+        book, gone = self.state, set(tracks)
         for track in gone & set(book.drafts):
             del book.drafts[track]
         left = [track for track in book.tracks if track not in gone]
         if book.current in gone:
             book.current = min(left, key=lambda track: abs(track - book.current), default=0)
         if gone & set(book.log.track_ids):
-            self._act(lambda desk: desk.remove(gone), message="Deleting…")
-        self._show()
+            self._submit_action(lambda desk: desk.remove(gone), message="Deleting…")
+        self._show_state()
 
     def merge(self, tracks: Iterable[int]) -> None:
         """Make one object of several: the one with the lowest number stays."""
-        chosen = sorted(set(tracks) & set(self.book.log.track_ids))
+        chosen = sorted(set(tracks) & set(self.state.log.track_ids))
         if len(chosen) < 2:
-            self._view.tell("Select two or more objects in the list to merge them.", wrong=True)
+            self._view.notify(
+                "Select two or more objects in the list to merge them.", is_error=True
+            )
             return
-        self.book.current = chosen[0]
-        self._act(lambda desk: desk.merge(chosen[0], chosen[1:]), message="Merging…")
+        self.state.current = chosen[0]
+        self._submit_action(lambda desk: desk.merge(chosen[0], chosen[1:]), message="Merging…")
 
     def split(self, track: int, frame: int, yx: tuple[float, float] | None = None) -> None:
         """Make objects of the pieces of one on a frame; where it is in one piece, of the part that is clicked (`yx`)."""
-        book = self.book
-        first = book.fresh()
+        book = self.state
+        first = book.allocate_track_id()
         if yx is None:
-            self._act(lambda desk: desk.split(track, frame, first), frames=[frame])
+            self._submit_action(lambda desk: desk.split(track, frame, first), frames=[frame])
         else:
-            self._act(lambda desk: desk.split_at(track, frame, first, yx), frames=[frame])
+            self._submit_action(lambda desk: desk.split_at(track, frame, first, yx), frames=[frame])
 
     def accept(self, frame: int) -> None:
         """Lock the current object on a frame, or unlock it."""
-        track, fact = self.book.current, self.book.facts.get((self.book.current, frame))
+        track, fact = self.state.current, self.state.statuses.get((self.state.current, frame))
         if fact is None:
-            self._view.tell(
+            self._view.notify(
                 "There is nothing to accept here: click an object, or carry it to this frame.",
-                wrong=True,
+                is_error=True,
             )
             return
-        locked = self.book.log.locked(track, frame)
-        self._act(lambda desk: desk.lock([track], [frame], locked=not locked))
+        locked = self.state.log.is_locked(track, frame)
+        self._submit_action(lambda desk: desk.lock([track], [frame], locked=not locked))
 
     def lock(self, tracks: Iterable[int], *, locked: bool = True) -> None:
         """Lock objects on all frames they are on, or unlock them."""
-        chosen = set(tracks) & set(self.book.log.track_ids)
+        chosen = set(tracks) & set(self.state.log.track_ids)
         if chosen:
-            self._act(lambda desk: desk.lock(chosen, locked=locked))
+            self._submit_action(lambda desk: desk.lock(chosen, locked=locked))
 
     # carrying
 
-    def propagate(self, carry: Carry | None = None) -> None:
+    def propagate(self, request: PropagationRequest | None = None) -> None:
         """Carry objects through the stack; where it is paused, go on."""
         if self._stage is Stage.PAUSED:
             self._resume()
             return
-        if self._stage is Stage.RUNNING or not self._ready():
+        if self._stage is Stage.RUNNING or not self._check_image_open():
             return
-        if not self.book.log.track_ids and not self._pending:
-            self._view.tell("Click an object first, then carry it through the stack.", wrong=True)
+        if not self.state.log.track_ids and not self._pending_count:
+            self._view.notify(
+                "Click an object first, then carry it through the stack.", is_error=True
+            )
             return
-        place, wanted = self._place, carry or Carry()
+        place, wanted = self._key, request or PropagationRequest()
         assert place is not None
-        acts = self._acts
-        self._work(
-            lambda desk: desk.start(wanted),
-            lambda changed: self._go(place, changed, acts),
+        acts = self._action_count
+        self._submit_update(
+            lambda desk: desk.start_propagation(wanted),
+            lambda changed: self._begin_stepping(place, changed, acts),
             message="Starting…",
         )
 
     def save(self, folder: Path) -> None:
         """Write labels and tables into a folder."""
-        if self._ready():
+        if self._check_image_open():
             self._message = "Saving labels and tables…"
-            self._read(
+            self._submit_query(
                 lambda desk: desk.save(folder),
-                lambda path: self._view.tell(f"Saved labels and tables in {path}"),
+                lambda path: self._view.notify(f"Saved labels and tables in {path}"),
             )
 
     @property
     def session(self) -> Session | None:
         """The session of what is open, to read from; None before it was opened."""
-        return None if self._place is None else self._bench.session(self._place)
+        return None if self._key is None else self._registry.get_session(self._key)
 
-    def ask(
-        self, work: Callable[[Desk], Any], then: Callable[[Any], Any], *, message: str = ""
+    def query(
+        self,
+        work: Callable[[SessionWorker], Any],
+        on_result: Callable[[Any], Any],
+        *,
+        message: str = "",
     ) -> None:
         """Have the desk of what is open look something up."""
-        if self._ready():
-            self._read(work, then, message=message)
+        if self._check_image_open():
+            self._submit_query(work, on_result, message=message)
 
-    def measure(self, then: Callable[[Measured], Any]) -> None:
-        """Measure each frame that is drawn from now on, and those that were; `then` is given the tables that fill."""
-        place = self._place
+    def start_measuring(self, on_result: Callable[[LiveTables], Any]) -> None:
+        """Measure each frame that is drawn from now on, and those that were; `on_result` is given the tables that fill."""
+        place = self._key
         if place is None:
             return
 
-        def begun(both: tuple[Measured, Changed]) -> None:
-            then(both[0])
-            self._take(place, both[1], self._number)
+        def begun(both: tuple[LiveTables, SessionUpdate]) -> None:
+            on_result(both[0])
+            self._apply_update(place, both[1], self._task_number)
 
-        self._read(lambda desk: desk.measure(), begun)
+        self._submit_query(lambda desk: desk.start_measuring(), begun)
 
-    def say(self, message: str) -> None:
+    def show_message(self, message: str) -> None:
         """One quiet line."""
         self._message = message
-        self._show()
+        self._show_state()
 
     def close(self) -> None:
         """The window is closing: nothing that comes back is shown any more."""
         self._interrupt()
         self._closed = True
-        self._worker.submit(self._bench.close, lambda _: None, lambda _: None)
+        self._worker.submit(self._registry.close, lambda _: None, lambda _: None)
 
-    def _opened(self, message: str) -> None:
+    def _refresh_session(self, message: str) -> None:
         """Have what is open shown, opened first where it is not: what was drawn before may look otherwise."""
-        drawn = {frame for _, frame in self.book.facts}
-        self._work(lambda desk: desk.state(drawn), message=message)
+        drawn = {frame for _, frame in self.state.statuses}
+        self._submit_update(lambda desk: desk.report_state(drawn), message=message)
 
-    def _prompt(self, make: Callable[[int], Prompt], frame: int) -> None:
-        if not self._ready():
+    def _submit_prompt(self, make_prompt: Callable[[int], Prompt], frame: int) -> None:
+        if not self._check_image_open():
             return
-        book = self.book
+        book = self.state
         if book.current not in book.tracks:
-            book.draft()
-        book.shown = 0
-        prompt = make(book.current)
+            book.start_draft()
+        book.shown_alternative = 0
+        prompt = make_prompt(book.current)
         described = [book.drafts[prompt.track]] if prompt.track in book.drafts else []
-        book.asked.add(prompt.track)
+        book.submitted_drafts.add(prompt.track)
 
         def failed() -> None:
-            book.asked.discard(prompt.track)
-            self._redraw(frame)
+            book.submitted_drafts.discard(prompt.track)
+            self._redraw_frame(frame)
 
-        self._act(lambda desk: desk.prompt([prompt], described), frames=[frame], otherwise=failed)
+        self._submit_action(
+            lambda desk: desk.prompt([prompt], described), frames=[frame], on_failure=failed
+        )
 
-    def _act(
+    def _submit_action(
         self,
-        work: Callable[[Desk], Changed],
+        work: Callable[[SessionWorker], SessionUpdate],
         *,
         frames: Sequence[int] = (),
         message: str = "",
-        otherwise: Callable[[], Any] = lambda: None,
+        on_failure: Callable[[], Any] = lambda: None,
     ) -> None:
         """Something that changes what was said: a run that is going on ends first."""
-        if not self._ready():
+        if not self._check_image_open():
             return
-        self._acts += 1
+        self._action_count += 1
         if self._interrupt():
             message = "Stopped to take this in; carry again to go on."
-        self._work(work, frames=frames, message=message, otherwise=otherwise)
+        self._submit_update(work, frames=frames, message=message, on_failure=on_failure)
 
 
-def _owned(prompt: Prompt, track: int) -> Prompt:
+def _assign_track(prompt: Prompt, track: int) -> Prompt:
     """The same prompt of another track."""
     if prompt.track == track:
         return prompt

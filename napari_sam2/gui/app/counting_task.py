@@ -10,43 +10,45 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam2.api.count import Counting, counted_session, notes_of
+from napari_sam2.api.count import CountingOptions, collect_notes, make_counting_session
 from napari_sam2.api.session import Session
-from napari_sam2.core.plan import Leg, Propagation
+from napari_sam2.core.plan import Propagation, PropagationRange
 from napari_sam2.core.presence import Presence
-from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt, renumbered
-from napari_sam2.core.protocols import VolumeSource
-from napari_sam2.detection.options import Hints
-from napari_sam2.detection.registry import open_source
-from napari_sam2.detection.seeds import label_prompts
-from napari_sam2.propagation.overlaps import mask
-from napari_sam2.propagation.session import Settings
+from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt, renumber_prompt
+from napari_sam2.core.protocols import VolumeDetector
+from napari_sam2.detection.options import DetectionOptions
+from napari_sam2.detection.registry import open_detector
+from napari_sam2.detection.seeds import make_label_prompts
+from napari_sam2.propagation.overlaps import compute_mask
+from napari_sam2.propagation.session import SessionSettings
 from napari_sam2.tracking.linker import Linker
-from napari_sam2.tracking.tracklets import Chain, settled
+from napari_sam2.tracking.tracklets import Tracklet, finalize_tracklets
 
-_STAYED_PX = 0.75  # a seed that lies so near where it was found was not moved
+_MAX_UNMOVED_PX = 0.75  # a seed that lies so near where it was found was not moved
 _SCRATCH_BYTES = 1 << 28  # image features of a session that only tells who is who
-_KNOWN = 0.5  # of an object's pixels: where as many are of a known track, it is that track
+_MIN_KNOWN_FRACTION = (
+    0.5  # of an object's pixels: where as many are of a known track, it is that track
+)
 
-Key = tuple[int, int]
+DetectionKey = tuple[int, int]
 """A link of a chain: its frame, and its number among those of that frame."""
 
 
 @dataclass(frozen=True, eq=False)
-class Wanted:
-    """What a person wants found: how (`Counting`), with the (frames, H, W) `labels` of a layer where those are the source.
+class DetectionRequest:
+    """What a person wants found: how (`CountingOptions`), with the (frames, H, W) `labels` of a layer where those are the source.
 
     `frame` is where to begin, where objects are found on one frame and carried by the model.
     """
 
-    counting: Counting = field(default_factory=Counting)
+    counting: CountingOptions = field(default_factory=CountingOptions)
     labels: Any = None
     frame: int = 0
 
     @property
-    def joined(self) -> bool:
+    def links_frames(self) -> bool:
         """Whether objects are found on every frame, and joined."""
-        return self.counting.trust == "seeds"
+        return self.counting.association == "seeds"
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,11 +72,11 @@ class Seed:
                 y, x, y2, x2 = self.prompt.box
                 return (y + y2) / 2, (x + x2) / 2
             case MaskPrompt():
-                return _middle(self.prompt)
+                return _find_middle_pixel(self.prompt)
 
 
 @dataclass(frozen=True)
-class Placed:
+class EditedSeed:
     """A Seed as it lies in its layer now: its number (0: added by hand), frame and (y, x)."""
 
     number: int
@@ -83,7 +85,7 @@ class Placed:
 
 
 @dataclass(frozen=True, eq=False)
-class Sought:
+class DetectionProgress:
     """One step of a search: `frames` that look different now, seeds that were found, how far it is, and a sentence."""
 
     message: str
@@ -93,7 +95,7 @@ class Sought:
     seeds: tuple[Seed, ...] = ()
 
 
-class Search:
+class CountingTask:
     """What is looked for in a session, and what was found.
 
     What the session knows is taken into account and never changed.
@@ -101,77 +103,81 @@ class Search:
     Raises PlanError, PromptError, LabelsError or SpacingError for a source that cannot look here.
     """
 
-    def __init__(self, session: Session, wanted: Wanted) -> None:
-        counting = wanted.counting
-        self.session, self.wanted, self._video = session, wanted, session.video
-        examples = tuple(_examples(session)) if counting.seeds == "examples" else ()
-        hints = Hints(
+    def __init__(self, session: Session, request: DetectionRequest) -> None:
+        counting = request.counting
+        self.session, self.request, self._video = session, request, session.video
+        examples = tuple(_make_examples(session)) if counting.seeds == "examples" else ()
+        hints = DetectionOptions(
             counting.diameter_px,
             counting.diameter_um,
             counting.dark,
             counting.kind,
             session.model,
-            wanted.labels,
+            request.labels,
             examples,
         )
-        self.source = open_source(counting.seeds, hints)
-        self.joining = counting.joining(self.source, self._video)
+        self.detector = open_detector(counting.seeds, hints)
+        self.linking_options = counting.make_linking_options(self.detector, self._video)
         self.seeds: dict[int, Seed] = {}
-        self.chains: list[Chain] = []
-        self._by_label = False  # a source that sees a volume said which is which
-        self._same: dict[
+        self.tracklets: list[Tracklet] = []
+        self._has_volume_labels = False  # a source that sees a volume said which is which
+        self._track_votes: dict[
             int, Counter[int]
         ] = {}  # pixels by track of what a volume's object was found to be, by its label
-        self._known: dict[
-            Key, int
+        self._known_tracks: dict[
+            DetectionKey, int
         ] = {}  # tracks of those links of chains that the session knows already
-        self._hand: set[Key] = set()  # links that a person pointed at
-        self._told: dict[int, int] = {}  # tracks by chain
+        self._user_placed: set[DetectionKey] = set()  # links that a person pointed at
+        self._track_by_tracklet: dict[int, int] = {}  # tracks by chain
 
     @property
     def frames(self) -> tuple[int, ...]:
         """Those that are looked at."""
-        return tuple(range(len(self._video))) if self.wanted.joined else (self.wanted.frame,)
+        return (
+            tuple(range(len(self._video))) if self.request.links_frames else (self.request.frame,)
+        )
 
-    def look(self) -> Iterator[Sought]:
+    def detect(self) -> Iterator[DetectionProgress]:
         """Find seeds, frame by frame; what the session knows already is none."""
-        source = self.source
+        source = self.detector
         planes = (
-            source.labels(self._video)
-            if self.wanted.joined and isinstance(source, VolumeSource)
+            source.detect_volume(self._video)
+            if self.request.links_frames and isinstance(source, VolumeDetector)
             else None
         )
-        self._by_label = planes is not None
+        self._has_volume_labels = planes is not None
         for done, frame in enumerate(self.frames, start=1):
-            known = self.session.plane(frame)
+            known = self.session.label_plane(frame)
             if planes is None:
                 found = [
-                    (prompt, 0) for prompt in source.prompts(self._video, frame, taken=known > 0)
+                    (prompt, 0) for prompt in source.detect(self._video, frame, occupied=known > 0)
                 ]
             else:
-                found = self._slices(planes(frame), frame, known)
+                found = self._make_slice_prompts(planes(frame), frame, known)
             fresh = tuple(
                 Seed(len(self.seeds) + n, prompt, label)
                 for n, (prompt, label) in enumerate(found, start=1)
             )
             self.seeds.update((seed.number, seed) for seed in fresh)
-            yield Sought(
+            yield DetectionProgress(
                 f"Frame {frame}: {len(fresh)} found, {len(self.seeds)} in all",
                 done,
                 len(self.frames),
                 seeds=fresh,
             )
 
-    def unexplained(self, frame: int) -> list[Prompt]:
+    def detect_unexplained(self, frame: int) -> list[Prompt]:
         """What is found on a frame that the session does not know."""
-        return self.source.prompts(self._video, frame, taken=self.session.plane(frame) > 0)
+        return self.detector.detect(
+            self._video, frame, occupied=self.session.label_plane(frame) > 0
+        )
 
-    def taken(self, placed: Iterable[Placed]) -> list[Seed]:
+    def apply_edits(self, edited_seeds: Iterable[EditedSeed]) -> list[Seed]:
         """Seeds as a person left them, numbered from 1 on each frame: those that were moved or added are clicks."""
         found, used = list[Seed](), set[int]()
         count: Counter[int] = Counter()
-        self._hand = set()
-        for each in placed:
+        self._user_placed = set()
+        for each in edited_seeds:
             count[each.frame] += 1
             number = count[each.frame]
             seed = (
@@ -181,95 +187,117 @@ class Search:
             if (
                 seed is not None
                 and seed.prompt.frame == each.frame
-                and np.hypot(*np.subtract(seed.yx, each.yx)) <= _STAYED_PX
+                and np.hypot(*np.subtract(seed.yx, each.yx)) <= _MAX_UNMOVED_PX
             ):
-                found.append(replace(seed, number=number, prompt=renumbered(seed.prompt, number)))
+                found.append(
+                    replace(seed, number=number, prompt=renumber_prompt(seed.prompt, number))
+                )
             else:
                 click = PointPrompt(
-                    each.frame, number, [_inside(each.yx, self._video.shape[1:])], [True]
+                    each.frame, number, [_clip_to_frame(each.yx, self._video.shape[1:])], [True]
                 )
-                self._hand.add((each.frame, number))
+                self._user_placed.add((each.frame, number))
                 found.append(Seed(number, click))
         return found
 
-    def join(self, placed: Iterable[Placed]) -> Iterator[Sought]:
-        """Join seeds to `chains`, frame by frame.
+    def link(self, edited_seeds: Iterable[EditedSeed]) -> Iterator[DetectionProgress]:
+        """Join seeds to `tracklets`, frame by frame.
 
         Objects that the session knows are links of them.
         """
-        seeds = self.taken(placed)
-        self._known = {}
-        if self._by_label:
-            found, owners = _labelled(seeds), self._owners(seeds)
+        seeds = self.apply_edits(edited_seeds)
+        self._known_tracks = {}
+        if self._has_volume_labels:
+            found, owners = _group_by_label(seeds), self._match_known_tracks(seeds)
         else:
-            found, owners = (yield from self._linked(seeds)), self._known
+            found, owners = (yield from self._link_seeds(seeds)), self._known_tracks
         alone = {
-            chain.number
+            chain.id
             for chain in found
-            if len(chain.prompts) < self.joining.least and self._pointed_at(chain)
+            if len(chain.prompts) < self.linking_options.min_frames and self._is_user_placed(chain)
         }
-        kept = [chain for chain in found if chain.number not in alone]
-        self.chains = settled(kept, len(self._video), least=self.joining.least)
+        kept = [chain for chain in found if chain.id not in alone]
+        self.tracklets = finalize_tracklets(
+            kept, len(self._video), min_frames=self.linking_options.min_frames
+        )
         for chain in found:
-            if chain.number in alone:
-                self.chains.append(
-                    Chain(max((each.number for each in self.chains), default=0) + 1, chain.prompts)
+            if chain.id in alone:
+                self.tracklets.append(
+                    Tracklet(
+                        max((each.id for each in self.tracklets), default=0) + 1, chain.prompts
+                    )
                 )
-        self._told = {
-            chain.number: track
-            for chain in self.chains
-            if (track := _most(owners.get(key) for key in _keys(chain)))
+        self._track_by_tracklet = {
+            chain.id: track
+            for chain in self.tracklets
+            if (track := _find_majority(owners.get(key) for key in _get_detection_keys(chain)))
         }
 
-    def tell(self, first: int, *, category: str = "") -> Iterator[Sought]:
-        """Say the chains to the session, those that are not known as tracks from `first`; `plan` is what there is to carry then."""
-        for chain in self.chains:
-            if chain.number not in self._told:
-                self._told[chain.number], first = first, first + 1
+    def commit_tracks(
+        self, first_new_track: int, *, category: str = ""
+    ) -> Iterator[DetectionProgress]:
+        """Say the chains to the session, those that are not known as tracks from `first_new_track`; `plan` is what there is to carry then."""
+        for chain in self.tracklets:
+            if chain.id not in self._track_by_tracklet:
+                self._track_by_tracklet[chain.id], first_new_track = (
+                    first_new_track,
+                    first_new_track + 1,
+                )
         there = {
-            key for key, trace in self.session.traces().items() if trace.presence != Presence.ABSENT
+            key
+            for key, trace in self.session.records().items()
+            if trace.presence != Presence.ABSENT
         }
         by_frame: dict[int, dict[int, Prompt]] = {}
-        for chain in self.chains:
-            track = self._told[chain.number]
+        for chain in self.tracklets:
+            track = self._track_by_tracklet[chain.id]
             for frame, prompt in chain.prompts.items():
-                if (frame, prompt.track) not in self._known and (track, frame) not in there:
+                if (frame, prompt.track) not in self._known_tracks and (track, frame) not in there:
                     by_frame.setdefault(frame, {}).setdefault(track, prompt)
         for done, frame in enumerate(sorted(by_frame), start=1):
             self.session.prompt_many(
-                [renumbered(prompt, track) for track, prompt in sorted(by_frame[frame].items())]
+                [
+                    renumber_prompt(prompt, track)
+                    for track, prompt in sorted(by_frame[frame].items())
+                ]
             )
-            yield Sought(
-                f"{len(self.chains)} objects: frame {frame} is drawn",
+            yield DetectionProgress(
+                f"{len(self.tracklets)} objects: frame {frame} is drawn",
                 done,
                 len(by_frame),
                 frames=(frame,),
             )
-        for chain in self.chains:
-            self._describe(self._told[chain.number], self._told.get(chain.mother or 0), category)
+        for chain in self.tracklets:
+            self._describe_track(
+                self._track_by_tracklet[chain.id],
+                self._track_by_tracklet.get(chain.parent or 0),
+                category,
+            )
 
     @property
     def plan(self) -> Propagation:
         """Over the frames that objects were missed on; and both ways for what was pointed at by hand and found on too few frames."""
         legs = [
-            Leg(self._told[chain.number], a, b - 1)
-            for chain in self.chains
-            for a, b in chain.gaps()
+            PropagationRange(self._track_by_tracklet[chain.id], a, b - 1)
+            for chain in self.tracklets
+            for a, b in chain.find_gaps()
         ]
         alone = [
             chain
-            for chain in self.chains
-            if len(chain.prompts) < self.joining.least and self._pointed_at(chain)
+            for chain in self.tracklets
+            if len(chain.prompts) < self.linking_options.min_frames and self._is_user_placed(chain)
         ]
-        starts = {self._told[chain.number]: [chain.first] for chain in alone}
-        return Propagation((*legs, *Propagation.outward(starts, length=len(self._video)).legs))
+        starts = {self._track_by_tracklet[chain.id]: [chain.first] for chain in alone}
+        return Propagation((*legs, *Propagation.outward(starts, length=len(self._video)).ranges))
 
     @property
     def notes(self) -> tuple[str, ...]:
         """Decisions that were taken for the person, as the command line notes them."""
-        return notes_of(self.source, self._video, self.wanted.counting, self.joining)
+        return collect_notes(
+            self.detector, self._video, self.request.counting, self.linking_options
+        )
 
-    def _describe(self, track: int, parent: int | None, category: str) -> None:
+    def _describe_track(self, track: int, parent: int | None, category: str) -> None:
         known = self.session.log.track(track)
         wanted = replace(
             known,
@@ -279,53 +307,59 @@ class Search:
         if wanted != known and track in self.session.log.track_ids:
             self.session.describe(wanted)
 
-    def _pointed_at(self, chain: Chain) -> bool:
-        return any(key in self._hand for key in _keys(chain))
+    def _is_user_placed(self, tracklet: Tracklet) -> bool:
+        return any(key in self._user_placed for key in _get_detection_keys(tracklet))
 
-    def _owners(self, seeds: Iterable[Seed]) -> dict[Key, int]:
+    def _match_known_tracks(self, seeds: Iterable[Seed]) -> dict[DetectionKey, int]:
         """Which track a slice of a volume's object is of, where other slices of it are known."""
-        same = {label: tracks.most_common(1)[0][0] for label, tracks in self._same.items()}
+        same = {label: tracks.most_common(1)[0][0] for label, tracks in self._track_votes.items()}
         return {
             (seed.prompt.frame, seed.number): same[seed.label]
             for seed in seeds
             if seed.label in same
         }
 
-    def _slices(self, plane: np.ndarray, frame: int, known: np.ndarray) -> list[tuple[Prompt, int]]:
+    def _make_slice_prompts(
+        self, plane: np.ndarray, frame: int, known_labels: np.ndarray
+    ) -> list[tuple[Prompt, int]]:
         """The slices of a volume's objects on a frame, with their labels; of those that are known it is noted which they are."""
         found = list[tuple[Prompt, int]]()
         labels = [int(label) for label in np.unique(plane) if label]
-        for label, prompt in zip(labels, label_prompts(plane, frame, "mask", 1, None), strict=True):
+        for label, prompt in zip(
+            labels, make_label_prompts(plane, frame, "mask", 1, None), strict=True
+        ):
             assert isinstance(prompt, MaskPrompt)
             y, x, y2, x2 = prompt.rectangle
-            tracks = known[y:y2, x:x2][prompt.crop]
-            if np.count_nonzero(tracks) > _KNOWN * tracks.size:
-                self._same.setdefault(label, Counter()).update(tracks[tracks > 0].tolist())
+            tracks = known_labels[y:y2, x:x2][prompt.crop]
+            if np.count_nonzero(tracks) > _MIN_KNOWN_FRACTION * tracks.size:
+                self._track_votes.setdefault(label, Counter()).update(tracks[tracks > 0].tolist())
             else:
                 found.append((prompt, label))
         return found
 
-    def _linked(self, seeds: Sequence[Seed]) -> Generator[Sought, None, list[Chain]]:
+    def _link_seeds(
+        self, seeds: Sequence[Seed]
+    ) -> Generator[DetectionProgress, None, list[Tracklet]]:
         """Chains by overlap from frame to frame, seeds and what the session knows together."""
         video = self._video
-        with counted_session(
-            video, self.session.model, Settings(patience=8, embedding_bytes=_SCRATCH_BYTES)
+        with make_counting_session(
+            video, self.session.model, SessionSettings(patience=8, embedding_bytes=_SCRATCH_BYTES)
         ) as scratch:
-            linker = Linker(scratch, self.joining)
+            linker = Linker(scratch, self.linking_options)
             for frame in range(len(video)):
                 found = [seed.prompt for seed in seeds if seed.prompt.frame == frame]
-                plane = self.session.plane(frame)
+                plane = self.session.label_plane(frame)
                 for track in np.unique(plane[plane > 0]).tolist():
                     found.append(MaskPrompt(frame, len(found) + 1, plane == track))
-                    self._known[frame, len(found)] = track
-                linker.take(frame, found)
-                yield Sought(
-                    f"Joining frame {frame}: {len(linker.chains)} objects", frame + 1, len(video)
+                    self._known_tracks[frame, len(found)] = track
+                linker.add_frame(frame, found)
+                yield DetectionProgress(
+                    f"Joining frame {frame}: {len(linker.tracklets)} objects", frame + 1, len(video)
                 )
-        return linker.joined()
+        return linker.resolve_tracklets()
 
 
-def _examples(session: Session) -> Iterator[MaskPrompt]:
+def _make_examples(session: Session) -> Iterator[MaskPrompt]:
     """What every object of a session looks like where it was prompted first."""
     for track in session.log.track_ids:
         frame = session.log.first_frame(track)
@@ -333,7 +367,7 @@ def _examples(session: Session) -> Iterator[MaskPrompt]:
             (each for each in session.segments(frame) if each.track == track and each.present), None
         )
         drawn = (
-            mask(segment, session.video.shape[1:])
+            compute_mask(segment, session.video.shape[1:])
             if segment is not None
             else np.zeros((1, 1), dtype=bool)
         )
@@ -341,28 +375,28 @@ def _examples(session: Session) -> Iterator[MaskPrompt]:
             yield MaskPrompt(frame, track, drawn)
 
 
-def _labelled(seeds: Sequence[Seed]) -> list[Chain]:
+def _group_by_label(seeds: Sequence[Seed]) -> list[Tracklet]:
     """Chains of seeds that say which object they are of; each of the others is one of its own."""
-    chains: dict[int, Chain] = {}
+    chains: dict[int, Tracklet] = {}
     free = max((seed.label for seed in seeds), default=0) + 1
     for seed in seeds:
         label = seed.label or free
         free += not seed.label
-        chains.setdefault(label, Chain(label)).prompts[seed.prompt.frame] = seed.prompt
+        chains.setdefault(label, Tracklet(label)).prompts[seed.prompt.frame] = seed.prompt
     return list(chains.values())
 
 
-def _keys(chain: Chain) -> list[Key]:
-    return [(frame, prompt.track) for frame, prompt in chain.prompts.items()]
+def _get_detection_keys(tracklet: Tracklet) -> list[DetectionKey]:
+    return [(frame, prompt.track) for frame, prompt in tracklet.prompts.items()]
 
 
-def _most(votes: Iterable[int | None]) -> int | None:
+def _find_majority(votes: Iterable[int | None]) -> int | None:
     """The number that comes most often; None where there is none."""
     found = Counter(vote for vote in votes if vote)
     return found.most_common(1)[0][0] if found else None
 
 
-def _middle(prompt: MaskPrompt) -> tuple[float, float]:
+def _find_middle_pixel(prompt: MaskPrompt) -> tuple[float, float]:
     """The pixel of a mask nearest to its centre of mass: of a crescent that lies outside."""
     y, x, _, _ = prompt.rectangle
     inside = np.argwhere(prompt.crop)
@@ -370,6 +404,6 @@ def _middle(prompt: MaskPrompt) -> tuple[float, float]:
     return float(y + nearest[0]), float(x + nearest[1])
 
 
-def _inside(yx: tuple[float, float], shape: tuple[int, ...]) -> tuple[float, float]:
+def _clip_to_frame(yx: tuple[float, float], shape: tuple[int, ...]) -> tuple[float, float]:
     y, x = np.clip(yx, 0, np.subtract(shape, 1))
     return float(y), float(x)

@@ -14,8 +14,8 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_sam2.core.errors import OutputError
-from napari_sam2.gui.app.accepted_frames import Accepted
-from napari_sam2.models.weights.files import cache
+from napari_sam2.gui.app.accepted_frames import AcceptedFrames
+from napari_sam2.models.weights.files import get_cache_folder
 
 if TYPE_CHECKING:
     from napari_sam2.train.data.clip import Clip
@@ -23,11 +23,11 @@ if TYPE_CHECKING:
 
 # steps between two looks at the held-out frames: some ten seconds of the embedded model on a
 # processor
-_EVERY = 25
+_VALIDATE_EVERY_STEPS = 25
 
-Trains = Literal["decoder", "decoder+memory", "everything"]
+TrainableParts = Literal["decoder", "decoder+memory", "everything"]
 
-CHOICES: dict[Trains | None, str] = {
+TRAINABLE_TITLES: dict[TrainableParts | None, str] = {
     None: "what suits the model",
     "decoder": "outlines only (fastest)",
     "decoder+memory": "outlines and following",
@@ -37,60 +37,60 @@ CHOICES: dict[Trains | None, str] = {
 
 
 @dataclass(frozen=True)
-class Figures:
+class ValidationScores:
     """What the model does on held-out frames: mean IoU after one click and carried to other frames, 0 to 1, after `step` steps."""
 
     step: int
-    clicked: float
-    carried: float
+    click_iou: float
+    propagated_iou: float
 
 
 @dataclass(frozen=True)
-class Lesson:
+class TrainingProgress:
     """How far a training is: `fraction` of its time, `step`s taken, the figures so far, and the newest picture (PNG)."""
 
     fraction: float
     step: int
-    figures: tuple[Figures, ...] = ()
-    best: Figures | None = None
-    picture: bytes | None = None
+    scores: tuple[ValidationScores, ...] = ()
+    best: ValidationScores | None = None
+    preview_png: bytes | None = None
 
 
 @dataclass(frozen=True)
-class Plan:
+class FineTuningPlan:
     """What a person chose: the model to start from (a name or a path), the name of the result, what trains, how long."""
 
     model: str
     name: str
-    trains: Trains | None = None
+    trains: TrainableParts | None = None
     minutes: float = 5.0
 
-    def recipe(self) -> Recipe:
+    def make_recipe(self) -> Recipe:
         """The same as a recipe."""
-        from napari_sam2.train.recipe import Recipe, Validating
+        from napari_sam2.train.recipe import Recipe, ValidationOptions
 
-        validating = Validating(every=_EVERY, clips=8, length=3)
+        validating = ValidationOptions(every=_VALIDATE_EVERY_STEPS, clips=8, length=3)
         return Recipe(
-            trains=self.trains, minutes=self.minutes, steps=1_000_000, validating=validating
+            trainable=self.trains, minutes=self.minutes, steps=1_000_000, validation=validating
         )
 
 
-class Coach:
-    """A training hook that tells `tell` of each Lesson (in the training's thread), and stops when asked. Used once."""
+class FineTuner:
+    """A training hook that tells `report` of each Lesson (in the training's thread), and stops when asked. Used once."""
 
-    def __init__(self, tell: Callable[[Lesson], None]) -> None:
-        self._tell = tell
-        self._stopped = Event()
-        self._figures: tuple[Figures, ...] = ()
+    def __init__(self, report: Callable[[TrainingProgress], None]) -> None:
+        self._report_callback = report
+        self._stop_event = Event()
+        self._scores: tuple[ValidationScores, ...] = ()
 
     def stop(self) -> None:
         """Stop after the next step, from any thread; the best so far is kept."""
-        self._stopped.set()
+        self._stop_event.set()
 
-    def teach(
+    def finetune(
         self,
-        accepted: Accepted,
-        plan: Plan,
+        accepted: AcceptedFrames,
+        plan: FineTuningPlan,
         *,
         folder: Path | None = None,
         recipe: Recipe | None = None,
@@ -100,18 +100,18 @@ class Coach:
         Raises the errors of `core.errors`; then nothing is left behind.
         """
         from napari_sam2.train.finetune import finetune
-        from napari_sam2.train.hooks import Hook, Preview
+        from napari_sam2.train.hooks import Hook, PreviewImages
 
-        out = place_of(plan.name, folder)
+        out = get_model_path(plan.name, folder)
         work = out.parent / f"{out.stem}-training"
         better = False
         try:
-            hooks: list[Hook] = [Preview(clips=2), self]
+            hooks: list[Hook] = [PreviewImages(clips=2), self]
             card = finetune(
-                [accepted.pair()],
+                [accepted.make_training_pair()],
                 model=plan.model,
                 out=out,
-                recipe=recipe or plan.recipe(),
+                recipe=recipe or plan.make_recipe(),
                 hooks=hooks,
             )
             better = card.training["best"]["step"] > 0
@@ -124,43 +124,45 @@ class Coach:
 
     def on_start(self, training: Any) -> None:
         """Say that it began."""
-        self._say(training)
+        self._report(training)
 
     def on_clip(self, training: Any, clip: Clip) -> Clip:
         """The clip as it is."""
-        if self._stopped.is_set():
+        if self._stop_event.is_set():
             training.stop("stopped")
         return clip
 
     def on_step(self, training: Any, step: Any) -> None:
         """Say how far it is."""
-        if self._stopped.is_set():
+        if self._stop_event.is_set():
             training.stop("stopped")
-        self._say(training)
+        self._report(training)
 
     def on_validate(self, training: Any, validation: Any) -> None:
         """Say how good it is, with the picture that was drawn just before."""
-        self._figures = tuple(
-            Figures(each.step, each.iou_1, each.iou_carried) for each in training.history
+        self._scores = tuple(
+            ValidationScores(each.step, each.iou_1, each.iou_carried) for each in training.history
         )
         picture = None
         with suppress(OSError):
             picture = (training.setting.folder / f"preview-{validation.step:06d}.png").read_bytes()
-        self._say(training, picture)
+        self._report(training, picture)
 
     def on_end(self, training: Any, outcome: Any) -> None:
         """Say that it ended."""
-        self._say(training)
+        self._report(training)
 
-    def _say(self, training: Any, picture: bytes | None = None) -> None:
+    def _report(self, training: Any, preview_png: bytes | None = None) -> None:
         best = next(
-            (each for each in self._figures if training.best and each.step == training.best.step),
+            (each for each in self._scores if training.best and each.step == training.best.step),
             None,
         )
-        self._tell(Lesson(training.fraction, training.step, self._figures, best, picture))
+        self._report_callback(
+            TrainingProgress(training.fraction, training.step, self._scores, best, preview_png)
+        )
 
 
-def place_of(name: str, folder: Path | None = None) -> Path:
+def get_model_path(name: str, folder: Path | None = None) -> Path:
     """Where a model of that name goes.
 
     Raises OutputError for a name that is none, or that is taken.
@@ -170,16 +172,18 @@ def place_of(name: str, folder: Path | None = None) -> Path:
         raise OutputError(
             f"{name!r} cannot be the name of a model: use letters, digits, spaces and dashes"
         )
-    out = (folder or cache()) / f"{wanted}.safetensors"
+    out = (folder or get_cache_folder()) / f"{wanted}.safetensors"
     if out.exists():
         raise OutputError(f"there is a model called {wanted!r} already: choose another name")
     return out
 
 
-def free_name(model: str, folder: Path | None = None) -> str:
+def find_free_name(model: str, folder: Path | None = None) -> str:
     """A name for what comes of a model, one that is not taken."""
     base = f"{Path(model).stem if model.endswith('.safetensors') else model}-tuned"
     names = (base, *(f"{base}-{number}" for number in range(2, 1000)))
     return next(
-        name for name in names if not ((folder or cache()) / f"{name}.safetensors").exists()
+        name
+        for name in names
+        if not ((folder or get_cache_folder()) / f"{name}.safetensors").exists()
     )

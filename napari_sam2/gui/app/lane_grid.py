@@ -11,12 +11,12 @@ import numpy as np
 
 from napari_sam2.core.presence import Presence
 from napari_sam2.core.track import Track
-from napari_sam2.propagation.review import Suspicion
+from napari_sam2.propagation.review import ReviewFlag
 
-NOTHING = 0
+NOT_PROPAGATED = 0
 """Code of a frame that a track was never carried to."""
 
-CODES = MappingProxyType(
+PRESENCE_CODES = MappingProxyType(
     {
         presence: code
         for code, presence in enumerate(
@@ -33,25 +33,25 @@ CODES = MappingProxyType(
 )
 """Code by presence, the more important the higher: where several frames share a pixel, the highest is shown."""
 
-_PRESENCES = {code: Presence(presence) for presence, code in CODES.items()}
-_FIRST_ROWS = 16
+_PRESENCE_BY_CODE = {code: Presence(presence) for presence, code in PRESENCE_CODES.items()}
+_INITIAL_ROWS = 16
 
 
-class Lanes:
+class LaneGrid:
     """The presence of each track on each of `frames` frames; tracks ascend from row 0."""
 
     def __init__(self, frames: int) -> None:
         self.frames = frames
-        self._codes = np.zeros((_FIRST_ROWS, frames), dtype=np.uint8)
+        self._codes = np.zeros((_INITIAL_ROWS, frames), dtype=np.uint8)
         self._tracks: list[int] = []
-        self._places: list[
+        self._storage_rows: list[
             int
         ] = []  # row of the array by row of the lanes: a new track moves no pixels
-        self._free: list[int] = []
-        self._described: dict[int, Track] = {}
-        self._marks: dict[tuple[int, int], tuple[Suspicion, ...]] = {}
-        self._marked: dict[int, list[int]] = {}
-        self._marked_frames: tuple[int, ...] = ()
+        self._free_rows: list[int] = []
+        self._descriptions: dict[int, Track] = {}
+        self._flags: dict[tuple[int, int], tuple[ReviewFlag, ...]] = {}
+        self._flagged_by_track: dict[int, list[int]] = {}
+        self._flagged_frames: tuple[int, ...] = ()
 
     def __len__(self) -> int:
         return len(self._tracks)
@@ -62,105 +62,113 @@ class Lanes:
         return tuple(self._tracks)
 
     @property
-    def marked_frames(self) -> tuple[int, ...]:
+    def flagged_frames(self) -> tuple[int, ...]:
         """Frames with anything suspicious, ascending."""
-        return self._marked_frames
+        return self._flagged_frames
 
-    def row(self, track: int) -> int | None:
+    def find_row(self, track: int) -> int | None:
         """The row of a track, None where it has none."""
         place = bisect_left(self._tracks, track)
         return place if place < len(self._tracks) and self._tracks[place] == track else None
 
-    def put(self, track: int, frame: int, presence: Presence | None) -> None:
+    def set_presence(self, track: int, frame: int, presence: Presence | None) -> None:
         """What a track is on a frame; None: it was never carried there."""
-        code = NOTHING if presence is None else CODES[presence]
-        place = self._place(track)  # first: it may make room, in another array
+        code = NOT_PROPAGATED if presence is None else PRESENCE_CODES[presence]
+        place = self._ensure_storage_row(track)  # first: it may make room, in another array
         self._codes[place, frame] = code
 
-    def put_frame(self, frame: int, presences: Mapping[int, Presence]) -> None:
+    def set_frame(self, frame: int, presences: Mapping[int, Presence]) -> None:
         """All that is known of a frame, by track: other tracks are not there.
 
         What a step of a walk changes.
         """
-        self._codes[:, frame] = NOTHING
+        self._codes[:, frame] = NOT_PROPAGATED
         for track, presence in presences.items():
-            self.put(track, frame, presence)
+            self.set_presence(track, frame, presence)
 
-    def replace(self, presences: Mapping[tuple[int, int], Presence]) -> None:
+    def set_all(self, presences: Mapping[tuple[int, int], Presence]) -> None:
         """All there is, by (track, frame): as after an undo, or for another video of as many frames."""
-        self._codes[:] = NOTHING
-        self.keep({track for track, _ in presences})
-        places = dict(zip(self._tracks, self._places, strict=True))
+        self._codes[:] = NOT_PROPAGATED
+        self.set_tracks({track for track, _ in presences})
+        places = dict(zip(self._tracks, self._storage_rows, strict=True))
         rows = [places[track] for track, _ in presences]
         self._codes[rows, [frame for _, frame in presences]] = [
-            CODES[presence] for presence in presences.values()
+            PRESENCE_CODES[presence] for presence in presences.values()
         ]
 
-    def keep(self, tracks: Iterable[int]) -> None:
+    def set_tracks(self, tracks: Iterable[int]) -> None:
         """Remove all other tracks; those that are new get a row."""
         wanted = set(tracks)
         for track in [each for each in self._tracks if each not in wanted]:
             row = self._tracks.index(track)
-            place = self._places.pop(row)
+            place = self._storage_rows.pop(row)
             del self._tracks[row]
-            self._codes[place] = NOTHING
-            self._free.append(place)
+            self._codes[place] = NOT_PROPAGATED
+            self._free_rows.append(place)
         for track in sorted(wanted):
-            self._place(track)
+            self._ensure_storage_row(track)
 
-    def describe(self, tracks: Iterable[Track]) -> None:
+    def set_descriptions(self, tracks: Iterable[Track]) -> None:
         """Names and categories."""
-        self._described = {track.id: track for track in tracks}
+        self._descriptions = {track.id: track for track in tracks}
 
-    def name(self, track: int) -> str:
+    def get_name(self, track: int) -> str:
         """What a track is called."""
-        known = self._described.get(track)
+        known = self._descriptions.get(track)
         return known.name if known and known.name else f"object {track}"
 
-    def mark(self, suspicions: Iterable[Suspicion]) -> None:
+    def set_review_flags(self, review_flags: Iterable[ReviewFlag]) -> None:
         """The places worth a look: all there are."""
-        marks: dict[tuple[int, int], list[Suspicion]] = defaultdict(list)
-        for each in suspicions:
+        marks: dict[tuple[int, int], list[ReviewFlag]] = defaultdict(list)
+        for each in review_flags:
             for track in (each.track, each.other):
                 if track is not None:
                     marks[track, each.frame].append(each)
-        self._marks = {key: tuple(found) for key, found in marks.items()}
-        self._marked = defaultdict(list)
-        for track, frame in sorted(self._marks):
-            self._marked[track].append(frame)
-        self._marked_frames = tuple(sorted({frame for _, frame in self._marks}))
+        self._flags = {key: tuple(found) for key, found in marks.items()}
+        self._flagged_by_track = defaultdict(list)
+        for track, frame in sorted(self._flags):
+            self._flagged_by_track[track].append(frame)
+        self._flagged_frames = tuple(sorted({frame for _, frame in self._flags}))
 
-    def marks(self, track: int) -> list[int]:
+    def get_flagged_frames(self, track: int) -> list[int]:
         """The suspicious frames of a track, ascending."""
-        return self._marked.get(track, [])
+        return self._flagged_by_track.get(track, [])
 
-    def presence(self, track: int, frame: int) -> Presence | None:
+    def get_presence(self, track: int, frame: int) -> Presence | None:
         """What a track is on a frame, None where it was never carried there."""
-        row = self.row(track)
-        return None if row is None else _PRESENCES.get(int(self._codes[self._places[row], frame]))
+        row = self.find_row(track)
+        return (
+            None
+            if row is None
+            else _PRESENCE_BY_CODE.get(int(self._codes[self._storage_rows[row], frame]))
+        )
 
-    def told(self, track: int, frame: int) -> str:
+    def describe_frame(self, track: int, frame: int) -> str:
         """A place in words: whose, where, what it is, and why it is worth a look."""
-        known = self._described.get(track)
+        known = self._descriptions.get(track)
         category = f" ({known.category})" if known and known.category else ""
-        presence = self.presence(track, frame)
-        lines = [f"{self.name(track)}{category} · frame {frame} · {presence or 'not carried here'}"]
-        for each in self._marks.get((track, frame), ()):
+        presence = self.get_presence(track, frame)
+        lines = [
+            f"{self.get_name(track)}{category} · frame {frame} · {presence or 'not carried here'}"
+        ]
+        for each in self._flags.get((track, frame), ()):
             other = (
-                f"touches {self.name(each.track if each.other == track else each.other)}"
+                f"touches {self.get_name(each.track if each.other == track else each.other)}"
                 if each.other is not None
                 else each.detail
             )
             lines.append(f"{each.reason}: {other}" if other else str(each.reason))
         return "\n".join(lines)
 
-    def columns(self, rows: range, first: float, frames_per_px: float, width: int) -> np.ndarray:
+    def render_columns(
+        self, rows: range, first: float, frames_per_px: float, width: int
+    ) -> np.ndarray:
         """(rows, width) uint8 codes as they are drawn, one column a pixel.
 
         Pixel x shows the frames from `first` + x × `frames_per_px` up to those of the next pixel:
-        their highest code. Pixels beyond the last frame are `NOTHING`.
+        their highest code. Pixels beyond the last frame are `NOT_PROPAGATED`.
         """
-        shown = self._codes[self._places[rows.start : rows.stop]]
+        shown = self._codes[self._storage_rows[rows.start : rows.stop]]
         edges = first + np.arange(width + 1) * frames_per_px
         starts = np.floor(edges[:-1] + 1e-9).astype(int)
         inside = (starts >= 0) & (starts < self.frames)
@@ -175,14 +183,14 @@ class Lanes:
             found[:, inside] = np.maximum.reduceat(shown[:, :last], starts, axis=1)
         return found
 
-    def _place(self, track: int) -> int:
+    def _ensure_storage_row(self, track: int) -> int:
         """Row of the array of a track, which gets one where it has none."""
         row = bisect_left(self._tracks, track)
         if row < len(self._tracks) and self._tracks[row] == track:
-            return self._places[row]
-        place = self._free.pop() if self._free else len(self._tracks)
+            return self._storage_rows[row]
+        place = self._free_rows.pop() if self._free_rows else len(self._tracks)
         if place == len(self._codes):
             self._codes = np.concatenate([self._codes, np.zeros_like(self._codes)])
         self._tracks.insert(row, track)
-        self._places.insert(row, place)
+        self._storage_rows.insert(row, place)
         return place

@@ -14,23 +14,23 @@ import pandas as pd
 
 from napari_sam2.core.track import Track
 from napari_sam2.core.video import Video
-from napari_sam2.measurement.columns import object_columns, table
-from napari_sam2.measurement.counts import ALL, counts
-from napari_sam2.measurement.features.objects import channel_count, frame_objects
-from napari_sam2.measurement.features.tracks import tracks
-from napari_sam2.measurement.track_status import Facts
+from napari_sam2.measurement.columns import get_object_columns, make_table
+from napari_sam2.measurement.counts import ALL, count_objects
+from napari_sam2.measurement.features.objects import count_channels, measure_frame_objects
+from napari_sam2.measurement.features.tracks import measure_tracks
+from napari_sam2.measurement.track_status import TrackStatuses
 
 
 @dataclass(frozen=True, eq=False)
 class TableSet:
-    """``objects.csv``, ``tracks.csv`` and ``counts.csv`` as they were at one moment; `frames` in the video."""
+    """``objects.csv``, ``tracks.csv`` and ``counts.csv`` as they were at one moment; `frame_count` in the video."""
 
     objects: pd.DataFrame
     tracks: pd.DataFrame
     counts: pd.DataFrame
-    frames: int
+    frame_count: int
 
-    def lines(self, column: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
+    def extract_lines(self, column: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
         """Frames and values of a column of `objects` by track, ascending; frames without a value are left out."""
         known = self.objects[["track", "frame", column]].dropna().sort_values(["track", "frame"])
         if not len(known):
@@ -44,7 +44,7 @@ class TableSet:
             for track, where, what in zip(ids, frames, values, strict=True)
         }
 
-    def counted(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    def count_by_category(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
         """Frames and numbers of objects by category."""
         rows = self.counts[self.counts["frame"] != ALL]
         return {
@@ -53,52 +53,57 @@ class TableSet:
         }
 
 
-class Measured:
+class LiveTables:
     """The rows of each frame as it was measured last."""
 
     def __init__(self, video: Video) -> None:
         self.video = video
         self._rows: dict[int, pd.DataFrame] = {}
-        self._described: tuple[Track, ...] = ()
+        self._tracks: tuple[Track, ...] = ()
         self._lock = Lock()
 
-    def measure(self, frame: int, plane: np.ndarray, facts: Facts | None = None) -> None:
+    def measure_frame(
+        self, frame: int, plane: np.ndarray, statuses: TrackStatuses | None = None
+    ) -> None:
         """Measure the (H, W) labels of a frame in the raw pixels; reads the frame, so not for the window's own thread."""
-        self.put(frame, frame_objects(self.video, frame, plane, facts=facts))
+        self.set_rows(frame, measure_frame_objects(self.video, frame, plane, statuses=statuses))
 
-    def put(self, frame: int, rows: pd.DataFrame) -> None:
+    def set_rows(self, frame: int, rows: pd.DataFrame) -> None:
         """The rows of a frame, as `measurement.objects.frame_objects` makes them."""
         with self._lock:
             self._rows[frame] = rows
 
-    def describe(self, described: Iterable[Track]) -> None:
+    def set_descriptions(self, tracks: Iterable[Track]) -> None:
         """Categories and parents: they count for all frames at once, and nothing is measured again."""
         with self._lock:
-            self._described = tuple(described)
+            self._tracks = tuple(tracks)
 
     def clear(self) -> None:
         """Nothing is measured."""
         with self._lock:
             self._rows.clear()
 
-    def tables(self) -> TableSet:
+    def make_tables(self) -> TableSet:
         """All three tables as they are now."""
         with self._lock:
-            parts, described = [self._rows[frame] for frame in sorted(self._rows)], self._described
+            parts, described = [self._rows[frame] for frame in sorted(self._rows)], self._tracks
         parts = [part for part in parts if len(part)]
         objects = (
             pd.concat(parts, ignore_index=True)
             if parts
-            else table(object_columns(channel_count(self.video)), ())
+            else make_table(get_object_columns(count_channels(self.video)), ())
         )
-        objects["category"] = _categories(
+        objects["category"] = _map_categories(
             objects["track"], {track.id: track.category for track in described}
         )
         frames = len(self.video)
         return TableSet(
-            objects, tracks(objects, self.video, described), counts(objects, frames), frames
+            objects,
+            measure_tracks(objects, self.video, described),
+            count_objects(objects, frames),
+            frames,
         )
 
 
-def _categories(ids: pd.Series, categories: Mapping[int, str]) -> pd.Series:
+def _map_categories(ids: pd.Series, categories: Mapping[int, str]) -> pd.Series:
     return ids.map(categories).astype("string").fillna("")

@@ -15,33 +15,33 @@ from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.video import Video
-from napari_sam2.gui.app.session_worker import handed_over, prompts_only
-from napari_sam2.gui.app.view import Place
-from napari_sam2.io.project import PROJECT, fingerprint, is_project
-from napari_sam2.propagation.session import Settings
+from napari_sam2.gui.app.session_worker import filter_prompts, make_transfer_log
+from napari_sam2.gui.app.view import SessionKey
+from napari_sam2.io.project import PROJECT_FILE_NAME, compute_fingerprint, is_project
+from napari_sam2.propagation.session import SessionSettings
 
-_MOST_BYTES = 2 << 30  # of an image that no file holds: it is copied into the project
+_MAX_COPIED_BYTES = 2 << 30  # of an image that no file holds: it is copied into the project
 
 
-def projects() -> Path:
+def get_projects_folder() -> Path:
     """Where the projects of this user are kept (Linux: ``~/.local/share/napari-sam2/projects``)."""
     return user_data_path("napari-sam2", appauthor=False) / "projects"
 
 
-def kept(
-    root: Path, place: Place, video: Video, card: ModelCard, *, asked: str, anew: bool
+def open_or_create_project(
+    root: Path, key: SessionKey, video: Video, card: ModelCard, *, model_name: str, create_new: bool
 ) -> tuple[Project | None, str]:
     """The newest project of this place and model, or a new one; and a sentence for the person, "" where there is nothing to say.
 
-    With `anew` always a new one. None where it cannot be kept; the sentence says why.
+    With `create_new` always a new one. None where it cannot be kept; the sentence says why.
     """
-    stem = _stem(place, video, card)
+    stem = _make_stem(key, video, card)
     found = sorted(
         (each for each in root.glob(f"{stem}*") if is_project(each)),
-        key=lambda each: (each / PROJECT).stat().st_mtime,
+        key=lambda each: (each / PROJECT_FILE_NAME).stat().st_mtime,
     )
     notice = ""
-    if found and not anew:
+    if found and not create_new:
         try:
             project = Project.open(found[-1])
         except Sam2Error as error:
@@ -49,11 +49,11 @@ def kept(
                 f"What was kept of this image cannot be opened, and a new start is made: {error}"
             )
         else:
-            return project, _found(project)
+            return project, _describe_project(project)
     if (
         not video.stack.source
         and np.prod(video.stack.data.shape) * np.dtype(video.stack.data.dtype).itemsize
-        > _MOST_BYTES
+        > _MAX_COPIED_BYTES
     ):
         return (
             None,
@@ -63,7 +63,9 @@ def kept(
             ),
         )
     try:
-        return Project.create(_free(root, stem), video, card, asked=asked), notice
+        return Project.create(
+            _find_free_folder(root, stem), video, card, name_or_path=model_name
+        ), notice
     except Sam2Error as error:
         return (
             None,
@@ -71,28 +73,30 @@ def kept(
         )
 
 
-def taken_up(folder: Path) -> tuple[Project, str]:
+def reopen_project(folder: Path) -> tuple[Project, str]:
     """The project that a person opened, and a sentence.
 
     Raises FileError or OutputError where that cannot be.
     """
     project = Project.open(folder)
-    return project, _found(project)
+    return project, _describe_project(project)
 
 
-def left_there(project: Project, model: VideoModel) -> tuple[PromptLog, str]:
+def prompts_to_replay(project: Project, model: VideoModel) -> tuple[PromptLog, str]:
     """What is to be said again where the model cannot compute as a project was, and a sentence.
 
     The project is closed, and stays.
     """
     with (
         project,
-        Session(project.video, model, settings=Settings(folder=project.folder)) as session,
+        Session(project.video, model, settings=SessionSettings(folder=project.folder)) as session,
     ):
-        answered = session.resumable(project.log)
+        answered = session.find_resumable_log(project.log)
         session.resume(answered)
         log = (
-            handed_over(session) if len(answered) == len(project.log) else prompts_only(project.log)
+            make_transfer_log(session)
+            if len(answered) == len(project.log)
+            else filter_prompts(project.log)
         )
     here, there = model.card.precision, project.model.precision
     return (
@@ -104,7 +108,7 @@ def left_there(project: Project, model: VideoModel) -> tuple[PromptLog, str]:
     )
 
 
-def _found(project: Project) -> str:
+def _describe_project(project: Project) -> str:
     count = len(project.log.track_ids)
     return (
         f"{count} object{'s' if count != 1 else ''} from last time, kept in {project.folder}"
@@ -113,15 +117,15 @@ def _found(project: Project) -> str:
     )
 
 
-def _stem(place: Place, video: Video, card: ModelCard) -> str:
-    choice = place.choice
+def _make_stem(key: SessionKey, video: Video, card: ModelCard) -> str:
+    choice = key.selection
     name = re.sub(r"[^\w.-]+", "_", choice.name or video.stack.name)[:40].strip("._") or "image"
-    where = "".join(f"-{axis}{number}" for axis, number in place.at)
+    where = "".join(f"-{axis}{number}" for axis, number in key.at)
     channel = "" if choice.channel is None else f"-c{choice.channel}"
-    return f"{name}-{choice.along}{channel}{where}-{fingerprint(video.stack)[:8]}-{card.sha256[:8] or card.name}"
+    return f"{name}-{choice.along}{channel}{where}-{compute_fingerprint(video.stack)[:8]}-{card.sha256[:8] or card.name}"
 
 
-def _free(root: Path, stem: str) -> Path:
+def _find_free_folder(root: Path, stem: str) -> Path:
     taken = {each.name for each in root.glob(f"{stem}*")}
     return root / next(
         name

@@ -11,15 +11,19 @@ from napari_sam2.core.card import Attention, ModelCard, Precision, Windows
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.video import Video
-from napari_sam2.gui.app.project_store import kept, left_there, taken_up
-from napari_sam2.gui.app.session_worker import Desk, handed_over, prompts_only
-from napari_sam2.gui.app.view import Place
-from napari_sam2.propagation.session import Settings
+from napari_sam2.gui.app.project_store import (
+    open_or_create_project,
+    prompts_to_replay,
+    reopen_project,
+)
+from napari_sam2.gui.app.session_worker import SessionWorker, filter_prompts, make_transfer_log
+from napari_sam2.gui.app.view import SessionKey
+from napari_sam2.propagation.session import SessionSettings
 
-Load = Callable[[str], VideoModel]
+ModelLoader = Callable[[str], VideoModel]
 
 
-class Bench:
+class SessionRegistry:
     """Desks by place, all with one model.
 
     `load` gives a model by name; the one last asked for is held.
@@ -27,35 +31,35 @@ class Bench:
     `root` is the folder that projects are kept in; nothing is kept where None.
     """
 
-    def __init__(self, load: Load, root: Path | None = None) -> None:
+    def __init__(self, load: ModelLoader, root: Path | None = None) -> None:
         self._load = load
         self._root = root
-        self._desks: dict[Place, Desk] = {}
-        self._name = ""
+        self._workers: dict[SessionKey, SessionWorker] = {}
+        self._model_name = ""
         self._model: VideoModel | None = None
         self.device = ""
         self.card = ModelCard(
             ""
         )  # of the model that is asked: as the project of the place has it, where there is one
         self.precisions: tuple[Precision, ...] = ("float32",)  # that it can be changed to
-        self._anew: set[Place] = set()
-        self._folders: dict[Place, Path] = {}  # projects that a person opened
-        self._left: dict[
-            Place, PromptLog
+        self._keys_to_restart: set[SessionKey] = set()
+        self._project_folders: dict[SessionKey, Path] = {}  # projects that a person opened
+        self._logs_to_replay: dict[
+            SessionKey, PromptLog
         ] = {}  # what is to be taken up by the model that is there now
 
-    def model(self, name: str) -> VideoModel:
+    def load_model(self, model_name: str) -> VideoModel:
         """The model of that name. Another one than before closes all desks: open them again."""
-        if self._model is None or name != self._name:
-            loaded = self._load(name)  # first: where it fails, the old one stays
-            self._take(loaded)
-            self._name, self.device = name, loaded.device
+        if self._model is None or model_name != self._model_name:
+            loaded = self._load(model_name)  # first: where it fails, the old one stays
+            self._use_model(loaded)
+            self._model_name, self.device = model_name, loaded.device
             return loaded
         return self._model
 
-    def look(
+    def reconfigure_model(
         self,
-        name: str,
+        model_name: str,
         attention: Attention | None = None,
         windows: Windows | None = None,
         precision: Precision | None = None,
@@ -65,94 +69,104 @@ class Bench:
         What is None stays as it is shown. Closes all desks: open them again. Raises ModelError for
         a model that cannot change it, DeviceError for a precision that its device does not have.
         """
-        from napari_sam2.models.load import looking  # torch: in the background
+        from napari_sam2.models.load import reconfigure  # torch: in the background
 
-        loaded, shown = self.model(name), self.card  # first: where it fails, all stays
-        model = looking(
+        loaded, shown = self.load_model(model_name), self.card  # first: where it fails, all stays
+        model = reconfigure(
             loaded,
             attention or shown.attention,
             windows or shown.windows,
             precision or shown.precision,
         )
         if model.card != shown:
-            self._anew.update(self._desks)  # what was made by the old one stays in its project
-            self._take(model)
+            self._keys_to_restart.update(
+                self._workers
+            )  # what was made by the old one stays in its project
+            self._use_model(model)
 
-    def _take(self, model: VideoModel) -> None:
+    def _use_model(self, model: VideoModel) -> None:
         """Ask this model from now on; what was said to the old one is said to it."""
-        from napari_sam2.models.load import precisions_of
+        from napari_sam2.models.load import list_model_precisions
 
-        self._left = {place: handed_over(desk.session) for place, desk in self._desks.items()}
+        self._logs_to_replay = {
+            place: make_transfer_log(desk.session) for place, desk in self._workers.items()
+        }
         self.close()
-        self._model, self.card, self.precisions = model, model.card, precisions_of(model)
+        self._model, self.card, self.precisions = model, model.card, list_model_precisions(model)
 
-    def desk(self, place: Place, name: str, log: PromptLog) -> Desk:
-        """The desk of a place with the model `name`, opened where it is not; then what was said (`log`) is asked again.
+    def open_worker(self, key: SessionKey, model_name: str, log: PromptLog) -> SessionWorker:
+        """The desk of a place with the model `model_name`, opened where it is not; then what was said (`log`) is asked again.
 
         Raises AxesError or IntensityError for an image that cannot be walked, ModelError and
         FileError for the model.
         """
-        model = self.model(name)
-        if place not in self._desks:
-            self._desks[place] = self._opened(place, model, name, self._left.pop(place, log))
-        self.card = self._desks[place].session.model.card
-        return self._desks[place]
+        model = self.load_model(model_name)
+        if key not in self._workers:
+            self._workers[key] = self._make_worker(
+                key, model, model_name, self._logs_to_replay.pop(key, log)
+            )
+        self.card = self._workers[key].session.model.card
+        return self._workers[key]
 
-    def anew(self, place: Place) -> None:
+    def restart(self, key: SessionKey) -> None:
         """Close a desk, and have the next one there begin with nothing."""
-        if place in self._desks:
-            self._desks.pop(place).close()
-        self._anew.add(place)
+        if key in self._workers:
+            self._workers.pop(key).close()
+        self._keys_to_restart.add(key)
 
-    def take_up(self, place: Place, folder: Path) -> None:
+    def reopen(self, key: SessionKey, folder: Path) -> None:
         """Have the desk of a place, when it is opened, go on with the project in this folder."""
-        if place in self._desks:
-            self._desks.pop(place).close()
-        self._folders[place] = folder
+        if key in self._workers:
+            self._workers.pop(key).close()
+        self._project_folders[key] = folder
 
-    def session(self, place: Place) -> Session | None:
+    def get_session(self, key: SessionKey) -> Session | None:
         """The session of a place that is open; None where it is not."""
-        desk = self._desks.get(place)
+        desk = self._workers.get(key)
         return None if desk is None else desk.session
 
-    def forget(self, key: str) -> None:
+    def forget_image(self, layer_key: str) -> None:
         """Close the desks of an image that is gone."""
-        for place in [each for each in self._desks if each.choice.key == key]:
-            self._desks.pop(place).close()
+        for place in [each for each in self._workers if each.selection.layer_key == layer_key]:
+            self._workers.pop(place).close()
 
     def close(self) -> None:
         """Close all desks."""
-        for desk in self._desks.values():
+        for desk in self._workers.values():
             desk.close()
-        self._desks.clear()
+        self._workers.clear()
 
-    def _opened(self, place: Place, model: VideoModel, name: str, log: PromptLog) -> Desk:
-        choice = place.choice
-        video = Video.of(
-            choice.stack, along=choice.along, channel=choice.channel, at=dict(place.at)
-        )
+    def _make_worker(
+        self, key: SessionKey, model: VideoModel, model_name: str, log: PromptLog
+    ) -> SessionWorker:
+        choice = key.selection
+        video = Video.of(choice.stack, along=choice.along, channel=choice.channel, at=dict(key.at))
         project, notice, session = None, "", None
-        if place in self._folders:
-            project, notice = taken_up(self._folders.pop(place))
+        if key in self._project_folders:
+            project, notice = reopen_project(self._project_folders.pop(key))
         elif self._root is not None:
-            anew = place in self._anew or len(log) > 0
-            project, notice = kept(self._root, place, video, model.card, asked=name, anew=anew)
-            self._anew.discard(place)
+            anew = key in self._keys_to_restart or len(log) > 0
+            project, notice = open_or_create_project(
+                self._root, key, video, model.card, model_name=model_name, create_new=anew
+            )
+            self._keys_to_restart.discard(key)
         same = project is not None and project.model.sha256 == model.card.sha256
         if project is not None and same and project.model.precision not in self.precisions:
-            log, told = left_there(project, model)
+            log, told = prompts_to_replay(project, model)
             project, notice = (
                 (None, "")
                 if self._root is None
-                else kept(self._root, place, video, model.card, asked=name, anew=True)
+                else open_or_create_project(
+                    self._root, key, video, model.card, model_name=model_name, create_new=True
+                )
             )
             notice = " ".join(filter(None, (told, notice)))
         if project is not None:
             session = project.session(model)
-            if project.behind:
-                project.catch_up(session)
-        budget = DEFAULT_BYTES // (1 + len(self._desks))
-        session = session or Session(video, model, settings=Settings(embedding_bytes=budget))
+            if project.needs_replay:
+                project.replay_missing(session)
+        budget = DEFAULT_BYTES // (1 + len(self._workers))
+        session = session or Session(video, model, settings=SessionSettings(embedding_bytes=budget))
         if not session.log.entries:
-            session.replay(prompts_only(log))
-        return Desk(session, project=project, notice=notice)
+            session.replay(filter_prompts(log))
+        return SessionWorker(session, project=project, notice=notice)

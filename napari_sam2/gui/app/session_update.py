@@ -10,28 +10,28 @@ import numpy as np
 from napari_sam2.core.plan import Direction
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.gui.app.counting_task import Seed
-from napari_sam2.measurement.track_status import Fact
+from napari_sam2.measurement.track_status import TrackStatus
 
 
 @dataclass(frozen=True, eq=False)
-class Changed:
+class SessionUpdate:
     """What a piece of work changed.
 
-    `planes` are the (H, W) labels of frames that look different, `stale` are more of them: ask for
-    these (`Desk.shown`). `facts` are new ones, or with `whole` all there are. `running`: a run was
-    begun, do its steps. `offered` is how many masks the model offers for the last prompt, 0 where
+    `planes` are the (H, W) labels of frames that look different, `stale_frames` are more of them: ask for
+    these (`SessionWorker.shown`). `statuses` are new ones, or with `complete` all there are. `running`: a run was
+    begun, do its steps. `alternative_count` is how many masks the model offers for the last prompt, 0 where
     only one. `done` of `total` steps of a run; `message` is a sentence about this step, and `seeds`
     are what a search found on it.
     """
 
     log: PromptLog
     planes: Mapping[int, np.ndarray] = field(default_factory=dict)
-    facts: Mapping[tuple[int, int], Fact] = field(default_factory=dict)
-    whole: bool = False
-    stale: frozenset[int] = frozenset()
+    statuses: Mapping[tuple[int, int], TrackStatus] = field(default_factory=dict)
+    complete: bool = False
+    stale_frames: frozenset[int] = frozenset()
     running: bool = False
     notice: str = ""
-    offered: int = 0
+    alternative_count: int = 0
     undoable: bool = False
     redoable: bool = False
     unfinished: bool = False
@@ -42,7 +42,7 @@ class Changed:
 
 
 @dataclass(frozen=True)
-class Carry:
+class PropagationRequest:
     """What a person asked to be carried: which way, which frames (as in a slice), which tracks; None: all."""
 
     direction: Direction = "both"

@@ -7,75 +7,82 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_sam2.gui.app.lane_grid import Lanes
+from napari_sam2.gui.app.lane_grid import LaneGrid
 
-LANE, HEADER, LEGEND = 18, 22, 20
+LANE_HEIGHT_PX, HEADER_HEIGHT_PX, LEGEND_HEIGHT_PX = 18, 22, 20
 """Heights in px of a lane, of the frame numbers above and of the legend below them."""
 
-GUTTER = 112
+NAMES_WIDTH_PX = 112
 """Width in px of the names."""
 
-MOST = 48.0
+MAX_FRAME_WIDTH_PX = 48.0
 """Px of a frame, zoomed in."""
 
 
 @dataclass(frozen=True)
-class Sight:
-    """What is seen of lanes on a widget of (width, height) px `size`.
+class TimelineViewport:
+    """What is seen of lanes on a widget of (width, height) px `size_px`.
 
-    `zoom` is 1 where all frames fit; `across` and `down` are scrolled px. `frame` and `track` (0:
-    none) are the current ones, `chosen` the range taken, (first, after).
+    `zoom` is 1 where all frames fit; `scroll_x_px` and `scroll_y_px` are scrolled px. `frame` and `track` (0:
+    none) are the current ones, `frame_range` the range taken, (first, after).
     """
 
-    lanes: Lanes
-    size: tuple[int, int]
+    lanes: LaneGrid
+    size_px: tuple[int, int]
     zoom: float = 1.0
-    across: int = 0
-    down: int = 0
+    scroll_x_px: int = 0
+    scroll_y_px: int = 0
     frame: int = 0
     track: int = 0
-    chosen: tuple[int, int] | None = None
+    frame_range: tuple[int, int] | None = None
 
     @property
-    def width(self) -> int:
+    def frames_width_px(self) -> int:
         """Px that frames have."""
-        return max(1, self.size[0] - GUTTER)
+        return max(1, self.size_px[0] - NAMES_WIDTH_PX)
 
     @property
-    def height(self) -> int:
+    def lanes_height_px(self) -> int:
         """Px that lanes have."""
-        return max(1, self.size[1] - HEADER - LEGEND)
+        return max(1, self.size_px[1] - HEADER_HEIGHT_PX - LEGEND_HEIGHT_PX)
 
     @property
-    def scale(self) -> float:
+    def frame_width_px(self) -> float:
         """Px of one frame."""
-        fit = self.width / self.lanes.frames
-        return min(fit * self.zoom, max(fit, MOST))
+        fit = self.frames_width_px / self.lanes.frames
+        return min(fit * self.zoom, max(fit, MAX_FRAME_WIDTH_PX))
 
     @property
-    def extent(self) -> tuple[int, int]:
+    def extent_px(self) -> tuple[int, int]:
         """Px of all frames and of all lanes."""
-        return round(self.lanes.frames * self.scale), len(self.lanes) * LANE
+        return round(self.lanes.frames * self.frame_width_px), len(self.lanes) * LANE_HEIGHT_PX
 
     @property
-    def rows(self) -> range:
+    def visible_rows(self) -> range:
         """Rows in sight."""
-        first = self.down // LANE
-        return range(first, max(first, min(len(self.lanes), first + self.height // LANE + 2)))
+        first = self.scroll_y_px // LANE_HEIGHT_PX
+        return range(
+            first,
+            max(first, min(len(self.lanes), first + self.lanes_height_px // LANE_HEIGHT_PX + 2)),
+        )
 
-    def x(self, frame: float) -> float:
+    def frame_x(self, frame: float) -> float:
         """Where a frame begins."""
-        return GUTTER + frame * self.scale - self.across
+        return NAMES_WIDTH_PX + frame * self.frame_width_px - self.scroll_x_px
 
     def frame_at(self, x: float) -> int:
         """The frame there, the nearest one beside them."""
-        return min(max(int((x - GUTTER + self.across) // self.scale), 0), self.lanes.frames - 1)
+        return min(
+            max(int((x - NAMES_WIDTH_PX + self.scroll_x_px) // self.frame_width_px), 0),
+            self.lanes.frames - 1,
+        )
 
     def track_at(self, y: float) -> int:
         """The track whose lane is there, 0 where none is."""
-        row = int(y - HEADER + self.down) // LANE
+        row = int(y - HEADER_HEIGHT_PX + self.scroll_y_px) // LANE_HEIGHT_PX
         return (
             self.lanes.tracks[row]
-            if HEADER <= y < HEADER + self.height and 0 <= row < len(self.lanes)
+            if HEADER_HEIGHT_PX <= y < HEADER_HEIGHT_PX + self.lanes_height_px
+            and 0 <= row < len(self.lanes)
             else 0
         )

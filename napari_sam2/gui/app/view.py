@@ -16,7 +16,7 @@ from napari_sam2.core.card import Attention, Precision, Windows
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, PromptLog
 from napari_sam2.core.stack import Stack
 from napari_sam2.gui.app.counting_task import Seed
-from napari_sam2.measurement.track_status import Fact
+from napari_sam2.measurement.track_status import TrackStatus
 
 T = TypeVar("T")
 
@@ -35,14 +35,14 @@ class Stage(StrEnum):
 
 
 @dataclass(frozen=True)
-class Choice:
+class ImageSelection:
     """What is worked on: a stack, the axis it is walked along, and the channel the model sees.
 
-    `key` names the image among those that are open; two choices with the same key, axis and channel
+    `layer_key` names the image among those that are open; two choices with the same key, axis and channel
     are the same.
     """
 
-    key: str
+    layer_key: str
     stack: Stack = field(compare=False)
     along: str
     channel: int | None
@@ -55,48 +55,48 @@ class Choice:
 
 
 @dataclass(frozen=True)
-class Place:
+class SessionKey:
     """A Choice at one position of its other axes, e.g. along z at the time point 3: what one Session is about."""
 
-    choice: Choice
+    selection: ImageSelection
     at: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True)
 class ObjectRow:
-    """One line of the list of objects: `frames` is where it is seen, `uncertain` where somebody should look.
+    """One line of the list of objects: `frame_count` is where it is seen, `uncertain_count` where somebody should look.
 
-    `waiting`: it was corrected, and not carried since.
+    `needs_propagation`: it was corrected, and not carried since.
     """
 
     track: int
     name: str
     category: str
-    frames: int
-    prompted: int
-    uncertain: int
-    locked: int
-    waiting: bool = False
+    frame_count: int
+    prompted_count: int
+    uncertain_count: int
+    locked_count: int
+    needs_propagation: bool = False
 
     @property
     def state(self) -> str:
         """One word or two for people."""
-        if not self.frames and not self.prompted:
+        if not self.frame_count and not self.prompted_count:
             return "new"
-        if self.locked and self.locked >= self.frames:
+        if self.locked_count and self.locked_count >= self.frame_count:
             return "locked"
-        if self.waiting:
+        if self.needs_propagation:
             return "propagate"
-        if self.uncertain:
-            return f"check {self.uncertain}"
-        return "prompted" if self.frames <= self.prompted else "tracked"
+        if self.uncertain_count:
+            return f"check {self.uncertain_count}"
+        return "prompted" if self.frame_count <= self.prompted_count else "tracked"
 
 
 @dataclass(frozen=True)
 class Snapshot:
     """All that a window shows of the state, at one moment.
 
-    `done` of `total` steps of a run; `choices` is the mask shown and how many the model offers for
+    `done` of `total` steps of a run; `mask_alternatives` is the mask shown and how many the model offers for
     the last click, (0, 0) where it offers one. `precisions` are those that the model can be changed
     to.
     """
@@ -110,7 +110,7 @@ class Snapshot:
     undoable: bool = False
     redoable: bool = False
     unfinished: bool = False
-    choices: tuple[int, int] = (0, 0)
+    mask_alternatives: tuple[int, int] = (0, 0)
     model: str = ""
     device: str = ""
     attention: Attention = "whole"
@@ -119,13 +119,13 @@ class Snapshot:
     precisions: tuple[Precision, ...] = ("float32",)
 
     @property
-    def prompted(self) -> bool:
+    def has_prompts(self) -> bool:
         """Whether there is anything to carry."""
-        return any(row.prompted for row in self.objects)
+        return any(row.prompted_count for row in self.objects)
 
 
 @dataclass(frozen=True)
-class Said:
+class TrackPrompts:
     """The clicks and boxes of one track on all frames, as a window shows them."""
 
     track: int = 0
@@ -133,11 +133,11 @@ class Said:
     boxes: tuple[BoxPrompt, ...] = ()
 
     @classmethod
-    def of(cls, log: PromptLog, track: int) -> Said:
+    def of(cls, log: PromptLog, track: int) -> TrackPrompts:
         """What counts: a box or a mask took the place of what was said before it."""
         points, boxes = [], []
         for frame in log.prompted_frames(track):
-            said = log.said(track, frame)
+            said = log.frame_prompts(track, frame)
             if said.points:
                 points.append(PointPrompt(frame, track, said.points, said.positive))
             if said.box is not None:
@@ -152,55 +152,61 @@ class View(Protocol):
         """Show the state."""
         ...
 
-    def draw(self, place: Place, planes: Mapping[int, np.ndarray]) -> None:
+    def draw_planes(self, key: SessionKey, planes: Mapping[int, np.ndarray]) -> None:
         """Show these (H, W) label planes, by frame."""
         ...
 
-    def draw_said(self, place: Place, said: Said) -> None:
+    def draw_prompts(self, key: SessionKey, track_prompts: TrackPrompts) -> None:
         """Show the clicks and boxes of the current object."""
         ...
 
-    def draw_seeds(self, place: Place, seeds: Sequence[Seed]) -> None:
+    def draw_seeds(self, key: SessionKey, seeds: Sequence[Seed]) -> None:
         """Show what a search has found so far, to be edited."""
         ...
 
-    def tell(self, text: str, *, wrong: bool = False) -> None:
-        """Say one sentence, loudly: something is done, or went `wrong`."""
+    def notify(self, text: str, *, is_error: bool = False) -> None:
+        """Say one sentence, loudly: something is done, or went `is_error`."""
         ...
 
-    def facts_changed(
+    def update_statuses(
         self,
-        place: Place,
-        facts: Mapping[tuple[int, int], Fact],
-        new: Mapping[tuple[int, int], Fact] | None,
+        key: SessionKey,
+        statuses: Mapping[tuple[int, int], TrackStatus],
+        new: Mapping[tuple[int, int], TrackStatus] | None,
     ) -> None:
         """All that is known of every track on every frame, after it changed: `new` of it, or all where that is None."""
         ...
 
 
-Work = Callable[[], T]
+TaskFunction = Callable[[], T]
 
 
 class Worker(Protocol):
     """One thread that does one piece of work after the other; what comes of it is handed over in the main thread."""
 
     def submit(
-        self, work: Work[T], then: Callable[[T], Any], failed: Callable[[Exception], Any]
+        self,
+        work: TaskFunction[T],
+        on_result: Callable[[T], Any],
+        on_error: Callable[[Exception], Any],
     ) -> None:
-        """Do `work` after all that was submitted before it, then call `then` with its result, or `failed`."""
+        """Do `run_pending` after all that was submitted before it, then call `on_result` with its result, or `on_error`."""
         ...
 
 
-class Inline:
-    """A Worker that does everything at once, or only when told to (`held`): for tests and scripts without a window."""
+class InlineWorker:
+    """A Worker that does everything at once, or only when told to (`manual`): for tests and scripts without a window."""
 
-    def __init__(self, *, held: bool = False) -> None:
-        self._held = held
+    def __init__(self, *, manual: bool = False) -> None:
+        self._manual = manual
         self._working = False
-        self._waiting: list[Callable[[], None]] = []
+        self._queue: list[Callable[[], None]] = []
 
     def submit(
-        self, work: Work[T], then: Callable[[T], Any], failed: Callable[[Exception], Any]
+        self,
+        work: TaskFunction[T],
+        on_result: Callable[[T], Any],
+        on_error: Callable[[Exception], Any],
     ) -> None:
         """See `Worker`."""
 
@@ -208,19 +214,19 @@ class Inline:
             try:
                 result = work()
             except Exception as error:  # noqa: BLE001 - any error is the caller's to show, as in the thread
-                failed(error)
+                on_error(error)
             else:
-                then(result)
+                on_result(result)
 
-        self._waiting.append(do)
-        if not self._held and not self._working:
-            self.work()
+        self._queue.append(do)
+        if not self._manual and not self._working:
+            self.run_pending()
 
-    def work(self, pieces: int | None = None) -> int:
+    def run_pending(self, max_tasks: int | None = None) -> int:
         """Do what waits, or so many pieces of it; how many were done."""
         count, self._working = 0, True
-        while self._waiting and count != pieces:
-            self._waiting.pop(0)()
+        while self._queue and count != max_tasks:
+            self._queue.pop(0)()
             count += 1
         self._working = False
         return count

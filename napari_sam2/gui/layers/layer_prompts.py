@@ -9,45 +9,46 @@ from napari.layers import Labels, Shapes
 
 from napari_sam2.core.errors import LabelsError, PromptError
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt
-from napari_sam2.gui.app.view import Place
-from napari_sam2.gui.layers.layer_axes import Reading, index, locate
-from napari_sam2.io.prompts import masks_as_prompts
+from napari_sam2.gui.app.view import SessionKey
+from napari_sam2.gui.layers.layer_axes import LayerAxes, compute_plane_index, locate
+from napari_sam2.io.prompts import make_mask_prompts
 
 
-def prompts_of(layer: Any, image: Any, reading: Reading, place: Place, frame: int) -> list[Prompt]:
+def read_layer_prompts(
+    layer: Any, image: Any, axes: LayerAxes, key: SessionKey, frame: int
+) -> list[Prompt]:
     """Prompts on an image: each label of the plane at `frame` as a mask, each shape as a box, each point as a click.
 
     Raises LabelsError for labels of another shape than the image, PromptError for a layer that
     holds none here.
     """
     if isinstance(layer, Labels):
-        return _masks(layer, reading, place, frame)
+        return _read_masks(layer, axes, key, frame)
     found = (
-        _boxes(layer, image, reading, place)
+        _read_boxes(layer, image, axes, key)
         if isinstance(layer, Shapes)
-        else _clicks(layer, image, reading, place)
+        else _read_clicks(layer, image, axes, key)
     )
     if not found:
         raise PromptError(f"the layer {layer.name!r} holds nothing that lies in this image")
     return found
 
 
-def planes_of(layer: Any, reading: Reading, place: Place) -> Any:
+def read_label_planes(layer: Any, axes: LayerAxes, key: SessionKey) -> Any:
     """The (frames, H, W) planes of a Labels layer, one for each frame of an image.
 
     Raises LabelsError where its shape is another one.
     """
     data = layer.data[0] if layer.multiscale else layer.data
-    along, sizes = place.choice.along, reading.sizes
+    along, sizes = key.selection.along, axes.sizes
     walked = tuple(size for axis, size in sizes.items() if axis in f"{along}yx")
     if data.shape == walked:
         return data
-    if data.shape == reading.shape:
-        here = {"c": 0, **dict(place.at)}
+    if data.shape == axes.shape:
+        here = {"c": 0, **dict(key.at)}
         return data[
             tuple(
-                slice(None) if axis in f"{along}yx" else here.get(axis, 0)
-                for axis in reading.letters
+                slice(None) if axis in f"{along}yx" else here.get(axis, 0) for axis in axes.letters
             )
         ]
     raise LabelsError(
@@ -56,50 +57,50 @@ def planes_of(layer: Any, reading: Reading, place: Place) -> Any:
     )
 
 
-def _masks(layer: Any, reading: Reading, place: Place, frame: int) -> list[Prompt]:
+def _read_masks(layer: Any, axes: LayerAxes, key: SessionKey, frame: int) -> list[Prompt]:
     data = layer.data[0] if layer.multiscale else layer.data
-    if data.shape == reading.shape[-2:]:
+    if data.shape == axes.shape[-2:]:
         plane = data
-    elif data.shape == reading.shape:
-        plane = data[index(reading, {**dict(place.at), place.choice.along: frame})]
+    elif data.shape == axes.shape:
+        plane = data[compute_plane_index(axes, {**dict(key.at), key.selection.along: frame})]
     elif data.shape == tuple(
-        size for axis, size in reading.sizes.items() if axis in f"{place.choice.along}yx"
+        size for axis, size in axes.sizes.items() if axis in f"{key.selection.along}yx"
     ):
         plane = data[frame]
     else:
         raise LabelsError(
-            f"the labels {layer.name!r} are {data.shape!r}: expected {reading.shape!r}, or one "
-            f"plane {reading.shape[-2:]!r}"
+            f"the labels {layer.name!r} are {data.shape!r}: expected {axes.shape!r}, or one "
+            f"plane {axes.shape[-2:]!r}"
         )
-    return list(masks_as_prompts(np.asarray(plane), frame).prompts)
+    return list(make_mask_prompts(np.asarray(plane), frame).prompts)
 
 
-def _boxes(layer: Any, image: Any, reading: Reading, place: Place) -> list[Prompt]:
+def _read_boxes(layer: Any, image: Any, axes: LayerAxes, key: SessionKey) -> list[Prompt]:
     found: list[Prompt] = []
     for corners in layer.data:
-        where, inside = _inside(layer, image, reading, place, corners)
+        where, inside = _locate_in_image(layer, image, axes, key, corners)
         (y, x), (y2, x2) = inside.min(axis=0), inside.max(axis=0)
         if where is not None and y < y2 and x < x2:
             found.append(BoxPrompt(where, len(found) + 1, (y, x, y2, x2)))
     return found
 
 
-def _clicks(layer: Any, image: Any, reading: Reading, place: Place) -> list[Prompt]:
+def _read_clicks(layer: Any, image: Any, axes: LayerAxes, key: SessionKey) -> list[Prompt]:
     found: list[Prompt] = []
     for point in layer.data:
-        where, inside = _inside(layer, image, reading, place, np.atleast_2d(point))
+        where, inside = _locate_in_image(layer, image, axes, key, np.atleast_2d(point))
         if where is not None:
             found.append(PointPrompt(where, len(found) + 1, inside.tolist(), [True]))
     return found
 
 
-def _inside(
-    layer: Any, image: Any, reading: Reading, place: Place, places: Any
+def _locate_in_image(
+    layer: Any, image: Any, axes: LayerAxes, key: SessionKey, positions: Any
 ) -> tuple[int | None, np.ndarray]:
     """The frame and the (n, 2) positions of a layer's own positions in the image; no frame where they are elsewhere in it."""
-    located = [locate(image, reading, layer.data_to_world(each)) for each in places]
+    located = [locate(image, axes, layer.data_to_world(each)) for each in positions]
     where = located[0][0]
-    here = all(where.get(axis, 0) == number for axis, number in place.at)
-    height, width = reading.shape[-2:]
+    here = all(where.get(axis, 0) == number for axis, number in key.at)
+    height, width = axes.shape[-2:]
     yx = np.clip(np.array([inside for _, inside in located]), 0, (height - 1, width - 1))
-    return (where.get(place.choice.along, 0) if here else None), yx
+    return (where.get(key.selection.along, 0) if here else None), yx

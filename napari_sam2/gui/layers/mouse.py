@@ -6,18 +6,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-_STILL = 4.0  # screen pixels the mouse may move during a click
-_NOT_OBJECT = ("Control", "Alt", "Meta")
+_MAX_CLICK_MOVE_PX = 4.0  # screen pixels the mouse may move during a click
+_NEGATIVE_MODIFIERS = ("Control", "Alt", "Meta")
 
 
 @dataclass(frozen=True)
 class Gestures:
-    """What is done with them: `click` gets a world position and whether it is on the object, `drag` two of them and whether it is done."""
+    """What is done with them: `on_click` gets a world position and whether it is on the object, `on_drag` two of them and whether it is done."""
 
-    click: Callable[[Any, bool], None]
-    drag: Callable[[Any, Any, bool], None]
-    listening: Callable[[], bool]
-    boxing: Callable[[], bool]
+    on_click: Callable[[Any, bool], None]
+    on_drag: Callable[[Any, Any, bool], None]
+    is_listening: Callable[[], bool]
+    is_drawing_box: Callable[[], bool]
 
 
 class Mouse:
@@ -39,11 +39,11 @@ class Mouse:
             self._viewer.mouse_drag_callbacks.remove(self._on_press)
 
     def _on_press(self, viewer: Any, event: Any) -> Iterator[None]:
-        if not self._gestures.listening() or event.button not in (1, 2):
+        if not self._gestures.is_listening() or event.button not in (1, 2):
             return
         start, world, button = tuple(event.pos), tuple(event.position), event.button
-        held = [name for name in ("Shift", *_NOT_OBJECT) if name in event.modifiers]
-        boxing = button == 1 and ("Shift" in held or self._gestures.boxing())
+        held = [name for name in ("Shift", *_NEGATIVE_MODIFIERS) if name in event.modifiers]
+        boxing = button == 1 and ("Shift" in held or self._gestures.is_drawing_box())
         camera = self._viewer.scene.camera
         panned = camera.mouse_pan
         if boxing:
@@ -51,17 +51,17 @@ class Mouse:
         moved = False
         yield
         while event.type == "mouse_move":
-            moved = moved or _distance(start, event.pos) > _STILL
+            moved = moved or _compute_distance(start, event.pos) > _MAX_CLICK_MOVE_PX
             if boxing and moved:
-                self._gestures.drag(world, tuple(event.position), False)
+                self._gestures.on_drag(world, tuple(event.position), False)
             yield
         if boxing:
             camera.mouse_pan = panned
-        if boxing and (moved or _distance(start, event.pos) > _STILL):
-            self._gestures.drag(world, tuple(event.position), True)
-        elif not moved and _distance(start, event.pos) <= _STILL:
-            self._gestures.click(world, button == 1 and not set(held) & set(_NOT_OBJECT))
+        if boxing and (moved or _compute_distance(start, event.pos) > _MAX_CLICK_MOVE_PX):
+            self._gestures.on_drag(world, tuple(event.position), True)
+        elif not moved and _compute_distance(start, event.pos) <= _MAX_CLICK_MOVE_PX:
+            self._gestures.on_click(world, button == 1 and not set(held) & set(_NEGATIVE_MODIFIERS))
 
 
-def _distance(one: Any, other: Any) -> float:
+def _compute_distance(one: Any, other: Any) -> float:
     return float(((one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2) ** 0.5)

@@ -14,21 +14,26 @@ from napari.utils.colormaps import CyclicLabelColormap
 from skimage.measure import label
 
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt
-from napari_sam2.gui.app.view import Place, Said
-from napari_sam2.gui.layers.layer_axes import Reading, blank_labels, geometry, index
+from napari_sam2.gui.app.view import SessionKey, TrackPrompts
+from napari_sam2.gui.layers.layer_axes import (
+    LayerAxes,
+    compute_plane_index,
+    get_layer_geometry,
+    make_blank_labels,
+)
 
 POSITIVE, NEGATIVE = "object", "not object"
-_COLOURS = {POSITIVE: "#35d07f", NEGATIVE: "#ff5a5f"}
-_BOX = "#ffd166"
+_CLICK_COLOURS = {POSITIVE: "#35d07f", NEGATIVE: "#ff5a5f"}
+_BOX_COLOUR = "#ffd166"
 _COLOUR_COUNT = 48  # then they come again
 # of the circle of hues from one object to the next: no two that follow each other are alike
-_GOLDEN = 0.618034
+_GOLDEN_RATIO = 0.618034
 
-Edited = Callable[[int, list[PointPrompt | BoxPrompt], list[PointPrompt]], None]
+EditedCallback = Callable[[int, list[PointPrompt | BoxPrompt], list[PointPrompt]], None]
 """Called with a frame, what its clicks and boxes are now, and those clicks alone that are new (empty where others changed)."""
-Painted = Callable[[int, int, np.ndarray], None]
+PaintedCallback = Callable[[int, int, np.ndarray], None]
 """Called with a frame, a track, and the (H, W) mask that somebody painted."""
-Later = Callable[[Callable[[], None]], None]
+Defer = Callable[[Callable[[], None]], None]
 
 
 class Overlays:
@@ -36,11 +41,11 @@ class Overlays:
 
     Parameters
     ----------
-    viewer, image, reading
+    viewer, image, axes
         Where, over which layer, and how its dimensions are read.
-    edited, painted
-        See `Edited` and `Painted`: called when the person changes these layers by hand.
-    later
+    on_edited, on_painted
+        See `EditedCallback` and `PaintedCallback`: called when the person changes these layers by hand.
+    defer
         Does something when napari has done what it is at.
     """
 
@@ -48,28 +53,28 @@ class Overlays:
         self,
         viewer: Any,
         image: Any,
-        reading: Reading,
+        axes: LayerAxes,
         *,
-        edited: Edited,
-        painted: Painted,
-        later: Later = lambda do: do(),
+        on_edited: EditedCallback,
+        on_painted: PaintedCallback,
+        defer: Defer = lambda do: do(),
     ) -> None:
         self._viewer = viewer
         self.image = image
-        self.reading = reading
-        self._edited = edited
-        self._painted = painted
-        self._later = later
-        self._touched: set[tuple[int, int]] = set()
-        self._data = blank_labels(reading)
-        self._colours = palette()
+        self.axes = axes
+        self._edited_callback = on_edited
+        self._painted_callback = on_painted
+        self._defer = defer
+        self._painted_objects: set[tuple[int, int]] = set()
+        self._label_data = make_blank_labels(axes)
+        self._colormap = make_palette()
         self._labels: Labels | None = None
         self._points: Points | None = None
         self._shapes: Shapes | None = None
-        self._said = Said()
-        self._place: Place | None = None
-        self._quiet = False
-        self._dragged: tuple[float, float, float, float] | None = None
+        self._track_prompts = TrackPrompts()
+        self._key: SessionKey | None = None
+        self._events_suppressed = False
+        self._dragged_box: tuple[float, float, float, float] | None = None
 
     @property
     def layers(self) -> tuple[Any, ...]:
@@ -85,14 +90,14 @@ class Overlays:
         """The objects, in the place and with the axis labels and units of the image."""
         if self._labels is None or self._labels not in self._viewer.layers:
             self._labels = Labels(
-                self._data,
+                self._label_data,
                 name=f"{self.image.name} objects",
                 opacity=0.5,
-                colormap=palette(),
-                **geometry(self.image),
+                colormap=make_palette(),
+                **get_layer_geometry(self.image),
             )
             self._labels.events.paint.connect(self._on_paint)
-            self._add(self._labels)
+            self._add_layer(self._labels)
         return self._labels
 
     @property
@@ -103,16 +108,16 @@ class Overlays:
                 np.empty((0, self.image.ndim)),
                 ndim=self.image.ndim,
                 name=f"{self.image.name} clicks",
-                features=_kinds([]),
+                features=_make_kinds([]),
                 face_color="kind",
-                face_color_cycle=_COLOURS,
+                face_color_cycle=_CLICK_COLOURS,
                 border_color="white",
                 border_width=0.15,
-                size=self._dot,
-                **geometry(self.image),
+                size=self._click_size_px,
+                **get_layer_geometry(self.image),
             )
             self._points.events.data.connect(self._on_edit)
-            self._add(self._points)
+            self._add_layer(self._points)
         return self._points
 
     @property
@@ -122,27 +127,27 @@ class Overlays:
             self._shapes = Shapes(
                 ndim=self.image.ndim,
                 name=f"{self.image.name} boxes",
-                edge_color=_BOX,
+                edge_color=_BOX_COLOUR,
                 face_color="transparent",
-                edge_width=self._dot / 6,
-                **geometry(self.image),
+                edge_width=self._click_size_px / 6,
+                **get_layer_geometry(self.image),
             )
             self._shapes.events.data.connect(self._on_edit)
-            self._add(self._shapes)
+            self._add_layer(self._shapes)
         return self._shapes
 
-    def colour(self, track: int) -> tuple[float, float, float]:
+    def get_colour(self, track: int) -> tuple[float, float, float]:
         """The colour (red, green, blue, 0 to 1) that an object is shown in."""
-        colours = self._colours if self._labels is None else self._labels.colormap
+        colours = self._colormap if self._labels is None else self._labels.colormap
         red, green, blue, _ = np.asarray(colours.map(np.array([track], dtype=np.uint16)))[0]
         return float(red), float(green), float(blue)
 
-    def draw(self, place: Place, planes: Mapping[int, np.ndarray]) -> None:
+    def draw_planes(self, key: SessionKey, planes: Mapping[int, np.ndarray]) -> None:
         """Write label planes; `refresh` shows them."""
         if any(plane.any() for plane in planes.values()):
             self.labels  # noqa: B018 - made where it is not there
         for frame, plane in planes.items():
-            self._data[self._plane(place, frame)] = plane
+            self._label_data[self._compute_plane_index(key, frame)] = plane
 
     def refresh(self) -> None:
         """Draw the canvas anew."""
@@ -151,11 +156,11 @@ class Overlays:
         ):  # what is drawn on the canvas of a deleted one is gone
             self._labels.refresh(thumbnail=False, extent=False)
 
-    def pieces(self, place: Place | None, frame: int, track: int) -> int:
+    def count_pieces(self, key: SessionKey | None, frame: int, track: int) -> int:
         """In how many pieces an object is on a frame, as it is shown."""
         return (
-            int(label(self._data[self._plane(place, frame)] == track).max())
-            if place is not None
+            int(label(self._label_data[self._compute_plane_index(key, frame)] == track).max())
+            if key is not None
             else 0
         )
 
@@ -164,47 +169,49 @@ class Overlays:
         if self._labels is not None and self._labels in self._viewer.layers and track:
             self._labels.selected_label = track
 
-    def paint(self, track: int, *, lasso: bool) -> None:
+    def start_painting(self, track: int, *, lasso: bool) -> None:
         """Take the brush or the lasso in hand."""
         labels = self.labels
         self._viewer.layers.selection.active = labels
         labels.selected_label = track
         labels.mode = "polygon" if lasso else "paint"
 
-    def rest(self) -> None:
+    def leave_tools(self) -> None:
         """Put all tools of these layers down: the image is the selected layer again."""
         for layer in self.layers:
             layer.mode = "pan_zoom"
         if self.image in self._viewer.layers:
             self._viewer.layers.selection.active = self.image
 
-    def draw_said(self, place: Place, said: Said) -> None:
+    def draw_prompts(self, key: SessionKey, track_prompts: TrackPrompts) -> None:
         """Show clicks and boxes."""
-        self._place, self._said = place, said
+        self._key, self._track_prompts = key, track_prompts
         points: list[tuple[float, ...]] = []
         positive: list[bool] = []
-        for prompt in said.points:
-            points += [(*self._index(prompt.frame), *yx) for yx in prompt.yx]
+        for prompt in track_prompts.points:
+            points += [(*self._compute_frame_index(prompt.frame), *yx) for yx in prompt.yx]
             positive += prompt.positive
-        with self._hushed():
+        with self._suppress_events():
             if points or self._points is not None:
                 layer = self.points
                 layer.selected_data = set()
                 layer.data = np.array(points, dtype=float).reshape(-1, self.image.ndim)
-                layer.features = _kinds(positive)
+                layer.features = _make_kinds(positive)
                 layer.refresh_colors()
             self._draw_boxes()
 
-    def drag(self, place: Place, frame: int, box: tuple[float, float, float, float] | None) -> None:
+    def show_dragged_box(
+        self, key: SessionKey, frame: int, box: tuple[float, float, float, float] | None
+    ) -> None:
         """Show the box that is being dragged; None when it is done."""
-        self._place, self._dragged = place, box
-        with self._hushed():
+        self._key, self._dragged_box = key, box
+        with self._suppress_events():
             self._draw_boxes(frame)
 
     def refresh_channel(self) -> None:
         """The person moved along the channels: what is shown is shown there as well."""
-        if "c" in self.reading.letters and self._place is not None:
-            self.draw_said(self._place, self._said)
+        if "c" in self.axes.letters and self._key is not None:
+            self.draw_prompts(self._key, self._track_prompts)
 
     def close(self) -> None:
         """Listen to these layers no more; they stay."""
@@ -215,11 +222,11 @@ class Overlays:
                 layer.events.data.disconnect(self._on_edit)
 
     @property
-    def _dot(self) -> float:
+    def _click_size_px(self) -> float:
         """Size of a click in data pixels: to be seen, and not in the way."""
-        return float(np.clip(min(self.reading.shape[-2:]) * 0.02, 2.0, 24.0))
+        return float(np.clip(min(self.axes.shape[-2:]) * 0.02, 2.0, 24.0))
 
-    def _add(self, layer: Any) -> None:
+    def _add_layer(self, layer: Any) -> None:
         """Over the image, the objects below the clicks; the image stays the selected layer, so that its canvas pans and zooms."""
         active = self._viewer.layers.selection.active
         layers = self._viewer.layers
@@ -229,70 +236,77 @@ class Overlays:
         if active is not None and active in self._viewer.layers:
             self._viewer.layers.selection.active = active
 
-    def _plane(self, place: Place, frame: int) -> tuple[int, ...]:
-        return index(self.reading, {**dict(place.at), place.choice.along: frame})
+    def _compute_plane_index(self, key: SessionKey, frame: int) -> tuple[int, ...]:
+        return compute_plane_index(self.axes, {**dict(key.at), key.selection.along: frame})
 
-    def _index(self, frame: int) -> tuple[int, ...]:
-        assert self._place is not None
-        where = {**dict(self._place.at), self._place.choice.along: frame}
-        if "c" in self.reading.letters:
-            where["c"] = self._channel
-        return index(self.reading, where)
+    def _compute_frame_index(self, frame: int) -> tuple[int, ...]:
+        assert self._key is not None
+        where = {**dict(self._key.at), self._key.selection.along: frame}
+        if "c" in self.axes.letters:
+            where["c"] = self._current_channel
+        return compute_plane_index(self.axes, where)
 
     @property
-    def _channel(self) -> int:
+    def _current_channel(self) -> int:
         """The channel that is looked at."""
         inside = self.image.world_to_data(self._viewer.dims.point)
         return int(
             np.clip(
-                round(float(inside[self.reading.letters.index("c")])), 0, self.reading.channels - 1
+                round(float(inside[self.axes.letters.index("c")])), 0, self.axes.channel_count - 1
             )
         )
 
     def _draw_boxes(self, frame: int = 0) -> None:
-        boxes = [(prompt.frame, prompt.box) for prompt in self._said.boxes]
-        if self._dragged is not None:
-            boxes.append((frame, self._dragged))
-        if self._place is None or not (boxes or self._shapes is not None):
+        boxes = [(prompt.frame, prompt.box) for prompt in self._track_prompts.boxes]
+        if self._dragged_box is not None:
+            boxes.append((frame, self._dragged_box))
+        if self._key is None or not (boxes or self._shapes is not None):
             return
-        corners = [[(*self._index(where), *yx) for yx in _corners(box)] for where, box in boxes]
+        corners = [
+            [(*self._compute_frame_index(where), *yx) for yx in _compute_corners(box)]
+            for where, box in boxes
+        ]
         layer = self.shapes
         layer.selected_data = set()
         layer.data = []
         if corners:
             layer.add_rectangles(
                 np.array(corners),
-                edge_color=_BOX,
+                edge_color=_BOX_COLOUR,
                 face_color="transparent",
-                edge_width=self._dot / 6,
+                edge_width=self._click_size_px / 6,
             )
 
     @contextmanager
-    def _hushed(self) -> Iterator[None]:
+    def _suppress_events(self) -> Iterator[None]:
         """What changes now, we changed."""
-        before, self._quiet = self._quiet, True
+        before, self._events_suppressed = self._events_suppressed, True
         try:
             yield
         finally:
-            self._quiet = before
+            self._events_suppressed = before
 
     def _on_edit(self, event: Any) -> None:
         if (
-            self._quiet
-            or self._place is None
+            self._events_suppressed
+            or self._key is None
             or str(getattr(event, "action", "")).lower().endswith("ing")
         ):
             return
-        now, before = self._read_points(), self._by_frame(self._said)
+        now, before = self._read_points(), self._group_by_frame(self._track_prompts)
         boxes = self._read_boxes()
         for frame in sorted({*now, *boxes, *before}):
             prompts: list[PointPrompt | BoxPrompt] = [*boxes.get(frame, []), *now.get(frame, [])]
             if prompts != before.get(frame, []):
-                self._edited(frame, prompts, _added(before.get(frame, []), prompts))
+                self._edited_callback(
+                    frame, prompts, _find_added_clicks(before.get(frame, []), prompts)
+                )
 
-    def _by_frame(self, said: Said) -> dict[int, list[PointPrompt | BoxPrompt]]:
+    def _group_by_frame(
+        self, track_prompts: TrackPrompts
+    ) -> dict[int, list[PointPrompt | BoxPrompt]]:
         found: dict[int, list[PointPrompt | BoxPrompt]] = {}
-        prompts: list[PointPrompt | BoxPrompt] = [*said.boxes, *said.points]
+        prompts: list[PointPrompt | BoxPrompt] = [*track_prompts.boxes, *track_prompts.points]
         for prompt in prompts:
             found.setdefault(prompt.frame, []).append(prompt)
         return found
@@ -302,14 +316,14 @@ class Overlays:
             return {}
         rows: dict[int, list[tuple[tuple[float, float], bool]]] = {}
         for place, kind in zip(self._points.data, self._points.features["kind"], strict=True):
-            rows.setdefault(self._frame_of(place), []).append(
+            rows.setdefault(self._get_frame(place), []).append(
                 ((float(place[-2]), float(place[-1])), kind != NEGATIVE)
             )
         return {
             frame: [
                 PointPrompt(
                     frame,
-                    self._said.track,
+                    self._track_prompts.track,
                     [yx for yx, _ in found],
                     [positive for _, positive in found],
                 )
@@ -324,18 +338,20 @@ class Overlays:
         for corners in self._shapes.data:
             low, high = corners[:, -2:].min(axis=0), corners[:, -2:].max(axis=0)
             if (high > low).all():
-                frame = self._frame_of(corners[0])
+                frame = self._get_frame(corners[0])
                 found[frame] = [
-                    BoxPrompt(frame, self._said.track, (*map(float, low), *map(float, high)))
+                    BoxPrompt(
+                        frame, self._track_prompts.track, (*map(float, low), *map(float, high))
+                    )
                 ]
         return found
 
-    def _frame_of(self, place: Sequence[float]) -> int:
-        assert self._place is not None
-        along = self._place.choice.along
+    def _get_frame(self, data_position: Sequence[float]) -> int:
+        assert self._key is not None
+        along = self._key.selection.along
         return (
-            round(float(place[self.reading.letters.index(along)]))
-            if along in self.reading.letters
+            round(float(data_position[self.axes.letters.index(along)]))
+            if along in self.axes.letters
             else 0
         )
 
@@ -344,7 +360,7 @@ class Overlays:
 
         What is there is read a moment later: napari says so before it writes the pixels.
         """
-        if self._quiet or self._place is None:
+        if self._events_suppressed or self._key is None:
             return
         for (
             atom
@@ -354,34 +370,38 @@ class Overlays:
             )
             gained = {int(track) for track in np.unique(np.asarray(new))} - {0}
             tracks = gained or {int(track) for track in np.unique(np.asarray(old))} - {0}
-            self._touched |= {
-                (frame, track) for frame in self._frames_of(where) for track in tracks
+            self._painted_objects |= {
+                (frame, track) for frame in self._get_painted_frames(where) for track in tracks
             }
-        self._later(self._read_painted)
+        self._defer(self._report_painted)
 
-    def _read_painted(self) -> None:
+    def _report_painted(self) -> None:
         """The masks of the objects that were painted, as they are now."""
-        touched, self._touched = self._touched, set()
+        touched, self._painted_objects = self._painted_objects, set()
         for frame, track in sorted(touched):
-            if self._place is not None:
-                self._painted(frame, track, self._data[self._plane(self._place, frame)] == track)
+            if self._key is not None:
+                self._painted_callback(
+                    frame,
+                    track,
+                    self._label_data[self._compute_plane_index(self._key, frame)] == track,
+                )
 
-    def _frames_of(self, where: Sequence[Any]) -> list[int]:
+    def _get_painted_frames(self, painted_index: Sequence[Any]) -> list[int]:
         """The frames of an index into the labels: slices, or arrays of indices."""
-        assert self._place is not None
-        along = self._place.choice.along
-        if along not in self.reading.letters:
+        assert self._key is not None
+        along = self._key.selection.along
+        if along not in self.axes.letters:
             return [0]
-        part = where[self.reading.letters.index(along)]
+        part = painted_index[self.axes.letters.index(along)]
         if isinstance(part, slice):
-            return list(range(*part.indices(self._place.choice.length)))
+            return list(range(*part.indices(self._key.selection.length)))
         return [int(frame) for frame in np.unique(part)]
 
 
-def palette() -> CyclicLabelColormap:
+def make_palette() -> CyclicLabelColormap:
     """Colours to be told apart on a grey image: bright, and neighbours unlike each other."""
     steps = np.arange(_COLOUR_COUNT)
-    hue, value = (steps * _GOLDEN) % 1.0, 1.0 - 0.18 * (steps % 3 == 2)
+    hue, value = (steps * _GOLDEN_RATIO) % 1.0, 1.0 - 0.18 * (steps % 3 == 2)
     saturation = 0.85 - 0.25 * (steps % 2)
     solid = hsv_to_rgb(np.stack([hue, saturation, value], axis=-1))
     colours = np.concatenate(
@@ -390,17 +410,17 @@ def palette() -> CyclicLabelColormap:
     return CyclicLabelColormap(colors=colours, background_value=0, name="napari-sam2 objects")
 
 
-def _kinds(positive: Sequence[bool]) -> pd.DataFrame:
+def _make_kinds(positive: Sequence[bool]) -> pd.DataFrame:
     kinds = [POSITIVE if each else NEGATIVE for each in positive]
     return pd.DataFrame({"kind": pd.Categorical(kinds, categories=[POSITIVE, NEGATIVE])})
 
 
-def _corners(box: tuple[float, float, float, float]) -> list[tuple[float, float]]:
+def _compute_corners(box: tuple[float, float, float, float]) -> list[tuple[float, float]]:
     y, x, y2, x2 = box
     return [(y, x), (y, x2), (y2, x2), (y2, x)]
 
 
-def _added(
+def _find_added_clicks(
     before: Sequence[PointPrompt | BoxPrompt], now: Sequence[PointPrompt | BoxPrompt]
 ) -> list[PointPrompt]:
     """The clicks that came to those before, where nothing else changed; else none."""

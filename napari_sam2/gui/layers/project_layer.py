@@ -8,12 +8,12 @@ from typing import Any
 
 from napari_sam2.api.project import PROMPTS
 from napari_sam2.core.errors import Sam2Error
-from napari_sam2.gui.layers.samples import placed
-from napari_sam2.io.project import PROJECT, ProjectFile
+from napari_sam2.gui.layers.samples import make_layer_scale
+from napari_sam2.io.project import PROJECT_FILE_NAME, ProjectFile
 
 
 @dataclass(frozen=True, eq=False)
-class Opened:
+class ProjectLayer:
     """A project that is to be gone on with: its folder and file, and its image as napari's readers return one."""
 
     folder: Path
@@ -22,16 +22,20 @@ class Opened:
     options: dict[str, Any]
 
 
-def opened(folder: Path) -> Opened:
+def open_project_layer(folder: Path) -> ProjectLayer:
     """What a project folder holds.
 
     Raises FileError where it is none, or its image is not there any more.
     """
     file = ProjectFile.read(folder)
     stack = file.image.open(folder)
-    options = {"name": Path(file.image.name).stem or stack.name, "rgb": stack.rgb, **placed(stack)}
+    options = {
+        "name": Path(file.image.name).stem or stack.name,
+        "rgb": stack.rgb,
+        **make_layer_scale(stack),
+    }
     if not stack.rgb:
-        return Opened(folder, file, stack.data, options)
+        return ProjectLayer(folder, file, stack.data, options)
     place = stack.axes.index("c")
     order = [n for n in range(len(stack.axes)) if n != place]
     options.update(
@@ -40,13 +44,13 @@ def opened(folder: Path) -> Opened:
             for name in ("scale", "units", "axis_labels")
         }
     )
-    return Opened(folder, file, stack.data.transpose([*order, place]), options)
+    return ProjectLayer(folder, file, stack.data.transpose([*order, place]), options)
 
 
-def latest(root: Path | None) -> tuple[Path, str] | None:
+def find_latest_project(root: Path | None) -> tuple[Path, str] | None:
     """The project in `root` that was worked on last, and the name of its image; None where there is none in which something was said."""
-    found = [] if root is None else [each.parent for each in root.glob(f"*/{PROJECT}")]
-    for folder in sorted(found, key=_when, reverse=True):
+    found = [] if root is None else [each.parent for each in root.glob(f"*/{PROJECT_FILE_NAME}")]
+    for folder in sorted(found, key=_read_modified_time, reverse=True):
         try:
             file = ProjectFile.read(folder)
             if '"kind"' in (folder / PROMPTS).read_text(encoding="utf-8"):
@@ -56,6 +60,6 @@ def latest(root: Path | None) -> tuple[Path, str] | None:
     return None
 
 
-def _when(folder: Path) -> float:
+def _read_modified_time(folder: Path) -> float:
     prompts = folder / PROMPTS
     return prompts.stat().st_mtime if prompts.exists() else 0.0

@@ -18,19 +18,19 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 def nuclei_z() -> list[LayerData]:
     """A z-stack of nuclei, and a box around each of them."""
-    return layers_of("nuclei_z")
+    return make_sample_layers("nuclei_z")
 
 
 def migration_t() -> list[LayerData]:
     """A time-lapse of migrating cells, and a box around each of them."""
-    return layers_of("migration_t")
+    return make_sample_layers("migration_t")
 
 
-def layers_of(name: str) -> list[LayerData]:
+def make_sample_layers(name: str) -> list[LayerData]:
     """The layers of a sample, as napari's readers return them."""
     sample = next(each for each in SAMPLES if each.name == name)
     stack = open_stack(sample.image)
-    place = placed(stack)
+    place = make_layer_scale(stack)
     image = (np.asarray(stack.data), {"name": name, "colormap": "gray", **place}, "image")
     boxes = {
         "name": f"{name} nuclei",
@@ -40,10 +40,10 @@ def layers_of(name: str) -> list[LayerData]:
         "edge_width": 0.8,
         **place,
     }
-    return [image, (_boxes(sample), boxes, "shapes")]
+    return [image, (_read_boxes(sample), boxes, "shapes")]
 
 
-def _boxes(sample: Sample) -> list[np.ndarray]:
+def _read_boxes(sample: Sample) -> list[np.ndarray]:
     found = []
     for prompt in read_prompts(sample.prompts).prompts:
         assert isinstance(prompt, BoxPrompt)
@@ -52,7 +52,7 @@ def _boxes(sample: Sample) -> list[np.ndarray]:
     return found
 
 
-def placed(stack: Stack) -> dict[str, Any]:
+def make_layer_scale(stack: Stack) -> dict[str, Any]:
     """Scale and units where they are known: µm and seconds, else pixels."""
     known = {
         "z": stack.spacing.z_um,

@@ -9,11 +9,11 @@ from napari.layers import Tracks
 
 from napari_sam2.core.errors import PlanError
 from napari_sam2.gui.app.live_tables import TableSet
-from napari_sam2.gui.app.view import Place
-from napari_sam2.gui.layers.layer_axes import Reading, geometry, index
+from napari_sam2.gui.app.view import SessionKey
+from napari_sam2.gui.layers.layer_axes import LayerAxes, compute_plane_index, get_layer_geometry
 
 
-def tracks_layer(image: Any, reading: Reading, place: Place, tables: TableSet) -> Tracks:
+def make_tracks_layer(image: Any, axes: LayerAxes, key: SessionKey, tables: TableSet) -> Tracks:
     """A Tracks layer over an image layer: one vertex for each object and frame, at its middle; daughters hang on their mothers.
 
     Raises PlanError where nothing was measured yet.
@@ -24,7 +24,7 @@ def tracks_layer(image: Any, reading: Reading, place: Place, tables: TableSet) -
             "no object was measured yet: click one, or count the stack, and show tracks then"
         )
     ahead = [
-        index(reading, {**dict(place.at), place.choice.along: int(frame)})
+        compute_plane_index(axes, {**dict(key.at), key.selection.along: int(frame)})
         for frame in rows["frame"]
     ]
     data = np.column_stack(
@@ -36,5 +36,8 @@ def tracks_layer(image: Any, reading: Reading, place: Place, tables: TableSet) -
         int(track): [int(parent)] for track, parent in known if track in there and parent in there
     }
     return Tracks(
-        data.astype(np.float64), graph=graph, name=f"{image.name} tracks", **geometry(image)
+        data.astype(np.float64),
+        graph=graph,
+        name=f"{image.name} tracks",
+        **get_layer_geometry(image),
     )

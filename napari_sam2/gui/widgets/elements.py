@@ -17,19 +17,19 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_sam2.gui.widgets.icons import icon
+from napari_sam2.gui.widgets.icons import make_icon
 
-SPACE = 6
+SPACING_PX = 6
 
 
-def heading(text: str) -> QLabel:
+def make_heading(text: str) -> QLabel:
     """The title of a section."""
     label = QLabel(text)
     label.setStyleSheet("font-weight: 600; padding-top: 2px;")
     return label
 
 
-def muted(text: str = "") -> QLabel:
+def make_muted_label(text: str = "") -> QLabel:
     """A line that explains, and does not shout. Wraps."""
     label = QLabel(text)
     label.setWordWrap(True)
@@ -38,7 +38,7 @@ def muted(text: str = "") -> QLabel:
     return label
 
 
-def line() -> QFrame:
+def make_rule() -> QFrame:
     """A thin rule between sections."""
     rule = QFrame()
     rule.setFixedHeight(1)
@@ -46,8 +46,8 @@ def line() -> QFrame:
     return rule
 
 
-def tool(
-    name: str, tip: str, does: Callable[[], Any], *, text: str = "", checkable: bool = False
+def make_tool_button(
+    name: str, tip: str, action: Callable[[], Any], *, text: str = "", checkable: bool = False
 ) -> QToolButton:
     """A flat button with an icon."""
     button = QToolButton()
@@ -65,7 +65,7 @@ def tool(
     button.setStyleSheet(
         "QToolButton:checked { background: rgba(128, 128, 128, 110); border-radius: 3px; }"
     )
-    button.clicked.connect(lambda *_: does())
+    button.clicked.connect(lambda *_: action())
     return button
 
 
@@ -76,21 +76,21 @@ def follow_theme(parent: QWidget) -> None:
     for each in parent.findChildren(QWidget):
         name = each.property("icon_name")
         if name:
-            each.setIcon(icon(name, colour))
+            each.setIcon(make_icon(name, colour))
         if each.property("muted"):
             each.setStyleSheet(f"color: rgba({red}, {green}, {blue}, 150); font-size: 11px;")
 
 
-def once(parent: QObject, does: Callable[[], Any], after_ms: int = 0) -> QTimer:
+def make_single_shot_timer(parent: QObject, action: Callable[[], Any], after_ms: int = 0) -> QTimer:
     """A timer that does this once each time it is started: with 0 in the next turn of Qt's loop."""
     timer = QTimer(parent)
     timer.setSingleShot(True)
     timer.setInterval(after_ms)
-    timer.timeout.connect(does)
+    timer.timeout.connect(action)
     return timer
 
 
-def row(*widgets: QWidget | None, spacing: int = 4) -> QHBoxLayout:
+def make_row(*widgets: QWidget | None, spacing: int = 4) -> QHBoxLayout:
     """Widgets beside each other; None is a gap that takes what is left."""
     layout = QHBoxLayout()
     layout.setSpacing(spacing)
@@ -100,9 +100,9 @@ def row(*widgets: QWidget | None, spacing: int = 4) -> QHBoxLayout:
     return layout
 
 
-def column(parent: QWidget | None = None, *, margin: int = 0) -> QVBoxLayout:
+def make_column(parent: QWidget | None = None, *, margin: int = 0) -> QVBoxLayout:
     """A layout from top to bottom."""
     layout = QVBoxLayout(parent) if parent is not None else QVBoxLayout()
-    layout.setSpacing(SPACE)
+    layout.setSpacing(SPACING_PX)
     layout.setContentsMargins(margin, margin, margin, margin)
     return layout

@@ -6,7 +6,7 @@ from qtpy.QtCore import QByteArray, QRectF, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtSvg import QSvgRenderer
 
-_SIDE = 40  # pixels; shown at 18 or 20, so sharp on dense screens too
+_SIDE_PX = 40  # pixels; shown at 18 or 20, so sharp on dense screens too
 _DRAWINGS = {
     "point": '<circle cx="12" cy="12" r="3.2" fill="{c}"/><path d="M12 2v5M12 17v5M2 12h5M17 '
     '12h5"/>',
@@ -47,41 +47,43 @@ _DRAWINGS = {
     '<path d="M9.500 9.500a2.500 2.500 0 1 1 3.500 2.300c-.7.3-1 .8-1 1.700"/><path d="M12 '
     '16.300v.4"/>',
 }
-_FRAME = (
+_SVG_TEMPLATE = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 24 24" fill="none" stroke="{c}" '
     'stroke-width="1.700" '
     'stroke-linecap="round" stroke-linejoin="round">{drawing}</svg>'
 )
 
 
-def icon(name: str, colour: QColor) -> QIcon:
+def make_icon(name: str, colour: QColor) -> QIcon:
     """The drawing of that name; paler where what it stands on is disabled."""
     made = QIcon()
-    made.addPixmap(_pixmap(name, colour), QIcon.Mode.Normal)
+    made.addPixmap(_render_pixmap(name, colour), QIcon.Mode.Normal)
     pale = QColor(colour)
     pale.setAlphaF(0.35)
-    made.addPixmap(_pixmap(name, pale), QIcon.Mode.Disabled)
+    made.addPixmap(_render_pixmap(name, pale), QIcon.Mode.Disabled)
     return made
 
 
-def swatch(colour: QColor, *, side: int = 14) -> QPixmap:
+def make_swatch(colour: QColor, *, side_px: int = 14) -> QPixmap:
     """A round spot of one colour."""
-    spot = QPixmap(2 * side, 2 * side)
+    spot = QPixmap(2 * side_px, 2 * side_px)
     spot.fill(Qt.GlobalColor.transparent)
     painter = QPainter(spot)
     painter.setRenderHint(QPainter.RenderHint.Antialiasing)
     painter.setBrush(colour)
     painter.setPen(Qt.PenStyle.NoPen)
-    painter.drawEllipse(QRectF(2, 2, 2 * side - 4, 2 * side - 4))
+    painter.drawEllipse(QRectF(2, 2, 2 * side_px - 4, 2 * side_px - 4))
     painter.end()
     spot.setDevicePixelRatio(2.0)
     return spot
 
 
-def _pixmap(name: str, colour: QColor) -> QPixmap:
+def _render_pixmap(name: str, colour: QColor) -> QPixmap:
     drawing = _DRAWINGS[name].format(c=colour.name())
-    renderer = QSvgRenderer(QByteArray(_FRAME.format(c=colour.name(), drawing=drawing).encode()))
-    drawn = QPixmap(_SIDE, _SIDE)
+    renderer = QSvgRenderer(
+        QByteArray(_SVG_TEMPLATE.format(c=colour.name(), drawing=drawing).encode())
+    )
+    drawn = QPixmap(_SIDE_PX, _SIDE_PX)
     drawn.fill(Qt.GlobalColor.transparent)
     painter = QPainter(drawn)
     painter.setOpacity(colour.alphaF())

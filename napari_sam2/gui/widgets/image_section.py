@@ -9,116 +9,125 @@ from typing import Any
 from qtpy.QtCore import QSignalBlocker, Signal
 from qtpy.QtWidgets import QComboBox, QLabel, QPushButton, QWidget
 
-from napari_sam2.gui.layers.layer_axes import Reading
+from napari_sam2.gui.layers.layer_axes import LayerAxes
 from napari_sam2.gui.layers.samples import TITLES
-from napari_sam2.gui.widgets.elements import column, heading, muted, row
+from napari_sam2.gui.widgets.elements import make_column, make_heading, make_muted_label, make_row
 
-_AXES = {"z": "z (slices)", "t": "t (time)"}
+_AXIS_TITLES = {"z": "z (slices)", "t": "t (time)"}
 
 
 class ImageSection(QWidget):
-    """`chosen` is emitted when another image, axis or channel is chosen; `sample` with the name of one to open.
+    """`selection_changed` is emitted when another image, axis or channel is chosen; `sample_chosen` with the name of one to open.
 
-    `project` is emitted with the folder of a project to go on with, "" where one is to be asked
+    `project_chosen` is emitted with the folder of a project to go on with, "" where one is to be asked
     for.
     """
 
-    chosen = Signal()
-    sample = Signal(str)
-    project = Signal(str)
+    selection_changed = Signal()
+    sample_chosen = Signal(str)
+    project_chosen = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
-        self.layer = QComboBox()
-        self.layer.setToolTip("The image whose objects are segmented")
-        self.along = QComboBox()
-        self.along.setToolTip("The axis that objects are carried along")
-        self.channel = QComboBox()
-        self.channel.setToolTip("The channel the model looks at; all channels are measured")
-        self.about = muted()
-        self._along = row(QLabel("along"), self.along, QLabel("channel"), self.channel, None)
-        self._samples = QWidget()
-        samples = column(self._samples)
-        samples.addWidget(muted("Open a z-stack or a time-lapse, or try one of these:"))
+        self.layer_choice = QComboBox()
+        self.layer_choice.setToolTip("The image whose objects are segmented")
+        self.axis_choice = QComboBox()
+        self.axis_choice.setToolTip("The axis that objects are carried along")
+        self.channel_choice = QComboBox()
+        self.channel_choice.setToolTip("The channel the model looks at; all channels are measured")
+        self.about_label = make_muted_label()
+        self._axis_row = make_row(
+            QLabel("along"), self.axis_choice, QLabel("channel"), self.channel_choice, None
+        )
+        self._samples_box = QWidget()
+        samples = make_column(self._samples_box)
+        samples.addWidget(make_muted_label("Open a z-stack or a time-lapse, or try one of these:"))
         for name, title in TITLES.items():
             button = QPushButton(title)
-            button.clicked.connect(lambda *_, name=name: self.sample.emit(name))
+            button.clicked.connect(lambda *_, name=name: self.sample_chosen.emit(name))
             samples.addWidget(button)
-        self.last, self.open = QPushButton(), QPushButton("Open a project…")
-        self.last.hide()
-        self.open.setToolTip("A folder in which the plugin kept your work: image, clicks, labels")
-        self.open.clicked.connect(lambda *_: self.project.emit(""))
-        for button in (self.last, self.open):
+        self.last_project_button, self.open_project_button = (
+            QPushButton(),
+            QPushButton("Open a project…"),
+        )
+        self.last_project_button.hide()
+        self.open_project_button.setToolTip(
+            "A folder in which the plugin kept your work: image, clicks, labels"
+        )
+        self.open_project_button.clicked.connect(lambda *_: self.project_chosen.emit(""))
+        for button in (self.last_project_button, self.open_project_button):
             samples.addWidget(button)
-        layout = column(self)
-        layout.addWidget(heading("Image"))
-        layout.addWidget(self.layer)
-        layout.addLayout(self._along)
-        layout.addWidget(self.about)
-        layout.addWidget(self._samples)
-        for box in (self.layer, self.along, self.channel):
-            box.currentIndexChanged.connect(self.chosen)
+        layout = make_column(self)
+        layout.addWidget(make_heading("Image"))
+        layout.addWidget(self.layer_choice)
+        layout.addLayout(self._axis_row)
+        layout.addWidget(self.about_label)
+        layout.addWidget(self._samples_box)
+        for box in (self.layer_choice, self.axis_choice, self.channel_choice):
+            box.currentIndexChanged.connect(self.selection_changed)
 
-    def offer(self, images: Sequence[Any], current: Any) -> None:
+    def offer_images(self, images: Sequence[Any], current: Any) -> None:
         """List these layers, `current` being chosen."""
-        blocker = QSignalBlocker(self.layer)
-        self.layer.clear()
+        blocker = QSignalBlocker(self.layer_choice)
+        self.layer_choice.clear()
         for image in images:
-            self.layer.addItem(image.name, image)
+            self.layer_choice.addItem(image.name, image)
         if current is not None:
-            self.layer.setCurrentIndex(
+            self.layer_choice.setCurrentIndex(
                 next((n for n, image in enumerate(images) if image == current), 0)
             )
         blocker.unblock()
-        for widget in (self.layer, self.about):
+        for widget in (self.layer_choice, self.about_label):
             widget.setVisible(bool(images))
-        self._samples.setVisible(not images)
+        self._samples_box.setVisible(not images)
         if not images:
-            self.read(None)
+            self.show_axes(None)
 
-    def offer_project(self, found: tuple[Path, str] | None) -> None:
+    def offer_project(self, latest_project: tuple[Path, str] | None) -> None:
         """Offer to go on with this project: its folder, and the name of its image."""
-        self.last.setVisible(found is not None)
-        if found is not None:
-            folder, name = found
-            self.last.setText(f"Go on with {name}")
-            self.last.setToolTip(str(folder))
-            self.last.clicked.connect(lambda *_: self.project.emit(str(folder)))
+        self.last_project_button.setVisible(latest_project is not None)
+        if latest_project is not None:
+            folder, name = latest_project
+            self.last_project_button.setText(f"Go on with {name}")
+            self.last_project_button.setToolTip(str(folder))
+            self.last_project_button.clicked.connect(
+                lambda *_: self.project_chosen.emit(str(folder))
+            )
 
-    def read(self, reading: Reading | None, *, along: str = "", channel: int = 0) -> None:
+    def show_axes(self, axes: LayerAxes | None, *, along: str = "", channel: int = 0) -> None:
         """Show what can be chosen in an image that is read so."""
-        blockers = [QSignalBlocker(box) for box in (self.along, self.channel)]
-        self.along.clear()
-        self.channel.clear()
-        for axis in reading.walkable if reading else ():
-            self.along.addItem(_AXES[axis], axis)
-        for number in range(reading.channels if reading else 0):
-            self.channel.addItem(str(number), number)
-        self.along.setCurrentIndex(max(0, self.along.findData(along)))
-        self.channel.setCurrentIndex(max(0, self.channel.findData(channel)))
+        blockers = [QSignalBlocker(box) for box in (self.axis_choice, self.channel_choice)]
+        self.axis_choice.clear()
+        self.channel_choice.clear()
+        for axis in axes.propagation_axes if axes else ():
+            self.axis_choice.addItem(_AXIS_TITLES[axis], axis)
+        for number in range(axes.channel_count if axes else 0):
+            self.channel_choice.addItem(str(number), number)
+        self.axis_choice.setCurrentIndex(max(0, self.axis_choice.findData(along)))
+        self.channel_choice.setCurrentIndex(max(0, self.channel_choice.findData(channel)))
         for blocker in blockers:
             blocker.unblock()
-        many = reading is not None and reading.channels > 1
+        many = axes is not None and axes.channel_count > 1
         for place, shown in (
-            (0, reading is not None),
-            (1, reading is not None),
+            (0, axes is not None),
+            (1, axes is not None),
             (2, many),
             (3, many),
         ):
-            item = self._along.itemAt(place)
+            item = self._axis_row.itemAt(place)
             assert item is not None
             item.widget().setVisible(shown)
 
     @property
     def image(self) -> Any:
         """The layer that is chosen, None where there is none."""
-        return self.layer.currentData()
+        return self.layer_choice.currentData()
 
 
-def described(reading: Reading, image: Any) -> str:
+def describe_image(axes: LayerAxes, image: Any) -> str:
     """One line about an image."""
-    sizes = " × ".join(f"{axis} {size}" for axis, size in reading.sizes.items())
-    pixel = reading.spacing.y_um
+    sizes = " × ".join(f"{axis} {size}" for axis, size in axes.sizes.items())
+    pixel = axes.spacing.y_um
     words = [
         sizes,
         f"{pixel:.3g} µm per pixel" if pixel else "pixel size unknown",

@@ -11,43 +11,43 @@ from typing import Any
 
 
 @dataclass(frozen=True)
-class Key:
+class KeyBinding:
     """A key as napari spells it, as a person reads it, and what it does."""
 
-    napari: str
-    shown: str
-    does: str
+    napari_key: str
+    label: str
+    description: str
 
 
-KEYS: Mapping[str, Key] = {
-    "new": Key("N", "N", "new object"),
-    "propagate": Key("P", "P", "propagate, or pause"),
-    "cancel": Key("Escape", "Esc", "stop"),
-    "accept": Key("A", "A", "accept this frame, or take that back"),
-    "other": Key("C", "C", "another mask for the last click"),
-    "point": Key("Q", "Q", "click tool"),
-    "box": Key("B", "B", "box tool"),
-    "paint": Key("W", "W", "paint tool"),
-    "lasso": Key("L", "L", "lasso tool"),
-    "back": Key("Left", "←", "frame before"),
-    "forth": Key("Right", "→", "next frame"),
-    "previous": Key("Up", "↑", "object before"),
-    "next": Key("Down", "↓", "next object"),
-    "review": Key("X", "X", "next place worth a look"),
-    "review_back": Key("Shift-X", "Shift+X", "place before that"),
-    "undo": Key("Control-Z", "Ctrl+Z", "undo"),
-    "redo": Key("Control-Shift-Z", "Ctrl+Shift+Z", "redo"),
-    "save": Key("Control-Shift-E", "Ctrl+Shift+E", "save results"),
-    "delete": Key("Control-Delete", "Ctrl+Del", "delete object"),
+KEY_BINDINGS: Mapping[str, KeyBinding] = {
+    "new": KeyBinding("N", "N", "new object"),
+    "propagate": KeyBinding("P", "P", "propagate, or pause"),
+    "cancel": KeyBinding("Escape", "Esc", "stop"),
+    "accept": KeyBinding("A", "A", "accept this frame, or take that back"),
+    "other": KeyBinding("C", "C", "another mask for the last click"),
+    "point": KeyBinding("Q", "Q", "click tool"),
+    "box": KeyBinding("B", "B", "box tool"),
+    "paint": KeyBinding("W", "W", "paint tool"),
+    "lasso": KeyBinding("L", "L", "lasso tool"),
+    "back": KeyBinding("Left", "←", "frame before"),
+    "forth": KeyBinding("Right", "→", "next frame"),
+    "previous": KeyBinding("Up", "↑", "object before"),
+    "next": KeyBinding("Down", "↓", "next object"),
+    "review": KeyBinding("X", "X", "next place worth a look"),
+    "review_back": KeyBinding("Shift-X", "Shift+X", "place before that"),
+    "undo": KeyBinding("Control-Z", "Ctrl+Z", "undo"),
+    "redo": KeyBinding("Control-Shift-Z", "Ctrl+Shift+Z", "redo"),
+    "save": KeyBinding("Control-Shift-E", "Ctrl+Shift+E", "save results"),
+    "delete": KeyBinding("Control-Delete", "Ctrl+Del", "delete object"),
 }
 
 
-def hint(text: str, key: str) -> str:
+def make_hint(text: str, key: str) -> str:
     """A tooltip that names its key."""
-    return f"{text}  ({KEYS[key].shown})"
+    return f"{text}  ({KEY_BINDINGS[key].label})"
 
 
-def help_text() -> str:
+def make_help_text() -> str:
     """All keys and the mouse, as HTML."""
     mouse = (
         ("Click", "the object is here"),
@@ -55,7 +55,7 @@ def help_text() -> str:
         ("Shift + drag", "a box around the object"),
         ("Drag, wheel", "move, zoom"),
     )
-    rows = [*mouse, *((key.shown, key.does) for key in KEYS.values())]
+    rows = [*mouse, *((key.label, key.description) for key in KEY_BINDINGS.values())]
     return (
         "<table cellspacing='4'>"
         + "".join(
@@ -70,26 +70,28 @@ class Keyboard:
 
     def __init__(self, actions: Mapping[str, Callable[[], Any]]) -> None:
         self._actions = actions
-        self._bound: list[Any] = []
+        self._bound_providers: list[Any] = []
 
     def bind(self, providers: Iterable[Any]) -> None:
         """Bind all keys to these too; those that have them already are left."""
         for provider in providers:
-            if any(provider is known for known in self._bound):
+            if any(provider is known for known in self._bound_providers):
                 continue
-            self._bound.append(provider)
+            self._bound_providers.append(provider)
             for name, action in self._actions.items():
-                provider.bind_key(KEYS[name].napari, _called(action), overwrite=True)
+                provider.bind_key(
+                    KEY_BINDINGS[name].napari_key, _wrap_action(action), overwrite=True
+                )
 
     def close(self) -> None:
         """Give all keys back."""
-        for provider in self._bound:
+        for provider in self._bound_providers:
             for name in self._actions:
-                provider.bind_key(KEYS[name].napari, None, overwrite=True)
-        self._bound.clear()
+                provider.bind_key(KEY_BINDINGS[name].napari_key, None, overwrite=True)
+        self._bound_providers.clear()
 
 
-def _called(action: Callable[[], Any]) -> Callable[[Any], None]:
+def _wrap_action(action: Callable[[], Any]) -> Callable[[Any], None]:
     def pressed(_: Any) -> None:
         action()
 

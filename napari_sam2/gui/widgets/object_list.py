@@ -10,31 +10,37 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTableView, QToolButton, QWidget
 
 from napari_sam2.gui.app.view import ObjectRow
-from napari_sam2.gui.widgets.elements import column, heading, muted, row, tool
-from napari_sam2.gui.widgets.icons import swatch
-from napari_sam2.gui.widgets.keys import hint
+from napari_sam2.gui.widgets.elements import (
+    make_column,
+    make_heading,
+    make_muted_label,
+    make_row,
+    make_tool_button,
+)
+from napari_sam2.gui.widgets.icons import make_swatch
+from napari_sam2.gui.widgets.keys import make_hint
 
 _COLUMNS = ("", "Name", "Category", "Frames", "State")
 _EDITABLE = {1: "name", 2: "category"}
 _ROWS_SHOWN = 6
 
-Colour = Callable[[int], tuple[float, float, float]]
+TrackColour = Callable[[int], tuple[float, float, float]]
 
 
 class ObjectTable(QAbstractTableModel):
     """The rows, as Qt reads them.
 
-    `described` is emitted with a track, "name" or "category", and the new text.
+    `description_edited` is emitted with a track, "name" or "category", and the new text.
     """
 
-    described = Signal(int, str, str)
+    description_edited = Signal(int, str, str)
 
     def __init__(self) -> None:
         super().__init__()
         self.rows: tuple[ObjectRow, ...] = ()
-        self.colour: Colour = lambda _: (0.5, 0.5, 0.5)
+        self.track_colour: TrackColour = lambda _: (0.5, 0.5, 0.5)
 
-    def show(self, rows: tuple[ObjectRow, ...]) -> None:
+    def show_rows(self, rows: tuple[ObjectRow, ...]) -> None:
         """Show these; a selection stays where the same objects are there."""
         if [each.track for each in rows] != [each.track for each in self.rows]:
             self.beginResetModel()
@@ -44,11 +50,11 @@ class ObjectTable(QAbstractTableModel):
             self.rows = rows
             self.dataChanged.emit(self.index(0, 0), self.index(len(rows) - 1, len(_COLUMNS) - 1))
 
-    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802 - Qt's name
+    def rowCount(self, parent: QModelIndex | None = None) -> int:
         """Qt's: how many rows."""
         return 0 if parent is not None and parent.isValid() else len(self.rows)
 
-    def columnCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
+    def columnCount(self, parent: QModelIndex | None = None) -> int:
         """Qt's: how many columns."""
         return 0 if parent is not None and parent.isValid() else len(_COLUMNS)
 
@@ -68,32 +74,32 @@ class ObjectTable(QAbstractTableModel):
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """Qt's: what a cell shows."""
         each = self.rows[index.row()]
-        cells = (str(each.track), each.name, each.category, str(each.frames or ""), each.state)
+        cells = (str(each.track), each.name, each.category, str(each.frame_count or ""), each.state)
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.EditRole):
             return cells[index.column()]
         if role == Qt.ItemDataRole.DecorationRole and index.column() == 0:
-            return swatch(QColor.fromRgbF(*self.colour(each.track)))
+            return make_swatch(QColor.fromRgbF(*self.track_colour(each.track)))
         if role == Qt.ItemDataRole.TextAlignmentRole and index.column() == 3:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         if role == Qt.ItemDataRole.ToolTipRole and index.column() in _EDITABLE:
             return "Double click to write"
         return None
 
-    def setData(self, index: QModelIndex, value: Any, role: int = Qt.ItemDataRole.EditRole) -> bool:  # noqa: N802
+    def setData(self, index: QModelIndex, value: Any, role: int = Qt.ItemDataRole.EditRole) -> bool:
         """Qt's: somebody wrote a name or a category."""
         if role != Qt.ItemDataRole.EditRole or index.column() not in _EDITABLE:
             return False
-        self.described.emit(
+        self.description_edited.emit(
             self.rows[index.row()].track, _EDITABLE[index.column()], str(value).strip()
         )
         return True
 
 
 class ObjectList(QWidget):
-    """`selected` is emitted with the object that was clicked in the list, `asked` with what to do: "new", "merge", …, "import"."""
+    """`object_selected` is emitted with the object that was clicked in the list, `action_requested` with what to do: "new", "merge", …, "import"."""
 
-    selected = Signal(int)
-    asked = Signal(str)
+    object_selected = Signal(int)
+    action_requested = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
@@ -118,11 +124,11 @@ class ObjectList(QWidget):
             self.view.setColumnWidth(column_number, width)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
         self.view.setMinimumHeight(24 * _ROWS_SHOWN + 30)
-        self.count = muted()
+        self.count_label = make_muted_label()
         self.buttons = {
-            name: tool(drawing, tip, lambda name=name: self.asked.emit(name))  # type: ignore[misc]
+            name: make_tool_button(drawing, tip, lambda name=name: self.action_requested.emit(name))  # type: ignore[misc]
             for name, drawing, tip in (
-                ("new", "add", hint("New object: the next click is its first", "new")),
+                ("new", "add", make_hint("New object: the next click is its first", "new")),
                 (
                     "merge",
                     "merge",
@@ -141,35 +147,35 @@ class ObjectList(QWidget):
                     "lock",
                     "Lock the selected objects: nothing overwrites them any more. Again: unlock",
                 ),
-                ("delete", "delete", hint("Delete the selected objects", "delete")),
+                ("delete", "delete", make_hint("Delete the selected objects", "delete")),
             )
         }
-        self.sources = QToolButton()
-        self.sources.setProperty("icon_name", "import")
-        self.sources.setToolTip(
+        self.import_button = QToolButton()
+        self.import_button.setProperty("icon_name", "import")
+        self.import_button.setToolTip(
             "Take objects from a layer: labels (from Cellpose, StarDist or by hand), boxes or "
             "points"
         )
-        self.sources.setAutoRaise(True)
-        self.sources.setIconSize(QSize(18, 18))
-        self.sources.setMinimumHeight(26)
-        self.sources.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.sources.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        self.menu = QMenu(self.sources)
-        self.sources.setMenu(self.menu)
-        layout = column(self)
-        layout.addLayout(row(heading("Objects"), None, self.count))
+        self.import_button.setAutoRaise(True)
+        self.import_button.setIconSize(QSize(18, 18))
+        self.import_button.setMinimumHeight(26)
+        self.import_button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.import_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.import_menu = QMenu(self.import_button)
+        self.import_button.setMenu(self.import_menu)
+        layout = make_column(self)
+        layout.addLayout(make_row(make_heading("Objects"), None, self.count_label))
         layout.addWidget(self.view, 1)
-        layout.addLayout(row(*self.buttons.values(), None, self.sources, spacing=2))
-        self._showing = False
+        layout.addLayout(make_row(*self.buttons.values(), None, self.import_button, spacing=2))
+        self._updating = False
         self.view.selectionModel().selectionChanged.connect(self._on_selection)
 
     def show_rows(self, rows: tuple[ObjectRow, ...], current: int) -> None:
         """Show these objects, `current` being the one that is worked on."""
-        self._showing = True
-        self.table.show(rows)
+        self._updating = True
+        self.table.show_rows(rows)
         places = {each.track: place for place, each in enumerate(rows)}
-        if current in places and current not in self.chosen:
+        if current in places and current not in self.selected_tracks:
             where = self.table.index(places[current], 0)
             model = self.view.selectionModel()
             model.setCurrentIndex(
@@ -178,32 +184,32 @@ class ObjectList(QWidget):
                 | QItemSelectionModel.SelectionFlag.Rows,
             )
             self.view.scrollTo(where)
-        self._showing = False
-        self.count.setText(f"{len(rows)}" if rows else "")
-        several = len(self.chosen) > 1
+        self._updating = False
+        self.count_label.setText(f"{len(rows)}" if rows else "")
+        several = len(self.selected_tracks) > 1
         self.buttons["merge"].setEnabled(several)
         for name in ("split", "lock", "delete"):
             self.buttons[name].setEnabled(bool(rows))
 
     @property
-    def chosen(self) -> tuple[int, ...]:
+    def selected_tracks(self) -> tuple[int, ...]:
         """The objects that are selected."""
         return tuple(
             self.table.rows[index.row()].track
             for index in self.view.selectionModel().selectedRows()
         )
 
-    def offer(self, sources: Sequence[tuple[str, Callable[[], Any]]]) -> None:
+    def offer_import_layers(self, imports: Sequence[tuple[str, Callable[[], Any]]]) -> None:
         """What objects can be taken from."""
-        self.menu.clear()
-        for title, take in sources:
-            self.menu.addAction(title).triggered.connect(lambda *_, take=take: take())
-        if not sources:
-            self.menu.addAction("No layer with labels, boxes or points").setEnabled(False)
+        self.import_menu.clear()
+        for title, take in imports:
+            self.import_menu.addAction(title).triggered.connect(lambda *_, take=take: take())
+        if not imports:
+            self.import_menu.addAction("No layer with labels, boxes or points").setEnabled(False)
 
     def _on_selection(self, *_: Any) -> None:
-        chosen = self.chosen
+        chosen = self.selected_tracks
         self.buttons["merge"].setEnabled(len(chosen) > 1)
         index = self.view.selectionModel().currentIndex()
-        if not self._showing and index.isValid() and chosen:
-            self.selected.emit(self.table.rows[index.row()].track)
+        if not self._updating and index.isValid() and chosen:
+            self.object_selected.emit(self.table.rows[index.row()].track)

@@ -9,87 +9,100 @@ from qtpy.QtWidgets import QCheckBox, QComboBox, QProgressBar, QPushButton, QWid
 from superqt import QRangeSlider
 
 from napari_sam2.core.plan import Direction
-from napari_sam2.gui.app.session_update import Carry
+from napari_sam2.gui.app.session_update import PropagationRequest
 from napari_sam2.gui.app.view import Snapshot, Stage
-from napari_sam2.gui.widgets.elements import column, follow_theme, heading, muted, row, tool
-from napari_sam2.gui.widgets.keys import hint
+from napari_sam2.gui.widgets.elements import (
+    follow_theme,
+    make_column,
+    make_heading,
+    make_muted_label,
+    make_row,
+    make_tool_button,
+)
+from napari_sam2.gui.widgets.keys import make_hint
 
-_DIRECTIONS = {"both": "both ways", "forward": "forward", "backward": "backward"}
+_DIRECTION_TITLES = {"both": "both ways", "forward": "forward", "backward": "backward"}
 
 
-class CarrySection(QWidget):
-    """`asked` is emitted with "propagate" or "cancel"."""
+class PropagationSection(QWidget):
+    """`action_requested` is emitted with "propagate" or "cancel"."""
 
-    asked = Signal(str)
+    action_requested = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
-        self.go = QPushButton("Propagate")
-        self.go.setProperty("icon_name", "carry")
-        self.go.setToolTip(
-            hint(
+        self.propagate_button = QPushButton("Propagate")
+        self.propagate_button.setProperty("icon_name", "carry")
+        self.propagate_button.setToolTip(
+            make_hint(
                 "Carry the objects through the stack. While it runs: pause, and go on", "propagate"
             )
         )
-        self.go.setMinimumHeight(30)
-        self.go.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.stop = tool(
-            "stop", hint("Stop; what is done stays", "cancel"), lambda: self.asked.emit("cancel")
+        self.propagate_button.setMinimumHeight(30)
+        self.propagate_button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self.stop_button = make_tool_button(
+            "stop",
+            make_hint("Stop; what is done stays", "cancel"),
+            lambda: self.action_requested.emit("cancel"),
         )
-        self.direction = QComboBox()
-        for name, title in _DIRECTIONS.items():
-            self.direction.addItem(title, name)
-        self.direction.setToolTip("Which way from the first prompt of each object")
-        self.scope = QComboBox()
-        self.scope.addItem("all objects", False)
-        self.scope.addItem("this object", True)
-        self.scope.setToolTip("Which objects")
-        self.range = QRangeSlider(Qt.Orientation.Horizontal)
-        self.range.setToolTip("Between which frames: drag the ends, or the bar")
-        self.range_label = muted()
-        self.follow = QCheckBox("watch")
-        self.follow.setChecked(True)
-        self.follow.setToolTip("Show each frame when it is done; move the slider to look elsewhere")
-        self.bar = QProgressBar()
-        self.bar.setTextVisible(True)
-        self.bar.setFixedHeight(16)
-        layout = column(self)
-        layout.addWidget(heading("Propagate"))
-        layout.addLayout(row(self.direction, self.scope, None, self.follow))
-        layout.addWidget(self.range)
+        self.direction_choice = QComboBox()
+        for name, title in _DIRECTION_TITLES.items():
+            self.direction_choice.addItem(title, name)
+        self.direction_choice.setToolTip("Which way from the first prompt of each object")
+        self.tracks_choice = QComboBox()
+        self.tracks_choice.addItem("all objects", False)
+        self.tracks_choice.addItem("this object", True)
+        self.tracks_choice.setToolTip("Which objects")
+        self.range_slider = QRangeSlider(Qt.Orientation.Horizontal)
+        self.range_slider.setToolTip("Between which frames: drag the ends, or the bar")
+        self.range_label = make_muted_label()
+        self.watch_checkbox = QCheckBox("watch")
+        self.watch_checkbox.setChecked(True)
+        self.watch_checkbox.setToolTip(
+            "Show each frame when it is done; move the slider to look elsewhere"
+        )
+        self.progress_bar = QProgressBar()
+        self.progress_bar.setTextVisible(True)
+        self.progress_bar.setFixedHeight(16)
+        layout = make_column(self)
+        layout.addWidget(make_heading("Propagate"))
+        layout.addLayout(
+            make_row(self.direction_choice, self.tracks_choice, None, self.watch_checkbox)
+        )
+        layout.addWidget(self.range_slider)
         layout.addWidget(self.range_label)
-        buttons = row(self.go, self.stop)
+        buttons = make_row(self.propagate_button, self.stop_button)
         buttons.setStretch(0, 1)
         layout.addLayout(buttons)
-        layout.addWidget(self.bar)
-        self.go.clicked.connect(lambda *_: self.asked.emit("propagate"))
-        self.range.valueChanged.connect(self._label_range)
-        self.set_length(0)
+        layout.addWidget(self.progress_bar)
+        self.propagate_button.clicked.connect(lambda *_: self.action_requested.emit("propagate"))
+        self.range_slider.valueChanged.connect(self._update_range_label)
+        self.set_frame_count(0)
 
-    def set_length(self, frames: int) -> None:
+    def set_frame_count(self, frame_count: int) -> None:
         """So many frames, all of them chosen."""
-        blocker = QSignalBlocker(self.range)
-        last = max(1, frames - 1)
-        self.range.setRange(0, last)
-        self.range.setValue((0, last))
+        blocker = QSignalBlocker(self.range_slider)
+        last = max(1, frame_count - 1)
+        self.range_slider.setRange(0, last)
+        self.range_slider.setValue((0, last))
         blocker.unblock()
-        for widget in (self.range, self.range_label):
-            widget.setVisible(frames > 1)
-        self._length = frames
-        self._label_range()
+        for widget in (self.range_slider, self.range_label):
+            widget.setVisible(frame_count > 1)
+        self._frame_count = frame_count
+        self._update_range_label()
 
-    def choose_range(self, first: int, after: int) -> None:
+    def set_range(self, first: int, after: int) -> None:
         """Carry between these frames, as in a slice."""
-        self.range.setValue((first, max(first, after - 1)))
+        self.range_slider.setValue((first, max(first, after - 1)))
 
-    def carry(self, current: int) -> Carry:
+    def make_request(self, current: int) -> PropagationRequest:
         """What is asked for; `current` is the object that is worked on."""
-        first, last = (int(value) for value in self.range.value())
-        whole = (first, last) == (0, max(1, self._length - 1))
-        return Carry(
-            cast(Direction, self.direction.currentData()),
+        first, last = (int(value) for value in self.range_slider.value())
+        whole = (first, last) == (0, max(1, self._frame_count - 1))
+        return PropagationRequest(
+            cast(Direction, self.direction_choice.currentData()),
             None if whole else (first, last + 1),
-            (current,) if self.scope.currentData() else None,
+            (current,) if self.tracks_choice.currentData() else None,
         )
 
     def show_state(self, snapshot: Snapshot) -> None:
@@ -99,21 +112,21 @@ class CarrySection(QWidget):
         title = {Stage.RUNNING: "Pause", Stage.PAUSED: "Go on"}.get(
             stage, "Go on" if snapshot.unfinished else "Propagate"
         )
-        if self.go.text() != title:
-            self.go.setText(title)
-            self.go.setProperty("icon_name", "pause" if title == "Pause" else "carry")
+        if self.propagate_button.text() != title:
+            self.propagate_button.setText(title)
+            self.propagate_button.setProperty("icon_name", "pause" if title == "Pause" else "carry")
             follow_theme(self)
-        self.go.setEnabled(moving or snapshot.prompted)
-        self.stop.setEnabled(moving)
-        for widget in (self.direction, self.scope, self.range):
+        self.propagate_button.setEnabled(moving or snapshot.has_prompts)
+        self.stop_button.setEnabled(moving)
+        for widget in (self.direction_choice, self.tracks_choice, self.range_slider):
             widget.setEnabled(not moving)
         if stage is Stage.BUSY:
-            self.bar.setRange(0, 0)
+            self.progress_bar.setRange(0, 0)
         else:
-            self.bar.setRange(0, max(1, snapshot.total))
-            self.bar.setValue(snapshot.done)
-        self.bar.setFormat(f"{snapshot.done} of {snapshot.total}" if moving else "")
+            self.progress_bar.setRange(0, max(1, snapshot.total))
+            self.progress_bar.setValue(snapshot.done)
+        self.progress_bar.setFormat(f"{snapshot.done} of {snapshot.total}" if moving else "")
 
-    def _label_range(self) -> None:
-        first, last = (int(value) for value in self.range.value())
+    def _update_range_label(self) -> None:
+        first, last = (int(value) for value in self.range_slider.value())
         self.range_label.setText(f"frames {first} to {last}")

@@ -8,10 +8,16 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QButtonGroup, QWidget
 
 from napari_sam2.gui.app.view import Snapshot
-from napari_sam2.gui.widgets.elements import column, heading, muted, row, tool
-from napari_sam2.gui.widgets.keys import hint
+from napari_sam2.gui.widgets.elements import (
+    make_column,
+    make_heading,
+    make_muted_label,
+    make_row,
+    make_tool_button,
+)
+from napari_sam2.gui.widgets.keys import make_hint
 
-_HINTS = {
+_TOOL_HINTS = {
     "point": "Click the object. Ctrl+click or right click: what is not the object. Shift+drag: a "
     "box.",
     "box": "Drag a box around the object.",
@@ -30,29 +36,34 @@ class Tool(StrEnum):
 
 
 class ToolsSection(QWidget):
-    """`chosen` is emitted with a Tool, `asked` with "undo", "redo", "other" or "accept"."""
+    """`tool_chosen` is emitted with a Tool, `action_requested` with "undo", "redo", "other" or "accept"."""
 
-    chosen = Signal(object)
-    asked = Signal(str)
+    tool_chosen = Signal(object)
+    action_requested = Signal(str)
 
     def __init__(self) -> None:
         super().__init__()
         titles = {Tool.POINT: "Click", Tool.BOX: "Box", Tool.PAINT: "Paint", Tool.LASSO: "Lasso"}
-        self.tools = {
-            each: tool(
+        self.tool_buttons = {
+            each: make_tool_button(
                 each.value,
-                hint(_HINTS[each.value], each.value),
-                lambda each=each: self.choose(each),  # type: ignore[misc]
+                make_hint(_TOOL_HINTS[each.value], each.value),
+                lambda each=each: self.choose_tool(each),  # type: ignore[misc]
                 text=title,
                 checkable=True,
             )
             for each, title in titles.items()
         }
         group = QButtonGroup(self)
-        for button in self.tools.values():
+        for button in self.tool_buttons.values():
             group.addButton(button)
-        self.actions = {
-            name: tool(name, hint(tip, name), lambda name=name: self.asked.emit(name), text=text)  # type: ignore[misc]
+        self.action_buttons = {
+            name: make_tool_button(
+                name,
+                make_hint(tip, name),
+                lambda name=name: self.action_requested.emit(name),  # type: ignore[misc]
+                text=text,
+            )
             for name, tip, text in (
                 ("undo", "Take back the last action", ""),
                 ("redo", "Do it again", ""),
@@ -64,29 +75,31 @@ class ToolsSection(QWidget):
                 ),
             )
         }
-        self.hint = muted(_HINTS["point"])
-        self.current = Tool.POINT
-        layout = column(self)
-        layout.addWidget(heading("Prompt"))
-        layout.addLayout(row(*self.tools.values(), None, spacing=2))
-        layout.addWidget(self.hint)
-        layout.addLayout(row(*self.actions.values(), None, spacing=2))
-        self.tools[Tool.POINT].setChecked(True)
+        self.hint_label = make_muted_label(_TOOL_HINTS["point"])
+        self.current_tool = Tool.POINT
+        layout = make_column(self)
+        layout.addWidget(make_heading("Prompt"))
+        layout.addLayout(make_row(*self.tool_buttons.values(), None, spacing=2))
+        layout.addWidget(self.hint_label)
+        layout.addLayout(make_row(*self.action_buttons.values(), None, spacing=2))
+        self.tool_buttons[Tool.POINT].setChecked(True)
 
-    def choose(self, tool: Tool) -> None:
+    def choose_tool(self, tool: Tool) -> None:
         """Take this tool in hand."""
-        self.current = tool
-        self.tools[tool].setChecked(True)
-        self.hint.setText(_HINTS[tool.value])
-        self.chosen.emit(tool)
+        self.current_tool = tool
+        self.tool_buttons[tool].setChecked(True)
+        self.hint_label.setText(_TOOL_HINTS[tool.value])
+        self.tool_chosen.emit(tool)
 
     def show_state(self, snapshot: Snapshot) -> None:
         """Enable what makes sense now."""
-        shown, offered = snapshot.choices
-        self.actions["undo"].setEnabled(snapshot.undoable)
-        self.actions["redo"].setEnabled(snapshot.redoable)
-        self.actions["other"].setEnabled(offered > 1)
-        self.actions["other"].setText(f"Mask {shown} of {offered}" if offered > 1 else "Other mask")
-        self.actions["accept"].setEnabled(
-            any(each.track == snapshot.current and each.frames for each in snapshot.objects)
+        shown, offered = snapshot.mask_alternatives
+        self.action_buttons["undo"].setEnabled(snapshot.undoable)
+        self.action_buttons["redo"].setEnabled(snapshot.redoable)
+        self.action_buttons["other"].setEnabled(offered > 1)
+        self.action_buttons["other"].setText(
+            f"Mask {shown} of {offered}" if offered > 1 else "Other mask"
+        )
+        self.action_buttons["accept"].setEnabled(
+            any(each.track == snapshot.current and each.frame_count for each in snapshot.objects)
         )

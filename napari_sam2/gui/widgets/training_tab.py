@@ -26,14 +26,21 @@ from qtpy.QtWidgets import (
 )
 
 from napari_sam2.core.errors import Sam2Error
-from napari_sam2.gui.app.accepted_frames import LEAST, Accepted
-from napari_sam2.gui.app.fine_tuner import CHOICES, Coach, Lesson, Plan, free_name, place_of
+from napari_sam2.gui.app.accepted_frames import MIN_FRAMES, AcceptedFrames
+from napari_sam2.gui.app.fine_tuner import (
+    TRAINABLE_TITLES,
+    FineTuner,
+    FineTuningPlan,
+    TrainingProgress,
+    find_free_name,
+    get_model_path,
+)
 
 if TYPE_CHECKING:
     from napari_sam2.train.recipe import Recipe
 
-_MINUTES = 5.0
-_PREVIEW = (
+_DEFAULT_MINUTES = 5.0
+_PREVIEW_CAPTION = (
     "Frames held out, carried from the left: green is what you accepted, magenta the model's "
     "answer on top of it."
 )
@@ -41,34 +48,34 @@ _PREVIEW = (
 log = logging.getLogger(__name__)
 
 
-class Picture(QLabel):
+class PreviewImage(QLabel):
     """A picture as large as there is room for."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self._whole = QPixmap()
+        self._pixmap = QPixmap()
         self.setAlignment(Qt.AlignmentFlag.AlignTop | Qt.AlignmentFlag.AlignHCenter)
         self.setMinimumHeight(80)
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
 
     def show_png(self, png: bytes | None) -> None:
         """Show another one; None: none."""
-        self._whole = QPixmap()
+        self._pixmap = QPixmap()
         if png is not None:
-            self._whole.loadFromData(png)
-        self._fit()
+            self._pixmap.loadFromData(png)
+        self._rescale()
 
-    def resizeEvent(self, event: Any) -> None:  # noqa: N802
+    def resizeEvent(self, event: Any) -> None:
         """Fit."""
         super().resizeEvent(event)
-        self._fit()
+        self._rescale()
 
-    def _fit(self) -> None:
-        if self._whole.isNull():
+    def _rescale(self) -> None:
+        if self._pixmap.isNull():
             self.setPixmap(QPixmap())
             return
         self.setPixmap(
-            self._whole.scaled(
+            self._pixmap.scaled(
                 self.size(),
                 Qt.AspectRatioMode.KeepAspectRatio,
                 Qt.TransformationMode.SmoothTransformation,
@@ -81,221 +88,248 @@ class TrainingTab(QWidget):
 
     It runs in a thread of its own; `refresh` after frames were accepted or the model changed.
 
-    `trained` comes with the file of a new model, which is among the known models by then; `told`
+    `model_trained` comes with the file of a new model, which is among the known models by then; `notified`
     with a sentence for the person, and whether something is wrong.
 
     Parameters
     ----------
-    accepted
+    get_accepted
         What there is to learn from now; None where nothing is open.
-    model
+    get_model_name
         The name or path of the model to start from.
     folder
         Where the result goes; where known models lie, if not given.
     """
 
-    trained = Signal(str)
-    told = Signal(str, bool)
-    _lesson = Signal(object)
-    _ended = Signal(object, object)
+    model_trained = Signal(str)
+    notified = Signal(str, bool)
+    _progressed = Signal(object)
+    _finished = Signal(object, object)
 
     def __init__(
         self,
-        accepted: Callable[[], Accepted | None],
-        model: Callable[[], str],
+        get_accepted: Callable[[], AcceptedFrames | None],
+        get_model_name: Callable[[], str],
         *,
         folder: Path | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
-        self.recipe: Recipe | None = None  # takes the place of what is chosen here
-        self._accepted, self._model, self._folder = accepted, model, folder
-        self._coach: Coach | None = None
-        self._began = 0.0
-        self._summary, self._figures, self._caption = QLabel(), QLabel(), QLabel(_PREVIEW)
-        self._trains, self._minutes, self._name = QComboBox(), QDoubleSpinBox(), QLineEdit()
-        self._start, self._progress, self._picture = QPushButton(), QProgressBar(), Picture()
-        self._lay_out()
-        self._lesson.connect(self._show)
-        self._ended.connect(self._end)
-        self._start.clicked.connect(lambda *_: self.stop() if self.running else self.start())
+        self.recipe_override: Recipe | None = None  # takes the place of what is chosen here
+        self._get_accepted, self._get_model_name, self._folder = (
+            get_accepted,
+            get_model_name,
+            folder,
+        )
+        self._fine_tuner: FineTuner | None = None
+        self._started_s = 0.0
+        self._summary_label, self._scores_label, self._caption_label = (
+            QLabel(),
+            QLabel(),
+            QLabel(_PREVIEW_CAPTION),
+        )
+        self._trains_choice, self._minutes_box, self._name_edit = (
+            QComboBox(),
+            QDoubleSpinBox(),
+            QLineEdit(),
+        )
+        self._start_button, self._progress_bar, self._preview = (
+            QPushButton(),
+            QProgressBar(),
+            PreviewImage(),
+        )
+        self._build_layout()
+        self._progressed.connect(self._show_progress)
+        self._finished.connect(self._on_finished)
+        self._start_button.clicked.connect(lambda *_: self.stop() if self.running else self.start())
         self.refresh()
 
     @property
     def running(self) -> bool:
         """Whether a training is under way."""
-        return self._coach is not None
+        return self._fine_tuner is not None
 
     def refresh(self) -> None:
         """Show what there is to learn from."""
-        found = self._accepted()
-        self._summary.setText(
+        found = self._get_accepted()
+        self._summary_label.setText(
             found.summary[0].upper() + found.summary[1:] + "." if found else "Open an image first."
         )
         if not self.running:
-            self._start.setEnabled(found is not None and len(found.frames) >= LEAST)
-            if not self._name.isModified():
-                self._name.setText(free_name(self._model(), self._folder))
+            self._start_button.setEnabled(found is not None and len(found.frames) >= MIN_FRAMES)
+            if not self._name_edit.isModified():
+                self._name_edit.setText(find_free_name(self._get_model_name(), self._folder))
 
     def start(self) -> None:
         """Begin, with what is chosen; what stands in the way is told."""
-        found = self._accepted()
-        trains = self._trains.currentData()
-        plan = Plan(self._model(), self._name.text().strip(), trains, self._minutes.value())
+        found = self._get_accepted()
+        trains = self._trains_choice.currentData()
+        plan = FineTuningPlan(
+            self._get_model_name(),
+            self._name_edit.text().strip(),
+            trains,
+            self._minutes_box.value(),
+        )
         try:
-            place_of(plan.name, self._folder)
+            get_model_path(plan.name, self._folder)
         except Sam2Error as error:
-            self.told.emit(str(error), True)
+            self.notified.emit(str(error), True)
             return
         if found is None:
             return
-        self._coach, self._began = Coach(self._tell), time.monotonic()
-        self._picture.show_png(None)
-        self._caption.setVisible(False)
-        self._figures.setText("Looking at the frames…")
+        self._fine_tuner, self._started_s = FineTuner(self._emit_progress), time.monotonic()
+        self._preview.show_png(None)
+        self._caption_label.setVisible(False)
+        self._scores_label.setText("Looking at the frames…")
         self._show_running(True)
         Thread(
-            target=self._teach,
-            args=(self._coach, found, plan),
+            target=self._train,
+            args=(self._fine_tuner, found, plan),
             name="napari-sam2-training",
             daemon=True,
         ).start()
 
     def stop(self) -> None:
         """Stop after the next step; the best so far is kept."""
-        if self._coach is not None:
-            self._coach.stop()
-            self._start.setEnabled(False)
-            self._start.setText("Stopping…")
+        if self._fine_tuner is not None:
+            self._fine_tuner.stop()
+            self._start_button.setEnabled(False)
+            self._start_button.setText("Stopping…")
 
-    def closeEvent(self, event: Any) -> None:  # noqa: N802
+    def closeEvent(self, event: Any) -> None:
         """A training does not outlive its window."""
         self.stop()
         super().closeEvent(event)
 
-    def _lay_out(self) -> None:
-        for trains, words in CHOICES.items():
-            self._trains.addItem(words, trains)
-        self._trains.setSizeAdjustPolicy(
+    def _build_layout(self) -> None:
+        for trains, words in TRAINABLE_TITLES.items():
+            self._trains_choice.addItem(words, trains)
+        self._trains_choice.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
-        self._trains.setMinimumContentsLength(12)
-        self._minutes.setRange(0.5, 24 * 60)
-        self._minutes.setDecimals(1)
-        self._minutes.setValue(_MINUTES)
-        self._minutes.setSuffix(" min")
-        self._name.setPlaceholderText("name of the new model")
-        self._summary.setWordWrap(True)
-        self._figures.setWordWrap(True)
-        self._caption.setWordWrap(True)
-        self._caption.setVisible(False)
-        self._caption.setStyleSheet("font-size: 11px;")
-        self._progress.setRange(0, 1000)
-        self._progress.setTextVisible(True)
+        self._trains_choice.setMinimumContentsLength(12)
+        self._minutes_box.setRange(0.5, 24 * 60)
+        self._minutes_box.setDecimals(1)
+        self._minutes_box.setValue(_DEFAULT_MINUTES)
+        self._minutes_box.setSuffix(" min")
+        self._name_edit.setPlaceholderText("name of the new model")
+        self._summary_label.setWordWrap(True)
+        self._scores_label.setWordWrap(True)
+        self._caption_label.setWordWrap(True)
+        self._caption_label.setVisible(False)
+        self._caption_label.setStyleSheet("font-size: 11px;")
+        self._progress_bar.setRange(0, 1000)
+        self._progress_bar.setTextVisible(True)
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for label, field, tip in (
             (
                 "Learns",
-                self._trains,
+                self._trains_choice,
                 (
                     "Which part of the model changes: of the small embedded one, all of it; of a "
                     "large one, outlines and following"
                 ),
             ),
-            ("For", self._minutes, "How long; stopping earlier keeps the best so far"),
-            ("New model", self._name, "What it will be called in the list of models"),
+            ("For", self._minutes_box, "How long; stopping earlier keeps the best so far"),
+            ("New model", self._name_edit, "What it will be called in the list of models"),
         ):
             form.addRow(label, field)
             field.setToolTip(tip)
             field.setAccessibleName(label)
         layout = QVBoxLayout(self)
-        layout.addWidget(self._summary)
+        layout.addWidget(self._summary_label)
         layout.addLayout(form)
-        layout.addWidget(self._start)
-        layout.addWidget(self._progress)
-        layout.addWidget(self._figures)
-        layout.addWidget(self._caption)
-        layout.addWidget(self._picture, 1)
+        layout.addWidget(self._start_button)
+        layout.addWidget(self._progress_bar)
+        layout.addWidget(self._scores_label)
+        layout.addWidget(self._caption_label)
+        layout.addWidget(self._preview, 1)
         self._show_running(False)
 
     def _show_running(self, running: bool) -> None:
-        self._start.setText("Stop and keep the best" if running else "Fine-tune")
-        self._start.setEnabled(True)
-        self._progress.setVisible(running)
-        self._progress.setValue(0)
-        self._progress.setFormat("")
-        for field in (self._trains, self._minutes, self._name):
+        self._start_button.setText("Stop and keep the best" if running else "Fine-tune")
+        self._start_button.setEnabled(True)
+        self._progress_bar.setVisible(running)
+        self._progress_bar.setValue(0)
+        self._progress_bar.setFormat("")
+        for field in (self._trains_choice, self._minutes_box, self._name_edit):
             field.setEnabled(not running)
 
-    def _teach(self, coach: Coach, accepted: Accepted, plan: Plan) -> None:
+    def _train(self, fine_tuner: FineTuner, accepted: AcceptedFrames, plan: FineTuningPlan) -> None:
         """In the training's thread: the file, or the error, is handed to the window's."""
         made: Path | None = None
         wrong: Exception | None = None
         try:
-            made = coach.teach(accepted, plan, folder=self._folder, recipe=self.recipe)
+            made = fine_tuner.finetune(
+                accepted, plan, folder=self._folder, recipe=self.recipe_override
+            )
         except Exception as error:  # noqa: BLE001 - told to the person, whatever it is
             wrong = error
         with suppress(RuntimeError):  # the window was closed
-            self._ended.emit(made, wrong)
+            self._finished.emit(made, wrong)
 
-    def _tell(self, lesson: Lesson) -> None:
+    def _emit_progress(self, progress: TrainingProgress) -> None:
         with suppress(RuntimeError):
-            self._lesson.emit(lesson)
+            self._progressed.emit(progress)
 
-    def _show(self, lesson: Lesson) -> None:
+    def _show_progress(self, progress: TrainingProgress) -> None:
         if not self.running:
             return
-        self._progress.setValue(int(1000 * lesson.fraction))
-        self._progress.setFormat(f"step {lesson.step} · {self._left(lesson.fraction)}")
-        self._figures.setText(told_of(lesson))
-        if lesson.picture is not None:
-            self._picture.show_png(lesson.picture)
-            self._caption.setVisible(True)
+        self._progress_bar.setValue(int(1000 * progress.fraction))
+        self._progress_bar.setFormat(
+            f"step {progress.step} · {self._format_time_left(progress.fraction)}"
+        )
+        self._scores_label.setText(describe_progress(progress))
+        if progress.preview_png is not None:
+            self._preview.show_png(progress.preview_png)
+            self._caption_label.setVisible(True)
 
-    def _left(self, fraction: float) -> str:
-        spent = time.monotonic() - self._began
+    def _format_time_left(self, fraction: float) -> str:
+        spent = time.monotonic() - self._started_s
         if fraction < 0.02:
             return "just begun"
         left = spent * (1 - fraction) / fraction
         return f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left"
 
-    def _end(self, made: Path | None, wrong: Exception | None) -> None:
-        self._coach = None
+    def _on_finished(self, model_path: Path | None, error: Exception | None) -> None:
+        self._fine_tuner = None
         self._show_running(False)
-        if wrong is not None:
-            self._figures.setText("")
-            if not isinstance(wrong, Sam2Error):
-                log.error("training failed", exc_info=wrong)
-            self.told.emit(
-                f"training stopped: {' '.join(str(wrong).split()) or type(wrong).__name__}", True
+        if error is not None:
+            self._scores_label.setText("")
+            if not isinstance(error, Sam2Error):
+                log.error("training failed", exc_info=error)
+            self.notified.emit(
+                f"training stopped: {' '.join(str(error).split()) or type(error).__name__}", True
             )
-        elif made is None:
-            self.told.emit(
+        elif model_path is None:
+            self.notified.emit(
                 "the model did not get better on the frames held out, and nothing was kept: "
                 "accept more frames, or give it longer",
                 False,
             )
         else:
-            self.told.emit(f"{made.stem} is ready: choose it in the list of models", False)
-            self._name.setModified(False)
-            self.trained.emit(str(made))
+            self.notified.emit(
+                f"{model_path.stem} is ready: choose it in the list of models", False
+            )
+            self._name_edit.setModified(False)
+            self.model_trained.emit(str(model_path))
         self.refresh()
 
 
-def told_of(lesson: Lesson) -> str:
+def describe_progress(progress: TrainingProgress) -> str:
     """How good the model is on frames it does not learn from, before and now, in words."""
-    if not lesson.figures or lesson.best is None:
+    if not progress.scores or progress.best is None:
         return "Looking at the frames…"
-    first, best = lesson.figures[0], lesson.best
-    if len(lesson.figures) == 1:
+    first, best = progress.scores[0], progress.best
+    if len(progress.scores) == 1:
         return (
-            f"Before: overlap {first.clicked:.2f} after one click, {first.carried:.2f} carried "
+            f"Before: overlap {first.click_iou:.2f} after one click, {first.propagated_iou:.2f} carried "
             "to other frames."
         )
     better = f"best so far at step {best.step}" if best.step else "not better yet"
     return (
-        f"Overlap with what you accepted, on frames held out: {first.clicked:.2f} → "
-        f"{best.clicked:.2f} after one click, "
-        f"{first.carried:.2f} → {best.carried:.2f} carried ({better})."
+        f"Overlap with what you accepted, on frames held out: {first.click_iou:.2f} → "
+        f"{best.click_iou:.2f} after one click, "
+        f"{first.propagated_iou:.2f} → {best.propagated_iou:.2f} carried ({better})."
     )

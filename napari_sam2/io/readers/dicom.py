@@ -13,16 +13,16 @@ import numpy as np
 
 from napari_sam2.core.errors import FileError
 from napari_sam2.core.stack import Spacing
-from napari_sam2.io.extras import MEDICAL, needed
-from napari_sam2.io.readers.lazy import lazily, reading, stamp
-from napari_sam2.io.readers.opened import UNKNOWN, Content
-from napari_sam2.io.units import length_um
+from napari_sam2.io.extras import MEDICAL, import_extra
+from napari_sam2.io.readers.lazy import convert_read_errors, get_file_stamp, make_lazy_array
+from napari_sam2.io.readers.opened import UNKNOWN_AXIS, OpenedImage
+from napari_sam2.io.units import convert_to_um
 
 SUFFIXES = (".dcm", ".dicom", ".ima")
 
-_MAGIC = b"DICM"  # after a preamble of 128 bytes: DICOM PS3.10, 7.1
-_UNEVEN = 0.01  # part of the slice distance by which slices may miss their place
-_NO_ORIENTATION = (1, 0, 0, 0, 1, 0)
+_DICM_MARKER = b"DICM"  # after a preamble of 128 bytes: DICOM PS3.10, 7.1
+_MAX_SPACING_DEVIATION = 0.01  # part of the slice distance by which slices may miss their place
+_DEFAULT_ORIENTATION = (1, 0, 0, 0, 1, 0)
 
 
 def is_dicom(path: Path) -> bool:
@@ -34,12 +34,12 @@ def is_dicom(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             file.seek(128)
-            return file.read(4) == _MAGIC
+            return file.read(4) == _DICM_MARKER
     except OSError:
         return False
 
 
-def slices_in(folder: Path) -> list[Path]:
+def list_dicom_files(folder: Path) -> list[Path]:
     """The DICOM files directly in a folder."""
     return [
         path
@@ -48,15 +48,15 @@ def slices_in(folder: Path) -> list[Path]:
     ]
 
 
-def open_dicom(path: Path) -> Content:
+def open_dicom(path: Path) -> OpenedImage:
     """What a DICOM file, or a folder of one series, holds: intensities after the rescale that each slice names.
 
     Slices come in the order of their places along the normal of their plane; several at one place
     are time points, in the order of their numbers. Raises FileError for several series in one
     folder, and where a slice is missing.
     """
-    files = slices_in(path) if path.is_dir() else [path]
-    heads = [_head(str(file), stamp(file)) for file in files]
+    files = list_dicom_files(path) if path.is_dir() else [path]
+    heads = [_read_header(str(file), get_file_stamp(file)) for file in files]
     series = Counter(head.get("SeriesInstanceUID") for head in heads)
     if len(series) > 1:
         raise FileError(
@@ -64,27 +64,27 @@ def open_dicom(path: Path) -> Content:
             "one, put each into a folder of its own"
         )
     if len(heads) == 1:
-        return _single(files[0], heads[0])
-    order, shape, step_mm = _ordered(heads, path)
+        return _open_single_file(files[0], heads[0])
+    order, shape, step_mm = _sort_slices(heads, path)
     planes = DicomPlanes.of(
         [files[number] for number in order], [heads[number] for number in order], shape
     )
     axes = {1: "t", 2: "tz"}[len(shape)] if step_mm is None or len(shape) == 2 else "z"
-    return Content(
-        lazily(planes, str(path)),
+    return OpenedImage(
+        make_lazy_array(planes, str(path)),
         axes + "yx",
-        _spacing(heads[0], step_mm),
-        name=_name(heads[0], path),
+        _make_spacing(heads[0], step_mm),
+        name=_get_series_name(heads[0], path),
         source=str(path),
     )
 
 
-def source_slices(path: Path) -> list[Any]:
+def read_source_slices(path: Path) -> list[Any]:
     """The datasets of a series without their pixels, in the order of the Stack: what derived objects refer to."""
-    files = slices_in(path) if path.is_dir() else [path]
-    heads = [_head(str(file), stamp(file)) for file in files]
-    order = _ordered(heads, path)[0] if len(heads) > 1 else [0]
-    return [needed("pydicom", MEDICAL, "DICOM").dcmread(files[number]) for number in order]
+    files = list_dicom_files(path) if path.is_dir() else [path]
+    heads = [_read_header(str(file), get_file_stamp(file)) for file in files]
+    order = _sort_slices(heads, path)[0] if len(heads) > 1 else [0]
+    return [import_extra("pydicom", MEDICAL, "DICOM").dcmread(files[number]) for number in order]
 
 
 @dataclass(frozen=True)
@@ -96,10 +96,12 @@ class DicomPlanes:
     dtype: np.dtype[Any]
 
     @classmethod
-    def of(cls, files: Sequence[Path], heads: Sequence[Any], lead: tuple[int, ...]) -> DicomPlanes:
+    def of(
+        cls, files: Sequence[Path], headers: Sequence[Any], leading_shape: tuple[int, ...]
+    ) -> DicomPlanes:
         """Of slices that are all alike; raises FileError that names the first that is not."""
-        size = (int(heads[0].Rows), int(heads[0].Columns))
-        for file, head in zip(files, heads, strict=True):
+        size = (int(headers[0].Rows), int(headers[0].Columns))
+        for file, head in zip(files, headers, strict=True):
             if (int(head.Rows), int(head.Columns)) != size or int(
                 head.get("SamplesPerPixel", 1)
             ) != 1:
@@ -107,32 +109,34 @@ class DicomPlanes:
                     f"{file}: is {head.Rows} × {head.Columns}: expected grey slices of {size[0]} "
                     f"× {size[1]}, as the others"
                 )
-        return cls(tuple(map(str, files)), (*lead, *size), _dtype(heads))
+        return cls(tuple(map(str, files)), (*leading_shape, *size), _choose_dtype(headers))
 
     @property
-    def lead(self) -> int:
+    def n_leading(self) -> int:
         """All but y and x."""
         return len(self.shape) - 2
 
     def __call__(self, index: tuple[int, ...]) -> np.ndarray:
         """One slice, rescaled."""
         number = int(np.ravel_multi_index(index, self.shape[:-2])) if index else 0
-        dataset = needed("pydicom", MEDICAL, "DICOM").dcmread(self.files[number])
-        slope, intercept = _rescale(dataset)
+        dataset = import_extra("pydicom", MEDICAL, "DICOM").dcmread(self.files[number])
+        slope, intercept = _get_rescale(dataset)
         pixels = np.asarray(dataset.pixel_array)
         if self.dtype.kind == "f":
             return (pixels.astype(np.float64) * slope + intercept).astype(self.dtype)
         return (pixels.astype(np.int64) * int(slope) + int(intercept)).astype(self.dtype)
 
 
-def _ordered(heads: Sequence[Any], path: Path) -> tuple[list[int], tuple[int, ...], float | None]:
+def _sort_slices(
+    headers: Sequence[Any], path: Path
+) -> tuple[list[int], tuple[int, ...], float | None]:
     """The order of the slices, the shape they make, and their distance in mm; None where all are at one place."""
     orientation = np.asarray(
-        heads[0].get("ImageOrientationPatient") or _NO_ORIENTATION, dtype=float
+        headers[0].get("ImageOrientationPatient") or _DEFAULT_ORIENTATION, dtype=float
     )
     normal = np.cross(orientation[:3], orientation[3:])
     at: dict[float, list[int]] = defaultdict(list)
-    for number, head in enumerate(heads):
+    for number, head in enumerate(headers):
         if head.get("ImagePositionPatient") is None:
             raise FileError(
                 f"{path}: a slice does not say where it lies (ImagePositionPatient): expected "
@@ -150,19 +154,23 @@ def _ordered(heads: Sequence[Any], path: Path) -> tuple[list[int], tuple[int, ..
     (count,) = times
     places = sorted(at)
     columns = [
-        sorted(at[place], key=lambda number: int(heads[number].get("InstanceNumber") or 0))
+        sorted(at[place], key=lambda number: int(headers[number].get("InstanceNumber") or 0))
         for place in places
     ]
     order = [column[time] for time in range(count) for column in columns]
     if len(places) == 1:
         return order, (count,), None
-    return order, (len(places),) if count == 1 else (count, len(places)), _step(places, path)
+    return (
+        order,
+        (len(places),) if count == 1 else (count, len(places)),
+        _compute_slice_distance(places, path),
+    )
 
 
-def _step(places: Sequence[float], path: Path) -> float:
-    steps = np.diff(places)
+def _compute_slice_distance(positions_mm: Sequence[float], path: Path) -> float:
+    steps = np.diff(positions_mm)
     step = float(np.median(steps))
-    wrong = np.flatnonzero(np.abs(steps - step) > _UNEVEN * step)
+    wrong = np.flatnonzero(np.abs(steps - step) > _MAX_SPACING_DEVIATION * step)
     if wrong.size:
         first = int(wrong[0])
         raise FileError(
@@ -173,35 +181,39 @@ def _step(places: Sequence[float], path: Path) -> float:
     return float(np.mean(steps))
 
 
-def _single(file: Path, head: Any) -> Content:
+def _open_single_file(file: Path, header: Any) -> OpenedImage:
     """One file: one slice, or the frames of a multi-frame file, whose meaning a person has to name."""
-    frames = int(head.get("NumberOfFrames") or 1)
-    planes = DicomPlanes.of([file], [head], ())
+    frames = int(header.get("NumberOfFrames") or 1)
+    planes = DicomPlanes.of([file], [header], ())
     if frames == 1:
-        return Content(
-            lazily(planes, str(file)), "yx", _spacing(head, None), name=file.stem, source=str(file)
+        return OpenedImage(
+            make_lazy_array(planes, str(file)),
+            "yx",
+            _make_spacing(header, None),
+            name=file.stem,
+            source=str(file),
         )
-    whole = _MultiFrame(planes, frames)
-    return Content(
-        lazily(whole, str(file)),
-        UNKNOWN + "yx",
-        _spacing(head, None),
+    whole = _MultiFramePlanes(planes, frames)
+    return OpenedImage(
+        make_lazy_array(whole, str(file)),
+        UNKNOWN_AXIS + "yx",
+        _make_spacing(header, None),
         name=file.stem,
         source=str(file),
     )
 
 
 @dataclass(frozen=True)
-class _MultiFrame:
+class _MultiFramePlanes:
     """All frames of one file, read together: compressed frames have no index that one could rely on."""
 
     slices: DicomPlanes
-    frames: int
-    lead: int = 0
+    n_frames: int
+    n_leading: int = 0
 
     @property
     def shape(self) -> tuple[int, ...]:
-        return (self.frames, *self.slices.shape)
+        return (self.n_frames, *self.slices.shape)
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -211,25 +223,25 @@ class _MultiFrame:
         return self.slices(index)
 
 
-def _spacing(head: Any, step_mm: float | None) -> Spacing:
+def _make_spacing(header: Any, step_mm: float | None) -> Spacing:
     rows, columns = (
-        length_um(float(value), "mm") for value in head.get("PixelSpacing") or (0.0, 0.0)
+        convert_to_um(float(value), "mm") for value in header.get("PixelSpacing") or (0.0, 0.0)
     )
-    return Spacing(z_um=length_um(step_mm, "mm"), y_um=rows, x_um=columns)
+    return Spacing(z_um=convert_to_um(step_mm, "mm"), y_um=rows, x_um=columns)
 
 
-def _rescale(head: Any) -> tuple[float, float]:
-    return float(head.get("RescaleSlope", 1) or 1), float(head.get("RescaleIntercept", 0) or 0)
+def _get_rescale(header: Any) -> tuple[float, float]:
+    return float(header.get("RescaleSlope", 1) or 1), float(header.get("RescaleIntercept", 0) or 0)
 
 
-def _dtype(heads: Sequence[Any]) -> np.dtype[Any]:
+def _choose_dtype(headers: Sequence[Any]) -> np.dtype[Any]:
     """Whole numbers stay whole, in the smallest of the usual types; another slope makes them floats."""
-    values = {_rescale(head) for head in heads}
+    values = {_get_rescale(head) for head in headers}
     if not all(float(number).is_integer() for pair in values for number in pair):
         return np.dtype(np.float32)
     bits, signed = (
-        int(heads[0].get("BitsStored") or 16),
-        bool(int(heads[0].get("PixelRepresentation") or 0)),
+        int(headers[0].get("BitsStored") or 16),
+        bool(int(headers[0].get("PixelRepresentation") or 0)),
     )
     ends = [
         ((-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if signed else (0, 2**bits - 1))[side] * slope
@@ -245,11 +257,13 @@ def _dtype(heads: Sequence[Any]) -> np.dtype[Any]:
     )
 
 
-def _name(head: Any, path: Path) -> str:
-    return str(head.get("SeriesDescription") or path.name)
+def _get_series_name(header: Any, path: Path) -> str:
+    return str(header.get("SeriesDescription") or path.name)
 
 
 @lru_cache(maxsize=4096)  # heads of slices, no pixels
-def _head(path: str, _: tuple[int, int]) -> Any:
-    with reading(f"{path}: cannot be read as DICOM", "a whole DICOM file"):
-        return needed("pydicom", MEDICAL, f"{path}: DICOM").dcmread(path, stop_before_pixels=True)
+def _read_header(path: str, _: tuple[int, int]) -> Any:
+    with convert_read_errors(f"{path}: cannot be read as DICOM", "a whole DICOM file"):
+        return import_extra("pydicom", MEDICAL, f"{path}: DICOM").dcmread(
+            path, stop_before_pixels=True
+        )

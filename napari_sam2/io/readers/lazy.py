@@ -15,13 +15,13 @@ import numpy as np
 
 from napari_sam2.core.errors import FileError, Sam2Error
 
-_numbers = itertools.count()
+_array_numbers = itertools.count()
 
 
-class Planes(Protocol):
+class PlaneReader(Protocol):
     """Where pixels are read from.
 
-    The first `lead` dimensions of `shape` are read one index at a time.
+    The first `n_leading` dimensions of `shape` are read one index at a time.
     """
 
     @property
@@ -35,7 +35,7 @@ class Planes(Protocol):
         ...
 
     @property
-    def lead(self) -> int:
+    def n_leading(self) -> int:
         """How many of the first dimensions count planes."""
         ...
 
@@ -44,40 +44,40 @@ class Planes(Protocol):
         ...
 
 
-def lazily(planes: Planes, source: str) -> da.Array:
+def make_lazy_array(planes: PlaneReader, source: str) -> da.Array:
     """All planes as one array; nothing is read before it is asked for, and nothing is kept.
 
     What goes wrong while a plane is read is raised as a FileError that names `source` and the
     plane.
     """
-    lead = planes.lead
+    lead = planes.n_leading
     chunks = tuple((1,) * n for n in planes.shape[:lead]) + tuple((n,) for n in planes.shape[lead:])
-    block = _Block(planes, source)
+    block = _BlockReader(planes, source)
     empty = np.empty((0,) * len(planes.shape), planes.dtype)
-    name = f"planes-{os.getpid()}-{next(_numbers)}"  # a name of our own: dask would hash the reader
+    name = f"planes-{os.getpid()}-{next(_array_numbers)}"  # a name of our own: dask would hash the reader
     return da.map_blocks(block, chunks=chunks, dtype=planes.dtype, meta=empty, name=name)
 
 
 @dataclass(frozen=True)
-class _Block:
-    planes: Planes
+class _BlockReader:
+    planes: PlaneReader
     source: str
 
     def __call__(self, block_id: tuple[int, ...]) -> np.ndarray:
         planes = self.planes
-        index = tuple(int(number) for number in block_id[: planes.lead])
+        index = tuple(int(number) for number in block_id[: planes.n_leading])
         place = f"plane {', '.join(map(str, index))} (counted from 0)" if index else "its pixels"
-        with reading(
-            f"{self.source}: {place} cannot be read", "a whole file", frame=self._frame(index)
+        with convert_read_errors(
+            f"{self.source}: {place} cannot be read", "a whole file", frame=self._find_frame(index)
         ):
             plane = np.asarray(planes(index))
-            if plane.shape != planes.shape[planes.lead :]:
+            if plane.shape != planes.shape[planes.n_leading :]:
                 raise ValueError(
-                    f"it has the shape {plane.shape!r}, not {planes.shape[planes.lead :]!r}"
+                    f"it has the shape {plane.shape!r}, not {planes.shape[planes.n_leading :]!r}"
                 )
-            return plane.astype(planes.dtype, copy=False)[(None,) * planes.lead]
+            return plane.astype(planes.dtype, copy=False)[(None,) * planes.n_leading]
 
-    def _frame(self, index: tuple[int, ...]) -> int | None:
+    def _find_frame(self, index: tuple[int, ...]) -> int | None:
         """The index of the one leading dimension that is longer than 1; None where there are more."""
         long = [
             number for number, length in zip(index, self.planes.shape, strict=False) if length > 1
@@ -86,7 +86,7 @@ class _Block:
 
 
 @contextmanager
-def reading(source: str, expected: str, *, frame: int | None = None) -> Iterator[None]:
+def convert_read_errors(source: str, expected: str, *, frame: int | None = None) -> Iterator[None]:
     """Whatever goes wrong inside is a FileError: the source, what was expected, and the reason.
 
     Broken files make decoders raise anything from zlib.error to KeyError, so all of it is caught
@@ -101,7 +101,7 @@ def reading(source: str, expected: str, *, frame: int | None = None) -> Iterator
         raise FileError(f"{source}: expected {expected}; {reason[:200]}", frame=frame) from error
 
 
-def stamp(path: Path) -> tuple[int, int]:
+def get_file_stamp(path: Path) -> tuple[int, int]:
     """Changes when a file does, so that a changed file is not read with what is known of the old one."""
     status = path.stat()
     return status.st_mtime_ns, status.st_size

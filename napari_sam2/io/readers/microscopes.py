@@ -12,29 +12,29 @@ import numpy as np
 
 from napari_sam2.core.errors import FileError
 from napari_sam2.core.stack import Spacing
-from napari_sam2.io.extras import MICROSCOPES, needed
-from napari_sam2.io.readers.lazy import lazily, reading, stamp
-from napari_sam2.io.readers.opened import Content
+from napari_sam2.io.extras import MICROSCOPES, import_extra
+from napari_sam2.io.readers.lazy import convert_read_errors, get_file_stamp, make_lazy_array
+from napari_sam2.io.readers.opened import OpenedImage
 
 SUFFIXES = (".czi", ".nd2", ".lif")
 
-_M = 1e6  # µm in a metre: what CZI and LIF measure in
+_UM_PER_M = 1e6  # µm in a metre: what CZI and LIF measure in
 
 
-def open_microscope(path: Path) -> Content:
+def open_microscope(path: Path) -> OpenedImage:
     """What a CZI, ND2 or LIF file holds.
 
     Raises FileError for one of several positions or images: export the one to use.
     """
-    readers = {".czi": _czi, ".nd2": _nd2, ".lif": _lif}
-    with reading(
+    readers = {".czi": _open_czi, ".nd2": _open_nd2, ".lif": _open_lif}
+    with convert_read_errors(
         f"{path}: cannot be read as {path.suffix[1:].upper()}", "a whole file of the microscope"
     ):
         return readers[path.suffix.lower()](path)
 
 
-def _czi(path: Path) -> Content:
-    file = _opened_czi(str(path), stamp(path))
+def _open_czi(path: Path) -> OpenedImage:
+    file = _get_czi_reader(str(path), get_file_stamp(path))
     box: Mapping[str, tuple[int, int]] = file.total_bounding_box
     others = {
         axis: end - start
@@ -48,7 +48,7 @@ def _czi(path: Path) -> Content:
         )
     axes = "".join(axis for axis in "TCZ" if axis in box)
     rectangle = file.total_bounding_rectangle
-    sample = _czi_plane(file, dict.fromkeys(axes, 0))
+    sample = _read_czi_plane(file, dict.fromkeys(axes, 0))
     shape = (
         *(box[axis][1] - box[axis][0] for axis in axes),
         rectangle.h,
@@ -58,9 +58,15 @@ def _czi(path: Path) -> Content:
     names = axes.lower() + "yxs"[: sample.ndim]
     document = file.metadata.get("ImageDocument", {}).get("Metadata", {})
     planes = CziPlanes(str(path), axes, tuple(int(n) for n in shape), sample.dtype)
-    spacing, channels = _czi_spacing(document), _czi_channels(document)
-    return Content(
-        lazily(planes, str(path)), names, spacing, channels, sample.ndim == 3, path.stem, str(path)
+    spacing, channels = _read_czi_spacing(document), _read_czi_channels(document)
+    return OpenedImage(
+        make_lazy_array(planes, str(path)),
+        names,
+        spacing,
+        channels,
+        sample.ndim == 3,
+        path.stem,
+        str(path),
     )
 
 
@@ -74,26 +80,26 @@ class CziPlanes:
     dtype: np.dtype[Any]
 
     @property
-    def lead(self) -> int:
+    def n_leading(self) -> int:
         """T, C and Z."""
         return len(self.axes)
 
     def __call__(self, index: tuple[int, ...]) -> np.ndarray:
         """One plane, (H, W), or (H, W, 3) in colour."""
-        file = _opened_czi(self.path, stamp(Path(self.path)))
-        return _czi_plane(file, dict(zip(self.axes, index, strict=True)))
+        file = _get_czi_reader(self.path, get_file_stamp(Path(self.path)))
+        return _read_czi_plane(file, dict(zip(self.axes, index, strict=True)))
 
 
-def _czi_plane(file: Any, at: Mapping[str, int]) -> np.ndarray:
-    pixels = np.asarray(file.read(plane=dict(at)))
+def _read_czi_plane(file: Any, position: Mapping[str, int]) -> np.ndarray:
+    pixels = np.asarray(file.read(plane=dict(position)))
     return pixels[..., 0] if pixels.shape[-1] == 1 else pixels[..., ::-1]  # libCZI gives blue first
 
 
-def _czi_spacing(document: Mapping[str, Any]) -> Spacing:
+def _read_czi_spacing(document: Mapping[str, Any]) -> Spacing:
     found = {}
     scaling = ((document.get("Scaling") or {}).get("Items") or {}).get("Distance") or []
     for distance in scaling if isinstance(scaling, list) else [scaling]:
-        value = float(distance.get("Value") or 0) * _M
+        value = float(distance.get("Value") or 0) * _UM_PER_M
         if value > 0:
             found[f"{str(distance.get('@Id')).lower()}_um"] = value
     return Spacing(
@@ -101,7 +107,7 @@ def _czi_spacing(document: Mapping[str, Any]) -> Spacing:
     )
 
 
-def _czi_channels(document: Mapping[str, Any]) -> tuple[str, ...]:
+def _read_czi_channels(document: Mapping[str, Any]) -> tuple[str, ...]:
     image = ((document.get("Information") or {}).get("Image") or {}).get("Dimensions") or {}
     channels = (image.get("Channels") or {}).get("Channel") or []
     names = [
@@ -111,12 +117,12 @@ def _czi_channels(document: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 @lru_cache(maxsize=4)
-def _opened_czi(path: str, _: tuple[int, int]) -> Any:
-    return needed("pylibCZIrw.czi", MICROSCOPES, f"{path}: CZI").CziReader(path)
+def _get_czi_reader(path: str, _: tuple[int, int]) -> Any:
+    return import_extra("pylibCZIrw.czi", MICROSCOPES, f"{path}: CZI").CziReader(path)
 
 
-def _nd2(path: Path) -> Content:
-    nd2 = needed("nd2", MICROSCOPES, f"{path}: ND2")
+def _open_nd2(path: Path) -> OpenedImage:
+    nd2 = import_extra("nd2", MICROSCOPES, f"{path}: ND2")
     with nd2.ND2File(path) as file:
         sizes = dict(file.sizes)
         if sizes.get("P", 1) > 1:
@@ -125,7 +131,9 @@ def _nd2(path: Path) -> Content:
             )
         taken = file.metadata.channels or ()
         spacing = (
-            _nd2_spacing(taken[0].volume, "Z" in sizes, _nd2_interval(file)) if taken else Spacing()
+            _read_nd2_spacing(taken[0].volume, "Z" in sizes, _read_nd2_interval(file))
+            if taken
+            else Spacing()
         )
         colour = bool(file.is_rgb)
         data = file.to_dask(
@@ -133,19 +141,21 @@ def _nd2(path: Path) -> Content:
         )  # copied: the array outlives the file, which it opens again by itself
     names = tuple(str(channel.channel.name) for channel in taken)
     channels = names if len(names) == sizes.get("C", 1) and all(names) else ()
-    return Content(data, "".join(sizes).lower(), spacing, channels, colour, path.stem, str(path))
+    return OpenedImage(
+        data, "".join(sizes).lower(), spacing, channels, colour, path.stem, str(path)
+    )
 
 
-def _nd2_spacing(volume: Any, deep: bool, interval: float | None) -> Spacing:
+def _read_nd2_spacing(volume: Any, has_z: bool, interval: float | None) -> Spacing:
     """What was calibrated: the reader says 1 µm of what was not."""
     x, y, z = (
         size if known else None
         for size, known in zip(volume.axesCalibration, volume.axesCalibrated, strict=True)
     )
-    return Spacing(z if deep else None, y, x, interval)
+    return Spacing(z if has_z else None, y, x, interval)
 
 
-def _nd2_interval(file: Any) -> float | None:
+def _read_nd2_interval(file: Any) -> float | None:
     for loop in file.experiment:
         if loop.type in ("TimeLoop", "NETimeLoop"):
             parameters = loop.parameters if loop.type == "TimeLoop" else loop.parameters.periods[0]
@@ -154,8 +164,8 @@ def _nd2_interval(file: Any) -> float | None:
     return None
 
 
-def _lif(path: Path) -> Content:
-    liffile = needed("liffile", MICROSCOPES, f"{path}: LIF")
+def _open_lif(path: Path) -> OpenedImage:
+    liffile = import_extra("liffile", MICROSCOPES, f"{path}: LIF")
     with liffile.LifFile(path) as file:
         if len(file.images) != 1:
             names = ", ".join(image.name for image in list(file.images)[:4])
@@ -166,13 +176,19 @@ def _lif(path: Path) -> Content:
         (image,) = file.images
         axes = "".join(image.dims)
         spacing, shape, dtype = (
-            _lif_spacing(image.coords),
+            _read_lif_spacing(image.coords),
             tuple(image.shape),
             np.dtype(image.dtype),
         )
     planes = LifPlanes(str(path), shape, dtype)
-    return Content(
-        lazily(planes, str(path)), axes.lower(), spacing, (), "S" in axes, path.stem, str(path)
+    return OpenedImage(
+        make_lazy_array(planes, str(path)),
+        axes.lower(),
+        spacing,
+        (),
+        "S" in axes,
+        path.stem,
+        str(path),
     )
 
 
@@ -183,20 +199,20 @@ class LifPlanes:
     path: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    lead: int = 0
+    n_leading: int = 0
 
     def __call__(self, index: tuple[int, ...]) -> np.ndarray:
         """All pixels; `index` is empty."""
-        with needed("liffile", MICROSCOPES, f"{self.path}: LIF").LifFile(self.path) as file:
+        with import_extra("liffile", MICROSCOPES, f"{self.path}: LIF").LifFile(self.path) as file:
             return np.asarray(file.images[0].asarray())
 
 
-def _lif_spacing(coords: Mapping[str, Any]) -> Spacing:
+def _read_lif_spacing(coords: Mapping[str, Any]) -> Spacing:
     """From the places of the first two samples along each axis: m, and s for T."""
     steps = {
         axis: abs(float(places[1]) - float(places[0]))
         for axis, places in coords.items()
         if len(places) > 1 and axis in "TZYX"
     }
-    found = {f"{axis.lower()}_um": steps[axis] * _M for axis in "ZYX" if steps.get(axis)}
+    found = {f"{axis.lower()}_um": steps[axis] * _UM_PER_M for axis in "ZYX" if steps.get(axis)}
     return Spacing(**found, t_s=steps.get("T") or None)

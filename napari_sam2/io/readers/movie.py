@@ -15,29 +15,29 @@ import numpy as np
 
 from napari_sam2.core.errors import FileError
 from napari_sam2.core.stack import Spacing
-from napari_sam2.io.extras import VIDEO, needed
-from napari_sam2.io.readers.lazy import lazily, reading, stamp
-from napari_sam2.io.readers.opened import Content
+from napari_sam2.io.extras import VIDEO, import_extra
+from napari_sam2.io.readers.lazy import convert_read_errors, get_file_stamp, make_lazy_array
+from napari_sam2.io.readers.opened import OpenedImage
 
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
-_READER = "pyav"
-_lock = Lock()  # one decoder is kept, and it goes forward through its file
+_PLUGIN = "pyav"
+_decoder_lock = Lock()  # one decoder is kept, and it goes forward through its file
 
 
-def open_movie(path: Path) -> Content:
+def open_movie(path: Path) -> OpenedImage:
     """What a movie holds: frames over time, in colour; grey where all three colours are one.
 
     The interval is that of playing.
     """
     planes = MoviePlanes.of(path)
-    rate = planes.rate
+    rate = planes.fps
     axes = "tyxs" if len(planes.shape) == 4 else "tyx"
-    return Content(
-        lazily(planes, str(path)),
+    return OpenedImage(
+        make_lazy_array(planes, str(path)),
         axes,
         Spacing(t_s=1 / rate if rate else None),
-        colour=len(planes.shape) == 4,
+        rgb=len(planes.shape) == 4,
         name=path.stem,
         source=str(path),
     )
@@ -52,8 +52,8 @@ class MoviePlanes:
 
     path: str
     shape: tuple[int, ...]
-    rate: float
-    lead: int = 1
+    fps: float
+    n_leading: int = 1
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -63,9 +63,11 @@ class MoviePlanes:
     @classmethod
     def of(cls, path: Path) -> MoviePlanes:
         """Of a movie whose frames were counted: containers say how many there are, and are wrong."""
-        needed("av", VIDEO, f"{path}: movies")
-        with reading(f"{path}: cannot be read as a movie", "frames that can be decoded"):
-            count, first, rate = _counted(str(path), stamp(path))
+        import_extra("av", VIDEO, f"{path}: movies")
+        with convert_read_errors(
+            f"{path}: cannot be read as a movie", "frames that can be decoded"
+        ):
+            count, first, rate = _count_frames(str(path), get_file_stamp(path))
         if not count:
             raise FileError(f"{path}: holds no frames: expected a movie")
         grey = bool((first == first[..., :1]).all())
@@ -73,65 +75,65 @@ class MoviePlanes:
 
     def __call__(self, index: tuple[int, ...]) -> np.ndarray:
         """One frame, (H, W, 3) or (H, W)."""
-        with _lock:
-            pixels = _decoder(self.path, stamp(Path(self.path))).frame(index[0])
+        with _decoder_lock:
+            pixels = _get_decoder(self.path, get_file_stamp(Path(self.path))).read_frame(index[0])
         return pixels if len(self.shape) == 4 else pixels[..., 0]
 
 
-class _Decoder:
+class _MovieDecoder:
     """Goes forward through a movie; back means from the start again: exact, where seeking is not in every file."""
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._next = 0
+        self._next_frame = 0
         self._frames: Generator[np.ndarray, None, None] | None = None
 
     def close(self) -> None:
         """Let go of the file."""
         if self._frames is not None:
             self._frames.close()
-        self._frames, self._next = None, 0
+        self._frames, self._next_frame = None, 0
 
-    def frame(self, index: int) -> np.ndarray:
+    def read_frame(self, index: int) -> np.ndarray:
         """The pixels of one frame."""
-        if self._frames is None or index < self._next:
+        if self._frames is None or index < self._next_frame:
             self.close()
             self._frames = cast(
-                "Generator[np.ndarray, None, None]", imageio.imiter(self._path, plugin=_READER)
+                "Generator[np.ndarray, None, None]", imageio.imiter(self._path, plugin=_PLUGIN)
             )
         while True:
             pixels = next(self._frames, None)
             if pixels is None:
                 raise ValueError(f"the movie ends before frame {index}")
-            self._next += 1
-            if self._next > index:
+            self._next_frame += 1
+            if self._next_frame > index:
                 return np.asarray(pixels)
 
 
-_open: dict[tuple[str, tuple[int, int]], _Decoder] = {}
+_open_decoders: dict[tuple[str, tuple[int, int]], _MovieDecoder] = {}
 
 
-def _decoder(path: str, changed: tuple[int, int]) -> _Decoder:
+def _get_decoder(path: str, file_stamp: tuple[int, int]) -> _MovieDecoder:
     """The decoder of this movie; that of another is closed."""
-    if (path, changed) not in _open:
-        _close_all()
-        _open[path, changed] = _Decoder(path)
-    return _open[path, changed]
+    if (path, file_stamp) not in _open_decoders:
+        _close_decoders()
+        _open_decoders[path, file_stamp] = _MovieDecoder(path)
+    return _open_decoders[path, file_stamp]
 
 
 @atexit.register  # a decoder that is closed later finds its package taken down
-def _close_all() -> None:
-    for decoder in _open.values():
+def _close_decoders() -> None:
+    for decoder in _open_decoders.values():
         decoder.close()
-    _open.clear()
+    _open_decoders.clear()
 
 
 @lru_cache(maxsize=16)
-def _counted(path: str, _: tuple[int, int]) -> tuple[int, np.ndarray, float]:
+def _count_frames(path: str, _: tuple[int, int]) -> tuple[int, np.ndarray, float]:
     """How many frames there are, the first of them, and how many are shown in a second."""
-    rate = float(imageio.immeta(path, plugin=_READER).get("fps") or 0.0)
+    rate = float(imageio.immeta(path, plugin=_PLUGIN).get("fps") or 0.0)
     count, first = 0, np.empty((0, 0, 3), np.uint8)
-    for pixels in imageio.imiter(path, plugin=_READER):
+    for pixels in imageio.imiter(path, plugin=_PLUGIN):
         first = np.asarray(pixels) if count == 0 else first
         count += 1
     return count, first, rate

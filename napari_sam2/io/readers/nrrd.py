@@ -12,15 +12,15 @@ import numpy as np
 
 from napari_sam2.core.errors import FileError
 from napari_sam2.core.stack import Spacing
-from napari_sam2.io.extras import MEDICAL, needed
-from napari_sam2.io.readers.lazy import lazily, reading, stamp
-from napari_sam2.io.readers.opened import UNKNOWN, Content
-from napari_sam2.io.units import length_um
+from napari_sam2.io.extras import MEDICAL, import_extra
+from napari_sam2.io.readers.lazy import convert_read_errors, get_file_stamp, make_lazy_array
+from napari_sam2.io.readers.opened import UNKNOWN_AXIS, OpenedImage
+from napari_sam2.io.units import convert_to_um
 
 SUFFIXES = (".nrrd", ".nhdr")
 
 _SPACE_KINDS = ("domain", "space")
-_GEOMETRY = (
+_GEOMETRY_FIELDS = (
     "space",
     "space dimension",
     "space units",
@@ -33,18 +33,18 @@ _GEOMETRY = (
 )
 
 
-def open_nrrd(path: Path) -> Content:
+def open_nrrd(path: Path) -> OpenedImage:
     """What a NRRD file holds.
 
     Lengths are mm where a file names an anatomical space and no unit, as all its readers take them.
     """
     planes = NrrdPlanes.of(path)
-    header = _header(str(path), stamp(path))
-    axes = _axes(header, len(planes.shape))
-    return Content(
-        lazily(planes, str(path)),
+    header = _read_header(str(path), get_file_stamp(path))
+    axes = _get_axes(header, len(planes.shape))
+    return OpenedImage(
+        make_lazy_array(planes, str(path)),
         axes[::-1],
-        _spacing(header, axes),
+        _make_spacing(header, axes),
         name=path.name.split(".")[0],
         source=str(path),
     )
@@ -61,21 +61,21 @@ class NrrdPlanes:
     @classmethod
     def of(cls, path: Path) -> NrrdPlanes:
         """Of a file whose header was read."""
-        nrrd = needed("nrrd", MEDICAL, f"{path}: NRRD")
-        with reading(f"{path}: cannot be read as NRRD", "a header and its data"):
-            header = _header(str(path), stamp(path))
+        nrrd = import_extra("nrrd", MEDICAL, f"{path}: NRRD")
+        with convert_read_errors(f"{path}: cannot be read as NRRD", "a header and its data"):
+            header = _read_header(str(path), get_file_stamp(path))
             shape = tuple(int(n) for n in header["sizes"])[::-1]
             dtype = np.dtype(nrrd.reader._determine_datatype(header)).newbyteorder("=")
         return cls(str(path), shape, dtype)
 
     @property
-    def lead(self) -> int:
+    def n_leading(self) -> int:
         """All but the first two dimensions of the file."""
         return max(0, len(self.shape) - 2)
 
     def __call__(self, index: tuple[int, ...]) -> np.ndarray:
         """One plane."""
-        return np.asarray(_data(self.path, stamp(Path(self.path)))[index])
+        return np.asarray(_read_pixels(self.path, get_file_stamp(Path(self.path)))[index])
 
 
 def write_nrrd(labels: np.ndarray, path: Path, like: Path) -> None:
@@ -83,8 +83,8 @@ def write_nrrd(labels: np.ndarray, path: Path, like: Path) -> None:
 
     Raises FileError where shapes differ.
     """
-    nrrd = needed("nrrd", MEDICAL, "NRRD")
-    header = _header(str(like), stamp(like))
+    nrrd = import_extra("nrrd", MEDICAL, "NRRD")
+    header = _read_header(str(like), get_file_stamp(like))
     shape = tuple(int(n) for n in header["sizes"])[::-1]
     if labels.shape != shape:
         raise FileError(
@@ -94,25 +94,28 @@ def write_nrrd(labels: np.ndarray, path: Path, like: Path) -> None:
     nrrd.write(
         str(path),
         labels,
-        {name: header[name] for name in _GEOMETRY if name in header},
+        {name: header[name] for name in _GEOMETRY_FIELDS if name in header},
         index_order="C",
     )
 
 
-def _axes(header: Mapping[str, Any], count: int) -> str:
+def _get_axes(header: Mapping[str, Any], n_axes: int) -> str:
     """A letter for each dimension of the file, in its order: x, y, z for space; what else there is by its kind."""
     kinds = [
         str(kind).lower()
-        for kind in header.get("kinds", ["domain"] * count if count <= 3 else [UNKNOWN] * count)
+        for kind in header.get(
+            "kinds", ["domain"] * n_axes if n_axes <= 3 else [UNKNOWN_AXIS] * n_axes
+        )
     ]
     space = iter("xyz")
     names = {"time": "t", "list": "c", "vector": "c", "rgb-color": "s", "rgba-color": "s"}
     return "".join(
-        next(space, UNKNOWN) if kind in _SPACE_KINDS else names.get(kind, UNKNOWN) for kind in kinds
+        next(space, UNKNOWN_AXIS) if kind in _SPACE_KINDS else names.get(kind, UNKNOWN_AXIS)
+        for kind in kinds
     )
 
 
-def _spacing(header: Mapping[str, Any], axes: str) -> Spacing:
+def _make_spacing(header: Mapping[str, Any], axes: str) -> Spacing:
     directions, named = header.get("space directions"), "space" in header
     units = [unit for unit in header.get("space units", header.get("units", [])) if unit]
     unit = str(units[0]) if units else "mm" if named else None
@@ -124,17 +127,17 @@ def _spacing(header: Mapping[str, Any], axes: str) -> Spacing:
             step = float(np.linalg.norm(np.asarray(directions[number], dtype=float)))
         else:
             step = float(header.get("spacings", [np.nan] * len(axes))[number])
-        found[f"{axis}_um"] = length_um(step if np.isfinite(step) else None, unit)
+        found[f"{axis}_um"] = convert_to_um(step if np.isfinite(step) else None, unit)
     return Spacing(**found)
 
 
 @lru_cache(maxsize=16)  # of headers
-def _header(path: str, _: tuple[int, int]) -> Mapping[str, Any]:
-    with reading(f"{path}: cannot be read as NRRD", "a header and its data"):
-        header: Mapping[str, Any] = needed("nrrd", MEDICAL, f"{path}: NRRD").read_header(path)
+def _read_header(path: str, _: tuple[int, int]) -> Mapping[str, Any]:
+    with convert_read_errors(f"{path}: cannot be read as NRRD", "a header and its data"):
+        header: Mapping[str, Any] = import_extra("nrrd", MEDICAL, f"{path}: NRRD").read_header(path)
         return header
 
 
 @lru_cache(maxsize=1)  # of pixels
-def _data(path: str, _: tuple[int, int]) -> np.ndarray:
-    return np.asarray(needed("nrrd", MEDICAL, f"{path}: NRRD").read(path, index_order="C")[0])
+def _read_pixels(path: str, _: tuple[int, int]) -> np.ndarray:
+    return np.asarray(import_extra("nrrd", MEDICAL, f"{path}: NRRD").read(path, index_order="C")[0])

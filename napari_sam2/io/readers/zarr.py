@@ -13,12 +13,12 @@ import zarr
 
 from napari_sam2.core.errors import AxesError, FileError
 from napari_sam2.core.stack import AXES, Spacing
-from napari_sam2.io.readers.lazy import lazily, reading
-from napari_sam2.io.readers.opened import UNKNOWN, Content
-from napari_sam2.io.readers.plate import fields_of
-from napari_sam2.io.units import length_um, time_s
+from napari_sam2.io.readers.lazy import convert_read_errors, make_lazy_array
+from napari_sam2.io.readers.opened import UNKNOWN_AXIS, OpenedImage
+from napari_sam2.io.readers.plate import list_fields
+from napari_sam2.io.units import convert_to_seconds, convert_to_um
 
-_MARKS = (
+_STORE_FILES = (
     "zarr.json",
     ".zgroup",
     ".zarray",
@@ -27,22 +27,22 @@ _MARKS = (
 
 def is_store(path: Path) -> bool:
     """Whether this folder is a zarr array or group."""
-    return any((path / mark).is_file() for mark in _MARKS)
+    return any((path / mark).is_file() for mark in _STORE_FILES)
 
 
-def open_zarr(path: Path, level: int = 0) -> Content:
+def open_zarr(path: Path, level: int = 0) -> OpenedImage:
     """What a zarr array or an OME-Zarr group on disk holds."""
     source, name = str(path), path.name.split(".")[0]
-    with reading(f"{path}: cannot be read as zarr", "an array or an OME-Zarr group"):
+    with convert_read_errors(f"{path}: cannot be read as zarr", "an array or an OME-Zarr group"):
         node = zarr.open(path, mode="r")
         if isinstance(node, zarr.Array):
             if level:
                 raise AxesError(f"level {level!r}: {path} is a single array, which has one (0)")
-            return array_content(node, name, source)
-        return _group_content(node, level, name, source)
+            return open_zarr_array(node, name, source)
+        return _open_group(node, level, name, source)
 
 
-def array_content(array: zarr.Array[Any], name: str = "array", source: str = "") -> Content:
+def open_zarr_array(array: zarr.Array[Any], name: str = "array", source: str = "") -> OpenedImage:
     """A zarr array; its axes where its metadata name them (zarr 3's dimension_names, xarray's _ARRAY_DIMENSIONS)."""
     names: Any = getattr(array.metadata, "dimension_names", None) or array.attrs.get(
         "_ARRAY_DIMENSIONS"
@@ -51,18 +51,24 @@ def array_content(array: zarr.Array[Any], name: str = "array", source: str = "")
     if len(letters) == array.ndim and all(len(each) == 1 and each in AXES for each in letters):
         axes = "".join(letters)
     else:
-        axes = UNKNOWN * (array.ndim - 2) + "yx"
-    return _content(array, axes, name, source)
+        axes = UNKNOWN_AXIS * (array.ndim - 2) + "yx"
+    return _make_opened_image(array, axes, name, source)
 
 
-def _content(array: zarr.Array[Any], axes: str, name: str, source: str, **more: Any) -> Content:
+def _make_opened_image(
+    array: zarr.Array[Any], axes: str, name: str, source: str, **more: Any
+) -> OpenedImage:
     if array.ndim < 2:
         raise AxesError(
             f"{source or 'the array'} of shape {array.shape!r} is no image: expected at least "
             "two dimensions"
         )
-    return Content(
-        lazily(_ZarrPlanes(array), source or "the array"), axes, name=name, source=source, **more
+    return OpenedImage(
+        make_lazy_array(_ZarrPlanes(array), source or "the array"),
+        axes,
+        name=name,
+        source=source,
+        **more,
     )
 
 
@@ -79,18 +85,18 @@ class _ZarrPlanes:
         return np.dtype(self.array.dtype).newbyteorder("=")
 
     @property
-    def lead(self) -> int:
+    def n_leading(self) -> int:
         return self.array.ndim - 2
 
     def __call__(self, index: tuple[int, ...]) -> np.ndarray:
         return np.asarray(self.array[index])
 
 
-def _group_content(group: zarr.Group, level: int, name: str, source: str) -> Content:
+def _open_group(group: zarr.Group, level: int, name: str, source: str) -> OpenedImage:
     attributes: dict[str, Any] = group.attrs.asdict()
     ome = attributes.get("ome", attributes)  # 0.5 keeps its metadata under "ome", 0.4 at the top
     if isinstance(ome, Mapping) and ("plate" in ome or "well" in ome):
-        fields = fields_of(Path(source))
+        fields = list_fields(Path(source))
         some = ", ".join(str(field.relative_to(source)) for field in fields[:3])
         raise FileError(
             f"{source}: is a plate of {len(fields)} fields ({some}, …): give the path of one of "
@@ -99,7 +105,7 @@ def _group_content(group: zarr.Group, level: int, name: str, source: str) -> Con
     if not isinstance(ome, Mapping) or "multiscales" not in ome:
         raise FileError(
             f"{source}: is a zarr group without an image in it: give the path of one of "
-            f"{_members(group)}"
+            f"{_list_members(group)}"
         )
     scales = ome["multiscales"]
     if len(scales) != 1:
@@ -112,29 +118,31 @@ def _group_content(group: zarr.Group, level: int, name: str, source: str) -> Con
     array = group[datasets[level]["path"]]
     if not isinstance(array, zarr.Array):
         raise FileError(f"{source}: its level {level} is no array")
-    axes = [_letter(axis) for axis in scales[0].get("axes", [])]
+    axes = [_get_axis_letter(axis) for axis in scales[0].get("axes", [])]
     if len(axes) != array.ndim:
         raise FileError(
             f"{source}: names {len(axes)} axes and its array has {array.ndim} dimensions "
             f"{array.shape!r}"
         )
-    spacing = _spacing(scales[0], datasets[level])
-    return _content(array, "".join(axes), name, source, spacing=spacing, channels=_channels(ome))
+    spacing = _read_spacing(scales[0], datasets[level])
+    return _make_opened_image(
+        array, "".join(axes), name, source, spacing=spacing, channels=_read_channel_names(ome)
+    )
 
 
-def _letter(axis: Mapping[str, Any] | str) -> str:
+def _get_axis_letter(axis: Mapping[str, Any] | str) -> str:
     """The letter of an OME-Zarr axis: its name, else what its type says."""
     if isinstance(axis, str):
-        return axis.lower() if axis.lower() in AXES else UNKNOWN
+        return axis.lower() if axis.lower() in AXES else UNKNOWN_AXIS
     name = str(axis.get("name", "")).lower()
     return (
         name
         if len(name) == 1 and name in AXES
-        else {"time": "t", "channel": "c"}.get(str(axis.get("type")), UNKNOWN)
+        else {"time": "t", "channel": "c"}.get(str(axis.get("type")), UNKNOWN_AXIS)
     )
 
 
-def _spacing(multiscale: Mapping[str, Any], dataset: Mapping[str, Any]) -> Spacing:
+def _read_spacing(multiscale: Mapping[str, Any], dataset: Mapping[str, Any]) -> Spacing:
     """Scale times unit; an axis without a unit has no spacing, for its scale may be of anything."""
     found: dict[str, float | None] = {}
     both = [
@@ -145,20 +153,23 @@ def _spacing(multiscale: Mapping[str, Any], dataset: Mapping[str, Any]) -> Spaci
         transformation["scale"] for transformation in both if transformation.get("type") == "scale"
     ]
     for number, axis in enumerate(multiscale["axes"]):
-        letter, unit = _letter(axis), axis.get("unit") if isinstance(axis, Mapping) else None
+        letter, unit = (
+            _get_axis_letter(axis),
+            axis.get("unit") if isinstance(axis, Mapping) else None,
+        )
         value = float(np.prod([scale[number] for scale in scales])) if scales else None
         if letter == "t":
-            found["t_s"] = time_s(value, unit)
+            found["t_s"] = convert_to_seconds(value, unit)
         elif letter in "zyx":
-            found[f"{letter}_um"] = length_um(value, unit)
+            found[f"{letter}_um"] = convert_to_um(value, unit)
     return Spacing(**found)
 
 
-def _channels(ome: Mapping[str, Any]) -> tuple[str, ...]:
+def _read_channel_names(ome: Mapping[str, Any]) -> tuple[str, ...]:
     labels = [channel.get("label") for channel in (ome.get("omero") or {}).get("channels", [])]
     return tuple(str(label) for label in labels) if all(labels) else ()
 
 
-def _members(group: zarr.Group) -> str:
+def _list_members(group: zarr.Group) -> str:
     names = sorted(name for name, _ in group.members())
     return json.dumps(names[:8]) if names else "none: it is empty"

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_sam2.core.track import Track
-from napari_sam2.io.extras import EXPORT, needed
+from napari_sam2.io.extras import EXPORT, import_extra
 from napari_sam2.io.tables import write_json
 
 
@@ -20,7 +20,7 @@ def write_coco(
 
     `track_id` of an annotation is the label; `frame` of an image counts from 0.
     """
-    encode = needed("pycocotools.mask", EXPORT, "COCO").encode
+    encode = import_extra("pycocotools.mask", EXPORT, "COCO").encode
     categories = {track.id: track.category or "object" for track in tracks}
     known = sorted({categories.get(int(label), "object") for label in np.unique(labels) if label})
     numbers = {category: number for number, category in enumerate(known, start=1)}
@@ -51,7 +51,7 @@ def write_coco(
                         "counts": runs["counts"].decode("ascii"),
                     },
                     "area": int(mask.sum()),
-                    "bbox": _box(mask),
+                    "bbox": _compute_bounding_box(mask),
                     "iscrowd": 0,
                 }
             )
@@ -59,7 +59,7 @@ def write_coco(
     write_json({"images": images, "annotations": annotations, "categories": kinds}, path)
 
 
-def _box(mask: np.ndarray) -> list[int]:
+def _compute_bounding_box(mask: np.ndarray) -> list[int]:
     """x, y, width, height, as COCO has them."""
     rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
     return [

@@ -18,16 +18,16 @@ import tifffile
 from napari_sam2.core.errors import FileError
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.track import Branch
-from napari_sam2.io.atomic import atomic
+from napari_sam2.io.atomic import write_atomically
 from napari_sam2.io.open import open_labels
 from napari_sam2.io.tables import write_text
 
 TRACK_FILES = ("res_track.txt", "man_track.txt")
-_LARGEST = int(np.iinfo(np.uint16).max)
+_MAX_LABEL = int(np.iinfo(np.uint16).max)
 
 
 @dataclass(frozen=True, eq=False)
-class Lineages:
+class LabelsWithParents:
     """Labels over time, (frames, H, W), and the parent of each track that has one."""
 
     labels: Stack
@@ -36,8 +36,8 @@ class Lineages:
 
 def write_ctc(
     folder: Path,
-    plane: Callable[[int], np.ndarray],
-    frames: int,
+    get_plane: Callable[[int], np.ndarray],
+    n_frames: int,
     parents: Mapping[int, int] | None = None,
 ) -> list[Branch]:
     """Write label planes and their lineage into a folder that is there; the branches as they are written.
@@ -46,16 +46,16 @@ def write_ctc(
     are numbered anew.
     """
     seen: dict[int, list[int]] = defaultdict(list)
-    for frame in range(frames):
-        for track in np.unique(plane(frame)).tolist():
+    for frame in range(n_frames):
+        for track in np.unique(get_plane(frame)).tolist():
             if track:
                 seen[track].append(frame)
-    pieces = _pieces(seen, dict(parents or {}))
-    digits = max(3, len(str(frames - 1)))
-    for frame in range(frames):
+    pieces = _split_into_ctc_tracks(seen, dict(parents or {}))
+    digits = max(3, len(str(n_frames - 1)))
+    for frame in range(n_frames):
         here = {piece.track: piece.label for piece in pieces if piece.first <= frame <= piece.last}
-        with atomic(folder / f"mask{frame:0{digits}d}.tif") as part:
-            tifffile.imwrite(part, _relabelled(plane(frame), here), compression="zlib")
+        with write_atomically(folder / f"mask{frame:0{digits}d}.tif") as part:
+            tifffile.imwrite(part, _relabel_plane(get_plane(frame), here), compression="zlib")
     rows = [
         Branch(piece.label, piece.first, piece.last, piece.parent)
         for piece in sorted(pieces, key=lambda each: each.label)
@@ -67,7 +67,7 @@ def write_ctc(
     return rows
 
 
-def read_ctc(folder: Path) -> Lineages:
+def read_ctc(folder: Path) -> LabelsWithParents:
     """Labels and parents of a folder of masks with its ``res_track.txt`` or ``man_track.txt`` (``01_RES``, ``01_GT/TRA``).
 
     Raises FileError where there are no masks or no track file, or a line of it is no four whole
@@ -76,23 +76,25 @@ def read_ctc(folder: Path) -> Lineages:
     file = next((folder / name for name in TRACK_FILES if (folder / name).is_file()), None)
     if file is None:
         raise FileError(f"{folder}: expected {' or '.join(TRACK_FILES)} beside the masks")
-    parents = {row.track: row.parent for row in _rows(file) if row.parent}
+    parents = {row.track: row.parent for row in _read_branches(file) if row.parent}
     planes = sorted([*folder.glob("mask*.tif"), *folder.glob("man_track*.tif")])
     if not planes:
         raise FileError(
             f"{folder}: holds no masks: expected mask000.tif or man_track000.tif and so on"
         )
     pattern = folder / ("mask*.tif" if planes[0].name.startswith("mask") else "man_track*.tif")
-    return Lineages(open_labels(str(pattern), axes="TYX" if len(planes) > 1 else "YX"), parents)
+    return LabelsWithParents(
+        open_labels(str(pattern), axes="TYX" if len(planes) > 1 else "YX"), parents
+    )
 
 
-def is_ctc_result(path: Path) -> bool:
+def is_ctc_folder(path: Path) -> bool:
     """Whether this is a folder that `read_ctc` reads."""
     return path.is_dir() and any((path / name).is_file() for name in TRACK_FILES)
 
 
 @dataclass
-class _Piece:
+class _CtcTrack:
     """A part of a track without gaps: `label` is what it is called in the files."""
 
     track: int
@@ -102,14 +104,19 @@ class _Piece:
     parent: int = 0
 
 
-def _pieces(seen: Mapping[int, Sequence[int]], parents: Mapping[int, int]) -> list[_Piece]:
+def _split_into_ctc_tracks(
+    frames_by_track: Mapping[int, Sequence[int]], parents: Mapping[int, int]
+) -> list[_CtcTrack]:
     births: dict[int, set[int]] = defaultdict(set)
     for child, parent in parents.items():
-        if child in seen and parent in seen:
-            births[parent].add(seen[child][0])
-    by_track = {track: _cut(track, frames, births[track]) for track, frames in seen.items()}
-    later = max(seen, default=0)
-    renumber = later + sum(len(pieces) - 1 for pieces in by_track.values()) > _LARGEST
+        if child in frames_by_track and parent in frames_by_track:
+            births[parent].add(frames_by_track[child][0])
+    by_track = {
+        track: _split_at_gaps(track, frames, births[track])
+        for track, frames in frames_by_track.items()
+    }
+    later = max(frames_by_track, default=0)
+    renumber = later + sum(len(pieces) - 1 for pieces in by_track.values()) > _MAX_LABEL
     label = 0 if renumber else later
     for track, pieces in sorted(by_track.items()):
         for number, piece in enumerate(pieces):
@@ -120,29 +127,31 @@ def _pieces(seen: Mapping[int, Sequence[int]], parents: Mapping[int, int]) -> li
                 piece.label = label
             piece.parent = pieces[number - 1].label if number else 0
     for child, parent in parents.items():
-        if child in seen and parent in seen:
-            before = [piece for piece in by_track[parent] if piece.last < seen[child][0]]
+        if child in frames_by_track and parent in frames_by_track:
+            before = [piece for piece in by_track[parent] if piece.last < frames_by_track[child][0]]
             by_track[child][0].parent = before[-1].label if before else 0
     return [piece for pieces in by_track.values() for piece in pieces]
 
 
-def _cut(track: int, frames: Sequence[int], births: Iterable[int]) -> list[_Piece]:
-    pieces = [_Piece(track, frames[0], frames[0])]
+def _split_at_gaps(
+    track: int, frames: Sequence[int], division_frames: Iterable[int]
+) -> list[_CtcTrack]:
+    pieces = [_CtcTrack(track, frames[0], frames[0])]
     for frame in frames[1:]:
-        if frame == pieces[-1].last + 1 and frame not in set(births):
+        if frame == pieces[-1].last + 1 and frame not in set(division_frames):
             pieces[-1].last = frame
         else:
-            pieces.append(_Piece(track, frame, frame))
+            pieces.append(_CtcTrack(track, frame, frame))
     return pieces
 
 
-def _relabelled(plane: np.ndarray, labels: Mapping[int, int]) -> np.ndarray:
-    ids = np.array([0, *sorted(labels)], dtype=np.int64)
-    values = np.array([labels.get(int(each), 0) for each in ids], dtype=np.uint16)
+def _relabel_plane(plane: np.ndarray, new_labels: Mapping[int, int]) -> np.ndarray:
+    ids = np.array([0, *sorted(new_labels)], dtype=np.int64)
+    values = np.array([new_labels.get(int(each), 0) for each in ids], dtype=np.uint16)
     return np.asarray(values[np.searchsorted(ids, plane)])
 
 
-def _rows(file: Path) -> list[Branch]:
+def _read_branches(file: Path) -> list[Branch]:
     rows = []
     for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), start=1):
         try:

@@ -10,8 +10,8 @@ import numpy as np
 
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.track import Track
-from napari_sam2.io.extras import MEDICAL, needed
-from napari_sam2.io.readers.dicom import source_slices
+from napari_sam2.io.extras import MEDICAL, import_extra
+from napari_sam2.io.readers.dicom import read_source_slices
 
 
 def write_dicom_seg(
@@ -23,8 +23,8 @@ def write_dicom_seg(
     without gaps, as the standard wants them, in the order of the labels. Raises LabelsError where
     there are no objects, or not as many planes as slices.
     """
-    seg = needed("highdicom.seg", MEDICAL, "DICOM-SEG")
-    slices = source_slices(like)
+    seg = import_extra("highdicom.seg", MEDICAL, "DICOM-SEG")
+    slices = read_source_slices(like)
     shape = (len(slices), int(slices[0].Rows), int(slices[0].Columns))
     if labels.shape != shape:
         raise LabelsError(
@@ -35,7 +35,7 @@ def write_dicom_seg(
         raise LabelsError("no objects in the labels: a segmentation needs at least one")
     numbers = np.searchsorted(ids, labels) + 1
     names = {track.id: track.name or track.category for track in tracks}
-    uid = needed("pydicom.uid", MEDICAL, "DICOM").generate_uid
+    uid = import_extra("pydicom.uid", MEDICAL, "DICOM").generate_uid
     made = seg.Segmentation(
         source_images=slices,
         pixel_array=np.where(labels > 0, numbers, 0).astype(
@@ -43,7 +43,7 @@ def write_dicom_seg(
         ),
         segmentation_type="BINARY",
         segment_descriptions=[
-            _described(number, label, names.get(label, ""))
+            _describe_segment(number, label, names.get(label, ""))
             for number, label in enumerate(ids, start=1)
         ],
         series_instance_uid=uid(),
@@ -59,11 +59,11 @@ def write_dicom_seg(
     made.save_as(path)
 
 
-def _described(number: int, label: int, name: str) -> object:
-    codes = needed("pydicom.sr.codedict", MEDICAL, "DICOM").codes
+def _describe_segment(number: int, label: int, name: str) -> object:
+    codes = import_extra("pydicom.sr.codedict", MEDICAL, "DICOM").codes
     seg, content = (
-        needed("highdicom.seg", MEDICAL, "DICOM-SEG"),
-        needed("highdicom", MEDICAL, "DICOM-SEG"),
+        import_extra("highdicom.seg", MEDICAL, "DICOM-SEG"),
+        import_extra("highdicom", MEDICAL, "DICOM-SEG"),
     )
     algorithm = content.AlgorithmIdentificationSequence(
         name="SAM 2", version=version("napari-sam2"), family=codes.cid7162.ArtificialIntelligence
@@ -76,5 +76,5 @@ def _described(number: int, label: int, name: str) -> object:
         algorithm_type="SEMIAUTOMATIC",
         algorithm_identification=algorithm,
         tracking_id=str(label),
-        tracking_uid=needed("pydicom.uid", MEDICAL, "DICOM").generate_uid(),
+        tracking_uid=import_extra("pydicom.uid", MEDICAL, "DICOM").generate_uid(),
     )

@@ -10,12 +10,12 @@ import numpy as np
 from napari_sam2.core.errors import LabelsError, OutputError
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.track import Track
-from napari_sam2.io.atomic import atomic
+from napari_sam2.io.atomic import write_atomically
 from napari_sam2.io.open import open_labels
 from napari_sam2.io.readers import nifti, nrrd
 from napari_sam2.io.writers import coco, dicom_seg, rois
 
-__all__ = ["FORMATS", "export"]
+__all__ = ["FORMATS", "export_labels"]
 
 Writer = Callable[[np.ndarray, Path, Path, Sequence[Track]], None]
 
@@ -32,7 +32,7 @@ FORMATS: dict[str, tuple[str, Writer]] = {
 """Suffix and writer by name. Labels into an OME-Zarr image: `zarr_labels.write_zarr_labels`."""
 
 
-def export(
+def export_labels(
     labels: Stack | np.ndarray | str | Path,
     path: Path | str,
     *,
@@ -81,7 +81,7 @@ def export(
         else None
     )
     planes = np.asarray(labels if stack is None else stack.data)
-    with atomic(final) as part:
+    with write_atomically(final) as part:
         named = part.with_name(
             part.name + (".nii" if final.suffix.lower() == ".nii" else suffix)
         )  # writers look at the name

@@ -10,7 +10,7 @@ import pandas as pd
 
 from napari_sam2.core.errors import OutputError
 from napari_sam2.core.stack import Spacing
-from napari_sam2.io.atomic import atomic
+from napari_sam2.io.atomic import write_atomically
 
 
 def write_geff(
@@ -55,23 +55,23 @@ def write_geff(
     properties: Any = {
         name: {"values": values.to_numpy(), "missing": None} for name, values in columns.items()
     }
-    with atomic(path) as part:
+    with write_atomically(path) as part:
         write_arrays(
             part,
             np.arange(len(rows), dtype=np.uint64),
             properties,
-            _edges(rows, tracks),
+            _find_edges(rows, tracks),
             None,
             GeffMetadata(directed=True, axes=axes, node_props_metadata={}, edge_props_metadata={}),
             zarr_format=3,
         )
 
 
-def _edges(rows: pd.DataFrame, tracks: pd.DataFrame) -> np.ndarray:
+def _find_edges(nodes: pd.DataFrame, tracks: pd.DataFrame) -> np.ndarray:
     """(n, 2) indices of rows: from, to."""
-    first = rows.reset_index().groupby("track")["index"].first()
-    last = rows.reset_index().groupby("track")["index"].last()
-    after = rows.reset_index().groupby("track")["index"].shift(-1)
+    first = nodes.reset_index().groupby("track")["index"].first()
+    last = nodes.reset_index().groupby("track")["index"].last()
+    after = nodes.reset_index().groupby("track")["index"].shift(-1)
     within = [(here, int(there)) for here, there in enumerate(after) if pd.notna(there)]
     divided = tracks.dropna(subset=["parent"])
     across = [

@@ -40,9 +40,9 @@ class LabelSpec:
         dtype = np.uint16 if max_track <= np.iinfo(np.uint16).max else np.uint32
         return cls(video.axes, video.shape, np.dtype(dtype), video.spacing)
 
-    def taken(self, frame: int, plane: np.ndarray, before: Set[int]) -> np.ndarray:
+    def convert_plane(self, frame: int, plane: np.ndarray, written_frames: Set[int]) -> np.ndarray:
         """`plane` in the type of the labels; raises LabelsError where it does not fit, or its frame came before."""
-        if not 0 <= frame < self.shape[0] or frame in before:
+        if not 0 <= frame < self.shape[0] or frame in written_frames:
             raise LabelsError(
                 f"expected each of the frames 0 to {self.shape[0] - 1} once", frame=frame
             )
@@ -60,9 +60,9 @@ class LabelSpec:
             )
         return plane.astype(self.dtype, copy=False)
 
-    def check_whole(self, frames: Set[int]) -> None:
+    def check_complete(self, written_frames: Set[int]) -> None:
         """Raise LabelsError unless all frames have come."""
-        missing = sorted(set(range(self.shape[0])) - set(frames))
+        missing = sorted(set(range(self.shape[0])) - set(written_frames))
         if missing:
             raise LabelsError(
                 f"{len(missing)} of {self.shape[0]} frames were not written, {missing[0]} the "

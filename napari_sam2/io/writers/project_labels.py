@@ -10,23 +10,23 @@ import numpy as np
 import zarr
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.io.atomic import atomic, remove, writing
+from napari_sam2.io.atomic import convert_write_errors, remove_path, write_atomically
 from napari_sam2.io.writers.label_spec import LabelSpec
-from napari_sam2.io.writers.zarr_sink import prepared
+from napari_sam2.io.writers.zarr_sink import create_label_array
 
-NAME = "labels.ome.zarr"
+LABELS_NAME = "labels.ome.zarr"
 
 
-class KeptLabels:
+class ProjectLabels:
     """``labels.ome.zarr`` in a folder: frames that never came are empty.
 
     A frame's chunks are replaced one by one, each whole.
     """
 
     def __init__(self, folder: Path, spec: LabelSpec) -> None:
-        self.path = folder / NAME
+        self.path = folder / LABELS_NAME
         self._spec = spec
-        self._sums: dict[int, int] = {}
+        self._checksums: dict[int, int] = {}
         self._array: Any = None
 
     def put(self, frame: int, plane: np.ndarray) -> bool:
@@ -38,28 +38,28 @@ class KeptLabels:
             )
         labels = np.ascontiguousarray(plane, self._spec.dtype)
         found = zlib.crc32(labels.tobytes())
-        if self._sums.get(frame) == found:
+        if self._checksums.get(frame) == found:
             return False
-        with writing(self.path):
-            self._opened()[frame] = labels
-        self._sums[frame] = found
+        with convert_write_errors(self.path):
+            self._open_array()[frame] = labels
+        self._checksums[frame] = found
         return True
 
     def get(self, frame: int) -> np.ndarray:
         """The (H, W) labels of a frame as they were written last; zeros where none were."""
-        return np.asarray(self._opened()[frame])
+        return np.asarray(self._open_array()[frame])
 
-    def _opened(self) -> Any:
+    def _open_array(self) -> Any:
         if self._array is None:
-            self._array = self._there() if self.path.is_dir() else None
+            self._array = self._open_existing() if self.path.is_dir() else None
             if self._array is None:
-                remove(self.path)
-                with atomic(self.path) as part:
-                    prepared(part, self._spec)
-                self._array = self._there()
+                remove_path(self.path)
+                with write_atomically(self.path) as part:
+                    create_label_array(part, self._spec)
+                self._array = self._open_existing()
         return self._array
 
-    def _there(self) -> Any:
+    def _open_existing(self) -> Any:
         """The array on disk where it is one of these labels, else None."""
         try:
             array: Any = zarr.open_array(self.path / "0", mode="r+")

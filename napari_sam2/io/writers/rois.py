@@ -9,7 +9,7 @@ import numpy as np
 from skimage.measure import find_contours
 
 from napari_sam2.core.track import Track
-from napari_sam2.io.extras import EXPORT, needed
+from napari_sam2.io.extras import EXPORT, import_extra
 
 
 def write_rois(labels: np.ndarray, path: Path, tracks: Sequence[Track] = ()) -> None:
@@ -18,7 +18,7 @@ def write_rois(labels: np.ndarray, path: Path, tracks: Sequence[Track] = ()) -> 
     Lines run between pixel centres: filling them, by the rule that a pixel belongs to what its
     centre lies in, gives the labels back. A hole is a line of its own, called so.
     """
-    roifile = needed("roifile", EXPORT, "ImageJ ROIs")
+    roifile = import_extra("roifile", EXPORT, "ImageJ ROIs")
     names = {track.id: track.name for track in tracks if track.name}
     found = []
     for frame, plane in enumerate(labels.reshape(-1, *labels.shape[-2:])):
@@ -31,7 +31,7 @@ def write_rois(labels: np.ndarray, path: Path, tracks: Sequence[Track] = ()) -> 
                 corners = (
                     line[:-1, ::-1] - 1 + 0.5
                 )  # ImageJ measures from the corner of the first pixel, x first
-                kind = "-hole" if _around_a_hole(corners) else ""
+                kind = "-hole" if _is_hole(corners) else ""
                 name = f"{frame + 1:04d}-{int(label):04d}-{number}{kind}{'-' + names[int(label)] if int(label) in names else ''}"
                 roi = roifile.ImagejRoi.frompoints(corners.astype(np.float32), name=name)
                 roi.position = frame + 1
@@ -40,7 +40,7 @@ def write_rois(labels: np.ndarray, path: Path, tracks: Sequence[Track] = ()) -> 
     roifile.roiwrite(path, found, mode="w")
 
 
-def _around_a_hole(corners: np.ndarray) -> bool:
+def _is_hole(corners: np.ndarray) -> bool:
     """Whether the object is outside the line: find_contours goes round what is higher the one way, round what is lower the other."""
     x, y = corners.T
     return bool(np.dot(x, np.roll(y, -1)) - np.dot(y, np.roll(x, -1)) < 0)

@@ -11,10 +11,12 @@ from typing import IO, Any
 import numpy as np
 from tifffile import TiffWriter
 
-from napari_sam2.io.atomic import atomic, part_of, remove, writing
+from napari_sam2.io.atomic import convert_write_errors, get_part_path, remove_path, write_atomically
 from napari_sam2.io.writers.label_spec import LabelSpec
 
-_CLASSIC_BYTES = 2**32 - 2**25  # a classic TIFF addresses 4 GiB; the rest is for its directories
+_MAX_CLASSIC_BYTES = (
+    2**32 - 2**25
+)  # a classic TIFF addresses 4 GiB; the rest is for its directories
 _PAGE_BYTES = 512  # one directory, generously
 
 
@@ -28,8 +30,8 @@ class OmeTiffSink:
     def __init__(self, folder: Path, spec: LabelSpec) -> None:
         self._path = Path(folder) / "labels.ome.tif"
         self._spec = spec
-        self._places: dict[int, tuple[int, int]] = {}
-        self._planes = part_of(self._path, "planes")
+        self._byte_ranges: dict[int, tuple[int, int]] = {}
+        self._planes_path = get_part_path(self._path, "planes")
         self._file: IO[bytes] | None = None
 
     @property
@@ -38,44 +40,46 @@ class OmeTiffSink:
         return self._path
 
     def __enter__(self) -> OmeTiffSink:
-        with writing(self._path):
-            self._file = self._planes.open("w+b")
+        with convert_write_errors(self._path):
+            self._file = self._planes_path.open("w+b")
         return self
 
     def __exit__(self, kind: Any, error: Any, trace: Any) -> None:
         assert self._file is not None
         try:
             if kind is None:
-                self._spec.check_whole(self._places.keys())
-                with atomic(self._path) as part:
+                self._spec.check_complete(self._byte_ranges.keys())
+                with write_atomically(self._path) as part:
                     self._file.flush()
-                    self._finish(part)
+                    self._write_tiff(part)
         finally:
             with suppress(
                 OSError
             ):  # closing writes what is left over, and that there is no room was said already
                 self._file.close()
-            remove(self._planes)
+            remove_path(self._planes_path)
 
     def put(self, frame: int, plane: np.ndarray) -> None:
         """Write the (H, W) label plane of one frame; every frame once, in any order."""
         assert self._file is not None, "a sink is used as a context manager"
-        labels = self._spec.taken(frame, plane, self._places.keys())
+        labels = self._spec.convert_plane(frame, plane, self._byte_ranges.keys())
         packed = zlib.compress(
             np.ascontiguousarray(labels, labels.dtype.newbyteorder("<")).tobytes()
         )
-        with writing(self._path):
+        with convert_write_errors(self._path):
             place = self._file.seek(0, 2)
             self._file.write(packed)
-        self._places[frame] = (place, len(packed))
+        self._byte_ranges[frame] = (place, len(packed))
 
-    def _finish(self, part: Path) -> None:
+    def _write_tiff(self, part: Path) -> None:
         spec = self._spec
-        total = sum(length for _, length in self._places.values()) + _PAGE_BYTES * len(self._places)
+        total = sum(length for _, length in self._byte_ranges.values()) + _PAGE_BYTES * len(
+            self._byte_ranges
+        )
         x_um, y_um = spec.spacing.x_um, spec.spacing.y_um
-        with TiffWriter(part, bigtiff=total > _CLASSIC_BYTES, byteorder="<", ome=True) as tiff:
+        with TiffWriter(part, bigtiff=total > _MAX_CLASSIC_BYTES, byteorder="<", ome=True) as tiff:
             tiff.write(
-                self._packed(),
+                self._iterate_compressed(),
                 shape=spec.shape,
                 dtype=spec.dtype.newbyteorder("<"),
                 photometric="minisblack",
@@ -83,18 +87,18 @@ class OmeTiffSink:
                 rowsperstrip=spec.shape[1],
                 resolution=(1e4 / x_um, 1e4 / y_um) if x_um and y_um else None,
                 resolutionunit="CENTIMETER" if x_um and y_um else None,
-                metadata=_metadata(spec),
+                metadata=_make_ome_metadata(spec),
             )
 
-    def _packed(self) -> Iterator[bytes]:
+    def _iterate_compressed(self) -> Iterator[bytes]:
         assert self._file is not None
         for frame in range(self._spec.shape[0]):
-            place, length = self._places[frame]
+            place, length = self._byte_ranges[frame]
             self._file.seek(place)
             yield self._file.read(length)
 
 
-def _metadata(spec: LabelSpec) -> dict[str, Any]:
+def _make_ome_metadata(spec: LabelSpec) -> dict[str, Any]:
     found: dict[str, Any] = {"axes": spec.axes.upper(), "Channel": {"Name": "labels"}}
     for axis in "xyz":
         value = getattr(spec.spacing, f"{axis}_um")

@@ -15,18 +15,18 @@ from yaozarrs.write.v05 import LabelsBuilder
 
 from napari_sam2.core.errors import LabelsError, OutputError
 from napari_sam2.core.video import Video
-from napari_sam2.io.atomic import writing
-from napari_sam2.io.readers.lazy import reading
+from napari_sam2.io.atomic import convert_write_errors
+from napari_sam2.io.readers.lazy import convert_read_errors
 from napari_sam2.io.readers.plate import is_plate
 from napari_sam2.io.readers.zarr import is_store
 
-_CHUNK = 1024
+_CHUNK_PX = 1024
 
 
 def write_zarr_labels(
     image: Path | str,
     video: Video,
-    plane: Callable[[int], np.ndarray],
+    get_plane: Callable[[int], np.ndarray],
     *,
     name: str = "sam2",
     replace: bool = False,
@@ -35,7 +35,7 @@ def write_zarr_labels(
 
     Parameters
     ----------
-    plane
+    get_plane
         Gives the (H, W) labels of a frame; one is in memory at a time.
     name
         Of the label image; `replace` one that is there already.
@@ -45,25 +45,27 @@ def write_zarr_labels(
     LabelsError for planes that do not fit.
     """
     root = Path(image)
-    _check(root, name, replace)
-    layout = _Layout.of(root)
-    first = np.asarray(plane(0))
-    with writing(root):
+    _check_target(root, name, replace)
+    layout = _LabelLayout.of(root)
+    first = np.asarray(get_plane(0))
+    with convert_write_errors(root):
         target = root / "labels" / name
         if target.exists():
             shutil.rmtree(target)
         try:
-            array = layout.prepared(root / "labels", name, first.dtype)
+            array = layout.create_array(root / "labels", name, first.dtype)
             for frame in range(len(video)):
-                array[layout.place(video.position(frame))] = _checked(plane(frame), first, frame)
+                array[layout.get_plane_index(video.axis_indices(frame))] = _check_plane(
+                    get_plane(frame), first, frame
+                )
         except BaseException:
-            _forget(root / "labels", name)
+            _remove_label_image(root / "labels", name)
             raise
     return target
 
 
 @dataclass(frozen=True)
-class _Layout:
+class _LabelLayout:
     """The image's own axes, but its channels, at full resolution: with their units, and the place and scale of its pixels."""
 
     axes: tuple[dict[str, Any], ...]
@@ -72,9 +74,9 @@ class _Layout:
     version: str
 
     @classmethod
-    def of(cls, root: Path) -> _Layout:
+    def of(cls, root: Path) -> _LabelLayout:
         """As the metadata of an image say."""
-        with reading(f"{root}: cannot be read", "an OME-Zarr image"):
+        with convert_read_errors(f"{root}: cannot be read", "an OME-Zarr image"):
             group = zarr.open_group(root, mode="r")
             attributes: Any = group.attrs.asdict()
             scales = attributes.get("ome", attributes)["multiscales"][0]
@@ -104,25 +106,25 @@ class _Layout:
                 version,
             )
 
-    def place(self, position: Mapping[str, int]) -> tuple[int, ...]:
+    def get_plane_index(self, position: Mapping[str, int]) -> tuple[int, ...]:
         """The index of a plane; an axis that the Stack has not is of length 1."""
         return tuple(position.get(str(axis["name"]).lower(), 0) for axis in self.axes[:-2])
 
-    def prepared(self, labels: Path, name: str, dtype: np.dtype[Any]) -> Any:
+    def create_array(self, labels: Path, name: str, dtype: np.dtype[Any]) -> Any:
         """A new label image of this layout in the group `labels`: a zarr array of zeros, with its metadata."""
         chunks = (
             *(1 for _ in self.shape[:-2]),
-            min(self.shape[-2], _CHUNK),
-            min(self.shape[-1], _CHUNK),
+            min(self.shape[-2], _CHUNK_PX),
+            min(self.shape[-1], _CHUNK_PX),
         )
         if self.version == "0.5":
             builder = LabelsBuilder(
                 str(labels), writer="zarr", chunks=chunks, overwrite=True
             )  # what is replaced was asked for
             return builder.add_label(
-                name, v05.LabelImage.model_validate(self._said(name)), (self.shape, dtype)
+                name, v05.LabelImage.model_validate(self._make_metadata(name)), (self.shape, dtype)
             ).prepare()[1][f"{name}/0"]
-        image = v04.LabelImage.model_validate(self._said(name))
+        image = v04.LabelImage.model_validate(self._make_metadata(name))
         group = zarr.open_group(labels, mode="a", zarr_format=2)
         listed: Any = group.attrs.get("labels", [])
         own = group.create_group(name)
@@ -137,7 +139,7 @@ class _Layout:
         group.attrs["labels"] = [*listed, *(() if name in listed else (name,))]
         return array
 
-    def _said(self, name: str) -> dict[str, Any]:
+    def _make_metadata(self, name: str) -> dict[str, Any]:
         """The metadata of labels of this layout.
 
         0.4 says its version of each image, 0.5 of all together.
@@ -153,7 +155,7 @@ class _Layout:
         return {"version": "0.5", "multiscales": [scales], "image-label": label}
 
 
-def _check(root: Path, name: str, replace: bool) -> None:
+def _check_target(root: Path, name: str, replace: bool) -> None:
     if not (root.is_dir() and is_store(root)) or is_plate(root):
         raise OutputError(
             f"{root}: is no OME-Zarr image: expected the store the video was opened from"
@@ -166,7 +168,7 @@ def _check(root: Path, name: str, replace: bool) -> None:
         )
 
 
-def _checked(plane: np.ndarray, first: np.ndarray, frame: int) -> np.ndarray:
+def _check_plane(plane: np.ndarray, first: np.ndarray, frame: int) -> np.ndarray:
     if plane.shape != first.shape or plane.dtype != first.dtype or plane.dtype.kind != "u":
         raise LabelsError(
             f"got {plane.dtype} {plane.shape!r}: expected {first.dtype} {first.shape!r}, unsigned",
@@ -175,7 +177,7 @@ def _checked(plane: np.ndarray, first: np.ndarray, frame: int) -> np.ndarray:
     return plane
 
 
-def _forget(labels: Path, name: str) -> None:
+def _remove_label_image(labels: Path, name: str) -> None:
     """Take an unfinished label image out again, and its name out of the list."""
     shutil.rmtree(labels / name, ignore_errors=True)
     if not is_store(labels):

@@ -9,10 +9,10 @@ import numpy as np
 from yaozarrs import v05
 from yaozarrs.write.v05 import prepare_image
 
-from napari_sam2.io.atomic import part_of, remove, settle, writing
+from napari_sam2.io.atomic import convert_write_errors, get_part_path, move_into_place, remove_path
 from napari_sam2.io.writers.label_spec import LabelSpec
 
-_CHUNK = 1024  # pixels a side
+_CHUNK_PX = 1024  # pixels a side
 
 _Axis = v05.SpaceAxis | v05.TimeAxis | v05.ChannelAxis | v05.CustomAxis
 
@@ -23,9 +23,9 @@ class OmeZarrSink:
     def __init__(self, folder: Path, spec: LabelSpec) -> None:
         self._path = Path(folder) / "labels.ome.zarr"
         self._spec = spec
-        self._frames: set[int] = set()
+        self._written_frames: set[int] = set()
         self._array: Any = None
-        self._part = part_of(self._path)
+        self._part_path = get_part_path(self._path)
 
     @property
     def path(self) -> Path:
@@ -34,10 +34,10 @@ class OmeZarrSink:
 
     def __enter__(self) -> OmeZarrSink:
         try:
-            with writing(self._path):
-                self._array = self._prepared()
+            with convert_write_errors(self._path):
+                self._array = self._create_array()
         except BaseException:
-            remove(self._part)
+            remove_path(self._part_path)
             raise
         return self
 
@@ -45,36 +45,40 @@ class OmeZarrSink:
         self._array = None
         try:
             if kind is None:
-                self._spec.check_whole(self._frames)
-                with writing(self._path):
-                    settle(self._part, self._path)
+                self._spec.check_complete(self._written_frames)
+                with convert_write_errors(self._path):
+                    move_into_place(self._part_path, self._path)
         finally:
-            remove(self._part)
+            remove_path(self._part_path)
 
     def put(self, frame: int, plane: np.ndarray) -> None:
         """Write the (H, W) label plane of one frame; every frame once, in any order."""
         assert self._array is not None, "a sink is used as a context manager"
-        labels = self._spec.taken(frame, plane, self._frames)
-        with writing(self._path):
+        labels = self._spec.convert_plane(frame, plane, self._written_frames)
+        with convert_write_errors(self._path):
             self._array[frame] = labels
-        self._frames.add(frame)
+        self._written_frames.add(frame)
 
-    def _prepared(self) -> Any:
+    def _create_array(self) -> Any:
         """An array of zeros with its metadata, in the part folder."""
-        remove(self._part)
-        return prepared(self._part, self._spec)
+        remove_path(self._part_path)
+        return create_label_array(self._part_path, self._spec)
 
 
-def prepared(path: Path, spec: LabelSpec) -> Any:
+def create_label_array(path: Path, spec: LabelSpec) -> Any:
     """A new label image at `path`: a zarr array of zeros, (frames, H, W), with its metadata."""
     frames, height, width = spec.shape
-    chunks = (1, min(height, _CHUNK), min(width, _CHUNK))
+    chunks = (1, min(height, _CHUNK_PX), min(width, _CHUNK_PX))
     return prepare_image(
-        path, _image(spec), ((frames, height, width), spec.dtype), chunks=chunks, writer="zarr"
+        path,
+        _make_image_metadata(spec),
+        ((frames, height, width), spec.dtype),
+        chunks=chunks,
+        writer="zarr",
     )[1]["0"]
 
 
-def _image(spec: LabelSpec) -> v05.LabelImage:
+def _make_image_metadata(spec: LabelSpec) -> v05.LabelImage:
     values = {
         "t": spec.spacing.t_s,
         "z": spec.spacing.z_um,
@@ -87,15 +91,15 @@ def _image(spec: LabelSpec) -> v05.LabelImage:
             v05.ScaleTransformation(scale=[values[axis] or 1.0 for axis in spec.axes])
         ],
     )
-    axes: list[_Axis] = [_axis(axis, known=values[axis] is not None) for axis in spec.axes]
+    axes: list[_Axis] = [_make_axis(axis, has_unit=values[axis] is not None) for axis in spec.axes]
     scales = v05.Multiscale(name="labels", axes=axes, datasets=[dataset])
     return v05.LabelImage.model_validate(
         {"version": "0.5", "multiscales": [scales], "image-label": {"version": "0.5"}}
     )
 
 
-def _axis(letter: str, *, known: bool) -> _Axis:
+def _make_axis(letter: str, *, has_unit: bool) -> _Axis:
     """An axis with its unit, or without one where the spacing is not known."""
     if letter == "t":
-        return v05.TimeAxis(name="t", unit="second" if known else None)
-    return v05.SpaceAxis(name=letter, unit="micrometer" if known else None)
+        return v05.TimeAxis(name="t", unit="second" if has_unit else None)
+    return v05.SpaceAxis(name=letter, unit="micrometer" if has_unit else None)

@@ -11,13 +11,13 @@ import pandas as pd
 
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.measurement.counts import ALL
-from napari_sam2.measurement.evaluation.boundary import Outlined
-from napari_sam2.measurement.evaluation.ctc_agreement import ctc_measures
-from napari_sam2.measurement.evaluation.matching import MATCHED_IOU, Overlap
-from napari_sam2.measurement.evaluation.track_agreement import track_table
+from napari_sam2.measurement.evaluation.boundary import OutlineOverlap
+from napari_sam2.measurement.evaluation.ctc_agreement import compute_ctc_measures
+from napari_sam2.measurement.evaluation.matching import MATCHED_IOU, LabelOverlap
+from napari_sam2.measurement.evaluation.track_agreement import compare_tracks
 from napari_sam2.measurement.label_planes import LabelPlanes
 
-THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
+IOU_THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
 """IoU from which on a pair counts as found, for AP (as in the 2018 Data Science Bowl and COCO): 0.5 to 0.95."""
 
 TrackMatch = Literal["overlap", "id"]
@@ -74,8 +74,8 @@ class Agreement:
             figures["track_count_error"] = float(self.track_count_error)
             figures["track_iou"] = float(self.tracks["iou"].mean())
             figures["track_iou_whole"] = float(self.tracks["iou_whole"].mean())
-            figures["ended_on_other"] = _part(self.tracks["end"] == "other")
-            figures["ended_lost"] = _part(self.tracks["end"] == "lost")
+            figures["ended_on_other"] = _compute_fraction(self.tracks["end"] == "other")
+            figures["ended_lost"] = _compute_fraction(self.tracks["end"] == "lost")
         return figures | (self.challenge or {})
 
     def to_dict(self) -> dict[str, Any]:
@@ -84,10 +84,10 @@ class Agreement:
             "overall": {
                 name: None if np.isnan(value) else value for name, value in self.overall.items()
             },
-            "thresholds": _records(self.thresholds),
-            "frames": _records(self.table.iloc[:-1].astype({"frame": "int64"})),
+            "thresholds": _to_records(self.thresholds),
+            "frames": _to_records(self.table.iloc[:-1].astype({"frame": "int64"})),
         }
-        return plain if self.tracks is None else {**plain, "tracks": _records(self.tracks)}
+        return plain if self.tracks is None else {**plain, "tracks": _to_records(self.tracks)}
 
 
 def evaluate(
@@ -130,36 +130,37 @@ def evaluate(
     overlaps, outlined = [], []
     for frame in range(len(expected)):
         theirs, ours = expected[frame], given[frame]
-        overlaps.append(Overlap.of(theirs, ours))
-        outlined.append(Outlined.of(theirs, ours))
+        overlaps.append(LabelOverlap.of(theirs, ours))
+        outlined.append(OutlineOverlap.of(theirs, ours))
     per_object = pd.concat(
-        [_objects(frame, overlap) for frame, overlap in enumerate(overlaps)], ignore_index=True
+        [_match_objects(frame, overlap) for frame, overlap in enumerate(overlaps)],
+        ignore_index=True,
     )
-    table = _table(per_object, overlaps)
-    table["boundary_f"] = [each.f for each in (*outlined, sum(outlined, Outlined()))]
-    measures = ctc_measures(overlaps, *parents) if challenge else None
-    thresholds = _thresholds(per_object, overlaps)
+    table = _make_table(per_object, overlaps)
+    table["boundary_f"] = [each.f_score for each in (*outlined, sum(outlined, OutlineOverlap()))]
+    measures = compute_ctc_measures(overlaps, *parents) if challenge else None
+    thresholds = _compute_threshold_table(per_object, overlaps)
     if not tracks:
         return Agreement(table, per_object, thresholds, challenge=measures)
-    error = len({*_ids(overlaps, "predicted")}) - len({*_ids(overlaps, "truth")})
+    error = len({*_collect_ids(overlaps, "predicted")}) - len({*_collect_ids(overlaps, "truth")})
     return Agreement(
         table,
         per_object,
         thresholds,
-        track_table(overlaps, same_ids=match == "id"),
+        compare_tracks(overlaps, same_ids=match == "id"),
         error,
         measures,
     )
 
 
-def _objects(frame: int, overlap: Overlap) -> pd.DataFrame:
+def _match_objects(frame: int, overlap: LabelOverlap) -> pd.DataFrame:
     """A row for each object of the truth on one frame."""
-    matched = np.flatnonzero(overlap.matched())
-    where = overlap.first[matched]
+    matched = np.flatnonzero(overlap.match_pairs())
+    where = overlap.truth_index[matched]
     iou = np.zeros(overlap.truth.size)
     iou[where] = overlap.iou[matched]
     partner = pd.array([None] * overlap.truth.size, dtype="Int64")
-    partner[where] = overlap.predicted[overlap.second[matched]].astype(np.int64)
+    partner[where] = overlap.predicted[overlap.predicted_index[matched]].astype(np.int64)
     columns = {
         "frame": frame,
         "truth": overlap.truth.astype(np.int64),
@@ -170,20 +171,20 @@ def _objects(frame: int, overlap: Overlap) -> pd.DataFrame:
     return pd.DataFrame(columns).astype({"frame": "int64"})
 
 
-def _table(per_object: pd.DataFrame, overlaps: list[Overlap]) -> pd.DataFrame:
+def _make_table(per_object: pd.DataFrame, overlaps: list[LabelOverlap]) -> pd.DataFrame:
     by_frame = dict(list(per_object.groupby("frame")))
     empty = per_object.iloc[:0]
     rows = [
-        _row(str(frame), by_frame.get(frame, empty), [overlap])
+        _make_row(str(frame), by_frame.get(frame, empty), [overlap])
         for frame, overlap in enumerate(overlaps)
     ]
-    rows.append(_row(ALL, per_object, overlaps))
+    rows.append(_make_row(ALL, per_object, overlaps))
     rows[-1]["count_error_abs"] = sum(row["count_error_abs"] for row in rows[:-1])
     return pd.DataFrame(rows).astype({"frame": "string"})
 
 
-def _row(frame: str, per_object: pd.DataFrame, overlaps: list[Overlap]) -> dict[str, Any]:
-    levels = _thresholds(per_object, overlaps)
+def _make_row(frame: str, per_object: pd.DataFrame, overlaps: list[LabelOverlap]) -> dict[str, Any]:
+    levels = _compute_threshold_table(per_object, overlaps)
     n_truth, n_predicted = (
         sum(getattr(overlap, side).size for overlap in overlaps) for side in ("truth", "predicted")
     )
@@ -197,7 +198,7 @@ def _row(frame: str, per_object: pd.DataFrame, overlaps: list[Overlap]) -> dict[
     }
     row |= {name: per_object[name].mean() for name in ("iou", "dice")}
     row |= {
-        name: levels[name].iloc[THRESHOLDS.index(MATCHED_IOU)]
+        name: levels[name].iloc[IOU_THRESHOLDS.index(MATCHED_IOU)]
         for name in ("precision", "recall", "f1")
     }
     row |= {
@@ -207,10 +208,12 @@ def _row(frame: str, per_object: pd.DataFrame, overlaps: list[Overlap]) -> dict[
     return {**row, "ap": levels["ap"].mean()}
 
 
-def _thresholds(per_object: pd.DataFrame, overlaps: list[Overlap]) -> pd.DataFrame:
+def _compute_threshold_table(
+    per_object: pd.DataFrame, overlaps: list[LabelOverlap]
+) -> pd.DataFrame:
     n_predicted = sum(overlap.predicted.size for overlap in overlaps)
     iou = per_object["iou"].to_numpy()
-    levels = np.array(THRESHOLDS)
+    levels = np.array(IOU_THRESHOLDS)
     tp = (iou[None, :] >= levels[:, None]).sum(axis=1)
     fp, fn = n_predicted - tp, iou.size - tp
     columns = {
@@ -218,27 +221,27 @@ def _thresholds(per_object: pd.DataFrame, overlaps: list[Overlap]) -> pd.DataFra
         "tp": tp,
         "fp": fp,
         "fn": fn,
-        "precision": _ratio(tp, tp + fp),
-        "recall": _ratio(tp, tp + fn),
+        "precision": _divide(tp, tp + fp),
+        "recall": _divide(tp, tp + fn),
     }
     return pd.DataFrame(
-        {**columns, "f1": _ratio(2 * tp, 2 * tp + fp + fn), "ap": _ratio(tp, tp + fp + fn)}
+        {**columns, "f1": _divide(2 * tp, 2 * tp + fp + fn), "ap": _divide(tp, tp + fp + fn)}
     )
 
 
-def _ratio(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
+def _divide(part: np.ndarray, whole: np.ndarray) -> np.ndarray:
     return np.asarray(np.divide(part, whole, out=np.full(part.shape, np.nan), where=whole > 0))
 
 
-def _part(flags: pd.Series[bool]) -> float:
+def _compute_fraction(flags: pd.Series[bool]) -> float:
     return float(flags.mean()) if len(flags) else float("nan")
 
 
-def _ids(overlaps: list[Overlap], side: str) -> set[int]:
+def _collect_ids(overlaps: list[LabelOverlap], side: str) -> set[int]:
     return {int(number) for overlap in overlaps for number in getattr(overlap, side)}
 
 
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
+def _to_records(table: pd.DataFrame) -> list[dict[str, Any]]:
     return [
         {str(name): None if pd.isna(value) else value for name, value in row.items()}
         for row in table.to_dict("records")

@@ -6,10 +6,10 @@ import pandas as pd
 
 from napari_sam2.core.errors import LabelsError
 
-_COLUMNS = ["frame", "category", "n"]
+_COUNT_COLUMNS = ["frame", "category", "n"]
 
 
-def count_errors(predicted: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
+def compute_count_errors(predicted: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
     """One row per frame and category of either table ``counts.csv``, with the counts of both and how far they differ.
 
     `n_truth`, `n_predicted`, `count_error` (signed), `count_error_abs`, `count_error_part` (signed,
@@ -22,13 +22,13 @@ def count_errors(predicted: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
         A table without the columns of ``counts.csv``.
     """
     for table in (predicted, truth):
-        if not {*_COLUMNS} <= {*table.columns}:
+        if not {*_COUNT_COLUMNS} <= {*table.columns}:
             raise LabelsError(
-                f"table of counts with columns {list(table.columns)!r}: expected {_COLUMNS!r}"
+                f"table of counts with columns {list(table.columns)!r}: expected {_COUNT_COLUMNS!r}"
             )
     keys = ["frame", "category"]
     sides = [
-        table[_COLUMNS]
+        table[_COUNT_COLUMNS]
         .astype({"frame": "string"})
         .fillna({"category": ""})
         .astype({"category": "string"})

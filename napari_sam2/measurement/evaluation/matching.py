@@ -14,19 +14,19 @@ MATCHED_IOU = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Overlap:
+class LabelOverlap:
     """What two label planes share: (n,) ids and areas of each, and of every pair that touches the positions in these and the pixels."""
 
     truth: np.ndarray
     truth_px: np.ndarray
     predicted: np.ndarray
     predicted_px: np.ndarray
-    first: np.ndarray
-    second: np.ndarray
+    truth_index: np.ndarray
+    predicted_index: np.ndarray
     shared_px: np.ndarray
 
     @classmethod
-    def of(cls, truth: np.ndarray, predicted: np.ndarray) -> Overlap:
+    def of(cls, truth: np.ndarray, predicted: np.ndarray) -> LabelOverlap:
         """Of two (H, W) planes of label values."""
         truth_ids, truth_px = np.unique(truth[truth > 0], return_counts=True)
         predicted_ids, predicted_px = np.unique(predicted[predicted > 0], return_counts=True)
@@ -44,20 +44,26 @@ class Overlap:
     @property
     def iou(self) -> np.ndarray:
         """(k,) intersection over union of each pair."""
-        union = self.truth_px[self.first] + self.predicted_px[self.second] - self.shared_px
+        union = (
+            self.truth_px[self.truth_index]
+            + self.predicted_px[self.predicted_index]
+            - self.shared_px
+        )
         return np.asarray(self.shared_px / union)
 
-    def matched(self) -> np.ndarray:
+    def match_pairs(self) -> np.ndarray:
         """(k,) True for the pairs that are one object: as many with an IoU of `MATCHED_IOU` as can be, then the largest sum of IoU.
 
         One rule does for every threshold from `MATCHED_IOU` up: a pair above it excludes every
         other one at it.
         """
         iou = self.iou
-        return assign(self.first, self.second, iou + (iou >= MATCHED_IOU) * (iou.size + 1.0))
+        return assign(
+            self.truth_index, self.predicted_index, iou + (iou >= MATCHED_IOU) * (iou.size + 1.0)
+        )
 
 
-def assign(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndarray:
+def assign(first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(k,) True for the pairs of the one-to-one assignment with the largest sum of weights.
 
     Pair i joins ``first[i]`` to ``second[i]`` (positions from 0); pairs not given cannot be chosen.
@@ -77,7 +83,7 @@ def assign(first: np.ndarray, second: np.ndarray, weight: np.ndarray) -> np.ndar
         rows, columns = (np.unique(side[group], return_inverse=True)[1] for side in (first, second))
         pair = np.full((rows.max() + 1, columns.max() + 1), -1)
         gain = np.zeros(pair.shape)
-        pair[rows, columns], gain[rows, columns] = group, weight[group]
+        pair[rows, columns], gain[rows, columns] = group, weights[group]
         best = pair[linear_sum_assignment(gain, maximize=True)]
         chosen[best[best >= 0]] = True
     return chosen

@@ -7,12 +7,12 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from napari_sam2.measurement.evaluation.matching import Overlap, assign
+from napari_sam2.measurement.evaluation.matching import LabelOverlap, assign
 
-_NOBODY = 0  # the background is no track
+_NO_TRACK = 0  # the background is no track
 
 
-def track_table(overlaps: Sequence[Overlap], *, same_ids: bool = False) -> pd.DataFrame:
+def compare_tracks(overlaps: Sequence[LabelOverlap], *, same_ids: bool = False) -> pd.DataFrame:
     """One row per track of the truth, ascending, from the overlaps of all frames in order.
 
     `truth` and `predicted`: the ids; `predicted` is the track of the one-to-one assignment with the
@@ -24,12 +24,12 @@ def track_table(overlaps: Sequence[Overlap], *, same_ids: bool = False) -> pd.Da
     ``lost``, neither.
     """
     truth, predicted, pairs = (
-        _areas(overlaps, "truth"),
-        _areas(overlaps, "predicted"),
-        _pairs(overlaps),
+        _collect_areas(overlaps, "truth"),
+        _collect_areas(overlaps, "predicted"),
+        _collect_pairs(overlaps),
     )
-    partner = _identical(truth, predicted) if same_ids else _largest(pairs)
-    frames = _side_by_side(truth, predicted, pairs, partner)
+    partner = _match_same_ids(truth, predicted) if same_ids else _match_by_overlap(pairs)
+    frames = _pair_frames(truth, predicted, pairs, partner)
     tracks = frames.groupby("truth")
     total = tracks[["area", "shared"]].sum()
     rows = pd.DataFrame(
@@ -42,7 +42,7 @@ def track_table(overlaps: Sequence[Overlap], *, same_ids: bool = False) -> pd.Da
     theirs = rows["predicted"].map(predicted.groupby("track")["area"].sum()).fillna(0)
     rows["iou_whole"] = total["shared"] / (total["area"] + theirs - total["shared"])
     rows["end"] = tracks["shows"].last()
-    rows["predicted"] = rows["predicted"].astype("Int64").mask(rows["predicted"] == _NOBODY)
+    rows["predicted"] = rows["predicted"].astype("Int64").mask(rows["predicted"] == _NO_TRACK)
     return rows.reset_index().astype(
         {
             "truth": "int64",
@@ -54,12 +54,12 @@ def track_table(overlaps: Sequence[Overlap], *, same_ids: bool = False) -> pd.Da
     )
 
 
-def _side_by_side(
-    truth: pd.DataFrame, predicted: pd.DataFrame, pairs: pd.DataFrame, partner: dict[int, int]
+def _pair_frames(
+    truth: pd.DataFrame, predicted: pd.DataFrame, pairs: pd.DataFrame, partners: dict[int, int]
 ) -> pd.DataFrame:
     """A row per track of the truth and frame, in order of frames: its area, the pixels and IoU shared with its partner, what that shows."""
     frames = truth.rename(columns={"track": "truth"})
-    frames["predicted"] = [partner.get(track, _NOBODY) for track in frames["truth"]]
+    frames["predicted"] = [partners.get(track, _NO_TRACK) for track in frames["truth"]]
     frames = frames.merge(
         predicted.rename(columns={"track": "predicted", "area": "theirs"}),
         on=["frame", "predicted"],
@@ -81,11 +81,11 @@ def _side_by_side(
     return frames
 
 
-def _identical(truth: pd.DataFrame, predicted: pd.DataFrame) -> dict[int, int]:
+def _match_same_ids(truth: pd.DataFrame, predicted: pd.DataFrame) -> dict[int, int]:
     return {int(track): int(track) for track in set(truth["track"]) & set(predicted["track"])}
 
 
-def _largest(pairs: pd.DataFrame) -> dict[int, int]:
+def _match_by_overlap(pairs: pd.DataFrame) -> dict[int, int]:
     total = pairs.groupby(["truth", "predicted"], as_index=False)["shared"].sum()
     first, second = (
         np.unique(total[side], return_inverse=True)[1] for side in ("truth", "predicted")
@@ -97,29 +97,31 @@ def _largest(pairs: pd.DataFrame) -> dict[int, int]:
     }
 
 
-def _areas(overlaps: Sequence[Overlap], side: str) -> pd.DataFrame:
+def _collect_areas(overlaps: Sequence[LabelOverlap], side: str) -> pd.DataFrame:
     ids = [getattr(overlap, side) for overlap in overlaps]
     pixels = [getattr(overlap, f"{side}_px") for overlap in overlaps]
-    return pd.DataFrame({"frame": _frames(ids), "track": _joined(ids), "area": _joined(pixels)})
+    return pd.DataFrame(
+        {"frame": _repeat_frames(ids), "track": _concatenate(ids), "area": _concatenate(pixels)}
+    )
 
 
-def _pairs(overlaps: Sequence[Overlap]) -> pd.DataFrame:
+def _collect_pairs(overlaps: Sequence[LabelOverlap]) -> pd.DataFrame:
     shared = [overlap.shared_px for overlap in overlaps]
-    truth = [overlap.truth[overlap.first] for overlap in overlaps]
-    predicted = [overlap.predicted[overlap.second] for overlap in overlaps]
+    truth = [overlap.truth[overlap.truth_index] for overlap in overlaps]
+    predicted = [overlap.predicted[overlap.predicted_index] for overlap in overlaps]
     return pd.DataFrame(
         {
-            "frame": _frames(shared),
-            "truth": _joined(truth),
-            "predicted": _joined(predicted),
-            "shared": _joined(shared),
+            "frame": _repeat_frames(shared),
+            "truth": _concatenate(truth),
+            "predicted": _concatenate(predicted),
+            "shared": _concatenate(shared),
         }
     )
 
 
-def _frames(parts: Sequence[np.ndarray]) -> np.ndarray:
+def _repeat_frames(parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.repeat(np.arange(len(parts)), [part.size for part in parts])
 
 
-def _joined(parts: Sequence[np.ndarray]) -> np.ndarray:
+def _concatenate(parts: Sequence[np.ndarray]) -> np.ndarray:
     return np.concatenate(parts).astype(np.int64)

@@ -25,18 +25,18 @@ _CONDITION = re.compile(
     r"\s*([A-Za-z_]\w*)\s*(>=|<=|==|!=|>|<)\s*(-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?)\s*"
 )
 _NOT_FEATURES = ("track", "frame", "t", "z", "y", "x", "y_um", "x_um", "score")
-_TREES = 100
+_N_TREES = 100
 
 
 @dataclass(frozen=True)
-class Rule:
+class CategoryRule:
     """What a track must be to be of a category: all of its conditions, each ``feature operator number``, joined by "and"."""
 
     category: str
     conditions: tuple[tuple[str, str, float], ...]
 
     @classmethod
-    def of(cls, category: str, text: str) -> Rule:
+    def of(cls, category: str, text: str) -> CategoryRule:
         """From ``area_px > 500 and mean_c1 < 1e3``.
 
         Raises LabelsError for what is no such thing.
@@ -52,7 +52,7 @@ class Rule:
             found.append((match[1], match[2], float(match[3])))
         return cls(category, tuple(found))
 
-    def holds(self, features: pd.DataFrame) -> pd.Series[bool]:
+    def matches(self, features: pd.DataFrame) -> pd.Series[bool]:
         """By row.
 
         A feature that is empty fulfils nothing. Raises LabelsError for a feature that is not there.
@@ -69,7 +69,7 @@ class Rule:
         return held
 
 
-def features_of(objects: pd.DataFrame) -> pd.DataFrame:
+def compute_track_features(objects: pd.DataFrame) -> pd.DataFrame:
     """Index `track`; the mean over its frames of every number in the table `objects` that says what it is like, not where it is."""
     names = [
         name
@@ -79,16 +79,16 @@ def features_of(objects: pd.DataFrame) -> pd.DataFrame:
     return objects[names].astype("float64").groupby(objects["track"]).mean()
 
 
-def by_rules(objects: pd.DataFrame, rules: list[Rule]) -> dict[int, str]:
+def classify_by_rules(objects: pd.DataFrame, rules: list[CategoryRule]) -> dict[int, str]:
     """Category by track: of the first rule that holds; the one it has where none does."""
-    features = features_of(objects)
-    found = _known(objects)
+    features = compute_track_features(objects)
+    found = _get_categories(objects)
     for rule in reversed(rules):
-        found |= {int(track): rule.category for track in features.index[rule.holds(features)]}
+        found |= {int(track): rule.category for track in features.index[rule.matches(features)]}
     return found
 
 
-def by_examples(objects: pd.DataFrame, examples: Mapping[int, str]) -> dict[int, str]:
+def classify_by_examples(objects: pd.DataFrame, examples: Mapping[int, str]) -> dict[int, str]:
     """Category by track, by a random forest (scikit-learn, the extra "classes") taught with the tracks in `examples`; they keep theirs.
 
     Features that are empty for any track are left out. Always the same for the same table.
@@ -98,7 +98,7 @@ def by_examples(objects: pd.DataFrame, examples: Mapping[int, str]) -> dict[int,
     LabelsError
         Fewer than two categories, tracks that are not in the table, or scikit-learn not installed.
     """
-    features = features_of(objects).dropna(axis=1)
+    features = compute_track_features(objects).dropna(axis=1)
     unknown = sorted(set(examples) - set(features.index))
     if unknown or len(set(examples.values())) < 2:
         wrong = (
@@ -113,7 +113,7 @@ def by_examples(objects: pd.DataFrame, examples: Mapping[int, str]) -> dict[int,
         raise LabelsError(
             'a classifier needs scikit-learn: pip install "napari-sam2[classes]"'
         ) from error
-    forest = RandomForestClassifier(n_estimators=_TREES, random_state=0, class_weight="balanced")
+    forest = RandomForestClassifier(n_estimators=_N_TREES, random_state=0, class_weight="balanced")
     forest.fit(features.loc[list(examples)].to_numpy(), np.array(list(examples.values())))
     told = forest.predict(features.to_numpy())
     return {
@@ -121,12 +121,12 @@ def by_examples(objects: pd.DataFrame, examples: Mapping[int, str]) -> dict[int,
     } | dict(examples)
 
 
-def categorised(table: pd.DataFrame, categories: Mapping[int, str]) -> pd.DataFrame:
+def set_categories(table: pd.DataFrame, categories: Mapping[int, str]) -> pd.DataFrame:
     """The table `objects` or `tracks` with these categories, by track; the others keep theirs."""
     new = table["track"].map(dict(categories)).astype("string")
     return table.assign(category=new.fillna(table["category"]).astype("string"))
 
 
-def _known(objects: pd.DataFrame) -> dict[int, str]:
+def _get_categories(objects: pd.DataFrame) -> dict[int, str]:
     first = objects.groupby("track")["category"].first().fillna("")
     return {int(str(track)): str(category) for track, category in first.items()}

@@ -5,17 +5,17 @@ from __future__ import annotations
 import numpy as np
 from skimage.measure import regionprops_table
 
-from napari_sam2.measurement.features.regions import Regions
+from napari_sam2.measurement.features.regions import LabelRegions
 
 QUANTITIES = ("mean", "sum", "min", "max", "std", "background", "corrected_sum")
 """In the order of the columns of every table."""
 QUANTILES = {"q05": 0.05, "q25": 0.25, "median": 0.5, "q75": 0.75, "q95": 0.95}
 """Quantiles by the name of their columns."""
-MORE = (*QUANTILES, "background_global", "corrected_sum_global")
+EXTRA_QUANTITIES = (*QUANTILES, "background_global", "corrected_sum_global")
 """What comes after all fixed columns."""
 
 
-def intensities(regions: Regions, pixels: np.ndarray) -> dict[str, np.ndarray]:
+def measure_intensities(regions: LabelRegions, pixels: np.ndarray) -> dict[str, np.ndarray]:
     """`QUANTITIES` of each region, (n,) float64 each, from a raw (H, W) plane.
 
     Sums are taken in float64: exact for integers (below 2**53). `std` is that of the pixels (ddof
@@ -36,7 +36,7 @@ def intensities(regions: Regions, pixels: np.ndarray) -> dict[str, np.ndarray]:
         name: np.asarray(found[f"intensity_{name}"], dtype=np.float64)
         for name in ("mean", "sum", "min", "max", "std")
     }
-    background = _background(regions, image)
+    background = _compute_local_background(regions, image)
     return {
         **measured,
         "background": background,
@@ -44,27 +44,29 @@ def intensities(regions: Regions, pixels: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def more_intensities(
-    regions: Regions, pixels: np.ndarray, total: np.ndarray
+def measure_extra_intensities(
+    regions: LabelRegions, pixels: np.ndarray, sums: np.ndarray
 ) -> dict[str, np.ndarray]:
-    """`MORE` of each region, (n,) float64 each; `total` is the `sum` of each.
+    """`EXTRA_QUANTITIES` of each region, (n,) float64 each; `sums` is the `sum` of each.
 
     Quantiles are NumPy's (linear). `background_global` is the median of all pixels of the plane
     outside objects, NaN where there is none; `corrected_sum_global` is sum - area × that.
     """
     image = pixels.astype(np.float64)
     levels = list(QUANTILES.values())
-    found = [np.quantile(regions.values(index, image), levels) for index in range(len(regions))]
+    found = [np.quantile(regions.get_values(index, image), levels) for index in range(len(regions))]
     columns = dict(zip(QUANTILES, np.array(found).reshape(-1, len(levels)).T, strict=True))
-    background = np.full(len(regions), outside(regions, image))
+    background = np.full(len(regions), compute_global_background(regions, image))
     return {
         **columns,
         "background_global": background,
-        "corrected_sum_global": total - regions.area_px * background,
+        "corrected_sum_global": sums - regions.area_px * background,
     }
 
 
-def saturated(regions: Regions, pixels: np.ndarray, level: float | None) -> np.ndarray:
+def count_saturated_pixels(
+    regions: LabelRegions, pixels: np.ndarray, level: float | None
+) -> np.ndarray:
     """(n,) how many pixels of each region are at or above `level`; NaN where there is none."""
     if level is None:
         return np.full(len(regions), np.nan)
@@ -72,7 +74,7 @@ def saturated(regions: Regions, pixels: np.ndarray, level: float | None) -> np.n
     return np.bincount(full, minlength=len(regions) + 1)[1:].astype(np.float64)
 
 
-def outside(regions: Regions, image: np.ndarray) -> float:
+def compute_global_background(regions: LabelRegions, image: np.ndarray) -> float:
     """Median of all pixels outside objects; NaN where there is none."""
     free = image[regions.codes == 0]
     return float(np.median(free)) if free.size else float("nan")
@@ -83,7 +85,11 @@ def intensity_sum(mask: np.ndarray, image: np.ndarray) -> float:
     return float(image[mask].sum())
 
 
-def _background(regions: Regions, image: np.ndarray) -> np.ndarray:
+def _compute_local_background(regions: LabelRegions, image: np.ndarray) -> np.ndarray:
     flat = image.ravel()
-    elsewhere = outside(regions, image) if any(each.size == 0 for each in regions.rings) else np.nan
+    elsewhere = (
+        compute_global_background(regions, image)
+        if any(each.size == 0 for each in regions.rings)
+        else np.nan
+    )
     return np.array([np.median(flat[each]) if each.size else elsewhere for each in regions.rings])

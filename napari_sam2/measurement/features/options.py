@@ -13,20 +13,20 @@ from napari_sam2.core.errors import LabelsError
 
 SPOT_SIGMA_PX = 1.5
 """Spread of a spot that the microscope cannot resolve, at the sampling people use (two to three pixels per resolution)."""
-SPOT_NOISES = 5.0
+SPOT_MIN_SNR = 5.0
 """How many times the noise a spot's response is above its surroundings (a false one in some million pixels of noise)."""
 
 
 @dataclass(frozen=True)
-class Puncta:
-    """Spots inside objects: `sigma_px` is their spread in the plane, `sigma_z` that along z in planes, `noises` their least height.
+class SpotOptions:
+    """Spots inside objects: `sigma_px` is their spread in the plane, `sigma_z` that along z in planes, `min_snr` their least height.
 
     Raises LabelsError for a spread that is no length.
     """
 
     sigma_px: float = SPOT_SIGMA_PX
     sigma_z: float = SPOT_SIGMA_PX
-    noises: float = SPOT_NOISES
+    min_snr: float = SPOT_MIN_SNR
 
     def __post_init__(self) -> None:
         for name in ("sigma_px", "sigma_z", "noises"):
@@ -36,14 +36,14 @@ class Puncta:
 
 
 @dataclass(frozen=True, eq=False)
-class Scope:
+class MeasurementOptions:
     """What is measured beyond the fixed columns; all of it where nothing else is said.
 
     Parameters
     ----------
     shape, colocalisation
         Whether shapes, and pairs of channels, are measured.
-    puncta
+    spots
         How spots are found; None: they are not looked for, and their columns are empty.
     cytoplasm_px
         Reach of the ring around an object that stands for its cytoplasm, in pixels; None: not
@@ -58,12 +58,12 @@ class Scope:
 
     shape: bool = True
     colocalisation: bool = True
-    puncta: Puncta | None = field(default_factory=Puncta)
+    spots: SpotOptions | None = field(default_factory=SpotOptions)
     cytoplasm_px: int | None = 5
     cells: Any = None
     saturation: Mapping[int, float] = field(default_factory=dict)
 
-    def saturated_from(self, channel: int, dtype: np.dtype[Any]) -> float | None:
+    def get_saturation_level(self, channel: int, dtype: np.dtype[Any]) -> float | None:
         """The grey value of saturation of a channel; None where nobody knows."""
         if channel in self.saturation:
             return self.saturation[channel]

@@ -19,7 +19,7 @@ Box = tuple[slice, slice]
 
 
 @dataclass(frozen=True, eq=False)
-class Regions:
+class LabelRegions:
     """The objects of one (H, W) label plane.
 
     Parameters
@@ -47,7 +47,7 @@ class Regions:
     boxes: tuple[Box, ...] = ()
 
     @classmethod
-    def of(cls, plane: np.ndarray) -> Regions:
+    def of(cls, plane: np.ndarray) -> LabelRegions:
         """The regions of an (H, W) plane of label values."""
         ids = np.unique(plane)
         ids = ids[ids > 0]
@@ -62,7 +62,9 @@ class Regions:
         found = regionprops_table(codes, properties=("area", "centroid", "slice"))
         boxes = tuple((box[0], box[1]) for box in found["slice"])
         rings = tuple(
-            ring(codes, code, box, gap=RING_GAP_PX, reach=RING_REACH_PX)
+            find_ring_pixels(
+                codes, code, box, min_distance_px=RING_GAP_PX, max_distance_px=RING_REACH_PX
+            )
             for code, box in enumerate(boxes, start=1)
         )
         return cls(
@@ -78,21 +80,26 @@ class Regions:
     def __len__(self) -> int:
         return int(self.ids.size)
 
-    def mask(self, index: int) -> np.ndarray:
+    def get_mask(self, index: int) -> np.ndarray:
         """(h, w) bool: the object ``ids[index]`` within its box."""
         return np.asarray(self.codes[self.boxes[index]] == index + 1)
 
-    def values(self, index: int, plane: np.ndarray) -> np.ndarray:
+    def get_values(self, index: int, plane: np.ndarray) -> np.ndarray:
         """(area,) values of an (H, W) plane on the pixels of the object ``ids[index]``, row by row."""
-        return np.asarray(plane[self.boxes[index]][self.mask(index)])
+        return np.asarray(plane[self.boxes[index]][self.get_mask(index)])
 
 
-def ring(
-    codes: np.ndarray, code: int, box: Sequence[slice], *, gap: float, reach: int
+def find_ring_pixels(
+    codes: np.ndarray,
+    code: int,
+    box: Sequence[slice],
+    *,
+    min_distance_px: float,
+    max_distance_px: int,
 ) -> np.ndarray:
-    """Flat indices of the pixels of no object that lie more than `gap` and at most `reach` pixels from the object `code`."""
-    top, left = (max(0, side.start - reach) for side in box)
-    crop = codes[top : box[0].stop + reach, left : box[1].stop + reach]
+    """Flat indices of the pixels of no object that lie more than `min_distance_px` and at most `max_distance_px` pixels from the object `code`."""
+    top, left = (max(0, side.start - max_distance_px) for side in box)
+    crop = codes[top : box[0].stop + max_distance_px, left : box[1].stop + max_distance_px]
     distance = ndimage.distance_transform_edt(crop != code)
-    y, x = np.nonzero((distance > gap) & (distance <= reach) & (crop == 0))
+    y, x = np.nonzero((distance > min_distance_px) & (distance <= max_distance_px) & (crop == 0))
     return np.asarray((y + top) * codes.shape[1] + (x + left))

@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 
 from napari_sam2.core.video import Video
-from napari_sam2.measurement.features.objects import channel_count
-from napari_sam2.measurement.features.options import Puncta, Scope
-from napari_sam2.measurement.features.spots import spots
+from napari_sam2.measurement.features.objects import count_channels
+from napari_sam2.measurement.features.options import MeasurementOptions, SpotOptions
+from napari_sam2.measurement.features.spots import detect_spots
 from napari_sam2.measurement.label_planes import LabelPlanes
 
 
-def track_spots(
-    video: Video, planes: Any, objects: pd.DataFrame, *, scope: Scope | None = None
+def measure_track_spots(
+    video: Video, planes: Any, objects: pd.DataFrame, *, options: MeasurementOptions | None = None
 ) -> pd.DataFrame:
     """Index `track`; `spots_cN`, `spots_sum_cN` of each channel: spots of a z-stack in three dimensions, and their light.
 
@@ -26,22 +26,22 @@ def track_spots(
     once; of each track only the box around it is held, from its first slice to its last. Empty
     cells where the scope asks for no spots.
     """
-    puncta = (scope or Scope()).puncta
-    channels = channel_count(video)
+    puncta = (options or MeasurementOptions()).spots
+    channels = count_channels(video)
     names = [f"{name}_c{channel}" for channel in range(channels) for name in ("spots", "spots_sum")]
     ids = sorted(objects["track"].unique())
     if puncta is None:
         return pd.DataFrame(np.nan, index=pd.Index(ids, name="track"), columns=names)
     found = {
-        body.track: _counted(body, puncta)
-        for body in _bodies(video, LabelPlanes.of(planes, video.shape), objects)
+        body.track: _measure_crop(body, puncta)
+        for body in _iterate_track_crops(video, LabelPlanes.of(planes, video.shape), objects)
     }
     rows = pd.DataFrame.from_dict(found, orient="index", columns=names, dtype="float64")
     return rows.reindex(ids).rename_axis("track")
 
 
 @dataclass(frozen=True, eq=False)
-class _Body:
+class _TrackCrop:
     """One track's box: (d, h, w) mask and, for each channel, raw pixels."""
 
     track: int
@@ -49,15 +49,17 @@ class _Body:
     pixels: Sequence[np.ndarray]
 
 
-def _counted(body: _Body, puncta: Puncta) -> list[float]:
-    found = [spots(pixels, body.mask, puncta) for pixels in body.pixels]
-    return [value for each in found for value in (float(len(each)), each.total)]
+def _measure_crop(crop: _TrackCrop, options: SpotOptions) -> list[float]:
+    found = [detect_spots(pixels, crop.mask, options) for pixels in crop.pixels]
+    return [value for each in found for value in (float(len(each)), each.total_intensity)]
 
 
-def _bodies(video: Video, planes: LabelPlanes, objects: pd.DataFrame) -> Iterator[_Body]:
+def _iterate_track_crops(
+    video: Video, planes: LabelPlanes, objects: pd.DataFrame
+) -> Iterator[_TrackCrop]:
     """Every track when its last slice has come."""
     spans = objects.groupby("track")["frame"].agg(["min", "max"])
-    boxes = _boxes(planes, objects)
+    boxes = _compute_track_boxes(planes, objects)
     held: dict[int, list[tuple[np.ndarray, list[np.ndarray]]]] = defaultdict(list)
     for frame in range(len(video)):
         on = spans.index[(spans["min"] <= frame) & (frame <= spans["max"])]
@@ -65,7 +67,7 @@ def _bodies(video: Video, planes: LabelPlanes, objects: pd.DataFrame) -> Iterato
             continue
         plane, pixels = (
             planes[frame],
-            [video.raw(frame, channel) for channel in range(channel_count(video))],
+            [video.read_raw_plane(frame, channel) for channel in range(count_channels(video))],
         )
         for track in (int(track) for track in on):
             box = boxes[track]
@@ -73,14 +75,16 @@ def _bodies(video: Video, planes: LabelPlanes, objects: pd.DataFrame) -> Iterato
             if frame == spans.loc[track, "max"]:
                 slices = held.pop(track)
                 channels = zip(*(channels for _, channels in slices), strict=True)
-                yield _Body(
+                yield _TrackCrop(
                     track,
                     np.stack([mask for mask, _ in slices]),
                     [np.stack(each) for each in channels],
                 )
 
 
-def _boxes(planes: LabelPlanes, objects: pd.DataFrame) -> dict[int, tuple[slice, slice]]:
+def _compute_track_boxes(
+    planes: LabelPlanes, objects: pd.DataFrame
+) -> dict[int, tuple[slice, slice]]:
     """Rows and columns each track reaches over, on all its slices together."""
     ends: dict[int, list[int]] = {}
     for frame in sorted(objects["frame"].unique()):

@@ -9,11 +9,11 @@ import pandas as pd
 
 from napari_sam2.core.track import Track
 from napari_sam2.core.video import Video
-from napari_sam2.measurement.columns import channels_of, intensity_columns
-from napari_sam2.measurement.fates import fates
+from napari_sam2.measurement.columns import count_measured_channels, get_intensity_columns
+from napari_sam2.measurement.fates import classify_fates
 
 
-def tracks(
+def measure_tracks(
     objects: pd.DataFrame,
     video: Video,
     tracks: Sequence[Track] = (),
@@ -22,7 +22,7 @@ def tracks(
 ) -> pd.DataFrame:
     """The table ``tracks.csv``, from the table `objects`: a row for each track that has pixels anywhere, by id.
 
-    `tracks` (``PromptLog.tracks``) say who divided from whom: `parent`, empty where nobody said.
+    `measure_tracks` (``PromptLog.tracks``) say who divided from whom: `parent`, empty where nobody said.
 
     A video along z has `volume_um3`: the sum of its areas times the distance of planes. One along t
     has `duration_s`: from its first to its last frame, (last - first) × interval, 0 for a track on
@@ -39,7 +39,7 @@ def tracks(
     z those in three dimensions, `spots` as `track_spots` gives them, empty where not given; along t
     the means of its frames), `saturated_px` (added up) and `saturated`.
     """
-    channels = channels_of(objects)
+    channels = count_measured_channels(objects)
     groups = objects.groupby("track", sort=True)
     parents = {track.id: track.parent for track in tracks}
     rows = groups[["category"]].first().astype("string").fillna("")
@@ -51,37 +51,39 @@ def tracks(
     )
     pixels = groups["area_px"].sum()
     if video.along == "z":
-        rows["volume_um3"] = pixels * _or_nan(video.spacing.voxel_um3)
+        rows["volume_um3"] = pixels * _nan_if_none(video.spacing.voxel_um3)
     else:
-        rows["duration_s"] = (rows["last_frame"] - rows["first_frame"]) * _or_nan(video.spacing.t_s)
-    rows["mean_area_um2"] = (pixels / rows["n_frames"]) * _or_nan(video.spacing.pixel_um2)
+        rows["duration_s"] = (rows["last_frame"] - rows["first_frame"]) * _nan_if_none(
+            video.spacing.t_s
+        )
+    rows["mean_area_um2"] = (pixels / rows["n_frames"]) * _nan_if_none(video.spacing.pixel_um2)
     for channel in range(channels):
-        rows = rows.join(_pooled(objects, channel))
+        rows = rows.join(_pool_intensities(objects, channel))
     types = {
         "first_frame": "int64",
         "last_frame": "int64",
         "n_frames": "int64",
         "mean_area_um2": "float64",
-        **intensity_columns(channels),
+        **get_intensity_columns(channels),
     }
-    rows = rows.astype(types).join(_more(objects, video, rows, spots))
+    rows = rows.astype(types).join(_make_extra_columns(objects, video, rows, spots))
     return rows.reset_index().astype({"track": "int64"})
 
 
-def _more(
-    objects: pd.DataFrame, video: Video, rows: pd.DataFrame, spots: pd.DataFrame | None
+def _make_extra_columns(
+    objects: pd.DataFrame, video: Video, tracks: pd.DataFrame, spots: pd.DataFrame | None
 ) -> pd.DataFrame:
     """What comes after the fixed columns."""
     groups = objects.groupby("track", sort=True)
     pixels = groups["area_px"].sum()
-    more = pd.DataFrame({"mean_area_px": (pixels / rows["n_frames"]).astype("float64")})
+    more = pd.DataFrame({"mean_area_px": (pixels / tracks["n_frames"]).astype("float64")})
     if video.along == "z":
-        ends = (rows["first_frame"] == 0) | (rows["last_frame"] == len(video) - 1)
+        ends = (tracks["first_frame"] == 0) | (tracks["last_frame"] == len(video) - 1)
         more["volume_px"] = pixels.astype("int64")
-        more["on_edge"] = _any(objects, "on_edge") | ends.astype("boolean")
+        more["on_edge"] = _any_by_track(objects, "on_edge") | ends.astype("boolean")
     else:
-        more = more.join(fates(objects, rows["parent"], len(video)))
-    for channel in range(channels_of(objects)):
+        more = more.join(classify_fates(objects, tracks["parent"], len(video)))
+    for channel in range(count_measured_channels(objects)):
         for name in (f"spots_c{channel}", f"spots_sum_c{channel}"):
             along_t = groups[name].mean() if name in objects.columns else np.nan
             more[name] = along_t if video.along == "t" else np.nan if spots is None else spots[name]
@@ -99,14 +101,14 @@ def _more(
     return more
 
 
-def _any(objects: pd.DataFrame, name: str) -> pd.Series[bool]:
+def _any_by_track(objects: pd.DataFrame, name: str) -> pd.Series[bool]:
     """By track whether it is so on any frame; empty where the table does not have that column."""
     if name not in objects.columns:
         return pd.Series(pd.NA, index=sorted(objects["track"].unique()), dtype="boolean")
     return objects[name].astype("boolean").groupby(objects["track"]).any()
 
 
-def _pooled(objects: pd.DataFrame, channel: int) -> pd.DataFrame:
+def _pool_intensities(objects: pd.DataFrame, channel: int) -> pd.DataFrame:
     """Intensities of one channel by track, of all pixels of all frames together."""
     of = {
         name: objects[f"{name}_c{channel}"]
@@ -132,5 +134,5 @@ def _pooled(objects: pd.DataFrame, channel: int) -> pd.DataFrame:
     return pd.DataFrame({f"{name}_c{channel}": values for name, values in columns.items()})
 
 
-def _or_nan(unit: float | None) -> float:
+def _nan_if_none(unit: float | None) -> float:
     return np.nan if unit is None else unit

@@ -9,12 +9,12 @@ from matplotlib.ticker import MaxNLocator
 
 from napari_sam2.core.video import Video
 from napari_sam2.measurement.counts import ALL
-from napari_sam2.measurement.report.outlines import colour
-from napari_sam2.measurement.units import step_of
+from napari_sam2.measurement.report.outlines import get_track_colour
+from napari_sam2.measurement.units import get_frame_step
 
-_LEGEND = 12  # tracks up to which each is named beside the chart
-_INK = "#33475b"
-_CATEGORIES = (_INK, "#d1495b", "#2a9d8f", "#e09f3e", "#7b5ea7", "#5b8c2a")
+_MAX_LEGEND_TRACKS = 12  # tracks up to which each is named beside the chart
+_LINE_COLOUR = "#33475b"
+_CATEGORY_COLOURS = (_LINE_COLOUR, "#d1495b", "#2a9d8f", "#e09f3e", "#7b5ea7", "#5b8c2a")
 
 
 def draw_counts(axes: Axes, counts: pd.DataFrame, video: Video) -> None:
@@ -22,12 +22,12 @@ def draw_counts(axes: Axes, counts: pd.DataFrame, video: Video) -> None:
     frames = counts[counts["frame"] != ALL]
     categories = sorted(frames["category"].fillna("").unique())
     if len(video) == 1:
-        _draw_bars(axes, frames, _total(counts))
+        _draw_bars(axes, frames, _format_total(counts))
         return
-    _dress(axes, f"objects per frame ({_total(counts)} in all)", video)
+    _label_axes(axes, f"objects per frame ({_format_total(counts)} in all)", video)
     for number, category in enumerate(categories):
         here = frames[frames["category"].fillna("") == category]
-        ink = _CATEGORIES[number % len(_CATEGORIES)]
+        ink = _CATEGORY_COLOURS[number % len(_CATEGORY_COLOURS)]
         x = here["frame"].astype(int)
         axes.plot(
             x,
@@ -35,7 +35,7 @@ def draw_counts(axes: Axes, counts: pd.DataFrame, video: Video) -> None:
             color=ink,
             linewidth=1.6,
             marker="o",
-            markersize=_marker(video),
+            markersize=_choose_marker_size(video),
             label=category or "no category",
         )
     axes.set_ylim(0, max(1.0, 1.12 * frames["n"].max()))
@@ -51,9 +51,9 @@ def draw_areas(axes: Axes, objects: pd.DataFrame, video: Video) -> None:
     if len(video) == 1:
         _draw_histogram(axes, objects[column].to_numpy(dtype=np.float64), unit)
         return
-    _dress(axes, f"area per track ({unit})", video)
+    _label_axes(axes, f"area per track ({unit})", video)
     tracks = objects["track"].unique()
-    few = len(tracks) <= _LEGEND
+    few = len(tracks) <= _MAX_LEGEND_TRACKS
     for track in sorted(tracks):
         area = (
             objects[objects["track"] == track].set_index("frame")[column].reindex(range(len(video)))
@@ -61,11 +61,11 @@ def draw_areas(axes: Axes, objects: pd.DataFrame, video: Video) -> None:
         (line,) = axes.plot(
             area.index,
             area,
-            color=colour(int(track)),
+            color=get_track_colour(int(track)),
             linewidth=1.6 if few else 0.9,
             label=str(track),
         )
-        line.set(marker="o", markersize=_marker(video) if few else 1.5)
+        line.set(marker="o", markersize=_choose_marker_size(video) if few else 1.5)
     axes.set_ylim(bottom=0)
     if few and len(tracks):
         axes.legend(
@@ -83,43 +83,43 @@ def _draw_bars(axes: Axes, frames: pd.DataFrame, total: str) -> None:
     bars = axes.bar(
         names,
         frames["n"],
-        color=[_CATEGORIES[number % len(_CATEGORIES)] for number in range(len(names))],
+        color=[_CATEGORY_COLOURS[number % len(_CATEGORY_COLOURS)] for number in range(len(names))],
         width=0.5,
     )
     axes.bar_label(bars, fontsize=9)
     axes.set_xlim(-1, len(names))
     axes.set_title(f"objects ({total} in all)", fontsize=10, loc="left")
-    _quiet(axes)
+    _style_axes(axes)
 
 
 def _draw_histogram(axes: Axes, area: np.ndarray, unit: str) -> None:
-    axes.hist(area, bins=min(30, max(5, area.size // 4)), color=_INK)
+    axes.hist(area, bins=min(30, max(5, area.size // 4)), color=_LINE_COLOUR)
     axes.set_title(f"objects by area ({unit})", fontsize=10, loc="left")
-    _quiet(axes)
+    _style_axes(axes)
 
 
-def _dress(axes: Axes, title: str, video: Video) -> None:
-    step = step_of(video)
+def _label_axes(axes: Axes, title: str, video: Video) -> None:
+    step = get_frame_step(video)
     axes.set_title(title, fontsize=10, loc="left")
     axes.set_xlabel(
         "frame" if step is None else f"frame (one every {step[0]:.3g} {step[1]})", fontsize=9
     )
     axes.set_xlim(-0.5, len(video) - 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, steps=[1, 2, 5, 10]))
-    _quiet(axes)
+    _style_axes(axes)
 
 
-def _quiet(axes: Axes) -> None:
+def _style_axes(axes: Axes) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(color="#dddddd", linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8)
 
 
-def _total(counts: pd.DataFrame) -> str:
+def _format_total(counts: pd.DataFrame) -> str:
     number = int(counts["n"].iloc[-1])
     return f"{number} object{'' if number == 1 else 's'}"
 
 
-def _marker(video: Video) -> float:
+def _choose_marker_size(video: Video) -> float:
     return 4.0 if len(video) <= 20 else 2.0

@@ -8,9 +8,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from napari_sam2.measurement.report.outlines import colour
+from napari_sam2.measurement.report.outlines import get_track_colour
 
-_MANY = 120  # tracks from which on numbers would cover each other
+_MAX_NUMBERED_TRACKS = 120  # tracks from which on numbers would cover each other
 
 
 def draw_lineage(axes: Axes, tracks: pd.DataFrame, *, families_only: bool = False) -> int:
@@ -30,14 +30,14 @@ def draw_lineage(axes: Axes, tracks: pd.DataFrame, *, families_only: bool = Fals
     order: list[int] = []
     for root in roots:
         if children[root] or not families_only:
-            _walk(root, children, order)
+            _order_lineage(root, children, order)
     place = {track: number for number, track in enumerate(order)}
     for track in order:
         first, last = spans[track]
         axes.plot(
             [first, last + 0.6],
             [place[track]] * 2,
-            color=colour(track),
+            color=get_track_colour(track),
             linewidth=2,
             solid_capstyle="butt",
         )
@@ -46,7 +46,7 @@ def draw_lineage(axes: Axes, tracks: pd.DataFrame, *, families_only: bool = Fals
             axes.plot(
                 [last + 0.6, spans[child][0]], [place[child]] * 2, color="#99a3ad", linewidth=1
             )
-        if len(order) <= _MANY:
+        if len(order) <= _MAX_NUMBERED_TRACKS:
             axes.text(first, place[track] - 0.1, str(track), fontsize=6, va="bottom")
     axes.set_xlabel("frame", fontsize=9)
     axes.set_yticks([])
@@ -56,7 +56,7 @@ def draw_lineage(axes: Axes, tracks: pd.DataFrame, *, families_only: bool = Fals
     return len(order)
 
 
-def _walk(track: int, children: dict[int, list[int]], order: list[int]) -> None:
+def _order_lineage(track: int, children: dict[int, list[int]], order: list[int]) -> None:
     """First half of the daughters, then the mother, then the others: lines do not cross."""
     pending: list[tuple[int, bool]] = [(track, False)]
     while pending:  # a loop, since a lineage may be deeper than Python recurses

@@ -8,11 +8,11 @@ import numpy as np
 from skimage.color import lab2rgb
 from skimage.measure import find_contours, regionprops
 
-from napari_sam2.measurement.features.regions import Regions
+from napari_sam2.measurement.features.regions import LabelRegions
 
 # turns of hue from one id to the next: neighbours differ, no two of the first hundreds agree
-_GOLDEN = 0.618033988749895
-_LIGHTNESS = (
+_HUE_STEP = 0.618033988749895
+_LIGHTNESSES = (
     70.0,
     62.0,
     78.0,
@@ -21,17 +21,17 @@ _CHROMA = 58.0
 
 
 @dataclass(frozen=True, eq=False)
-class Outline:
+class ObjectOutline:
     """The border of one object: closed (n, 2) lines of (x, y) in pixels, and where its id is best written."""
 
     track: int
     lines: tuple[np.ndarray, ...]
-    top: tuple[float, float]
+    label_xy: tuple[float, float]
 
 
-def outlines(plane: np.ndarray) -> list[Outline]:
+def find_outlines(plane: np.ndarray) -> list[ObjectOutline]:
     """The outline of every object of an (H, W) label plane, by id."""
-    regions = Regions.of(plane)
+    regions = LabelRegions.of(plane)
     found = []
     for code, region in enumerate(regionprops(regions.codes), start=1):
         top, left = region.bbox[0] - 1, region.bbox[1] - 1
@@ -40,7 +40,7 @@ def outlines(plane: np.ndarray) -> list[Outline]:
             for line in find_contours(np.pad(region.image, 1).astype(np.uint8), 0.5)
         )
         found.append(
-            Outline(
+            ObjectOutline(
                 int(regions.ids[code - 1]),
                 lines,
                 (float(regions.x[code - 1]), float(region.bbox[0])),
@@ -49,9 +49,13 @@ def outlines(plane: np.ndarray) -> list[Outline]:
     return found
 
 
-def colour(track: int) -> tuple[float, float, float]:
+def get_track_colour(track: int) -> tuple[float, float, float]:
     """Red, green, blue in 0..1: always the same for the same track."""
-    angle = 2 * np.pi * ((track * _GOLDEN) % 1.0)
-    lab = [_LIGHTNESS[track % len(_LIGHTNESS)], _CHROMA * np.cos(angle), _CHROMA * np.sin(angle)]
+    angle = 2 * np.pi * ((track * _HUE_STEP) % 1.0)
+    lab = [
+        _LIGHTNESSES[track % len(_LIGHTNESSES)],
+        _CHROMA * np.cos(angle),
+        _CHROMA * np.sin(angle),
+    ]
     red, green, blue = np.clip(lab2rgb(np.array(lab)), 0, 1).tolist()
     return red, green, blue

@@ -23,34 +23,38 @@ td:first-child, th:first-child { text-align: left } img { max-width: 100% } .not
 """
 
 
-def page(title: str, note: str, parts: Sequence[str]) -> str:
+def render_page(title: str, note: str, parts: Sequence[str]) -> str:
     """A whole page of these parts under a title and a line below it."""
-    head = f"<head><meta charset=utf-8><title>{text(title)}</title><style>{_STYLE}</style></head>"
-    body = "\n".join([f"<h1>{text(title)}</h1>", f"<p class=note>{text(note)}</p>", *parts])
+    head = f"<head><meta charset=utf-8><title>{escape_html(title)}</title><style>{_STYLE}</style></head>"
+    body = "\n".join(
+        [f"<h1>{escape_html(title)}</h1>", f"<p class=note>{escape_html(note)}</p>", *parts]
+    )
     return f"<!doctype html>\n<html lang=en>{head}\n<body>\n{body}\n</body></html>\n"
 
 
-def section(title: str, content: str) -> str:
+def render_section(title: str, content: str) -> str:
     """A part with a heading."""
-    return f"<h2>{text(title)}</h2>\n{content}"
+    return f"<h2>{escape_html(title)}</h2>\n{content}"
 
 
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def render_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """A table of texts."""
-    lines = ["<tr>" + "".join(f"<th>{text(cell)}</th>" for cell in header) + "</tr>"]
-    lines += ["<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in rows]
+    lines = ["<tr>" + "".join(f"<th>{escape_html(cell)}</th>" for cell in header) + "</tr>"]
+    lines += [
+        "<tr>" + "".join(f"<td>{escape_html(cell)}</td>" for cell in row) + "</tr>" for row in rows
+    ]
     return f"<table>{''.join(lines)}</table>"
 
 
-def frame_table(frame: pd.DataFrame) -> str:
+def render_dataframe(dataframe: pd.DataFrame) -> str:
     """A table of a data frame: four digits, nothing where unknown."""
-    return table(
-        [str(name) for name in frame.columns],
-        [[_cell(value) for value in row] for row in frame.to_numpy(dtype=object)],
+    return render_table(
+        [str(name) for name in dataframe.columns],
+        [[_format_cell(value) for value in row] for row in dataframe.to_numpy(dtype=object)],
     )
 
 
-def picture(draw: Any, *, height: float = 2.8) -> str:
+def render_figure(draw: Any, *, height: float = 2.8) -> str:
     """What `draw`, called with matplotlib's Axes, draws; `height` in inches."""
     figure = Figure(figsize=(8.5, height), dpi=_DPI, facecolor="white", layout="constrained")
     draw(figure.subplots())
@@ -61,12 +65,12 @@ def picture(draw: Any, *, height: float = 2.8) -> str:
     )
 
 
-def text(value: Any) -> str:
+def escape_html(value: Any) -> str:
     """Escaped."""
     return html.escape(str(value))
 
 
-def _cell(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     if pd.isna(value):
         return ""
     return f"{value:.4g}" if isinstance(value, float) else str(value)

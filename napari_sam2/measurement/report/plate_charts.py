@@ -6,16 +6,21 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 
-_INK = "#33475b"
-_PALE = "#c9d4de"
-_FORMATS = ((2, 3), (4, 6), (8, 12), (16, 24))  # rows and columns of plates with 6 to 384 wells
+_LINE_COLOUR = "#33475b"
+_FILL_COLOUR = "#c9d4de"
+_PLATE_SHAPES = (
+    (2, 3),
+    (4, 6),
+    (8, 12),
+    (16, 24),
+)  # rows and columns of plates with 6 to 384 wells
 
 
 def draw_plate(axes: Axes, wells: pd.DataFrame, column: str, title: str) -> tuple[int, int]:
     """Each well of the table `wells` ("B03" in its column `well`) as a square, by the number in `column`; rows and columns drawn."""
     places = [(ord(well[0]) - ord("A"), int(well[1:]) - 1) for well in wells["well"]]
     lowest = max(row for row, _ in places) + 1, max(number for _, number in places) + 1
-    shape = next(each for each in _FORMATS if each[0] >= lowest[0] and each[1] >= lowest[1])
+    shape = next(each for each in _PLATE_SHAPES if each[0] >= lowest[0] and each[1] >= lowest[1])
     grid = np.full(shape, np.nan)
     for place, value in zip(places, wells[column], strict=True):
         grid[place] = value
@@ -39,10 +44,10 @@ def draw_groups(
     names = sorted(groups.unique())
     parts = [values[groups == name].dropna().to_numpy(dtype=np.float64) for name in names]
     boxes = axes.boxplot(
-        parts, widths=0.6, showfliers=False, patch_artist=True, medianprops={"color": _INK}
+        parts, widths=0.6, showfliers=False, patch_artist=True, medianprops={"color": _LINE_COLOUR}
     )
     for box in boxes["boxes"]:
-        box.set(facecolor=_PALE, edgecolor=_INK)
+        box.set(facecolor=_FILL_COLOUR, edgecolor=_LINE_COLOUR)
     random = np.random.default_rng(0)  # dots beside each other, the same in every report
     for place, part in enumerate(parts, start=1):
         if part.size <= 300:
@@ -50,7 +55,7 @@ def draw_groups(
                 place + random.uniform(-0.2, 0.2, part.size),
                 part,
                 ".",
-                color=_INK,
+                color=_LINE_COLOUR,
                 markersize=2,
                 alpha=0.5,
             )
@@ -63,17 +68,15 @@ def draw_groups(
     return names
 
 
-def draw_counts_of_stacks(
-    axes: Axes, counts: pd.Series[float], groups: pd.Series[str]
-) -> list[str]:
+def draw_stack_counts(axes: Axes, counts: pd.Series[float], groups: pd.Series[str]) -> list[str]:
     """Objects of each stack as a dot, in its group, the mean a bar; the groups drawn."""
     names = sorted(groups.unique())
     axes.bar(
         range(1, len(names) + 1),
         [counts[groups == name].mean() for name in names],
         width=0.6,
-        color=_PALE,
-        edgecolor=_INK,
+        color=_FILL_COLOUR,
+        edgecolor=_LINE_COLOUR,
     )
     for place, name in enumerate(names, start=1):
         each = counts[groups == name].to_numpy(dtype=np.float64)
@@ -81,7 +84,7 @@ def draw_counts_of_stacks(
             place + np.linspace(-0.15, 0.15, each.size) if each.size > 1 else [place],
             each,
             "o",
-            color=_INK,
+            color=_LINE_COLOUR,
             markersize=3,
         )
     axes.set_xticks(

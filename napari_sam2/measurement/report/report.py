@@ -8,19 +8,34 @@ from typing import Any
 import pandas as pd
 
 from napari_sam2.core.video import Video
-from napari_sam2.measurement.columns import channels_of
+from napari_sam2.measurement.columns import count_measured_channels
 from napari_sam2.measurement.counts import ALL
 from napari_sam2.measurement.report.charts import draw_areas, draw_counts
 from napari_sam2.measurement.report.lineage_tree import draw_lineage
-from napari_sam2.measurement.report.page import frame_table, page, picture, section, table
+from napari_sam2.measurement.report.page import (
+    render_dataframe,
+    render_figure,
+    render_page,
+    render_section,
+    render_table,
+)
 
-_INK = "#33475b"
-_ROWS = 50  # of the table of tracks
-_SHOWN = ("track", "category", "parent", "first_frame", "last_frame", "n_frames", "origin", "fate")
-_SIZES = ("volume_um3", "volume_px", "mean_area_um2", "mean_area_px")
+_BAR_COLOUR = "#33475b"
+_MAX_TRACK_ROWS = 50  # of the table of tracks
+_TRACK_COLUMNS = (
+    "track",
+    "category",
+    "parent",
+    "first_frame",
+    "last_frame",
+    "n_frames",
+    "origin",
+    "fate",
+)
+_SIZE_COLUMNS = ("volume_um3", "volume_px", "mean_area_um2", "mean_area_px")
 
 
-def report(
+def render_report(
     video: Video,
     objects: pd.DataFrame,
     tracks: pd.DataFrame,
@@ -31,35 +46,43 @@ def report(
 
     Pictures are inside; names are escaped.
     """
-    parts = [_summary(video, tracks, counts)]
-    parts.append(section("Objects", picture(lambda axes: draw_counts(axes, counts, video))))
+    parts = [_render_summary(video, tracks, counts)]
+    parts.append(
+        render_section("Objects", render_figure(lambda axes: draw_counts(axes, counts, video)))
+    )
     if len(objects):
-        parts.append(section("Size", picture(lambda axes: draw_areas(axes, objects, video))))
+        parts.append(
+            render_section("Size", render_figure(lambda axes: draw_areas(axes, objects, video)))
+        )
         parts += [
-            section(
+            render_section(
                 f"Intensity, {video.stack.channels[channel]}",
-                picture(lambda axes, channel=channel: _draw_intensity(axes, objects, channel)),
+                render_figure(
+                    lambda axes, channel=channel: _draw_intensity(axes, objects, channel)
+                ),
             )
-            for channel in range(channels_of(objects))
+            for channel in range(count_measured_channels(objects))
         ]
     if tracks["parent"].notna().any():
         parts.append(
-            section(
+            render_section(
                 "Lineage",
-                picture(lambda axes: draw_lineage(axes, tracks, families_only=True), height=4.5),
+                render_figure(
+                    lambda axes: draw_lineage(axes, tracks, families_only=True), height=4.5
+                ),
             )
         )
     parts.append(
-        section(
-            f"Tracks{'' if len(tracks) <= _ROWS else f' (the first {_ROWS} of {len(tracks)})'}",
-            _track_table(tracks),
+        render_section(
+            f"Tracks{'' if len(tracks) <= _MAX_TRACK_ROWS else f' (the first {_MAX_TRACK_ROWS} of {len(tracks)})'}",
+            _render_track_table(tracks),
         )
     )
-    parts.append(section("Where this comes from", _provenance(provenance)))
-    return page(video.stack.name, video.description, parts)
+    parts.append(render_section("Where this comes from", _render_provenance(provenance)))
+    return render_page(video.stack.name, video.description, parts)
 
 
-def _summary(video: Video, tracks: pd.DataFrame, counts: pd.DataFrame) -> str:
+def _render_summary(video: Video, tracks: pd.DataFrame, counts: pd.DataFrame) -> str:
     rows = [("objects", str(len(tracks)))]
     total = counts[(counts["frame"] == ALL) & (counts["category"] != ALL)]
     rows += [
@@ -74,12 +97,12 @@ def _summary(video: Video, tracks: pd.DataFrame, counts: pd.DataFrame) -> str:
             for side in ("origin", "fate")
             for name, n in tracks[side].value_counts().items()
         ]
-    return table(["", "number"], rows)
+    return render_table(["", "number"], rows)
 
 
 def _draw_intensity(axes: Any, objects: pd.DataFrame, channel: int) -> None:
     means = objects.groupby("track")[f"mean_c{channel}"].mean()
-    axes.hist(means, bins=min(40, max(5, len(means) // 3)), color=_INK)
+    axes.hist(means, bins=min(40, max(5, len(means) // 3)), color=_BAR_COLOUR)
     axes.set_xlabel("mean grey value of an object, all its frames", fontsize=9)
     axes.set_ylabel("objects", fontsize=9)
     full = f"saturated_c{channel}"
@@ -93,16 +116,16 @@ def _draw_intensity(axes: Any, objects: pd.DataFrame, channel: int) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _track_table(tracks: pd.DataFrame) -> str:
+def _render_track_table(tracks: pd.DataFrame) -> str:
     shown = (
-        tracks[[name for name in (*_SHOWN, *_SIZES) if name in tracks.columns]]
+        tracks[[name for name in (*_TRACK_COLUMNS, *_SIZE_COLUMNS) if name in tracks.columns]]
         .dropna(axis=1, how="all")
-        .head(_ROWS)
+        .head(_MAX_TRACK_ROWS)
     )
-    return frame_table(shown)
+    return render_dataframe(shown)
 
 
-def _provenance(provenance: Mapping[str, Any]) -> str:
+def _render_provenance(provenance: Mapping[str, Any]) -> str:
     model, given = provenance.get("model", {}), provenance.get("input", {})
     rows = [
         ("file", given.get("source") or given.get("name", "")),
@@ -118,4 +141,4 @@ def _provenance(provenance: Mapping[str, Any]) -> str:
         )
     ]
     rows += [("decided", note) for note in provenance.get("notes", ())]
-    return table(["", ""], rows)
+    return render_table(["", ""], rows)

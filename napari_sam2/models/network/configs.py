@@ -13,7 +13,7 @@ from napari_sam2.core.errors import CheckpointError
 
 Encoder = Literal["hiera", "conv"]
 
-MEMORY = 64
+MEMORY_CHANNELS = 64
 """Channels of memory features; transformers fixes the width of the cross attention's keys at this."""
 
 
@@ -57,7 +57,7 @@ class Configuration:
     presence_head
         The presence score was trained. Otherwise the largest logit stands for it: an empty mask is
         an absent object.
-    carried
+    propagated_mask
         The last answer is also given as a dense prompt on the next frame; small networks lose the
         object otherwise.
     refinement
@@ -85,7 +85,7 @@ class Configuration:
     previous_logits: bool = True
     single_mask: bool = True
     presence_head: bool = True
-    carried: bool = False
+    propagated_mask: bool = False
     refinement: bool = False
 
     def __post_init__(self) -> None:
@@ -119,7 +119,7 @@ class Configuration:
         return cls(**values)
 
 
-NAMED: dict[str, Configuration] = {
+PUBLISHED_CONFIGURATIONS: dict[str, Configuration] = {
     "tiny": Configuration(),
     "small": Configuration(blocks=(1, 2, 11, 2), global_blocks=(7, 10, 13)),
     "base-plus": Configuration(
@@ -135,11 +135,11 @@ SAM 2 has them too, with neither `pointer_time` nor `occlusion`.
 """
 
 
-def infer(state: Mapping[str, Tensor], **known: Any) -> Configuration:
+def infer_configuration(state: Mapping[str, Tensor], **overrides: Any) -> Configuration:
     """The Configuration of a state dict with transformers' keys, read off its shapes.
 
     Shapes do not tell which blocks attend globally, nor the number of heads: these come from the
-    published network of the same width and depth. `known` fields are taken as given.
+    published network of the same width and depth. `overrides` fields are taken as given.
 
     Raises
     ------
@@ -148,7 +148,7 @@ def infer(state: Mapping[str, Tensor], **known: Any) -> Configuration:
         `global_blocks` is not given.
     """
     try:
-        seen = {**_heads(state), **_hiera(state)}
+        seen = {**_infer_heads(state), **_infer_hiera(state)}
     except (KeyError, IndexError, ValueError) as error:
         raise CheckpointError(
             f"no SAM 2 network: nothing fits {error.args[0]!r}; expected the weights of SAM 2 or "
@@ -157,21 +157,21 @@ def infer(state: Mapping[str, Tensor], **known: Any) -> Configuration:
     twin = next(
         (
             named
-            for named in NAMED.values()
+            for named in PUBLISHED_CONFIGURATIONS.values()
             if (named.width, named.blocks) == (seen["width"], seen["blocks"])
         ),
         None,
     )
-    if twin is None and "global_blocks" not in known:
+    if twin is None and "global_blocks" not in overrides:
         raise CheckpointError(
             f"Hiera of width {seen['width']} and blocks {seen['blocks']!r} is none of the "
-            f"published ones ({', '.join(NAMED)}): "
+            f"published ones ({', '.join(PUBLISHED_CONFIGURATIONS)}): "
             "give its Configuration with global_blocks, which the weights do not tell"
         )
-    return replace(twin or Configuration(), **{**seen, **known})
+    return replace(twin or Configuration(), **{**seen, **overrides})
 
 
-def _hiera(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def _infer_hiera(state: Mapping[str, Tensor]) -> dict[str, Any]:
     trunk = "vision_encoder.backbone."
     channels, count = [], 0
     while f"{trunk}blocks.{count}.attn.proj.weight" in state:
@@ -184,7 +184,7 @@ def _hiera(state: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def _heads(state: Mapping[str, Tensor]) -> dict[str, Any]:
+def _infer_heads(state: Mapping[str, Tensor]) -> dict[str, Any]:
     layers = {key.split(".")[2] for key in state if key.startswith("memory_attention.layers.")}
     return {
         "hidden": state["no_memory_embedding"].shape[-1],

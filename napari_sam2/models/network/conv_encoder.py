@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_MEAN, _DEVIATION = (
+_MEAN, _STD = (
     0.45,
     0.25,
 )  # what the input is shifted and scaled by; part of the weights, as it were
@@ -24,17 +24,19 @@ class ConvEncoder(nn.Module):
 
     def __init__(self, hidden: int) -> None:
         super().__init__()
-        self.stem = _Halving(1, _CHANNELS[0], residuals=0)
+        self.stem = _DownsamplingStage(1, _CHANNELS[0], residuals=0)
         self.stages = nn.ModuleList(
-            _Halving(_CHANNELS[i], _CHANNELS[i + 1], residuals=count)
+            _DownsamplingStage(_CHANNELS[i], _CHANNELS[i + 1], residuals=count)
             for i, count in enumerate((1, 2, 2, 1))
         )
-        self.lateral = nn.ModuleList(_Conv(channels, hidden, 1) for channels in _CHANNELS[1:])
-        self.norms = nn.ModuleList(_norm(hidden) for _ in range(3))
-        self.outline = _Conv(hidden, 3, 1)
+        self.lateral = nn.ModuleList(
+            _OneDnnConv2d(channels, hidden, 1) for channels in _CHANNELS[1:]
+        )
+        self.norms = nn.ModuleList(_make_norm(hidden) for _ in range(3))
+        self.outline = _OneDnnConv2d(hidden, 3, 1)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x = self.stem((pixels - _MEAN) / _DEVIATION)
+        x = self.stem((pixels - _MEAN) / _STD)
         x = x.contiguous(
             memory_format=torch.channels_last
         )  # twice as fast on a CPU, and all that follows stays so
@@ -50,7 +52,7 @@ class ConvEncoder(nn.Module):
         return levels[2], levels[1], levels[0]
 
 
-class _Conv(nn.Conv2d):
+class _OneDnnConv2d(nn.Conv2d):
     """A convolution by oneDNN, where there is one, for a single image too.
 
     PyTorch computes a single small one by other kernels, whose last digits differ: what is made of
@@ -73,31 +75,31 @@ class _Conv(nn.Conv2d):
         )
 
 
-class _Halving(nn.Module):
+class _DownsamplingStage(nn.Module):
     """Half the side, then residual blocks."""
 
     def __init__(self, channels: int, out: int, *, residuals: int) -> None:
         super().__init__()
-        self.conv = _Conv(channels, out, 3, stride=2, padding=1, bias=False)
-        self.norm = _norm(out)
-        self.residuals = nn.Sequential(*(_Residual(out) for _ in range(residuals)))
+        self.conv = _OneDnnConv2d(channels, out, 3, stride=2, padding=1, bias=False)
+        self.norm = _make_norm(out)
+        self.residuals = nn.Sequential(*(_ResidualBlock(out) for _ in range(residuals)))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.residuals(F.relu(self.norm(self.conv(x)), inplace=True))
 
 
-class _Residual(nn.Module):
+class _ResidualBlock(nn.Module):
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.conv1 = _Conv(channels, channels, 3, padding=1, bias=False)
-        self.norm1 = _norm(channels)
-        self.conv2 = _Conv(channels, channels, 3, padding=1, bias=False)
-        self.norm2 = _norm(channels)
+        self.conv1 = _OneDnnConv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm1 = _make_norm(channels)
+        self.conv2 = _OneDnnConv2d(channels, channels, 3, padding=1, bias=False)
+        self.norm2 = _make_norm(channels)
 
     def forward(self, x: Tensor) -> Tensor:
         y = F.relu(self.norm1(self.conv1(x)), inplace=True)
         return F.relu(x + self.norm2(self.conv2(y)))
 
 
-def _norm(channels: int) -> nn.GroupNorm:
+def _make_norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(8, channels)

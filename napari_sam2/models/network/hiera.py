@@ -11,7 +11,7 @@ from transformers.models.sam2.modeling_sam2 import Sam2HieraDetModel, Sam2Vision
 from napari_sam2.models.network.configs import Configuration
 
 _MEAN = (0.485, 0.456, 0.406)  # ImageNet's, of red, green and blue in 0..1
-_DEVIATION = (0.229, 0.224, 0.225)
+_STD = (0.229, 0.224, 0.225)
 _TOP_DOWN = (
     2,
     3,
@@ -23,19 +23,18 @@ class HieraEncoder(nn.Module):
 
     def __init__(self, configuration: Configuration) -> None:
         super().__init__()
-        vision = _transformers(configuration)
+        vision = _make_vision_config(configuration)
         self.backbone = Sam2HieraDetModel(vision.backbone_config)
         self.neck = Sam2VisionNeck(vision)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         mean, deviation = (
-            torch.tensor(values, device=pixels.device).view(1, 3, 1, 1)
-            for values in (_MEAN, _DEVIATION)
+            torch.tensor(values, device=pixels.device).view(1, 3, 1, 1) for values in (_MEAN, _STD)
         )
         stages = self.backbone((pixels - mean) / deviation).intermediate_hidden_states
-        return self._pyramid(stages)
+        return self._compute_pyramid(stages)
 
-    def _pyramid(self, stages: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
+    def _compute_pyramid(self, stages: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
         """As Sam2VisionNeck, without its position encodings (sines of every level for every frame, never read)."""
         above: Tensor | None = None
         levels = []
@@ -48,7 +47,7 @@ class HieraEncoder(nn.Module):
         return levels[-1], levels[-2], levels[-3]
 
 
-def _transformers(configuration: Configuration) -> Sam2VisionConfig:
+def _make_vision_config(configuration: Configuration) -> Sam2VisionConfig:
     channels = [configuration.width * 2**stage for stage in range(len(configuration.blocks))]
     backbone = Sam2HieraDetConfig(
         hidden_size=configuration.width,

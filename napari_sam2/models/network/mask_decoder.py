@@ -10,11 +10,11 @@ from torch import Tensor
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMaskDecoder
 
 _STABILITY_MARGIN = 0.05  # logits; Meta's dynamic_multimask_stability_delta
-_STABLE = 0.98  # Meta's dynamic_multimask_stability_thresh
+_STABILITY_THRESHOLD = 0.98  # Meta's dynamic_multimask_stability_thresh
 
 
 @dataclass(frozen=True, eq=False)
-class Decoded:
+class DecoderOutput:
     """Everything decoded for B tracks: the single mask first, then three alternatives.
 
     masks (B, 4, h, w) logits; ious (B, 4) in 0..1; tokens (B, 4, C); scores (B,) presence logits.
@@ -27,7 +27,7 @@ class Decoded:
 
 
 @dataclass(frozen=True, eq=False)
-class Chosen:
+class SelectedMask:
     """One mask of each track: logits (B, h, w), ious (B,), the token (B, C) its pointer is made of."""
 
     logits: Tensor
@@ -35,14 +35,14 @@ class Chosen:
     tokens: Tensor
 
 
-def decode(
+def decode_masks(
     decoder: Sam2VideoMaskDecoder,
     image: Tensor,
     positions: Tensor,
-    sparse: Tensor,
-    fine: tuple[Tensor, Tensor],
-    refined: Callable[[Tensor, Tensor], Tensor] | None = None,
-) -> Decoded:
+    sparse_prompts: Tensor,
+    high_res_features: tuple[Tensor, Tensor],
+    refine: Callable[[Tensor, Tensor], Tensor] | None = None,
+) -> DecoderOutput:
     """Run the mask decoder.
 
     Parameters
@@ -51,18 +51,18 @@ def decode(
         (B, C, g, g) features with the dense prompt added.
     positions
         (1, C, g, g).
-    sparse
+    sparse_prompts
         (B, P, C) prompt tokens.
-    fine
+    high_res_features
         Features at strides 4 and 8, projected: (1 or B, C / 8, 4g, 4g) and (1 or B, C / 4, 2g, 2g).
-    refined
+    refine
         From each object's (B, C / 8, 4g, 4g) features and its (B, 4, 4g, 4g) logits to what is
         added to these.
     """
     own = torch.cat(
         [decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight]
     )
-    queries = torch.cat([own.expand(len(sparse), -1, -1), sparse], dim=1)[:, None]
+    queries = torch.cat([own.expand(len(sparse_prompts), -1, -1), sparse_prompts], dim=1)[:, None]
     queries, keys = decoder.transformer(
         point_embeddings=queries,
         image_embeddings=image,
@@ -71,44 +71,50 @@ def decode(
     )
     queries, keys = queries[:, 0], keys[:, 0].transpose(1, 2).unflatten(2, image.shape[-2:])
     mask_tokens = queries[:, 2 : 2 + decoder.num_mask_tokens]
-    x = decoder.activation(decoder.upscale_layer_norm(decoder.upscale_conv1(keys) + fine[1]))
-    x = decoder.activation(decoder.upscale_conv2(x) + fine[0])
+    x = decoder.activation(
+        decoder.upscale_layer_norm(decoder.upscale_conv1(keys) + high_res_features[1])
+    )
+    x = decoder.activation(decoder.upscale_conv2(x) + high_res_features[0])
     weights = torch.stack(
         [mlp(mask_tokens[:, index]) for index, mlp in enumerate(decoder.output_hypernetworks_mlps)],
         dim=1,
     )
     masks = (weights @ x.flatten(2)).unflatten(2, x.shape[-2:])
-    if refined:
-        masks = masks + refined(x, masks)
+    if refine:
+        masks = masks + refine(x, masks)
     ious, scores = (
         decoder.iou_prediction_head(queries[:, 1]),
         decoder.pred_obj_score_head(queries[:, 0])[:, 0],
     )
-    return Decoded(masks.float(), ious.float(), mask_tokens.float(), scores.float())
+    return DecoderOutput(masks.float(), ious.float(), mask_tokens.float(), scores.float())
 
 
-def mean(one: Decoded, other: Decoded) -> Decoded:
+def average_outputs(one: DecoderOutput, other: DecoderOutput) -> DecoderOutput:
     """Of two looks at the same object; the tokens, of which pointers are made, are those of the first."""
     both = zip(
         (one.masks, one.ious, one.scores), (other.masks, other.ious, other.scores), strict=True
     )
     masks, ious, scores = ((first + second) / 2 for first, second in both)
-    return Decoded(masks, ious, one.tokens, scores)
+    return DecoderOutput(masks, ious, one.tokens, scores)
 
 
-def best(decoded: Decoded) -> Chosen:
+def select_best_mask(output: DecoderOutput) -> SelectedMask:
     """The alternative with the highest predicted IoU."""
-    index = 1 + decoded.ious[:, 1:].argmax(dim=1)
+    index = 1 + output.ious[:, 1:].argmax(dim=1)
     row = torch.arange(len(index), device=index.device)
-    return Chosen(decoded.masks[row, index], decoded.ious[row, index], decoded.tokens[row, index])
+    return SelectedMask(
+        output.masks[row, index], output.ious[row, index], output.tokens[row, index]
+    )
 
 
-def single(decoded: Decoded) -> Chosen:
+def select_single_mask(output: DecoderOutput) -> SelectedMask:
     """The single mask, or the best alternative where the single one is not stable; the token is the single one's always."""
-    mask = decoded.masks[:, 0].flatten(1)
+    mask = output.masks[:, 0].flatten(1)
     inner = (mask > _STABILITY_MARGIN).sum(dim=1).float()
     outer = (mask > -_STABILITY_MARGIN).sum(dim=1).float()
-    stable = torch.where(outer > 0, inner / outer, torch.ones_like(outer)) >= _STABLE
-    other = best(decoded)
-    logits = torch.where(stable[:, None, None], decoded.masks[:, 0], other.logits)
-    return Chosen(logits, torch.where(stable, decoded.ious[:, 0], other.ious), decoded.tokens[:, 0])
+    stable = torch.where(outer > 0, inner / outer, torch.ones_like(outer)) >= _STABILITY_THRESHOLD
+    other = select_best_mask(output)
+    logits = torch.where(stable[:, None, None], output.masks[:, 0], other.logits)
+    return SelectedMask(
+        logits, torch.where(stable, output.ious[:, 0], other.ious), output.tokens[:, 0]
+    )

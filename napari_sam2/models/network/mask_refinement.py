@@ -17,13 +17,13 @@ _DILATIONS = (
     4,
     8,
 )  # with the first layer each cell sees 31 × 31 of them: 124 pixels of the input
-_LOGIT = (
+_LOGIT_SCALE = (
     8.0  # masks and prompts are divided by it: what a network likes to read is about as large as 1
 )
 _MASKS = 4
 
 
-class Refinement(nn.Module):
+class MaskRefinement(nn.Module):
     """What is added to the logits of all four masks.
 
     It begins as nothing, so that a trained network can be given one.
@@ -42,7 +42,10 @@ class Refinement(nn.Module):
 
     def forward(self, features: Tensor, masks: Tensor, dense: Tensor) -> Tensor:
         """(B, C, h, w) features of each object, (B, 4, h, w) logits and the (B, h, w) dense prompt to (B, 4, h, w) logits."""
-        shown = torch.cat([masks, dense[:, None]], dim=1).clamp(-2 * _LOGIT, 2 * _LOGIT) / _LOGIT
+        shown = (
+            torch.cat([masks, dense[:, None]], dim=1).clamp(-2 * _LOGIT_SCALE, 2 * _LOGIT_SCALE)
+            / _LOGIT_SCALE
+        )
         x = F.relu(self.norm(self.enter(torch.cat([features, shown], dim=1))))
         for layer in self.layers:
             x = x + F.relu(layer(x))

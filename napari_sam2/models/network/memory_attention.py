@@ -28,17 +28,17 @@ _POSITION_WEIGHT = (
 
 
 @dataclass(frozen=True, eq=False)
-class Remembered:
+class MemoryTokens:
     """What B tracks remember, batch first: n frames of N tokens each, then p pointer tokens.
 
-    `values` and `places` are (B, n * N + p, 64), the memory and its position in space and time;
-    `pointers` is p. `rotation` turns the tokens of all frames: (N, C / 2), the same for each frame,
+    `values` and `positions` are (B, n * N + p, 64), the memory and its position in space and time;
+    `pointer_tokens` is p. `rotation` turns the tokens of all frames: (N, C / 2), the same for each frame,
     or (B, n * N, C / 2).
     """
 
     values: Tensor
-    places: Tensor
-    pointers: int
+    positions: Tensor
+    pointer_tokens: int
     rotation: Tensor
 
 
@@ -53,18 +53,18 @@ class MemoryAttention(nn.Module):
         self.layer_norm = nn.LayerNorm(config.memory_attention_hidden_size)
 
     def forward(
-        self, tokens: Tensor, positions: Tensor, rotation: Tensor, remembered: Remembered
+        self, tokens: Tensor, positions: Tensor, rotation: Tensor, memory: MemoryTokens
     ) -> Tensor:
         """(1 or B, N, C) tokens of a frame, their (…, N, C) positions and (…, N, C / 2) rotation to (B, N, C) tokens."""
-        keys = remembered.values + remembered.places
+        keys = memory.values + memory.positions
         x = tokens + _POSITION_WEIGHT * positions
         for layer in cast(Iterable[Any], self.layers):
             y = layer.layer_norm1(x)
             x = x + layer.dropout1(_attend(layer.self_attn, y, (y, y), (rotation, rotation)))
             y = layer.layer_norm2(x)
-            turns, still = (rotation, remembered.rotation), remembered.pointers
+            turns, still = (rotation, memory.rotation), memory.pointer_tokens
             x = x + layer.dropout2(
-                _attend(layer.cross_attn_image, y, (keys, remembered.values), turns, still=still)
+                _attend(layer.cross_attn_image, y, (keys, memory.values), turns, unrotated=still)
             )
             y = layer.layer_norm3(x)
             x = x + layer.dropout3(layer.linear2(layer.dropout(layer.activation(layer.linear1(y)))))
@@ -75,18 +75,18 @@ def _attend(
     layer: Sam2VideoRoPEAttention,
     tokens: Tensor,
     memory: tuple[Tensor, Tensor],
-    turns: tuple[Tensor, Tensor],
-    still: int = 0,
+    rotations: tuple[Tensor, Tensor],
+    unrotated: int = 0,
 ) -> Tensor:
-    """Rotary attention of (1 or B, N, C) tokens to (B, n * N + still, c) keys and values; the last `still` keys are not turned.
+    """Rotary attention of (1 or B, N, C) tokens to (B, n * N + still, c) keys and values; the last `unrotated` keys are not turned.
 
-    `turns` are the rotations of tokens and of keys.
+    `rotations` are the rotations of tokens and of keys.
     """
     heads = layer.num_attention_heads
-    query = rotate(layer.q_proj(tokens).unflatten(-1, (heads, -1)), turns[0]).transpose(1, 2)
-    key = _turned(layer.k_proj(memory[0]).unflatten(-1, (heads, -1)), turns[1], still).transpose(
-        1, 2
-    )
+    query = rotate(layer.q_proj(tokens).unflatten(-1, (heads, -1)), rotations[0]).transpose(1, 2)
+    key = _rotate_keys(
+        layer.k_proj(memory[0]).unflatten(-1, (heads, -1)), rotations[1], unrotated
+    ).transpose(1, 2)
     value = layer.v_proj(memory[1]).unflatten(-1, (heads, -1)).transpose(1, 2)
     query = query.expand(key.shape[0], -1, -1, -1)
     dropout = layer.dropout_p if layer.training else 0.0
@@ -96,15 +96,15 @@ def _attend(
     return layer.o_proj(answer.transpose(1, 2).flatten(2))
 
 
-def _turned(keys: Tensor, rotation: Tensor, still: int) -> Tensor:
+def _rotate_keys(keys: Tensor, rotation: Tensor, unrotated: int) -> Tensor:
     """(B, n * N + still, heads, C) keys, each of the n frames turned by the same rotation, or each token by its own.
 
     In place where nothing trains.
     """
     frames = (-1, rotation.shape[0]) if rotation.ndim == 2 else (1, rotation.shape[1])
-    turning = keys[:, : keys.shape[1] - still].unflatten(1, frames)
+    turning = keys[:, : keys.shape[1] - unrotated].unflatten(1, frames)
     turned = rotate(turning, rotation if rotation.ndim == 2 else rotation[:, None])
     if not keys.requires_grad:
         turning.copy_(turned)
         return keys
-    return torch.cat([turned.flatten(1, 2), keys[:, keys.shape[1] - still :]], dim=1)
+    return torch.cat([turned.flatten(1, 2), keys[:, keys.shape[1] - unrotated :]], dim=1)

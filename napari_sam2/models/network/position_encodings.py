@@ -13,7 +13,7 @@ from torch import Tensor
 _TEMPERATURE = 10_000.0
 
 
-def sine_grid(side: int, channels: int) -> Tensor:
+def make_sine_grid(side: int, channels: int) -> Tensor:
     """(side * side, channels) sines of a square grid's positions from 1/side to 1, first half y, then x (as DETR)."""
     features = channels // 2
     where = torch.arange(1, side + 1) / (side + 1e-6) * (2 * math.pi)
@@ -26,7 +26,7 @@ def sine_grid(side: int, channels: int) -> Tensor:
     return torch.cat([rows, columns], dim=2).flatten(0, 1)
 
 
-def rotations(side: int, channels: int) -> Tensor:
+def make_rotations(side: int, channels: int) -> Tensor:
     """(side * side, channels / 2) complex: the rotary encoding of a grid in whole tokens, first half x, then y."""
     steps = _TEMPERATURE ** -(torch.arange(0, channels // 2, 2) / (channels // 2))
     angle = torch.arange(side)[:, None] * steps
@@ -36,19 +36,19 @@ def rotations(side: int, channels: int) -> Tensor:
     return torch.polar(torch.ones_like(angles), angles)
 
 
-def rotate(tokens: Tensor, by: Tensor) -> Tensor:
-    """(…, N, heads, C) tokens turned by (…, N, C / 2) `rotations`, neighbouring channels in pairs; there is no complex bfloat16."""
+def rotate(tokens: Tensor, rotation: Tensor) -> Tensor:
+    """(…, N, heads, C) tokens turned by (…, N, C / 2) `make_rotations`, neighbouring channels in pairs; there is no complex bfloat16."""
     pairs = torch.view_as_complex(tokens.float().unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * by.unsqueeze(-2)).flatten(-2).to(tokens.dtype)
+    return torch.view_as_real(pairs * rotation.unsqueeze(-2)).flatten(-2).to(tokens.dtype)
 
 
-def centres(side: int) -> Tensor:
+def make_cell_centres(side: int) -> Tensor:
     """(side, side, 2) centres (x, y) of the cells of a square grid, in 0..1."""
     line = (torch.arange(side) + 0.5) / side
     return torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1)
 
 
-def time_sines(ages: Tensor, channels: int) -> Tensor:
+def encode_ages(ages: Tensor, channels: int) -> Tensor:
     """(…, channels) sines of ages, first all sines, then all cosines."""
     half = channels // 2
     index = torch.arange(half, device=ages.device)

@@ -28,15 +28,20 @@ from transformers.models.sam2_video.modeling_sam2_video import (
 
 from napari_sam2.core.errors import ModelError
 from napari_sam2.models.network import prompt_tokens
-from napari_sam2.models.network.configs import MEMORY, Configuration
+from napari_sam2.models.network.configs import MEMORY_CHANNELS, Configuration
 from napari_sam2.models.network.conv_encoder import ConvEncoder
 from napari_sam2.models.network.hiera import HieraEncoder
-from napari_sam2.models.network.mask_decoder import Decoded, decode
-from napari_sam2.models.network.mask_refinement import Refinement
-from napari_sam2.models.network.memory_attention import MemoryAttention, Remembered
-from napari_sam2.models.network.position_encodings import centres, rotations, sine_grid, time_sines
-from napari_sam2.models.precision import exactly
-from napari_sam2.models.weights.key_mapping import check
+from napari_sam2.models.network.mask_decoder import DecoderOutput, decode_masks
+from napari_sam2.models.network.mask_refinement import MaskRefinement
+from napari_sam2.models.network.memory_attention import MemoryAttention, MemoryTokens
+from napari_sam2.models.network.position_encodings import (
+    encode_ages,
+    make_cell_centres,
+    make_rotations,
+    make_sine_grid,
+)
+from napari_sam2.models.precision import use_float32
+from napari_sam2.models.weights.key_mapping import check_keys
 
 STRIDE = 16
 """Input pixels per token of the coarsest features, which memory attention and memory work on."""
@@ -50,7 +55,7 @@ Features = tuple[Tensor, Tensor, Tensor]
 
 
 @dataclass(frozen=True, eq=False)
-class Positions:
+class PositionEncodings:
     """Constants of one input size: of a frame's tokens, their rotation, of memory tokens, and of the decoder's grid."""
 
     image: Tensor
@@ -58,23 +63,25 @@ class Positions:
     memory: Tensor
     decoder: Tensor
 
-    def at(self, cells: Tensor) -> Positions:
+    def select(self, cells: Tensor) -> PositionEncodings:
         """Those of some cells of the grid alone: (B, N) places, row by row, which are squares."""
         side = math.isqrt(cells.shape[1])
         decoder = self.decoder[0].flatten(1)[:, cells].transpose(0, 1).unflatten(2, (side, side))
-        return Positions(self.image[cells], self.rotation[cells], self.memory[cells], decoder)
+        return PositionEncodings(
+            self.image[cells], self.rotation[cells], self.memory[cells], decoder
+        )
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """The cells that B tracks are looked at by: (B, N) `places` on a grid of `grid` × `grid` tokens, row by row."""
+class TokenSelection:
+    """The cells that B tracks are looked at by: (B, N) `indices` on a grid of `grid` × `grid` tokens, row by row."""
 
-    places: Tensor
+    indices: Tensor
     grid: int
 
 
 @dataclass(frozen=True, eq=False)
-class Recalled:
+class MemoryInputs:
     """What B tracks are shown of the past: n memories and p pointers each.
 
     features (B, n, N, 64); slots (B, n) whole numbers, 0 for conditioning frames; pointers (B, p,
@@ -87,10 +94,10 @@ class Recalled:
     slots: Tensor
     pointers: Tensor
     ages: Tensor
-    cells: Tensor | None = None
+    token_indices: Tensor | None = None
 
 
-class Network(nn.Module):
+class Sam2Network(nn.Module):
     """SAM 2, or a small relative with the same heads.
 
     Weights go by the names of transformers' Sam2VideoModel.
@@ -99,8 +106,8 @@ class Network(nn.Module):
     def __init__(self, configuration: Configuration) -> None:
         super().__init__()
         self.configuration = configuration
-        self._positions: dict[tuple[int, torch.device], Positions] = {}
-        hidden, config = configuration.hidden, _transformers(configuration)
+        self._positions: dict[tuple[int, torch.device], PositionEncodings] = {}
+        hidden, config = configuration.hidden, _make_transformers_config(configuration)
         self.vision_encoder = (
             HieraEncoder(configuration) if configuration.encoder == "hiera" else ConvEncoder(hidden)
         )
@@ -116,25 +123,27 @@ class Network(nn.Module):
             torch.zeros(1, 1, hidden)
         )  # never read, but in every checkpoint
         self.memory_temporal_positional_encoding = nn.Parameter(
-            torch.zeros(configuration.slots, 1, 1, MEMORY)
+            torch.zeros(configuration.slots, 1, 1, MEMORY_CHANNELS)
         )
         self.no_object_pointer = nn.Parameter(torch.zeros(1, hidden))
         if configuration.pointer_time:
-            self.temporal_positional_encoding_projection_layer = nn.Linear(hidden, MEMORY)
+            self.temporal_positional_encoding_projection_layer = nn.Linear(hidden, MEMORY_CHANNELS)
         if configuration.occlusion:
-            self.occlusion_spatial_embedding_parameter = nn.Parameter(torch.zeros(1, MEMORY))
+            self.occlusion_spatial_embedding_parameter = nn.Parameter(
+                torch.zeros(1, MEMORY_CHANNELS)
+            )
         if configuration.refinement:
-            self.refinement = Refinement(hidden // 8)
+            self.refinement = MaskRefinement(hidden // 8)
 
     @classmethod
-    def of(cls, configuration: Configuration, state: Mapping[str, Tensor]) -> Network:
+    def of(cls, configuration: Configuration, state: Mapping[str, Tensor]) -> Sam2Network:
         """The network with these weights, in float32, for inference.
 
         Raises CheckpointError where they do not fit.
         """
         with torch.device("meta"):
             network = cls(configuration)
-        check(state, network.state_dict())
+        check_keys(state, network.state_dict())
         network.load_state_dict({key: value.float() for key, value in state.items()}, assign=True)
         return network.eval()
 
@@ -143,16 +152,18 @@ class Network(nn.Module):
         fine, middle, coarse = self.vision_encoder(pixels)
         return self.mask_decoder.conv_s0(fine), self.mask_decoder.conv_s1(middle), coarse
 
-    def unconditioned(self, coarse: Tensor) -> Tensor:
+    def add_no_memory_embedding(self, coarse: Tensor) -> Tensor:
         """(1, C, g, g) features to the features of a frame that is answered without memory."""
         return coarse + self.no_memory_embedding[0, 0, :, None, None]
 
-    def conditioned(self, coarse: Tensor, recalled: Recalled, seen: Seen | None = None) -> Tensor:
-        """(1 or B, C, g, g) features of a frame, or those `seen` of it, to (B, C, g, g), each as its track's memory sees them."""
+    def condition_on_memory(
+        self, coarse: Tensor, memory: MemoryInputs, selection: TokenSelection | None = None
+    ) -> Tensor:
+        """(1 or B, C, g, g) features of a frame, or those `selection` of it, to (B, C, g, g), each as its track's memory sees them."""
         side = coarse.shape[-1]
-        whole = self.positions(seen.grid if seen else side, coarse.device)
-        positions = whole.at(seen.places) if seen else whole
-        remembered = self._remembered(recalled, whole)
+        whole = self.get_position_encodings(selection.grid if selection else side, coarse.device)
+        positions = whole.select(selection.indices) if selection else whole
+        remembered = self._make_memory_tokens(memory, whole)
         tokens = self.memory_attention(
             coarse.flatten(2).transpose(1, 2), positions.image, positions.rotation, remembered
         )
@@ -165,8 +176,8 @@ class Network(nn.Module):
         points: Tensor,
         labels: Tensor,
         logits: Tensor | None = None,
-        seen: Seen | None = None,
-    ) -> Decoded:
+        selection: TokenSelection | None = None,
+    ) -> DecoderOutput:
         """Masks of B tracks.
 
         Parameters
@@ -177,7 +188,7 @@ class Network(nn.Module):
             (B, P, 2) as (x, y) in 0..1 of the whole grid and (B, P), without the padding point.
         logits
             (B, 4g, 4g) dense prompt, if any.
-        seen
+        selection
             The cells all these are of, where they are not the whole grid.
         """
         side = image.shape[-1]
@@ -185,23 +196,25 @@ class Network(nn.Module):
             1 if points.shape[1] else 2
         )  # no points are one that is nothing, and it is padded as all are
         points = F.pad(points, (0, 0, 0, padding))
-        labels = F.pad(labels, (0, padding), value=prompt_tokens.NOTHING)
-        sparse = prompt_tokens.tokens(self.prompt_encoder, points, labels)
-        image = (image + prompt_tokens.plane(self.prompt_encoder, logits, side)).expand(
+        labels = F.pad(labels, (0, padding), value=prompt_tokens.PADDING)
+        sparse = prompt_tokens.encode_points(self.prompt_encoder, points, labels)
+        image = (image + prompt_tokens.encode_mask(self.prompt_encoder, logits, side)).expand(
             len(points), -1, -1, -1
         )
-        refined = partial(self._refined, logits) if self.configuration.refinement else None
-        whole = self.positions(seen.grid if seen else side, image.device)
-        positions = whole.at(seen.places) if seen else whole
-        return decode(self.mask_decoder, image, positions.decoder, sparse, features[:2], refined)
+        refined = partial(self._refine_masks, logits) if self.configuration.refinement else None
+        whole = self.get_position_encodings(selection.grid if selection else side, image.device)
+        positions = whole.select(selection.indices) if selection else whole
+        return decode_masks(
+            self.mask_decoder, image, positions.decoder, sparse, features[:2], refined
+        )
 
-    def pointers(self, tokens: Tensor, scores: Tensor) -> Tensor:
+    def project_pointers(self, tokens: Tensor, scores: Tensor) -> Tensor:
         """(B, C) mask tokens to object pointers; the one for "no object" where the presence score is not above 0."""
         return torch.where(
             scores[:, None] > 0, self.object_pointer_proj(tokens), self.no_object_pointer
         )
 
-    def remember(self, coarse: Tensor, masks: Tensor, absent: Tensor) -> Tensor:
+    def encode_memory(self, coarse: Tensor, masks: Tensor, absent: Tensor) -> Tensor:
         """(1, C, g, g) features and (B, S, S) masks in 0..1 to (B, N, 64) memories; `absent` (B,) is true for no object."""
         encoder = self.memory_encoder
         seen = encoder.mask_downsampler(masks[:, None] * _MASK_SCALE + _MASK_BIAS)
@@ -211,68 +224,78 @@ class Network(nn.Module):
             return x
         return x + absent[:, None, None] * self.occlusion_spatial_embedding_parameter
 
-    def positions(self, side: int, device: torch.device) -> Positions:
+    def get_position_encodings(self, side: int, device: torch.device) -> PositionEncodings:
         """The constants of a grid of `side` × `side` tokens."""
         found = self._positions.get((side, device))
         if found is None:
             with (
                 torch.inference_mode(False),
                 torch.no_grad(),
-                exactly(device),
+                use_float32(device),
             ):  # for training too, which takes no inference tensors
-                found = self._computed(side, device)
+                found = self._compute_position_encodings(side, device)
             self._positions[side, device] = found
         return found
 
-    def _refined(self, dense: Tensor | None, features: Tensor, masks: Tensor) -> Tensor:
-        shown = prompt_tokens.nothing(masks.shape[-1]).to(masks) if dense is None else dense
+    def _refine_masks(self, dense: Tensor | None, features: Tensor, masks: Tensor) -> Tensor:
+        shown = (
+            prompt_tokens.make_empty_logits(masks.shape[-1]).to(masks) if dense is None else dense
+        )
         return self.refinement(features, masks, shown.expand(len(masks), -1, -1))
 
-    def _computed(self, side: int, device: torch.device) -> Positions:
+    def _compute_position_encodings(self, side: int, device: torch.device) -> PositionEncodings:
         hidden = self.configuration.hidden
-        return Positions(
-            image=sine_grid(side, hidden).to(device),
-            rotation=rotations(side, hidden).to(device),
-            memory=sine_grid(side, MEMORY).to(device),
-            decoder=self.shared_image_embedding(centres(side).to(device)).permute(2, 0, 1)[None],
+        return PositionEncodings(
+            image=make_sine_grid(side, hidden).to(device),
+            rotation=make_rotations(side, hidden).to(device),
+            memory=make_sine_grid(side, MEMORY_CHANNELS).to(device),
+            decoder=self.shared_image_embedding(make_cell_centres(side).to(device)).permute(
+                2, 0, 1
+            )[None],
         )
 
-    def _remembered(self, recalled: Recalled, positions: Positions) -> Remembered:
+    def _make_memory_tokens(
+        self, memory: MemoryInputs, positions: PositionEncodings
+    ) -> MemoryTokens:
         slots = self.configuration.slots
-        if recalled.slots.numel() and int(recalled.slots.max()) >= slots:
+        if memory.slots.numel() and int(memory.slots.max()) >= slots:
             raise ModelError(
-                f"a memory is shown in temporal slot {int(recalled.slots.max())}: the network "
+                f"a memory is shown in temporal slot {int(memory.slots.max())}: the network "
                 f"has 0 to {slots - 1}"
             )
         when = self.memory_temporal_positional_encoding[
-            recalled.slots - 1, 0
+            memory.slots - 1, 0
         ]  # slot 0 is the last row
-        split = recalled.pointers.unflatten(-1, (-1, MEMORY)).flatten(
+        split = memory.pointers.unflatten(-1, (-1, MEMORY_CHANNELS)).flatten(
             1, 2
         )  # a pointer of C is C / 64 tokens
-        values = torch.cat([recalled.features.flatten(1, 2), split], dim=1)
-        where = positions.memory if recalled.cells is None else positions.memory[recalled.cells]
-        places = torch.cat([(where + when).flatten(1, 2), self._pointer_places(recalled)], dim=1)
+        values = torch.cat([memory.features.flatten(1, 2), split], dim=1)
+        where = (
+            positions.memory
+            if memory.token_indices is None
+            else positions.memory[memory.token_indices]
+        )
+        places = torch.cat([(where + when).flatten(1, 2), self._encode_pointer_ages(memory)], dim=1)
         turned = (
             positions.rotation
-            if recalled.cells is None
-            else positions.rotation[recalled.cells.flatten(1)]
+            if memory.token_indices is None
+            else positions.rotation[memory.token_indices.flatten(1)]
         )
-        return Remembered(values, places, split.shape[1], turned)
+        return MemoryTokens(values, places, split.shape[1], turned)
 
-    def _pointer_places(self, recalled: Recalled) -> Tensor:
-        parts = self.configuration.hidden // MEMORY
+    def _encode_pointer_ages(self, memory: MemoryInputs) -> Tensor:
+        parts = self.configuration.hidden // MEMORY_CHANNELS
         if not self.configuration.pointer_time:
-            return recalled.pointers.new_zeros(
-                len(recalled.ages), recalled.ages.shape[1] * parts, MEMORY
+            return memory.pointers.new_zeros(
+                len(memory.ages), memory.ages.shape[1] * parts, MEMORY_CHANNELS
             )
-        sines = time_sines(recalled.ages, self.configuration.hidden)
+        sines = encode_ages(memory.ages, self.configuration.hidden)
         return self.temporal_positional_encoding_projection_layer(sines).repeat_interleave(
             parts, dim=1
         )
 
 
-def _transformers(configuration: Configuration) -> Sam2VideoConfig:
+def _make_transformers_config(configuration: Configuration) -> Sam2VideoConfig:
     hidden = configuration.hidden
     decoder = Sam2VideoMaskDecoderConfig(
         hidden_size=hidden,
@@ -286,7 +309,7 @@ def _transformers(configuration: Configuration) -> Sam2VideoConfig:
         memory_attention_num_layers=configuration.memory_layers,
         memory_attention_feed_forward_hidden_size=configuration.feed_forward,
         memory_encoder_hidden_size=hidden,
-        memory_encoder_output_channels=MEMORY,
+        memory_encoder_output_channels=MEMORY_CHANNELS,
         mask_downsampler_embed_dim=hidden,
         memory_fuser_embed_dim=hidden,
         memory_fuser_intermediate_dim=configuration.fuser,

@@ -11,11 +11,11 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import CheckpointError
 
-KEY = "card"
+CARD_KEY = "card"
 """Under which a card stands in the header of a safetensors file (without the SHA-256, which no file can say of itself)."""
 
 
-def card_of(path: Path) -> ModelCard | None:
+def read_card(path: Path) -> ModelCard | None:
     """The card in the JSON file beside a safetensors file, else the one in its header, else None.
 
     Raises CheckpointError for a card that cannot be read or has fields nobody knows, and for a file
@@ -25,17 +25,17 @@ def card_of(path: Path) -> ModelCard | None:
         return None
     sidecar = path.with_suffix(".json")
     if sidecar.is_file():
-        return _parsed(text_of(sidecar), sidecar)
-    text = header(path).get(KEY)
-    return _parsed(text, path) if text else None
+        return _parse_card(read_text(sidecar), sidecar)
+    text = read_header(path).get(CARD_KEY)
+    return _parse_card(text, path) if text else None
 
 
-def to_json(card: ModelCard) -> str:
+def card_to_json(card: ModelCard) -> str:
     """The card as JSON, one field a line."""
     return json.dumps(asdict(card), indent=2, ensure_ascii=False) + "\n"
 
 
-def header(path: Path) -> dict[str, str]:
+def read_header(path: Path) -> dict[str, str]:
     """The free text in the header of a safetensors file.
 
     Raises CheckpointError where it is cut off or none.
@@ -51,7 +51,7 @@ def header(path: Path) -> dict[str, str]:
         ) from error
 
 
-def text_of(path: Path) -> str:
+def read_text(path: Path) -> str:
     """The text in the file. Raises CheckpointError where there is none."""
     try:
         return path.read_text(encoding="utf-8")
@@ -59,24 +59,22 @@ def text_of(path: Path) -> str:
         raise CheckpointError(f"{path}: cannot be read ({error})") from error
 
 
-class _Record(BaseModel):
+class _CardFile(BaseModel):
     model_config = ConfigDict(extra="forbid")  # handed down to the card
 
     card: ModelCard
 
 
-def _parsed(text: str, where: Path) -> ModelCard:
+def _parse_card(text: str, path: Path) -> ModelCard:
     try:
-        return _Record.model_validate({"card": json.loads(text)}).card
+        return _CardFile.model_validate({"card": json.loads(text)}).card
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(map(str, each['loc'][1:])) or 'the whole'}: {each['msg']}"
             for each in error.errors()
         )
         raise CheckpointError(
-            f"{where}: no card of a model ({wrong}); expected the fields of ModelCard"
+            f"{path}: no card of a model ({wrong}); expected the fields of ModelCard"
         ) from error
     except ValueError as error:
-        raise CheckpointError(
-            f"{where}: no JSON ({error}); expected the card of a model"
-        ) from error
+        raise CheckpointError(f"{path}: no JSON ({error}); expected the card of a model") from error

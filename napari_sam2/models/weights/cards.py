@@ -11,12 +11,12 @@ from typing import Literal
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import CheckpointError, FileError, UnknownModelError
-from napari_sam2.models.weights.card_files import card_of
-from napari_sam2.models.weights.files import cache, embedded, sha256_of
+from napari_sam2.models.weights.card_files import read_card
+from napari_sam2.models.weights.files import compute_sha256, get_cache_folder, get_embedded_folder
 from napari_sam2.models.weights.published import PUBLISHED
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
-PLUG_INS = "napari_sam2.models"
+ENTRY_POINT_GROUP = "napari_sam2.models"
 """Entry point group under which other packages bring models."""
 
 State = Literal["embedded", "fetched", "imported", "available", "damaged", "plug-in", "file"]
@@ -38,17 +38,17 @@ class KnownModel:
     size_bytes: int | None = None
 
 
-def known() -> dict[str, KnownModel]:
+def find_models() -> dict[str, KnownModel]:
     """Every model by name: embedded, published, imported, plugged in.
 
     Where a name is there twice, the first of these.
     """
     models: dict[str, KnownModel] = {}
     for found in (
-        _recorded(embedded(), "embedded"),
-        _published(),
-        _recorded(cache(), "imported"),
-        _plugged_in(),
+        _find_models_in(get_embedded_folder(), "embedded"),
+        _find_published(),
+        _find_models_in(get_cache_folder(), "imported"),
+        _find_plugins(),
     ):
         models.update({name: model for name, model in found.items() if name not in models})
     return models
@@ -56,7 +56,7 @@ def known() -> dict[str, KnownModel]:
 
 def list_models() -> list[KnownModel]:
     """Every known model: those on this machine first."""
-    return sorted(known().values(), key=lambda model: model.path is None)
+    return sorted(find_models().values(), key=lambda model: model.path is None)
 
 
 def locate(name_or_path: str | Path) -> KnownModel:
@@ -64,30 +64,30 @@ def locate(name_or_path: str | Path) -> KnownModel:
 
     Raises UnknownModelError where nothing is called so, FileError where a path leads nowhere.
     """
-    models = known()
+    models = find_models()
     if isinstance(name_or_path, str) and name_or_path in models:
         return models[name_or_path]
     path = Path(name_or_path).expanduser()
     if str(name_or_path) and path.exists():
-        return _of_path(path)
+        return _make_model_for_path(path)
     if isinstance(name_or_path, Path) or path.suffix in SUFFIXES or len(path.parts) > 1:
         raise FileError(
             f"{str(name_or_path)!r}: no such file; expected a checkpoint ({', '.join(SUFFIXES)}) "
             "or a model folder"
         )
-    raise unknown(str(name_or_path), models)
+    raise make_unknown_model_error(str(name_or_path), models)
 
 
-def card_for(name_or_path: str | Path) -> ModelCard:
+def load_card(name_or_path: str | Path) -> ModelCard:
     """What the model is; `sha256` is that of the file as it is now, checked against what its card says.
 
     Reads the whole file, where it is on this machine. Raises UnknownModelError, FileError, and
     CheckpointError for a file that was changed or damaged.
     """
-    return identified(locate(name_or_path))
+    return verify_card(locate(name_or_path))
 
 
-def identified(model: KnownModel) -> ModelCard:
+def verify_card(model: KnownModel) -> ModelCard:
     """The card of `model` with the SHA-256 of its file.
 
     Raises CheckpointError where its card says another.
@@ -95,7 +95,7 @@ def identified(model: KnownModel) -> ModelCard:
     card, path = model.card, model.path
     if path is None:
         return card
-    actual = sha256_of(path)
+    actual = compute_sha256(path)
     if card.sha256 and card.sha256 != actual:
         raise CheckpointError(
             f"{card.name}: {path} has SHA-256 {actual}, its card says {card.sha256}: the file "
@@ -105,12 +105,12 @@ def identified(model: KnownModel) -> ModelCard:
     return replace(card, sha256=actual)
 
 
-def published_with(sha256: str) -> ModelCard | None:
+def find_published_card(sha256: str) -> ModelCard | None:
     """The card of the published checkpoint with that sum, None where there is none."""
     return next((each.card for each in PUBLISHED.values() if each.card.sha256 == sha256), None)
 
 
-def unknown(name: str, models: Mapping[str, object]) -> UnknownModelError:
+def make_unknown_model_error(name: str, models: Mapping[str, object]) -> UnknownModelError:
     """What to tell a person who asked for a `name` that none of the `models` has."""
     near = difflib.get_close_matches(name, models, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
@@ -120,18 +120,18 @@ def unknown(name: str, models: Mapping[str, object]) -> UnknownModelError:
     )
 
 
-def name_of(path: Path) -> str:
+def get_model_name(path: Path) -> str:
     """What a model without a card is called: its file without the suffix, or its folder."""
     path = path.absolute()
     return path.name if path.is_dir() else path.stem
 
 
-def _recorded(folder: Path, state: State) -> dict[str, KnownModel]:
+def _find_models_in(folder: Path, state: State) -> dict[str, KnownModel]:
     """The checkpoints in `folder` that have a card; others there are no models of their own."""
     models = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
-            card, now = card_of(path), state
+            card, now = read_card(path), state
         except CheckpointError as error:
             card, now = ModelCard(path.stem, description=str(error)), "damaged"
         if card is not None:
@@ -139,10 +139,10 @@ def _recorded(folder: Path, state: State) -> dict[str, KnownModel]:
     return models
 
 
-def _published() -> dict[str, KnownModel]:
+def _find_published() -> dict[str, KnownModel]:
     models = {}
     for name, each in PUBLISHED.items():
-        path = cache() / each.filename
+        path = get_cache_folder() / each.filename
         there = path.is_file()
         models[name] = KnownModel(
             each.card, "fetched" if there else "available", path if there else None, each.size_bytes
@@ -150,11 +150,11 @@ def _published() -> dict[str, KnownModel]:
     return models
 
 
-def _plugged_in() -> dict[str, KnownModel]:
+def _find_plugins() -> dict[str, KnownModel]:
     """Names only: what they bring is loaded when it is asked for."""
     brought = {
         entry.name: entry.dist.name if entry.dist else entry.value
-        for entry in entry_points(group=PLUG_INS)
+        for entry in entry_points(group=ENTRY_POINT_GROUP)
     }
     return {
         name: KnownModel(ModelCard(name, description=f"brought by {package}"), "plug-in")
@@ -162,18 +162,18 @@ def _plugged_in() -> dict[str, KnownModel]:
     }
 
 
-def _of_path(path: Path) -> KnownModel:
+def _make_model_for_path(path: Path) -> KnownModel:
     """The model in a file, or in a folder as transformers writes it."""
-    file = _in_folder(path) if path.is_dir() else path
+    file = _find_weights_in(path) if path.is_dir() else path
     return KnownModel(
-        card_of(file) or ModelCard(name_of(path), source=file.name),
+        read_card(file) or ModelCard(get_model_name(path), source=file.name),
         "file",
         file,
         file.stat().st_size,
     )
 
 
-def _in_folder(folder: Path) -> Path:
+def _find_weights_in(folder: Path) -> Path:
     file = folder / "model.safetensors"
     if file.is_file():
         return file

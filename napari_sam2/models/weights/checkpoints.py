@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import CheckpointError, FileError, OutputError
 from napari_sam2.models.weights import card_files
-from napari_sam2.models.weights.cards import identified, locate, published_with
-from napari_sam2.models.weights.files import beside, sha256_of
-from napari_sam2.models.weights.unpickling import tensors_in
+from napari_sam2.models.weights.cards import find_published_card, locate, verify_card
+from napari_sam2.models.weights.files import compute_sha256, replace_atomically
+from napari_sam2.models.weights.unpickling import read_pickled_tensors
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 _KINDS = "a .safetensors file, or a .pt or .pth file of PyTorch"
 
 
-def find(name_or_path: str | Path) -> Path:
+def find_checkpoint(name_or_path: str | Path) -> Path:
     """The file of a model that is embedded, in the user's cache, or named by its path (a folder has one inside).
 
     Raises UnknownModelError for a name nobody knows, FileError for a file that is not there.
@@ -37,7 +37,7 @@ def find(name_or_path: str | Path) -> Path:
     return model.path
 
 
-def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a checkpoint under their own names, on the CPU, and its metadata.
 
     The metadata are the texts in the header of a safetensors file, and under "config" the
@@ -45,17 +45,17 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     What kind of file it is, is read off its first bytes. No code in it is run. Raises FileError for
     a file that is missing or empty, else CheckpointError.
     """
-    start = _start(path)
+    start = _read_first_bytes(path)
     if start[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
-        return _safetensors(path)
+        return _read_safetensors(path)
     if start[:2] == b"PK" or start[:1] == b"\x80":  # zip, or a pickle of protocol 2 and later
-        return tensors_in(path), {}
+        return read_pickled_tensors(path), {}
     raise CheckpointError(
         f"{path}: no checkpoint, it starts with {start[:12]!r}; expected {_KINDS}"
     )
 
 
-def write(
+def write_checkpoint(
     path: Path,
     tensors: Mapping[str, Tensor],
     card: ModelCard,
@@ -72,28 +72,28 @@ def write(
     texts = {
         **(metadata or {}),
         "format": "pt",
-        card_files.KEY: card_files.to_json(replace(card, sha256="")),
+        card_files.CARD_KEY: card_files.card_to_json(replace(card, sha256="")),
     }
-    with beside(path) as temporary:
-        _save(temporary, tensors, texts)
-        written = replace(card, sha256=sha256_of(temporary))
-    with beside(path.with_suffix(".json")) as temporary:
-        temporary.write_text(card_files.to_json(written), encoding="utf-8")
+    with replace_atomically(path) as temporary:
+        _save_safetensors(temporary, tensors, texts)
+        written = replace(card, sha256=compute_sha256(temporary))
+    with replace_atomically(path.with_suffix(".json")) as temporary:
+        temporary.write_text(card_files.card_to_json(written), encoding="utf-8")
     return written
 
 
-def verify(name_or_path: str | Path) -> ModelCard:
+def verify_checkpoint(name_or_path: str | Path) -> ModelCard:
     """The card of a checkpoint whose SHA-256 is what it should be.
 
     Raises CheckpointError where it is another one, or where nobody says what it should be;
     FileError where the file is not on this machine.
     """
     model = locate(name_or_path)
-    path = find(name_or_path)
-    card = identified(model)
+    path = find_checkpoint(name_or_path)
+    card = verify_card(model)
     if model.card.sha256:
         return card
-    published = published_with(card.sha256)
+    published = find_published_card(card.sha256)
     if published is None:
         raise CheckpointError(
             f"{path}: its SHA-256 is {card.sha256}, and there is no card that says what it "
@@ -102,7 +102,7 @@ def verify(name_or_path: str | Path) -> ModelCard:
     return published
 
 
-def _start(path: Path) -> bytes:
+def _read_first_bytes(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             start = file.read(16)
@@ -113,24 +113,24 @@ def _start(path: Path) -> bytes:
     return start
 
 
-def _safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     from safetensors.torch import load_file
 
-    metadata = card_files.header(path)
+    metadata = card_files.read_header(path)
     config = path.with_name("config.json")
     if config.is_file() and path.name == "model.safetensors":  # the names transformers gives them
-        metadata = {"config": card_files.text_of(config), **metadata}
+        metadata = {"config": card_files.read_text(config), **metadata}
     return load_file(path), metadata
 
 
-def _save(path: Path, tensors: Mapping[str, Tensor], texts: dict[str, str]) -> None:
+def _save_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
     """Give each tensor memory of its own: safetensors refuses tensors that share some or have gaps."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
-        save_file(own, path, metadata=texts)
+        save_file(own, path, metadata=metadata)
         path.chmod(0o644)  # safetensors leaves it to its owner alone
     except SafetensorError as error:
         if os.strerror(errno.ENOSPC) in str(error):  # it tells of a full disk in words only

@@ -13,16 +13,21 @@ from typing import TYPE_CHECKING
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import CheckpointError, FileError
 from napari_sam2.models.weights import checkpoints
-from napari_sam2.models.weights.card_files import card_of
-from napari_sam2.models.weights.cards import KnownModel, known, name_of, published_with
-from napari_sam2.models.weights.files import beside, cache, sha256_of
+from napari_sam2.models.weights.card_files import read_card
+from napari_sam2.models.weights.cards import (
+    KnownModel,
+    find_models,
+    find_published_card,
+    get_model_name,
+)
+from napari_sam2.models.weights.files import compute_sha256, get_cache_folder, replace_atomically
 from napari_sam2.models.weights.published import PUBLISHED
 
 if TYPE_CHECKING:
     from torch import Tensor
 
 
-def import_file(
+def import_checkpoint(
     path: str | Path,
     *,
     name: str | None = None,
@@ -47,45 +52,49 @@ def import_file(
     source = Path(path).expanduser()
     if not source.exists():
         raise FileError(f"{str(path)!r}: no such file; expected a checkpoint or a model folder")
-    file = checkpoints.find(source)
-    sha256 = sha256_of(file)
-    published = published_with(sha256)
+    file = checkpoints.find_checkpoint(source)
+    sha256 = compute_sha256(file)
+    published = find_published_card(sha256)
     if published:
-        return _kept(
+        return _copy_published(
             file,
             published,
-            asked={"name": name, "input_size": input_size, "configuration": configuration},
+            options={"name": name, "input_size": input_size, "configuration": configuration},
         )
-    card = replace(_card(source, file, sha256), name=_name(name or name_of(source)))
-    _check_free(card, source)
-    tensors, metadata = checkpoints.read(file)
-    card, metadata = _sized(card, metadata, input_size)
+    card = replace(
+        _make_card(source, file, sha256), name=_clean_name(name or get_model_name(source))
+    )
+    _check_name_free(card, source)
+    tensors, metadata = checkpoints.read_checkpoint(file)
+    card, metadata = _set_input_size(card, metadata, input_size)
     metadata.update({"configuration": configuration} if configuration else {})
-    _validate(tensors, metadata, source)
-    checkpoints.write(cache() / f"{card.name}.safetensors", tensors, card, metadata=metadata)
-    return known()[card.name]
+    _validate_weights(tensors, metadata, source)
+    checkpoints.write_checkpoint(
+        get_cache_folder() / f"{card.name}.safetensors", tensors, card, metadata=metadata
+    )
+    return find_models()[card.name]
 
 
-def _kept(file: Path, card: ModelCard, *, asked: Mapping[str, object]) -> KnownModel:
+def _copy_published(file: Path, card: ModelCard, *, options: Mapping[str, object]) -> KnownModel:
     """A published checkpoint, put where fetching would have put it."""
-    if any(asked.values()):
-        names = ", ".join(option for option, value in asked.items() if value)
+    if any(options.values()):
+        names = ", ".join(option for option, value in options.items() if value)
         raise CheckpointError(
             f"{file}: is {card.name!r} as published, and is kept as that: leave out {names}"
         )
-    target = cache() / PUBLISHED[card.name].filename
+    target = get_cache_folder() / PUBLISHED[card.name].filename
     if not (target.exists() and target.samefile(file)):
-        with beside(target) as temporary:
+        with replace_atomically(target) as temporary:
             shutil.copyfile(file, temporary)
-    return known()[card.name]
+    return find_models()[card.name]
 
 
-def _check_free(card: ModelCard, source: Path) -> None:
+def _check_name_free(card: ModelCard, source: Path) -> None:
     """Raise CheckpointError where another model has that name; the same file may be imported again, with other options."""
-    there = known().get(card.name)
+    there = find_models().get(card.name)
     if there is None or (
         there.path
-        and there.path.parent == cache()
+        and there.path.parent == get_cache_folder()
         and (there.state == "damaged" or there.card.source == card.source)
     ):
         return
@@ -95,7 +104,7 @@ def _check_free(card: ModelCard, source: Path) -> None:
     )
 
 
-def _sized(
+def _set_input_size(
     card: ModelCard, metadata: dict[str, str], input_size: int | None
 ) -> tuple[ModelCard, dict[str, str]]:
     """With the input size given, else that of the ``config.json`` of transformers, in both of the places that say it."""
@@ -113,26 +122,28 @@ def _sized(
     return replace(card, input_sizes=(int(size),)), metadata
 
 
-def _card(source: Path, file: Path, sha256: str) -> ModelCard:
+def _make_card(source: Path, file: Path, sha256: str) -> ModelCard:
     """The card the file brings along, or a plain one; either says what was imported."""
-    card = card_of(file) or ModelCard(name_of(source))
+    card = read_card(file) or ModelCard(get_model_name(source))
     origin = f"imported from {source.name}, SHA-256 {sha256}"
     return replace(card, source=f"{card.source}; {origin}" if card.source else origin)
 
 
-def _name(wanted: str) -> str:
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", wanted).strip("-.")
+def _clean_name(requested: str) -> str:
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", requested).strip("-.")
     if not name:
-        raise CheckpointError(f"name {wanted!r}: expected letters, digits, '.', '_' or '-'")
+        raise CheckpointError(f"name {requested!r}: expected letters, digits, '.', '_' or '-'")
     return name
 
 
-def _validate(tensors: Mapping[str, Tensor], metadata: Mapping[str, str], source: Path) -> None:
+def _validate_weights(
+    tensors: Mapping[str, Tensor], metadata: Mapping[str, str], source: Path
+) -> None:
     """Raise CheckpointError unless the network that these tensors belong to can be built and takes them all."""
-    from napari_sam2.models.load import network_of
-    from napari_sam2.models.weights.key_mapping import renamed
+    from napari_sam2.models.load import build_network
+    from napari_sam2.models.weights.key_mapping import rename_keys
 
     try:
-        network_of(renamed(tensors), metadata)
+        build_network(rename_keys(tensors), metadata)
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from error

@@ -16,13 +16,13 @@ CACHE_VARIABLE = "NAPARI_SAM2_CACHE"
 _PACKAGE = Path(__file__).resolve().parents[2]
 
 
-def embedded() -> Path:
+def get_embedded_folder() -> Path:
     """The folder of the checkpoints that come with the package: inside it where it is installed, beside it in a checkout."""
     inside = _PACKAGE / "checkpoints"
     return inside if inside.is_dir() else _PACKAGE.parent / "checkpoints"
 
 
-def cache() -> Path:
+def get_cache_folder() -> Path:
     """The folder of this user's fetched and imported checkpoints; it need not exist yet.
 
     ``models`` in the folder named by the environment variable NAPARI_SAM2_CACHE, else in the place
@@ -36,7 +36,7 @@ def cache() -> Path:
     return user_cache_path("napari-sam2", appauthor=False) / "models"
 
 
-def sha256_of(path: Path) -> str:
+def compute_sha256(path: Path) -> str:
     """SHA-256 of the whole file, 64 lower-case hexadecimal digits.
 
     Raises FileError where it cannot be read.
@@ -48,7 +48,7 @@ def sha256_of(path: Path) -> str:
         raise FileError(f"{path}: cannot be read ({error.strerror or error})") from error
 
 
-def made(folder: Path) -> Path:
+def make_folder(folder: Path) -> Path:
     """`folder`, made where it was missing. Raises OutputError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -61,14 +61,14 @@ def made(folder: Path) -> Path:
 
 
 @contextmanager
-def beside(path: Path) -> Iterator[Path]:
+def replace_atomically(path: Path) -> Iterator[Path]:
     """A temporary file beside `path` that takes its place at the end, or is removed where something went wrong.
 
     Raises OutputError where there is no space left or no permission.
     """
-    made(path.parent)
+    make_folder(path.parent)
     with (
-        writing(path),
+        convert_write_errors(path),
         tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder,
     ):
         yield Path(folder) / path.name
@@ -76,7 +76,7 @@ def beside(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def writing(path: Path) -> Iterator[None]:
+def convert_write_errors(path: Path) -> Iterator[None]:
     """Raise OutputError, saying what to do, in place of an OSError that means that `path` cannot be written."""
     try:
         yield

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from napari_sam2.core.errors import CheckpointError
 
-_SHOWN = 4  # keys named in an error
+_MAX_KEYS_SHOWN = 4  # keys named in an error
 
 _RULES = [
     (
@@ -87,12 +87,12 @@ _POINT = "sam_prompt_encoder.point_embeddings.{}.weight"
 _GAUSSIAN = "prompt_encoder.shared_embedding.positional_embedding"
 
 
-def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def rename_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A state dict under transformers' keys, whichever of the two namings it comes in; tensors are not copied."""
     if not any(key.startswith(("image_encoder.", "sam_mask_decoder.")) for key in state):
         return dict(state)
     points = [_POINT.format(label) for label in range(4)]
-    ours = {_renamed(key): value for key, value in state.items() if key not in points}
+    ours = {_rename_key(key): value for key, value in state.items() if key not in points}
     if all(point in state for point in points):
         ours["prompt_encoder.point_embed.weight"] = torch.cat([state[point] for point in points])
     if _GAUSSIAN in ours:
@@ -100,24 +100,28 @@ def renamed(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return ours
 
 
-def check(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
+def check_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
     """Raise CheckpointError, naming a few, unless both have the same keys with the same shapes."""
     faults = [
         ("misses", [key for key in expected if key not in state]),
         ("has unexpected", [key for key in state if key not in expected]),
         (
             "has other shapes than expected in",
-            [_shapes(key, state, expected) for key in expected if _differ(key, state, expected)],
+            [
+                _format_shapes(key, state, expected)
+                for key in expected
+                if _is_shape_different(key, state, expected)
+            ],
         ),
     ]
-    lines = [f"{what} {_some(keys)}" for what, keys in faults if keys]
+    lines = [f"{what} {_format_keys(keys)}" for what, keys in faults if keys]
     if lines:
         raise CheckpointError(
             f"the checkpoint {'; '.join(lines)}. Is it a SAM 2 checkpoint of this size?"
         )
 
 
-def _renamed(key: str) -> str:
+def _rename_key(key: str) -> str:
     layer = _DOWNSAMPLER.match(key)
     if layer and layer[1] != "12":
         number = int(
@@ -130,14 +134,16 @@ def _renamed(key: str) -> str:
     return key
 
 
-def _differ(key: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> bool:
+def _is_shape_different(
+    key: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> bool:
     return key in state and state[key].shape != expected[key].shape
 
 
-def _shapes(key: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
+def _format_shapes(key: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
     return f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}"
 
 
-def _some(keys: list[str]) -> str:
-    more = f" and {len(keys) - _SHOWN} more" if len(keys) > _SHOWN else ""
-    return f"{len(keys)} weights ({', '.join(keys[:_SHOWN])}{more})"
+def _format_keys(keys: list[str]) -> str:
+    more = f" and {len(keys) - _MAX_KEYS_SHOWN} more" if len(keys) > _MAX_KEYS_SHOWN else ""
+    return f"{len(keys)} weights ({', '.join(keys[:_MAX_KEYS_SHOWN])}{more})"

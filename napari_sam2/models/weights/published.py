@@ -17,7 +17,7 @@ _HOST = "https://dl.fbaipublicfiles.com/segment_anything_2"
 # - SAM 2:   the same file of micro-sam, and mazurowski-lab/SlicerSegmentWithSAM
 # `SegmentWithSAM/SegmentWithSAM.py`.
 # Sizes: the same, again from two or more download scripts each that compare them with what arrives.
-_FILES = (
+_PUBLISHED_FILES = (
     (
         ("sam2.1-tiny", "SAM 2.1, Hiera tiny, 38.9 M parameters", "092824/sam2.1_hiera_tiny.pt"),
         (156_008_466, "7402e0d864fa82708a20fbd15bc84245c2f26dff0eb43a4b5b93452deb34be69"),
@@ -66,7 +66,7 @@ _FILES = (
 
 
 @dataclass(frozen=True)
-class Published:
+class PublishedCheckpoint:
     """A checkpoint at a public address.
 
     `card.sha256` is empty where no sum is known: then it cannot be verified.
@@ -86,16 +86,20 @@ class Published:
         return self.url.rsplit("/", 1)[-1]
 
 
-def _entry(name: str, description: str, where: str, size_bytes: int, sha256: str) -> Published:
+def _make_published(
+    name: str, description: str, path: str, size_bytes: int, sha256: str
+) -> PublishedCheckpoint:
     card = ModelCard(
         name,
         description,
         licence="Apache-2.0",
-        source=f"{_HOST}/{where}",
+        source=f"{_HOST}/{path}",
         sha256=sha256,
         input_sizes=(1024,),
     )
-    return Published(card, size_bytes)
+    return PublishedCheckpoint(card, size_bytes)
 
 
-PUBLISHED: dict[str, Published] = {what[0]: _entry(*what, *sums) for what, sums in _FILES}
+PUBLISHED: dict[str, PublishedCheckpoint] = {
+    what[0]: _make_published(*what, *sums) for what, sums in _PUBLISHED_FILES
+}

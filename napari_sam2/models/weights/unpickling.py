@@ -14,26 +14,26 @@ from napari_sam2.core.errors import CheckpointError
 if TYPE_CHECKING:
     from torch import Tensor
 
-_ASKED_FOR = re.compile(r"(?:GLOBAL|type of class|class) ([\w.]+\.\w+)")
+_CODE_PATTERN = re.compile(r"(?:GLOBAL|type of class|class) ([\w.]+\.\w+)")
 
 
-def tensors_in(path: Path) -> dict[str, Tensor]:
+def read_pickled_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors in a ``.pt`` file: Meta's ``{"model": tensors by name}``, or the tensors by name alone.
 
     Raises CheckpointError for a file that is cut off, holds other things, or wants code to be run
     (none is).
     """
-    content = _loaded(path)
+    content = _load_pickle(path)
     inner = content.get("model", content) if isinstance(content, Mapping) else content
     if isinstance(inner, Mapping) and inner and all(_is_tensor(value) for value in inner.values()):
         return {str(name): tensor for name, tensor in inner.items()}
     raise CheckpointError(
-        f"{path}: holds {_summary(content)}; expected tensors by name, or {{'model': tensors by "
+        f"{path}: holds {_summarise_content(content)}; expected tensors by name, or {{'model': tensors by "
         f"name}}"
     )
 
 
-def _loaded(path: Path) -> Any:
+def _load_pickle(path: Path) -> Any:
     import torch
 
     try:
@@ -44,7 +44,7 @@ def _loaded(path: Path) -> Any:
             warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read raises
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise _refused(path, str(error)) from error
+        raise _make_pickle_error(path, str(error)) from error
     except (
         RuntimeError,
         EOFError,
@@ -62,9 +62,9 @@ def _loaded(path: Path) -> Any:
         ) from error
 
 
-def _refused(path: Path, reason: str) -> CheckpointError:
+def _make_pickle_error(path: Path, reason: str) -> CheckpointError:
     """A pickle names the code it wants; one that names none is no pickle, or a damaged one."""
-    asked = _ASKED_FOR.search(reason)
+    asked = _CODE_PATTERN.search(reason)
     if asked is None:
         return CheckpointError(f"{path}: damaged, or no checkpoint of PyTorch; get it again")
     return CheckpointError(
@@ -80,7 +80,7 @@ def _is_tensor(value: object) -> bool:
     return isinstance(value, Tensor)
 
 
-def _summary(content: object) -> str:
+def _summarise_content(content: object) -> str:
     if not isinstance(content, Mapping):
         return f"a {type(content).__name__}"
     names = [repr(str(key)) for key in content][:5]

@@ -7,10 +7,10 @@ Subclass with a name that pytest collects, and say how one is made::
             return MyModel()
 """
 
+from napari_sam2.testing.contracts.detector import DetectorContract
 from napari_sam2.testing.contracts.hook import HookContract
 from napari_sam2.testing.contracts.model import ModelContract
 from napari_sam2.testing.contracts.policy import PolicyContract
 from napari_sam2.testing.contracts.sink import SinkContract
-from napari_sam2.testing.contracts.source import SourceContract
 
-__all__ = ["HookContract", "ModelContract", "PolicyContract", "SinkContract", "SourceContract"]
+__all__ = ["DetectorContract", "HookContract", "ModelContract", "PolicyContract", "SinkContract"]

@@ -13,7 +13,7 @@ if TYPE_CHECKING:  # `testing` lies below `train`: subclasses bring the training
     from napari_sam2.core.card import ModelCard
     from napari_sam2.train.hooks import Hook
 
-OCCASIONS = ("on_start", "on_clip", "on_step", "on_validate", "on_end")
+EVENTS = ("on_start", "on_clip", "on_step", "on_validate", "on_end")
 
 
 class HookContract:
@@ -42,23 +42,23 @@ class HookContract:
         """Train a few steps in `folder` with these hooks: `napari_sam2.train.smoke.trial`."""
         raise NotImplementedError("override train")
 
-    def test_it_answers_to_every_occasion(self) -> None:
+    def test_it_has_a_method_for_every_event(self) -> None:
         hook = self.make_hook()
-        for occasion in OCCASIONS:
+        for occasion in EVENTS:
             assert callable(getattr(hook, occasion, None)), (
                 f"{occasion} is missing: inherit from napari_sam2.train.hooks.Quiet"
             )
 
     def test_training_with_it_ends(self, tmp_path: Path) -> None:
-        watched = _Watched(self.make_hook())
+        watched = _RecordingHook(self.make_hook())
         card = self.train(tmp_path, [watched])
         assert (tmp_path / f"{card.name}.safetensors").is_file()
-        assert watched.seen[0] == "on_start" and watched.seen[-1] == "on_end", (
-            f"it was asked in this order: {watched.seen}"
+        assert watched.events[0] == "on_start" and watched.events[-1] == "on_end", (
+            f"it was asked in this order: {watched.events}"
         )
 
     def test_clips_keep_their_shape_and_range(self, tmp_path: Path) -> None:
-        watched = _Watched(self.make_hook())
+        watched = _RecordingHook(self.make_hook())
         self.train(tmp_path, [watched])
         assert watched.clips, "no clip was shown to it"
         for given, returned in watched.clips:
@@ -93,7 +93,7 @@ class HookContract:
                 "it looks on only, but the weights differ"
             )
 
-    def test_it_can_begin_again_where_training_was_done_before(self, tmp_path: Path) -> None:
+    def test_finished_training_can_be_resumed(self, tmp_path: Path) -> None:
         first = self.train(tmp_path, [self.make_hook()])
         again = self.train(tmp_path, [self.make_hook()])
         assert again.training["best"] == first.training["best"], (
@@ -101,20 +101,20 @@ class HookContract:
         )
 
 
-class _Watched:
+class _RecordingHook:
     """Passes all on to a hook, and notes what was asked and what came back."""
 
     def __init__(self, hook: Any) -> None:
         self._hook = hook
-        self.seen: list[str] = []
+        self.events: list[str] = []
         self.clips: list[tuple[Any, Any]] = []
 
     def __getattr__(self, name: str) -> Any:
-        if name not in OCCASIONS:
+        if name not in EVENTS:
             raise AttributeError(name)
 
         def asked(*given: Any) -> Any:
-            self.seen.append(name)
+            self.events.append(name)
             answer = getattr(self._hook, name)(*given)
             if name == "on_clip":
                 self.clips.append((given[1], answer))

@@ -8,12 +8,12 @@ from dataclasses import replace
 import numpy as np
 
 from napari_sam2.core.presence import Presence
-from napari_sam2.core.prompt import Said
+from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, Query, Recall, Segment
+from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, MemoryReference, Query, Segment
 from napari_sam2.core.video import Frame
 from napari_sam2.core.window import Window
-from napari_sam2.testing.scenes import Scene, drifting
+from napari_sam2.testing.scenes import Scene, make_drifting_scene
 
 
 class ModelContract:
@@ -25,7 +25,7 @@ class ModelContract:
 
     tolerance: float = 1e-3
     """Largest difference of two logits that count as the same."""
-    echo_iou: float = 0.8
+    min_mask_prompt_iou: float = 0.8
     """Least IoU of a mask prompt with its answer: below 1 where logits are coarser than pixels."""
 
     def make_model(self) -> VideoModel:
@@ -34,7 +34,7 @@ class ModelContract:
 
     def make_scene(self) -> Scene:
         """What the model is shown: objects on several frames."""
-        return drifting()
+        return make_drifting_scene()
 
     def test_card_says_which_model_and_which_inputs(self) -> None:
         card = self.make_model().card
@@ -47,9 +47,9 @@ class ModelContract:
         )
 
     def test_embeddings_come_in_the_order_of_the_views(self) -> None:
-        model, frames = self.make_model(), self._frames()
+        model, frames = self.make_model(), self._load_frames()
         chosen = [frames[2], frames[0], frames[1]]
-        views = [(frame, model.card.window(frame.shape)) for frame in chosen]
+        views = [(frame, model.card.frame_window(frame.shape)) for frame in chosen]
         embeddings = model.embed(views)
         assert [each.frame for each in embeddings] == [2, 0, 1], (
             "embeddings are not those of the frames given, in order"
@@ -59,11 +59,11 @@ class ModelContract:
         )
 
     def test_frames_embedded_together_are_as_one_by_one(self) -> None:
-        model, frames = self.make_model(), self._frames()
-        queries = self._clicks()
+        model, frames = self.make_model(), self._load_frames()
+        queries = self._make_click_queries()
         for together in self._embed(model, frames[:3]):
             (alone,) = self._embed(model, [frames[together.frame]])
-            self._same(
+            self._assert_same(
                 model.segment(together, queries),
                 model.segment(alone, queries),
                 "embedded together and alone",
@@ -71,7 +71,7 @@ class ModelContract:
 
     def test_features_survive_arrays(self) -> None:
         model = self.make_model()
-        (embedding,) = self._embed(model, self._frames()[:1])
+        (embedding,) = self._embed(model, self._load_frames()[:1])
         arrays = model.to_arrays(embedding.features)
         assert all(isinstance(each, np.ndarray) for each in arrays), (
             "to_arrays gave something that is no NumPy array"
@@ -81,23 +81,25 @@ class ModelContract:
             np.testing.assert_array_equal(
                 after, before, err_msg="to_arrays(from_arrays(arrays)) differs from arrays"
             )
-        self._same(
-            model.segment(back, self._clicks()),
-            model.segment(embedding, self._clicks()),
+        self._assert_same(
+            model.segment(back, self._make_click_queries()),
+            model.segment(embedding, self._make_click_queries()),
             "before and after arrays",
         )
 
     def test_features_have_a_size_in_bytes(self) -> None:
         model = self.make_model()
-        (embedding,) = self._embed(model, self._frames()[:1])
+        (embedding,) = self._embed(model, self._load_frames()[:1])
         assert model.nbytes(embedding.features) > 0, "an embedding of 0 bytes"
-        for features in model.remember(embedding, model.segment(embedding, self._clicks())):
+        for features in model.remember(
+            embedding, model.segment(embedding, self._make_click_queries())
+        ):
             assert model.nbytes(features) > 0, "a memory of 0 bytes"
 
-    def test_parts_that_are_kept_give_the_same_answers(self) -> None:
+    def test_cached_parts_give_the_same_answers(self) -> None:
         """Kept as on disk; models that make no parts of frames pass."""
         model, kept = self.make_model(), dict[Window, tuple[np.ndarray, ...]]()
-        (embedding,) = self._embed(model, self._frames()[:1])
+        (embedding,) = self._embed(model, self._load_frames()[:1])
 
         def keep(window: Window, make: Callable[[], Embedding]) -> Embedding:
             if window not in kept:
@@ -108,39 +110,41 @@ class ModelContract:
             assert model.nbytes(part.features) > 0, "a part of 0 bytes"
             return part
 
-        alone = model.segment(replace(embedding, keep=None), self._clicks())
+        alone = model.segment(replace(embedding, get_or_make_part=None), self._make_click_queries())
         for when in ("first", "again"):
-            self._same(
-                model.segment(replace(embedding, keep=keep), self._clicks()),
+            self._assert_same(
+                model.segment(
+                    replace(embedding, get_or_make_part=keep), self._make_click_queries()
+                ),
                 alone,
                 f"with parts that are kept, asked {when}",
             )
 
-    def test_nothing_asked_gives_nothing(self) -> None:
+    def test_no_queries_give_no_answers(self) -> None:
         model = self.make_model()
-        (embedding,) = self._embed(model, self._frames()[:1])
+        (embedding,) = self._embed(model, self._load_frames()[:1])
         assert (
             list(model.embed([])),
             list(model.segment(embedding, [])),
             list(model.remember(embedding, [])),
         ) == ([], [], [])
 
-    def test_answers_come_in_the_order_of_the_questions(self) -> None:
+    def test_segments_come_in_the_order_of_the_queries(self) -> None:
         model = self.make_model()
-        embedding = self._embed(model, self._frames()[:2])[1]
-        queries = self._clicks()[::-1]
+        embedding = self._embed(model, self._load_frames()[:2])[1]
+        queries = self._make_click_queries()[::-1]
         answers = model.segment(embedding, queries)
         assert [each.track for each in answers] == [each.track for each in queries], (
             "answers are not in the order of the questions"
         )
         assert {each.frame for each in answers} == {embedding.frame}, "answers of another frame"
-        if not _chooses_windows(model):
+        if not _has_own_windows(model):
             assert {each.window for each in answers} == {embedding.window}, (
                 "answers of another window"
             )
 
-    def test_answers_have_the_shapes_and_types_promised(self) -> None:
-        prompted, tracked = self._walk(self.make_model())
+    def test_segments_have_the_documented_shapes_and_types(self) -> None:
+        prompted, tracked = self._propagate_one_frame(self.make_model())
         for each in (*prompted, *tracked):
             assert each.logits.ndim == 2 and each.logits.dtype == np.float32, (
                 f"logits {each.logits.shape} {each.logits.dtype}: expected (h, w) float32"
@@ -159,7 +163,7 @@ class ModelContract:
         )
 
     def test_presence_says_whether_it_was_prompted(self) -> None:
-        prompted, tracked = self._walk(self.make_model())
+        prompted, tracked = self._propagate_one_frame(self.make_model())
         assert {each.presence for each in prompted} == {Presence.PROMPTED}, (
             "a clicked object is not PROMPTED"
         )
@@ -175,34 +179,34 @@ class ModelContract:
             )
 
     def test_absent_objects_write_nothing(self) -> None:
-        model, frames = self.make_model(), self._frames()
+        model, frames = self.make_model(), self._load_frames()
         embedding, gone = self._embed(model, [frames[0], Frame(1, np.zeros_like(frames[1].pixels))])
-        recalls = self._recalls(model, embedding)
+        recalls = self._make_memory_references(model, embedding)
         for each in model.segment(
-            gone, [Query(track, recalls=(recall,)) for track, recall in recalls.items()]
+            gone, [Query(track, memory_references=(recall,)) for track, recall in recalls.items()]
         ):
             if each.presence_score <= 0:
                 assert (each.logits == ABSENT_LOGIT).all(), (
                     "an absent object whose logits are not ABSENT_LOGIT everywhere"
                 )
 
-    def test_answers_do_not_depend_on_the_other_questions(self) -> None:
+    def test_segments_do_not_depend_on_the_other_queries(self) -> None:
         model = self.make_model()
-        first, second = self._embed(model, self._frames()[:2])
-        recalls = self._recalls(model, first)
-        walks = [Query(track, recalls=(recall,)) for track, recall in recalls.items()]
+        first, second = self._embed(model, self._load_frames()[:2])
+        recalls = self._make_memory_references(model, first)
+        walks = [Query(track, memory_references=(recall,)) for track, recall in recalls.items()]
         for embedding, queries in (
-            (first, self._clicks()),
+            (first, self._make_click_queries()),
             (second, walks),
-            (second, [*self._clicks()[:1], *walks[1:]]),
+            (second, [*self._make_click_queries()[:1], *walks[1:]]),
         ):
             alone = [model.segment(embedding, [query])[0] for query in queries]
-            self._same(model.segment(embedding, queries), alone, "asked together and alone")
+            self._assert_same(model.segment(embedding, queries), alone, "asked together and alone")
 
     def test_memories_do_not_depend_on_the_others(self) -> None:
         model = self.make_model()
-        first, second = self._embed(model, self._frames()[:2])
-        segments = model.segment(first, self._clicks())
+        first, second = self._embed(model, self._load_frames()[:2])
+        segments = model.segment(first, self._make_click_queries())
         segments[0] = replace(
             segments[0], presence=Presence.TRACKED
         )  # one of them no conditioning frame
@@ -212,63 +216,72 @@ class ModelContract:
         )
         for segment, features in zip(segments, together, strict=True):
             (alone,) = model.remember(first, [segment])
-            asked = [self._asked(segment, each) for each in (features, alone)]
-            self._same(
+            asked = [self._make_memory_query(segment, each) for each in (features, alone)]
+            self._assert_same(
                 model.segment(second, asked[:1]),
                 model.segment(second, asked[1:]),
                 "remembered together and alone",
             )
 
-    def test_the_same_question_has_the_same_answer(self) -> None:
+    def test_the_same_query_has_the_same_segment(self) -> None:
         model = self.make_model()
-        first, second = self._embed(model, self._frames()[:2])
-        before = model.segment(first, self._clicks())
+        first, second = self._embed(model, self._load_frames()[:2])
+        before = model.segment(first, self._make_click_queries())
         model.segment(
             second,
             [
-                Query(track, recalls=(recall,))
-                for track, recall in self._recalls(model, first).items()
+                Query(track, memory_references=(recall,))
+                for track, recall in self._make_memory_references(model, first).items()
             ],
         )
-        self._same(model.segment(first, self._clicks()), before, "before and after other questions")
+        self._assert_same(
+            model.segment(first, self._make_click_queries()),
+            before,
+            "before and after other questions",
+        )
 
     def test_a_mask_is_answered_by_itself(self) -> None:
         model, scene = self.make_model(), self.make_scene()
-        (embedding,) = self._embed(model, self._frames()[:1])
+        (embedding,) = self._embed(model, self._load_frames()[:1])
         masks = {
-            track: scene.mask(track, 0) for track in scene.tracks if scene.frames(track)[0] == 0
+            track: scene.mask(track, 0)
+            for track in scene.tracks
+            if scene.find_frames(track)[0] == 0
         }
         for segment in model.segment(
-            embedding, [Query(track, Said(mask=mask)) for track, mask in masks.items()]
+            embedding, [Query(track, FramePrompts(mask=mask)) for track, mask in masks.items()]
         ):
             height, width = scene.labels.shape[1:]
             answer = segment.window.paste(segment.logits, slice(0, height), slice(0, width)) > 0
             mask = masks[segment.track]
             iou = (answer & mask).sum() / (answer | mask).sum()
-            assert iou >= self.echo_iou, (
+            assert iou >= self.min_mask_prompt_iou, (
                 f"a mask of {mask.sum()} pixels is answered by one of IoU {iou:.3f}: expected "
-                f"{self.echo_iou} at least"
+                f"{self.min_mask_prompt_iou} at least"
             )
             assert segment.presence is Presence.PROMPTED, (
                 f"a mask prompt is answered {segment.presence!r}: expected PROMPTED"
             )
 
-    def test_what_it_is_given_stays_as_it_was(self) -> None:
-        model, frames, scene = self.make_model(), self._frames(), self.make_scene()
+    def test_inputs_are_not_changed(self) -> None:
+        model, frames, scene = self.make_model(), self._load_frames(), self.make_scene()
         pixels, mask = frames[0].pixels.copy(), scene.mask(scene.tracks[0], 0).copy()
         (embedding,) = self._embed(model, frames[:1])
         arrays = [each.copy() for each in model.to_arrays(embedding.features)]
-        click, *_ = self._clicks()
+        click, *_ = self._make_click_queries()
         (segment,) = model.segment(embedding, [click])
         logits, pointer = segment.logits.copy(), segment.pointer.copy()
         given = np.clip(logits, -32, 32)
         shown = given.copy()
-        recall = Recall(
+        recall = MemoryReference(
             Memory(0, True, segment.pointer, features=model.remember(embedding, [segment])[0]), 0, 1
         )
         model.segment(
             embedding,
-            [replace(click, logits=given, recalls=(recall,)), Query(click.track, Said(mask=mask))],
+            [
+                replace(click, logits=given, memory_references=(recall,)),
+                Query(click.track, FramePrompts(mask=mask)),
+            ],
         )
         now = [
             frames[0].pixels,
@@ -296,64 +309,74 @@ class ModelContract:
                 after, before, err_msg=f"the model changed the {name} it was given"
             )
 
-    def test_frames_that_are_no_squares_have_answers(self) -> None:
+    def test_non_square_frames_have_segments(self) -> None:
         model = self.make_model()
-        pixels = self._frames()[0].pixels
+        pixels = self._load_frames()[0].pixels
         for part in (pixels[: pixels.shape[0] // 2], pixels[:, : pixels.shape[1] // 2]):
             (embedding,) = self._embed(model, [Frame(0, np.ascontiguousarray(part))])
             (segment,) = model.segment(
                 embedding,
                 [
                     Query(
-                        1, Said(points=((part.shape[0] / 2, part.shape[1] / 2),), positive=(True,))
+                        1,
+                        FramePrompts(
+                            points=((part.shape[0] / 2, part.shape[1] / 2),), positive=(True,)
+                        ),
                     )
                 ],
             )
             assert np.isfinite(segment.logits).all(), f"no answer on a frame of {part.shape!r}"
-            assert _chooses_windows(model) or segment.window == embedding.window, (
+            assert _has_own_windows(model) or segment.window == embedding.window, (
                 "an answer of another window"
             )
 
-    def _frames(self) -> list[Frame]:
+    def _load_frames(self) -> list[Frame]:
         video = self.make_scene().video
-        return [video.frame(index) for index in range(len(video))]
+        return [video.read_frame(index) for index in range(len(video))]
 
     def _embed(self, model: VideoModel, frames: Sequence[Frame]) -> list[Embedding]:
-        return model.embed([(frame, model.card.window(frame.shape)) for frame in frames])
+        return model.embed([(frame, model.card.frame_window(frame.shape)) for frame in frames])
 
-    def _clicks(self) -> list[Query]:
+    def _make_click_queries(self) -> list[Query]:
         scene = self.make_scene()
-        log = scene.log()
+        log = scene.make_log()
         return [
-            Query(track, log.said(track, 0))
+            Query(track, log.frame_prompts(track, 0))
             for track in scene.tracks
-            if scene.frames(track)[0] == 0
+            if scene.find_frames(track)[0] == 0
         ]
 
-    def _recalls(self, model: VideoModel, embedding: Embedding) -> dict[int, Recall]:
-        segments = model.segment(embedding, self._clicks())
+    def _make_memory_references(
+        self, model: VideoModel, embedding: Embedding
+    ) -> dict[int, MemoryReference]:
+        segments = model.segment(embedding, self._make_click_queries())
         remembered = zip(segments, model.remember(embedding, segments), strict=True)
         return {
-            segment.track: self._asked(segment, features).recalls[0]
+            segment.track: self._make_memory_query(segment, features).memory_references[0]
             for segment, features in remembered
         }
 
-    def _asked(self, segment: Segment, features: tuple[object, ...]) -> Query:
+    def _make_memory_query(self, segment: Segment, features: tuple[object, ...]) -> Query:
         """The question about the next frame with this one memory."""
         memory = Memory(
             segment.frame, segment.conditioning, segment.pointer, segment.present, features=features
         )
-        return Query(segment.track, recalls=(Recall(memory, 0 if segment.conditioning else 1, 1),))
-
-    def _walk(self, model: VideoModel) -> tuple[list[Segment], list[Segment]]:
-        """Answers to clicks on frame 0, and those on frame 1 with memory."""
-        first, second = self._embed(model, self._frames()[:2])
-        recalls = self._recalls(model, first)
-        return model.segment(first, self._clicks()), model.segment(
-            second, [Query(track, recalls=(each,)) for track, each in recalls.items()]
+        return Query(
+            segment.track,
+            memory_references=(MemoryReference(memory, 0 if segment.conditioning else 1, 1),),
         )
 
-    def _same(self, answers: Sequence[Segment], others: Sequence[Segment], what: str) -> None:
+    def _propagate_one_frame(self, model: VideoModel) -> tuple[list[Segment], list[Segment]]:
+        """Answers to clicks on frame 0, and those on frame 1 with memory."""
+        first, second = self._embed(model, self._load_frames()[:2])
+        recalls = self._make_memory_references(model, first)
+        return model.segment(first, self._make_click_queries()), model.segment(
+            second, [Query(track, memory_references=(each,)) for track, each in recalls.items()]
+        )
+
+    def _assert_same(
+        self, answers: Sequence[Segment], others: Sequence[Segment], what: str
+    ) -> None:
         assert len(answers) == len(others), f"{what}: {len(answers)} and {len(others)} answers"
         numbers: dict[str, Callable[[Segment], object]] = {
             "logits": lambda each: each.logits,
@@ -369,6 +392,6 @@ class ModelContract:
                 )  # type: ignore[call-overload]
 
 
-def _chooses_windows(model: VideoModel) -> bool:
+def _has_own_windows(model: VideoModel) -> bool:
     """Whether prompts may be answered over another Window than the frame's own."""
-    return model.card.follows or model.card.windows == "tiles"
+    return model.card.object_crops or model.card.windows == "tiles"

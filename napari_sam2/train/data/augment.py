@@ -9,11 +9,11 @@ from scipy.ndimage import gaussian_filter1d
 
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.train.data.clip import Clip
-from napari_sam2.train.data.clip_view import View, labels_at, pixels_at, within
+from napari_sam2.train.data.clip_view import ClipView, clamp_centre, sample_labels, sample_pixels
 
 
 @dataclass(frozen=True)
-class Augment:
+class Augmentation:
     """How often and how much a clip is changed; called with a clip and a generator.
 
     Only noise differs between frames.
@@ -36,7 +36,7 @@ class Augment:
         Of uneven illumination, and how much of the light it may take.
     blur, blur_px
         Of a blurred clip, and its largest standard deviation.
-    gauss, gauss_most, poisson, poisson_least
+    gauss, gauss_max, poisson, poisson_min_photons
         Of noise that does not depend on the light, and its largest standard deviation; of noise of
         photons, and the fewest of them at full brightness.
     """
@@ -56,12 +56,12 @@ class Augment:
     blur: float = 0.2
     blur_px: float = 1.5
     gauss: float = 0.3
-    gauss_most: float = 0.1
+    gauss_max: float = 0.1
     poisson: float = 0.3
-    poisson_least: float = 20.0
+    poisson_min_photons: float = 20.0
 
     @classmethod
-    def nothing(cls) -> Augment:
+    def identity(cls) -> Augmentation:
         """No change at all: to turn single ones on with `dataclasses.replace`."""
         return cls(
             flip=0,
@@ -82,24 +82,24 @@ class Augment:
             raise LabelsError(
                 f"{clip.name}: frames of {clip.frames.shape[1:]!r} pixels: expected square ones"
             )
-        frames, labels = self._moved(clip.frames, clip.labels, rng)
+        frames, labels = self._flip_and_rotate(clip.frames, clip.labels, rng)
         for change in (
-            self._inverted,
-            self._curved,
-            self._ranged,
-            self._shaded,
-            self._blurred,
-            self._noisy,
+            self._invert,
+            self._apply_gamma,
+            self._change_contrast,
+            self._add_shading,
+            self._apply_blur,
+            self._add_noise,
         ):
             frames = change(frames, rng)
         frames = np.ascontiguousarray(np.clip(frames, 0, 1), dtype=np.float32)
         return replace(clip, frames=frames, labels=np.ascontiguousarray(labels))
 
-    def _moved(
+    def _flip_and_rotate(
         self, frames: np.ndarray, labels: np.ndarray, rng: np.random.Generator
     ) -> tuple[np.ndarray, np.ndarray]:
         if rng.random() < self.zoom:
-            frames, labels = _zoomed(
+            frames, labels = _zoom_clip(
                 frames, labels, float(np.exp(rng.uniform(*np.log(self.zoom_range)))), rng
             )
         for axis in (1, 2):
@@ -110,21 +110,21 @@ class Augment:
             frames, labels = np.rot90(frames, quarters, (1, 2)), np.rot90(labels, quarters, (1, 2))
         return frames, labels
 
-    def _inverted(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _invert(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         return 1 - frames if rng.random() < self.invert else frames
 
-    def _curved(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _apply_gamma(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.gamma:
             return frames
         return np.asarray(frames ** np.float32(np.exp(rng.uniform(*np.log(self.gamma_range)))))
 
-    def _ranged(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _change_contrast(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.contrast:
             return frames
         low, high = rng.uniform(*self.low_range), rng.uniform(*self.high_range)
         return np.asarray(frames * np.float32(high - low) + np.float32(low))
 
-    def _shaded(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _add_shading(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.shade:
             return frames
         y, x = (np.linspace(-1, 1, length, dtype=np.float32) for length in frames.shape[1:])
@@ -140,7 +140,7 @@ class Augment:
             frames * (1 - np.float32(rng.uniform(0, self.shade_depth)) * bowl.astype(np.float32))
         )
 
-    def _blurred(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _apply_blur(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         if rng.random() >= self.blur:
             return frames
         sigma = rng.uniform(0.3, max(0.3, self.blur_px))
@@ -150,12 +150,12 @@ class Augment:
             )
         )
 
-    def _noisy(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    def _add_noise(self, frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         variance = np.zeros((), dtype=np.float32)
         if rng.random() < self.gauss:
-            variance = variance + np.float32(rng.uniform(0, self.gauss_most) ** 2)
+            variance = variance + np.float32(rng.uniform(0, self.gauss_max) ** 2)
         if rng.random() < self.poisson:
-            photons = self.poisson_least / rng.uniform(0.02, 1)
+            photons = self.poisson_min_photons / rng.uniform(0.02, 1)
             variance = variance + np.clip(frames, 0, 1) / np.float32(
                 photons
             )  # Poisson noise of many photons is normal
@@ -166,14 +166,16 @@ class Augment:
         )
 
 
-def _zoomed(
+def _zoom_clip(
     frames: np.ndarray, labels: np.ndarray, scale: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """Magnified around an object of the first frame; below 1 all of it smaller, its edges repeated and without labels beyond."""
     size = frames.shape[1]
     shown = np.flatnonzero(labels[0])
     y, x = divmod(int(rng.choice(shown)), size) if shown.size else (size // 2, size // 2)
-    view = View((within(y, size, size / scale), within(x, size, size / scale)), 1 / scale, size)
-    places = view.places()[None]
-    pixels = [pixels_at(frame, places, view.step)[0] for frame in frames]
-    return np.stack(pixels), np.stack([labels_at(each, places)[0] for each in labels])
+    view = ClipView(
+        (clamp_centre(y, size, size / scale), clamp_centre(x, size, size / scale)), 1 / scale, size
+    )
+    places = view.compute_positions()[None]
+    pixels = [sample_pixels(frame, places, view.step)[0] for frame in frames]
+    return np.stack(pixels), np.stack([sample_labels(each, places)[0] for each in labels])

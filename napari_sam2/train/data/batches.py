@@ -11,40 +11,40 @@ import torch
 from torch import Tensor
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.core.prompt import Said
-from napari_sam2.models.network.sam2_network import Features, Network
-from napari_sam2.train.data.augment import Augment
+from napari_sam2.core.prompt import FramePrompts
+from napari_sam2.models.network.sam2_network import Features, Sam2Network
+from napari_sam2.train.data.augment import Augmentation
 from napari_sam2.train.data.clip import Clip, ClipSource
-from napari_sam2.train.data.simulated_prompts import first_prompt
-from napari_sam2.train.forward import Batch, encode
-from napari_sam2.train.recipe import Recipe, RecipeError, Shape
+from napari_sam2.train.data.simulated_prompts import sample_first_prompt
+from napari_sam2.train.forward import PromptedBatch, encode_frames
+from napari_sam2.train.recipe import BatchShape, Recipe, RecipeError
 
-LEAST_PX = 10
+MIN_OBJECT_PX = 10
 """Pixels an object must have on the first frame of a clip to be asked about."""
 
-_TRIES = 200  # clips drawn in a row without an object, until it is said that there are none
+_MAX_TRIES = 200  # clips drawn in a row without an object, until it is said that there are none
 
-Say = Callable[[np.ndarray], Said]
-Noted = Callable[[Clip], Clip]
+PromptSampler = Callable[[np.ndarray], FramePrompts]
+ClipTransform = Callable[[Clip], Clip]
 
 
 @dataclass(frozen=True, eq=False)
-class Drawn:
+class SampledBatch:
     """A batch, the (I, T, S, S) labels of all objects on its frames, and the features of these where they are kept."""
 
-    batch: Batch
+    batch: PromptedBatch
     labels: Tensor
     features: Features | None = None
 
 
 @dataclass(frozen=True)
-class Material:
+class Dataset:
     """What is trained on and what is validated on: items of a source, and how likely each is drawn."""
 
     source: ClipSource
     train: tuple[int, ...]
     held_out: tuple[int, ...]
-    augment: Augment = field(default_factory=Augment)
+    augment: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         for name, items in (("to train on", self.train), ("held out", self.held_out)):
@@ -70,74 +70,74 @@ class Material:
         return np.asarray(shares / shares.sum())
 
 
-class Draws(Protocol):
+class BatchSampler(Protocol):
     """Where batches come from."""
 
-    def __call__(self, rng: np.random.Generator) -> Drawn:
+    def __call__(self, rng: np.random.Generator) -> SampledBatch:
         """The next batch."""
         ...
 
 
 @dataclass(frozen=True)
-class Stream:
+class StreamingSampler:
     """Every batch new: clips drawn, walked either way, and augmented.
 
-    `noted` sees each clip, and may change it.
+    `transform` sees each clip, and may change it.
     """
 
-    material: Material
+    dataset: Dataset
     recipe: Recipe
     size: int
-    noted: Noted
+    transform: ClipTransform
 
-    def __call__(self, rng: np.random.Generator) -> Drawn:
+    def __call__(self, rng: np.random.Generator) -> SampledBatch:
         """Clips of one of the recipe's shapes, and some objects of each."""
-        shape = shape_of(self.recipe, rng)
-        clips = [self.clip(shape, rng) for _ in range(shape.clips)]
-        batch = assembled(
+        shape = sample_shape(self.recipe, rng)
+        clips = [self.sample_clip(shape, rng) for _ in range(shape.clips)]
+        batch = assemble_batch(
             clips,
             rng,
-            most=shape.objects,
-            say=lambda mask: first_prompt(mask, rng, self.recipe.prompts),
+            max_objects=shape.objects,
+            sample_prompt=lambda mask: sample_first_prompt(mask, rng, self.recipe.prompts),
         )
-        return Drawn(batch, torch.from_numpy(np.stack([clip.labels for clip in clips])))
+        return SampledBatch(batch, torch.from_numpy(np.stack([clip.labels for clip in clips])))
 
-    def clip(self, shape: Shape, rng: np.random.Generator) -> Clip:
+    def sample_clip(self, shape: BatchShape, rng: np.random.Generator) -> Clip:
         """One clip with an object on its first frame. Raises LabelsError where none is found."""
-        train, shares = self.material.train, self.material.probabilities
-        for _ in range(_TRIES):
+        train, shares = self.dataset.train, self.dataset.probabilities
+        for _ in range(_MAX_TRIES):
             item = train[int(rng.choice(len(train), p=shares))]
-            clip = self.material.source.draw(
+            clip = self.dataset.source.draw(
                 item, rng, length=shape.length, size=shape.size or self.size
             )
             if rng.random() < 0.5:
                 clip = replace(
                     clip, frames=clip.frames[::-1].copy(), labels=clip.labels[::-1].copy()
                 )
-            clip = self.noted(self.material.augment(clip, rng))
-            if len(objects_of(clip)):
+            clip = self.transform(self.dataset.augment(clip, rng))
+            if len(find_large_objects(clip)):
                 return clip
         raise LabelsError(
-            f"no object of at least {LEAST_PX} pixels in {_TRIES} clips: are the objects "
+            f"no object of at least {MIN_OBJECT_PX} pixels in {_MAX_TRIES} clips: are the objects "
             "labelled, and large enough?"
         )
 
 
-class Pool:
+class CachedFeatureSampler:
     """Clips drawn once: what a frozen encoder makes of them is kept (float16, on the CPU), objects and prompts are drawn anew."""
 
-    def __init__(self, stream: Stream, network: Network, device: str) -> None:
-        rng = np.random.default_rng(stream.recipe.seed)
-        if len(stream.recipe.shapes) > 1:
+    def __init__(self, sampler: StreamingSampler, network: Sam2Network, device: str) -> None:
+        rng = np.random.default_rng(sampler.recipe.seed)
+        if len(sampler.recipe.shapes) > 1:
             raise RecipeError(
                 "several shapes with a frozen image encoder: expected one, since features are kept"
             )
-        self._shape = stream.recipe.shapes[0]
-        self._recipe, self._network, self._device = stream.recipe, network, device
-        self._clips = [stream.clip(self._shape, rng) for _ in range(stream.recipe.pool)]
+        self._shape = sampler.recipe.shapes[0]
+        self._recipe, self._network, self._device = sampler.recipe, network, device
+        self._clips = [sampler.sample_clip(self._shape, rng) for _ in range(sampler.recipe.pool)]
         self._features: dict[int, Features] = {}
 
-    def __call__(self, rng: np.random.Generator) -> Drawn:
+    def __call__(self, rng: np.random.Generator) -> SampledBatch:
         """Some clips of the pool, and some objects of each."""
         chosen = [
             int(each)
@@ -146,28 +146,28 @@ class Pool:
             )
         ]
         clips = [self._clips[each] for each in chosen]
-        batch = assembled(
+        batch = assemble_batch(
             clips,
             rng,
-            most=self._shape.objects,
-            say=lambda mask: first_prompt(mask, rng, self._recipe.prompts),
+            max_objects=self._shape.objects,
+            sample_prompt=lambda mask: sample_first_prompt(mask, rng, self._recipe.prompts),
         )
-        kept = [self._embedded(each) for each in chosen]
+        kept = [self._get_features(each) for each in chosen]
         fine, middle, coarse = (
             torch.cat([levels[index] for levels in kept]).to(self._device).float()
             for index in range(3)
         )
-        return Drawn(
+        return SampledBatch(
             batch,
             torch.from_numpy(np.stack([clip.labels for clip in clips])),
             (fine, middle, coarse),
         )
 
     @torch.no_grad()
-    def _embedded(self, number: int) -> Features:
+    def _get_features(self, number: int) -> Features:
         if number not in self._features:
             frames = torch.from_numpy(self._clips[number].frames).to(self._device)
-            parts = [encode(self._network, frame[None])[0] for frame in frames]
+            parts = [encode_frames(self._network, frame[None])[0] for frame in frames]
             fine, middle, coarse = (
                 torch.cat([part[index] for part in parts]).half().cpu() for index in range(3)
             )
@@ -175,26 +175,34 @@ class Pool:
         return self._features[number]
 
 
-def shape_of(recipe: Recipe, rng: np.random.Generator) -> Shape:
+def sample_shape(recipe: Recipe, rng: np.random.Generator) -> BatchShape:
     """One of the recipe's shapes, by their shares."""
     shares = np.array([shape.share for shape in recipe.shapes])
     return recipe.shapes[int(rng.choice(len(shares), p=shares / shares.sum()))]
 
 
-def objects_of(clip: Clip) -> np.ndarray:
+def find_large_objects(clip: Clip) -> np.ndarray:
     """Labels of the objects that are large enough on the first frame."""
     labels, counts = np.unique(clip.labels[0], return_counts=True)
-    return np.asarray(labels[(labels > 0) & (counts >= LEAST_PX)])
+    return np.asarray(labels[(labels > 0) & (counts >= MIN_OBJECT_PX)])
 
 
-def assembled(clips: Sequence[Clip], rng: np.random.Generator, *, most: int, say: Say) -> Batch:
+def assemble_batch(
+    clips: Sequence[Clip],
+    rng: np.random.Generator,
+    *,
+    max_objects: int,
+    sample_prompt: PromptSampler,
+) -> PromptedBatch:
     """At most so many objects of each clip, chosen at random, with what is said about each on the first frame."""
     which, masks, said = [], [], []
     for number, clip in enumerate(clips):
-        for label in rng.permutation(objects_of(clip))[:most]:
+        for label in rng.permutation(find_large_objects(clip))[:max_objects]:
             mask = clip.labels == label
             which.append(number)
             masks.append(mask)
-            said.append(say(mask[0]))
+            said.append(sample_prompt(mask[0]))
     frames = torch.from_numpy(np.stack([clip.frames for clip in clips]))
-    return Batch(frames, torch.tensor(which), torch.from_numpy(np.stack(masks)), tuple(said))
+    return PromptedBatch(
+        frames, torch.tensor(which), torch.from_numpy(np.stack(masks)), tuple(said)
+    )

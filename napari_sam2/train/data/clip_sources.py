@@ -10,9 +10,9 @@ import numpy as np
 
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.train.data.clip import Clip, ClipSource
-from napari_sam2.train.data.clip_view import View, labels_at, pixels_at
-from napari_sam2.train.data.pairs import Pair, Plane
-from napari_sam2.train.data.stills import Motion, moving
+from napari_sam2.train.data.clip_view import ClipView, sample_labels, sample_pixels
+from napari_sam2.train.data.pairs import AnnotatedPlane, AnnotatedStack
+from napari_sam2.train.data.stills import Motion, animate_still
 
 
 class PairSource:
@@ -20,18 +20,18 @@ class PairSource:
 
     A stack is walked along its frames, both ways, at a random stride, never across a frame that is
     not annotated; where only one frame stands alone (always so for a single image), it is set in
-    motion. Planes are kept in memory in half precision within `budget` bytes.
+    motion. Planes are kept in memory in half precision within `cache_bytes` bytes.
     """
 
     def __init__(
         self,
-        pairs: Sequence[Pair],
+        pairs: Sequence[AnnotatedStack],
         *,
         motion: Motion | None = None,
         scales: tuple[float, float] = (0.6, 1.8),
         diameters: tuple[float, float] | None = None,
         strides: Sequence[int] = (1, 1, 2),
-        budget: int = 2 * 1024**3,
+        cache_bytes: int = 2 * 1024**3,
     ) -> None:
         if not pairs:
             raise LabelsError("no images with labels given: expected at least one")
@@ -39,7 +39,7 @@ class PairSource:
         self.motion = motion or Motion()
         self.scales, self.diameters = scales, diameters
         self.strides = tuple(strides)
-        self._planes = _Planes(self.pairs, budget)
+        self._planes = _PlaneCache(self.pairs, cache_bytes)
 
     def __len__(self) -> int:
         return len(self.pairs)
@@ -52,23 +52,29 @@ class PairSource:
         """A random clip of that pair; its first frame shows an object."""
         pair = self.pairs[item]
         known = pair.annotated if pair.linked else (int(rng.choice(pair.annotated)),)
-        walked = walk(known, rng, length=length, stride=int(rng.choice(self.strides)))
+        walked = sample_frames(known, rng, length=length, stride=int(rng.choice(self.strides)))
         plane, labels = self._planes.get(item, walked[0])
-        view = View.drawn(labels, rng, size=size, scales=self.scales, diameters=self.diameters)
+        view = ClipView.sample(labels, rng, size=size, scales=self.scales, diameters=self.diameters)
         if len(set(walked)) == 1:
-            frames, seen = moving(plane, labels, view, rng, length=length, motion=self.motion)
+            frames, seen = animate_still(
+                plane, labels, view, rng, length=length, motion=self.motion
+            )
         else:
-            frames, seen = self._walked(item, walked, view)
+            frames, seen = self._read_frames(item, walked, view)
         return Clip(frames, seen, name=f"{pair.name} frame {walked[0]}", group=pair.group)
 
-    def _walked(self, item: int, walked: Sequence[int], view: View) -> Plane:
-        places = view.places()[None]
-        planes = [self._planes.get(item, frame) for frame in walked]
-        frames = [pixels_at(plane, places, view.step)[0] for plane, _ in planes]
-        return np.stack(frames), np.stack([labels_at(labels, places)[0] for _, labels in planes])
+    def _read_frames(
+        self, item: int, frame_indices: Sequence[int], view: ClipView
+    ) -> AnnotatedPlane:
+        places = view.compute_positions()[None]
+        planes = [self._planes.get(item, frame) for frame in frame_indices]
+        frames = [sample_pixels(plane, places, view.step)[0] for plane, _ in planes]
+        return np.stack(frames), np.stack(
+            [sample_labels(labels, places)[0] for _, labels in planes]
+        )
 
 
-def walk(
+def sample_frames(
     annotated: Sequence[int], rng: np.random.Generator, *, length: int, stride: int = 1
 ) -> list[int]:
     """`length` frames to and fro over the unbroken run of annotated frames around one of them; that one alone where it has no neighbour."""
@@ -76,24 +82,24 @@ def walk(
     here, way = int(rng.choice(annotated)), int(rng.choice([-1, 1]))
     frames = [here]
     while len(frames) < length:
-        if not (step := _step(known, here, way, stride)):
+        if not (step := _find_step(known, here, way, stride)):
             way = -way
-            step = _step(known, here, way, stride)
+            step = _find_step(known, here, way, stride)
         here += way * step
         frames.append(here)
     return frames
 
 
-def _step(known: set[int], here: int, way: int, stride: int) -> int:
+def _find_step(annotated: set[int], here: int, direction: int, stride: int) -> int:
     """The longest step up to `stride` that way over annotated frames alone; 0 where the next one is not."""
     free = 0
-    while free < stride and here + way * (free + 1) in known:
+    while free < stride and here + direction * (free + 1) in annotated:
         free += 1
     return free
 
 
 @dataclass(frozen=True)
-class Mixture:
+class SourceMixture:
     """Several sources as one, `weights` saying how often each is drawn from (per source, not per item)."""
 
     sources: tuple[ClipSource, ...]
@@ -135,28 +141,28 @@ class Mixture:
         )
 
 
-class _Planes:
+class _PlaneCache:
     """Planes of pairs, in memory within a budget; what was used longest ago goes first."""
 
-    def __init__(self, pairs: Sequence[Pair], budget: int) -> None:
+    def __init__(self, pairs: Sequence[AnnotatedStack], max_bytes: int) -> None:
         self._pairs = pairs
-        self._budget = budget
-        self._held = 0
-        self._kept: OrderedDict[tuple[int, int], Plane] = OrderedDict()
+        self._max_bytes = max_bytes
+        self._used_bytes = 0
+        self._planes: OrderedDict[tuple[int, int], AnnotatedPlane] = OrderedDict()
 
-    def get(self, item: int, frame: int) -> Plane:
+    def get(self, item: int, frame: int) -> AnnotatedPlane:
         key = (item, frame)
-        if key in self._kept:
-            self._kept.move_to_end(key)
-            return self._kept[key]
+        if key in self._planes:
+            self._planes.move_to_end(key)
+            return self._planes[key]
         pixels, labels = self._pairs[item].read(frame)
         plane = (pixels.astype(np.float16), labels.astype(np.int32))
-        self._kept[key] = plane
-        self._held += _nbytes(plane)
-        while self._held > self._budget and len(self._kept) > 1:
-            self._held -= _nbytes(self._kept.popitem(last=False)[1])
+        self._planes[key] = plane
+        self._used_bytes += _count_bytes(plane)
+        while self._used_bytes > self._max_bytes and len(self._planes) > 1:
+            self._used_bytes -= _count_bytes(self._planes.popitem(last=False)[1])
         return plane
 
 
-def _nbytes(plane: Plane) -> int:
+def _count_bytes(plane: AnnotatedPlane) -> int:
     return plane[0].nbytes + plane[1].nbytes

@@ -6,27 +6,30 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from napari_sam2.train.data.batches import Material
+from napari_sam2.train.data.batches import Dataset
 from napari_sam2.train.data.clip_sources import PairSource
 from napari_sam2.train.data.discovery import find_pairs
-from napari_sam2.train.data.pairs import Pair
-from napari_sam2.train.data.rehearsal import rehearsed
-from napari_sam2.train.data.split import Split, split
+from napari_sam2.train.data.pairs import AnnotatedStack
+from napari_sam2.train.data.rehearsal import add_rehearsal
+from napari_sam2.train.data.split import Split, split_groups
 from napari_sam2.train.recipe import Recipe
 
 _PIECES = 5  # a single stack is cut into, so that one can be held out
-_FOLLOWED = (
+_OBJECT_CROP_DIAMETERS = (
     12.0,
     80.0,
 )  # pixels wide: a Window shows objects at 30 to 43, and a click is looked at from near and far
-_FEW = 10  # labels named in a message
+_MAX_NAMED = 10  # labels named in a message
 
 log = logging.getLogger(__name__)
 
 
-def material_of(
-    data: Sequence[Pair | str | Path] | str | Path, recipe: Recipe, *, follows: bool = False
-) -> Material:
+def build_dataset(
+    data: Sequence[AnnotatedStack | str | Path] | str | Path,
+    recipe: Recipe,
+    *,
+    object_crops: bool = False,
+) -> Dataset:
     """Pairs of all data, some of their groups held out, and what is rehearsed. Raises LabelsError.
 
     A single stack is cut along its frames, and not trained on next to a frame that is held out,
@@ -37,34 +40,41 @@ def material_of(
     pairs = [
         pair
         for item in items
-        for pair in ([item] if isinstance(item, Pair) else find_pairs(item, how=recipe.reading))
+        for pair in (
+            [item] if isinstance(item, AnnotatedStack) else find_pairs(item, options=recipe.reading)
+        )
     ]
     for pair in pairs:
-        _tell_left_out(pair)
+        _log_left_out(pair)
     single = len({pair.group for pair in pairs}) == 1
     if single:
-        pairs = [piece for pair in pairs for piece in pair.pieces(_PIECES)]
-    sides = split([pair.group for pair in pairs], share=recipe.validating.share, seed=recipe.seed)
+        pairs = [piece for pair in pairs for piece in pair.cut_into_pieces(_PIECES)]
+    sides = split_groups(
+        [pair.group for pair in pairs], share=recipe.validation.share, seed=recipe.seed
+    )
     if single:
-        pairs = _apart(pairs, sides)
-    diameters = recipe.diameters or (_FOLLOWED if follows else None)
-    return rehearsed(
+        pairs = _drop_neighbouring_frames(pairs, sides)
+    diameters = recipe.diameters or (_OBJECT_CROP_DIAMETERS if object_crops else None)
+    return add_rehearsal(
         PairSource(pairs, diameters=diameters), sides, recipe.rehearsal, diameters=diameters
     )
 
 
-def _apart(pairs: Sequence[Pair], sides: Split) -> list[Pair]:
+def _drop_neighbouring_frames(
+    pairs: Sequence[AnnotatedStack], split_indices: Split
+) -> list[AnnotatedStack]:
     """The same, what is trained on without the frames next to those held out: they are nearly the same."""
-    held_out = {frame for item in sides.held_out for frame in pairs[item].annotated}
+    held_out = {frame for item in split_indices.held_out for frame in pairs[item].annotated}
     return [
-        pair.away_from(held_out) if item in sides.train else pair for item, pair in enumerate(pairs)
+        pair.drop_adjacent_frames(held_out) if item in split_indices.train else pair
+        for item, pair in enumerate(pairs)
     ]
 
 
-def _tell_left_out(pair: Pair) -> None:
+def _log_left_out(pair: AnnotatedStack) -> None:
     if pair.left_out:
-        named = ", ".join(map(str, pair.left_out[:_FEW])) + (
-            ", …" if len(pair.left_out) > _FEW else ""
+        named = ", ".join(map(str, pair.left_out[:_MAX_NAMED])) + (
+            ", …" if len(pair.left_out) > _MAX_NAMED else ""
         )
         log.warning(
             "%s: %d objects of one pixel are left out (labels %s)",

@@ -12,14 +12,14 @@ import pandas as pd
 
 from napari_sam2.core.errors import FileError
 from napari_sam2.core.stack import Stack
-from napari_sam2.train.data.pairs import Pair, Plane
+from napari_sam2.train.data.pairs import AnnotatedPlane, AnnotatedStack
 
 _COLUMNS = ("file", "height", "width", "group", "split")
 
 
 def open_pack(
-    folder: str | Path, *, keep: Callable[[pd.Series[Any]], bool] | None = None
-) -> list[Pair]:
+    folder: str | Path, *, row_filter: Callable[[pd.Series[Any]], bool] | None = None
+) -> list[AnnotatedStack]:
     """The pairs of a pack, read when they are first drawn.
 
     The folder holds ``manifest.csv`` (columns file, height, width, group, split) and .npz files
@@ -27,25 +27,25 @@ def open_pack(
 
     Parameters
     ----------
-    keep
+    row_filter
         Which rows of the manifest to take, e.g. ``lambda row: row.split == "train"``; all where not
         given.
     """
-    manifest = _manifest(Path(folder) / "manifest.csv")
-    rows = [row for _, row in manifest.iterrows() if keep is None or keep(row)]
+    manifest = _read_manifest(Path(folder) / "manifest.csv")
+    rows = [row for _, row in manifest.iterrows() if row_filter is None or row_filter(row)]
     return [
-        Pair(
+        AnnotatedStack(
             name=Path(row.file).stem,
             group=str(row.group),
             shape=(1, int(row.height), int(row.width)),
             annotated=(0,),
-            read=partial(_read, Path(folder) / row.file),
+            read=partial(_read_plane, Path(folder) / row.file),
         )
         for row in rows
     ]
 
 
-def _manifest(path: Path) -> pd.DataFrame:
+def _read_manifest(path: Path) -> pd.DataFrame:
     try:
         manifest = pd.read_csv(path)
     except (OSError, ValueError) as error:
@@ -58,7 +58,7 @@ def _manifest(path: Path) -> pd.DataFrame:
     return manifest
 
 
-def _read(path: Path, _frame: int) -> Plane:
+def _read_plane(path: Path, _frame: int) -> AnnotatedPlane:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             image, labels = arrays["image"], arrays["labels"]
@@ -67,4 +67,4 @@ def _read(path: Path, _frame: int) -> Plane:
     stack = (
         Stack(np.moveaxis(image, -1, 0), "cyx", rgb=True) if image.ndim == 3 else Stack(image, "yx")
     )
-    return stack.as_video().frame(0).pixels, labels
+    return stack.as_video().read_frame(0).pixels, labels

@@ -9,12 +9,12 @@ import numpy as np
 
 from napari_sam2.core.errors import LabelsError
 
-Plane = tuple[np.ndarray, np.ndarray]
+AnnotatedPlane = tuple[np.ndarray, np.ndarray]
 """(H, W) float in 0..1, and (H, W) labels."""
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class AnnotatedStack:
     """An image or a stack and its labels.
 
     Parameters
@@ -39,7 +39,7 @@ class Pair:
     group: str
     shape: tuple[int, int, int]
     annotated: tuple[int, ...]
-    read: Callable[[int], Plane]
+    read: Callable[[int], AnnotatedPlane]
     linked: bool = True
     left_out: tuple[int, ...] = ()
 
@@ -50,7 +50,7 @@ class Pair:
                 "being the background"
             )
 
-    def pieces(self, count: int) -> tuple[Pair, ...]:
+    def cut_into_pieces(self, count: int) -> tuple[AnnotatedStack, ...]:
         """This pair cut along its frames into `count` runs, each a group of its own; fewer where it has fewer annotated frames."""
         parts = [part for part in np.array_split(np.array(self.annotated), count) if part.size]
         return tuple(
@@ -63,7 +63,7 @@ class Pair:
             for part in parts
         )
 
-    def away_from(self, frames: Collection[int]) -> Pair:
+    def drop_adjacent_frames(self, frames: Collection[int]) -> AnnotatedStack:
         """This pair without its annotated frames next to any of these; as it is where none would be left."""
         kept = tuple(frame for frame in self.annotated if not {frame - 1, frame + 1} & set(frames))
         return replace(self, annotated=kept) if kept else self

@@ -17,7 +17,7 @@ class Split:
     held_out: tuple[int, ...]
 
 
-def split(groups: Sequence[str], *, share: float = 0.2, seed: int = 0) -> Split:
+def split_groups(groups: Sequence[str], *, share: float = 0.2, seed: int = 0) -> Split:
     """Hold out about `share` of the groups, at least one and never all.
 
     Which ones depends on their names and the seed alone: adding data moves few of the others.

@@ -8,9 +8,9 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from napari_sam2.train.data.clip_view import View, labels_at, pixels_at
+from napari_sam2.train.data.clip_view import ClipView, sample_labels, sample_pixels
 
-_BEYOND = 0.1  # of the clip's side: how far beyond the plane a moving view may look
+_MAX_OVERHANG = 0.1  # of the clip's side: how far beyond the plane a moving view may look
 
 
 @dataclass(frozen=True)
@@ -44,26 +44,28 @@ class Motion:
     flicker: float = 0.04
     defocus_px: float = 1.5
 
-    def places(
-        self, view: View, rng: np.random.Generator, *, length: int, shape: tuple[int, int]
+    def sample_positions(
+        self, view: ClipView, rng: np.random.Generator, *, length: int, shape: tuple[int, int]
     ) -> np.ndarray:
         """(length, 2, size, size) float32: where each pixel of each frame lies on a plane of `shape`; frame 0 is nearly `view` itself."""
-        away = (view.places() - np.reshape(view.yx, (2, 1, 1))).astype(np.float32)
+        away = (view.compute_positions() - np.reshape(view.yx, (2, 1, 1))).astype(np.float32)
         turn, zoom = (
-            np.radians(_wander(rng, length, self.turn_deg)),
-            np.exp(_wander(rng, length, self.zoom)),
+            np.radians(_sample_random_walk(rng, length, self.turn_deg)),
+            np.exp(_sample_random_walk(rng, length, self.zoom)),
         )
         cos, sin = (
             np.reshape(wave(turn) * zoom, (-1, 1, 1)).astype(np.float32)
             for wave in (np.cos, np.sin)
         )
         turned = np.stack([cos * away[0] - sin * away[1], sin * away[0] + cos * away[1]], axis=1)
-        path = _inward(self._path(rng, length) * view.side, view, shape)
+        path = _keep_inside(self._sample_path(rng, length) * view.side, view, shape)
         return np.asarray(
-            turned + path[:, :, None, None].astype(np.float32) + self._bent(view, rng, length)
+            turned
+            + path[:, :, None, None].astype(np.float32)
+            + self._sample_deformation(view, rng, length)
         )
 
-    def _path(self, rng: np.random.Generator, length: int) -> np.ndarray:
+    def _sample_path(self, rng: np.random.Generator, length: int) -> np.ndarray:
         """(length, 2): where the middle goes, from (0, 0), in sides of the clip."""
         angle, speed = rng.uniform(0, 2 * np.pi), rng.exponential(self.drift)
         steps = speed * np.array([np.sin(angle), np.cos(angle)]) + rng.normal(
@@ -77,10 +79,12 @@ class Motion:
             path[first : last + 1] += rng.uniform(0.3, 0.9) * np.array([np.sin(side), np.cos(side)])
         return np.asarray(path)
 
-    def _bent(self, view: View, rng: np.random.Generator, length: int) -> np.ndarray:
+    def _sample_deformation(
+        self, view: ClipView, rng: np.random.Generator, length: int
+    ) -> np.ndarray:
         """(length, 2, size, size): a smooth field that sways, each knot with its own phase, never far enough to fold."""
         wavelength = float(np.exp(rng.uniform(*np.log(self.bend_px))))
-        basis = _spline(view.size, max(1, round(view.size / wavelength)))
+        basis = _make_spline_basis(view.size, max(1, round(view.size / wavelength)))
         knots = (2, basis.shape[1], basis.shape[1])
         amplitude = rng.normal(0, rng.uniform(0, self.bend) * wavelength * view.step, knots)
         phase, speed = rng.uniform(0, 2 * np.pi, knots), rng.uniform(0.2, 1.2)
@@ -88,43 +92,47 @@ class Motion:
         return np.asarray(basis @ sway.astype(np.float32) @ basis.T)
 
 
-def moving(
+def animate_still(
     plane: np.ndarray,
     labels: np.ndarray,
-    view: View,
+    view: ClipView,
     rng: np.random.Generator,
     *,
     length: int,
     motion: Motion,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Frames (length, size, size) float32 and labels int32 of one (H, W) plane in motion."""
-    places = motion.places(view, rng, length=length, shape=(labels.shape[0], labels.shape[1]))
-    frames = pixels_at(plane, places, view.step)
-    frames *= np.exp(_wander(rng, length, motion.flicker)).astype(np.float32)[:, None, None]
+    places = motion.sample_positions(
+        view, rng, length=length, shape=(labels.shape[0], labels.shape[1])
+    )
+    frames = sample_pixels(plane, places, view.step)
+    frames *= np.exp(_sample_random_walk(rng, length, motion.flicker)).astype(np.float32)[
+        :, None, None
+    ]
     _defocus(frames, rng, motion.defocus_px)
-    return np.clip(frames, 0, 1, out=frames), labels_at(labels, places)
+    return np.clip(frames, 0, 1, out=frames), sample_labels(labels, places)
 
 
-def _defocus(frames: np.ndarray, rng: np.random.Generator, most_px: float) -> None:
+def _defocus(frames: np.ndarray, rng: np.random.Generator, max_px: float) -> None:
     """Blur the frames more and more (or less and less), in one clip of four."""
-    if rng.random() > 0.25 or most_px <= 0:
+    if rng.random() > 0.25 or max_px <= 0:
         return
-    ramp = np.linspace(0, rng.uniform(0, most_px), len(frames))[:: rng.choice([-1, 1])]
+    ramp = np.linspace(0, rng.uniform(0, max_px), len(frames))[:: rng.choice([-1, 1])]
     for frame, sigma in zip(frames, ramp, strict=True):
         if sigma > 0.2:
             frame[:] = gaussian_filter(frame, sigma, truncate=2.5)
 
 
-def _wander(rng: np.random.Generator, length: int, spread: float) -> np.ndarray:
+def _sample_random_walk(rng: np.random.Generator, length: int, spread: float) -> np.ndarray:
     """(length,) random walk from 0 with a trend."""
     steps = rng.normal(0, spread) + rng.normal(0, 0.5 * spread, length)
     steps[0] = 0
     return np.asarray(np.cumsum(steps))
 
 
-def _inward(path: np.ndarray, view: View, shape: tuple[int, int]) -> np.ndarray:
+def _keep_inside(path: np.ndarray, view: ClipView, shape: tuple[int, int]) -> np.ndarray:
     """A (length, 2) path from (0, 0) as middles of views: mirrored to where the plane goes on, so that little beyond its edge is seen."""
-    slack = _BEYOND * view.side
+    slack = _MAX_OVERHANG * view.side
     middles = np.empty_like(path)
     for axis, (start, length) in enumerate(zip(view.yx, shape, strict=True)):
         furthest = path[np.abs(path[:, axis]).argmax(), axis]
@@ -135,7 +143,7 @@ def _inward(path: np.ndarray, view: View, shape: tuple[int, int]) -> np.ndarray:
 
 
 @lru_cache(maxsize=64)
-def _spline(count: int, intervals: int) -> np.ndarray:
+def _make_spline_basis(count: int, intervals: int) -> np.ndarray:
     """(count, intervals + 3) float32 weights of a uniform cubic B-spline at `count` places: rows sum to 1."""
     where = np.linspace(0, intervals, count, endpoint=False)
     whole = where.astype(int)

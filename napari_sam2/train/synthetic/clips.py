@@ -8,10 +8,10 @@ import numpy as np
 
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.train.data.clip import Clip
-from napari_sam2.train.synthetic.scenes import SCENES, paint
+from napari_sam2.train.synthetic.scenes import SCENE_PAINTERS, paint_scene
 
 
-class PaintedSource:
+class SyntheticSource:
     """Synthetic scenes, never twice the same: an item is a kind of scene, and each draw paints another one.
 
     Parameters
@@ -24,11 +24,11 @@ class PaintedSource:
     """
 
     def __init__(self, names: Sequence[str] | None = None, *, repeats: int = 16) -> None:
-        self.names = tuple(SCENES if names is None else names)
-        unknown = [name for name in self.names if name not in SCENES]
+        self.names = tuple(SCENE_PAINTERS if names is None else names)
+        unknown = [name for name in self.names if name not in SCENE_PAINTERS]
         if unknown or not self.names:
             raise LabelsError(
-                f"painted scenes {unknown or self.names!r}: expected some of {', '.join(SCENES)}"
+                f"painted scenes {unknown or self.names!r}: expected some of {', '.join(SCENE_PAINTERS)}"
             )
         self.repeats = repeats
 
@@ -45,7 +45,7 @@ class PaintedSource:
     def draw(self, item: int, rng: np.random.Generator, *, length: int, size: int) -> Clip:
         """A new scene of that kind, walked either way; its first frame shows an object."""
         name = self.names[item % len(self.names)]
-        frames, labels = paint(name, rng, length=length, size=size)
+        frames, labels = paint_scene(name, rng, length=length, size=size)
         if rng.random() < 0.5 and labels[-1].any():
             frames, labels = frames[::-1].copy(), labels[::-1].copy()
         return Clip(frames, labels, name=f"painted {name}", group=self.groups()[item])

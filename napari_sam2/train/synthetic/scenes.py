@@ -8,50 +8,60 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy.ndimage import gaussian_filter1d
 
-from napari_sam2.train.synthetic.appearance import LOOKS, Canvas, littered
+from napari_sam2.train.synthetic.appearance import RENDERERS, RenderContext, add_debris
 from napari_sam2.train.synthetic.cells import (
-    Bodies,
-    Kind,
-    dividing,
-    scattered,
-    through_z,
-    wandering,
+    CellPopulation,
+    SyntheticCells,
+    add_divisions,
+    add_motion,
+    scatter_cells,
+    slice_ellipsoids,
 )
-from napari_sam2.train.synthetic.field import Field, of_bodies, of_strands
-from napari_sam2.train.synthetic.grain import Grain
+from napari_sam2.train.synthetic.field import Field, compute_cell_field, compute_filament_field
+from napari_sam2.train.synthetic.grain import Texture
 
-Painted = tuple[np.ndarray, np.ndarray]
+SyntheticClip = tuple[np.ndarray, np.ndarray]
 """Frames (T, H, W) float32 in 0..1, and labels int32, 0 background."""
 
-_SMALLEST_PX, _LARGEST = 4.0, 0.35  # radius of a body: pixels, and share of the frame's side
+_MIN_RADIUS_PX, _MAX_RADIUS_SHARE = (
+    4.0,
+    0.35,
+)  # radius of a body: pixels, and share of the frame's side
 
 
 @dataclass(frozen=True)
-class _Sheet:
+class _SceneSetup:
     """What a scene is painted on: chance, frames and their side."""
 
     rng: np.random.Generator
     length: int
     size: int
 
-    def radius(self, low: float, high: float) -> float:
+    def sample_radius_px(self, low: float, high: float) -> float:
         """A radius in pixels, its logarithm uniform, kept between a dot and a third of the frame."""
-        most = max(_LARGEST * self.size, _SMALLEST_PX)
-        ends = np.log(np.clip([low, high], _SMALLEST_PX, most))
+        most = max(_MAX_RADIUS_SHARE * self.size, _MIN_RADIUS_PX)
+        ends = np.log(np.clip([low, high], _MIN_RADIUS_PX, most))
         return float(np.exp(self.rng.uniform(*ends)))
 
-    def settled(self, kind: Kind) -> Bodies:
-        return scattered(kind, self.rng, length=self.length, size=self.size)
+    def scatter_cells(self, population: CellPopulation) -> SyntheticCells:
+        return scatter_cells(population, self.rng, length=self.length, size=self.size)
 
-    def field(
-        self, bodies: Bodies, *, rough: float = 0.0, limit: float = 1.0, drift: float = 0.0
+    def compute_field(
+        self,
+        cells: SyntheticCells,
+        *,
+        roughness: float = 0.0,
+        limit: float = 1.0,
+        drift_px: float = 0.0,
     ) -> Field:
-        return of_bodies(bodies, self.rng, size=self.size, rough=rough, limit=limit, drift=drift)
+        return compute_cell_field(
+            cells, self.rng, size=self.size, roughness=roughness, limit=limit, drift_px=drift_px
+        )
 
-    def look(self, field: Field, radius: float, names: str) -> Painted:
+    def render(self, field: Field, radius_px: float, names: str) -> SyntheticClip:
         """Painted in one of these looks, its greys from 0.1 to 99.9 percent drawn out to 0..1, as a Video's are."""
-        look = LOOKS[str(self.rng.choice(names.split()))]
-        image = littered(look(Canvas(field, self.rng, radius)), self.rng)
+        look = RENDERERS[str(self.rng.choice(names.split()))]
+        image = add_debris(look(RenderContext(field, self.rng, radius_px)), self.rng)
         low, high = np.percentile(image[:, ::2, ::2], [0.1, 99.9])
         image = image + self.rng.uniform(0, 0.04) * (high - low) * self.rng.standard_normal(
             image.shape, dtype=np.float32
@@ -59,143 +69,169 @@ class _Sheet:
         return np.clip((image - low) / max(high - low, 1e-6), 0, 1).astype(np.float32), field.labels
 
 
-def nuclei(sheet: _Sheet) -> Painted:
+def paint_nuclei(setup: _SceneSetup) -> SyntheticClip:
     """Round or oval nuclei that move, touch and divide."""
-    rng, radius = sheet.rng, sheet.radius(5, 40)
-    kind = Kind(
+    rng, radius = setup.rng, setup.sample_radius_px(5, 40)
+    kind = CellPopulation(
         radius,
         spread=rng.uniform(0.05, 0.3),
         aspect=(1.0, rng.uniform(1.2, 2.2)),
         spacing=rng.uniform(0.75, 1.5),
-        filled=rng.uniform(0.4, 1),
+        occupancy=rng.uniform(0.4, 1),
     )
-    bodies = wandering(
-        sheet.settled(kind), rng, speed=radius * rng.uniform(0, 0.35), turn=rng.uniform(0, 0.15)
+    bodies = add_motion(
+        setup.scatter_cells(kind),
+        rng,
+        speed_px=radius * rng.uniform(0, 0.35),
+        turn_rad=rng.uniform(0, 0.15),
     )
     if rng.random() < 0.5:
-        bodies = dividing(bodies, rng, share=rng.uniform(0.05, 0.3))
-    return sheet.look(
-        sheet.field(bodies, rough=rng.uniform(0, 0.12)),
+        bodies = add_divisions(bodies, rng, dividing_share=rng.uniform(0.05, 0.3))
+    return setup.render(
+        setup.compute_field(bodies, roughness=rng.uniform(0, 0.12)),
         radius,
         "glowing glowing glowing stained relief phase",
     )
 
 
-def slices(sheet: _Sheet) -> Painted:
+def paint_slices(setup: _SceneSetup) -> SyntheticClip:
     """A z-stack of ellipsoids: they grow, shrink and end, and shine through from slices above and below."""
-    rng, radius = sheet.rng, sheet.radius(6, 45)
-    kind = Kind(radius, spread=0.2, aspect=(1.0, 1.8), spacing=rng.uniform(0.7, 1.1))
-    bodies = through_z(
-        sheet.settled(kind), rng, tall=float(np.exp(rng.uniform(np.log(2.0), np.log(14))))
+    rng, radius = setup.rng, setup.sample_radius_px(6, 45)
+    kind = CellPopulation(radius, spread=0.2, aspect=(1.0, 1.8), spacing=rng.uniform(0.7, 1.1))
+    bodies = slice_ellipsoids(
+        setup.scatter_cells(kind),
+        rng,
+        half_height=float(np.exp(rng.uniform(np.log(2.0), np.log(14)))),
     )
-    field = sheet.field(bodies, rough=rng.uniform(0, 0.12), drift=rng.uniform(0, 2))
-    frames, labels = sheet.look(field, radius, "glowing glowing glowing outlined stained electron")
+    field = setup.compute_field(bodies, roughness=rng.uniform(0, 0.12), drift_px=rng.uniform(0, 2))
+    frames, labels = setup.render(
+        field, radius, "glowing glowing glowing outlined stained electron"
+    )
     if rng.random() < 0.6:
         frames = gaussian_filter1d(frames, rng.uniform(0.3, 0.9), axis=0, mode="nearest")
     return frames, labels
 
 
-def tissue(sheet: _Sheet) -> Painted:
+def paint_tissue(setup: _SceneSetup) -> SyntheticClip:
     """Cells wall to wall, in time or in depth."""
-    rng, radius = sheet.rng, sheet.radius(7, 36)
-    kind = Kind(
+    rng, radius = setup.rng, setup.sample_radius_px(7, 36)
+    kind = CellPopulation(
         radius,
         spread=rng.uniform(0.05, 0.3),
         aspect=(1.0, rng.uniform(1.1, 2.0)),
         spacing=rng.uniform(0.8, 1.0),
     )
-    bodies = wandering(
-        sheet.settled(kind), rng, speed=radius * rng.uniform(0, 0.12), turn=0.05, breath=0.05
+    bodies = add_motion(
+        setup.scatter_cells(kind),
+        rng,
+        speed_px=radius * rng.uniform(0, 0.12),
+        turn_rad=0.05,
+        size_jitter=0.05,
     )
-    field = sheet.field(
-        bodies, rough=rng.uniform(0, 0.2), limit=rng.uniform(1.1, 2.2), drift=rng.uniform(0, 1.5)
+    field = setup.compute_field(
+        bodies,
+        roughness=rng.uniform(0, 0.2),
+        limit=rng.uniform(1.1, 2.2),
+        drift_px=rng.uniform(0, 1.5),
     )
-    return sheet.look(field, radius, "outlined outlined outlined electron electron glowing phase")
+    return setup.render(field, radius, "outlined outlined outlined electron electron glowing phase")
 
 
-def colony(sheet: _Sheet) -> Painted:
+def paint_colony(setup: _SceneSetup) -> SyntheticClip:
     """Rods side by side, growing and dividing."""
-    rng, radius = sheet.rng, sheet.radius(4, 12)
-    kind = Kind(
+    rng, radius = setup.rng, setup.sample_radius_px(4, 12)
+    kind = CellPopulation(
         radius,
         spread=0.12,
         aspect=(1.0, 1.2),
-        straight=(0.5, rng.uniform(1.5, 4.0)),
+        straight_share=(0.5, rng.uniform(1.5, 4.0)),
         spacing=rng.uniform(1.0, 1.8),
-        filled=rng.uniform(0.5, 1),
+        occupancy=rng.uniform(0.5, 1),
     )
-    bodies = sheet.settled(kind)
+    bodies = setup.scatter_cells(kind)
     if rng.random() < 0.6:  # neighbours lie side by side
-        along = 0.8 * Grain(rng, 48.0)(bodies.yx[..., 0], bodies.yx[..., 1])
+        along = 0.8 * Texture(rng, 48.0)(bodies.yx[..., 0], bodies.yx[..., 1])
         bodies = replace(bodies, angle=along + 0.1 * bodies.angle)
-    bodies = wandering(bodies, rng, speed=radius * rng.uniform(0, 0.4), turn=0.08)
+    bodies = add_motion(bodies, rng, speed_px=radius * rng.uniform(0, 0.4), turn_rad=0.08)
     if rng.random() < 0.5:
-        bodies = dividing(bodies, rng, share=rng.uniform(0.1, 0.4))
-    return sheet.look(
-        sheet.field(bodies, rough=rng.uniform(0, 0.08)), radius, "glowing phase phase relief"
+        bodies = add_divisions(bodies, rng, dividing_share=rng.uniform(0.1, 0.4))
+    return setup.render(
+        setup.compute_field(bodies, roughness=rng.uniform(0, 0.08)),
+        radius,
+        "glowing phase phase relief",
     )
 
 
-def crawling(sheet: _Sheet) -> Painted:
+def paint_crawling(setup: _SceneSetup) -> SyntheticClip:
     """Ragged cells in culture that spread, crawl and change their shape."""
-    rng, radius = sheet.rng, sheet.radius(9, 40)
-    kind = Kind(
+    rng, radius = setup.rng, setup.sample_radius_px(9, 40)
+    kind = CellPopulation(
         radius,
         spread=0.25,
         aspect=(1.0, 3.0),
         spacing=rng.uniform(0.8, 1.5),
-        filled=rng.uniform(0.4, 1),
+        occupancy=rng.uniform(0.4, 1),
     )
-    bodies = wandering(
-        sheet.settled(kind), rng, speed=radius * rng.uniform(0.02, 0.3), turn=0.1, breath=0.06
+    bodies = add_motion(
+        setup.scatter_cells(kind),
+        rng,
+        speed_px=radius * rng.uniform(0.02, 0.3),
+        turn_rad=0.1,
+        size_jitter=0.06,
     )
     if rng.random() < 0.3:
-        bodies = dividing(bodies, rng, share=0.15)
-    field = sheet.field(bodies, rough=rng.uniform(0.1, 0.35), drift=rng.uniform(0, 2))
-    return sheet.look(field, radius, "phase phase relief glowing stained outlined")
+        bodies = add_divisions(bodies, rng, dividing_share=0.15)
+    field = setup.compute_field(
+        bodies, roughness=rng.uniform(0.1, 0.35), drift_px=rng.uniform(0, 2)
+    )
+    return setup.render(field, radius, "phase phase relief glowing stained outlined")
 
 
-def organs(sheet: _Sheet) -> Painted:
+def paint_organs(setup: _SceneSetup) -> SyntheticClip:
     """A few large smooth regions, from slice to slice."""
-    rng, radius = sheet.rng, sheet.radius(14, 70)
-    kind = Kind(
+    rng, radius = setup.rng, setup.sample_radius_px(14, 70)
+    kind = CellPopulation(
         radius,
         spread=0.4,
         aspect=(1.0, 2.0),
         spacing=rng.uniform(0.7, 1.0),
-        most=int(rng.integers(1, 9)),
+        max_cells=int(rng.integers(1, 9)),
     )
-    bodies = sheet.settled(kind)
+    bodies = setup.scatter_cells(kind)
     if rng.random() < 0.6:
-        bodies = through_z(bodies, rng, tall=float(np.exp(rng.uniform(np.log(4), np.log(25)))))
-    bodies = wandering(bodies, rng, speed=0.02 * radius, turn=0.03, breath=0.04)
-    return sheet.look(
-        sheet.field(bodies, rough=rng.uniform(0.05, 0.25), drift=rng.uniform(0, 2)),
+        bodies = slice_ellipsoids(
+            bodies, rng, half_height=float(np.exp(rng.uniform(np.log(4), np.log(25))))
+        )
+    bodies = add_motion(bodies, rng, speed_px=0.02 * radius, turn_rad=0.03, size_jitter=0.04)
+    return setup.render(
+        setup.compute_field(bodies, roughness=rng.uniform(0.05, 0.25), drift_px=rng.uniform(0, 2)),
         radius,
         "scanned scanned scanned glowing electron",
     )
 
 
-def strands(sheet: _Sheet) -> Painted:
+def paint_strands(setup: _SceneSetup) -> SyntheticClip:
     """Filaments that bend: fibres, hyphae, neurites, worms."""
-    rng = sheet.rng
+    rng = setup.rng
     radius = float(np.exp(rng.uniform(np.log(1.2), np.log(6.0))))
     count = int(rng.integers(1, max(3, min(10, int(25 / radius)))))
     radii = radius * np.exp(rng.normal(0, 0.15, count))
-    field = of_strands(_curves(sheet, count), radii, size=sheet.size)
-    return sheet.look(field, max(3.0, 2 * radius), "glowing glowing phase stained relief outlined")
+    field = compute_filament_field(_make_curves(setup, count), radii, size=setup.size)
+    return setup.render(
+        field, max(3.0, 2 * radius), "glowing glowing phase stained relief outlined"
+    )
 
 
-def _curves(sheet: _Sheet, count: int) -> np.ndarray:
+def _make_curves(setup: _SceneSetup, count: int) -> np.ndarray:
     """(N, T, P, 2) points half a pixel apart along curves that wander through the view and sway."""
-    rng, size = sheet.rng, sheet.size
+    rng, size = setup.rng, setup.size
     reach = size * rng.uniform(0.3, 1.4)
     points = max(8, int(2 * reach))
     waves = rng.normal(0, 1, (count, 4)) * rng.uniform(0.1, 0.9) / np.arange(1, 5)
     along = np.linspace(0, 1, points)
     phases = (
         rng.uniform(0, 2 * np.pi, (count, 1, 4))
-        + rng.normal(0, 0.15, (count, 1, 4)) * np.arange(sheet.length)[None, :, None]
+        + rng.normal(0, 0.15, (count, 1, 4)) * np.arange(setup.length)[None, :, None]
     )
     bend = (
         waves[:, None, :, None]
@@ -205,22 +241,31 @@ def _curves(sheet: _Sheet, count: int) -> np.ndarray:
     steps = np.stack([np.sin(heading), np.cos(heading)], axis=-1) * 0.5
     curve = np.cumsum(steps, axis=2)
     drift = (
-        rng.normal(0, 0.01 * size, (count, 1, 1, 2)) * np.arange(sheet.length)[None, :, None, None]
+        rng.normal(0, 0.01 * size, (count, 1, 1, 2)) * np.arange(setup.length)[None, :, None, None]
     )
     middle = rng.uniform(0, 1, (count, 1, 1, 2))
     middle[0] = 0.3 + 0.4 * middle[0]
     return np.asarray(curve - curve[:, :1].mean(axis=2, keepdims=True) + middle * size + drift)
 
 
-SCENES: dict[str, Callable[[_Sheet], Painted]] = {
-    scene.__name__: scene for scene in (nuclei, slices, tissue, colony, crawling, organs, strands)
+SCENE_PAINTERS: dict[str, Callable[[_SceneSetup], SyntheticClip]] = {
+    scene.__name__: scene
+    for scene in (
+        paint_nuclei,
+        paint_slices,
+        paint_tissue,
+        paint_colony,
+        paint_crawling,
+        paint_organs,
+        paint_strands,
+    )
 }
 """Every scene by name."""
 
 
-def paint(name: str, rng: np.random.Generator, *, length: int, size: int) -> Painted:
+def paint_scene(name: str, rng: np.random.Generator, *, length: int, size: int) -> SyntheticClip:
     """A new scene of that name: the same generator state, the same scene.
 
-    KeyError for a name that is not in `SCENES`.
+    KeyError for a name that is not in `SCENE_PAINTERS`.
     """
-    return SCENES[name](_Sheet(rng, length, size))
+    return SCENE_PAINTERS[name](_SceneSetup(rng, length, size))

@@ -15,40 +15,42 @@ from qtpy.QtGui import QColor, QPalette
 from qtpy.QtWidgets import QSplitter, QVBoxLayout, QWidget
 
 from napari_sam2.gui.app.live_tables import TableSet
-from napari_sam2.gui.widgets.timeline.painting import Colour
+from napari_sam2.gui.widgets.timeline.painting import TrackColour
 
-_MANY = 60  # tracks, from which they are one pale curve, and only the chosen one has its colour
-_NEAR = 12  # px between a click and the point that it means
-_ACCENT = QColor("#2f9bff")
-_CATEGORIES = ("#2f9bff", "#38b07c", "#e9a13b", "#c678dd", "#ff6b4a", "#56b6c2")
+_MAX_COLOURED_TRACKS = (
+    60  # tracks, from which they are one pale curve, and only the chosen one has its colour
+)
+_MAX_CLICK_DISTANCE_PX = 12  # px between a click and the point that it means
+_ACCENT_COLOUR = QColor("#2f9bff")
+_CATEGORY_COLOURS = ("#2f9bff", "#38b07c", "#e9a13b", "#c678dd", "#ff6b4a", "#56b6c2")
 
-Lines = Mapping[Any, tuple[np.ndarray, np.ndarray]]
+LineData = Mapping[Any, tuple[np.ndarray, np.ndarray]]
 
 
 class Plot(pg.PlotWidget):
     """Lines over frames.
 
-    `chosen` (track, frame) comes with a click near a line; track 0 where the lines are no tracks.
+    `point_chosen` (track, frame) comes with a click near a line; track 0 where the lines are no tracks.
     """
 
-    chosen = Signal(int, int)
+    point_chosen = Signal(int, int)
 
     def __init__(self, title: str, parent: QWidget | None = None) -> None:
         super().__init__(parent, background=None)
         self._title = title
-        self._lines: Lines = {}
-        self._tracks = True
+        self._lines: LineData = {}
+        self._lines_are_tracks = True
         self._track = 0
-        self._colour: Colour | None = None
-        self._here = pg.InfiniteLine(0, angle=90)
+        self._colour: TrackColour | None = None
+        self._frame_line = pg.InfiniteLine(0, angle=90)
         self._curves: list[Any] = []
-        self._stale = False
+        self._needs_redraw = False
         self.setMenuEnabled(False)
         self.hideButtons()
         self.showGrid(x=False, y=True, alpha=0.12)
         self.setMouseEnabled(x=False, y=False)
         self.getPlotItem().setContentsMargins(4, 4, 10, 2)
-        self.addItem(self._here)
+        self.addItem(self._frame_line)
         self.setLabel("bottom", "frame")
         self.setMinimumSize(160, 90)
         self.setAccessibleName(title)
@@ -56,10 +58,20 @@ class Plot(pg.PlotWidget):
         self.follow_theme()
 
     def show_lines(
-        self, lines: Lines, *, title: str, tracks: bool = True, colour: Colour | None = None
+        self,
+        lines: LineData,
+        *,
+        title: str,
+        are_tracks: bool = True,
+        colour: TrackColour | None = None,
     ) -> None:
         """Show other lines: frames and values by track, or by category."""
-        self._lines, self._tracks, self._colour, self._title = lines, tracks, colour, title
+        self._lines, self._lines_are_tracks, self._colour, self._title = (
+            lines,
+            are_tracks,
+            colour,
+            title,
+        )
         self._draw()
 
     def select(self, track: int) -> None:
@@ -68,26 +80,30 @@ class Plot(pg.PlotWidget):
             self._track = track
             self._draw()
 
-    def go(self, frame: int) -> None:
+    def go_to_frame(self, frame: int) -> None:
         """Show which frame is looked at."""
-        self._here.setValue(frame)
+        self._frame_line.setValue(frame)
 
-    def near(self, place: QPointF) -> tuple[int, int] | None:
+    def find_nearest(self, position: QPointF) -> tuple[int, int] | None:
         """The (track, frame) of the point nearest to a place on the widget, None where none is near."""
         view = self.getPlotItem().getViewBox()
-        if not self._lines or not view.sceneBoundingRect().contains(place):
+        if not self._lines or not view.sceneBoundingRect().contains(position):
             return None
         frames = np.concatenate([where for where, _ in self._lines.values()])
         values = np.concatenate([what for _, what in self._lines.values()]).astype(float)
-        if not self._tracks:
-            clicked = view.mapSceneToView(place).x()
+        if not self._lines_are_tracks:
+            clicked = view.mapSceneToView(position).x()
             return 0, int(frames[np.abs(frames - clicked).argmin()])
         owners = np.repeat(list(self._lines), [len(where) for where, _ in self._lines.values()])
         across, up = view.viewPixelSize()
-        here = view.mapSceneToView(place)
+        here = view.mapSceneToView(position)
         distance = np.hypot((frames - here.x()) / across, (values - here.y()) / up)
         best = int(distance.argmin())
-        return (int(owners[best]), int(frames[best])) if distance[best] <= _NEAR else None
+        return (
+            (int(owners[best]), int(frames[best]))
+            if distance[best] <= _MAX_CLICK_DISTANCE_PX
+            else None
+        )
 
     def follow_theme(self) -> None:
         """Take the colours of the window."""
@@ -99,10 +115,10 @@ class Plot(pg.PlotWidget):
             axis = self.getPlotItem().getAxis(side)
             axis.setPen(pg.mkPen(pale))
             axis.setTextPen(pg.mkPen(pale))
-        self._here.setPen(pg.mkPen(text, width=1))
+        self._frame_line.setPen(pg.mkPen(text, width=1))
         self._draw()
 
-    def changeEvent(self, event: Any) -> None:  # noqa: N802
+    def changeEvent(self, event: Any) -> None:
         """Another theme."""
         super().changeEvent(event)
         if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange) and hasattr(
@@ -110,45 +126,53 @@ class Plot(pg.PlotWidget):
         ):
             self.follow_theme()
 
-    def showEvent(self, event: Any) -> None:  # noqa: N802
+    def showEvent(self, event: Any) -> None:
         """Qt's: draw what came while nobody saw it."""
         super().showEvent(event)
-        if self._stale:
+        if self._needs_redraw:
             self._draw()
 
     def _draw(self) -> None:
         """Draw all lines, in sight only: with many objects it takes a tenth of a second."""
-        self._stale = not self.isVisible()
-        if self._stale:
+        self._needs_redraw = not self.isVisible()
+        if self._needs_redraw:
             return
         text = self.palette().color(QPalette.ColorRole.WindowText)
         self.setTitle(self._title, color=text, size="9pt")
         kept, self._curves = self._curves, []
-        if len(self._lines) > _MANY:
-            self._add(
+        if len(self._lines) > _MAX_COLOURED_TRACKS:
+            self._add_line(
                 kept,
-                *_joined(self._lines),
+                *_join_lines(self._lines),
                 pen=pg.mkPen(QColor(text.red(), text.green(), text.blue(), 70)),
                 z=0,
             )
         else:
             for number, (key, line) in enumerate(self._lines.items()):
-                self._add(kept, *line, pen=pg.mkPen(self._pen_colour(key, number), width=1.5), z=1)
-        if self._tracks and self._track in self._lines:
-            self._add(
+                self._add_line(
+                    kept, *line, pen=pg.mkPen(self._choose_pen_colour(key, number), width=1.5), z=1
+                )
+        if self._lines_are_tracks and self._track in self._lines:
+            self._add_line(
                 kept,
                 *self._lines[self._track],
-                pen=pg.mkPen(self._pen_colour(self._track, 0, chosen=True), width=3.5),
+                pen=pg.mkPen(self._choose_pen_colour(self._track, 0, chosen=True), width=3.5),
                 z=2,
             )
         for curve in kept:
             self.removeItem(curve)
 
-    def _add(
-        self, kept: list[Any], frames: np.ndarray, values: np.ndarray, *, pen: Any, z: int
+    def _add_line(
+        self,
+        reusable_curves: list[Any],
+        frames: np.ndarray,
+        values: np.ndarray,
+        *,
+        pen: Any,
+        z: int,
     ) -> None:
         """One line: a curve that is there takes it, where one is left; a new one costs the window ten times as much."""
-        curve = kept.pop(0) if kept else None
+        curve = reusable_curves.pop(0) if reusable_curves else None
         if curve is None:
             curve = pg.PlotDataItem()
             self.addItem(curve)
@@ -163,17 +187,19 @@ class Plot(pg.PlotWidget):
         curve.setZValue(z)
         self._curves.append(curve)
 
-    def _pen_colour(self, key: Any, number: int, *, chosen: bool = False) -> QColor:
-        if not self._tracks:
-            return QColor(_CATEGORIES[number % len(_CATEGORIES)])
+    def _choose_pen_colour(self, key: Any, number: int, *, chosen: bool = False) -> QColor:
+        if not self._lines_are_tracks:
+            return QColor(_CATEGORY_COLOURS[number % len(_CATEGORY_COLOURS)])
         colour = (
-            self._readable(QColor.fromRgbF(*self._colour(key))) if self._colour else QColor(_ACCENT)
+            self._make_readable(QColor.fromRgbF(*self._colour(key)))
+            if self._colour
+            else QColor(_ACCENT_COLOUR)
         )
         if self._track and not chosen:
             colour.setAlpha(110)
         return colour
 
-    def _readable(self, colour: QColor) -> QColor:
+    def _make_readable(self, colour: QColor) -> QColor:
         """The same hue, light enough on a dark ground and dark enough on a light one."""
         dark = self.palette().color(QPalette.ColorRole.Window).lightnessF() < 0.5
         light = max(colour.lightnessF(), 0.55) if dark else min(colour.lightnessF(), 0.5)
@@ -181,17 +207,17 @@ class Plot(pg.PlotWidget):
 
     def _on_click(self, event: Any) -> None:
         if event.button() == Qt.MouseButton.LeftButton:
-            found = self.near(event.scenePos())
+            found = self.find_nearest(event.scenePos())
             if found is not None:
-                self.chosen.emit(*found)
+                self.point_chosen.emit(*found)
 
 
 class Plots(QWidget):
     """Three plots beside each other: objects per frame, area, mean intensity."""
 
-    chosen = Signal(int, int)
+    point_chosen = Signal(int, int)
 
-    def __init__(self, *, colour: Colour | None = None, parent: QWidget | None = None) -> None:
+    def __init__(self, *, colour: TrackColour | None = None, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self.colour = colour
         self.counts, self.areas, self.intensities = (
@@ -200,7 +226,7 @@ class Plots(QWidget):
         beside = QSplitter(Qt.Orientation.Horizontal)
         for plot in (self.counts, self.areas, self.intensities):
             beside.addWidget(plot)
-            plot.chosen.connect(self.chosen)
+            plot.point_chosen.connect(self.point_chosen)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(beside)
@@ -208,35 +234,37 @@ class Plots(QWidget):
     def show_tables(self, tables: TableSet, *, channel: int = 0) -> None:
         """Draw other tables; `channel` is the one whose intensity is drawn."""
         in_um = tables.objects["area_um2"].notna().any()
-        counted = tables.counted()
+        counted = tables.count_by_category()
         names = [name or "without category" for name in counted]
         title = "objects per frame" if len(names) < 2 else "objects per frame: " + ", ".join(names)
-        self.counts.show_lines(counted, title=title, tracks=False)
+        self.counts.show_lines(counted, title=title, are_tracks=False)
         area = ("area_um2", "area (µm²)") if in_um else ("area_px", "area (px)")
-        self.areas.show_lines(tables.lines(area[0]), title=area[1], colour=self.colour)
+        self.areas.show_lines(tables.extract_lines(area[0]), title=area[1], colour=self.colour)
         brightness = f"mean_c{channel}"
         self.intensities.show_lines(
-            tables.lines(brightness), title=f"mean intensity, channel {channel}", colour=self.colour
+            tables.extract_lines(brightness),
+            title=f"mean intensity, channel {channel}",
+            colour=self.colour,
         )
         self.counts.setYRange(
             0,
             max((float(n.max()) for _, n in counted.values() if len(n)), default=1.0) * 1.05 + 0.1,
         )
         for plot in (self.counts, self.areas, self.intensities):
-            plot.setXRange(0, max(1, tables.frames - 1), padding=0.02)
+            plot.setXRange(0, max(1, tables.frame_count - 1), padding=0.02)
 
     def select(self, track: int) -> None:
         """Draw this track's lines on top."""
         self.areas.select(track)
         self.intensities.select(track)
 
-    def go(self, frame: int) -> None:
+    def go_to_frame(self, frame: int) -> None:
         """Show which frame is looked at."""
         for plot in (self.counts, self.areas, self.intensities):
-            plot.go(frame)
+            plot.go_to_frame(frame)
 
 
-def _joined(lines: Lines) -> tuple[np.ndarray, np.ndarray]:
+def _join_lines(lines: LineData) -> tuple[np.ndarray, np.ndarray]:
     """All lines as one, with a gap between each two."""
     frames = np.concatenate([np.append(where.astype(float), np.nan) for where, _ in lines.values()])
     values = np.concatenate([np.append(what.astype(float), np.nan) for _, what in lines.values()])

@@ -9,7 +9,7 @@ import pandas as pd
 from qtpy.QtCore import QAbstractTableModel, QItemSelectionModel, QModelIndex, Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QApplication, QHeaderView, QTableView, QWidget
 
-_SAMPLED = 60  # rows that are looked at for the width of columns
+_SAMPLED_ROWS = 60  # rows that are looked at for the width of columns
 _DESCENDING = Qt.SortOrder.DescendingOrder
 
 
@@ -20,27 +20,27 @@ class TableModel(QAbstractTableModel):
         super().__init__(parent)
         self.rows = pd.DataFrame()
         self._unsorted = pd.DataFrame()
-        self._order: tuple[str, bool] | None = None  # column, and whether it falls
+        self._sort_order: tuple[str, bool] | None = None  # column, and whether it falls
 
-    def show(self, frame: pd.DataFrame) -> None:
+    def show_table(self, frame: pd.DataFrame) -> None:
         """Show another DataFrame, in the order that was chosen."""
         self.beginResetModel()
         self._unsorted = frame
-        self.rows = self._sorted(frame)
+        self.rows = self._sort_rows(frame)
         self.endResetModel()
 
-    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
+    def rowCount(self, parent: QModelIndex | None = None) -> int:
         """Rows of the table; none below a cell."""
         return 0 if parent is not None and parent.isValid() else len(self.rows)
 
-    def columnCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
+    def columnCount(self, parent: QModelIndex | None = None) -> int:
         """Columns of the table."""
         return 0 if parent is not None and parent.isValid() else self.rows.shape[1]
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         """A cell: its text, or where it stands."""
         if role == Qt.ItemDataRole.DisplayRole:
-            return text_of(self.rows.iat[index.row(), index.column()])
+            return format_value(self.rows.iat[index.row(), index.column()])
         if role == Qt.ItemDataRole.TextAlignmentRole:
             number = pd.api.types.is_numeric_dtype(self.rows.dtypes.iloc[index.column()])
             return (
@@ -65,27 +65,27 @@ class TableModel(QAbstractTableModel):
 
         Rows that are equal there keep their order, empty cells come last.
         """
-        self._order = (
+        self._sort_order = (
             (str(self._unsorted.columns[column]), order == _DESCENDING)
             if 0 <= column < self._unsorted.shape[1]
             else None
         )
-        self.show(self._unsorted)
+        self.show_table(self._unsorted)
 
-    def place(self, **values: int) -> int | None:
+    def find_row(self, **values: int) -> int | None:
         """The first row seen that has these values; None where there is none."""
         if not len(self.rows) or not set(values) <= set(self.rows.columns):
             return None
         equal = np.logical_and.reduce(
-            [_equal(self.rows[name], value) for name, value in values.items()]
+            [_match_values(self.rows[name], value) for name, value in values.items()]
         )
         found = np.flatnonzero(equal)
         return int(found[0]) if found.size else None
 
-    def _sorted(self, frame: pd.DataFrame) -> pd.DataFrame:
-        if self._order is None or self._order[0] not in frame.columns:
+    def _sort_rows(self, frame: pd.DataFrame) -> pd.DataFrame:
+        if self._sort_order is None or self._sort_order[0] not in frame.columns:
             return frame
-        name, falling = self._order
+        name, falling = self._sort_order
         key = (
             pd.to_numeric(frame[name], errors="coerce") if name == "frame" else frame[name]
         )  # "all" stands below the numbers
@@ -97,15 +97,15 @@ class TableModel(QAbstractTableModel):
 class TableView(QTableView):
     """The view of a TableModel.
 
-    `row_chosen` comes with a person's choice of a row, never with `choose`.
+    `row_chosen` comes with a person's choice of a row, never with `show_selected_row`.
     """
 
     row_chosen = Signal(int)
 
     def __init__(self, name: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.table = TableModel(self)
-        self.setModel(self.table)
+        self.table_model = TableModel(self)
+        self.setModel(self.table_model)
         self.setAccessibleName(name)
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
@@ -122,19 +122,19 @@ class TableView(QTableView):
         header.setSortIndicator(-1, Qt.SortOrder.AscendingOrder)
         header.setSortIndicatorClearable(True)
         header.setHighlightSections(False)
-        header.setResizeContentsPrecision(_SAMPLED)
+        header.setResizeContentsPrecision(_SAMPLED_ROWS)
         header.setSectionResizeMode(QHeaderView.ResizeMode.Interactive)
         self._columns: tuple[str, ...] = ()
-        self._quiet = False
+        self._updating = False
         self.selectionModel().currentRowChanged.connect(self._on_row)
 
     def show_table(self, frame: pd.DataFrame) -> None:
         """Show a DataFrame; the order and the place one had scrolled to stay."""
         bars = (self.verticalScrollBar(), self.horizontalScrollBar())
         places = [bar.value() for bar in bars]
-        self._quiet = True
-        self.table.show(frame)
-        self._quiet = False
+        self._updating = True
+        self.table_model.show_table(frame)
+        self._updating = False
         for bar, place in zip(bars, places, strict=True):
             bar.setValue(place)
         known = frame.columns[frame.notna().any()]
@@ -144,47 +144,47 @@ class TableView(QTableView):
                 self.setColumnHidden(number, name not in self._columns)
             self.resizeColumnsToContents()
 
-    def choose(self, row: int | None) -> None:
+    def show_selected_row(self, row: int | None) -> None:
         """Show this row as the chosen one, in sight; None: none."""
-        self._quiet = True
+        self._updating = True
         if row is None:
             self.clearSelection()
             self.setCurrentIndex(QModelIndex())
         else:
-            index = self.table.index(row, 0)
+            index = self.table_model.index(row, 0)
             flags = (
                 QItemSelectionModel.SelectionFlag.ClearAndSelect
                 | QItemSelectionModel.SelectionFlag.Rows
             )
             self.selectionModel().setCurrentIndex(index, flags)
             self.scrollTo(index)
-        self._quiet = False
+        self._updating = False
 
-    def chosen_rows(self) -> pd.DataFrame:
+    def get_selected_rows(self) -> pd.DataFrame:
         """The rows that are selected, in the order that is seen; all where fewer than two are."""
         rows = sorted({index.row() for index in self.selectionModel().selectedRows()})
-        return self.table.rows.iloc[rows] if len(rows) > 1 else self.table.rows
+        return self.table_model.rows.iloc[rows] if len(rows) > 1 else self.table_model.rows
 
-    def copy(self) -> int:
-        """Put `chosen_rows` on the clipboard, for a spreadsheet; how many."""
-        rows = self.chosen_rows()
+    def copy_rows(self) -> int:
+        """Put `get_selected_rows` on the clipboard, for a spreadsheet; how many."""
+        rows = self.get_selected_rows()
         QApplication.clipboard().setText(rows.to_csv(sep="\t", index=False, lineterminator="\n"))
         return len(rows)
 
-    def keyPressEvent(self, event: Any) -> None:  # noqa: N802
+    def keyPressEvent(self, event: Any) -> None:
         """Ctrl+C copies rows, not a cell."""
         copies = (
             event.modifiers() == Qt.KeyboardModifier.ControlModifier and event.key() == Qt.Key.Key_C
         )
-        self.copy() if copies else super().keyPressEvent(event)
+        self.copy_rows() if copies else super().keyPressEvent(event)
 
     def _on_row(self, current: QModelIndex, previous: QModelIndex) -> None:
         del previous
-        if not self._quiet and current.isValid():
+        if not self._updating and current.isValid():
             self.row_chosen.emit(current.row())
 
 
-def _equal(column: pd.Series, value: int) -> np.ndarray:
+def _match_values(column: pd.Series, value: int) -> np.ndarray:
     """Where a column, of numbers or of their texts, has a value."""
     same = (
         column == value
@@ -194,7 +194,7 @@ def _equal(column: pd.Series, value: int) -> np.ndarray:
     return np.asarray(same)
 
 
-def text_of(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A cell as people read it: four digits that count, nothing where nothing is known."""
     if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
         return ""

@@ -13,50 +13,52 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QTabWidget, QToolButton, QVBoxLayout, QWidget
 
 from napari_sam2.core.errors import Sam2Error
-from napari_sam2.gui.app.live_tables import Measured, TableSet
+from napari_sam2.gui.app.live_tables import LiveTables, TableSet
 from napari_sam2.gui.widgets.tables.plots import Plots
 from napari_sam2.gui.widgets.tables.table_view import TableView
-from napari_sam2.gui.widgets.timeline.painting import Colour
+from napari_sam2.gui.widgets.timeline.painting import TrackColour
 from napari_sam2.io.tables import write_table
 
-_INTERVAL_S, _LONGEST_S = 0.3, 3.0  # between two refreshes
-_SHARE = 0.25  # of one core that refreshing may take: large tables are refreshed less often
+_MIN_INTERVAL_S, _MAX_INTERVAL_S = 0.3, 3.0  # between two refreshes
+_MAX_CORE_SHARE = (
+    0.25  # of one core that refreshing may take: large tables are refreshed less often
+)
 _NAMES = ("counts", "objects", "tracks")
 
 
-class Tables(QWidget):
+class TablesTab(QWidget):
     """The tables and plots of what was measured; call `refresh` after each change, as often as there is one.
 
-    `chosen` (track, frame) comes with a row or a line that a person chose; track 0 for a row that
-    is about a frame alone. `told` is a sentence for the person; `drawn`, that the tracks are wanted
+    `track_chosen` (track, frame) comes with a row or a line that a person chose; track 0 for a row that
+    is about a frame alone. `notified` is a sentence for the person; `draw_tracks_requested`, that the tracks are wanted
     as a layer. Tables are put together in a thread of their own, at intervals.
     """
 
-    chosen = Signal(int, int)
-    told = Signal(str)
-    drawn = Signal()
-    _made = Signal(object)
+    track_chosen = Signal(int, int)
+    notified = Signal(str)
+    draw_tracks_requested = Signal()
+    _tables_ready = Signal(object)
 
     def __init__(
         self,
-        measured: Measured | None = None,
+        live_tables: LiveTables | None = None,
         *,
-        colour: Colour | None = None,
+        colour: TrackColour | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self.tables: TableSet | None = None
         self.track, self.frame = 0, 0
-        self._measured = measured
+        self._live_tables = live_tables
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="napari-sam2-tables")
-        self._busy, self._stale, self._not_before = False, False, 0.0
+        self._busy, self._needs_refresh, self._next_refresh_s = False, False, 0.0
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._begin)
+        self._timer.timeout.connect(self._start_refresh)
         self.views = {name: TableView(name) for name in _NAMES}
         self.plots = Plots(colour=colour)
-        self._tabs = self._tabbed()
-        self._made.connect(self._show)
+        self._tabs = self._make_tabs()
+        self._tables_ready.connect(self._show_tables)
         self.destroyed.connect(
             lambda *_, thread=self._thread: thread.shutdown(wait=False, cancel_futures=True)
         )
@@ -65,12 +67,14 @@ class Tables(QWidget):
         layout.addWidget(self._tabs)
         self.refresh()
 
-    def show_measured(self, measured: Measured | None, *, colour: Colour | None = None) -> None:
+    def show_live_tables(
+        self, live_tables: LiveTables | None, *, colour: TrackColour | None = None
+    ) -> None:
         """Show another session's; None: nothing."""
-        self._measured = measured
+        self._live_tables = live_tables
         self.plots.colour = colour or self.plots.colour
         self.track = self.frame = 0
-        if measured is None:
+        if live_tables is None:
             self.tables = None
             for view in self.views.values():
                 view.show_table(pd.DataFrame())
@@ -78,29 +82,31 @@ class Tables(QWidget):
 
     def refresh(self) -> None:
         """Something changed: show it soon. Costs nothing, however often it is called."""
-        self._stale = True
+        self._needs_refresh = True
         if not self._busy and not self._timer.isActive():
-            self._timer.start(max(0, int(1000 * (self._not_before - time.monotonic()))))
+            self._timer.start(max(0, int(1000 * (self._next_refresh_s - time.monotonic()))))
 
     def select(self, track: int, frame: int | None = None) -> None:
         """Show this object as the chosen one in all tables and plots; 0: none."""
         self.track = track
         self.frame = self.frame if frame is None else frame
-        self._choose_rows()
+        self._show_selected_rows()
         self.plots.select(track)
-        self.plots.go(self.frame)
+        self.plots.go_to_frame(self.frame)
 
-    def go(self, frame: int) -> None:
+    def go_to_frame(self, frame: int) -> None:
         """Show which frame is looked at."""
         self.select(self.track, frame)
 
-    def copy(self) -> None:
+    def copy_table(self) -> None:
         """Put the table that is seen on the clipboard: the selected rows, all where fewer than two are."""
-        self.told.emit(f"{self._current.copy()} rows copied: paste them into a spreadsheet")
+        self.notified.emit(
+            f"{self._current_view.copy_rows()} rows copied: paste them into a spreadsheet"
+        )
 
-    def save(self, path: Path | str | None = None) -> None:
+    def save_table(self, path: Path | str | None = None) -> None:
         """Save the table that is seen as CSV; asks where, unless that is given."""
-        name = self._current.accessibleName()
+        name = self._current_view.accessibleName()
         chosen = (
             path
             or QFileDialog.getSaveFileName(
@@ -112,34 +118,34 @@ class Tables(QWidget):
         try:
             write_table(getattr(self.tables, name), chosen)
         except Sam2Error as error:
-            self.told.emit(str(error))
+            self.notified.emit(str(error))
             return
-        self.told.emit(f"{name} saved in {chosen}")
+        self.notified.emit(f"{name} saved in {chosen}")
 
     @property
-    def _current(self) -> TableView:
+    def _current_view(self) -> TableView:
         """The table that is seen; the objects where the plots are."""
         shown = self._tabs.currentWidget()
         return shown if isinstance(shown, TableView) else self.views["objects"]
 
-    def _tabbed(self) -> QTabWidget:
+    def _make_tabs(self) -> QTabWidget:
         tabs = QTabWidget()
         tabs.setDocumentMode(True)
         for name, view in self.views.items():
             tabs.addTab(view, name.capitalize())
             view.row_chosen.connect(lambda row, name=name: self._on_row(name, row))
         tabs.addTab(self.plots, "Plots")
-        self.plots.chosen.connect(self._on_plot)
+        self.plots.point_chosen.connect(self._on_plot)
         corner = QWidget()
         beside = QHBoxLayout(corner)
         beside.setContentsMargins(0, 0, 0, 0)
         for text, tip, does in (
-            ("Copy", "Copy the selected rows (all where none are)", self.copy),
-            ("Save…", "Save this table as CSV", self.save),
+            ("Copy", "Copy the selected rows (all where none are)", self.copy_table),
+            ("Save…", "Save this table as CSV", self.save_table),
             (
                 "Draw tracks",
                 "Show the way of every object, and who divided into whom, as a Tracks layer",
-                self.drawn.emit,
+                self.draw_tracks_requested.emit,
             ),
         ):
             button = QToolButton()
@@ -152,57 +158,61 @@ class Tables(QWidget):
         tabs.setCornerWidget(corner)
         return tabs
 
-    def _begin(self) -> None:
+    def _start_refresh(self) -> None:
         """Have the tables put together, in the thread."""
-        if self._measured is None or self._busy:
+        if self._live_tables is None or self._busy:
             return
-        self._busy, self._stale = True, False
-        began, measured = time.monotonic(), self._measured
-        future = self._thread.submit(measured.tables)
-        future.add_done_callback(lambda done: self._hand_over(done, measured, began))
+        self._busy, self._needs_refresh = True, False
+        began, measured = time.monotonic(), self._live_tables
+        future = self._thread.submit(measured.make_tables)
+        future.add_done_callback(lambda done: self._deliver(done, measured, began))
 
-    def _hand_over(self, done: Future[TableSet], measured: Measured, began: float) -> None:
+    def _deliver(self, future: Future[TableSet], live_tables: LiveTables, started_s: float) -> None:
         """From the thread to the window; nobody listens where that was closed in the meantime."""
         with suppress(RuntimeError):
-            if not done.cancelled():
-                self._made.emit((done, measured, began))
+            if not future.cancelled():
+                self._tables_ready.emit((future, live_tables, started_s))
 
-    def _show(self, made: Any) -> None:
-        done, measured, began = made
+    def _show_tables(self, delivery: Any) -> None:
+        done, measured, began = delivery
         self._busy = False
-        if measured is self._measured:
+        if measured is self._live_tables:
             self.tables = done.result()
             for name, view in self.views.items():
                 view.show_table(getattr(self.tables, name))
-            self.plots.show_tables(self.tables, channel=self._measured.video.channel or 0)
-            self._choose_rows()
+            self.plots.show_tables(self.tables, channel=self._live_tables.video.channel or 0)
+            self._show_selected_rows()
         spent = time.monotonic() - began
-        self._not_before = time.monotonic() + min(_LONGEST_S, max(_INTERVAL_S, spent / _SHARE))
-        if self._stale:
+        self._next_refresh_s = time.monotonic() + min(
+            _MAX_INTERVAL_S, max(_MIN_INTERVAL_S, spent / _MAX_CORE_SHARE)
+        )
+        if self._needs_refresh:
             self.refresh()
 
-    def _choose_rows(self) -> None:
+    def _show_selected_rows(self) -> None:
         places = {
-            "counts": self.views["counts"].table.place(frame=self.frame),
-            "objects": self.views["objects"].table.place(track=self.track, frame=self.frame),
-            "tracks": self.views["tracks"].table.place(track=self.track),
+            "counts": self.views["counts"].table_model.find_row(frame=self.frame),
+            "objects": self.views["objects"].table_model.find_row(
+                track=self.track, frame=self.frame
+            ),
+            "tracks": self.views["tracks"].table_model.find_row(track=self.track),
         }
         for name, row in places.items():
-            self.views[name].choose(row)
+            self.views[name].show_selected_row(row)
 
     def _on_row(self, name: str, row: int) -> None:
-        values = self.views[name].table.rows.iloc[row]
+        values = self.views[name].table_model.rows.iloc[row]
         if name == "counts":
             if str(values["frame"]).isdigit():
-                self._choose(0, int(values["frame"]))
+                self._select_and_emit(0, int(values["frame"]))
             return
-        self._choose(
+        self._select_and_emit(
             int(values["track"]), int(values["frame" if name == "objects" else "first_frame"])
         )
 
     def _on_plot(self, track: int, frame: int) -> None:
-        self._choose(track, frame)
+        self._select_and_emit(track, frame)
 
-    def _choose(self, track: int, frame: int) -> None:
+    def _select_and_emit(self, track: int, frame: int) -> None:
         self.select(track or self.track, frame)
-        self.chosen.emit(track, frame)
+        self.track_chosen.emit(track, frame)

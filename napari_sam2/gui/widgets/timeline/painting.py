@@ -10,16 +10,22 @@ from qtpy.QtCore import QPointF, QRect, Qt
 from qtpy.QtGui import QColor, QFontMetrics, QImage, QPainter, QPalette, QPolygonF
 
 from napari_sam2.core.presence import Presence
-from napari_sam2.gui.app.lane_grid import CODES
-from napari_sam2.gui.app.timeline_viewport import GUTTER, HEADER, LANE, LEGEND, Sight
+from napari_sam2.gui.app.lane_grid import PRESENCE_CODES
+from napari_sam2.gui.app.timeline_viewport import (
+    HEADER_HEIGHT_PX,
+    LANE_HEIGHT_PX,
+    LEGEND_HEIGHT_PX,
+    NAMES_WIDTH_PX,
+    TimelineViewport,
+)
 
-BAR, THIN = (
+BAR_HEIGHT_PX, ABSENT_HEIGHT_PX = (
     12,
     2,
 )  # heights in px of what is drawn in a lane, and of what says that nothing is there
-_GRID = 7  # px a frame, from which frames are drawn apart
+_MIN_GRID_FRAME_PX = 7  # px a frame, from which frames are drawn apart
 
-COLOURS = {
+PRESENCE_COLOURS = {
     Presence.PROMPTED: QColor("#2f9bff"),
     Presence.TRACKED: QColor("#5f87a6"),
     Presence.UNCERTAIN: QColor("#e9a13b"),
@@ -30,11 +36,11 @@ COLOURS = {
 Told apart by red-green blind eyes, on dark and on light.
 """
 
-MARK = QColor("#ff6b4a")
-RANGE = QColor("#2f9bff")
-WORTH_A_LOOK = "worth a look"
+FLAG_COLOUR = QColor("#ff6b4a")
+RANGE_COLOUR = QColor("#2f9bff")
+REVIEW_FLAG_TITLE = "worth a look"
 
-Colour = Callable[[int], tuple[float, float, float]]
+TrackColour = Callable[[int], tuple[float, float, float]]
 """The (red, green, blue), 0 to 1, that a track is shown in."""
 
 
@@ -42,218 +48,277 @@ class LanePainter:
     """Draws a Sight in the colours of a theme's palette."""
 
     def __init__(
-        self, painter: QPainter, sight: Sight, palette: QPalette, colour: Colour | None
+        self,
+        painter: QPainter,
+        viewport: TimelineViewport,
+        palette: QPalette,
+        colour: TrackColour | None,
     ) -> None:
-        self._painter, self._sight, self._colour = painter, sight, colour
-        self._ground = palette.color(QPalette.ColorRole.Window)
+        self._painter, self._viewport, self._track_colour = painter, viewport, colour
+        self._background = palette.color(QPalette.ColorRole.Window)
         self._text = palette.color(QPalette.ColorRole.WindowText)
 
     def paint(self) -> None:
         """The lanes in sight, header and legend."""
-        area = QRect(0, 0, *self._sight.size)
-        self._painter.fillRect(area, self._ground)
-        self._painter.setClipRect(0, HEADER, area.width(), self._sight.height)
+        area = QRect(0, 0, *self._viewport.size_px)
+        self._painter.fillRect(area, self._background)
+        self._painter.setClipRect(0, HEADER_HEIGHT_PX, area.width(), self._viewport.lanes_height_px)
         self._paint_lanes()
         self._painter.setClipRect(area)
         self._paint_header()
         self._paint_legend()
-        if not len(self._sight.lanes):
-            room = QRect(GUTTER, HEADER, self._sight.width, self._sight.height)
-            self._painter.setPen(self._shade(150))
+        if not len(self._viewport.lanes):
+            room = QRect(
+                NAMES_WIDTH_PX,
+                HEADER_HEIGHT_PX,
+                self._viewport.frames_width_px,
+                self._viewport.lanes_height_px,
+            )
+            self._painter.setPen(self._make_shade(150))
             self._painter.drawText(
                 room,
                 Qt.AlignmentFlag.AlignCenter,
                 "Click an object in the image: its lane appears here",
             )
 
-    def _shade(self, alpha: int) -> QColor:
+    def _make_shade(self, alpha: int) -> QColor:
         """The colour of the theme's text, so opaque."""
         colour = QColor(self._text)
         colour.setAlpha(alpha)
         return colour
 
     def _paint_lanes(self) -> None:
-        sight = self._sight
-        rows, top = sight.rows, HEADER - sight.down
+        sight = self._viewport
+        rows, top = sight.visible_rows, HEADER_HEIGHT_PX - sight.scroll_y_px
         for row in rows:
             if sight.lanes.tracks[row] == sight.track:
                 self._painter.fillRect(
-                    QRect(0, top + row * LANE, sight.size[0], LANE), self._shade(26)
+                    QRect(0, top + row * LANE_HEIGHT_PX, sight.size_px[0], LANE_HEIGHT_PX),
+                    self._make_shade(26),
                 )
             elif row % 2:
                 self._painter.fillRect(
-                    QRect(GUTTER, top + row * LANE, sight.width, LANE), self._shade(8)
+                    QRect(
+                        NAMES_WIDTH_PX,
+                        top + row * LANE_HEIGHT_PX,
+                        sight.frames_width_px,
+                        LANE_HEIGHT_PX,
+                    ),
+                    self._make_shade(8),
                 )
-        self._painter.setClipRect(GUTTER, HEADER, sight.width, sight.height)
-        self._painter.drawImage(GUTTER, top + rows.start * LANE, self._picture(rows))
-        if sight.chosen is not None:
-            self._paint_outside()
+        self._painter.setClipRect(
+            NAMES_WIDTH_PX, HEADER_HEIGHT_PX, sight.frames_width_px, sight.lanes_height_px
+        )
+        self._painter.drawImage(
+            NAMES_WIDTH_PX, top + rows.start * LANE_HEIGHT_PX, self._make_bars_image(rows)
+        )
+        if sight.frame_range is not None:
+            self._paint_outside_range()
         for row in rows:
-            self._paint_marks(sight.lanes.tracks[row], top + row * LANE)
-        self._paint_here()
-        self._painter.setClipRect(0, HEADER, GUTTER - 6, sight.height)
+            self._paint_flags(sight.lanes.tracks[row], top + row * LANE_HEIGHT_PX)
+        self._paint_current_frame()
+        self._painter.setClipRect(0, HEADER_HEIGHT_PX, NAMES_WIDTH_PX - 6, sight.lanes_height_px)
         for row in rows:
-            self._paint_name(sight.lanes.tracks[row], top + row * LANE)
+            self._paint_name(sight.lanes.tracks[row], top + row * LANE_HEIGHT_PX)
 
-    def _picture(self, rows: range) -> QImage:
+    def _make_bars_image(self, rows: range) -> QImage:
         """The bars of these rows as one picture, GUTTER to the right end."""
-        sight = self._sight
-        scale, width = sight.scale, sight.width
-        first = sight.across / scale
-        codes = sight.lanes.columns(rows, first, 1 / scale, width)
+        sight = self._viewport
+        scale, width = sight.frame_width_px, sight.frames_width_px
+        first = sight.scroll_x_px / scale
+        codes = sight.lanes.render_columns(rows, first, 1 / scale, width)
         colours = np.array(
-            [0, *(_packed(self._bar_colour(presence)) for presence in CODES)], dtype=np.uint32
+            [0, *(_pack_argb(self._get_bar_colour(presence)) for presence in PRESENCE_CODES)],
+            dtype=np.uint32,
         )
         bars = colours[codes]
-        if scale >= _GRID:
+        if scale >= _MIN_GRID_FRAME_PX:
             frames = np.floor(first + np.arange(width + 1) / scale + 1e-9)
             bars[:, frames[1:] != frames[:-1]] = 0
-        picture = np.zeros((len(rows), LANE, width), dtype=np.uint32)
-        picture[:, (LANE - BAR) // 2 : (LANE + BAR) // 2] = bars[:, None]
-        absent = codes == CODES[Presence.ABSENT]
-        for line in range((LANE - BAR) // 2, (LANE + BAR) // 2):
-            if not (LANE - THIN) // 2 <= line < (LANE + THIN) // 2:
+        picture = np.zeros((len(rows), LANE_HEIGHT_PX, width), dtype=np.uint32)
+        picture[
+            :, (LANE_HEIGHT_PX - BAR_HEIGHT_PX) // 2 : (LANE_HEIGHT_PX + BAR_HEIGHT_PX) // 2
+        ] = bars[:, None]
+        absent = codes == PRESENCE_CODES[Presence.ABSENT]
+        for line in range(
+            (LANE_HEIGHT_PX - BAR_HEIGHT_PX) // 2, (LANE_HEIGHT_PX + BAR_HEIGHT_PX) // 2
+        ):
+            if (
+                not (LANE_HEIGHT_PX - ABSENT_HEIGHT_PX) // 2
+                <= line
+                < (LANE_HEIGHT_PX + ABSENT_HEIGHT_PX) // 2
+            ):
                 picture[:, line][absent] = 0
         whole = np.ascontiguousarray(picture.reshape(-1, width))
         return QImage(whole.data, width, len(whole), 4 * width, QImage.Format.Format_ARGB32).copy()
 
-    def _bar_colour(self, presence: str) -> QColor:
-        return COLOURS.get(Presence(presence)) or self._shade(90)
+    def _get_bar_colour(self, presence: str) -> QColor:
+        return PRESENCE_COLOURS.get(Presence(presence)) or self._make_shade(90)
 
-    def _paint_outside(self) -> None:
+    def _paint_outside_range(self) -> None:
         """Frames outside the range, paler."""
-        sight = self._sight
-        assert sight.chosen is not None
-        veil = QColor(self._ground)
+        sight = self._viewport
+        assert sight.frame_range is not None
+        veil = QColor(self._background)
         veil.setAlpha(160)
-        first, after = (round(sight.x(frame)) for frame in sight.chosen)
-        self._painter.fillRect(QRect(GUTTER, HEADER, first - GUTTER, sight.height), veil)
+        first, after = (round(sight.frame_x(frame)) for frame in sight.frame_range)
         self._painter.fillRect(
-            QRect(after, HEADER, GUTTER + sight.width - after, sight.height), veil
+            QRect(NAMES_WIDTH_PX, HEADER_HEIGHT_PX, first - NAMES_WIDTH_PX, sight.lanes_height_px),
+            veil,
+        )
+        self._painter.fillRect(
+            QRect(
+                after,
+                HEADER_HEIGHT_PX,
+                NAMES_WIDTH_PX + sight.frames_width_px - after,
+                sight.lanes_height_px,
+            ),
+            veil,
         )
 
-    def _paint_marks(self, track: int, y: int) -> None:
+    def _paint_flags(self, track: int, y: int) -> None:
         """A triangle over each place worth a look; of those that share pixels, one."""
-        sight = self._sight
+        sight = self._viewport
         self._painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         self._painter.setPen(Qt.PenStyle.NoPen)
-        self._painter.setBrush(MARK)
+        self._painter.setBrush(FLAG_COLOUR)
         last = -9.0
-        for frame in sight.lanes.marks(track):
-            x = sight.x(frame + 0.5)
-            if x - last >= 3 and GUTTER - 4 <= x <= GUTTER + sight.width + 4:
+        for frame in sight.lanes.get_flagged_frames(track):
+            x = sight.frame_x(frame + 0.5)
+            if (
+                x - last >= 3
+                and NAMES_WIDTH_PX - 4 <= x <= NAMES_WIDTH_PX + sight.frames_width_px + 4
+            ):
                 self._painter.drawPolygon(
                     QPolygonF([QPointF(x - 5, y), QPointF(x + 5, y), QPointF(x, y + 7)])
                 )
                 last = x
         self._painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
 
-    def _paint_here(self) -> None:
+    def _paint_current_frame(self) -> None:
         """The frame that is looked at."""
-        sight = self._sight
-        x, width = sight.x(sight.frame), sight.scale
+        sight = self._viewport
+        x, width = sight.frame_x(sight.frame), sight.frame_width_px
         if width >= 4:
             self._painter.fillRect(
-                QRect(round(x), HEADER, round(width), sight.height), self._shade(28)
+                QRect(round(x), HEADER_HEIGHT_PX, round(width), sight.lanes_height_px),
+                self._make_shade(28),
             )
         self._painter.fillRect(
-            QRect(round(x + width / 2), HEADER, 1, sight.height), self._shade(220)
+            QRect(round(x + width / 2), HEADER_HEIGHT_PX, 1, sight.lanes_height_px),
+            self._make_shade(220),
         )
 
     def _paint_name(self, track: int, y: int) -> None:
-        sight = self._sight
-        if self._colour:
+        sight = self._viewport
+        if self._track_colour:
             self._painter.setRenderHint(QPainter.RenderHint.Antialiasing)
             self._painter.setPen(Qt.PenStyle.NoPen)
-            self._painter.setBrush(QColor.fromRgbF(*self._colour(track)))
-            self._painter.drawRoundedRect(QRect(8, y + LANE // 2 - 5, 10, 10), 2.5, 2.5)
+            self._painter.setBrush(QColor.fromRgbF(*self._track_colour(track)))
+            self._painter.drawRoundedRect(QRect(8, y + LANE_HEIGHT_PX // 2 - 5, 10, 10), 2.5, 2.5)
             self._painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
-        self._painter.setPen(self._shade(255 if track == sight.track else 190))
-        room = QRect(24, y, GUTTER - 34, LANE)
+        self._painter.setPen(self._make_shade(255 if track == sight.track else 190))
+        room = QRect(24, y, NAMES_WIDTH_PX - 34, LANE_HEIGHT_PX)
         name = self._painter.fontMetrics().elidedText(
-            sight.lanes.name(track), Qt.TextElideMode.ElideRight, room.width()
+            sight.lanes.get_name(track), Qt.TextElideMode.ElideRight, room.width()
         )
         self._painter.drawText(
             room, Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft, name
         )
 
     def _paint_header(self) -> None:
-        sight = self._sight
-        self._painter.setClipRect(GUTTER - 4, 0, sight.width + 4, HEADER)
-        if sight.chosen is not None:
-            first, after = (round(sight.x(frame)) for frame in sight.chosen)
-            chosen = QColor(RANGE)
+        sight = self._viewport
+        self._painter.setClipRect(
+            NAMES_WIDTH_PX - 4, 0, sight.frames_width_px + 4, HEADER_HEIGHT_PX
+        )
+        if sight.frame_range is not None:
+            first, after = (round(sight.frame_x(frame)) for frame in sight.frame_range)
+            chosen = QColor(RANGE_COLOUR)
             chosen.setAlpha(90)
-            self._painter.fillRect(QRect(first, 2, after - first, HEADER - 3), chosen)
-        step, scale = self._tick_step(self._painter.fontMetrics()), sight.scale
+            self._painter.fillRect(QRect(first, 2, after - first, HEADER_HEIGHT_PX - 3), chosen)
+        step, scale = self._compute_tick_step(self._painter.fontMetrics()), sight.frame_width_px
         for frame in range(
-            sight.frame_at(GUTTER) // step * step, sight.frame_at(GUTTER + sight.width) + 1, step
+            sight.frame_at(NAMES_WIDTH_PX) // step * step,
+            sight.frame_at(NAMES_WIDTH_PX + sight.frames_width_px) + 1,
+            step,
         ):
-            middle = round(sight.x(frame + 0.5))
-            self._painter.fillRect(QRect(middle, HEADER - 5, 1, 4), self._shade(110))
-            self._painter.setPen(self._shade(150))
+            middle = round(sight.frame_x(frame + 0.5))
+            self._painter.fillRect(QRect(middle, HEADER_HEIGHT_PX - 5, 1, 4), self._make_shade(110))
+            self._painter.setPen(self._make_shade(150))
             self._painter.drawText(
-                QRect(middle - 30, 0, 60, HEADER - 5), Qt.AlignmentFlag.AlignCenter, str(frame)
+                QRect(middle - 30, 0, 60, HEADER_HEIGHT_PX - 5),
+                Qt.AlignmentFlag.AlignCenter,
+                str(frame),
             )
-        for frame in sight.lanes.marked_frames:
+        for frame in sight.lanes.flagged_frames:
             self._painter.fillRect(
-                QRect(round(sight.x(frame)), HEADER - 3, max(2, round(scale) - 1), 2), MARK
+                QRect(
+                    round(sight.frame_x(frame)), HEADER_HEIGHT_PX - 3, max(2, round(scale) - 1), 2
+                ),
+                FLAG_COLOUR,
             )
-        self._paint_handle()
-        self._painter.setClipRect(QRect(0, 0, *sight.size))
-        self._painter.fillRect(QRect(0, HEADER - 1, sight.size[0], 1), self._shade(40))
-        self._painter.setPen(self._shade(150))
+        self._paint_frame_number()
+        self._painter.setClipRect(QRect(0, 0, *sight.size_px))
+        self._painter.fillRect(
+            QRect(0, HEADER_HEIGHT_PX - 1, sight.size_px[0], 1), self._make_shade(40)
+        )
+        self._painter.setPen(self._make_shade(150))
         count = f"{len(sight.lanes)} object{'' if len(sight.lanes) == 1 else 's'}"
         self._painter.drawText(
-            QRect(8, 0, GUTTER - 12, HEADER - 2),
+            QRect(8, 0, NAMES_WIDTH_PX - 12, HEADER_HEIGHT_PX - 2),
             Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft,
             count,
         )
 
-    def _paint_handle(self) -> None:
+    def _paint_frame_number(self) -> None:
         """The number of the frame that is looked at."""
-        sight = self._sight
-        text, x = str(sight.frame), round(sight.x(sight.frame + 0.5))
+        sight = self._viewport
+        text, x = str(sight.frame), round(sight.frame_x(sight.frame + 0.5))
         width = self._painter.fontMetrics().horizontalAdvance(text) + 10
-        room = QRect(x - width // 2, 2, width, HEADER - 5)
+        room = QRect(x - width // 2, 2, width, HEADER_HEIGHT_PX - 5)
         self._painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         self._painter.setPen(Qt.PenStyle.NoPen)
         self._painter.setBrush(self._text)
         self._painter.drawRoundedRect(room, 4, 4)
         self._painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
-        self._painter.setPen(self._ground)
+        self._painter.setPen(self._background)
         self._painter.drawText(room, Qt.AlignmentFlag.AlignCenter, text)
 
-    def _tick_step(self, metrics: QFontMetrics) -> int:
+    def _compute_tick_step(self, metrics: QFontMetrics) -> int:
         """Frames between numbers: 1, 2 or 5 times a power of ten, so that they do not meet."""
-        sight = self._sight
+        sight = self._viewport
         room = metrics.horizontalAdvance(str(sight.lanes.frames)) + 14
-        least = max(1.0, room / sight.scale)
+        least = max(1.0, room / sight.frame_width_px)
         power = 10 ** floor(log10(least))
         return int(next(factor * power for factor in (1, 2, 5, 10) if factor * power >= least))
 
     def _paint_legend(self) -> None:
         """What the colours mean."""
-        sight = self._sight
-        y, x = sight.size[1] - LEGEND, GUTTER
-        self._painter.fillRect(QRect(0, y, sight.size[0], LEGEND), self._ground)
-        self._painter.fillRect(QRect(0, y, sight.size[0], 1), self._shade(40))
-        for name in (*(presence.value for presence in (*COLOURS, Presence.ABSENT)), "worth a look"):
+        sight = self._viewport
+        y, x = sight.size_px[1] - LEGEND_HEIGHT_PX, NAMES_WIDTH_PX
+        self._painter.fillRect(QRect(0, y, sight.size_px[0], LEGEND_HEIGHT_PX), self._background)
+        self._painter.fillRect(QRect(0, y, sight.size_px[0], 1), self._make_shade(40))
+        for name in (
+            *(presence.value for presence in (*PRESENCE_COLOURS, Presence.ABSENT)),
+            "worth a look",
+        ):
             width = self._painter.fontMetrics().horizontalAdvance(name)
-            if x + width + 18 > sight.size[0]:
+            if x + width + 18 > sight.size_px[0]:
                 break
-            self._paint_sign(name, x, y + LEGEND // 2 + 1)
-            self._painter.setPen(self._shade(150))
+            self._paint_legend_symbol(name, x, y + LEGEND_HEIGHT_PX // 2 + 1)
+            self._painter.setPen(self._make_shade(150))
             self._painter.drawText(
-                QRect(x + 15, y + 1, width + 4, LEGEND), Qt.AlignmentFlag.AlignVCenter, name
+                QRect(x + 15, y + 1, width + 4, LEGEND_HEIGHT_PX),
+                Qt.AlignmentFlag.AlignVCenter,
+                name,
             )
             x += width + 30
 
-    def _paint_sign(self, name: str, x: int, middle: int) -> None:
+    def _paint_legend_symbol(self, name: str, x: int, middle: int) -> None:
         if name == "worth a look":
             self._painter.setRenderHint(QPainter.RenderHint.Antialiasing)
             self._painter.setPen(Qt.PenStyle.NoPen)
-            self._painter.setBrush(MARK)
+            self._painter.setBrush(FLAG_COLOUR)
             self._painter.drawPolygon(
                 QPolygonF(
                     [
@@ -265,9 +330,9 @@ class LanePainter:
             )
             self._painter.setRenderHint(QPainter.RenderHint.Antialiasing, False)
             return
-        half = THIN // 2 if name == Presence.ABSENT else 4
-        self._painter.fillRect(QRect(x, middle - half, 10, 2 * half), self._bar_colour(name))
+        half = ABSENT_HEIGHT_PX // 2 if name == Presence.ABSENT else 4
+        self._painter.fillRect(QRect(x, middle - half, 10, 2 * half), self._get_bar_colour(name))
 
 
-def _packed(colour: QColor) -> int:
+def _pack_argb(colour: QColor) -> int:
     return int(colour.rgba()) & 0xFFFFFFFF

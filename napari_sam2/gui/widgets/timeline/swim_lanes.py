@@ -12,12 +12,19 @@ from qtpy.QtCore import QEvent, QSize, Qt, Signal
 from qtpy.QtGui import QPainter
 from qtpy.QtWidgets import QAbstractScrollArea, QSizePolicy, QToolTip, QWidget
 
-from napari_sam2.gui.app.lane_grid import Lanes
-from napari_sam2.gui.app.timeline_viewport import GUTTER, HEADER, LANE, LEGEND, MOST, Sight
-from napari_sam2.gui.widgets.timeline.painting import Colour, LanePainter
+from napari_sam2.gui.app.lane_grid import LaneGrid
+from napari_sam2.gui.app.timeline_viewport import (
+    HEADER_HEIGHT_PX,
+    LANE_HEIGHT_PX,
+    LEGEND_HEIGHT_PX,
+    MAX_FRAME_WIDTH_PX,
+    NAMES_WIDTH_PX,
+    TimelineViewport,
+)
+from napari_sam2.gui.widgets.timeline.painting import LanePainter, TrackColour
 
-_STEP = 1.25  # of one notch of the wheel
-_DRAG = 4  # px before a press is a drag
+_ZOOM_STEP = 1.25  # of one notch of the wheel
+_MIN_DRAG_PX = 4  # px before a press is a drag
 
 
 class SwimLanes(QAbstractScrollArea):
@@ -35,80 +42,86 @@ class SwimLanes(QAbstractScrollArea):
 
     def __init__(
         self,
-        lanes: Lanes | None = None,
+        lanes: LaneGrid | None = None,
         *,
-        colour: Colour | None = None,
+        colour: TrackColour | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
-        self.lanes = lanes or Lanes(1)
+        self.lanes = lanes or LaneGrid(1)
         self.frame = 0
         self.track = 0
-        self.chosen: tuple[int, int] | None = None
-        self._colour = colour
+        self.frame_range: tuple[int, int] | None = None
+        self._track_colour = colour
         self._zoom = 1.0  # 1: all frames fit
-        self._pressed: tuple[str, int, int] | None = (
+        self._drag_start: tuple[str, int, int] | None = (
             None  # where a drag began: header or lane, its x, its frame or track
         )
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setFrameShape(QAbstractScrollArea.Shape.NoFrame)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
         self.setAccessibleName("Objects over all frames")
-        self.setMinimumHeight(HEADER + 3 * LANE)
+        self.setMinimumHeight(HEADER_HEIGHT_PX + 3 * LANE_HEIGHT_PX)
         self.viewport().setMouseTracking(True)
         self.refresh()
 
-    def show_lanes(self, lanes: Lanes, colour: Colour | None = None) -> None:
+    def show_lanes(self, lanes: LaneGrid, colour: TrackColour | None = None) -> None:
         """Show others."""
-        self.lanes, self._colour = lanes, colour or self._colour
-        self.frame, self.track, self.chosen, self._zoom = 0, 0, None, 1.0
+        self.lanes, self._track_colour = lanes, colour or self._track_colour
+        self.frame, self.track, self.frame_range, self._zoom = 0, 0, None, 1.0
         self.refresh()
 
     def refresh(self) -> None:
         """Draw what changed in `lanes`; as cheap as what is in sight, however many there are."""
-        self._fit_bars()
+        self._fit_scroll_bars()
         self.viewport().update()
 
-    def go(self, frame: int) -> None:
+    def go_to_frame(self, frame: int) -> None:
         """Show this frame as the one that is looked at; it is brought in sight."""
         self.frame = int(np.clip(frame, 0, self.lanes.frames - 1))
-        bar, sight = self.horizontalScrollBar(), self.sight
-        place = self.frame * sight.scale
+        bar, sight = self.horizontalScrollBar(), self.timeline_viewport
+        place = self.frame * sight.frame_width_px
         if place < bar.value():
             bar.setValue(int(place))
-        elif place + sight.scale > bar.value() + sight.width:
-            bar.setValue(int(place + sight.scale - sight.width) + 1)
+        elif place + sight.frame_width_px > bar.value() + sight.frames_width_px:
+            bar.setValue(int(place + sight.frame_width_px - sight.frames_width_px) + 1)
         self.viewport().update()
 
     def select(self, track: int) -> None:
         """Show this object's lane as the current one, in sight; 0: none."""
         self.track = track
-        row = self.lanes.row(track)
+        row = self.lanes.find_row(track)
         if row is not None:
             bar = self.verticalScrollBar()
             bar.setValue(
-                int(np.clip(bar.value(), (row + 1) * LANE - self.sight.height, row * LANE))
+                int(
+                    np.clip(
+                        bar.value(),
+                        (row + 1) * LANE_HEIGHT_PX - self.timeline_viewport.lanes_height_px,
+                        row * LANE_HEIGHT_PX,
+                    )
+                )
             )
         self.viewport().update()
 
     def clear_range(self) -> None:
         """All frames again."""
-        self.chosen = None
+        self.frame_range = None
         self.viewport().update()
 
-    def sizeHint(self) -> QSize:  # noqa: N802
+    def sizeHint(self) -> QSize:
         """Wide and low."""
-        return QSize(640, HEADER + LEGEND + 8 * LANE)
+        return QSize(640, HEADER_HEIGHT_PX + LEGEND_HEIGHT_PX + 8 * LANE_HEIGHT_PX)
 
     @property
-    def sight(self) -> Sight:
+    def timeline_viewport(self) -> TimelineViewport:
         """What is seen now."""
         view, across, down = (
             self.viewport(),
             self.horizontalScrollBar().value(),
             self.verticalScrollBar().value(),
         )
-        return Sight(
+        return TimelineViewport(
             self.lanes,
             (view.width(), view.height()),
             self._zoom,
@@ -116,119 +129,121 @@ class SwimLanes(QAbstractScrollArea):
             down,
             self.frame,
             self.track,
-            self.chosen,
+            self.frame_range,
         )
 
-    def _fit_bars(self) -> None:
-        sight = self.sight
+    def _fit_scroll_bars(self) -> None:
+        sight = self.timeline_viewport
         for bar, whole, seen, step in (
-            (self.verticalScrollBar(), sight.extent[1], sight.height, LANE),
-            (self.horizontalScrollBar(), sight.extent[0], sight.width, 20),
+            (self.verticalScrollBar(), sight.extent_px[1], sight.lanes_height_px, LANE_HEIGHT_PX),
+            (self.horizontalScrollBar(), sight.extent_px[0], sight.frames_width_px, 20),
         ):
             bar.setRange(0, max(0, whole - seen))
             bar.setPageStep(seen)
             bar.setSingleStep(step)
 
-    def mousePressEvent(self, event: Any) -> None:  # noqa: N802
+    def mousePressEvent(self, event: Any) -> None:
         """Travel, or begin a drag."""
         if event.button() != Qt.MouseButton.LeftButton:
             return
         x, y = event.position().x(), event.position().y()
-        if y < HEADER:
-            self._pressed = ("header", int(x), self.sight.frame_at(x))
+        if y < HEADER_HEIGHT_PX:
+            self._drag_start = ("header", int(x), self.timeline_viewport.frame_at(x))
             return
-        track = self.sight.track_at(y)
-        if x < GUTTER and track:
-            self._choose(self.frame, track)
-        elif y < HEADER + self.sight.height:
-            self._pressed = ("lane", int(x), track)
-            self._choose(self.sight.frame_at(x), track)
+        track = self.timeline_viewport.track_at(y)
+        if x < NAMES_WIDTH_PX and track:
+            self._go_and_emit(self.frame, track)
+        elif y < HEADER_HEIGHT_PX + self.timeline_viewport.lanes_height_px:
+            self._drag_start = ("lane", int(x), track)
+            self._go_and_emit(self.timeline_viewport.frame_at(x), track)
 
-    def mouseMoveEvent(self, event: Any) -> None:  # noqa: N802
+    def mouseMoveEvent(self, event: Any) -> None:
         """Travel along, or stretch the range."""
-        if self._pressed is None:
+        if self._drag_start is None:
             return
-        where, x, origin = self._pressed
-        here = self.sight.frame_at(event.position().x())
+        where, x, origin = self._drag_start
+        here = self.timeline_viewport.frame_at(event.position().x())
         if where == "lane" and here != self.frame:
-            self._choose(here, origin)
-        elif where == "header" and abs(event.position().x() - x) >= _DRAG:
-            self.chosen = (min(origin, here), max(origin, here) + 1)
+            self._go_and_emit(here, origin)
+        elif where == "header" and abs(event.position().x() - x) >= _MIN_DRAG_PX:
+            self.frame_range = (min(origin, here), max(origin, here) + 1)
             self.viewport().update()
 
-    def mouseReleaseEvent(self, event: Any) -> None:  # noqa: N802
+    def mouseReleaseEvent(self, event: Any) -> None:
         """The range is chosen; a click on the header travels."""
-        if self._pressed is not None and self._pressed[0] == "header":
-            _, x, origin = self._pressed
-            if abs(event.position().x() - x) < _DRAG:
-                self._choose(origin, 0)
-            elif self.chosen is not None:
-                self.range_chosen.emit(*self.chosen)
-        self._pressed = None
+        if self._drag_start is not None and self._drag_start[0] == "header":
+            _, x, origin = self._drag_start
+            if abs(event.position().x() - x) < _MIN_DRAG_PX:
+                self._go_and_emit(origin, 0)
+            elif self.frame_range is not None:
+                self.range_chosen.emit(*self.frame_range)
+        self._drag_start = None
 
-    def mouseDoubleClickEvent(self, event: Any) -> None:  # noqa: N802
+    def mouseDoubleClickEvent(self, event: Any) -> None:
         """On the header: take the range back."""
-        if event.position().y() < HEADER and self.chosen is not None:
+        if event.position().y() < HEADER_HEIGHT_PX and self.frame_range is not None:
             self.clear_range()
             self.range_chosen.emit(0, self.lanes.frames)
         else:
             self.mousePressEvent(event)
 
-    def wheelEvent(self, event: Any) -> None:  # noqa: N802
+    def wheelEvent(self, event: Any) -> None:
         """Zoom about the pointer; over the names, or with Shift or Ctrl, scroll the lanes; sideways, the frames."""
         across, down = event.angleDelta().x(), event.angleDelta().y()
         x = event.position().x()
         if across and not down:
             bar = self.horizontalScrollBar()
             bar.setValue(bar.value() - across)
-        elif x < GUTTER or event.modifiers() != Qt.KeyboardModifier.NoModifier:
+        elif x < NAMES_WIDTH_PX or event.modifiers() != Qt.KeyboardModifier.NoModifier:
             bar = self.verticalScrollBar()
-            bar.setValue(bar.value() - (down or across) * LANE * 3 // 120)
+            bar.setValue(bar.value() - (down or across) * LANE_HEIGHT_PX * 3 // 120)
         else:
-            self.zoom(_STEP ** (down / 120), about=x)
+            self.zoom(_ZOOM_STEP ** (down / 120), centre_x=x)
         event.accept()
 
-    def zoom(self, by: float, *, about: float | None = None) -> None:
-        """Show frames `by` times as wide; the pixel column `about` keeps its frame."""
-        sight, bar = self.sight, self.horizontalScrollBar()
-        x = sight.x(self.frame + 0.5) if about is None else about
-        place = (x - GUTTER + bar.value()) / sight.scale
-        most = max(1.0, MOST * self.lanes.frames / sight.width)
-        self._zoom = float(np.clip(self._zoom * by, 1.0, most))
-        self._fit_bars()
-        bar.setValue(round(place * self.sight.scale - (x - GUTTER)))
+    def zoom(self, factor: float, *, centre_x: float | None = None) -> None:
+        """Show frames `factor` times as wide; the pixel column `centre_x` keeps its frame."""
+        sight, bar = self.timeline_viewport, self.horizontalScrollBar()
+        x = sight.frame_x(self.frame + 0.5) if centre_x is None else centre_x
+        place = (x - NAMES_WIDTH_PX + bar.value()) / sight.frame_width_px
+        most = max(1.0, MAX_FRAME_WIDTH_PX * self.lanes.frames / sight.frames_width_px)
+        self._zoom = float(np.clip(self._zoom * factor, 1.0, most))
+        self._fit_scroll_bars()
+        bar.setValue(round(place * self.timeline_viewport.frame_width_px - (x - NAMES_WIDTH_PX)))
         self.viewport().update()
 
-    def keyPressEvent(self, event: Any) -> None:  # noqa: N802
+    def keyPressEvent(self, event: Any) -> None:
         """The arrows travel from frame to frame and from lane to lane, + and - zoom."""
         key = event.key()
         steps = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1}
         lanes = {Qt.Key.Key_Up: -1, Qt.Key.Key_Down: 1}
         if key in steps:
-            self._choose(self.frame + steps[key], self.track)
+            self._go_and_emit(self.frame + steps[key], self.track)
         elif key in lanes and len(self.lanes):
-            row = self.lanes.row(self.track)
+            row = self.lanes.find_row(self.track)
             to = 0 if row is None else int(np.clip(row + lanes[key], 0, len(self.lanes) - 1))
-            self._choose(self.frame, self.lanes.tracks[to])
+            self._go_and_emit(self.frame, self.lanes.tracks[to])
         elif key in (Qt.Key.Key_Plus, Qt.Key.Key_Equal, Qt.Key.Key_Minus):
-            self.zoom(1 / _STEP if key == Qt.Key.Key_Minus else _STEP)
+            self.zoom(1 / _ZOOM_STEP if key == Qt.Key.Key_Minus else _ZOOM_STEP)
         else:
             super().keyPressEvent(event)
 
-    def _choose(self, frame: int, track: int) -> None:
-        self.go(frame)
+    def _go_and_emit(self, frame: int, track: int) -> None:
+        self.go_to_frame(frame)
         if track:
             self.select(track)
         self.frame_chosen.emit(self.frame, track)
 
-    def viewportEvent(self, event: Any) -> bool:  # noqa: N802
+    def viewportEvent(self, event: Any) -> bool:
         """Say what is under the pointer."""
         if event.type() == QEvent.Type.ToolTip:
-            track = self.sight.track_at(event.pos().y())
-            if track and event.pos().x() >= GUTTER:
+            track = self.timeline_viewport.track_at(event.pos().y())
+            if track and event.pos().x() >= NAMES_WIDTH_PX:
                 QToolTip.showText(
                     event.globalPos(),
-                    self.lanes.told(track, self.sight.frame_at(event.pos().x())),
+                    self.lanes.describe_frame(
+                        track, self.timeline_viewport.frame_at(event.pos().x())
+                    ),
                     self,
                 )
             else:
@@ -236,26 +251,26 @@ class SwimLanes(QAbstractScrollArea):
             return True
         return bool(super().viewportEvent(event))
 
-    def resizeEvent(self, event: Any) -> None:  # noqa: N802
+    def resizeEvent(self, event: Any) -> None:
         """Fit."""
         super().resizeEvent(event)
-        self._fit_bars()
+        self._fit_scroll_bars()
 
-    def changeEvent(self, event: Any) -> None:  # noqa: N802
+    def changeEvent(self, event: Any) -> None:
         """Another theme."""
         super().changeEvent(event)
         self.viewport().update()
 
-    def scrollContentsBy(self, dx: int, dy: int) -> None:  # noqa: N802
+    def scrollContentsBy(self, dx: int, dy: int) -> None:
         """Draw again: names and header do not move."""
         del dx, dy
         self.viewport().update()
 
-    def paintEvent(self, event: Any) -> None:  # noqa: N802
+    def paintEvent(self, event: Any) -> None:
         """What is in sight."""
         del event
         painter = QPainter(self.viewport())
         try:
-            LanePainter(painter, self.sight, self.palette(), self._colour).paint()
+            LanePainter(painter, self.timeline_viewport, self.palette(), self._track_colour).paint()
         finally:
             painter.end()

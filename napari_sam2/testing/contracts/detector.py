@@ -7,46 +7,49 @@ from dataclasses import replace
 import numpy as np
 
 from napari_sam2.core.prompt import MaskPrompt, check_prompt
-from napari_sam2.core.protocols import PromptSource
+from napari_sam2.core.protocols import Detector
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.video import Contrast, Video
-from napari_sam2.testing.scenes import Scene, drifting
+from napari_sam2.testing.scenes import Scene, make_drifting_scene
 
 
-class SourceContract:
-    """Tests of a PromptSource; inherit, and override `make_source`, and `make_scene` where the source needs another one."""
+class DetectorContract:
+    """Tests of a PromptSource; inherit, and override `make_detector`, and `make_scene` where the source needs another one."""
 
-    def make_source(self, scene: Scene) -> PromptSource:
+    def make_detector(self, scene: Scene) -> Detector:
         """A new source for this scene, as a user would make it."""
         raise NotImplementedError("override make_source")
 
     def make_scene(self) -> Scene:
         """Some bright discs on black, apart from each other."""
-        return drifting(count=4, frames=4, shape=(128, 128))
+        return make_drifting_scene(count=4, frames=4, shape=(128, 128))
 
     def test_it_has_a_name(self) -> None:
-        assert self.make_source(self.make_scene()).name, "a source needs a name for the provenance"
+        assert self.make_detector(self.make_scene()).name, (
+            "a source needs a name for the provenance"
+        )
 
     def test_each_object_gets_one_prompt_inside_it(self) -> None:
         scene = self.make_scene()
         for frame in (0, 2):
-            prompts = self.make_source(scene).prompts(scene.video, frame)
-            hits = [_object(prompt, scene.labels[frame]) for prompt in prompts]
+            prompts = self.make_detector(scene).detect(scene.video, frame)
+            hits = [_find_object(prompt, scene.labels[frame]) for prompt in prompts]
             expected = sorted(int(label) for label in np.unique(scene.labels[frame]) if label)
             assert sorted(hits) == expected, (
                 f"frame {frame}: prompts lie on {sorted(hits)}, the objects are {expected}"
             )
 
-    def test_prompts_lie_in_the_video_and_on_the_frame_asked_for(self) -> None:
+    def test_prompts_lie_on_the_requested_frame(self) -> None:
         scene = self.make_scene()
-        for prompt in self.make_source(scene).prompts(scene.video, 1):
+        for prompt in self.make_detector(scene).detect(scene.video, 1):
             check_prompt(prompt, scene.video.shape)
             assert prompt.frame == 1, f"asked for frame 1, got a prompt on {prompt.frame}"
 
     def test_tracks_are_numbered_from_first(self) -> None:
         scene = self.make_scene()
         tracks = [
-            prompt.track for prompt in self.make_source(scene).prompts(scene.video, 0, first=70_001)
+            prompt.track
+            for prompt in self.make_detector(scene).detect(scene.video, 0, first_track=70_001)
         ]
         assert tracks == list(range(70_001, 70_001 + len(scene.tracks))), (
             f"tracks {tracks}: expected to count from 70001"
@@ -54,44 +57,44 @@ class SourceContract:
 
     def test_the_same_frame_gets_the_same_answer(self) -> None:
         scene = self.make_scene()
-        source = self.make_source(scene)
-        first = source.prompts(scene.video, 0)
-        source.prompts(scene.video, 2)
-        assert source.prompts(scene.video, 0) == first, (
+        source = self.make_detector(scene)
+        first = source.detect(scene.video, 0)
+        source.detect(scene.video, 2)
+        assert source.detect(scene.video, 0) == first, (
             "asked twice about one frame, the source said two things"
         )
 
-    def test_what_is_known_is_left_out(self) -> None:
+    def test_known_objects_are_left_out(self) -> None:
         scene = self.make_scene()
         taken = np.isin(scene.labels[0], scene.tracks[:2])
         hits = [
-            _object(prompt, scene.labels[0])
-            for prompt in self.make_source(scene).prompts(scene.video, 0, taken=taken)
+            _find_object(prompt, scene.labels[0])
+            for prompt in self.make_detector(scene).detect(scene.video, 0, occupied=taken)
         ]
         assert sorted(hits) == list(scene.tracks[2:]), (
             f"tracks 1 and 2 are known, and {sorted(hits)} were prompted"
         )
 
-    def test_all_known_leaves_nothing(self) -> None:
+    def test_a_fully_occupied_frame_gives_nothing(self) -> None:
         scene = self.make_scene()
         taken = np.ones(scene.labels[0].shape, dtype=bool)
-        assert self.make_source(scene).prompts(scene.video, 0, taken=taken) == []
+        assert self.make_detector(scene).detect(scene.video, 0, occupied=taken) == []
 
     def test_frame_without_objects_gives_nothing(self) -> None:
         scene = self.make_scene()
-        empty = _emptied(scene, noise=0.0)
-        assert self.make_source(empty).prompts(_seen(empty), 1) == [], (
+        empty = _remove_objects(scene, noise=0.0)
+        assert self.make_detector(empty).detect(_make_video(empty), 1) == [], (
             "nothing is there, and something was found"
         )
 
     def test_noise_alone_gives_nothing(self) -> None:
         scene = self.make_scene()
-        empty = _emptied(scene, noise=300.0)
-        found = self.make_source(empty).prompts(_seen(empty), 1)
+        empty = _remove_objects(scene, noise=300.0)
+        found = self.make_detector(empty).detect(_make_video(empty), 1)
         assert found == [], f"only noise is there, and {len(found)} objects were found"
 
 
-def _object(prompt: object, labels: np.ndarray) -> int:
+def _find_object(prompt: object, labels: np.ndarray) -> int:
     """The object of the truth a prompt points at: of its click, the middle of its box, or most of its mask."""
     if isinstance(prompt, MaskPrompt):
         return int(np.bincount(labels[prompt.mask]).argmax())
@@ -100,7 +103,7 @@ def _object(prompt: object, labels: np.ndarray) -> int:
     return int(labels[round(float(y)), round(float(x))])
 
 
-def _emptied(scene: Scene, *, noise: float) -> Scene:
+def _remove_objects(scene: Scene, *, noise: float) -> Scene:
     """The scene with nothing in it but noise of this standard deviation."""
     data = (
         np.random.default_rng(5)
@@ -112,6 +115,6 @@ def _emptied(scene: Scene, *, noise: float) -> Scene:
     return replace(scene, stack=stack, labels=np.zeros_like(scene.labels))
 
 
-def _seen(scene: Scene) -> Video:
+def _make_video(scene: Scene) -> Video:
     """As a person sees it who set the contrast on another file."""
     return Video.of(scene.stack, contrast=Contrast(0.0, 50_000.0))
