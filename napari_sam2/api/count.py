@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field
+from pydantic import AliasChoices, ConfigDict, Field
 
 from napari_sam2.api.exports import ExportData, check_exports, write_exports
 from napari_sam2.api.fields import ValidatedModel
@@ -80,16 +80,25 @@ class CountingOptions(ValidatedModel):
         is its category.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(serialize_by_alias=True, extra="forbid", frozen=True)
 
     seeds: str = AUTO
     kind: PromptKind = "mask"
-    association: Association = "seeds"
+    association: Association = Field(
+        default="seeds",
+        validation_alias=AliasChoices("association", "trust"),
+        serialization_alias="trust",
+    )
     diameter_px: float | None = Field(default=None, gt=0)
     diameter_um: float | None = Field(default=None, gt=0)
     dark: bool | None = None
     patience: int = Field(default=2, ge=0)
-    min_frames: int | None = Field(default=None, ge=1)
+    min_frames: int | None = Field(
+        default=None,
+        ge=1,
+        validation_alias=AliasChoices("min_frames", "least"),
+        serialization_alias="least",
+    )
     category: str = ""
     rules: dict[str, str] = Field(default_factory=dict)
 

@@ -173,6 +173,7 @@ def _add_count(subparsers: Any) -> None:
     )
     count.add_argument(
         "--trust",
+        dest="association",
         choices=("seeds", "model"),
         default="seeds",
         help="who says where objects are on later frames (%(default)s)",
@@ -193,6 +194,7 @@ def _add_count(subparsers: Any) -> None:
     )
     count.add_argument(
         "--least",
+        dest="min_frames",
         type=int,
         metavar="N",
         help="frames an object must be on, unless the stack begins or ends there",

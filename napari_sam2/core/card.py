@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
+from napari_sam2.core.file_names import from_file_names, to_file_names
 from napari_sam2.core.window import Window
 
 Attention = Literal["auto", "whole", "near"]
@@ -14,6 +15,9 @@ Windows = Literal["whole", "tiles"]
 
 DEFAULT_ATTENTION: Attention = "auto"
 """What is taken where nobody says: "auto" moved no accuracy set by an IoU of more than 0.003 (docs/benchmarks.md)."""
+
+
+_FILE_NAMES = {"object_crops": "follows"}
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,15 @@ class ModelCard:
     memory_slots: int = 7
     pointers: int = 16
     training: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain types, by the names that card files use."""
+        return to_file_names(asdict(self), _FILE_NAMES)
+
+    @staticmethod
+    def rename_fields(values: Mapping[str, Any]) -> dict[str, Any]:
+        """The fields of a card file by the names of this class."""
+        return from_file_names(values, _FILE_NAMES)
 
     @property
     def inference_identity(self) -> dict[str, str]:

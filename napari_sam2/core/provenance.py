@@ -44,7 +44,7 @@ class Provenance:
         cls, video: Video, card: ModelCard, *, notes: tuple[str, ...] = (), **settings: Any
     ) -> Provenance:
         """The provenance of a run of `card` on `video`."""
-        return cls(_describe_input(video), asdict(card), settings, notes)
+        return cls(_describe_input(video), card.to_dict(), settings, notes)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain types, for JSON."""

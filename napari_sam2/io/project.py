@@ -12,6 +12,7 @@ from typing import Any, Literal, Self
 import numpy as np
 import zarr
 from pydantic import (
+    AliasChoices,
     BaseModel,
     ConfigDict,
     Field,
@@ -37,7 +38,9 @@ IMAGE_COPY_NAME = "image.zarr"
 
 
 class _ProjectModel(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        serialize_by_alias=True, extra="forbid", frozen=True, allow_inf_nan=False
+    )
 
 
 class _SpacingModel(_ProjectModel):
@@ -205,7 +208,9 @@ class ModelReference(_ProjectModel):
 
     name: str
     sha256: str
-    name_or_path: str
+    name_or_path: str = Field(
+        validation_alias=AliasChoices("name_or_path", "asked"), serialization_alias="asked"
+    )
     attention: Attention = "whole"
     windows: Windows = "whole"
     precision: Precision = "float32"
@@ -236,7 +241,9 @@ class ProjectFile(_ProjectModel):
     format: Literal["napari-sam2 project"] = "napari-sam2 project"
     version: Literal[1] = 1
     image: ImageReference
-    video: VideoSettings
+    video: VideoSettings = Field(
+        validation_alias=AliasChoices("video", "walk"), serialization_alias="walk"
+    )
     model: ModelReference
     patience: PositiveInt | None = 8
     view: dict[str, JsonValue] = Field(default_factory=dict)

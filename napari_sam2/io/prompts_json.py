@@ -9,7 +9,15 @@ from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, NonNegativeInt, PositiveInt, ValidationError
+from pydantic import (
+    AliasChoices,
+    BaseModel,
+    ConfigDict,
+    Field,
+    NonNegativeInt,
+    PositiveInt,
+    ValidationError,
+)
 
 from napari_sam2.core.errors import PromptError
 from napari_sam2.core.plan import Propagation, PropagationRange
@@ -26,7 +34,9 @@ from napari_sam2.core.track import Track
 
 
 class _PromptModel(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(
+        serialize_by_alias=True, extra="forbid", strict=True, frozen=True, allow_inf_nan=False
+    )
 
 
 class _FrameEntry(_PromptModel):
@@ -38,11 +48,15 @@ class _PointEntry(_FrameEntry):
     kind: Literal["point"] = "point"
     yx: tuple[tuple[float, float], ...]
     positive: tuple[bool, ...]
-    anew: bool = False
+    replaces_previous: bool = Field(
+        default=False,
+        validation_alias=AliasChoices("replaces_previous", "anew"),
+        serialization_alias="anew",
+    )
 
     def to_entry(self) -> Entry:
         return PointPrompt(
-            self.frame, self.track, self.yx, self.positive, replaces_previous=self.anew
+            self.frame, self.track, self.yx, self.positive, replaces_previous=self.replaces_previous
         )
 
 
@@ -85,17 +99,23 @@ class _RangeModel(_PromptModel):
     track: PositiveInt
     start: NonNegativeInt
     end: NonNegativeInt
-    settles: bool
+    stop_when_unchanged: bool = Field(
+        validation_alias=AliasChoices("stop_when_unchanged", "settles"),
+        serialization_alias="settles",
+    )
 
 
 class _PropagationEntry(_PromptModel):
     kind: Literal["propagation"] = "propagation"
-    ranges: tuple[_RangeModel, ...]
+    ranges: tuple[_RangeModel, ...] = Field(
+        validation_alias=AliasChoices("ranges", "legs"), serialization_alias="legs"
+    )
 
     def to_entry(self) -> Entry:
         return Propagation(
             tuple(
-                PropagationRange(leg.track, leg.start, leg.end, leg.settles) for leg in self.ranges
+                PropagationRange(leg.track, leg.start, leg.end, leg.stop_when_unchanged)
+                for leg in self.ranges
             )
         )
 
@@ -164,7 +184,7 @@ def _make_entry_model(entry: Entry) -> _AnyEntry:
                 track=entry.track,
                 yx=entry.yx,
                 positive=entry.positive,
-                anew=entry.replaces_previous,
+                replaces_previous=entry.replaces_previous,
             )
         case BoxPrompt():
             return _BoxEntry(frame=entry.frame, track=entry.track, box=entry.box)
@@ -179,7 +199,10 @@ def _make_entry_model(entry: Entry) -> _AnyEntry:
         case Propagation():
             legs = (
                 _RangeModel(
-                    track=leg.track, start=leg.start, end=leg.end, settles=leg.stop_when_unchanged
+                    track=leg.track,
+                    start=leg.start,
+                    end=leg.end,
+                    stop_when_unchanged=leg.stop_when_unchanged,
                 )
                 for leg in entry.ranges
             )

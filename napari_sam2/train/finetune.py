@@ -98,7 +98,7 @@ def finetune(
         torch.set_num_threads(chosen.threads)
     torch.manual_seed(chosen.seed)
     base = StartingModel.of(model, chosen)
-    chosen = chosen.model_copy(update={"trains": base.trainable})
+    chosen = chosen.model_copy(update={"trainable": base.trainable})
     material = (
         data
         if isinstance(data, Dataset)

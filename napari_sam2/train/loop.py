@@ -10,7 +10,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -207,7 +207,7 @@ class Training:
             "rng": json.dumps(self._rng.bit_generator.state),
             "step": self.step,
             "elapsed": self.elapsed_s + time.monotonic() - self._started_s,
-            "history": [asdict(each) for each in self.history],
+            "history": [each.to_state() for each in self.history],
         }
 
     @torch.no_grad()
@@ -220,7 +220,7 @@ class Training:
         self._scaler.load_state_dict(state["scaler"])
         self._rng.bit_generator.state = json.loads(state["rng"])
         self.step, self.elapsed_s = state["step"], state["elapsed"]
-        self.history = [Validation(**each) for each in state["history"]]
+        self.history = [Validation.from_state(each) for each in state["history"]]
         self._started_s = time.monotonic()
 
     def apply_clip_hooks(self, clip: Clip) -> Clip:

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, ValidationError
 
 from napari_sam2.core.errors import FileError, Sam2Error
 from napari_sam2.train.data.annotated import ReadOptions
@@ -24,7 +24,7 @@ class RecipeError(Sam2Error, ValueError):
 
 
 class _StrictModel(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(serialize_by_alias=True, extra="forbid", frozen=True)
 
 
 class BatchShape(_StrictModel):
@@ -136,8 +136,16 @@ class Recipe(_StrictModel):
     """
 
     reading: ReadOptions = ReadOptions()
-    trainable: TrainableParts | None = None
-    abilities: tuple[Ability, ...] = ()
+    trainable: TrainableParts | None = Field(
+        default=None,
+        validation_alias=AliasChoices("trainable", "trains"),
+        serialization_alias="trains",
+    )
+    abilities: tuple[Ability, ...] = Field(
+        default=(),
+        validation_alias=AliasChoices("abilities", "learns"),
+        serialization_alias="learns",
+    )
     steps: int = Field(default=600, ge=1)
     minutes: float | None = Field(default=None, gt=0)
     learning_rate: float = Field(default=2e-4, gt=0)
@@ -152,14 +160,34 @@ class Recipe(_StrictModel):
     recent: int | None = Field(default=None, ge=0)
     pointers: int | None = Field(default=None, ge=1)
     prompts: PromptSampling = PromptSampling()
-    correction_shares: tuple[float, ...] = Field(default=(0.4, 0.4, 0.2), min_length=1)
-    random_correction_share: float = Field(default=0.5, ge=0, le=1)
-    true_presence_steps: int = Field(default=0, ge=0)
+    correction_shares: tuple[float, ...] = Field(
+        default=(0.4, 0.4, 0.2),
+        min_length=1,
+        validation_alias=AliasChoices("correction_shares", "corrected"),
+        serialization_alias="corrected",
+    )
+    random_correction_share: float = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        validation_alias=AliasChoices("random_correction_share", "loose"),
+        serialization_alias="loose",
+    )
+    true_presence_steps: int = Field(
+        default=0,
+        ge=0,
+        validation_alias=AliasChoices("true_presence_steps", "taught"),
+        serialization_alias="taught",
+    )
     pool: int = Field(default=48, ge=1)
     losses: LossWeights = LossWeights()
     rehearsal: float = Field(default=0.6, ge=0, lt=1)
     diameters: tuple[float, float] | None = None
-    validation: ValidationOptions = ValidationOptions()
+    validation: ValidationOptions = Field(
+        default=ValidationOptions(),
+        validation_alias=AliasChoices("validation", "validating"),
+        serialization_alias="validating",
+    )
     rank: int = Field(default=8, ge=1)
     hooks: tuple[str, ...] = ()
     device: str = "auto"

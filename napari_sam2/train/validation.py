@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from napari_sam2.core.file_names import from_file_names, to_file_names
 from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.models.network.sam2_network import Sam2Network
 from napari_sam2.train.data.batches import Dataset, assemble_batch, find_large_objects
@@ -23,6 +25,7 @@ from napari_sam2.train.forward import (
 )
 from napari_sam2.train.recipe import ValidationOptions
 
+_FILE_NAMES = {"iou_propagated": "iou_carried"}
 _MAX_TRIES = 20  # clips drawn for one, until it shows an object
 
 
@@ -57,9 +60,18 @@ class Validation:
             self.iou_1 + self.iou_3 + self.iou_box + self.iou_propagated
         ) / 4 - 0.1 * self.count_error
 
+    def to_state(self) -> dict[str, float]:
+        """The fields by the names that training states and cards use."""
+        return to_file_names(asdict(self), _FILE_NAMES)
+
+    @classmethod
+    def from_state(cls, values: Mapping[str, Any]) -> Validation:
+        """The inverse of `to_state`."""
+        return cls(**from_file_names(values, _FILE_NAMES))
+
     def as_dict(self) -> dict[str, float]:
         """By name, and the score."""
-        return {**asdict(self), "score": self.score}
+        return {**self.to_state(), "score": self.score}
 
 
 def sample_validation_clips(
@@ -93,7 +105,7 @@ def validate(
         "iou_1": [],
         "iou_3": [],
         "iou_box": [],
-        "iou_carried": [],
+        "iou_propagated": [],
         "count_error": [],
     }
     plain = replace(options, corrections={}, true_presence=False, age_offset=0)
@@ -107,7 +119,7 @@ def validate(
         found["iou_1"].append(_compute_ious(walk, clicked, 0))
         for frame in range(1, len(clip)):
             there = clicked.masks[:, frame].flatten(1).any(dim=1).cpu().numpy()
-            found["iou_carried"].append(_compute_ious(walk, clicked, frame)[there])
+            found["iou_propagated"].append(_compute_ious(walk, clicked, frame)[there])
             seen = int((walk.predictions[frame].logits > 0).flatten(1).any(dim=1).sum())
             found["count_error"].append(np.array([abs(seen - there.sum()) / max(1, there.sum())]))
         thrice = replace(plain, corrections={0: 2})

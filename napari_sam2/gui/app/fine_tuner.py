@@ -141,7 +141,8 @@ class FineTuner:
     def on_validate(self, training: Any, validation: Any) -> None:
         """Say how good it is, with the picture that was drawn just before."""
         self._scores = tuple(
-            ValidationScores(each.step, each.iou_1, each.iou_carried) for each in training.history
+            ValidationScores(each.step, each.iou_1, each.iou_propagated)
+            for each in training.history
         )
         picture = None
         with suppress(OSError):

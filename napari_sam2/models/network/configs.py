@@ -10,11 +10,15 @@ from typing import Any, Literal, get_args
 from torch import Tensor
 
 from napari_sam2.core.errors import CheckpointError
+from napari_sam2.core.file_names import from_file_names, to_file_names
 
 Encoder = Literal["hiera", "conv"]
 
 MEMORY_CHANNELS = 64
 """Channels of memory features; transformers fixes the width of the cross attention's keys at this."""
+
+
+_FILE_NAMES = {"propagated_mask": "carried"}
 
 
 @dataclass(frozen=True)
@@ -98,7 +102,7 @@ class Configuration:
 
     def to_json(self) -> str:
         """As one line of JSON, for the metadata of a checkpoint."""
-        return json.dumps(asdict(self))
+        return json.dumps(to_file_names(asdict(self), _FILE_NAMES))
 
     @classmethod
     def from_json(cls, text: str) -> Configuration:
@@ -107,9 +111,9 @@ class Configuration:
         Raises CheckpointError for text that is none, or fields that are not known.
         """
         try:
-            values = json.loads(text)
+            values = from_file_names(json.loads(text), _FILE_NAMES)
             unknown = sorted(set(values) - {field.name for field in fields(cls)})
-        except (TypeError, ValueError) as error:
+        except (AttributeError, TypeError, ValueError) as error:
             raise CheckpointError(f"configuration {text[:80]!r}: expected a JSON object") from error
         if unknown:
             raise CheckpointError(

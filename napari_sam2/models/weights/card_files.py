@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -32,7 +31,7 @@ def read_card(path: Path) -> ModelCard | None:
 
 def card_to_json(card: ModelCard) -> str:
     """The card as JSON, one field a line."""
-    return json.dumps(asdict(card), indent=2, ensure_ascii=False) + "\n"
+    return json.dumps(card.to_dict(), indent=2, ensure_ascii=False) + "\n"
 
 
 def read_header(path: Path) -> dict[str, str]:
@@ -67,7 +66,9 @@ class _CardFile(BaseModel):
 
 def _parse_card(text: str, path: Path) -> ModelCard:
     try:
-        return _CardFile.model_validate({"card": json.loads(text)}).card
+        values = json.loads(text)
+        fields = ModelCard.rename_fields(values) if isinstance(values, dict) else values
+        return _CardFile.model_validate({"card": fields}).card
     except ValidationError as error:
         wrong = "; ".join(
             f"{'.'.join(map(str, each['loc'][1:])) or 'the whole'}: {each['msg']}"
