@@ -30,8 +30,8 @@ _TRACKS = {"a": 1, "b": 2, "c": 3, "d": 4}
 
 
 @pytest.fixture(scope="module")
-def outputs(shared: Path) -> Iterator[np.lib.npyio.NpzFile]:
-    with np.load(shared / "reference" / "reference_small.npz") as file:
+def outputs(shared_folder: Path) -> Iterator[np.lib.npyio.NpzFile]:
+    with np.load(shared_folder / "reference" / "reference_small.npz") as file:
         yield file
 
 
@@ -41,11 +41,13 @@ def video(outputs: np.lib.npyio.NpzFile) -> Video:
 
 
 @pytest.fixture
-def session(video: Video, shared: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Session]:
+def session(
+    video: Video, shared_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Session]:
     monkeypatch.setattr(
         "napari_sam2.propagation.session.check_prompt", lambda *_: None
     )  # some clicks of the reference lie outside the frame
-    with Session(video, _model(shared), settings=SessionSettings(patience=None)) as session:
+    with Session(video, _model(shared_folder), settings=SessionSettings(patience=None)) as session:
         yield session
 
 

@@ -21,9 +21,7 @@ _FIELDS = {"carried": "propagated_mask"}  # abilities by the names that recipes 
 def add_abilities(network: Sam2Network, abilities: Sequence[Ability]) -> Sam2Network:
     """The network itself, or one with these abilities that answers as it did: what is new begins as nothing, or as a copy."""
     names = [_FIELDS.get(name, name) for name in abilities]
-    new: dict[str, Any] = {
-        name: True for name in names if not getattr(network.configuration, name)
-    }
+    new: dict[str, Any] = {name: True for name in names if not getattr(network.configuration, name)}
     if not new:
         return network
     made = Sam2Network(replace(network.configuration, **new))

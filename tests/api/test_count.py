@@ -277,8 +277,8 @@ def test_blank_scene_counts_nothing():
         assert found.run.counts["n"].sum() == 0
 
 
-def test_real_nuclei_are_counted_within_a_seventh(shared):
-    folder = shared / "data" / "zstack_and_2d_stardist"
+def test_real_nuclei_are_counted_within_a_seventh(shared_folder):
+    folder = shared_folder / "data" / "zstack_and_2d_stardist"
     image, truth = tifffile.imread(folder / "img2d.tif"), tifffile.imread(folder / "mask2d.tif")
     found = count(Stack(image[None], "tyx"))
     with found.session:

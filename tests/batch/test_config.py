@@ -37,9 +37,9 @@ def _written(folder: Path, text: str) -> Path:
 
 
 def test_a_glob_is_one_job_a_file_each_with_its_own_prompts_and_folder(
-    stacks: Callable[[int], Path],
+    write_stacks: Callable[[int], Path],
 ) -> None:
-    folder = stacks(3)
+    folder = write_stacks(3)
     batch = read_jobs(_written(folder, _GOOD))
     assert [job.input for job in batch.jobs] == [folder / f"s{number}.npy" for number in range(3)]
     assert [job.prompts for job in batch.jobs] == [
@@ -52,21 +52,21 @@ def test_a_glob_is_one_job_a_file_each_with_its_own_prompts_and_folder(
     assert batch.pool == Pool(workers=2)
 
 
-def test_all_stacks_are_looked_at_as_the_defaults_say(stacks: Callable[[int], Path]) -> None:
-    folder = stacks(2)
+def test_all_stacks_are_looked_at_as_the_defaults_say(write_stacks: Callable[[int], Path]) -> None:
+    folder = write_stacks(2)
     for line, expected in (('attention = "near"', "near"), ("", DEFAULT_ATTENTION)):
         jobs = read_jobs(_written(folder, _GOOD.replace('device = "cpu"', line))).jobs
         assert {job.attention for job in jobs} == {expected}
 
 
 def test_label_images_are_prompts_and_names_may_be_put_together(
-    stacks: Callable[[int], Path],
+    write_stacks: Callable[[int], Path],
 ) -> None:
     text = (
         'out = "r"\n[[stacks]]\ninput = "s*.npy"\nmasks = "m/{stem}_mask.tif"\nframe = 2\nout = '
         '"{parent}/{number}-{stem}"\n'
     )
-    (job, *_) = read_jobs(_written(stacks(2), text)).jobs
+    (job, *_) = read_jobs(_written(write_stacks(2), text)).jobs
     assert (job.masks.name, job.frame, job.out.parts[-3:]) == (
         "s0_mask.tif",
         2,
@@ -96,11 +96,11 @@ def test_label_images_are_prompts_and_names_may_be_put_together(
     ],
 )
 def test_what_is_wrong_is_named(
-    stacks: Callable[[int], Path], old: str, new: str, error: type[Exception], said: str
+    write_stacks: Callable[[int], Path], old: str, new: str, error: type[Exception], said: str
 ) -> None:
     assert old in _GOOD
     with pytest.raises(error) as caught:
-        read_jobs(_written(stacks(2), _GOOD.replace(old, new)))
+        read_jobs(_written(write_stacks(2), _GOOD.replace(old, new)))
     assert said in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
 
@@ -140,9 +140,9 @@ _COUNTED = _GOOD.replace('prompts = "prompts/{stem}.csv"', "")
     ],
 )
 def test_a_stack_may_be_counted_instead(
-    stacks: Callable[[int], Path], old: str, new: str, seeds: str
+    write_stacks: Callable[[int], Path], old: str, new: str, seeds: str
 ) -> None:
-    folder = stacks(2)
+    folder = write_stacks(2)
     jobs = read_jobs(_written(folder, _COUNTED.replace(old, new))).jobs
     assert [type(job) for job in jobs] == [CountJob, CountJob]
     counting = cast(CountJob, jobs[0]).counting
@@ -156,10 +156,10 @@ def _fields_of(line: str) -> dict[str, Any]:
 
 
 def test_prompts_of_one_stack_take_the_place_of_seeds_for_all(
-    stacks: Callable[[int], Path],
+    write_stacks: Callable[[int], Path],
 ) -> None:
     text = _GOOD.replace('device = "cpu"', 'device = "cpu"\nseeds = "bodies"')
-    assert [type(job) for job in read_jobs(_written(stacks(2), text)).jobs] == [Job, Job]
+    assert [type(job) for job in read_jobs(_written(write_stacks(2), text)).jobs] == [Job, Job]
 
 
 @pytest.mark.parametrize(
@@ -173,10 +173,12 @@ def test_prompts_of_one_stack_take_the_place_of_seeds_for_all(
     ],
 )
 def test_what_does_not_go_with_counting_is_named(
-    stacks: Callable[[int], Path], line: str, said: str
+    write_stacks: Callable[[int], Path], line: str, said: str
 ) -> None:
     with pytest.raises(PlanError) as caught:
         read_jobs(
-            _written(stacks(1), _COUNTED.replace('input = "s*.npy"', f'input = "s*.npy"\n{line}'))
+            _written(
+                write_stacks(1), _COUNTED.replace('input = "s*.npy"', f'input = "s*.npy"\n{line}')
+            )
         )
     assert said in str(caught.value)

@@ -50,7 +50,7 @@ def plate(tmp_path: Path) -> Callable[[str], Path]:
 
 
 def test_seeds_make_counts_and_tables_over_all_stacks(
-    plate: Callable[[str], Path], loads: list[tuple[str, str]]
+    plate: Callable[[str], Path], loaded_models: list[tuple[str, str]]
 ) -> None:
     file = plate(_TEXT)
     table = run_batch(read_jobs(file))
@@ -101,7 +101,7 @@ def test_what_is_wrong_is_named(
 
 
 def test_fields_with_seeds_are_counts_and_others_are_carried(
-    plate: Callable[[str], Path], loads: list[tuple[str, str]]
+    plate: Callable[[str], Path], loaded_models: list[tuple[str, str]]
 ) -> None:
     folder = plate(_TEXT).parent
     fields = {"input": folder / "p1_B02_s1.npy", "axes": "TYX"}

@@ -49,10 +49,10 @@ _PATIENT = {
 
 
 @pytest.fixture(scope="module")
-def cluster(keys: Path) -> Iterator[LocalCluster]:
+def cluster(certificates: Path) -> Iterator[LocalCluster]:
     with (
         dask.config.set(_PATIENT),
-        start_tls_cluster(keys, processes=True, preload=[_TOY]) as cluster,
+        start_tls_cluster(certificates, processes=True, preload=[_TOY]) as cluster,
     ):
         yield cluster
 
@@ -90,13 +90,13 @@ def asked(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> Asked:
 def test_track_ends_with_one_line_and_goes_on_with_resume(
     cluster: LocalCluster,
     asked: Asked,
-    keys: Path,
-    stacks: Callable[[int], Path],
+    certificates: Path,
+    write_stacks: Callable[[int], Path],
     scene: Scene,
     tmp_path: Path,
     capsys: Any,
 ) -> None:
-    folder, out = stacks(1), tmp_path / "out"
+    folder, out = write_stacks(1), tmp_path / "out"
     call = [
         "track",
         str(folder / "s0.npy"),
@@ -107,7 +107,7 @@ def test_track_ends_with_one_line_and_goes_on_with_resume(
         "--out",
         str(out),
     ]
-    call += ["--model-on", cluster.scheduler_address, "--certificates", str(keys)]
+    call += ["--model-on", cluster.scheduler_address, "--certificates", str(certificates)]
     asked.fatal = 3
     assert main(call) == 2
     (line,) = (
@@ -129,10 +129,10 @@ def test_track_ends_with_one_line_and_goes_on_with_resume(
 
 
 def test_a_session_keeps_what_was_done_and_takes_up_a_new_model(
-    cluster: LocalCluster, asked: Asked, keys: Path, scene: Scene
+    cluster: LocalCluster, asked: Asked, certificates: Path, scene: Scene
 ) -> None:
     def model() -> RemoteModel:
-        return load_remote_model(cluster.scheduler_address, "toy", certificates=keys)
+        return load_remote_model(cluster.scheduler_address, "toy", certificates=certificates)
 
     with model() as first, Session(scene.video, first) as session:
         session.replay(scene.make_log())
@@ -161,8 +161,8 @@ def test_a_session_keeps_what_was_done_and_takes_up_a_new_model(
 
 
 def test_a_worker_that_dies_while_it_loads_the_model_is_named(
-    cluster: LocalCluster, keys: Path
+    cluster: LocalCluster, certificates: Path
 ) -> None:
     """As one whose memory is too small."""
     with pytest.raises(ModelError, match="died while it loaded the model: look at its log"):
-        load_remote_model(cluster.scheduler_address, "too large", certificates=keys)
+        load_remote_model(cluster.scheduler_address, "too large", certificates=certificates)

@@ -115,7 +115,7 @@ def queue(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.slow
 def test_a_job_of_a_queue_whose_time_is_up_is_asked_for_again(
-    tmp_path: Path, stacks: Callable[[int], Path], queue: Path
+    tmp_path: Path, write_stacks: Callable[[int], Path], queue: Path
 ) -> None:
     (tmp_path / "preload.py").write_text(_PRELOAD)
     preloaded = ["--preload", str(tmp_path / "preload.py")]
@@ -126,7 +126,7 @@ def test_a_job_of_a_queue_whose_time_is_up_is_asked_for_again(
         "log_directory": str(tmp_path),
         "worker_extra_args": preloaded,
     }
-    folder = stacks(2)
+    folder = write_stacks(2)
     jobs = [
         Job(
             input=folder / f"s{n}.npy",
@@ -173,10 +173,10 @@ work.model_of = lambda *_, **__: Dying()
 
 
 def test_a_stack_that_kills_its_workers_is_given_up_and_stops_no_other(
-    tmp_path: Path, stacks: Callable[[int], Path]
+    tmp_path: Path, write_stacks: Callable[[int], Path]
 ) -> None:
     (tmp_path / "preload.py").write_text(_PRELOAD)
-    folder = stacks(3)
+    folder = write_stacks(3)
     np.save(folder / "s1.npy", np.load(folder / "s1.npy")[:, :40, :40])
     (folder / "prompts" / "s1.csv").write_text("track,frame,kind,y,x\n1,0,point,10,10\n")
     jobs = [
@@ -195,13 +195,13 @@ def test_a_stack_that_kills_its_workers_is_given_up_and_stops_no_other(
 
 
 def test_tls_comes_from_dasks_own_configuration(
-    tmp_path: Path, stacks: Callable[[int], Path], loads: list[tuple[str, str]]
+    tmp_path: Path, write_stacks: Callable[[int], Path], loaded_models: list[tuple[str, str]]
 ) -> None:
     pytest.importorskip(
         "cryptography", reason="cryptography is not installed: no certificates can be made"
     )
     files = _certificates(tmp_path)
-    folder = stacks(1)
+    folder = write_stacks(1)
     job = Job(
         input=folder / "s0.npy",
         prompts=folder / "prompts" / "s0.csv",

@@ -44,14 +44,14 @@ pytest.importorskip(
 
 
 @pytest.fixture(scope="module")
-def cluster(keys: Path) -> Iterator[LocalCluster]:
-    with start_tls_cluster(keys, processes=False) as cluster:
+def cluster(certificates: Path) -> Iterator[LocalCluster]:
+    with start_tls_cluster(certificates, processes=False) as cluster:
         assert cluster.scheduler_address.startswith("tls://")
         yield cluster
 
 
 @pytest.fixture(scope="module")
-def remote(cluster: LocalCluster, keys: Path) -> Iterator[RemoteModel]:
+def remote(cluster: LocalCluster, certificates: Path) -> Iterator[RemoteModel]:
     """The toy model on the worker."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
@@ -59,7 +59,9 @@ def remote(cluster: LocalCluster, keys: Path) -> Iterator[RemoteModel]:
             lambda name, **told: ToyModel() if name == "toy" else load_model(name, **told),
         )
         tasks._load_cached_model.cache_clear()
-        with load_remote_model(cluster.scheduler_address, "toy", certificates=keys) as model:
+        with load_remote_model(
+            cluster.scheduler_address, "toy", certificates=certificates
+        ) as model:
             yield model
     tasks._load_cached_model.cache_clear()
 
@@ -202,13 +204,13 @@ def test_features_that_are_lost_there_are_named(remote: RemoteModel) -> None:
         remote.segment(embedding, [Query(1, FramePrompts(points=((5.0, 5.0),), positive=(True,)))])
 
 
-def test_a_model_that_is_not_there_is_named(cluster: LocalCluster, keys: Path) -> None:
+def test_a_model_that_is_not_there_is_named(cluster: LocalCluster, certificates: Path) -> None:
     tasks._load_cached_model.cache_clear()
     with pytest.raises(
         UnknownModelError,
         match=r"on the worker of tls://127\.0\.0\.1:\d+: no model is called 'nanno'",
     ):
-        load_remote_model(cluster.scheduler_address, "nanno", certificates=keys)
+        load_remote_model(cluster.scheduler_address, "nanno", certificates=certificates)
 
 
 @pytest.mark.parametrize(
@@ -268,21 +270,23 @@ def test_certificates_of_somebody_else_are_not_let_in(
         load_remote_model(cluster.scheduler_address, certificates=tmp_path)
 
 
-def test_a_scheduler_without_workers_is_named(keys: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_scheduler_without_workers_is_named(
+    certificates: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("napari_sam2.batch.remote_model._WORKER_S", 0.5)
-    with start_tls_cluster(keys, processes=False) as cluster:
+    with start_tls_cluster(certificates, processes=False) as cluster:
         cluster.scale(0)
         with pytest.raises(PlanError, match="has no worker"):
-            load_remote_model(cluster.scheduler_address, certificates=keys)
+            load_remote_model(cluster.scheduler_address, certificates=certificates)
 
 
 def test_a_worker_that_leaves_before_it_loads_is_not_waited_for(
-    keys: Path, monkeypatch: pytest.MonkeyPatch
+    certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was there when it was looked for, and dask would wait for another one without end."""
     monkeypatch.setattr("napari_sam2.batch.remote_model._WORKER_S", 0.5)
     monkeypatch.setattr("napari_sam2.batch.remote_model._LOOK_S", 0.5)
-    with start_tls_cluster(keys, processes=False) as cluster:
+    with start_tls_cluster(certificates, processes=False) as cluster:
         cluster.scale(0)
         for _ in range(200):
             if not cluster.scheduler.workers:
@@ -297,19 +301,19 @@ def test_a_worker_that_leaves_before_it_loads_is_not_waited_for(
 
         monkeypatch.setattr(remote_module, "_await_worker", looked)
         with pytest.raises(PlanError, match="has no worker"):
-            load_remote_model(cluster.scheduler_address, certificates=keys)
+            load_remote_model(cluster.scheduler_address, certificates=certificates)
         assert len(looks) == 2
 
 
 def test_track_runs_its_model_elsewhere(
     remote: RemoteModel,
     cluster: LocalCluster,
-    keys: Path,
-    stacks: Callable[[int], Path],
+    certificates: Path,
+    write_stacks: Callable[[int], Path],
     scene: Scene,
     tmp_path: Path,
 ) -> None:
-    folder = stacks(1)
+    folder = write_stacks(1)
     call = [
         "track",
         str(folder / "s0.npy"),
@@ -329,7 +333,7 @@ def test_track_runs_its_model_elsewhere(
                 "--model-on",
                 cluster.scheduler_address,
                 "--certificates",
-                str(keys),
+                str(certificates),
             ]
         )
         == 0
@@ -344,7 +348,7 @@ def test_track_runs_its_model_elsewhere(
 def test_a_project_is_replayed_with_its_model_elsewhere(
     remote: RemoteModel,
     cluster: LocalCluster,
-    keys: Path,
+    certificates: Path,
     tmp_path: Path,
     scene: Scene,
     capsys: Any,
@@ -367,7 +371,7 @@ def test_a_project_is_replayed_with_its_model_elsewhere(
         "--model-on",
         cluster.scheduler_address,
         "--certificates",
-        str(keys),
+        str(certificates),
     ]
     assert main([*call, "--out", str(tmp_path / "out")]) == 0
     np.testing.assert_array_equal(
@@ -388,10 +392,10 @@ def test_a_project_is_replayed_with_its_model_elsewhere(
 
 
 def test_a_model_elsewhere_looks_near_where_that_is_asked_for(
-    cluster: LocalCluster, keys: Path, stacks: Callable[[int], Path], tmp_path: Path
+    cluster: LocalCluster, certificates: Path, write_stacks: Callable[[int], Path], tmp_path: Path
 ) -> None:
     """With a SAM 2 of random weights, which looks at whole frames: the same labels as here, and not those of the whole."""
-    folder, model = stacks(1), write_tiny_model(tmp_path)
+    folder, model = write_stacks(1), write_tiny_model(tmp_path)
     call = [
         "track",
         str(folder / "s0.npy"),
@@ -402,7 +406,7 @@ def test_a_model_elsewhere_looks_near_where_that_is_asked_for(
         "--model",
         str(model),
     ]
-    elsewhere = ["--model-on", cluster.scheduler_address, "--certificates", str(keys)]
+    elsewhere = ["--model-on", cluster.scheduler_address, "--certificates", str(certificates)]
     ways = {
         "here": ["--attention", "near"],
         "there": ["--attention", "near", *elsewhere],
@@ -422,9 +426,9 @@ def test_a_model_elsewhere_looks_near_where_that_is_asked_for(
 
 
 def test_track_refuses_plain_tcp_to_another_machine(
-    stacks: Callable[[int], Path], tmp_path: Path, capsys: Any
+    write_stacks: Callable[[int], Path], tmp_path: Path, capsys: Any
 ) -> None:
-    folder = stacks(1)
+    folder = write_stacks(1)
     call = [
         "track",
         str(folder / "s0.npy"),
@@ -440,11 +444,15 @@ def test_track_refuses_plain_tcp_to_another_machine(
 
 
 @pytest.mark.slow
-def test_the_embedded_model_in_another_process_has_the_same_masks_and_scores(keys: Path) -> None:
+def test_the_embedded_model_in_another_process_has_the_same_masks_and_scores(
+    certificates: Path,
+) -> None:
     scene, planes, scores = make_drifting_scene(frames=4, shape=(96, 96), noise=0.05), [], []
     with (
-        start_tls_cluster(keys, processes=True) as cluster,
-        load_remote_model(cluster.scheduler_address, device="cpu", certificates=keys) as remote,
+        start_tls_cluster(certificates, processes=True) as cluster,
+        load_remote_model(
+            cluster.scheduler_address, device="cpu", certificates=certificates
+        ) as remote,
     ):
         for model in (remote, load_model("nano", device="cpu")):
             with Session(scene.video, model) as session:

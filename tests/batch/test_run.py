@@ -44,10 +44,10 @@ def _jobs(folder: Path, count: int, **more: Any) -> list[Job]:
 
 
 def test_every_stack_is_carried_and_the_summary_counts_them(
-    stacks: Callable[[int], Path], scene: Scene, threads: Pool, loads: Loads
+    write_stacks: Callable[[int], Path], scene: Scene, thread_pool: Pool, loaded_models: Loads
 ) -> None:
-    folder, seen = stacks(4), []
-    table = run_jobs(_jobs(folder, 4), out=folder / "out", pool=threads, progress=seen.append)
+    folder, seen = write_stacks(4), []
+    table = run_jobs(_jobs(folder, 4), out=folder / "out", pool=thread_pool, progress=seen.append)
     assert table["state"].to_list() == ["done"] * 4
     assert table["objects"].to_list() == table["n_disc"].to_list() == [3] * 4
     assert table["masks"].to_list() == [3 * 6] * 4
@@ -58,14 +58,17 @@ def test_every_stack_is_carried_and_the_summary_counts_them(
         folder / "out" / "summary.csv", dtype={"worker": str}, keep_default_na=False
     )
     pd.testing.assert_frame_equal(written, table, check_dtype=False)
-    assert loads == [("nano", "auto")], "one model for all stacks of a worker"
+    assert loaded_models == [("nano", "auto")], "one model for all stacks of a worker"
     last: BatchProgress = seen[-1]
     assert (last.finished, last.failed, last.total, last.stacks_done) == (4, 0, 4, 4)
     assert not list((folder / "out").rglob("*.lock"))
 
 
 def test_planes_are_read_where_the_model_is(
-    stacks: Callable[[int], Path], threads: Pool, loads: Loads, monkeypatch: pytest.MonkeyPatch
+    write_stacks: Callable[[int], Path],
+    thread_pool: Pool,
+    loaded_models: Loads,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     class Asking(ToyModel):
         def embed(self, views: Any) -> Any:
@@ -74,27 +77,27 @@ def test_planes_are_read_where_the_model_is(
 
     monkeypatch.setattr("napari_sam2.models.load.load_model", lambda *_, **__: Asking())
     tasks._load_cached_model.cache_clear()
-    assert run_jobs(_jobs(stacks(1), 1), pool=threads).loc[0, "state"] == "done"
+    assert run_jobs(_jobs(write_stacks(1), 1), pool=thread_pool).loc[0, "state"] == "done"
 
 
 def test_finished_jobs_are_skipped_and_a_new_one_is_done(
-    stacks: Callable[[int], Path], threads: Pool, loads: Loads
+    write_stacks: Callable[[int], Path], thread_pool: Pool, loaded_models: Loads
 ) -> None:
-    folder = stacks(3)
-    run_jobs(_jobs(folder, 2), pool=threads)
+    folder = write_stacks(3)
+    run_jobs(_jobs(folder, 2), pool=thread_pool)
     before = {path: path.stat().st_mtime_ns for path in (folder / "out").rglob("*.*")}
-    table = run_jobs(_jobs(folder, 3), pool=threads)
+    table = run_jobs(_jobs(folder, 3), pool=thread_pool)
     assert table["state"].to_list() == ["skipped", "skipped", "done"]
     assert table["objects"].to_list() == [3, 3, 3]
     assert {path: path.stat().st_mtime_ns for path in before} == before
 
 
 def test_a_finished_folder_of_another_job_is_not_taken_for_this_one(
-    stacks: Callable[[int], Path], threads: Pool, loads: Loads
+    write_stacks: Callable[[int], Path], thread_pool: Pool, loaded_models: Loads
 ) -> None:
-    folder = stacks(1)
-    run_jobs(_jobs(folder, 1), pool=threads)
-    table = run_jobs(_jobs(folder, 1, frames=(0, 3)), pool=threads)
+    folder = write_stacks(1)
+    run_jobs(_jobs(folder, 1), pool=thread_pool)
+    table = run_jobs(_jobs(folder, 1, frames=(0, 3)), pool=thread_pool)
     assert table.loc[0, "state"] == "failed"
     assert "results of another job" in table.loc[0, "error"]
     with pytest.raises(PlanError, match="1 of 1 stacks failed"):
@@ -102,25 +105,25 @@ def test_a_finished_folder_of_another_job_is_not_taken_for_this_one(
 
 
 def test_a_broken_stack_stands_in_the_table_and_stops_no_other(
-    stacks: Callable[[int], Path], threads: Pool, loads: Loads
+    write_stacks: Callable[[int], Path], thread_pool: Pool, loaded_models: Loads
 ) -> None:
-    folder = stacks(3)
+    folder = write_stacks(3)
     (folder / "s1.npy").write_bytes(b"not an array")
     (folder / "prompts" / "s2.csv").write_text("track,frame,kind,y,x\n1,99,point,1,1\n")
-    table = run_jobs(_jobs(folder, 3), pool=threads)
+    table = run_jobs(_jobs(folder, 3), pool=thread_pool)
     assert table["state"].to_list() == ["done", "failed", "failed"]
     assert "s1.npy" in table.loc[1, "error"] and "frames 0 to 5" in table.loc[2, "error"]
     assert table["tries"].to_list() == [1, 3, 1], "a file may come back, a wrong prompt stays wrong"
 
 
 def test_what_fails_for_no_reason_of_its_own_is_tried_again_and_goes_on(
-    stacks: Callable[[int], Path],
+    write_stacks: Callable[[int], Path],
     scene: Scene,
-    threads: Pool,
-    loads: Loads,
+    thread_pool: Pool,
+    loaded_models: Loads,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    folder, embedded = stacks(1), []
+    folder, embedded = write_stacks(1), []
 
     class Failing(ToyModel):
         def embed(self, views: Any) -> Any:
@@ -131,7 +134,7 @@ def test_what_fails_for_no_reason_of_its_own_is_tried_again_and_goes_on(
 
     monkeypatch.setattr("napari_sam2.models.load.load_model", lambda *_, **__: Failing())
     tasks._load_cached_model.cache_clear()
-    table = run_jobs(_jobs(folder, 1), pool=threads)
+    table = run_jobs(_jobs(folder, 1), pool=thread_pool)
     assert (table.loc[0, "state"], table.loc[0, "tries"]) == ("done", 2)
     np.testing.assert_array_equal(
         np.asarray(open_labels(folder / "out" / "s0" / "labels.ome.tif").data), scene.labels
@@ -139,30 +142,30 @@ def test_what_fails_for_no_reason_of_its_own_is_tried_again_and_goes_on(
 
 
 def test_two_batches_or_runs_in_one_folder_are_refused(
-    stacks: Callable[[int], Path], threads: Pool, loads: Loads
+    write_stacks: Callable[[int], Path], thread_pool: Pool, loaded_models: Loads
 ) -> None:
-    folder = stacks(1)
+    folder = write_stacks(1)
     (job,) = _jobs(folder, 1)
     job.out.mkdir(parents=True)
     with (
         lock_folder(folder / "out"),
         pytest.raises(OutputError, match="another run is writing there"),
     ):
-        run_jobs([job], out=folder / "out", pool=threads)
+        run_jobs([job], out=folder / "out", pool=thread_pool)
     with lock_folder(job.out):
         with pytest.raises(OutputError, match="another run is writing there"):
             run_job(job, model=ToyModel())
-        table = run_jobs([job], pool=threads)
+        table = run_jobs([job], pool=thread_pool)
         assert "another run is writing there" in table.loc[0, "error"]
-    assert run_jobs([job], pool=threads).loc[0, "state"] == "done"
+    assert run_jobs([job], pool=thread_pool).loc[0, "state"] == "done"
 
 
 def test_a_run_killed_before_it_noted_what_it_was_begins_anew(
-    stacks: Callable[[int], Path], threads: Pool, loads: Loads
+    write_stacks: Callable[[int], Path], thread_pool: Pool, loaded_models: Loads
 ) -> None:
-    folder = stacks(1)
+    folder = write_stacks(1)
     (folder / "out" / "s0" / api_job.RESUME_FOLDER).mkdir(parents=True)
-    assert run_jobs(_jobs(folder, 1), pool=threads).loc[0, "state"] == "done"
+    assert run_jobs(_jobs(folder, 1), pool=thread_pool).loc[0, "state"] == "done"
 
 
 @pytest.mark.parametrize(
@@ -207,7 +210,7 @@ def test_a_stack_that_waited_behind_one_whose_worker_died_is_not_to_blame() -> N
 
 
 def test_a_batch_may_be_counted_without_prompts(
-    tmp_path: Path, threads: Pool, loads: Loads
+    tmp_path: Path, thread_pool: Pool, loaded_models: Loads
 ) -> None:
     scene = make_drifting_scene(frames=5, shape=(128, 128))
     for number in range(2):
@@ -236,7 +239,7 @@ def test_a_batch_may_be_counted_without_prompts(
             **given,
         ),
     ]
-    table = run_jobs(jobs, out=tmp_path / "out", pool=threads)
+    table = run_jobs(jobs, out=tmp_path / "out", pool=thread_pool)
     assert table["error"].to_list() == [""] * 3
     assert table["objects"].to_list() == [3, 3, 0]
     assert table.loc[0, "n_disc"] == 3
@@ -244,11 +247,11 @@ def test_a_batch_may_be_counted_without_prompts(
         evaluate(labels_in(tmp_path / "out" / "1"), scene.labels, tracks=True).overall["track_iou"]
         > 0.99
     )
-    assert run_jobs(jobs, pool=threads)["state"].to_list() == ["skipped"] * 3
+    assert run_jobs(jobs, pool=thread_pool)["state"].to_list() == ["skipped"] * 3
 
 
 def test_counting_that_was_killed_while_it_carried_goes_on(
-    tmp_path: Path, threads: Pool, loads: Loads, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, thread_pool: Pool, loaded_models: Loads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = make_drifting_scene(frames=8, shape=(128, 128))
     labels = scene.labels.astype(np.uint16)
@@ -278,9 +281,9 @@ def test_counting_that_was_killed_while_it_carried_goes_on(
     monkeypatch.setattr(api_count, "find_tracks", lambda *given: looked.append(1) or find(*given))
     monkeypatch.setattr(ToyModel, "remember", dying)
     monkeypatch.setattr("napari_sam2.batch.run.TRIES", 1)
-    assert "killed" in run_jobs([job], pool=threads).loc[0, "error"]
+    assert "killed" in run_jobs([job], pool=thread_pool).loc[0, "error"]
     looked.append(2)
-    assert run_jobs([job], pool=threads).loc[0, "state"] == "done"
+    assert run_jobs([job], pool=thread_pool).loc[0, "state"] == "done"
     assert looked == [1, 2], "objects are looked for once"
     assert evaluate(labels_in(job.out), scene.labels, tracks=True).overall["track_iou"] > 0.9
     assert np.all(labels_in(job.out)[3:5].any(axis=(1, 2)))

@@ -46,9 +46,9 @@ def by_truth(tab: Any) -> None:
     tab.source.setCurrentIndex(tab.source.findText("labels: truth"))
 
 
-def test_find_edit_count_and_save(bench: Bench, here: Path) -> None:
+def test_find_edit_count_and_save(open_panel: Bench, results_folder: Path) -> None:
     scene = make_drifting_scene()
-    hands, layer, tab = opened(bench, scene, scale=(1, 2, 2), units=("s", "um", "um"))
+    hands, layer, tab = opened(open_panel, scene, scale=(1, 2, 2), units=("s", "um", "um"))
     by_truth(tab)
     click(hands, tab.find)
     seeds = hands.viewer.layers["drifting seeds"]
@@ -67,15 +67,15 @@ def test_find_edit_count_and_save(bench: Bench, here: Path) -> None:
     assert not seeds.visible and hands.viewer.layers.selection.active == layer
     assert tab.result.text() == "3 objects in this stack."
     assert [row.state for row in hands.panel.objects.table.rows] != []
-    hands.panel.save_results(here)
+    hands.panel.save_results(results_folder)
     hands.until(lambda: any("Saved" in text for text in hands.told))
-    assert pd.read_csv(here / "counts.csv").iloc[-1]["n"] == 3
-    assert (here / "report.html").exists()
+    assert pd.read_csv(results_folder / "counts.csv").iloc[-1]["n"] == 3
+    assert (results_folder / "report.html").exists()
 
 
-def test_one_click_finds_and_counts_a_volume_and_a_click_corrects_it(bench: Bench) -> None:
+def test_one_click_finds_and_counts_a_volume_and_a_click_corrects_it(open_panel: Bench) -> None:
     scene = make_ellipsoid_scene()
-    hands, layer, tab = opened(bench, scene)
+    hands, layer, tab = opened(open_panel, scene)
     by_truth(tab)
     click(hands, tab.count)
     assert same_objects(hands.labels(layer), scene.labels)
@@ -90,8 +90,10 @@ def test_one_click_finds_and_counts_a_volume_and_a_click_corrects_it(bench: Benc
     assert not hands.labels(layer).any()
 
 
-def test_the_size_is_guessed_in_the_units_of_the_image(bench: Bench) -> None:
-    hands, _, tab = opened(bench, make_drifting_scene(), scale=(1, 2, 2), units=("s", "um", "um"))
+def test_the_size_is_guessed_in_the_units_of_the_image(open_panel: Bench) -> None:
+    hands, _, tab = opened(
+        open_panel, make_drifting_scene(), scale=(1, 2, 2), units=("s", "um", "um")
+    )
     hands.until(lambda: "guessed:" in tab.size.specialValueText())
     guess = float(tab.size.specialValueText().split()[1])
     assert tab.size.suffix() == " µm" and 20 < guess < 60
@@ -99,9 +101,9 @@ def test_the_size_is_guessed_in_the_units_of_the_image(bench: Bench) -> None:
     assert (tab.wanted().counting.diameter_um, tab.wanted().counting.diameter_px) == (30.0, None)
 
 
-def test_stopping_and_a_layer_that_was_deleted(bench: Bench) -> None:
+def test_stopping_and_a_layer_that_was_deleted(open_panel: Bench) -> None:
     scene = make_drifting_scene()
-    hands, layer, tab = opened(bench, scene)
+    hands, layer, tab = opened(open_panel, scene)
     by_truth(tab)
     tab.find.click()
     hands.until(lambda: hands.panel.controller.snapshot.done >= 2)

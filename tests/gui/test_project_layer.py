@@ -40,9 +40,11 @@ def shown(hands: Any) -> Any:
     return hands.panel.image.image
 
 
-def test_after_a_crash_the_last_project_is_one_click_away(bench: Bench, tmp_path: Path) -> None:
+def test_after_a_crash_the_last_project_is_one_click_away(
+    open_panel: Bench, tmp_path: Path
+) -> None:
     scene, model = make_drifting_scene(), Gated()
-    hands = bench(lambda _: model, tmp_path / "before")
+    hands = open_panel(lambda _: model, tmp_path / "before")
     assert hands.panel.image.last.isHidden()
     layer = hands.open(scene, scale=(1, 2, 2), units=("s", "um", "um"))
     for track in scene.tracks:
@@ -59,7 +61,7 @@ def test_after_a_crash_the_last_project_is_one_click_away(bench: Bench, tmp_path
     hands.rest()
     hands.close()
     hands.viewer.layers.clear()
-    hands = bench(lambda _: ToyModel(), tmp_path / "after")
+    hands = open_panel(lambda _: ToyModel(), tmp_path / "after")
     assert hands.panel.image.last.text().startswith("Go on with ")
     QTest.mouseClick(hands.panel.image.last, Qt.MouseButton.LeftButton)
     hands.until(lambda: hands.panel.controller.book.log.track_ids == scene.tracks)
@@ -78,10 +80,10 @@ def test_after_a_crash_the_last_project_is_one_click_away(bench: Bench, tmp_path
 
 
 def test_a_project_folder_from_elsewhere_is_opened_with_its_channel(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_panel: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = make_two_channel_scene()
-    hands = bench(root=tmp_path / "here")
+    hands = open_panel(root=tmp_path / "here")
     layer = hands.open(scene)
     hands.panel.image.channel.setCurrentIndex(1)
     hands.rest()
@@ -92,7 +94,7 @@ def test_a_project_folder_from_elsewhere_is_opened_with_its_channel(
     (folder,) = [each.parent for each in (tmp_path / "here").glob("*-c1-*/project.json")]
     moved = tmp_path / "elsewhere" / "mine"
     shutil.move(folder, moved)
-    hands = bench(root=tmp_path / "there")
+    hands = open_panel(root=tmp_path / "there")
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", staticmethod(lambda *_: str(moved)))
     QTest.mouseClick(hands.panel.image.open, Qt.MouseButton.LeftButton)
     hands.until(lambda: hands.panel.controller.book.log.track_ids == (1,))
@@ -102,17 +104,17 @@ def test_a_project_folder_from_elsewhere_is_opened_with_its_channel(
     assert not (tmp_path / "there").exists()
 
 
-def test_a_folder_that_is_no_project_is_told_in_one_line(bench: Bench, tmp_path: Path) -> None:
-    hands = bench()
+def test_a_folder_that_is_no_project_is_told_in_one_line(open_panel: Bench, tmp_path: Path) -> None:
+    hands = open_panel()
     hands.panel.open_project(tmp_path)
     hands.rest()
     (told,) = hands.told
     assert "expected a project folder" in told and len(hands.viewer.layers) == 0
 
 
-def test_the_review_is_walked_to_its_end_and_back(bench: Bench) -> None:
+def test_the_review_is_walked_to_its_end_and_back(open_panel: Bench) -> None:
     scene = make_jumping_scene()
-    hands = bench()
+    hands = open_panel()
     layer = hands.open(scene)
     control = hands.panel.controller
     for track in scene.tracks:

@@ -50,9 +50,9 @@ class Gated(ToyModel):
         return super().segment(embedding, queries)
 
 
-def test_from_a_click_to_saved_tables(bench: Bench, here: Path) -> None:
+def test_from_a_click_to_saved_tables(open_panel: Bench, results_folder: Path) -> None:
     scene = make_drifting_scene()
-    hands = bench()
+    hands = open_panel()
     layer = hands.open(scene, scale=(1, 2, 2), units=("s", "um", "um"))
     for track in scene.tracks:
         hands.press(Qt.Key.Key_N)
@@ -65,18 +65,18 @@ def test_from_a_click_to_saved_tables(bench: Bench, here: Path) -> None:
     assert shown.axis_labels == layer.axis_labels
     assert shown.units == layer.units
     assert hands.viewer.layers.selection.active == layer
-    hands.panel.save_results(here)
+    hands.panel.save_results(results_folder)
     hands.until(lambda: any("Saved" in text for text in hands.told))
-    assert pd.read_csv(here / "counts.csv").iloc[-1]["n"] == 3
+    assert pd.read_csv(results_folder / "counts.csv").iloc[-1]["n"] == 3
     assert (
-        pd.read_csv(here / "objects.csv")["area_um2"].iloc[0]
-        == 4 * pd.read_csv(here / "objects.csv")["area_px"].iloc[0]
+        pd.read_csv(results_folder / "objects.csv")["area_um2"].iloc[0]
+        == 4 * pd.read_csv(results_folder / "objects.csv")["area_px"].iloc[0]
     )
 
 
-def test_what_the_mouse_means(bench: Bench) -> None:
+def test_what_the_mouse_means(open_panel: Bench) -> None:
     scene = make_drifting_scene()
-    hands = bench()
+    hands = open_panel()
     layer = hands.open(scene)
     book = hands.panel.controller
     one, two = (scene.make_click(track, 0).yx[0] for track in (1, 2))
@@ -99,9 +99,9 @@ def test_what_the_mouse_means(bench: Bench) -> None:
     assert len(book.book.log) == 4
 
 
-def test_keys_undo_redo_accept_and_travel(bench: Bench) -> None:
+def test_keys_undo_redo_accept_and_travel(open_panel: Bench) -> None:
     scene = make_drifting_scene()
-    hands = bench()
+    hands = open_panel()
     layer = hands.open(scene)
     control = hands.panel.controller
     hands.click(layer, (0, *scene.make_click(1, 0).yx[0]))
@@ -123,9 +123,9 @@ def test_keys_undo_redo_accept_and_travel(bench: Bench) -> None:
     assert control.book.current == 1
 
 
-def test_cancel_midway_correct_and_undo(bench: Bench) -> None:
+def test_cancel_midway_correct_and_undo(open_panel: Bench) -> None:
     scene, model = make_jumping_scene(), Gated()
-    hands = bench(lambda _: model)
+    hands = open_panel(lambda _: model)
     layer = hands.open(scene)
     for track in scene.tracks:
         hands.press(Qt.Key.Key_N)
@@ -153,10 +153,10 @@ def test_cancel_midway_correct_and_undo(bench: Bench) -> None:
 
 
 def test_the_window_goes_on_while_twenty_objects_are_carried_over_thirty_frames(
-    bench: Bench, record_property: Any
+    open_panel: Bench, record_property: Any
 ) -> None:
     scene = make_drifting_scene(count=20, frames=30, shape=(128, 128))
-    hands = bench()
+    hands = open_panel()
     layer = hands.open(scene)
     for track in scene.tracks:
         hands.panel.controller.new()
@@ -191,10 +191,10 @@ def test_the_window_goes_on_while_twenty_objects_are_carried_over_thirty_frames(
 
 
 def test_closing_while_objects_are_carried_ends_the_thread_and_keeps_the_layers(
-    bench: Bench,
+    open_panel: Bench,
 ) -> None:
     scene, model = make_drifting_scene(), Gated()
-    hands = bench(lambda _: model)
+    hands = open_panel(lambda _: model)
     layer = hands.open(scene)
     hands.click(layer, (0, *scene.make_click(1, 0).yx[0]))
     hands.press(Qt.Key.Key_P, wait=False)
@@ -212,9 +212,9 @@ def test_closing_while_objects_are_carried_ends_the_thread_and_keeps_the_layers(
     hands.viewer.layers.remove(layer)
 
 
-def test_painting_and_moving_points_by_hand_are_prompts(bench: Bench) -> None:
+def test_painting_and_moving_points_by_hand_are_prompts(open_panel: Bench) -> None:
     scene = make_drifting_scene()
-    hands = bench()
+    hands = open_panel()
     layer = hands.open(scene)
     control = hands.panel.controller
     hands.press(Qt.Key.Key_W)
@@ -252,19 +252,19 @@ def test_painting_and_moving_points_by_hand_are_prompts(bench: Bench) -> None:
     ids=["scale and translate", "rotated", "affine"],
 )
 def test_a_click_lands_where_it_was_wherever_the_layer_lies(
-    bench: Bench, place: dict[str, Any]
+    open_panel: Bench, place: dict[str, Any]
 ) -> None:
     scene = make_drifting_scene()
-    hands = bench()
+    hands = open_panel()
     layer = hands.open(scene, **place)
     hands.panel.canvas.go_to(3)
     hands.click(layer, (3, *scene.make_click(2, 3).yx[0]))
     np.testing.assert_array_equal(hands.labels(layer)[3] > 0, scene.mask(2, 3))
 
 
-def test_channels_share_their_labels(bench: Bench) -> None:
+def test_channels_share_their_labels(open_panel: Bench) -> None:
     scene = make_two_channel_scene()
-    hands = bench()
+    hands = open_panel()
     layer = hands.open(scene)
     assert hands.panel.image.channel.count() == 2
     hands.click(layer, (0, 0, *scene.make_click(1, 0).yx[0]))
@@ -272,8 +272,10 @@ def test_channels_share_their_labels(bench: Bench) -> None:
     np.testing.assert_array_equal(hands.labels(layer)[:, 1] > 0, scene.labels == 1)
 
 
-def test_an_image_that_is_deleted_is_forgotten_when_napari_has_let_go_of_it(bench: Bench) -> None:
-    hands = bench()
+def test_an_image_that_is_deleted_is_forgotten_when_napari_has_let_go_of_it(
+    open_panel: Bench,
+) -> None:
+    hands = open_panel()
     layer = hands.open(make_drifting_scene())
     hands.viewer.layers.remove(layer)
     assert hands.panel.controller.place is not None
@@ -281,8 +283,8 @@ def test_an_image_that_is_deleted_is_forgotten_when_napari_has_let_go_of_it(benc
     assert hands.panel.image.image is None
 
 
-def test_lanes_and_tables_go_where_the_slider_goes(bench: Bench) -> None:
-    hands = bench()
+def test_lanes_and_tables_go_where_the_slider_goes(open_panel: Bench) -> None:
+    hands = open_panel()
     hands.open(make_drifting_scene())
     for dock in ("lanes", "tables"):
         if not hands.panel.docks.buttons[dock].isChecked():
@@ -296,12 +298,12 @@ def test_lanes_and_tables_go_where_the_slider_goes(bench: Bench) -> None:
 
 
 def test_precision_is_chosen_beside_the_model_and_kept(
-    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_panel: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """With the embedded model, on a processor that has bfloat16, whatever this one has."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     hands, scene = (
-        bench(lambda name: load_model(name, device="cpu"), tmp_path),
+        open_panel(lambda name: load_model(name, device="cpu"), tmp_path),
         make_drifting_scene(),
     )
     layer = hands.open(scene)

@@ -102,16 +102,18 @@ def test_pictures_of_every_kind(mode: str, axes: str, rgb: bool, tmp_path: Path)
     )
 
 
-def test_real_folders_of_frames_are_read(shared: Path) -> None:
-    folder = shared / "data" / "timelapse_mitocheck"
+def test_real_folders_of_frames_are_read(shared_folder: Path) -> None:
+    folder = shared_folder / "data" / "timelapse_mitocheck"
     stack = open_stack(folder, axes="TYX")
     assert stack.sizes == {"t": 30, "y": 190, "x": 211}
     last = sorted(folder.glob("*.tif"))[-1]
     np.testing.assert_array_equal(stack.read_plane({"t": 29}), tifffile.imread(last))
 
 
-def test_real_photographs_are_colours(shared: Path) -> None:
-    stack = open_stack(shared / "data" / "counting_bccd" / "JPEGImages" / "BloodImage_00000.jpg")
+def test_real_photographs_are_colours(shared_folder: Path) -> None:
+    stack = open_stack(
+        shared_folder / "data" / "counting_bccd" / "JPEGImages" / "BloodImage_00000.jpg"
+    )
     assert (stack.rgb, stack.sizes) == (True, {"c": 3, "y": 480, "x": 640})
     assert (
         stack.read_plane({"c": 0}).mean() > stack.read_plane({"c": 1}).mean()

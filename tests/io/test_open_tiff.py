@@ -440,9 +440,9 @@ def test_real_files(
     sizes: tuple[int, ...],
     dtype: str,
     spacing: float | None,
-    shared: Path,
+    shared_folder: Path,
 ) -> None:
-    path = shared / "data" / file
+    path = shared_folder / "data" / file
     stack = open_stack(path, axes=axes)
     assert (tuple(stack.sizes.values()), str(stack.data.dtype), stack.rgb) == (sizes, dtype, False)
     assert stack.spacing.x_um == (pytest.approx(spacing, rel=1e-6) if spacing else None)
@@ -460,6 +460,6 @@ def test_real_files(
         "timelapse_migration/cancer_cell_migration_crop.tif",
     ],
 )
-def test_real_files_that_do_not_name_their_axes_are_refused(file: str, shared: Path) -> None:
+def test_real_files_that_do_not_name_their_axes_are_refused(file: str, shared_folder: Path) -> None:
     with pytest.raises(AxesError, match="--axes ZYX or TYX"):
-        open_stack(shared / "data" / file)
+        open_stack(shared_folder / "data" / file)

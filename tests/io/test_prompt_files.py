@@ -279,8 +279,8 @@ def test_each_label_is_one_mask() -> None:
     assert log.entries == (MaskPrompt(4, 7, labels == 7), MaskPrompt(4, 300, labels == 300))
 
 
-def test_real_labels_are_masks(shared: Path) -> None:
-    labels = tifffile.imread(shared / "data" / "zstack_and_2d_stardist" / "mask2d.tif")
+def test_real_labels_are_masks(shared_folder: Path) -> None:
+    labels = tifffile.imread(shared_folder / "data" / "zstack_and_2d_stardist" / "mask2d.tif")
     log = make_mask_prompts(labels, 0)
     assert len(log) == 125
     assert sum(int(prompt.mask.sum()) for prompt in log.prompts) == np.count_nonzero(labels)

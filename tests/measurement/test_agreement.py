@@ -246,8 +246,8 @@ def test_labels_that_cannot_be_compared_are_refused(predicted, options, says):
         evaluate(predicted, TWO, **options)
 
 
-def test_real_labels_agree_with_themselves_and_an_eroded_copy_agrees_less(shared):
-    folder = shared / "data" / "zstack_nuclei_cells3d"
+def test_real_labels_agree_with_themselves_and_an_eroded_copy_agrees_less(shared_folder):
+    folder = shared_folder / "data" / "zstack_nuclei_cells3d"
     labels = tifffile.imread(folder / "nuclei_label.tif")[20:40]
     inner = np.where(
         np.logical_and.reduce(

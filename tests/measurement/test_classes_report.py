@@ -29,14 +29,14 @@ from tests.measurement.conftest import draw_square
 
 
 @pytest.fixture
-def table(video):
+def table(make_video):
     """Twelve squares on two frames: odd tracks large and dim, even ones small and bright."""
     labels, pixels = np.zeros((2, 40, 260), np.uint8), np.full((2, 40, 260), 100, np.uint16)
     for track in range(1, 13):
         draw_square(labels[0], track, 10, 20 * track - 10, 10 if track % 2 else 5)
         pixels[0][labels[0] == track] = 500 if track % 2 else 3000
     labels[1], pixels[1] = labels[0], pixels[0]
-    return objects(video(pixels), labels)
+    return objects(make_video(pixels), labels)
 
 
 def test_first_rule_that_holds_is_the_category(table):
@@ -126,7 +126,7 @@ def test_names_in_the_report_are_escaped():
     assert "<script" not in text and "&lt;script&gt;" in text
 
 
-def test_report_of_nothing_is_a_report(video):
+def test_report_of_nothing_is_a_report(make_video):
     walked = Video.of(Stack(np.zeros((2, 9, 9), np.uint8), "tyx"), contrast=Contrast(0, 1))
     rows = objects(walked, np.zeros((2, 9, 9), np.uint8))
     page = Page(render_report(walked, rows, tracks(rows, walked), count_objects(rows, 2), {}))

@@ -24,9 +24,9 @@ def blobs(seed: int = 0, shape: tuple[int, int] = (120, 160)) -> tuple[np.ndarra
     return labels, random.integers(0, 65536, shape).astype(np.uint16)
 
 
-def test_intensities_and_shapes_equal_those_of_scikit_image_exactly(video):
+def test_intensities_and_shapes_equal_those_of_scikit_image_exactly(make_video):
     labels, pixels = blobs()
-    table = objects(video(pixels[None]), labels).set_index("track")
+    table = objects(make_video(pixels[None]), labels).set_index("track")
     theirs = regionprops(labels, pixels.astype(np.float64))
     assert table.index.tolist() == [region.label for region in theirs]
     for region in theirs:
@@ -55,9 +55,9 @@ def test_intensities_and_shapes_equal_those_of_scikit_image_exactly(video):
         )
 
 
-def test_global_background_is_the_median_outside_all_objects(video):
+def test_global_background_is_the_median_outside_all_objects(make_video):
     labels, pixels = blobs(1)
-    row = objects(video(pixels[None]), labels).iloc[0]
+    row = objects(make_video(pixels[None]), labels).iloc[0]
     base = np.median(pixels[labels == 0])
     assert (row["background_global_c0"], row["corrected_sum_global_c0"]) == (
         base,
@@ -65,23 +65,23 @@ def test_global_background_is_the_median_outside_all_objects(video):
     )
 
 
-def test_parts_holes_and_edges_are_told(video):
+def test_parts_holes_and_edges_are_told(make_video):
     labels = np.zeros((30, 40), np.uint8)
     draw_square(draw_square(labels, 1, 2, 2, 7), 0, 4, 4, 2)
     draw_square(draw_square(labels, 2, 15, 5, 3), 2, 18, 8, 3)  # two squares that touch at a corner
     draw_square(draw_square(labels, 3, 15, 20, 3), 3, 15, 30, 3)
     draw_square(labels, 4, 27, 0, 3)
-    table = objects(video(np.zeros((1, 30, 40), np.uint8)), labels).set_index("track")
+    table = objects(make_video(np.zeros((1, 30, 40), np.uint8)), labels).set_index("track")
     assert table["holes"].tolist() == [1, 0, 0, 0]
     assert table["parts"].tolist() == [1, 1, 2, 1]
     assert table["on_edge"].tolist() == [False, False, False, True]
 
 
-def test_circularity_of_a_disc_is_about_one_and_of_a_bar_less(video):
+def test_circularity_of_a_disc_is_about_one_and_of_a_bar_less(make_video):
     y, x = np.mgrid[:100, :200]
     labels = ((y - 50) ** 2 + (x - 50) ** 2 <= 900).astype(np.uint8)
     labels[40:50, 110:190] = 2
-    disc, bar = objects(video(np.zeros((1, 100, 200), np.uint8)), labels)["circularity"]
+    disc, bar = objects(make_video(np.zeros((1, 100, 200), np.uint8)), labels)["circularity"]
     assert disc == pytest.approx(1.0, abs=0.1)
     assert bar == pytest.approx(4 * np.pi * 800 / 180**2, rel=0.15)
 
@@ -91,19 +91,19 @@ def test_circularity_of_a_disc_is_about_one_and_of_a_bar_less(video):
     [(np.uint16, 65535, {}), (np.uint8, 255, {}), (np.uint16, 4095, {0: 4095})],
     ids=str,
 )
-def test_saturated_pixels_are_counted_and_flagged(video, dtype, level, given):
+def test_saturated_pixels_are_counted_and_flagged(make_video, dtype, level, given):
     labels = draw_square(draw_square(np.zeros((20, 40), np.uint8), 1, 5, 5, 6), 2, 5, 25, 6)
     pixels = np.full((1, 20, 40), 100, dtype)
     pixels[0, 6:8, 6:9] = level
-    walked = video(pixels)
+    walked = make_video(pixels)
     table = objects(walked, labels, options=MeasurementOptions(saturation=given))
     assert table["saturated_px_c0"].tolist() == [6, 0]
     assert table["saturated_c0"].tolist() == [True, False]
     assert tracks(table, walked)["saturated_px_c0"].tolist() == [6, 0]
 
 
-def test_floats_have_no_saturation(video):
-    table = objects(video(np.full((1, 9, 9), 1e9, np.float32)), np.ones((9, 9), np.uint8))
+def test_floats_have_no_saturation(make_video):
+    table = objects(make_video(np.full((1, 9, 9), 1e9, np.float32)), np.ones((9, 9), np.uint8))
     assert table[["saturated_px_c0", "saturated_c0"]].isna().all(axis=None)
 
 
@@ -139,27 +139,29 @@ def spotted(
 @pytest.mark.parametrize(
     "noise", [0.0, 10.0, 40.0], ids=["no noise", "little noise", "a tenth of a spot"]
 )
-def test_spots_of_simulated_images_are_counted_within_five_percent(video, noise):
+def test_spots_of_simulated_images_are_counted_within_five_percent(make_video, noise):
     counts = [0, 1, 5, 12, 20]
     found, expected = np.zeros(len(counts)), np.zeros(len(counts))
     for seed in range(4):
         pixels, labels, _ = spotted(counts, seed=seed, noise=noise)
-        found += objects(video(pixels), labels)["spots_c0"].to_numpy(dtype=float)
+        found += objects(make_video(pixels), labels)["spots_c0"].to_numpy(dtype=float)
         expected += counts
     assert found[0] == 0
     assert np.abs(found.sum() - expected.sum()) <= 0.05 * expected.sum()
     assert (np.abs(found - expected) <= 0.05 * expected + 1).all()
 
 
-def test_light_of_simulated_spots_is_within_five_percent(video):
+def test_light_of_simulated_spots_is_within_five_percent(make_video):
     pixels, labels, light = spotted([5, 12, 20], seed=9, noise=5.0)
-    np.testing.assert_allclose(objects(video(pixels), labels)["spots_sum_c0"], light, rtol=0.05)
+    np.testing.assert_allclose(
+        objects(make_video(pixels), labels)["spots_sum_c0"], light, rtol=0.05
+    )
 
 
-def test_spots_of_a_z_stack_are_counted_once_and_not_once_per_slice(video):
+def test_spots_of_a_z_stack_are_counted_once_and_not_once_per_slice(make_video):
     counts = [0, 4, 12]
     pixels, labels, light = spotted(counts, seed=2, noise=10.0, depth=24)
-    walked = video(pixels, "zyx")
+    walked = make_video(pixels, "zyx")
     table = objects(walked, labels)
     rows = tracks(table, walked, spots=track_spots(walked, labels, table)).set_index("track")
     assert rows["spots_c0"].tolist() == counts
@@ -167,15 +169,15 @@ def test_spots_of_a_z_stack_are_counted_once_and_not_once_per_slice(video):
     assert table.groupby("track")["spots_c0"].sum().loc[3] > counts[2]
 
 
-def test_edge_of_a_bright_object_is_no_spot(video):
+def test_edge_of_a_bright_object_is_no_spot(make_video):
     labels = draw_square(np.zeros((60, 60), np.uint8), 1, 20, 20, 20)
     pixels = np.random.default_rng(1).normal(np.where(labels, 5000, 100), 20).astype(np.uint16)
-    assert objects(video(pixels[None]), labels)["spots_c0"].tolist() == [0]
+    assert objects(make_video(pixels[None]), labels)["spots_c0"].tolist() == [0]
 
 
-def test_spots_not_asked_for_are_empty_and_the_columns_stay(video):
+def test_spots_not_asked_for_are_empty_and_the_columns_stay(make_video):
     labels, pixels = blobs(2)
-    walked = video(pixels[None])
+    walked = make_video(pixels[None])
     bare = objects(
         walked,
         labels,
@@ -205,10 +207,10 @@ def nucleus_and_cell() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("by", ["ring", "cells"])
-def test_nucleus_to_cytoplasm_is_the_ratio_of_means_above_the_background(video, by):
+def test_nucleus_to_cytoplasm_is_the_ratio_of_means_above_the_background(make_video, by):
     nucleus, cell, pixels = nucleus_and_cell()
     row = objects(
-        video(pixels[None]),
+        make_video(pixels[None]),
         nucleus,
         options=MeasurementOptions(cells=cell if by == "cells" else None),
     ).iloc[0]
@@ -216,35 +218,39 @@ def test_nucleus_to_cytoplasm_is_the_ratio_of_means_above_the_background(video, 
     assert row["nucleus_cytoplasm_c0"] == 800 / 200
 
 
-def test_nucleus_outside_every_cell_has_no_cytoplasm(video):
+def test_nucleus_outside_every_cell_has_no_cytoplasm(make_video):
     nucleus, cell, pixels = nucleus_and_cell()
     row = objects(
-        video(pixels[None]), nucleus, options=MeasurementOptions(cells=np.where(nucleus, 0, cell))
+        make_video(pixels[None]),
+        nucleus,
+        options=MeasurementOptions(cells=np.where(nucleus, 0, cell)),
     ).iloc[0]
     assert row[["cytoplasm_mean_c0", "nucleus_cytoplasm_c0"]].isna().all()
 
 
-def test_pearson_is_that_of_scikit_image_on_the_pixels_of_the_object(video):
+def test_pearson_is_that_of_scikit_image_on_the_pixels_of_the_object(make_video):
     labels, first = blobs(3)
     second = (first // 2 + np.random.default_rng(3).integers(0, 9000, first.shape)).astype(
         np.uint16
     )
-    table = objects(video(np.stack([first, second])[None], "tcyx"), labels)
+    table = objects(make_video(np.stack([first, second])[None], "tcyx"), labels)
     expected = [pearson_corr_coeff(first, second, labels == track)[0] for track in table["track"]]
     np.testing.assert_allclose(table["pearson_c0_c1"], expected, rtol=1e-9)
 
 
-def test_manders_is_the_part_of_the_light_where_the_other_channel_has_a_signal(video):
+def test_manders_is_the_part_of_the_light_where_the_other_channel_has_a_signal(make_video):
     labels = draw_square(np.zeros((40, 40), np.uint8), 1, 10, 10, 20)
     pixels = np.full((2, 40, 40), 100, np.uint16)
     pixels[0, 10:20, 10:30], pixels[1, 10:15, 10:30] = 600, 1100
-    row = objects(video(pixels[None], "tcyx"), labels).iloc[0]
+    row = objects(make_video(pixels[None], "tcyx"), labels).iloc[0]
     assert (row["manders1_c0_c1"], row["manders2_c0_c1"]) == (0.5, 1.0)
 
 
-def test_three_channels_have_three_pairs(video):
+def test_three_channels_have_three_pairs(make_video):
     table = objects(
-        video(np.random.default_rng(0).integers(0, 99, (1, 3, 20, 20)).astype(np.uint8), "tcyx"),
+        make_video(
+            np.random.default_rng(0).integers(0, 99, (1, 3, 20, 20)).astype(np.uint8), "tcyx"
+        ),
         np.ones((20, 20), np.uint8),
     )
     assert [name for name in table.columns if name.startswith("pearson")] == [
@@ -254,7 +260,7 @@ def test_three_channels_have_three_pairs(video):
     ]
 
 
-def test_origin_and_fate_of_tracks(video):
+def test_origin_and_fate_of_tracks(make_video):
     labels = np.zeros((5, 40, 60), np.uint8)
     for frame, label, top, left in [
         *((frame, 1, 5, 5) for frame in range(3)),  # divides into 2 and 3
@@ -265,7 +271,7 @@ def test_origin_and_fate_of_tracks(video):
         (2, 6, 30, 30),  # comes from nowhere
     ]:
         draw_square(labels[frame], label, top, left, 4)
-    walked = video(np.zeros((5, 40, 60), np.uint8))
+    walked = make_video(np.zeros((5, 40, 60), np.uint8))
     family = [Track(2, parent=1), Track(3, parent=1)]
     rows = tracks(objects(walked, labels, tracks=family), walked, family)
     assert rows["origin"].tolist() == [
@@ -279,10 +285,10 @@ def test_origin_and_fate_of_tracks(video):
     assert rows["fate"].tolist() == ["division", "end", "end", "lost", "left", "lost"]
 
 
-def test_unknown_spacing_leaves_volumes_and_lengths_in_pixels(video):
+def test_unknown_spacing_leaves_volumes_and_lengths_in_pixels(make_video):
     from napari_sam2.core.stack import Spacing
 
-    walked = video(np.zeros((3, 9, 9), np.uint8), "zyx", spacing=Spacing())
+    walked = make_video(np.zeros((3, 9, 9), np.uint8), "zyx", spacing=Spacing())
     table = objects(walked, np.ones((3, 9, 9), np.uint8))
     row = tracks(table, walked).iloc[0]
     assert row["volume_px"] == 243 and pd.isna(row["volume_um3"])

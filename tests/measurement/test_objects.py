@@ -63,8 +63,10 @@ def naive(plane: np.ndarray, pixels: np.ndarray) -> dict[int, dict[str, float]]:
     return found
 
 
-def test_columns_are_those_of_the_design_in_order_for_every_channel(video):
-    table = objects(video(np.zeros((2, 3, 8, 8), np.uint8), "tcyx"), np.ones((2, 8, 8), np.uint8))
+def test_columns_are_those_of_the_design_in_order_for_every_channel(make_video):
+    table = objects(
+        make_video(np.zeros((2, 3, 8, 8), np.uint8), "tcyx"), np.ones((2, 8, 8), np.uint8)
+    )
     fixed = FIXED + [
         f"{name}_c{channel}" for channel in range(3) for name in (*PER_CHANNEL, "spots")
     ]
@@ -72,10 +74,10 @@ def test_columns_are_those_of_the_design_in_order_for_every_channel(video):
     assert len(set(table.columns)) == len(table.columns)
 
 
-def test_square_on_a_flat_background_has_the_numbers_it_was_drawn_with(video):
+def test_square_on_a_flat_background_has_the_numbers_it_was_drawn_with(make_video):
     labels = draw_square(np.zeros((1, 40, 40), np.uint8)[0], 3, 10, 20, 6)[None]
     pixels = np.where(labels == 3, 1100, 100).astype(np.uint16)
-    row = objects(video(pixels), labels).iloc[0]
+    row = objects(make_video(pixels), labels).iloc[0]
     expected = {
         "track": 3,
         "frame": 0,
@@ -103,10 +105,10 @@ def test_square_on_a_flat_background_has_the_numbers_it_was_drawn_with(video):
     assert row["category"] == ""
 
 
-def test_ramp_across_a_disc_has_its_analytic_sum_and_the_offset_is_taken_off(video):
+def test_ramp_across_a_disc_has_its_analytic_sum_and_the_offset_is_taken_off(make_video):
     y, x = np.mgrid[:64, :64]
     labels = ((y - 30) ** 2 + (x - 32) ** 2 <= 100).astype(np.uint32)
-    row = objects(video((1000 * x + 7).astype(np.uint16)[None]), labels).iloc[0]
+    row = objects(make_video((1000 * x + 7).astype(np.uint16)[None]), labels).iloc[0]
     area = int(labels.sum())
     assert row["sum_c0"] == area * (
         1000 * 32 + 7
@@ -116,14 +118,14 @@ def test_ramp_across_a_disc_has_its_analytic_sum_and_the_offset_is_taken_off(vid
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64], ids=str)
-def test_agrees_with_plain_loops_over_pixels(video, dtype):
+def test_agrees_with_plain_loops_over_pixels(make_video, dtype):
     random = np.random.default_rng(5)
     labels = ndimage.zoom(random.integers(0, 4, (6, 6)), 4, order=0).astype(np.uint16)
     pixels = (
         random.integers(0, 200, labels.shape)
         + (random.random(labels.shape) if np.dtype(dtype).kind == "f" else 0)
     ).astype(dtype)
-    table = objects(video(pixels[None]), labels).set_index("track")
+    table = objects(make_video(pixels[None]), labels).set_index("track")
     expected = pd.DataFrame(naive(labels, pixels)).T
     assert expected.index.tolist() == table.index.tolist()
     pd.testing.assert_frame_equal(
@@ -135,25 +137,25 @@ def test_agrees_with_plain_loops_over_pixels(video, dtype):
     )
 
 
-def test_saturated_16_bit_sums_are_exact(video):
+def test_saturated_16_bit_sums_are_exact(make_video):
     labels = np.zeros((300, 300), np.uint8)
     labels[5:-5, 5:-5] = 1
-    row = objects(video(np.full((1, 300, 300), 65535, np.uint16)), labels).iloc[0]
+    row = objects(make_video(np.full((1, 300, 300), 65535, np.uint16)), labels).iloc[0]
     assert (row["sum_c0"], row["std_c0"], row["corrected_sum_c0"]) == (65535 * 290 * 290, 0, 0)
 
 
-def test_float32_pixels_far_from_zero_keep_their_spread(video):
+def test_float32_pixels_far_from_zero_keep_their_spread(make_video):
     pixels = np.tile(np.array([1e6, 1e6 + 1], np.float32), (1, 200, 100))
     labels = np.ones((200, 200), np.uint8)
-    row = objects(video(pixels), labels).iloc[0]
+    row = objects(make_video(pixels), labels).iloc[0]
     assert row["mean_c0"] == 1e6 + 0.5
     assert row["std_c0"] == 0.5
 
 
-def test_every_channel_is_measured_and_not_only_the_one_walked(video):
+def test_every_channel_is_measured_and_not_only_the_one_walked(make_video):
     pixels = np.stack([np.full((2, 20, 20), value, np.uint16) for value in (10, 20, 30)], axis=1)
     labels = np.stack([draw_square(np.zeros((20, 20), np.uint8), 1, 8, 8, 3)] * 2)
-    table = objects(video(pixels, "tcyx"), labels)
+    table = objects(make_video(pixels, "tcyx"), labels)
     assert table[["mean_c0", "mean_c1", "mean_c2"]].to_numpy().tolist() == [[10, 20, 30]] * 2
 
 
@@ -167,18 +169,18 @@ def test_every_channel_is_measured_and_not_only_the_one_walked(video):
     ],
     ids=["z-stack", "time-lapse", "z of a 4D stack", "t of a 4D stack"],
 )
-def test_t_and_z_are_indices_and_empty_where_the_stack_has_none(video, axes, along, t, z):
+def test_t_and_z_are_indices_and_empty_where_the_stack_has_none(make_video, axes, along, t, z):
     table = objects(
-        video(np.zeros((2,) * (len(axes) - 2) + (9, 9), np.uint8), axes, along=along),
+        make_video(np.zeros((2,) * (len(axes) - 2) + (9, 9), np.uint8), axes, along=along),
         np.ones((2, 9, 9), np.uint8),
     )
     assert [None if pd.isna(value) else value for value in table["t"]] == t
     assert [None if pd.isna(value) else value for value in table["z"]] == z
 
 
-def test_unknown_spacing_gives_empty_cells_and_pixels_stay(video, tmp_path):
+def test_unknown_spacing_gives_empty_cells_and_pixels_stay(make_video, tmp_path):
     table = objects(
-        video(np.zeros((1, 9, 9), np.uint8), spacing=Spacing()), np.ones((9, 9), np.uint8)
+        make_video(np.zeros((1, 9, 9), np.uint8), spacing=Spacing()), np.ones((9, 9), np.uint8)
     )
     assert table[["area_um2", "y_um", "x_um"]].isna().all(axis=None)
     assert table["area_px"].tolist() == [81]
@@ -187,46 +189,46 @@ def test_unknown_spacing_gives_empty_cells_and_pixels_stay(video, tmp_path):
 
 
 @pytest.mark.parametrize("ids", [[1], [70000], [4294967295], [1, 255, 65536, 70000]], ids=str)
-def test_one_pixel_objects_with_large_ids(video, ids):
+def test_one_pixel_objects_with_large_ids(make_video, ids):
     labels = np.zeros((12, 40), np.uint32)
     labels[6, 3 + 10 * np.arange(len(ids))] = ids
     pixels = np.arange(480, dtype=np.uint16).reshape(1, 12, 40)
-    table = objects(video(pixels), labels)
+    table = objects(make_video(pixels), labels)
     assert table["track"].tolist() == ids
     assert table["sum_c0"].tolist() == [240 + 3 + 10 * number for number in range(len(ids))]
     assert table["std_c0"].tolist() == [0] * len(ids)
 
 
-def test_stack_without_objects_gives_an_empty_table_with_all_columns(video):
-    full = objects(video(np.zeros((3, 8, 8), np.uint8)), np.ones((3, 8, 8), np.uint8))
-    table = objects(video(np.zeros((3, 8, 8), np.uint8)), np.zeros((3, 8, 8), np.uint8))
+def test_stack_without_objects_gives_an_empty_table_with_all_columns(make_video):
+    full = objects(make_video(np.zeros((3, 8, 8), np.uint8)), np.ones((3, 8, 8), np.uint8))
+    table = objects(make_video(np.zeros((3, 8, 8), np.uint8)), np.zeros((3, 8, 8), np.uint8))
     assert len(table) == 0
     assert table.dtypes.to_dict() == full.dtypes.to_dict()
 
 
-def test_object_that_fills_the_frame_has_no_background(video):
-    row = objects(video(np.full((1, 8, 8), 5, np.uint8)), np.ones((8, 8), np.uint8)).iloc[0]
+def test_object_that_fills_the_frame_has_no_background(make_video):
+    row = objects(make_video(np.full((1, 8, 8), 5, np.uint8)), np.ones((8, 8), np.uint8)).iloc[0]
     assert row["sum_c0"] == 320
     assert np.isnan(row["background_c0"])
     assert np.isnan(row["corrected_sum_c0"])
 
 
-def test_background_of_an_object_whose_ring_is_empty_is_that_of_the_frame(video):
+def test_background_of_an_object_whose_ring_is_empty_is_that_of_the_frame(make_video):
     labels = np.full((60, 60), 2, np.uint8)
     draw_square(labels, 1, 20, 20, 5)
     labels[:, 40:] = 0
     pixels = np.where(labels == 0, 77, 900).astype(np.uint16)
     assert LabelRegions.of(labels).rings[0].size == 0
-    assert objects(video(pixels[None]), labels)["background_c0"].tolist() == [77, 77]
+    assert objects(make_video(pixels[None]), labels)["background_c0"].tolist() == [77, 77]
 
 
-def test_bright_neighbour_is_no_background(video):
+def test_bright_neighbour_is_no_background(make_video):
     labels = draw_square(draw_square(np.zeros((30, 40), np.uint8), 1, 10, 10, 8), 2, 10, 21, 8)
     pixels = np.select([labels == 2, labels == 1], [60000, 500], 40).astype(np.uint16)
-    assert objects(video(pixels[None]), labels)["background_c0"].tolist() == [40, 40]
+    assert objects(make_video(pixels[None]), labels)["background_c0"].tolist() == [40, 40]
 
 
-def test_facts_and_tracks_fill_score_presence_and_category_but_make_no_rows(video):
+def test_facts_and_tracks_fill_score_presence_and_category_but_make_no_rows(make_video):
     facts = {
         (1, 0): TrackStatus(0.9, Presence.PROMPTED),
         (1, 1): TrackStatus(None, Presence.TRACKED),
@@ -234,7 +236,7 @@ def test_facts_and_tracks_fill_score_presence_and_category_but_make_no_rows(vide
     }
     labels = np.ones((2, 9, 9), np.uint8)
     table = objects(
-        video(np.zeros((2, 9, 9), np.uint8)),
+        make_video(np.zeros((2, 9, 9), np.uint8)),
         labels,
         statuses=facts,
         tracks=[Track(1, category="nucleus")],
@@ -247,9 +249,9 @@ def test_facts_and_tracks_fill_score_presence_and_category_but_make_no_rows(vide
 
 
 @pytest.mark.parametrize("kind", ["array", "list", "callable", "LabelPlanes"])
-def test_labels_come_in_any_shape_that_can_be_read_by_plane(video, kind):
+def test_labels_come_in_any_shape_that_can_be_read_by_plane(make_video, kind):
     labels = np.random.default_rng(1).integers(0, 3, (3, 9, 9)).astype(np.uint8)
-    walked = video(np.zeros((3, 9, 9), np.uint8))
+    walked = make_video(np.zeros((3, 9, 9), np.uint8))
     given = {
         "array": labels,
         "list": list(labels),
@@ -259,11 +261,11 @@ def test_labels_come_in_any_shape_that_can_be_read_by_plane(video, kind):
     pd.testing.assert_frame_equal(objects(walked, given), objects(walked, labels))
 
 
-def test_one_frame_alone_gives_the_rows_of_the_whole(video):
+def test_one_frame_alone_gives_the_rows_of_the_whole(make_video):
     random = np.random.default_rng(2)
     labels, walked = (
         random.integers(0, 4, (3, 20, 20)).astype(np.uint16),
-        video(random.integers(0, 99, (3, 20, 20)).astype(np.uint8)),
+        make_video(random.integers(0, 99, (3, 20, 20)).astype(np.uint8)),
     )
     whole = objects(walked, labels)
     pd.testing.assert_frame_equal(
@@ -272,7 +274,7 @@ def test_one_frame_alone_gives_the_rows_of_the_whole(video):
     )
 
 
-def test_one_plane_of_labels_is_read_at_a_time(video):
+def test_one_plane_of_labels_is_read_at_a_time(make_video):
     class Watched:
         shape, dtype, asked = (3, 9, 9), np.dtype(np.uint8), []
 
@@ -280,7 +282,7 @@ def test_one_plane_of_labels_is_read_at_a_time(video):
             self.asked.append(index)
             return np.ones((9, 9), np.uint8)
 
-    objects(video(np.zeros((3, 9, 9), np.uint8)), Watched())
+    objects(make_video(np.zeros((3, 9, 9), np.uint8)), Watched())
     assert Watched.asked == [(0,), (1,), (2,)]
 
 
@@ -309,16 +311,16 @@ def test_one_plane_of_labels_is_read_at_a_time(video):
         "float plane",
     ],
 )
-def test_labels_that_do_not_fit_are_refused(video, labels, says):
+def test_labels_that_do_not_fit_are_refused(make_video, labels, says):
     with pytest.raises(LabelsError, match=says):
-        objects(video(np.zeros((2, 9, 9), np.uint8)), labels)
+        objects(make_video(np.zeros((2, 9, 9), np.uint8)), labels)
 
 
-def test_nan_in_a_channel_that_is_not_walked_is_refused(video):
+def test_nan_in_a_channel_that_is_not_walked_is_refused(make_video):
     pixels = np.zeros((1, 2, 9, 9), np.float32)
     pixels[0, 1, 0, 0] = np.nan
     with pytest.raises(IntensityError, match="frame 0"):
-        objects(video(pixels, "tcyx"), np.ones((9, 9), np.uint8))
+        objects(make_video(pixels, "tcyx"), np.ones((9, 9), np.uint8))
 
 
 def test_score_that_is_no_number_is_refused():
@@ -326,13 +328,13 @@ def test_score_that_is_no_number_is_refused():
         TrackStatus(float("nan"), Presence.TRACKED)
 
 
-def test_real_nuclei_agree_with_scipy(video, shared):
-    folder = shared / "data" / "zstack_nuclei_cells3d"
+def test_real_nuclei_agree_with_scipy(make_video, shared_folder):
+    folder = shared_folder / "data" / "zstack_nuclei_cells3d"
     pixels, labels = (
         tifffile.imread(folder / "nuclei.tif"),
         tifffile.imread(folder / "nuclei_label.tif"),
     )
-    table = objects(video(pixels, "zyx"), labels)
+    table = objects(make_video(pixels, "zyx"), labels)
     for frame in (25, 34, 51):
         ids = np.unique(labels[frame])[1:]
         here = table[table["frame"] == frame]

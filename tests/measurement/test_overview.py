@@ -48,11 +48,11 @@ def labels() -> np.ndarray:
 
 
 def test_picture_shows_frames_from_first_to_last_object_with_ids_and_units(
-    monkeypatch, video, labels, tmp_path
+    monkeypatch, make_video, labels, tmp_path
 ):
     figure = drawn(
         monkeypatch,
-        video((labels * 100).astype(np.uint16), "zyx"),
+        make_video((labels * 100).astype(np.uint16), "zyx"),
         labels,
         tmp_path / "overview.png",
     )
@@ -68,9 +68,11 @@ def test_picture_shows_frames_from_first_to_last_object_with_ids_and_units(
 
 
 def test_without_spacing_there_is_no_scale_bar_and_areas_are_in_pixels(
-    monkeypatch, video, labels, tmp_path
+    monkeypatch, make_video, labels, tmp_path
 ):
-    figure = drawn(monkeypatch, video(labels, spacing=Spacing()), labels, tmp_path / "overview.png")
+    figure = drawn(
+        monkeypatch, make_video(labels, spacing=Spacing()), labels, tmp_path / "overview.png"
+    )
     assert not any("µm" in text for text in written(figure))
     assert "area per track (px)" in written(figure)
     assert "frame 3" in written(figure)
@@ -78,25 +80,25 @@ def test_without_spacing_there_is_no_scale_bar_and_areas_are_in_pixels(
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 8, 9])
 @pytest.mark.parametrize("shape", [(40, 40), (20, 120), (120, 20)], ids=str)
-def test_any_number_of_frames_of_any_shape(video, tmp_path, frames, shape):
+def test_any_number_of_frames_of_any_shape(make_video, tmp_path, frames, shape):
     labels = np.zeros((frames, *shape), np.uint8)
     labels[:, 3:9, 3:9] = 1
-    walked = video(labels)
+    walked = make_video(labels)
     table = objects(walked, labels)
     draw_overview(walked, labels, table, count_objects(table, frames), tmp_path / "overview.png")
     assert imread(tmp_path / "overview.png").std() > 0.1
 
 
-def test_stack_without_objects_is_drawn_too(monkeypatch, video, tmp_path):
+def test_stack_without_objects_is_drawn_too(monkeypatch, make_video, tmp_path):
     empty = np.zeros((3, 20, 20), np.uint8)
-    figure = drawn(monkeypatch, video(empty), empty, tmp_path / "overview.png")
+    figure = drawn(monkeypatch, make_video(empty), empty, tmp_path / "overview.png")
     assert "objects per frame (0 objects in all)" in written(figure)
 
 
-def test_each_category_has_its_line(monkeypatch, video, labels, tmp_path):
+def test_each_category_has_its_line(monkeypatch, make_video, labels, tmp_path):
     figure = drawn(
         monkeypatch,
-        video(labels),
+        make_video(labels),
         labels,
         tmp_path / "o.png",
         tracks=[Track(7, category="nucleus"), Track(300, category="bud")],
@@ -105,20 +107,20 @@ def test_each_category_has_its_line(monkeypatch, video, labels, tmp_path):
 
 
 def test_lines_of_the_area_chart_are_those_of_the_table_and_gaps_stay_open(
-    monkeypatch, video, labels, tmp_path
+    monkeypatch, make_video, labels, tmp_path
 ):
     labels[10] = 0
-    figure = drawn(monkeypatch, video(labels), labels, tmp_path / "overview.png")
+    figure = drawn(monkeypatch, make_video(labels), labels, tmp_path / "overview.png")
     lines = {line.get_label(): line.get_ydata() for line in figure.axes[9].lines}
     expected = [144 * 0.125 if 3 <= frame <= 17 and frame != 10 else np.nan for frame in range(20)]
     np.testing.assert_array_equal(lines["7"], expected)
 
 
-def test_ids_are_left_out_where_they_would_cover_the_objects(monkeypatch, video, tmp_path):
+def test_ids_are_left_out_where_they_would_cover_the_objects(monkeypatch, make_video, tmp_path):
     crowd = np.kron(np.arange(1, 197).reshape(14, 14), np.pad(np.ones((4, 4)), 1)).astype(
         np.uint16
     )[None]
-    figure = drawn(monkeypatch, video(crowd), crowd, tmp_path / "overview.png")
+    figure = drawn(monkeypatch, make_video(crowd), crowd, tmp_path / "overview.png")
     assert "100" not in written(figure)
     assert len(figure.axes[0].collections[1].get_segments()) == 196
 
@@ -147,8 +149,8 @@ def test_colours_are_bright_and_those_of_neighbouring_ids_differ():
     ).all()  # seen on black: blue is where naive hues fail
 
 
-def test_picture_that_cannot_be_written_leaves_nothing(video, labels, tmp_path):
-    walked = video(labels)
+def test_picture_that_cannot_be_written_leaves_nothing(make_video, labels, tmp_path):
+    walked = make_video(labels)
     table = objects(walked, labels)
     with pytest.raises(OutputError, match="nowhere"):
         draw_overview(
@@ -157,8 +159,8 @@ def test_picture_that_cannot_be_written_leaves_nothing(video, labels, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_older_picture_stays_where_drawing_fails(monkeypatch, video, labels, tmp_path):
-    walked, path = video(labels), tmp_path / "overview.png"
+def test_older_picture_stays_where_drawing_fails(monkeypatch, make_video, labels, tmp_path):
+    walked, path = make_video(labels), tmp_path / "overview.png"
     table = objects(walked, labels)
     path.write_bytes(b"old")
 
@@ -173,11 +175,11 @@ def test_older_picture_stays_where_drawing_fails(monkeypatch, video, labels, tmp
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_labels_of_another_shape_are_refused(video, labels, tmp_path):
-    table = objects(video(labels), labels)
+def test_labels_of_another_shape_are_refused(make_video, labels, tmp_path):
+    table = objects(make_video(labels), labels)
     with pytest.raises(LabelsError):
         draw_overview(
-            video(labels),
+            make_video(labels),
             labels[:, :10],
             table,
             count_objects(table, 20),
@@ -209,9 +211,9 @@ def test_distances_are_written_in_the_unit_people_use(um, expected):
     ],
     ids=["seconds", "minutes", "hours", "unknown", "z"],
 )
-def test_place_of_a_frame_is_told_in_a_fitting_unit(video, axes, interval, expected):
+def test_place_of_a_frame_is_told_in_a_fitting_unit(make_video, axes, interval, expected):
     spacing = Spacing(z_um=0.5, t_s=interval)
     assert (
-        format_frame_position(video(np.zeros((10, 4, 4), np.uint8), axes, spacing=spacing), 9)
+        format_frame_position(make_video(np.zeros((10, 4, 4), np.uint8), axes, spacing=spacing), 9)
         == expected
     )

@@ -48,8 +48,8 @@ def by_track(video, scene, along="t", **kwargs):
     return tracks(objects(walked, labels, tracks=NAMED), walked, NAMED).set_index("track")
 
 
-def test_columns_of_a_time_lapse_are_those_of_the_design(video, scene):
-    table = by_track(video, scene).reset_index()
+def test_columns_of_a_time_lapse_are_those_of_the_design(make_video, scene):
+    table = by_track(make_video, scene).reset_index()
     head = [
         "track",
         "category",
@@ -65,8 +65,8 @@ def test_columns_of_a_time_lapse_are_those_of_the_design(video, scene):
     assert list(table.columns)[: len(fixed)] == fixed
 
 
-def test_first_last_frames_duration_parent_and_category(video, scene):
-    table = by_track(video, scene)
+def test_first_last_frames_duration_parent_and_category(make_video, scene):
+    table = by_track(make_video, scene)
     assert table[["first_frame", "last_frame", "n_frames"]].to_numpy().tolist() == [
         [0, 2, 3],
         [2, 4, 2],
@@ -78,25 +78,25 @@ def test_first_last_frames_duration_parent_and_category(video, scene):
     assert table["mean_area_um2"].tolist() == [(16 + 25 + 36) / 3 / 8, 12.5 / 8, 4 / 8]
 
 
-def test_volume_of_a_z_stack_is_its_voxels(video, scene):
-    table = by_track(video, scene, along="z")
+def test_volume_of_a_z_stack_is_its_voxels(make_video, scene):
+    table = by_track(make_video, scene, along="z")
     assert "duration_s" not in table.columns
     assert table["volume_um3"].tolist() == [77 * 0.25, 25 * 0.25, 4 * 0.25]
 
 
-def test_unknown_spacing_and_interval_give_empty_cells(video, scene):
+def test_unknown_spacing_and_interval_give_empty_cells(make_video, scene):
     for along, column in (("t", "duration_s"), ("z", "volume_um3")):
         assert (
-            by_track(video, scene, along=along, spacing=Spacing())[[column, "mean_area_um2"]]
+            by_track(make_video, scene, along=along, spacing=Spacing())[[column, "mean_area_um2"]]
             .isna()
             .all(axis=None)
         )
 
 
 @pytest.mark.parametrize("channel", [0, 1])
-def test_intensities_are_those_of_all_pixels_of_all_frames_together(video, scene, channel):
+def test_intensities_are_those_of_all_pixels_of_all_frames_together(make_video, scene, channel):
     labels, pixels = scene
-    table = by_track(video, scene)
+    table = by_track(make_video, scene)
     for track in (1, 2, 3):
         values = pixels[:, channel][labels == track].astype(float)
         found = table.loc[
@@ -109,25 +109,25 @@ def test_intensities_are_those_of_all_pixels_of_all_frames_together(video, scene
         )
 
 
-def test_corrected_sum_and_background_of_a_track_belong_together(video, scene):
-    table, pixels = by_track(video, scene), np.array([77, 25, 4])
+def test_corrected_sum_and_background_of_a_track_belong_together(make_video, scene):
+    table, pixels = by_track(make_video, scene), np.array([77, 25, 4])
     np.testing.assert_allclose(
         table["corrected_sum_c0"], table["sum_c0"] - pixels * table["background_c0"]
     )
 
 
-def test_track_without_background_on_one_frame_has_none_at_all(video):
+def test_track_without_background_on_one_frame_has_none_at_all(make_video):
     labels = np.zeros((2, 8, 8), np.uint8)
     labels[0], labels[1, 2:4, 2:4] = 1, 1
-    walked = video(np.full((2, 8, 8), 9, np.uint8))
+    walked = make_video(np.full((2, 8, 8), 9, np.uint8))
     row = tracks(objects(walked, labels), walked).iloc[0]
     assert row["sum_c0"] == 9 * 68
     assert np.isnan(row["background_c0"])
     assert np.isnan(row["corrected_sum_c0"])
 
 
-def test_no_objects_give_empty_tracks_with_their_columns_and_zero_counts(video):
-    walked = video(np.zeros((3, 8, 8), np.uint8))
+def test_no_objects_give_empty_tracks_with_their_columns_and_zero_counts(make_video):
+    walked = make_video(np.zeros((3, 8, 8), np.uint8))
     none = objects(walked, np.zeros((3, 8, 8), np.uint8))
     some = tracks(objects(walked, np.ones((3, 8, 8), np.uint8)), walked)
     empty = tracks(none, walked)
@@ -141,9 +141,9 @@ def test_no_objects_give_empty_tracks_with_their_columns_and_zero_counts(video):
     ]
 
 
-def test_counts_have_every_frame_and_category_and_count_tracks_in_all(video, scene):
+def test_counts_have_every_frame_and_category_and_count_tracks_in_all(make_video, scene):
     labels, pixels = scene
-    table = count_objects(objects(video(pixels, "tcyx"), labels, tracks=NAMED), 5)
+    table = count_objects(objects(make_video(pixels, "tcyx"), labels, tracks=NAMED), 5)
     by_frame = [("nucleus", [1, 1, 2, 0, 1]), ("vesicle", [0, 0, 0, 0, 1])]
     expected = [[str(frame), name, n[frame]] for frame in range(5) for name, n in by_frame]
     assert table.to_numpy().tolist() == [
@@ -154,16 +154,16 @@ def test_counts_have_every_frame_and_category_and_count_tracks_in_all(video, sce
     ]
 
 
-def test_counts_of_one_category_end_with_one_row(video, scene):
+def test_counts_of_one_category_end_with_one_row(make_video, scene):
     labels, pixels = scene
-    table = count_objects(objects(video(pixels, "tcyx"), labels), 5)
+    table = count_objects(objects(make_video(pixels, "tcyx"), labels), 5)
     assert table["frame"].tolist() == ["0", "1", "2", "3", "4", "all"]
     assert table["n"].tolist() == [1, 1, 2, 0, 2, 3]
 
 
-def test_tables_read_back_from_csv_give_the_same_tracks_and_counts(video, scene):
+def test_tables_read_back_from_csv_give_the_same_tracks_and_counts(make_video, scene):
     labels, pixels = scene
-    walked = video(pixels, "tcyx")
+    walked = make_video(pixels, "tcyx")
     table = objects(walked, labels, tracks=NAMED[:2])
     again = pd.read_csv(io.StringIO(table.to_csv(index=False)))
     pd.testing.assert_frame_equal(tracks(again, walked, NAMED), tracks(table, walked, NAMED))
@@ -175,19 +175,19 @@ def test_tables_read_back_from_csv_give_the_same_tracks_and_counts(video, scene)
     [(pd.DataFrame({"track": [1]}), "without the columns"), (None, "frames up to 4")],
     ids=["another table", "fewer frames"],
 )
-def test_tables_that_do_not_fit_are_refused(video, scene, table, says):
+def test_tables_that_do_not_fit_are_refused(make_video, scene, table, says):
     labels, pixels = scene
     with pytest.raises(LabelsError, match=says):
-        count_objects(objects(video(pixels, "tcyx"), labels) if table is None else table, 3)
+        count_objects(objects(make_video(pixels, "tcyx"), labels) if table is None else table, 3)
 
 
-def test_real_nuclei_are_counted_as_tracks(video, shared):
-    folder = shared / "data" / "zstack_nuclei_cells3d"
+def test_real_nuclei_are_counted_as_tracks(make_video, shared_folder):
+    folder = shared_folder / "data" / "zstack_nuclei_cells3d"
     pixels, labels = (
         tifffile.imread(folder / "nuclei.tif"),
         tifffile.imread(folder / "nuclei_label.tif"),
     )
-    walked = video(pixels, "zyx")
+    walked = make_video(pixels, "zyx")
     found = objects(walked, labels)
     assert count_objects(found, 60)["n"].iloc[-1] == 20
     table = tracks(found, walked).set_index("track")

@@ -337,9 +337,11 @@ def is_loaded(name: str, size: int) -> bool:
     return load_model(name, device="cpu").card.input_sizes == (size,)
 
 
-def test_import_of_metas_own_format(shared):
+def test_import_of_metas_own_format(shared_folder):
     model = import_checkpoint(
-        shared / "reference" / "meta_format_small.pt", input_size=256, configuration=SMALL.to_json()
+        shared_folder / "reference" / "meta_format_small.pt",
+        input_size=256,
+        configuration=SMALL.to_json(),
     )
     assert is_loaded(model.card.name, 256)
 

@@ -71,8 +71,10 @@ def test_a_key_of_metas_is_one_of_transformers(theirs: str, meta: str) -> None:
     assert theirs in state and theirs in _shapes(SMALL)
 
 
-def test_a_whole_checkpoint_of_metas(shared: Path) -> None:
-    tensors = torch.load(shared / "reference" / "meta_format_small.pt", weights_only=True)["model"]
+def test_a_whole_checkpoint_of_metas(shared_folder: Path) -> None:
+    tensors = torch.load(shared_folder / "reference" / "meta_format_small.pt", weights_only=True)[
+        "model"
+    ]
     state = rename_keys(tensors)
     check_keys(state, _shapes(infer_configuration(state, global_blocks=(5,))))
     assert torch.equal(

@@ -27,9 +27,9 @@ def nano() -> Sam2Predictor:
 
 
 @pytest.fixture(scope="module")
-def nuclei(shared: Path) -> tuple[list[Frame], np.ndarray]:
+def nuclei(shared_folder: Path) -> tuple[list[Frame], np.ndarray]:
     """Six frames of nuclei of about 20 pixels, and their labels, by frame."""
-    folder = shared / "data" / "timelapse_small_laptrack" / "napari_interactive_fix_data"
+    folder = shared_folder / "data" / "timelapse_small_laptrack" / "napari_interactive_fix_data"
     planes = tifffile.imread(folder / "example_images.tif")
     contrast = Contrast.of(list(planes))
     return [

@@ -29,14 +29,14 @@ Reference = Mapping[str, np.ndarray]
 
 
 @pytest.fixture(scope="module")
-def reference(shared: Path) -> Reference:
-    with np.load(shared / "reference" / "reference_small.npz") as file:
+def reference(shared_folder: Path) -> Reference:
+    with np.load(shared_folder / "reference" / "reference_small.npz") as file:
         return {key: file[key] for key in file}
 
 
 @pytest.fixture(scope="module")
-def model(shared: Path) -> Sam2Predictor:
-    path = shared / "reference" / "meta_format_small.pt"
+def model(shared_folder: Path) -> Sam2Predictor:
+    path = shared_folder / "reference" / "meta_format_small.pt"
     configuration = infer_configuration(
         key_mapping.rename_keys(checkpoints.read_checkpoint(path)[0]), global_blocks=GLOBAL_BLOCKS
     )

@@ -40,11 +40,11 @@ panel.session = Session(type(stack)(large, "zyx", name="large").as_video(), pane
 
 
 @pytest.fixture
-def page(lab: Callable[[list[str]], str], chromium: Any) -> Iterator[Any]:
+def page(jupyterlab: Callable[[list[str]], str], chromium: Any) -> Iterator[Any]:
     """A notebook with the panel of the sample in it, run."""
     context = chromium.new_context(viewport={"width": 1500, "height": 1250})
     page = context.new_page()
-    page.goto(lab(_CELLS))
+    page.goto(jupyterlab(_CELLS))
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
     _run_until(page, ".sam2-frame canvas")
     yield page
@@ -156,11 +156,11 @@ _STICKING_OUT = """() => {
 
 
 def test_nothing_sticks_out_where_names_are_long_and_windows_narrow(
-    lab: Callable[[list[str]], str], chromium: Any
+    jupyterlab: Callable[[list[str]], str], chromium: Any
 ) -> None:
     context = chromium.new_context(viewport={"width": 1200, "height": 1250})
     page = context.new_page()
-    page.goto(lab([_LONG]))
+    page.goto(jupyterlab([_LONG]))
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
     _run_until(page, ".sam2-frame canvas")
     for width in (1200, 700):

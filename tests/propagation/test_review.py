@@ -220,9 +220,9 @@ def test_extents_are_those_of_a_hand_count() -> None:
     assert compute_extents(np.zeros((3, 3), dtype=np.uint16)) == {}
 
 
-def test_a_session_is_reviewed_from_what_it_holds(start: Start) -> None:
+def test_a_session_is_reviewed_from_what_it_holds(open_session: Start) -> None:
     scene = make_dividing_scene(division_frame=4)
-    session = start(scene)
+    session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     whole = review_session(session)

@@ -26,35 +26,37 @@ def _asked(model: ToyModel, frame: int) -> list[ModelCall]:
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=str)
-def test_one_click_per_object_gives_the_whole_truth(scene: Scene, start: Start) -> None:
-    session = start(scene)
+def test_one_click_per_object_gives_the_whole_truth(scene: Scene, open_session: Start) -> None:
+    session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     np.testing.assert_array_equal(labels(session), scene.labels)
 
 
-def test_rule_1_a_fresh_frame_is_answered_without_memory(start: Start) -> None:
+def test_rule_1_a_fresh_frame_is_answered_without_memory(open_session: Start) -> None:
     scene, model = make_drifting_scene(), ToyModel()
-    start(scene, model).prompt(scene.make_click(1, 4))
+    open_session(scene, model).prompt(scene.make_click(1, 4))
     [call] = _asked(model, 4)
     assert call.shown_memories == ((),)
     assert call.max_logits == (None,)
 
 
 def test_rule_1_a_second_click_before_the_walk_sees_the_first_answer_but_no_memory(
-    start: Start,
+    open_session: Start,
 ) -> None:
     scene, model = make_drifting_scene(), ToyModel()
-    session = start(scene, model)
+    session = open_session(scene, model)
     session.prompt(scene.make_click(1, 4))
     session.prompt(scene.make_click(1, 4))
     assert _asked(model, 4)[-1].shown_memories == ((),)
     assert _asked(model, 4)[-1].max_logits[0] is not None
 
 
-def test_rule_1_a_correction_is_answered_with_memory_and_clamped_logits(start: Start) -> None:
+def test_rule_1_a_correction_is_answered_with_memory_and_clamped_logits(
+    open_session: Start,
+) -> None:
     scene, model = make_jumping_scene(), ToyModel()
-    session = start(scene, model)
+    session = open_session(scene, model)
     session.prompt(scene.make_click(1))
     session.run().finish()
     session.prompt(scene.make_click(1, 6))
@@ -64,9 +66,11 @@ def test_rule_1_a_correction_is_answered_with_memory_and_clamped_logits(start: S
     assert call.max_logits[0] <= LOGIT_CLAMP  # the frame was absent before: -1024 clamped
 
 
-def test_rule_2_memories_of_prompted_frames_are_made_when_the_walk_starts(start: Start) -> None:
+def test_rule_2_memories_of_prompted_frames_are_made_when_the_walk_starts(
+    open_session: Start,
+) -> None:
     scene, model = make_drifting_scene(), ToyModel()
-    session = start(scene, model)
+    session = open_session(scene, model)
     session.prompt(scene.make_click(1))
     session.prompt(scene.make_click(1))
     assert not [call for call in model.calls if call.kind == "remember"]
@@ -80,9 +84,11 @@ def test_rule_2_memories_of_prompted_frames_are_made_when_the_walk_starts(start:
     )
 
 
-def test_rule_3_conditioning_frames_and_the_last_six_and_sixteen_pointers(start: Start) -> None:
+def test_rule_3_conditioning_frames_and_the_last_six_and_sixteen_pointers(
+    open_session: Start,
+) -> None:
     scene, model = make_drifting_scene(frames=30), ToyModel()
-    session = start(scene, model)
+    session = open_session(scene, model)
     session.prompt(scene.make_click(1, 2))
     session.run().finish()
     shown = _asked(model, 29)[0].shown_memories[0]
@@ -101,9 +107,9 @@ def test_rule_3_conditioning_frames_and_the_last_six_and_sixteen_pointers(start:
     }
 
 
-def test_rule_3_the_pointer_of_a_conditioning_frame_ahead_is_not_shown(start: Start) -> None:
+def test_rule_3_the_pointer_of_a_conditioning_frame_ahead_is_not_shown(open_session: Start) -> None:
     scene, model = make_drifting_scene(), ToyModel()
-    session = start(scene, model)
+    session = open_session(scene, model)
     session.prompt_many([scene.make_click(1, 0), scene.make_click(1, 9)])
     session.run().finish()
     ages = {
@@ -114,9 +120,9 @@ def test_rule_3_the_pointer_of_a_conditioning_frame_ahead_is_not_shown(start: St
     assert ages == {0: (0, 5), 9: (0, None)}
 
 
-def test_rule_4_a_corrected_frame_stays_corrected(start: Start) -> None:
+def test_rule_4_a_corrected_frame_stays_corrected(open_session: Start) -> None:
     scene = make_touching_scene(same_level=True)
-    session = start(scene)
+    session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     merged = next(
@@ -132,9 +138,9 @@ def test_rule_4_a_corrected_frame_stays_corrected(start: Start) -> None:
     assert session.records()[1, merged].presence is Presence.PROMPTED
 
 
-def test_rule_4_a_correction_carries_on_from_its_frame(start: Start) -> None:
+def test_rule_4_a_correction_carries_on_from_its_frame(open_session: Start) -> None:
     scene = make_jumping_scene()
-    session = start(scene)
+    session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     assert not np.array_equal(labels(session), scene.labels), "the jump loses the object"
@@ -143,9 +149,9 @@ def test_rule_4_a_correction_carries_on_from_its_frame(start: Start) -> None:
     np.testing.assert_array_equal(labels(session), scene.labels)
 
 
-def test_rule_5_a_track_walks_both_ways_from_its_own_first_prompt(start: Start) -> None:
+def test_rule_5_a_track_walks_both_ways_from_its_own_first_prompt(open_session: Start) -> None:
     scene, model = make_drifting_scene(), ToyModel()
-    session = start(scene, model)
+    session = open_session(scene, model)
     session.prompt_many([scene.make_click(1, 3), scene.make_click(2, 6)])
     model.calls.clear()
     session.run().finish()
@@ -153,9 +159,9 @@ def test_rule_5_a_track_walks_both_ways_from_its_own_first_prompt(start: Start) 
     assert model.get_segmented_frames(2) == [7, 8, 9, 5, 4, 3, 2, 1, 0]
 
 
-def test_rule_6_tracks_do_not_change_each_other(start: Start) -> None:
+def test_rule_6_tracks_do_not_change_each_other(open_session: Start) -> None:
     scene = make_touching_scene()
-    alone, together = start(scene), start(scene)
+    alone, together = open_session(scene), open_session(scene)
     alone.prompt(scene.make_click(1, 2))
     alone.run().finish()
     together.prompt_many([scene.make_click(1, 2), scene.make_click(2, 7)])
@@ -168,9 +174,9 @@ def test_rule_6_tracks_do_not_change_each_other(start: Start) -> None:
         np.testing.assert_array_equal(one.logits, same.logits)
 
 
-def test_rule_6_a_correction_asks_about_its_own_track_alone(start: Start) -> None:
+def test_rule_6_a_correction_asks_about_its_own_track_alone(open_session: Start) -> None:
     scene, model = make_drifting_scene(), ToyModel()
-    session = start(scene, model)
+    session = open_session(scene, model)
     session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     model.calls.clear()
@@ -180,9 +186,9 @@ def test_rule_6_a_correction_asks_about_its_own_track_alone(start: Start) -> Non
     assert not model.embedded_frames, "no frame is encoded again"
 
 
-def test_rule_7_an_absent_object_writes_nothing_and_may_come_back(start: Start) -> None:
+def test_rule_7_an_absent_object_writes_nothing_and_may_come_back(open_session: Start) -> None:
     scene = make_returning_scene(absent_frames=3)
-    session = start(scene)
+    session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     absent = [frame for frame in range(10) if frame not in scene.find_frames(1)]
@@ -190,9 +196,9 @@ def test_rule_7_an_absent_object_writes_nothing_and_may_come_back(start: Start) 
     np.testing.assert_array_equal(labels(session), scene.labels)
 
 
-def test_rule_7_a_track_absent_too_long_leaves_the_walk(start: Start) -> None:
+def test_rule_7_a_track_absent_too_long_leaves_the_walk(open_session: Start) -> None:
     scene, model = make_ellipsoid_scene(slices=30), ToyModel()
-    session = start(scene, model, patience=2)
+    session = open_session(scene, model, patience=2)
     first, last = scene.find_frames(1)[0], scene.find_frames(1)[-1]
     session.prompt(scene.make_click(1, 15))
     model.calls.clear()
@@ -202,14 +208,14 @@ def test_rule_7_a_track_absent_too_long_leaves_the_walk(start: Start) -> None:
     assert min(asked) == first - 2
 
 
-def test_rule_8_what_is_held_does_not_grow_with_the_stack(start: Start) -> None:
+def test_rule_8_what_is_held_does_not_grow_with_the_stack(open_session: Start) -> None:
     from napari_sam2.core.plan import Step
     from napari_sam2.propagation.memory_bank import MemoryBank
     from napari_sam2.propagation.memory_policies import Sam2Policy
 
     policy, held = Sam2Policy(), []
     scene = make_drifting_scene(frames=80)
-    session = start(scene)
+    session = open_session(scene)
     session.prompt(scene.make_click(1))
     bank = MemoryBank.of(session._segment_store, 1)
     for stepped in session.run():
@@ -223,15 +229,15 @@ def test_rule_8_what_is_held_does_not_grow_with_the_stack(start: Start) -> None:
     assert held[-1] == (16, 6), "the prompted one and fifteen pointers, six of them with features"
 
 
-def test_tracks_of_a_frame_are_asked_about_together(start: Start) -> None:
+def test_tracks_of_a_frame_are_asked_about_together(open_session: Start) -> None:
     scene, model = make_drifting_scene(count=9), ToyModel(input_sizes=(64,))
-    session = start(scene, model)
+    session = open_session(scene, model)
     session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     assert [len(call.tracks) for call in model.calls if call.kind == "segment"] == [9] * 10
 
 
-def test_a_click_outside_every_object_is_an_absent_object(start: Start) -> None:
+def test_a_click_outside_every_object_is_an_absent_object(open_session: Start) -> None:
     scene = make_drifting_scene()
-    segment = start(scene).prompt(PointPrompt(0, 1, [(0, 0)], [True]))
+    segment = open_session(scene).prompt(PointPrompt(0, 1, [(0, 0)], [True]))
     assert not segment.present

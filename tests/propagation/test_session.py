@@ -22,7 +22,7 @@ from napari_sam2.testing.toy import ToyModel
 from tests.propagation.conftest import Start, labels
 
 
-def test_prompting_many_is_prompting_one_by_one(start: Start) -> None:
+def test_prompting_many_is_prompting_one_by_one(open_session: Start) -> None:
     scene = make_touching_scene()
     prompts = [
         scene.make_click(1, 0),
@@ -31,7 +31,7 @@ def test_prompting_many_is_prompting_one_by_one(start: Start) -> None:
         scene.make_click(2, 0),
         scene.make_click(1, 3),
     ]
-    one, many = start(scene), start(scene)
+    one, many = open_session(scene), open_session(scene)
     singly = [one.prompt(prompt) for prompt in prompts]
     together = many.prompt_many(prompts)
     for first, second in zip(singly, together, strict=True):
@@ -50,30 +50,30 @@ def test_prompting_many_is_prompting_one_by_one(start: Start) -> None:
     ids=["frame", "point", "box", "mask"],
 )
 def test_a_prompt_outside_the_video_is_refused_and_changes_nothing(
-    start: Start, prompt: PointPrompt, said: str
+    open_session: Start, prompt: PointPrompt, said: str
 ) -> None:
-    session = start(make_drifting_scene())
+    session = open_session(make_drifting_scene())
     with pytest.raises(PromptError, match="track 1, frame") as error:
         session.prompt_many([make_drifting_scene().make_click(1), prompt])
     assert said in str(error.value)
     assert len(session.log) == 0
 
 
-def test_nothing_prompted_nothing_to_carry(start: Start) -> None:
+def test_nothing_prompted_nothing_to_carry(open_session: Start) -> None:
     with pytest.raises(PlanError, match="prompt an object on one frame first"):
-        start(make_drifting_scene()).run()
+        open_session(make_drifting_scene()).run()
 
 
-def test_an_unknown_track_is_not_carried(start: Start) -> None:
-    session = start(make_drifting_scene())
+def test_an_unknown_track_is_not_carried(open_session: Start) -> None:
+    session = open_session(make_drifting_scene())
     session.prompt(make_drifting_scene().make_click(1))
     with pytest.raises(PlanError, match=r"tracks \[7\] have no prompt"):
         session.plan(tracks=[7])
 
 
-def test_undo_of_a_correction_brings_back_what_was_there(start: Start) -> None:
+def test_undo_of_a_correction_brings_back_what_was_there(open_session: Start) -> None:
     scene = make_jumping_scene()
-    session = start(scene)
+    session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     before, log = labels(session), session.log
@@ -85,9 +85,11 @@ def test_undo_of_a_correction_brings_back_what_was_there(start: Start) -> None:
     assert session.log == log
 
 
-def test_a_removed_track_is_neither_shown_nor_carried_and_undo_brings_it_back(start: Start) -> None:
+def test_a_removed_track_is_neither_shown_nor_carried_and_undo_brings_it_back(
+    open_session: Start,
+) -> None:
     scene = make_drifting_scene()
-    session = start(scene)
+    session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     before = labels(session)
@@ -97,48 +99,48 @@ def test_a_removed_track_is_neither_shown_nor_carried_and_undo_brings_it_back(st
     assert 2 not in {track for track, _ in session.records()}
     with pytest.raises(PromptError, match="track 2: is not there"):
         session.remove(2)
-    again = start(scene)
+    again = open_session(scene)
     again.replay(session.log)
     np.testing.assert_array_equal(labels(again), labels(session))
     assert session.undo()
     np.testing.assert_array_equal(labels(session), before)
 
 
-def test_undo_goes_back_to_the_empty_session(start: Start) -> None:
+def test_undo_goes_back_to_the_empty_session(open_session: Start) -> None:
     scene = make_drifting_scene()
-    session = start(scene)
+    session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     assert [session.undo() for _ in range(4)] == [True, True, True, False]
     assert not labels(session).any()
 
 
-def test_a_replayed_log_gives_the_same_labels(start: Start) -> None:
+def test_a_replayed_log_gives_the_same_labels(open_session: Start) -> None:
     scene = make_jumping_scene()
-    session = start(scene)
+    session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     session.prompt(scene.make_click(1, 5))
     session.run().finish()
     session.lock(2, 3)
     session.describe(Track(1, category="cell"))
-    again = start(scene)
+    again = open_session(scene)
     again.replay(session.log)
     np.testing.assert_array_equal(labels(again), labels(session))
     assert again.log == session.log
 
 
-def test_a_log_that_begins_otherwise_is_not_replayed(start: Start) -> None:
+def test_a_log_that_begins_otherwise_is_not_replayed(open_session: Start) -> None:
     scene = make_drifting_scene()
-    session = start(scene)
+    session = open_session(scene)
     session.prompt(scene.make_click(3))
     with pytest.raises(PromptError, match="holds other prompts"):
         session.replay(scene.make_log())
 
 
-def test_a_cancelled_run_keeps_what_is_done_and_goes_on_later(start: Start) -> None:
+def test_a_cancelled_run_keeps_what_is_done_and_goes_on_later(open_session: Start) -> None:
     scene, model = make_drifting_scene(), ToyModel()
-    session = start(scene, model)
+    session = open_session(scene, model)
     session.prompt_many(scene.make_log().prompts)
     run = session.run()
     for stepped in run:
@@ -153,9 +155,9 @@ def test_a_cancelled_run_keeps_what_is_done_and_goes_on_later(start: Start) -> N
     np.testing.assert_array_equal(labels(session), scene.labels)
 
 
-def test_a_correction_after_a_cancelled_run_is_carried_too(start: Start) -> None:
+def test_a_correction_after_a_cancelled_run_is_carried_too(open_session: Start) -> None:
     scene = make_jumping_scene()
-    session = start(scene)
+    session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
     run = session.run()
     for stepped in run:
@@ -166,9 +168,9 @@ def test_a_correction_after_a_cancelled_run_is_carried_too(start: Start) -> None
     np.testing.assert_array_equal(labels(session), scene.labels)
 
 
-def test_a_correction_stops_where_nothing_changes_any_more(start: Start) -> None:
+def test_a_correction_stops_where_nothing_changes_any_more(open_session: Start) -> None:
     scene, model = make_drifting_scene(frames=40), ToyModel()
-    session = start(scene, model)
+    session = open_session(scene, model)
     session.prompt(scene.make_click(1))
     session.run().finish()
     session.prompt(MaskPrompt(20, 1, scene.mask(1, 20)))  # what it was already
@@ -177,9 +179,9 @@ def test_a_correction_stops_where_nothing_changes_any_more(start: Start) -> None
     assert sorted(model.get_segmented_frames(1)) == [18, 19, 21, 22]
 
 
-def test_only_some_tracks_one_way_some_frames(start: Start) -> None:
+def test_only_some_tracks_one_way_some_frames(open_session: Start) -> None:
     scene, model = make_drifting_scene(), ToyModel()
-    session = start(scene, model)
+    session = open_session(scene, model)
     session.prompt_many([scene.make_click(track, 5) for track in scene.tracks])
     model.calls.clear()
     session.run(session.plan(direction="backward", frames=(2, 9), tracks=[3])).finish()
@@ -187,9 +189,9 @@ def test_only_some_tracks_one_way_some_frames(start: Start) -> None:
     assert not model.get_segmented_frames(1)
 
 
-def test_after_one_way_the_other_can_be_asked_for(start: Start) -> None:
+def test_after_one_way_the_other_can_be_asked_for(open_session: Start) -> None:
     scene, model = make_drifting_scene(), ToyModel()
-    session = start(scene, model)
+    session = open_session(scene, model)
     session.prompt(scene.make_click(1, 5))
     session.run(session.plan(direction="forward")).finish()
     model.calls.clear()
@@ -197,9 +199,9 @@ def test_after_one_way_the_other_can_be_asked_for(start: Start) -> None:
     assert model.get_segmented_frames(1) == [4, 3, 2, 1, 0]
 
 
-def test_a_locked_frame_is_not_overwritten_until_it_is_unlocked(start: Start) -> None:
+def test_a_locked_frame_is_not_overwritten_until_it_is_unlocked(open_session: Start) -> None:
     scene, model = make_drifting_scene(), ToyModel()
-    session = start(scene, model)
+    session = open_session(scene, model)
     session.prompt(scene.make_click(1))
     session.run().finish()
     session.lock(1, 4)
@@ -212,18 +214,18 @@ def test_a_locked_frame_is_not_overwritten_until_it_is_unlocked(start: Start) ->
     assert session.records()[1, 4].presence is Presence.TRACKED
 
 
-def test_a_frame_that_was_never_reached_cannot_be_locked(start: Start) -> None:
-    session = start(make_drifting_scene())
+def test_a_frame_that_was_never_reached_cannot_be_locked(open_session: Start) -> None:
+    session = open_session(make_drifting_scene())
     session.prompt(make_drifting_scene().make_click(1))
     with pytest.raises(PromptError, match="nothing to lock"):
         session.lock(1, 4)
 
 
 def test_a_killed_session_goes_on_from_its_folder_to_the_same_labels(
-    tmp_path: Path, start: Start
+    tmp_path: Path, open_session: Start
 ) -> None:
     scene = make_drifting_scene(frames=20)
-    whole = start(scene)
+    whole = open_session(scene)
     whole.prompt_many([scene.make_click(track, 8) for track in scene.tracks])
     whole.run().finish()
 
@@ -236,16 +238,16 @@ def test_a_killed_session_goes_on_from_its_folder_to_the_same_labels(
     killed.close()
 
     model = ToyModel()
-    again = start(scene, model, folder=tmp_path)
+    again = open_session(scene, model, folder=tmp_path)
     again.resume(log)
     again.run().finish()
     assert model.get_segmented_frames(1) == [5, 4, 3, 2, 1, 0]
     np.testing.assert_array_equal(labels(again), labels(whole))
 
 
-def test_a_fresh_prompt_between_walks_starts_its_own_walk(start: Start) -> None:
+def test_a_fresh_prompt_between_walks_starts_its_own_walk(open_session: Start) -> None:
     scene, model = make_drifting_scene(), ToyModel()
-    session = start(scene, model)
+    session = open_session(scene, model)
     session.prompt(scene.make_click(1))
     session.run().finish()
     session.prompt(scene.make_click(2, 6))
@@ -255,7 +257,7 @@ def test_a_fresh_prompt_between_walks_starts_its_own_walk(start: Start) -> None:
     assert not model.get_segmented_frames(1)
 
 
-def test_a_run_that_fails_says_so_and_keeps_what_it_has(start: Start) -> None:
+def test_a_run_that_fails_says_so_and_keeps_what_it_has(open_session: Start) -> None:
     scene = make_drifting_scene()
 
     class Failing(ToyModel):
@@ -264,7 +266,7 @@ def test_a_run_that_fails_says_so_and_keeps_what_it_has(start: Start) -> None:
                 raise RuntimeError("out of memory")
             return super().segment(embedding, queries)
 
-    session = start(scene, Failing())
+    session = open_session(scene, Failing())
     session.prompt_many(scene.make_log().prompts)
     run = session.run()
     with pytest.raises(RuntimeError, match="out of memory"):
@@ -273,12 +275,12 @@ def test_a_run_that_fails_says_so_and_keeps_what_it_has(start: Start) -> None:
     np.testing.assert_array_equal(labels(session)[:6], scene.labels[:6])
 
 
-def test_a_prompt_that_fails_is_not_in_the_log(start: Start) -> None:
+def test_a_prompt_that_fails_is_not_in_the_log(open_session: Start) -> None:
     class Failing(ToyModel):
         def segment(self, embedding, queries):  # type: ignore[no-untyped-def]
             raise RuntimeError("out of memory")
 
-    session = start(make_drifting_scene(), Failing())
+    session = open_session(make_drifting_scene(), Failing())
     with pytest.raises(RuntimeError):
         session.prompt(make_drifting_scene().make_click(1))
     assert len(session.log) == 0
@@ -294,10 +296,10 @@ def test_settings_that_cannot_be_kept_are_refused() -> None:
 
 
 def test_memories_a_correction_was_answered_with_are_not_made_again_for_its_walk(
-    start: Start,
+    open_session: Start,
 ) -> None:
     scene, model = make_drifting_scene(frames=12), ToyModel()
-    session = start(scene, model)
+    session = open_session(scene, model)
     session.prompt(scene.make_click(1))
     session.run().finish()
     model.calls.clear()

@@ -268,10 +268,10 @@ def test_a_broken_npz_is_named(tmp_path: Path) -> None:
         pairs[1].read(0)
 
 
-def test_the_images_of_the_shared_pack_can_be_drawn_from(shared: Path) -> None:
-    picked: list[Any] = open_pack(shared / "train", row_filter=lambda row: row.source != "dsb2018")[
-        ::40
-    ]
+def test_the_images_of_the_shared_pack_can_be_drawn_from(shared_folder: Path) -> None:
+    picked: list[Any] = open_pack(
+        shared_folder / "train", row_filter=lambda row: row.source != "dsb2018"
+    )[::40]
     source = PairSource(picked)
     for item in range(len(source)):
         clip = source.draw(item, np.random.default_rng(item), length=3, size=96)
