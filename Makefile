@@ -1,6 +1,7 @@
 # Two commands, each doing all of its own set-up into .venv on a fresh machine:
 #   make demo    runs the main job on the shipped samples
 #   make test    runs every check: style, types, layers, tests
+#   make docs    builds the documentation site into build/site; warnings are errors
 # Another Python: make demo PYTHON=python3.12
 
 PYTHON ?= python3
@@ -13,10 +14,10 @@ SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
 
-.PHONY: help demo test clean
+.PHONY: help demo test docs clean
 
 help:
-	@sed -n '2,3s/^# *//p' Makefile
+	@sed -n '2,4s/^# *//p' Makefile
 
 demo: $(READY)
 	@$(BIN)/napari-sam2 demo --out $(OUT)
@@ -27,6 +28,10 @@ test: $(READY)
 	@echo "layers" && $(BIN)/lint-imports --no-cache
 	@echo "tests"  && $(SCREEN) $(BIN)/python -m pytest
 	@echo "make test: style, types, layers and tests passed"
+
+docs: $(READY)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "make docs: build/site/index.html"
 
 # Set up again when what is needed changed; a stopped set-up leaves no stamp behind.
 $(READY): pyproject.toml .ci/setup .ci/torch_source.py

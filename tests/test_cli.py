@@ -579,3 +579,11 @@ def test_precision_is_asked_for_and_written_down(
             "precision 'float16': device 'cpu' computes in float32, bfloat16; choose one of these"
             in capsys.readouterr().err
         )
+
+
+def test_version_names_what_results_depend_on(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+    printed = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert printed.startswith("napari-sam2 ") and "numpy" in printed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ def make_parser() -> argparse.ArgumentParser:
         prog="napari-sam2",
         description="Prompt an object once, carry it through the stack with SAM 2, count and measure it.",
     )
+    top.add_argument("--version", action=_PrintVersion, help="print the versions and exit")
     top.set_defaults(after_stop="")
     subparsers = top.add_subparsers(required=True, metavar="COMMAND")
     for add in (
@@ -30,6 +32,21 @@ def make_parser() -> argparse.ArgumentParser:
     ):
         add(subparsers)
     return top
+
+
+class _PrintVersion(argparse.Action):
+    """Print the versions of this package and of those that results depend on, and exit."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, help: str) -> None:
+        super().__init__(option_strings, dest, nargs=0, default=argparse.SUPPRESS, help=help)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object, **__: object) -> None:
+        from napari_sam2.core.provenance import collect_versions
+
+        versions = collect_versions()
+        print("napari-sam2", versions.pop("napari-sam2", "unknown"))
+        print("\n".join(f"  {name} {version}" for name, version in versions.items()))
+        parser.exit()
 
 
 def _add_demo(subparsers: Any) -> None:

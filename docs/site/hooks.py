@@ -1,0 +1,41 @@
+"""mkdocs hooks: pages that stand beside `docs/` in the repository become pages of the site."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from mkdocs.structure.files import File, Files
+
+ROOT = Path(__file__).parents[2]
+PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "sample_data/README.md")
+"""Pages outside `docs/`, by their path in the repository; in the site they lie below `repository/`."""
+
+
+def on_files(files: Files, config: Any, **_: Any) -> Files:
+    """Add the pages of the repository."""
+    for page in PAGES:
+        target = f"repository/{page if page.endswith('.md') else page + '.md'}"
+        text = _redirect((ROOT / page).read_text(encoding="utf-8"), Path("repository") / page)
+        files.append(File.generated(config, target, content=text))
+    return files
+
+
+def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
+    """Let links that leave `docs/` lead to the added pages."""
+    return re.sub(
+        r"\]\(((?:\.\./)+)(" + "|".join(map(re.escape, PAGES)) + r")(#[^)]*)?\)",
+        lambda link: (
+            f"]({'../' * (link[1].count('../') - 1)}repository/"
+            f"{link[2] if link[2].endswith('.md') else link[2] + '.md'}{link[3] or ''})"
+        ),
+        markdown,
+    )
+
+
+def _redirect(text: str, page: Path) -> str:
+    """Links of a page of the repository, as they are in the site."""
+    up = "../" * (len(page.parts) - 1)
+    text = re.sub(r"\]\((?:\.\./)*docs/([^)]+)\)", rf"]({up}\1)", text)
+    return re.sub(r"\]\(LICENSE\)", "](LICENSE.md)", text)
