@@ -35,31 +35,34 @@ from napari_sam2.propagation.embedding_cache import EmbeddingCache
 from napari_sam2.propagation.segment_store import SegmentStore
 from napari_sam2.propagation.session import Session, SessionSettings
 
-REST_OF_PROPAGATION = "the rest of the engine"
+REST_OF_PROPAGATION = "the rest of the propagation"
 STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
-    "read": ((EmbeddingCache, "_read"),),
+    "read": ((EmbeddingCache, "_read_frame"),),
     "resize": ((Window, "crop"),),
     "encode": ((Sam2Network, "embed"),),
-    "gather features": ((Sam2Predictor, "_features"), (ObjectCropModel, "_features")),
-    "gather memories": ((Sam2Predictor, "_remembered"), (ObjectCropModel, "_remembered")),
-    "memory attention": ((Sam2Network, "conditioned"),),
+    "gather features": ((Sam2Predictor, "_get_features"), (ObjectCropModel, "_get_features")),
+    "gather memories": (
+        (Sam2Predictor, "_gather_memories"),
+        (ObjectCropModel, "_gather_memories"),
+    ),
+    "memory attention": ((Sam2Network, "condition_on_memory"),),
     "decoder": ((Sam2Network, "decode"),),
-    "memory encoder": ((Sam2Network, "remember"),),
+    "memory encoder": ((Sam2Network, "encode_memory"),),
     "the rest of the model": (
         (Sam2Predictor, "segment"),
         (ObjectCropModel, "segment"),
         (Sam2Predictor, "remember"),
         (ObjectCropModel, "remember"),
     ),
-    "policy": ((propagate, "recall"),),
-    "trail": (
+    "policy": ((propagate, "select_memories"),),
+    "segment store": (
         (SegmentStore, "put"),
         (SegmentStore, "get"),
-        (SegmentStore, "on_frame"),
-        (SegmentStore, "trace"),
-        (SegmentStore, "state"),
+        (SegmentStore, "get_frame"),
+        (SegmentStore, "get_record"),
+        (SegmentStore, "load_state"),
     ),
-    "label plane": ((sessions, "label_plane"),),
+    "label plane": ((sessions, "compose_label_plane"),),
 }
 """What is done in each stage: a method of a class, or a name in a module."""
 

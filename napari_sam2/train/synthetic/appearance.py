@@ -266,16 +266,13 @@ def render_ct_or_mr(context: RenderContext) -> np.ndarray:
 
 
 RENDERERS: dict[str, Callable[[RenderContext], np.ndarray]] = {
-    look.__name__: look
-    for look in (
-        render_fluorescence,
-        render_membrane,
-        render_phase_contrast,
-        render_dic,
-        render_histology,
-        render_electron_microscopy,
-        render_ct_or_mr,
-    )
+    "fluorescence": render_fluorescence,
+    "membrane": render_membrane,
+    "phase_contrast": render_phase_contrast,
+    "dic": render_dic,
+    "histology": render_histology,
+    "electron_microscopy": render_electron_microscopy,
+    "ct_or_mr": render_ct_or_mr,
 }
 
 

@@ -90,7 +90,7 @@ def paint_nuclei(setup: _SceneSetup) -> SyntheticClip:
     return setup.render(
         setup.compute_field(bodies, roughness=rng.uniform(0, 0.12)),
         radius,
-        "glowing glowing glowing stained relief phase",
+        "fluorescence fluorescence fluorescence histology dic phase_contrast",
     )
 
 
@@ -105,7 +105,9 @@ def paint_slices(setup: _SceneSetup) -> SyntheticClip:
     )
     field = setup.compute_field(bodies, roughness=rng.uniform(0, 0.12), drift_px=rng.uniform(0, 2))
     frames, labels = setup.render(
-        field, radius, "glowing glowing glowing outlined stained electron"
+        field,
+        radius,
+        "fluorescence fluorescence fluorescence membrane histology electron_microscopy",
     )
     if rng.random() < 0.6:
         frames = gaussian_filter1d(frames, rng.uniform(0.3, 0.9), axis=0, mode="nearest")
@@ -134,7 +136,11 @@ def paint_tissue(setup: _SceneSetup) -> SyntheticClip:
         limit=rng.uniform(1.1, 2.2),
         drift_px=rng.uniform(0, 1.5),
     )
-    return setup.render(field, radius, "outlined outlined outlined electron electron glowing phase")
+    return setup.render(
+        field,
+        radius,
+        "membrane membrane membrane electron_microscopy electron_microscopy fluorescence phase_contrast",
+    )
 
 
 def paint_colony(setup: _SceneSetup) -> SyntheticClip:
@@ -158,7 +164,7 @@ def paint_colony(setup: _SceneSetup) -> SyntheticClip:
     return setup.render(
         setup.compute_field(bodies, roughness=rng.uniform(0, 0.08)),
         radius,
-        "glowing phase phase relief",
+        "fluorescence phase_contrast phase_contrast dic",
     )
 
 
@@ -184,7 +190,9 @@ def paint_crawling(setup: _SceneSetup) -> SyntheticClip:
     field = setup.compute_field(
         bodies, roughness=rng.uniform(0.1, 0.35), drift_px=rng.uniform(0, 2)
     )
-    return setup.render(field, radius, "phase phase relief glowing stained outlined")
+    return setup.render(
+        field, radius, "phase_contrast phase_contrast dic fluorescence histology membrane"
+    )
 
 
 def paint_organs(setup: _SceneSetup) -> SyntheticClip:
@@ -206,7 +214,7 @@ def paint_organs(setup: _SceneSetup) -> SyntheticClip:
     return setup.render(
         setup.compute_field(bodies, roughness=rng.uniform(0.05, 0.25), drift_px=rng.uniform(0, 2)),
         radius,
-        "scanned scanned scanned glowing electron",
+        "ct_or_mr ct_or_mr ct_or_mr fluorescence electron_microscopy",
     )
 
 
@@ -218,7 +226,9 @@ def paint_strands(setup: _SceneSetup) -> SyntheticClip:
     radii = radius * np.exp(rng.normal(0, 0.15, count))
     field = compute_filament_field(_make_curves(setup, count), radii, size=setup.size)
     return setup.render(
-        field, max(3.0, 2 * radius), "glowing glowing phase stained relief outlined"
+        field,
+        max(3.0, 2 * radius),
+        "fluorescence fluorescence phase_contrast histology dic membrane",
     )
 
 
@@ -249,16 +259,13 @@ def _make_curves(setup: _SceneSetup, count: int) -> np.ndarray:
 
 
 SCENE_PAINTERS: dict[str, Callable[[_SceneSetup], SyntheticClip]] = {
-    scene.__name__: scene
-    for scene in (
-        paint_nuclei,
-        paint_slices,
-        paint_tissue,
-        paint_colony,
-        paint_crawling,
-        paint_organs,
-        paint_strands,
-    )
+    "nuclei": paint_nuclei,
+    "slices": paint_slices,
+    "tissue": paint_tissue,
+    "colony": paint_colony,
+    "crawling": paint_crawling,
+    "organs": paint_organs,
+    "strands": paint_strands,
 }
 """Every scene by name."""
 
