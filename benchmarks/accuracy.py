@@ -20,8 +20,7 @@ from benchmarks import machine
 from napari_sam2.api.session import Session
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.core.stack import Stack
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Stack, Video
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.measurement.evaluation.agreement import evaluate
 from napari_sam2.models.device import describe_device

@@ -19,8 +19,7 @@ import numpy as np
 from benchmarks import machine
 from napari_sam2.api.count import CountingOptions, count_video
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.core.stack import Spacing, Stack
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Spacing, Stack, Video
 from napari_sam2.measurement.features.objects import measure_frame_objects
 from napari_sam2.models.load import load_model
 

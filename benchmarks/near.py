@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks import machine
 from benchmarks.accuracy import TrackingCase, find_stacks
 from napari_sam2.api.session import Session
-from napari_sam2.core.card import Attention
+from napari_sam2.core.inference_options import Attention
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.models.load import load_model
 from napari_sam2.models.predictor import Sam2Predictor
@@ -91,13 +91,13 @@ def measure_attention(
     found = {
         attention: AttentionResult.of(case, model, kind) for attention, model in models.items()
     }
-    tracks, whole = list(case.prompt_frames), found["whole"].labels
+    tracks, whole = list(case.prompt_frames), found["global"].labels
     ious = [compute_mutual_iou(each.labels, case.truth, tracks) for each in found.values()]
-    ious += [compute_mutual_iou(whole, found[each].labels, tracks) for each in ("near", "auto")]
+    ious += [compute_mutual_iou(whole, found[each].labels, tracks) for each in ("local", "auto")]
     seconds = [round(each.cpu_s, 1) for each in found.values()]
     return [
         name,
-        models["whole"].card.input_sizes[-1],
+        models["global"].card.input_sizes[-1],
         len(tracks),
         *(round(iou, 4) for iou in ious),
         f"{found['auto'].region_share:.0%}",
@@ -124,7 +124,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     about, nano = machine.describe_machine(), load_model("nano", device="cpu")
     assert isinstance(nano, Sam2Predictor)
-    kinds: tuple[Attention, ...] = ("whole", "near", "auto")
+    kinds: tuple[Attention, ...] = ("global", "local", "auto")
     rows = []
     for source, folder in find_stacks(options.data):
         if not options.only or source.name.startswith(tuple(options.only)):
@@ -142,7 +142,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print("\n" + machine.format_markdown(COLUMNS, rows))
     worst = {
         name: max((abs(row[column] - row[3]) for row in rows), default=1.0)
-        for name, column in (("near", 4), ("auto", 5))
+        for name, column in (("local", 4), ("auto", 5))
     }
     for name, least in worst.items():
         print(

@@ -23,8 +23,7 @@ from napari_sam2.api.session import Session
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt
 from napari_sam2.core.protocols import MemoryPolicy, VideoModel
-from napari_sam2.core.stack import Stack
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Stack, Video
 from napari_sam2.models.load import load_model
 from napari_sam2.propagation.memory_policies import POLICIES
 from napari_sam2.testing.scenes import BRIGHTEST, make_passing_scene

@@ -27,7 +27,7 @@ from benchmarks.accuracy import (
     find_stacks,
 )
 from napari_sam2.api.session import Session
-from napari_sam2.core.card import Precision
+from napari_sam2.core.inference_options import Precision
 from napari_sam2.models.load import load_model
 from napari_sam2.models.precision import check_precision
 from napari_sam2.models.predictor import Sam2Predictor

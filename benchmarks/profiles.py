@@ -20,10 +20,10 @@ from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
 from benchmarks import crowd, machine, scaling
+from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.prompt import PointPrompt, Prompt
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.core.stack import Stack
-from napari_sam2.core.video import Contrast, Video
+from napari_sam2.core.stack import Stack, Video
 from napari_sam2.core.window import Window
 from napari_sam2.models.load import load_model
 from napari_sam2.models.network.sam2_network import Sam2Network

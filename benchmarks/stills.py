@@ -20,8 +20,7 @@ from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Segment
-from napari_sam2.core.stack import Stack
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Stack, Video
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.models.device import describe_device
 from napari_sam2.models.load import load_model

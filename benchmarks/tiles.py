@@ -25,11 +25,10 @@ from benchmarks.near import AttentionResult
 from benchmarks.peers import NapariSam2Peer
 from napari_sam2.api.samples import SAMPLES
 from napari_sam2.api.session import Session
-from napari_sam2.core.card import Attention
+from napari_sam2.core.inference_options import Attention
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Embedding
-from napari_sam2.core.stack import Stack
-from napari_sam2.core.video import Frame
+from napari_sam2.core.stack import Frame, Stack
 from napari_sam2.core.window import Window
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.models.load import load_model
@@ -256,7 +255,7 @@ def measure_corrections(
 ) -> int:
     """Measure with and without tiles on disk, print, write JSON; 0 where kept tiles are not encoded again, and sooner read than made."""
     rows = []
-    for attention in ("whole", "near"):
+    for attention in ("global", "local"):
         for on_disk in (False, True):
             inner = EncodingCounter(nano.network, replace(nano.card, attention=attention))
             with tempfile.TemporaryDirectory() as folder:
@@ -301,7 +300,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.correction:
         return measure_corrections(Sam2Predictor(nano.network, card), mosaic, options, about)
     models: dict[str, VideoModel] = {"whole frame": Sam2Predictor(nano.network, card)}
-    for attention in ("whole", "near", "auto"):
+    for attention in ("global", "local", "auto"):
         kind: Attention = attention  # type: ignore[assignment]
         models[f"tiles, attention {kind}"] = TiledModel(
             Sam2Predictor(nano.network, replace(card, attention=kind))
@@ -310,7 +309,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = [measure_mosaic(name, model, mosaic, options.prompt) for name, model in models.items()]
     cut = replace(mosaic, case=mosaic.shifted_case)
     inside = measure_mosaic(
-        "tiles, attention whole, cut", models["tiles, attention whole"], cut, options.prompt
+        "tiles, attention global, cut", models["tiles, attention global"], cut, options.prompt
     )
     side = options.copies * 130
     print(

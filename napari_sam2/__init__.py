@@ -15,8 +15,7 @@ if TYPE_CHECKING:
     from napari_sam2.api.session import Run, Session
     from napari_sam2.api.tables import measure
     from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, PromptLog
-    from napari_sam2.core.stack import Spacing, Stack
-    from napari_sam2.core.video import Video
+    from napari_sam2.core.stack import Spacing, Stack, Video
     from napari_sam2.io.open import open_stack
     from napari_sam2.measurement.evaluation.agreement import evaluate
     from napari_sam2.models.load import load_model
@@ -33,7 +32,7 @@ _HOMES = {
     "Session": "api.session",
     "Spacing": "core.stack",
     "Stack": "core.stack",
-    "Video": "core.video",
+    "Video": "core.stack",
     "count": "api.count",
     "evaluate": "measurement.evaluation.agreement",
     "finetune": "train.finetune",

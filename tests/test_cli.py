@@ -18,7 +18,7 @@ import tifffile
 import torch
 
 from napari_sam2.cli import main
-from napari_sam2.core.card import DEFAULT_ATTENTION
+from napari_sam2.core.inference_options import DEFAULT_ATTENTION
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.testing.scenes import Scene, make_drifting_scene, make_ellipsoid_scene
 from napari_sam2.train.smoke import write_tiny_model
@@ -285,7 +285,7 @@ def _write_bad_files(folder: Path, stack: Path, scene: Scene) -> None:
         ("track empty --prompts {ok} --out out", "empty"),
         ("track ambiguous.tif --prompts {ok} --out out", "--axes"),
         ("track {stack} --axes ZTYX --prompts {ok} --out out", "axes"),
-        ("track {stack} --along z --prompts {ok} --out out", "cannot walk along 'z'"),
+        ("track {stack} --along z --prompts {ok} --out out", "no frames along 'z'"),
         ("track {stack} --channel 3 --prompts {ok} --out out", "channel 3"),
         ("track {stack} --spacing 1,-1,1 --prompts {ok} --out out", "-1"),
         ("track constant.ome.tif --prompts {ok} --out out", "the same everywhere"),
@@ -512,16 +512,16 @@ def test_attention_near_is_asked_for_and_written_down(
 ) -> None:
     """With a SAM 2 of random weights, which looks at whole frames; a run is resumed with the same attention alone."""
     model = ("--model", str(write_tiny_model(tmp_path)))
-    near = ("--attention", "near")
-    assert _track(stack, prompts, tmp_path / "out", *model, *near) == 0
+    local = ("--attention", "near")  # the old name
+    assert _track(stack, prompts, tmp_path / "out", *model, *local) == 0
     assert (
         json.loads((tmp_path / "out" / "provenance.json").read_text())["model"]["attention"]
-        == "near"
+        == "local"
     )
-    assert _track(stack, prompts, tmp_path / "out", *model, *near, "--resume") == 0
+    assert _track(stack, prompts, tmp_path / "out", *model, *local, "--resume") == 0
     assert _track(stack, prompts, tmp_path / "out", *model, "--resume") == 2  # by the usual one
     assert "holds the results of another job" in capsys.readouterr().err
-    for said, expected in ((near, "near"), ((), DEFAULT_ATTENTION)):
+    for said, expected in ((local, "local"), ((), DEFAULT_ATTENTION)):
         out = tmp_path / f"counted {expected}"
         assert main(["count", str(stack), "--out", str(out), *model, *said]) == 0
         assert json.loads((out / "provenance.json").read_text())["model"]["attention"] == expected

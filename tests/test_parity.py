@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.plan import Propagation, PropagationRange
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.core.stack import Stack
-from napari_sam2.core.video import Contrast, Video
+from napari_sam2.core.stack import Stack, Video
 from napari_sam2.models.load import load_model
 from napari_sam2.models.network.configs import infer_configuration
 from napari_sam2.models.weights.checkpoints import read_checkpoint
@@ -57,7 +57,7 @@ def _model(shared: Path) -> VideoModel:
         rename_keys(read_checkpoint(path)[0]), global_blocks=(5,)
     )  # the one thing that the weights do not tell
     return load_model(
-        path, device="cpu", configuration=configuration, image_size=256, attention="whole"
+        path, device="cpu", configuration=configuration, image_size=256, attention="global"
     )
 
 

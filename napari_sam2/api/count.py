@@ -16,12 +16,18 @@ from napari_sam2.api.fields import ValidatedModel
 from napari_sam2.api.job import JobResult, LabelFormat, load_named_model, save_results
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import Tables, open_labels_for
-from napari_sam2.core.card import DEFAULT_ATTENTION, Attention, Precision, Windows
+from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.errors import IntensityError, PlanError
+from napari_sam2.core.inference_options import (
+    DEFAULT_ATTENTION,
+    Attention,
+    InferenceOptions,
+    Precision,
+    Windows,
+)
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.protocols import Detector, VideoModel
-from napari_sam2.core.stack import Stack
-from napari_sam2.core.video import Contrast, Video
+from napari_sam2.core.stack import Stack, Video
 from napari_sam2.detection.options import DetectionOptions, PromptKind
 from napari_sam2.detection.registry import AUTO, DETECTORS, open_detector
 from napari_sam2.io.atomic import check_output, lock_folder
@@ -281,7 +287,7 @@ def count(
         check_output(Path(out))
     report(f"input: {stack.source or stack.name}: {video.description}")
     loaded = (
-        load_named_model(model, device, attention=attention, precision=precision, windows=windows)
+        load_named_model(model, InferenceOptions(device, attention, precision, windows))
         if isinstance(model, str)
         else model
     )

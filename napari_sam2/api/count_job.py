@@ -24,7 +24,7 @@ from napari_sam2.api.session import Session
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Video
 from napari_sam2.io.open import open_stack
 from napari_sam2.propagation.run import Progress
 from napari_sam2.propagation.session import SessionSettings

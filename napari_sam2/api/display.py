@@ -7,7 +7,7 @@ import pandas as pd
 from skimage.segmentation import find_boundaries
 
 from napari_sam2.core.html import render_summary, subsample_plane
-from napari_sam2.core.presence import Presence
+from napari_sam2.core.track import Presence
 from napari_sam2.measurement.counts import ALL
 from napari_sam2.measurement.report.outlines import get_track_colour
 from napari_sam2.propagation.session import Session

@@ -7,22 +7,32 @@ import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
-from pydantic import ConfigDict, Field
+from pydantic import BeforeValidator, ConfigDict, Field
 
 from napari_sam2.api.fields import ValidatedModel
 from napari_sam2.api.resume import RESUME_FOLDER, UnfinishedRun
 from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import open_labels_for
-from napari_sam2.core.card import DEFAULT_ATTENTION, Attention, ModelCard, Precision, Windows
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.errors import LabelsError, PlanError, PromptError
+from napari_sam2.core.inference_options import (
+    DEFAULT_ATTENTION,
+    Attention,
+    InferenceOptions,
+    Precision,
+    Windows,
+    rename_attention,
+)
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.core.video import Contrast, Video
+from napari_sam2.core.stack import Video
 from napari_sam2.io.atomic import check_output, lock_folder, remove_leftovers
 from napari_sam2.io.open import open_stack
 from napari_sam2.io.prompts import make_mask_prompts, read_prompts, write_prompts
@@ -62,13 +72,13 @@ class Job(ValidatedModel):
     model, device
         A name from ``napari-sam2 models list`` or a file; "auto", "cpu", "cuda", "mps".
     attention
-        Whether carried tracks are looked at by the part of the frame around them ("near"), by the
-        "whole" of it, or each as is found out for it ("auto"): see `models.load.load_model`.
+        Whether the model reads the part of the frame around each propagated track ("local"), the
+        whole frame ("global"), or chooses for each track ("auto"): see `InferenceOptions`.
     precision
-        "bfloat16" or "float16" is faster on devices that have it: see `models.load.load_model`.
+        "bfloat16" or "float16" is faster on devices that have it: see `InferenceOptions`.
     windows
         "tiles" looks at objects that are small on a large frame by a part of it that shows them
-        larger: see `models.load.load_model`.
+        larger: see `InferenceOptions`.
     direction, frames
         Which way, and between which frames (first, and the one after the last), tracks are carried.
     patience
@@ -98,7 +108,9 @@ class Job(ValidatedModel):
     interval: float | None = None
     model: str = "nano"
     device: str = "auto"
-    attention: Attention = DEFAULT_ATTENTION
+    attention: Annotated[Attention, BeforeValidator(partial(rename_attention, warn=True))] = (
+        DEFAULT_ATTENTION
+    )
     precision: Precision = "float32"
     windows: Windows = "whole"
     direction: Direction = "both"
@@ -109,9 +121,9 @@ class Job(ValidatedModel):
     resume: bool = False
 
     @property
-    def inference_options(self) -> dict[str, Any]:
-        """How its model looks at frames, and what it computes in: options of `load_model`."""
-        return {"attention": self.attention, "precision": self.precision, "windows": self.windows}
+    def inference_options(self) -> InferenceOptions:
+        """The options its model is loaded with."""
+        return InferenceOptions(self.device, self.attention, self.precision, self.windows)
 
     def open_video(self) -> Video:
         """The stack this job walks."""
@@ -219,18 +231,18 @@ def prepare_job(
             return
         remove_leftovers(job.out)
         report(f"input: {job.input}: {video.description}")
-        model = model or load_named_model(job.model, job.device, **job.inference_options)
+        model = model or load_named_model(job.model, job.inference_options)
         report(f"model: {model.card.name} on {describe_device(model.device)}")
         yield model
 
 
-def load_named_model(name: str, device: str, **options: Any) -> VideoModel:
-    """A model by name; `options` are the other options of `load_model`."""
+def load_named_model(name: str, options: InferenceOptions) -> VideoModel:
+    """A model by name; see `load_model`."""
     from napari_sam2.models.load import (
         load_model,
     )  # torch: seconds that those who only describe jobs need not wait
 
-    return load_model(name, device=device, **options)
+    return load_model(name, options=options)
 
 
 def is_finished(job: Job) -> bool:
@@ -242,6 +254,7 @@ def is_finished(job: Job) -> bool:
     if (job.out / RESUME_FOLDER).is_dir() or not path.exists():
         return False
     made = (json.loads(path.read_text(encoding="utf-8")).get("settings") or {}).get("job") or {}
+    made = {**made, "attention": rename_attention(made.get("attention"))}
     same = json.loads(job.model_dump_json(exclude=_FIELDS_WITHOUT_EFFECT))
     if {name: made.get(name) for name in same} != same:
         raise make_other_job_error(job.out)

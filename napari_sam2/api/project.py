@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from threading import RLock
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -27,7 +27,7 @@ from napari_sam2.api.job import (
 )
 from napari_sam2.api.resume import UnfinishedRun
 from napari_sam2.api.session import Run, Session
-from napari_sam2.core.card import ModelCard, Precision
+from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import (
     DeviceError,
     FileError,
@@ -37,11 +37,12 @@ from napari_sam2.core.errors import (
     Sam2Error,
     UnknownModelError,
 )
+from napari_sam2.core.inference_options import InferenceOptions, Precision, rename_attention
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.stack import Video
 from napari_sam2.core.track import MAX_TRACK
-from napari_sam2.core.video import Video
 from napari_sam2.io.atomic import check_output, remove_leftovers, remove_path
 from napari_sam2.io.project import (
     ImageReference,
@@ -369,9 +370,11 @@ def _read_project(folder: Path, image: Path | str | None) -> tuple[ProjectFile, 
 def _check_same_model(folder: Path, card: ModelCard) -> None:
     """Raise PlanError where the results in a folder were made by another model, or by one that looks or computes another way."""
     made = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["model"]
-    if {name: made.get(name, now) for name, now in card.inference_identity.items()} | {
-        "model": made["sha256"]
-    } != card.inference_identity:
+    made = {**made, "model": made["sha256"]}
+    if "attention" in made:
+        made["attention"] = rename_attention(made["attention"])
+    same = card.inference_identity
+    if {name: made.get(name, now) for name, now in same.items()} != same:
         raise make_other_job_error(folder)
 
 
@@ -394,12 +397,12 @@ def _read_stops(folder: Path, prompts: PromptLog) -> dict[int, int]:
         trail.close()
 
 
-def _load_model(model: str | Path, device: str, **options: Any) -> VideoModel:
+def _load_model(model: str | Path, options: InferenceOptions) -> VideoModel:
     from napari_sam2.models.load import (
         load_model,
     )  # torch: seconds that a window which opens need not wait
 
-    return load_model(model, device=device, **options)
+    return load_model(model, options=options)
 
 
 def _reconfigure_model(
@@ -409,17 +412,25 @@ def _reconfigure_model(
     from napari_sam2.models.load import reconfigure
 
     with _explain_precision_error(precision):
-        return reconfigure(model, **_get_inference_options(reference, precision))
+        options = reference.inference_options.override(precision=precision)
+        return reconfigure(
+            model,
+            attention=options.attention,
+            windows=options.windows,
+            precision=options.precision,
+        )
 
 
 def _load_project_model(
     reference: ModelReference, device: str, precision: Precision | None
 ) -> VideoModel:
     """The model of a project: by what it was loaded by, else any on this machine that has its SHA-256."""
-    device, how = choose_device(device), _get_inference_options(reference, precision)
+    options = reference.inference_options.override(
+        device=choose_device(device), precision=precision
+    )
     with _explain_precision_error(precision):
         try:
-            return _load_model(reference.name_or_path, device, **how)
+            return _load_model(reference.name_or_path, options)
         except (UnknownModelError, FileError) as error:
             same = [
                 each.path
@@ -427,21 +438,11 @@ def _load_project_model(
                 if each.path and each.card.sha256 == reference.sha256
             ]
             if same:
-                return _load_model(same[0], device, **how)
+                return _load_model(same[0], options)
             raise ModelError(
                 f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}: "
                 f"{error}"
             ) from error
-
-
-def _get_inference_options(
-    reference: ModelReference, precision: Precision | None
-) -> dict[str, Any]:
-    return (
-        reference.inference_options
-        if precision is None
-        else reference.inference_options | {"precision": precision}
-    )
 
 
 @contextmanager
@@ -466,9 +467,8 @@ def _choose_model(
     allow_other: bool,
 ) -> VideoModel:
     """The model that is asked for, else the project's own."""
-    asked = {} if precision is None else {"precision": precision}
     if isinstance(model, (str, Path)):
-        return _load_model(model, device, **asked)
+        return _load_model(model, InferenceOptions().override(device=device, precision=precision))
     found = model or _load_project_model(reference, device, precision)
     if found.card.sha256 != reference.sha256 and not allow_other:
         raise _make_other_model_error(found.card, reference, "ask for it with --model")

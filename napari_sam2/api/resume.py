@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from napari_sam2.core.errors import PlanError
+from napari_sam2.core.inference_options import rename_attention
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.io.prompts import read_prompts, write_prompts
 from napari_sam2.io.tables import write_json
@@ -32,9 +33,10 @@ class UnfinishedRun:
         """
         work = cls(out / RESUME_FOLDER)
         if resume and (work.folder / "job.json").is_file():
-            if json.loads((work.folder / "job.json").read_text()) != json.loads(
-                json.dumps(identity)
-            ):
+            before = json.loads((work.folder / "job.json").read_text())
+            if "attention" in before:
+                before["attention"] = rename_attention(before["attention"])
+            if before != json.loads(json.dumps(identity)):
                 raise PlanError(
                     f"{out} holds an unfinished run of another input, model or setting: give the "
                     "same, or leave out --resume"

@@ -10,9 +10,8 @@ from typing import Any
 import pandas as pd
 
 from napari_sam2.core.errors import AxesError, LabelsError
-from napari_sam2.core.stack import Stack
+from napari_sam2.core.stack import Stack, Video
 from napari_sam2.core.track import Track
-from napari_sam2.core.video import Video
 from napari_sam2.io.atomic import check_output
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.io.tables import write_tables

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import count
@@ -13,6 +13,7 @@ from napari_sam2.batch.tasks import get_model
 from napari_sam2.core.byte_limited_cache import ByteLimitedCache
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import ModelError
+from napari_sam2.core.inference_options import InferenceOptions
 from napari_sam2.core.result import Embedding, MemoryReference, Query, Segment
 from napari_sam2.core.window import Window
 
@@ -38,8 +39,8 @@ class ModelServer:
     Parts of frames are kept within `DEFAULT_BYTES`, as long as their frame is.
     """
 
-    def __init__(self, name: str, device: str, options: Mapping[str, Any]) -> None:
-        self._model = get_model(name, device, **options)
+    def __init__(self, name: str, options: InferenceOptions) -> None:
+        self._model = get_model(name, options)
         self._stored: dict[int, tuple[Any, ...]] = {}
         self._frame_parts = ByteLimitedCache[tuple[int, Window], Embedding](
             lambda embedding: self._model.nbytes(embedding.features)

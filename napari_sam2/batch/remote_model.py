@@ -21,10 +21,17 @@ from distributed.security import Security
 
 from napari_sam2.batch.compressed_array import compress_arrays, decompress_arrays
 from napari_sam2.batch.model_server import RESUME_HINT, ModelServer, RemoteFeatures
-from napari_sam2.core.card import DEFAULT_ATTENTION, Attention, ModelCard, Precision, Windows
+from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import FileError, ModelError, PlanError, Sam2Error
+from napari_sam2.core.inference_options import (
+    DEFAULT_ATTENTION,
+    Attention,
+    InferenceOptions,
+    Precision,
+    Windows,
+)
 from napari_sam2.core.result import Embedding, Query, Segment
-from napari_sam2.core.video import Frame
+from napari_sam2.core.stack import Frame
 from napari_sam2.core.window import Window
 
 _CONNECT_TIMEOUT_S = 30
@@ -195,9 +202,9 @@ def load_remote_model(
                 "and a worker beside it"
             ) from error
         _await_worker(client, address)
-        how = {"attention": attention, "precision": precision, "windows": windows}
+        options = InferenceOptions(device, attention, precision, windows)
         model = RemoteModel(
-            client, client.submit(ModelServer, name, device, how, actor=True, pure=False), address
+            client, client.submit(ModelServer, name, options, actor=True, pure=False), address
         )
         opened.pop_all()
     return model

@@ -15,6 +15,7 @@ from distributed import get_worker
 from napari_sam2.api.count_job import CountJob, make_job, run_count_job
 from napari_sam2.api.job import Job, JobResult, is_finished, run_job
 from napari_sam2.core.errors import Sam2Error
+from napari_sam2.core.inference_options import InferenceOptions
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.measurement.counts import ALL
 from napari_sam2.propagation.propagate import PropagationStep
@@ -65,7 +66,7 @@ def _run_task(number: int, fields: dict[str, Any]) -> TaskResult:
     skipped = is_finished(job)
     outcome = _dispatch_job(
         job,
-        None if skipped else get_model(job.model, job.device, **job.inference_options),
+        None if skipped else get_model(job.model, job.inference_options),
         _make_reporter(number),
     )
     return TaskResult(
@@ -88,17 +89,17 @@ def _ignore_report(_: str) -> None:
     """Workers say nothing of the parts of their work."""
 
 
-def get_model(name: str, device: str, **options: Any) -> VideoModel:
-    """The model of this worker, `options` as for `load_model`: read once, however many stacks come."""
+def get_model(name: str, options: InferenceOptions) -> VideoModel:
+    """The model of this worker, loaded once for all stacks."""
     with _load_lock:
-        return _load_cached_model(name, device, **options)
+        return _load_cached_model(name, options)
 
 
 @lru_cache(maxsize=1)
-def _load_cached_model(name: str, device: str, **options: Any) -> VideoModel:
+def _load_cached_model(name: str, options: InferenceOptions) -> VideoModel:
     from napari_sam2.models.load import load_model  # torch: in workers only
 
-    return load_model(name, device=device, **options)
+    return load_model(name, options=options)
 
 
 def _count_by_category(result: JobResult) -> dict[str, int]:

@@ -175,7 +175,7 @@ def execute_count(arguments: argparse.Namespace) -> None:
 def execute_measure(arguments: argparse.Namespace) -> None:
     """Tables from labels that exist."""
     from napari_sam2.api.tables import measure, open_labels_for
-    from napari_sam2.core.video import Video
+    from napari_sam2.core.stack import Video
     from napari_sam2.io.open import open_stack
     from napari_sam2.measurement.features.options import MeasurementOptions, SpotOptions
 

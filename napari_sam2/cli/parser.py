@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_sam2.cli import commands
-from napari_sam2.core.card import DEFAULT_ATTENTION
+from napari_sam2.core.inference_options import DEFAULT_ATTENTION, rename_attention
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -410,10 +410,11 @@ def _add_inference_options(
     """
     command.add_argument(
         "--attention",
-        choices=("auto", "whole", "near"),
+        type=_parse_attention,
+        choices=("auto", "global", "local"),
         default=DEFAULT_ATTENTION,
-        help="whole: look at carried objects by the whole frame; near: by the part around them, many times faster with SAM 2.1 and small "
-        "objects, nearly the same; auto: near for those objects of which both show the same after a prompt (%(default)s)",
+        help="global: read the whole frame for each propagated object; local: the part around it, many times faster with SAM 2.1 and small "
+        "objects, nearly the same; auto: local if both give the same mask after a prompt (%(default)s)",
     )
     command.add_argument(
         "--precision",
@@ -428,6 +429,11 @@ def _add_inference_options(
         default="whole",
         help="tiles: look at objects that are small on a large frame by a part of it that shows them larger; SAM 2.1 alone (%(default)s)",
     )
+
+
+def _parse_attention(value: str) -> str:
+    """An attention; the old names are read with a warning."""
+    return str(rename_attention(value, warn=True))
 
 
 def _add_remote_options(command: argparse.ArgumentParser) -> None:

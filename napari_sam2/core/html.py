@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-import imageio.v3 as imageio
 import numpy as np
 
 _MAX_WIDTH_PX = 320  # screen pixels of the picture
@@ -44,6 +43,8 @@ def subsample_plane(plane: np.ndarray) -> np.ndarray:
 
 
 def _render_image(picture: np.ndarray) -> str:
+    import imageio.v3 as imageio  # slow to import, and only notebooks need it
+
     data = base64.b64encode(
         imageio.imwrite("<bytes>", subsample_plane(picture), extension=".png")
     ).decode("ascii")

@@ -15,7 +15,7 @@ from napari_sam2.core.card import ModelCard
 from napari_sam2.core.plan import Step
 from napari_sam2.core.prompt import Prompt
 from napari_sam2.core.result import Embedding, Memory, MemoryReference, Query, Segment
-from napari_sam2.core.video import Frame, Video
+from napari_sam2.core.stack import Frame, Video
 from napari_sam2.core.window import Window
 
 

@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from napari_sam2.core.card import ModelCard
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Video
 
 _PACKAGES = ("napari-sam2", "numpy", "scikit-image", "torch", "transformers")
 

@@ -8,12 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from napari_sam2.core.presence import CONDITIONING_PRESENCES, Presence
 from napari_sam2.core.prompt import FramePrompts
+from napari_sam2.core.track import CONDITIONING_PRESENCES, Presence
 from napari_sam2.core.window import Window
-
-ABSENT_LOGIT = -1024.0
-"""Logit of every cell of an absent object (SAM 2's NO_OBJ_SCORE)."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,7 +120,7 @@ class Segment:
     Parameters
     ----------
     logits
-        (h, w) float32 over `window`, above 0 where the object is; `ABSENT_LOGIT` everywhere for an
+        (h, w) float32 over `window`, above 0 where the object is; `sam2_constants.ABSENT_LOGIT` everywhere for an
         absent object.
     iou
         The IoU the model predicts for its own mask, about 0..1.

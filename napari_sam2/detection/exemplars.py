@@ -10,7 +10,7 @@ import numpy as np
 from napari_sam2.core.errors import PromptError
 from napari_sam2.core.prompt import MaskPrompt, Prompt
 from napari_sam2.core.result import Query, Segment
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Video
 from napari_sam2.detection.classical import segment_objects
 from napari_sam2.detection.grid import GridDetector, make_frame_prompts
 from napari_sam2.detection.object_scale import is_dark

@@ -11,7 +11,7 @@ from napari_sam2.core.errors import PlanError
 from napari_sam2.core.prompt import BoxPrompt, FramePrompts, PointPrompt, Prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Query, Segment
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Video
 from napari_sam2.detection.options import DetectionOptions
 from napari_sam2.detection.seeds import _ScaledDetector, make_prompt
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.prompt import Prompt
-from napari_sam2.core.stack import Stack
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Stack, Video
 from napari_sam2.detection.options import DetectionOptions
 from napari_sam2.detection.seeds import make_label_prompts
 

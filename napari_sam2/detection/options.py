@@ -11,7 +11,7 @@ import numpy as np
 from napari_sam2.core.errors import PlanError, SpacingError
 from napari_sam2.core.prompt import Prompt
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Video
 from napari_sam2.detection.object_scale import ObjectScale, estimate_scale
 
 PromptKind = Literal["point", "box", "mask"]

@@ -9,7 +9,7 @@ from scipy import ndimage
 from skimage.feature import peak_local_max
 
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Video
 from napari_sam2.detection.classical import (
     Foreground,
     compute_response,

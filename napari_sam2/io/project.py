@@ -7,13 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import zarr
 from pydantic import (
     AliasChoices,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -22,10 +23,17 @@ from pydantic import (
     ValidationError,
 )
 
-from napari_sam2.core.card import Attention, ModelCard, Precision, Windows
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.errors import AxesError, FileError, Sam2Error, StackError
-from napari_sam2.core.stack import Spacing, Stack
-from napari_sam2.core.video import Contrast, Video
+from napari_sam2.core.inference_options import (
+    Attention,
+    InferenceOptions,
+    Precision,
+    Windows,
+    rename_attention,
+)
+from napari_sam2.core.stack import Spacing, Stack, Video
 from napari_sam2.io.atomic import write_atomically
 from napari_sam2.io.open import open_stack
 from napari_sam2.io.tables import write_text
@@ -211,14 +219,16 @@ class ModelReference(_ProjectModel):
     name_or_path: str = Field(
         validation_alias=AliasChoices("name_or_path", "asked"), serialization_alias="asked"
     )
-    attention: Attention = "whole"
+    attention: Annotated[Attention, BeforeValidator(rename_attention)] = "global"
     windows: Windows = "whole"
     precision: Precision = "float32"
 
     @property
-    def inference_options(self) -> dict[str, Any]:
-        """How it looks and computes: options of `load_model` and of `looking`."""
-        return {"attention": self.attention, "windows": self.windows, "precision": self.precision}
+    def inference_options(self) -> InferenceOptions:
+        """The options the model was loaded with, on any device."""
+        return InferenceOptions(
+            attention=self.attention, precision=self.precision, windows=self.windows
+        )
 
     @classmethod
     def of(cls, card: ModelCard, name_or_path: str | Path | None = None) -> ModelReference:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.core.presence import Presence
+from napari_sam2.core.track import Presence
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Video
 
 _TIME_UNITS = ((10 * 3600.0, 3600.0, "h"), (180.0, 60.0, "min"), (0.0, 1.0, "s"))
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor
 
-from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.core.result import Alternative, Query, Segment
+from napari_sam2.core.track import Presence
 from napari_sam2.core.window import Window
 from napari_sam2.models.network.mask_decoder import DecoderOutput
 

@@ -19,13 +19,13 @@ from dataclasses import replace
 from typing import cast
 
 from napari_sam2.core.result import (
-    ABSENT_LOGIT,
     Embedding,
     MemoryReference,
     Query,
     Segment,
     compute_segment_iou,
 )
+from napari_sam2.core.sam2_constants import ABSENT_LOGIT
 from napari_sam2.core.window import Window
 from napari_sam2.models.local_attention import LocalRegions, resample_region
 from napari_sam2.models.memory_payload import MemoryPayload, cut_tokens, find_nearest_memory

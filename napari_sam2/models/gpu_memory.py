@@ -13,7 +13,7 @@ from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import DeviceMemoryError
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Embedding, Query, Segment
-from napari_sam2.core.video import Frame
+from napari_sam2.core.stack import Frame
 from napari_sam2.core.window import Window
 
 log = logging.getLogger(__name__)

@@ -6,10 +6,11 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
-from napari_sam2.core.card import DEFAULT_ATTENTION, Attention, ModelCard, Precision, Windows
+from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import CheckpointError, ModelError
+from napari_sam2.core.inference_options import Attention, InferenceOptions, Precision, Windows
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.models.device import choose_device
 from napari_sam2.models.gpu_memory import BatchLimitedModel
@@ -29,38 +30,28 @@ _INPUT_SIDE_MULTIPLE = 32  # input sides are multiples of this: the coarsest lev
 def load_model(
     name_or_path: str | Path,
     *,
-    device: str = "auto",
+    options: InferenceOptions | None = None,
+    device: str | None = None,
+    attention: Attention | None = None,
+    precision: Precision | None = None,
+    windows: Windows | None = None,
     configuration: Configuration | None = None,
     image_size: int | None = None,
-    attention: Attention = DEFAULT_ATTENTION,
-    precision: Precision = "float32",
-    windows: Windows = "whole",
 ) -> VideoModel:
     """A model by name ("nano", "sam2.1-tiny"), or the one in a checkpoint file or model folder.
 
     Parameters
     ----------
-    device
-        "auto", "cpu", "cuda", "cuda:1" or "mps".
+    options
+        The device, attention, precision and windows; see `InferenceOptions`.
+    device, attention, precision, windows
+        Override those of `options`.
     configuration
         What the network is made of, for weights that do not tell (see `configs.infer`); read off
         them where not given.
     image_size
         Side of the input in pixels, for a file whose card does not tell: fine-tunes such as MedSAM2
         (512).
-    attention
-        "near": tracks that are carried along are looked at by the part of the frame around them,
-        which is many times cheaper where objects are small, and nearly the same; "whole": by all of
-        it, as SAM 2 does; "auto": near for those tracks that are seen the same so on the first
-        frame after a prompt, else whole. A model that follows is near always, and plug-ins are as
-        they are.
-    precision
-        "bfloat16", "float16": faster on a device that has instructions for it, and nearly the same.
-        Plug-ins may not know it.
-    windows
-        "tiles": where the network would see an object too small in the whole frame, it looks at it
-        by a tile that shows it larger; see `models.tiles`. Each tile costs what a whole frame
-        costs. A model that follows needs none.
 
     Raises
     ------
@@ -68,17 +59,14 @@ def load_model(
         Nothing is called so; no such file; not the weights of such a network; no such device; no
         such attention, or no such precision on that device. Nothing else is taken instead.
     """
-    device = choose_device(device)
+    options = (options or InferenceOptions()).override(
+        device=device, attention=attention, precision=precision, windows=windows
+    )
+    device, precision = choose_device(options.device), options.precision
     model = locate(name_or_path)
-    for option, given, words in (
-        ("attention", attention, Attention),
-        ("windows", windows, Windows),
-    ):
-        if given not in get_args(words):
-            raise ModelError(f"{option} {given!r}: expected one of {get_args(words)!r}")
     check_precision(precision, device)
     if model.state == "plug-in":
-        _check_plugin_options(model.card, attention, precision, windows)
+        _check_plugin_options(model.card, options.attention, precision, options.windows)
         return _load_plugin(model.card.name, device)
     path = checkpoints.find_checkpoint(name_or_path)
     tensors, metadata = checkpoints.read_checkpoint(path)
@@ -86,16 +74,18 @@ def load_model(
     try:
         network = build_network(rename_keys(tensors), metadata, configuration)
         kind = ObjectCropModel if card.object_crops else Sam2Predictor
-        looks: Attention = "whole" if card.object_crops else attention
+        attention = "global" if card.object_crops else options.attention
         made = kind(
             network,
             replace(
-                _set_input_size(card, metadata, image_size), attention=looks, precision=precision
+                _set_input_size(card, metadata, image_size),
+                attention=attention,
+                precision=precision,
             ),
             device,
         )
         loaded: VideoModel = (
-            TiledModel(made) if windows == "tiles" and not card.object_crops else made
+            TiledModel(made) if options.windows == "tiles" and not card.object_crops else made
         )
         return loaded if device == "cpu" else BatchLimitedModel(loaded)
     except CheckpointError as error:
@@ -107,7 +97,7 @@ def _check_plugin_options(
 ) -> None:
     """Raise ModelError for what only our own models can be told."""
     own = {
-        "attention": (attention, ("auto", "whole")),
+        "attention": (attention, ("auto", "global")),
         "precision": (precision, ("float32",)),
         "windows": (windows, ("whole",)),
     }

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from napari_sam2.core.result import Embedding, MemoryReference, Query, Segment
-from napari_sam2.core.video import Frame
+from napari_sam2.core.stack import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.models.click_scale import find_click_centre, select_best_segment
 from napari_sam2.models.cropping import (

@@ -15,8 +15,8 @@ from typing import Any, get_args
 
 import torch
 
-from napari_sam2.core.card import Precision
 from napari_sam2.core.errors import DeviceError, ModelError
+from napari_sam2.core.inference_options import Precision
 
 # of processors, as `torch.cpu.get_capabilities` calls them; without them it is many times slower
 # than float32

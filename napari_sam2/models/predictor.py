@@ -19,11 +19,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from napari_sam2.core.card import Attention, ModelCard
+from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import PromptError
+from napari_sam2.core.inference_options import Attention
 from napari_sam2.core.prompt import FramePrompts
-from napari_sam2.core.result import ABSENT_LOGIT, Embedding, MemoryReference, Query, Segment
-from napari_sam2.core.video import Frame
+from napari_sam2.core.result import Embedding, MemoryReference, Query, Segment
+from napari_sam2.core.sam2_constants import (
+    ABSENT_LOGIT,
+    MASK_PROMPT_LOGIT,
+    MAX_PREVIOUS_LOGIT,
+    MULTIMASK_MAX_POINTS,
+)
+from napari_sam2.core.stack import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.models.answers import NetworkOutput, make_segments
 from napari_sam2.models.attention_selection import is_global, select_attention
@@ -59,15 +66,6 @@ from napari_sam2.models.network.sam2_network import (
 from napari_sam2.models.parallel import group_by_kind, map_threads
 from napari_sam2.models.precision import use_precision
 
-# previous logits are clamped to this before they are a prompt (Meta's demo and video predictor)
-_PREVIOUS_LOGIT = 32.0
-_MULTIMASK_POINTS = (
-    1  # up to as many points (a box is two) three masks are offered (Meta's multimask_max_pt_num)
-)
-_MASK_PROMPT_LOGITS = (
-    -10.0,
-    10.0,
-)  # of a mask given by a person, outside and inside (Meta's _use_mask_as_output)
 _BATCH_TOKENS = {
     "cpu": 4_096
 }  # of frame and memory, over the tracks of one batch: on a CPU larger ones are no faster
@@ -117,7 +115,7 @@ class Sam2Predictor:
         self.card = card
         self.device = device
         self.regions: LocalRegions | None = (
-            None if card.attention == "whole" or card.object_crops else LocalRegions()
+            None if card.attention == "global" or card.object_crops else LocalRegions()
         )
 
     def with_attention(self, attention: Attention) -> Self:
@@ -321,7 +319,7 @@ class Sam2Predictor:
         pairs = zip(planes, sources, targets, strict=True)
         return torch.stack(
             [
-                resample_region(plane, source, target, whole, _MASK_PROMPT_LOGITS[0])
+                resample_region(plane, source, target, whole, -MASK_PROMPT_LOGIT)
                 for plane, source, target in pairs
             ]
         )
@@ -329,7 +327,9 @@ class Sam2Predictor:
     def _predict_masks(self, features: Features, batch: QueryBatch) -> NetworkOutput:
         points, labels = self._make_points(batch)
         decoded = self._decode_masks(features, batch, points, labels)
-        several = points.shape[1] <= _MULTIMASK_POINTS or not self.network.configuration.single_mask
+        several = (
+            points.shape[1] <= MULTIMASK_MAX_POINTS or not self.network.configuration.single_mask
+        )
         return self._make_output(
             decoded,
             select_best_mask(decoded) if several else select_single_mask(decoded),
@@ -371,7 +371,7 @@ class Sam2Predictor:
                 for query, window in zip(batch.queries, batch.windows, strict=True)
             ]
         )
-        low, high = _MASK_PROMPT_LOGITS
+        low, high = -MASK_PROMPT_LOGIT, MASK_PROMPT_LOGIT
         logits = _resize_planes(masks * (high - low) + low, batch.size // 4, antialias=True)
         points, labels = self._make_points(batch)
         if self.network.configuration.dense_prompts:
@@ -506,7 +506,7 @@ class Sam2Predictor:
                 given, [query.window or whole for query in batch.queries], batch.windows, whole
             )
             before = _resize_planes(planes, batch.size // 4, antialias=True).clamp(
-                -_PREVIOUS_LOGIT, _PREVIOUS_LOGIT
+                -MAX_PREVIOUS_LOGIT, MAX_PREVIOUS_LOGIT
             )
         if not configuration.dense_prompts:
             return before

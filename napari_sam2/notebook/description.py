@@ -9,7 +9,7 @@ import numpy as np
 from napari_sam2.api.session import Session
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.prompt import MaskPrompt
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Video
 
 
 def describe_video(session: Session, shrink: int) -> dict[str, Any]:

@@ -18,13 +18,12 @@ import pandas as pd
 import traitlets
 
 from napari_sam2.api.session import Run, Session
-from napari_sam2.core.card import DEFAULT_ATTENTION, Attention, Precision, Windows
 from napari_sam2.core.errors import PlanError, Sam2Error
+from napari_sam2.core.inference_options import DEFAULT_ATTENTION, Attention, Precision, Windows
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import Prompt
-from napari_sam2.core.stack import Stack
+from napari_sam2.core.stack import Stack, Video
 from napari_sam2.core.track import Track
-from napari_sam2.core.video import Video
 from napari_sam2.io.open import open_stack
 from napari_sam2.models.load import load_model
 from napari_sam2.notebook import views
@@ -423,7 +422,7 @@ def annotate(
     device
         "auto", "cpu", "cuda", "mps".
     attention, precision, windows
-        How a model that is given by name looks at frames ("auto", "whole", "near"; "whole",
+        How a model that is given by name looks at frames ("auto", "global", "local"; "whole",
         "tiles"), and what it computes in ("float32", "bfloat16", "float16"); see `load_model`.
     """
     if isinstance(stack, Session):

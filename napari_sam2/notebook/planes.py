@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from napari_sam2.core.video import Contrast, Video
+from napari_sam2.core.contrast import Contrast
+from napari_sam2.core.stack import Video
 
 MAX_PIXELS = 1024
 """Side of a picture at most: larger frames are shrunk by a whole factor for the screen, never for the model."""

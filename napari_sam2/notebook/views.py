@@ -11,23 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
+from napari_sam2.core.track import PRESENCE_CODES, Presence
 from napari_sam2.measurement.report.outlines import get_track_colour
 from napari_sam2.propagation.segment_store import SegmentRecord
 from napari_sam2.propagation.session import Session
 
 SegmentRecords = Mapping[tuple[int, int], SegmentRecord]
 """What a Session knows of its tracks, by (track, frame): read once, drawn in several ways."""
-
-LANE_CODES = {
-    Presence.ABSENT: 1,
-    Presence.UNCERTAIN: 2,
-    Presence.TRACKED: 3,
-    Presence.PROMPTED: 4,
-    Presence.LOCKED: 5,
-}
-"""How `encode_lanes` writes a presence; 0 where a track was never carried to a frame."""
 
 
 def list_objects(session: Session, records: SegmentRecords, selected: int) -> list[dict[str, Any]]:
@@ -50,13 +41,13 @@ def list_objects(session: Session, records: SegmentRecords, selected: int) -> li
 
 
 def encode_lanes(session: Session, records: SegmentRecords) -> dict[str, Any]:
-    """``{"tracks", "frames", "bytes"}``: a (tracks, frames) matrix of `LANE_CODES`, one byte each, zlib."""
+    """``{"tracks", "frames", "bytes"}``: a (tracks, frames) matrix of `PRESENCE_CODES`, zlib."""
     tracks = list(session.log.track_ids)
     rows = {track: row for row, track in enumerate(tracks)}
     codes = np.zeros((len(tracks), len(session.video)), dtype=np.uint8)
     for (track, frame), trace in records.items():
         if track in rows:
-            codes[rows[track], frame] = LANE_CODES[trace.presence]
+            codes[rows[track], frame] = PRESENCE_CODES[trace.presence]
     return {"tracks": tracks, "frames": len(session.video), "bytes": zlib.compress(codes.tobytes())}
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from napari_sam2.core.byte_limited_cache import DEFAULT_BYTES, ByteLimitedCache
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Embedding
-from napari_sam2.core.video import Frame, Video
+from napari_sam2.core.stack import Frame, Video
 from napari_sam2.core.window import Window
 from napari_sam2.propagation.embedding_disk_cache import EmbeddingDiskCache
 

@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 
 from napari_sam2.core.card import ModelCard
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Video
 
 log = logging.getLogger(__name__)
 

@@ -12,6 +12,7 @@ from napari_sam2.core.plan import Step
 from napari_sam2.core.protocols import MemoryPolicy
 from napari_sam2.core.registry import Registry
 from napari_sam2.core.result import Memory, MemoryReference
+from napari_sam2.core.sam2_constants import OBJECT_POINTERS, RECENT_MEMORIES
 
 _GATE_LOOKBACK_FRAMES = 2  # frames that a gate looks back from a memory
 
@@ -27,8 +28,8 @@ class Sam2Policy:
     pointers of conditioning frames only where they lie behind the walk.
     """
 
-    recent: int = 6
-    pointers: int = 16
+    recent: int = RECENT_MEMORIES
+    pointers: int = OBJECT_POINTERS
     max_conditioning: int | None = None
     name: str = "sam2"
 
@@ -92,8 +93,8 @@ class GatedPolicy:
     shown by its mask always: without it a track would be lost where nothing is trusted for long.
     """
 
-    recent: int = 6
-    pointers: int = 16
+    recent: int = RECENT_MEMORIES
+    pointers: int = OBJECT_POINTERS
     horizon: int = 24
 
     @property

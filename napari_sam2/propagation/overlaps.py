@@ -7,9 +7,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 
 from napari_sam2.core.result import Segment
-
-MASK_PROMPT_LOGIT = 10.0
-"""Logit of a mask that a person drew (SAM 2's ``_use_mask_as_output``)."""
+from napari_sam2.core.sam2_constants import MASK_PROMPT_LOGIT
 
 
 def choose_label_dtype(max_track: int) -> np.dtype[np.unsignedinteger]:

@@ -13,8 +13,8 @@ from typing import overload
 
 import numpy as np
 
-from napari_sam2.core.presence import CONDITIONING_PRESENCES, Presence
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Video
+from napari_sam2.core.track import CONDITIONING_PRESENCES, Presence
 from napari_sam2.propagation.segment_store import SegmentRecord
 from napari_sam2.propagation.session import Session
 

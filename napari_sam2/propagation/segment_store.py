@@ -21,9 +21,9 @@ from numcodecs import Blosc
 
 from napari_sam2.core.errors import OutputError
 from napari_sam2.core.plan import Propagation
-from napari_sam2.core.presence import CONDITIONING_PRESENCES, Presence
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.result import Memory, Segment
+from napari_sam2.core.track import CONDITIONING_PRESENCES, Presence
 from napari_sam2.core.window import Window
 
 _SCHEMA = """

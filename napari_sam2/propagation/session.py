@@ -13,12 +13,12 @@ import numpy as np
 from napari_sam2.core.byte_limited_cache import DEFAULT_BYTES
 from napari_sam2.core.errors import ModelError, PlanError, PromptError
 from napari_sam2.core.plan import Direction, Propagation, PropagationRange, Step
-from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import FramePrompts, Lock, Prompt, PromptLog, Removal, check_prompt
 from napari_sam2.core.protocols import MemoryPolicy, VideoModel
 from napari_sam2.core.result import Query, Segment
-from napari_sam2.core.track import Track
-from napari_sam2.core.video import Video
+from napari_sam2.core.sam2_constants import MAX_PREVIOUS_LOGIT
+from napari_sam2.core.stack import Video
+from napari_sam2.core.track import Presence, Track
 from napari_sam2.propagation.embedding_cache import EmbeddingCache
 from napari_sam2.propagation.embedding_disk_cache import EmbeddingDiskCache
 from napari_sam2.propagation.memory_policies import Sam2Policy
@@ -32,9 +32,6 @@ from napari_sam2.propagation.propagate import (
 )
 from napari_sam2.propagation.run import Progress, Run
 from napari_sam2.propagation.segment_store import SegmentRecord, SegmentStore
-
-# SAM 2 clamps the previous logits it is shown with a correction (its ``add_new_points_or_box``)
-LOGIT_CLAMP = 32.0
 
 EMBEDDINGS_FOLDER = "embeddings"
 """Folder of what was made of frames; it may be removed, and is made again."""
@@ -380,7 +377,7 @@ class Session:
         logits = (
             None
             if before is None or frame_prompts.mask is not None
-            else np.clip(before.logits, -LOGIT_CLAMP, LOGIT_CLAMP)
+            else np.clip(before.logits, -MAX_PREVIOUS_LOGIT, MAX_PREVIOUS_LOGIT)
         )
         forward = self._find_direction(track, frame)
         window = None if before is None or logits is None else before.window

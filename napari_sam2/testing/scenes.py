@@ -15,9 +15,8 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from napari_sam2.core.prompt import PointPrompt, PromptLog
-from napari_sam2.core.stack import Spacing, Stack
+from napari_sam2.core.stack import Spacing, Stack, Video
 from napari_sam2.core.track import Track
-from napari_sam2.core.video import Video
 
 BRIGHTEST = 50_000
 """Grey value of the brightest object where nothing else is said."""

@@ -17,16 +17,21 @@ import numpy as np
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import ModelError
-from napari_sam2.core.presence import Presence
 from napari_sam2.core.result import (
-    ABSENT_LOGIT,
     Alternative,
     Embedding,
     MemoryReference,
     Query,
     Segment,
 )
-from napari_sam2.core.video import Frame
+from napari_sam2.core.sam2_constants import (
+    ABSENT_LOGIT,
+    MASK_PROMPT_LOGIT,
+    MEMORY_MASK_BIAS,
+    MEMORY_MASK_SCALE,
+)
+from napari_sam2.core.stack import Frame
+from napari_sam2.core.track import Presence
 from napari_sam2.core.window import Window
 from napari_sam2.testing import regions
 
@@ -35,7 +40,6 @@ FOREGROUND = 0.5
 
 _LEVELS = 65535  # features are 16-bit counts, so that a round trip through any file is exact
 _PRESENT_LOGIT = 8.0
-_MEMORY_LOGIT = 10.0  # SAM 2 remembers masks as 20 × probability - 10
 _POINTER_LENGTH = 4  # level, area, y, x
 
 
@@ -366,7 +370,7 @@ def _compute_logits(answer: _ToyAnswer) -> np.ndarray:
     if not answer.mask.any():
         return np.full(answer.mask.shape, ABSENT_LOGIT, dtype=np.float32)
     if answer.seed is None:
-        return np.where(answer.mask, _MEMORY_LOGIT, -_MEMORY_LOGIT).astype(np.float32)
+        return np.where(answer.mask, MASK_PROMPT_LOGIT, -MASK_PROMPT_LOGIT).astype(np.float32)
     rows, columns = np.indices(answer.mask.shape)
     away = np.hypot(rows - answer.seed[0], columns - answer.seed[1]) / max(answer.mask.shape)
     certain = np.asarray(_PRESENT_LOGIT * np.exp(-away), dtype=np.float32)
@@ -375,9 +379,11 @@ def _compute_logits(answer: _ToyAnswer) -> np.ndarray:
 
 def _encode_memory(segment: Segment) -> np.ndarray:
     if segment.conditioning:
-        return np.where(segment.logits > 0, _MEMORY_LOGIT, -_MEMORY_LOGIT).astype(np.float32)
+        return np.where(segment.logits > 0, MASK_PROMPT_LOGIT, -MASK_PROMPT_LOGIT).astype(
+            np.float32
+        )
     probability = 0.5 * (1.0 + np.tanh(0.5 * segment.logits.astype(np.float64)))
-    return np.asarray(2 * _MEMORY_LOGIT * probability - _MEMORY_LOGIT, dtype=np.float32)
+    return np.asarray(MEMORY_MASK_SCALE * probability + MEMORY_MASK_BIAS, dtype=np.float32)
 
 
 def _compute_pointer(pixels: np.ndarray, mask: np.ndarray) -> np.ndarray:

@@ -15,7 +15,14 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_sam2.core.prompt import FramePrompts
-from napari_sam2.core.result import ABSENT_LOGIT
+from napari_sam2.core.sam2_constants import (
+    ABSENT_LOGIT,
+    MASK_PROMPT_LOGIT,
+    MAX_PREVIOUS_LOGIT,
+    MULTIMASK_MAX_POINTS,
+    OBJECT_POINTERS,
+    RECENT_MEMORIES,
+)
 from napari_sam2.models.network import prompt_tokens
 from napari_sam2.models.network.mask_decoder import (
     DecoderOutput,
@@ -27,10 +34,6 @@ from napari_sam2.models.network.sam2_network import Features, MemoryInputs, Sam2
 
 CorrectionPolicy = Callable[[np.ndarray, np.ndarray], tuple[tuple[float, float], bool]]
 """From a wrong mask and the true one, (S, S) bool each, to a click (y, x) and whether it is positive."""
-
-_MASK_PROMPT_LOGIT = 10.0  # logit of a mask that was given; as models.sam2
-_MAX_PREVIOUS_LOGIT = 32.0  # of previous logits; as models.sam2
-_MULTIMASK_POINTS = 1  # as models.sam2
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +81,8 @@ class PropagationOptions:
         Frames added to the age of the first frame, as if the walk had begun long ago.
     """
 
-    recent: int = 6
-    pointers: int = 16
+    recent: int = RECENT_MEMORIES
+    pointers: int = OBJECT_POINTERS
     corrections: Mapping[int, int] = field(default_factory=dict)
     true_presence: bool = False
     age_offset: int = 0
@@ -287,7 +290,9 @@ class _BatchPropagator:
         decoded = self.network.decode(
             features, image, points, labels, self._make_dense_prompts(query, points, labels)
         )
-        several = points.shape[1] <= _MULTIMASK_POINTS or not self.network.configuration.single_mask
+        several = (
+            points.shape[1] <= MULTIMASK_MAX_POINTS or not self.network.configuration.single_mask
+        )
         self.decoder_passes.append(
             DecoderPass(query.frame, query.kind, query.rows, decoded, several)
         )
@@ -301,7 +306,7 @@ class _BatchPropagator:
             np.stack([np.asarray(each.mask, dtype=np.float32) for each in query.frame_prompts])
         ).to(query.rows.device)
         logits = _downsample(
-            masks * (2 * _MASK_PROMPT_LOGIT) - _MASK_PROMPT_LOGIT, self.batch.size // 4
+            masks * (2 * MASK_PROMPT_LOGIT) - MASK_PROMPT_LOGIT, self.batch.size // 4
         )
         points, labels = _make_points(query.frame_prompts, self.batch.size, query.rows.device)
         if self.network.configuration.dense_prompts:
@@ -349,7 +354,7 @@ class _BatchPropagator:
         if before is None and self.memories and configuration.propagated_mask:
             return prompt_tokens.clamp_logits(self._get_propagated_logits(query))
         before = (
-            before.clamp(-_MAX_PREVIOUS_LOGIT, _MAX_PREVIOUS_LOGIT)
+            before.clamp(-MAX_PREVIOUS_LOGIT, MAX_PREVIOUS_LOGIT)
             if before is not None and configuration.previous_logits
             else None
         )

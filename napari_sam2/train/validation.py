@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_sam2.core.file_names import from_file_names, to_file_names
+from napari_sam2.core.card import from_file_names, to_file_names
 from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.models.network.sam2_network import Sam2Network
 from napari_sam2.train.data.batches import Dataset, assemble_batch, find_large_objects

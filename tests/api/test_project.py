@@ -29,9 +29,8 @@ from napari_sam2.core.errors import (
     PlanError,
     PromptError,
 )
-from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import MaskPrompt, PointPrompt, PromptLog
-from napari_sam2.core.track import Track
+from napari_sam2.core.track import Presence, Track
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.models.gpu_memory import BatchLimitedModel
 from napari_sam2.models.load import load_model
@@ -348,12 +347,12 @@ def test_a_project_looks_at_tracks_as_it_did(tmp_path: Path) -> None:
     (folder / "project.json").write_text(json.dumps(file))
     with (
         Project.open(folder) as project,
-        project.session(BatchLimitedModel(model.with_attention("near"))) as session,
+        project.session(BatchLimitedModel(model.with_attention("local"))) as session,
     ):
-        assert session.model.card.attention == "whole"
+        assert session.model.card.attention == "global"
     toy = ToyModel()
     other = Project.create(
-        tmp_path / "other", make_jumping_scene().video, replace(toy.card, attention="near")
+        tmp_path / "other", make_jumping_scene().video, replace(toy.card, attention="local")
     )
     with other, pytest.raises(ModelError, match="load it with attention 'near'"):
         other.session(toy)

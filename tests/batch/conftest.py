@@ -14,6 +14,7 @@ from distributed.security import Security
 
 from napari_sam2.batch import tasks
 from napari_sam2.batch.pool import Pool
+from napari_sam2.core.inference_options import InferenceOptions
 from napari_sam2.testing.scenes import Scene, make_drifting_scene
 from napari_sam2.testing.toy import ToyModel
 
@@ -50,8 +51,8 @@ def loaded_models(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Every model that the workers of this process load, which is the toy model."""
     loaded: list[tuple[str, str]] = []
 
-    def load(name: str, *, device: str, **how: str) -> Any:
-        loaded.append((name, device))
+    def load(name: str, *, options: InferenceOptions) -> Any:
+        loaded.append((name, options.device))
         return ToyModel()
 
     monkeypatch.setattr("napari_sam2.models.load.load_model", load)

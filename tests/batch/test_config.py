@@ -14,8 +14,8 @@ from napari_sam2.api.count_job import CountJob
 from napari_sam2.api.job import Job
 from napari_sam2.batch import read_jobs, run_jobs
 from napari_sam2.batch.pool import Pool
-from napari_sam2.core.card import DEFAULT_ATTENTION
 from napari_sam2.core.errors import FileError, PlanError
+from napari_sam2.core.inference_options import DEFAULT_ATTENTION
 
 _GOOD = """
 out = "results"
@@ -54,7 +54,7 @@ def test_a_glob_is_one_job_a_file_each_with_its_own_prompts_and_folder(
 
 def test_all_stacks_are_looked_at_as_the_defaults_say(write_stacks: Callable[[int], Path]) -> None:
     folder = write_stacks(2)
-    for line, expected in (('attention = "near"', "near"), ("", DEFAULT_ATTENTION)):
+    for line, expected in (('attention = "near"', "local"), ("", DEFAULT_ATTENTION)):
         jobs = read_jobs(_written(folder, _GOOD.replace('device = "cpu"', line))).jobs
         assert {job.attention for job in jobs} == {expected}
 

@@ -408,9 +408,9 @@ def test_a_model_elsewhere_looks_near_where_that_is_asked_for(
     ]
     elsewhere = ["--model-on", cluster.scheduler_address, "--certificates", str(certificates)]
     ways = {
-        "here": ["--attention", "near"],
-        "there": ["--attention", "near", *elsewhere],
-        "whole": ["--attention", "whole", *elsewhere],
+        "here": ["--attention", "local"],
+        "there": ["--attention", "local", *elsewhere],
+        "whole": ["--attention", "global", *elsewhere],
     }
     for name, way in ways.items():
         assert main([*call, "--device", "cpu", *way, "--out", str(tmp_path / name)]) == 0
@@ -418,7 +418,7 @@ def test_a_model_elsewhere_looks_near_where_that_is_asked_for(
         name: json.loads((tmp_path / name / "provenance.json").read_text())["model"]["attention"]
         for name in ways
     }
-    assert said == {"here": "near", "there": "near", "whole": "whole"}
+    assert said == {"here": "local", "there": "local", "whole": "global"}
     here, there = (
         tifffile.imread(tmp_path / name / "labels.ome.tif") for name in ("here", "there")
     )

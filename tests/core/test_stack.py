@@ -6,9 +6,9 @@ import dask.array as da
 import numpy as np
 import pytest
 
+from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.errors import AxesError, IntensityError, SpacingError
-from napari_sam2.core.stack import Spacing, Stack
-from napari_sam2.core.video import Contrast, Video
+from napari_sam2.core.stack import Spacing, Stack, Video
 
 _RNG = np.random.default_rng(0)
 
@@ -81,8 +81,8 @@ def test_a_video_walks_one_axis(
 @pytest.mark.parametrize(
     ("along", "options", "said"),
     [
-        (None, {}, "choose the axis to walk along"),
-        ("x", {}, "cannot walk along 'x'"),
+        (None, {}, "choose the axis of the frames"),
+        ("x", {}, "no frames along 'x'"),
         ("z", {"channel": 2}, "the image has 2"),
         ("z", {"channel": -1}, "counted from 0"),
         ("z", {"t": 3}, "t=3: expected 0 to 2"),

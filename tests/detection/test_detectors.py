@@ -7,11 +7,11 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from napari_sam2.api.samples import SAMPLES
+from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.errors import LabelsError, PlanError, PromptError, SpacingError
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.protocols import Detector, VolumeDetector
-from napari_sam2.core.stack import Spacing, Stack
-from napari_sam2.core.video import Contrast, Video
+from napari_sam2.core.stack import Spacing, Stack, Video
 from napari_sam2.detection.classical import segment_objects
 from napari_sam2.detection.exemplars import ExemplarDetector
 from napari_sam2.detection.grid import (

@@ -14,9 +14,9 @@ import torch
 
 from napari_sam2.api.project import Project
 from napari_sam2.core.errors import FileError
-from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.track import Presence
 from napari_sam2.gui.app.controller import Controller
 from napari_sam2.gui.app.session_steps import FRAMES_PER_PIECE
 from napari_sam2.gui.app.session_update import PropagationRequest
@@ -499,14 +499,14 @@ def test_another_attention_is_asked_what_was_said() -> None:
     )
     window.click(1)
     before = window.view.snapshot.attention
-    window.controller.reconfigure_model("near")
-    assert (before, window.view.snapshot.attention) == ("auto", "near")
+    window.controller.reconfigure_model("local")
+    assert (before, window.view.snapshot.attention) == ("auto", "local")
     window.controller.reconfigure_model(windows="tiles")
-    assert (window.view.snapshot.attention, window.view.snapshot.windows) == ("near", "tiles")
+    assert (window.view.snapshot.attention, window.view.snapshot.windows) == ("local", "tiles")
     assert window.controller.state.log.track_ids == (1,) and window.labels[0].any()
     window = MockWindow(make_drifting_scene())
     window.click(1)
-    window.controller.reconfigure_model("near")
+    window.controller.reconfigure_model("local")
     assert "cannot change it" in window.view.errors[-1]
     np.testing.assert_array_equal(window.labels[0] > 0, window.scene.mask(1, 0))
 
@@ -565,7 +565,7 @@ def _opened_again(folder: Path) -> MockWindow:
     """A project that was begun near and in bfloat16, in a window whose model is loaded as always: whole, in float32."""
     first = MockWindow(
         make_drifting_scene(),
-        load=lambda name: reconfigure(_sam(name), "near", precision="bfloat16"),
+        load=lambda name: reconfigure(_sam(name), "local", precision="bfloat16"),
         root=folder,
     )
     first.click_all()
@@ -579,18 +579,18 @@ def _opened_again(folder: Path) -> MockWindow:
 @pytest.mark.parametrize(
     ("chosen", "expected"),
     [
-        pytest.param({}, ("near", "whole", "bfloat16"), id="nothing"),
+        pytest.param({}, ("local", "whole", "bfloat16"), id="nothing"),
         pytest.param(
             {"precision": "float32"},
-            ("near", "whole", "float32"),
+            ("local", "whole", "float32"),
             id="the precision that was loaded",
         ),
         pytest.param(
-            {"attention": "whole"},
-            ("whole", "whole", "bfloat16"),
+            {"attention": "global"},
+            ("global", "whole", "bfloat16"),
             id="the attention that was loaded",
         ),
-        pytest.param({"windows": "tiles"}, ("near", "tiles", "bfloat16"), id="other windows"),
+        pytest.param({"windows": "tiles"}, ("local", "tiles", "bfloat16"), id="other windows"),
     ],
 )
 def test_a_project_keeps_how_it_looks_and_computes_but_for_what_is_chosen(

@@ -7,9 +7,8 @@ import time
 import numpy as np
 import pytest
 
-from napari_sam2.core.presence import Presence
-from napari_sam2.core.track import Track
-from napari_sam2.gui.app.lane_grid import NOT_PROPAGATED, PRESENCE_CODES, LaneGrid
+from napari_sam2.core.track import NOT_PROPAGATED, PRESENCE_CODES, Presence, Track
+from napari_sam2.gui.app.lane_grid import LaneGrid
 from napari_sam2.gui.app.timeline_viewport import (
     HEADER_HEIGHT_PX,
     LANE_HEIGHT_PX,

@@ -15,7 +15,7 @@ from qtpy.QtGui import QColor, QHelpEvent, QImage, QPalette, QWheelEvent
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QToolTip
 
-from napari_sam2.core.presence import Presence
+from napari_sam2.core.track import Presence
 from napari_sam2.gui.app.lane_grid import LaneGrid
 from napari_sam2.gui.app.timeline_viewport import HEADER_HEIGHT_PX, LANE_HEIGHT_PX, NAMES_WIDTH_PX
 from napari_sam2.gui.widgets.timeline.painting import FLAG_COLOUR, PRESENCE_COLOURS

@@ -77,14 +77,14 @@ def test_how_a_model_looks_is_chosen_where_it_has_a_choice(tmp_path: Path) -> No
     assert not section.attention_choice.isHidden()
     section.show_state(Snapshot(model="mine", device="cpu", attention="auto"))
     assert section.attention_choice.currentData() == "auto" and looked == []
-    section.attention_choice.setCurrentIndex(section.attention_choice.findData("near"))
+    section.attention_choice.setCurrentIndex(section.attention_choice.findData("local"))
     section.attention_choice.activated.emit(section.attention_choice.currentIndex())
-    assert looked == ["near"]
+    assert looked == ["local"]
     assert not section.tiles_checkbox.isHidden() and not section.tiles_checkbox.isChecked()
     section.tiles_checkbox.click()
     section.tiles_checkbox.click()
-    assert looked == ["near", "tiles", "whole"]
-    section.show_state(Snapshot(model="mine", device="cpu", attention="near", windows="tiles"))
+    assert looked == ["local", "tiles", "whole"]
+    section.show_state(Snapshot(model="mine", device="cpu", attention="local", windows="tiles"))
     assert "on the processor" in section.about_label.text(), (
         "also of a model that took another's place"
     )

@@ -5,8 +5,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from napari_sam2.core.stack import Spacing, Stack
-from napari_sam2.core.video import Contrast, Video
+from napari_sam2.core.contrast import Contrast
+from napari_sam2.core.stack import Spacing, Stack, Video
 
 SPACING = Spacing(z_um=2.0, y_um=0.5, x_um=0.25, t_s=60.0)
 

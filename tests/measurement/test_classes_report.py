@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from matplotlib.figure import Figure
 
+from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.core.stack import Spacing, Stack
+from napari_sam2.core.stack import Spacing, Stack, Video
 from napari_sam2.core.track import Track
-from napari_sam2.core.video import Contrast, Video
 from napari_sam2.measurement import count_objects
 from napari_sam2.measurement.features import objects, tracks
 from napari_sam2.measurement.features.classes import (

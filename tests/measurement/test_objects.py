@@ -7,9 +7,8 @@ import tifffile
 from scipy import ndimage
 
 from napari_sam2.core.errors import IntensityError, LabelsError
-from napari_sam2.core.presence import Presence
 from napari_sam2.core.stack import Spacing
-from napari_sam2.core.track import Track
+from napari_sam2.core.track import Presence, Track
 from napari_sam2.measurement import LabelPlanes, TrackStatus, measure_frame_objects
 from napari_sam2.measurement.features import objects
 from napari_sam2.measurement.features.regions import RING_GAP_PX, RING_REACH_PX, LabelRegions

@@ -10,12 +10,12 @@ from typing import cast
 import numpy as np
 import pytest
 
-from napari_sam2.core.card import Attention
-from napari_sam2.core.presence import Presence
+from napari_sam2.core.inference_options import Attention
 from napari_sam2.core.prompt import FramePrompts, MaskPrompt, PointPrompt
-from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, MemoryReference, Query, Segment
-from napari_sam2.core.stack import Stack
-from napari_sam2.core.video import Video
+from napari_sam2.core.result import Embedding, Memory, MemoryReference, Query, Segment
+from napari_sam2.core.sam2_constants import ABSENT_LOGIT
+from napari_sam2.core.stack import Stack, Video
+from napari_sam2.core.track import Presence
 from napari_sam2.core.window import Window
 from napari_sam2.models.attention_selection import (
     has_local_memory,
@@ -370,7 +370,7 @@ def test_a_track_is_looked_at_by_what_was_decided_for_it(
         track: [found[track, frame].window.size for frame in range(FRAMES)] for track in (1, 2, 3)
     }
     assert sizes == {1: [SIZE, 128, 128, 128, 128], 2: [SIZE] * FRAMES, 3: [SIZE] * FRAMES}
-    wide = Wide(whole.network, replace(whole.card, attention="near"))
+    wide = Wide(whole.network, replace(whole.card, attention="local"))
     wide.regions = Eights()
     for track, expected in ((2, wide), (3, whole)):
         alone = _answers(auto, video, (track,))

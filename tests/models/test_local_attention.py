@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from napari_sam2.core.card import Attention
 from napari_sam2.core.errors import ModelError
+from napari_sam2.core.inference_options import Attention
 from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.core.result import Embedding, Memory, MemoryReference, Query, Segment
-from napari_sam2.core.video import Frame
+from napari_sam2.core.stack import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.models.cropping import Corners
 from napari_sam2.models.load import load_model
@@ -86,7 +86,7 @@ def made() -> Sam2Predictor:
 
 @pytest.fixture(scope="module")
 def near(made: Sam2Predictor) -> Sam2Predictor:
-    other = Sam2Predictor(made.network, replace(made.card, attention="near"))
+    other = Sam2Predictor(made.network, replace(made.card, attention="local"))
     other.regions = LocalRegions(min_tokens=8, margin_tokens=1.0)
     return other
 
@@ -247,7 +247,7 @@ def test_a_model_that_follows_has_no_other_attention() -> None:
     assert {
         load_model("nano", device="cpu", attention=each).card.attention
         for each in get_args(Attention)
-    } == {"whole"}
+    } == {"global"}
 
 
 def test_an_attention_that_is_not_there_is_refused() -> None:

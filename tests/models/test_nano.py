@@ -10,9 +10,10 @@ import pytest
 import tifffile
 from scipy.ndimage import distance_transform_edt
 
+from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.core.result import Memory, MemoryReference, Query, Segment
-from napari_sam2.core.video import Contrast, Frame
+from napari_sam2.core.stack import Frame
 from napari_sam2.models.load import load_model
 from napari_sam2.models.predictor import Sam2Predictor
 from napari_sam2.testing.contracts import ModelContract

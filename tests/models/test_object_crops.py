@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from napari_sam2.core.card import ModelCard
+from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.prompt import BoxPrompt, FramePrompts, MaskPrompt, PointPrompt
 from napari_sam2.core.result import Query, Segment
-from napari_sam2.core.stack import Stack
-from napari_sam2.core.video import Contrast, Frame, Video
+from napari_sam2.core.stack import Frame, Stack, Video
 from napari_sam2.core.window import Window
 from napari_sam2.models.click_scale import compute_scale_agreements
 from napari_sam2.models.network.sam2_network import Sam2Network

@@ -13,7 +13,7 @@ from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import DeviceError, ModelError
 from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.core.result import Memory, MemoryReference, Query, Segment
-from napari_sam2.core.video import Frame
+from napari_sam2.core.stack import Frame
 from napari_sam2.models.gpu_memory import BatchLimitedModel
 from napari_sam2.models.load import list_model_precisions, load_model, reconfigure
 from napari_sam2.models.object_crops import ObjectCropModel
@@ -192,7 +192,7 @@ def test_a_plug_in_decides_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         pytest.param(networks.make_model, id="whole_frames"),
         pytest.param(
-            lambda: reconfigure(networks.make_model(), "near", "tiles"), id="near_by_tiles"
+            lambda: reconfigure(networks.make_model(), "local", "tiles"), id="near_by_tiles"
         ),
         pytest.param(lambda: load_model("nano", device="cpu"), id="one_that_follows"),
         pytest.param(
@@ -208,7 +208,7 @@ def test_a_model_is_changed_to_another_precision_and_back(machine, model):
     assert rough.card == replace(exact.card, precision="bfloat16") and type(rough) is type(exact)
     assert _network(rough) is _network(exact) and exact.card.precision == "float32"
     assert reconfigure(rough, precision="float32").card == exact.card
-    assert reconfigure(rough, "whole", "whole").card.precision == "bfloat16", (
+    assert reconfigure(rough, "global", "whole").card.precision == "bfloat16", (
         "what is not said stays"
     )
     assert reconfigure(rough) is reconfigure(rough, precision="bfloat16") is rough

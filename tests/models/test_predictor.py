@@ -9,10 +9,11 @@ import pytest
 import torch
 
 from napari_sam2.core.errors import PromptError
-from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import FramePrompts
-from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, MemoryReference, Query, Segment
-from napari_sam2.core.video import Frame
+from napari_sam2.core.result import Embedding, Memory, MemoryReference, Query, Segment
+from napari_sam2.core.sam2_constants import ABSENT_LOGIT
+from napari_sam2.core.stack import Frame
+from napari_sam2.core.track import Presence
 from napari_sam2.models import predictor
 from napari_sam2.models.answers import UNCERTAIN_IOU
 from napari_sam2.models.predictor import Sam2Predictor

@@ -41,7 +41,7 @@ def model(shared_folder: Path) -> Sam2Predictor:
         key_mapping.rename_keys(checkpoints.read_checkpoint(path)[0]), global_blocks=GLOBAL_BLOCKS
     )
     loaded = load_model(
-        path, device="cpu", configuration=configuration, image_size=256, attention="whole"
+        path, device="cpu", configuration=configuration, image_size=256, attention="global"
     )
     assert isinstance(loaded, Sam2Predictor)
     return loaded

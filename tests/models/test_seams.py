@@ -15,10 +15,10 @@ import pytest
 from scipy.ndimage import gaussian_filter
 
 from napari_sam2.api.session import Session
+from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.prompt import BoxPrompt
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.core.stack import Stack
-from napari_sam2.core.video import Contrast, Video
+from napari_sam2.core.stack import Stack, Video
 from napari_sam2.models.load import load_model
 from napari_sam2.models.predictor import Sam2Predictor
 
@@ -102,7 +102,7 @@ def _near() -> tuple[VideoModel, np.ndarray]:
     assert isinstance(nano, Sam2Predictor)
     model = Sam2Predictor(
         nano.network,
-        replace(nano.card, object_crops=False, input_sizes=(LARGE.side,), attention="near"),
+        replace(nano.card, object_crops=False, input_sizes=(LARGE.side,), attention="local"),
     )
     return model, LARGE.carried(model, (256, 256))[0]
 

@@ -16,7 +16,7 @@ from transformers import Sam2VideoModel
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoInferenceSession
 
 from napari_sam2.core.prompt import FramePrompts
-from napari_sam2.core.result import ABSENT_LOGIT
+from napari_sam2.core.sam2_constants import ABSENT_LOGIT
 from napari_sam2.models.predictor import Sam2Predictor
 from tests.models.networks import VARIANTS, make_model, make_transformers_model
 from tests.models.walker import ReferencePropagator, embed_frames

@@ -12,12 +12,11 @@ import pytest
 import torch
 
 from napari_sam2.api.session import Session
-from napari_sam2.core.card import Attention
 from napari_sam2.core.errors import ModelError
+from napari_sam2.core.inference_options import Attention
 from napari_sam2.core.prompt import BoxPrompt, FramePrompts, PointPrompt
 from napari_sam2.core.result import Embedding, Memory, MemoryReference, Query, Segment
-from napari_sam2.core.stack import Stack
-from napari_sam2.core.video import Frame
+from napari_sam2.core.stack import Frame, Stack
 from napari_sam2.core.window import Window
 from napari_sam2.models.cropping import Corners
 from napari_sam2.models.gpu_memory import BatchLimitedModel
@@ -114,7 +113,7 @@ def _weights() -> Sam2Network:
     return make_network(presence=20.0)
 
 
-def _sam2(attention: Attention = "whole", size: int = 128) -> Sam2Predictor:
+def _sam2(attention: Attention = "global", size: int = 128) -> Sam2Predictor:
     return Sam2Predictor(
         _weights(), replace(make_model().card, input_sizes=(size,), attention=attention)
     )
@@ -135,7 +134,7 @@ class TestTiledNear(ModelContract):
     tolerance = 2e-3
 
     def make_model(self) -> TiledModel:
-        return TiledModel(_sam2("near"))
+        return TiledModel(_sam2("local"))
 
 
 def _noise(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
@@ -205,14 +204,14 @@ def test_large_objects_are_answered_as_without_tiles() -> None:
             np.testing.assert_array_equal(one.logits, other.logits)
 
 
-@pytest.mark.parametrize("attention", ["whole", "near"])
+@pytest.mark.parametrize("attention", ["global", "local"])
 def test_a_memory_keeps_its_place_on_the_frame_when_it_is_handed_over(attention: Attention) -> None:
     made = TiledModel(_sam2(attention, 512))
     tiles = TileGrid((2048, 2048), made.card.frame_window((2048, 2048)))
     one, other = tiles.find_tile_at((300.0, 300.0), 1.0), tiles.find_tile_at((300.0, 500.0), 1.0)
     assert one != other
     grid = 512 // STRIDE
-    window = one if attention == "whole" else TokenRegion(8, 16, 16).to_window(one)
+    window = one if attention == "global" else TokenRegion(8, 16, 16).to_window(one)
     cells = TokenRegion.of(window, one)
     ys, xs = (axis.flatten() for axis in np.indices((cells.side, cells.side)))
     places = np.stack(
@@ -225,7 +224,7 @@ def test_a_memory_keeps_its_place_on_the_frame_when_it_is_handed_over(attention:
         MemoryReference(Memory(0, True, np.zeros(1), features=payload), 0, 1), other
     ).memory.features
     now = TokenRegion.of(brought.window, other)
-    assert is_within(brought.window, other) and (now.side == grid) is (attention == "whole")
+    assert is_within(brought.window, other) and (now.side == grid) is (attention == "global")
     found = brought.tokens.numpy().reshape(now.side, now.side, 64)
     for y in range(now.side):
         for x in range(now.side):
@@ -249,7 +248,7 @@ def _crossing(frames: int = 14) -> tuple[Stack, list[tuple[float, float]]]:
     return Stack(np.array(planes, dtype=np.float32), "tyx"), places
 
 
-@pytest.mark.parametrize("attention", ["whole", "near", "auto"])
+@pytest.mark.parametrize("attention", ["global", "local", "auto"])
 @pytest.mark.parametrize("said", ["box", "click"])
 def test_a_track_is_handed_over_from_tile_to_tile(attention: Attention, said: str) -> None:
     """The embedded model's trained weights, shown frames as SAM 2 is."""
@@ -276,7 +275,7 @@ def test_a_track_is_handed_over_from_tile_to_tile(attention: Attention, said: st
 class Counting(Sam2Predictor):
     """It notes what it encodes."""
 
-    def __init__(self, attention: Attention = "whole") -> None:
+    def __init__(self, attention: Attention = "global") -> None:
         made = _sam2(attention)
         super().__init__(made.network, made.card)
         self.encoded: list[tuple[int, Window]] = []
@@ -312,7 +311,7 @@ def _corrected(inner: Sam2Predictor, folder: Path, how: str) -> tuple[list[np.nd
         return [session.label_plane(frame) for frame in range(5)], before
 
 
-@pytest.mark.parametrize("attention", ["whole", "auto"])
+@pytest.mark.parametrize("attention", ["global", "auto"])
 def test_a_correction_encodes_no_tile_again_and_is_the_same_however_they_are_kept(
     attention: Attention, tmp_path: Path
 ) -> None:
@@ -375,16 +374,16 @@ def test_what_fits_around_it_passes_tiles_through(tmp_path: Path) -> None:
 
 
 def test_another_attention_keeps_the_tiles() -> None:
-    made = reconfigure(TiledModel(_sam2()), "near")
+    made = reconfigure(TiledModel(_sam2()), "local")
     assert isinstance(made, TiledModel) and (made.card.windows, made.card.attention) == (
         "tiles",
-        "near",
+        "local",
     )
     assert made.inner.regions is not None
     whole = reconfigure(made, windows="whole")
     assert isinstance(whole, Sam2Predictor) and (whole.card.windows, whole.card.attention) == (
         "whole",
-        "near",
+        "local",
     )
     assert isinstance(reconfigure(whole, windows="tiles"), TiledModel)
 

@@ -9,7 +9,7 @@ import numpy as np
 from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Embedding, Memory, MemoryReference, Query, Segment
-from napari_sam2.core.video import Frame
+from napari_sam2.core.stack import Frame
 
 MAX_RECENT = 6  # tracked frames whose memory is shown
 

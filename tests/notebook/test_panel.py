@@ -14,8 +14,8 @@ import traitlets
 from PIL import Image
 
 import napari_sam2 as ns
-from napari_sam2.core.card import DEFAULT_ATTENTION
 from napari_sam2.core.errors import AxesError, DeviceError, LabelsError, PlanError, PromptError
+from napari_sam2.core.inference_options import DEFAULT_ATTENTION
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.track import Track
 from napari_sam2.notebook import Panel, annotate
@@ -308,12 +308,12 @@ def test_annotate_asks_for_a_model_as_it_was_told(monkeypatch: pytest.MonkeyPatc
         "napari_sam2.notebook.panel.load_model",
         lambda name, **told: asked.append((name, told)) or ToyModel(),
     )
-    annotate(make_drifting_scene().video, model="tiny", device="cpu", attention="near")
+    annotate(make_drifting_scene().video, model="tiny", device="cpu", attention="local")
     annotate(make_drifting_scene().video, model="tiny", precision="bfloat16", windows="tiles")
     assert asked == [
         (
             "tiny",
-            {"device": "cpu", "attention": "near", "precision": "float32", "windows": "whole"},
+            {"device": "cpu", "attention": "local", "precision": "float32", "windows": "whole"},
         ),
         (
             "tiny",

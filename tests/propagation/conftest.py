@@ -13,7 +13,7 @@ Start = Callable[..., Session]
 
 
 @pytest.fixture
-def start() -> Iterator[Start]:
+def open_session() -> Iterator[Start]:
     """Open sessions; all are closed at the end."""
     opened = []
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.result import Embedding
-from napari_sam2.core.video import Contrast, Video
+from napari_sam2.core.stack import Video
 from napari_sam2.core.window import Window
 from napari_sam2.propagation.embedding_cache import EmbeddingCache
 from napari_sam2.propagation.embedding_disk_cache import EmbeddingDiskCache

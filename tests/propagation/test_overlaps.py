@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_sam2.core.result import ABSENT_LOGIT, Segment
+from napari_sam2.core.result import Segment
+from napari_sam2.core.sam2_constants import ABSENT_LOGIT
 from napari_sam2.core.window import Window
 from napari_sam2.propagation.overlaps import compose_label_plane
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_sam2.core.presence import Presence
+from napari_sam2.core.track import Presence
 from napari_sam2.propagation.review import (
     ObjectExtent,
     Reason,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import MaskPrompt, PointPrompt
-from napari_sam2.propagation.session import LOGIT_CLAMP
+from napari_sam2.core.sam2_constants import MAX_PREVIOUS_LOGIT
+from napari_sam2.core.track import Presence
 from napari_sam2.testing.scenes import (
     SCENES,
     Scene,
@@ -63,7 +63,7 @@ def test_rule_1_a_correction_is_answered_with_memory_and_clamped_logits(
     call = _asked(model, 6)[-1]
     assert {shown.frame for shown in call.shown_memories[0]} == {0, 1, 2, 3, 4, 5}
     assert call.max_logits[0] is not None
-    assert call.max_logits[0] <= LOGIT_CLAMP  # the frame was absent before: -1024 clamped
+    assert call.max_logits[0] <= MAX_PREVIOUS_LOGIT  # the frame was absent before: -1024 clamped
 
 
 def test_rule_2_memories_of_prompted_frames_are_made_when_the_walk_starts(

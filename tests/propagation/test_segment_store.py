@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from napari_sam2.core.errors import OutputError
-from napari_sam2.core.presence import Presence
 from napari_sam2.core.result import Segment
+from napari_sam2.core.track import Presence
 from napari_sam2.core.window import Window
 from napari_sam2.propagation.segment_store import SegmentStore
 

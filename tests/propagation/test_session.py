@@ -11,10 +11,9 @@ import pytest
 
 from napari_sam2.core.errors import ModelError, PlanError, PromptError
 from napari_sam2.core.plan import Propagation
-from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.result import Embedding, Query, Segment
-from napari_sam2.core.track import Track
+from napari_sam2.core.track import Presence, Track
 from napari_sam2.propagation.run import RunState
 from napari_sam2.propagation.session import Session, SessionSettings
 from napari_sam2.testing.scenes import make_drifting_scene, make_jumping_scene, make_touching_scene
@@ -358,7 +357,7 @@ def test_a_model_that_is_gone_is_replaced_and_the_walk_goes_on(corrected: bool) 
 
 @pytest.mark.parametrize(
     "differs",
-    [{"sha256": "f" * 64}, {"attention": "near"}, {"windows": "tiles"}, {"precision": "bfloat16"}],
+    [{"sha256": "f" * 64}, {"attention": "local"}, {"windows": "tiles"}, {"precision": "bfloat16"}],
     ids=str,
 )
 def test_another_model_is_not_taken_up(differs: dict[str, str]) -> None:

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.prompt import PointPrompt
-from napari_sam2.core.stack import Stack
-from napari_sam2.core.video import Contrast, Video
+from napari_sam2.core.stack import Stack, Video
 from napari_sam2.propagation.session import Session, SessionSettings
 from napari_sam2.testing.toy import ToyModel
 

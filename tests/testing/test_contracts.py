@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from napari_sam2.core.plan import Step
-from napari_sam2.core.presence import Presence
 from napari_sam2.core.protocols import MemoryPolicy, Sink, VideoModel
 from napari_sam2.core.result import Embedding, Memory, MemoryReference, Query, Segment
+from napari_sam2.core.track import Presence
 from napari_sam2.testing.contracts import ModelContract, PolicyContract, SinkContract
 from napari_sam2.testing.toy import ToyModel
 

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 from napari_sam2.core.errors import ModelError
-from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import FramePrompts
-from napari_sam2.core.result import ABSENT_LOGIT, Embedding, Memory, MemoryReference, Query, Segment
-from napari_sam2.core.video import Frame
+from napari_sam2.core.result import Embedding, Memory, MemoryReference, Query, Segment
+from napari_sam2.core.sam2_constants import ABSENT_LOGIT
+from napari_sam2.core.stack import Frame
+from napari_sam2.core.track import Presence
 from napari_sam2.core.window import Window
 from napari_sam2.testing.toy import ShownMemory, ToyModel
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 import torch
 
+from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.prompt import BoxPrompt, FramePrompts, MaskPrompt, PointPrompt
-from napari_sam2.core.stack import Stack
-from napari_sam2.core.video import Contrast, Video
+from napari_sam2.core.stack import Stack, Video
 from napari_sam2.models.network.configs import Configuration
 from napari_sam2.models.predictor import Sam2Predictor
 from napari_sam2.propagation.session import Session, SessionSettings

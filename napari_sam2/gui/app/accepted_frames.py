@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.core.presence import CONDITIONING_PRESENCES, Presence
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Video
+from napari_sam2.core.track import CONDITIONING_PRESENCES, Presence
 
 if TYPE_CHECKING:
     from napari_sam2.propagation.session import Session

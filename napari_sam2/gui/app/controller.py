@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from napari_sam2.core.card import Attention, Precision, Windows
+from napari_sam2.core.inference_options import Attention, Precision, Windows
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt
 from napari_sam2.gui.app.counting_controller import CountingController
 from napari_sam2.gui.app.live_tables import LiveTables

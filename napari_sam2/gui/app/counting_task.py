@@ -13,9 +13,9 @@ import numpy as np
 from napari_sam2.api.count import CountingOptions, collect_notes, make_counting_session
 from napari_sam2.api.session import Session
 from napari_sam2.core.plan import Propagation, PropagationRange
-from napari_sam2.core.presence import Presence
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt, renumber_prompt
 from napari_sam2.core.protocols import VolumeDetector
+from napari_sam2.core.track import Presence
 from napari_sam2.detection.options import DetectionOptions
 from napari_sam2.detection.registry import open_detector
 from napari_sam2.detection.seeds import make_label_prompts

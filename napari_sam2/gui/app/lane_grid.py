@@ -5,35 +5,13 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from types import MappingProxyType
 
 import numpy as np
 
-from napari_sam2.core.presence import Presence
-from napari_sam2.core.track import Track
+from napari_sam2.core.track import NOT_PROPAGATED, PRESENCE_CODES, Presence, Track
 from napari_sam2.propagation.review import ReviewFlag
 
-NOT_PROPAGATED = 0
-"""Code of a frame that a track was never carried to."""
-
-PRESENCE_CODES = MappingProxyType(
-    {
-        presence: code
-        for code, presence in enumerate(
-            (
-                Presence.ABSENT,
-                Presence.TRACKED,
-                Presence.LOCKED,
-                Presence.PROMPTED,
-                Presence.UNCERTAIN,
-            ),
-            start=1,
-        )
-    }
-)
-"""Code by presence, the more important the higher: where several frames share a pixel, the highest is shown."""
-
-_PRESENCE_BY_CODE = {code: Presence(presence) for presence, code in PRESENCE_CODES.items()}
+_PRESENCE_BY_CODE = {code: presence for presence, code in PRESENCE_CODES.items()}
 _INITIAL_ROWS = 16
 
 

@@ -12,8 +12,8 @@ from threading import Lock
 import numpy as np
 import pandas as pd
 
+from napari_sam2.core.stack import Video
 from napari_sam2.core.track import Track
-from napari_sam2.core.video import Video
 from napari_sam2.measurement.columns import get_object_columns, make_table
 from napari_sam2.measurement.counts import ALL, count_objects
 from napari_sam2.measurement.features.objects import count_channels, measure_frame_objects

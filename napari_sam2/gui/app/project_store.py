@@ -14,7 +14,7 @@ from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Video
 from napari_sam2.gui.app.session_worker import filter_prompts, make_transfer_log
 from napari_sam2.gui.app.view import SessionKey
 from napari_sam2.io.project import PROJECT_FILE_NAME, compute_fingerprint, is_project

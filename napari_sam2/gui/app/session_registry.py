@@ -7,10 +7,11 @@ from pathlib import Path
 
 from napari_sam2.api.session import Session
 from napari_sam2.core.byte_limited_cache import DEFAULT_BYTES
-from napari_sam2.core.card import Attention, ModelCard, Precision, Windows
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.inference_options import Attention, Precision, Windows
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Video
 from napari_sam2.gui.app.project_store import (
     open_or_create_project,
     prompts_to_replay,

@@ -12,9 +12,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from napari_sam2.core.plan import Propagation
-from napari_sam2.core.presence import CONDITIONING_PRESENCES, Presence
 from napari_sam2.core.prompt import Prompt, PromptLog
-from napari_sam2.core.track import Track
+from napari_sam2.core.track import CONDITIONING_PRESENCES, Presence, Track
 from napari_sam2.gui.app.counting_task import Seed
 from napari_sam2.gui.app.session_update import SessionUpdate
 from napari_sam2.gui.app.view import ObjectRow

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from napari_sam2.core.card import Attention, Precision, Windows
+from napari_sam2.core.inference_options import Attention, Precision, Windows
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, PromptLog
 from napari_sam2.core.stack import Stack
 from napari_sam2.gui.app.counting_task import Seed
@@ -113,7 +113,7 @@ class Snapshot:
     mask_alternatives: tuple[int, int] = (0, 0)
     model: str = ""
     device: str = ""
-    attention: Attention = "whole"
+    attention: Attention = "global"
     windows: Windows = "whole"
     precision: Precision = "float32"
     precisions: tuple[Precision, ...] = ("float32",)

@@ -9,7 +9,7 @@ from threading import Event
 from qtpy.QtCore import QSignalBlocker, QTimer, Signal
 from qtpy.QtWidgets import QCheckBox, QComboBox, QProgressBar, QPushButton, QWidget
 
-from napari_sam2.core.card import Attention, Precision
+from napari_sam2.core.inference_options import Attention, Precision
 from napari_sam2.gui.app.view import Snapshot, Worker
 from napari_sam2.gui.widgets.elements import (
     make_column,
@@ -32,8 +32,8 @@ _STATE_TITLES = {
 _POLL_MS = 200
 _ATTENTION_TITLES: dict[Attention, tuple[str, str]] = {
     "auto": ("Look near where that shows the same", "found out for each object after a prompt"),
-    "whole": ("Look at the whole image", "as SAM 2 does; minutes for many objects"),
-    "near": (
+    "global": ("Look at the whole image", "as SAM 2 does; minutes for many objects"),
+    "local": (
         "Look near the objects",
         "many times faster where they are small, nearly the same masks",
     ),

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.core.stack import Spacing
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Spacing, Video
 
 
 @dataclass(frozen=True)

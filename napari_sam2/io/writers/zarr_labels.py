@@ -14,7 +14,7 @@ from yaozarrs import v04, v05
 from yaozarrs.write.v05 import LabelsBuilder
 
 from napari_sam2.core.errors import LabelsError, OutputError
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Video
 from napari_sam2.io.atomic import convert_write_errors
 from napari_sam2.io.readers.lazy import convert_read_errors
 from napari_sam2.io.readers.plate import is_plate

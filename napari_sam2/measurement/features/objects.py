@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from napari_sam2.core.stack import Video
 from napari_sam2.core.track import Track
-from napari_sam2.core.video import Video
 from napari_sam2.measurement.columns import get_object_columns, make_table
 from napari_sam2.measurement.features.colocalisation import (
     COEFFICIENTS,

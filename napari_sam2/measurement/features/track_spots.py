@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Video
 from napari_sam2.measurement.features.objects import count_channels
 from napari_sam2.measurement.features.options import MeasurementOptions, SpotOptions
 from napari_sam2.measurement.features.spots import detect_spots

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
+from napari_sam2.core.stack import Video
 from napari_sam2.core.track import Track
-from napari_sam2.core.video import Video
 from napari_sam2.measurement.columns import count_measured_channels, get_intensity_columns
 from napari_sam2.measurement.fates import classify_fates
 

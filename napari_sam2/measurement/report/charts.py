@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.ticker import MaxNLocator
 
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Video
 from napari_sam2.measurement.counts import ALL
 from napari_sam2.measurement.report.outlines import get_track_colour
 from napari_sam2.measurement.units import get_frame_step

@@ -15,7 +15,7 @@ from matplotlib.patheffects import withStroke
 from skimage.transform import downscale_local_mean
 
 from napari_sam2.core.errors import OutputError
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Video
 from napari_sam2.measurement.label_planes import LabelPlanes
 from napari_sam2.measurement.report.charts import draw_areas, draw_counts
 from napari_sam2.measurement.report.outlines import ObjectOutline, find_outlines, get_track_colour

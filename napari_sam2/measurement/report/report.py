@@ -7,7 +7,7 @@ from typing import Any
 
 import pandas as pd
 
-from napari_sam2.core.video import Video
+from napari_sam2.core.stack import Video
 from napari_sam2.measurement.columns import count_measured_channels
 from napari_sam2.measurement.counts import ALL
 from napari_sam2.measurement.report.charts import draw_areas, draw_counts

@@ -9,8 +9,9 @@ from typing import Any, Literal, get_args
 
 from torch import Tensor
 
+from napari_sam2.core.card import from_file_names, to_file_names
 from napari_sam2.core.errors import CheckpointError
-from napari_sam2.core.file_names import from_file_names, to_file_names
+from napari_sam2.core.sam2_constants import MEMORY_SLOTS
 
 Encoder = Literal["hiera", "conv"]
 
@@ -82,7 +83,7 @@ class Configuration:
     decoder_feed_forward: int = 2048
     iou_hidden: int = 256
     fuser: int = 1024
-    slots: int = 7
+    slots: int = MEMORY_SLOTS
     pointer_time: bool = True
     occlusion: bool = True
     dense_prompts: bool = False

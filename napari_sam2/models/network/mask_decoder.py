@@ -9,8 +9,7 @@ import torch
 from torch import Tensor
 from transformers.models.sam2_video.modeling_sam2_video import Sam2VideoMaskDecoder
 
-_STABILITY_MARGIN = 0.05  # logits; Meta's dynamic_multimask_stability_delta
-_STABILITY_THRESHOLD = 0.98  # Meta's dynamic_multimask_stability_thresh
+from napari_sam2.core.sam2_constants import STABILITY_MARGIN, STABILITY_THRESHOLD
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,9 +109,9 @@ def select_best_mask(output: DecoderOutput) -> SelectedMask:
 def select_single_mask(output: DecoderOutput) -> SelectedMask:
     """The single mask, or the best alternative where the single one is not stable; the token is the single one's always."""
     mask = output.masks[:, 0].flatten(1)
-    inner = (mask > _STABILITY_MARGIN).sum(dim=1).float()
-    outer = (mask > -_STABILITY_MARGIN).sum(dim=1).float()
-    stable = torch.where(outer > 0, inner / outer, torch.ones_like(outer)) >= _STABILITY_THRESHOLD
+    inner = (mask > STABILITY_MARGIN).sum(dim=1).float()
+    outer = (mask > -STABILITY_MARGIN).sum(dim=1).float()
+    stable = torch.where(outer > 0, inner / outer, torch.ones_like(outer)) >= STABILITY_THRESHOLD
     other = select_best_mask(output)
     logits = torch.where(stable[:, None, None], output.masks[:, 0], other.logits)
     return SelectedMask(

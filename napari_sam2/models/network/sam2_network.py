@@ -27,6 +27,7 @@ from transformers.models.sam2_video.modeling_sam2_video import (
 )
 
 from napari_sam2.core.errors import ModelError
+from napari_sam2.core.sam2_constants import MEMORY_MASK_BIAS, MEMORY_MASK_SCALE
 from napari_sam2.models.network import prompt_tokens
 from napari_sam2.models.network.configs import MEMORY_CHANNELS, Configuration
 from napari_sam2.models.network.conv_encoder import ConvEncoder
@@ -45,11 +46,6 @@ from napari_sam2.models.weights.key_mapping import check_keys
 
 STRIDE = 16
 """Input pixels per token of the coarsest features, which memory attention and memory work on."""
-
-_MASK_SCALE, _MASK_BIAS = (
-    20.0,
-    -10.0,
-)  # of masks as the memory encoder takes them (Meta's sigmoid_scale/bias_for_mem_enc)
 
 Features = tuple[Tensor, Tensor, Tensor]
 
@@ -217,7 +213,7 @@ class Sam2Network(nn.Module):
     def encode_memory(self, coarse: Tensor, masks: Tensor, absent: Tensor) -> Tensor:
         """(1, C, g, g) features and (B, S, S) masks in 0..1 to (B, N, 64) memories; `absent` (B,) is true for no object."""
         encoder = self.memory_encoder
-        seen = encoder.mask_downsampler(masks[:, None] * _MASK_SCALE + _MASK_BIAS)
+        seen = encoder.mask_downsampler(masks[:, None] * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS)
         x = encoder.projection(encoder.memory_fuser(encoder.feature_projection(coarse) + seen))
         x = x.flatten(2).transpose(1, 2)
         if not self.configuration.occlusion:

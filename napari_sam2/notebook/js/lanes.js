@@ -1,6 +1,6 @@
 // The swim lanes.
 
-const PRESENCE = { absent: 1, uncertain: 2, tracked: 3, prompted: 4, locked: 5 }; // as `views.CODES` of the kernel
+const PRESENCE = { absent: 1, tracked: 2, locked: 3, prompted: 4, uncertain: 5 }; // as PRESENCE_CODES of core/track.py
 const LANE_PX = 15; // height of one lane
 const GUTTER_PX = 34; // where the numbers of the lanes stand
 

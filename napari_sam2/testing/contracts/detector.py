@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.prompt import MaskPrompt, check_prompt
 from napari_sam2.core.protocols import Detector
-from napari_sam2.core.stack import Stack
-from napari_sam2.core.video import Contrast, Video
+from napari_sam2.core.stack import Stack, Video
 from napari_sam2.testing.scenes import Scene, make_drifting_scene
 
 

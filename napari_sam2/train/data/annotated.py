@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.errors import AxesError, LabelsError
-from napari_sam2.core.stack import Stack
-from napari_sam2.core.video import Contrast, Video
+from napari_sam2.core.stack import Stack, Video
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.train.data.pairs import AnnotatedPlane, AnnotatedStack
 

@@ -15,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
+from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.errors import FileError, LabelsError
-from napari_sam2.core.video import Contrast, Video
+from napari_sam2.core.stack import Video
 from napari_sam2.io.open import open_stack
 from napari_sam2.io.readers.lazy import convert_read_errors
 from napari_sam2.train.data.annotated import ReadOptions

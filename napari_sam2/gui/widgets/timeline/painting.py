@@ -9,8 +9,7 @@ import numpy as np
 from qtpy.QtCore import QPointF, QRect, Qt
 from qtpy.QtGui import QColor, QFontMetrics, QImage, QPainter, QPalette, QPolygonF
 
-from napari_sam2.core.presence import Presence
-from napari_sam2.gui.app.lane_grid import PRESENCE_CODES
+from napari_sam2.core.track import PRESENCE_CODES, Presence
 from napari_sam2.gui.app.timeline_viewport import (
     HEADER_HEIGHT_PX,
     LANE_HEIGHT_PX,
