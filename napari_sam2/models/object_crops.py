@@ -68,14 +68,14 @@ class ObjectCropModel(Sam2Predictor):
         found = self._search_windows(embedding, [queries[place] for place in unknown])
         for place, window in zip(unknown, found, strict=True):
             windows[place] = window
-        embedding.features[1].forget_all_but(windows)
+        embedding.features[1].retain(windows)
         return self._segment_windows(embedding, queries, cast(list[Window], windows))
 
     @torch.inference_mode()
     def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
         """As `Sam2Predictor.remember`; nothing that was encoded of the frame is kept after it, for nobody asks again."""
         found = super().remember(embedding, segments)
-        embedding.features[1].forget_all_but(())
+        embedding.features[1].retain(())
         return found
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:

@@ -327,7 +327,7 @@ def decided(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
                 and other.present
             )
 
-        monkeypatch.setattr("napari_sam2.models.attention_selection.same", seen_the_same)
+        monkeypatch.setattr("napari_sam2.models.attention_selection.is_same_mask", seen_the_same)
 
     return say
 
@@ -392,7 +392,7 @@ def test_a_region_that_shows_another_thing_later_is_left(
     auto: Sam2Predictor, video: Video, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "napari_sam2.models.attention_selection.same",
+        "napari_sam2.models.attention_selection.is_same_mask",
         lambda less, full: less.window != full.window and less.frame < 3,
     )
     found = _answers(auto, video, (1,))
@@ -445,7 +445,7 @@ def test_both_are_looked_at_near_each_prompt_on_each_way(
 ) -> None:
     asked: list[tuple[int, int]] = []
     monkeypatch.setattr(
-        "napari_sam2.models.attention_selection.same",
+        "napari_sam2.models.attention_selection.is_same_mask",
         lambda near, whole: asked.append((near.track, near.frame)) is None,
     )
     with Session(video, auto) as session:

@@ -191,7 +191,7 @@ def test_embedded_checkpoints_are_looked_for_in_the_package_first(monkeypatch, t
 
 
 def test_listing_models_loads_no_network():
-    list_them = "import sys; from napari_sam2.models import cards; cards.list_models()"
+    list_them = "import sys; from napari_sam2.models.weights import cards; cards.list_models()"
     code = f"{list_them}; print({{'torch', 'transformers', 'requests'}} & set(sys.modules))"
     assert (
         subprocess.run(

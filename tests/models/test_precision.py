@@ -123,13 +123,25 @@ def _walked(model: Sam2Predictor) -> list[Segment]:
     ]
 
 
-def test_masks_are_nearly_the_same_and_leave_in_float32(
+DECIDED = 0.25
+"""Cells count as decided if their logit is this many standard deviations from 0.
+
+Two thirds of a random network's logits lie near 0, and which side they are rounded to depends on
+the processor. A trained network decides nearly all cells.
+"""
+
+
+def test_bfloat16_changes_logits_little_and_no_decided_cell(
     both: tuple[Sam2Predictor, Sam2Predictor],
 ) -> None:
     for exact, rough in zip(*map(_walked, both), strict=True):
         assert rough.logits.dtype == rough.pointer.dtype == np.float32
-        assert 0 < np.abs(rough.logits - exact.logits).max() < 0.1 * np.abs(exact.logits).max()
-        assert ((rough.logits > 0) == (exact.logits > 0)).mean() > 0.9
+        error, spread = np.abs(rough.logits - exact.logits), exact.logits.std()
+        assert 0 < error.max() < 0.1 * np.abs(exact.logits).max()
+        assert np.sqrt(np.mean(error**2)) < 0.15 * spread
+        decided = np.abs(exact.logits) > DECIDED * spread
+        assert decided.mean() > 0.3
+        assert ((rough.logits > 0) == (exact.logits > 0))[decided].mean() > 0.99
         assert rough.iou == pytest.approx(exact.iou, abs=0.05)
 
 

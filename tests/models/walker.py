@@ -38,7 +38,8 @@ class ReferencePropagator:
             self.segments[frame].logits if frame in self.segments and self.clamp_previous else None
         )
         (segment,) = self.model.segment(
-            self.embeddings[frame], [self.make_query(said=prompts, recalls=recalls, logits=before)]
+            self.embeddings[frame],
+            [self.make_query(prompts=prompts, memory_references=recalls, logits=before)],
         )
         self.tracked.pop(frame, None)
         self.conditioning[frame] = self.make_memory(segment)
@@ -48,7 +49,7 @@ class ReferencePropagator:
     def propagate(self, start: int, *, forward: bool) -> None:
         for frame in range(start, len(self.embeddings)) if forward else range(start, -1, -1):
             if frame not in self.conditioning:
-                query = self.make_query(recalls=self.select_memories(frame, forward))
+                query = self.make_query(memory_references=self.select_memories(frame, forward))
                 (self.segments[frame],) = self.model.segment(self.embeddings[frame], [query])
                 self.tracked[frame] = self.make_memory(self.segments[frame])
             self.directions[frame] = forward
