@@ -17,7 +17,6 @@ import pandas as pd
 from scipy.ndimage import distance_transform_edt
 
 from benchmarks import machine
-from napari_sam2.api.session import Session
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Stack, Video
@@ -25,7 +24,7 @@ from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.measurement.evaluation.agreement import evaluate
 from napari_sam2.models.device import describe_device
 from napari_sam2.models.load import load_model
-from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.propagation.session import Session, SessionSettings
 
 PROMPT_KINDS = ("click", "box")
 MIN_FRAMES = 3

@@ -25,10 +25,9 @@ from skimage.segmentation import watershed
 
 from benchmarks import machine
 from benchmarks.accuracy import TrackingCase, find_stacks
-from napari_sam2.api.session import Session
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.models.load import load_model
-from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.propagation.session import Session, SessionSettings
 
 COLUMNS = {
     "stack": "stack",

@@ -21,9 +21,9 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.crowd import OBJECT_WIDTH_PX, CrowdCase
-from napari_sam2.api.session import Session
 from napari_sam2.core.prompt import PointPrompt
 from napari_sam2.models.load import load_model
+from napari_sam2.propagation.session import Session
 
 MAX_FIRST_FRAME_S = 0.3
 """From the click to the label plane of its frame."""

@@ -17,12 +17,12 @@ import zarr
 from scipy.ndimage import gaussian_filter
 
 from benchmarks import machine
-from napari_sam2.api.session import Session
 from napari_sam2.core.prompt import BoxPrompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Stack
 from napari_sam2.io.open import open_stack
 from napari_sam2.models.load import load_model
+from napari_sam2.propagation.session import Session
 
 MAX_FRAME_S = 1.0
 """For one frame of 512 × 512 pixels with 50 objects, on two cores."""

@@ -19,12 +19,11 @@ import numpy as np
 
 from benchmarks import machine
 from benchmarks.accuracy import TrackingCase, find_stacks
-from napari_sam2.api.session import Session
 from napari_sam2.core.inference_options import Attention
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.models.load import load_model
 from napari_sam2.models.predictor import Sam2Predictor
-from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.propagation.session import Session, SessionSettings
 
 _MAX_ENLARGEMENT = (
     4  # times at most: the embedded model was trained on objects of 14 to 72 pixels of its input

@@ -19,13 +19,13 @@ import tifffile
 from scipy.ndimage import gaussian_filter
 
 from benchmarks import machine
-from napari_sam2.api.session import Session
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt
 from napari_sam2.core.protocols import MemoryPolicy, VideoModel
 from napari_sam2.core.stack import Stack, Video
 from napari_sam2.models.load import load_model
 from napari_sam2.propagation.memory_policies import POLICIES
+from napari_sam2.propagation.session import Session
 from napari_sam2.testing.scenes import BRIGHTEST, make_passing_scene
 
 COLUMNS = (

@@ -17,10 +17,10 @@ from benchmarks import machine
 from benchmarks.crowd import CrowdCase
 from benchmarks.peers import NapariSam2Peer, Peer
 from benchmarks.scaling import draw_crowd, make_near_peer, time_peer
-from napari_sam2.api.session import Session
 from napari_sam2.core.prompt import PointPrompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.models.load import load_model
+from napari_sam2.propagation.session import Session
 
 SIZE, SIDE, FRAMES = 512, 8, 3
 SLACK = 1.15

@@ -15,7 +15,6 @@ import numpy as np
 from skimage.measure import label as components
 
 from benchmarks import machine
-from napari_sam2.api.session import Session
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt
 from napari_sam2.core.protocols import VideoModel
@@ -25,6 +24,7 @@ from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.models.device import describe_device
 from napari_sam2.models.load import load_model
 from napari_sam2.propagation.overlaps import compute_mask
+from napari_sam2.propagation.session import Session
 from napari_sam2.train.data.packs import open_pack
 from napari_sam2.train.data.simulated_prompts import choose_correction, compute_box, find_middle
 

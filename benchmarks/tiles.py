@@ -24,7 +24,6 @@ from benchmarks.accuracy import TrackingCase
 from benchmarks.near import AttentionResult
 from benchmarks.peers import NapariSam2Peer
 from napari_sam2.api.samples import SAMPLES
-from napari_sam2.api.session import Session
 from napari_sam2.core.inference_options import Attention
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Embedding
@@ -37,7 +36,7 @@ from napari_sam2.models.tile_grid import TileGrid
 from napari_sam2.models.tiled_model import TiledModel
 from napari_sam2.propagation.embedding_cache import EmbeddingCache
 from napari_sam2.propagation.embedding_disk_cache import EmbeddingDiskCache
-from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.propagation.session import Session, SessionSettings
 
 ON_SEAM_PX = 12.0
 """An object is on a seam whose middle is so near to where one tile takes over from the next."""

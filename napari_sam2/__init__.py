@@ -12,13 +12,13 @@ if TYPE_CHECKING:
     from napari_sam2.api.count import count
     from napari_sam2.api.job import Job, run_job, track
     from napari_sam2.api.project import Project
-    from napari_sam2.api.session import Run, Session
     from napari_sam2.api.tables import measure
     from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, PromptLog
     from napari_sam2.core.stack import Spacing, Stack, Video
     from napari_sam2.io.open import open_stack
     from napari_sam2.measurement.evaluation.agreement import evaluate
     from napari_sam2.models.load import load_model
+    from napari_sam2.propagation.session import Run, Session
     from napari_sam2.train.finetune import finetune
 
 _HOMES = {
@@ -28,8 +28,8 @@ _HOMES = {
     "PointPrompt": "core.prompt",
     "Project": "api.project",
     "PromptLog": "core.prompt",
-    "Run": "api.session",
-    "Session": "api.session",
+    "Run": "propagation.session",
+    "Session": "propagation.session",
     "Spacing": "core.stack",
     "Stack": "core.stack",
     "Video": "core.stack",

@@ -14,7 +14,6 @@ from pydantic import AliasChoices, ConfigDict, Field
 from napari_sam2.api.exports import ExportData, check_exports, write_exports
 from napari_sam2.api.fields import ValidatedModel
 from napari_sam2.api.job import JobResult, LabelFormat, load_named_model, save_results
-from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import Tables, open_labels_for
 from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.errors import IntensityError, PlanError
@@ -43,8 +42,8 @@ from napari_sam2.measurement.features.classes import (
 from napari_sam2.measurement.features.objects import count_channels
 from napari_sam2.models.device import describe_device
 from napari_sam2.propagation.memory_policies import Sam2Policy
-from napari_sam2.propagation.run import Progress, RunState
-from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.propagation.run_state import Progress, RunState
+from napari_sam2.propagation.session import Run, Session, SessionSettings
 from napari_sam2.tracking.linker import LinkingOptions
 from napari_sam2.tracking.pipeline import commit_tracks, detect_tracks, detect_unexplained
 
@@ -239,7 +238,7 @@ def _assign_categories(run: Run, rules: list[CategoryRule]) -> None:
         )
     )
     objects, tracks = (set_categories(rows, categories) for rows in (run.objects, run.tracks))
-    run.tables = Tables(objects, tracks, count_objects(objects, len(run.session.video)))
+    run.results.tables = Tables(objects, tracks, count_objects(objects, len(run.session.video)))
 
 
 def count(
@@ -345,8 +344,8 @@ def save_count_result(
     Raises OutputError where the folder cannot be written to.
     """
     check_output(out)
-    write_exports(ExportData.of(result.run, result.notes), out, also)
-    save_results(result.run, out, format=format, notes=result.notes, settings=settings)
+    write_exports(ExportData.of(result.run.results, result.notes), out, also)
+    save_results(result.run.results, out, format=format, notes=result.notes, settings=settings)
     tracks, frames = len(result.run.tracks), len(result.session.video)
     divisions = result.run.tracks["parent"].dropna().nunique()
     divided = f", {divisions} of them divided" if divisions else ""

@@ -20,14 +20,13 @@ from napari_sam2.api.count import (
 )
 from napari_sam2.api.job import Job, JobResult, make_finished_result, prepare_job
 from napari_sam2.api.resume import UnfinishedRun
-from napari_sam2.api.session import Session
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Video
 from napari_sam2.io.open import open_stack
-from napari_sam2.propagation.run import Progress
-from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.propagation.run_state import Progress
+from napari_sam2.propagation.session import Session, SessionSettings
 
 log = logging.getLogger(__name__)
 

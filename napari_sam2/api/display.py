@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
-import pandas as pd
 from skimage.segmentation import find_boundaries
 
 from napari_sam2.core.html import render_summary, subsample_plane
 from napari_sam2.core.track import Presence
 from napari_sam2.measurement.counts import ALL
 from napari_sam2.measurement.report.outlines import get_track_colour
-from napari_sam2.propagation.session import Session
+from napari_sam2.propagation.session import Run, Session
 
 _TINT = 0.25
 _MAX_ROWS = 12  # categories shown; the rest is in the table itself
+_MAX_QUICK_PIXELS = 50_000_000
+"""Pixels of a video up to which a notebook measures it only to show a run."""
 
 
 def render_session_html(session: Session) -> str:
@@ -27,8 +30,14 @@ def render_session_html(session: Session) -> str:
     )
 
 
-def render_run_html(session: Session, state: str, counts: pd.DataFrame | None) -> str:
-    """A Run: the frame with the most objects, and the counts over all frames (None where making them would take long)."""
+def render_run_html(run: Run) -> str:
+    """A run: the frame with the most objects, and the counts over all frames.
+
+    The counts of a large video are left out, because computing them takes long.
+    """
+    session, state = run.session, run.state.value
+    quick = run.results.has_tables or math.prod(session.video.shape) <= _MAX_QUICK_PIXELS
+    counts = run.counts if quick else None
     frame = _find_fullest_frame(session)
     facts = {**_collect_facts(session, frame), "run": state}
     if counts is None:

@@ -9,8 +9,6 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_sam2.api.session import Run
-from napari_sam2.api.tables import Tables
 from napari_sam2.core.errors import OutputError
 from napari_sam2.core.provenance import Provenance
 from napari_sam2.core.registry import Registry
@@ -20,6 +18,7 @@ from napari_sam2.io.tables import write_anndata, write_parquet, write_text
 from napari_sam2.io.writers.ctc import write_ctc
 from napari_sam2.io.writers.geff import write_geff
 from napari_sam2.measurement.report.report import render_report
+from napari_sam2.propagation.results import ResultTables, SessionResults
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,17 +27,17 @@ class ExportData:
 
     video: Video
     label_plane: Callable[[int], np.ndarray]
-    tables: Tables
+    tables: ResultTables
     provenance: Provenance
 
     @classmethod
-    def of(cls, run: Run, notes: tuple[str, ...] = ()) -> ExportData:
+    def of(cls, results: SessionResults, notes: tuple[str, ...] = ()) -> ExportData:
         """Those of a Run."""
         return cls(
-            run.session.video,
-            run.session.label_plane,
-            run.tables,
-            run.session.provenance(notes=notes),
+            results.session.video,
+            results.session.label_plane,
+            results.tables,
+            results.session.provenance(notes=notes),
         )
 
 

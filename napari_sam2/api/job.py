@@ -16,7 +16,6 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from napari_sam2.api.fields import ValidatedModel
 from napari_sam2.api.resume import RESUME_FOLDER, UnfinishedRun
-from napari_sam2.api.session import Run, Session
 from napari_sam2.api.tables import open_labels_for
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.contrast import Contrast
@@ -40,8 +39,9 @@ from napari_sam2.io.tables import write_provenance, write_tables
 from napari_sam2.io.writers.sinks import LabelSpec, open_sink
 from napari_sam2.measurement.report.overview import draw_overview
 from napari_sam2.models.device import describe_device
-from napari_sam2.propagation.run import Progress, RunState
-from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.propagation.results import SessionResults
+from napari_sam2.propagation.run_state import Progress, RunState
+from napari_sam2.propagation.session import Run, Session, SessionSettings
 
 log = logging.getLogger(__name__)
 
@@ -295,13 +295,13 @@ def _run_prepared_job(
         run = _propagate_prompts(job, session, prompts, work, callbacks.progress)
         callbacks.report(f"writing: labels, tables and picture to {job.out}")
         save_results(
-            run,
+            run.results,
             job.out,
             format=job.format,
             notes=_collect_notes(job, video, model.device),
             settings=job.model_dump(mode="json"),
         )
-        summary = summarize_run(run)
+        summary = summarize_results(run.results)
     work.remove()
     return JobResult(job.out, run.state, summary)
 
@@ -315,7 +315,7 @@ def track(input: str | Path, *, prompts: str | Path, out: str | Path, **options:
 
 
 def save_results(
-    run: Run,
+    results: SessionResults,
     folder: Path,
     *,
     format: LabelFormat = "tiff",
@@ -323,16 +323,16 @@ def save_results(
     settings: Any = None,
 ) -> None:
     """Write all results of a Run into a folder: labels, tables, picture, prompts, and last of all the provenance."""
-    session = run.session
+    session = results.session
     check_output(folder)
     with open_sink(
         folder, LabelSpec.of(session.video, max(session.log.track_ids, default=0)), format=format
     ) as sink:
         for frame in range(len(session.video)):
             sink.put(frame, session.label_plane(frame))
-    write_tables(folder, run.objects, run.tracks, run.counts)
+    write_tables(folder, results.objects, results.tracks, results.counts)
     draw_overview(
-        session.video, session.label_plane, run.objects, run.counts, folder / "overview.png"
+        session.video, session.label_plane, results.objects, results.counts, folder / "overview.png"
     )
     write_prompts(session.log, folder / "prompts.json")
     made = session.provenance(notes=notes)
@@ -398,13 +398,12 @@ def _collect_notes(job: Job, video: Video, device: str) -> tuple[str, ...]:
     return tuple(note for note in notes if note)
 
 
-def summarize_run(run: Run) -> str:
-    """One line about what a Run came to."""
-    frames, found, masks = len(run.session.video), run.objects["track"].nunique(), len(run.objects)
-    return (
-        f"{_format_count(found, 'object')} carried through {_format_count(frames, 'frame')}, "
-        f"{_format_count(masks, 'mask')}"
-    )
+def summarize_results(results: SessionResults) -> str:
+    """One line about the results."""
+    objects = results.objects
+    found = _format_count(objects["track"].nunique(), "object")
+    frames = _format_count(len(results.session.video), "frame")
+    return f"{found} propagated through {frames}, {_format_count(len(objects), 'mask')}"
 
 
 def _format_count(number: int, word: str) -> str:

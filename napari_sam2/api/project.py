@@ -23,10 +23,9 @@ from napari_sam2.api.job import (
     make_finished_result,
     make_other_job_error,
     save_results,
-    summarize_run,
+    summarize_results,
 )
 from napari_sam2.api.resume import UnfinishedRun
-from napari_sam2.api.session import Run, Session
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import (
     DeviceError,
@@ -38,7 +37,6 @@ from napari_sam2.core.errors import (
     UnknownModelError,
 )
 from napari_sam2.core.inference_options import InferenceOptions, Precision, rename_attention
-from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Video
@@ -57,9 +55,9 @@ from napari_sam2.io.writers.project_labels import ProjectLabels
 from napari_sam2.io.writers.sinks import LabelSpec
 from napari_sam2.models.device import choose_device, describe_device
 from napari_sam2.models.weights.cards import find_models
-from napari_sam2.propagation.run import Progress
+from napari_sam2.propagation.run_state import Progress, RunState
 from napari_sam2.propagation.segment_store import SegmentStore
-from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.propagation.session import Session, SessionSettings
 
 log = logging.getLogger(__name__)
 
@@ -338,8 +336,7 @@ def replay_project(
     ) as session:
         session.resume(session.find_resumable_log(work.load_log()))
         session.replay(prompts, steps_done=stops, progress=progress)
-        run = Run(session, Propagation(()), iter(()))
-        run.finish()
+        results = session.collect_results()
         report(f"writing: labels, tables and picture to {target}")
         another = loaded.card.sha256 != file.model.sha256
         notes = (
@@ -347,10 +344,10 @@ def replay_project(
             if another
             else ()
         )
-        save_results(run, target, format=format, notes=notes, settings={"project": str(where)})
-        summary = summarize_run(run)
+        save_results(results, target, format=format, notes=notes, settings={"project": str(where)})
+        summary = summarize_results(results)
     work.remove()
-    return JobResult(target, run.state, summary)
+    return JobResult(target, RunState.DONE, summary)
 
 
 def _read_project(folder: Path, image: Path | str | None) -> tuple[ProjectFile, Video, PromptLog]:

@@ -12,7 +12,7 @@ from napari_sam2.core.errors import FileError
 from napari_sam2.io.open import open_labels
 from napari_sam2.io.prompts import read_prompts
 from napari_sam2.measurement.evaluation.agreement import evaluate
-from napari_sam2.propagation.run import Progress
+from napari_sam2.propagation.run_state import Progress
 
 
 @dataclass(frozen=True)

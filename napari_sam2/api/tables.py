@@ -21,7 +21,8 @@ from napari_sam2.measurement.features.options import MeasurementOptions
 from napari_sam2.measurement.features.track_spots import measure_track_spots
 from napari_sam2.measurement.features.tracks import measure_tracks
 from napari_sam2.measurement.report.overview import draw_overview
-from napari_sam2.measurement.track_status import TrackStatuses
+from napari_sam2.measurement.track_status import TrackStatus, TrackStatuses
+from napari_sam2.propagation.results import ResultSource
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +55,16 @@ def compute_tables(
         rows,
         measure_tracks(rows, video, known_tracks, spots=spots),
         count_objects(rows, len(video)),
+    )
+
+
+def compute_session_tables(session: ResultSource) -> Tables:
+    """The tables of everything a session has propagated."""
+    statuses = {
+        key: TrackStatus(record.iou, record.presence) for key, record in session.records().items()
+    }
+    return compute_tables(
+        session.video, session.label_plane, statuses=statuses, known_tracks=session.log.tracks
     )
 
 

@@ -19,7 +19,7 @@ from napari_sam2.core.inference_options import InferenceOptions
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.measurement.counts import ALL
 from napari_sam2.propagation.propagate import PropagationStep
-from napari_sam2.propagation.run import Progress
+from napari_sam2.propagation.run_state import Progress
 
 TOPIC = "napari-sam2"
 """The topic of dask's events under which workers say how far they are."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
 
@@ -22,11 +23,16 @@ class Registry(Generic[T]):
         self._error = error
         self._factories: dict[str, Callable[..., T]] = {}
 
-    def register(self, name: str, factory: Callable[..., T]) -> None:
-        """Make `factory` known by `name`. Raises where the name is taken."""
+    def register(self, name: str, factory: Callable[..., T] | str) -> None:
+        """Add a factory, or its address "package.module:name", which is imported on use.
+
+        Raises the registry's error if the name is taken.
+        """
         if name in self._factories:
             raise self._error(f"{self.kind} {name!r} is known already: choose another name")
-        self._factories[name] = factory
+        self._factories[name] = (
+            _LazyFactory(_make_loader(factory)) if isinstance(factory, str) else factory
+        )
 
     def get(self, name: str) -> Callable[..., T]:
         """The factory of that name.
@@ -45,16 +51,21 @@ class Registry(Generic[T]):
 
     def _find_entry_points(self) -> dict[str, Callable[..., T]]:
         return {
-            entry.name: _EntryPointFactory(entry.load)
+            entry.name: _LazyFactory(entry.load)
             for entry in entry_points(group=f"napari_sam2.{self.kind}")
         }
 
 
-class _EntryPointFactory(Generic[T]):
-    """An entry point, loaded when it is called."""
+class _LazyFactory(Generic[T]):
+    """A factory that is imported when it is called."""
 
     def __init__(self, load: Callable[[], Callable[..., T]]) -> None:
         self._load = load
 
     def __call__(self, *args: object, **kwargs: object) -> T:
         return self._load()(*args, **kwargs)
+
+
+def _make_loader(address: str) -> Callable[[], Callable[..., T]]:
+    module, name = address.split(":")
+    return lambda: getattr(import_module(module), name)

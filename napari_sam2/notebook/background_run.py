@@ -7,7 +7,8 @@ from threading import Thread
 from time import monotonic
 
 from napari_sam2.propagation.propagate import PropagationStep
-from napari_sam2.propagation.run import Run, RunState
+from napari_sam2.propagation.run_state import RunState
+from napari_sam2.propagation.session import Run
 
 _MIN_INTERVAL_S = (
     0.15  # between two reports: more often than this nobody sees, and each costs a message

@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam2.api.session import Session
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.prompt import MaskPrompt
 from napari_sam2.core.stack import Video
+from napari_sam2.propagation.session import Session
 
 
 def describe_video(session: Session, shrink: int) -> dict[str, Any]:

@@ -17,10 +17,8 @@ import numpy as np
 import pandas as pd
 import traitlets
 
-from napari_sam2.api.session import Run, Session
 from napari_sam2.core.errors import PlanError, Sam2Error
 from napari_sam2.core.inference_options import DEFAULT_ATTENTION, Attention, Precision, Windows
-from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import Prompt
 from napari_sam2.core.stack import Stack, Video
 from napari_sam2.core.track import Track
@@ -32,6 +30,7 @@ from napari_sam2.notebook.description import describe_video, make_prompts_from_l
 from napari_sam2.notebook.frame_index import FrameIndex
 from napari_sam2.notebook.planes import FrameEncoder
 from napari_sam2.propagation.propagate import PropagationStep
+from napari_sam2.propagation.session import Session
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("drawing.js", "frame.js", "lanes.js", "objects.js", "panel.js")
@@ -104,7 +103,7 @@ class Panel(anywidget.AnyWidget):
         Set to label planes of that shape, or of one frame (H, W), the objects in them are given to
         the session as masks.
         """
-        return self._make_run().labels
+        return self._session.collect_results().labels
 
     @labels.setter
     def labels(self, labels: Any) -> None:
@@ -117,17 +116,17 @@ class Panel(anywidget.AnyWidget):
     @property
     def counts(self) -> pd.DataFrame:
         """Objects per frame and category, and over all, as in ``counts.csv``."""
-        return self._make_run().counts
+        return self._session.collect_results().counts
 
     @property
     def objects(self) -> pd.DataFrame:
         """One row per track and frame, as in ``objects.csv``."""
-        return self._make_run().objects
+        return self._session.collect_results().objects
 
     @property
     def tracks(self) -> pd.DataFrame:
         """One row per track, as in ``tracks.csv``."""
-        return self._make_run().tracks
+        return self._session.collect_results().tracks
 
     @property
     def propagating(self) -> bool:
@@ -375,10 +374,6 @@ class Panel(anywidget.AnyWidget):
                     if cancelled
                     else "Carried through the stack."
                 )
-
-    def _make_run(self) -> Run:
-        """All that is known now, as a Run that has nothing left to do."""
-        return Run(self._session, Propagation(()), iter(()))
 
     def _check_idle(self) -> None:
         if self.propagating:

@@ -1,57 +1,64 @@
-"""Session: one Video, one model, one PromptLog. Prompt, carry, correct, undo."""
+"""Session: one video, one model, one prompt log. Run: a propagation of a session."""
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Self, cast
+from threading import Event
+from typing import TYPE_CHECKING, Any, Self, cast
 
 import numpy as np
 
 from napari_sam2.core.byte_limited_cache import DEFAULT_BYTES
 from napari_sam2.core.errors import ModelError, PlanError, PromptError
-from napari_sam2.core.plan import Direction, Propagation, PropagationRange, Step
-from napari_sam2.core.prompt import FramePrompts, Lock, Prompt, PromptLog, Removal, check_prompt
+from napari_sam2.core.plan import Direction, Propagation
+from napari_sam2.core.prompt import Lock, Prompt, PromptLog, Removal, check_prompt
 from napari_sam2.core.protocols import MemoryPolicy, VideoModel
-from napari_sam2.core.result import Query, Segment
-from napari_sam2.core.sam2_constants import MAX_PREVIOUS_LOGIT
+from napari_sam2.core.provenance import Provenance
+from napari_sam2.core.result import Segment
 from napari_sam2.core.stack import Video
 from napari_sam2.core.track import Presence, Track
 from napari_sam2.propagation.embedding_cache import EmbeddingCache
 from napari_sam2.propagation.embedding_disk_cache import EmbeddingDiskCache
 from napari_sam2.propagation.memory_policies import Sam2Policy
 from napari_sam2.propagation.overlaps import choose_label_dtype, compose_label_plane
-from napari_sam2.propagation.propagate import (
-    PropagationContext,
-    PropagationStep,
-    load_memory_bank,
-    propagate,
-    select_memories,
-)
-from napari_sam2.propagation.run import Progress, Run
+from napari_sam2.propagation.planning import is_finished, plan_propagation
+from napari_sam2.propagation.prompting import group_prompts, segment_prompts
+from napari_sam2.propagation.propagate import PropagationContext, PropagationStep, propagate
+from napari_sam2.propagation.results import VIEWS, ResultTables, SessionResults
+from napari_sam2.propagation.run_state import Progress, RunState
 from napari_sam2.propagation.segment_store import SegmentRecord, SegmentStore
 
+if TYPE_CHECKING:
+    import dask.array as da
+    import pandas as pd
+
 EMBEDDINGS_FOLDER = "embeddings"
-"""Folder of what was made of frames; it may be removed, and is made again."""
+"""Folder of cached image features; it may be removed at any time."""
+
+SEGMENT_STORE_FILE_NAME = "trail.sqlite"
+"""The file of the `SegmentStore` in a session's folder."""
 
 
 @dataclass(frozen=True)
 class SessionSettings:
-    """How a Session keeps and walks.
+    """Limits of a session, and where it stores its results.
 
     Parameters
     ----------
     patience
-        Frames in a row a track may be absent before it leaves the walk; None: it walks to the end.
+        Frames in a row a track may be absent before its propagation ends; None: it continues to
+        the end of the video.
     embedding_bytes
-        Memory that image features may take.
+        Memory for image features.
     folder
-        Where results are kept so that a killed session can be resumed; a temporary file where None.
+        Folder that stores results, so that a killed session can be resumed; a temporary file if
+        None.
     embedding_disk_bytes
-        Disk that they may take in `folder` too: corrections in long stacks, or days later, encode
-        nothing again. 0: none is kept there.
+        Disk for image features in `folder`, so that corrections in long stacks, or days later,
+        encode no frame again. 0: none are stored.
     """
 
     patience: int | None = 8
@@ -61,20 +68,36 @@ class SessionSettings:
 
 
 class Session:
-    """Prompts on one Video, answered and carried by one model.
+    """Prompts on one video, answered and propagated by one model.
+
+    Results are read per frame (`label_plane`, `segments`), so that nothing holds the whole stack.
 
     Parameters
     ----------
     video, model
-        What is looked at, and who looks.
+        The video, and the model that segments it.
     policy
-        Which memories are shown; SAM 2's own rule, sized by the model's card, where not given.
+        The memory policy; SAM 2's own rule, sized by the model's card, if not given.
     settings
         See `SessionSettings`.
     on_log_change
-        Called with each new log, before anything is carried: to save it.
+        Called with each new log before anything is propagated, e.g. to save it.
 
-    Results are read per frame (`label_plane`, `segments`), so nothing ever holds the whole stack.
+    Raises
+    ------
+    PlanError
+        Settings with `embedding_disk_bytes` but without a folder.
+
+    Examples
+    --------
+    >>> from napari_sam2.testing.scenes import make_drifting_scene
+    >>> from napari_sam2.testing.toy import ToyModel
+    >>> scene = make_drifting_scene()
+    >>> with Session(scene.video, ToyModel()) as session:
+    ...     segment = session.prompt(scene.make_click(1))
+    ...     run = session.propagate(progress=False)
+    ...     run.tracks["track"].to_list()
+    [1]
     """
 
     def __init__(
@@ -94,25 +117,25 @@ class Session:
         )
         folder = self.settings.folder
         if self.settings.embedding_disk_bytes and folder is None:
-            raise PlanError("embedding_disk_bytes needs a folder: give Settings(folder=…)")
-        self._segment_store = SegmentStore(folder / "trail.sqlite" if folder else None)
+            raise PlanError("embedding_disk_bytes needs a folder: give SessionSettings(folder=…)")
+        self._segment_store = SegmentStore(folder / SEGMENT_STORE_FILE_NAME if folder else None)
         self._create_context()
         self._log = PromptLog()
         self._on_log_change = on_log_change
 
     @property
     def log(self) -> PromptLog:
-        """All that was said so far."""
+        """The prompts, locks, removals and propagations so far."""
         return self._log
 
     @property
     def unfinished(self) -> bool:
-        """Whether the last thing that happened is a propagation that was cancelled or killed."""
+        """Whether the last log entry is a propagation that was cancelled or killed."""
         last = len(self.log) - 1
         return (
             last >= 0
             and isinstance(self.log.entries[last], Propagation)
-            and not self._is_finished(last)
+            and not is_finished(self.log, self._segment_store, last)
         )
 
     def __enter__(self) -> Self:
@@ -122,20 +145,24 @@ class Session:
         self.close()
 
     def close(self) -> None:
-        """Let go of memory, threads and files; what is in a folder stays there."""
+        """Release memory, threads and files; the files in a folder stay there."""
         self._embedding_cache.close()
         self._segment_store.close()
 
     def reconnect_model(self, model: VideoModel) -> None:
-        """Go on with the same model loaded anew, where the one that was used is gone, as with a worker elsewhere that died.
+        """Continue with the same model loaded anew, e.g. after its remote worker died.
 
-        Nothing that was said or answered is lost; image features and memories are made again as
-        they are wanted. A propagation that was broken off goes on with `run`. Raises ModelError for
-        another model.
+        Prompts and segments stay. Image features and memories are computed again when they are
+        needed. `run` continues an interrupted propagation.
+
+        Raises
+        ------
+        ModelError
+            The model has other weights or inference options.
         """
         if model.card.inference_identity != self.model.card.inference_identity:
             raise ModelError(
-                f"{model.card.name} is another model, or looks or computes another way, than "
+                f"{model.card.name} has other weights or inference options than "
                 f"{self.model.card.name}: expected the same"
             )
         self._embedding_cache.close()
@@ -143,62 +170,67 @@ class Session:
         self._create_context()
 
     def prompt(self, prompt: Prompt) -> Segment:
-        """Answer one prompt: the mask of that track on that frame, with the other masks the model offers.
+        """Segment one prompt: the mask of its track on its frame, and the alternatives.
 
-        Raises PromptError for a prompt outside the video.
+        Raises
+        ------
+        PromptError
+            The prompt lies outside the video.
         """
         return self.prompt_many([prompt])[0]
 
     def prompt_many(self, prompts: Iterable[Prompt]) -> list[Segment]:
-        """Answer many prompts, those of one frame together: the same answers as one by one, sooner."""
+        """Segment many prompts, in order; those of one frame together, which is faster."""
         given = list(prompts)
         for prompt in given:
             check_prompt(prompt, self.video.shape)
-        answers: dict[int, Segment] = {}
-        for places in _group_prompts(given):
-            log, first = self.log.add(*(given[place] for place in places)), len(self.log)
-            segments = self._segment_prompts(log, [given[place] for place in places])
-            self._segment_store.put_prompted(segments, first)
+        segments: dict[int, Segment] = {}
+        for indices in group_prompts(given):
+            group = [given[index] for index in indices]
+            log, first_entry = self.log.add(*group), len(self.log)
+            found = segment_prompts(self._context, log, group)
+            self._segment_store.put_prompted(found, first_entry)
             self._set_log(log)
-            answers.update(zip(places, segments, strict=True))
-        return [answers[place] for place in range(len(given))]
+            segments.update(zip(indices, found, strict=True))
+        return [segments[index] for index in range(len(given))]
 
     def describe(self, *tracks: Track) -> None:
-        """Name tracks, give them a category or a parent."""
+        """Set the names, categories and parents of tracks."""
         self._set_log(self.log.describe(*tracks))
 
     def lock(self, track: int, frame: int, *, locked: bool = True) -> None:
-        """Accept what a track is on a frame: no propagation overwrites it, and others are conditioned on it."""
+        """Accept a track on a frame: propagation keeps it and conditions other frames on it."""
         segment = self._segment_store.get(track, frame)
         if segment is None:
             raise PromptError(
-                "nothing to lock: the track was never carried to this frame",
+                "nothing to lock: the track has no mask on this frame; propagate it first",
                 track=track,
                 frame=frame,
             )
-        said = frame in self.log.prompted_frames(track)
-        presence = (
-            Presence.LOCKED
-            if locked
-            else Presence.PROMPTED
-            if said
-            else Presence.TRACKED
-            if segment.present
-            else Presence.ABSENT
-        )
+        presence = Presence.TRACKED if segment.present else Presence.ABSENT
+        if frame in self.log.prompted_frames(track):
+            presence = Presence.PROMPTED
+        if locked:
+            presence = Presence.LOCKED
         self._segment_store.put_prompted([replace(segment, presence=presence)], len(self.log))
         self._set_log(self.log.add(Lock(frame, track, locked)))
 
     def remove(self, track: int) -> None:
-        """Take a track out of the result; `undo` brings it back as it was."""
+        """Remove a track from the results; `undo` restores it."""
         if track not in self.log.track_ids:
             raise PromptError(
-                f"is not there: expected one of {list(self.log.track_ids)!r}", track=track
+                f"no such track: expected one of {list(self.log.track_ids)!r}", track=track
             )
         self._set_log(self.log.add(Removal(track)))
 
     def undo(self) -> bool:
-        """Take back the last prompt, lock or removal and what was carried since; False where there is nothing to undo."""
+        """Undo the last prompt, lock or removal and the propagations after it.
+
+        Returns
+        -------
+        bool
+            False if there was nothing to undo.
+        """
         shorter = self.log.without_last()
         if len(shorter) == len(self.log):
             return False
@@ -213,19 +245,25 @@ class Session:
         steps_done: Mapping[int, int] | None = None,
         progress: Progress | None = None,
     ) -> None:
-        """Do again all that a log says; on a session that was resumed, only what is not there yet.
+        """Execute the entries of a log that this session has not executed yet.
 
-        `steps_done` are propagations that were cancelled, by log entry, and the steps each had done:
-        they are cancelled there again, for what was said next depends on how far they came.
+        Parameters
+        ----------
+        steps_done
+            Steps done, by log entry, of propagations that were cancelled. They are cancelled
+            after as many steps again, because later prompts depend on how far they came.
 
-        Raises PromptError where this session's log is not the beginning of that one.
+        Raises
+        ------
+        PromptError
+            This session's log is not the beginning of `log`.
         """
         if log.entries[: len(self.log)] != self.log.entries:
             raise PromptError(
                 "this session holds other prompts: start a new one to replay that log"
             )
         if self.unfinished:
-            _execute_run(self.run(), (steps_done or {}).get(len(self.log) - 1), progress)
+            self._replay_run(None, steps_done, progress)
         pending: list[Prompt] = []
         for entry in log.entries[len(self.log) :]:
             if isinstance(entry, Prompt):
@@ -238,7 +276,7 @@ class Session:
             elif isinstance(entry, Removal):
                 self.remove(entry.track)
             else:
-                _execute_run(self.run(entry), (steps_done or {}).get(len(self.log) - 1), progress)
+                self._replay_run(entry, steps_done, progress)
         self.prompt_many(pending)
         self._set_log(replace(self.log, tracks=log.tracks))
 
@@ -250,56 +288,102 @@ class Session:
         tracks: Sequence[int] | None = None,
         from_first_prompt: bool = False,
     ) -> Propagation:
-        """What there is to carry: new tracks both ways from their first prompt, corrected ones both ways from the correction.
+        """Plan what is to be propagated: new tracks and corrections.
 
-        `from_first_prompt`: all of them from their first prompt, also where they were carried before.
+        Parameters
+        ----------
+        direction
+            "both", "forward" or "backward" from each prompt.
+        frames
+            First frame and the one after the last, as in a slice; the whole video if not given.
+        tracks
+            Ids of the tracks; all if not given.
+        from_first_prompt
+            Propagate all tracks from their first prompt, even if they were propagated before.
 
-        Raises PlanError where nothing was prompted, or a track is asked for that was not.
+        Raises
+        ------
+        PlanError
+            No object was prompted, or one of `tracks` was not.
         """
-        known = self.log.track_ids
-        if not known:
-            raise PlanError("nothing to carry: prompt an object on one frame first")
-        unknown = sorted(set(tracks or ()) - set(known))
-        if unknown:
-            raise PlanError(f"tracks {unknown!r} have no prompt: expected some of {list(known)!r}")
-        wanted = known if tracks is None else tuple(tracks)
-        carried = {} if from_first_prompt else self._find_propagated()
-        fresh = {track: [self.log.first_frame(track)] for track in wanted if track not in carried}
-        corrected = {
-            track: places
-            for track, places in self._find_corrections(carried).items()
-            if track in wanted
-        }
-        legs: list[PropagationRange] = []
-        for starts, settles in ((fresh, False), (corrected, True)):
-            part = Propagation.outward(
-                starts,
-                length=len(self.video),
-                direction=direction,
-                frames=frames,
-                stop_when_unchanged=settles,
-            )
-            legs += part.ranges
-        return Propagation(tuple(legs))
+        return plan_propagation(
+            self.log,
+            self._segment_store,
+            len(self.video),
+            direction=direction,
+            frames=frames,
+            tracks=tracks,
+            from_first_prompt=from_first_prompt,
+        )
 
     def run(self, plan: Propagation | None = None) -> Run:
-        """A Run that carries out `plan`; where none is given, what a cancelled or killed one has left, else `self.plan()`."""
-        return Run(*self._start_propagation(plan))
+        """A `Run` that executes `plan` step by step.
+
+        If no plan is given, it continues a propagation that was cancelled or killed, else it
+        executes `self.plan()`.
+        """
+        if plan is None and self.unfinished:
+            plan = cast(Propagation, self.log.entries[-1])
+        else:
+            plan = plan or self.plan()
+            if plan.ranges:
+                self._set_log(self.log.add(plan))
+        steps = propagate(
+            self._context, plan, entry=len(self.log) - 1, patience=self.settings.patience
+        )
+        return Run(self, plan, steps)
+
+    def propagate(
+        self,
+        *,
+        direction: Direction = "both",
+        frames: tuple[int, int] | None = None,
+        tracks: Sequence[int] | None = None,
+        from_first_prompt: bool = False,
+        progress: bool = True,
+    ) -> Run:
+        """Propagate new tracks and corrections, and wait for the end; see `plan` for parameters.
+
+        Without parameters, a propagation that was cancelled continues where it stopped.
+        `progress` shows a progress bar.
+        """
+        from tqdm.auto import tqdm  # only interactive use needs a progress bar
+
+        default = direction == "both" and frames is None and tracks is None
+        if default and not from_first_prompt:
+            run = self.run()
+        else:
+            plan = self.plan(
+                direction=direction,
+                frames=frames,
+                tracks=tracks,
+                from_first_prompt=from_first_prompt,
+            )
+            run = self.run(plan)
+        with tqdm(desc="propagate", unit="frame", disable=not progress) as bar:
+            run.finish(lambda step: _advance_bar(bar, step))
+        return run
 
     def resume(self, log: PromptLog) -> None:
-        """Take up a log whose answers lie in this session's folder; answers to more than it says are forgotten."""
+        """Continue with a log whose segments are in this session's folder.
+
+        Segments of entries beyond the log are deleted.
+        """
         self._log = log
         self._segment_store.delete_from(len(log))
 
     def find_resumable_log(self, log: PromptLog) -> PromptLog:
-        """The beginning of a log whose answers lie in this session's folder: what `resume` can take up, the rest being replayed."""
+        """The beginning of a log whose segments are in this session's folder.
+
+        `resume` accepts it; `replay` executes the rest.
+        """
         count = self._segment_store.count_entries()
         while 0 < count < len(log) and isinstance(log.entries[count], Propagation):
             count += 1  # it was cancelled before its first frame
         return replace(log, entries=log.entries[:count])
 
     def segments(self, frame: int) -> list[Segment]:
-        """The answers of all tracks on a frame that were not removed, ascending by track."""
+        """The segments of all tracks on a frame, ascending by track, without removed tracks."""
         removed = self.log.removed
         return [
             segment
@@ -308,9 +392,9 @@ class Session:
         ]
 
     def label_plane(self, frame: int) -> np.ndarray:
-        """(H, W) labels of a frame, overlaps settled, uint16 or uint32.
+        """(H, W) labels of a frame, overlaps resolved, uint16 or uint32.
 
-        Masks that were drawn come out as they were drawn.
+        Drawn masks keep exactly the pixels that were drawn.
         """
         dtype = choose_label_dtype(max(self.log.track_ids, default=0))
         return compose_label_plane(
@@ -321,41 +405,47 @@ class Session:
         )
 
     def records(self) -> dict[tuple[int, int], SegmentRecord]:
-        """Presence and score by (track, frame) of the tracks that were not removed."""
+        """Presence and score by (track, frame), without removed tracks."""
         removed = self.log.removed
         return {
-            key: trace
-            for key, trace in self._segment_store.get_records().items()
+            key: record
+            for key, record in self._segment_store.get_records().items()
             if key[0] not in removed
         }
 
+    def collect_results(self) -> SessionResults:
+        """Labels and tables of everything propagated so far."""
+        return SessionResults(self)
+
+    def provenance(self, *, notes: tuple[str, ...] = ()) -> Provenance:
+        """The input, model and settings that results of this session are made from."""
+        return Provenance.of(
+            self.video,
+            self.model.card,
+            notes=notes,
+            device=self.model.device,
+            policy=self.policy.name,
+            patience=self.settings.patience,
+            prompts=len(self.log.prompts),
+            tracks=len(self.log.track_ids),
+        )
+
+    def _repr_html_(self) -> str:
+        return str(VIEWS.get("session html")(self))
+
     def _create_context(self) -> None:
-        """What walks stand on, with nothing kept yet of what the model makes."""
-        folder, most = self.settings.folder, self.settings.embedding_disk_bytes
-        disk = (
-            EmbeddingDiskCache(folder / EMBEDDINGS_FOLDER, self.video, self.model.card, most)
-            if folder and most
+        """A context with nothing cached yet of what the model computes."""
+        folder, budget = self.settings.folder, self.settings.embedding_disk_bytes
+        disk_cache = (
+            EmbeddingDiskCache(folder / EMBEDDINGS_FOLDER, self.video, self.model.card, budget)
+            if folder and budget
             else None
         )
         self._embedding_cache = EmbeddingCache(
-            self.video, self.model, budget=self.settings.embedding_bytes, disk_cache=disk
+            self.video, self.model, budget=self.settings.embedding_bytes, disk_cache=disk_cache
         )
         self._context = PropagationContext(
             self.model, self.policy, self._embedding_cache, self._segment_store
-        )
-
-    def _start_propagation(
-        self, plan: Propagation | None
-    ) -> tuple[Propagation, Iterator[PropagationStep]]:
-        """The plan to carry out, noted in the log, and its steps."""
-        if plan is None and self.unfinished:
-            plan = cast(Propagation, self.log.entries[-1])
-        else:
-            plan = plan or self.plan()
-            if plan.ranges:
-                self._set_log(self.log.add(plan))
-        return plan, propagate(
-            self._context, plan, entry=len(self.log) - 1, patience=self.settings.patience
         )
 
     def _set_log(self, log: PromptLog) -> None:
@@ -363,91 +453,107 @@ class Session:
         if self._on_log_change:
             self._on_log_change(log)
 
-    def _segment_prompts(self, log: PromptLog, prompts: Sequence[Prompt]) -> list[Segment]:
-        """One answer for each of these prompts, which are on one frame and of different tracks."""
-        frame = prompts[0].frame
-        queries = [
-            self._make_query(prompt.track, frame, log.frame_prompts(prompt.track, frame))
-            for prompt in prompts
-        ]
-        return list(self.model.segment(self._embedding_cache.get(frame), queries))
-
-    def _make_query(self, track: int, frame: int, frame_prompts: FramePrompts) -> Query:
-        before = None if frame_prompts.replaces_previous else self._segment_store.get(track, frame)
-        logits = (
-            None
-            if before is None or frame_prompts.mask is not None
-            else np.clip(before.logits, -MAX_PREVIOUS_LOGIT, MAX_PREVIOUS_LOGIT)
-        )
-        forward = self._find_direction(track, frame)
-        window = None if before is None or logits is None else before.window
-        if (
-            forward is None or frame_prompts.mask is not None or frame_prompts.replaces_previous
-        ):  # never tracked, or not like that: answered without memory
-            return Query(track, frame_prompts, logits=logits, window=window)
-        step, banks = Step(frame, forward, (track,)), self._context.memory_banks
-        banks[track] = load_memory_bank(self._context, step, track, banks.get(track))
-        recalls = select_memories(self._context, step, {track: banks[track]})[track]
-        return Query(track, frame_prompts, recalls, logits, window, video_length=len(self.video))
-
-    def _find_direction(self, track: int, frame: int) -> bool | None:
-        """The way a track was walked over a frame; None where it never was."""
-        trace = self._segment_store.get_record(track, frame)
-        if trace is None or trace.forward is not None:
-            return None if trace is None else trace.forward
-        for entry in self.log.entries:
-            if isinstance(entry, Propagation):
-                for leg in entry.ranges:
-                    if leg.track == track and (frame == leg.start or frame in leg.frames):
-                        return leg.forward
-        return None
-
-    def _find_propagated(self) -> dict[int, int]:
-        """The log entry of the last finished propagation of each track."""
-        last = {}
-        for number, entry in enumerate(self.log.entries):
-            if isinstance(entry, Propagation) and self._is_finished(number):
-                last.update(dict.fromkeys(entry.tracks, number))
-        return last
-
-    def _find_corrections(self, propagated: Mapping[int, int]) -> dict[int, list[int]]:
-        """Frames by track that were prompted since the track was last carried, ascending."""
-        frames: dict[int, set[int]] = defaultdict(set)
-        for number, entry in enumerate(self.log.entries):
-            if isinstance(entry, Prompt) and number > propagated.get(entry.track, number):
-                frames[entry.track].add(entry.frame)
-        return {track: sorted(places) for track, places in frames.items()}
-
-    def _is_finished(self, entry_index: int) -> bool:
-        """Whether every step of the propagation that is log entry `entry_index` is done."""
-        entry, state = self.log.entries[entry_index], self._segment_store.load_state(entry_index)
-        if state is None:
-            return isinstance(entry, Propagation) and not any(leg.frames for leg in entry.ranges)
-        return bool(state["position"] >= state["total"])
+    def _replay_run(
+        self,
+        plan: Propagation | None,
+        steps_done: Mapping[int, int] | None,
+        progress: Progress | None,
+    ) -> None:
+        """Execute a propagation up to the step at which it was cancelled before."""
+        run = self.run(plan)
+        max_steps = (steps_done or {}).get(len(self.log) - 1)
+        if max_steps == 0:
+            return
+        for step in run:
+            if progress:
+                progress(step)
+            if max_steps is not None and step.position >= max_steps:
+                run.cancel()
 
 
-def _execute_run(run: Run, max_steps: int | None, progress: Progress | None) -> None:
-    """Carry out a Run, as far as `max_steps` steps where that is given."""
-    if max_steps == 0:
-        return
-    for stepped in run:
-        if progress:
-            progress(stepped)
-        if max_steps is not None and stepped.position >= max_steps:
-            run.cancel()
+class Run:
+    """A propagation being executed, and the results of its session.
+
+    Iterate over it for its steps, or call `finish`. `cancel` may be called from any thread: the
+    run stops before the next frame, and what is done stays. A cancelled run is not an error: its
+    state is `RunState.CANCELLED`, and the next propagation continues from there.
+    """
+
+    def __init__(
+        self, session: Session, plan: Propagation, steps: Iterator[PropagationStep]
+    ) -> None:
+        self.session = session
+        self.plan = plan
+        self.state = RunState.WAITING
+        self.last_step: PropagationStep | None = None
+        self._steps = steps
+        self._cancelled = Event()
+
+    def __iter__(self) -> Iterator[PropagationStep]:
+        self.state = RunState.RUNNING
+        while not self._cancelled.is_set():
+            try:
+                step = next(self._steps, None)
+            except BaseException:
+                self.state = RunState.FAILED
+                raise
+            if step is None:
+                self.state = RunState.DONE
+                return
+            self.last_step = step
+            yield step
+        self.state = RunState.CANCELLED
+
+    def cancel(self) -> None:
+        """Stop before the next frame."""
+        self._cancelled.set()
+
+    def finish(self, progress: Progress | None = None) -> Run:
+        """Execute all remaining steps; `progress` is called after each."""
+        for step in self:
+            if progress:
+                progress(step)
+        return self
+
+    @cached_property
+    def results(self) -> SessionResults:
+        """Labels and tables, computed when they are first read."""
+        return self.session.collect_results()
+
+    @property
+    def labels(self) -> da.Array:
+        """(frames, H, W) labels, uint16 or uint32: a dask array that computes plane by plane."""
+        return self.results.labels
+
+    @property
+    def tables(self) -> ResultTables:
+        """All tables, computed together."""
+        return self.results.tables
+
+    @property
+    def objects(self) -> pd.DataFrame:
+        """One row per track and frame; see docs/tables.md."""
+        return self.results.objects
+
+    @property
+    def tracks(self) -> pd.DataFrame:
+        """One row per track; see docs/tables.md."""
+        return self.results.tracks
+
+    @property
+    def counts(self) -> pd.DataFrame:
+        """Objects per frame and category, and over all frames; see docs/tables.md."""
+        return self.results.counts
+
+    @property
+    def provenance(self) -> Provenance:
+        """The input, model and settings the results are made from."""
+        return self.results.provenance
+
+    def _repr_html_(self) -> str:
+        return str(VIEWS.get("run html")(self))
 
 
-def _group_prompts(prompts: Sequence[Prompt]) -> list[list[int]]:
-    """Places of prompts that can be answered together: one frame, each track once, the order of each track kept."""
-    rounds: list[list[int]] = []
-    open_rounds: dict[int, int] = {}
-    latest: dict[int, int] = {}
-    for place, prompt in enumerate(prompts):
-        number = open_rounds.get(prompt.frame)
-        if number is None or latest.get(prompt.track, -1) >= number:
-            number = len(rounds)
-            rounds.append([])
-            open_rounds[prompt.frame] = number
-        rounds[number].append(place)
-        latest[prompt.track] = number
-    return rounds
+def _advance_bar(bar: Any, step: PropagationStep) -> None:
+    bar.total = step.total
+    bar.update(step.position - bar.n)

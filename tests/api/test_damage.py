@@ -14,7 +14,7 @@ from napari_sam2.api.job import RESUME_FOLDER, Job, run_job
 from napari_sam2.core.errors import FileError
 from napari_sam2.io.open import open_labels
 from napari_sam2.propagation.propagate import PropagationStep
-from napari_sam2.propagation.run import RunState
+from napari_sam2.propagation.run_state import RunState
 from napari_sam2.propagation.segment_store import SegmentStore
 from napari_sam2.testing.scenes import Scene, make_drifting_scene
 from napari_sam2.testing.toy import ToyModel

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import napari_sam2 as ns
-from napari_sam2.api import session as api_session
+from napari_sam2.api import display
 from napari_sam2.core.track import Track
 from napari_sam2.testing.scenes import make_blank_scene, make_drifting_scene
 from napari_sam2.testing.toy import ToyModel
@@ -66,7 +66,7 @@ def test_session_and_run_show_their_objects_in_colour_and_the_counts() -> None:
 
 
 def test_a_large_run_is_not_measured_just_to_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(api_session, "_MAX_QUICK_PIXELS", 10)
+    monkeypatch.setattr(display, "_MAX_QUICK_PIXELS", 10)
     scene = make_drifting_scene()
     session = ns.Session(scene.video, ToyModel())
     session.prompt(scene.make_click(1))

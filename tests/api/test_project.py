@@ -19,7 +19,6 @@ import tifffile
 import torch
 
 from napari_sam2.api.project import Project, replay_project
-from napari_sam2.api.session import Session
 from napari_sam2.cli import main
 from napari_sam2.core.errors import (
     DeviceError,
@@ -34,6 +33,7 @@ from napari_sam2.core.track import Presence, Track
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.models.gpu_memory import BatchLimitedModel
 from napari_sam2.models.load import load_model
+from napari_sam2.propagation.session import Session
 from napari_sam2.testing.scenes import Scene, make_drifting_scene, make_jumping_scene
 from napari_sam2.testing.toy import ToyModel
 from tests.models import networks

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import napari_sam2 as ns
-from napari_sam2.propagation.run import RunState
+from napari_sam2.propagation.run_state import RunState
 from napari_sam2.testing.scenes import (
     make_drifting_scene,
     make_ellipsoid_scene,

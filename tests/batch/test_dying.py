@@ -20,11 +20,11 @@ import pytest
 import tifffile
 from distributed import LocalCluster
 
-from napari_sam2.api.session import Session
 from napari_sam2.batch.remote_model import RemoteModel, load_remote_model
 from napari_sam2.cli import main
 from napari_sam2.core.errors import ModelError
 from napari_sam2.core.prompt import PointPrompt
+from napari_sam2.propagation.session import Session
 from napari_sam2.testing.scenes import Scene
 from tests.batch.conftest import start_tls_cluster
 

@@ -17,7 +17,6 @@ from distributed import LocalCluster
 from distributed.security import Security
 
 from napari_sam2.api.project import Project
-from napari_sam2.api.session import Session
 from napari_sam2.batch import load_remote_model as remote_module
 from napari_sam2.batch import tasks
 from napari_sam2.batch.compressed_array import CompressedArray, compress_arrays, decompress_arrays
@@ -32,6 +31,7 @@ from napari_sam2.io.open import open_stack
 from napari_sam2.models.device import describe_device
 from napari_sam2.models.load import load_model
 from napari_sam2.notebook import annotate
+from napari_sam2.propagation.session import Session
 from napari_sam2.testing.contracts import ModelContract
 from napari_sam2.testing.scenes import Scene, make_drifting_scene, make_returning_scene
 from napari_sam2.testing.toy import ToyModel

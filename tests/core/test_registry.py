@@ -26,3 +26,13 @@ def test_every_error_is_ours_and_the_builtin_it_refines(name: str) -> None:
     assert issubclass(kind, Sam2Error)
     assert str(kind("text", frame=3, track=2)) == "track 2, frame 3: text"
     assert kind is Sam2Error or issubclass(kind, ValueError | OSError | LookupError | RuntimeError)
+
+
+def test_factory_given_by_its_address_is_imported_on_use() -> None:
+    registry: Registry[float] = Registry("numbers", PlanError)
+    registry.register("root", "math:sqrt")
+    registry.register("absent", "no_such_module:function")
+    assert list(registry) == ["absent", "root"]
+    assert registry.get("root")(4) == 2
+    with pytest.raises(ModuleNotFoundError):
+        registry.get("absent")()

@@ -14,13 +14,13 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter
 
-from napari_sam2.api.session import Session
 from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.prompt import BoxPrompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Stack, Video
 from napari_sam2.models.load import load_model
 from napari_sam2.models.predictor import Sam2Predictor
+from napari_sam2.propagation.session import Session
 
 FRAMES, SPEED = 4, 2.5
 """Frames, and the pixels by which the object moves to the right on each."""

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 
-from napari_sam2.api.session import Session
 from napari_sam2.core.errors import ModelError
 from napari_sam2.core.inference_options import Attention
 from napari_sam2.core.prompt import BoxPrompt, FramePrompts, PointPrompt
@@ -27,7 +26,7 @@ from napari_sam2.models.network.sam2_network import STRIDE, Sam2Network
 from napari_sam2.models.predictor import Sam2Predictor
 from napari_sam2.models.tile_grid import TileGrid, compute_pixel_ratio, is_within
 from napari_sam2.models.tiled_model import TiledModel
-from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.propagation.session import Session, SessionSettings
 from napari_sam2.testing.contracts import ModelContract
 from tests.models.networks import make_model, make_network
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import pytest
 
-from napari_sam2.api.session import Session
 from napari_sam2.notebook import Panel
+from napari_sam2.propagation.session import Session
 from napari_sam2.testing.scenes import Scene, make_drifting_scene
 from napari_sam2.testing.toy import ToyModel
 

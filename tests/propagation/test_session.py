@@ -14,7 +14,7 @@ from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.result import Embedding, Query, Segment
 from napari_sam2.core.track import Presence, Track
-from napari_sam2.propagation.run import RunState
+from napari_sam2.propagation.run_state import RunState
 from napari_sam2.propagation.session import Session, SessionSettings
 from napari_sam2.testing.scenes import make_drifting_scene, make_jumping_scene, make_touching_scene
 from napari_sam2.testing.toy import ToyModel

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from napari_sam2.api.count import CountingOptions, collect_notes, make_counting_session
-from napari_sam2.api.session import Session
 from napari_sam2.core.plan import Propagation, PropagationRange
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt, renumber_prompt
 from napari_sam2.core.protocols import VolumeDetector
@@ -20,7 +19,7 @@ from napari_sam2.detection.options import DetectionOptions
 from napari_sam2.detection.registry import open_detector
 from napari_sam2.detection.seeds import make_label_prompts
 from napari_sam2.propagation.overlaps import compute_mask
-from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.propagation.session import Session, SessionSettings
 from napari_sam2.tracking.linker import Linker
 from napari_sam2.tracking.tracklets import Tracklet, finalize_tracklets
 

@@ -9,7 +9,6 @@ import numpy as np
 from platformdirs import user_data_path
 
 from napari_sam2.api.project import Project
-from napari_sam2.api.session import Session
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.prompt import PromptLog
@@ -18,7 +17,7 @@ from napari_sam2.core.stack import Video
 from napari_sam2.gui.app.session_worker import filter_prompts, make_transfer_log
 from napari_sam2.gui.app.view import SessionKey
 from napari_sam2.io.project import PROJECT_FILE_NAME, compute_fingerprint, is_project
-from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.propagation.session import Session, SessionSettings
 
 _MAX_COPIED_BYTES = 2 << 30  # of an image that no file holds: it is copied into the project
 

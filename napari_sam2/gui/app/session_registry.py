@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from napari_sam2.api.session import Session
 from napari_sam2.core.byte_limited_cache import DEFAULT_BYTES
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.inference_options import Attention, Precision, Windows
@@ -19,7 +18,7 @@ from napari_sam2.gui.app.project_store import (
 )
 from napari_sam2.gui.app.session_worker import SessionWorker, filter_prompts, make_transfer_log
 from napari_sam2.gui.app.view import SessionKey
-from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.propagation.session import Session, SessionSettings
 
 ModelLoader = Callable[[str], VideoModel]
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 import numpy as np
 
 from napari_sam2.api.project import Project
-from napari_sam2.api.session import Run, Session
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import Prompt, PromptLog
 from napari_sam2.core.result import Segment
@@ -19,6 +18,7 @@ from napari_sam2.gui.app.live_tables import LiveTables
 from napari_sam2.gui.app.session_update import SessionUpdate
 from napari_sam2.measurement.track_status import TrackStatus
 from napari_sam2.propagation.propagate import PropagationStep
+from napari_sam2.propagation.session import Run, Session
 
 SAVE_EVERY_S = 4.0
 """Seconds between two savings of the label planes of a project."""

@@ -15,7 +15,6 @@ from skimage.measure import label
 
 from napari_sam2.api.count import CountResult, save_count_result
 from napari_sam2.api.job import save_results
-from napari_sam2.api.session import Session
 from napari_sam2.core.errors import PlanError, PromptError
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import (
@@ -41,6 +40,7 @@ from napari_sam2.gui.app.session_steps import SessionSteps, count_common_entries
 from napari_sam2.gui.app.session_update import PropagationRequest, SessionUpdate
 from napari_sam2.propagation.overlaps import compute_mask
 from napari_sam2.propagation.propagate import PropagationStep
+from napari_sam2.propagation.session import Session
 from napari_sam2.tracking.pipeline import filter_tracks
 
 
@@ -312,12 +312,12 @@ class SessionWorker(SessionSteps):
         """
         if not self.session.log.track_ids:
             raise PlanError("there is nothing to save: click an object first")
-        run, search = self.session.run(Propagation(())), self._counting_task
+        search = self._counting_task
         if search is None:
-            save_results(run, folder)
+            save_results(self.session.collect_results(), folder)
         else:
             save_count_result(
-                CountResult(run, search.notes),
+                CountResult(self.session.run(Propagation(())), search.notes),
                 folder,
                 settings=search.request.counting.model_dump(mode="json"),
             )
