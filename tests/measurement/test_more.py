@@ -193,7 +193,7 @@ def test_spots_not_asked_for_are_empty_and_the_columns_stay(make_video):
     )
 
 
-@pytest.mark.parametrize("field", ["sigma_px", "sigma_z", "noises"])
+@pytest.mark.parametrize("field", ["sigma_px", "sigma_z", "min_snr"])
 def test_spread_that_is_no_length_is_refused(field):
     with pytest.raises(LabelsError, match=field):
         SpotOptions(**{field: 0.0})

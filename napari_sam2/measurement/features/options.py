@@ -29,7 +29,7 @@ class SpotOptions:
     min_snr: float = SPOT_MIN_SNR
 
     def __post_init__(self) -> None:
-        for name in ("sigma_px", "sigma_z", "noises"):
+        for name in ("sigma_px", "sigma_z", "min_snr"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise LabelsError(f"{name} of spots is {value!r}: expected a number above 0")
