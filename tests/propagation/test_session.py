@@ -96,7 +96,7 @@ def test_a_removed_track_is_neither_shown_nor_carried_and_undo_brings_it_back(
     np.testing.assert_array_equal(labels(session), np.where(before == 2, 0, before))
     assert 2 not in session.plan(from_first_prompt=True).tracks
     assert 2 not in {track for track, _ in session.records()}
-    with pytest.raises(PromptError, match="track 2: is not there"):
+    with pytest.raises(PromptError, match="track 2: no such track"):
         session.remove(2)
     again = open_session(scene)
     again.replay(session.log)
