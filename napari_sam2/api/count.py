@@ -29,8 +29,8 @@ from napari_sam2.core.protocols import Detector, VideoModel
 from napari_sam2.core.stack import Stack, Video
 from napari_sam2.detection.options import DetectionOptions, PromptKind
 from napari_sam2.detection.registry import AUTO, DETECTORS, open_detector
-from napari_sam2.io.atomic import check_output, lock_folder
 from napari_sam2.io.open import open_stack
+from napari_sam2.io.output_folder import check_output, lock_folder
 from napari_sam2.measurement.columns import get_object_columns, make_table
 from napari_sam2.measurement.counts import count_objects
 from napari_sam2.measurement.features.classes import (

@@ -11,7 +11,7 @@ import pandas as pd
 from napari_sam2.core.errors import AxesError, FileError, LabelsError
 from napari_sam2.core.stack import Stack
 from napari_sam2.io.open import open_labels
-from napari_sam2.io.writers.ctc import is_ctc_folder, read_ctc
+from napari_sam2.io.readers.ctc import is_ctc_folder, read_ctc
 from napari_sam2.measurement.evaluation.agreement import Agreement, evaluate
 from napari_sam2.measurement.evaluation.count_agreement import compute_count_errors
 

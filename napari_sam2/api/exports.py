@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_sam2.core.atomic import write_atomically
 from napari_sam2.core.errors import OutputError
 from napari_sam2.core.provenance import Provenance
 from napari_sam2.core.registry import Registry
 from napari_sam2.core.stack import Video
-from napari_sam2.io.atomic import write_atomically
 from napari_sam2.io.tables import write_anndata, write_parquet, write_text
 from napari_sam2.io.writers.ctc import write_ctc
 from napari_sam2.io.writers.geff import write_geff

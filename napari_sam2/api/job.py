@@ -32,8 +32,8 @@ from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Video
-from napari_sam2.io.atomic import check_output, lock_folder, remove_leftovers
 from napari_sam2.io.open import open_stack
+from napari_sam2.io.output_folder import check_output, lock_folder, remove_leftovers
 from napari_sam2.io.prompts import make_mask_prompts, read_prompts, write_prompts
 from napari_sam2.io.tables import write_provenance, write_tables
 from napari_sam2.io.writers.sinks import LabelSpec, open_sink

@@ -26,6 +26,7 @@ from napari_sam2.api.job import (
     summarize_results,
 )
 from napari_sam2.api.resume import UnfinishedRun
+from napari_sam2.core.atomic import remove_path
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import (
     DeviceError,
@@ -41,14 +42,9 @@ from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Video
 from napari_sam2.core.track import MAX_TRACK
-from napari_sam2.io.atomic import check_output, remove_leftovers, remove_path
-from napari_sam2.io.project import (
-    ImageReference,
-    ModelReference,
-    ProjectFile,
-    VideoSettings,
-    is_project,
-)
+from napari_sam2.io.image_reference import ImageReference
+from napari_sam2.io.output_folder import check_output, remove_leftovers
+from napari_sam2.io.project_file import ModelReference, ProjectFile, VideoSettings, is_project
 from napari_sam2.io.prompts import read_prompts, write_prompts
 from napari_sam2.io.prompts_json import format_json_log
 from napari_sam2.io.writers.project_labels import ProjectLabels

@@ -12,8 +12,8 @@ import pandas as pd
 from napari_sam2.core.errors import AxesError, LabelsError
 from napari_sam2.core.stack import Stack, Video
 from napari_sam2.core.track import Track
-from napari_sam2.io.atomic import check_output
 from napari_sam2.io.open import open_labels, open_stack
+from napari_sam2.io.output_folder import check_output
 from napari_sam2.io.tables import write_tables
 from napari_sam2.measurement.counts import count_objects
 from napari_sam2.measurement.features.objects import measure_objects

@@ -18,8 +18,8 @@ from napari_sam2.batch.pool import Pool
 from napari_sam2.batch.summary import SUMMARY, name_stacks, write_summary
 from napari_sam2.batch.tasks import TOPIC, TaskResult, run_task
 from napari_sam2.core.errors import PlanError, Sam2Error, WorkerError
-from napari_sam2.io.atomic import check_output, lock_folder
-from napari_sam2.io.readers.well import find_well
+from napari_sam2.io.output_folder import check_output, lock_folder
+from napari_sam2.io.readers.plate import find_well
 from napari_sam2.measurement.counts import ALL
 
 MAX_TRIES = 3

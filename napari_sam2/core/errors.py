@@ -77,6 +77,14 @@ class LabelsError(Sam2Error, ValueError):
     """Label images that do not fit the image, or are no label images."""
 
 
+class MeasurementError(Sam2Error, ValueError):
+    """A table, a rule or an option that measuring cannot use."""
+
+
+class MissingPackageError(Sam2Error, ImportError):
+    """An optional package that is not installed."""
+
+
 class ModelError(Sam2Error, RuntimeError):
     """A model that cannot be used."""
 

@@ -1,1 +1,1 @@
-"""Files: what comes in as a Stack or a PromptLog, and what goes out as labels, tables and provenance."""
+"""Read stacks, prompts and project files; write labels, tables and provenance."""

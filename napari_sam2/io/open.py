@@ -1,4 +1,4 @@
-"""Opening: one door for all that can be a Stack."""
+"""Open a Stack or a label Stack from a file, a folder, a glob pattern, a zarr store or an array."""
 
 from __future__ import annotations
 
@@ -12,21 +12,14 @@ import dask.array as da
 import numpy as np
 import zarr
 
-from napari_sam2.core.errors import AxesError, FileError, LabelsError
+from napari_sam2.core.errors import FileError, LabelsError
 from napari_sam2.core.stack import Spacing, Stack
-from napari_sam2.io.formats import EXTRA_SUFFIXES, open_with_extra
+from napari_sam2.io.readers import registry
 from napari_sam2.io.readers.dicom import list_dicom_files, open_dicom
-from napari_sam2.io.readers.folder import (
-    IMAGE_FILE_SUFFIXES,
-    TIFF_SUFFIXES,
-    open_folder,
-    open_glob,
-    open_single_file,
-)
-from napari_sam2.io.readers.lazy import check_file, convert_read_errors
+from napari_sam2.io.readers.files import check_file
+from napari_sam2.io.readers.folder import open_folder, open_glob
 from napari_sam2.io.readers.opened import OpenedImage, open_array, override_spacing
-from napari_sam2.io.readers.zarr import is_store, open_zarr
-from napari_sam2.io.readers.zarr import open_zarr_array as zarr_content
+from napari_sam2.io.readers.zarr import is_store, open_zarr, open_zarr_array
 
 
 def open_stack(
@@ -39,77 +32,87 @@ def open_stack(
     channel_names: Sequence[str] | None = None,
     name: str | None = None,
 ) -> Stack:
-    """A Stack of a TIFF, a folder or glob of images, a picture, a zarr store, a .npy file or an array, read lazily.
+    """A Stack that reads its pixels lazily from a file, a folder, a glob pattern or an array.
 
-    With the extras of `io.extras` also of DICOM (a file, or a folder of one series), NIfTI, NRRD,
-    movies, CZI, ND2 and LIF.
+    It opens TIFF, PNG, JPEG, BMP, .npy, zarr and OME-Zarr; with the extras "medical", "video" and
+    "microscopes" also DICOM (a file, or a folder of one series), NIfTI, NRRD, movies, CZI, ND2 and
+    LIF.
 
     Parameters
     ----------
     path_or_array
         A path, or anything with ``shape``, ``dtype`` and NumPy indexing.
     axes
-        One letter a dimension in the file's order, of TCZYX, and S for the samples of a colour
-        image. From the metadata where not given.
+        One letter for each dimension, in the order of the file: T, C, Z, Y, X, and S for the
+        samples of a colour image. Default: the axes of the metadata.
     spacing, interval
-        (z, y, x) or (y, x) in µm, and seconds between frames; they go before the metadata.
+        (z, y, x) or (y, x) in µm, and seconds between frames. They override the metadata.
     level
-        Of a pyramid; 0 is the full resolution.
+        Level of a pyramid; 0 is the full resolution.
+    channel_names
+        They override the names of the metadata.
+    name
+        Name of the Stack. Default: the name of the file without its ending.
 
     Raises
     ------
     FileError
-        A file that is missing, cut off or no image; also later, while a plane is read.
+        If a file is missing, truncated or not an image; also later, while a plane is read.
+    MissingPackageError
+        If the format needs an extra that is not installed.
     AxesError
-        Dimensions that nobody named: the text lists the readings.
+        If the metadata do not name the dimensions and `axes` is not given; the text lists the
+        possible axes.
     """
-    content = _open_source(path_or_array, level)
-    content = replace(
-        content,
-        name=name or content.name,
-        spacing=override_spacing(content.spacing, spacing, interval),
+    image = _open_source(path_or_array, level)
+    image = replace(
+        image,
+        name=name or image.name,
+        spacing=override_spacing(image.spacing, spacing, interval),
     )
-    content = content.with_axes(axes) if axes else content.with_checked_axes()
-    return content.to_stack(channel_names)
+    image = image.with_axes(axes) if axes else image.with_checked_axes()
+    return image.to_stack(channel_names)
 
 
 def open_labels(path_or_array: Any, *, axes: str | None = None) -> Stack:
-    """A Stack of labels, opened as `open_stack` does; raises LabelsError for what cannot be labels.
+    """A Stack of labels, opened as `open_stack` does.
 
-    Negative values, which only show when a plane is read, raise LabelsError then.
+    Raises
+    ------
+    LabelsError
+        If the image has channels or numbers that are not whole; later, while a plane is read, if it
+        has negative numbers.
     """
     stack = open_stack(path_or_array, axes=axes)
-    label = stack.source or "the array"
+    source = stack.source or "the array"
     if stack.rgb or "c" in stack.axes:
         raise LabelsError(
-            f"{label}: has {stack.sizes['c']} channels: expected a label image, with one whole "
+            f"{source}: has {stack.sizes['c']} channels: expected a label image, with one whole "
             "number for each pixel"
         )
     kind = np.dtype(stack.data.dtype).kind
     if kind == "f":
         raise LabelsError(
-            f"{label}: holds {stack.data.dtype}: expected whole numbers; save the labels as 16 "
-            "or 32 bit integers"
+            f"{source}: has the type {stack.data.dtype}: expected whole numbers; save the labels "
+            "as 16 or 32 bit integers"
         )
-    if kind == "i":
-        planes = (*(1 for _ in stack.axes[:-2]), -1, -1)
-        data = (
-            stack.data
-            if isinstance(stack.data, da.Array)
-            else da.from_array(stack.data, chunks=planes, name=False)
-        )
-        return replace(
-            stack,
-            data=data.map_blocks(_check_not_negative, label, dtype=data.dtype, meta=data._meta),
-        )
-    return stack
+    return _check_values_lazily(stack, source) if kind == "i" else stack
+
+
+def _check_values_lazily(stack: Stack, source: str) -> Stack:
+    """The same labels, checked for negative values when a plane is read."""
+    data = stack.data
+    if not isinstance(data, da.Array):
+        data = da.from_array(data, chunks=(*(1 for _ in stack.axes[:-2]), -1, -1), name=False)
+    checked = data.map_blocks(_check_not_negative, source, dtype=data.dtype, meta=data._meta)
+    return replace(stack, data=checked)
 
 
 def _check_not_negative(block: np.ndarray, source: str) -> np.ndarray:
     if block.size and block.min() < 0:
         raise LabelsError(
-            f"{source}: holds the label {int(block.min())}: expected 0 for the background and "
-            "numbers above it"
+            f"{source}: contains the label {int(block.min())}: expected 0 for the background and "
+            "numbers above 0 for objects"
         )
     return block
 
@@ -117,10 +120,9 @@ def _check_not_negative(block: np.ndarray, source: str) -> np.ndarray:
 def _open_source(path_or_array: Any, level: int) -> OpenedImage:
     if isinstance(path_or_array, str | os.PathLike):
         return _open_path(os.fspath(path_or_array), level)
-    if level:
-        raise AxesError(f"level {level!r}: an array has one (0)")
+    registry.check_single_level("an array", level)
     if isinstance(path_or_array, zarr.Array):
-        return zarr_content(path_or_array)
+        return open_zarr_array(path_or_array)
     if not (hasattr(path_or_array, "shape") and hasattr(path_or_array, "dtype")):
         raise FileError(
             f"cannot open a {type(path_or_array).__name__}: expected a path or an array"
@@ -131,34 +133,22 @@ def _open_source(path_or_array: Any, level: int) -> OpenedImage:
 def _open_path(path_text: str, level: int) -> OpenedImage:
     path = Path(path_text)
     if any(sign in path_text for sign in "*?[") and not path.exists():
+        registry.check_single_level(path_text, level)
         return open_glob(path_text)
     if path.is_dir():
-        if is_store(path):
-            return open_zarr(path, level)
-        return _check_single_level(
-            open_dicom(path) if list_dicom_files(path) else open_folder(path), level
-        )
+        return _open_directory(path, level)
     check_file(path)
-    suffix = path.suffix.lower()
-    other = open_with_extra(path)
-    if other is not None:
-        return _check_single_level(other, level)
-    if suffix in TIFF_SUFFIXES + IMAGE_FILE_SUFFIXES:
-        return open_single_file(path, level)
-    if suffix == ".npy":
-        with convert_read_errors(f"{path}: cannot be read as NumPy's .npy", "an array of numbers"):
-            return _check_single_level(
-                open_array(np.load(path, mmap_mode="r", allow_pickle=False), path.stem, str(path)),
-                level,
-            )
-    known = ", ".join((*TIFF_SUFFIXES, *IMAGE_FILE_SUFFIXES, ".npy", *EXTRA_SUFFIXES))
-    raise FileError(
-        f"{path}: is of an unknown kind: expected a file ending in {known}, a folder of such, or "
-        "a zarr store"
-    )
+    reader = registry.find_reader(path)
+    if reader is None:
+        raise FileError(
+            f"{path}: is of an unknown kind: expected a file ending in "
+            f"{', '.join(registry.SUFFIXES)}, a folder of such files, or a zarr store"
+        )
+    return reader.open(path, level)
 
 
-def _check_single_level(content: OpenedImage, level: int) -> OpenedImage:
-    if level:
-        raise AxesError(f"level {level!r}: {content.source} has one (0)")
-    return content
+def _open_directory(path: Path, level: int) -> OpenedImage:
+    if is_store(path):
+        return open_zarr(path, level)
+    registry.check_single_level(path, level)
+    return open_dicom(path) if list_dicom_files(path) else open_folder(path)

@@ -1,4 +1,4 @@
-"""Prompts in files: CSV for people, JSON for all there is, label images for masks."""
+"""Prompts in files: CSV for people, JSON for complete logs, label images for masks."""
 
 from __future__ import annotations
 
@@ -6,43 +6,44 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_sam2.core.errors import FileError, LabelsError, PromptError
+from napari_sam2.core.errors import LabelsError, PromptError
 from napari_sam2.core.prompt import MaskPrompt, PromptLog
 from napari_sam2.io.prompts_csv import parse_csv_log
 from napari_sam2.io.prompts_json import format_json_log, parse_json_log
+from napari_sam2.io.readers.files import read_utf8_text
 from napari_sam2.io.tables import write_text
 
 
 def read_prompts(path: Path | str) -> PromptLog:
-    """The log a file holds: CSV with the columns of `prompts_csv.COLUMNS`, or JSON as `write_prompts` makes it.
+    """Read the log of a CSV file with the columns `prompts_csv.COLUMNS`, or of a JSON file.
 
-    Raises FileError for a file that cannot be read, PromptError (with the line or the place) for
-    what is no prompt.
+    Raises
+    ------
+    FileError
+        If the file cannot be read or is not text in UTF-8.
+    PromptError
+        If an entry is not a valid prompt; the text names the line or the entry.
     """
     file = Path(path)
-    readers = {".csv": parse_csv_log, ".json": parse_json_log}
-    if file.suffix.lower() not in readers:
+    parsers = {".csv": parse_csv_log, ".json": parse_json_log}
+    if file.suffix.lower() not in parsers:
         raise PromptError(f"{file}: expected prompts in a file ending in .csv or .json")
-    try:
-        text = file.read_text(encoding="utf-8-sig")  # spreadsheets begin their files with a mark
-    except OSError as error:
-        raise FileError(
-            f"{file}: {error.strerror or error}; expected prompts as .csv or .json"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise PromptError(f"{file}: is no text in UTF-8: save it as CSV UTF-8") from error
+    text = read_utf8_text(file, "prompts as .csv or .json, saved as UTF-8")
     if not text.strip():
         raise PromptError(f"{file}: is empty: expected at least one prompt")
-    return readers[file.suffix.lower()](text, str(file))
+    return parsers[file.suffix.lower()](text, str(file))
 
 
 def write_prompts(log: PromptLog, path: Path | str) -> None:
-    """The whole log as JSON: prompts, locks, propagations and tracks, in order; `read_prompts` gives an equal one."""
+    """Write the whole log as JSON; `read_prompts` returns an equal log."""
     write_text(format_json_log(log), path)
 
 
 def make_mask_prompts(labels: np.ndarray, frame: int) -> PromptLog:
-    """One MaskPrompt on `frame` for each label of a (H, W) label plane, the label being the track's id."""
+    """One mask prompt on `frame` for each label of an (H, W) plane; the label is the track's id.
+
+    Raises LabelsError if the plane has no labels, negative ones, or numbers that are not whole.
+    """
     plane = np.asarray(labels)
     if plane.ndim != 2 or plane.dtype.kind not in "bui":
         raise LabelsError(
@@ -50,15 +51,17 @@ def make_mask_prompts(labels: np.ndarray, frame: int) -> PromptLog:
             "(height, width)",
             frame=frame,
         )
-    found = np.unique(plane)
-    if found[0] < 0:
+    labels_found = np.unique(plane)
+    if labels_found[0] < 0:
         raise LabelsError(
-            f"holds the label {int(found[0])}: expected 0 for the background and numbers above it",
+            f"contains the label {int(labels_found[0])}: expected 0 for the background and numbers "
+            "above 0 for objects",
             frame=frame,
         )
-    tracks = [int(label) for label in found if label]
+    tracks = [int(label) for label in labels_found if label]
     if not tracks:
         raise LabelsError(
-            "holds no labels: expected a number above 0 on every pixel of an object", frame=frame
+            "contains no labels: expected a number above 0 on every pixel of an object",
+            frame=frame,
         )
     return PromptLog(tuple(MaskPrompt(frame, track, plane == track) for track in tracks))

@@ -1,4 +1,4 @@
-"""Prompts as CSV: one row a click or a box."""
+"""Prompts as CSV: one row for each click or box."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt, PromptLog
 from napari_sam2.core.track import Track
 
 COLUMNS = ("track", "frame", "kind", "y", "x", "y2", "x2", "positive", "category")
-"""The columns of a prompt table, in any order; the last four may be left out. y, x in data pixels."""
+"""The columns of a table of prompts, in any order; the last four are optional. y, x in pixels."""
 
 _REQUIRED_COLUMNS = COLUMNS[:5]
 _TRUE_TEXTS, _FALSE_TEXTS = ("", "1", "1.0", "true", "yes"), ("0", "0.0", "false", "no")
@@ -20,7 +20,7 @@ _TRUE_TEXTS, _FALSE_TEXTS = ("", "1", "1.0", "true", "yes"), ("0", "0.0", "false
 
 @dataclass(frozen=True)
 class _PromptRow:
-    """One row, its cells by column, and where it stands."""
+    """The cells of a row by column, and its location in the file for error texts."""
 
     cells: dict[str, str]
     location: str
@@ -53,46 +53,45 @@ class _PromptRow:
 
 @dataclass
 class _FrameRows:
-    """What the rows of one track and frame say together: a box, or points, or a box and points in it."""
+    """The rows of one track and frame: a box, points, or a box with points in it."""
 
-    row: _PromptRow
+    frame: int
+    track: int
     box: BoxPrompt | None
     yx: list[tuple[float, float]]
     positive: list[bool]
 
     def make_prompts(self) -> Iterator[Prompt]:
-        """The box first: a model takes it for a fresh start, and the points as corrections of it."""
+        """The box first, because the points then correct it."""
         if self.box is not None:
             yield self.box
         if self.yx:
-            yield PointPrompt(
-                self.row.parse_int("frame"), self.row.parse_int("track"), self.yx, self.positive
-            )
+            yield PointPrompt(self.frame, self.track, self.yx, self.positive)
 
 
 def parse_csv_log(text: str, source: str) -> PromptLog:
-    """The log a CSV holds; rows of one track and frame make one prompt, and prompts stand in the order they begin in.
+    """Parse the log of a CSV text.
 
-    Raises PromptError that names `source` and the line.
+    Rows of one track and frame form one prompt; prompts are in the order of their first rows.
+    Raises PromptError, which names `source` and the line.
     """
-    said: dict[tuple[int, int], _FrameRows] = {}
+    groups: dict[tuple[int, int], _FrameRows] = {}
     categories: dict[int, str] = {}
     for row in _read_rows(text, source):
-        _add_row(said, row)
+        _add_row(groups, row)
         category, track = row.cells.get("category", ""), row.parse_int("track")
         if category and categories.setdefault(track, category) != category:
             raise row.make_error(
                 f"category {category!r} of track {track}, which has the category "
-                f"{categories[track]!r} above: give one"
+                f"{categories[track]!r} in an earlier row: give one"
             )
-    if not said:
+    if not groups:
         raise PromptError(
-            f"{source}: holds no rows: expected at least one prompt under the line with the columns"
+            f"{source}: contains no rows: expected at least one prompt below the line of columns"
         )
-    entries = tuple(prompt for each in said.values() for prompt in each.make_prompts())
-    return PromptLog(
-        entries, tuple(Track(track, category=categories[track]) for track in sorted(categories))
-    )
+    entries = tuple(prompt for group in groups.values() for prompt in group.make_prompts())
+    tracks = tuple(Track(track, category=categories[track]) for track in sorted(categories))
+    return PromptLog(entries, tracks)
 
 
 def _add_row(groups: dict[tuple[int, int], _FrameRows], row: _PromptRow) -> None:
@@ -101,33 +100,29 @@ def _add_row(groups: dict[tuple[int, int], _FrameRows], row: _PromptRow) -> None
         raise row.make_error(f"kind is {row.cells['kind']!r}: expected point or box")
     frame, track = row.parse_int("frame"), row.parse_int("track")
     try:
-        here = groups.setdefault((frame, track), _FrameRows(row, None, [], []))
+        group = groups.setdefault((frame, track), _FrameRows(frame, track, None, [], []))
         if kind == "point":
-            _add_point(
-                here,
-                row,
-                PointPrompt(
-                    frame, track, [(row.parse_number("y"), row.parse_number("x"))], [row.positive]
-                ),
-            )
-        elif here.box is not None:
+            _add_point(group, row)
+        elif group.box is not None:
             raise row.make_error(f"a second box for track {track} on frame {frame}: give one")
         else:
-            here.box = _make_box(row, frame, track)
+            group.box = _make_box(row, frame, track)
     except PromptError as error:
         raise error if str(error).startswith(row.location) else row.make_error(error) from error
 
 
-def _add_point(group: _FrameRows, row: _PromptRow, prompt: PointPrompt) -> None:
+def _add_point(group: _FrameRows, row: _PromptRow) -> None:
+    yx = (row.parse_number("y"), row.parse_number("x"))
+    prompt = PointPrompt(group.frame, group.track, [yx], [row.positive])  # checks the values
     if row.cells.get("y2") or row.cells.get("x2"):
-        raise row.make_error("a point with y2 or x2: expected these for a box only")
+        raise row.make_error("a point with y2 or x2: expected these only for a box")
     group.yx += prompt.yx
     group.positive += prompt.positive
 
 
 def _make_box(row: _PromptRow, frame: int, track: int) -> BoxPrompt:
     if not row.positive:
-        raise row.make_error("a box that is not positive: expected 1 or nothing")
+        raise row.make_error("a box that is not positive: expected 1 or an empty cell")
     return BoxPrompt(frame, track, [row.parse_number(column) for column in ("y", "x", "y2", "x2")])
 
 
@@ -136,26 +131,26 @@ def _read_rows(text: str, source: str) -> Iterator[_PromptRow]:
     columns = [cell.strip().lower() for cell in next(reader)]
     _check_columns(columns, source)
     for cells in reader:
-        place = f"{source}, line {reader.line_num}"
+        location = f"{source}, line {reader.line_num}"
         if not any(cell.strip() for cell in cells):
             continue
         if len(cells) != len(columns):
             raise PromptError(
-                f"{place}: has {len(cells)} cells: expected {len(columns)}, one for each column"
+                f"{location}: has {len(cells)} cells: expected {len(columns)}, one for each column"
             )
-        yield _PromptRow(dict(zip(columns, (cell.strip() for cell in cells), strict=True)), place)
+        values = (cell.strip() for cell in cells)
+        yield _PromptRow(dict(zip(columns, values, strict=True)), location)
 
 
 def _check_columns(columns: list[str], source: str) -> None:
     missing = [column for column in _REQUIRED_COLUMNS if column not in columns]
     wrong = [column for column in columns if column not in COLUMNS or columns.count(column) > 1]
-    if missing or wrong:
-        what = (
-            f"lacks the columns {', '.join(missing)}"
-            if missing
-            else f"has the columns {', '.join(map(repr, wrong))}"
-        )
-        raise PromptError(
-            f"{source}, line 1: {what}: expected {','.join(COLUMNS)} with commas between them, "
-            "each once"
-        )
+    if not missing and not wrong:
+        return
+    if missing:
+        problem = f"lacks the columns {', '.join(missing)}"
+    else:
+        problem = f"has unknown or repeated columns {', '.join(map(repr, wrong))}"
+    raise PromptError(
+        f"{source}, line 1: {problem}: expected {','.join(COLUMNS)}, each once, separated by commas"
+    )

@@ -1,4 +1,4 @@
-"""The whole PromptLog as JSON: version 1."""
+"""A whole PromptLog as JSON, version 1 of the format."""
 
 from __future__ import annotations
 
@@ -9,15 +9,7 @@ from functools import lru_cache
 from typing import Annotated, Literal
 
 import numpy as np
-from pydantic import (
-    AliasChoices,
-    BaseModel,
-    ConfigDict,
-    Field,
-    NonNegativeInt,
-    PositiveInt,
-    ValidationError,
-)
+from pydantic import AliasChoices, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from napari_sam2.core.errors import PromptError
 from napari_sam2.core.plan import Propagation, PropagationRange
@@ -30,13 +22,12 @@ from napari_sam2.core.prompt import (
     PromptLog,
     Removal,
 )
+from napari_sam2.core.strict_model import StrictModel, format_validation_error
 from napari_sam2.core.track import Track
 
 
-class _PromptModel(BaseModel):
-    model_config = ConfigDict(
-        serialize_by_alias=True, extra="forbid", strict=True, frozen=True, allow_inf_nan=False
-    )
+class _PromptModel(StrictModel, strict=True):
+    """Base of all models: no conversion between types."""
 
 
 class _FrameEntry(_PromptModel):
@@ -69,7 +60,7 @@ class _BoxEntry(_FrameEntry):
 
 
 class _MaskEntry(_FrameEntry):
-    """`bits`: the rows one after the other, eight pixels a byte, the first the highest bit; zlib, then base64."""
+    """A mask; `bits` are its rows, eight pixels a byte, highest bit first, as zlib in base64."""
 
     kind: Literal["mask"] = "mask"
     shape: tuple[PositiveInt, PositiveInt]
@@ -114,8 +105,8 @@ class _PropagationEntry(_PromptModel):
     def to_entry(self) -> Entry:
         return Propagation(
             tuple(
-                PropagationRange(leg.track, leg.start, leg.end, leg.stop_when_unchanged)
-                for leg in self.ranges
+                PropagationRange(each.track, each.start, each.end, each.stop_when_unchanged)
+                for each in self.ranges
             )
         )
 
@@ -141,32 +132,28 @@ class _LogModel(_PromptModel):
 
 
 def format_json_log(log: PromptLog) -> str:
-    """The log as JSON, numbers as short as they come back exactly."""
+    """The log as JSON; numbers are as short as possible without loss."""
     tracks = tuple(
         _TrackModel(id=track.id, name=track.name, category=track.category, parent=track.parent)
         for track in log.tracks
     )
-    return (
-        _LogModel(
-            entries=tuple(_make_entry_model(entry) for entry in log), tracks=tracks
-        ).model_dump_json(indent=1)
-        + "\n"
-    )
+    model = _LogModel(entries=tuple(_make_entry_model(entry) for entry in log), tracks=tracks)
+    return model.model_dump_json(indent=1) + "\n"
 
 
 def parse_json_log(text: str, source: str) -> PromptLog:
-    """The log a JSON text holds. Raises PromptError that names `source` and the place in it."""
+    """Parse the log of a JSON text; raises PromptError, which names `source` and the entry."""
     try:
-        found = _LogModel.model_validate_json(text)
+        model = _LogModel.model_validate_json(text)
     except ValidationError as error:
-        raise PromptError(f"{source}: {_format_first_error(error)}") from error
+        raise PromptError(f"{source}: {format_validation_error(error)}") from error
     entries = []
-    for number, each in enumerate(found.entries):
+    for number, entry in enumerate(model.entries):
         try:
-            entries.append(each.to_entry())
+            entries.append(entry.to_entry())
         except PromptError as error:
             raise PromptError(f"{source}: entries.{number}: {error}") from error
-    return PromptLog(tuple(entries), tuple(_make_track(each, source) for each in found.tracks))
+    return PromptLog(tuple(entries), tuple(_make_track(track, source) for track in model.tracks))
 
 
 def _make_track(model: _TrackModel, source: str) -> Track:
@@ -197,31 +184,29 @@ def _make_entry_model(entry: Entry) -> _AnyEntry:
         case Removal():
             return _RemovalEntry(track=entry.track)
         case Propagation():
-            legs = (
-                _RangeModel(
-                    track=leg.track,
-                    start=leg.start,
-                    end=leg.end,
-                    stop_when_unchanged=leg.stop_when_unchanged,
-                )
-                for leg in entry.ranges
-            )
-            return _PropagationEntry(ranges=tuple(legs))
+            return _PropagationEntry(ranges=tuple(_make_range_model(each) for each in entry.ranges))
 
 
-@lru_cache(
-    maxsize=1024
-)  # a log is written again after each prompt, and hundreds of masks take a second
+def _make_range_model(frames: PropagationRange) -> _RangeModel:
+    return _RangeModel(
+        track=frames.track,
+        start=frames.start,
+        end=frames.end,
+        stop_when_unchanged=frames.stop_when_unchanged,
+    )
+
+
+# cached, because the whole log is written after each prompt, and packing takes ms for each mask
+@lru_cache(maxsize=1024)
 def _pack_mask(prompt: MaskPrompt) -> str:
     return base64.b64encode(zlib.compress(np.packbits(prompt.mask).tobytes(), 9)).decode("ascii")
 
 
 def _unpack_mask(bits: str, shape: tuple[int, int]) -> np.ndarray:
-    pixels = shape[0] * shape[1]
-    size = -(-pixels // 8)
+    n_pixels = shape[0] * shape[1]
+    size = -(-n_pixels // 8)
     try:
-        # one byte more than there may be shows that there are too many, and a small file cannot
-        # fill the memory
+        # at most one byte too many, so that a small malicious file cannot fill the memory
         raw = zlib.decompressobj().decompress(base64.b64decode(bits, validate=True), size + 1)
     except (binascii.Error, zlib.error, ValueError) as error:
         raise PromptError(f"the bits of a mask cannot be read ({error})") from error
@@ -229,17 +214,4 @@ def _unpack_mask(bits: str, shape: tuple[int, int]) -> np.ndarray:
         raise PromptError(
             f"a mask of shape {shape!r} with {len(raw)} bytes of bits: expected {size}"
         )
-    return np.unpackbits(np.frombuffer(raw, np.uint8), count=pixels).reshape(shape).astype(bool)
-
-
-def _format_first_error(error: ValidationError) -> str:
-    """The first thing wrong, on one line, and how many more there are."""
-    first, *others = error.errors(include_url=False, include_context=False)
-    where = ".".join(str(part) for part in first["loc"])
-    value = repr(first["input"])
-    found = (
-        f"{where}: {first['msg']}, got {value if len(value) < 60 else value[:57] + '…'}"
-        if where
-        else first["msg"]
-    )
-    return f"{found} (and {len(others)} more)" if others else found
+    return np.unpackbits(np.frombuffer(raw, np.uint8), count=n_pixels).reshape(shape).astype(bool)

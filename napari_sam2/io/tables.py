@@ -1,4 +1,4 @@
-"""Tables as CSV, and what goes with them as JSON."""
+"""Write tables as CSV, Parquet and AnnData, and provenance as JSON."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from napari_sam2.core.errors import OutputError
+from napari_sam2.core.atomic import write_atomically
+from napari_sam2.core.extras import ANNDATA, TABLES, import_extra
 from napari_sam2.core.provenance import Provenance
-from napari_sam2.io.atomic import write_atomically
 
 _OBS_COLUMNS = ("track", "frame", "t", "z", "category", "presence")
 
 
 def write_table(table: pd.DataFrame, path: Path | str) -> None:
-    """A table as CSV in UTF-8, without its index; numbers as short as they come back exactly, nothing where unknown."""
+    """Write a table as CSV in UTF-8, without its index.
+
+    Numbers are as short as possible without loss; missing values are empty cells.
+    """
     with write_atomically(path) as part:
         table.to_csv(part, index=False, encoding="utf-8", lineterminator="\n", na_rep="")
 
@@ -28,53 +31,35 @@ def write_table(table: pd.DataFrame, path: Path | str) -> None:
 def write_tables(
     folder: Path | str, objects: pd.DataFrame, tracks: pd.DataFrame, counts: pd.DataFrame
 ) -> None:
-    """``objects.csv``, ``tracks.csv`` and ``counts.csv`` into a folder that is there."""
+    """Write ``objects.csv``, ``tracks.csv`` and ``counts.csv`` into an existing folder."""
     for name, frame in {"objects": objects, "tracks": tracks, "counts": counts}.items():
         write_table(frame, Path(folder) / f"{name}.csv")
 
 
 def write_parquet(table: pd.DataFrame, path: Path | str) -> None:
-    """A table as Parquet (the extra "tables"). Raises OutputError where pyarrow is missing."""
-    try:
-        import pyarrow  # noqa: F401  # pandas' own message names no extra of ours
-    except ImportError as error:
-        raise OutputError(
-            'tables as Parquet need pyarrow: pip install "napari-sam2[tables]"'
-        ) from error
+    """Write a table as Parquet; raises MissingPackageError without the extra "tables"."""
+    import_extra("pyarrow", TABLES, "Parquet")  # pandas would not name our extra
     with write_atomically(path) as part:
         table.to_parquet(part, index=False)
 
 
 def write_anndata(objects: pd.DataFrame, path: Path | str, provenance: Provenance) -> None:
-    """The table of objects as AnnData, ``.h5ad`` (the extra "anndata"): a row for each track and frame.
+    """Write the table of objects as AnnData (``.h5ad``), a row for each track and frame.
 
-    `X` has every number that is measured (NaN where empty), `obs` the track, frame, category and
-    presence, ``obsm["spatial"]`` (x, y) in pixels as the tools of that world have it,
-    ``uns["provenance"]`` where it comes from, as JSON.
+    `X` has all measured numbers (NaN if missing), `obs` the track, frame, category and presence,
+    ``obsm["spatial"]`` (x, y) in pixels, as spatial-omics tools expect, and ``uns["provenance"]``
+    the provenance as JSON.
 
-    Raises OutputError where anndata is missing.
+    Raises MissingPackageError without the extra "anndata".
     """
-    try:
-        import anndata
-    except ImportError as error:
-        raise OutputError(
-            'tables as AnnData need anndata: pip install "napari-sam2[anndata]"'
-        ) from error
+    anndata = import_extra("anndata", ANNDATA, "AnnData")
     rows = objects.reset_index(drop=True)
-    known = [name for name in _OBS_COLUMNS if name in rows.columns]
+    obs = _make_obs(rows)
     measured = [
         name
         for name in rows.columns
-        if name not in known and pd.api.types.is_numeric_dtype(rows[name])
+        if name not in obs.columns and pd.api.types.is_numeric_dtype(rows[name])
     ]
-    obs = rows[known].astype({name: "object" for name in known if rows[name].dtype == "string"})
-    obs = obs.apply(
-        lambda column: column.fillna("") if column.dtype == "object" else column.astype("float64")
-    )
-    obs.index = pd.Index(
-        [f"{track}_{frame}" for track, frame in zip(rows["track"], rows["frame"], strict=True)],
-        dtype="object",
-    )
     table = anndata.AnnData(
         X=rows[measured].astype("float64").to_numpy(),
         obs=obs,
@@ -86,20 +71,35 @@ def write_anndata(objects: pd.DataFrame, path: Path | str, provenance: Provenanc
         table.write_h5ad(part)
 
 
+def _make_obs(objects: pd.DataFrame) -> pd.DataFrame:
+    """The columns that identify a row, as plain text and floats, because AnnData needs these."""
+    columns = {}
+    for name in _OBS_COLUMNS:
+        if name in objects.columns:
+            values = objects[name]
+            if values.dtype == "string":
+                values = values.astype("object")
+            is_text = values.dtype == "object"
+            columns[name] = values.fillna("") if is_text else values.astype("float64")
+    keys = zip(objects["track"], objects["frame"], strict=True)
+    index = [f"{track}_{frame}" for track, frame in keys]
+    return pd.DataFrame(columns).set_axis(pd.Index(index, dtype="object"))
+
+
 def write_json(data: Any, path: Path | str) -> None:
-    """Plain data, dataclasses, paths and NumPy numbers as JSON in UTF-8; what is no number becomes null."""
+    """Write plain data, dataclasses, paths and NumPy values as JSON; NaN becomes null."""
     text = json.dumps(_to_plain(data), ensure_ascii=False, indent=2, allow_nan=False) + "\n"
     write_text(text, path)
 
 
 def write_text(text: str, path: Path | str) -> None:
-    """A text in UTF-8, whole or not at all."""
+    """Write a text in UTF-8, atomically."""
     with write_atomically(path) as part:
         part.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_provenance(provenance: Provenance, path: Path | str) -> None:
-    """``provenance.json``."""
+    """Write ``provenance.json``."""
     write_json(provenance.to_dict(), path)
 
 

@@ -1,4 +1,4 @@
-"""Lengths in µm and times in s, whatever the unit a file names them in."""
+"""Convert lengths to µm and times to s from the units that files name."""
 
 from __future__ import annotations
 
@@ -35,12 +35,18 @@ _SECONDS_BY_UNIT = _index_by_name(_SECONDS_BY_NAMES)
 
 
 def convert_to_um(value: float | str | None, unit: str | None) -> float | None:
-    """`value` in µm; None where the unit is no length ("pixel", "") or the value none above 0."""
+    """`value` in µm; None if `unit` is not a length ("pixel", "") or the value is 0.
+
+    Examples
+    --------
+    >>> convert_to_um(0.5, "mm")
+    500.0
+    """
     return _convert(value, unit, _UM_BY_UNIT)
 
 
 def convert_to_seconds(value: float | str | None, unit: str | None) -> float | None:
-    """`value` in seconds; None where the unit is no time or the value none above 0."""
+    """`value` in seconds; None if `unit` is not a time or the value is 0."""
     return _convert(value, unit, _SECONDS_BY_UNIT)
 
 
@@ -51,9 +57,8 @@ def _convert(
     if value is None or factor is None:
         return None
     try:
-        number = (
-            abs(float(value)) * factor
-        )  # ImageJ writes the spacing of a stack scanned downwards as a negative number
+        # ImageJ writes a negative spacing for a stack that was scanned downwards
+        number = abs(float(value)) * factor
     except ValueError:
         return None
     return number if math.isfinite(number) and number > 0 else None

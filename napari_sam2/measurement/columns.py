@@ -11,7 +11,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from napari_sam2.core.errors import LabelsError
+from napari_sam2.core.errors import MeasurementError
 from napari_sam2.measurement.features.colocalisation import COEFFICIENTS, list_channel_pairs
 from napari_sam2.measurement.features.cytoplasm import CYTOPLASM_COLUMNS as AROUND
 from napari_sam2.measurement.features.intensity import EXTRA_QUANTITIES, QUANTITIES
@@ -82,11 +82,11 @@ def make_table(columns: dict[str, str], parts: Iterable[dict[str, np.ndarray]]) 
 def count_measured_channels(objects: pd.DataFrame) -> int:
     """How many channels a table of objects has intensities of.
 
-    Raises LabelsError where it is no such table.
+    Raises MeasurementError where it is no such table.
     """
     missing = [name for name in _OBJECT_COLUMNS if name not in objects.columns]
     if missing:
-        raise LabelsError(
+        raise MeasurementError(
             f"table of objects without the columns {missing!r}: expected one made by `objects`, "
             "or read from objects.csv"
         )

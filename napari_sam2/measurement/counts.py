@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from napari_sam2.core.errors import LabelsError
+from napari_sam2.core.errors import MeasurementError
 from napari_sam2.measurement.columns import count_measured_channels
 
 ALL = "all"
@@ -21,12 +21,12 @@ def count_objects(objects: pd.DataFrame, n_frames: int) -> pd.DataFrame:
 
     Raises
     ------
-    LabelsError
+    MeasurementError
         Objects on frames that the video does not have.
     """
     count_measured_channels(objects)
     if len(objects) and not objects["frame"].between(0, n_frames - 1).all():
-        raise LabelsError(
+        raise MeasurementError(
             f"objects on frames up to {objects['frame'].max()}: expected 0 to {n_frames - 1}, the "
             "frames of the video"
         )

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from napari_sam2.core.errors import LabelsError
+from napari_sam2.core.errors import MeasurementError
 from napari_sam2.core.track import Presence
 
 
@@ -19,7 +19,7 @@ class TrackStatus:
 
     def __post_init__(self) -> None:
         if self.score is not None and not math.isfinite(self.score):
-            raise LabelsError(
+            raise MeasurementError(
                 f"score is {self.score!r}: expected a finite number, or None where the model "
                 "gave none"
             )

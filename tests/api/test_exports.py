@@ -13,7 +13,7 @@ from napari_sam2.api.count import count
 from napari_sam2.api.evaluation import evaluate_files
 from napari_sam2.core.errors import LabelsError, OutputError
 from napari_sam2.io.open import open_labels
-from napari_sam2.io.writers.ctc import read_ctc
+from napari_sam2.io.readers.ctc import read_ctc
 from napari_sam2.testing.scenes import make_dividing_scene
 from napari_sam2.testing.toy import ToyModel
 

@@ -21,8 +21,8 @@ from napari_sam2.batch import run_jobs, tasks
 from napari_sam2.batch.pool import Pool
 from napari_sam2.batch.run import MAX_DEATHS, BatchProgress, _Ledger, raise_for_failures
 from napari_sam2.core.errors import FileError, OutputError, PlanError, PromptError
-from napari_sam2.io.atomic import lock_folder
 from napari_sam2.io.open import open_labels
+from napari_sam2.io.output_folder import lock_folder
 from napari_sam2.measurement import evaluate
 from napari_sam2.testing.scenes import Scene, make_drifting_scene
 from napari_sam2.testing.toy import ToyModel

@@ -9,7 +9,8 @@ import pytest
 from napari_sam2.core.errors import FileError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.core.track import Branch
-from napari_sam2.io.writers.ctc import read_ctc, write_ctc
+from napari_sam2.io.readers.ctc import read_ctc
+from napari_sam2.io.writers.ctc import write_ctc
 from napari_sam2.testing.scenes import make_dividing_scene
 
 

@@ -20,7 +20,7 @@ from yaozarrs import v05
 from yaozarrs.write.v05 import write_plate
 
 from napari_sam2.batch.config import read_jobs
-from napari_sam2.core.errors import AxesError, FileError
+from napari_sam2.core.errors import AxesError, FileError, MissingPackageError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.io.open import open_stack
 from napari_sam2.io.readers.plate import list_fields
@@ -388,7 +388,7 @@ def test_a_missing_extra_is_named_in_one_line(
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
     (tmp_path / name).write_bytes(b"something")
-    with pytest.raises(FileError) as caught:
+    with pytest.raises(MissingPackageError) as caught:
         open_stack(tmp_path / name)
     assert f"pip install 'napari-sam2[{extra}]'" in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
@@ -470,7 +470,7 @@ def test_a_plate_that_names_a_place_outside_is_refused(tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
     group = zarr.open_group(tmp_path / "plate.zarr", mode="w")
     group.attrs["ome"] = {"version": "0.5", "plate": {"wells": [{"path": "../secret"}]}}
-    with pytest.raises(FileError, match=r"names \.\./secret, which is not in it"):
+    with pytest.raises(FileError, match=r"lists \.\./secret, which is not in it"):
         list_fields(tmp_path / "plate.zarr")
 
 

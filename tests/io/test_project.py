@@ -13,15 +13,9 @@ import tifffile
 
 from napari_sam2.core.errors import FileError, LabelsError
 from napari_sam2.core.stack import Spacing, Stack
+from napari_sam2.io.image_reference import IMAGE_COPY_NAME, ImageReference, compute_fingerprint
 from napari_sam2.io.open import open_labels, open_stack
-from napari_sam2.io.project import (
-    IMAGE_COPY_NAME,
-    ImageReference,
-    ModelReference,
-    ProjectFile,
-    VideoSettings,
-    compute_fingerprint,
-)
+from napari_sam2.io.project_file import ModelReference, ProjectFile, VideoSettings
 from napari_sam2.io.writers.label_spec import LabelSpec
 from napari_sam2.io.writers.project_labels import ProjectLabels
 from napari_sam2.testing.scenes import make_drifting_scene, make_two_channel_scene

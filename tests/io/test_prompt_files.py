@@ -76,11 +76,14 @@ def test_categories_describe_tracks(tmp_path: Path) -> None:
     [
         ("", "is empty"),
         (" \n", "is empty"),
-        (_HEAD, "holds no rows"),
+        (_HEAD, "contains no rows"),
         ("track,frame,kind,y\n1,0,point,5\n", "line 1: lacks the columns x"),
-        ("track;frame;kind;y;x\n1;0;point;5;5\n", "line 1: lacks the columns track.*with commas"),
-        ("track,frame,kind,y,x,colour\n", "line 1: has the columns 'colour'"),
-        ("track,frame,kind,y,x,x\n", "line 1: has the columns 'x'"),
+        (
+            "track;frame;kind;y;x\n1;0;point;5;5\n",
+            "line 1: lacks the columns track.*separated by commas",
+        ),
+        ("track,frame,kind,y,x,colour\n", "line 1: has unknown or repeated columns 'colour'"),
+        ("track,frame,kind,y,x,x\n", "line 1: has unknown or repeated columns 'x'"),
         (_HEAD + "0,0,point,5,5,,,1,\n", "line 2: .*0 is the background"),
         (_HEAD + "-1,0,point,5,5,,,1,\n", "line 2: track is -1"),
         (_HEAD + "1,-2,point,5,5,,,1,\n", "line 2: frame is -2"),
@@ -127,7 +130,7 @@ def test_files_that_hold_no_prompts_are_refused(tmp_path: Path) -> None:
     (tmp_path / "latin.csv").write_bytes(
         _HEAD.encode() + "1,0,point,5,5,,,1,Zähler\n".encode("latin-1")
     )
-    with pytest.raises(PromptError, match="UTF-8"):
+    with pytest.raises(FileError, match="UTF-8"):
         read_prompts(tmp_path / "latin.csv")
 
 
@@ -291,8 +294,8 @@ def test_real_labels_are_masks(shared_folder: Path) -> None:
     [
         (np.ones((4, 4), np.float32), "expected a label plane of whole numbers"),
         (np.ones((2, 4, 4), np.uint8), "expected a label plane"),
-        (np.full((4, 4), -3), "holds the label -3"),
-        (np.zeros((4, 4), np.uint8), "holds no labels"),
+        (np.full((4, 4), -3), "contains the label -3"),
+        (np.zeros((4, 4), np.uint8), "contains no labels"),
     ],
     ids=["float", "stack", "negative", "empty"],
 )

@@ -110,7 +110,7 @@ def test_the_tiff_is_a_compressed_ome_tiff_with_units(tmp_path: Path) -> None:
 def test_more_than_a_classic_tiff_holds_becomes_a_bigtiff(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tiff_sink, "_CLASSIC_BYTES", 1000)
+    monkeypatch.setattr(tiff_sink, "_MAX_CLASSIC_BYTES", 1000)
     path = _write(tmp_path, "tiff")
     with tifffile.TiffFile(path) as file:
         assert file.is_bigtiff
@@ -168,7 +168,7 @@ def test_specs_that_are_no_label_stack_are_refused(axes: str, shape: Any, dtype:
         (0, _LABELS[0], "once"),
         (1, _LABELS[0, :5], "expected whole numbers"),
         (1, _LABELS[0].astype(np.float32), "expected whole numbers"),
-        (1, _LABELS[0].astype(np.uint32) + 65_536, "uint16 goes from 0 to 65535"),
+        (1, _LABELS[0].astype(np.uint32) + 65_536, "expected 0 to 65535, the range of uint16"),
         (1, _LABELS[0].astype(np.int32) - 5, "from -5"),
     ],
     ids=["outside", "twice", "shape", "float", "large", "negative"],

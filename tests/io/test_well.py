@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from napari_sam2.io.readers.well import find_well
+from napari_sam2.io.readers.plate import find_well
 
 
 @pytest.mark.parametrize(

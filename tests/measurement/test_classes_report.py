@@ -11,11 +11,10 @@ import pytest
 from matplotlib.figure import Figure
 
 from napari_sam2.core.contrast import Contrast
-from napari_sam2.core.errors import LabelsError
+from napari_sam2.core.errors import MeasurementError
 from napari_sam2.core.stack import Spacing, Stack, Video
 from napari_sam2.core.track import Track
-from napari_sam2.measurement import count_objects
-from napari_sam2.measurement.features import objects, tracks
+from napari_sam2.measurement import count_objects, measure_objects, measure_tracks
 from napari_sam2.measurement.features.classes import (
     CategoryRule,
     classify_by_examples,
@@ -36,7 +35,7 @@ def table(make_video):
         draw_square(labels[0], track, 10, 20 * track - 10, 10 if track % 2 else 5)
         pixels[0][labels[0] == track] = 500 if track % 2 else 3000
     labels[1], pixels[1] = labels[0], pixels[0]
-    return objects(make_video(pixels), labels)
+    return measure_objects(make_video(pixels), labels)
 
 
 def test_first_rule_that_holds_is_the_category(table):
@@ -60,12 +59,12 @@ def test_track_without_a_rule_keeps_its_category(table):
     "text", ["", "area_px", "area_px > big", "__import__('os')", "area_px > 1 or mean_c0 > 2"]
 )
 def test_what_is_no_rule_is_refused(text):
-    with pytest.raises(LabelsError, match="expected conditions like"):
+    with pytest.raises(MeasurementError, match="expected conditions like"):
         CategoryRule.of("x", text)
 
 
 def test_rule_on_a_feature_that_is_not_there_is_refused(table):
-    with pytest.raises(LabelsError, match="asks for .'colour'"):
+    with pytest.raises(MeasurementError, match="uses .'colour'"):
         classify_by_rules(table, [CategoryRule.of("x", "colour > 1")])
 
 
@@ -80,7 +79,7 @@ def test_a_few_examples_teach_the_rest(table):
     "examples", [{1: "a"}, {1: "a", 99: "b"}], ids=["one category", "no such track"]
 )
 def test_examples_that_teach_nothing_are_refused(table, examples):
-    with pytest.raises(LabelsError, match="at least two categories"):
+    with pytest.raises(MeasurementError, match="at least two categories"):
         classify_by_examples(table, examples)
 
 
@@ -91,8 +90,8 @@ def results(name: str = "dividing"):
         Video.of(stack),
         [Track(child, parent=parent) for child, parent in scene.parents.items()],
     )
-    rows = objects(walked, scene.labels, tracks=family)
-    return walked, rows, tracks(rows, walked, family), count_objects(rows, len(walked))
+    rows = measure_objects(walked, scene.labels, tracks=family)
+    return walked, rows, measure_tracks(rows, walked, family), count_objects(rows, len(walked))
 
 
 class Page(HTMLParser):
@@ -128,8 +127,10 @@ def test_names_in_the_report_are_escaped():
 
 def test_report_of_nothing_is_a_report(make_video):
     walked = Video.of(Stack(np.zeros((2, 9, 9), np.uint8), "tyx"), contrast=Contrast(0, 1))
-    rows = objects(walked, np.zeros((2, 9, 9), np.uint8))
-    page = Page(render_report(walked, rows, tracks(rows, walked), count_objects(rows, 2), {}))
+    rows = measure_objects(walked, np.zeros((2, 9, 9), np.uint8))
+    page = Page(
+        render_report(walked, rows, measure_tracks(rows, walked), count_objects(rows, 2), {})
+    )
     assert page.pictures == 1 and "0" in page.words
 
 

@@ -8,10 +8,15 @@ import pytest
 from scipy import ndimage
 from skimage.measure import pearson_corr_coeff, regionprops
 
-from napari_sam2.core.errors import LabelsError
+from napari_sam2.core.errors import MeasurementError
 from napari_sam2.core.track import Track
-from napari_sam2.measurement import MeasurementOptions, SpotOptions
-from napari_sam2.measurement.features import objects, track_spots, tracks
+from napari_sam2.measurement import (
+    MeasurementOptions,
+    SpotOptions,
+    measure_objects,
+    measure_track_spots,
+    measure_tracks,
+)
 from napari_sam2.measurement.features.shape import SKIMAGE_LENGTHS
 from tests.measurement.conftest import draw_square
 
@@ -26,7 +31,7 @@ def blobs(seed: int = 0, shape: tuple[int, int] = (120, 160)) -> tuple[np.ndarra
 
 def test_intensities_and_shapes_equal_those_of_scikit_image_exactly(make_video):
     labels, pixels = blobs()
-    table = objects(make_video(pixels[None]), labels).set_index("track")
+    table = measure_objects(make_video(pixels[None]), labels).set_index("track")
     theirs = regionprops(labels, pixels.astype(np.float64))
     assert table.index.tolist() == [region.label for region in theirs]
     for region in theirs:
@@ -57,7 +62,7 @@ def test_intensities_and_shapes_equal_those_of_scikit_image_exactly(make_video):
 
 def test_global_background_is_the_median_outside_all_objects(make_video):
     labels, pixels = blobs(1)
-    row = objects(make_video(pixels[None]), labels).iloc[0]
+    row = measure_objects(make_video(pixels[None]), labels).iloc[0]
     base = np.median(pixels[labels == 0])
     assert (row["background_global_c0"], row["corrected_sum_global_c0"]) == (
         base,
@@ -71,7 +76,7 @@ def test_parts_holes_and_edges_are_told(make_video):
     draw_square(draw_square(labels, 2, 15, 5, 3), 2, 18, 8, 3)  # two squares that touch at a corner
     draw_square(draw_square(labels, 3, 15, 20, 3), 3, 15, 30, 3)
     draw_square(labels, 4, 27, 0, 3)
-    table = objects(make_video(np.zeros((1, 30, 40), np.uint8)), labels).set_index("track")
+    table = measure_objects(make_video(np.zeros((1, 30, 40), np.uint8)), labels).set_index("track")
     assert table["holes"].tolist() == [1, 0, 0, 0]
     assert table["parts"].tolist() == [1, 1, 2, 1]
     assert table["on_edge"].tolist() == [False, False, False, True]
@@ -81,7 +86,9 @@ def test_circularity_of_a_disc_is_about_one_and_of_a_bar_less(make_video):
     y, x = np.mgrid[:100, :200]
     labels = ((y - 50) ** 2 + (x - 50) ** 2 <= 900).astype(np.uint8)
     labels[40:50, 110:190] = 2
-    disc, bar = objects(make_video(np.zeros((1, 100, 200), np.uint8)), labels)["circularity"]
+    disc, bar = measure_objects(make_video(np.zeros((1, 100, 200), np.uint8)), labels)[
+        "circularity"
+    ]
     assert disc == pytest.approx(1.0, abs=0.1)
     assert bar == pytest.approx(4 * np.pi * 800 / 180**2, rel=0.15)
 
@@ -96,14 +103,16 @@ def test_saturated_pixels_are_counted_and_flagged(make_video, dtype, level, give
     pixels = np.full((1, 20, 40), 100, dtype)
     pixels[0, 6:8, 6:9] = level
     walked = make_video(pixels)
-    table = objects(walked, labels, options=MeasurementOptions(saturation=given))
+    table = measure_objects(walked, labels, options=MeasurementOptions(saturation=given))
     assert table["saturated_px_c0"].tolist() == [6, 0]
     assert table["saturated_c0"].tolist() == [True, False]
-    assert tracks(table, walked)["saturated_px_c0"].tolist() == [6, 0]
+    assert measure_tracks(table, walked)["saturated_px_c0"].tolist() == [6, 0]
 
 
 def test_floats_have_no_saturation(make_video):
-    table = objects(make_video(np.full((1, 9, 9), 1e9, np.float32)), np.ones((9, 9), np.uint8))
+    table = measure_objects(
+        make_video(np.full((1, 9, 9), 1e9, np.float32)), np.ones((9, 9), np.uint8)
+    )
     assert table[["saturated_px_c0", "saturated_c0"]].isna().all(axis=None)
 
 
@@ -144,7 +153,7 @@ def test_spots_of_simulated_images_are_counted_within_five_percent(make_video, n
     found, expected = np.zeros(len(counts)), np.zeros(len(counts))
     for seed in range(4):
         pixels, labels, _ = spotted(counts, seed=seed, noise=noise)
-        found += objects(make_video(pixels), labels)["spots_c0"].to_numpy(dtype=float)
+        found += measure_objects(make_video(pixels), labels)["spots_c0"].to_numpy(dtype=float)
         expected += counts
     assert found[0] == 0
     assert np.abs(found.sum() - expected.sum()) <= 0.05 * expected.sum()
@@ -154,7 +163,7 @@ def test_spots_of_simulated_images_are_counted_within_five_percent(make_video, n
 def test_light_of_simulated_spots_is_within_five_percent(make_video):
     pixels, labels, light = spotted([5, 12, 20], seed=9, noise=5.0)
     np.testing.assert_allclose(
-        objects(make_video(pixels), labels)["spots_sum_c0"], light, rtol=0.05
+        measure_objects(make_video(pixels), labels)["spots_sum_c0"], light, rtol=0.05
     )
 
 
@@ -162,8 +171,10 @@ def test_spots_of_a_z_stack_are_counted_once_and_not_once_per_slice(make_video):
     counts = [0, 4, 12]
     pixels, labels, light = spotted(counts, seed=2, noise=10.0, depth=24)
     walked = make_video(pixels, "zyx")
-    table = objects(walked, labels)
-    rows = tracks(table, walked, spots=track_spots(walked, labels, table)).set_index("track")
+    table = measure_objects(walked, labels)
+    rows = measure_tracks(
+        table, walked, spots=measure_track_spots(walked, labels, table)
+    ).set_index("track")
     assert rows["spots_c0"].tolist() == counts
     np.testing.assert_allclose(rows["spots_sum_c0"].iloc[1:], light[1:], rtol=0.05)
     assert table.groupby("track")["spots_c0"].sum().loc[3] > counts[2]
@@ -172,20 +183,20 @@ def test_spots_of_a_z_stack_are_counted_once_and_not_once_per_slice(make_video):
 def test_edge_of_a_bright_object_is_no_spot(make_video):
     labels = draw_square(np.zeros((60, 60), np.uint8), 1, 20, 20, 20)
     pixels = np.random.default_rng(1).normal(np.where(labels, 5000, 100), 20).astype(np.uint16)
-    assert objects(make_video(pixels[None]), labels)["spots_c0"].tolist() == [0]
+    assert measure_objects(make_video(pixels[None]), labels)["spots_c0"].tolist() == [0]
 
 
 def test_spots_not_asked_for_are_empty_and_the_columns_stay(make_video):
     labels, pixels = blobs(2)
     walked = make_video(pixels[None])
-    bare = objects(
+    bare = measure_objects(
         walked,
         labels,
         options=MeasurementOptions(
             shape=False, spots=None, cytoplasm_px=None, colocalisation=False
         ),
     )
-    assert list(bare.columns) == list(objects(walked, labels).columns)
+    assert list(bare.columns) == list(measure_objects(walked, labels).columns)
     assert (
         bare[["spots_c0", "spots_sum_c0", "solidity", "on_edge", "nucleus_cytoplasm_c0"]]
         .isna()
@@ -195,7 +206,7 @@ def test_spots_not_asked_for_are_empty_and_the_columns_stay(make_video):
 
 @pytest.mark.parametrize("field", ["sigma_px", "sigma_z", "min_snr"])
 def test_spread_that_is_no_length_is_refused(field):
-    with pytest.raises(LabelsError, match=field):
+    with pytest.raises(MeasurementError, match=field):
         SpotOptions(**{field: 0.0})
 
 
@@ -209,7 +220,7 @@ def nucleus_and_cell() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 @pytest.mark.parametrize("by", ["ring", "cells"])
 def test_nucleus_to_cytoplasm_is_the_ratio_of_means_above_the_background(make_video, by):
     nucleus, cell, pixels = nucleus_and_cell()
-    row = objects(
+    row = measure_objects(
         make_video(pixels[None]),
         nucleus,
         options=MeasurementOptions(cells=cell if by == "cells" else None),
@@ -220,7 +231,7 @@ def test_nucleus_to_cytoplasm_is_the_ratio_of_means_above_the_background(make_vi
 
 def test_nucleus_outside_every_cell_has_no_cytoplasm(make_video):
     nucleus, cell, pixels = nucleus_and_cell()
-    row = objects(
+    row = measure_objects(
         make_video(pixels[None]),
         nucleus,
         options=MeasurementOptions(cells=np.where(nucleus, 0, cell)),
@@ -233,7 +244,7 @@ def test_pearson_is_that_of_scikit_image_on_the_pixels_of_the_object(make_video)
     second = (first // 2 + np.random.default_rng(3).integers(0, 9000, first.shape)).astype(
         np.uint16
     )
-    table = objects(make_video(np.stack([first, second])[None], "tcyx"), labels)
+    table = measure_objects(make_video(np.stack([first, second])[None], "tcyx"), labels)
     expected = [pearson_corr_coeff(first, second, labels == track)[0] for track in table["track"]]
     np.testing.assert_allclose(table["pearson_c0_c1"], expected, rtol=1e-9)
 
@@ -242,12 +253,12 @@ def test_manders_is_the_part_of_the_light_where_the_other_channel_has_a_signal(m
     labels = draw_square(np.zeros((40, 40), np.uint8), 1, 10, 10, 20)
     pixels = np.full((2, 40, 40), 100, np.uint16)
     pixels[0, 10:20, 10:30], pixels[1, 10:15, 10:30] = 600, 1100
-    row = objects(make_video(pixels[None], "tcyx"), labels).iloc[0]
+    row = measure_objects(make_video(pixels[None], "tcyx"), labels).iloc[0]
     assert (row["manders1_c0_c1"], row["manders2_c0_c1"]) == (0.5, 1.0)
 
 
 def test_three_channels_have_three_pairs(make_video):
-    table = objects(
+    table = measure_objects(
         make_video(
             np.random.default_rng(0).integers(0, 99, (1, 3, 20, 20)).astype(np.uint8), "tcyx"
         ),
@@ -273,7 +284,7 @@ def test_origin_and_fate_of_tracks(make_video):
         draw_square(labels[frame], label, top, left, 4)
     walked = make_video(np.zeros((5, 40, 60), np.uint8))
     family = [Track(2, parent=1), Track(3, parent=1)]
-    rows = tracks(objects(walked, labels, tracks=family), walked, family)
+    rows = measure_tracks(measure_objects(walked, labels, tracks=family), walked, family)
     assert rows["origin"].tolist() == [
         "start",
         "division",
@@ -289,7 +300,7 @@ def test_unknown_spacing_leaves_volumes_and_lengths_in_pixels(make_video):
     from napari_sam2.core.stack import Spacing
 
     walked = make_video(np.zeros((3, 9, 9), np.uint8), "zyx", spacing=Spacing())
-    table = objects(walked, np.ones((3, 9, 9), np.uint8))
-    row = tracks(table, walked).iloc[0]
+    table = measure_objects(walked, np.ones((3, 9, 9), np.uint8))
+    row = measure_tracks(table, walked).iloc[0]
     assert row["volume_px"] == 243 and pd.isna(row["volume_um3"])
     assert table["perimeter_um"].isna().all() and table["perimeter_px"].notna().all()

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_sam2.core.errors import LabelsError
+from napari_sam2.core.errors import MeasurementError
 from napari_sam2.measurement.evaluation.agreement import evaluate
 from napari_sam2.measurement.evaluation.boundary import OutlineOverlap
 from napari_sam2.measurement.evaluation.count_agreement import compute_count_errors
@@ -55,7 +55,7 @@ def test_counts_are_compared_per_frame_and_category():
 
 
 def test_other_tables_are_refused():
-    with pytest.raises(LabelsError, match="table of counts"):
+    with pytest.raises(MeasurementError, match="table of counts"):
         compute_count_errors(pd.DataFrame({"n": [1]}), pd.DataFrame({"n": [1]}))
 
 

@@ -6,11 +6,10 @@ import pytest
 import tifffile
 from scipy import ndimage
 
-from napari_sam2.core.errors import IntensityError, LabelsError
+from napari_sam2.core.errors import IntensityError, LabelsError, MeasurementError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.core.track import Presence, Track
-from napari_sam2.measurement import LabelPlanes, TrackStatus, measure_frame_objects
-from napari_sam2.measurement.features import objects
+from napari_sam2.measurement import LabelPlanes, TrackStatus, measure_frame_objects, measure_objects
 from napari_sam2.measurement.features.regions import RING_GAP_PX, RING_REACH_PX, LabelRegions
 from tests.measurement.conftest import draw_square
 
@@ -63,7 +62,7 @@ def naive(plane: np.ndarray, pixels: np.ndarray) -> dict[int, dict[str, float]]:
 
 
 def test_columns_are_those_of_the_design_in_order_for_every_channel(make_video):
-    table = objects(
+    table = measure_objects(
         make_video(np.zeros((2, 3, 8, 8), np.uint8), "tcyx"), np.ones((2, 8, 8), np.uint8)
     )
     fixed = FIXED + [
@@ -76,7 +75,7 @@ def test_columns_are_those_of_the_design_in_order_for_every_channel(make_video):
 def test_square_on_a_flat_background_has_the_numbers_it_was_drawn_with(make_video):
     labels = draw_square(np.zeros((1, 40, 40), np.uint8)[0], 3, 10, 20, 6)[None]
     pixels = np.where(labels == 3, 1100, 100).astype(np.uint16)
-    row = objects(make_video(pixels), labels).iloc[0]
+    row = measure_objects(make_video(pixels), labels).iloc[0]
     expected = {
         "track": 3,
         "frame": 0,
@@ -107,7 +106,7 @@ def test_square_on_a_flat_background_has_the_numbers_it_was_drawn_with(make_vide
 def test_ramp_across_a_disc_has_its_analytic_sum_and_the_offset_is_taken_off(make_video):
     y, x = np.mgrid[:64, :64]
     labels = ((y - 30) ** 2 + (x - 32) ** 2 <= 100).astype(np.uint32)
-    row = objects(make_video((1000 * x + 7).astype(np.uint16)[None]), labels).iloc[0]
+    row = measure_objects(make_video((1000 * x + 7).astype(np.uint16)[None]), labels).iloc[0]
     area = int(labels.sum())
     assert row["sum_c0"] == area * (
         1000 * 32 + 7
@@ -124,7 +123,7 @@ def test_agrees_with_plain_loops_over_pixels(make_video, dtype):
         random.integers(0, 200, labels.shape)
         + (random.random(labels.shape) if np.dtype(dtype).kind == "f" else 0)
     ).astype(dtype)
-    table = objects(make_video(pixels[None]), labels).set_index("track")
+    table = measure_objects(make_video(pixels[None]), labels).set_index("track")
     expected = pd.DataFrame(naive(labels, pixels)).T
     assert expected.index.tolist() == table.index.tolist()
     pd.testing.assert_frame_equal(
@@ -139,14 +138,14 @@ def test_agrees_with_plain_loops_over_pixels(make_video, dtype):
 def test_saturated_16_bit_sums_are_exact(make_video):
     labels = np.zeros((300, 300), np.uint8)
     labels[5:-5, 5:-5] = 1
-    row = objects(make_video(np.full((1, 300, 300), 65535, np.uint16)), labels).iloc[0]
+    row = measure_objects(make_video(np.full((1, 300, 300), 65535, np.uint16)), labels).iloc[0]
     assert (row["sum_c0"], row["std_c0"], row["corrected_sum_c0"]) == (65535 * 290 * 290, 0, 0)
 
 
 def test_float32_pixels_far_from_zero_keep_their_spread(make_video):
     pixels = np.tile(np.array([1e6, 1e6 + 1], np.float32), (1, 200, 100))
     labels = np.ones((200, 200), np.uint8)
-    row = objects(make_video(pixels), labels).iloc[0]
+    row = measure_objects(make_video(pixels), labels).iloc[0]
     assert row["mean_c0"] == 1e6 + 0.5
     assert row["std_c0"] == 0.5
 
@@ -154,7 +153,7 @@ def test_float32_pixels_far_from_zero_keep_their_spread(make_video):
 def test_every_channel_is_measured_and_not_only_the_one_walked(make_video):
     pixels = np.stack([np.full((2, 20, 20), value, np.uint16) for value in (10, 20, 30)], axis=1)
     labels = np.stack([draw_square(np.zeros((20, 20), np.uint8), 1, 8, 8, 3)] * 2)
-    table = objects(make_video(pixels, "tcyx"), labels)
+    table = measure_objects(make_video(pixels, "tcyx"), labels)
     assert table[["mean_c0", "mean_c1", "mean_c2"]].to_numpy().tolist() == [[10, 20, 30]] * 2
 
 
@@ -169,7 +168,7 @@ def test_every_channel_is_measured_and_not_only_the_one_walked(make_video):
     ids=["z-stack", "time-lapse", "z of a 4D stack", "t of a 4D stack"],
 )
 def test_t_and_z_are_indices_and_empty_where_the_stack_has_none(make_video, axes, along, t, z):
-    table = objects(
+    table = measure_objects(
         make_video(np.zeros((2,) * (len(axes) - 2) + (9, 9), np.uint8), axes, along=along),
         np.ones((2, 9, 9), np.uint8),
     )
@@ -178,7 +177,7 @@ def test_t_and_z_are_indices_and_empty_where_the_stack_has_none(make_video, axes
 
 
 def test_unknown_spacing_gives_empty_cells_and_pixels_stay(make_video, tmp_path):
-    table = objects(
+    table = measure_objects(
         make_video(np.zeros((1, 9, 9), np.uint8), spacing=Spacing()), np.ones((9, 9), np.uint8)
     )
     assert table[["area_um2", "y_um", "x_um"]].isna().all(axis=None)
@@ -192,21 +191,25 @@ def test_one_pixel_objects_with_large_ids(make_video, ids):
     labels = np.zeros((12, 40), np.uint32)
     labels[6, 3 + 10 * np.arange(len(ids))] = ids
     pixels = np.arange(480, dtype=np.uint16).reshape(1, 12, 40)
-    table = objects(make_video(pixels), labels)
+    table = measure_objects(make_video(pixels), labels)
     assert table["track"].tolist() == ids
     assert table["sum_c0"].tolist() == [240 + 3 + 10 * number for number in range(len(ids))]
     assert table["std_c0"].tolist() == [0] * len(ids)
 
 
 def test_stack_without_objects_gives_an_empty_table_with_all_columns(make_video):
-    full = objects(make_video(np.zeros((3, 8, 8), np.uint8)), np.ones((3, 8, 8), np.uint8))
-    table = objects(make_video(np.zeros((3, 8, 8), np.uint8)), np.zeros((3, 8, 8), np.uint8))
+    full = measure_objects(make_video(np.zeros((3, 8, 8), np.uint8)), np.ones((3, 8, 8), np.uint8))
+    table = measure_objects(
+        make_video(np.zeros((3, 8, 8), np.uint8)), np.zeros((3, 8, 8), np.uint8)
+    )
     assert len(table) == 0
     assert table.dtypes.to_dict() == full.dtypes.to_dict()
 
 
 def test_object_that_fills_the_frame_has_no_background(make_video):
-    row = objects(make_video(np.full((1, 8, 8), 5, np.uint8)), np.ones((8, 8), np.uint8)).iloc[0]
+    row = measure_objects(
+        make_video(np.full((1, 8, 8), 5, np.uint8)), np.ones((8, 8), np.uint8)
+    ).iloc[0]
     assert row["sum_c0"] == 320
     assert np.isnan(row["background_c0"])
     assert np.isnan(row["corrected_sum_c0"])
@@ -218,13 +221,13 @@ def test_background_of_an_object_whose_ring_is_empty_is_that_of_the_frame(make_v
     labels[:, 40:] = 0
     pixels = np.where(labels == 0, 77, 900).astype(np.uint16)
     assert LabelRegions.of(labels).rings[0].size == 0
-    assert objects(make_video(pixels[None]), labels)["background_c0"].tolist() == [77, 77]
+    assert measure_objects(make_video(pixels[None]), labels)["background_c0"].tolist() == [77, 77]
 
 
 def test_bright_neighbour_is_no_background(make_video):
     labels = draw_square(draw_square(np.zeros((30, 40), np.uint8), 1, 10, 10, 8), 2, 10, 21, 8)
     pixels = np.select([labels == 2, labels == 1], [60000, 500], 40).astype(np.uint16)
-    assert objects(make_video(pixels[None]), labels)["background_c0"].tolist() == [40, 40]
+    assert measure_objects(make_video(pixels[None]), labels)["background_c0"].tolist() == [40, 40]
 
 
 def test_facts_and_tracks_fill_score_presence_and_category_but_make_no_rows(make_video):
@@ -234,7 +237,7 @@ def test_facts_and_tracks_fill_score_presence_and_category_but_make_no_rows(make
         (2, 0): TrackStatus(0.1, Presence.ABSENT),
     }
     labels = np.ones((2, 9, 9), np.uint8)
-    table = objects(
+    table = measure_objects(
         make_video(np.zeros((2, 9, 9), np.uint8)),
         labels,
         statuses=facts,
@@ -257,7 +260,7 @@ def test_labels_come_in_any_shape_that_can_be_read_by_plane(make_video, kind):
         "callable": lambda frame: labels[frame],
         "LabelPlanes": LabelPlanes.of(labels),
     }[kind]
-    pd.testing.assert_frame_equal(objects(walked, given), objects(walked, labels))
+    pd.testing.assert_frame_equal(measure_objects(walked, given), measure_objects(walked, labels))
 
 
 def test_one_frame_alone_gives_the_rows_of_the_whole(make_video):
@@ -266,7 +269,7 @@ def test_one_frame_alone_gives_the_rows_of_the_whole(make_video):
         random.integers(0, 4, (3, 20, 20)).astype(np.uint16),
         make_video(random.integers(0, 99, (3, 20, 20)).astype(np.uint8)),
     )
-    whole = objects(walked, labels)
+    whole = measure_objects(walked, labels)
     pd.testing.assert_frame_equal(
         measure_frame_objects(walked, 1, labels[1]),
         whole[whole["frame"] == 1].reset_index(drop=True),
@@ -281,7 +284,7 @@ def test_one_plane_of_labels_is_read_at_a_time(make_video):
             self.asked.append(index)
             return np.ones((9, 9), np.uint8)
 
-    objects(make_video(np.zeros((3, 9, 9), np.uint8)), Watched())
+    measure_objects(make_video(np.zeros((3, 9, 9), np.uint8)), Watched())
     assert Watched.asked == [(0,), (1,), (2,)]
 
 
@@ -312,18 +315,18 @@ def test_one_plane_of_labels_is_read_at_a_time(make_video):
 )
 def test_labels_that_do_not_fit_are_refused(make_video, labels, says):
     with pytest.raises(LabelsError, match=says):
-        objects(make_video(np.zeros((2, 9, 9), np.uint8)), labels)
+        measure_objects(make_video(np.zeros((2, 9, 9), np.uint8)), labels)
 
 
 def test_nan_in_a_channel_that_is_not_walked_is_refused(make_video):
     pixels = np.zeros((1, 2, 9, 9), np.float32)
     pixels[0, 1, 0, 0] = np.nan
     with pytest.raises(IntensityError, match="frame 0"):
-        objects(make_video(pixels, "tcyx"), np.ones((9, 9), np.uint8))
+        measure_objects(make_video(pixels, "tcyx"), np.ones((9, 9), np.uint8))
 
 
 def test_score_that_is_no_number_is_refused():
-    with pytest.raises(LabelsError, match="nan"):
+    with pytest.raises(MeasurementError, match="nan"):
         TrackStatus(float("nan"), Presence.TRACKED)
 
 
@@ -333,7 +336,7 @@ def test_real_nuclei_agree_with_scipy(make_video, shared_folder):
         tifffile.imread(folder / "nuclei.tif"),
         tifffile.imread(folder / "nuclei_label.tif"),
     )
-    table = objects(make_video(pixels, "zyx"), labels)
+    table = measure_objects(make_video(pixels, "zyx"), labels)
     for frame in (25, 34, 51):
         ids = np.unique(labels[frame])[1:]
         here = table[table["frame"] == frame]

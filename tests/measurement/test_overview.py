@@ -8,8 +8,7 @@ from matplotlib.image import imread
 from napari_sam2.core.errors import LabelsError, OutputError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.core.track import Track
-from napari_sam2.measurement import count_objects
-from napari_sam2.measurement.features import objects
+from napari_sam2.measurement import count_objects, measure_objects
 from napari_sam2.measurement.report.outlines import find_outlines, get_track_colour
 from napari_sam2.measurement.report.overview import draw_overview
 from napari_sam2.measurement.units import format_frame_position, format_length, round_length
@@ -25,7 +24,7 @@ def drawn(monkeypatch, walked, labels, path, **kwargs) -> Figure:
         "savefig",
         lambda figure, *args, **options: (kept.append(figure), save(figure, *args, **options))[1],
     )
-    table = objects(walked, labels, **kwargs)
+    table = measure_objects(walked, labels, **kwargs)
     assert draw_overview(walked, labels, table, count_objects(table, len(walked)), path) == path
     return kept[0]
 
@@ -84,7 +83,7 @@ def test_any_number_of_frames_of_any_shape(make_video, tmp_path, frames, shape):
     labels = np.zeros((frames, *shape), np.uint8)
     labels[:, 3:9, 3:9] = 1
     walked = make_video(labels)
-    table = objects(walked, labels)
+    table = measure_objects(walked, labels)
     draw_overview(walked, labels, table, count_objects(table, frames), tmp_path / "overview.png")
     assert imread(tmp_path / "overview.png").std() > 0.1
 
@@ -151,7 +150,7 @@ def test_colours_are_bright_and_those_of_neighbouring_ids_differ():
 
 def test_picture_that_cannot_be_written_leaves_nothing(make_video, labels, tmp_path):
     walked = make_video(labels)
-    table = objects(walked, labels)
+    table = measure_objects(walked, labels)
     with pytest.raises(OutputError, match="nowhere"):
         draw_overview(
             walked, labels, table, count_objects(table, 20), tmp_path / "nowhere" / "overview.png"
@@ -161,7 +160,7 @@ def test_picture_that_cannot_be_written_leaves_nothing(make_video, labels, tmp_p
 
 def test_older_picture_stays_where_drawing_fails(monkeypatch, make_video, labels, tmp_path):
     walked, path = make_video(labels), tmp_path / "overview.png"
-    table = objects(walked, labels)
+    table = measure_objects(walked, labels)
     path.write_bytes(b"old")
 
     def full(figure, file, **options):
@@ -176,7 +175,7 @@ def test_older_picture_stays_where_drawing_fails(monkeypatch, make_video, labels
 
 
 def test_labels_of_another_shape_are_refused(make_video, labels, tmp_path):
-    table = objects(make_video(labels), labels)
+    table = measure_objects(make_video(labels), labels)
     with pytest.raises(LabelsError):
         draw_overview(
             make_video(labels),

@@ -7,11 +7,10 @@ import pandas as pd
 import pytest
 import tifffile
 
-from napari_sam2.core.errors import LabelsError
+from napari_sam2.core.errors import MeasurementError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.core.track import Track
-from napari_sam2.measurement import count_objects
-from napari_sam2.measurement.features import objects, tracks
+from napari_sam2.measurement import count_objects, measure_objects, measure_tracks
 from tests.measurement.conftest import draw_square
 
 NAMED = [
@@ -45,7 +44,9 @@ def by_track(video, scene, along="t", **kwargs):
         if along == "z"
         else video(pixels, "tcyx", **kwargs)
     )
-    return tracks(objects(walked, labels, tracks=NAMED), walked, NAMED).set_index("track")
+    return measure_tracks(measure_objects(walked, labels, tracks=NAMED), walked, NAMED).set_index(
+        "track"
+    )
 
 
 def test_columns_of_a_time_lapse_are_those_of_the_design(make_video, scene):
@@ -120,7 +121,7 @@ def test_track_without_background_on_one_frame_has_none_at_all(make_video):
     labels = np.zeros((2, 8, 8), np.uint8)
     labels[0], labels[1, 2:4, 2:4] = 1, 1
     walked = make_video(np.full((2, 8, 8), 9, np.uint8))
-    row = tracks(objects(walked, labels), walked).iloc[0]
+    row = measure_tracks(measure_objects(walked, labels), walked).iloc[0]
     assert row["sum_c0"] == 9 * 68
     assert np.isnan(row["background_c0"])
     assert np.isnan(row["corrected_sum_c0"])
@@ -128,9 +129,9 @@ def test_track_without_background_on_one_frame_has_none_at_all(make_video):
 
 def test_no_objects_give_empty_tracks_with_their_columns_and_zero_counts(make_video):
     walked = make_video(np.zeros((3, 8, 8), np.uint8))
-    none = objects(walked, np.zeros((3, 8, 8), np.uint8))
-    some = tracks(objects(walked, np.ones((3, 8, 8), np.uint8)), walked)
-    empty = tracks(none, walked)
+    none = measure_objects(walked, np.zeros((3, 8, 8), np.uint8))
+    some = measure_tracks(measure_objects(walked, np.ones((3, 8, 8), np.uint8)), walked)
+    empty = measure_tracks(none, walked)
     assert len(empty) == 0
     assert empty.dtypes.to_dict() == some.dtypes.to_dict()
     assert count_objects(none, 3).to_numpy().tolist() == [
@@ -143,7 +144,7 @@ def test_no_objects_give_empty_tracks_with_their_columns_and_zero_counts(make_vi
 
 def test_counts_have_every_frame_and_category_and_count_tracks_in_all(make_video, scene):
     labels, pixels = scene
-    table = count_objects(objects(make_video(pixels, "tcyx"), labels, tracks=NAMED), 5)
+    table = count_objects(measure_objects(make_video(pixels, "tcyx"), labels, tracks=NAMED), 5)
     by_frame = [("nucleus", [1, 1, 2, 0, 1]), ("vesicle", [0, 0, 0, 0, 1])]
     expected = [[str(frame), name, n[frame]] for frame in range(5) for name, n in by_frame]
     assert table.to_numpy().tolist() == [
@@ -156,7 +157,7 @@ def test_counts_have_every_frame_and_category_and_count_tracks_in_all(make_video
 
 def test_counts_of_one_category_end_with_one_row(make_video, scene):
     labels, pixels = scene
-    table = count_objects(objects(make_video(pixels, "tcyx"), labels), 5)
+    table = count_objects(measure_objects(make_video(pixels, "tcyx"), labels), 5)
     assert table["frame"].tolist() == ["0", "1", "2", "3", "4", "all"]
     assert table["n"].tolist() == [1, 1, 2, 0, 2, 3]
 
@@ -164,9 +165,11 @@ def test_counts_of_one_category_end_with_one_row(make_video, scene):
 def test_tables_read_back_from_csv_give_the_same_tracks_and_counts(make_video, scene):
     labels, pixels = scene
     walked = make_video(pixels, "tcyx")
-    table = objects(walked, labels, tracks=NAMED[:2])
+    table = measure_objects(walked, labels, tracks=NAMED[:2])
     again = pd.read_csv(io.StringIO(table.to_csv(index=False)))
-    pd.testing.assert_frame_equal(tracks(again, walked, NAMED), tracks(table, walked, NAMED))
+    pd.testing.assert_frame_equal(
+        measure_tracks(again, walked, NAMED), measure_tracks(table, walked, NAMED)
+    )
     pd.testing.assert_frame_equal(count_objects(again, 5), count_objects(table, 5))
 
 
@@ -177,8 +180,10 @@ def test_tables_read_back_from_csv_give_the_same_tracks_and_counts(make_video, s
 )
 def test_tables_that_do_not_fit_are_refused(make_video, scene, table, says):
     labels, pixels = scene
-    with pytest.raises(LabelsError, match=says):
-        count_objects(objects(make_video(pixels, "tcyx"), labels) if table is None else table, 3)
+    with pytest.raises(MeasurementError, match=says):
+        count_objects(
+            measure_objects(make_video(pixels, "tcyx"), labels) if table is None else table, 3
+        )
 
 
 def test_real_nuclei_are_counted_as_tracks(make_video, shared_folder):
@@ -188,9 +193,9 @@ def test_real_nuclei_are_counted_as_tracks(make_video, shared_folder):
         tifffile.imread(folder / "nuclei_label.tif"),
     )
     walked = make_video(pixels, "zyx")
-    found = objects(walked, labels)
+    found = measure_objects(walked, labels)
     assert count_objects(found, 60)["n"].iloc[-1] == 20
-    table = tracks(found, walked).set_index("track")
+    table = measure_tracks(found, walked).set_index("track")
     assert table["volume_um3"].to_dict() == {
         label: (labels == label).sum() * 0.25 for label in range(1, 21)
     }

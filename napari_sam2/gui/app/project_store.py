@@ -16,7 +16,8 @@ from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Video
 from napari_sam2.gui.app.session_worker import filter_prompts, make_transfer_log
 from napari_sam2.gui.app.view import SessionKey
-from napari_sam2.io.project import PROJECT_FILE_NAME, compute_fingerprint, is_project
+from napari_sam2.io.image_reference import compute_fingerprint
+from napari_sam2.io.project_file import PROJECT_FILE_NAME, is_project
 from napari_sam2.propagation.session import Session, SessionSettings
 
 _MAX_COPIED_BYTES = 2 << 30  # of an image that no file holds: it is copied into the project

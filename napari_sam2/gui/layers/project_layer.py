@@ -9,7 +9,7 @@ from typing import Any
 from napari_sam2.api.project import PROMPTS
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.gui.layers.samples import make_layer_scale
-from napari_sam2.io.project import PROJECT_FILE_NAME, ProjectFile
+from napari_sam2.io.project_file import PROJECT_FILE_NAME, ProjectFile
 
 
 @dataclass(frozen=True, eq=False)

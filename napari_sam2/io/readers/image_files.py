@@ -1,4 +1,4 @@
-"""Pictures: PNG, JPEG and BMP, one plane a file."""
+"""PNG, JPEG and BMP: one plane a file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ from typing import Any
 import imageio.v3 as imageio
 import numpy as np
 
-from napari_sam2.io.readers.lazy import check_file, convert_read_errors, make_lazy_array
+from napari_sam2.io.readers.files import check_file, convert_read_errors
+from napari_sam2.io.readers.lazy import make_lazy_array
 from napari_sam2.io.readers.opened import OpenedImage
 
-_PLUGIN = "pillow"  # named, for imageio tries all others on a file that this one cannot read
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp")
+
+_PLUGIN = "pillow"  # named, because imageio otherwise tries all plugins on an unreadable file
 
 
 def open_image_file(path: Path) -> OpenedImage:
-    """What a picture holds: y, x, and the samples of a colour image. Grey with alpha is grey."""
+    """Open a PNG, JPEG or BMP file: y, x, and s in a colour image. Grey with alpha becomes grey."""
     planes = open_image_file_planes(path)
     return OpenedImage(
         make_lazy_array(planes, str(path)),
@@ -28,19 +31,19 @@ def open_image_file(path: Path) -> OpenedImage:
 
 
 def open_image_file_planes(path: Path) -> ImageFilePlanes:
-    """The one plane of a picture; only its head is read."""
+    """The single plane of an image file; reads only its header."""
     check_file(path)
     with convert_read_errors(f"{path}: cannot be read", f"a whole {path.suffix[1:].upper()} image"):
-        found = imageio.improps(path, plugin=_PLUGIN)
-        shape = found.shape[:2] if len(found.shape) == 3 and found.shape[2] < 3 else found.shape
-        return ImageFilePlanes(
-            str(path), tuple(int(length) for length in shape), np.dtype(found.dtype)
-        )
+        properties = imageio.improps(path, plugin=_PLUGIN)
+        shape = tuple(int(length) for length in properties.shape)
+        if len(shape) == 3 and shape[2] < 3:  # grey and alpha
+            shape = shape[:2]
+        return ImageFilePlanes(str(path), shape, np.dtype(properties.dtype))
 
 
 @dataclass(frozen=True)
 class ImageFilePlanes:
-    """The one plane of a picture."""
+    """The single plane of an image file."""
 
     path: str
     shape: tuple[int, ...]
@@ -49,7 +52,7 @@ class ImageFilePlanes:
 
     @property
     def axes(self) -> str:
-        """y, x, and s where it has colours."""
+        """Either "yx", or "yxs" for a colour image."""
         return "yxs"[: len(self.shape)]
 
     def __call__(self, index: tuple[int, ...]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""CZI, ND2 and LIF: the files of Zeiss, Nikon and Leica, through the readers that are kept up for them."""
+"""CZI, ND2 and LIF: the files of Zeiss, Nikon and Leica, read by their own packages."""
 
 from __future__ import annotations
 
@@ -11,21 +11,19 @@ from typing import Any
 import numpy as np
 
 from napari_sam2.core.errors import FileError
+from napari_sam2.core.extras import MICROSCOPES, import_extra
 from napari_sam2.core.stack import Spacing
-from napari_sam2.io.extras import MICROSCOPES, import_extra
-from napari_sam2.io.readers.lazy import convert_read_errors, get_file_stamp, make_lazy_array
+from napari_sam2.io.readers.files import convert_read_errors, get_file_stamp
+from napari_sam2.io.readers.lazy import make_lazy_array
 from napari_sam2.io.readers.opened import OpenedImage
 
 SUFFIXES = (".czi", ".nd2", ".lif")
 
-_UM_PER_M = 1e6  # µm in a metre: what CZI and LIF measure in
+_UM_PER_M = 1e6  # CZI and LIF give lengths in m
 
 
 def open_microscope(path: Path) -> OpenedImage:
-    """What a CZI, ND2 or LIF file holds.
-
-    Raises FileError for one of several positions or images: export the one to use.
-    """
+    """Open a CZI, ND2 or LIF file; raises FileError if it holds several positions or images."""
     readers = {".czi": _open_czi, ".nd2": _open_nd2, ".lif": _open_lif}
     with convert_read_errors(
         f"{path}: cannot be read as {path.suffix[1:].upper()}", "a whole file of the microscope"
@@ -35,36 +33,25 @@ def open_microscope(path: Path) -> OpenedImage:
 
 def _open_czi(path: Path) -> OpenedImage:
     file = _get_czi_reader(str(path), get_file_stamp(path))
-    box: Mapping[str, tuple[int, int]] = file.total_bounding_box
-    others = {
-        axis: end - start
-        for axis, (start, end) in box.items()
-        if axis not in "TCZYX" and end - start > 1
-    }
+    lengths = {axis: end - start for axis, (start, end) in file.total_bounding_box.items()}
+    others = {axis: n for axis, n in lengths.items() if axis not in "TCZYX" and n > 1}
     if others or len(file.scenes_bounding_rectangle) > 1:
         raise FileError(
-            f"{path}: holds several scenes or positions {others or ''}: expected one, export the "
+            f"{path}: holds several scenes or positions {others or ''}: expected one; export the "
             "one to use"
         )
-    axes = "".join(axis for axis in "TCZ" if axis in box)
+    axes = "".join(axis for axis in "TCZ" if axis in lengths)
     rectangle = file.total_bounding_rectangle
-    sample = _read_czi_plane(file, dict.fromkeys(axes, 0))
-    shape = (
-        *(box[axis][1] - box[axis][0] for axis in axes),
-        rectangle.h,
-        rectangle.w,
-        *sample.shape[2:],
-    )
-    names = axes.lower() + "yxs"[: sample.ndim]
+    first = _read_czi_plane(file, dict.fromkeys(axes, 0))
+    shape = (*(lengths[axis] for axis in axes), rectangle.h, rectangle.w, *first.shape[2:])
+    planes = CziPlanes(str(path), axes, tuple(int(n) for n in shape), first.dtype)
     document = file.metadata.get("ImageDocument", {}).get("Metadata", {})
-    planes = CziPlanes(str(path), axes, tuple(int(n) for n in shape), sample.dtype)
-    spacing, channels = _read_czi_spacing(document), _read_czi_channels(document)
     return OpenedImage(
         make_lazy_array(planes, str(path)),
-        names,
-        spacing,
-        channels,
-        sample.ndim == 3,
+        axes.lower() + "yxs"[: first.ndim],
+        _read_czi_spacing(document),
+        _read_czi_channels(document),
+        first.ndim == 3,
         path.stem,
         str(path),
     )
@@ -72,7 +59,7 @@ def _open_czi(path: Path) -> OpenedImage:
 
 @dataclass(frozen=True)
 class CziPlanes:
-    """The planes of a CZI file of one scene."""
+    """The planes of a CZI file of one scene; `axes` are the leading ones, a subset of TCZ."""
 
     path: str
     axes: str
@@ -81,39 +68,45 @@ class CziPlanes:
 
     @property
     def n_leading(self) -> int:
-        """T, C and Z."""
+        """The number of `axes`."""
         return len(self.axes)
 
     def __call__(self, index: tuple[int, ...]) -> np.ndarray:
-        """One plane, (H, W), or (H, W, 3) in colour."""
+        """One (H, W) plane, or (H, W, 3) in colour."""
         file = _get_czi_reader(self.path, get_file_stamp(Path(self.path)))
         return _read_czi_plane(file, dict(zip(self.axes, index, strict=True)))
 
 
 def _read_czi_plane(file: Any, position: Mapping[str, int]) -> np.ndarray:
     pixels = np.asarray(file.read(plane=dict(position)))
-    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels[..., ::-1]  # libCZI gives blue first
+    return pixels[..., 0] if pixels.shape[-1] == 1 else pixels[..., ::-1]  # libCZI returns BGR
 
 
 def _read_czi_spacing(document: Mapping[str, Any]) -> Spacing:
-    found = {}
-    scaling = ((document.get("Scaling") or {}).get("Items") or {}).get("Distance") or []
-    for distance in scaling if isinstance(scaling, list) else [scaling]:
-        value = float(distance.get("Value") or 0) * _UM_PER_M
-        if value > 0:
-            found[f"{str(distance.get('@Id')).lower()}_um"] = value
-    return Spacing(
-        **{name: value for name, value in found.items() if name in ("z_um", "y_um", "x_um")}
-    )
+    values = {}
+    for distance in _list_xml_elements(document, "Scaling", "Items", "Distance"):
+        axis, value = str(distance.get("@Id")).lower(), float(distance.get("Value") or 0)
+        if axis in ("z", "y", "x") and value > 0:
+            values[f"{axis}_um"] = value * _UM_PER_M
+    return Spacing(**values)
 
 
 def _read_czi_channels(document: Mapping[str, Any]) -> tuple[str, ...]:
-    image = ((document.get("Information") or {}).get("Image") or {}).get("Dimensions") or {}
-    channels = (image.get("Channels") or {}).get("Channel") or []
-    names = [
-        channel.get("@Name") for channel in (channels if isinstance(channels, list) else [channels])
-    ]
-    return tuple(str(name) for name in names) if names and all(names) else ()
+    channels = _list_xml_elements(
+        document, "Information", "Image", "Dimensions", "Channels", "Channel"
+    )
+    names = [channel.get("@Name") for channel in channels]
+    return tuple(str(name) for name in names) if all(names) else ()
+
+
+def _list_xml_elements(document: Mapping[str, Any], *path: str) -> list[Mapping[str, Any]]:
+    """The elements at a path of names; a parsed XML document has no list if there is only one."""
+    node: Any = document
+    for name in path:
+        node = (node or {}).get(name)
+    if not node:
+        return []
+    return node if isinstance(node, list) else [node]
 
 
 @lru_cache(maxsize=4)
@@ -127,35 +120,29 @@ def _open_nd2(path: Path) -> OpenedImage:
         sizes = dict(file.sizes)
         if sizes.get("P", 1) > 1:
             raise FileError(
-                f"{path}: holds {sizes['P']} positions: expected one, export the one to use"
+                f"{path}: holds {sizes['P']} positions: expected one; export the one to use"
             )
-        taken = file.metadata.channels or ()
-        spacing = (
-            _read_nd2_spacing(taken[0].volume, "Z" in sizes, _read_nd2_interval(file))
-            if taken
-            else Spacing()
-        )
-        colour = bool(file.is_rgb)
-        data = file.to_dask(
-            copy=True
-        )  # copied: the array outlives the file, which it opens again by itself
-    names = tuple(str(channel.channel.name) for channel in taken)
-    channels = names if len(names) == sizes.get("C", 1) and all(names) else ()
-    return OpenedImage(
-        data, "".join(sizes).lower(), spacing, channels, colour, path.stem, str(path)
-    )
+        channels = file.metadata.channels or ()
+        spacing = _read_nd2_spacing(file, channels[0].volume) if channels else Spacing()
+        is_rgb = bool(file.is_rgb)
+        data = file.to_dask(copy=True)  # a copy, because the array outlives the open file
+    names = tuple(str(channel.channel.name) for channel in channels)
+    if len(names) != sizes.get("C", 1) or not all(names):
+        names = ()
+    return OpenedImage(data, "".join(sizes).lower(), spacing, names, is_rgb, path.stem, str(path))
 
 
-def _read_nd2_spacing(volume: Any, has_z: bool, interval: float | None) -> Spacing:
-    """What was calibrated: the reader says 1 µm of what was not."""
-    x, y, z = (
-        size if known else None
-        for size, known in zip(volume.axesCalibration, volume.axesCalibrated, strict=True)
+def _read_nd2_spacing(file: Any, volume: Any) -> Spacing:
+    """The spacing of the calibrated axes; the reader gives 1 µm for the others."""
+    x_um, y_um, z_um = (
+        size if calibrated else None
+        for size, calibrated in zip(volume.axesCalibration, volume.axesCalibrated, strict=True)
     )
-    return Spacing(z if has_z else None, y, x, interval)
+    return Spacing(z_um if "Z" in file.sizes else None, y_um, x_um, _read_nd2_interval(file))
 
 
 def _read_nd2_interval(file: Any) -> float | None:
+    """Seconds between frames; None if unknown."""
     for loop in file.experiment:
         if loop.type in ("TimeLoop", "NETimeLoop"):
             parameters = loop.parameters if loop.type == "TimeLoop" else loop.parameters.periods[0]
@@ -170,17 +157,13 @@ def _open_lif(path: Path) -> OpenedImage:
         if len(file.images) != 1:
             names = ", ".join(image.name for image in list(file.images)[:4])
             raise FileError(
-                f"{path}: holds {len(file.images)} images ({names}): expected one, export the "
+                f"{path}: holds {len(file.images)} images ({names}): expected one; export the "
                 "one to use"
             )
         (image,) = file.images
         axes = "".join(image.dims)
-        spacing, shape, dtype = (
-            _read_lif_spacing(image.coords),
-            tuple(image.shape),
-            np.dtype(image.dtype),
-        )
-    planes = LifPlanes(str(path), shape, dtype)
+        spacing = _read_lif_spacing(image.coords)
+        planes = LifPlanes(str(path), tuple(image.shape), np.dtype(image.dtype))
     return OpenedImage(
         make_lazy_array(planes, str(path)),
         axes.lower(),
@@ -194,7 +177,7 @@ def _open_lif(path: Path) -> OpenedImage:
 
 @dataclass(frozen=True)
 class LifPlanes:
-    """The one image of a LIF file, read whole, once: its planes may be interleaved."""
+    """The single image of a LIF file, read as a whole, because its planes may be interleaved."""
 
     path: str
     shape: tuple[int, ...]
@@ -208,11 +191,11 @@ class LifPlanes:
 
 
 def _read_lif_spacing(coords: Mapping[str, Any]) -> Spacing:
-    """From the places of the first two samples along each axis: m, and s for T."""
+    """Spacing from the first two coordinates of each axis, in m, or in s for T."""
     steps = {
-        axis: abs(float(places[1]) - float(places[0]))
-        for axis, places in coords.items()
-        if len(places) > 1 and axis in "TZYX"
+        axis: abs(float(positions[1]) - float(positions[0]))
+        for axis, positions in coords.items()
+        if len(positions) > 1 and axis in "TZYX"
     }
-    found = {f"{axis.lower()}_um": steps[axis] * _UM_PER_M for axis in "ZYX" if steps.get(axis)}
-    return Spacing(**found, t_s=steps.get("T") or None)
+    lengths = {f"{axis.lower()}_um": steps[axis] * _UM_PER_M for axis in "ZYX" if steps.get(axis)}
+    return Spacing(**lengths, t_s=steps.get("T") or None)

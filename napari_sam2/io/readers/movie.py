@@ -1,4 +1,4 @@
-"""Movies: MP4, AVI and their like, a frame at a time."""
+"""Movies (MP4, AVI and similar), read one frame at a time."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ import imageio.v3 as imageio
 import numpy as np
 
 from napari_sam2.core.errors import FileError
+from napari_sam2.core.extras import VIDEO, import_extra
 from napari_sam2.core.stack import Spacing
-from napari_sam2.io.extras import VIDEO, import_extra
-from napari_sam2.io.readers.lazy import convert_read_errors, get_file_stamp, make_lazy_array
+from napari_sam2.io.readers.files import convert_read_errors, get_file_stamp
+from napari_sam2.io.readers.lazy import make_lazy_array
 from napari_sam2.io.readers.opened import OpenedImage
 
 SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v")
 
 _PLUGIN = "pyav"
-_decoder_lock = Lock()  # one decoder is kept, and it goes forward through its file
+_decoder_lock = Lock()  # all threads share the one open decoder
 
 
 def open_movie(path: Path) -> OpenedImage:
-    """What a movie holds: frames over time, in colour; grey where all three colours are one.
+    """Open a movie: frames over time, in colour, or grey if the three colours of frame 0 agree.
 
-    The interval is that of playing.
+    The interval is that of playback.
     """
     planes = MoviePlanes.of(path)
-    rate = planes.fps
-    axes = "tyxs" if len(planes.shape) == 4 else "tyx"
+    in_colour = len(planes.shape) == 4
     return OpenedImage(
         make_lazy_array(planes, str(path)),
-        axes,
-        Spacing(t_s=1 / rate if rate else None),
-        rgb=len(planes.shape) == 4,
+        "tyxs" if in_colour else "tyx",
+        Spacing(t_s=1 / planes.fps if planes.fps else None),
+        rgb=in_colour,
         name=path.stem,
         source=str(path),
     )
@@ -47,7 +47,7 @@ def open_movie(path: Path) -> OpenedImage:
 class MoviePlanes:
     """The frames of one movie.
 
-    Reading them in order is quick, jumping decodes from the key frame before.
+    Reading them in order is fast; reading an earlier frame decodes again from the beginning.
     """
 
     path: str
@@ -57,21 +57,21 @@ class MoviePlanes:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """8 bit, as movies are."""
+        """Always uint8."""
         return np.dtype(np.uint8)
 
     @classmethod
     def of(cls, path: Path) -> MoviePlanes:
-        """Of a movie whose frames were counted: containers say how many there are, and are wrong."""
-        import_extra("av", VIDEO, f"{path}: movies")
+        """The frames of a movie; decodes it once to count them, because containers may be wrong."""
+        import_extra("av", VIDEO, f"{path}: a movie")
         with convert_read_errors(
             f"{path}: cannot be read as a movie", "frames that can be decoded"
         ):
-            count, first, rate = _count_frames(str(path), get_file_stamp(path))
-        if not count:
-            raise FileError(f"{path}: holds no frames: expected a movie")
+            n_frames, first, fps = _count_frames(str(path), get_file_stamp(path))
+        if not n_frames:
+            raise FileError(f"{path}: contains no frames: expected a movie")
         grey = bool((first == first[..., :1]).all())
-        return cls(str(path), (count, *(first.shape[:2] if grey else first.shape)), rate)
+        return cls(str(path), (n_frames, *(first.shape[:2] if grey else first.shape)), fps)
 
     def __call__(self, index: tuple[int, ...]) -> np.ndarray:
         """One frame, (H, W, 3) or (H, W)."""
@@ -81,7 +81,10 @@ class MoviePlanes:
 
 
 class _MovieDecoder:
-    """Goes forward through a movie; back means from the start again: exact, where seeking is not in every file."""
+    """Decodes a movie in order and restarts for an earlier frame.
+
+    Seeking is not used, because it is not exact in every file.
+    """
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -89,13 +92,13 @@ class _MovieDecoder:
         self._frames: Generator[np.ndarray, None, None] | None = None
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._frames is not None:
             self._frames.close()
         self._frames, self._next_frame = None, 0
 
     def read_frame(self, index: int) -> np.ndarray:
-        """The pixels of one frame."""
+        """Decode one frame."""
         if self._frames is None or index < self._next_frame:
             self.close()
             self._frames = cast(
@@ -114,14 +117,14 @@ _open_decoders: dict[tuple[str, tuple[int, int]], _MovieDecoder] = {}
 
 
 def _get_decoder(path: str, file_stamp: tuple[int, int]) -> _MovieDecoder:
-    """The decoder of this movie; that of another is closed."""
+    """The decoder of this movie; closes the decoder of any other."""
     if (path, file_stamp) not in _open_decoders:
         _close_decoders()
         _open_decoders[path, file_stamp] = _MovieDecoder(path)
     return _open_decoders[path, file_stamp]
 
 
-@atexit.register  # a decoder that is closed later finds its package taken down
+@atexit.register  # before the modules that a decoder needs are unloaded
 def _close_decoders() -> None:
     for decoder in _open_decoders.values():
         decoder.close()
@@ -130,10 +133,10 @@ def _close_decoders() -> None:
 
 @lru_cache(maxsize=16)
 def _count_frames(path: str, _: tuple[int, int]) -> tuple[int, np.ndarray, float]:
-    """How many frames there are, the first of them, and how many are shown in a second."""
-    rate = float(imageio.immeta(path, plugin=_PLUGIN).get("fps") or 0.0)
-    count, first = 0, np.empty((0, 0, 3), np.uint8)
+    """The number of frames, the first frame, and the frames per second (0 if unknown)."""
+    fps = float(imageio.immeta(path, plugin=_PLUGIN).get("fps") or 0.0)
+    n_frames, first = 0, np.empty((0, 0, 3), np.uint8)
     for pixels in imageio.imiter(path, plugin=_PLUGIN):
-        first = np.asarray(pixels) if count == 0 else first
-        count += 1
-    return count, first, rate
+        first = np.asarray(pixels) if n_frames == 0 else first
+        n_frames += 1
+    return n_frames, first, fps

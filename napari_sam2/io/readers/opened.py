@@ -1,31 +1,46 @@
-"""Content: what a file holds before anyone has said what its dimensions are, and the Stack it becomes."""
+"""Opened images: the pixels and metadata of a file, before every dimension has a name."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import permutations
+from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from napari_sam2.core.errors import AxesError, SpacingError
 from napari_sam2.core.stack import AXES, Spacing, Stack
+from napari_sam2.io.readers.files import convert_read_errors
 
 UNKNOWN_AXIS = "?"
-"""Stands in `OpenedImage.axes` for a dimension nobody named."""
+"""Letter in `OpenedImage.axes` for a dimension that the metadata do not name."""
 
 SAMPLES_AXIS = "s"
-"""Stands in `OpenedImage.axes` for the samples of one pixel: the red, green and blue of a colour image."""
+"""Letter in `OpenedImage.axes` for the samples of a pixel, such as red, green and blue."""
 
-_MAX_CHANNELS = 5  # a longer unnamed dimension is not offered as channels
+_MAX_CHANNELS = 5  # a longer unnamed dimension is not suggested as channels
 _RGB_NAMES = ("red", "green", "blue")
 
 
 @dataclass(frozen=True, eq=False)
 class OpenedImage:
-    """Pixels as they lie in a file, and what the file says of them.
+    """The pixels of a file in the file's own layout, and its metadata.
 
-    `axes` has a letter of ``tczyx``, `SAMPLES_AXIS` or `UNKNOWN_AXIS` for each dimension of `data`, in the
-    file's own order. `rgb`: whether the samples are red, green and blue (and perhaps alpha).
+    Parameters
+    ----------
+    data
+        A lazy array.
+    axes
+        One letter for each dimension of `data`, in the order of the file: a letter of ``tczyx``,
+        `SAMPLES_AXIS` or `UNKNOWN_AXIS`. Any other letter becomes `UNKNOWN_AXIS`.
+    spacing, channels
+        Spacing and channel names of the metadata.
+    rgb
+        Whether the samples are red, green, blue and perhaps alpha.
+    name, source
+        A short name, and the path ("" for arrays).
     """
 
     data: Any
@@ -44,155 +59,177 @@ class OpenedImage:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """As in the file."""
+        """Shape of `data`, in the order of the file."""
         return tuple(int(length) for length in self.data.shape)
 
     def with_axes(self, axes: str) -> OpenedImage:
-        """The same, its dimensions named by a person; raises AxesError where that cannot be."""
-        given = axes.lower()
-        wrong = sorted(
-            {axis for axis in given if axis not in AXES + SAMPLES_AXIS or given.count(axis) > 1}
-        )
-        if wrong or not {"y", "x"} <= set(given):
-            raise AxesError(
-                f"axes {axes!r}: expected y, x and any of t, c, z (s for the samples of a colour "
-                "image), each once"
-            )
-        here = self
-        if len(given) < len(here.shape):
-            single = [number for number, length in enumerate(here.shape) if length == 1]
-            single.sort(key=lambda number: here.axes[number] in given)
-            here = here._drop_axes(single[: len(here.shape) - len(given)])
-        if (
-            SAMPLES_AXIS in here.axes
-            and len(given) == len(here.shape) - 1
-            and not {"c", SAMPLES_AXIS} & set(given)
-        ):
-            place = here.axes.index(
-                SAMPLES_AXIS
-            )  # nobody need name the colours of a file that says it has them
-            return replace(here, axes=given[:place] + SAMPLES_AXIS + given[place:])
-        if len(given) != len(here.shape):
+        """The image with its dimensions named by the user.
+
+        Parameters
+        ----------
+        axes
+            One letter for each dimension, upper or lower case. Dimensions of length 1 may be left
+            out, and so may the samples if the file declares them.
+
+        Raises
+        ------
+        AxesError
+            If a letter is unknown or repeated, y or x is missing, or the number of letters differs
+            from the number of dimensions.
+        """
+        letters = _parse_axes(axes)
+        image = self._drop_single_axes(letters)
+        if image._has_unnamed_samples(letters):
+            position = image.axes.index(SAMPLES_AXIS)
+            return replace(image, axes=letters[:position] + SAMPLES_AXIS + letters[position:])
+        if len(letters) != len(image.shape):
             raise AxesError(
                 f"axes {axes!r} name {len(axes)} dimensions, {self._description} has "
                 f"{len(self.shape)}: {self.shape!r}"
             )
-        return replace(here, axes=given, rgb=self.rgb or SAMPLES_AXIS not in self.axes)
+        return replace(image, axes=letters, rgb=self.rgb or SAMPLES_AXIS not in self.axes)
 
     def with_checked_axes(self) -> OpenedImage:
-        """The same without dimensions of length 1 that say nothing; raises AxesError where one is left without a name."""
-        single = [
-            n
-            for n, (axis, length) in enumerate(zip(self.axes, self.shape, strict=True))
-            if length == 1 and axis not in "yx"
-        ]
-        here = self._drop_axes(single)
-        if UNKNOWN_AXIS in here.axes:
+        """The image without its dimensions of length 1 other than y and x.
+
+        Raises AxesError if a remaining dimension has no name, or two have the same.
+        """
+        image = self._drop_axes(
+            [
+                number
+                for number, (axis, length) in enumerate(zip(self.axes, self.shape, strict=True))
+                if length == 1 and axis not in "yx"
+            ]
+        )
+        if UNKNOWN_AXIS in image.axes:
             raise AxesError(
-                f"{self._description} of shape {self.shape!r} does not say what its dimensions are: "
-                f"{here._format_axes_suggestions()}"
+                f"{self._description} of shape {self.shape!r} does not name its dimensions: "
+                f"{image._format_axes_suggestions()}"
             )
-        repeated = {axis for axis in here.axes if here.axes.count(axis) > 1}
-        if repeated or not {"y", "x"} <= set(here.axes):
+        repeated = {axis for axis in image.axes if image.axes.count(axis) > 1}
+        if repeated or not {"y", "x"} <= set(image.axes):
             raise AxesError(
-                f"{self._description} of shape {self.shape!r} has the axes {here.axes.upper()!r}: "
+                f"{self._description} of shape {self.shape!r} has the axes {image.axes.upper()!r}: "
                 "expected each of TCZYX at most once"
             )
-        return here
+        return image
 
     def to_stack(self, channel_names: Sequence[str] | None = None) -> Stack:
-        """A Stack in the order of ``tczyx``, transposed lazily; every axis must have a name."""
-        here = self._convert_samples_to_channels()
-        order = [here.axes.index(axis) for axis in AXES if axis in here.axes]
-        axes = "".join(here.axes[number] for number in order)
-        data = here.data if order == sorted(order) else here.data.transpose(order)
-        count = data.shape[axes.index("c")] if "c" in axes else 1
-        names = tuple(channel_names) if channel_names is not None else here.channels
-        if channel_names is None and len(names) != count:
-            names = ()
+        """A Stack with its axes in the order of ``tczyx``, transposed lazily.
+
+        Every axis must have a name. `channel_names` replace the names of the metadata.
+        """
+        image = self._convert_samples_to_channels()
+        order = [image.axes.index(axis) for axis in AXES if axis in image.axes]
+        axes = "".join(image.axes[number] for number in order)
+        data = image.data if order == sorted(order) else image.data.transpose(order)
+        n_channels = data.shape[axes.index("c")] if "c" in axes else 1
+        if channel_names is not None:
+            names = tuple(channel_names)
+        else:
+            names = image.channels if len(image.channels) == n_channels else ()
         spacing = Spacing(
-            **{key: value for key, value in vars(here.spacing).items() if key[0] in axes}
+            **{name: value for name, value in vars(image.spacing).items() if name[0] in axes}
         )
-        return Stack(data, axes, spacing, names, rgb=here.rgb, name=here.name, source=here.source)
+        return Stack(data, axes, spacing, names, rgb=image.rgb, name=image.name, source=self.source)
 
     @property
     def _description(self) -> str:
         return self.source or "the array"
 
-    def _drop_axes(self, dropped_axes: list[int]) -> OpenedImage:
-        if not dropped_axes:
-            return self
-        data = self.data[
-            tuple(0 if number in dropped_axes else slice(None) for number in range(len(self.axes)))
-        ]
-        return replace(
-            self,
-            data=data,
-            axes="".join(
-                axis for number, axis in enumerate(self.axes) if number not in dropped_axes
-            ),
+    def _has_unnamed_samples(self, letters: str) -> bool:
+        """Whether `letters` name all dimensions except the samples that the file declares."""
+        return (
+            SAMPLES_AXIS in self.axes
+            and len(letters) == len(self.shape) - 1
+            and not {"c", SAMPLES_AXIS} & set(letters)
         )
 
+    def _drop_single_axes(self, letters: str) -> OpenedImage:
+        """Drop as many dimensions of length 1 as `letters` leave out, first those not in it."""
+        n_surplus = max(0, len(self.shape) - len(letters))
+        single = [number for number, length in enumerate(self.shape) if length == 1]
+        single.sort(key=lambda number: self.axes[number] in letters)
+        return self._drop_axes(single[:n_surplus])
+
+    def _drop_axes(self, dropped: Sequence[int]) -> OpenedImage:
+        if not dropped:
+            return self
+        numbers = range(len(self.axes))
+        data = self.data[tuple(0 if number in dropped else slice(None) for number in numbers)]
+        axes = "".join(self.axes[number] for number in numbers if number not in dropped)
+        return replace(self, data=data, axes=axes)
+
     def _convert_samples_to_channels(self) -> OpenedImage:
-        """Samples as channels: red, green and blue without alpha where they are colours, else one channel each."""
+        """The samples as channels: red, green and blue without alpha, or one channel a sample."""
         if SAMPLES_AXIS not in self.axes:
             return replace(self, rgb=False)
         if "c" in self.axes:
             raise AxesError(
-                f"{self._description} has channels and colours at once ({self.axes.upper()!r}): save "
-                "its channels as grey images"
+                f"{self._description} has channels and colour samples ({self.axes.upper()!r}): "
+                "save its channels as grey images"
             )
-        place = self.axes.index(SAMPLES_AXIS)
+        position = self.axes.index(SAMPLES_AXIS)
         axes = self.axes.replace(SAMPLES_AXIS, "c")
-        count = self.shape[place]
-        if not self.rgb or count not in (3, 4):
+        if not self.rgb or self.shape[position] not in (3, 4):
             return replace(self, axes=axes, rgb=False)
-        data = self.data[
-            (slice(None),) * place + (slice(0, 3),)
-        ]  # the fourth says how opaque a pixel is
+        data = self.data[(slice(None),) * position + (slice(0, 3),)]  # the fourth is alpha
         return replace(self, data=data, axes=axes, channels=_RGB_NAMES, rgb=True)
 
     def _format_axes_suggestions(self) -> str:
-        readings = list(self._list_possible_axes())
-        if not readings:
+        suggestions = self._suggest_axes()
+        if not suggestions:
             return f"it has more dimensions than {AXES.upper()} names"
-        choices = (
-            ", ".join(readings[:-1]) + f" or {readings[-1]}" if len(readings) > 1 else readings[0]
-        )
-        return f'give --axes {choices} (in Python axes="{readings[0]}")'
+        *others, last = suggestions
+        choices = f"{', '.join(others)} or {last}" if others else last
+        return f'give --axes {choices} (in Python axes="{suggestions[0]}")'
 
-    def _list_possible_axes(self) -> list[str]:
-        free = [
-            axis for axis in ("zt" if SAMPLES_AXIS in self.axes else "ztc") if axis not in self.axes
+    def _suggest_axes(self) -> list[str]:
+        """The axes that the shape allows, in upper case, those in the order of TCZYX first."""
+        suggestions = [
+            axes.replace(SAMPLES_AXIS, "").upper() for axes in self._iterate_possible_axes()
         ]
-        gaps = [number for number, axis in enumerate(self.axes) if axis == UNKNOWN_AXIS]
-        found = []
-        for letters in permutations(free, len(gaps)):
-            names = dict(zip(gaps, letters, strict=True))
-            if not any(
-                axis == "c" and self.shape[gap] > _MAX_CHANNELS for gap, axis in names.items()
-            ):
-                reading = "".join(names.get(number, axis) for number, axis in enumerate(self.axes))
-                found.append(reading.replace(SAMPLES_AXIS, "").upper())
-        found.sort(
-            key=lambda reading: (
-                list(reading.lower()) != [axis for axis in AXES if axis in reading.lower()]
-            )
-        )  # the usual order first
+        suggestions.sort(
+            key=lambda axes: list(axes.lower()) != [a for a in AXES if a in axes.lower()]
+        )
         if self.axes == "?yx" and self.shape[2] in (3, 4) and not self.source:
-            found.insert(0, "YXS")
-        return found
+            suggestions.insert(0, "YXS")
+        return suggestions
+
+    def _iterate_possible_axes(self) -> Iterator[str]:
+        """All ways to fill the unknown axes with unused letters."""
+        letters = "zt" if SAMPLES_AXIS in self.axes else "ztc"
+        unused = [axis for axis in letters if axis not in self.axes]
+        unknown = [number for number, axis in enumerate(self.axes) if axis == UNKNOWN_AXIS]
+        for chosen in permutations(unused, len(unknown)):
+            names = dict(zip(unknown, chosen, strict=True))
+            if all(axis != "c" or self.shape[n] <= _MAX_CHANNELS for n, axis in names.items()):
+                yield "".join(names.get(number, axis) for number, axis in enumerate(self.axes))
 
 
 def open_array(data: Any, name: str = "array", source: str = "") -> OpenedImage:
-    """An array in memory (numpy, dask, anything like them): a plane is y, x; what comes before is unknown."""
-    axes = UNKNOWN_AXIS * (len(data.shape) - 2) + "yx"
-    if len(data.shape) < 2:
-        raise AxesError(
-            f"{source or 'the array'} of shape {tuple(data.shape)!r} is no image: expected at "
-            "least two dimensions"
-        )
+    """An array (NumPy, dask or similar) of (…, y, x); the dimensions before y are unknown."""
+    axes = name_plane_axes(tuple(int(length) for length in data.shape), source)
     return OpenedImage(data, axes, name=name, source=source)
+
+
+def open_npy(path: Path) -> OpenedImage:
+    """Open a .npy file of (…, y, x), memory-mapped; the dimensions before y are unknown."""
+    with convert_read_errors(f"{path}: cannot be read as NumPy's .npy", "an array of numbers"):
+        return open_array(np.load(path, mmap_mode="r", allow_pickle=False), path.stem, str(path))
+
+
+def name_plane_axes(shape: tuple[int, ...], source: str = "") -> str:
+    """Axes of an array without metadata: y and x last, all others unknown.
+
+    Raises AxesError if there are fewer than two dimensions.
+    """
+    if len(shape) < 2:
+        raise AxesError(
+            f"{source or 'the array'} of shape {shape!r} is not an image: expected at least two "
+            "dimensions"
+        )
+    return UNKNOWN_AXIS * (len(shape) - 2) + "yx"
 
 
 def override_spacing(
@@ -200,22 +237,47 @@ def override_spacing(
     spacing: Spacing | Sequence[float | None] | None,
     interval_s: float | None,
 ) -> Spacing:
-    """What a person said of the spacing, and what was found where they said nothing.
+    """The spacing of the file, overridden by the values that the user gave.
 
-    `spacing` is (z, y, x) or (y, x) in µm, None in it where not known better; `interval_s` is in
-    seconds.
+    Parameters
+    ----------
+    spacing_of_file
+        From the metadata.
+    spacing
+        (z, y, x) or (y, x) in µm; None in place of a number keeps that of the file.
+    interval_s
+        Seconds between frames.
+
+    Raises
+    ------
+    SpacingError
+        If `spacing` has another length, or a value is not above 0.
     """
     if isinstance(spacing, Spacing):
-        said: dict[str, float | None] = dict(vars(spacing))
+        given: dict[str, float | None] = dict(vars(spacing))
     else:
-        given = () if spacing is None else tuple(spacing)
-        if len(given) not in (0, 2, 3):
-            raise SpacingError(f"spacing {given!r}: expected Z,Y,X or Y,X in µm")
-        said = dict(
-            zip(("z_um", "y_um", "x_um")[-len(given) :] if given else (), given, strict=True)
-        )
+        given = _name_spacing(() if spacing is None else tuple(spacing))
     if interval_s is not None:
-        said["t_s"] = interval_s
+        given["t_s"] = interval_s
     return replace(
-        spacing_of_file, **{key: float(value) for key, value in said.items() if value is not None}
+        spacing_of_file, **{key: float(value) for key, value in given.items() if value is not None}
     )
+
+
+def _name_spacing(values: tuple[float | None, ...]) -> dict[str, float | None]:
+    if len(values) not in (0, 2, 3):
+        raise SpacingError(f"spacing {values!r}: expected Z,Y,X or Y,X in µm")
+    names = ("z_um", "y_um", "x_um")
+    return dict(zip(names[len(names) - len(values) :], values, strict=True))
+
+
+def _parse_axes(axes: str) -> str:
+    """The letters in lower case; raises AxesError if they cannot name the axes of an image."""
+    letters = axes.lower()
+    wrong = [axis for axis in letters if axis not in AXES + SAMPLES_AXIS or letters.count(axis) > 1]
+    if wrong or not {"y", "x"} <= set(letters):
+        raise AxesError(
+            f"axes {axes!r}: expected y, x and any of t, c, z (s for the samples of a colour "
+            "image), each once"
+        )
+    return letters

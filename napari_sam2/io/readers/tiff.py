@@ -1,4 +1,4 @@
-"""TIFF, OME-TIFF and ImageJ TIFF: what they hold, and their planes, read one at a time."""
+"""TIFF, OME-TIFF and ImageJ TIFF, read one plane at a time."""
 
 from __future__ import annotations
 
@@ -18,78 +18,73 @@ from tifffile import PHOTOMETRIC, TiffFile, TiffFrame, TiffPage, TiffPageSeries
 from napari_sam2.core.errors import AxesError, FileError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.io.readers import calibration
-from napari_sam2.io.readers.lazy import (
-    check_file,
-    convert_read_errors,
-    get_file_stamp,
-    make_lazy_array,
-)
+from napari_sam2.io.readers.files import check_file, convert_read_errors, get_file_stamp
+from napari_sam2.io.readers.lazy import make_lazy_array
 from napari_sam2.io.readers.opened import UNKNOWN_AXIS, OpenedImage
 
-# What tifffile logs of a broken file is raised here as a FileError; without a handler, Python
-# prints it on top of that.
+# This module raises a FileError for a broken file. Without a handler, Python would also print what
+# tifffile logs about it.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
+SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8", ".lsm")
+
 _COLOUR_PHOTOMETRICS = (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR)
-_UNNAMED_KINDS = (
-    "uniform",
-    "generic",
-)  # kinds of tifffile whose only names are those of a page's own dimensions
+# kinds of series in tifffile that name only the dimensions within a page
+_UNNAMED_KINDS = ("uniform", "generic")
 
 
 def open_tiff(path: Path, level: int = 0) -> OpenedImage:
-    """What a TIFF holds; raises FileError for what is none, is cut off, or holds several images."""
+    """Open a TIFF.
+
+    Raises FileError if the file is not a TIFF, is truncated, or holds several images.
+    """
     planes = open_tiff_planes(path, level)
-    opened = _read_structure(str(path), get_file_stamp(path))
-    series, base = opened.get_series(level), opened.get_series(0)
-    spacing, channels = opened.calibration
-    zoom = {
-        axis: base.shape[n] / series.shape[n] for n, axis in enumerate(base.axes) if axis in "ZYX"
-    }
-    spacing = replace(
-        spacing,
-        **{
-            f"{axis.lower()}_um": _multiply(getattr(spacing, f"{axis.lower()}_um"), by)
-            for axis, by in zoom.items()
-        },
-    )
-    data = make_lazy_array(planes, str(path))
+    structure = _read_structure(str(path), get_file_stamp(path))
     return OpenedImage(
-        data,
-        opened.get_axes(level),
-        spacing,
-        channels,
-        opened.rgb,
+        make_lazy_array(planes, str(path)),
+        structure.get_axes(level),
+        structure.compute_spacing(level),
+        structure.channels,
+        structure.rgb,
         path.name.split(".")[0],
         str(path),
     )
 
 
 def open_tiff_planes(path: Path, level: int = 0) -> TiffPlanes:
-    """The planes of a TIFF, checked as far as they can be without reading them."""
+    """The planes of a TIFF, checked as far as possible without reading them."""
     check_file(path)
-    opened = _read_structure(str(path), get_file_stamp(path))
-    series = opened.get_series(level)
-    count = _count_planes(series)
-    if series.dataoffset is None and len(series.pages) != count:
-        raise FileError(
-            f"{path}: holds {len(series.pages)} planes of the {count} it speaks of: it is cut "
-            "off, copy or export it again"
-        )
-    if series.dataoffset is not None and series.dataoffset + series.nbytes > opened.size:
-        raise FileError(
-            f"{path}: ends after {opened.size} bytes, {series.dataoffset + series.nbytes} "
-            "expected: it is cut off, copy it again"
-        )
-    lead = _count_leading(series)
+    structure = _read_structure(str(path), get_file_stamp(path))
+    series = structure.get_series(level)
+    _check_size(path, series, structure.size)
     return TiffPlanes(
-        str(path), level, tuple(series.shape), np.dtype(series.dtype).newbyteorder("="), lead
+        str(path),
+        level,
+        tuple(series.shape),
+        np.dtype(series.dtype).newbyteorder("="),
+        _count_leading(series),
     )
+
+
+def _check_size(path: Path, series: TiffPageSeries, file_size: int) -> None:
+    """Raise FileError if pages are missing, or if pixels would lie behind the end of the file."""
+    count = _count_planes(series)
+    if series.dataoffset is None:
+        if len(series.pages) != count:
+            raise FileError(
+                f"{path}: holds {len(series.pages)} of {count} planes: it is truncated; copy or "
+                "export it again"
+            )
+    elif (expected_size := series.dataoffset + series.nbytes) > file_size:
+        raise FileError(
+            f"{path}: has {file_size} bytes, {expected_size} expected: it is truncated; copy it "
+            "again"
+        )
 
 
 @dataclass(frozen=True)
 class TiffPlanes:
-    """Planes of one TIFF. Keeps no file open and can be pickled."""
+    """The planes of one level of a TIFF. It keeps no file open and can be pickled."""
 
     path: str
     level: int
@@ -98,20 +93,19 @@ class TiffPlanes:
     n_leading: int
 
     def __call__(self, index: tuple[int, ...]) -> np.ndarray:
-        """The pixels of the page that this index of the leading dimensions counts."""
-        opened = _read_structure(self.path, get_file_stamp(Path(self.path)))
-        number = (
-            int(np.ravel_multi_index(index, self.shape[: self.n_leading])) if self.n_leading else 0
-        )
-        series = opened.get_series(self.level)
+        """The page at this index of the leading dimensions."""
+        structure = _read_structure(self.path, get_file_stamp(Path(self.path)))
+        leading = self.shape[: self.n_leading]
+        number = int(np.ravel_multi_index(index, leading)) if leading else 0
+        series = structure.get_series(self.level)
         if series.dataoffset is not None:
             plane = self._read_contiguous(series, number)
         else:
-            plane = self._decode_page(series.pages[number], opened.lock)
+            plane = self._decode_page(series.pages[number], structure.lock)
         return plane.reshape(self.shape[self.n_leading :])
 
     def _read_contiguous(self, series: TiffPageSeries, number: int) -> np.ndarray:
-        """Pixels that lie one after the other in the file, as ImageJ's do, which may have no page of their own."""
+        """A plane of contiguous uncompressed pixels; ImageJ writes these with a single page."""
         count = math.prod(self.shape[self.n_leading :])
         dtype = self.dtype.newbyteorder(series.keyframe.parent.byteorder)
         assert series.dataoffset is not None
@@ -121,7 +115,7 @@ class TiffPlanes:
 
     def _decode_page(self, page: TiffPage | TiffFrame | None, lock: threading.Lock) -> np.ndarray:
         if page is None:
-            raise ValueError("the file names this plane and does not hold it")
+            raise ValueError("the file lists this plane but does not hold it")
         file = page.parent.filehandle
         ends = [
             offset + count
@@ -139,11 +133,16 @@ class TiffPlanes:
 
 @dataclass(frozen=True, eq=False)
 class _TiffStructure:
-    """The structure of a TIFF, its file closed again, so that no handle is left behind."""
+    """The pages and metadata of a TIFF whose file is closed.
+
+    `size` is that of the file in bytes; `spacing` is that of level 0; `metadata` are those of
+    ImageJ or of tifffile's shaped files; `lock` guards the file handle, which `tiff` reopens.
+    """
 
     tiff: TiffFile
     size: int
-    calibration: tuple[Spacing, tuple[str, ...]]
+    spacing: Spacing
+    channels: tuple[str, ...]
     metadata: Mapping[str, Any]
     lock: threading.Lock
 
@@ -156,71 +155,100 @@ class _TiffStructure:
         return levels[level]
 
     def get_axes(self, level: int) -> str:
-        """One letter a dimension, UNKNOWN where tifffile made it up (its Q, I and S of plain files are no metadata)."""
+        """One letter for each dimension, `UNKNOWN_AXIS` if the file does not name it.
+
+        In files without metadata, tifffile invents the letters Q, I and S.
+        """
         series, kind = self.get_series(level), self.get_series(0).kind
         if kind in _UNNAMED_KINDS or (kind == "shaped" and "axes" not in self.metadata):
             page = series.keyframe.axes
             return UNKNOWN_AXIS * (len(series.shape) - len(page)) + page
         return series.axes
 
+    def compute_spacing(self, level: int) -> Spacing:
+        """The spacing of a level of the pyramid, larger than that of level 0 by the zoom factor."""
+        series, base = self.get_series(level), self.get_series(0)
+        scaled = {}
+        for number, axis in enumerate(base.axes):
+            name = f"{axis.lower()}_um"
+            if axis in "ZYX" and (value := getattr(self.spacing, name)) is not None:
+                scaled[name] = value * (base.shape[number] / series.shape[number])
+        return replace(self.spacing, **scaled)
+
     @property
     def rgb(self) -> bool:
-        # ImageJ stores three grey channels as the samples of one page, and says how many channels
-        # there are
+        # ImageJ may store three grey channels as the samples of one page; its metadata then give
+        # their number
         return (
             self.get_series(0).keyframe.photometric in _COLOUR_PHOTOMETRICS
             and int(self.metadata.get("channels", 1)) == 1
         )
 
 
-@lru_cache(maxsize=32)  # of structures, not of pixels: some kB for each page
+@lru_cache(maxsize=32)  # structures without pixels: some kB for each page
 def _read_structure(path: str, file_stamp: tuple[int, int]) -> _TiffStructure:
     expected = "a whole TIFF"
     with convert_read_errors(f"{path}: cannot be read as TIFF", expected), TiffFile(path) as tiff:
         _check_pages(tiff, path)
         series = tiff.series[0]
-        page = series.keyframe
-        shaped: Mapping[str, Any] = (
-            (tiff.shaped_metadata or ({},))[0] if series.kind == "shaped" else {}
+        metadata = _read_metadata(tiff)
+        spacing, channels = _read_calibration(tiff, metadata)
+        _ = [level.dataoffset for level in series.levels]  # cached, because it needs the open file
+        return _TiffStructure(
+            tiff, tiff.filehandle.size, spacing, channels, metadata, threading.Lock()
         )
-        declared = tiff.imagej_metadata or {} if series.kind == "imagej" else shaped
-        found: tuple[Spacing, tuple[str, ...]]
-        if series.kind == "ome" and tiff.ome_metadata:
-            found = calibration.read_ome_calibration(tiff.ome_metadata)
-        elif "unit" in declared or "finterval" in declared:
-            found = calibration.read_imagej_spacing(declared, page), ()
-        else:
-            found = calibration.read_page_spacing(page), ()
-        _ = [each.dataoffset for each in series.levels]  # worked out while the file is open
-        return _TiffStructure(tiff, tiff.filehandle.size, found, declared, threading.Lock())
+
+
+def _read_metadata(tiff: TiffFile) -> Mapping[str, Any]:
+    """The metadata of ImageJ or of tifffile's shaped files; empty for other kinds."""
+    kind = tiff.series[0].kind
+    if kind == "imagej":
+        return tiff.imagej_metadata or {}
+    return (tiff.shaped_metadata or ({},))[0] if kind == "shaped" else {}
+
+
+def _read_calibration(
+    tiff: TiffFile, metadata: Mapping[str, Any]
+) -> tuple[Spacing, tuple[str, ...]]:
+    """Spacing and channel names."""
+    series = tiff.series[0]
+    if series.kind == "ome" and tiff.ome_metadata:
+        return calibration.read_ome_calibration(tiff.ome_metadata)
+    if "unit" in metadata or "finterval" in metadata:
+        return calibration.read_imagej_spacing(metadata, series.keyframe), ()
+    return calibration.read_page_spacing(series.keyframe), ()
 
 
 def _check_pages(tiff: TiffFile, path: str) -> None:
-    """Raise FileError for a chain of pages that breaks off, or several images in one file."""
+    """Raise FileError if the file has no image, several images, or an incomplete list of pages."""
     if not tiff.series or not tiff.series[0].keyframe.shape:
         raise FileError(f"{path}: is a TIFF without an image: expected pixels")
     if tiff.is_imagej and tiff.series[0].kind in _UNNAMED_KINDS:
         raise FileError(
-            f"{path}: holds less than its ImageJ metadata speak of: it is cut off, copy or "
-            "export it again"
+            f"{path}: holds fewer planes than its ImageJ metadata declare: it is truncated; copy "
+            "or export it again"
         )
     if len(tiff.series) > 1:
-        shapes = ", ".join(str(each.shape) for each in tiff.series[:4])
+        shapes = ", ".join(str(series.shape) for series in tiff.series[:4])
         raise FileError(
-            f"{path}: holds {len(tiff.series)} images ({shapes}), expected one: save the one to "
-            "use as a file of its own"
+            f"{path}: holds {len(tiff.series)} images ({shapes}): expected one; save the image to "
+            "use as its own file"
         )
-    series, place = tiff.series[0], tiff.pages.next_page_offset
-    declared = (
-        series.kind not in (*_UNNAMED_KINDS, "ome") and series.dataoffset is not None
-    )  # ImageJ's planes need no pages of their own
-    if place is None or declared:
+    _check_page_list(tiff, path)
+
+
+def _check_page_list(tiff: TiffFile, path: str) -> None:
+    """Raise FileError if the offset of the next page points behind the last page found."""
+    series, offset = tiff.series[0], tiff.pages.next_page_offset
+    # ImageJ's planes need no pages of their own
+    contiguous = series.kind not in (*_UNNAMED_KINDS, "ome") and series.dataoffset is not None
+    if offset is None or contiguous:
         return
-    tiff.filehandle.seek(place)
-    (following,) = struct.unpack(tiff.tiff.offsetformat, tiff.filehandle.read(tiff.tiff.offsetsize))
-    if following:
+    tiff.filehandle.seek(offset)
+    (next_page,) = struct.unpack(tiff.tiff.offsetformat, tiff.filehandle.read(tiff.tiff.offsetsize))
+    if next_page:
         raise FileError(
-            f"{path}: its list of pages breaks off after {len(tiff.pages)}: it is cut off, copy "
+            f"{path}: its list of pages breaks off after {len(tiff.pages)}: it is truncated; copy "
             "or export it again"
         )
 
@@ -230,12 +258,8 @@ def _count_planes(series: TiffPageSeries) -> int:
 
 
 def _count_leading(series: TiffPageSeries) -> int:
-    """How many dimensions count pages; the others lie inside one."""
-    count, lead = _count_planes(series), 0
-    while math.prod(series.shape[:lead]) < count:
-        lead += 1
-    return lead
-
-
-def _multiply(value: float | None, factor: float) -> float | None:
-    return None if value is None else value * factor
+    """How many dimensions count pages; the others are within a page."""
+    count, n_leading = _count_planes(series), 0
+    while math.prod(series.shape[:n_leading]) < count:
+        n_leading += 1
+    return n_leading

@@ -1,4 +1,4 @@
-"""Zarr arrays, and OME-Zarr 0.4 and 0.5 groups, one level of the pyramid at a time."""
+"""Zarr arrays, and OME-Zarr 0.4 and 0.5 images, one level of the pyramid at a time."""
 
 from __future__ import annotations
 
@@ -13,63 +13,60 @@ import zarr
 
 from napari_sam2.core.errors import AxesError, FileError
 from napari_sam2.core.stack import AXES, Spacing
-from napari_sam2.io.readers.lazy import convert_read_errors, make_lazy_array
-from napari_sam2.io.readers.opened import UNKNOWN_AXIS, OpenedImage
+from napari_sam2.io.readers.files import convert_read_errors
+from napari_sam2.io.readers.lazy import make_lazy_array
+from napari_sam2.io.readers.opened import UNKNOWN_AXIS, OpenedImage, name_plane_axes
 from napari_sam2.io.readers.plate import list_fields
 from napari_sam2.io.units import convert_to_seconds, convert_to_um
 
-_STORE_FILES = (
-    "zarr.json",
-    ".zgroup",
-    ".zarray",
-)  # what makes a folder a zarr store, version 3 and version 2
+_STORE_FILES = ("zarr.json", ".zgroup", ".zarray")  # of zarr format 3 and of format 2
+_TYPED_AXES = {"time": "t", "channel": "c"}  # the letter of an axis by its type in OME-Zarr
 
 
 def is_store(path: Path) -> bool:
-    """Whether this folder is a zarr array or group."""
-    return any((path / mark).is_file() for mark in _STORE_FILES)
+    """Whether a folder is a zarr array or group."""
+    return any((path / name).is_file() for name in _STORE_FILES)
 
 
 def open_zarr(path: Path, level: int = 0) -> OpenedImage:
-    """What a zarr array or an OME-Zarr group on disk holds."""
+    """Open a zarr array or an OME-Zarr image on disk."""
     source, name = str(path), path.name.split(".")[0]
     with convert_read_errors(f"{path}: cannot be read as zarr", "an array or an OME-Zarr group"):
         node = zarr.open(path, mode="r")
         if isinstance(node, zarr.Array):
             if level:
-                raise AxesError(f"level {level!r}: {path} is a single array, which has one (0)")
+                raise AxesError(f"level {level!r}: {path} is a single array with only level 0")
             return open_zarr_array(node, name, source)
         return _open_group(node, level, name, source)
 
 
 def open_zarr_array(array: zarr.Array[Any], name: str = "array", source: str = "") -> OpenedImage:
-    """A zarr array; its axes where its metadata name them (zarr 3's dimension_names, xarray's _ARRAY_DIMENSIONS)."""
+    """Open a zarr array.
+
+    Its axes are named by ``dimension_names`` (zarr 3) or ``_ARRAY_DIMENSIONS`` (xarray), if these
+    are letters of TCZYX.
+    """
     names: Any = getattr(array.metadata, "dimension_names", None) or array.attrs.get(
         "_ARRAY_DIMENSIONS"
     )
-    letters = [str(each).lower() for each in names] if isinstance(names, Sequence) else []
-    if len(letters) == array.ndim and all(len(each) == 1 and each in AXES for each in letters):
+    letters = [str(name).lower() for name in names] if isinstance(names, Sequence) else []
+    if len(letters) == array.ndim and all(len(name) == 1 and name in AXES for name in letters):
         axes = "".join(letters)
     else:
-        axes = UNKNOWN_AXIS * (array.ndim - 2) + "yx"
+        axes = name_plane_axes(array.shape, source)
     return _make_opened_image(array, axes, name, source)
 
 
 def _make_opened_image(
-    array: zarr.Array[Any], axes: str, name: str, source: str, **more: Any
+    array: zarr.Array[Any],
+    axes: str,
+    name: str,
+    source: str,
+    spacing: Spacing | None = None,
+    channels: tuple[str, ...] = (),
 ) -> OpenedImage:
-    if array.ndim < 2:
-        raise AxesError(
-            f"{source or 'the array'} of shape {array.shape!r} is no image: expected at least "
-            "two dimensions"
-        )
-    return OpenedImage(
-        make_lazy_array(_ZarrPlanes(array), source or "the array"),
-        axes,
-        name=name,
-        source=source,
-        **more,
-    )
+    data = make_lazy_array(_ZarrPlanes(array), source or "the array")
+    return OpenedImage(data, axes, spacing or Spacing(), channels, name=name, source=source)
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,75 +91,83 @@ class _ZarrPlanes:
 
 def _open_group(group: zarr.Group, level: int, name: str, source: str) -> OpenedImage:
     attributes: dict[str, Any] = group.attrs.asdict()
-    ome = attributes.get("ome", attributes)  # 0.5 keeps its metadata under "ome", 0.4 at the top
+    ome = attributes.get("ome", attributes)  # 0.5 has its metadata under "ome", 0.4 at the top
+    multiscale = _get_multiscale(ome, group, source)
+    datasets = multiscale["datasets"]
+    if not 0 <= level < len(datasets):
+        raise AxesError(
+            f"level {level!r}: {source} has the levels 0 (full resolution) to {len(datasets) - 1}"
+        )
+    array = group[datasets[level]["path"]]
+    if not isinstance(array, zarr.Array):
+        raise FileError(f"{source}: its level {level} is not an array: copy or export it again")
+    axes = [_get_axis_letter(axis) for axis in multiscale.get("axes", [])]
+    if len(axes) != array.ndim:
+        raise FileError(
+            f"{source}: names {len(axes)} axes, but its array has {array.ndim} dimensions "
+            f"{array.shape!r}: copy or export it again"
+        )
+    return _make_opened_image(
+        array,
+        "".join(axes),
+        name,
+        source,
+        _read_spacing(multiscale, datasets[level]),
+        _read_channel_names(ome),
+    )
+
+
+def _get_multiscale(ome: Any, group: zarr.Group, source: str) -> Mapping[str, Any]:
+    """The metadata of the only image; raises FileError for plates and other groups."""
     if isinstance(ome, Mapping) and ("plate" in ome or "well" in ome):
         fields = list_fields(Path(source))
-        some = ", ".join(str(field.relative_to(source)) for field in fields[:3])
+        examples = ", ".join(str(field.relative_to(source)) for field in fields[:3])
         raise FileError(
-            f"{source}: is a plate of {len(fields)} fields ({some}, …): give the path of one of "
-            "them, or run `napari-sam2 batch`"
+            f"{source}: is a plate of {len(fields)} fields ({examples}, …): give the path of one "
+            "of them, or run `napari-sam2 batch`"
         )
     if not isinstance(ome, Mapping) or "multiscales" not in ome:
         raise FileError(
-            f"{source}: is a zarr group without an image in it: give the path of one of "
+            f"{source}: is a zarr group without an image: give the path of one of its members, "
             f"{_list_members(group)}"
         )
-    scales = ome["multiscales"]
-    if len(scales) != 1:
+    multiscales = ome["multiscales"]
+    if len(multiscales) != 1:
         raise FileError(
-            f"{source}: holds {len(scales)} images, expected one: give the path of an array in it"
+            f"{source}: holds {len(multiscales)} images: expected one; give the path of an array "
+            "in it"
         )
-    datasets = scales[0]["datasets"]
-    if not 0 <= level < len(datasets):
-        raise AxesError(f"level {level!r}: {source} has {len(datasets)} (0 is the full resolution)")
-    array = group[datasets[level]["path"]]
-    if not isinstance(array, zarr.Array):
-        raise FileError(f"{source}: its level {level} is no array")
-    axes = [_get_axis_letter(axis) for axis in scales[0].get("axes", [])]
-    if len(axes) != array.ndim:
-        raise FileError(
-            f"{source}: names {len(axes)} axes and its array has {array.ndim} dimensions "
-            f"{array.shape!r}"
-        )
-    spacing = _read_spacing(scales[0], datasets[level])
-    return _make_opened_image(
-        array, "".join(axes), name, source, spacing=spacing, channels=_read_channel_names(ome)
-    )
+    multiscale: Mapping[str, Any] = multiscales[0]
+    return multiscale
 
 
 def _get_axis_letter(axis: Mapping[str, Any] | str) -> str:
-    """The letter of an OME-Zarr axis: its name, else what its type says."""
+    """The letter of an OME-Zarr axis, by its name, else by its type."""
     if isinstance(axis, str):
         return axis.lower() if axis.lower() in AXES else UNKNOWN_AXIS
     name = str(axis.get("name", "")).lower()
-    return (
-        name
-        if len(name) == 1 and name in AXES
-        else {"time": "t", "channel": "c"}.get(str(axis.get("type")), UNKNOWN_AXIS)
-    )
+    if len(name) == 1 and name in AXES:
+        return name
+    return _TYPED_AXES.get(str(axis.get("type")), UNKNOWN_AXIS)
 
 
 def _read_spacing(multiscale: Mapping[str, Any], dataset: Mapping[str, Any]) -> Spacing:
-    """Scale times unit; an axis without a unit has no spacing, for its scale may be of anything."""
-    found: dict[str, float | None] = {}
-    both = [
+    """The product of the scales of each axis; None for an axis without a unit."""
+    transformations = [
         *dataset.get("coordinateTransformations", []),
         *multiscale.get("coordinateTransformations", []),
     ]
-    scales = [
-        transformation["scale"] for transformation in both if transformation.get("type") == "scale"
-    ]
+    scales = [each["scale"] for each in transformations if each.get("type") == "scale"]
+    values: dict[str, float | None] = {}
     for number, axis in enumerate(multiscale["axes"]):
-        letter, unit = (
-            _get_axis_letter(axis),
-            axis.get("unit") if isinstance(axis, Mapping) else None,
-        )
+        letter = _get_axis_letter(axis)
+        unit = axis.get("unit") if isinstance(axis, Mapping) else None
         value = float(np.prod([scale[number] for scale in scales])) if scales else None
         if letter == "t":
-            found["t_s"] = convert_to_seconds(value, unit)
+            values["t_s"] = convert_to_seconds(value, unit)
         elif letter in "zyx":
-            found[f"{letter}_um"] = convert_to_um(value, unit)
-    return Spacing(**found)
+            values[f"{letter}_um"] = convert_to_um(value, unit)
+    return Spacing(**values)
 
 
 def _read_channel_names(ome: Mapping[str, Any]) -> tuple[str, ...]:
@@ -172,4 +177,4 @@ def _read_channel_names(ome: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _list_members(group: zarr.Group) -> str:
     names = sorted(name for name, _ in group.members())
-    return json.dumps(names[:8]) if names else "none: it is empty"
+    return json.dumps(names[:8]) if names else "none, because it is empty"

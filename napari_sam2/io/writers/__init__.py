@@ -1,1 +1,1 @@
-"""Label stacks and tables on disk, and the formats of other programs."""
+"""Write label stacks, in our own formats and in those of other programs."""

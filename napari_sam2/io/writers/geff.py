@@ -1,4 +1,4 @@
-"""Tracks as a graph: GEFF (Graph Exchange File Format), by its own package (the extra "geff")."""
+"""GEFF (Graph Exchange File Format): tracks as a graph, written by its own package."""
 
 from __future__ import annotations
 
@@ -8,75 +8,70 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from napari_sam2.core.errors import OutputError
+from napari_sam2.core.atomic import write_atomically
+from napari_sam2.core.extras import GEFF, import_extra
 from napari_sam2.core.stack import Spacing
-from napari_sam2.io.atomic import write_atomically
 
 
 def write_geff(
     path: Path, objects: pd.DataFrame, tracks: pd.DataFrame, spacing: Spacing, *, along: str
 ) -> None:
-    """A node for each row of `objects`, an edge from each to the same track's next one, and from a mother's last to her daughters' first.
+    """Write the tables of objects and tracks as a graph.
 
-    Node properties: `t`, `z`, `y`, `x` in pixels with their scale, `track`, `area_px`. Raises
-    OutputError where the package is missing.
+    Each row of `objects` is a node. An edge leads from each node to the next one of its track, and
+    from the last node of a parent to the first nodes of its daughters. The properties of nodes are
+    `t` or `z` (`along`), `y`, `x`, `track` and `area_px`; the axes have their scale.
+
+    Raises MissingPackageError if the extra "geff" is not installed.
     """
-    try:
-        from geff import GeffMetadata
-        from geff.core_io import write_arrays
-        from geff_spec import Axis
-    except ImportError as error:
-        raise OutputError(
-            'tracks as GEFF need the package geff: pip install "napari-sam2[geff]"'
-        ) from error
-    rows = objects.sort_values(["frame", "track"], kind="stable").reset_index(drop=True)
-    scales = {
-        along: spacing.t_s if along == "t" else spacing.z_um,
-        "y": spacing.y_um,
-        "x": spacing.x_um,
+    geff = import_extra("geff", GEFF, "GEFF")
+    nodes = objects.sort_values(["frame", "track"], kind="stable").reset_index(drop=True)
+    columns = {along: "frame", "y": "y", "x": "x", "track": "track", "area_px": "area_px"}
+    properties = {
+        name: {"values": nodes[column].to_numpy(), "missing": None}
+        for name, column in columns.items()
     }
-    axes = []
-    for name, scale in scales.items():
-        unit = (
-            ("frame" if scale is None else "second")
-            if name == "t"
-            else ("pixel" if scale is None else "micrometer")
-        )
-        axes.append(
-            Axis(name=name, type="time" if name == "t" else "space", unit=unit, scale=scale)
-        )
-    columns = {
-        along: rows["frame"],
-        "y": rows["y"],
-        "x": rows["x"],
-        "track": rows["track"],
-        "area_px": rows["area_px"],
-    }
-    properties: Any = {
-        name: {"values": values.to_numpy(), "missing": None} for name, values in columns.items()
-    }
+    metadata = geff.GeffMetadata(
+        directed=True,
+        axes=_make_axes(spacing, along),
+        node_props_metadata={},
+        edge_props_metadata={},
+    )
     with write_atomically(path) as part:
-        write_arrays(
+        import_extra("geff.core_io", GEFF, "GEFF").write_arrays(
             part,
-            np.arange(len(rows), dtype=np.uint64),
+            np.arange(len(nodes), dtype=np.uint64),
             properties,
-            _find_edges(rows, tracks),
+            _find_edges(nodes, tracks),
             None,
-            GeffMetadata(directed=True, axes=axes, node_props_metadata={}, edge_props_metadata={}),
+            metadata,
             zarr_format=3,
         )
 
 
+def _make_axes(spacing: Spacing, along: str) -> list[Any]:
+    make_axis = import_extra("geff_spec", GEFF, "GEFF").Axis
+    scales = {"t": spacing.t_s, "z": spacing.z_um, "y": spacing.y_um, "x": spacing.x_um}
+    axes = []
+    for name in (along, "y", "x"):
+        scale = scales[name]
+        if name == "t":
+            kind, unit = "time", "frame" if scale is None else "second"
+        else:
+            kind, unit = "space", "pixel" if scale is None else "micrometer"
+        axes.append(make_axis(name=name, type=kind, unit=unit, scale=scale))
+    return axes
+
+
 def _find_edges(nodes: pd.DataFrame, tracks: pd.DataFrame) -> np.ndarray:
-    """(n, 2) indices of rows: from, to."""
-    first = nodes.reset_index().groupby("track")["index"].first()
-    last = nodes.reset_index().groupby("track")["index"].last()
-    after = nodes.reset_index().groupby("track")["index"].shift(-1)
-    within = [(here, int(there)) for here, there in enumerate(after) if pd.notna(there)]
-    divided = tracks.dropna(subset=["parent"])
+    """(n, 2) edges, from and to, as indices of rows."""
+    indices = nodes.reset_index().groupby("track")["index"]
+    first, last, following = indices.first(), indices.last(), indices.shift(-1)
+    within = [(start, int(end)) for start, end in enumerate(following) if pd.notna(end)]
+    daughters = tracks.dropna(subset=["parent"])
     across = [
-        (int(last[parent]), int(first[child]))
-        for child, parent in zip(divided["track"], divided["parent"], strict=True)
+        (int(last[parent]), int(first[daughter]))
+        for daughter, parent in zip(daughters["track"], daughters["parent"], strict=True)
         if parent in last
     ]
     return np.array(within + across, dtype=np.uint64).reshape(-1, 2)

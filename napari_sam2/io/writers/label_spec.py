@@ -1,9 +1,10 @@
-"""LabelSpec: what a label stack on disk is going to be, and which of its planes have come."""
+"""The layout of a label stack that is to be written, and checks against it."""
 
 from __future__ import annotations
 
 from collections.abc import Set
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,19 @@ from napari_sam2.core.stack import Spacing, Video
 
 @dataclass(frozen=True)
 class LabelSpec:
-    """Axes ("zyx" or "tyx"), shape (frames, H, W), type and spacing of a label stack."""
+    """The layout of a label stack.
+
+    Parameters
+    ----------
+    axes
+        "zyx" or "tyx".
+    shape
+        (frames, H, W).
+    dtype
+        An unsigned integer type.
+    spacing
+        µm and s.
+    """
 
     axes: str
     shape: tuple[int, int, int]
@@ -35,12 +48,15 @@ class LabelSpec:
 
     @classmethod
     def of(cls, video: Video, max_track: int) -> LabelSpec:
-        """Labels of all frames of `video`, of the smaller of uint16 and uint32 that holds `max_track`."""
+        """The layout for all frames of `video`; uint16 if `max_track` fits, else uint32."""
         dtype = np.uint16 if max_track <= np.iinfo(np.uint16).max else np.uint32
         return cls(video.axes, video.shape, np.dtype(dtype), video.spacing)
 
     def convert_plane(self, frame: int, plane: np.ndarray, written_frames: Set[int]) -> np.ndarray:
-        """`plane` in the type of the labels; raises LabelsError where it does not fit, or its frame came before."""
+        """The plane in the type of the labels.
+
+        Raises LabelsError if its shape or values do not fit, or its frame was written before.
+        """
         if not 0 <= frame < self.shape[0] or frame in written_frames:
             raise LabelsError(
                 f"expected each of the frames 0 to {self.shape[0] - 1} once", frame=frame
@@ -53,17 +69,26 @@ class LabelSpec:
         low, high = int(plane.min()), int(plane.max())
         if low < 0 or high > np.iinfo(self.dtype).max:
             raise LabelsError(
-                f"holds labels from {low} to {high}: {self.dtype} goes from 0 to "
-                f"{np.iinfo(self.dtype).max}",
+                f"contains labels from {low} to {high}: expected 0 to {np.iinfo(self.dtype).max}, "
+                f"the range of {self.dtype}",
                 frame=frame,
             )
         return plane.astype(self.dtype, copy=False)
 
     def check_complete(self, written_frames: Set[int]) -> None:
-        """Raise LabelsError unless all frames have come."""
+        """Raise LabelsError unless all frames were written."""
         missing = sorted(set(range(self.shape[0])) - set(written_frames))
         if missing:
             raise LabelsError(
                 f"{len(missing)} of {self.shape[0]} frames were not written, {missing[0]} the "
                 "first: put every frame once"
             )
+
+
+def check_label_shape(labels: np.ndarray, expected: tuple[int, ...], image: Path) -> None:
+    """Raise LabelsError unless labels have the shape of the image they belong to."""
+    if labels.shape != expected:
+        raise LabelsError(
+            f"labels of shape {labels.shape!r}: expected {expected!r}, the shape of {image}; give "
+            "the image that the labels were made on"
+        )

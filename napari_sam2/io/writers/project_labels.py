@@ -1,4 +1,4 @@
-"""KeptLabels: the label stack of a project, written frame by frame as results arrive, whatever happens in between."""
+"""The label stack of a project: written frame by frame, complete after every frame."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import zarr
 
+from napari_sam2.core.atomic import convert_write_errors, remove_path, write_atomically
 from napari_sam2.core.errors import LabelsError
-from napari_sam2.io.atomic import convert_write_errors, remove_path, write_atomically
 from napari_sam2.io.writers.label_spec import LabelSpec
 from napari_sam2.io.writers.zarr_sink import create_label_array
 
@@ -18,9 +18,9 @@ LABELS_NAME = "labels.ome.zarr"
 
 
 class ProjectLabels:
-    """``labels.ome.zarr`` in a folder: frames that never came are empty.
+    """``labels.ome.zarr`` in a folder; frames that were never written are empty.
 
-    A frame's chunks are replaced one by one, each whole.
+    If the process is killed, every chunk is either the old or the new one.
     """
 
     def __init__(self, folder: Path, spec: LabelSpec) -> None:
@@ -30,23 +30,26 @@ class ProjectLabels:
         self._array: Any = None
 
     def put(self, frame: int, plane: np.ndarray) -> bool:
-        """Write the (H, W) labels of a frame, unless that is what was written last; whether anything was."""
+        """Write the (H, W) labels of a frame if they differ from those written last.
+
+        Returns whether anything was written.
+        """
         if plane.shape != self._spec.shape[1:]:
             raise LabelsError(
                 f"label plane of shape {plane.shape!r}: expected {self._spec.shape[1:]!r}",
                 frame=frame,
             )
         labels = np.ascontiguousarray(plane, self._spec.dtype)
-        found = zlib.crc32(labels.tobytes())
-        if self._checksums.get(frame) == found:
+        checksum = zlib.crc32(labels.tobytes())
+        if self._checksums.get(frame) == checksum:
             return False
         with convert_write_errors(self.path):
             self._open_array()[frame] = labels
-        self._checksums[frame] = found
+        self._checksums[frame] = checksum
         return True
 
     def get(self, frame: int) -> np.ndarray:
-        """The (H, W) labels of a frame as they were written last; zeros where none were."""
+        """The (H, W) labels of a frame as written last; zeros if it was never written."""
         return np.asarray(self._open_array()[frame])
 
     def _open_array(self) -> Any:
@@ -60,7 +63,7 @@ class ProjectLabels:
         return self._array
 
     def _open_existing(self) -> Any:
-        """The array on disk where it is one of these labels, else None."""
+        """The array on disk if it has the layout of these labels, else None."""
         try:
             array: Any = zarr.open_array(self.path / "0", mode="r+")
         except (OSError, ValueError, KeyError):

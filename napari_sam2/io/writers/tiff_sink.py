@@ -1,4 +1,4 @@
-"""OmeTiffSink: label planes in any order into a compressed OME-TIFF."""
+"""Write label planes, in any order, into a compressed OME-TIFF."""
 
 from __future__ import annotations
 
@@ -11,20 +11,24 @@ from typing import IO, Any
 import numpy as np
 from tifffile import TiffWriter
 
-from napari_sam2.io.atomic import convert_write_errors, get_part_path, remove_path, write_atomically
+from napari_sam2.core.atomic import (
+    convert_write_errors,
+    get_part_path,
+    remove_path,
+    write_atomically,
+)
 from napari_sam2.io.writers.label_spec import LabelSpec
 
-_MAX_CLASSIC_BYTES = (
-    2**32 - 2**25
-)  # a classic TIFF addresses 4 GiB; the rest is for its directories
-_PAGE_BYTES = 512  # one directory, generously
+# a classic TIFF addresses 4 GiB; 32 MiB of these are reserved for its directories
+_MAX_CLASSIC_BYTES = 2**32 - 2**25
+_PAGE_BYTES = 512  # an upper bound for the directory of a page
 
 
 class OmeTiffSink:
-    """``labels.ome.tif``: one zlib-compressed page a frame, spacing and interval in the OME metadata.
+    """``labels.ome.tif``: one zlib-compressed page a frame, with spacing in its metadata.
 
-    Planes are compressed as they come and kept in a file beside the final one; in memory is one
-    plane at a time.
+    Planes are compressed when they arrive and collected in a temporary file beside the final one;
+    one plane is in memory at a time.
     """
 
     def __init__(self, folder: Path, spec: LabelSpec) -> None:
@@ -36,7 +40,7 @@ class OmeTiffSink:
 
     @property
     def path(self) -> Path:
-        """What is there after a clean exit."""
+        """The file that exists after a successful exit."""
         return self._path
 
     def __enter__(self) -> OmeTiffSink:
@@ -53,31 +57,29 @@ class OmeTiffSink:
                     self._file.flush()
                     self._write_tiff(part)
         finally:
-            with suppress(
-                OSError
-            ):  # closing writes what is left over, and that there is no room was said already
+            # closing flushes; if the disk is full, an earlier write has already raised
+            with suppress(OSError):
                 self._file.close()
             remove_path(self._planes_path)
 
     def put(self, frame: int, plane: np.ndarray) -> None:
-        """Write the (H, W) label plane of one frame; every frame once, in any order."""
+        """Write the (H, W) labels of a frame; put every frame once, in any order."""
         assert self._file is not None, "a sink is used as a context manager"
         labels = self._spec.convert_plane(frame, plane, self._byte_ranges.keys())
         packed = zlib.compress(
             np.ascontiguousarray(labels, labels.dtype.newbyteorder("<")).tobytes()
         )
         with convert_write_errors(self._path):
-            place = self._file.seek(0, 2)
+            start = self._file.seek(0, 2)
             self._file.write(packed)
-        self._byte_ranges[frame] = (place, len(packed))
+        self._byte_ranges[frame] = (start, len(packed))
 
     def _write_tiff(self, part: Path) -> None:
         spec = self._spec
-        total = sum(length for _, length in self._byte_ranges.values()) + _PAGE_BYTES * len(
-            self._byte_ranges
-        )
+        n_bytes = sum(length + _PAGE_BYTES for _, length in self._byte_ranges.values())
+        is_big = n_bytes > _MAX_CLASSIC_BYTES
         x_um, y_um = spec.spacing.x_um, spec.spacing.y_um
-        with TiffWriter(part, bigtiff=total > _MAX_CLASSIC_BYTES, byteorder="<", ome=True) as tiff:
+        with TiffWriter(part, bigtiff=is_big, byteorder="<", ome=True) as tiff:
             tiff.write(
                 self._iterate_compressed(),
                 shape=spec.shape,
@@ -93,17 +95,18 @@ class OmeTiffSink:
     def _iterate_compressed(self) -> Iterator[bytes]:
         assert self._file is not None
         for frame in range(self._spec.shape[0]):
-            place, length = self._byte_ranges[frame]
-            self._file.seek(place)
+            start, length = self._byte_ranges[frame]
+            self._file.seek(start)
             yield self._file.read(length)
 
 
 def _make_ome_metadata(spec: LabelSpec) -> dict[str, Any]:
-    found: dict[str, Any] = {"axes": spec.axes.upper(), "Channel": {"Name": "labels"}}
+    metadata: dict[str, Any] = {"axes": spec.axes.upper(), "Channel": {"Name": "labels"}}
     for axis in "xyz":
         value = getattr(spec.spacing, f"{axis}_um")
         if value is not None and axis in spec.axes:
-            found |= {f"PhysicalSize{axis.upper()}": value, f"PhysicalSize{axis.upper()}Unit": "µm"}
+            key = f"PhysicalSize{axis.upper()}"
+            metadata |= {key: value, f"{key}Unit": "µm"}
     if spec.spacing.t_s is not None and "t" in spec.axes:
-        found |= {"TimeIncrement": spec.spacing.t_s, "TimeIncrementUnit": "s"}
-    return found
+        metadata |= {"TimeIncrement": spec.spacing.t_s, "TimeIncrementUnit": "s"}
+    return metadata

@@ -1,4 +1,4 @@
-"""OmeZarrSink: label planes in any order into an OME-Zarr 0.5 label image."""
+"""Write label planes, in any order, into an OME-Zarr 0.5 label image."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ import numpy as np
 from yaozarrs import v05
 from yaozarrs.write.v05 import prepare_image
 
-from napari_sam2.io.atomic import convert_write_errors, get_part_path, move_into_place, remove_path
+from napari_sam2.core.atomic import (
+    convert_write_errors,
+    get_part_path,
+    move_into_place,
+    remove_path,
+)
 from napari_sam2.io.writers.label_spec import LabelSpec
 
-_CHUNK_PX = 1024  # pixels a side
+CHUNK_PX = 1024
+"""Largest side of a chunk of labels in y and x."""
 
 _Axis = v05.SpaceAxis | v05.TimeAxis | v05.ChannelAxis | v05.CustomAxis
 
 
 class OmeZarrSink:
-    """``labels.ome.zarr``: one resolution, one chunk or more a frame, with axes, units, scale and image-label metadata."""
+    """``labels.ome.zarr``: one resolution, with axes, units, scale and image-label metadata."""
 
     def __init__(self, folder: Path, spec: LabelSpec) -> None:
         self._path = Path(folder) / "labels.ome.zarr"
@@ -29,7 +35,7 @@ class OmeZarrSink:
 
     @property
     def path(self) -> Path:
-        """What is there after a clean exit."""
+        """The store that exists after a successful exit."""
         return self._path
 
     def __enter__(self) -> OmeZarrSink:
@@ -52,7 +58,7 @@ class OmeZarrSink:
             remove_path(self._part_path)
 
     def put(self, frame: int, plane: np.ndarray) -> None:
-        """Write the (H, W) label plane of one frame; every frame once, in any order."""
+        """Write the (H, W) labels of a frame; put every frame once, in any order."""
         assert self._array is not None, "a sink is used as a context manager"
         labels = self._spec.convert_plane(frame, plane, self._written_frames)
         with convert_write_errors(self._path):
@@ -60,22 +66,19 @@ class OmeZarrSink:
         self._written_frames.add(frame)
 
     def _create_array(self) -> Any:
-        """An array of zeros with its metadata, in the part folder."""
+        """Create the array of zeros and its metadata under a temporary name."""
         remove_path(self._part_path)
         return create_label_array(self._part_path, self._spec)
 
 
 def create_label_array(path: Path, spec: LabelSpec) -> Any:
-    """A new label image at `path`: a zarr array of zeros, (frames, H, W), with its metadata."""
-    frames, height, width = spec.shape
-    chunks = (1, min(height, _CHUNK_PX), min(width, _CHUNK_PX))
-    return prepare_image(
-        path,
-        _make_image_metadata(spec),
-        ((frames, height, width), spec.dtype),
-        chunks=chunks,
-        writer="zarr",
-    )[1]["0"]
+    """Create a label image at `path`, and return its zarr array of zeros, (frames, H, W)."""
+    _, height, width = spec.shape
+    chunks = (1, min(height, CHUNK_PX), min(width, CHUNK_PX))
+    _, arrays = prepare_image(
+        path, _make_image_metadata(spec), (spec.shape, spec.dtype), chunks=chunks, writer="zarr"
+    )
+    return arrays["0"]
 
 
 def _make_image_metadata(spec: LabelSpec) -> v05.LabelImage:
@@ -99,7 +102,7 @@ def _make_image_metadata(spec: LabelSpec) -> v05.LabelImage:
 
 
 def _make_axis(letter: str, *, has_unit: bool) -> _Axis:
-    """An axis with its unit, or without one where the spacing is not known."""
+    """An axis with its unit, or without one if the spacing is unknown."""
     if letter == "t":
         return v05.TimeAxis(name="t", unit="second" if has_unit else None)
     return v05.SpaceAxis(name=letter, unit="micrometer" if has_unit else None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from napari_sam2.core.errors import LabelsError
+from napari_sam2.core.errors import MeasurementError
 
 _COUNT_COLUMNS = ["frame", "category", "n"]
 
@@ -18,12 +18,12 @@ def compute_count_errors(predicted: pd.DataFrame, truth: pd.DataFrame) -> pd.Dat
 
     Raises
     ------
-    LabelsError
+    MeasurementError
         A table without the columns of ``counts.csv``.
     """
     for table in (predicted, truth):
         if not {*_COUNT_COLUMNS} <= {*table.columns}:
-            raise LabelsError(
+            raise MeasurementError(
                 f"table of counts with columns {list(table.columns)!r}: expected {_COUNT_COLUMNS!r}"
             )
     keys = ["frame", "category"]

@@ -1,4 +1,4 @@
-"""The measures of the Cell Tracking Challenge, by its Python package (py-ctcmetrics; the extra "evaluate")."""
+"""The measures of the Cell Tracking Challenge, computed by its package py-ctcmetrics."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam2.core.errors import LabelsError
+from napari_sam2.core.extras import EVALUATE, import_extra
 from napari_sam2.measurement.evaluation.matching import LabelOverlap
 from napari_sam2.measurement.lineage import find_branches
 
 MEASURES = ("SEG", "DET", "TRA", "LNK", "CHOTA", "BC")
-# of an object of the truth: more than that must be covered for it to be found (Maška et al. 2014)
+# an object of the truth is detected if more than this part of it is covered (Maška et al. 2014)
 _MIN_COVERAGE = 0.5
 _REPORTED = ("SEG", "DET", "TRA", "LNK", "CHOTA", "gt_divisions")
 
@@ -23,47 +23,55 @@ def compute_ctc_measures(
     predicted_parents: Mapping[int, int] | None = None,
     truth_parents: Mapping[int, int] | None = None,
 ) -> dict[str, float]:
-    """SEG, DET, TRA, LNK, CHOTA, BC(0) to BC(3), and how many divisions there are, were found (within i frames) and made up.
+    """The measures of the Cell Tracking Challenge, by name.
 
-    NaN where there is nothing to measure: no object in the truth, or no division. Without any
-    predicted object DET, TRA and SEG are 0.
+    Parameters
+    ----------
+    overlaps
+        Of all frames in order.
+    predicted_parents, truth_parents
+        The parent of each track that has one.
+
+    Returns
+    -------
+    SEG, DET, TRA, LNK, CHOTA, the number of divisions in the truth, and for i = 0 to 3 the branching
+    correctness BC(i) and the numbers of true, false and missed divisions within i frames. A measure
+    is NaN if the truth has no object or no division to measure. Without any predicted object, SEG,
+    DET and TRA are 0.
 
     Raises
     ------
     LabelsError
-        Parents that do not fit, or py-ctcmetrics not installed.
+        If parents do not fit the labels.
+    MissingPackageError
+        If the extra "evaluate" is not installed.
     """
     names = [
         *_REPORTED,
         *(f"{kind}({i})" for i in range(4) for kind in ("BC", "tp_div", "fp_div", "fn_div")),
     ]
-    nothing = dict.fromkeys(names, math.nan)
+    unknown = dict.fromkeys(names, math.nan)
     if not any(overlap.truth.size for overlap in overlaps):
-        return nothing
+        return unknown
     if not any(overlap.predicted.size for overlap in overlaps):
-        return nothing | {"SEG": 0.0, "DET": 0.0, "TRA": 0.0}
-    found = _run_ctc_metrics(
+        return unknown | {"SEG": 0.0, "DET": 0.0, "TRA": 0.0}
+    measures = _run_ctc_metrics(
         _make_branch_rows([overlap.predicted for overlap in overlaps], predicted_parents),
         _make_branch_rows([overlap.truth for overlap in overlaps], truth_parents),
         _collect_matches(overlaps),
     )
-    return {name: math.nan if found.get(name) is None else float(found[name]) for name in names}
+    known = {name: float(measures[name]) for name in names if measures.get(name) is not None}
+    return unknown | known
 
 
 def _run_ctc_metrics(
     predicted: np.ndarray, truth: np.ndarray, matches: dict[str, Any]
 ) -> dict[str, Any]:
-    try:
-        from ctc_metrics.scripts.evaluate import calculate_metrics
-    except ImportError as error:
-        raise LabelsError(
-            "the measures of the Cell Tracking Challenge need py-ctcmetrics: pip install "
-            '"napari-sam2[evaluate]"'
-        ) from error
-    found: dict[str, Any] = calculate_metrics(
+    package = import_extra("ctc_metrics.scripts.evaluate", EVALUATE, "the Cell Tracking Challenge")
+    measures: dict[str, Any] = package.calculate_metrics(
         predicted, truth, dict(matches), dict(matches), [*MEASURES], 1
     )
-    return found
+    return measures
 
 
 def _make_branch_rows(ids: Sequence[np.ndarray], parents: Mapping[int, int] | None) -> np.ndarray:
@@ -75,7 +83,7 @@ def _make_branch_rows(ids: Sequence[np.ndarray], parents: Mapping[int, int] | No
 
 
 def _collect_matches(overlaps: Sequence[LabelOverlap]) -> dict[str, Any]:
-    """What the package wants to know of every frame: labels, and for each covered object of the truth what covers it."""
+    """The input of the package: the labels of all frames, and the pairs of covered objects."""
     columns: dict[str, list[list[Any]]] = {
         name: [] for name in ("labels_ref", "labels_comp", "mapped_ref", "mapped_comp", "ious")
     }

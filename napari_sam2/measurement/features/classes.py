@@ -1,4 +1,4 @@
-"""Classes: a category for each track, by rules on its features or by a classifier taught with a few of them."""
+"""Classes: a category for each track, by rules on its features or by a trained classifier."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from napari_sam2.core.errors import LabelsError
+from napari_sam2.core.errors import MeasurementError
+from napari_sam2.core.extras import CLASSES, import_extra
 
 _OPERATORS: dict[str, Callable[[Any, float], Any]] = {
     ">=": operator.ge,
@@ -30,47 +31,51 @@ _N_TREES = 100
 
 @dataclass(frozen=True)
 class CategoryRule:
-    """What a track must be to be of a category: all of its conditions, each ``feature operator number``, joined by "and"."""
+    """The conditions that a track of a category fulfils, each (feature, operator, number)."""
 
     category: str
     conditions: tuple[tuple[str, str, float], ...]
 
     @classmethod
     def of(cls, category: str, text: str) -> CategoryRule:
-        """From ``area_px > 500 and mean_c1 < 1e3``.
+        """Parse a rule like ``area_px > 500 and mean_c1 < 1e3``.
 
-        Raises LabelsError for what is no such thing.
+        Raises MeasurementError if the text is not a rule.
         """
-        found = []
+        conditions = []
         for part in re.split(r"\band\b", text):
             match = _CONDITION.fullmatch(part)
             if match is None:
-                raise LabelsError(
+                raise MeasurementError(
                     f"rule {text!r} for {category!r}: expected conditions like 'area_px > 500', "
                     "joined by 'and'"
                 )
-            found.append((match[1], match[2], float(match[3])))
-        return cls(category, tuple(found))
+            conditions.append((match[1], match[2], float(match[3])))
+        return cls(category, tuple(conditions))
 
     def matches(self, features: pd.DataFrame) -> pd.Series[bool]:
-        """By row.
+        """Whether each row fulfils all conditions; an empty feature fulfils none.
 
-        A feature that is empty fulfils nothing. Raises LabelsError for a feature that is not there.
+        Raises MeasurementError if a feature is not in the table.
         """
         unknown = [name for name, _, _ in self.conditions if name not in features.columns]
         if unknown:
-            raise LabelsError(
-                f"rule for {self.category!r} asks for {unknown!r}: expected some of "
+            raise MeasurementError(
+                f"rule for {self.category!r} uses {unknown!r}: expected some of "
                 f"{list(features.columns)!r}"
             )
-        held = pd.Series(True, index=features.index)
+        fulfilled = pd.Series(True, index=features.index)
         for name, sign, number in self.conditions:
-            held &= features[name].notna() & _OPERATORS[sign](features[name], number)
-        return held
+            fulfilled &= features[name].notna() & _OPERATORS[sign](features[name], number)
+        return fulfilled
 
 
 def compute_track_features(objects: pd.DataFrame) -> pd.DataFrame:
-    """Index `track`; the mean over its frames of every number in the table `objects` that says what it is like, not where it is."""
+    """The mean features of each track over its frames, with the index `track`.
+
+    Features are the numeric columns of the table of objects, except identities, positions and the
+    score.
+    """
     names = [
         name
         for name in objects.columns
@@ -80,49 +85,58 @@ def compute_track_features(objects: pd.DataFrame) -> pd.DataFrame:
 
 
 def classify_by_rules(objects: pd.DataFrame, rules: list[CategoryRule]) -> dict[int, str]:
-    """Category by track: of the first rule that holds; the one it has where none does."""
+    """Category by track: that of the first rule that matches, else its present category."""
     features = compute_track_features(objects)
-    found = _get_categories(objects)
+    categories = _get_categories(objects)
     for rule in reversed(rules):
-        found |= {int(track): rule.category for track in features.index[rule.matches(features)]}
-    return found
+        matching = features.index[rule.matches(features)]
+        categories |= {int(track): rule.category for track in matching}
+    return categories
 
 
 def classify_by_examples(objects: pd.DataFrame, examples: Mapping[int, str]) -> dict[int, str]:
-    """Category by track, by a random forest (scikit-learn, the extra "classes") taught with the tracks in `examples`; they keep theirs.
+    """Category by track, predicted by a random forest that is trained on examples.
 
-    Features that are empty for any track are left out. Always the same for the same table.
+    Features that are empty for any track are not used. The result is reproducible.
+
+    Parameters
+    ----------
+    examples
+        Category by track, of at least two categories; these tracks keep their category.
 
     Raises
     ------
-    LabelsError
-        Fewer than two categories, tracks that are not in the table, or scikit-learn not installed.
+    MeasurementError
+        If there are fewer than two categories, or a track is not in the table.
+    MissingPackageError
+        If the extra "classes" is not installed.
     """
     features = compute_track_features(objects).dropna(axis=1)
-    unknown = sorted(set(examples) - set(features.index))
-    if unknown or len(set(examples.values())) < 2:
-        wrong = (
-            f"tracks {unknown!r} are not in the table"
-            if unknown
-            else f"examples of {sorted(set(examples.values()))!r} alone"
-        )
-        raise LabelsError(f"{wrong}: expected tracks of the table, of at least two categories")
-    try:
-        from sklearn.ensemble import RandomForestClassifier
-    except ImportError as error:
-        raise LabelsError(
-            'a classifier needs scikit-learn: pip install "napari-sam2[classes]"'
-        ) from error
-    forest = RandomForestClassifier(n_estimators=_N_TREES, random_state=0, class_weight="balanced")
+    _check_examples(examples, features)
+    ensemble = import_extra("sklearn.ensemble", CLASSES, "a classifier")
+    forest = ensemble.RandomForestClassifier(
+        n_estimators=_N_TREES, random_state=0, class_weight="balanced"
+    )
     forest.fit(features.loc[list(examples)].to_numpy(), np.array(list(examples.values())))
-    told = forest.predict(features.to_numpy())
-    return {
-        int(track): str(category) for track, category in zip(features.index, told, strict=True)
-    } | dict(examples)
+    predicted = forest.predict(features.to_numpy())
+    categories = zip(features.index, predicted, strict=True)
+    return {int(track): str(category) for track, category in categories} | dict(examples)
+
+
+def _check_examples(examples: Mapping[int, str], features: pd.DataFrame) -> None:
+    unknown = sorted(set(examples) - set(features.index))
+    categories = sorted(set(examples.values()))
+    if unknown:
+        problem = f"tracks {unknown!r} are not in the table"
+    elif len(categories) < 2:
+        problem = f"examples of the categories {categories!r} only"
+    else:
+        return
+    raise MeasurementError(f"{problem}: expected tracks of the table, of at least two categories")
 
 
 def set_categories(table: pd.DataFrame, categories: Mapping[int, str]) -> pd.DataFrame:
-    """The table `objects` or `tracks` with these categories, by track; the others keep theirs."""
+    """The table of objects or tracks with new categories by track; other tracks keep theirs."""
     new = table["track"].map(dict(categories)).astype("string")
     return table.assign(category=new.fillna(table["category"]).astype("string"))
 

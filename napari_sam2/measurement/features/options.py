@@ -1,4 +1,4 @@
-"""Scope: what is measured beyond the fixed columns, and how."""
+"""Options: which columns are measured beyond the fixed ones, and how."""
 
 from __future__ import annotations
 
@@ -9,19 +9,32 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam2.core.errors import LabelsError
+from napari_sam2.core.errors import MeasurementError
 
 SPOT_SIGMA_PX = 1.5
-"""Spread of a spot that the microscope cannot resolve, at the sampling people use (two to three pixels per resolution)."""
+"""Spread of an unresolved spot at the usual sampling, two to three pixels per resolution."""
+
 SPOT_MIN_SNR = 5.0
-"""How many times the noise a spot's response is above its surroundings (a false one in some million pixels of noise)."""
+"""Response of a spot in units of the noise: one false spot in some million pixels of noise."""
 
 
 @dataclass(frozen=True)
 class SpotOptions:
-    """Spots inside objects: `sigma_px` is their spread in the plane, `sigma_z` that along z in planes, `min_snr` their least height.
+    """How spots inside objects are detected.
 
-    Raises LabelsError for a spread that is no length.
+    Parameters
+    ----------
+    sigma_px
+        Spread of a spot in the plane, in pixels.
+    sigma_z
+        Spread of a spot along z, in planes.
+    min_snr
+        Smallest response of a spot, in units of the noise.
+
+    Raises
+    ------
+    MeasurementError
+        If a value is not a number above 0.
     """
 
     sigma_px: float = SPOT_SIGMA_PX
@@ -32,28 +45,30 @@ class SpotOptions:
         for name in ("sigma_px", "sigma_z", "min_snr"):
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
-                raise LabelsError(f"{name} of spots is {value!r}: expected a number above 0")
+                raise MeasurementError(f"{name} of spots is {value!r}: expected a number above 0")
 
 
 @dataclass(frozen=True, eq=False)
 class MeasurementOptions:
-    """What is measured beyond the fixed columns; all of it where nothing else is said.
+    """What is measured beyond the fixed columns; by default everything.
+
+    Columns that are not measured are empty.
 
     Parameters
     ----------
     shape, colocalisation
-        Whether shapes, and pairs of channels, are measured.
+        Whether to measure shapes, and pairs of channels.
     spots
-        How spots are found; None: they are not looked for, and their columns are empty.
+        How to detect spots; None: not measured.
     cytoplasm_px
-        Reach of the ring around an object that stands for its cytoplasm, in pixels; None: not
+        Reach in pixels of the ring around a nucleus that represents its cytoplasm; None: not
         measured.
     cells
-        Label planes of whole cells, (frames, H, W) or a callable by frame; the cytoplasm of an
-        object is then the cell that holds most of it, without any object.
+        Label planes of whole cells, (frames, H, W) or a callable by frame; the cytoplasm of a
+        nucleus is then the cell that contains most of it.
     saturation
-        Grey value by channel from which on a pixel is saturated; the largest one of the type where
-        not given (a 12-bit camera in a 16-bit file: 4095). Floats have none.
+        Smallest saturated grey value by channel, such as 4095 for a 12-bit camera. Default: the
+        largest value of the type; floats have none.
     """
 
     shape: bool = True
@@ -64,7 +79,7 @@ class MeasurementOptions:
     saturation: Mapping[int, float] = field(default_factory=dict)
 
     def get_saturation_level(self, channel: int, dtype: np.dtype[Any]) -> float | None:
-        """The grey value of saturation of a channel; None where nobody knows."""
+        """The smallest saturated grey value of a channel; None if unknown."""
         if channel in self.saturation:
             return self.saturation[channel]
         return float(np.iinfo(dtype).max) if dtype.kind in "ui" else None

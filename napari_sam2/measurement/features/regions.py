@@ -1,4 +1,4 @@
-"""Regions: where the objects of one label plane are, and the ring of background around each."""
+"""The objects of a label plane: their pixels, boxes, centroids and background rings."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from skimage.measure import regionprops_table
 from skimage.util import map_array
 
 RING_GAP_PX = 2
-"""Pixels left out next to an object: the blur of its own edge."""
+"""Distance between an object and its background ring, because its edge is blurred."""
+
 RING_REACH_PX = 7
-"""How far from the object the ring of background reaches."""
+"""Distance from an object to the outer edge of its background ring."""
 
 Box = tuple[slice, slice]
 
@@ -25,17 +26,19 @@ class LabelRegions:
     Parameters
     ----------
     ids
-        (n,) label values, ascending; `area_px`, `y`, `x` (centroid, from the centre of the first
-        pixel) are in this order.
+        (n,) label values, ascending.
     codes
-        (H, W): 0 is background, k + 1 the object ``ids[k]``. So large label values cost no memory.
+        (H, W): 0 is the background, k + 1 the object ``ids[k]``, so that large label values cost no
+        memory.
+    area_px, y, x
+        (n,) areas, and centroids from the centre of the first pixel.
     rings
-        Per object the flat indices of its ring: pixels of no object that lie more than
-        `RING_GAP_PX` and at most `RING_REACH_PX` from its nearest pixel. Empty where neighbours or
-        the edge leave nothing.
+        The flat indices of the background ring of each object: pixels of no object that are more
+        than `RING_GAP_PX` and at most `RING_REACH_PX` from its nearest pixel. Empty if neighbours
+        or the edge of the plane leave none.
     boxes
-        Per object the rows and columns it reaches over: work on an object is work on its box, so
-        that it costs the same however many others there are.
+        The rows and columns of each object. Measurements read only the box of an object, so that
+        their cost does not depend on the size of the plane.
     """
 
     ids: np.ndarray
@@ -48,19 +51,17 @@ class LabelRegions:
 
     @classmethod
     def of(cls, plane: np.ndarray) -> LabelRegions:
-        """The regions of an (H, W) plane of label values."""
+        """The objects of an (H, W) plane of label values."""
         ids = np.unique(plane)
         ids = ids[ids > 0]
         if not ids.size:
-            nothing = np.zeros(0)
-            return cls(
-                ids, np.zeros(plane.shape, np.int32), nothing.astype(np.int64), nothing, nothing, ()
-            )
+            codes, empty = np.zeros(plane.shape, np.int32), np.zeros(0)
+            return cls(ids, codes, empty.astype(np.int64), empty, empty, ())
         codes = map_array(
             np.require(plane, requirements="W"), ids, np.arange(1, ids.size + 1, dtype=np.int32)
         )
-        found = regionprops_table(codes, properties=("area", "centroid", "slice"))
-        boxes = tuple((box[0], box[1]) for box in found["slice"])
+        properties = regionprops_table(codes, properties=("area", "centroid", "slice"))
+        boxes = tuple((box[0], box[1]) for box in properties["slice"])
         rings = tuple(
             find_ring_pixels(
                 codes, code, box, min_distance_px=RING_GAP_PX, max_distance_px=RING_REACH_PX
@@ -70,9 +71,9 @@ class LabelRegions:
         return cls(
             ids,
             codes,
-            found["area"].astype(np.int64),
-            found["centroid-0"],
-            found["centroid-1"],
+            properties["area"].astype(np.int64),
+            properties["centroid-0"],
+            properties["centroid-1"],
             rings,
             boxes,
         )
@@ -81,11 +82,11 @@ class LabelRegions:
         return int(self.ids.size)
 
     def get_mask(self, index: int) -> np.ndarray:
-        """(h, w) bool: the object ``ids[index]`` within its box."""
+        """The (h, w) mask of the object ``ids[index]`` within its box."""
         return np.asarray(self.codes[self.boxes[index]] == index + 1)
 
     def get_values(self, index: int, plane: np.ndarray) -> np.ndarray:
-        """(area,) values of an (H, W) plane on the pixels of the object ``ids[index]``, row by row."""
+        """The (area,) values of an (H, W) plane on the object ``ids[index]``, row by row."""
         return np.asarray(plane[self.boxes[index]][self.get_mask(index)])
 
 
@@ -97,7 +98,11 @@ def find_ring_pixels(
     min_distance_px: float,
     max_distance_px: int,
 ) -> np.ndarray:
-    """Flat indices of the pixels of no object that lie more than `min_distance_px` and at most `max_distance_px` pixels from the object `code`."""
+    """The flat indices of the pixels of no object in a ring around the object `code`.
+
+    The ring is more than `min_distance_px` and at most `max_distance_px` from the object; `box` are
+    the rows and columns of the object.
+    """
     top, left = (max(0, side.start - max_distance_px) for side in box)
     crop = codes[top : box[0].stop + max_distance_px, left : box[1].stop + max_distance_px]
     distance = ndimage.distance_transform_edt(crop != code)

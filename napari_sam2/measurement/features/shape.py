@@ -1,4 +1,4 @@
-"""Shapes of objects on one plane, by scikit-image's regionprops."""
+"""Shapes of objects on one plane, measured by scikit-image's regionprops."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ SKIMAGE_LENGTHS = {
     "major_axis": "axis_major_length",
     "minor_axis": "axis_minor_length",
 }
-"""Lengths by the name of their columns (with ``_px`` and ``_um``), and what scikit-image calls them."""
+"""scikit-image's name by name of column, without ``_px`` or ``_um``."""
+
 SHAPE_COLUMNS = {
     **{f"{name}_{unit}": "float64" for name in SKIMAGE_LENGTHS for unit in ("px", "um")},
     "orientation_rad": "float64",
@@ -29,39 +30,42 @@ SHAPE_COLUMNS = {
 
 
 def measure_shapes(regions: LabelRegions, spacing: Spacing) -> dict[str, np.ndarray]:
-    """`SHAPE_COLUMNS` of each region, (n,) each.
+    """`SHAPE_COLUMNS` of each object, (n,) each.
 
-    `perimeter`, `major_axis`, `minor_axis`, `orientation`, `eccentricity`, `solidity` as
-    scikit-image defines them; in µm only where pixels are known and square. `circularity` is 4 π
-    area / perimeter², 1 for a disc, empty for an object without perimeter. `parts` are the pieces
-    that do not touch, also not at corners; `holes` those of background inside. `on_edge`: it
-    touches the edge of the frame, so that part of it may not be seen.
+    `perimeter`, `major_axis`, `minor_axis`, `orientation`, `eccentricity` and `solidity` as in
+    scikit-image; in µm only if pixels are known to be square. `circularity` is 4 π area /
+    perimeter², 1 for a disc, empty for an object without perimeter. `parts` counts the pieces that
+    do not touch, not even at corners; `holes` the holes. `on_edge`: the object touches the edge of
+    the frame and may be incomplete.
     """
     if not len(regions):
         return {name: np.zeros(0) for name in SHAPE_COLUMNS}
-    found = regionprops_table(
+    properties = regionprops_table(
         regions.codes,
         properties=(*SKIMAGE_LENGTHS.values(), "orientation", "eccentricity", "solidity"),
     )
-    pixel = spacing.y_um if spacing.y_um is not None and spacing.y_um == spacing.x_um else None
+    is_square = spacing.y_um is not None and spacing.y_um == spacing.x_um
+    pixel_um = spacing.y_um if is_square else np.nan
     columns = {}
-    for name, theirs in SKIMAGE_LENGTHS.items():
-        columns[f"{name}_px"] = found[theirs]
-        columns[f"{name}_um"] = found[theirs] * (np.nan if pixel is None else pixel)
-    around = found["perimeter"]
+    for name, skimage_name in SKIMAGE_LENGTHS.items():
+        columns[f"{name}_px"] = properties[skimage_name]
+        columns[f"{name}_um"] = properties[skimage_name] * pixel_um
     columns |= {
-        "orientation_rad": found["orientation"],
-        "eccentricity": found["eccentricity"],
-        "solidity": found["solidity"],
+        "orientation_rad": properties["orientation"],
+        "eccentricity": properties["eccentricity"],
+        "solidity": properties["solidity"],
+        "circularity": _compute_circularity(regions.area_px, properties["perimeter"]),
     }
-    columns["circularity"] = np.divide(
-        4 * np.pi * regions.area_px, around**2, out=np.full(around.shape, np.nan), where=around > 0
-    )
     masks = [regions.get_mask(index) for index in range(len(regions))]
     columns["parts"] = np.array([ndimage.label(mask, np.ones((3, 3)))[1] for mask in masks])
     columns["holes"] = np.array([ndimage.label(~np.pad(mask, 1))[1] - 1 for mask in masks])
     columns["on_edge"] = np.array([_is_on_edge(box, regions.codes.shape) for box in regions.boxes])
     return columns
+
+
+def _compute_circularity(area: np.ndarray, perimeter: np.ndarray) -> np.ndarray:
+    unknown = np.full(perimeter.shape, np.nan)
+    return np.asarray(np.divide(4 * np.pi * area, perimeter**2, out=unknown, where=perimeter > 0))
 
 
 def _is_on_edge(box: tuple[slice, slice], shape: tuple[int, ...]) -> bool:

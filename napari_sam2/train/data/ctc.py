@@ -19,7 +19,7 @@ from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.errors import FileError, LabelsError
 from napari_sam2.core.stack import Video
 from napari_sam2.io.open import open_stack
-from napari_sam2.io.readers.lazy import convert_read_errors
+from napari_sam2.io.readers.files import convert_read_errors
 from napari_sam2.train.data.annotated import ReadOptions
 from napari_sam2.train.data.pairs import AnnotatedPlane, AnnotatedStack
 

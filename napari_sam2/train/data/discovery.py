@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 
 from napari_sam2.core.errors import FileError, LabelsError
-from napari_sam2.io.readers.folder import IMAGE_FILE_SUFFIXES, TIFF_SUFFIXES, natural_sort_key
+from napari_sam2.io.readers.folder import natural_sort_key
+from napari_sam2.io.readers.registry import PLANE_FILE_SUFFIXES
 from napari_sam2.io.readers.zarr import is_store
 from napari_sam2.train.data.annotated import ReadOptions, open_all_pairs, open_pairs
 from napari_sam2.train.data.ctc import is_ctc, open_ctc
@@ -24,8 +25,7 @@ _SUFFIXES = (
     ".ome.tiff",
     ".ome.zarr",
     ".zarr",
-    *TIFF_SUFFIXES,
-    *IMAGE_FILE_SUFFIXES,
+    *PLANE_FILE_SUFFIXES,
     ".npy",
 )
 

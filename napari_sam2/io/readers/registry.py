@@ -1,0 +1,101 @@
+"""Registry of image readers: which reader opens which file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from napari_sam2.core.errors import AxesError
+from napari_sam2.io.readers import (
+    dicom,
+    image_files,
+    microscopes,
+    movie,
+    nifti,
+    nrrd,
+    opened,
+    tiff,
+)
+from napari_sam2.io.readers.lazy import PlaneReader
+from napari_sam2.io.readers.opened import OpenedImage
+
+
+@dataclass(frozen=True)
+class ImageReader:
+    """A reader of one family of file formats.
+
+    Parameters
+    ----------
+    suffixes
+        Endings of file names, in lower case.
+    open_image
+        Opens a file at full resolution.
+    open_level
+        Opens one level of a pyramid; None if the format has no pyramids.
+    open_planes
+        Opens the planes of a file; files of a reader that has it can form a stack together.
+    recognises
+        Recognises a file whose name has another ending.
+    """
+
+    suffixes: tuple[str, ...]
+    open_image: Callable[[Path], OpenedImage]
+    open_level: Callable[[Path, int], OpenedImage] | None = None
+    open_planes: Callable[[Path], PlaneReader] | None = None
+    recognises: Callable[[Path], bool] | None = None
+
+    def open(self, path: Path, level: int = 0) -> OpenedImage:
+        """Open `level` of a file; raises AxesError if the format has only level 0."""
+        if self.open_level is not None:
+            return self.open_level(path, level)
+        check_single_level(path, level)
+        return self.open_image(path)
+
+
+READERS = (
+    ImageReader(
+        tiff.SUFFIXES,
+        tiff.open_tiff,
+        open_level=tiff.open_tiff,
+        open_planes=tiff.open_tiff_planes,
+    ),
+    ImageReader(
+        image_files.SUFFIXES,
+        image_files.open_image_file,
+        open_planes=image_files.open_image_file_planes,
+    ),
+    ImageReader((".npy",), opened.open_npy),
+    ImageReader(nifti.SUFFIXES, nifti.open_nifti),
+    ImageReader(nrrd.SUFFIXES, nrrd.open_nrrd),
+    ImageReader(movie.SUFFIXES, movie.open_movie),
+    ImageReader(microscopes.SUFFIXES, microscopes.open_microscope),
+    ImageReader(dicom.SUFFIXES, dicom.open_dicom, recognises=dicom.is_dicom),
+)
+"""All readers of single files; zarr stores are folders, see `io.readers.zarr`."""
+
+SUFFIXES = tuple(suffix for reader in READERS for suffix in reader.suffixes)
+"""The endings of all files that can be opened."""
+
+PLANE_FILE_SUFFIXES = tuple(
+    suffix for reader in READERS if reader.open_planes for suffix in reader.suffixes
+)
+"""The endings of the files that can form a stack together, in a folder or a glob."""
+
+
+def find_reader(path: Path) -> ImageReader | None:
+    """The reader of a file, by the ending of its name, else by its content; None if unknown."""
+    name = path.name.lower()
+    for reader in READERS:
+        if name.endswith(reader.suffixes):
+            return reader
+    for reader in READERS:
+        if reader.recognises is not None and reader.recognises(path):
+            return reader
+    return None
+
+
+def check_single_level(source: Path | str, level: int) -> None:
+    """Raise AxesError unless `level` is 0, the only level of an image without a pyramid."""
+    if level:
+        raise AxesError(f"level {level!r}: {source} has only level 0")
