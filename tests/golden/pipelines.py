@@ -1,0 +1,421 @@
+"""Drive the counting pipelines of the package: the only file here that knows the code's names.
+
+The cases and the golden files speak of scenes, options and edits in plain data. After a renaming,
+this file is adapted, and nothing else in this folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import pandas as pd
+import tifffile
+
+from napari_sam2.api.count import Counting, count
+from napari_sam2.api.count_job import CountJob, run_count
+from napari_sam2.api.session import Session
+from napari_sam2.core.errors import Sam2Error
+from napari_sam2.core.plan import Propagation
+from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, PromptLog
+from napari_sam2.core.stack import Stack
+from napari_sam2.core.track import Track
+from napari_sam2.gui.changed import Carry
+from napari_sam2.gui.desk import Desk
+from napari_sam2.gui.search import Placed, Seed, Wanted
+from napari_sam2.io.prompts_json import json_of_log
+from napari_sam2.testing import scenes
+from napari_sam2.testing.toy import ToyModel
+
+TABLES = ("objects", "tracks", "counts")
+
+RefusedError = Sam2Error
+"""What the package raises for input that cannot be counted."""
+
+
+@dataclass
+class Outcome:
+    """What one case came to, in plain data: what is compared and written to the golden files."""
+
+    labels: np.ndarray
+    log: list[str]
+    tracks: list[list[Any]]
+    tables: dict[str, pd.DataFrame]
+    seeds: list[str] = field(default_factory=list)
+    logs: list[list[str]] = field(default_factory=list)  # after each undo or redo
+    planes: list[str] = field(default_factory=list)  # hashes of labels after each undo or redo
+
+
+class Killed(Exception):
+    """Stands for a kill in the middle of a run."""
+
+
+def make_scene(name: str, **options: Any) -> Any:
+    """A scene of the package by the name of its function; short ones, where nothing is said."""
+    short = {"slices": 10} if name == "ellipsoids" else {"frames": 8}
+    return getattr(scenes, name)(**short | options)
+
+
+def make_labels(scene: Any, how: str) -> np.ndarray:
+    """Labels of another tool: the truth, changed as `how` says."""
+    labels = scene.labels.astype(np.int32)
+    frames = np.arange(len(labels))[:, None, None]
+    match how.split(":"):
+        case ["truth"]:
+            return labels
+        case ["turned"]:  # other numbers on each frame: no identities
+            return np.where(labels, (labels + 7 * frames) % 97 + 1, 0)
+        case ["sparse"]:  # large numbers with holes between them
+            return labels * 30_000
+        case ["gap", track, frame]:  # missed on a frame
+            return np.where((frames == int(frame)) & (labels == int(track)), 0, labels)
+        case ["turned-gap", track, *missed]:
+            away = np.isin(frames, [int(each) for each in missed]) & (labels == int(track))
+            return np.where(labels * ~away, (labels + 7 * frames) % 97 + 1, 0)
+        case ["merged", first, last]:  # one body for a while
+            together = (frames >= int(first)) & (frames < int(last))
+            turned = np.where(labels, (labels + 7 * frames) % 97 + 1, 0)
+            return np.where(together & (labels > 0), 50, turned)
+        case ["halved", until]:  # the right half of track 1 is an object of its own for a while
+            middle = [int(np.nonzero(plane == 1)[1].mean()) for plane in labels]
+            right = np.arange(labels.shape[2])[None, None] >= np.array(middle)[:, None, None]
+            cut = np.where((frames < int(until)) & right & (labels == 1), 9, labels)
+            return np.where(cut, (cut + 7 * frames) % 97 + 1, 0)
+    raise ValueError(how)
+
+
+def count_headless(scene: Any, options: Mapping[str, Any], folder: Path) -> Outcome:
+    """Count a scene in this process, without files."""
+    chosen = _with_labels(scene, options, folder)
+    with count(scene.stack, model=ToyModel(), channel=0, **chosen).session as session:
+        # the tables of the run are those of its session, categories by rules included
+        return describe_session(session)
+
+
+def count_to_folder(scene: Any, options: Mapping[str, Any], folder: Path) -> Outcome:
+    """Count a scene as the command does, and read the files that come of it."""
+    chosen = _with_labels(scene, options, folder)
+    out = folder / "out"
+    count(scene.stack, out=out, model=ToyModel(), channel=0, **chosen)
+    return describe_folder(out)
+
+
+def count_job(scene: Any, options: Mapping[str, Any], folder: Path, *, kill: str = "") -> Outcome:
+    """Count a file in a job; where `kill` is given, it is killed there and resumed.
+
+    "look:3": while it looks at the 3rd frame; "carry:2": after 2 frames were carried;
+    "write": when it writes the results.
+    """
+    image = folder / "image.npy"
+    np.save(image, np.asarray(scene.stack.data))
+    chosen = _with_labels(scene, options, folder)
+    fields = {"input": image, "out": folder / "out", "axes": scene.stack.axes.upper()}
+    spacing = scene.stack.spacing
+    if spacing.y_um is not None:
+        sides = (spacing.z_um, spacing.y_um, spacing.x_um)
+        fields["spacing"] = tuple(side for side in sides if side is not None)
+        fields["interval"] = spacing.t_s
+    job = CountJob.checked({**fields, "along": scene.video.along, "channel": 0, "counting": chosen})
+    if kill:
+        try:
+            with _without_picture():
+                run_count(job, model=ToyModel(), **_killing(kill))
+        except Killed:
+            pass
+        else:
+            raise AssertionError(f"{kill}: was not killed")
+        assert not (folder / "out" / "provenance.json").exists()
+        job = job.model_copy(update={"resume": True})
+    with _without_picture():
+        run_count(job, model=ToyModel())
+    return describe_folder(folder / "out")
+
+
+def count_in_window(
+    scene: Any, options: Mapping[str, Any], steps: Sequence[Sequence[Any]], folder: Path
+) -> Outcome:
+    """Do what a person does in the window: each of `steps` is an action and its arguments."""
+    with_desk = _Window(scene, options, folder)
+    try:
+        for name, *arguments in steps:
+            getattr(with_desk, name)(*arguments)
+        outcome = with_desk.read or describe_session(with_desk.desk.session)
+        outcome.seeds, outcome.logs = with_desk.found, with_desk.logs
+        outcome.planes = with_desk.planes
+        return outcome
+    finally:
+        with_desk.desk.close()
+
+
+class _Window:
+    """The background thread's half of a window, without the thread."""
+
+    def __init__(self, scene: Any, options: Mapping[str, Any], folder: Path) -> None:
+        self.scene, self.folder = scene, folder
+        self.options = dict(options)
+        self.desk = Desk(Session(scene.video, ToyModel()))
+        self.seeds: list[Seed] = []
+        self.placed: list[Placed] = []
+        self.found: list[str] = []
+        self.logs: list[list[str]] = []
+        self.planes: list[str] = []
+        self.read: Outcome | None = None
+
+    def click(self, track: int, frame: int, number: int) -> None:
+        """Click a true object; it becomes the object `number`."""
+        yx = self.scene.click(track, frame).yx
+        self.desk.prompt([PointPrompt(frame, number, yx, [True])])
+
+    def box(self, track: int, frame: int, number: int) -> None:
+        """Draw a box around a true object."""
+        rows, columns = np.nonzero(self.scene.mask(track, frame))
+        corners = (rows.min(), columns.min(), rows.max(), columns.max())
+        self.desk.prompt([BoxPrompt(frame, number, [float(each) for each in corners])])
+
+    def mask(self, track: int, frame: int, number: int, striped: bool = False) -> None:
+        """Draw the mask of a true object, or every second column of it."""
+        mask = self.scene.mask(track, frame)
+        if striped:
+            mask = mask & (np.arange(mask.shape[1]) % 2 == 0)
+        self.desk.prompt([MaskPrompt(frame, number, mask)])
+
+    def name(self, number: int, name: str, category: str) -> None:
+        """Name an object."""
+        self.desk.describe(Track(number, name, category))
+
+    def lock(self, number: int, frame: int) -> None:
+        """Accept an object on a frame."""
+        self.desk.lock([number], [frame])
+
+    def remove(self, number: int) -> None:
+        """Take an object out."""
+        self.desk.remove([number])
+
+    def propagate(self, first: int | None = None, after: int | None = None) -> None:
+        """Carry all there is to carry, on these frames or on all."""
+        frames = None if first is None else (first, after)
+        self.desk.start(Carry(frames=frames))
+        self._work()
+
+    def look(self, most: int | None = None, **changes: Any) -> None:
+        """Find seeds; stop after `most` frames where that is given."""
+        options = {**self.options, **changes}
+        frame, how = options.pop("frame", 0), options.pop("labels", None)
+        labels = None if how is None else make_labels(self.scene, how)
+        self.desk.look(Wanted(Counting.checked(options), labels, frame))
+        self.seeds = []
+        for changed in self._work(most):
+            self.seeds.extend(changed.seeds)
+        self.placed = [Placed(each.number, each.prompt.frame, each.yx) for each in self.seeds]
+        self.found += [
+            f"{each.number} label={each.label} at={each.yx[0]:.4f},{each.yx[1]:.4f} "
+            + _describe_entries(PromptLog((each.prompt,)))[0]
+            for each in self.seeds
+        ]
+
+    def look_again(self, options: Mapping[str, Any]) -> None:
+        """Find seeds with other options."""
+        self.options = dict(options)
+        self.look()
+
+    def delete(self, *numbers: int) -> None:
+        """Delete seeds by number."""
+        self.placed = [each for each in self.placed if each.number not in numbers]
+
+    def delete_frame(self, frame: int) -> None:
+        """Delete all seeds of a frame."""
+        self.placed = [each for each in self.placed if each.frame != frame]
+
+    def delete_object(self, track: int) -> None:
+        """Delete all seeds that lie on a true object."""
+
+        def lies(each: Placed) -> bool:
+            y, x = (round(side) for side in each.yx)
+            return bool(self.scene.mask(track, each.frame)[y, x])
+
+        self.placed = [each for each in self.placed if not lies(each)]
+
+    def move(self, number: int, dy: float, dx: float) -> None:
+        """Move a seed by so many pixels."""
+        self.placed = [
+            Placed(each.number, each.frame, (each.yx[0] + dy, each.yx[1] + dx))
+            if each.number == number
+            else each
+            for each in self.placed
+        ]
+
+    def add(self, track: int, frame: int) -> None:
+        """Add a seed on a true object."""
+        self.placed.append(Placed(0, frame, self.scene.click(track, frame).yx[0]))
+
+    def add_at(self, frame: int, y: float, x: float) -> None:
+        """Add a seed anywhere."""
+        self.placed.append(Placed(0, frame, (y, x)))
+
+    def copy(self, number: int, dy: float, dx: float) -> None:
+        """Copy a seed, as copy and paste in its layer does: the copy has the same number."""
+        (one,) = (each for each in self.placed if each.number == number)
+        self.placed.append(Placed(number, one.frame, (one.yx[0] + dy, one.yx[1] + dx)))
+
+    def shuffle(self) -> None:
+        """Turn the order of the seeds around, as editing a layer may."""
+        self.placed.reverse()
+
+    def count(self, category: str = "", most: int | None = None) -> None:
+        """Make objects of the seeds; stop after `most` steps where that is given."""
+        first = max(self.desk.session.log.track_ids, default=0) + 1
+        self.desk.count(self.placed, first=first, category=category)
+        self._work(most)
+
+    def undo(self) -> None:
+        """Take back the last action."""
+        self.desk.undo()
+        self._work()
+        self._note()
+
+    def redo(self) -> None:
+        """Do the last action again."""
+        self.desk.redo()
+        self._work()
+        self._note()
+
+    def save(self) -> None:
+        """Save the results; the files are what is compared."""
+        self.desk.save(self.folder / "saved")
+        self.read = describe_folder(self.folder / "saved")
+
+    def _work(self, most: int | None = None) -> list[Any]:
+        """Step to the end, or stop after `most` steps as a person does."""
+        done = []
+        while most is None or len(done) < most:
+            changed = self.desk.step()
+            if changed is None:
+                return done
+            done.append(changed)
+        self.desk.stop()
+        return done
+
+    def _note(self) -> None:
+        session = self.desk.session
+        self.logs.append(_describe_entries(session.log))
+        self.planes.append(_hash(_stack(session)))
+
+
+_measured: dict[Any, dict[str, pd.DataFrame]] = {}
+"""Tables by all they are made from: the same labels of many cases are measured once."""
+
+
+def describe_session(session: Any) -> Outcome:
+    """What a session holds, its tables measured."""
+    run, labels = session.run(Propagation(())), _stack(session)
+    log = _describe_log(session.log)
+    traces = [(key, each.presence, each.score) for key, each in sorted(session.traces().items())]
+    key = (session.video.identity, _hash(labels), repr(traces), repr(log[1]))
+    if key not in _measured:
+        _measured[key] = {name: getattr(run, name) for name in TABLES}
+    return Outcome(labels, *log, _measured[key])
+
+
+def describe_folder(folder: Path) -> Outcome:
+    """What the files of a finished run hold."""
+    said = json.loads((folder / "prompts.json").read_text(encoding="utf-8"))
+    tables = {name: pd.read_csv(folder / f"{name}.csv") for name in TABLES}
+    labels = tifffile.imread(folder / "labels.ome.tif")
+    assert (folder / "provenance.json").is_file()
+    assert (folder / "overview.png").is_file()
+    assert (folder / "report.html").is_file()
+    assert not (folder / ".napari-sam2").exists()
+    return Outcome(labels, *_describe_said(said), tables)
+
+
+def _without_picture() -> Any:
+    """Leave out the overview, which takes most of the time of a small job and is not compared."""
+    return patch("napari_sam2.api.job.draw_overview", lambda *given: Path(given[-1]).touch())
+
+
+def _killing(kill: str) -> dict[str, Any]:
+    """Callbacks that end a job in the middle."""
+    where, _, number = kill.partition(":")
+    told: list[Any] = []
+
+    def tell_stage(line: str) -> None:
+        told.append(line)
+        if where == "look" and sum(each.startswith("frame ") for each in told) == int(number):
+            raise Killed
+        if where == "write" and line.startswith("writing"):
+            raise Killed
+
+    def tell_progress(stepped: Any) -> None:
+        if where == "carry" and stepped.position == int(number):
+            raise Killed
+
+    return {"stage": tell_stage, "progress": tell_progress}
+
+
+def _with_labels(scene: Any, options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """Options whose seeds are a label image on disk, where `labels` says which."""
+    chosen = dict(options)
+    how = chosen.pop("labels", None)
+    if how is not None:
+        path = folder / "labels.ome.tif"
+        labels = make_labels(scene, how).astype(np.uint32)
+        axes = "ZYX" if scene.video.along == "z" else "TYX"
+        tifffile.imwrite(path, labels, metadata={"axes": axes}, ome=True)
+        chosen["seeds"] = str(path)
+    return chosen
+
+
+def make_stack(scene: Any) -> Any:
+    """The pixels of a scene without their spacing."""
+    return Stack(scene.stack.data, scene.stack.axes)
+
+
+def _stack(session: Any) -> np.ndarray:
+    return np.stack([session.plane(frame) for frame in range(len(session.video))])
+
+
+def _describe_log(log: Any) -> tuple[list[str], list[list[Any]]]:
+    return _describe_said(json.loads(json_of_log(log)))
+
+
+def _describe_entries(log: Any) -> list[str]:
+    return _describe_log(log)[0]
+
+
+def _describe_said(said: Mapping[str, Any]) -> tuple[list[str], list[list[Any]]]:
+    """The content of a prompts.json, a line an entry; masks by the hash of their pixels."""
+    assert (said["format"], said["version"]) == ("napari-sam2 prompts", 1)
+    keys = ("id", "name", "category", "parent")
+    return [_describe_entry(each) for each in said["entries"]], [
+        [track[key] for key in keys] for track in said["tracks"]
+    ]
+
+
+def _describe_entry(entry: Mapping[str, Any]) -> str:
+    rest = dict(entry)
+    words = [rest.pop("kind")]
+    words += [f"{key[0]}{rest.pop(key)}" for key in ("frame", "track") if key in rest]
+    if "bits" in rest:
+        shape = rest.pop("shape")
+        words += ["x".join(map(str, shape)), _hash(_unpack(rest.pop("bits"), shape))]
+    for leg in rest.pop("legs", ()):
+        words.append(f"{leg['track']}:{leg['start']}>{leg['end']}" + "!" * leg["settles"])
+    return " ".join(words + [f"{key}={json.dumps(rest[key])}" for key in rest])
+
+
+def _unpack(bits: str, shape: Sequence[int]) -> np.ndarray:
+    import base64
+    import zlib
+
+    raw = np.frombuffer(zlib.decompress(base64.b64decode(bits)), np.uint8)
+    return np.unpackbits(raw, count=shape[0] * shape[1]).reshape(shape)
+
+
+def _hash(array: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(array, dtype=np.uint32).tobytes()).hexdigest()[:12]
