@@ -18,18 +18,18 @@ import numpy as np
 import pandas as pd
 import tifffile
 
-from napari_sam2.api.count import Counting, count
-from napari_sam2.api.count_job import CountJob, run_count
+from napari_sam2.api.count import CountingOptions, count
+from napari_sam2.api.count_job import CountJob, run_count_job
 from napari_sam2.api.session import Session
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, PromptLog
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.track import Track
-from napari_sam2.gui.changed import Carry
-from napari_sam2.gui.desk import Desk
-from napari_sam2.gui.search import Placed, Seed, Wanted
-from napari_sam2.io.prompts_json import json_of_log
+from napari_sam2.gui.app.counting_task import DetectionRequest, EditedSeed, Seed
+from napari_sam2.gui.app.session_update import PropagationRequest
+from napari_sam2.gui.app.session_worker import SessionWorker
+from napari_sam2.io.prompts_json import format_json_log
 from napari_sam2.testing import scenes
 from napari_sam2.testing.toy import ToyModel
 
@@ -37,6 +37,24 @@ TABLES = ("objects", "tracks", "counts")
 
 RefusedError = Sam2Error
 """What the package raises for input that cannot be counted."""
+
+_SCENES = {
+    "appearing": scenes.make_appearing_scene,
+    "blank": scenes.make_blank_scene,
+    "crossing": scenes.make_crossing_scene,
+    "dividing": scenes.make_dividing_scene,
+    "drifting": scenes.make_drifting_scene,
+    "ellipsoids": scenes.make_ellipsoid_scene,
+    "jumping": scenes.make_jumping_scene,
+    "passing": scenes.make_passing_scene,
+    "returning": scenes.make_returning_scene,
+    "touching": scenes.make_touching_scene,
+    "twelve_bit": scenes.make_twelve_bit_scene,
+    "two_channels": scenes.make_two_channel_scene,
+}
+
+_OPTIONS = {"at": "division_frame", "alike": "same_level"}
+"""Options of scenes, by the names that cases use."""
 
 
 @dataclass
@@ -59,7 +77,8 @@ class Killed(Exception):
 def make_scene(name: str, **options: Any) -> Any:
     """A scene of the package by the name of its function; short ones, where nothing is said."""
     short = {"slices": 10} if name == "ellipsoids" else {"frames": 8}
-    return getattr(scenes, name)(**short | options)
+    given = {_OPTIONS.get(key, key): value for key, value in options.items()}
+    return _SCENES[name](**short | given)
 
 
 def make_labels(scene: Any, how: str) -> np.ndarray:
@@ -121,11 +140,13 @@ def count_job(scene: Any, options: Mapping[str, Any], folder: Path, *, kill: str
         sides = (spacing.z_um, spacing.y_um, spacing.x_um)
         fields["spacing"] = tuple(side for side in sides if side is not None)
         fields["interval"] = spacing.t_s
-    job = CountJob.checked({**fields, "along": scene.video.along, "channel": 0, "counting": chosen})
+    job = CountJob.from_fields(
+        {**fields, "along": scene.video.along, "channel": 0, "counting": chosen}
+    )
     if kill:
         try:
             with _without_picture():
-                run_count(job, model=ToyModel(), **_killing(kill))
+                run_count_job(job, model=ToyModel(), **_killing(kill))
         except Killed:
             pass
         else:
@@ -133,7 +154,7 @@ def count_job(scene: Any, options: Mapping[str, Any], folder: Path, *, kill: str
         assert not (folder / "out" / "provenance.json").exists()
         job = job.model_copy(update={"resume": True})
     with _without_picture():
-        run_count(job, model=ToyModel())
+        run_count_job(job, model=ToyModel())
     return describe_folder(folder / "out")
 
 
@@ -159,9 +180,9 @@ class _Window:
     def __init__(self, scene: Any, options: Mapping[str, Any], folder: Path) -> None:
         self.scene, self.folder = scene, folder
         self.options = dict(options)
-        self.desk = Desk(Session(scene.video, ToyModel()))
+        self.desk = SessionWorker(Session(scene.video, ToyModel()))
         self.seeds: list[Seed] = []
-        self.placed: list[Placed] = []
+        self.placed: list[EditedSeed] = []
         self.found: list[str] = []
         self.logs: list[list[str]] = []
         self.planes: list[str] = []
@@ -200,7 +221,7 @@ class _Window:
     def propagate(self, first: int | None = None, after: int | None = None) -> None:
         """Carry all there is to carry, on these frames or on all."""
         frames = None if first is None else (first, after)
-        self.desk.start(Carry(frames=frames))
+        self.desk.start_propagation(PropagationRequest(frames=frames))
         self._work()
 
     def look(self, most: int | None = None, **changes: Any) -> None:
@@ -208,11 +229,13 @@ class _Window:
         options = {**self.options, **changes}
         frame, how = options.pop("frame", 0), options.pop("labels", None)
         labels = None if how is None else make_labels(self.scene, how)
-        self.desk.look(Wanted(Counting.checked(options), labels, frame))
+        self.desk.start_detection(
+            DetectionRequest(CountingOptions.from_fields(options), labels, frame)
+        )
         self.seeds = []
         for changed in self._work(most):
             self.seeds.extend(changed.seeds)
-        self.placed = [Placed(each.number, each.prompt.frame, each.yx) for each in self.seeds]
+        self.placed = [EditedSeed(each.number, each.prompt.frame, each.yx) for each in self.seeds]
         self.found += [
             f"{each.number} label={each.label} at={each.yx[0]:.4f},{each.yx[1]:.4f} "
             + _describe_entries(PromptLog((each.prompt,)))[0]
@@ -235,7 +258,7 @@ class _Window:
     def delete_object(self, track: int) -> None:
         """Delete all seeds that lie on a true object."""
 
-        def lies(each: Placed) -> bool:
+        def lies(each: EditedSeed) -> bool:
             y, x = (round(side) for side in each.yx)
             return bool(self.scene.mask(track, each.frame)[y, x])
 
@@ -244,7 +267,7 @@ class _Window:
     def move(self, number: int, dy: float, dx: float) -> None:
         """Move a seed by so many pixels."""
         self.placed = [
-            Placed(each.number, each.frame, (each.yx[0] + dy, each.yx[1] + dx))
+            EditedSeed(each.number, each.frame, (each.yx[0] + dy, each.yx[1] + dx))
             if each.number == number
             else each
             for each in self.placed
@@ -252,16 +275,16 @@ class _Window:
 
     def add(self, track: int, frame: int) -> None:
         """Add a seed on a true object."""
-        self.placed.append(Placed(0, frame, self.scene.click(track, frame).yx[0]))
+        self.placed.append(EditedSeed(0, frame, self.scene.click(track, frame).yx[0]))
 
     def add_at(self, frame: int, y: float, x: float) -> None:
         """Add a seed anywhere."""
-        self.placed.append(Placed(0, frame, (y, x)))
+        self.placed.append(EditedSeed(0, frame, (y, x)))
 
     def copy(self, number: int, dy: float, dx: float) -> None:
         """Copy a seed, as copy and paste in its layer does: the copy has the same number."""
         (one,) = (each for each in self.placed if each.number == number)
-        self.placed.append(Placed(number, one.frame, (one.yx[0] + dy, one.yx[1] + dx)))
+        self.placed.append(EditedSeed(number, one.frame, (one.yx[0] + dy, one.yx[1] + dx)))
 
     def shuffle(self) -> None:
         """Turn the order of the seeds around, as editing a layer may."""
@@ -270,7 +293,7 @@ class _Window:
     def count(self, category: str = "", most: int | None = None) -> None:
         """Make objects of the seeds; stop after `most` steps where that is given."""
         first = max(self.desk.session.log.track_ids, default=0) + 1
-        self.desk.count(self.placed, first=first, category=category)
+        self.desk.start_counting(self.placed, first_new_track=first, category=category)
         self._work(most)
 
     def undo(self) -> None:
@@ -315,7 +338,7 @@ def describe_session(session: Any) -> Outcome:
     """What a session holds, its tables measured."""
     run, labels = session.run(Propagation(())), _stack(session)
     log = _describe_log(session.log)
-    traces = [(key, each.presence, each.score) for key, each in sorted(session.traces().items())]
+    traces = [(key, each.presence, each.iou) for key, each in sorted(session.records().items())]
     key = (session.video.identity, _hash(labels), repr(traces), repr(log[1]))
     if key not in _measured:
         _measured[key] = {name: getattr(run, name) for name in TABLES}
@@ -355,7 +378,7 @@ def _killing(kill: str) -> dict[str, Any]:
         if where == "carry" and stepped.position == int(number):
             raise Killed
 
-    return {"stage": tell_stage, "progress": tell_progress}
+    return {"report": tell_stage, "progress": tell_progress}
 
 
 def _with_labels(scene: Any, options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
@@ -377,11 +400,11 @@ def make_stack(scene: Any) -> Any:
 
 
 def _stack(session: Any) -> np.ndarray:
-    return np.stack([session.plane(frame) for frame in range(len(session.video))])
+    return np.stack([session.label_plane(frame) for frame in range(len(session.video))])
 
 
 def _describe_log(log: Any) -> tuple[list[str], list[list[Any]]]:
-    return _describe_said(json.loads(json_of_log(log)))
+    return _describe_said(json.loads(format_json_log(log)))
 
 
 def _describe_entries(log: Any) -> list[str]:

@@ -9,30 +9,31 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
 import numpy as np
 
-from napari_sam2.api.count_job import job_of, run_count
+from napari_sam2.api.count_job import make_job, run_count_job
 from napari_sam2.api.job import run_job
-from napari_sam2.api.project import Project, replay
+from napari_sam2.api.project import Project
+from napari_sam2.api.project import replay_project as replay
 from napari_sam2.api.session import Session
 from napari_sam2.batch import read_jobs
 from napari_sam2.cli import main
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import PointPrompt
-from napari_sam2.engine.session import Settings
-from napari_sam2.gui.changed import Carry
-from napari_sam2.gui.desk import Desk
+from napari_sam2.gui.app.session_update import PropagationRequest
+from napari_sam2.gui.app.session_worker import SessionWorker
 from napari_sam2.io.open import open_stack
 from napari_sam2.io.prompts import read_prompts
-from napari_sam2.io.prompts_json import json_of_log
-from napari_sam2.models.cards import locate
+from napari_sam2.io.prompts_json import format_json_log
 from napari_sam2.models.load import load_model
-from napari_sam2.models.record import card_of, to_json
+from napari_sam2.models.weights.card_files import card_to_json
+from napari_sam2.models.weights.card_files import read_card as read_saved_card
+from napari_sam2.models.weights.cards import locate
+from napari_sam2.propagation.session import SessionSettings
 from napari_sam2.testing.toy import ToyModel
 from napari_sam2.train.recipe import Recipe
 
@@ -56,7 +57,7 @@ def find_nano_sha256() -> str:
 
 def read_log(path: Path) -> str:
     """A prompt file as the JSON of its log."""
-    return json_of_log(read_prompts(path))
+    return format_json_log(read_prompts(path))
 
 
 def read_recipe(path: Path) -> dict[str, Any]:
@@ -66,8 +67,8 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
 def read_card(path: Path) -> tuple[dict[str, Any], str]:
     """The card of a checkpoint, and how it is written again."""
-    card = card_of(path)
-    return asdict(card), to_json(card)
+    card = read_saved_card(path)
+    return card.to_dict(), card_to_json(card)
 
 
 def read_batch(path: Path) -> dict[str, Any]:
@@ -79,17 +80,17 @@ def read_batch(path: Path) -> dict[str, Any]:
 
 def run(fields: dict[str, Any], progress: Callable[[Any], None] | None = None) -> str:
     """Carry out a job with the toy model, or one that counts; how it ended, and its summary."""
-    job = job_of(fields)
-    begin = run_count if "counting" in fields else run_job
+    job = make_job(fields)
+    begin = run_count_job if "counting" in fields else run_job
     with _without_picture():
-        outcome = begin(job, model=make_toy(), progress=progress, stage=lambda _: None)
+        outcome = begin(job, model=make_toy(), progress=progress, report=lambda _: None)
     return f"{outcome.state.value}: {outcome.summary}"
 
 
 def count_frames_encoded(folder: Path, image: Path, log: Path) -> int:
     """Go on with what lies in a project folder, by a click: how many frames the toy encodes."""
     model, video = make_toy(), open_stack(image).as_video()
-    settings = Settings(folder=folder, embedding_disk_bytes=1 << 20)
+    settings = SessionSettings(folder=folder, embedding_disk_bytes=1 << 20)
     with Session(video, model, settings=settings) as session:
         session.resume(read_prompts(log))
         for frame in range(len(video) - 1):
@@ -100,7 +101,7 @@ def count_frames_encoded(folder: Path, image: Path, log: Path) -> int:
 def replay_project(folder: Path, out: Path, model: Any = None) -> None:
     """Do again without a window what a project says."""
     with _without_picture():
-        replay(folder, out, model=model, device="cpu", stage=lambda _: None)
+        replay(folder, out, model=model, device="cpu", report=lambda _: None)
 
 
 def _without_picture() -> Any:
@@ -114,28 +115,28 @@ class OpenProject:
     def __init__(self, project: Any, model: Any) -> None:
         self._project = project
         self.model = model
-        self.saved = np.stack([project.labels(frame) for frame in range(len(project.video))])
+        self.saved = np.stack([project.read_labels(frame) for frame in range(len(project.video))])
         self.view = project.view
         self.sha256 = project.model.sha256
         self.session = project.session(model, device="cpu")
-        self.behind = project.behind
-        self._desk = Desk(self.session, project=project)
+        self.behind = project.needs_replay
+        self._desk = SessionWorker(self.session, project=project)
 
     @property
     def labels(self) -> np.ndarray:
         """(frames, H, W) as they are now."""
         frames = range(len(self.session.video))
-        return np.stack([self.session.plane(frame) for frame in frames])
+        return np.stack([self.session.label_plane(frame) for frame in frames])
 
     @property
     def log(self) -> str:
         """All that was said, as JSON."""
-        return json_of_log(self.session.log)
+        return format_json_log(self.session.log)
 
     @property
     def presence(self) -> dict[str, str]:
         """How each object is there on each frame, by "track/frame"."""
-        traces = self.session.traces()
+        traces = self.session.records()
         return {
             f"{track}/{frame}": traces[track, frame].presence.value
             for track, frame in sorted(traces)
@@ -154,7 +155,7 @@ class OpenProject:
 
     def finish(self) -> None:
         """Propagate what was cancelled to the end."""
-        self._desk.start(Carry())
+        self._desk.start_propagation(PropagationRequest())
         while self._desk.step() is not None:
             pass
 
