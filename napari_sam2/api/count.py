@@ -29,6 +29,7 @@ from napari_sam2.core.protocols import Detector, VideoModel
 from napari_sam2.core.stack import Stack, Video
 from napari_sam2.detection.options import DetectionOptions, PromptKind
 from napari_sam2.detection.registry import AUTO, DETECTORS, open_detector
+from napari_sam2.detection.sized import SizedDetector
 from napari_sam2.io.open import open_stack
 from napari_sam2.io.output_folder import check_output, lock_folder
 from napari_sam2.measurement.columns import get_object_columns, make_table
@@ -115,7 +116,7 @@ class CountingOptions(ValidatedModel):
         labels, name = None, self.seeds
         if name != AUTO and name not in DETECTORS and Path(name).exists():
             labels, name = open_labels_for(Path(name), video), "labels"
-        elif name not in (AUTO, *DETECTORS):
+        elif name != AUTO and name not in DETECTORS:
             raise PlanError(
                 f"seeds {name!r}: expected {AUTO}, one of {', '.join(DETECTORS)}, or a label image "
                 "that exists"
@@ -127,7 +128,7 @@ class CountingOptions(ValidatedModel):
 
     def make_linking_options(self, detector: Detector, video: Video) -> LinkingOptions:
         """How objects become tracks, by their size."""
-        guess = getattr(detector, "scale", lambda _: None)(video)
+        guess = detector.get_scale(video) if isinstance(detector, SizedDetector) else None
         diameter = guess.diameter_px if guess else 20.0
         thick = (
             diameter
@@ -363,8 +364,9 @@ def collect_notes(
 ) -> tuple[str, ...]:
     """Decisions that were taken for the user."""
     notes = [f"seeds from {detector.name}" + (" (auto)" if options.seeds == AUTO else "")]
-    guess = getattr(detector, "scale", lambda _: None)(video)
-    if hasattr(detector, "scale") and options.diameter_px is None and options.diameter_um is None:
+    sized = isinstance(detector, SizedDetector)
+    guess = detector.get_scale(video) if isinstance(detector, SizedDetector) else None
+    if sized and options.diameter_px is None and options.diameter_um is None:
         notes.append(
             f"diameter of {guess.diameter_px:.1f} px guessed"
             if guess

@@ -158,7 +158,7 @@ def _resolve_counting(
 ) -> dict[str, Any]:
     """Fields of a Counting for one stack: seeds that are no source by name are a label image."""
     seeds = fields.get("seeds", AUTO)
-    if seeds in (AUTO, *DETECTORS):
+    if seeds == AUTO or seeds in DETECTORS:
         return dict(fields)
     return {**fields, "seeds": str(base / _fill_template(str(seeds), names))}
 

@@ -179,7 +179,7 @@ def _add_count(subparsers: Any) -> None:
     count.add_argument(
         "--seeds",
         default="auto",
-        metavar="auto|bodies|blobs|peaks|grid|everything|LABELS",
+        metavar="auto|classical|blobs|peaks|grid|everything|LABELS",
         help="who finds objects (%(default)s)",
     )
     count.add_argument(

@@ -1,8 +1,8 @@
-"""Registry: things one can ask for by name, built in or brought along by other packages."""
+"""Registry: factories by name, built in or added by other packages."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Generic, TypeVar
@@ -15,12 +15,32 @@ T = TypeVar("T")
 class Registry(Generic[T]):
     """Factories by name.
 
-    Other packages add theirs under the entry point group ``napari_sam2.<kind>``.
+    Other packages add theirs in the entry point group ``napari_sam2.<kind>``.
+
+    Parameters
+    ----------
+    kind
+        What the factories make; also the name of the entry point group.
+    error
+        Raised for unknown names.
+    old_kind
+        Former name of the entry point group. It is still read.
+    old_names
+        Former names of factories, with the present ones. They are accepted, and not listed.
     """
 
-    def __init__(self, kind: str, error: type[Sam2Error] = Sam2Error) -> None:
+    def __init__(
+        self,
+        kind: str,
+        error: type[Sam2Error] = Sam2Error,
+        *,
+        old_kind: str = "",
+        old_names: Mapping[str, str] | None = None,
+    ) -> None:
         self.kind = kind
         self._error = error
+        self._groups = [f"napari_sam2.{name}" for name in (old_kind, kind) if name]
+        self._old_names = dict(old_names or {})
         self._factories: dict[str, Callable[..., T]] = {}
 
     def register(self, name: str, factory: Callable[..., T] | str) -> None:
@@ -35,16 +55,21 @@ class Registry(Generic[T]):
         )
 
     def get(self, name: str) -> Callable[..., T]:
-        """The factory of that name.
+        """Factory of that name.
 
-        Raises, listing the known ones, where there is none; never falls back.
+        There is no fallback: raises the registry's error, which lists the known names, if there is
+        none.
         """
         known = {**self._find_entry_points(), **self._factories}
-        if name not in known:
+        present = name if name in known else self._old_names.get(name, name)
+        if present not in known:
             raise self._error(
                 f"no {self.kind} is called {name!r}: expected one of {', '.join(sorted(known))}"
             )
-        return known[name]
+        return known[present]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._old_names or name in set(self)
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted({**self._find_entry_points(), **self._factories}))
@@ -52,7 +77,8 @@ class Registry(Generic[T]):
     def _find_entry_points(self) -> dict[str, Callable[..., T]]:
         return {
             entry.name: _LazyFactory(entry.load)
-            for entry in entry_points(group=f"napari_sam2.{self.kind}")
+            for group in self._groups
+            for entry in entry_points(group=group)
         }
 
 

@@ -11,11 +11,11 @@ from napari_sam2.core.errors import PromptError
 from napari_sam2.core.prompt import MaskPrompt, Prompt
 from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.stack import Video
-from napari_sam2.detection.classical import segment_objects
 from napari_sam2.detection.grid import GridDetector, make_frame_prompts
 from napari_sam2.detection.object_scale import is_dark
 from napari_sam2.detection.options import DetectionOptions, PromptKind
-from napari_sam2.detection.seeds import make_label_prompts, make_prompt
+from napari_sam2.detection.prompts import make_label_prompts, make_prompt
+from napari_sam2.detection.watershed import segment_objects
 
 MIN_SIMILARITY = 0.75
 """Least similarity: the product of cosine of pointers and ratio of areas, 1 for the example itself."""

@@ -13,7 +13,8 @@ from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.stack import Video
 from napari_sam2.detection.options import DetectionOptions
-from napari_sam2.detection.seeds import _ScaledDetector, make_prompt
+from napari_sam2.detection.prompts import make_prompt
+from napari_sam2.detection.sized import ScaleEstimator
 
 MIN_PREDICTED_IOU = 0.7
 MIN_STABILITY = 0.75
@@ -67,7 +68,7 @@ class CandidateMask:
         return plane
 
 
-class GridDetector(_ScaledDetector):
+class GridDetector(ScaleEstimator):
     """Points about half a diameter apart, and what the model says to them."""
 
     name = "grid"

@@ -10,7 +10,7 @@ from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.prompt import Prompt
 from napari_sam2.core.stack import Stack, Video
 from napari_sam2.detection.options import DetectionOptions
-from napari_sam2.detection.seeds import make_label_prompts
+from napari_sam2.detection.prompts import make_label_prompts
 
 # of the objects that overlap one on the next frame: as many must have its label for labels to be
 # identities

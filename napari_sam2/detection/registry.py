@@ -1,24 +1,29 @@
-"""Sources by name."""
+"""Detectors by name."""
 
 from __future__ import annotations
 
 from napari_sam2.core.errors import PlanError
 from napari_sam2.core.protocols import Detector
 from napari_sam2.core.registry import Registry
+from napari_sam2.detection.classical import BlobDetector, ClassicalDetector, PeakDetector
 from napari_sam2.detection.exemplars import ExemplarDetector
 from napari_sam2.detection.grid import EverythingDetector, GridDetector
 from napari_sam2.detection.label_images import LabelImageDetector
 from napari_sam2.detection.options import DetectionOptions
-from napari_sam2.detection.seeds import BlobDetector, ClassicalDetector, PeakDetector
 
-DETECTORS: Registry[Detector] = Registry("sources", PlanError)
-"""Known sources, each made from `DetectionOptions`; other packages add theirs under the entry point group ``napari_sam2.detection``."""
+DETECTORS: Registry[Detector] = Registry(
+    "detectors", PlanError, old_kind="sources", old_names={"bodies": "classical"}
+)
+"""Known detectors, each made from `DetectionOptions`.
+
+Other packages add theirs in the entry point group ``napari_sam2.detectors``.
+"""
 
 AUTO = "auto"
-DEFAULT = "bodies"
-"""What "auto" is: see docs/accuracy.md for the figures that chose it."""
+DEFAULT = "classical"
+"""The detector that "auto" stands for; docs/accuracy.md has the figures that chose it."""
 
-for _source in (
+for _detector in (
     ClassicalDetector,
     BlobDetector,
     PeakDetector,
@@ -27,9 +32,9 @@ for _source in (
     LabelImageDetector,
     ExemplarDetector,
 ):
-    DETECTORS.register(_source.name, _source)
+    DETECTORS.register(_detector.name, _detector)
 
 
 def open_detector(name: str, options: DetectionOptions | None = None) -> Detector:
-    """The source of that name. Raises PlanError, listing the known ones, where there is none."""
+    """Detector of that name. Raises PlanError, which lists the known ones, if there is none."""
     return DETECTORS.get(DEFAULT if name == AUTO else name)(options or DetectionOptions())

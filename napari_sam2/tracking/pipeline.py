@@ -11,7 +11,7 @@ from napari_sam2.core.plan import Propagation, PropagationRange
 from napari_sam2.core.prompt import MaskPrompt, Prompt, PromptLog, renumber_prompt
 from napari_sam2.core.protocols import Detector, VolumeDetector
 from napari_sam2.core.track import Track
-from napari_sam2.detection.seeds import make_prompt
+from napari_sam2.detection.prompts import make_prompt
 from napari_sam2.propagation.session import Session
 from napari_sam2.tracking.linker import Linker, LinkingOptions
 from napari_sam2.tracking.tracklets import Tracklet, finalize_tracklets

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib.metadata import EntryPoint
+
 import pytest
 
 from napari_sam2.core import errors
@@ -18,6 +20,26 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         registry.get("two")
     with pytest.raises(PlanError, match="known already"):
         registry.register("one", lambda: 2)
+
+
+def test_former_names_are_accepted_and_not_listed() -> None:
+    registry: Registry[int] = Registry("numbers", PlanError, old_names={"uno": "one"})
+    registry.register("one", lambda: 1)
+    assert registry.get("uno")() == 1
+    assert "uno" in registry and "one" in registry and "two" not in registry
+    assert list(registry) == ["one"]
+
+
+def test_entry_points_of_the_former_group_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    groups = {"napari_sam2.numbers": ["one"], "napari_sam2.figures": ["two"]}
+
+    def find_entry_points(group: str) -> list[EntryPoint]:
+        return [EntryPoint(name, "builtins:int", group) for name in groups[group]]
+
+    monkeypatch.setattr("napari_sam2.core.registry.entry_points", find_entry_points)
+    registry: Registry[int] = Registry("numbers", PlanError, old_kind="figures")
+    assert list(registry) == ["one", "two"]
+    assert registry.get("two")("7") == 7
 
 
 @pytest.mark.parametrize("name", [name for name in dir(errors) if name.endswith("Error")])

@@ -12,7 +12,7 @@ from napari_sam2.core.errors import LabelsError, PlanError, PromptError, Spacing
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.protocols import Detector, VolumeDetector
 from napari_sam2.core.stack import Spacing, Stack, Video
-from napari_sam2.detection.classical import segment_objects
+from napari_sam2.detection.classical import BlobDetector, ClassicalDetector, PeakDetector
 from napari_sam2.detection.exemplars import ExemplarDetector
 from napari_sam2.detection.grid import (
     CandidateMask,
@@ -25,13 +25,9 @@ from napari_sam2.detection.grid import (
 from napari_sam2.detection.label_images import LabelImageDetector
 from napari_sam2.detection.object_scale import estimate_scale, is_dark
 from napari_sam2.detection.options import DetectionOptions
+from napari_sam2.detection.prompts import make_label_prompts
 from napari_sam2.detection.registry import DETECTORS, open_detector
-from napari_sam2.detection.seeds import (
-    BlobDetector,
-    ClassicalDetector,
-    PeakDetector,
-    make_label_prompts,
-)
+from napari_sam2.detection.watershed import segment_objects
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.models.load import load_model
 from napari_sam2.testing.contracts import DetectorContract
@@ -242,7 +238,7 @@ def test_diameter_in_um_is_brought_to_pixels_and_needs_a_spacing():
         (GridDetector, PlanError, "asks a model"),
         (LabelImageDetector, LabelsError, "without labels"),
         (lambda: ExemplarDetector(DetectionOptions(model=ToyModel())), PromptError, "click some"),
-        (lambda: open_detector("magic"), PlanError, "expected one of .*bodies"),
+        (lambda: open_detector("magic"), PlanError, "expected one of .*classical"),
     ],
     ids=[
         "two sizes",
@@ -261,13 +257,17 @@ def test_what_cannot_be_is_refused_with_one_line(make, error, says):
 def test_all_sources_are_known_by_name():
     assert list(DETECTORS) == [
         "blobs",
-        "bodies",
+        "classical",
         "everything",
         "examples",
         "grid",
         "labels",
         "peaks",
     ]
+
+
+def test_the_former_name_of_the_classical_detector_is_accepted():
+    assert isinstance(open_detector("bodies"), ClassicalDetector)
 
 
 def test_examples_leave_out_what_looks_different():

@@ -190,7 +190,7 @@ class _Window:
 
     def click(self, track: int, frame: int, number: int) -> None:
         """Click a true object; it becomes the object `number`."""
-        yx = self.scene.click(track, frame).yx
+        yx = self.scene.make_click(track, frame).yx
         self.desk.prompt([PointPrompt(frame, number, yx, [True])])
 
     def box(self, track: int, frame: int, number: int) -> None:
@@ -275,7 +275,7 @@ class _Window:
 
     def add(self, track: int, frame: int) -> None:
         """Add a seed on a true object."""
-        self.placed.append(EditedSeed(0, frame, self.scene.click(track, frame).yx[0]))
+        self.placed.append(EditedSeed(0, frame, self.scene.make_click(track, frame).yx[0]))
 
     def add_at(self, frame: int, y: float, x: float) -> None:
         """Add a seed anywhere."""

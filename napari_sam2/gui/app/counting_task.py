@@ -16,8 +16,8 @@ from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt, 
 from napari_sam2.core.protocols import VolumeDetector
 from napari_sam2.core.track import Presence
 from napari_sam2.detection.options import DetectionOptions
+from napari_sam2.detection.prompts import make_label_prompts
 from napari_sam2.detection.registry import open_detector
-from napari_sam2.detection.seeds import make_label_prompts
 from napari_sam2.propagation.overlaps import compute_mask
 from napari_sam2.propagation.session import Session, SessionSettings
 from napari_sam2.tracking.linker import Linker

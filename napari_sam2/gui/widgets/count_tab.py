@@ -38,7 +38,7 @@ from napari_sam2.gui.widgets.elements import (
 
 _DETECTOR_TITLES = {
     "auto": "automatic",
-    "bodies": "bodies, outlined by brightness",
+    "classical": "bright or dark objects (classical)",
     "blobs": "round spots (blobs)",
     "grid": "everything the model sees (grid)",
     "examples": "what resembles the objects clicked",
