@@ -79,10 +79,10 @@ def from_planes(planes: np.ndarray) -> type[CountingOptions]:
     class Drawn:
         name = "drawn"
 
-        def prompts(self, video, frame, *, first=1, taken=None):
+        def detect(self, video, frame, *, first_track=1, occupied=None):
             ids = [label for label in np.unique(planes[frame]) if label]
             return [
-                MaskPrompt(frame, first + number, planes[frame] == label)
+                MaskPrompt(frame, first_track + number, planes[frame] == label)
                 for number, label in enumerate(ids)
             ]
 
@@ -133,11 +133,11 @@ def test_two_seeds_on_one_object_are_one(kind):
     class Twice:
         name = "twice"
 
-        def prompts(self, video, frame, *, first=1, taken=None):
+        def detect(self, video, frame, *, first_track=1, occupied=None):
             found = []
             for label in scene.tracks * 2:
                 y, x = np.argwhere(scene.labels[frame] == label).mean(axis=0).round()
-                number = first + len(found)
+                number = first_track + len(found)
                 box = BoxPrompt(frame, number, (y - 18, x - 18, y + 18, x + 18))
                 found.append(
                     PointPrompt(frame, number, [(y, x)], [True]) if kind == "point" else box

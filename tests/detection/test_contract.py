@@ -25,15 +25,15 @@ class Told(LabelImageDetector):
         self.change = change
         self.asked = 0
 
-    def detect(self, video, frame, *, first=1, taken=None):
+    def detect(self, video, frame, *, first_track=1, occupied=None):
         self.asked += 1
-        said = super().detect(video, frame, first_track=first, occupied=taken)
+        said = super().detect(video, frame, first_track=first_track, occupied=occupied)
         return self.change(
             said,
             {
                 "frame": frame,
-                "first": first,
-                "taken": taken,
+                "first": first_track,
+                "taken": occupied,
                 "asked": self.asked,
                 "whole": super().detect(video, frame),
             },
@@ -46,15 +46,15 @@ def wrong(frame: int) -> Prompt:
 
 BROKEN: dict[str, Callable[[list[Prompt], dict[str, Any]], list[Prompt]]] = {
     "test_each_object_gets_one_prompt_inside_it": lambda said, how: [*said, *said[:1]],
-    "test_prompts_lie_in_the_video_and_on_the_frame_asked_for": lambda said, how: [
+    "test_prompts_lie_on_the_requested_frame": lambda said, how: [
         PointPrompt(9999, 1, [(1.0, 1.0)], [True])
     ],
     "test_tracks_are_numbered_from_first": lambda said, how: [
         renumber_prompt(each, number) for number, each in enumerate(said, start=1)
     ],
     "test_the_same_frame_gets_the_same_answer": lambda said, how: said[: how["asked"]],
-    "test_what_is_known_is_left_out": lambda said, how: how["whole"],
-    "test_all_known_leaves_nothing": lambda said, how: how["whole"],
+    "test_known_objects_are_left_out": lambda said, how: how["whole"],
+    "test_a_fully_occupied_frame_gives_nothing": lambda said, how: how["whole"],
     "test_frame_without_objects_gives_nothing": lambda said, how: said or [wrong(how["frame"])],
     "test_noise_alone_gives_nothing": lambda said, how: said or [wrong(how["frame"])],
 }

@@ -21,7 +21,7 @@ class CountingController(PropagationController):
         """Look how large the objects are; `on_result` is given it, None where nothing is to be seen."""
         if self._key is not None:
             self._submit_query(
-                lambda desk: DetectionOptions(dark=dark).estimate_scale(desk.session.video),
+                lambda worker: DetectionOptions(dark=dark).estimate_scale(worker.session.video),
                 on_result,
                 message="Looking how large the objects are…",
             )
@@ -48,7 +48,9 @@ class CountingController(PropagationController):
             )
             on_done()
 
-        self._start_task(lambda desk: desk.look(request), ended, "Looking for objects…")
+        self._start_task(
+            lambda worker: worker.start_detection(request), ended, "Looking for objects…"
+        )
 
     def count_objects(
         self, edited_seeds: Sequence[EditedSeed], on_done: Callable[[], Any] = lambda: None
@@ -63,7 +65,7 @@ class CountingController(PropagationController):
         )
         self._action_count += 1
         self._start_task(
-            lambda desk: desk.count(given, first_new_track=first, category=category),
+            lambda worker: worker.start_counting(given, first_new_track=first, category=category),
             on_done,
             "Counting…",
         )
