@@ -30,7 +30,7 @@ class PanelDriver:
         self.panel = Panel(viewer, load=load, root=lambda: root)
         self.dock = viewer.window.add_dock_widget(self.panel, name="SAM 2 for stacks", area="right")
         self.messages: list[str] = []
-        self.panel.notify = lambda text, wrong=False: self.messages.append(text)  # type: ignore[method-assign, misc, assignment]
+        self.panel.notify = lambda text, is_error=False: self.messages.append(text)  # type: ignore[method-assign, misc, assignment]
         self.panel.canvas._notify = self.panel.notify
         self.wait_until_idle()
 

@@ -63,7 +63,7 @@ def test_deleted_overlays_are_made_again_with_all_that_is_known() -> None:
     layer.name = "another name"
     for made in (overlays.labels, overlays.points):
         easel.viewer.layers.remove(made)
-    easel.controller.propagate()
+    easel.controller.propagation.propagate()
     np.testing.assert_array_equal(overlays.labels.data == 1, scene.labels == 1)
     assert overlays.labels in easel.viewer.layers
     easel.controller.start_object()
@@ -79,7 +79,7 @@ def test_an_image_that_is_deleted_and_opened_again_begins_with_nothing() -> None
     easel.viewer.layers.remove(layer)
     easel.canvas.forget_image(get_layer_key(layer))
     easel.controller.forget_image(get_layer_key(layer))
-    easel.controller.propagate()
+    easel.controller.propagation.propagate()
     assert "Open an image first" in easel.view.errors[-1]
     again = easel.open(scene)
     assert easel.view.snapshot.objects == ()
@@ -176,11 +176,11 @@ def test_each_position_of_the_other_axes_has_its_own_labels() -> None:
     easel.canvas.use_image(layer, read_layer_axes(layer), make_image_selection(layer, along="z"))
     y, x = scene.make_click(1, 0).yx[0]
     easel.canvas._on_click((0, 0, y, x), True)
-    easel.controller.propagate()
+    easel.controller.propagation.propagate()
     easel.viewer.dims.set_point(0, 1)
     assert easel.view.snapshot.objects == ()
     easel.canvas._on_click((1, 0, 63 - y, x), True)
-    easel.controller.propagate()
+    easel.controller.propagation.propagate()
     overlays = easel.canvas.overlays
     assert overlays is not None
     np.testing.assert_array_equal(overlays.labels.data[0] > 0, scene.labels == 1)

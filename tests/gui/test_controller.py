@@ -18,8 +18,8 @@ from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.track import Presence
 from napari_sam2.gui.app.controller import Controller
-from napari_sam2.gui.app.session_steps import FRAMES_PER_PIECE
 from napari_sam2.gui.app.session_update import PropagationRequest
+from napari_sam2.gui.app.session_worker import FRAMES_PER_PIECE
 from napari_sam2.gui.app.view import ImageSelection, InlineWorker, Stage
 from napari_sam2.models.load import load_model, reconfigure
 from napari_sam2.testing.scenes import (
@@ -39,7 +39,7 @@ def test_a_click_shows_its_mask_at_once_and_propagating_fills_the_stack() -> Non
     window.click_all()
     np.testing.assert_array_equal(window.labels[0], window.scene.labels[0])
     assert not window.labels[1:].any()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     np.testing.assert_array_equal(window.labels, window.scene.labels)
     assert window.view.snapshot.stage is Stage.READY
     assert window.view.snapshot.message == "Done: 3 objects."
@@ -51,7 +51,7 @@ def test_a_click_shows_its_mask_at_once_and_propagating_fills_the_stack() -> Non
 def test_results_come_frame_by_frame() -> None:
     window = MockWindow(make_drifting_scene(), held=True)
     window.click_all()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     window.worker.run_pending(6)  # open, three clicks, start, one step
     assert window.view.snapshot.stage is Stage.RUNNING
     assert (window.view.snapshot.done, window.view.snapshot.total) == (1, 9)
@@ -84,7 +84,7 @@ def test_what_is_carried_is_what_was_asked_for(
     for track in window.scene.tracks:
         window.controller.start_object()
         window.click(track, 4)
-    window.controller.propagate(carry)
+    window.controller.propagation.propagate(carry)
     for frame in range(10):
         expected = tracks if frame in frames else set()
         expected = expected | {1, 2, 3} if frame == 4 else expected
@@ -94,14 +94,14 @@ def test_what_is_carried_is_what_was_asked_for(
 def test_pause_holds_and_propagating_again_goes_on() -> None:
     window = MockWindow(make_drifting_scene(), held=True)
     window.click_all()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     window.worker.run_pending(7)
-    window.controller.pause()
+    window.controller.propagation.pause()
     window.worker.run_pending()
     assert window.view.snapshot.stage is Stage.PAUSED
     assert "Paused" in window.view.snapshot.message
     assert not window.labels[4:].any()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     window.worker.run_pending()
     np.testing.assert_array_equal(window.labels, window.scene.labels)
     assert window.view.snapshot.stage is Stage.READY
@@ -111,16 +111,16 @@ def test_what_was_done_before_a_cancel_stays_and_is_not_done_again() -> None:
     model = ToyModel()
     window = MockWindow(make_drifting_scene(), held=True, load=lambda _: model)
     window.click_all()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     window.worker.run_pending(9)
-    window.controller.cancel()
+    window.controller.propagation.cancel()
     window.worker.run_pending()
     done = int(window.labels.any(axis=(1, 2)).sum())
     assert 1 < done < 10
     assert window.view.snapshot.unfinished
     assert window.view.snapshot.message.startswith("Stopped.")
     model.calls.clear()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     window.worker.run_pending()
     np.testing.assert_array_equal(window.labels, window.scene.labels)
     assert min(model.get_segmented_frames(1)) == done
@@ -130,14 +130,14 @@ def test_a_click_while_objects_are_carried_stops_that_and_is_answered() -> None:
     scene = make_jumping_scene()
     window = MockWindow(scene, held=True)
     window.click_all()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     window.worker.run_pending(8)
     window.controller.select(1)
     window.click(1, 5)
     window.worker.run_pending()
     assert window.view.snapshot.stage is Stage.READY
     np.testing.assert_array_equal(window.labels[5] == 1, scene.mask(1, 5))
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     window.worker.run_pending()
     np.testing.assert_array_equal(window.labels, scene.labels)
 
@@ -147,10 +147,10 @@ def test_a_click_before_a_run_has_begun_is_not_lost() -> None:
     window.click_all()
     window.worker.run_pending(3)
     window.controller.select(1)
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     window.click(1, 5)
     window.worker.run_pending()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     window.worker.run_pending()
     np.testing.assert_array_equal(window.labels, window.scene.labels)
 
@@ -158,12 +158,12 @@ def test_a_click_before_a_run_has_begun_is_not_lost() -> None:
 def test_a_correction_recomputes_the_object_and_undo_brings_back_what_was_there() -> None:
     window = MockWindow(make_jumping_scene())
     window.click_all()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     wrong = window.labels
     assert not np.array_equal(wrong, window.scene.labels)
     window.controller.select(1)
     window.click(1, 5)
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     np.testing.assert_array_equal(window.labels, window.scene.labels)
     window.controller.undo()
     window.controller.undo()
@@ -176,7 +176,9 @@ ACTIONS: dict[str, Action] = {
     "click": lambda window: window.click(1, 0, positive=True),
     "box": lambda window: window.controller.add_box(0, (2, 2, 20, 30)),
     "mask": lambda window: window.controller.add_mask(0, window.scene.mask(2, 1), 2),
-    "propagate": lambda window: window.controller.propagate(PropagationRequest(frames=(0, 3))),
+    "propagate": lambda window: window.controller.propagation.propagate(
+        PropagationRequest(frames=(0, 3))
+    ),
     "delete": lambda window: window.controller.remove([2]),
     "merge": lambda window: window.controller.merge([1, 3]),
     "lock": lambda window: window.controller.lock([1, 2]),
@@ -210,7 +212,7 @@ def test_every_action_can_be_undone_and_done_again(action: Action) -> None:
 def test_undo_goes_back_to_the_blank_image_and_no_further() -> None:
     window = MockWindow(make_drifting_scene())
     window.click_all()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     for _ in range(6):
         window.controller.undo()
     assert not window.labels.any()
@@ -250,13 +252,13 @@ def test_other_masks_are_cycled_and_are_part_of_the_click() -> None:
 def test_a_locked_frame_is_not_overwritten_and_can_be_unlocked() -> None:
     window = MockWindow(make_jumping_scene())
     window.click_all()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     window.controller.select(1)
     window.controller.accept(7)
     locked = window.labels[7] == 1
     assert window.view.statuses[1, 7].presence is Presence.LOCKED
     window.click(1, 5)
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     np.testing.assert_array_equal(window.labels[7] == 1, locked)
     window.controller.accept(7)
     assert window.view.statuses[1, 7].presence is not Presence.LOCKED
@@ -265,7 +267,7 @@ def test_a_locked_frame_is_not_overwritten_and_can_be_unlocked() -> None:
 def test_a_locked_object_is_said_to_be_locked() -> None:
     window = MockWindow(make_drifting_scene())
     window.click_all()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     window.controller.lock([2])
     assert [row.state for row in window.view.snapshot.objects] == ["tracked", "locked", "tracked"]
     window.controller.lock([2], locked=False)
@@ -275,7 +277,7 @@ def test_a_locked_object_is_said_to_be_locked() -> None:
 def test_merged_objects_are_one_wherever_either_was() -> None:
     window = MockWindow(make_drifting_scene())
     window.click_all()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     window.controller.merge([3, 1])
     expected = np.where(window.scene.labels == 3, 1, window.scene.labels)
     np.testing.assert_array_equal(window.labels, expected)
@@ -298,7 +300,7 @@ def test_the_pieces_of_an_object_become_objects() -> None:
     pieces = window.labels[0]
     for track in (1, 2, 3):
         assert len(np.unique(window.scene.labels[0][pieces == track])) == 1
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     assert (window.labels > 0).sum() == (window.scene.labels > 0).sum()
 
 
@@ -378,7 +380,7 @@ def test_a_click_that_was_carried_on_from_and_is_moved_asks_its_frame_again_and_
     scene = make_drifting_scene()
     window = MockWindow(scene)
     window.click(1)
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     before = window.labels
     there = scene.make_click(2, 0).yx
     window.controller.edit_prompts(0, [PointPrompt(0, 1, there, [True])])
@@ -386,8 +388,10 @@ def test_a_click_that_was_carried_on_from_and_is_moved_asks_its_frame_again_and_
     np.testing.assert_array_equal(window.labels[1:], before[1:])
     assert window.view.prompts.points[0].yx == there
     assert [row.state for row in window.view.snapshot.objects] == ["propagate"]
-    assert window.view.messages == ["Asked again on this frame. Propagate (P) to carry that on."]
-    window.controller.propagate()
+    assert window.view.messages == [
+        "This frame was segmented again. Press P to propagate the change."
+    ]
+    window.controller.propagation.propagate()
     np.testing.assert_array_equal(window.labels == 1, scene.labels == 2)
     assert [row.state for row in window.view.snapshot.objects] == ["tracked"]
     replayed = window.session_labels
@@ -402,11 +406,11 @@ def test_a_click_that_was_carried_on_from_and_is_moved_asks_its_frame_again_and_
 def test_the_last_click_that_was_carried_on_from_is_not_deleted_but_shown_as_it_was() -> None:
     window = MockWindow(make_drifting_scene())
     window.click(1)
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     labels, said = window.labels, window.view.prompts
     window.view.prompts = said.__class__()
     window.controller.edit_prompts(0, [])
-    assert "was carried on from this click" in window.view.errors[-1]
+    assert "was propagated from this click" in window.view.errors[-1]
     np.testing.assert_array_equal(window.labels, labels)
     assert window.view.prompts == said
 
@@ -414,10 +418,13 @@ def test_the_last_click_that_was_carried_on_from_is_not_deleted_but_shown_as_it_
 @pytest.mark.parametrize(
     ("act", "sentence"),
     [
-        (lambda control: control.propagate(), "Click an object first"),
-        (lambda control: control.click(0, (1, 1), positive=False), "Click the object first"),
-        (lambda control: control.click(0, (99, 1), positive=True), "outside the frame of 64 × 64"),
-        (lambda control: control.click(99, (1, 1), positive=True), "frames 0 to 9"),
+        (lambda control: control.propagation.propagate(), "Click an object first"),
+        (lambda control: control.add_click(0, (1, 1), positive=False), "Click the object first"),
+        (
+            lambda control: control.add_click(0, (99, 1), positive=True),
+            "outside the frame of 64 × 64",
+        ),
+        (lambda control: control.add_click(99, (1, 1), positive=True), "frames 0 to 9"),
         (lambda control: control.accept(0), "nothing to accept here"),
         (lambda control: control.save(Path("nowhere")), "nothing to save"),
     ],
@@ -445,9 +452,9 @@ def test_what_cannot_be_done_is_said_in_a_sentence_and_changes_nothing(
 def test_everything_carried_already_is_said() -> None:
     window = MockWindow(make_drifting_scene())
     window.click_all()
-    window.controller.propagate()
-    window.controller.propagate()
-    assert "everything is carried already" in window.view.errors[-1]
+    window.controller.propagation.propagate()
+    window.controller.propagation.propagate()
+    assert "everything is propagated already" in window.view.errors[-1]
 
 
 @pytest.mark.parametrize("name", ["click", "undo", "redo", "propagate", "new", "save"])
@@ -456,9 +463,13 @@ def test_without_an_image_a_person_is_told_to_open_one(name: str) -> None:
     window.controller.open(None)
     calls: dict[str, Callable[[], object]] = {
         "click": lambda: window.controller.add_click(0, (1, 1), positive=True),
+        "undo": window.controller.undo,
+        "redo": window.controller.redo,
+        "propagate": window.controller.propagation.propagate,
+        "new": window.controller.start_object,
         "save": lambda: window.controller.save(Path("nowhere")),
     }
-    calls.get(name, getattr(window.controller, name))()
+    calls[name]()
     assert (
         "Open an image first" in window.view.errors[-1]
         or "Click the object first" in window.view.errors[-1]
@@ -488,7 +499,7 @@ def test_a_model_that_is_not_there_leaves_the_one_before_in_use() -> None:
     assert came == [False]
     assert "not on this machine" in window.view.errors[-1]
     assert window.view.snapshot.model == "nano"
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     np.testing.assert_array_equal(window.labels == 1, window.scene.labels == 1)
 
 
@@ -569,7 +580,7 @@ def _opened_again(folder: Path) -> MockWindow:
         root=folder,
     )
     first.click_all()
-    first.controller.propagate()
+    first.controller.propagation.propagate()
     first.controller.select(1)
     first.controller.accept(6)
     first.controller.close()
@@ -623,8 +634,8 @@ def test_a_project_in_a_precision_that_is_not_there_is_left_and_asked_again(
     window = MockWindow(make_drifting_scene(), load=_sam, root=tmp_path)
     assert (
         window.view.messages[-1]
-        == f"This was computed in bfloat16, which is not to be had here: it is kept in {old}, "
-        "and asked again in float32."
+        == "This project was computed in bfloat16, which is not available on this device. "
+        f"It stays in {old}. Your prompts were applied again in float32."
     )
     assert window.view.errors == [] and window.view.snapshot.precision == "float32"
     assert window.controller.state.log.track_ids == (
@@ -637,7 +648,7 @@ def test_a_project_in_a_precision_that_is_not_there_is_left_and_asked_again(
     }
     window.controller.close()
     again = MockWindow(make_drifting_scene(), load=_sam, root=tmp_path)
-    assert "3 objects from last time" in again.view.messages[-1], "the new one is gone on with"
+    assert "Restored 3 objects" in again.view.messages[-1], "the new one is gone on with"
     again.controller.close()
     processor("avx512_bf16")
     with Project.open(old) as project, project.session(_sam("")) as session:
@@ -651,19 +662,19 @@ def test_a_project_in_a_precision_that_is_not_there_is_left_and_asked_again(
 def test_another_model_is_asked_all_that_was_said_and_shows_only_that() -> None:
     window = MockWindow(make_drifting_scene())
     window.click_all()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     window.controller.use_model("other")
     np.testing.assert_array_equal(window.labels[0], window.scene.labels[0])
     assert not window.labels[1:].any()
     assert [row.state for row in window.view.snapshot.objects] == ["prompted"] * 3
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     np.testing.assert_array_equal(window.labels, window.scene.labels)
 
 
 def test_another_model_keeps_what_was_accepted() -> None:
     window = MockWindow(make_drifting_scene())
     window.click_all()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     window.controller.select(1)
     for frame in (0, 6):
         window.controller.accept(frame)
@@ -675,16 +686,16 @@ def test_another_model_keeps_what_was_accepted() -> None:
     np.testing.assert_array_equal(window.labels[6] == 1, window.scene.mask(1, 6))
     assert not window.labels[3].any()
     assert window.controller.state.statuses[1, 6].presence is Presence.LOCKED
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     np.testing.assert_array_equal(window.labels, window.scene.labels)
 
 
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (MemoryError(), "The memory is full"),
-        (RuntimeError("CUDA out of memory. Tried to allocate"), "The memory is full"),
-        (KeyError("surprise"), "should not have"),
+        (MemoryError(), "Out of memory"),
+        (RuntimeError("CUDA out of memory. Tried to allocate"), "Out of memory"),
+        (KeyError("surprise"), "Unexpected error"),
     ],
     ids=["memory", "GPU memory", "our mistake"],
 )
@@ -694,7 +705,7 @@ def test_an_error_while_objects_are_carried_keeps_what_is_done(
     model = ToyModel()
     window = MockWindow(make_drifting_scene(), held=True, load=lambda _: model)
     window.click_all()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     window.worker.run_pending(8)
 
     def broken(*_: object) -> list[object]:
@@ -731,7 +742,7 @@ def test_a_frame_is_drawn_where_the_newer_answer_failed() -> None:
 def test_nothing_is_shown_after_the_window_closed_and_the_desk_is_cleared() -> None:
     window = MockWindow(make_drifting_scene(), held=True)
     window.click_all()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     window.worker.run_pending(7)
     drawn, shown = list(window.view.drawn_frames), len(window.view.snapshots)
     window.controller.close()
@@ -751,12 +762,12 @@ def test_each_time_point_of_a_stack_has_objects_of_its_own() -> None:
     control.open(choice, 0, (("t", 0),))
     prompt = scene.make_click(1, 0)
     control.add_click(0, prompt.yx[0], positive=True)
-    control.propagate()
+    control.propagation.propagate()
     control.set_position(0, (("t", 1),))
     assert view.snapshot.objects == ()
     y, x = prompt.yx[0]
     control.add_click(0, (63 - y, x), positive=True)
-    control.propagate()
+    control.propagation.propagate()
     np.testing.assert_array_equal(view.labels(scene, (("t", 0),)) > 0, scene.labels == 1)
     np.testing.assert_array_equal(view.labels(scene, (("t", 1),)) > 0, scene.labels[:, ::-1] == 1)
     control.set_position(3, (("t", 0),))
@@ -785,7 +796,7 @@ def test_many_changed_frames_are_drawn_a_few_at_a_time_nearest_first() -> None:
     scene = make_drifting_scene(frames=4 * FRAMES_PER_PIECE)
     window = MockWindow(scene, held=True)
     window.click(1)
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     window.worker.run_pending()
     window.controller.set_position(20)
     window.view.drawn_frames.clear()
@@ -800,7 +811,7 @@ def test_many_changed_frames_are_drawn_a_few_at_a_time_nearest_first() -> None:
 def test_labels_and_tables_are_saved_as_the_command_line_saves_them(tmp_path: Path) -> None:
     window = MockWindow(make_drifting_scene())
     window.click_all()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     window.controller.save(tmp_path)
     assert str(tmp_path) in window.view.messages[-1]
     np.testing.assert_array_equal(tifffile.imread(tmp_path / "labels.ome.tif"), window.scene.labels)
@@ -815,10 +826,10 @@ def test_what_was_done_is_there_again_after_the_window_was_gone(tmp_path: Path) 
     first = MockWindow(scene, root=tmp_path)
     first.click_all()
     first.controller.describe(2, name="the second")
-    first.controller.propagate()
+    first.controller.propagation.propagate()
     first.controller.close()
     second = MockWindow(scene, root=tmp_path)
-    assert "3 objects from last time" in second.view.messages[-1]
+    assert "Restored 3 objects" in second.view.messages[-1]
     np.testing.assert_array_equal(second.labels, scene.labels)
     assert [row.name for row in second.view.snapshot.objects] == ["", "the second", ""]
     second.controller.remove([3])
@@ -850,7 +861,7 @@ def test_a_model_that_had_to_do_with_less_memory_says_so_once() -> None:
     scene = make_drifting_scene()
     window = MockWindow(scene, load=lambda _: BatchLimitedModel(Small()))
     window.click_all()
-    window.controller.propagate()
+    window.controller.propagation.propagate()
     np.testing.assert_array_equal(window.labels, scene.labels)
     assert [
         text for text in window.view.messages if "smaller parts" in text

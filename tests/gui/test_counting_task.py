@@ -33,8 +33,8 @@ def counted(
     window: MockWindow, wanted: DetectionRequest | None = None, edited: Any = placed
 ) -> np.ndarray:
     """Find, edit, count; the labels that are shown."""
-    window.controller.detect_seeds(wanted or DetectionRequest())
-    window.controller.count_objects(edited(window))
+    window.controller.counting.detect_seeds(wanted or DetectionRequest())
+    window.controller.counting.count_objects(edited(window))
     assert not window.view.errors
     return window.labels
 
@@ -203,17 +203,17 @@ def test_stopped_at_any_moment_objects_are_there_or_not(pieces: int) -> None:
     scene = make_drifting_scene()
     window = MockWindow(scene, held=True)
     window.worker.run_pending()
-    window.controller.detect_seeds(exact(scene, volume=False))
+    window.controller.counting.detect_seeds(exact(scene, volume=False))
     window.worker.run_pending()
-    window.controller.count_objects([each for each in placed(window) if each.frame != 4])
+    window.controller.counting.count_objects([each for each in placed(window) if each.frame != 4])
     window.worker.run_pending(pieces)
-    window.controller.cancel()
+    window.controller.propagation.cancel()
     window.worker.run_pending()
     np.testing.assert_array_equal(window.labels, window.session_labels)
     assert len(window.controller.state.log.track_ids) in (0, 3)
-    window.controller.detect_seeds(exact(scene, volume=False))
+    window.controller.counting.detect_seeds(exact(scene, volume=False))
     window.worker.run_pending()
-    window.controller.count_objects(placed(window))
+    window.controller.counting.count_objects(placed(window))
     window.worker.run_pending()
     assert same_objects(window.labels, scene.labels)
 
@@ -229,7 +229,7 @@ def test_by_example_finds_what_resembles_what_was_clicked() -> None:
 
 def test_by_example_without_examples_says_what_to_do() -> None:
     window = MockWindow(make_drifting_scene())
-    window.controller.detect_seeds(DetectionRequest(CountingOptions(seeds="examples")))
+    window.controller.counting.detect_seeds(DetectionRequest(CountingOptions(seeds="examples")))
     assert window.view.errors == [
         "the source 'examples' without examples: click some objects first"
     ]
@@ -246,8 +246,8 @@ def test_labels_of_another_tool() -> None:
 
 def test_counting_before_finding_says_what_to_do() -> None:
     window = MockWindow(make_drifting_scene())
-    window.controller.count_objects([])
-    assert "find seeds first" in window.view.errors[0]
+    window.controller.counting.count_objects([])
+    assert "detect seeds first" in window.view.errors[0]
 
 
 def test_found_objects_are_corrected_like_any_other() -> None:

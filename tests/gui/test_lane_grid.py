@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from napari_sam2.core.track import NOT_PROPAGATED, PRESENCE_CODES, Presence, Track
-from napari_sam2.gui.app.lane_grid import LaneGrid
-from napari_sam2.gui.app.timeline_viewport import (
+from napari_sam2.gui.widgets.timeline.lane_grid import LaneGrid
+from napari_sam2.gui.widgets.timeline.viewport import (
     HEADER_HEIGHT_PX,
     LANE_HEIGHT_PX,
     LEGEND_HEIGHT_PX,
@@ -167,7 +167,7 @@ def test_all_frames_fit_until_one_zooms() -> None:
 
 @pytest.mark.parametrize(
     "view",
-    [sight(), sight(zoom=3.0, across=77), sight(zoom=9.0, across=2000)],
+    [sight(), sight(zoom=3.0, scroll_x_px=77), sight(zoom=9.0, scroll_x_px=2000)],
     ids=["all", "zoomed", "far right"],
 )
 def test_a_frame_is_found_where_it_is_drawn(view: TimelineViewport) -> None:
@@ -177,7 +177,7 @@ def test_a_frame_is_found_where_it_is_drawn(view: TimelineViewport) -> None:
 
 
 def test_beside_the_frames_the_nearest_is_meant_and_beside_the_lanes_none() -> None:
-    view = sight(down=LANE_HEIGHT_PX * 3 + 4)
+    view = sight(scroll_y_px=LANE_HEIGHT_PX * 3 + 4)
     assert (view.frame_at(-50), view.frame_at(10_000)) == (0, 99)
     assert view.track_at(HEADER_HEIGHT_PX) == 4
     assert (
@@ -189,7 +189,7 @@ def test_beside_the_frames_the_nearest_is_meant_and_beside_the_lanes_none() -> N
         view.track_at(HEADER_HEIGHT_PX + 10 * LANE_HEIGHT_PX),
     ) == (0, 0)
     assert view.visible_rows == range(3, 15)
-    assert sight(down=10_000).visible_rows == range(
+    assert sight(scroll_y_px=10_000).visible_rows == range(
         10_000 // LANE_HEIGHT_PX, 10_000 // LANE_HEIGHT_PX
     )
 

@@ -16,10 +16,14 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QToolTip
 
 from napari_sam2.core.track import Presence
-from napari_sam2.gui.app.lane_grid import LaneGrid
-from napari_sam2.gui.app.timeline_viewport import HEADER_HEIGHT_PX, LANE_HEIGHT_PX, NAMES_WIDTH_PX
+from napari_sam2.gui.widgets.timeline.lane_grid import LaneGrid
 from napari_sam2.gui.widgets.timeline.painting import FLAG_COLOUR, PRESENCE_COLOURS
 from napari_sam2.gui.widgets.timeline.swim_lanes import SwimLanes
+from napari_sam2.gui.widgets.timeline.viewport import (
+    HEADER_HEIGHT_PX,
+    LANE_HEIGHT_PX,
+    NAMES_WIDTH_PX,
+)
 from napari_sam2.propagation.review import Reason, ReviewFlag
 from tests.gui.screen import get_application, process_events, show_widget
 

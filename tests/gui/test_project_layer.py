@@ -45,37 +45,37 @@ def test_after_a_crash_the_last_project_is_one_click_away(
 ) -> None:
     scene, model = make_drifting_scene(), Gated()
     hands = open_panel(lambda _: model, tmp_path / "before")
-    assert hands.panel.image.last.isHidden()
-    layer = hands.open(scene, scale=(1, 2, 2), units=("s", "um", "um"))
+    assert hands.panel.image.last_project_button.isHidden()
+    layer = hands.open_scene(scene, scale=(1, 2, 2), units=("s", "um", "um"))
     for track in scene.tracks:
         hands.press(Qt.Key.Key_N)
         hands.click(layer, (0, *scene.make_click(track, 0).yx[0]))
     hands.panel.controller.describe(2, name="mine")
     hands.press(Qt.Key.Key_P, wait=False)
     model.gate.release(4)
-    hands.until(lambda: hands.panel.controller.snapshot.done == 4)
+    hands.wait_until(lambda: hands.panel.controller.snapshot.done == 4)
     shutil.copytree(
         tmp_path / "before", tmp_path / "after"
     )  # what the machine that stopped now would leave
     model.gate.release(1000)
-    hands.rest()
+    hands.wait_until_idle()
     hands.close()
     hands.viewer.layers.clear()
     hands = open_panel(lambda _: ToyModel(), tmp_path / "after")
-    assert hands.panel.image.last.text().startswith("Go on with ")
-    QTest.mouseClick(hands.panel.image.last, Qt.MouseButton.LeftButton)
-    hands.until(lambda: hands.panel.controller.book.log.track_ids == scene.tracks)
-    hands.rest()
+    assert hands.panel.image.last_project_button.text().startswith("Go on with ")
+    QTest.mouseClick(hands.panel.image.last_project_button, Qt.MouseButton.LeftButton)
+    hands.wait_until(lambda: hands.panel.controller.state.log.track_ids == scene.tracks)
+    hands.wait_until_idle()
     layer = shown(hands)
     np.testing.assert_array_equal(layer.data, scene.stack.data)
     assert (tuple(layer.scale), layer.axis_labels[0]) == ((60.0, 0.5, 0.5), "t") or tuple(
         layer.scale
     ) == (1, 2, 2)
-    np.testing.assert_array_equal(hands.labels(layer)[:4], scene.labels[:4])
+    np.testing.assert_array_equal(hands.read_labels(layer)[:4], scene.labels[:4])
     assert [row.name for row in hands.panel.objects.table.rows] == ["", "mine", ""]
-    assert hands.panel.carry.go.text() == "Go on"
+    assert hands.panel.propagation.propagate_button.text() == "Go on"
     hands.press(Qt.Key.Key_P)
-    np.testing.assert_array_equal(hands.labels(layer), scene.labels)
+    np.testing.assert_array_equal(hands.read_labels(layer), scene.labels)
     assert len(list((tmp_path / "after").iterdir())) == 1
 
 
@@ -84,11 +84,11 @@ def test_a_project_folder_from_elsewhere_is_opened_with_its_channel(
 ) -> None:
     scene = make_two_channel_scene()
     hands = open_panel(root=tmp_path / "here")
-    layer = hands.open(scene)
-    hands.panel.image.channel.setCurrentIndex(1)
-    hands.rest()
+    layer = hands.open_scene(scene)
+    hands.panel.image.channel_choice.setCurrentIndex(1)
+    hands.wait_until_idle()
     hands.click(layer, (0, 0, *scene.make_click(1, 0).yx[0]))
-    labels = hands.labels(layer)
+    labels = hands.read_labels(layer)
     hands.close()
     hands.viewer.layers.clear()
     (folder,) = [each.parent for each in (tmp_path / "here").glob("*-c1-*/project.json")]
@@ -96,26 +96,26 @@ def test_a_project_folder_from_elsewhere_is_opened_with_its_channel(
     shutil.move(folder, moved)
     hands = open_panel(root=tmp_path / "there")
     monkeypatch.setattr(QFileDialog, "getExistingDirectory", staticmethod(lambda *_: str(moved)))
-    QTest.mouseClick(hands.panel.image.open, Qt.MouseButton.LeftButton)
-    hands.until(lambda: hands.panel.controller.book.log.track_ids == (1,))
-    hands.rest()
-    assert hands.panel.controller.place.choice.channel == 1
-    np.testing.assert_array_equal(hands.labels(shown(hands)), labels)
+    QTest.mouseClick(hands.panel.image.open_project_button, Qt.MouseButton.LeftButton)
+    hands.wait_until(lambda: hands.panel.controller.state.log.track_ids == (1,))
+    hands.wait_until_idle()
+    assert hands.panel.controller.key.selection.channel == 1
+    np.testing.assert_array_equal(hands.read_labels(shown(hands)), labels)
     assert not (tmp_path / "there").exists()
 
 
 def test_a_folder_that_is_no_project_is_told_in_one_line(open_panel: Bench, tmp_path: Path) -> None:
     hands = open_panel()
     hands.panel.open_project(tmp_path)
-    hands.rest()
-    (told,) = hands.told
+    hands.wait_until_idle()
+    (told,) = hands.messages
     assert "expected a project folder" in told and len(hands.viewer.layers) == 0
 
 
 def test_the_review_is_walked_to_its_end_and_back(open_panel: Bench) -> None:
     scene = make_jumping_scene()
     hands = open_panel()
-    layer = hands.open(scene)
+    layer = hands.open_scene(scene)
     control = hands.panel.controller
     for track in scene.tracks:
         hands.press(Qt.Key.Key_N)
@@ -124,13 +124,13 @@ def test_the_review_is_walked_to_its_end_and_back(open_panel: Bench) -> None:
     seen = []
     for _ in range(50):
         hands.press(Qt.Key.Key_X)
-        if any("last of" in text for text in hands.told):
+        if any("last of" in text for text in hands.messages):
             break
         said = control.snapshot.message
-        seen.append((control.frame, control.book.current))
+        seen.append((control.frame, control.state.current))
         assert (
             said.startswith(f"{len(seen)} of ")
-            and f"object {control.book.current}, frame {control.frame}" in said
+            and f"object {control.state.current}, frame {control.frame}" in said
         )
         assert hands.panel.status.text() == said
     count = (
@@ -141,4 +141,4 @@ def test_the_review_is_walked_to_its_end_and_back(open_panel: Bench) -> None:
     assert len(seen) == count > 0
     assert 5 in {frame for frame, _ in seen}  # it jumps there
     hands.press(Qt.Key.Key_X)
-    assert (control.frame, control.book.current) == seen[0]
+    assert (control.frame, control.state.current) == seen[0]

@@ -36,7 +36,7 @@ def tab(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         widget = show_widget(
             TrainingTab(lambda: AcceptedFrames.of(found), lambda: str(tiny)), 320, 500
         )
-        widget.recipe = make_recipe(average=0.0, learning_rate=3e-3)
+        widget.recipe_override = make_recipe(average=0.0, learning_rate=3e-3)
         yield widget
         widget.close()
         wait_until(lambda: not widget.running)
@@ -134,7 +134,7 @@ def test_whatever_goes_wrong_is_one_sentence(
     def fails(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(FineTuner, "teach", fails)
+    monkeypatch.setattr(FineTuner, "finetune", fails)
     click(tab)
     wait_until(lambda: not tab.running)
     assert len(told) == 1 and told[0][1]

@@ -53,20 +53,20 @@ class Gated(ToyModel):
 def test_from_a_click_to_saved_tables(open_panel: Bench, results_folder: Path) -> None:
     scene = make_drifting_scene()
     hands = open_panel()
-    layer = hands.open(scene, scale=(1, 2, 2), units=("s", "um", "um"))
+    layer = hands.open_scene(scene, scale=(1, 2, 2), units=("s", "um", "um"))
     for track in scene.tracks:
         hands.press(Qt.Key.Key_N)
         hands.click(layer, (0, *scene.make_click(track, 0).yx[0]))
-    np.testing.assert_array_equal(hands.labels(layer)[0], scene.labels[0])
+    np.testing.assert_array_equal(hands.read_labels(layer)[0], scene.labels[0])
     hands.press(Qt.Key.Key_P)
-    np.testing.assert_array_equal(hands.labels(layer), scene.labels)
+    np.testing.assert_array_equal(hands.read_labels(layer), scene.labels)
     shown = hands.panel.canvas.overlays.labels
     assert tuple(shown.scale) == (1, 2, 2)
     assert shown.axis_labels == layer.axis_labels
     assert shown.units == layer.units
     assert hands.viewer.layers.selection.active == layer
     hands.panel.save_results(results_folder)
-    hands.until(lambda: any("Saved" in text for text in hands.told))
+    hands.wait_until(lambda: any("Saved" in text for text in hands.messages))
     assert pd.read_csv(results_folder / "counts.csv").iloc[-1]["n"] == 3
     assert (
         pd.read_csv(results_folder / "objects.csv")["area_um2"].iloc[0]
@@ -77,79 +77,79 @@ def test_from_a_click_to_saved_tables(open_panel: Bench, results_folder: Path) -
 def test_what_the_mouse_means(open_panel: Bench) -> None:
     scene = make_drifting_scene()
     hands = open_panel()
-    layer = hands.open(scene)
+    layer = hands.open_scene(scene)
     book = hands.panel.controller
     one, two = (scene.make_click(track, 0).yx[0] for track in (1, 2))
     centre = tuple(hands.viewer.scene.camera.center)
     hands.click(layer, (0, *one))
     hands.click(layer, (0, *two), modifiers=Qt.KeyboardModifier.ControlModifier)
     hands.click(layer, (0, 1, 60), button=Qt.MouseButton.RightButton)
-    said = book.book.log.said(1, 0)
+    said = book.state.log.frame_prompts(1, 0)
     assert said.positive == (True, False, False)
     np.testing.assert_allclose(said.points[0], one, atol=0.6)
     points = hands.panel.canvas.overlays.points
     assert list(points.features["kind"]) == ["object", "not object", "not object"]
     hands.press(Qt.Key.Key_N)
     hands.drag(layer, (0, 2, 2), (0, 22, 40), modifiers=Qt.KeyboardModifier.ShiftModifier)
-    np.testing.assert_allclose(book.book.log.said(2, 0).box, (2, 2, 22, 40), atol=0.6)
+    np.testing.assert_allclose(book.state.log.frame_prompts(2, 0).box, (2, 2, 22, 40), atol=0.6)
     assert tuple(hands.viewer.scene.camera.center) == centre
     assert len(hands.panel.canvas.overlays.shapes.data) == 1
     hands.drag(layer, (0, 50, 50), (0, 30, 30))
     assert tuple(hands.viewer.scene.camera.center) != centre
-    assert len(book.book.log) == 4
+    assert len(book.state.log) == 4
 
 
 def test_keys_undo_redo_accept_and_travel(open_panel: Bench) -> None:
     scene = make_drifting_scene()
     hands = open_panel()
-    layer = hands.open(scene)
+    layer = hands.open_scene(scene)
     control = hands.panel.controller
     hands.click(layer, (0, *scene.make_click(1, 0).yx[0]))
     hands.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    assert not hands.labels(layer).any()
+    assert not hands.read_labels(layer).any()
     hands.press(
         Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier | Qt.KeyboardModifier.ShiftModifier
     )
-    assert hands.labels(layer)[0].any()
+    assert hands.read_labels(layer)[0].any()
     hands.press(Qt.Key.Key_A)
-    assert control.book.log.locked(1, 0)
+    assert control.state.log.is_locked(1, 0)
     hands.press(Qt.Key.Key_Right)
     hands.press(Qt.Key.Key_Right)
     hands.press(Qt.Key.Key_Left)
     assert (control.frame, hands.viewer.dims.current_step[0]) == (1, 1)
     hands.press(Qt.Key.Key_N)
-    assert control.book.current == 2
+    assert control.state.current == 2
     hands.press(Qt.Key.Key_Up)
-    assert control.book.current == 1
+    assert control.state.current == 1
 
 
 def test_cancel_midway_correct_and_undo(open_panel: Bench) -> None:
     scene, model = make_jumping_scene(), Gated()
     hands = open_panel(lambda _: model)
-    layer = hands.open(scene)
+    layer = hands.open_scene(scene)
     for track in scene.tracks:
         hands.press(Qt.Key.Key_N)
         hands.click(layer, (0, *scene.make_click(track, 0).yx[0]))
     hands.press(Qt.Key.Key_P, wait=False)
     model.gate.release(6)
-    hands.until(lambda: hands.panel.controller.snapshot.done == 6)
-    assert hands.panel.carry.go.text() == "Pause"
+    hands.wait_until(lambda: hands.panel.controller.snapshot.done == 6)
+    assert hands.panel.propagation.propagate_button.text() == "Pause"
     hands.press(Qt.Key.Key_Escape, wait=False)
     model.gate.release(1000)
-    hands.rest()
-    assert hands.panel.carry.go.text() == "Go on"
-    assert 6 <= hands.labels(layer).any(axis=(1, 2)).sum() < 10
+    hands.wait_until_idle()
+    assert hands.panel.propagation.propagate_button.text() == "Go on"
+    assert 6 <= hands.read_labels(layer).any(axis=(1, 2)).sum() < 10
     hands.press(Qt.Key.Key_P)
-    wrong = hands.labels(layer)
+    wrong = hands.read_labels(layer)
     assert not np.array_equal(wrong, scene.labels)
     hands.panel.controller.select(1)
-    hands.panel.canvas.go_to(5)
+    hands.panel.canvas.go_to_frame(5)
     hands.click(layer, (5, *scene.make_click(1, 5).yx[0]))
     hands.press(Qt.Key.Key_P)
-    np.testing.assert_array_equal(hands.labels(layer), scene.labels)
+    np.testing.assert_array_equal(hands.read_labels(layer), scene.labels)
     for _ in range(2):
         hands.press(Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
-    np.testing.assert_array_equal(hands.labels(layer), wrong)
+    np.testing.assert_array_equal(hands.read_labels(layer), wrong)
 
 
 def test_the_window_goes_on_while_twenty_objects_are_carried_over_thirty_frames(
@@ -157,11 +157,11 @@ def test_the_window_goes_on_while_twenty_objects_are_carried_over_thirty_frames(
 ) -> None:
     scene = make_drifting_scene(count=20, frames=30, shape=(128, 128))
     hands = open_panel()
-    layer = hands.open(scene)
+    layer = hands.open_scene(scene)
     for track in scene.tracks:
-        hands.panel.controller.new()
-        hands.panel.controller.click(0, scene.make_click(track, 0).yx[0], positive=True)
-    hands.rest()
+        hands.panel.controller.start_object()
+        hands.panel.controller.add_click(0, scene.make_click(track, 0).yx[0], positive=True)
+    hands.wait_until_idle()
     beats, waits = [time.perf_counter()], []
     timer = QTimer()
     timer.setInterval(5)
@@ -174,9 +174,9 @@ def test_the_window_goes_on_while_twenty_objects_are_carried_over_thirty_frames(
     timer.timeout.connect(beat)
     timer.start()
     hands.press(Qt.Key.Key_P, wait=False)
-    hands.rest()
+    hands.wait_until_idle()
     timer.stop()
-    np.testing.assert_array_equal(hands.labels(layer), scene.labels)
+    np.testing.assert_array_equal(hands.read_labels(layer), scene.labels)
     # The wall clock says what a person feels, and on a busy machine also what others do; the
     # thread's own time does not.
     stall = max(wait for wait, _ in waits)
@@ -195,11 +195,11 @@ def test_closing_while_objects_are_carried_ends_the_thread_and_keeps_the_layers(
 ) -> None:
     scene, model = make_drifting_scene(), Gated()
     hands = open_panel(lambda _: model)
-    layer = hands.open(scene)
+    layer = hands.open_scene(scene)
     hands.click(layer, (0, *scene.make_click(1, 0).yx[0]))
     hands.press(Qt.Key.Key_P, wait=False)
     model.gate.release(3)
-    hands.until(lambda: hands.panel.controller.snapshot.done == 3)
+    hands.wait_until(lambda: hands.panel.controller.snapshot.done == 3)
     labels = hands.panel.canvas.overlays.labels
     worker = hands.panel.worker
     model.gate.release(1000)
@@ -215,7 +215,7 @@ def test_closing_while_objects_are_carried_ends_the_thread_and_keeps_the_layers(
 def test_painting_and_moving_points_by_hand_are_prompts(open_panel: Bench) -> None:
     scene = make_drifting_scene()
     hands = open_panel()
-    layer = hands.open(scene)
+    layer = hands.open_scene(scene)
     control = hands.panel.controller
     hands.press(Qt.Key.Key_W)
     labels = hands.panel.canvas.overlays.labels
@@ -223,23 +223,23 @@ def test_painting_and_moving_points_by_hand_are_prompts(open_panel: Bench) -> No
     labels.brush_size = 9
     y, x = scene.make_click(1, 0).yx[0]
     hands.drag(layer, (0, y, x), (0, y, x + 6))
-    hands.until(lambda: control.book.log.said(1, 0).mask is not None)
-    hands.rest()
-    drawn = control.book.log.said(1, 0).mask
+    hands.wait_until(lambda: control.state.log.frame_prompts(1, 0).mask is not None)
+    hands.wait_until_idle()
+    drawn = control.state.log.frame_prompts(1, 0).mask
     assert drawn[round(y), round(x)] and drawn[round(y), round(x) + 6] and 60 < drawn.sum() < 200
-    np.testing.assert_array_equal(hands.labels(layer)[0] == 1, drawn)
+    np.testing.assert_array_equal(hands.read_labels(layer)[0] == 1, drawn)
     hands.press(Qt.Key.Key_Q)
     assert hands.viewer.layers.selection.active == layer
     hands.press(Qt.Key.Key_N)
     hands.click(layer, (0, *scene.make_click(2, 0).yx[0]))
     points = hands.panel.canvas.overlays.points
     points.data = np.array([(0, *scene.make_click(3, 0).yx[0])])
-    hands.rest()
-    np.testing.assert_array_equal(hands.labels(layer)[0] == 2, scene.mask(3, 0))
+    hands.wait_until_idle()
+    np.testing.assert_array_equal(hands.read_labels(layer)[0] == 2, scene.mask(3, 0))
     points.selected_data = {0}
     points.remove_selected()
-    hands.rest()
-    assert not (hands.labels(layer) == 2).any()
+    hands.wait_until_idle()
+    assert not (hands.read_labels(layer) == 2).any()
 
 
 @pytest.mark.parametrize(
@@ -256,44 +256,44 @@ def test_a_click_lands_where_it_was_wherever_the_layer_lies(
 ) -> None:
     scene = make_drifting_scene()
     hands = open_panel()
-    layer = hands.open(scene, **place)
-    hands.panel.canvas.go_to(3)
+    layer = hands.open_scene(scene, **place)
+    hands.panel.canvas.go_to_frame(3)
     hands.click(layer, (3, *scene.make_click(2, 3).yx[0]))
-    np.testing.assert_array_equal(hands.labels(layer)[3] > 0, scene.mask(2, 3))
+    np.testing.assert_array_equal(hands.read_labels(layer)[3] > 0, scene.mask(2, 3))
 
 
 def test_channels_share_their_labels(open_panel: Bench) -> None:
     scene = make_two_channel_scene()
     hands = open_panel()
-    layer = hands.open(scene)
-    assert hands.panel.image.channel.count() == 2
+    layer = hands.open_scene(scene)
+    assert hands.panel.image.channel_choice.count() == 2
     hands.click(layer, (0, 0, *scene.make_click(1, 0).yx[0]))
     hands.press(Qt.Key.Key_P)
-    np.testing.assert_array_equal(hands.labels(layer)[:, 1] > 0, scene.labels == 1)
+    np.testing.assert_array_equal(hands.read_labels(layer)[:, 1] > 0, scene.labels == 1)
 
 
 def test_an_image_that_is_deleted_is_forgotten_when_napari_has_let_go_of_it(
     open_panel: Bench,
 ) -> None:
     hands = open_panel()
-    layer = hands.open(make_drifting_scene())
+    layer = hands.open_scene(make_drifting_scene())
     hands.viewer.layers.remove(layer)
-    assert hands.panel.controller.place is not None
-    hands.until(lambda: hands.panel.controller.place is None)
+    assert hands.panel.controller.key is not None
+    hands.wait_until(lambda: hands.panel.controller.key is None)
     assert hands.panel.image.image is None
 
 
 def test_lanes_and_tables_go_where_the_slider_goes(open_panel: Bench) -> None:
     hands = open_panel()
-    hands.open(make_drifting_scene())
+    hands.open_scene(make_drifting_scene())
     for dock in ("lanes", "tables"):
         if not hands.panel.docks.buttons[dock].isChecked():
             hands.panel.docks.toggle(dock)
-    hands.rest()
+    hands.wait_until_idle()
     lanes, tables = (hands.panel.docks._widgets[dock] for dock in ("lanes", "tables"))
     for frame in (7, 3):
         hands.viewer.dims.set_current_step(0, frame)
-        hands.rest()
+        hands.wait_until_idle()
         assert lanes.frame == tables.frame == frame
 
 
@@ -306,17 +306,17 @@ def test_precision_is_chosen_beside_the_model_and_kept(
         open_panel(lambda name: load_model(name, device="cpu"), tmp_path),
         make_drifting_scene(),
     )
-    layer = hands.open(scene)
+    layer = hands.open_scene(scene)
     prompt = scene.make_click(1)
     hands.click(layer, (prompt.frame, *prompt.yx[0]))
-    choice, controller = hands.panel.model.precision, hands.panel.controller
+    choice, controller = hands.panel.model.precision_choice, hands.panel.controller
     assert choice.isVisible() and choice.currentText() == "float32"
     choice.setCurrentIndex(choice.findData("bfloat16"))
     choice.activated.emit(choice.currentIndex())
-    hands.rest()
+    hands.wait_until_idle()
     assert controller.snapshot.precision == choice.currentData() == "bfloat16"
-    assert hands.panel.model.about.text().endswith("on the processor in bfloat16")
-    assert controller.book.log.track_ids == (1,) and hands.told == []
+    assert hands.panel.model.about_label.text().endswith("on the processor in bfloat16")
+    assert controller.state.log.track_ids == (1,) and hands.messages == []
     said = {
         json.loads(path.read_text())["model"]["precision"]
         for path in tmp_path.glob("*/project.json")

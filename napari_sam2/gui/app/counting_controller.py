@@ -1,4 +1,4 @@
-"""Seeking: objects that nobody clicked, looked for, shown as seeds, and counted, one frame at a time like any run."""
+"""CountingController: detects objects that nobody clicked, shows them as seeds, and counts them."""
 
 from __future__ import annotations
 
@@ -6,81 +6,68 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from napari_sam2.detection.object_scale import ObjectScale
-from napari_sam2.detection.options import DetectionOptions
 from napari_sam2.gui.app.counting_task import DetectionRequest, EditedSeed
 from napari_sam2.gui.app.propagation_controller import PropagationController
-from napari_sam2.gui.app.view import Stage
+from napari_sam2.gui.app.task_queue import TaskQueue
 
 
-class CountingController(PropagationController):
-    """Carrying, and what goes before it where nobody clicks."""
+class CountingController:
+    """Detection and counting, one frame at a time, as any run."""
+
+    def __init__(self, queue: TaskQueue, propagation: PropagationController) -> None:
+        self._queue = queue
+        self._propagation = propagation
+        self._workspace = queue.workspace
 
     def estimate_scale(
         self, on_result: Callable[[ObjectScale | None], Any], *, dark: bool | None = None
     ) -> None:
-        """Look how large the objects are; `on_result` is given it, None where nothing is to be seen."""
-        if self._key is not None:
-            self._submit_query(
-                lambda worker: DetectionOptions(dark=dark).estimate_scale(worker.session.video),
+        """Estimate how large the objects are; `on_result` gets None if that is not possible."""
+        if self._workspace.key is not None:
+            self._queue.submit_query(
+                lambda worker: worker.estimate_scale(dark=dark),
                 on_result,
-                message="Looking how large the objects are…",
+                message="Estimating the object size…",
             )
 
     def detect_seeds(
         self, request: DetectionRequest, on_done: Callable[[], Any] = lambda: None
     ) -> None:
-        """Look for seeds; they are shown as they come.
-
-        `on_done` is called when all frames were looked at.
-        """
+        """Detect seeds, which are shown as they arrive; `on_done` is called at the end."""
         if not self._check_idle():
             return
-        place, book = self._key, self.state
-        assert place is not None
-        book.seeds.clear()
-        self._view.draw_seeds(place, ())
+        key, state = self._workspace.key, self._workspace.state
+        assert key is not None
+        state.seeds.clear()
+        self._queue.view.draw_seeds(key, ())
 
-        def ended() -> None:
-            found, frames = len(book.seeds), len({seed.prompt.frame for seed in book.seeds})
-            self._message = (
-                f"{found} seeds on {frames} frames. Move, delete or add some in their layer, "
-                "then count."
+        def finish() -> None:
+            count, frames = len(state.seeds), len({seed.prompt.frame for seed in state.seeds})
+            self._workspace.message = (
+                f"{count} seeds on {frames} frames. Add, move or delete seeds, then count."
             )
             on_done()
 
-        self._start_task(
-            lambda worker: worker.start_detection(request), ended, "Looking for objects…"
+        self._propagation.start(
+            lambda worker: worker.start_detection(request),
+            message="Detecting objects…",
+            on_run_end=finish,
         )
 
     def count_objects(
         self, edited_seeds: Sequence[EditedSeed], on_done: Callable[[], Any] = lambda: None
     ) -> None:
-        """Make objects of the seeds, as they lie now, and carry them; `on_done` is called when nothing new appears."""
+        """Make objects of the seeds and propagate them; `on_done` is called at the end."""
         if not self._check_idle():
             return
-        given, first, category = (
-            tuple(edited_seeds),
-            self.state.allocate_track_id(),
-            self.state.category,
-        )
-        self._action_count += 1
-        self._start_task(
-            lambda worker: worker.start_counting(given, first_new_track=first, category=category),
-            on_done,
-            "Counting…",
+        state, seeds = self._workspace.state, tuple(edited_seeds)
+        first, category = state.allocate_track_id(), state.category
+        self._workspace.action_count += 1
+        self._propagation.start(
+            lambda worker: worker.start_counting(seeds, first_new_track=first, category=category),
+            message="Counting…",
+            on_run_end=on_done,
         )
 
     def _check_idle(self) -> bool:
-        return self._check_image_open() and self._stage not in (Stage.RUNNING, Stage.PAUSED)
-
-    def _start_task(
-        self, start: Callable[[Any], Any], on_run_end: Callable[[], Any], message: str
-    ) -> None:
-        place, acts = self._key, self._action_count
-        assert place is not None
-
-        def begun(changed: Any) -> None:
-            self._on_run_end = on_run_end
-            self._begin_stepping(place, changed, acts)
-
-        self._submit_update(start, begun, message=message)
+        return self._queue.check_image_open() and not self._workspace.is_running

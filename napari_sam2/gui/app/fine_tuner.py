@@ -146,7 +146,9 @@ class FineTuner:
         )
         picture = None
         with suppress(OSError):
-            picture = (training.setting.folder / f"preview-{validation.step:06d}.png").read_bytes()
+            picture = (
+                training.environment.folder / f"preview-{validation.step:06d}.png"
+            ).read_bytes()
         self._report(training, picture)
 
     def on_end(self, training: Any, outcome: Any) -> None:

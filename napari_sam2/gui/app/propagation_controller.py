@@ -1,122 +1,152 @@
-"""Carrying: the run that is going on.
+"""PropagationController: the run that is going on.
 
-One frame is asked for at a time, so that clicks, pause and cancel come in between.
+One frame is requested at a time, so that clicks, pause and stop come in between.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-from napari_sam2.gui.app.session_registry import ModelLoader
-from napari_sam2.gui.app.session_update import SessionUpdate
+from napari_sam2.gui.app.session_update import PropagationRequest, SessionUpdate
+from napari_sam2.gui.app.session_worker import SessionWorker
 from napari_sam2.gui.app.task_queue import TaskQueue
-from napari_sam2.gui.app.view import SessionKey, Stage, View, Worker
+from napari_sam2.gui.app.view import SessionKey, Stage
 
 
-class PropagationController(TaskQueue):
-    """Requests, and one run at most that goes on frame by frame until it is done, paused or interrupted."""
+class PropagationController:
+    """One run at most, which goes on frame by frame until it is done, paused or interrupted."""
 
-    def __init__(
-        self, view: View, worker: Worker, *, load: ModelLoader, model: str, root: Path | None
-    ) -> None:
-        super().__init__(view, worker, load=load, model=model, root=root)
+    def __init__(self, queue: TaskQueue) -> None:
+        self._queue = queue
+        self._workspace = queue.workspace
         self._step_pending = False
         self._running_key: SessionKey | None = None
-        self._action_count = 0
         self._on_run_end: Callable[[], Any] | None = None
 
+    def propagate(self, request: PropagationRequest | None = None) -> None:
+        """Propagate objects through the stack; if that is paused, resume."""
+        workspace = self._workspace
+        if workspace.stage is Stage.PAUSED:
+            self._resume()
+            return
+        if workspace.stage is Stage.RUNNING or not self._queue.check_image_open():
+            return
+        if not workspace.state.log.track_ids and not self._queue.pending_count:
+            self._queue.view.notify("Click an object first, then propagate it.", is_error=True)
+            return
+        chosen = request or PropagationRequest()
+        self.start(lambda worker: worker.start_propagation(chosen), message="Starting…")
+
     def pause(self) -> None:
-        """Hold before the next frame, or go on."""
-        if self._stage is Stage.RUNNING:
-            self._stage, self._message = Stage.PAUSED, f"Paused at {self._done} of {self._total}."
-            self._show_state()
-        elif self._stage is Stage.PAUSED:
+        """Hold before the next frame; if that is so already, resume."""
+        workspace = self._workspace
+        if workspace.stage is Stage.RUNNING:
+            workspace.stage = Stage.PAUSED
+            workspace.message = f"Paused at {workspace.done} of {workspace.total}."
+            self._queue.show_state()
+        elif workspace.stage is Stage.PAUSED:
             self._resume()
 
     def cancel(self) -> None:
-        """Stop before the next frame. What is done stays, and carrying again goes on from there."""
-        if self._interrupt():
-            self._message = "Stopped. What is done stays; carry again to go on from here."
-            self._show_state()
+        """Stop before the next frame. Finished frames are kept; propagating again resumes."""
+        if self.interrupt():
+            self._workspace.message = "Stopped. Finished frames are kept. Press P to resume."
+            self._queue.show_state()
 
-    def _begin_stepping(self, key: SessionKey, update: SessionUpdate, action_count: int) -> None:
-        """A run has begun: do its first step.
+    def start(
+        self,
+        work: Callable[[SessionWorker], SessionUpdate],
+        *,
+        message: str = "",
+        on_run_end: Callable[[], Any] | None = None,
+    ) -> None:
+        """Start a run with `work`, then do its steps if the update says that it is running.
 
-        Where the person did something else since (`action_count` is old), it ends at once.
+        `on_run_end` is called when the run is done, not if it was interrupted.
         """
-        self._stage, self._running_key = Stage.RUNNING, key
-        self._done, self._total = update.done, update.total
-        if action_count == self._action_count:
-            self._submit_step()
-        else:
-            self._interrupt()
+        key, action_count = self._workspace.key, self._workspace.action_count
+        assert key is not None
 
-    def _resume(self) -> None:
-        self._stage = Stage.RUNNING
-        self._submit_step()
-        self._show_state()
-
-    def _submit_step(self) -> None:
-        """One frame more, unless one is on its way."""
-        if self._step_pending or self._running_key is None:
-            return
-        self._step_pending, place = True, self._running_key
-        self._task_number += 1
-        number = self._task_number
-
-        def arrived(changed: SessionUpdate | None) -> None:
-            self._step_pending = False
-            if changed is not None:
-                self._done, self._total = changed.done, changed.total
-                self._apply_update(place, changed, number)
-            if self._stage is Stage.RUNNING:
-                self._handle_step(place, changed)
-
-        def failed(error: Exception) -> None:
-            self._step_pending, self._running_key, self._stage, self._on_run_end = (
-                False,
-                None,
-                Stage.READY,
-                None,
+        def begin(update: SessionUpdate) -> None:
+            if not update.running:
+                return
+            self._running_key, self._on_run_end = key, on_run_end
+            workspace = self._workspace
+            workspace.stage, workspace.done, workspace.total = (
+                Stage.RUNNING,
+                update.done,
+                update.total,
             )
-            self._show_error(error)
+            if action_count == workspace.action_count:
+                self._submit_step()
+            else:  # the person did something else since
+                self.interrupt()
 
-        self._submit(self._bind_worker(place, lambda desk: desk.step()), arrived, failed)
+        self._queue.submit_update(work, begin, message=message)
 
-    def _handle_step(self, key: SessionKey, update: SessionUpdate | None) -> None:
-        if update is not None:
-            self._message = update.message or f"{self._done} of {self._total} frames"
-            self._submit_step()
-            return
-        self._stage, self._running_key = Stage.READY, None
-        self._submit_update(
-            lambda desk: desk.report_state()
-        )  # the log says now that it is finished
-        rows = self._states[key].rows
-        doubted = sum(row.uncertain_count for row in rows)
-        self._message = f"Done: {len(rows)} object{'s' if len(rows) != 1 else ''}" + (
-            f", {doubted} places to check." if doubted else "."
-        )
-        ended, self._on_run_end = self._on_run_end, None
-        if ended is not None:
-            ended()
-
-    def _interrupt(self) -> bool:
+    def interrupt(self) -> bool:
         """End a run that is going on or paused; whether there was one."""
-        if self._stage not in (Stage.RUNNING, Stage.PAUSED) or self._running_key is None:
+        key = self._running_key
+        if not self._workspace.is_running or key is None:
             return False
-        place, self._stage, self._running_key, self._on_run_end = (
-            self._running_key,
-            Stage.READY,
-            None,
-            None,
-        )
-        self._task_number += 1
-        number = self._task_number
-        self._submit(
-            self._bind_worker(place, lambda desk: desk.stop()),
-            lambda changed: self._apply_update(place, changed, number),
+        self._end_run()
+        number = self._queue.take_number()
+        self._queue.submit(
+            self._queue.bind_worker(key, lambda worker: worker.stop()),
+            lambda update: self._queue.apply_update(key, update, number),
         )
         return True
+
+    def _resume(self) -> None:
+        self._workspace.stage = Stage.RUNNING
+        self._submit_step()
+        self._queue.show_state()
+
+    def _submit_step(self) -> None:
+        """Request one more frame, unless one is pending."""
+        key = self._running_key
+        if self._step_pending or key is None:
+            return
+        self._step_pending = True
+        number = self._queue.take_number()
+
+        def apply(update: SessionUpdate | None) -> None:
+            self._step_pending = False
+            workspace = self._workspace
+            if update is not None:
+                workspace.done, workspace.total = update.done, update.total
+                self._queue.apply_update(key, update, number)
+            if workspace.stage is not Stage.RUNNING:
+                return
+            if update is None:
+                self._finish(key)
+                return
+            workspace.message = update.message or f"{update.done} of {update.total} frames"
+            self._submit_step()
+
+        def fail(error: Exception) -> None:
+            self._step_pending = False
+            self._end_run()
+            self._queue.show_error(error)
+
+        self._queue.submit(self._queue.bind_worker(key, lambda worker: worker.step()), apply, fail)
+
+    def _finish(self, key: SessionKey) -> None:
+        """The run is done."""
+        on_run_end = self._on_run_end
+        self._end_run()
+        # the log contains the finished propagation only now
+        self._queue.submit_update(lambda worker: worker.report_state())
+        rows = self._workspace.get_state(key).rows
+        uncertain = sum(row.uncertain_count for row in rows)
+        objects = f"{len(rows)} object{'s' if len(rows) != 1 else ''}"
+        self._workspace.message = f"Done: {objects}" + (
+            f", {uncertain} frames to check." if uncertain else "."
+        )
+        if on_run_end is not None:
+            on_run_end()
+
+    def _end_run(self) -> None:
+        self._workspace.stage = Stage.READY
+        self._running_key, self._on_run_end = None, None

@@ -1,11 +1,13 @@
-"""Desk: one Session at work in the background thread.
+"""SessionWorker: one session at work in the background thread.
 
-What each piece of work changed comes back as a Changed.
+Each piece of work returns what it changed, as a SessionUpdate.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+import time
+from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import chain
 from pathlib import Path
@@ -15,6 +17,7 @@ from skimage.measure import label
 
 from napari_sam2.api.count import CountResult, save_count_result
 from napari_sam2.api.job import save_results
+from napari_sam2.api.project import Project
 from napari_sam2.core.errors import PlanError, PromptError
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import (
@@ -25,10 +28,12 @@ from napari_sam2.core.prompt import (
     PointPrompt,
     Prompt,
     PromptLog,
-    Removal,
     renumber_prompt,
 )
+from napari_sam2.core.result import Segment
 from napari_sam2.core.track import Track
+from napari_sam2.detection.object_scale import ObjectScale
+from napari_sam2.detection.options import DetectionOptions
 from napari_sam2.gui.app.counting_task import (
     CountingTask,
     DetectionProgress,
@@ -36,16 +41,61 @@ from napari_sam2.gui.app.counting_task import (
     EditedSeed,
 )
 from napari_sam2.gui.app.live_tables import LiveTables
-from napari_sam2.gui.app.session_steps import SessionSteps, count_common_entries
 from napari_sam2.gui.app.session_update import PropagationRequest, SessionUpdate
+from napari_sam2.gui.app.undo_history import UndoHistory, count_common_entries
+from napari_sam2.measurement.track_status import TrackStatus
 from napari_sam2.propagation.overlaps import compute_mask
 from napari_sam2.propagation.propagate import PropagationStep
-from napari_sam2.propagation.session import Session
+from napari_sam2.propagation.review import Review, review_session
+from napari_sam2.propagation.session import Run, Session
 from napari_sam2.tracking.pipeline import filter_tracks
 
+SAVE_EVERY_S = 4.0
+"""Seconds between two savings of a project's label planes."""
 
-class SessionWorker(SessionSteps):
-    """What can be done with a Session. Each action is one step of undo."""
+FRAMES_PER_PIECE = 8
+"""Frames drawn by one piece of work: few, so that a click meanwhile does not wait."""
+
+Statuses = dict[tuple[int, int], TrackStatus]
+
+
+class SessionWorker:
+    """What can be done with a session. Each action is one step of undo.
+
+    Parameters
+    ----------
+    session
+        The session.
+    project
+        The project that keeps all of it; None if nothing is kept.
+    notice
+        A sentence about the project for the person.
+    """
+
+    def __init__(
+        self, session: Session, *, project: Project | None = None, notice: str = ""
+    ) -> None:
+        self.session = session
+        self._project = project
+        self._notice = notice
+        self._last_save_s = time.monotonic()
+        self._history = UndoHistory()
+        self._ambiguous_answer: tuple[Segment, PromptLog] | None = None
+        self._unreported = True
+        self._live_tables: LiveTables | None = None
+        self._run: Run | None = None
+        self._counting_task: CountingTask | None = None
+        self._remaining_steps: Iterator[PropagationStep | DetectionProgress] = iter(())
+        self._task_running = self._stopping = False
+
+    def close(self) -> None:
+        """Release memory and files."""
+        self.stop()
+        if self._project is not None:
+            self._project.close()
+        self.session.close()
+
+    # state
 
     def read_frames(self, frames: Collection[int]) -> SessionUpdate:
         """These frames as they are now."""
@@ -54,25 +104,21 @@ class SessionWorker(SessionSteps):
         )
 
     def report_state(self, drawn_frames: Collection[int] = ()) -> SessionUpdate:
-        """All that is known.
+        """The whole state.
 
-        Where the desk is new, frames that were `drawn_frames` before it, and those prompted, look
-        otherwise now.
+        The first report of a worker marks `drawn_frames`, which another worker drew before, and
+        all frames with objects as changed.
         """
         if not self._unreported:
             return self._make_update(())
         self._unreported = False
         known = {frame for _, frame in self.session.records()}
+        prompted = {prompt.frame for prompt in self.session.log.prompts}
         notice, self._notice = self._notice, ""
-        return replace(
-            self._make_update(
-                {*drawn_frames, *known, *(prompt.frame for prompt in self.session.log.prompts)}
-            ),
-            notice=notice,
-        )
+        return replace(self._make_update({*drawn_frames, *known, *prompted}), notice=notice)
 
     def start_measuring(self) -> tuple[LiveTables, SessionUpdate]:
-        """Measure from now on what is drawn; what was drawn before is stale, so that it is drawn and measured."""
+        """Measure frames when they are drawn from now on, and have those with objects redrawn."""
         if self._live_tables is None:
             self._live_tables = LiveTables(self.session.video)
         known = frozenset(frame for _, frame in self.session.records())
@@ -80,10 +126,37 @@ class SessionWorker(SessionSteps):
             SessionUpdate(self.session.log, stale_frames=known)
         )
 
-    def prompt(self, prompts: Iterable[Prompt], tracks: Iterable[Track] = ()) -> SessionUpdate:
-        """Answer prompts, of tracks that may have names.
+    def estimate_scale(self, *, dark: bool | None = None) -> ObjectScale | None:
+        """Estimate how large the objects of the video are; None if that is not possible."""
+        return DetectionOptions(dark=dark).estimate_scale(self.session.video)
 
-        Raises PromptError for one outside the video; then nothing is changed.
+    def review(self) -> Review:
+        """Find the frames that a person should check."""
+        return review_session(self.session)
+
+    def save(self, folder: Path) -> Path:
+        """Write labels, tables, picture, prompts and provenance into `folder`.
+
+        A report comes with them if objects were counted. Raises PlanError if nothing was
+        prompted, OutputError if the folder cannot be written.
+        """
+        if not self.session.log.track_ids:
+            raise PlanError("there is nothing to save: click an object first")
+        task = self._counting_task
+        if task is None:
+            save_results(self.session.collect_results(), folder)
+        else:
+            result = CountResult(self.session.run(Propagation(())), task.notes)
+            settings = task.request.counting.model_dump(mode="json")
+            save_count_result(result, folder, settings=settings)
+        return folder
+
+    # actions
+
+    def prompt(self, prompts: Iterable[Prompt], tracks: Iterable[Track] = ()) -> SessionUpdate:
+        """Segment prompts; `tracks` are names and categories of their objects.
+
+        Raises PromptError for a prompt outside the video; then nothing changes.
         """
         given = list(prompts)
         with self._undoable_action():
@@ -95,7 +168,10 @@ class SessionWorker(SessionSteps):
         return self._make_update({each.frame for each in given}, complete=False)
 
     def choose_mask(self, number: int) -> SessionUpdate:
-        """Take another of the masks that the model offered for the last prompt: 0 is its own choice. Part of the same step of undo."""
+        """Use another mask that the model offered for the last prompt; 0 is its own choice.
+
+        This belongs to the same step of undo as the prompt.
+        """
         if self._ambiguous_answer is None:
             raise PromptError("there is no other mask to choose: click an object first")
         segment, log = self._ambiguous_answer
@@ -104,18 +180,18 @@ class SessionWorker(SessionSteps):
             offered = replace(
                 segment, logits=segment.alternatives[number].logits, presence_score=1.0
             )
-            drawn = compute_mask(offered, self.session.video.shape[1:])
-            if drawn.any():
-                self.session.prompt(MaskPrompt(segment.frame, segment.track, drawn))
+            mask = compute_mask(offered, self.session.video.shape[1:])
+            if mask.any():
+                self.session.prompt(MaskPrompt(segment.frame, segment.track, mask))
         return self._make_update({segment.frame})
 
     def edit_prompts(
         self, track: int, frame: int, prompts: Sequence[PointPrompt | BoxPrompt]
     ) -> SessionUpdate:
-        """Say something else about a track on a frame than was said.
+        """Replace the clicks and boxes of a track on a frame.
 
-        Where it was carried since, this frame is asked anew, and the rest is to be carried again;
-        then raises PromptError where nothing is left that was said.
+        If the track was propagated since, only this frame is segmented again, and PromptError is
+        raised if no prompt is left.
         """
         entries = self.session.log.entries
         old = [number for number, entry in enumerate(entries) if _is_prompt_on(entry, track, frame)]
@@ -129,46 +205,20 @@ class SessionWorker(SessionSteps):
             self._restore_log(PromptLog((*entries[:first], *prompts, *kept)))
         return self._make_update({frame})
 
-    def _prompt_again(
-        self, track: int, frame: int, prompts: Sequence[PointPrompt | BoxPrompt]
-    ) -> SessionUpdate:
-        if not prompts:
-            raise PromptError(
-                "was carried on from this click: undo, or delete the object in the list",
-                track=track,
-                frame=frame,
-            )
-        given: list[Prompt] = list(prompts)
-        if isinstance(
-            given[0], PointPrompt
-        ):  # a box takes the place of what was said before it anyway
-            given[0] = PointPrompt(
-                frame, track, given[0].yx, given[0].positive, replaces_previous=True
-            )
-        with self._undoable_action():
-            self.session.prompt_many(given)
-        return replace(
-            self._make_update({frame}),
-            notice="Asked again on this frame. Propagate (P) to carry that on.",
-        )
-
     def lock(
         self, tracks: Iterable[int], frames: Iterable[int] | None = None, *, locked: bool = True
     ) -> SessionUpdate:
-        """Accept tracks on these frames, or on all that they are on; or take that back."""
+        """Lock or unlock tracks on these frames; on all frames with the track by default."""
         known = sorted(self.session.records())
         with self._undoable_action():
             for track in tracks:
-                for frame in (
-                    [place for other, place in known if other == track]
-                    if frames is None
-                    else frames
-                ):
+                own = [frame for other, frame in known if other == track]
+                for frame in own if frames is None else frames:
                     self.session.lock(track, frame, locked=locked)
         return self._make_update(())
 
     def remove(self, tracks: Iterable[int]) -> SessionUpdate:
-        """Take tracks out of the result."""
+        """Delete tracks."""
         gone = set(tracks)
         frames = {frame for track, frame in self.session.records() if track in gone}
         with self._undoable_action():
@@ -177,11 +227,11 @@ class SessionWorker(SessionSteps):
         return self._make_update(frames)
 
     def merge(self, into: int, others: Sequence[int]) -> SessionUpdate:
-        """Make one track of several: where others are seen, `into` has their pixels as well, as if they had been drawn."""
+        """Merge tracks: `into` gets the pixels of the others, as mask prompts."""
         frames = sorted({frame for track, frame in self.session.records() if track in others})
         shape = self.session.video.shape[1:]
         with self._undoable_action():
-            drawn = []
+            prompts = []
             for frame in frames:
                 parts = [
                     compute_mask(each, shape)
@@ -189,25 +239,27 @@ class SessionWorker(SessionSteps):
                     if each.track in (into, *others) and each.present
                 ]
                 if parts:
-                    drawn.append(MaskPrompt(frame, into, np.logical_or.reduce(parts)))
-            self.session.prompt_many(drawn)
+                    prompts.append(MaskPrompt(frame, into, np.logical_or.reduce(parts)))
+            self.session.prompt_many(prompts)
             for track in others:
                 self.session.remove(track)
         return self._make_update(frames)
 
     def split(self, track: int, frame: int, first_new_track: int) -> SessionUpdate:
-        """Make tracks of their own, from id `first_new_track`, of all but the largest piece of a track on a frame."""
-        found = [
-            each for each in self.session.segments(frame) if each.track == track and each.present
+        """Split a track on a frame: all pieces but the largest become new tracks.
+
+        Raises PromptError if the track is in one piece.
+        """
+        shape = self.session.video.shape[1:]
+        masks = [
+            compute_mask(each, shape)
+            for each in self.session.segments(frame)
+            if each.track == track and each.present
         ]
-        pieces = (
-            label(compute_mask(found[0], self.session.video.shape[1:]))
-            if found
-            else np.zeros((1, 1), dtype=int)
-        )
+        pieces = label(masks[0]) if masks else np.zeros((1, 1), dtype=int)
         if pieces.max() < 2:
             raise PromptError(
-                "is in one piece here: click the part that is another object",
+                "is in one piece on this frame: click the part that is another object",
                 track=track,
                 frame=frame,
             )
@@ -224,35 +276,38 @@ class SessionWorker(SessionSteps):
     def split_at(
         self, track: int, frame: int, new_track: int, yx: tuple[float, float]
     ) -> SessionUpdate:
-        """Make a track of its own of the part of `track` that was clicked."""
+        """Make the part of `track` that was clicked a new track."""
         return self.prompt(
             [PointPrompt(frame, new_track, [yx], [True]), PointPrompt(frame, track, [yx], [False])]
         )
 
     def describe(self, track: Track) -> SessionUpdate:
-        """Name a track, or give it a category."""
+        """Set the name and category of a track."""
         self.session.describe(track)
         if self._live_tables is not None:
             self._live_tables.set_descriptions(self.session.log.tracks)
         return self._make_update((), complete=False)
 
     def undo(self) -> SessionUpdate:
-        """Take back the last action."""
-        return self._move_in_history(self._undo_logs, self._redo_logs)
+        """Undo the last action."""
+        self.stop()
+        return self._move_to_log(self._history.undo)
 
     def redo(self) -> SessionUpdate:
-        """Do the last action again that was taken back.
+        """Redo the action that was undone last.
 
-        A propagation is only begun: `step` does the rest.
+        A propagation is only started: `step` does the rest.
         """
-        return self._move_in_history(self._redo_logs, self._undo_logs)
+        self.stop()
+        return self._move_to_log(self._history.redo)
+
+    # runs
 
     def start_propagation(self, request: PropagationRequest) -> SessionUpdate:
-        """Begin to carry; `step` does one frame.
+        """Start to propagate; `step` does one frame.
 
-        Goes on with what was cancelled, unless something else is asked for.
-
-        Raises PlanError where there is nothing to carry.
+        The default request resumes a propagation that was stopped. Raises PlanError if there is
+        nothing to propagate.
         """
         self.stop()
         plan = None
@@ -260,16 +315,17 @@ class SessionWorker(SessionSteps):
             plan = self.session.plan(
                 direction=request.direction, frames=request.frames, tracks=request.tracks
             )
-            if not any(leg.frames for leg in plan.ranges):
+            if not any(each.frames for each in plan.ranges):
                 raise PlanError(
-                    "everything is carried already: correct an object, or add one, then carry on"
+                    "everything is propagated already: correct or add an object, then propagate "
+                    "again"
                 )
         with self._undoable_action():
             self._start_run(plan)
         return self._make_update((), complete=False)
 
     def start_detection(self, request: DetectionRequest) -> SessionUpdate:
-        """Begin to look for objects that nobody clicked; `step` looks at one frame.
+        """Start to detect objects that nobody clicked; `step` does one frame.
 
         See `CountingTask` for what is raised.
         """
@@ -283,14 +339,14 @@ class SessionWorker(SessionSteps):
     def start_counting(
         self, edited_seeds: Sequence[EditedSeed], *, first_new_track: int, category: str = ""
     ) -> SessionUpdate:
-        """Begin to make objects of seeds, as they lie now, numbered from `first_new_track`; `step` does one frame.
+        """Start to make objects of seeds, numbered from `first_new_track`; `step` does one frame.
 
-        Where seeds are of one frame only, they are carried, and then what is found elsewhere and
-        not explained, until nothing new appears. Raises PlanError where nothing was looked for.
+        If the seeds are of one frame, they are propagated, and so is what is detected on other
+        frames, until nothing new appears. Raises PlanError if no seeds were detected before.
         """
         self.stop()
         if self._counting_task is None:
-            raise PlanError("nothing was looked for yet with this model: find seeds first")
+            raise PlanError("no seeds were detected with this model yet: detect seeds first")
         telling = (
             self._link_and_commit
             if self._counting_task.request.links_frames
@@ -304,43 +360,201 @@ class SessionWorker(SessionSteps):
             SessionUpdate(self.session.log, total=len(self.session.video))
         )
 
-    def save(self, folder: Path) -> Path:
-        """Write labels, tables, picture, prompts and provenance into `folder`, and the report where objects were counted.
+    def step(self) -> SessionUpdate | None:
+        """Do one step; None at the end, or if no run is going on."""
+        try:
+            step = next(self._remaining_steps, None)
+        except Exception:
+            self._run, self._remaining_steps, self._task_running = None, iter(()), False
+            raise
+        if step is None:
+            self.stop()
+            return None
+        if isinstance(step, DetectionProgress):
+            return self._report_detection(step)
+        frame = step.step.frame
+        statuses = {
+            (each.track, frame): TrackStatus(each.iou, each.presence) for each in step.segments
+        }
+        planes = self._collect_planes([frame]) if step.segments else {}
+        return self._add_session_state(
+            SessionUpdate(self.session.log, planes, statuses, done=step.position, total=step.total)
+        )
 
-        Raises PlanError where nothing was prompted, OutputError where the folder cannot be written
-        to.
-        """
-        if not self.session.log.track_ids:
-            raise PlanError("there is nothing to save: click an object first")
-        search = self._counting_task
-        if search is None:
-            save_results(self.session.collect_results(), folder)
-        else:
-            save_count_result(
-                CountResult(self.session.run(Propagation(())), search.notes),
-                folder,
-                settings=search.request.counting.model_dump(mode="json"),
+    def stop(self) -> SessionUpdate:
+        """End the run. Finished frames are kept, but objects that were only partly added are not."""
+        before, self._stopping = self.session.log, True
+        if self._run is not None:
+            self._run.cancel()
+            for _ in self._remaining_steps:
+                pass
+        elif isinstance(self._remaining_steps, Generator):
+            self._remaining_steps.close()
+        self._run, self._remaining_steps = None, iter(())
+        self._task_running = self._stopping = False
+        if len(self.session.log) < len(before):
+            removed = before.entries[len(self.session.log) :]
+            return self._make_update(
+                {entry.frame for entry in removed if isinstance(entry, Prompt)}
             )
-        return folder
+        return self._make_update((), complete=False)
 
-    def _move_in_history(
-        self, source_logs: list[PromptLog], target_logs: list[PromptLog]
+    def _report_detection(self, progress: DetectionProgress) -> SessionUpdate:
+        statuses: Statuses = {}
+        for frame in progress.frames:
+            statuses.update(self._read_statuses(frame))
+        return self._add_session_state(
+            SessionUpdate(
+                self.session.log,
+                self._collect_planes(progress.frames),
+                statuses,
+                done=progress.done,
+                total=progress.total,
+                message=progress.message,
+                seeds=progress.seeds,
+            )
+        )
+
+    def _prompt_again(
+        self, track: int, frame: int, prompts: Sequence[PointPrompt | BoxPrompt]
     ) -> SessionUpdate:
-        if not source_logs:
+        if not prompts:
+            raise PromptError(
+                "was propagated from this click: undo, or delete the object in the list",
+                track=track,
+                frame=frame,
+            )
+        given: list[Prompt] = list(prompts)
+        first = given[0]
+        if isinstance(first, PointPrompt):  # a box replaces older prompts anyway
+            given[0] = PointPrompt(frame, track, first.yx, first.positive, replaces_previous=True)
+        with self._undoable_action():
+            self.session.prompt_many(given)
+        return replace(
+            self._make_update({frame}),
+            notice="This frame was segmented again. Press P to propagate the change.",
+        )
+
+    def _move_to_log(self, move: Callable[[PromptLog], PromptLog | None]) -> SessionUpdate:
+        """Undo or redo, as `move` says."""
+        before, log = self.session.records(), self.session.log
+        target = move(log)
+        if target is None:
             return self._make_update(())
-        self.stop()
         self._ambiguous_answer = None
-        before, log, target = self.session.records(), self.session.log, source_logs.pop()
-        target_logs.append(log)
         self._restore_log(target)
-        walked = {frame for (_, frame), _ in before.items() ^ self.session.records().items()}
-        said = {
+        changed = {frame for (_, frame), _ in before.items() ^ self.session.records().items()}
+        common = count_common_entries(log, target)
+        prompted = {
             entry.frame
-            for one in (log, target)
-            for entry in one.entries[count_common_entries(log, target) :]
+            for entry in (*log.entries[common:], *target.entries[common:])
             if isinstance(entry, Prompt | Lock)
         }
-        return self._make_update(walked | said)
+        return self._make_update(changed | prompted)
+
+    @contextmanager
+    def _undoable_action(self) -> Iterator[None]:
+        """One step of undo. If it fails, everything is as before."""
+        before, self._ambiguous_answer = self.session.log, None
+        try:
+            yield
+        except Exception:
+            self._restore_log(before)
+            raise
+        self._history.add_action(before, self.session.log)
+
+    def _restore_log(self, target: PromptLog) -> None:
+        """Bring the session to another log: keep what both begin with, and replay the rest."""
+        log = self.session.log
+        common = count_common_entries(log, target)
+        if common < len(log):
+            self.session.resume(PromptLog(log.entries[:common], log.tracks))
+        rest = list(target.entries[common:])
+        prompts = next(
+            (n for n, entry in enumerate(rest) if isinstance(entry, Propagation)), len(rest)
+        )
+        self.session.replay(PromptLog((*target.entries[:common], *rest[:prompts]), log.tracks))
+        for entry in rest[prompts:]:
+            # each action is a step of its own, so at most the last entry is a propagation
+            assert isinstance(entry, Propagation) and entry is rest[-1]
+            self._start_run(entry)
+
+    def _propagate(
+        self, before: PromptLog, plan: Propagation
+    ) -> Iterator[PropagationStep | DetectionProgress]:
+        """Propagate the prompts added since `before`; both are one step of undo."""
+        self._history.add_action(before, self.session.log)
+        if plan.ranges:
+            self._run = self.session.run(plan)
+            yield from self._run
+            self._run = None
+
+    def _start_run(self, plan: Propagation | None) -> None:
+        self._run = self.session.run(plan)
+        self._remaining_steps = iter(self._run)
+
+    def _make_update(self, frames: Collection[int], *, complete: bool = True) -> SessionUpdate:
+        """An update about these frames, with all statuses if it is `complete`.
+
+        Many frames are not drawn at once, so that no update holds the whole stack.
+        """
+        few = frames if len(frames) <= FRAMES_PER_PIECE else ()
+        statuses: Statuses = {}
+        if complete:
+            for key, record in self.session.records().items():
+                statuses[key] = TrackStatus(record.iou, record.presence)
+        else:
+            for frame in frames:
+                statuses.update(self._read_statuses(frame))
+        return self._add_session_state(
+            SessionUpdate(
+                self.session.log,
+                self._collect_planes(few),
+                statuses,
+                complete=complete,
+                stale_frames=frozenset(frames) - frozenset(few),
+                total=sum(1 for _ in self._run.plan.steps()) if self._run else 0,
+            )
+        )
+
+    def _collect_planes(self, frames: Iterable[int]) -> dict[int, np.ndarray]:
+        """The label planes of these frames, which are measured and saved too."""
+        planes = {frame: self.session.label_plane(frame) for frame in sorted(frames)}
+        if self._live_tables is not None:
+            self._live_tables.set_descriptions(self.session.log.tracks)
+            for frame, plane in planes.items():
+                self._live_tables.measure_frame(frame, plane, self._read_statuses(frame))
+        if self._project is not None:
+            self._save_planes(self._project, planes)
+        return planes
+
+    def _save_planes(self, project: Project, planes: Mapping[int, np.ndarray]) -> None:
+        """Save label planes every few seconds; prompts and masks are on disk at once."""
+        for frame, plane in planes.items():
+            project.put_labels(frame, plane)
+        if time.monotonic() - self._last_save_s > SAVE_EVERY_S:
+            project.save()
+            self._last_save_s = time.monotonic()
+
+    def _read_statuses(self, frame: int) -> Statuses:
+        return {
+            (each.track, frame): TrackStatus(each.iou, each.presence)
+            for each in self.session.segments(frame)
+        }
+
+    def _add_session_state(self, update: SessionUpdate) -> SessionUpdate:
+        # a model that ran out of memory and went on with smaller batches says so here
+        notices: list[str] = getattr(self.session.model, "notices", [])
+        masks = self._ambiguous_answer[0].alternatives if self._ambiguous_answer else ()
+        return replace(
+            update,
+            notice=update.notice or (notices.pop(0) if notices else ""),
+            running=self._run is not None or self._task_running,
+            alternative_count=len(masks),
+            undoable=self._history.undoable,
+            redoable=self._history.redoable,
+            unfinished=self.session.unfinished,
+        )
 
     def _link_and_commit(
         self,
@@ -413,38 +627,6 @@ class SessionWorker(SessionSteps):
                 1,
                 frames=tuple(sorted(gone)),
             )
-
-
-def filter_prompts(log: PromptLog) -> PromptLog:
-    """What another model can be asked with: prompts, removals, and locks of what was prompted, without what this one made of them."""
-    said = {(prompt.track, prompt.frame) for prompt in log.prompts}
-    locks = {
-        entry for entry in log if isinstance(entry, Lock) and (entry.track, entry.frame) in said
-    }
-    return PromptLog(
-        tuple(entry for entry in log if isinstance(entry, Prompt | Removal) or entry in locks),
-        log.tracks,
-    )
-
-
-def make_transfer_log(session: Session) -> PromptLog:
-    """What another model takes up of a session: what was said, and the masks of frames that were accepted, with their locks."""
-    log, shape = filter_prompts(session.log), session.video.shape[1:]
-    said = {(prompt.track, prompt.frame) for prompt in log.prompts}
-    for track, frame in sorted(
-        {(entry.track, entry.frame) for entry in session.log if isinstance(entry, Lock)} - said
-    ):
-        segment = next(
-            (each for each in session.segments(frame) if each.track == track and each.present), None
-        )
-        drawn = (
-            compute_mask(segment, shape)
-            if segment is not None and session.log.is_locked(track, frame)
-            else np.zeros(shape, dtype=bool)
-        )
-        if drawn.any():
-            log = log.add(MaskPrompt(frame, track, drawn)).add(Lock(frame, track))
-    return log
 
 
 def _is_prompt_on(entry: Entry, track: int, frame: int) -> bool:

@@ -1,49 +1,53 @@
-"""Requests: numbered work for the background thread, and what happens with what comes back.
+"""TaskQueue: numbered work for the background thread, and what the window shows of its results.
 
-An answer about a frame for which a newer one is on its way is not drawn, and none is once the
-window is closed. Where many frames look different, they are asked for piece by piece, the nearest
-to the one looked at first.
+A plane is not drawn if newer work on the same frame is pending, and nothing is drawn after the
+window closed. If many frames change at once, they are requested in small pieces, those nearest to
+the current frame first.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Collection, Sequence
-from pathlib import Path
+from functools import partial
 from typing import Any
 
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.prompt import PromptLog
-from napari_sam2.gui.app.session_registry import ModelLoader, SessionRegistry
-from napari_sam2.gui.app.session_state import SessionState
-from napari_sam2.gui.app.session_steps import FRAMES_PER_PIECE
+from napari_sam2.gui.app.session_registry import SessionRegistry
 from napari_sam2.gui.app.session_update import SessionUpdate
-from napari_sam2.gui.app.session_worker import SessionWorker
+from napari_sam2.gui.app.session_worker import FRAMES_PER_PIECE, SessionWorker
 from napari_sam2.gui.app.view import SessionKey, Snapshot, Stage, TrackPrompts, View, Worker
+from napari_sam2.gui.app.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
+OUT_OF_MEMORY = (
+    "Out of memory. Choose a smaller model or close other programs. Finished work is kept."
+)
+
 
 class TaskQueue:
-    """What is open, what is known of it, and what is being worked on.
+    """Work for the background thread.
 
-    See `Controller` for the parameters.
+    Parameters
+    ----------
+    view, worker
+        The window, and the thread that does the work.
+    registry
+        The sessions of the background thread.
+    workspace
+        The state of the window. The controllers write it too.
     """
 
     def __init__(
-        self, view: View, worker: Worker, *, load: ModelLoader, model: str, root: Path | None
+        self, view: View, worker: Worker, registry: SessionRegistry, workspace: Workspace
     ) -> None:
-        self._view = view
+        self.view = view
+        self.workspace = workspace
+        self.pending_count = 0
         self._worker = worker
-        self._registry = SessionRegistry(load, root)
-        self._model_name = model
-        self._states: dict[SessionKey, SessionState] = {}
-        self._key: SessionKey | None = None
-        self._frame = 0
-        self._stage = Stage.EMPTY
-        self._message = ""
-        self._done = self._total = 0
-        self._pending_count = 0
+        self._registry = registry
         self._task_number = 0
         self._newest_number: dict[tuple[SessionKey, int], int] = {}
         self._stale_frames: dict[SessionKey, set[int]] = {}
@@ -53,223 +57,196 @@ class TaskQueue:
             PromptLog(),
             TrackPrompts(),
         )
-        self._closed = False
-
-    @property
-    def key(self) -> SessionKey | None:
-        """What is open."""
-        return self._key
-
-    @property
-    def closed(self) -> bool:
-        """Whether the window is gone."""
-        return self._closed
-
-    @property
-    def frame(self) -> int:
-        """The frame that is looked at."""
-        return self._frame
-
-    @property
-    def state(self) -> SessionState:
-        """What is known of it; an empty one where nothing is open."""
-        return (
-            SessionState()
-            if self._key is None
-            else self._states.setdefault(self._key, SessionState())
-        )
 
     @property
     def snapshot(self) -> Snapshot:
         """The state as a window shows it."""
-        book, moving = self.state, self._stage in (Stage.RUNNING, Stage.PAUSED)
+        workspace, state, card = self.workspace, self.workspace.state, self._registry.card
+        moving = workspace.is_running
         return Snapshot(
-            stage=Stage.BUSY if self._pending_count and not moving else self._stage,
-            message=self._message,
-            objects=book.rows,
-            current=book.current,
-            done=self._done if moving else 0,
-            total=self._total if moving else 0,
-            undoable=book.undoable,
-            redoable=book.redoable,
-            unfinished=book.unfinished,
-            mask_alternatives=(book.shown_alternative + 1, book.alternative_count)
-            if book.alternative_count > 1
+            stage=Stage.BUSY if self.pending_count and not moving else workspace.stage,
+            message=workspace.message,
+            objects=state.rows,
+            current=state.current,
+            done=workspace.done if moving else 0,
+            total=workspace.total if moving else 0,
+            undoable=state.undoable,
+            redoable=state.redoable,
+            unfinished=state.unfinished,
+            mask_alternatives=(state.shown_alternative + 1, state.alternative_count)
+            if state.alternative_count > 1
             else (0, 0),
-            model=self._model_name,
+            model=workspace.model_name,
             device=self._registry.device,
-            attention=self._registry.card.attention,
-            windows=self._registry.card.windows,
-            precision=self._registry.card.precision,
+            attention=card.attention,
+            windows=card.windows,
+            precision=card.precision,
             precisions=self._registry.precisions,
         )
 
-    def run_in_background(
-        self, work: Callable[[], Any], on_result: Callable[[Any], Any], *, message: str = ""
-    ) -> None:
-        """Have something done in the background that needs no image."""
-        self._message = message or self._message
-        self._submit(work, on_result)
-        self._show_state()
+    def check_image_open(self) -> bool:
+        """Whether an image is open; if not, notify the person."""
+        if self.workspace.key is None:
+            self.view.notify("Open an image first: a z-stack or a time-lapse.", is_error=True)
+        return self.workspace.key is not None
 
-    def _check_image_open(self) -> bool:
-        if self._key is None:
-            self._view.notify("Open an image first: a z-stack or a time-lapse.", is_error=True)
-        return self._key is not None
-
-    def _submit_update(
-        self,
-        work: Callable[[SessionWorker], SessionUpdate],
-        on_result: Callable[[SessionUpdate], Any] = lambda _: None,
-        *,
-        frames: Sequence[int] = (),
-        message: str = "",
-        on_failure: Callable[[], Any] = lambda: None,
-    ) -> None:
-        """Have the desk do something that changes what is known.
-
-        `frames` are those it will draw, `on_failure` where it fails.
-        """
-        assert self._key is not None
-        place = self._key
-        self._task_number += 1
-        number = self._task_number
-        self._newest_number.update({(place, frame): number for frame in frames})
-
-        def taken(changed: SessionUpdate) -> None:
-            self._apply_update(place, changed, number)
-            on_result(changed)
-
-        self._submit_query(work, taken, message=message, on_failure=on_failure)
-
-    def _submit_query(
-        self,
-        work: Callable[[SessionWorker], Any],
-        on_result: Callable[[Any], Any],
-        *,
-        message: str = "",
-        on_failure: Callable[[], Any] = lambda: None,
-    ) -> None:
-        """Have the desk do something; `on_result` is given what comes of it."""
-        assert self._key is not None
-        self._message = message or self._message
-
-        def failed(error: Exception) -> None:
-            on_failure()
-            self._show_error(error)
-
-        self._submit(self._bind_worker(self._key, work), on_result, failed)
-        self._show_state()
-
-    def _bind_worker(
-        self, key: SessionKey, work: Callable[[SessionWorker], Any]
-    ) -> Callable[[], Any]:
-        """Work for the thread: at the desk of a place, opened where it is not."""
-        name, known = self._model_name, self._states.setdefault(key, SessionState()).log
-        return lambda: work(self._registry.open_worker(key, name, known))
-
-    def _submit(
+    def submit(
         self,
         work: Callable[[], Any],
         on_result: Callable[[Any], Any],
         on_error: Callable[[Exception], Any] | None = None,
     ) -> None:
-        self._pending_count += 1
-
-        def arrived(use: Callable[[Any], Any], what: Any) -> None:
-            self._pending_count -= 1
-            if self._closed:
-                return
-            use(what)
-            if not self._pending_count and self._message.endswith(
-                "…"
-            ):  # it was about what is done now
-                self._message = ""
-            self._show_state()
-
+        """Run `work` in the background; then call `on_result` or `on_error` in this thread."""
+        self.pending_count += 1
         self._worker.submit(
             work,
-            lambda result: arrived(on_result, result),
-            lambda error: arrived(on_error or self._show_error, error),
+            partial(self._deliver, on_result),
+            partial(self._deliver, on_error or self.show_error),
         )
 
-    def _apply_update(self, key: SessionKey, update: SessionUpdate, number: int) -> None:
-        """Note what changed, and draw what is not about to change again."""
-        book = self._states.setdefault(key, SessionState())
-        book.apply(update)
-        drawn = {
+    def submit_query(
+        self,
+        work: Callable[[SessionWorker], Any],
+        on_result: Callable[[Any], Any],
+        *,
+        message: str = "",
+    ) -> None:
+        """Run `work` on the open session; `on_result` gets what it returns."""
+        assert self.workspace.key is not None
+        self.workspace.message = message or self.workspace.message
+        self.submit(self.bind_worker(self.workspace.key, work), on_result)
+        self.show_state()
+
+    def submit_update(
+        self,
+        work: Callable[[SessionWorker], SessionUpdate],
+        on_result: Callable[[SessionUpdate], Any] | None = None,
+        *,
+        frames: Sequence[int] = (),
+        message: str = "",
+        on_failure: Callable[[], Any] | None = None,
+    ) -> None:
+        """Run `work`, which changes the open session.
+
+        `frames` are those that it draws. `on_failure` is called before the error is shown.
+        """
+        key = self.workspace.key
+        assert key is not None
+        number = self.take_number()
+        self._newest_number.update({(key, frame): number for frame in frames})
+        self.workspace.message = message or self.workspace.message
+
+        def apply(update: SessionUpdate) -> None:
+            self.apply_update(key, update, number)
+            if on_result is not None:
+                on_result(update)
+
+        def fail(error: Exception) -> None:
+            if on_failure is not None:
+                on_failure()
+            self.show_error(error)
+
+        self.submit(self.bind_worker(key, work), apply, fail)
+        self.show_state()
+
+    def take_number(self) -> int:
+        """The number of the next task; newer tasks have higher ones."""
+        self._task_number += 1
+        return self._task_number
+
+    def bind_worker(
+        self, key: SessionKey, work: Callable[[SessionWorker], Any]
+    ) -> Callable[[], Any]:
+        """`work` on the worker of a session, which is opened if necessary."""
+        name, known = self.workspace.model_name, self.workspace.get_state(key).log
+        return lambda: work(self._registry.open_worker(key, name, known))
+
+    def apply_update(
+        self, key: SessionKey, update: SessionUpdate, number: int | None = None
+    ) -> None:
+        """Draw what changed, except frames that newer tasks will draw, and note the rest."""
+        number = self._task_number if number is None else number
+        planes = {
             frame: plane
             for frame, plane in update.planes.items()
             if self._newest_number.get((key, frame), 0) <= number
         }
-        if drawn:
-            self._view.draw_planes(key, drawn)
+        if planes:
+            self.view.draw_planes(key, planes)
+        state = self.workspace.get_state(key)
+        state.apply(update)
         if update.statuses or update.complete:
-            self._view.update_statuses(
-                key, book.statuses, None if update.complete else update.statuses
-            )
+            new = None if update.complete else update.statuses
+            self.view.update_statuses(key, state.statuses, new)
         if update.seeds:
-            book.seeds.extend(update.seeds)
-            self._view.draw_seeds(key, tuple(book.seeds))
-        self._redraw_stale_frames(key, update.stale_frames)
+            state.seeds.extend(update.seeds)
+            self.view.draw_seeds(key, tuple(state.seeds))
+        if update.stale_frames or self._stale_frames.get(key):
+            self.redraw_frames(key, update.stale_frames)
         if update.notice:
-            self._view.notify(update.notice)
+            self.view.notify(update.notice)
 
-    def _redraw_stale_frames(self, key: SessionKey, frames: Collection[int] = ()) -> None:
-        """Draw frames that look different, a few at a time, beginning where the person looks."""
+    def redraw_frames(self, key: SessionKey, frames: Collection[int] = ()) -> None:
+        """Draw frames that changed, a few at a time, those nearest to the current frame first."""
         stale = self._stale_frames.setdefault(key, set())
         stale.update(frames)
         if not stale or self._redrawing:
             return
-        chosen = sorted(stale, key=lambda frame: abs(frame - self._frame))[:FRAMES_PER_PIECE]
+        here = self.workspace.frame
+        chosen = sorted(stale, key=lambda frame: abs(frame - here))[:FRAMES_PER_PIECE]
         stale.difference_update(chosen)
         self._redrawing = True
 
-        def arrived(changed: SessionUpdate) -> None:
+        def draw(update: SessionUpdate) -> None:
             self._redrawing = False
-            self._view.draw_planes(key, changed.planes)
-            self._redraw_stale_frames(key)
+            self.view.draw_planes(key, update.planes)
+            self.redraw_frames(key)
 
-        def failed(error: Exception) -> None:
+        def fail(error: Exception) -> None:
             self._redrawing = False
-            self._show_error(error)
+            self.show_error(error)
 
-        self._submit(self._bind_worker(key, lambda desk: desk.read_frames(chosen)), arrived, failed)
+        self.submit(self.bind_worker(key, lambda worker: worker.read_frames(chosen)), draw, fail)
 
-    def _show_error(self, error: Exception) -> None:
+    def show_error(self, error: Exception) -> None:
+        """Notify the person of an error, in one sentence."""
         if isinstance(error, Sam2Error):
-            self._message = str(error)
+            message = str(error)
         elif isinstance(error, MemoryError) or "out of memory" in str(error):
-            self._message = (
-                "The memory is full: choose a smaller model or the processor, or close other "
-                "programs. What is done stays."
-            )
+            message = OUT_OF_MEMORY
         else:
-            self._message = (
-                f"Something went wrong that should not have ({type(error).__name__}: {error}). "
-                "What is done stays."
+            message = (
+                f"Unexpected error ({type(error).__name__}: {error}). Finished work is kept. "
+                "Please report it."
             )
-            log.error("in the background", exc_info=error)
-        self._view.notify(self._message, is_error=True)
+            log.error("unexpected error in the background thread", exc_info=error)
+        self.workspace.message = message
+        self.view.notify(message, is_error=True)
 
-    def _redraw_frame(self, frame: int) -> None:
-        """Draw a frame whose newest answer did not come."""
-        if self._key is not None:
-            self._redraw_stale_frames(self._key, [frame])
+    def show_state(self) -> None:
+        """Have the window show the state as it is now."""
+        if not self.workspace.closed:
+            self.draw_prompts(only_changed=True)
+            self.view.show_state(self.snapshot)
 
-    def _show_state(self) -> None:
-        if not self._closed:
-            self._draw_prompts(only_changed=True)
-            self._view.show_state(self.snapshot)
-
-    def _draw_prompts(self, *, only_changed: bool = False) -> None:
-        place, book = self._key, self.state
-        before, known, said = self._drawn_prompts
-        if place is None or (
-            only_changed and place == before and book.log is known and said.track == book.current
-        ):
+    def draw_prompts(self, *, only_changed: bool = False) -> None:
+        """Draw the clicks and boxes of the current object."""
+        key, state = self.workspace.key, self.workspace.state
+        drawn_key, drawn_log, drawn = self._drawn_prompts
+        known = key == drawn_key and state.log is drawn_log and drawn.track == state.current
+        if key is None or (only_changed and known):
             return
-        now = TrackPrompts.of(book.log, book.current)
-        self._drawn_prompts = place, book.log, now
-        if not only_changed or (place, now) != (before, said):
-            self._view.draw_prompts(place, now)
+        prompts = TrackPrompts.of(state.log, state.current)
+        self._drawn_prompts = key, state.log, prompts
+        if not only_changed or (key, prompts) != (drawn_key, drawn):
+            self.view.draw_prompts(key, prompts)
+
+    def _deliver(self, use: Callable[[Any], Any], result: Any) -> None:
+        """Use a result or an error of the background thread."""
+        self.pending_count -= 1
+        if self.workspace.closed:
+            return
+        use(result)
+        if not self.pending_count and self.workspace.message.endswith("…"):
+            self.workspace.message = ""  # it was about work that is done now
+        self.show_state()

@@ -305,7 +305,7 @@ class Canvas:
         frame, _, (y, x) = self._locate(world, place.selection.along)
         height, width = self.axes.shape[-2:]
         if not (-0.5 <= y <= height - 0.5 and -0.5 <= x <= width - 0.5):
-            self._notify("That is outside the image: click inside it.", wrong=True)
+            self._notify("That is outside the image: click inside it.", is_error=True)
         elif self.track_to_split:
             track, self.track_to_split = self.track_to_split, 0
             self._controller.split(track, frame, (y, x))
@@ -347,7 +347,7 @@ class Canvas:
         elif not self._shows_yx:
             problem = "Show the y and x axes to prompt: the canvas shows other ones."
         if problem and not silent:
-            self._notify(problem, wrong=True)
+            self._notify(problem, is_error=True)
         return not problem
 
     # by hand, in the layers
@@ -368,5 +368,5 @@ class Canvas:
             self._notify(
                 "Nothing is left of this object here. To take it out altogether, delete it in "
                 "the list.",
-                wrong=True,
+                is_error=True,
             )

@@ -103,7 +103,7 @@ class CountTab(QWidget):
             checkable=True,
         )
         self.stop_button = make_tool_button(
-            "stop", "Stop; objects that are done stay", controller.cancel
+            "stop", "Stop; objects that are done stay", controller.propagation.cancel
         )
         self.progress_bar = QProgressBar()
         self._build_layout()
@@ -231,7 +231,7 @@ class CountTab(QWidget):
             self.notified.emit(str(error), True)
             return
         self.result_label.setText("")
-        self._controller.detect_seeds(wanted, on_done)
+        self._controller.counting.detect_seeds(wanted, on_done)
 
     def count_objects(self) -> None:
         """Make objects of the seeds that are shown; where there are none, find them first."""
@@ -320,7 +320,7 @@ class CountTab(QWidget):
                 f"guessed: {size:.1f}{' µm' if self._pixel_um else ' px'}{kind}"
             )
 
-        self._controller.estimate_scale(show, dark=dark)
+        self._controller.counting.estimate_scale(show, dark=dark)
 
     def _start_counting(self) -> None:
         seeds = self._canvas.seed_layer
@@ -329,7 +329,7 @@ class CountTab(QWidget):
         placed = seeds.read_seeds()
         seeds.hide()
         self.edit_button.setChecked(False)
-        self._controller.count_objects(placed, self._on_counted)
+        self._controller.counting.count_objects(placed, self._on_counted)
 
     def _on_counted(self) -> None:
         count = len(self._controller.state.log.track_ids)

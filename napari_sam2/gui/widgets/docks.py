@@ -13,7 +13,6 @@ from qtpy.QtWidgets import QToolButton, QWidget
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.gui.app.accepted_frames import AcceptedFrames
 from napari_sam2.gui.app.controller import Controller
-from napari_sam2.gui.app.lane_grid import LaneGrid
 from napari_sam2.gui.app.view import SessionKey, Snapshot
 from napari_sam2.gui.layers.canvas import Canvas
 from napari_sam2.gui.layers.layer_axes import get_layer_key
@@ -21,10 +20,11 @@ from napari_sam2.gui.widgets.count_tab import CountTab
 from napari_sam2.gui.widgets.elements import make_tool_button
 from napari_sam2.gui.widgets.keys import make_hint
 from napari_sam2.gui.widgets.tables.tables_tab import TablesTab
+from napari_sam2.gui.widgets.timeline.lane_grid import LaneGrid
 from napari_sam2.gui.widgets.timeline.swim_lanes import SwimLanes
 from napari_sam2.gui.widgets.training_tab import TrainingTab
 from napari_sam2.measurement.track_status import TrackStatus
-from napari_sam2.propagation.review import Review, ReviewFlag, review_session
+from napari_sam2.propagation.review import Review, ReviewFlag
 
 Statuses = Mapping[tuple[int, int], TrackStatus]
 _TITLES = {
@@ -195,7 +195,7 @@ class Docks(QObject):
             self._go_to_flag(what, step)
 
         self._controller.query(
-            lambda desk: review_session(desk.session),
+            lambda worker: worker.review(),
             found,
             message="Looking for places worth a look…",
         )

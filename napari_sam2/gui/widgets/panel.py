@@ -16,8 +16,8 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton, QScrollArea, Q
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.gui.app.controller import Controller
 from napari_sam2.gui.app.counting_task import Seed
-from napari_sam2.gui.app.model_loading import load_model_in_background
 from napari_sam2.gui.app.project_store import get_projects_folder
+from napari_sam2.gui.app.session_registry import load_model_in_background
 from napari_sam2.gui.app.session_update import PropagationRequest
 from napari_sam2.gui.app.view import SessionKey, Snapshot, Stage, TrackPrompts
 from napari_sam2.gui.layers.canvas import Canvas
@@ -209,7 +209,7 @@ class Panel(Dockable):
         return {
             "new": control.start_object,
             "propagate": self.propagate,
-            "cancel": control.cancel,
+            "cancel": control.propagation.cancel,
             "accept": lambda: control.accept(control.frame),
             "other": control.choose_next_mask,
             "point": lambda: self.tools.choose_tool(Tool.POINT),
@@ -321,9 +321,9 @@ class Panel(Dockable):
     def propagate(self) -> None:
         """Carry on, or pause."""
         if self._snapshot.stage is Stage.RUNNING:
-            self.controller.pause()
+            self.controller.propagation.pause()
         else:
-            self.controller.propagate(
+            self.controller.propagation.propagate(
                 PropagationRequest()
                 if self._snapshot.unfinished
                 else self.propagation.make_request(self.controller.state.current)

@@ -10,7 +10,7 @@ from qtpy.QtCore import QPointF, QRect, Qt
 from qtpy.QtGui import QColor, QFontMetrics, QImage, QPainter, QPalette, QPolygonF
 
 from napari_sam2.core.track import PRESENCE_CODES, Presence
-from napari_sam2.gui.app.timeline_viewport import (
+from napari_sam2.gui.widgets.timeline.viewport import (
     HEADER_HEIGHT_PX,
     LANE_HEIGHT_PX,
     LEGEND_HEIGHT_PX,

@@ -12,8 +12,9 @@ from qtpy.QtCore import QEvent, QSize, Qt, Signal
 from qtpy.QtGui import QPainter
 from qtpy.QtWidgets import QAbstractScrollArea, QSizePolicy, QToolTip, QWidget
 
-from napari_sam2.gui.app.lane_grid import LaneGrid
-from napari_sam2.gui.app.timeline_viewport import (
+from napari_sam2.gui.widgets.timeline.lane_grid import LaneGrid
+from napari_sam2.gui.widgets.timeline.painting import LanePainter, TrackColour
+from napari_sam2.gui.widgets.timeline.viewport import (
     HEADER_HEIGHT_PX,
     LANE_HEIGHT_PX,
     LEGEND_HEIGHT_PX,
@@ -21,7 +22,6 @@ from napari_sam2.gui.app.timeline_viewport import (
     NAMES_WIDTH_PX,
     TimelineViewport,
 )
-from napari_sam2.gui.widgets.timeline.painting import LanePainter, TrackColour
 
 _ZOOM_STEP = 1.25  # of one notch of the wheel
 _MIN_DRAG_PX = 4  # px before a press is a drag

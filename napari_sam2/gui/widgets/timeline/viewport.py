@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from napari_sam2.gui.app.lane_grid import LaneGrid
+from napari_sam2.gui.widgets.timeline.lane_grid import LaneGrid
 
 LANE_HEIGHT_PX, HEADER_HEIGHT_PX, LEGEND_HEIGHT_PX = 18, 22, 20
 """Heights in px of a lane, of the frame numbers above and of the legend below them."""
