@@ -1,43 +1,26 @@
-"""Project: a session in a folder.
-
-Saved as it goes, opened again after a crash or elsewhere, replayed without a window.
-"""
+"""Project: a session in a folder that is saved as it changes and can be opened again."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from threading import RLock
-from typing import Literal, Self
+from typing import Self
 
 import numpy as np
 from filelock import FileLock, Timeout
 from pydantic import JsonValue
 
-from napari_sam2.api.job import (
-    JobResult,
-    make_finished_result,
-    make_other_job_error,
-    save_results,
-    summarize_results,
+from napari_sam2.api.project_models import (
+    load_project_model,
+    make_other_model_error,
+    reconfigure_model,
 )
-from napari_sam2.api.resume import UnfinishedRun
 from napari_sam2.core.atomic import remove_path
 from napari_sam2.core.card import ModelCard
-from napari_sam2.core.errors import (
-    DeviceError,
-    FileError,
-    ModelError,
-    OutputError,
-    PlanError,
-    Sam2Error,
-    UnknownModelError,
-)
-from napari_sam2.core.inference_options import InferenceOptions, Precision, rename_attention
+from napari_sam2.core.errors import FileError, OutputError
+from napari_sam2.core.inference_options import Precision
 from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Video
@@ -46,31 +29,31 @@ from napari_sam2.io.image_reference import ImageReference
 from napari_sam2.io.output_folder import check_output, remove_leftovers
 from napari_sam2.io.project_file import ModelReference, ProjectFile, VideoSettings, is_project
 from napari_sam2.io.prompts import read_prompts, write_prompts
-from napari_sam2.io.prompts_json import format_json_log
 from napari_sam2.io.writers.project_labels import ProjectLabels
 from napari_sam2.io.writers.sinks import LabelSpec
-from napari_sam2.models.device import choose_device, describe_device
-from napari_sam2.models.weights.cards import find_models
-from napari_sam2.propagation.run_state import Progress, RunState
+from napari_sam2.propagation.run_state import Progress
 from napari_sam2.propagation.segment_store import SegmentStore
-from napari_sam2.propagation.session import Session, SessionSettings
+from napari_sam2.propagation.session import SEGMENT_STORE_FILE_NAME, Session, SessionSettings
 
 log = logging.getLogger(__name__)
 
-PROMPTS, SEGMENT_STORE, LOCK = "prompts.json", "trail.sqlite", ".lock"
+PROMPTS_FILE_NAME = "prompts.json"
+LOCK_FILE_NAME = ".lock"
 
 EMBEDDING_DISK_BYTES = 8 << 30
-"""Disk that what a model made of frames may take in a project: 500 frames of 1024 × 1024 by SAM 2.1."""
+"""Disk for image features in a project: 500 frames of 1024 × 1024 pixels with SAM 2.1."""
 
 
 class Project:
     """A session in a folder; made by `create` or `open`, and closed by `close`.
 
-    In the folder: ``project.json`` (image, walk, model), ``prompts.json`` (written at once, with
-    each prompt), ``trail.sqlite`` (the answers, each frame as it is done) and ``labels.ome.zarr``
-    (what `put_labels` was given, on `save`). What was killed at any moment is taken up again by `open` and
-    `session`. One program at a time may have it open. Where the processor encodes whole frames,
-    which takes it seconds for each, ``embeddings`` keeps them for corrections; it may be removed.
+    The folder holds ``project.json`` (image, axis, model), ``prompts.json`` (written with each
+    prompt), ``trail.sqlite`` (the segments, written with each frame) and ``labels.ome.zarr``
+    (the planes given to `put_labels`, written by `save`). If the program is killed at any moment,
+    `open` and `session` continue from there. One program at a time may have a project open.
+
+    On a CPU, a model that encodes whole frames takes seconds per frame. Its image features are
+    then kept in ``embeddings`` for corrections; that folder may be removed.
     """
 
     def __init__(
@@ -82,11 +65,10 @@ class Project:
         self._lock = lock
         self._state_lock, self._save_lock = RLock(), RLock()
         self._needs_replay = False
-        self._stops: Mapping[int, int] = {}
+        self._steps_done: Mapping[int, int] = {}
         self._changed_planes: dict[int, np.ndarray] = {}
-        self._labels = ProjectLabels(
-            folder, LabelSpec.of(video, MAX_TRACK)
-        )  # uint32: nobody knows how many there will be
+        # uint32, because the number of tracks is not known yet
+        self._labels = ProjectLabels(folder, LabelSpec.of(video, MAX_TRACK))
 
     @classmethod
     def create(
@@ -98,10 +80,21 @@ class Project:
         name_or_path: str | Path | None = None,
         patience: int | None = 8,
     ) -> Self:
-        """A new project of a video and a model, `name_or_path` being what that was loaded by.
+        """Create a project of a video and a model.
 
-        An image that no file holds (or none that reads the same) is copied into the folder. Raises
-        OutputError where that cannot be written, or is a project already.
+        An image that is in no file (or in none that reads the same) is copied into the folder.
+
+        Parameters
+        ----------
+        name_or_path
+            What the model was loaded by, if it is not the name on its card.
+        patience
+            See `SessionSettings`.
+
+        Raises
+        ------
+        OutputError
+            The folder cannot be written to, or is a project already.
         """
         path = Path(folder).absolute()
         if is_project(path):
@@ -115,8 +108,8 @@ class Project:
                 model=ModelReference.of(card, name_or_path),
                 patience=patience,
             )
-            write_prompts(PromptLog(), path / PROMPTS)
-            file.write(path)  # last: a folder without it is no project
+            write_prompts(PromptLog(), path / PROMPTS_FILE_NAME)
+            file.write(path)  # last, because a folder without it is not a project
         except BaseException:
             lock.release()
             raise
@@ -124,13 +117,17 @@ class Project:
 
     @classmethod
     def open(cls, folder: Path | str, *, image: Path | str | None = None) -> Self:
-        """A project that is there. Its image is found relative to it, or at `image`.
+        """Open an existing project; its image is found relative to it, or given by `image`.
 
-        Raises FileError where it is no project, or the image is not there or another one;
-        OutputError where another program has it open, or the folder cannot be written to.
+        Raises
+        ------
+        FileError
+            The folder is not a project, or its image is missing or another one.
+        OutputError
+            Another program has the project open, or the folder cannot be written to.
         """
         path = Path(folder).absolute()
-        file, video, prompts = _read_project(path, image)
+        file, video, prompts = read_project(path, image)
         lock = _acquire_lock(path)
         remove_leftovers(path)
         project = cls(path, file, video, prompts, lock)
@@ -142,17 +139,17 @@ class Project:
 
     @property
     def log(self) -> PromptLog:
-        """All that was said, as it is in the folder."""
+        """The log as it is in the folder."""
         return self._log
 
     @property
     def model(self) -> ModelReference:
-        """The model it is made with."""
+        """The model of the project."""
         return self._file.model
 
     @property
     def view(self) -> dict[str, JsonValue]:
-        """What the window wants to find again."""
+        """Whatever the window wants to restore."""
         return dict(self._file.view)
 
     @view.setter
@@ -168,53 +165,62 @@ class Project:
         another_model: bool = False,
         name_or_path: str | Path | None = None,
     ) -> Session:
-        """The session as it was left, its answers read from the folder.
+        """Open the session as it was left, with the segments in the folder.
 
-        The model is loaded where none is given.
+        Parameters
+        ----------
+        model
+            The project's own model is loaded if none is given.
+        device, precision
+            The device, and a precision that overrides the project's.
+        another_model
+            Accept a model with other weights; `name_or_path` is what it was loaded by. After that,
+            `needs_replay` is True.
 
-        `another_model` takes a model that is not the one of the project (`name_or_path` being what it was
-        loaded by), `precision` another than the project's own; then, and where answers are missing
-        in the folder, `replay_missing` has something to do. Raises ModelError for another model that was
-        not asked for, DeviceError where the device does not compute in the precision.
+        Raises
+        ------
+        ModelError
+            A model with other weights, without `another_model`.
+        DeviceError
+            The device cannot compute in the precision.
         """
-        own = self.model
-        found = model or _load_project_model(own, device, precision)
-        if found.card.sha256 != own.sha256:
+        reference = self.model
+        found = model or load_project_model(reference, device, precision)
+        if found.card.sha256 != reference.sha256:
             if not another_model:
-                raise _make_other_model_error(found.card, own, "ask for it")
-            own = ModelReference.of(found.card, name_or_path)
-        found = _reconfigure_model(found, own, precision)
-        own = own.model_copy(update={"precision": precision or own.precision})
-        if own != self.model:
-            self._change_model(own)
-        encodes = (
-            found.device == "cpu" and not found.card.object_crops
-        )  # seconds a frame; on a GPU, reading takes as long
+                raise make_other_model_error(found.card, reference, "ask for it")
+            reference = ModelReference.of(found.card, name_or_path)
+        found = reconfigure_model(found, reference, precision)
+        reference = reference.model_copy(update={"precision": precision or reference.precision})
+        if reference != self.model:
+            self._change_model(reference)
+        # on a GPU, reading image features takes as long as encoding a frame
+        slow_to_encode = found.device == "cpu" and not found.card.object_crops
         settings = SessionSettings(
             patience=self._file.patience,
             folder=self.folder,
-            embedding_disk_bytes=EMBEDDING_DISK_BYTES * encodes,
+            embedding_disk_bytes=EMBEDDING_DISK_BYTES if slow_to_encode else 0,
         )
         session = Session(self.video, found, settings=settings, on_log_change=self.save_log)
-        answered = session.find_resumable_log(self._log)
-        self._needs_replay = len(answered) < len(self._log)
-        session.resume(answered)
+        resumable = session.find_resumable_log(self._log)
+        self._needs_replay = len(resumable) < len(self._log)
+        session.resume(resumable)
         return session
 
     @property
     def needs_replay(self) -> bool:
-        """Whether `replay_missing` has something to do before anything else may be said."""
+        """Whether `replay_missing` must be called before any new prompt."""
         return self._needs_replay
 
     def replay_missing(self, session: Session, progress: Progress | None = None) -> None:
-        """Replay in `session` what the log says and the folder has no answers to."""
-        session.replay(self._log, steps_done=self._stops, progress=progress)
+        """Replay in `session` the log entries whose segments are not in the folder."""
+        session.replay(self._log, steps_done=self._steps_done, progress=progress)
         self._needs_replay = False
 
     def save_log(self, prompts: PromptLog) -> None:
-        """Write the log at once: answers in the trail without it would be forgotten.
+        """Write the log at once, because segments without their log entry are deleted on `open`.
 
-        A session does this by itself.
+        A session calls this by itself.
         """
         with self._state_lock:
             if (
@@ -222,22 +228,31 @@ class Project:
                 and len(prompts) < len(self._log)
                 and prompts.entries == self._log.entries[: len(prompts)]
             ):
-                return  # replayed so far: the whole log stays in the folder
+                return  # a replay in progress: the whole log stays in the folder
             self._needs_replay = self._needs_replay and len(prompts) < len(self._log)
             self._log = prompts
-            write_prompts(prompts, self.folder / PROMPTS)
+            write_prompts(prompts, self.folder / PROMPTS_FILE_NAME)
 
     def put_labels(self, frame: int, plane: np.ndarray) -> None:
-        """The (H, W) labels of a frame as they are now, to be written by the next `save`."""
+        """Set the (H, W) labels of a frame; the next `save` writes them."""
         with self._state_lock:
             self._changed_planes[frame] = np.array(plane)
 
     def save(self) -> int:
-        """Write what changed since the last time, each file whole or not at all: how many files and planes that were.
+        """Write what changed since the last save, each file as a whole or not at all.
 
-        Cheap where nothing did, but a plane takes some milliseconds: for the working thread, where
-        `save_log` and `put_labels` do not wait for it. Raises OutputError where nothing can be written; then
-        it is tried again the next time.
+        A plane takes some milliseconds: call this on a worker thread. `save_log` and `put_labels`
+        do not wait for it.
+
+        Returns
+        -------
+        int
+            Number of files and planes written.
+
+        Raises
+        ------
+        OutputError
+            The folder cannot be written to; the next call tries again.
         """
         with self._save_lock:
             with self._state_lock:
@@ -260,7 +275,7 @@ class Project:
         return self._labels.get(frame)
 
     def close(self) -> None:
-        """Save, and let other programs open it."""
+        """Save, and let other programs open the project."""
         try:
             self.save()
         finally:
@@ -273,102 +288,40 @@ class Project:
         self.close()
 
     def _change_model(self, model: ModelReference) -> None:
-        """Forget the answers of the old model; the log stays, and is caught up with."""
-        self._stops = _read_stops(self.folder, self._log)
+        """Delete the segments of the old model; the log stays and is replayed."""
+        self._steps_done = find_steps_done(self.folder, self._log)
         self._file = self._file.model_copy(update={"model": model})
         self.save()
-        for left in self.folder.glob(f"{SEGMENT_STORE}*"):
-            remove_path(left)
+        for path in self.folder.glob(f"{SEGMENT_STORE_FILE_NAME}*"):
+            remove_path(path)
 
 
-def replay_project(
-    folder: Path | str,
-    out: Path | str,
-    *,
-    image: Path | str | None = None,
-    model: VideoModel | str | Path | None = None,
-    another_model: bool = False,
-    device: str = "auto",
-    precision: Precision | None = None,
-    format: Literal["tiff", "zarr"] = "tiff",
-    resume: bool = False,
-    progress: Progress | None = None,
-    report: Callable[[str], None] = log.info,
-) -> JobResult:
-    """Do again, without a window, all that a project says, and write labels, tables and pictures to `out` as `run_job` does.
-
-    The project is only read. `image` is where its image is now; `model` another model than its own,
-    by name or file, or one that is loaded already, such as a remote one: that is refused if it is
-    another, unless `another_model` asks for it. `precision` is another than the project's own.
-    Propagations that were cancelled are cancelled where they were. Raises the errors of
-    `core.errors`.
-    """
-    where, target = Path(folder).absolute(), Path(out)
-    file, video, prompts = _read_project(where, image)
-    if not prompts.prompts:
-        raise PlanError(f"{where}: holds no prompts: there is nothing to replay")
-    check_output(target)
-    remove_leftovers(target)
-    report(f"project: {where}: {video.description}, {len(prompts.prompts)} prompts")
-    loaded = _choose_model(model, file.model, device, precision, allow_other=another_model)
-    report(f"model: {loaded.card.name} on {describe_device(loaded.device)}")
-    stops = _read_stops(where, prompts)
-    said = hashlib.sha256(format_json_log(prompts).encode()).hexdigest()
-    same = {
-        "video": video.identity,
-        **loaded.card.inference_identity,
-        "patience": file.patience,
-        "prompts": said,
-    }
-    work = UnfinishedRun.open(target, same, resume=resume)
-    if work is None:
-        _check_same_model(target, loaded.card)
-        return make_finished_result(target)
-    with Session(
-        video,
-        loaded,
-        settings=SessionSettings(patience=file.patience, folder=work.folder),
-        on_log_change=work.save_log,
-    ) as session:
-        session.resume(session.find_resumable_log(work.load_log()))
-        session.replay(prompts, steps_done=stops, progress=progress)
-        results = session.collect_results()
-        report(f"writing: labels, tables and picture to {target}")
-        another = loaded.card.sha256 != file.model.sha256
-        notes = (
-            (f"another model than the project's own ({file.model.name}) was asked for",)
-            if another
-            else ()
-        )
-        save_results(results, target, format=format, notes=notes, settings={"project": str(where)})
-        summary = summarize_results(results)
-    work.remove()
-    return JobResult(target, RunState.DONE, summary)
-
-
-def _read_project(folder: Path, image: Path | str | None) -> tuple[ProjectFile, Video, PromptLog]:
-    """What a project folder says, its image found and checked, its prompts checked against it."""
+def read_project(
+    folder: Path, image: Path | str | None = None
+) -> tuple[ProjectFile, Video, PromptLog]:
+    """The file, video and log of a project; see `Project.open` for `image` and errors."""
     file = ProjectFile.read(folder)
     try:
         stack = file.image.open(folder, image)
     except FileError as error:
         raise FileError(f"project {folder}: {error}") from error
     video = file.video.make_video(stack)
-    prompts = read_prompts(folder / PROMPTS)
+    prompts = read_prompts(folder / PROMPTS_FILE_NAME)
     for prompt in prompts.prompts:
         check_prompt(prompt, video.shape)
     return file, video, prompts
 
 
-def _check_same_model(folder: Path, card: ModelCard) -> None:
-    """Raise PlanError where the results in a folder were made by another model, or by one that looks or computes another way."""
-    made = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))["model"]
-    made = {**made, "model": made["sha256"]}
-    if "attention" in made:
-        made["attention"] = rename_attention(made["attention"])
-    same = card.inference_identity
-    if {name: made.get(name, now) for name, now in same.items()} != same:
-        raise make_other_job_error(folder)
+def find_steps_done(folder: Path, prompts: PromptLog) -> dict[int, int]:
+    """Steps done, by log entry, of cancelled propagations; empty if there are no segments."""
+    path = folder / SEGMENT_STORE_FILE_NAME
+    if not path.is_file():
+        return {}
+    store = SegmentStore(path)
+    try:
+        return store.find_steps_done(prompts) if store.count_entries() else {}
+    finally:
+        store.close()
 
 
 def _relocate_image(reference: ImageReference, video: Video, folder: Path) -> ImageReference:
@@ -379,105 +332,8 @@ def _relocate_image(reference: ImageReference, video: Video, folder: Path) -> Im
     )
 
 
-def _read_stops(folder: Path, prompts: PromptLog) -> dict[int, int]:
-    """Where propagations were cancelled; nothing where the answers are not in the folder."""
-    if not (folder / SEGMENT_STORE).is_file():
-        return {}
-    trail = SegmentStore(folder / SEGMENT_STORE)
-    try:
-        return trail.find_steps_done(prompts) if trail.count_entries() else {}
-    finally:
-        trail.close()
-
-
-def _load_model(model: str | Path, options: InferenceOptions) -> VideoModel:
-    from napari_sam2.models.load import (
-        load_model,
-    )  # torch: seconds that a window which opens need not wait
-
-    return load_model(model, options=options)
-
-
-def _reconfigure_model(
-    model: VideoModel, reference: ModelReference, precision: Precision | None
-) -> VideoModel:
-    """A model that looks at tracks as a project says, and computes in the project's precision or another one."""
-    from napari_sam2.models.load import reconfigure
-
-    with _explain_precision_error(precision):
-        options = reference.inference_options.override(precision=precision)
-        return reconfigure(
-            model,
-            attention=options.attention,
-            windows=options.windows,
-            precision=options.precision,
-        )
-
-
-def _load_project_model(
-    reference: ModelReference, device: str, precision: Precision | None
-) -> VideoModel:
-    """The model of a project: by what it was loaded by, else any on this machine that has its SHA-256."""
-    options = reference.inference_options.override(
-        device=choose_device(device), precision=precision
-    )
-    with _explain_precision_error(precision):
-        try:
-            return _load_model(reference.name_or_path, options)
-        except (UnknownModelError, FileError) as error:
-            same = [
-                each.path
-                for each in find_models().values()
-                if each.path and each.card.sha256 == reference.sha256
-            ]
-            if same:
-                return _load_model(same[0], options)
-            raise ModelError(
-                f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}: "
-                f"{error}"
-            ) from error
-
-
-@contextmanager
-def _explain_precision_error(precision: Precision | None) -> Iterator[None]:
-    """Where nobody asked for the precision that a device refuses, say that it is the project's, and what to do."""
-    try:
-        yield
-    except DeviceError as error:
-        if precision is not None:
-            raise
-        raise DeviceError(
-            f"the project's {error} by precision= (--precision), and everything is made again in it"
-        ) from error
-
-
-def _choose_model(
-    model: VideoModel | str | Path | None,
-    reference: ModelReference,
-    device: str,
-    precision: Precision | None,
-    *,
-    allow_other: bool,
-) -> VideoModel:
-    """The model that is asked for, else the project's own."""
-    if isinstance(model, (str, Path)):
-        return _load_model(model, InferenceOptions().override(device=device, precision=precision))
-    found = model or _load_project_model(reference, device, precision)
-    if found.card.sha256 != reference.sha256 and not allow_other:
-        raise _make_other_model_error(found.card, reference, "ask for it with --model")
-    return _reconfigure_model(found, ModelReference.of(found.card), precision)
-
-
-def _make_other_model_error(card: ModelCard, reference: ModelReference, advice: str) -> Sam2Error:
-    return ModelError(
-        f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}; "
-        f"{card.name} here is another model "
-        f"({card.sha256[:12]}): {advice} to have everything made again with it"
-    )
-
-
 def _acquire_lock(folder: Path) -> FileLock:
-    lock = FileLock(folder / LOCK)
+    lock = FileLock(folder / LOCK_FILE_NAME)
     try:
         lock.acquire(timeout=0)
     except Timeout as error:

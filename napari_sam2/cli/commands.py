@@ -94,7 +94,7 @@ def _open_remote_model(arguments: argparse.Namespace, name: str) -> Iterator[Vid
 
 
 def _replay_project(arguments: argparse.Namespace) -> None:
-    from napari_sam2.api.project import replay_project
+    from napari_sam2.api.replay import replay_project
     from napari_sam2.io.project_file import ProjectFile
 
     said = [

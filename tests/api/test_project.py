@@ -18,7 +18,8 @@ import pytest
 import tifffile
 import torch
 
-from napari_sam2.api.project import Project, replay_project
+from napari_sam2.api.project import Project
+from napari_sam2.api.replay import replay_project
 from napari_sam2.cli import main
 from napari_sam2.core.errors import (
     DeviceError,
@@ -147,15 +148,15 @@ import os, sys
 from pathlib import Path
 from napari_sam2.api.project import Project
 from napari_sam2.io.open import open_stack
-from napari_sam2.testing.scenes import drifting
+from napari_sam2.testing.scenes import make_drifting_scene
 from napari_sam2.testing.toy import ToyModel
 
-folder, scene = Path(sys.argv[1]), drifting(frames=100)
+folder, scene = Path(sys.argv[1]), make_drifting_scene(frames=100)
 project = Project.create(folder / "project", open_stack(folder / "cells.ome.tif").as_video(), ToyModel().card)
 session = project.session(ToyModel())
-session.prompt_many([scene.click(track, 40) for track in scene.tracks])
+session.prompt_many([scene.make_click(track, 40) for track in scene.tracks])
 for stepped in session.run():
-    project.put(stepped.step.frame, session.plane(stepped.step.frame))
+    project.put_labels(stepped.step.frame, session.label_plane(stepped.step.frame))
     project.save()
     print(stepped.position, flush=True)
 """
@@ -354,14 +355,13 @@ def test_a_project_looks_at_tracks_as_it_did(tmp_path: Path) -> None:
     other = Project.create(
         tmp_path / "other", make_jumping_scene().video, replace(toy.card, attention="local")
     )
-    with other, pytest.raises(ModelError, match="load it with attention 'near'"):
+    with other, pytest.raises(ModelError, match="load it with attention 'local'"):
         other.session(toy)
 
 
 _REFUSED = (
     "the project's precision 'bfloat16': device 'cpu' computes in float32; choose one of these "
-    "by precision= (--precision), "
-    "and everything is made again in it"
+    "by precision= (--precision); then everything is computed again"
 )
 
 

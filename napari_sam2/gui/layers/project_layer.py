@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from napari_sam2.api.project import PROMPTS
+from napari_sam2.api.project import PROMPTS_FILE_NAME
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.gui.layers.samples import make_layer_scale
 from napari_sam2.io.project_file import PROJECT_FILE_NAME, ProjectFile
@@ -53,7 +53,7 @@ def find_latest_project(root: Path | None) -> tuple[Path, str] | None:
     for folder in sorted(found, key=_read_modified_time, reverse=True):
         try:
             file = ProjectFile.read(folder)
-            if '"kind"' in (folder / PROMPTS).read_text(encoding="utf-8"):
+            if '"kind"' in (folder / PROMPTS_FILE_NAME).read_text(encoding="utf-8"):
                 return folder, file.image.name
         except (Sam2Error, OSError):  # damaged, or gone meanwhile: one before it may be whole
             continue
@@ -61,5 +61,5 @@ def find_latest_project(root: Path | None) -> tuple[Path, str] | None:
 
 
 def _read_modified_time(folder: Path) -> float:
-    prompts = folder / PROMPTS
+    prompts = folder / PROMPTS_FILE_NAME
     return prompts.stat().st_mtime if prompts.exists() else 0.0
