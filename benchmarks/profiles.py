@@ -51,8 +51,8 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
     "the rest of the model": (
         (Sam2Predictor, "segment"),
         (ObjectCropModel, "segment"),
-        (Sam2Predictor, "remember"),
-        (ObjectCropModel, "remember"),
+        (Sam2Predictor, "encode_memory"),
+        (ObjectCropModel, "encode_memory"),
     ),
     "policy": ((propagate, "select_memories"),),
     "segment store": (

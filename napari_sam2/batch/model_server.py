@@ -72,7 +72,7 @@ class ModelServer:
         )
         return compress_arrays(self._last_segments)
 
-    def remember(
+    def encode_memory(
         self, embedding: Embedding, segments: Any, released: Sequence[int]
     ) -> list[RemoteFeatures]:
         """What is kept of each segment, which is given by its place among the last answers or as a whole."""
@@ -83,7 +83,7 @@ class ModelServer:
         ]
         return [
             self._store(features)
-            for features in self._model.remember(self._restore_embedding(embedding), known)
+            for features in self._model.encode_memory(self._restore_embedding(embedding), known)
         ]
 
     def to_arrays(self, features: RemoteFeatures, released: Sequence[int]) -> Any:

@@ -103,8 +103,10 @@ class RemoteModel:
         )
         return list(self._last_segments)
 
-    def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
-        """Answers that were just given do not travel again; see `VideoModel.remember`."""
+    def encode_memory(
+        self, embedding: Embedding, segments: Sequence[Segment]
+    ) -> list[tuple[Any, ...]]:
+        """Answers that were just given do not travel again; see `VideoModel.encode_memory`."""
         if not segments:
             return []
         known = {id(answer): place for place, answer in enumerate(self._last_segments)}
@@ -114,7 +116,7 @@ class RemoteModel:
         ]
         return [
             self._wrap_features(each)
-            for each in self._call("remember", _strip_local_parts(embedding), told)
+            for each in self._call("encode_memory", _strip_local_parts(embedding), told)
         ]
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:

@@ -54,7 +54,9 @@ class VideoModel(Protocol):
         """
         ...
 
-    def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
+    def encode_memory(
+        self, embedding: Embedding, segments: Sequence[Segment]
+    ) -> list[tuple[Any, ...]]:
         """The memory features of these Segments on their frame: binarised masks where conditioning, else probabilities."""
         ...
 

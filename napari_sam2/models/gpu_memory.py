@@ -53,10 +53,12 @@ class BatchLimitedModel:
             "objects", lambda part: self.inner.segment(embedding, part), queries
         )
 
-    def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
+    def encode_memory(
+        self, embedding: Embedding, segments: Sequence[Segment]
+    ) -> list[tuple[Any, ...]]:
         """See `VideoModel`."""
         return self._call_in_parts(
-            "memories", lambda part: self.inner.remember(embedding, part), segments
+            "memories", lambda part: self.inner.encode_memory(embedding, part), segments
         )
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:

@@ -72,9 +72,11 @@ class ObjectCropModel(Sam2Predictor):
         return self._segment_windows(embedding, queries, cast(list[Window], windows))
 
     @torch.inference_mode()
-    def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
-        """As `Sam2Predictor.remember`; nothing that was encoded of the frame is kept after it, for nobody asks again."""
-        found = super().remember(embedding, segments)
+    def encode_memory(
+        self, embedding: Embedding, segments: Sequence[Segment]
+    ) -> list[tuple[Any, ...]]:
+        """As `Sam2Predictor.encode_memory`; nothing that was encoded of the frame is kept after it, for nobody asks again."""
+        found = super().encode_memory(embedding, segments)
         embedding.features[1].retain(())
         return found
 

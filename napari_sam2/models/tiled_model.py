@@ -79,12 +79,14 @@ class TiledModel:
 
         return _map_tiles(tiles, asked)
 
-    def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
+    def encode_memory(
+        self, embedding: Embedding, segments: Sequence[Segment]
+    ) -> list[tuple[Any, ...]]:
         """See `VideoModel`."""
         tiles = [_make_tile_grid(embedding).find_tile_of(segment.window) for segment in segments]
 
         def asked(tile: Window, part: list[int]) -> list[tuple[Any, ...]]:
-            return self.inner.remember(
+            return self.inner.encode_memory(
                 self._get_tile_embedding(embedding, tile), [segments[place] for place in part]
             )
 

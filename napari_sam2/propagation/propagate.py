@@ -125,7 +125,7 @@ def _propagate_step(
         ],
     )
     for segment, features in zip(
-        segments, context.model.remember(embedding, segments), strict=True
+        segments, context.model.encode_memory(embedding, segments), strict=True
     ):
         free[segment.track].add(segment, features)
         free[segment.track].retain(context.policy, step)
@@ -155,6 +155,6 @@ def _reencode_memories(
         segments = [
             segment for track in tracks if (segment := context.segment_store.get(track, frame))
         ]
-        made = context.model.remember(context.embedding_cache.get(frame), segments)
+        made = context.model.encode_memory(context.embedding_cache.get(frame), segments)
         for segment, features in zip(segments, made, strict=True):
             memory_banks[segment.track].update_features(frame, features)

@@ -59,10 +59,10 @@ class ModelCall:
 
     `shown_memories` and `max_logits` go with `tracks`: the memories shown, and the largest absolute value of the
     previous logits (None where none were given). `frames` are several for "embed" alone,
-    `conditioning` is filled for "remember" alone.
+    `conditioning` is filled for "encode_memory" alone.
     """
 
-    kind: Literal["embed", "segment", "remember"]
+    kind: Literal["embed", "segment", "encode_memory"]
     frames: tuple[int, ...]
     tracks: tuple[int, ...] = ()
     shown_memories: tuple[tuple[ShownMemory, ...], ...] = ()
@@ -71,7 +71,7 @@ class ModelCall:
 
     @property
     def frame(self) -> int:
-        """The one frame of a "segment" or "remember" call."""
+        """The one frame of a "segment" or "encode_memory" call."""
         return self.frames[0]
 
 
@@ -172,11 +172,13 @@ class ToyModel:
         )
         return [self._segment(embedding, query) for query in queries]
 
-    def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
+    def encode_memory(
+        self, embedding: Embedding, segments: Sequence[Segment]
+    ) -> list[tuple[Any, ...]]:
         """Features: one (h, w) float32 mask, ±10 where conditioning, else 20 × probability - 10."""
         self.calls.append(
             ModelCall(
-                "remember",
+                "encode_memory",
                 (embedding.frame,),
                 tuple(each.track for each in segments),
                 conditioning=tuple(each.conditioning for each in segments),

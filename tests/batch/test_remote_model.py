@@ -134,7 +134,7 @@ def test_answers_that_were_just_given_do_not_travel_again(
         embedding,
         [Query(track, scene.make_log().frame_prompts(track, 0)) for track in scene.tracks],
     )
-    remote.remember(embedding, answers[::-1])
+    remote.encode_memory(embedding, answers[::-1])
     assert sent[-1][1] == [2, 1, 0]
 
 

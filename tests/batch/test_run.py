@@ -266,7 +266,7 @@ def test_counting_that_was_killed_while_it_carried_goes_on(
         counting=CountingOptions(seeds=str(tmp_path / "labels.npy")),
     )
     looked: list[int] = []
-    remember = ToyModel.remember
+    encode_memory = ToyModel.encode_memory
 
     def dying(model: ToyModel, embedding: Any, segments: Any) -> Any:
         if (
@@ -275,11 +275,11 @@ def test_counting_that_was_killed_while_it_carried_goes_on(
             and len(looked) == 1
         ):
             raise RuntimeError("killed")
-        return remember(model, embedding, segments)
+        return encode_memory(model, embedding, segments)
 
     find = api_count.detect_tracks
     monkeypatch.setattr(api_count, "find_tracks", lambda *given: looked.append(1) or find(*given))
-    monkeypatch.setattr(ToyModel, "remember", dying)
+    monkeypatch.setattr(ToyModel, "encode_memory", dying)
     monkeypatch.setattr("napari_sam2.batch.run.TRIES", 1)
     assert "killed" in run_jobs([job], pool=thread_pool).loc[0, "error"]
     looked.append(2)

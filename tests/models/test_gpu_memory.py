@@ -35,9 +35,11 @@ class Small(ToyModel):
         self._hold(queries)
         return super().segment(embedding, queries)
 
-    def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
+    def encode_memory(
+        self, embedding: Embedding, segments: Sequence[Segment]
+    ) -> list[tuple[Any, ...]]:
         self._hold(segments)
-        return super().remember(embedding, segments)
+        return super().encode_memory(embedding, segments)
 
     def _hold(self, things: Sequence[Any]) -> None:
         self.asked.append(len(things))

@@ -111,7 +111,7 @@ def _recall(
     (segment,) = made.segment(embedding, [Query(1, said)])
     if not present:
         segment = replace(segment, presence_score=-5.0)
-    (features,) = made.remember(embedding, [segment])
+    (features,) = made.encode_memory(embedding, [segment])
     return MemoryReference(
         Memory(embedding.frame, True, segment.pointer, present, features=features), 0, 1
     )

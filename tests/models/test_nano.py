@@ -129,7 +129,7 @@ def test_nuclei_that_moved_a_little_are_found_again(
     )
     memories = [
         Memory(0, True, answer.pointer, features=features)
-        for answer, features in zip(answers, nano.remember(first, answers), strict=True)
+        for answer, features in zip(answers, nano.encode_memory(first, answers), strict=True)
     ]
     again = nano.segment(
         second,

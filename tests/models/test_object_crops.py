@@ -164,7 +164,7 @@ def test_a_frame_that_was_walked_over_holds_its_pixels_alone(made: ObjectCropMod
     (embedding,) = made.embed([(Frame(0, pixels), made.card.frame_window(pixels.shape))])
     answers = made.segment(embedding, [Query(1, FramePrompts(box=(50.0, 60.0, 80.0, 99.0)))])
     assert made.nbytes(embedding.features) > pixels.nbytes
-    made.remember(embedding, answers)
+    made.encode_memory(embedding, answers)
     assert made.nbytes(embedding.features) == pixels.nbytes
 
 
@@ -227,10 +227,10 @@ def test_tracks_shared_by_cores_are_answered_as_by_one(made: ObjectCropModel, th
     together = made.segment(embedding, queries)
     assert [each.track for each in together] == list(range(1, 8))
     for query, answer, memory in zip(
-        queries, together, made.remember(embedding, together), strict=True
+        queries, together, made.encode_memory(embedding, together), strict=True
     ):
         (alone,) = made.segment(embedding, [query])
         np.testing.assert_allclose(alone.logits, answer.logits, atol=2e-3)
         torch.testing.assert_close(
-            made.remember(embedding, [alone])[0].tokens, memory.tokens, atol=2e-2, rtol=2e-2
+            made.encode_memory(embedding, [alone])[0].tokens, memory.tokens, atol=2e-2, rtol=2e-2
         )

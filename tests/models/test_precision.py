@@ -113,7 +113,7 @@ def _walked(model: Sam2Predictor) -> list[Segment]:
     ]
     first, second = model.embed([(frame, model.card.frame_window(frame.shape)) for frame in frames])
     (clicked,) = model.segment(first, [Query(1, CLICK)])
-    (features,) = model.remember(first, [clicked])
+    (features,) = model.encode_memory(first, [clicked])
     memory = Memory(0, True, clicked.pointer, clicked.present, clicked.iou, features)
     return [
         clicked,

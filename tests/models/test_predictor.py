@@ -62,7 +62,7 @@ def _recall(
     age: int | None = 1,
 ) -> MemoryReference:
     (segment,) = made.segment(embedding, [Query(1, said)])
-    (features,) = made.remember(embedding, [segment])
+    (features,) = made.encode_memory(embedding, [segment])
     return MemoryReference(
         Memory(embedding.frame, True, segment.pointer, features=features), slot, age
     )
@@ -114,12 +114,12 @@ def test_many_tracks_at_once_are_as_one_at_a_time(
     """Whatever the number that goes through the network together."""
     queries = _mixed(made, embeddings[0])
     alone = [made.segment(embeddings[1], [query])[0] for query in queries]
-    memories = [made.remember(embeddings[1], [segment])[0][0] for segment in alone]
+    memories = [made.encode_memory(embeddings[1], [segment])[0][0] for segment in alone]
     monkeypatch.setitem(predictor._BATCH_TOKENS, "cpu", tokens)
     together = made.segment(embeddings[1], queries)
     for one, other in zip(together, alone, strict=True):
         _same(one, other)
-    for (one, *_), other in zip(made.remember(embeddings[1], together), memories, strict=True):
+    for (one, *_), other in zip(made.encode_memory(embeddings[1], together), memories, strict=True):
         torch.testing.assert_close(one, other, atol=1e-2, rtol=1e-2)  # bfloat16
 
 
@@ -195,7 +195,7 @@ def test_conditioning_masks_enter_memory_without_shades(
     (segment,) = made.segment(embeddings[0], [Query(1, CLICK)])
     faint = replace(segment, logits=np.sign(segment.logits) * 0.01, presence=presence)
     conditioning, tracked = (
-        made.remember(
+        made.encode_memory(
             embeddings[0],
             [
                 replace(faint, presence=each),
@@ -214,7 +214,7 @@ def test_absence_marks_the_memory_in_sam_2_1_only(
 ) -> None:
     made = make_model(VARIANTS[variant], size=SIZE)
     (segment,) = made.segment(embeddings[0], [Query(1, CLICK)])
-    one, other = made.remember(
+    one, other = made.encode_memory(
         embeddings[0], [replace(segment, presence_score=score) for score in (5.0, -5.0)]
     )
     assert bool((one[0] - other[0]).abs().max() > 0.05) == differs
@@ -297,7 +297,7 @@ def test_features_take_the_bytes_of_their_numbers(
 ) -> None:
     cells = (SIZE // 4) ** 2
     assert made.nbytes(embeddings[0].features) == 4 * cells * (16 + 32 / 4 + 128 / 16)
-    (features,) = made.remember(embeddings[0], made.segment(embeddings[0], [Query(1, CLICK)]))
+    (features,) = made.encode_memory(embeddings[0], made.segment(embeddings[0], [Query(1, CLICK)]))
     assert made.nbytes(features) == 2 * (SIZE // 16) ** 2 * 64
 
 

@@ -147,7 +147,7 @@ def _embedded(made: TiledModel | Sam2Predictor, pixels: np.ndarray, frame: int =
 def _recall(
     made: TiledModel | Sam2Predictor, embedding: Embedding, segment: Segment
 ) -> MemoryReference:
-    (features,) = made.remember(embedding, [segment])
+    (features,) = made.encode_memory(embedding, [segment])
     return MemoryReference(
         Memory(
             segment.frame, segment.conditioning, segment.pointer, segment.present, features=features
@@ -343,7 +343,7 @@ def test_without_a_session_the_embedding_of_a_frame_keeps_its_tiles() -> None:
     made = TiledModel(inner)
     embedding = _embedded(made, _noise((512, 512)))
     for _ in range(2):
-        made.remember(
+        made.encode_memory(
             embedding,
             made.segment(embedding, [Query(1, FramePrompts(box=(240.0, 250.0, 262.0, 272.0)))]),
         )

@@ -58,7 +58,7 @@ class ReferencePropagator:
         return Query(1, video_length=len(self.embeddings), **parts)  # type: ignore[arg-type]
 
     def make_memory(self, segment: Segment) -> Memory:
-        (features,) = self.model.remember(self.embeddings[segment.frame], [segment])
+        (features,) = self.model.encode_memory(self.embeddings[segment.frame], [segment])
         return Memory(
             segment.frame,
             segment.conditioning,

@@ -94,10 +94,10 @@ def test_propagate_carries_all_objects_in_a_thread_and_the_tables_are_those_of_t
 
 def test_cancel_is_heard_while_frames_are_carried_and_what_is_done_stays(scene: Scene) -> None:
     class Slow(ToyModel):
-        def remember(self, *given: Any) -> Any:
+        def encode_memory(self, *given: Any) -> Any:
             if self.stop:
                 panel.cancel()
-            return super().remember(*given)
+            return super().encode_memory(*given)
 
     model = Slow()
     model.stop = False
@@ -128,7 +128,7 @@ def test_a_click_while_frames_are_carried_is_refused_in_words(
 
 def test_what_breaks_in_the_thread_is_said(scene: Scene) -> None:
     class Broken(ToyModel):
-        def remember(self, *given: Any) -> Any:
+        def encode_memory(self, *given: Any) -> Any:
             raise RuntimeError("out of memory")
 
     panel = Panel(ns.Session(scene.video, Broken()))

@@ -73,14 +73,14 @@ def test_rule_2_memories_of_prompted_frames_are_made_when_the_walk_starts(
     session = open_session(scene, model)
     session.prompt(scene.make_click(1))
     session.prompt(scene.make_click(1))
-    assert not [call for call in model.calls if call.kind == "remember"]
+    assert not [call for call in model.calls if call.kind == "encode_memory"]
     session.run().finish()
-    made = [call for call in model.calls if call.kind == "remember" and call.frame == 0]
+    made = [call for call in model.calls if call.kind == "encode_memory" and call.frame == 0]
     assert [call.conditioning for call in made] == [(True,)], "binarised, once"
     assert all(
         call.conditioning == (False,)
         for call in model.calls
-        if call.kind == "remember" and call.frame != 0
+        if call.kind == "encode_memory" and call.frame != 0
     )
 
 

@@ -304,7 +304,7 @@ def test_memories_a_correction_was_answered_with_are_not_made_again_for_its_walk
     model.calls.clear()
     session.prompt(scene.make_click(1, 6))
     session.run(session.plan(direction="forward")).finish()
-    made = [call.frame for call in model.calls if call.kind == "remember"]
+    made = [call.frame for call in model.calls if call.kind == "encode_memory"]
     assert sorted(made) == sorted(set(made)), (
         "each frame once: 0 to 5 for the answer, 6 for the walk, then the frames walked"
     )

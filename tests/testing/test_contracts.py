@@ -185,9 +185,11 @@ class Competing(ToyModel):
 class OneForAll(ToyModel):
     """Encodes the memory of a frame as clicked if one object on it was, as some implementations do."""
 
-    def remember(self, embedding: Embedding, segments: Sequence[Segment]) -> list[tuple[Any, ...]]:
+    def encode_memory(
+        self, embedding: Embedding, segments: Sequence[Segment]
+    ) -> list[tuple[Any, ...]]:
         clicked = any(each.conditioning for each in segments)
-        return super().remember(
+        return super().encode_memory(
             embedding,
             [
                 replace(each, logits=-each.logits) if clicked and not each.conditioning else each

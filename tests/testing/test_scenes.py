@@ -29,7 +29,9 @@ def walked(scene: Scene, model: ToyModel, *, size: int = 64) -> np.ndarray:
             if said.points or memories[track]
         ]
         segments = model.segment(embedding, queries)
-        for segment, features in zip(segments, model.remember(embedding, segments), strict=True):
+        for segment, features in zip(
+            segments, model.encode_memory(embedding, segments), strict=True
+        ):
             memories[segment.track].append(
                 Memory(
                     frame, segment.conditioning, segment.pointer, segment.present, features=features

@@ -205,7 +205,7 @@ def test_memory_is_binarised_where_conditioning_and_soft_where_tracked() -> None
     model = ToyModel()
     embedding = embedded(picture(), model=model)
     (segment,) = model.segment(embedding, [Query(1, click((10, 6)))])
-    (hard,), (soft,) = model.remember(
+    (hard,), (soft,) = model.encode_memory(
         embedding, [segment, replace(segment, presence=Presence.TRACKED)]
     )
     assert set(np.unique(hard)) == {-10, 10}
@@ -260,8 +260,8 @@ def test_calls_say_what_was_asked() -> None:
         embedding,
         [Query(1, memory_references=WITH_MEMORY), Query(7, click((10, 6)), logits=40 * LOGITS)],
     )
-    model.remember(embedding, segments)
-    embed, segment, remember = model.calls
+    model.encode_memory(embedding, segments)
+    embed, segment, memory = model.calls
     assert (embed.kind, embed.frames, model.embedded_frames) == ("embed", (4, 5), [4, 5])
     assert (segment.kind, segment.frame, segment.tracks, segment.max_logits) == (
         "segment",
@@ -270,8 +270,8 @@ def test_calls_say_what_was_asked() -> None:
         (None, 200.0),
     )
     assert segment.shown_memories == ((ShownMemory(4, 0, 1, True),), ())
-    assert (remember.kind, remember.frame, remember.tracks, remember.conditioning) == (
-        "remember",
+    assert (memory.kind, memory.frame, memory.tracks, memory.conditioning) == (
+        "encode_memory",
         5,
         (1, 7),
         (False, True),
@@ -324,4 +324,4 @@ def test_segment_is_not_remembered_with_another_frame() -> None:
     model = ToyModel()
     (segment,) = model.segment(embedded(picture()), [Query(1, click((10, 6)))])
     with pytest.raises(ModelError, match="the embedding it came from"):
-        model.remember(embedded(picture(), frame=6), [segment])
+        model.encode_memory(embedded(picture(), frame=6), [segment])

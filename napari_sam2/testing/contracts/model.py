@@ -92,7 +92,7 @@ class ModelContract:
         model = self.make_model()
         (embedding,) = self._embed(model, self._load_frames()[:1])
         assert model.nbytes(embedding.features) > 0, "an embedding of 0 bytes"
-        for features in model.remember(
+        for features in model.encode_memory(
             embedding, model.segment(embedding, self._make_click_queries())
         ):
             assert model.nbytes(features) > 0, "a memory of 0 bytes"
@@ -127,7 +127,7 @@ class ModelContract:
         assert (
             list(model.embed([])),
             list(model.segment(embedding, [])),
-            list(model.remember(embedding, [])),
+            list(model.encode_memory(embedding, [])),
         ) == ([], [], [])
 
     def test_segments_come_in_the_order_of_the_queries(self) -> None:
@@ -211,12 +211,12 @@ class ModelContract:
         segments[0] = replace(
             segments[0], presence=Presence.TRACKED
         )  # one of them no conditioning frame
-        together = model.remember(first, segments)
+        together = model.encode_memory(first, segments)
         assert len(together) == len(segments), (
             f"{len(together)} memories of {len(segments)} segments"
         )
         for segment, features in zip(segments, together, strict=True):
-            (alone,) = model.remember(first, [segment])
+            (alone,) = model.encode_memory(first, [segment])
             asked = [self._make_memory_query(segment, each) for each in (features, alone)]
             self._assert_same(
                 model.segment(second, asked[:1]),
@@ -275,7 +275,9 @@ class ModelContract:
         given = np.clip(logits, -32, 32)
         shown = given.copy()
         recall = MemoryReference(
-            Memory(0, True, segment.pointer, features=model.remember(embedding, [segment])[0]), 0, 1
+            Memory(0, True, segment.pointer, features=model.encode_memory(embedding, [segment])[0]),
+            0,
+            1,
         )
         model.segment(
             embedding,
@@ -351,7 +353,7 @@ class ModelContract:
         self, model: VideoModel, embedding: Embedding
     ) -> dict[int, MemoryReference]:
         segments = model.segment(embedding, self._make_click_queries())
-        remembered = zip(segments, model.remember(embedding, segments), strict=True)
+        remembered = zip(segments, model.encode_memory(embedding, segments), strict=True)
         return {
             segment.track: self._make_memory_query(segment, features).memory_references[0]
             for segment, features in remembered
