@@ -1,4 +1,4 @@
-"""Shelf: things that can be made again, kept within a budget of bytes."""
+"""ByteLimitedCache: values that can be computed again, within a budget of bytes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ _V = TypeVar("_V")
 
 
 class ByteLimitedCache(Generic[_K, _V]):
-    """What was made under a key.
+    """A cache that drops the least recently used values beyond a budget of bytes.
 
-    Where it takes more than `budget` bytes, what was not used for longest goes; the one last used
-    stays.
+    The value used last always stays. It may be used by several threads.
 
-    `nbytes` says how many bytes a thing takes; it is asked once, when the thing is put here. May be
-    used by several threads.
+    Parameters
+    ----------
+    nbytes
+        Size of a value in bytes; called once, when the value is added.
+    budget
+        Bytes that all values may take together.
     """
 
     def __init__(self, nbytes: Callable[[_V], int], budget: int = DEFAULT_BYTES) -> None:
@@ -38,14 +41,11 @@ class ByteLimitedCache(Generic[_K, _V]):
 
     @property
     def nbytes(self) -> int:
-        """Bytes that all take together."""
+        """Bytes of all values together."""
         return self._bytes
 
     def get_or_make(self, key: _K, make: Callable[[], _V]) -> _V:
-        """What is kept under this key; it is made where there is nothing.
-
-        Others may use the shelf meanwhile.
-        """
+        """The value of a key; `make` computes it if it is missing, without blocking others."""
         with self._lock:
             if key in self._entries:
                 self._entries.move_to_end(key)
@@ -55,20 +55,19 @@ class ByteLimitedCache(Generic[_K, _V]):
         return made
 
     def drop(self, should_drop: Callable[[_K], bool]) -> None:
-        """Let go of all under such keys."""
+        """Drop the values of all keys that `should_drop` accepts."""
         with self._lock:
             for key in [each for each in self._entries if should_drop(each)]:
                 self._bytes -= self._entries.pop(key)[1]
 
     def clear(self) -> None:
-        """Let go of all."""
+        """Drop all values."""
         self.drop(lambda _: True)
 
     def _put(self, key: _K, value: _V, size: int) -> None:
         with self._lock:
-            _, before = self._entries.pop(
-                key, (None, 0)
-            )  # another thread may have made it meanwhile
+            # another thread may have computed it meanwhile
+            _, before = self._entries.pop(key, (None, 0))
             self._entries[key] = value, size
             self._bytes += size - before
             while self._bytes > self._budget and len(self._entries) > 1:

@@ -1,31 +1,33 @@
-"""Every error this package raises, one tree.
+"""The tree of errors that this package raises.
 
 ::
 
     Sam2Error
-    ├── StackError (ValueError)         pixels that cannot be used as asked
-    │   ├── AxesError                   axes that do not fit the shape, or that nobody can guess
-    │   ├── SpacingError                a spacing or an interval that is no length or time
-    │   └── IntensityError              not a number, or the same everywhere
-    ├── FileError (OSError)             a file that is missing, cut off or not what it should be
-    ├── OutputError (OSError)           nowhere to write, or no space left
-    ├── PromptError (ValueError)        a prompt no frame or track can take
-    ├── PlanError (ValueError)          a propagation that cannot be walked
+    ├── StackError (ValueError)         pixels that cannot be used
+    │   ├── AxesError                   axes that do not fit the shape, or are ambiguous
+    │   ├── SpacingError                a spacing that is not a length or a time
+    │   └── IntensityError              pixels that are not numbers, or constant
+    ├── FileError (OSError)             a file that is missing, cut off or of the wrong kind
+    ├── OutputError (OSError)           no place to write, or no space left
+    ├── PromptError (ValueError)        a prompt outside its frame or track
+    ├── PlanError (ValueError)          a propagation or run that cannot be executed
     ├── LabelsError (ValueError)        label images that do not fit
-    ├── WorkerError (RuntimeError)      workers that die, one after another, of the same job
+    ├── MeasurementError (ValueError)   a table, rule or option that measuring cannot use
+    ├── MissingPackageError (ImportError)   an optional package that is not installed
+    ├── WorkerError (RuntimeError)      workers that die repeatedly on the same job
     └── ModelError (RuntimeError)
         ├── UnknownModelError (LookupError)
-        ├── CheckpointError (ValueError)    wrong keys, wrong hash, a pickle that wants to run code
-        ├── DeviceError                 a device that is not there
-        └── DeviceMemoryError (MemoryError) a device whose memory does not hold even one thing
+        ├── CheckpointError (ValueError)    wrong keys, wrong hash, or a pickle that runs code
+        ├── DeviceError                 a device that is not available
+        └── DeviceMemoryError (MemoryError) a device without memory for a single item
 
-Each class is also the builtin it refines, so ``except ValueError`` keeps working. The text says
-what was given, what was expected and what to do; `frame` and `track` are set where they are known.
+Each class is also the builtin it refines, so that ``except ValueError`` works too. The message
+says what was given, what was expected and what to do.
 """
 
 
 class Sam2Error(Exception):
-    """The root. `frame` and `track` say where it happened, None where that is not known."""
+    """The root of the tree; `frame` and `track` locate the error, None if not known."""
 
     def __init__(self, message: str, *, frame: int | None = None, track: int | None = None) -> None:
         super().__init__(message)
@@ -42,39 +44,39 @@ class Sam2Error(Exception):
 
 
 class StackError(Sam2Error, ValueError):
-    """Pixels that cannot be used as asked."""
+    """Pixels that cannot be used."""
 
 
 class AxesError(StackError):
-    """Axes that do not fit the shape, or that nobody can guess."""
+    """Axes that do not fit the shape, or are ambiguous."""
 
 
 class SpacingError(StackError):
-    """A spacing that is no length, or an interval that is no time."""
+    """A spacing that is not a length, or an interval that is not a time."""
 
 
 class IntensityError(StackError):
-    """Pixels that are not numbers, or the same everywhere."""
+    """Pixels that are not numbers, or an image that is the same everywhere."""
 
 
 class FileError(Sam2Error, OSError):
-    """A file that is missing, cut off, or not what it should be."""
+    """A file that is missing, cut off or of the wrong kind."""
 
 
 class OutputError(Sam2Error, OSError):
-    """Nowhere to write, or no space left."""
+    """No place to write, or no space left."""
 
 
 class PromptError(Sam2Error, ValueError):
-    """A prompt that no frame or track can take."""
+    """A prompt outside its frame, or for a track that cannot take it."""
 
 
 class PlanError(Sam2Error, ValueError):
-    """A propagation that cannot be walked."""
+    """A propagation or a run that cannot be executed as asked."""
 
 
 class LabelsError(Sam2Error, ValueError):
-    """Label images that do not fit the image, or are no label images."""
+    """Label images that do not fit the image, or are not label images."""
 
 
 class MeasurementError(Sam2Error, ValueError):
@@ -90,20 +92,20 @@ class ModelError(Sam2Error, RuntimeError):
 
 
 class UnknownModelError(ModelError, LookupError):
-    """A name that no model goes by."""
+    """A name that no model has."""
 
 
 class CheckpointError(ModelError, ValueError):
-    """A checkpoint with wrong keys, a wrong hash, or a pickle that wants to run code."""
+    """A checkpoint with wrong keys, a wrong hash, or a pickle that runs code."""
 
 
 class DeviceError(ModelError):
-    """A device that is not there."""
+    """A device, or a precision of it, that is not available."""
 
 
 class DeviceMemoryError(ModelError, MemoryError):
-    """A device whose memory does not hold even one thing that is asked."""
+    """A device without memory for a single item of a batch."""
 
 
 class WorkerError(Sam2Error, RuntimeError):
-    """Workers that die, one after another, of the same job."""
+    """Workers that die repeatedly on the same job."""

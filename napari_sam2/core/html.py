@@ -1,4 +1,4 @@
-"""What a notebook shows of a Stack, a Session or a Run: a picture and a few facts.
+"""HTML for notebooks: a picture, facts and a table, as `_repr_html_` of stacks and runs.
 
 Names come from files and are escaped.
 """
@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-_MAX_WIDTH_PX = 320  # screen pixels of the picture
-_MAX_SIDE_PX = 512  # pixels of its longest side: a notebook keeps every picture it shows
+_MAX_WIDTH_PX = 320  # of the picture, in screen pixels
+_MAX_SIDE_PX = 512  # of the picture, because a notebook file keeps every picture
 
 
 def render_summary(
@@ -22,7 +22,17 @@ def render_summary(
     properties: Mapping[str, str],
     table: Sequence[Sequence[Any]] = (),
 ) -> str:
-    """HTML of a picture, (H, W) or (H, W, 3) uint8 (None: without), facts beside it, and a table whose first row is its head."""
+    """HTML of a title, a picture, facts beside it, and a table.
+
+    Parameters
+    ----------
+    picture
+        (H, W) or (H, W, 3) uint8, or None.
+    properties
+        Facts by name.
+    table
+        Rows; the first one is the head.
+    """
     shown = "" if picture is None else f'<div style="flex:0 0 auto">{_render_image(picture)}</div>'
     rows = "".join(
         f"<tr>{_render_cell('th', name, 'left')}{_render_cell('td', value, 'left')}</tr>"

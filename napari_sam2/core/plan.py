@@ -1,4 +1,4 @@
-"""Propagation: from which frame, which way, how far, for which tracks. Pure: it yields steps."""
+"""Propagation: a plan of which tracks propagate from and to which frames. It yields steps."""
 
 from __future__ import annotations
 
@@ -14,9 +14,14 @@ Direction = Literal["both", "forward", "backward"]
 
 @dataclass(frozen=True)
 class PropagationRange:
-    """One track's walk one way: the frames after `start` up to and with `end` (before it, where `end` < `start`).
+    """Propagation of one track in one direction.
 
-    `stop_when_unchanged`: the walk may stop where the new masks equal the old ones, as after a correction.
+    Parameters
+    ----------
+    start, end
+        It covers the frames after `start` up to and including `end`; backward if `end` < `start`.
+    stop_when_unchanged
+        Whether it may stop as soon as new masks equal the old ones, as after a correction.
     """
 
     track: int
@@ -26,12 +31,12 @@ class PropagationRange:
 
     @property
     def forward(self) -> bool:
-        """Whether the frame number rises."""
+        """Whether frame numbers ascend."""
         return self.end > self.start
 
     @property
     def frames(self) -> range:
-        """The frames walked, in order; the start is not among them."""
+        """The frames covered, in order, without the start."""
         return (
             range(self.start + 1, self.end + 1)
             if self.forward
@@ -41,7 +46,7 @@ class PropagationRange:
 
 @dataclass(frozen=True)
 class Step:
-    """One frame of the walk: these tracks, together."""
+    """One frame of a propagation: all its tracks together."""
 
     frame: int
     forward: bool
@@ -50,23 +55,23 @@ class Step:
 
 @dataclass(frozen=True)
 class Propagation:
-    """A plan: legs of tracks, walked forward first, then backward, all tracks of a frame together."""
+    """A plan: ranges of tracks; forward first, then backward, all tracks of a frame together."""
 
     ranges: tuple[PropagationRange, ...]
 
     @property
     def tracks(self) -> tuple[int, ...]:
-        """Ids of the tracks that walk, ascending."""
-        return tuple(sorted({leg.track for leg in self.ranges}))
+        """Ids of the tracks, ascending."""
+        return tuple(sorted({each.track for each in self.ranges}))
 
     def steps(self) -> Iterator[Step]:
-        """The steps in order: rising frames, then falling ones."""
+        """The steps in order: ascending frames, then descending ones."""
         for forward in (True, False):
             by_frame: dict[int, set[int]] = defaultdict(set)
-            for leg in self.ranges:
-                if leg.frames and leg.forward == forward:
-                    for frame in leg.frames:
-                        by_frame[frame].add(leg.track)
+            for each in self.ranges:
+                if each.frames and each.forward == forward:
+                    for frame in each.frames:
+                        by_frame[frame].add(each.track)
             for frame in sorted(by_frame, reverse=not forward):
                 yield Step(frame, forward, tuple(sorted(by_frame[frame])))
 
@@ -80,7 +85,7 @@ class Propagation:
         frames: tuple[int, int] | None = None,
         stop_when_unchanged: bool = False,
     ) -> Propagation:
-        """Each track both ways (or one) from each of its start frames.
+        """A plan from each start frame of each track, in both directions or one.
 
         Parameters
         ----------
@@ -89,7 +94,7 @@ class Propagation:
         length
             Frames in the video.
         frames
-            First frame and the one after the last, as in a slice; the whole video where not given.
+            First frame and the one after the last, as in a slice; the whole video if not given.
 
         Raises
         ------
@@ -103,11 +108,11 @@ class Propagation:
             raise PlanError(
                 f"frames {first}:{after}: expected a part of 0:{length}, the first below the last"
             )
-        legs = []
+        ranges = []
         for track, places in sorted(starts.items()):
             for start in places:
                 if direction != "backward" and start < after - 1:
-                    legs.append(PropagationRange(track, start, after - 1, stop_when_unchanged))
+                    ranges.append(PropagationRange(track, start, after - 1, stop_when_unchanged))
                 if direction != "forward" and start > first:
-                    legs.append(PropagationRange(track, start, first, stop_when_unchanged))
-        return cls(tuple(legs))
+                    ranges.append(PropagationRange(track, start, first, stop_when_unchanged))
+        return cls(tuple(ranges))

@@ -1,4 +1,4 @@
-"""Prompts: what a person or a rule says about one Track on one Frame, and the log that keeps them in order."""
+"""Prompts of tracks on frames, and the log that keeps them in order."""
 
 from __future__ import annotations
 
@@ -18,12 +18,22 @@ from napari_sam2.core.track import Track, check_track
 
 @dataclass(frozen=True)
 class PointPrompt:
-    """Clicks on one Track on one Frame.
+    """Clicks for one track on one frame; they add to earlier points on that frame.
 
-    `yx` are (y, x) positions in data pixels, the centre of the first pixel being (0, 0); `positive`
-    says for each whether the object is there (True) or is not (False). Points add up; where `replaces_previous`
-    they take the place of all that was said before on that frame, and of what was answered there:
-    they were moved after the object was carried on from them.
+    Parameters
+    ----------
+    yx
+        (y, x) positions in data pixels; the centre of the first pixel is (0, 0).
+    positive
+        For each point, whether it is on the object (True) or beside it (False).
+    replaces_previous
+        Whether the points replace all earlier prompts on that frame and the mask there, because
+        they were moved after the track was propagated.
+
+    Examples
+    --------
+    >>> PointPrompt(frame=0, track=1, yx=[(88, 140)], positive=[True]).yx
+    ((88.0, 140.0),)
     """
 
     frame: int
@@ -60,7 +70,7 @@ class PointPrompt:
 
 @dataclass(frozen=True)
 class BoxPrompt:
-    """A box around one Track on one Frame: `box` is (y, x, y2, x2) in data pixels, first corner above and left."""
+    """A box around one track on one frame: (y, x, y2, x2) in data pixels, top left corner first."""
 
     frame: int
     track: int
@@ -78,10 +88,10 @@ class BoxPrompt:
 
 @dataclass(frozen=True)
 class MaskPrompt:
-    """The mask of one Track on one Frame: give it as (H, W), True where the object is.
+    """The mask of one track on one frame, given as (H, W) bool.
 
-    Kept as packed bits of the rectangle around the object, (y, x, y2, x2) with the far corner
-    outside: hundreds of masks on a large frame take no more than the objects do.
+    It is stored as packed bits of the rectangle (y, x, y2, x2) around the object, y2 and x2
+    exclusive, so that hundreds of masks on a large frame stay small.
     """
 
     frame: int
@@ -130,7 +140,7 @@ Prompt = PointPrompt | BoxPrompt | MaskPrompt
 
 @dataclass(frozen=True)
 class Lock:
-    """A person accepted what a Track is on a Frame (or took that back): no propagation overwrites it."""
+    """A person accepted a track on a frame, or withdrew that: propagation does not overwrite it."""
 
     frame: int
     track: int
@@ -142,7 +152,7 @@ class Lock:
 
 @dataclass(frozen=True)
 class Removal:
-    """A person took a Track out: nothing of it is shown, measured or carried any more, until this is undone."""
+    """A person removed a track: it is not shown, measured or propagated until this is undone."""
 
     track: int
 
@@ -156,10 +166,10 @@ Entry = Prompt | Lock | Removal | Propagation
 
 @dataclass(frozen=True)
 class FramePrompts:
-    """All that is said about one Track on one Frame, taken together: what a model is asked with.
+    """The combined prompts of one track on one frame, as a model gets them.
 
-    A mask takes the place of all before it, a box too; points add up. `mask` is set only where
-    nothing followed it, `replaces_previous` where the last word took the place of what was answered before.
+    A mask or a box replaces all prompts before it; points add up. `mask` is set only if no prompt
+    followed it, `replaces_previous` only if the last prompt had it.
     """
 
     points: tuple[tuple[float, float], ...] = ()
@@ -171,12 +181,11 @@ class FramePrompts:
 
 @dataclass(frozen=True)
 class PromptLog:
-    """The ordered, immutable list of what was said: prompts, locks and removals, and the propagations between them.
+    """The ordered, immutable list of prompts, locks, removals and propagations.
 
-    A propagation stands in the list because a correction is answered with memory: where it came
-    decides what it means. Each change is a new log; undo is `without_last`. What is asked of a log
-    again and again is sorted once, when it is first asked for: ten thousand seeds are as many
-    questions.
+    Propagations are part of the list, because a correction is answered with memory: its meaning
+    depends on what was propagated before. Each change makes a new log; undo is `without_last`.
+    Lookups are indexed on first use, because a log may hold ten thousand prompts.
     """
 
     entries: tuple[Entry, ...] = ()
@@ -195,7 +204,7 @@ class PromptLog:
 
     @cached_property
     def track_ids(self) -> tuple[int, ...]:
-        """Ids of all prompted tracks that were not removed, ascending."""
+        """Ids of the prompted tracks that were not removed, ascending."""
         return tuple(sorted({prompt.track for prompt in self.prompts} - self.removed))
 
     @cached_property
@@ -204,56 +213,53 @@ class PromptLog:
         return frozenset(entry.track for entry in self.entries if isinstance(entry, Removal))
 
     def track(self, number: int) -> Track:
-        """The Track of that id; a nameless one where nobody said more."""
+        """The track of an id; without a name if it was never described."""
         return self._tracks_by_id.get(number) or Track(number)
 
     def add(self, *entries: Entry) -> PromptLog:
-        """This log and these entries more; many at once cost little more than one."""
+        """This log with entries appended; many at once are cheaper than one by one."""
         return replace(self, entries=(*self.entries, *entries))
 
     def describe(self, *tracks: Track) -> PromptLog:
-        """This log with another name, category or parent of tracks."""
+        """This log with new names, categories or parents of tracks."""
         described = {**self._tracks_by_id, **{track.id: track for track in tracks}}
         return replace(self, tracks=tuple(described[number] for number in sorted(described)))
 
     def without_last(self) -> PromptLog:
-        """Undo: the log before its last prompt, lock or removal, and without the propagations that came after that."""
+        """The log before its last prompt, lock or removal, for undo."""
         kept = list(self.entries)
         while kept and isinstance(kept[-1], Propagation):
             kept.pop()
         return replace(self, entries=tuple(kept[:-1]))
 
     def first_frame(self, track: int) -> int:
-        """The frame of a track's own first prompt, where its walk begins.
-
-        Raises PromptError where it has none.
-        """
+        """The frame of a track's first prompt; raises PromptError if it has none."""
         if track not in self._frames_by_track:
             raise PromptError("has no prompt: prompt it on one frame first", track=track)
         return self._frames_by_track[track][0]
 
     def prompted_frames(self, track: int) -> tuple[int, ...]:
-        """Frames a track is prompted on, ascending."""
+        """Frames on which a track was prompted, ascending."""
         return tuple(sorted(set(self._frames_by_track.get(track, ()))))
 
     def is_locked(self, track: int, frame: int) -> bool:
-        """Whether the last word on this track and frame is that it stays."""
-        words = [
+        """Whether the last lock of this track and frame is in force."""
+        locks = [
             entry.locked
             for entry in self.entries
             if isinstance(entry, Lock) and (entry.track, entry.frame) == (track, frame)
         ]
-        return bool(words) and words[-1]
+        return bool(locks) and locks[-1]
 
     def frame_prompts(self, track: int, frame: int) -> FramePrompts:
-        """What a model is asked with on this track and frame; see `FramePrompts`."""
-        said = FramePrompts()
+        """The combined prompts of a track on a frame; see `FramePrompts`."""
+        combined = FramePrompts()
         for prompt in self._prompts_by_frame.get(frame, {}).get(track, ()):
-            said = _apply_prompt(said, prompt)
-        return said
+            combined = _apply_prompt(combined, prompt)
+        return combined
 
     def drawn_masks(self, frame: int) -> dict[int, np.ndarray]:
-        """The masks, (H, W) bool by track, that are the last word on a frame: nothing but a mask says what they are."""
+        """(H, W) bool masks by track, for the tracks whose last prompt on a frame is a mask."""
         last = {
             track: prompts[-1] for track, prompts in self._prompts_by_frame.get(frame, {}).items()
         }
@@ -267,7 +273,7 @@ class PromptLog:
 
     @cached_property
     def _frames_by_track(self) -> dict[int, list[int]]:
-        """Frames by track, in the order in which they were prompted."""
+        """Frames by track, in the order of the prompts."""
         frames: dict[int, list[int]] = defaultdict(list)
         for prompt in self.prompts:
             frames[prompt.track].append(prompt.frame)
@@ -283,7 +289,7 @@ class PromptLog:
 
 
 def renumber_prompt(prompt: Prompt, track: int) -> Prompt:
-    """The same said of another track."""
+    """The same prompt for another track."""
     check_track(track)
     other = copy(prompt)
     object.__setattr__(other, "track", track)

@@ -1,4 +1,4 @@
-"""What can be plugged in: models, memory policies, prompt sources, sinks.
+"""Protocols of what other packages can add: models, memory policies, detectors, sinks.
 
 Each has a contract suite in `napari_sam2.testing`.
 """
@@ -20,48 +20,49 @@ from napari_sam2.core.window import Window
 
 
 class VideoModel(Protocol):
-    """A promptable video model, batched over tracks.
-
-    It keeps nothing between calls but its weights.
-    """
+    """A promptable video model, batched over tracks; it has no state but its weights."""
 
     @property
     def card(self) -> ModelCard:
-        """What it is."""
+        """Identity and expected input of the model."""
         ...
 
     @property
     def device(self) -> str:
-        """Where it runs: "cpu", "cuda", "cuda:1", "mps"."""
+        """The device it runs on: "cpu", "cuda", "cuda:1", "mps"."""
         ...
 
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
         """Image features of several frames at once.
 
-        A model that encodes parts of a frame only when it is asked about them gets each by
-        `Embedding.part`, and so leaves it to others whether they are kept. Parts go through
-        `to_arrays`, `from_arrays` and `nbytes` as frames do.
+        A model that encodes other windows of a frame on demand calls `Embedding.get_part`, so that
+        its caller decides about caching. The features of such parts go through `to_arrays`,
+        `from_arrays` and `nbytes` too.
         """
         ...
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
-        """One Segment for each Query, in order: many tracks on one frame at once.
+        """One segment per query, in order: many tracks on one frame at once.
 
-        A Query with a mask is answered by that mask. One without recalls is answered without
-        memory. The answer to one Query must not depend on the others. Its window is that of the
-        embedding, unless the card says that the model follows, attends near or looks by tiles: then
-        each has its own. `presence` is PROMPTED where something was said, else TRACKED or ABSENT.
+        A query with a mask gives that mask. A query without memory references is answered without
+        memory. Queries must not influence each other. The window of a segment is that of the
+        embedding, except for models with object crops, local attention or tiles: there each
+        segment has its own. `presence` is PROMPTED for a query with prompts, else TRACKED or
+        ABSENT.
         """
         ...
 
     def encode_memory(
         self, embedding: Embedding, segments: Sequence[Segment]
     ) -> list[tuple[Any, ...]]:
-        """The memory features of these Segments on their frame: binarised masks where conditioning, else probabilities."""
+        """Memory features of segments on one frame.
+
+        Masks of conditioning frames are encoded binarised, others as probabilities.
+        """
         ...
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
-        """The features of an Embedding as NumPy arrays, to be kept on disk."""
+        """The features of an embedding as NumPy arrays, to be stored on disk."""
         ...
 
     def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
@@ -69,73 +70,80 @@ class VideoModel(Protocol):
         ...
 
     def nbytes(self, features: tuple[Any, ...]) -> int:
-        """Bytes these features take."""
+        """Size of the features in bytes."""
         ...
 
 
 class MemoryPolicy(Protocol):
-    """The rule choosing which memories are shown and which are kept.
+    """The rule that selects the memories a model gets, and those to keep.
 
-    Pure: the same input, the same answer.
-
-    `memories` are those of one track, ascending by frame; `step` is the frame asked about and the
-    way of the walk.
+    It has no state. `memories` are those of one track, ascending by frame; `step` is the frame to
+    segment and the direction of propagation.
     """
 
     @property
     def name(self) -> str:
-        """What it goes by in the provenance."""
+        """Its name in the provenance."""
         ...
 
     def select(self, memories: Sequence[Memory], step: Step) -> Sequence[MemoryReference]:
-        """What the model is shown on this step."""
+        """The memories the model gets on this step."""
         ...
 
     def retain(self, memories: Sequence[Memory], step: Step) -> Sequence[Memory]:
-        """What is kept in memory after this step, some without their features; what is dropped can be made again."""
+        """The memories to keep after this step, some without their features.
+
+        Dropped ones can be encoded again.
+        """
         ...
 
     @property
     def reach(self) -> int:
-        """Frames back in the walk's direction beyond which a tracked memory is never selected."""
+        """Number of frames back beyond which a tracked memory is never selected."""
         ...
 
 
 class Detector(Protocol):
-    """Finds objects that nobody clicked.
-
-    It says where they are on one frame; it carries nothing and keeps no tracks.
-    """
+    """Detects the objects of one frame, without prompts and without tracks."""
 
     @property
     def name(self) -> str:
-        """What it goes by in the provenance."""
+        """Its name in the provenance."""
         ...
 
     def detect(
         self, video: Video, frame: int, *, first_track: int = 1, occupied: np.ndarray | None = None
     ) -> list[Prompt]:
-        """One Prompt for each object found on this frame, its tracks numbered from `first_track`; the same frame, the same answer.
+        """One prompt per object on this frame; an empty frame gives an empty list.
 
-        `occupied` is (H, W) bool: pixels of objects that are known. What lies mostly on them is left
-        out. A frame that shows nothing gives none.
+        The same frame must always give the same prompts.
+
+        Parameters
+        ----------
+        first_track
+            Track ids are numbered from here.
+        occupied
+            (H, W) bool, pixels of known objects: detections mostly on them are left out.
         """
         ...
 
 
 @runtime_checkable
 class VolumeDetector(Detector, Protocol):
-    """A source that knows which object of one frame is which on the next, as one that sees a z-stack as a volume does."""
+    """A detector that identifies objects across frames, e.g. in a z-stack as a volume."""
 
     def detect_volume(self, video: Video) -> Callable[[int], np.ndarray] | None:
-        """The (H, W) label plane of each frame, one label for one object on all of them; None where it does not know for this video."""
+        """A function of the frame that gives its (H, W) labels, one label per object in all frames.
+
+        None if it cannot do so for this video.
+        """
         ...
 
 
 class Sink(Protocol):
-    """Where label planes go.
+    """A writer of label planes, used as a context manager.
 
-    Used as a context manager: on an exception nothing is left behind but what was there before.
+    After an exception, the files are as they were before.
     """
 
     def __enter__(self) -> Sink: ...
@@ -148,5 +156,5 @@ class Sink(Protocol):
 
     @property
     def path(self) -> Path:
-        """What is there after a clean exit."""
+        """The file or folder that exists after a clean exit."""
         ...

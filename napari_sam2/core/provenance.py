@@ -1,4 +1,4 @@
-"""Provenance: what a result was made from, with what, and what was decided on the way."""
+"""Provenance: the input, model, settings and automatic choices behind a result."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _PACKAGES = ("napari-sam2", "numpy", "scikit-image", "torch", "transformers")
 
 
 def collect_versions() -> dict[str, str]:
-    """Versions of Python and of the packages that make the numbers; those not installed are left out."""
+    """Versions of Python and of the installed packages that results depend on."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         try:
@@ -27,9 +27,10 @@ def collect_versions() -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Provenance:
-    """Enough to say how a result came about, and to make it again. Written as ``provenance.json``.
+    """The input, model and settings of a result, enough to reproduce it.
 
-    `notes` are decisions taken for the user (a channel, a device), each one sentence.
+    It is written as ``provenance.json``. `notes` are choices made for the user (a channel, a
+    device), one phrase each.
     """
 
     input: dict[str, Any]
@@ -43,11 +44,11 @@ class Provenance:
     def of(
         cls, video: Video, card: ModelCard, *, notes: tuple[str, ...] = (), **settings: Any
     ) -> Provenance:
-        """The provenance of a run of `card` on `video`."""
+        """The provenance of results of a model on a video."""
         return cls(_describe_input(video), card.to_dict(), settings, notes)
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain types, for JSON."""
+        """Plain types, for JSON."""
         return asdict(self)
 
 

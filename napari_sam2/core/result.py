@@ -1,4 +1,4 @@
-"""What a model answers and what is remembered of it."""
+"""Embedding, Query, Segment and Memory: what goes into a model and comes out of it."""
 
 from __future__ import annotations
 
@@ -15,13 +15,15 @@ from napari_sam2.core.window import Window
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """What the image encoder makes of one Frame in one Window.
+    """The image features of one frame in one window.
 
-    `features` are the model's own; nobody else reads them.
-
-    `get_or_make_part` is how whoever holds this keeps parts: what the model makes of other Windows of the same
-    Frame when it is asked about them. Given such a Window and how to make its Embedding, it gives
-    the one that was kept, or the one that is made. None: nothing is kept.
+    Parameters
+    ----------
+    features
+        The model's own; no other code reads them.
+    get_or_make_part
+        Caches the embeddings of other windows of the same frame. It takes such a window and a
+        function that computes its embedding. None: nothing is cached.
     """
 
     frame: int
@@ -30,12 +32,12 @@ class Embedding:
     get_or_make_part: Callable[[Window, Callable[[], Embedding]], Embedding] | None = None
 
     def get_part(self, window: Window, make: Callable[[], Embedding]) -> Embedding:
-        """The Embedding of another Window of the Frame: that which was kept, else what `make` gives."""
+        """The embedding of another window of the frame: cached, or computed by `make`."""
         return self.get_or_make_part(window, make) if self.get_or_make_part else make()
 
 
 class ObjectPosition(NamedTuple):
-    """Where an object is: the middle of its mask, and how wide a disc of as many pixels is.
+    """The centre of an object's mask and the diameter of a disc of the same area.
 
     All in data pixels.
     """
@@ -47,12 +49,19 @@ class ObjectPosition(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Memory:
-    """What is kept of one Segment of one Track.
+    """The memory of one segment of a track.
 
-    `features` (the mask on the image) and `pointer` (the object as a whole) are the model's own.
-    `features` is None once they are forgotten; they can be made again from the Segment.
-    `conditioning` frames were prompted or locked. `position` are where the object was, None
-    where that is not known or it was nowhere.
+    Parameters
+    ----------
+    conditioning
+        Whether the frame was prompted or locked.
+    pointer
+        The object pointer, (C,) float32.
+    features
+        Encoded mask and image, the model's own; None after they were dropped. They can be encoded
+        again from the segment.
+    position
+        None if it is not known or the object was absent.
     """
 
     frame: int
@@ -64,17 +73,22 @@ class Memory:
     position: ObjectPosition | None = None
 
     def without_features(self) -> Memory:
-        """The same, its features forgotten."""
+        """The same memory, its features dropped."""
         return replace(self, features=None)
 
 
 @dataclass(frozen=True, eq=False)
 class MemoryReference:
-    """One Memory as it is shown to the model.
+    """A memory as the model gets it.
 
-    `slot` is the temporal slot of its features: 0 for a conditioning frame, n for the n-th frame
-    back; None where only the pointer is shown. `age` is the signed number of frames it lies back in
-    the walk's direction, for the pointer; None where the pointer is not shown.
+    Parameters
+    ----------
+    slot
+        Temporal slot of the features: 0 for a conditioning frame, n for the n-th frame back. None
+        if only the pointer is used.
+    age
+        Signed number of frames the memory lies back in the direction of propagation, for the
+        pointer. None if the pointer is not used.
     """
 
     memory: Memory
@@ -84,12 +98,18 @@ class MemoryReference:
 
 @dataclass(frozen=True, eq=False)
 class Query:
-    """What a model is asked about one Track on one Frame.
+    """The input of a model for one track on one frame: prompts, memories, or both.
 
-    With neither prompt nor recalls the question has no answer. `logits` are the previous (h, w)
-    answer for this frame, given along with a correction, over `window` (that of the embedding where
-    None). All coordinates are data pixels; the model takes them through the Window. `video_length` is the
-    number of frames of the video: SAM 2 measures the age of pointers against it where it is short.
+    Parameters
+    ----------
+    prompts
+        Coordinates are data pixels; the model converts them through the window.
+    logits
+        Previous (h, w) mask logits of this frame, for a correction.
+    window
+        The window of `logits`; that of the embedding if None.
+    video_length
+        Frames of the video. SAM 2 scales the age of pointers by it in short videos.
     """
 
     track: int
@@ -101,13 +121,13 @@ class Query:
 
     @property
     def memories(self) -> list[Memory]:
-        """Those whose features are shown."""
-        return [recall.memory for recall in self.memory_references if recall.slot is not None]
+        """The memories whose features are used."""
+        return [each.memory for each in self.memory_references if each.slot is not None]
 
 
 @dataclass(frozen=True, eq=False)
 class Alternative:
-    """Another mask the model offers for the same prompt: (h, w) float32 logits and its predicted IoU."""
+    """Another mask for the same prompt: (h, w) float32 logits and the predicted IoU."""
 
     logits: np.ndarray
     iou: float
@@ -115,26 +135,26 @@ class Alternative:
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """A model's answer for one Track on one Frame.
+    """The mask of one track on one frame.
 
     Parameters
     ----------
     logits
-        (h, w) float32 over `window`, above 0 where the object is; `sam2_constants.ABSENT_LOGIT` everywhere for an
-        absent object.
+        (h, w) float32 over `window`, above 0 inside the object; `sam2_constants.ABSENT_LOGIT`
+        everywhere for an absent object.
     iou
         The IoU the model predicts for its own mask, about 0..1.
     presence_score
-        Logit: above 0 where the object is on this frame.
+        Logit, above 0 if the object is on this frame.
     pointer
-        (C,) float32, the object as a whole, for memory.
+        Object pointer, (C,) float32, for memory.
     presence
-        What the swim lanes draw, see `Presence`.
+        State of the track on this frame, see `Presence`.
     alternatives
-        All masks offered, best first; empty where the model gave one.
+        All masks of an ambiguous prompt, best first; empty if the model gave only one.
     local_memory
-        Whether no more than what is around the object is remembered, though more was looked at: so
-        a model decided.
+        Whether memory covers only the part of the frame around the object, although the model
+        read more.
     """
 
     track: int
@@ -150,12 +170,12 @@ class Segment:
 
     @property
     def present(self) -> bool:
-        """Whether the model says the object is on this frame."""
+        """Whether the object is on this frame, according to the model."""
         return self.presence_score > 0
 
     @property
     def position(self) -> ObjectPosition | None:
-        """Where the object is; None where no cell is positive."""
+        """Centre and size of the object; None if no logit is positive."""
         cells = np.argwhere(self.logits > 0)
         if not len(cells):
             return None
@@ -173,12 +193,12 @@ class Segment:
 
     @property
     def conditioning(self) -> bool:
-        """Whether this frame is one the others are conditioned on: prompted or locked."""
+        """Whether this is a conditioning frame: prompted or locked."""
         return self.presence in CONDITIONING_PRESENCES
 
 
 def compute_segment_iou(one: Segment, other: Segment) -> float:
-    """The IoU of two masks in pixels of the frame, as they are drawn in a label plane; 1 where both are empty."""
+    """IoU of two masks in pixels of the frame, as in a label plane; 1 if both are empty."""
     limits = (np.iinfo(np.int32).max,) * 2
     areas = [
         segment.window.find_positive_region(segment.logits, limits) for segment in (one, other)

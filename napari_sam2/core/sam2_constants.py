@@ -9,7 +9,7 @@ ABSENT_LOGIT = -1024.0
 """Mask logit of every cell of an absent object (``NO_OBJ_SCORE``)."""
 
 MASK_PROMPT_LOGIT = 10.0
-"""Mask logit inside a mask that was given as a prompt; minus this outside (``_use_mask_as_output``)."""
+"""Mask logit inside a mask prompt; minus this outside (``_use_mask_as_output``)."""
 
 MAX_PREVIOUS_LOGIT = 32.0
 """Previous logits are clamped to ± this before they are a prompt (``add_new_points_or_box``)."""

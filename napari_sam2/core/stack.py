@@ -130,7 +130,7 @@ class Stack:
         return hashlib.sha256(head + sample.astype(native).tobytes()).hexdigest()
 
     def read_plane(self, at: Mapping[str, int]) -> np.ndarray:
-        """The raw (H, W) plane at an index for every axis but y and x, e.g. ``{"t": 3, "c": 0}``."""
+        """The raw (H, W) plane at an index of every axis but y and x: ``{"t": 3, "c": 0}``."""
         if set(at) != set(self.axes[:-2]):
             raise AxesError(
                 f"a plane of axes {self.axes!r} needs an index for each of {self.axes[:-2]!r}, "

@@ -1,6 +1,6 @@
-"""Window: a crop of a Frame resampled to a model's input.
+"""Window: a crop of a frame, resampled to a model's input.
 
-The only place where pixels and model coordinates meet.
+No other module converts between pixels and model coordinates.
 """
 
 from __future__ import annotations
@@ -14,12 +14,18 @@ from scipy.sparse import csr_array
 
 @dataclass(frozen=True)
 class Window:
-    """The rectangle of a Frame that a model sees, and how large it sees it.
+    """A rectangle of a frame, and the size of the model input it is resampled to.
 
-    `top`, `left`, `height` and `width` are in data pixels measured from the outer corner of the
-    first pixel; the rectangle may reach beyond the frame, where the edge pixels are repeated.
-    `size` is the side of the model's input. A pixel centre (y, x) of the frame is (y + 0.5 - top) *
-    size / height - 0.5 there.
+    A pixel centre y of the frame is (y + 0.5 - top) * size / height - 0.5 in the input, and x
+    likewise.
+
+    Parameters
+    ----------
+    top, left, height, width
+        Data pixels from the outer corner of the first pixel. The rectangle may reach beyond the
+        frame, whose edge pixels are then repeated.
+    size
+        Side of the square input in pixels.
     """
 
     top: float
@@ -30,7 +36,7 @@ class Window:
 
     @classmethod
     def full_frame(cls, shape: tuple[int, int], size: int, *, keep_aspect: bool = False) -> Window:
-        """The whole frame of (H, W): stretched to the square input, or padded to a square first."""
+        """The window of a whole (H, W) frame, stretched or padded to a square."""
         height, width = shape
         if not keep_aspect:
             return cls(0.0, 0.0, float(height), float(width), size)
@@ -44,7 +50,7 @@ class Window:
         )
 
     def to_model(self, yx: np.ndarray) -> np.ndarray:
-        """(…, 2) data pixels to (…, 2) input pixels, both (y, x) from the centre of the first pixel."""
+        """Convert (…, 2) data pixels to input pixels, both (y, x) from the first pixel centre."""
         return np.asarray(
             (np.asarray(yx, dtype=np.float64) + 0.5 - (self.top, self.left)) * self._scale_yx - 0.5
         )
@@ -56,7 +62,7 @@ class Window:
         )
 
     def crop(self, plane: np.ndarray) -> np.ndarray:
-        """(H, W) plane to (size, size) float32: bilinear, averaged where it shrinks, edges repeated."""
+        """Resample an (H, W) plane to (size, size) float32, bilinear with antialiasing."""
         if self._is_identity(plane.shape):
             return np.asarray(plane, dtype=np.float32)
         rows = _compute_filter_weights(self.size, plane.shape[0], self.top, self.height / self.size)
@@ -71,7 +77,7 @@ class Window:
         )
 
     def find_positive_region(self, grid: np.ndarray, shape: tuple[int, int]) -> tuple[slice, slice]:
-        """Rows and columns of a frame of `shape` that the positive cells of a (h, w) logit grid can reach."""
+        """Rows and columns of a frame that the positive cells of a (h, w) logit grid reach."""
         positive = grid > 0
         ends = []
         for axis, start, extent in ((0, self.top, self.height), (1, self.left, self.width)):
@@ -85,7 +91,7 @@ class Window:
         return ends[0], ends[1]
 
     def paste(self, grid: np.ndarray, rows: slice, columns: slice) -> np.ndarray:
-        """A (h, w) logit grid over this window, bilinear at the pixels `rows` × `columns` of the frame: float32."""
+        """Resample a (h, w) logit grid to the pixels `rows` × `columns` of the frame, float32."""
         across = _compute_sample_weights(rows, self.top, self.height, grid.shape[0])
         along = _compute_sample_weights(columns, self.left, self.width, grid.shape[1])
         return _resample(across, grid.astype(np.float32), along)
@@ -104,19 +110,19 @@ class Window:
 def _resample(rows: csr_array, plane: np.ndarray, columns: csr_array) -> np.ndarray:
     """Weighted sums along both axes.
 
-    Sparse: no matrix library's threads, for which so little work does not pay.
+    Sparse matrices use no threads, which would cost more than they gain here.
     """
     return np.asarray((columns @ (rows @ plane).T).T, dtype=np.float32)
 
 
 def _find_used_columns(weights: csr_array) -> slice:
-    """The columns that have weights."""
+    """The columns that have non-zero weights."""
     return slice(int(weights.indices.min()), int(weights.indices.max()) + 1)
 
 
-@lru_cache(128)  # a track's window stays the same for some frames
+@lru_cache(128)  # the window of a track often stays the same for some frames
 def _compute_filter_weights(count: int, length: int, start: float, step: float) -> csr_array:
-    """(count, length) weights of a triangle filter: bilinear where it enlarges, antialiased where it shrinks."""
+    """(count, length) weights of a triangle filter: bilinear, or antialiased if it shrinks."""
     centres = start + (np.arange(count) + 0.5) * step - 0.5
     support = max(1.0, step)
     reach = int(np.ceil(support)) + 1
@@ -127,7 +133,7 @@ def _compute_filter_weights(count: int, length: int, start: float, step: float) 
 
 
 def _compute_sample_weights(pixels: slice, start: float, extent: float, cells: int) -> csr_array:
-    """(pixels, cells) bilinear weights of a grid of `cells` over `extent`, at pixel centres; zero-order at the edge."""
+    """(pixels, cells) bilinear weights of grid cells at pixel centres, constant at the edge."""
     cell = extent / cells
     where = (np.arange(pixels.start, pixels.stop) + 0.5 - start) / cell - 0.5
     where = np.clip(where, 0, cells - 1)
@@ -141,7 +147,7 @@ def _compute_sample_weights(pixels: slice, start: float, extent: float, cells: i
 
 
 def _make_sparse_matrix(values: np.ndarray, indices: np.ndarray, length: int) -> csr_array:
-    """(n, length) of (n, k) values at their (n, k) places in each row; those of one place add up."""
+    """(n, length) matrix of (n, k) values at (n, k) columns; equal columns are summed."""
     count, each = values.shape
     starts = np.arange(0, count * each + 1, each)
     return csr_array(

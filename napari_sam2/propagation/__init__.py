@@ -1,1 +1,1 @@
-"""The verbs: carry prompted tracks through a video, keep what they leave behind, settle overlaps."""
+"""Propagate prompted tracks through a video, store their segments, resolve overlaps."""

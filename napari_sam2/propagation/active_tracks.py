@@ -1,7 +1,4 @@
-"""Walkers: which tracks are still on their way.
-
-They start, get lost, settle and arrive on their own.
-"""
+"""ActiveTracks: the tracks that are still propagating; each starts and ends on its own."""
 
 from __future__ import annotations
 
@@ -15,17 +12,21 @@ from napari_sam2.core.plan import Propagation, PropagationRange, Step
 from napari_sam2.core.result import Segment, compute_segment_iou
 
 UNCHANGED_PROBABILITY = 0.02
-"""Two answers are equal where no cell's probability differs by more than this: their masks can then differ only where a
-cell is undecided (0.48 to 0.52), and the memories made of them by less than the model's own noise.
+"""Two masks are equal if no cell's probability differs by more than this.
+
+They can then differ only in cells with probabilities of 0.48 to 0.52, and their memories by less
+than the model's own noise.
 """
 
 UNCHANGED_IOU = 0.85
-"""A walk against the way in which the old answers were made never gives the same: an object that moves is drawn a little
-towards where it comes from (IoU 0.87 to 0.91 for nuclei of 22 pixels that move by 1.4). The old
-answers stand where the new ones agree with them so far."""
+"""Masks propagated in opposite directions are equal from this IoU on.
+
+They are never identical, because a moving object is drawn a little towards where it came from (IoU
+0.87 to 0.91 for nuclei of 22 pixels that move by 1.4).
+"""
 
 UNCHANGED_FRAMES = 2
-"""Equal answers in a row after which a correction is taken to change nothing further on."""
+"""Equal masks in a row after which a correction stops propagating."""
 
 
 @dataclass
@@ -37,10 +38,10 @@ class _ActiveTrack:
 
 @dataclass
 class ActiveTracks:
-    """The tracks on their way through a Propagation.
+    """The tracks that are propagating in a plan.
 
-    `patience` is the number of frames in a row a track may be absent before it leaves; None lets it
-    walk to the end.
+    `patience` is the number of frames in a row a track may be absent before it ends; None: it
+    propagates to the end of its range.
     """
 
     plan: Propagation
@@ -50,70 +51,75 @@ class ActiveTracks:
 
     def __post_init__(self) -> None:
         self._ranges = defaultdict(list)
-        for leg in self.plan.ranges:
-            if leg.frames:
-                self._ranges[(leg.frames[0], leg.forward)].append(leg)
+        for each in self.plan.ranges:
+            if each.frames:
+                self._ranges[(each.frames[0], each.forward)].append(each)
 
     def start(self, step: Step) -> list[int]:
-        """Start the legs that begin on this step: their tracks."""
-        legs = self._ranges[(step.frame, step.forward)]
-        for leg in legs:
-            self._active[(leg.track, step.forward)] = _ActiveTrack(leg.stop_when_unchanged)
-        return [leg.track for leg in legs]
+        """Start the ranges that begin on this step and return their tracks."""
+        started = self._ranges[(step.frame, step.forward)]
+        for each in started:
+            self._active[(each.track, step.forward)] = _ActiveTrack(each.stop_when_unchanged)
+        return [each.track for each in started]
 
     def get_tracks(self, step: Step) -> list[int]:
-        """The tracks that walk on this step."""
+        """The tracks that are active on this step."""
         return [track for track in step.tracks if (track, step.forward) in self._active]
 
     def can_stop_when_unchanged(self, track: int, step: Step) -> bool:
-        """Whether this track may stop where nothing changes any more."""
+        """Whether this track may stop as soon as its masks do not change."""
         return self._active[(track, step.forward)].stop_when_unchanged
 
     def update(
         self, step: Step, segment: Segment, old: Segment | None, *, reversed_direction: bool = False
     ) -> None:
-        """Take note of an answer; the track leaves when it is lost or has settled.
+        """Register a new segment; the track ends if it is lost or does not change any more.
 
-        `old` is what was there before; `reversed_direction`, that it was walked the other way.
+        Parameters
+        ----------
+        old
+            The segment on that frame before this propagation.
+        reversed_direction
+            Whether `old` was propagated in the other direction.
         """
         key = (segment.track, step.forward)
-        walker = self._active[key]
-        walker.absent_frames = 0 if segment.present else walker.absent_frames + 1
+        active = self._active[key]
+        active.absent_frames = 0 if segment.present else active.absent_frames + 1
         agrees = (
-            walker.stop_when_unchanged
+            active.stop_when_unchanged
             and old is not None
             and (is_unchanged(old, segment) or (reversed_direction and is_similar(old, segment)))
         )
-        walker.unchanged_frames = walker.unchanged_frames + 1 if agrees else 0
-        lost = self.patience is not None and walker.absent_frames >= self.patience
-        if lost or walker.unchanged_frames >= UNCHANGED_FRAMES:
+        active.unchanged_frames = active.unchanged_frames + 1 if agrees else 0
+        lost = self.patience is not None and active.absent_frames >= self.patience
+        if lost or active.unchanged_frames >= UNCHANGED_FRAMES:
             del self._active[key]
 
     def pass_conditioning_frame(self, step: Step, track: int) -> None:
-        """A frame that stays as it is: prompted or locked. The track is found again there."""
-        walker = self._active[(track, step.forward)]
-        walker.absent_frames = walker.unchanged_frames = 0
+        """Register a prompted or locked frame, on which the track is kept as it is."""
+        active = self._active[(track, step.forward)]
+        active.absent_frames = active.unchanged_frames = 0
 
     def export_state(self) -> list[Any]:
-        """What must be known to go on later, as JSON."""
+        """The state to continue later, as JSON values."""
         return [
             [
                 track,
                 forward,
-                walker.stop_when_unchanged,
-                walker.absent_frames,
-                walker.unchanged_frames,
+                active.stop_when_unchanged,
+                active.absent_frames,
+                active.unchanged_frames,
             ]
-            for (track, forward), walker in self._active.items()
+            for (track, forward), active in self._active.items()
         ]
 
     def restore_state(self, state: list[Any]) -> None:
-        """Go on from a `export_state`."""
+        """Continue from a state made by `export_state`."""
         self._active = {(track, forward): _ActiveTrack(*rest) for track, forward, *rest in state}
 
 
 def is_unchanged(old: Segment, new: Segment) -> bool:
-    """Whether two answers for one track and frame are the same within `UNCHANGED_PROBABILITY`."""
+    """Whether two segments of a track on a frame are equal within `UNCHANGED_PROBABILITY`."""
     if (
         old.present != new.present
         or old.logits.shape != new.logits.shape
@@ -127,10 +133,7 @@ def is_unchanged(old: Segment, new: Segment) -> bool:
 
 
 def is_similar(old: Segment, new: Segment) -> bool:
-    """Whether two masks of a track on a frame agree to `UNCHANGED_IOU`, or both are absent.
-
-    Their windows may differ.
-    """
+    """Whether two masks agree to `UNCHANGED_IOU`, or both are absent; windows may differ."""
     if not (old.present and new.present):
         return old.present == new.present
     return compute_segment_iou(old, new) >= UNCHANGED_IOU

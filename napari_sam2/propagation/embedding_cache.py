@@ -1,7 +1,4 @@
-"""Embeddings: each frame is encoded once.
-
-Kept in memory within a budget of bytes and, where asked, on disk.
-"""
+"""EmbeddingCache: each frame is encoded once, and cached in memory and optionally on disk."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from napari_sam2.propagation.embedding_disk_cache import EmbeddingDiskCache
 
 
 class _EmbeddingKey(NamedTuple):
-    """What an Embedding is of: a frame, or a part of one that the model asked for while it was asked about the frame."""
+    """A whole frame, or a part of one that the model encoded on demand."""
 
     frame: int
     window: Window
@@ -30,22 +27,21 @@ class _EmbeddingKey(NamedTuple):
 
     @property
     def name(self) -> str:
-        """Of its group on disk."""
+        """Name of the group on disk."""
         window = self.window
         place = f"{window.top:g}_{window.left:g}_{window.height:g}_{window.width:g}_{window.size}"
         return f"{self.frame}/{'part_' if self.is_part else ''}{place}"
 
 
 class EmbeddingCache:
-    """The embeddings of one Video by one model: of whole frames, and of the parts that the model looks at.
+    """The embeddings of one video by one model: whole frames, and parts the model encodes.
 
     Parameters
     ----------
     budget
-        Bytes of memory they may take together; the one last used is always kept.
+        Bytes of memory for all embeddings; the one used last always stays.
     disk_cache
-        Where they are kept too, in single precision: what is read back is what was encoded, to the
-        last bit. Not kept where None.
+        Stores the embeddings on disk too, in single precision and without loss.
     """
 
     def __init__(
@@ -67,7 +63,7 @@ class EmbeddingCache:
 
     @property
     def window(self) -> Window:
-        """The Window of a whole frame."""
+        """The window of a whole frame."""
         return self._model.card.frame_window(self._video.shape[1:])
 
     @property
@@ -76,10 +72,7 @@ class EmbeddingCache:
         return len(self._video)
 
     def get(self, frame: int, *, next_frame: int | None = None) -> Embedding:
-        """The embedding of a whole frame.
-
-        `next_frame` is the frame wanted next: it is read while this one is encoded.
-        """
+        """The embedding of a whole frame; `next_frame` is read while it is encoded."""
         view = _EmbeddingKey(frame, self.window)
         return replace(
             self._get_or_make(view, lambda: self._encode(view, next_frame)),
@@ -87,7 +80,7 @@ class EmbeddingCache:
         )
 
     def close(self) -> None:
-        """Let go of all memory and of the reading thread."""
+        """Release all memory and the reading thread."""
         self._reader.shutdown(wait=True, cancel_futures=True)
         self._cache.clear()
         self._prefetched.clear()
@@ -96,7 +89,7 @@ class EmbeddingCache:
         return self._get_or_make(_EmbeddingKey(frame, window, is_part=True), make)
 
     def _get_or_make(self, key: _EmbeddingKey, make: Callable[[], Embedding]) -> Embedding:
-        """From memory, from disk, or made."""
+        """The embedding from memory or from disk, else computed."""
         return self._cache.get_or_make(key, lambda: self._load(key) or self._save(key, make()))
 
     def _encode(self, key: _EmbeddingKey, next_frame: int | None) -> Embedding:
@@ -114,7 +107,11 @@ class EmbeddingCache:
         return waiting.result() if waiting else self._video.read_frame(frame)
 
     def _save(self, key: _EmbeddingKey, embedding: Embedding) -> Embedding:
-        """Kept on disk where asked; in memory then as it is read back: kernels may take another way with what lies otherwise there."""
+        """Store an embedding on disk, if wanted, and return it as it will be read back.
+
+        On a CPU, kernels may round differently for another memory layout. Results would then
+        depend on whether the embedding came from the disk.
+        """
         if self._disk_cache is None and self._model.device != "cpu":
             return replace(embedding, get_or_make_part=None)
         arrays = self._model.to_arrays(embedding.features)

@@ -1,4 +1,4 @@
-"""Disk: what a model made of frames, kept in a folder, so that it is not made again days later."""
+"""EmbeddingDiskCache: image features in a folder, so that no frame is encoded twice."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 
 
 class EmbeddingDiskCache:
-    """Arrays by name, in a zarr group of one video and one model's way of computing; a folder holds several.
+    """Arrays by name, in a zarr group per video, model, precision and windows.
 
-    The folder takes up to `budget` bytes, about: then no more is kept, nor where the disk is full.
-    What was kept for others makes room when this is opened.
+    The folder takes up to about `budget` bytes; beyond, or if the disk is full, no more is stored.
+    If the folder is full when it is opened, the groups of other videos and models are deleted.
     """
 
     def __init__(self, folder: Path, video: Video, card: ModelCard, budget: int) -> None:
@@ -36,7 +36,7 @@ class EmbeddingDiskCache:
         self._group = zarr.open_group(own, mode="a")
 
     def put(self, name: str, arrays: Sequence[np.ndarray]) -> None:
-        """Keep them, if there is room."""
+        """Store arrays, if there is room."""
         size = sum(array.nbytes for array in arrays)
         if self._bytes + size > self._budget:
             return
@@ -44,12 +44,11 @@ class EmbeddingDiskCache:
             group = self._group.create_group(name, overwrite=True)
             for number, array in enumerate(arrays):
                 group.create_array(str(number), data=array, chunks=array.shape)
-            group.attrs["arrays"] = len(
-                arrays
-            )  # written last: a group without it was cut off and is made again
+            # written last: a group without it is incomplete and is computed again
+            group.attrs["arrays"] = len(arrays)
         except OSError as error:
             log.warning(
-                "%s: %s; no more is kept there, corrections will encode frames again",
+                "%s: %s; no more is stored there, so corrections will encode frames again",
                 self._path,
                 error,
             )
@@ -57,7 +56,7 @@ class EmbeddingDiskCache:
         self._bytes += size
 
     def get(self, name: str) -> list[np.ndarray] | None:
-        """What was kept, to the last bit; None where there is nothing, or not all of it."""
+        """The stored arrays, without loss; None if they are missing or incomplete."""
         if name not in self._group:
             return None
         group: Any = self._group[name]
@@ -70,7 +69,7 @@ class EmbeddingDiskCache:
 
 
 def _make_group_key(video: Video, card: ModelCard) -> str:
-    """Another model, precision, windows or contrast is another group."""
+    """The group of a video (with its contrast), model, precision and windows."""
     unusual = [each for each in (card.precision, card.windows) if each not in ("float32", "whole")]
     weights = "|".join([card.sha256 or card.name, *unusual])
     return hashlib.sha256(f"{video.identity}|{weights}".encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Bank: the memories of one Track, as far as they may be wanted again."""
+"""MemoryBank: the memories of one track that propagation may still need."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from napari_sam2.propagation.segment_store import SegmentStore
 
 
 class MemoryBank:
-    """The memories of one Track.
+    """The memories of one track.
 
-    It is filled from the Trail where a leg begins, features left out: those are made when a policy
-    first asks for them.
+    It is filled from the segment store at the start of a range, without features: those are
+    encoded when a policy first selects them.
     """
 
     def __init__(self, track: int, memories: Sequence[Memory] = ()) -> None:
@@ -27,22 +27,22 @@ class MemoryBank:
 
     @classmethod
     def of(cls, segment_store: SegmentStore, track: int) -> MemoryBank:
-        """A bank that holds the conditioning memories of a track."""
+        """A bank with the conditioning memories of a track."""
         return cls(
             track, segment_store.load_memories(track, segment_store.find_conditioning_frames(track))
         )
 
     @property
     def memories(self) -> list[Memory]:
-        """What is held, ascending by frame."""
+        """The memories, ascending by frame."""
         return [self._memories[frame] for frame in sorted(self._memories)]
 
     def is_conditioning(self, frame: int) -> bool:
-        """Whether this frame was prompted or locked: no walk overwrites it."""
+        """Whether this frame was prompted or locked, so that propagation keeps it."""
         return frame in self._memories and self._memories[frame].conditioning
 
     def load_previous(self, segment_store: SegmentStore, step: Step, reach: int) -> None:
-        """Take up what the track left on up to `reach` frames behind a step in the walk's direction."""
+        """Load the memories of up to `reach` frames before a step in its direction."""
         back = -1 if step.forward else 1
         frames = [step.frame + back * n for n in range(1, reach + 1)]
         for memory in segment_store.load_memories(
@@ -51,7 +51,7 @@ class MemoryBank:
             self._memories[memory.frame] = memory
 
     def reuse_features(self, previous: MemoryBank | None) -> None:
-        """Take over the features an older bank of this track holds, where they are of the same answer: none is made twice."""
+        """Reuse the features of an older bank of this track if they are of the same segments."""
         for frame, memory in self._memories.items():
             held = previous._memories.get(frame) if previous else None
             if (
@@ -62,7 +62,7 @@ class MemoryBank:
                 self._memories[frame] = replace(memory, features=held.features)
 
     def add(self, segment: Segment, features: tuple[Any, ...]) -> None:
-        """Remember a Segment of this track."""
+        """Add the memory of a segment of this track."""
         memory = Memory(
             segment.frame,
             segment.conditioning,
@@ -75,15 +75,13 @@ class MemoryBank:
         self._memories[segment.frame] = memory
 
     def update_features(self, frame: int, features: tuple[Any, ...]) -> None:
-        """Take up the features of a held memory that were made again."""
+        """Set the features of a memory after they were encoded again."""
         self._memories[frame] = replace(self._memories[frame], features=features)
 
     def fill_features(self, references: Sequence[MemoryReference]) -> tuple[MemoryReference, ...]:
-        """These recalls with the features as they are held now."""
-        return tuple(
-            replace(recall, memory=self._memories[recall.memory.frame]) for recall in references
-        )
+        """The references with the current features of their memories."""
+        return tuple(replace(each, memory=self._memories[each.memory.frame]) for each in references)
 
     def retain(self, policy: MemoryPolicy, step: Step) -> None:
-        """Drop what the policy does not keep after this step."""
+        """Drop the memories that the policy does not keep after this step."""
         self._memories = {memory.frame: memory for memory in policy.retain(self.memories, step)}

@@ -1,4 +1,4 @@
-"""Memory policies: which memories are shown on a step, and which are kept."""
+"""Memory policies: which memories the model gets on a step, and which are kept."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from napari_sam2.core.registry import Registry
 from napari_sam2.core.result import Memory, MemoryReference
 from napari_sam2.core.sam2_constants import OBJECT_POINTERS, RECENT_MEMORIES
 
-_GATE_LOOKBACK_FRAMES = 2  # frames that a gate looks back from a memory
+_GATE_LOOKBACK_FRAMES = 2  # frames before a memory that `is_trusted` may read
 
 
 @dataclass(frozen=True)
 class Sam2Policy:
-    """SAM 2's own rule (Ravi et al.
+    """SAM 2's own rule.
 
-    2024, section 4; its predictor's ``_prepare_memory_conditioned_features``).
+    Every conditioning frame (the `max_conditioning` nearest, if limited), the last `recent`
+    tracked frames in the direction of propagation, and the object pointers of the last `pointers`
+    frames. Pointers of conditioning frames ahead are left out.
 
-    Every conditioning frame (the `max_conditioning` nearest ones, where limited), the last `recent`
-    tracked frames in the walk's direction, and the object pointers of the last `pointers` frames;
-    pointers of conditioning frames only where they lie behind the walk.
+    From Ravi et al. 2024, section 4, and ``_prepare_memory_conditioned_features`` of its code.
     """
 
     recent: int = RECENT_MEMORIES
@@ -35,37 +35,37 @@ class Sam2Policy:
 
     @property
     def reach(self) -> int:
-        """Frames back in the walk's direction beyond which a tracked memory is never selected."""
+        """See `MemoryPolicy`."""
         return max(self.recent, self.pointers - 1)
 
     def select(self, memories: Sequence[Memory], step: Step) -> list[MemoryReference]:
-        """Conditioning frames in slot 0, the n-th tracked frame back in slot n, older ones by their pointer alone.
+        """Conditioning frames in slot 0, the n-th tracked frame back in slot n.
 
-        The frame asked about is not among them, also where it was prompted before: that answer
-        comes as logits.
+        Older frames are selected by their pointer alone. The frame itself is not selected, even if
+        it was prompted: its previous mask goes into the query as logits.
         """
         chosen = self._select_conditioning(
             [memory for memory in memories if memory.frame != step.frame], step.frame
         )
-        recalls = []
+        references = []
         for memory in chosen:
             age = _compute_age(memory, step)
-            recalls.append(MemoryReference(memory, 0, age if age >= 0 else None))
+            references.append(MemoryReference(memory, 0, age if age >= 0 else None))
         conditioned = {memory.frame for memory in chosen}
         for memory in memories:
             age = _compute_age(memory, step)
             if memory.frame not in conditioned and 1 <= age <= self.reach:
-                recalls.append(
+                references.append(
                     MemoryReference(
                         memory,
                         age if age <= self.recent else None,
                         age if age < self.pointers else None,
                     )
                 )
-        return recalls
+        return references
 
     def retain(self, memories: Sequence[Memory], step: Step) -> list[Memory]:
-        """Conditioning frames whole, the last `recent` ones whole, pointers of the last `pointers`; nothing else."""
+        """Conditioning and recent frames with features, older ones with their pointer alone."""
         kept = []
         for memory in memories:
             age = _compute_age(memory, step)
@@ -87,10 +87,11 @@ class Sam2Policy:
 
 @dataclass(frozen=True)
 class GatedPolicy:
-    """SAM 2's rule over those memories that are trusted: the last `recent` of them, up to `horizon` frames back.
+    """SAM 2's rule over trusted memories: the last `recent` of them, up to `horizon` frames back.
 
-    What is not trusted is shown neither by its mask nor by its pointer. The frame just walked is
-    shown by its mask always: without it a track would be lost where nothing is trusted for long.
+    The model gets neither the mask nor the pointer of a memory that is not trusted. An exception
+    is the mask of the frame just propagated: without it, a track would be lost if no frame is
+    trusted for long.
     """
 
     recent: int = RECENT_MEMORIES
@@ -99,7 +100,7 @@ class GatedPolicy:
 
     @property
     def name(self) -> str:
-        """What it goes by in the provenance."""
+        """See `MemoryPolicy`."""
         raise NotImplementedError("a GatedPolicy is one of its subclasses")
 
     @property
@@ -110,12 +111,15 @@ class GatedPolicy:
     def is_trusted(
         self, memory: Memory, memories_by_frame: Mapping[int, Memory], step: Step
     ) -> bool:
-        """Whether a tracked memory is shown; `memories_by_frame` are those of the track by frame."""
+        """Whether a tracked memory may be selected."""
         raise NotImplementedError("a GatedPolicy is one of its subclasses")
 
     def select(self, memories: Sequence[Memory], step: Step) -> list[MemoryReference]:
-        """Conditioning frames in slot 0, then the last trusted ones in slots 1, 2, …, older ones by their pointer alone."""
-        recalls = [
+        """Conditioning frames in slot 0, the last trusted ones in slots 1 and up.
+
+        Older trusted frames are selected by their pointer alone.
+        """
+        references = [
             MemoryReference(memory, 0, age if (age := _compute_age(memory, step)) >= 0 else None)
             for memory in memories
             if memory.conditioning and memory.frame != step.frame
@@ -124,13 +128,13 @@ class GatedPolicy:
             age = _compute_age(memory, step)
             pointer = age if shown and age < self.pointers else None
             if slot <= self.recent or pointer is not None:
-                recalls.append(
+                references.append(
                     MemoryReference(memory, slot if slot <= self.recent else None, pointer)
                 )
-        return recalls
+        return references
 
     def retain(self, memories: Sequence[Memory], step: Step) -> list[Memory]:
-        """Conditioning frames whole, the last trusted ones whole, of all others within the horizon what a gate may ask for."""
+        """Conditioning and trusted frames with features, others without, up to the horizon."""
         after = Step(step.frame + (1 if step.forward else -1), step.forward, step.tracks)
         whole = {
             memory.frame for memory, _ in self._select_candidates(memories, after)[: self.recent]
@@ -146,7 +150,10 @@ class GatedPolicy:
     def _select_candidates(
         self, memories: Sequence[Memory], step: Step
     ) -> list[tuple[Memory, bool]]:
-        """Tracked memories within the horizon, the last first, and whether each is trusted: all that are, and the very last."""
+        """The trusted memories within the horizon and the last one, latest first.
+
+        Each comes with whether it is trusted.
+        """
         held = {memory.frame: memory for memory in memories}
         behind = sorted(
             (memory for memory in memories if not memory.conditioning),
@@ -161,7 +168,7 @@ class GatedPolicy:
 
 @dataclass(frozen=True)
 class ScorePolicy(GatedPolicy):
-    """Trusts what is present and whose predicted IoU is at least `min_iou`."""
+    """Trusts present objects with a predicted IoU of at least `min_iou`."""
 
     min_iou: float = 0.6
     name: str = "score"
@@ -175,10 +182,11 @@ class ScorePolicy(GatedPolicy):
 
 @dataclass(frozen=True)
 class MotionPolicy(GatedPolicy):
-    """Trusts what is where a constant velocity leads, within `gate` widths of the object: no look-alike next to it.
+    """Trusts objects near the position that a constant velocity predicts.
 
-    A velocity is that of the two frames before; where these are not known, the object is expected
-    where it was.
+    This excludes similar objects nearby. `gate` is the largest distance, in diameters of the
+    object. The velocity is that of the two frames before; if it is not known, the object is
+    expected not to move.
     """
 
     gate: float = 0.75
@@ -190,11 +198,11 @@ class MotionPolicy(GatedPolicy):
         """See `GatedPolicy`."""
         if memory.position is None:
             return False
-        way = 1 if step.forward else -1
+        direction = 1 if step.forward else -1
         last, before = (
             (
                 earlier.position
-                if (earlier := memories_by_frame.get(memory.frame - way * n))
+                if (earlier := memories_by_frame.get(memory.frame - direction * n))
                 else None
             )
             for n in (1, 2)
@@ -210,7 +218,7 @@ class MotionPolicy(GatedPolicy):
 
 @dataclass(frozen=True)
 class StridedPolicy(GatedPolicy):
-    """Trusts every `stride`-th frame: memories of slow stacks differ more then, and reach further back."""
+    """Trusts every `stride`-th frame, so that the memories of slow stacks differ more."""
 
     stride: int = 3
     name: str = "strided"
@@ -223,13 +231,13 @@ class StridedPolicy(GatedPolicy):
 
 
 def _compute_age(memory: Memory, step: Step) -> int:
-    """Frames a memory lies behind the walk; below 0 where it lies ahead."""
+    """Frames a memory lies behind the step; negative if it lies ahead."""
     back = step.frame - memory.frame
     return back if step.forward else -back
 
 
 POLICIES: Registry[MemoryPolicy] = Registry("policies", PlanError)
-"""Memory policies by name; other packages add theirs under the entry point group ``napari_sam2.policies``."""
+"""Memory policies by name; the entry point group is ``napari_sam2.policies``."""
 POLICIES.register("sam2", Sam2Policy)
 POLICIES.register("score", ScorePolicy)
 POLICIES.register("motion", MotionPolicy)

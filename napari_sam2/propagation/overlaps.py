@@ -1,4 +1,4 @@
-"""Overlap: many tracks' logits on one frame become one plane of labels, the strongest logit winning each pixel."""
+"""Overlaps: the logits of all tracks on a frame become one label plane, per pixel."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_sam2.core.sam2_constants import MASK_PROMPT_LOGIT
 
 
 def choose_label_dtype(max_track: int) -> np.dtype[np.unsignedinteger]:
-    """uint16 where all track ids fit, else uint32."""
+    """uint16 if all track ids fit, else uint32."""
     return np.dtype(np.uint16 if max_track <= np.iinfo(np.uint16).max else np.uint32)
 
 
@@ -22,12 +22,17 @@ def compose_label_plane(
     drawn_masks: Mapping[int, np.ndarray] | None = None,
     dtype: np.dtype[np.unsignedinteger] | None = None,
 ) -> np.ndarray:
-    """(H, W) labels: each pixel belongs to the present track with the highest logit above 0, else to 0.
+    """(H, W) labels: each pixel gets the present track with the highest logit above 0, else 0.
 
-    Logits are brought to the frame's pixels bilinearly, and only where a track has any. A tie goes
-    to the lower id, so that the order of `segments` does not matter. `drawn_masks` are the masks that
-    people drew, (H, W) bool by track: these pixels are theirs as they were drawn, with the logit
-    SAM 2 gives a mask.
+    A tie goes to the lower id, so that the order of `segments` does not matter.
+
+    Parameters
+    ----------
+    drawn_masks
+        (H, W) bool by track: masks that a person drew, which replace the resampled segment and
+        have the logit that SAM 2 gives to mask prompts.
+    dtype
+        See `choose_label_dtype`, the default.
     """
     ordered = sorted(
         (segment for segment in segments if segment.present), key=lambda segment: segment.track
@@ -61,5 +66,5 @@ def _crop_drawn_mask(mask: np.ndarray) -> tuple[slice, slice, np.ndarray]:
 
 
 def compute_mask(segment: Segment, shape: tuple[int, int]) -> np.ndarray:
-    """(H, W) bool: this track alone, whatever overlaps it."""
+    """(H, W) bool mask of one track, ignoring overlaps."""
     return compose_label_plane([segment], shape) > 0

@@ -1,7 +1,4 @@
-"""Walk: the propagation loop.
-
-One step is one frame; all tracks of a frame go through the model together.
-"""
+"""The propagation loop: one step per frame, all tracks of a frame in one model call."""
 
 from __future__ import annotations
 
@@ -20,9 +17,9 @@ from napari_sam2.propagation.segment_store import SegmentStore
 
 @dataclass(frozen=True)
 class PropagationContext:
-    """What a walk stands on: the model, the rule of its memory, the frames, and where it leaves its answers.
+    """The model, memory policy, embeddings and segment store of a propagation.
 
-    `memory_banks` are those of corrections answered since the last walk, which will want the same
+    `memory_banks` are those of corrections since the last propagation, which can reuse their
     memories.
     """
 
@@ -35,7 +32,7 @@ class PropagationContext:
 
 @dataclass(frozen=True, eq=False)
 class PropagationStep:
-    """One step done: `position` of `total`, the Step, and the new Segments (none where nothing was left to compute)."""
+    """A finished step, number `position` of `total`, and its new segments."""
 
     position: int
     total: int
@@ -46,31 +43,39 @@ class PropagationStep:
 def propagate(
     context: PropagationContext, plan: Propagation, *, entry: int, patience: int | None
 ) -> Iterator[PropagationStep]:
-    """Carry out a plan as log entry `entry`, frame by frame; it goes on where an earlier walk of that entry stopped.
+    """Execute a plan frame by frame, continuing where an earlier run of the same entry stopped.
 
-    Each step is on disk before it is yielded. Prompted and locked frames stay as they are.
+    Each step is stored before it is yielded. Prompted and locked frames stay as they are.
+
+    Parameters
+    ----------
+    entry
+        Index of the plan in the log.
+    patience
+        See `SessionSettings`.
     """
     steps = list(plan.steps())
-    walkers = ActiveTracks(plan, patience)
+    active = ActiveTracks(plan, patience)
     banks: dict[int, MemoryBank] = {}
     older = dict(context.memory_banks)
     context.memory_banks.clear()
     done = context.segment_store.load_state(entry)
     if done:
-        walkers.restore_state(done["walkers"])
+        active.restore_state(done["walkers"])  # the name in files of all versions
     for position in range(done["position"] if done else 0, len(steps)):
-        step, after = steps[position], steps[position + 1] if position + 1 < len(steps) else None
-        begun = set(walkers.start(step))
-        tracks = walkers.get_tracks(step)
+        step = steps[position]
+        next_step = steps[position + 1] if position + 1 < len(steps) else None
+        started = set(active.start(step))
+        tracks = active.get_tracks(step)
         for track in tracks:
-            if track in begun or track not in banks:
+            if track in started or track not in banks:
                 banks[track] = load_memory_bank(
                     context, step, track, banks.get(track) or older.pop(track, None)
                 )
         segments = _propagate_step(
-            context, step, {track: banks[track] for track in tracks}, walkers, after
+            context, step, {track: banks[track] for track in tracks}, active, next_step
         )
-        state = {"position": position + 1, "total": len(steps), "walkers": walkers.export_state()}
+        state = {"position": position + 1, "total": len(steps), "walkers": active.export_state()}
         context.segment_store.put(segments, entry, forward=step.forward, state=state)
         yield PropagationStep(position + 1, len(steps), step, tuple(segments))
 
@@ -78,7 +83,7 @@ def propagate(
 def load_memory_bank(
     context: PropagationContext, step: Step, track: int, previous: MemoryBank | None = None
 ) -> MemoryBank:
-    """The bank of a track that comes to this step: conditioning memories, and what lies behind."""
+    """The bank of a track that starts at this step: conditioning and previous memories."""
     bank = MemoryBank.of(context.segment_store, track)
     bank.load_previous(context.segment_store, step, context.policy.reach)
     bank.reuse_features(previous)
@@ -88,12 +93,12 @@ def load_memory_bank(
 def select_memories(
     context: PropagationContext, step: Step, memory_banks: Mapping[int, MemoryBank]
 ) -> dict[int, tuple[MemoryReference, ...]]:
-    """What each track is shown on this step; features that are not held are made again from the Trail."""
+    """The memories each track gets on this step; missing features are encoded again."""
     chosen = {
         track: context.policy.select(bank.memories, step) for track, bank in memory_banks.items()
     }
     _reencode_memories(context, memory_banks, chosen)
-    return {track: memory_banks[track].fill_features(recalls) for track, recalls in chosen.items()}
+    return {track: memory_banks[track].fill_features(each) for track, each in chosen.items()}
 
 
 def _propagate_step(
@@ -103,7 +108,7 @@ def _propagate_step(
     active_tracks: ActiveTracks,
     next_step: Step | None,
 ) -> list[Segment]:
-    """The new answers of one step, remembered; tracks that stay as they are on this frame have none."""
+    """Segment the tracks of one step and encode their memories, without conditioning frames."""
     free = {
         track: bank for track, bank in memory_banks.items() if not bank.is_conditioning(step.frame)
     }
@@ -114,12 +119,14 @@ def _propagate_step(
     embedding = context.embedding_cache.get(
         step.frame, next_frame=next_step.frame if next_step else None
     )
-    recalls = select_memories(context, step, free)
+    references = select_memories(context, step, free)
     segments = context.model.segment(
         embedding,
         [
             Query(
-                track, memory_references=recalls[track], video_length=context.embedding_cache.length
+                track,
+                memory_references=references[track],
+                video_length=context.embedding_cache.length,
             )
             for track in free
         ],
@@ -134,9 +141,9 @@ def _propagate_step(
             if active_tracks.can_stop_when_unchanged(segment.track, step)
             else None
         )
-        trace = context.segment_store.get_record(segment.track, step.frame) if old else None
-        turned = trace is not None and trace.forward is not None and trace.forward != step.forward
-        active_tracks.update(step, segment, old, reversed_direction=turned)
+        record = context.segment_store.get_record(segment.track, step.frame) if old else None
+        reversed_direction = record is not None and record.forward not in (None, step.forward)
+        active_tracks.update(step, segment, old, reversed_direction=reversed_direction)
     return segments
 
 
@@ -145,10 +152,10 @@ def _reencode_memories(
     memory_banks: Mapping[int, MemoryBank],
     references: Mapping[int, Sequence[MemoryReference]],
 ) -> None:
-    """Make the features that are shown but not held, all tracks of a frame together."""
+    """Encode the missing features of selected memories, all tracks of a frame together."""
     wanted: dict[int, list[int]] = defaultdict(list)
-    for track, recalls in references.items():
-        for each in recalls:
+    for track, selected in references.items():
+        for each in selected:
             if each.slot is not None and each.memory.features is None:
                 wanted[each.memory.frame].append(track)
     for frame, tracks in sorted(wanted.items()):

@@ -1,4 +1,4 @@
-"""Review: the places worth a look after a walk, each with its reason, in the order in which a person goes through them."""
+"""Review: flags for masks that may be wrong after a propagation, each with its reason."""
 
 from __future__ import annotations
 
@@ -20,28 +20,34 @@ from napari_sam2.propagation.session import Session
 
 
 class Reason(StrEnum):
-    """Why a place is worth a look, from the gravest to the least."""
+    """Why a mask needs review, from the most to the least severe."""
 
     LOST = "lost"
-    """It was there on the frame before, and is not any more."""
+    """The object was present on the frame before and is absent here."""
     AREA = "area jump"
-    """It became much larger or smaller than on the frame before."""
+    """It is much larger or smaller than on the frame before."""
     UNCERTAIN = "uncertain"
-    """The model doubts it here, and did not on the frame before."""
+    """The model is uncertain here, and was not on the frame before."""
     SCORE = "falling score"
-    """The IoU the model predicts fell below that of the frames before."""
+    """The predicted IoU is well below that of the frames before."""
     TOUCHING = "touching"
-    """It shares an outline with another object, and did not on the frame before."""
+    """It touches another object, and did not on the frames before."""
     BORDER = "border"
-    """It reaches the edge of the image, and did not on the frame before."""
+    """It reaches the edge of the image, and did not on the frames before."""
 
 
 @dataclass(frozen=True)
 class ReviewFlag:
-    """A Track on a Frame that is worth a look.
+    """A track on a frame that needs review.
 
-    `severity` is 0 to 1. `detail` says what was seen, in words and figures. `other` is the track
-    that it touches.
+    Parameters
+    ----------
+    severity
+        0 to 1.
+    detail
+        A short text with the observed values.
+    other
+        The track that it touches.
     """
 
     track: int
@@ -54,29 +60,29 @@ class ReviewFlag:
 
 @dataclass(frozen=True)
 class Thresholds:
-    """From when on a place is worth a look.
+    """Limits beyond which a mask is flagged.
 
-    "Before" is the frame walked before: the higher one for a walk that goes back.
+    "Before" is in the direction of propagation: the next higher frame for a backward propagation.
 
     Parameters
     ----------
     area_ratio, area_share
-        An area this many times larger or smaller than before is a jump, where it is also this share
-        of the track's median area away from what the two frames before lead to expect: a nucleus
-        grows and shrinks steadily along z.
+        An area is a jump if it is this many times larger or smaller than before, and also differs
+        from the extrapolation of the two frames before by this share of the track's median area.
+        The latter is because nuclei grow and shrink steadily along z.
     area_px
-        Objects that are smaller than this before and after never jump: one row of pixels changes
+        Objects smaller than this before and after never jump, because one row of pixels changes
         them by as much.
     score_fall, score_frames
-        A predicted IoU this much below the best of so many frames before is falling.
+        A predicted IoU is falling if it is this much below the best of so many frames before.
     lost_share
-        An object smaller than this share of its median area ends, and is not lost: so objects end
-        in z.
+        An object that disappears from less than this share of its median area is not lost,
+        because objects end like that in z.
     contact_share
-        Objects touch where this share of the smaller one's outline is shared.
+        Objects touch if they share this part of the smaller one's outline.
     new_frames
-        A contact, with an object or with the border, is new where there was none on so many frames
-        before: what touches on every other frame is one place to look at.
+        A contact with an object or the border is flagged if there was none on so many frames
+        before, so that a contact on every other frame is flagged once.
     """
 
     area_ratio: float = 1.6
@@ -91,7 +97,10 @@ class Thresholds:
 
 @dataclass(frozen=True)
 class ObjectExtent:
-    """One object on one label plane: its area, its outline in pixel edges, those shared with others by track, those at the edge."""
+    """The area of an object on a label plane, and the length of its outline in pixel edges.
+
+    `contacts` are the edges shared with other tracks, `border_px` those at the image border.
+    """
 
     area_px: int
     outline_px: int
@@ -100,11 +109,11 @@ class ObjectExtent:
 
 
 FrameExtents = Mapping[int, Mapping[int, ObjectExtent]]
-"""By frame, then by track."""
+"""Extents by frame, then by track."""
 
 
 class Review(Sequence[ReviewFlag]):
-    """Suspicions in order of frames; on one frame the gravest first."""
+    """Flags in order of frames; on one frame the most severe first."""
 
     def __init__(self, review_flags: Iterable[ReviewFlag] = ()) -> None:
         self._flags = tuple(sorted(review_flags, key=_make_sort_key))
@@ -126,7 +135,7 @@ class Review(Sequence[ReviewFlag]):
         return iter(self._flags)
 
     def get_flags(self, track: int, frame: int) -> tuple[ReviewFlag, ...]:
-        """All that is suspicious about a track on a frame, the gravest first; what touches it too."""
+        """The flags of a track on a frame and of the tracks touching it, most severe first."""
         low, high = (
             bisect_left(self._sort_keys, (frame,)),
             bisect_left(self._sort_keys, (frame + 1,)),
@@ -134,26 +143,26 @@ class Review(Sequence[ReviewFlag]):
         return tuple(each for each in self._flags[low:high] if track in (each.track, each.other))
 
     def find_next(self, frame: int, current: ReviewFlag | None = None) -> ReviewFlag | None:
-        """The first one after `current`, or after `frame` where none is given; None at the end."""
-        place = (
+        """The first flag after `current`, or after `frame` if none is given; None at the end."""
+        index = (
             bisect_right(self._sort_keys, _make_sort_key(current))
             if current
             else bisect_left(self._sort_keys, (frame + 1,))
         )
-        return self._flags[place] if place < len(self._flags) else None
+        return self._flags[index] if index < len(self._flags) else None
 
     def find_previous(self, frame: int, current: ReviewFlag | None = None) -> ReviewFlag | None:
-        """The last one before `current`, or before `frame` where none is given; None at the beginning."""
-        place = bisect_left(self._sort_keys, _make_sort_key(current) if current else (frame,))
-        return self._flags[place - 1] if place else None
+        """The last flag before `current`, or before `frame` if none is given; None at the start."""
+        index = bisect_left(self._sort_keys, _make_sort_key(current) if current else (frame,))
+        return self._flags[index - 1] if index else None
 
     def sort_by_severity(self) -> tuple[ReviewFlag, ...]:
-        """All of them, the gravest first."""
+        """All flags, the most severe first."""
         return tuple(sorted(self._flags, key=lambda each: (-each.severity, _make_sort_key(each))))
 
 
 def review_session(session: Session, *, thresholds: Thresholds | None = None) -> Review:
-    """What is worth a look in a session; each label plane is read once."""
+    """The review of a session; each label plane is read once."""
     return find_review_flags(
         session.records(),
         compute_frame_extents(session.video, session.label_plane),
@@ -164,7 +173,7 @@ def review_session(session: Session, *, thresholds: Thresholds | None = None) ->
 def compute_frame_extents(
     video: Video, read_label_plane: Callable[[int], np.ndarray]
 ) -> dict[int, dict[int, ObjectExtent]]:
-    """The extents of all frames of a video, `read_label_plane` giving the (H, W) labels of one."""
+    """The extents of all frames of a video; `read_label_plane` gives the labels of a frame."""
     return {frame: compute_extents(read_label_plane(frame)) for frame in range(len(video))}
 
 
@@ -174,18 +183,18 @@ def find_review_flags(
     *,
     thresholds: Thresholds | None = None,
 ) -> Review:
-    """What is worth a look, from the Trace by (track, frame) and what the label planes show.
+    """Review records by (track, frame) and the extents of the label planes.
 
-    Pure. Prompted and locked places never are: a person said what is there. A track that comes back
-    from a jump to what it was does not jump again.
+    Prompted and locked masks are never flagged. A track that returns from a jump to its former
+    area is not flagged again.
     """
     limits = thresholds or Thresholds()
     by_track: dict[int, dict[int, _TrackFrame]] = defaultdict(dict)
-    for (track, frame), trace in records.items():
-        by_track[track][frame] = _TrackFrame(trace, extents.get(frame, {}).get(track))
+    for (track, frame), record in records.items():
+        by_track[track][frame] = _TrackFrame(record, extents.get(frame, {}).get(track))
     found: list[ReviewFlag] = []
-    for track, places in by_track.items():
-        found += _TrackReview(track, places, limits).find_flags()
+    for track, track_frames in by_track.items():
+        found += _TrackReview(track, track_frames, limits).find_flags()
     return Review(found + _find_touching(by_track, limits))
 
 
@@ -226,14 +235,14 @@ def compute_extents(plane: np.ndarray) -> dict[int, ObjectExtent]:
 
 @dataclass(frozen=True)
 class _TrackFrame:
-    """One track on one frame: what the model said, and what is seen of it (nothing where it is absent or hidden)."""
+    """One track on one frame: its record, and its extent (None if absent or hidden)."""
 
     record: SegmentRecord
     extent: ObjectExtent | None
 
     @property
     def conditioning(self) -> bool:
-        """Whether a person said what is here."""
+        """Whether it is prompted or locked."""
         return self.record.presence in CONDITIONING_PRESENCES
 
     @property
@@ -242,16 +251,16 @@ class _TrackFrame:
 
     @property
     def previous_frame(self) -> int:
-        """The frame walked before."""
+        """The frame before, in the direction of propagation."""
         return self.record.frame + self.backward_step
 
     @property
     def backward_step(self) -> int:
-        """One frame towards where the walk came from."""
+        """The step to the frame before."""
         return 1 if self.record.forward is False else -1
 
     def previous_frames(self, count: int) -> range:
-        """So many frames walked before, the nearest first."""
+        """The given number of frames before, the nearest first."""
         return range(
             self.previous_frame,
             self.previous_frame + count * self.backward_step,
@@ -261,7 +270,7 @@ class _TrackFrame:
 
 @dataclass(frozen=True)
 class _TrackReview:
-    """All places of one track."""
+    """All frames of one track."""
 
     track: int
     track_frames: Mapping[int, _TrackFrame]
@@ -269,20 +278,25 @@ class _TrackReview:
 
     def find_flags(self) -> list[ReviewFlag]:
         usual_px = median(
-            [place.area_px for place in self.track_frames.values() if place.area_px] or [0]
+            [
+                track_frame.area_px
+                for track_frame in self.track_frames.values()
+                if track_frame.area_px
+            ]
+            or [0]
         )
         found: list[ReviewFlag | None] = []
-        for place in self.track_frames.values():
-            before = self.track_frames.get(place.previous_frame)
-            if place.conditioning or before is None or not before.area_px:
+        for track_frame in self.track_frames.values():
+            before = self.track_frames.get(track_frame.previous_frame)
+            if track_frame.conditioning or before is None or not before.area_px:
                 continue
-            if not place.area_px:
-                found.append(self._check_lost(place, before, usual_px))
+            if not track_frame.area_px:
+                found.append(self._check_lost(track_frame, before, usual_px))
                 continue
             found += [
-                self._check_area_jump(place, before, usual_px),
-                self._check_iou(place, before),
-                self._check_border(place),
+                self._check_area_jump(track_frame, before, usual_px),
+                self._check_iou(track_frame, before),
+                self._check_border(track_frame),
             ]
         return [each for each in found if each]
 
@@ -306,7 +320,7 @@ class _TrackReview:
         assert previous.extent
         if track_frame.record.presence != Presence.ABSENT:
             return self._make_flag(track_frame, Reason.LOST, 0.9, "hidden by other objects")
-        left = previous.extent.border_px > 0  # as what moves out of the image does
+        left = previous.extent.border_px > 0  # it may have moved out of the image
         return self._make_flag(
             track_frame,
             Reason.LOST,
@@ -326,7 +340,7 @@ class _TrackReview:
             and self._is_area_jump(earlier, previous, median_px)
             and not self._is_area_jump(earlier, track_frame, median_px)
         ):
-            return None  # back from a jump
+            return None  # it returns from a jump
         change = abs(math.log(track_frame.area_px / previous.area_px))
         return self._make_flag(
             track_frame,
@@ -336,7 +350,7 @@ class _TrackReview:
         )
 
     def _is_area_jump(self, one: _TrackFrame, other: _TrackFrame, median_px: float) -> bool:
-        """Whether `other` is no continuation of `one`, which was walked before it."""
+        """Whether the area of `other` does not continue that of `one`, which comes before it."""
         limits = self.thresholds
         small, large = sorted((one.area_px, other.area_px))
         if not small or large < limits.area_px or large < limits.area_ratio * small:
@@ -375,7 +389,7 @@ class _TrackReview:
         )
 
     def _compute_best_previous_iou(self, track_frame: _TrackFrame) -> float:
-        """The best predicted IoU of the frames walked before, the place's own where there are none."""
+        """The best predicted IoU of the frames before, or the frame's own if there are none."""
         frames = [
             frame
             for frame in track_frame.previous_frames(self.thresholds.score_frames)
@@ -408,22 +422,22 @@ class _TrackReview:
 def _find_touching(
     by_track: Mapping[int, Mapping[int, _TrackFrame]], thresholds: Thresholds
 ) -> list[ReviewFlag]:
-    """Each pair once, with the track that nobody said anything about, or the lower id."""
+    """Flags of touching objects, once per pair: for the unprompted track, else the lower id."""
     found = []
-    for track, places in by_track.items():
-        for frame, place in places.items():
-            for other in place.extent.contacts if place.extent else ():
+    for track, track_frames in by_track.items():
+        for frame, track_frame in track_frames.items():
+            for other in track_frame.extent.contacts if track_frame.extent else ():
                 theirs = by_track.get(other, {}).get(frame)
                 if (
                     theirs is None
-                    or place.conditioning
+                    or track_frame.conditioning
                     or (track > other and not theirs.conditioning)
                 ):
                     continue
                 share = _compute_contact_share(by_track, track, other, frame)
                 behind = [
                     _compute_contact_share(by_track, track, other, earlier)
-                    for earlier in place.previous_frames(thresholds.new_frames)
+                    for earlier in track_frame.previous_frames(thresholds.new_frames)
                 ]
                 if share >= thresholds.contact_share > max(behind):
                     severity = round(min(1.0, 0.2 + share), 3)
@@ -443,7 +457,7 @@ def _find_touching(
 def _compute_contact_share(
     by_track: Mapping[int, Mapping[int, _TrackFrame]], track: int, other: int, frame: int
 ) -> float:
-    """How much of the smaller one's outline two tracks share on a frame."""
+    """The part of the smaller one's outline that two tracks share on a frame."""
     one, two = (by_track[each].get(frame) for each in (track, other))
     if one is None or two is None or one.extent is None or two.extent is None:
         return 0.0
@@ -454,7 +468,7 @@ _REASON_RANK = {reason: number for number, reason in enumerate(Reason)}
 
 
 def _make_sort_key(flag: ReviewFlag) -> tuple[int, ...]:
-    """By frame, then the gravest (in thousandths, so that the key is whole numbers), then by track."""
+    """By frame, then the most severe (in thousandths, for whole numbers), then by track."""
     return (
         flag.frame,
         -round(flag.severity * 1000),

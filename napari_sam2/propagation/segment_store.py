@@ -1,8 +1,8 @@
-"""Trail: what the tracks left behind on each frame, on disk, so that memory does not grow with the stack.
+"""SegmentStore: the segments of all tracks on disk, so that memory does not grow with the stack.
 
-Each answer is kept with the number of the log entry that made it. The newest one counts; undo
-forgets the entries after a point. Memories are made again from here when they are wanted, so a
-correction, an undone click and a run that was killed all read from one place.
+Each segment is stored with the log entry that made it. The newest one counts; undo deletes those
+of later entries. Memories are restored from here, so that corrections, undo and resumed runs all
+read from one place.
 """
 
 from __future__ import annotations
@@ -28,25 +28,23 @@ from napari_sam2.core.window import Window
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS segments (
-    track INTEGER, frame INTEGER, entry INTEGER, presence TEXT, iou REAL, score REAL, forward INTEGER,
-    window TEXT, shape TEXT, logits BLOB, pointer BLOB, PRIMARY KEY (track, frame, entry)
+    track INTEGER, frame INTEGER, entry INTEGER, presence TEXT, iou REAL, score REAL,
+    forward INTEGER, window TEXT, shape TEXT, logits BLOB, pointer BLOB,
+    PRIMARY KEY (track, frame, entry)
 );
 CREATE INDEX IF NOT EXISTS by_frame ON segments (frame, track, entry);
 CREATE TABLE IF NOT EXISTS progress (entry INTEGER PRIMARY KEY, state TEXT);
 """
-_CODEC = Blosc(
-    cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE
-)  # lossless: what is read back is what was computed
+_CODEC = Blosc(cname="zstd", clevel=1, shuffle=Blosc.BITSHUFFLE)  # lossless
 _INSERT = "INSERT OR REPLACE INTO segments VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _COLUMNS = "track, frame, presence, iou, score, window, shape, logits, pointer"
 
 
 @dataclass(frozen=True)
 class SegmentRecord:
-    """What is known of one Track on one Frame without its mask.
+    """A segment without its mask: log entry, presence, predicted IoU and direction.
 
-    `iou` is the IoU the model predicts; `forward` the way it was walked, None where it was only
-    prompted.
+    `forward` is the direction it was propagated in, None if it was only prompted.
     """
 
     track: int
@@ -58,29 +56,25 @@ class SegmentRecord:
 
 
 class SegmentStore:
-    """A SQLite file of Segments by track, frame and log entry.
-
-    In memory-backed temporary storage where `path` is None.
-    """
+    """A SQLite file of segments by track, frame and log entry; temporary if `path` is None."""
 
     def __init__(self, path: Path | None = None) -> None:
         self._lock = RLock()
         try:
-            self._db = sqlite3.connect(
-                "" if path is None else str(path), check_same_thread=False
-            )  # "": a temporary file on disk
+            # SQLite stores a database without a name in a temporary file
+            self._db = sqlite3.connect("" if path is None else str(path), check_same_thread=False)
             if path is not None:
                 self._db.execute("PRAGMA journal_mode=WAL")
                 self._db.execute("PRAGMA synchronous=NORMAL")
             self._db.executescript(_SCHEMA)
         except sqlite3.DatabaseError as error:
             raise OutputError(
-                f"results cannot be kept in {path}: {error}; free some space, or remove that "
+                f"results cannot be stored in {path}: {error}; free some space, or remove that "
                 "file and start again"
             ) from error
 
     def close(self) -> None:
-        """Close the file; a temporary one is gone."""
+        """Close the file; a temporary one is deleted."""
         self._db.close()
 
     def put(
@@ -91,7 +85,7 @@ class SegmentStore:
         forward: bool | None = None,
         state: Any = None,
     ) -> None:
-        """Keep these answers as those of log entry `entry`; `load_state` (JSON) says how far that entry is. All or nothing."""
+        """Store segments of log entry `entry` and its state (JSON values) in one transaction."""
         with self._transaction() as db:
             db.executemany(
                 _INSERT, [_segment_to_row(segment, entry, forward) for segment in segments]
@@ -102,18 +96,21 @@ class SegmentStore:
                 )
 
     def put_prompted(self, segments: Sequence[Segment], first_entry: int) -> None:
-        """Keep answers to prompts as those of log entries `first_entry`, `first_entry` + 1, …: the way they were walked stays known."""
+        """Store one segment per log entry, from `first_entry` on.
+
+        The direction in which a segment was propagated before is kept.
+        """
         rows = []
         for number, segment in enumerate(segments):
-            trace = self.get_record(segment.track, segment.frame)
+            record = self.get_record(segment.track, segment.frame)
             rows.append(
-                _segment_to_row(segment, first_entry + number, trace.forward if trace else None)
+                _segment_to_row(segment, first_entry + number, record.forward if record else None)
             )
         with self._transaction() as db:
             db.executemany(_INSERT, rows)
 
     def get(self, track: int, frame: int) -> Segment | None:
-        """The newest answer for a track on a frame, None where there is none."""
+        """The newest segment of a track on a frame, None if there is none."""
         query = (
             f"SELECT {_COLUMNS} FROM segments WHERE track = ? AND frame = ? ORDER BY entry DESC "
             "LIMIT 1"
@@ -122,7 +119,7 @@ class SegmentStore:
         return _row_to_segment(row) if row else None
 
     def get_frame(self, frame: int) -> list[Segment]:
-        """The newest answer of every track on a frame, ascending by track."""
+        """The newest segment of every track on a frame, ascending by track."""
         query = (
             f"SELECT {_COLUMNS}, MAX(entry) FROM segments WHERE frame = ? GROUP BY track ORDER "
             "BY track"
@@ -130,7 +127,7 @@ class SegmentStore:
         return [_row_to_segment(row[:-1]) for row in self._execute(query, (frame,)).fetchall()]
 
     def load_memories(self, track: int, frames: Sequence[int]) -> list[Memory]:
-        """The newest answers of a track on those of `frames` where it has any, as memories without features."""
+        """Memories of a track on those of `frames` it has segments on, without features."""
         found = [segment for frame in frames if (segment := self.get(track, frame))]
         return [
             Memory(
@@ -145,7 +142,7 @@ class SegmentStore:
         ]
 
     def find_conditioning_frames(self, track: int) -> list[int]:
-        """The frames a track was prompted or locked on, ascending."""
+        """The frames on which a track was prompted or locked, ascending."""
         query = (
             "SELECT frame, MAX(entry), presence FROM segments WHERE track = ? GROUP BY frame "
             "ORDER BY frame"
@@ -157,7 +154,7 @@ class SegmentStore:
         ]
 
     def get_records(self, track: int | None = None) -> dict[tuple[int, int], SegmentRecord]:
-        """The newest Trace by (track, frame), of one track or of all."""
+        """The newest record by (track, frame), of one track or of all."""
         where, values = ("WHERE track = ?", (track,)) if track is not None else ("", ())
         query = (
             f"SELECT track, frame, MAX(entry), presence, iou, forward FROM segments {where} "
@@ -168,7 +165,7 @@ class SegmentStore:
         }
 
     def get_record(self, track: int, frame: int) -> SegmentRecord | None:
-        """The newest Trace of a track on a frame, None where there is none."""
+        """The newest record of a track on a frame, None if there is none."""
         query = (
             "SELECT track, frame, entry, presence, iou, forward FROM segments WHERE track = ? "
             "AND frame = ? ORDER BY entry DESC LIMIT 1"
@@ -177,12 +174,12 @@ class SegmentStore:
         return _row_to_record(row) if row else None
 
     def load_state(self, entry: int) -> Any:
-        """How far a log entry is, as it was given to `put`; None where nothing is known."""
+        """The state of a log entry as it was given to `put`, None if there is none."""
         row = self._execute("SELECT state FROM progress WHERE entry = ?", (entry,)).fetchone()
         return json.loads(row[0]) if row else None
 
     def count_entries(self) -> int:
-        """How many log entries have left anything, counted to the last that has."""
+        """The number of log entries up to the last one that stored anything."""
         row = self._execute(
             "SELECT MAX(entry) FROM (SELECT entry FROM segments UNION ALL SELECT entry FROM "
             "progress)",
@@ -191,7 +188,7 @@ class SegmentStore:
         return 0 if row[0] is None else int(row[0]) + 1
 
     def find_steps_done(self, log: PromptLog) -> dict[int, int]:
-        """The propagations of a log that were cancelled or killed, by log entry, and the steps each had done."""
+        """Steps done, by log entry, of the propagations that were cancelled or killed."""
         found = {}
         for number, entry in enumerate(log):
             state = (
@@ -204,7 +201,7 @@ class SegmentStore:
         return found
 
     def delete_from(self, entry: int) -> None:
-        """Forget what the entries from this one on have left: what they had covered counts again."""
+        """Delete everything of this log entry and later ones; older segments count again."""
         with self._transaction() as db:
             db.execute("DELETE FROM segments WHERE entry >= ?", (entry,))
             db.execute("DELETE FROM progress WHERE entry >= ?", (entry,))
@@ -220,8 +217,8 @@ class SegmentStore:
                 yield self._db
         except sqlite3.OperationalError as error:
             raise OutputError(
-                f"cannot keep results on disk: {error}; free some space, then go on from where "
-                "it stopped"
+                f"cannot store results on disk: {error}; free some space, then continue from "
+                "where it stopped"
             ) from error
 
 
@@ -245,18 +242,18 @@ def _segment_to_row(segment: Segment, entry: int, forward: bool | None) -> tuple
 def _row_to_segment(row: Sequence[Any]) -> Segment:
     track, frame, presence, iou, score, window, shape, logits, pointer = row
     grid = np.frombuffer(_CODEC.decode(logits), dtype=np.float32).reshape(json.loads(shape))
-    *place, narrow = [*json.loads(window), False][:6]  # files of earlier versions do not say
+    *numbers, local_memory = [*json.loads(window), False][:6]  # older files have no sixth value
     code = np.frombuffer(pointer, dtype=np.float32)
     return Segment(
         track,
         frame,
-        Window(*place),
+        Window(*numbers),
         grid,
         iou,
         score,
         code,
         Presence(presence),
-        local_memory=narrow,
+        local_memory=local_memory,
     )
 
 

@@ -118,7 +118,7 @@ def test_a_full_disk_ends_what_is_kept_and_nothing_else(
     assert [record.message for record in caplog.records if "No space left" in record.message][
         1:
     ] == [], "said once"
-    assert "no more is kept there" in caplog.text
+    assert "no more is stored there" in caplog.text
     monkeypatch.undo()
     model = ToyModel()
     again = _on_disk(tmp_path, make_drifting_scene().video, model)
