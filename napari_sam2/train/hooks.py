@@ -1,7 +1,4 @@
-"""Hooks: what happens beside training.
-
-Checkpoints with exact resume, logs, early stopping, learning rate, pictures, your own.
-"""
+"""Hooks of training: checkpoints, logs, early stopping, learning rate, pictures, and your own."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ import math
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -20,71 +17,69 @@ from napari_sam2.core.errors import CheckpointError, ModelError, OutputError, Pl
 from napari_sam2.core.registry import Registry
 from napari_sam2.models.weights.files import convert_write_errors, make_folder, replace_atomically
 from napari_sam2.train.data.clip import Clip
-
-if TYPE_CHECKING:
-    from napari_sam2.train.loop import Training, TrainingResult, TrainingStep
-    from napari_sam2.train.validation import Validation
+from napari_sam2.train.events import TrainingContext, TrainingResult, TrainingStep
+from napari_sam2.train.validation import Validation
 
 MIN_RATE_FRACTION = 0.01
-"""Of the learning rate: what a cosine falls to."""
+"""The learning rate at the end of a cosine, as a share of the highest one."""
 
 
 class Hook(Protocol):
-    """What is told as training goes on. Inherit from `BaseHook` to answer to some of it only."""
+    """An observer of training. Inherit from `BaseHook` to override only some of its methods."""
 
-    def on_start(self, training: Training) -> None:
-        """Before the first step, and before the first step after a resume."""
+    def on_start(self, training: TrainingContext) -> None:
+        """Called before the first step, and before the first step after a resume."""
         ...
 
-    def on_clip(self, training: Training, clip: Clip) -> Clip:
-        """A clip is about to be trained on: return it, or another one of the same shape."""
+    def on_clip(self, training: TrainingContext, clip: Clip) -> Clip:
+        """Called with each training clip: return it, or another clip of the same shape."""
         ...
 
-    def on_step(self, training: Training, step: TrainingStep) -> None:
-        """A step was taken."""
+    def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
+        """Called after each step."""
         ...
 
-    def on_validate(self, training: Training, validation: Validation) -> None:
-        """The held-out clips were looked at; the network holds the weights that were validated."""
+    def on_validate(self, training: TrainingContext, validation: Validation) -> None:
+        """Called after each validation; the network still has the weights that were validated."""
         ...
 
-    def on_end(self, training: Training, result: TrainingResult) -> None:
-        """Training ended by itself; not called where it broke off."""
+    def on_end(self, training: TrainingContext, result: TrainingResult) -> None:
+        """Called when training is complete, but not if it is interrupted."""
         ...
 
 
 class BaseHook:
     """A hook that does nothing."""
 
-    def on_start(self, training: Training) -> None:
-        """Nothing."""
+    def on_start(self, training: TrainingContext) -> None:
+        """Do nothing."""
 
-    def on_clip(self, training: Training, clip: Clip) -> Clip:
-        """The clip as it is."""
+    def on_clip(self, training: TrainingContext, clip: Clip) -> Clip:
+        """Return the clip unchanged."""
         return clip
 
-    def on_step(self, training: Training, step: TrainingStep) -> None:
-        """Nothing."""
+    def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
+        """Do nothing."""
 
-    def on_validate(self, training: Training, validation: Validation) -> None:
-        """Nothing."""
+    def on_validate(self, training: TrainingContext, validation: Validation) -> None:
+        """Do nothing."""
 
-    def on_end(self, training: Training, result: TrainingResult) -> None:
-        """Nothing."""
+    def on_end(self, training: TrainingContext, result: TrainingResult) -> None:
+        """Do nothing."""
 
 
 class LearningRateSchedule(BaseHook):
-    """The recipe's schedule: a rise, then a cosine down to a hundredth, or the same to the end."""
+    """The recipe's schedule: a warm-up, then a cosine down to a hundredth, or a constant."""
 
-    def on_start(self, training: Training) -> None:
-        """Of the first step."""
+    def on_start(self, training: TrainingContext) -> None:
+        """Set the rate of the first step."""
         training.learning_rate = self._compute_rate(training)
 
-    def on_step(self, training: Training, step: TrainingStep) -> None:
-        """Of the next one."""
+    def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
+        """Set the rate of the next step."""
         training.learning_rate = self._compute_rate(training)
 
-    def _compute_rate(self, training: Training) -> float:
+    def _compute_rate(self, training: TrainingContext) -> float:
         recipe = training.recipe
         rise = min(1.0, (training.step + 1) / (recipe.warmup + 1))
         if recipe.schedule == "constant":
@@ -97,10 +92,14 @@ class LearningRateSchedule(BaseHook):
 
 
 class Checkpointing(BaseHook):
-    """The whole state in ``state.pt`` every so many minutes and at the end; where it is there, training goes on from it.
+    """Saves the whole state as ``state.pt`` every few minutes and at the end, and resumes from it.
 
-    `identity` is what the training is made of (model, data, recipe): another training's state is
-    never taken up.
+    Parameters
+    ----------
+    identity
+        A hash of model, data and recipe. The state of another training is never resumed.
+    minutes
+        Time between two saves.
     """
 
     def __init__(self, identity: str, *, minutes: float = 3.0) -> None:
@@ -108,50 +107,53 @@ class Checkpointing(BaseHook):
         self._interval_min = minutes
         self._last_write = time.monotonic()
 
-    def on_start(self, training: Training) -> None:
-        """Take up the state that is there. Raises OutputError where it is of another training."""
+    def on_start(self, training: TrainingContext) -> None:
+        """Resume from the saved state. Raises OutputError if it belongs to another training."""
         path = self._get_path(training)
         self._last_write = time.monotonic()
         if path.is_file():
             state = read_state(path)
             if state["identity"] != self._identity:
                 raise OutputError(
-                    f"{path}: is of a training with another model, data or recipe: remove that "
-                    "folder, or choose another out"
+                    f"{path} belongs to a training with another model, data or recipe: remove "
+                    "that folder, or choose another out"
                 )
             training.load_state_dict(state)
         else:
-            self._write(training)  # so that an interruption at any time can be gone on from
+            self._write(training)  # so that training can be resumed however early it is interrupted
 
-    def on_step(self, training: Training, step: TrainingStep) -> None:
-        """Now and then."""
+    def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
+        """Save the state if enough time has passed."""
         if time.monotonic() - self._last_write > 60 * self._interval_min:
             self._write(training)
 
-    def on_end(self, training: Training, result: TrainingResult) -> None:
-        """The last state, so that the same training, asked for again, is seen to be done."""
+    def on_end(self, training: TrainingContext, result: TrainingResult) -> None:
+        """Save the last state: if the same training is started again, it ends at once."""
         self._write(training)
 
-    def _write(self, training: Training) -> None:
-        state = io.BytesIO()  # torch.save of a file tells of a full disk in words of its own
+    def _write(self, training: TrainingContext) -> None:
+        state = io.BytesIO()  # torch.save to a file reports a full disk by an error of its own
         torch.save({**training.state_dict(), "identity": self._identity}, state)
         with replace_atomically(self._get_path(training)) as temporary:
             temporary.write_bytes(state.getbuffer())
         self._last_write = time.monotonic()
 
-    def _get_path(self, training: Training) -> Path:
+    def _get_path(self, training: TrainingContext) -> Path:
         return training.environment.folder / "state.pt"
 
 
 class CsvLog(BaseHook):
-    """``steps.csv`` (means over `every` steps) and ``validations.csv`` in the training's folder; a resumed one appends."""
+    """Writes ``steps.csv`` and ``validations.csv`` into the training's folder.
+
+    A row of ``steps.csv`` is the mean over `every` steps. A resumed training appends.
+    """
 
     def __init__(self, *, every: int = 10) -> None:
         self._every = every
         self._steps: list[dict[str, float]] = []
 
-    def on_step(self, training: Training, step: TrainingStep) -> None:
-        """A row every so many steps."""
+    def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
+        """Write a row every few steps."""
         values = {
             "loss": step.loss,
             **step.parts,
@@ -168,43 +170,43 @@ class CsvLog(BaseHook):
             _append_row(training.environment.folder / "steps.csv", {"step": step.number, **means})
             self._steps.clear()
 
-    def on_validate(self, training: Training, validation: Validation) -> None:
-        """A row each."""
+    def on_validate(self, training: TrainingContext, validation: Validation) -> None:
+        """Write a row."""
         _append_row(training.environment.folder / "validations.csv", validation.as_dict())
 
 
 class LogHook(BaseHook):
-    """A line of text per validation, given to `log`: a logger's ``info``, or ``print``."""
+    """Passes a line of text per validation to `log`, e.g. a logger's ``info``, or ``print``."""
 
     def __init__(self, log: Callable[[str], object]) -> None:
         self._log = log
 
-    def on_validate(self, training: Training, validation: Validation) -> None:
-        """What is known of it."""
+    def on_validate(self, training: TrainingContext, validation: Validation) -> None:
+        """Log the figures."""
         best = training.best
         mark = " (best)" if best and best.step == validation.step else ""
         self._log(
             f"step {validation.step}: IoU {validation.iou_1:.3f} after one click, "
             f"{validation.iou_3:.3f} after three, "
-            f"{validation.iou_box:.3f} from a box, {validation.iou_propagated:.3f} carried; count "
-            f"error {validation.count_error:.2f}{mark}"
+            f"{validation.iou_box:.3f} from a box, {validation.iou_propagated:.3f} propagated; "
+            f"count error {validation.count_error:.2f}{mark}"
         )
 
-    def on_end(self, training: Training, result: TrainingResult) -> None:
-        """Why."""
+    def on_end(self, training: TrainingContext, result: TrainingResult) -> None:
+        """Log why training ended."""
         self._log(
             f"{result.reason} after {result.steps} steps; the best was step {result.best.step}"
         )
 
 
 class ProgressBar(BaseHook):
-    """A progress bar on stderr, with the loss."""
+    """Shows a progress bar with the loss on stderr."""
 
     def __init__(self) -> None:
         self._bar: Any = None
 
-    def on_start(self, training: Training) -> None:
-        """Show it."""
+    def on_start(self, training: TrainingContext) -> None:
+        """Show the bar."""
         from tqdm import tqdm
 
         self._bar = tqdm(
@@ -214,24 +216,24 @@ class ProgressBar(BaseHook):
             bar_format="{desc}: {percentage:3.0f}%|{bar}| {elapsed}<{remaining}{postfix}",
         )
 
-    def on_step(self, training: Training, step: TrainingStep) -> None:
-        """Move it on."""
+    def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
+        """Advance the bar."""
         self._bar.set_postfix_str(f"step {step.number}, loss {step.loss:.3f}", refresh=False)
         self._bar.update(100 * training.fraction - self._bar.n)
 
-    def on_end(self, training: Training, result: TrainingResult) -> None:
-        """Leave it as it stands."""
+    def on_end(self, training: TrainingContext, result: TrainingResult) -> None:
+        """Close the bar; it stays on the screen."""
         self._bar.close()
 
 
 class TensorBoard(BaseHook):
-    """The same for TensorBoard, in the training's folder. Needs the package tensorboard."""
+    """Writes losses and validations for TensorBoard. Needs the package tensorboard."""
 
     def __init__(self) -> None:
         self._writer: Any = None
 
-    def on_start(self, training: Training) -> None:
-        """Open the log. Raises ModelError where tensorboard is missing."""
+    def on_start(self, training: TrainingContext) -> None:
+        """Open the log. Raises ModelError if tensorboard is missing."""
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
@@ -241,37 +243,37 @@ class TensorBoard(BaseHook):
             ) from error
         self._writer = SummaryWriter(str(training.environment.folder))
 
-    def on_step(self, training: Training, step: TrainingStep) -> None:
-        """The loss and its parts."""
+    def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
+        """Write the loss and its parts."""
         for name, value in {"loss": step.loss, **step.parts}.items():
             self._writer.add_scalar(f"train/{name}", value, step.number)
 
-    def on_validate(self, training: Training, validation: Validation) -> None:
-        """Each figure."""
+    def on_validate(self, training: TrainingContext, validation: Validation) -> None:
+        """Write each figure."""
         for name, value in validation.as_dict().items():
             self._writer.add_scalar(f"held out/{name}", value, validation.step)
 
-    def on_end(self, training: Training, result: TrainingResult) -> None:
+    def on_end(self, training: TrainingContext, result: TrainingResult) -> None:
         """Close the log."""
         self._writer.close()
 
 
 class EarlyStopping(BaseHook):
-    """Stop where so many validations in a row were no better than the best."""
+    """Stops training after `patience` validations in a row without improvement."""
 
     def __init__(self, patience: int) -> None:
         self._patience = patience
 
-    def on_start(self, training: Training) -> None:
-        """A training that was stopped stays so."""
+    def on_start(self, training: TrainingContext) -> None:
+        """Stop a resumed training at once if it was stopped before."""
         if training.history:
             self._check_patience(training)
 
-    def on_validate(self, training: Training, validation: Validation) -> None:
-        """Count those since the best."""
+    def on_validate(self, training: TrainingContext, validation: Validation) -> None:
+        """Stop if the best validation is too long ago."""
         self._check_patience(training)
 
-    def _check_patience(self, training: Training) -> None:
+    def _check_patience(self, training: TrainingContext) -> None:
         scores = [each.score for each in training.history]
         waited = len(scores) - 1 - scores.index(max(scores))
         if waited >= self._patience:
@@ -279,13 +281,13 @@ class EarlyStopping(BaseHook):
 
 
 class PreviewImages(BaseHook):
-    """A picture per validation: held-out clips, the truth in green, the answers in magenta, what agrees in white."""
+    """Draws held-out clips at each validation: outlines of the truth green, predictions magenta."""
 
     def __init__(self, *, clips: int = 3) -> None:
         self._clips = clips
 
-    def on_validate(self, training: Training, validation: Validation) -> None:
-        """``preview-000050.png`` in the training's folder."""
+    def on_validate(self, training: TrainingContext, validation: Validation) -> None:
+        """Write e.g. ``preview-000050.png`` into the training's folder."""
         from napari_sam2.train.preview import draw_preview
 
         shown = training.clips[: self._clips]
@@ -299,12 +301,12 @@ class PreviewImages(BaseHook):
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The state in a file; no code in it is run. Raises CheckpointError where it is damaged."""
+    """Read a training state without running code in it. Raises CheckpointError if damaged."""
     try:
         state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
     except Exception as error:
         raise CheckpointError(
-            f"{path}: cannot be read ({error}); remove it to begin anew"
+            f"{path}: cannot be read ({error}); remove it to start the training again"
         ) from error
     return state
 
@@ -326,6 +328,9 @@ def _write_png(path: Path, picture: np.ndarray) -> None:
 
 
 HOOKS: Registry[Hook] = Registry("hooks", PlanError)
-"""Hooks by name, for recipes; other packages add theirs under the entry point group ``napari_sam2.hooks``."""
+"""Hooks by name, for recipes.
+
+Other packages add theirs under the entry point group ``napari_sam2.hooks``.
+"""
 HOOKS.register("tensorboard", TensorBoard)
 HOOKS.register("preview", PreviewImages)

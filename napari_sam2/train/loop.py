@@ -1,7 +1,4 @@
-"""Loop: batches, steps and validations until the recipe says enough.
-
-What else happens, hooks do.
-"""
+"""The training loop: batches, steps and validations. Everything else is done by hooks."""
 
 from __future__ import annotations
 
@@ -10,8 +7,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +18,7 @@ from napari_sam2.core.errors import LabelsError, ModelError
 from napari_sam2.models.network.sam2_network import Sam2Network
 from napari_sam2.train import losses
 from napari_sam2.train.average import WeightAverage
+from napari_sam2.train.clip_propagation import CorrectionPolicy, PropagationOptions, propagate_batch
 from napari_sam2.train.data.batches import (
     BatchSampler,
     CachedFeatureSampler,
@@ -31,72 +28,36 @@ from napari_sam2.train.data.batches import (
 )
 from napari_sam2.train.data.clip import Clip
 from napari_sam2.train.data.simulated_prompts import choose_correction
-from napari_sam2.train.forward import CorrectionPolicy, PropagationOptions, propagate_batch
+from napari_sam2.train.events import TrainingEnvironment, TrainingResult, TrainingStep
 from napari_sam2.train.hooks import Hook
 from napari_sam2.train.recipe import Recipe
 from napari_sam2.train.trainable import get_trainable, is_encoder_trainable
 from napari_sam2.train.validation import Validation, sample_validation_clips, validate
 
-_AGE_OFFSETS = (
-    0,
-    0,
-    0,
-    4,
-    10,
-    20,
-)  # frames a walk is said to have lasted already: clips are short, stacks are not
-_LATER_CORRECTION_SHARE = (
-    0.25  # of corrected clips of several frames are also corrected on a later frame
-)
+# Frames by which the first frame counts as older: clips are short, but stacks are not.
+_AGE_OFFSETS = (0, 0, 0, 4, 10, 20)
+
+# Share of the corrected clips that are also corrected on a later frame.
+_LATER_CORRECTION_SHARE = 0.25
 
 
 class TrainingError(ModelError):
-    """Training that cannot go on; what was best before it is kept."""
-
-
-@dataclass(frozen=True)
-class TrainingEnvironment:
-    """Where a training runs: the input size, the memories shown, the device, and the folder of its files."""
-
-    size: int
-    recent: int
-    pointers: int
-    device: str
-    folder: Path
-
-
-@dataclass(frozen=True)
-class TrainingStep:
-    """One step done: its number from 1, the loss, its parts by name, the length of the gradient, and seconds it took."""
-
-    number: int
-    loss: float
-    parts: dict[str, float]
-    norm: float
-    seconds: float
-
-
-@dataclass(frozen=True)
-class TrainingResult:
-    """Why training ended, after how many steps, and the best validation."""
-
-    reason: str
-    steps: int
-    best: Validation
+    """Training cannot continue. The best checkpoint so far is kept."""
 
 
 class Training:
-    """A network being trained.
+    """A network in training.
 
-    Hooks read `step`, `history` and `best`, set `learning_rate`, and may `stop` it.
+    Hooks read `step`, `history` and `best`, set `learning_rate`, and may `stop` it: see
+    `events.TrainingContext`.
 
     Parameters
     ----------
     network
-        On its device; which weights train is settled already (see `tuned.choose`).
+        On its device, with its trainable weights selected (see `trainable.select_trainable`).
     on_best
-        Called with the network (holding the weights that were validated) and each validation better
-        than all before.
+        Called with the network and each validation that is better than all before. The network
+        then has the weights that were validated.
     """
 
     def __init__(
@@ -109,9 +70,8 @@ class Training:
         hooks: Sequence[Hook] = (),
         on_best: Callable[[Sam2Network, Validation], None] = lambda network, validation: None,
     ) -> None:
-        self.network = (
-            network.eval()
-        )  # without dropout: small networks and short trainings need none
+        # Without dropout: small networks and short trainings need none.
+        self.network: Sam2Network = network.eval()
         self.recipe, self.environment, self.hooks = recipe, environment, tuple(hooks)
         self.step, self.elapsed_s = 0, 0.0
         self.history: list[Validation] = []
@@ -121,8 +81,8 @@ class Training:
         )
         if not self.clips:
             raise LabelsError(
-                "nothing to validate on: the held-out images show no object large enough; hold "
-                "out others"
+                "no held-out image shows an object that is large enough to validate on: hold out "
+                "other images"
             )
         self._on_best = on_best
         self._weights = get_trainable(network)
@@ -143,7 +103,7 @@ class Training:
 
     @property
     def fraction(self) -> float:
-        """How much of the training is done, 0..1, in steps or in minutes, whichever is more."""
+        """How much of the training is done, 0..1: in steps or in minutes, whichever is more."""
         minutes = self.recipe.minutes
         spent = (
             (self.elapsed_s + time.monotonic() - self._started_s) / 60 / minutes if minutes else 0.0
@@ -152,7 +112,7 @@ class Training:
 
     @property
     def learning_rate(self) -> float:
-        """Of the next step."""
+        """The learning rate of the next step."""
         return float(self._optimizer.param_groups[0]["lr"])
 
     @learning_rate.setter
@@ -162,17 +122,15 @@ class Training:
 
     @property
     def propagation_options(self) -> PropagationOptions:
-        """How a clip is walked, nobody correcting."""
-        return PropagationOptions(
-            recent=self.environment.recent, pointers=self.environment.pointers
-        )
+        """How a clip is propagated without corrections."""
+        return PropagationOptions(self.environment.memory_limits)
 
     def stop(self, reason: str) -> None:
-        """End after this step."""
+        """End training after the current step."""
         self._reason = self._reason or reason
 
     def run(self) -> TrainingResult:
-        """Train to the end. Raises TrainingError where the loss is no number any more."""
+        """Train to the end. Raises TrainingError if the loss is not finite."""
         self._started_s = time.monotonic()
         for hook in self.hooks:
             hook.on_start(self)
@@ -184,19 +142,19 @@ class Training:
             began = time.monotonic()
             loss, parts, norm = self._take_step()
             self.step += 1
-            done = TrainingStep(self.step, loss, parts, norm, time.monotonic() - began)
+            step = TrainingStep(self.step, loss, parts, norm, time.monotonic() - began)
             for hook in self.hooks:
-                hook.on_step(self, done)
+                hook.on_step(self, step)
         if self.history[-1].step != self.step:
             self._validate()
         assert self.best is not None
-        outcome = TrainingResult(self._reason or "finished", self.step, self.best)
+        result = TrainingResult(self._reason or "finished", self.step, self.best)
         for hook in self.hooks:
-            hook.on_end(self, outcome)
-        return outcome
+            hook.on_end(self, result)
+        return result
 
     def state_dict(self) -> dict[str, Any]:
-        """All that is needed to go on exactly as if nothing had happened: tensors, numbers and text."""
+        """The state for an exact resume, as tensors, numbers and text."""
         return {
             "weights": {
                 name: value.detach().cpu().clone() for name, value in self._weights.items()
@@ -212,7 +170,7 @@ class Training:
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """The inverse of `state_dict`."""
+        """Continue from a state that `state_dict` returned."""
         for name, value in self._weights.items():
             value.copy_(state["weights"][name])
         self._optimizer.load_state_dict(state["optimizer"])
@@ -224,7 +182,7 @@ class Training:
         self._started_s = time.monotonic()
 
     def apply_clip_hooks(self, clip: Clip) -> Clip:
-        """A clip as the hooks leave it."""
+        """Pass a clip through all hooks."""
         for hook in self.hooks:
             clip = hook.on_clip(self, clip)
         return clip
@@ -233,29 +191,26 @@ class Training:
         stream = StreamingSampler(
             dataset, self.recipe, self.environment.size, self.apply_clip_hooks
         )
-        return (
-            stream
-            if is_encoder_trainable(self.network)
-            else CachedFeatureSampler(stream, self.network, self.environment.device)
-        )
+        if is_encoder_trainable(self.network):
+            return stream
+        return CachedFeatureSampler(stream, self.network, self.environment.device)
 
     def _take_step(self) -> tuple[float, dict[str, float], float]:
-        """One step of the optimizer: the loss, its parts, the length of the gradient."""
-        losses_: list[float] = []
+        """Take one step of the optimizer: returns the loss, its parts and the gradient's norm."""
+        batch_losses: list[float] = []
         parts: dict[str, float] = {}
         for _ in range(self.recipe.accumulate):
             loss, parts = self._compute_loss(self._sampler(self._rng))
             self._scaler.scale(loss / self.recipe.accumulate).backward()  # type: ignore[no-untyped-call]
-            losses_.append(float(loss.detach()))
+            batch_losses.append(float(loss.detach()))
         self._scaler.unscale_(self._optimizer)
         norm = float(torch.nn.utils.clip_grad_norm_(self._weights.values(), self.recipe.clip_norm))
-        mean = sum(losses_) / len(losses_)
+        mean = sum(batch_losses) / len(batch_losses)
         if not math.isfinite(mean) or not (math.isfinite(norm) or self._scaler.is_enabled()):
             raise TrainingError(
-                f"step {self.step + 1}: the loss is {mean!r}, the gradient {norm!r}: no numbers "
-                "any more; "
-                f"try a learning_rate below {self.learning_rate:.1e}. What was best until then "
-                "is kept"
+                f"step {self.step + 1}: the loss is {mean!r} and the gradient {norm!r}, but both "
+                f"must be finite: try a learning_rate below {self.learning_rate:.1e}. The best "
+                "checkpoint so far is kept"
             )
         self._scaler.step(self._optimizer)
         self._scaler.update()
@@ -265,39 +220,38 @@ class Training:
 
     def _compute_loss(self, sample: SampledBatch) -> tuple[Tensor, dict[str, float]]:
         batch = sample.batch.to(self.environment.device)
-        script, correct = self._sample_propagation_options(batch.frames.shape[1])
+        options, correct = self._sample_propagation_options(batch.frames.shape[1])
         with self._autocast():
-            walk = propagate_batch(self.network, batch, script, correct, features=sample.features)
-        loss, parts = losses.compute_loss(walk.decoder_passes, batch, self.recipe.losses)
-        head = getattr(self.network.vision_encoder, "outline", None)
-        if walk.finest_features is not None and head is not None and self.recipe.losses.outline:
-            labels = sample.labels.flatten(0, 1).to(self.environment.device)
-            seen = losses.compute_outline_loss(walk.finest_features.float(), head, labels)
-            loss, parts = (
-                loss + self.recipe.losses.outline * seen,
-                {**parts, "outline": float(seen.detach())},
+            result = propagate_batch(
+                self.network, batch, options, correct, features=sample.features
             )
+        loss, parts = losses.compute_loss(result.decoder_passes, batch, self.recipe.losses)
+        head = getattr(self.network.vision_encoder, "outline", None)
+        if result.finest_features is not None and head is not None and self.recipe.losses.outline:
+            labels = sample.labels.flatten(0, 1).to(self.environment.device)
+            outline = losses.compute_outline_loss(result.finest_features.float(), head, labels)
+            loss = loss + self.recipe.losses.outline * outline
+            parts = {**parts, "outline": float(outline.detach())}
         return loss, parts
 
     def _sample_propagation_options(
         self, length: int
     ) -> tuple[PropagationOptions, CorrectionPolicy]:
-        """How this batch is walked, and who corrects."""
+        """Draw how a batch is propagated, and how its masks are corrected."""
         rng, recipe = self._rng, self.recipe
         shares = np.array(recipe.correction_shares)
         clicks = int(rng.choice(len(shares), p=shares / shares.sum()))
         corrections = {0: clicks}
         if clicks and length > 1 and rng.random() < _LATER_CORRECTION_SHARE:
             corrections[int(rng.integers(1, length))] = 1
-        script = PropagationOptions(
-            recent=self.environment.recent,
-            pointers=self.environment.pointers,
+        options = replace(
+            self.propagation_options,
             corrections=corrections,
             true_presence=self.step < recipe.true_presence_steps,
             age_offset=int(rng.choice(_AGE_OFFSETS)),
         )
-        where = rng if rng.random() < recipe.random_correction_share else None
-        return script, lambda prediction, truth: choose_correction(prediction, truth, where)
+        click_rng = rng if rng.random() < recipe.random_correction_share else None
+        return options, lambda prediction, truth: choose_correction(prediction, truth, click_rng)
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.recipe.precision == "float32":
@@ -307,32 +261,31 @@ class Training:
         )
 
     def _is_validation_due(self) -> bool:
-        """Whether this step is to be validated and was not yet, as where training is taken up again."""
+        """Whether this step is to be validated and, after a resume, was not validated before."""
         return self.step % self.recipe.validation.every == 0 and (
             not self.history or self.history[-1].step != self.step
         )
 
     def _validate(self) -> None:
         with self._average.use_average():
-            asked = self.recipe.validation
-            found = validate(
+            validation = validate(
                 self.network,
                 self.clips,
                 self.propagation_options,
-                max_objects=asked.objects,
+                max_objects=self.recipe.validation.objects,
                 step=self.step,
                 device=self.environment.device,
             )
-            better = self.best is None or found.score > self.best.score
-            self.history.append(found)
+            better = self.best is None or validation.score > self.best.score
+            self.history.append(validation)
             if better:
-                self._on_best(self.network, found)
+                self._on_best(self.network, validation)
             for hook in self.hooks:
-                hook.on_validate(self, found)
+                hook.on_validate(self, validation)
 
 
 def _make_optimizer(weights: dict[str, torch.nn.Parameter], recipe: Recipe) -> torch.optim.AdamW:
-    """AdamW; biases, norms and single vectors do not decay."""
+    """Make an AdamW whose weight decay spares biases, norms and single vectors."""
     decaying = [value for value in weights.values() if value.ndim > 1]
     others = [value for value in weights.values() if value.ndim <= 1]
     groups = [

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_sam2.models.network.mask_decoder import DecoderOutput
-from napari_sam2.train.forward import DecoderPass, PromptedBatch
+from napari_sam2.train.clip_propagation import DecoderPass, PromptedBatch
 
 LOSS_STRIDE = 2
 """Input pixels per cell of the grid that masks are compared on; the network's logits have 4, and are enlarged."""

@@ -1,4 +1,4 @@
-"""Preview: held-out clips with what is true and what was answered, as one picture."""
+"""A picture of held-out clips, with outlines of the truth and of the predictions."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from scipy.ndimage import binary_erosion
 
 from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.models.network.sam2_network import Sam2Network
+from napari_sam2.train.clip_propagation import PropagationOptions, propagate_batch
 from napari_sam2.train.data.batches import assemble_batch
 from napari_sam2.train.data.clip import Clip
 from napari_sam2.train.data.simulated_prompts import choose_correction, find_middle
-from napari_sam2.train.forward import PropagationOptions, propagate_batch
 from napari_sam2.train.validation import compute_predicted_masks
 
-_MAX_OBJECTS = 20  # of a clip: more are not told apart
+_MAX_OBJECTS = 20  # of a clip: more outlines cannot be told apart
 _TRUE_COLOUR, _PREDICTED_COLOUR = (0.2, 0.9, 0.2), (1.0, 0.2, 0.9)
 
 
@@ -24,19 +24,22 @@ _TRUE_COLOUR, _PREDICTED_COLOUR = (0.2, 0.9, 0.2), (1.0, 0.2, 0.9)
 def draw_preview(
     network: Sam2Network, clips: Sequence[Clip], options: PropagationOptions, device: str
 ) -> np.ndarray:
-    """(rows, columns, 3) in 0..1: a clip is a row, its frames side by side; outlines, one click for each object on the first."""
+    """Draw a (rows, columns, 3) picture in 0..1: a row per clip, its frames side by side.
+
+    Each object is prompted by one click on the first frame.
+    """
     rows = []
     for clip in clips:
         batch = assemble_batch(
             [clip], np.random.default_rng(0), max_objects=_MAX_OBJECTS, sample_prompt=_click_middle
         ).to(device)
-        walk = propagate_batch(network, batch, options, choose_correction)
+        result = propagate_batch(network, batch, options, choose_correction)
         frames = []
         for index, pixels in enumerate(clip.frames):
             picture = np.repeat(pixels[..., None], 3, axis=2)
             for masks, colour in (
                 (batch.masks[:, index], _TRUE_COLOUR),
-                (compute_predicted_masks(walk, batch, index), _PREDICTED_COLOUR),
+                (compute_predicted_masks(result, batch, index), _PREDICTED_COLOUR),
             ):
                 for mask in masks.cpu().numpy():
                     picture[mask & ~binary_erosion(mask)] = colour

@@ -1,4 +1,4 @@
-"""Validation: how good a network is on clips it never trains on, prompted as a person would."""
+"""Validation on held-out clips, prompted as a person would prompt them."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from torch.nn import functional
 from napari_sam2.core.card import from_file_names, to_file_names
 from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.models.network.sam2_network import Sam2Network
-from napari_sam2.train.data.batches import Dataset, assemble_batch, find_large_objects
-from napari_sam2.train.data.clip import Clip
-from napari_sam2.train.data.simulated_prompts import choose_correction, compute_box, find_middle
-from napari_sam2.train.forward import (
+from napari_sam2.train.clip_propagation import (
     ClipPropagation,
     PromptedBatch,
     PropagationOptions,
     propagate_batch,
 )
+from napari_sam2.train.data.batches import Dataset, assemble_batch, find_large_objects
+from napari_sam2.train.data.clip import Clip
+from napari_sam2.train.data.simulated_prompts import choose_correction, compute_box, find_middle
 from napari_sam2.train.recipe import ValidationOptions
 
 _FILE_NAMES = {"iou_propagated": "iou_carried"}
-_MAX_TRIES = 20  # clips drawn for one, until it shows an object
+_MAX_TRIES = 20  # draws of a clip until one shows an object
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,13 @@ class Validation:
     Parameters
     ----------
     step
-        Of training; 0 is before it.
+        Step of training; 0 is the untrained model.
     iou_1, iou_3, iou_box
-        IoU on the first frame after one click in the middle, after two corrections, after a box.
+        IoU on the first frame: of one click in the middle, after two corrections, of a box.
     iou_propagated
-        IoU on the frames after it that the object is on, carried from one click.
+        IoU on the later frames that show the object, propagated from one click.
     count_error
-        Objects too many or too few on a frame, in parts of those that are there, over the frames
-        carried to.
+        Objects too many or too few on a later frame, as a share of the true number.
     """
 
     step: int
@@ -55,29 +54,29 @@ class Validation:
 
     @property
     def score(self) -> float:
-        """What the best checkpoint has most of: the mean of the IoUs, less a tenth of the count error."""
+        """What the best checkpoint maximises: the mean IoU, less a tenth of the count error."""
         return (
             self.iou_1 + self.iou_3 + self.iou_box + self.iou_propagated
         ) / 4 - 0.1 * self.count_error
 
     def to_state(self) -> dict[str, float]:
-        """The fields by the names that training states and cards use."""
+        """Return the fields by the names that training states and cards use."""
         return to_file_names(asdict(self), _FILE_NAMES)
 
     @classmethod
     def from_state(cls, values: Mapping[str, Any]) -> Validation:
-        """The inverse of `to_state`."""
+        """Invert `to_state`."""
         return cls(**from_file_names(values, _FILE_NAMES))
 
     def as_dict(self) -> dict[str, float]:
-        """By name, and the score."""
+        """Return the fields by their names in files, and the score."""
         return {**self.to_state(), "score": self.score}
 
 
 def sample_validation_clips(
     dataset: Dataset, options: ValidationOptions, *, size: int, seed: int
 ) -> list[Clip]:
-    """The clips to validate on: always the same, each held-out item in turn, nothing augmented."""
+    """Draw the validation clips: always the same, of each held-out item in turn, not augmented."""
     clips = []
     for number in range(options.clips):
         item = dataset.held_out[number % len(dataset.held_out)]
@@ -100,56 +99,56 @@ def validate(
     step: int = 0,
     device: str = "cpu",
 ) -> Validation:
-    """Ask about at most so many objects of each clip: by a click and carried, by three clicks, by a box."""
-    found: dict[str, list[np.ndarray]] = {
+    """Validate on at most `max_objects` objects of each clip.
+
+    Each object is prompted by a click and propagated, by three clicks, and by a box.
+    """
+    plain = replace(options, corrections={}, true_presence=False, age_offset=0)
+    measured: dict[str, list[np.ndarray]] = {
         "iou_1": [],
         "iou_3": [],
         "iou_box": [],
         "iou_propagated": [],
         "count_error": [],
     }
-    plain = replace(options, corrections={}, true_presence=False, age_offset=0)
     for clip in clips:
+        clicked = _make_batch(clip, max_objects, "click", device)
         first = replace(clip, frames=clip.frames[:1], labels=clip.labels[:1])
-        clicked, boxed = (
-            _make_batch(each, max_objects, kind, device)
-            for each, kind in ((clip, "click"), (first, "box"))
-        )
-        walk = propagate_batch(network, clicked, plain, choose_correction)
-        found["iou_1"].append(_compute_ious(walk, clicked, 0))
+        boxed = _make_batch(first, max_objects, "box", device)
+        result = propagate_batch(network, clicked, plain, choose_correction)
+        measured["iou_1"].append(_compute_ious(result, clicked, 0))
         for frame in range(1, len(clip)):
-            there = clicked.masks[:, frame].flatten(1).any(dim=1).cpu().numpy()
-            found["iou_propagated"].append(_compute_ious(walk, clicked, frame)[there])
-            seen = int((walk.predictions[frame].logits > 0).flatten(1).any(dim=1).sum())
-            found["count_error"].append(np.array([abs(seen - there.sum()) / max(1, there.sum())]))
-        thrice = replace(plain, corrections={0: 2})
-        only = replace(clicked, frames=clicked.frames[:, :1], masks=clicked.masks[:, :1])
-        found["iou_3"].append(
-            _compute_ious(propagate_batch(network, only, thrice, choose_correction), only, 0)
-        )
-        found["iou_box"].append(
-            _compute_ious(propagate_batch(network, boxed, plain, choose_correction), boxed, 0)
-        )
-    return Validation(
-        step,
-        **{
-            name: float(np.concatenate(values).mean()) if values else 0.0
-            for name, values in found.items()
-        },
-    )
+            present = clicked.masks[:, frame].flatten(1).any(dim=1).cpu().numpy()
+            measured["iou_propagated"].append(_compute_ious(result, clicked, frame)[present])
+            measured["count_error"].append(_compute_count_error(result, frame, present.sum()))
+        corrected = replace(plain, corrections={0: 2})
+        one_frame = replace(clicked, frames=clicked.frames[:, :1], masks=clicked.masks[:, :1])
+        for name, batch, how in (("iou_3", one_frame, corrected), ("iou_box", boxed, plain)):
+            result = propagate_batch(network, batch, how, choose_correction)
+            measured[name].append(_compute_ious(result, batch, 0))
+    means = {
+        name: float(np.concatenate(values).mean()) if values else 0.0
+        for name, values in measured.items()
+    }
+    return Validation(step, **means)
 
 
 def compute_predicted_masks(
     propagation: ClipPropagation, batch: PromptedBatch, frame: int
 ) -> Tensor:
-    """(B, S, S) bool: the answers on a frame, as large as the clip."""
-    logits = propagation.predictions[frame].logits[:, None].float()
-    return (
-        functional.interpolate(
-            logits, size=(batch.size, batch.size), mode="bilinear", align_corners=False
-        )[:, 0]
-        > 0
+    """Compute (B, S, S) bool masks of a frame, as large as the clip."""
+    logits = functional.interpolate(
+        propagation.predictions[frame].logits[:, None].float(),
+        size=(batch.size, batch.size),
+        mode="bilinear",
+        align_corners=False,
     )
+    return logits[:, 0] > 0
+
+
+def _compute_count_error(propagation: ClipPropagation, frame: int, true_count: int) -> np.ndarray:
+    count = int((propagation.predictions[frame].logits > 0).flatten(1).any(dim=1).sum())
+    return np.array([abs(count - true_count) / max(1, true_count)])
 
 
 def _compute_ious(propagation: ClipPropagation, batch: PromptedBatch, frame: int) -> np.ndarray:
@@ -159,13 +158,11 @@ def _compute_ious(propagation: ClipPropagation, batch: PromptedBatch, frame: int
 
 
 def _make_batch(clip: Clip, max_objects: int, kind: str, device: str) -> PromptedBatch:
-    def say(mask: np.ndarray) -> FramePrompts:
-        return (
-            FramePrompts(box=compute_box(mask))
-            if kind == "box"
-            else FramePrompts(points=(find_middle(mask),), positive=(True,))
-        )
+    def make_prompt(mask: np.ndarray) -> FramePrompts:
+        if kind == "box":
+            return FramePrompts(box=compute_box(mask))
+        return FramePrompts(points=(find_middle(mask),), positive=(True,))
 
     return assemble_batch(
-        [clip], np.random.default_rng(0), max_objects=max_objects, sample_prompt=say
+        [clip], np.random.default_rng(0), max_objects=max_objects, sample_prompt=make_prompt
     ).to(device)

@@ -123,7 +123,7 @@ def test_a_mixture_draws_from_its_sources_by_weight() -> None:
 @pytest.mark.parametrize(
     ("make", "says"),
     [
-        (lambda: PairSource([]), "no images with labels given"),
+        (lambda: PairSource([]), "no annotated images were given"),
         (lambda: Stack().pair([]), "no frame has an object"),
         (lambda: SourceMixture((SyntheticSource(),), (1.0, 2.0)), "2 weights for 1 sources"),
         (lambda: SyntheticSource(["galaxies"]), "galaxies"),

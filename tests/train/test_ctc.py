@@ -121,7 +121,7 @@ def test_single_outlined_slices_of_a_volume_are_found(tmp_path: Path) -> None:
 
 
 def test_what_cannot_be_trained_on_says_so(movie: Path, tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="expected folders 01 and 01_GT"):
+    with pytest.raises(FileError, match="expected folders such as 01 and 01_GT"):
         open_ctc(tmp_path)
     tifffile.imwrite(movie / "01_GT" / "SEG" / "man_seg001.tif", np.ones((5, 5), np.uint16))
     with pytest.raises(LabelsError, match=r"outlines \(5, 5\), images \(64, 64\)"):

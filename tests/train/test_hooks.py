@@ -13,6 +13,7 @@ from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import CheckpointError, ModelError
 from napari_sam2.testing.contracts import HookContract
 from napari_sam2.train.data.clip import Clip
+from napari_sam2.train.events import TrainingContext, TrainingStep
 from napari_sam2.train.finetune import finetune
 from napari_sam2.train.hooks import (
     HOOKS,
@@ -23,7 +24,6 @@ from napari_sam2.train.hooks import (
     PreviewImages,
     read_state,
 )
-from napari_sam2.train.loop import Training, TrainingStep
 from napari_sam2.train.smoke import make_dataset, make_recipe, run_smoke_training
 
 
@@ -43,7 +43,7 @@ class TestPreview(_Trial):
 
 
 class _Darker(BaseHook):
-    def on_clip(self, training: Training, clip: Clip) -> Clip:
+    def on_clip(self, training: TrainingContext, clip: Clip) -> Clip:
         return replace(clip, frames=clip.frames * np.float32(0.5))
 
 
@@ -56,7 +56,7 @@ class TestOnesOwn(_Trial):
 
 def test_a_hook_that_breaks_the_contract_is_found_out(tmp_path: Path) -> None:
     class Forgetful(BaseHook):
-        def on_clip(self, training: Training, clip: Clip) -> Clip:
+        def on_clip(self, training: TrainingContext, clip: Clip) -> Clip:
             return replace(clip, frames=clip.frames[:, :32, :32], labels=clip.labels[:, :32, :32])
 
     class Contract(_Trial):
@@ -113,7 +113,7 @@ def test_the_learning_rate_rises_and_falls(tmp_path: Path) -> None:
     rates: list[float] = []
 
     class Watching(BaseHook):
-        def on_step(self, training: Training, step: TrainingStep) -> None:
+        def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
             rates.append(training.learning_rate)
 
     run_smoke_training(tmp_path / "base")
@@ -142,7 +142,7 @@ def test_a_damaged_state_is_said_so(tmp_path: Path) -> None:
     run_smoke_training(tmp_path)
     path = tmp_path / "trial-training" / "state.pt"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(CheckpointError, match="remove it to begin anew"):
+    with pytest.raises(CheckpointError, match="remove it to start the training again"):
         read_state(path)
 
 

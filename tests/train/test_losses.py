@@ -8,7 +8,7 @@ import torch
 
 from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.models.network.mask_decoder import DecoderOutput
-from napari_sam2.train.forward import DecoderPass, PromptedBatch
+from napari_sam2.train.clip_propagation import DecoderPass, PromptedBatch
 from napari_sam2.train.losses import LossWeights, compute_loss, make_outline_targets
 
 SIZE = 32

@@ -18,9 +18,10 @@ from napari_sam2.models.weights import checkpoints
 from napari_sam2.train.data.augment import Augmentation
 from napari_sam2.train.data.batches import Dataset
 from napari_sam2.train.data.clip import Clip
+from napari_sam2.train.events import TrainingContext, TrainingStep
 from napari_sam2.train.finetune import finetune
 from napari_sam2.train.hooks import BaseHook, LogHook
-from napari_sam2.train.loop import Training, TrainingError, TrainingStep
+from napari_sam2.train.loop import TrainingError
 from napari_sam2.train.recipe import Recipe, RecipeError
 from napari_sam2.train.smoke import (
     TINY,
@@ -43,7 +44,7 @@ class _Killer(BaseHook):
     def __init__(self, after: int) -> None:
         self.after = after
 
-    def on_step(self, training: Training, step: TrainingStep) -> None:
+    def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
         if step.number == self.after:
             training.hooks[0]._write(training)
             raise _Killed
@@ -55,7 +56,7 @@ class _Breaker(BaseHook):
     def __init__(self, after: int) -> None:
         self.after = after
 
-    def on_step(self, training: Training, step: TrainingStep) -> None:
+    def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
         if step.number == self.after:
             next(iter(get_trainable(training.network).values())).data.fill_(float("nan"))
 
@@ -152,7 +153,7 @@ def test_a_frozen_encoder_takes_no_gradient_memory_and_sees_each_frame_once(
     seen = []
 
     class Counting(BaseHook):
-        def on_start(self, training: Training) -> None:
+        def on_start(self, training: TrainingContext) -> None:
             encoder = training.network.vision_encoder
             encoder.register_forward_hook(
                 lambda module, given, out: seen.append((len(given[0]), out[0].requires_grad))
@@ -271,7 +272,7 @@ def test_a_scene_unlike_any_it_knows_is_learned_in_seconds(tmp_path: Path) -> No
 
 def test_stopping_early(tiny: Path, tmp_path: Path) -> None:
     class Done(BaseHook):
-        def on_step(self, training: Training, step: TrainingStep) -> None:
+        def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
             training.stop("enough")
 
     card = finetune(
@@ -288,7 +289,7 @@ def test_mixed_precision_and_accumulation_run(tiny: Path, tmp_path: Path) -> Non
     seen = set()
 
     class Looking(BaseHook):
-        def on_start(self, training: Training) -> None:
+        def on_start(self, training: TrainingContext) -> None:
             training.network.memory_encoder.projection.register_forward_hook(
                 lambda module, given, out: seen.add(out.dtype)
             )
@@ -357,7 +358,7 @@ def test_adapters_merged_answer_as_adapters_do() -> None:
         (
             lambda tiny, tmp: finetune(make_dataset(), model=tiny, out=tiny),
             OutputError,
-            "is there already",
+            "safetensors exists: remove it",
         ),
         (
             lambda tiny, tmp: finetune(
@@ -426,7 +427,7 @@ def test_a_training_that_was_done_goes_on_where_more_steps_are_asked_for(
     taken: list[int] = []
 
     class Counting(BaseHook):
-        def on_step(self, training: Training, step: TrainingStep) -> None:
+        def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
             taken.append(step.number)
 
     assert (
@@ -447,7 +448,7 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     class Filling(BaseHook):
-        def on_step(self, training: Training, step: TrainingStep) -> None:
+        def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
             monkeypatch.setattr(Path, "write_bytes", full)
 
     with pytest.raises(OutputError, match="no space left for state.pt"):
@@ -460,10 +461,12 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(
 
 def test_an_interruption_from_the_keyboard_is_one_line(tiny: Path, tmp_path: Path) -> None:
     class Person(BaseHook):
-        def on_step(self, training: Training, step: TrainingStep) -> None:
+        def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
             raise KeyboardInterrupt
 
-    with pytest.raises(TrainingError, match="interrupted at step 1: .* holds the best so far"):
+    with pytest.raises(
+        TrainingError, match="interrupted at step 1: .* holds the best checkpoint so far"
+    ):
         finetune(
             make_dataset(),
             model=tiny,

@@ -1,67 +1,68 @@
-"""HookContract: what every training hook must do, whatever it is for."""
+"""The contract of training hooks, as tests to inherit."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from safetensors.numpy import load_file
 
-if TYPE_CHECKING:  # `testing` lies below `train`: subclasses bring the training along
-    from napari_sam2.core.card import ModelCard
-    from napari_sam2.train.hooks import Hook
+from napari_sam2.core.card import ModelCard
 
 EVENTS = ("on_start", "on_clip", "on_step", "on_validate", "on_end")
 
+TrainingHook = Any
+"""A `napari_sam2.train.hooks.Hook`. `testing` lies below `train`, and cannot import it."""
+
 
 class HookContract:
-    """Tests of a hook; inherit, and override `make_hook` and `train`.
+    """Tests of a hook: inherit, and override `make_hook` and `train`.
 
     ::
 
-        from napari_sam2.train.smoke import trial
+        from napari_sam2.train.smoke import run_smoke_training
 
         class TestMyHook(HookContract):
             def make_hook(self):
                 return MyHook()
 
             def train(self, folder, hooks):
-                return trial(folder, hooks)
+                return run_smoke_training(folder, hooks)
     """
 
     changes_training = False
-    """Whether it is meant to change what is learned (a schedule, an augmentation), and not to look on only."""
+    """Whether the hook is meant to change the weights, as a schedule or an augmentation does."""
 
-    def make_hook(self) -> Hook:
-        """A new hook."""
+    def make_hook(self) -> TrainingHook:
+        """Return a new hook."""
         raise NotImplementedError("override make_hook")
 
-    def train(self, folder: Path, hooks: Sequence[Hook]) -> ModelCard:
-        """Train a few steps in `folder` with these hooks: `napari_sam2.train.smoke.trial`."""
+    def train(self, folder: Path, hooks: Sequence[TrainingHook]) -> ModelCard:
+        """Train a few steps in `folder`: return `napari_sam2.train.smoke.run_smoke_training`."""
         raise NotImplementedError("override train")
 
     def test_it_has_a_method_for_every_event(self) -> None:
         hook = self.make_hook()
-        for occasion in EVENTS:
-            assert callable(getattr(hook, occasion, None)), (
-                f"{occasion} is missing: inherit from napari_sam2.train.hooks.Quiet"
+        for event in EVENTS:
+            assert callable(getattr(hook, event, None)), (
+                f"{event} is missing: inherit from napari_sam2.train.hooks.BaseHook"
             )
 
     def test_training_with_it_ends(self, tmp_path: Path) -> None:
-        watched = _RecordingHook(self.make_hook())
-        card = self.train(tmp_path, [watched])
+        recorded = _RecordingHook(self.make_hook())
+        card = self.train(tmp_path, [recorded])
         assert (tmp_path / f"{card.name}.safetensors").is_file()
-        assert watched.events[0] == "on_start" and watched.events[-1] == "on_end", (
-            f"it was asked in this order: {watched.events}"
+        assert recorded.events[0] == "on_start" and recorded.events[-1] == "on_end", (
+            f"its methods were called in this order: {recorded.events}"
         )
 
     def test_clips_keep_their_shape_and_range(self, tmp_path: Path) -> None:
-        watched = _RecordingHook(self.make_hook())
-        self.train(tmp_path, [watched])
-        assert watched.clips, "no clip was shown to it"
-        for given, returned in watched.clips:
+        recorded = _RecordingHook(self.make_hook())
+        self.train(tmp_path, [recorded])
+        assert recorded.clips, "on_clip was never called"
+        for given, returned in recorded.clips:
             assert returned is not None, "on_clip returned nothing: it must return the clip"
             assert returned.frames.shape == given.frames.shape, (
                 f"frames of {given.frames.shape!r} became {returned.frames.shape!r}"
@@ -70,39 +71,36 @@ class HookContract:
                 returned.frames.dtype == np.float32
                 and returned.frames.min() >= 0
                 and returned.frames.max() <= 1
-            ), "frames are float32 in 0..1"
+            ), "frames must be float32 in 0..1"
             assert (
                 returned.labels.shape == given.labels.shape
                 and returned.labels.dtype == given.labels.dtype
-            ), "labels stay int32, of one shape"
+            ), "labels must keep their shape and type"
 
     def test_what_is_learned_is_the_same_without_it(self, tmp_path: Path) -> None:
-        with_it, without = (
-            self.train(tmp_path / "with", [self.make_hook()]),
-            self.train(tmp_path / "without", []),
-        )
+        with_hook = self.train(tmp_path / "with", [self.make_hook()])
+        without_hook = self.train(tmp_path / "without", [])
         if not self.changes_training:
-            assert with_it.training["best"] == without.training["best"], (
-                "it looks on only, but training ended otherwise: does it draw random numbers?"
+            assert with_hook.training["best"] == without_hook.training["best"], (
+                "the hook changed the training, although changes_training is False: does it draw "
+                "random numbers?"
             )
-            ours, theirs = (
-                load_file(tmp_path / "with" / f"{with_it.name}.safetensors"),
-                load_file(tmp_path / "without" / f"{without.name}.safetensors"),
-            )
+            ours = load_file(tmp_path / "with" / f"{with_hook.name}.safetensors")
+            theirs = load_file(tmp_path / "without" / f"{without_hook.name}.safetensors")
             assert all(np.array_equal(ours[name], theirs[name]) for name in theirs), (
-                "it looks on only, but the weights differ"
+                "the hook changed the weights, although changes_training is False"
             )
 
     def test_finished_training_can_be_resumed(self, tmp_path: Path) -> None:
         first = self.train(tmp_path, [self.make_hook()])
-        again = self.train(tmp_path, [self.make_hook()])
-        assert again.training["best"] == first.training["best"], (
-            "asked again, a training that was done came to another end"
+        resumed = self.train(tmp_path, [self.make_hook()])
+        assert resumed.training["best"] == first.training["best"], (
+            "a training that was complete gave another result when it was started again"
         )
 
 
 class _RecordingHook:
-    """Passes all on to a hook, and notes what was asked and what came back."""
+    """Passes all calls to a hook, and records them with the clips it returned."""
 
     def __init__(self, hook: Any) -> None:
         self._hook = hook
@@ -113,13 +111,13 @@ class _RecordingHook:
         if name not in EVENTS:
             raise AttributeError(name)
 
-        def asked(*given: Any) -> Any:
+        def call(*arguments: Any) -> Any:
             self.events.append(name)
-            answer = getattr(self._hook, name)(*given)
+            result = getattr(self._hook, name)(*arguments)
             if name == "on_clip":
-                self.clips.append((given[1], answer))
+                self.clips.append((arguments[1], result))
             else:
-                assert answer is None, f"{name} returned {answer!r}: only on_clip returns something"
-            return answer
+                assert result is None, f"{name} returned {result!r}: only on_clip returns something"
+            return result
 
-        return asked
+        return call

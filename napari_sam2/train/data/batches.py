@@ -13,10 +13,10 @@ from torch import Tensor
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.models.network.sam2_network import Features, Sam2Network
+from napari_sam2.train.clip_propagation import PromptedBatch, encode_frames
 from napari_sam2.train.data.augment import Augmentation
 from napari_sam2.train.data.clip import Clip, ClipSource
 from napari_sam2.train.data.simulated_prompts import sample_first_prompt
-from napari_sam2.train.forward import PromptedBatch, encode_frames
 from napari_sam2.train.recipe import BatchShape, Recipe, RecipeError
 
 MIN_OBJECT_PX = 10

@@ -1,13 +1,13 @@
-"""Sources: pairs and mixtures of other sources, of which clips are drawn."""
+"""Sources of training clips: annotated stacks, and mixtures of other sources."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from napari_sam2.core.byte_limited_cache import ByteLimitedCache
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.train.data.clip import Clip, ClipSource
 from napari_sam2.train.data.clip_view import ClipView, sample_labels, sample_pixels
@@ -16,11 +16,22 @@ from napari_sam2.train.data.stills import Motion, animate_still
 
 
 class PairSource:
-    """Clips of images and stacks with labels.
+    """Draws clips from annotated images and stacks.
 
-    A stack is walked along its frames, both ways, at a random stride, never across a frame that is
-    not annotated; where only one frame stands alone (always so for a single image), it is set in
-    motion. Planes are kept in memory in half precision within `cache_bytes` bytes.
+    A clip runs along a stack's frames, in either direction, at a random stride, and never across a
+    frame that is not annotated. A frame without annotated neighbours, such as a single image, is
+    animated instead.
+
+    Parameters
+    ----------
+    motion
+        How single frames are animated.
+    scales, diameters
+        See `ClipView.sample`.
+    strides
+        Strides to draw from, in frames.
+    cache_bytes
+        Memory for planes, which are kept in half precision.
     """
 
     def __init__(
@@ -34,73 +45,84 @@ class PairSource:
         cache_bytes: int = 2 * 1024**3,
     ) -> None:
         if not pairs:
-            raise LabelsError("no images with labels given: expected at least one")
+            raise LabelsError("no annotated images were given: expected at least one")
         self.pairs = tuple(pairs)
         self.motion = motion or Motion()
         self.scales, self.diameters = scales, diameters
         self.strides = tuple(strides)
-        self._planes = _PlaneCache(self.pairs, cache_bytes)
+        self._planes: ByteLimitedCache[tuple[int, int], AnnotatedPlane] = ByteLimitedCache(
+            _count_bytes, cache_bytes
+        )
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def groups(self) -> Sequence[str]:
-        """The group of each pair."""
+        """The group of each stack."""
         return [pair.group for pair in self.pairs]
 
     def draw(self, item: int, rng: np.random.Generator, *, length: int, size: int) -> Clip:
-        """A random clip of that pair; its first frame shows an object."""
+        """Draw a random clip of a stack; its first frame shows an object."""
         pair = self.pairs[item]
-        known = pair.annotated if pair.linked else (int(rng.choice(pair.annotated)),)
-        walked = sample_frames(known, rng, length=length, stride=int(rng.choice(self.strides)))
-        plane, labels = self._planes.get(item, walked[0])
+        annotated = pair.annotated if pair.linked else (int(rng.choice(pair.annotated)),)
+        indices = sample_frames(annotated, rng, length=length, stride=int(rng.choice(self.strides)))
+        plane, labels = self._get_plane(item, indices[0])
         view = ClipView.sample(labels, rng, size=size, scales=self.scales, diameters=self.diameters)
-        if len(set(walked)) == 1:
-            frames, seen = animate_still(
+        if len(set(indices)) == 1:
+            frames, clip_labels = animate_still(
                 plane, labels, view, rng, length=length, motion=self.motion
             )
         else:
-            frames, seen = self._read_frames(item, walked, view)
-        return Clip(frames, seen, name=f"{pair.name} frame {walked[0]}", group=pair.group)
+            frames, clip_labels = self._read_frames(item, indices, view)
+        return Clip(frames, clip_labels, name=f"{pair.name} frame {indices[0]}", group=pair.group)
 
     def _read_frames(
         self, item: int, frame_indices: Sequence[int], view: ClipView
     ) -> AnnotatedPlane:
-        places = view.compute_positions()[None]
-        planes = [self._planes.get(item, frame) for frame in frame_indices]
-        frames = [sample_pixels(plane, places, view.step)[0] for plane, _ in planes]
-        return np.stack(frames), np.stack(
-            [sample_labels(labels, places)[0] for _, labels in planes]
-        )
+        positions = view.compute_positions()[None]
+        planes = [self._get_plane(item, frame) for frame in frame_indices]
+        frames = [sample_pixels(plane, positions, view.step)[0] for plane, _ in planes]
+        labels = [sample_labels(labels, positions)[0] for _, labels in planes]
+        return np.stack(frames), np.stack(labels)
+
+    def _get_plane(self, item: int, frame: int) -> AnnotatedPlane:
+        def read() -> AnnotatedPlane:
+            pixels, labels = self.pairs[item].read(frame)
+            return pixels.astype(np.float16), labels.astype(np.int32)
+
+        return self._planes.get_or_make((item, frame), read)
 
 
 def sample_frames(
     annotated: Sequence[int], rng: np.random.Generator, *, length: int, stride: int = 1
 ) -> list[int]:
-    """`length` frames to and fro over the unbroken run of annotated frames around one of them; that one alone where it has no neighbour."""
-    known = set(annotated)
-    here, way = int(rng.choice(annotated)), int(rng.choice([-1, 1]))
-    frames = [here]
+    """Draw `length` frames of a run of annotated frames, turning back at its ends.
+
+    A frame without annotated neighbours is repeated.
+    """
+    choices = set(annotated)
+    frame, direction = int(rng.choice(annotated)), int(rng.choice([-1, 1]))
+    frames = [frame]
     while len(frames) < length:
-        if not (step := _find_step(known, here, way, stride)):
-            way = -way
-            step = _find_step(known, here, way, stride)
-        here += way * step
-        frames.append(here)
+        if not (step := _find_step(choices, frame, direction, stride)):
+            direction = -direction
+            step = _find_step(choices, frame, direction, stride)
+        frame += direction * step
+        frames.append(frame)
     return frames
 
 
-def _find_step(annotated: set[int], here: int, direction: int, stride: int) -> int:
-    """The longest step up to `stride` that way over annotated frames alone; 0 where the next one is not."""
-    free = 0
-    while free < stride and here + direction * (free + 1) in annotated:
-        free += 1
-    return free
+def _find_step(annotated: set[int], frame: int, direction: int, stride: int) -> int:
+    """Find the longest step up to `stride` across annotated frames only; 0 if there is none."""
+    step = 0
+    while step < stride and frame + direction * (step + 1) in annotated:
+        step += 1
+    return step
 
 
 @dataclass(frozen=True)
 class SourceMixture:
-    """Several sources as one, `weights` saying how often each is drawn from (per source, not per item)."""
+    """Several sources as one; `weights` says how often each source (not item) is drawn from."""
 
     sources: tuple[ClipSource, ...]
     weights: tuple[float, ...] = ()
@@ -118,7 +140,7 @@ class SourceMixture:
         return self._starts[-1]
 
     def groups(self) -> Sequence[str]:
-        """The groups of all items, source after source, each source's own."""
+        """The groups of all items, source after source; no two sources share a group."""
         return [
             f"{number}/{group}"
             for number, source in enumerate(self.sources)
@@ -126,12 +148,12 @@ class SourceMixture:
         ]
 
     def draw(self, item: int, rng: np.random.Generator, *, length: int, size: int) -> Clip:
-        """A clip of that item, counted through all sources."""
+        """Draw a clip of an item; items are counted through all sources."""
         number = int(np.searchsorted(self._starts, item, side="right")) - 1
         return self.sources[number].draw(item - self._starts[number], rng, length=length, size=size)
 
     def probabilities(self) -> np.ndarray:
-        """(items,) how often each is to be drawn: a source's weight, shared among its items."""
+        """(items,) the probability of each: a source's weight, shared among its items."""
         shares = np.array(self.weights) / sum(self.weights)
         return np.concatenate(
             [
@@ -139,29 +161,6 @@ class SourceMixture:
                 for source, share in zip(self.sources, shares, strict=True)
             ]
         )
-
-
-class _PlaneCache:
-    """Planes of pairs, in memory within a budget; what was used longest ago goes first."""
-
-    def __init__(self, pairs: Sequence[AnnotatedStack], max_bytes: int) -> None:
-        self._pairs = pairs
-        self._max_bytes = max_bytes
-        self._used_bytes = 0
-        self._planes: OrderedDict[tuple[int, int], AnnotatedPlane] = OrderedDict()
-
-    def get(self, item: int, frame: int) -> AnnotatedPlane:
-        key = (item, frame)
-        if key in self._planes:
-            self._planes.move_to_end(key)
-            return self._planes[key]
-        pixels, labels = self._pairs[item].read(frame)
-        plane = (pixels.astype(np.float16), labels.astype(np.int32))
-        self._planes[key] = plane
-        self._used_bytes += _count_bytes(plane)
-        while self._used_bytes > self._max_bytes and len(self._planes) > 1:
-            self._used_bytes -= _count_bytes(self._planes.popitem(last=False)[1])
-        return plane
 
 
 def _count_bytes(plane: AnnotatedPlane) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, gaussian_filter1d
 
 from napari_sam2.train.synthetic.field import Field
-from napari_sam2.train.synthetic.grain import Texture
+from napari_sam2.train.synthetic.texture import Texture
 
 
 @dataclass(frozen=True, eq=False)

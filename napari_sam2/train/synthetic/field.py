@@ -8,7 +8,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from napari_sam2.train.synthetic.cells import SyntheticCells
-from napari_sam2.train.synthetic.grain import Texture
+from napari_sam2.train.synthetic.texture import Texture
 
 MAX_DISTANCE_PX = 40.0
 """The depth of a pixel that is near no body is minus this."""

@@ -18,7 +18,7 @@ from napari_sam2.train.synthetic.cells import (
     slice_ellipsoids,
 )
 from napari_sam2.train.synthetic.field import Field, compute_cell_field, compute_filament_field
-from napari_sam2.train.synthetic.grain import Texture
+from napari_sam2.train.synthetic.texture import Texture
 
 SyntheticClip = tuple[np.ndarray, np.ndarray]
 """Frames (T, H, W) float32 in 0..1, and labels int32, 0 background."""

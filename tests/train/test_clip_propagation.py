@@ -14,7 +14,12 @@ from napari_sam2.core.stack import Stack, Video
 from napari_sam2.models.network.configs import Configuration
 from napari_sam2.models.predictor import Sam2Predictor
 from napari_sam2.propagation.session import Session, SessionSettings
-from napari_sam2.train.forward import PromptedBatch, PropagationOptions, propagate_batch
+from napari_sam2.train.clip_propagation import (
+    MemoryLimits,
+    PromptedBatch,
+    PropagationOptions,
+    propagate_batch,
+)
 from tests.models.networks import SMALL, SMALL_CONV, make_model
 
 NETWORKS = {
@@ -83,7 +88,7 @@ def test_a_walk_is_the_engines_walk(name: str) -> None:
     walk = propagate_batch(
         ours.network,
         _batch(said),
-        PropagationOptions(recent=2, pointers=4),
+        PropagationOptions(MemoryLimits(2, 4)),
         lambda prediction, truth: ((0.0, 0.0), True),
     )
     with Session(
@@ -112,7 +117,7 @@ def test_a_correction_is_the_engines_correction(name: str) -> None:
     """On the first frame before anything is carried, and on a later one: answered with memory and the previous logits."""
     ours = _model(NETWORKS[name])
     clicks = iter(CLICKS.values())
-    script = PropagationOptions(recent=2, pointers=4, corrections={0: 1, 3: 1})
+    script = PropagationOptions(MemoryLimits(2, 4), corrections={0: 1, 3: 1})
     said = (FramePrompts(points=((28.0, 22.0),), positive=(True,)),)
     walk = propagate_batch(
         ours.network, _batch(said), script, lambda prediction, truth: (next(clicks), False)
@@ -148,7 +153,7 @@ def test_objects_of_several_clips_do_not_touch_each_other() -> None:
     together = propagate_batch(
         ours.network,
         PromptedBatch(frames, torch.tensor([0, 1, 0]), masks, said),
-        PropagationOptions(recent=2, corrections=correct),
+        PropagationOptions(MemoryLimits(recent=2), corrections=correct),
         lambda p, t: ((9.0, 9.0), True),
     )
     for row, clip in enumerate((0, 1, 0)):
@@ -158,7 +163,7 @@ def test_objects_of_several_clips_do_not_touch_each_other() -> None:
         walk = propagate_batch(
             ours.network,
             alone,
-            PropagationOptions(recent=2, corrections=correct),
+            PropagationOptions(MemoryLimits(recent=2), corrections=correct),
             lambda p, t: ((9.0, 9.0), True),
         )
         for mine, ours_ in zip(walk.predictions, together.predictions, strict=True):
