@@ -1,7 +1,9 @@
-"""All benchmarks, one after another, each in a process of its own: one table of what was reached, and all results in a folder.
+"""Run all benchmarks, each in its own process, and write a table of what is reached.
 
-python -m benchmarks --data DATA --sam2 FOLDER --pack PACK --out FOLDER python -m benchmarks --short
-ratios alone, in a minute: what CI runs
+    python -m benchmarks --data DATA --sam2 FOLDER --pack PACK --out FOLDER
+    python -m benchmarks --short                 ratios only, in a minute
+
+`speed.large` (20 GB of disk) and `speed.window` (needs a screen) are run by hand.
 """
 
 from __future__ import annotations
@@ -13,35 +15,37 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks import machine
+from benchmarks.support.machine import describe_machine
+from benchmarks.support.results import format_markdown
 
-SHORT_BENCHMARKS = {"ratios": ()}
+SHORT_BENCHMARKS: dict[str, tuple[str, ...]] = {"speed.ratios": ()}
 BENCHMARKS: dict[str, tuple[str, ...]] = {
     **SHORT_BENCHMARKS,
-    "startup": (),
-    "crowd": (),
-    "tiles": (),
-    "profiles": (),
-    "correction": (),
-    "batch": (),
-    "measuring": (),
-    "propagation": ("--sam2",),
-    "scaling": ("--sam2",),
-    "memory": ("--sam2",),
-    "accuracy": ("data",),
-    "classical": ("data",),
-    "near": ("data",),
-    "precision": ("data",),
-    "policies": ("data",),
-    "counting": ("data",),
-    "stills": ("data", "pack"),
-    "finetuning": ("pack",),
+    "speed.startup": (),
+    "speed.crowd": (),
+    "accuracy.tiles": (),
+    "speed.tile_cache": (),
+    "speed.profiles": (),
+    "speed.correction": (),
+    "speed.batch": (),
+    "speed.measuring": (),
+    "speed.propagation": ("--sam2",),
+    "speed.scaling": ("--sam2",),
+    "speed.memory": ("--sam2",),
+    "accuracy.propagation": ("data",),
+    "accuracy.watershed": ("data",),
+    "accuracy.attention": ("data",),
+    "accuracy.precision": ("data",),
+    "accuracy.policies": ("data",),
+    "accuracy.counting": ("data",),
+    "accuracy.images": ("data", "pack"),
+    "accuracy.finetuning": ("pack",),
 }
-"""Benchmarks by name, and what each needs to be given."""
+"""Benchmarks by name, and the arguments that each requires."""
 
 
 def make_command(name: str, options: argparse.Namespace) -> list[str] | None:
-    """The command line of a benchmark; None where what it needs was not given."""
+    """Make the command line of a benchmark; None if a required argument is not given."""
     words = [sys.executable, "-m", f"benchmarks.{name}"]
     for need in BENCHMARKS[name]:
         given = getattr(options, need.removeprefix("--"))
@@ -54,10 +58,10 @@ def make_command(name: str, options: argparse.Namespace) -> list[str] | None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run them, write ``summary.md``; 0 where all that ran reached what is asked of it."""
+    """Run the benchmarks, write ``summary.md``; 0 if all of them reach their requirements."""
     options = _parse_options(arguments)
     options.out.mkdir(parents=True, exist_ok=True)
-    about, rows, missed = machine.describe_machine(), list[list[str]](), 0
+    about, rows, missed = describe_machine(), list[list[str]](), 0
     for name in options.only or (SHORT_BENCHMARKS if options.short else BENCHMARKS):
         words = make_command(name, options)
         if words is None:
@@ -76,8 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ]
         )
         missed += done.returncode != 0
-    table = machine.format_markdown(["benchmark", "what is asked", "took, s"], rows)
-    facts = machine.format_markdown(["", ""], [[key, value] for key, value in about.items()])
+    table = format_markdown(["benchmark", "requirements", "took, s"], rows)
+    facts = format_markdown(["", ""], [[key, value] for key, value in about.items()])
     (options.out / "summary.md").write_text(f"{table}\n\n{facts}\n", encoding="utf-8")
     print(f"\n{table}\n\n{facts}\nwritten: {options.out / 'summary.md'}")
     return 1 if missed else 0
@@ -87,17 +91,17 @@ def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--short", action="store_true", help="ratios alone")
-    parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), help="these alone")
+    parser.add_argument("--short", action="store_true", help="run the ratios only")
+    parser.add_argument("--only", nargs="+", choices=list(BENCHMARKS), help="run these only")
     parser.add_argument("--data", type=Path, help="folder of stacks with their truth")
-    parser.add_argument("--pack", type=Path, help="folder of training packs")
+    parser.add_argument("--pack", type=Path, help="folder of a training pack")
     parser.add_argument(
         "--sam2",
         nargs="+",
         type=Path,
         default=[],
         metavar="FOLDER",
-        help="where the reference and what it needs lie",
+        help="folders of the reference and of what it needs",
     )
     parser.add_argument(
         "--out",

@@ -124,7 +124,7 @@ def test_what_cannot_be_trained_on_says_so(movie: Path, tmp_path: Path) -> None:
     with pytest.raises(FileError, match="expected folders such as 01 and 01_GT"):
         open_ctc(tmp_path)
     tifffile.imwrite(movie / "01_GT" / "SEG" / "man_seg001.tif", np.ones((5, 5), np.uint16))
-    with pytest.raises(LabelsError, match=r"outlines \(5, 5\), images \(64, 64\)"):
+    with pytest.raises(LabelsError, match=r"outlines are \(5, 5\), the images \(64, 64\)"):
         open_ctc(movie)
     for path in (movie / "01_GT" / "SEG").iterdir():
         path.unlink()

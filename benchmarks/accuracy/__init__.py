@@ -1,0 +1,1 @@
+"""Benchmarks of accuracy: masks, tracks and counts against the truth."""

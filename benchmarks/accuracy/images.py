@@ -1,0 +1,263 @@
+"""Stills: objects of single images asked for by one click, three clicks, a box; IoU by domain, on images never trained on.
+
+python -m benchmarks.accuracy.images DATA PACK --out results.json
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from skimage.measure import label as components
+
+from benchmarks.support.machine import describe_machine
+from benchmarks.support.results import format_markdown, write_results
+from napari_sam2.propagation.session import Session
+from napari_sam2.core.errors import Sam2Error
+from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt
+from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.result import Segment
+from napari_sam2.core.stack import Stack, Video
+from napari_sam2.io.open import open_labels, open_stack
+from napari_sam2.models.device import describe_device
+from napari_sam2.models.load import load_model
+from napari_sam2.propagation.overlaps import compute_mask
+from napari_sam2.train.data.packs import open_pack
+from napari_sam2.train.data.simulated_prompts import choose_correction, compute_box, find_middle
+
+MIN_AREA_PX = 40
+"""Objects smaller than this are left out: a row of pixels more or less is a third of them."""
+
+COLUMNS = {
+    "domain": "domain",
+    "images": "images",
+    "objects": "objects",
+    "one click": "click",
+    "three clicks": "three",
+    "box": "box",
+    "one click, best offered": "offered",
+}
+"""Columns of the table, and their names in JSON."""
+
+Still = tuple[np.ndarray, np.ndarray]
+"""(H, W) pixels and labels."""
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Images of one kind: what they are called, and how to read them, given the folders of the data and of the pack."""
+
+    name: str
+    read: Callable[[Path, Path], Iterator[Still]]
+
+
+def _make_pack_reader(modality: str) -> Callable[[Path, Path], Iterator[Still]]:
+    """The images of a pack that its manifest holds out."""
+
+    def read(_: Path, pack: Path) -> Iterator[Still]:
+        for pair in open_pack(
+            pack, row_filter=lambda row: row.split == "val" and modality in row.modality
+        ):
+            yield pair.read(0)
+
+    return read
+
+
+def _make_plane_reader(
+    image: str, labels: str, *, frame: int | None = None, axes: str = "yx"
+) -> Callable[[Path, Path], Iterator[Still]]:
+    def read(data: Path, _: Path) -> Iterator[Still]:
+        stack, truth = open_stack(data / image, axes=axes), open_labels(data / labels, axes=axes)
+        position = {} if frame is None else {axes[0]: frame}
+        yield stack.read_plane(position), truth.read_plane(position)
+
+    return read
+
+
+def _read_axons(data: Path, _: Path) -> Iterator[Still]:
+    """Each axon with its sheath: the parts of the masks that hang together."""
+    folder = data / "em_axons_2d"
+    for truth in sorted(folder.glob("derivatives/labels/*/*/micr/*_seg-axon-manual.png")):
+        image = (
+            folder
+            / truth.relative_to(folder / "derivatives" / "labels").parent
+            / truth.name.replace("_seg-axon-manual", "")
+        )
+        yield (
+            open_stack(image, axes="yx").read_plane({}),
+            components(open_labels(truth, axes="yx").read_plane({}) > 127),
+        )
+
+
+DOMAINS = (
+    Domain("nuclei, fluorescence (DSB, held out)", _make_pack_reader("fluorescence")),
+    Domain("nuclei, H&E and colour (DSB, held out)", _make_pack_reader("H&E")),
+    Domain("nuclei, brightfield (DSB, held out)", _make_pack_reader("brightfield")),
+    Domain(
+        "nuclei, fluorescence (StarDist 2D)",
+        _make_plane_reader("zstack_and_2d_stardist/img2d.tif", "zstack_and_2d_stardist/mask2d.tif"),
+    ),
+    Domain(
+        "nuclei, HeLa H2B (CTC)",
+        _make_plane_reader(
+            "timelapse_hela_nuclei/Fluo_Hela_02_img.tif",
+            "timelapse_hela_nuclei/Fluo_Hela_02_ERR_SEG.tif",
+            frame=5,
+            axes="tyx",
+        ),
+    ),
+    Domain(
+        "bacteria, phase contrast (E. coli)",
+        _make_plane_reader(
+            "timelapse_ecoli/img.tif", "timelapse_ecoli/mask.tif", frame=10, axes="tyx"
+        ),
+    ),
+    Domain(
+        "plant cells, membranes (maize)",
+        _make_plane_reader("plant_maize_2d/maize_clsm.tif", "plant_maize_2d/maize_clsm_labels.tif"),
+    ),
+    Domain("axons, electron microscopy", _read_axons),
+    Domain(
+        "left ventricle, MRI (other patients)", _make_pack_reader("MRI")
+    ),  # those of the data folder were in training
+)
+
+
+def measure_domain(model: VideoModel, stills: Iterator[Still], max_objects: int) -> dict[str, Any]:
+    """Mean IoU over at most so many objects, by what was said; `offered` is the best of the masks offered for a click."""
+    found: dict[str, list[float]] = {"click": [], "three": [], "box": [], "offered": []}
+    images = 0
+    for pixels, labels in _sample_objects(stills, max_objects):
+        images += 1
+        for truth in labels:
+            for name, value in _measure_object(model, pixels, truth).items():
+                found[name].append(value)
+    return {
+        "images": images,
+        "objects": len(found["box"]),
+        **{name: float(np.mean(values)) for name, values in found.items()},
+    }
+
+
+def _sample_objects(
+    stills: Iterator[Still], max_objects: int
+) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
+    """Each image with the masks of some of its objects, as many of each image as make `max_objects` together."""
+    kept = [(pixels, labels, _list_large_objects(labels)) for pixels, labels in stills]
+    kept = [each for each in kept if len(each[2])]
+    share = max(1, round(max_objects / max(1, len(kept))))
+    for number, (pixels, labels, ids) in enumerate(kept):
+        chosen = np.random.default_rng(number).permutation(ids)[:share]
+        yield pixels, [labels == each for each in chosen]
+
+
+def _list_large_objects(labels: np.ndarray) -> np.ndarray:
+    ids, areas = np.unique(labels, return_counts=True)
+    return np.asarray(ids[(ids > 0) & (areas >= MIN_AREA_PX)])
+
+
+def _measure_object(model: VideoModel, pixels: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    video = _make_video(pixels)
+    with Session(video, model) as session:
+        first = session.prompt(_make_click(1, find_middle(truth), True))
+        offered = max(
+            (
+                _compute_iou(_paste_mask(first, each.logits, truth), truth)
+                for each in first.alternatives
+            ),
+            default=0.0,
+        )
+        click = _compute_iou(compute_mask(first, truth.shape), truth)
+        last = first
+        for _ in range(2):
+            last = session.prompt(
+                _make_click(1, *choose_correction(compute_mask(last, truth.shape), truth))
+            )
+        box = session.prompt(
+            BoxPrompt(
+                0,
+                2,
+                np.clip(compute_box(truth), 0, [*truth.shape, *truth.shape] - np.ones(4)).tolist(),
+            )
+        )
+        three, boxed = (
+            _compute_iou(compute_mask(each, truth.shape), truth) for each in (last, box)
+        )
+    return {"click": click, "three": three, "box": boxed, "offered": max(offered, click)}
+
+
+def _make_video(pixels: np.ndarray) -> Video:
+    if pixels.ndim == 3:
+        return Stack(np.moveaxis(pixels, -1, 0), "cyx", rgb=True).as_video()
+    return Stack(pixels, "yx").as_video()
+
+
+def _make_click(track: int, yx: tuple[float, float], positive: bool) -> Prompt:
+    return PointPrompt(0, track, [yx], [positive])
+
+
+def _paste_mask(segment: Segment, logits: np.ndarray, truth: np.ndarray) -> np.ndarray:
+    rows, columns = slice(0, truth.shape[0]), slice(0, truth.shape[1])
+    return segment.window.paste(logits, rows, columns) > 0
+
+
+def _compute_iou(ours: np.ndarray, truth: np.ndarray) -> float:
+    return float((ours & truth).sum() / (ours | truth).sum())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print a table, write JSON; 0 if at least one domain was found."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy.images",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+    )
+    parser.add_argument("data", type=Path, help="folder of stacks with truth")
+    parser.add_argument(
+        "pack", type=Path, help="folder with manifest.csv and .npz files (its split val)"
+    )
+    parser.add_argument("--model", default="nano", help="name or file of a model")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--objects", type=int, default=120, help="at most so many of a domain")
+    parser.add_argument("--out", type=Path, help="write results as JSON")
+    options = parser.parse_args(arguments)
+    about = describe_machine()
+    model = load_model(options.model, device=options.device)
+    print(f"{model.card.name} on {describe_device(model.device)}")
+    rows = []
+    for domain in DOMAINS:
+        try:
+            rows.append(
+                {
+                    "domain": domain.name,
+                    **measure_domain(
+                        model, domain.read(options.data, options.pack), options.objects
+                    ),
+                }
+            )
+        except (Sam2Error, OSError) as error:
+            print(f"not measured: {domain.name}: {error}")
+        else:
+            print(
+                {
+                    key: round(value, 3) if isinstance(value, float) else value
+                    for key, value in rows[-1].items()
+                },
+                flush=True,
+            )
+    print(
+        "\n"
+        + format_markdown(list(COLUMNS), [[row[key] for key in COLUMNS.values()] for row in rows])
+    )
+    write_results(
+        {"machine": about, "model": model.card.name, "sha256": model.card.sha256, "results": rows},
+        options.out,
+    )
+    return 0 if rows else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,1 @@
+"""What benchmarks share: cases, peers, and how results are shown and checked."""
