@@ -1,6 +1,8 @@
-"""Stills: objects of single images asked for by one click, three clicks, a box; IoU by domain, on images never trained on.
+"""Images: IoU of objects on single images by one click, three clicks and a box, by domain.
 
-python -m benchmarks.accuracy.images DATA PACK --out results.json
+    python -m benchmarks.accuracy.images DATA PACK --out results.json
+
+The model was not trained on these images.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import numpy as np
 from skimage.measure import label as components
 
 from benchmarks.support.machine import describe_machine
+from benchmarks.support.masks import compute_iou
 from benchmarks.support.results import format_markdown, write_results
 from napari_sam2.propagation.session import Session
 from napari_sam2.core.errors import Sam2Error
@@ -30,7 +33,7 @@ from napari_sam2.train.data.packs import open_pack
 from napari_sam2.train.data.simulated_prompts import choose_correction, compute_box, find_middle
 
 MIN_AREA_PX = 40
-"""Objects smaller than this are left out: a row of pixels more or less is a third of them."""
+"""Smaller objects are left out: one row of pixels more would be a third of their area."""
 
 COLUMNS = {
     "domain": "domain",
@@ -39,7 +42,7 @@ COLUMNS = {
     "one click": "click",
     "three clicks": "three",
     "box": "box",
-    "one click, best offered": "offered",
+    "one click, best of three masks": "offered",
 }
 """Columns of the table, and their names in JSON."""
 
@@ -49,14 +52,14 @@ Still = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class Domain:
-    """Images of one kind: what they are called, and how to read them, given the folders of the data and of the pack."""
+    """Images of one kind; `read` gets the folders of the data and of the pack."""
 
     name: str
     read: Callable[[Path, Path], Iterator[Still]]
 
 
 def _make_pack_reader(modality: str) -> Callable[[Path, Path], Iterator[Still]]:
-    """The images of a pack that its manifest holds out."""
+    """Make a reader of the images that the manifest of a pack holds out."""
 
     def read(_: Path, pack: Path) -> Iterator[Still]:
         for pair in open_pack(
@@ -79,7 +82,7 @@ def _make_plane_reader(
 
 
 def _read_axons(data: Path, _: Path) -> Iterator[Still]:
-    """Each axon with its sheath: the parts of the masks that hang together."""
+    """Read axons with their sheaths: the connected parts of the masks."""
     folder = data / "em_axons_2d"
     for truth in sorted(folder.glob("derivatives/labels/*/*/micr/*_seg-axon-manual.png")):
         image = (
@@ -128,30 +131,33 @@ DOMAINS = (
 
 
 def measure_domain(model: VideoModel, stills: Iterator[Still], max_objects: int) -> dict[str, Any]:
-    """Mean IoU over at most so many objects, by what was said; `offered` is the best of the masks offered for a click."""
-    found: dict[str, list[float]] = {"click": [], "three": [], "box": [], "offered": []}
+    """Measure the mean IoU over at most `max_objects`, by kind of prompt.
+
+    `offered` is the best of the masks that the model offers for a click.
+    """
+    ious: dict[str, list[float]] = {"click": [], "three": [], "box": [], "offered": []}
     images = 0
     for pixels, labels in _sample_objects(stills, max_objects):
         images += 1
         for truth in labels:
             for name, value in _measure_object(model, pixels, truth).items():
-                found[name].append(value)
+                ious[name].append(value)
     return {
         "images": images,
-        "objects": len(found["box"]),
-        **{name: float(np.mean(values)) for name, values in found.items()},
+        "objects": len(ious["box"]),
+        **{name: float(np.mean(values)) for name, values in ious.items()},
     }
 
 
 def _sample_objects(
     stills: Iterator[Still], max_objects: int
 ) -> Iterator[tuple[np.ndarray, list[np.ndarray]]]:
-    """Each image with the masks of some of its objects, as many of each image as make `max_objects` together."""
-    kept = [(pixels, labels, _list_large_objects(labels)) for pixels, labels in stills]
-    kept = [each for each in kept if len(each[2])]
-    share = max(1, round(max_objects / max(1, len(kept))))
-    for number, (pixels, labels, ids) in enumerate(kept):
-        chosen = np.random.default_rng(number).permutation(ids)[:share]
+    """Yield each image with the masks of some of its objects, about equally many of each image."""
+    images = [(pixels, labels, _list_large_objects(labels)) for pixels, labels in stills]
+    images = [each for each in images if len(each[2])]
+    count = max(1, round(max_objects / max(1, len(images))))
+    for number, (pixels, labels, ids) in enumerate(images):
+        chosen = np.random.default_rng(number).permutation(ids)[:count]
         yield pixels, [labels == each for each in chosen]
 
 
@@ -164,30 +170,20 @@ def _measure_object(model: VideoModel, pixels: np.ndarray, truth: np.ndarray) ->
     video = _make_video(pixels)
     with Session(video, model) as session:
         first = session.prompt(_make_click(1, find_middle(truth), True))
-        offered = max(
-            (
-                _compute_iou(_paste_mask(first, each.logits, truth), truth)
-                for each in first.alternatives
-            ),
-            default=0.0,
-        )
-        click = _compute_iou(compute_mask(first, truth.shape), truth)
+        offered = [
+            compute_iou(_paste_mask(first, each.logits, truth), truth)
+            for each in first.alternatives
+        ]
+        click = compute_iou(compute_mask(first, truth.shape), truth)
         last = first
         for _ in range(2):
             last = session.prompt(
                 _make_click(1, *choose_correction(compute_mask(last, truth.shape), truth))
             )
-        box = session.prompt(
-            BoxPrompt(
-                0,
-                2,
-                np.clip(compute_box(truth), 0, [*truth.shape, *truth.shape] - np.ones(4)).tolist(),
-            )
-        )
-        three, boxed = (
-            _compute_iou(compute_mask(each, truth.shape), truth) for each in (last, box)
-        )
-    return {"click": click, "three": three, "box": boxed, "offered": max(offered, click)}
+        corners = np.clip(compute_box(truth), 0, [*truth.shape, *truth.shape] - np.ones(4))
+        boxed = session.prompt(BoxPrompt(0, 2, corners.tolist()))
+        three, box = (compute_iou(compute_mask(each, truth.shape), truth) for each in (last, boxed))
+    return {"click": click, "three": three, "box": box, "offered": max([*offered, click])}
 
 
 def _make_video(pixels: np.ndarray) -> Video:
@@ -205,10 +201,6 @@ def _paste_mask(segment: Segment, logits: np.ndarray, truth: np.ndarray) -> np.n
     return segment.window.paste(logits, rows, columns) > 0
 
 
-def _compute_iou(ours: np.ndarray, truth: np.ndarray) -> float:
-    return float((ours & truth).sum() / (ours | truth).sum())
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print a table, write JSON; 0 if at least one domain was found."""
     parser = argparse.ArgumentParser(
@@ -220,8 +212,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "pack", type=Path, help="folder with manifest.csv and .npz files (its split val)"
     )
     parser.add_argument("--model", default="nano", help="name or file of a model")
-    parser.add_argument("--device", default="auto")
-    parser.add_argument("--objects", type=int, default=120, help="at most so many of a domain")
+    parser.add_argument("--device", default="auto", help="device of the model")
+    parser.add_argument("--objects", type=int, default=120, help="objects of a domain, at most")
     parser.add_argument("--out", type=Path, help="write results as JSON")
     options = parser.parse_args(arguments)
     about = describe_machine()
@@ -230,24 +222,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows = []
     for domain in DOMAINS:
         try:
-            rows.append(
-                {
-                    "domain": domain.name,
-                    **measure_domain(
-                        model, domain.read(options.data, options.pack), options.objects
-                    ),
-                }
-            )
+            stills = domain.read(options.data, options.pack)
+            rows.append({"domain": domain.name, **measure_domain(model, stills, options.objects)})
         except (Sam2Error, OSError) as error:
             print(f"not measured: {domain.name}: {error}")
         else:
-            print(
-                {
-                    key: round(value, 3) if isinstance(value, float) else value
-                    for key, value in rows[-1].items()
-                },
-                flush=True,
-            )
+            print(rows[-1], flush=True)
     print(
         "\n"
         + format_markdown(list(COLUMNS), [[row[key] for key in COLUMNS.values()] for row in rows])
