@@ -19,7 +19,6 @@ from skimage.measure import label as components
 from benchmarks.support.machine import describe_machine
 from benchmarks.support.masks import compute_iou
 from benchmarks.support.results import format_markdown, write_results
-from napari_sam2.propagation.session import Session
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt
 from napari_sam2.core.protocols import VideoModel
@@ -29,6 +28,7 @@ from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.models.device import describe_device
 from napari_sam2.models.load import load_model
 from napari_sam2.propagation.overlaps import compute_mask
+from napari_sam2.propagation.session import Session
 from napari_sam2.train.data.packs import open_pack
 from napari_sam2.train.data.simulated_prompts import choose_correction, compute_box, find_middle
 

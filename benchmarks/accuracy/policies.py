@@ -23,13 +23,13 @@ from benchmarks.support.masks import compute_track_iou
 from benchmarks.support.results import format_markdown, write_results
 from benchmarks.support.stacks import MIN_FRAMES
 from napari_sam2.api.samples import SAMPLES
-from napari_sam2.propagation.session import Session
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt
 from napari_sam2.core.protocols import MemoryPolicy, VideoModel
 from napari_sam2.core.stack import Stack, Video
 from napari_sam2.models.load import load_model
 from napari_sam2.propagation.memory_policies import POLICIES
+from napari_sam2.propagation.session import Session
 from napari_sam2.testing.scenes import BRIGHTEST, make_passing_scene
 
 COLUMNS = (

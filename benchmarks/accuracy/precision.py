@@ -32,11 +32,11 @@ from benchmarks.support.stacks import (
     evaluate_tracks,
     find_stacks,
 )
-from napari_sam2.propagation.session import Session
 from napari_sam2.core.inference_options import Precision
 from napari_sam2.models.load import load_model
 from napari_sam2.models.precision import check_precision
 from napari_sam2.models.predictor import Sam2Predictor
+from napari_sam2.propagation.session import Session
 
 MAX_IOU_LOSS = 0.01
 """IoU with the truth that may be lost."""

@@ -23,11 +23,10 @@ from benchmarks.support.stacks import (
     evaluate_tracks,
     find_stacks,
 )
-from napari_sam2.propagation.session import Session
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.models.device import describe_device
 from napari_sam2.models.load import load_model
-from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.propagation.session import Session, SessionSettings
 
 COLUMNS = {
     "stack": "stack",

@@ -21,10 +21,9 @@ from benchmarks.support.machine import describe_machine
 from benchmarks.support.results import format_markdown, write_results
 from benchmarks.support.stacks import TrackingCase, find_stacks
 from benchmarks.support.watershed import link_planes, segment_plane
-from napari_sam2.propagation.session import Session
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.models.load import load_model
-from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.propagation.session import Session, SessionSettings
 
 COLUMNS = {
     "stack": "stack",

@@ -22,9 +22,9 @@ from benchmarks.support.machine import describe_machine, set_threads
 from benchmarks.support.requirements import report_checks
 from benchmarks.support.resources import measure_peak_bytes
 from benchmarks.support.results import format_markdown, write_results
-from napari_sam2.propagation.session import Session
 from napari_sam2.core.prompt import PointPrompt
 from napari_sam2.models.load import load_model
+from napari_sam2.propagation.session import Session
 
 MAX_FIRST_FRAME_S = 0.3
 """Seconds from the click to the label plane of its frame."""

@@ -15,9 +15,9 @@ from benchmarks.support.crowd_case import CrowdCase
 from benchmarks.support.machine import describe_machine, set_threads
 from benchmarks.support.requirements import report_checks
 from benchmarks.support.results import format_markdown, write_results
-from napari_sam2.propagation.session import Session
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.models.load import load_model
+from napari_sam2.propagation.session import Session
 
 MAX_FRAME_S = 1.0
 """Seconds that a frame of 512 × 512 pixels with 50 objects may take on two cores."""

@@ -18,10 +18,10 @@ from benchmarks.support.peers import NapariSam2Peer, Peer
 from benchmarks.support.random_model import draw_crowd, make_local_peer, time_peer
 from benchmarks.support.resources import time_call
 from benchmarks.support.results import format_markdown, write_results
-from napari_sam2.propagation.session import Session
 from napari_sam2.core.prompt import PointPrompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.models.load import load_model
+from napari_sam2.propagation.session import Session
 
 SIZE, SIDE, FRAMES = 512, 8, 3
 SLACK = 1.15

@@ -22,7 +22,6 @@ from benchmarks.support.mosaic import Mosaic, add_mosaic_options, make_mosaic, m
 from benchmarks.support.peers import NapariSam2Peer
 from benchmarks.support.requirements import Check, report_checks
 from benchmarks.support.results import format_markdown, write_results
-from napari_sam2.propagation.session import Session
 from napari_sam2.core.inference_options import Attention
 from napari_sam2.core.result import Embedding
 from napari_sam2.core.stack import Frame, Stack
@@ -32,7 +31,7 @@ from napari_sam2.models.predictor import Sam2Predictor
 from napari_sam2.models.tiled_model import TiledModel
 from napari_sam2.propagation.embedding_cache import EmbeddingCache
 from napari_sam2.propagation.embedding_disk_cache import EmbeddingDiskCache
-from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.propagation.session import Session, SessionSettings
 
 EMBEDDING_BYTES = 16 << 20
 """Memory for image features: too small to keep any of the first propagation."""

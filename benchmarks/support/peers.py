@@ -9,14 +9,13 @@ from typing import Any, Protocol
 import numpy as np
 
 from benchmarks.support.click_case import Click
-from napari_sam2.propagation.session import Session
 from napari_sam2.core.byte_limited_cache import DEFAULT_BYTES
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.prompt import PointPrompt
 from napari_sam2.core.stack import Stack, Video
 from napari_sam2.propagation.overlaps import compute_mask
-from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.propagation.session import Session, SessionSettings
 
 
 class PeerVideo(Protocol):

@@ -11,13 +11,12 @@ import pandas as pd
 from scipy.ndimage import distance_transform_edt
 
 from napari_sam2.api.samples import SAMPLES
-from napari_sam2.propagation.session import Session
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Stack, Video
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.measurement.evaluation.agreement import evaluate
-from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.propagation.session import Session, SessionSettings
 
 PROMPT_KINDS = ("click", "box")
 
