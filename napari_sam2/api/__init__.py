@@ -1,1 +1,1 @@
-"""The façade: what a notebook, the command line and the windows call."""
+"""The functions and jobs that notebooks, the command line and napari call."""

@@ -1,4 +1,4 @@
-"""What a notebook shows of a Session and a Run: one frame with its objects outlined, and how many there are."""
+"""HTML of sessions and runs: one frame with outlined objects, and their counts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from napari_sam2.measurement.report.outlines import get_track_colour
 from napari_sam2.propagation.session import Run, Session
 
 _TINT = 0.25
-_MAX_ROWS = 12  # categories shown; the rest is in the table itself
+_MAX_ROWS = 12  # categories shown; run.counts has all
 _MAX_QUICK_PIXELS = 50_000_000
 """Pixels of a video up to which a notebook measures it only to show a run."""
 
 
 def render_session_html(session: Session) -> str:
-    """A Session: the frame last prompted, and what was said so far."""
+    """A session: the frame prompted last, and facts about the session."""
     log = session.log
     frame = log.prompts[-1].frame if log.prompts else len(session.video) // 2
     return render_summary(
@@ -61,23 +61,23 @@ def _collect_facts(session: Session, frame: int) -> dict[str, str]:
     return {
         "video": session.video.description,
         "model": f"{session.model.card.title} on {session.model.device}",
-        "said": f"{len(log.prompts)} prompts, {len(log.track_ids)} objects",
+        "prompts": f"{len(log.prompts)} for {len(log.track_ids)} objects",
         "shown": f"{session.video.along} = {frame}",
     }
 
 
 def _find_fullest_frame(session: Session) -> int:
-    """The frame on which most tracks are present; the first of several, the middle where there is none."""
+    """The first frame with most tracks present; the middle frame if there are no tracks."""
     present = [
         frame
-        for (_, frame), trace in session.records().items()
-        if trace.presence is not Presence.ABSENT
+        for (_, frame), record in session.records().items()
+        if record.presence is not Presence.ABSENT
     ]
     return int(np.bincount(present).argmax()) if present else len(session.video) // 2
 
 
 def _draw_outlined_frame(session: Session, frame: int) -> np.ndarray:
-    """(h, w, 3) uint8: the frame in grey, its objects tinted and outlined in the colours of their tracks."""
+    """(h, w, 3) uint8: the frame in grey, its objects tinted and outlined by track."""
     grey, labels = (
         subsample_plane(session.video.read_frame(frame).pixels),
         subsample_plane(session.label_plane(frame)),

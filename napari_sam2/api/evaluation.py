@@ -1,4 +1,4 @@
-"""Evaluation of what lies on disk: label files, folders of results, folders of the Cell Tracking Challenge."""
+"""Evaluation of files: labels, result folders, folders of the Cell Tracking Challenge."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _LABEL_FILES = ("labels.ome.tif", "labels.ome.zarr")
 
 @dataclass(frozen=True, eq=False)
 class EvaluationInput:
-    """Labels, and what is known of them: parents by track, counts per frame and category."""
+    """Labels, with parents by track and counts per frame and category if known."""
 
     labels: Stack
     parents: Mapping[int, int] = field(default_factory=dict)
@@ -28,9 +28,9 @@ class EvaluationInput:
 
     @classmethod
     def read(cls, path: Path, axes: str | None = None) -> EvaluationInput:
-        """From a label file, a folder of results, or one of the Cell Tracking Challenge (``01_RES``, ``01_GT/TRA``).
+        """Read a label file, a result folder, or a challenge folder (``01_RES``, ``01_GT/TRA``).
 
-        `axes` are those of a label file that does not name its own.
+        `axes` are used for a label file that does not name its own.
         """
         if is_ctc_folder(path):
             found = read_ctc(path)
@@ -58,16 +58,16 @@ class EvaluationInput:
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How far two results agree, and how far their counts do where both have some."""
+    """The agreement of two results, and of their counts if both have any."""
 
     agreement: Agreement
     counts: pd.DataFrame | None
 
 
 def _read_both(predicted: Path, truth: Path) -> tuple[EvaluationInput, EvaluationInput]:
-    """Both sides; where one is a bare file that names no axes, it has those of the other.
+    """Read both sides; a file that names no axes gets those of the other side.
 
-    Raises AxesError where neither does.
+    Raises AxesError if neither names its axes.
     """
     try:
         ours = EvaluationInput.read(predicted)
@@ -81,18 +81,18 @@ def _read_both(predicted: Path, truth: Path) -> tuple[EvaluationInput, Evaluatio
 
 
 def _read_with_axes_of(path: Path, other: EvaluationInput) -> EvaluationInput:
-    """A file with the axes of the other side. Raises LabelsError where it has another shape."""
+    """Read a file with the axes of the other side; LabelsError if the shapes differ."""
     found = EvaluationInput.read(path, other.labels.axes)
     if found.labels.data.shape != other.labels.data.shape:
         raise LabelsError(
             f"{path} of shape {found.labels.data.shape!r}: expected {other.labels.data.shape!r}, "
-            "that of the other side"
+            "the shape of the other side"
         )
     return found
 
 
 def evaluate_files(predicted: Path, truth: Path, *, tracks: bool = False) -> Evaluation:
-    """Compare what lies at two paths; with `tracks` identities matter, and the challenge's measures are taken."""
+    """Compare two results; with `tracks`, compare identities by the challenge's measures."""
     ours, theirs = _read_both(predicted, truth)
     found = evaluate(
         ours.labels,

@@ -1,4 +1,4 @@
-"""Exports: what else may be written of a run, beside labels and CSV."""
+"""Exports: optional files of a result, besides labels and CSV."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from napari_sam2.propagation.results import ResultTables, SessionResults
 
 @dataclass(frozen=True, eq=False)
 class ExportData:
-    """All there is to export: the video, its label planes by frame, the tables, and where they come from."""
+    """The data of an export: video, label planes by frame, tables and provenance."""
 
     video: Video
     label_plane: Callable[[int], np.ndarray]
@@ -32,7 +32,7 @@ class ExportData:
 
     @classmethod
     def of(cls, results: SessionResults, notes: tuple[str, ...] = ()) -> ExportData:
-        """Those of a Run."""
+        """The data of the results of a session."""
         return cls(
             results.session.video,
             results.session.label_plane,
@@ -42,18 +42,24 @@ class ExportData:
 
 
 EXPORTS: Registry[Callable[[ExportData, Path], None]] = Registry("exporters", OutputError)
-"""Exports by name, each a factory of a function that writes Results into a folder; entry points ``napari_sam2.exporters``."""
+"""Exports by name: factories of functions that write `ExportData` into a folder.
+
+The entry point group is ``napari_sam2.exporters``.
+"""
 
 
 _REQUIRED_PACKAGES = {
     "parquet": ("pyarrow", "tables"),
     "h5ad": ("anndata", "anndata"),
     "geff": ("geff", "geff"),
-}  # and the extra that has it
+}  # by export: the package, and the extra that installs it
 
 
 def check_exports(names: Sequence[str]) -> None:
-    """Raise OutputError for exports nobody knows, or whose package is not installed: before hours of work, not after."""
+    """Raise OutputError for an unknown export, or one whose package is not installed.
+
+    This is checked before hours of work, not after.
+    """
     for name in names:
         EXPORTS.get(name)
         package, extra = _REQUIRED_PACKAGES.get(name, ("", ""))
@@ -64,10 +70,7 @@ def check_exports(names: Sequence[str]) -> None:
 
 
 def write_exports(results: ExportData, folder: Path, names: Sequence[str]) -> None:
-    """Write each of these exports into a folder that is there.
-
-    Raises OutputError, listing the known ones, for an unknown name.
-    """
+    """Write exports by name into an existing folder; OutputError for an unknown name."""
     for write in [EXPORTS.get(name)() for name in names]:
         write(results, folder)
 

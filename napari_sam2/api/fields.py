@@ -1,4 +1,4 @@
-"""Fields: what a caller or a file says, checked and told of in one line."""
+"""ValidatedModel: fields from a caller or a file, with errors in one line."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from napari_sam2.core.errors import PlanError
 
 
 class ValidatedModel(BaseModel):
-    """A pydantic model whose wrong fields are errors of ours."""
+    """A pydantic model that raises PlanError for wrong fields."""
 
     @classmethod
     def from_fields(cls, fields: Mapping[str, Any]) -> Self:
-        """One of these fields. Raises PlanError with one line where one of them cannot be."""
+        """Build the model; raise PlanError, with one line for all wrong fields."""
         try:
             return cls(**fields)
         except ValidationError as error:

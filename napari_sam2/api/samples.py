@@ -1,4 +1,4 @@
-"""The samples that ship with the package, and the demo that runs on them."""
+"""The samples of the package, and the demo that runs on them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from napari_sam2.propagation.run_state import Progress
 
 @dataclass(frozen=True)
 class Sample:
-    """A real stack with one prompt per object and, for comparison only, its ground truth; see ``sample_data/README.md``."""
+    """A real stack with one prompt per object, and its ground truth for comparison.
+
+    See ``sample_data/README.md``.
+    """
 
     name: str
     along: Literal["z", "t"]
@@ -29,12 +32,12 @@ class Sample:
 
     @property
     def prompts(self) -> Path:
-        """One prompt for each object, CSV."""
+        """One prompt per object, CSV."""
         return _find_folder() / f"{self.name}_prompts.csv"
 
     @property
     def truth(self) -> Path:
-        """The labels, OME-TIFF."""
+        """The true labels, OME-TIFF."""
         return _find_folder() / f"{self.name}_labels.ome.tif"
 
 
@@ -44,7 +47,18 @@ SAMPLES = (Sample("nuclei_z", "z"), Sample("migration_t", "t"))
 def run_demo(
     out: Path, *, progress: Progress | None = None, report: Callable[[str], None] = print
 ) -> dict[str, float]:
-    """Run the main job on every sample, one folder each: the mean IoU of its prompted objects with the ground truth, by name."""
+    """Run the main job on every sample, and compare its objects with the ground truth.
+
+    Parameters
+    ----------
+    out
+        Folder for the results, one subfolder per sample.
+
+    Returns
+    -------
+    dict
+        Mean IoU of the prompted objects by sample name.
+    """
     scores = {}
     for sample in SAMPLES:
         outcome = run_job(
@@ -72,7 +86,7 @@ def run_demo(
 
 
 def _find_folder() -> Path:
-    """Beside the package in a wheel, beside its folder in a checkout."""
+    """The sample data: in the package of a wheel, beside the package in a checkout."""
     package = Path(__file__).parents[1]
     for folder in (package / "sample_data", package.parent / "sample_data"):
         if folder.is_dir():

@@ -1,4 +1,4 @@
-"""Tables from labels that exist: nobody is tracked, only measured."""
+"""Tables of label planes: of a session, or of labels that exist already."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from napari_sam2.propagation.results import ResultSource
 
 @dataclass(frozen=True, eq=False)
 class Tables:
-    """``objects.csv``, ``tracks.csv`` and ``counts.csv`` as DataFrames."""
+    """The tables ``objects.csv``, ``tracks.csv`` and ``counts.csv`` as DataFrames."""
 
     objects: pd.DataFrame
     tracks: pd.DataFrame
@@ -42,7 +42,7 @@ def compute_tables(
     known_tracks: Sequence[Track] = (),
     options: MeasurementOptions | None = None,
 ) -> Tables:
-    """The tables of label planes of a video; `statuses` and `known_tracks` are what is known of tracks, see `measurement.objects.objects`."""
+    """Measure the label planes of a video; see `measure_objects` for the parameters."""
     rows = measure_objects(
         video, label_planes, statuses=statuses, tracks=known_tracks, options=options
     )
@@ -69,9 +69,14 @@ def compute_session_tables(session: ResultSource) -> Tables:
 
 
 def open_labels_for(path_or_array: Any, video: Video) -> Stack:
-    """Labels of a video: a file that does not name its axes has those of the video, where its shape is the video's.
+    """Open the labels of a video.
 
-    Raises LabelsError where it is not.
+    A file that does not name its axes is taken to have those of the video.
+
+    Raises
+    ------
+    LabelsError
+        Such a file has another shape than the video.
     """
     try:
         return open_labels(path_or_array)
@@ -95,24 +100,26 @@ def measure(
     options: MeasurementOptions | None = None,
     out: str | Path | None = None,
 ) -> Tables:
-    """Measure every object of a label stack in the raw pixels of an image; written to `out` too where it is given.
+    """Measure every object of a label stack in the raw pixels of an image.
 
     Parameters
     ----------
     labels
-        Label stack of the image's walked axes, (frames, H, W) or (H, W): a path, an array or a
+        Labels of the frames of the image, (frames, H, W) or (H, W): a path, an array or a
         Stack.
     image
         A path, an array or a Stack.
     along, channel, at
-        How the image is walked; see `Stack.as_video`.
+        The axis of the frames, the channel, and indices of other axes; see `Stack.as_video`.
     options
-        What is measured beyond the fixed columns, and how; see `MeasurementOptions`.
+        What is measured beyond the fixed columns; see `MeasurementOptions`.
+    out
+        Folder that the tables and an overview are written to.
 
     Raises
     ------
     LabelsError
-        Labels of another shape than the image, or that are no whole numbers.
+        Labels of another shape than the image, or that are not whole numbers.
     """
     stack = image if isinstance(image, Stack) else open_stack(image)
     video = Video.of(stack, along=along, channel=channel, at=at)

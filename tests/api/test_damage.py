@@ -1,4 +1,4 @@
-"""Damage on the way: what was done is kept, the message says where it is, and the run goes on when it is mended."""
+"""A damaged input: the error names the file, and the run resumes after the repair."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ from napari_sam2.propagation.segment_store import SegmentStore
 from napari_sam2.testing.scenes import Scene, make_drifting_scene
 from napari_sam2.testing.toy import ToyModel
 
-_BROKEN = (
-    30  # no frame that is looked at before the walk: neither for the contrast nor for the identity
-)
+_BROKEN = 30  # neither the contrast nor the identity reads this frame
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +29,7 @@ def scene() -> Scene:
 
 @pytest.fixture
 def job(scene: Scene, tmp_path: Path) -> Job:
-    """A zarr stack of one chunk a frame, and one click for each object."""
+    """A zarr stack of one chunk per frame, and one click per object."""
     array = zarr.create_array(
         tmp_path / "cells.zarr",
         shape=scene.labels.shape,
@@ -49,7 +47,7 @@ def job(scene: Scene, tmp_path: Path) -> Job:
 
 
 @pytest.mark.parametrize("damage", ["cut off", "scrambled"])
-def test_a_corrupt_chunk_is_named_and_the_run_goes_on_when_it_is_mended(
+def test_corrupt_chunk_is_named_and_the_run_resumes_after_repair(
     damage: str, job: Job, scene: Scene, tmp_path: Path
 ) -> None:
     chunk = tmp_path / "cells.zarr" / "c" / str(_BROKEN) / "0" / "0"

@@ -1,4 +1,4 @@
-"""What a notebook shows of stacks, sessions and runs."""
+"""HTML of stacks, sessions and runs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_sam2.testing.toy import ToyModel
 _EVIL = "<script>alert('x')</script>"
 
 
-def _pixels(html: str) -> np.ndarray:
+def _decode_picture(html: str) -> np.ndarray:
     (data,) = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
     return np.asarray(imageio.imread(base64.b64decode(data), extension=".png"))
 
@@ -26,7 +26,7 @@ def _pixels(html: str) -> np.ndarray:
 def test_stack_shows_its_middle_plane_and_units() -> None:
     scene = make_drifting_scene()
     html = scene.stack._repr_html_()
-    np.testing.assert_array_equal(_pixels(html) > 0, scene.labels[5] > 0)
+    np.testing.assert_array_equal(_decode_picture(html) > 0, scene.labels[5] > 0)
     assert "t 10 × y 64 × x 64, uint16" in html
     assert "t 60 s, y 0.5 µm, x 0.5 µm" in html
 
@@ -47,25 +47,25 @@ def test_names_from_files_are_escaped() -> None:
     [make_blank_scene().stack, ns.Stack(np.full((4, 4), np.nan, np.float32), "yx")],
     ids=["constant", "no numbers"],
 )
-def test_a_stack_without_contrast_is_shown_without_a_picture(stack: ns.Stack) -> None:
+def test_stack_without_contrast_is_shown_without_a_picture(stack: ns.Stack) -> None:
     assert "<img" not in stack._repr_html_()
 
 
-def test_session_and_run_show_their_objects_in_colour_and_the_counts() -> None:
+def test_session_and_run_show_coloured_objects_and_counts() -> None:
     scene = make_drifting_scene()
     session = ns.Session(scene.video, ToyModel())
-    assert _pixels(session._repr_html_()).shape == (64, 64, 3)
+    assert _decode_picture(session._repr_html_()).shape == (64, 64, 3)
     session.prompt_many(scene.make_log().prompts)
-    assert "3 prompts, 3 objects" in session._repr_html_()
+    assert "3 for 3 objects" in session._repr_html_()
     run = session.propagate(progress=False)
-    picture = _pixels(run._repr_html_()).astype(int)
+    picture = _decode_picture(run._repr_html_()).astype(int)
     coloured = np.ptp(picture, axis=2) > 0
     np.testing.assert_array_equal(coloured, scene.labels[0] > 0)
     assert re.search(r">all</td><td[^>]*>3</td>", run._repr_html_())
     assert "done" in run._repr_html_()
 
 
-def test_a_large_run_is_not_measured_just_to_be_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_run_is_shown_without_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(display, "_MAX_QUICK_PIXELS", 10)
     scene = make_drifting_scene()
     session = ns.Session(scene.video, ToyModel())

@@ -1,4 +1,4 @@
-"""What else is written of a count: read back with the packages the formats belong to."""
+"""Optional exports of a count, read back with the packages of their formats."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_sam2.testing.scenes import make_dividing_scene
 from napari_sam2.testing.toy import ToyModel
 
 OPTIONAL = {"geff": "geff", "parquet": "pyarrow", "h5ad": "anndata"}
-"""Exports that need a package, and which."""
+"""Exports that need a package, with that package."""
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
     return out
 
 
-def test_everything_is_there(folder):
+def test_all_exports_are_written(folder):
     names = {
         "labels.ome.tif",
         "objects.csv",
@@ -68,7 +68,7 @@ def test_parquet_has_the_rows_of_the_csv(folder):
             np.testing.assert_array_equal(ours["sum_c0"], theirs["sum_c0"])
 
 
-def test_anndata_has_measures_places_and_provenance(folder):
+def test_anndata_has_features_positions_and_provenance(folder):
     anndata = pytest.importorskip("anndata")
     table, rows = anndata.read_h5ad(folder / "objects.h5ad"), pd.read_csv(folder / "objects.csv")
     np.testing.assert_array_equal(table.X[:, list(table.var_names).index("sum_c0")], rows["sum_c0"])
@@ -87,7 +87,7 @@ def test_categories_by_rule_are_in_tables_and_counts(folder):
     assert counts["n"].tolist()[-3:] == [1, 2, 3]
 
 
-def test_folder_of_results_is_evaluated_against_the_challenge_folder(folder):
+def test_result_folder_is_evaluated_against_the_challenge_folder(folder):
     pytest.importorskip("ctc_metrics")
     found = evaluate_files(folder, folder / "01_RES", tracks=True)
     assert found.agreement.overall["TRA"] == 1.0 and found.agreement.overall["BC(0)"] == 1.0
@@ -95,13 +95,13 @@ def test_folder_of_results_is_evaluated_against_the_challenge_folder(folder):
     assert evaluate_files(folder, folder).counts["count_error"].abs().sum() == 0
 
 
-def test_unknown_export_is_refused_before_the_work_begins(tmp_path):
+def test_unknown_export_is_refused_before_any_work(tmp_path):
     with pytest.raises(OutputError, match="expected one of ctc, geff, h5ad, parquet, report"):
         count(make_dividing_scene().stack, model=ToyModel(), out=tmp_path / "out", also=["xlsx"])
     assert not (tmp_path / "out" / "labels.ome.tif").exists()
 
 
-def test_missing_package_is_said_before_the_work_begins(tmp_path, monkeypatch):
+def test_missing_package_is_reported_before_any_work(tmp_path, monkeypatch):
     monkeypatch.setattr("napari_sam2.api.exports.find_spec", lambda _: None)
     with pytest.raises(
         OutputError, match=r"h5ad needs the package anndata: pip install .napari-sam2\[anndata\]"
@@ -111,11 +111,13 @@ def test_missing_package_is_said_before_the_work_begins(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("swapped", [False, True], ids=["truth", "prediction"])
-def test_bare_file_has_the_axes_of_the_other_side(folder, tmp_path, swapped):
+def test_file_without_axes_gets_those_of_the_other_side(folder, tmp_path, swapped):
     bare = tmp_path / "bare.npy"
     np.save(bare, np.asarray(open_labels(folder / "labels.ome.tif").data))
     overall = evaluate_files(*((bare, folder) if swapped else (folder, bare))).agreement.overall
     assert overall["f1"] == 1.0
     np.save(bare, np.zeros((2, 9, 9), np.uint16))
-    with pytest.raises(LabelsError, match=r"expected \(10, 128, 128\), that of the other side"):
+    with pytest.raises(
+        LabelsError, match=r"expected \(10, 128, 128\), the shape of the other side"
+    ):
         evaluate_files(folder, bare)

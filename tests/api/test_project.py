@@ -1,4 +1,4 @@
-"""Projects: saved as one goes, opened after a crash and elsewhere, replayed to the identical labels."""
+"""Projects: saved continuously, opened after a crash or elsewhere, replayed."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from napari_sam2.testing.toy import ToyModel
 from tests.models import networks
 
 
-def saved(scene: Scene, folder: Path) -> Path:
+def save_stack(scene: Scene, folder: Path) -> Path:
     path = folder / "cells.ome.tif"
     tifffile.imwrite(path, scene.stack.data, metadata={"axes": "TYX"}, ome=True)
     return path
@@ -50,15 +50,15 @@ def labels(session: Session) -> np.ndarray:
     return np.stack([session.label_plane(frame) for frame in range(len(session.video))])
 
 
-def created(folder: Path, scene: Scene) -> Project:
+def create_project(folder: Path, scene: Scene) -> Project:
     return Project.create(
-        folder / "project", open_stack(saved(scene, folder)).as_video(), ToyModel().card
+        folder / "project", open_stack(save_stack(scene, folder)).as_video(), ToyModel().card
     )
 
 
-def test_all_that_was_said_and_done_is_there_again(tmp_path: Path) -> None:
+def test_reopened_project_has_prompts_labels_and_view(tmp_path: Path) -> None:
     scene = make_jumping_scene()
-    with created(tmp_path, scene) as project:
+    with create_project(tmp_path, scene) as project:
         assert not project.needs_replay
         session = project.session(ToyModel())
         session.prompt_many(scene.make_log().prompts)
@@ -81,15 +81,15 @@ def test_all_that_was_said_and_done_is_there_again(tmp_path: Path) -> None:
         np.testing.assert_array_equal(labels(session), before)
         assert not model.calls, "nothing is computed again"
         assert session.records()[2, 3].presence is Presence.LOCKED
-        assert session.undo(), "and it goes on"
+        assert session.undo(), "undo works as before"
         assert project.log == session.log
         session.close()
 
 
-def test_a_correction_days_later_encodes_no_frame_again(tmp_path: Path) -> None:
+def test_later_correction_encodes_no_frame_again(tmp_path: Path) -> None:
     scene, models = make_drifting_scene(), (ToyModel(), ToyModel(), ToyModel())
     found = []
-    with created(tmp_path, scene) as project:
+    with create_project(tmp_path, scene) as project:
         session = project.session(models[0])
         session.prompt_many(scene.make_log().prompts)
         session.run().finish()
@@ -106,12 +106,12 @@ def test_a_correction_days_later_encodes_no_frame_again(tmp_path: Path) -> None:
             shutil.rmtree(tmp_path / "project" / "embeddings")
     assert sorted(models[0].embedded_frames) == list(range(len(scene.stack.as_video())))
     assert models[1].embedded_frames == [] and models[2].embedded_frames
-    np.testing.assert_array_equal(found[0], found[1], err_msg="the same without what was kept")
+    np.testing.assert_array_equal(found[0], found[1], err_msg="the same without cached features")
 
 
 def test_saving_writes_only_what_changed(tmp_path: Path) -> None:
     scene = make_drifting_scene()
-    with created(tmp_path, scene) as project:
+    with create_project(tmp_path, scene) as project:
         assert project.save() == 0
         for frame in (0, 1, 1):
             project.put_labels(frame, scene.labels[frame])
@@ -123,23 +123,23 @@ def test_saving_writes_only_what_changed(tmp_path: Path) -> None:
         np.testing.assert_array_equal(project.read_labels(1), scene.labels[2])
 
 
-def test_planes_that_could_not_be_saved_are_saved_later(
+def test_planes_are_saved_later_after_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = make_drifting_scene()
-    with created(tmp_path, scene) as project:
+    with create_project(tmp_path, scene) as project:
         project.put_labels(0, scene.labels[0])
         project.save()
         project.put_labels(1, scene.labels[1])
         with monkeypatch.context() as patched:
-            patched.setattr(project._labels, "put", _full)
+            patched.setattr(project._labels, "put", _raise_disk_full)
             with pytest.raises(OutputError):
                 project.save()
         assert project.save() == 1
         np.testing.assert_array_equal(project.read_labels(1), scene.labels[1])
 
 
-def _full(frame: int, plane: np.ndarray) -> bool:
+def _raise_disk_full(frame: int, plane: np.ndarray) -> bool:
     raise OutputError("free some space")
 
 
@@ -151,49 +151,50 @@ from napari_sam2.io.open import open_stack
 from napari_sam2.testing.scenes import make_drifting_scene
 from napari_sam2.testing.toy import ToyModel
 
-folder, scene = Path(sys.argv[1]), make_drifting_scene(frames=100)
-project = Project.create(folder / "project", open_stack(folder / "cells.ome.tif").as_video(), ToyModel().card)
+folder, scene = Path(sys.argv[1]), make_drifting_scene(frames=40)
+video = open_stack(folder / "cells.ome.tif").as_video()
+project = Project.create(folder / "project", video, ToyModel().card)
 session = project.session(ToyModel())
-session.prompt_many([scene.make_click(track, 40) for track in scene.tracks])
-for stepped in session.run():
-    project.put_labels(stepped.step.frame, session.label_plane(stepped.step.frame))
+session.prompt_many([scene.make_click(track, 10) for track in scene.tracks])
+for step in session.run():
+    project.put_labels(step.step.frame, session.label_plane(step.step.frame))
     project.save()
-    print(stepped.position, flush=True)
+    print(step.position, flush=True)
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
-def test_a_session_killed_in_the_middle_goes_on_where_it_was(tmp_path: Path) -> None:
-    scene = make_drifting_scene(frames=100)
-    saved(scene, tmp_path)
+def test_killed_session_continues_where_it_was(tmp_path: Path) -> None:
+    scene = make_drifting_scene(frames=40)
+    save_stack(scene, tmp_path)
     started = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(tmp_path)], stdout=subprocess.PIPE, text=True
     )
     assert started.stdout
     for line in started.stdout:
-        if int(line) == 25:
+        if int(line) == 10:
             break
     os.kill(started.pid, signal.SIGKILL)
-    done = 25 + len(started.communicate(timeout=60)[0].splitlines())
-    assert done < 59, "it was killed on its way"
+    done = 10 + len(started.communicate(timeout=60)[0].splitlines())
+    assert done < 29, "it was killed before the end"
     with Project.open(tmp_path / "project") as project:
         model = ToyModel()
         session = project.session(model)
         assert session.unfinished and not project.needs_replay
-        np.testing.assert_array_equal(labels(session)[40 : 40 + done], scene.labels[40 : 40 + done])
-        np.testing.assert_array_equal(project.read_labels(45), scene.labels[45])
+        np.testing.assert_array_equal(labels(session)[10 : 10 + done], scene.labels[10 : 10 + done])
+        np.testing.assert_array_equal(project.read_labels(15), scene.labels[15])
         session.run().finish()
-        assert len(model.get_segmented_frames(1)) <= 99 - done
+        assert len(model.get_segmented_frames(1)) <= 39 - done
         np.testing.assert_array_equal(labels(session), scene.labels)
         session.close()
     assert not list((tmp_path / "project").glob(".*.part"))
 
 
-def test_a_project_opened_elsewhere_finds_its_image_beside_it(tmp_path: Path) -> None:
+def test_moved_project_finds_its_image_beside_it(tmp_path: Path) -> None:
     here = tmp_path / "here"
     here.mkdir()
     scene = make_drifting_scene()
-    with created(here, scene) as project:
+    with create_project(here, scene) as project:
         session = project.session(ToyModel())
         session.prompt_many(scene.make_log().prompts)
         session.run().finish()
@@ -208,9 +209,9 @@ def test_a_project_opened_elsewhere_finds_its_image_beside_it(tmp_path: Path) ->
     )
 
 
-def test_a_changed_or_missing_image_is_refused(tmp_path: Path) -> None:
-    created(tmp_path, make_drifting_scene()).close()
-    saved(make_jumping_scene(), tmp_path)
+def test_changed_or_missing_image_is_refused(tmp_path: Path) -> None:
+    create_project(tmp_path, make_drifting_scene()).close()
+    save_stack(make_jumping_scene(), tmp_path)
     with pytest.raises(
         FileError,
         match=r"project .*cells\.ome\.tif: is another image or was changed: its pixels differ",
@@ -221,11 +222,11 @@ def test_a_changed_or_missing_image_is_refused(tmp_path: Path) -> None:
         Project.open(tmp_path / "project")
 
 
-def test_another_model_is_refused_unless_asked_for_and_then_everything_is_made_again(
+def test_other_model_is_refused_unless_asked_for(
     tmp_path: Path,
 ) -> None:
     scene = make_jumping_scene()
-    with created(tmp_path, scene) as project:
+    with create_project(tmp_path, scene) as project:
         session = project.session(ToyModel())
         session.prompt_many(scene.make_log().prompts)
         session.run().finish()
@@ -238,9 +239,7 @@ def test_another_model_is_refused_unless_asked_for_and_then_everything_is_made_a
         said = project.log
         assert project.needs_replay and len(session.log) == 0 and len(said) == 3
         session.close()
-    with Project.open(
-        tmp_path / "project"
-    ) as project:  # closed, or killed, before it was caught up with: nothing is lost
+    with Project.open(tmp_path / "project") as project:  # closing before the replay loses nothing
         assert project.log == said
         session = project.session(other)
         assert project.needs_replay
@@ -255,9 +254,9 @@ def test_another_model_is_refused_unless_asked_for_and_then_everything_is_made_a
         session.close()
 
 
-def test_answers_that_are_missing_are_caught_up_with(tmp_path: Path) -> None:
+def test_missing_segments_are_replayed(tmp_path: Path) -> None:
     scene = make_drifting_scene()
-    with created(tmp_path, scene) as project:
+    with create_project(tmp_path, scene) as project:
         session = project.session(ToyModel())
         session.prompt_many(scene.make_log().prompts)
         session.run().finish()
@@ -272,32 +271,32 @@ def test_answers_that_are_missing_are_caught_up_with(tmp_path: Path) -> None:
         session.close()
 
 
-def test_a_project_is_open_in_one_place_at_a_time(tmp_path: Path) -> None:
+def test_project_is_open_in_one_place_at_a_time(tmp_path: Path) -> None:
     with (
-        created(tmp_path, make_drifting_scene()),
+        create_project(tmp_path, make_drifting_scene()),
         pytest.raises(OutputError, match="is open in another window"),
     ):
         Project.open(tmp_path / "project")
     Project.open(tmp_path / "project").close()
 
 
-def test_a_project_is_not_made_where_one_is(tmp_path: Path) -> None:
+def test_project_is_not_created_in_a_project(tmp_path: Path) -> None:
     scene = make_drifting_scene()
-    created(tmp_path, scene).close()
+    create_project(tmp_path, scene).close()
     with pytest.raises(OutputError, match="is a project already"):
-        created(tmp_path, scene)
+        create_project(tmp_path, scene)
 
 
 def test_prompts_that_do_not_fit_the_image_are_refused(tmp_path: Path) -> None:
-    with created(tmp_path, make_drifting_scene()) as project:
+    with create_project(tmp_path, make_drifting_scene()) as project:
         project.save_log(PromptLog((PointPrompt(99, 1, [(1, 1)], [True]),)))
     with pytest.raises(PromptError, match="frames 0 to 9"):
         Project.open(tmp_path / "project")
 
 
-def test_noting_hundreds_of_masks_again_is_quick(tmp_path: Path) -> None:
+def test_saving_a_log_of_hundreds_of_masks_is_quick(tmp_path: Path) -> None:
     scene = make_drifting_scene(shape=(512, 512))
-    with created(tmp_path, scene) as project:
+    with create_project(tmp_path, scene) as project:
         many = PromptLog(tuple(MaskPrompt(0, track, scene.mask(1, 0)) for track in range(1, 301)))
         project.save_log(many)
         began = time.perf_counter()
@@ -308,7 +307,7 @@ def test_noting_hundreds_of_masks_again_is_quick(tmp_path: Path) -> None:
 Says = Callable[[Session, Scene], object]
 
 
-def _corrected(session: Session, scene: Scene) -> None:
+def _correct(session: Session, scene: Scene) -> None:
     session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     session.prompt(scene.make_click(1, 5))
@@ -316,8 +315,8 @@ def _corrected(session: Session, scene: Scene) -> None:
     session.lock(2, 3)
 
 
-def _cancelled(session: Session, scene: Scene) -> None:
-    """Cancelled before the correction: the frames behind were never tracked, and are answered without memory."""
+def _cancel(session: Session, scene: Scene) -> None:
+    """Cancel before a correction on a frame that was not reached: it is answered without memory."""
     session.prompt_many(scene.make_log().prompts)
     run = session.run()
     for stepped in run:
@@ -329,15 +328,15 @@ def _cancelled(session: Session, scene: Scene) -> None:
         run.cancel()
 
 
-def _never_begun(session: Session, scene: Scene) -> None:
+def _cancel_at_once(session: Session, scene: Scene) -> None:
     session.prompt_many(scene.make_log().prompts)
     run = session.run()
     run.cancel()
     run.finish()
 
 
-def test_a_project_looks_at_tracks_as_it_did(tmp_path: Path) -> None:
-    """Whatever the attention of the model that is given; projects that say nothing of it looked at the whole."""
+def test_project_keeps_its_attention(tmp_path: Path) -> None:
+    """With any attention of the given model; projects of old versions have global attention."""
     model, folder = networks.make_model(size=64), tmp_path / "project"
     with Project.create(
         folder, make_jumping_scene().video, model.with_attention("auto").card
@@ -365,16 +364,14 @@ _REFUSED = (
 )
 
 
-def _processor(monkeypatch: pytest.MonkeyPatch, *instructions: str) -> None:
-    """Have PyTorch say that this machine's processor has these."""
+def _set_cpu_instructions(monkeypatch: pytest.MonkeyPatch, *instructions: str) -> None:
+    """Let PyTorch report these instructions for this machine's processor."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True))
 
 
-def test_a_project_is_computed_in_the_precision_it_was(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Whatever that of the model that is given; projects that say nothing of it are in float32."""
-    _processor(monkeypatch, "avx512_bf16")
+def test_project_keeps_its_precision(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With any precision of the given model; projects of old versions are in float32."""
+    _set_cpu_instructions(monkeypatch, "avx512_bf16")
     exact, folder = load_model("nano", device="cpu"), tmp_path / "project"
     rough = load_model("nano", device="cpu", precision="bfloat16")
     with Project.create(folder, make_jumping_scene().video, rough.card) as project:
@@ -394,19 +391,19 @@ def test_a_project_is_computed_in_the_precision_it_was(
         other.session(toy)
 
 
-def test_another_precision_that_is_asked_for_makes_everything_again(
+def test_other_precision_computes_everything_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As on a device that does not have the project's own, which is told in one line; then that precision is the project's."""
-    _processor(monkeypatch, "avx512_bf16")
+    """After a device refused the project's precision; the new one is then the project's."""
+    _set_cpu_instructions(monkeypatch, "avx512_bf16")
     scene, folder = make_jumping_scene(), tmp_path / "project"
     rough = load_model("nano", device="cpu", precision="bfloat16")
-    project = Project.create(folder, open_stack(saved(scene, tmp_path)).as_video(), rough.card)
+    project = Project.create(folder, open_stack(save_stack(scene, tmp_path)).as_video(), rough.card)
     with project, project.session(rough) as session:
         session.replay(scene.make_log())
         session.run().finish()
         said, before = session.log, labels(session)
-    _processor(monkeypatch, "avx512_f")
+    _set_cpu_instructions(monkeypatch, "avx512_f")
     for given in (load_model("nano", device="cpu"), None):
         with Project.open(folder) as project, pytest.raises(DeviceError) as told:
             project.session(given, device="cpu")
@@ -435,16 +432,16 @@ def test_another_precision_that_is_asked_for_makes_everything_again(
         np.testing.assert_array_equal(labels(session), after)
 
 
-def test_the_command_line_replays_a_project_in_its_precision_or_another(
+def test_command_line_replays_a_project_in_a_precision(
     scene: Scene,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    _processor(monkeypatch, "avx512_bf16")
+    _set_cpu_instructions(monkeypatch, "avx512_bf16")
     rough = load_model("nano", device="cpu", precision="bfloat16")
     project = Project.create(
-        tmp_path / "project", open_stack(saved(scene, tmp_path)).as_video(), rough.card
+        tmp_path / "project", open_stack(save_stack(scene, tmp_path)).as_video(), rough.card
     )
     with project, project.session(rough) as session:
         session.replay(scene.make_log())
@@ -466,7 +463,7 @@ def test_the_command_line_replays_a_project_in_its_precision_or_another(
     assert main([*call, str(tmp_path / "bfloat16"), "--precision", "bfloat16", "--resume"]) == 0
     assert main([*call, str(tmp_path / "bfloat16"), "--precision", "float32", "--resume"]) == 2
     assert "holds the results of another job" in capsys.readouterr().err
-    _processor(monkeypatch, "avx512_f")
+    _set_cpu_instructions(monkeypatch, "avx512_f")
     assert main([*call, str(tmp_path / "other")]) == 2
     assert capsys.readouterr().err == f"napari-sam2: {_REFUSED}\n"
 
@@ -477,12 +474,12 @@ def scene() -> Scene:
 
 
 @pytest.mark.parametrize(
-    "say", [_corrected, _cancelled, _never_begun], ids=["corrected", "cancelled", "never begun"]
+    "say", [_correct, _cancel, _cancel_at_once], ids=["corrected", "cancelled", "never begun"]
 )
-def test_replayed_by_the_command_line_the_labels_are_identical(
+def test_command_line_replay_gives_identical_labels(
     say: Says, scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    video = open_stack(saved(scene, tmp_path)).as_video()
+    video = open_stack(save_stack(scene, tmp_path)).as_video()
     model = load_model("nano", device="cpu")
     with Project.create(tmp_path / "project", video, model.card) as project:
         session = project.session(model)
@@ -517,13 +514,13 @@ def test_replayed_by_the_command_line_the_labels_are_identical(
         session.close()
 
 
-def test_a_replay_that_is_interrupted_goes_on(scene: Scene, tmp_path: Path) -> None:
+def test_interrupted_replay_continues(scene: Scene, tmp_path: Path) -> None:
     model = load_model("nano", device="cpu")
     with Project.create(
-        tmp_path / "project", open_stack(saved(scene, tmp_path)).as_video(), model.card
+        tmp_path / "project", open_stack(save_stack(scene, tmp_path)).as_video(), model.card
     ) as project:
         session = project.session(model)
-        _cancelled(session, scene)
+        _cancel(session, scene)
         expected = labels(session)
         session.close()
 
@@ -545,10 +542,12 @@ def test_a_replay_that_is_interrupted_goes_on(scene: Scene, tmp_path: Path) -> N
     )
 
 
-def test_a_replay_refuses_another_model_unless_asked_for(
+def test_replay_refuses_another_model_unless_asked_for(
     scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with created(tmp_path, scene) as project:  # made with the toy, which no name leads to
+    with create_project(
+        tmp_path, scene
+    ) as project:  # made with the toy model, which has no name to load it by
         session = project.session(ToyModel())
         session.prompt_many(scene.make_log().prompts)
         session.close()
@@ -564,12 +563,12 @@ def test_a_replay_refuses_another_model_unless_asked_for(
     assert notes == ["another model than the project's own (toy) was asked for"]
 
 
-def test_an_image_that_was_moved_is_given_as_the_input(
+def test_moved_image_is_given_as_the_input(
     scene: Scene, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     model = load_model("nano", device="cpu")
     with Project.create(
-        tmp_path / "project", open_stack(saved(scene, tmp_path)).as_video(), model.card
+        tmp_path / "project", open_stack(save_stack(scene, tmp_path)).as_video(), model.card
     ) as project:
         session = project.session(model)
         session.prompt_many(scene.make_log().prompts)
@@ -593,8 +592,8 @@ def test_an_image_that_was_moved_is_given_as_the_input(
     assert main([*call, str(tmp_path / "moved.tif")]) == 0
 
 
-def test_a_project_without_prompts_has_nothing_to_replay(tmp_path: Path) -> None:
-    created(tmp_path, make_drifting_scene()).close()
+def test_project_without_prompts_is_not_replayed(tmp_path: Path) -> None:
+    create_project(tmp_path, make_drifting_scene()).close()
     with pytest.raises(PlanError, match="nothing to replay"):
         replay_project(tmp_path / "project", tmp_path / "out")
 
@@ -608,10 +607,10 @@ def test_a_project_without_prompts_has_nothing_to_replay(tmp_path: Path) -> None
         ("--prompts {folder}/p.csv", "no INPUT"),
     ],
 )
-def test_calls_that_make_no_sense_get_one_line(
+def test_contradictory_calls_give_one_line(
     call: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    created(tmp_path, make_drifting_scene()).close()
+    create_project(tmp_path, make_drifting_scene()).close()
     words = call.format(project=tmp_path / "project", folder=tmp_path).split()
     assert main(["track", *words, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Sessions as a notebook uses them."""
+"""Sessions as in the README: propagate, labels and tables."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_intensities_of_every_channel_come_from_the_raw_pixels() -> None:
             assert (rows[f"background_c{channel}"] == scene.background[channel]).all()
 
 
-def test_presence_and_score_stand_in_the_table() -> None:
+def test_objects_table_has_presence_and_score() -> None:
     scene = make_drifting_scene()
     with ns.Session(scene.video, ToyModel()) as session:
         session.prompt(scene.make_click(2, 3))
@@ -62,7 +62,7 @@ def test_presence_and_score_stand_in_the_table() -> None:
     assert objects["score"].between(0.5, 1).all()
 
 
-def test_nothing_new_to_carry_is_no_error() -> None:
+def test_propagating_twice_is_not_an_error() -> None:
     scene = make_drifting_scene()
     with ns.Session(scene.video, ToyModel()) as session:
         session.prompt(scene.make_click(1))

@@ -1,4 +1,4 @@
-"""Shelf: what is kept within a budget, and what goes first."""
+"""ByteLimitedCache: what stays within a budget, and what is dropped first."""
 
 from __future__ import annotations
 
@@ -28,7 +28,9 @@ from napari_sam2.core.byte_limited_cache import ByteLimitedCache
         "the last stays",
     ],
 )
-def test_what_is_made(budget: int, asked: str, made: str, kept: int) -> None:
+def test_least_recently_used_values_are_dropped(
+    budget: int, asked: str, made: str, kept: int
+) -> None:
     shelf, calls = ByteLimitedCache[str, str](lambda _: 3, budget), list[str]()
 
     def make(key: str) -> str:
@@ -42,7 +44,7 @@ def test_what_is_made(budget: int, asked: str, made: str, kept: int) -> None:
     assert (shelf.nbytes, len(shelf)) == (kept, kept // 3)
 
 
-def test_a_thing_that_grew_leaves_as_large_as_it_came() -> None:
+def test_size_of_a_value_is_that_at_insertion() -> None:
     shelf = ByteLimitedCache[str, list[int]](len, 3)
     grown = shelf.get_or_make("a", lambda: [1])
     grown += [2, 3, 4]
@@ -51,7 +53,7 @@ def test_a_thing_that_grew_leaves_as_large_as_it_came() -> None:
     assert "a" not in shelf and shelf.nbytes == 3
 
 
-def test_what_two_made_at_once_counts_once() -> None:
+def test_value_made_by_two_threads_counts_once() -> None:
     shelf = ByteLimitedCache[str, str](lambda _: 3, 9)
 
     def make() -> str:
@@ -62,7 +64,7 @@ def test_what_two_made_at_once_counts_once() -> None:
 
 
 @pytest.mark.parametrize(("unwanted", "left"), [("ac", "b"), ("", "abc"), ("abc", "")])
-def test_some_are_dropped(unwanted: Sequence[str], left: str) -> None:
+def test_drop_removes_the_given_keys(unwanted: Sequence[str], left: str) -> None:
     shelf = ByteLimitedCache[str, str](lambda _: 3, 9)
     for key in "abc":
         shelf.get_or_make(key, lambda: "x")

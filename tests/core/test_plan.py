@@ -8,7 +8,7 @@ from napari_sam2.core.errors import PlanError
 from napari_sam2.core.plan import Propagation, PropagationRange, Step
 
 
-def test_rising_frames_first_then_falling_ones_tracks_together() -> None:
+def test_steps_ascend_then_descend_with_tracks_together() -> None:
     plan = Propagation.outward({1: [1], 2: [3]}, length=5)
     assert list(plan.steps()) == [
         Step(2, True, (1,)),
@@ -33,15 +33,16 @@ def test_rising_frames_first_then_falling_ones_tracks_together() -> None:
     ],
     ids=["both", "forward", "backward", "part", "only itself", "beyond"],
 )
-def test_legs(
-    direction: str, frames: tuple[int, int] | None, legs: tuple[PropagationRange, ...]
+def test_ranges_of_outward_propagation(
+    direction: str, frames: tuple[int, int] | None, ranges: tuple[PropagationRange, ...]
 ) -> None:
     assert (
-        Propagation.outward({1: [4]}, length=10, direction=direction, frames=frames).ranges == legs
+        Propagation.outward({1: [4]}, length=10, direction=direction, frames=frames).ranges
+        == ranges
     )  # type: ignore[arg-type]
 
 
-def test_the_start_is_not_walked() -> None:
+def test_start_frame_is_not_in_the_range() -> None:
     assert list(PropagationRange(1, 4, 6).frames) == [5, 6]
     assert list(PropagationRange(1, 4, 2).frames) == [3, 2]
 
@@ -56,6 +57,6 @@ def test_the_start_is_not_walked() -> None:
     ],
     ids=["direction", "empty", "negative", "beyond"],
 )
-def test_plans_that_cannot_be_walked_are_refused(options: dict, said: str) -> None:  # type: ignore[type-arg]
+def test_impossible_plans_are_refused(options: dict, said: str) -> None:  # type: ignore[type-arg]
     with pytest.raises(PlanError, match=said):
         Propagation.outward({1: [4]}, length=10, **options)

@@ -42,12 +42,12 @@ _MASK = np.eye(4, dtype=bool)
         (lambda: Track(2**32), "4294967295"),
     ],
 )
-def test_what_cannot_be_fails_when_it_is_built(make: object, said: str) -> None:
+def test_invalid_values_raise_on_construction(make: object, said: str) -> None:
     with pytest.raises(PromptError, match=said):
         make()  # type: ignore[operator]
 
 
-def test_prompts_are_equal_by_what_they_say_and_cannot_be_changed() -> None:
+def test_prompts_are_immutable_and_equal_by_value() -> None:
     assert PointPrompt(0, 1, [(1, 2)], [1]) == PointPrompt(0, 1, np.array([[1.0, 2.0]]), (True,))
     assert MaskPrompt(0, 1, _MASK) == MaskPrompt(0, 1, _MASK.astype(np.uint8) * 255)
     assert MaskPrompt(0, 1, _MASK) != MaskPrompt(0, 1, ~_MASK)
@@ -60,7 +60,7 @@ def test_prompts_are_equal_by_what_they_say_and_cannot_be_changed() -> None:
     np.testing.assert_array_equal(prompt.mask, _MASK)
 
 
-def test_a_mask_takes_no_more_room_than_its_object() -> None:
+def test_mask_prompt_stores_only_its_bounding_box() -> None:
     mask = np.zeros((2048, 2048), dtype=bool)
     mask[1000:1030, 20:53] = np.random.default_rng(0).random((30, 33)) > 0.5
     prompt = MaskPrompt(0, 1, mask)
@@ -107,11 +107,11 @@ def test_a_mask_takes_no_more_room_than_its_object() -> None:
         "elsewhere",
     ],
 )
-def test_what_is_said_on_a_frame(prompts: list, said: FramePrompts) -> None:  # type: ignore[type-arg]
+def test_prompts_of_a_frame_are_combined(prompts: list, said: FramePrompts) -> None:  # type: ignore[type-arg]
     assert PromptLog(tuple(prompts)).frame_prompts(1, 0) == said
 
 
-def test_a_mask_replaces_what_was_said_before() -> None:
+def test_mask_replaces_earlier_prompts() -> None:
     said = PromptLog((PointPrompt(0, 1, [(1, 1)], [True]), MaskPrompt(0, 1, _MASK))).frame_prompts(
         1, 0
     )
@@ -129,7 +129,7 @@ def test_a_mask_replaces_what_was_said_before() -> None:
     ],
     ids=["a mask", "a click after it", "a click elsewhere", "another track's mask"],
 )
-def test_masks_count_as_drawn_where_they_are_the_last_word(
+def test_drawn_masks_are_those_whose_mask_is_the_last_prompt(
     last: Prompt | None, drawn: list[int]
 ) -> None:
     log = PromptLog((MaskPrompt(0, 1, _MASK),))
@@ -138,7 +138,7 @@ def test_masks_count_as_drawn_where_they_are_the_last_word(
     assert all((mask == _MASK).all() for mask in found.values())
 
 
-def test_log_answers_for_what_was_added_and_not_before() -> None:
+def test_added_entries_do_not_change_the_old_log() -> None:
     log = PromptLog((PointPrompt(2, 1, [(1, 1)], [True]),))
     assert (log.track_ids, log.prompted_frames(1), log.first_frame(1)) == ((1,), (2,), 2)
     longer = log.add(PointPrompt(0, 1, [(1, 1)], [True]), PointPrompt(0, 3, [(1, 1)], [True]))
@@ -150,7 +150,7 @@ def test_log_answers_for_what_was_added_and_not_before() -> None:
     assert log.track_ids == (1,)
 
 
-def test_undo_takes_the_last_prompt_and_what_was_carried_since() -> None:
+def test_undo_removes_the_last_prompt_and_later_propagations() -> None:
     one, two = PointPrompt(0, 1, [(1, 1)], [True]), PointPrompt(3, 1, [(1, 1)], [True])
     walk = Propagation.outward({1: [0]}, length=5)
     log = PromptLog((one, walk, two, walk))
@@ -159,12 +159,12 @@ def test_undo_takes_the_last_prompt_and_what_was_carried_since() -> None:
     assert PromptLog().without_last() == PromptLog()
 
 
-def test_locks_follow_the_last_word() -> None:
+def test_last_lock_entry_counts() -> None:
     log = PromptLog((Lock(2, 1), Lock(3, 1), Lock(3, 1, locked=False)))
     assert (log.is_locked(1, 2), log.is_locked(1, 3), log.is_locked(1, 4)) == (True, False, False)
 
 
-def test_tracks_are_known_by_their_prompts_and_described_once() -> None:
+def test_tracks_come_from_prompts_and_descriptions() -> None:
     log = PromptLog((PointPrompt(4, 7, [(1, 1)], [True]), PointPrompt(0, 7, [(1, 1)], [True])))
     assert log.track_ids == (7,)
     assert log.first_frame(7) == 4
@@ -175,7 +175,7 @@ def test_tracks_are_known_by_their_prompts_and_described_once() -> None:
         log.first_frame(2)
 
 
-def test_a_removed_track_is_gone_until_the_removal_is_undone() -> None:
+def test_removed_track_returns_after_undo() -> None:
     log = PromptLog(
         (PointPrompt(0, 1, [(1, 1)], [True]), PointPrompt(0, 2, [(1, 1)], [True]), Removal(1))
     )

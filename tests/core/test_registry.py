@@ -1,4 +1,4 @@
-"""Registries never fall back."""
+"""Registries have no fallback; errors are one tree."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_sam2.core.errors import PlanError, Sam2Error
 from napari_sam2.core.registry import Registry
 
 
-def test_an_unknown_name_lists_the_known_ones() -> None:
+def test_unknown_name_lists_the_known_ones() -> None:
     registry: Registry[int] = Registry("numbers", PlanError)
     registry.register("one", lambda: 1)
     assert registry.get("one")() == 1
@@ -43,7 +43,7 @@ def test_entry_points_of_the_former_group_are_read(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("name", [name for name in dir(errors) if name.endswith("Error")])
-def test_every_error_is_ours_and_the_builtin_it_refines(name: str) -> None:
+def test_every_error_is_a_sam2_error_and_a_builtin(name: str) -> None:
     kind = getattr(errors, name)
     assert issubclass(kind, Sam2Error)
     assert str(kind("text", frame=3, track=2)) == "track 2, frame 3: text"

@@ -13,7 +13,7 @@ from napari_sam2.core.stack import Spacing, Stack, Video
 _RNG = np.random.default_rng(0)
 
 
-def _stack(axes: str, shape: tuple[int, ...], **kwargs: object) -> Stack:
+def _make_stack(axes: str, shape: tuple[int, ...], **kwargs: object) -> Stack:
     return Stack(_RNG.integers(0, 4096, shape, dtype=np.uint16), axes, **kwargs)
 
 
@@ -31,17 +31,17 @@ def _stack(axes: str, shape: tuple[int, ...], **kwargs: object) -> Stack:
 )
 def test_axes_that_do_not_fit_are_refused(axes: str, shape: tuple[int, ...], said: str) -> None:
     with pytest.raises(AxesError, match=said):
-        _stack(axes, shape)
+        _make_stack(axes, shape)
 
 
 @pytest.mark.parametrize("dtype", [complex, "U3", object], ids=str)
-def test_pixels_that_are_no_numbers_are_refused(dtype: object) -> None:
+def test_pixels_that_are_not_numbers_are_refused(dtype: object) -> None:
     with pytest.raises(AxesError, match="expected integers or floats"):
         Stack(np.zeros((4, 4), dtype=dtype), "yx")
 
 
 @pytest.mark.parametrize("value", [0, -1.0, float("nan"), float("inf")])
-def test_a_spacing_that_is_no_length_is_refused(value: float) -> None:
+def test_invalid_spacing_is_refused(value: float) -> None:
     with pytest.raises(SpacingError, match="x_um"):
         Spacing(x_um=value)
 
@@ -54,9 +54,9 @@ def test_areas_and_volumes_need_every_spacing() -> None:
 
 
 def test_channel_names_must_fit() -> None:
-    assert _stack("cyx", (2, 4, 4)).channels == ("c0", "c1")
+    assert _make_stack("cyx", (2, 4, 4)).channels == ("c0", "c1")
     with pytest.raises(AxesError, match="3 channel names"):
-        _stack("cyx", (2, 4, 4), channels=("a", "b", "c"))
+        _make_stack("cyx", (2, 4, 4), channels=("a", "b", "c"))
 
 
 @pytest.mark.parametrize(
@@ -71,10 +71,10 @@ def test_channel_names_must_fit() -> None:
         ("cyx", (2, 8, 9), None, "t", 1),
     ],
 )
-def test_a_video_walks_one_axis(
+def test_video_frames_are_along_one_axis(
     axes: str, shape: tuple[int, ...], along: str | None, chosen: str, length: int
 ) -> None:
-    video = _stack(axes, shape).as_video(along)
+    video = _make_stack(axes, shape).as_video(along)
     assert (video.along, len(video), video.shape) == (chosen, length, (length, 8, 9))
 
 
@@ -90,15 +90,15 @@ def test_a_video_walks_one_axis(
     ],
     ids=["both", "axis", "channel", "negative", "index", "walked"],
 )
-def test_a_video_that_is_not_there_is_refused(
+def test_missing_axis_channel_or_index_is_refused(
     along: str | None, options: dict[str, int], said: str
 ) -> None:
     with pytest.raises(AxesError, match=said):
-        _stack("tczyx", (3, 2, 5, 8, 9)).as_video(along, **options)
+        _make_stack("tczyx", (3, 2, 5, 8, 9)).as_video(along, **options)
 
 
-def test_planes_come_from_where_they_should() -> None:
-    stack = _stack("tczyx", (3, 2, 5, 8, 9))
+def test_planes_are_read_at_the_right_indices() -> None:
+    stack = _make_stack("tczyx", (3, 2, 5, 8, 9))
     video = stack.as_video("z", channel=1, t=2)
     np.testing.assert_array_equal(video.read_raw_plane(4), stack.data[2, 1, 4])
     np.testing.assert_array_equal(video.read_raw_plane(4, channel=0), stack.data[2, 0, 4])
@@ -107,7 +107,7 @@ def test_planes_come_from_where_they_should() -> None:
         video.read_raw_plane(5)
 
 
-def test_twelve_bits_stay_apart() -> None:
+def test_twelve_bit_values_stay_distinct() -> None:
     data = np.zeros((2, 64, 64), dtype=np.uint16)
     data[:, :32] = np.linspace(0, 4095, 64, dtype=np.uint16)
     data[0, 40, 40], data[0, 50, 50] = 3000, 3001
@@ -116,21 +116,21 @@ def test_twelve_bits_stay_apart() -> None:
     assert frame.pixels[50, 50] - frame.pixels[40, 40] == pytest.approx(1 / 4095, rel=0.1)
 
 
-def test_one_contrast_for_all_frames_so_that_a_dim_frame_stays_dim() -> None:
+def test_one_contrast_for_all_frames_keeps_dim_frames_dim() -> None:
     data = np.stack([np.linspace(0, top, 64 * 64).reshape(64, 64) for top in (100, 1000)])
     video = Stack(data, "tyx").as_video()
     assert video.read_frame(0).pixels.max() == pytest.approx(0.1, abs=0.01)
     assert video.read_frame(1).pixels.max() == 1.0
 
 
-def test_sparse_objects_still_give_a_contrast() -> None:
+def test_sparse_objects_give_a_contrast() -> None:
     data = np.zeros((1, 100, 100), dtype=np.uint16)
     data[0, 5, 5] = 300
     assert Stack(data, "tyx").as_video().contrast == Contrast(0, 300)
 
 
-def _noisy(discs: dict[int, int], radius: int = 6, hot: int = 0) -> Stack:
-    """Noise of 500 ± 10 with discs of these greys, so many of each, and hot pixels of 60,000."""
+def _make_noisy_stack(discs: dict[int, int], radius: int = 6, hot: int = 0) -> Stack:
+    """Noise of 500 ± 10 with discs (number by grey value) and hot pixels of 60,000."""
     rng = np.random.default_rng(0)
     data = rng.normal(500, 10, (3, 512, 512))
     rows, columns = np.indices(data.shape[1:])
@@ -144,13 +144,13 @@ def _noisy(discs: dict[int, int], radius: int = 6, hot: int = 0) -> Stack:
 @pytest.mark.parametrize(
     ("stack", "low", "high"),
     [
-        (_noisy({4000: 2}), (465, 475), (4000, 4000)),
-        (_noisy({100: 2}), (100, 100), (525, 535)),
-        (_noisy({4000: 1, 100: 1}), (100, 100), (4000, 4000)),
-        (_noisy({}), (465, 475), (525, 535)),
-        (_noisy({}, hot=100), (465, 475), (525, 535)),
-        (_noisy({555: 2}), (465, 475), (525, 560)),
-        (_noisy({900: 40, 9000: 2}), (465, 475), (900, 900)),
+        (_make_noisy_stack({4000: 2}), (465, 475), (4000, 4000)),
+        (_make_noisy_stack({100: 2}), (100, 100), (525, 535)),
+        (_make_noisy_stack({4000: 1, 100: 1}), (100, 100), (4000, 4000)),
+        (_make_noisy_stack({}), (465, 475), (525, 535)),
+        (_make_noisy_stack({}, hot=100), (465, 475), (525, 535)),
+        (_make_noisy_stack({555: 2}), (465, 475), (525, 560)),
+        (_make_noisy_stack({900: 40, 9000: 2}), (465, 475), (900, 900)),
     ],
     ids=[
         "bright",
@@ -162,10 +162,10 @@ def _noisy(discs: dict[int, int], radius: int = 6, hot: int = 0) -> Stack:
         "two far brighter than many",
     ],
 )
-def test_objects_on_less_than_a_thousandth_of_the_pixels_are_in_the_contrast(
+def test_contrast_includes_very_sparse_objects(
     stack: Stack, low: tuple[float, float], high: tuple[float, float]
 ) -> None:
-    """Where percentiles would draw out the noise alone; single pixels and single cells that are far brighter change nothing."""
+    """Percentiles would show only noise here; hot pixels and one very bright cell do not count."""
     contrast = stack.as_video().contrast
     assert low[0] <= contrast.low <= low[1]
     assert high[0] <= contrast.high <= high[1]
@@ -184,7 +184,7 @@ def test_images_without_contrast_are_refused(data: np.ndarray, said: str) -> Non
         Stack(data, "tyx").as_video()
 
 
-def test_a_colour_image_is_seen_by_its_luminance() -> None:
+def test_colour_image_is_read_as_luminance() -> None:
     stack = Stack(
         _RNG.integers(0, 255, (3, 8, 8), dtype=np.uint8),
         "cyx",
@@ -198,7 +198,7 @@ def test_a_colour_image_is_seen_by_its_luminance() -> None:
     assert "luminance" in video.description
 
 
-def test_a_lazy_stack_is_read_frame_by_frame() -> None:
+def test_lazy_stack_is_read_frame_by_frame() -> None:
     read = []
 
     def block(block_info: dict) -> np.ndarray:  # type: ignore[type-arg]

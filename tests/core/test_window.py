@@ -1,4 +1,4 @@
-"""Window: where pixels and model coordinates meet.
+"""Window: conversion between pixels and model coordinates.
 
 Truth from torch's interpolation and from exact pictures.
 """
@@ -16,20 +16,20 @@ _SHAPES = [(40, 60), (61, 33), (128, 128), (300, 500)]
 
 @pytest.mark.parametrize("keep_aspect", [False, True], ids=["stretched", "padded"])
 @pytest.mark.parametrize("shape", _SHAPES, ids=str)
-def test_there_and_back(shape: tuple[int, int], keep_aspect: bool) -> None:
+def test_conversion_round_trip(shape: tuple[int, int], keep_aspect: bool) -> None:
     window = Window.full_frame(shape, 96, keep_aspect=keep_aspect)
     points = np.random.default_rng(0).uniform(0, min(shape), (50, 2))
     np.testing.assert_allclose(window.to_frame(window.to_model(points)), points, atol=1e-9)
 
 
-def test_pixel_centres_meet_pixel_centres() -> None:
+def test_pixel_centres_map_to_pixel_centres() -> None:
     doubled = Window.full_frame((10, 20), 20)
     np.testing.assert_allclose(doubled.to_model(np.array([0.0, 0.0])), [0.5, 0.0])
     np.testing.assert_allclose(doubled.to_model(np.array([9.0, 19.0])), [18.5, 19.0])
 
 
 @pytest.mark.parametrize("shape", _SHAPES, ids=str)
-def test_cropping_a_stretched_frame_is_torch_bilinear_with_antialias(
+def test_crop_equals_torch_bilinear_with_antialias(
     shape: tuple[int, int],
 ) -> None:
     torch = pytest.importorskip("torch")
@@ -42,25 +42,25 @@ def test_cropping_a_stretched_frame_is_torch_bilinear_with_antialias(
         align_corners=False,
     )[0, 0].numpy()
     got = Window.full_frame(shape, 96).crop(plane)
-    margin = 4  # torch cuts its filter off at the edge, we repeat the edge
+    margin = 4  # torch cuts its filter at the edge, we repeat the edge
     np.testing.assert_allclose(
         got[margin:-margin, margin:-margin], expected[margin:-margin, margin:-margin], atol=1e-5
     )
 
 
-def test_a_frame_of_the_right_size_is_not_touched() -> None:
+def test_frame_of_the_input_size_is_unchanged() -> None:
     plane = np.random.default_rng(0).random((32, 32)).astype(np.float32)
     np.testing.assert_array_equal(Window.full_frame((32, 32), 32).crop(plane), plane)
 
 
-def test_beyond_the_frame_the_edge_is_repeated() -> None:
+def test_edge_is_repeated_beyond_the_frame() -> None:
     plane = np.tile(np.arange(8, dtype=np.float32), (4, 1))
     padded = Window.full_frame((4, 8), 8, keep_aspect=True).crop(plane)
     np.testing.assert_allclose(padded, np.tile(np.arange(8), (8, 1)))
 
 
 @pytest.mark.parametrize("keep_aspect", [False, True], ids=["stretched", "padded"])
-def test_an_object_keeps_its_place(keep_aspect: bool) -> None:
+def test_object_keeps_its_position(keep_aspect: bool) -> None:
     plane = np.zeros((100, 60), dtype=np.float32)
     plane[20:40, 30:50] = 1
     window = Window.full_frame(plane.shape, 128, keep_aspect=keep_aspect)
@@ -70,7 +70,7 @@ def test_an_object_keeps_its_place(keep_aspect: bool) -> None:
     assert (back != (plane > 0)).sum() <= 40  # half a pixel along the border at most
 
 
-def test_an_empty_grid_reaches_nowhere() -> None:
+def test_empty_grid_has_an_empty_region() -> None:
     assert Window.full_frame((50, 50), 64).find_positive_region(
         np.full((16, 16), -1.0), (50, 50)
     ) == (
@@ -82,6 +82,6 @@ def test_an_empty_grid_reaches_nowhere() -> None:
 @pytest.mark.parametrize(
     ("longest", "size"), [(50, 128), (128, 128), (129, 256), (256, 256), (2000, 256)]
 )
-def test_the_smallest_input_that_does_not_shrink_the_frame(longest: int, size: int) -> None:
+def test_frame_window_uses_the_smallest_sufficient_input(longest: int, size: int) -> None:
     card = ModelCard("some", input_sizes=(128, 256))
     assert card.frame_window((longest, 10)).size == size

@@ -1,4 +1,4 @@
-"""Memory policies: SAM 2's own against its rule written out by hand."""
+"""Memory policies: SAM 2's rule against selections written by hand."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from napari_sam2.testing.contracts import PolicyContract
 
 
 class TestSam2Policy(PolicyContract):
-    """The contract every policy keeps."""
+    """The contract of every policy, for the default policy."""
 
     def make_policy(self) -> Sam2Policy:
         return Sam2Policy()
 
 
 class TestLimitedSam2Policy(PolicyContract):
-    """With fewer conditioning frames shown."""
+    """With a limit on conditioning frames."""
 
     def make_policy(self) -> Sam2Policy:
         return Sam2Policy(max_conditioning=2)
@@ -56,20 +56,18 @@ class TestStridedPolicy(PolicyContract):
         return StridedPolicy()
 
 
-def _memory(frame: int, *, conditioning: bool = False) -> Memory:
+def _make_memory(frame: int, *, conditioning: bool = False) -> Memory:
     return Memory(frame, conditioning, np.zeros(4, np.float32), features=(np.zeros(2),))
 
 
-def test_the_nearest_conditioning_frames_are_shown_where_limited_and_the_others_count_as_tracked() -> (
-    None
-):
-    memories = [_memory(frame, conditioning=frame in (0, 7, 20)) for frame in (0, 7, 8, 9, 20)]
+def test_limit_selects_the_nearest_conditioning_frames() -> None:
+    memories = [_make_memory(frame, conditioning=frame in (0, 7, 20)) for frame in (0, 7, 8, 9, 20)]
     recalls = Sam2Policy(max_conditioning=1).select(memories, Step(10, True, (1,)))
     assert {recall.memory.frame: recall.slot for recall in recalls} == {7: 0, 8: 2, 9: 1, 0: None}
 
 
-def test_walking_back_looks_at_later_frames() -> None:
-    memories = [_memory(0, conditioning=True), *(_memory(frame) for frame in range(1, 9))]
+def test_backward_propagation_selects_later_frames() -> None:
+    memories = [_make_memory(0, conditioning=True), *(_make_memory(frame) for frame in range(1, 9))]
     recalls = Sam2Policy().select(memories, Step(2, False, (1,)))
     assert {recall.memory.frame: (recall.slot, recall.age) for recall in recalls} == {
         0: (0, None),
@@ -82,7 +80,7 @@ def test_walking_back_looks_at_later_frames() -> None:
     }
 
 
-def test_an_unknown_policy_lists_the_known_ones() -> None:
+def test_unknown_policy_lists_the_known_ones() -> None:
     with pytest.raises(PlanError, match="sam2"):
         POLICIES.get("samurai")
 
@@ -122,15 +120,15 @@ _STEADY = {frame: ObjectPosition(10.0 + 3 * frame, 50.0, 8.0) for frame in range
         ),
     ],
 )
-def test_a_gate_shows_what_it_trusts(
+def test_gated_policy_selects_trusted_memories(
     policy: MemoryPolicy,
     changed: dict[int, float | ObjectPosition],
     expected: dict[int, int | None],
 ) -> None:
-    memories = [_memory(0, conditioning=True)]
+    memories = [_make_memory(0, conditioning=True)]
     for frame, place in _STEADY.items():
         new = changed.get(frame)
-        memory = replace(_memory(frame), iou=0.9, position=place)
+        memory = replace(_make_memory(frame), iou=0.9, position=place)
         memories.append(
             replace(memory, position=new)
             if isinstance(new, ObjectPosition)

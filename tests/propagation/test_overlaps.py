@@ -1,4 +1,4 @@
-"""Overlap: label planes from logits."""
+"""Overlaps: label planes from logits."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_sam2.core.window import Window
 from napari_sam2.propagation.overlaps import compose_label_plane
 
 
-def _segment(
+def _make_segment(
     track: int,
     logits: np.ndarray,
     shape: tuple[int, int],
@@ -23,10 +23,10 @@ def _segment(
     return Segment(track, 0, window, logits.astype(np.float32), 0.9, score, np.zeros(1, np.float32))
 
 
-def test_the_strongest_logit_wins_each_pixel_whatever_the_order() -> None:
+def test_strongest_logit_wins_each_pixel_in_any_order() -> None:
     weak, strong = np.full((8, 8), -5.0), np.full((8, 8), -5.0)
     weak[:, :5], strong[:, 3:] = 2, 4
-    segments = [_segment(1, weak, (8, 8)), _segment(2, strong, (8, 8))]
+    segments = [_make_segment(1, weak, (8, 8)), _make_segment(2, strong, (8, 8))]
     plane = compose_label_plane(segments, (8, 8))
     np.testing.assert_array_equal(plane, compose_label_plane(segments[::-1], (8, 8)))
     np.testing.assert_array_equal(
@@ -34,38 +34,41 @@ def test_the_strongest_logit_wins_each_pixel_whatever_the_order() -> None:
     )
 
 
-def test_a_tie_goes_to_the_lower_id() -> None:
+def test_tie_goes_to_the_lower_id() -> None:
     same = np.full((4, 4), 3.0)
     assert (
-        compose_label_plane([_segment(9, same, (4, 4)), _segment(2, same, (4, 4))], (4, 4)) == 2
+        compose_label_plane(
+            [_make_segment(9, same, (4, 4)), _make_segment(2, same, (4, 4))], (4, 4)
+        )
+        == 2
     ).all()
 
 
 def test_absent_objects_write_nothing() -> None:
-    absent = _segment(1, np.full((4, 4), ABSENT_LOGIT), (16, 16), score=-1)
-    denied = _segment(2, np.full((4, 4), 5.0), (16, 16), score=-1)
+    absent = _make_segment(1, np.full((4, 4), ABSENT_LOGIT), (16, 16), score=-1)
+    denied = _make_segment(2, np.full((4, 4), 5.0), (16, 16), score=-1)
     assert not compose_label_plane([absent, denied], (16, 16)).any()
 
 
 @pytest.mark.parametrize(
     ("track", "dtype"), [(65535, np.uint16), (65536, np.uint32)], ids=["uint16", "uint32"]
 )
-def test_the_type_holds_the_largest_id(track: int, dtype: type) -> None:
-    plane = compose_label_plane([_segment(track, np.full((4, 4), 1.0), (4, 4))], (4, 4))
+def test_dtype_holds_the_largest_id(track: int, dtype: type) -> None:
+    plane = compose_label_plane([_make_segment(track, np.full((4, 4), 1.0), (4, 4))], (4, 4))
     assert plane.dtype == dtype
     assert (plane == track).all()
 
 
 @pytest.mark.parametrize("keep_aspect", [False, True], ids=["stretched", "padded"])
 @pytest.mark.parametrize("shape", [(60, 100), (100, 60), (333, 200)], ids=str)
-def test_only_computing_where_logits_are_is_computing_everywhere(
+def test_cropped_resampling_equals_full_resampling(
     shape: tuple[int, int], keep_aspect: bool
 ) -> None:
-    """The crop around an object must not change a pixel, against torch's bilinear interpolation of the whole grid."""
+    """The crop around an object gives the same pixels as torch's bilinear interpolation."""
     torch = pytest.importorskip("torch")
     rng = np.random.default_rng(1)
     grid = rng.normal(-4, 3, (32, 32)).astype(np.float32)
-    plane = compose_label_plane([_segment(1, grid, shape, keep_aspect=keep_aspect)], shape)
+    plane = compose_label_plane([_make_segment(1, grid, shape, keep_aspect=keep_aspect)], shape)
     side = (max(shape), max(shape)) if keep_aspect else shape
     whole = torch.nn.functional.interpolate(
         torch.from_numpy(grid)[None, None], size=side, mode="bilinear", align_corners=False
@@ -76,14 +79,14 @@ def test_only_computing_where_logits_are_is_computing_everywhere(
     assert not differs[np.abs(expected) > 1e-4].any()
 
 
-def test_a_mask_that_was_drawn_comes_out_as_it_was_drawn() -> None:
+def test_drawn_mask_keeps_its_pixels() -> None:
     drawn = np.zeros((32, 32), dtype=bool)
     drawn[3:9, 5] = drawn[3, 5:12] = True  # thinner than a cell of the grid
-    coarse = _segment(1, np.full((4, 4), -2.0), (32, 32))
+    coarse = _make_segment(1, np.full((4, 4), -2.0), (32, 32))
     stronger = np.full((4, 4), -20.0)
     stronger[0, 0] = 20
     plane = compose_label_plane(
-        [coarse, _segment(2, stronger, (32, 32))], (32, 32), drawn_masks={1: drawn}
+        [coarse, _make_segment(2, stronger, (32, 32))], (32, 32), drawn_masks={1: drawn}
     )
     np.testing.assert_array_equal(plane == 1, drawn & (plane != 2))
     assert (plane == 2).any()

@@ -1,4 +1,4 @@
-"""Review: what is found suspicious on scenes whose truth is known, and in which order a person goes through it."""
+"""Review: the flags of scenes whose truth is known, and navigation between them."""
 
 from __future__ import annotations
 
@@ -36,10 +36,10 @@ from tests.propagation.conftest import Start
 Key = tuple[int, int]
 
 
-def walked(
+def make_records(
     labels: np.ndarray, *, start: int = 0, scores: Mapping[Key, float] | None = None
 ) -> dict[Key, SegmentRecord]:
-    """Traces of tracks that were prompted on `start` (or where they first appear) and walked both ways; gone means absent."""
+    """Records of tracks prompted on `start` (or their first frame) and propagated both ways."""
     traces = {}
     for track in (int(each) for each in np.unique(labels) if each):
         shown = (labels == track).any(axis=(1, 2))
@@ -59,7 +59,7 @@ def walked(
     return traces
 
 
-def found(
+def find_flags(
     labels: np.ndarray, traces: Mapping[Key, SegmentRecord], **limits: float
 ) -> list[tuple[int, int, Reason]]:
     seen = {frame: compute_extents(plane) for frame, plane in enumerate(labels)}
@@ -69,8 +69,8 @@ def found(
     ]
 
 
-def sized(*radii: float) -> np.ndarray:
-    """(frames, 64, 64) labels of one disc in the middle, of these radii; 0 is none."""
+def make_disc_labels(*radii: float) -> np.ndarray:
+    """(frames, 64, 64) labels of one centred disc of these radii; 0 is no disc."""
     planes = [
         draw_discs([Disc(np.array([[32.0, 32.0 if radius else np.nan]]), radius)], (64, 64))[0]
         for radius in radii
@@ -79,28 +79,28 @@ def sized(*radii: float) -> np.ndarray:
 
 
 AREAS = {
-    "steady": (sized(10, 10, 10, 10), []),
-    "a jump up that stays": (sized(8, 8, 12, 12, 12), [(1, 2, Reason.AREA)]),
-    "a jump down that stays": (sized(12, 12, 8, 8, 8), [(1, 2, Reason.AREA)]),
-    "one wrong frame is one place": (sized(8, 8, 14, 8, 8), [(1, 2, Reason.AREA)]),
-    "steady growth": (sized(8, 9.6, 11.5, 13.8, 16.6, 19.9, 23.9), []),
-    "too small to tell": (sized(2, 2, 2.9, 2, 2), []),
-    "ends small, as in z": (sized(14, 13, 11, 8, 5, 0, 0), []),
-    "lost while large": (sized(12, 12, 12, 0, 0), [(1, 3, Reason.LOST)]),
-    "lost, found and lost again": (
-        sized(9, 9, 0, 9, 9, 0),
+    "steady": (make_disc_labels(10, 10, 10, 10), []),
+    "a jump up that stays": (make_disc_labels(8, 8, 12, 12, 12), [(1, 2, Reason.AREA)]),
+    "a jump down that stays": (make_disc_labels(12, 12, 8, 8, 8), [(1, 2, Reason.AREA)]),
+    "one wrong frame is one place": (make_disc_labels(8, 8, 14, 8, 8), [(1, 2, Reason.AREA)]),
+    "steady growth": (make_disc_labels(8, 9.6, 11.5, 13.8, 16.6, 19.9, 23.9), []),
+    "too small to tell": (make_disc_labels(2, 2, 2.9, 2, 2), []),
+    "ends small, as in z": (make_disc_labels(14, 13, 11, 8, 5, 0, 0), []),
+    "lost while large": (make_disc_labels(12, 12, 12, 0, 0), [(1, 3, Reason.LOST)]),
+    "lost, find_flags and lost again": (
+        make_disc_labels(9, 9, 0, 9, 9, 0),
         [(1, 2, Reason.LOST), (1, 5, Reason.LOST)],
     ),
 }
 
 
 @pytest.mark.parametrize(("labels", "expected"), AREAS.values(), ids=AREAS)
-def test_areas(labels: np.ndarray, expected: list[tuple[int, int, Reason]]) -> None:
-    assert found(labels, walked(labels)) == expected
+def test_area_flags(labels: np.ndarray, expected: list[tuple[int, int, Reason]]) -> None:
+    assert find_flags(labels, make_records(labels)) == expected
 
 
 @pytest.mark.parametrize(("labels", "expected"), AREAS.values(), ids=AREAS)
-def test_a_walk_back_finds_the_same_mirrored(
+def test_backward_propagation_gives_mirrored_flags(
     labels: np.ndarray, expected: list[tuple[int, int, Reason]]
 ) -> None:
     back, last = labels[::-1], len(labels) - 1
@@ -108,7 +108,7 @@ def test_a_walk_back_finds_the_same_mirrored(
         ((track, last - frame, reason) for track, frame, reason in expected),
         key=lambda each: each[1],
     )
-    assert found(back, walked(back, start=last)) == mirrored
+    assert find_flags(back, make_records(back, start=last)) == mirrored
 
 
 SCORES = {
@@ -120,60 +120,63 @@ SCORES = {
 
 
 @pytest.mark.parametrize(("scores", "expected"), SCORES.values(), ids=SCORES)
-def test_scores(scores: list[float], expected: list[tuple[int, int, Reason]]) -> None:
-    labels = sized(*(10 for _ in scores))
+def test_score_flags(scores: list[float], expected: list[tuple[int, int, Reason]]) -> None:
+    labels = make_disc_labels(*(10 for _ in scores))
     assert (
-        found(
-            labels, walked(labels, scores={(1, frame): score for frame, score in enumerate(scores)})
+        find_flags(
+            labels,
+            make_records(labels, scores={(1, frame): score for frame, score in enumerate(scores)}),
         )
         == expected
     )
 
 
-def test_only_the_first_uncertain_frame_in_a_row_is_a_place() -> None:
-    labels = sized(10, 10, 10, 10, 10)
-    traces = walked(labels)
+def test_only_the_first_of_consecutive_uncertain_frames_is_flagged() -> None:
+    labels = make_disc_labels(10, 10, 10, 10, 10)
+    traces = make_records(labels)
     for frame in (2, 3):
         traces[1, frame] = replace(traces[1, frame], presence=Presence.UNCERTAIN, iou=0.4)
-    assert found(labels, traces) == [(1, 2, Reason.UNCERTAIN)]
+    assert find_flags(labels, traces) == [(1, 2, Reason.UNCERTAIN)]
 
 
-def test_contact_is_found_once_where_it_begins() -> None:
+def test_contact_is_flagged_once_at_its_start() -> None:
     scene = make_touching_scene()
     truth = [
         frame for frame, plane in enumerate(scene.labels) if 2 in compute_extents(plane)[1].contacts
     ]
     assert truth, "the discs of this scene meet"
-    assert found(scene.labels, walked(scene.labels), contact_share=0.01) == [
+    assert find_flags(scene.labels, make_records(scene.labels), contact_share=0.01) == [
         (1, truth[0], Reason.TOUCHING)
     ]
 
 
-def test_touching_is_about_the_one_nobody_looked_at() -> None:
+def test_touching_flags_the_unprompted_track() -> None:
     scene = make_touching_scene()
-    traces = walked(scene.labels)
-    frame = next(frame for _, frame, _ in found(scene.labels, traces, contact_share=0.01))
+    traces = make_records(scene.labels)
+    frame = next(frame for _, frame, _ in find_flags(scene.labels, traces, contact_share=0.01))
     traces[1, frame] = replace(traces[1, frame], presence=Presence.LOCKED)
-    assert found(scene.labels, traces, contact_share=0.01)[0] == (2, frame, Reason.TOUCHING)
+    assert find_flags(scene.labels, traces, contact_share=0.01)[0] == (2, frame, Reason.TOUCHING)
     traces[2, frame] = replace(traces[2, frame], presence=Presence.LOCKED)
     assert (frame, Reason.TOUCHING) not in [
-        each[1:] for each in found(scene.labels, traces, contact_share=0.01)
+        each[1:] for each in find_flags(scene.labels, traces, contact_share=0.01)
     ]
 
 
 @pytest.mark.parametrize("presence", [Presence.LOCKED, Presence.PROMPTED])
-def test_what_a_person_said_is_not_suspicious(presence: Presence) -> None:
-    labels = sized(8, 8, 14, 14)
-    traces = walked(labels)
+def test_conditioning_frames_are_not_flagged(presence: Presence) -> None:
+    labels = make_disc_labels(8, 8, 14, 14)
+    traces = make_records(labels)
     traces[1, 2] = replace(traces[1, 2], presence=presence)
-    assert found(labels, traces) == []
+    assert find_flags(labels, traces) == []
 
 
-def test_leaving_the_image_is_seen_at_the_edge_and_weighs_less_when_gone() -> None:
+def test_leaving_the_image_is_less_severe() -> None:
     scene = make_returning_scene(frames=16)
     reasons = {
         reason
-        for track, _, reason in found(scene.labels, walked(scene.labels), lost_share=0.01)
+        for track, _, reason in find_flags(
+            scene.labels, make_records(scene.labels), lost_share=0.01
+        )
         if track == 1
     }
     assert reasons >= {Reason.BORDER, Reason.LOST}
@@ -181,33 +184,33 @@ def test_leaving_the_image_is_seen_at_the_edge_and_weighs_less_when_gone() -> No
     lost = [
         each
         for each in find_review_flags(
-            walked(scene.labels), seen, thresholds=Thresholds(lost_share=0.01)
+            make_records(scene.labels), seen, thresholds=Thresholds(lost_share=0.01)
         )
         if each.reason is Reason.LOST
     ]
     assert all(each.severity <= 0.5 and "border" in each.detail for each in lost)
 
 
-def test_an_object_hidden_by_another_is_lost() -> None:
-    labels = sized(10, 10, 10)
-    traces = walked(labels)
+def test_object_hidden_by_another_is_lost() -> None:
+    labels = make_disc_labels(10, 10, 10)
+    traces = make_records(labels)
     hidden = labels.copy()
     hidden[2] = 0
-    assert found(hidden, traces) == [(1, 2, Reason.LOST)]
+    assert find_flags(hidden, traces) == [(1, 2, Reason.LOST)]
 
 
-def test_a_mother_that_divides_is_lost_where_it_divides() -> None:
+def test_dividing_parent_is_lost_at_its_division() -> None:
     scene = make_dividing_scene(division_frame=4)
-    assert (1, 4, Reason.LOST) in found(scene.labels, walked(scene.labels))
+    assert (1, 4, Reason.LOST) in find_flags(scene.labels, make_records(scene.labels))
 
 
 @pytest.mark.parametrize("scene", [make_drifting_scene(), make_ellipsoid_scene()], ids=str)
-def test_scenes_in_which_nothing_happens_have_no_place_to_look_at(scene: Scene) -> None:
-    places = found(scene.labels, walked(scene.labels, start=len(scene.labels) // 2))
+def test_uneventful_scenes_have_no_flags(scene: Scene) -> None:
+    places = find_flags(scene.labels, make_records(scene.labels, start=len(scene.labels) // 2))
     assert [place for place in places if place[2] is not Reason.BORDER] == []
 
 
-def test_extents_are_those_of_a_hand_count() -> None:
+def test_extents_equal_a_hand_count() -> None:
     plane = np.zeros((5, 6), dtype=np.uint32)
     plane[1:3, 1:3] = 7  # 2 × 2
     plane[1:4, 3] = 4_000_000_000  # 3 × 1, right of it
@@ -220,7 +223,7 @@ def test_extents_are_those_of_a_hand_count() -> None:
     assert compute_extents(np.zeros((3, 3), dtype=np.uint16)) == {}
 
 
-def test_a_session_is_reviewed_from_what_it_holds(open_session: Start) -> None:
+def test_review_of_a_session(open_session: Start) -> None:
     scene = make_dividing_scene(division_frame=4)
     session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
@@ -236,7 +239,7 @@ def test_a_session_is_reviewed_from_what_it_holds(open_session: Start) -> None:
     )
 
 
-def test_a_review_is_walked_from_place_to_place() -> None:
+def test_navigation_between_flags() -> None:
     a, b, c, d = (
         ReviewFlag(3, 1, Reason.LOST, 0.9),
         ReviewFlag(1, 4, Reason.AREA, 0.8),
@@ -262,7 +265,7 @@ def test_a_review_is_walked_from_place_to_place() -> None:
     )
 
 
-def test_hundreds_of_objects_on_a_large_plane_are_quick_to_look_at() -> None:
+def test_extents_of_hundreds_of_objects_are_quick() -> None:
     rng = np.random.default_rng(0)
     plane = np.kron(
         rng.permutation(np.arange(400)).reshape(20, 20), np.ones((50, 50), dtype=np.uint16)

@@ -1,4 +1,4 @@
-"""The rules of SAM 2 that the engine keeps (docs/architecture.md, "Rules of SAM 2"), each a named test."""
+"""The rules of SAM 2 that propagation keeps (docs/architecture.md), each a named test."""
 
 from __future__ import annotations
 
@@ -21,38 +21,38 @@ from napari_sam2.testing.toy import ModelCall, ToyModel
 from tests.propagation.conftest import Start, labels
 
 
-def _asked(model: ToyModel, frame: int) -> list[ModelCall]:
+def _find_calls(model: ToyModel, frame: int) -> list[ModelCall]:
     return [call for call in model.calls if call.kind == "segment" and call.frame == frame]
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=str)
-def test_one_click_per_object_gives_the_whole_truth(scene: Scene, open_session: Start) -> None:
+def test_one_click_per_object_gives_the_true_labels(scene: Scene, open_session: Start) -> None:
     session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     np.testing.assert_array_equal(labels(session), scene.labels)
 
 
-def test_rule_1_a_fresh_frame_is_answered_without_memory(open_session: Start) -> None:
+def test_rule_1_new_frame_is_answered_without_memory(open_session: Start) -> None:
     scene, model = make_drifting_scene(), ToyModel()
     open_session(scene, model).prompt(scene.make_click(1, 4))
-    [call] = _asked(model, 4)
+    [call] = _find_calls(model, 4)
     assert call.shown_memories == ((),)
     assert call.max_logits == (None,)
 
 
-def test_rule_1_a_second_click_before_the_walk_sees_the_first_answer_but_no_memory(
+def test_rule_1_second_click_uses_the_previous_mask_but_no_memory(
     open_session: Start,
 ) -> None:
     scene, model = make_drifting_scene(), ToyModel()
     session = open_session(scene, model)
     session.prompt(scene.make_click(1, 4))
     session.prompt(scene.make_click(1, 4))
-    assert _asked(model, 4)[-1].shown_memories == ((),)
-    assert _asked(model, 4)[-1].max_logits[0] is not None
+    assert _find_calls(model, 4)[-1].shown_memories == ((),)
+    assert _find_calls(model, 4)[-1].max_logits[0] is not None
 
 
-def test_rule_1_a_correction_is_answered_with_memory_and_clamped_logits(
+def test_rule_1_correction_uses_memory_and_clamped_logits(
     open_session: Start,
 ) -> None:
     scene, model = make_jumping_scene(), ToyModel()
@@ -60,13 +60,13 @@ def test_rule_1_a_correction_is_answered_with_memory_and_clamped_logits(
     session.prompt(scene.make_click(1))
     session.run().finish()
     session.prompt(scene.make_click(1, 6))
-    call = _asked(model, 6)[-1]
+    call = _find_calls(model, 6)[-1]
     assert {shown.frame for shown in call.shown_memories[0]} == {0, 1, 2, 3, 4, 5}
     assert call.max_logits[0] is not None
     assert call.max_logits[0] <= MAX_PREVIOUS_LOGIT  # the frame was absent before: -1024 clamped
 
 
-def test_rule_2_memories_of_prompted_frames_are_made_when_the_walk_starts(
+def test_rule_2_memories_of_prompted_frames_are_encoded_at_the_start(
     open_session: Start,
 ) -> None:
     scene, model = make_drifting_scene(), ToyModel()
@@ -84,14 +84,14 @@ def test_rule_2_memories_of_prompted_frames_are_made_when_the_walk_starts(
     )
 
 
-def test_rule_3_conditioning_frames_and_the_last_six_and_sixteen_pointers(
+def test_rule_3_conditioning_frames_last_six_and_sixteen_pointers(
     open_session: Start,
 ) -> None:
     scene, model = make_drifting_scene(frames=30), ToyModel()
     session = open_session(scene, model)
     session.prompt(scene.make_click(1, 2))
     session.run().finish()
-    shown = _asked(model, 29)[0].shown_memories[0]
+    shown = _find_calls(model, 29)[0].shown_memories[0]
     assert {each.frame: each.slot for each in shown if each.slot is not None} == {
         2: 0,
         28: 1,
@@ -107,20 +107,20 @@ def test_rule_3_conditioning_frames_and_the_last_six_and_sixteen_pointers(
     }
 
 
-def test_rule_3_the_pointer_of_a_conditioning_frame_ahead_is_not_shown(open_session: Start) -> None:
+def test_rule_3_pointers_of_conditioning_frames_ahead_are_not_used(open_session: Start) -> None:
     scene, model = make_drifting_scene(), ToyModel()
     session = open_session(scene, model)
     session.prompt_many([scene.make_click(1, 0), scene.make_click(1, 9)])
     session.run().finish()
     ages = {
         each.frame: (each.slot, each.age)
-        for each in _asked(model, 5)[0].shown_memories[0]
+        for each in _find_calls(model, 5)[0].shown_memories[0]
         if each.conditioning
     }
     assert ages == {0: (0, 5), 9: (0, None)}
 
 
-def test_rule_4_a_corrected_frame_stays_corrected(open_session: Start) -> None:
+def test_rule_4_corrected_frame_stays_corrected(open_session: Start) -> None:
     scene = make_touching_scene(same_level=True)
     session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
@@ -138,7 +138,7 @@ def test_rule_4_a_corrected_frame_stays_corrected(open_session: Start) -> None:
     assert session.records()[1, merged].presence is Presence.PROMPTED
 
 
-def test_rule_4_a_correction_carries_on_from_its_frame(open_session: Start) -> None:
+def test_rule_4_correction_propagates_from_its_frame(open_session: Start) -> None:
     scene = make_jumping_scene()
     session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
@@ -149,7 +149,7 @@ def test_rule_4_a_correction_carries_on_from_its_frame(open_session: Start) -> N
     np.testing.assert_array_equal(labels(session), scene.labels)
 
 
-def test_rule_5_a_track_walks_both_ways_from_its_own_first_prompt(open_session: Start) -> None:
+def test_rule_5_track_propagates_both_ways_from_its_first_prompt(open_session: Start) -> None:
     scene, model = make_drifting_scene(), ToyModel()
     session = open_session(scene, model)
     session.prompt_many([scene.make_click(1, 3), scene.make_click(2, 6)])
@@ -159,7 +159,7 @@ def test_rule_5_a_track_walks_both_ways_from_its_own_first_prompt(open_session: 
     assert model.get_segmented_frames(2) == [7, 8, 9, 5, 4, 3, 2, 1, 0]
 
 
-def test_rule_6_tracks_do_not_change_each_other(open_session: Start) -> None:
+def test_rule_6_tracks_are_independent(open_session: Start) -> None:
     scene = make_touching_scene()
     alone, together = open_session(scene), open_session(scene)
     alone.prompt(scene.make_click(1, 2))
@@ -174,7 +174,7 @@ def test_rule_6_tracks_do_not_change_each_other(open_session: Start) -> None:
         np.testing.assert_array_equal(one.logits, same.logits)
 
 
-def test_rule_6_a_correction_asks_about_its_own_track_alone(open_session: Start) -> None:
+def test_rule_6_correction_segments_only_its_track(open_session: Start) -> None:
     scene, model = make_drifting_scene(), ToyModel()
     session = open_session(scene, model)
     session.prompt_many(scene.make_log().prompts)
@@ -186,7 +186,7 @@ def test_rule_6_a_correction_asks_about_its_own_track_alone(open_session: Start)
     assert not model.embedded_frames, "no frame is encoded again"
 
 
-def test_rule_7_an_absent_object_writes_nothing_and_may_come_back(open_session: Start) -> None:
+def test_rule_7_absent_object_writes_nothing_and_may_reappear(open_session: Start) -> None:
     scene = make_returning_scene(absent_frames=3)
     session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
@@ -196,7 +196,7 @@ def test_rule_7_an_absent_object_writes_nothing_and_may_come_back(open_session: 
     np.testing.assert_array_equal(labels(session), scene.labels)
 
 
-def test_rule_7_a_track_absent_too_long_leaves_the_walk(open_session: Start) -> None:
+def test_rule_7_track_absent_too_long_ends(open_session: Start) -> None:
     scene, model = make_ellipsoid_scene(slices=30), ToyModel()
     session = open_session(scene, model, patience=2)
     first, last = scene.find_frames(1)[0], scene.find_frames(1)[-1]
@@ -208,7 +208,7 @@ def test_rule_7_a_track_absent_too_long_leaves_the_walk(open_session: Start) -> 
     assert min(asked) == first - 2
 
 
-def test_rule_8_what_is_held_does_not_grow_with_the_stack(open_session: Start) -> None:
+def test_rule_8_memory_bank_does_not_grow_with_the_stack(open_session: Start) -> None:
     from napari_sam2.core.plan import Step
     from napari_sam2.propagation.memory_bank import MemoryBank
     from napari_sam2.propagation.memory_policies import Sam2Policy
@@ -229,7 +229,7 @@ def test_rule_8_what_is_held_does_not_grow_with_the_stack(open_session: Start) -
     assert held[-1] == (16, 6), "the prompted one and fifteen pointers, six of them with features"
 
 
-def test_tracks_of_a_frame_are_asked_about_together(open_session: Start) -> None:
+def test_tracks_of_a_frame_are_one_batch(open_session: Start) -> None:
     scene, model = make_drifting_scene(count=9), ToyModel(input_sizes=(64,))
     session = open_session(scene, model)
     session.prompt_many(scene.make_log().prompts)
@@ -237,7 +237,7 @@ def test_tracks_of_a_frame_are_asked_about_together(open_session: Start) -> None
     assert [len(call.tracks) for call in model.calls if call.kind == "segment"] == [9] * 10
 
 
-def test_a_click_outside_every_object_is_an_absent_object(open_session: Start) -> None:
+def test_click_on_background_gives_an_absent_object(open_session: Start) -> None:
     scene = make_drifting_scene()
     segment = open_session(scene).prompt(PointPrompt(0, 1, [(0, 0)], [True]))
     assert not segment.present

@@ -1,4 +1,4 @@
-"""Trail: the newest answer counts, undo forgets, nothing is lost."""
+"""SegmentStore: the newest segment counts, undo deletes, nothing is lost."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from napari_sam2.core.window import Window
 from napari_sam2.propagation.segment_store import SegmentStore
 
 
-def _segment(
+def _make_segment(
     track: int, frame: int, value: float, presence: Presence = Presence.TRACKED
 ) -> Segment:
     logits = np.full((8, 8), value, dtype=np.float32)
@@ -34,11 +34,11 @@ def _segment(
 
 
 @pytest.fixture(params=["temporary", "file"])
-def trail(request: pytest.FixtureRequest, tmp_path: Path) -> SegmentStore:
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> SegmentStore:
     return SegmentStore(tmp_path / "trail.sqlite" if request.param == "file" else None)
 
 
-def test_what_is_read_is_what_was_put_to_the_last_bit(trail: SegmentStore) -> None:
+def test_segments_are_stored_without_loss(store: SegmentStore) -> None:
     rng = np.random.default_rng(0)
     put = Segment(
         3,
@@ -49,8 +49,8 @@ def test_what_is_read_is_what_was_put_to_the_last_bit(trail: SegmentStore) -> No
         -1.5,
         rng.random(256, np.float32),
     )
-    trail.put([put], entry=0)
-    got = trail.get(3, 5)
+    store.put([put], entry=0)
+    got = store.get(3, 5)
     assert got is not None
     assert (got.window, got.iou, got.presence_score, got.presence) == (
         put.window,
@@ -62,59 +62,62 @@ def test_what_is_read_is_what_was_put_to_the_last_bit(trail: SegmentStore) -> No
     np.testing.assert_array_equal(got.pointer, put.pointer)
 
 
-def test_how_much_is_to_be_remembered_is_kept_and_unknown_to_older_files(
-    trail: SegmentStore,
+def test_local_memory_is_stored_and_absent_in_older_files(
+    store: SegmentStore,
 ) -> None:
-    trail.put([_segment(1, 0, 1.0), replace(_segment(2, 0, 2.0), local_memory=True)], entry=0)
-    first, second = trail.get_frame(0)
+    store.put(
+        [_make_segment(1, 0, 1.0), replace(_make_segment(2, 0, 2.0), local_memory=True)], entry=0
+    )
+    first, second = store.get_frame(0)
     assert (first.local_memory, second.local_memory) == (False, True)
     assert first.window == second.window == Window(0.5, -3, 20, 30, 32)
-    (window,) = trail._db.execute("SELECT window FROM segments WHERE track = 1").fetchone()
+    (window,) = store._db.execute("SELECT window FROM segments WHERE track = 1").fetchone()
     assert json.loads(window) == [0.5, -3, 20, 30, 32], (
         "as it was written before anything was narrow"
     )
 
 
-def test_the_newest_entry_counts_and_undo_brings_the_older_back(trail: SegmentStore) -> None:
-    trail.put([_segment(1, 0, 1.0), _segment(2, 0, 2.0)], entry=0, forward=True)
-    trail.put([_segment(1, 0, 5.0)], entry=3, forward=False)
-    assert [segment.presence_score for segment in trail.get_frame(0)] == [5.0, 2.0]
-    trace = trail.get_record(1, 0)
+def test_newest_entry_counts_and_undo_restores_the_older(store: SegmentStore) -> None:
+    store.put([_make_segment(1, 0, 1.0), _make_segment(2, 0, 2.0)], entry=0, forward=True)
+    store.put([_make_segment(1, 0, 5.0)], entry=3, forward=False)
+    assert [segment.presence_score for segment in store.get_frame(0)] == [5.0, 2.0]
+    trace = store.get_record(1, 0)
     assert trace is not None and (trace.entry, trace.forward) == (3, False)
-    trail.delete_from(3)
-    assert [segment.presence_score for segment in trail.get_frame(0)] == [1.0, 2.0]
-    assert trail.get_records()[1, 0].forward is True
+    store.delete_from(3)
+    assert [segment.presence_score for segment in store.get_frame(0)] == [1.0, 2.0]
+    assert store.get_records()[1, 0].forward is True
 
 
-def test_conditioning_frames_are_those_of_the_newest_entries(trail: SegmentStore) -> None:
-    trail.put(
-        [_segment(1, 4, 1.0, Presence.LOCKED), _segment(1, 2, 1.0, Presence.PROMPTED)], entry=0
+def test_conditioning_frames_come_from_the_newest_entries(store: SegmentStore) -> None:
+    store.put(
+        [_make_segment(1, 4, 1.0, Presence.LOCKED), _make_segment(1, 2, 1.0, Presence.PROMPTED)],
+        entry=0,
     )
-    assert trail.find_conditioning_frames(1) == [2, 4]
-    trail.put([_segment(1, 4, 1.0, Presence.TRACKED)], entry=1)
-    assert trail.find_conditioning_frames(1) == [2]
+    assert store.find_conditioning_frames(1) == [2, 4]
+    store.put([_make_segment(1, 4, 1.0, Presence.TRACKED)], entry=1)
+    assert store.find_conditioning_frames(1) == [2]
     assert [
-        (memory.frame, memory.conditioning) for memory in trail.load_memories(1, [2, 3, 4])
+        (memory.frame, memory.conditioning) for memory in store.load_memories(1, [2, 3, 4])
     ] == [
         (2, True),
         (4, False),
     ]
 
 
-def test_progress_is_kept_with_the_answers_of_its_step(trail: SegmentStore) -> None:
-    trail.put([_segment(1, 0, 1.0)], entry=2, state={"position": 1})
-    assert trail.load_state(2) == {"position": 1}
-    assert trail.load_state(1) is None
-    trail.delete_from(2)
-    assert trail.load_state(2) is None
+def test_state_is_stored_with_the_segments_of_its_step(store: SegmentStore) -> None:
+    store.put([_make_segment(1, 0, 1.0)], entry=2, state={"position": 1})
+    assert store.load_state(2) == {"position": 1}
+    assert store.load_state(1) is None
+    store.delete_from(2)
+    assert store.load_state(2) is None
 
 
-def test_a_full_disk_is_an_output_error_and_nothing_of_the_step_is_kept(tmp_path: Path) -> None:
-    trail = SegmentStore(tmp_path / "trail.sqlite")
-    trail.put([_segment(1, 0, 1.0)], entry=0, state={"position": 1})
-    trail._db.execute(
+def test_full_disk_raises_output_error_and_rolls_back(tmp_path: Path) -> None:
+    store = SegmentStore(tmp_path / "trail.sqlite")
+    store.put([_make_segment(1, 0, 1.0)], entry=0, state={"position": 1})
+    store._db.execute(
         "PRAGMA max_page_count = 1"
-    )  # SQLite raises it to the pages there are: full from here on
+    )  # SQLite raises this to the present number of pages: the file is full
     big = Segment(
         1,
         1,
@@ -125,15 +128,15 @@ def test_a_full_disk_is_an_output_error_and_nothing_of_the_step_is_kept(tmp_path
         np.zeros(2, np.float32),
     )
     with pytest.raises(OutputError, match="free some space"):
-        trail.put([big], entry=0, state={"position": 2})
-    assert trail.load_state(0) == {"position": 1}
-    assert trail.get(1, 1) is None
+        store.put([big], entry=0, state={"position": 2})
+    assert store.load_state(0) == {"position": 1}
+    assert store.get(1, 1) is None
 
 
-def test_a_killed_process_leaves_a_readable_file(tmp_path: Path) -> None:
+def test_killed_process_leaves_a_readable_file(tmp_path: Path) -> None:
     path = tmp_path / "trail.sqlite"
-    trail = SegmentStore(path)
-    trail.put([_segment(1, 0, 1.0)], entry=0)
+    store = SegmentStore(path)
+    store.put([_make_segment(1, 0, 1.0)], entry=0)
     copied = tmp_path / "copy.sqlite"
     for suffix in ("", "-wal"):
         source = path.with_name(path.name + suffix)
@@ -143,7 +146,7 @@ def test_a_killed_process_leaves_a_readable_file(tmp_path: Path) -> None:
     assert sqlite3.connect(copied).execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
-def test_a_file_that_is_no_trail_is_refused(tmp_path: Path) -> None:
+def test_other_file_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "trail.sqlite"
     path.write_bytes(b"this is something else" * 100)
     with pytest.raises(OutputError, match="remove that file"):

@@ -1,4 +1,4 @@
-"""Sessions: what a person does in them, in whatever order."""
+"""Sessions: prompts, corrections, locks, undo and resuming, in any order."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from napari_sam2.testing.toy import ToyModel
 from tests.propagation.conftest import Start, labels
 
 
-def test_prompting_many_is_prompting_one_by_one(open_session: Start) -> None:
+def test_prompt_many_equals_prompting_one_by_one(open_session: Start) -> None:
     scene = make_touching_scene()
     prompts = [
         scene.make_click(1, 0),
@@ -48,7 +48,7 @@ def test_prompting_many_is_prompting_one_by_one(open_session: Start) -> None:
     ],
     ids=["frame", "point", "box", "mask"],
 )
-def test_a_prompt_outside_the_video_is_refused_and_changes_nothing(
+def test_prompt_outside_the_video_is_refused(
     open_session: Start, prompt: PointPrompt, said: str
 ) -> None:
     session = open_session(make_drifting_scene())
@@ -58,19 +58,19 @@ def test_a_prompt_outside_the_video_is_refused_and_changes_nothing(
     assert len(session.log) == 0
 
 
-def test_nothing_prompted_nothing_to_carry(open_session: Start) -> None:
+def test_plan_without_prompts_is_refused(open_session: Start) -> None:
     with pytest.raises(PlanError, match="prompt an object on one frame first"):
         open_session(make_drifting_scene()).run()
 
 
-def test_an_unknown_track_is_not_carried(open_session: Start) -> None:
+def test_plan_of_an_unknown_track_is_refused(open_session: Start) -> None:
     session = open_session(make_drifting_scene())
     session.prompt(make_drifting_scene().make_click(1))
     with pytest.raises(PlanError, match=r"tracks \[7\] have no prompt"):
         session.plan(tracks=[7])
 
 
-def test_undo_of_a_correction_brings_back_what_was_there(open_session: Start) -> None:
+def test_undo_of_a_correction_restores_the_labels(open_session: Start) -> None:
     scene = make_jumping_scene()
     session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
@@ -84,7 +84,7 @@ def test_undo_of_a_correction_brings_back_what_was_there(open_session: Start) ->
     assert session.log == log
 
 
-def test_a_removed_track_is_neither_shown_nor_carried_and_undo_brings_it_back(
+def test_removed_track_is_not_shown_or_propagated_until_undo(
     open_session: Start,
 ) -> None:
     scene = make_drifting_scene()
@@ -105,7 +105,7 @@ def test_a_removed_track_is_neither_shown_nor_carried_and_undo_brings_it_back(
     np.testing.assert_array_equal(labels(session), before)
 
 
-def test_undo_goes_back_to_the_empty_session(open_session: Start) -> None:
+def test_undo_reaches_the_empty_session(open_session: Start) -> None:
     scene = make_drifting_scene()
     session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
@@ -114,7 +114,7 @@ def test_undo_goes_back_to_the_empty_session(open_session: Start) -> None:
     assert not labels(session).any()
 
 
-def test_a_replayed_log_gives_the_same_labels(open_session: Start) -> None:
+def test_replayed_log_gives_the_same_labels(open_session: Start) -> None:
     scene = make_jumping_scene()
     session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
@@ -129,7 +129,7 @@ def test_a_replayed_log_gives_the_same_labels(open_session: Start) -> None:
     assert again.log == session.log
 
 
-def test_a_log_that_begins_otherwise_is_not_replayed(open_session: Start) -> None:
+def test_other_log_is_not_replayed(open_session: Start) -> None:
     scene = make_drifting_scene()
     session = open_session(scene)
     session.prompt(scene.make_click(3))
@@ -137,7 +137,7 @@ def test_a_log_that_begins_otherwise_is_not_replayed(open_session: Start) -> Non
         session.replay(scene.make_log())
 
 
-def test_a_cancelled_run_keeps_what_is_done_and_goes_on_later(open_session: Start) -> None:
+def test_cancelled_run_continues_later(open_session: Start) -> None:
     scene, model = make_drifting_scene(), ToyModel()
     session = open_session(scene, model)
     session.prompt_many(scene.make_log().prompts)
@@ -154,7 +154,7 @@ def test_a_cancelled_run_keeps_what_is_done_and_goes_on_later(open_session: Star
     np.testing.assert_array_equal(labels(session), scene.labels)
 
 
-def test_a_correction_after_a_cancelled_run_is_carried_too(open_session: Start) -> None:
+def test_correction_after_a_cancelled_run_is_propagated_too(open_session: Start) -> None:
     scene = make_jumping_scene()
     session = open_session(scene)
     session.prompt_many(scene.make_log().prompts)
@@ -167,18 +167,18 @@ def test_a_correction_after_a_cancelled_run_is_carried_too(open_session: Start) 
     np.testing.assert_array_equal(labels(session), scene.labels)
 
 
-def test_a_correction_stops_where_nothing_changes_any_more(open_session: Start) -> None:
+def test_correction_stops_as_soon_as_masks_are_equal(open_session: Start) -> None:
     scene, model = make_drifting_scene(frames=40), ToyModel()
     session = open_session(scene, model)
     session.prompt(scene.make_click(1))
     session.run().finish()
-    session.prompt(MaskPrompt(20, 1, scene.mask(1, 20)))  # what it was already
+    session.prompt(MaskPrompt(20, 1, scene.mask(1, 20)))  # the same mask as before
     model.calls.clear()
     session.run().finish()
     assert sorted(model.get_segmented_frames(1)) == [18, 19, 21, 22]
 
 
-def test_only_some_tracks_one_way_some_frames(open_session: Start) -> None:
+def test_propagation_of_some_tracks_and_frames_in_one_direction(open_session: Start) -> None:
     scene, model = make_drifting_scene(), ToyModel()
     session = open_session(scene, model)
     session.prompt_many([scene.make_click(track, 5) for track in scene.tracks])
@@ -188,7 +188,7 @@ def test_only_some_tracks_one_way_some_frames(open_session: Start) -> None:
     assert not model.get_segmented_frames(1)
 
 
-def test_after_one_way_the_other_can_be_asked_for(open_session: Start) -> None:
+def test_second_direction_can_follow_the_first(open_session: Start) -> None:
     scene, model = make_drifting_scene(), ToyModel()
     session = open_session(scene, model)
     session.prompt(scene.make_click(1, 5))
@@ -198,7 +198,7 @@ def test_after_one_way_the_other_can_be_asked_for(open_session: Start) -> None:
     assert model.get_segmented_frames(1) == [4, 3, 2, 1, 0]
 
 
-def test_a_locked_frame_is_not_overwritten_until_it_is_unlocked(open_session: Start) -> None:
+def test_locked_frame_is_not_overwritten_until_unlocked(open_session: Start) -> None:
     scene, model = make_drifting_scene(), ToyModel()
     session = open_session(scene, model)
     session.prompt(scene.make_click(1))
@@ -213,16 +213,14 @@ def test_a_locked_frame_is_not_overwritten_until_it_is_unlocked(open_session: St
     assert session.records()[1, 4].presence is Presence.TRACKED
 
 
-def test_a_frame_that_was_never_reached_cannot_be_locked(open_session: Start) -> None:
+def test_frame_without_a_mask_cannot_be_locked(open_session: Start) -> None:
     session = open_session(make_drifting_scene())
     session.prompt(make_drifting_scene().make_click(1))
     with pytest.raises(PromptError, match="nothing to lock"):
         session.lock(1, 4)
 
 
-def test_a_killed_session_goes_on_from_its_folder_to_the_same_labels(
-    tmp_path: Path, open_session: Start
-) -> None:
+def test_killed_session_resumes_to_the_same_labels(tmp_path: Path, open_session: Start) -> None:
     scene = make_drifting_scene(frames=20)
     whole = open_session(scene)
     whole.prompt_many([scene.make_click(track, 8) for track in scene.tracks])
@@ -244,7 +242,7 @@ def test_a_killed_session_goes_on_from_its_folder_to_the_same_labels(
     np.testing.assert_array_equal(labels(again), labels(whole))
 
 
-def test_a_fresh_prompt_between_walks_starts_its_own_walk(open_session: Start) -> None:
+def test_new_track_propagates_from_its_own_prompt(open_session: Start) -> None:
     scene, model = make_drifting_scene(), ToyModel()
     session = open_session(scene, model)
     session.prompt(scene.make_click(1))
@@ -256,7 +254,7 @@ def test_a_fresh_prompt_between_walks_starts_its_own_walk(open_session: Start) -
     assert not model.get_segmented_frames(1)
 
 
-def test_a_run_that_fails_says_so_and_keeps_what_it_has(open_session: Start) -> None:
+def test_failed_run_has_its_state_and_keeps_its_segments(open_session: Start) -> None:
     scene = make_drifting_scene()
 
     class Failing(ToyModel):
@@ -274,7 +272,7 @@ def test_a_run_that_fails_says_so_and_keeps_what_it_has(open_session: Start) -> 
     np.testing.assert_array_equal(labels(session)[:6], scene.labels[:6])
 
 
-def test_a_prompt_that_fails_is_not_in_the_log(open_session: Start) -> None:
+def test_failed_prompt_is_not_in_the_log(open_session: Start) -> None:
     class Failing(ToyModel):
         def segment(self, embedding, queries):  # type: ignore[no-untyped-def]
             raise RuntimeError("out of memory")
@@ -285,7 +283,7 @@ def test_a_prompt_that_fails_is_not_in_the_log(open_session: Start) -> None:
     assert len(session.log) == 0
 
 
-def test_settings_that_cannot_be_kept_are_refused() -> None:
+def test_disk_cache_without_a_folder_is_refused() -> None:
     with pytest.raises(PlanError, match="needs a folder"):
         Session(
             make_drifting_scene().video,
@@ -294,7 +292,7 @@ def test_settings_that_cannot_be_kept_are_refused() -> None:
         )
 
 
-def test_memories_a_correction_was_answered_with_are_not_made_again_for_its_walk(
+def test_memories_of_a_correction_are_reused_by_its_propagation(
     open_session: Start,
 ) -> None:
     scene, model = make_drifting_scene(frames=12), ToyModel()
@@ -310,8 +308,8 @@ def test_memories_a_correction_was_answered_with_are_not_made_again_for_its_walk
     )
 
 
-class Mortal(ToyModel):
-    """A toy model that is gone from one frame on, and whose features nobody else can use."""
+class LostModel(ToyModel):
+    """A toy model that fails from one frame on; its features are useless for others."""
 
     def __init__(self, fatal: int) -> None:
         super().__init__()
@@ -325,11 +323,11 @@ class Mortal(ToyModel):
 
 
 @pytest.mark.parametrize("corrected", [False, True], ids=["first walk", "after a correction"])
-def test_a_model_that_is_gone_is_replaced_and_the_walk_goes_on(corrected: bool) -> None:
-    """As after a worker died: what was answered stays, what was not answered was not said, the rest is carried."""
+def test_lost_model_is_reconnected_and_propagation_continues(corrected: bool) -> None:
+    """Answered prompts stay, unanswered ones are not in the log, the rest is propagated."""
     scene, planes = make_drifting_scene(), []
     for fatal in (6, 99):
-        with Session(scene.video, Mortal(fatal)) as session:
+        with Session(scene.video, LostModel(fatal)) as session:
             session.prompt_many([scene.make_click(track, 0) for track in scene.tracks])
             if fatal == 6:
                 with pytest.raises(ModelError, match="gone"):
@@ -360,8 +358,8 @@ def test_a_model_that_is_gone_is_replaced_and_the_walk_goes_on(corrected: bool) 
     [{"sha256": "f" * 64}, {"attention": "local"}, {"windows": "tiles"}, {"precision": "bfloat16"}],
     ids=str,
 )
-def test_another_model_is_not_taken_up(differs: dict[str, str]) -> None:
-    """Nor the same one looking or computing another way."""
+def test_other_model_is_not_reconnected(differs: dict[str, str]) -> None:
+    """Nor the same weights with other inference options."""
     other = ToyModel()
     other.card = replace(other.card, **differs)  # type: ignore[arg-type]
     with (
