@@ -1,7 +1,4 @@
-"""ThreadWorker: the one background thread.
-
-What comes of its work is handed over in Qt's own thread.
-"""
+"""ThreadWorker: a background thread whose results are delivered in Qt's thread."""
 
 from __future__ import annotations
 
@@ -18,16 +15,15 @@ from qtpy.QtCore import QObject, Qt, Signal
 from napari_sam2.gui.app.view import T, TaskFunction
 
 SWITCH_INTERVAL_S = 0.001
-"""How long the thread may keep Python to itself while the window waits.
+"""Seconds after which the thread must let the window use Python.
 
-Python's own 5 ms are waited for by each of the dozens of
-calls that drawing a canvas takes."""
+Drawing a canvas takes dozens of calls, each of which would wait for Python's default of 5 ms."""
 
 _Task = tuple[TaskFunction[Any], Callable[[Any], Any], Callable[[Exception], Any]]
 
 
 class ThreadWorker(QObject):
-    """See `gui.view.Worker`. The thread ends with `close`, after the piece of work it is at."""
+    """See `Worker`. The thread ends with `close`, after its current task."""
 
     _result_ready = Signal(object)
 
@@ -46,29 +42,27 @@ class ThreadWorker(QObject):
         on_result: Callable[[T], Any],
         on_error: Callable[[Exception], Any],
     ) -> None:
-        """Do `work` after all that was submitted before it; `on_result` or `on_error` is called in Qt's thread."""
+        """See `Worker`; the callbacks are called in Qt's thread."""
         self._queue.put((work, on_result, on_error))
 
     def close(self, wait_s: float = 2.0) -> None:
-        """Do what was submitted, hand nothing over any more, and end.
+        """Finish the submitted tasks, deliver no more results, and end.
 
-        Waits so long at most; the thread holds nothing up.
+        Waits for `wait_s` at most; the thread does not keep the program alive.
         """
         self._closed = True
         self._queue.put(None)
         self._thread.join(wait_s)
 
     def _run_loop(self) -> None:
-        while (piece := self._queue.get()) is not None:
-            work, then, failed = piece
+        while (task := self._queue.get()) is not None:
+            work, on_result, on_error = task
             try:
-                call = partial(then, work())
+                call = partial(on_result, work())
             except Exception as error:  # noqa: BLE001 - shown to the person; the thread goes on
-                call = partial(failed, error)
+                call = partial(on_error, error)
             if not self._closed:
-                with suppress(
-                    RuntimeError
-                ):  # Qt took this object down before anybody closed it: the program is ending
+                with suppress(RuntimeError):  # Qt deleted this object: the program is ending
                     self._result_ready.emit(call)
 
     def _deliver(self, call: Callable[[], Any]) -> None:

@@ -1,4 +1,4 @@
-"""Hands on a real napari window: the mouse on its canvas, the keys, and the patience to wait for what they do."""
+"""PanelDriver: uses the mouse and keys in a real napari window, and waits for the results."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class PanelDriver:
         layer = self.viewer.add_image(scene.stack.data, **names)
         self.viewer.dims.set_point(0, 0)
         self.viewer.reset_view()
-        self.wait_until(lambda: self.ready and self.panel.controller.snapshot.device != "")
+        self.wait_until(lambda: self.ready and self.panel.controller.snapshot.options.device != "")
         return layer
 
     @property

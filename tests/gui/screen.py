@@ -1,4 +1,4 @@
-"""A Qt application for tests of single widgets; they skip where there is no Qt, or no screen to show it on."""
+"""A Qt application for tests of single widgets, which skip without Qt or a screen."""
 
 from __future__ import annotations
 

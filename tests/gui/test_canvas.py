@@ -1,4 +1,4 @@
-"""The canvas on napari's model of a viewer, without a window: layers that are renamed, deleted and opened again while they are used."""
+"""The canvas on a viewer without a window: layers are renamed, deleted and opened again."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_tracks_are_drawn_with_who_divided_into_whom_and_drawn_again() -> None:
     image.scale = (1.0, 0.5, 0.5)
     place = easel.controller.key
     assert place is not None
-    with pytest.raises(PlanError, match="no object was measured yet"):
+    with pytest.raises(PlanError, match="no object is measured yet"):
         easel.canvas.draw_tracks(place, LiveTables(scene.video).make_tables())
     measured = LiveTables(scene.video)
     measured.set_descriptions([Track(2, parent=1), Track(3, parent=1)])

@@ -1,4 +1,4 @@
-"""The controller with a mock view: what a person does, in whatever order, and what they are shown."""
+"""The controller with a mock view: what a person does, in any order, and what is shown."""
 
 from __future__ import annotations
 
@@ -374,9 +374,7 @@ def test_a_moved_click_counts_where_it_is_now() -> None:
     assert window.view.prompts.points[0].yx == window.scene.make_click(2, 0).yx
 
 
-def test_a_click_that_was_carried_on_from_and_is_moved_asks_its_frame_again_and_the_rest_is_to_be_carried() -> (
-    None
-):
+def test_moving_a_propagated_click_segments_its_frame_again() -> None:
     scene = make_drifting_scene()
     window = MockWindow(scene)
     window.click(1)
@@ -509,15 +507,18 @@ def test_another_attention_is_asked_what_was_said() -> None:
         make_drifting_scene(), load=lambda _: networks.make_model(size=64).with_attention("auto")
     )
     window.click(1)
-    before = window.view.snapshot.attention
-    window.controller.reconfigure_model("local")
-    assert (before, window.view.snapshot.attention) == ("auto", "local")
+    before = window.view.snapshot.options.attention
+    window.controller.reconfigure_model(attention="local")
+    assert (before, window.view.snapshot.options.attention) == ("auto", "local")
     window.controller.reconfigure_model(windows="tiles")
-    assert (window.view.snapshot.attention, window.view.snapshot.windows) == ("local", "tiles")
+    assert (window.view.snapshot.options.attention, window.view.snapshot.options.windows) == (
+        "local",
+        "tiles",
+    )
     assert window.controller.state.log.track_ids == (1,) and window.labels[0].any()
     window = MockWindow(make_drifting_scene())
     window.click(1)
-    window.controller.reconfigure_model("local")
+    window.controller.reconfigure_model(attention="local")
     assert "cannot change it" in window.view.errors[-1]
     np.testing.assert_array_equal(window.labels[0] > 0, window.scene.mask(1, 0))
 
@@ -543,19 +544,19 @@ def test_another_precision_is_asked_what_was_said(
     processor("avx512_bf16")
     window = MockWindow(make_drifting_scene(), load=load)
     window.click(1)
-    assert (window.view.snapshot.precision, window.view.snapshot.precisions) == (
+    assert (window.view.snapshot.options.precision, window.view.snapshot.precisions) == (
         "float32",
         ("float32", "bfloat16"),
     )
     window.controller.reconfigure_model(precision="bfloat16")
-    assert window.view.snapshot.precision == "bfloat16"
+    assert window.view.snapshot.options.precision == "bfloat16"
     assert window.controller.state.log.track_ids == (1,) and window.labels[0].any()
     window.controller.reconfigure_model(precision="float16")
     assert (
         "precision 'float16': device 'cpu' computes in float32, bfloat16; choose one of these"
         in window.view.errors[-1]
     )
-    assert window.view.snapshot.precision == "bfloat16" and window.labels[0].any()
+    assert window.view.snapshot.options.precision == "bfloat16" and window.labels[0].any()
 
 
 def test_a_model_with_one_precision_says_so(processor: Callable[..., None]) -> None:
@@ -573,7 +574,7 @@ def _sam(_: str) -> VideoModel:
 
 
 def _opened_again(folder: Path) -> MockWindow:
-    """A project that was begun near and in bfloat16, in a window whose model is loaded as always: whole, in float32."""
+    """Reopen a project with local attention and bfloat16; the model has global and float32."""
     first = MockWindow(
         make_drifting_scene(),
         load=lambda name: reconfigure(_sam(name), "local", precision="bfloat16"),
@@ -615,7 +616,7 @@ def test_a_project_keeps_how_it_looks_and_computes_but_for_what_is_chosen(
     if chosen:
         window.controller.reconfigure_model(**chosen)
     shown = window.view.snapshot
-    assert (shown.attention, shown.windows, shown.precision) == expected
+    assert (shown.options.attention, shown.options.windows, shown.options.precision) == expected
     assert window.controller.state.log.track_ids == (1, 2, 3) and window.view.errors == []
 
 
@@ -637,7 +638,7 @@ def test_a_project_in_a_precision_that_is_not_there_is_left_and_asked_again(
         == "This project was computed in bfloat16, which is not available on this device. "
         f"It stays in {old}. Your prompts were applied again in float32."
     )
-    assert window.view.errors == [] and window.view.snapshot.precision == "float32"
+    assert window.view.errors == [] and window.view.snapshot.options.precision == "float32"
     assert window.controller.state.log.track_ids == (
         1,
         2,

@@ -1,4 +1,4 @@
-"""The Count tab in a real window: find, edit the points, count, save; and all of it with one click."""
+"""The Count tab in a real window: detect, edit the points, count, save; or one click."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def opened(bench: Bench, scene: Scene, **options: Any) -> tuple[Any, Any, Any]:
     layer = hands.open_scene(scene, **options)
     hands.viewer.add_labels(scene.labels.astype(int), name="truth", visible=False)
     hands.viewer.layers.selection.active = layer
-    hands.panel.docks.toggle("count")
+    hands.panel.docks.count.toggle()
     hands.wait_until_idle()
-    return hands, layer, hands.panel.docks._widgets["count"]
+    return hands, layer, hands.panel.docks.count.widget
 
 
 def click(hands: Any, button: Any) -> None:
@@ -94,7 +94,7 @@ def test_the_size_is_guessed_in_the_units_of_the_image(open_panel: Bench) -> Non
     hands, _, tab = opened(
         open_panel, make_drifting_scene(), scale=(1, 2, 2), units=("s", "um", "um")
     )
-    hands.wait_until(lambda: "guessed:" in tab.diameter.specialValueText())
+    hands.wait_until(lambda: "estimated:" in tab.diameter.specialValueText())
     guess = float(tab.diameter.specialValueText().split()[1])
     assert tab.diameter.suffix() == " µm" and 20 < guess < 60
     tab.diameter.setValue(30.0)

@@ -29,7 +29,7 @@ SCENE = make_drifting_scene(shape=(96, 96))
 
 
 def session(scene: Scene = SCENE, *, locked: dict[int, tuple[int, ...]] | None = None) -> Session:
-    """All objects carried through the scene, those of `locked` accepted on these frames (by track)."""
+    """All objects propagated through the scene; `locked` are accepted frames by track."""
     found = Session(scene.video, ToyModel())
     found.prompt_many(scene.make_log().prompts)
     found.run().finish()

@@ -1,4 +1,4 @@
-"""Swim lanes on a screen: what clicks, drags, the wheel and keys do, and how long painting takes."""
+"""Swim lanes on a screen: clicks, drags, the wheel and keys."""
 
 from __future__ import annotations
 

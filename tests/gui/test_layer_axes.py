@@ -80,8 +80,8 @@ def test_an_axis_that_nobody_named_may_be_time() -> None:
 @pytest.mark.parametrize(
     ("shape", "options", "said"),
     [
-        ((2, 2, 2, 2, 4, 4), {}, "4 axes that nobody named"),
-        ((2, 3, 4, 4), {"axis_labels": ("t", "time", "y", "x")}, "called alike"),
+        ((2, 2, 2, 2, 4, 4), {}, "4 axes without a name"),
+        ((2, 3, 4, 4), {"axis_labels": ("t", "time", "y", "x")}, "have the same name"),
     ],
     ids=["six", "twice"],
 )
@@ -202,7 +202,7 @@ def test_layers_of_others_become_prompts() -> None:
 def test_layers_that_do_not_fit_are_refused_in_a_sentence() -> None:
     image = _image((5, 8, 9))
     reading, place = read_layer_axes(image), SessionKey(make_image_selection(image))
-    with pytest.raises(LabelsError, match=r"expected \(5, 8, 9\), or one plane"):
+    with pytest.raises(LabelsError, match=r"expected \(5, 8, 9\), or \(8, 9\) for one plane"):
         read_layer_prompts(
             napari_layers.Labels(np.ones((3, 4, 4), dtype=int)), image, reading, place, 0
         )

@@ -62,7 +62,7 @@ def test_after_a_crash_the_last_project_is_one_click_away(
     hands.close()
     hands.viewer.layers.clear()
     hands = open_panel(lambda _: ToyModel(), tmp_path / "after")
-    assert hands.panel.image.last_project_button.text().startswith("Go on with ")
+    assert hands.panel.image.last_project_button.text().startswith("Continue with ")
     QTest.mouseClick(hands.panel.image.last_project_button, Qt.MouseButton.LeftButton)
     hands.wait_until(lambda: hands.panel.controller.state.log.track_ids == scene.tracks)
     hands.wait_until_idle()
@@ -73,7 +73,7 @@ def test_after_a_crash_the_last_project_is_one_click_away(
     ) == (1, 2, 2)
     np.testing.assert_array_equal(hands.read_labels(layer)[:4], scene.labels[:4])
     assert [row.name for row in hands.panel.objects.table.rows] == ["", "mine", ""]
-    assert hands.panel.propagation.propagate_button.text() == "Go on"
+    assert hands.panel.propagation.propagate_button.text() == "Resume"
     hands.press(Qt.Key.Key_P)
     np.testing.assert_array_equal(hands.read_labels(layer), scene.labels)
     assert len(list((tmp_path / "after").iterdir())) == 1

@@ -1,14 +1,15 @@
-"""Sections of the panel on their own: models that are fetched, names that are written, ranges that are dragged."""
+"""Sections of the panel on their own: downloads of models, names, ranges."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from napari_sam2.core.errors import CheckpointError, FileError
+from napari_sam2.core.inference_options import InferenceOptions
 from napari_sam2.gui.app.session_update import PropagationRequest
 from napari_sam2.gui.app.view import InlineWorker, ObjectRow, Snapshot, Stage
 from napari_sam2.models.weights.conversion import import_checkpoint
@@ -33,12 +34,21 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "models"
 
 
+def make_snapshot(
+    model: str, *, device: str = "cpu", precisions: Any = ("float32",), **options: Any
+) -> Snapshot:
+    """The state of a window with a model that computes with these options."""
+    return Snapshot(
+        model=model, options=InferenceOptions(device=device, **options), precisions=precisions
+    )
+
+
 def _section(fetch: object) -> tuple[ModelSection, list[str], list[Exception]]:
     section = ModelSection(InlineWorker(), fetch_model=fetch)  # type: ignore[arg-type]
     chosen: list[str] = []
     failed: list[Exception] = []
     section.model_chosen.connect(chosen.append)
-    section.download_failed.connect(failed.append)
+    section.download.failed.connect(failed.append)
     return section, chosen, failed
 
 
@@ -55,11 +65,11 @@ def _take(section: ModelSection, name: str) -> None:
 def test_the_embedded_model_comes_first_and_others_say_size_and_licence() -> None:
     section, chosen, _ = _section(lambda *_, **__: Path())
     assert section.model_choice.currentText().startswith("nano")
-    assert section.fetch_button.isHidden()
+    assert section.download.button.isHidden()
     _take(section, "sam2.1-tiny")
-    assert section.model_choice.currentText() == "sam2.1-tiny · 156 MB · to fetch"
+    assert section.model_choice.currentText() == "sam2.1-tiny · 156 MB · to download"
     assert "Apache-2.0" in section.about_label.text()
-    assert not section.fetch_button.isHidden()
+    assert not section.download.button.isHidden()
     assert chosen == []  # it is not there yet
 
 
@@ -67,59 +77,59 @@ def test_how_a_model_looks_is_chosen_where_it_has_a_choice(tmp_path: Path) -> No
     """The embedded model has none, and neither has one that is not here yet."""
     import_checkpoint(write_tiny_model(tmp_path), name="mine")
     section, _, _ = _section(lambda *_, **__: Path())
-    looked: list[str] = []
-    section.attention_chosen.connect(looked.append)
-    section.windows_chosen.connect(looked.append)
+    chosen: list[tuple[str, str]] = []
+    section.option_chosen.connect(lambda *option: chosen.append(option))
     assert section.attention_choice.isHidden() and section.tiles_checkbox.isHidden()
     _take(section, "sam2.1-tiny")
     assert section.attention_choice.isHidden()
     _take(section, "mine")
     assert not section.attention_choice.isHidden()
-    section.show_state(Snapshot(model="mine", device="cpu", attention="auto"))
-    assert section.attention_choice.currentData() == "auto" and looked == []
+    section.show_state(make_snapshot("mine", attention="auto"))
+    assert section.attention_choice.currentData() == "auto" and chosen == []
     section.attention_choice.setCurrentIndex(section.attention_choice.findData("local"))
     section.attention_choice.activated.emit(section.attention_choice.currentIndex())
-    assert looked == ["local"]
+    assert chosen == [("attention", "local")]
     assert not section.tiles_checkbox.isHidden() and not section.tiles_checkbox.isChecked()
     section.tiles_checkbox.click()
     section.tiles_checkbox.click()
-    assert looked == ["local", "tiles", "whole"]
-    section.show_state(Snapshot(model="mine", device="cpu", attention="local", windows="tiles"))
+    assert chosen[1:] == [("windows", "tiles"), ("windows", "whole")]
+    section.show_state(make_snapshot("mine", attention="local", windows="tiles"))
     assert "on the processor" in section.about_label.text(), (
         "also of a model that took another's place"
     )
-    assert section.tiles_checkbox.isChecked() and looked[3:] == []
+    assert section.tiles_checkbox.isChecked() and chosen[3:] == []
 
 
-_ROUGH = Snapshot(
-    model="nano", device="cpu", precision="bfloat16", precisions=("float32", "bfloat16")
-)
+_BFLOAT16 = {"precision": "bfloat16", "precisions": ("float32", "bfloat16")}
 
 
 @pytest.mark.parametrize(
     ("snapshot", "offered", "about"),
     [
+        pytest.param(Snapshot(model="nano"), [], "embedded", id="before a model was loaded"),
+        pytest.param(make_snapshot("nano"), [], "on the processor", id="float32 alone"),
         pytest.param(
-            Snapshot(model="nano"), [], "embedded", id="nothing is known of the device yet"
-        ),
-        pytest.param(
-            Snapshot(model="nano", device="cpu"), [], "on the processor", id="float32 alone"
-        ),
-        pytest.param(
-            replace(_ROUGH, precision="float32"),
+            make_snapshot("nano", precisions=("float32", "bfloat16")),
             ["float32", "bfloat16"],
             "on the processor",
             id="not chosen",
         ),
-        pytest.param(_ROUGH, ["float32", "bfloat16"], "on the processor in bfloat16", id="chosen"),
         pytest.param(
-            replace(_ROUGH, device="mps", precision="float16", precisions=("float32", "float16")),
+            make_snapshot("nano", **_BFLOAT16),
+            ["float32", "bfloat16"],
+            "on the processor in bfloat16",
+            id="chosen",
+        ),
+        pytest.param(
+            make_snapshot(
+                "nano", device="mps", precision="float16", precisions=("float32", "float16")
+            ),
             ["float32", "float16"],
             "on the Apple GPU in float16",
             id="on another device",
         ),
         pytest.param(
-            replace(_ROUGH, model="mine"),
+            make_snapshot("mine", **_BFLOAT16),
             [],
             "BSD-3-Clause",
             id="of a model that is not the one shown",
@@ -131,8 +141,8 @@ def test_precision_is_chosen_where_the_device_has_a_choice(
 ) -> None:
     """Also of the embedded model, which has no choice of attention."""
     section, _, _ = _section(lambda *_, **__: Path())
-    computed: list[str] = []
-    section.precision_chosen.connect(computed.append)
+    computed: list[tuple[str, str]] = []
+    section.option_chosen.connect(lambda *option: computed.append(option))
     section.show_state(snapshot)
     choices = [
         section.precision_choice.itemData(place)
@@ -140,20 +150,20 @@ def test_precision_is_chosen_where_the_device_has_a_choice(
     ]
     assert section.precision_choice.isHidden() is (not offered)
     assert about.replace(
-        "embedded", "comes with the plugin"
+        "embedded", "included"
     ) in section.about_label.text() and section.about_label.text().endswith(about) is (
-        bool(snapshot.device) and snapshot.model == "nano"
+        bool(snapshot.options.device) and snapshot.model == "nano"
     )
     if offered:
         assert (
             choices == offered
-            and section.precision_choice.currentData() == snapshot.precision
+            and section.precision_choice.currentData() == snapshot.options.precision
             and computed == []
         )
         assert "12 to 31 %" in section.precision_choice.toolTip()
         section.precision_choice.setCurrentIndex(0)
         section.precision_choice.activated.emit(0)
-        assert computed == ["float32"]
+        assert computed == [("precision", "float32")]
 
 
 def test_a_fetched_model_is_chosen(own_cache: Path) -> None:
@@ -164,10 +174,10 @@ def test_a_fetched_model_is_chosen(own_cache: Path) -> None:
 
     section, chosen, failed = _section(fetch)
     _take(section, "sam2.1-tiny")
-    section.fetch_button.click()
+    section.download.button.click()
     assert (chosen, failed) == (["sam2.1-tiny"], [])
-    assert "fetched" in section.about_label.text()
-    assert section.progress_bar.isHidden()
+    assert "downloaded" in section.about_label.text()
+    assert section.download.progress_bar.isHidden()
 
 
 def test_a_download_with_another_hash_is_told_and_nothing_is_chosen() -> None:
@@ -176,9 +186,9 @@ def test_a_download_with_another_hash_is_told_and_nothing_is_chosen() -> None:
 
     section, chosen, failed = _section(fetch)
     _take(section, "sam2.1-tiny")
-    section.fetch_button.click()
+    section.download.button.click()
     assert (chosen, [str(error) for error in failed]) == ([], ["sam2.1-tiny: refused and removed"])
-    assert not section.fetch_button.isHidden()
+    assert not section.download.button.isHidden()
 
 
 def test_a_download_is_stopped_without_a_complaint_and_begun_again() -> None:
@@ -192,28 +202,30 @@ def test_a_download_is_stopped_without_a_complaint_and_begun_again() -> None:
 
     section = ModelSection(worker, fetch_model=fetch)
     failed: list[Exception] = []
-    section.download_failed.connect(failed.append)
+    section.download.failed.connect(failed.append)
     _take(section, "sam2.1-tiny")
-    section.fetch_button.click()
-    assert not section.cancel_button.isHidden() and not section.progress_bar.isHidden()
-    section.cancel_button.click()
+    section.download.button.click()
+    assert (
+        not section.download.stop_button.isHidden() and not section.download.progress_bar.isHidden()
+    )
+    section.download.stop_button.click()
     worker.run_pending()
     assert (asked, failed) == ([False], [])
     assert (
-        section.cancel_button.isHidden()
-        and section.progress_bar.isHidden()
-        and not section.fetch_button.isHidden()
+        section.download.stop_button.isHidden()
+        and section.download.progress_bar.isHidden()
+        and not section.download.button.isHidden()
     )
-    section.fetch_button.click()
+    section.download.button.click()
     worker.run_pending()
     assert asked == [False, True]
 
 
 def test_where_a_model_computes_is_said() -> None:
     section, _, _ = _section(lambda *_, **__: Path())
-    section.show_state(Snapshot(model="nano", device="cpu"))
+    section.show_state(make_snapshot("nano"))
     assert "on the processor" in section.about_label.text()
-    section.show_state(Snapshot(model="nano", device="cuda:0"))
+    section.show_state(make_snapshot("nano", device="cuda:0"))
     assert "on the GPU (cuda:0)" in section.about_label.text()
 
 
@@ -266,10 +278,10 @@ def test_what_is_carried_is_what_the_section_says() -> None:
             False,
         ),
         (Snapshot(Stage.RUNNING, done=3, total=9), "Pause", True, True),
-        (Snapshot(Stage.PAUSED, done=3, total=9), "Go on", True, True),
+        (Snapshot(Stage.PAUSED, done=3, total=9), "Resume", True, True),
         (
             Snapshot(Stage.READY, objects=(ObjectRow(1, "", "", 4, 1, 0, 0),), unfinished=True),
-            "Go on",
+            "Resume",
             True,
             False,
         ),
@@ -291,5 +303,5 @@ def test_the_button_says_what_it_does_now(
         stop,
     )
     assert section.propagate_button.property("icon_name") == (
-        "pause" if title == "Pause" else "carry"
+        "pause" if title == "Pause" else "propagate"
     )

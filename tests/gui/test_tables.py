@@ -1,4 +1,4 @@
-"""Tables and plots on a screen: rows, lines and objects choose each other; copied, saved, refreshed while results arrive."""
+"""Tables and plots on a screen: selecting, copying, saving, and results that arrive."""
 
 from __future__ import annotations
 
@@ -135,12 +135,12 @@ def test_results_that_arrive_are_shown_and_the_choice_stays() -> None:
         growing.measure_frame(frame, SCENE.labels[frame])
         widget.refresh()
     wait_until(
-        lambda: len(widget.views["objects"].table.rows) == len(growing.make_tables().objects)
+        lambda: len(widget.views["objects"].table_model.rows) == len(growing.make_tables().objects)
     )
     assert [current(widget, "objects")[name] for name in ("track", "frame")] == [1, 2]
     growing.set_descriptions([Track(1, category="nucleus")])
     widget.refresh()
-    wait_until(lambda: "nucleus" in set(widget.views["tracks"].table.rows["category"]))
+    wait_until(lambda: "nucleus" in set(widget.views["tracks"].table_model.rows["category"]))
     widget.close()
 
 
@@ -180,7 +180,7 @@ def test_copied_rows_are_text_that_a_spreadsheet_takes(tables: TablesTab) -> Non
     tables.copy_table()
     pasted = pd.read_csv(StringIO(QApplication.clipboard().text()), sep="\t")
     assert list(pasted["track"]) == [1, 2, 3, 4]
-    assert told == ["4 rows copied: paste them into a spreadsheet"]
+    assert told == ["Copied 4 rows. Paste them into a spreadsheet."]
     view = tables.views["tracks"]
     view.selectRow(1)
     view.selectionModel().select(

@@ -65,9 +65,9 @@ def test_a_click_trains_and_the_new_model_is_announced(tab: TrainingTab, told: l
     click(tab)
     assert tab.running and not tab._name_edit.isEnabled()
     wait_until(lambda: not tab.running)
-    assert told == [("tiny-tuned is ready: choose it in the list of models", False)]
+    assert told == [("The model tiny-tuned is ready.", False)]
     assert str(find_models()["tiny-tuned"].path) == made[0]
-    assert "on frames held out" in tab._scores_label.text()
+    assert "on held-out frames" in tab._scores_label.text()
     assert not tab._preview.pixmap().isNull()
     assert tab._name_edit.text() == "tiny-tuned-2", "the next one has another name"
 
@@ -104,7 +104,7 @@ def test_nothing_accepted_nothing_to_begin(tiny: Path) -> None:
         assert not tab._start_button.isEnabled()
         assert (
             tab._summary_label.text()
-            == "No frame is accepted so far: accept at least 2, with all the objects on them."
+            == "No frame is accepted so far: accept at least 2 frames with all their objects."
         )
     tab = TrainingTab(lambda: None, lambda: "nano")
     assert (tab._summary_label.text(), tab._start_button.isEnabled()) == (
@@ -138,18 +138,18 @@ def test_whatever_goes_wrong_is_one_sentence(
     click(tab)
     wait_until(lambda: not tab.running)
     assert len(told) == 1 and told[0][1]
-    assert told[0][0].startswith("training stopped: ") and "\n" not in told[0][0]
+    assert told[0][0].startswith("The training failed: ") and "\n" not in told[0][0]
 
 
 @pytest.mark.parametrize(
     ("lesson", "text"),
     [
-        (TrainingProgress(0.0, 0), "Looking at the frames…"),
+        (TrainingProgress(0.0, 0), "Preparing the frames…"),
         (
             TrainingProgress(
                 0.0, 0, (ValidationScores(0, 0.5, 0.4),), ValidationScores(0, 0.5, 0.4)
             ),
-            "Before: overlap 0.50 after one click, 0.40 carried to other frames.",
+            "Before training: IoU 0.50 after one click, 0.40 propagated.",
         ),
         (
             TrainingProgress(
@@ -158,10 +158,7 @@ def test_whatever_goes_wrong_is_one_sentence(
                 (ValidationScores(0, 0.5, 0.4), ValidationScores(9, 0.7, 0.6)),
                 ValidationScores(9, 0.7, 0.6),
             ),
-            (
-                "Overlap with what you accepted, on frames held out: 0.50 → 0.70 after one click, "
-                "0.40 → 0.60 carried (best so far at step 9)."
-            ),
+            "IoU on held-out frames: 0.50 → 0.70 after one click, 0.40 → 0.60 propagated (best so far at step 9).",
         ),
         (
             TrainingProgress(
@@ -170,10 +167,7 @@ def test_whatever_goes_wrong_is_one_sentence(
                 (ValidationScores(0, 0.5, 0.4), ValidationScores(9, 0.3, 0.2)),
                 ValidationScores(0, 0.5, 0.4),
             ),
-            (
-                "Overlap with what you accepted, on frames held out: 0.50 → 0.50 after one click, "
-                "0.40 → 0.40 carried (not better yet)."
-            ),
+            "IoU on held-out frames: 0.50 → 0.50 after one click, 0.40 → 0.40 propagated (not better yet).",
         ),
     ],
     ids=["begun", "before", "better", "worse"],

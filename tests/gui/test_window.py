@@ -1,4 +1,4 @@
-"""The panel in a real napari window: the mouse on the canvas, keys, and the layers that people change by hand."""
+"""The panel in a real napari window: the mouse, the keys, and layers edited by hand."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ def test_cancel_midway_correct_and_undo(open_panel: Bench) -> None:
     hands.press(Qt.Key.Key_Escape, wait=False)
     model.gate.release(1000)
     hands.wait_until_idle()
-    assert hands.panel.propagation.propagate_button.text() == "Go on"
+    assert hands.panel.propagation.propagate_button.text() == "Resume"
     assert 6 <= hands.read_labels(layer).any(axis=(1, 2)).sum() < 10
     hands.press(Qt.Key.Key_P)
     wrong = hands.read_labels(layer)
@@ -286,11 +286,12 @@ def test_an_image_that_is_deleted_is_forgotten_when_napari_has_let_go_of_it(
 def test_lanes_and_tables_go_where_the_slider_goes(open_panel: Bench) -> None:
     hands = open_panel()
     hands.open_scene(make_drifting_scene())
-    for dock in ("lanes", "tables"):
-        if not hands.panel.docks.buttons[dock].isChecked():
-            hands.panel.docks.toggle(dock)
+    docks = (hands.panel.docks.lanes, hands.panel.docks.tables)
+    for dock in docks:
+        if not dock.button.isChecked():
+            dock.toggle()
     hands.wait_until_idle()
-    lanes, tables = (hands.panel.docks._widgets[dock] for dock in ("lanes", "tables"))
+    lanes, tables = (dock.widget for dock in docks)
     for frame in (7, 3):
         hands.viewer.dims.set_current_step(0, frame)
         hands.wait_until_idle()
@@ -314,7 +315,7 @@ def test_precision_is_chosen_beside_the_model_and_kept(
     choice.setCurrentIndex(choice.findData("bfloat16"))
     choice.activated.emit(choice.currentIndex())
     hands.wait_until_idle()
-    assert controller.snapshot.precision == choice.currentData() == "bfloat16"
+    assert controller.snapshot.options.precision == choice.currentData() == "bfloat16"
     assert hands.panel.model.about_label.text().endswith("on the processor in bfloat16")
     assert controller.state.log.track_ids == (1,) and hands.messages == []
     said = {

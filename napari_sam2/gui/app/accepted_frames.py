@@ -1,4 +1,4 @@
-"""Accepted: the frames of a session that a person has accepted, as training data. No Qt."""
+"""AcceptedFrames: the frames of a session that a person accepted, as training data. No Qt."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from napari_sam2.train.data.pairs import AnnotatedStack
 
 MIN_FRAMES = 2
-"""Frames: one to learn from and one to see whether anything was learned."""
+"""Frames needed to train: one to learn from and one to validate on."""
 
 
 @dataclass(frozen=True, eq=False)
 class AcceptedFrames:
-    """Frames on which an object was accepted (locked), and on which all others were accepted or prompted too.
+    """Frames with an accepted (locked) object whose other objects are accepted or prompted too.
 
-    A frame where something was only tracked is left out: nobody has said yet that it is right.
+    A frame with an object that was only propagated is left out, because nobody checked it.
     """
 
     session: Session
@@ -34,29 +34,34 @@ class AcceptedFrames:
 
     @classmethod
     def of(cls, session: Session) -> AcceptedFrames:
-        """Those of a session as it is now."""
+        """The accepted frames of a session now."""
         by_frame: dict[int, dict[int, Presence]] = defaultdict(dict)
-        for (track, frame), trace in session.records().items():
-            if trace.presence != Presence.ABSENT:
-                by_frame[frame][track] = trace.presence
-        frames = tuple(frame for frame, seen in sorted(by_frame.items()) if _is_complete(seen))
+        for (track, frame), record in session.records().items():
+            if record.presence != Presence.ABSENT:
+                by_frame[frame][track] = record.presence
+        frames = tuple(
+            frame for frame, presences in sorted(by_frame.items()) if _is_complete(presences)
+        )
         return cls(session, frames, len({track for frame in frames for track in by_frame[frame]}))
 
     @property
     def summary(self) -> str:
-        """One line for people: what there is, and what is missing."""
+        """One line about the accepted frames, and about what is missing."""
         if len(self.frames) < MIN_FRAMES:
-            have = "no frame is" if not self.frames else "one frame is"
-            return f"{have} accepted so far: accept at least {MIN_FRAMES}, with all the objects on them"
+            count = "no frame is" if not self.frames else "one frame is"
+            return (
+                f"{count} accepted so far: accept at least {MIN_FRAMES} frames with all their "
+                "objects"
+            )
         return (
             f"{len(self.frames)} accepted frames with {self.object_count} "
             f"object{'' if self.object_count == 1 else 's'}"
         )
 
     def make_training_pair(self) -> AnnotatedStack:
-        """Image and labels as they are now, for training; the session may change or be closed afterwards.
+        """Make training data of the labels as they are now, even if the session changes later.
 
-        Raises LabelsError where too few frames are accepted.
+        Raises LabelsError if too few frames are accepted.
         """
         from napari_sam2.train.data.pairs import AnnotatedStack
 
@@ -68,9 +73,8 @@ class AcceptedFrames:
         for plane in planes.values():
             ids, sizes = np.unique(plane[plane > 0], return_counts=True)
             largest |= Counter(dict(zip(ids.tolist(), sizes.tolist(), strict=True)))
-        dots = tuple(
-            sorted(track for track, size in largest.items() if size == 1)
-        )  # a click there shows nothing of them
+        # a track of single pixels cannot be learned from a click
+        dots = tuple(sorted(track for track, size in largest.items() if size == 1))
         shown = tuple(
             frame for frame, plane in planes.items() if (~np.isin(plane, (0, *dots))).any()
         )

@@ -10,7 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from napari_sam2.core.inference_options import Attention, Precision, Windows
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, Prompt, renumber_prompt
 from napari_sam2.gui.app.counting_controller import CountingController
 from napari_sam2.gui.app.live_tables import LiveTables
@@ -176,13 +175,8 @@ class Controller:
         self._queue.submit(lambda: self._registry.load_model(name), finish, fail)
         self._queue.show_state()
 
-    def reconfigure_model(
-        self,
-        attention: Attention | None = None,
-        windows: Windows | None = None,
-        precision: Precision | None = None,
-    ) -> None:
-        """Change how the model computes, and apply all prompts again; None keeps an option."""
+    def reconfigure_model(self, **changes: Any) -> None:
+        """Change options of the model, e.g. ``attention="local"``, and apply all prompts again."""
         self.propagation.interrupt()
         name = self._workspace.model_name
 
@@ -190,9 +184,7 @@ class Controller:
             if self.key:
                 self._refresh_session(_REPLAYING)
 
-        self._queue.submit(
-            lambda: self._registry.reconfigure_model(name, attention, windows, precision), finish
-        )
+        self._queue.submit(lambda: self._registry.reconfigure_model(name, **changes), finish)
         self._queue.show_state()
 
     # prompts

@@ -1,6 +1,6 @@
-"""Coach: fine-tuning on accepted frames, told of as it goes, stopped when asked.
+"""FineTuner: fine-tuning on accepted frames, which reports its progress and can be stopped.
 
-No Qt; torch is loaded when it begins.
+No Qt; torch is loaded when it starts.
 """
 
 from __future__ import annotations
@@ -21,24 +21,22 @@ if TYPE_CHECKING:
     from napari_sam2.train.data.clip import Clip
     from napari_sam2.train.recipe import Recipe
 
-# steps between two looks at the held-out frames: some ten seconds of the embedded model on a
-# processor
-_VALIDATE_EVERY_STEPS = 25
+_VALIDATE_EVERY_STEPS = 25  # about ten seconds of the embedded model on a processor
 
 TrainableParts = Literal["decoder", "decoder+memory", "everything"]
 
 TRAINABLE_TITLES: dict[TrainableParts | None, str] = {
-    None: "what suits the model",
-    "decoder": "outlines only (fastest)",
-    "decoder+memory": "outlines and following",
-    "everything": "everything",
+    None: "recommended parts",
+    "decoder": "masks only (fastest)",
+    "decoder+memory": "masks and propagation",
+    "everything": "the whole model",
 }
-"""What may train, in words, the best first guess first."""
+"""What may be trained, the default first."""
 
 
 @dataclass(frozen=True)
 class ValidationScores:
-    """What the model does on held-out frames: mean IoU after one click and carried to other frames, 0 to 1, after `step` steps."""
+    """Mean IoU, 0 to 1, on held-out frames after `step` steps: after one click, and propagated."""
 
     step: int
     click_iou: float
@@ -47,7 +45,7 @@ class ValidationScores:
 
 @dataclass(frozen=True)
 class TrainingProgress:
-    """How far a training is: `fraction` of its time, `step`s taken, the figures so far, and the newest picture (PNG)."""
+    """The progress of a training: its steps, the scores so far, and the newest preview."""
 
     fraction: float
     step: int
@@ -58,7 +56,7 @@ class TrainingProgress:
 
 @dataclass(frozen=True)
 class FineTuningPlan:
-    """What a person chose: the model to start from (a name or a path), the name of the result, what trains, how long."""
+    """The model to start from (a name or path), the name of the result, what to train, how long."""
 
     model: str
     name: str
@@ -66,7 +64,7 @@ class FineTuningPlan:
     minutes: float = 5.0
 
     def make_recipe(self) -> Recipe:
-        """The same as a recipe."""
+        """Make the recipe of this plan."""
         from napari_sam2.train.recipe import Recipe, ValidationOptions
 
         validating = ValidationOptions(every=_VALIDATE_EVERY_STEPS, clips=8, length=3)
@@ -76,7 +74,7 @@ class FineTuningPlan:
 
 
 class FineTuner:
-    """A training hook that tells `report` of each Lesson (in the training's thread), and stops when asked. Used once."""
+    """A training hook that reports progress in the training's thread, and can stop it once."""
 
     def __init__(self, report: Callable[[TrainingProgress], None]) -> None:
         self._report_callback = report
@@ -84,7 +82,7 @@ class FineTuner:
         self._scores: tuple[ValidationScores, ...] = ()
 
     def stop(self) -> None:
-        """Stop after the next step, from any thread; the best so far is kept."""
+        """Stop after the next step, from any thread. The best model so far is kept."""
         self._stop_event.set()
 
     def finetune(
@@ -95,9 +93,9 @@ class FineTuner:
         folder: Path | None = None,
         recipe: Recipe | None = None,
     ) -> Path | None:
-        """Train, and wait for it: the file of the new model, in `folder` (where known models lie), None where none came out better.
+        """Train, and return the file of the new model in `folder`; None if it is not better.
 
-        Raises the errors of `core.errors`; then nothing is left behind.
+        Raises the errors of `core.errors`; then no file is left.
         """
         from napari_sam2.train.finetune import finetune
         from napari_sam2.train.hooks import Hook, PreviewImages
@@ -123,36 +121,36 @@ class FineTuner:
         return out if better else None
 
     def on_start(self, training: Any) -> None:
-        """Say that it began."""
+        """Report that the training started."""
         self._report(training)
 
     def on_clip(self, training: Any, clip: Clip) -> Clip:
-        """The clip as it is."""
+        """Stop if that was requested; the clip stays as it is."""
         if self._stop_event.is_set():
             training.stop("stopped")
         return clip
 
     def on_step(self, training: Any, step: Any) -> None:
-        """Say how far it is."""
+        """Report a step."""
         if self._stop_event.is_set():
             training.stop("stopped")
         self._report(training)
 
     def on_validate(self, training: Any, validation: Any) -> None:
-        """Say how good it is, with the picture that was drawn just before."""
+        """Report the scores, with the preview that was drawn just before."""
         self._scores = tuple(
             ValidationScores(each.step, each.iou_1, each.iou_propagated)
             for each in training.history
         )
-        picture = None
+        preview = None
         with suppress(OSError):
-            picture = (
+            preview = (
                 training.environment.folder / f"preview-{validation.step:06d}.png"
             ).read_bytes()
-        self._report(training, picture)
+        self._report(training, preview)
 
     def on_end(self, training: Any, outcome: Any) -> None:
-        """Say that it ended."""
+        """Report the end."""
         self._report(training)
 
     def _report(self, training: Any, preview_png: bytes | None = None) -> None:
@@ -166,23 +164,23 @@ class FineTuner:
 
 
 def get_model_path(name: str, folder: Path | None = None) -> Path:
-    """Where a model of that name goes.
+    """The file of a new model of that name.
 
-    Raises OutputError for a name that is none, or that is taken.
+    Raises OutputError if the name is not allowed or not free.
     """
-    wanted = name.strip()
-    if not wanted or any(sign in wanted for sign in '/\\:*?"<>|') or wanted.startswith("."):
+    stem = name.strip()
+    if not stem or any(sign in stem for sign in '/\\:*?"<>|') or stem.startswith("."):
         raise OutputError(
             f"{name!r} cannot be the name of a model: use letters, digits, spaces and dashes"
         )
-    out = (folder or get_cache_folder()) / f"{wanted}.safetensors"
+    out = (folder or get_cache_folder()) / f"{stem}.safetensors"
     if out.exists():
-        raise OutputError(f"there is a model called {wanted!r} already: choose another name")
+        raise OutputError(f"there is a model called {stem!r} already: choose another name")
     return out
 
 
 def find_free_name(model: str, folder: Path | None = None) -> str:
-    """A name for what comes of a model, one that is not taken."""
+    """Suggest a free name for a fine-tuned model."""
     base = f"{Path(model).stem if model.endswith('.safetensors') else model}-tuned"
     names = (base, *(f"{base}-{number}" for number in range(2, 1000)))
     return next(

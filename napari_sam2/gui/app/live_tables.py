@@ -1,6 +1,6 @@
-"""Measured: the tables of a session while it goes on, frame by frame.
+"""LiveTables: the tables of a session, filled frame by frame.
 
-No Qt; may be filled and read from any thread.
+No Qt; it may be filled and read from any thread.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from napari_sam2.measurement.track_status import TrackStatuses
 
 @dataclass(frozen=True, eq=False)
 class TableSet:
-    """``objects.csv``, ``tracks.csv`` and ``counts.csv`` as they were at one moment; `frame_count` in the video."""
+    """``objects.csv``, ``tracks.csv`` and ``counts.csv`` of a video of `frame_count`, at one moment."""
 
     objects: pd.DataFrame
     tracks: pd.DataFrame
@@ -31,7 +31,7 @@ class TableSet:
     frame_count: int
 
     def extract_lines(self, column: str) -> dict[int, tuple[np.ndarray, np.ndarray]]:
-        """Frames and values of a column of `objects` by track, ascending; frames without a value are left out."""
+        """Frames and values of a column of `objects` by track; missing values are left out."""
         known = self.objects[["track", "frame", column]].dropna().sort_values(["track", "frame"])
         if not len(known):
             return {}
@@ -40,12 +40,12 @@ class TableSet:
             np.split(known[name].to_numpy(), starts[1:]) for name in ("frame", column)
         )
         return {
-            int(track): (where, what)
-            for track, where, what in zip(ids, frames, values, strict=True)
+            int(track): (own_frames, own_values)
+            for track, own_frames, own_values in zip(ids, frames, values, strict=True)
         }
 
     def count_by_category(self) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Frames and numbers of objects by category."""
+        """Frames and counts of objects by category."""
         rows = self.counts[self.counts["frame"] != ALL]
         return {
             str(name): (group["frame"].astype(int).to_numpy(), group["n"].to_numpy())
@@ -54,7 +54,7 @@ class TableSet:
 
 
 class LiveTables:
-    """The rows of each frame as it was measured last."""
+    """The rows of each frame, from when it was measured last."""
 
     def __init__(self, video: Video) -> None:
         self.video = video
@@ -65,26 +65,26 @@ class LiveTables:
     def measure_frame(
         self, frame: int, plane: np.ndarray, statuses: TrackStatuses | None = None
     ) -> None:
-        """Measure the (H, W) labels of a frame in the raw pixels; reads the frame, so not for the window's own thread."""
+        """Measure the (H, W) labels of a frame. It reads pixels: not for the window's thread."""
         self.set_rows(frame, measure_frame_objects(self.video, frame, plane, statuses=statuses))
 
     def set_rows(self, frame: int, rows: pd.DataFrame) -> None:
-        """The rows of a frame, as `measurement.objects.frame_objects` makes them."""
+        """Set the rows of a frame; see `measure_frame_objects`."""
         with self._lock:
             self._rows[frame] = rows
 
     def set_descriptions(self, tracks: Iterable[Track]) -> None:
-        """Categories and parents: they count for all frames at once, and nothing is measured again."""
+        """Set categories and parents for all frames; nothing is measured again."""
         with self._lock:
             self._tracks = tuple(tracks)
 
     def clear(self) -> None:
-        """Nothing is measured."""
+        """Remove all rows."""
         with self._lock:
             self._rows.clear()
 
     def make_tables(self) -> TableSet:
-        """All three tables as they are now."""
+        """Make the three tables as they are now."""
         with self._lock:
             parts, described = [self._rows[frame] for frame in sorted(self._rows)], self._tracks
         parts = [part for part in parts if len(part)]

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from napari_sam2.api.project import Project
 from napari_sam2.core.byte_limited_cache import DEFAULT_BYTES
-from napari_sam2.core.card import ModelCard
-from napari_sam2.core.inference_options import Attention, Precision, Windows
+from napari_sam2.core.inference_options import Precision
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Video
@@ -20,8 +20,8 @@ from napari_sam2.gui.app.project_store import (
     open_or_create_project,
     reopen_project,
 )
-from napari_sam2.gui.app.session_worker import SessionWorker
-from napari_sam2.gui.app.view import SessionKey
+from napari_sam2.gui.app.session_worker import SessionWorker, get_options
+from napari_sam2.gui.app.view import NO_MODEL_OPTIONS, SessionKey
 from napari_sam2.propagation.session import Session, SessionSettings
 
 ModelLoader = Callable[[str], VideoModel]
@@ -51,8 +51,7 @@ class SessionRegistry:
     """
 
     def __init__(self, load: ModelLoader, root: Path | None = None) -> None:
-        self.device = ""
-        self.card = ModelCard("")  # of the open session's model; a project has options of its own
+        self.options = NO_MODEL_OPTIONS  # of the open session; a project has options of its own
         self.precisions: tuple[Precision, ...] = ("float32",)  # that the model can change to
         self._load = load
         self._root = root
@@ -68,32 +67,22 @@ class SessionRegistry:
         if self._model is None or model_name != self._model_name:
             model = self._load(model_name)  # first, so that the old one stays if this fails
             self._use_model(model)
-            self._model_name, self.device = model_name, model.device
+            self._model_name = model_name
             return model
         return self._model
 
-    def reconfigure_model(
-        self,
-        model_name: str,
-        attention: Attention | None = None,
-        windows: Windows | None = None,
-        precision: Precision | None = None,
-    ) -> None:
-        """Change how the model of that name computes; None keeps what is shown.
+    def reconfigure_model(self, model_name: str, **changes: Any) -> None:
+        """Change options of the model of that name, e.g. ``attention="local"``.
 
         All workers are closed if anything changes. Raises ModelError if the model has no choice,
         DeviceError for a precision that the device does not have.
         """
         from napari_sam2.models.load import reconfigure
 
-        loaded, shown = self.load_model(model_name), self.card
-        model = reconfigure(
-            loaded,
-            attention or shown.attention,
-            windows or shown.windows,
-            precision or shown.precision,
-        )
-        if model.card != shown:
+        loaded, shown = self.load_model(model_name), self.options
+        wanted = shown.override(**changes)
+        model = reconfigure(loaded, wanted.attention, wanted.windows, wanted.precision)
+        if get_options(model) != shown:
             self._keys_to_restart.update(self._workers)  # old results stay in their projects
             self._use_model(model)
 
@@ -107,7 +96,7 @@ class SessionRegistry:
         if worker is None:
             worker = self._make_worker(key, model, self._transfer_logs.pop(key, log))
             self._workers[key] = worker
-        self.card = worker.session.model.card
+        self.options = worker.options
         return worker
 
     def restart(self, key: SessionKey) -> None:
@@ -147,7 +136,8 @@ class SessionRegistry:
             key: make_transfer_log(worker.session) for key, worker in self._workers.items()
         }
         self.close()
-        self._model, self.card, self.precisions = model, model.card, list_model_precisions(model)
+        self._model, self.options = model, get_options(model)
+        self.precisions = list_model_precisions(model)
 
     def _make_worker(self, key: SessionKey, model: VideoModel, log: PromptLog) -> SessionWorker:
         selection = key.selection

@@ -1,4 +1,4 @@
-"""Changed: what a piece of work at a Desk changed. Carry: what was asked for."""
+"""SessionUpdate: what a task changed in a session. PropagationRequest: what to propagate."""
 
 from __future__ import annotations
 
@@ -15,13 +15,28 @@ from napari_sam2.measurement.track_status import TrackStatus
 
 @dataclass(frozen=True, eq=False)
 class SessionUpdate:
-    """What a piece of work changed.
+    """What a task changed in a session.
 
-    `planes` are the (H, W) labels of frames that look different, `stale_frames` are more of them: ask for
-    these (`SessionWorker.shown`). `statuses` are new ones, or with `complete` all there are. `running`: a run was
-    begun, do its steps. `alternative_count` is how many masks the model offers for the last prompt, 0 where
-    only one. `done` of `total` steps of a run; `message` is a sentence about this step, and `seeds`
-    are what a search found on it.
+    Parameters
+    ----------
+    log
+        The prompt log.
+    planes
+        The (H, W) labels of frames that changed.
+    statuses, complete
+        New statuses by (track, frame); all there are if `complete`.
+    stale_frames
+        More frames that changed, to be requested with `SessionWorker.read_frames`.
+    running
+        Whether a run has started, whose steps are to be done.
+    notice
+        A sentence for the person.
+    alternative_count
+        How many masks the model offers for the last prompt; 0 if there is no choice.
+    done, total, message
+        The progress of a run, and one line about it.
+    seeds
+        What was detected in this step.
     """
 
     log: PromptLog
@@ -43,7 +58,7 @@ class SessionUpdate:
 
 @dataclass(frozen=True)
 class PropagationRequest:
-    """What a person asked to be carried: which way, which frames (as in a slice), which tracks; None: all."""
+    """What to propagate: directions, frames (as in a slice) and tracks; None means all."""
 
     direction: Direction = "both"
     frames: tuple[int, int] | None = None

@@ -19,6 +19,7 @@ from napari_sam2.api.count import CountResult, save_count_result
 from napari_sam2.api.job import save_results
 from napari_sam2.api.project import Project
 from napari_sam2.core.errors import PlanError, PromptError
+from napari_sam2.core.inference_options import InferenceOptions
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import (
     BoxPrompt,
@@ -30,6 +31,7 @@ from napari_sam2.core.prompt import (
     PromptLog,
     renumber_prompt,
 )
+from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Segment
 from napari_sam2.core.track import Track
 from napari_sam2.detection.object_scale import ObjectScale
@@ -76,6 +78,7 @@ class SessionWorker:
         self, session: Session, *, project: Project | None = None, notice: str = ""
     ) -> None:
         self.session = session
+        self.options = get_options(session.model)
         self._project = project
         self._notice = notice
         self._last_save_s = time.monotonic()
@@ -382,7 +385,7 @@ class SessionWorker:
         )
 
     def stop(self) -> SessionUpdate:
-        """End the run. Finished frames are kept, but objects that were only partly added are not."""
+        """End the run. Finished frames are kept; objects that were added in part are not."""
         before, self._stopping = self.session.log, True
         if self._run is not None:
             self._run.cancel()
@@ -563,15 +566,15 @@ class SessionWorker:
         first_new_track: int,
         category: str,
     ) -> Iterator[PropagationStep | DetectionProgress]:
-        """Join, tell, and carry over the frames that objects were missed on: one step of undo.
+        """Link seeds, add them as objects, and propagate over gaps: one step of undo.
 
-        Where it is stopped before, nothing.
+        Nothing is added if it is stopped before it is done.
         """
         yield from task.link(edited_seeds)
         before = self.session.log
         try:
             yield from task.commit_tracks(first_new_track, category=category)
-        except BaseException:  # a generator that is closed is told so by an exception
+        except BaseException:  # closing a generator raises GeneratorExit in it
             self._restore_log(before)
             raise
         yield from self._propagate(before, task.plan)
@@ -583,7 +586,7 @@ class SessionWorker:
         first_new_track: int,
         category: str,
     ) -> Iterator[PropagationStep | DetectionProgress]:
-        """Carry what was found, look frame by frame for what is not explained, carry that, until nothing new appears."""
+        """Propagate the seeds, and then what is detected on other frames, until nothing is new."""
         session, ours = self.session, list[int]()
         rounds = chain(
             [[seed.prompt for seed in task.apply_edits(edited_seeds)]],
@@ -634,3 +637,9 @@ def _is_prompt_on(entry: Entry, track: int, frame: int) -> bool:
         track,
         frame,
     )
+
+
+def get_options(model: VideoModel) -> InferenceOptions:
+    """The options that a model computes with."""
+    card = model.card
+    return InferenceOptions(model.device, card.attention, card.precision, card.windows)

@@ -61,7 +61,7 @@ class TaskQueue:
     @property
     def snapshot(self) -> Snapshot:
         """The state as a window shows it."""
-        workspace, state, card = self.workspace, self.workspace.state, self._registry.card
+        workspace, state = self.workspace, self.workspace.state
         moving = workspace.is_running
         return Snapshot(
             stage=Stage.BUSY if self.pending_count and not moving else workspace.stage,
@@ -77,10 +77,7 @@ class TaskQueue:
             if state.alternative_count > 1
             else (0, 0),
             model=workspace.model_name,
-            device=self._registry.device,
-            attention=card.attention,
-            windows=card.windows,
-            precision=card.precision,
+            options=self._registry.options,
             precisions=self._registry.precisions,
         )
 

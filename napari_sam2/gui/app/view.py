@@ -1,4 +1,4 @@
-"""View: what the controller asks of a window, and the frozen picture of the state it hands over.
+"""View: what the controller needs of a window, and the frozen state that a window shows.
 
 No Qt, no napari.
 """
@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from napari_sam2.core.inference_options import Attention, Precision, Windows
+from napari_sam2.core.inference_options import InferenceOptions, Precision
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, PromptLog
 from napari_sam2.core.stack import Stack
 from napari_sam2.gui.app.counting_task import Seed
@@ -28,18 +28,17 @@ class Stage(StrEnum):
     """No image is chosen."""
     READY = "ready"
     BUSY = "busy"
-    """Something is computed that has no steps to count: a model is loaded, a click answered, a file written."""
+    """Work without steps to count is going on: a model is loaded, a file is written."""
     RUNNING = "running"
-    """Objects are carried, frame by frame."""
+    """A propagation or a count is going on, frame by frame."""
     PAUSED = "paused"
 
 
 @dataclass(frozen=True)
 class ImageSelection:
-    """What is worked on: a stack, the axis it is walked along, and the channel the model sees.
+    """An image layer, the axis that objects are propagated along, and the channel of the model.
 
-    `layer_key` names the image among those that are open; two choices with the same key, axis and channel
-    are the same.
+    `layer_key` identifies the layer. Selections are equal if key, axis and channel are.
     """
 
     layer_key: str
@@ -50,13 +49,13 @@ class ImageSelection:
 
     @property
     def length(self) -> int:
-        """Frames along the axis."""
+        """The number of frames along the axis."""
         return self.stack.sizes.get(self.along, 1)
 
 
 @dataclass(frozen=True)
 class SessionKey:
-    """A Choice at one position of its other axes, e.g. along z at the time point 3: what one Session is about."""
+    """What one session is about: an image at one position of its other axes, e.g. at t = 3."""
 
     selection: ImageSelection
     at: tuple[tuple[str, int], ...] = ()
@@ -64,9 +63,10 @@ class SessionKey:
 
 @dataclass(frozen=True)
 class ObjectRow:
-    """One line of the list of objects: `frame_count` is where it is seen, `uncertain_count` where somebody should look.
+    """One row of the list of objects.
 
-    `needs_propagation`: it was corrected, and not carried since.
+    The counts are numbers of frames: those with the object, and those of them that were prompted,
+    are uncertain, or are locked. `needs_propagation`: prompts changed since it was propagated.
     """
 
     track: int
@@ -80,7 +80,7 @@ class ObjectRow:
 
     @property
     def state(self) -> str:
-        """One word or two for people."""
+        """The state in one or two words."""
         if not self.frame_count and not self.prompted_count:
             return "new"
         if self.locked_count and self.locked_count >= self.frame_count:
@@ -92,13 +92,25 @@ class ObjectRow:
         return "prompted" if self.frame_count <= self.prompted_count else "tracked"
 
 
+NO_MODEL_OPTIONS = InferenceOptions(device="", attention="global")
+"""The options that a window shows before a model was loaded."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """All that a window shows of the state, at one moment.
 
-    `done` of `total` steps of a run; `mask_alternatives` is the mask shown and how many the model offers for
-    the last click, (0, 0) where it offers one. `precisions` are those that the model can be changed
-    to.
+    Parameters
+    ----------
+    done, total
+        Steps of the run that is going on.
+    mask_alternatives
+        The number of the mask shown, and how many the model offers for the last click; (0, 0) if
+        there is no choice.
+    options
+        How the model computes. Its device is "" before a model was loaded.
+    precisions
+        The precisions that the model can change to.
     """
 
     stage: Stage = Stage.EMPTY
@@ -112,21 +124,18 @@ class Snapshot:
     unfinished: bool = False
     mask_alternatives: tuple[int, int] = (0, 0)
     model: str = ""
-    device: str = ""
-    attention: Attention = "global"
-    windows: Windows = "whole"
-    precision: Precision = "float32"
+    options: InferenceOptions = NO_MODEL_OPTIONS
     precisions: tuple[Precision, ...] = ("float32",)
 
     @property
     def has_prompts(self) -> bool:
-        """Whether there is anything to carry."""
+        """Whether there is anything to propagate."""
         return any(row.prompted_count for row in self.objects)
 
 
 @dataclass(frozen=True)
 class TrackPrompts:
-    """The clicks and boxes of one track on all frames, as a window shows them."""
+    """The clicks and boxes of one track on all frames."""
 
     track: int = 0
     points: tuple[PointPrompt, ...] = ()
@@ -134,38 +143,38 @@ class TrackPrompts:
 
     @classmethod
     def of(cls, log: PromptLog, track: int) -> TrackPrompts:
-        """What counts: a box or a mask took the place of what was said before it."""
+        """Those of a track that still count: a box or a mask replaces earlier prompts."""
         points, boxes = [], []
         for frame in log.prompted_frames(track):
-            said = log.frame_prompts(track, frame)
-            if said.points:
-                points.append(PointPrompt(frame, track, said.points, said.positive))
-            if said.box is not None:
-                boxes.append(BoxPrompt(frame, track, said.box))
+            prompts = log.frame_prompts(track, frame)
+            if prompts.points:
+                points.append(PointPrompt(frame, track, prompts.points, prompts.positive))
+            if prompts.box is not None:
+                boxes.append(BoxPrompt(frame, track, prompts.box))
         return cls(track, tuple(points), tuple(boxes))
 
 
 class View(Protocol):
-    """A window, or what stands for one in a test. Called in the main thread only."""
+    """A window, or its double in a test. Called in the main thread only."""
 
     def show_state(self, snapshot: Snapshot) -> None:
         """Show the state."""
         ...
 
     def draw_planes(self, key: SessionKey, planes: Mapping[int, np.ndarray]) -> None:
-        """Show these (H, W) label planes, by frame."""
+        """Draw these (H, W) label planes, by frame."""
         ...
 
     def draw_prompts(self, key: SessionKey, track_prompts: TrackPrompts) -> None:
-        """Show the clicks and boxes of the current object."""
+        """Draw the clicks and boxes of the current object."""
         ...
 
     def draw_seeds(self, key: SessionKey, seeds: Sequence[Seed]) -> None:
-        """Show what a search has found so far, to be edited."""
+        """Draw the seeds detected so far, to be edited."""
         ...
 
     def notify(self, text: str, *, is_error: bool = False) -> None:
-        """Say one sentence, loudly: something is done, or went `is_error`."""
+        """Notify the person of a result or an error, in one sentence."""
         ...
 
     def update_statuses(
@@ -174,7 +183,7 @@ class View(Protocol):
         statuses: Mapping[tuple[int, int], TrackStatus],
         new: Mapping[tuple[int, int], TrackStatus] | None,
     ) -> None:
-        """All that is known of every track on every frame, after it changed: `new` of it, or all where that is None."""
+        """Take over all statuses by (track, frame); `new` are those that changed, None: all did."""
         ...
 
 
@@ -182,7 +191,7 @@ TaskFunction = Callable[[], T]
 
 
 class Worker(Protocol):
-    """One thread that does one piece of work after the other; what comes of it is handed over in the main thread."""
+    """One thread that does one task after the other. Results are delivered in the main thread."""
 
     def submit(
         self,
@@ -190,12 +199,12 @@ class Worker(Protocol):
         on_result: Callable[[T], Any],
         on_error: Callable[[Exception], Any],
     ) -> None:
-        """Do `run_pending` after all that was submitted before it, then call `on_result` with its result, or `on_error`."""
+        """Run `work` after all earlier tasks, then call `on_result` or `on_error`."""
         ...
 
 
 class InlineWorker:
-    """A Worker that does everything at once, or only when told to (`manual`): for tests and scripts without a window."""
+    """A Worker without a thread: it runs tasks at once, or, if `manual`, in `run_pending`."""
 
     def __init__(self, *, manual: bool = False) -> None:
         self._manual = manual
@@ -213,7 +222,7 @@ class InlineWorker:
         def do() -> None:
             try:
                 result = work()
-            except Exception as error:  # noqa: BLE001 - any error is the caller's to show, as in the thread
+            except Exception as error:  # noqa: BLE001 - delivered, as by the thread
                 on_error(error)
             else:
                 on_result(result)
@@ -223,7 +232,7 @@ class InlineWorker:
             self.run_pending()
 
     def run_pending(self, max_tasks: int | None = None) -> int:
-        """Do what waits, or so many pieces of it; how many were done."""
+        """Run the pending tasks, at most `max_tasks`; returns how many were run."""
         count, self._working = 0, True
         while self._queue and count != max_tasks:
             self._queue.pop(0)()

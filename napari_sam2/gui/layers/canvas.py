@@ -1,4 +1,4 @@
-"""Canvas: where the person looks and clicks in napari's viewer, and what is drawn there."""
+"""Canvas: the chosen image in napari's viewer, what is drawn over it, and the mouse."""
 
 from __future__ import annotations
 
@@ -24,19 +24,34 @@ Notify = Callable[..., None]
 
 
 class Canvas:
-    """The chosen image in the viewer, its overlays, the mouse, and the frame that is looked at.
+    """The chosen image, its overlays, the mouse, and the frame that is shown.
 
     Parameters
     ----------
-    viewer, controller, notify
-        Where, who is told what the person does, and how to say a sentence.
+    viewer, controller
+        The viewer, and what a click or drag is passed to.
+    notify
+        Tells the person something, in one sentence.
     defer
-        Does something when napari has done what it is at.
+        Calls a function when napari has finished what it is doing.
+
+    Attributes
+    ----------
+    frame_callbacks
+        Called when another frame is shown.
+    track_to_split
+        The object that the next click splits; 0 if there is none.
     """
 
     def __init__(
         self, viewer: Any, controller: Controller, notify: Notify, *, defer: Defer = lambda do: do()
     ) -> None:
+        self.image: Any = None
+        self.axes: LayerAxes | None = None
+        self.overlays: Overlays | None = None
+        self.tool = Tool.POINT
+        self.track_to_split = 0
+        self.frame_callbacks: list[Callable[[], None]] = []
         self._viewer = viewer
         self._controller = controller
         self._notify = notify
@@ -44,18 +59,10 @@ class Canvas:
         self._overlays: dict[str, Overlays] = {}
         self._seed_layers: dict[str, SeedLayer] = {}
         self._tracks_layers: dict[str, Tracks] = {}
-        self.frame_callbacks: list[
-            Callable[[], None]
-        ] = []  # called when another frame is looked at
-        self._changing_frame = False
         self._needs_redraw = False
+        self._changing_frame = False
         self._followed_frame: int | None = None
         self._frame_before: int | None = None
-        self.track_to_split = 0
-        self.tool = Tool.POINT
-        self.image: Any = None
-        self.axes: LayerAxes | None = None
-        self.overlays: Overlays | None = None
         self._mouse = Mouse(
             viewer,
             Gestures(
@@ -70,7 +77,7 @@ class Canvas:
             emitter.connect(self._on_dims)
 
     def close(self) -> None:
-        """Let go of the viewer; the layers stay."""
+        """Release the viewer; the layers stay."""
         self._mouse.close()
         for emitter in self._dims_events:
             emitter.disconnect(self._on_dims)
@@ -87,9 +94,9 @@ class Canvas:
         if axes is None or selection is None:
             self._controller.open(None)
             return
-        known = self._overlays.get(selection.layer_key)
-        if known is None or known.axes.letters != axes.letters:
-            known = Overlays(
+        overlays = self._overlays.get(selection.layer_key)
+        if overlays is None or overlays.axes.letters != axes.letters:
+            overlays = Overlays(
                 self._viewer,
                 image,
                 axes,
@@ -97,94 +104,89 @@ class Canvas:
                 on_painted=self._on_painted,
                 defer=self._defer,
             )
-            self._overlays[selection.layer_key] = known
+            self._overlays[selection.layer_key] = overlays
             self._seed_layers[selection.layer_key] = SeedLayer(self._viewer, image, axes)
-        self.overlays = known
+        self.overlays = overlays
         frame, at, _ = self._locate(self._viewer.dims.point, selection.along)
         self._controller.open(selection, frame, at)
 
     def forget_image(self, layer_key: str) -> None:
-        """An image is gone."""
+        """An image was removed."""
         self._seed_layers.pop(layer_key, None)
         self._tracks_layers.pop(layer_key, None)
-        gone = self._overlays.pop(layer_key, None)
-        if gone is not None:
-            gone.close()
+        overlays = self._overlays.pop(layer_key, None)
+        if overlays is not None:
+            overlays.close()
+
+    def is_overlay(self, layer: Any) -> bool:
+        """Whether a layer shows objects, clicks or boxes of any image."""
+        return any(
+            layer is each for overlays in self._overlays.values() for each in overlays.layers
+        )
 
     @property
     def own_layer_keys(self) -> set[str]:
-        """Keys of the layers that this made."""
-        seeds = [each.layer for each in self._seed_layers.values() if each.layer is not None]
-        return {
-            get_layer_key(layer)
-            for layer in (
-                *seeds,
-                *(layer for overlays in self._overlays.values() for layer in overlays.layers),
-            )
-        }
+        """Keys of the layers that the plugin made."""
+        layers = [layer for overlays in self._overlays.values() for layer in overlays.layers]
+        layers += [each.layer for each in self._seed_layers.values() if each.layer is not None]
+        return {get_layer_key(layer) for layer in layers}
 
     @property
     def seed_layer(self) -> SeedLayer | None:
-        """The seeds over the image that is worked on."""
-        place = self._controller.key
-        return None if place is None else self._seed_layers.get(place.selection.layer_key)
+        """The seeds of the open image."""
+        key = self._controller.key
+        return None if key is None else self._seed_layers.get(key.selection.layer_key)
 
     def get_colour(self, track: int) -> tuple[float, float, float]:
-        """The colour (red, green, blue, 0 to 1) that an object is shown in."""
+        """The colour of an object: red, green and blue from 0 to 1."""
         return (0.5, 0.5, 0.5) if self.overlays is None else self.overlays.get_colour(track)
 
     # drawing
 
     def draw_planes(self, key: SessionKey, planes: Mapping[int, np.ndarray]) -> None:
-        """Write label planes; `refresh` shows them."""
+        """Write label planes; `refresh` draws them."""
         overlays = self._overlays.get(key.selection.layer_key)
         if overlays is None or overlays.image not in self._viewer.layers:
             return
         overlays.draw_planes(key, planes)
         if self._followed_frame is not None and len(planes) == 1:
             self._followed_frame = next(iter(planes))
-        here = key == self._controller.key and (
-            self._controller.frame in planes or not self._shows_yx
-        )
-        self._needs_redraw = self._needs_redraw or here
+        shown = self._controller.frame in planes or not self._shows_yx
+        self._needs_redraw = self._needs_redraw or (key == self._controller.key and shown)
 
     def draw_prompts(self, key: SessionKey, track_prompts: TrackPrompts) -> None:
-        """Show the current object's clicks and boxes."""
+        """Draw the current object's clicks and boxes."""
         if self.overlays is not None and self.overlays.image in self._viewer.layers:
             self.overlays.draw_prompts(key, track_prompts)
             self.overlays.select(track_prompts.track)
 
     def draw_seeds(self, key: SessionKey, seeds: Sequence[Seed]) -> None:
-        """Show what a search found."""
-        layer = self._seed_layers.get(key.selection.layer_key)
-        if (
-            layer is not None
-            and self._overlays[key.selection.layer_key].image in self._viewer.layers
-        ):
-            layer.show_seeds(key, seeds)
+        """Draw detected seeds."""
+        layer_key = key.selection.layer_key
+        seed_layer = self._seed_layers.get(layer_key)
+        if seed_layer is not None and self._overlays[layer_key].image in self._viewer.layers:
+            seed_layer.show_seeds(key, seeds)
 
     def draw_tracks(self, key: SessionKey, tables: TableSet) -> None:
-        """Show the tracks of a place as they are now, in their layer.
+        """Draw the tracks of a session in a Tracks layer, which replaces an older one.
 
-        Raises PlanError where nothing was measured yet.
+        Raises PlanError if nothing was measured yet.
         """
-        overlays = self._overlays.get(key.selection.layer_key)
-        if overlays is None or overlays.image not in self._viewer.layers:
+        layer_key, layers = key.selection.layer_key, self._viewer.layers
+        overlays, old = self._overlays.get(layer_key), self._tracks_layers.get(layer_key)
+        if overlays is None or overlays.image not in layers:
             return
-        fresh, old = (
-            make_tracks_layer(overlays.image, overlays.axes, key, tables),
-            self._tracks_layers.get(key.selection.layer_key),
-        )
-        if old is not None and old in self._viewer.layers:
+        new = make_tracks_layer(overlays.image, overlays.axes, key, tables)
+        if old is not None and old in layers:
             old.graph = {}
-            old.data, old.graph = fresh.data, fresh.graph
+            old.data, old.graph = new.data, new.graph
             return
-        active = self._viewer.layers.selection.active
-        self._tracks_layers[key.selection.layer_key] = self._viewer.add_layer(fresh)
-        self._viewer.layers.selection.active = active
+        active = layers.selection.active
+        self._tracks_layers[layer_key] = self._viewer.add_layer(new)
+        layers.selection.active = active
 
     def refresh(self) -> None:
-        """Go to the frame that is followed, which draws it; else draw what was written on the one that is looked at."""
+        """Show the followed frame, which draws it; else draw what was written on this frame."""
         if self._followed_frame is not None and self._followed_frame != self._controller.frame:
             self.go_to_frame(self._followed_frame)
             self._needs_redraw = False
@@ -193,82 +195,81 @@ class Canvas:
             self.overlays.refresh()
 
     def follow_propagation(self, snapshot: Snapshot, *, enabled: bool) -> None:
-        """While objects are carried, look at the frame that was done last; then go back to where the person was.
+        """During a run, show the frame that was done last; then go back to the frame before.
 
-        Images that are read from disk or computed are not followed: napari would wait for each of
-        their frames.
+        Images that are read from disk or computed are not followed, because napari would wait for
+        each of their frames.
         """
         moving = snapshot.stage in (Stage.RUNNING, Stage.PAUSED)
         if moving and self._frame_before is None:
             self._frame_before = self._controller.frame
-            quick = self.image is not None and isinstance(self.image.data, np.ndarray)
-            self._followed_frame = self._frame_before if enabled and quick else None
+            in_memory = self.image is not None and isinstance(self.image.data, np.ndarray)
+            self._followed_frame = self._frame_before if enabled and in_memory else None
         elif not moving and self._frame_before is not None:
-            home, watched = self._frame_before, self._followed_frame is not None
+            frame, followed = self._frame_before, self._followed_frame is not None
             self._frame_before = self._followed_frame = None
-            if watched:
-                self.go_to_frame(home)
+            if followed:
+                self.go_to_frame(frame)
 
-    # where
+    # position
 
     def go_to_frame(self, frame: int) -> None:
-        """Look at another frame."""
-        place = self._controller.key
-        if (
-            self.image is None
-            or self.axes is None
-            or place is None
-            or place.selection.along not in self.axes.letters
-        ):
+        """Show another frame."""
+        key = self._controller.key
+        if self.image is None or self.axes is None or key is None:
             return
-        axis = self.axes.letters.index(place.selection.along)
-        inside = list(self.image.world_to_data(self._viewer.dims.point))
-        inside[axis] = min(max(frame, 0), place.selection.length - 1)
-        world = self.image.data_to_world(inside)
+        if key.selection.along not in self.axes.letters:
+            return
+        dims, axis = self._viewer.dims, self.axes.letters.index(key.selection.along)
+        position = list(self.image.world_to_data(dims.point))
+        position[axis] = min(max(frame, 0), key.selection.length - 1)
+        world = self.image.data_to_world(position)
         self._changing_frame = True
-        self._viewer.dims.set_point(axis + self._viewer.dims.ndim - self.image.ndim, world[axis])
+        dims.set_point(axis + dims.ndim - self.image.ndim, world[axis])
         self._changing_frame = False
 
     def show_position(self, key: SessionKey) -> None:
-        """Look at the position of the axes that are not walked."""
+        """Show the position of a session on the axes that it is not propagated along."""
         if self.image is None or self.axes is None:
             return
-        dims, inside = self._viewer.dims, list(self.image.world_to_data(self._viewer.dims.point))
+        dims = self._viewer.dims
+        position = list(self.image.world_to_data(dims.point))
         for axis, number in key.at:
-            inside[self.axes.letters.index(axis)] = number
+            position[self.axes.letters.index(axis)] = number
         dims.set_point(
-            range(dims.ndim - self.image.ndim, dims.ndim), self.image.data_to_world(inside)
+            range(dims.ndim - self.image.ndim, dims.ndim), self.image.data_to_world(position)
         )
 
     def _locate(
         self, world: Sequence[float], along: str
     ) -> tuple[int, tuple[tuple[str, int], ...], tuple[float, float]]:
-        """Frame, position of the axes that are not walked, and (y, x) of a position in the world."""
+        """The frame, the position on other axes, and the (y, x) of a position in the world."""
         assert self.axes is not None
-        where, yx = locate(self.image, self.axes, world)
-        at = tuple((axis, place) for axis, place in where.items() if axis in "tz" and axis != along)
-        return where.get(along, 0), at, yx
+        index, yx = locate(self.image, self.axes, world)
+        at = tuple(
+            (axis, number) for axis, number in index.items() if axis in "tz" and axis != along
+        )
+        return index.get(along, 0), at, yx
 
     def _on_dims(self, event: Any) -> None:
-        place = self._controller.key
-        if self.axes is None or place is None or self.image not in self._viewer.layers:
+        key = self._controller.key
+        if self.axes is None or key is None or self.image not in self._viewer.layers:
             return
         if not self._changing_frame:
-            self._followed_frame = None  # the person looks elsewhere
-        before = self._controller.frame
-        self._controller.set_position(
-            *self._locate(self._viewer.dims.point, place.selection.along)[:2]
-        )
+            self._followed_frame = None  # the person moved the slider
+        frame_before = self._controller.frame
+        frame, at, _ = self._locate(self._viewer.dims.point, key.selection.along)
+        self._controller.set_position(frame, at)
         if self.overlays is not None:
             self.overlays.refresh_channel()
-        if self._controller.frame != before:
-            for tell in self.frame_callbacks:
-                tell()
+        if self._controller.frame != frame_before:
+            for callback in self.frame_callbacks:
+                callback()
 
-    # the mouse
+    # mouse
 
     def use_tool(self, tool: Tool) -> None:
-        """Painting is napari's own, in the Labels layer; for clicks and boxes the image is the selected layer."""
+        """Use a tool: the Labels layer is painted on, or the image is clicked."""
         self.tool = tool
         if self.overlays is None:
             return
@@ -280,16 +281,16 @@ class Canvas:
             self.overlays.leave_tools()
 
     def split(self, track: int) -> None:
-        """Split an object into its pieces here; of one piece, wait for a click on the part."""
-        frame, place = self._controller.frame, self._controller.key
-        if self.overlays is not None and self.overlays.count_pieces(place, frame, track) > 1:
+        """Split an object into its pieces here; if it is in one piece, wait for a click."""
+        frame, key = self._controller.frame, self._controller.key
+        if self.overlays is not None and self.overlays.count_pieces(key, frame, track) > 1:
             self._controller.split(track, frame)
         elif track:
             self.track_to_split = track
             self._notify("Click the part that is another object.")
 
     def _is_listening(self) -> bool:
-        """Whether a click on the canvas is ours: not while a layer is being edited."""
+        """Whether a click on the canvas is a prompt: not while a layer is being edited."""
         if self._controller.key is None:
             return False
         active = self._viewer.layers.selection.active
@@ -299,13 +300,13 @@ class Canvas:
         return self.tool is Tool.BOX and self._viewer.dims.ndisplay == 2
 
     def _on_click(self, world: Sequence[float], positive: bool) -> None:
-        place = self._controller.key
-        if place is None or self.axes is None or not self._check_yx_shown():
+        key = self._controller.key
+        if key is None or self.axes is None or not self._check_yx_shown():
             return
-        frame, _, (y, x) = self._locate(world, place.selection.along)
+        frame, _, (y, x) = self._locate(world, key.selection.along)
         height, width = self.axes.shape[-2:]
         if not (-0.5 <= y <= height - 0.5 and -0.5 <= x <= width - 0.5):
-            self._notify("That is outside the image: click inside it.", is_error=True)
+            self._notify("That is outside the image. Click inside it.", is_error=True)
         elif self.track_to_split:
             track, self.track_to_split = self.track_to_split, 0
             self._controller.split(track, frame, (y, x))
@@ -313,22 +314,17 @@ class Canvas:
             self._controller.add_click(frame, (y, x), positive=positive)
 
     def _on_drag(self, start: Sequence[float], end: Sequence[float], finished: bool) -> None:
-        place = self._controller.key
-        if (
-            place is None
-            or self.axes is None
-            or self.overlays is None
-            or not self._check_yx_shown(silent=not finished)
-        ):
+        key = self._controller.key
+        if key is None or self.axes is None or self.overlays is None:
             return
-        (frame, _, one), (_, _, other) = (
-            self._locate(start, place.selection.along),
-            self._locate(end, place.selection.along),
-        )
+        if not self._check_yx_shown(silent=not finished):
+            return
+        frame, _, one = self._locate(start, key.selection.along)
+        _, _, other = self._locate(end, key.selection.along)
         height, width = self.axes.shape[-2:]
         y, y2 = sorted(float(np.clip(each[0], 0, height - 1)) for each in (one, other))
         x, x2 = sorted(float(np.clip(each[1], 0, width - 1)) for each in (one, other))
-        self.overlays.show_dragged_box(place, frame, None if finished else (y, x, y2, x2))
+        self.overlays.show_dragged_box(key, frame, None if finished else (y, x, y2, x2))
         if finished and y < y2 and x < x2:
             self._controller.add_box(frame, (y, x, y2, x2))
 
@@ -339,18 +335,19 @@ class Canvas:
         return dims.ndisplay == 2 and set(dims.displayed) == {dims.ndim - 2, dims.ndim - 1}
 
     def _check_yx_shown(self, *, silent: bool = False) -> bool:
-        """Whether y and x are what the canvas shows; says what to do where they are not."""
-        dims = self._viewer.dims
-        problem = ""
-        if dims.ndisplay != 2:
-            problem = "Show the image in 2D to prompt: the square button below the list of layers."
-        elif not self._shows_yx:
-            problem = "Show the y and x axes to prompt: the canvas shows other ones."
-        if problem and not silent:
-            self._notify(problem, is_error=True)
-        return not problem
+        """Whether the canvas shows y and x; if not, say how to change that."""
+        if self._shows_yx:
+            return True
+        if not silent:
+            self._notify(
+                "Show the image in 2D to prompt: use the square button below the layer list."
+                if self._viewer.dims.ndisplay != 2
+                else "Show the y and x axes to prompt. The canvas shows other axes.",
+                is_error=True,
+            )
+        return False
 
-    # by hand, in the layers
+    # edits by hand, in the layers
 
     def _on_edited(
         self, frame: int, prompts: list[PointPrompt | BoxPrompt], added: list[PointPrompt]
@@ -366,7 +363,7 @@ class Canvas:
             self._controller.add_mask(frame, mask, track)
         else:
             self._notify(
-                "Nothing is left of this object here. To take it out altogether, delete it in "
-                "the list.",
+                "Nothing is left of this object on this frame. To delete the whole object, use the "
+                "list of objects.",
                 is_error=True,
             )

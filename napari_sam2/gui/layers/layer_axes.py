@@ -1,7 +1,4 @@
-"""Layers: what a napari image layer is as a Stack, and where a position of the mouse lies in it.
-
-No windows here.
-"""
+"""LayerAxes: the axes of a napari image layer, the layer as a Stack, and positions in it."""
 
 from __future__ import annotations
 
@@ -24,21 +21,21 @@ _AXIS_NAMES = {
     "z": ("z", "depth", "slice", "slices", "plane"),
     "c": ("c", "ch", "channel", "channels"),
 }
-_GUESSED_ORDERS = (
-    "",
-    "z",
-    "tz",
-    "tcz",
-)  # for so many axes that nothing is said about: the order OME keeps them in
+_GUESSED_ORDERS = ("", "z", "tz", "tcz")  # by number of unnamed axes: OME's order
 
 
 @dataclass(frozen=True)
 class LayerAxes:
-    """What the dimensions of an image layer are.
+    """The axes of an image layer.
 
-    `letters` has one for each dimension (without the samples of a colour image). `guessed_axes` are
-    those that nobody named: a person may know better. `spacing` is in µm and seconds, None where
-    nobody said.
+    Parameters
+    ----------
+    letters
+        One letter for each dimension, without the samples of a colour image.
+    guessed_axes
+        Those of the letters that are guesses, because the layer does not name the axis.
+    spacing
+        In µm and seconds; None for axes without a known unit.
     """
 
     letters: str
@@ -54,23 +51,23 @@ class LayerAxes:
 
     @property
     def propagation_axes(self) -> tuple[str, ...]:
-        """The axes one can walk along; both for a single one that nobody named."""
+        """The axes that one can propagate along; both for a single axis without a name."""
         found = tuple(axis for axis in "tz" if axis in self.letters)
         single = len(found) == 1 and found[0] in self.guessed_axes
         return ("z", "t") if single else found or ("t",)
 
     @property
     def default_axis(self) -> str:
-        """The axis to begin with: the longest one."""
+        """The axis to start with: the longest one."""
         return max(self.propagation_axes, key=lambda axis: (self.sizes.get(axis, 0), axis == "z"))
 
     @property
     def channel_count(self) -> int:
-        """How many there are to choose from; 1 for a colour image."""
+        """The number of channels; 1 for a colour image."""
         return 1 if self.rgb else self.sizes.get("c", 1)
 
     def with_axis(self, along: str) -> LayerAxes:
-        """This reading, where a single axis that nobody named is the one that is walked."""
+        """These axes, with the name `along` for a single axis without a name."""
         guessed = [axis for axis in "tz" if axis in self.guessed_axes]
         if along in self.letters or along not in self.propagation_axes or len(guessed) != 1:
             return self
@@ -85,37 +82,37 @@ class LayerAxes:
 
 
 def read_layer_axes(layer: Any) -> LayerAxes:
-    """How an image layer is read: by its axis labels, else its units, else the file it came from, else by the usual order.
+    """Read the axes from the axis labels, else the units, else the file, else the usual order.
 
     Raises AxesError for more axes than t, c, z, y and x.
     """
     rgb = bool(getattr(layer, "rgb", False))
     shape = tuple(int(n) for n in (layer.data[0] if layer.multiscale else layer.data).shape)
     shape = shape[:-1] if rgb else shape
-    said = [
+    named = [
         _match_axis_name(label) or _guess_axis_from_unit(unit)
         for label, unit in zip(layer.axis_labels, layer.units, strict=True)
     ][:-2]
-    of_file = (
+    file_stack = (
         _open_source_file(layer, shape, rgb)
-        if "" in said or not _has_known_spacing(layer)
+        if "" in named or not _has_known_spacing(layer)
         else None
     )
-    if "" in said and of_file is not None:
-        said = [axis for axis in of_file.axes[:-2] if not (rgb and axis == "c")]
-    guessed = _guess_axes(said, rgb)
-    letters = "".join(axis or guess for axis, guess in zip(said, guessed, strict=True)) + "yx"
+    if "" in named and file_stack is not None:
+        named = [axis for axis in file_stack.axes[:-2] if not (rgb and axis == "c")]
+    guessed = _guess_axes(named, rgb)
+    letters = "".join(axis or guess for axis, guess in zip(named, guessed, strict=True)) + "yx"
     if len(set(letters)) != len(letters):
         raise AxesError(
-            f"two axes of {layer.name!r} are called alike ({letters}): name them t, c, z, y, x "
+            f"two axes of {layer.name!r} have the same name ({letters}): name them t, c, z, y, x "
             "in the layer's axis labels"
         )
     spacing = _read_spacing(layer, letters)
-    if spacing == Spacing() and of_file is not None:
-        spacing = of_file.spacing
+    if spacing == Spacing() and file_stack is not None:
+        spacing = file_stack.spacing
     return LayerAxes(
         letters,
-        "".join(g for axis, g in zip(said, guessed, strict=True) if not axis),
+        "".join(g for axis, g in zip(named, guessed, strict=True) if not axis),
         spacing,
         shape,
         rgb,
@@ -123,7 +120,7 @@ def read_layer_axes(layer: Any) -> LayerAxes:
 
 
 def make_stack(layer: Any, axes: LayerAxes) -> Stack:
-    """The pixels of an image layer as a Stack, nothing copied: the finest level of a pyramid, the colours of an RGB image as channels."""
+    """Make a Stack of an image layer without a copy: of a pyramid the finest level."""
     data = layer.data[0] if layer.multiscale else layer.data
     letters = axes.letters
     if axes.rgb:
@@ -143,32 +140,29 @@ def make_stack(layer: Any, axes: LayerAxes) -> Stack:
 def make_image_selection(
     layer: Any, *, along: str | None = None, channel: int = 0
 ) -> ImageSelection:
-    """What is worked on when a person chooses this layer. Raises AxesError where it cannot be."""
-    reading = read_layer_axes(layer)
-    along = along or reading.default_axis
-    reading = reading.with_axis(along)
-    stack = make_stack(layer, reading)
+    """Make the selection of an image layer. Raises AxesError if its axes are not supported."""
+    axes = read_layer_axes(layer)
+    along = along or axes.default_axis
+    axes = axes.with_axis(along)
+    stack = make_stack(layer, axes)
     return ImageSelection(
-        get_layer_key(layer), stack, along, None if reading.rgb else channel, layer.name
+        get_layer_key(layer), stack, along, None if axes.rgb else channel, layer.name
     )
 
 
 def get_layer_key(layer: Any) -> str:
-    """Names a layer for as long as it lives, whatever it is called."""
+    """The key of a layer, which a new name does not change."""
     return str(layer.unique_id)
 
 
 def get_layer_geometry(layer: Any) -> dict[str, Any]:
-    """How a layer lies in the world, as keywords for another layer that is to lie in the same place."""
+    """The geometry of a layer, as keywords for another layer in the same place."""
     names = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
     return {name: getattr(layer, name) for name in names}
 
 
 def make_blank_labels(axes: LayerAxes) -> np.ndarray:
-    """uint16 zeros of the shape of an image layer, which take no memory before they are written.
-
-    All channels share one.
-    """
+    """Make uint16 zeros in the shape of an image layer. All channels share one plane."""
     own = tuple(
         1 if axis == "c" else size for axis, size in zip(axes.letters, axes.shape, strict=True)
     )
@@ -181,18 +175,18 @@ def make_blank_labels(axes: LayerAxes) -> np.ndarray:
 
 
 def compute_plane_index(axes: LayerAxes, position: Mapping[str, int]) -> tuple[int, ...]:
-    """The index of a plane in a layer's data; channel 0 where none is given, since all share their labels."""
+    """The index of a plane in a layer's data; channel 0 by default, because all share labels."""
     return tuple(position.get(axis, 0) for axis in axes.letters[:-2])
 
 
 def locate(
     layer: Any, axes: LayerAxes, position: Sequence[float]
 ) -> tuple[dict[str, int], tuple[float, float]]:
-    """Index by axis, and (y, x), in data pixels, of a position in the world."""
+    """Convert a world position to an index by axis, and (y, x) in data pixels."""
     inside = [float(value) for value in layer.world_to_data(position)]
-    where = {axis: round(value) for axis, value in zip(axes.letters[:-2], inside[:-2], strict=True)}
-    where = {axis: min(max(place, 0), axes.sizes[axis] - 1) for axis, place in where.items()}
-    return where, (inside[-2], inside[-1])
+    index = {axis: round(value) for axis, value in zip(axes.letters[:-2], inside[:-2], strict=True)}
+    index = {axis: min(max(place, 0), axes.sizes[axis] - 1) for axis, place in index.items()}
+    return index, (inside[-2], inside[-1])
 
 
 def _match_axis_name(label: str) -> str:
@@ -207,11 +201,11 @@ def _guess_axis_from_unit(unit: Any) -> str:
 
 
 def _guess_axes(named_axes: Sequence[str], rgb: bool) -> list[str]:
-    """A letter for each dimension, looked at where nothing was said about it."""
+    """Guess the letters of axes without a name."""
     free = sum(1 for axis in named_axes if not axis)
     if free >= len(_GUESSED_ORDERS):
         raise AxesError(
-            f"{free} axes that nobody named, beside y and x: expected t, c and z at most; name "
+            f"{free} axes without a name, besides y and x: expected at most 3 (t, c, z); name "
             "them in the layer's axis labels"
         )
     taken = [*named_axes, "c"] if rgb else list(named_axes)
@@ -237,7 +231,7 @@ def _read_spacing(layer: Any, letters: str) -> Spacing:
 
 
 def _open_source_file(layer: Any, shape: tuple[int, ...], rgb: bool) -> Stack | None:
-    """The file a layer came from, where it can be opened and has the same shape."""
+    """The file of a layer, if it can be opened and has the same shape."""
     path = getattr(layer.source, "path", None)
     if not path:
         return None
@@ -250,7 +244,7 @@ def _open_source_file(layer: Any, shape: tuple[int, ...], rgb: bool) -> Stack | 
 
 @lru_cache(maxsize=16)
 def _open_stack_cached(path: str) -> Stack | None:
-    """What a file is; asked again each time that a layer is renamed or added, so kept."""
+    """Open a file; cached because it is needed each time a layer is added or renamed."""
     try:
         return open_stack(path)
     except (Sam2Error, OSError, ValueError):

@@ -1,18 +1,29 @@
-"""Mouse: clicks and drags on the canvas become clicks and boxes of the current object."""
+"""Mouse: turns clicks and drags on the canvas into clicks and boxes of the current object."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import dist
 from typing import Any
 
-_MAX_CLICK_MOVE_PX = 4.0  # screen pixels the mouse may move during a click
+_MAX_CLICK_MOVE_PX = 4.0  # screen pixels that the mouse may move during a click
 _NEGATIVE_MODIFIERS = ("Control", "Alt", "Meta")
 
 
 @dataclass(frozen=True)
 class Gestures:
-    """What is done with them: `on_click` gets a world position and whether it is on the object, `on_drag` two of them and whether it is done."""
+    """What the mouse does.
+
+    Parameters
+    ----------
+    on_click
+        Called with a world position, and whether it is on the object.
+    on_drag
+        Called with two world positions, and whether the drag is finished.
+    is_listening, is_drawing_box
+        Whether clicks are prompts, and whether each drag is a box.
+    """
 
     on_click: Callable[[Any, bool], None]
     on_drag: Callable[[Any, Any, bool], None]
@@ -21,11 +32,10 @@ class Gestures:
 
 
 class Mouse:
-    """A click is the object; with Ctrl or Alt, or the right button, what is not.
+    """The mouse on the canvas of a viewer.
 
-    Shift and a drag, or the box tool, is a box.
-
-    A drag that is no box is napari's: it pans.
+    A click is on the object; with Ctrl or Alt, or the right button, it is not. Shift and a drag,
+    or a drag with the box tool, is a box. Other drags pan, as napari does.
     """
 
     def __init__(self, viewer: Any, gestures: Gestures) -> None:
@@ -34,34 +44,34 @@ class Mouse:
         viewer.mouse_drag_callbacks.insert(0, self._on_press)
 
     def close(self) -> None:
-        """Leave the mouse alone."""
+        """Stop listening."""
         if self._on_press in self._viewer.mouse_drag_callbacks:
             self._viewer.mouse_drag_callbacks.remove(self._on_press)
 
     def _on_press(self, viewer: Any, event: Any) -> Iterator[None]:
+        """Handle one press: napari resumes this generator for each move and for the release."""
         if not self._gestures.is_listening() or event.button not in (1, 2):
             return
-        start, world, button = tuple(event.pos), tuple(event.position), event.button
-        held = [name for name in ("Shift", *_NEGATIVE_MODIFIERS) if name in event.modifiers]
-        boxing = button == 1 and ("Shift" in held or self._gestures.is_drawing_box())
+        start, world = tuple(event.pos), tuple(event.position)
+        negative = any(name in event.modifiers for name in _NEGATIVE_MODIFIERS)
+        positive = event.button == 1 and not negative
+        with_shift = "Shift" in event.modifiers
+        is_box = event.button == 1 and (with_shift or self._gestures.is_drawing_box())
         camera = self._viewer.scene.camera
-        panned = camera.mouse_pan
-        if boxing:
+        could_pan = camera.mouse_pan
+        if is_box:
             camera.mouse_pan = False
         moved = False
         yield
         while event.type == "mouse_move":
-            moved = moved or _compute_distance(start, event.pos) > _MAX_CLICK_MOVE_PX
-            if boxing and moved:
+            moved = moved or dist(start, event.pos) > _MAX_CLICK_MOVE_PX
+            if is_box and moved:
                 self._gestures.on_drag(world, tuple(event.position), False)
             yield
-        if boxing:
-            camera.mouse_pan = panned
-        if boxing and (moved or _compute_distance(start, event.pos) > _MAX_CLICK_MOVE_PX):
+        if is_box:
+            camera.mouse_pan = could_pan
+        moved = moved or dist(start, event.pos) > _MAX_CLICK_MOVE_PX
+        if is_box and moved:
             self._gestures.on_drag(world, tuple(event.position), True)
-        elif not moved and _compute_distance(start, event.pos) <= _MAX_CLICK_MOVE_PX:
-            self._gestures.on_click(world, button == 1 and not set(held) & set(_NEGATIVE_MODIFIERS))
-
-
-def _compute_distance(one: Any, other: Any) -> float:
-    return float(((one[0] - other[0]) ** 2 + (one[1] - other[1]) ** 2) ** 0.5)
+        elif not moved:
+            self._gestures.on_click(world, positive)

@@ -1,4 +1,4 @@
-"""Overlays: the three layers over an image that show its objects, and the current object's clicks and boxes."""
+"""Overlays: the layers over an image with its objects, and the current object's prompts."""
 
 from __future__ import annotations
 
@@ -25,28 +25,32 @@ from napari_sam2.gui.layers.layer_axes import (
 POSITIVE, NEGATIVE = "object", "not object"
 _CLICK_COLOURS = {POSITIVE: "#35d07f", NEGATIVE: "#ff5a5f"}
 _BOX_COLOUR = "#ffd166"
-_COLOUR_COUNT = 48  # then they come again
-# of the circle of hues from one object to the next: no two that follow each other are alike
-_GOLDEN_RATIO = 0.618034
+_COLOUR_COUNT = 48  # then colours repeat
+_GOLDEN_RATIO = 0.618034  # step of the hue, so that neighbouring ids never look alike
 
 EditedCallback = Callable[[int, list[PointPrompt | BoxPrompt], list[PointPrompt]], None]
-"""Called with a frame, what its clicks and boxes are now, and those clicks alone that are new (empty where others changed)."""
+"""Called with a frame, its clicks and boxes, and the clicks that are new.
+
+The new clicks are empty if other prompts changed too.
+"""
+
 PaintedCallback = Callable[[int, int, np.ndarray], None]
-"""Called with a frame, a track, and the (H, W) mask that somebody painted."""
+"""Called with a frame, a track, and the (H, W) mask that was painted."""
 Defer = Callable[[Callable[[], None]], None]
 
 
 class Overlays:
-    """Made when they are needed, and made again where somebody deleted them; what they show is kept by the engine.
+    """The layers over one image. Each is made when it is needed, also after it was deleted.
 
     Parameters
     ----------
     viewer, image, axes
-        Where, over which layer, and how its dimensions are read.
+        The viewer, the image layer, and the axes of its dimensions.
     on_edited, on_painted
-        See `EditedCallback` and `PaintedCallback`: called when the person changes these layers by hand.
+        Called when the person edits these layers by hand; see `EditedCallback` and
+        `PaintedCallback`.
     defer
-        Does something when napari has done what it is at.
+        Calls a function when napari has finished what it is doing.
     """
 
     def __init__(
@@ -78,7 +82,7 @@ class Overlays:
 
     @property
     def layers(self) -> tuple[Any, ...]:
-        """Those that are there."""
+        """The layers that are in the viewer."""
         return tuple(
             layer
             for layer in (self._labels, self._points, self._shapes)
@@ -87,7 +91,7 @@ class Overlays:
 
     @property
     def labels(self) -> Labels:
-        """The objects, in the place and with the axis labels and units of the image."""
+        """The objects, with the geometry, axis labels and units of the image."""
         if self._labels is None or self._labels not in self._viewer.layers:
             self._labels = Labels(
                 self._label_data,
@@ -137,27 +141,25 @@ class Overlays:
         return self._shapes
 
     def get_colour(self, track: int) -> tuple[float, float, float]:
-        """The colour (red, green, blue, 0 to 1) that an object is shown in."""
+        """The colour of an object: red, green and blue from 0 to 1."""
         colours = self._colormap if self._labels is None else self._labels.colormap
         red, green, blue, _ = np.asarray(colours.map(np.array([track], dtype=np.uint16)))[0]
         return float(red), float(green), float(blue)
 
     def draw_planes(self, key: SessionKey, planes: Mapping[int, np.ndarray]) -> None:
-        """Write label planes; `refresh` shows them."""
+        """Write label planes; `refresh` draws them."""
         if any(plane.any() for plane in planes.values()):
-            self.labels  # noqa: B018 - made where it is not there
+            self.labels  # noqa: B018 - makes the layer
         for frame, plane in planes.items():
             self._label_data[self._compute_plane_index(key, frame)] = plane
 
     def refresh(self) -> None:
-        """Draw the canvas anew."""
-        if (
-            self._labels is not None and self._labels in self._viewer.layers
-        ):  # what is drawn on the canvas of a deleted one is gone
+        """Draw the labels."""
+        if self._labels is not None and self._labels in self._viewer.layers:
             self._labels.refresh(thumbnail=False, extent=False)
 
     def count_pieces(self, key: SessionKey | None, frame: int, track: int) -> int:
-        """In how many pieces an object is on a frame, as it is shown."""
+        """Count the pieces of an object on a frame."""
         return (
             int(label(self._label_data[self._compute_plane_index(key, frame)] == track).max())
             if key is not None
@@ -165,26 +167,26 @@ class Overlays:
         )
 
     def select(self, track: int) -> None:
-        """Make this object the one that the brush paints."""
+        """Have the brush paint this object."""
         if self._labels is not None and self._labels in self._viewer.layers and track:
             self._labels.selected_label = track
 
     def start_painting(self, track: int, *, lasso: bool) -> None:
-        """Take the brush or the lasso in hand."""
+        """Use the brush or the lasso of the Labels layer."""
         labels = self.labels
         self._viewer.layers.selection.active = labels
         labels.selected_label = track
         labels.mode = "polygon" if lasso else "paint"
 
     def leave_tools(self) -> None:
-        """Put all tools of these layers down: the image is the selected layer again."""
+        """Leave the tools of these layers; the image is the selected layer again."""
         for layer in self.layers:
             layer.mode = "pan_zoom"
         if self.image in self._viewer.layers:
             self._viewer.layers.selection.active = self.image
 
     def draw_prompts(self, key: SessionKey, track_prompts: TrackPrompts) -> None:
-        """Show clicks and boxes."""
+        """Draw clicks and boxes."""
         self._key, self._track_prompts = key, track_prompts
         points: list[tuple[float, ...]] = []
         positive: list[bool] = []
@@ -203,18 +205,18 @@ class Overlays:
     def show_dragged_box(
         self, key: SessionKey, frame: int, box: tuple[float, float, float, float] | None
     ) -> None:
-        """Show the box that is being dragged; None when it is done."""
+        """Draw the box that is being dragged; None when the drag is finished."""
         self._key, self._dragged_box = key, box
         with self._suppress_events():
             self._draw_boxes(frame)
 
     def refresh_channel(self) -> None:
-        """The person moved along the channels: what is shown is shown there as well."""
+        """Draw the prompts on the channel that the person moved to."""
         if "c" in self.axes.letters and self._key is not None:
             self.draw_prompts(self._key, self._track_prompts)
 
     def close(self) -> None:
-        """Listen to these layers no more; they stay."""
+        """Stop listening to these layers; they stay."""
         for layer in self.layers:
             if isinstance(layer, Labels):
                 layer.events.paint.disconnect(self._on_paint)
@@ -223,11 +225,11 @@ class Overlays:
 
     @property
     def _click_size_px(self) -> float:
-        """Size of a click in data pixels: to be seen, and not in the way."""
+        """Size of a click in data pixels."""
         return float(np.clip(min(self.axes.shape[-2:]) * 0.02, 2.0, 24.0))
 
     def _add_layer(self, layer: Any) -> None:
-        """Over the image, the objects below the clicks; the image stays the selected layer, so that its canvas pans and zooms."""
+        """Add a layer over the image, labels below clicks. The selected layer stays the same."""
         active = self._viewer.layers.selection.active
         layers = self._viewer.layers
         layers.append(layer)
@@ -241,14 +243,14 @@ class Overlays:
 
     def _compute_frame_index(self, frame: int) -> tuple[int, ...]:
         assert self._key is not None
-        where = {**dict(self._key.at), self._key.selection.along: frame}
+        position = {**dict(self._key.at), self._key.selection.along: frame}
         if "c" in self.axes.letters:
-            where["c"] = self._current_channel
-        return compute_plane_index(self.axes, where)
+            position["c"] = self._current_channel
+        return compute_plane_index(self.axes, position)
 
     @property
     def _current_channel(self) -> int:
-        """The channel that is looked at."""
+        """The channel that is shown."""
         inside = self.image.world_to_data(self._viewer.dims.point)
         return int(
             np.clip(
@@ -263,8 +265,8 @@ class Overlays:
         if self._key is None or not (boxes or self._shapes is not None):
             return
         corners = [
-            [(*self._compute_frame_index(where), *yx) for yx in _compute_corners(box)]
-            for where, box in boxes
+            [(*self._compute_frame_index(box_frame), *yx) for yx in _compute_corners(box)]
+            for box_frame, box in boxes
         ]
         layer = self.shapes
         layer.selected_data = set()
@@ -279,7 +281,7 @@ class Overlays:
 
     @contextmanager
     def _suppress_events(self) -> Iterator[None]:
-        """What changes now, we changed."""
+        """Ignore the events of changes that the plugin makes."""
         before, self._events_suppressed = self._events_suppressed, True
         try:
             yield
@@ -356,29 +358,28 @@ class Overlays:
         )
 
     def _on_paint(self, event: Any) -> None:
-        """Somebody painted.
+        """Note what was painted.
 
-        What is there is read a moment later: napari says so before it writes the pixels.
+        The masks are read a moment later, because napari emits this before it writes the pixels.
         """
         if self._events_suppressed or self._key is None:
             return
-        for (
-            atom
-        ) in event.value:  # with a mask in napari 0.9, with indices before and for single pixels
-            where, old, new = (
+        for atom in event.value:
+            # a mask in napari 0.9; indices in older ones, and for single pixels
+            index, old, new = (
                 atom if len(atom) == 3 else (atom.slice_key, atom.old_values, atom.new_value)
             )
             gained = {int(track) for track in np.unique(np.asarray(new))} - {0}
             tracks = gained or {int(track) for track in np.unique(np.asarray(old))} - {0}
             self._painted_objects |= {
-                (frame, track) for frame in self._get_painted_frames(where) for track in tracks
+                (frame, track) for frame in self._get_painted_frames(index) for track in tracks
             }
         self._defer(self._report_painted)
 
     def _report_painted(self) -> None:
-        """The masks of the objects that were painted, as they are now."""
-        touched, self._painted_objects = self._painted_objects, set()
-        for frame, track in sorted(touched):
+        """Report the masks of the objects that were painted."""
+        painted, self._painted_objects = self._painted_objects, set()
+        for frame, track in sorted(painted):
             if self._key is not None:
                 self._painted_callback(
                     frame,
@@ -387,7 +388,7 @@ class Overlays:
                 )
 
     def _get_painted_frames(self, painted_index: Sequence[Any]) -> list[int]:
-        """The frames of an index into the labels: slices, or arrays of indices."""
+        """The frames of an index into the labels: slices or arrays of indices."""
         assert self._key is not None
         along = self._key.selection.along
         if along not in self.axes.letters:
@@ -399,7 +400,7 @@ class Overlays:
 
 
 def make_palette() -> CyclicLabelColormap:
-    """Colours to be told apart on a grey image: bright, and neighbours unlike each other."""
+    """Make bright colours for objects, unlike each other for neighbouring ids."""
     steps = np.arange(_COLOUR_COUNT)
     hue, value = (steps * _GOLDEN_RATIO) % 1.0, 1.0 - 0.18 * (steps % 3 == 2)
     saturation = 0.85 - 0.25 * (steps % 2)
@@ -423,7 +424,7 @@ def _compute_corners(box: tuple[float, float, float, float]) -> list[tuple[float
 def _find_added_clicks(
     before: Sequence[PointPrompt | BoxPrompt], now: Sequence[PointPrompt | BoxPrompt]
 ) -> list[PointPrompt]:
-    """The clicks that came to those before, where nothing else changed; else none."""
+    """Find the clicks that were added, if nothing else changed."""
     if [each for each in before if isinstance(each, BoxPrompt)] != [
         each for each in now if isinstance(each, BoxPrompt)
     ]:

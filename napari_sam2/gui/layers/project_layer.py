@@ -1,4 +1,4 @@
-"""Opening: a project folder as a layer and a place to go on at."""
+"""Project folders as layers of the viewer."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_sam2.io.project_file import PROJECT_FILE_NAME, ProjectFile
 
 @dataclass(frozen=True, eq=False)
 class ProjectLayer:
-    """A project that is to be gone on with: its folder and file, and its image as napari's readers return one."""
+    """A project to continue: its folder, its file, and its image as napari's readers return it."""
 
     folder: Path
     file: ProjectFile
@@ -23,9 +23,9 @@ class ProjectLayer:
 
 
 def open_project_layer(folder: Path) -> ProjectLayer:
-    """What a project folder holds.
+    """Read a project folder.
 
-    Raises FileError where it is none, or its image is not there any more.
+    Raises FileError if it is not a project, or its image is missing.
     """
     file = ProjectFile.read(folder)
     stack = file.image.open(folder)
@@ -48,14 +48,14 @@ def open_project_layer(folder: Path) -> ProjectLayer:
 
 
 def find_latest_project(root: Path | None) -> tuple[Path, str] | None:
-    """The project in `root` that was worked on last, and the name of its image; None where there is none in which something was said."""
+    """Find the newest project with prompts in `root`; returns its folder and its image's name."""
     found = [] if root is None else [each.parent for each in root.glob(f"*/{PROJECT_FILE_NAME}")]
     for folder in sorted(found, key=_read_modified_time, reverse=True):
         try:
             file = ProjectFile.read(folder)
             if '"kind"' in (folder / PROMPTS_FILE_NAME).read_text(encoding="utf-8"):
                 return folder, file.image.name
-        except (Sam2Error, OSError):  # damaged, or gone meanwhile: one before it may be whole
+        except (Sam2Error, OSError):  # damaged, or just deleted: try an older one
             continue
     return None
 

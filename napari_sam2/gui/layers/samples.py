@@ -1,4 +1,4 @@
-"""The shipped samples as napari opens them: with scale, units, axis labels, and the boxes of their objects."""
+"""The samples of the plugin as napari layers: images with scale and units, and boxes of objects."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 
 def nuclei_z() -> list[LayerData]:
-    """A z-stack of nuclei, and a box around each of them."""
+    """Open a z-stack of nuclei, with a box around each of them."""
     return make_sample_layers("nuclei_z")
 
 
 def migration_t() -> list[LayerData]:
-    """A time-lapse of migrating cells, and a box around each of them."""
+    """Open a time-lapse of migrating cells, with a box around each of them."""
     return make_sample_layers("migration_t")
 
 
 def make_sample_layers(name: str) -> list[LayerData]:
-    """The layers of a sample, as napari's readers return them."""
+    """Make the layers of a sample, as napari's readers return them."""
     sample = next(each for each in SAMPLES if each.name == name)
     stack = open_stack(sample.image)
     place = make_layer_scale(stack)
@@ -53,7 +53,7 @@ def _read_boxes(sample: Sample) -> list[np.ndarray]:
 
 
 def make_layer_scale(stack: Stack) -> dict[str, Any]:
-    """Scale and units where they are known: µm and seconds, else pixels."""
+    """Make the scale, units and axis labels of a layer: µm and seconds, pixels if unknown."""
     known = {
         "z": stack.spacing.z_um,
         "y": stack.spacing.y_um,

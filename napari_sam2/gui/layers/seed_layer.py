@@ -1,4 +1,4 @@
-"""SeedLayer: what a search found as a Points layer, in which a person moves, deletes and adds before anything is carried."""
+"""SeedLayer: detected seeds as a Points layer, in which a person adds, moves and deletes them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _DOT_FRACTION = 0.012  # of the shorter side of a frame
 
 
 class SeedLayer:
-    """The seeds over one image; made when there are some, and made again where somebody deleted the layer."""
+    """The seeds over one image. The layer is made when it is needed, also after it was deleted."""
 
     def __init__(self, viewer: Any, image: Any, axes: LayerAxes) -> None:
         self._viewer, self._image, self._axes = viewer, image, axes
@@ -27,13 +27,13 @@ class SeedLayer:
 
     @property
     def layer(self) -> Points | None:
-        """The layer, None where there is none."""
+        """The layer; None if it is not in the viewer."""
         return (
             self._layer if self._layer is not None and self._layer in self._viewer.layers else None
         )
 
     def show_seeds(self, key: SessionKey, seeds: Sequence[Seed]) -> None:
-        """Show these and no others."""
+        """Show these seeds."""
         self._key = key
         if self.layer is None and not seeds:
             return
@@ -44,24 +44,24 @@ class SeedLayer:
         layer.features = pd.DataFrame(
             {"seed": np.array([seed.number for seed in seeds], dtype=int)}
         )
-        layer.feature_defaults = {"seed": 0}  # what is added by hand
+        layer.feature_defaults = {"seed": 0}  # of seeds that the person adds
         layer.visible = True
 
     def read_seeds(self) -> list[EditedSeed]:
-        """The seeds as they lie now."""
+        """Read the seeds with the person's edits."""
         layer, found = self.layer, list[EditedSeed]()
         if layer is None or self._key is None:
             return found
         along = self._key.selection.along
         axis = self._axes.letters.index(along) if along in self._axes.letters else None
         last = self._key.selection.length - 1
-        for where, number in zip(layer.data, layer.features["seed"], strict=True):
-            frame = 0 if axis is None else min(max(round(float(where[axis])), 0), last)
-            found.append(EditedSeed(int(number), frame, (float(where[-2]), float(where[-1]))))
+        for position, number in zip(layer.data, layer.features["seed"], strict=True):
+            frame = 0 if axis is None else min(max(round(float(position[axis])), 0), last)
+            found.append(EditedSeed(int(number), frame, (float(position[-2]), float(position[-1]))))
         return found
 
     def set_editing(self, enabled: bool) -> None:
-        """Take the layer in hand, with napari's own tools; or put it down again."""
+        """Select the layer for editing with napari's tools, or the image again."""
         layer = self.layer
         if layer is None:
             return
@@ -69,7 +69,7 @@ class SeedLayer:
         self._viewer.layers.selection.active = layer if enabled else self._image
 
     def hide(self) -> None:
-        """They have become objects."""
+        """Hide the layer: the seeds became objects."""
         layer = self.layer
         if layer is not None:
             self.set_editing(False)

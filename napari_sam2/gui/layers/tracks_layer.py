@@ -1,4 +1,4 @@
-"""Tracks layer: the way of every object and who divided into whom, as napari draws tracks."""
+"""The trajectories and divisions of objects as a napari Tracks layer."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from napari_sam2.gui.layers.layer_axes import LayerAxes, compute_plane_index, ge
 
 
 def make_tracks_layer(image: Any, axes: LayerAxes, key: SessionKey, tables: TableSet) -> Tracks:
-    """A Tracks layer over an image layer: one vertex for each object and frame, at its middle; daughters hang on their mothers.
+    """Make a Tracks layer with the centre of each object on each frame, and links to parents.
 
-    Raises PlanError where nothing was measured yet.
+    Raises PlanError if nothing was measured yet.
     """
     rows = tables.objects.dropna(subset=["y", "x"]).sort_values(["track", "frame"])
     if not len(rows):
         raise PlanError(
-            "no object was measured yet: click one, or count the stack, and show tracks then"
+            "no object is measured yet: click one, or count the stack, then draw tracks"
         )
     ahead = [
         compute_plane_index(axes, {**dict(key.at), key.selection.along: int(frame)})

@@ -1,6 +1,6 @@
-"""CountTab: count a stack nobody clicked in.
+"""CountTab: count a stack without a click.
 
-Each step is shown, and can be corrected before the next.
+Each step is shown, and can be corrected before the next one.
 """
 
 from __future__ import annotations
@@ -40,33 +40,36 @@ _DETECTOR_TITLES = {
     "auto": "automatic",
     "classical": "bright or dark objects (classical)",
     "blobs": "round spots (blobs)",
-    "grid": "everything the model sees (grid)",
-    "examples": "what resembles the objects clicked",
+    "grid": "everything the model segments (grid)",
+    "examples": "like the objects that you clicked",
 }
 _ASSOCIATION_TITLES = {
-    "seeds": "on every frame, then joined",
-    "model": "on this frame, then carried by the model",
+    "seeds": "on every frame, then link",
+    "model": "on this frame, then propagate",
 }
-_CONTRASTS = {"guessed": None, "bright": False, "dark": True}
+_CONTRASTS = {"bright or dark (estimated)": None, "bright": False, "dark": True}
+_ESTIMATED = "estimated"
 _EDIT_HINT = (
-    "Seeds are points: napari's tools at the left add, move and delete them. Those that you add "
-    "are clicks."
+    "Seeds are points. Add, move and delete them with napari's tools on the left. A seed that you "
+    "add is a click."
 )
 
 
 class CountTab(QWidget):
-    """`notified` comes with a sentence and whether something is wrong, `action_requested` with what a key or button is called by.
+    """Detect seeds, edit them, and count.
 
     Parameters
     ----------
     controller, canvas
-        Who does it, and where seeds are shown.
+        What counts, and where seeds are shown.
     get_label_layers
-        Label layers that may be the source.
+        Gives the label layers that can be used as detections.
     """
 
     notified = Signal(str, bool)
+    """A sentence for the person, and whether it is an error."""
     action_requested = Signal(str)
+    """The name of an action; see `Panel.run_action`."""
 
     def __init__(
         self, controller: Controller, canvas: Canvas, get_label_layers: Callable[[], Sequence[Any]]
@@ -91,7 +94,7 @@ class CountTab(QWidget):
             QDoubleSpinBox(),
         )
         self.detect_button, self.count_button, self.save_button = (
-            QPushButton("1  Find seeds"),
+            QPushButton("1  Detect seeds"),
             QPushButton("2  Count"),
             QPushButton("3  Save labels and tables…"),
         )
@@ -103,7 +106,7 @@ class CountTab(QWidget):
             checkable=True,
         )
         self.stop_button = make_tool_button(
-            "stop", "Stop; objects that are done stay", controller.propagation.cancel
+            "stop", "Stop; finished objects are kept", controller.propagation.cancel
         )
         self.progress_bar = QProgressBar()
         self._build_layout()
@@ -112,32 +115,35 @@ class CountTab(QWidget):
         self.refresh_detectors()
 
     def _build_layout(self) -> None:
-        for box, entries in (
-            (self.association_choice, _ASSOCIATION_TITLES),
-            (self.contrast_choice, _CONTRASTS),
-        ):
-            for key, entry in entries.items():
-                box.addItem(
-                    entry if box is self.association_choice else key,
-                    key if box is self.association_choice else entry,
-                )
+        for association, title in _ASSOCIATION_TITLES.items():
+            self.association_choice.addItem(title, association)
+        for title, dark in _CONTRASTS.items():
+            self.contrast_choice.addItem(title, dark)
         self.diameter.setRange(0.0, 100_000.0)
         self.diameter.setDecimals(1)
-        self.diameter.setSpecialValueText("guessed")
+        self.diameter.setSpecialValueText(_ESTIMATED)
         form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for label, field, tip in (
-            ("Find", self.detector_choice, "How objects are found"),
+            ("Detect", self.detector_choice, "How objects are detected"),
             (
                 "Where",
                 self.association_choice,
                 (
-                    "On every frame, and then which is which; or on the frame you look at, and the "
-                    "model does the rest"
+                    "Detect objects on every frame and link them, or detect them on the current "
+                    "frame and propagate them"
                 ),
             ),
-            ("Diameter", self.diameter, "Of a typical object; 0: guessed from the image"),
-            ("Objects are", self.contrast_choice, "Brighter or darker than what is around them"),
+            (
+                "Diameter",
+                self.diameter,
+                "Diameter of a typical object; 0 to estimate it from the image",
+            ),
+            (
+                "Contrast",
+                self.contrast_choice,
+                "Whether objects are brighter or darker than their surroundings",
+            ),
         ):
             form.addRow(label, field)
             field.setToolTip(tip)
@@ -170,18 +176,18 @@ class CountTab(QWidget):
         self.contrast_choice.currentIndexChanged.connect(lambda *_: self._estimate_scale())
 
     def showEvent(self, event: Any) -> None:
-        """Qt's: it has the colours of the window now."""
+        """Take the colours of the window."""
         super().showEvent(event)
         self._theme_timer.start()
 
     def changeEvent(self, event: Any) -> None:
-        """Qt's: the theme changed."""
+        """Follow a change of the theme."""
         super().changeEvent(event)
         if event.type() == QEvent.Type.PaletteChange:
             self._theme_timer.start()
 
     def refresh_detectors(self) -> None:
-        """List the sources there are: those known by name, and label layers."""
+        """List the detectors: those with a name, and label layers."""
         chosen = self.detector_choice.currentData()
         blocker = QSignalBlocker(self.detector_choice)
         self.detector_choice.clear()
@@ -189,52 +195,40 @@ class CountTab(QWidget):
             self.detector_choice.addItem(title, name)
         for layer in self._get_label_layers():
             self.detector_choice.addItem(f"labels: {layer.name}", layer)
-        self.detector_choice.setCurrentIndex(
-            max(
-                0,
-                next(
-                    (
-                        n
-                        for n in range(self.detector_choice.count())
-                        if self.detector_choice.itemData(n) is chosen
-                    ),
-                    0,
-                ),
-            )
-        )
+        for index in range(self.detector_choice.count()):
+            if self.detector_choice.itemData(index) is chosen:
+                self.detector_choice.setCurrentIndex(index)
         blocker.unblock()
 
     def make_request(self) -> DetectionRequest:
-        """What is chosen. Raises LabelsError for a label layer of another shape."""
-        source, size = self.detector_choice.currentData(), self.diameter.value()
-        place, reading = self._controller.key, self._canvas.axes
-        by_name = isinstance(source, str)
+        """Make the request that is chosen. Raises LabelsError for labels of another shape."""
+        detector, size = self.detector_choice.currentData(), self.diameter.value()
+        key, axes = self._controller.key, self._canvas.axes
+        by_name = isinstance(detector, str)
         counting = CountingOptions(
-            seeds=source if by_name else "labels",
+            seeds=detector if by_name else "labels",
             association=self.association_choice.currentData(),
             diameter_um=size if size and self._pixel_um else None,
             diameter_px=size if size and not self._pixel_um else None,
             dark=self.contrast_choice.currentData(),
         )
-        planes = (
-            None
-            if by_name or place is None or reading is None
-            else read_label_planes(source, reading, place)
-        )
+        planes = None
+        if not by_name and key is not None and axes is not None:
+            planes = read_label_planes(detector, axes, key)
         return DetectionRequest(counting, planes, self._controller.frame)
 
     def detect_seeds(self, on_done: Callable[[], Any] = lambda: None) -> None:
-        """Find seeds; they are shown as they come."""
+        """Detect seeds, which are shown as they arrive."""
         try:
-            wanted = self.make_request()
+            request = self.make_request()
         except Sam2Error as error:
             self.notified.emit(str(error), True)
             return
         self.result_label.setText("")
-        self._controller.counting.detect_seeds(wanted, on_done)
+        self._controller.counting.detect_seeds(request, on_done)
 
     def count_objects(self) -> None:
-        """Make objects of the seeds that are shown; where there are none, find them first."""
+        """Make objects of the seeds that are shown; if there are none, detect them first."""
         seeds = self._canvas.seed_layer
         if (
             seeds is None
@@ -251,8 +245,8 @@ class CountTab(QWidget):
             self._start_counting()
 
     def show_state(self, snapshot: Snapshot) -> None:
-        """Enable what makes sense now, and show how far it is."""
-        place = self._controller.key
+        """Enable what has an effect now, and show the progress."""
+        key = self._controller.key
         moving = snapshot.stage in (Stage.RUNNING, Stage.PAUSED)
         for widget in (
             self.detect_button,
@@ -262,7 +256,7 @@ class CountTab(QWidget):
             self.diameter,
             self.contrast_choice,
         ):
-            widget.setEnabled(place is not None and not moving)
+            widget.setEnabled(key is not None and not moving)
         self.stop_button.setEnabled(moving)
         self.save_button.setEnabled(snapshot.has_prompts and not moving)
         seeds = self._canvas.seed_layer
@@ -286,38 +280,36 @@ class CountTab(QWidget):
                 else snapshot.message
             )
         )
-        self._show_image(place)
+        self._show_image(key)
 
     def _show_image(self, key: SessionKey | None) -> None:
         if key is None:
             self.image_label.setText("Open an image first.")
             return
-        choice = key.selection
-        channel = "" if choice.channel is None else f", channel {choice.channel}"
-        self.image_label.setText(
-            f"{choice.name}, along {choice.along}{channel}, as chosen in the panel"
-        )
+        selection = key.selection
+        channel = "" if selection.channel is None else f", channel {selection.channel}"
+        self.image_label.setText(f"{selection.name}, along {selection.along}{channel}")
         if self._estimated_for is None or self._estimated_for[0] != key:
             self._estimate_scale()
 
     def _estimate_scale(self) -> None:
-        """Show how large the objects are, where nobody says."""
-        place = self._controller.key
-        if place is None:
+        """Estimate how large the objects are, and show that."""
+        key = self._controller.key
+        if key is None:
             return
         dark = self.contrast_choice.currentData()
-        self._estimated_for = place, dark
-        self._pixel_um = place.selection.stack.spacing.y_um
+        self._estimated_for = key, dark
+        self._pixel_um = key.selection.stack.spacing.y_um
         self.diameter.setSuffix(" µm" if self._pixel_um else " px")
-        self.diameter.setSpecialValueText("guessed")
+        self.diameter.setSpecialValueText(_ESTIMATED)
 
         def show(scale: ObjectScale | None) -> None:
-            if self._estimated_for != (place, dark) or scale is None:
+            if self._estimated_for != (key, dark) or scale is None:
                 return
             size = scale.diameter_px * (self._pixel_um or 1.0)
             kind = "" if dark is not None else ", dark" if scale.dark else ", bright"
             self.diameter.setSpecialValueText(
-                f"guessed: {size:.1f}{' µm' if self._pixel_um else ' px'}{kind}"
+                f"{_ESTIMATED}: {size:.1f}{' µm' if self._pixel_um else ' px'}{kind}"
             )
 
         self._controller.counting.estimate_scale(show, dark=dark)
@@ -326,15 +318,15 @@ class CountTab(QWidget):
         seeds = self._canvas.seed_layer
         if seeds is None:
             return
-        placed = seeds.read_seeds()
+        edited = seeds.read_seeds()
         seeds.hide()
         self.edit_button.setChecked(False)
-        self._controller.counting.count_objects(placed, self._on_counted)
+        self._controller.counting.count_objects(edited, self._on_counted)
 
     def _on_counted(self) -> None:
         count = len(self._controller.state.log.track_ids)
         self.notified.emit(
-            f"{count} object{'' if count == 1 else 's'}: look through them, correct, then save",
+            f"{count} object{'' if count == 1 else 's'} counted. Check them, then save.",
             False,
         )
 

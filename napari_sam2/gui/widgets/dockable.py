@@ -1,4 +1,4 @@
-"""Dockable: a widget in napari's window that follows its theme and lets go of everything when it is taken down."""
+"""Dockable: a dock widget that follows napari's theme and releases its resources when removed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_sam2.gui.widgets.elements import follow_theme, make_single_shot_time
 
 
 class Dockable(QWidget):
-    """`_exit_stack` is what is let go of when the widget goes, last first."""
+    """A widget with an `_exit_stack`: what is released when the widget is removed, last first."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -20,17 +20,17 @@ class Dockable(QWidget):
         self._theme_timer = make_single_shot_timer(self, lambda: follow_theme(self))
 
     def release_resources(self) -> None:
-        """Let go of the viewer, the threads and the model. Layers stay."""
+        """Release the viewer, the threads and the model. Layers stay."""
         self._exit_stack.close()
 
     def changeEvent(self, event: QEvent) -> None:
-        """Qt's: the theme changed."""
+        """Follow a change of the theme."""
         super().changeEvent(event)
         if event.type() == QEvent.Type.PaletteChange:
             self._theme_timer.start()
 
     def event(self, event: QEvent) -> bool:
-        """Qt's: napari takes a dock down by taking the widget out of it, and does not close it."""
+        """Release resources if napari removes the dock, which takes the widget out of it."""
         if event.type() == QEvent.Type.ParentChange:
             if self._docked and self.parent() is None:
                 self.release_resources()
@@ -38,6 +38,6 @@ class Dockable(QWidget):
         return bool(super().event(event))
 
     def closeEvent(self, event: QEvent) -> None:
-        """Qt's: the window closes, perhaps while something is computed."""
+        """Release resources when the window closes."""
         self.release_resources()
         super().closeEvent(event)

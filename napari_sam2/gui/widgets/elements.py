@@ -1,4 +1,4 @@
-"""Parts: the small widgets that the panel is made of."""
+"""Small widgets and layouts that the panel is made of."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ from napari_sam2.gui.widgets.icons import make_icon
 
 SPACING_PX = 6
 
+TrackColour = Callable[[int], tuple[float, float, float]]
+"""Gives the colour of a track: red, green and blue from 0 to 1."""
+
 
 def make_heading(text: str) -> QLabel:
-    """The title of a section."""
+    """Make the title of a section."""
     label = QLabel(text)
     label.setStyleSheet("font-weight: 600; padding-top: 2px;")
     return label
 
 
 def make_muted_label(text: str = "") -> QLabel:
-    """A line that explains, and does not shout. Wraps."""
+    """Make a muted line of explanation, which wraps."""
     label = QLabel(text)
     label.setWordWrap(True)
     label.setProperty("muted", True)
@@ -39,7 +42,7 @@ def make_muted_label(text: str = "") -> QLabel:
 
 
 def make_rule() -> QFrame:
-    """A thin rule between sections."""
+    """Make a thin rule between sections."""
     rule = QFrame()
     rule.setFixedHeight(1)
     rule.setStyleSheet("background: rgba(128, 128, 128, 70); border: none;")
@@ -49,7 +52,7 @@ def make_rule() -> QFrame:
 def make_tool_button(
     name: str, tip: str, action: Callable[[], Any], *, text: str = "", checkable: bool = False
 ) -> QToolButton:
-    """A flat button with an icon."""
+    """Make a flat button with an icon."""
     button = QToolButton()
     button.setToolTip(tip)
     button.setAccessibleName(tip)
@@ -70,7 +73,7 @@ def make_tool_button(
 
 
 def follow_theme(parent: QWidget) -> None:
-    """Icons and quiet lines in the colour of the text, which changes with napari's theme."""
+    """Give icons and muted lines the colour of the text, which changes with napari's theme."""
     colour = parent.palette().color(QPalette.ColorRole.WindowText)
     red, green, blue, _ = colour.getRgb()
     for each in parent.findChildren(QWidget):
@@ -82,7 +85,10 @@ def follow_theme(parent: QWidget) -> None:
 
 
 def make_single_shot_timer(parent: QObject, action: Callable[[], Any], after_ms: int = 0) -> QTimer:
-    """A timer that does this once each time it is started: with 0 in the next turn of Qt's loop."""
+    """Make a timer that calls `action` once each time it is started.
+
+    With 0 ms it does so in the next turn of Qt's event loop.
+    """
     timer = QTimer(parent)
     timer.setSingleShot(True)
     timer.setInterval(after_ms)
@@ -91,7 +97,7 @@ def make_single_shot_timer(parent: QObject, action: Callable[[], Any], after_ms:
 
 
 def make_row(*widgets: QWidget | None, spacing: int = 4) -> QHBoxLayout:
-    """Widgets beside each other; None is a gap that takes what is left."""
+    """Make a row of widgets; None is a gap that takes the space left."""
     layout = QHBoxLayout()
     layout.setSpacing(spacing)
     layout.setContentsMargins(0, 0, 0, 0)
@@ -101,7 +107,7 @@ def make_row(*widgets: QWidget | None, spacing: int = 4) -> QHBoxLayout:
 
 
 def make_column(parent: QWidget | None = None, *, margin: int = 0) -> QVBoxLayout:
-    """A layout from top to bottom."""
+    """Make a layout from top to bottom."""
     layout = QVBoxLayout(parent) if parent is not None else QVBoxLayout()
     layout.setSpacing(SPACING_PX)
     layout.setContentsMargins(margin, margin, margin, margin)

@@ -1,4 +1,4 @@
-"""Icons: small line drawings in the colour of the text around them, so that they follow napari's theme."""
+"""Icons: line drawings in the colour of the text, so that they follow napari's theme."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from qtpy.QtCore import QByteArray, QRectF, Qt
 from qtpy.QtGui import QColor, QIcon, QPainter, QPixmap
 from qtpy.QtSvg import QSvgRenderer
 
-_SIDE_PX = 40  # pixels; shown at 18 or 20, so sharp on dense screens too
+_SIDE_PX = 40  # shown at 18 or 20, so that icons are sharp on dense screens too
 _DRAWINGS = {
     "point": '<circle cx="12" cy="12" r="3.2" fill="{c}"/><path d="M12 2v5M12 17v5M2 12h5M17 '
     '12h5"/>',
@@ -32,7 +32,7 @@ _DRAWINGS = {
     "delete": '<path d="M5 7h14M10 7V4.500h4V7M7 7l1 13h8l1-13"/>',
     "import": '<path d="M12 3v11M8 10l4 4 4-4"/><path d="M4 15v5h16v-5"/>',
     "save": '<path d="M5 4h11l3 3v13H5z"/><path d="M8 4v5h7V4M8 20v-6h8v6"/>',
-    "carry": '<path d="M7 4.500l12 7.500-12 7.500z" fill="{c}"/>',
+    "propagate": '<path d="M7 4.500l12 7.500-12 7.500z" fill="{c}"/>',
     "pause": '<path d="M8.500 5v14M15.500 5v14" stroke-width="3"/>',
     "stop": '<rect x="6" y="6" width="12" height="12" fill="{c}"/>',
     "lanes": '<path d="M4 6h9M16 6h4M4 12h4M11 12h9M4 18h13"/>',
@@ -42,7 +42,7 @@ _DRAWINGS = {
     '<circle cx="17.500" cy="14.500" r="2.300"/>',
     "training": '<path d="M3 9l9-4 9 4-9 4z"/><path d="M7 11v5c3 2.500 7 2.500 10 0v-5"/>',
     "review": '<circle cx="10.500" cy="10.500" r="6"/><path d="M15 15l5.500 5.500"/>',
-    "anew": '<path d="M6 3.500h8l4 4V20.500H6z"/><path d="M14 3.500V8h4"/>',
+    "restart": '<path d="M6 3.500h8l4 4V20.500H6z"/><path d="M14 3.500V8h4"/>',
     "help": '<circle cx="12" cy="12" r="8.500"/>'
     '<path d="M9.500 9.500a2.500 2.500 0 1 1 3.500 2.300c-.7.3-1 .8-1 1.700"/><path d="M12 '
     '16.300v.4"/>',
@@ -55,7 +55,7 @@ _SVG_TEMPLATE = (
 
 
 def make_icon(name: str, colour: QColor) -> QIcon:
-    """The drawing of that name; paler where what it stands on is disabled."""
+    """Make the icon of that name; it is paler on a disabled button."""
     made = QIcon()
     made.addPixmap(_render_pixmap(name, colour), QIcon.Mode.Normal)
     pale = QColor(colour)
@@ -65,7 +65,7 @@ def make_icon(name: str, colour: QColor) -> QIcon:
 
 
 def make_swatch(colour: QColor, *, side_px: int = 14) -> QPixmap:
-    """A round spot of one colour."""
+    """Make a round spot of one colour."""
     spot = QPixmap(2 * side_px, 2 * side_px)
     spot.fill(Qt.GlobalColor.transparent)
     painter = QPainter(spot)

@@ -1,4 +1,4 @@
-"""ImageSection: which image, which way through it, which channel."""
+"""ImageSection: the image, the axis to propagate along, and the channel."""
 
 from __future__ import annotations
 
@@ -17,31 +17,30 @@ _AXIS_TITLES = {"z": "z (slices)", "t": "t (time)"}
 
 
 class ImageSection(QWidget):
-    """`selection_changed` is emitted when another image, axis or channel is chosen; `sample_chosen` with the name of one to open.
-
-    `project_chosen` is emitted with the folder of a project to go on with, "" where one is to be asked
-    for.
-    """
+    """The choice of the image; samples and projects if no image is open."""
 
     selection_changed = Signal()
+    """Another image, axis or channel was chosen."""
     sample_chosen = Signal(str)
+    """The name of a sample to open."""
     project_chosen = Signal(str)
+    """The folder of a project to continue; "" if the person wants to choose one."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layer_choice = QComboBox()
-        self.layer_choice.setToolTip("The image whose objects are segmented")
+        self.layer_choice.setToolTip("The image to segment")
         self.axis_choice = QComboBox()
-        self.axis_choice.setToolTip("The axis that objects are carried along")
+        self.axis_choice.setToolTip("The axis to propagate along")
         self.channel_choice = QComboBox()
-        self.channel_choice.setToolTip("The channel the model looks at; all channels are measured")
+        self.channel_choice.setToolTip("The channel that the model sees; all channels are measured")
         self.about_label = make_muted_label()
         self._axis_row = make_row(
             QLabel("along"), self.axis_choice, QLabel("channel"), self.channel_choice, None
         )
         self._samples_box = QWidget()
         samples = make_column(self._samples_box)
-        samples.addWidget(make_muted_label("Open a z-stack or a time-lapse, or try one of these:"))
+        samples.addWidget(make_muted_label("Open a z-stack or a time-lapse, or try a sample:"))
         for name, title in TITLES.items():
             button = QPushButton(title)
             button.clicked.connect(lambda *_, name=name: self.sample_chosen.emit(name))
@@ -52,7 +51,7 @@ class ImageSection(QWidget):
         )
         self.last_project_button.hide()
         self.open_project_button.setToolTip(
-            "A folder in which the plugin kept your work: image, clicks, labels"
+            "Continue earlier work: choose the project folder that the plugin saved"
         )
         self.open_project_button.clicked.connect(lambda *_: self.project_chosen.emit(""))
         for button in (self.last_project_button, self.open_project_button):
@@ -67,7 +66,7 @@ class ImageSection(QWidget):
             box.currentIndexChanged.connect(self.selection_changed)
 
     def offer_images(self, images: Sequence[Any], current: Any) -> None:
-        """List these layers, `current` being chosen."""
+        """List these layers, with `current` chosen."""
         blocker = QSignalBlocker(self.layer_choice)
         self.layer_choice.clear()
         for image in images:
@@ -84,18 +83,18 @@ class ImageSection(QWidget):
             self.show_axes(None)
 
     def offer_project(self, latest_project: tuple[Path, str] | None) -> None:
-        """Offer to go on with this project: its folder, and the name of its image."""
+        """Offer to continue this project, given by its folder and the name of its image."""
         self.last_project_button.setVisible(latest_project is not None)
         if latest_project is not None:
             folder, name = latest_project
-            self.last_project_button.setText(f"Go on with {name}")
+            self.last_project_button.setText(f"Continue with {name}")
             self.last_project_button.setToolTip(str(folder))
             self.last_project_button.clicked.connect(
                 lambda *_: self.project_chosen.emit(str(folder))
             )
 
     def show_axes(self, axes: LayerAxes | None, *, along: str = "", channel: int = 0) -> None:
-        """Show what can be chosen in an image that is read so."""
+        """Show the axes and channels that can be chosen."""
         blockers = [QSignalBlocker(box) for box in (self.axis_choice, self.channel_choice)]
         self.axis_choice.clear()
         self.channel_choice.clear()
@@ -108,29 +107,29 @@ class ImageSection(QWidget):
         for blocker in blockers:
             blocker.unblock()
         many = axes is not None and axes.channel_count > 1
-        for place, shown in (
+        for index, shown in (
             (0, axes is not None),
             (1, axes is not None),
             (2, many),
             (3, many),
         ):
-            item = self._axis_row.itemAt(place)
+            item = self._axis_row.itemAt(index)
             assert item is not None
             item.widget().setVisible(shown)
 
     @property
     def image(self) -> Any:
-        """The layer that is chosen, None where there is none."""
+        """The chosen layer; None if there is none."""
         return self.layer_choice.currentData()
 
 
 def describe_image(axes: LayerAxes, image: Any) -> str:
-    """One line about an image."""
+    """Describe an image in one line."""
     sizes = " × ".join(f"{axis} {size}" for axis, size in axes.sizes.items())
     pixel = axes.spacing.y_um
     words = [
         sizes,
         f"{pixel:.3g} µm per pixel" if pixel else "pixel size unknown",
-        "finest level" if image.multiscale else "",
+        "full resolution" if image.multiscale else "",
     ]
     return " · ".join(word for word in words if word)

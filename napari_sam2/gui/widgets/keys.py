@@ -1,6 +1,6 @@
-"""Keys: what each key does while the panel is open.
+"""The keys of the panel.
 
-Bound in code: napari 0.9 ignores those of a manifest.
+They are bound in code because napari 0.9 ignores those of a manifest.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class KeyBinding:
-    """A key as napari spells it, as a person reads it, and what it does."""
+    """A key as napari spells it, as a person reads it, and its effect."""
 
     napari_key: str
     label: str
@@ -21,20 +21,20 @@ class KeyBinding:
 
 KEY_BINDINGS: Mapping[str, KeyBinding] = {
     "new": KeyBinding("N", "N", "new object"),
-    "propagate": KeyBinding("P", "P", "propagate, or pause"),
+    "propagate": KeyBinding("P", "P", "propagate, pause or resume"),
     "cancel": KeyBinding("Escape", "Esc", "stop"),
-    "accept": KeyBinding("A", "A", "accept this frame, or take that back"),
-    "other": KeyBinding("C", "C", "another mask for the last click"),
+    "accept": KeyBinding("A", "A", "accept this frame, or undo that"),
+    "other": KeyBinding("C", "C", "other mask for the last click"),
     "point": KeyBinding("Q", "Q", "click tool"),
     "box": KeyBinding("B", "B", "box tool"),
     "paint": KeyBinding("W", "W", "paint tool"),
     "lasso": KeyBinding("L", "L", "lasso tool"),
-    "back": KeyBinding("Left", "←", "frame before"),
+    "back": KeyBinding("Left", "←", "previous frame"),
     "forth": KeyBinding("Right", "→", "next frame"),
-    "previous": KeyBinding("Up", "↑", "object before"),
+    "previous": KeyBinding("Up", "↑", "previous object"),
     "next": KeyBinding("Down", "↓", "next object"),
-    "review": KeyBinding("X", "X", "next place worth a look"),
-    "review_back": KeyBinding("Shift-X", "Shift+X", "place before that"),
+    "review": KeyBinding("X", "X", "next frame to check"),
+    "review_back": KeyBinding("Shift-X", "Shift+X", "previous frame to check"),
     "undo": KeyBinding("Control-Z", "Ctrl+Z", "undo"),
     "redo": KeyBinding("Control-Shift-Z", "Ctrl+Shift+Z", "redo"),
     "save": KeyBinding("Control-Shift-E", "Ctrl+Shift+E", "save results"),
@@ -43,37 +43,37 @@ KEY_BINDINGS: Mapping[str, KeyBinding] = {
 
 
 def make_hint(text: str, key: str) -> str:
-    """A tooltip that names its key."""
+    """A tooltip with its key."""
     return f"{text}  ({KEY_BINDINGS[key].label})"
 
 
 def make_help_text() -> str:
-    """All keys and the mouse, as HTML."""
+    """The keys and what the mouse does, as HTML."""
     mouse = (
-        ("Click", "the object is here"),
-        ("Ctrl or Alt + click, right click", "the object is not here"),
-        ("Shift + drag", "a box around the object"),
-        ("Drag, wheel", "move, zoom"),
+        ("Click", "add a click on the object"),
+        ("Ctrl or Alt + click, right click", "exclude this part from the object"),
+        ("Shift + drag", "draw a box around the object"),
+        ("Drag, wheel", "pan, zoom"),
     )
     rows = [*mouse, *((key.label, key.description) for key in KEY_BINDINGS.values())]
     return (
         "<table cellspacing='4'>"
         + "".join(
-            f"<tr><td><b>{keys}</b>&nbsp;&nbsp;</td><td>{does}</td></tr>" for keys, does in rows
+            f"<tr><td><b>{keys}</b>&nbsp;&nbsp;</td><td>{effect}</td></tr>" for keys, effect in rows
         )
         + "</table>"
     )
 
 
 class Keyboard:
-    """Keys bound to a viewer and to layers in it: a layer's own keys would come before those of the viewer."""
+    """Keys bound to a viewer and its layers, because a layer's keys precede those of the viewer."""
 
     def __init__(self, actions: Mapping[str, Callable[[], Any]]) -> None:
         self._actions = actions
         self._bound_providers: list[Any] = []
 
     def bind(self, providers: Iterable[Any]) -> None:
-        """Bind all keys to these too; those that have them already are left."""
+        """Bind all keys to these, unless they are bound already."""
         for provider in providers:
             if any(provider is known for known in self._bound_providers):
                 continue
@@ -84,7 +84,7 @@ class Keyboard:
                 )
 
     def close(self) -> None:
-        """Give all keys back."""
+        """Release all keys."""
         for provider in self._bound_providers:
             for name in self._actions:
                 provider.bind_key(KEY_BINDINGS[name].napari_key, None, overwrite=True)

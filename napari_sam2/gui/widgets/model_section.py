@@ -1,286 +1,204 @@
-"""ModelSection: which model, what it may be used for, and where it computes."""
+"""ModelSection: which model segments, and how it computes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from threading import Event
 
-from qtpy.QtCore import QSignalBlocker, QTimer, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QProgressBar, QPushButton, QWidget
+from qtpy.QtCore import QSignalBlocker, Signal
+from qtpy.QtWidgets import QCheckBox, QComboBox, QWidget
 
 from napari_sam2.core.inference_options import Attention, Precision
-from napari_sam2.gui.app.view import Snapshot, Worker
+from napari_sam2.gui.app.view import NO_MODEL_OPTIONS, Snapshot, Worker
 from napari_sam2.gui.widgets.elements import (
     make_column,
     make_heading,
     make_muted_label,
     make_row,
-    make_tool_button,
 )
+from napari_sam2.gui.widgets.model_download import ModelDownload, format_size
 from napari_sam2.models.weights.cards import KnownModel, list_models
 from napari_sam2.models.weights.fetch import fetch_model
-from napari_sam2.models.weights.files import get_cache_folder
 
-_MEGABYTE = 1e6
 _STATE_TITLES = {
-    "embedded": "comes with the plugin",
-    "imported": "yours",
-    "fetched": "fetched",
+    "embedded": "included",
+    "imported": "imported",
+    "fetched": "downloaded",
     "plug-in": "plug-in",
 }
-_POLL_MS = 200
+_DEVICE_TITLES = {"cpu": "on the processor", "mps": "on the Apple GPU"}
 _ATTENTION_TITLES: dict[Attention, tuple[str, str]] = {
-    "auto": ("Look near where that shows the same", "found out for each object after a prompt"),
-    "global": ("Look at the whole image", "as SAM 2 does; minutes for many objects"),
+    "auto": ("Attention: automatic", "local for objects whose masks stay the same"),
+    "global": ("Attention: whole frame", "as SAM 2 does; slow with many objects"),
     "local": (
-        "Look near the objects",
-        "many times faster where they are small, nearly the same masks",
+        "Attention: near the object",
+        "many times faster for small objects, with nearly the same masks",
     ),
 }
+_TILES_TIP = (
+    "For large images: the model sees small objects in an enlarged part of the image (a tile).\n"
+    "The masks are better if a cell is less than 40 pixels wide in the model's input.\n"
+    "Each tile takes as long as an image."
+)
+_PRECISION_TIP = (
+    "Number format of the computation. bfloat16 saves 12 to 31 % of the time on a processor,\n"
+    "with nearly the same masks (IoU lower by 0.002 at most). It was not measured on GPUs.\n"
+    "Only formats that this device supports are offered."
+)
 
 
 class ModelSection(QWidget):
-    """`model_chosen` is emitted with the name of a model on this machine, `download_failed` with an error of a download.
+    """The model, its options, and the download of models that are not on this machine.
 
-    `attention_chosen` is emitted with an attention, `windows_chosen` with windows, `precision_chosen` with a precision, for
-    models that have the choice.
-
-    `worker` fetches: a thread of its own, since a download of minutes must not hold up a click.
+    Parameters
+    ----------
+    worker
+        The thread of downloads.
+    fetch_model
+        Downloads a model by name.
     """
 
     model_chosen = Signal(str)
-    attention_chosen = Signal(str)
-    windows_chosen = Signal(str)
-    precision_chosen = Signal(str)
-    download_failed = Signal(object)
+    """The name of a model on this machine."""
+    option_chosen = Signal(str, str)
+    """A field of `InferenceOptions` and its new value."""
 
     def __init__(self, worker: Worker, *, fetch_model: Callable[..., Path] = fetch_model) -> None:
         super().__init__()
-        self._worker = worker
-        self._fetch_model = fetch_model
-        self._model_being_fetched: KnownModel | None = None
+        self.used_model = ""
+        self.options = NO_MODEL_OPTIONS
+        self.download = ModelDownload(worker, fetch_model)
         self.model_choice = QComboBox()
-        self.model_choice.setToolTip(
-            "The model that segments: larger ones are slower and better on most things"
-        )
         self.about_label = make_muted_label()
         self.attention_choice = QComboBox()
+        self.tiles_checkbox = QCheckBox("Enlarge small objects")
+        self.precision_choice = QComboBox()
+        self._build_layout()
+        self.refresh()
+        self._connect()
+
+    def _build_layout(self) -> None:
         for name, (title, _) in _ATTENTION_TITLES.items():
             self.attention_choice.addItem(title, name)
         self.attention_choice.setToolTip(
             "\n".join(": ".join(each) for each in _ATTENTION_TITLES.values())
         )
-        self.tiles_checkbox = QCheckBox("Enlarge small objects")
-        self.tiles_checkbox.setToolTip(
-            "On a large image: look at objects that are small by a part of it that shows them "
-            "larger (tiles).\n"
-            "Better masks where a cell is less than 40 pixels wide to the model; each part costs "
-            "as much as an image."
-        )
-        self.precision_choice = QComboBox()
-        self.precision_choice.setToolTip(
-            "What the model computes in. bfloat16 saved 12 to 31 % of the time on a processor, "
-            "with nearly the same masks\n"
-            "(at most 0.002 of IoU lost); nothing was measured on GPUs. Only what this device "
-            "has instructions for is offered."
-        )
-        self.fetch_button = QPushButton()
-        self.progress_bar = QProgressBar()
-        self.progress_bar.setTextVisible(True)
-        self.progress_bar.hide()
-        self.cancel_button = make_tool_button(
-            "stop",
-            "Stop the download; what arrived is kept, and the next one goes on from there",
-            self._on_cancel,
-        )
-        self.cancel_button.hide()
-        self._stop_event = Event()
-        self._timer = QTimer(self)
-        self._timer.setInterval(_POLL_MS)
-        self._timer.timeout.connect(self._poll_download)
+        self.tiles_checkbox.setToolTip(_TILES_TIP)
+        self.precision_choice.setToolTip(_PRECISION_TIP)
         layout = make_column(self)
         layout.addWidget(make_heading("Model"))
-        which = make_row(self.model_choice, self.precision_choice)
-        which.setStretch(0, 1)
-        layout.addLayout(which)
+        row = make_row(self.model_choice, self.precision_choice)
+        row.setStretch(0, 1)
+        layout.addLayout(row)
         for widget in (
             self.about_label,
             self.attention_choice,
             self.tiles_checkbox,
-            self.fetch_button,
+            self.download,
         ):
             layout.addWidget(widget)
-        arriving = make_row(self.progress_bar, self.cancel_button)
-        arriving.setStretch(0, 1)
-        layout.addLayout(arriving)
-        self.device = ""
-        self.used_model = ""
-        self._shown_precision: Precision = "float32"
-        self.refresh()
+
+    def _connect(self) -> None:
         self.model_choice.currentIndexChanged.connect(self._on_chosen)
-        self.fetch_button.clicked.connect(self._on_fetch)
+        self.download.downloaded.connect(self._on_downloaded)
         self.tiles_checkbox.clicked.connect(
-            lambda checked: self.windows_chosen.emit("tiles" if checked else "whole")
+            lambda checked: self.option_chosen.emit("windows", "tiles" if checked else "whole")
         )
         self.attention_choice.activated.connect(
-            lambda _: self.attention_chosen.emit(self.attention_choice.currentData())
+            lambda _: self.option_chosen.emit("attention", self.attention_choice.currentData())
         )
         self.precision_choice.activated.connect(
-            lambda _: self.precision_chosen.emit(self.precision_choice.currentData())
+            lambda _: self.option_chosen.emit("precision", self.precision_choice.currentData())
         )
 
     def refresh(self, current: str = "nano") -> None:
-        """List the models that are known now."""
+        """List the models that are known now, and show `current` as the chosen one."""
         blocker = QSignalBlocker(self.model_choice)
         self.model_choice.clear()
         for model in list_models():
             self.model_choice.addItem(_make_title(model), model)
-        self.show_model(current)
         blocker.unblock()
-        self._update_description()
+        self.show_model(current)
 
     def show_model(self, name: str) -> None:
-        """Show the model of that name as the chosen one, without asking for it."""
+        """Show the model of that name as the chosen one."""
         blocker = QSignalBlocker(self.model_choice)
         self.used_model = name
-        for place in range(self.model_choice.count()):
-            if self.model_choice.itemData(place).card.name == name:
-                self.model_choice.setCurrentIndex(place)
+        for index in range(self.model_choice.count()):
+            if self.model_choice.itemData(index).card.name == name:
+                self.model_choice.setCurrentIndex(index)
         blocker.unblock()
         self._update_description()
 
     def show_state(self, snapshot: Snapshot) -> None:
-        """Show where the model that is used computes and in what, and how it looks at frames."""
-        self.tiles_checkbox.setChecked(snapshot.windows == "tiles")
-        self.attention_choice.setCurrentIndex(self.attention_choice.findData(snapshot.attention))
+        """Show the options of the model in use."""
+        options = snapshot.options
+        self.tiles_checkbox.setChecked(options.windows == "tiles")
+        self.attention_choice.setCurrentIndex(self.attention_choice.findData(options.attention))
         self._offer_precisions(snapshot.precisions)
-        self.precision_choice.setCurrentIndex(self.precision_choice.findData(snapshot.precision))
-        if (snapshot.model, snapshot.device, snapshot.precision) != (
-            self.used_model,
-            self.device,
-            self._shown_precision,
-        ):
-            self.used_model, self.device, self._shown_precision = (
-                snapshot.model,
-                snapshot.device,
-                snapshot.precision,
-            )
+        self.precision_choice.setCurrentIndex(self.precision_choice.findData(options.precision))
+        if (snapshot.model, options) != (self.used_model, self.options):
+            self.used_model, self.options = snapshot.model, options
             self._update_description()
 
     def _offer_precisions(self, precisions: Sequence[Precision]) -> None:
-        """Let a person choose among these; not shown where there is nothing to choose."""
-        if [
-            self.precision_choice.itemData(place) for place in range(self.precision_choice.count())
-        ] == [*precisions]:
+        choice = self.precision_choice
+        if [choice.itemData(index) for index in range(choice.count())] == [*precisions]:
             return
-        self.precision_choice.clear()
+        choice.clear()
         for each in precisions:
-            self.precision_choice.addItem(each, each)
+            choice.addItem(each, each)
         self._update_description()
 
     def _get_current_model(self) -> KnownModel | None:
-        found = self.model_choice.currentData()
-        return found if isinstance(found, KnownModel) else None
+        model = self.model_choice.currentData()
+        return model if isinstance(model, KnownModel) else None
 
     def _on_chosen(self) -> None:
         model = self._get_current_model()
         self._update_description()
-        if model is not None and model.state != "available" and model.state != "damaged":
+        if model is not None and model.state not in ("available", "damaged"):
             self.model_chosen.emit(model.card.name)
 
+    def _on_downloaded(self, name: str) -> None:
+        self.refresh(name)
+        self.model_chosen.emit(name)
+
     def _update_description(self) -> None:
+        """Show what is known of the chosen model, and the options that it has."""
         model = self._get_current_model()
         if model is None:
             return
         missing = model.state == "available"
-        places = {"cpu": "on the processor", "mps": "on the Apple GPU"}
-        used = bool(self.device) and model.card.name == self.used_model
-        where = places.get(self.device, f"on the GPU ({self.device})") if used else ""
-        if used and self._shown_precision != "float32":
-            where += f" in {self._shown_precision}"
-        words = (
-            [model.card.licence, _STATE_TITLES.get(model.state, ""), where]
-            if not missing
-            else [model.card.licence, "not on this machine yet"]
-        )
-        if model.state == "damaged":
-            words = [model.card.description]
-        self.about_label.setText(" · ".join(word for word in words if word))
+        used = bool(self.options.device) and model.card.name == self.used_model
+        self.about_label.setText(self._describe(model, used=used))
         self.model_choice.setToolTip(model.card.description or model.card.name)
-        for choice in (self.attention_choice, self.tiles_checkbox):
-            choice.setVisible(
-                not (model.card.object_crops or missing or model.state in ("plug-in", "damaged"))
-            )
+        has_choice = not (
+            model.card.object_crops or missing or model.state in ("plug-in", "damaged")
+        )
+        self.attention_choice.setVisible(has_choice)
+        self.tiles_checkbox.setVisible(has_choice)
         self.precision_choice.setVisible(used and self.precision_choice.count() > 1)
-        self.fetch_button.setVisible(missing and self._model_being_fetched is None)
-        self.fetch_button.setText(f"Fetch {_format_size(model)}")
+        self.download.offer(model if missing else None)
 
-    def _on_fetch(self) -> None:
-        model = self._get_current_model()
-        if model is None or self._model_being_fetched is not None:
-            return
-        self._model_being_fetched = model
-        self.progress_bar.setRange(0, 1000)
-        self.progress_bar.setValue(0)
-        self.progress_bar.setFormat(f"{model.card.name}: %p %")
-        self.progress_bar.show()
-        self.cancel_button.setEnabled(True)
-        self.cancel_button.show()
-        self._timer.start()
-        name, stopped = model.card.name, Event()
-        self._stop_event = stopped
-        self._worker.submit(
-            lambda: self._fetch_model(name, progress=False, wanted=lambda: not stopped.is_set()),
-            lambda _: self._on_fetched(name),
-            self._on_fetch_failed,
-        )
-        self._update_description()
-
-    def _on_cancel(self) -> None:
-        self._stop_event.set()
-        self.cancel_button.setEnabled(False)
-        self.progress_bar.setFormat("stopping…")
-
-    def _poll_download(self) -> None:
-        """How much has arrived: the file grows beside its final place."""
-        if self._model_being_fetched is None or not self._model_being_fetched.size_bytes:
-            return
-        stem = self._model_being_fetched.card.source.rsplit("/", 1)[-1]
-        arrived = max(
-            (part.stat().st_size for part in get_cache_folder().glob(f"{stem}*.part")), default=0
-        )
-        self.progress_bar.setValue(int(1000 * arrived / self._model_being_fetched.size_bytes))
-
-    def _on_fetched(self, name: str) -> None:
-        self._end_download()
-        self.refresh(name)
-        self.model_chosen.emit(name)
-
-    def _on_fetch_failed(self, error: Exception) -> None:
-        self._end_download()
-        if not self._stop_event.is_set():
-            self.download_failed.emit(error)
-
-    def _end_download(self) -> None:
-        self._model_being_fetched = None
-        self._timer.stop()
-        self.progress_bar.hide()
-        self.cancel_button.hide()
-        self._update_description()
+    def _describe(self, model: KnownModel, *, used: bool) -> str:
+        """Licence and state of a model, and where it computes if it is in use."""
+        if model.state == "damaged":
+            return model.card.description
+        if model.state == "available":
+            return f"{model.card.licence} · not on this machine yet"
+        parts = [model.card.licence, _STATE_TITLES.get(model.state, "")]
+        if used:
+            device, precision = self.options.device, self.options.precision
+            place = _DEVICE_TITLES.get(device, f"on the GPU ({device})")
+            parts.append(place + (f" in {precision}" if precision != "float32" else ""))
+        return " · ".join(part for part in parts if part)
 
 
 def _make_title(model: KnownModel) -> str:
-    return " · ".join(
-        part
-        for part in (
-            model.card.name,
-            _format_size(model),
-            "to fetch" if model.state == "available" else "",
-        )
-        if part
+    parts = (
+        model.card.name,
+        format_size(model),
+        "to download" if model.state == "available" else "",
     )
-
-
-def _format_size(model: KnownModel) -> str:
-    return f"{model.size_bytes / _MEGABYTE:.0f} MB" if model.size_bytes else ""
+    return " · ".join(part for part in parts if part)

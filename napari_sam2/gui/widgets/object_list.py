@@ -1,4 +1,4 @@
-"""ObjectList: the objects, their names, categories and states; what can be done with those that are selected."""
+"""ObjectList: the objects with names, categories and states, and actions on the selected ones."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTableView, QT
 
 from napari_sam2.gui.app.view import ObjectRow
 from napari_sam2.gui.widgets.elements import (
+    TrackColour,
     make_column,
     make_heading,
     make_muted_label,
@@ -24,16 +25,12 @@ _COLUMNS = ("", "Name", "Category", "Frames", "State")
 _EDITABLE = {1: "name", 2: "category"}
 _ROWS_SHOWN = 6
 
-TrackColour = Callable[[int], tuple[float, float, float]]
-
 
 class ObjectTable(QAbstractTableModel):
-    """The rows, as Qt reads them.
-
-    `description_edited` is emitted with a track, "name" or "category", and the new text.
-    """
+    """The rows of the list as a Qt model."""
 
     description_edited = Signal(int, str, str)
+    """A track, "name" or "category", and the new text."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -41,7 +38,7 @@ class ObjectTable(QAbstractTableModel):
         self.track_colour: TrackColour = lambda _: (0.5, 0.5, 0.5)
 
     def show_rows(self, rows: tuple[ObjectRow, ...]) -> None:
-        """Show these; a selection stays where the same objects are there."""
+        """Show these rows; the selection stays if the objects are the same."""
         if [each.track for each in rows] != [each.track for each in self.rows]:
             self.beginResetModel()
             self.rows = rows
@@ -51,28 +48,28 @@ class ObjectTable(QAbstractTableModel):
             self.dataChanged.emit(self.index(0, 0), self.index(len(rows) - 1, len(_COLUMNS) - 1))
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:
-        """Qt's: how many rows."""
+        """The number of rows."""
         return 0 if parent is not None and parent.isValid() else len(self.rows)
 
     def columnCount(self, parent: QModelIndex | None = None) -> int:
-        """Qt's: how many columns."""
+        """The number of columns."""
         return 0 if parent is not None and parent.isValid() else len(_COLUMNS)
 
     def headerData(
         self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
     ) -> Any:
-        """Qt's: the titles."""
+        """The title of a column."""
         if orientation == Qt.Orientation.Horizontal and role == Qt.ItemDataRole.DisplayRole:
             return _COLUMNS[section]
         return None
 
     def flags(self, index: QModelIndex) -> Qt.ItemFlag:
-        """Qt's: name and category can be written to."""
+        """Make name and category editable."""
         flags = super().flags(index)
         return flags | Qt.ItemFlag.ItemIsEditable if index.column() in _EDITABLE else flags
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """Qt's: what a cell shows."""
+        """The content of a cell."""
         each = self.rows[index.row()]
         cells = (str(each.track), each.name, each.category, str(each.frame_count or ""), each.state)
         if role in (Qt.ItemDataRole.DisplayRole, Qt.ItemDataRole.EditRole):
@@ -82,11 +79,11 @@ class ObjectTable(QAbstractTableModel):
         if role == Qt.ItemDataRole.TextAlignmentRole and index.column() == 3:
             return Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         if role == Qt.ItemDataRole.ToolTipRole and index.column() in _EDITABLE:
-            return "Double click to write"
+            return "Double click to edit"
         return None
 
     def setData(self, index: QModelIndex, value: Any, role: int = Qt.ItemDataRole.EditRole) -> bool:
-        """Qt's: somebody wrote a name or a category."""
+        """Emit an edited name or category."""
         if role != Qt.ItemDataRole.EditRole or index.column() not in _EDITABLE:
             return False
         self.description_edited.emit(
@@ -96,10 +93,12 @@ class ObjectTable(QAbstractTableModel):
 
 
 class ObjectList(QWidget):
-    """`object_selected` is emitted with the object that was clicked in the list, `action_requested` with what to do: "new", "merge", …, "import"."""
+    """The list of objects, with buttons."""
 
     object_selected = Signal(int)
+    """The object that the person clicked in the list."""
     action_requested = Signal(str)
+    """"new", "merge", "split", "lock" or "delete"."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -138,14 +137,14 @@ class ObjectList(QWidget):
                     "split",
                     "split",
                     (
-                        "Split: each piece on this frame becomes an object; of one piece, click the "
+                        "Split the object into its pieces on this frame; if it is one piece, click a "
                         "part"
                     ),
                 ),
                 (
                     "lock",
                     "lock",
-                    "Lock the selected objects: nothing overwrites them any more. Again: unlock",
+                    "Lock the selected objects, so that nothing overwrites them; again to unlock",
                 ),
                 ("delete", "delete", make_hint("Delete the selected objects", "delete")),
             )
@@ -153,8 +152,7 @@ class ObjectList(QWidget):
         self.import_button = QToolButton()
         self.import_button.setProperty("icon_name", "import")
         self.import_button.setToolTip(
-            "Take objects from a layer: labels (from Cellpose, StarDist or by hand), boxes or "
-            "points"
+            "Import objects from a layer: labels (e.g. of Cellpose or StarDist), boxes or points"
         )
         self.import_button.setAutoRaise(True)
         self.import_button.setIconSize(QSize(18, 18))
@@ -171,19 +169,19 @@ class ObjectList(QWidget):
         self.view.selectionModel().selectionChanged.connect(self._on_selection)
 
     def show_rows(self, rows: tuple[ObjectRow, ...], current: int) -> None:
-        """Show these objects, `current` being the one that is worked on."""
+        """Show these objects; `current` is the one that prompts belong to."""
         self._updating = True
         self.table.show_rows(rows)
-        places = {each.track: place for place, each in enumerate(rows)}
-        if current in places and current not in self.selected_tracks:
-            where = self.table.index(places[current], 0)
+        row_numbers = {each.track: number for number, each in enumerate(rows)}
+        if current in row_numbers and current not in self.selected_tracks:
+            index = self.table.index(row_numbers[current], 0)
             model = self.view.selectionModel()
             model.setCurrentIndex(
-                where,
+                index,
                 QItemSelectionModel.SelectionFlag.ClearAndSelect
                 | QItemSelectionModel.SelectionFlag.Rows,
             )
-            self.view.scrollTo(where)
+            self.view.scrollTo(index)
         self._updating = False
         self.count_label.setText(f"{len(rows)}" if rows else "")
         several = len(self.selected_tracks) > 1
@@ -193,14 +191,14 @@ class ObjectList(QWidget):
 
     @property
     def selected_tracks(self) -> tuple[int, ...]:
-        """The objects that are selected."""
+        """The selected objects."""
         return tuple(
             self.table.rows[index.row()].track
             for index in self.view.selectionModel().selectedRows()
         )
 
     def offer_import_layers(self, imports: Sequence[tuple[str, Callable[[], Any]]]) -> None:
-        """What objects can be taken from."""
+        """List the layers that objects can be imported from: a title and an action for each."""
         self.import_menu.clear()
         for title, take in imports:
             self.import_menu.addAction(title).triggered.connect(lambda *_, take=take: take())

@@ -1,8 +1,9 @@
-"""Panel: the dock widget. It shows what the controller says, and tells it what the person does."""
+"""Panel: the dock widget. It shows the state of the controller and passes on user input."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,16 +53,26 @@ from napari_sam2.gui.widgets.model_section import ModelSection
 from napari_sam2.gui.widgets.object_list import ObjectList
 from napari_sam2.gui.widgets.propagation_section import PropagationSection
 from napari_sam2.gui.widgets.tools_section import Tool, ToolsSection
-from napari_sam2.measurement.track_status import TrackStatus
+from napari_sam2.measurement.track_status import TrackStatuses
 
 _REDRAW_MS = 40
-"""The canvas and the lists are drawn anew no more often: the loop must have time for the person."""
+"""Milliseconds between two redraws of canvas and lists: the window stays responsive."""
+
+_FIT_MS = 100
+"""Milliseconds after which a new image is fitted: by then the lanes below it have their room."""
 
 
 class Panel(Dockable):
-    """Segment objects and carry them through a stack.
+    """Segment objects and propagate them through a stack.
 
-    `load` gives a model by name; `root` is where projects are kept.
+    Parameters
+    ----------
+    napari_viewer
+        The viewer.
+    load
+        Loads a model by name.
+    root
+        Gives the folder of the projects; None if nothing is kept.
     """
 
     def __init__(
@@ -73,7 +84,7 @@ class Panel(Dockable):
     ) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self.worker, self._downloads = ThreadWorker(), ThreadWorker("napari-sam2-fetch")
+        self.worker, self._downloads = ThreadWorker(), ThreadWorker("napari-sam2-download")
         self.root = root()
         self.controller = Controller(self, self.worker, load=load, root=self.root)
         self.canvas = Canvas(
@@ -81,11 +92,12 @@ class Panel(Dockable):
         )
         self.docks = Docks(self.viewer, self.controller, self.canvas)
         self._snapshot = Snapshot()
-        self._initial_axes: dict[
-            str, tuple[str, int]
-        ] = {}  # axis and channel to begin with, by image
+        self._initial_axes: dict[str, tuple[str, int]] = {}  # axis and channel by layer key
+        self._removed_layer_keys: list[str] = []
+        self._needs_redraw = False
         self._build()
-        self._connect()
+        self._connect_sections()
+        self._connect_viewer()
         self.image.offer_project(find_latest_project(self.root))
         self.refresh_images()
         self.show_state(Snapshot())
@@ -101,23 +113,19 @@ class Panel(Dockable):
         self.save_button.setProperty("icon_name", "save")
         self.save_button.setToolTip(
             make_hint(
-                "labels.ome.tif, objects.csv, tracks.csv, counts.csv and more, in a folder of "
-                "your choice",
+                "Save labels.ome.tif, objects.csv, tracks.csv, counts.csv and more in a folder",
                 "save",
             )
         )
         self.status = make_muted_label()
         self.help_button = make_tool_button("help", "Keys and mouse", self.show_help)
         self.restart_button = make_tool_button(
-            "anew",
-            "Start anew with this image; what there was stays in its project folder",
+            "restart",
+            "Start over with this image. The old work stays in its project folder.",
             self.controller.restart,
         )
         make_column(self).addWidget(self._make_scroll_area())
-        self._fit_timer = make_single_shot_timer(
-            self, self.viewer.reset_view, 100
-        )  # once the lanes below have taken their room
-        self._removed_layer_keys: list[str] = []
+        self._fit_timer = make_single_shot_timer(self, self.viewer.reset_view, _FIT_MS)
         self._relist_timer = make_single_shot_timer(self, self._on_images_removed)
         self._redraw_timer = make_single_shot_timer(self, self._on_redraw, _REDRAW_MS)
         follow_theme(self)
@@ -131,9 +139,7 @@ class Panel(Dockable):
         layout.addWidget(self.objects, 1)
         for part in (make_rule(), self.tools, make_rule(), self.propagation, make_rule()):
             layout.addWidget(part)
-        layout.addLayout(
-            make_row(self.docks.review_button, None, *self.docks.buttons.values(), spacing=2)
-        )
+        layout.addLayout(make_row(self.docks.review_button, None, *self.docks.buttons, spacing=2))
         layout.addWidget(self.save_button)
         bottom = make_row(self.status, self.restart_button, self.help_button)
         bottom.setStretch(0, 1)
@@ -147,7 +153,7 @@ class Panel(Dockable):
         return scroll
 
     def showEvent(self, event: QEvent) -> None:
-        """Qt's: wide enough for all of it, now that fonts and theme are those of the window."""
+        """Make the panel wide enough, now that it has the fonts and theme of the window."""
         super().showEvent(event)
         self.setMinimumWidth(
             self._content.minimumSizeHint().width()
@@ -155,39 +161,31 @@ class Panel(Dockable):
             + 2
         )
 
-    def _connect(self) -> None:
+    def _connect_sections(self) -> None:
         self.image.selection_changed.connect(self._on_image)
         self.image.sample_chosen.connect(self.open_sample)
         self.image.project_chosen.connect(self.open_project)
         self.model.model_chosen.connect(self._on_model)
-        self.model.attention_chosen.connect(
-            lambda attention: self.controller.reconfigure_model(attention=attention)
+        self.model.option_chosen.connect(
+            lambda name, value: self.controller.reconfigure_model(**{name: value})
         )
-        self.model.windows_chosen.connect(
-            lambda windows: self.controller.reconfigure_model(windows=windows)
-        )
-        self.model.precision_chosen.connect(
-            lambda precision: self.controller.reconfigure_model(precision=precision)
-        )
-        self.model.download_failed.connect(lambda error: self.notify(str(error), is_error=True))
+        self.model.download.failed.connect(lambda error: self.notify(str(error), is_error=True))
         self.objects.object_selected.connect(self.controller.select)
-        self.objects.action_requested.connect(self.run_action)
         self.objects.table.description_edited.connect(
-            lambda track, what, text: self.controller.describe(track, **{what: text})
+            lambda track, field, text: self.controller.describe(track, **{field: text})
         )
-        self.objects.import_menu.aboutToShow.connect(self._offer_sources)
-        self.tools.tool_chosen.connect(self._on_tool)
-        self.tools.action_requested.connect(self.run_action)
-        self.propagation.action_requested.connect(self.run_action)
-        self.save_button.clicked.connect(lambda *_: self.run_action("save"))
-        self.docks.notified.connect(lambda text, wrong: self.notify(text, is_error=wrong))
+        self.objects.import_menu.aboutToShow.connect(self._offer_import_layers)
+        self.tools.tool_chosen.connect(self.canvas.use_tool)
+        self.docks.notified.connect(lambda text, is_error: self.notify(text, is_error=is_error))
         self.docks.model_trained.connect(self._on_trained)
         self.docks.range_chosen.connect(self.propagation.set_range)
-        self.docks.action_requested.connect(self.run_action)
-        self.keyboard = Keyboard(self._actions)
+        self.save_button.clicked.connect(lambda *_: self.run_action("save"))
+        for section in (self.objects, self.tools, self.propagation, self.docks):
+            section.action_requested.connect(self.run_action)
+
+    def _connect_viewer(self) -> None:
+        self.keyboard = Keyboard(self._key_actions)
         self.keyboard.bind([self.viewer])
-        layers = self.viewer.layers.events
-        listened = (layers.inserted, layers.removed, layers.reordered)
         for release in (
             self.worker.close,
             lambda: self._downloads.close(0.0),
@@ -196,15 +194,16 @@ class Panel(Dockable):
             self.docks.close,
         ):
             self._exit_stack.callback(release)
-        for emitter in listened:
+        events = self.viewer.layers.events
+        for emitter in (events.inserted, events.removed, events.reordered):
             emitter.connect(self._on_layers)
             self._exit_stack.callback(emitter.disconnect, self._on_layers)
         self._exit_stack.callback(self.controller.close)
         self.destroyed.connect(self._exit_stack.close)
 
     @property
-    def _actions(self) -> dict[str, Callable[[], Any]]:
-        """What can be asked for by name: by a key, a button, or a command of the palette."""
+    def _key_actions(self) -> dict[str, Callable[[], Any]]:
+        """Actions by name, that have a key; see `KEY_BINDINGS`."""
         control = self.controller
         return {
             "new": control.start_object,
@@ -220,8 +219,8 @@ class Panel(Dockable):
             "forth": lambda: self.canvas.go_to_frame(control.frame + 1),
             "previous": lambda: control.select_next(-1),
             "next": lambda: control.select_next(1),
-            "review": self.docks.go_to_next_flag,
-            "review_back": lambda: self.docks.go_to_next_flag(-1),
+            "review": self.docks.review.go_to_next,
+            "review_back": lambda: self.docks.review.go_to_next(-1),
             "undo": control.undo,
             "redo": control.redo,
             "save": self.save_results,
@@ -229,69 +228,68 @@ class Panel(Dockable):
         }
 
     def run_action(self, name: str) -> None:
-        """Do what a key or a button is called by."""
-        more: dict[str, Callable[[], Any]] = {
+        """Run an action by the name that its key or button has."""
+        button_actions: dict[str, Callable[[], Any]] = {
             "merge": lambda: self.controller.merge(self.objects.selected_tracks),
             "split": lambda: self.canvas.split(self.controller.state.current),
             "lock": self.lock_selected,
         }
-        {**self._actions, **more}[name]()
+        {**self._key_actions, **button_actions}[name]()
 
     # the View
 
     def show_state(self, snapshot: Snapshot) -> None:
         """Show a state of the controller."""
-        hurried = snapshot.stage is Stage.RUNNING and self._snapshot.stage is Stage.RUNNING
+        stages = {snapshot.stage, self._snapshot.stage}
         self._snapshot = snapshot
         self.canvas.follow_propagation(
             snapshot, enabled=self.propagation.watch_checkbox.isChecked()
         )
-        if hurried:
-            self._schedule_redraw()
+        if stages == {Stage.RUNNING}:
+            self._needs_redraw = True
+            self._start_redraw_timer()
         else:
-            self._show_now()
+            self._show_sections()
 
     def draw_planes(self, key: SessionKey, planes: Mapping[int, np.ndarray]) -> None:
-        """Write label planes into the Labels layer, and draw it soon."""
+        """Draw label planes: at once, or soon if something was drawn just now."""
         self.canvas.draw_planes(key, planes)
-        self._bind_layers()
-        self._schedule_redraw()
+        if self._redraw_timer.isActive():
+            self._needs_redraw = True
+        else:
+            self.canvas.refresh()
+            self._redraw_timer.start()
 
     def draw_prompts(self, key: SessionKey, track_prompts: TrackPrompts) -> None:
-        """Show the current object's clicks and boxes."""
+        """Draw the current object's clicks and boxes."""
         self.canvas.draw_prompts(key, track_prompts)
-        self._bind_layers()
 
     def draw_seeds(self, key: SessionKey, seeds: Sequence[Seed]) -> None:
-        """Show what a search found, to be edited."""
+        """Draw detected seeds, to be edited."""
         self.canvas.draw_seeds(key, seeds)
-        self._bind_layers()
 
     def notify(self, text: str, *, is_error: bool = False) -> None:
-        """A napari notification."""
+        """Show a napari notification."""
         (show_error if is_error else show_info)(text)
 
     def update_statuses(
-        self,
-        key: SessionKey,
-        statuses: Mapping[tuple[int, int], TrackStatus],
-        new: Mapping[tuple[int, int], TrackStatus] | None,
+        self, key: SessionKey, statuses: TrackStatuses, new: TrackStatuses | None
     ) -> None:
-        """What is known of every track on every frame: for the lanes."""
+        """Show the statuses of a session in the lanes."""
         self.docks.update_statuses(key, statuses, new)
 
-    # what the person does
+    # actions
 
     def open_sample(self, name: str) -> None:
-        """Open a shipped sample."""
-        added = [self.viewer.add_layer(Layer.create(*each)) for each in make_sample_layers(name)]
-        self.viewer.layers.selection.active = added[0]
+        """Open a sample that comes with the plugin."""
+        layers = [self.viewer.add_layer(Layer.create(*each)) for each in make_sample_layers(name)]
+        self.viewer.layers.selection.active = layers[0]
         self._fit_timer.start()
 
     def open_project(self, folder: str | Path = "") -> None:
-        """Go on with a project; asks for its folder where none is given."""
+        """Continue a project; asks for its folder if none is given."""
         chosen = str(folder) or QFileDialog.getExistingDirectory(
-            self, "A project folder", str(self.root or "")
+            self, "Choose a project folder", str(self.root or "")
         )
         if chosen:
             self.controller.run_in_background(
@@ -301,36 +299,35 @@ class Panel(Dockable):
             )
 
     def _reopen_project(self, project: ProjectLayer) -> None:
-        layer, walk = Layer.create(project.data, project.options, "image"), project.file.video
-        at = tuple((axis, walk.at[axis]) for axis in "tz" if axis in walk.at)
+        layer, video = Layer.create(project.data, project.options, "image"), project.file.video
+        channel = video.channel or 0
+        at = tuple((axis, video.at[axis]) for axis in "tz" if axis in video.at)
         try:
-            place = SessionKey(
-                make_image_selection(layer, along=walk.along, channel=walk.channel or 0), at
-            )
+            selection = make_image_selection(layer, along=video.along, channel=channel)
         except Sam2Error as error:
             self.notify(str(error), is_error=True)
             return
-        self._initial_axes[get_layer_key(layer)] = walk.along, walk.channel or 0
-        self.controller.reopen(place, project.folder, project.file.model.name_or_path)
+        key = SessionKey(selection, at)
+        self._initial_axes[get_layer_key(layer)] = video.along, channel
+        self.controller.reopen(key, project.folder, project.file.model.name_or_path)
         self.model.show_model(project.file.model.name)
         self.viewer.add_layer(layer)
         self.viewer.layers.selection.active = layer
-        self.canvas.show_position(place)
+        self.canvas.show_position(key)
         self._fit_timer.start()
 
     def propagate(self) -> None:
-        """Carry on, or pause."""
+        """Propagate, pause or resume."""
         if self._snapshot.stage is Stage.RUNNING:
             self.controller.propagation.pause()
-        else:
-            self.controller.propagation.propagate(
-                PropagationRequest()
-                if self._snapshot.unfinished
-                else self.propagation.make_request(self.controller.state.current)
-            )
+            return
+        request = PropagationRequest()
+        if not self._snapshot.unfinished:
+            request = self.propagation.make_request(self.controller.state.current)
+        self.controller.propagation.propagate(request)
 
     def lock_selected(self) -> None:
-        """Lock the selected objects, or unlock them where all are locked."""
+        """Lock the selected objects; unlock them if all are locked."""
         rows = {each.track: each for each in self._snapshot.objects}
         chosen = self.objects.selected_tracks
         locked = all(
@@ -341,18 +338,13 @@ class Panel(Dockable):
         self.controller.lock(chosen, locked=not locked)
 
     def import_layer(self, layer: Any) -> None:
-        """Take the objects of a Labels, Points or Shapes layer as prompts."""
-        if self.canvas.axes is None or self.controller.key is None:
-            self.notify("Choose an image first.", is_error=True)
+        """Add the objects of a Labels, Points or Shapes layer as prompts."""
+        key, axes = self.controller.key, self.canvas.axes
+        if axes is None or key is None:
+            self.notify("Open an image first.", is_error=True)
             return
         try:
-            prompts = read_layer_prompts(
-                layer,
-                self.image.image,
-                self.canvas.axes,
-                self.controller.key,
-                self.controller.frame,
-            )
+            prompts = read_layer_prompts(layer, self.image.image, axes, key, self.controller.frame)
         except Sam2Error as error:
             self.notify(str(error), is_error=True)
             return
@@ -360,20 +352,17 @@ class Panel(Dockable):
         self.controller.add_prompts(prompts)
 
     def save_results(self, folder: Path | None = None) -> None:
-        """Ask for a folder and save into it."""
+        """Save labels and tables; asks for a folder if none is given."""
         if not self._snapshot.has_prompts:
-            self.notify("There is nothing to save yet: click an object first.", is_error=True)
+            self.notify("There is nothing to save yet. Click an object first.", is_error=True)
             return
-        chosen = (
-            str(folder)
-            if folder
-            else QFileDialog.getExistingDirectory(self, "A folder for labels and tables")
-        )
+        title = "Choose a folder for labels and tables"
+        chosen = str(folder) if folder else QFileDialog.getExistingDirectory(self, title)
         if chosen:
             self.controller.save(Path(chosen))
 
     def show_help(self) -> None:
-        """Keys and mouse."""
+        """Show the keys and what the mouse does."""
         box = QMessageBox(
             QMessageBox.Icon.NoIcon,
             "Keys and mouse",
@@ -383,10 +372,10 @@ class Panel(Dockable):
         )
         box.show()
 
-    # what happens around it
+    # images and models
 
     def refresh_images(self) -> None:
-        """List the images that are open now; the one that was chosen stays chosen."""
+        """List the open images. The chosen one stays chosen."""
         images = [layer for layer in self.viewer.layers if isinstance(layer, Image)]
         current = self.image.image
         if current is None or current not in images:
@@ -399,11 +388,12 @@ class Panel(Dockable):
         layer = getattr(event, "value", None)
         if isinstance(layer, Labels):
             self.docks.refresh_detectors()
+        if event.type == "inserted" and self.canvas.is_overlay(layer):
+            self.keyboard.bind([layer])  # a layer's own keys come before those of the viewer
         if not isinstance(layer, Image):
             return
-        if (
-            event.type == "removed"
-        ):  # napari is still taking it down: no layer is touched before it has done so
+        if event.type == "removed":
+            # napari is still removing it: layers must not be touched before it is done
             self._removed_layer_keys.append(get_layer_key(layer))
             self._relist_timer.start()
             return
@@ -413,10 +403,10 @@ class Panel(Dockable):
         self.refresh_images()
 
     def _on_images_removed(self) -> None:
-        gone, self._removed_layer_keys = self._removed_layer_keys, []
+        removed, self._removed_layer_keys = self._removed_layer_keys, []
         if self.controller.closed:
             return
-        for key in gone:
+        for key in removed:
             self.canvas.forget_image(key)
             self.controller.forget_image(key)
         self.refresh_images()
@@ -425,89 +415,84 @@ class Panel(Dockable):
         self.refresh_images()
 
     def _on_image(self, *_: Any) -> None:
-        """Another image, axis or channel: work on that."""
-        image, before = self.image.image, self.controller.key
+        """Another image, axis or channel was chosen."""
+        image, old_key = self.image.image, self.controller.key
         try:
-            reading = None if image is None else read_layer_axes(image)
-            along, channel = self._resolve_axes(image, reading)
-            choice = (
-                None
-                if reading is None
-                else make_image_selection(image, along=along, channel=channel)
+            axes = None if image is None else read_layer_axes(image)
+            along, channel = self._resolve_axes(image, axes)
+            selection = (
+                None if axes is None else make_image_selection(image, along=along, channel=channel)
             )
         except (Sam2Error, ValueError) as error:
-            reading, choice, along, channel = None, None, "", 0
+            axes, selection, along, channel = None, None, "", 0
             self.image.about_label.setText(str(error))
-        self.image.show_axes(reading, along=along, channel=channel)
-        if reading is not None and choice is not None:
-            reading = reading.with_axis(along)
-            self.image.about_label.setText(describe_image(reading, image))
+        self.image.show_axes(axes, along=along, channel=channel)
+        if axes is not None and selection is not None:
+            axes = axes.with_axis(along)
+            self.image.about_label.setText(describe_image(axes, image))
             self.keyboard.bind([image])
             self.docks.show_lanes_once()
-        self.canvas.use_image(image, reading, choice)
-        if choice is None or before is None or before.selection != choice:
-            self.propagation.set_frame_count(choice.length if choice else 0)
+        self.canvas.use_image(image, axes, selection)
+        if selection is None or old_key is None or old_key.selection != selection:
+            self.propagation.set_frame_count(selection.length if selection else 0)
 
     def _resolve_axes(self, image: Any, axes: LayerAxes | None) -> tuple[str, int]:
-        """The axis and channel that are chosen, where the image is the one they were chosen for; else those to begin with."""
+        """The chosen axis and channel; the initial ones if the image is a new one."""
         if axes is None:
             return "", 0
-        place = self.controller.key
-        along, channel = (
-            self.image.axis_choice.currentData(),
-            self.image.channel_choice.currentData() or 0,
-        )
+        key = self.controller.key
+        along = self.image.axis_choice.currentData()
+        channel = self.image.channel_choice.currentData() or 0
         if (
-            place is None
-            or place.selection.layer_key != get_layer_key(image)
+            key is None
+            or key.selection.layer_key != get_layer_key(image)
             or along not in axes.propagation_axes
         ):
             return self._initial_axes.pop(get_layer_key(image), (axes.default_axis, 0))
         return str(along), channel if channel < axes.channel_count else 0
 
     def _on_model(self, name: str) -> None:
-        self.controller.use_model(
-            name, lambda came: None if came else self.model.show_model(self._snapshot.model)
-        )
+        def show_old_model(loaded: bool) -> None:
+            if not loaded:
+                self.model.show_model(self._snapshot.model)
+
+        self.controller.use_model(name, show_old_model)
 
     def _on_trained(self, path: str) -> None:
-        """A new model was trained: it is listed, and asked from now on."""
-        self.model.refresh(Path(path).stem)
-        self._on_model(Path(path).stem)
+        """A model was trained: list it, and use it from now on."""
+        name = Path(path).stem
+        self.model.refresh(name)
+        self._on_model(name)
 
-    def _on_tool(self, tool: Tool) -> None:
-        self.canvas.use_tool(tool)
-        self._bind_layers()
-
-    def _offer_sources(self) -> None:
-        """Layers that objects can be taken from."""
-        ours = self.canvas.own_layer_keys
-        found = [
-            each
-            for each in self.viewer.layers
-            if isinstance(each, Labels | Points | Shapes) and get_layer_key(each) not in ours
-        ]
+    def _offer_import_layers(self) -> None:
+        """List the layers that objects can be imported from."""
+        own = self.canvas.own_layer_keys
         self.objects.offer_import_layers(
             [
                 (
                     f"{type(layer).__name__}: {layer.name}",
-                    lambda layer=layer: self.import_layer(layer),  # type: ignore[misc]
+                    partial(self.import_layer, layer),
                 )
-                for layer in found
+                for layer in self.viewer.layers
+                if isinstance(layer, Labels | Points | Shapes) and get_layer_key(layer) not in own
             ]
         )
 
     # drawing
 
-    def _schedule_redraw(self) -> None:
+    def _start_redraw_timer(self) -> None:
         if not self._redraw_timer.isActive():
             self._redraw_timer.start()
 
     def _on_redraw(self) -> None:
-        self._show_now()
-        self.canvas.refresh()
+        """Draw what changed since the last redraw, and wait again before the next one."""
+        if self._needs_redraw:
+            self._needs_redraw = False
+            self.canvas.refresh()
+            self._show_sections()
+            self._redraw_timer.start()
 
-    def _show_now(self) -> None:
+    def _show_sections(self) -> None:
         snapshot = self._snapshot
         self.objects.show_rows(snapshot.objects, snapshot.current)
         self.tools.show_state(snapshot)
@@ -516,7 +501,3 @@ class Panel(Dockable):
         self.status.setText(snapshot.message)
         self.model.show_state(snapshot)
         self.docks.show_state(snapshot)
-
-    def _bind_layers(self) -> None:
-        if self.canvas.overlays is not None:
-            self.keyboard.bind(self.canvas.overlays.layers)

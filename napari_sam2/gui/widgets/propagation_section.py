@@ -1,4 +1,4 @@
-"""CarrySection: carry objects through the stack, with pause, cancel and progress; then save."""
+"""PropagationSection: propagate objects through the stack, with pause, stop and progress."""
 
 from __future__ import annotations
 
@@ -21,45 +21,47 @@ from napari_sam2.gui.widgets.elements import (
 )
 from napari_sam2.gui.widgets.keys import make_hint
 
-_DIRECTION_TITLES = {"both": "both ways", "forward": "forward", "backward": "backward"}
+_DIRECTION_TITLES = {"both": "both directions", "forward": "forward", "backward": "backward"}
 
 
 class PropagationSection(QWidget):
-    """`action_requested` is emitted with "propagate" or "cancel"."""
+    """What to propagate, and the progress."""
 
     action_requested = Signal(str)
+    """"propagate" or "cancel"."""
 
     def __init__(self) -> None:
         super().__init__()
         self.propagate_button = QPushButton("Propagate")
-        self.propagate_button.setProperty("icon_name", "carry")
+        self.propagate_button.setProperty("icon_name", "propagate")
         self.propagate_button.setToolTip(
             make_hint(
-                "Carry the objects through the stack. While it runs: pause, and go on", "propagate"
+                "Propagate the objects through the stack; press again to pause and resume",
+                "propagate",
             )
         )
         self.propagate_button.setMinimumHeight(30)
         self.propagate_button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.stop_button = make_tool_button(
             "stop",
-            make_hint("Stop; what is done stays", "cancel"),
+            make_hint("Stop; finished frames are kept", "cancel"),
             lambda: self.action_requested.emit("cancel"),
         )
         self.direction_choice = QComboBox()
         for name, title in _DIRECTION_TITLES.items():
             self.direction_choice.addItem(title, name)
-        self.direction_choice.setToolTip("Which way from the first prompt of each object")
+        self.direction_choice.setToolTip("The direction from the first prompt of each object")
         self.tracks_choice = QComboBox()
         self.tracks_choice.addItem("all objects", False)
         self.tracks_choice.addItem("this object", True)
-        self.tracks_choice.setToolTip("Which objects")
+        self.tracks_choice.setToolTip("The objects to propagate")
         self.range_slider = QRangeSlider(Qt.Orientation.Horizontal)
-        self.range_slider.setToolTip("Between which frames: drag the ends, or the bar")
+        self.range_slider.setToolTip("The frames to propagate to: drag the ends or the bar")
         self.range_label = make_muted_label()
-        self.watch_checkbox = QCheckBox("watch")
+        self.watch_checkbox = QCheckBox("follow")
         self.watch_checkbox.setChecked(True)
         self.watch_checkbox.setToolTip(
-            "Show each frame when it is done; move the slider to look elsewhere"
+            "Show each frame when it is done. Move the slider to stop following."
         )
         self.progress_bar = QProgressBar()
         self.progress_bar.setTextVisible(True)
@@ -80,7 +82,7 @@ class PropagationSection(QWidget):
         self.set_frame_count(0)
 
     def set_frame_count(self, frame_count: int) -> None:
-        """So many frames, all of them chosen."""
+        """Set the number of frames, and choose all of them."""
         blocker = QSignalBlocker(self.range_slider)
         last = max(1, frame_count - 1)
         self.range_slider.setRange(0, last)
@@ -92,11 +94,11 @@ class PropagationSection(QWidget):
         self._update_range_label()
 
     def set_range(self, first: int, after: int) -> None:
-        """Carry between these frames, as in a slice."""
+        """Choose these frames, as in a slice."""
         self.range_slider.setValue((first, max(first, after - 1)))
 
     def make_request(self, current: int) -> PropagationRequest:
-        """What is asked for; `current` is the object that is worked on."""
+        """Make the request that is chosen; `current` is the current object."""
         first, last = (int(value) for value in self.range_slider.value())
         whole = (first, last) == (0, max(1, self._frame_count - 1))
         return PropagationRequest(
@@ -106,15 +108,17 @@ class PropagationSection(QWidget):
         )
 
     def show_state(self, snapshot: Snapshot) -> None:
-        """Enable what makes sense now, and show how far it is."""
+        """Enable what has an effect now, and show the progress."""
         stage = snapshot.stage
         moving = stage in (Stage.RUNNING, Stage.PAUSED)
-        title = {Stage.RUNNING: "Pause", Stage.PAUSED: "Go on"}.get(
-            stage, "Go on" if snapshot.unfinished else "Propagate"
+        title = {Stage.RUNNING: "Pause", Stage.PAUSED: "Resume"}.get(
+            stage, "Resume" if snapshot.unfinished else "Propagate"
         )
         if self.propagate_button.text() != title:
             self.propagate_button.setText(title)
-            self.propagate_button.setProperty("icon_name", "pause" if title == "Pause" else "carry")
+            self.propagate_button.setProperty(
+                "icon_name", "pause" if title == "Pause" else "propagate"
+            )
             follow_theme(self)
         self.propagate_button.setEnabled(moving or snapshot.has_prompts)
         self.stop_button.setEnabled(moving)

@@ -1,4 +1,4 @@
-"""ToolsSection: how the current object is prompted."""
+"""ToolsSection: the tools that prompt the current object, and undo."""
 
 from __future__ import annotations
 
@@ -17,14 +17,6 @@ from napari_sam2.gui.widgets.elements import (
 )
 from napari_sam2.gui.widgets.keys import make_hint
 
-_TOOL_HINTS = {
-    "point": "Click the object. Ctrl+click or right click: what is not the object. Shift+drag: a "
-    "box.",
-    "box": "Drag a box around the object.",
-    "paint": "Paint the object over the image; the eraser of the layer controls takes away.",
-    "lasso": "Click around the object; a double click closes the outline.",
-}
-
 
 class Tool(StrEnum):
     """What the mouse does on the canvas."""
@@ -35,11 +27,22 @@ class Tool(StrEnum):
     LASSO = "lasso"
 
 
+_TOOL_HINTS = {
+    Tool.POINT: "Click the object. Ctrl+click or right click to exclude a part. Shift+drag for a "
+    "box.",
+    Tool.BOX: "Drag a box around the object.",
+    Tool.PAINT: "Paint the object. Use the eraser in the layer controls to remove pixels.",
+    Tool.LASSO: "Click around the object. Double click to close the outline.",
+}
+
+
 class ToolsSection(QWidget):
-    """`tool_chosen` is emitted with a Tool, `action_requested` with "undo", "redo", "other" or "accept"."""
+    """The tools, and the buttons for undo, redo, other masks and accepting a frame."""
 
     tool_chosen = Signal(object)
+    """The `Tool`."""
     action_requested = Signal(str)
+    """"undo", "redo", "other" or "accept"."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +50,7 @@ class ToolsSection(QWidget):
         self.tool_buttons = {
             each: make_tool_button(
                 each.value,
-                make_hint(_TOOL_HINTS[each.value], each.value),
+                make_hint(_TOOL_HINTS[each], each.value),
                 lambda each=each: self.choose_tool(each),  # type: ignore[misc]
                 text=title,
                 checkable=True,
@@ -65,17 +68,21 @@ class ToolsSection(QWidget):
                 text=text,
             )
             for name, tip, text in (
-                ("undo", "Take back the last action", ""),
-                ("redo", "Do it again", ""),
-                ("other", "Another mask that the model offers for the last click", "Other mask"),
+                ("undo", "Undo the last action", ""),
+                ("redo", "Redo the action that was undone", ""),
+                (
+                    "other",
+                    "Show another mask that the model offers for the last click",
+                    "Other mask",
+                ),
                 (
                     "accept",
-                    "Accept this frame of the object: nothing overwrites it. Again: take that back",
+                    "Accept this frame of the object: nothing overwrites it. Again to undo that.",
                     "Accept",
                 ),
             )
         }
-        self.hint_label = make_muted_label(_TOOL_HINTS["point"])
+        self.hint_label = make_muted_label(_TOOL_HINTS[Tool.POINT])
         self.current_tool = Tool.POINT
         layout = make_column(self)
         layout.addWidget(make_heading("Prompt"))
@@ -85,14 +92,14 @@ class ToolsSection(QWidget):
         self.tool_buttons[Tool.POINT].setChecked(True)
 
     def choose_tool(self, tool: Tool) -> None:
-        """Take this tool in hand."""
+        """Use this tool."""
         self.current_tool = tool
         self.tool_buttons[tool].setChecked(True)
-        self.hint_label.setText(_TOOL_HINTS[tool.value])
+        self.hint_label.setText(_TOOL_HINTS[tool])
         self.tool_chosen.emit(tool)
 
     def show_state(self, snapshot: Snapshot) -> None:
-        """Enable what makes sense now."""
+        """Enable the buttons that have an effect now."""
         shown, offered = snapshot.mask_alternatives
         self.action_buttons["undo"].setEnabled(snapshot.undoable)
         self.action_buttons["redo"].setEnabled(snapshot.redoable)

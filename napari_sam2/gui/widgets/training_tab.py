@@ -1,4 +1,4 @@
-"""TrainingTab: fine-tune the model on the accepted frames of this session, and watch how it gets on."""
+"""TrainingTab: fine-tune the model on the accepted frames of the open session."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ if TYPE_CHECKING:
 
 _DEFAULT_MINUTES = 5.0
 _PREVIEW_CAPTION = (
-    "Frames held out, carried from the left: green is what you accepted, magenta the model's "
-    "answer on top of it."
+    "Held-out frames, propagated from the left. Green: the masks that you accepted. Magenta: the "
+    "model's masks."
 )
 
 log = logging.getLogger(__name__)
 
 
 class PreviewImage(QLabel):
-    """A picture as large as there is room for."""
+    """An image that fills the space there is."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -59,14 +59,14 @@ class PreviewImage(QLabel):
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Expanding)
 
     def show_png(self, png: bytes | None) -> None:
-        """Show another one; None: none."""
+        """Show a PNG image; None clears it."""
         self._pixmap = QPixmap()
         if png is not None:
             self._pixmap.loadFromData(png)
         self._rescale()
 
     def resizeEvent(self, event: Any) -> None:
-        """Fit."""
+        """Fit the image."""
         super().resizeEvent(event)
         self._rescale()
 
@@ -84,25 +84,22 @@ class PreviewImage(QLabel):
 
 
 class TrainingTab(QWidget):
-    """Fine-tuning in plain choices.
-
-    It runs in a thread of its own; `refresh` after frames were accepted or the model changed.
-
-    `model_trained` comes with the file of a new model, which is among the known models by then; `notified`
-    with a sentence for the person, and whether something is wrong.
+    """Fine-tuning in a thread of its own; call `refresh` if frames or the model changed.
 
     Parameters
     ----------
     get_accepted
-        What there is to learn from now; None where nothing is open.
+        Gives the frames to train on; None if no image is open.
     get_model_name
-        The name or path of the model to start from.
+        Gives the name or path of the model to start from.
     folder
-        Where the result goes; where known models lie, if not given.
+        The folder of the new model; that of the known models by default.
     """
 
     model_trained = Signal(str)
+    """The file of a new model, which is a known model now."""
     notified = Signal(str, bool)
+    """A sentence for the person, and whether it is an error."""
     _progressed = Signal(object)
     _finished = Signal(object, object)
 
@@ -115,7 +112,7 @@ class TrainingTab(QWidget):
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
-        self.recipe_override: Recipe | None = None  # takes the place of what is chosen here
+        self.recipe_override: Recipe | None = None  # replaces the choices of the person
         self._get_accepted, self._get_model_name, self._folder = (
             get_accepted,
             get_model_name,
@@ -146,11 +143,11 @@ class TrainingTab(QWidget):
 
     @property
     def running(self) -> bool:
-        """Whether a training is under way."""
+        """Whether a training is running."""
         return self._fine_tuner is not None
 
     def refresh(self) -> None:
-        """Show what there is to learn from."""
+        """Show the frames that there are to train on."""
         found = self._get_accepted()
         self._summary_label.setText(
             found.summary[0].upper() + found.summary[1:] + "." if found else "Open an image first."
@@ -161,7 +158,7 @@ class TrainingTab(QWidget):
                 self._name_edit.setText(find_free_name(self._get_model_name(), self._folder))
 
     def start(self) -> None:
-        """Begin, with what is chosen; what stands in the way is told."""
+        """Start to train, with what is chosen."""
         found = self._get_accepted()
         trains = self._trains_choice.currentData()
         plan = FineTuningPlan(
@@ -180,7 +177,7 @@ class TrainingTab(QWidget):
         self._fine_tuner, self._started_s = FineTuner(self._emit_progress), time.monotonic()
         self._preview.show_png(None)
         self._caption_label.setVisible(False)
-        self._scores_label.setText("Looking at the frames…")
+        self._scores_label.setText("Preparing the frames…")
         self._show_running(True)
         Thread(
             target=self._train,
@@ -190,14 +187,14 @@ class TrainingTab(QWidget):
         ).start()
 
     def stop(self) -> None:
-        """Stop after the next step; the best so far is kept."""
+        """Stop after the next step. The best model so far is kept."""
         if self._fine_tuner is not None:
             self._fine_tuner.stop()
             self._start_button.setEnabled(False)
             self._start_button.setText("Stopping…")
 
     def closeEvent(self, event: Any) -> None:
-        """A training does not outlive its window."""
+        """Stop the training with the window."""
         self.stop()
         super().closeEvent(event)
 
@@ -224,15 +221,19 @@ class TrainingTab(QWidget):
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         for label, field, tip in (
             (
-                "Learns",
+                "Train",
                 self._trains_choice,
                 (
-                    "Which part of the model changes: of the small embedded one, all of it; of a "
-                    "large one, outlines and following"
+                    "The parts of the model that are trained. Recommended: all of the small "
+                    "included model; masks and propagation of a large one."
                 ),
             ),
-            ("For", self._minutes_box, "How long; stopping earlier keeps the best so far"),
-            ("New model", self._name_edit, "What it will be called in the list of models"),
+            (
+                "Time",
+                self._minutes_box,
+                "Training time. If you stop earlier, the best model is kept.",
+            ),
+            ("New model", self._name_edit, "Its name in the list of models"),
         ):
             form.addRow(label, field)
             field.setToolTip(tip)
@@ -248,7 +249,7 @@ class TrainingTab(QWidget):
         self._show_running(False)
 
     def _show_running(self, running: bool) -> None:
-        self._start_button.setText("Stop and keep the best" if running else "Fine-tune")
+        self._start_button.setText("Stop and keep the best model" if running else "Fine-tune")
         self._start_button.setEnabled(True)
         self._progress_bar.setVisible(running)
         self._progress_bar.setValue(0)
@@ -257,17 +258,17 @@ class TrainingTab(QWidget):
             field.setEnabled(not running)
 
     def _train(self, fine_tuner: FineTuner, accepted: AcceptedFrames, plan: FineTuningPlan) -> None:
-        """In the training's thread: the file, or the error, is handed to the window's."""
-        made: Path | None = None
-        wrong: Exception | None = None
+        """Train, in a thread, and pass the result to the thread of the window."""
+        model_path: Path | None = None
+        failure: Exception | None = None
         try:
-            made = fine_tuner.finetune(
+            model_path = fine_tuner.finetune(
                 accepted, plan, folder=self._folder, recipe=self.recipe_override
             )
-        except Exception as error:  # noqa: BLE001 - told to the person, whatever it is
-            wrong = error
+        except Exception as error:  # noqa: BLE001 - shown to the person
+            failure = error
         with suppress(RuntimeError):  # the window was closed
-            self._finished.emit(made, wrong)
+            self._finished.emit(model_path, failure)
 
     def _emit_progress(self, progress: TrainingProgress) -> None:
         with suppress(RuntimeError):
@@ -288,7 +289,7 @@ class TrainingTab(QWidget):
     def _format_time_left(self, fraction: float) -> str:
         spent = time.monotonic() - self._started_s
         if fraction < 0.02:
-            return "just begun"
+            return "just started"
         left = spent * (1 - fraction) / fraction
         return f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left"
 
@@ -300,36 +301,33 @@ class TrainingTab(QWidget):
             if not isinstance(error, Sam2Error):
                 log.error("training failed", exc_info=error)
             self.notified.emit(
-                f"training stopped: {' '.join(str(error).split()) or type(error).__name__}", True
+                f"The training failed: {' '.join(str(error).split()) or type(error).__name__}", True
             )
         elif model_path is None:
             self.notified.emit(
-                "the model did not get better on the frames held out, and nothing was kept: "
-                "accept more frames, or give it longer",
+                "The model did not get better on the held-out frames, so it was not saved. Accept "
+                "more frames, or train longer.",
                 False,
             )
         else:
-            self.notified.emit(
-                f"{model_path.stem} is ready: choose it in the list of models", False
-            )
+            self.notified.emit(f"The model {model_path.stem} is ready.", False)
             self._name_edit.setModified(False)
             self.model_trained.emit(str(model_path))
         self.refresh()
 
 
 def describe_progress(progress: TrainingProgress) -> str:
-    """How good the model is on frames it does not learn from, before and now, in words."""
+    """Describe the scores on held-out frames, before training and now."""
     if not progress.scores or progress.best is None:
-        return "Looking at the frames…"
+        return "Preparing the frames…"
     first, best = progress.scores[0], progress.best
     if len(progress.scores) == 1:
         return (
-            f"Before: overlap {first.click_iou:.2f} after one click, {first.propagated_iou:.2f} carried "
-            "to other frames."
+            f"Before training: IoU {first.click_iou:.2f} after one click, "
+            f"{first.propagated_iou:.2f} propagated."
         )
     better = f"best so far at step {best.step}" if best.step else "not better yet"
     return (
-        f"Overlap with what you accepted, on frames held out: {first.click_iou:.2f} → "
-        f"{best.click_iou:.2f} after one click, "
-        f"{first.propagated_iou:.2f} → {best.propagated_iou:.2f} carried ({better})."
+        f"IoU on held-out frames: {first.click_iou:.2f} → {best.click_iou:.2f} after one click, "
+        f"{first.propagated_iou:.2f} → {best.propagated_iou:.2f} propagated ({better})."
     )

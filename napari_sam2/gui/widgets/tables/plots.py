@@ -1,7 +1,4 @@
-"""Plots: how many objects there are, how large and how bright each is, over the frames.
-
-A click chooses.
-"""
+"""Plots of counts, areas and intensities over the frames. A click selects an object and frame."""
 
 from __future__ import annotations
 
@@ -15,12 +12,10 @@ from qtpy.QtGui import QColor, QPalette
 from qtpy.QtWidgets import QSplitter, QVBoxLayout, QWidget
 
 from napari_sam2.gui.app.live_tables import TableSet
-from napari_sam2.gui.widgets.timeline.painting import TrackColour
+from napari_sam2.gui.widgets.elements import TrackColour
 
-_MAX_COLOURED_TRACKS = (
-    60  # tracks, from which they are one pale curve, and only the chosen one has its colour
-)
-_MAX_CLICK_DISTANCE_PX = 12  # px between a click and the point that it means
+_MAX_COLOURED_TRACKS = 60  # above, only the selected track has its colour
+_MAX_CLICK_DISTANCE_PX = 12  # between a click and the point that it selects
 _ACCENT_COLOUR = QColor("#2f9bff")
 _CATEGORY_COLOURS = ("#2f9bff", "#38b07c", "#e9a13b", "#c678dd", "#ff6b4a", "#56b6c2")
 
@@ -28,12 +23,10 @@ LineData = Mapping[Any, tuple[np.ndarray, np.ndarray]]
 
 
 class Plot(pg.PlotWidget):
-    """Lines over frames.
-
-    `point_chosen` (track, frame) comes with a click near a line; track 0 where the lines are no tracks.
-    """
+    """Lines over frames."""
 
     point_chosen = Signal(int, int)
+    """The track and frame of a point that was clicked; track 0 if lines are categories."""
 
     def __init__(self, title: str, parent: QWidget | None = None) -> None:
         super().__init__(parent, background=None)
@@ -65,7 +58,7 @@ class Plot(pg.PlotWidget):
         are_tracks: bool = True,
         colour: TrackColour | None = None,
     ) -> None:
-        """Show other lines: frames and values by track, or by category."""
+        """Show lines: frames and values by track, or by category."""
         self._lines, self._lines_are_tracks, self._colour, self._title = (
             lines,
             are_tracks,
@@ -75,26 +68,26 @@ class Plot(pg.PlotWidget):
         self._draw()
 
     def select(self, track: int) -> None:
-        """Draw this track's line on top of the others; 0: none."""
+        """Draw this track's line on top of the others; 0 for none."""
         if track != self._track:
             self._track = track
             self._draw()
 
     def go_to_frame(self, frame: int) -> None:
-        """Show which frame is looked at."""
+        """Show the current frame."""
         self._frame_line.setValue(frame)
 
     def find_nearest(self, position: QPointF) -> tuple[int, int] | None:
-        """The (track, frame) of the point nearest to a place on the widget, None where none is near."""
+        """The (track, frame) of the point nearest to a widget position; None if none is near."""
         view = self.getPlotItem().getViewBox()
         if not self._lines or not view.sceneBoundingRect().contains(position):
             return None
-        frames = np.concatenate([where for where, _ in self._lines.values()])
-        values = np.concatenate([what for _, what in self._lines.values()]).astype(float)
+        frames = np.concatenate([line[0] for line in self._lines.values()])
+        values = np.concatenate([line[1] for line in self._lines.values()]).astype(float)
         if not self._lines_are_tracks:
             clicked = view.mapSceneToView(position).x()
             return 0, int(frames[np.abs(frames - clicked).argmin()])
-        owners = np.repeat(list(self._lines), [len(where) for where, _ in self._lines.values()])
+        owners = np.repeat(list(self._lines), [len(line[0]) for line in self._lines.values()])
         across, up = view.viewPixelSize()
         here = view.mapSceneToView(position)
         distance = np.hypot((frames - here.x()) / across, (values - here.y()) / up)
@@ -119,7 +112,7 @@ class Plot(pg.PlotWidget):
         self._draw()
 
     def changeEvent(self, event: Any) -> None:
-        """Another theme."""
+        """Follow a change of the theme."""
         super().changeEvent(event)
         if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange) and hasattr(
             self, "_curves"
@@ -127,22 +120,22 @@ class Plot(pg.PlotWidget):
             self.follow_theme()
 
     def showEvent(self, event: Any) -> None:
-        """Qt's: draw what came while nobody saw it."""
+        """Draw what changed while the plot was hidden."""
         super().showEvent(event)
         if self._needs_redraw:
             self._draw()
 
     def _draw(self) -> None:
-        """Draw all lines, in sight only: with many objects it takes a tenth of a second."""
+        """Draw all lines if the plot is visible: with many objects this takes 0.1 s."""
         self._needs_redraw = not self.isVisible()
         if self._needs_redraw:
             return
         text = self.palette().color(QPalette.ColorRole.WindowText)
         self.setTitle(self._title, color=text, size="9pt")
-        kept, self._curves = self._curves, []
+        old_curves, self._curves = self._curves, []
         if len(self._lines) > _MAX_COLOURED_TRACKS:
             self._add_line(
-                kept,
+                old_curves,
                 *_join_lines(self._lines),
                 pen=pg.mkPen(QColor(text.red(), text.green(), text.blue(), 70)),
                 z=0,
@@ -150,16 +143,19 @@ class Plot(pg.PlotWidget):
         else:
             for number, (key, line) in enumerate(self._lines.items()):
                 self._add_line(
-                    kept, *line, pen=pg.mkPen(self._choose_pen_colour(key, number), width=1.5), z=1
+                    old_curves,
+                    *line,
+                    pen=pg.mkPen(self._choose_pen_colour(key, number), width=1.5),
+                    z=1,
                 )
         if self._lines_are_tracks and self._track in self._lines:
             self._add_line(
-                kept,
+                old_curves,
                 *self._lines[self._track],
                 pen=pg.mkPen(self._choose_pen_colour(self._track, 0, chosen=True), width=3.5),
                 z=2,
             )
-        for curve in kept:
+        for curve in old_curves:
             self.removeItem(curve)
 
     def _add_line(
@@ -171,7 +167,7 @@ class Plot(pg.PlotWidget):
         pen: Any,
         z: int,
     ) -> None:
-        """One line: a curve that is there takes it, where one is left; a new one costs the window ten times as much."""
+        """Add a line. An existing curve is used first, because that is 10 times faster."""
         curve = reusable_curves.pop(0) if reusable_curves else None
         if curve is None:
             curve = pg.PlotDataItem()
@@ -200,7 +196,7 @@ class Plot(pg.PlotWidget):
         return colour
 
     def _make_readable(self, colour: QColor) -> QColor:
-        """The same hue, light enough on a dark ground and dark enough on a light one."""
+        """The same hue, light enough on dark backgrounds and dark enough on light ones."""
         dark = self.palette().color(QPalette.ColorRole.Window).lightnessF() < 0.5
         light = max(colour.lightnessF(), 0.55) if dark else min(colour.lightnessF(), 0.5)
         return QColor.fromHslF(max(0.0, colour.hslHueF()), colour.hslSaturationF(), light)
@@ -213,7 +209,7 @@ class Plot(pg.PlotWidget):
 
 
 class Plots(QWidget):
-    """Three plots beside each other: objects per frame, area, mean intensity."""
+    """Three plots side by side: objects per frame, area, mean intensity."""
 
     point_chosen = Signal(int, int)
 
@@ -232,7 +228,7 @@ class Plots(QWidget):
         layout.addWidget(beside)
 
     def show_tables(self, tables: TableSet, *, channel: int = 0) -> None:
-        """Draw other tables; `channel` is the one whose intensity is drawn."""
+        """Show other tables; intensities are those of `channel`."""
         in_um = tables.objects["area_um2"].notna().any()
         counted = tables.count_by_category()
         names = [name or "without category" for name in counted]
@@ -259,13 +255,13 @@ class Plots(QWidget):
         self.intensities.select(track)
 
     def go_to_frame(self, frame: int) -> None:
-        """Show which frame is looked at."""
+        """Show the current frame."""
         for plot in (self.counts, self.areas, self.intensities):
             plot.go_to_frame(frame)
 
 
 def _join_lines(lines: LineData) -> tuple[np.ndarray, np.ndarray]:
-    """All lines as one, with a gap between each two."""
-    frames = np.concatenate([np.append(where.astype(float), np.nan) for where, _ in lines.values()])
-    values = np.concatenate([np.append(what.astype(float), np.nan) for _, what in lines.values()])
+    """Join all lines to one, with gaps between them."""
+    frames = np.concatenate([np.append(line[0].astype(float), np.nan) for line in lines.values()])
+    values = np.concatenate([np.append(line[1].astype(float), np.nan) for line in lines.values()])
     return frames, values

@@ -1,4 +1,4 @@
-"""A pandas table in Qt: sorted by a click on a column, rows chosen by what they are about, copied as text."""
+"""A pandas table in Qt: it is sorted by a click on a column, and copied as text."""
 
 from __future__ import annotations
 
@@ -9,36 +9,36 @@ import pandas as pd
 from qtpy.QtCore import QAbstractTableModel, QItemSelectionModel, QModelIndex, Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QApplication, QHeaderView, QTableView, QWidget
 
-_SAMPLED_ROWS = 60  # rows that are looked at for the width of columns
+_SAMPLED_ROWS = 60  # that set the widths of columns
 _DESCENDING = Qt.SortOrder.DescendingOrder
 
 
 class TableModel(QAbstractTableModel):
-    """A DataFrame, shown sorted; `rows` is it in the order that is seen."""
+    """A DataFrame that can be sorted; `rows` has the visible order."""
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
         self.rows = pd.DataFrame()
         self._unsorted = pd.DataFrame()
-        self._sort_order: tuple[str, bool] | None = None  # column, and whether it falls
+        self._sort_order: tuple[str, bool] | None = None  # column, and whether it descends
 
     def show_table(self, frame: pd.DataFrame) -> None:
-        """Show another DataFrame, in the order that was chosen."""
+        """Show another DataFrame, in the same order."""
         self.beginResetModel()
         self._unsorted = frame
         self.rows = self._sort_rows(frame)
         self.endResetModel()
 
     def rowCount(self, parent: QModelIndex | None = None) -> int:
-        """Rows of the table; none below a cell."""
+        """The number of rows."""
         return 0 if parent is not None and parent.isValid() else len(self.rows)
 
     def columnCount(self, parent: QModelIndex | None = None) -> int:
-        """Columns of the table."""
+        """The number of columns."""
         return 0 if parent is not None and parent.isValid() else self.rows.shape[1]
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
-        """A cell: its text, or where it stands."""
+        """The text or alignment of a cell."""
         if role == Qt.ItemDataRole.DisplayRole:
             return format_value(self.rows.iat[index.row(), index.column()])
         if role == Qt.ItemDataRole.TextAlignmentRole:
@@ -51,7 +51,7 @@ class TableModel(QAbstractTableModel):
     def headerData(
         self, section: int, orientation: Qt.Orientation, role: int = Qt.ItemDataRole.DisplayRole
     ) -> Any:
-        """Names of columns; rows have none."""
+        """The name of a column; rows have none."""
         if (
             role == Qt.ItemDataRole.DisplayRole
             and orientation == Qt.Orientation.Horizontal
@@ -61,9 +61,9 @@ class TableModel(QAbstractTableModel):
         return None
 
     def sort(self, column: int, order: Qt.SortOrder = Qt.SortOrder.AscendingOrder) -> None:
-        """By a column; -1: as it came.
+        """Sort by a column; -1 restores the original order.
 
-        Rows that are equal there keep their order, empty cells come last.
+        Equal rows keep their order, and empty cells are last.
         """
         self._sort_order = (
             (str(self._unsorted.columns[column]), order == _DESCENDING)
@@ -73,7 +73,7 @@ class TableModel(QAbstractTableModel):
         self.show_table(self._unsorted)
 
     def find_row(self, **values: int) -> int | None:
-        """The first row seen that has these values; None where there is none."""
+        """The first visible row with these values; None if there is none."""
         if not len(self.rows) or not set(values) <= set(self.rows.columns):
             return None
         equal = np.logical_and.reduce(
@@ -85,22 +85,19 @@ class TableModel(QAbstractTableModel):
     def _sort_rows(self, frame: pd.DataFrame) -> pd.DataFrame:
         if self._sort_order is None or self._sort_order[0] not in frame.columns:
             return frame
-        name, falling = self._sort_order
-        key = (
-            pd.to_numeric(frame[name], errors="coerce") if name == "frame" else frame[name]
-        )  # "all" stands below the numbers
+        name, descending = self._sort_order
+        # in counts, the frame "all" is below the numbers
+        key = pd.to_numeric(frame[name], errors="coerce") if name == "frame" else frame[name]
         return frame.loc[
-            key.sort_values(ascending=not falling, kind="stable", na_position="last").index
+            key.sort_values(ascending=not descending, kind="stable", na_position="last").index
         ]
 
 
 class TableView(QTableView):
-    """The view of a TableModel.
-
-    `row_chosen` comes with a person's choice of a row, never with `show_selected_row`.
-    """
+    """The view of a TableModel."""
 
     row_chosen = Signal(int)
+    """A row that a person chose; not emitted by `show_selected_row`."""
 
     def __init__(self, name: str, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -110,9 +107,8 @@ class TableView(QTableView):
         self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
         self.setAlternatingRowColors(True)
-        self.setStyleSheet(
-            "QTableView { alternate-background-color: rgba(128, 128, 128, 20); }"
-        )  # napari's themes leave it white
+        # napari's themes leave alternate rows white
+        self.setStyleSheet("QTableView { alternate-background-color: rgba(128, 128, 128, 20); }")
         self.setSortingEnabled(True)
         self.setShowGrid(False)
         self.setWordWrap(False)
@@ -129,7 +125,7 @@ class TableView(QTableView):
         self.selectionModel().currentRowChanged.connect(self._on_row)
 
     def show_table(self, frame: pd.DataFrame) -> None:
-        """Show a DataFrame; the order and the place one had scrolled to stay."""
+        """Show a DataFrame; the order and the scroll position stay."""
         bars = (self.verticalScrollBar(), self.horizontalScrollBar())
         places = [bar.value() for bar in bars]
         self._updating = True
@@ -138,14 +134,14 @@ class TableView(QTableView):
         for bar, place in zip(bars, places, strict=True):
             bar.setValue(place)
         known = frame.columns[frame.notna().any()]
-        if len(frame) and self._columns != tuple(known):  # what nobody knows takes no room
+        if len(frame) and self._columns != tuple(known):  # hide empty columns
             self._columns = tuple(known)
             for number, name in enumerate(frame.columns):
                 self.setColumnHidden(number, name not in self._columns)
             self.resizeColumnsToContents()
 
     def show_selected_row(self, row: int | None) -> None:
-        """Show this row as the chosen one, in sight; None: none."""
+        """Select this row and scroll to it; None selects none."""
         self._updating = True
         if row is None:
             self.clearSelection()
@@ -161,18 +157,18 @@ class TableView(QTableView):
         self._updating = False
 
     def get_selected_rows(self) -> pd.DataFrame:
-        """The rows that are selected, in the order that is seen; all where fewer than two are."""
+        """The selected rows in visible order; all rows if fewer than two are selected."""
         rows = sorted({index.row() for index in self.selectionModel().selectedRows()})
         return self.table_model.rows.iloc[rows] if len(rows) > 1 else self.table_model.rows
 
     def copy_rows(self) -> int:
-        """Put `get_selected_rows` on the clipboard, for a spreadsheet; how many."""
+        """Copy `get_selected_rows` for a spreadsheet, and return how many."""
         rows = self.get_selected_rows()
         QApplication.clipboard().setText(rows.to_csv(sep="\t", index=False, lineterminator="\n"))
         return len(rows)
 
     def keyPressEvent(self, event: Any) -> None:
-        """Ctrl+C copies rows, not a cell."""
+        """Copy rows with Ctrl+C, not a cell."""
         copies = (
             event.modifiers() == Qt.KeyboardModifier.ControlModifier and event.key() == Qt.Key.Key_C
         )
@@ -185,7 +181,7 @@ class TableView(QTableView):
 
 
 def _match_values(column: pd.Series, value: int) -> np.ndarray:
-    """Where a column, of numbers or of their texts, has a value."""
+    """Find the rows in which a column of numbers or texts has a value."""
     same = (
         column == value
         if pd.api.types.is_numeric_dtype(column.dtype)
@@ -195,7 +191,7 @@ def _match_values(column: pd.Series, value: int) -> np.ndarray:
 
 
 def format_value(value: Any) -> str:
-    """A cell as people read it: four digits that count, nothing where nothing is known."""
+    """Format a cell: four significant digits, "" for a missing value."""
     if value is None or value is pd.NA or (isinstance(value, float) and np.isnan(value)):
         return ""
     if isinstance(value, float):

@@ -1,4 +1,4 @@
-"""Tables: counts, objects and tracks as tables and plots, live while objects are carried."""
+"""TablesTab: counts, objects and tracks as tables and plots, updated during a propagation."""
 
 from __future__ import annotations
 
@@ -14,29 +14,28 @@ from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QTabWidget, QToolButton, QV
 
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.gui.app.live_tables import LiveTables, TableSet
+from napari_sam2.gui.widgets.elements import TrackColour
 from napari_sam2.gui.widgets.tables.plots import Plots
 from napari_sam2.gui.widgets.tables.table_view import TableView
-from napari_sam2.gui.widgets.timeline.painting import TrackColour
 from napari_sam2.io.tables import write_table
 
 _MIN_INTERVAL_S, _MAX_INTERVAL_S = 0.3, 3.0  # between two refreshes
-_MAX_CORE_SHARE = (
-    0.25  # of one core that refreshing may take: large tables are refreshed less often
-)
+_MAX_CORE_SHARE = 0.25  # of one core: large tables are refreshed less often
 _NAMES = ("counts", "objects", "tracks")
 
 
 class TablesTab(QWidget):
-    """The tables and plots of what was measured; call `refresh` after each change, as often as there is one.
+    """The tables and plots of a session; call `refresh` after each change.
 
-    `track_chosen` (track, frame) comes with a row or a line that a person chose; track 0 for a row that
-    is about a frame alone. `notified` is a sentence for the person; `draw_tracks_requested`, that the tracks are wanted
-    as a layer. Tables are put together in a thread of their own, at intervals.
+    Tables are made in a thread of their own, at intervals.
     """
 
     track_chosen = Signal(int, int)
-    notified = Signal(str)
+    """The track and frame of a row or point that a person chose; track 0 for a frame alone."""
+    notified = Signal(str, bool)
+    """A sentence for the person, and whether it is an error."""
     draw_tracks_requested = Signal()
+    """The person wants the tracks as a layer."""
     _tables_ready = Signal(object)
 
     def __init__(
@@ -70,7 +69,7 @@ class TablesTab(QWidget):
     def show_live_tables(
         self, live_tables: LiveTables | None, *, colour: TrackColour | None = None
     ) -> None:
-        """Show another session's; None: nothing."""
+        """Show the tables of another session; None shows nothing."""
         self._live_tables = live_tables
         self.plots.colour = colour or self.plots.colour
         self.track = self.frame = 0
@@ -81,13 +80,13 @@ class TablesTab(QWidget):
         self.refresh()
 
     def refresh(self) -> None:
-        """Something changed: show it soon. Costs nothing, however often it is called."""
+        """Show a change soon. Many calls cost no more than one."""
         self._needs_refresh = True
         if not self._busy and not self._timer.isActive():
             self._timer.start(max(0, int(1000 * (self._next_refresh_s - time.monotonic()))))
 
     def select(self, track: int, frame: int | None = None) -> None:
-        """Show this object as the chosen one in all tables and plots; 0: none."""
+        """Select this object in all tables and plots; 0 selects none."""
         self.track = track
         self.frame = self.frame if frame is None else frame
         self._show_selected_rows()
@@ -95,17 +94,16 @@ class TablesTab(QWidget):
         self.plots.go_to_frame(self.frame)
 
     def go_to_frame(self, frame: int) -> None:
-        """Show which frame is looked at."""
+        """Show the current frame."""
         self.select(self.track, frame)
 
     def copy_table(self) -> None:
-        """Put the table that is seen on the clipboard: the selected rows, all where fewer than two are."""
-        self.notified.emit(
-            f"{self._current_view.copy_rows()} rows copied: paste them into a spreadsheet"
-        )
+        """Copy the visible table to the clipboard: the selected rows, all if fewer than two are."""
+        count = self._current_view.copy_rows()
+        self.notified.emit(f"Copied {count} rows. Paste them into a spreadsheet.", False)
 
     def save_table(self, path: Path | str | None = None) -> None:
-        """Save the table that is seen as CSV; asks where, unless that is given."""
+        """Save the visible table as CSV; asks for a file if no path is given."""
         name = self._current_view.accessibleName()
         chosen = (
             path
@@ -118,13 +116,13 @@ class TablesTab(QWidget):
         try:
             write_table(getattr(self.tables, name), chosen)
         except Sam2Error as error:
-            self.notified.emit(str(error))
+            self.notified.emit(str(error), True)
             return
-        self.notified.emit(f"{name} saved in {chosen}")
+        self.notified.emit(f"Saved {name} in {chosen}", False)
 
     @property
     def _current_view(self) -> TableView:
-        """The table that is seen; the objects where the plots are."""
+        """The visible table; the objects if the plots are visible."""
         shown = self._tabs.currentWidget()
         return shown if isinstance(shown, TableView) else self.views["objects"]
 
@@ -139,12 +137,12 @@ class TablesTab(QWidget):
         corner = QWidget()
         beside = QHBoxLayout(corner)
         beside.setContentsMargins(0, 0, 0, 0)
-        for text, tip, does in (
-            ("Copy", "Copy the selected rows (all where none are)", self.copy_table),
+        for text, tip, action in (
+            ("Copy", "Copy the selected rows (all if none are selected)", self.copy_table),
             ("Save…", "Save this table as CSV", self.save_table),
             (
                 "Draw tracks",
-                "Show the way of every object, and who divided into whom, as a Tracks layer",
+                "Show the trajectories and divisions of objects in a Tracks layer",
                 self.draw_tracks_requested.emit,
             ),
         ):
@@ -153,36 +151,36 @@ class TablesTab(QWidget):
             button.setAutoRaise(True)
             button.setMinimumWidth(button.fontMetrics().horizontalAdvance(text) + 20)
             button.setToolTip(tip)
-            button.clicked.connect(lambda *_, does=does: does())
+            button.clicked.connect(lambda *_, action=action: action())
             beside.addWidget(button)
         tabs.setCornerWidget(corner)
         return tabs
 
     def _start_refresh(self) -> None:
-        """Have the tables put together, in the thread."""
+        """Make the tables, in the thread."""
         if self._live_tables is None or self._busy:
             return
         self._busy, self._needs_refresh = True, False
-        began, measured = time.monotonic(), self._live_tables
-        future = self._thread.submit(measured.make_tables)
-        future.add_done_callback(lambda done: self._deliver(done, measured, began))
+        started_s, live_tables = time.monotonic(), self._live_tables
+        future = self._thread.submit(live_tables.make_tables)
+        future.add_done_callback(lambda done: self._deliver(done, live_tables, started_s))
 
     def _deliver(self, future: Future[TableSet], live_tables: LiveTables, started_s: float) -> None:
-        """From the thread to the window; nobody listens where that was closed in the meantime."""
+        """Pass tables from the thread to the window, unless it was closed."""
         with suppress(RuntimeError):
             if not future.cancelled():
                 self._tables_ready.emit((future, live_tables, started_s))
 
     def _show_tables(self, delivery: Any) -> None:
-        done, measured, began = delivery
+        future, live_tables, started_s = delivery
         self._busy = False
-        if measured is self._live_tables:
-            self.tables = done.result()
+        if self._live_tables is not None and live_tables is self._live_tables:
+            self.tables = future.result()
             for name, view in self.views.items():
                 view.show_table(getattr(self.tables, name))
             self.plots.show_tables(self.tables, channel=self._live_tables.video.channel or 0)
             self._show_selected_rows()
-        spent = time.monotonic() - began
+        spent = time.monotonic() - started_s
         self._next_refresh_s = time.monotonic() + min(
             _MAX_INTERVAL_S, max(_MIN_INTERVAL_S, spent / _MAX_CORE_SHARE)
         )
@@ -190,14 +188,14 @@ class TablesTab(QWidget):
             self.refresh()
 
     def _show_selected_rows(self) -> None:
-        places = {
+        rows = {
             "counts": self.views["counts"].table_model.find_row(frame=self.frame),
             "objects": self.views["objects"].table_model.find_row(
                 track=self.track, frame=self.frame
             ),
             "tracks": self.views["tracks"].table_model.find_row(track=self.track),
         }
-        for name, row in places.items():
+        for name, row in rows.items():
             self.views[name].show_selected_row(row)
 
     def _on_row(self, name: str, row: int) -> None:

@@ -1,4 +1,4 @@
-"""Lanes: what every track is on every frame, as a grid that grows as results arrive. No Qt."""
+"""LaneGrid: the presence of every track on every frame, which grows as results arrive. No Qt."""
 
 from __future__ import annotations
 
@@ -22,9 +22,8 @@ class LaneGrid:
         self.frames = frames
         self._codes = np.zeros((_INITIAL_ROWS, frames), dtype=np.uint8)
         self._tracks: list[int] = []
-        self._storage_rows: list[
-            int
-        ] = []  # row of the array by row of the lanes: a new track moves no pixels
+        # row of the array by row of the lanes, so that a new track moves no pixels
+        self._storage_rows: list[int] = []
         self._free_rows: list[int] = []
         self._descriptions: dict[int, Track] = {}
         self._flags: dict[tuple[int, int], tuple[ReviewFlag, ...]] = {}
@@ -36,67 +35,64 @@ class LaneGrid:
 
     @property
     def tracks(self) -> tuple[int, ...]:
-        """Ids, ascending: one a row."""
+        """The track ids, ascending; one for each row."""
         return tuple(self._tracks)
 
     @property
     def flagged_frames(self) -> tuple[int, ...]:
-        """Frames with anything suspicious, ascending."""
+        """Frames with review flags, ascending."""
         return self._flagged_frames
 
     def find_row(self, track: int) -> int | None:
-        """The row of a track, None where it has none."""
-        place = bisect_left(self._tracks, track)
-        return place if place < len(self._tracks) and self._tracks[place] == track else None
+        """The row of a track; None if it has none."""
+        row = bisect_left(self._tracks, track)
+        return row if row < len(self._tracks) and self._tracks[row] == track else None
 
     def set_presence(self, track: int, frame: int, presence: Presence | None) -> None:
-        """What a track is on a frame; None: it was never carried there."""
+        """Set the presence of a track on a frame; None: it was never propagated there."""
         code = NOT_PROPAGATED if presence is None else PRESENCE_CODES[presence]
-        place = self._ensure_storage_row(track)  # first: it may make room, in another array
-        self._codes[place, frame] = code
+        row = self._ensure_storage_row(track)  # first, because it may replace the array
+        self._codes[row, frame] = code
 
     def set_frame(self, frame: int, presences: Mapping[int, Presence]) -> None:
-        """All that is known of a frame, by track: other tracks are not there.
-
-        What a step of a walk changes.
-        """
+        """Set the presences of all tracks on a frame; other tracks were not propagated there."""
         self._codes[:, frame] = NOT_PROPAGATED
         for track, presence in presences.items():
             self.set_presence(track, frame, presence)
 
     def set_all(self, presences: Mapping[tuple[int, int], Presence]) -> None:
-        """All there is, by (track, frame): as after an undo, or for another video of as many frames."""
+        """Set all presences by (track, frame)."""
         self._codes[:] = NOT_PROPAGATED
         self.set_tracks({track for track, _ in presences})
-        places = dict(zip(self._tracks, self._storage_rows, strict=True))
-        rows = [places[track] for track, _ in presences]
+        storage_rows = dict(zip(self._tracks, self._storage_rows, strict=True))
+        rows = [storage_rows[track] for track, _ in presences]
         self._codes[rows, [frame for _, frame in presences]] = [
             PRESENCE_CODES[presence] for presence in presences.values()
         ]
 
     def set_tracks(self, tracks: Iterable[int]) -> None:
-        """Remove all other tracks; those that are new get a row."""
-        wanted = set(tracks)
-        for track in [each for each in self._tracks if each not in wanted]:
+        """Remove all other tracks, and add rows for new ones."""
+        ids = set(tracks)
+        for track in [each for each in self._tracks if each not in ids]:
             row = self._tracks.index(track)
-            place = self._storage_rows.pop(row)
+            storage_row = self._storage_rows.pop(row)
             del self._tracks[row]
-            self._codes[place] = NOT_PROPAGATED
-            self._free_rows.append(place)
-        for track in sorted(wanted):
+            self._codes[storage_row] = NOT_PROPAGATED
+            self._free_rows.append(storage_row)
+        for track in sorted(ids):
             self._ensure_storage_row(track)
 
     def set_descriptions(self, tracks: Iterable[Track]) -> None:
-        """Names and categories."""
+        """Set names and categories."""
         self._descriptions = {track.id: track for track in tracks}
 
     def get_name(self, track: int) -> str:
-        """What a track is called."""
+        """The name of a track."""
         known = self._descriptions.get(track)
         return known.name if known and known.name else f"object {track}"
 
     def set_review_flags(self, review_flags: Iterable[ReviewFlag]) -> None:
-        """The places worth a look: all there are."""
+        """Set all review flags."""
         marks: dict[tuple[int, int], list[ReviewFlag]] = defaultdict(list)
         for each in review_flags:
             for track in (each.track, each.other):
@@ -109,11 +105,11 @@ class LaneGrid:
         self._flagged_frames = tuple(sorted({frame for _, frame in self._flags}))
 
     def get_flagged_frames(self, track: int) -> list[int]:
-        """The suspicious frames of a track, ascending."""
+        """The frames with review flags of a track, ascending."""
         return self._flagged_by_track.get(track, [])
 
     def get_presence(self, track: int, frame: int) -> Presence | None:
-        """What a track is on a frame, None where it was never carried there."""
+        """The presence of a track on a frame; None if it was never propagated there."""
         row = self.find_row(track)
         return (
             None
@@ -122,12 +118,12 @@ class LaneGrid:
         )
 
     def describe_frame(self, track: int, frame: int) -> str:
-        """A place in words: whose, where, what it is, and why it is worth a look."""
+        """Describe a track on a frame: name, presence, and the reasons of review flags."""
         known = self._descriptions.get(track)
         category = f" ({known.category})" if known and known.category else ""
         presence = self.get_presence(track, frame)
         lines = [
-            f"{self.get_name(track)}{category} · frame {frame} · {presence or 'not carried here'}"
+            f"{self.get_name(track)}{category} · frame {frame} · {presence or 'not propagated'}"
         ]
         for each in self._flags.get((track, frame), ()):
             other = (
@@ -141,7 +137,7 @@ class LaneGrid:
     def render_columns(
         self, rows: range, first: float, frames_per_px: float, width: int
     ) -> np.ndarray:
-        """(rows, width) uint8 codes as they are drawn, one column a pixel.
+        """Make the (rows, width) uint8 codes to draw, one column for each pixel.
 
         Pixel x shows the frames from `first` + x × `frames_per_px` up to those of the next pixel:
         their highest code. Pixels beyond the last frame are `NOT_PROPAGATED`.
@@ -156,19 +152,19 @@ class LaneGrid:
         starts = starts[inside]
         if frames_per_px <= 1:
             found[:, inside] = shown[:, starts]
-        else:  # the pixels' frames follow each other: each reaches up to the next one's first
+        else:  # each pixel shows the frames up to the first one of the next pixel
             last = min(self.frames, max(starts[-1] + 1, int(edges[1:][inside][-1] + 1e-9)))
             found[:, inside] = np.maximum.reduceat(shown[:, :last], starts, axis=1)
         return found
 
     def _ensure_storage_row(self, track: int) -> int:
-        """Row of the array of a track, which gets one where it has none."""
+        """The row of a track in the array; a new one if it has none."""
         row = bisect_left(self._tracks, track)
         if row < len(self._tracks) and self._tracks[row] == track:
             return self._storage_rows[row]
-        place = self._free_rows.pop() if self._free_rows else len(self._tracks)
-        if place == len(self._codes):
+        storage_row = self._free_rows.pop() if self._free_rows else len(self._tracks)
+        if storage_row == len(self._codes):
             self._codes = np.concatenate([self._codes, np.zeros_like(self._codes)])
         self._tracks.insert(row, track)
-        self._storage_rows.insert(row, place)
-        return place
+        self._storage_rows.insert(row, storage_row)
+        return storage_row

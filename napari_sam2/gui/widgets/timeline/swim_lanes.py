@@ -1,6 +1,6 @@
 """SwimLanes: one lane for each object over all frames.
 
-Click or drag to travel, the wheel zooms, a drag on the header takes a range.
+Click or drag to go to a frame, use the wheel to zoom, and drag on the header to choose a range.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from qtpy.QtCore import QEvent, QSize, Qt, Signal
 from qtpy.QtGui import QPainter
 from qtpy.QtWidgets import QAbstractScrollArea, QSizePolicy, QToolTip, QWidget
 
+from napari_sam2.gui.widgets.elements import TrackColour
 from napari_sam2.gui.widgets.timeline.lane_grid import LaneGrid
-from napari_sam2.gui.widgets.timeline.painting import LanePainter, TrackColour
+from napari_sam2.gui.widgets.timeline.painting import LanePainter
 from napari_sam2.gui.widgets.timeline.viewport import (
     HEADER_HEIGHT_PX,
     LANE_HEIGHT_PX,
@@ -24,21 +25,19 @@ from napari_sam2.gui.widgets.timeline.viewport import (
 )
 
 _ZOOM_STEP = 1.25  # of one notch of the wheel
-_MIN_DRAG_PX = 4  # px before a press is a drag
+_MIN_DRAG_PX = 4  # a shorter one is a click
 
 
 class SwimLanes(QAbstractScrollArea):
-    """The lanes of all objects; only those in sight are painted.
+    """The lanes of all objects, of which the visible ones are painted.
 
-    What they show is in `lanes`: change that, then `refresh`.
-
-    `frame_chosen` (frame, track) comes with a click or drag, track 0 where no lane was meant;
-    `range_chosen` (first, after), as in a slice, with a drag on the header, and (0, frames) where a
-    range is taken back by a double click there.
+    To change what they show, change `lanes` and call `refresh`.
     """
 
     frame_chosen = Signal(int, int)
+    """The frame and track of a click or drag; track 0 if it was not on a lane."""
     range_chosen = Signal(int, int)
+    """The frames of a drag on the header, as in a slice; all after a double click there."""
 
     def __init__(
         self,
@@ -54,9 +53,8 @@ class SwimLanes(QAbstractScrollArea):
         self.frame_range: tuple[int, int] | None = None
         self._track_colour = colour
         self._zoom = 1.0  # 1: all frames fit
-        self._drag_start: tuple[str, int, int] | None = (
-            None  # where a drag began: header or lane, its x, its frame or track
-        )
+        # where a drag started: "header" or "lane", its x, its frame or track
+        self._drag_start: tuple[str, int, int] | None = None
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setFrameShape(QAbstractScrollArea.Shape.NoFrame)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Expanding)
@@ -66,29 +64,29 @@ class SwimLanes(QAbstractScrollArea):
         self.refresh()
 
     def show_lanes(self, lanes: LaneGrid, colour: TrackColour | None = None) -> None:
-        """Show others."""
+        """Show other lanes."""
         self.lanes, self._track_colour = lanes, colour or self._track_colour
         self.frame, self.track, self.frame_range, self._zoom = 0, 0, None, 1.0
         self.refresh()
 
     def refresh(self) -> None:
-        """Draw what changed in `lanes`; as cheap as what is in sight, however many there are."""
+        """Draw what changed in `lanes`. The cost depends on the visible lanes only."""
         self._fit_scroll_bars()
         self.viewport().update()
 
     def go_to_frame(self, frame: int) -> None:
-        """Show this frame as the one that is looked at; it is brought in sight."""
+        """Mark this frame as the current one, and scroll to it."""
         self.frame = int(np.clip(frame, 0, self.lanes.frames - 1))
-        bar, sight = self.horizontalScrollBar(), self.timeline_viewport
-        place = self.frame * sight.frame_width_px
-        if place < bar.value():
-            bar.setValue(int(place))
-        elif place + sight.frame_width_px > bar.value() + sight.frames_width_px:
-            bar.setValue(int(place + sight.frame_width_px - sight.frames_width_px) + 1)
+        bar, timeline = self.horizontalScrollBar(), self.timeline_viewport
+        x = self.frame * timeline.frame_width_px
+        if x < bar.value():
+            bar.setValue(int(x))
+        elif x + timeline.frame_width_px > bar.value() + timeline.frames_width_px:
+            bar.setValue(int(x + timeline.frame_width_px - timeline.frames_width_px) + 1)
         self.viewport().update()
 
     def select(self, track: int) -> None:
-        """Show this object's lane as the current one, in sight; 0: none."""
+        """Mark this object's lane as the current one, and scroll to it; 0 for none."""
         self.track = track
         row = self.lanes.find_row(track)
         if row is not None:
@@ -105,17 +103,17 @@ class SwimLanes(QAbstractScrollArea):
         self.viewport().update()
 
     def clear_range(self) -> None:
-        """All frames again."""
+        """Choose all frames."""
         self.frame_range = None
         self.viewport().update()
 
     def sizeHint(self) -> QSize:
-        """Wide and low."""
+        """Prefer a wide and low widget."""
         return QSize(640, HEADER_HEIGHT_PX + LEGEND_HEIGHT_PX + 8 * LANE_HEIGHT_PX)
 
     @property
     def timeline_viewport(self) -> TimelineViewport:
-        """What is seen now."""
+        """The visible part of the lanes."""
         view, across, down = (
             self.viewport(),
             self.horizontalScrollBar().value(),
@@ -133,17 +131,22 @@ class SwimLanes(QAbstractScrollArea):
         )
 
     def _fit_scroll_bars(self) -> None:
-        sight = self.timeline_viewport
+        timeline = self.timeline_viewport
         for bar, whole, seen, step in (
-            (self.verticalScrollBar(), sight.extent_px[1], sight.lanes_height_px, LANE_HEIGHT_PX),
-            (self.horizontalScrollBar(), sight.extent_px[0], sight.frames_width_px, 20),
+            (
+                self.verticalScrollBar(),
+                timeline.extent_px[1],
+                timeline.lanes_height_px,
+                LANE_HEIGHT_PX,
+            ),
+            (self.horizontalScrollBar(), timeline.extent_px[0], timeline.frames_width_px, 20),
         ):
             bar.setRange(0, max(0, whole - seen))
             bar.setPageStep(seen)
             bar.setSingleStep(step)
 
     def mousePressEvent(self, event: Any) -> None:
-        """Travel, or begin a drag."""
+        """Go to a frame, or start a drag."""
         if event.button() != Qt.MouseButton.LeftButton:
             return
         x, y = event.position().x(), event.position().y()
@@ -158,19 +161,19 @@ class SwimLanes(QAbstractScrollArea):
             self._go_and_emit(self.timeline_viewport.frame_at(x), track)
 
     def mouseMoveEvent(self, event: Any) -> None:
-        """Travel along, or stretch the range."""
+        """Go along with a drag, or change the range."""
         if self._drag_start is None:
             return
-        where, x, origin = self._drag_start
+        area, x, origin = self._drag_start
         here = self.timeline_viewport.frame_at(event.position().x())
-        if where == "lane" and here != self.frame:
+        if area == "lane" and here != self.frame:
             self._go_and_emit(here, origin)
-        elif where == "header" and abs(event.position().x() - x) >= _MIN_DRAG_PX:
+        elif area == "header" and abs(event.position().x() - x) >= _MIN_DRAG_PX:
             self.frame_range = (min(origin, here), max(origin, here) + 1)
             self.viewport().update()
 
     def mouseReleaseEvent(self, event: Any) -> None:
-        """The range is chosen; a click on the header travels."""
+        """Choose the range; a click on the header goes to the frame."""
         if self._drag_start is not None and self._drag_start[0] == "header":
             _, x, origin = self._drag_start
             if abs(event.position().x() - x) < _MIN_DRAG_PX:
@@ -180,7 +183,7 @@ class SwimLanes(QAbstractScrollArea):
         self._drag_start = None
 
     def mouseDoubleClickEvent(self, event: Any) -> None:
-        """On the header: take the range back."""
+        """Choose all frames again, on the header."""
         if event.position().y() < HEADER_HEIGHT_PX and self.frame_range is not None:
             self.clear_range()
             self.range_chosen.emit(0, self.lanes.frames)
@@ -188,7 +191,7 @@ class SwimLanes(QAbstractScrollArea):
             self.mousePressEvent(event)
 
     def wheelEvent(self, event: Any) -> None:
-        """Zoom about the pointer; over the names, or with Shift or Ctrl, scroll the lanes; sideways, the frames."""
+        """Zoom at the pointer. Over the names, or with Shift or Ctrl, scroll the lanes."""
         across, down = event.angleDelta().x(), event.angleDelta().y()
         x = event.position().x()
         if across and not down:
@@ -202,18 +205,18 @@ class SwimLanes(QAbstractScrollArea):
         event.accept()
 
     def zoom(self, factor: float, *, centre_x: float | None = None) -> None:
-        """Show frames `factor` times as wide; the pixel column `centre_x` keeps its frame."""
-        sight, bar = self.timeline_viewport, self.horizontalScrollBar()
-        x = sight.frame_x(self.frame + 0.5) if centre_x is None else centre_x
-        place = (x - NAMES_WIDTH_PX + bar.value()) / sight.frame_width_px
-        most = max(1.0, MAX_FRAME_WIDTH_PX * self.lanes.frames / sight.frames_width_px)
-        self._zoom = float(np.clip(self._zoom * factor, 1.0, most))
+        """Show frames `factor` times as wide; the frame at `centre_x` stays there."""
+        timeline, bar = self.timeline_viewport, self.horizontalScrollBar()
+        x = timeline.frame_x(self.frame + 0.5) if centre_x is None else centre_x
+        frame = (x - NAMES_WIDTH_PX + bar.value()) / timeline.frame_width_px
+        max_zoom = max(1.0, MAX_FRAME_WIDTH_PX * self.lanes.frames / timeline.frames_width_px)
+        self._zoom = float(np.clip(self._zoom * factor, 1.0, max_zoom))
         self._fit_scroll_bars()
-        bar.setValue(round(place * self.timeline_viewport.frame_width_px - (x - NAMES_WIDTH_PX)))
+        bar.setValue(round(frame * self.timeline_viewport.frame_width_px - (x - NAMES_WIDTH_PX)))
         self.viewport().update()
 
     def keyPressEvent(self, event: Any) -> None:
-        """The arrows travel from frame to frame and from lane to lane, + and - zoom."""
+        """Go to other frames and lanes with the arrows, and zoom with + and -."""
         key = event.key()
         steps = {Qt.Key.Key_Left: -1, Qt.Key.Key_Right: 1}
         lanes = {Qt.Key.Key_Up: -1, Qt.Key.Key_Down: 1}
@@ -235,7 +238,7 @@ class SwimLanes(QAbstractScrollArea):
         self.frame_chosen.emit(self.frame, track)
 
     def viewportEvent(self, event: Any) -> bool:
-        """Say what is under the pointer."""
+        """Show what is under the pointer."""
         if event.type() == QEvent.Type.ToolTip:
             track = self.timeline_viewport.track_at(event.pos().y())
             if track and event.pos().x() >= NAMES_WIDTH_PX:
@@ -252,22 +255,22 @@ class SwimLanes(QAbstractScrollArea):
         return bool(super().viewportEvent(event))
 
     def resizeEvent(self, event: Any) -> None:
-        """Fit."""
+        """Fit the scroll bars."""
         super().resizeEvent(event)
         self._fit_scroll_bars()
 
     def changeEvent(self, event: Any) -> None:
-        """Another theme."""
+        """Follow a change of the theme."""
         super().changeEvent(event)
         self.viewport().update()
 
     def scrollContentsBy(self, dx: int, dy: int) -> None:
-        """Draw again: names and header do not move."""
+        """Draw everything again, because names and header do not scroll."""
         del dx, dy
         self.viewport().update()
 
     def paintEvent(self, event: Any) -> None:
-        """What is in sight."""
+        """Paint the visible lanes."""
         del event
         painter = QPainter(self.viewport())
         try:

@@ -1,7 +1,4 @@
-"""Sight: which lanes and frames are seen, and where on the widget.
-
-Pure: pixels in, frames and tracks out, and back.
-"""
+"""TimelineViewport: which lanes and frames are visible, and where on the widget. No Qt."""
 
 from __future__ import annotations
 
@@ -10,21 +7,27 @@ from dataclasses import dataclass
 from napari_sam2.gui.widgets.timeline.lane_grid import LaneGrid
 
 LANE_HEIGHT_PX, HEADER_HEIGHT_PX, LEGEND_HEIGHT_PX = 18, 22, 20
-"""Heights in px of a lane, of the frame numbers above and of the legend below them."""
+"""Heights of a lane, of the frame numbers above and of the legend below."""
 
 NAMES_WIDTH_PX = 112
-"""Width in px of the names."""
+"""Width of the names."""
 
 MAX_FRAME_WIDTH_PX = 48.0
-"""Px of a frame, zoomed in."""
+"""Maximum width of a frame, zoomed in."""
 
 
 @dataclass(frozen=True)
 class TimelineViewport:
-    """What is seen of lanes on a widget of (width, height) px `size_px`.
+    """The visible part of lanes, on a widget of (width, height) `size_px`.
 
-    `zoom` is 1 where all frames fit; `scroll_x_px` and `scroll_y_px` are scrolled px. `frame` and `track` (0:
-    none) are the current ones, `frame_range` the range taken, (first, after).
+    Parameters
+    ----------
+    zoom
+        1 if all frames fit.
+    frame, track
+        The current ones; track 0 for none.
+    frame_range
+        The chosen frames, as in a slice.
     """
 
     lanes: LaneGrid
@@ -38,28 +41,28 @@ class TimelineViewport:
 
     @property
     def frames_width_px(self) -> int:
-        """Px that frames have."""
+        """Width of the area of all frames."""
         return max(1, self.size_px[0] - NAMES_WIDTH_PX)
 
     @property
     def lanes_height_px(self) -> int:
-        """Px that lanes have."""
+        """Height of the area of all lanes."""
         return max(1, self.size_px[1] - HEADER_HEIGHT_PX - LEGEND_HEIGHT_PX)
 
     @property
     def frame_width_px(self) -> float:
-        """Px of one frame."""
+        """Width of one frame."""
         fit = self.frames_width_px / self.lanes.frames
         return min(fit * self.zoom, max(fit, MAX_FRAME_WIDTH_PX))
 
     @property
     def extent_px(self) -> tuple[int, int]:
-        """Px of all frames and of all lanes."""
+        """Width of all frames and height of all lanes, visible or not."""
         return round(self.lanes.frames * self.frame_width_px), len(self.lanes) * LANE_HEIGHT_PX
 
     @property
     def visible_rows(self) -> range:
-        """Rows in sight."""
+        """The visible rows."""
         first = self.scroll_y_px // LANE_HEIGHT_PX
         return range(
             first,
@@ -67,18 +70,18 @@ class TimelineViewport:
         )
 
     def frame_x(self, frame: float) -> float:
-        """Where a frame begins."""
+        """The x at which a frame starts."""
         return NAMES_WIDTH_PX + frame * self.frame_width_px - self.scroll_x_px
 
     def frame_at(self, x: float) -> int:
-        """The frame there, the nearest one beside them."""
+        """The frame at x; the nearest one outside the frames."""
         return min(
             max(int((x - NAMES_WIDTH_PX + self.scroll_x_px) // self.frame_width_px), 0),
             self.lanes.frames - 1,
         )
 
     def track_at(self, y: float) -> int:
-        """The track whose lane is there, 0 where none is."""
+        """The track of the lane at y; 0 if there is none."""
         row = int(y - HEADER_HEIGHT_PX + self.scroll_y_px) // LANE_HEIGHT_PX
         return (
             self.lanes.tracks[row]
