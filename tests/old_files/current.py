@@ -18,11 +18,10 @@ import numpy as np
 from napari_sam2.api.count_job import make_job, run_count_job
 from napari_sam2.api.job import run_job
 from napari_sam2.api.project import Project
-from napari_sam2.api.project import replay_project as replay
-from napari_sam2.api.session import Session
+from napari_sam2.api.replay import replay_project as replay
 from napari_sam2.batch import read_jobs
 from napari_sam2.cli import main
-from napari_sam2.core.plan import Propagation
+from napari_sam2.core.inference_options import rename_attention
 from napari_sam2.core.prompt import PointPrompt
 from napari_sam2.gui.app.session_update import PropagationRequest
 from napari_sam2.gui.app.session_worker import SessionWorker
@@ -33,11 +32,23 @@ from napari_sam2.models.load import load_model
 from napari_sam2.models.weights.card_files import card_to_json
 from napari_sam2.models.weights.card_files import read_card as read_saved_card
 from napari_sam2.models.weights.cards import locate
-from napari_sam2.propagation.session import SessionSettings
+from napari_sam2.propagation.session import Session, SessionSettings
 from napari_sam2.testing.toy import ToyModel
 from napari_sam2.train.recipe import Recipe
 
 __all__ = ["load_nano", "main", "make_toy"]
+
+
+def rename_values(old: Any) -> Any:
+    """Plain values of an old file, those that have other names now under the new ones."""
+    if isinstance(old, list):
+        return [rename_values(each) for each in old]
+    if not isinstance(old, dict):
+        return old
+    return {
+        key: rename_attention(value) if key == "attention" else rename_values(value)
+        for key, value in old.items()
+    }
 
 
 def make_toy() -> Any:
@@ -150,8 +161,8 @@ class OpenProject:
     @property
     def tables(self) -> dict[str, Any]:
         """All tables."""
-        run = self.session.run(Propagation(()))
-        return {"objects": run.objects, "tracks": run.tracks, "counts": run.counts}
+        found = self.session.collect_results()
+        return {"objects": found.objects, "tracks": found.tracks, "counts": found.counts}
 
     def finish(self) -> None:
         """Propagate what was cancelled to the end."""
