@@ -1,4 +1,4 @@
-"""README and docs: links that lead somewhere, and nothing of one person's machine in any file."""
+"""README and docs: links, names, commands and examples are true; no file names one machine."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import pytest
 from napari_sam2.cli.parser import make_parser
 
 ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "napari_sam2"
 PAGES = sorted(
     [
         *ROOT.glob("*.md"),
@@ -22,9 +23,15 @@ PAGES = sorted(
     ]
 )
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
-OF_A_MACHINE = {
+DOTTED_NAME = re.compile(r"\bnapari_sam2((?:\.[A-Za-z_]\w*)+)")
+FILE_NAME = re.compile(r"`([\w.]+(?:/[\w.]+)*/[\w.]+\.(?:py|toml|json|yml))`")
+ENTRY_POINT_GROUPS = {"detectors", "exporters", "hooks", "policies", "sinks", "sources"}
+WORDS_OF_BEFORE = re.compile(r"\b(carr(y|ies|ied)|walk(s|ed|ing)?|take[sn]? along)\b", re.I)
+MAX_GLOSSARY_ROWS = 40
+MACHINE_PATTERNS = {
     "package index": re.compile(
-        r"pypi\.(?:org/simple|python)|files\.pythonhosted|index-url\s*=|https?://[\w.-]*(?:artifactory|devpi|nexus)",
+        r"pypi\.(?:org/simple|python)|files\.pythonhosted|index-url\s*="
+        r"|https?://[\w.-]*(?:artifactory|devpi|nexus)",
         re.I,
     ),
     "folder of a person or a machine": re.compile(
@@ -32,24 +39,51 @@ OF_A_MACHINE = {
     ),
     "drive letter": re.compile(r"(?<![\w])[A-Z]:\\\\?\w"),
 }
+# These blocks need the reader's files or a second machine, and are tested in
+# tests/io/test_export.py and tests/batch/test_remote_model.py.
+_TESTED_ELSEWHERE = ("from napari_sam2.io.writers.export", "remote_model")
 
-_RUN_ELSEWHERE = ("from napari_sam2.io.writers.export", "remote_model")
-"""Blocks that need a reader's own files, or a second machine: tests/io/test_export.py, tests/batch/test_remote_model.py."""
+
+def _name_page(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+@pytest.mark.parametrize("page", PAGES, ids=_name_page)
 def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
-    assert [target for target in LINK.findall(text) if not _leads_somewhere(page, target)] == []
+    assert [target for target in LINK.findall(text) if not _link_exists(page, target)] == []
 
 
-@pytest.mark.parametrize("pattern", OF_A_MACHINE.values(), ids=OF_A_MACHINE)
-def test_no_tracked_file_names_what_only_one_machine_has(pattern: re.Pattern[str]) -> None:
-    texts = {path.relative_to(ROOT): path.read_text(encoding="utf-8") for path in _tracked()}
+@pytest.mark.parametrize(  # the changelog also has names that are gone
+    "page", [page for page in PAGES if page.name != "CHANGELOG.md"], ids=_name_page
+)
+def test_names_and_files_in_the_docs_exist(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    names = [name for name in DOTTED_NAME.findall(text) if not _name_exists(name)]
+    files = [
+        name
+        for name in FILE_NAME.findall(text)
+        if not ((ROOT / name).exists() or (PACKAGE / name).exists())
+    ]
+    assert names + files == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=_name_page)
+def test_docs_use_the_words_of_the_field(page: Path) -> None:
+    assert WORDS_OF_BEFORE.findall(page.read_text(encoding="utf-8")) == []
+
+
+def test_the_glossary_is_short() -> None:
+    words = (ROOT / "docs" / "words.md").read_text(encoding="utf-8")
+    assert 0 < len(re.findall(r"^\| \*\*", words, flags=re.M)) <= MAX_GLOSSARY_ROWS
+
+
+@pytest.mark.parametrize("pattern", MACHINE_PATTERNS.values(), ids=MACHINE_PATTERNS)
+def test_no_tracked_file_names_something_of_one_machine(pattern: re.Pattern[str]) -> None:
     found = [
-        f"{path}: {match.group()}"
-        for path, text in texts.items()
-        for match in pattern.finditer(text)
+        f"{path.relative_to(ROOT)}: {match.group()}"
+        for path in _list_tracked_texts()
+        for match in pattern.finditer(path.read_text(encoding="utf-8"))
     ]
     assert found == []
 
@@ -62,8 +96,8 @@ def test_no_tracked_file_names_what_only_one_machine_has(pattern: re.Pattern[str
         ("1. What it is", "1-what-it-is"),
     ],
 )
-def test_headings_become_anchors_as_on_the_hosting_sites(heading: str, anchor: str) -> None:
-    assert _anchor(heading) == anchor
+def test_headings_become_the_anchors_of_the_hosting_sites(heading: str, anchor: str) -> None:
+    assert _make_anchor(heading) == anchor
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/guide.md"])
@@ -73,27 +107,26 @@ def test_python_in_the_docs_runs(
     monkeypatch.chdir(tmp_path)
     for name in ("cells.tif", "stack.tif"):
         shutil.copy(ROOT / "sample_data" / "nuclei_z.ome.tif", name)
-    blocks = re.findall(
-        r"```python\n(.*?)```", (ROOT / page).read_text(encoding="utf-8"), flags=re.S
-    )
+    text = (ROOT / page).read_text(encoding="utf-8")
+    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.S)
     assert blocks
     for block in blocks:
-        if any(word in block for word in _RUN_ELSEWHERE):
+        if any(word in block for word in _TESTED_ELSEWHERE):
             continue
         names: dict[str, object] = {}
-        exec(block, names)  # what a reader would paste
+        exec(block, names)  # a reader would paste the same
         assert "panel" in names or names["run"].counts.iloc[-1]["n"] == 1
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/guide.md"])
-def test_commands_in_the_docs_are_ones_that_exist(page: str) -> None:
+def test_commands_in_the_docs_exist(page: str) -> None:
     calls = re.findall(r"^napari-sam2 (.*)$", (ROOT / page).read_text(encoding="utf-8"), flags=re.M)
     assert calls
     for call in calls:
-        make_parser().parse_args(shlex.split(call))  # exits with an error where it is none
+        make_parser().parse_args(shlex.split(call))  # exits with an error if there is none
 
 
-def _leads_somewhere(page: Path, target: str) -> bool:
+def _link_exists(page: Path, target: str) -> bool:
     if re.match(r"(https?|mailto|doi):", target):
         return True
     path, _, anchor = target.partition("#")
@@ -101,18 +134,34 @@ def _leads_somewhere(page: Path, target: str) -> bool:
     if not file.exists() or not anchor:
         return file.exists()
     return anchor in {
-        _anchor(line.lstrip("#"))
+        _make_anchor(line.lstrip("#"))
         for line in file.read_text(encoding="utf-8").splitlines()
         if line.startswith("#")
     }
 
 
-def _anchor(heading: str) -> str:
+def _name_exists(name: str) -> bool:
+    """Whether `.module.attribute` is in the package; only the source is read, without imports."""
+    parts = name.strip(".").split(".")
+    if len(parts) == 1 and parts[0] in ENTRY_POINT_GROUPS:
+        return True
+    folder = PACKAGE
+    while parts and (folder / parts[0]).is_dir():
+        folder /= parts.pop(0)
+    module = folder / "__init__.py"
+    if parts and (folder / f"{parts[0]}.py").exists():
+        module = folder / f"{parts.pop(0)}.py"
+    return not parts or bool(
+        re.search(rf"\b{re.escape(parts[0])}\b", module.read_text(encoding="utf-8"))
+    )
+
+
+def _make_anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
 
 
-def _tracked() -> list[Path]:
-    """Text files that are or may be tracked, but this one, which names what it looks for."""
+def _list_tracked_texts() -> list[Path]:
+    """Text files that git tracks or would track, except this one, which contains the patterns."""
     listed = subprocess.run(
         ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
         cwd=ROOT,
@@ -121,7 +170,7 @@ def _tracked() -> list[Path]:
         check=False,
     )
     if listed.returncode:
-        pytest.skip("not a git checkout: nobody says which files are ours")
+        pytest.skip("not a git checkout: the tracked files are not known")
     paths = [ROOT / name for name in listed.stdout.splitlines()]
     return [
         path

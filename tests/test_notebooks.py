@@ -1,4 +1,4 @@
-"""The tutorials in docs/, from top to bottom, on the shipped samples."""
+"""The notebooks in docs/ run from top to bottom on the shipped samples."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from nbclient import NotebookClient
 
 DOCS = Path(__file__).parents[1] / "docs"
 NOTEBOOKS = sorted(DOCS.glob("*.ipynb"))
-_SMALL = 60_000  # bytes: no pictures in what is tracked
+_MAX_BYTES = 60_000  # without pictures
 
 
-def test_the_tutorials_are_there() -> None:
+def test_the_notebooks_are_there() -> None:
     assert {"first_stack", "timelapse_to_counts", "finetune"} <= {path.stem for path in NOTEBOOKS}
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_tutorial_is_kept_small_and_without_outputs(path: Path) -> None:
-    assert path.stat().st_size < _SMALL
+def test_notebook_is_small_and_has_no_outputs(path: Path) -> None:
+    assert path.stat().st_size < _MAX_BYTES
     cells = nbformat.read(path, as_version=4).cells
     assert [
         cell.id
@@ -32,11 +32,11 @@ def test_tutorial_is_kept_small_and_without_outputs(path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_tutorial_runs_from_top_to_bottom(
+def test_notebook_runs_without_warnings(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("OMP_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
-    monkeypatch.setenv("NAPARI_SAM2_MINUTES", "0.3")  # of training: enough to see that it runs
+    monkeypatch.setenv("NAPARI_SAM2_MINUTES", "0.3")  # of training, enough to see that it runs
     notebook = nbformat.read(path, as_version=4)
     NotebookClient(
         notebook,

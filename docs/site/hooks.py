@@ -1,4 +1,4 @@
-"""mkdocs hooks: pages that stand beside `docs/` in the repository become pages of the site."""
+"""mkdocs hooks that add pages outside `docs/` to the site."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[2]
 PAGES = ("CHANGELOG.md", "CONTRIBUTING.md", "LICENSE", "README.md", "sample_data/README.md")
-"""Pages outside `docs/`, by their path in the repository; in the site they lie below `repository/`."""
+"""Pages outside `docs/`, by their path in the repository; the site has them in `repository/`."""
 
 
 def on_files(files: Files, config: Any, **_: Any) -> Files:
@@ -23,7 +23,7 @@ def on_files(files: Files, config: Any, **_: Any) -> Files:
 
 
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
-    """Let links that leave `docs/` lead to the added pages."""
+    """Redirect links that leave `docs/` to the added pages."""
     return re.sub(
         r"\]\(((?:\.\./)+)(" + "|".join(map(re.escape, PAGES)) + r")(#[^)]*)?\)",
         lambda link: (
@@ -35,7 +35,7 @@ def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
 
 
 def _redirect(text: str, page: Path) -> str:
-    """Links of a page of the repository, as they are in the site."""
+    """Rewrite the links of a page outside `docs/` for the site."""
     up = "../" * (len(page.parts) - 1)
     text = re.sub(r"\]\((?:\.\./)*docs/([^)]+)\)", rf"]({up}\1)", text)
     return re.sub(r"\]\(LICENSE\)", "](LICENSE.md)", text)
