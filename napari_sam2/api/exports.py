@@ -17,7 +17,7 @@ from napari_sam2.core.stack import Video
 from napari_sam2.io.tables import write_anndata, write_parquet, write_text
 from napari_sam2.io.writers.ctc import write_ctc
 from napari_sam2.io.writers.geff import write_geff
-from napari_sam2.measurement.report.report import render_report
+from napari_sam2.measurement.report.run_report import render_run_report
 from napari_sam2.propagation.results import ResultTables, SessionResults
 
 
@@ -78,7 +78,7 @@ def write_exports(results: ExportData, folder: Path, names: Sequence[str]) -> No
 def _write_report(results: ExportData, folder: Path) -> None:
     tables = results.tables
     write_text(
-        render_report(
+        render_run_report(
             results.video,
             tables.objects,
             tables.tracks,

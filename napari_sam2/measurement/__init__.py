@@ -1,7 +1,6 @@
-"""Numbers from labels: objects, tracks, counts, intensities, agreement with ground truth.
+"""Measure labels: objects, tracks, counts, intensities, agreement with ground truth.
 
-`draw_overview` stays in `measurement.overview`, so that matplotlib is loaded only where a picture
-is drawn.
+Figures are in `measurement.report`, so that importing this package does not load matplotlib.
 """
 
 from napari_sam2.measurement.counts import count_objects

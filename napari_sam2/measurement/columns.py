@@ -1,6 +1,6 @@
-"""The columns of the tables, in order, and the types they are kept in.
+"""The columns of the tables, in order, and their types.
 
-What is not known is an empty cell, never a 1.0.
+An unknown value is an empty cell.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import pandas as pd
 
 from napari_sam2.core.errors import MeasurementError
 from napari_sam2.measurement.features.colocalisation import COEFFICIENTS, list_channel_pairs
-from napari_sam2.measurement.features.cytoplasm import CYTOPLASM_COLUMNS as AROUND
+from napari_sam2.measurement.features.cytoplasm import CYTOPLASM_COLUMNS
 from napari_sam2.measurement.features.intensity import EXTRA_QUANTITIES, QUANTITIES
-from napari_sam2.measurement.features.shape import SHAPE_COLUMNS as SHAPE
+from napari_sam2.measurement.features.shape import SHAPE_COLUMNS
 
 _OBJECT_COLUMNS = {
     "track": "int64",
@@ -36,7 +36,7 @@ _CHANNEL_PATTERN = re.compile(r"sum_c(\d+)")
 
 
 def get_intensity_columns(n_channels: int) -> dict[str, str]:
-    """Type by column name: the intensities of the first channel, then those of the next."""
+    """Type by name of the intensity columns, channel by channel."""
     return {
         f"{quantity}_c{channel}": "float64"
         for channel in range(n_channels)
@@ -45,49 +45,44 @@ def get_intensity_columns(n_channels: int) -> dict[str, str]:
 
 
 def get_object_columns(n_channels: int) -> dict[str, str]:
-    """Type by column name of `objects.csv`: the fixed ones, intensities and spots of each channel, then shape and what is more."""
-    fixed = dict(_OBJECT_COLUMNS)
+    """Type by name of the columns of ``objects.csv``."""
+    columns = dict(_OBJECT_COLUMNS)
     for channel in range(n_channels):
-        fixed |= {f"{quantity}_c{channel}": "float64" for quantity in QUANTITIES} | {
-            f"spots_c{channel}": "Int64"
-        }
-    return {**fixed, **SHAPE, **get_extra_columns(n_channels)}
+        columns |= {f"{quantity}_c{channel}": "float64" for quantity in QUANTITIES}
+        columns[f"spots_c{channel}"] = "Int64"
+    return {**columns, **SHAPE_COLUMNS, **_get_extra_columns(n_channels)}
 
 
-def get_extra_columns(n_channels: int) -> dict[str, str]:
-    """Type by column name: what `objects.csv` has of channels and their pairs beyond the fixed columns."""
-    found: dict[str, str] = {}
+def _get_extra_columns(n_channels: int) -> dict[str, str]:
+    """The columns of channels and of their pairs that come after the shape."""
+    columns: dict[str, str] = {}
+    quantities = (*EXTRA_QUANTITIES, *CYTOPLASM_COLUMNS, "spots_sum")
     for channel in range(n_channels):
-        found |= {
-            f"{name}_c{channel}": "float64" for name in (*EXTRA_QUANTITIES, *AROUND, "spots_sum")
-        }
-        found |= {f"saturated_px_c{channel}": "Int64", f"saturated_c{channel}": "boolean"}
-    return found | {
-        f"{name}_{pair}": "float64"
-        for pair in list_channel_pairs(n_channels)
-        for name in COEFFICIENTS
-    }
+        columns |= {f"{quantity}_c{channel}": "float64" for quantity in quantities}
+        columns |= {f"saturated_px_c{channel}": "Int64", f"saturated_c{channel}": "boolean"}
+    for pair in list_channel_pairs(n_channels):
+        columns |= {f"{coefficient}_{pair}": "float64" for coefficient in COEFFICIENTS}
+    return columns
 
 
 def make_table(columns: dict[str, str], parts: Iterable[dict[str, np.ndarray]]) -> pd.DataFrame:
-    """One DataFrame of these typed columns from column arrays, part below part; empty but typed where there is none."""
-    parts = list(parts)
-    full = [part for part in parts if len(next(iter(part.values())))]
+    """A table of typed columns from parts, each a dict of arrays by name of column."""
+    filled = [part for part in parts if len(next(iter(part.values())))]
     joined: dict[str, np.ndarray | list[float]] = {
-        name: np.concatenate([part[name] for part in full]) if full else [] for name in columns
+        name: np.concatenate([part[name] for part in filled]) if filled else [] for name in columns
     }
     return pd.DataFrame(joined, columns=list(columns)).astype(columns)
 
 
 def count_measured_channels(objects: pd.DataFrame) -> int:
-    """How many channels a table of objects has intensities of.
+    """The number of channels whose intensities are in a table of objects.
 
-    Raises MeasurementError where it is no such table.
+    Raises MeasurementError if it is not such a table.
     """
     missing = [name for name in _OBJECT_COLUMNS if name not in objects.columns]
     if missing:
         raise MeasurementError(
-            f"table of objects without the columns {missing!r}: expected one made by `objects`, "
-            "or read from objects.csv"
+            f"table of objects without the columns {missing!r}: expected a table that "
+            "`measure_objects` made, or one read from objects.csv"
         )
     return sum(1 for name in objects.columns if _CHANNEL_PATTERN.fullmatch(str(name)))

@@ -1,48 +1,49 @@
-"""Where tracks of a time-lapse come from and how they end."""
+"""How tracks of a time-lapse begin and end."""
 
 from __future__ import annotations
 
+import numpy as np
 import pandas as pd
 
 
 def classify_fates(objects: pd.DataFrame, parents: pd.Series[int], n_frames: int) -> pd.DataFrame:
-    """Index `track`; `origin` and `fate` of each, from the table `objects` of a time-lapse of so many `n_frames`.
+    """The columns `origin` and `fate` of each track, with the index `track`.
 
-    `origin`: ``start``, it is there on the first frame; ``division``, it has a parent (`parents`,
-    by track); ``entered``, it is first seen at the edge of the frame; ``appeared``, none of these.
-    `fate`: ``end``, it is there on the last frame; ``division``, it is a parent; ``left``, it is
-    last seen at the edge; ``lost``, none of these.
+    Parameters
+    ----------
+    objects
+        The table of objects.
+    parents
+        Parent by track, missing for tracks without one.
+    n_frames
+        Number of frames of the time-lapse.
+
+    Returns
+    -------
+    `origin` is ``start`` if the track is on the first frame; ``division`` if it has a parent;
+    ``entered`` if it begins at the edge of the frame; else ``appeared``. `fate` is ``division`` if
+    the track is a parent; ``end`` if it is on the last frame; ``left`` if it ends at the edge; else
+    ``lost``.
     """
-    ordered = objects.sort_values("frame", kind="stable").groupby("track")
-    first, last = ordered.first(), ordered.last()
-    edge = "on_edge" in objects.columns
-    mothers = set(parents.dropna().astype(int))
-    rows = []
-    for track in first.index:
-        begun, ended = first.loc[track], last.loc[track]
-        origin = (
-            "start"
-            if begun["frame"] == 0
-            else "division"
-            if pd.notna(parents.get(track))
-            else _choose_by_edge(begun, edge, "entered", "appeared")
-        )
-        fate = (
-            "division"
-            if track in mothers
-            else "end"
-            if ended["frame"] == n_frames - 1
-            else _choose_by_edge(ended, edge, "left", "lost")
-        )
-        rows.append((track, origin, fate))
-    return (
-        pd.DataFrame(rows, columns=["track", "origin", "fate"]).set_index("track").astype("string")
+    tracks = objects.sort_values("frame", kind="stable").groupby("track")
+    first, last = tracks.first(), tracks.last()
+    has_parent = np.array([pd.notna(parents.get(track)) for track in first.index], dtype=bool)
+    is_parent = first.index.isin(set(parents.dropna().astype(int)))
+    origin = np.select(
+        [first["frame"] == 0, has_parent, _get_on_edge(first)],
+        ["start", "division", "entered"],
+        "appeared",
     )
+    fate = np.select(
+        [is_parent, last["frame"] == n_frames - 1, _get_on_edge(last)],
+        ["division", "end", "left"],
+        "lost",
+    )
+    return pd.DataFrame({"origin": origin, "fate": fate}, index=first.index).astype("string")
 
 
-def _choose_by_edge(row: pd.Series, has_edge_column: bool, if_on_edge: str, otherwise: str) -> str:
-    return (
-        if_on_edge
-        if has_edge_column and pd.notna(row["on_edge"]) and bool(row["on_edge"])
-        else otherwise
-    )
+def _get_on_edge(rows: pd.DataFrame) -> np.ndarray:
+    """Whether each object touches the edge of its frame; False if unknown."""
+    if "on_edge" not in rows.columns:
+        return np.zeros(len(rows), dtype=bool)
+    return rows["on_edge"].astype("boolean").fillna(False).to_numpy(dtype=bool)

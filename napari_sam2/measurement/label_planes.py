@@ -1,4 +1,4 @@
-"""LabelPlanes: label images read one plane at a time, and refused where they are none."""
+"""Label images, read and checked one plane at a time."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from napari_sam2.core.track import MAX_TRACK
 
 @dataclass(frozen=True, eq=False)
 class LabelPlanes:
-    """Label planes of (frames, height, width), `shape`; ``planes[frame]`` is one (H, W) plane of label values, checked.
+    """Label planes of `shape` (frames, H, W); ``planes[frame]`` is one checked (H, W) plane.
 
-    Raises LabelsError on reading a plane of another shape, or one that holds no label values: whole
-    numbers from 0 (background) to 4294967295.
+    Labels are whole numbers from 0 (background) to 4294967295. Reading a plane of another shape or
+    with other values raises LabelsError.
     """
 
     read_plane: Callable[[int], Any]
@@ -27,21 +27,20 @@ class LabelPlanes:
 
     @classmethod
     def of(cls, source: Any, shape: tuple[int, int, int] | None = None) -> LabelPlanes:
-        """From anything that holds label planes.
+        """Label planes from an array, a Stack or a callable.
 
         Parameters
         ----------
         source
-            A callable that gives the plane of a frame; an array (numpy, dask, zarr) or Stack of (…,
-            H, W), its leading axes counted through in order, never read whole; a single (H, W)
-            plane.
+            A callable that returns the plane of a frame; or an array (NumPy, dask, zarr) or Stack
+            of (…, H, W), whose leading axes are flattened into frames. It is read plane by plane.
         shape
-            (frames, H, W) it must have; a callable needs it.
+            Expected (frames, H, W); required for a callable.
 
         Raises
         ------
         LabelsError
-            A source of another shape, or of numbers that are not whole.
+            If the source has another shape, or numbers that are not whole.
         """
         if isinstance(source, LabelPlanes):
             return cls(source.read_plane, _check_shape(source.shape, shape))
@@ -51,26 +50,25 @@ class LabelPlanes:
                     "label planes given as a callable: give the shape (frames, H, W) as well"
                 )
             return cls(source, shape)
-        array = (
-            source.data
-            if isinstance(source, Stack)
-            else source
-            if hasattr(source, "shape")
-            else np.asarray(source)
-        )
+        if isinstance(source, Stack):
+            source = source.data
+        return cls._of_array(source if hasattr(source, "shape") else np.asarray(source), shape)
+
+    @classmethod
+    def _of_array(cls, array: Any, expected_shape: tuple[int, int, int] | None) -> LabelPlanes:
         if len(array.shape) < 2:
             raise LabelsError(
                 f"label image of shape {tuple(array.shape)!r}: expected (H, W) or (frames, H, W)"
             )
         _check_type(np.dtype(array.dtype))
         *leading, height, width = (int(length) for length in array.shape)
-        flat = (math.prod(leading), height, width)
-        return cls(
-            lambda frame: (
-                array[tuple(int(i) for i in np.unravel_index(frame, leading))] if leading else array
-            ),
-            _check_shape(flat, shape),
-        )
+
+        def read_plane(frame: int) -> Any:
+            index = np.unravel_index(frame, leading) if leading else ()
+            return array[tuple(int(number) for number in index)]
+
+        shape = (math.prod(leading), height, width)
+        return cls(read_plane, _check_shape(shape, expected_shape))
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -98,8 +96,8 @@ class LabelPlanes:
 def _check_type(dtype: np.dtype[Any], frame: int | None = None) -> None:
     if dtype.kind not in "ui":
         raise LabelsError(
-            f"label image of type {dtype}: expected whole numbers, one for each object; convert "
-            "it first",
+            f"label image of type {dtype}: expected whole numbers, one for each object; convert it "
+            "to an integer type",
             frame=frame,
         )
 
@@ -109,7 +107,7 @@ def _check_shape(
 ) -> tuple[int, int, int]:
     if expected is not None and shape != expected:
         raise LabelsError(
-            f"labels of (frames, H, W) = {shape!r}: expected {expected!r}, the shape of what "
-            "they are held against"
+            f"labels of shape (frames, H, W) {shape!r}: expected {expected!r}, the shape of the "
+            "video or labels they are compared with"
         )
     return shape

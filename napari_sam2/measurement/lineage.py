@@ -1,4 +1,4 @@
-"""Lineage: which tracks are on which frames, and who came from whom, as the Cell Tracking Challenge writes it down."""
+"""Lineage: the branches of tracks, as the Cell Tracking Challenge defines them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,32 @@ from napari_sam2.core.track import Branch
 def find_branches(
     ids_by_frame: Iterable[np.ndarray], parents: Mapping[int, int] | None = None
 ) -> list[Branch]:
-    """The branches of label planes, ascending by track: `ids_by_frame` are the labels on each frame, in order.
+    """The branches of label planes, ascending by track.
 
-    Raises LabelsError for a parent that has no pixels, or begins no earlier than its child.
+    Parameters
+    ----------
+    ids_by_frame
+        The labels on each frame, in the order of frames.
+    parents
+        The parent of each track that has one.
+
+    Raises
+    ------
+    LabelsError
+        If a parent has no pixels, or does not begin before its child.
     """
     frames: dict[int, list[int]] = defaultdict(list)
     for frame, labels in enumerate(ids_by_frame):
         for label in labels.tolist():
             frames[int(label)].append(frame)
-    known = dict(parents or {})
-    for child, parent in known.items():
+    parents = dict(parents or {})
+    for child, parent in parents.items():
         if child in frames and (parent not in frames or frames[parent][0] >= frames[child][0]):
             raise LabelsError(
-                f"parent {parent} of track {child}: expected a track with pixels that begins "
-                "before it",
+                f"has the parent {parent}: expected a track with pixels that begins before it",
                 track=child,
             )
     return [
-        Branch(track, places[0], places[-1], known.get(track, 0))
-        for track, places in sorted(frames.items())
+        Branch(track, track_frames[0], track_frames[-1], parents.get(track, 0))
+        for track, track_frames in sorted(frames.items())
     ]

@@ -1,4 +1,4 @@
-"""Pooling: the tables of many stacks as one, and what came of each well of a plate."""
+"""Pool the tables of many stacks, and summarise the wells of a plate."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pandas as pd
 from napari_sam2.measurement.counts import ALL
 
 STACK_COLUMNS = ("stack", "well")
-"""The columns that come first in every table over many stacks."""
+"""The first columns of every table over many stacks."""
 
 _AVERAGED_PATTERN = re.compile(
     r"volume_(um3|px)|mean_area_(um2|px)|duration_s|(mean|corrected_sum|spots|spots_sum)_c\d+"
@@ -19,7 +19,15 @@ _AVERAGED_PATTERN = re.compile(
 
 
 def pool_tables(tables: Mapping[str, pd.DataFrame], wells: Mapping[str, str]) -> pd.DataFrame:
-    """One tidy table of the same table of many stacks, by name: the columns `stack` and `well`, then its own."""
+    """The same table of many stacks as one, with the columns `stack` and `well` in front.
+
+    Parameters
+    ----------
+    tables
+        Table by name of stack.
+    wells
+        Well by name of stack.
+    """
     parts = [part.assign(stack=stack, well=wells.get(stack, "")) for stack, part in tables.items()]
     if not parts:
         return pd.DataFrame(columns=list(STACK_COLUMNS))
@@ -28,47 +36,55 @@ def pool_tables(tables: Mapping[str, pd.DataFrame], wells: Mapping[str, str]) ->
             str(name) for part in parts for name in part.columns if str(name) not in STACK_COLUMNS
         )
     )
-    known = [
-        part.dropna(axis=1, how="all") for part in parts
-    ]  # a column that is empty in one stack must not decide the type
-    return pd.concat(known, ignore_index=True).reindex(columns=[*STACK_COLUMNS, *columns])
+    # without its empty columns, so that these do not change the type of the pooled column
+    filled = [part.dropna(axis=1, how="all") for part in parts]
+    return pd.concat(filled, ignore_index=True).reindex(columns=[*STACK_COLUMNS, *columns])
 
 
 def summarise_wells(counts: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
-    """The table ``wells.csv``, from pooled counts and tracks: a row for each well and category, and one for all categories.
+    """The table ``wells.csv``: a row for each well and category, and one for all categories.
 
-    `stacks` it is made of (its fields), `n` objects of all of them, `n_mean` and `n_std` of a stack
-    (the sample's, empty for one), then the mean over all objects of what tracks are measured by. A
-    well without objects is there with n = 0.
+    Parameters
+    ----------
+    counts, tracks
+        Pooled tables. Wells without objects have a row with n = 0.
+
+    Returns
+    -------
+    The columns `well`, `category`, `stacks` (their number), `n` (objects in all of them), `n_mean`
+    and `n_std` (mean and sample standard deviation over the stacks; empty for a single stack), and
+    the means over all objects of the measured columns.
     """
     total = counts[(counts["frame"] == ALL) & (counts["category"] == ALL)]
-    stacks = total.groupby("well")["stack"].nunique()
-    found = tracks.reindex(
+    tracks = tracks.reindex(
         columns=list(dict.fromkeys([*STACK_COLUMNS, "category", *tracks.columns]))
     )
-    found = found.assign(category=found["category"].astype("string").fillna("").astype(str))
-    names = sorted(found["category"].unique())
+    tracks = tracks.assign(category=tracks["category"].astype("string").fillna("").astype(str))
+    names = sorted(tracks["category"].unique())
+    categories = [*names, ALL] if len(names) > 1 else [ALL]
     rows = []
-    for well in stacks.index:
-        for category in [*(names if len(names) > 1 else []), ALL]:
-            here = found[
-                (found["well"] == well)
-                & found["category"].isin(names if category == ALL else [category])
-            ]
-            every = total.loc[total["well"] == well, "stack"]
-            each = here.groupby("stack").size().reindex(every, fill_value=0)
-            row = {
-                "well": well,
-                "category": category,
-                "stacks": int(stacks[well]),
-                "n": int(each.sum()),
-            }
-            rows.append({**row, "n_mean": each.mean(), "n_std": each.std(), **_compute_means(here)})
+    for well, stacks in total.groupby("well")["stack"]:
+        of_well = tracks[tracks["well"] == well]
+        for category in categories:
+            selected = of_well if category == ALL else of_well[of_well["category"] == category]
+            rows.append({"well": well, "category": category, **_summarise_tracks(selected, stacks)})
     return pd.DataFrame(rows)
 
 
+def _summarise_tracks(tracks: pd.DataFrame, stacks: pd.Series[str]) -> dict[str, float]:
+    """Counts over the stacks, and means over the tracks."""
+    n = tracks.groupby("stack").size().reindex(stacks, fill_value=0)
+    return {
+        "stacks": int(stacks.nunique()),
+        "n": int(n.sum()),
+        "n_mean": n.mean(),
+        "n_std": n.std(),
+        **_compute_means(tracks),
+    }
+
+
 def _compute_means(tracks: pd.DataFrame) -> dict[str, float]:
-    """What is known of these tracks, on average."""
+    """The means of the measured columns, without those that are unknown."""
     means = {
         name: pd.to_numeric(tracks[name]).mean()
         for name in tracks.columns

@@ -1,4 +1,4 @@
-"""Fact: what the engine knows of one Track on one Frame that the pixels do not show."""
+"""The state of a track on a frame that its pixels do not show: score and presence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,11 @@ from napari_sam2.core.track import Presence
 
 @dataclass(frozen=True)
 class TrackStatus:
-    """`score`, the IoU the model predicts for its own mask (about 0..1, None where it gave none), and the `presence`."""
+    """The state of a track on a frame.
+
+    `score` is the IoU that the model predicts for its mask, about 0 to 1; None if it predicted
+    none.
+    """
 
     score: float | None
     presence: Presence
@@ -20,11 +24,10 @@ class TrackStatus:
     def __post_init__(self) -> None:
         if self.score is not None and not math.isfinite(self.score):
             raise MeasurementError(
-                f"score is {self.score!r}: expected a finite number, or None where the model "
-                "gave none"
+                f"score is {self.score!r}: expected a finite number, or None without a prediction"
             )
         object.__setattr__(self, "presence", Presence(self.presence))
 
 
 TrackStatuses = Mapping[tuple[int, int], TrackStatus]
-"""Fact by (track, frame)."""
+"""Status by (track, frame)."""

@@ -1,4 +1,4 @@
-"""Lengths, times and frame positions as people read them."""
+"""Format lengths, times and positions of frames for people."""
 
 from __future__ import annotations
 
@@ -10,21 +10,32 @@ _TIME_UNITS = ((10 * 3600.0, 3600.0, "h"), (180.0, 60.0, "min"), (0.0, 1.0, "s")
 
 
 def round_length(largest: float) -> float:
-    """The largest 1, 2 or 5 times a power of ten that is not above `largest`."""
+    """The largest number up to `largest` that is 1, 2 or 5 times a power of ten.
+
+    Examples
+    --------
+    >>> round_length(37.0)
+    20.0
+    """
     power = 10.0 ** math.floor(math.log10(largest) + 1e-9)
     return max(factor * power for factor in (1, 2, 5) if factor * power <= largest * (1 + 1e-9))
 
 
 def format_length(length_um: float) -> str:
-    """A length in nm, µm or mm."""
-    for above, unit in ((1000.0, "mm"), (1.0, "µm")):
-        if length_um >= above:
-            return f"{length_um / (1000.0 if unit == 'mm' else 1.0):g} {unit}"
-    return f"{length_um * 1000:g} nm"
+    """A length in nm, µm or mm.
+
+    Examples
+    --------
+    >>> format_length(0.5)
+    '500 nm'
+    """
+    if length_um >= 1000.0:
+        return f"{length_um / 1000.0:g} mm"
+    return f"{length_um:g} µm" if length_um >= 1.0 else f"{length_um * 1000:g} nm"
 
 
 def format_frame_position(video: Video, frame: int) -> str:
-    """Where a frame is: its number, and µm along z or the time along t where these are known."""
+    """The number of a frame, and its z position or time if the spacing is known."""
     step = get_frame_step(video)
     if step is None:
         return f"frame {frame}"
@@ -34,7 +45,10 @@ def format_frame_position(video: Video, frame: int) -> str:
 
 
 def get_frame_step(video: Video) -> tuple[float, str] | None:
-    """From one frame to the next, and its unit: µm along z; s, min or h along t, by the length of the video. None if unknown."""
+    """The step from one frame to the next and its unit; None if unknown.
+
+    The unit is µm along z, and s, min or h along t, depending on the duration of the video.
+    """
     if video.along == "z":
         return None if video.spacing.z_um is None else (video.spacing.z_um, "µm")
     interval = video.spacing.t_s

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from napari_sam2.core.errors import LabelsError
+from napari_sam2.core.errors import LabelsError, MeasurementError
 from napari_sam2.core.stack import Stack
 from napari_sam2.measurement import evaluate
 from napari_sam2.measurement.evaluation.matching import LabelOverlap, assign
@@ -237,13 +237,17 @@ def test_stacks_and_arrays_of_any_leading_axes_are_walked_in_order():
         (np.stack([TWO] * 2), {}, r"\(2, 40, 60\)"),
         (TWO.astype(float), {}, "whole numbers"),
         (TWO > 0, {}, "whole numbers"),
-        (TWO, {"match": "name"}, "'name'"),
     ],
-    ids=["width", "frames", "float", "bool", "match"],
+    ids=["width", "frames", "float", "bool"],
 )
 def test_labels_that_cannot_be_compared_are_refused(predicted, options, says):
     with pytest.raises(LabelsError, match=says):
         evaluate(predicted, TWO, **options)
+
+
+def test_unknown_matching_of_tracks_is_an_error():
+    with pytest.raises(MeasurementError, match="'name'"):
+        evaluate(TWO, TWO, match="name")
 
 
 def test_real_labels_agree_with_themselves_and_an_eroded_copy_agrees_less(shared_folder):

@@ -22,7 +22,7 @@ from napari_sam2.measurement.features.classes import (
     set_categories,
 )
 from napari_sam2.measurement.report.lineage_tree import draw_lineage
-from napari_sam2.measurement.report.report import render_report
+from napari_sam2.measurement.report.run_report import render_run_report
 from napari_sam2.testing.scenes import make_dividing_scene
 from tests.measurement.conftest import draw_square
 
@@ -111,7 +111,7 @@ class Page(HTMLParser):
 
 
 def test_report_is_one_file_with_its_pictures_inside():
-    text = render_report(
+    text = render_run_report(
         *results(), {"model": {"name": "nano", "sha256": "ab" * 32}, "notes": ["channel 0 chosen"]}
     )
     page = Page(text)
@@ -121,7 +121,7 @@ def test_report_is_one_file_with_its_pictures_inside():
 
 
 def test_names_in_the_report_are_escaped():
-    text = render_report(*results('<script>alert("x")</script> & co'), {})
+    text = render_run_report(*results('<script>alert("x")</script> & co'), {})
     assert "<script" not in text and "&lt;script&gt;" in text
 
 
@@ -129,7 +129,7 @@ def test_report_of_nothing_is_a_report(make_video):
     walked = Video.of(Stack(np.zeros((2, 9, 9), np.uint8), "tyx"), contrast=Contrast(0, 1))
     rows = measure_objects(walked, np.zeros((2, 9, 9), np.uint8))
     page = Page(
-        render_report(walked, rows, measure_tracks(rows, walked), count_objects(rows, 2), {})
+        render_run_report(walked, rows, measure_tracks(rows, walked), count_objects(rows, 2), {})
     )
     assert page.pictures == 1 and "0" in page.words
 

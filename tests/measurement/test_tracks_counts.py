@@ -175,7 +175,7 @@ def test_tables_read_back_from_csv_give_the_same_tracks_and_counts(make_video, s
 
 @pytest.mark.parametrize(
     ("table", "says"),
-    [(pd.DataFrame({"track": [1]}), "without the columns"), (None, "frames up to 4")],
+    [(pd.DataFrame({"track": [1]}), "without the columns"), (None, "frames 0 to 4")],
     ids=["another table", "fewer frames"],
 )
 def test_tables_that_do_not_fit_are_refused(make_video, scene, table, says):

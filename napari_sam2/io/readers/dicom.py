@@ -105,7 +105,7 @@ class DicomPlanes:
     def of(
         cls, files: Sequence[Path], headers: Sequence[Any], leading_shape: tuple[int, ...]
     ) -> DicomPlanes:
-        """The slices in the order of `files`; raises FileError if one has another size or colour."""
+        """The slices in the order of `files`; raises FileError if one has another size."""
         size = (int(headers[0].Rows), int(headers[0].Columns))
         for file, header in zip(files, headers, strict=True):
             n_samples = int(header.get("SamplesPerPixel", 1))

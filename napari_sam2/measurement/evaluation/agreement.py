@@ -1,4 +1,4 @@
-"""Agreement of labels with ground truth: objects plane by plane, and tracks as a whole."""
+"""Agreement of labels with ground truth: objects on each plane, and whole tracks."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import pandas as pd
 
-from napari_sam2.core.errors import LabelsError
+from napari_sam2.core.errors import MeasurementError
 from napari_sam2.measurement.counts import ALL
 from napari_sam2.measurement.evaluation.boundary import OutlineOverlap
 from napari_sam2.measurement.evaluation.ctc_agreement import compute_ctc_measures
@@ -18,38 +18,37 @@ from napari_sam2.measurement.evaluation.track_agreement import compare_tracks
 from napari_sam2.measurement.label_planes import LabelPlanes
 
 IOU_THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
-"""IoU from which on a pair counts as found, for AP (as in the 2018 Data Science Bowl and COCO): 0.5 to 0.95."""
+"""Smallest IoU of a match, 0.5 to 0.95, for AP as in the 2018 Data Science Bowl and COCO."""
 
 TrackMatch = Literal["overlap", "id"]
 
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """How far predicted labels agree with the truth.
+    """How well predicted labels agree with the truth.
 
     Parameters
     ----------
     table
-        One row per frame and a last one ``all`` (counts summed, means over all objects of all
-        frames): `frame`, `n_truth`, `n_predicted`, `count_error` (predicted - truth),
-        `count_error_abs`, `iou` and `dice` (means over the objects of the truth, 0 for one that is
-        missed), `precision`, `recall`, `f1` at IoU 0.5, `ap_50` … `ap_95` and their mean `ap`; AP =
-        TP / (TP + FP + FN). Last `boundary_f`, see `boundary`. Empty where there is nothing to
-        divide by.
+        One row for each frame, and a last row ``all`` (sums of counts, means over all objects):
+        `frame`, `n_truth`, `n_predicted`, `count_error` (predicted - truth), `count_error_abs`;
+        `iou` and `dice`, means over the objects of the truth, 0 for missed objects; `precision`,
+        `recall` and `f1` at IoU 0.5; `ap_50` … `ap_95` and their mean `ap`, AP = TP / (TP + FP +
+        FN); `boundary_f`, see `boundary`. A ratio without a denominator is empty.
     objects
-        One row per object of the truth and frame: `frame`, `truth`, `predicted` (empty where
+        One row for each object of the truth and frame: `frame`, `truth`, `predicted` (empty if
         missed), `iou`, `dice`.
     thresholds
-        One row per IoU threshold, over all frames: `iou`, `tp`, `fp`, `fn`, `precision`, `recall`,
-        `f1`, `ap`.
+        One row for each IoU threshold, over all frames: `iou`, `tp`, `fp`, `fn`, `precision`,
+        `recall`, `f1`, `ap`.
     tracks
-        One row per track of the truth, see `track_agreement.track_table`; None where tracks were
-        not asked for.
+        One row for each track of the truth, see `track_agreement.compare_tracks`; None if tracks
+        were not compared.
     track_count_error
-        Tracks predicted - tracks of the truth; None likewise.
+        Number of predicted tracks - number of tracks of the truth; None if not compared.
     challenge
-        The measures of the Cell Tracking Challenge, see `ctc_agreement.ctc_measures`; None where
-        they were not asked for.
+        The measures of the Cell Tracking Challenge, see `ctc_agreement.compute_ctc_measures`; None
+        if not computed.
     """
 
     table: pd.DataFrame
@@ -61,7 +60,7 @@ class Agreement:
 
     @property
     def overall(self) -> dict[str, float]:
-        """The figures of the row ``all``, the mean count errors of a frame, and those of the tracks where asked for."""
+        """The numbers of the row ``all``, mean count errors per frame, and those of the tracks."""
         frames = self.table.iloc[:-1]
         figures = {
             str(name): float(value) for name, value in self.table.iloc[-1].drop("frame").items()
@@ -79,7 +78,10 @@ class Agreement:
         return figures | (self.challenge or {})
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain types, for JSON: `overall`, `thresholds`, `frames`, and `tracks` where asked for; None for empty cells."""
+        """Plain types for JSON: `overall`, `thresholds`, `frames`, and `tracks` if compared.
+
+        Empty cells are None.
+        """
         plain: dict[str, Any] = {
             "overall": {
                 name: None if np.isnan(value) else value for name, value in self.overall.items()
@@ -99,45 +101,46 @@ def evaluate(
     challenge: bool = False,
     parents: tuple[Mapping[int, int], Mapping[int, int]] = ({}, {}),
 ) -> Agreement:
-    """How far predicted labels agree with the truth; both are read one plane at a time.
+    """Compare predicted labels with the truth; both are read one plane at a time.
 
     Parameters
     ----------
     predicted, truth
         Labels of one shape: arrays of (H, W) or (frames, H, W) whole numbers, or Stacks; see
-        `LabelPlanes.of`. Objects are matched on each plane one to one: as many with an IoU of 0.5
-        as can be, then the largest sum of IoU.
+        `LabelPlanes.of`. Objects are matched one to one on each plane: first as many pairs as
+        possible with an IoU of at least 0.5, then the largest sum of IoU.
     tracks
-        Whether labels are identities, so that an object is one with itself on other planes; then
-        `Agreement.tracks` is there.
+        Whether labels identify objects across planes; `Agreement.tracks` needs it.
     match
-        Which predicted track a track of the truth is held against: the one of the one-to-one
-        assignment with the largest total overlap, or the one with the same id.
-    challenge, parents
-        Whether the measures of the Cell Tracking Challenge are taken (SEG, DET, TRA, CHOTA, BC(i);
-        needs py-ctcmetrics), and the parent by track of those that divided, of the predicted labels
-        and of the truth.
+        The predicted track that a track of the truth is compared with: "overlap", the one of the
+        one-to-one assignment with the largest total overlap; or "id", the one with the same id.
+    challenge
+        Whether to compute the measures of the Cell Tracking Challenge (SEG, DET, TRA, CHOTA,
+        BC(i)), with the extra "evaluate".
+    parents
+        The parents of tracks, for the predicted labels and for the truth; used by `challenge`.
 
     Raises
     ------
     LabelsError
-        Labels of different shapes, or that are not whole numbers from 0.
+        If the labels differ in shape, or are not whole numbers from 0.
+    MeasurementError
+        If `match` is unknown.
     """
     if match not in get_args(TrackMatch):
-        raise LabelsError(f"match {match!r}: expected one of {get_args(TrackMatch)!r}")
-    expected = LabelPlanes.of(truth)
-    given = LabelPlanes.of(predicted, expected.shape)
-    overlaps, outlined = [], []
-    for frame in range(len(expected)):
-        theirs, ours = expected[frame], given[frame]
-        overlaps.append(LabelOverlap.of(theirs, ours))
-        outlined.append(OutlineOverlap.of(theirs, ours))
+        raise MeasurementError(f"match {match!r}: expected one of {get_args(TrackMatch)!r}")
+    truth_planes = LabelPlanes.of(truth)
+    predicted_planes = LabelPlanes.of(predicted, truth_planes.shape)
+    overlaps, outlines = [], []
+    for truth_plane, predicted_plane in zip(truth_planes, predicted_planes, strict=True):
+        overlaps.append(LabelOverlap.of(truth_plane, predicted_plane))
+        outlines.append(OutlineOverlap.of(truth_plane, predicted_plane))
     per_object = pd.concat(
         [_match_objects(frame, overlap) for frame, overlap in enumerate(overlaps)],
         ignore_index=True,
     )
     table = _make_table(per_object, overlaps)
-    table["boundary_f"] = [each.f_score for each in (*outlined, sum(outlined, OutlineOverlap()))]
+    table["boundary_f"] = [each.f_score for each in (*outlines, sum(outlines, OutlineOverlap()))]
     measures = compute_ctc_measures(overlaps, *parents) if challenge else None
     thresholds = _compute_threshold_table(per_object, overlaps)
     if not tracks:
@@ -154,7 +157,7 @@ def evaluate(
 
 
 def _match_objects(frame: int, overlap: LabelOverlap) -> pd.DataFrame:
-    """A row for each object of the truth on one frame."""
+    """The rows of one frame of `Agreement.objects`."""
     matched = np.flatnonzero(overlap.match_pairs())
     where = overlap.truth_index[matched]
     iou = np.zeros(overlap.truth.size)

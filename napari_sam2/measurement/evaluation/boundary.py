@@ -1,4 +1,4 @@
-"""Boundaries: how far the outlines of two label planes run along each other."""
+"""Agreement of the outlines of two label planes."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from scipy.ndimage import distance_transform_edt
 from skimage.segmentation import find_boundaries
 
 TOLERANCE_PX = 2.0
-"""How far apart two outlines may run and still be one."""
+"""Largest distance of matching outlines."""
 
 
 @dataclass(frozen=True)
 class OutlineOverlap:
-    """Pixels of the outlines of truth and prediction, and how many of each have the other within `TOLERANCE_PX`."""
+    """Numbers of outline pixels, and of those within `TOLERANCE_PX` of the other outlines."""
 
     truth: int = 0
     truth_matched: int = 0
@@ -23,16 +23,15 @@ class OutlineOverlap:
 
     @classmethod
     def of(cls, truth: np.ndarray, predicted: np.ndarray) -> OutlineOverlap:
-        """Of two (H, W) label planes."""
-        theirs, ours = (
-            find_boundaries(truth, mode="inner"),
-            find_boundaries(predicted, mode="inner"),
+        """The overlap of two (H, W) label planes."""
+        outline_truth = find_boundaries(truth, mode="inner")
+        outline_predicted = find_boundaries(predicted, mode="inner")
+        return cls(
+            int(outline_truth.sum()),
+            _count_matched(outline_truth, outline_predicted),
+            int(outline_predicted.sum()),
+            _count_matched(outline_predicted, outline_truth),
         )
-        met = [
-            int(np.count_nonzero(a & _find_within_tolerance(b))) if a.any() and b.any() else 0
-            for a, b in ((theirs, ours), (ours, theirs))
-        ]
-        return cls(int(theirs.sum()), met[0], int(ours.sum()), met[1])
 
     def __add__(self, other: OutlineOverlap) -> OutlineOverlap:
         return OutlineOverlap(
@@ -44,7 +43,7 @@ class OutlineOverlap:
 
     @property
     def f_score(self) -> float:
-        """Boundary F: harmonic mean of the parts met on either side; NaN where neither has an outline."""
+        """Boundary F: the harmonic mean of the matched parts; NaN without any outline."""
         if not self.truth + self.predicted:
             return float("nan")
         if not (self.truth_matched and self.predicted_matched):
@@ -53,5 +52,8 @@ class OutlineOverlap:
         return 2 * precision * recall / (precision + recall)
 
 
-def _find_within_tolerance(outline: np.ndarray) -> np.ndarray:
-    return np.asarray(distance_transform_edt(~outline) <= TOLERANCE_PX)
+def _count_matched(outline: np.ndarray, other: np.ndarray) -> int:
+    """The number of pixels of an outline within `TOLERANCE_PX` of another one."""
+    if not (outline.any() and other.any()):
+        return 0
+    return int(np.count_nonzero(distance_transform_edt(~other)[outline] <= TOLERANCE_PX))

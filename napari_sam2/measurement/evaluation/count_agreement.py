@@ -1,4 +1,4 @@
-"""Count errors: how far counts are from the true ones, per frame and category."""
+"""Count errors: predicted minus true counts, for each frame and category."""
 
 from __future__ import annotations
 
@@ -10,16 +10,19 @@ _COUNT_COLUMNS = ["frame", "category", "n"]
 
 
 def compute_count_errors(predicted: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFrame:
-    """One row per frame and category of either table ``counts.csv``, with the counts of both and how far they differ.
+    """The differences of two tables ``counts.csv``.
 
-    `n_truth`, `n_predicted`, `count_error` (signed), `count_error_abs`, `count_error_part` (signed,
-    by the true count; empty where that is 0). What one of them does not have counts as 0. The rows
-    ``all`` are the tracks.
+    Returns
+    -------
+    One row for each frame and category of either table, sorted by frame; the rows ``all`` (tracks)
+    come last. The columns are `frame`, `category`, `n_truth`, `n_predicted`, `count_error`
+    (signed), `count_error_abs` and `count_error_part` (relative to the true count; empty if that is
+    0). A row that a table lacks counts as 0.
 
     Raises
     ------
     MeasurementError
-        A table without the columns of ``counts.csv``.
+        If a table does not have the columns of ``counts.csv``.
     """
     for table in (predicted, truth):
         if not {*_COUNT_COLUMNS} <= {*table.columns}:

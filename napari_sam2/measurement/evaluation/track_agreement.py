@@ -1,4 +1,4 @@
-"""Agreement of tracks with those of the truth: where identity matters."""
+"""Agreement of tracks with those of the truth, including their identity."""
 
 from __future__ import annotations
 
@@ -9,27 +9,33 @@ import pandas as pd
 
 from napari_sam2.measurement.evaluation.matching import LabelOverlap, assign
 
-_NO_TRACK = 0  # the background is no track
+_NO_TRACK = 0  # the label of the background
 
 
 def compare_tracks(overlaps: Sequence[LabelOverlap], *, same_ids: bool = False) -> pd.DataFrame:
-    """One row per track of the truth, ascending, from the overlaps of all frames in order.
+    """One row for each track of the truth, ascending.
 
-    `truth` and `predicted`: the ids; `predicted` is the track of the one-to-one assignment with the
-    largest total overlap (or, with `same_ids`, that of the same id), empty where there is none.
-    `n_frames`: frames the track of the truth is on. `iou`: mean over these frames of the IoU with
-    that predicted track (0 where it is absent). `iou_whole`: the IoU of all pixels of all frames
-    together, in 3D for a z-stack. `end`: what the predicted track shows on the last of these
-    frames: ``same``, the object it belongs to; ``other``, mostly another object of the truth;
-    ``lost``, neither.
+    Parameters
+    ----------
+    overlaps
+        Of all frames in order.
+    same_ids
+        Whether to compare tracks of the same id; otherwise, the tracks of the one-to-one assignment
+        with the largest total overlap.
+
+    Returns
+    -------
+    `truth` and `predicted` are the ids of the compared tracks, `predicted` is empty if there is
+    none. `n_frames` counts the frames of the true track. `iou` is the mean IoU over these frames, 0
+    if the predicted track is absent. `iou_whole` is the IoU of all pixels of all frames, in 3D for
+    a z-stack. `end` says what the predicted track shows on the last of these frames: ``same``, the
+    same object; ``other``, mostly another object of the truth; ``lost``, neither.
     """
-    truth, predicted, pairs = (
-        _collect_areas(overlaps, "truth"),
-        _collect_areas(overlaps, "predicted"),
-        _collect_pairs(overlaps),
-    )
-    partner = _match_same_ids(truth, predicted) if same_ids else _match_by_overlap(pairs)
-    frames = _pair_frames(truth, predicted, pairs, partner)
+    truth = _collect_areas(overlaps, "truth")
+    predicted = _collect_areas(overlaps, "predicted")
+    pairs = _collect_pairs(overlaps)
+    partners = _match_same_ids(truth, predicted) if same_ids else _match_by_overlap(pairs)
+    frames = _pair_frames(truth, predicted, pairs, partners)
     tracks = frames.groupby("truth")
     total = tracks[["area", "shared"]].sum()
     rows = pd.DataFrame(
@@ -39,8 +45,8 @@ def compare_tracks(overlaps: Sequence[LabelOverlap], *, same_ids: bool = False) 
             "iou": tracks["iou"].mean(),
         }
     )
-    theirs = rows["predicted"].map(predicted.groupby("track")["area"].sum()).fillna(0)
-    rows["iou_whole"] = total["shared"] / (total["area"] + theirs - total["shared"])
+    predicted_area = rows["predicted"].map(predicted.groupby("track")["area"].sum()).fillna(0)
+    rows["iou_whole"] = total["shared"] / (total["area"] + predicted_area - total["shared"])
     rows["end"] = tracks["shows"].last()
     rows["predicted"] = rows["predicted"].astype("Int64").mask(rows["predicted"] == _NO_TRACK)
     return rows.reset_index().astype(
@@ -57,27 +63,32 @@ def compare_tracks(overlaps: Sequence[LabelOverlap], *, same_ids: bool = False) 
 def _pair_frames(
     truth: pd.DataFrame, predicted: pd.DataFrame, pairs: pd.DataFrame, partners: dict[int, int]
 ) -> pd.DataFrame:
-    """A row per track of the truth and frame, in order of frames: its area, the pixels and IoU shared with its partner, what that shows."""
+    """A row for each track of the truth and frame, in the order of frames.
+
+    Its columns are the areas of the track and of its partner, the pixels and the IoU they share,
+    and what the partner shows (see `end` of `compare_tracks`).
+    """
     frames = truth.rename(columns={"track": "truth"})
     frames["predicted"] = [partners.get(track, _NO_TRACK) for track in frames["truth"]]
     frames = frames.merge(
-        predicted.rename(columns={"track": "predicted", "area": "theirs"}),
+        predicted.rename(columns={"track": "predicted", "area": "partner_area"}),
         on=["frame", "predicted"],
         how="left",
     )
     frames = frames.merge(pairs, on=["frame", "truth", "predicted"], how="left")
-    most = (
+    largest = (
         pairs.groupby(["frame", "predicted"])[["shared"]]
         .max()
-        .rename(columns={"shared": "most"})
+        .rename(columns={"shared": "max_shared"})
         .reset_index()
     )
-    frames = frames.merge(most, on=["frame", "predicted"], how="left").fillna(
-        {"theirs": 0, "shared": 0, "most": 0}
+    frames = frames.merge(largest, on=["frame", "predicted"], how="left").fillna(
+        {"partner_area": 0, "shared": 0, "max_shared": 0}
     )
-    frames["iou"] = frames["shared"] / (frames["area"] + frames["theirs"] - frames["shared"])
-    elsewhere = np.where(frames["most"] > frames["shared"], "other", "same")
-    frames["shows"] = np.where(frames["most"] == 0, "lost", elsewhere)
+    union = frames["area"] + frames["partner_area"] - frames["shared"]
+    frames["iou"] = frames["shared"] / union
+    shown = np.where(frames["max_shared"] > frames["shared"], "other", "same")
+    frames["shows"] = np.where(frames["max_shared"] == 0, "lost", shown)
     return frames
 
 

@@ -1,4 +1,4 @@
-"""One row per object and frame: where it is, how large, how bright, in pixels and in µm."""
+"""The table of objects: position, size, shape and intensity on each frame."""
 
 from __future__ import annotations
 
@@ -17,8 +17,11 @@ from napari_sam2.measurement.features.colocalisation import (
     compute_colocalisation,
     list_channel_pairs,
 )
-from napari_sam2.measurement.features.cytoplasm import CYTOPLASM_COLUMNS as AROUND
-from napari_sam2.measurement.features.cytoplasm import find_cytoplasm_pixels, measure_cytoplasm
+from napari_sam2.measurement.features.cytoplasm import (
+    CYTOPLASM_COLUMNS,
+    find_cytoplasm_pixels,
+    measure_cytoplasm,
+)
 from napari_sam2.measurement.features.intensity import (
     count_saturated_pixels,
     measure_extra_intensities,
@@ -26,8 +29,7 @@ from napari_sam2.measurement.features.intensity import (
 )
 from napari_sam2.measurement.features.options import MeasurementOptions
 from napari_sam2.measurement.features.regions import LabelRegions
-from napari_sam2.measurement.features.shape import SHAPE_COLUMNS as SHAPE
-from napari_sam2.measurement.features.shape import measure_shapes
+from napari_sam2.measurement.features.shape import SHAPE_COLUMNS, measure_shapes
 from napari_sam2.measurement.features.spots import measure_plane_spots
 from napari_sam2.measurement.label_planes import LabelPlanes
 from napari_sam2.measurement.track_status import TrackStatus, TrackStatuses
@@ -41,40 +43,41 @@ def measure_objects(
     tracks: Sequence[Track] = (),
     options: MeasurementOptions | None = None,
 ) -> pd.DataFrame:
-    """The table ``objects.csv``: a row for each track and frame on which the track has pixels, by frame, then track.
+    """The table ``objects.csv``: a row for each frame and track that has pixels on it.
 
     Parameters
     ----------
     video
-        What the labels belong to. Intensities are of the raw pixels of all its channels, not only
-        the one walked.
+        The video of the labels. Intensities are measured on the raw pixels of all its channels.
     planes
-        A callable that gives the (H, W) label plane of a frame, or (frames, H, W) labels; see
+        A callable that returns the (H, W) label plane of a frame, or (frames, H, W) labels; see
         `LabelPlanes.of`. One frame is in memory at a time.
     statuses
-        Score and presence by (track, frame); these cells are empty where nothing is known. No fact
-        makes a row.
+        Score and presence by (track, frame); these cells are empty if unknown. A status without
+        pixels has no row.
     tracks
-        Tracks that have a category (``PromptLog.tracks``).
+        Tracks with categories (``PromptLog.tracks``).
     options
-        What is measured beyond the fixed columns; all of it where not given. The columns are always
-        the same, and empty where something is not measured.
+        What is measured beyond the fixed columns. The columns are always the same; those that are
+        not measured are empty.
 
-    `t` and `z` are the indices along these axes, empty where the stack has none; `y`, `x` the
-    centroid, from the centre of the first pixel, and `y_um`, `x_um` the same in µm. What needs a
-    spacing that is not known is empty. For the intensities see `intensity.intensities` and
-    `more_intensities`, for the rest `shape`, `spots`, `neighbourhood` and `colocalisation`.
+    Returns
+    -------
+    Sorted by frame, then track. `t` and `z` are the indices along these axes, empty if the stack
+    does not have them. `y` and `x` are the centroid in pixels, from the centre of the first pixel,
+    `y_um` and `x_um` the same in µm. A column that needs an unknown spacing is empty. For the other
+    columns see the modules `intensity`, `shape`, `cytoplasm`, `spots` and `colocalisation`.
 
     Raises
     ------
     LabelsError
-        Labels of another shape than the video, or that are not whole numbers from 0.
+        If the labels do not have the shape of the video, or are not whole numbers from 0.
     IntensityError
-        A channel with pixels that are not numbers.
+        If a channel has pixels that are not numbers.
     """
     source = LabelPlanes.of(planes, video.shape)
-    asked = _MeasurementInputs(statuses or {}, tracks, options or MeasurementOptions())
-    parts = (_measure_frame(video, frame, source[frame], asked) for frame in range(len(video)))
+    inputs = _MeasurementInputs(statuses or {}, tracks, options or MeasurementOptions())
+    parts = (_measure_frame(video, frame, source[frame], inputs) for frame in range(len(video)))
     return make_table(get_object_columns(count_channels(video)), parts)
 
 
@@ -87,29 +90,21 @@ def measure_frame_objects(
     tracks: Sequence[Track] = (),
     options: MeasurementOptions | None = None,
 ) -> pd.DataFrame:
-    """The rows of `measure_objects` of one frame, from its (H, W) label plane: what changes when one plane does."""
+    """The rows of `measure_objects` for one frame, from its (H, W) label plane."""
     checked = LabelPlanes.of(lambda _: plane, video.shape)[frame]
-    return make_table(
-        get_object_columns(count_channels(video)),
-        [
-            _measure_frame(
-                video,
-                frame,
-                checked,
-                _MeasurementInputs(statuses or {}, tracks, options or MeasurementOptions()),
-            )
-        ],
-    )
+    inputs = _MeasurementInputs(statuses or {}, tracks, options or MeasurementOptions())
+    part = _measure_frame(video, frame, checked, inputs)
+    return make_table(get_object_columns(count_channels(video)), [part])
 
 
 def count_channels(video: Video) -> int:
-    """How many channels the stack of a video has."""
+    """The number of channels of the stack of a video."""
     return video.stack.sizes.get("c", 1)
 
 
 @dataclass(frozen=True, eq=False)
 class _MeasurementInputs:
-    """What is known beside the pixels, and what is to be measured."""
+    """Everything that rows depend on, except the pixels."""
 
     statuses: TrackStatuses
     tracks: Sequence[Track]
@@ -127,38 +122,30 @@ def _measure_frame(
     }
     if not len(regions):
         return columns
-    empty = np.full(len(regions), None, dtype=object)
-    columns |= (
-        measure_shapes(regions, video.spacing)
-        if inputs.options.shape
-        else dict.fromkeys(SHAPE, empty)
-    )
-    channels = count_channels(video)
-    pixels = [video.read_raw_plane(frame, channel) for channel in range(channels)]
-    around = _find_cytoplasm(video, frame, regions, inputs.options)
-    for channel, each in enumerate(pixels):
-        columns |= {
-            f"{name}_c{channel}": values
-            for name, values in _measure_channel(
-                regions, each, around, channel, inputs.options
-            ).items()
-        }
-    if channels > 1 and inputs.options.colocalisation:
-        columns |= compute_colocalisation(regions, pixels)
+    options = inputs.options
+    if options.shape:
+        columns |= measure_shapes(regions, video.spacing)
     else:
-        unmeasured = np.full(len(regions), np.nan)
-        columns |= {
-            f"{name}_{pair}": unmeasured
-            for pair in list_channel_pairs(channels)
-            for name in COEFFICIENTS
-        }
+        columns |= dict.fromkeys(SHAPE_COLUMNS, np.full(len(regions), None, dtype=object))
+    n_channels = count_channels(video)
+    planes = [video.read_raw_plane(frame, channel) for channel in range(n_channels)]
+    cytoplasm = _find_cytoplasm(video, frame, regions, options)
+    for channel, pixels in enumerate(planes):
+        measured = _measure_channel(regions, pixels, cytoplasm, channel, options)
+        columns |= {f"{name}_c{channel}": values for name, values in measured.items()}
+    if n_channels > 1 and options.colocalisation:
+        columns |= compute_colocalisation(regions, planes)
+    else:
+        unknown = np.full(len(regions), np.nan)
+        for pair in list_channel_pairs(n_channels):
+            columns |= {f"{coefficient}_{pair}": unknown for coefficient in COEFFICIENTS}
     return columns
 
 
 def _find_cytoplasm(
     video: Video, frame: int, regions: LabelRegions, options: MeasurementOptions
 ) -> list[np.ndarray] | None:
-    """Per object the pixels of its cytoplasm; None where nobody asked."""
+    """The pixels of the cytoplasm of each object; None if it is not measured."""
     cells = None if options.cells is None else LabelPlanes.of(options.cells, video.shape)[frame]
     if cells is None and options.cytoplasm_px is None:
         return None
@@ -173,24 +160,25 @@ def _measure_channel(
     options: MeasurementOptions,
 ) -> dict[str, np.ndarray]:
     """All columns of one channel, without their endings."""
-    found = measure_intensities(regions, pixels)
-    found |= measure_extra_intensities(regions, pixels, found["sum"])
-    nothing = np.full(len(regions), np.nan)
-    found |= (
-        dict.fromkeys(AROUND, nothing)
-        if cytoplasm_pixels is None
-        else measure_cytoplasm(regions, pixels, cytoplasm_pixels, found["mean"])
-    )
-    count, total = (
-        (nothing, nothing)
+    columns = measure_intensities(regions, pixels)
+    columns |= measure_extra_intensities(regions, pixels, columns["sum"])
+    unknown = np.full(len(regions), np.nan)
+    if cytoplasm_pixels is None:
+        columns |= dict.fromkeys(CYTOPLASM_COLUMNS, unknown)
+    else:
+        columns |= measure_cytoplasm(regions, pixels, cytoplasm_pixels, columns["mean"])
+    columns["spots"], columns["spots_sum"] = (
+        (unknown, unknown)
         if options.spots is None
         else measure_plane_spots(regions, pixels, options.spots)
     )
-    full = count_saturated_pixels(
-        regions, pixels, options.get_saturation_level(channel, pixels.dtype)
+    level = options.get_saturation_level(channel, pixels.dtype)
+    saturated = count_saturated_pixels(regions, pixels, level)
+    columns["saturated_px"] = saturated
+    columns["saturated"] = np.array(
+        [None if np.isnan(count) else count > 0 for count in saturated], dtype=object
     )
-    flags = np.array([None if np.isnan(value) else value > 0 for value in full], dtype=object)
-    return {**found, "spots": count, "spots_sum": total, "saturated_px": full, "saturated": flags}
+    return columns
 
 
 def _make_identity_columns(
@@ -225,9 +213,13 @@ def _make_geometry_columns(video: Video, regions: LabelRegions) -> dict[str, np.
 def _make_status_columns(
     frame: int, regions: LabelRegions, statuses: TrackStatuses
 ) -> dict[str, np.ndarray]:
-    known: list[TrackStatus | None] = [statuses.get((int(track), frame)) for track in regions.ids]
-    scores = [np.nan if fact is None or fact.score is None else fact.score for fact in known]
-    presence = [None if fact is None else fact.presence.value for fact in known]
+    by_object: list[TrackStatus | None] = [
+        statuses.get((int(track), frame)) for track in regions.ids
+    ]
+    scores = [
+        np.nan if status is None or status.score is None else status.score for status in by_object
+    ]
+    presence = [None if status is None else status.presence.value for status in by_object]
     return {
         "score": np.array(scores, dtype=np.float64),
         "presence": np.array(presence, dtype=object),
@@ -235,4 +227,5 @@ def _make_status_columns(
 
 
 def _scale(values: np.ndarray, unit: float | None) -> np.ndarray:
+    """The values in µm or µm²; NaN if the size of a pixel is unknown."""
     return values * (np.nan if unit is None else unit)

@@ -1,4 +1,4 @@
-"""Spots (puncta) inside objects: maxima of the Laplacian of Gaussian that stand out of the noise, in two or three dimensions."""
+"""Spots (puncta) inside objects, in 2D or 3D: maxima of the Laplacian of Gaussian."""
 
 from __future__ import annotations
 
@@ -9,23 +9,25 @@ from functools import lru_cache
 import numpy as np
 from scipy import ndimage
 
+from napari_sam2.measurement.features.background import MAD_TO_STD
 from napari_sam2.measurement.features.options import SpotOptions
 from napari_sam2.measurement.features.regions import LabelRegions
 
-_SPOT_RADIUS_SIGMAS = (
-    3.0  # of a spot, in its own spreads: holds 98.9 % of a Gaussian's light in two dimensions
-)
-# of an object's range of grey values: what stands out less is no spot, however little noise there
-# is
-_MIN_RELATIVE_CONTRAST = 0.01
-_ROUNDING_ERROR = 1e-6  # of the largest grey value: less is the arithmetic's own noise
-_MAD_TO_STD = 1.4826  # standard deviation of a normal distribution by its median absolute deviation
-_MIN_NOISE_PIXELS = 30  # pixels from which on an object tells its own noise
+_SPOT_RADIUS_SIGMAS = 3.0  # contains 98.9 % of the intensity of a Gaussian in 2D
+_MIN_RELATIVE_CONTRAST = 0.01  # height of a spot without noise, in ranges of grey values
+_ROUNDING_ERROR = 1e-6  # of the largest grey value
+_MIN_NOISE_PIXELS = 30  # fewer pixels are not enough to estimate the noise
+_FILTER_SIGMAS = 4.0  # SciPy truncates Gaussian filters there
+_SECOND_DIFFERENCE = np.array([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
 
 
 @dataclass(frozen=True, eq=False)
 class Spots:
-    """The spots of one object: (n, 2) or (n, 3) positions in the crop they were looked for in, and their light above the object's own."""
+    """The spots of one object.
+
+    `positions` are (n, 2) or (n, 3) indices in the crop; `total_intensity` is the sum of all spots
+    above the rest of the object.
+    """
 
     positions: np.ndarray
     total_intensity: float
@@ -35,59 +37,80 @@ class Spots:
 
 
 def detect_spots(pixels: np.ndarray, mask: np.ndarray, options: SpotOptions) -> Spots:
-    """The spots of one object, from a raw (h, w) or (d, h, w) crop and its mask of the same shape.
+    """Detect the spots of one object.
 
-    Outside the mask the crop is filled with what the object is, smoothed, at the nearest pixel
-    inside, so that neither its edge is a spot nor the noise there counts twice. A spot is a local
-    maximum of the response, the negative Laplacian of Gaussian of the spots' own spread, that is
-    `SpotOptions.noises` times above the noise of the response. That follows from the noise of single
-    pixels, measured on this object's pixels by the median of a second difference (Immerkaer 1996),
-    so that bright objects, which have more photon noise, have a higher threshold. `total_intensity` is the
-    light of all spots together: what lies above the median of the object's other pixels, within
-    three spreads of a spot.
+    A spot is a local maximum of the response, the negative Laplacian of Gaussian with the spread of
+    spots, that is more than `SpotOptions.min_snr` times the noise of the response. This noise is
+    computed from the noise of the pixels of this object, the median of second differences
+    (Immerkaer 1996), so that bright objects with more photon noise have a higher threshold.
+
+    Outside the mask, the crop is filled with smoothed values of the nearest pixels inside, so that
+    neither the edge of the object nor repeated noise is detected.
+
+    Parameters
+    ----------
+    pixels
+        Raw (h, w) or (d, h, w) crop around the object.
+    mask
+        The object, of the same shape.
+
+    Returns
+    -------
+    The positions, and the total intensity within three spreads of a spot, above the median of the
+    other pixels of the object.
     """
     sigma = _get_sigma(options, mask.ndim)
     if not mask.any():
         return Spots(np.zeros((0, mask.ndim)), 0.0)
-    room = [int(np.ceil(4 * each)) for each in sigma]
-    values = pixels[mask].astype(np.float64)
-    centred = pixels - np.median(
-        values
-    )  # a filter cut off at four spreads does not quite add up to 0
-    padded, inside = (np.pad(each, [(side, side) for side in room]) for each in (centred, mask))
-    response = -ndimage.gaussian_laplace(_fill_outside(padded, inside, sigma), sigma)[
-        tuple(slice(each, -each) for each in room)
-    ]
-    noise = _estimate_noise(pixels.astype(np.float64), mask) * _compute_noise_gain(sigma)
-    flat = max(
-        _MIN_RELATIVE_CONTRAST * float(np.ptp(values)),
-        _ROUNDING_ERROR * float(np.abs(values).max()),
-    ) * _compute_peak_response(sigma)
-    least = max(options.min_snr * noise, flat)
-    highest = ndimage.maximum_filter(response, footprint=_make_footprint(mask.ndim), mode="nearest")
-    positions = np.argwhere((response == highest) & (response > least) & mask)
+    response = _compute_response(pixels, mask, sigma)
+    threshold = _compute_threshold(pixels, mask, sigma, options.min_snr)
+    maxima = ndimage.maximum_filter(response, size=3, mode="nearest")
+    positions = np.argwhere((response == maxima) & (response > threshold) & mask)
     return Spots(positions, _sum_intensity(pixels, mask, positions, sigma))
 
 
 def measure_plane_spots(
     regions: LabelRegions, pixels: np.ndarray, options: SpotOptions
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(n,) number of spots of each region of a plane, and (n,) their light."""
-    found = [
+    """(n,) number of spots of each object of a plane, and (n,) their total intensity."""
+    spots = [
         detect_spots(pixels[box], regions.get_mask(index), options)
         for index, box in enumerate(regions.boxes)
     ]
-    return np.array([len(each) for each in found], dtype=np.float64), np.array(
-        [each.total_intensity for each in found], dtype=np.float64
-    )
+    counts = np.array([len(each) for each in spots], dtype=np.float64)
+    return counts, np.array([each.total_intensity for each in spots], dtype=np.float64)
 
 
 def _get_sigma(options: SpotOptions, ndim: int) -> tuple[float, ...]:
+    """The spread of a spot along each axis, in pixels."""
     return (options.sigma_z,) * (ndim - 2) + (options.sigma_px,) * 2
 
 
+def _compute_response(pixels: np.ndarray, mask: np.ndarray, sigma: tuple[float, ...]) -> np.ndarray:
+    """The negative Laplacian of Gaussian of the object, of the shape of the mask."""
+    margin = [int(np.ceil(_FILTER_SIGMAS * each)) for each in sigma]
+    # centred, because the weights of a truncated filter do not add up to exactly 0
+    centred = pixels - np.median(pixels[mask].astype(np.float64))
+    padded, inside = (np.pad(each, [(side, side) for side in margin]) for each in (centred, mask))
+    response = -ndimage.gaussian_laplace(_fill_outside(padded, inside, sigma), sigma)
+    return np.asarray(response[tuple(slice(side, -side) for side in margin)])
+
+
+def _compute_threshold(
+    pixels: np.ndarray, mask: np.ndarray, sigma: tuple[float, ...], min_snr: float
+) -> float:
+    """The smallest response of a spot: above the noise, and not negligible in its height."""
+    noise = _estimate_noise(pixels.astype(np.float64), mask) * _compute_noise_gain(sigma)
+    values = pixels[mask].astype(np.float64)
+    min_height = max(
+        _MIN_RELATIVE_CONTRAST * float(np.ptp(values)),
+        _ROUNDING_ERROR * float(np.abs(values).max()),
+    )
+    return max(min_snr * noise, min_height * _compute_peak_response(sigma))
+
+
 def _fill_outside(crop: np.ndarray, mask: np.ndarray, sigma: Sequence[float]) -> np.ndarray:
-    """The crop, and wherever the mask is not the nearest of the object's own values, smoothed without what is around it."""
+    """The crop, with the smoothed value of the nearest pixel of the object outside the mask."""
     broad = [2 * each for each in sigma]
     weight = ndimage.gaussian_filter(mask.astype(np.float64), broad, mode="constant")
     smooth = ndimage.gaussian_filter(
@@ -98,33 +121,36 @@ def _fill_outside(crop: np.ndarray, mask: np.ndarray, sigma: Sequence[float]) ->
 
 
 def _estimate_noise(crop: np.ndarray, mask: np.ndarray) -> float:
-    """Standard deviation of the noise of a pixel: second differences across the plane, which structures of several pixels hardly have."""
-    kernel = np.array([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
-    rough = ndimage.convolve(crop, kernel.reshape((1,) * (crop.ndim - 2) + (3, 3)), mode="nearest")
-    inner = ndimage.binary_erosion(mask, np.ones((1,) * (mask.ndim - 2) + (3, 3), dtype=bool))
-    sample = rough[inner] if np.count_nonzero(inner) >= _MIN_NOISE_PIXELS else rough[mask]
-    return float(_MAD_TO_STD * np.median(np.abs(sample)) / 6.0)  # 6 is the norm of the kernel
+    """Standard deviation of the noise of a pixel, from second differences in the plane.
+
+    Structures of several pixels have small second differences.
+    """
+    shape = (1,) * (crop.ndim - 2) + (3, 3)
+    differences = ndimage.convolve(crop, _SECOND_DIFFERENCE.reshape(shape), mode="nearest")
+    inner = ndimage.binary_erosion(mask, np.ones(shape, dtype=bool))
+    if np.count_nonzero(inner) < _MIN_NOISE_PIXELS:
+        inner = mask
+    kernel_norm = float(np.linalg.norm(_SECOND_DIFFERENCE))
+    return float(MAD_TO_STD * np.median(np.abs(differences[inner])) / kernel_norm)
 
 
 @lru_cache(maxsize=32)
 def _compute_noise_gain(sigma: tuple[float, ...]) -> float:
-    """Standard deviation of the response to white noise of 1."""
+    """Standard deviation of the response to white noise of standard deviation 1."""
     return float(np.sqrt((_compute_impulse_response(sigma) ** 2).sum()))
 
 
 @lru_cache(maxsize=32)
 def _compute_peak_response(sigma: tuple[float, ...]) -> float:
-    """The response to a Gaussian spot of height 1 and this very spread, at its middle."""
-    shape = tuple(2 * int(np.ceil(4 * each)) + 1 for each in sigma)
-    away = np.indices(shape) - np.array([(side - 1) / 2 for side in shape]).reshape(
-        -1, *(1,) * len(shape)
-    )
-    spot = np.exp(
-        -0.5 * sum((each / spread) ** 2 for each, spread in zip(away, sigma, strict=True))
-    )
-    return float(
-        -ndimage.gaussian_laplace(spot, sigma, mode="nearest")[tuple(side // 2 for side in shape)]
-    )
+    """The response at the centre of a Gaussian spot of height 1 and this spread."""
+    shape = tuple(2 * int(np.ceil(_FILTER_SIGMAS * each)) + 1 for each in sigma)
+    centre = tuple(side // 2 for side in shape)
+    squares = [
+        ((indices - middle) / spread) ** 2
+        for indices, middle, spread in zip(np.indices(shape), centre, sigma, strict=True)
+    ]
+    spot = np.exp(-0.5 * sum(squares))
+    return float(-ndimage.gaussian_laplace(spot, sigma, mode="nearest")[centre])
 
 
 def _compute_impulse_response(sigma: Sequence[float]) -> np.ndarray:
@@ -133,21 +159,17 @@ def _compute_impulse_response(sigma: Sequence[float]) -> np.ndarray:
     return np.asarray(ndimage.gaussian_laplace(plane, sigma))
 
 
-def _make_footprint(ndim: int) -> np.ndarray:
-    return np.ones((3,) * ndim, dtype=bool)
-
-
 def _sum_intensity(
     pixels: np.ndarray, mask: np.ndarray, positions: np.ndarray, sigma: Sequence[float]
 ) -> float:
+    """The intensity near all spots, above the median of the other pixels of the object."""
     if not len(positions):
         return 0.0
-    away = np.ones(mask.shape, dtype=bool)
-    away[tuple(positions.T)] = False
-    near = mask & (
-        ndimage.distance_transform_edt(away, sampling=[1.0 / each for each in sigma])
-        <= _SPOT_RADIUS_SIGMAS
-    )
-    rest = pixels[mask & ~near]
-    base = float(np.median(rest if rest.size else pixels[mask]))
-    return float((pixels[near].astype(np.float64) - base).sum())
+    is_off_spot = np.ones(mask.shape, dtype=bool)
+    is_off_spot[tuple(positions.T)] = False
+    sampling = [1.0 / each for each in sigma]  # distances in spreads
+    distance = ndimage.distance_transform_edt(is_off_spot, sampling=sampling)
+    near = mask & (distance <= _SPOT_RADIUS_SIGMAS)
+    others = pixels[mask & ~near]
+    background = float(np.median(others if others.size else pixels[mask]))
+    return float((pixels[near].astype(np.float64) - background).sum())

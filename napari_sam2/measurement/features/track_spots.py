@@ -1,4 +1,4 @@
-"""Spots of whole tracks in a z-stack: found in three dimensions, so that one that is seen on four slices is one."""
+"""Spots of tracks in a z-stack, detected in 3D, so that each counts once on all its slices."""
 
 from __future__ import annotations
 
@@ -20,29 +20,42 @@ from napari_sam2.measurement.label_planes import LabelPlanes
 def measure_track_spots(
     video: Video, planes: Any, objects: pd.DataFrame, *, options: MeasurementOptions | None = None
 ) -> pd.DataFrame:
-    """Index `track`; `spots_cN`, `spots_sum_cN` of each channel: spots of a z-stack in three dimensions, and their light.
+    """The number of spots of each track and their total intensity, in 3D.
 
-    `planes` as in `objects.objects`, `objects` the table that gave. The frames are gone through
-    once; of each track only the box around it is held, from its first slice to its last. Empty
-    cells where the scope asks for no spots.
+    Each frame is read once. Of each track, only its box is in memory, between its first and its
+    last slice.
+
+    Parameters
+    ----------
+    planes
+        As in `measure_objects`.
+    objects
+        The table that `measure_objects` returned for them.
+    options
+        If its `spots` is None, all cells are empty.
+
+    Returns
+    -------
+    The columns `spots_cN` and `spots_sum_cN` of each channel, with the index `track`.
     """
-    puncta = (options or MeasurementOptions()).spots
-    channels = count_channels(video)
-    names = [f"{name}_c{channel}" for channel in range(channels) for name in ("spots", "spots_sum")]
+    spot_options = (options or MeasurementOptions()).spots
+    names = [
+        f"{name}_c{channel}"
+        for channel in range(count_channels(video))
+        for name in ("spots", "spots_sum")
+    ]
     ids = sorted(objects["track"].unique())
-    if puncta is None:
+    if spot_options is None:
         return pd.DataFrame(np.nan, index=pd.Index(ids, name="track"), columns=names)
-    found = {
-        body.track: _measure_crop(body, puncta)
-        for body in _iterate_track_crops(video, LabelPlanes.of(planes, video.shape), objects)
-    }
-    rows = pd.DataFrame.from_dict(found, orient="index", columns=names, dtype="float64")
+    crops = _iterate_track_crops(video, LabelPlanes.of(planes, video.shape), objects)
+    values = {crop.track: _measure_crop(crop, spot_options) for crop in crops}
+    rows = pd.DataFrame.from_dict(values, orient="index", columns=names, dtype="float64")
     return rows.reindex(ids).rename_axis("track")
 
 
 @dataclass(frozen=True, eq=False)
 class _TrackCrop:
-    """One track's box: (d, h, w) mask and, for each channel, raw pixels."""
+    """The box of one track: its (d, h, w) mask, and the raw pixels of each channel."""
 
     track: int
     mask: np.ndarray
@@ -50,64 +63,67 @@ class _TrackCrop:
 
 
 def _measure_crop(crop: _TrackCrop, options: SpotOptions) -> list[float]:
-    found = [detect_spots(pixels, crop.mask, options) for pixels in crop.pixels]
-    return [value for each in found for value in (float(len(each)), each.total_intensity)]
+    """The values of a row: the number of spots and their total intensity, for each channel."""
+    spots = [detect_spots(pixels, crop.mask, options) for pixels in crop.pixels]
+    return [value for each in spots for value in (float(len(each)), each.total_intensity)]
 
 
 def _iterate_track_crops(
     video: Video, planes: LabelPlanes, objects: pd.DataFrame
 ) -> Iterator[_TrackCrop]:
-    """Every track when its last slice has come."""
+    """Yield each track after its last slice was read."""
     spans = objects.groupby("track")["frame"].agg(["min", "max"])
     boxes = _compute_track_boxes(planes, objects)
-    held: dict[int, list[tuple[np.ndarray, list[np.ndarray]]]] = defaultdict(list)
+    open_crops: dict[int, list[tuple[np.ndarray, list[np.ndarray]]]] = defaultdict(list)
     for frame in range(len(video)):
-        on = spans.index[(spans["min"] <= frame) & (frame <= spans["max"])]
-        if not len(on):
+        tracks = spans.index[(spans["min"] <= frame) & (frame <= spans["max"])]
+        if not len(tracks):
             continue
-        plane, pixels = (
-            planes[frame],
-            [video.read_raw_plane(frame, channel) for channel in range(count_channels(video))],
-        )
-        for track in (int(track) for track in on):
+        plane = planes[frame]
+        pixels = [video.read_raw_plane(frame, channel) for channel in range(count_channels(video))]
+        for track in (int(track) for track in tracks):
             box = boxes[track]
-            held[track].append((plane[box] == track, [each[box].copy() for each in pixels]))
+            crop = [channel[box].copy() for channel in pixels]
+            open_crops[track].append((plane[box] == track, crop))
             if frame == spans.loc[track, "max"]:
-                slices = held.pop(track)
-                channels = zip(*(channels for _, channels in slices), strict=True)
-                yield _TrackCrop(
-                    track,
-                    np.stack([mask for mask, _ in slices]),
-                    [np.stack(each) for each in channels],
-                )
+                masks, crops = zip(*open_crops.pop(track), strict=True)
+                channels = [np.stack(slices) for slices in zip(*crops, strict=True)]
+                yield _TrackCrop(track, np.stack(masks), channels)
 
 
 def _compute_track_boxes(
     planes: LabelPlanes, objects: pd.DataFrame
 ) -> dict[int, tuple[slice, slice]]:
-    """Rows and columns each track reaches over, on all its slices together."""
-    ends: dict[int, list[int]] = {}
+    """The rows and columns of each track on all its slices together."""
+    boxes: dict[int, tuple[slice, slice]] = {}
     for frame in sorted(objects["frame"].unique()):
-        plane = planes[int(frame)]
-        rows, columns = np.nonzero(plane)
-        ids, place = np.unique(plane[rows, columns], return_inverse=True)
-        low = [np.full(ids.size, side.size and side.max()) for side in (rows, columns)]
-        high = [np.zeros(ids.size, dtype=np.int64) for _ in range(2)]
-        for axis, side in enumerate((rows, columns)):
-            np.minimum.at(low[axis], place, side)
-            np.maximum.at(high[axis], place, side)
-        for number, track in enumerate(ids):
-            box = [
-                int(low[0][number]),
-                int(high[0][number]) + 1,
-                int(low[1][number]),
-                int(high[1][number]) + 1,
-            ]
-            old = ends.get(int(track), box)
-            ends[int(track)] = [
-                min(old[0], box[0]),
-                max(old[1], box[1]),
-                min(old[2], box[2]),
-                max(old[3], box[3]),
-            ]
-    return {track: (slice(box[0], box[1]), slice(box[2], box[3])) for track, box in ends.items()}
+        for track, box in _compute_label_boxes(planes[int(frame)]).items():
+            boxes[track] = _unite_boxes(boxes[track], box) if track in boxes else box
+    return boxes
+
+
+def _compute_label_boxes(plane: np.ndarray) -> dict[int, tuple[slice, slice]]:
+    """The rows and columns of each label of a plane.
+
+    Not `ndimage.find_objects`, because that allocates memory up to the largest label.
+    """
+    rows, columns = np.nonzero(plane)
+    ids, indices = np.unique(plane[rows, columns], return_inverse=True)
+    sides = []
+    for positions in (rows, columns):
+        low = np.full(ids.size, np.iinfo(np.int64).max)
+        high = np.zeros(ids.size, dtype=np.int64)
+        np.minimum.at(low, indices, positions)
+        np.maximum.at(high, indices, positions)
+        sides.append(
+            [slice(int(first), int(last) + 1) for first, last in zip(low, high, strict=True)]
+        )
+    return {int(track): box for track, *box in zip(ids, *sides, strict=True)}
+
+
+def _unite_boxes(first: tuple[slice, slice], second: tuple[slice, slice]) -> tuple[slice, slice]:
+    rows, columns = (
+        slice(min(a.start, b.start), max(a.stop, b.stop))
+        for a, b in zip(first, second, strict=True)
+    )
+    return rows, columns

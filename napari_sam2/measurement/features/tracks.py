@@ -1,4 +1,4 @@
-"""One row per track: how long, how large, how bright it is over all its frames."""
+"""The table of tracks: duration, size and intensity over all frames of each track."""
 
 from __future__ import annotations
 
@@ -20,51 +20,55 @@ def measure_tracks(
     *,
     spots: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
-    """The table ``tracks.csv``, from the table `objects`: a row for each track that has pixels anywhere, by id.
+    """The table ``tracks.csv``: a row for each track with pixels, by id.
 
-    `measure_tracks` (``PromptLog.tracks``) say who divided from whom: `parent`, empty where nobody said.
+    Parameters
+    ----------
+    objects
+        The table of objects.
+    tracks
+        Tracks with their parents (``PromptLog.tracks``).
+    spots
+        3D spots as `measure_track_spots` returns them; used along z.
 
-    A video along z has `volume_um3`: the sum of its areas times the distance of planes. One along t
-    has `duration_s`: from its first to its last frame, (last - first) × interval, 0 for a track on
-    one frame; frames between on which it is absent count. `n_frames` and `mean_area_um2` are of the
-    frames on which it has pixels.
+    Returns
+    -------
+    `parent` is empty if unknown. Along z, `volume_um3` is the sum of the areas times the distance
+    of planes. Along t, `duration_s` is (last frame - first frame) × interval, including frames on
+    which the track is absent. `n_frames` and `mean_area_um2` refer to the frames on which it has
+    pixels.
 
-    The intensities are those of all its pixels on all its frames taken together: `mean` and
-    `background` weighted by area, `std` pooled, `corrected_sum` the sum of those of the frames (so
-    it is sum - pixels × background); empty where that of one frame is not known.
+    Intensities are those of all pixels on all frames: `mean` and `background` are weighted by area,
+    `std` is pooled, `corrected_sum` is the sum over the frames, that is, sum - pixels × background;
+    empty if unknown on one frame.
 
-    After these come `mean_area_px`; `volume_px` and `on_edge` (along z: voxels, and whether it
-    touches the edge of a frame or is on the first or last one, so that part of it may not be seen),
-    or `origin` and `fate` (along t, see `fates`); and for each channel `spots`, `spots_sum` (along
-    z those in three dimensions, `spots` as `track_spots` gives them, empty where not given; along t
-    the means of its frames), `saturated_px` (added up) and `saturated`.
+    Then follow `mean_area_px`; along z `volume_px` (voxels) and `on_edge` (the track touches the
+    edge of a frame, or is on the first or last frame, and may be incomplete); along t `origin` and
+    `fate`, see `classify_fates`. Each channel has `spots` and `spots_sum` (along z those in 3D,
+    along t the means over the frames), `saturated_px` (the sum) and `saturated`.
     """
-    channels = count_measured_channels(objects)
+    n_channels = count_measured_channels(objects)
     groups = objects.groupby("track", sort=True)
     parents = {track.id: track.parent for track in tracks}
     rows = groups[["category"]].first().astype("string").fillna("")
     rows["parent"] = pd.array([parents.get(int(track)) for track in rows.index], dtype="Int64")
-    rows["first_frame"], rows["last_frame"], rows["n_frames"] = (
-        groups["frame"].min(),
-        groups["frame"].max(),
-        groups.size(),
-    )
+    rows["first_frame"] = groups["frame"].min()
+    rows["last_frame"] = groups["frame"].max()
+    rows["n_frames"] = groups.size()
     pixels = groups["area_px"].sum()
+    spacing = video.spacing
     if video.along == "z":
-        rows["volume_um3"] = pixels * _nan_if_none(video.spacing.voxel_um3)
+        rows["volume_um3"] = pixels * _nan_if_none(spacing.voxel_um3)
     else:
-        rows["duration_s"] = (rows["last_frame"] - rows["first_frame"]) * _nan_if_none(
-            video.spacing.t_s
-        )
-    rows["mean_area_um2"] = (pixels / rows["n_frames"]) * _nan_if_none(video.spacing.pixel_um2)
-    for channel in range(channels):
+        duration = rows["last_frame"] - rows["first_frame"]
+        rows["duration_s"] = duration * _nan_if_none(spacing.t_s)
+    rows["mean_area_um2"] = (pixels / rows["n_frames"]) * _nan_if_none(spacing.pixel_um2)
+    for channel in range(n_channels):
         rows = rows.join(_pool_intensities(objects, channel))
     types = {
-        "first_frame": "int64",
-        "last_frame": "int64",
-        "n_frames": "int64",
+        **dict.fromkeys(("first_frame", "last_frame", "n_frames"), "int64"),
         "mean_area_um2": "float64",
-        **get_intensity_columns(channels),
+        **get_intensity_columns(n_channels),
     }
     rows = rows.astype(types).join(_make_extra_columns(objects, video, rows, spots))
     return rows.reset_index().astype({"track": "int64"})
@@ -73,61 +77,67 @@ def measure_tracks(
 def _make_extra_columns(
     objects: pd.DataFrame, video: Video, tracks: pd.DataFrame, spots: pd.DataFrame | None
 ) -> pd.DataFrame:
-    """What comes after the fixed columns."""
-    groups = objects.groupby("track", sort=True)
-    pixels = groups["area_px"].sum()
-    more = pd.DataFrame({"mean_area_px": (pixels / tracks["n_frames"]).astype("float64")})
+    """The columns after the fixed ones."""
+    pixels = objects.groupby("track", sort=True)["area_px"].sum()
+    columns = pd.DataFrame({"mean_area_px": (pixels / tracks["n_frames"]).astype("float64")})
     if video.along == "z":
-        ends = (tracks["first_frame"] == 0) | (tracks["last_frame"] == len(video) - 1)
-        more["volume_px"] = pixels.astype("int64")
-        more["on_edge"] = _any_by_track(objects, "on_edge") | ends.astype("boolean")
+        at_end = (tracks["first_frame"] == 0) | (tracks["last_frame"] == len(video) - 1)
+        columns["volume_px"] = pixels.astype("int64")
+        columns["on_edge"] = _any_by_track(objects, "on_edge") | at_end.astype("boolean")
     else:
-        more = more.join(classify_fates(objects, tracks["parent"], len(video)))
+        columns = columns.join(classify_fates(objects, tracks["parent"], len(video)))
+        spots = _average_spots(objects)
     for channel in range(count_measured_channels(objects)):
         for name in (f"spots_c{channel}", f"spots_sum_c{channel}"):
-            along_t = groups[name].mean() if name in objects.columns else np.nan
-            more[name] = along_t if video.along == "t" else np.nan if spots is None else spots[name]
-            more = more.astype({name: "float64"})
-        full = objects.get(f"saturated_px_c{channel}")
-        total = (
-            None
-            if full is None
-            else full.astype("Int64").groupby(objects["track"]).sum(min_count=1)
-        )
-        more[f"saturated_px_c{channel}"] = (
-            pd.array([None] * len(more), dtype="Int64") if total is None else total
-        )
-        more[f"saturated_c{channel}"] = more[f"saturated_px_c{channel}"] > 0
-    return more
+            if spots is not None and name in spots.columns:
+                columns[name] = spots[name].astype("float64")
+            else:
+                columns[name] = np.nan
+        name = f"saturated_px_c{channel}"
+        columns[name] = _sum_by_track(objects, name)
+        columns[f"saturated_c{channel}"] = columns[name] > 0
+    return columns
+
+
+def _average_spots(objects: pd.DataFrame) -> pd.DataFrame:
+    """The means of the spot columns over the frames of each track."""
+    names = [name for name in objects.columns if str(name).startswith("spots_")]
+    return objects.groupby("track", sort=True)[names].mean()
+
+
+def _sum_by_track(objects: pd.DataFrame, name: str) -> pd.Series[int]:
+    """The sum of a column over the frames of each track; empty if it is unknown."""
+    if name not in objects.columns:
+        return pd.Series(pd.NA, index=sorted(objects["track"].unique()), dtype="Int64")
+    return objects[name].astype("Int64").groupby(objects["track"]).sum(min_count=1)
 
 
 def _any_by_track(objects: pd.DataFrame, name: str) -> pd.Series[bool]:
-    """By track whether it is so on any frame; empty where the table does not have that column."""
+    """Whether a flag is set on any frame of each track; empty if the table lacks the column."""
     if name not in objects.columns:
         return pd.Series(pd.NA, index=sorted(objects["track"].unique()), dtype="boolean")
     return objects[name].astype("boolean").groupby(objects["track"]).any()
 
 
 def _pool_intensities(objects: pd.DataFrame, channel: int) -> pd.DataFrame:
-    """Intensities of one channel by track, of all pixels of all frames together."""
-    of = {
+    """Intensities of one channel over all pixels of all frames of each track."""
+    values = {
         name: objects[f"{name}_c{channel}"]
         for name in ("mean", "sum", "min", "max", "std", "corrected_sum")
     }
     track, area = objects["track"], objects["area_px"]
     pixels = area.groupby(track).sum()
-    total = of["sum"].groupby(track).sum()
+    total = values["sum"].groupby(track).sum()
     mean = total / pixels
-    # Each frame's own spread plus that of its mean about the mean of all: E[x²] - E[x]² would lose
-    # digits.
-    spread = (area * (of["std"] ** 2 + (of["mean"] - track.map(mean)) ** 2)).groupby(track).sum()
-    corrected = of["corrected_sum"].groupby(track).agg(lambda values: values.sum(skipna=False))
+    # within and between frames separately, because E[x²] - E[x]² would lose digits
+    variance = values["std"] ** 2 + (values["mean"] - track.map(mean)) ** 2
+    corrected = values["corrected_sum"].groupby(track).agg(lambda each: each.sum(skipna=False))
     columns = {
         "mean": mean,
         "sum": total,
-        "min": of["min"].groupby(track).min(),
-        "max": of["max"].groupby(track).max(),
-        "std": np.sqrt(spread / pixels),
+        "min": values["min"].groupby(track).min(),
+        "max": values["max"].groupby(track).max(),
+        "std": np.sqrt((area * variance).groupby(track).sum() / pixels),
         "background": (total - corrected) / pixels,
         "corrected_sum": corrected,
     }

@@ -1,4 +1,4 @@
-"""The two charts of the overview: objects per frame, and area per track."""
+"""Charts of a run over its frames: the number of objects, and the area of each track."""
 
 from __future__ import annotations
 
@@ -9,30 +9,32 @@ from matplotlib.ticker import MaxNLocator
 
 from napari_sam2.core.stack import Video
 from napari_sam2.measurement.counts import ALL
+from napari_sam2.measurement.report.chart_style import LINE_COLOUR, add_grid, style_axes
 from napari_sam2.measurement.report.outlines import get_track_colour
 from napari_sam2.measurement.units import get_frame_step
 
-_MAX_LEGEND_TRACKS = 12  # tracks up to which each is named beside the chart
-_LINE_COLOUR = "#33475b"
-_CATEGORY_COLOURS = (_LINE_COLOUR, "#d1495b", "#2a9d8f", "#e09f3e", "#7b5ea7", "#5b8c2a")
+_MAX_LEGEND_TRACKS = 12  # more tracks are drawn thinner, and not listed beside the chart
+_CATEGORY_COLOURS = (LINE_COLOUR, "#d1495b", "#2a9d8f", "#e09f3e", "#7b5ea7", "#5b8c2a")
 
 
 def draw_counts(axes: Axes, counts: pd.DataFrame, video: Video) -> None:
-    """Objects per frame, a line for each category; the number of tracks in the title."""
+    """Draw the objects per frame, a line for each category, with the number of tracks in the title.
+
+    For a single frame, draw a bar for each category.
+    """
     frames = counts[counts["frame"] != ALL]
-    categories = sorted(frames["category"].fillna("").unique())
     if len(video) == 1:
-        _draw_bars(axes, frames, _format_total(counts))
+        _draw_count_bars(axes, frames, f"objects ({_format_total(counts)} in all)")
         return
-    _label_axes(axes, f"objects per frame ({_format_total(counts)} in all)", video)
+    style_axes(axes, f"objects per frame ({_format_total(counts)} in all)")
+    _set_frame_axis(axes, video)
+    categories = sorted(frames["category"].fillna("").unique())
     for number, category in enumerate(categories):
-        here = frames[frames["category"].fillna("") == category]
-        ink = _CATEGORY_COLOURS[number % len(_CATEGORY_COLOURS)]
-        x = here["frame"].astype(int)
+        rows = frames[frames["category"].fillna("") == category]
         axes.plot(
-            x,
-            here["n"],
-            color=ink,
+            rows["frame"].astype(int),
+            rows["n"],
+            color=_get_category_colour(number),
             linewidth=1.6,
             marker="o",
             markersize=_choose_marker_size(video),
@@ -45,29 +47,36 @@ def draw_counts(axes: Axes, counts: pd.DataFrame, video: Video) -> None:
 
 
 def draw_areas(axes: Axes, objects: pd.DataFrame, video: Video) -> None:
-    """Area of each track over the frames, in µm² where known; on a single frame how many objects have which area."""
-    known = video.spacing.pixel_um2 is not None
-    column, unit = ("area_um2", "µm²") if known else ("area_px", "px")
+    """Draw the area of each track over the frames, in µm² if known.
+
+    For a single frame, draw a histogram of the areas.
+    """
+    is_calibrated = video.spacing.pixel_um2 is not None
+    column, unit = ("area_um2", "µm²") if is_calibrated else ("area_px", "px")
     if len(video) == 1:
-        _draw_histogram(axes, objects[column].to_numpy(dtype=np.float64), unit)
+        areas = objects[column].to_numpy(dtype=np.float64)
+        axes.hist(areas, bins=min(30, max(5, areas.size // 4)), color=LINE_COLOUR)
+        style_axes(axes, f"objects by area ({unit})")
+        add_grid(axes)
         return
-    _label_axes(axes, f"area per track ({unit})", video)
-    tracks = objects["track"].unique()
-    few = len(tracks) <= _MAX_LEGEND_TRACKS
-    for track in sorted(tracks):
-        area = (
-            objects[objects["track"] == track].set_index("frame")[column].reindex(range(len(video)))
-        )
-        (line,) = axes.plot(
+    style_axes(axes, f"area per track ({unit})")
+    _set_frame_axis(axes, video)
+    tracks = sorted(objects["track"].unique())
+    has_legend = len(tracks) <= _MAX_LEGEND_TRACKS
+    for track in tracks:
+        rows = objects[objects["track"] == track].set_index("frame")
+        area = rows[column].reindex(range(len(video)))
+        axes.plot(
             area.index,
             area,
             color=get_track_colour(int(track)),
-            linewidth=1.6 if few else 0.9,
+            linewidth=1.6 if has_legend else 0.9,
+            marker="o",
+            markersize=_choose_marker_size(video) if has_legend else 1.5,
             label=str(track),
         )
-        line.set(marker="o", markersize=_choose_marker_size(video) if few else 1.5)
     axes.set_ylim(bottom=0)
-    if few and len(tracks):
+    if has_legend and tracks:
         axes.legend(
             fontsize=8,
             frameon=False,
@@ -78,42 +87,27 @@ def draw_areas(axes: Axes, objects: pd.DataFrame, video: Video) -> None:
         )
 
 
-def _draw_bars(axes: Axes, frames: pd.DataFrame, total: str) -> None:
-    names = [name or "objects" for name in frames["category"].fillna("")]
-    bars = axes.bar(
-        names,
-        frames["n"],
-        color=[_CATEGORY_COLOURS[number % len(_CATEGORY_COLOURS)] for number in range(len(names))],
-        width=0.5,
-    )
+def _draw_count_bars(axes: Axes, counts: pd.DataFrame, title: str) -> None:
+    names = [name or "objects" for name in counts["category"].fillna("")]
+    colours = [_get_category_colour(number) for number in range(len(names))]
+    bars = axes.bar(names, counts["n"], color=colours, width=0.5)
     axes.bar_label(bars, fontsize=9)
     axes.set_xlim(-1, len(names))
-    axes.set_title(f"objects ({total} in all)", fontsize=10, loc="left")
-    _style_axes(axes)
+    style_axes(axes, title)
+    add_grid(axes)
 
 
-def _draw_histogram(axes: Axes, area: np.ndarray, unit: str) -> None:
-    axes.hist(area, bins=min(30, max(5, area.size // 4)), color=_LINE_COLOUR)
-    axes.set_title(f"objects by area ({unit})", fontsize=10, loc="left")
-    _style_axes(axes)
-
-
-def _label_axes(axes: Axes, title: str, video: Video) -> None:
+def _set_frame_axis(axes: Axes, video: Video) -> None:
     step = get_frame_step(video)
-    axes.set_title(title, fontsize=10, loc="left")
-    axes.set_xlabel(
-        "frame" if step is None else f"frame (one every {step[0]:.3g} {step[1]})", fontsize=9
-    )
+    label = "frame" if step is None else f"frame (one every {step[0]:.3g} {step[1]})"
+    axes.set_xlabel(label, fontsize=9)
     axes.set_xlim(-0.5, len(video) - 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=True, steps=[1, 2, 5, 10]))
-    _style_axes(axes)
+    add_grid(axes)
 
 
-def _style_axes(axes: Axes) -> None:
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(color="#dddddd", linewidth=0.6)
-    axes.set_axisbelow(True)
-    axes.tick_params(labelsize=8)
+def _get_category_colour(number: int) -> str:
+    return _CATEGORY_COLOURS[number % len(_CATEGORY_COLOURS)]
 
 
 def _format_total(counts: pd.DataFrame) -> str:

@@ -1,4 +1,4 @@
-"""Outlines, ids and colours of the objects of a label plane, for pictures."""
+"""Outlines and colours of the objects of a label plane, for figures."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from skimage.measure import find_contours, regionprops
 
 from napari_sam2.measurement.features.regions import LabelRegions
 
-# turns of hue from one id to the next: neighbours differ, no two of the first hundreds agree
+# turns of the hue from one id to the next: the golden ratio, so that the first hundreds differ
 _HUE_STEP = 0.618033988749895
-_LIGHTNESSES = (
-    70.0,
-    62.0,
-    78.0,
-)  # CIELAB: readable on a dark image and on white paper alike, blue as well as yellow
+# in CIELAB, so that all hues are readable on a dark image and on white paper
+_LIGHTNESSES = (70.0, 62.0, 78.0)
 _CHROMA = 58.0
 
 
 @dataclass(frozen=True, eq=False)
 class ObjectOutline:
-    """The border of one object: closed (n, 2) lines of (x, y) in pixels, and where its id is best written."""
+    """The border of one object.
+
+    `lines` are closed, (n, 2) of (x, y) in pixels; `label_xy` is a good position for its id.
+    """
 
     track: int
     lines: tuple[np.ndarray, ...]
@@ -32,25 +32,18 @@ class ObjectOutline:
 def find_outlines(plane: np.ndarray) -> list[ObjectOutline]:
     """The outline of every object of an (H, W) label plane, by id."""
     regions = LabelRegions.of(plane)
-    found = []
-    for code, region in enumerate(regionprops(regions.codes), start=1):
-        top, left = region.bbox[0] - 1, region.bbox[1] - 1
-        lines = tuple(
-            line[:, ::-1] + (left, top)
-            for line in find_contours(np.pad(region.image, 1).astype(np.uint8), 0.5)
-        )
-        found.append(
-            ObjectOutline(
-                int(regions.ids[code - 1]),
-                lines,
-                (float(regions.x[code - 1]), float(region.bbox[0])),
-            )
-        )
-    return found
+    outlines = []
+    for index, region in enumerate(regionprops(regions.codes)):
+        top, left = region.bbox[:2]
+        contours = find_contours(np.pad(region.image, 1).astype(np.uint8), 0.5)
+        lines = tuple(line[:, ::-1] + (left - 1, top - 1) for line in contours)
+        label_xy = (float(regions.x[index]), float(top))
+        outlines.append(ObjectOutline(int(regions.ids[index]), lines, label_xy))
+    return outlines
 
 
 def get_track_colour(track: int) -> tuple[float, float, float]:
-    """Red, green, blue in 0..1: always the same for the same track."""
+    """Red, green and blue from 0 to 1; a track always has the same colour."""
     angle = 2 * np.pi * ((track * _HUE_STEP) % 1.0)
     lab = [
         _LIGHTNESSES[track % len(_LIGHTNESSES)],

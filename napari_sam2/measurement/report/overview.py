@@ -1,8 +1,9 @@
-"""The picture of a run: a sheet of frames with the objects outlined, and how many and how large they are over the frames."""
+"""The overview of a run: frames with outlined objects, and charts of counts and areas."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from skimage.transform import downscale_local_mean
 
-from napari_sam2.core.errors import OutputError
+from napari_sam2.core.atomic import write_atomically
 from napari_sam2.core.stack import Video
 from napari_sam2.measurement.label_planes import LabelPlanes
 from napari_sam2.measurement.report.charts import draw_areas, draw_counts
@@ -22,15 +23,17 @@ from napari_sam2.measurement.report.outlines import ObjectOutline, find_outlines
 from napari_sam2.measurement.units import format_frame_position, format_length, round_length
 
 MAX_FRAMES = 8
-"""Frames on the sheet at most, evenly spaced from the first that holds an object to the last."""
+"""The largest number of frames shown, evenly spaced between the first and last with an object."""
 
-_PANEL_WIDTH_IN = 3.6  # width of one frame on the sheet
+_PANEL_WIDTH_IN = 3.6  # of one frame
+_MAX_COLUMNS_BY_WIDTH = 4  # up to which the figure grows with the number of columns
 _MIN_WIDTH_IN = 9.0
 _MAX_PANEL_HEIGHT_IN = 7.0
 _TITLE_HEIGHT_IN = 0.25
 _CHART_HEIGHT_IN = 2.9
-_MAX_PANEL_PX = 1024  # more than are printed of one frame; so large frames are not kept whole
-_MAX_LABELLED_OBJECTS = 150  # objects on one frame from which on their ids would cover them
+_MAX_PANEL_PX = 1024  # larger frames are reduced, because the figure would keep them in memory
+_MAX_LABELLED_OBJECTS = 150  # the ids of more objects would cover them
+_MAX_THICK_OBJECTS = 20  # more objects have thinner lines and smaller ids
 _DPI = 150
 
 
@@ -41,95 +44,116 @@ def draw_overview(
     counts: pd.DataFrame,
     path: str | os.PathLike[str],
 ) -> Path:
-    """Write ``overview.png`` to `path` and return it.
+    """Write ``overview.png`` to `path`, and return the path.
 
-    Above, up to `MAX_FRAMES` frames in the contrast of the video, every object outlined in the colour
-    of its track, with its id (left out on a frame of more than 150 objects) and, where the spacing
-    is known, a scale bar. Below, objects per frame by category and area per track, from the tables
-    `objects` and `counts`. `planes` as in `objects.objects`.
+    The upper part shows up to `MAX_FRAMES` frames in the contrast of the video, with the outline of
+    each object in the colour of its track, its id (unless there are more than 150 objects on the
+    frame), and a scale bar if the spacing is known. The lower part shows objects per frame and area
+    per track.
+
+    Parameters
+    ----------
+    planes
+        As in `measure_objects`.
+    objects, counts
+        The tables of objects and counts.
 
     Raises
     ------
     LabelsError
-        Labels that do not fit the video.
+        If the labels do not fit the video.
     OutputError
-        A place that cannot be written to; nothing half-written is left there.
+        If the file cannot be written; an older file then stays as it was.
     """
     source = LabelPlanes.of(planes, video.shape)
-    chosen = _choose_frames(objects, len(video))
-    rows = -(-len(chosen) // _choose_panels_per_row(video))
-    columns = -(-len(chosen) // rows)
-    width = max(_MIN_WIDTH_IN, min(4, columns) * _PANEL_WIDTH_IN)
-    height = (
-        rows
-        * min(
-            _MAX_PANEL_HEIGHT_IN,
-            video.shape[1] / video.shape[2] * width / columns + _TITLE_HEIGHT_IN,
-        )
-        + _TITLE_HEIGHT_IN
-    )
+    frames = _choose_frames(objects, len(video))
+    layout = _SheetLayout.of(len(frames), video.shape[1] / video.shape[2])
     figure = Figure(
-        figsize=(width, height + _CHART_HEIGHT_IN),
+        figsize=(layout.width_in, layout.height_in + _CHART_HEIGHT_IN),
         dpi=_DPI,
         facecolor="white",
         layout="constrained",
     )
-    grid = figure.add_gridspec(2, 1, height_ratios=[height, _CHART_HEIGHT_IN])
+    grid = figure.add_gridspec(2, 1, height_ratios=[layout.height_in, _CHART_HEIGHT_IN])
     sheet, charts = figure.add_subfigure(grid[0]), figure.add_subfigure(grid[1])
     sheet.suptitle(f"{video.stack.name}: {video.description}", fontsize=11, x=0.01, ha="left")
-    panels = sheet.subplots(rows, columns, squeeze=False).ravel()
-    for panel, frame in zip(panels, chosen, strict=False):
+    panels = sheet.subplots(layout.n_rows, layout.n_columns, squeeze=False).ravel()
+    for panel, frame in zip(panels, frames, strict=False):
         _draw_frame(panel, video, frame, find_outlines(source[frame]))
-    for panel in panels[len(chosen) :]:
+    for panel in panels[len(frames) :]:
         panel.set_axis_off()
     _draw_scale_bar(panels[0], video)
     left, right = charts.subplots(1, 2)
     draw_counts(left, counts, video)
     draw_areas(right, objects, video)
-    return _save_figure(figure, Path(path))
+    with write_atomically(Path(path)) as part:
+        figure.savefig(part, format="png")
+    return Path(path)
+
+
+@dataclass(frozen=True)
+class _SheetLayout:
+    """How the frames are arranged, and the size of the sheet in inches."""
+
+    n_rows: int
+    n_columns: int
+    width_in: float
+    height_in: float
+
+    @classmethod
+    def of(cls, n_frames: int, aspect: float) -> _SheetLayout:
+        """The layout for frames of this aspect, height / width: few columns if they are wide."""
+        max_columns = 2 if aspect < 0.5 else 4 if aspect < 1.8 else MAX_FRAMES
+        n_rows = -(-n_frames // max_columns)
+        n_columns = -(-n_frames // n_rows)
+        width_in = max(_MIN_WIDTH_IN, min(_MAX_COLUMNS_BY_WIDTH, n_columns) * _PANEL_WIDTH_IN)
+        panel_height_in = min(
+            _MAX_PANEL_HEIGHT_IN, aspect * width_in / n_columns + _TITLE_HEIGHT_IN
+        )
+        return cls(n_rows, n_columns, width_in, n_rows * panel_height_in + _TITLE_HEIGHT_IN)
 
 
 def _choose_frames(objects: pd.DataFrame, n_frames: int) -> list[int]:
-    first, last = (
-        (objects["frame"].min(), objects["frame"].max()) if len(objects) else (0, n_frames - 1)
-    )
-    return [
-        int(frame) for frame in np.unique(np.linspace(first, last, MAX_FRAMES).round().astype(int))
-    ]
-
-
-def _choose_panels_per_row(video: Video) -> int:
-    """Frames side by side: fewer of wide ones, all in one row where they are tall."""
-    tallness = video.shape[1] / video.shape[2]
-    return 2 if tallness < 0.5 else 4 if tallness < 1.8 else MAX_FRAMES
+    first, last = 0, n_frames - 1
+    if len(objects):
+        first, last = objects["frame"].min(), objects["frame"].max()
+    frames = np.linspace(first, last, MAX_FRAMES).round().astype(int)
+    return [int(frame) for frame in np.unique(frames)]
 
 
 def _draw_frame(panel: Axes, video: Video, frame: int, objects: list[ObjectOutline]) -> None:
-    pixels = video.read_frame(frame).pixels
-    step = -(-max(pixels.shape) // _MAX_PANEL_PX)
-    height, width = (side // step * step for side in pixels.shape)
-    small = downscale_local_mean(pixels[:height, :width], (step, step)) if step > 1 else pixels
-    panel.imshow(small, cmap="gray", vmin=0, vmax=1, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
-    lines = [line for each in objects for line in each.lines]
-    colours = [get_track_colour(each.track) for each in objects for _ in each.lines]
-    thin = 1.3 if len(objects) <= 20 else 1.0
+    _draw_pixels(panel, video.read_frame(frame).pixels)
+    has_thick_lines = len(objects) <= _MAX_THICK_OBJECTS
+    width = 1.3 if has_thick_lines else 1.0
+    lines = [line for outline in objects for line in outline.lines]
+    colours = [get_track_colour(outline.track) for outline in objects for _ in outline.lines]
     panel.add_collection(
-        LineCollection(lines, colors="black", linewidths=thin + 1.0, alpha=0.5), autolim=False
+        LineCollection(lines, colors="black", linewidths=width + 1.0, alpha=0.5), autolim=False
     )
-    panel.add_collection(LineCollection(lines, colors=colours, linewidths=thin), autolim=False)
+    panel.add_collection(LineCollection(lines, colors=colours, linewidths=width), autolim=False)
     if len(objects) <= _MAX_LABELLED_OBJECTS:
-        for each in objects:
-            _write_id(panel, each, 8 if len(objects) <= 20 else 6)
+        for outline in objects:
+            _write_id(panel, outline, 8 if has_thick_lines else 6)
     panel.set_title(format_frame_position(video, frame), fontsize=9, loc="left", pad=3)
     panel.set_xticks([])
     panel.set_yticks([])
+
+
+def _draw_pixels(panel: Axes, pixels: np.ndarray) -> None:
+    """Draw an (H, W) image of values from 0 to 1; a large image is reduced first."""
+    factor = -(-max(pixels.shape) // _MAX_PANEL_PX)
+    height, width = (side // factor * factor for side in pixels.shape)
+    if factor > 1:
+        pixels = downscale_local_mean(pixels[:height, :width], (factor, factor))
+    extent = (-0.5, width - 0.5, height - 0.5, -0.5)
+    panel.imshow(pixels, cmap="gray", vmin=0, vmax=1, extent=extent)
 
 
 def _write_id(panel: Axes, outline: ObjectOutline, size: int) -> None:
     x, y = outline.label_xy
     width, height = panel.get_xlim()[1], panel.get_ylim()[0]
     x = min(max(x, 0.03 * width), 0.97 * width)
-    inside = y < 0.05 * height  # no room above: write into the object
+    inside = y < 0.05 * height  # without room above, the id is written into the object
     panel.annotate(
         str(outline.track),
         (x, y),
@@ -147,24 +171,24 @@ def _write_id(panel: Axes, outline: ObjectOutline, size: int) -> None:
 
 
 def _draw_scale_bar(panel: Axes, video: Video) -> None:
-    pixel = video.spacing.x_um
-    if pixel is None:
+    pixel_um = video.spacing.x_um
+    if pixel_um is None:
         return
     height, width = video.shape[1:]
-    length = round_length(width * pixel / 4)
-    start, y = 0.04 * width, 0.95 * height
-    stroke = [withStroke(linewidth=5, foreground="black")]
+    length_um = round_length(width * pixel_um / 4)
+    length_px = length_um / pixel_um
+    x, y = 0.04 * width, 0.95 * height
     panel.plot(
-        [start, start + length / pixel],
+        [x, x + length_px],
         [y, y],
         color="white",
         linewidth=3,
         solid_capstyle="butt",
-        path_effects=stroke,
+        path_effects=[withStroke(linewidth=5, foreground="black")],
     )
     panel.annotate(
-        format_length(length),
-        (start + length / pixel / 2, y),
+        format_length(length_um),
+        (x + length_px / 2, y),
         xytext=(0, 4),
         textcoords="offset points",
         ha="center",
@@ -173,18 +197,3 @@ def _draw_scale_bar(panel: Axes, video: Video) -> None:
         color="white",
         path_effects=[withStroke(linewidth=2, foreground="black")],
     )
-
-
-def _save_figure(figure: Figure, path: Path) -> Path:
-    part = path.with_name(path.name + ".part")
-    try:
-        figure.savefig(part, format="png")
-        os.replace(part, path)
-    except OSError as error:
-        raise OutputError(
-            f"cannot write {str(path)!r} ({error.strerror or error}): choose a folder that "
-            "exists and can be written to"
-        ) from error
-    finally:
-        part.unlink(missing_ok=True)
-    return path

@@ -1,40 +1,44 @@
-"""Pages: HTML of one file that can be mailed: headings, tables, pictures inside.
-
-What comes from files is escaped.
-"""
+"""HTML pages of one file: headings, tables and embedded figures. All texts are escaped."""
 
 from __future__ import annotations
 
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 _DPI = 110
 _STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #22303c; max-width: 1000px; margin: 2em auto; padding: 0 1em }
+body { font: 15px/1.5 system-ui, sans-serif; color: #22303c }
+body { max-width: 1000px; margin: 2em auto; padding: 0 1em }
 h1 { font-size: 1.5em } h2 { font-size: 1.15em; margin-top: 2em }
-table { border-collapse: collapse; font-size: 13px } td, th { padding: .25em .7em; border-bottom: 1px solid #dde3e8; text-align: right }
+table { border-collapse: collapse; font-size: 13px }
+td, th { padding: .25em .7em; border-bottom: 1px solid #dde3e8; text-align: right }
 td:first-child, th:first-child { text-align: left } img { max-width: 100% } .note { color: #5b6b79 }
 """
 
 
 def render_page(title: str, note: str, parts: Sequence[str]) -> str:
-    """A whole page of these parts under a title and a line below it."""
-    head = f"<head><meta charset=utf-8><title>{escape_html(title)}</title><style>{_STYLE}</style></head>"
-    body = "\n".join(
-        [f"<h1>{escape_html(title)}</h1>", f"<p class=note>{escape_html(note)}</p>", *parts]
-    )
+    """A whole page: a title, a note below it, and parts of HTML."""
+    title = escape_html(title)
+    head = f"<head><meta charset=utf-8><title>{title}</title><style>{_STYLE}</style></head>"
+    body = "\n".join([f"<h1>{title}</h1>", render_note(note), *parts])
     return f"<!doctype html>\n<html lang=en>{head}\n<body>\n{body}\n</body></html>\n"
 
 
 def render_section(title: str, content: str) -> str:
-    """A part with a heading."""
+    """A part of a page: a heading and HTML below it."""
     return f"<h2>{escape_html(title)}</h2>\n{content}"
+
+
+def render_note(text: str) -> str:
+    """A paragraph in small grey print."""
+    return f"<p class=note>{escape_html(text)}</p>"
 
 
 def render_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -47,26 +51,25 @@ def render_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def render_dataframe(dataframe: pd.DataFrame) -> str:
-    """A table of a data frame: four digits, nothing where unknown."""
+    """A table of a data frame: floats with four digits, missing values as empty cells."""
     return render_table(
         [str(name) for name in dataframe.columns],
         [[_format_cell(value) for value in row] for row in dataframe.to_numpy(dtype=object)],
     )
 
 
-def render_figure(draw: Any, *, height: float = 2.8) -> str:
-    """What `draw`, called with matplotlib's Axes, draws; `height` in inches."""
+def render_figure(draw: Callable[[Axes], object], *, height: float = 2.8) -> str:
+    """An embedded figure, 8.5 in wide and `height` in high; `draw` is called with its Axes."""
     figure = Figure(figsize=(8.5, height), dpi=_DPI, facecolor="white", layout="constrained")
     draw(figure.subplots())
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
-    return (
-        f'<img alt="" src="data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode()}">'
-    )
+    encoded = base64.b64encode(buffer.getvalue()).decode()
+    return f'<img alt="" src="data:image/png;base64,{encoded}">'
 
 
 def escape_html(value: Any) -> str:
-    """Escaped."""
+    """The value as a text that HTML shows as it is."""
     return html.escape(str(value))
 
 
