@@ -11,7 +11,7 @@ import tifffile
 from napari_sam2.api.count import CountingOptions, CountResult, count, count_video
 from napari_sam2.api.evaluation import evaluate_files
 from napari_sam2.api.samples import SAMPLES
-from napari_sam2.core.errors import IntensityError, LabelsError, PlanError
+from napari_sam2.core.errors import IntensityError, LabelsError, MeasurementError, PlanError
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.stack import Stack
 from napari_sam2.measurement import evaluate
@@ -256,7 +256,7 @@ def test_rule_on_what_nothing_has_is_refused_before_the_work_begins():
         def embed(self, views):
             raise AssertionError("the work began")
 
-    with pytest.raises(LabelsError, match="rule for 'large' asks for \\['size'\\]"):
+    with pytest.raises(MeasurementError, match="rule for 'large' uses \\['size'\\]"):
         count(
             make_drifting_scene(count=2, frames=2).stack,
             model=Unmoved(),

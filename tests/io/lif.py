@@ -1,4 +1,4 @@
-"""A LIF file as Leica's own program lays one out: a header in XML, then one block of memory for each image."""
+"""Write LIF files as Leica's program does: a header in XML, then a block for each image."""
 
 from __future__ import annotations
 
@@ -14,7 +14,10 @@ _MARK, _ITEM = 0x70, 0x2A
 def write_lif(
     path: Path, images: dict[str, np.ndarray], axes: str, steps: dict[str, float]
 ) -> Path:
-    """Images by name, uint8 or uint16, of these axes (some of tczyx, ending in yx); steps in m, and in s along t."""
+    """Write uint8 or uint16 images by name, and return the path.
+
+    `axes` is a subset of tczyx that ends in yx; `steps` are in m, and in s along t.
+    """
     elements, blocks = [], [_make_block("MemBlock_0", b"")]
     for number, (name, data) in enumerate(images.items(), start=1):
         elements.append(_make_element(name, data, axes, steps, f"MemBlock_{number}"))
@@ -56,9 +59,12 @@ def _make_element(
         for axis in reversed(axes)
         if axis != "c"
     )
-    described = f"<ImageDescription><Channels>{channels}</Channels><Dimensions>{dimensions}</Dimensions></ImageDescription>"
+    description = (
+        f"<ImageDescription><Channels>{channels}</Channels>"
+        f"<Dimensions>{dimensions}</Dimensions></ImageDescription>"
+    )
     memory = f'<Memory Size="{data.nbytes}" MemoryBlockID="{block}"/>'
     return (
         f'<Element Name="{name}" '
-        f'Visibility="1"><Data><Image>{described}</Image></Data>{memory}<Children/></Element>'
+        f'Visibility="1"><Data><Image>{description}</Image></Data>{memory}<Children/></Element>'
     )

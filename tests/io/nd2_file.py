@@ -1,9 +1,8 @@
-"""An ND2 file of version 3 as Nikon's own program lays one out: named chunks, and at the end a map of where each of them is.
+"""Write ND2 files of version 3 as Nikon's program does: named chunks, and a map of them at the end.
 
-A chunk is a header, a name that is padded so that what follows begins on a page, and content. What
-is known of the image is said in typed variants ("CLx lite"): a type, a name in UTF-16, a value, or
-a level that holds further variants. Frames follow each other as the innermost loop of the
-experiment goes, with all channels of a pixel side by side.
+A chunk is a header, a padded name, so that the content begins on a page, and the content. Metadata
+are typed variants ("CLx lite"): a type, a name in UTF-16, and a value or further variants. Frames
+are in the order of the loops of the experiment, with the channels of a pixel side by side.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ _LOSSLESS, _UNCOMPRESSED = 0, 2
 
 @dataclass(frozen=True)
 class AcquisitionSettings:
-    """How the pixels were taken: µm per pixel and slice, ms per time point, channels; bytes by which rows are longer than their pixels."""
+    """How the pixels were acquired; `padding` are extra bytes of each row."""
 
     pixel_um: float = 0.25
     calibrated: bool = True
@@ -41,7 +40,10 @@ class AcquisitionSettings:
 def write_nd2(
     path: Path, data: np.ndarray, axes: str, settings: AcquisitionSettings | None = None
 ) -> Path:
-    """Pixels of uint8, uint16 or float32 of these axes: some of t, p and z in any order, then c where there are several, y, x; s last."""
+    """Write uint8, uint16 or float32 pixels, and return the path.
+
+    `axes` is a subset of t, p and z in any order, then c if there are several, y, x, and perhaps s.
+    """
     settings = settings or AcquisitionSettings()
     colours, channels = (
         data.shape[-1] if axes.endswith("s") else 1,
@@ -123,7 +125,7 @@ def _make_attributes(
 def _make_experiment(
     loops: Iterable[tuple[str, int]], settings: AcquisitionSettings
 ) -> dict[str, Any]:
-    """The outermost loop, and in it the next one."""
+    """The outermost loop, which contains the next one."""
     (axis, count), *inner = loops
     parameters: dict[str, Any] = {
         "t": {
@@ -175,7 +177,7 @@ def _encode_variants(values: Mapping[str, Any]) -> bytes:
 
 
 def _encode_variant(name: str, value: Any) -> bytes:
-    """One value; a level is followed by where in it each of its variants begins."""
+    """One value; a level ends with the offsets of its variants."""
     if isinstance(value, Mapping):
         head, parts = (
             _encode_header(_LEVEL, name),

@@ -1,4 +1,4 @@
-"""Files that are missing, cut off, empty or something else: one clear line, now or when a plane is read."""
+"""Files that are missing, truncated, empty or of another kind raise one clear line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _PIXELS = np.random.default_rng(0).integers(0, 60_000, (6, 40, 50)).astype(np.ui
 
 
 def _text(path: Path) -> Path:
-    (path / "text.tif").write_text("this is no image")
+    (path / "text.tif").write_text("not an image")
     return path / "text.tif"
 
 
@@ -42,7 +42,7 @@ def _document(path: Path) -> Path:
 
 
 def _picture(path: Path) -> Path:
-    (path / "picture.png").write_text("this is no picture")
+    (path / "picture.png").write_text("not an image")
     return path / "picture.png"
 
 
@@ -76,7 +76,7 @@ def _broken_json(path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda path: path / "missing.tif", "missing.tif: No such file"),
         (lambda path: path / "t*.tif", "no images found"),
@@ -92,10 +92,10 @@ def _broken_json(path: Path) -> Path:
         (_broken_json, "a.zarr: cannot be read as zarr"),
     ],
 )
-def test_what_is_no_image_is_said_in_one_line(
-    make: Callable[[Path], Path], said: str, tmp_path: Path
+def test_file_without_an_image_raises_a_one_line_error(
+    make: Callable[[Path], Path], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(FileError, match=said) as caught:
+    with pytest.raises(FileError, match=message) as caught:
         open_stack(make(tmp_path))
     assert "\n" not in str(caught.value)
 
@@ -119,9 +119,7 @@ _WRITERS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("writer", _WRITERS)
-def test_a_file_cut_off_anywhere_is_never_taken_for_a_shorter_stack(
-    writer: str, tmp_path: Path
-) -> None:
+def test_truncated_tiff_never_opens_as_a_shorter_stack(writer: str, tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", _PIXELS, photometric="minisblack", **_WRITERS[writer])
     whole = (tmp_path / "a.tif").read_bytes()
     for cut in sorted({int(part * len(whole)) for part in np.linspace(0.01, 0.999, 60)}):
@@ -135,7 +133,7 @@ def test_a_file_cut_off_anywhere_is_never_taken_for_a_shorter_stack(
         )  # only padding was lost
 
 
-def test_pages_of_separate_writes_that_are_cut_off_are_noticed(tmp_path: Path) -> None:
+def test_truncated_list_of_pages_raises(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for plane in _PIXELS:
             file.write(plane, compression="zlib", metadata=None, photometric="minisblack")
@@ -145,7 +143,7 @@ def test_pages_of_separate_writes_that_are_cut_off_are_noticed(tmp_path: Path) -
         open_stack(tmp_path / "a.tif", axes="TYX")
 
 
-def test_a_damaged_page_is_named_when_it_is_read(tmp_path: Path) -> None:
+def test_error_names_the_damaged_page(tmp_path: Path) -> None:
     tifffile.imwrite(
         tmp_path / "a.ome.tif",
         _PIXELS,
@@ -164,7 +162,7 @@ def test_a_damaged_page_is_named_when_it_is_read(tmp_path: Path) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_planes_that_an_ome_tiff_speaks_of_and_does_not_hold_are_not_made_up(
+def test_plane_that_ome_xml_declares_but_the_file_lacks_raises(
     tmp_path: Path,
 ) -> None:
     tifffile.imwrite(
@@ -174,28 +172,28 @@ def test_planes_that_an_ome_tiff_speaks_of_and_does_not_hold_are_not_made_up(
     (tmp_path / "a.ome.tif").write_bytes(whole.replace(b'SizeT="6"', b'SizeT="8"'))
     stack = open_stack(tmp_path / "a.ome.tif")
     np.testing.assert_array_equal(stack.read_plane({"t": 5}), _PIXELS[5])
-    with pytest.raises(FileError, match="plane 7.*does not hold it"):
+    with pytest.raises(FileError, match="plane 7.*does not contain it"):
         stack.read_plane({"t": 7})
 
 
-def test_the_one_line_is_the_only_one(tmp_path: Path) -> None:
+def test_broken_file_prints_only_our_error(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", _PIXELS, photometric="minisblack", metadata=None)
     (tmp_path / "a.tif").write_bytes((tmp_path / "a.tif").read_bytes()[:9000])
     code = (
         "import sys; from napari_sam2.io.open import open_stack\ntry: "
         "open_stack(sys.argv[1])\nexcept OSError as error: print(error)"
     )
-    said = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path / "a.tif")],
         capture_output=True,
         text=True,
         check=True,
         cwd=_ROOT,
     )
-    assert said.stderr == "" and len(said.stdout.splitlines()) == 1
+    assert process.stderr == "" and len(process.stdout.splitlines()) == 1
 
 
-def test_a_file_that_goes_away_is_noticed_when_it_is_read(tmp_path: Path) -> None:
+def test_file_deleted_after_opening_raises_on_read(tmp_path: Path) -> None:
     for number in range(3):
         tifffile.imwrite(tmp_path / f"t{number}.tif", _PIXELS[number])
     stack = open_stack(tmp_path, axes="TYX")
@@ -206,7 +204,7 @@ def test_a_file_that_goes_away_is_noticed_when_it_is_read(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("version", [2, 3])
-def test_a_damaged_zarr_chunk_is_named_when_it_is_read(version: int, tmp_path: Path) -> None:
+def test_error_names_the_damaged_zarr_chunk(version: int, tmp_path: Path) -> None:
     array = zarr.create_array(
         tmp_path / "a.zarr",
         shape=_PIXELS.shape,
@@ -224,7 +222,7 @@ def test_a_damaged_zarr_chunk_is_named_when_it_is_read(version: int, tmp_path: P
     assert caught.value.frame == 4
 
 
-def test_the_odd_file_of_a_folder_is_named(tmp_path: Path) -> None:
+def test_error_names_the_file_of_another_shape(tmp_path: Path) -> None:
     for number in range(5):
         tifffile.imwrite(
             tmp_path / f"t{number}.tif", np.zeros((20, 30 if number != 3 else 31), np.uint8)
@@ -235,7 +233,7 @@ def test_the_odd_file_of_a_folder_is_named(tmp_path: Path) -> None:
         open_stack(tmp_path, axes="TYX")
 
 
-def test_a_picture_that_is_cut_off_is_noticed_when_it_is_read(tmp_path: Path) -> None:
+def test_truncated_png_raises_on_read(tmp_path: Path) -> None:
     Image.fromarray(_PIXELS[0].astype(np.uint8)).save(tmp_path / "a.png")
     (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:900])
     with pytest.raises(FileError, match=r"a\.png"):

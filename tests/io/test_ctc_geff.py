@@ -1,4 +1,4 @@
-"""Lineages on disk: Cell Tracking Challenge folders and GEFF, read back by others' code where there is some."""
+"""Lineages on disk: Cell Tracking Challenge folders and GEFF."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_sam2.io.writers.ctc import write_ctc
 from napari_sam2.testing.scenes import make_dividing_scene
 
 
-def test_division_is_written_and_read_back(tmp_path):
+def test_division_survives_writing_and_reading(tmp_path):
     scene = make_dividing_scene()
     rows = write_ctc(tmp_path, lambda frame: scene.labels[frame], len(scene.labels), scene.parents)
     assert rows == [Branch(1, 0, 3), Branch(2, 4, 9, 1), Branch(3, 4, 9, 1)]
@@ -23,7 +23,7 @@ def test_division_is_written_and_read_back(tmp_path):
     np.testing.assert_array_equal(np.asarray(again.labels.data), scene.labels)
 
 
-def test_the_challenge_itself_takes_it(tmp_path):
+def test_package_of_the_challenge_accepts_the_folder(tmp_path):
     evaluate = pytest.importorskip("ctc_metrics.scripts.evaluate")
     scene = make_dividing_scene()
     (tmp_path / "01_RES").mkdir()
@@ -41,33 +41,34 @@ def test_the_challenge_itself_takes_it(tmp_path):
     assert (found["Valid"], found["TRA"]) == (1, 1.0)
 
 
-def gapped() -> np.ndarray:
-    """Track 70000 on frames 0, 1 and 3; its child 70001 from frame 1 on, while it is still there."""
+def make_labels_with_gap() -> np.ndarray:
+    """Track 70000 on frames 0, 1 and 3; its daughter 70001 from frame 1 on."""
     labels = np.zeros((4, 20, 20), np.uint32)
     labels[[0, 1, 3], 2:5, 2:5] = 70_000
     labels[1:, 10:13, 10:13] = 70_001
     return labels
 
 
-def test_gaps_and_mothers_that_go_on_are_cut_and_large_ids_numbered_anew(tmp_path):
-    labels = gapped()
+def test_gaps_and_surviving_parents_split_tracks_and_large_ids_are_renumbered(tmp_path):
+    labels = make_labels_with_gap()
     rows = write_ctc(tmp_path, lambda frame: labels[frame], 4, {70_001: 70_000})
     assert rows == [Branch(1, 0, 0), Branch(2, 1, 1, 1), Branch(3, 3, 3, 2), Branch(4, 1, 3, 1)]
     np.testing.assert_array_equal(np.asarray(read_ctc(tmp_path).labels.data) > 0, labels > 0)
 
 
-def test_nothing_is_an_empty_track_file(tmp_path):
+def test_labels_without_objects_write_an_empty_track_file(tmp_path):
     assert write_ctc(tmp_path, lambda frame: np.zeros((4, 4), np.uint16), 2) == []
     assert (tmp_path / "res_track.txt").read_text() == ""
 
 
 @pytest.mark.parametrize(
-    ("text", "says"), [(None, "expected res_track.txt"), ("1 0 3", "line 1"), ("a b c d", "line 1")]
+    ("text", "message"),
+    [(None, "expected res_track.txt"), ("1 0 3", "line 1"), ("a b c d", "line 1")],
 )
-def test_folder_that_is_none_is_refused(tmp_path, text, says):
+def test_other_folder_raises(tmp_path, text, message):
     if text:
         (tmp_path / "res_track.txt").write_text(text)
-    with pytest.raises(FileError, match=says):
+    with pytest.raises(FileError, match=message):
         read_ctc(tmp_path)
 
 
@@ -98,5 +99,5 @@ def test_geff_has_a_node_for_each_object_and_edges_along_tracks_and_divisions(tm
             row["x"],
             row["track"],
         )
-    said = [(axis.name, axis.unit, axis.scale) for axis in metadata.axes]
-    assert said == [("t", "second", 60.0), ("y", "micrometer", 0.5), ("x", "micrometer", 0.5)]
+    axes = [(axis.name, axis.unit, axis.scale) for axis in metadata.axes]
+    assert axes == [("t", "second", 60.0), ("y", "micrometer", 0.5), ("x", "micrometer", 0.5)]

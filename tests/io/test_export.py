@@ -1,4 +1,4 @@
-"""Labels in other programs' forms, read back by those programs' own readers: nothing turned, moved or lost."""
+"""Labels in the formats of other programs, read by the packages of these programs."""
 
 from __future__ import annotations
 
@@ -25,20 +25,18 @@ from napari_sam2.io.readers.dicom import read_source_slices
 from napari_sam2.io.writers.export import export_labels
 from napari_sam2.io.writers.zarr_labels import write_zarr_labels
 from napari_sam2.testing.scenes import make_drifting_scene
-from tests.io.test_formats import dicom_series, nifti
+from tests.io.test_formats import write_dicom_series, write_nifti_image
 
 _LABELS = np.zeros((5, 7, 9), np.uint16)
-_LABELS[1:4, 2:5, 1:4], _LABELS[2, 1:6, 5:8], _LABELS[2, 3, 6] = (
-    3,
-    70_00,
-    0,
-)  # an object with a hole beside another
+_LABELS[1:4, 2:5, 1:4] = 3
+_LABELS[2, 1:6, 5:8] = 7000
+_LABELS[2, 3, 6] = 0  # a hole
 _TRACKS = (Track(3, "left one", "kidney"),)
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_nifti_labels_lie_over_their_image_voxel_by_voxel(suffix: str, tmp_path: Path) -> None:
-    image = nifti(tmp_path / "brain.nii.gz")
+def test_nifti_labels_overlay_their_image(suffix: str, tmp_path: Path) -> None:
+    image = write_nifti_image(tmp_path / "brain.nii.gz")
     path = export_labels(_LABELS, tmp_path / f"labels{suffix}", format="nifti", like=image)
     found, source = nibabel.load(path), nibabel.load(image)
     np.testing.assert_array_equal(found.affine, source.affine)
@@ -59,7 +57,7 @@ def test_nifti_labels_lie_over_their_image_voxel_by_voxel(suffix: str, tmp_path:
     np.testing.assert_array_equal(np.asarray(again.data), _LABELS)
 
 
-def test_nrrd_labels_keep_the_space_of_their_image(tmp_path: Path) -> None:
+def test_nrrd_labels_have_the_space_of_their_image(tmp_path: Path) -> None:
     header = {
         "space": "left-posterior-superior",
         "space directions": np.array([[0.8, 0.1, 0], [0, 0.9, 0], [0, 0.2, 2.5]]),
@@ -82,8 +80,8 @@ def test_nrrd_labels_keep_the_space_of_their_image(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(again.data), _LABELS)
 
 
-def test_dicom_seg_refers_to_its_slices_and_gives_the_labels_back(tmp_path: Path) -> None:
-    series = dicom_series(tmp_path / "ct", order=[3, 0, 4, 1, 2])
+def test_dicom_seg_refers_to_its_slices_and_contains_the_labels(tmp_path: Path) -> None:
+    series = write_dicom_series(tmp_path / "ct", order=[3, 0, 4, 1, 2])
     path = export_labels(
         _LABELS, tmp_path / "seg.dcm", format="dicom-seg", like=series, tracks=_TRACKS
     )
@@ -106,7 +104,7 @@ def test_dicom_seg_refers_to_its_slices_and_gives_the_labels_back(tmp_path: Path
         np.testing.assert_array_equal(plane > 0, _LABELS[round((place_mm - 5) / 2.5)] > 0)
 
 
-def test_imagej_rois_filled_again_are_the_labels(tmp_path: Path) -> None:
+def test_filled_imagej_rois_reproduce_the_labels(tmp_path: Path) -> None:
     path = export_labels(_LABELS, tmp_path / "rois.zip", format="imagej", tracks=_TRACKS)
     found = np.zeros(_LABELS.shape, np.uint16)
     for roi in roifile.roiread(path):
@@ -121,7 +119,7 @@ def test_imagej_rois_filled_again_are_the_labels(tmp_path: Path) -> None:
 @pytest.mark.filterwarnings(
     "ignore:__array__ implementation:DeprecationWarning"
 )  # of pycocotools 2.0.11, reading
-def test_coco_masks_are_the_labels(tmp_path: Path) -> None:
+def test_coco_masks_reproduce_the_labels(tmp_path: Path) -> None:
     written = json.loads(
         export_labels(
             _LABELS, tmp_path / "coco.json", format="coco", like="cells.tif", tracks=_TRACKS
@@ -152,7 +150,7 @@ def test_coco_masks_are_the_labels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "format", "like", "error", "said"),
+    ("path", "format", "like", "error", "message"),
     [
         ("a.nii", "tiff", "x", OutputError, "expected one of nifti"),
         ("a.png", "nifti", "x", OutputError, r"ending in \.nii\.gz"),
@@ -161,16 +159,16 @@ def test_coco_masks_are_the_labels(tmp_path: Path) -> None:
         ("no/folder/a.json", "coco", "", OutputError, "cannot be written"),
     ],
 )
-def test_what_cannot_be_exported_is_said(
-    path: str, format: str, like: str, error: type[Exception], said: str, tmp_path: Path
+def test_impossible_export_raises_and_writes_nothing(
+    path: str, format: str, like: str, error: type[Exception], message: str, tmp_path: Path
 ) -> None:
-    nifti(tmp_path / "small.nii", np.zeros((2, 2, 2), np.int16))
-    with pytest.raises(error, match=said):
+    write_nifti_image(tmp_path / "small.nii", np.zeros((2, 2, 2), np.int16))
+    with pytest.raises(error, match=message):
         export_labels(_LABELS, tmp_path / path, format=format, like=tmp_path / like if like else "")
     assert sorted(each.name for each in tmp_path.iterdir()) == ["small.nii"]
 
 
-def _image(path: Path, data: np.ndarray, axes: str) -> Path:
+def _write_image(path: Path, data: np.ndarray, axes: str) -> Path:
     kinds = {"t": v05.TimeAxis(name="t", unit="second"), "c": v05.ChannelAxis(name="c")}
     named = [kinds.get(axis) or v05.SpaceAxis(name=axis, unit="micrometer") for axis in axes]
     scale = v05.ScaleTransformation(
@@ -187,7 +185,7 @@ def _image(path: Path, data: np.ndarray, axes: str) -> Path:
     return path
 
 
-def _old_image(path: Path, data: np.ndarray, axes: str) -> Path:
+def _write_old_image(path: Path, data: np.ndarray, axes: str) -> Path:
     """The same as OME-Zarr 0.4, as programs of its time write it: zarr 2, metadata at the top."""
     group = zarr.create_group(path, zarr_format=2)
     group.create_array(
@@ -214,17 +212,17 @@ def _old_image(path: Path, data: np.ndarray, axes: str) -> Path:
     return path
 
 
-def _listed(path: Path) -> object:
+def _get_listed_labels(path: Path) -> object:
     attributes = zarr.open_group(path / "labels", mode="r").attrs
     return dict(attributes.get("ome", attributes))["labels"]
 
 
-_BOTH = pytest.mark.parametrize("image", [_image, _old_image], ids=["0.5", "0.4"])
+_BOTH = pytest.mark.parametrize("image", [_write_image, _write_old_image], ids=["0.5", "0.4"])
 Written = Callable[[Path, np.ndarray, str], Path]
 
 
 @_BOTH
-def test_labels_go_into_the_images_own_group_and_the_store_stays_valid(
+def test_labels_are_written_into_the_image_and_the_store_stays_valid(
     image: Written, tmp_path: Path
 ) -> None:
     scene = make_drifting_scene(frames=4)
@@ -235,7 +233,7 @@ def test_labels_go_into_the_images_own_group_and_the_store_stays_valid(
     write_zarr_labels(path, video, lambda frame: scene.labels[frame], name="others")
     for store in (path, path / "labels" / "nuclei"):
         validate_zarr_store(str(store))
-    assert _listed(path) == ["nuclei", "others"]
+    assert _get_listed_labels(path) == ["nuclei", "others"]
     again = open_labels(path / "labels" / "nuclei")
     assert zarr.open_array(path / "labels" / "nuclei" / "0", mode="r").shape == (4, 1, 64, 64), (
         "the axes of the image, but c"
@@ -246,9 +244,7 @@ def test_labels_go_into_the_images_own_group_and_the_store_stays_valid(
 
 
 @_BOTH
-def test_labels_that_fail_half_way_leave_the_image_as_it_was(
-    image: Written, tmp_path: Path
-) -> None:
+def test_failed_write_leaves_the_image_unchanged(image: Written, tmp_path: Path) -> None:
     scene = make_drifting_scene(frames=4)
     path = image(tmp_path / "cells.ome.zarr", scene.stack.data, "tyx")
     video = open_stack(path).as_video("t")
@@ -263,35 +259,35 @@ def test_labels_that_fail_half_way_leave_the_image_as_it_was(
             name="bad",
         )
     assert not (path / "labels" / "bad").exists()
-    assert _listed(path) == ["good"]
+    assert _get_listed_labels(path) == ["good"]
     validate_zarr_store(str(path))
     write_zarr_labels(path, video, lambda frame: scene.labels[frame] * 2, name="good", replace=True)
     np.testing.assert_array_equal(
         np.asarray(open_labels(path / "labels" / "good").data), scene.labels * 2
     )
-    assert _listed(path) == ["good"]
+    assert _get_listed_labels(path) == ["good"]
     validate_zarr_store(str(path))
 
 
 @pytest.mark.parametrize("name", ["../up", "", ".hidden", "a/b"])
-def test_names_that_lead_elsewhere_are_refused(name: str, tmp_path: Path) -> None:
+def test_name_with_a_path_raises(name: str, tmp_path: Path) -> None:
     scene = make_drifting_scene(frames=2)
-    path = _image(tmp_path / "cells.ome.zarr", scene.stack.data, "tyx")
+    path = _write_image(tmp_path / "cells.ome.zarr", scene.stack.data, "tyx")
     with pytest.raises(OutputError, match="expected a plain name"):
         write_zarr_labels(path, scene.video, lambda frame: scene.labels[frame], name=name)
 
 
-def test_an_image_of_an_older_version_or_none_at_all_is_refused(tmp_path: Path) -> None:
+def test_older_or_missing_image_raises(tmp_path: Path) -> None:
     zarr.open_group(tmp_path / "old.zarr", mode="w", zarr_format=2).attrs["multiscales"] = [
         {"version": "0.3", "axes": ["y", "x"]}
     ]
     zarr.open_group(tmp_path / "bare.zarr", mode="w", zarr_format=2)
-    for name, error, said in (
+    for name, error, message in (
         ("old", OutputError, r"is OME-Zarr 0\.3"),
         ("bare", FileError, "expected an OME-Zarr image"),
         ("none", OutputError, "is not an OME-Zarr image"),
     ):
-        with pytest.raises(error, match=said):
+        with pytest.raises(error, match=message):
             write_zarr_labels(
                 tmp_path / f"{name}.zarr",
                 make_drifting_scene(frames=2).video,

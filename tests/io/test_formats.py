@@ -1,4 +1,4 @@
-"""Files of medicine, microscopes and cameras: axes, spacing, type and values as in a file that was written here."""
+"""Medical files, microscope files and movies: axes, spacing, type and values of written files."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _AFFINE = np.array(
 )
 
 
-def nifti(
+def write_nifti_image(
     path: Path, data: np.ndarray = _VOLUME, units: tuple[str, str] = ("mm", "sec"), **header: Any
 ) -> Path:
     image = nibabel.Nifti1Image(data.T, _AFFINE)
@@ -46,7 +46,7 @@ def nifti(
     return path
 
 
-def dicom_series(
+def write_dicom_series(
     folder: Path,
     volume: np.ndarray = _VOLUME,
     *,
@@ -54,14 +54,14 @@ def dicom_series(
     times: int = 1,
     skip: int | None = None,
 ) -> Path:
-    """A CT, its files named in any order; the normal of its planes is (0, 0, 1), its slices 2.5 mm apart."""
+    """Write a CT series with the plane normal (0, 0, 1) and a slice distance of 2.5 mm."""
     folder.mkdir(parents=True, exist_ok=True)
     series, study, frame = generate_uid(), generate_uid(), generate_uid()
     for number in order or range(len(volume)):
         if number == skip:
             continue
         for time in range(times):
-            dataset = _slice(volume[number] + 1024 + time, number, number + time * len(volume))
+            dataset = _make_slice(volume[number] + 1024 + time, number, number + time * len(volume))
             dataset.SeriesInstanceUID, dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = (
                 series,
                 study,
@@ -71,7 +71,7 @@ def dicom_series(
     return folder
 
 
-def _slice(pixels: np.ndarray, place: int, number: int) -> FileDataset:
+def _make_slice(pixels: np.ndarray, place: int, number: int) -> FileDataset:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID, meta.TransferSyntaxUID = (
         CTImageStorage,
@@ -133,22 +133,22 @@ def _slice(pixels: np.ndarray, place: int, number: int) -> FileDataset:
     return dataset
 
 
-def _numbers(spacing: Spacing) -> tuple[float | None, ...]:
+def _get_numbers(spacing: Spacing) -> tuple[float | None, ...]:
     return spacing.z_um, spacing.y_um, spacing.x_um, spacing.t_s
 
 
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
-def test_nifti_keeps_axes_spacing_type_and_values(suffix: str, tmp_path: Path) -> None:
-    stack = open_stack(nifti(tmp_path / f"brain{suffix}"))
+def test_nifti_axes_spacing_type_and_values(suffix: str, tmp_path: Path) -> None:
+    stack = open_stack(write_nifti_image(tmp_path / f"brain{suffix}"))
     assert (stack.axes, stack.data.dtype, stack.name) == ("zyx", np.int16, "brain")
-    assert _numbers(stack.spacing) == pytest.approx((2500, 900, 800, None))
+    assert _get_numbers(stack.spacing) == pytest.approx((2500, 900, 800, None))
     np.testing.assert_array_equal(np.asarray(stack.data), _VOLUME)
     np.testing.assert_array_equal(stack.read_plane({"z": 3}), _VOLUME[3])
 
 
-def test_nifti_over_time_has_an_interval_and_scaled_values_are_floats(tmp_path: Path) -> None:
+def test_nifti_series_has_an_interval_and_scaled_values_are_floats(tmp_path: Path) -> None:
     series = np.stack([_VOLUME, _VOLUME + 1])
-    stack = open_stack(nifti(tmp_path / "bold.nii", series))
+    stack = open_stack(write_nifti_image(tmp_path / "bold.nii", series))
     assert (stack.axes, stack.spacing.t_s) == ("tzyx", 1.5)
     np.testing.assert_array_equal(stack.read_plane({"t": 1, "z": 2}), series[1, 2])
     image = nibabel.load(tmp_path / "bold.nii")
@@ -163,9 +163,10 @@ def test_nifti_over_time_has_an_interval_and_scaled_values_are_floats(tmp_path: 
     np.testing.assert_allclose(np.asarray(found.data), series * 0.5 + 10, atol=0.1)
 
 
-def test_nifti_of_no_unit_has_no_spacing(tmp_path: Path) -> None:
+def test_nifti_without_unit_has_no_spacing(tmp_path: Path) -> None:
     assert (
-        open_stack(nifti(tmp_path / "brain.nii", units=("unknown", "unknown"))).spacing == Spacing()
+        open_stack(write_nifti_image(tmp_path / "brain.nii", units=("unknown", "unknown"))).spacing
+        == Spacing()
     )
 
 
@@ -176,7 +177,7 @@ def test_nifti_of_no_unit_has_no_spacing(tmp_path: Path) -> None:
         {"spacings": [0.8, 0.9, 2.5], "units": ["mm"] * 3},
     ],
 )
-def test_nrrd_keeps_axes_spacing_type_and_values(header: dict[str, Any], tmp_path: Path) -> None:
+def test_nrrd_axes_spacing_type_and_values(header: dict[str, Any], tmp_path: Path) -> None:
     nrrd.write(str(tmp_path / "ct.nrrd"), _VOLUME, header, index_order="C")
     stack = open_stack(tmp_path / "ct.nrrd")
     assert (stack.axes, stack.data.dtype) == ("zyx", np.int16)
@@ -190,38 +191,38 @@ def test_nrrd_without_unit_or_space_has_no_spacing(tmp_path: Path) -> None:
     assert open_stack(tmp_path / "ct.nrrd").spacing == Spacing()
 
 
-def test_dicom_slices_come_in_the_order_of_their_places_rescaled(tmp_path: Path) -> None:
-    stack = open_stack(dicom_series(tmp_path / "ct", order=[3, 0, 4, 1, 2]))
+def test_dicom_slices_are_sorted_by_position_and_rescaled(tmp_path: Path) -> None:
+    stack = open_stack(write_dicom_series(tmp_path / "ct", order=[3, 0, 4, 1, 2]))
     assert (stack.axes, stack.data.dtype, stack.name) == ("zyx", np.int32, "abdomen")
     assert stack.spacing == Spacing(2500, 900, 800)
     np.testing.assert_array_equal(np.asarray(stack.data), _VOLUME)
 
 
-def test_dicom_slices_at_one_place_are_time_points(tmp_path: Path) -> None:
-    stack = open_stack(dicom_series(tmp_path / "perfusion", times=3))
+def test_dicom_slices_at_one_position_are_time_points(tmp_path: Path) -> None:
+    stack = open_stack(write_dicom_series(tmp_path / "perfusion", times=3))
     assert stack.axes == "tzyx"
     np.testing.assert_array_equal(stack.read_plane({"t": 2, "z": 1}), _VOLUME[1] + 2)
-    cine = open_stack(dicom_series(tmp_path / "cine", _VOLUME[:1], times=4))
+    cine = open_stack(write_dicom_series(tmp_path / "cine", _VOLUME[:1], times=4))
     assert (cine.axes, cine.data.shape[0]) == ("tyx", 4)
     np.testing.assert_array_equal(cine.read_plane({"t": 3}), _VOLUME[0] + 3)
 
 
-def test_one_dicom_file_is_a_plane_whatever_its_name(tmp_path: Path) -> None:
-    folder = dicom_series(tmp_path / "ct")
+def test_dicom_file_is_recognised_without_its_ending(tmp_path: Path) -> None:
+    folder = write_dicom_series(tmp_path / "ct")
     file = (folder / "im0-0.dcm").rename(folder / "1.2.840.17")
     stack = open_stack(file)
     assert (stack.axes, stack.spacing) == ("yx", Spacing(y_um=900, x_um=800))
     np.testing.assert_array_equal(np.asarray(stack.data), _VOLUME[0])
 
 
-def test_a_missing_slice_and_two_series_are_refused(tmp_path: Path) -> None:
+def test_missing_slice_or_second_series_raises(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"slices 1 and 2 are 5 mm apart, most 2\.5 mm"):
-        open_stack(dicom_series(tmp_path / "gap", skip=2))
-    dicom_series(tmp_path / "two")
+        open_stack(write_dicom_series(tmp_path / "gap", skip=2))
+    write_dicom_series(tmp_path / "two")
     for file in list((tmp_path / "two").iterdir()):
         file.rename(file.with_stem("other" + file.stem))
-    with pytest.raises(FileError, match=r"holds 2 series of \[5, 5\] slices"):
-        open_stack(dicom_series(tmp_path / "two"))
+    with pytest.raises(FileError, match=r"contains 2 series of \[5, 5\] slices"):
+        open_stack(write_dicom_series(tmp_path / "two"))
 
 
 def test_movies_are_frames_over_time(tmp_path: Path) -> None:
@@ -237,7 +238,7 @@ def test_movies_are_frames_over_time(tmp_path: Path) -> None:
         (6, 3, 64, 64),
         np.uint8,
     )
-    assert _numbers(stack.spacing) == pytest.approx((None, None, None, 0.2))
+    assert _get_numbers(stack.spacing) == pytest.approx((None, None, None, 0.2))
     seen = np.stack([np.moveaxis(np.asarray(stack.data[frame]), 0, -1) for frame in (5, 0, 3)])
     assert np.abs(seen.astype(int) - colours[[5, 0, 3]]).mean() < 12, (
         "the frames asked for, whatever the codec loses"
@@ -257,11 +258,11 @@ def test_grey_movies_have_no_channels(tmp_path: Path) -> None:
     )
     stack = open_stack(tmp_path / "grey.avi")
     assert (stack.axes, stack.data.dtype) == ("tyx", np.uint8)
-    assert _numbers(stack.spacing) == pytest.approx((None, None, None, 0.1))
+    assert _get_numbers(stack.spacing) == pytest.approx((None, None, None, 0.1))
     np.testing.assert_array_equal(np.asarray(stack.data), grey[..., 0])
 
 
-def test_czi_keeps_axes_spacing_channels_and_values(tmp_path: Path) -> None:
+def test_czi_axes_spacing_channels_and_values(tmp_path: Path) -> None:
     path, data = (
         tmp_path / "cells.czi",
         _RNG.integers(0, 60_000, (2, 2, 3, 20, 30)).astype(np.uint16),
@@ -274,7 +275,7 @@ def test_czi_keeps_axes_spacing_channels_and_values(tmp_path: Path) -> None:
         )
     stack = open_stack(path)
     assert (stack.axes, stack.channels, stack.data.dtype) == ("tczyx", ("DNA", "actin"), np.uint16)
-    assert _numbers(stack.spacing) == pytest.approx((1.5, 0.2, 0.2, None))
+    assert _get_numbers(stack.spacing) == pytest.approx((1.5, 0.2, 0.2, None))
     np.testing.assert_array_equal(np.asarray(stack.data), data)
 
 
@@ -295,14 +296,14 @@ def test_czi_keeps_axes_spacing_channels_and_values(tmp_path: Path) -> None:
     ],
     ids=["z", "five axes", "z before t", "compressed", "rows that are padded", "float"],
 )
-def test_nd2_keeps_axes_spacing_channels_and_values(
+def test_nd2_axes_spacing_channels_and_values(
     axes: str, shape: tuple[int, ...], dtype: Any, how: AcquisitionSettings, tmp_path: Path
 ) -> None:
     data = (60_000 * _RNG.random(shape)).astype(dtype)
     stack = open_stack(write_nd2(tmp_path / "cells.nd2", data, axes, how))
     ours = "".join(axis for axis in "tczyx" if axis in axes)
     assert (stack.axes, stack.data.dtype) == (ours, dtype)
-    assert _numbers(stack.spacing) == pytest.approx(
+    assert _get_numbers(stack.spacing) == pytest.approx(
         (1.5 if "z" in axes else None, 0.25, 0.25, 30 if "t" in axes else None)
     )
     assert stack.channels == how.channels
@@ -312,14 +313,14 @@ def test_nd2_keeps_axes_spacing_channels_and_values(
     )
 
 
-def test_nd2_of_a_colour_camera_has_its_colours(tmp_path: Path) -> None:
+def test_nd2_of_a_colour_camera_is_rgb(tmp_path: Path) -> None:
     data = _RNG.integers(0, 255, (4, 20, 30, 3)).astype(np.uint8)
     stack = open_stack(write_nd2(tmp_path / "cells.nd2", data, "tyxs"))
     assert (stack.axes, stack.rgb, stack.channels) == ("tcyx", True, ("red", "green", "blue"))
     np.testing.assert_array_equal(np.moveaxis(np.asarray(stack.data), 1, -1), data)
 
 
-def test_nd2_that_was_not_calibrated_has_no_spacing(tmp_path: Path) -> None:
+def test_uncalibrated_nd2_has_no_spacing(tmp_path: Path) -> None:
     data = np.zeros((3, 20, 30), np.uint8)
     stack = open_stack(
         write_nd2(
@@ -329,13 +330,12 @@ def test_nd2_that_was_not_calibrated_has_no_spacing(tmp_path: Path) -> None:
     assert stack.spacing == Spacing(t_s=30)
 
 
-def test_nd2_of_several_positions_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(FileError, match="holds 2 positions: expected one"):
+def test_nd2_of_several_positions_raises(tmp_path: Path) -> None:
+    with pytest.raises(FileError, match="contains 2 positions: expected one"):
         open_stack(write_nd2(tmp_path / "two.nd2", np.zeros((2, 3, 20, 30), np.uint8), "pzyx"))
 
 
-def test_nd2_that_was_cut_off_is_an_error_of_ours(tmp_path: Path) -> None:
-    """Its map is at the end."""
+def test_truncated_nd2_raises_a_file_error(tmp_path: Path) -> None:
     path = write_nd2(tmp_path / "cells.nd2", np.zeros((3, 20, 30), np.uint8), "tyx")
     path.write_bytes(path.read_bytes()[:-9000])
     with pytest.raises(FileError, match=r"cells\.nd2: cannot be read as ND2"):
@@ -351,7 +351,7 @@ def test_nd2_that_was_cut_off_is_an_error_of_ours(tmp_path: Path) -> None:
     ],
     ids=["z", "five axes", "t"],
 )
-def test_lif_keeps_axes_spacing_and_values(
+def test_lif_axes_spacing_and_values(
     axes: str, shape: tuple[int, ...], dtype: Any, tmp_path: Path
 ) -> None:
     data = _RNG.integers(0, 255, shape).astype(dtype)
@@ -360,13 +360,13 @@ def test_lif_keeps_axes_spacing_and_values(
     )
     stack = open_stack(path)
     assert (stack.axes, stack.data.dtype) == (axes, dtype)
-    assert _numbers(stack.spacing) == pytest.approx(
+    assert _get_numbers(stack.spacing) == pytest.approx(
         (1 if "z" in axes else None, 0.2, 0.2, 30 if "t" in axes else None)
     )
     np.testing.assert_array_equal(np.asarray(stack.data), data)
 
 
-def test_lif_of_several_images_is_refused(tmp_path: Path) -> None:
+def test_lif_of_several_images_raises(tmp_path: Path) -> None:
     image = np.zeros((2, 8, 9), np.uint8)
     path = write_lif(
         tmp_path / "two.lif",
@@ -374,16 +374,23 @@ def test_lif_of_several_images_is_refused(tmp_path: Path) -> None:
         "zyx",
         {"z": 1e-6, "y": 1e-6, "x": 1e-6},
     )
-    with pytest.raises(FileError, match="holds 2 images \\(first, second\\)"):
+    with pytest.raises(FileError, match="contains 2 images \\(first, second\\)"):
         open_stack(path)
 
 
 @pytest.mark.parametrize(
     ("name", "module", "extra"),
-    [("a.nii", "nibabel", "medical"), ("a.nrrd", "nrrd", "medical"), ("a.dcm", "pydicom", "medical"), ("a.mp4", "av", "video"),
-     ("a.czi", "pylibCZIrw.czi", "microscopes"), ("a.nd2", "nd2", "microscopes"), ("a.lif", "liffile", "microscopes")],
-)  # fmt: skip
-def test_a_missing_extra_is_named_in_one_line(
+    [
+        ("a.nii", "nibabel", "medical"),
+        ("a.nrrd", "nrrd", "medical"),
+        ("a.dcm", "pydicom", "medical"),
+        ("a.mp4", "av", "video"),
+        ("a.czi", "pylibCZIrw.czi", "microscopes"),
+        ("a.nd2", "nd2", "microscopes"),
+        ("a.lif", "liffile", "microscopes"),
+    ],
+)
+def test_missing_package_error_names_the_extra(
     name: str, module: str, extra: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, module, None)
@@ -397,14 +404,14 @@ def test_a_missing_extra_is_named_in_one_line(
 @pytest.mark.parametrize(
     "name", ["a.nii", "a.nii.gz", "a.nrrd", "a.dcm", "a.mp4", "a.czi", "a.nd2", "a.lif"]
 )
-def test_a_broken_file_is_an_error_of_ours(name: str, tmp_path: Path) -> None:
+def test_broken_file_raises_a_file_error(name: str, tmp_path: Path) -> None:
     (tmp_path / name).write_bytes(b"no such file at all" * 20)
     with pytest.raises(FileError, match=name):
         np.asarray(open_stack(tmp_path / name).data)
 
 
-def _plate(path: Path) -> dict[str, np.ndarray]:
-    """A plate of two wells with two fields each; the pixels of each field."""
+def _write_plate(path: Path) -> dict[str, np.ndarray]:
+    """Write a plate of two wells with two fields each, and return the pixels by path of field."""
     axes = [
         v05.SpaceAxis(name="z", unit="micrometer"),
         v05.SpaceAxis(name="y", unit="micrometer"),
@@ -435,9 +442,9 @@ def _plate(path: Path) -> dict[str, np.ndarray]:
     return {"/".join(key): data for key, data in pixels.items()}
 
 
-def test_the_fields_of_a_plate_are_stacks_and_jobs(tmp_path: Path) -> None:
+def test_fields_of_a_plate_open_as_stacks_and_become_jobs(tmp_path: Path) -> None:
     path = tmp_path / "plate.ome.zarr"
-    pixels = _plate(path)
+    pixels = _write_plate(path)
     assert [str(field.relative_to(path)) for field in list_fields(path)] == [
         "A/1/0",
         "A/1/1",
@@ -466,7 +473,7 @@ def test_the_fields_of_a_plate_are_stacks_and_jobs(tmp_path: Path) -> None:
     )
 
 
-def test_a_plate_that_names_a_place_outside_is_refused(tmp_path: Path) -> None:
+def test_plate_that_lists_a_path_outside_raises(tmp_path: Path) -> None:
     (tmp_path / "secret").mkdir()
     group = zarr.open_group(tmp_path / "plate.zarr", mode="w")
     group.attrs["ome"] = {"version": "0.5", "plate": {"wells": [{"path": "../secret"}]}}
@@ -474,8 +481,8 @@ def test_a_plate_that_names_a_place_outside_is_refused(tmp_path: Path) -> None:
         list_fields(tmp_path / "plate.zarr")
 
 
-def test_a_multi_frame_dicom_asks_what_its_frames_are(tmp_path: Path) -> None:
-    dataset = _slice(_VOLUME[0], 0, 0)
+def test_multi_frame_dicom_needs_axes(tmp_path: Path) -> None:
+    dataset = _make_slice(_VOLUME[0], 0, 0)
     dataset.NumberOfFrames, dataset.PixelData = 5, (_VOLUME + 1024).astype(np.uint16).tobytes()
     dataset.save_as(tmp_path / "cine.dcm", enforce_file_format=True)
     with pytest.raises(AxesError, match="--axes ZYX, TYX or CYX"):

@@ -1,4 +1,4 @@
-"""Folders, globs, pictures, arrays and zarr stores."""
+"""Folders, globs, image files, arrays and zarr stores."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from napari_sam2.io.readers.folder import natural_sort_key
 _PIXELS = np.random.default_rng(0).integers(0, 250, (12, 20, 30)).astype(np.uint8)
 
 
-def test_files_come_in_natural_order() -> None:
+def test_files_are_sorted_in_natural_order() -> None:
     names = ["t10.tif", "t9.tif", "t1.tif", "T02.tif", "s1_t2.tif", "s1_t10.tif"]
     assert [path.name for path in sorted(map(Path, names), key=natural_sort_key)] == [
         "s1_t2.tif",
@@ -36,7 +36,7 @@ def test_files_come_in_natural_order() -> None:
 
 @pytest.mark.parametrize("suffix", [".tif", ".png", ".bmp"])
 @pytest.mark.parametrize("pattern", ["", "t*{}", "**/t*{}"])
-def test_a_folder_or_glob_is_one_stack(suffix: str, pattern: str, tmp_path: Path) -> None:
+def test_folder_or_glob_is_one_stack(suffix: str, pattern: str, tmp_path: Path) -> None:
     folder = tmp_path / "movie"
     folder.mkdir()
     for number, plane in enumerate(_PIXELS):
@@ -54,7 +54,7 @@ def test_a_folder_or_glob_is_one_stack(suffix: str, pattern: str, tmp_path: Path
     np.testing.assert_array_equal(stack.read_plane({"t": 11}), _PIXELS[11])
 
 
-def test_a_folder_of_z_stacks_is_a_time_lapse_of_them(tmp_path: Path) -> None:
+def test_folder_of_z_stacks_is_a_time_lapse(tmp_path: Path) -> None:
     for number in range(3):
         tifffile.imwrite(
             tmp_path / f"t{number}.tif",
@@ -69,7 +69,7 @@ def test_a_folder_of_z_stacks_is_a_time_lapse_of_them(tmp_path: Path) -> None:
     np.testing.assert_array_equal(stack.read_plane({"t": 2, "z": 1}), _PIXELS[9])
 
 
-def test_a_folder_of_colour_images_needs_no_letter_for_its_colours(tmp_path: Path) -> None:
+def test_axes_of_colour_images_may_omit_the_samples(tmp_path: Path) -> None:
     colours = np.random.default_rng(0).integers(0, 250, (4, 20, 30, 3)).astype(np.uint8)
     for number, plane in enumerate(colours):
         Image.fromarray(plane).save(tmp_path / f"t{number}.png")
@@ -91,7 +91,7 @@ def test_a_folder_of_colour_images_needs_no_letter_for_its_colours(tmp_path: Pat
         ("LA", "yx", False),
     ],
 )
-def test_pictures_of_every_kind(mode: str, axes: str, rgb: bool, tmp_path: Path) -> None:
+def test_image_files_of_every_mode(mode: str, axes: str, rgb: bool, tmp_path: Path) -> None:
     plane = (_PIXELS[0].astype(np.uint16) * 200) if mode == "I;16" else _PIXELS[0]
     picture = Image.fromarray(plane) if mode == "I;16" else Image.fromarray(plane).convert(mode)
     picture.save(tmp_path / "a.png")
@@ -123,7 +123,7 @@ def test_real_photographs_are_colours(shared_folder: Path) -> None:
 @pytest.mark.parametrize(
     "kind", [np.asarray, da.asarray, zarr.array], ids=["numpy", "dask", "zarr"]
 )
-def test_arrays_are_stacks(kind: Any) -> None:
+def test_arrays_open_as_stacks(kind: Any) -> None:
     stack = open_stack(kind(_PIXELS), axes="TYX", name="cells")
     assert (stack.axes, stack.name, stack.source) == ("tyx", "cells", "")
     np.testing.assert_array_equal(np.asarray(stack.data), _PIXELS)
@@ -135,7 +135,7 @@ def test_arrays_are_stacks(kind: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("shape", "said"),
+    ("shape", "message"),
     [
         ((10, 64, 64), 'give --axes ZYX or TYX (in Python axes="ZYX")'),
         ((3, 64, 64), "give --axes ZYX, TYX or CYX"),
@@ -144,13 +144,13 @@ def test_arrays_are_stacks(kind: Any) -> None:
         ((2, 2, 2, 2, 8, 8), "more dimensions than TCZYX"),
     ],
 )
-def test_the_possible_readings_are_listed(shape: tuple[int, ...], said: str) -> None:
+def test_error_lists_the_possible_axes(shape: tuple[int, ...], message: str) -> None:
     with pytest.raises(AxesError) as caught:
         open_stack(np.zeros(shape, np.uint8))
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
-def test_an_array_of_colours_can_be_named() -> None:
+def test_array_of_colours_opens_as_rgb() -> None:
     colours = np.random.default_rng(0).integers(0, 250, (20, 30, 3)).astype(np.uint8)
     stack = open_stack(colours, axes="YXS")
     assert stack.rgb and stack.axes == "cyx"
@@ -158,19 +158,19 @@ def test_an_array_of_colours_can_be_named() -> None:
 
 
 @pytest.mark.parametrize("thing", [3, [[1, 2]], None])
-def test_what_is_no_array_is_refused(thing: object) -> None:
+def test_other_objects_raise(thing: object) -> None:
     with pytest.raises(FileError, match="expected a path or an array"):
         open_stack(thing)
 
 
-def test_npy_files_are_mapped_not_read(tmp_path: Path) -> None:
+def test_npy_file_is_memory_mapped(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", _PIXELS)
     stack = open_stack(tmp_path / "a.npy", axes="ZYX")
     assert isinstance(stack.data, np.memmap)
     np.testing.assert_array_equal(stack.data, _PIXELS)
 
 
-def _ome_zarr(path: Path, *, scale: float = 1.0) -> np.ndarray:
+def _write_ome_zarr(path: Path, *, scale: float = 1.0) -> np.ndarray:
     pixels = np.random.default_rng(0).integers(0, 250, (2, 3, 4, 16, 20)).astype(np.uint16)
     axes = [
         v05.TimeAxis(name="t", unit="minute"),
@@ -200,7 +200,7 @@ def _ome_zarr(path: Path, *, scale: float = 1.0) -> np.ndarray:
 
 
 def test_ome_zarr_has_axes_units_levels_and_channel_names(tmp_path: Path) -> None:
-    pixels = _ome_zarr(tmp_path / "a.ome.zarr")
+    pixels = _write_ome_zarr(tmp_path / "a.ome.zarr")
     stack = open_stack(tmp_path / "a.ome.zarr")
     assert (stack.axes, stack.channels, stack.name, stack.data.dtype) == (
         "tczyx",
@@ -244,7 +244,7 @@ def test_ome_zarr_0_4_and_axes_without_a_unit(unit: str | None, tmp_path: Path) 
     np.testing.assert_array_equal(np.asarray(stack.data), _PIXELS)
 
 
-def test_zarr_arrays_that_name_their_dimensions_need_no_axes(tmp_path: Path) -> None:
+def test_zarr_array_with_dimension_names_needs_no_axes(tmp_path: Path) -> None:
     array = zarr.create_array(
         tmp_path / "a.zarr", shape=(12, 20, 30), dtype="u1", dimension_names=["t", "y", "x"]
     )
@@ -254,7 +254,7 @@ def test_zarr_arrays_that_name_their_dimensions_need_no_axes(tmp_path: Path) -> 
     np.testing.assert_array_equal(stack.read_plane({"t": 7}), _PIXELS[7])
 
 
-def test_a_level_is_asked_only_of_what_has_levels(tmp_path: Path) -> None:
+def test_level_of_an_image_without_a_pyramid_raises(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", _PIXELS)
     for thing in (_PIXELS, tmp_path / "a.npy"):
         with pytest.raises(AxesError, match="level 1"):
@@ -262,7 +262,7 @@ def test_a_level_is_asked_only_of_what_has_levels(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.uint32, bool])
-def test_labels_are_whole_numbers_of_any_width(dtype: Any, tmp_path: Path) -> None:
+def test_labels_of_any_integer_type_open(dtype: Any, tmp_path: Path) -> None:
     labels = (_PIXELS > 100).astype(dtype)
     tifffile.imwrite(tmp_path / "a.tif", labels, photometric="minisblack", metadata={"axes": "ZYX"})
     stack = open_labels(tmp_path / "a.tif")
@@ -271,23 +271,23 @@ def test_labels_are_whole_numbers_of_any_width(dtype: Any, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize(
-    ("pixels", "axes", "said"),
+    ("pixels", "axes", "message"),
     [
         (np.zeros((3, 8, 8), np.float32), "ZYX", "expected whole numbers"),
         (np.zeros((3, 8, 8), np.uint8), "CYX", "3 channels"),
     ],
     ids=["float", "channels"],
 )
-def test_what_cannot_be_labels_is_refused(
-    pixels: np.ndarray, axes: str, said: str, tmp_path: Path
+def test_float_or_multichannel_labels_raise(
+    pixels: np.ndarray, axes: str, message: str, tmp_path: Path
 ) -> None:
     tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", metadata={"axes": axes})
-    with pytest.raises(LabelsError, match=said):
+    with pytest.raises(LabelsError, match=message):
         open_labels(tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("kind", ["file", "array"])
-def test_negative_labels_are_refused_when_they_are_read(kind: str, tmp_path: Path) -> None:
+def test_negative_labels_raise_on_read(kind: str, tmp_path: Path) -> None:
     labels = _PIXELS.astype(np.int32)
     labels[5, 3, 3] = -7
     tifffile.imwrite(

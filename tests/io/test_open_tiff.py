@@ -1,4 +1,4 @@
-"""TIFF files as microscopes, ImageJ, Bio-Formats and tifffile write them."""
+"""TIFF files of microscopes, ImageJ, Bio-Formats and tifffile."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from napari_sam2.io.open import open_stack
 _SHAPE = {"T": 3, "C": 2, "Z": 4, "Y": 12, "X": 16}
 
 
-def _pixels(axes: str, dtype: Any = np.uint16) -> np.ndarray:
+def _make_pixels(axes: str, dtype: Any = np.uint16) -> np.ndarray:
     shape = tuple(_SHAPE[axis] for axis in axes)
     return np.random.default_rng(1).integers(0, 200, shape).astype(dtype)
 
 
-def _ordered(pixels: np.ndarray, axes: str) -> np.ndarray:
-    """The same in the order TCZYX."""
+def _reorder(pixels: np.ndarray, axes: str) -> np.ndarray:
+    """The pixels in the order TCZYX."""
     return pixels.transpose([axes.index(axis) for axis in "TCZYX" if axis in axes])
 
 
@@ -32,37 +32,35 @@ def _ordered(pixels: np.ndarray, axes: str) -> np.ndarray:
     "axes", ["YX", "ZYX", "TYX", "CYX", "CZYX", "ZCYX", "TZYX", "TZCYX", "CTZYX", "ZTCYX"]
 )
 def test_ome_axes_in_any_order_become_tczyx(axes: str, tmp_path: Path) -> None:
-    pixels = _pixels(axes)
+    pixels = _make_pixels(axes)
     tifffile.imwrite(
         tmp_path / "a.ome.tif", pixels, photometric="minisblack", metadata={"axes": axes}
     )
     stack = open_stack(tmp_path / "a.ome.tif")
     assert stack.axes == "".join(axis for axis in "tczyx" if axis.upper() in axes)
-    np.testing.assert_array_equal(np.asarray(stack.data), _ordered(pixels, axes))
+    np.testing.assert_array_equal(np.asarray(stack.data), _reorder(pixels, axes))
     assert (stack.name, stack.source) == ("a", str(tmp_path / "a.ome.tif"))
 
 
 @pytest.mark.parametrize("axes", ["YX", "ZYX", "TYX", "CYX", "TZYX", "ZCYX", "TZCYX"])
-def test_imagej_axes_are_taken_from_its_frames_slices_and_channels(
-    axes: str, tmp_path: Path
-) -> None:
-    pixels = _pixels(axes)
+def test_imagej_axes_come_from_frames_slices_and_channels(axes: str, tmp_path: Path) -> None:
+    pixels = _make_pixels(axes)
     tifffile.imwrite(
         tmp_path / "a.tif", pixels, imagej=True, photometric="minisblack", metadata={"axes": axes}
     )
     stack = open_stack(tmp_path / "a.tif")
     assert stack.axes == "".join(axis for axis in "tczyx" if axis.upper() in axes)
-    np.testing.assert_array_equal(np.asarray(stack.data), _ordered(pixels, axes))
+    np.testing.assert_array_equal(np.asarray(stack.data), _reorder(pixels, axes))
 
 
 @pytest.mark.parametrize("compression", [None, "zlib", "lzw", "zstd"])
 @pytest.mark.parametrize(
     "dtype", ["bool", "uint8", "uint16", "int16", "uint32", "float32", "float64", ">u2", ">f4"]
 )
-def test_every_pixel_type_comes_back_in_native_byte_order(
+def test_every_pixel_type_is_read_in_native_byte_order(
     dtype: str, compression: str | None, tmp_path: Path
 ) -> None:
-    pixels = (_pixels("ZYX") % 2 if dtype == "bool" else _pixels("ZYX")).astype(dtype)
+    pixels = (_make_pixels("ZYX") % 2 if dtype == "bool" else _make_pixels("ZYX")).astype(dtype)
     byteorder = ">" if dtype.startswith(">") else "<"
     tifffile.imwrite(
         tmp_path / "a.tif",
@@ -79,12 +77,11 @@ def test_every_pixel_type_comes_back_in_native_byte_order(
     np.testing.assert_array_equal(plane, pixels[2])
 
 
-def test_twelve_bits_are_unpacked(tmp_path: Path) -> None:
+def test_twelve_bit_pixels_are_unpacked(tmp_path: Path) -> None:
     pixels = np.random.default_rng(2).integers(0, 4096, (5, 12, 16)).astype(np.uint16)
     bits = (pixels[..., None] >> np.arange(11, -1, -1)) & 1
-    packed = np.packbits(
-        bits.reshape(5, 12, -1).astype(np.uint8), axis=-1
-    )  # by hand: tifffile writes no 12 bit
+    # packed by hand, because tifffile does not write 12 bits
+    packed = np.packbits(bits.reshape(5, 12, -1).astype(np.uint8), axis=-1)
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for _ in packed:
             file.write(np.zeros((12, 16), np.uint16), metadata=None, photometric="minisblack")
@@ -133,7 +130,7 @@ def test_colours_become_red_green_and_blue_channels(
     np.testing.assert_array_equal(np.asarray(stack.data), expected)
 
 
-def test_samples_that_are_no_colours_are_channels(tmp_path: Path) -> None:
+def test_samples_without_colours_become_channels(tmp_path: Path) -> None:
     pixels = np.random.default_rng(3).integers(0, 255, (12, 16, 3)).astype(np.uint8)
     tifffile.imwrite(
         tmp_path / "a.tif",
@@ -158,7 +155,7 @@ def test_samples_that_are_no_colours_are_channels(tmp_path: Path) -> None:
         (5000, "Å", 0.5),
     ],
 )
-def test_ome_lengths_in_any_unit_are_micrometres(
+def test_ome_lengths_are_converted_to_um(
     length: float, unit: str, um: float, tmp_path: Path
 ) -> None:
     metadata = (
@@ -167,7 +164,7 @@ def test_ome_lengths_in_any_unit_are_micrometres(
         | {f"PhysicalSize{axis}Unit": unit for axis in "XYZ"}
     )
     tifffile.imwrite(
-        tmp_path / "a.ome.tif", _pixels("ZYX"), photometric="minisblack", metadata=metadata
+        tmp_path / "a.ome.tif", _make_pixels("ZYX"), photometric="minisblack", metadata=metadata
     )
     found = open_stack(tmp_path / "a.ome.tif").spacing
     assert (found.z_um, found.y_um, found.x_um) == pytest.approx((um, um, um))
@@ -177,19 +174,19 @@ def test_ome_lengths_in_any_unit_are_micrometres(
     ("time", "unit", "seconds"),
     [(2, "min", 120), (250, "ms", 0.25), (1.5, None, 1.5), (1, "h", 3600)],
 )
-def test_ome_intervals_are_seconds(
+def test_ome_intervals_are_converted_to_s(
     time: float, unit: str | None, seconds: float, tmp_path: Path
 ) -> None:
     metadata = {"axes": "TYX", "TimeIncrement": time} | (
         {"TimeIncrementUnit": unit} if unit else {}
     )
     tifffile.imwrite(
-        tmp_path / "a.ome.tif", _pixels("TYX"), photometric="minisblack", metadata=metadata
+        tmp_path / "a.ome.tif", _make_pixels("TYX"), photometric="minisblack", metadata=metadata
     )
     assert open_stack(tmp_path / "a.ome.tif").spacing.t_s == pytest.approx(seconds)
 
 
-def test_an_interval_is_taken_from_the_planes_where_the_image_has_none(tmp_path: Path) -> None:
+def test_interval_falls_back_to_the_times_of_planes(tmp_path: Path) -> None:
     times = {
         "DeltaT": [0.0, 2000.0, 4100.0],
         "DeltaTUnit": ["ms"] * 3,
@@ -199,7 +196,7 @@ def test_an_interval_is_taken_from_the_planes_where_the_image_has_none(tmp_path:
     }
     metadata = {"axes": "TYX", "Plane": times, "Channel": {"Name": ["GFP"]}}
     tifffile.imwrite(
-        tmp_path / "a.ome.tif", _pixels("TYX"), photometric="minisblack", metadata=metadata
+        tmp_path / "a.ome.tif", _make_pixels("TYX"), photometric="minisblack", metadata=metadata
     )
     stack = open_stack(tmp_path / "a.ome.tif")
     assert stack.spacing.t_s == pytest.approx(2.05)
@@ -222,7 +219,7 @@ def test_an_interval_is_taken_from_the_planes_where_the_image_has_none(tmp_path:
 def test_imagej_spacing_in_any_unit(unit: str, um: float, tmp_path: Path) -> None:
     metadata = {"axes": "TZYX", "unit": unit, "spacing": 3.0, "finterval": 12.5}
     tifffile.imwrite(
-        tmp_path / "a.tif", _pixels("TZYX"), imagej=True, resolution=(4, 2), metadata=metadata
+        tmp_path / "a.tif", _make_pixels("TZYX"), imagej=True, resolution=(4, 2), metadata=metadata
     )
     assert vars(open_stack(tmp_path / "a.tif").spacing) == pytest.approx(
         {"z_um": 3 * um, "y_um": 0.5 * um, "x_um": 0.25 * um, "t_s": 12.5}
@@ -230,10 +227,10 @@ def test_imagej_spacing_in_any_unit(unit: str, um: float, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("unit", ["pixel", "", "furlong"])
-def test_imagej_units_that_are_no_length_give_no_spacing(unit: str, tmp_path: Path) -> None:
+def test_imagej_unit_that_is_not_a_length_gives_no_spacing(unit: str, tmp_path: Path) -> None:
     metadata = {"axes": "ZYX", "unit": unit, "spacing": 3.0, "finterval": 0.0}
     tifffile.imwrite(
-        tmp_path / "a.tif", _pixels("ZYX"), imagej=True, resolution=(4, 2), metadata=metadata
+        tmp_path / "a.tif", _make_pixels("ZYX"), imagej=True, resolution=(4, 2), metadata=metadata
     )
     assert open_stack(tmp_path / "a.tif").spacing == Spacing()
 
@@ -243,12 +240,12 @@ def test_imagej_units_that_are_no_length_give_no_spacing(unit: str, tmp_path: Pa
     [(1e4 / 0.65, "CENTIMETER", 0.65), (72, "INCH", None), (300, "INCH", None), (1, "NONE", None)],
     ids=str,
 )
-def test_a_printers_resolution_is_no_spacing(
+def test_resolution_for_printers_gives_no_spacing(
     resolution: float, unit: str, um: float | None, tmp_path: Path
 ) -> None:
     tifffile.imwrite(
         tmp_path / "a.tif",
-        _pixels("YX"),
+        _make_pixels("YX"),
         resolution=(resolution, resolution),
         resolutionunit=unit,
         metadata=None,
@@ -262,7 +259,7 @@ def test_a_printers_resolution_is_no_spacing(
 
 
 @pytest.mark.parametrize("metadata", [None, {}], ids=["plain", "shaped"])
-def test_unnamed_dimensions_are_refused_with_the_readings(
+def test_unnamed_dimensions_raise_with_the_possible_axes(
     metadata: dict[str, Any] | None, tmp_path: Path
 ) -> None:
     pixels = np.zeros((10, 64, 64), np.uint16)
@@ -272,23 +269,23 @@ def test_unnamed_dimensions_are_refused_with_the_readings(
     assert open_stack(tmp_path / "a.tif", axes="TYX").sizes == {"t": 10, "y": 64, "x": 64}
 
 
-def test_a_flat_image_needs_no_axes(tmp_path: Path) -> None:
+def test_single_plane_needs_no_axes(tmp_path: Path) -> None:
     tifffile.imwrite(
         tmp_path / "a.tif", np.zeros((1, 1, 20, 30), np.uint8), photometric="minisblack"
     )
     assert open_stack(tmp_path / "a.tif").sizes == {"y": 20, "x": 30}
 
 
-def test_what_a_person_says_goes_before_the_metadata(tmp_path: Path) -> None:
+def test_given_axes_and_spacing_override_the_metadata(tmp_path: Path) -> None:
     metadata = {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2.0}
     tifffile.imwrite(
-        tmp_path / "a.ome.tif", _pixels("ZYX"), photometric="minisblack", metadata=metadata
+        tmp_path / "a.ome.tif", _make_pixels("ZYX"), photometric="minisblack", metadata=metadata
     )
-    said = open_stack(
+    stack = open_stack(
         tmp_path / "a.ome.tif", axes="tyx", spacing=(9, 0.25, 0.125), interval=7, name="b"
     )
-    assert (said.axes, said.name) == ("tyx", "b")
-    assert said.spacing == Spacing(y_um=0.25, x_um=0.125, t_s=7)
+    assert (stack.axes, stack.name) == ("tyx", "b")
+    assert stack.spacing == Spacing(y_um=0.25, x_um=0.125, t_s=7)
     assert open_stack(tmp_path / "a.ome.tif", spacing=(None, 1, 1)).spacing == Spacing(2.0, 1, 1)
     with pytest.raises(SpacingError, match="Z,Y,X or Y,X"):
         open_stack(tmp_path / "a.ome.tif", spacing=(1,))
@@ -297,7 +294,7 @@ def test_what_a_person_says_goes_before_the_metadata(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("axes", "said"),
+    ("axes", "message"),
     [
         ("TZYX", "4 dimensions"),
         ("YX", "2 dimensions"),
@@ -306,15 +303,15 @@ def test_what_a_person_says_goes_before_the_metadata(tmp_path: Path) -> None:
         ("TZC", "y, x"),
     ],
 )
-def test_axes_that_do_not_fit_are_refused(axes: str, said: str, tmp_path: Path) -> None:
+def test_axes_that_do_not_fit_raise(axes: str, message: str, tmp_path: Path) -> None:
     tifffile.imwrite(
-        tmp_path / "a.tif", _pixels("ZYX"), photometric="minisblack", metadata={"axes": "ZYX"}
+        tmp_path / "a.tif", _make_pixels("ZYX"), photometric="minisblack", metadata={"axes": "ZYX"}
     )
-    with pytest.raises(AxesError, match=said):
+    with pytest.raises(AxesError, match=message):
         open_stack(tmp_path / "a.tif", axes=axes)
 
 
-def test_a_level_of_a_pyramid_has_its_own_spacing(tmp_path: Path) -> None:
+def test_level_of_a_pyramid_has_its_own_spacing(tmp_path: Path) -> None:
     pixels = np.random.default_rng(0).integers(0, 9, (3, 64, 64)).astype(np.uint8)
     metadata = {"axes": "ZYX", "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.5, "PhysicalSizeZ": 2.0}
     with tifffile.TiffWriter(tmp_path / "a.ome.tif") as file:
@@ -328,9 +325,9 @@ def test_a_level_of_a_pyramid_has_its_own_spacing(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("imagej", [True, False], ids=["imagej", "shaped"])
-def test_planes_without_a_page_of_their_own_are_read(imagej: bool, tmp_path: Path) -> None:
-    pixels = _pixels("TZYX")
-    # ImageJ writes stacks of more than 4 GB so: one page, and all pixels behind it
+def test_contiguous_planes_behind_one_page_are_read(imagej: bool, tmp_path: Path) -> None:
+    pixels = _make_pixels("TZYX")
+    # as ImageJ writes stacks of more than 4 GB: one page, and all pixels behind it
     tifffile.imwrite(
         tmp_path / "a.tif",
         pixels,
@@ -346,15 +343,15 @@ def test_planes_without_a_page_of_their_own_are_read(imagej: bool, tmp_path: Pat
     np.testing.assert_array_equal(np.asarray(stack.data), pixels)
 
 
-def test_several_images_in_one_file_are_refused(tmp_path: Path) -> None:
+def test_several_images_in_one_tiff_raise(tmp_path: Path) -> None:
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         file.write(np.zeros((8, 8), np.uint8), metadata=None)
         file.write(np.zeros((9, 9), np.uint8), metadata=None)
-    with pytest.raises(FileError, match="holds 2 images"):
+    with pytest.raises(FileError, match="contains 2 images"):
         open_stack(tmp_path / "a.tif")
 
 
-def test_opening_and_one_plane_take_no_more_than_a_few_planes_of_memory(tmp_path: Path) -> None:
+def test_opening_and_reading_use_the_memory_of_a_few_planes(tmp_path: Path) -> None:
     plane = np.random.default_rng(0).integers(0, 4, (512, 512)).astype(np.uint16)
     with tifffile.TiffWriter(tmp_path / "a.tif") as file:
         for number in range(200):  # 105 MB when decoded
@@ -377,8 +374,8 @@ def test_opening_and_one_plane_take_no_more_than_a_few_planes_of_memory(tmp_path
     assert peak < 12 * plane.nbytes
 
 
-def test_a_stack_leaves_no_file_open_and_can_be_pickled(tmp_path: Path) -> None:
-    pixels = _pixels("ZYX")
+def test_stack_keeps_no_file_open_and_can_be_pickled(tmp_path: Path) -> None:
+    pixels = _make_pixels("ZYX")
     tifffile.imwrite(
         tmp_path / "a.ome.tif",
         pixels,
@@ -397,7 +394,7 @@ def test_a_stack_leaves_no_file_open_and_can_be_pickled(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.asarray(again.data), pixels)
 
 
-def test_a_file_written_anew_is_read_anew(tmp_path: Path) -> None:
+def test_changed_file_is_read_again(tmp_path: Path) -> None:
     for value in (1, 2):
         tifffile.imwrite(
             tmp_path / "a.tif",
@@ -460,6 +457,6 @@ def test_real_files(
         "timelapse_migration/cancer_cell_migration_crop.tif",
     ],
 )
-def test_real_files_that_do_not_name_their_axes_are_refused(file: str, shared_folder: Path) -> None:
+def test_real_files_without_axes_raise(file: str, shared_folder: Path) -> None:
     with pytest.raises(AxesError, match="--axes ZYX or TYX"):
         open_stack(shared_folder / "data" / file)

@@ -1,4 +1,4 @@
-"""Project files: an image is found again and known again, and what is no project is refused in one line."""
+"""Project files: the image of a project is found and checked, and damaged files raise one line."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def folder(tmp_path: Path) -> Path:
     return path
 
 
-def same_pixels(one: Stack, other: Stack) -> bool:
+def has_same_pixels(one: Stack, other: Stack) -> bool:
     return (one.axes, one.spacing, one.channels, one.rgb) == (
         other.axes,
         other.spacing,
@@ -50,12 +50,12 @@ def same_pixels(one: Stack, other: Stack) -> bool:
     ) and np.array_equal(np.asarray(one.data), np.asarray(other.data))
 
 
-def test_an_image_is_found_where_it_was(image: Path, folder: Path, tmp_path: Path) -> None:
+def test_image_opens_from_its_path(image: Path, folder: Path, tmp_path: Path) -> None:
     stack = open_stack(image)
     reference = ImageReference.of(stack, folder)
     assert (reference.path, reference.relative) == (str(image), "../cells.ome.tif")
-    assert same_pixels(reference.open(folder), stack)
-    assert same_pixels(reference.open(tmp_path / "elsewhere" / "far"), stack), (
+    assert has_same_pixels(reference.open(folder), stack)
+    assert has_same_pixels(reference.open(tmp_path / "elsewhere" / "far"), stack), (
         "by its absolute path"
     )
 
@@ -67,17 +67,19 @@ MOVES: dict[str, Callable[[Path], Path]] = {
     "image into the project": lambda data: (
         Path(shutil.move(data / "cells.ome.tif", data / "cells-sam2")).parent
     ),
-    "project deeper": lambda data: Path(shutil.move(data / "cells-sam2", _made(data / "a" / "b"))),
+    "project deeper": lambda data: Path(
+        shutil.move(data / "cells-sam2", _make_folder(data / "a" / "b"))
+    ),
 }
 
 
-def _made(path: Path) -> Path:
+def _make_folder(path: Path) -> Path:
     path.mkdir(parents=True)
     return path
 
 
 @pytest.mark.parametrize("move", MOVES.values(), ids=MOVES)
-def test_an_image_that_moved_with_its_project_is_found(
+def test_image_moved_with_its_project_opens(
     move: Callable[[Path], Path], image: Path, folder: Path
 ) -> None:
     stack = open_stack(image)
@@ -85,7 +87,7 @@ def test_an_image_that_moved_with_its_project_is_found(
     np.testing.assert_array_equal(reference.open(move(image.parent)).data, pixels)
 
 
-def test_an_image_that_is_gone_is_asked_for_by_name_and_checks(
+def test_missing_image_raises_with_its_name_and_properties(
     image: Path, folder: Path, tmp_path: Path
 ) -> None:
     reference = ImageReference.of(open_stack(image), folder)
@@ -93,7 +95,8 @@ def test_an_image_that_is_gone_is_asked_for_by_name_and_checks(
     image.rename(moved)
     with pytest.raises(
         FileError,
-        match=r"cells\.ome\.tif.*give its path if it was moved, cells\.ome\.tif \(TYX 10 × 64 × 64 uint16, finger",
+        match=r"cells\.ome\.tif.*give its path if it was moved, "
+        r"cells\.ome\.tif \(TYX 10 × 64 × 64 uint16, finger",
     ) as error:
         reference.open(folder)
     assert len(str(error.value).splitlines()) == 1
@@ -108,7 +111,7 @@ CHANGES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 
 @pytest.mark.parametrize("what", CHANGES)
-def test_an_image_that_was_changed_is_refused(what: str, image: Path, folder: Path) -> None:
+def test_changed_image_raises(what: str, image: Path, folder: Path) -> None:
     reference = ImageReference.of(open_stack(image), folder)
     changed = CHANGES[what](make_drifting_scene().stack.data)
     tifffile.imwrite(image, changed, metadata={"axes": "TYX"}, ome=True)
@@ -118,16 +121,14 @@ def test_an_image_that_was_changed_is_refused(what: str, image: Path, folder: Pa
         reference.open(folder, image)
 
 
-def test_a_file_that_is_no_image_any_more_is_refused(image: Path, folder: Path) -> None:
+def test_file_that_is_no_longer_an_image_raises(image: Path, folder: Path) -> None:
     reference = ImageReference.of(open_stack(image), folder)
     image.write_text("text")
     with pytest.raises(FileError, match="cells.ome.tif"):
         reference.open(folder)
 
 
-def test_a_file_that_does_not_name_its_axes_is_read_as_it_was_before(
-    tmp_path: Path, folder: Path
-) -> None:
+def test_file_without_axes_opens_with_those_of_the_project(tmp_path: Path, folder: Path) -> None:
     path = tmp_path / "unnamed.npy"
     np.save(path, make_drifting_scene().stack.data)
     stack = open_stack(path, axes="zyx", spacing=(2.0, 0.5, 0.5))
@@ -149,20 +150,20 @@ STACKS = {
 
 
 @pytest.mark.parametrize("stack", STACKS.values(), ids=STACKS)
-def test_pixels_no_file_holds_are_kept_in_the_project(stack: Stack, folder: Path) -> None:
+def test_pixels_without_a_file_are_copied_into_the_project(stack: Stack, folder: Path) -> None:
     reference = ImageReference.of(stack, folder)
     assert reference.relative == IMAGE_COPY_NAME
-    assert same_pixels(reference.open(folder), stack)
+    assert has_same_pixels(reference.open(folder), stack)
 
 
-def test_a_layer_whose_file_holds_something_else_is_kept_too(image: Path, folder: Path) -> None:
+def test_pixels_that_differ_from_their_file_are_copied(image: Path, folder: Path) -> None:
     inverted = Stack(60000 - make_drifting_scene().stack.data, "tyx", source=str(image))
     reference = ImageReference.of(inverted, folder)
     assert reference.relative == IMAGE_COPY_NAME
     np.testing.assert_array_equal(reference.open(folder).data, inverted.data)
 
 
-def test_the_fingerprint_is_of_pixels_and_not_of_places(image: Path, tmp_path: Path) -> None:
+def test_fingerprint_depends_on_pixels_only(image: Path, tmp_path: Path) -> None:
     copy = tmp_path / "copy.tif"
     shutil.copy(image, copy)
     assert (
@@ -184,7 +185,7 @@ def file(image: Path, folder: Path) -> ProjectFile:
     )
 
 
-def test_a_project_file_comes_back_as_it_was(file: ProjectFile, folder: Path) -> None:
+def test_project_file_survives_writing_and_reading(file: ProjectFile, folder: Path) -> None:
     file.write(folder)
     again = ProjectFile.read(folder)
     assert again == file
@@ -216,25 +217,25 @@ BROKEN: dict[str, tuple[Callable[[dict], object], str]] = {
 }
 
 
-@pytest.mark.parametrize(("change", "said"), BROKEN.values(), ids=BROKEN)
-def test_a_damaged_project_file_says_where_in_one_line(
-    change: Callable[[dict], object], said: str, file: ProjectFile, folder: Path
+@pytest.mark.parametrize(("change", "message"), BROKEN.values(), ids=BROKEN)
+def test_damaged_project_file_raises_with_the_field(
+    change: Callable[[dict], object], message: str, file: ProjectFile, folder: Path
 ) -> None:
     changed = change(json.loads(file.model_dump_json()))
     (folder / "project.json").write_text(
         changed if isinstance(changed, str) else json.dumps(changed)
     )
-    with pytest.raises(FileError, match=said) as error:
+    with pytest.raises(FileError, match=message) as error:
         ProjectFile.read(folder)
     assert "project.json" in str(error.value) and len(str(error.value).splitlines()) == 1
 
 
-def test_a_folder_that_is_no_project_is_refused(tmp_path: Path) -> None:
+def test_folder_without_a_project_file_raises(tmp_path: Path) -> None:
     with pytest.raises(FileError, match="expected a project folder, with project.json in it"):
         ProjectFile.read(tmp_path)
 
 
-def test_labels_are_written_as_they_come_and_only_where_they_changed(tmp_path: Path) -> None:
+def test_project_labels_write_only_changed_frames(tmp_path: Path) -> None:
     scene = make_drifting_scene()
     spec = LabelSpec(scene.video.axes, scene.video.shape, np.dtype(np.uint32), scene.video.spacing)
     labels = ProjectLabels(tmp_path, spec)

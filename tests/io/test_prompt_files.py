@@ -1,4 +1,4 @@
-"""Prompts as CSV, as JSON and as label images."""
+"""Prompts in CSV files, JSON files and label images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from napari_sam2.io.prompts_json import format_json_log, parse_json_log
 _HEAD = "track,frame,kind,y,x,y2,x2,positive,category\n"
 
 
-def _csv(folder: Path, text: str) -> Path:
+def _write_csv(folder: Path, text: str) -> Path:
     (folder / "p.csv").write_text(text, encoding="utf-8")
     return folder / "p.csv"
 
@@ -56,23 +56,28 @@ def _csv(folder: Path, text: str) -> Path:
 def test_rows_of_one_track_and_frame_make_one_prompt(
     rows: str, entries: tuple[object, ...], tmp_path: Path
 ) -> None:
-    assert read_prompts(_csv(tmp_path, _HEAD + rows)).entries == entries
+    assert read_prompts(_write_csv(tmp_path, _HEAD + rows)).entries == entries
 
 
-def test_columns_may_come_in_any_order_and_the_last_four_be_left_out(tmp_path: Path) -> None:
+def test_columns_may_have_any_order_and_the_last_four_are_optional(tmp_path: Path) -> None:
     text = "\ufeffKind, frame,x,y,track\r\npoint,4,2,1,9\r\n"
-    assert read_prompts(_csv(tmp_path, text)).entries == (PointPrompt(4, 9, [(1, 2)], [True]),)
+    assert read_prompts(_write_csv(tmp_path, text)).entries == (
+        PointPrompt(4, 9, [(1, 2)], [True]),
+    )
 
 
 def test_categories_describe_tracks(tmp_path: Path) -> None:
-    rows = "2,0,point,8,9,,,1,nucleus\n2,3,point,8,9,,,1,\n1,0,point,1,1,,,1,vesicle\n3,0,point,1,1,,,1,\n"
-    log = read_prompts(_csv(tmp_path, _HEAD + rows))
+    rows = (
+        "2,0,point,8,9,,,1,nucleus\n2,3,point,8,9,,,1,\n"
+        "1,0,point,1,1,,,1,vesicle\n3,0,point,1,1,,,1,\n"
+    )
+    log = read_prompts(_write_csv(tmp_path, _HEAD + rows))
     assert log.tracks == (Track(1, category="vesicle"), Track(2, category="nucleus"))
     assert log.track(3).category == ""
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "is empty"),
         (" \n", "is empty"),
@@ -113,13 +118,13 @@ def test_categories_describe_tracks(tmp_path: Path) -> None:
         (_HEAD + "99999999999,0,point,5,5,,,1,\n", "line 2: .*4294967295"),
     ],
 )
-def test_what_is_no_prompt_is_named_with_its_line(text: str, said: str, tmp_path: Path) -> None:
-    with pytest.raises(PromptError, match=f"p.csv.*{said}") as caught:
-        read_prompts(_csv(tmp_path, text))
+def test_invalid_row_raises_with_its_line(text: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(PromptError, match=f"p.csv.*{message}") as caught:
+        read_prompts(_write_csv(tmp_path, text))
     assert "\n" not in str(caught.value)
 
 
-def test_files_that_hold_no_prompts_are_refused(tmp_path: Path) -> None:
+def test_files_without_prompts_raise(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"gone\.csv: No such file"):
         read_prompts(tmp_path / "gone.csv")
     (tmp_path / "folder.csv").mkdir()
@@ -158,7 +163,7 @@ _ENTRIES = st.one_of(
     ),
     st.builds(Lock, locked=st.booleans(), **_PLACES),
     st.builds(
-        lambda legs: Propagation(tuple(PropagationRange(*leg) for leg in legs)),
+        lambda ranges: Propagation(tuple(PropagationRange(*each) for each in ranges)),
         st.lists(
             st.tuples(
                 st.integers(1, 2**32 - 1), st.integers(0, 99), st.integers(0, 99), st.booleans()
@@ -178,12 +183,12 @@ _TRACKS = st.builds(
 
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
 @given(entries=st.lists(_ENTRIES, max_size=6), tracks=st.lists(_TRACKS, max_size=3))
-def test_a_log_comes_back_equal(entries: list[object], tracks: list[Track]) -> None:
+def test_any_log_survives_json(entries: list[object], tracks: list[Track]) -> None:
     log = PromptLog(tuple(entries), tuple(tracks))  # type: ignore[arg-type]
     assert parse_json_log(format_json_log(log), "x") == log
 
 
-def test_a_log_is_written_and_read(tmp_path: Path) -> None:
+def test_log_survives_writing_and_reading(tmp_path: Path) -> None:
     log = PromptLog(
         (
             PointPrompt(0, 1, [(88, 140)], [True]),
@@ -200,7 +205,7 @@ def test_a_log_is_written_and_read(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["prompts.json"]
 
 
-def test_a_mask_takes_few_bytes(tmp_path: Path) -> None:
+def test_mask_is_compressed(tmp_path: Path) -> None:
     mask = np.zeros((2000, 2000), bool)
     mask[500:1500, 700:900] = True
     write_prompts(PromptLog((MaskPrompt(0, 1, mask),)), tmp_path / "p.json")
@@ -224,7 +229,7 @@ _GOOD = {
 }
 
 
-def _changed(*path: object, to: object) -> str:
+def _change_json(*path: object, to: object) -> str:
     data = json.loads(json.dumps(_GOOD))
     here = data
     for step in path[:-1]:
@@ -234,55 +239,58 @@ def _changed(*path: object, to: object) -> str:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("{", "Invalid JSON.*line 1"),
         ("[]", "p.json"),
-        (_changed("version", to=2), "version: Input should be 1, got 2"),
-        (_changed("format", to="else"), "format"),
-        (_changed("colour", to=1), "colour: Extra inputs are not permitted"),
+        (_change_json("version", to=2), "version: Input should be 1, got 2"),
+        (_change_json("format", to="else"), "format"),
+        (_change_json("colour", to=1), "colour: Extra inputs are not permitted"),
         (
-            _changed("entries", 0, "obj_idx", to=1),
+            _change_json("entries", 0, "obj_idx", to=1),
             r"entries\.0\.point\.obj_idx: Extra inputs are not permitted",
         ),
-        (_changed("entries", 0, "kind", to="circle"), r"entries\.0.*circle"),
+        (_change_json("entries", 0, "kind", to="circle"), r"entries\.0.*circle"),
         (
-            _changed("entries", 0, "track", to=0),
+            _change_json("entries", 0, "track", to=0),
             r"entries\.0\.point\.track: .*greater than 0, got 0",
         ),
-        (_changed("entries", 0, "track", to="1"), r"entries\.0\.point\.track"),
-        (_changed("entries", 0, "frame", to=-1), r"entries\.0\.point\.frame"),
-        (_changed("entries", 0, "positive", to=[]), r"entries\.0: .*one flag for each"),
-        (_changed("entries", 1, "bits", to="!"), r"entries\.1: the bits of a mask cannot be read"),
+        (_change_json("entries", 0, "track", to="1"), r"entries\.0\.point\.track"),
+        (_change_json("entries", 0, "frame", to=-1), r"entries\.0\.point\.frame"),
+        (_change_json("entries", 0, "positive", to=[]), r"entries\.0: .*one flag for each"),
         (
-            _changed("entries", 1, "bits", to="AAAA"),
+            _change_json("entries", 1, "bits", to="!"),
             r"entries\.1: the bits of a mask cannot be read",
         ),
         (
-            _changed("entries", 1, "shape", to=[2000, 3000]),
+            _change_json("entries", 1, "bits", to="AAAA"),
+            r"entries\.1: the bits of a mask cannot be read",
+        ),
+        (
+            _change_json("entries", 1, "shape", to=[2000, 3000]),
             r"entries\.1: a mask of shape \(2000, 3000\) with 1 bytes of bits",
         ),
-        (_changed("entries", 1, "shape", to=[0, 3]), r"entries\.1\.mask\.shape"),
-        (_changed("tracks", 0, "parent", to=1), "tracks: .*its own parent"),
+        (_change_json("entries", 1, "shape", to=[0, 3]), r"entries\.1\.mask\.shape"),
+        (_change_json("tracks", 0, "parent", to=1), "tracks: .*its own parent"),
     ],
 )
-def test_json_that_is_no_log_is_named_with_its_place(text: str, said: str, tmp_path: Path) -> None:
+def test_invalid_json_raises_with_the_entry(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "p.json").write_text(json.dumps(_GOOD))
     assert len(read_prompts(tmp_path / "p.json")) == 2
     (tmp_path / "p.json").write_text(text)
-    with pytest.raises(PromptError, match=said) as caught:
+    with pytest.raises(PromptError, match=message) as caught:
         read_prompts(tmp_path / "p.json")
     assert "\n" not in str(caught.value) and "p.json" in str(caught.value)
 
 
-def test_each_label_is_one_mask() -> None:
+def test_each_label_becomes_a_mask_prompt() -> None:
     labels = np.zeros((6, 8), np.uint16)
     labels[1:3, 1:4], labels[4, 5:] = 7, 300
     log = make_mask_prompts(labels, 4)
     assert log.entries == (MaskPrompt(4, 7, labels == 7), MaskPrompt(4, 300, labels == 300))
 
 
-def test_real_labels_are_masks(shared_folder: Path) -> None:
+def test_real_labels_become_mask_prompts(shared_folder: Path) -> None:
     labels = tifffile.imread(shared_folder / "data" / "zstack_and_2d_stardist" / "mask2d.tif")
     log = make_mask_prompts(labels, 0)
     assert len(log) == 125
@@ -290,7 +298,7 @@ def test_real_labels_are_masks(shared_folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("labels", "said"),
+    ("labels", "message"),
     [
         (np.ones((4, 4), np.float32), "expected a label plane of whole numbers"),
         (np.ones((2, 4, 4), np.uint8), "expected a label plane"),
@@ -299,6 +307,6 @@ def test_real_labels_are_masks(shared_folder: Path) -> None:
     ],
     ids=["float", "stack", "negative", "empty"],
 )
-def test_what_is_no_label_plane_is_refused(labels: np.ndarray, said: str) -> None:
-    with pytest.raises(LabelsError, match=said):
+def test_invalid_label_plane_raises(labels: np.ndarray, message: str) -> None:
+    with pytest.raises(LabelsError, match=message):
         make_mask_prompts(labels, 0)

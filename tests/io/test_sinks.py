@@ -1,4 +1,4 @@
-"""Label sinks: what is in the file, and what is left when writing fails."""
+"""Label sinks: the content of the file, and what remains if writing fails."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _put(
 @pytest.mark.parametrize(
     "spacing", [_SPACING, Spacing(), Spacing(y_um=0.1, x_um=0.3)], ids=["all", "none", "flat"]
 )
-def test_what_is_written_is_opened_again(
+def test_written_labels_open_equal(
     format: str, axes: str, spacing: Spacing, tmp_path: Path
 ) -> None:
     spec = replace(_SPEC, axes=axes, spacing=spacing)
@@ -92,7 +92,7 @@ def test_what_is_written_is_opened_again(
     np.testing.assert_array_equal(np.asarray(stack.data), _LABELS)
 
 
-def test_the_tiff_is_a_compressed_ome_tiff_with_units(tmp_path: Path) -> None:
+def test_tiff_is_a_compressed_ome_tiff_with_units(tmp_path: Path) -> None:
     with tifffile.TiffFile(_write(tmp_path, "tiff", replace(_SPEC, axes="tyx"))) as file:
         assert file.is_ome and not file.is_bigtiff
         assert file.pages[0].compression == tifffile.COMPRESSION.ADOBE_DEFLATE
@@ -107,9 +107,7 @@ def test_the_tiff_is_a_compressed_ome_tiff_with_units(tmp_path: Path) -> None:
         assert part in xml
 
 
-def test_more_than_a_classic_tiff_holds_becomes_a_bigtiff(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_large_labels_become_a_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiff_sink, "_MAX_CLASSIC_BYTES", 1000)
     path = _write(tmp_path, "tiff")
     with tifffile.TiffFile(path) as file:
@@ -117,7 +115,7 @@ def test_more_than_a_classic_tiff_holds_becomes_a_bigtiff(
     np.testing.assert_array_equal(np.asarray(open_labels(path).data), _LABELS)
 
 
-def test_the_zarr_is_a_valid_label_image_with_units(tmp_path: Path) -> None:
+def test_zarr_is_a_valid_label_image_with_units(tmp_path: Path) -> None:
     path = _write(tmp_path, "zarr", replace(_SPEC, axes="tyx"))
     yaozarrs.validate_zarr_store(str(path))
     ome = zarr.open_group(path, mode="r").attrs["ome"]
@@ -135,7 +133,7 @@ def test_the_zarr_is_a_valid_label_image_with_units(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("max_track", "dtype"), [(1, "uint16"), (65_535, "uint16"), (65_536, "uint32")]
 )
-def test_the_type_follows_the_largest_track(max_track: int, dtype: str) -> None:
+def test_type_depends_on_the_largest_track(max_track: int, dtype: str) -> None:
     video = Stack(np.arange(60, dtype=np.uint8).reshape(3, 4, 5), "zyx", _SPACING).as_video()
     spec = LabelSpec.of(video, max_track)
     assert (spec.axes, spec.shape, spec.dtype, spec.spacing) == (
@@ -155,14 +153,14 @@ def test_the_type_follows_the_largest_track(max_track: int, dtype: str) -> None:
         ("zyx", (1, 4, 4), "i4"),
     ],
 )
-def test_specs_that_are_no_label_stack_are_refused(axes: str, shape: Any, dtype: str) -> None:
+def test_invalid_label_spec_raises(axes: str, shape: Any, dtype: str) -> None:
     with pytest.raises(LabelsError, match="expected"):
         LabelSpec(axes, shape, np.dtype(dtype))
 
 
 @pytest.mark.parametrize("format", _FORMATS)
 @pytest.mark.parametrize(
-    ("frame", "plane", "said"),
+    ("frame", "plane", "message"),
     [
         (5, _LABELS[0], "frame 5: expected each of the frames 0 to 4 once"),
         (0, _LABELS[0], "once"),
@@ -173,24 +171,24 @@ def test_specs_that_are_no_label_stack_are_refused(axes: str, shape: Any, dtype:
     ],
     ids=["outside", "twice", "shape", "float", "large", "negative"],
 )
-def test_planes_that_do_not_fit_are_refused_and_nothing_is_left(
-    format: str, frame: int, plane: np.ndarray, said: str, tmp_path: Path
+def test_plane_that_does_not_fit_raises_and_leaves_no_file(
+    format: str, frame: int, plane: np.ndarray, message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(LabelsError, match=said):
+    with pytest.raises(LabelsError, match=message):
         _put(tmp_path, format, (0, _LABELS[0]), (frame, plane))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("format", _FORMATS)
-def test_a_stack_with_frames_missing_is_no_result(format: str, tmp_path: Path) -> None:
+def test_missing_frames_raise_and_leave_no_file(format: str, tmp_path: Path) -> None:
     with pytest.raises(LabelsError, match="3 of 5 frames were not written, 1 the first"):
         _put(tmp_path, format, (0, _LABELS[0]), (4, _LABELS[4]))
     assert list(tmp_path.iterdir()) == []
 
 
 @contextmanager
-def _largest_file(size: int) -> Iterator[None]:
-    """No file can grow beyond `size` bytes: the nearest a test comes to a full disk."""
+def _limit_file_size(size: int) -> Iterator[None]:
+    """Limit all files to `size` bytes, to simulate a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -200,7 +198,7 @@ def _largest_file(size: int) -> Iterator[None]:
 
 
 @pytest.mark.parametrize("format", _FORMATS)
-def test_no_space_left_is_an_output_error_and_leaves_what_was_there(
+def test_full_disk_raises_an_output_error_and_keeps_the_older_file(
     format: str, tmp_path: Path
 ) -> None:
     older = _write(tmp_path, format)
@@ -208,7 +206,7 @@ def test_no_space_left_is_an_output_error_and_leaves_what_was_there(
     spec = LabelSpec("zyx", (6, 400, 400), np.dtype(np.uint16))
     with (
         pytest.raises(OutputError, match=r"labels\.ome\.(tif|zarr): cannot be written .*--out"),
-        _largest_file(100_000),
+        _limit_file_size(100_000),
     ):
         _write(tmp_path, format, spec, noise)
     assert [path.name for path in tmp_path.iterdir()] == [older.name]
@@ -216,20 +214,20 @@ def test_no_space_left_is_an_output_error_and_leaves_what_was_there(
 
 
 @pytest.mark.parametrize("format", _FORMATS)
-def test_an_error_of_the_run_is_not_taken_for_one_of_writing(format: str, tmp_path: Path) -> None:
+def test_error_of_the_caller_passes_through(format: str, tmp_path: Path) -> None:
     with pytest.raises(ConnectionResetError, match="the run"):
         _put(tmp_path, format, error=ConnectionResetError("the run"))
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("format", _FORMATS)
-def test_an_interrupt_leaves_nothing(format: str, tmp_path: Path) -> None:
+def test_interrupt_leaves_no_file(format: str, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         _put(tmp_path, format, (0, _LABELS[0]), error=KeyboardInterrupt())
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_older_folder_comes_back_where_the_new_one_cannot_take_its_place(
+def test_older_folder_is_restored_if_replacing_fails(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     older, replace_ = _write(tmp_path, "zarr"), os.replace
@@ -246,7 +244,7 @@ def test_an_older_folder_comes_back_where_the_new_one_cannot_take_its_place(
     np.testing.assert_array_equal(np.asarray(open_labels(older).data), _LABELS)
 
 
-def test_an_unknown_format_lists_the_known(tmp_path: Path) -> None:
+def test_unknown_format_error_lists_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="expected one of tiff, zarr"):
         open_sink(tmp_path / "out", _SPEC, format="png")
     assert not (tmp_path / "out").exists()
@@ -258,7 +256,7 @@ def test_memory_does_not_grow_with_the_number_of_frames(format: str, tmp_path: P
         np.random.default_rng(0).integers(0, 900, (32, 32)), np.ones((16, 16), int)
     ).astype(np.uint32)
     peaks = []
-    for frames in (2, 4, 40):  # the first is not counted: it loads what is loaded once
+    for frames in (2, 4, 40):  # the first is not compared, because it imports modules
         labels = np.broadcast_to(plane, (frames, 512, 512))
         tracemalloc.start()
         _write(

@@ -1,4 +1,4 @@
-"""Tables, JSON, and the places they are written to."""
+"""Tables and JSON files, and the folders they are written to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_sam2.io.output_folder import check_output
 from napari_sam2.io.tables import write_json, write_provenance, write_table, write_tables
 
 
-def _table() -> pd.DataFrame:
+def _make_table() -> pd.DataFrame:
     numbers = np.random.default_rng(0).normal(size=50) * 10.0 ** np.random.default_rng(1).integers(
         -12, 15, 50
     )
@@ -36,24 +36,26 @@ def _table() -> pd.DataFrame:
     )
 
 
-def test_numbers_come_back_exactly(tmp_path: Path) -> None:
-    write_table(_table(), tmp_path / "a.csv")
+def test_numbers_survive_csv_exactly(tmp_path: Path) -> None:
+    write_table(_make_table(), tmp_path / "a.csv")
     with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [float(row["sum_c0"]) for row in rows] == list(_table()["sum_c0"])
-    assert [np.float32(row["score"]) for row in rows] == list(_table()["score"])
-    assert [row["category"] for row in rows] == list(_table()["category"])
+    assert [float(row["sum_c0"]) for row in rows] == list(_make_table()["sum_c0"])
+    assert [np.float32(row["score"]) for row in rows] == list(_make_table()["score"])
+    assert [row["category"] for row in rows] == list(_make_table()["category"])
 
 
-def test_unknown_is_empty_and_whole_numbers_stay_whole(tmp_path: Path) -> None:
-    write_table(_table().head(2)[["track", "parent", "area_um2", "category"]], tmp_path / "a.csv")
+def test_missing_values_are_empty_and_integers_stay_integers(tmp_path: Path) -> None:
+    write_table(
+        _make_table().head(2)[["track", "parent", "area_um2", "category"]], tmp_path / "a.csv"
+    )
     assert (
         tmp_path / "a.csv"
     ).read_bytes() == "track,parent,area_um2,category\n0,1,,Zellkern ä\n1,,0.1,\n".encode()
 
 
 def test_three_tables_are_written(tmp_path: Path) -> None:
-    write_tables(tmp_path, _table(), _table().head(2), _table().head(1))
+    write_tables(tmp_path, _make_table(), _make_table().head(2), _make_table().head(1))
     assert {path.name: len(pd.read_csv(path)) for path in tmp_path.iterdir()} == {
         "objects.csv": 50,
         "tracks.csv": 2,
@@ -61,7 +63,7 @@ def test_three_tables_are_written(tmp_path: Path) -> None:
     }
 
 
-def test_json_takes_numpy_and_paths_and_writes_null_for_no_number(tmp_path: Path) -> None:
+def test_json_accepts_numpy_and_paths_and_writes_null_for_nan(tmp_path: Path) -> None:
     data = {
         "path": tmp_path,
         "n": np.int64(3),
@@ -83,7 +85,7 @@ def test_json_takes_numpy_and_paths_and_writes_null_for_no_number(tmp_path: Path
     assert "µm" in (tmp_path / "a.json").read_text(encoding="utf-8")
 
 
-def test_provenance_is_written_whole(tmp_path: Path) -> None:
+def test_provenance_is_written_with_versions(tmp_path: Path) -> None:
     made = Provenance(
         input={"source": "a.tif"},
         model={"name": "nano"},
@@ -105,7 +107,7 @@ def _fail(path: Path, error: Exception) -> None:
         raise error
 
 
-def test_a_failure_leaves_the_older_file(tmp_path: Path) -> None:
+def test_failed_write_keeps_the_older_file(tmp_path: Path) -> None:
     write_json([1], tmp_path / "a.json")
     with pytest.raises(TypeError):
         write_json({"a": object()}, tmp_path / "a.json")
@@ -116,21 +118,19 @@ def test_a_failure_leaves_the_older_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("number", "said"),
+    ("number", "message"),
     [
         (errno.ENOSPC, "No space left on device.*free some space"),
         (errno.EACCES, "Permission denied.*make this one writable"),
     ],
 )
-def test_what_the_disk_refuses_is_said_with_what_to_do(
-    number: int, said: str, tmp_path: Path
-) -> None:
-    with pytest.raises(OutputError, match=said):
+def test_write_error_says_what_to_do(number: int, message: str, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=message):
         _fail(tmp_path / "a.csv", OSError(number, os.strerror(number)))
     assert list(tmp_path.iterdir()) == []
 
 
-def test_results_can_be_read_by_whom_the_user_allows(tmp_path: Path) -> None:
+def test_written_files_have_the_usual_permissions(tmp_path: Path) -> None:
     write_json([], tmp_path / "a.json")
     (tmp_path / "b").touch()
     assert stat.S_IMODE((tmp_path / "a.json").stat().st_mode) == stat.S_IMODE(
@@ -138,25 +138,25 @@ def test_results_can_be_read_by_whom_the_user_allows(tmp_path: Path) -> None:
     )
 
 
-def test_the_output_folder_is_made_and_left_empty(tmp_path: Path) -> None:
+def test_output_folder_is_created_and_stays_empty(tmp_path: Path) -> None:
     check_output(tmp_path / "a" / "b")
     check_output(tmp_path / "a" / "b")
     assert list((tmp_path / "a" / "b").iterdir()) == []
 
 
 @pytest.mark.parametrize(
-    ("below", "said"),
+    ("below", "message"),
     [("", "is a file: expected a folder"), ("out", "file/out: cannot be written")],
 )
-def test_an_output_folder_that_cannot_be_is_refused(below: str, said: str, tmp_path: Path) -> None:
+def test_impossible_output_folder_raises(below: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(OutputError, match=said):
+    with pytest.raises(OutputError, match=message):
         check_output(tmp_path / "file" / below)
 
 
-def test_a_folder_that_may_not_be_written_is_refused(tmp_path: Path) -> None:
+def test_read_only_folder_raises(tmp_path: Path) -> None:
     if os.geteuid() == 0:
-        pytest.skip("nothing is forbidden to root")
+        pytest.skip("root may write everywhere")
     tmp_path.chmod(0o500)
     with pytest.raises(OutputError, match="Permission denied"):
         check_output(tmp_path)

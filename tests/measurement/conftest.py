@@ -1,4 +1,4 @@
-"""Scenes whose numbers are known by construction."""
+"""Videos and labels with known measurements."""
 
 from collections.abc import Callable
 
@@ -12,14 +12,14 @@ SPACING = Spacing(z_um=2.0, y_um=0.5, x_um=0.25, t_s=60.0)
 
 
 def draw_square(plane: np.ndarray, label: int, top: int, left: int, side: int) -> np.ndarray:
-    """Write a square of `side` pixels into `plane`."""
+    """Draw a square of `side` pixels into `plane`, and return the plane."""
     plane[top : top + side, left : left + side] = label
     return plane
 
 
 @pytest.fixture
 def make_video() -> Callable[..., Video]:
-    """A function: pixels of any axes to a Video, contrast fixed so that flat images can be used."""
+    """A function that makes a Video, with a fixed contrast, so that pixels may be constant."""
 
     def make(
         pixels: np.ndarray,

@@ -1,4 +1,4 @@
-"""Agreement with ground truth: situations whose figures are known by hand, and another way to compute them."""
+"""Agreement with ground truth, compared with results by hand and by brute force."""
 
 import itertools
 import json
@@ -61,7 +61,7 @@ CASES = {
 
 
 @pytest.mark.parametrize(("predicted", "expected"), CASES.values(), ids=CASES)
-def test_figures_of_one_plane_are_those_counted_by_hand(predicted, expected):
+def test_agreement_of_one_plane_as_counted_by_hand(predicted, expected):
     row = evaluate(predicted, TWO).table.iloc[-1]
     assert {name: row[name] for name in expected} == pytest.approx(expected, nan_ok=True)
 
@@ -85,7 +85,7 @@ def test_columns_and_rows_of_the_table():
     assert table["n_truth"].tolist() == [2, 2, 2, 6]
 
 
-def test_too_many_on_one_frame_and_too_few_on_another_do_not_cancel():
+def test_absolute_count_errors_of_frames_do_not_cancel():
     result = evaluate(np.stack([plane(), TWO]), np.stack([TWO, plane()]))
     assert result.table["count_error"].tolist() == [-2, 2, 0]
     assert result.table["count_error_abs"].tolist() == [2, 2, 4]
@@ -95,7 +95,7 @@ def test_too_many_on_one_frame_and_too_few_on_another_do_not_cancel():
     ) == (0, 2)
 
 
-def test_frames_without_truth_weigh_nothing_in_the_mean_iou():
+def test_frames_without_truth_do_not_change_the_mean_iou():
     assert (
         evaluate(np.stack([TWO, plane(), plane()]), np.stack([TWO, plane(), plane()])).overall[
             "iou"
@@ -104,7 +104,7 @@ def test_frames_without_truth_weigh_nothing_in_the_mean_iou():
     )
 
 
-def test_objects_table_names_every_object_of_the_truth_and_its_partner():
+def test_objects_table_has_each_true_object_and_its_match():
     rows = evaluate(plane((9, 5, 5, 10)), TWO).objects
     assert rows["truth"].tolist() == [1, 2]
     assert rows["predicted"].iloc[0] == 9
@@ -112,8 +112,8 @@ def test_objects_table_names_every_object_of_the_truth_and_its_partner():
     assert rows["iou"].tolist() == [1, 0]
 
 
-def test_most_pairs_count_before_the_largest_sum():
-    # truth A and B, predicted p and q: only A-p reaches 0.5, though A-q and B-p sum to more
+def test_number_of_matches_has_priority_over_their_sum():
+    # true A and B, predicted p and q: only A-p reaches 0.5, although A-q and B-p sum to more
     overlap = LabelOverlap(
         *(
             np.array(values)
@@ -145,7 +145,7 @@ def test_assignment_is_the_best_of_all_permutations():
         assert gain[first, second][chosen].sum() == pytest.approx(best)
 
 
-def test_overlap_agrees_with_a_loop_over_pairs():
+def test_overlap_equals_a_loop_over_pairs():
     random = np.random.default_rng(4)
     truth, predicted = (random.integers(0, 6, (30, 30)).astype(np.uint16) * 1000 for _ in range(2))
     overlap = LabelOverlap.of(truth, predicted)
@@ -184,7 +184,7 @@ TRACKS = {
 
 
 @pytest.mark.parametrize(("ids", "match", "iou", "end"), TRACKS.values(), ids=TRACKS)
-def test_identity_of_two_resting_objects(ids, match, iou, end):
+def test_tracks_of_two_resting_objects(ids, match, iou, end):
     predicted = np.stack([plane((a, *LEFT[1:]), (b, *RIGHT[1:])) for a, b in ids])
     result = evaluate(predicted, np.stack([TWO] * 4), tracks=True, match=match)
     assert result.tracks["iou"].tolist() == iou
@@ -199,13 +199,13 @@ def test_no_two_tracks_of_the_truth_share_one_predicted_track():
     assert sorted(tracks["iou"]) == [0, 0.5]
 
 
-def test_whole_track_iou_counts_frames_the_truth_is_not_on():
+def test_whole_track_iou_includes_frames_without_truth():
     truth = np.stack([plane(LEFT), plane(), plane()])
     tracks = evaluate(np.stack([plane(LEFT)] * 3), truth, tracks=True).tracks.iloc[0]
     assert (tracks["iou"], tracks["iou_whole"], tracks["n_frames"]) == (1, pytest.approx(1 / 3), 1)
 
 
-def test_tracks_are_left_out_unless_asked_for():
+def test_tracks_are_compared_only_on_request():
     result = evaluate(TWO, TWO)
     assert result.tracks is None
     assert "tracks" not in result.to_dict()
@@ -214,7 +214,7 @@ def test_tracks_are_left_out_unless_asked_for():
 
 @pytest.mark.parametrize("labels", [TWO, plane()], ids=["objects", "none"])
 @pytest.mark.parametrize("tracks", [False, True])
-def test_result_is_json(labels, tracks):
+def test_agreement_converts_to_json(labels, tracks):
     result = evaluate(plane(), labels, tracks=tracks)
     plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert plain["overall"]["precision"] is None
@@ -224,14 +224,14 @@ def test_result_is_json(labels, tracks):
     assert plain["frames"][0]["n_truth"] == len(np.unique(labels)) - 1
 
 
-def test_stacks_and_arrays_of_any_leading_axes_are_walked_in_order():
+def test_leading_axes_are_flattened_in_order():
     truth = np.stack([TWO, plane(LEFT), TWO, plane()])
     stacked = Stack(truth.reshape(2, 2, 40, 60), "tzyx")
     assert evaluate(stacked, truth).table["n_predicted"].tolist() == [2, 1, 2, 0, 5]
 
 
 @pytest.mark.parametrize(
-    ("predicted", "options", "says"),
+    ("predicted", "options", "message"),
     [
         (TWO[:, :50], {}, r"\(1, 40, 50\).*expected \(1, 40, 60\)"),
         (np.stack([TWO] * 2), {}, r"\(2, 40, 60\)"),
@@ -240,17 +240,17 @@ def test_stacks_and_arrays_of_any_leading_axes_are_walked_in_order():
     ],
     ids=["width", "frames", "float", "bool"],
 )
-def test_labels_that_cannot_be_compared_are_refused(predicted, options, says):
-    with pytest.raises(LabelsError, match=says):
+def test_labels_that_cannot_be_compared_raise(predicted, options, message):
+    with pytest.raises(LabelsError, match=message):
         evaluate(predicted, TWO, **options)
 
 
-def test_unknown_matching_of_tracks_is_an_error():
+def test_unknown_match_raises():
     with pytest.raises(MeasurementError, match="'name'"):
         evaluate(TWO, TWO, match="name")
 
 
-def test_real_labels_agree_with_themselves_and_an_eroded_copy_agrees_less(shared_folder):
+def test_real_labels_agree_with_themselves_and_less_with_an_eroded_copy(shared_folder):
     folder = shared_folder / "data" / "zstack_nuclei_cells3d"
     labels = tifffile.imread(folder / "nuclei_label.tif")[20:40]
     inner = np.where(

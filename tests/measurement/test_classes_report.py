@@ -1,4 +1,4 @@
-"""Categories by rule and by example, lineage trees, and the report in one file."""
+"""Categories by rules and by examples, lineage trees, and the report of a run."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from tests.measurement.conftest import draw_square
 
 @pytest.fixture
 def table(make_video):
-    """Twelve squares on two frames: odd tracks large and dim, even ones small and bright."""
+    """Twelve squares on two frames: odd tracks are large and dim, even tracks small and bright."""
     labels, pixels = np.zeros((2, 40, 260), np.uint8), np.full((2, 40, 260), 100, np.uint16)
     for track in range(1, 13):
         draw_square(labels[0], track, 10, 20 * track - 10, 10 if track % 2 else 5)
@@ -38,7 +38,7 @@ def table(make_video):
     return measure_objects(make_video(pixels), labels)
 
 
-def test_first_rule_that_holds_is_the_category(table):
+def test_first_matching_rule_is_the_category(table):
     rules = [
         CategoryRule.of("bright", "mean_c0 > 1e3"),
         CategoryRule.of("large", "area_px >= 100 and mean_c0 < 1e3"),
@@ -48,7 +48,7 @@ def test_first_rule_that_holds_is_the_category(table):
     assert [found[track] for track in (1, 2, 3, 4)] == ["large", "bright", "large", "bright"]
 
 
-def test_track_without_a_rule_keeps_its_category(table):
+def test_track_without_a_matching_rule_keeps_its_category(table):
     named = table.assign(category=pd.array(["cell"] * len(table), dtype="string"))
     assert set(classify_by_rules(named, [CategoryRule.of("huge", "area_px > 9999")]).values()) == {
         "cell"
@@ -58,17 +58,17 @@ def test_track_without_a_rule_keeps_its_category(table):
 @pytest.mark.parametrize(
     "text", ["", "area_px", "area_px > big", "__import__('os')", "area_px > 1 or mean_c0 > 2"]
 )
-def test_what_is_no_rule_is_refused(text):
+def test_invalid_rule_raises(text):
     with pytest.raises(MeasurementError, match="expected conditions like"):
         CategoryRule.of("x", text)
 
 
-def test_rule_on_a_feature_that_is_not_there_is_refused(table):
+def test_rule_on_an_unknown_feature_raises(table):
     with pytest.raises(MeasurementError, match="uses .'colour'"):
         classify_by_rules(table, [CategoryRule.of("x", "colour > 1")])
 
 
-def test_a_few_examples_teach_the_rest(table):
+def test_classifier_learns_from_a_few_examples(table):
     pytest.importorskip("sklearn")
     found = classify_by_examples(table, {1: "large", 3: "large", 2: "small", 4: "small"})
     assert found == {track: "large" if track % 2 else "small" for track in range(1, 13)}
@@ -78,65 +78,66 @@ def test_a_few_examples_teach_the_rest(table):
 @pytest.mark.parametrize(
     "examples", [{1: "a"}, {1: "a", 99: "b"}], ids=["one category", "no such track"]
 )
-def test_examples_that_teach_nothing_are_refused(table, examples):
+def test_insufficient_examples_raise(table, examples):
     with pytest.raises(MeasurementError, match="at least two categories"):
         classify_by_examples(table, examples)
 
 
-def results(name: str = "dividing"):
+def make_results(name: str = "dividing"):
     scene = make_dividing_scene()
     stack = Stack(scene.stack.data, "tyx", Spacing(y_um=0.5, x_um=0.5, t_s=60), name=name)
-    walked, family = (
+    video, family = (
         Video.of(stack),
         [Track(child, parent=parent) for child, parent in scene.parents.items()],
     )
-    rows = measure_objects(walked, scene.labels, tracks=family)
-    return walked, rows, measure_tracks(rows, walked, family), count_objects(rows, len(walked))
+    rows = measure_objects(video, scene.labels, tracks=family)
+    return video, rows, measure_tracks(rows, video, family), count_objects(rows, len(video))
 
 
 class Page(HTMLParser):
-    """Tags, pictures and text of a page; unbalanced tables or cells fail."""
+    """Tags, embedded figures and text of a page."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.pictures, self.words, self.tags = 0, [], []
+        self.figures, self.words, self.tags = 0, [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attrs):
         self.tags.append(tag)
-        self.pictures += tag == "img" and dict(attrs)["src"].startswith("data:image/png;base64,")
+        self.figures += tag == "img" and dict(attrs)["src"].startswith("data:image/png;base64,")
 
     def handle_data(self, data):
         self.words.append(data)
 
 
-def test_report_is_one_file_with_its_pictures_inside():
+def test_report_is_one_file_with_embedded_figures():
     text = render_run_report(
-        *results(), {"model": {"name": "nano", "sha256": "ab" * 32}, "notes": ["channel 0 chosen"]}
+        *make_results(),
+        {"model": {"name": "nano", "sha256": "ab" * 32}, "notes": ["channel 0 chosen"]},
     )
     page = Page(text)
-    assert page.pictures == 4, "counts, size, intensity, lineage"
+    assert page.figures == 4, "counts, size, intensity, lineage"
     assert "script" not in page.tags and not re.search(r"(src|href)=.?http", text)
     assert "channel 0 chosen" in page.words and "division (origin)" in page.words
 
 
 def test_names_in_the_report_are_escaped():
-    text = render_run_report(*results('<script>alert("x")</script> & co'), {})
+    text = render_run_report(*make_results('<script>alert("x")</script> & co'), {})
     assert "<script" not in text and "&lt;script&gt;" in text
 
 
-def test_report_of_nothing_is_a_report(make_video):
-    walked = Video.of(Stack(np.zeros((2, 9, 9), np.uint8), "tyx"), contrast=Contrast(0, 1))
-    rows = measure_objects(walked, np.zeros((2, 9, 9), np.uint8))
+def test_report_without_objects(make_video):
+    video = Video.of(Stack(np.zeros((2, 9, 9), np.uint8), "tyx"), contrast=Contrast(0, 1))
+    rows = measure_objects(video, np.zeros((2, 9, 9), np.uint8))
     page = Page(
-        render_run_report(walked, rows, measure_tracks(rows, walked), count_objects(rows, 2), {})
+        render_run_report(video, rows, measure_tracks(rows, video), count_objects(rows, 2), {})
     )
-    assert page.pictures == 1 and "0" in page.words
+    assert page.figures == 1 and "0" in page.words
 
 
 @pytest.mark.parametrize(("families_only", "lines"), [(False, 3), (True, 3)])
 def test_lineage_has_a_line_for_each_track(families_only, lines):
     axes = Figure().subplots()
-    assert draw_lineage(axes, results()[2], families_only=families_only) == lines
-    places = {text.get_text(): text.get_position()[1] for text in axes.texts}
-    assert places["2"] < places["1"] < places["3"], "the mother runs between her daughters"
+    assert draw_lineage(axes, make_results()[2], families_only=families_only) == lines
+    rows = {text.get_text(): text.get_position()[1] for text in axes.texts}
+    assert rows["2"] < rows["1"] < rows["3"], "the parent is between its daughters"

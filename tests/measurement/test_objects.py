@@ -1,4 +1,4 @@
-"""Objects measured against numbers known by construction and against plain loops."""
+"""The table of objects, compared with known numbers and with loops over pixels."""
 
 import numpy as np
 import pandas as pd
@@ -31,8 +31,8 @@ FIXED = [
 PER_CHANNEL = ["mean", "sum", "min", "max", "std", "background", "corrected_sum"]
 
 
-def naive(plane: np.ndarray, pixels: np.ndarray) -> dict[int, dict[str, float]]:
-    """The same quantities by plain loops over pixels: Python integers, distances pixel by pixel."""
+def measure_by_loops(plane: np.ndarray, pixels: np.ndarray) -> dict[int, dict[str, float]]:
+    """The quantities by loops over pixels, with Python integers."""
     found = {}
     background_pixels = [(y, x) for y, x in np.argwhere(plane == 0)]
     for label in sorted(set(plane.ravel().tolist()) - {0}):
@@ -61,7 +61,7 @@ def naive(plane: np.ndarray, pixels: np.ndarray) -> dict[int, dict[str, float]]:
     return found
 
 
-def test_columns_are_those_of_the_design_in_order_for_every_channel(make_video):
+def test_columns_and_their_order(make_video):
     table = measure_objects(
         make_video(np.zeros((2, 3, 8, 8), np.uint8), "tcyx"), np.ones((2, 8, 8), np.uint8)
     )
@@ -72,7 +72,7 @@ def test_columns_are_those_of_the_design_in_order_for_every_channel(make_video):
     assert len(set(table.columns)) == len(table.columns)
 
 
-def test_square_on_a_flat_background_has_the_numbers_it_was_drawn_with(make_video):
+def test_square_on_a_flat_background(make_video):
     labels = draw_square(np.zeros((1, 40, 40), np.uint8)[0], 3, 10, 20, 6)[None]
     pixels = np.where(labels == 3, 1100, 100).astype(np.uint16)
     row = measure_objects(make_video(pixels), labels).iloc[0]
@@ -103,7 +103,7 @@ def test_square_on_a_flat_background_has_the_numbers_it_was_drawn_with(make_vide
     assert row["category"] == ""
 
 
-def test_ramp_across_a_disc_has_its_analytic_sum_and_the_offset_is_taken_off(make_video):
+def test_ramp_across_a_disc_has_its_analytic_sum(make_video):
     y, x = np.mgrid[:64, :64]
     labels = ((y - 30) ** 2 + (x - 32) ** 2 <= 100).astype(np.uint32)
     row = measure_objects(make_video((1000 * x + 7).astype(np.uint16)[None]), labels).iloc[0]
@@ -116,7 +116,7 @@ def test_ramp_across_a_disc_has_its_analytic_sum_and_the_offset_is_taken_off(mak
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64], ids=str)
-def test_agrees_with_plain_loops_over_pixels(make_video, dtype):
+def test_table_equals_loops_over_pixels(make_video, dtype):
     random = np.random.default_rng(5)
     labels = ndimage.zoom(random.integers(0, 4, (6, 6)), 4, order=0).astype(np.uint16)
     pixels = (
@@ -124,7 +124,7 @@ def test_agrees_with_plain_loops_over_pixels(make_video, dtype):
         + (random.random(labels.shape) if np.dtype(dtype).kind == "f" else 0)
     ).astype(dtype)
     table = measure_objects(make_video(pixels[None]), labels).set_index("track")
-    expected = pd.DataFrame(naive(labels, pixels)).T
+    expected = pd.DataFrame(measure_by_loops(labels, pixels)).T
     assert expected.index.tolist() == table.index.tolist()
     pd.testing.assert_frame_equal(
         table[expected.columns].astype(float),
@@ -150,7 +150,7 @@ def test_float32_pixels_far_from_zero_keep_their_spread(make_video):
     assert row["std_c0"] == 0.5
 
 
-def test_every_channel_is_measured_and_not_only_the_one_walked(make_video):
+def test_all_channels_are_measured(make_video):
     pixels = np.stack([np.full((2, 20, 20), value, np.uint16) for value in (10, 20, 30)], axis=1)
     labels = np.stack([draw_square(np.zeros((20, 20), np.uint8), 1, 8, 8, 3)] * 2)
     table = measure_objects(make_video(pixels, "tcyx"), labels)
@@ -167,7 +167,7 @@ def test_every_channel_is_measured_and_not_only_the_one_walked(make_video):
     ],
     ids=["z-stack", "time-lapse", "z of a 4D stack", "t of a 4D stack"],
 )
-def test_t_and_z_are_indices_and_empty_where_the_stack_has_none(make_video, axes, along, t, z):
+def test_t_and_z_are_indices_or_empty(make_video, axes, along, t, z):
     table = measure_objects(
         make_video(np.zeros((2,) * (len(axes) - 2) + (9, 9), np.uint8), axes, along=along),
         np.ones((2, 9, 9), np.uint8),
@@ -176,7 +176,7 @@ def test_t_and_z_are_indices_and_empty_where_the_stack_has_none(make_video, axes
     assert [None if pd.isna(value) else value for value in table["z"]] == z
 
 
-def test_unknown_spacing_gives_empty_cells_and_pixels_stay(make_video, tmp_path):
+def test_unknown_spacing_gives_empty_cells(make_video, tmp_path):
     table = measure_objects(
         make_video(np.zeros((1, 9, 9), np.uint8), spacing=Spacing()), np.ones((9, 9), np.uint8)
     )
@@ -224,13 +224,13 @@ def test_background_of_an_object_whose_ring_is_empty_is_that_of_the_frame(make_v
     assert measure_objects(make_video(pixels[None]), labels)["background_c0"].tolist() == [77, 77]
 
 
-def test_bright_neighbour_is_no_background(make_video):
+def test_bright_neighbour_is_not_background(make_video):
     labels = draw_square(draw_square(np.zeros((30, 40), np.uint8), 1, 10, 10, 8), 2, 10, 21, 8)
     pixels = np.select([labels == 2, labels == 1], [60000, 500], 40).astype(np.uint16)
     assert measure_objects(make_video(pixels[None]), labels)["background_c0"].tolist() == [40, 40]
 
 
-def test_facts_and_tracks_fill_score_presence_and_category_but_make_no_rows(make_video):
+def test_statuses_and_tracks_fill_cells_but_add_no_rows(make_video):
     facts = {
         (1, 0): TrackStatus(0.9, Presence.PROMPTED),
         (1, 1): TrackStatus(None, Presence.TRACKED),
@@ -251,27 +251,27 @@ def test_facts_and_tracks_fill_score_presence_and_category_but_make_no_rows(make
 
 
 @pytest.mark.parametrize("kind", ["array", "list", "callable", "LabelPlanes"])
-def test_labels_come_in_any_shape_that_can_be_read_by_plane(make_video, kind):
+def test_labels_of_any_kind_give_the_same_table(make_video, kind):
     labels = np.random.default_rng(1).integers(0, 3, (3, 9, 9)).astype(np.uint8)
-    walked = make_video(np.zeros((3, 9, 9), np.uint8))
+    video = make_video(np.zeros((3, 9, 9), np.uint8))
     given = {
         "array": labels,
         "list": list(labels),
         "callable": lambda frame: labels[frame],
         "LabelPlanes": LabelPlanes.of(labels),
     }[kind]
-    pd.testing.assert_frame_equal(measure_objects(walked, given), measure_objects(walked, labels))
+    pd.testing.assert_frame_equal(measure_objects(video, given), measure_objects(video, labels))
 
 
-def test_one_frame_alone_gives_the_rows_of_the_whole(make_video):
+def test_rows_of_one_frame_equal_those_of_the_whole_table(make_video):
     random = np.random.default_rng(2)
-    labels, walked = (
+    labels, video = (
         random.integers(0, 4, (3, 20, 20)).astype(np.uint16),
         make_video(random.integers(0, 99, (3, 20, 20)).astype(np.uint8)),
     )
-    whole = measure_objects(walked, labels)
+    whole = measure_objects(video, labels)
     pd.testing.assert_frame_equal(
-        measure_frame_objects(walked, 1, labels[1]),
+        measure_frame_objects(video, 1, labels[1]),
         whole[whole["frame"] == 1].reset_index(drop=True),
     )
 
@@ -289,7 +289,7 @@ def test_one_plane_of_labels_is_read_at_a_time(make_video):
 
 
 @pytest.mark.parametrize(
-    ("labels", "says"),
+    ("labels", "message"),
     [
         (np.ones((2, 9, 8), np.uint8), r"\(2, 9, 8\).*expected \(2, 9, 9\)"),
         (np.ones((3, 9, 9), np.uint8), r"expected \(2, 9, 9\)"),
@@ -313,19 +313,19 @@ def test_one_plane_of_labels_is_read_at_a_time(make_video):
         "float plane",
     ],
 )
-def test_labels_that_do_not_fit_are_refused(make_video, labels, says):
-    with pytest.raises(LabelsError, match=says):
+def test_labels_that_do_not_fit_raise(make_video, labels, message):
+    with pytest.raises(LabelsError, match=message):
         measure_objects(make_video(np.zeros((2, 9, 9), np.uint8)), labels)
 
 
-def test_nan_in_a_channel_that_is_not_walked_is_refused(make_video):
+def test_nan_in_any_channel_raises(make_video):
     pixels = np.zeros((1, 2, 9, 9), np.float32)
     pixels[0, 1, 0, 0] = np.nan
     with pytest.raises(IntensityError, match="frame 0"):
         measure_objects(make_video(pixels, "tcyx"), np.ones((9, 9), np.uint8))
 
 
-def test_score_that_is_no_number_is_refused():
+def test_nan_score_raises():
     with pytest.raises(MeasurementError, match="nan"):
         TrackStatus(float("nan"), Presence.TRACKED)
 

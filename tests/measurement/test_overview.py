@@ -1,4 +1,4 @@
-"""The overview: what is drawn, and that nothing half-written is left."""
+"""The overview: what it shows, and that a failure leaves no file."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ from napari_sam2.measurement.units import format_frame_position, format_length, 
 from tests.measurement.conftest import draw_square
 
 
-def drawn(monkeypatch, walked, labels, path, **kwargs) -> Figure:
+def draw_figure(monkeypatch, video, labels, path, **kwargs) -> Figure:
     """The figure that `draw_overview` saved."""
     kept = []
     save = Figure.savefig
@@ -24,12 +24,12 @@ def drawn(monkeypatch, walked, labels, path, **kwargs) -> Figure:
         "savefig",
         lambda figure, *args, **options: (kept.append(figure), save(figure, *args, **options))[1],
     )
-    table = measure_objects(walked, labels, **kwargs)
-    assert draw_overview(walked, labels, table, count_objects(table, len(walked)), path) == path
+    table = measure_objects(video, labels, **kwargs)
+    assert draw_overview(video, labels, table, count_objects(table, len(video)), path) == path
     return kept[0]
 
 
-def written(figure: Figure) -> list[str]:
+def get_texts(figure: Figure) -> list[str]:
     return [
         text.get_text()
         for panel in figure.axes
@@ -46,10 +46,8 @@ def labels() -> np.ndarray:
     return stack
 
 
-def test_picture_shows_frames_from_first_to_last_object_with_ids_and_units(
-    monkeypatch, make_video, labels, tmp_path
-):
-    figure = drawn(
+def test_overview_shows_frames_from_first_to_last_object(monkeypatch, make_video, labels, tmp_path):
+    figure = draw_figure(
         monkeypatch,
         make_video((labels * 100).astype(np.uint16), "zyx"),
         labels,
@@ -59,22 +57,20 @@ def test_picture_shows_frames_from_first_to_last_object_with_ids_and_units(
     assert titles[0] == "frame 3 · z = 6 µm"
     assert titles[7] == "frame 17 · z = 34 µm"
     assert titles[8:] == ["objects per frame (2 objects in all)", "area per track (µm²)"]
-    assert written(figure).count("300") == 8
-    assert "5 µm" in written(figure)
+    assert get_texts(figure).count("300") == 8
+    assert "5 µm" in get_texts(figure)
     height, width = imread(tmp_path / "overview.png").shape[:2]
     assert width > 1500
     assert height > 800
 
 
-def test_without_spacing_there_is_no_scale_bar_and_areas_are_in_pixels(
-    monkeypatch, make_video, labels, tmp_path
-):
-    figure = drawn(
+def test_without_spacing_there_is_no_scale_bar(monkeypatch, make_video, labels, tmp_path):
+    figure = draw_figure(
         monkeypatch, make_video(labels, spacing=Spacing()), labels, tmp_path / "overview.png"
     )
-    assert not any("µm" in text for text in written(figure))
-    assert "area per track (px)" in written(figure)
-    assert "frame 3" in written(figure)
+    assert not any("µm" in text for text in get_texts(figure))
+    assert "area per track (px)" in get_texts(figure)
+    assert "frame 3" in get_texts(figure)
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 8, 9])
@@ -82,20 +78,20 @@ def test_without_spacing_there_is_no_scale_bar_and_areas_are_in_pixels(
 def test_any_number_of_frames_of_any_shape(make_video, tmp_path, frames, shape):
     labels = np.zeros((frames, *shape), np.uint8)
     labels[:, 3:9, 3:9] = 1
-    walked = make_video(labels)
-    table = measure_objects(walked, labels)
-    draw_overview(walked, labels, table, count_objects(table, frames), tmp_path / "overview.png")
+    video = make_video(labels)
+    table = measure_objects(video, labels)
+    draw_overview(video, labels, table, count_objects(table, frames), tmp_path / "overview.png")
     assert imread(tmp_path / "overview.png").std() > 0.1
 
 
-def test_stack_without_objects_is_drawn_too(monkeypatch, make_video, tmp_path):
+def test_overview_without_objects(monkeypatch, make_video, tmp_path):
     empty = np.zeros((3, 20, 20), np.uint8)
-    figure = drawn(monkeypatch, make_video(empty), empty, tmp_path / "overview.png")
-    assert "objects per frame (0 objects in all)" in written(figure)
+    figure = draw_figure(monkeypatch, make_video(empty), empty, tmp_path / "overview.png")
+    assert "objects per frame (0 objects in all)" in get_texts(figure)
 
 
 def test_each_category_has_its_line(monkeypatch, make_video, labels, tmp_path):
-    figure = drawn(
+    figure = draw_figure(
         monkeypatch,
         make_video(labels),
         labels,
@@ -105,22 +101,20 @@ def test_each_category_has_its_line(monkeypatch, make_video, labels, tmp_path):
     assert [line.get_label() for line in figure.axes[8].lines] == ["bud", "nucleus"]
 
 
-def test_lines_of_the_area_chart_are_those_of_the_table_and_gaps_stay_open(
-    monkeypatch, make_video, labels, tmp_path
-):
+def test_area_chart_shows_gaps(monkeypatch, make_video, labels, tmp_path):
     labels[10] = 0
-    figure = drawn(monkeypatch, make_video(labels), labels, tmp_path / "overview.png")
+    figure = draw_figure(monkeypatch, make_video(labels), labels, tmp_path / "overview.png")
     lines = {line.get_label(): line.get_ydata() for line in figure.axes[9].lines}
     expected = [144 * 0.125 if 3 <= frame <= 17 and frame != 10 else np.nan for frame in range(20)]
     np.testing.assert_array_equal(lines["7"], expected)
 
 
-def test_ids_are_left_out_where_they_would_cover_the_objects(monkeypatch, make_video, tmp_path):
+def test_ids_of_crowded_objects_are_not_drawn(monkeypatch, make_video, tmp_path):
     crowd = np.kron(np.arange(1, 197).reshape(14, 14), np.pad(np.ones((4, 4)), 1)).astype(
         np.uint16
     )[None]
-    figure = drawn(monkeypatch, make_video(crowd), crowd, tmp_path / "overview.png")
-    assert "100" not in written(figure)
+    figure = draw_figure(monkeypatch, make_video(crowd), crowd, tmp_path / "overview.png")
+    assert "100" not in get_texts(figure)
     assert len(figure.axes[0].collections[1].get_segments()) == 196
 
 
@@ -143,24 +137,23 @@ def test_colours_are_bright_and_those_of_neighbouring_ids_differ():
     assert colours.min() >= 0
     assert colours.max() <= 1
     assert (np.abs(np.diff(colours, axis=0)).max(axis=1) > 0.2).all()
-    assert (
-        colours @ (0.2126, 0.7152, 0.0722) > 0.3
-    ).all()  # seen on black: blue is where naive hues fail
+    luminance = colours @ (0.2126, 0.7152, 0.0722)
+    assert (luminance > 0.3).all(), "visible on black, blue as well"
 
 
-def test_picture_that_cannot_be_written_leaves_nothing(make_video, labels, tmp_path):
-    walked = make_video(labels)
-    table = measure_objects(walked, labels)
+def test_failed_overview_leaves_no_file(make_video, labels, tmp_path):
+    video = make_video(labels)
+    table = measure_objects(video, labels)
     with pytest.raises(OutputError, match="nowhere"):
         draw_overview(
-            walked, labels, table, count_objects(table, 20), tmp_path / "nowhere" / "overview.png"
+            video, labels, table, count_objects(table, 20), tmp_path / "nowhere" / "overview.png"
         )
     assert list(tmp_path.iterdir()) == []
 
 
-def test_older_picture_stays_where_drawing_fails(monkeypatch, make_video, labels, tmp_path):
-    walked, path = make_video(labels), tmp_path / "overview.png"
-    table = measure_objects(walked, labels)
+def test_older_overview_is_kept_if_drawing_fails(monkeypatch, make_video, labels, tmp_path):
+    video, path = make_video(labels), tmp_path / "overview.png"
+    table = measure_objects(video, labels)
     path.write_bytes(b"old")
 
     def full(figure, file, **options):
@@ -169,12 +162,12 @@ def test_older_picture_stays_where_drawing_fails(monkeypatch, make_video, labels
 
     monkeypatch.setattr(Figure, "savefig", full)
     with pytest.raises(OutputError, match="No space left"):
-        draw_overview(walked, labels, table, count_objects(table, 20), path)
+        draw_overview(video, labels, table, count_objects(table, 20), path)
     assert path.read_bytes() == b"old"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_labels_of_another_shape_are_refused(make_video, labels, tmp_path):
+def test_overview_of_labels_of_another_shape_raises(make_video, labels, tmp_path):
     table = measure_objects(make_video(labels), labels)
     with pytest.raises(LabelsError):
         draw_overview(
@@ -195,7 +188,7 @@ def test_scale_bar_is_a_round_length(largest, expected):
 
 
 @pytest.mark.parametrize(("um", "expected"), [(0.5, "500 nm"), (20, "20 µm"), (2000, "2 mm")])
-def test_distances_are_written_in_the_unit_people_use(um, expected):
+def test_lengths_have_a_fitting_unit(um, expected):
     assert format_length(um) == expected
 
 
@@ -210,7 +203,7 @@ def test_distances_are_written_in_the_unit_people_use(um, expected):
     ],
     ids=["seconds", "minutes", "hours", "unknown", "z"],
 )
-def test_place_of_a_frame_is_told_in_a_fitting_unit(make_video, axes, interval, expected):
+def test_position_of_a_frame_has_a_fitting_unit(make_video, axes, interval, expected):
     spacing = Spacing(z_um=0.5, t_s=interval)
     assert (
         format_frame_position(make_video(np.zeros((10, 4, 4), np.uint8), axes, spacing=spacing), 9)

@@ -1,4 +1,4 @@
-"""Tables of many stacks as one, by well, and the report on them."""
+"""Pooled tables of many stacks, the summary of wells, and the report of a batch."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ COUNTS = {
 }
 
 
-def test_pooled_table_holds_every_row_and_says_whose_it_is():
+def test_pooled_table_has_all_rows_with_stack_and_well():
     tracks = pool_tables(TRACKS, WELLS)
     assert list(tracks.columns[:3]) == ["stack", "well", "track"]
     assert tracks[["stack", "well"]].apply(tuple, axis=1).tolist() == [("b1", "B03")] * 2 + [
@@ -48,7 +48,7 @@ def test_pooled_table_holds_every_row_and_says_whose_it_is():
     assert tracks["volume_um3"].isna().tolist() == [True, True, False, True]
 
 
-def test_wells_count_their_objects_by_category_and_in_all():
+def test_wells_are_summarised_by_category():
     wells = summarise_wells(pool_tables(COUNTS, WELLS), pool_tables(TRACKS, WELLS)).set_index(
         ["well", "category"]
     )
@@ -70,7 +70,7 @@ def test_wells_count_their_objects_by_category_and_in_all():
 @pytest.mark.parametrize(
     "tables", [TRACKS, {"d1": TRACKS["d1"]}, {}], ids=["objects", "none found", "nothing readable"]
 )
-def test_report_of_many_stacks_shows_what_there_is_and_what_failed(tables):
+def test_batch_report_shows_results_and_failures(tables):
     names = [*tables, "<bad>"]
     summary = pd.DataFrame(
         {

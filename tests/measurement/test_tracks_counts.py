@@ -1,4 +1,4 @@
-"""Tracks and counts over all frames, against the pixels themselves."""
+"""Tables of tracks and counts, compared with the pixels."""
 
 import io
 
@@ -22,7 +22,7 @@ NAMED = [
 
 @pytest.fixture
 def scene():
-    """Five frames: track 1 on 0 to 2, track 2 on 2 and 4 (not on 3), track 3 on 4 only."""
+    """Labels and pixels of five frames; track 1 is on 0 to 2, track 2 on 2 and 4, track 3 on 4."""
     labels = np.zeros((5, 24, 40), np.uint16)
     for frame, label, left, side in [
         (0, 1, 2, 4),
@@ -37,20 +37,20 @@ def scene():
     return labels, pixels
 
 
-def by_track(video, scene, along="t", **kwargs):
+def make_table(make_video, scene, along="t", **kwargs):
     labels, pixels = scene
-    walked = (
-        video(np.swapaxes(pixels, 0, 1), "czyx", **kwargs)
+    video = (
+        make_video(np.swapaxes(pixels, 0, 1), "czyx", **kwargs)
         if along == "z"
-        else video(pixels, "tcyx", **kwargs)
+        else make_video(pixels, "tcyx", **kwargs)
     )
-    return measure_tracks(measure_objects(walked, labels, tracks=NAMED), walked, NAMED).set_index(
+    return measure_tracks(measure_objects(video, labels, tracks=NAMED), video, NAMED).set_index(
         "track"
     )
 
 
-def test_columns_of_a_time_lapse_are_those_of_the_design(make_video, scene):
-    table = by_track(make_video, scene).reset_index()
+def test_columns_of_a_time_lapse(make_video, scene):
+    table = make_table(make_video, scene).reset_index()
     head = [
         "track",
         "category",
@@ -67,7 +67,7 @@ def test_columns_of_a_time_lapse_are_those_of_the_design(make_video, scene):
 
 
 def test_first_last_frames_duration_parent_and_category(make_video, scene):
-    table = by_track(make_video, scene)
+    table = make_table(make_video, scene)
     assert table[["first_frame", "last_frame", "n_frames"]].to_numpy().tolist() == [
         [0, 2, 3],
         [2, 4, 2],
@@ -79,8 +79,8 @@ def test_first_last_frames_duration_parent_and_category(make_video, scene):
     assert table["mean_area_um2"].tolist() == [(16 + 25 + 36) / 3 / 8, 12.5 / 8, 4 / 8]
 
 
-def test_volume_of_a_z_stack_is_its_voxels(make_video, scene):
-    table = by_track(make_video, scene, along="z")
+def test_volume_of_a_track_is_that_of_its_voxels(make_video, scene):
+    table = make_table(make_video, scene, along="z")
     assert "duration_s" not in table.columns
     assert table["volume_um3"].tolist() == [77 * 0.25, 25 * 0.25, 4 * 0.25]
 
@@ -88,16 +88,16 @@ def test_volume_of_a_z_stack_is_its_voxels(make_video, scene):
 def test_unknown_spacing_and_interval_give_empty_cells(make_video, scene):
     for along, column in (("t", "duration_s"), ("z", "volume_um3")):
         assert (
-            by_track(make_video, scene, along=along, spacing=Spacing())[[column, "mean_area_um2"]]
+            make_table(make_video, scene, along=along, spacing=Spacing())[[column, "mean_area_um2"]]
             .isna()
             .all(axis=None)
         )
 
 
 @pytest.mark.parametrize("channel", [0, 1])
-def test_intensities_are_those_of_all_pixels_of_all_frames_together(make_video, scene, channel):
+def test_intensities_are_those_of_all_pixels_of_all_frames(make_video, scene, channel):
     labels, pixels = scene
-    table = by_track(make_video, scene)
+    table = make_table(make_video, scene)
     for track in (1, 2, 3):
         values = pixels[:, channel][labels == track].astype(float)
         found = table.loc[
@@ -110,28 +110,28 @@ def test_intensities_are_those_of_all_pixels_of_all_frames_together(make_video, 
         )
 
 
-def test_corrected_sum_and_background_of_a_track_belong_together(make_video, scene):
-    table, pixels = by_track(make_video, scene), np.array([77, 25, 4])
+def test_corrected_sum_equals_sum_minus_background(make_video, scene):
+    table, pixels = make_table(make_video, scene), np.array([77, 25, 4])
     np.testing.assert_allclose(
         table["corrected_sum_c0"], table["sum_c0"] - pixels * table["background_c0"]
     )
 
 
-def test_track_without_background_on_one_frame_has_none_at_all(make_video):
+def test_background_unknown_on_one_frame_is_unknown_for_the_track(make_video):
     labels = np.zeros((2, 8, 8), np.uint8)
     labels[0], labels[1, 2:4, 2:4] = 1, 1
-    walked = make_video(np.full((2, 8, 8), 9, np.uint8))
-    row = measure_tracks(measure_objects(walked, labels), walked).iloc[0]
+    video = make_video(np.full((2, 8, 8), 9, np.uint8))
+    row = measure_tracks(measure_objects(video, labels), video).iloc[0]
     assert row["sum_c0"] == 9 * 68
     assert np.isnan(row["background_c0"])
     assert np.isnan(row["corrected_sum_c0"])
 
 
-def test_no_objects_give_empty_tracks_with_their_columns_and_zero_counts(make_video):
-    walked = make_video(np.zeros((3, 8, 8), np.uint8))
-    none = measure_objects(walked, np.zeros((3, 8, 8), np.uint8))
-    some = measure_tracks(measure_objects(walked, np.ones((3, 8, 8), np.uint8)), walked)
-    empty = measure_tracks(none, walked)
+def test_no_objects_give_an_empty_table_of_tracks_and_zero_counts(make_video):
+    video = make_video(np.zeros((3, 8, 8), np.uint8))
+    none = measure_objects(video, np.zeros((3, 8, 8), np.uint8))
+    some = measure_tracks(measure_objects(video, np.ones((3, 8, 8), np.uint8)), video)
+    empty = measure_tracks(none, video)
     assert len(empty) == 0
     assert empty.dtypes.to_dict() == some.dtypes.to_dict()
     assert count_objects(none, 3).to_numpy().tolist() == [
@@ -142,7 +142,7 @@ def test_no_objects_give_empty_tracks_with_their_columns_and_zero_counts(make_vi
     ]
 
 
-def test_counts_have_every_frame_and_category_and_count_tracks_in_all(make_video, scene):
+def test_counts_have_all_frames_and_categories_and_total_tracks(make_video, scene):
     labels, pixels = scene
     table = count_objects(measure_objects(make_video(pixels, "tcyx"), labels, tracks=NAMED), 5)
     by_frame = [("nucleus", [1, 1, 2, 0, 1]), ("vesicle", [0, 0, 0, 0, 1])]
@@ -155,32 +155,32 @@ def test_counts_have_every_frame_and_category_and_count_tracks_in_all(make_video
     ]
 
 
-def test_counts_of_one_category_end_with_one_row(make_video, scene):
+def test_counts_of_one_category_have_one_total(make_video, scene):
     labels, pixels = scene
     table = count_objects(measure_objects(make_video(pixels, "tcyx"), labels), 5)
     assert table["frame"].tolist() == ["0", "1", "2", "3", "4", "all"]
     assert table["n"].tolist() == [1, 1, 2, 0, 2, 3]
 
 
-def test_tables_read_back_from_csv_give_the_same_tracks_and_counts(make_video, scene):
+def test_tables_read_from_csv_give_the_same_tracks_and_counts(make_video, scene):
     labels, pixels = scene
-    walked = make_video(pixels, "tcyx")
-    table = measure_objects(walked, labels, tracks=NAMED[:2])
+    video = make_video(pixels, "tcyx")
+    table = measure_objects(video, labels, tracks=NAMED[:2])
     again = pd.read_csv(io.StringIO(table.to_csv(index=False)))
     pd.testing.assert_frame_equal(
-        measure_tracks(again, walked, NAMED), measure_tracks(table, walked, NAMED)
+        measure_tracks(again, video, NAMED), measure_tracks(table, video, NAMED)
     )
     pd.testing.assert_frame_equal(count_objects(again, 5), count_objects(table, 5))
 
 
 @pytest.mark.parametrize(
-    ("table", "says"),
+    ("table", "message"),
     [(pd.DataFrame({"track": [1]}), "without the columns"), (None, "frames 0 to 4")],
     ids=["another table", "fewer frames"],
 )
-def test_tables_that_do_not_fit_are_refused(make_video, scene, table, says):
+def test_tables_that_do_not_fit_raise(make_video, scene, table, message):
     labels, pixels = scene
-    with pytest.raises(MeasurementError, match=says):
+    with pytest.raises(MeasurementError, match=message):
         count_objects(
             measure_objects(make_video(pixels, "tcyx"), labels) if table is None else table, 3
         )
@@ -192,10 +192,10 @@ def test_real_nuclei_are_counted_as_tracks(make_video, shared_folder):
         tifffile.imread(folder / "nuclei.tif"),
         tifffile.imread(folder / "nuclei_label.tif"),
     )
-    walked = make_video(pixels, "zyx")
-    found = measure_objects(walked, labels)
+    video = make_video(pixels, "zyx")
+    found = measure_objects(video, labels)
     assert count_objects(found, 60)["n"].iloc[-1] == 20
-    table = measure_tracks(found, walked).set_index("track")
+    table = measure_tracks(found, video).set_index("track")
     assert table["volume_um3"].to_dict() == {
         label: (labels == label).sum() * 0.25 for label in range(1, 21)
     }

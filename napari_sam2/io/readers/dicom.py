@@ -58,14 +58,14 @@ def open_dicom(path: Path) -> OpenedImage:
     Raises
     ------
     FileError
-        If a folder holds several series, or a slice is missing.
+        If a folder contains several series, or a slice is missing.
     """
     files = list_dicom_files(path) if path.is_dir() else [path]
     headers = [_read_header(str(file), get_file_stamp(file)) for file in files]
     series = Counter(header.get("SeriesInstanceUID") for header in headers)
     if len(series) > 1:
         raise FileError(
-            f"{path}: holds {len(series)} series of {sorted(series.values())} slices: expected "
+            f"{path}: contains {len(series)} series of {sorted(series.values())} slices: expected "
             "one; put each series into its own folder"
         )
     if len(headers) == 1:

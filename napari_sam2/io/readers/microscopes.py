@@ -23,7 +23,7 @@ _UM_PER_M = 1e6  # CZI and LIF give lengths in m
 
 
 def open_microscope(path: Path) -> OpenedImage:
-    """Open a CZI, ND2 or LIF file; raises FileError if it holds several positions or images."""
+    """Open a CZI, ND2 or LIF file; raises FileError if it contains several positions or images."""
     readers = {".czi": _open_czi, ".nd2": _open_nd2, ".lif": _open_lif}
     with convert_read_errors(
         f"{path}: cannot be read as {path.suffix[1:].upper()}", "a whole file of the microscope"
@@ -37,8 +37,8 @@ def _open_czi(path: Path) -> OpenedImage:
     others = {axis: n for axis, n in lengths.items() if axis not in "TCZYX" and n > 1}
     if others or len(file.scenes_bounding_rectangle) > 1:
         raise FileError(
-            f"{path}: holds several scenes or positions {others or ''}: expected one; export the "
-            "one to use"
+            f"{path}: contains several scenes or positions {others or ''}: expected one; export "
+            "the one to use"
         )
     axes = "".join(axis for axis in "TCZ" if axis in lengths)
     rectangle = file.total_bounding_rectangle
@@ -120,7 +120,7 @@ def _open_nd2(path: Path) -> OpenedImage:
         sizes = dict(file.sizes)
         if sizes.get("P", 1) > 1:
             raise FileError(
-                f"{path}: holds {sizes['P']} positions: expected one; export the one to use"
+                f"{path}: contains {sizes['P']} positions: expected one; export the one to use"
             )
         channels = file.metadata.channels or ()
         spacing = _read_nd2_spacing(file, channels[0].volume) if channels else Spacing()
@@ -157,7 +157,7 @@ def _open_lif(path: Path) -> OpenedImage:
         if len(file.images) != 1:
             names = ", ".join(image.name for image in list(file.images)[:4])
             raise FileError(
-                f"{path}: holds {len(file.images)} images ({names}): expected one; export the "
+                f"{path}: contains {len(file.images)} images ({names}): expected one; export the "
                 "one to use"
             )
         (image,) = file.images

@@ -36,7 +36,7 @@ _UNNAMED_KINDS = ("uniform", "generic")
 def open_tiff(path: Path, level: int = 0) -> OpenedImage:
     """Open a TIFF.
 
-    Raises FileError if the file is not a TIFF, is truncated, or holds several images.
+    Raises FileError if the file is not a TIFF, is truncated, or contains several images.
     """
     planes = open_tiff_planes(path, level)
     structure = _read_structure(str(path), get_file_stamp(path))
@@ -72,7 +72,7 @@ def _check_size(path: Path, series: TiffPageSeries, file_size: int) -> None:
     if series.dataoffset is None:
         if len(series.pages) != count:
             raise FileError(
-                f"{path}: holds {len(series.pages)} of {count} planes: it is truncated; copy or "
+                f"{path}: contains {len(series.pages)} of {count} planes: it is truncated; copy or "
                 "export it again"
             )
     elif (expected_size := series.dataoffset + series.nbytes) > file_size:
@@ -115,7 +115,7 @@ class TiffPlanes:
 
     def _decode_page(self, page: TiffPage | TiffFrame | None, lock: threading.Lock) -> np.ndarray:
         if page is None:
-            raise ValueError("the file lists this plane but does not hold it")
+            raise ValueError("the file lists this plane but does not contain it")
         file = page.parent.filehandle
         ends = [
             offset + count
@@ -225,14 +225,14 @@ def _check_pages(tiff: TiffFile, path: str) -> None:
         raise FileError(f"{path}: is a TIFF without an image: expected pixels")
     if tiff.is_imagej and tiff.series[0].kind in _UNNAMED_KINDS:
         raise FileError(
-            f"{path}: holds fewer planes than its ImageJ metadata declare: it is truncated; copy "
-            "or export it again"
+            f"{path}: contains fewer planes than its ImageJ metadata declare: it is truncated; "
+            "copy or export it again"
         )
     if len(tiff.series) > 1:
         shapes = ", ".join(str(series.shape) for series in tiff.series[:4])
         raise FileError(
-            f"{path}: holds {len(tiff.series)} images ({shapes}): expected one; save the image to "
-            "use as its own file"
+            f"{path}: contains {len(tiff.series)} images ({shapes}): expected one; save the image "
+            "to use as its own file"
         )
     _check_page_list(tiff, path)
 

@@ -134,8 +134,8 @@ def _get_multiscale(ome: Any, group: zarr.Group, source: str) -> Mapping[str, An
     multiscales = ome["multiscales"]
     if len(multiscales) != 1:
         raise FileError(
-            f"{source}: holds {len(multiscales)} images: expected one; give the path of an array "
-            "in it"
+            f"{source}: contains {len(multiscales)} images: expected one; give the path of an "
+            "array in it"
         )
     multiscale: Mapping[str, Any] = multiscales[0]
     return multiscale

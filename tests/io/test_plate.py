@@ -1,4 +1,4 @@
-"""Wells in paths: what is one, and what only looks like one."""
+"""Wells in paths, and names that only look like wells."""
 
 from __future__ import annotations
 
@@ -29,5 +29,5 @@ from napari_sam2.io.readers.plate import find_well
     ],
     ids=lambda value: value or "none",
 )
-def test_well_is_read_where_the_path_says_it(path: str, well: str) -> None:
+def test_well_in_a_path(path: str, well: str) -> None:
     assert find_well(path) == well

@@ -1,4 +1,4 @@
-"""Shapes, quantiles, backgrounds, spots, cytoplasm, colocalisation, saturation: against scikit-image, formulas and known truth."""
+"""Features of objects, compared with scikit-image, formulas and simulated images."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from napari_sam2.measurement.features.shape import SKIMAGE_LENGTHS
 from tests.measurement.conftest import draw_square
 
 
-def blobs(seed: int = 0, shape: tuple[int, int] = (120, 160)) -> tuple[np.ndarray, np.ndarray]:
+def make_blobs(seed: int = 0, shape: tuple[int, int] = (120, 160)) -> tuple[np.ndarray, np.ndarray]:
     """Labels of irregular objects and 16-bit pixels."""
     random = np.random.default_rng(seed)
     smooth = ndimage.gaussian_filter(random.random(shape), 4)
@@ -29,8 +29,8 @@ def blobs(seed: int = 0, shape: tuple[int, int] = (120, 160)) -> tuple[np.ndarra
     return labels, random.integers(0, 65536, shape).astype(np.uint16)
 
 
-def test_intensities_and_shapes_equal_those_of_scikit_image_exactly(make_video):
-    labels, pixels = blobs()
+def test_intensities_and_shapes_equal_those_of_scikit_image(make_video):
+    labels, pixels = make_blobs()
     table = measure_objects(make_video(pixels[None]), labels).set_index("track")
     theirs = regionprops(labels, pixels.astype(np.float64))
     assert table.index.tolist() == [region.label for region in theirs]
@@ -61,7 +61,7 @@ def test_intensities_and_shapes_equal_those_of_scikit_image_exactly(make_video):
 
 
 def test_global_background_is_the_median_outside_all_objects(make_video):
-    labels, pixels = blobs(1)
+    labels, pixels = make_blobs(1)
     row = measure_objects(make_video(pixels[None]), labels).iloc[0]
     base = np.median(pixels[labels == 0])
     assert (row["background_global_c0"], row["corrected_sum_global_c0"]) == (
@@ -70,7 +70,7 @@ def test_global_background_is_the_median_outside_all_objects(make_video):
     )
 
 
-def test_parts_holes_and_edges_are_told(make_video):
+def test_parts_holes_and_edges(make_video):
     labels = np.zeros((30, 40), np.uint8)
     draw_square(draw_square(labels, 1, 2, 2, 7), 0, 4, 4, 2)
     draw_square(draw_square(labels, 2, 15, 5, 3), 2, 18, 8, 3)  # two squares that touch at a corner
@@ -102,11 +102,11 @@ def test_saturated_pixels_are_counted_and_flagged(make_video, dtype, level, give
     labels = draw_square(draw_square(np.zeros((20, 40), np.uint8), 1, 5, 5, 6), 2, 5, 25, 6)
     pixels = np.full((1, 20, 40), 100, dtype)
     pixels[0, 6:8, 6:9] = level
-    walked = make_video(pixels)
-    table = measure_objects(walked, labels, options=MeasurementOptions(saturation=given))
+    video = make_video(pixels)
+    table = measure_objects(video, labels, options=MeasurementOptions(saturation=given))
     assert table["saturated_px_c0"].tolist() == [6, 0]
     assert table["saturated_c0"].tolist() == [True, False]
-    assert measure_tracks(table, walked)["saturated_px_c0"].tolist() == [6, 0]
+    assert measure_tracks(table, video)["saturated_px_c0"].tolist() == [6, 0]
 
 
 def test_floats_have_no_saturation(make_video):
@@ -116,10 +116,10 @@ def test_floats_have_no_saturation(make_video):
     assert table[["saturated_px_c0", "saturated_c0"]].isna().all(axis=None)
 
 
-def spotted(
+def make_spots(
     counts: list[int], *, seed: int, noise: float, depth: int = 1, height: float = 400.0
 ) -> tuple[np.ndarray, np.ndarray, list[float]]:
-    """Discs (cylinders) of grey value 1000 on 200, each with so many Gaussian spots at least five pixels apart; true light by disc."""
+    """Pixels, labels and true intensity of discs, or cylinders, with these numbers of spots."""
     random = np.random.default_rng(seed)
     shape = (depth, 90, 90 * len(counts))
     z, y, x = np.indices(shape)
@@ -152,7 +152,7 @@ def test_spots_of_simulated_images_are_counted_within_five_percent(make_video, n
     counts = [0, 1, 5, 12, 20]
     found, expected = np.zeros(len(counts)), np.zeros(len(counts))
     for seed in range(4):
-        pixels, labels, _ = spotted(counts, seed=seed, noise=noise)
+        pixels, labels, _ = make_spots(counts, seed=seed, noise=noise)
         found += measure_objects(make_video(pixels), labels)["spots_c0"].to_numpy(dtype=float)
         expected += counts
     assert found[0] == 0
@@ -160,43 +160,43 @@ def test_spots_of_simulated_images_are_counted_within_five_percent(make_video, n
     assert (np.abs(found - expected) <= 0.05 * expected + 1).all()
 
 
-def test_light_of_simulated_spots_is_within_five_percent(make_video):
-    pixels, labels, light = spotted([5, 12, 20], seed=9, noise=5.0)
+def test_intensity_of_simulated_spots_is_within_five_percent(make_video):
+    pixels, labels, light = make_spots([5, 12, 20], seed=9, noise=5.0)
     np.testing.assert_allclose(
         measure_objects(make_video(pixels), labels)["spots_sum_c0"], light, rtol=0.05
     )
 
 
-def test_spots_of_a_z_stack_are_counted_once_and_not_once_per_slice(make_video):
+def test_spots_of_a_z_stack_count_once_over_all_slices(make_video):
     counts = [0, 4, 12]
-    pixels, labels, light = spotted(counts, seed=2, noise=10.0, depth=24)
-    walked = make_video(pixels, "zyx")
-    table = measure_objects(walked, labels)
-    rows = measure_tracks(
-        table, walked, spots=measure_track_spots(walked, labels, table)
-    ).set_index("track")
+    pixels, labels, light = make_spots(counts, seed=2, noise=10.0, depth=24)
+    video = make_video(pixels, "zyx")
+    table = measure_objects(video, labels)
+    rows = measure_tracks(table, video, spots=measure_track_spots(video, labels, table)).set_index(
+        "track"
+    )
     assert rows["spots_c0"].tolist() == counts
     np.testing.assert_allclose(rows["spots_sum_c0"].iloc[1:], light[1:], rtol=0.05)
     assert table.groupby("track")["spots_c0"].sum().loc[3] > counts[2]
 
 
-def test_edge_of_a_bright_object_is_no_spot(make_video):
+def test_edge_of_a_bright_object_is_not_a_spot(make_video):
     labels = draw_square(np.zeros((60, 60), np.uint8), 1, 20, 20, 20)
     pixels = np.random.default_rng(1).normal(np.where(labels, 5000, 100), 20).astype(np.uint16)
     assert measure_objects(make_video(pixels[None]), labels)["spots_c0"].tolist() == [0]
 
 
-def test_spots_not_asked_for_are_empty_and_the_columns_stay(make_video):
-    labels, pixels = blobs(2)
-    walked = make_video(pixels[None])
+def test_columns_that_are_not_measured_are_empty(make_video):
+    labels, pixels = make_blobs(2)
+    video = make_video(pixels[None])
     bare = measure_objects(
-        walked,
+        video,
         labels,
         options=MeasurementOptions(
             shape=False, spots=None, cytoplasm_px=None, colocalisation=False
         ),
     )
-    assert list(bare.columns) == list(measure_objects(walked, labels).columns)
+    assert list(bare.columns) == list(measure_objects(video, labels).columns)
     assert (
         bare[["spots_c0", "spots_sum_c0", "solidity", "on_edge", "nucleus_cytoplasm_c0"]]
         .isna()
@@ -205,12 +205,12 @@ def test_spots_not_asked_for_are_empty_and_the_columns_stay(make_video):
 
 
 @pytest.mark.parametrize("field", ["sigma_px", "sigma_z", "min_snr"])
-def test_spread_that_is_no_length_is_refused(field):
+def test_invalid_spot_options_raise(field):
     with pytest.raises(MeasurementError, match=field):
         SpotOptions(**{field: 0.0})
 
 
-def nucleus_and_cell() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def make_nucleus_and_cell() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     y, x = np.mgrid[:60, :60]
     away = np.hypot(y - 30, x - 30)
     nucleus, cell = (away <= 10).astype(np.uint8), (away <= 20).astype(np.uint8) * 4
@@ -218,8 +218,8 @@ def nucleus_and_cell() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("by", ["ring", "cells"])
-def test_nucleus_to_cytoplasm_is_the_ratio_of_means_above_the_background(make_video, by):
-    nucleus, cell, pixels = nucleus_and_cell()
+def test_nucleus_to_cytoplasm_ratio_is_above_the_background(make_video, by):
+    nucleus, cell, pixels = make_nucleus_and_cell()
     row = measure_objects(
         make_video(pixels[None]),
         nucleus,
@@ -230,7 +230,7 @@ def test_nucleus_to_cytoplasm_is_the_ratio_of_means_above_the_background(make_vi
 
 
 def test_nucleus_outside_every_cell_has_no_cytoplasm(make_video):
-    nucleus, cell, pixels = nucleus_and_cell()
+    nucleus, cell, pixels = make_nucleus_and_cell()
     row = measure_objects(
         make_video(pixels[None]),
         nucleus,
@@ -239,8 +239,8 @@ def test_nucleus_outside_every_cell_has_no_cytoplasm(make_video):
     assert row[["cytoplasm_mean_c0", "nucleus_cytoplasm_c0"]].isna().all()
 
 
-def test_pearson_is_that_of_scikit_image_on_the_pixels_of_the_object(make_video):
-    labels, first = blobs(3)
+def test_pearson_equals_that_of_scikit_image(make_video):
+    labels, first = make_blobs(3)
     second = (first // 2 + np.random.default_rng(3).integers(0, 9000, first.shape)).astype(
         np.uint16
     )
@@ -249,7 +249,7 @@ def test_pearson_is_that_of_scikit_image_on_the_pixels_of_the_object(make_video)
     np.testing.assert_allclose(table["pearson_c0_c1"], expected, rtol=1e-9)
 
 
-def test_manders_is_the_part_of_the_light_where_the_other_channel_has_a_signal(make_video):
+def test_manders_is_the_intensity_where_the_other_channel_has_a_signal(make_video):
     labels = draw_square(np.zeros((40, 40), np.uint8), 1, 10, 10, 20)
     pixels = np.full((2, 40, 40), 100, np.uint16)
     pixels[0, 10:20, 10:30], pixels[1, 10:15, 10:30] = 600, 1100
@@ -282,9 +282,9 @@ def test_origin_and_fate_of_tracks(make_video):
         (2, 6, 30, 30),  # comes from nowhere
     ]:
         draw_square(labels[frame], label, top, left, 4)
-    walked = make_video(np.zeros((5, 40, 60), np.uint8))
+    video = make_video(np.zeros((5, 40, 60), np.uint8))
     family = [Track(2, parent=1), Track(3, parent=1)]
-    rows = measure_tracks(measure_objects(walked, labels, tracks=family), walked, family)
+    rows = measure_tracks(measure_objects(video, labels, tracks=family), video, family)
     assert rows["origin"].tolist() == [
         "start",
         "division",
@@ -299,8 +299,8 @@ def test_origin_and_fate_of_tracks(make_video):
 def test_unknown_spacing_leaves_volumes_and_lengths_in_pixels(make_video):
     from napari_sam2.core.stack import Spacing
 
-    walked = make_video(np.zeros((3, 9, 9), np.uint8), "zyx", spacing=Spacing())
-    table = measure_objects(walked, np.ones((3, 9, 9), np.uint8))
-    row = measure_tracks(table, walked).iloc[0]
+    video = make_video(np.zeros((3, 9, 9), np.uint8), "zyx", spacing=Spacing())
+    table = measure_objects(video, np.ones((3, 9, 9), np.uint8))
+    row = measure_tracks(table, video).iloc[0]
     assert row["volume_px"] == 243 and pd.isna(row["volume_um3"])
     assert table["perimeter_um"].isna().all() and table["perimeter_px"].notna().all()

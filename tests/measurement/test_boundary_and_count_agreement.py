@@ -1,4 +1,4 @@
-"""Outlines and counts against the truth, on planes drawn by hand."""
+"""Agreement of outlines and counts, on planes drawn by hand."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_boundary_f(predicted, f):
     assert evaluate(predicted, TRUTH).overall["boundary_f"] == found
 
 
-def test_boundary_of_nothing_with_nothing_is_empty():
+def test_boundary_without_outlines_is_nan():
     assert math.isnan(OutlineOverlap.of(np.zeros((9, 9), int), np.zeros((9, 9), int)).f_score)
 
 
@@ -54,12 +54,12 @@ def test_counts_are_compared_per_frame_and_category():
     assert table["count_error_part"].isna().tolist() == [False, True, True, False]
 
 
-def test_other_tables_are_refused():
+def test_other_tables_raise():
     with pytest.raises(MeasurementError, match="table of counts"):
         compute_count_errors(pd.DataFrame({"n": [1]}), pd.DataFrame({"n": [1]}))
 
 
-def test_challenge_is_taken_where_it_is_asked_for():
+def test_challenge_is_computed_on_request():
     pytest.importorskip("ctc_metrics")
     scene = make_dividing_scene()
     overall = evaluate(
