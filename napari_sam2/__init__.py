@@ -1,4 +1,4 @@
-"""napari_sam2: prompt an object once, carry it through the stack, correct it, count and measure it.
+"""Prompt an object once, propagate it through the stack, correct it, count and measure it.
 
 >>> from napari_sam2 import PointPrompt
 >>> PointPrompt(frame=0, track=1, yx=[(88, 140)], positive=[True]).yx
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from napari_sam2.api.job import Job, run_job, track
     from napari_sam2.api.project import Project
     from napari_sam2.api.tables import measure
+    from napari_sam2.core.inference_options import InferenceOptions
     from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, PromptLog
     from napari_sam2.core.stack import Spacing, Stack, Video
     from napari_sam2.io.open import open_stack
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "BoxPrompt": "core.prompt",
+    "InferenceOptions": "core.inference_options",
     "Job": "api.job",
     "MaskPrompt": "core.prompt",
     "PointPrompt": "core.prompt",
@@ -44,6 +46,7 @@ _HOMES = {
 }
 __all__ = [
     "BoxPrompt",
+    "InferenceOptions",
     "Job",
     "MaskPrompt",
     "PointPrompt",
@@ -66,7 +69,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Public names are loaded when they are first used: importing the package costs nothing."""
+    """Import a public name on first use, so that importing the package is fast."""
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)

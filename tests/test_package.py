@@ -20,6 +20,7 @@ HEAVY = {
 
 PUBLIC = [
     "BoxPrompt",
+    "InferenceOptions",
     "MaskPrompt",
     "PointPrompt",
     "Session",
