@@ -270,16 +270,9 @@ class CountTab(QWidget):
         )
         self.progress_bar.setValue(snapshot.done)
         self.progress_bar.setFormat(f"{snapshot.done} of {snapshot.total}" if moving else "")
-        here = sum(1 for each in snapshot.objects if each.frame_count)
-        text = snapshot.message if moving else ""
-        self.result_label.setText(
-            text
-            or (
-                f"{here} object{'' if here == 1 else 's'} in this stack."
-                if here
-                else snapshot.message
-            )
-        )
+        count = sum(1 for each in snapshot.objects if each.frame_count)
+        objects = f"{count} object{'' if count == 1 else 's'} in this stack."
+        self.result_label.setText(snapshot.message if moving or shown or not count else objects)
         self._show_image(key)
 
     def _show_image(self, key: SessionKey | None) -> None:

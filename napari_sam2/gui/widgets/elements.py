@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from qtpy.QtCore import QObject, QSize, Qt, QTimer
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
     QLabel,
+    QScrollArea,
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
@@ -23,6 +24,28 @@ SPACING_PX = 6
 
 TrackColour = Callable[[int], tuple[float, float, float]]
 """Gives the colour of a track: red, green and blue from 0 to 1."""
+
+
+class VerticalScrollArea(QScrollArea):
+    """A scroll area that is never narrower than its content."""
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setWidget(content)
+
+    def minimumSizeHint(self) -> QSize:
+        """The width of the content with a scroll bar."""
+        content, scroll_bar = self.widget().minimumSizeHint(), self.verticalScrollBar().sizeHint()
+        return QSize(content.width() + scroll_bar.width(), super().minimumSizeHint().height())
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Follow the width of the content when its layout changes."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))
 
 
 def make_heading(text: str) -> QLabel:

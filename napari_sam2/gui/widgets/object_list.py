@@ -7,7 +7,15 @@ from typing import Any
 
 from qtpy.QtCore import QAbstractTableModel, QItemSelectionModel, QModelIndex, QSize, Qt, Signal
 from qtpy.QtGui import QColor
-from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QMenu, QTableView, QToolButton, QWidget
+from qtpy.QtWidgets import (
+    QAbstractItemView,
+    QHeaderView,
+    QMenu,
+    QSizePolicy,
+    QTableView,
+    QToolButton,
+    QWidget,
+)
 
 from napari_sam2.gui.app.view import ObjectRow
 from napari_sam2.gui.widgets.elements import (
@@ -23,7 +31,7 @@ from napari_sam2.gui.widgets.keys import make_hint
 
 _COLUMNS = ("", "Name", "Category", "Frames", "State")
 _EDITABLE = {1: "name", 2: "category"}
-_ROWS_SHOWN = 6
+_MIN_ROWS = 4
 
 
 class ObjectTable(QAbstractTableModel):
@@ -122,7 +130,9 @@ class ObjectList(QWidget):
         for column_number, width in enumerate((46, 64, 74, 48, 72)):
             self.view.setColumnWidth(column_number, width)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
-        self.view.setMinimumHeight(24 * _ROWS_SHOWN + 30)
+        # its own hint would push the sections below out of a low window
+        self.view.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
+        self.view.setMinimumHeight(24 * _MIN_ROWS + 30)
         self.count_label = make_muted_label()
         self.buttons = {
             name: make_tool_button(drawing, tip, lambda name=name: self.action_requested.emit(name))  # type: ignore[misc]

@@ -11,8 +11,8 @@ import napari
 import numpy as np
 from napari.layers import Image, Labels, Layer, Points, Shapes
 from napari.utils.notifications import show_error, show_info
-from qtpy.QtCore import QEvent, Qt, QTimer
-from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton, QScrollArea, QWidget
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton, QWidget
 
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.gui.app.controller import Controller
@@ -39,6 +39,7 @@ from napari_sam2.gui.thread_worker import ThreadWorker
 from napari_sam2.gui.widgets.dockable import Dockable
 from napari_sam2.gui.widgets.docks import Docks
 from napari_sam2.gui.widgets.elements import (
+    VerticalScrollArea,
     follow_theme,
     make_column,
     make_muted_label,
@@ -124,42 +125,36 @@ class Panel(Dockable):
             "Start over with this image. The old work stays in its project folder.",
             self.controller.restart,
         )
-        make_column(self).addWidget(self._make_scroll_area())
+        column = make_column(self)
+        column.addWidget(self._make_sections(), 1)
+        column.addWidget(self._make_bottom())
         self._fit_timer = make_single_shot_timer(self, self.viewer.reset_view, _FIT_MS)
         self._relist_timer = make_single_shot_timer(self, self._on_images_removed)
         self._redraw_timer = make_single_shot_timer(self, self._on_redraw, _REDRAW_MS)
         follow_theme(self)
 
-    def _make_scroll_area(self) -> QScrollArea:
+    def _make_sections(self) -> VerticalScrollArea:
         """All sections, in the order of work."""
         inside = QWidget()
         layout = make_column(inside, margin=8)
         for part in (self.image, make_rule(), self.model, make_rule()):
             layout.addWidget(part)
         layout.addWidget(self.objects, 1)
-        for part in (make_rule(), self.tools, make_rule(), self.propagation, make_rule()):
+        for part in (make_rule(), self.tools, make_rule(), self.propagation):
             layout.addWidget(part)
+        return VerticalScrollArea(inside)
+
+    def _make_bottom(self) -> QWidget:
+        """What is visible always: the docks, saving, and the message."""
+        bottom = QWidget()
+        layout = make_column(bottom, margin=8)
+        layout.addWidget(make_rule())
         layout.addLayout(make_row(self.docks.review_button, None, *self.docks.buttons, spacing=2))
         layout.addWidget(self.save_button)
-        bottom = make_row(self.status, self.restart_button, self.help_button)
-        bottom.setStretch(0, 1)
-        layout.addLayout(bottom)
-        scroll = QScrollArea()
-        scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
-        scroll.setWidget(inside)
-        scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self._content, self._scroll_area = inside, scroll
-        return scroll
-
-    def showEvent(self, event: QEvent) -> None:
-        """Make the panel wide enough, now that it has the fonts and theme of the window."""
-        super().showEvent(event)
-        self.setMinimumWidth(
-            self._content.minimumSizeHint().width()
-            + self._scroll_area.verticalScrollBar().sizeHint().width()
-            + 2
-        )
+        row = make_row(self.status, self.restart_button, self.help_button)
+        row.setStretch(0, 1)
+        layout.addLayout(row)
+        return bottom
 
     def _connect_sections(self) -> None:
         self.image.selection_changed.connect(self._on_image)

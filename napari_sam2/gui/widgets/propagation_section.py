@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import cast
 
 from qtpy.QtCore import QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QProgressBar, QPushButton, QWidget
+from qtpy.QtWidgets import QCheckBox, QComboBox, QProgressBar, QPushButton, QSizePolicy, QWidget
 from superqt import QRangeSlider
 
 from napari_sam2.core.plan import Direction
@@ -58,6 +58,8 @@ class PropagationSection(QWidget):
         self.range_slider = QRangeSlider(Qt.Orientation.Horizontal)
         self.range_slider.setToolTip("The frames to propagate to: drag the ends or the bar")
         self.range_label = make_muted_label()
+        self.range_label.setWordWrap(False)
+        self.range_label.setSizePolicy(QSizePolicy.Policy.Minimum, QSizePolicy.Policy.Preferred)
         self.watch_checkbox = QCheckBox("follow")
         self.watch_checkbox.setChecked(True)
         self.watch_checkbox.setToolTip(
@@ -71,8 +73,9 @@ class PropagationSection(QWidget):
         layout.addLayout(
             make_row(self.direction_choice, self.tracks_choice, None, self.watch_checkbox)
         )
-        layout.addWidget(self.range_slider)
-        layout.addWidget(self.range_label)
+        frames = make_row(self.range_slider, self.range_label)
+        frames.setStretch(0, 1)
+        layout.addLayout(frames)
         buttons = make_row(self.propagate_button, self.stop_button)
         buttons.setStretch(0, 1)
         layout.addLayout(buttons)

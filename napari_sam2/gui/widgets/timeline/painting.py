@@ -286,7 +286,7 @@ class LanePainter:
     def _paint_legend(self) -> None:
         """Paint the meaning of the colours."""
         view = self._viewport
-        y, x = view.size_px[1] - LEGEND_HEIGHT_PX, NAMES_WIDTH_PX
+        y, x = view.size_px[1] - LEGEND_HEIGHT_PX, 8
         self._painter.fillRect(QRect(0, y, view.size_px[0], LEGEND_HEIGHT_PX), self._background)
         self._painter.fillRect(QRect(0, y, view.size_px[0], 1), self._make_shade(40))
         for name in (

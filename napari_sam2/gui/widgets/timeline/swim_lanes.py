@@ -109,7 +109,7 @@ class SwimLanes(QAbstractScrollArea):
 
     def sizeHint(self) -> QSize:
         """Prefer a wide and low widget."""
-        return QSize(640, HEADER_HEIGHT_PX + LEGEND_HEIGHT_PX + 8 * LANE_HEIGHT_PX)
+        return QSize(640, HEADER_HEIGHT_PX + LEGEND_HEIGHT_PX + 5 * LANE_HEIGHT_PX)
 
     @property
     def timeline_viewport(self) -> TimelineViewport:
