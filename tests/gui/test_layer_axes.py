@@ -206,7 +206,7 @@ def test_layers_that_do_not_fit_are_refused_in_a_sentence() -> None:
         read_layer_prompts(
             napari_layers.Labels(np.ones((3, 4, 4), dtype=int)), image, reading, place, 0
         )
-    with pytest.raises(PromptError, match="nothing that lies in this image"):
+    with pytest.raises(PromptError, match="has no prompts in this image"):
         read_layer_prompts(napari_layers.Points(ndim=3), image, reading, place, 0)
 
 
