@@ -258,9 +258,9 @@ def _make_recipe(arguments: argparse.Namespace) -> Any:
 
 def execute_models_list(arguments: argparse.Namespace) -> None:
     """Every model that is known, a line each."""
-    from napari_sam2.models.weights.cards import list_models
+    from napari_sam2.models.weights.cards import find_models
 
-    for model in list_models():
+    for model in find_models().values():
         size = f"{model.size_bytes / 1e6:.0f} MB" if model.size_bytes else "?"
         print(
             f"{model.card.name:<18} {model.state:<10} {size:>8}  {model.card.licence:<13} "

@@ -1,4 +1,4 @@
-"""Weights: cards, checkpoints, devices, and the networks that run them.
+"""Model weights, devices, and the networks that run them.
 
-The only layer, with `train`, that knows torch.
+Besides `train`, this is the only layer that imports torch.
 """

@@ -1,4 +1,4 @@
-"""Answers: from tensors of many tracks to one Segment each."""
+"""The network's tensors for many tracks, as one Segment each."""
 
 from __future__ import annotations
 
@@ -15,12 +15,26 @@ from napari_sam2.core.window import Window
 from napari_sam2.models.network.mask_decoder import DecoderOutput
 
 UNCERTAIN_IOU = 0.5
-"""A tracked Segment whose predicted IoU is below this is UNCERTAIN."""
+"""A propagated Segment whose predicted IoU is below this is UNCERTAIN."""
 
 
 @dataclass(frozen=True, eq=False)
 class NetworkOutput:
-    """What the network says to B queries: logits (B, h, w), ious, scores (B,), pointers (B, C), offered (B, 4, h, w)."""
+    """The network's answers to B queries.
+
+    Parameters
+    ----------
+    logits
+        (B, h, w) mask logits.
+    ious
+        (B,) predicted IoUs.
+    scores
+        (B,) presence logits.
+    pointers
+        (B, C) object pointers.
+    alternatives
+        All masks that were decoded, if a person may choose between them.
+    """
 
     logits: Tensor
     ious: Tensor
@@ -32,28 +46,24 @@ class NetworkOutput:
 def make_segments(
     frame: int, windows: Sequence[Window], queries: Sequence[Query], output: NetworkOutput
 ) -> Iterator[Segment]:
-    """One Segment for each query and its window, in order; their arrays are their own."""
+    """One Segment for each query and its window, in order. They share no memory."""
     logits, pointers = output.logits.cpu().numpy(), output.pointers.cpu().numpy()
-    asked = any(
-        _is_prompted(query.prompts) for query in queries
-    )  # a mask carried along is one mask: nobody is there to choose
-    offered = (
-        _make_alternatives(output.alternatives)
-        if output.alternatives and asked
-        else [()] * len(queries)
-    )
+    alternatives: Sequence[tuple[Alternative, ...]] = [()] * len(queries)
+    # Propagated masks have no alternatives because nobody chooses between them.
+    if output.alternatives and any(_is_prompted(query.prompts) for query in queries):
+        alternatives = _make_alternatives(output.alternatives)
     for row, query in enumerate(queries):
         iou, score = float(output.ious[row]), float(output.scores[row])
         yield Segment(
             query.track,
             frame,
             windows[row],
-            logits[row].copy(),  # of its own, so that it does not keep the whole batch
+            logits[row].copy(),  # a view would keep the whole batch in memory
             iou,
             score,
             pointers[row].copy(),
             _classify_presence(query.prompts, iou, score),
-            offered[row] if score > 0 else (),
+            alternatives[row] if score > 0 else (),
         )
 
 

@@ -1,51 +1,41 @@
-"""Sight: how a track is looked at and how much it is shown, where that is left to what is seen so.
+"""The choice between local and global attention for each track, made by comparing their masks.
 
-On the first frame after a prompt, and on the first after it was lost, a track is looked at by a
-Region and by the whole grid. Where they see the same mask, there and on the next frames, the Region
-is enough, and the track is looked at by Regions. Else the whole grid looks again, shown the
-memories around the object alone: they are what costs most there. Where that is the same, it goes on
-so; else with all there is. One that is too large for a Region on that frame goes on with all there
-is too.
+On the first frame after a prompt, and on the first after an absence, a track reads both a region
+and the whole grid. If both give the same mask, there and on the next frames, the track goes on with
+regions. Else it reads the whole grid but attends only to memories around the object, which are the
+costly part there, if that gives the same mask; else it attends to all memories. A track that is too
+large for a region on that frame attends to all memories too.
 
-What was decided stands in the last memory, and nothing else has to be known to go on: it was `seen`
-by a Region, or by the whole grid and holds a Region (its Segment is `narrow`), or it holds the
-whole grid.
+The decision can be read off the last memory, so nothing else is stored: its `view_window` is a
+region; or it is the whole grid while `window` is a region (local memory); or both are the whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
-from napari_sam2.core.result import (
-    Embedding,
-    MemoryReference,
-    Query,
-    Segment,
-    compute_segment_iou,
-)
-from napari_sam2.core.sam2_constants import ABSENT_LOGIT
+from napari_sam2.core.result import Embedding, MemoryReference, Query, Segment, compute_segment_iou
 from napari_sam2.core.window import Window
-from napari_sam2.models.local_attention import LocalRegions, resample_region
-from napari_sam2.models.memory_payload import MemoryPayload, cut_tokens, find_nearest_memory
+from napari_sam2.models.local_attention import LocalRegions
+from napari_sam2.models.memory_payload import MemoryPayload, cut_memory, find_nearest_memory
 
 SAME_MASK_IOU = 0.985
-"""A Region sees the same as the whole grid where their masks agree to this, in pixels of the frame."""
+"""Masks of a region and of the whole grid are the same from this IoU on, in data pixels."""
 
 LOCAL_MEMORY_IOU = 0.995
-"""Memories around the object are enough where the masks agree to this.
+"""Masks by local and by all memories are the same from this IoU on.
 
-It is stricter, since nothing is compared later on:
-of tracks below it some end elsewhere (docs/benchmarks.md), above it none did."""
-
+The limit is stricter because nothing is compared on later frames: of tracks below it some ended
+elsewhere, above it none did (docs/benchmarks.md).
+"""
 
 COMPARED_FRAMES = 3
-"""From a prompt on, a Region has to show the same on so many frames, or less where a track was lost."""
-
+"""A region must give the same masks on this many frames after a prompt."""
 
 SegmentQueries = Callable[[Sequence[Query], Sequence[Window]], list[Segment]]
-"""Answers to queries, each looked at through its window."""
+"""Answers queries, each through its window."""
 
 
 def select_attention(
@@ -55,28 +45,39 @@ def select_attention(
     embedding: Embedding,
     regions: LocalRegions,
 ) -> list[Segment]:
-    """Answers by what was decided for each track; where that is open, by the least that shows what the whole grid does."""
-    whole, frame = embedding.window, embedding.frame
-    found = _segment_as_decided(segment_queries, queries, windows, embedding, regions)
-    doubted = [is_undecided(query, frame) or is_compared(query, frame, whole) for query in queries]
-    tried = [place for place, doubt in enumerate(doubted) if doubt and windows[place] != whole]
-    full = segment_queries([queries[place] for place in tried], [whole] * len(tried))
-    differ = {
-        place: answer
-        for place, answer in zip(tried, full, strict=True)
-        if not is_same_mask(found[place], answer)
-    }
-    middle = segment_queries(
-        [use_local_memory(queries[place], whole, regions) for place in differ],
-        [whole] * len(differ),
+    """Answers with the attention decided for each track, or with the cheapest that is enough.
+
+    Parameters
+    ----------
+    segment_queries
+        Answers queries, each through its window.
+    queries, windows
+        One window for each query: a region, or that of the embedding.
+    regions
+        Chooses the memories around an object.
+    """
+    whole = embedding.window
+    segments = _segment_as_decided(segment_queries, queries, windows, embedding, regions)
+    compared = [
+        index
+        for index, query in enumerate(queries)
+        if windows[index] != whole and _needs_comparison(query, embedding)
+    ]
+    by_all_memories = segment_queries(
+        [queries[index] for index in compared], [whole] * len(compared)
     )
-    enough = {
-        place: replace(answer, local_memory=True)
-        for place, answer in zip(differ, middle, strict=True)
-        if is_same_mask(answer, differ[place])
+    different = {
+        index: segment
+        for index, segment in zip(compared, by_all_memories, strict=True)
+        if not is_same_mask(segments[index], segment)
     }
-    better = differ | enough
-    return [better.get(place, segment) for place, segment in enumerate(found)]
+    improved = different | _retry_local_memory(segment_queries, queries, different, whole, regions)
+    return [improved.get(index, segment) for index, segment in enumerate(segments)]
+
+
+def _needs_comparison(query: Query, embedding: Embedding) -> bool:
+    frame = embedding.frame
+    return is_undecided(query, frame) or is_compared(query, frame, embedding.window)
 
 
 def _segment_as_decided(
@@ -86,21 +87,39 @@ def _segment_as_decided(
     embedding: Embedding,
     regions: LocalRegions,
 ) -> list[Segment]:
-    """Answers by what was decided for each track."""
+    """Answers with the attention decided for each track."""
     whole = embedding.window
-    narrow = [has_local_memory(query, embedding.frame, whole) for query in queries]
-    shown = [
-        use_local_memory(query, whole, regions) if each else query
-        for query, each in zip(queries, narrow, strict=True)
+    local = [has_local_memory(query, embedding.frame, whole) for query in queries]
+    asked = [
+        use_local_memory(query, whole, regions) if is_local else query
+        for query, is_local in zip(queries, local, strict=True)
     ]
+    segments = segment_queries(asked, windows)
     return [
-        mark_local_memory(segment, each, whole)
-        for segment, each in zip(segment_queries(shown, windows), narrow, strict=True)
+        mark_local_memory(segment, whole) if is_local else segment
+        for segment, is_local in zip(segments, local, strict=True)
     ]
+
+
+def _retry_local_memory(
+    segment_queries: SegmentQueries,
+    queries: Sequence[Query],
+    by_all_memories: Mapping[int, Segment],
+    whole: Window,
+    regions: LocalRegions,
+) -> dict[int, Segment]:
+    """Answers by the whole grid and local memories that equal those by all memories, by index."""
+    asked = [use_local_memory(queries[index], whole, regions) for index in by_all_memories]
+    segments = segment_queries(asked, [whole] * len(asked))
+    return {
+        index: replace(segment, local_memory=True)
+        for index, segment in zip(by_all_memories, segments, strict=True)
+        if is_same_mask(segment, by_all_memories[index])
+    }
 
 
 def is_undecided(query: Query, frame: int) -> bool:
-    """Whether it is open how a track that is carried along is looked at: its last mask was said or locked, or it was lost before that."""
+    """Whether a propagated track has no decision: it was just prompted, locked or found again."""
     last = find_nearest_memory(query.memories, frame)
     if last is None or query.prompts.points:
         return False
@@ -109,21 +128,20 @@ def is_undecided(query: Query, frame: int) -> bool:
 
 
 def is_compared(query: Query, frame: int, whole: Window) -> bool:
-    """Whether a track is looked at by Regions so far, and still so near to a prompt that both looks are compared."""
+    """Whether a track reads regions, near enough to a prompt that the masks are still compared."""
     last = find_nearest_memory(query.memories, frame)
-    said = find_nearest_memory((memory for memory in query.memories if memory.conditioning), frame)
-    if (
-        last is None
-        or said is None
-        or query.prompts.points
-        or abs(said.frame - frame) > COMPARED_FRAMES
-    ):
+    prompted = find_nearest_memory(
+        (memory for memory in query.memories if memory.conditioning), frame
+    )
+    if last is None or prompted is None or query.prompts.points:
         return False
-    return not last.conditioning and cast(MemoryPayload, last.features).view_window != whole
+    if last.conditioning or abs(prompted.frame - frame) > COMPARED_FRAMES:
+        return False
+    return cast(MemoryPayload, last.features).view_window != whole
 
 
 def is_global(query: Query, frame: int, whole: Window) -> bool:
-    """Whether a track was decided to be looked at by the whole grid."""
+    """Whether a track was decided to read the whole grid."""
     last = find_nearest_memory(query.memories, frame)
     return (
         last is not None
@@ -133,7 +151,7 @@ def is_global(query: Query, frame: int, whole: Window) -> bool:
 
 
 def has_local_memory(query: Query, frame: int, whole: Window) -> bool:
-    """Whether a track was decided to be shown what is around it alone: its last memory holds no more."""
+    """Whether a track was decided to attend only to memories around the object."""
     last = find_nearest_memory(query.memories, frame)
     if last is None or last.features is None or not last.present or is_undecided(query, frame):
         return False
@@ -141,54 +159,38 @@ def has_local_memory(query: Query, frame: int, whole: Window) -> bool:
 
 
 def use_local_memory(query: Query, whole: Window, regions: LocalRegions) -> Query:
-    """The same question, shown of its memories what is around the object alone."""
-    return replace(
-        query,
-        memory_references=tuple(
-            _cut_memory(recall, whole, regions) for recall in query.memory_references
-        ),
-    )
+    """The query with its memories cut to the region around the object."""
+    references = (_cut_reference(each, whole, regions) for each in query.memory_references)
+    return replace(query, memory_references=tuple(references))
 
 
-def mark_local_memory(segment: Segment, local_memory: bool, whole: Window) -> Segment:
-    """An answer by the whole grid that says whether what is around the object is enough to remember of it.
+def mark_local_memory(segment: Segment, whole: Window) -> Segment:
+    """An answer by the whole grid, marked to keep only the memory around the object.
 
-    Of one that was prompted all is kept, for it opens the question again.
+    A prompted one keeps all of its memory because a prompt asks for a new decision.
     """
-    return (
-        replace(segment, local_memory=True)
-        if local_memory and segment.window == whole and not segment.conditioning
-        else segment
-    )
+    if segment.window != whole or segment.conditioning:
+        return segment
+    return replace(segment, local_memory=True)
 
 
 def is_same_mask(local_segment: Segment, global_segment: Segment) -> bool:
-    """Whether an answer by a Region, or by narrower memories, is that of the whole grid: both present, and the masks agree."""
-    least = LOCAL_MEMORY_IOU if local_segment.window == global_segment.window else SAME_MASK_IOU
+    """Whether the object is present in both answers and their masks agree."""
+    same_window = local_segment.window == global_segment.window
+    limit = LOCAL_MEMORY_IOU if same_window else SAME_MASK_IOU
     return (
         local_segment.present
         and global_segment.present
-        and compute_segment_iou(local_segment, global_segment) >= least
+        and compute_segment_iou(local_segment, global_segment) >= limit
     )
 
 
-def _cut_memory(
+def _cut_reference(
     reference: MemoryReference, whole: Window, regions: LocalRegions
 ) -> MemoryReference:
-    """A memory of the whole grid as one of the Region around the object."""
+    """A memory of the whole grid, cut to the region around the object; any other as it is."""
     payload = cast(MemoryPayload | None, reference.memory.features)
     if payload is None or payload.window != whole or payload.corners is None:
         return reference
-    region = regions.make_region(payload.corners, whole)
-    tokens, _ = cut_tokens(payload, region, whole)
-    mask = (
-        None
-        if payload.mask is None
-        else resample_region(payload.mask, whole, region, whole, ABSENT_LOGIT)
-    )
-    return replace(
-        reference,
-        memory=replace(
-            reference.memory, features=payload._replace(tokens=tokens, window=region, mask=mask)
-        ),
-    )
+    features = cut_memory(payload, regions.make_region(payload.corners, whole), whole)
+    return replace(reference, memory=replace(reference.memory, features=features))

@@ -1,4 +1,4 @@
-"""Device: where a model computes. Asked for by name, never exchanged for another one silently."""
+"""The device a model runs on. It is chosen by name and never replaced silently by another."""
 
 from __future__ import annotations
 
@@ -11,27 +11,35 @@ _GIB = 2**30
 
 
 def choose_device(device: str = "auto") -> str:
-    """The name of a device that is there: `device` itself, or the best one (cuda, mps, cpu) for "auto".
+    """The name of an available device; "auto" chooses the best of "cuda", "mps" and "cpu".
 
-    Takes "auto", "cpu", "cuda", "cuda:1", "mps". Raises DeviceError, saying what is there, for all
-    others.
+    Parameters
+    ----------
+    device
+        "auto", "cpu", "cuda", "cuda:1" or "mps".
+
+    Raises
+    ------
+    DeviceError
+        This machine does not have the device; the text lists its devices.
     """
-    there = list_devices()
+    available = list_devices()
     if device == "auto":
-        return next(name for name in ("cuda", "mps", "cpu") if name in there)
-    if device in there:
+        return next(name for name in ("cuda", "mps", "cpu") if name in available)
+    if device in available:
         return device
     if re.fullmatch(r"cpu|mps|cuda(:\d+)?", device):
         raise DeviceError(
-            f"device {device!r} is not there: this machine has {', '.join(there)}{_explain_missing_device(device)}"
+            f"device {device!r} is not available: this machine has {', '.join(available)}"
+            f"{_explain_missing_device(device)}"
         )
     raise DeviceError(
-        f"device {device!r}: expected auto or one of what this machine has: {', '.join(there)}"
+        f"device {device!r}: expected auto or one of this machine's devices: {', '.join(available)}"
     )
 
 
 def list_devices() -> list[str]:
-    """Names of the devices that are there; "cuda" is the first of the CUDA devices, "cuda:0"."""
+    """Names of the available devices; "cuda" is the first CUDA device, "cuda:0"."""
     import torch
 
     cuda = (
@@ -44,11 +52,19 @@ def list_devices() -> list[str]:
 
 
 def reserve_core(cores: int | None = None) -> int:
-    """Have this thread compute on all cores but one, at least one: for work beside a window.
+    """Let this thread compute on all cores but one, which stays free for a window.
 
-    How many that are.
+    It keeps at least one, and never more than PyTorch was set to use.
 
-    Fewer where PyTorch was told to use fewer.
+    Parameters
+    ----------
+    cores
+        Of the machine; by default as many as it has.
+
+    Returns
+    -------
+    int
+        The number of cores that this thread uses now.
     """
     import torch
 
@@ -58,9 +74,9 @@ def reserve_core(cores: int | None = None) -> int:
 
 
 def describe_device(device: str) -> str:
-    """One line for people: what the device is and what memory it has.
+    """The device and its memory in one line for people.
 
-    `device` as `choose_device` returns it, or that of a model elsewhere.
+    `device` is a result of `choose_device`, or the address of a model on another machine.
     """
     if "://" in device:
         return device

@@ -1,4 +1,4 @@
-"""Fitting: a model on a GPU whose memory may not hold all that is asked at once; then it is asked in smaller parts."""
+"""Smaller batches for a GPU whose memory does not hold all items at once."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ _R = TypeVar("_R")
 
 
 class BatchLimitedModel:
-    """A VideoModel that asks `inner` for as many things at once as fit: where memory runs out, for half as many from then on.
+    """A VideoModel that halves the batches of `inner` whenever the GPU runs out of memory.
 
-    `notices` are sentences for the person, to be taken out by who shows them; they are logged too.
-    Raises DeviceMemoryError where not even one thing fits.
+    `notices` holds sentences for the person. The user interface removes those it has shown; they
+    are logged too. DeviceMemoryError is raised if a single item does not fit.
     """
 
     def __init__(self, inner: VideoModel) -> None:
@@ -78,28 +78,28 @@ class BatchLimitedModel:
     ) -> list[_R]:
         if not items:
             return list(call(items))
-        done: list[_R] = []
-        while len(done) < len(items):
-            part = items[len(done) : len(done) + self._max_batch_sizes.get(kind, len(items))]
+        results: list[_R] = []
+        while len(results) < len(items):
+            size = self._max_batch_sizes.get(kind, len(items))
+            part = items[len(results) : len(results) + size]
             answers = _call_unless_out_of_memory(call, part)
-            if answers is None:  # the error is gone by now, and with it what it held
+            if answers is None:  # the error is gone, and with it the memory it referred to
                 self._halve_batch_size(kind, len(part))
             else:
-                done += answers
-        return done
+                results += answers
+        return results
 
     def _halve_batch_size(self, kind: str, count: int) -> None:
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
         if count <= 1:
             raise DeviceMemoryError(
-                f"the memory of {self.device} is full: {self.card.name} does not fit with one of "
-                f"the {kind} alone; "
-                "choose a smaller model or the processor, or close other programs"
+                f"the memory of {self.device} is full: it does not hold {self.card.name} and one "
+                f"of the {kind}; choose a smaller model or the processor, or close other programs"
             )
-        first = not self._max_batch_sizes
+        is_first = not self._max_batch_sizes
         self._max_batch_sizes[kind] = count // 2
-        if first:
+        if is_first:
             text = (
                 f"The memory of {self.device} does not hold all {kind} at once: they are "
                 "computed in smaller parts, which takes longer."
@@ -111,7 +111,7 @@ class BatchLimitedModel:
 def _call_unless_out_of_memory(
     call: Callable[[Sequence[_T]], Sequence[_R]], part: Sequence[_T]
 ) -> Sequence[_R] | None:
-    """The answers, None where memory ran out."""
+    """The results; None if the GPU ran out of memory."""
     try:
         return call(part)
     except torch.OutOfMemoryError:

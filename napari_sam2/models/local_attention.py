@@ -1,13 +1,11 @@
-"""Regions: the part of the feature map that is enough for one track, and planes brought from one part to another.
+"""Local attention: the part of the feature grid around one track.
 
-A Region is a Window too: a square of whole tokens out of the Window that was encoded, as fine as
-that one. What a network makes of a frame is cut to it, and every cell keeps the position it has on
-the whole grid.
+A region is a window too: a square of whole tokens out of the window that was encoded, at the same
+resolution. Features are cut to it, and every token keeps its position on the whole grid.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -16,18 +14,19 @@ import torch
 from torch import Tensor
 
 from napari_sam2.core.window import Window
-from napari_sam2.models.cropping import EDGE_PX, Corners
+from napari_sam2.models.cropping import Corners
 from napari_sam2.models.network.sam2_network import STRIDE
 
-_REGION_SIDES = (8, 12, 16, 24, 32, 48)  # tokens: few sizes, so that many tracks share a batch
-_STEPS_PER_SIDE = (
-    4  # a Region's side is so many steps of its place: small moves of an object change nothing
-)
-_MAX_GRID_SHARE = 0.8  # of the whole grid's side: a Region that is larger saves little
+# Tokens. There are few sizes, so that many tracks share a batch.
+_REGION_SIDES = (8, 12, 16, 24, 32, 48)
+# Regions start at multiples of this part of their side: small moves of an object change nothing.
+_STEPS_PER_SIDE = 4
+# Part of the grid's side. A larger region saves little.
+_MAX_GRID_SHARE = 0.8
 
 
 class TokenRegion(NamedTuple):
-    """A Region in whole tokens of the grid it is cut from."""
+    """A square region in whole tokens of the grid it is cut from."""
 
     top: int
     left: int
@@ -35,7 +34,7 @@ class TokenRegion(NamedTuple):
 
     @classmethod
     def of(cls, region: Window, whole: Window) -> TokenRegion:
-        """Of a Region of `whole`, which may be all of it."""
+        """The tokens of a region of `whole`, or of all of it."""
         grid = whole.size // STRIDE
         top, left = (
             (region.top - whole.top) / whole.height,
@@ -44,7 +43,7 @@ class TokenRegion(NamedTuple):
         return cls(round(top * grid), round(left * grid), region.size // STRIDE)
 
     def to_window(self, whole: Window) -> Window:
-        """The Region as a Window; `whole` itself where it is all of it."""
+        """The region as a window; `whole` itself if it covers all of it."""
         grid = whole.size // STRIDE
         if self.side == grid:
             return whole
@@ -58,34 +57,32 @@ class TokenRegion(NamedTuple):
         )
 
     def token_indices(self, grid: int) -> Tensor:
-        """(side * side,) places of its tokens among those of a whole grid, row by row."""
-        rows, columns = (
-            torch.arange(self.top, self.top + self.side),
-            torch.arange(self.left, self.left + self.side),
-        )
+        """(side * side,) indices of its tokens in a grid of `grid` × `grid`, row by row."""
+        rows = torch.arange(self.top, self.top + self.side)
+        columns = torch.arange(self.left, self.left + self.side)
         return (rows[:, None] * grid + columns).flatten()
 
     def cut_features(self, level: Tensor, grid: int) -> Tensor:
-        """(…, h, w) features over the whole grid, of any stride, in this Region."""
-        fine = level.shape[-1] // grid
+        """The part of (…, h, w) features of the whole grid, at any stride, in this region."""
+        cells = level.shape[-1] // grid
         rows, columns = (
-            slice(start * fine, (start + self.side) * fine) for start in (self.top, self.left)
+            slice(start * cells, (start + self.side) * cells) for start in (self.top, self.left)
         )
         return level[..., rows, columns]
 
 
 @dataclass(frozen=True)
 class LocalRegions:
-    """Where tracks are looked at.
+    """The rule that chooses the region around an object.
 
     Parameters
     ----------
-    least
-        Tokens the side of a Region has at least.
-    room
-        Sides of the Region to one of the object.
-    margin
-        Tokens that are left around the object at least.
+    min_tokens
+        Smallest side of a region, in tokens.
+    object_ratio
+        Smallest side of a region, in sides of the object.
+    margin_tokens
+        Smallest distance from the object to the edge of its region, in tokens.
     """
 
     min_tokens: int = 16
@@ -93,12 +90,12 @@ class LocalRegions:
     margin_tokens: float = 3.0
 
     def make_region(self, corners: Corners, whole: Window) -> Window:
-        """The Region around an object between two corners (y, x), in data pixels; `whole` where it needs about all of it."""
+        """The region around an object; `whole` if it needs most of it. Corners are data pixels."""
         grid = whole.size // STRIDE
         scale = np.array([grid / whole.height, grid / whole.width])
         low, high = ((np.asarray(corner) - (whole.top, whole.left)) * scale for corner in corners)
-        wide = float((high - low).max())
-        needed = max(wide * self.object_ratio, wide + 2 * self.margin_tokens, self.min_tokens)
+        width = float((high - low).max())
+        needed = max(width * self.object_ratio, width + 2 * self.margin_tokens, self.min_tokens)
         side = next((side for side in _REGION_SIDES if side >= needed), grid)
         if side > _MAX_GRID_SHARE * grid:
             return whole
@@ -110,36 +107,31 @@ class LocalRegions:
         return TokenRegion(top, left, side).to_window(whole)
 
 
-def contains_points(window: Window, points: Sequence[tuple[float, float]]) -> bool:
-    """Whether all points (y, x), in data pixels, lie in a Window."""
-    return all(
-        window.top <= y + EDGE_PX <= window.top + window.height
-        and window.left <= x + EDGE_PX <= window.left + window.width
-        for y, x in points
-    )
-
-
 def resample_region(
     plane: Tensor, source: Window, target: Window, whole: Window, fill: float
 ) -> Tensor:
-    """A (h, w) plane over one Region in the cells of another: what both have in common, and `fill` elsewhere."""
+    """A (h, w) plane over one region, copied into the cells of another.
+
+    Cells of the target outside the source are `fill`. Both are regions of `whole`.
+    """
     if source == target:
         return plane
     one, other = TokenRegion.of(source, whole), TokenRegion.of(target, whole)
-    fine = plane.shape[-1] // one.side
-    found = plane.new_full((other.side * fine, other.side * fine), fill)
+    cells = plane.shape[-1] // one.side
+    resampled = plane.new_full((other.side * cells, other.side * cells), fill)
     rows, columns = (
-        _find_overlap(one[axis], one.side, other[axis], other.side, fine) for axis in (0, 1)
+        _find_overlap(one[axis], one.side, other[axis], other.side, cells) for axis in (0, 1)
     )
-    found[rows[1], columns[1]] = plane[rows[0], columns[0]]
-    return found
+    resampled[rows[1], columns[1]] = plane[rows[0], columns[0]]
+    return resampled
 
 
 def _find_overlap(
-    start: int, side: int, other: int, other_side: int, fine: int
+    start: int, side: int, other: int, other_side: int, cells: int
 ) -> tuple[slice, slice]:
-    """What two stretches of tokens share, in the cells of each."""
+    """The overlap of two ranges of tokens, in the cells of each; a token has `cells` cells."""
     low, high = max(start, other), max(start, other, min(start + side, other + other_side))
-    return slice((low - start) * fine, (high - start) * fine), slice(
-        (low - other) * fine, (high - other) * fine
+    return (
+        slice((low - start) * cells, (high - start) * cells),
+        slice((low - other) * cells, (high - other) * cells),
     )

@@ -1,14 +1,14 @@
-"""Following: each track is looked at through a Window of its own, which shows it large enough and follows it.
+"""A model that reads each object through a window of its own, which shows the object large enough.
 
-A network that sees objects always about as large needs to be neither large nor shown whole frames:
-what a frame costs is what its tracks cost, however large it is.
+A network that sees all objects at about the same size can be small and never reads whole frames:
+the cost of a frame is that of its tracks, not of its size.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import islice
+from functools import partial
 from typing import Any, cast
 
 import numpy as np
@@ -18,43 +18,41 @@ from torch import Tensor
 from napari_sam2.core.result import Embedding, MemoryReference, Query, Segment
 from napari_sam2.core.stack import Frame
 from napari_sam2.core.window import Window
-from napari_sam2.models.click_scale import find_click_centre, select_best_segment
 from napari_sam2.models.cropping import (
-    EDGE_PX,
     Corners,
+    contains_points,
     find_logit_corners,
-    find_mask_corners,
     include_points,
     make_crop_window,
     make_window_pyramid,
     resample,
 )
-from napari_sam2.models.local_attention import contains_points
-from napari_sam2.models.memory_payload import MemoryPayload, find_nearest_memory, get_payload
+from napari_sam2.models.memory_payload import get_payload, resample_tokens
 from napari_sam2.models.network import prompt_tokens
 from napari_sam2.models.network.configs import MEMORY_CHANNELS
 from napari_sam2.models.network.mask_decoder import DecoderOutput, average_outputs
 from napari_sam2.models.network.sam2_network import STRIDE, Features
-from napari_sam2.models.predictor import QueryBatch, Sam2Predictor
+from napari_sam2.models.object_location import locate_object, search_clicked_objects
+from napari_sam2.models.predictor import Sam2Predictor
+from napari_sam2.models.query_batch import QueryBatch
 
-_ENCODE_BATCH_SIZE = 32  # Windows of one batch; larger ones are no faster on a CPU
-_OBJECT_WIDTH_RANGE_PX = (
-    14.0,
-    72.0,
-)  # pixels of the input an object is wide, in training: outside of it an answer counts less
-_ROTATION_AXES = (-2, -1)  # axes that are reversed: half a circle
+# Windows of one batch; larger batches are no faster on a CPU.
+_ENCODE_BATCH_SIZE = 32
+# Widths of objects in training, in input pixels. Answers outside of it count less.
+_OBJECT_WIDTH_RANGE_PX = (14.0, 72.0)
+# Reversing both axes turns an image by 180°.
+_ROTATION_AXES = (-2, -1)
 
 
 class ObjectCropModel(Sam2Predictor):
-    """See the module.
+    """SAM 2 on a window around each object.
 
-    An Embedding holds the frame's pixels, and the features of the Windows that were asked about
-    last.
+    An Embedding holds the pixels of the frame, and the features of the windows used last.
     """
 
     @torch.inference_mode()
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
-        """The frames as they are: what is encoded depends on what is asked."""
+        """The pixels of the frames: the queries decide which windows are encoded."""
         return [
             Embedding(frame.index, window, (torch.from_numpy(frame.pixels), _EncodedWindows()))
             for frame, window in views
@@ -62,56 +60,55 @@ class ObjectCropModel(Sam2Predictor):
 
     @torch.inference_mode()
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
-        """One Segment for each Query, in order, each with its own Window; see `Sam2Predictor.segment`."""
-        windows = [self._find_known_window(embedding, query) for query in queries]
-        unknown = [place for place, window in enumerate(windows) if window is None]
-        found = self._search_windows(embedding, [queries[place] for place in unknown])
-        for place, window in zip(unknown, found, strict=True):
-            windows[place] = window
+        """One Segment for each Query, in order, each over its own window."""
+        known = [self._find_known_window(embedding, query) for query in queries]
+        lost = [query for query, window in zip(queries, known, strict=True) if window is None]
+        searched = iter(self._search_windows(embedding, lost))
+        windows = [next(searched) if window is None else window for window in known]
         embedding.features[1].retain(windows)
-        return self._segment_windows(embedding, queries, cast(list[Window], windows))
+        return self._segment_windows(embedding, queries, windows)
 
     @torch.inference_mode()
     def encode_memory(
         self, embedding: Embedding, segments: Sequence[Segment]
     ) -> list[tuple[Any, ...]]:
-        """As `Sam2Predictor.encode_memory`; nothing that was encoded of the frame is kept after it, for nobody asks again."""
-        found = super().encode_memory(embedding, segments)
+        """As `Sam2Predictor.encode_memory`; then the features of the frame are dropped."""
+        memories = super().encode_memory(embedding, segments)
         embedding.features[1].retain(())
-        return found
+        return memories
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
         """The frame's pixels, (H, W) float32."""
         return (features[0].numpy(),)
 
     def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
-        """The inverse of `to_arrays`; nothing is encoded yet."""
+        """The inverse of `to_arrays`; no window is encoded yet."""
         return (torch.from_numpy(np.array(arrays[0], dtype=np.float32)), _EncodedWindows())
 
     def _count_threads(self, batch_sizes: Sequence[int]) -> int:
-        return (
-            torch.get_num_threads() if self.device == "cpu" else 1
-        )  # for one track too: more are slower
+        # For one track too: this small network is slower with several threads per operation.
+        return torch.get_num_threads() if self.device == "cpu" else 1
 
     def _get_features(
         self, embedding: Embedding, windows: Sequence[Window], *, rotated: bool = False
     ) -> Features:
+        """Features of B windows; `rotated` encodes the windows turned by 180°."""
         pixels, encoded = cast(tuple[Tensor, _EncodedWindows], embedding.features)
-        known = encoded.rotated if rotated else encoded.upright
-        lacking = sorted(
-            {window for window in windows if window not in known},
-            key=lambda each: (each.top, each.left, each.height),
+        cached = encoded.rotated if rotated else encoded.upright
+        missing = sorted(
+            {window for window in windows if window not in cached},
+            key=lambda window: (window.top, window.left, window.height),
         )
-        for start in range(0, len(lacking), _ENCODE_BATCH_SIZE):
-            part = lacking[start : start + _ENCODE_BATCH_SIZE]
+        for start in range(0, len(missing), _ENCODE_BATCH_SIZE):
+            part = missing[start : start + _ENCODE_BATCH_SIZE]
             crops = torch.from_numpy(np.stack([window.crop(pixels.numpy()) for window in part])).to(
                 self.device
             )
             levels = self.network.embed((crops.flip(_ROTATION_AXES) if rotated else crops)[:, None])
-            known.update(
+            cached.update(
                 (window, tuple(level[row] for level in levels)) for row, window in enumerate(part)
             )
-        rows = [known[window] for window in windows]
+        rows = [cached[window] for window in windows]
         fine, middle, coarse = (torch.stack([row[level] for row in rows]) for level in range(3))
         return fine, middle, coarse
 
@@ -127,108 +124,88 @@ class ObjectCropModel(Sam2Predictor):
     def _gather_memories(
         self, batch: QueryBatch, references: Sequence[Sequence[MemoryReference]]
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Memories as they lie in each query's own Window: see `Sam2Predictor._remembered`."""
+        """Memories resampled to each query's own window; see `Sam2Predictor._gather_memories`."""
         pairs = [
-            (query, window, recall)
-            for (query, window), recalls in zip(batch.pairs, references, strict=True)
-            for recall in recalls
+            (get_payload(reference, query), window)
+            for (query, window), row in zip(batch.pairs, references, strict=True)
+            for reference in row
         ]
-        kept = [get_payload(recall, query) for query, _, recall in pairs]
-        tokens, side = (
-            self._stack_tokens([payload.tokens for payload in kept]).float(),
-            batch.size // STRIDE,
-        )
-        if kept:
-            grids = tokens.transpose(1, 2).unflatten(2, (side, side))
-            tokens = (
-                resample(
-                    grids, [payload.window for payload in kept], [window for _, window, _ in pairs]
-                )
-                .flatten(2)
-                .transpose(1, 2)
+        tokens = self._stack_tokens([payload.tokens for payload, _ in pairs]).float()
+        if pairs:
+            sources, targets = zip(
+                *((payload.window, window) for payload, window in pairs), strict=True
             )
-        slots = torch.tensor(
-            [[recall.slot for recall in recalls] for recalls in references],
-            dtype=torch.long,
-            device=self.device,
-        )
-        return tokens.reshape(len(references), -1, side**2, MEMORY_CHANNELS), slots, None
+            tokens = resample_tokens(tokens, sources, targets)
+        side = batch.size // STRIDE
+        tokens = tokens.reshape(len(references), -1, side**2, MEMORY_CHANNELS)
+        return tokens, self._make_slots(references), None
 
     def _decode_masks(
         self, features: Features, batch: QueryBatch, points: Tensor, labels: Tensor
     ) -> DecoderOutput:
-        """Where nothing is recalled, the mean of two looks: as it is, and turned by half a circle."""
-        decoded = super()._decode_masks(features, batch, points, labels)
+        """Without memory, the mean of the answers to the window upright and turned by 180°."""
+        upright = super()._decode_masks(features, batch, points, labels)
         if batch.queries[0].memory_references:
-            return decoded
+            return upright
         features = self._get_features(batch.embedding, batch.windows, rotated=True)
         dense = self._make_dense_prompt(batch, points, labels)
-        shown = None if dense is None else dense.flip(_ROTATION_AXES)
         image = self.network.add_no_memory_embedding(features[2])
-        turned = self.network.decode(
-            features, image, prompt_tokens.rotate_points(points, labels), labels, shown
+        rotated = self.network.decode(
+            features,
+            image,
+            prompt_tokens.rotate_points(points, labels),
+            labels,
+            None if dense is None else dense.flip(_ROTATION_AXES),
         )
-        return average_outputs(decoded, replace(turned, masks=turned.masks.flip(_ROTATION_AXES)))
+        return average_outputs(upright, replace(rotated, masks=rotated.masks.flip(_ROTATION_AXES)))
 
     def _find_known_window(self, embedding: Embedding, query: Query) -> Window | None:
-        """Where the track is known to be: in what was said, in its answer before, or on the frame before; else None."""
-        said, shape = query.prompts, _get_frame_shape(embedding)
-        if said.mask is not None:
-            return self._make_crop_window(find_mask_corners(said.mask), shape, ())
-        if query.logits is not None and query.window is not None:
-            corners = find_logit_corners(query.logits, query.window)
-            if contains_points(query.window, said.points) and (
-                corners is not None or said.box is None
-            ):
-                return query.window
-            return self._make_crop_window(corners, shape, said.points) if corners else None
-        if said.box is not None:
-            low, high = said.box[:2], said.box[2:]
-            return self._make_crop_window(
-                ((low[0] + EDGE_PX, low[1] + EDGE_PX), (high[0] + EDGE_PX, high[1] + EDGE_PX)),
-                shape,
-                said.points,
-            )
-        last = find_nearest_memory(query.memories, embedding.frame)
-        if last is None or said.points:
-            return None
-        kept = cast(MemoryPayload, last.features)
-        return self._make_crop_window(kept.corners, shape, ()) if kept.corners else kept.window
+        """The window of an object whose position is known; None if it must be searched."""
+        location, prompts = locate_object(query, embedding.frame), query.prompts
+        if location is None:
+            # A query without prompts is refused where its batch is made.
+            return None if prompts.points else embedding.window
+        if location.source == "answer" and self._fits_window(query, location.corners):
+            return location.window
+        if location.corners is not None:
+            return self._make_crop_window(embedding, location.corners)
+        return location.window if location.source == "memory" else None
 
-    def _make_crop_window(
-        self, corners: Corners, shape: tuple[int, int], points: Sequence[tuple[float, float]]
-    ) -> Window:
-        """The Window around an object and the points that speak of it."""
-        return make_crop_window(*include_points(corners, points), shape, self.card.input_sizes[0])
+    def _fits_window(self, query: Query, corners: Corners | None) -> bool:
+        """Whether a correction can be answered through the window of the previous answer."""
+        prompts, window = query.prompts, cast(Window, query.window)
+        return contains_points(window, prompts.points) and (
+            corners is not None or prompts.box is None
+        )
+
+    def _make_crop_window(self, embedding: Embedding, corners: Corners) -> Window:
+        return make_crop_window(corners, _get_frame_shape(embedding), self.card.input_sizes[0])
 
     def _search_windows(self, embedding: Embedding, queries: Sequence[Query]) -> list[Window]:
-        """Where the object is that points alone speak of: it is looked at from near and from far, and the best answer framed."""
+        """The windows of objects that only clicks point at."""
         shape, size = _get_frame_shape(embedding), self.card.input_sizes[0]
-        asked, windows, counts = [], [], []
-        for query in queries:
-            steps = make_window_pyramid(find_click_centre(query.prompts), shape, size)
-            fitting = [
-                window for window in steps if contains_points(window, query.prompts.points)
-            ] or steps[-1:]
-            asked += [Query(query.track, query.prompts)] * len(fitting)
-            windows += fitting
-            counts.append(len(fitting))
-        answers = iter(self._segment_windows(embedding, asked, windows))
-        found: list[Window] = []
-        for query, count in zip(queries, counts, strict=True):
-            own = list(islice(answers, count))
-            chosen = select_best_segment(own, _OBJECT_WIDTH_RANGE_PX)
-            corners = find_logit_corners(chosen.logits, chosen.window)
-            found.append(
-                self._make_crop_window(corners, shape, query.prompts.points)
+        best = search_clicked_objects(
+            queries,
+            partial(make_window_pyramid, shape=shape, size=size),
+            partial(self._segment_windows, embedding),
+            _OBJECT_WIDTH_RANGE_PX,
+        )
+        windows = []
+        for query, segment in zip(queries, best, strict=True):
+            corners = find_logit_corners(segment.logits, segment.window)
+            windows.append(
+                self._make_crop_window(embedding, include_points(corners, query.prompts.points))
                 if corners
-                else chosen.window
+                else segment.window
             )
-        return found
+        return windows
 
 
 class _EncodedWindows:
-    """Features by Window, of those asked about last: they are wanted once more when the answers are remembered."""
+    """Features by window, kept between the queries about a frame and the encoding of its memories.
+
+    `rotated` holds those of windows turned by 180°.
+    """
 
     def __init__(self) -> None:
         self.upright: dict[Window, tuple[Tensor, ...]] = {}
@@ -236,20 +213,18 @@ class _EncodedWindows:
 
     @property
     def nbytes(self) -> int:
-        """Bytes they take."""
         return sum(
             int(level.nbytes)
-            for known in (self.upright, self.rotated)
-            for levels in known.values()
+            for features in (self.upright, self.rotated)
+            for levels in features.values()
             for level in levels
         )
 
     def retain(self, windows: Sequence[Window]) -> None:
-        """Those that are not asked about any more."""
-        wanted = set(windows)
-        for known in (self.upright, self.rotated):
-            for window in known.keys() - wanted:
-                del known[window]
+        """Drop the features of all other windows."""
+        for features in (self.upright, self.rotated):
+            for window in features.keys() - set(windows):
+                del features[window]
 
 
 def _get_frame_shape(embedding: Embedding) -> tuple[int, int]:

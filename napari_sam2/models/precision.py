@@ -1,10 +1,9 @@
-"""Precision: the numbers a network computes in.
+"""The number format a network computes in.
 
-Asked for by name; what a device has no instructions for is refused, not imitated.
-
-Matrix products, convolutions and attention are computed in it (PyTorch's autocast), sums and norms
-in float32; weights stay as they were read. Constants of position and what leaves a model are
-float32 always.
+It is chosen by name. A format that the device has no instructions for is refused because emulating
+it is slow. PyTorch's autocast computes matrix products, convolutions and attention in it, and sums
+and norms in float32. Weights keep their own format; position encodings and the model's output are
+always float32.
 """
 
 from __future__ import annotations
@@ -18,32 +17,42 @@ import torch
 from napari_sam2.core.errors import DeviceError, ModelError
 from napari_sam2.core.inference_options import Precision
 
-# of processors, as `torch.cpu.get_capabilities` calls them; without them it is many times slower
-# than float32
+# Instructions of processors as `torch.cpu.get_capabilities` names them. Without one of these, a
+# format is many times slower than float32.
 _INSTRUCTIONS = {
     "bfloat16": ("avx512_bf16", "amx_bf16", "bf16"),
     "float16": ("avx512_fp16", "amx_fp16", "fp16_arith"),
 }
-_AMPERE = 8  # the first of NVIDIA's generations that has bfloat16
-_MACOS = 14  # the first whose Metal has bfloat16
+# The first NVIDIA generation with bfloat16.
+_AMPERE = 8
+# The first macOS whose Metal has bfloat16.
+_MACOS = 14
 
 
 def check_precision(precision: str, device: str) -> None:
-    """Raise ModelError for a word that is no precision, DeviceError for one that a device (see `device.choose`) does not have."""
+    """Raise an error unless a device, see `choose_device`, can compute in this precision.
+
+    Raises
+    ------
+    ModelError
+        There is no such precision.
+    DeviceError
+        The device does not have it; the text lists those it has.
+    """
     if precision not in get_args(Precision):
         raise ModelError(f"precision {precision!r}: expected one of {get_args(Precision)!r}")
-    there = list_precisions(device)
-    if precision not in there:
+    available = list_precisions(device)
+    if precision not in available:
         raise DeviceError(
-            f"precision {precision!r}: device {device!r} computes in {', '.join(there)}; choose "
-            "one of these"
+            f"precision {precision!r}: device {device!r} computes in {', '.join(available)}; "
+            "choose one of these"
         )
 
 
 def list_precisions(device: str) -> list[Precision]:
-    """What a device has instructions for."""
+    """The precisions that a device has instructions for."""
     kind = torch.device(device).type
-    there: dict[Precision, Callable[[], bool]] = {
+    checks: dict[Precision, Callable[[], bool]] = {
         "float32": lambda: True,
         "bfloat16": {
             "cpu": lambda: _has_cpu_instructions("bfloat16"),
@@ -52,11 +61,11 @@ def list_precisions(device: str) -> list[Precision]:
         }[kind],
         "float16": lambda: kind != "cpu" or _has_cpu_instructions("float16"),
     }
-    return [name for name, has in there.items() if has()]
+    return [name for name, is_available in checks.items() if is_available()]
 
 
 def use_precision(precision: Precision, device: str) -> AbstractContextManager[Any]:
-    """Whatever is computed within is computed in that precision."""
+    """A context in which networks compute in this precision."""
     kind = torch.device(device).type
     return (
         nullcontext()
@@ -66,15 +75,14 @@ def use_precision(precision: Precision, device: str) -> AbstractContextManager[A
 
 
 def use_float32(device: torch.device) -> AbstractContextManager[Any]:
-    """Whatever is computed within is computed in float32: where things are must not be rounded to 1/256 of a frame."""
+    """A context that computes in float32, because bfloat16 rounds positions to 1/256 of a frame."""
     return torch.autocast(device.type, enabled=False)
 
 
 def _has_cpu_instructions(precision: str) -> bool:
-    known: Mapping[str, Any] = getattr(
-        torch.cpu, "get_capabilities", dict
-    )()  # not in all versions of PyTorch: nothing is known there
-    return any(known.get(name, False) for name in _INSTRUCTIONS[precision])
+    # Old versions of PyTorch do not report capabilities; then only float32 is certain.
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return any(capabilities.get(name, False) for name in _INSTRUCTIONS[precision])
 
 
 def _is_ampere(device: str) -> bool:

@@ -1,28 +1,22 @@
-"""Sam2: the network as a VideoModel.
+"""SAM 2 as a VideoModel: queries become tensors, the network's tensors become Segments.
 
-Here frames, windows and prompts become tensors, and tensors become Segments.
-
-The rules of SAM 2 that concern one question are kept here; which questions are asked, and what is
-recalled, is the engine's business.
+The rules of SAM 2 that concern one query are here. The propagation decides which queries are asked
+and which memories they refer to.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any, NamedTuple, Self, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from napari_sam2.core.card import ModelCard
-from napari_sam2.core.errors import PromptError
 from napari_sam2.core.inference_options import Attention
-from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.core.result import Embedding, MemoryReference, Query, Segment
 from napari_sam2.core.sam2_constants import (
     ABSENT_LOGIT,
@@ -34,13 +28,8 @@ from napari_sam2.core.stack import Frame
 from napari_sam2.core.window import Window
 from napari_sam2.models.answers import NetworkOutput, make_segments
 from napari_sam2.models.attention_selection import is_global, select_attention
-from napari_sam2.models.cropping import Corners, find_logit_corners
-from napari_sam2.models.local_attention import (
-    LocalRegions,
-    TokenRegion,
-    contains_points,
-    resample_region,
-)
+from napari_sam2.models.cropping import Corners, contains_points, find_logit_corners
+from napari_sam2.models.local_attention import LocalRegions, TokenRegion, resample_region
 from napari_sam2.models.memory_payload import (
     MemoryPayload,
     count_memory_tokens,
@@ -65,49 +54,28 @@ from napari_sam2.models.network.sam2_network import (
 )
 from napari_sam2.models.parallel import group_by_kind, map_threads
 from napari_sam2.models.precision import use_precision
+from napari_sam2.models.query_batch import (
+    BatchKey,
+    QueryBatch,
+    resize_planes,
+    to_selection_coordinates,
+    to_tensor,
+)
 
-_BATCH_TOKENS = {
-    "cpu": 4_096
-}  # of frame and memory, over the tracks of one batch: on a CPU larger ones are no faster
-_ACCELERATOR_BATCH_TOKENS = 262_144  # on an accelerator: about 4 GB of keys, values and activations
+# Frame and memory tokens of one batch, over all of its tracks. On a CPU larger batches are no
+# faster; on an accelerator these take about 4 GB of keys, values and activations.
+_BATCH_TOKENS = {"cpu": 4_096}
+_ACCELERATOR_BATCH_TOKENS = 262_144
 _R = TypeVar("_R")
-
-
-class _BatchKey(NamedTuple):
-    """What must agree for queries to share a batch, so that nothing has to be padded."""
-
-    has_mask: bool
-    memories: int
-    pointers: int
-    points: int
-    has_previous_logits: bool
-
-
-class QueryBatch(NamedTuple):
-    """Queries about a frame that share a batch, each with the window it is looked at through."""
-
-    embedding: Embedding
-    queries: list[Query]
-    windows: list[Window]
-
-    @property
-    def size(self) -> int:
-        """Side of the network's input, or of the part of it that is looked at."""
-        return self.windows[0].size
-
-    @property
-    def pairs(self) -> list[tuple[Query, Window]]:
-        """Each query with its window."""
-        return list(zip(self.queries, self.windows, strict=True))
 
 
 class Sam2Predictor:
     """SAM 2, SAM 2.1 or a relative of it. See `napari_sam2.core.protocols.VideoModel`.
 
-    `regions` say by what part of the grid tracks are looked at that are carried along, None that it
-    is the whole of it. First prompts, and tracks that were lost or are too large, are looked at by
-    the whole grid always; with the attention "auto" those too whose Region does not show the same:
-    see `models.sight`.
+    `regions` chooses the part of the feature grid that a propagated track reads; None if that is
+    the whole grid. First prompts, and tracks that were lost or are too large, always read the whole
+    grid; with the attention "auto" also those whose region gives another mask, see
+    `attention_selection`.
     """
 
     def __init__(self, network: Sam2Network, card: ModelCard, device: str = "cpu") -> None:
@@ -119,196 +87,204 @@ class Sam2Predictor:
         )
 
     def with_attention(self, attention: Attention) -> Self:
-        """The same network by another attention."""
+        """A model with the same network and another attention."""
         return type(self)(self.network, replace(self.card, attention=attention), self.device)
 
     @torch.inference_mode()
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
-        """Image features of several frames at once: three tensors each, at strides 4, 8 and 16."""
-        found: dict[int, Embedding] = {}
+        """Image features of several frames: three tensors each, at strides 4, 8 and 16."""
+        embeddings: dict[int, Embedding] = {}
         sizes = [window.size for _, window in views]
-        for part in group_by_kind(
-            sizes, [self._compute_batch_size((size // STRIDE) ** 2) for size in sizes]
-        ):
+        limits = [self._compute_batch_size((size // STRIDE) ** 2) for size in sizes]
+        for part in group_by_kind(sizes, limits):
             planes = np.stack(
                 [window.crop(frame.pixels) for frame, window in (views[index] for index in part)]
             )
             with use_precision(self.card.precision, self.device):
                 levels = self.network.embed(torch.from_numpy(planes)[:, None].to(self.device))
             for row, index in enumerate(part):
+                # A row of a batch is cloned because a view would keep the whole batch in memory.
                 own = tuple(
                     level[row : row + 1].clone() if len(part) > 1 else level for level in levels
                 )
-                found[index] = Embedding(views[index][0].index, views[index][1], own)
-        return [found[index] for index in range(len(views))]
+                embeddings[index] = Embedding(views[index][0].index, views[index][1], own)
+        return [embeddings[index] for index in range(len(views))]
 
     @torch.inference_mode()
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
-        """One Segment for each Query, in order; those alike go through the network together.
+        """One Segment for each Query, in order; similar queries share a batch.
 
-        Raises PromptError for a Query with neither a prompt nor recalls.
+        Raises PromptError for a Query with neither prompts nor memories.
         """
         windows = [self._choose_window(embedding, query) for query in queries]
-        ask = partial(self._segment_windows, embedding)
-        return (
-            select_attention(ask, queries, windows, embedding, cast(LocalRegions, self.regions))
-            if self._selects_attention
-            else ask(queries, windows)
+        segment = partial(self._segment_windows, embedding)
+        if not self._selects_attention:
+            return segment(queries, windows)
+        return select_attention(
+            segment, queries, windows, embedding, cast(LocalRegions, self.regions)
         )
 
     @torch.inference_mode()
     def encode_memory(
         self, embedding: Embedding, segments: Sequence[Segment]
     ) -> list[tuple[Any, ...]]:
-        """Memory features of each Segment: an (N, 64) tensor in bfloat16, as SAM 2 keeps them, and where it was looked at."""
-        whole = embedding.window
+        """A MemoryPayload of each Segment; its tokens are bfloat16, as SAM 2 keeps them."""
         corners = [
             find_logit_corners(segment.logits, segment.window) if segment.present else None
             for segment in segments
         ]
         windows = [
-            self._choose_memory_window(whole, *each) for each in zip(segments, corners, strict=True)
+            self._choose_memory_window(embedding.window, *each)
+            for each in zip(segments, corners, strict=True)
         ]
 
-        def remembered(part: list[int]) -> list[tuple[Any, ...]]:
-            alike, places = [segments[index] for index in part], [windows[index] for index in part]
-            shown = [
-                torch.from_numpy(np.array(segment.logits, dtype=np.float32)).to(self.device)
-                for segment in alike
-            ]
-            small = self._resample_planes(
-                shown, [segment.window for segment in alike], places, whole
+        def encode(part: list[int]) -> list[MemoryPayload]:
+            return self._encode_payloads(
+                embedding,
+                [segments[index] for index in part],
+                [windows[index] for index in part],
+                [corners[index] for index in part],
             )
-            memories = self._encode_memories(
-                self._get_features(embedding, places),
-                alike,
-                _resize_planes(small, places[0].size, antialias=False),
-            )
-            kept = (
-                prompt_tokens.clamp_logits(small).half()
-                if self.network.configuration.propagated_mask
-                else [None] * len(part)
-            )
-            made = zip(
-                memories, places, [corners[index] for index in part], kept, alike, strict=True
-            )
-            return [
-                MemoryPayload(memory.clone(), place, extents, mask, segment.window)
-                for memory, place, extents, mask, segment in made
-            ]
 
         sizes = [window.size for window in windows]
-        return self._map_batches(sizes, [(size // STRIDE) ** 2 for size in sizes], remembered)
+        return self._map_batches(sizes, [(size // STRIDE) ** 2 for size in sizes], encode)
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
         """float32 arrays: (1, C, h, w) for each of the three levels."""
         return tuple(level.float().cpu().numpy() for level in features)
 
     def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
-        """Features of arrays, in float32 on this device, laid out one row after another."""
+        """The inverse of `to_arrays`: contiguous float32 tensors on this device."""
         return tuple(
             torch.from_numpy(np.array(array, dtype=np.float32, order="C")).to(self.device)
             for array in arrays
         )
 
     def nbytes(self, features: tuple[Any, ...]) -> int:
-        """Bytes these features take."""
+        """Bytes of these features."""
         return sum(int(each.nbytes) for each in features if hasattr(each, "nbytes"))
 
     @property
     def _selects_attention(self) -> bool:
-        """Whether what Regions show is compared with what the whole grid does."""
+        """Whether masks of local and global attention are compared."""
         return self.regions is not None and self.card.attention == "auto"
 
     def _segment_windows(
         self, embedding: Embedding, queries: Sequence[Query], windows: Sequence[Window]
     ) -> list[Segment]:
-        """Answers to queries, each looked at through its window; all windows are as large to the network."""
+        """Answers to queries, each through its window."""
         whole = embedding.window
         kinds = [
-            (_make_batch_key(query), window.size, count_memory_tokens(query, window, whole))
+            (BatchKey.of(query), window.size, count_memory_tokens(query, window, whole))
             for query, window in zip(queries, windows, strict=True)
         ]
 
-        def answered(part: list[int]) -> Iterator[Segment]:
-            looks = QueryBatch(
+        def segment(part: list[int]) -> Iterator[Segment]:
+            batch = QueryBatch(
                 embedding, [queries[index] for index in part], [windows[index] for index in part]
             )
-            features = self._get_features(embedding, looks.windows)
-            answer = (
-                self._use_mask_as_output(features, looks)
+            features = self._get_features(embedding, batch.windows)
+            output = (
+                self._use_mask_as_output(features, batch)
                 if kinds[part[0]][0].has_mask
-                else self._predict_masks(features, looks)
+                else self._predict_masks(features, batch)
             )
-            return make_segments(embedding.frame, looks.windows, looks.queries, answer)
+            return make_segments(embedding.frame, batch.windows, batch.queries, output)
 
-        return self._map_batches(
-            kinds, [(size // STRIDE) ** 2 + shown for _, size, shown in kinds], answered
-        )
+        tokens = [(size // STRIDE) ** 2 + memory for _, size, memory in kinds]
+        return self._map_batches(kinds, tokens, segment)
 
     def _choose_window(self, embedding: Embedding, query: Query) -> Window:
-        """What a query is looked at by: a Region where one is enough, else all that was encoded."""
-        whole, said = embedding.window, query.prompts
-        if self.regions is None or said.mask is not None or said.box is not None:
+        """The window a query reads: a region if it is known and enough, else the whole."""
+        whole, prompts = embedding.window, query.prompts
+        if self.regions is None or prompts.mask is not None or prompts.box is not None:
             return whole
-        if said.points:
-            seen = query.window if query.logits is not None else None
-            return seen if seen and contains_points(seen, said.points) else whole
-        last = find_nearest_memory(query.memories, embedding.frame)
-        if (
-            last is None
-            or not last.present
-            or last.features is None
-            or (self._selects_attention and is_global(query, embedding.frame, whole))
-        ):
+        if prompts.points:
+            previous = query.window if query.logits is not None else None
+            return previous if previous and contains_points(previous, prompts.points) else whole
+        return self._choose_propagated_window(embedding, query)
+
+    def _choose_propagated_window(self, embedding: Embedding, query: Query) -> Window:
+        """The region around the object on the nearest frame; the whole if it was absent there."""
+        whole, last = embedding.window, find_nearest_memory(query.memories, embedding.frame)
+        if last is None or not last.present or last.features is None:
+            return whole
+        if self._selects_attention and is_global(query, embedding.frame, whole):
             return whole
         corners = cast(MemoryPayload, last.features).corners
-        return self.regions.make_region(corners, whole) if corners else whole
+        return cast(LocalRegions, self.regions).make_region(corners, whole) if corners else whole
 
     def _choose_memory_window(
         self, whole: Window, segment: Segment, corners: Corners | None
     ) -> Window:
-        """What is remembered of the frame along with a Segment."""
-        if (
-            self.regions is None
-            or corners is None
-            or (self._selects_attention and segment.window == whole and not segment.local_memory)
-        ):
+        """The window of a Segment's memory."""
+        if self.regions is None or corners is None:
+            return segment.window
+        if self._selects_attention and segment.window == whole and not segment.local_memory:
             return segment.window
         return self.regions.make_region(corners, whole)
 
-    def _encode_memories(
+    def _encode_payloads(
+        self,
+        embedding: Embedding,
+        segments: Sequence[Segment],
+        windows: Sequence[Window],
+        corners: Sequence[Corners | None],
+    ) -> list[MemoryPayload]:
+        """Memories of Segments whose memory windows have one size."""
+        planes = self._resample_planes(
+            [to_tensor(segment.logits, self.device) for segment in segments],
+            [segment.window for segment in segments],
+            windows,
+            embedding.window,
+        )
+        tokens = self._encode_tokens(
+            self._get_features(embedding, windows),
+            segments,
+            resize_planes(planes, windows[0].size, antialias=False),
+        )
+        masks: Sequence[Tensor | None] = [None] * len(segments)
+        if self.network.configuration.propagated_mask:
+            masks = list(prompt_tokens.clamp_logits(planes).half())
+        return [
+            MemoryPayload(memory.clone(), window, corner, mask, segment.window)
+            for memory, window, corner, mask, segment in zip(
+                tokens, windows, corners, masks, segments, strict=True
+            )
+        ]
+
+    def _encode_tokens(
         self, features: Features, segments: Sequence[Segment], logits: Tensor
     ) -> Tensor:
-        """(B, N, 64) of Segments with (B, S, S) logits."""
-        hard = torch.tensor([segment.conditioning for segment in segments], device=self.device)[
-            :, None, None
-        ]
+        """(B, N, 64) memory tokens of Segments with (B, S, S) logits."""
+        conditioning = torch.tensor(
+            [segment.conditioning for segment in segments], device=self.device
+        )[:, None, None]
         absent = torch.tensor([not segment.present for segment in segments], device=self.device)
-        masks = torch.where(hard, (logits > 0).float(), logits.sigmoid())
+        masks = torch.where(conditioning, (logits > 0).float(), logits.sigmoid())
         return self.network.encode_memory(features[2], masks, absent).bfloat16()
 
     def _get_features(self, embedding: Embedding, windows: Sequence[Window]) -> Features:
-        """Features of the frame in these windows: a batch of one where all are the same."""
+        """Features of the frame in these windows: a batch of one if they are the whole frame."""
         whole, levels = embedding.window, cast(Features, embedding.features)
         if windows[0] == whole:
             return levels
-        cells, grid = [TokenRegion.of(window, whole) for window in windows], whole.size // STRIDE
+        regions, grid = [TokenRegion.of(window, whole) for window in windows], whole.size // STRIDE
         fine, middle, coarse = (
-            torch.cat([each.cut_features(level, grid) for each in cells]) for level in levels
+            torch.cat([region.cut_features(level, grid) for region in regions]) for level in levels
         )
         return fine, middle, coarse
 
     def _select_tokens(self, batch: QueryBatch) -> TokenSelection | None:
-        """The cells that queries are looked at by, where these are not all there are."""
+        """The tokens of the regions that the queries read; None if they read the whole grid."""
         whole = batch.embedding.window
         if self.regions is None or batch.windows[0] == whole:
             return None
         grid = whole.size // STRIDE
-        places = torch.stack(
+        indices = torch.stack(
             [TokenRegion.of(window, whole).token_indices(grid) for window in batch.windows]
         )
-        return TokenSelection(places.to(self.device), grid)
+        return TokenSelection(indices.to(self.device), grid)
 
     def _resample_planes(
         self,
@@ -318,25 +294,21 @@ class Sam2Predictor:
         whole: Window,
     ) -> Tensor:
         """(B, h, w) of (h, w) logits over their sources, each over its target."""
-        pairs = zip(planes, sources, targets, strict=True)
         return torch.stack(
             [
                 resample_region(plane, source, target, whole, -MASK_PROMPT_LOGIT)
-                for plane, source, target in pairs
+                for plane, source, target in zip(planes, sources, targets, strict=True)
             ]
         )
 
     def _predict_masks(self, features: Features, batch: QueryBatch) -> NetworkOutput:
         points, labels = self._make_points(batch)
         decoded = self._decode_masks(features, batch, points, labels)
-        several = (
+        multimask = (
             points.shape[1] <= MULTIMASK_MAX_POINTS or not self.network.configuration.single_mask
         )
-        return self._make_output(
-            decoded,
-            select_best_mask(decoded) if several else select_single_mask(decoded),
-            multimask=several,
-        )
+        selected = select_best_mask(decoded) if multimask else select_single_mask(decoded)
+        return self._make_output(decoded, selected, multimask=multimask)
 
     def _decode_masks(
         self, features: Features, batch: QueryBatch, points: Tensor, labels: Tensor
@@ -354,8 +326,8 @@ class Sam2Predictor:
     def _make_output(
         self, output: DecoderOutput, selected: SelectedMask, *, multimask: bool
     ) -> NetworkOutput:
-        trained = self.network.configuration.presence_head
-        scores = output.scores if trained else selected.logits.amax(dim=(1, 2))
+        has_presence_head = self.network.configuration.presence_head
+        scores = output.scores if has_presence_head else selected.logits.amax(dim=(1, 2))
         logits = torch.where(scores[:, None, None] > 0, selected.logits, ABSENT_LOGIT)
         return NetworkOutput(
             logits,
@@ -366,190 +338,167 @@ class Sam2Predictor:
         )
 
     def _use_mask_as_output(self, features: Features, batch: QueryBatch) -> NetworkOutput:
-        """A mask is its own answer; the decoder, shown it, gives the pointer (Meta's _use_mask_as_output)."""
-        masks = self._to_tensor(
-            [
-                _resample_mask(query.prompts, window)
-                for query, window in zip(batch.queries, batch.windows, strict=True)
-            ]
-        )
-        low, high = -MASK_PROMPT_LOGIT, MASK_PROMPT_LOGIT
-        logits = _resize_planes(masks * (high - low) + low, batch.size // 4, antialias=True)
+        """Prompted masks as their own answers; the decoder only makes their object pointers.
+
+        Meta's ``_use_mask_as_output``.
+        """
+        masks = batch.make_masks(self.device)
+        logits = resize_planes((2 * masks - 1) * MASK_PROMPT_LOGIT, batch.mask_side, antialias=True)
         points, labels = self._make_points(batch)
         if self.network.configuration.dense_prompts:
-            image, dense = (
-                self.network.add_no_memory_embedding(features[2]),
-                prompt_tokens.clamp_logits(logits),
-            )
+            image = self.network.add_no_memory_embedding(features[2])
+            dense = prompt_tokens.clamp_logits(logits)
         else:
             image, dense = features[2], self.network.mask_downsample(masks[:, None])[:, 0]
         decoded = self.network.decode(features, image, points, labels, dense)
-        chosen = (
-            select_single_mask(decoded)
-            if self.network.configuration.single_mask
-            else select_best_mask(decoded)
-        )
+        single = self.network.configuration.single_mask
+        selected = select_single_mask(decoded) if single else select_best_mask(decoded)
+        pointers = self._make_output(decoded, selected, multimask=False).pointers
         ones = torch.ones(len(masks), device=self.device)
-        return NetworkOutput(
-            logits, ones, high * ones, self._make_output(decoded, chosen, multimask=False).pointers
-        )
+        return NetworkOutput(logits, ones, MASK_PROMPT_LOGIT * ones, pointers)
 
     def _condition_features(self, coarse: Tensor, batch: QueryBatch) -> Tensor:
-        queries = batch.queries
-        if not queries[0].memory_references:
+        """(1 or B, C, g, g) features of the frame, conditioned on each query's memories."""
+        if not batch.queries[0].memory_references:
             return self.network.add_no_memory_embedding(coarse)
-        shown = [
-            [recall for recall in query.memory_references if recall.slot is not None]
-            for query in queries
-        ]
-        pointed = [
-            [recall for recall in query.memory_references if recall.age is not None]
-            for query in queries
-        ]
-        count, hidden = len(queries), self.network.configuration.hidden
-        pointers = [[recall.memory.pointer for recall in recalls] for recalls in pointed]
-        tokens, slots, cells = self._gather_memories(batch, shown)
-        recalled = MemoryInputs(
-            features=tokens.to(coarse),
-            slots=slots,
-            pointers=self._to_tensor(pointers).view(count, -1, hidden),
-            ages=self._to_tensor(
-                [
-                    self._normalise_ages(query, recalls)
-                    for query, recalls in zip(queries, pointed, strict=True)
-                ]
-            ).view(count, -1),
-            token_indices=cells,
-        )
-        return self.network.condition_on_memory(coarse, recalled, self._select_tokens(batch))
+        tokens, slots, indices = self._gather_memories(batch, batch.select_references("slot"))
+        pointers, ages = self._gather_pointers(batch)
+        memories = MemoryInputs(tokens.to(coarse), slots, pointers, ages, indices)
+        return self.network.condition_on_memory(coarse, memories, self._select_tokens(batch))
 
     def _gather_memories(
         self, batch: QueryBatch, references: Sequence[Sequence[MemoryReference]]
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """What the network is shown: tokens (B, n, N, 64), slots (B, n), and cells (B, n, N) where they are not the whole grid.
+        """The memories that B queries refer to.
 
-        Of a memory of the whole grid, a Region is shown its own part; any other keeps its place. As
-        they may be of several sizes, each token counts as a memory of its own then.
+        Returns
+        -------
+        tokens
+            (B, n, N, 64): n memories of N tokens, or N single tokens (see `_cut_memories`).
+        slots
+            (B, n) temporal slots.
+        indices
+            (B, n, N) of the tokens on the grid; None if each memory covers the whole grid.
         """
-        count, whole = len(references), batch.embedding.window
-        slots = torch.tensor(
-            [[recall.slot for recall in recalls] for recalls in references],
-            dtype=torch.long,
-            device=self.device,
-        )
-        kept = [
-            [get_payload(recall, query) for recall in recalls]
-            for query, recalls in zip(batch.queries, references, strict=True)
+        whole, slots = batch.embedding.window, self._make_slots(references)
+        payloads = [
+            [get_payload(reference, query) for reference in row]
+            for query, row in zip(batch.queries, references, strict=True)
         ]
-        grid = whole.size // STRIDE
-        if (
-            all(payload.window == whole for row in kept for payload in row)
-            and batch.windows[0] == whole
-        ):
-            return (
-                self._stack_tokens([payload.tokens for row in kept for payload in row]).view(
-                    count, -1, grid**2, MEMORY_CHANNELS
-                ),
-                slots,
-                None,
-            )
-        pieces = [
+        windows = {batch.windows[0], *(payload.window for row in payloads for payload in row)}
+        if windows != {whole}:
+            return self._cut_memories(batch, payloads, slots)
+        tokens = self._stack_tokens([payload.tokens for row in payloads for payload in row])
+        side = whole.size // STRIDE
+        return tokens.view(len(references), -1, side**2, MEMORY_CHANNELS), slots, None
+
+    def _cut_memories(
+        self, batch: QueryBatch, payloads: Sequence[Sequence[MemoryPayload]], slots: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Memories as single tokens, because those of different regions differ in size."""
+        whole = batch.embedding.window
+        parts = [
             [cut_tokens(payload, window, whole) for payload in row]
-            for row, window in zip(kept, batch.windows, strict=True)
+            for row, window in zip(payloads, batch.windows, strict=True)
         ]
-        tokens = torch.stack([torch.cat([piece[0] for piece in row]) for row in pieces])
-        cells = torch.stack([torch.cat([piece[1] for piece in row]) for row in pieces])
+        tokens = torch.stack([torch.cat([part[0] for part in row]) for row in parts])
+        indices = torch.stack([torch.cat([part[1] for part in row]) for row in parts])
         lengths = torch.tensor(
-            [[len(piece[1]) for piece in row] for row in pieces], device=self.device
+            [[len(part[1]) for part in row] for row in parts], device=self.device
         )
-        each = slots.flatten().repeat_interleave(lengths.flatten()).view(count, -1)
-        return tokens[:, :, None], each, cells.to(self.device)[..., None]
+        token_slots = slots.flatten().repeat_interleave(lengths.flatten()).view(len(parts), -1)
+        return tokens[:, :, None], token_slots, indices.to(self.device)[..., None]
+
+    def _make_slots(self, references: Sequence[Sequence[MemoryReference]]) -> Tensor:
+        """(B, n) temporal slots."""
+        rows = [[reference.slot for reference in row] for row in references]
+        return torch.tensor(rows, dtype=torch.long, device=self.device)
 
     def _stack_tokens(self, tokens: Sequence[Tensor]) -> Tensor:
         return torch.stack(list(tokens)) if tokens else torch.zeros(0, device=self.device)
 
-    def _normalise_ages(self, query: Query, references: Sequence[MemoryReference]) -> list[float]:
-        """Ages in parts of the oldest pointer's; in a short video that is the video's own length, as SAM 2 has it."""
-        pointers = (
-            self.card.pointers
-            if query.video_length is None
-            else min(query.video_length, self.card.pointers)
+    def _gather_pointers(self, batch: QueryBatch) -> tuple[Tensor, Tensor]:
+        """(B, p, C) object pointers that B queries refer to, and their (B, p) ages."""
+        references = batch.select_references("age")
+        pointers = [[reference.memory.pointer for reference in row] for row in references]
+        ages = [
+            self._normalise_ages(query, row)
+            for query, row in zip(batch.queries, references, strict=True)
+        ]
+        count, hidden = len(references), self.network.configuration.hidden
+        return (
+            to_tensor(pointers, self.device).view(count, -1, hidden),
+            to_tensor(ages, self.device).view(count, -1),
         )
-        return [cast(int, recall.age) / max(1, pointers - 1) for recall in references]
+
+    def _normalise_ages(self, query: Query, references: Sequence[MemoryReference]) -> list[float]:
+        """Ages as a part of the largest age; in a short video that is its length (as in SAM 2)."""
+        pointers = self.card.pointers
+        if query.video_length is not None:
+            pointers = min(query.video_length, pointers)
+        return [cast(int, reference.age) / max(1, pointers - 1) for reference in references]
 
     def _make_points(self, batch: QueryBatch) -> tuple[Tensor, Tensor]:
-        """(B, P, 2) points (x, y) in 0..1 and (B, P) labels; the corners of a box come first."""
-        places, labels = zip(
-            *(_collect_points(query.prompts) for query in batch.queries), strict=True
-        )
-        inputs = batch.windows if self.regions is None else [batch.embedding.window] * len(places)
-        yx = [
-            window.to_model(np.array(each, dtype=np.float64).reshape(-1, 2))
-            for each, window in zip(places, inputs, strict=True)
-        ]
-        xy = ((np.stack(yx)[..., ::-1] + 0.5) / inputs[0].size).astype(np.float32)
-        kinds = torch.tensor(labels, dtype=torch.long, device=self.device)
-        return torch.from_numpy(xy.copy()).to(self.device), kinds.view(len(batch.queries), -1)
+        """(B, P, 2) points (x, y) in 0..1 and (B, P) labels.
+
+        Points of a region are given on the whole grid.
+        """
+        whole = batch.embedding.window
+        inputs = batch.windows if self.regions is None else [whole] * len(batch.windows)
+        return batch.make_points(inputs, self.device)
 
     def _make_dense_prompt(
         self, batch: QueryBatch, points: Tensor, labels: Tensor
     ) -> Tensor | None:
+        """(B, h, w) logits of the dense prompt: the propagated, previous or drawn masks, or None."""
         configuration, first = self.network.configuration, batch.queries[0]
         if configuration.propagated_mask and first.memory_references and first.logits is None:
             return self._make_propagated_prompt(batch)
-        before = None
+        previous = None
         if first.logits is not None and configuration.previous_logits:
-            whole = batch.embedding.window
-            given = [
-                torch.from_numpy(np.array(query.logits, dtype=np.float32)).to(self.device)
-                for query in batch.queries
-            ]
-            planes = self._resample_planes(
-                given, [query.window or whole for query in batch.queries], batch.windows, whole
-            )
-            before = _resize_planes(planes, batch.size // 4, antialias=True).clamp(
-                -MAX_PREVIOUS_LOGIT, MAX_PREVIOUS_LOGIT
-            )
-        if not configuration.dense_prompts:
-            return before
-        if not points.shape[1]:
-            return before
-        seen = self._select_tokens(batch)
-        return prompt_tokens.draw_prompts(
-            _to_selection_coordinates(points, seen) if seen else points,
-            labels,
-            batch.size // 4,
-            before,
+            previous = self._make_previous_prompt(batch)
+        if not configuration.dense_prompts or not points.shape[1]:
+            return previous
+        selection = self._select_tokens(batch)
+        if selection:
+            points = to_selection_coordinates(points, selection)
+        return prompt_tokens.draw_prompts(points, labels, batch.mask_side, previous)
+
+    def _make_previous_prompt(self, batch: QueryBatch) -> Tensor:
+        """(B, h, w) previous logits on this frame, clamped as SAM 2 does."""
+        whole = batch.embedding.window
+        planes = self._resample_planes(
+            [to_tensor(cast(np.ndarray, query.logits), self.device) for query in batch.queries],
+            [query.window or whole for query in batch.queries],
+            batch.windows,
+            whole,
         )
+        logits = resize_planes(planes, batch.mask_side, antialias=True)
+        return logits.clamp(-MAX_PREVIOUS_LOGIT, MAX_PREVIOUS_LOGIT)
 
     def _make_propagated_prompt(self, batch: QueryBatch) -> Tensor:
-        """(B, h, w) logits of the last frame each track was on, if it is one of those just walked."""
-        frame, side, reach = (
-            batch.embedding.frame,
-            batch.size // 4,
-            max(1, self.card.memory_slots - 1),
-        )
+        """(B, h, w) logits of the nearest recent frame on which each object is present."""
         planes, sources = [], []
         for query, window in batch.pairs:
-            near = (
-                memory
-                for memory in query.memories
-                if memory.present and abs(memory.frame - frame) <= reach
-            )
-            last = find_nearest_memory(near, frame)
-            planes.append(
-                prompt_tokens.make_empty_logits(side)
-                if last is None
-                else cast(MemoryPayload, last.features).mask
-            )
-            sources.append(window if last is None else cast(MemoryPayload, last.features).window)
-        shown = [cast(Tensor, plane).to(self.device).float() for plane in planes]
+            payload = self._find_recent_payload(query, batch.embedding.frame)
+            empty = prompt_tokens.make_empty_logits(batch.mask_side)
+            mask = empty if payload is None else cast(Tensor, payload.mask)
+            planes.append(mask.to(self.device).float())
+            sources.append(window if payload is None else payload.window)
         return prompt_tokens.clamp_logits(
-            self._resample_planes(shown, sources, batch.windows, batch.embedding.window)
+            self._resample_planes(planes, sources, batch.windows, batch.embedding.window)
         )
 
-    def _to_tensor(self, arrays: Sequence[Any]) -> Tensor:
-        return torch.from_numpy(np.array(arrays, dtype=np.float32)).to(self.device)
+    def _find_recent_payload(self, query: Query, frame: int) -> MemoryPayload | None:
+        """The nearest memory of a present object within the recent frames that the model sees."""
+        reach = max(1, self.card.memory_slots - 1)
+        recent = (
+            memory
+            for memory in query.memories
+            if memory.present and abs(memory.frame - frame) <= reach
+        )
+        last = find_nearest_memory(recent, frame)
+        return None if last is None else cast(MemoryPayload, last.features)
 
     def _map_batches(
         self,
@@ -557,89 +506,38 @@ class Sam2Predictor:
         tokens: Sequence[int],
         work: Callable[[list[int]], Iterable[_R]],
     ) -> list[_R]:
-        """What `work` makes of things, told by their places: those of one kind together, as many as there is room for."""
-        rooms = [self._compute_batch_size(each) for each in tokens]
-        cores = self._count_threads(rooms)
-        parts = group_by_kind(kinds, rooms, cores)
+        """Results of `work` for all items, in order.
+
+        Parameters
+        ----------
+        kinds
+            Only items of one kind share a batch.
+        tokens
+            Number of tokens of each item.
+        work
+            From the indices of a batch to its results.
+        """
+        batch_sizes = [self._compute_batch_size(each) for each in tokens]
+        threads = self._count_threads(batch_sizes)
+        parts = group_by_kind(kinds, batch_sizes, threads)
 
         @torch.inference_mode()
-        def computed(part: list[int]) -> list[_R]:
+        def compute(part: list[int]) -> list[_R]:
             with use_precision(self.card.precision, self.device):
                 return list(work(part))
 
-        made = map_threads(computed, parts) if cores > 1 else map(computed, parts)
-        found = dict(
-            zip(
-                (index for part in parts for index in part),
-                (each for part in made for each in part),
-                strict=True,
-            )
-        )
-        return [found[index] for index in range(len(kinds))]
+        batches = map_threads(compute, parts) if threads > 1 else map(compute, parts)
+        indices = (index for part in parts for index in part)
+        results = dict(zip(indices, (result for batch in batches for result in batch), strict=True))
+        return [results[index] for index in range(len(kinds))]
 
     def _count_threads(self, batch_sizes: Sequence[int]) -> int:
-        """Those that compute a part each; 1 where all cores, or an accelerator, compute one part after another."""
-        cores = torch.get_num_threads() if self.device == "cpu" else 1
-        return cores if min(batch_sizes, default=1) > 1 and len(batch_sizes) >= 2 * cores else 1
+        """Threads that compute one batch each; 1 if all cores share each operation."""
+        threads = torch.get_num_threads() if self.device == "cpu" else 1
+        enough = min(batch_sizes, default=1) > 1 and len(batch_sizes) >= 2 * threads
+        return threads if enough else 1
 
     def _compute_batch_size(self, tokens: int) -> int:
-        """Frames or tracks of so many tokens each that go through the network together."""
-        return max(
-            1, _BATCH_TOKENS.get(self.device.split(":")[0], _ACCELERATOR_BATCH_TOKENS) // tokens
-        )
-
-
-def _make_batch_key(query: Query) -> _BatchKey:
-    said = query.prompts
-    if not query.memory_references and said.mask is None and said.box is None and not said.points:
-        raise PromptError(
-            "nothing was said and nothing is remembered: give a prompt or recalls",
-            track=query.track,
-        )
-    memories = sum(recall.slot is not None for recall in query.memory_references)
-    pointers = sum(recall.age is not None for recall in query.memory_references)
-    points = len(said.points) + (2 if said.box else 0)
-    return _BatchKey(said.mask is not None, memories, pointers, points, query.logits is not None)
-
-
-def _collect_points(frame_prompts: FramePrompts) -> tuple[list[tuple[float, float]], list[int]]:
-    """Points (y, x) in data pixels and their labels."""
-    box = [frame_prompts.box[:2], frame_prompts.box[2:]] if frame_prompts.box else []
-    labels = [prompt_tokens.TOP_LEFT, prompt_tokens.BOTTOM_RIGHT] if frame_prompts.box else []
-    return [*box, *frame_prompts.points], [
-        *labels,
-        *(
-            prompt_tokens.POSITIVE if positive else prompt_tokens.NEGATIVE
-            for positive in frame_prompts.positive
-        ),
-    ]
-
-
-def _resample_mask(frame_prompts: FramePrompts, window: Window) -> np.ndarray:
-    """(S, S) of 0 and 1: the mask as the network's input sees it.
-
-    One too thin for half a pixel keeps its fullest pixels.
-    """
-    cover = window.crop(np.asarray(frame_prompts.mask, dtype=np.float32))
-    return (cover >= min(0.5, float(cover.max()) or 0.5)).astype(np.float32)
-
-
-def _to_selection_coordinates(points: Tensor, selection: TokenSelection) -> Tensor:
-    """(B, P, 2) points (x, y) in 0..1 of the grid, in 0..1 of what is seen of it."""
-    side = math.isqrt(selection.indices.shape[1])
-    first = selection.indices[:, 0]
-    corner = torch.stack([first % selection.grid, first // selection.grid], dim=1)[:, None]
-    return (points * selection.grid - corner) / side
-
-
-def _resize_planes(planes: Tensor, side: int, *, antialias: bool) -> Tensor:
-    """(B, h, w) to (B, side, side), bilinear; antialiased where it may shrink."""
-    if planes.shape[-1] == side and planes.shape[-2] == side:
-        return planes
-    return F.interpolate(
-        planes[:, None],
-        size=(side, side),
-        mode="bilinear",
-        align_corners=False,
-        antialias=antialias,
-    )[:, 0]
+        """Frames or tracks of so many tokens each that fit into a batch."""
+        limit = _BATCH_TOKENS.get(self.device.split(":")[0], _ACCELERATOR_BATCH_TOKENS)
+        return max(1, limit // tokens)

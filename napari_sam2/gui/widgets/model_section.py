@@ -17,7 +17,7 @@ from napari_sam2.gui.widgets.elements import (
     make_row,
 )
 from napari_sam2.gui.widgets.model_download import ModelDownload, format_size
-from napari_sam2.models.weights.cards import KnownModel, list_models
+from napari_sam2.models.weights.cards import KnownModel, find_models
 from napari_sam2.models.weights.fetch import fetch_model
 
 _STATE_TITLES = {
@@ -115,7 +115,7 @@ class ModelSection(QWidget):
         """List the models that are known now, and show `current` as the chosen one."""
         blocker = QSignalBlocker(self.model_choice)
         self.model_choice.clear()
-        for model in list_models():
+        for model in find_models().values():
             self.model_choice.addItem(_make_title(model), model)
         blocker.unblock()
         self.show_model(current)

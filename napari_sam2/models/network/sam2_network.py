@@ -45,7 +45,10 @@ from napari_sam2.models.precision import use_float32
 from napari_sam2.models.weights.key_mapping import check_keys
 
 STRIDE = 16
-"""Input pixels per token of the coarsest features, which memory attention and memory work on."""
+"""Input pixels per token of the coarsest features, which memories have too."""
+
+MASK_STRIDE = 4
+"""Input pixels per cell of a mask."""
 
 Features = tuple[Tensor, Tensor, Tensor]
 

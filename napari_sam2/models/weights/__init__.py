@@ -1,1 +1,1 @@
-"""Checkpoints and their cards: found, fetched, verified, imported."""
+"""Checkpoints and their cards: find, fetch, verify and import them."""

@@ -1,4 +1,4 @@
-"""Record: the card of a checkpoint as it is written down, in ``name.json`` beside ``name.safetensors`` and inside it."""
+"""Cards in files: ``name.json`` beside ``name.safetensors``, and the header of the latter."""
 
 from __future__ import annotations
 
@@ -11,14 +11,17 @@ from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import CheckpointError
 
 CARD_KEY = "card"
-"""Under which a card stands in the header of a safetensors file (without the SHA-256, which no file can say of itself)."""
+"""Key of the card in the header of a safetensors file.
+
+That card has no SHA-256, because a file cannot hold its own hash.
+"""
 
 
 def read_card(path: Path) -> ModelCard | None:
-    """The card in the JSON file beside a safetensors file, else the one in its header, else None.
+    """The card in the JSON file beside a safetensors file, else in its header, else None.
 
-    Raises CheckpointError for a card that cannot be read or has fields nobody knows, and for a file
-    that is cut off.
+    Raises CheckpointError if the card cannot be read or has unknown fields, or if the file is
+    truncated.
     """
     if path.suffix != ".safetensors":
         return None
@@ -30,14 +33,14 @@ def read_card(path: Path) -> ModelCard | None:
 
 
 def card_to_json(card: ModelCard) -> str:
-    """The card as JSON, one field a line."""
+    """The card as JSON, one field per line."""
     return json.dumps(card.to_dict(), indent=2, ensure_ascii=False) + "\n"
 
 
 def read_header(path: Path) -> dict[str, str]:
-    """The free text in the header of a safetensors file.
+    """The texts in the header of a safetensors file.
 
-    Raises CheckpointError where it is cut off or none.
+    Raises CheckpointError if the file is truncated or not a safetensors file.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -46,12 +49,12 @@ def read_header(path: Path) -> dict[str, str]:
             return file.metadata() or {}
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
-            f"{path}: cut off, or no safetensors file ({error}); get it again"
+            f"{path}: truncated, or not a safetensors file ({error}); get it again"
         ) from error
 
 
 def read_text(path: Path) -> str:
-    """The text in the file. Raises CheckpointError where there is none."""
+    """The text of a file. Raises CheckpointError if it is not valid UTF-8 or cannot be read."""
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -59,7 +62,7 @@ def read_text(path: Path) -> str:
 
 
 class _CardFile(BaseModel):
-    model_config = ConfigDict(extra="forbid")  # handed down to the card
+    model_config = ConfigDict(extra="forbid")  # pydantic applies it to the card too
 
     card: ModelCard
 
@@ -71,11 +74,11 @@ def _parse_card(text: str, path: Path) -> ModelCard:
         return _CardFile.model_validate({"card": fields}).card
     except ValidationError as error:
         wrong = "; ".join(
-            f"{'.'.join(map(str, each['loc'][1:])) or 'the whole'}: {each['msg']}"
+            f"{'.'.join(map(str, each['loc'][1:])) or 'all'}: {each['msg']}"
             for each in error.errors()
         )
         raise CheckpointError(
-            f"{path}: no card of a model ({wrong}); expected the fields of ModelCard"
+            f"{path}: not a model card ({wrong}); expected the fields of ModelCard"
         ) from error
     except ValueError as error:
-        raise CheckpointError(f"{path}: no JSON ({error}); expected the card of a model") from error
+        raise CheckpointError(f"{path}: not valid JSON ({error}); expected a model card") from error

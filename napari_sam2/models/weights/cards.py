@@ -1,4 +1,4 @@
-"""Cards: which models there are, where each one is, and what it is."""
+"""The known models, their files and their cards."""
 
 from __future__ import annotations
 
@@ -17,19 +17,25 @@ from napari_sam2.models.weights.published import PUBLISHED
 
 SUFFIXES = (".safetensors", ".pt", ".pth")
 ENTRY_POINT_GROUP = "napari_sam2.models"
-"""Entry point group under which other packages bring models."""
+"""Entry point group of models in other packages."""
 
 State = Literal["embedded", "fetched", "imported", "available", "damaged", "plug-in", "file"]
 
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model one can ask for.
+    """A model that can be loaded, or fetched first.
 
-    `state`: *embedded* in the package, *fetched* from where it is published, *imported* by this
-    user, *available* for fetching, *damaged* (its card cannot be read: the description says why),
-    brought by a *plug-in*, or a *file* named by its path. `path` is None where the file is not on
-    this machine, `size_bytes` None where it is not known.
+    Parameters
+    ----------
+    state
+        *embedded* in the package, *fetched* from its publisher, *imported* by this user,
+        *available* to fetch, *damaged* (its card cannot be read; the description says why), from a
+        *plug-in*, or a *file* given by its path.
+    path
+        None if the file is not on this machine.
+    size_bytes
+        None if it is not known.
     """
 
     card: ModelCard
@@ -39,9 +45,10 @@ class KnownModel:
 
 
 def find_models() -> dict[str, KnownModel]:
-    """Every model by name: embedded, published, imported, plugged in.
+    """All known models by name, those on this machine first.
 
-    Where a name is there twice, the first of these.
+    If a name exists twice, the embedded model wins over the published one, then the imported one,
+    then the plug-in.
     """
     models: dict[str, KnownModel] = {}
     for found in (
@@ -51,18 +58,18 @@ def find_models() -> dict[str, KnownModel]:
         _find_plugins(),
     ):
         models.update({name: model for name, model in found.items() if name not in models})
-    return models
-
-
-def list_models() -> list[KnownModel]:
-    """Every known model: those on this machine first."""
-    return sorted(find_models().values(), key=lambda model: model.path is None)
+    return dict(sorted(models.items(), key=lambda item: item[1].path is None))
 
 
 def locate(name_or_path: str | Path) -> KnownModel:
-    """The model of that name, else the one in that file or folder; nothing is read but its card.
+    """The model of this name, else the one in this file or folder. Only its card is read.
 
-    Raises UnknownModelError where nothing is called so, FileError where a path leads nowhere.
+    Raises
+    ------
+    UnknownModelError
+        No model has this name.
+    FileError
+        The path does not exist.
     """
     models = find_models()
     if isinstance(name_or_path, str) and name_or_path in models:
@@ -79,18 +86,24 @@ def locate(name_or_path: str | Path) -> KnownModel:
 
 
 def load_card(name_or_path: str | Path) -> ModelCard:
-    """What the model is; `sha256` is that of the file as it is now, checked against what its card says.
+    """The verified card of a model.
 
-    Reads the whole file, where it is on this machine. Raises UnknownModelError, FileError, and
-    CheckpointError for a file that was changed or damaged.
+    Its `sha256` is computed from the file if that is on this machine.
+
+    Raises
+    ------
+    UnknownModelError, FileError
+        See `locate`.
+    CheckpointError
+        The file was changed or damaged.
     """
     return verify_card(locate(name_or_path))
 
 
 def verify_card(model: KnownModel) -> ModelCard:
-    """The card of `model` with the SHA-256 of its file.
+    """The card of a model with the SHA-256 of its file.
 
-    Raises CheckpointError where its card says another.
+    Raises CheckpointError if the card has another one.
     """
     card, path = model.card, model.path
     if path is None:
@@ -98,20 +111,19 @@ def verify_card(model: KnownModel) -> ModelCard:
     actual = compute_sha256(path)
     if card.sha256 and card.sha256 != actual:
         raise CheckpointError(
-            f"{card.name}: {path} has SHA-256 {actual}, its card says {card.sha256}: the file "
-            "was changed or damaged; "
-            "remove it and fetch or import it again"
+            f"{card.name}: {path} has SHA-256 {actual}, its card {card.sha256}: the file was "
+            "changed or damaged; remove it and fetch or import it again"
         )
     return replace(card, sha256=actual)
 
 
 def find_published_card(sha256: str) -> ModelCard | None:
-    """The card of the published checkpoint with that sum, None where there is none."""
+    """The card of the published checkpoint with this SHA-256; None if there is none."""
     return next((each.card for each in PUBLISHED.values() if each.card.sha256 == sha256), None)
 
 
 def make_unknown_model_error(name: str, models: Mapping[str, object]) -> UnknownModelError:
-    """What to tell a person who asked for a `name` that none of the `models` has."""
+    """The error for a name that no model has; it suggests the most similar one."""
     near = difflib.get_close_matches(name, models, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
     return UnknownModelError(
@@ -121,21 +133,21 @@ def make_unknown_model_error(name: str, models: Mapping[str, object]) -> Unknown
 
 
 def get_model_name(path: Path) -> str:
-    """What a model without a card is called: its file without the suffix, or its folder."""
+    """The name of a model without a card: its file without the suffix, or its folder."""
     path = path.absolute()
     return path.name if path.is_dir() else path.stem
 
 
 def _find_models_in(folder: Path, state: State) -> dict[str, KnownModel]:
-    """The checkpoints in `folder` that have a card; others there are no models of their own."""
+    """The checkpoints in a folder that have a card; others are not models of their own."""
     models = {}
     for path in sorted(folder.glob("*.safetensors")):
         try:
-            card, now = read_card(path), state
+            card, actual_state = read_card(path), state
         except CheckpointError as error:
-            card, now = ModelCard(path.stem, description=str(error)), "damaged"
+            card, actual_state = ModelCard(path.stem, description=str(error)), "damaged"
         if card is not None:
-            models[card.name] = KnownModel(card, now, path, path.stat().st_size)
+            models[card.name] = KnownModel(card, actual_state, path, path.stat().st_size)
     return models
 
 
@@ -143,27 +155,28 @@ def _find_published() -> dict[str, KnownModel]:
     models = {}
     for name, each in PUBLISHED.items():
         path = get_cache_folder() / each.filename
-        there = path.is_file()
-        models[name] = KnownModel(
-            each.card, "fetched" if there else "available", path if there else None, each.size_bytes
+        models[name] = (
+            KnownModel(each.card, "fetched", path, each.size_bytes)
+            if path.is_file()
+            else KnownModel(each.card, "available", None, each.size_bytes)
         )
     return models
 
 
 def _find_plugins() -> dict[str, KnownModel]:
-    """Names only: what they bring is loaded when it is asked for."""
-    brought = {
+    """The models of plug-ins, by name only: their code is not loaded."""
+    packages = {
         entry.name: entry.dist.name if entry.dist else entry.value
         for entry in entry_points(group=ENTRY_POINT_GROUP)
     }
     return {
-        name: KnownModel(ModelCard(name, description=f"brought by {package}"), "plug-in")
-        for name, package in brought.items()
+        name: KnownModel(ModelCard(name, description=f"from the package {package}"), "plug-in")
+        for name, package in packages.items()
     }
 
 
 def _make_model_for_path(path: Path) -> KnownModel:
-    """The model in a file, or in a folder as transformers writes it."""
+    """The model in a file, or in a folder saved by transformers."""
     file = _find_weights_in(path) if path.is_dir() else path
     return KnownModel(
         read_card(file) or ModelCard(get_model_name(path), source=file.name),
@@ -183,6 +196,6 @@ def _find_weights_in(folder: Path) -> Path:
             "first"
         )
     raise FileError(
-        f"{folder}: holds no model.safetensors; give a folder as transformers saves it, or a "
+        f"{folder}: contains no model.safetensors; give a folder saved by transformers, or a "
         "checkpoint file"
     )

@@ -1,4 +1,4 @@
-"""Checkpoints: found by name or path, read, written, and compared with what their cards say."""
+"""Checkpoint files: find, read, write and verify them."""
 
 from __future__ import annotations
 
@@ -23,9 +23,14 @@ _KINDS = "a .safetensors file, or a .pt or .pth file of PyTorch"
 
 
 def find_checkpoint(name_or_path: str | Path) -> Path:
-    """The file of a model that is embedded, in the user's cache, or named by its path (a folder has one inside).
+    """The file of a model given by its name or path.
 
-    Raises UnknownModelError for a name nobody knows, FileError for a file that is not there.
+    Raises
+    ------
+    UnknownModelError
+        No model has this name.
+    FileError
+        The file is not on this machine; the text tells how to fetch it.
     """
     model = locate(name_or_path)
     if model.path is None:
@@ -38,12 +43,24 @@ def find_checkpoint(name_or_path: str | Path) -> Path:
 
 
 def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """The tensors of a checkpoint under their own names, on the CPU, and its metadata.
+    """The tensors of a checkpoint on the CPU, and its metadata.
 
-    The metadata are the texts in the header of a safetensors file, and under "config" the
-    ``config.json`` beside it where it has one, as transformers writes it. A ``.pt`` file has none.
-    What kind of file it is, is read off its first bytes. No code in it is run. Raises FileError for
-    a file that is missing or empty, else CheckpointError.
+    The first bytes tell the kind of the file. No code in it is run.
+
+    Returns
+    -------
+    tensors
+        By their names in the file.
+    metadata
+        The texts in the header of a safetensors file, and the ``config.json`` of transformers
+        beside it under "config". Empty for a ``.pt`` file.
+
+    Raises
+    ------
+    FileError
+        The file does not exist or is empty.
+    CheckpointError
+        The file is truncated or not a checkpoint.
     """
     start = _read_first_bytes(path)
     if start[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
@@ -51,7 +68,7 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     if start[:2] == b"PK" or start[:1] == b"\x80":  # zip, or a pickle of protocol 2 and later
         return read_pickled_tensors(path), {}
     raise CheckpointError(
-        f"{path}: no checkpoint, it starts with {start[:12]!r}; expected {_KINDS}"
+        f"{path}: not a checkpoint, it starts with {start[:12]!r}; expected {_KINDS}"
     )
 
 
@@ -62,10 +79,24 @@ def write_checkpoint(
     *,
     metadata: Mapping[str, str] | None = None,
 ) -> ModelCard:
-    """Write ``name.safetensors`` and its card beside it as ``name.json``; the card returned has the SHA-256 of the file.
+    """Write ``name.safetensors``, and its card as ``name.json`` beside it.
 
-    `metadata` are further texts for the header. Each file is complete when it appears. Raises
-    OutputError where nothing can be written.
+    Each file is complete when it appears.
+
+    Parameters
+    ----------
+    metadata
+        More texts for the header.
+
+    Returns
+    -------
+    ModelCard
+        The card with the SHA-256 of the file.
+
+    Raises
+    ------
+    OutputError
+        The file cannot be written, or its name does not end in .safetensors.
     """
     if path.suffix != ".safetensors":
         raise OutputError(f"{path}: expected a name ending in .safetensors")
@@ -83,10 +114,14 @@ def write_checkpoint(
 
 
 def verify_checkpoint(name_or_path: str | Path) -> ModelCard:
-    """The card of a checkpoint whose SHA-256 is what it should be.
+    """The card of a checkpoint whose SHA-256 is as expected.
 
-    Raises CheckpointError where it is another one, or where nobody says what it should be;
-    FileError where the file is not on this machine.
+    Raises
+    ------
+    CheckpointError
+        The SHA-256 is another one, or the expected one is not known.
+    FileError
+        The file is not on this machine.
     """
     model = locate(name_or_path)
     path = find_checkpoint(name_or_path)
@@ -96,8 +131,8 @@ def verify_checkpoint(name_or_path: str | Path) -> ModelCard:
     published = find_published_card(card.sha256)
     if published is None:
         raise CheckpointError(
-            f"{path}: its SHA-256 is {card.sha256}, and there is no card that says what it "
-            "should be"
+            f"{path}: its SHA-256 is {card.sha256}, but no card has the expected one to compare "
+            "it with"
         )
     return published
 
@@ -118,21 +153,21 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
     metadata = card_files.read_header(path)
     config = path.with_name("config.json")
-    if config.is_file() and path.name == "model.safetensors":  # the names transformers gives them
+    if config.is_file() and path.name == "model.safetensors":  # transformers' file names
         metadata = {"config": card_files.read_text(config), **metadata}
     return load_file(path), metadata
 
 
 def _save_safetensors(path: Path, tensors: Mapping[str, Tensor], metadata: dict[str, str]) -> None:
-    """Give each tensor memory of its own: safetensors refuses tensors that share some or have gaps."""
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
+    # safetensors refuses tensors that share memory or have gaps, so each gets a copy.
     own = {name: tensor.detach().cpu().contiguous().clone() for name, tensor in tensors.items()}
     try:
         save_file(own, path, metadata=metadata)
-        path.chmod(0o644)  # safetensors leaves it to its owner alone
+        path.chmod(0o644)  # safetensors makes it readable by its owner only
     except SafetensorError as error:
-        if os.strerror(errno.ENOSPC) in str(error):  # it tells of a full disk in words only
+        if os.strerror(errno.ENOSPC) in str(error):  # safetensors gives no error code
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
         raise OutputError(f"{path.name} cannot be written ({error})") from error

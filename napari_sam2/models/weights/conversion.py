@@ -1,4 +1,4 @@
-"""Checkpoints from elsewhere, made models of this user: recognised, validated, converted, kept under a name."""
+"""Import of checkpoints from other sources: they are validated, converted and named."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from napari_sam2.models.weights.cards import (
 )
 from napari_sam2.models.weights.files import compute_sha256, get_cache_folder, replace_atomically
 from napari_sam2.models.weights.published import PUBLISHED
+from napari_sam2.models.weights.transformers_config import parse_config, set_input_size
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,20 +35,31 @@ def import_checkpoint(
     input_size: int | None = None,
     configuration: str | None = None,
 ) -> KnownModel:
-    """Make a checkpoint known by a name: that of the file, or `name`.
+    """Copy a checkpoint into the user's cache, as safetensors with a card.
 
-    Takes Meta's ``.pt`` (``{"model": …}``) and fine-tunes of it, bare state dicts, safetensors
-    files, and folders as transformers saves them. A copy is kept in the user's cache as safetensors
-    with a card that says where it came from; a published checkpoint, recognised by its SHA-256, is
-    kept as it is and counts as fetched.
+    A published checkpoint, recognised by its SHA-256, is copied as it is and counts as fetched.
 
-    `input_size` is the side of the input it was fine-tuned with, in pixels, which no weights tell:
-    1024 unless given or written in the folder's ``config.json`` (MedSAM2: 512). `configuration` is
-    that of a network of no published size, as JSON (`Configuration.to_json`).
+    Parameters
+    ----------
+    path
+        Meta's ``.pt`` (``{"model": …}``) or a fine-tune of it, a bare state dict, a safetensors
+        file, or a folder saved by transformers.
+    name
+        Of the model; by default that of the file.
+    input_size
+        Side of the input in pixels, which weights do not tell (MedSAM2: 512). By default that in
+        the folder's ``config.json``, else 1024.
+    configuration
+        Of a network of no published size, as JSON (`Configuration.to_json`).
 
-    Raises FileError for a file that is not there, CheckpointError for one that is no SAM 2, is
-    damaged or wants to run code, or whose name is taken; OutputError where the copy cannot be
-    written.
+    Raises
+    ------
+    FileError
+        The file does not exist.
+    CheckpointError
+        The file is not a SAM 2 checkpoint, is damaged or contains code, or the name is taken.
+    OutputError
+        The copy cannot be written.
     """
     source = Path(path).expanduser()
     if not source.exists():
@@ -66,7 +78,11 @@ def import_checkpoint(
     )
     _check_name_free(card, source)
     tensors, metadata = checkpoints.read_checkpoint(file)
-    card, metadata = _set_input_size(card, metadata, input_size)
+    card = set_input_size(card, metadata, input_size)
+    if input_size and "config" in metadata:
+        # Loading prefers the size in the config to that of the card.
+        config = {**parse_config(metadata), "image_size": input_size}
+        metadata = {**metadata, "config": json.dumps(config)}
     metadata.update({"configuration": configuration} if configuration else {})
     _validate_weights(tensors, metadata, source)
     checkpoints.write_checkpoint(
@@ -76,11 +92,11 @@ def import_checkpoint(
 
 
 def _copy_published(file: Path, card: ModelCard, *, options: Mapping[str, object]) -> KnownModel:
-    """A published checkpoint, put where fetching would have put it."""
+    """Copy a published checkpoint to where fetching would put it."""
     if any(options.values()):
         names = ", ".join(option for option, value in options.items() if value)
         raise CheckpointError(
-            f"{file}: is {card.name!r} as published, and is kept as that: leave out {names}"
+            f"{file}: is the published {card.name!r} and is imported unchanged: leave out {names}"
         )
     target = get_cache_folder() / PUBLISHED[card.name].filename
     if not (target.exists() and target.samefile(file)):
@@ -90,40 +106,25 @@ def _copy_published(file: Path, card: ModelCard, *, options: Mapping[str, object
 
 
 def _check_name_free(card: ModelCard, source: Path) -> None:
-    """Raise CheckpointError where another model has that name; the same file may be imported again, with other options."""
-    there = find_models().get(card.name)
-    if there is None or (
-        there.path
-        and there.path.parent == get_cache_folder()
-        and (there.state == "damaged" or there.card.source == card.source)
+    """Raise CheckpointError if another model has this name.
+
+    The same file may be imported again, with other options.
+    """
+    existing = find_models().get(card.name)
+    if existing is None or (
+        existing.path
+        and existing.path.parent == get_cache_folder()
+        and (existing.state == "damaged" or existing.card.source == card.source)
     ):
         return
     raise CheckpointError(
-        f"{source}: a model is called {card.name!r} already ({there.state}): import this one "
-        "under another name"
+        f"{source}: the name {card.name!r} is taken by another model ({existing.state}): import "
+        "this one under another name"
     )
 
 
-def _set_input_size(
-    card: ModelCard, metadata: dict[str, str], input_size: int | None
-) -> tuple[ModelCard, dict[str, str]]:
-    """With the input size given, else that of the ``config.json`` of transformers, in both of the places that say it."""
-    try:
-        config = json.loads(metadata.get("config", "{}"))
-        size = input_size or config.get("image_size")
-    except (ValueError, AttributeError) as error:
-        raise CheckpointError(
-            f"config.json beside the checkpoint cannot be read ({error})"
-        ) from error
-    if not size:
-        return card, metadata
-    if "config" in metadata:
-        metadata = {**metadata, "config": json.dumps({**config, "image_size": size})}
-    return replace(card, input_sizes=(int(size),)), metadata
-
-
 def _make_card(source: Path, file: Path, sha256: str) -> ModelCard:
-    """The card the file brings along, or a plain one; either says what was imported."""
+    """The file's own card or a new one, with the imported file and its SHA-256 as source."""
     card = read_card(file) or ModelCard(get_model_name(source))
     origin = f"imported from {source.name}, SHA-256 {sha256}"
     return replace(card, source=f"{card.source}; {origin}" if card.source else origin)
@@ -139,7 +140,7 @@ def _clean_name(requested: str) -> str:
 def _validate_weights(
     tensors: Mapping[str, Tensor], metadata: Mapping[str, str], source: Path
 ) -> None:
-    """Raise CheckpointError unless the network that these tensors belong to can be built and takes them all."""
+    """Raise CheckpointError unless a network can be built from exactly these tensors."""
     from napari_sam2.models.load import build_network
     from napari_sam2.models.weights.key_mapping import rename_keys
 

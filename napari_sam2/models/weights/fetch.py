@@ -1,4 +1,4 @@
-"""Fetching published checkpoints: resumed where it broke off, verified, and only then put in place."""
+"""Download of published checkpoints: resumed after a break, and verified before use."""
 
 from __future__ import annotations
 
@@ -24,8 +24,10 @@ from napari_sam2.models.weights.published import PUBLISHED
 if TYPE_CHECKING:
     from requests import Response
 
-_TIMEOUT_S = (10, 60)  # to connect, and between two pieces
-_CHUNK_BYTES = 2**16  # what of the last piece had arrived is lost when the connection breaks
+# To connect, and between two chunks.
+_TIMEOUT_S = (10, 60)
+# If the connection breaks, at most one chunk is lost.
+_CHUNK_BYTES = 2**16
 _OFFLINE_HINT = (
     "Without a connection: get the file on another machine, then `napari-sam2 models import FILE`"
 )
@@ -39,32 +41,33 @@ def fetch_model(
     sha256: str | None = None,
     should_continue: Callable[[], bool] = lambda: True,
 ) -> Path:
-    """The file of the model called `name`, downloaded into the user's cache unless it is there.
+    """The file of a model, downloaded into the user's cache if it is not there.
 
-    A download that broke off goes on where it was, in this call or a later one. The file is put in
-    place only when its SHA-256 is the published one (`sha256`, where none is known); another file
-    is removed.
+    A download that broke off is resumed, in this call or a later one. The file gets its name only
+    if its SHA-256 is the published one; another file is removed.
 
     Parameters
     ----------
     progress
-        Show a bar on standard error.
+        Show a progress bar on standard error.
     url
-        Get it from there instead: a mirror, with the same file.
+        Of a mirror with the same file.
+    sha256
+        The expected SHA-256 if none is published.
     should_continue
-        Asked between two pieces whether to go on; where not, FileError. What arrived is kept for
-        the next time.
+        Called between two chunks. If it returns False, FileError is raised, and the next call
+        resumes the download.
 
     Raises
     ------
     UnknownModelError
-        Nothing published is called so.
+        No model has this name.
     CheckpointError
-        What arrived is another file, or nobody says what its SHA-256 should be.
+        The downloaded file is another one, or its expected SHA-256 is not known.
     FileError
-        It could not be had: no connection, or no such file there. The text says what to do.
+        There is no connection, or no such file at the address. The text says what to do.
     OutputError
-        No space left, or the cache cannot be written.
+        No space is left, or the cache cannot be written.
     """
     models = find_models()
     if name not in models:
@@ -83,7 +86,7 @@ def fetch_model(
 
 @dataclass(frozen=True)
 class _Download:
-    """A file being downloaded into `partial_file`, which is kept between attempts."""
+    """A download into `partial_file`, which stays between attempts."""
 
     name: str
     url: str
@@ -92,12 +95,12 @@ class _Download:
     should_continue: Callable[[], bool] = lambda: True
 
     def __call__(self, url: str, output_file: str, pooch: object) -> None:
-        """As pooch calls its downloaders: the whole file at `output_file`."""
+        """Download the whole file to `output_file`. This is the interface of pooch's downloaders."""
         self._download_with_retries()
         self.partial_file.replace(output_file)
 
     def _download_with_retries(self) -> None:
-        """Try again for as long as something arrives each time."""
+        """Retry as long as each attempt receives some bytes."""
         import requests
 
         while True:
@@ -116,28 +119,30 @@ class _Download:
         have = self._get_partial_size()
         headers = {"Accept-Encoding": "identity", **({"Range": f"bytes={have}-"} if have else {})}
         with requests.get(self.url, headers=headers, stream=True, timeout=_TIMEOUT_S) as answer:
-            told = answer.headers.get("Content-Range", "")
-            if answer.status_code == 416 and told == f"bytes */{have}":
-                return  # all of it had arrived before
-            resumed = answer.status_code == 206 and told.startswith(f"bytes {have}-")
+            content_range = answer.headers.get("Content-Range", "")
+            if answer.status_code == 416 and content_range == f"bytes */{have}":
+                return  # an earlier attempt received all of it
+            resumed = answer.status_code == 206 and content_range.startswith(f"bytes {have}-")
             if answer.ok and (resumed or answer.status_code != 206):
                 self._append_response(answer, have if resumed else 0)
                 return
             if not have or answer.status_code not in (206, 416):
                 raise FileError(
-                    self._format_failure(f"it answered {answer.status_code} {answer.reason}")
+                    self._format_failure(
+                        f"the server answered {answer.status_code} {answer.reason}"
+                    )
                 )
-        self.partial_file.unlink()  # it is no beginning of that file: from the start
+        self.partial_file.unlink()  # it belongs to another file, so the download starts again
         self._resume()
 
     def _append_response(self, response: Response, offset: int) -> None:
-        """Append to the first `offset` bytes; a server that does not know Range sends all from the start."""
+        """Append to the first `offset` bytes: 0 if the server does not support ranges."""
         from tqdm import tqdm
 
-        coming = int(response.headers.get("Content-Length", 0))
-        self._check_space(coming - (self._get_partial_size() - offset))
+        remaining = int(response.headers.get("Content-Length", 0))
+        self._check_space(remaining - (self._get_partial_size() - offset))
         bar: dict[str, Any] = {
-            "total": offset + coming or None,
+            "total": offset + remaining or None,
             "initial": offset,
             "unit": "B",
             "unit_scale": True,
@@ -146,37 +151,32 @@ class _Download:
         with (
             convert_write_errors(self.partial_file),
             self.partial_file.open(mode) as file,
-            tqdm(desc=self.name, disable=not self.progress, **bar) as shown,
+            tqdm(desc=self.name, disable=not self.progress, **bar) as progress_bar,
         ):
-            for piece in response.iter_content(_CHUNK_BYTES):
-                file.write(piece)
-                shown.update(len(piece))
+            for chunk in response.iter_content(_CHUNK_BYTES):
+                file.write(chunk)
+                progress_bar.update(len(chunk))
                 if not self.should_continue():
                     raise FileError(
-                        f"{self.name}: the download was stopped; what arrived is kept, and the "
-                        "next one goes on from there"
+                        f"{self.name}: the download was stopped; the next one resumes it"
                     )
 
     def _check_space(self, needed: int) -> None:
         free = shutil.disk_usage(self.partial_file.parent).free
         if free < needed:
             raise OutputError(
-                f"{self.partial_file.parent}: {_format_megabytes(needed)} needed for {self.name}, "
-                f"{_format_megabytes(free)} left: "
-                f"free some, or choose another place with {CACHE_VARIABLE}"
+                f"{self.partial_file.parent}: {self.name} needs {_format_megabytes(needed)}, but "
+                f"{_format_megabytes(free)} are free: free some space, or choose another folder "
+                f"with {CACHE_VARIABLE}"
             )
 
     def _get_partial_size(self) -> int:
         return self.partial_file.stat().st_size if self.partial_file.exists() else 0
 
     def _format_failure(self, reason: str) -> str:
-        kept = (
-            f" The {_format_megabytes(self._get_partial_size())} that arrived are kept; the same command goes on "
-            "from there."
-            if self._get_partial_size()
-            else ""
-        )
-        return f"{self.name} could not be fetched from {self.url}: {reason}.{kept} {_OFFLINE_HINT}"
+        size = self._get_partial_size()
+        hint = f" The same command resumes after {_format_megabytes(size)}." if size else ""
+        return f"{self.name} could not be fetched from {self.url}: {reason}.{hint} {_OFFLINE_HINT}"
 
 
 def _retrieve(target: Path, sha256: str, download: _Download) -> Path:
@@ -190,37 +190,37 @@ def _retrieve(target: Path, sha256: str, download: _Download) -> Path:
             path=target.parent,
             downloader=download,
         )
-    except ValueError as error:  # pooch's, for another hash; it has removed the file
-        arrived = re.search(r"but got (\w+)", str(error))
+    except ValueError as error:  # pooch raises it for another hash, and has removed the file
+        actual = re.search(r"but got (\w+)", str(error))
         raise CheckpointError(
-            f"{download.name}: what {download.url} gave has SHA-256 "
-            f"{arrived[1] if arrived else 'unlike'}, expected {sha256}: "
-            f"refused and removed. Try again, or another address. {_OFFLINE_HINT}"
+            f"{download.name}: the file from {download.url} has "
+            f"{'SHA-256 ' + actual[1] if actual else 'another SHA-256'}, expected {sha256}: it was "
+            f"removed. Try again, or another address. {_OFFLINE_HINT}"
         ) from error
     return target
 
 
 def _resolve_sha256(name: str, published: str, requested: str | None) -> str:
-    """The SHA-256 to hold the file against. Raises CheckpointError where there is none, or two."""
+    """The expected SHA-256. Raises CheckpointError if there is none, or two different ones."""
     requested = requested.lower().removeprefix("sha256:") if requested else None
     if requested and not re.fullmatch(r"[0-9a-f]{64}", requested):
         raise CheckpointError(f"SHA-256 {requested!r}: expected 64 hexadecimal digits")
     if requested and published and requested != published:
         raise CheckpointError(
-            f"{name}: SHA-256 {requested} was given, the published file has {published}: leave it "
-            "out, or import the other file"
+            f"{name}: SHA-256 {requested} was given, but the published file has {published}: leave "
+            "it out, or import the other file"
         )
     if not (requested or published):
         raise CheckpointError(
-            f"{name}: no published SHA-256 is known, so a download cannot be verified: give the "
-            "one you trust with --sha256"
+            f"{name}: no SHA-256 is published, so a download cannot be verified: give the one you "
+            "trust with --sha256"
         )
     return requested or published
 
 
 @contextmanager
 def _lock_download(partial_file: Path) -> Iterator[None]:
-    """Hold the download for this process: two that write one file would spoil it after it was verified."""
+    """Keep other processes from the file, which could change it after it was verified."""
     from filelock import FileLock, Timeout
 
     try:
@@ -231,16 +231,17 @@ def _lock_download(partial_file: Path) -> Iterator[None]:
             yield
     except Timeout as error:
         raise OutputError(
-            f"{partial_file}: is being downloaded by another process: wait for it to finish, then try again"
+            f"{partial_file}: another process is downloading it: wait until it has finished, then "
+            "try again"
         ) from error
 
 
 def _explain_request_error(error: Exception) -> str:
-    """The innermost words of requests' nested errors: "Connection refused", "Name or service not known"."""
+    """The innermost text of nested errors, for example "Connection refused"."""
     import requests
 
     if isinstance(error, requests.Timeout):
-        return "it does not answer"
+        return "the server does not answer"
     innermost: BaseException = error
     while innermost.__cause__ or innermost.__context__:
         innermost = innermost.__cause__ or innermost.__context__  # type: ignore[assignment]

@@ -1,4 +1,4 @@
-"""Where checkpoints lie, what identifies them, and how they are put in place."""
+"""Folders of checkpoints, their hashes, and atomic writing."""
 
 from __future__ import annotations
 
@@ -17,29 +17,29 @@ _PACKAGE = Path(__file__).resolve().parents[2]
 
 
 def get_embedded_folder() -> Path:
-    """The folder of the checkpoints that come with the package: inside it where it is installed, beside it in a checkout."""
+    """The folder of the package's own checkpoints: inside it, or beside it in a checkout."""
     inside = _PACKAGE / "checkpoints"
     return inside if inside.is_dir() else _PACKAGE.parent / "checkpoints"
 
 
 def get_cache_folder() -> Path:
-    """The folder of this user's fetched and imported checkpoints; it need not exist yet.
+    """The folder of this user's fetched and imported checkpoints, which may not exist yet.
 
-    ``models`` in the folder named by the environment variable NAPARI_SAM2_CACHE, else in the place
-    the operating system has for caches (Linux: ``~/.cache/napari-sam2``).
+    ``models`` in the folder that the environment variable NAPARI_SAM2_CACHE names, else in the
+    operating system's cache folder (Linux: ``~/.cache/napari-sam2``).
     """
-    chosen = os.environ.get(CACHE_VARIABLE)
-    if chosen:
-        return Path(chosen).expanduser().absolute() / "models"
+    folder = os.environ.get(CACHE_VARIABLE)
+    if folder:
+        return Path(folder).expanduser().absolute() / "models"
     from platformdirs import user_cache_path
 
     return user_cache_path("napari-sam2", appauthor=False) / "models"
 
 
 def compute_sha256(path: Path) -> str:
-    """SHA-256 of the whole file, 64 lower-case hexadecimal digits.
+    """SHA-256 of a file, 64 lower-case hexadecimal digits.
 
-    Raises FileError where it cannot be read.
+    Raises FileError if the file cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -49,12 +49,12 @@ def compute_sha256(path: Path) -> str:
 
 
 def make_folder(folder: Path) -> Path:
-    """`folder`, made where it was missing. Raises OutputError."""
+    """The folder, created if it is missing. Raises OutputError if that fails."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(
-            f"{folder}: cannot be made ({error.strerror}): choose another place with "
+            f"{folder}: cannot be created ({error.strerror}): choose another folder with "
             f"{CACHE_VARIABLE}"
         ) from error
     return folder
@@ -62,9 +62,9 @@ def make_folder(folder: Path) -> Path:
 
 @contextmanager
 def replace_atomically(path: Path) -> Iterator[Path]:
-    """A temporary file beside `path` that takes its place at the end, or is removed where something went wrong.
+    """A temporary file that replaces `path` at the end, or is removed after an error.
 
-    Raises OutputError where there is no space left or no permission.
+    Raises OutputError if no space is left or permission is missing.
     """
     make_folder(path.parent)
     with (
@@ -77,19 +77,19 @@ def replace_atomically(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def convert_write_errors(path: Path) -> Iterator[None]:
-    """Raise OutputError, saying what to do, in place of an OSError that means that `path` cannot be written."""
+    """Turn an OSError about a full disk or missing permission into an OutputError."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             text = (
-                f"{path.parent}: no space left for {path.name}: free some, or choose another "
-                f"place with {CACHE_VARIABLE}"
+                f"{path.parent}: no space left for {path.name}: free some space, or choose another "
+                f"folder with {CACHE_VARIABLE}"
             )
             raise OutputError(text) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise OutputError(
-                f"{path.parent}: not writable ({error.strerror}): choose another place with "
+                f"{path.parent}: not writable ({error.strerror}): choose another folder with "
                 f"{CACHE_VARIABLE}"
             ) from error
         raise

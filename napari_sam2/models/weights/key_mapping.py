@@ -1,4 +1,4 @@
-"""Names of weights: those of Meta's checkpoints to those of transformers, which our networks go by."""
+"""Names of weights: from those of Meta's checkpoints to those of transformers, which we use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from torch import Tensor
 
 from napari_sam2.core.errors import CheckpointError
 
-_MAX_KEYS_SHOWN = 4  # keys named in an error
+# Keys listed in an error.
+_MAX_KEYS_SHOWN = 4
+
+_MLPS = (
+    r"((?:output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head"
+    r"|object_pointer_proj))"
+)
 
 _RULES = [
     (
@@ -40,18 +46,9 @@ _RULES = [
     (r"^(sam_mask_decoder\.transformer\.layers\.\d+)\.mlp\.layers\.1\.", r"\1.mlp.proj_out."),
     (r"\.norm_final_attn\.", ".layer_norm_final_attn."),
     (r"^obj_ptr_proj\.", "object_pointer_proj."),
-    (
-        r"((?:output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head|object_pointer_proj))\.layers\.0\.",
-        r"\1.proj_in.",
-    ),
-    (
-        r"((?:output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head|object_pointer_proj))\.layers\.1\.",
-        r"\1.layers.0.",
-    ),
-    (
-        r"((?:output_hypernetworks_mlps\.\d+|iou_prediction_head|pred_obj_score_head|object_pointer_proj))\.layers\.2\.",
-        r"\1.proj_out.",
-    ),
+    (_MLPS + r"\.layers\.0\.", r"\1.proj_in."),
+    (_MLPS + r"\.layers\.1\.", r"\1.layers.0."),
+    (_MLPS + r"\.layers\.2\.", r"\1.proj_out."),
     (r"^sam_mask_decoder\.", "mask_decoder."),
     (r"^(memory_attention\.layers\.\d+)\.norm(\d)\.", r"\1.layer_norm\2."),
     (r"^memory_attention\.norm\.", "memory_attention.layer_norm."),
@@ -88,25 +85,25 @@ _GAUSSIAN = "prompt_encoder.shared_embedding.positional_embedding"
 
 
 def rename_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A state dict under transformers' keys, whichever of the two namings it comes in; tensors are not copied."""
+    """A state dict under transformers' keys, from either naming. Tensors are not copied."""
     if not any(key.startswith(("image_encoder.", "sam_mask_decoder.")) for key in state):
         return dict(state)
     points = [_POINT.format(label) for label in range(4)]
-    ours = {_rename_key(key): value for key, value in state.items() if key not in points}
+    renamed = {_rename_key(key): value for key, value in state.items() if key not in points}
     if all(point in state for point in points):
-        ours["prompt_encoder.point_embed.weight"] = torch.cat([state[point] for point in points])
-    if _GAUSSIAN in ours:
-        ours["shared_image_embedding.positional_embedding"] = ours[_GAUSSIAN]
-    return ours
+        renamed["prompt_encoder.point_embed.weight"] = torch.cat([state[point] for point in points])
+    if _GAUSSIAN in renamed:
+        renamed["shared_image_embedding.positional_embedding"] = renamed[_GAUSSIAN]
+    return renamed
 
 
 def check_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Raise CheckpointError, naming a few, unless both have the same keys with the same shapes."""
+    """Raise CheckpointError unless both have the same keys and shapes; the text lists a few."""
     faults = [
-        ("misses", [key for key in expected if key not in state]),
+        ("lacks", [key for key in expected if key not in state]),
         ("has unexpected", [key for key in state if key not in expected]),
         (
-            "has other shapes than expected in",
+            "has wrong shapes in",
             [
                 _format_shapes(key, state, expected)
                 for key in expected
@@ -114,19 +111,18 @@ def check_keys(state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> N
             ],
         ),
     ]
-    lines = [f"{what} {_format_keys(keys)}" for what, keys in faults if keys]
-    if lines:
+    texts = [f"{fault} {_format_keys(keys)}" for fault, keys in faults if keys]
+    if texts:
         raise CheckpointError(
-            f"the checkpoint {'; '.join(lines)}. Is it a SAM 2 checkpoint of this size?"
+            f"the checkpoint {'; '.join(texts)}. Is it a SAM 2 checkpoint of this size?"
         )
 
 
 def _rename_key(key: str) -> str:
     layer = _DOWNSAMPLER.match(key)
     if layer and layer[1] != "12":
-        number = int(
-            layer[1]
-        )  # a convolution, its norm and an activation without weights, again and again
+        # Each layer is a convolution, its norm, and an activation without weights.
+        number = int(layer[1])
         kind = "conv" if number % 3 == 0 else "layer_norm"
         return f"memory_encoder.mask_downsampler.layers.{number // 3}.{kind}.{key[layer.end() :]}"
     for pattern, replacement in _RULES:
@@ -141,7 +137,7 @@ def _is_shape_different(
 
 
 def _format_shapes(key: str, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> str:
-    return f"{key} {tuple(state[key].shape)} for {tuple(expected[key].shape)}"
+    return f"{key} {tuple(state[key].shape)}, expected {tuple(expected[key].shape)}"
 
 
 def _format_keys(keys: list[str]) -> str:

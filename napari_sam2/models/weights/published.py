@@ -1,4 +1,4 @@
-"""The checkpoints that Meta publishes: addresses, sizes and SHA-256 sums."""
+"""The checkpoints that Meta publishes: addresses, sizes and SHA-256 hashes."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from napari_sam2.core.card import ModelCard
 
 _HOST = "https://dl.fbaipublicfiles.com/segment_anything_2"
 
-# Meta publishes no sums. These are what others got from the same addresses and check their
-# downloads against; each
-# stands in at least two projects independent of each other, and none was recomputed here (no
-# download was possible):
+# Meta publishes no hashes. Other projects check their downloads from the same addresses against
+# these; each is in at least two independent projects. None was recomputed here because no download
+# was possible.
 # - SAM 2.1: computational-cell-analytics/micro-sam `micro_sam/v2/util.py`, and
 #   InterDigitalInc/CompressAI-Vision `scripts/install.sh`;
-# - SAM 2:   the same file of micro-sam, and mazurowski-lab/SlicerSegmentWithSAM
-# `SegmentWithSAM/SegmentWithSAM.py`.
-# Sizes: the same, again from two or more download scripts each that compare them with what arrives.
+# - SAM 2: the same file of micro-sam, and mazurowski-lab/SlicerSegmentWithSAM
+#   `SegmentWithSAM/SegmentWithSAM.py`.
+# The sizes are from two or more download scripts each, which check them too.
 _PUBLISHED_FILES = (
     (
         ("sam2.1-tiny", "SAM 2.1, Hiera tiny, 38.9 M parameters", "092824/sam2.1_hiera_tiny.pt"),
@@ -69,7 +68,7 @@ _PUBLISHED_FILES = (
 class PublishedCheckpoint:
     """A checkpoint at a public address.
 
-    `card.sha256` is empty where no sum is known: then it cannot be verified.
+    An empty `card.sha256` means that its hash is not known: a download cannot be verified.
     """
 
     card: ModelCard
@@ -77,12 +76,12 @@ class PublishedCheckpoint:
 
     @property
     def url(self) -> str:
-        """Where the file is."""
+        """Address of the file."""
         return self.card.source
 
     @property
     def filename(self) -> str:
-        """What the file is called there, and in the user's cache."""
+        """Name of the file there and in the user's cache."""
         return self.url.rsplit("/", 1)[-1]
 
 
@@ -101,5 +100,6 @@ def _make_published(
 
 
 PUBLISHED: dict[str, PublishedCheckpoint] = {
-    what[0]: _make_published(*what, *sums) for what, sums in _PUBLISHED_FILES
+    description[0]: _make_published(*description, *hashes)
+    for description, hashes in _PUBLISHED_FILES
 }

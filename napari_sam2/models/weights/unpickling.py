@@ -1,4 +1,4 @@
-"""Tensors from files that PyTorch pickled, without running what such a file may ask for."""
+"""Tensors from files that PyTorch pickled. Code in such files is never run."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ _CODE_PATTERN = re.compile(r"(?:GLOBAL|type of class|class) ([\w.]+\.\w+)")
 
 
 def read_pickled_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors in a ``.pt`` file: Meta's ``{"model": tensors by name}``, or the tensors by name alone.
+    """The tensors in a ``.pt`` file by name, also if they are under "model" as in Meta's files.
 
-    Raises CheckpointError for a file that is cut off, holds other things, or wants code to be run
-    (none is).
+    Raises CheckpointError if the file is truncated, has other content, or contains code.
     """
     content = _load_pickle(path)
     inner = content.get("model", content) if isinstance(content, Mapping) else content
     if isinstance(inner, Mapping) and inner and all(_is_tensor(value) for value in inner.values()):
         return {str(name): tensor for name, tensor in inner.items()}
     raise CheckpointError(
-        f"{path}: holds {_summarise_content(content)}; expected tensors by name, or {{'model': tensors by "
-        f"name}}"
+        f"{path}: contains {_summarise_content(content)}; expected tensors by name, or "
+        "{'model': tensors by name}"
     )
 
 
@@ -37,11 +36,9 @@ def _load_pickle(path: Path) -> Any:
     import torch
 
     try:
-        with (
-            warnings.catch_warnings(),
-            path.open("rb") as file,
-        ):  # a file: by its path, torch goes by the suffix
-            warnings.simplefilter("ignore")  # about pickle protocols; what cannot be read raises
+        # An open file, because torch would judge a path by its suffix.
+        with warnings.catch_warnings(), path.open("rb") as file:
+            warnings.simplefilter("ignore")  # about pickle protocols
             return torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise _make_pickle_error(path, str(error)) from error
@@ -58,19 +55,18 @@ def _load_pickle(path: Path) -> Any:
     ) as error:
         reason = str(error).splitlines()[0] if str(error) else "it ends too early"
         raise CheckpointError(
-            f"{path}: cut off, or no checkpoint ({reason}); get it again"
+            f"{path}: truncated, or not a checkpoint ({reason}); get it again"
         ) from error
 
 
 def _make_pickle_error(path: Path, reason: str) -> CheckpointError:
-    """A pickle names the code it wants; one that names none is no pickle, or a damaged one."""
-    asked = _CODE_PATTERN.search(reason)
-    if asked is None:
-        return CheckpointError(f"{path}: damaged, or no checkpoint of PyTorch; get it again")
+    """The error for a pickle that names code to run, or else is damaged."""
+    code = _CODE_PATTERN.search(reason)
+    if code is None:
+        return CheckpointError(f"{path}: damaged, or not a PyTorch checkpoint; get it again")
     return CheckpointError(
-        f"{path}: wants to run code when it is opened ({asked[1]}); it was refused and nothing "
-        "was run. "
-        "Expected tensors only: ask its author for the weights alone, best as safetensors"
+        f"{path}: contains code that runs when it is opened ({code[1]}); none of it was run. "
+        "Expected only tensors: ask its author for the weights alone, best as safetensors"
     )
 
 
@@ -84,4 +80,4 @@ def _summarise_content(content: object) -> str:
     if not isinstance(content, Mapping):
         return f"a {type(content).__name__}"
     names = [repr(str(key)) for key in content][:5]
-    return f"{len(content)} things ({', '.join(names)}{', …' if len(content) > len(names) else ''})"
+    return f"{len(content)} items ({', '.join(names)}{', …' if len(content) > len(names) else ''})"
