@@ -98,7 +98,7 @@ class QueryBatch(NamedTuple):
     def make_masks(self, device: str | torch.device) -> Tensor:
         """(B, S, S) masks of the prompts, 0 or 1, at the resolution of the input."""
         return to_tensor(
-            [_resample_mask(query.prompts, window) for query, window in self.pairs], device
+            [resample_mask(query.prompts, window) for query, window in self.pairs], device
         )
 
 
@@ -139,7 +139,7 @@ def _collect_points(frame_prompts: FramePrompts) -> tuple[list[tuple[float, floa
     return [*box, *frame_prompts.points], labels
 
 
-def _resample_mask(frame_prompts: FramePrompts, window: Window) -> np.ndarray:
+def resample_mask(frame_prompts: FramePrompts, window: Window) -> np.ndarray:
     """(S, S) of 0 and 1. A mask that covers no input pixel by half keeps its fullest pixels."""
     cover = window.crop(np.asarray(frame_prompts.mask, dtype=np.float32))
     return (cover >= min(0.5, float(cover.max()) or 0.5)).astype(np.float32)

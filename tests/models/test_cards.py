@@ -143,11 +143,11 @@ def test_file_that_is_not_what_its_card_says_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        pytest.param("{", "no JSON", id="cut_off"),
+        pytest.param("{", "not valid JSON", id="truncated"),
         pytest.param('{"name": "mine", "colour": "red"}', "colour", id="unknown_field"),
         pytest.param('{"name": "mine", "input_sizes": "big"}', "input_sizes", id="wrong_type"),
         pytest.param('{"description": "nameless"}', "name", id="no_name"),
-        pytest.param("[1, 2]", "no card", id="no_object"),
+        pytest.param("[1, 2]", "not a model card", id="not_an_object"),
         pytest.param("\udc80", "cannot be read", id="no_text"),
     ],
 )
@@ -168,7 +168,10 @@ def test_folder_is_called_by_its_whole_name(tmp_path):
 
 @pytest.mark.parametrize(
     ("content", "said"),
-    [("model.safetensors.index.json", "split over several files"), ("notes.txt", "holds no model")],
+    [
+        ("model.safetensors.index.json", "split over several files"),
+        ("notes.txt", "contains no model"),
+    ],
 )
 def test_folder_without_a_model_is_refused(tmp_path, content, said):
     (tmp_path / content).touch()

@@ -24,7 +24,7 @@ FRAME = (400, 600)
 )
 def test_an_object_of_any_size_is_seen_about_as_large(wide: float, yx: tuple[float, float]) -> None:
     low, high = np.array(yx) - wide / 2, np.array(yx) + wide / 2
-    window = make_crop_window(low.tolist(), high.tolist(), FRAME, SIZE)
+    window = make_crop_window((tuple(low.tolist()), tuple(high.tolist())), FRAME, SIZE)
     assert window.height == window.width and window.size == SIZE
     assert 30 <= wide * SIZE / window.height <= 43
     assert (
@@ -41,14 +41,14 @@ def test_an_object_of_any_size_is_seen_about_as_large(wide: float, yx: tuple[flo
 
 
 def test_an_object_as_large_as_the_frame_is_seen_whole() -> None:
-    assert make_crop_window((0, 0), (400, 600), FRAME, SIZE) == Window(
+    assert make_crop_window(((0, 0), (400, 600)), FRAME, SIZE) == Window(
         -100.0, 0.0, 600.0, 600.0, SIZE
     )
 
 
 def test_small_changes_of_an_object_change_no_window() -> None:
     windows = {
-        make_crop_window((100, 200), (100 + wide, 200 + wide), (1000, 1000), SIZE)
+        make_crop_window(((100, 200), (100 + wide, 200 + wide)), (1000, 1000), SIZE)
         for wide in np.linspace(25, 30, 21)
     }
     assert len(windows) <= 3

@@ -41,7 +41,7 @@ def test_device_that_is_there(machine, cuda, mps, asked, chosen):
         pytest.param(1, "cuda:1", "this machine has cuda, cuda:0, cpu", id="no_second_gpu"),
         pytest.param(1, "mps", "this machine has cuda, cuda:0, cpu", id="no_apple"),
         pytest.param(
-            0, "gpu", "expected auto or one of what this machine has: cpu", id="no_such_word"
+            0, "gpu", "expected auto or one of this machine's devices: cpu", id="no_such_word"
         ),
         pytest.param(1, "cuda:first", "expected auto", id="no_number"),
         pytest.param(0, "", "expected auto", id="empty"),

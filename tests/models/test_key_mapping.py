@@ -120,15 +120,15 @@ def test_a_small_one_needs_to_be_told_its_global_blocks() -> None:
     [
         (
             lambda state: {k: v for k, v in state.items() if not k.startswith("mask_decoder.iou")},
-            r"misses \d+ weights \(mask_decoder.iou_token",
+            r"lacks \d+ weights \(mask_decoder.iou_token",
         ),
         (
             lambda state: {**state, "extra.weight": torch.zeros(1)},
-            r"has unexpected 1 weights \(extra.weight\)",
+            r"has unexpected 1 weight \(extra.weight\)",
         ),
         (
             lambda state: {**state, "no_object_pointer": torch.zeros(1, 7)},
-            r"no_object_pointer \(1, 7\) for \(1, 128\)",
+            r"no_object_pointer \(1, 7\), expected \(1, 128\)",
         ),
     ],
     ids=["missing", "unexpected", "of another shape"],

@@ -16,9 +16,9 @@ from napari_sam2.core.prompt import BoxPrompt, FramePrompts, MaskPrompt, PointPr
 from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.stack import Frame, Stack, Video
 from napari_sam2.core.window import Window
-from napari_sam2.models.click_scale import compute_scale_agreements
 from napari_sam2.models.network.sam2_network import Sam2Network
 from napari_sam2.models.object_crops import ObjectCropModel
+from napari_sam2.models.object_location import compute_scale_agreements
 from napari_sam2.models.parallel import map_threads
 from napari_sam2.propagation.session import Session, SessionSettings
 from napari_sam2.testing.contracts import ModelContract

@@ -17,6 +17,7 @@ from napari_sam2.core.track import Presence
 from napari_sam2.models import predictor
 from napari_sam2.models.answers import UNCERTAIN_IOU
 from napari_sam2.models.predictor import Sam2Predictor
+from napari_sam2.models.query_batch import resample_mask
 from napari_sam2.testing.contracts import ModelContract
 from tests.models.networks import VARIANTS, make_model
 
@@ -183,7 +184,7 @@ def test_a_mask_thinner_than_the_input_does_not_vanish(made: Sam2Predictor) -> N
     mask = np.zeros((640, 640), dtype=bool)
     mask[300:303, 200:203] = True
     (embedding,) = made.embed([(Frame(0, pixels), made.card.frame_window(pixels.shape))])
-    assert predictor._resample_mask(FramePrompts(mask=mask), embedding.window).sum() >= 1
+    assert resample_mask(FramePrompts(mask=mask), embedding.window).sum() >= 1
     (segment,) = made.segment(embedding, [Query(1, FramePrompts(mask=mask))])
     assert segment.present
 
@@ -264,24 +265,21 @@ def test_ages_are_measured_against_a_short_video(
     np.testing.assert_array_equal(long.logits, longer.logits)
 
 
-def test_a_question_about_nothing_is_refused(
+def test_a_query_without_prompts_and_memories_is_refused(
     made: Sam2Predictor, embeddings: list[Embedding]
 ) -> None:
-    with pytest.raises(PromptError, match="track 7: nothing was said and nothing is remembered"):
+    with pytest.raises(PromptError, match="track 7: the query has neither prompts nor memories"):
         made.segment(embeddings[0], [Query(7)])
 
 
-def test_a_forgotten_memory_cannot_be_shown(
+def test_a_memory_without_features_is_refused(
     made: Sam2Predictor, embeddings: list[Embedding]
 ) -> None:
     recall = _recall(made, embeddings[0], CLICK)
     forgotten = replace(recall, memory=recall.memory.without_features())
     with pytest.raises(
         PromptError,
-        match=(
-            "track 3: the memory of frame 0 is to be shown in slot 0, but its features are "
-            "forgotten"
-        ),
+        match="track 3: slot 0 refers to the memory of frame 0, whose features were dropped",
     ):
         made.segment(embeddings[1], [Query(3, memory_references=(forgotten,))])
     assert (
