@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_sam2.core.atomic import write_atomically
 from napari_sam2.core.errors import OutputError
+from napari_sam2.core.files.atomic import write_atomically
 from napari_sam2.core.provenance import Provenance
 from napari_sam2.core.registry import Registry
 from napari_sam2.core.stack import Video

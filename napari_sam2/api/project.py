@@ -17,9 +17,9 @@ from napari_sam2.api.project_models import (
     make_other_model_error,
     reconfigure_model,
 )
-from napari_sam2.core.atomic import remove_path
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import FileError, OutputError
+from napari_sam2.core.files.atomic import remove_path
 from napari_sam2.core.inference_options import Precision
 from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel

@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import PositiveInt
 
 from napari_sam2.core.errors import AxesError, FileError, Sam2Error, StackError
+from napari_sam2.core.files.strict_model import StrictModel
 from napari_sam2.core.stack import Spacing, Stack
-from napari_sam2.core.strict_model import StrictModel
 from napari_sam2.io.open import open_stack
 from napari_sam2.io.writers.image_copy import get_dtype_name, write_image_copy
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from napari_sam2.core.atomic import convert_write_errors, remove_path
 from napari_sam2.core.errors import OutputError
+from napari_sam2.core.files.atomic import convert_write_errors, remove_path
 
 _LOCK_NAME = ".napari-sam2.lock"
 

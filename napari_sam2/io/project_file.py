@@ -18,6 +18,7 @@ from pydantic import (
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.errors import FileError
+from napari_sam2.core.files.strict_model import StrictModel, format_validation_error
 from napari_sam2.core.inference_options import (
     Attention,
     InferenceOptions,
@@ -26,7 +27,6 @@ from napari_sam2.core.inference_options import (
     rename_attention,
 )
 from napari_sam2.core.stack import Stack, Video
-from napari_sam2.core.strict_model import StrictModel, format_validation_error
 from napari_sam2.io.image_reference import ImageReference
 from napari_sam2.io.readers.files import read_utf8_text
 from napari_sam2.io.tables import write_text

@@ -12,6 +12,7 @@ import numpy as np
 from pydantic import AliasChoices, Field, NonNegativeInt, PositiveInt, ValidationError
 
 from napari_sam2.core.errors import PromptError
+from napari_sam2.core.files.strict_model import StrictModel, format_validation_error
 from napari_sam2.core.plan import Propagation, PropagationRange
 from napari_sam2.core.prompt import (
     BoxPrompt,
@@ -22,7 +23,6 @@ from napari_sam2.core.prompt import (
     PromptLog,
     Removal,
 )
-from napari_sam2.core.strict_model import StrictModel, format_validation_error
 from napari_sam2.core.track import Track
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from napari_sam2.core.atomic import write_atomically
-from napari_sam2.core.extras import ANNDATA, TABLES, import_extra
+from napari_sam2.core.files.atomic import write_atomically
+from napari_sam2.core.files.extras import ANNDATA, TABLES, import_extra
 from napari_sam2.core.provenance import Provenance
 
 _OBS_COLUMNS = ("track", "frame", "t", "z", "category", "presence")

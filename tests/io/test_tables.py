@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from napari_sam2.core.atomic import write_atomically
 from napari_sam2.core.errors import OutputError
+from napari_sam2.core.files.atomic import write_atomically
 from napari_sam2.core.provenance import Provenance
 from napari_sam2.io.output_folder import check_output
 from napari_sam2.io.tables import write_json, write_provenance, write_table, write_tables

@@ -14,7 +14,7 @@ import imageio.v3 as imageio
 import numpy as np
 
 from napari_sam2.core.errors import FileError
-from napari_sam2.core.extras import VIDEO, import_extra
+from napari_sam2.core.files.extras import VIDEO, import_extra
 from napari_sam2.core.stack import Spacing
 from napari_sam2.io.readers.files import convert_read_errors, get_file_stamp
 from napari_sam2.io.readers.lazy import make_lazy_array

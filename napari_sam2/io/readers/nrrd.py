@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam2.core.extras import MEDICAL, import_extra
+from napari_sam2.core.files.extras import MEDICAL, import_extra
 from napari_sam2.core.stack import Spacing
 from napari_sam2.io.readers.files import convert_read_errors, get_file_stamp
 from napari_sam2.io.readers.lazy import make_lazy_array

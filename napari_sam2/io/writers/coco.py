@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam2.core.extras import EXPORT, import_extra
+from napari_sam2.core.files.extras import EXPORT, import_extra
 from napari_sam2.core.track import Track
 from napari_sam2.io.tables import write_json
 

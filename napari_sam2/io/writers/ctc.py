@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import tifffile
 
-from napari_sam2.core.atomic import write_atomically
+from napari_sam2.core.files.atomic import write_atomically
 from napari_sam2.core.track import Branch
 from napari_sam2.io.readers.ctc import RESULT_TRACK_FILE
 from napari_sam2.io.tables import write_text

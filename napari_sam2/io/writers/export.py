@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_sam2.core.atomic import write_atomically
 from napari_sam2.core.errors import OutputError
+from napari_sam2.core.files.atomic import write_atomically
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.track import Track
 from napari_sam2.io.open import open_labels

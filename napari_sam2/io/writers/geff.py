@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from napari_sam2.core.atomic import write_atomically
-from napari_sam2.core.extras import GEFF, import_extra
+from napari_sam2.core.files.atomic import write_atomically
+from napari_sam2.core.files.extras import GEFF, import_extra
 from napari_sam2.core.stack import Spacing
 
 

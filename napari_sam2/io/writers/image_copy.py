@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import zarr
 
-from napari_sam2.core.atomic import write_atomically
+from napari_sam2.core.files.atomic import write_atomically
 from napari_sam2.core.stack import Stack
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_sam2.core.extras import MEDICAL, import_extra
+from napari_sam2.core.files.extras import MEDICAL, import_extra
 from napari_sam2.io.readers.nrrd import read_nrrd_header
 from napari_sam2.io.writers.label_spec import check_label_shape
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from napari_sam2.core.atomic import convert_write_errors, remove_path, write_atomically
 from napari_sam2.core.errors import LabelsError
+from napari_sam2.core.files.atomic import convert_write_errors, remove_path, write_atomically
 from napari_sam2.io.writers.label_spec import LabelSpec
 from napari_sam2.io.writers.zarr_sink import create_label_array
 

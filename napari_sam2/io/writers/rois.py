@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from skimage.measure import find_contours
 
-from napari_sam2.core.extras import EXPORT, import_extra
+from napari_sam2.core.files.extras import EXPORT, import_extra
 from napari_sam2.core.track import Track
 
 

@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from tifffile import TiffWriter
 
-from napari_sam2.core.atomic import (
+from napari_sam2.core.files.atomic import (
     convert_write_errors,
     get_part_path,
     remove_path,

@@ -13,8 +13,8 @@ import zarr
 from yaozarrs import v04, v05
 from yaozarrs.write.v05 import LabelsBuilder
 
-from napari_sam2.core.atomic import convert_write_errors
 from napari_sam2.core.errors import LabelsError, OutputError
+from napari_sam2.core.files.atomic import convert_write_errors
 from napari_sam2.core.stack import Video
 from napari_sam2.io.readers.files import convert_read_errors
 from napari_sam2.io.readers.plate import is_plate

@@ -9,7 +9,7 @@ import numpy as np
 from yaozarrs import v05
 from yaozarrs.write.v05 import prepare_image
 
-from napari_sam2.core.atomic import (
+from napari_sam2.core.files.atomic import (
     convert_write_errors,
     get_part_path,
     move_into_place,

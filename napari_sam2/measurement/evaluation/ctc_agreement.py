@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam2.core.extras import EVALUATE, import_extra
+from napari_sam2.core.files.extras import EVALUATE, import_extra
 from napari_sam2.measurement.evaluation.matching import LabelOverlap
 from napari_sam2.measurement.lineage import find_branches
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from napari_sam2.core.errors import MeasurementError
-from napari_sam2.core.extras import CLASSES, import_extra
+from napari_sam2.core.files.extras import CLASSES, import_extra
 
 _OPERATORS: dict[str, Callable[[Any, float], Any]] = {
     ">=": operator.ge,

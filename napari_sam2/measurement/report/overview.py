@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from skimage.transform import downscale_local_mean
 
-from napari_sam2.core.atomic import write_atomically
+from napari_sam2.core.files.atomic import write_atomically
 from napari_sam2.core.stack import Video
 from napari_sam2.measurement.label_planes import LabelPlanes
 from napari_sam2.measurement.report.charts import draw_areas, draw_counts

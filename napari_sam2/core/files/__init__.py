@@ -1,0 +1,1 @@
+"""Files: atomic writing, pydantic models of their fields, optional packages of formats."""
