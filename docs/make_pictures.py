@@ -1,10 +1,10 @@
-"""The tutorial, done by a script: from a blank napari window to saved tables on both samples, in at most eight clicks and keys.
+"""Make the pictures of docs/napari.md, and count the clicks and keys of the tutorial.
 
     xvfb-run -a -s "-screen 0 1400x1000x24" python docs/make_pictures.py OUT
 
-It makes the pictures of docs/napari.md, and says how many clicks and keys each sample took. Clicks
-and keys are real ones, given to the widgets by Qt; only the menu Plugins and the folder dialogue
-are not shown by a window system in memory, and are counted as the clicks they take.
+The script works from an empty napari window to saved tables on both samples, in at most eight
+clicks and keys. Qt sends real clicks and keys to the widgets. Only the Plugins menu and the folder
+dialog are not shown, and are counted as the clicks they take.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_ACTIONS = 8
 
 
 class User:
-    """Someone at a napari window, who counts what they do."""
+    """A user of a napari window, whose clicks and keys are counted."""
 
     def __init__(self) -> None:
         import napari
@@ -40,30 +40,30 @@ class User:
         self.process_events(0.5)
 
     def process_events(self, seconds: float) -> None:
-        """Let the window work."""
+        """Run the event loop for some time."""
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             self.application.processEvents()
             time.sleep(0.005)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait for what was begun."""
+        """Run the event loop until a condition is true."""
         end = time.monotonic() + TIMEOUT_S
         while not condition():
             if time.monotonic() > end:
-                sys.exit(f"waited {TIMEOUT_S:.0f} s for nothing")
+                sys.exit(f"nothing happened for {TIMEOUT_S:.0f} s")
             self.process_events(0.05)
         self.process_events(0.5)
 
     def open_panel(self) -> Any:
-        """Plugins, SAM 2 for stacks."""
+        """Open the panel: Plugins, SAM 2 for stacks."""
         self.actions += ["click Plugins", "click SAM 2 for stacks"]
         _, panel = self.viewer.window.add_plugin_dock_widget("napari-sam2", "SAM 2 for stacks")
         self.process_events(0.5)
         return panel
 
     def click(self, widget: Any, label: str) -> None:
-        """The mouse on a button."""
+        """Click a button."""
         from qtpy.QtCore import Qt
         from qtpy.QtTest import QTest
 
@@ -72,14 +72,14 @@ class User:
         self.process_events(0.3)
 
     def choose(self, menu: Any, text: str) -> None:
-        """An entry of a menu: its button, then the entry."""
+        """Choose an entry of a menu: click its button, then the entry."""
         menu.aboutToShow.emit()
         self.actions += ["click Take from layer", f"click {text}"]
         next(action for action in menu.actions() if text in action.text()).trigger()
         self.process_events(0.3)
 
     def press(self, key: Any, name: str) -> None:
-        """A key over the canvas."""
+        """Press a key over the canvas."""
         from qtpy.QtTest import QTest
 
         self.actions.append(f"key {name}")
@@ -87,7 +87,7 @@ class User:
         self.process_events(0.3)
 
     def save_screenshot(self, name: str) -> None:
-        """A screenshot, small."""
+        """Save a small screenshot."""
         from PIL import Image
 
         self.process_events(0.5)
@@ -100,92 +100,91 @@ class User:
 
 
 def run_sample(name: str, out: Path) -> pd.DataFrame:
-    """One sample from the blank window to the saved tables; the counts that were saved."""
+    """Work on a sample from the empty window to the saved tables. Returns the counts."""
     from qtpy.QtCore import Qt
     from qtpy.QtWidgets import QFileDialog, QPushButton
 
     from napari_sam2.gui.app.view import Stage
     from napari_sam2.gui.layers.samples import TITLES
 
-    person = User()
-    panel = person.open_panel()
+    user = User()
+    panel = user.open_panel()
     control = panel.controller
 
     def ready() -> bool:
         return control.snapshot.stage is Stage.READY
 
-    person.save_screenshot(f"{name}-1-panel")
+    user.save_screenshot(f"{name}-1-panel")
     (button,) = [
         each for each in panel.image.findChildren(QPushButton) if each.text() == TITLES[name]
     ]
-    person.click(button, TITLES[name])
-    person.wait_until(ready)
-    person.choose(panel.objects.menu, "nuclei")
-    person.wait_until(lambda: ready() and control.snapshot.prompted)
-    panel.canvas.go_to(control.book.log.prompts[0].frame)
-    person.save_screenshot(f"{name}-2-objects")
-    person.press(Qt.Key.Key_P, "P")
-    person.wait_until(lambda: control.snapshot.done > 8)
-    person.save_screenshot(f"{name}-3-propagating")
-    person.wait_until(ready)
-    person.save_screenshot(f"{name}-4-done")
-    QFileDialog.getExistingDirectory = staticmethod(
-        lambda *_: str(out)
-    )  # the dialogue is the system's own
-    person.click(panel.save, "Save labels and tables")
-    person.actions.append("click Choose")
-    person.wait_until(lambda: (out / "provenance.json").exists() and ready())
+    user.click(button, TITLES[name])
+    user.wait_until(ready)
+    user.choose(panel.objects.import_menu, "nuclei")
+    user.wait_until(lambda: ready() and control.snapshot.has_prompts)
+    panel.canvas.go_to_frame(control.state.log.prompts[0].frame)
+    user.save_screenshot(f"{name}-2-objects")
+    user.press(Qt.Key.Key_P, "P")
+    user.wait_until(lambda: control.snapshot.done > 8)
+    user.save_screenshot(f"{name}-3-propagating")
+    user.wait_until(ready)
+    user.save_screenshot(f"{name}-4-done")
+    # the dialog belongs to the system, and cannot be clicked here
+    QFileDialog.getExistingDirectory = staticmethod(lambda *_: str(out))
+    user.click(panel.save_button, "Save labels and tables")
+    user.actions.append("click Choose")
+    user.wait_until(lambda: (out / "provenance.json").exists() and ready())
     if not panel.docks.buttons["tables"].isChecked():
         panel.docks.toggle("tables")
-    person.wait_until(ready)
-    person.process_events(3.0)
-    person.save_screenshot(f"{name}-5-tables")
-    print(f"{name}: {len(person.actions)} clicks and keys: {'; '.join(person.actions)}")
-    if len(person.actions) > MAX_ACTIONS:
+    user.wait_until(ready)
+    user.process_events(3.0)
+    user.save_screenshot(f"{name}-5-tables")
+    print(f"{name}: {len(user.actions)} clicks and keys: {'; '.join(user.actions)}")
+    if len(user.actions) > MAX_ACTIONS:
         sys.exit(f"{name}: more than {MAX_ACTIONS}")
     counts = pd.read_csv(out / "counts.csv")
     print(f"{name}: {counts.iloc[-1]['n']} objects in {out}")
-    person.viewer.close()
-    person.process_events(0.5)
+    user.viewer.close()
+    user.process_events(0.5)
     return counts
 
 
 def run_counting() -> None:
-    """The z-stack counted without a click: seeds, then objects."""
+    """Count the z-stack without a click: seeds first, then objects."""
     from napari_sam2.gui.app.view import Stage
 
-    person = User()
-    panel = person.open_panel()
+    user = User()
+    panel = user.open_panel()
 
     def ready() -> bool:
         return panel.controller.snapshot.stage is Stage.READY
 
     panel.open_sample("nuclei_z")
-    person.viewer.layers["nuclei_z nuclei"].visible = False
-    person.wait_until(ready)
-    person.click(panel.docks.buttons["count"], "Count")
-    person.wait_until(ready)
+    user.viewer.layers["nuclei_z nuclei"].visible = False
+    user.wait_until(ready)
+    user.click(panel.docks.buttons["count"], "Count")
+    user.wait_until(ready)
     tab = panel.docks._widgets["count"]
-    person.click(tab.find, "Find seeds")
-    person.wait_until(ready)
-    person.save_screenshot("count-1-seeds")
-    person.click(tab.count, "Count")
-    person.wait_until(ready)
-    person.save_screenshot("count-2-objects")
-    print(f"counted: {tab.result.text()} {'; '.join(person.actions)}")
-    person.viewer.close()
-    person.process_events(0.5)
+    user.click(tab.detect_button, "Find seeds")
+    user.wait_until(ready)
+    user.save_screenshot("count-1-seeds")
+    user.click(tab.count_button, "Count")
+    user.wait_until(ready)
+    user.save_screenshot("count-2-objects")
+    print(f"counted: {tab.result_label.text()} {'; '.join(user.actions)}")
+    user.viewer.close()
+    user.process_events(0.5)
 
 
 def main() -> None:
-    """Both samples, and the first one counted without a click."""
+    """Work on both samples, and count the first one without a click."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("out", type=Path, help="folder for the labels and tables")
     parser.add_argument("--samples", nargs="*", default=["nuclei_z", "migration_t"])
     parser.add_argument(
-        "--no-count", action="store_true", help="leave out the pictures of the Count tab"
+        "--no-count", action="store_true", help="skip the pictures of the Count tab"
     )
     arguments = parser.parse_args()
     PICTURES.mkdir(exist_ok=True)
@@ -198,7 +197,7 @@ def main() -> None:
 
 
 def _use_fresh_settings() -> None:
-    """Begin as someone new: nothing of the person at this machine is read or changed, and nothing is taken up."""
+    """Use new settings and no projects: those of this machine are neither read nor changed."""
     scratch = tempfile.mkdtemp()
     os.environ["NAPARI_CONFIG"], os.environ["XDG_DATA_HOME"] = (
         f"{scratch}/settings.yaml",

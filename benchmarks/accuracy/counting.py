@@ -1,4 +1,4 @@
-"""Counting: objects nobody clicked, on real stacks with truth: counts, F1, IoU, and for time-lapses TRA and divisions.
+"""Counting without a click on real stacks: counts, F1 and IoU, and for time-lapses TRA.
 
 python -m benchmarks.accuracy.counting DATA --out results.json
 """
@@ -18,6 +18,7 @@ import pandas as pd
 import tifffile
 
 from benchmarks.support.machine import describe_machine
+from benchmarks.support.requirements import report_checks
 from benchmarks.support.results import format_markdown, write_results
 from napari_sam2.api.count import Association, CountingOptions, count_video, make_video
 from napari_sam2.core.protocols import VideoModel
@@ -32,7 +33,21 @@ _GREY = np.array([0.299, 0.587, 0.114])
 
 @dataclass(frozen=True, eq=False)
 class CountingSet:
-    """One stack: axes "tyx" or "zyx", its labels or, where nobody outlined anything, the true count; parents where there is a lineage."""
+    """A stack with its truth.
+
+    Parameters
+    ----------
+    group, name
+        Group in the table, and name.
+    pixels
+        (T, H, W) or (Z, H, W), see `along`.
+    truth, true_count
+        Labels of the same shape or, without outlines, the true number of objects.
+    parents
+        Parent by track, if there is a lineage.
+    tracked
+        Whether labels are linked over time, so that TRA can be measured.
+    """
 
     group: str
     name: str
@@ -46,7 +61,7 @@ class CountingSet:
 
 
 def load_sets(data: Path) -> Iterator[CountingSet]:
-    """Every set of the folder, those that are not there left out."""
+    """Load every set of the folder, and print which ones are missing."""
     for make in (
         _load_nuclei_2d,
         _load_volumes,
@@ -102,9 +117,7 @@ def _load_volumes(data: Path) -> Iterator[CountingSet]:
     )
     folder = data / "zstack_and_2d_stardist"
     image, truth = tifffile.imread(folder / "img3d.tif"), tifffile.imread(folder / "mask3d.tif")
-    spacing = Spacing(
-        2.0, 1.0, 1.0
-    )  # the proportions its authors give; how large a pixel is they do not say
+    spacing = Spacing(2.0, 1.0, 1.0)  # the authors give the proportions, not the pixel size
     yield CountingSet("3D nuclei", "nuclei (StarDist)", image, truth, along="z", spacing=spacing)
 
 
@@ -152,18 +165,14 @@ def _load_bacteria(data: Path) -> Iterator[CountingSet]:
 
 def _load_counted_images(data: Path) -> Iterator[CountingSet]:
     folder = data / "counting_vgg_cells"
-    for name, n in pd.read_csv(folder / "counts.csv").itertuples(index=False):
-        yield CountingSet(
-            "counts alone: VGG cells", name, _read_grey(folder / "images" / name), true_count=int(n)
-        )
+    for name, count in pd.read_csv(folder / "counts.csv").to_numpy().tolist():
+        pixels = _read_grey(folder / "images" / name)
+        yield CountingSet("counts alone: VGG cells", name, pixels, true_count=int(count))
     folder = data / "counting_bccd"
-    for row in pd.read_csv(folder / "counts.csv").iloc[::8].itertuples(index=False):
-        yield CountingSet(
-            "counts alone: blood smears",
-            row.file,
-            _read_grey(folder / "JPEGImages" / row.file),
-            true_count=int(row.RBC + row.WBC),
-        )
+    for row in pd.read_csv(folder / "counts.csv").iloc[::8].to_dict("records"):
+        pixels = _read_grey(folder / "JPEGImages" / row["file"])
+        count = int(row["RBC"] + row["WBC"])
+        yield CountingSet("counts alone: blood smears", row["file"], pixels, true_count=count)
 
 
 def _read_grey(path: Path) -> np.ndarray:
@@ -182,7 +191,7 @@ def _read_parents(file: Path, truth: np.ndarray) -> dict[int, int]:
 def measure_counting(
     case: CountingSet, model: VideoModel, kind: PromptKind, association: Association = "seeds"
 ) -> dict[str, Any]:
-    """Count one set: its figures, in plain numbers."""
+    """Count one set, and measure a row of the table."""
     begin = time.process_time()
     video = make_video(
         Stack(case.pixels, case.along + "yx", case.spacing, name=case.name), along=case.along
@@ -228,7 +237,7 @@ def _measure_agreement(
 
 
 def check_requirements(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
-    """The requirements of the issue, by what they ask, for seeds as they are by default."""
+    """Check the requirements, for seeds as they are by default."""
     by = {
         group: [row for row in rows if row["group"] == group and row["seeds"] == PROMPT_KINDS[0]]
         for group in {row["group"] for row in rows}
@@ -255,7 +264,7 @@ def check_requirements(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, and end with 0 if all is reached."""
+    """Measure, print tables, write JSON; 0 if all requirements are reached."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.accuracy.counting", description=(__doc__ or "").splitlines()[0]
     )
@@ -266,18 +275,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nargs="+",
         choices=PROMPT_KINDS,
         default=list(PROMPT_KINDS[:1]),
-        help="what seeds are said as (%(default)s)",
+        help="kinds of prompts made of seeds (%(default)s)",
     )
     parser.add_argument(
         "--trust",
         choices=("seeds", "model"),
         default="seeds",
-        help="who says where objects are on later frames (%(default)s)",
+        help="what links objects to later frames: seeds or masks of the model (%(default)s)",
     )
-    parser.add_argument("--groups", nargs="+", help="only sets of groups that begin so")
+    parser.add_argument("--groups", nargs="+", help="groups whose name starts with this")
     parser.add_argument("--out", type=Path, help="write results as JSON")
     given = parser.parse_args(arguments)
-    where, model, rows = describe_machine(), load_model(given.model), []
+    about, model, rows = describe_machine(), load_model(given.model), []
     for each in load_sets(given.data):
         if given.groups and not each.group.startswith(tuple(given.groups)):
             continue
@@ -292,11 +301,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             )
     _print_tables(rows)
     outcome = check_requirements(rows)
-    for requirement, good in outcome.items():
-        print(f"{'reached' if good else 'MISSED '}: {requirement}")
+
     write_results(
         {
-            "machine": where,
+            "machine": about,
             "model": model.card.sha256,
             "trust": given.trust,
             "rows": rows,
@@ -304,7 +312,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         },
         given.out,
     )
-    return 0 if all(outcome.values()) else 1
+    return report_checks(outcome.items())
 
 
 def _print_tables(rows: Sequence[dict[str, Any]]) -> None:

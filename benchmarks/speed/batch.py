@@ -1,10 +1,10 @@
-"""Batches: small stacks on a local cluster of two workers against one process, and with workers killed at random.
+"""Batches: many small stacks on two workers, compared with one process.
 
-python -m benchmarks.speed.batch --stacks 16 --kills 5 --out results.json
+    python -m benchmarks.speed.batch --stacks 16 --kills 5 --out results.json
 
-Each way is one new process, from its start to the last file: loading Python, the model and the
-workers counts. One process is measured with all threads, as it runs by itself, and with one, as
-each worker has.
+Each is a new process, measured from its start to the last file, so loading Python, the model and
+the workers counts. One process is measured with all threads, and with one, as each worker has.
+Optionally some workers are killed at random.
 """
 
 from __future__ import annotations
@@ -24,15 +24,16 @@ import pandas as pd
 import psutil
 
 from benchmarks.support.machine import describe_machine
+from benchmarks.support.requirements import report_checks
 from benchmarks.support.results import format_markdown, write_results
 from napari_sam2.api.samples import SAMPLES
 from napari_sam2.io.open import open_labels
 
 MAX_TIME_RATIO = 0.65
-"""Of the wall time of one process: what two workers may take."""
+"""Wall time of two workers, as a share of that of one process."""
 
 TOLERANCE = 1e-5
-"""Scores of one thread and of several may differ by this: sums are taken in another order."""
+"""How much scores of one and of several threads may differ: they sum in another order."""
 
 _THREADS_VARIABLE = "OMP_NUM_THREADS"
 
@@ -55,43 +56,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         seconds = _measure_all(root, options)
-        same, near = (
-            [
-                _has_same_tables(root / "one", other)
-                for other in root.iterdir()
-                if other.name in ("workers", "killed")
-            ],
-            _has_near_tables(root),
-        )
+        on_workers = [root / name for name in ("workers", "killed") if (root / name).exists()]
+        same = all(_has_same_tables(root / "one", other) for other in on_workers)
+        close = _has_close_tables(root)
     alone, one, workers, *_ = seconds.values()
     rows = [
         (name, taken, f"{taken / alone:.2f}", f"{taken / one:.2f}")
         for name, taken in seconds.items()
     ]
     print(format_markdown(["", "s", "of one process", "of one process with one thread"], rows))
-    print(
-        "every stack done, tables as those of one process with one thread, byte by byte: "
-        f"{all(same)}"
+    ratio = workers / alone
+    results = {"seconds": seconds, "same": same, "near": close, "ratio": ratio}
+    write_results({"machine": about, **results}, options.out)
+    return report_checks(
+        [
+            ("workers finish every stack, with tables as one thread makes them", same),
+            (f"all threads: the same labels and tables, scores within {TOLERANCE}", close),
+            (
+                f"time to one process: {ratio:.2f}, at most {MAX_TIME_RATIO}",
+                ratio <= MAX_TIME_RATIO,
+            ),
+        ]
     )
-    print(
-        f"one process with all threads: the same labels and tables, scores within {TOLERANCE}: "
-        f"{near}"
-    )
-    write_results(
-        {
-            "machine": about,
-            "seconds": seconds,
-            "same": all(same),
-            "near": near,
-            "ratio": workers / alone,
-        },
-        options.out,
-    )
-    return 0 if all(same) and near and workers / alone <= MAX_TIME_RATIO else 1
 
 
 def _measure_all(root: Path, options: argparse.Namespace) -> dict[str, float]:
-    """Seconds by way."""
+    """Measure the seconds of each kind of run, by name."""
 
     def jobs(name: str) -> Path:
         return _write_jobs_file(root / name, options.stacks, options.workers)
@@ -113,7 +103,7 @@ def _measure_all(root: Path, options: argparse.Namespace) -> dict[str, float]:
 
 
 def _write_jobs_file(folder: Path, stacks: int, workers: int) -> Path:
-    """A jobs file of so many copies of the time-lapse sample."""
+    """Write a jobs file of several copies of the time-lapse sample."""
     sample = SAMPLES[1]
     folder.mkdir()
     text = (
@@ -130,7 +120,7 @@ def _write_jobs_file(folder: Path, stacks: int, workers: int) -> Path:
 
 
 def _time_process(arguments: Sequence[str], *, threads: int | None = None) -> float:
-    """Seconds of a new process, whose network computes with so many threads: all there are where not given."""
+    """Measure the seconds of a new process; its network uses all threads if none are given."""
     began = time.perf_counter()
     inherited = {name: value for name, value in os.environ.items() if name != _THREADS_VARIABLE}
     environment = inherited if threads is None else {**inherited, _THREADS_VARIABLE: str(threads)}
@@ -145,7 +135,7 @@ def _time_process(arguments: Sequence[str], *, threads: int | None = None) -> fl
 
 
 def _time_with_kills(jobs: Path, times: int) -> float:
-    """Seconds of a batch whose workers are killed at random, so many times."""
+    """Measure the seconds of a batch while workers are killed at random."""
     began, dead, chance = time.perf_counter(), 0, random.Random(0)
     command = [sys.executable, "-m", "napari_sam2.cli", "batch", str(jobs)]
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
@@ -162,14 +152,14 @@ def _time_with_kills(jobs: Path, times: int) -> float:
                 dead += 1
     if process.returncode or dead < times:
         raise SystemExit(
-            f"the batch ended with {process.returncode} after {dead} of its workers were killed, "
-            f"{times} expected"
+            f"the batch ended with {process.returncode} after {dead} workers were killed: "
+            f"expected 0 after {times}"
         )
     return time.perf_counter() - began
 
 
 def _has_same_tables(one: Path, other: Path) -> bool:
-    """Whether every stack of `one` has tables in `other`, byte by byte."""
+    """Whether every stack of `one` has the same tables in `other`, byte by byte."""
     tables = sorted(path.relative_to(one) for path in one.glob("out/*/*.csv"))
     states = set(pd.read_csv(other / "out" / "summary.csv")["state"])
     return (
@@ -179,8 +169,8 @@ def _has_same_tables(one: Path, other: Path) -> bool:
     )
 
 
-def _has_near_tables(root: Path) -> bool:
-    """Whether all threads and one gave the same labels and tables, but for the last digits of scores."""
+def _has_close_tables(root: Path) -> bool:
+    """Whether all threads and one gave the same labels and tables, except for rounding."""
     for labels in root.glob("one/out/*/labels.ome.tif"):
         one, other = labels.parent, root / "all" / "out" / labels.parent.name
         if not np.array_equal(
@@ -188,8 +178,8 @@ def _has_near_tables(root: Path) -> bool:
         ):
             return False
         for name in ("objects.csv", "tracks.csv", "counts.csv"):
-            tables = [pd.read_csv(folder / name) for folder in (one, other)]
-            pd.testing.assert_frame_equal(*tables, check_exact=False, rtol=0, atol=TOLERANCE)
+            ours, theirs = (pd.read_csv(folder / name) for folder in (one, other))
+            pd.testing.assert_frame_equal(ours, theirs, check_exact=False, rtol=0, atol=TOLERANCE)
     return True
 
 
@@ -201,7 +191,7 @@ def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--stacks", type=int, default=16, help="copies of the time-lapse sample")
     parser.add_argument("--workers", type=int, default=2, help="processes of the local cluster")
     parser.add_argument(
-        "--kills", type=int, default=0, help="workers to kill at random in a third run"
+        "--kills", type=int, default=0, help="workers to kill at random in one more run"
     )
     parser.add_argument("--out", type=Path, help="write results as JSON")
     return parser.parse_args(arguments)

@@ -1,10 +1,10 @@
-"""A stack larger than memory: 20 GB of OME-Zarr, one click an object, carried, written and measured; its peak memory.
+"""Large: peak memory of propagating, writing and measuring a stack larger than memory.
 
-python -m benchmarks.speed.large --folder DIR --out results.json
+    python -m benchmarks.speed.large --folder DIR --out results.json
 
-The stack is drawn into DIR where it is not there yet (some MB on disk, for most of it is the same
-everywhere), and carried in a process of its own. What was interrupted goes on with the next call;
-the peak is then that of all calls together.
+20 GB of OME-Zarr, one click per object. The stack is drawn into DIR if it is not there yet; it
+takes some MB on disk, because most of it is the same everywhere. It is propagated in a process of
+its own. After an interruption the next call resumes, and the peak is that of all calls.
 """
 
 from __future__ import annotations
@@ -29,13 +29,10 @@ from benchmarks.support.results import format_markdown, write_results
 from napari_sam2.io.open import open_labels
 
 MAX_MEMORY_GB = 4.0
-"""Memory that a stack of 20 GB may take (10⁹ bytes)."""
+"""Memory for a stack of 20 GB (10⁹ bytes)."""
 
 MIN_IOU = 0.5
-"""Of each object with its disc, on each frame that is looked at: it is still the same.
-
-How exact masks are is measured elsewhere.
-"""
+"""IoU of each mask with its disc, on each compared frame: it is still the same object."""
 
 _SIDE, _RADIUS, _OBJECTS = 4096, 24, 4
 _BACKGROUND_GREY, _OBJECT_GREY = 300, 9000
@@ -81,35 +78,41 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _draw_stack(image: Path, frames: int) -> None:
-    """Discs that drift across a dark field with a pattern that compresses well."""
-    axes = [
-        v05.TimeAxis(name="t", unit="second"),
-        *(v05.SpaceAxis(name=name, unit="micrometer") for name in "yx"),
-    ]
-    scale = v05.ScaleTransformation(scale=[60.0, 0.5, 0.5])
-    described = v05.Image(
-        multiscales=[
-            v05.Multiscale(
-                axes=axes, datasets=[v05.Dataset(path="0", coordinateTransformations=[scale])]
-            )
-        ]
-    )
+    """Draw discs that drift across a dark pattern that compresses well."""
     part = image.with_suffix(".part")
-    shape = (frames, _SIDE, _SIDE)
-    array = prepare_image(
-        part, described, (shape, np.uint16), chunks=(1, 1024, 1024), writer="zarr", overwrite=True
-    )[1]["0"]
+    arrays = prepare_image(
+        part,
+        _make_metadata(),
+        ((frames, _SIDE, _SIDE), np.uint16),
+        chunks=(1, 1024, 1024),
+        writer="zarr",
+        overwrite=True,
+    )[1]
     pattern = np.random.default_rng(0).integers(
         _BACKGROUND_GREY - 40, _BACKGROUND_GREY + 40, size=64, dtype=np.uint16
     )
-    ground = np.tile(pattern, (_SIDE, _SIDE // 64))
+    background = np.tile(pattern, (_SIDE, _SIDE // 64))
     for frame in range(frames):
-        plane = ground.copy()
+        plane = background.copy()
         for y, x in _compute_centres(frame):
             rows, columns, inside = _compute_disc(y, x)
             plane[rows, columns][inside] = _OBJECT_GREY
-        array[frame] = plane
+        arrays["0"][frame] = plane
     part.rename(image)
+    _write_prompts(image.parent / "prompts.csv")
+
+
+def _make_metadata() -> v05.Image:
+    space = [v05.SpaceAxis(name=name, unit="micrometer") for name in "yx"]
+    scale = v05.ScaleTransformation(scale=[60.0, 0.5, 0.5])
+    multiscale = v05.Multiscale(
+        axes=[v05.TimeAxis(name="t", unit="second"), *space],
+        datasets=[v05.Dataset(path="0", coordinateTransformations=[scale])],
+    )
+    return v05.Image(multiscales=[multiscale])
+
+
+def _write_prompts(path: Path) -> None:
     prompts = [
         (track, 0, "point", y, x, 1, "disc")
         for track, (y, x) in enumerate(_compute_centres(0), start=1)
@@ -117,18 +120,18 @@ def _draw_stack(image: Path, frames: int) -> None:
     table = pd.DataFrame(
         prompts, columns=["track", "frame", "kind", "y", "x", "positive", "category"]
     )
-    table.to_csv(image.parent / "prompts.csv", index=False)
+    table.to_csv(path, index=False)
 
 
 def _compute_centres(frame: int) -> list[tuple[float, float]]:
-    """Where the discs are on a frame: to and fro by 3 pixels a frame, each on a row of its own."""
+    """Compute the centres of the discs: each moves along a row, by 3 pixels a frame."""
     path = 3.0 * frame % (2 * (_SIDE - 400))
     x = 200 + min(path, 2 * (_SIDE - 400) - path)
     return [(_SIDE * (number + 0.5) / _OBJECTS, x) for number in range(_OBJECTS)]
 
 
 def _compute_disc(y: float, x: float) -> tuple[slice, slice, np.ndarray]:
-    """Rows and columns around a disc, and which of their pixels are in it."""
+    """Compute the rows and columns around a disc, and which of their pixels are inside."""
     top, left = int(y) - _RADIUS, int(x) - _RADIUS
     rows, columns = np.indices((2 * _RADIUS + 2, 2 * _RADIUS + 2))
     inside = np.hypot(rows + top - y, columns + left - x) <= _RADIUS
@@ -136,7 +139,7 @@ def _compute_disc(y: float, x: float) -> tuple[slice, slice, np.ndarray]:
 
 
 def _measure_track_command(image: Path, frames: int, folder: Path) -> tuple[int, float]:
-    """Peak of resident memory in bytes and seconds of `napari-sam2 track`, over all calls that it took."""
+    """Measure peak memory in bytes and seconds of `napari-sam2 track`, over all calls."""
     kept = folder / f"peak_{frames}.json"
     before = json.loads(kept.read_text()) if kept.exists() else {"peak": 0, "seconds": 0.0}
     command = [
@@ -170,7 +173,7 @@ def _measure_track_command(image: Path, frames: int, folder: Path) -> tuple[int,
 
 
 def _compute_min_iou(results: Path, frames: int) -> float:
-    """The smallest IoU of a label with its disc, on every so many frames."""
+    """Compute the smallest IoU of a label with its disc, on some of the frames."""
     labels = zarr.open_array(results / "labels.ome.zarr" / "0", mode="r")
     assert open_labels(results / "labels.ome.zarr").spacing.t_s == 60.0
     found = []
@@ -189,10 +192,10 @@ def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__.splitlines()[0] if __doc__ else None,
     )
     parser.add_argument(
-        "--gigabytes", type=float, default=20.0, help="of the stack, uncompressed (10⁹ bytes)"
+        "--gigabytes", type=float, default=20.0, help="size of the stack, uncompressed (10⁹ bytes)"
     )
     parser.add_argument(
-        "--folder", type=Path, required=True, help="where the stack and the results go; kept"
+        "--folder", type=Path, required=True, help="folder for the stack and the results"
     )
     parser.add_argument("--out", type=Path, help="write results as JSON")
     return parser.parse_args(arguments)

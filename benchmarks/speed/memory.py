@@ -94,7 +94,8 @@ def _measure_peer(name: str, options: argparse.Namespace) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as folder:
             peaks[_make_key(frames, objects)] = run.measure_peak_mb(Path(folder))
         print(
-            f"{name}: {frames} frames, {objects} objects: {peaks[_make_key(frames, objects)]:.0f} MB",
+            f"{name}: {frames} frames, {objects} objects: "
+            f"{peaks[_make_key(frames, objects)]:.0f} MB",
             flush=True,
         )
     return peaks

@@ -1,9 +1,9 @@
-"""Profiles: where the time of a propagation goes, by stage and by operator, as PyTorch's own profiler sees it.
+"""Profiles: where the time of a propagation goes, by stage and by operator.
 
-python -m benchmarks.speed.profiles --out results.json
+    python -m benchmarks.speed.profiles --out results.json
 
-Stages are labelled from outside, around the methods that do them; what lies in a stage within
-another counts for the inner one.
+PyTorch's own profiler measures. Stages are labelled from outside, around the methods that do them;
+the time of a stage inside another one counts for the inner one only.
 """
 
 from __future__ import annotations
@@ -67,15 +67,15 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
     ),
     "label plane": ((sessions, "compose_label_plane"),),
 }
-"""What is done in each stage: a method of a class, or a name in a module."""
+"""What each stage does: methods of classes, or names in modules."""
 
 MAX_OPERATORS = 10
-"""Operators that are shown."""
+"""Number of operators to print."""
 
 
 @contextmanager
 def label_stages() -> Iterator[None]:
-    """All stages recorded under their names."""
+    """Record all stages under their names."""
     with ExitStack() as stack:
         for stage, places in STAGES.items():
             for owner, name in places:
@@ -94,34 +94,34 @@ def _record_calls(stage: str, method: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def compute_stage_seconds(events: Sequence[FunctionEvent]) -> dict[str, float]:
-    """Seconds by stage, each without the stages within it."""
-    names, found = {*STAGES, REST_OF_PROPAGATION}, defaultdict[str, float](float)
+    """Compute the seconds of each stage, without the stages inside it."""
+    names, seconds = {*STAGES, REST_OF_PROPAGATION}, defaultdict[str, float](float)
     for event in events:
         if event.name in names:
-            found[event.name] += event.cpu_time_total / 1e6
-            around = _find_enclosing_stage(event, names)
-            if around:
-                found[around.name] -= event.cpu_time_total / 1e6
-    return dict(sorted(found.items(), key=lambda each: -each[1]))
+            seconds[event.name] += event.cpu_time_total / 1e6
+            outer = _find_enclosing_stage(event, names)
+            if outer:
+                seconds[outer.name] -= event.cpu_time_total / 1e6
+    return dict(sorted(seconds.items(), key=lambda each: -each[1]))
 
 
 def _find_enclosing_stage(event: FunctionEvent, names: set[str]) -> FunctionEvent | None:
-    """The stage that an event lies in."""
-    above = event.cpu_parent
-    while above is not None and above.name not in names:
-        above = above.cpu_parent
-    return above
+    """Find the stage around an event."""
+    outer = event.cpu_parent
+    while outer is not None and outer.name not in names:
+        outer = outer.cpu_parent
+    return outer
 
 
 def list_costly_operators(found: profile) -> dict[str, tuple[float, int]]:
-    """Seconds of the costliest operators, each without those it calls, and how often it was called."""
+    """List the costliest operators: their own seconds, and the number of calls."""
     rows = [row for row in found.key_averages() if row.key not in {*STAGES, REST_OF_PROPAGATION}]
     rows.sort(key=lambda row: -row.self_cpu_time_total)
     return {row.key: (row.self_cpu_time_total / 1e6, row.count) for row in rows[:MAX_OPERATORS]}
 
 
 def profile_propagation(model: VideoModel, video: Video, prompts: Sequence[Prompt]) -> profile:
-    """Of a walk from the first frame to the last, and of all label planes; a first walk, to warm up, is left out."""
+    """Profile a propagation and all label planes, after a first run to warm up."""
     found: profile | None = None
     for warm in (True, False):
         with Session(video, model, settings=SessionSettings(patience=None)) as session:
@@ -143,7 +143,7 @@ def profile_propagation(model: VideoModel, video: Video, prompts: Sequence[Promp
 
 
 def make_nano_case(frames: int) -> tuple[VideoModel, Video, Sequence[Prompt]]:
-    """The embedded model on 512 × 512 with 50 objects."""
+    """Make the embedded model on 512 × 512 with 50 objects."""
     case = CrowdCase(512, 50, frames)
     return (
         load_model("nano", device="cpu"),
@@ -153,7 +153,7 @@ def make_nano_case(frames: int) -> tuple[VideoModel, Video, Sequence[Prompt]]:
 
 
 def make_tiny_case(frames: int) -> tuple[VideoModel, Video, Sequence[Prompt]]:
-    """SAM 2.1 tiny with random weights on 1024 × 1024, near 8 objects."""
+    """Make SAM 2.1 tiny with random weights on 1024 × 1024 with local attention on 8 objects."""
     case = draw_crowd(frames=frames, objects=8, size=1024)
     video = Video.of(Stack(case.frames, "tyx"), contrast=Contrast(0.0, 1.0))
     model = make_local_peer(1024, 16).model
@@ -166,19 +166,18 @@ def make_tiny_case(frames: int) -> tuple[VideoModel, Video, Sequence[Prompt]]:
 
 CASES: dict[str, tuple[str, Callable[[int], tuple[VideoModel, Video, Sequence[Prompt]]]]] = {
     "nano": ("nano, 512 × 512, 50 objects", make_nano_case),
-    "tiny": ("SAM 2.1 tiny, 1024 × 1024, near 8 objects", make_tiny_case),
+    "tiny": ("SAM 2.1 tiny, 1024 × 1024, 8 objects, local attention", make_tiny_case),
 }
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print tables, write JSON; 0 always: nothing is asked of it."""
+    """Measure, print tables, write JSON; always 0, because there are no requirements."""
     options = _parse_options(arguments)
     about, results = describe_machine(), {}
     for name in options.only or CASES:
         title, made = CASES[name]
         found = profile_propagation(*made(options.frames))
-        events = found.events()
-        assert events is not None
+        events: Any = found.events()  # type: ignore[no-untyped-call]
         stages, costly = compute_stage_seconds(events), list_costly_operators(found)
         total = sum(stages.values())
         results[name] = {
@@ -206,12 +205,12 @@ def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.speed.profiles", description=(__doc__ or "").splitlines()[0]
     )
-    parser.add_argument("--only", nargs="+", choices=list(CASES), help="these alone")
+    parser.add_argument("--only", nargs="+", choices=list(CASES), help="profile these only")
     parser.add_argument(
         "--frames",
         type=int,
         default=6,
-        help="frames of the stack; all but the first are walked to (%(default)s)",
+        help="frames of the stack; all but the first are propagated to (%(default)s)",
     )
     parser.add_argument("--threads", type=int, help="number of threads of torch")
     parser.add_argument("--out", type=Path, help="write results as JSON")

@@ -59,7 +59,7 @@ JUDGED_SIZE = 1024
 """Side of the frames for which `MAX_PARTS` and `MAX_FURTHER_PART` hold."""
 
 
-PEERS = {"ours": "napari-sam2, near", "reference": "reference", "classical": "watershed, linked"}
+PEERS = {"ours": "napari-sam2, local", "reference": "reference", "classical": "watershed, linked"}
 
 
 _BY_LINE = "reference, by its linear cost"
@@ -290,17 +290,17 @@ def _format_table(rows: Sequence[Row], clock: str) -> str:
     extrapolated = {
         row["objects"]: row[clock] for row in _extrapolate_reference(rows, clock)
     } | reference
-    body = []
+    cells = []
     for count in sorted({*ours, *reference}):
         other = extrapolated.get(count)
         shown = "" if other is None else f"{other:.1f}" if count in reference else f"({other:.0f})"
         ratio = f"1/{other / ours[count]:.1f}" if count in ours and other is not None else ""
         own = f"{ours[count]:.1f}" if count in ours else ""
         cut = f"{classical[count]:.2f}" if count in classical else ""
-        body.append([count, own, shown, ratio, cut])
+        cells.append([count, own, shown, ratio, cut])
     title = f"{rows[0]['size']} × {rows[0]['size']}, {rows[0]['frames']} frames, {clock} seconds"
     return f"{title}\n\n" + format_markdown(
-        ["objects", PEERS["ours"], PEERS["reference"], "ours / this", PEERS["classical"]], body
+        ["objects", PEERS["ours"], PEERS["reference"], "ours / this", PEERS["classical"]], cells
     )
 
 

@@ -1,6 +1,8 @@
-"""Start-up: seconds to import the package, and to run ``napari-sam2 demo``, each in a new process.
+"""Start-up: seconds to import the package, and to run ``napari-sam2 demo``.
 
-python -m benchmarks.speed.startup --out results.json
+    python -m benchmarks.speed.startup --out results.json
+
+Each is a new process.
 """
 
 from __future__ import annotations
@@ -16,10 +18,11 @@ from pathlib import Path
 from statistics import median
 
 from benchmarks.support.machine import describe_machine
+from benchmarks.support.requirements import report_checks
 from benchmarks.support.results import format_markdown, write_results
 
 MAX_IMPORT_S, DEMO_S = 0.3, 90.0
-"""What the two may take, on two cores without a GPU."""
+"""Seconds that both may take, on two cores without a GPU."""
 
 _HEAVY = ("torch", "transformers", "napari", "qtpy", "PyQt6", "pandas", "skimage", "zarr")
 _IMPORT_SCRIPT = f"""
@@ -43,7 +46,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"loaded by the import: {', '.join(heavy) or 'none'} of {', '.join(_HEAVY)}")
     results = {what: taken for what, taken, _ in rows}
     write_results({"machine": about, "seconds": results, "loaded": heavy}, options.out)
-    return 0 if not heavy and all(taken < most for _, taken, most in rows) else 1
+    checks = [(f"{what} within {most} s", taken < most) for what, taken, most in rows]
+    return report_checks([*checks, ("the import loads no heavy package", not heavy)])
 
 
 def _time_demo() -> float:
@@ -54,10 +58,11 @@ def _time_demo() -> float:
 
 
 def _run_python(*arguments: str) -> str:
-    """What a new Python says to its standard output."""
-    place = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    """Run a new Python, and return its standard output."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    command = [sys.executable, *arguments]
     return subprocess.run(
-        [sys.executable, *arguments], check=True, stdout=subprocess.PIPE, text=True, env=place
+        command, check=True, stdout=subprocess.PIPE, text=True, env=environment
     ).stdout
 
 
@@ -67,7 +72,7 @@ def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
         description=__doc__.splitlines()[0] if __doc__ else None,
     )
     parser.add_argument("--repeats", type=int, default=5, help="imports; their median counts")
-    parser.add_argument("--no-demo", action="store_true", help="measure the import alone")
+    parser.add_argument("--no-demo", action="store_true", help="measure the import only")
     parser.add_argument("--out", type=Path, help="write results as JSON")
     return parser.parse_args(arguments)
 

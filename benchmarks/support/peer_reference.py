@@ -1,6 +1,6 @@
-"""The reference: the video predictor of Meta's ``sam2`` package, as published, on given frames and weights.
+"""The reference: the video predictor of Meta's ``sam2`` package, on given frames and weights.
 
-Nothing of it is in this repository; it is imported from where the user has it.
+Nothing of it is in this repository: it is imported from a folder of the user.
 """
 
 from __future__ import annotations
@@ -23,16 +23,18 @@ from benchmarks.support import random_weights
 from benchmarks.support.click_case import Click
 from napari_sam2.models.weights.key_mapping import rename_keys
 
-_MEAN, _DEVIATION = (
-    (0.485, 0.456, 0.406),
-    (0.229, 0.224, 0.225),
-)  # ImageNet's, which its loader subtracts and divides by
-# four parameters there, one tensor under transformers' names
+# ImageNet's mean and standard deviation, with which its loader normalises frames.
+_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+# Four parameters in the reference, but one tensor in transformers.
 _POINTS = "prompt_encoder.point_embed.weight"
 
 
 class ReferencePeer:
-    """`SAM2VideoPredictor` of SAM 2.1 tiny, hole filling off, every corrected frame a conditioning frame, on the CPU."""
+    """`SAM2VideoPredictor` of SAM 2.1 tiny on the CPU.
+
+    It does not fill holes, and every corrected frame is a conditioning frame.
+    """
 
     name = "reference (sam2)"
 
@@ -52,7 +54,7 @@ class ReferencePeer:
             self._predictor = self._package.build_sam2_video_predictor(
                 "configs/sam2.1/sam2.1_hiera_t.yaml",
                 device="cpu",
-                # what it adds is among the overrides, hole filling excepted
+                # the overrides contain what this adds, except hole filling
                 apply_postprocessing=False,
                 hydra_overrides_extra=[
                     f"++model.{key}={value}" for key, value in overrides.items()
@@ -70,12 +72,9 @@ class _ReferenceVideo:
         self._predictor = predictor
         self._masks: dict[int, np.ndarray] = {}
         module: Any = importlib.import_module(type(predictor).__module__)
-        module.tqdm = lambda steps, **_: steps  # its progress bars
-        loader = module.load_video_frames
-        module.load_video_frames = lambda **_: (
-            normalise_frames(frames),
-            *frames.shape[1:],
-        )  # its own reads JPEG files only
+        module.tqdm = lambda steps, **_: steps  # no progress bars
+        loader = module.load_video_frames  # reads JPEG files only
+        module.load_video_frames = lambda **_: (normalise_frames(frames), *frames.shape[1:])
         try:
             self._state = predictor.init_state("frames")
         finally:
@@ -102,14 +101,14 @@ class _ReferenceVideo:
 
 
 def normalise_frames(frames: np.ndarray) -> torch.Tensor:
-    """(T, H, W) in 0..1 to (T, 3, H, W) as networks trained on ImageNet take them."""
+    """Convert (T, H, W) in 0..1 to (T, 3, H, W) as networks trained on ImageNet expect them."""
     mean, deviation = (torch.tensor(values).view(1, 3, 1, 1) for values in (_MEAN, _DEVIATION))
     return (torch.from_numpy(np.asarray(frames, dtype=np.float32))[:, None] - mean) / deviation
 
 
 @torch.no_grad()
 def _copy_weights(reference_state: dict[str, torch.Tensor]) -> None:
-    """Put our weights in the place of theirs: `renamed` hands on the very tensors, save for the four points."""
+    """Copy our weights into the reference; `rename_keys` returns its tensors, except for points."""
     ours = random_weights.make_state()
     for name, tensor in rename_keys(reference_state).items():
         tensor.copy_(ours[name])
@@ -118,17 +117,17 @@ def _copy_weights(reference_state: dict[str, torch.Tensor]) -> None:
 
 
 def _import_reference(folders: Sequence[Path]) -> Any:
-    """``sam2.build_sam``, from `folders` (unpacked sources, and what it needs) or as installed."""
+    """Import ``sam2.build_sam`` from folders of sources, or as installed."""
     missing = [str(folder) for folder in folders if not folder.is_dir()]
     if missing:
         raise SystemExit(
-            f"--sam2 {' '.join(missing)}: no such folder; see docs/benchmarks.md for how to get "
-            "the reference"
+            f"--sam2 {' '.join(missing)}: no such folder; docs/benchmarks.md says how to get the "
+            "reference"
         )
     sys.path[:0] = [str(folder.resolve()) for folder in folders]
     if importlib.util.find_spec("sam2") is None:
         raise SystemExit(
-            "the reference is not here: give --sam2 FOLDER, or leave it out of --peers; see "
+            "the reference is not installed: give --sam2 FOLDER, or leave it out of --peers; see "
             "docs/benchmarks.md"
         )
     if importlib.util.find_spec("torchvision") is None:
@@ -139,15 +138,15 @@ def _import_reference(folders: Sequence[Path]) -> Any:
 
 @contextmanager
 def _ignore_warnings() -> Iterator[None]:
-    """Without the deprecation warnings of hydra 1.3 with omegaconf 2.4."""
+    """Ignore the deprecation warnings of hydra 1.3 with omegaconf 2.4."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
 def _install_torchvision_stub() -> None:
-    """An empty torchvision: sam2 imports three transforms of it and uses them for single images only."""
-    import transformers  # noqa: F401  # looks for torchvision when it is imported, and must not find this one
+    """Install an empty torchvision: sam2 uses its transforms for single images only."""
+    import transformers  # noqa: F401  # it looks for torchvision, and must not find this one
 
     package, transforms = (
         types.ModuleType("torchvision"),

@@ -1,4 +1,4 @@
-"""The second implementation: transformers' ``Sam2VideoModel`` with its own inference session."""
+"""transformers' ``Sam2VideoModel`` with its own inference session."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from benchmarks.support.peer_reference import normalise_frames
 class TransformersPeer:
     """`Sam2VideoModel` of SAM 2.1 tiny.
 
-    It has no way to make a corrected frame stay corrected (see docs/benchmarks.md).
+    It cannot keep a corrected frame corrected (see docs/benchmarks.md).
     """
 
     name = "transformers"

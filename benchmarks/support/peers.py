@@ -1,4 +1,4 @@
-"""Peers: implementations of SAM 2's video predictor behind one small interface, all with the same weights."""
+"""Implementations of SAM 2's video predictor behind one interface, with the same weights."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from napari_sam2.propagation.session import Session, SessionSettings
 
 
 class PeerVideo(Protocol):
-    """One video, opened by a peer."""
+    """A video opened by a peer."""
 
     def add_clicks(self, clicks: Sequence[Click]) -> None:
-        """Answer clicks, which are on one frame."""
+        """Add clicks, all on one frame, and segment it."""
         ...
 
     def propagate(self) -> None:
-        """Carry what is new or was corrected through the whole video."""
+        """Propagate what is new or was corrected through the whole video."""
         ...
 
     def read_masks(self, frame: int) -> np.ndarray:
-        """(n, H, W) bool on a frame as they are now, ascending by track."""
+        """Read the current (n, H, W) bool masks of a frame, ascending by track."""
         ...
 
     def close(self) -> None:
-        """Let go of it."""
+        """Release its memory."""
         ...
 
 
@@ -44,12 +44,12 @@ class Peer(Protocol):
     name: str
 
     def open_video(self, frames: Any) -> PeerVideo:
-        """Open (T, H, W) frames in 0..1, an array or something that is indexed like one."""
+        """Open (T, H, W) frames in 0..1: an array, or an object that is indexed like one."""
         ...
 
 
 class NapariSam2Peer:
-    """This package: `napari_sam2.api.session.Session`."""
+    """This package, by its own `Session`."""
 
     name = "napari-sam2"
 
@@ -98,9 +98,14 @@ class _NapariSam2Video:
 def make_peer(
     name: str, size: int, *, sam2: Sequence[Path] = (), embedding_bytes: int = DEFAULT_BYTES
 ) -> Peer:
-    """The peer of that name at an image size.
+    """Make the peer of that name, for frames of `size` pixels.
 
-    `sam2`: folders to find the reference in; `embedding_bytes` is for ours alone.
+    Parameters
+    ----------
+    sam2
+        Folders of the reference.
+    embedding_bytes
+        Memory for image features, for this package only.
     """
     return _BUILDERS[name](size, tuple(sam2), embedding_bytes)
 

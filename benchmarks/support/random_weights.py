@@ -1,8 +1,8 @@
-"""Random weights that behave like trained ones as far as speed and agreement go.
+"""Random weights that behave like trained ones with respect to speed and agreement.
 
-Masks are neither empty nor full, they follow clicks and memory, and a rounding error stays one over
-a propagation. Usual initialisations fail at one or the other: memory is lost among the features of
-the frame, or errors grow with every frame.
+Masks are neither empty nor full, they depend on clicks and memory, and rounding errors stay small
+over a propagation. Usual initialisations fail: memory has no effect beside the features of the
+frame, or errors grow with every frame.
 """
 
 from __future__ import annotations
@@ -18,30 +18,25 @@ from napari_sam2.models.network.configs import PUBLISHED_CONFIGURATIONS
 from napari_sam2.models.network.sam2_network import Sam2Network
 
 SIZE = "tiny"
-_GAINS: tuple[
-    tuple[tuple[str, ...], float], ...
-] = (  # of a layer, over 1 / sqrt(inputs); the first whose parts are all in the name
-    (("conv_s",), 0.2),  # smooth masks: few pixels that a rounding error could turn
-    (
-        ("memory_attention.layers", "attn", "q_proj"),
-        0.4,
-    ),  # soft attention: steep ones amplify rounding errors from frame to frame
+# Gain of a layer, over 1 / sqrt(inputs): of the first entry whose parts are all in the name.
+_GAINS: tuple[tuple[tuple[str, ...], float], ...] = (
+    (("conv_s",), 0.2),  # smooth masks: rounding errors change few pixels
+    # soft attention: a steep one amplifies rounding errors from frame to frame
+    (("memory_attention.layers", "attn", "q_proj"), 0.4),
     (("memory_attention.layers", "self_attn", "k_proj"), 0.4),
     (("memory_attention.layers", "cross_attn_image", "k_proj"), 0.58),
-    (("memory_attention.layers", "attn"), 3.0),  # what is remembered counts
+    (("memory_attention.layers", "attn"), 3.0),  # memory has an effect
     (("mask_decoder.transformer", "attn", "q_proj"), 0.58),
     (("mask_decoder.transformer", "attn", "k_proj"), 0.58),
     (("mask_decoder.transformer", "attn"), 1.44),
-    (("memory_encoder.mask_downsampler",), 3.0),  # memory is more of the mask than of the frame
+    (("memory_encoder.mask_downsampler",), 3.0),  # memory depends more on the mask
     (("memory_encoder.feature_projection",), 0.2),
     (("memory_encoder.projection",), 1.15),
-    (("output_hypernetworks_mlps",), 2.0),  # logits of several units, as trained ones
+    (("output_hypernetworks_mlps",), 2.0),  # logits of several units, as trained networks have
     (("object_pointer_proj",), 1.6),
-    (
-        ("temporal_positional_encoding_projection",),
-        10.0,
-    ),  # so that a wrong age of a pointer costs more than AGREED allows
-    (("iou_prediction_head",), 2.0),  # the best of three masks is the best by more than an error
+    # a wrong age of a pointer changes masks by more than MIN_IOU allows
+    (("temporal_positional_encoding_projection",), 10.0),
+    (("iou_prediction_head",), 2.0),  # the best of three masks is best by more than an error
 )
 _GAIN = 0.58
 _UNIT_VARIANCE = (
@@ -52,12 +47,12 @@ _UNIT_VARIANCE = (
     "positional_embedding",
 )
 _SMALL_VARIANCE = ("no_memory_", "memory_temporal_", "no_object_pointer", "occlusion_")
-_PRESENCE_LOGIT = 5.0  # logit: with random weights, objects would be absent by chance
+_PRESENCE_LOGIT = 5.0  # with random weights, objects would be absent by chance
 
 
 @cache
 def make_state() -> dict[str, Tensor]:
-    """The weights of SAM 2.1 tiny under transformers' names, the same on every machine."""
+    """Make weights of SAM 2.1 tiny under transformers' names, the same on every machine."""
     with torch.device("meta"):
         template = Sam2Network(PUBLISHED_CONFIGURATIONS[SIZE]).state_dict()
     found = {name: _draw_tensor(name, tensor.shape) for name, tensor in template.items()}

@@ -1,7 +1,8 @@
-"""Training of the embedded model: a pack of still images (see `train.packs`) and painted scenes, each kind as often as said here.
+"""Train the embedded model on a pack of still images and on synthetic scenes.
 
-python checkpoints/make/nano.py PACK --out FILE [--model nano] [--recipe FILE] [--release
-checkpoints/nano.safetensors]
+    python checkpoints/make/nano.py PACK --out FILE --release checkpoints/nano.safetensors
+
+After an interruption, the same call resumes.
 """
 
 from __future__ import annotations
@@ -29,7 +30,15 @@ RECIPE = Path(__file__).parents[1] / "recipes" / "nano.toml"
 
 @dataclass(frozen=True)
 class TrainingDomain:
-    """Images of a pack whose modality contains `modality`: how often they are drawn, and how wide objects appear, in pixels."""
+    """Images of a pack whose modality contains `modality`.
+
+    Parameters
+    ----------
+    share
+        How often they are drawn.
+    diameters
+        Range of the width of objects, in pixels of the input.
+    """
 
     modality: str
     share: float
@@ -45,16 +54,13 @@ DOMAINS = (
     TrainingDomain("bacteria", 0.06, (7, 64)),
 )
 SYNTHETIC_SHARE = 0.17
-"""Share of painted scenes: they move and change as stacks do, which still images cannot."""
+"""Share of synthetic scenes: unlike still images, they move and change as stacks do."""
 
 HELD_OUT = ("fluorescence", "H&E", "brightfield")
-"""What is validated on: nuclei, which the model is for."""
+"""Modalities for validation: nuclei, which the model is made for."""
 
-_VALIDATION_DIAMETERS_PX = (
-    24.0,
-    48.0,
-)  # pixels wide, narrower than in training: what a window is made for
-
+# Narrower than in training: a crop shows objects at about this width.
+_VALIDATION_DIAMETERS_PX = (24.0, 48.0)
 
 DESCRIPTION = (
     "SAM 2's heads at width 128 on a small convolutional encoder, 3.9 M parameters, looking at "
@@ -72,11 +78,11 @@ DATA = {
     "held out by image": "60 images of nuclei of the Data Science Bowl, and 13 slices of other "
     "patients",
 }
-"""What it was trained on, for its card."""
+"""The training data, for the card."""
 
 
 def load_training_data(pack: Path) -> Dataset:
-    """The pack as its manifest splits it, and painted scenes to train on."""
+    """Load the pack as its manifest splits it, and synthetic scenes for training."""
     trained = [
         PairSource(_open_pairs(pack, "train", kind.modality), diameters=kind.diameters)
         for kind in DOMAINS
@@ -85,9 +91,9 @@ def load_training_data(pack: Path) -> Dataset:
         [pair for modality in HELD_OUT for pair in _open_pairs(pack, "val", modality)],
         diameters=_VALIDATION_DIAMETERS_PX,
     )
-    painted = SyntheticSource()
     mixture = SourceMixture(
-        (*trained, painted, held_out), (*(kind.share for kind in DOMAINS), SYNTHETIC_SHARE, 1.0)
+        (*trained, SyntheticSource(), held_out),
+        (*(kind.share for kind in DOMAINS), SYNTHETIC_SHARE, 1.0),
     )
     last = len(mixture) - len(held_out)
     order = np.random.default_rng(0).permutation(np.arange(last, len(mixture)))
@@ -95,20 +101,16 @@ def load_training_data(pack: Path) -> Dataset:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Train, or go on training."""
+    """Train, or resume training."""
     parser = argparse.ArgumentParser(
         prog="python checkpoints/make/nano.py",
         description=__doc__.splitlines()[0] if __doc__ else None,
     )
     parser.add_argument("pack", type=Path, help="folder with manifest.csv and .npz files")
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--model", default="nano", help="name or file of the weights to begin with")
-    parser.add_argument("--recipe", type=Path, default=RECIPE)
-    parser.add_argument(
-        "--release",
-        type=Path,
-        help="where the result goes under its own name, as the embedded model",
-    )
+    parser.add_argument("--out", type=Path, required=True, help="file of the best checkpoint")
+    parser.add_argument("--model", default="nano", help="name or file of the model to start from")
+    parser.add_argument("--recipe", type=Path, default=RECIPE, help="TOML file (%(default)s)")
+    parser.add_argument("--release", type=Path, help="file of the result as the embedded model")
     options = parser.parse_args(arguments)
     finetune(
         load_training_data(options.pack),
@@ -123,11 +125,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def write_release(checkpoint: Path, path: Path) -> None:
-    """The weights as the embedded model: with a card that says where they come from, and through which Windows they look."""
+    """Write the weights as the embedded model, with a card that says where they come from."""
     tensors, metadata = checkpoints.read_checkpoint(checkpoint)
     card = read_card(checkpoint)
     assert card is not None
-    told = {
+    training = {
         key: value
         for key, value in card.training.items()
         if key in ("recipe", "before", "best", "steps")
@@ -145,7 +147,7 @@ def write_release(checkpoint: Path, path: Path) -> None:
         input_sizes=(128,),
         keep_aspect=True,
         object_crops=True,
-        training={"data": DATA, **told},
+        training={"data": DATA, **training},
     )
     checkpoints.write_checkpoint(
         path, tensors, released, metadata={"configuration": metadata["configuration"]}

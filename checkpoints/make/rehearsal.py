@@ -1,4 +1,4 @@
-"""The images that fine-tuning rehearses: a few crops of what the embedded model was trained on, as a pack small enough to ship.
+"""Make the images that fine-tuning rehearses: a small pack of crops of the training images.
 
 python checkpoints/make/rehearsal.py PACK --out checkpoints/rehearsal
 """
@@ -14,7 +14,7 @@ import pandas as pd
 from skimage.segmentation import relabel_sequential
 
 CROPS = {"fluorescence": 56, "H&E": 8, "brightfield": 8, "MRI": 8}
-"""How many of each modality, one of an image at most; all of them CC0."""
+"""Number of crops of each modality, at most one per image; all of them are CC0."""
 
 SIDE = 256
 """Longest side of a crop, in pixels."""
@@ -58,7 +58,7 @@ def _choose_rows(
 def _write_crop(
     pack: Path, row: dict[str, object], out: Path, rng: np.random.Generator
 ) -> dict[str, object]:
-    """One crop in a file; the row of the manifest that tells of it."""
+    """Write one crop to a file. Returns its row of the manifest."""
     with np.load(pack / str(row["file"]), allow_pickle=False) as arrays:
         image, labels = arrays["image"], arrays["labels"]
     top, left = _choose_corner(labels, rng)
@@ -66,12 +66,12 @@ def _write_crop(
     labels = relabel_sequential(labels)[0].astype(np.uint16)
     name = f"{Path(str(row['file'])).stem}.npz"
     np.savez_compressed(out / name, image=image, labels=labels)
-    told = {key: row[key] for key in ("source", "modality", "licence", "group", "split")}
-    return {"file": name, "height": labels.shape[0], "width": labels.shape[1], **told}
+    origin = {key: row[key] for key in ("source", "modality", "licence", "group", "split")}
+    return {"file": name, "height": labels.shape[0], "width": labels.shape[1], **origin}
 
 
 def _choose_corner(labels: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
-    """Corner of a crop around a random object."""
+    """Choose the corner of a crop around a random object."""
     inside = np.argwhere(labels)
     middle = inside[rng.integers(len(inside))]
     top, left = (
