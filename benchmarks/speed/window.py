@@ -107,7 +107,7 @@ class PanelWindow:
             scene.stack.data, axis_labels=tuple(scene.stack.axes), name=scene.name
         )
         self.viewer.dims.set_point(0, 0)
-        self.wait_until(lambda: self.idle and self.panel.controller.snapshot.device != "")
+        self.wait_until(lambda: self.idle and self.panel.controller.snapshot.options.device != "")
 
     @property
     def idle(self) -> bool:

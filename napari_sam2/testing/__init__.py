@@ -1,1 +1,4 @@
-"""For tests of this package and of what others add to it: exact scenes, a toy model, contract suites. No torch."""
+"""For tests of this package and of its extensions: exact scenes, a toy model and contracts.
+
+Nothing here needs torch.
+"""

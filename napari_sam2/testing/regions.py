@@ -1,6 +1,6 @@
-"""Regions of a small picture: what the toy model sees in place of features.
+"""Regions of a small picture, which are the toy model's features.
 
-Pictures and masks are (h, w), places (y, x) cells.
+Pictures and masks are (h, w), cells are (y, x).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ GridCell = tuple[int, int]
 
 
 def find_part_at(mask: np.ndarray, cell: GridCell) -> np.ndarray:
-    """The connected part of `mask` that holds `cell`; empty where the mask does not hold it."""
+    """Find the connected part of `mask` that contains `cell`; empty if the mask does not."""
     if not _has_cell(mask, cell):
         return np.zeros_like(mask, dtype=bool)
     numbered = _label_parts(mask)
@@ -22,13 +22,13 @@ def find_part_at(mask: np.ndarray, cell: GridCell) -> np.ndarray:
 
 
 def find_overlapping_parts(mask: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """All connected parts of `mask` that share a cell with `other`."""
+    """Find all connected parts of `mask` that share a cell with `other`."""
     numbered = _label_parts(mask)
     return np.asarray(np.isin(numbered, np.unique(numbered[mask & other])) & mask)
 
 
 def make_box_mask(shape: tuple[int, int], low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Cells whose centres lie in the box from `low` to `high`, both (y, x)."""
+    """Make a mask of the cells whose centres lie in the box from `low` to `high`, both (y, x)."""
     rows, columns = np.indices(shape)
     return np.asarray(
         (rows >= low[0]) & (rows <= high[0]) & (columns >= low[1]) & (columns <= high[1])
@@ -38,28 +38,31 @@ def make_box_mask(shape: tuple[int, int], low: np.ndarray, high: np.ndarray) -> 
 def remove_negative_clicks(
     mask: np.ndarray, cells: Sequence[GridCell], positive: Sequence[bool]
 ) -> np.ndarray:
-    """`mask` without what its negative clicks take: in a part that holds one, each cell goes with its nearest click."""
-    kept = mask.copy()
-    for cell, wanted in zip(cells, positive, strict=True):
-        if wanted or not _has_cell(kept, cell):
+    """Remove the cells of `mask` that negative clicks take.
+
+    In a connected part with a negative click, each cell belongs to its nearest click.
+    """
+    remaining = mask.copy()
+    for cell, is_positive in zip(cells, positive, strict=True):
+        if is_positive or not _has_cell(remaining, cell):
             continue
-        part = find_part_at(kept, cell)
+        part = find_part_at(remaining, cell)
         clicks = [
-            (each, flag)
-            for each, flag in zip(cells, positive, strict=True)
+            (each, sign)
+            for each, sign in zip(cells, positive, strict=True)
             if _has_cell(part, each)
         ]
-        places = np.argwhere(part)
-        distance = (
-            (places[:, None, :] - np.array([each for each, _ in clicks])[None, :, :]) ** 2
-        ).sum(axis=-1)
-        lost = places[~np.array([flag for _, flag in clicks])[distance.argmin(axis=1)]]
-        kept[lost[:, 0], lost[:, 1]] = False
-    return kept
+        part_cells = np.argwhere(part)
+        click_cells = np.array([each for each, _ in clicks])
+        distance = ((part_cells[:, None, :] - click_cells[None, :, :]) ** 2).sum(axis=-1)
+        nearest_is_positive = np.array([sign for _, sign in clicks])[distance.argmin(axis=1)]
+        lost = part_cells[~nearest_is_positive]
+        remaining[lost[:, 0], lost[:, 1]] = False
+    return remaining
 
 
 def compute_centre(mask: np.ndarray) -> np.ndarray:
-    """(y, x) mean of the cells of a mask that is not empty."""
+    """Compute the mean (y, x) of the cells of a mask that is not empty."""
     return np.asarray(np.argwhere(mask).mean(axis=0))
 
 
@@ -68,6 +71,5 @@ def _label_parts(mask: np.ndarray) -> np.ndarray:
 
 
 def _has_cell(mask: np.ndarray, cell: GridCell) -> bool:
-    return all(
-        0 <= place < length for place, length in zip(cell, mask.shape, strict=True)
-    ) and bool(mask[cell])
+    inside = all(0 <= index < length for index, length in zip(cell, mask.shape, strict=True))
+    return inside and bool(mask[cell])

@@ -1,8 +1,8 @@
 """Exact synthetic scenes: image stacks whose truth is known by construction.
 
-Every object has a grey value of its own, so that `ToyModel` is exact on all of `SCENES`: one click
-per object on its first frame gives the truth on all frames. On `CORRECTION_SCENES` it errs and has to be
-corrected.
+Every object has a grey value of its own, so `ToyModel` is exact on all of `SCENES`: one click per
+object on its first frame gives the truth on all frames. On `CORRECTION_SCENES` it makes errors that
+have to be corrected.
 """
 
 from __future__ import annotations
@@ -19,27 +19,27 @@ from napari_sam2.core.stack import Spacing, Stack, Video
 from napari_sam2.core.track import Track
 
 BRIGHTEST = 50_000
-"""Grey value of the brightest object where nothing else is said."""
+"""Grey value of the brightest object, unless levels are given."""
 
-_DIMMEST = 0.6  # of the brightest: well above ToyModel's foreground
+_DIMMEST = 0.6  # of the brightest: well above the toy model's threshold of the foreground
 _TIMELAPSE = Spacing(y_um=0.5, x_um=0.5, t_s=60.0)
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A stack and what is true of it. The arrays are read-only.
+    """A stack with its truth. The arrays are read-only.
 
     Parameters
     ----------
     name
-        What happens in it.
+        A word for what happens.
     stack
         The image: axes "tyx", "zyx" or "tcyx", with spacing.
     labels
-        (frames, H, W) uint16, the truth: track ids, 0 for background. What another object hides is
-        not labelled.
+        (frames, H, W) uint16, the truth: track ids, 0 for background. Hidden parts of an object
+        are not labelled.
     parents
-        Parent by track, of those that came from a division.
+        Parent by track, for the daughters of a division.
     intensity
         Grey value by track, one for each channel, before noise.
     background
@@ -65,33 +65,32 @@ class Scene:
 
     @property
     def video(self) -> Video:
-        """The stack walked along z or t, in channel 0. A blank one raises IntensityError."""
+        """The stack along z or t, in channel 0. A blank stack raises IntensityError."""
         return self.stack.as_video(channel=0)
 
     @property
     def tracks(self) -> tuple[int, ...]:
-        """Ids of all objects, ascending."""
+        """Track ids of all objects, ascending."""
         return tuple(int(track) for track in np.unique(self.labels) if track)
 
     def find_frames(self, track: int) -> tuple[int, ...]:
-        """Frames this object is seen on, ascending."""
-        return tuple(
-            int(frame) for frame in np.flatnonzero((self.labels == track).any(axis=(1, 2)))
-        )
+        """Find the frames that show an object, ascending."""
+        shown = np.flatnonzero((self.labels == track).any(axis=(1, 2)))
+        return tuple(int(frame) for frame in shown)
 
     def mask(self, track: int, frame: int) -> np.ndarray:
-        """(H, W) bool: where this object is seen on this frame."""
+        """(H, W) bool mask of an object on a frame."""
         return np.asarray(self.labels[frame] == track)
 
     def make_click(self, track: int, frame: int | None = None) -> PointPrompt:
-        """A click on the pixel deepest inside this object, on its first frame where none is given."""
-        where = self.find_frames(track)[0] if frame is None else frame
-        depth = distance_transform_edt(np.pad(self.mask(track, where), 1))[1:-1, 1:-1]
+        """Make a click on the pixel deepest inside an object, by default on its first frame."""
+        clicked = self.find_frames(track)[0] if frame is None else frame
+        depth = distance_transform_edt(np.pad(self.mask(track, clicked), 1))[1:-1, 1:-1]
         y, x = np.unravel_index(int(depth.argmax()), depth.shape)
-        return PointPrompt(where, track, [(float(y), float(x))], [True])
+        return PointPrompt(clicked, track, [(float(y), float(x))], [True])
 
     def make_log(self) -> PromptLog:
-        """One click for every object on its first frame, and who came from whom."""
+        """Make a log of one click per object on its first frame, with the parents."""
         log = PromptLog(tuple(self.make_click(track) for track in self.tracks))
         for child, parent in self.parents.items():
             log = log.describe(Track(child, parent=parent))
@@ -100,21 +99,20 @@ class Scene:
 
 @dataclass(frozen=True, eq=False)
 class Disc:
-    """A round object: its centre (y, x) on every frame, (frames, 2), NaN where it is not; its radius in pixels."""
+    """A round object: (frames, 2) centres (y, x), NaN if it is absent, and a radius in pixels."""
 
     centres: np.ndarray
     radius_px: float
 
 
 def draw_discs(discs: Sequence[Disc], shape: tuple[int, int]) -> np.ndarray:
-    """(frames, H, W) uint16 labels: the n-th disc is track n, from 1; later ones lie in front."""
+    """Draw (frames, H, W) uint16 labels: the n-th disc is track n, from 1; later ones in front."""
     labels = np.zeros((len(discs[0].centres), *shape), dtype=np.uint16)
     rows, columns = np.indices(shape)
     for track, disc in enumerate(discs, start=1):
         for frame, (y, x) in enumerate(disc.centres):
-            labels[frame][(rows - y) ** 2 + (columns - x) ** 2 <= disc.radius_px**2] = (
-                track  # NaN compares as False
-            )
+            inside = (rows - y) ** 2 + (columns - x) ** 2 <= disc.radius_px**2  # False for NaN
+            labels[frame][inside] = track
     return labels
 
 
@@ -126,14 +124,14 @@ def make_timelapse_scene(
     noise: float = 0.0,
     parents: Mapping[int, int] | None = None,
 ) -> Scene:
-    """A Scene of (frames, H, W) labels over time: objects of different grey values on black.
+    """Make a scene of (frames, H, W) labels over time: objects of different grey values on black.
 
     Parameters
     ----------
     levels
-        Grey value of each track, from track 1; evenly spread where not given.
+        Grey value of each track, from track 1; evenly spaced by default.
     noise
-        Standard deviation in grey values; seeded, so that the same call gives the same scene.
+        Standard deviation in grey values. The noise is seeded: the same call gives the same scene.
     """
     grey = np.array([0, *(levels or _make_levels(int(labels.max())))])
     data = _add_noise(grey[labels], noise)
@@ -149,7 +147,7 @@ def make_drifting_scene(
     speed: float = 2.0,
     noise: float = 0.0,
 ) -> Scene:
-    """Discs going to and fro, each within its own cell of a grid; `speed` in pixels per frame."""
+    """Make discs that move back and forth in cells of a grid, by `speed` pixels per frame."""
     across = math.ceil(math.sqrt(count))
     height, width = shape[0] / math.ceil(count / across), shape[1] / across
     radius = 0.3 * min(height, width)
@@ -169,7 +167,15 @@ def make_touching_scene(
     radius: float = 8.0,
     same_level: bool = False,
 ) -> Scene:
-    """Two discs that come together, touch, and part (`radius_px` a whole number); of one grey value where `same_level`, so that they merge."""
+    """Make two discs that approach, touch and separate.
+
+    Parameters
+    ----------
+    radius
+        In pixels, a whole number.
+    same_level
+        Whether both have one grey value, so that they merge.
+    """
     middle = (frames - 1) / 2
     half_gap = radius + 0.5 + np.maximum(0.0, np.abs(np.arange(frames) - middle) - 1.5)
     discs = [
@@ -190,7 +196,7 @@ def make_returning_scene(
     absent_frames: int = 3,
     speed: float = 4.0,
 ) -> Scene:
-    """A disc that leaves across the right edge, is away for so many frames, and comes back the same way; another stays."""
+    """Make a disc that leaves across the right edge and returns, and one that stays."""
     radius = shape[0] / 8
     middle = frames // 2 - (0.0 if absent_frames % 2 else 0.5)
     furthest = shape[1] - 1 + radius + speed * absent_frames / 2
@@ -205,16 +211,18 @@ def make_returning_scene(
 def make_dividing_scene(
     *, frames: int = 10, shape: tuple[int, int] = (64, 64), division_frame: int = 4
 ) -> Scene:
-    """A disc (track 1) that divides: from frame `division_frame` there are two daughters (2 and 3) that move apart."""
-    radius, when = shape[0] / 6, np.arange(frames)
-    apart = 0.7 * radius + 1 + np.maximum(0, when - division_frame)
-    mother = _make_path(frames, shape[0] / 2, np.full(frames, shape[1] / 2))
-    daughters = [_make_path(frames, shape[0] / 2, shape[1] / 2 + side * apart) for side in (-1, 1)]
-    mother[division_frame:] = np.nan
+    """Make a disc (track 1) that divides into two daughters (2 and 3) at `division_frame`."""
+    radius = shape[0] / 6
+    distance = 0.7 * radius + 1 + np.maximum(0, np.arange(frames) - division_frame)
+    parent = _make_path(frames, shape[0] / 2, np.full(frames, shape[1] / 2))
+    daughters = [
+        _make_path(frames, shape[0] / 2, shape[1] / 2 + side * distance) for side in (-1, 1)
+    ]
+    parent[division_frame:] = np.nan
     for path in daughters:
         path[:division_frame] = np.nan
     labels = draw_discs(
-        [Disc(mother, radius), *(Disc(path, 0.7 * radius) for path in daughters)], shape
+        [Disc(parent, radius), *(Disc(path, 0.7 * radius) for path in daughters)], shape
     )
     return make_timelapse_scene("dividing", labels, parents={2: 1, 3: 1})
 
@@ -222,7 +230,7 @@ def make_dividing_scene(
 def make_appearing_scene(
     *, frames: int = 10, shape: tuple[int, int] = (64, 64), interval: int = 3
 ) -> Scene:
-    """Discs that are there from frame 0, `interval`, twice `interval`, and so on; none leaves."""
+    """Make discs that appear on frames 0, `interval`, 2 × `interval`, …, and stay."""
     starts = range(0, frames, interval)
     height = shape[0] / len(starts)
     discs = []
@@ -236,7 +244,7 @@ def make_appearing_scene(
 def make_crossing_scene(
     *, frames: int = 10, shape: tuple[int, int] = (64, 64), radius: float = 8.0
 ) -> Scene:
-    """Two discs that pass each other, track 2 in front of track 1, which stays partly in sight."""
+    """Make two discs that pass each other: track 2 hides part of track 1."""
     x = np.linspace(radius + 4, shape[1] - radius - 5, frames)
     discs = [
         Disc(_make_path(frames, shape[0] / 2 + side * radius / 2, x[::side]), radius)
@@ -254,17 +262,22 @@ def make_passing_scene(
     speed: float = 2.0,
     noise: float = 0.0,
 ) -> Scene:
-    """Rows of discs of one grey value, every second row going the other way: look-alikes that pass close by, at a steady speed.
+    """Make rows of equal discs; every second row moves in the other direction.
 
-    `row_spacing`: from one row to the next, in radii; below 2, the lower row hides part of the upper one.
-    Only discs that are in the frame from the beginning are there; they leave across its sides.
-    `speed` in pixels per frame.
+    All discs are on the first frame; they leave across the sides.
+
+    Parameters
+    ----------
+    row_spacing
+        Distance of rows in radii. Below 2, the lower row hides part of the upper one.
+    speed
+        In pixels per frame.
     """
-    when, discs = np.arange(frames), []
+    frame_numbers, discs = np.arange(frames), []
     for row in range(int((shape[0] - 2 * radius) / (row_spacing * radius)) + 1):
-        way = 1 if row % 2 else -1
+        direction = 1 if row % 2 else -1
         for start in np.arange(radius + 1 + row % 3 * radius, shape[1] - radius, 5 * radius):
-            x = start + way * speed * when
+            x = start + direction * speed * frame_numbers
             x = np.where((x > -radius) & (x < shape[1] - 1 + radius), x, np.nan)
             discs.append(Disc(_make_path(frames, radius + row * row_spacing * radius, x), radius))
     return make_timelapse_scene(
@@ -275,14 +288,10 @@ def make_passing_scene(
 def make_jumping_scene(
     *, frames: int = 10, shape: tuple[int, int] = (64, 64), jump_frame: int = 5
 ) -> Scene:
-    """A disc that, at frame `jump_frame`, jumps further than it is wide; beside it one that stays.
-
-    For corrections.
-    """
-    radius = shape[0] / 10
-    x = np.where(np.arange(frames) < jump_frame, shape[1] * 0.2, shape[1] * 0.75) + 0.3 * np.arange(
-        frames
-    )
+    """Make a disc that jumps by more than its width at `jump_frame`, and one that stays."""
+    radius, frame_numbers = shape[0] / 10, np.arange(frames)
+    base = np.where(frame_numbers < jump_frame, shape[1] * 0.2, shape[1] * 0.75)
+    x = base + 0.3 * frame_numbers
     discs = [
         Disc(_make_path(frames, shape[0] * 0.3, x), radius),
         Disc(_make_path(frames, shape[0] * 0.75, np.full(frames, shape[1] / 2)), radius),
@@ -293,7 +302,10 @@ def make_jumping_scene(
 def make_twelve_bit_scene(
     *, frames: int = 10, shape: tuple[int, int] = (64, 64), step: int = 3
 ) -> Scene:
-    """Touching discs of 3000 and 3000 + `step` grey values out of 4095, beside a bright one: one object in 8 bit."""
+    """Make two touching discs of 3000 and 3000 + `step` of 4095 grey values, and a bright disc.
+
+    With 8 bits, the two discs would be one object.
+    """
     radius, sway = shape[0] // 8, np.arange(frames) % (shape[1] // 8)
     pair = [
         Disc(
@@ -311,40 +323,29 @@ def make_twelve_bit_scene(
 def make_ellipsoid_scene(
     *, slices: int = 14, shape: tuple[int, int] = (64, 64), z_um: float = 2.0, pixel_um: float = 0.5
 ) -> Scene:
-    """A z-stack of two ellipsoids, its slices further apart than its pixels; `volume_um3` is 4/3 π a b c."""
-    extent_um = np.array([slices * z_um, shape[0] * pixel_um, shape[1] * pixel_um])
-    centres = [extent_um * (0.5, 0.35, 0.3), extent_um * (0.5, 0.6, 0.72)]
-    halves = [extent_um * (0.4, 0.2, 0.15), extent_um * (0.3, 0.25, 0.2)]
-    places = (
-        np.indices((slices, *shape)) * np.array([z_um, pixel_um, pixel_um])[:, None, None, None]
-    )
+    """Make a z-stack of two ellipsoids; `volume_um3` is 4/3 π a b c.
+
+    The slices are further apart than the pixels.
+    """
+    spacing_um = np.array([z_um, pixel_um, pixel_um]).reshape(3, 1, 1, 1)
+    extent_um = np.array([slices, *shape]).reshape(3, 1, 1, 1) * spacing_um
+    positions_um = np.indices((slices, *shape)) * spacing_um
+    centres = np.array([(0.5, 0.35, 0.3), (0.5, 0.6, 0.72)]).reshape(2, 3, 1, 1, 1) * extent_um
+    half_axes = np.array([(0.4, 0.2, 0.15), (0.3, 0.25, 0.2)]).reshape(2, 3, 1, 1, 1) * extent_um
     labels = np.zeros((slices, *shape), dtype=np.uint16)
-    for track, (middle, half) in enumerate(zip(centres, halves, strict=True), start=1):
-        labels[
-            (((places - middle[:, None, None, None]) / half[:, None, None, None]) ** 2).sum(axis=0)
-            <= 1
-        ] = track
+    volumes = {}
+    for track, (centre, half) in enumerate(zip(centres, half_axes, strict=True), start=1):
+        labels[(((positions_um - centre) / half) ** 2).sum(axis=0) <= 1] = track
+        volumes[track] = float(4 / 3 * np.pi * half.prod())
     grey = np.array([0, *_make_levels(2)])
-    stack = Stack(
-        grey[labels].astype(np.uint16),
-        "zyx",
-        Spacing(z_um=z_um, y_um=pixel_um, x_um=pixel_um),
-        name="ellipsoids",
-    )
-    volumes = {
-        track: float(4 / 3 * np.pi * half.prod()) for track, half in enumerate(halves, start=1)
-    }
-    return Scene(
-        "ellipsoids",
-        stack,
-        labels,
-        intensity={1: (int(grey[1]),), 2: (int(grey[2]),)},
-        volume_um3=volumes,
-    )
+    spacing = Spacing(z_um=z_um, y_um=pixel_um, x_um=pixel_um)
+    stack = Stack(grey[labels].astype(np.uint16), "zyx", spacing, name="ellipsoids")
+    intensity = {track: (int(grey[track]),) for track in volumes}
+    return Scene("ellipsoids", stack, labels, intensity=intensity, volume_um3=volumes)
 
 
 def make_two_channel_scene(*, frames: int = 10, shape: tuple[int, int] = (64, 64)) -> Scene:
-    """Drifting discs in channel 0, other grey values at the same places in channel 1, on a background that is not 0."""
+    """Make drifting discs with other grey values in channel 1, on a background that is not 0."""
     one = make_drifting_scene(frames=frames, shape=shape)
     background = (100, 700)
     grey = np.array([background, (9000, 1700), (12000, 800), (15000, 2500)])
@@ -359,7 +360,7 @@ def make_two_channel_scene(*, frames: int = 10, shape: tuple[int, int] = (64, 64
 def make_blank_scene(
     *, frames: int = 10, shape: tuple[int, int] = (64, 64), value: int = 7
 ) -> Scene:
-    """The same grey value everywhere: nothing to see, and no contrast to see it by."""
+    """Make a stack of one grey value, without objects and without contrast."""
     data = np.full((frames, *shape), value, dtype=np.uint16)
     return Scene(
         "blank",
@@ -374,9 +375,9 @@ def _make_path(frames: int, y: float, x: np.ndarray) -> np.ndarray:
 
 
 def _compute_swing(frames: int, speed: float, width_px: float) -> np.ndarray:
-    """(frames,) way to and fro between 0 and `width_px`."""
-    way = np.arange(frames) * speed % (2 * width_px)
-    return np.asarray(np.minimum(way, 2 * width_px - way))
+    """Compute (frames,) positions that go back and forth between 0 and `width_px`."""
+    path = np.arange(frames) * speed % (2 * width_px)
+    return np.asarray(np.minimum(path, 2 * width_px - path))
 
 
 def _make_levels(count: int) -> list[int]:
@@ -400,7 +401,7 @@ SCENES: tuple[Scene, ...] = (
     make_ellipsoid_scene(),
     make_two_channel_scene(),
 )
-"""Every scene with objects, small: ``@pytest.mark.parametrize("scene", SCENES, ids=str)``."""
+"""Small scenes with objects: ``@pytest.mark.parametrize("scene", SCENES, ids=str)``."""
 
 CORRECTION_SCENES: tuple[Scene, ...] = (make_touching_scene(same_level=True), make_jumping_scene())
-"""Scenes on which the toy model errs and has to be corrected: one click on frame 5 puts "jumping" right."""
+"""Scenes on which the toy model makes errors. One click on frame 5 corrects "jumping"."""

@@ -188,7 +188,7 @@ def test_an_error_there_is_the_same_error_here(remote: RemoteModel) -> None:
         [(scene.video.read_frame(1), remote.card.frame_window(scene.video.shape[1:]))]
     )
     with pytest.raises(
-        ModelError, match="track 7, frame 1: asked with neither prompt nor memory"
+        ModelError, match="track 7, frame 1: the query has neither a prompt nor a memory"
     ) as caught:
         remote.segment(embedding, [Query(7)])
     assert (caught.value.frame, caught.value.track) == (1, 7)

@@ -297,10 +297,10 @@ FORGOTTEN = memory(NEAR).without_features()
 SMALL = memory(np.ones((4, 4), dtype=bool))
 
 REFUSED = {
-    "nothing said and nothing recalled": (Query(3), "neither prompt nor memory"),
+    "nothing said and nothing recalled": (Query(3), "neither a prompt nor a memory"),
     "a mask shown without its features": (
         Query(3, memory_references=(MemoryReference(FORGOTTEN, 1, 1),)),
-        "without features",
+        "has no features",
     ),
     "a memory of another grid": (
         Query(3, memory_references=(MemoryReference(SMALL, 1, 1),)),

@@ -1,6 +1,6 @@
-"""What every implementation of an extension point must do, as tests to inherit.
+"""Tests of extension points, to inherit for each implementation.
 
-Subclass with a name that pytest collects, and say how one is made::
+Subclass with a name that pytest collects, and return a new implementation::
 
     class TestMyModel(ModelContract):
         def make_model(self):

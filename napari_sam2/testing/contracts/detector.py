@@ -1,4 +1,4 @@
-"""SourceContract: what every PromptSource must do, however it finds objects."""
+"""The contract of detectors, as tests to inherit."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from napari_sam2.testing.scenes import Scene, make_drifting_scene
 
 
 class DetectorContract:
-    """Tests of a PromptSource; inherit, and override `make_detector`, and `make_scene` where the source needs another one."""
+    """Tests of a Detector: inherit, and override `make_detector`, and `make_scene` if needed."""
 
     def make_detector(self, scene: Scene) -> Detector:
-        """A new source for this scene, as a user would make it."""
-        raise NotImplementedError("override make_source")
+        """Return a new detector for a scene, as a user would make it."""
+        raise NotImplementedError("override make_detector")
 
     def make_scene(self) -> Scene:
-        """Some bright discs on black, apart from each other."""
+        """Return a scene of separate bright discs on black."""
         return make_drifting_scene(count=4, frames=4, shape=(128, 128))
 
     def test_it_has_a_name(self) -> None:
         assert self.make_detector(self.make_scene()).name, (
-            "a source needs a name for the provenance"
+            "a detector needs a name for the provenance"
         )
 
     def test_each_object_gets_one_prompt_inside_it(self) -> None:
@@ -43,7 +43,7 @@ class DetectorContract:
         scene = self.make_scene()
         for prompt in self.make_detector(scene).detect(scene.video, 1):
             check_prompt(prompt, scene.video.shape)
-            assert prompt.frame == 1, f"asked for frame 1, got a prompt on {prompt.frame}"
+            assert prompt.frame == 1, f"a prompt on frame {prompt.frame}: expected frame 1"
 
     def test_tracks_are_numbered_from_first(self) -> None:
         scene = self.make_scene()
@@ -52,50 +52,48 @@ class DetectorContract:
             for prompt in self.make_detector(scene).detect(scene.video, 0, first_track=70_001)
         ]
         assert tracks == list(range(70_001, 70_001 + len(scene.tracks))), (
-            f"tracks {tracks}: expected to count from 70001"
+            f"tracks {tracks}: expected numbers from 70001"
         )
 
     def test_the_same_frame_gets_the_same_answer(self) -> None:
         scene = self.make_scene()
-        source = self.make_detector(scene)
-        first = source.detect(scene.video, 0)
-        source.detect(scene.video, 2)
-        assert source.detect(scene.video, 0) == first, (
-            "asked twice about one frame, the source said two things"
-        )
+        detector = self.make_detector(scene)
+        first = detector.detect(scene.video, 0)
+        detector.detect(scene.video, 2)
+        assert detector.detect(scene.video, 0) == first, "one frame gave two different results"
 
     def test_known_objects_are_left_out(self) -> None:
         scene = self.make_scene()
-        taken = np.isin(scene.labels[0], scene.tracks[:2])
+        occupied = np.isin(scene.labels[0], scene.tracks[:2])
         hits = [
             _find_object(prompt, scene.labels[0])
-            for prompt in self.make_detector(scene).detect(scene.video, 0, occupied=taken)
+            for prompt in self.make_detector(scene).detect(scene.video, 0, occupied=occupied)
         ]
         assert sorted(hits) == list(scene.tracks[2:]), (
-            f"tracks 1 and 2 are known, and {sorted(hits)} were prompted"
+            f"tracks 1 and 2 are known, but {sorted(hits)} were prompted"
         )
 
     def test_a_fully_occupied_frame_gives_nothing(self) -> None:
         scene = self.make_scene()
-        taken = np.ones(scene.labels[0].shape, dtype=bool)
-        assert self.make_detector(scene).detect(scene.video, 0, occupied=taken) == []
+        occupied = np.ones(scene.labels[0].shape, dtype=bool)
+        assert self.make_detector(scene).detect(scene.video, 0, occupied=occupied) == []
 
     def test_frame_without_objects_gives_nothing(self) -> None:
         scene = self.make_scene()
         empty = _remove_objects(scene, noise=0.0)
         assert self.make_detector(empty).detect(_make_video(empty), 1) == [], (
-            "nothing is there, and something was found"
+            "an object was detected on an empty frame"
         )
 
     def test_noise_alone_gives_nothing(self) -> None:
         scene = self.make_scene()
         empty = _remove_objects(scene, noise=300.0)
         found = self.make_detector(empty).detect(_make_video(empty), 1)
-        assert found == [], f"only noise is there, and {len(found)} objects were found"
+        assert found == [], f"{len(found)} objects were detected in noise"
 
 
 def _find_object(prompt: object, labels: np.ndarray) -> int:
-    """The object of the truth a prompt points at: of its click, the middle of its box, or most of its mask."""
+    """Find the true object at a click, in the middle of a box, or under most of a mask."""
     if isinstance(prompt, MaskPrompt):
         return int(np.bincount(labels[prompt.mask]).argmax())
     yx = getattr(prompt, "yx", None)
@@ -104,7 +102,7 @@ def _find_object(prompt: object, labels: np.ndarray) -> int:
 
 
 def _remove_objects(scene: Scene, *, noise: float) -> Scene:
-    """The scene with nothing in it but noise of this standard deviation."""
+    """Replace the objects of a scene by noise of this standard deviation."""
     data = (
         np.random.default_rng(5)
         .normal(500.0, noise, scene.stack.data.shape)
@@ -116,5 +114,5 @@ def _remove_objects(scene: Scene, *, noise: float) -> Scene:
 
 
 def _make_video(scene: Scene) -> Video:
-    """As a person sees it who set the contrast on another file."""
+    """Open a scene with the contrast of another file."""
     return Video.of(scene.stack, contrast=Contrast(0.0, 50_000.0))

@@ -1,4 +1,4 @@
-"""ModelContract: what every VideoModel must do, however well or badly it segments."""
+"""The contract of video models, as tests to inherit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Embedding, Memory, MemoryReference, Query, Segment
-from napari_sam2.core.sam2_constants import ABSENT_LOGIT
+from napari_sam2.core.sam2_constants import ABSENT_LOGIT, MAX_PREVIOUS_LOGIT
 from napari_sam2.core.stack import Frame
 from napari_sam2.core.track import Presence
 from napari_sam2.core.window import Window
@@ -18,23 +18,22 @@ from napari_sam2.testing.scenes import Scene, make_drifting_scene
 
 
 class ModelContract:
-    """Tests of a VideoModel; inherit, and override `make_model`.
+    """Tests of a VideoModel: inherit, and override `make_model`.
 
-    They hold for random weights too: nothing here asks for a good mask but the echo of a mask
-    prompt.
+    They hold for random weights too: no test requires good masks, except of a mask prompt.
     """
 
     tolerance: float = 1e-3
-    """Largest difference of two logits that count as the same."""
+    """Largest difference of two logits that count as equal."""
     min_mask_prompt_iou: float = 0.8
-    """Least IoU of a mask prompt with its answer: below 1 where logits are coarser than pixels."""
+    """Least IoU of a mask prompt with its segment: below 1 if logits are coarser than pixels."""
 
     def make_model(self) -> VideoModel:
-        """A new model; cache the weights yourself where they are large."""
+        """Return a new model. Cache the weights yourself if they are large."""
         raise NotImplementedError("override make_model")
 
     def make_scene(self) -> Scene:
-        """What the model is shown: objects on several frames."""
+        """Return a scene of objects on several frames."""
         return make_drifting_scene()
 
     def test_card_says_which_model_and_which_inputs(self) -> None:
@@ -53,10 +52,10 @@ class ModelContract:
         views = [(frame, model.card.frame_window(frame.shape)) for frame in chosen]
         embeddings = model.embed(views)
         assert [each.frame for each in embeddings] == [2, 0, 1], (
-            "embeddings are not those of the frames given, in order"
+            "the embeddings are not in the order of the frames"
         )
         assert [each.window for each in embeddings] == [window for _, window in views], (
-            "embeddings do not keep their windows"
+            "the embeddings have other windows"
         )
 
     def test_frames_embedded_together_are_as_one_by_one(self) -> None:
@@ -75,7 +74,7 @@ class ModelContract:
         (embedding,) = self._embed(model, self._load_frames()[:1])
         arrays = model.to_arrays(embedding.features)
         assert all(isinstance(each, np.ndarray) for each in arrays), (
-            "to_arrays gave something that is no NumPy array"
+            "to_arrays must return NumPy arrays"
         )
         back = replace(embedding, features=model.from_arrays([each.copy() for each in arrays]))
         for before, after in zip(arrays, model.to_arrays(back.features), strict=True):
@@ -98,16 +97,15 @@ class ModelContract:
             assert model.nbytes(features) > 0, "a memory of 0 bytes"
 
     def test_cached_parts_give_the_same_answers(self) -> None:
-        """Kept as on disk; models that make no parts of frames pass."""
-        model, kept = self.make_model(), dict[Window, tuple[np.ndarray, ...]]()
+        """Parts are cached as on disk; models without parts of frames pass."""
+        model, cached = self.make_model(), dict[Window, tuple[np.ndarray, ...]]()
         (embedding,) = self._embed(model, self._load_frames()[:1])
 
-        def keep(window: Window, make: Callable[[], Embedding]) -> Embedding:
-            if window not in kept:
-                kept[window] = model.to_arrays(make().features)
-            part = Embedding(
-                embedding.frame, window, model.from_arrays([each.copy() for each in kept[window]])
-            )
+        def get_or_make(window: Window, make: Callable[[], Embedding]) -> Embedding:
+            if window not in cached:
+                cached[window] = model.to_arrays(make().features)
+            arrays = [each.copy() for each in cached[window]]
+            part = Embedding(embedding.frame, window, model.from_arrays(arrays))
             assert model.nbytes(part.features) > 0, "a part of 0 bytes"
             return part
 
@@ -115,10 +113,10 @@ class ModelContract:
         for when in ("first", "again"):
             self._assert_same(
                 model.segment(
-                    replace(embedding, get_or_make_part=keep), self._make_click_queries()
+                    replace(embedding, get_or_make_part=get_or_make), self._make_click_queries()
                 ),
                 alone,
-                f"with parts that are kept, asked {when}",
+                f"with cached parts, {when}",
             )
 
     def test_no_queries_give_no_answers(self) -> None:
@@ -136,12 +134,12 @@ class ModelContract:
         queries = self._make_click_queries()[::-1]
         answers = model.segment(embedding, queries)
         assert [each.track for each in answers] == [each.track for each in queries], (
-            "answers are not in the order of the questions"
+            "the segments are not in the order of the queries"
         )
-        assert {each.frame for each in answers} == {embedding.frame}, "answers of another frame"
+        assert {each.frame for each in answers} == {embedding.frame}, "segments of another frame"
         if not _has_own_windows(model):
             assert {each.window for each in answers} == {embedding.window}, (
-                "answers of another window"
+                "segments of another window"
             )
 
     def test_segments_have_the_documented_shapes_and_types(self) -> None:
@@ -154,7 +152,7 @@ class ModelContract:
                 f"pointer {each.pointer.shape} {each.pointer.dtype}: (C,) float32"
             )
             assert np.isfinite(each.logits).all() and np.isfinite(each.pointer).all(), (
-                "logits or pointer hold NaN or infinity"
+                "logits or pointer contain NaN or infinity"
             )
             assert np.isfinite([each.iou, each.presence_score]).all(), (
                 "iou or presence_score is NaN or infinite"
@@ -166,7 +164,7 @@ class ModelContract:
     def test_presence_says_whether_it_was_prompted(self) -> None:
         prompted, tracked = self._propagate_one_frame(self.make_model())
         assert {each.presence for each in prompted} == {Presence.PROMPTED}, (
-            "a clicked object is not PROMPTED"
+            "the presence of a clicked object is not PROMPTED"
         )
         for each in tracked:
             expected = (
@@ -182,63 +180,50 @@ class ModelContract:
     def test_absent_objects_write_nothing(self) -> None:
         model, frames = self.make_model(), self._load_frames()
         embedding, gone = self._embed(model, [frames[0], Frame(1, np.zeros_like(frames[1].pixels))])
-        recalls = self._make_memory_references(model, embedding)
-        for each in model.segment(
-            gone, [Query(track, memory_references=(recall,)) for track, recall in recalls.items()]
-        ):
+        for each in model.segment(gone, self._make_tracking_queries(model, embedding)):
             if each.presence_score <= 0:
                 assert (each.logits == ABSENT_LOGIT).all(), (
-                    "an absent object whose logits are not ABSENT_LOGIT everywhere"
+                    "the logits of an absent object must be ABSENT_LOGIT everywhere"
                 )
 
     def test_segments_do_not_depend_on_the_other_queries(self) -> None:
         model = self.make_model()
         first, second = self._embed(model, self._load_frames()[:2])
-        recalls = self._make_memory_references(model, first)
-        walks = [Query(track, memory_references=(recall,)) for track, recall in recalls.items()]
+        tracking = self._make_tracking_queries(model, first)
         for embedding, queries in (
             (first, self._make_click_queries()),
-            (second, walks),
-            (second, [*self._make_click_queries()[:1], *walks[1:]]),
+            (second, tracking),
+            (second, [*self._make_click_queries()[:1], *tracking[1:]]),
         ):
             alone = [model.segment(embedding, [query])[0] for query in queries]
-            self._assert_same(model.segment(embedding, queries), alone, "asked together and alone")
+            self._assert_same(model.segment(embedding, queries), alone, "together and alone")
 
     def test_memories_do_not_depend_on_the_others(self) -> None:
         model = self.make_model()
         first, second = self._embed(model, self._load_frames()[:2])
         segments = model.segment(first, self._make_click_queries())
-        segments[0] = replace(
-            segments[0], presence=Presence.TRACKED
-        )  # one of them no conditioning frame
+        # one of them is not a conditioning frame
+        segments[0] = replace(segments[0], presence=Presence.TRACKED)
         together = model.encode_memory(first, segments)
         assert len(together) == len(segments), (
             f"{len(together)} memories of {len(segments)} segments"
         )
         for segment, features in zip(segments, together, strict=True):
             (alone,) = model.encode_memory(first, [segment])
-            asked = [self._make_memory_query(segment, each) for each in (features, alone)]
+            queries = [self._make_memory_query(segment, each) for each in (features, alone)]
             self._assert_same(
-                model.segment(second, asked[:1]),
-                model.segment(second, asked[1:]),
-                "remembered together and alone",
+                model.segment(second, queries[:1]),
+                model.segment(second, queries[1:]),
+                "memories encoded together and alone",
             )
 
     def test_the_same_query_has_the_same_segment(self) -> None:
         model = self.make_model()
         first, second = self._embed(model, self._load_frames()[:2])
         before = model.segment(first, self._make_click_queries())
-        model.segment(
-            second,
-            [
-                Query(track, memory_references=(recall,))
-                for track, recall in self._make_memory_references(model, first).items()
-            ],
-        )
+        model.segment(second, self._make_tracking_queries(model, first))
         self._assert_same(
-            model.segment(first, self._make_click_queries()),
-            before,
-            "before and after other questions",
+            model.segment(first, self._make_click_queries()), before, "before and after others"
         )
 
     def test_a_mask_is_answered_by_itself(self) -> None:
@@ -257,11 +242,11 @@ class ModelContract:
             mask = masks[segment.track]
             iou = (answer & mask).sum() / (answer | mask).sum()
             assert iou >= self.min_mask_prompt_iou, (
-                f"a mask of {mask.sum()} pixels is answered by one of IoU {iou:.3f}: expected "
-                f"{self.min_mask_prompt_iou} at least"
+                f"the segment of a mask of {mask.sum()} pixels has IoU {iou:.3f} with it: "
+                f"expected at least {self.min_mask_prompt_iou}"
             )
             assert segment.presence is Presence.PROMPTED, (
-                f"a mask prompt is answered {segment.presence!r}: expected PROMPTED"
+                f"the segment of a mask prompt is {segment.presence!r}: expected PROMPTED"
             )
 
     def test_inputs_are_not_changed(self) -> None:
@@ -272,42 +257,27 @@ class ModelContract:
         click, *_ = self._make_click_queries()
         (segment,) = model.segment(embedding, [click])
         logits, pointer = segment.logits.copy(), segment.pointer.copy()
-        given = np.clip(logits, -32, 32)
-        shown = given.copy()
-        recall = MemoryReference(
-            Memory(0, True, segment.pointer, features=model.encode_memory(embedding, [segment])[0]),
-            0,
-            1,
-        )
+        previous = np.clip(logits, -MAX_PREVIOUS_LOGIT, MAX_PREVIOUS_LOGIT)
+        previous_copy = previous.copy()
+        (features,) = model.encode_memory(embedding, [segment])
+        reference = MemoryReference(Memory(0, True, segment.pointer, features=features), 0, 1)
         model.segment(
             embedding,
             [
-                replace(click, logits=given, memory_references=(recall,)),
+                replace(click, logits=previous, memory_references=(reference,)),
                 Query(click.track, FramePrompts(mask=mask)),
             ],
         )
-        now = [
-            frames[0].pixels,
-            given,
-            segment.logits,
-            segment.pointer,
-            mask,
-            *model.to_arrays(embedding.features),
+        inputs = [
+            ("pixels", frames[0].pixels, pixels),
+            ("previous logits", previous, previous_copy),
+            ("segment's logits", segment.logits, logits),
+            ("segment's pointer", segment.pointer, pointer),
+            ("mask", mask, scene.mask(scene.tracks[0], 0)),
         ]
-        names = (
-            "pixels",
-            "previous logits",
-            "segment's logits",
-            "segment's pointer",
-            "mask",
-            *("features" for _ in arrays),
-        )
-        for name, after, before in zip(
-            names,
-            now,
-            [pixels, shown, logits, pointer, scene.mask(scene.tracks[0], 0), *arrays],
-            strict=True,
-        ):
+        for after, before in zip(model.to_arrays(embedding.features), arrays, strict=True):
+            inputs.append(("features", after, before))
+        for name, after, before in inputs:
             np.testing.assert_array_equal(
                 after, before, err_msg=f"the model changed the {name} it was given"
             )
@@ -317,20 +287,12 @@ class ModelContract:
         pixels = self._load_frames()[0].pixels
         for part in (pixels[: pixels.shape[0] // 2], pixels[:, : pixels.shape[1] // 2]):
             (embedding,) = self._embed(model, [Frame(0, np.ascontiguousarray(part))])
-            (segment,) = model.segment(
-                embedding,
-                [
-                    Query(
-                        1,
-                        FramePrompts(
-                            points=((part.shape[0] / 2, part.shape[1] / 2),), positive=(True,)
-                        ),
-                    )
-                ],
-            )
-            assert np.isfinite(segment.logits).all(), f"no answer on a frame of {part.shape!r}"
+            middle = (part.shape[0] / 2, part.shape[1] / 2)
+            query = Query(1, FramePrompts(points=(middle,), positive=(True,)))
+            (segment,) = model.segment(embedding, [query])
+            assert np.isfinite(segment.logits).all(), f"no segment on a frame of {part.shape!r}"
             assert _has_own_windows(model) or segment.window == embedding.window, (
-                "an answer of another window"
+                "a segment of another window"
             )
 
     def _load_frames(self) -> list[Frame]:
@@ -349,38 +311,33 @@ class ModelContract:
             if scene.find_frames(track)[0] == 0
         ]
 
-    def _make_memory_references(
-        self, model: VideoModel, embedding: Embedding
-    ) -> dict[int, MemoryReference]:
+    def _make_tracking_queries(self, model: VideoModel, embedding: Embedding) -> list[Query]:
+        """Make queries for the next frame, with the memory of clicked objects."""
         segments = model.segment(embedding, self._make_click_queries())
-        remembered = zip(segments, model.encode_memory(embedding, segments), strict=True)
-        return {
-            segment.track: self._make_memory_query(segment, features).memory_references[0]
-            for segment, features in remembered
-        }
+        memories = model.encode_memory(embedding, segments)
+        return [
+            self._make_memory_query(segment, features)
+            for segment, features in zip(segments, memories, strict=True)
+        ]
 
     def _make_memory_query(self, segment: Segment, features: tuple[object, ...]) -> Query:
-        """The question about the next frame with this one memory."""
+        """Make a query for the next frame with one memory."""
         memory = Memory(
             segment.frame, segment.conditioning, segment.pointer, segment.present, features=features
         )
-        return Query(
-            segment.track,
-            memory_references=(MemoryReference(memory, 0 if segment.conditioning else 1, 1),),
-        )
+        reference = MemoryReference(memory, 0 if segment.conditioning else 1, 1)
+        return Query(segment.track, memory_references=(reference,))
 
     def _propagate_one_frame(self, model: VideoModel) -> tuple[list[Segment], list[Segment]]:
-        """Answers to clicks on frame 0, and those on frame 1 with memory."""
+        """Return segments of clicks on frame 0, and of frame 1 with memory."""
         first, second = self._embed(model, self._load_frames()[:2])
-        recalls = self._make_memory_references(model, first)
-        return model.segment(first, self._make_click_queries()), model.segment(
-            second, [Query(track, memory_references=(each,)) for track, each in recalls.items()]
-        )
+        tracking = self._make_tracking_queries(model, first)
+        return model.segment(first, self._make_click_queries()), model.segment(second, tracking)
 
     def _assert_same(
         self, answers: Sequence[Segment], others: Sequence[Segment], what: str
     ) -> None:
-        assert len(answers) == len(others), f"{what}: {len(answers)} and {len(others)} answers"
+        assert len(answers) == len(others), f"{what}: {len(answers)} and {len(others)} segments"
         numbers: dict[str, Callable[[Segment], object]] = {
             "logits": lambda each: each.logits,
             "iou": lambda each: each.iou,
@@ -396,5 +353,5 @@ class ModelContract:
 
 
 def _has_own_windows(model: VideoModel) -> bool:
-    """Whether prompts may be answered over another Window than the frame's own."""
+    """Whether a segment may have another window than its frame."""
     return model.card.object_crops or model.card.windows == "tiles"

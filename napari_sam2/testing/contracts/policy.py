@@ -1,4 +1,4 @@
-"""PolicyContract: what every MemoryPolicy must do, whatever it finds worth remembering."""
+"""The contract of memory policies, as tests to inherit."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from napari_sam2.core.plan import Step
 from napari_sam2.core.protocols import MemoryPolicy
 from napari_sam2.core.result import Memory, MemoryReference
 
-_LONG_FRAMES = 500  # frames of a long walk
-_START_FRAME = 40  # frame of the first prompt in shorter ones: room both ways
+_LONG_FRAMES = 500  # frames of a long propagation
+_START_FRAME = 40  # first prompted frame of shorter ones: there is room in both directions
 
 
 class PolicyContract:
-    """Tests of a MemoryPolicy; inherit, and override `make_policy`."""
+    """Tests of a MemoryPolicy: inherit, and override `make_policy`."""
 
     max_memories: int = 64
-    """Memories that may be held at once on a long walk from one prompt, with or without their features."""
+    """Memories that may be retained during a long propagation from one prompt."""
     max_features: int = 16
-    """Of these, the ones with their features: they are what takes room."""
+    """Memories of these that may have features, which take the most space."""
 
     def make_policy(self) -> MemoryPolicy:
-        """A new policy."""
+        """Return a new policy."""
         raise NotImplementedError("override make_policy")
 
     def test_it_has_a_name_and_a_reach(self) -> None:
         policy = self.make_policy()
-        assert policy.name, "name is empty: it is what the provenance says"
-        assert policy.reach >= 0, f"reach is {policy.reach!r}: expected frames, from 0"
+        assert policy.name, "name is empty: the provenance needs it"
+        assert policy.reach >= 0, f"reach is {policy.reach!r}: expected a number of frames"
 
     def test_the_same_input_has_the_same_answer(self) -> None:
         policy = self.make_policy()
@@ -38,21 +38,18 @@ class PolicyContract:
                 _summarize_references(policy.select(memories, step)),
                 _summarize_memories(policy.retain(memories, step)),
             )
-            for (
-                other,
-                elsewhere,
-            ) in _make_situations():  # a policy that remembers what it was asked is found out here
-                policy.select(other, elsewhere)
+            for others, other_step in _make_situations():  # a policy must not keep a state
+                policy.select(others, other_step)
             again = (
                 _summarize_references(policy.select(memories, step)),
                 _summarize_memories(policy.retain(memories, step)),
             )
             fresh = self.make_policy()
-            assert first == again, f"{step}: another answer to the same question"
+            assert first == again, f"{step}: the same input gave another result"
             assert first == (
                 _summarize_references(fresh.select(memories, step)),
                 _summarize_memories(fresh.retain(memories, step)),
-            ), f"{step}: a new policy answers otherwise"
+            ), f"{step}: a new policy gives another result"
 
     def test_inputs_are_not_changed(self) -> None:
         policy = self.make_policy()
@@ -67,15 +64,15 @@ class PolicyContract:
     def test_only_what_was_given_is_selected(self) -> None:
         policy = self.make_policy()
         for memories, step in _make_situations():
-            for recall in policy.select(memories, step):
-                assert any(recall.memory is each for each in memories), (
-                    f"{step}: a memory of frame {recall.memory.frame} that was not given"
+            for reference in policy.select(memories, step):
+                assert any(reference.memory is each for each in memories), (
+                    f"{step}: a memory of frame {reference.memory.frame} that was not given"
                 )
-                assert recall.slot is not None or recall.age is not None, (
-                    f"{step}: a recall that shows neither mask nor pointer"
+                assert reference.slot is not None or reference.age is not None, (
+                    f"{step}: a reference that shows neither mask nor pointer"
                 )
-                assert recall.slot is None or recall.slot >= 0, (
-                    f"{step}: slot {recall.slot!r}, expected 0 or more"
+                assert reference.slot is None or reference.slot >= 0, (
+                    f"{step}: slot {reference.slot!r}, expected 0 or more"
                 )
 
     def test_the_current_frame_is_not_selected(self) -> None:
@@ -83,33 +80,34 @@ class PolicyContract:
         for memories, step in _make_situations():
             assert step.frame not in {
                 each.memory.frame for each in policy.select(memories, step)
-            }, f"{step}: the answer is given away"
+            }, f"{step}: the memory of the current frame is selected"
 
     def test_future_frames_are_selected_only_if_conditioning(self) -> None:
         policy = self.make_policy()
         for memories, step in _make_situations():
-            for recall in policy.select(memories, step):
-                back = _compute_age(recall.memory, step)
-                assert recall.memory.conditioning or back > 0, (
-                    f"{step}: selects the tracked frame {recall.memory.frame}, which lies ahead"
+            for reference in policy.select(memories, step):
+                age = _compute_age(reference.memory, step)
+                assert reference.memory.conditioning or age > 0, (
+                    f"{step}: selects the tracked frame {reference.memory.frame} of the future"
                 )
 
     def test_tracked_memories_out_of_reach_are_not_selected(self) -> None:
         policy = self.make_policy()
         for memories, step in _make_situations():
-            for recall in policy.select(memories, step):
-                far = _compute_age(recall.memory, step)
-                assert recall.memory.conditioning or far <= policy.reach, (
-                    f"{step}: selects {far} frames back, its reach is {policy.reach}"
+            for reference in policy.select(memories, step):
+                age = _compute_age(reference.memory, step)
+                assert reference.memory.conditioning or age <= policy.reach, (
+                    f"{step}: selects a memory of {age} frames ago, its reach is {policy.reach}"
                 )
 
     def test_age_is_counted_in_the_propagation_direction(self) -> None:
         policy = self.make_policy()
         for memories, step in _make_situations():
-            for recall in policy.select(memories, step):
-                back = _compute_age(recall.memory, step)
-                assert recall.age in (None, back), (
-                    f"{step}: frame {recall.memory.frame} shown with age {recall.age}, it is {back}"
+            for reference in policy.select(memories, step):
+                age = _compute_age(reference.memory, step)
+                assert reference.age in (None, age), (
+                    f"{step}: frame {reference.memory.frame} has age {reference.age}, expected "
+                    f"{age}"
                 )
 
     def test_a_first_prompt_is_shown_on_the_next_frame(self) -> None:
@@ -122,25 +120,25 @@ class PolicyContract:
                 if each.slot is not None
             ]
             assert shown == [_START_FRAME], (
-                f"{step}: the mask of the only memory there is, a prompted one, is not shown"
+                f"{step}: the mask of the only memory, a prompted one, is not shown"
             )
 
     def test_only_what_was_given_is_retained(self) -> None:
         policy = self.make_policy()
         for memories, step in _make_situations():
             given = {each.frame: each for each in memories}
-            kept = policy.retain(memories, step)
-            frames = [each.frame for each in kept]
+            retained = policy.retain(memories, step)
+            frames = [each.frame for each in retained]
             assert frames == sorted(set(frames)), (
                 f"{step}: frames {frames!r} retained, expected each once, ascending"
             )
-            for each in kept:
+            for each in retained:
                 assert each.frame in given, (
                     f"{step}: retains frame {each.frame}, which was not given"
                 )
                 origin = given[each.frame]
                 assert each.features is None or each.features is origin.features, (
-                    f"{step}: other features of frame {each.frame} than given"
+                    f"{step}: the features of frame {each.frame} were changed"
                 )
                 same = (each.conditioning, each.present, each.iou) == (
                     origin.conditioning,
@@ -154,25 +152,26 @@ class PolicyContract:
     def test_memory_does_not_grow_with_the_propagation(self) -> None:
         policy = self.make_policy()
         for forward in (True, False):
-            for step, kept, _ in _propagate(policy, forward=forward, frames=_LONG_FRAMES):
-                assert len(kept) <= self.max_memories, (
-                    f"{step}: {len(kept)} memories kept, expected {self.max_memories} at most"
+            for step, retained, _ in _propagate(policy, forward=forward, frames=_LONG_FRAMES):
+                assert len(retained) <= self.max_memories, (
+                    f"{step}: {len(retained)} memories retained, expected at most "
+                    f"{self.max_memories}"
                 )
-                whole = sum(each.features is not None for each in kept)
-                assert whole <= self.max_features, (
-                    f"{step}: {whole} memories kept with features, expected {self.max_features} "
-                    "at most"
+                with_features = sum(each.features is not None for each in retained)
+                assert with_features <= self.max_features, (
+                    f"{step}: {with_features} memories retained with features, expected at most "
+                    f"{self.max_features}"
                 )
 
     def test_dropped_memories_change_no_selection(self) -> None:
         policy = self.make_policy()
         for forward in (True, False):
-            for step, kept, everything in _propagate(
+            for step, retained, everything in _propagate(
                 policy, forward=forward, frames=3 * _START_FRAME
             ):
-                shown, expected = policy.select(kept, step), policy.select(everything, step)
+                shown, expected = policy.select(retained, step), policy.select(everything, step)
                 assert _summarize_references(shown) == _summarize_references(expected), (
-                    f"{step}: what was retained is not all that would be selected"
+                    f"{step}: a memory that would be selected was not retained"
                 )
                 lost = [
                     each.memory.frame
@@ -188,19 +187,25 @@ class PolicyContract:
 def _propagate(
     policy: MemoryPolicy, *, forward: bool, frames: int
 ) -> Iterator[tuple[Step, list[Memory], list[Memory]]]:
-    """A walk from one prompt: each step, what was retained up to it, and all there ever was; some frames absent."""
-    way, start = (1, 0) if forward else (-1, frames)
-    kept = everything = [_make_memory(start, conditioning=True)]
+    """Propagate from one prompt; the object is absent on some frames.
+
+    Yields each step, the memories retained before it, and all memories before it.
+    """
+    direction, start = (1, 0) if forward else (-1, frames)
+    retained = everything = [_make_memory(start, conditioning=True)]
     for number in range(1, frames + 1):
-        step = Step(start + way * number, forward, (1,))
-        yield step, kept, everything
+        step = Step(start + direction * number, forward, (1,))
+        yield step, retained, everything
         new = _make_memory(step.frame, present=number % 7 != 0)
         everything = _sort_by_frame([*everything, new])
-        kept = list(policy.retain(_sort_by_frame([*kept, new]), step))
+        retained = list(policy.retain(_sort_by_frame([*retained, new]), step))
 
 
 def _make_situations() -> Iterator[tuple[list[Memory], Step]]:
-    """Memories of one track and a step: after one prompt, several, corrections ahead, gaps, absences, both ways."""
+    """Make memories of one track, and a step in either direction.
+
+    After one or several prompts, with later corrections, gaps and absences.
+    """
     conditioning: tuple[tuple[int, ...], ...] = (
         (_START_FRAME,),
         (_START_FRAME, _START_FRAME + 3),

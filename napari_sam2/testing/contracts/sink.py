@@ -1,4 +1,4 @@
-"""SinkContract: what every Sink must do, whatever the file format."""
+"""The contract of sinks, as tests to inherit."""
 
 from __future__ import annotations
 
@@ -13,21 +13,24 @@ SHAPE = (5, 24, 32)
 
 
 class SinkContract:
-    """Tests of a Sink; inherit, and override `make_sink`, `read` and, where the format has axes, `read_axes`."""
+    """Tests of a Sink: inherit, and override `make_sink` and `read`.
+
+    Also override `read_axes` if the format names its axes.
+    """
 
     axes = "tyx"
-    """Axes of the label stacks, as `read_axes` should find them."""
+    """Axes of the label stacks."""
 
     def make_sink(self, folder: Path, *, dtype: np.dtype) -> Sink:
-        """A new sink for labels of `SHAPE`, `axes` and `dtype`, always of the same name in `folder`."""
+        """Return a new sink for labels of `SHAPE`, always of the same name in `folder`."""
         raise NotImplementedError("override make_sink")
 
     def read(self, path: Path) -> np.ndarray:
-        """The labels at `Sink.path`, read back with something other than the sink's own code where there is such."""
+        """Read the labels at `Sink.path`, if possible with other code than the sink's own."""
         raise NotImplementedError("override read")
 
     def read_axes(self, path: Path) -> str:
-        """The axes the file names, one letter per dimension, lower case."""
+        """Read the axes that the file names, one lower-case letter per dimension."""
         del path
         return self.axes
 
@@ -64,21 +67,19 @@ class SinkContract:
         sink = self.make_sink(tmp_path, dtype=np.dtype(np.uint16))
         with sink:
             sink.put(0, _make_labels(5)[0])
-            assert not sink.path.exists(), f"{sink.path.name} is there before it is complete"
+            assert not sink.path.exists(), f"{sink.path.name} exists before it is complete"
             for frame in range(1, SHAPE[0]):
                 sink.put(frame, _make_labels(5)[frame])
-        assert sink.path.exists(), f"{sink.path.name} is not there after a clean exit"
+        assert sink.path.exists(), f"{sink.path.name} does not exist after a clean exit"
 
     def test_a_failure_is_raised_and_leaves_no_result(self, tmp_path: Path) -> None:
         path = self._write_and_fail(tmp_path)
-        assert not path.exists(), f"{path.name} is there after a failure"
+        assert not path.exists(), f"{path.name} exists after a failure"
 
     def test_a_failure_leaves_the_older_result(self, tmp_path: Path) -> None:
         older = _make_labels(6)
         path = self._write(tmp_path, older, range(len(older)))
-        assert self._write_and_fail(tmp_path) == path, (
-            "two sinks made alike write to different paths"
-        )
+        assert self._write_and_fail(tmp_path) == path, "two equal sinks write to different paths"
         self._assert_same(path, older)
 
     def test_a_second_run_replaces_the_first(self, tmp_path: Path) -> None:
@@ -99,7 +100,7 @@ class SinkContract:
         return sink.path
 
     def _write_and_fail(self, folder: Path) -> Path:
-        """Where a run that failed half-way should have written."""
+        """Write a plane and fail. Returns the path that was not written."""
         sink = self.make_sink(folder, dtype=np.dtype(np.uint16))
         raised = False
         try:
@@ -118,10 +119,10 @@ class SinkContract:
 
 
 class _SimulatedFailure(Exception):
-    """What goes wrong in the middle of a run."""
+    """An error in the middle of a run."""
 
 
 def _make_labels(seed: int, dtype: np.dtype | None = None) -> np.ndarray:
-    """Blocks of track ids, other ones for each seed and on each frame."""
+    """Make blocks of track ids, different for each seed and on each frame."""
     coarse = np.random.default_rng(seed).integers(0, 300, (SHAPE[0], SHAPE[1] // 4, SHAPE[2] // 4))
     return np.asarray(coarse.repeat(4, axis=1).repeat(4, axis=2), dtype=dtype or np.uint16)
