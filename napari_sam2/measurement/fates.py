@@ -20,10 +20,11 @@ def classify_fates(objects: pd.DataFrame, parents: pd.Series[int], n_frames: int
 
     Returns
     -------
-    `origin` is ``start`` if the track is on the first frame; ``division`` if it has a parent;
-    ``entered`` if it begins at the edge of the frame; else ``appeared``. `fate` is ``division`` if
-    the track is a parent; ``end`` if it is on the last frame; ``left`` if it ends at the edge; else
-    ``lost``.
+    pd.DataFrame
+        `origin` is ``start`` if the track is on the first frame; ``division`` if it has a parent;
+        ``entered`` if it begins at the edge of the frame; else ``appeared``. `fate` is ``division``
+        if the track is a parent; ``end`` if it is on the last frame; ``left`` if it ends at the
+        edge; else ``lost``.
     """
     tracks = objects.sort_values("frame", kind="stable").groupby("track")
     first, last = tracks.first(), tracks.last()

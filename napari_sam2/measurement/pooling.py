@@ -51,9 +51,10 @@ def summarise_wells(counts: pd.DataFrame, tracks: pd.DataFrame) -> pd.DataFrame:
 
     Returns
     -------
-    The columns `well`, `category`, `stacks` (their number), `n` (objects in all of them), `n_mean`
-    and `n_std` (mean and sample standard deviation over the stacks; empty for a single stack), and
-    the means over all objects of the measured columns.
+    pd.DataFrame
+        The columns `well`, `category`, `stacks` (their number), `n` (objects in all of them),
+        `n_mean` and `n_std` (mean and sample standard deviation over the stacks; empty for a single
+        stack), and the means over all objects of the measured columns.
     """
     total = counts[(counts["frame"] == ALL) & (counts["category"] == ALL)]
     tracks = tracks.reindex(

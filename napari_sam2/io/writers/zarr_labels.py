@@ -48,7 +48,8 @@ def write_zarr_labels(
 
     Returns
     -------
-    The path of the label image.
+    Path
+        The path of the label image.
 
     Raises
     ------

@@ -14,10 +14,11 @@ def compute_count_errors(predicted: pd.DataFrame, truth: pd.DataFrame) -> pd.Dat
 
     Returns
     -------
-    One row for each frame and category of either table, sorted by frame; the rows ``all`` (tracks)
-    come last. The columns are `frame`, `category`, `n_truth`, `n_predicted`, `count_error`
-    (signed), `count_error_abs` and `count_error_part` (relative to the true count; empty if that is
-    0). A row that a table lacks counts as 0.
+    pd.DataFrame
+        One row for each frame and category of either table, sorted by frame; the rows ``all``
+        (tracks) come last. The columns are `frame`, `category`, `n_truth`, `n_predicted`,
+        `count_error` (signed), `count_error_abs` and `count_error_part` (relative to the true
+        count; empty if that is 0). A row that a table lacks counts as 0.
 
     Raises
     ------

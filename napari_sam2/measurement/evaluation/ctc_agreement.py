@@ -34,10 +34,11 @@ def compute_ctc_measures(
 
     Returns
     -------
-    SEG, DET, TRA, LNK, CHOTA, the number of divisions in the truth, and for i = 0 to 3 the
-    branching correctness BC(i) and the numbers of true, false and missed divisions within i frames.
-    A measure is NaN if the truth has no object or no division to measure. Without any predicted
-    object, SEG, DET and TRA are 0.
+    dict[str, float]
+        SEG, DET, TRA, LNK, CHOTA, the number of divisions in the truth, and for i = 0 to 3 the
+        branching correctness BC(i) and the numbers of true, false and missed divisions within i
+        frames. A measure is NaN if the truth has no object or no division to measure. Without any
+        predicted object, SEG, DET and TRA are 0.
 
     Raises
     ------

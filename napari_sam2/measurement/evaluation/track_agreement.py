@@ -25,11 +25,13 @@ def compare_tracks(overlaps: Sequence[LabelOverlap], *, same_ids: bool = False) 
 
     Returns
     -------
-    `truth` and `predicted` are the ids of the compared tracks, `predicted` is empty if there is
-    none. `n_frames` counts the frames of the true track. `iou` is the mean IoU over these frames, 0
-    if the predicted track is absent. `iou_whole` is the IoU of all pixels of all frames, in 3D for
-    a z-stack. `end` says what the predicted track shows on the last of these frames: ``same``, the
-    same object; ``other``, mostly another object of the truth; ``lost``, neither.
+    pd.DataFrame
+        `truth` and `predicted` are the ids of the compared tracks, `predicted` is empty if there is
+        none. `n_frames` counts the frames of the true track. `iou` is the mean IoU over these
+        frames, 0 if the predicted track is absent. `iou_whole` is the IoU of all pixels of all
+        frames, in 3D for a z-stack. `end` says what the predicted track shows on the last of these
+        frames: ``same``, the same object; ``other``, mostly another object of the truth; ``lost``,
+        neither.
     """
     truth = _collect_areas(overlaps, "truth")
     predicted = _collect_areas(overlaps, "predicted")

@@ -37,11 +37,12 @@ def compute_colocalisation(
 
     Returns
     -------
-    (n,) float64 by name of column. `pearson` is the correlation of the pixels of the object, NaN if
-    a channel is constant in it. `manders1` is the part of the intensity of the first channel, above
-    its background, on pixels where the second channel has a signal; `manders2` exchanges the
-    channels (Manders 1993). A signal is more than 3 times the noise above the background, both
-    measured on the pixels of no object.
+    dict[str, np.ndarray]
+        (n,) float64 by name of column. `pearson` is the correlation of the pixels of the object,
+        NaN if a channel is constant in it. `manders1` is the part of the intensity of the first
+        channel, above its background, on pixels where the second channel has a signal; `manders2`
+        exchanges the channels (Manders 1993). A signal is more than 3 times the noise above the
+        background, both measured on the pixels of no object.
     """
     images = [_subtract_background(regions, plane.astype(np.float64)) for plane in planes]
     signals = [_find_signal(regions, image) for image in images]

@@ -63,10 +63,12 @@ def measure_objects(
 
     Returns
     -------
-    Sorted by frame, then track. `t` and `z` are the indices along these axes, empty if the stack
-    does not have them. `y` and `x` are the centroid in pixels, from the centre of the first pixel,
-    `y_um` and `x_um` the same in µm. A column that needs an unknown spacing is empty. For the other
-    columns see the modules `intensity`, `shape`, `cytoplasm`, `spots` and `colocalisation`.
+    pd.DataFrame
+        Sorted by frame, then track. `t` and `z` are the indices along these axes, empty if the
+        stack does not have them. `y` and `x` are the centroid in pixels, from the centre of the
+        first pixel, `y_um` and `x_um` the same in µm. A column that needs an unknown spacing is
+        empty. For the other columns see the modules `intensity`, `shape`, `cytoplasm`, `spots` and
+        `colocalisation`.
 
     Raises
     ------

@@ -56,8 +56,9 @@ def detect_spots(pixels: np.ndarray, mask: np.ndarray, options: SpotOptions) -> 
 
     Returns
     -------
-    The positions, and the total intensity within three spreads of a spot, above the median of the
-    other pixels of the object.
+    Spots
+        The positions, and the total intensity within three spreads of a spot, above the median of
+        the other pixels of the object.
     """
     sigma = _get_sigma(options, mask.ndim)
     if not mask.any():

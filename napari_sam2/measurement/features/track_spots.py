@@ -36,7 +36,8 @@ def measure_track_spots(
 
     Returns
     -------
-    The columns `spots_cN` and `spots_sum_cN` of each channel, with the index `track`.
+    pd.DataFrame
+        The columns `spots_cN` and `spots_sum_cN` of each channel, with the index `track`.
     """
     spot_options = (options or MeasurementOptions()).spots
     names = [

@@ -33,19 +33,20 @@ def measure_tracks(
 
     Returns
     -------
-    `parent` is empty if unknown. Along z, `volume_um3` is the sum of the areas times the distance
-    of planes. Along t, `duration_s` is (last frame - first frame) × interval, including frames on
-    which the track is absent. `n_frames` and `mean_area_um2` refer to the frames on which it has
-    pixels.
+    pd.DataFrame
+        `parent` is empty if unknown. Along z, `volume_um3` is the sum of the areas times the
+        distance of planes. Along t, `duration_s` is (last frame - first frame) × interval,
+        including frames on which the track is absent. `n_frames` and `mean_area_um2` refer to the
+        frames on which it has pixels.
 
-    Intensities are those of all pixels on all frames: `mean` and `background` are weighted by area,
-    `std` is pooled, `corrected_sum` is the sum over the frames, that is, sum - pixels × background;
-    empty if unknown on one frame.
+        Intensities are those of all pixels on all frames: `mean` and `background` are weighted by
+        area, `std` is pooled, `corrected_sum` is the sum over the frames, that is, sum - pixels ×
+        background; empty if unknown on one frame.
 
-    Then follow `mean_area_px`; along z `volume_px` (voxels) and `on_edge` (the track touches the
-    edge of a frame, or is on the first or last frame, and may be incomplete); along t `origin` and
-    `fate`, see `classify_fates`. Each channel has `spots` and `spots_sum` (along z those in 3D,
-    along t the means over the frames), `saturated_px` (the sum) and `saturated`.
+        Then follow `mean_area_px`; along z `volume_px` (voxels) and `on_edge` (the track touches
+        the edge of a frame, or is on the first or last frame, and may be incomplete); along t
+        `origin` and `fate`, see `classify_fates`. Each channel has `spots` and `spots_sum` (along z
+        those in 3D, along t the means over the frames), `saturated_px` (the sum) and `saturated`.
     """
     n_channels = count_measured_channels(objects)
     groups = objects.groupby("track", sort=True)

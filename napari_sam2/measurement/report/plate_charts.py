@@ -28,7 +28,8 @@ def draw_plate(axes: Axes, wells: pd.DataFrame, column: str, title: str) -> tupl
 
     Returns
     -------
-    The rows and columns of the smallest plate that contains all wells.
+    tuple[int, int]
+        The rows and columns of the smallest plate that contains all wells.
     """
     positions = [(ord(well[0]) - ord("A"), int(well[1:]) - 1) for well in wells["well"]]
     n_rows, n_columns = (max(numbers) + 1 for numbers in zip(*positions, strict=True))
