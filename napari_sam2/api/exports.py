@@ -9,8 +9,9 @@ from pathlib import Path
 
 import numpy as np
 
-from napari_sam2.core.errors import OutputError
+from napari_sam2.core.errors import MissingPackageError, OutputError
 from napari_sam2.core.files.atomic import write_atomically
+from napari_sam2.core.files.extras import format_missing_package
 from napari_sam2.core.provenance import Provenance
 from napari_sam2.core.registry import Registry
 from napari_sam2.core.stack import Video
@@ -56,7 +57,7 @@ _REQUIRED_PACKAGES = {
 
 
 def check_exports(names: Sequence[str]) -> None:
-    """Raise OutputError for an unknown export, or one whose package is not installed.
+    """Raise OutputError for an unknown export, MissingPackageError for one without its package.
 
     This is checked before hours of work, not after.
     """
@@ -64,9 +65,7 @@ def check_exports(names: Sequence[str]) -> None:
         EXPORTS.get(name)
         package, extra = _REQUIRED_PACKAGES.get(name, ("", ""))
         if package and find_spec(package) is None:
-            raise OutputError(
-                f'{name} needs the package {package}: pip install "napari-sam2[{extra}]"'
-            )
+            raise MissingPackageError(format_missing_package(package, extra, name))
 
 
 def write_exports(results: ExportData, folder: Path, names: Sequence[str]) -> None:

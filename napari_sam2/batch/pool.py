@@ -14,6 +14,7 @@ from distributed.system import MEMORY_LIMIT
 from pydantic import BaseModel, ConfigDict, Field
 
 from napari_sam2.core.errors import PlanError
+from napari_sam2.core.files.extras import CLUSTER, import_extra
 
 _CONNECT_TIMEOUT_S = 30
 # deaths of workers dask tries a task again after: how often a job is tried is decided where it is
@@ -97,13 +98,7 @@ class Pool(BaseModel):
                 yield cluster
             return
         with dask.config.set(self._make_dask_settings()):
-            try:
-                import dask_jobqueue
-            except ImportError as error:
-                raise PlanError(
-                    f"cluster kind {self.kind!r} needs dask-jobqueue: pip install "
-                    "'napari-sam2[cluster]'"
-                ) from error
+            dask_jobqueue = import_extra("dask_jobqueue", CLUSTER, f"cluster kind {self.kind!r}")
             with getattr(dask_jobqueue, _QUEUE_CLASSES[self.kind])(
                 **self._make_queue_options()
             ) as cluster:

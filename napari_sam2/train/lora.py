@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from napari_sam2.core.errors import ModelError
+from napari_sam2.core.files.extras import LORA, import_extra
 from napari_sam2.models.network.sam2_network import Sam2Network
 
 _ENCODER = "vision_encoder."
@@ -15,14 +15,9 @@ _ENCODER = "vision_encoder."
 def add_adapters(network: Sam2Network, rank: int) -> None:
     """Put adapters of `rank` into the image encoder; they begin as nothing at all.
 
-    Raises ModelError where peft is missing.
+    Raises MissingPackageError if the extra "lora" is not installed.
     """
-    try:
-        from peft import LoraConfig, inject_adapter_in_model
-    except ImportError as error:
-        raise ModelError(
-            'training "lora" needs peft: install it with `pip install "napari-sam2[lora]"`'
-        ) from error
+    peft = import_extra("peft", LORA, 'training "lora"')
     names = [
         name
         for name, module in network.named_modules()
@@ -30,7 +25,8 @@ def add_adapters(network: Sam2Network, rank: int) -> None:
     ]
     names = [name for name in names if not name.endswith("outline")]
     frozen = {name for name, value in network.named_parameters() if not value.requires_grad}
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=names), network)
+    config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=names)
+    peft.inject_adapter_in_model(config, network)
     for name, value in network.named_parameters():  # peft freezes all that is not its own
         value.requires_grad_("lora_" in name or _strip_base_layer(name) not in frozen)
 

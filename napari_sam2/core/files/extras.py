@@ -10,9 +10,11 @@ from napari_sam2.core.errors import MissingPackageError
 # the extras of this package, as in ``pip install 'napari-sam2[medical]'``
 ANNDATA = "anndata"
 CLASSES = "classes"
+CLUSTER = "cluster"
 EVALUATE = "evaluate"
 EXPORT = "export"
 GEFF = "geff"
+LORA = "lora"
 MEDICAL = "medical"
 MICROSCOPES = "microscopes"
 TABLES = "tables"
