@@ -86,7 +86,6 @@ def replay_project(
         model, file.model, InferenceOptions(device), precision, allow_other=another_model
     )
     report(f"model: {loaded.card.name} on {describe_device(loaded.device)}")
-    steps_done = find_steps_done(source, prompts)
     identity = _make_run_identity(video, loaded.card, file.patience, prompts)
     work = UnfinishedRun.open(target, identity, resume=resume)
     if work is None:
@@ -101,15 +100,12 @@ def replay_project(
         on_log_change=work.save_log,
     ) as session:
         session.resume(session.find_resumable_log(work.load_log()))
-        session.replay(prompts, steps_done=steps_done, progress=progress)
+        session.replay(prompts, steps_done=find_steps_done(source, prompts), progress=progress)
         results = session.collect_results()
         report(f"writing: labels, tables and picture to {target}")
+        settings = {"project": str(source)}
         save_results(
-            results,
-            target,
-            format=format,
-            notes=notes if other else (),
-            settings={"project": str(source)},
+            results, target, format=format, notes=notes if other else (), settings=settings
         )
         summary = summarize_results(results)
     work.remove()

@@ -136,15 +136,20 @@ def _propagate_step(
     ):
         free[segment.track].add(segment, features)
         free[segment.track].retain(context.policy, step)
-        old = (
-            context.segment_store.get(segment.track, step.frame)
-            if active_tracks.can_stop_when_unchanged(segment.track, step)
-            else None
-        )
-        record = context.segment_store.get_record(segment.track, step.frame) if old else None
-        reversed_direction = record is not None and record.forward not in (None, step.forward)
-        active_tracks.update(step, segment, old, reversed_direction=reversed_direction)
+        _update_active_track(context, step, segment, active_tracks)
     return segments
+
+
+def _update_active_track(
+    context: PropagationContext, step: Step, segment: Segment, active_tracks: ActiveTracks
+) -> None:
+    """Register a segment; compare it with the stored one if its track may stop early."""
+    old = record = None
+    if active_tracks.can_stop_when_unchanged(segment.track, step):
+        old = context.segment_store.get(segment.track, step.frame)
+        record = context.segment_store.get_record(segment.track, step.frame) if old else None
+    reversed_direction = record is not None and record.forward not in (None, step.forward)
+    active_tracks.update(step, segment, old, reversed_direction=reversed_direction)
 
 
 def _reencode_memories(
