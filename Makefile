@@ -1,5 +1,5 @@
-# Two commands, each doing all of its own set-up into .venv on a fresh machine:
-#   make demo    runs the main job on the shipped samples
+# Each command sets up what it needs in .venv:
+#   make demo    tracks the nuclei of the shipped samples
 #   make test    runs every check: style, types, layers, tests
 #   make docs    builds the documentation site into build/site; warnings are errors
 # Another Python: make demo PYTHON=python3.12
@@ -8,7 +8,7 @@ PYTHON ?= python3
 OUT ?= demo-output
 BIN := .venv/bin
 READY := .venv/.ready
-# Windows open on the display there is, else on one in memory; without either, the tests that need one skip and say so.
+# Windows open on the display, else on one in memory (xvfb-run); without either, the tests that need one are skipped.
 SCREEN := $(if $(or $(DISPLAY),$(WAYLAND_DISPLAY)),,$(if $(shell command -v xvfb-run),xvfb-run -a -s "-screen 0 1400x1000x24"))
 SHELL := bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -33,7 +33,7 @@ docs: $(READY)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 	@echo "make docs: build/site/index.html"
 
-# Set up again when what is needed changed; a stopped set-up leaves no stamp behind.
+# Set up again if the requirements changed; an interrupted set-up leaves no stamp.
 $(READY): pyproject.toml .ci/setup .ci/torch_source.py
 	@.ci/setup $(PYTHON)
 	@touch $@

@@ -1,9 +1,8 @@
-"""Ask which of the packages that are installed beside this Python have known vulnerabilities: pip-audit, all of them or none.
+"""Audit all packages installed beside this Python for known vulnerabilities, with pip-audit.
 
-pip-audit alone ends well where its service knows none of them, or cannot be asked: then nothing was
-audited. It is told to be strict here, and given a list: strict as it is, it would end at this
-project itself, which no index holds, and at builds such as ``torch 2.13.0+cpu``, which indexes know
-without what comes after the plus.
+Alone, pip-audit succeeds if its service knows none of the packages or cannot be reached, although
+nothing was audited. Here it runs in strict mode, on a list of packages without this project, which
+is in no index, and with versions such as ``torch 2.13.0+cpu`` cut at the plus, as indexes have them.
 
     python .ci/audit.py [options of pip-audit]
 """
@@ -19,8 +18,8 @@ from pathlib import Path
 _OURS = "napari-sam2"
 
 
-def installed() -> list[str]:
-    """Each package as ``name==version``, without ours."""
+def list_installed_packages() -> list[str]:
+    """Each package as ``name==version``, without this project."""
     found = {(each.metadata["Name"], each.version.partition("+")[0]) for each in distributions()}
     return sorted(
         f"{name}=={version}" for name, version in found if name.lower().replace("_", "-") != _OURS
@@ -30,7 +29,7 @@ def installed() -> list[str]:
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
         listed = Path(folder) / "installed.txt"
-        listed.write_text("\n".join(installed()) + "\n")
+        listed.write_text("\n".join(list_installed_packages()) + "\n")
         command = [
             sys.executable,
             "-m",

@@ -1,11 +1,11 @@
-"""Where uv should take torch from: prints shell assignments for the Python that runs it.
+"""Print shell assignments that tell uv where to get torch for the Python that runs this.
 
-uv does not read pip's configuration. Where pip has a folder of wheels (find-links) with a torch for
-this Python, that file is taken: a machine without GPU or internet keeps its CPU build there.
-Everywhere else uv looks at the machine and takes the CUDA build that fits its driver, or the CPU
-build where there is none. What the user has set stands.
+uv does not read pip's configuration. If pip has a folder of wheels (find-links) with a torch for
+this Python, that file is used: a machine without GPU or internet has its CPU build there. Otherwise
+uv selects the CUDA build for the driver of the machine, or the CPU build if there is no driver. The
+user's own settings are kept.
 
-    eval "$(python .ci/torch_source.py FOLDER)"     FOLDER: where a constraints file may be written
+    eval "$(python .ci/torch_source.py FOLDER)"     FOLDER gets a file of constraints
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ import sys
 from pathlib import Path
 
 
-def source(folder: Path) -> dict[str, str]:
-    """Environment variables for uv, and `torch_source`, which says in words what they do."""
+def find_torch_source(folder: Path) -> dict[str, str]:
+    """Environment variables for uv, and their meaning in words as `torch_source`."""
     if "UV_TORCH_BACKEND" in os.environ:
         return {"torch_source": f"torch: UV_TORCH_BACKEND={os.environ['UV_TORCH_BACKEND']}"}
-    links = os.environ.get("UV_FIND_LINKS") or pip_find_links()
-    wheel = torch_wheel(links)
+    links = os.environ.get("UV_FIND_LINKS") or read_find_links()
+    wheel = find_torch_wheel(links)
     if wheel is None:
         return {"UV_TORCH_BACKEND": "auto", "torch_source": "torch: the build for this machine"}
     constraints = folder / "torch-constraint.txt"
@@ -35,8 +35,8 @@ def source(folder: Path) -> dict[str, str]:
     }
 
 
-def pip_find_links() -> str:
-    """What pip is configured with, "" where it is not configured or not there."""
+def read_find_links() -> str:
+    """The folders of wheels in pip's configuration; "" if there are none."""
     if os.environ.get("PIP_FIND_LINKS"):
         return os.environ["PIP_FIND_LINKS"]
     asked = subprocess.run(
@@ -48,8 +48,8 @@ def pip_find_links() -> str:
     return asked.stdout.strip()
 
 
-def torch_wheel(links: str) -> Path | None:
-    """The newest torch for this Python in the folders of `links`; those that are no folders are passed over."""
+def find_torch_wheel(links: str) -> Path | None:
+    """The newest torch for this Python in the folders of `links`; other links are ignored."""
     tag = f"cp{sys.version_info[0]}{sys.version_info[1]}"
     folders = (Path(link.removeprefix("file://")) for link in links.replace(",", " ").split())
     found = [
@@ -66,5 +66,5 @@ def torch_wheel(links: str) -> Path | None:
 
 
 if __name__ == "__main__":
-    for name, value in source(Path(sys.argv[1])).items():
+    for name, value in find_torch_source(Path(sys.argv[1])).items():
         print(f"export {name}={shlex.quote(value)}")
