@@ -1,162 +1,128 @@
-"""Counting: from an image stack and not one click to tracks, labels and tables."""
+"""Counting: from a stack without any prompt to tracks, labels and tables."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
-from pydantic import AliasChoices, ConfigDict, Field
 
+from napari_sam2.api.counting_options import CountingOptions, get_object_scale
 from napari_sam2.api.exports import ExportData, check_exports, write_exports
-from napari_sam2.api.fields import ValidatedModel
-from napari_sam2.api.job import JobResult, LabelFormat, load_named_model, save_results
-from napari_sam2.api.tables import Tables, open_labels_for
-from napari_sam2.core.contrast import Contrast
-from napari_sam2.core.errors import IntensityError, PlanError
-from napari_sam2.core.inference_options import (
-    DEFAULT_ATTENTION,
-    Attention,
-    InferenceOptions,
-    Precision,
-    Windows,
+from napari_sam2.api.results import JobResult, LabelFormat, format_count, save_results
+from napari_sam2.api.resume import (
+    OutputRun,
+    UnfinishedRun,
+    load_named_model,
+    make_other_job_error,
+    read_provenance,
 )
+from napari_sam2.api.tables import Tables
+from napari_sam2.core.contrast import Contrast
+from napari_sam2.core.errors import IntensityError
+from napari_sam2.core.inference_options import InferenceOptions
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.protocols import Detector, VideoModel
 from napari_sam2.core.stack import Stack, Video
-from napari_sam2.detection.options import DetectionOptions, PromptKind
-from napari_sam2.detection.registry import AUTO, DETECTORS, open_detector
+from napari_sam2.detection.registry import AUTO
 from napari_sam2.detection.sized import SizedDetector
 from napari_sam2.io.open import open_stack
-from napari_sam2.io.output_folder import check_output, lock_folder
-from napari_sam2.measurement.columns import get_object_columns, make_table
+from napari_sam2.io.output_folder import check_output
 from napari_sam2.measurement.counts import count_objects
 from napari_sam2.measurement.features.classes import (
     CategoryRule,
     classify_by_rules,
-    compute_track_features,
     set_categories,
 )
-from napari_sam2.measurement.features.objects import count_channels
 from napari_sam2.models.device import describe_device
-from napari_sam2.propagation.memory_policies import Sam2Policy
-from napari_sam2.propagation.run_state import Progress, RunState
+from napari_sam2.propagation.run_state import RunState
 from napari_sam2.propagation.session import Run, Session, SessionSettings
-from napari_sam2.tracking.linker import LinkingOptions
-from napari_sam2.tracking.pipeline import commit_tracks, detect_tracks, detect_unexplained
+from napari_sam2.tracking.association import ModelAssociation, SeedAssociation
+from napari_sam2.tracking.pipeline import TrackingPipeline
+from napari_sam2.tracking.predictor import make_detection_policy
+from napari_sam2.tracking.progress import TrackingProgress, TrackingStage
+from napari_sam2.tracking.saved_work import SavedWork
+
+__all__ = ["CountResult", "CountingOptions", "count", "count_video"]
 
 log = logging.getLogger(__name__)
 
-Association = Literal["seeds", "model"]
-_MAX_STEP_DIAMETERS = 2.0  # of a diameter: as far as an object goes from one frame to the next
-_MAX_CONDITIONING_FRAMES = (
-    2  # prompted frames shown at once: every frame is one here, and the nearest tell most
-)
+CountProgress = Callable[[TrackingProgress], None]
+"""Called after each step of a count."""
 
-
-class CountingOptions(ValidatedModel):
-    """How objects that nobody clicked are found and joined. Unknown fields are errors.
-
-    Parameters
-    ----------
-    seeds
-        A source by name (see `sources.registry.SOURCES`), "auto" for the one that measured best, or
-        a label image of another tool.
-    kind
-        What a seed is said as: its outline ("mask"), its "box", or a click ("point"). The model
-        answers the last two.
-    association
-        "seeds": objects are found on every frame and joined, the model tells who is who where masks
-        do not, and fills gaps. "model": found on the first frame and carried by the model, then
-        again what it does not explain, to the end.
-    diameter_px, diameter_um, dark
-        See `DetectionOptions`; guessed where not given.
-    patience
-        Frames an object may be missed on and still be the same.
-    min_frames
-        Frames it must be found on, unless the video begins or ends there; 2 along t, and along z a
-        third of a diameter.
-    category
-        What all objects are called.
-    rules
-        Condition by category, e.g. ``{"large": "area_px > 500"}``: the first that holds for a track
-        is its category.
-    """
-
-    model_config = ConfigDict(serialize_by_alias=True, extra="forbid", frozen=True)
-
-    seeds: str = AUTO
-    kind: PromptKind = "mask"
-    association: Association = Field(
-        default="seeds",
-        validation_alias=AliasChoices("association", "trust"),
-        serialization_alias="trust",
-    )
-    diameter_px: float | None = Field(default=None, gt=0)
-    diameter_um: float | None = Field(default=None, gt=0)
-    dark: bool | None = None
-    patience: int = Field(default=2, ge=0)
-    min_frames: int | None = Field(
-        default=None,
-        ge=1,
-        validation_alias=AliasChoices("min_frames", "least"),
-        serialization_alias="least",
-    )
-    category: str = ""
-    rules: dict[str, str] = Field(default_factory=dict)
-
-    def open_detector(self, video: Video, model: VideoModel) -> Detector:
-        """The source of seeds for a video.
-
-        Raises PlanError for one that nobody knows, LabelsError for labels that do not fit.
-        """
-        labels, name = None, self.seeds
-        if name != AUTO and name not in DETECTORS and Path(name).exists():
-            labels, name = open_labels_for(Path(name), video), "labels"
-        elif name != AUTO and name not in DETECTORS:
-            raise PlanError(
-                f"seeds {name!r}: expected {AUTO}, one of {', '.join(DETECTORS)}, or a label image "
-                "that exists"
-            )
-        hints = DetectionOptions(
-            self.diameter_px, self.diameter_um, self.dark, self.kind, model, labels
-        )
-        return open_detector(name, hints)
-
-    def make_linking_options(self, detector: Detector, video: Video) -> LinkingOptions:
-        """How objects become tracks, by their size."""
-        guess = detector.get_scale(video) if isinstance(detector, SizedDetector) else None
-        diameter = guess.diameter_px if guess else 20.0
-        thick = (
-            diameter
-            * (video.spacing.y_um or 1.0)
-            / (video.spacing.z_um or video.spacing.y_um or 1.0)
-        )
-        least = self.min_frames or (
-            max(1, min(len(video) // 4, round(thick / 3))) if video.along == "z" else 2
-        )
-        return LinkingOptions(
-            self.patience,
-            least,
-            reach_px=_MAX_STEP_DIAMETERS * diameter,
-            divisions=video.along == "t",
-        )
+_PATIENCE = 8
 
 
 @dataclass(frozen=True, eq=False)
 class CountResult:
-    """What counting came to: the Run, with labels and tables, and its session, in which everything can be corrected."""
+    """A finished count: labels and tables in `run`, and the session, in which it can be corrected.
+
+    `notes` are decisions that were taken for the user.
+    """
 
     run: Run
     notes: tuple[str, ...]
 
     @property
     def session(self) -> Session:
-        """All prompts as if they had been clicked."""
+        """The session; its prompts can be edited like those of a person."""
         return self.run.session
+
+
+@dataclass(frozen=True)
+class VideoSelection:
+    """The part of a stack that is counted; see `Stack.as_video`."""
+
+    along: str | None = None
+    channel: int | None = None
+    at: Mapping[str, int] | None = None
+    contrast: tuple[float, float] | None = None
+
+    def open_video(self, stack: Stack) -> Video:
+        """A video of the stack. A constant stack is no error: it just has no objects."""
+        contrast = None if self.contrast is None else Contrast(*self.contrast)
+        try:
+            return self._select(stack, contrast)
+        except IntensityError:
+            video = self._select(stack, Contrast(0.0, 1.0))
+            value = float(video.read_raw_plane(0).flat[0])
+            if any(np.any(video.read_raw_plane(frame) != value) for frame in range(len(video))):
+                raise
+            return self._select(stack, Contrast(value, value + 1.0))
+
+    def _select(self, stack: Stack, contrast: Contrast | None) -> Video:
+        return Video.of(
+            stack, along=self.along, channel=self.channel, at=self.at, contrast=contrast
+        )
+
+
+@dataclass(frozen=True)
+class CountOutput:
+    """Where and how the results of a count are written.
+
+    Parameters
+    ----------
+    out
+        Output folder.
+    also
+        Exports; see `exports.EXPORTS`.
+    format
+        Format of the labels.
+    settings
+        Recorded in the provenance.
+    patience
+        See `SessionSettings`.
+    """
+
+    out: Path
+    also: Sequence[str] = ("report",)
+    format: LabelFormat = "tiff"
+    settings: Mapping[str, Any] | None = None
+    patience: int | None = _PATIENCE
 
 
 def count_video(
@@ -165,72 +131,74 @@ def count_video(
     options: CountingOptions | None = None,
     *,
     settings: SessionSettings | None = None,
+    progress: CountProgress | None = None,
     report: Callable[[str], None] = log.info,
 ) -> CountResult:
-    """Find, join and carry every object of a video.
+    """Detect, link and propagate every object of a video.
 
-    The caller closes the session (``found.session.close()``).
+    The caller closes the session (``result.session.close()``).
     """
-    options = options or CountingOptions()
-    session = make_counting_session(video, model, settings or SessionSettings(patience=8))
-    source = options.open_detector(video, model)
-    run = prepare_counting_run(session, options, source, report)
-    return finish_counting_run(run, options, source)
+    session = make_counting_session(video, model, settings or SessionSettings(patience=_PATIENCE))
+    return count_in_session(session, options or CountingOptions(), progress=progress, report=report)
 
 
 def make_counting_session(video: Video, model: VideoModel, settings: SessionSettings) -> Session:
-    """An empty session whose policy suits objects that are prompted on every frame."""
-    policy = Sam2Policy(
-        recent=model.card.memory_slots - 1,
-        pointers=model.card.pointers,
-        max_conditioning=_MAX_CONDITIONING_FRAMES,
-    )
-    return Session(video, model, policy=policy, settings=settings)
+    """An empty session with a policy for objects that are prompted on every frame."""
+    return Session(video, model, policy=make_detection_policy(model.card), settings=settings)
 
 
-def prepare_counting_run(
-    session: Session, options: CountingOptions, detector: Detector, report: Callable[[str], None]
-) -> Run:
-    """Say every object to an empty session: the Run, not begun, over the frames that objects were missed on.
-
-    Raises LabelsError before the work begins for rules on a feature that nothing has.
-    """
-    _parse_rules(options, session.video)
-    joining = options.make_linking_options(detector, session.video)
-    if options.association == "model":
-        detect_unexplained(session, detector, report, min_frames=joining.min_frames)
-        return session.run(Propagation(()))
-    return session.run(
-        commit_tracks(
-            session, detect_tracks(session, detector, joining, report), category=options.category
-        )
-    )
-
-
-def finish_counting_run(
-    run: Run, options: CountingOptions, detector: Detector, progress: Progress | None = None
+def count_in_session(
+    session: Session,
+    options: CountingOptions,
+    *,
+    saved: SavedWork | None = None,
+    progress: CountProgress | None = None,
+    report: Callable[[str], None] = log.info,
 ) -> CountResult:
-    """Carry such a Run out, and give its tracks the categories that rules ask for."""
-    run.finish(progress)
-    if options.rules:
-        _assign_categories(run, _parse_rules(options, run.session.video))
-    video = run.session.video
-    return CountResult(
-        run, collect_notes(detector, video, options, options.make_linking_options(detector, video))
+    """Count in an empty session; see `TrackingPipeline` for `saved`.
+
+    Raises LabelsError, before the work begins, for rules on a feature that the tables do not have.
+    """
+    video = session.video
+    rules = options.parse_rules(video)
+    detector = options.open_detector(video, session.model)
+    pipeline = TrackingPipeline(
+        session,
+        detector,
+        association=SeedAssociation() if options.association == "seeds" else ModelAssociation(),
+        linking=options.make_linking_options(detector, video),
+        category=options.category,
+        saved=saved,
     )
+    for step in _report_stages(pipeline.run(), report):
+        if progress is not None:
+            progress(step)
+    run = session.run(Propagation(())).finish()
+    if rules:
+        _assign_categories(run, rules)
+    return CountResult(run, collect_notes(pipeline, options))
 
 
-def _parse_rules(options: CountingOptions, video: Video) -> list[CategoryRule]:
-    """The rules, each tried on an empty table: raises LabelsError for a feature that nothing has."""
-    nothing = compute_track_features(make_table(get_object_columns(count_channels(video)), []))
-    rules = [CategoryRule.of(category, text) for category, text in options.rules.items()]
-    for rule in rules:
-        rule.matches(nothing)
-    return rules
+def _report_stages(
+    steps: Iterable[TrackingProgress], report: Callable[[str], None]
+) -> Iterable[TrackingProgress]:
+    """The steps; one line for each stage that begins."""
+    stage: TrackingStage | None = None
+    for step in steps:
+        if step.stage != stage and step.stage in _STAGE_LINES:
+            report(_STAGE_LINES[step.stage])
+        stage = step.stage
+        yield step
+
+
+_STAGE_LINES = {
+    TrackingStage.DETECT: "detecting objects",
+    TrackingStage.LINK: "linking detections",
+}
 
 
 def _assign_categories(run: Run, rules: list[CategoryRule]) -> None:
-    """Give each track the category its features ask for: in the log and in the tables, which are measured once."""
+    """Give each track the category of its features, in the log and in the tables."""
     categories = classify_by_rules(run.objects, rules)
     run.session.describe(
         *(
@@ -246,146 +214,201 @@ def count(
     input: Any,
     *,
     out: str | Path | None = None,
-    along: str | None = None,
-    channel: int | None = None,
-    at: Mapping[str, int] | None = None,
-    contrast: tuple[float, float] | None = None,
     model: str | VideoModel = "nano",
-    device: str = "auto",
-    attention: Attention = DEFAULT_ATTENTION,
-    precision: Precision = "float32",
-    windows: Windows = "whole",
     also: Sequence[str] = (),
+    resume: bool = False,
+    progress: CountProgress | None = None,
     report: Callable[[str], None] = log.info,
     **options: Any,
 ) -> CountResult | JobResult:
-    """Count every object of a stack nobody clicked in.
+    """Count every object of a stack, without any prompt.
 
     Parameters
     ----------
     input
         A path, an array or a Stack.
     out
-        Folder for labels, tables, picture, prompts, report and provenance; then an Outcome is
-        returned, else `CountResult`.
-    along, channel, at, contrast
-        How the stack is walked; see `Stack.as_video`.
-    model, device, attention, precision, windows
-        A model or its name; where a named one runs, how it looks at tracks and what it computes in:
-        see `models.load.load_model`.
+        Folder for labels, tables, picture, prompts, report and provenance; then a `JobResult` is
+        returned, else a `CountResult`.
+    model
+        A model or its name.
     also
         What else is written to `out`: some of "ctc", "geff", "parquet", "h5ad"; see
         `exports.EXPORTS`. The report always is.
+    resume
+        Continue an interrupted count in `out`.
+    progress, report
+        Called after each step, and with one line before each part of the work.
     options
-        The fields of `CountingOptions`.
+        The fields of `VideoSelection` (``along``, ``channel``, ``at``, ``contrast``), of
+        `InferenceOptions` (``device``, ``attention``, ``precision``, ``windows``) and of
+        `CountingOptions`.
+
+    Raises
+    ------
+    Sam2Error
+        Any of `core.errors`.
     """
+    selection = VideoSelection(**_take_fields(options, VideoSelection))
+    inference = InferenceOptions(**_take_fields(options, InferenceOptions))
     counting = CountingOptions.from_fields(options)
     check_counting_options(counting, also)
     stack = input if isinstance(input, Stack) else open_stack(input)
-    video = make_video(stack, along=along, channel=channel, at=at, contrast=contrast)
-    if out is not None:
-        check_output(Path(out))
-    report(f"input: {stack.source or stack.name}: {video.description}")
-    loaded = (
-        load_named_model(model, InferenceOptions(device, attention, precision, windows))
-        if isinstance(model, str)
-        else model
-    )
-    report(f"model: {loaded.card.name} on {describe_device(loaded.device)}")
+    video = selection.open_video(stack)
+
+    @cache
+    def load_model() -> VideoModel:
+        report(f"input: {stack.source or stack.name}: {video.description}")
+        loaded = load_named_model(model, inference) if isinstance(model, str) else model
+        report(f"model: {loaded.card.name} on {describe_device(loaded.device)}")
+        return loaded
+
     if out is None:
-        return count_video(video, loaded, counting, report=report)
-    with lock_folder(out):
-        found = count_video(video, loaded, counting, report=report)
-        with found.session:
-            report(f"writing: labels, tables and picture to {out}")
-            return save_count_result(
-                found, Path(out), ["report", *also], settings=counting.model_dump(mode="json")
+        return count_video(video, load_model(), counting, progress=progress, report=report)
+    settings = counting.model_dump(mode="json")
+    output = CountOutput(Path(out), ("report", *also), settings=settings)
+    run = make_count_run(
+        output,
+        video,
+        counting,
+        resume=resume,
+        is_finished=lambda: _is_finished(Path(out), video, load_model(), settings),
+        load_model=load_model,
+    )
+    return run.execute(make_count_work(output, video, counting, progress, report))
+
+
+def _take_fields(options: dict[str, Any], kind: type[Any]) -> dict[str, Any]:
+    """Take the fields of a dataclass out of `options`."""
+    return {each.name: options.pop(each.name) for each in fields(kind) if each.name in options}
+
+
+def make_count_run(
+    output: CountOutput,
+    video: Video,
+    options: CountingOptions,
+    *,
+    resume: bool,
+    is_finished: Callable[[], bool],
+    load_model: Callable[[], VideoModel],
+) -> OutputRun:
+    """The run of a count that can be resumed."""
+    return OutputRun(
+        output.out,
+        resume,
+        is_finished,
+        load_model,
+        lambda card: {
+            "video": video.identity,
+            **card.inference_identity,
+            "patience": output.patience,
+            "counting": options.model_dump(mode="json"),
+        },
+    )
+
+
+def make_count_work(
+    output: CountOutput,
+    video: Video,
+    options: CountingOptions,
+    progress: CountProgress | None,
+    report: Callable[[str], None],
+) -> Callable[[VideoModel, UnfinishedRun], JobResult]:
+    """The work of a count, for `OutputRun.execute`."""
+
+    def work(model: VideoModel, unfinished: UnfinishedRun) -> JobResult:
+        settings = SessionSettings(patience=output.patience, folder=unfinished.folder)
+        with make_counting_session(video, model, settings) as session:
+            result = count_in_session(
+                session,
+                options,
+                saved=SavedWork(unfinished.folder),
+                progress=progress,
+                report=report,
             )
+            report(f"writing: labels, tables and picture to {output.out}")
+            return save_count_result(result, output)
+
+    return work
+
+
+def _is_finished(out: Path, video: Video, model: VideoModel, settings: Mapping[str, Any]) -> bool:
+    """Whether `out` holds this very count. Raises PlanError if it holds another one."""
+    provenance = read_provenance(out)
+    if provenance is None:
+        return False
+    source, made = provenance["input"], provenance["model"]
+    identity = {"model": made["sha256"], **{name: made.get(name) for name in made}}
+    expected = model.card.inference_identity
+    same = (
+        source["identity"] == video.stack.identity
+        and (source["along"], source["channel"]) == (video.along, video.channel)
+        and (source["at"], source["contrast"]) == (dict(video.at), asdict(video.contrast))
+        and {name: identity.get(name) for name in expected} == expected
+        and provenance["settings"].get("job") == settings
+    )
+    if not same:
+        raise make_other_job_error(out)
+    return True
 
 
 def check_counting_options(options: CountingOptions, exports: Sequence[str]) -> None:
-    """Raise PlanError or OutputError for rules or exports that cannot be: before the work begins."""
+    """Raise PlanError or OutputError for impossible rules or exports, before the work begins."""
     check_exports(exports)
     for category, text in options.rules.items():
         CategoryRule.of(category, text)
 
 
-def make_video(
-    stack: Stack,
-    *,
-    along: str | None = None,
-    channel: int | None = None,
-    at: Mapping[str, int] | None = None,
-    contrast: tuple[float, float] | None = None,
-) -> Video:
-    """A Video, also of a stack that is the same everywhere: there it shows nothing, and nothing is counted."""
-    given = None if contrast is None else Contrast(*contrast)
-    try:
-        return Video.of(stack, along=along, channel=channel, at=at, contrast=given)
-    except IntensityError:
-        video = Video.of(stack, along=along, channel=channel, at=at, contrast=Contrast(0.0, 1.0))
-        value = float(video.read_raw_plane(0).flat[0])
-        if any(np.any(video.read_raw_plane(frame) != value) for frame in range(len(video))):
-            raise
-        return Video.of(
-            stack, along=along, channel=channel, at=at, contrast=Contrast(value, value + 1.0)
-        )
-
-
-def save_count_result(
-    result: CountResult,
-    out: Path,
-    also: Sequence[str] = ("report",),
-    *,
-    settings: Any,
-    format: LabelFormat = "tiff",
-) -> JobResult:
-    """Write all results, `also` the exports that are named; `settings` go into the provenance.
-
-    Raises OutputError where the folder cannot be written to.
-    """
+def save_count_result(result: CountResult, output: CountOutput) -> JobResult:
+    """Write all results and exports. Raises OutputError if the folder cannot be written."""
+    results, out = result.run.results, output.out
     check_output(out)
-    write_exports(ExportData.of(result.run.results, result.notes), out, also)
-    save_results(result.run.results, out, format=format, notes=result.notes, settings=settings)
-    tracks, frames = len(result.run.tracks), len(result.session.video)
+    write_exports(ExportData.of(results, result.notes), out, output.also)
+    save_results(results, out, format=output.format, notes=result.notes, settings=output.settings)
+    frames = len(result.session.video)
     divisions = result.run.tracks["parent"].dropna().nunique()
-    divided = f", {divisions} of them divided" if divisions else ""
-    where = f"on {frames} frames" if frames > 1 else "on one frame"
-    return JobResult(
-        out,
-        RunState.DONE,
-        f"{tracks} object{'' if tracks == 1 else 's'} {where}{divided}",
-        result.notes,
+    summary = " ".join(
+        [
+            format_count(len(result.run.tracks), "object"),
+            f"on {frames} frames" if frames > 1 else "on one frame",
+        ]
     )
+    if divisions:
+        summary += f", {divisions} of them divided"
+    return JobResult(out, RunState.DONE, summary, result.notes)
 
 
-def collect_notes(
-    detector: Detector, video: Video, options: CountingOptions, linking: LinkingOptions
-) -> tuple[str, ...]:
+def collect_notes(pipeline: TrackingPipeline, options: CountingOptions) -> tuple[str, ...]:
     """Decisions that were taken for the user."""
-    notes = [f"seeds from {detector.name}" + (" (auto)" if options.seeds == AUTO else "")]
-    sized = isinstance(detector, SizedDetector)
-    guess = detector.get_scale(video) if isinstance(detector, SizedDetector) else None
-    if sized and options.diameter_px is None and options.diameter_um is None:
-        notes.append(
-            f"diameter of {guess.diameter_px:.1f} px guessed"
-            if guess
-            else "no objects to guess a size from"
-        )
-    if guess and options.dark is None:
-        notes.append(
-            f"objects taken for {'darker' if guess.dark else 'brighter'} than the background"
-        )
+    video, detector = pipeline.session.video, pipeline.detector
+    notes = [
+        f"seeds from {detector.name}" + (" (auto)" if options.seeds == AUTO else ""),
+        *_collect_scale_notes(detector, video, options),
+    ]
     if video.spacing.pixel_um2 is None:
         notes.append("no spacing known: sizes are in pixels, columns in µm are empty")
     if video.along == "z" and video.spacing.z_um is None:
         notes.append(
             "no z spacing known: slices are taken to be a pixel apart, volumes in µm³ are empty"
         )
-    return (
-        *notes,
-        (
-            f"objects on fewer than {linking.min_frames} frames dropped, unless the stack begins or ends "
-            "there"
-        ),
+    notes.append(
+        f"objects on fewer than {pipeline.linking.min_frames} frames dropped, unless the stack "
+        "begins or ends there"
     )
+    return tuple(notes)
+
+
+def _collect_scale_notes(detector: Detector, video: Video, options: CountingOptions) -> list[str]:
+    notes = []
+    scale = get_object_scale(detector, video)
+    if isinstance(detector, SizedDetector) and not (options.diameter_px or options.diameter_um):
+        notes.append(
+            f"diameter of {scale.diameter_px:.1f} px estimated"
+            if scale
+            else "no objects to estimate a size from"
+        )
+    if scale and options.dark is None:
+        notes.append(
+            f"objects taken for {'darker' if scale.dark else 'brighter'} than the background"
+        )
+    return notes

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import pandas as pd
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from napari_sam2.api.fields import ValidatedModel
-from napari_sam2.api.resume import RESUME_FOLDER, UnfinishedRun
+from napari_sam2.api.results import JobResult, LabelFormat, save_results, summarize_results
+from napari_sam2.api.resume import (
+    OutputRun,
+    UnfinishedRun,
+    load_named_model,
+    make_other_job_error,
+    read_provenance,
+)
 from napari_sam2.api.tables import open_labels_for
-from napari_sam2.core.card import ModelCard
 from napari_sam2.core.contrast import Contrast
-from napari_sam2.core.errors import LabelsError, PlanError, PromptError
+from napari_sam2.core.errors import LabelsError, PromptError
 from napari_sam2.core.inference_options import (
     DEFAULT_ATTENTION,
     Attention,
@@ -33,19 +36,12 @@ from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Video
 from napari_sam2.io.open import open_stack
-from napari_sam2.io.output_folder import check_output, lock_folder, remove_leftovers
-from napari_sam2.io.prompts import make_mask_prompts, read_prompts, write_prompts
-from napari_sam2.io.tables import write_provenance, write_tables
-from napari_sam2.io.writers.sinks import LabelSpec, open_sink
-from napari_sam2.measurement.report.overview import draw_overview
+from napari_sam2.io.prompts import make_mask_prompts, read_prompts
 from napari_sam2.models.device import describe_device
-from napari_sam2.propagation.results import SessionResults
-from napari_sam2.propagation.run_state import Progress, RunState
+from napari_sam2.propagation.run_state import Progress
 from napari_sam2.propagation.session import Run, Session, SessionSettings
 
 log = logging.getLogger(__name__)
-
-LabelFormat = Literal["tiff", "zarr"]
 
 _FIELDS_WITHOUT_EFFECT = {"resume", "device", "well"}  # fields of a Job that make no other result
 
@@ -169,31 +165,6 @@ class Job(ValidatedModel):
         return make_mask_prompts(labels.read_plane(at), self.frame)
 
 
-@dataclass(frozen=True)
-class JobResult:
-    """What a Job came to: its folder, how the run ended, one line about it, and what was decided for the user."""
-
-    folder: Path
-    state: RunState
-    summary: str
-    notes: tuple[str, ...] = ()
-
-    @property
-    def objects(self) -> pd.DataFrame:
-        """``objects.csv``: one row per track and frame."""
-        return pd.read_csv(self.folder / "objects.csv")
-
-    @property
-    def tracks(self) -> pd.DataFrame:
-        """``tracks.csv``: one row per track."""
-        return pd.read_csv(self.folder / "tracks.csv")
-
-    @property
-    def counts(self) -> pd.DataFrame:
-        """``counts.csv``: objects per frame and category."""
-        return pd.read_csv(self.folder / "counts.csv")
-
-
 def run_job(
     job: Job,
     *,
@@ -201,109 +172,95 @@ def run_job(
     progress: Progress | None = None,
     report: Callable[[str], None] = log.info,
 ) -> JobResult:
-    """Carry a Job out: labels, tables, picture, prompts and provenance in ``job.out``.
+    """Propagate a job's prompts, and write labels, tables, picture and provenance to ``job.out``.
 
-    `model` is one that is loaded already (``job.model`` is read where not given). `progress` is
-    called after each frame, `report` with one line before each part of the work. What was finished
-    before an interruption is kept in ``job.out`` and taken up by the same job with ``resume=True``.
-    Raises the errors of `core.errors`; nothing appears under a final name before it is complete,
-    and ``provenance.json`` comes last.
+    What was finished before an interruption is kept in ``job.out``, and used by the same job with
+    ``resume=True``. No file gets its final name before it is complete, and ``provenance.json``
+    comes last.
+
+    Parameters
+    ----------
+    model
+        A loaded model; else ``job.model`` is loaded.
+    progress
+        Called after each frame.
+    report
+        Called with one line before each part of the work.
+
+    Raises
+    ------
+    Sam2Error
+        Any of `core.errors`.
     """
     video = job.open_video()
     prompts = job.load_prompts(video)
-    with prepare_job(job, video, model, report) as ready:
-        return (
-            make_finished_result(job.out)
-            if ready is None
-            else _run_prepared_job(job, video, prompts, ready, _Callbacks(progress, report))
-        )
+
+    def execute(model: VideoModel, unfinished: UnfinishedRun) -> JobResult:
+        with Session(
+            video,
+            model,
+            settings=SessionSettings(patience=job.patience, folder=unfinished.folder),
+            on_log_change=unfinished.save_log,
+        ) as session:
+            run = _propagate_prompts(job, session, prompts, unfinished, progress)
+            report(f"writing: labels, tables and picture to {job.out}")
+            save_results(
+                run.results,
+                job.out,
+                format=job.format,
+                notes=_collect_notes(job, video, model.device),
+                settings=job.model_dump(mode="json"),
+            )
+            return JobResult(job.out, run.state, summarize_results(run.results))
+
+    return make_output_run(
+        job, video, model, report, {"direction": job.direction, "frames": job.frames}
+    ).execute(execute)
 
 
-@contextmanager
-def prepare_job(
-    job: Job, video: Video, model: VideoModel | None, report: Callable[[str], None]
-) -> Iterator[VideoModel | None]:
-    """The model of a job, `model` where that is given, while its folder is its own; None where the job is finished already."""
-    check_output(job.out)
-    with lock_folder(job.out):
-        if job.resume and is_finished(job):
-            yield None
-            return
-        remove_leftovers(job.out)
+def make_output_run(
+    job: Job,
+    video: Video,
+    model: VideoModel | None,
+    report: Callable[[str], None],
+    identity: Mapping[str, Any],
+) -> OutputRun:
+    """The run of a job; `identity` is what distinguishes it beyond video, model and patience."""
+
+    def load_model() -> VideoModel:
         report(f"input: {job.input}: {video.description}")
-        model = model or load_named_model(job.model, job.inference_options)
-        report(f"model: {model.card.name} on {describe_device(model.device)}")
-        yield model
+        loaded = model or load_named_model(job.model, job.inference_options)
+        report(f"model: {loaded.card.name} on {describe_device(loaded.device)}")
+        return loaded
 
-
-def load_named_model(name: str, options: InferenceOptions) -> VideoModel:
-    """A model by name; see `load_model`."""
-    from napari_sam2.models.load import (
+    return OutputRun(
+        job.out,
+        job.resume,
+        lambda: is_finished(job),
         load_model,
-    )  # torch: seconds that those who only describe jobs need not wait
-
-    return load_model(name, options=options)
+        lambda card: {
+            "video": video.identity,
+            **card.inference_identity,
+            "patience": job.patience,
+            **identity,
+        },
+    )
 
 
 def is_finished(job: Job) -> bool:
     """Whether ``job.out`` holds the results of this very job.
 
-    Raises PlanError where it holds those of another.
+    Raises PlanError if it holds those of another.
     """
-    path = job.out / "provenance.json"
-    if (job.out / RESUME_FOLDER).is_dir() or not path.exists():
+    provenance = read_provenance(job.out)
+    if provenance is None:
         return False
-    made = (json.loads(path.read_text(encoding="utf-8")).get("settings") or {}).get("job") or {}
+    made = (provenance.get("settings") or {}).get("job") or {}
     made = {**made, "attention": rename_attention(made.get("attention"))}
-    same = json.loads(job.model_dump_json(exclude=_FIELDS_WITHOUT_EFFECT))
-    if {name: made.get(name) for name in same} != same:
+    expected = json.loads(job.model_dump_json(exclude=_FIELDS_WITHOUT_EFFECT))
+    if {name: made.get(name) for name in expected} != expected:
         raise make_other_job_error(job.out)
     return True
-
-
-def make_other_job_error(folder: Path) -> PlanError:
-    """What is raised where a run is to be resumed in a folder of others' results."""
-    return PlanError(
-        f"{folder} holds the results of another job: choose another folder, or leave out "
-        "--resume to replace them"
-    )
-
-
-@dataclass(frozen=True)
-class _Callbacks:
-    """Whom a run tells how far it is."""
-
-    progress: Progress | None
-    report: Callable[[str], None]
-
-
-def _run_prepared_job(
-    job: Job, video: Video, prompts: PromptLog, model: VideoModel, callbacks: _Callbacks
-) -> JobResult:
-    """A job that is checked, in a folder that is its own."""
-    work = UnfinishedRun.open(
-        job.out, _make_run_identity(job, video, model.card), resume=job.resume
-    )
-    if work is None:
-        return make_finished_result(job.out)
-    with Session(
-        video,
-        model,
-        settings=SessionSettings(patience=job.patience, folder=work.folder),
-        on_log_change=work.save_log,
-    ) as session:
-        run = _propagate_prompts(job, session, prompts, work, callbacks.progress)
-        callbacks.report(f"writing: labels, tables and picture to {job.out}")
-        save_results(
-            run.results,
-            job.out,
-            format=job.format,
-            notes=_collect_notes(job, video, model.device),
-            settings=job.model_dump(mode="json"),
-        )
-        summary = summarize_results(run.results)
-    work.remove()
-    return JobResult(job.out, run.state, summary)
 
 
 def track(input: str | Path, *, prompts: str | Path, out: str | Path, **options: Any) -> JobResult:
@@ -312,49 +269,6 @@ def track(input: str | Path, *, prompts: str | Path, out: str | Path, **options:
     `options` are the other fields of `Job`, e.g. ``along="z"``.
     """
     return run_job(Job(input=Path(input), prompts=Path(prompts), out=Path(out), **options))
-
-
-def save_results(
-    results: SessionResults,
-    folder: Path,
-    *,
-    format: LabelFormat = "tiff",
-    notes: tuple[str, ...] = (),
-    settings: Any = None,
-) -> None:
-    """Write all results of a Run into a folder: labels, tables, picture, prompts, and last of all the provenance."""
-    session = results.session
-    check_output(folder)
-    with open_sink(
-        folder, LabelSpec.of(session.video, max(session.log.track_ids, default=0)), format=format
-    ) as sink:
-        for frame in range(len(session.video)):
-            sink.put(frame, session.label_plane(frame))
-    write_tables(folder, results.objects, results.tracks, results.counts)
-    draw_overview(
-        session.video, session.label_plane, results.objects, results.counts, folder / "overview.png"
-    )
-    write_prompts(session.log, folder / "prompts.json")
-    made = session.provenance(notes=notes)
-    write_provenance(
-        replace(made, settings={**made.settings, "job": settings}), folder / "provenance.json"
-    )
-
-
-def make_finished_result(folder: Path) -> JobResult:
-    """What resuming a finished run comes to."""
-    return JobResult(folder, RunState.DONE, f"{folder} is finished already: nothing to resume")
-
-
-def _make_run_identity(job: Job, video: Video, card: ModelCard) -> dict[str, Any]:
-    """What a run that is resumed must have in common with the one that was interrupted."""
-    return {
-        "video": video.identity,
-        **card.inference_identity,
-        "patience": job.patience,
-        "direction": job.direction,
-        "frames": job.frames,
-    }
 
 
 def _propagate_prompts(
@@ -396,15 +310,3 @@ def _collect_notes(job: Job, video: Video, device: str) -> tuple[str, ...]:
         )
     notes += [f"{axis} {index} chosen" for axis, index in video.at if axis not in job.at]
     return tuple(note for note in notes if note)
-
-
-def summarize_results(results: SessionResults) -> str:
-    """One line about the results."""
-    objects = results.objects
-    found = _format_count(objects["track"].nunique(), "object")
-    frames = _format_count(len(results.session.video), "frame")
-    return f"{found} propagated through {frames}, {_format_count(len(objects), 'mask')}"
-
-
-def _format_count(number: int, word: str) -> str:
-    return f"{number} {word}" if number == 1 else f"{number} {word}s"

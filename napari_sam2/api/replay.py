@@ -9,16 +9,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from napari_sam2.api.job import (
-    JobResult,
-    make_finished_result,
-    make_other_job_error,
-    save_results,
-    summarize_results,
-)
 from napari_sam2.api.project import find_steps_done, read_project
 from napari_sam2.api.project_models import choose_model
-from napari_sam2.api.resume import UnfinishedRun
+from napari_sam2.api.results import JobResult, save_results, summarize_results
+from napari_sam2.api.resume import UnfinishedRun, make_finished_result, make_other_job_error
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import PlanError
 from napari_sam2.core.inference_options import InferenceOptions, Precision, rename_attention

@@ -1,35 +1,40 @@
-"""Work: what an unfinished headless run has done so far, so that a killed one goes on."""
+"""Headless runs in an output folder that can be resumed after a kill."""
 
 from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
+from napari_sam2.api.results import JobResult
+from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import PlanError
-from napari_sam2.core.inference_options import rename_attention
+from napari_sam2.core.inference_options import InferenceOptions, rename_attention
 from napari_sam2.core.prompt import PromptLog
+from napari_sam2.core.protocols import VideoModel
+from napari_sam2.io.output_folder import check_output, lock_folder, remove_leftovers
 from napari_sam2.io.prompts import read_prompts, write_prompts
 from napari_sam2.io.tables import write_json
+from napari_sam2.propagation.run_state import RunState
 
 RESUME_FOLDER = ".napari-sam2"
-"""Folder inside ``--out`` that holds what an unfinished run has done; gone when the run is finished."""
+"""Folder inside ``--out`` that holds an unfinished run; removed when the run is finished."""
 
 
 @dataclass(frozen=True)
 class UnfinishedRun:
-    """The Trail, the log, and what it was a run of."""
+    """The work folder of a run: its segments, its log, and what it is a run of."""
 
     folder: Path
 
     @classmethod
     def open(cls, out: Path, identity: Mapping[str, Any], *, resume: bool) -> Self | None:
-        """The work in `out` to go on with, or a fresh start; None where a finished run is to be resumed.
+        """The unfinished run in `out`, or a new one; None if the run to resume is finished.
 
-        Raises PlanError where the run that was interrupted differs in what must be the `identity`.
+        Raises PlanError if the unfinished run has another `identity`.
         """
         work = cls(out / RESUME_FOLDER)
         if resume and (work.folder / "job.json").is_file():
@@ -50,14 +55,89 @@ class UnfinishedRun:
         return work
 
     def save_log(self, log: PromptLog) -> None:
-        """Save the log, so that a killed run knows what it was doing."""
+        """Save the log."""
         write_prompts(log, self.folder / "prompts.json")
 
     def load_log(self) -> PromptLog:
-        """The log of the run that was killed; an empty one where it had not begun."""
+        """The saved log; an empty one if there is none."""
         path = self.folder / "prompts.json"
         return read_prompts(path) if path.exists() else PromptLog()
 
     def remove(self) -> None:
-        """When it is finished."""
+        """Remove the work folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@dataclass(frozen=True)
+class OutputRun:
+    """A run whose results go to a folder: the steps that all headless runs share.
+
+    Parameters
+    ----------
+    out
+        Output folder.
+    resume
+        Continue an interrupted run of the same identity.
+    is_finished
+        Whether `out` holds the results of this very run already; raises PlanError if it holds
+        those of another.
+    load_model
+        Loads the model, once it is needed.
+    make_identity
+        What an interrupted run and its continuation must have in common.
+    """
+
+    out: Path
+    resume: bool
+    is_finished: Callable[[], bool]
+    load_model: Callable[[], VideoModel]
+    make_identity: Callable[[ModelCard], Mapping[str, Any]]
+
+    def execute(self, work: Callable[[VideoModel, UnfinishedRun], JobResult]) -> JobResult:
+        """Do `work` in a locked folder, and remove the work folder when it is finished.
+
+        A run that is finished already is not done again. Raises OutputError if the folder cannot be
+        written, or another run is writing there.
+        """
+        check_output(self.out)
+        with lock_folder(self.out):
+            if self.resume and self.is_finished():
+                return make_finished_result(self.out)
+            remove_leftovers(self.out)
+            model = self.load_model()
+            unfinished = UnfinishedRun.open(
+                self.out, self.make_identity(model.card), resume=self.resume
+            )
+            if unfinished is None:
+                return make_finished_result(self.out)
+            result = work(model, unfinished)
+            unfinished.remove()
+            return result
+
+
+def make_finished_result(folder: Path) -> JobResult:
+    """The result of resuming a finished run."""
+    return JobResult(folder, RunState.DONE, f"{folder} is finished already: nothing to resume")
+
+
+def make_other_job_error(folder: Path) -> PlanError:
+    """Error for a run to be resumed in a folder with the results of another one."""
+    return PlanError(
+        f"{folder} holds the results of another job: choose another folder, or leave out "
+        "--resume to replace them"
+    )
+
+
+def read_provenance(folder: Path) -> dict[str, Any] | None:
+    """The provenance of the finished run in a folder; None if there is none, or it is unfinished."""
+    path = folder / "provenance.json"
+    if (folder / RESUME_FOLDER).is_dir() or not path.exists():
+        return None
+    return dict(json.loads(path.read_text(encoding="utf-8")))
+
+
+def load_named_model(name: str, options: InferenceOptions) -> VideoModel:
+    """A model by name; see `load_model`."""
+    from napari_sam2.models.load import load_model  # torch takes seconds to import
+
+    return load_model(name, options=options)

@@ -13,13 +13,14 @@ import dask
 from distributed import get_worker
 
 from napari_sam2.api.count_job import CountJob, make_job, run_count_job
-from napari_sam2.api.job import Job, JobResult, is_finished, run_job
+from napari_sam2.api.job import Job, is_finished, run_job
+from napari_sam2.api.results import JobResult
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.inference_options import InferenceOptions
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.measurement.counts import ALL
 from napari_sam2.propagation.propagate import PropagationStep
-from napari_sam2.propagation.run_state import Progress
+from napari_sam2.tracking.progress import TrackingProgress
 
 TOPIC = "napari-sam2"
 """The topic of dask's events under which workers say how far they are."""
@@ -79,7 +80,7 @@ def _run_task(number: int, fields: dict[str, Any]) -> TaskResult:
     )
 
 
-def _dispatch_job(job: Job, model: VideoModel | None, progress: Progress) -> JobResult:
+def _dispatch_job(job: Job, model: VideoModel | None, progress: _Reporter) -> JobResult:
     if isinstance(job, CountJob):
         return run_count_job(job, model=model, progress=progress, report=_ignore_report)
     return run_job(job, model=model, progress=progress, report=_ignore_report)
@@ -115,11 +116,14 @@ def _count_by_category(result: JobResult) -> dict[str, int]:
     }
 
 
-def _make_reporter(number: int) -> Callable[[PropagationStep], None]:
+_Reporter = Callable[[PropagationStep | TrackingProgress], None]
+
+
+def _make_reporter(number: int) -> _Reporter:
     worker = get_worker()
     last = 0.0
 
-    def report(stepped: PropagationStep) -> None:
+    def report(stepped: PropagationStep | TrackingProgress) -> None:
         nonlocal last
         if monotonic() - last >= _REPORT_INTERVAL_S or stepped.position == stepped.total:
             last = monotonic()

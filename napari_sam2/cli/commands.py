@@ -17,6 +17,7 @@ from napari_sam2.core.errors import PlanError
 if TYPE_CHECKING:
     from napari_sam2.core.protocols import VideoModel
     from napari_sam2.propagation.propagate import PropagationStep
+    from napari_sam2.tracking.progress import TrackingProgress
 
 INFERENCE_OPTIONS = ("attention", "precision", "windows")
 """Options of how a model looks at frames, and what it computes in."""
@@ -136,7 +137,7 @@ def _replay_project(arguments: argparse.Namespace) -> None:
 def execute_count(arguments: argparse.Namespace) -> None:
     """One stack without prompts."""
     from napari_sam2.api.count import CountingOptions, count
-    from napari_sam2.api.job import JobResult
+    from napari_sam2.api.results import JobResult
     from napari_sam2.io.open import open_stack
 
     given = vars(arguments)
@@ -152,6 +153,7 @@ def execute_count(arguments: argparse.Namespace) -> None:
             "device",
             "out",
             "also",
+            "resume",
             *INFERENCE_OPTIONS,
         )
     }
@@ -162,9 +164,13 @@ def execute_count(arguments: argparse.Namespace) -> None:
     stack = open_stack(
         arguments.input, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval
     )
-    with _open_remote_model(arguments, arguments.model) as model:
+    with _open_remote_model(arguments, arguments.model) as model, _open_progress_bar() as progress:
         outcome = count(
-            stack, **walked | {"model": model or arguments.model}, **options, report=_print_line
+            stack,
+            **walked | {"model": model or arguments.model},
+            **options,
+            progress=progress,
+            report=_print_line,
         )
     assert isinstance(outcome, JobResult)
     for note in outcome.notes:
@@ -312,21 +318,21 @@ def _print_line(line: str) -> None:
 
 
 @contextmanager
-def _open_progress_bar() -> Iterator[Callable[[PropagationStep], None]]:
-    """A progress bar on stderr that takes what a Run reports."""
+def _open_progress_bar() -> Iterator[Callable[[PropagationStep | TrackingProgress], None]]:
+    """A progress bar on stderr: a new one for each propagation, and for each stage of a count."""
     from tqdm import tqdm
 
     bars: list[Any] = []
 
-    def advance(stepped: PropagationStep) -> None:
-        if stepped.position == 1 or not bars:
-            bars.append(
-                tqdm(
-                    total=stepped.total, desc="carrying", unit="frame", initial=stepped.position - 1
-                )
-            )
-        bars[-1].update(stepped.position - bars[-1].n)
-        if stepped.position == stepped.total:
+    def advance(step: PropagationStep | TrackingProgress) -> None:
+        stage = getattr(step, "stage", "propagate")  # only a count has stages
+        position, total = step.position, step.total
+        if not bars or bars[-1].desc.rstrip(": ") != stage or position <= bars[-1].n:
+            if bars:
+                bars[-1].close()
+            bars.append(tqdm(total=total, desc=stage, unit="frame", initial=max(0, position - 1)))
+        bars[-1].update(position - bars[-1].n)
+        if position == total:
             bars[-1].close()
 
     try:

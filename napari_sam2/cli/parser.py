@@ -247,7 +247,15 @@ def _add_count(subparsers: Any) -> None:
     )
     _add_remote_options(count)
     _add_inference_options(count)
-    count.set_defaults(do=commands.execute_count)
+    count.add_argument(
+        "--resume",
+        action="store_true",
+        help="continue an interrupted count of the same input and options",
+    )
+    count.set_defaults(
+        do=commands.execute_count,
+        after_stop=": the same call with --resume goes on from there",
+    )
 
 
 def _add_measure(subparsers: Any) -> None:

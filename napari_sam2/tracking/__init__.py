@@ -1,1 +1,1 @@
-"""From objects detected on single frames to tracks: linking, divisions, merged objects, the pipeline."""
+"""From detections on single frames to tracks: linking, divisions, merged objects, the pipeline."""

@@ -1,4 +1,4 @@
-"""Joining: what was found frame by frame becomes chains, one for each object."""
+"""Linker: detections of single frames become tracklets, one per object."""
 
 from __future__ import annotations
 
@@ -8,18 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from napari_sam2.core.plan import Propagation, PropagationRange
-from napari_sam2.core.prompt import MaskPrompt, Prompt, PromptLog, renumber_prompt
-from napari_sam2.detection.grid import CandidateMask, remove_duplicates
-from napari_sam2.propagation.overlaps import compose_label_plane
-from napari_sam2.propagation.session import Session
-from napari_sam2.tracking.linking import (
-    find_ambiguous_tracks,
-    find_daughter_pairs,
-    find_divisions,
-    link_frames,
-)
+from napari_sam2.core.prompt import MaskPrompt, Prompt
+from napari_sam2.tracking.divisions import find_divisions
+from napari_sam2.tracking.linking import find_ambiguous_tracks, link_frames
 from napari_sam2.tracking.merged_objects import find_merged_objects, split_merged_object
+from napari_sam2.tracking.predictor import TrackPredictor
 from napari_sam2.tracking.tracklets import MIN_DAUGHTER_FRAMES, Tracklet
 
 
@@ -30,13 +23,11 @@ class LinkingOptions:
     Parameters
     ----------
     patience
-        Frames in a row an object may be missed and still be the same; the model carries it over
-        them.
+        Frames in a row on which an object may be missed; the model propagates it over them.
     min_frames
-        Frames an object must be found on, unless the video begins or ends on it.
+        Frames on which an object must be detected, unless the video begins or ends on it.
     reach_px
-        How far an object may move from one frame to the next where it overlaps nothing; about twice
-        its diameter.
+        How far an object may move between frames if it overlaps nothing; about twice its diameter.
     divisions
         Whether objects may divide (along t).
     """
@@ -48,210 +39,178 @@ class LinkingOptions:
 
 
 class Linker:
-    """Chains that grow frame by frame, and the outline of each where it was last seen."""
+    """Tracklets that grow frame by frame.
 
-    def __init__(self, session: Session, options: LinkingOptions) -> None:
+    Parameters
+    ----------
+    predictor
+        Answers what masks alone do not decide.
+    options
+        How objects become tracks.
+    """
+
+    def __init__(self, predictor: TrackPredictor, options: LinkingOptions) -> None:
         self.tracklets: dict[int, Tracklet] = {}
-        self._session = session
+        self._predictor = predictor
         self._options = options
-        self._outlines: dict[int, MaskPrompt] = {}
-        self._merged_frames: dict[int, dict[int, int]] = defaultdict(
-            dict
-        )  # by chain and frame: whose body it was seen in, and only there
+        self._length, self._shape = len(predictor.video), predictor.video.shape[1:]
+        self._last_masks: dict[int, MaskPrompt] = {}
+        # by tracklet and frame: the tracklet with whose object it was merged there
+        self._merged_frames: dict[int, dict[int, int]] = defaultdict(dict)
 
     def add_frame(self, frame: int, prompts: Sequence[Prompt]) -> int:
-        """Add what was found on a frame; how many of it are new."""
-        bodies = _FrameDetections.of(
-            prompts, self._segment_prompts(prompts), self._session.video.shape[1:]
+        """Add the detections of a frame; return how many tracklets begin there."""
+        detections = _FrameDetections.of(prompts, self._predictor.segment(prompts), self._shape)
+        previous = self._draw_last_masks(frame)
+        predicted = self._predict_ambiguous(frame, previous, detections.plane)
+        links = link_frames(
+            previous,
+            detections.plane,
+            predicted=predicted,
+            max_distance_px=self._options.reach_px,
         )
-        before = self._draw_last_seen(frame)
-        carried = self._propagate_ambiguous(frame, before, bodies.plane)
-        linked = link_frames(
-            before, bodies.plane, propagated=carried, max_distance_px=self._options.reach_px
-        )
-        for plane in (before,) if carried is None else (carried, before):
-            self._split_merged(frame, plane, bodies, linked)
-        born = self._find_parents(frame, before, bodies, linked)
-        partner = {label: number for number, label in linked.items()}
-        fresh = [label for label in bodies.labels if label not in partner]
-        for label in fresh:
-            partner[label] = max(self.tracklets, default=0) + 1
-            self.tracklets[partner[label]] = Tracklet(partner[label], parent=born.get(label))
-        for label, number in partner.items():
-            self.tracklets[number].prompts[frame] = bodies.prompts[label]
-            self._outlines[number] = bodies.outlines[label]
-        return len(fresh)
+        for plane in (previous,) if predicted is None else (predicted, previous):
+            self._split_merged(frame, plane, detections, links)
+        parents = self._find_parents(frame, previous, detections, links)
+        tracklet_of = {label: number for number, label in links.items()}
+        born = [label for label in detections.labels if label not in tracklet_of]
+        for label in born:
+            number = max(self.tracklets, default=0) + 1
+            tracklet_of[label] = number
+            self.tracklets[number] = Tracklet(number, parent=parents.get(label))
+        for label, number in tracklet_of.items():
+            self.tracklets[number].prompts[frame] = detections.prompts[label]
+            self._last_masks[number] = detections.masks[label]
+        return len(born)
 
     def resolve_tracklets(self) -> list[Tracklet]:
-        """All chains.
+        """All tracklets.
 
-        Who shared a body and was never seen apart again was a part of it: its pixels are given
-        back.
+        A tracklet that merged with another object and was never seen apart again was a part of it:
+        its pixels go to that object.
         """
-        for number, shares in self._merged_frames.items():
-            chain = self.tracklets[number]
-            apart_on = max(frame for frame in chain.prompts if frame not in shares)
-            if chain.last < len(self._session.video) - 1:
-                for frame in [frame for frame in shares if frame > apart_on]:
-                    part, owner = chain.prompts.pop(frame), shares[frame]
-                    while frame not in self.tracklets[owner].prompts:  # given back itself
-                        owner = self._merged_frames[owner][frame]
-                    self.tracklets[owner].prompts[frame] = _merge_masks(
-                        self.tracklets[owner].prompts[frame], part
-                    )
+        for number, owners in self._merged_frames.items():
+            tracklet = self.tracklets[number]
+            last_apart = max(frame for frame in tracklet.prompts if frame not in owners)
+            if tracklet.last == self._length - 1:
+                continue
+            for frame in [frame for frame in owners if frame > last_apart]:
+                part, owner = tracklet.prompts.pop(frame), owners[frame]
+                while frame not in self.tracklets[owner].prompts:  # it was a part itself
+                    owner = self._merged_frames[owner][frame]
+                prompts = self.tracklets[owner].prompts
+                prompts[frame] = _merge_masks(prompts[frame], part)
         return list(self.tracklets.values())
 
-    def _draw_last_seen(self, frame: int) -> np.ndarray:
-        """The label plane of chains where they were last seen, those seen later in front."""
+    def _draw_last_masks(self, frame: int) -> np.ndarray:
+        """(H, W) labels of tracklets where they were last seen; newer ones are in front."""
         oldest = frame - 1 - self._options.patience
-        self._outlines = {
-            number: outline for number, outline in self._outlines.items() if outline.frame >= oldest
+        self._last_masks = {
+            number: mask for number, mask in self._last_masks.items() if mask.frame >= oldest
         }
-        return _draw_outlines(
-            sorted(self._outlines.items(), key=lambda each: (each[1].frame, each[0])),
-            self._session.video.shape[1:],
-        )
+        by_age = sorted(self._last_masks.items(), key=lambda each: (each[1].frame, each[0]))
+        return _draw_masks(by_age, self._shape)
 
     def _split_merged(
         self, frame: int, previous: np.ndarray, detections: _FrameDetections, links: dict[int, int]
     ) -> None:
-        """Part bodies that hold several chains of a label plane, and link each to its part.
+        """Split detections that hold several tracklets, and link each to its part.
 
-        A chain is looked for in a body of others no longer than it was seen apart.
+        A tracklet is looked for in another one's object no longer than it was seen apart.
         """
-        lasting = {
+        confirmed = {
             number
-            for number in self._outlines
+            for number in self._last_masks
             if max(MIN_DAUGHTER_FRAMES, 2 * len(self._merged_frames[number]) + 1)
             <= len(self.tracklets[number].prompts)
         }
-        for label, numbers in find_merged_objects(
-            previous, detections.plane, links, lasting
-        ).items():
+        merged = find_merged_objects(previous, detections.plane, links, confirmed)
+        for label, numbers in merged.items():
             pieces = split_merged_object(detections.plane == label, previous, numbers)
-            if all((pieces == number).any() for number in numbers):
-                links.update(detections.split(label, pieces, numbers))
-                self._merged_frames.update(
-                    {
-                        number: {**self._merged_frames[number], frame: numbers[0]}
-                        for number in numbers[1:]
-                    }
-                )
+            if not all((pieces == number).any() for number in numbers):
+                continue
+            links.update(detections.split(label, pieces, numbers))
+            for number in numbers[1:]:
+                self._merged_frames[number] = {**self._merged_frames[number], frame: numbers[0]}
 
     def _find_parents(
         self, frame: int, previous: np.ndarray, detections: _FrameDetections, links: dict[int, int]
     ) -> dict[int, int]:
-        """Mothers by daughter; a mother goes on as one of hers until both are known to live."""
+        """Parents by daughter; the parent goes on as the other daughter until both are confirmed."""
         if not (self._options.divisions and frame):
             return {}
-        reach = self._options.reach_px
-        fresh = sorted(set(detections.labels) - set(links.values()))
-        pairs = find_daughter_pairs(previous, detections.plane, links, fresh, max_distance_px=reach)
-        alone = [label for label in fresh if not any(label in pair for pair in pairs.values())]
-        born = find_divisions(previous, detections.plane, links, alone, max_distance_px=reach)
-        for mother, (one, two) in pairs.items():
-            links[mother], born[two] = one, mother
-        return born
+        divisions = find_divisions(
+            previous,
+            detections.plane,
+            links,
+            sorted(set(detections.labels) - set(links.values())),
+            max_distance_px=self._options.reach_px,
+        )
+        links.update({each.parent: each.continued for each in divisions})
+        return {each.born: each.parent for each in divisions}
 
-    def _segment_prompts(self, prompts: Sequence[Prompt]) -> list[MaskPrompt | None]:
-        """What each prompt points at: itself for a mask, else what the model answers; None where that is nothing, or told already."""
-        if all(isinstance(prompt, MaskPrompt) for prompt in prompts):
-            return [prompt for prompt in prompts if isinstance(prompt, MaskPrompt)]
-        shape = self._session.video.shape[1:]
-        segments = self._session.prompt_many(prompts)
-        self._session.resume(PromptLog())
-        answers = {
-            place: CandidateMask.of(segment, shape, float(segment.iou))
-            for place, segment in enumerate(segments)
-        }
-        kept = {
-            id(answer)
-            for answer in remove_duplicates(
-                [answer for answer in answers.values() if answer], shape
-            )
-        }
-        return [
-            MaskPrompt(segment.frame, segment.track, answer.to_plane(shape))
-            if (answer := answers[place]) and id(answer) in kept
-            else None
-            for place, segment in enumerate(segments)
-        ]
-
-    def _propagate_ambiguous(
+    def _predict_ambiguous(
         self, frame: int, previous: np.ndarray, detected: np.ndarray
     ) -> np.ndarray | None:
-        """Where the model says that doubtful tracks went: each is shown to it on the frame before."""
-        asked = [
-            number
+        """(H, W) labels of ambiguous tracklets where the model predicts them; None if none is."""
+        ambiguous = {
+            number: self._last_masks[number]
             for number in find_ambiguous_tracks(previous, detected)
-            if self._outlines[number].frame == frame - 1
-        ]
-        if not asked or not detected.any():
+            if self._last_masks[number].frame == frame - 1
+        }
+        if not ambiguous or not detected.any():
             return None
-        self._session.prompt_many(
-            [renumber_prompt(self._outlines[number], number) for number in asked]
-        )
-        self._session.run(
-            Propagation(tuple(PropagationRange(number, frame - 1, frame) for number in asked))
-        ).finish()
-        plane = compose_label_plane(self._session.segments(frame), self._session.video.shape[1:])
-        self._session.resume(PromptLog())
-        return plane
+        return self._predictor.predict(ambiguous, frame)
 
 
 @dataclass(frozen=True, eq=False)
 class _FrameDetections:
-    """What was found on one frame: label plane (H, W), and the outline and what is said of each, by label from 1."""
+    """Detections of one frame: (H, W) label plane; masks and prompts by label, from 1."""
 
     plane: np.ndarray
-    outlines: dict[int, MaskPrompt]
+    masks: dict[int, MaskPrompt]
     prompts: dict[int, Prompt]
 
     @classmethod
     def of(
         cls,
         prompts: Sequence[Prompt],
-        outlines: Sequence[MaskPrompt | None],
+        masks: Sequence[MaskPrompt | None],
         shape: tuple[int, ...],
     ) -> _FrameDetections:
-        seen = {label: outline for label, outline in enumerate(outlines, start=1) if outline}
-        return cls(
-            _draw_outlines(seen.items(), shape), seen, {label: prompts[label - 1] for label in seen}
-        )
+        by_label = {label: mask for label, mask in enumerate(masks, start=1) if mask}
+        plane = _draw_masks(by_label.items(), shape)
+        return cls(plane, by_label, {label: prompts[label - 1] for label in by_label})
 
     @property
     def labels(self) -> list[int]:
-        """Those with pixels; what lies wholly behind others has none."""
+        """Labels with pixels; an object that lies wholly behind others has none."""
         return [int(label) for label in np.unique(self.plane[self.plane > 0])]
 
     def split(self, label: int, pieces: np.ndarray, numbers: Sequence[int]) -> dict[int, int]:
-        """Put the pieces of a body in its place: labels by the number each piece has in `pieces`; the first keeps its label."""
-        labels = dict(
-            zip(
-                numbers,
-                (label, *range(max(self.outlines) + 1, max(self.outlines) + len(numbers))),
-                strict=True,
-            )
-        )
-        frame = self.outlines[label].frame
+        """Replace an object by its pieces; return their labels by number in `pieces`.
+
+        The first one keeps the label.
+        """
+        first_new = max(self.masks) + 1
+        new = range(first_new, first_new + len(numbers) - 1)
+        labels = dict(zip(numbers, (label, *new), strict=True))
+        frame = self.masks[label].frame
         for number, own in labels.items():
             self.plane[pieces == number] = own
-            self.outlines[own] = self.prompts[own] = MaskPrompt(frame, own, pieces == number)
+            self.masks[own] = self.prompts[own] = MaskPrompt(frame, own, pieces == number)
         return labels
 
 
 def _merge_masks(first: Prompt, second: Prompt) -> MaskPrompt:
-    """Two parts of one body together."""
     assert isinstance(first, MaskPrompt) and isinstance(second, MaskPrompt)
     return MaskPrompt(first.frame, first.track, first.mask | second.mask)
 
 
-def _draw_outlines(
-    outlines: Iterable[tuple[int, MaskPrompt]], shape: tuple[int, ...]
-) -> np.ndarray:
-    """(H, W) int32 labels of these outlines by number, later ones in front."""
+def _draw_masks(masks: Iterable[tuple[int, MaskPrompt]], shape: tuple[int, ...]) -> np.ndarray:
+    """(H, W) int32 labels of masks by number; later ones are in front."""
     plane = np.zeros(shape, dtype=np.int32)
-    for number, outline in outlines:
-        y, x, y2, x2 = outline.rectangle
-        plane[y:y2, x:x2][outline.crop] = number
+    for number, mask in masks:
+        y, x, y2, x2 = mask.rectangle
+        plane[y:y2, x:x2][mask.crop] = number
     return plane

@@ -1,182 +1,193 @@
-"""Finding: objects nobody clicked, found frame by frame, joined to tracks, and said to a Session as prompts."""
+"""TrackingPipeline: detect, link, prompt, propagate, finalise.
+
+The command line, batch, napari and notebooks all drive this one generator.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
-from scipy.ndimage import find_objects
 
-from napari_sam2.core.plan import Propagation, PropagationRange
-from napari_sam2.core.prompt import MaskPrompt, Prompt, PromptLog, renumber_prompt
+from napari_sam2.core.prompt import MaskPrompt, PromptLog
 from napari_sam2.core.protocols import Detector, VolumeDetector
-from napari_sam2.core.track import Track
-from napari_sam2.detection.prompts import make_prompt
+from napari_sam2.detection.prompts import make_label_prompts
 from napari_sam2.propagation.session import Session
-from napari_sam2.tracking.linker import Linker, LinkingOptions
-from napari_sam2.tracking.tracklets import Tracklet, finalize_tracklets
+from napari_sam2.tracking.association import Association, SeedAssociation
+from napari_sam2.tracking.linker import LinkingOptions
+from napari_sam2.tracking.progress import TrackingProgress, TrackingStage
+from napari_sam2.tracking.saved_work import SavedWork
+from napari_sam2.tracking.seeds import EditedSeed, Seed, SeedSelection
+from napari_sam2.tracking.session_driver import SessionDriver
 
-Report = Callable[[str], None]
+# share of an object's pixels on known tracks: above it, the object is such a track
+_MIN_KNOWN_FRACTION = 0.5
 
-_DUPLICATE_IOU = 0.5  # from here on two masks are of one object
 
+class TrackingPipeline:
+    """Counts objects: from detections on single frames to tracks in a session.
 
-def detect_tracks(
-    session: Session, detector: Detector, linking: LinkingOptions, report: Report
-) -> list[Tracklet]:
-    """Every object of the session's video, on every frame it is found on.
+    `run` does everything. napari runs `detect`, lets a person edit the seeds, and then runs `track`.
+    Both are generators: the caller shows progress between the steps, and stops by closing them. To
+    stop a propagation after the current frame, call `cancel` and let the generator end.
 
-    The session's log is empty before and after.
-
-    A source that sees the whole volume says itself which is which. Otherwise objects are linked
-    from frame to frame by overlap; where masks alone do not tell, the model is shown the track on
-    the last frame it was on and asked for it on the next.
+    Parameters
+    ----------
+    session
+        Session that gets the tracks. What it knows already is not changed.
+    detector
+        Finds the objects.
+    association
+        How detections become tracks.
+    linking
+        How objects of single frames become tracks.
+    category
+        Category of all new tracks.
+    saved
+        Where unfinished work is saved, so that it can be resumed; the session must keep its
+        segments in the same folder. None: nowhere.
+    on_action
+        See `SessionDriver`.
     """
-    volume = _detect_volume_tracklets(session, detector)
-    if volume is not None:
-        return finalize_tracklets(volume, len(session.video), min_frames=linking.min_frames)
-    return _link_detections(session, detector, linking, report)
 
+    def __init__(
+        self,
+        session: Session,
+        detector: Detector,
+        *,
+        association: Association | None = None,
+        linking: LinkingOptions | None = None,
+        category: str = "",
+        saved: SavedWork | None = None,
+        on_action: Callable[[PromptLog], None] | None = None,
+    ) -> None:
+        self.session = session
+        self.detector = detector
+        self.association = association or SeedAssociation()
+        self.linking = linking or LinkingOptions()
+        self.category = category
+        self.saved = saved
+        self.driver = SessionDriver(session, on_action)
+        self.first_track = 1
+        self.seeds: dict[int, Seed] = {}
+        self.has_volume_labels = False
+        self._detect_plane: Callable[[int], np.ndarray] | None = None
+        # pixels by known track, by label of the volume's object
+        self._known_pixels: dict[int, Counter[int]] = {}
 
-def commit_tracks(
-    session: Session, tracklets: Sequence[Tracklet], *, category: str = ""
-) -> Propagation:
-    """Say all chains to an empty session, and give the plan that carries tracks over the frames they were missed on."""
-    prompts = [
-        renumber_prompt(prompt, chain.id)
-        for chain in tracklets
-        for _, prompt in sorted(chain.prompts.items())
-    ]
-    session.prompt_many(sorted(prompts, key=lambda prompt: (prompt.frame, prompt.track)))
-    session.describe(
-        *(
-            Track(chain.id, category=category, parent=chain.parent)
-            for chain in tracklets
-            if chain.parent is not None or category
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """Frames that `detect` looks at."""
+        return self.association.choose_frames(
+            len(self.session.video), volume=self.has_volume_labels
         )
-    )
-    return Propagation(
-        tuple(
-            PropagationRange(chain.id, before, after - 1)
-            for chain in tracklets
-            for before, after in chain.find_gaps()
-        )
-    )
 
+    def run(self) -> Iterator[TrackingProgress]:
+        """Count everything; go on where saved work stopped."""
+        planned = self.saved.load_planned() if self.saved is not None else PromptLog()
+        if len(planned):
+            yield from self.driver.resume(planned)
+            return
+        yield from self.detect()
+        yield from self.track()
 
-def detect_unexplained(
-    session: Session, detector: Detector, report: Report, *, min_frames: int
-) -> None:
-    """Prompt what is found on the first frame, carry it through, look on the next for what is not explained, and so on to the end.
+    def cancel(self) -> None:
+        """Stop after the current frame of a propagation."""
+        self.driver.cancel()
 
-    What is found twice (two tracks that are one object on most frames they share), or on fewer than
-    `min_frames` frames, is told once or not at all.
-    """
-    volume = _detect_volume_tracklets(session, detector)
-    if volume is not None:
-        chains = finalize_tracklets(volume, len(session.video), min_frames=min_frames)
-        session.prompt_many(
-            [renumber_prompt(_get_largest_prompt(chain), chain.id) for chain in chains]
-        )
-        session.run(session.plan() if chains else Propagation(())).finish()
-        report(f"{len(chains)} objects, each prompted on one frame")
-        return
-    for frame in range(len(session.video)):
-        plane = session.label_plane(frame)
-        first = max(session.log.track_ids, default=0) + 1
-        prompts = detector.detect(session.video, frame, first_track=first, occupied=plane > 0)
-        if prompts:
-            report(f"frame {frame}: {len(prompts)} new")
-            session.prompt_many(prompts)
-            session.run(session.plan(tracks=[prompt.track for prompt in prompts])).finish()
-    kept = filter_tracks(session, min(min_frames, len(session.video)))
-    if len(kept) == len(session.log.track_ids):
-        return
-    report(
-        f"{len(session.log.track_ids) - len(kept)} tracks found twice or too short, told again "
-        "without them"
-    )
-    wanted = {track: number for number, track in enumerate(kept, start=1)}
-    prompts = [
-        renumber_prompt(prompt, wanted[prompt.track])
-        for prompt in session.log.prompts
-        if prompt.track in wanted
-    ]
-    session.resume(PromptLog())
-    session.prompt_many(prompts)
-    if prompts:
-        session.run(session.plan()).finish()
-
-
-def _detect_volume_tracklets(session: Session, detector: Detector) -> list[Tracklet] | None:
-    """The chains of a source that knows which object is which; None where it does not."""
-    planes = detector.detect_volume(session.video) if isinstance(detector, VolumeDetector) else None
-    if planes is None:
-        return None
-    chains: dict[int, Tracklet] = {}
-    for frame in range(len(session.video)):
-        plane = planes(frame)
-        codes = np.unique(plane[plane > 0]).tolist()
-        for label, box in zip(
-            codes, find_objects(np.searchsorted([0, *codes], plane)), strict=True
-        ):
-            corner = (box[0].start, box[1].start)
-            prompt = make_prompt(plane[box] == label, corner, plane.shape, frame, label, "mask")
-            chains.setdefault(label, Tracklet(label)).prompts[frame] = prompt
-    return list(chains.values())
-
-
-def _get_largest_prompt(tracklet: Tracklet) -> Prompt:
-    """What a chain is where it is largest."""
-    return max(
-        tracklet.prompts.values(),
-        key=lambda prompt: int(prompt.crop.sum()) if isinstance(prompt, MaskPrompt) else 0,
-    )
-
-
-def _link_detections(
-    session: Session, detector: Detector, linking: LinkingOptions, report: Report
-) -> list[Tracklet]:
-    linker = Linker(session, linking)
-    for frame in range(len(session.video)):
-        prompts = detector.detect(session.video, frame)
-        fresh = linker.add_frame(frame, prompts)
-        report(f"frame {frame}: {len(prompts)} objects, {fresh} of them new")
-    return finalize_tracklets(
-        linker.resolve_tracklets(), len(session.video), min_frames=linking.min_frames
-    )
-
-
-def filter_tracks(session: Session, min_frames: int) -> list[int]:
-    """Tracks that are on at least so many frames, and are no double of an earlier one."""
-    shared: dict[tuple[int, int], int] = {}
-    alone: dict[int, int] = {}
-    for frame in range(len(session.video)):
-        plane = np.zeros(session.video.shape[1:], dtype=np.int32)
-        area: dict[int, int] = {}
-        for segment in session.segments(frame):
-            if not segment.present:
-                continue
-            rows, columns = segment.window.find_positive_region(
-                segment.logits, session.video.shape[1:]
+    def detect(self) -> Iterator[TrackingProgress]:
+        """Detect seeds frame by frame; objects that the session knows are left out."""
+        self.has_volume_labels = self._check_volume()
+        for done, frame in enumerate(self.frames, start=1):
+            seeds = self._load_or_detect(frame)
+            self.seeds.update((seed.number, seed) for seed in seeds)
+            yield TrackingProgress(
+                TrackingStage.DETECT,
+                done,
+                len(self.frames),
+                f"Frame {frame}: {len(seeds)} detected, {len(self.seeds)} in all",
+                seeds=seeds,
             )
-            inside = segment.window.paste(segment.logits, rows, columns) > 0
-            area[segment.track] = int(np.count_nonzero(inside))
-            alone[segment.track] = alone.get(segment.track, 0) + (area[segment.track] > 0)
-            for rival, n in zip(
-                *np.unique(plane[rows, columns][inside], return_counts=True), strict=True
-            ):
-                if rival and n >= _DUPLICATE_IOU * (area[int(rival)] + area[segment.track] - n):
-                    shared[segment.track, int(rival)] = (
-                        shared.get((segment.track, int(rival)), 0) + 1
-                    )
-            free = inside & (plane[rows, columns] == 0)
-            plane[rows, columns][free] = segment.track
-    doubles = {
-        track for (track, rival), n in shared.items() if 2 * n > min(alone[track], alone[rival])
-    }
-    return [
-        track
-        for track in session.log.track_ids
-        if track not in doubles and alone.get(track, 0) >= min_frames
-    ]
+
+    def track(
+        self,
+        edited_seeds: Iterable[EditedSeed] | None = None,
+        *,
+        first_track: int = 1,
+    ) -> Iterator[TrackingProgress]:
+        """Make tracks of the seeds.
+
+        Parameters
+        ----------
+        edited_seeds
+            Seeds as a person left them; None: all, as they were detected.
+        first_track
+            Number of the first new track.
+        """
+        self.first_track = first_track
+        self.driver.cancelled = False
+        shape = self.session.video.shape[1:]
+        selection = (
+            SeedSelection.of_all(self.seeds.values())
+            if edited_seeds is None
+            else SeedSelection.of_edited(self.seeds, edited_seeds, shape)
+        )
+        yield from self.association.track(self, selection)
+
+    def find_known_objects(self) -> dict[int, int]:
+        """Tracks that the session knows, by label of the volume's object they are."""
+        return {label: pixels.most_common(1)[0][0] for label, pixels in self._known_pixels.items()}
+
+    def _check_volume(self) -> bool:
+        """Whether the detector knows which detections are of one object."""
+        if not self.association.uses_volumes:
+            return False
+        first = self.saved.load_frame(0) if self.saved is not None else None
+        if first is not None:
+            return first.volume
+        self._detect_plane = self._detect_volume()
+        return self._detect_plane is not None
+
+    def _detect_volume(self) -> Callable[[int], np.ndarray] | None:
+        if not isinstance(self.detector, VolumeDetector):
+            return None
+        return self.detector.detect_volume(self.session.video)
+
+    def _load_or_detect(self, frame: int) -> tuple[Seed, ...]:
+        saved = self.saved.load_frame(frame) if self.saved is not None else None
+        if saved is not None:
+            return saved.seeds
+        seeds = self._detect_slice(frame) if self.has_volume_labels else self._detect_frame(frame)
+        numbered = tuple(
+            replace(seed, number=number) for number, seed in enumerate(seeds, len(self.seeds) + 1)
+        )
+        if self.saved is not None:
+            self.saved.save_frame(frame, numbered, volume=self.has_volume_labels)
+        return numbered
+
+    def _detect_frame(self, frame: int) -> list[Seed]:
+        occupied = self.session.label_plane(frame) > 0
+        prompts = self.detector.detect(self.session.video, frame, occupied=occupied)
+        return [Seed(0, prompt) for prompt in prompts]
+
+    def _detect_slice(self, frame: int) -> list[Seed]:
+        """Slices of the volume's objects on a frame, but for those of known tracks."""
+        if self._detect_plane is None:  # resumed: the first frames are saved
+            self._detect_plane = self._detect_volume()
+            assert self._detect_plane is not None
+        plane, known = self._detect_plane(frame), self.session.label_plane(frame)
+        seeds = []
+        labels = np.unique(plane[plane > 0]).tolist()
+        prompts = make_label_prompts(plane, frame, "mask", 1, None)
+        for label, prompt in zip(labels, prompts, strict=True):
+            assert isinstance(prompt, MaskPrompt)
+            y, x, y2, x2 = prompt.rectangle
+            tracks = known[y:y2, x:x2][prompt.crop]
+            if np.count_nonzero(tracks) > _MIN_KNOWN_FRACTION * tracks.size:
+                pixels = self._known_pixels.setdefault(label, Counter())
+                pixels.update(tracks[tracks > 0].tolist())
+            else:
+                seeds.append(Seed(0, prompt, label))
+        return seeds

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import zarr
 
-from napari_sam2.api.job import RESUME_FOLDER, Job, run_job
+from napari_sam2.api.job import Job, run_job
+from napari_sam2.api.resume import RESUME_FOLDER
 from napari_sam2.core.errors import FileError
 from napari_sam2.io.open import open_labels
 from napari_sam2.propagation.propagate import PropagationStep

@@ -12,11 +12,10 @@ import pandas as pd
 import pytest
 from distributed.scheduler import KilledWorker
 
-from napari_sam2.api import count as api_count
-from napari_sam2.api import job as api_job
 from napari_sam2.api.count import CountingOptions
 from napari_sam2.api.count_job import CountJob
 from napari_sam2.api.job import Job, run_job
+from napari_sam2.api.resume import RESUME_FOLDER
 from napari_sam2.batch import run_jobs, tasks
 from napari_sam2.batch.pool import Pool
 from napari_sam2.batch.run import MAX_DEATHS, BatchProgress, _Ledger, raise_for_failures
@@ -26,6 +25,7 @@ from napari_sam2.io.output_folder import lock_folder
 from napari_sam2.measurement import evaluate
 from napari_sam2.testing.scenes import Scene, make_drifting_scene
 from napari_sam2.testing.toy import ToyModel
+from napari_sam2.tracking.pipeline import TrackingPipeline
 
 Loads = list[tuple[str, str]]
 
@@ -164,7 +164,7 @@ def test_a_run_killed_before_it_noted_what_it_was_begins_anew(
     write_stacks: Callable[[int], Path], thread_pool: Pool, loaded_models: Loads
 ) -> None:
     folder = write_stacks(1)
-    (folder / "out" / "s0" / api_job.RESUME_FOLDER).mkdir(parents=True)
+    (folder / "out" / "s0" / RESUME_FOLDER).mkdir(parents=True)
     assert run_jobs(_jobs(folder, 1), pool=thread_pool).loc[0, "state"] == "done"
 
 
@@ -277,8 +277,13 @@ def test_counting_that_was_killed_while_it_carried_goes_on(
             raise RuntimeError("killed")
         return encode_memory(model, embedding, segments)
 
-    find = api_count.detect_tracks
-    monkeypatch.setattr(api_count, "find_tracks", lambda *given: looked.append(1) or find(*given))
+    detect = TrackingPipeline.detect
+
+    def note_detection(pipeline: TrackingPipeline) -> Any:
+        looked.append(1)
+        return detect(pipeline)
+
+    monkeypatch.setattr(TrackingPipeline, "detect", note_detection)
     monkeypatch.setattr(ToyModel, "encode_memory", dying)
     monkeypatch.setattr("napari_sam2.batch.run.TRIES", 1)
     assert "killed" in run_jobs([job], pool=thread_pool).loc[0, "error"]

@@ -20,18 +20,20 @@ import tifffile
 
 from napari_sam2.api.count import CountingOptions, count
 from napari_sam2.api.count_job import CountJob, run_count_job
-from napari_sam2.api.session import Session
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt, PromptLog
 from napari_sam2.core.stack import Stack
 from napari_sam2.core.track import Track
-from napari_sam2.gui.app.counting_task import DetectionRequest, EditedSeed, Seed
+from napari_sam2.gui.app.counting_task import DetectionRequest
 from napari_sam2.gui.app.session_update import PropagationRequest
 from napari_sam2.gui.app.session_worker import SessionWorker
 from napari_sam2.io.prompts_json import format_json_log
+from napari_sam2.propagation.session import Session
 from napari_sam2.testing import scenes
 from napari_sam2.testing.toy import ToyModel
+from napari_sam2.tracking.progress import TrackingProgress, TrackingStage
+from napari_sam2.tracking.seeds import EditedSeed, Seed
 
 TABLES = ("objects", "tracks", "counts")
 
@@ -359,26 +361,23 @@ def describe_folder(folder: Path) -> Outcome:
 
 def _without_picture() -> Any:
     """Leave out the overview, which takes most of the time of a small job and is not compared."""
-    return patch("napari_sam2.api.job.draw_overview", lambda *given: Path(given[-1]).touch())
+    return patch("napari_sam2.api.results.draw_overview", lambda *given: Path(given[-1]).touch())
 
 
 def _killing(kill: str) -> dict[str, Any]:
     """Callbacks that end a job in the middle."""
     where, _, number = kill.partition(":")
-    told: list[Any] = []
+    stage = {"look": TrackingStage.DETECT, "carry": TrackingStage.PROPAGATE}.get(where)
 
-    def tell_stage(line: str) -> None:
-        told.append(line)
-        if where == "look" and sum(each.startswith("frame ") for each in told) == int(number):
-            raise Killed
+    def report(line: str) -> None:
         if where == "write" and line.startswith("writing"):
             raise Killed
 
-    def tell_progress(stepped: Any) -> None:
-        if where == "carry" and stepped.position == int(number):
+    def follow(step: TrackingProgress) -> None:
+        if step.stage == stage and step.done == int(number):
             raise Killed
 
-    return {"report": tell_stage, "progress": tell_progress}
+    return {"report": report, "progress": follow}
 
 
 def _with_labels(scene: Any, options: Mapping[str, Any], folder: Path) -> dict[str, Any]:

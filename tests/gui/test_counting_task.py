@@ -11,7 +11,7 @@ import pytest
 
 from napari_sam2.api.count import CountingOptions, count_video
 from napari_sam2.core.prompt import MaskPrompt, PointPrompt
-from napari_sam2.gui.app.counting_task import DetectionRequest, EditedSeed
+from napari_sam2.gui.app.counting_task import DetectionRequest
 from napari_sam2.gui.app.view import Stage
 from napari_sam2.testing.scenes import (
     Scene,
@@ -21,6 +21,7 @@ from napari_sam2.testing.scenes import (
     make_ellipsoid_scene,
 )
 from napari_sam2.testing.toy import ToyModel
+from napari_sam2.tracking.seeds import EditedSeed
 from tests.gui.windows import MockWindow
 
 

@@ -9,7 +9,6 @@ import numpy as np
 
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.gui.app.controller import Controller
-from napari_sam2.gui.app.counting_task import Seed
 from napari_sam2.gui.app.view import (
     ImageSelection,
     InlineWorker,
@@ -20,6 +19,7 @@ from napari_sam2.gui.app.view import (
 from napari_sam2.measurement.track_status import TrackStatus
 from napari_sam2.testing.scenes import Scene
 from napari_sam2.testing.toy import ToyModel
+from napari_sam2.tracking.seeds import Seed
 
 
 class MockView:

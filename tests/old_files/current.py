@@ -92,9 +92,15 @@ def read_batch(path: Path) -> dict[str, Any]:
 def run(fields: dict[str, Any], progress: Callable[[Any], None] | None = None) -> str:
     """Carry out a job with the toy model, or one that counts; how it ended, and its summary."""
     job = make_job(fields)
-    begin = run_count_job if "counting" in fields else run_job
+    begin: Any = run_count_job if "counting" in fields else run_job
+
+    def follow(step: Any) -> None:
+        step = getattr(step, "step", step) if "counting" in fields else step
+        if progress is not None and step is not None:
+            progress(step)
+
     with _without_picture():
-        outcome = begin(job, model=make_toy(), progress=progress, report=lambda _: None)
+        outcome = begin(job, model=make_toy(), progress=follow, report=lambda _: None)
     return f"{outcome.state.value}: {outcome.summary}"
 
 
@@ -117,7 +123,7 @@ def replay_project(folder: Path, out: Path, model: Any = None) -> None:
 
 def _without_picture() -> Any:
     """Leave out the overview, which takes most of the time of a small run and is not compared."""
-    return patch("napari_sam2.api.job.draw_overview", lambda *given: Path(given[-1]).touch())
+    return patch("napari_sam2.api.results.draw_overview", lambda *given: Path(given[-1]).touch())
 
 
 class OpenProject:

@@ -12,7 +12,8 @@ from napari_sam2.measurement.evaluation.ctc_agreement import compute_ctc_measure
 from napari_sam2.measurement.evaluation.matching import LabelOverlap
 from napari_sam2.measurement.lineage import find_branches
 from napari_sam2.testing.scenes import make_dividing_scene
-from napari_sam2.tracking.linking import find_ambiguous_tracks, find_divisions, link_frames
+from napari_sam2.tracking.divisions import Division, find_divisions
+from napari_sam2.tracking.linking import find_ambiguous_tracks, link_frames
 from napari_sam2.tracking.tracklets import Tracklet, finalize_tracklets
 from tests.measurement.conftest import draw_square
 
@@ -53,14 +54,14 @@ def test_object_is_the_one_it_was(before, found, expected):
     )
 
 
-def test_what_the_model_says_decides_where_masks_do_not():
+def test_prediction_decides_what_overlap_does_not():
     before, found = plane((7, 10, 10, 8), (8, 10, 30, 8)), plane((1, 30, 12, 8), (2, 30, 28, 8))
     crossed = plane((8, 30, 12, 8), (7, 30, 28, 8))
     assert link_frames(before, found, max_distance_px=40) == {7: 1, 8: 2}
-    assert link_frames(before, found, propagated=crossed, max_distance_px=40) == {7: 2, 8: 1}
+    assert link_frames(before, found, predicted=crossed, max_distance_px=40) == {7: 2, 8: 1}
 
 
-def test_only_what_masks_do_not_tell_is_doubtful():
+def test_tracks_without_a_clear_overlap_are_ambiguous():
     before = plane((1, 5, 5, 10), (2, 5, 40, 10), (3, 30, 5, 10), (4, 30, 40, 10), (5, 30, 49, 10))
     found = plane((1, 6, 6, 10), (2, 5, 52, 10), (3, 31, 5, 10), (4, 30, 45, 10))
     assert find_ambiguous_tracks(before, found) == [2, 4, 5]
@@ -69,14 +70,14 @@ def test_only_what_masks_do_not_tell_is_doubtful():
 @pytest.mark.parametrize(
     ("found", "expected"),
     [
-        ([(1, 20, 12, 8), (2, 20, 30, 8)], {2: 9}),
-        ([(1, 20, 19, 12), (2, 20, 36, 12)], {}),
-        ([(1, 20, 12, 8), (2, 20, 30, 3)], {}),
-        ([(1, 20, 12, 8), (2, 20, 90, 8)], {}),
+        ([(1, 20, 12, 8), (2, 20, 30, 8)], [Division(9, 1, 2)]),
+        ([(1, 20, 19, 12), (2, 20, 36, 12)], []),
+        ([(1, 20, 12, 8), (2, 20, 30, 3)], []),
+        ([(1, 20, 12, 8), (2, 20, 90, 8)], []),
     ],
     ids=["divides", "one stays, another comes", "a speck beside it", "too far"],
 )
-def test_daughters_lie_on_both_sides_of_the_mother_and_are_alike(found, expected):
+def test_daughters_lie_on_both_sides_of_the_parent_and_are_alike(found, expected):
     before = plane((9, 18, 19, 12))
     assert find_divisions(before, plane(*found), {9: 1}, [2], max_distance_px=24) == expected
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_sam2.tracking.linking import find_daughter_pairs
+from napari_sam2.tracking.divisions import Division, find_divisions
 from napari_sam2.tracking.merged_objects import find_merged_objects, split_merged_object
 from tests.tracking.test_linking import plane
 
@@ -70,22 +70,20 @@ def test_every_pixel_of_a_body_that_moved_and_grew_goes_to_the_nearest():
 @pytest.mark.parametrize(
     ("found", "linked", "expected"),
     [
-        ([(1, 20, 4, 8), (2, 20, 38, 8)], {}, {9: (1, 2)}),
-        ([(1, 20, 4, 8), (2, 20, 38, 9)], {}, {9: (2, 1)}),
-        ([(1, 20, 4, 8), (2, 20, 38, 8)], {9: 3}, {}),
-        ([(1, 20, 4, 8)], {}, {}),
-        ([(1, 20, 4, 8), (2, 20, 90, 8)], {}, {}),
+        ([(1, 20, 4, 8), (2, 20, 38, 8)], {}, [Division(9, 1, 2)]),
+        ([(1, 20, 4, 8), (2, 20, 38, 9)], {}, [Division(9, 2, 1)]),
+        ([(1, 20, 4, 8), (2, 20, 38, 8)], {9: 3}, []),
+        ([(1, 20, 4, 8)], {}, []),
+        ([(1, 20, 4, 8), (2, 20, 90, 8)], {}, []),
     ],
     ids=[
-        "two that went far",
+        "both moved far",
         "the larger one first",
-        "she went on",
+        "linked to another object",
         "one alone",
         "the other too far",
     ],
 )
-def test_mother_who_went_on_as_neither_has_twins(found, linked, expected):
+def test_parent_linked_to_neither_daughter_divides(found, linked, expected):
     before = plane((9, 18, 19, 12))
-    assert (
-        find_daughter_pairs(before, plane(*found), linked, [1, 2], max_distance_px=24) == expected
-    )
+    assert find_divisions(before, plane(*found), linked, [1, 2], max_distance_px=24) == expected

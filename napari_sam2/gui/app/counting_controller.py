@@ -6,9 +6,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from napari_sam2.detection.object_scale import ObjectScale
-from napari_sam2.gui.app.counting_task import DetectionRequest, EditedSeed
+from napari_sam2.gui.app.counting_task import DetectionRequest
 from napari_sam2.gui.app.propagation_controller import PropagationController
 from napari_sam2.gui.app.task_queue import TaskQueue
+from napari_sam2.tracking.seeds import EditedSeed
 
 
 class CountingController:

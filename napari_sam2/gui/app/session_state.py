@@ -11,10 +11,10 @@ import numpy as np
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import Prompt, PromptLog
 from napari_sam2.core.track import Presence, Track
-from napari_sam2.gui.app.counting_task import Seed
 from napari_sam2.gui.app.session_update import SessionUpdate
 from napari_sam2.gui.app.view import ObjectRow
 from napari_sam2.measurement.track_status import TrackStatus
+from napari_sam2.tracking.seeds import Seed
 
 MAX_LABEL = int(np.iinfo(np.uint16).max)
 """The largest track id that fits into a 16-bit labels layer."""

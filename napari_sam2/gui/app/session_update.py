@@ -9,8 +9,8 @@ import numpy as np
 
 from napari_sam2.core.plan import Direction
 from napari_sam2.core.prompt import PromptLog
-from napari_sam2.gui.app.counting_task import Seed
 from napari_sam2.measurement.track_status import TrackStatus
+from napari_sam2.tracking.seeds import Seed
 
 
 @dataclass(frozen=True, eq=False)

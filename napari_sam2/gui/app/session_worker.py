@@ -9,15 +9,14 @@ import time
 from collections.abc import Callable, Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
 from skimage.measure import label
 
-from napari_sam2.api.count import CountResult, save_count_result
-from napari_sam2.api.job import save_results
+from napari_sam2.api.count import CountOutput, CountResult, save_count_result
 from napari_sam2.api.project import Project
+from napari_sam2.api.results import save_results
 from napari_sam2.core.errors import PlanError, PromptError
 from napari_sam2.core.inference_options import InferenceOptions
 from napari_sam2.core.plan import Propagation
@@ -29,19 +28,13 @@ from napari_sam2.core.prompt import (
     PointPrompt,
     Prompt,
     PromptLog,
-    renumber_prompt,
 )
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Segment
 from napari_sam2.core.track import Track
 from napari_sam2.detection.object_scale import ObjectScale
 from napari_sam2.detection.options import DetectionOptions
-from napari_sam2.gui.app.counting_task import (
-    CountingTask,
-    DetectionProgress,
-    DetectionRequest,
-    EditedSeed,
-)
+from napari_sam2.gui.app.counting_task import CountingTask, DetectionRequest
 from napari_sam2.gui.app.live_tables import LiveTables
 from napari_sam2.gui.app.session_update import PropagationRequest, SessionUpdate
 from napari_sam2.gui.app.undo_history import UndoHistory, count_common_entries
@@ -50,7 +43,8 @@ from napari_sam2.propagation.overlaps import compute_mask
 from napari_sam2.propagation.propagate import PropagationStep
 from napari_sam2.propagation.review import Review, review_session
 from napari_sam2.propagation.session import Run, Session
-from napari_sam2.tracking.pipeline import filter_tracks
+from napari_sam2.tracking.progress import TrackingProgress
+from napari_sam2.tracking.seeds import EditedSeed
 
 SAVE_EVERY_S = 4.0
 """Seconds between two savings of a project's label planes."""
@@ -88,8 +82,8 @@ class SessionWorker:
         self._live_tables: LiveTables | None = None
         self._run: Run | None = None
         self._counting_task: CountingTask | None = None
-        self._remaining_steps: Iterator[PropagationStep | DetectionProgress] = iter(())
-        self._task_running = self._stopping = False
+        self._remaining_steps: Iterator[PropagationStep | TrackingProgress] = iter(())
+        self._task_running = False
 
     def close(self) -> None:
         """Release memory and files."""
@@ -151,7 +145,7 @@ class SessionWorker:
         else:
             result = CountResult(self.session.run(Propagation(())), task.notes)
             settings = task.request.counting.model_dump(mode="json")
-            save_count_result(result, folder, settings=settings)
+            save_count_result(result, CountOutput(folder, settings=settings))
         return folder
 
     # actions
@@ -333,10 +327,10 @@ class SessionWorker:
         See `CountingTask` for what is raised.
         """
         self.stop()
-        self._counting_task = CountingTask(self.session, request)
+        self._counting_task = CountingTask(self.session, request, self._note_action)
         self._remaining_steps, self._task_running = self._counting_task.detect(), True
         return self._add_session_state(
-            SessionUpdate(self.session.log, total=len(self._counting_task.frames))
+            SessionUpdate(self.session.log, total=len(self._counting_task.pipeline.frames))
         )
 
     def start_counting(
@@ -350,15 +344,10 @@ class SessionWorker:
         self.stop()
         if self._counting_task is None:
             raise PlanError("no seeds were detected with this model yet: detect seeds first")
-        telling = (
-            self._link_and_commit
-            if self._counting_task.request.links_frames
-            else self._propagate_in_rounds
+        self._remaining_steps = self._counting_task.track(
+            edited_seeds, first_track=first_new_track, category=category
         )
-        self._remaining_steps, self._task_running = (
-            telling(self._counting_task, edited_seeds, first_new_track, category),
-            True,
-        )
+        self._task_running = True
         return self._add_session_state(
             SessionUpdate(self.session.log, total=len(self.session.video))
         )
@@ -373,8 +362,10 @@ class SessionWorker:
         if step is None:
             self.stop()
             return None
-        if isinstance(step, DetectionProgress):
-            return self._report_detection(step)
+        if isinstance(step, TrackingProgress):
+            if step.step is None:
+                return self._report_count(step)
+            step = step.step
         frame = step.step.frame
         statuses = {
             (each.track, frame): TrackStatus(each.iou, each.presence) for each in step.segments
@@ -386,15 +377,13 @@ class SessionWorker:
 
     def stop(self) -> SessionUpdate:
         """End the run. Finished frames are kept; objects that were added in part are not."""
-        before, self._stopping = self.session.log, True
-        if self._run is not None:
-            self._run.cancel()
+        before = self.session.log
+        if self._cancel_propagation():
             for _ in self._remaining_steps:
                 pass
         elif isinstance(self._remaining_steps, Generator):
             self._remaining_steps.close()
-        self._run, self._remaining_steps = None, iter(())
-        self._task_running = self._stopping = False
+        self._run, self._remaining_steps, self._task_running = None, iter(()), False
         if len(self.session.log) < len(before):
             removed = before.entries[len(self.session.log) :]
             return self._make_update(
@@ -402,14 +391,28 @@ class SessionWorker:
             )
         return self._make_update((), complete=False)
 
-    def _report_detection(self, progress: DetectionProgress) -> SessionUpdate:
+    def _cancel_propagation(self) -> bool:
+        """Cancel the propagation, if one is going on: its generator then ends by itself."""
+        if self._run is not None:
+            self._run.cancel()
+            return True
+        task = self._counting_task
+        if task is None or task.pipeline.driver.run is None:
+            return False
+        task.pipeline.cancel()
+        return True
+
+    def _note_action(self, before: PromptLog) -> None:
+        self._history.add_action(before, self.session.log)
+
+    def _report_count(self, progress: TrackingProgress) -> SessionUpdate:
         statuses: Statuses = {}
-        for frame in progress.frames:
+        for frame in progress.changed_frames:
             statuses.update(self._read_statuses(frame))
         return self._add_session_state(
             SessionUpdate(
                 self.session.log,
-                self._collect_planes(progress.frames),
+                self._collect_planes(progress.changed_frames),
                 statuses,
                 done=progress.done,
                 total=progress.total,
@@ -482,16 +485,6 @@ class SessionWorker:
             assert isinstance(entry, Propagation) and entry is rest[-1]
             self._start_run(entry)
 
-    def _propagate(
-        self, before: PromptLog, plan: Propagation
-    ) -> Iterator[PropagationStep | DetectionProgress]:
-        """Propagate the prompts added since `before`; both are one step of undo."""
-        self._history.add_action(before, self.session.log)
-        if plan.ranges:
-            self._run = self.session.run(plan)
-            yield from self._run
-            self._run = None
-
     def _start_run(self, plan: Propagation | None) -> None:
         self._run = self.session.run(plan)
         self._remaining_steps = iter(self._run)
@@ -558,78 +551,6 @@ class SessionWorker:
             redoable=self._history.redoable,
             unfinished=self.session.unfinished,
         )
-
-    def _link_and_commit(
-        self,
-        task: CountingTask,
-        edited_seeds: Sequence[EditedSeed],
-        first_new_track: int,
-        category: str,
-    ) -> Iterator[PropagationStep | DetectionProgress]:
-        """Link seeds, add them as objects, and propagate over gaps: one step of undo.
-
-        Nothing is added if it is stopped before it is done.
-        """
-        yield from task.link(edited_seeds)
-        before = self.session.log
-        try:
-            yield from task.commit_tracks(first_new_track, category=category)
-        except BaseException:  # closing a generator raises GeneratorExit in it
-            self._restore_log(before)
-            raise
-        yield from self._propagate(before, task.plan)
-
-    def _propagate_in_rounds(
-        self,
-        task: CountingTask,
-        edited_seeds: Sequence[EditedSeed],
-        first_new_track: int,
-        category: str,
-    ) -> Iterator[PropagationStep | DetectionProgress]:
-        """Propagate the seeds, and then what is detected on other frames, until nothing is new."""
-        session, ours = self.session, list[int]()
-        rounds = chain(
-            [[seed.prompt for seed in task.apply_edits(edited_seeds)]],
-            map(task.detect_unexplained, range(len(session.video))),
-        )
-        for frame, fresh in enumerate(rounds, start=-1):
-            new = [
-                renumber_prompt(prompt, first_new_track + len(ours) + number)
-                for number, prompt in enumerate(fresh)
-            ]
-            before, ours = session.log, [*ours, *(prompt.track for prompt in new)]
-            session.prompt_many(new)
-            for prompt in new if category else ():
-                session.describe(Track(prompt.track, category=category))
-            told = f"Frame {max(frame, 0)}: {len(new)} new, {len(ours)} in all"
-            yield DetectionProgress(
-                told,
-                frame + 1,
-                len(session.video) + 1,
-                frames=tuple({prompt.frame for prompt in new}),
-            )
-            if not new:
-                continue
-            yield from self._propagate(
-                before, session.plan(tracks=[prompt.track for prompt in new])
-            )
-            if self._stopping:
-                return
-        double = sorted(
-            set(ours)
-            - set(filter_tracks(session, min(task.linking_options.min_frames, len(session.video))))
-        )
-        if double:
-            gone = {frame for track, frame in session.records() if track in double}
-            with self._undoable_action():
-                for track in double:
-                    session.remove(track)
-            yield DetectionProgress(
-                f"{len(double)} found twice or on too few frames: taken out",
-                1,
-                1,
-                frames=tuple(sorted(gone)),
-            )
 
 
 def _is_prompt_on(entry: Entry, track: int, frame: int) -> bool:

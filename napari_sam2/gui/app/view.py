@@ -15,8 +15,8 @@ import numpy as np
 from napari_sam2.core.inference_options import InferenceOptions, Precision
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, PromptLog
 from napari_sam2.core.stack import Stack
-from napari_sam2.gui.app.counting_task import Seed
 from napari_sam2.measurement.track_status import TrackStatus
+from napari_sam2.tracking.seeds import Seed
 
 T = TypeVar("T")
 

@@ -10,7 +10,6 @@ from napari.layers import Tracks
 
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt
 from napari_sam2.gui.app.controller import Controller
-from napari_sam2.gui.app.counting_task import Seed
 from napari_sam2.gui.app.live_tables import TableSet
 from napari_sam2.gui.app.view import ImageSelection, SessionKey, Snapshot, Stage, TrackPrompts
 from napari_sam2.gui.layers.layer_axes import LayerAxes, get_layer_key, locate
@@ -19,6 +18,7 @@ from napari_sam2.gui.layers.overlays import Defer, Overlays
 from napari_sam2.gui.layers.seed_layer import SeedLayer
 from napari_sam2.gui.layers.tracks_layer import make_tracks_layer
 from napari_sam2.gui.widgets.tools_section import Tool
+from napari_sam2.tracking.seeds import Seed
 
 Notify = Callable[..., None]
 

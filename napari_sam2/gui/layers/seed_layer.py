@@ -9,9 +9,9 @@ import numpy as np
 import pandas as pd
 from napari.layers import Points
 
-from napari_sam2.gui.app.counting_task import EditedSeed, Seed
 from napari_sam2.gui.app.view import SessionKey
 from napari_sam2.gui.layers.layer_axes import LayerAxes, compute_plane_index, get_layer_geometry
+from napari_sam2.tracking.seeds import EditedSeed, Seed
 
 _COLOUR = "#4cc9f0"
 _DOT_FRACTION = 0.012  # of the shorter side of a frame

@@ -16,7 +16,6 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox, QPushButton, QWidget
 
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.gui.app.controller import Controller
-from napari_sam2.gui.app.counting_task import Seed
 from napari_sam2.gui.app.project_store import get_projects_folder
 from napari_sam2.gui.app.session_registry import load_model_in_background
 from napari_sam2.gui.app.session_update import PropagationRequest
@@ -55,6 +54,7 @@ from napari_sam2.gui.widgets.object_list import ObjectList
 from napari_sam2.gui.widgets.propagation_section import PropagationSection
 from napari_sam2.gui.widgets.tools_section import Tool, ToolsSection
 from napari_sam2.measurement.track_status import TrackStatuses
+from napari_sam2.tracking.seeds import Seed
 
 _REDRAW_MS = 40
 """Milliseconds between two redraws of canvas and lists: the window stays responsive."""
