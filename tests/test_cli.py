@@ -166,7 +166,7 @@ def test_count_finds_everything_without_a_click(
     assert pd.read_csv(out / "counts.csv")["n"].iloc[-1] == len(scene.tracks)
     assert set(pd.read_csv(out / "tracks.csv")["category"]) == {"large"}
     printed = capsys.readouterr().out
-    assert "guessed" in printed and printed.splitlines()[-1].startswith("Done: 3 objects")
+    assert "estimated" in printed and printed.splitlines()[-1].startswith("Done: 3 objects")
 
 
 @pytest.mark.parametrize(

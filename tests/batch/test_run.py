@@ -285,7 +285,7 @@ def test_counting_that_was_killed_while_it_carried_goes_on(
 
     monkeypatch.setattr(TrackingPipeline, "detect", note_detection)
     monkeypatch.setattr(ToyModel, "encode_memory", dying)
-    monkeypatch.setattr("napari_sam2.batch.run.TRIES", 1)
+    monkeypatch.setattr("napari_sam2.batch.run.MAX_TRIES", 1)
     assert "killed" in run_jobs([job], pool=thread_pool).loc[0, "error"]
     looked.append(2)
     assert run_jobs([job], pool=thread_pool).loc[0, "state"] == "done"
