@@ -20,12 +20,13 @@ import tifffile
 from benchmarks.support.machine import describe_machine
 from benchmarks.support.requirements import report_checks
 from benchmarks.support.results import format_markdown, write_results
-from napari_sam2.api.count import Association, CountingOptions, count_video, make_video
+from napari_sam2.api.count import CountingOptions, VideoSelection, count_video
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.detection.options import PromptKind
 from napari_sam2.measurement.evaluation.agreement import evaluate
 from napari_sam2.models.load import load_model
+from napari_sam2.tracking.association import AssociationName
 
 PROMPT_KINDS: tuple[PromptKind, ...] = ("mask", "box", "point")
 _GREY = np.array([0.299, 0.587, 0.114])
@@ -189,13 +190,12 @@ def _read_parents(file: Path, truth: np.ndarray) -> dict[int, int]:
 
 
 def measure_counting(
-    case: CountingSet, model: VideoModel, kind: PromptKind, association: Association = "seeds"
+    case: CountingSet, model: VideoModel, kind: PromptKind, association: AssociationName = "seeds"
 ) -> dict[str, Any]:
     """Count one set, and measure a row of the table."""
     begin = time.process_time()
-    video = make_video(
-        Stack(case.pixels, case.along + "yx", case.spacing, name=case.name), along=case.along
-    )
+    stack = Stack(case.pixels, case.along + "yx", case.spacing, name=case.name)
+    video = VideoSelection(along=case.along).open_video(stack)
     found = count_video(
         video, model, CountingOptions(kind=kind, association=association), report=lambda _: None
     )

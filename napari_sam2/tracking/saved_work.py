@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from napari_sam2.core.atomic import write_atomically
+from napari_sam2.core.files.atomic import write_atomically
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.io.prompts import read_prompts, write_prompts
 from napari_sam2.io.prompts_json import format_json_log, parse_json_log
