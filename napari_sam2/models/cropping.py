@@ -15,7 +15,7 @@ EDGE_PX = 0.5
 """Distance from the centre of a pixel to its edge."""
 
 Corners = tuple[tuple[float, float], tuple[float, float]]
-"""Upper left and lower right corner (y, x) of a box in data pixels; (0, 0) is the image's corner."""
+"""Upper left and lower right (y, x) of a box, in data pixels from the corner of the image."""
 
 # An object is then 30 to 43 of 128 input pixels wide, with room to move.
 _WINDOW_TO_OBJECT = 3.0

@@ -1,4 +1,4 @@
-"""The features that a network keeps of a segment, cut or resampled to the window that needs them."""
+"""The features that a network keeps of a segment, cut or resampled to another window."""
 
 from __future__ import annotations
 

@@ -450,7 +450,7 @@ class Sam2Predictor:
     def _make_dense_prompt(
         self, batch: QueryBatch, points: Tensor, labels: Tensor
     ) -> Tensor | None:
-        """(B, h, w) logits of the dense prompt: the propagated, previous or drawn masks, or None."""
+        """(B, h, w) logits: the propagated, previous or drawn masks, or None."""
         configuration, first = self.network.configuration, batch.queries[0]
         if configuration.propagated_mask and first.memory_references and first.logits is None:
             return self._make_propagated_prompt(batch)

@@ -366,7 +366,7 @@ def test_same_file_may_be_imported_again_and_another_may_not_take_its_name(tmp_p
     [
         pytest.param(
             lambda w: {"conv.weight": torch.zeros(3)},
-            "conv.weight|no SAM 2|lacks",
+            "conv.weight|not a SAM 2|lacks",
             id="other_network",
         ),
         pytest.param(

@@ -140,7 +140,7 @@ def test_weights_that_do_not_fit_are_named(change: object, message: str) -> None
 
 
 def test_something_else_is_no_sam2() -> None:
-    with pytest.raises(CheckpointError, match="no SAM 2 network"):
+    with pytest.raises(CheckpointError, match="not a SAM 2 network"):
         infer_configuration({"encoder.layer.0.weight": torch.zeros(3, 3)})
 
 

@@ -1,1 +1,1 @@
-"""The networks as PyTorch modules."""
+"""SAM 2 and our small network as PyTorch modules."""

@@ -1,4 +1,4 @@
-"""Configuration: the sizes of a network, the published ones by name, and reading them off a checkpoint's shapes."""
+"""The architecture of a network: published ones by name, others inferred from a checkpoint."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_sam2.core.sam2_constants import MEMORY_SLOTS
 Encoder = Literal["hiera", "conv"]
 
 MEMORY_CHANNELS = 64
-"""Channels of memory features; transformers fixes the width of the cross attention's keys at this."""
+"""Channels of memory features, fixed by the cross-attention of transformers."""
 
 
 _FILE_NAMES = {"propagated_mask": "carried"}
@@ -24,50 +24,48 @@ _FILE_NAMES = {"propagated_mask": "carried"}
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a network is made of.
+    """The architecture of a network.
 
-    It has no image size: one network takes any side that is a multiple of 32.
+    It has no image size, because a network takes any input side that is a multiple of 32.
 
     Parameters
     ----------
     encoder
-        "hiera" as in SAM 2, or "conv", our own convolutional one (of fixed channels; the next five
-        fields are not used).
+        "hiera" as in SAM 2, or "conv", our own small one, which ignores the next six fields.
     width, blocks, heads
-        Channels and heads of Hiera's first stage (both double with each stage), and its blocks per
-        stage.
+        Hiera's channels and heads in the first stage, which double with each stage, and its blocks
+        per stage.
     global_blocks, windows, background
-        Blocks that attend globally, the window of each stage, and the grid of the background
-        position embedding.
+        Hiera's blocks with global attention, the attention window of each stage, and the grid of
+        the background position embedding.
     hidden
         Channels of features, prompts and pointers.
     memory_layers, feed_forward
-        Layers of the memory attention and the width of their feed-forward part.
+        Layers of the memory attention, and the width of their feed-forward part.
     decoder_feed_forward, iou_hidden, fuser
-        Widths inside the mask decoder, its IoU head, and the memory encoder's fuser.
+        Widths inside the mask decoder, its IoU head, and the fuser of the memory encoder.
     slots
-        Temporal slots of memory: 1 for conditioning frames and the rest for the frames just walked.
+        Temporal slots of memory: one for conditioning frames, the rest for tracked frames.
     pointer_time, occlusion
-        What SAM 2.1 has and SAM 2 has not: temporal encoding of pointers, a memory embedding for
-        absent objects.
+        Features of SAM 2.1 that SAM 2 lacks: a temporal encoding of pointers, and a memory
+        embedding for absent objects.
     dense_prompts
-        Clicks and boxes are also drawn and given as a dense prompt; small networks do not find the
-        click otherwise.
+        Clicks and boxes are also drawn as a dense prompt, because small networks miss the click
+        otherwise.
     previous_logits
-        Training has shown it previous answers along with corrections. Otherwise they are not given
-        to it.
+        The network was trained with previous logits beside corrections; otherwise it does not get
+        them.
     single_mask
-        The token for a single mask was trained. Otherwise the best of the three others answers,
-        however many clicks.
+        The token of the single mask was trained; otherwise the best of the three alternatives is
+        the answer.
     presence_head
-        The presence score was trained. Otherwise the largest logit stands for it: an empty mask is
-        an absent object.
+        The presence score was trained; otherwise the largest logit replaces it, so that an empty
+        mask is an absent object.
     propagated_mask
-        The last answer is also given as a dense prompt on the next frame; small networks lose the
+        The last mask is also a dense prompt on the next frame, because small networks lose the
         object otherwise.
     refinement
-        Masks are looked at once more by a few convolutions at stride 4, which see the dense prompt;
-        see `refinement`.
+        Masks are refined by convolutions at stride 4, see `MaskRefinement`.
     """
 
     encoder: Encoder = "hiera"
@@ -102,15 +100,12 @@ class Configuration:
             object.__setattr__(self, name, tuple(int(number) for number in getattr(self, name)))
 
     def to_json(self) -> str:
-        """As one line of JSON, for the metadata of a checkpoint."""
+        """One line of JSON, for the metadata of a checkpoint."""
         return json.dumps(to_file_names(asdict(self), _FILE_NAMES))
 
     @classmethod
     def from_json(cls, text: str) -> Configuration:
-        """The inverse of `to_json`.
-
-        Raises CheckpointError for text that is none, or fields that are not known.
-        """
+        """The inverse of `to_json`. Raises CheckpointError for other text or unknown fields."""
         try:
             values = from_file_names(json.loads(text), _FILE_NAMES)
             unknown = sorted(set(values) - {field.name for field in fields(cls)})
@@ -118,8 +113,8 @@ class Configuration:
             raise CheckpointError(f"configuration {text[:80]!r}: expected a JSON object") from error
         if unknown:
             raise CheckpointError(
-                f"configuration has unknown fields {unknown!r}: written by a newer version? "
-                "Expected those of Configuration"
+                f"configuration has unknown fields {unknown!r}; expected those of Configuration. "
+                "Was it written by a newer version?"
             )
         return cls(**values)
 
@@ -134,46 +129,48 @@ PUBLISHED_CONFIGURATIONS: dict[str, Configuration] = {
         width=144, heads=2, blocks=(2, 6, 36, 4), global_blocks=(23, 33, 43), windows=(8, 4, 16, 8)
     ),
 }
-"""The published sizes of SAM 2.1.
-
-SAM 2 has them too, with neither `pointer_time` nor `occlusion`.
-"""
+"""The published sizes of SAM 2.1. Those of SAM 2 lack `pointer_time` and `occlusion`."""
 
 
 def infer_configuration(state: Mapping[str, Tensor], **overrides: Any) -> Configuration:
-    """The Configuration of a state dict with transformers' keys, read off its shapes.
+    """The Configuration of a state dict with transformers' keys, inferred from its shapes.
 
-    Shapes do not tell which blocks attend globally, nor the number of heads: these come from the
-    published network of the same width and depth. `overrides` fields are taken as given.
+    Shapes tell neither the blocks with global attention nor the number of heads: these are those of
+    the published network of the same width and depth.
+
+    Parameters
+    ----------
+    overrides
+        Fields of Configuration that are not inferred.
 
     Raises
     ------
     CheckpointError
-        Keys that no SAM 2 has, or a width and depth that no published network has while
+        SAM 2 has no such keys, or no published network has this width and depth and
         `global_blocks` is not given.
     """
     try:
-        seen = {**_infer_heads(state), **_infer_hiera(state)}
+        inferred = {**_infer_heads(state), **_infer_hiera(state)}
     except (KeyError, IndexError, ValueError) as error:
         raise CheckpointError(
-            f"no SAM 2 network: nothing fits {error.args[0]!r}; expected the weights of SAM 2 or "
+            f"not a SAM 2 network: {error.args[0]!r} is missing; expected the weights of SAM 2 or "
             "2.1"
         ) from error
-    twin = next(
+    published = next(
         (
             named
             for named in PUBLISHED_CONFIGURATIONS.values()
-            if (named.width, named.blocks) == (seen["width"], seen["blocks"])
+            if (named.width, named.blocks) == (inferred["width"], inferred["blocks"])
         ),
         None,
     )
-    if twin is None and "global_blocks" not in overrides:
+    if published is None and "global_blocks" not in overrides:
         raise CheckpointError(
-            f"Hiera of width {seen['width']} and blocks {seen['blocks']!r} is none of the "
-            f"published ones ({', '.join(PUBLISHED_CONFIGURATIONS)}): "
-            "give its Configuration with global_blocks, which the weights do not tell"
+            f"no published network ({', '.join(PUBLISHED_CONFIGURATIONS)}) has width "
+            f"{inferred['width']} and blocks {inferred['blocks']!r}: give a Configuration with "
+            "global_blocks, which the weights do not tell"
         )
-    return replace(twin or Configuration(), **{**seen, **overrides})
+    return replace(published or Configuration(), **{**inferred, **overrides})
 
 
 def _infer_hiera(state: Mapping[str, Tensor]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Our own small image encoder: convolutions, because on few images and two cores they learn at once what a Hiera does not."""
+"""Our own small image encoder: convolutions learn from few images what a Hiera does not."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-_MEAN, _STD = (
-    0.45,
-    0.25,
-)  # what the input is shifted and scaled by; part of the weights, as it were
-_CHANNELS = (24, 48, 96, 160, 192)  # at strides 2, 4, 8, 16, 32
+# The input is normalised by these; the weights were trained so.
+_MEAN, _STD = 0.45, 0.25
+# At strides 2, 4, 8, 16 and 32.
+_CHANNELS = (24, 48, 96, 160, 192)
 
 
 class ConvEncoder(nn.Module):
-    """(B, 1, S, S) grey in 0..1 to features of `hidden` channels at strides 4, 8 and 16; S is a multiple of 32.
+    """From (B, 1, S, S) grey values in 0..1 to `hidden` channels at strides 4, 8 and 16.
 
-    `outline` predicts foreground, boundary and the rest at stride 4; it helps in training and is
-    not used after it.
+    S is a multiple of 32. `outline` predicts foreground, boundary and background at stride 4; only
+    training uses it.
     """
 
     def __init__(self, hidden: int) -> None:
@@ -37,9 +36,8 @@ class ConvEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         x = self.stem((pixels - _MEAN) / _STD)
-        x = x.contiguous(
-            memory_format=torch.channels_last
-        )  # twice as fast on a CPU, and all that follows stays so
+        # Twice as fast on a CPU; the following layers keep the format.
+        x = x.contiguous(memory_format=torch.channels_last)
         bottom_up = []
         for stage in self.stages:
             x = stage(x)
@@ -53,18 +51,16 @@ class ConvEncoder(nn.Module):
 
 
 class _OneDnnConv2d(nn.Conv2d):
-    """A convolution by oneDNN, where there is one, for a single image too.
+    """A convolution that uses oneDNN, if it is available, for single images too.
 
-    PyTorch computes a single small one by other kernels, whose last digits differ: what is made of
-    an image would depend on how many are encoded with it, and a run that is resumed would not end
-    as one that was not.
+    PyTorch computes a single small image with other kernels, whose last digits differ. Features
+    would then depend on the batch, and a resumed run would not end as an uninterrupted one.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        learning, rounding = torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")
         if (
-            learning
-            or rounding
+            torch.is_grad_enabled()
+            or torch.is_autocast_enabled("cpu")
             or x.device.type != "cpu"
             or not torch.backends.mkldnn.is_available()
         ):
@@ -76,7 +72,7 @@ class _OneDnnConv2d(nn.Conv2d):
 
 
 class _DownsamplingStage(nn.Module):
-    """Half the side, then residual blocks."""
+    """A convolution of stride 2, then residual blocks."""
 
     def __init__(self, channels: int, out: int, *, residuals: int) -> None:
         super().__init__()

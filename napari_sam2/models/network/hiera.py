@@ -10,16 +10,15 @@ from transformers.models.sam2.modeling_sam2 import Sam2HieraDetModel, Sam2Vision
 
 from napari_sam2.models.network.configs import Configuration
 
-_MEAN = (0.485, 0.456, 0.406)  # ImageNet's, of red, green and blue in 0..1
+# Of ImageNet: red, green and blue in 0..1.
+_MEAN = (0.485, 0.456, 0.406)
 _STD = (0.229, 0.224, 0.225)
-_TOP_DOWN = (
-    2,
-    3,
-)  # stages whose features flow down; the two finest levels see their own stage only
+# Stages that add the features of the stage above; the two finest levels use their own stage only.
+_TOP_DOWN = (2, 3)
 
 
 class HieraEncoder(nn.Module):
-    """(B, 1, S, S) grey in 0..1 to features of `hidden` channels at strides 4, 8 and 16."""
+    """From (B, 1, S, S) grey values in 0..1 to `hidden` channels at strides 4, 8 and 16."""
 
     def __init__(self, configuration: Configuration) -> None:
         super().__init__()
@@ -35,7 +34,7 @@ class HieraEncoder(nn.Module):
         return self._compute_pyramid(stages)
 
     def _compute_pyramid(self, stages: tuple[Tensor, ...]) -> tuple[Tensor, Tensor, Tensor]:
-        """As Sam2VisionNeck, without its position encodings (sines of every level for every frame, never read)."""
+        """As Sam2VisionNeck, but without its position encodings, which nothing reads."""
         above: Tensor | None = None
         levels = []
         for stage in range(len(stages) - 1, -1, -1):

@@ -1,4 +1,4 @@
-"""Decoding: from features and prompts to masks, and the choice of one of them."""
+"""Decoding of features and prompts to masks, and the choice of one of them."""
 
 from __future__ import annotations
 
@@ -14,9 +14,18 @@ from napari_sam2.core.sam2_constants import STABILITY_MARGIN, STABILITY_THRESHOL
 
 @dataclass(frozen=True, eq=False)
 class DecoderOutput:
-    """Everything decoded for B tracks: the single mask first, then three alternatives.
+    """The masks of B tracks: the single mask first, then three alternatives.
 
-    masks (B, 4, h, w) logits; ious (B, 4) in 0..1; tokens (B, 4, C); scores (B,) presence logits.
+    Parameters
+    ----------
+    masks
+        (B, 4, h, w) logits.
+    ious
+        (B, 4) predicted IoUs in 0..1.
+    tokens
+        (B, 4, C) mask tokens.
+    scores
+        (B,) presence logits.
     """
 
     masks: Tensor
@@ -27,7 +36,17 @@ class DecoderOutput:
 
 @dataclass(frozen=True, eq=False)
 class SelectedMask:
-    """One mask of each track: logits (B, h, w), ious (B,), the token (B, C) its pointer is made of."""
+    """One mask of each track.
+
+    Parameters
+    ----------
+    logits
+        (B, h, w).
+    ious
+        (B,) predicted IoUs in 0..1.
+    tokens
+        (B, C) tokens that object pointers are projected from.
+    """
 
     logits: Tensor
     ious: Tensor
@@ -49,19 +68,20 @@ def decode_masks(
     image
         (B, C, g, g) features with the dense prompt added.
     positions
-        (1, C, g, g).
+        (1 or B, C, g, g) position encodings.
     sparse_prompts
         (B, P, C) prompt tokens.
     high_res_features
         Features at strides 4 and 8, projected: (1 or B, C / 8, 4g, 4g) and (1 or B, C / 4, 2g, 2g).
     refine
-        From each object's (B, C / 8, 4g, 4g) features and its (B, 4, 4g, 4g) logits to what is
-        added to these.
+        From (B, C / 8, 4g, 4g) features and (B, 4, 4g, 4g) logits to the logits to add.
     """
-    own = torch.cat(
+    output_tokens = torch.cat(
         [decoder.obj_score_token.weight, decoder.iou_token.weight, decoder.mask_tokens.weight]
     )
-    queries = torch.cat([own.expand(len(sparse_prompts), -1, -1), sparse_prompts], dim=1)[:, None]
+    queries = torch.cat([output_tokens.expand(len(sparse_prompts), -1, -1), sparse_prompts], dim=1)[
+        :, None
+    ]
     queries, keys = decoder.transformer(
         point_embeddings=queries,
         image_embeddings=image,
@@ -89,11 +109,9 @@ def decode_masks(
 
 
 def average_outputs(one: DecoderOutput, other: DecoderOutput) -> DecoderOutput:
-    """Of two looks at the same object; the tokens, of which pointers are made, are those of the first."""
-    both = zip(
-        (one.masks, one.ious, one.scores), (other.masks, other.ious, other.scores), strict=True
-    )
-    masks, ious, scores = ((first + second) / 2 for first, second in both)
+    """The mean of two outputs for the same objects, with the tokens of the first."""
+    pairs = ((one.masks, other.masks), (one.ious, other.ious), (one.scores, other.scores))
+    masks, ious, scores = ((first + second) / 2 for first, second in pairs)
     return DecoderOutput(masks, ious, one.tokens, scores)
 
 
@@ -107,7 +125,10 @@ def select_best_mask(output: DecoderOutput) -> SelectedMask:
 
 
 def select_single_mask(output: DecoderOutput) -> SelectedMask:
-    """The single mask, or the best alternative where the single one is not stable; the token is the single one's always."""
+    """The single mask, or the best alternative if the single mask is not stable.
+
+    The token is always that of the single mask.
+    """
     mask = output.masks[:, 0].flatten(1)
     inner = (mask > STABILITY_MARGIN).sum(dim=1).float()
     outer = (mask > -STABILITY_MARGIN).sum(dim=1).float()

@@ -1,6 +1,6 @@
-"""Refinement: masks looked at once more, by convolutions that see what was prompted.
+"""Refinement of masks by convolutions that also read the dense prompt.
 
-Small networks gain most by it.
+Small networks gain most from it.
 """
 
 from __future__ import annotations
@@ -12,21 +12,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 _CHANNELS = 16
-_DILATIONS = (
-    2,
-    4,
-    8,
-)  # with the first layer each cell sees 31 × 31 of them: 124 pixels of the input
-_LOGIT_SCALE = (
-    8.0  # masks and prompts are divided by it: what a network likes to read is about as large as 1
-)
+# With the first layer, each cell reads 31 × 31 cells: 124 input pixels.
+_DILATIONS = (2, 4, 8)
+# Masks and prompts are divided by it, to about the range -1..1.
+_LOGIT_SCALE = 8.0
 _MASKS = 4
 
 
 class MaskRefinement(nn.Module):
-    """What is added to the logits of all four masks.
+    """Convolutions whose output is added to the logits of all four masks.
 
-    It begins as nothing, so that a trained network can be given one.
+    The last layer starts at zero, so that a trained network does not change if one is added.
     """
 
     def __init__(self, channels: int) -> None:
@@ -41,12 +37,20 @@ class MaskRefinement(nn.Module):
         nn.init.zeros_(cast(Tensor, self.leave.bias))
 
     def forward(self, features: Tensor, masks: Tensor, dense: Tensor) -> Tensor:
-        """(B, C, h, w) features of each object, (B, 4, h, w) logits and the (B, h, w) dense prompt to (B, 4, h, w) logits."""
-        shown = (
-            torch.cat([masks, dense[:, None]], dim=1).clamp(-2 * _LOGIT_SCALE, 2 * _LOGIT_SCALE)
-            / _LOGIT_SCALE
-        )
-        x = F.relu(self.norm(self.enter(torch.cat([features, shown], dim=1))))
+        """The (B, 4, h, w) logits to add.
+
+        Parameters
+        ----------
+        features
+            (B, C, h, w) of each object.
+        masks
+            (B, 4, h, w) logits.
+        dense
+            (B, h, w) logits of the dense prompt.
+        """
+        limit = 2 * _LOGIT_SCALE
+        planes = torch.cat([masks, dense[:, None]], dim=1).clamp(-limit, limit) / _LOGIT_SCALE
+        x = F.relu(self.norm(self.enter(torch.cat([features, planes], dim=1))))
         for layer in self.layers:
             x = x + F.relu(layer(x))
         return self.leave(x)

@@ -1,8 +1,8 @@
-"""Memory attention: the features of a frame, seen through what is remembered of each track.
+"""Memory attention: the features of a frame conditioned on the memories of each track.
 
-transformers' layers hold the weights; their walk is our own, so that tracks share what is the same
-for all of them (the first self-attention, and all queries of the first cross-attention) and keys
-are turned once, in place.
+The layers of transformers hold the weights. Their order is ours, so that tracks share what is the
+same for all (the first self-attention and the queries of the first cross-attention), and keys are
+rotated once, in place.
 """
 
 from __future__ import annotations
@@ -22,18 +22,25 @@ from transformers.models.sam2_video.modeling_sam2_video import (
 
 from napari_sam2.models.network.position_encodings import rotate
 
-_POSITION_WEIGHT = (
-    0.1  # of the position encoding added to the frame's features (Meta's `pos_enc_at_input`)
-)
+# Weight of the position encoding that is added to the frame's features (Meta's
+# `pos_enc_at_input`).
+_POSITION_WEIGHT = 0.1
 
 
 @dataclass(frozen=True, eq=False)
 class MemoryTokens:
-    """What B tracks remember, batch first: n frames of N tokens each, then p pointer tokens.
+    """The memories of B tracks: n frames of N tokens each, then p pointer tokens.
 
-    `values` and `positions` are (B, n * N + p, 64), the memory and its position in space and time;
-    `pointer_tokens` is p. `rotation` turns the tokens of all frames: (N, C / 2), the same for each frame,
-    or (B, n * N, C / 2).
+    Parameters
+    ----------
+    values
+        (B, n * N + p, 64) memories.
+    positions
+        (B, n * N + p, 64) position encodings in space and time.
+    pointer_tokens
+        p.
+    rotation
+        Rotary encoding of the tokens of frames: (N, C / 2) for each frame, or (B, n * N, C / 2).
     """
 
     values: Tensor
@@ -55,16 +62,33 @@ class MemoryAttention(nn.Module):
     def forward(
         self, tokens: Tensor, positions: Tensor, rotation: Tensor, memory: MemoryTokens
     ) -> Tensor:
-        """(1 or B, N, C) tokens of a frame, their (…, N, C) positions and (…, N, C / 2) rotation to (B, N, C) tokens."""
+        """The (B, N, C) tokens of a frame, conditioned on memory.
+
+        Parameters
+        ----------
+        tokens
+            (1 or B, N, C).
+        positions
+            (…, N, C).
+        rotation
+            (…, N, C / 2).
+        memory
+            Of B tracks.
+        """
         keys = memory.values + memory.positions
         x = tokens + _POSITION_WEIGHT * positions
         for layer in cast(Iterable[Any], self.layers):
             y = layer.layer_norm1(x)
             x = x + layer.dropout1(_attend(layer.self_attn, y, (y, y), (rotation, rotation)))
             y = layer.layer_norm2(x)
-            turns, still = (rotation, memory.rotation), memory.pointer_tokens
             x = x + layer.dropout2(
-                _attend(layer.cross_attn_image, y, (keys, memory.values), turns, unrotated=still)
+                _attend(
+                    layer.cross_attn_image,
+                    y,
+                    (keys, memory.values),
+                    (rotation, memory.rotation),
+                    unrotated=memory.pointer_tokens,
+                )
             )
             y = layer.layer_norm3(x)
             x = x + layer.dropout3(layer.linear2(layer.dropout(layer.activation(layer.linear1(y)))))
@@ -78,9 +102,16 @@ def _attend(
     rotations: tuple[Tensor, Tensor],
     unrotated: int = 0,
 ) -> Tensor:
-    """Rotary attention of (1 or B, N, C) tokens to (B, n * N + still, c) keys and values; the last `unrotated` keys are not turned.
+    """Rotary attention of (1 or B, N, C) tokens to memory.
 
-    `rotations` are the rotations of tokens and of keys.
+    Parameters
+    ----------
+    memory
+        Keys and values, (B, n * N + unrotated, c) each.
+    rotations
+        Of tokens and of keys.
+    unrotated
+        The last keys, which have no position in space.
     """
     heads = layer.num_attention_heads
     query = rotate(layer.q_proj(tokens).unflatten(-1, (heads, -1)), rotations[0]).transpose(1, 2)
@@ -97,14 +128,15 @@ def _attend(
 
 
 def _rotate_keys(keys: Tensor, rotation: Tensor, unrotated: int) -> Tensor:
-    """(B, n * N + still, heads, C) keys, each of the n frames turned by the same rotation, or each token by its own.
+    """(B, n * N + unrotated, heads, C) keys, rotated in place if nothing trains.
 
-    In place where nothing trains.
+    All n frames share a (N, C / 2) rotation; with (B, n * N, C / 2) each token has its own.
     """
+    count = keys.shape[1] - unrotated
     frames = (-1, rotation.shape[0]) if rotation.ndim == 2 else (1, rotation.shape[1])
-    turning = keys[:, : keys.shape[1] - unrotated].unflatten(1, frames)
-    turned = rotate(turning, rotation if rotation.ndim == 2 else rotation[:, None])
+    spatial = keys[:, :count].unflatten(1, frames)
+    rotated = rotate(spatial, rotation if rotation.ndim == 2 else rotation[:, None])
     if not keys.requires_grad:
-        turning.copy_(turned)
+        spatial.copy_(rotated)
         return keys
-    return torch.cat([turned.flatten(1, 2), keys[:, keys.shape[1] - unrotated :]], dim=1)
+    return torch.cat([rotated.flatten(1, 2), keys[:, count:]], dim=1)

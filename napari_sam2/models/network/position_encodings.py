@@ -1,7 +1,4 @@
-"""Positions: where tokens are, as numbers a network can add or multiply.
-
-They depend on sizes alone, never on a frame.
-"""
+"""Position encodings of tokens in space and time. They depend on sizes only, not on a frame."""
 
 from __future__ import annotations
 
@@ -14,12 +11,12 @@ _TEMPERATURE = 10_000.0
 
 
 def make_sine_grid(side: int, channels: int) -> Tensor:
-    """(side * side, channels) sines of a square grid's positions from 1/side to 1, first half y, then x (as DETR)."""
+    """(side * side, channels) sines of positions from 1/side to 1: first half y, then x (DETR)."""
     features = channels // 2
-    where = torch.arange(1, side + 1) / (side + 1e-6) * (2 * math.pi)
+    line_positions = torch.arange(1, side + 1) / (side + 1e-6) * (2 * math.pi)
     index = torch.arange(features)
     scale = _TEMPERATURE ** (2 * torch.div(index, 2, rounding_mode="floor") / features)
-    angle = where[:, None] / scale
+    angle = line_positions[:, None] / scale
     line = torch.stack([angle[:, 0::2].sin(), angle[:, 1::2].cos()], dim=2).flatten(1)
     rows = line[:, None].expand(side, side, features)
     columns = line[None, :].expand(side, side, features)
@@ -27,7 +24,7 @@ def make_sine_grid(side: int, channels: int) -> Tensor:
 
 
 def make_rotations(side: int, channels: int) -> Tensor:
-    """(side * side, channels / 2) complex: the rotary encoding of a grid in whole tokens, first half x, then y."""
+    """(side * side, channels / 2) complex rotary encoding of a token grid: first half x, then y."""
     steps = _TEMPERATURE ** -(torch.arange(0, channels // 2, 2) / (channels // 2))
     angle = torch.arange(side)[:, None] * steps
     columns = angle[None, :].expand(side, side, -1)
@@ -37,19 +34,20 @@ def make_rotations(side: int, channels: int) -> Tensor:
 
 
 def rotate(tokens: Tensor, rotation: Tensor) -> Tensor:
-    """(…, N, heads, C) tokens turned by (…, N, C / 2) `make_rotations`, neighbouring channels in pairs; there is no complex bfloat16."""
+    """(…, N, heads, C) tokens rotated by (…, N, C / 2); neighbouring channels form pairs."""
+    # In float32, because there is no complex bfloat16.
     pairs = torch.view_as_complex(tokens.float().unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * rotation.unsqueeze(-2)).flatten(-2).to(tokens.dtype)
 
 
 def make_cell_centres(side: int) -> Tensor:
-    """(side, side, 2) centres (x, y) of the cells of a square grid, in 0..1."""
+    """(side, side, 2) cell centres (x, y) of a square grid, in 0..1."""
     line = (torch.arange(side) + 0.5) / side
     return torch.stack(torch.meshgrid(line, line, indexing="xy"), dim=-1)
 
 
 def encode_ages(ages: Tensor, channels: int) -> Tensor:
-    """(…, channels) sines of ages, first all sines, then all cosines."""
+    """(…, channels) encoding of ages: first all sines, then all cosines."""
     half = channels // 2
     index = torch.arange(half, device=ages.device)
     scale = _TEMPERATURE ** (2 * torch.div(index, 2, rounding_mode="floor") / half)

@@ -1,7 +1,4 @@
-"""The network: SAM 2 in tensors, batched over tracks, of any input size.
-
-Trainable; knows no frames, prompts or windows of ours.
-"""
+"""SAM 2 as a trainable network: tensors only, batched over tracks, of any input size."""
 
 from __future__ import annotations
 
@@ -55,25 +52,37 @@ Features = tuple[Tensor, Tensor, Tensor]
 
 @dataclass(frozen=True, eq=False)
 class PositionEncodings:
-    """Constants of one input size: of a frame's tokens, their rotation, of memory tokens, and of the decoder's grid."""
+    """The position encodings of a grid of g × g tokens.
+
+    Parameters
+    ----------
+    image
+        (g * g, C) of the frame's tokens.
+    rotation
+        (g * g, C / 2) rotary encoding of the frame's tokens.
+    memory
+        (g * g, 64) of memory tokens.
+    decoder
+        (1, C, g, g) of the mask decoder.
+    """
 
     image: Tensor
     rotation: Tensor
     memory: Tensor
     decoder: Tensor
 
-    def select(self, cells: Tensor) -> PositionEncodings:
-        """Those of some cells of the grid alone: (B, N) places, row by row, which are squares."""
-        side = math.isqrt(cells.shape[1])
-        decoder = self.decoder[0].flatten(1)[:, cells].transpose(0, 1).unflatten(2, (side, side))
+    def select(self, indices: Tensor) -> PositionEncodings:
+        """Those of B squares of N tokens: (B, N) indices on the grid, row by row."""
+        side = math.isqrt(indices.shape[1])
+        decoder = self.decoder[0].flatten(1)[:, indices].transpose(0, 1).unflatten(2, (side, side))
         return PositionEncodings(
-            self.image[cells], self.rotation[cells], self.memory[cells], decoder
+            self.image[indices], self.rotation[indices], self.memory[indices], decoder
         )
 
 
 @dataclass(frozen=True, eq=False)
 class TokenSelection:
-    """The cells that B tracks are looked at by: (B, N) `indices` on a grid of `grid` × `grid` tokens, row by row."""
+    """The tokens that B tracks read: (B, N) `indices` on a grid of `grid` × `grid`, row by row."""
 
     indices: Tensor
     grid: int
@@ -81,12 +90,20 @@ class TokenSelection:
 
 @dataclass(frozen=True, eq=False)
 class MemoryInputs:
-    """What B tracks are shown of the past: n memories and p pointers each.
+    """The n memories and p object pointers of each of B tracks.
 
-    features (B, n, N, 64); slots (B, n) whole numbers, 0 for conditioning frames; pointers (B, p,
-    C); ages (B, p), in the unit the temporal encoding was trained with (1 is the oldest pointer
-    shown). cells (B, n, N) are the places of memory tokens on the grid; all of it, row by row,
-    where None.
+    Parameters
+    ----------
+    features
+        (B, n, N, 64) memory tokens.
+    slots
+        (B, n) temporal slots, 0 for conditioning frames.
+    pointers
+        (B, p, C).
+    ages
+        (B, p), as a part of the largest possible age.
+    token_indices
+        (B, n, N) of the memory tokens on the grid, row by row; None if they are the whole grid.
     """
 
     features: Tensor
@@ -97,9 +114,9 @@ class MemoryInputs:
 
 
 class Sam2Network(nn.Module):
-    """SAM 2, or a small relative with the same heads.
+    """SAM 2, or a small network with the same heads.
 
-    Weights go by the names of transformers' Sam2VideoModel.
+    Its weights have the names of transformers' Sam2VideoModel.
     """
 
     def __init__(self, configuration: Configuration) -> None:
@@ -118,9 +135,8 @@ class Sam2Network(nn.Module):
         self.mask_downsample = nn.Conv2d(1, 1, kernel_size=4, stride=4)
         self.object_pointer_proj = Sam2VideoFeedForward(hidden, hidden, hidden, 3)
         self.no_memory_embedding = nn.Parameter(torch.zeros(1, 1, hidden))
-        self.no_memory_positional_encoding = nn.Parameter(
-            torch.zeros(1, 1, hidden)
-        )  # never read, but in every checkpoint
+        # Every checkpoint has it, but nothing reads it.
+        self.no_memory_positional_encoding = nn.Parameter(torch.zeros(1, 1, hidden))
         self.memory_temporal_positional_encoding = nn.Parameter(
             torch.zeros(configuration.slots, 1, 1, MEMORY_CHANNELS)
         )
@@ -136,9 +152,9 @@ class Sam2Network(nn.Module):
 
     @classmethod
     def of(cls, configuration: Configuration, state: Mapping[str, Tensor]) -> Sam2Network:
-        """The network with these weights, in float32, for inference.
+        """The network with these weights, in float32, in evaluation mode.
 
-        Raises CheckpointError where they do not fit.
+        Raises CheckpointError if the weights do not fit.
         """
         with torch.device("meta"):
             network = cls(configuration)
@@ -147,24 +163,40 @@ class Sam2Network(nn.Module):
         return network.eval()
 
     def embed(self, pixels: Tensor) -> Features:
-        """(B, 1, S, S) grey in 0..1 to features at strides 4, 8 and 16: (B, C / 8, …), (B, C / 4, …), (B, C, …)."""
+        """Features of (B, 1, S, S) grey values in 0..1.
+
+        Returns
+        -------
+        Features
+            (B, C / 8, S / 4, S / 4), (B, C / 4, S / 8, S / 8) and (B, C, S / 16, S / 16).
+        """
         fine, middle, coarse = self.vision_encoder(pixels)
         return self.mask_decoder.conv_s0(fine), self.mask_decoder.conv_s1(middle), coarse
 
     def add_no_memory_embedding(self, coarse: Tensor) -> Tensor:
-        """(1, C, g, g) features to the features of a frame that is answered without memory."""
+        """(1 or B, C, g, g) features of a frame that is segmented without memory."""
         return coarse + self.no_memory_embedding[0, 0, :, None, None]
 
     def condition_on_memory(
         self, coarse: Tensor, memory: MemoryInputs, selection: TokenSelection | None = None
     ) -> Tensor:
-        """(1 or B, C, g, g) features of a frame, or those `selection` of it, to (B, C, g, g), each as its track's memory sees them."""
+        """(B, C, g, g) features of a frame, conditioned on the memories of B tracks.
+
+        Parameters
+        ----------
+        coarse
+            (1 or B, C, g, g) features at stride 16.
+        selection
+            The tokens in `coarse` if they are not the whole grid.
+        """
         side = coarse.shape[-1]
         whole = self.get_position_encodings(selection.grid if selection else side, coarse.device)
         positions = whole.select(selection.indices) if selection else whole
-        remembered = self._make_memory_tokens(memory, whole)
         tokens = self.memory_attention(
-            coarse.flatten(2).transpose(1, 2), positions.image, positions.rotation, remembered
+            coarse.flatten(2).transpose(1, 2),
+            positions.image,
+            positions.rotation,
+            self._make_memory_tokens(memory, whole),
         )
         return tokens.transpose(1, 2).unflatten(2, (side, side))
 
@@ -181,66 +213,79 @@ class Sam2Network(nn.Module):
 
         Parameters
         ----------
-        features, image
-            Of the frame, batch 1, and what replaces their last (1 or B, C, g, g): (un)conditioned.
-        points, labels
-            (B, P, 2) as (x, y) in 0..1 of the whole grid and (B, P), without the padding point.
+        features
+            Of the frame, see `embed`; batch 1 or B. The last one is not read.
+        image
+            (1 or B, C, g, g) that replaces the last one: with or without memory.
+        points
+            (B, P, 2) (x, y) in 0..1 of the whole grid, without the padding point.
+        labels
+            (B, P).
         logits
             (B, 4g, 4g) dense prompt, if any.
         selection
-            The cells all these are of, where they are not the whole grid.
+            The tokens of all these if they are not the whole grid.
         """
         side = image.shape[-1]
-        padding = (
-            1 if points.shape[1] else 2
-        )  # no points are one that is nothing, and it is padded as all are
+        # SAM 2 replaces an empty list by one padding point, and ends every list with another.
+        padding = 1 if points.shape[1] else 2
         points = F.pad(points, (0, 0, 0, padding))
         labels = F.pad(labels, (0, padding), value=prompt_tokens.PADDING)
         sparse = prompt_tokens.encode_points(self.prompt_encoder, points, labels)
         image = (image + prompt_tokens.encode_mask(self.prompt_encoder, logits, side)).expand(
             len(points), -1, -1, -1
         )
-        refined = partial(self._refine_masks, logits) if self.configuration.refinement else None
+        refine = partial(self._refine_masks, logits) if self.configuration.refinement else None
         whole = self.get_position_encodings(selection.grid if selection else side, image.device)
         positions = whole.select(selection.indices) if selection else whole
         return decode_masks(
-            self.mask_decoder, image, positions.decoder, sparse, features[:2], refined
+            self.mask_decoder, image, positions.decoder, sparse, features[:2], refine
         )
 
     def project_pointers(self, tokens: Tensor, scores: Tensor) -> Tensor:
-        """(B, C) mask tokens to object pointers; the one for "no object" where the presence score is not above 0."""
+        """(B, C) object pointers of mask tokens; absent objects (score ≤ 0) share one pointer."""
         return torch.where(
             scores[:, None] > 0, self.object_pointer_proj(tokens), self.no_object_pointer
         )
 
     def encode_memory(self, coarse: Tensor, masks: Tensor, absent: Tensor) -> Tensor:
-        """(1, C, g, g) features and (B, S, S) masks in 0..1 to (B, N, 64) memories; `absent` (B,) is true for no object."""
+        """(B, N, 64) memories of B masks.
+
+        Parameters
+        ----------
+        coarse
+            (1 or B, C, g, g) features at stride 16.
+        masks
+            (B, S, S) in 0..1.
+        absent
+            (B,) bool.
+        """
         encoder = self.memory_encoder
-        seen = encoder.mask_downsampler(masks[:, None] * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS)
-        x = encoder.projection(encoder.memory_fuser(encoder.feature_projection(coarse) + seen))
+        downsampled = encoder.mask_downsampler(
+            masks[:, None] * MEMORY_MASK_SCALE + MEMORY_MASK_BIAS
+        )
+        x = encoder.projection(
+            encoder.memory_fuser(encoder.feature_projection(coarse) + downsampled)
+        )
         x = x.flatten(2).transpose(1, 2)
         if not self.configuration.occlusion:
             return x
         return x + absent[:, None, None] * self.occlusion_spatial_embedding_parameter
 
     def get_position_encodings(self, side: int, device: torch.device) -> PositionEncodings:
-        """The constants of a grid of `side` × `side` tokens."""
-        found = self._positions.get((side, device))
-        if found is None:
-            with (
-                torch.inference_mode(False),
-                torch.no_grad(),
-                use_float32(device),
-            ):  # for training too, which takes no inference tensors
-                found = self._compute_position_encodings(side, device)
-            self._positions[side, device] = found
-        return found
+        """The cached position encodings of a grid of `side` × `side` tokens, in float32."""
+        cached = self._positions.get((side, device))
+        if cached is None:
+            # Not in inference mode, because training refuses inference tensors.
+            with torch.inference_mode(False), torch.no_grad(), use_float32(device):
+                cached = self._compute_position_encodings(side, device)
+            self._positions[side, device] = cached
+        return cached
 
     def _refine_masks(self, dense: Tensor | None, features: Tensor, masks: Tensor) -> Tensor:
-        shown = (
-            prompt_tokens.make_empty_logits(masks.shape[-1]).to(masks) if dense is None else dense
-        )
-        return self.refinement(features, masks, shown.expand(len(masks), -1, -1))
+        if dense is None:
+            dense = prompt_tokens.make_empty_logits(masks.shape[-1]).to(masks)
+        return self.refinement(features, masks, dense.expand(len(masks), -1, -1))
 
     def _compute_position_encodings(self, side: int, device: torch.device) -> PositionEncodings:
         hidden = self.configuration.hidden
@@ -259,28 +304,22 @@ class Sam2Network(nn.Module):
         slots = self.configuration.slots
         if memory.slots.numel() and int(memory.slots.max()) >= slots:
             raise ModelError(
-                f"a memory is shown in temporal slot {int(memory.slots.max())}: the network "
-                f"has 0 to {slots - 1}"
+                f"a memory has the temporal slot {int(memory.slots.max())}: the network has 0 to "
+                f"{slots - 1}"
             )
-        when = self.memory_temporal_positional_encoding[
-            memory.slots - 1, 0
-        ]  # slot 0 is the last row
-        split = memory.pointers.unflatten(-1, (-1, MEMORY_CHANNELS)).flatten(
-            1, 2
-        )  # a pointer of C is C / 64 tokens
-        values = torch.cat([memory.features.flatten(1, 2), split], dim=1)
-        where = (
-            positions.memory
-            if memory.token_indices is None
-            else positions.memory[memory.token_indices]
+        # Slot 0 is the last row.
+        in_time = self.memory_temporal_positional_encoding[memory.slots - 1, 0]
+        in_space, rotation = positions.memory, positions.rotation
+        if memory.token_indices is not None:
+            in_space = in_space[memory.token_indices]
+            rotation = rotation[memory.token_indices.flatten(1)]
+        # A pointer of C channels is C / 64 tokens.
+        pointers = memory.pointers.unflatten(-1, (-1, MEMORY_CHANNELS)).flatten(1, 2)
+        values = torch.cat([memory.features.flatten(1, 2), pointers], dim=1)
+        encodings = torch.cat(
+            [(in_space + in_time).flatten(1, 2), self._encode_pointer_ages(memory)], dim=1
         )
-        places = torch.cat([(where + when).flatten(1, 2), self._encode_pointer_ages(memory)], dim=1)
-        turned = (
-            positions.rotation
-            if memory.token_indices is None
-            else positions.rotation[memory.token_indices.flatten(1)]
-        )
-        return MemoryTokens(values, places, split.shape[1], turned)
+        return MemoryTokens(values, encodings, pointers.shape[1], rotation)
 
     def _encode_pointer_ages(self, memory: MemoryInputs) -> Tensor:
         parts = self.configuration.hidden // MEMORY_CHANNELS
@@ -313,5 +352,5 @@ def _make_transformers_config(configuration: Configuration) -> Sam2VideoConfig:
         memory_fuser_embed_dim=hidden,
         memory_fuser_intermediate_dim=configuration.fuser,
     )
-    config.mask_decoder_config._attn_implementation = "sdpa"  # Sam2VideoConfig sets it back
+    config.mask_decoder_config._attn_implementation = "sdpa"  # Sam2VideoConfig resets it
     return config

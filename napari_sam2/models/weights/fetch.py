@@ -95,7 +95,7 @@ class _Download:
     should_continue: Callable[[], bool] = lambda: True
 
     def __call__(self, url: str, output_file: str, pooch: object) -> None:
-        """Download the whole file to `output_file`. This is the interface of pooch's downloaders."""
+        """Download the file to `output_file`, as pooch calls its downloaders."""
         self._download_with_retries()
         self.partial_file.replace(output_file)
 

@@ -142,4 +142,5 @@ def _format_shapes(key: str, state: Mapping[str, Tensor], expected: Mapping[str,
 
 def _format_keys(keys: list[str]) -> str:
     more = f" and {len(keys) - _MAX_KEYS_SHOWN} more" if len(keys) > _MAX_KEYS_SHOWN else ""
-    return f"{len(keys)} weight{'' if len(keys) == 1 else 's'} ({', '.join(keys[:_MAX_KEYS_SHOWN])}{more})"
+    plural = "" if len(keys) == 1 else "s"
+    return f"{len(keys)} weight{plural} ({', '.join(keys[:_MAX_KEYS_SHOWN])}{more})"
