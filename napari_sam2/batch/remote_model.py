@@ -70,7 +70,7 @@ class RemoteModel:
             future,
         )  # else it takes any client of this process for its own
         self.card: ModelCard
-        self.card, there = self._await_result("about")
+        self.card, there = self._await_result("describe")
         self.device = f"{address} ({there})"
 
     def __enter__(self) -> Self:
@@ -133,7 +133,7 @@ class RemoteModel:
 
     def count_features(self) -> int:
         """How many embeddings and memories are kept there."""
-        return int(self._call("holds"))
+        return int(self._call("count_features"))
 
     def _wrap_features(self, features: RemoteFeatures) -> tuple[RemoteFeatures]:
         """Features that are let go there when nobody here holds them any more."""
@@ -245,7 +245,7 @@ def check_address(address: str, *, allow_plain_tcp: bool = False) -> None:
     raise PlanError(
         f"{address!r}: anybody on the way could read and change what travels, and run code on "
         "both machines: expected tls:// with "
-        "certificates, or tcp:// to this machine itself; allow it explicitly with plain=True "
+        "certificates, or tcp:// to this machine itself; allow it explicitly with allow_plain_tcp=True "
         "(--plain-tcp) on a network you trust"
     )
 

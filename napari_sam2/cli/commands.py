@@ -89,7 +89,7 @@ def _open_remote_model(arguments: argparse.Namespace, name: str) -> Iterator[Vid
 
     options = {
         name: getattr(arguments, name) for name in ("device", "certificates", *INFERENCE_OPTIONS)
-    } | {"plain": arguments.plain_tcp}
+    } | {"allow_plain_tcp": arguments.plain_tcp}
     with load_remote_model(arguments.model_on, name, **options) as model:
         yield model
 

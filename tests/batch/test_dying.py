@@ -33,10 +33,10 @@ pytestmark = pytest.mark.slow
 _TOY = """
 import os
 
-from napari_sam2.batch import host
+from napari_sam2.batch import model_server
 from napari_sam2.testing.toy import ToyModel
 
-host.model_of = lambda name, *_, **__: os._exit(1) if name == "too large" else ToyModel()
+model_server.get_model = lambda name, *_, **__: os._exit(1) if name == "too large" else ToyModel()
 """
 
 

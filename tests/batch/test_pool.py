@@ -58,7 +58,7 @@ def test_who_hands_jobs_out_loads_no_torch() -> None:
 
 
 def test_a_scheduler_that_does_not_answer_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_sam2.batch.pool._CONNECT_S", 0.5)
+    monkeypatch.setattr("napari_sam2.batch.pool._CONNECT_TIMEOUT_S", 0.5)
     with (
         pytest.raises(PlanError, match=r"no scheduler answers at tcp://127\.0\.0\.1:1"),
         Pool(scheduler="tcp://127.0.0.1:1").connect(),
@@ -158,7 +158,7 @@ def test_a_job_of_a_queue_whose_time_is_up_is_asked_for_again(
 _PRELOAD = """
 import os
 import time
-from napari_sam2.batch import work
+from napari_sam2.batch import tasks
 from napari_sam2.testing.toy import ToyModel
 
 class Dying(ToyModel):
@@ -168,7 +168,7 @@ class Dying(ToyModel):
             os._exit(9)
         return super().embed(views)
 
-work.model_of = lambda *_, **__: Dying()
+tasks.get_model = lambda *_, **__: Dying()
 """
 
 

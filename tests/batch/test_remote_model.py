@@ -17,13 +17,14 @@ from distributed import LocalCluster
 from distributed.security import Security
 
 from napari_sam2.api.project import Project
-from napari_sam2.batch import load_remote_model as remote_module
+from napari_sam2.batch import remote_model as remote_module
 from napari_sam2.batch import tasks
 from napari_sam2.batch.compressed_array import CompressedArray, compress_arrays, decompress_arrays
 from napari_sam2.batch.model_server import ModelServer
 from napari_sam2.batch.remote_model import RemoteModel, check_address, load_remote_model
 from napari_sam2.cli import main
 from napari_sam2.core.errors import FileError, ModelError, PlanError, UnknownModelError
+from napari_sam2.core.inference_options import InferenceOptions
 from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.core.result import Embedding, Query, Segment
 from napari_sam2.core.window import Window
@@ -161,9 +162,9 @@ def test_parts_of_frames_are_made_once_there_and_go_with_their_frame(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     model, scene = ByHalves(), make_drifting_scene(frames=3)
-    monkeypatch.setattr("napari_sam2.batch.model_server.model_of", lambda *_, **__: model)
+    monkeypatch.setattr("napari_sam2.batch.model_server.get_model", lambda *_, **__: model)
     host, window, asked = (
-        ModelServer("toy", "cpu", {}),
+        ModelServer("toy", InferenceOptions("cpu")),
         model.card.frame_window(scene.video.shape[1:]),
         compress_arrays([Query(1, scene.make_log().frame_prompts(1, 0))]),
     )
@@ -258,7 +259,7 @@ def test_certificates_are_asked_for(cluster: LocalCluster, tmp_path: Path) -> No
 def test_certificates_of_somebody_else_are_not_let_in(
     cluster: LocalCluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_sam2.batch.remote_model._CONNECT_S", 2)
+    monkeypatch.setattr("napari_sam2.batch.remote_model._CONNECT_TIMEOUT_S", 2)
     made = Security.temporary()
     for name, text in (
         ("ca", made.tls_ca_file),
@@ -273,7 +274,7 @@ def test_certificates_of_somebody_else_are_not_let_in(
 def test_a_scheduler_without_workers_is_named(
     certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_sam2.batch.remote_model._WORKER_S", 0.5)
+    monkeypatch.setattr("napari_sam2.batch.remote_model._WORKER_TIMEOUT_S", 0.5)
     with start_tls_cluster(certificates, processes=False) as cluster:
         cluster.scale(0)
         with pytest.raises(PlanError, match="has no worker"):
@@ -284,8 +285,8 @@ def test_a_worker_that_leaves_before_it_loads_is_not_waited_for(
     certificates: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It was there when it was looked for, and dask would wait for another one without end."""
-    monkeypatch.setattr("napari_sam2.batch.remote_model._WORKER_S", 0.5)
-    monkeypatch.setattr("napari_sam2.batch.remote_model._LOOK_S", 0.5)
+    monkeypatch.setattr("napari_sam2.batch.remote_model._WORKER_TIMEOUT_S", 0.5)
+    monkeypatch.setattr("napari_sam2.batch.remote_model._POLL_S", 0.5)
     with start_tls_cluster(certificates, processes=False) as cluster:
         cluster.scale(0)
         for _ in range(200):
