@@ -68,13 +68,13 @@ def test_reopened_project_has_prompts_labels_and_view(tmp_path: Path) -> None:
         session.lock(2, 3)
         session.describe(Track(1, "Anna", "nucleus"))
         project.view = {"frame": 7, "limits": [0, 1]}
-        before, said = labels(session), session.log
+        before, log = labels(session), session.log
         session.close()
     model = ToyModel()
     with Project.open(tmp_path / "project") as project:
         session = project.session(model)
         assert (session.log, project.view, project.needs_replay) == (
-            said,
+            log,
             {"frame": 7, "limits": [0, 1]},
             False,
         )
@@ -236,15 +236,15 @@ def test_other_model_is_refused_unless_asked_for(
         with pytest.raises(ModelError, match="the project was made with toy, SHA-256"):
             project.session(other)
         session = project.session(other, another_model=True)
-        said = project.log
-        assert project.needs_replay and len(session.log) == 0 and len(said) == 3
+        log = project.log
+        assert project.needs_replay and len(session.log) == 0 and len(log) == 3
         session.close()
     with Project.open(tmp_path / "project") as project:  # closing before the replay loses nothing
-        assert project.log == said
+        assert project.log == log
         session = project.session(other)
         assert project.needs_replay
         project.replay_missing(session)
-        assert (project.needs_replay, session.log, project.log) == (False, said, said)
+        assert (project.needs_replay, session.log, project.log) == (False, log, log)
         assert other.get_segmented_frames(1)[0] == 0
         session.close()
     with Project.open(tmp_path / "project") as project:
@@ -402,12 +402,12 @@ def test_other_precision_computes_everything_again(
     with project, project.session(rough) as session:
         session.replay(scene.make_log())
         session.run().finish()
-        said, before = session.log, labels(session)
+        log, before = session.log, labels(session)
     _set_cpu_instructions(monkeypatch, "avx512_f")
     for given in (load_model("nano", device="cpu"), None):
-        with Project.open(folder) as project, pytest.raises(DeviceError) as told:
+        with Project.open(folder) as project, pytest.raises(DeviceError) as error:
             project.session(given, device="cpu")
-        assert str(told.value) == _REFUSED
+        assert str(error.value) == _REFUSED
     with (
         Project.open(folder) as project,
         pytest.raises(
@@ -421,7 +421,7 @@ def test_other_precision_computes_everything_again(
     ):
         assert project.needs_replay and project.model.precision == "float32"
         project.replay_missing(session)
-        assert session.log == said and session.model.card.precision == "float32"
+        assert session.log == log and session.model.card.precision == "float32"
         after = labels(session)
         assert ((after > 0) == (before > 0)).mean() > 0.95 and after.any()
     with (
@@ -448,14 +448,14 @@ def test_command_line_replays_a_project_in_a_precision(
         session.run().finish()
         expected = labels(session)
     call = ["track", "--project", str(tmp_path / "project"), "--device", "cpu", "--out"]
-    for out, said in {
+    for out, option in {
         "own": (),
         "bfloat16": ("--precision", "bfloat16"),
         "float32": ("--precision", "float32"),
     }.items():
-        assert main([*call, str(tmp_path / out), *said]) == 0
+        assert main([*call, str(tmp_path / out), *option]) == 0
         found = json.loads((tmp_path / out / "provenance.json").read_text())["model"]["precision"]
-        assert found == (out if said else "bfloat16")
+        assert found == (out if option else "bfloat16")
     for out in ("own", "bfloat16"):
         np.testing.assert_array_equal(
             np.asarray(open_labels(tmp_path / out / "labels.ome.tif").data), expected
@@ -599,7 +599,7 @@ def test_project_without_prompts_is_not_replayed(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("call", "said"),
+    ("call", "message"),
     [
         ("--project {project} --along z", "--along does not go with --project"),
         ("--project {project} --frames 0:3", "--frames does not go with --project"),
@@ -608,10 +608,10 @@ def test_project_without_prompts_is_not_replayed(tmp_path: Path) -> None:
     ],
 )
 def test_contradictory_calls_give_one_line(
-    call: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    call: str, message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     create_project(tmp_path, make_drifting_scene()).close()
     words = call.format(project=tmp_path / "project", folder=tmp_path).split()
     assert main(["track", *words, "--out", str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err
-    assert said in error and len(error.splitlines()) == 1
+    assert message in error and len(error.splitlines()) == 1

@@ -24,7 +24,7 @@ from napari_sam2.core.byte_limited_cache import ByteLimitedCache
         "the oldest goes",
         "what was used stays",
         "no more goes than must",
-        "what went is made again",
+        "dropped values are made again",
         "the last stays",
     ],
 )

@@ -22,7 +22,7 @@ def test_steps_ascend_then_descend_with_tracks_together() -> None:
 
 
 @pytest.mark.parametrize(
-    ("direction", "frames", "legs"),
+    ("direction", "frames", "ranges"),
     [
         ("both", None, (PropagationRange(1, 4, 9), PropagationRange(1, 4, 0))),
         ("forward", None, (PropagationRange(1, 4, 9),)),
@@ -48,7 +48,7 @@ def test_start_frame_is_not_in_the_range() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         ({"direction": "sideways"}, "expected one of"),
         ({"frames": (3, 3)}, "frames 3:3: expected a part of 0:10"),
@@ -57,6 +57,6 @@ def test_start_frame_is_not_in_the_range() -> None:
     ],
     ids=["direction", "empty", "negative", "beyond"],
 )
-def test_impossible_plans_are_refused(options: dict, said: str) -> None:  # type: ignore[type-arg]
-    with pytest.raises(PlanError, match=said):
+def test_impossible_plans_are_refused(options: dict, message: str) -> None:  # type: ignore[type-arg]
+    with pytest.raises(PlanError, match=message):
         Propagation.outward({1: [4]}, length=10, **options)

@@ -23,7 +23,7 @@ _MASK = np.eye(4, dtype=bool)
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda: PointPrompt(0, 0, [(1, 1)], [True]), "0 is the background"),
         (lambda: PointPrompt(0, 1.5, [(1, 1)], [True]), "track is 1.5"),
@@ -42,8 +42,8 @@ _MASK = np.eye(4, dtype=bool)
         (lambda: Track(2**32), "4294967295"),
     ],
 )
-def test_invalid_values_raise_on_construction(make: object, said: str) -> None:
-    with pytest.raises(PromptError, match=said):
+def test_invalid_values_raise_on_construction(make: object, message: str) -> None:
+    with pytest.raises(PromptError, match=message):
         make()  # type: ignore[operator]
 
 
@@ -69,7 +69,7 @@ def test_mask_prompt_stores_only_its_bounding_box() -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompts", "said"),
+    ("prompts", "combined"),
     [
         ([], FramePrompts()),
         (
@@ -107,16 +107,16 @@ def test_mask_prompt_stores_only_its_bounding_box() -> None:
         "elsewhere",
     ],
 )
-def test_prompts_of_a_frame_are_combined(prompts: list, said: FramePrompts) -> None:  # type: ignore[type-arg]
-    assert PromptLog(tuple(prompts)).frame_prompts(1, 0) == said
+def test_prompts_of_a_frame_are_combined(prompts: list, combined: FramePrompts) -> None:  # type: ignore[type-arg]
+    assert PromptLog(tuple(prompts)).frame_prompts(1, 0) == combined
 
 
 def test_mask_replaces_earlier_prompts() -> None:
-    said = PromptLog((PointPrompt(0, 1, [(1, 1)], [True]), MaskPrompt(0, 1, _MASK))).frame_prompts(
-        1, 0
-    )
-    assert said.points == ()
-    np.testing.assert_array_equal(said.mask, _MASK)
+    combined = PromptLog(
+        (PointPrompt(0, 1, [(1, 1)], [True]), MaskPrompt(0, 1, _MASK))
+    ).frame_prompts(1, 0)
+    assert combined.points == ()
+    np.testing.assert_array_equal(combined.mask, _MASK)
 
 
 @pytest.mark.parametrize(
@@ -152,9 +152,9 @@ def test_added_entries_do_not_change_the_old_log() -> None:
 
 def test_undo_removes_the_last_prompt_and_later_propagations() -> None:
     one, two = PointPrompt(0, 1, [(1, 1)], [True]), PointPrompt(3, 1, [(1, 1)], [True])
-    walk = Propagation.outward({1: [0]}, length=5)
-    log = PromptLog((one, walk, two, walk))
-    assert log.without_last().entries == (one, walk)
+    plan = Propagation.outward({1: [0]}, length=5)
+    log = PromptLog((one, plan, two, plan))
+    assert log.without_last().entries == (one, plan)
     assert log.without_last().without_last().entries == ()
     assert PromptLog().without_last() == PromptLog()
 

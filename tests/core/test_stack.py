@@ -18,7 +18,7 @@ def _make_stack(axes: str, shape: tuple[int, ...], **kwargs: object) -> Stack:
 
 
 @pytest.mark.parametrize(
-    ("axes", "shape", "said"),
+    ("axes", "shape", "message"),
     [
         ("tyx", (4, 5), "name 3 dimensions, the image has 2"),
         ("zty", (2, 3, 4), "ending in 'yx'"),
@@ -29,8 +29,8 @@ def _make_stack(axes: str, shape: tuple[int, ...], **kwargs: object) -> Stack:
         ("tyx", (0, 3, 4), "holds no pixels"),
     ],
 )
-def test_axes_that_do_not_fit_are_refused(axes: str, shape: tuple[int, ...], said: str) -> None:
-    with pytest.raises(AxesError, match=said):
+def test_axes_that_do_not_fit_are_refused(axes: str, shape: tuple[int, ...], message: str) -> None:
+    with pytest.raises(AxesError, match=message):
         _make_stack(axes, shape)
 
 
@@ -79,7 +79,7 @@ def test_video_frames_are_along_one_axis(
 
 
 @pytest.mark.parametrize(
-    ("along", "options", "said"),
+    ("along", "options", "message"),
     [
         (None, {}, "choose the axis of the frames"),
         ("x", {}, "no frames along 'x'"),
@@ -88,12 +88,12 @@ def test_video_frames_are_along_one_axis(
         ("z", {"t": 3}, "t=3: expected 0 to 2"),
         ("z", {"z": 1}, r"index for \['z'\]"),
     ],
-    ids=["both", "axis", "channel", "negative", "index", "walked"],
+    ids=["both", "axis", "channel", "negative", "index", "frame axis"],
 )
 def test_missing_axis_channel_or_index_is_refused(
-    along: str | None, options: dict[str, int], said: str
+    along: str | None, options: dict[str, int], message: str
 ) -> None:
-    with pytest.raises(AxesError, match=said):
+    with pytest.raises(AxesError, match=message):
         _make_stack("tczyx", (3, 2, 5, 8, 9)).as_video(along, **options)
 
 
@@ -172,15 +172,15 @@ def test_contrast_includes_very_sparse_objects(
 
 
 @pytest.mark.parametrize(
-    ("data", "said"),
+    ("data", "message"),
     [
         (np.full((3, 8, 8), 7), "the same everywhere"),
         (np.where(np.eye(8) > 0, np.nan, 1.0)[None], "8 pixels are NaN or infinite"),
     ],
     ids=["constant", "nan"],
 )
-def test_images_without_contrast_are_refused(data: np.ndarray, said: str) -> None:
-    with pytest.raises(IntensityError, match=said):
+def test_images_without_contrast_are_refused(data: np.ndarray, message: str) -> None:
+    with pytest.raises(IntensityError, match=message):
         Stack(data, "tyx").as_video()
 
 

@@ -48,11 +48,11 @@ def test_reversed_propagation_stops_on_similar_masks(turned: bool, frames: int) 
     walkers = ActiveTracks(
         Propagation((PropagationRange(1, 9, 1, stop_when_unchanged=True),)), patience=None
     )
-    walked = 0
+    steps = 0
     for frame in range(8, 0, -1):
         step = Step(frame, False, (1,))
         walkers.start(step)
         if walkers.get_tracks(step):
             walkers.update(step, _make_segment(21), OLD, reversed_direction=turned)
-            walked += 1
-    assert walked == frames
+            steps += 1
+    assert steps == frames

@@ -107,7 +107,7 @@ _STEADY = {frame: ObjectPosition(10.0 + 3 * frame, 50.0, 8.0) for frame in range
             MotionPolicy(recent=2),
             {},
             {8: 1, 7: 2, 6: None, 5: None, 4: None, 3: None, 2: None, 1: None},
-            id="a steady walk",
+            id="steady motion",
         ),
         pytest.param(
             MotionPolicy(recent=3),

@@ -84,7 +84,7 @@ AREAS = {
     "a jump down that stays": (make_disc_labels(12, 12, 8, 8, 8), [(1, 2, Reason.AREA)]),
     "one wrong frame is one place": (make_disc_labels(8, 8, 14, 8, 8), [(1, 2, Reason.AREA)]),
     "steady growth": (make_disc_labels(8, 9.6, 11.5, 13.8, 16.6, 19.9, 23.9), []),
-    "too small to tell": (make_disc_labels(2, 2, 2.9, 2, 2), []),
+    "too small to judge": (make_disc_labels(2, 2, 2.9, 2, 2), []),
     "ends small, as in z": (make_disc_labels(14, 13, 11, 8, 5, 0, 0), []),
     "lost while large": (make_disc_labels(12, 12, 12, 0, 0), [(1, 3, Reason.LOST)]),
     "lost, find_flags and lost again": (

@@ -39,7 +39,7 @@ def test_prompt_many_equals_prompting_one_by_one(open_session: Start) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prompt", "said"),
+    ("prompt", "message"),
     [
         (PointPrompt(10, 1, [(1, 1)], [True]), "the video has frames 0 to 9"),
         (PointPrompt(0, 1, [(64, 1)], [True]), "outside the frame of 64 × 64"),
@@ -49,12 +49,12 @@ def test_prompt_many_equals_prompting_one_by_one(open_session: Start) -> None:
     ids=["frame", "point", "box", "mask"],
 )
 def test_prompt_outside_the_video_is_refused(
-    open_session: Start, prompt: PointPrompt, said: str
+    open_session: Start, prompt: PointPrompt, message: str
 ) -> None:
     session = open_session(make_drifting_scene())
     with pytest.raises(PromptError, match="track 1, frame") as error:
         session.prompt_many([make_drifting_scene().make_click(1), prompt])
-    assert said in str(error.value)
+    assert message in str(error.value)
     assert len(session.log) == 0
 
 
@@ -304,7 +304,7 @@ def test_memories_of_a_correction_are_reused_by_its_propagation(
     session.run(session.plan(direction="forward")).finish()
     made = [call.frame for call in model.calls if call.kind == "encode_memory"]
     assert sorted(made) == sorted(set(made)), (
-        "each frame once: 0 to 5 for the answer, 6 for the walk, then the frames walked"
+        "each frame once: 0 to 5 for the answer, 6 for the start, then the frames propagated"
     )
 
 
@@ -322,7 +322,9 @@ class LostModel(ToyModel):
         return super().segment(embedding, queries)
 
 
-@pytest.mark.parametrize("corrected", [False, True], ids=["first walk", "after a correction"])
+@pytest.mark.parametrize(
+    "corrected", [False, True], ids=["first propagation", "after a correction"]
+)
 def test_lost_model_is_reconnected_and_propagation_continues(corrected: bool) -> None:
     """Answered prompts stay, unanswered ones are not in the log, the rest is propagated."""
     scene, planes = make_drifting_scene(), []
