@@ -17,14 +17,14 @@ from yaozarrs.write.v05 import write_image
 from napari_sam2.core.errors import AxesError, FileError, LabelsError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.io.open import open_labels, open_stack
-from napari_sam2.io.readers.folder import natural_sort_key
+from napari_sam2.io.readers.folder import get_natural_sort_key
 
 _PIXELS = np.random.default_rng(0).integers(0, 250, (12, 20, 30)).astype(np.uint8)
 
 
 def test_files_are_sorted_in_natural_order() -> None:
     names = ["t10.tif", "t9.tif", "t1.tif", "T02.tif", "s1_t2.tif", "s1_t10.tif"]
-    assert [path.name for path in sorted(map(Path, names), key=natural_sort_key)] == [
+    assert [path.name for path in sorted(map(Path, names), key=get_natural_sort_key)] == [
         "s1_t2.tif",
         "s1_t10.tif",
         "t1.tif",

@@ -108,7 +108,7 @@ def test_tiff_is_a_compressed_ome_tiff_with_units(tmp_path: Path) -> None:
 
 
 def test_large_labels_become_a_bigtiff(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiff_sink, "_MAX_CLASSIC_BYTES", 1000)
+    monkeypatch.setattr(tiff_sink, "MAX_CLASSIC_BYTES", 1000)
     path = _write(tmp_path, "tiff")
     with tifffile.TiffFile(path) as file:
         assert file.is_bigtiff

@@ -30,11 +30,8 @@ def draw_figure(monkeypatch, video, labels, path, **kwargs) -> Figure:
 
 
 def get_texts(figure: Figure) -> list[str]:
-    return [
-        text.get_text()
-        for panel in figure.axes
-        for text in (*panel.texts, panel.title, panel._left_title)
-    ]
+    titles = [panel.get_title(loc="left") for panel in figure.axes]
+    return titles + [text.get_text() for panel in figure.axes for text in panel.texts]
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def open_glob(pattern: str) -> OpenedImage:
     return _open_files(files, Path(pattern).parent.name or "stack", pattern)
 
 
-def natural_sort_key(path: Path) -> list[tuple[int, int, str]]:
+def get_natural_sort_key(path: Path) -> list[tuple[int, int, str]]:
     """A sort key that puts frame10 after frame2."""
     pieces = re.findall(r"\d+|\D+", str(path))
     return [(0, int(piece), "") if piece.isdecimal() else (1, 0, piece.lower()) for piece in pieces]
@@ -61,7 +61,7 @@ class _FilePlanes:
 
 
 def _open_files(candidates: Sequence[Path], name: str, source: str) -> OpenedImage:
-    files = sorted((file for file in candidates if _is_image(file)), key=natural_sort_key)
+    files = sorted((file for file in candidates if _is_image(file)), key=get_natural_sort_key)
     if not files:
         raise FileError(
             f"{source}: no images found: expected files ending in {', '.join(PLANE_FILE_SUFFIXES)}"

@@ -85,7 +85,7 @@ class OpenedImage:
         if len(letters) != len(image.shape):
             raise AxesError(
                 f"axes {axes!r} name {len(axes)} dimensions, {self._description} has "
-                f"{len(self.shape)}: {self.shape!r}"
+                f"{len(self.shape)}: {self.shape!r}; give one letter for each"
             )
         return replace(image, axes=letters, rgb=self.rgb or SAMPLES_AXIS not in self.axes)
 
@@ -110,7 +110,7 @@ class OpenedImage:
         if repeated or not {"y", "x"} <= set(image.axes):
             raise AxesError(
                 f"{self._description} of shape {self.shape!r} has the axes {image.axes.upper()!r}: "
-                "expected each of TCZYX at most once"
+                "expected each of TCZYX at most once; give the axes"
             )
         return image
 

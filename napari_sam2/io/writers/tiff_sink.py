@@ -19,8 +19,9 @@ from napari_sam2.core.files.atomic import (
 )
 from napari_sam2.io.writers.label_spec import LabelSpec
 
-# a classic TIFF addresses 4 GiB; 32 MiB of these are reserved for its directories
-_MAX_CLASSIC_BYTES = 2**32 - 2**25
+MAX_CLASSIC_BYTES = 2**32 - 2**25
+"""Size from which on the file is a BigTIFF: 4 GiB minus 32 MiB for the directories of pages."""
+
 _PAGE_BYTES = 512  # an upper bound for the directory of a page
 
 
@@ -77,7 +78,7 @@ class OmeTiffSink:
     def _write_tiff(self, part: Path) -> None:
         spec = self._spec
         n_bytes = sum(length + _PAGE_BYTES for _, length in self._byte_ranges.values())
-        is_big = n_bytes > _MAX_CLASSIC_BYTES
+        is_big = n_bytes > MAX_CLASSIC_BYTES
         x_um, y_um = spec.spacing.x_um, spec.spacing.y_um
         with TiffWriter(part, bigtiff=is_big, byteorder="<", ome=True) as tiff:
             tiff.write(

@@ -59,11 +59,11 @@ def measure_tracks(
     pixels = groups["area_px"].sum()
     spacing = video.spacing
     if video.along == "z":
-        rows["volume_um3"] = pixels * _nan_if_none(spacing.voxel_um3)
+        rows["volume_um3"] = pixels * _replace_none_by_nan(spacing.voxel_um3)
     else:
         duration = rows["last_frame"] - rows["first_frame"]
-        rows["duration_s"] = duration * _nan_if_none(spacing.t_s)
-    rows["mean_area_um2"] = (pixels / rows["n_frames"]) * _nan_if_none(spacing.pixel_um2)
+        rows["duration_s"] = duration * _replace_none_by_nan(spacing.t_s)
+    rows["mean_area_um2"] = (pixels / rows["n_frames"]) * _replace_none_by_nan(spacing.pixel_um2)
     for channel in range(n_channels):
         rows = rows.join(_pool_intensities(objects, channel))
     types = {
@@ -84,7 +84,7 @@ def _make_extra_columns(
     if video.along == "z":
         at_end = (tracks["first_frame"] == 0) | (tracks["last_frame"] == len(video) - 1)
         columns["volume_px"] = pixels.astype("int64")
-        columns["on_edge"] = _any_by_track(objects, "on_edge") | at_end.astype("boolean")
+        columns["on_edge"] = _check_any_by_track(objects, "on_edge") | at_end.astype("boolean")
     else:
         columns = columns.join(classify_fates(objects, tracks["parent"], len(video)))
         spots = _average_spots(objects)
@@ -113,7 +113,7 @@ def _sum_by_track(objects: pd.DataFrame, name: str) -> pd.Series[int]:
     return objects[name].astype("Int64").groupby(objects["track"]).sum(min_count=1)
 
 
-def _any_by_track(objects: pd.DataFrame, name: str) -> pd.Series[bool]:
+def _check_any_by_track(objects: pd.DataFrame, name: str) -> pd.Series[bool]:
     """Whether a flag is set on any frame of each track; empty if the table lacks the column."""
     if name not in objects.columns:
         return pd.Series(pd.NA, index=sorted(objects["track"].unique()), dtype="boolean")
@@ -145,5 +145,5 @@ def _pool_intensities(objects: pd.DataFrame, channel: int) -> pd.DataFrame:
     return pd.DataFrame({f"{name}_c{channel}": values for name, values in columns.items()})
 
 
-def _nan_if_none(unit: float | None) -> float:
+def _replace_none_by_nan(unit: float | None) -> float:
     return np.nan if unit is None else unit

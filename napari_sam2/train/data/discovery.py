@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from napari_sam2.core.errors import FileError, LabelsError
-from napari_sam2.io.readers.folder import natural_sort_key
+from napari_sam2.io.readers.folder import get_natural_sort_key
 from napari_sam2.io.readers.registry import PLANE_FILE_SUFFIXES
 from napari_sam2.io.readers.zarr import is_store
 from napari_sam2.train.data.annotated import ReadOptions, open_all_pairs, open_pairs
@@ -104,7 +104,7 @@ def _list_files(folder: Path) -> list[Path]:
             for file in folder.iterdir()
             if file.name.lower().endswith(_SUFFIXES) and not file.name.startswith(".")
         ),
-        key=natural_sort_key,
+        key=get_natural_sort_key,
     )
 
 
