@@ -25,7 +25,15 @@ PAGES = sorted(
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)(?:\s+\"[^\"]*\")?\)")
 DOTTED_NAME = re.compile(r"\bnapari_sam2((?:\.[A-Za-z_]\w*)+)")
 FILE_NAME = re.compile(r"`([\w.]+(?:/[\w.]+)*/[\w.]+\.(?:py|toml|json|yml))`")
-ENTRY_POINT_GROUPS = {"detectors", "exporters", "hooks", "policies", "sinks", "sources"}
+ENTRY_POINT_GROUPS = {
+    "detectors",
+    "exporters",
+    "hooks",
+    "models",
+    "policies",
+    "sinks",
+    "sources",
+}
 WORDS_OF_BEFORE = re.compile(r"\b(carr(y|ies|ied)|walk(s|ed|ing)?|take[sn]? along)\b", re.I)
 MAX_GLOSSARY_ROWS = 40
 MACHINE_PATTERNS = {
