@@ -59,7 +59,7 @@ class PanelDriver:
             time.sleep(0.001)
 
     def wait_until_idle(self) -> None:
-        """Wait until all that was asked for is done and drawn."""
+        """Wait until all tasks are done and drawn."""
         for _ in range(3):
             QApplication.processEvents()
         self.wait_until(lambda: self.ready and not self.panel._redraw_timer.isActive())

@@ -59,7 +59,7 @@ def test_results_come_frame_by_frame() -> None:
     assert not window.labels[2:].any()
 
 
-def test_objects_clicked_faster_than_they_are_answered_are_objects_of_their_own() -> None:
+def test_fast_clicks_on_new_objects_stay_separate_objects() -> None:
     window = MockWindow(make_drifting_scene(), held=True)
     window.click_all()
     window.worker.run_pending()
@@ -67,7 +67,7 @@ def test_objects_clicked_faster_than_they_are_answered_are_objects_of_their_own(
 
 
 @pytest.mark.parametrize(
-    ("carry", "tracks", "frames"),
+    ("request", "tracks", "frames"),
     [
         (PropagationRequest(), {1, 2, 3}, range(10)),
         (PropagationRequest(direction="forward"), {1, 2, 3}, range(4, 10)),
@@ -77,21 +77,21 @@ def test_objects_clicked_faster_than_they_are_answered_are_objects_of_their_own(
     ],
     ids=["everything", "forward", "backward", "a range", "one object"],
 )
-def test_what_is_carried_is_what_was_asked_for(
-    carry: PropagationRequest, tracks: set[int], frames: range
+def test_only_the_requested_frames_and_tracks_are_propagated(
+    request: PropagationRequest, tracks: set[int], frames: range
 ) -> None:
     window = MockWindow(make_drifting_scene())
     for track in window.scene.tracks:
         window.controller.start_object()
         window.click(track, 4)
-    window.controller.propagation.propagate(carry)
+    window.controller.propagation.propagate(request)
     for frame in range(10):
         expected = tracks if frame in frames else set()
         expected = expected | {1, 2, 3} if frame == 4 else expected
         assert set(np.unique(window.labels[frame])) - {0} == expected, frame
 
 
-def test_pause_holds_and_propagating_again_goes_on() -> None:
+def test_pause_holds_and_propagating_again_resumes() -> None:
     window = MockWindow(make_drifting_scene(), held=True)
     window.click_all()
     window.controller.propagation.propagate()
@@ -107,7 +107,7 @@ def test_pause_holds_and_propagating_again_goes_on() -> None:
     assert window.view.snapshot.stage is Stage.READY
 
 
-def test_what_was_done_before_a_cancel_stays_and_is_not_done_again() -> None:
+def test_frames_done_before_a_cancel_are_kept_and_not_recomputed() -> None:
     model = ToyModel()
     window = MockWindow(make_drifting_scene(), held=True, load=lambda _: model)
     window.click_all()
@@ -126,7 +126,7 @@ def test_what_was_done_before_a_cancel_stays_and_is_not_done_again() -> None:
     assert min(model.get_segmented_frames(1)) == done
 
 
-def test_a_click_while_objects_are_carried_stops_that_and_is_answered() -> None:
+def test_a_click_during_propagation_stops_it_and_is_segmented() -> None:
     scene = make_jumping_scene()
     window = MockWindow(scene, held=True)
     window.click_all()
@@ -155,7 +155,7 @@ def test_a_click_before_a_run_has_begun_is_not_lost() -> None:
     np.testing.assert_array_equal(window.labels, window.scene.labels)
 
 
-def test_a_correction_recomputes_the_object_and_undo_brings_back_what_was_there() -> None:
+def test_a_correction_recomputes_the_object_and_undo_restores_it() -> None:
     window = MockWindow(make_jumping_scene())
     window.click_all()
     window.controller.propagation.propagate()
@@ -192,24 +192,24 @@ ACTIONS: dict[str, Action] = {
 
 
 @pytest.mark.parametrize("action", ACTIONS.values(), ids=ACTIONS)
-def test_every_action_can_be_undone_and_done_again(action: Action) -> None:
+def test_every_action_can_be_undone_and_redone(action: Action) -> None:
     window = MockWindow(make_drifting_scene())
     window.click_all()
-    before, facts = window.labels, dict(window.view.statuses)
+    before, statuses = window.labels, dict(window.view.statuses)
     action(window)
     assert window.view.errors == []
     after, known = window.labels, dict(window.view.statuses)
-    assert not np.array_equal(after, before) or known != facts or window.view.prompts.points
+    assert not np.array_equal(after, before) or known != statuses or window.view.prompts.points
     window.controller.undo()
     np.testing.assert_array_equal(window.labels, before)
-    assert window.view.statuses == facts
+    assert window.view.statuses == statuses
     window.controller.redo()
     np.testing.assert_array_equal(window.labels, after)
     assert window.view.statuses == known
     np.testing.assert_array_equal(window.session_labels, after)
 
 
-def test_undo_goes_back_to_the_blank_image_and_no_further() -> None:
+def test_undo_ends_at_the_blank_image() -> None:
     window = MockWindow(make_drifting_scene())
     window.click_all()
     window.controller.propagation.propagate()
@@ -223,7 +223,7 @@ def test_undo_goes_back_to_the_blank_image_and_no_further() -> None:
     assert not window.view.snapshot.redoable
 
 
-def test_a_new_action_ends_what_could_be_done_again() -> None:
+def test_a_new_action_clears_redo() -> None:
     window = MockWindow(make_drifting_scene())
     window.click_all()
     window.controller.undo()
@@ -264,7 +264,7 @@ def test_a_locked_frame_is_not_overwritten_and_can_be_unlocked() -> None:
     assert window.view.statuses[1, 7].presence is not Presence.LOCKED
 
 
-def test_a_locked_object_is_said_to_be_locked() -> None:
+def test_a_locked_object_has_the_state_locked() -> None:
     window = MockWindow(make_drifting_scene())
     window.click_all()
     window.controller.propagation.propagate()
@@ -274,7 +274,7 @@ def test_a_locked_object_is_said_to_be_locked() -> None:
     assert [row.state for row in window.view.snapshot.objects] == ["tracked"] * 3
 
 
-def test_merged_objects_are_one_wherever_either_was() -> None:
+def test_merged_objects_are_one_on_all_their_frames() -> None:
     window = MockWindow(make_drifting_scene())
     window.click_all()
     window.controller.propagation.propagate()
@@ -343,7 +343,7 @@ def test_a_deleted_id_is_not_used_again() -> None:
     assert [row.track for row in window.view.snapshot.objects] == [1, 4]
 
 
-def test_an_undone_object_is_prompted_anew_under_its_id() -> None:
+def test_an_undone_object_keeps_its_id() -> None:
     window = MockWindow(make_drifting_scene())
     window.click(1)
     window.controller.undo()
@@ -352,7 +352,7 @@ def test_an_undone_object_is_prompted_anew_under_its_id() -> None:
     assert [row.track for row in window.view.snapshot.objects] == [1]
 
 
-def test_labels_are_brought_with_their_ids_and_new_ones_where_these_are_taken() -> None:
+def test_imported_labels_keep_their_ids_unless_used() -> None:
     window = MockWindow(make_drifting_scene())
     window.click(1)
     count = window.controller.add_prompts(
@@ -365,7 +365,7 @@ def test_labels_are_brought_with_their_ids_and_new_ones_where_these_are_taken() 
     assert set(np.unique(window.labels[3])) == {0, 2, 3, 4}
 
 
-def test_a_moved_click_counts_where_it_is_now() -> None:
+def test_a_moved_click_counts_at_its_new_position() -> None:
     window = MockWindow(make_drifting_scene())
     window.click(1)
     window.controller.edit_prompts(0, [window.scene.make_click(2, 0)])
@@ -401,16 +401,16 @@ def test_moving_a_propagated_click_segments_its_frame_again() -> None:
     np.testing.assert_array_equal(window.labels, replayed)
 
 
-def test_the_last_click_that_was_carried_on_from_is_not_deleted_but_shown_as_it_was() -> None:
+def test_the_last_propagated_click_cannot_be_deleted() -> None:
     window = MockWindow(make_drifting_scene())
     window.click(1)
     window.controller.propagation.propagate()
-    labels, said = window.labels, window.view.prompts
-    window.view.prompts = said.__class__()
+    labels, prompts = window.labels, window.view.prompts
+    window.view.prompts = prompts.__class__()
     window.controller.edit_prompts(0, [])
     assert "was propagated from this click" in window.view.errors[-1]
     np.testing.assert_array_equal(window.labels, labels)
-    assert window.view.prompts == said
+    assert window.view.prompts == prompts
 
 
 @pytest.mark.parametrize(
@@ -427,7 +427,7 @@ def test_the_last_click_that_was_carried_on_from_is_not_deleted_but_shown_as_it_
         (lambda control: control.save(Path("nowhere")), "nothing to save"),
     ],
     ids=[
-        "nothing to carry",
+        "nothing to propagate",
         "negative first",
         "outside",
         "no such frame",
@@ -435,7 +435,7 @@ def test_the_last_click_that_was_carried_on_from_is_not_deleted_but_shown_as_it_
         "nothing to save",
     ],
 )
-def test_what_cannot_be_done_is_said_in_a_sentence_and_changes_nothing(
+def test_an_impossible_action_is_one_error_and_changes_nothing(
     act: Callable[[Controller], None], sentence: str
 ) -> None:
     window = MockWindow(make_drifting_scene())
@@ -447,7 +447,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence_and_changes_nothing(
     np.testing.assert_array_equal(window.labels[0] > 0, window.scene.mask(1, 0))
 
 
-def test_everything_carried_already_is_said() -> None:
+def test_propagating_a_finished_stack_is_an_error() -> None:
     window = MockWindow(make_drifting_scene())
     window.click_all()
     window.controller.propagation.propagate()
@@ -456,7 +456,7 @@ def test_everything_carried_already_is_said() -> None:
 
 
 @pytest.mark.parametrize("name", ["click", "undo", "redo", "propagate", "new", "save"])
-def test_without_an_image_a_person_is_told_to_open_one(name: str) -> None:
+def test_actions_without_an_image_ask_to_open_one(name: str) -> None:
     window = MockWindow(make_drifting_scene())
     window.controller.open(None)
     calls: dict[str, Callable[[], object]] = {
@@ -475,7 +475,7 @@ def test_without_an_image_a_person_is_told_to_open_one(name: str) -> None:
     assert window.view.snapshot.stage is Stage.EMPTY
 
 
-def test_an_image_without_contrast_is_told_of_and_another_one_works() -> None:
+def test_an_image_without_contrast_is_an_error_and_another_one_works() -> None:
     window = MockWindow(make_drifting_scene())
     window.controller.open(ImageSelection("other", make_blank_scene().stack, "t", 0))
     assert "same everywhere" in window.view.errors[-1]
@@ -484,7 +484,7 @@ def test_an_image_without_contrast_is_told_of_and_another_one_works() -> None:
     np.testing.assert_array_equal(window.labels[0] > 0, window.scene.mask(1, 0))
 
 
-def test_a_model_that_is_not_there_leaves_the_one_before_in_use() -> None:
+def test_a_missing_model_leaves_the_old_one_in_use() -> None:
     def load(name: str) -> VideoModel:
         if name != "nano":
             raise FileError(f"model {name!r} is not on this machine")
@@ -501,8 +501,8 @@ def test_a_model_that_is_not_there_leaves_the_one_before_in_use() -> None:
     np.testing.assert_array_equal(window.labels == 1, window.scene.labels == 1)
 
 
-def test_another_attention_is_asked_what_was_said() -> None:
-    """By a SAM 2 of random weights; the toy model has one attention only, and says so."""
+def test_another_attention_applies_all_prompts_again() -> None:
+    """A SAM 2 with random weights; the toy model has one attention only."""
     window = MockWindow(
         make_drifting_scene(), load=lambda _: networks.make_model(size=64).with_attention("auto")
     )
@@ -534,11 +534,11 @@ def processor(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 @pytest.mark.parametrize(
     "load",
     [
-        pytest.param(lambda _: networks.make_model(size=64), id="one that sees whole frames"),
-        pytest.param(lambda _: load_model("nano", device="cpu"), id="one that follows"),
+        pytest.param(lambda _: networks.make_model(size=64), id="whole frames"),
+        pytest.param(lambda _: load_model("nano", device="cpu"), id="object crops"),
     ],
 )
-def test_another_precision_is_asked_what_was_said(
+def test_another_precision_applies_all_prompts_again(
     load: Callable[[str], VideoModel], processor: Callable[..., None]
 ) -> None:
     processor("avx512_bf16")
@@ -559,7 +559,7 @@ def test_another_precision_is_asked_what_was_said(
     assert window.view.snapshot.options.precision == "bfloat16" and window.labels[0].any()
 
 
-def test_a_model_with_one_precision_says_so(processor: Callable[..., None]) -> None:
+def test_a_model_with_one_precision_cannot_change_it(processor: Callable[..., None]) -> None:
     processor("avx512_bf16")
     window = MockWindow(make_drifting_scene())
     window.click(1)
@@ -569,15 +569,15 @@ def test_a_model_with_one_precision_says_so(processor: Callable[..., None]) -> N
     np.testing.assert_array_equal(window.labels[0] > 0, window.scene.mask(1, 0))
 
 
-def _sam(_: str) -> VideoModel:
+def load_sam(_: str) -> VideoModel:
     return networks.make_model(size=64)
 
 
-def _opened_again(folder: Path) -> MockWindow:
+def reopen_project_window(folder: Path) -> MockWindow:
     """Reopen a project with local attention and bfloat16; the model has global and float32."""
     first = MockWindow(
         make_drifting_scene(),
-        load=lambda name: reconfigure(_sam(name), "local", precision="bfloat16"),
+        load=lambda name: reconfigure(load_sam(name), "local", precision="bfloat16"),
         root=folder,
     )
     first.click_all()
@@ -585,7 +585,7 @@ def _opened_again(folder: Path) -> MockWindow:
     first.controller.select(1)
     first.controller.accept(6)
     first.controller.close()
-    return MockWindow(make_drifting_scene(), load=_sam, root=folder)
+    return MockWindow(make_drifting_scene(), load=load_sam, root=folder)
 
 
 @pytest.mark.parametrize(
@@ -605,14 +605,14 @@ def _opened_again(folder: Path) -> MockWindow:
         pytest.param({"windows": "tiles"}, ("local", "tiles", "bfloat16"), id="other windows"),
     ],
 )
-def test_a_project_keeps_how_it_looks_and_computes_but_for_what_is_chosen(
+def test_a_project_keeps_its_options_except_the_changed_one(
     chosen: dict[str, Any],
     expected: tuple[str, ...],
     tmp_path: Path,
     processor: Callable[..., None],
 ) -> None:
     processor("avx512_bf16")
-    window = _opened_again(tmp_path)
+    window = reopen_project_window(tmp_path)
     if chosen:
         window.controller.reconfigure_model(**chosen)
     shown = window.view.snapshot
@@ -620,19 +620,18 @@ def test_a_project_keeps_how_it_looks_and_computes_but_for_what_is_chosen(
     assert window.controller.state.log.track_ids == (1, 2, 3) and window.view.errors == []
 
 
-def test_a_project_in_a_precision_that_is_not_there_is_left_and_asked_again(
+def test_a_project_in_a_missing_precision_is_replayed_in_a_new_one(
     tmp_path: Path, processor: Callable[..., None]
 ) -> None:
-    """As on another computer.
-
-    The project stays as it is; what was accepted in it is taken along.
-    """
+    """As on another computer. The project stays as it is, and accepted frames are copied."""
     processor("avx512_bf16")
-    _opened_again(tmp_path).controller.close()
+    reopen_project_window(tmp_path).controller.close()
     (old,) = tmp_path.iterdir()
-    kept = {path.name: path.read_bytes() for path in (old / "project.json", old / "prompts.json")}
+    old_files = {
+        path.name: path.read_bytes() for path in (old / "project.json", old / "prompts.json")
+    }
     processor("avx512_f")
-    window = MockWindow(make_drifting_scene(), load=_sam, root=tmp_path)
+    window = MockWindow(make_drifting_scene(), load=load_sam, root=tmp_path)
     assert (
         window.view.messages[-1]
         == "This project was computed in bfloat16, which is not available on this device. "
@@ -644,15 +643,15 @@ def test_a_project_in_a_precision_that_is_not_there_is_left_and_asked_again(
         2,
         3,
     ) and window.controller.state.log.is_locked(1, 6)
-    assert kept == {
+    assert old_files == {
         path.name: path.read_bytes() for path in (old / "project.json", old / "prompts.json")
     }
     window.controller.close()
-    again = MockWindow(make_drifting_scene(), load=_sam, root=tmp_path)
-    assert "Restored 3 objects" in again.view.messages[-1], "the new one is gone on with"
+    again = MockWindow(make_drifting_scene(), load=load_sam, root=tmp_path)
+    assert "Restored 3 objects" in again.view.messages[-1], "the new project is continued"
     again.controller.close()
     processor("avx512_bf16")
-    with Project.open(old) as project, project.session(_sam("")) as session:
+    with Project.open(old) as project, project.session(load_sam("")) as session:
         assert (
             not project.needs_replay
             and session.model.card.precision == "bfloat16"
@@ -660,7 +659,7 @@ def test_a_project_in_a_precision_that_is_not_there_is_left_and_asked_again(
         )
 
 
-def test_another_model_is_asked_all_that_was_said_and_shows_only_that() -> None:
+def test_another_model_applies_all_prompts_and_shows_only_its_masks() -> None:
     window = MockWindow(make_drifting_scene())
     window.click_all()
     window.controller.propagation.propagate()
@@ -672,7 +671,7 @@ def test_another_model_is_asked_all_that_was_said_and_shows_only_that() -> None:
     np.testing.assert_array_equal(window.labels, window.scene.labels)
 
 
-def test_another_model_keeps_what_was_accepted() -> None:
+def test_another_model_keeps_accepted_frames() -> None:
     window = MockWindow(make_drifting_scene())
     window.click_all()
     window.controller.propagation.propagate()
@@ -700,9 +699,7 @@ def test_another_model_keeps_what_was_accepted() -> None:
     ],
     ids=["memory", "GPU memory", "our mistake"],
 )
-def test_an_error_while_objects_are_carried_keeps_what_is_done(
-    error: Exception, sentence: str
-) -> None:
+def test_an_error_during_propagation_keeps_finished_frames(error: Exception, sentence: str) -> None:
     model = ToyModel()
     window = MockWindow(make_drifting_scene(), held=True, load=lambda _: model)
     window.click_all()
@@ -731,7 +728,7 @@ def test_late_answers_are_not_drawn() -> None:
     assert set(np.unique(window.labels[0])) == {0, 1, 2}
 
 
-def test_a_frame_is_drawn_where_the_newer_answer_failed() -> None:
+def test_a_frame_is_drawn_if_the_newer_task_failed() -> None:
     window = MockWindow(make_drifting_scene(), held=True)
     window.worker.run_pending()
     window.click(1, 0)
@@ -740,7 +737,7 @@ def test_a_frame_is_drawn_where_the_newer_answer_failed() -> None:
     np.testing.assert_array_equal(window.labels[0] == 1, window.scene.mask(1, 0))
 
 
-def test_nothing_is_shown_after_the_window_closed_and_the_desk_is_cleared() -> None:
+def test_nothing_is_shown_after_close_and_workers_are_closed() -> None:
     window = MockWindow(make_drifting_scene(), held=True)
     window.click_all()
     window.controller.propagation.propagate()
@@ -759,8 +756,8 @@ def test_each_time_point_of_a_stack_has_objects_of_its_own() -> None:
     stack = scene.stack.__class__(data, "tzyx")
     view = MockView()
     control = Controller(view, InlineWorker(), load=lambda _: ToyModel())
-    choice = ImageSelection("image", stack, "z", 0)
-    control.open(choice, 0, (("t", 0),))
+    selection = ImageSelection("image", stack, "z", 0)
+    control.open(selection, 0, (("t", 0),))
     prompt = scene.make_click(1, 0)
     control.add_click(0, prompt.yx[0], positive=True)
     control.propagation.propagate()
@@ -775,7 +772,7 @@ def test_each_time_point_of_a_stack_has_objects_of_its_own() -> None:
     assert len(view.snapshot.objects) == 1
 
 
-def test_another_channel_is_another_session_and_going_back_finds_all() -> None:
+def test_another_channel_is_another_session() -> None:
     scene = make_two_channel_scene()
     window = MockWindow(scene)
     window.click(1)
@@ -822,7 +819,7 @@ def test_labels_and_tables_are_saved_as_the_command_line_saves_them(tmp_path: Pa
     assert {"objects.csv", "tracks.csv", "prompts.json", "provenance.json", "overview.png"} <= files
 
 
-def test_what_was_done_is_there_again_after_the_window_was_gone(tmp_path: Path) -> None:
+def test_a_new_window_restores_the_project(tmp_path: Path) -> None:
     scene = make_drifting_scene()
     first = MockWindow(scene, root=tmp_path)
     first.click_all()
@@ -841,7 +838,7 @@ def test_what_was_done_is_there_again_after_the_window_was_gone(tmp_path: Path) 
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_folder_that_cannot_be_written_is_told_of_and_the_work_goes_on(tmp_path: Path) -> None:
+def test_an_unwritable_project_folder_is_reported_and_work_continues(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     window = MockWindow(make_drifting_scene(), root=tmp_path / "file")
     assert "save your results" in window.view.messages[-1]
@@ -849,7 +846,7 @@ def test_a_folder_that_cannot_be_written_is_told_of_and_the_work_goes_on(tmp_pat
     np.testing.assert_array_equal(window.labels[0], window.scene.labels[0])
 
 
-def test_a_model_that_had_to_do_with_less_memory_says_so_once() -> None:
+def test_smaller_batches_after_out_of_memory_are_reported_once() -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed")
     from napari_sam2.models.gpu_memory import BatchLimitedModel
 

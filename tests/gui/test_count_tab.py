@@ -22,12 +22,12 @@ except ImportError as error:  # pragma: no cover - a Qt binding without its libr
     pytest.skip(f"Qt cannot be loaded: {error}", allow_module_level=True)
 from qtpy.QtTest import QTest
 
-Bench = Callable[..., Any]
+OpenPanel = Callable[..., Any]
 
 
-def opened(bench: Bench, scene: Scene, **options: Any) -> tuple[Any, Any, Any]:
+def open_count_tab(open_panel: OpenPanel, scene: Scene, **options: Any) -> tuple[Any, Any, Any]:
     """Hands, layer and the tab, with the truth as a label layer beside."""
-    hands = bench()
+    hands = open_panel()
     layer = hands.open_scene(scene, **options)
     hands.viewer.add_labels(scene.labels.astype(int), name="truth", visible=False)
     hands.viewer.layers.selection.active = layer
@@ -41,15 +41,15 @@ def click(hands: Any, button: Any) -> None:
     hands.wait_until_idle()
 
 
-def by_truth(tab: Any) -> None:
+def choose_truth(tab: Any) -> None:
     """The label layer is the source."""
     tab.detector_choice.setCurrentIndex(tab.detector_choice.findText("labels: truth"))
 
 
-def test_find_edit_count_and_save(open_panel: Bench, results_folder: Path) -> None:
+def test_find_edit_count_and_save(open_panel: OpenPanel, results_folder: Path) -> None:
     scene = make_drifting_scene()
-    hands, layer, tab = opened(open_panel, scene, scale=(1, 2, 2), units=("s", "um", "um"))
-    by_truth(tab)
+    hands, layer, tab = open_count_tab(open_panel, scene, scale=(1, 2, 2), units=("s", "um", "um"))
+    choose_truth(tab)
     click(hands, tab.detect_button)
     seeds = hands.viewer.layers["drifting seeds"]
     assert len(seeds.data) == 30
@@ -73,10 +73,10 @@ def test_find_edit_count_and_save(open_panel: Bench, results_folder: Path) -> No
     assert (results_folder / "report.html").exists()
 
 
-def test_one_click_finds_and_counts_a_volume_and_a_click_corrects_it(open_panel: Bench) -> None:
+def test_one_click_finds_and_counts_a_volume_and_a_click_corrects_it(open_panel: OpenPanel) -> None:
     scene = make_ellipsoid_scene()
-    hands, layer, tab = opened(open_panel, scene)
-    by_truth(tab)
+    hands, layer, tab = open_count_tab(open_panel, scene)
+    choose_truth(tab)
     click(hands, tab.count_button)
     assert same_objects(hands.read_labels(layer), scene.labels)
     frame = scene.find_frames(1)[2]
@@ -90,8 +90,8 @@ def test_one_click_finds_and_counts_a_volume_and_a_click_corrects_it(open_panel:
     assert not hands.read_labels(layer).any()
 
 
-def test_the_size_is_guessed_in_the_units_of_the_image(open_panel: Bench) -> None:
-    hands, _, tab = opened(
+def test_the_diameter_is_estimated_in_the_units_of_the_image(open_panel: OpenPanel) -> None:
+    hands, _, tab = open_count_tab(
         open_panel, make_drifting_scene(), scale=(1, 2, 2), units=("s", "um", "um")
     )
     hands.wait_until(lambda: "estimated:" in tab.diameter.specialValueText())
@@ -104,10 +104,10 @@ def test_the_size_is_guessed_in_the_units_of_the_image(open_panel: Bench) -> Non
     )
 
 
-def test_stopping_and_a_layer_that_was_deleted(open_panel: Bench) -> None:
+def test_stopping_and_a_layer_that_was_deleted(open_panel: OpenPanel) -> None:
     scene = make_drifting_scene()
-    hands, layer, tab = opened(open_panel, scene)
-    by_truth(tab)
+    hands, layer, tab = open_count_tab(open_panel, scene)
+    choose_truth(tab)
     tab.detect_button.click()
     hands.wait_until(lambda: hands.panel.controller.snapshot.done >= 2)
     tab.stop_button.click()

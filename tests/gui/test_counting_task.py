@@ -73,7 +73,9 @@ CASES = [
     CASES,
     ids=[f"{scene} {seeds} {trust}" for scene, seeds, trust in CASES],
 )
-def test_counting_here_is_counting_by_command(scene: Scene, seeds: str, trust: Any) -> None:
+def test_counting_in_the_window_equals_the_command_line(
+    scene: Scene, seeds: str, trust: Any
+) -> None:
     counting = CountingOptions(seeds=seeds, association=trust)
     found = count_video(scene.video, ToyModel(), counting)
     with found.session:
@@ -85,13 +87,13 @@ def test_counting_here_is_counting_by_command(scene: Scene, seeds: str, trust: A
     np.testing.assert_array_equal(labels, window.session_labels)
 
 
-def test_where_nothing_is_left_nothing_is_told() -> None:
+def test_counting_without_seeds_adds_no_objects() -> None:
     window = MockWindow(make_drifting_scene())
     assert not counted(window, edited=lambda _: []).any()
     assert window.view.snapshot.stage is Stage.READY
 
 
-def test_a_division_is_told_with_its_mother() -> None:
+def test_daughters_have_their_parent() -> None:
     window = MockWindow(make_dividing_scene())
     counted(window)
     tracks = window.controller.state.log.tracks
@@ -102,7 +104,7 @@ BOTH = pytest.mark.parametrize("volume", [False, True], ids=["linked", "a volume
 
 
 @BOTH
-def test_a_seed_that_was_deleted_everywhere_is_no_object(volume: bool) -> None:
+def test_a_seed_deleted_on_all_frames_is_no_object(volume: bool) -> None:
     scene = make_drifting_scene()
     window = MockWindow(scene)
 
@@ -118,7 +120,7 @@ def test_a_seed_that_was_deleted_everywhere_is_no_object(volume: bool) -> None:
 
 
 @BOTH
-def test_a_seed_that_was_deleted_on_one_frame_is_carried_over_it(volume: bool) -> None:
+def test_a_seed_deleted_on_one_frame_is_propagated_over_it(volume: bool) -> None:
     scene = make_drifting_scene()
     window = MockWindow(scene)
     labels = counted(
@@ -130,7 +132,7 @@ def test_a_seed_that_was_deleted_on_one_frame_is_carried_over_it(volume: bool) -
 
 
 @BOTH
-def test_a_seed_that_was_added_is_an_object_however_seldom_it_was_found(volume: bool) -> None:
+def test_an_added_seed_is_an_object_on_few_frames_too(volume: bool) -> None:
     scene = make_drifting_scene()
     window = MockWindow(scene)
 
@@ -147,7 +149,7 @@ def test_a_seed_that_was_added_is_an_object_however_seldom_it_was_found(volume: 
     )
 
 
-def test_a_seed_that_was_moved_is_a_click_where_it_is_now() -> None:
+def test_a_moved_seed_is_a_click_at_its_new_position() -> None:
     scene = make_drifting_scene()
     window = MockWindow(scene)
     aside = [EditedSeed(1, 0, scene.make_click(3, 0).yx[0])]
@@ -158,7 +160,7 @@ def test_a_seed_that_was_moved_is_a_click_where_it_is_now() -> None:
 
 
 @BOTH
-def test_what_was_clicked_and_corrected_before_keeps_its_number_and_its_pixels(
+def test_objects_prompted_before_keep_their_ids_and_pixels(
     volume: bool,
 ) -> None:
     scene = make_drifting_scene()
@@ -185,7 +187,7 @@ def test_counting_again_finds_nothing_new() -> None:
     assert window.controller.state.log.entries == entries
 
 
-def test_one_undo_takes_a_count_back_and_redo_brings_it_again() -> None:
+def test_one_undo_removes_a_count_and_redo_restores_it() -> None:
     scene = make_drifting_scene()
     window = MockWindow(scene)
     labels = counted(
@@ -200,7 +202,7 @@ def test_one_undo_takes_a_count_back_and_redo_brings_it_again() -> None:
 
 
 @pytest.mark.parametrize("pieces", [2, 9, 13, 17, 22, 26, 40])
-def test_stopped_at_any_moment_objects_are_there_or_not(pieces: int) -> None:
+def test_a_stopped_count_adds_all_objects_or_none(pieces: int) -> None:
     scene = make_drifting_scene()
     window = MockWindow(scene, held=True)
     window.worker.run_pending()
@@ -219,7 +221,7 @@ def test_stopped_at_any_moment_objects_are_there_or_not(pieces: int) -> None:
     assert same_objects(window.labels, scene.labels)
 
 
-def test_by_example_finds_what_resembles_what_was_clicked() -> None:
+def test_detection_by_example_finds_similar_objects() -> None:
     scene = make_drifting_scene(count=4, frames=4)
     window = MockWindow(scene)
     window.controller.add_mask(0, scene.mask(1, 0))
@@ -228,7 +230,7 @@ def test_by_example_finds_what_resembles_what_was_clicked() -> None:
     assert len(window.controller.state.log.track_ids) == 4
 
 
-def test_by_example_without_examples_says_what_to_do() -> None:
+def test_detection_by_example_without_examples_is_an_error() -> None:
     window = MockWindow(make_drifting_scene())
     window.controller.counting.detect_seeds(DetectionRequest(CountingOptions(seeds="examples")))
     assert window.view.errors == [
@@ -245,13 +247,13 @@ def test_labels_of_another_tool() -> None:
     )
 
 
-def test_counting_before_finding_says_what_to_do() -> None:
+def test_counting_before_detection_is_an_error() -> None:
     window = MockWindow(make_drifting_scene())
     window.controller.counting.count_objects([])
     assert "detect seeds first" in window.view.errors[0]
 
 
-def test_found_objects_are_corrected_like_any_other() -> None:
+def test_counted_objects_can_be_corrected() -> None:
     scene = make_drifting_scene()
     window = MockWindow(scene)
     counted(window)
@@ -263,7 +265,7 @@ def test_found_objects_are_corrected_like_any_other() -> None:
     )
 
 
-def test_the_numbers_are_the_files_of_the_command(tmp_path: Path) -> None:
+def test_saved_tables_are_those_of_the_command_line(tmp_path: Path) -> None:
     from napari_sam2.api.count import count
 
     scene = make_drifting_scene(frames=3)

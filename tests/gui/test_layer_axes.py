@@ -52,11 +52,11 @@ def _image(shape: tuple[int, ...], **options: Any) -> Any:
         ((5, 8, 9, 4), {"rgb": True, "axis_labels": ("t", "y", "x")}, "tyx", ("t",), "tcyx"),
     ],
     ids=[
-        "nothing said", "labels", "words", "seconds", "nanometres", "four", "channels last", "one unnamed", "five",
-        "a picture", "RGB", "RGBA",
+        "no names", "labels", "words", "seconds", "nanometres", "four", "channels last",
+        "one unnamed", "five", "a picture", "RGB", "RGBA",
     ],
 )  # fmt: skip
-def test_axes_are_read_from_what_is_said(
+def test_axes_are_read_from_labels_and_units(
     shape: tuple[int, ...],
     options: dict[str, Any],
     letters: str,
@@ -71,7 +71,7 @@ def test_axes_are_read_from_what_is_said(
     assert stack.sizes == {**reading.sizes, **({"c": 3} if options.get("rgb") else {})}
 
 
-def test_an_axis_that_nobody_named_may_be_time() -> None:
+def test_an_unnamed_axis_may_be_time() -> None:
     layer = _image((5, 8, 9))
     choice = make_image_selection(layer, along="t")
     assert (choice.stack.axes, choice.along, choice.length) == ("tyx", "t", 5)
@@ -85,7 +85,7 @@ def test_an_axis_that_nobody_named_may_be_time() -> None:
     ],
     ids=["six", "twice"],
 )
-def test_axes_that_cannot_be_are_said(
+def test_unsupported_axes_are_an_error(
     shape: tuple[int, ...], options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(AxesError, match=said):
@@ -122,7 +122,7 @@ def test_spacing_comes_from_scale_and_units(options: dict[str, Any], spacing: Sp
     assert read_layer_axes(_image((5, 8, 9), **options)).spacing == spacing
 
 
-def test_what_the_layer_does_not_say_is_read_from_its_file(tmp_path: Path) -> None:
+def test_missing_axes_and_spacing_are_read_from_the_file(tmp_path: Path) -> None:
     path = tmp_path / "lapse.ome.tif"
     data = np.zeros((4, 8, 9), dtype=np.uint16)
     tifffile.imwrite(
@@ -199,7 +199,7 @@ def test_layers_of_others_become_prompts() -> None:
     assert clicks == [PointPrompt(1, 1, [(2, 3)], [True]), PointPrompt(2, 2, [(1, 1)], [True])]
 
 
-def test_layers_that_do_not_fit_are_refused_in_a_sentence() -> None:
+def test_layers_that_do_not_fit_are_an_error() -> None:
     image = _image((5, 8, 9))
     reading, place = read_layer_axes(image), SessionKey(make_image_selection(image))
     with pytest.raises(LabelsError, match=r"expected \(5, 8, 9\), or \(8, 9\) for one plane"):

@@ -28,7 +28,7 @@ def measured(scene: Scene, frames: range | None = None) -> LiveTables:
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=str)
-def test_frame_by_frame_the_tables_are_those_of_the_whole(scene: Scene) -> None:
+def test_tables_filled_by_frame_are_those_of_the_whole_stack(scene: Scene) -> None:
     found = measured(scene).make_tables()
     expected = measure_objects(scene.video, scene.labels)
     pd.testing.assert_frame_equal(found.objects, expected)
@@ -36,7 +36,7 @@ def test_frame_by_frame_the_tables_are_those_of_the_whole(scene: Scene) -> None:
     pd.testing.assert_frame_equal(found.counts, count_objects(expected, len(scene.labels)))
 
 
-def test_a_frame_that_is_measured_again_takes_the_place_of_what_it_was() -> None:
+def test_measuring_a_frame_again_replaces_its_rows() -> None:
     scene = make_drifting_scene()
     found = measured(scene)
     found.measure_frame(4, np.where(scene.labels[4] == 2, 0, scene.labels[4]))
@@ -58,7 +58,7 @@ def test_categories_count_at_once_and_everywhere() -> None:
     }
 
 
-def test_nothing_measured_is_an_empty_table() -> None:
+def test_tables_without_measurements_are_empty() -> None:
     found = LiveTables(make_drifting_scene().video)
     for _ in range(2):
         tables = found.make_tables()

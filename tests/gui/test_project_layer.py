@@ -32,7 +32,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from tests.gui.test_window import Gated
 
-Bench = Callable[..., Any]
+OpenPanel = Callable[..., Any]
 
 
 def shown(hands: Any) -> Any:
@@ -41,7 +41,7 @@ def shown(hands: Any) -> Any:
 
 
 def test_after_a_crash_the_last_project_is_one_click_away(
-    open_panel: Bench, tmp_path: Path
+    open_panel: OpenPanel, tmp_path: Path
 ) -> None:
     scene, model = make_drifting_scene(), Gated()
     hands = open_panel(lambda _: model, tmp_path / "before")
@@ -80,7 +80,7 @@ def test_after_a_crash_the_last_project_is_one_click_away(
 
 
 def test_a_project_folder_from_elsewhere_is_opened_with_its_channel(
-    open_panel: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    open_panel: OpenPanel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene = make_two_channel_scene()
     hands = open_panel(root=tmp_path / "here")
@@ -104,15 +104,15 @@ def test_a_project_folder_from_elsewhere_is_opened_with_its_channel(
     assert not (tmp_path / "there").exists()
 
 
-def test_a_folder_that_is_no_project_is_told_in_one_line(open_panel: Bench, tmp_path: Path) -> None:
+def test_a_folder_without_a_project_is_one_error(open_panel: OpenPanel, tmp_path: Path) -> None:
     hands = open_panel()
     hands.panel.open_project(tmp_path)
     hands.wait_until_idle()
-    (told,) = hands.messages
-    assert "expected a project folder" in told and len(hands.viewer.layers) == 0
+    (messages,) = hands.messages
+    assert "expected a project folder" in messages and len(hands.viewer.layers) == 0
 
 
-def test_the_review_is_walked_to_its_end_and_back(open_panel: Bench) -> None:
+def test_review_goes_through_all_flags_and_back(open_panel: OpenPanel) -> None:
     scene = make_jumping_scene()
     hands = open_panel()
     layer = hands.open_scene(scene)

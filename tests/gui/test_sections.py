@@ -73,7 +73,7 @@ def test_the_embedded_model_comes_first_and_others_say_size_and_licence() -> Non
     assert chosen == []  # it is not there yet
 
 
-def test_how_a_model_looks_is_chosen_where_it_has_a_choice(tmp_path: Path) -> None:
+def test_attention_and_tiles_are_offered_if_the_model_has_a_choice(tmp_path: Path) -> None:
     """The embedded model has none, and neither has one that is not here yet."""
     import_checkpoint(write_tiny_model(tmp_path), name="mine")
     section, _, _ = _section(lambda *_, **__: Path())
@@ -136,7 +136,7 @@ _BFLOAT16 = {"precision": "bfloat16", "precisions": ("float32", "bfloat16")}
         ),
     ],
 )
-def test_precision_is_chosen_where_the_device_has_a_choice(
+def test_precision_is_offered_if_the_device_has_a_choice(
     snapshot: Snapshot, offered: list[str], about: str
 ) -> None:
     """Also of the embedded model, which has no choice of attention."""
@@ -166,7 +166,7 @@ def test_precision_is_chosen_where_the_device_has_a_choice(
         assert computed == [("precision", "float32")]
 
 
-def test_a_fetched_model_is_chosen(own_cache: Path) -> None:
+def test_a_downloaded_model_is_chosen(own_cache: Path) -> None:
     def fetch(name: str, **_: object) -> Path:
         own_cache.mkdir(parents=True)
         (own_cache / "sam2.1_hiera_tiny.pt").write_bytes(b"weights")
@@ -180,7 +180,7 @@ def test_a_fetched_model_is_chosen(own_cache: Path) -> None:
     assert section.download.progress_bar.isHidden()
 
 
-def test_a_download_with_another_hash_is_told_and_nothing_is_chosen() -> None:
+def test_a_download_with_a_wrong_hash_fails_and_nothing_is_chosen() -> None:
     def fetch(name: str, **_: object) -> Path:
         raise CheckpointError("sam2.1-tiny: refused and removed")
 
@@ -191,7 +191,7 @@ def test_a_download_with_another_hash_is_told_and_nothing_is_chosen() -> None:
     assert not section.download.button.isHidden()
 
 
-def test_a_download_is_stopped_without_a_complaint_and_begun_again() -> None:
+def test_a_stopped_download_is_no_error_and_can_start_again() -> None:
     worker, asked = InlineWorker(manual=True), list[bool]()
 
     def fetch(name: str, *, progress: bool, wanted: Callable[[], bool]) -> Path:
@@ -221,7 +221,7 @@ def test_a_download_is_stopped_without_a_complaint_and_begun_again() -> None:
     assert asked == [False, True]
 
 
-def test_where_a_model_computes_is_said() -> None:
+def test_the_device_of_the_model_is_shown() -> None:
     section, _, _ = _section(lambda *_, **__: Path())
     section.show_state(make_snapshot("nano"))
     assert "on the processor" in section.about_label.text()
@@ -229,7 +229,7 @@ def test_where_a_model_computes_is_said() -> None:
     assert "on the GPU (cuda:0)" in section.about_label.text()
 
 
-def test_names_and_categories_are_written_in_the_list() -> None:
+def test_names_and_categories_are_edited_in_the_list() -> None:
     objects = ObjectList()
     written: list[tuple[int, str, str]] = []
     objects.table.description_edited.connect(lambda *what: written.append(what))
@@ -255,7 +255,7 @@ def test_a_selection_stays_while_the_rows_change() -> None:
     assert objects.buttons["merge"].isEnabled()
 
 
-def test_what_is_carried_is_what_the_section_says() -> None:
+def test_the_request_has_the_chosen_frames_and_tracks() -> None:
     section = PropagationSection()
     section.set_frame_count(40)
     assert section.make_request(3) == PropagationRequest()
@@ -288,7 +288,7 @@ def test_what_is_carried_is_what_the_section_says() -> None:
     ],
     ids=["nothing", "ready", "running", "paused", "stopped"],
 )
-def test_the_button_says_what_it_does_now(
+def test_the_propagate_button_shows_its_effect(
     snapshot: Snapshot, title: str, enabled: bool, stop: bool
 ) -> None:
     section = PropagationSection()

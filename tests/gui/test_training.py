@@ -1,4 +1,4 @@
-"""The fine-tune tab on a screen: begun by a click, told of, stopped, and what bad input gets."""
+"""The fine-tune tab on a screen: a training is started, stopped, and fails."""
 
 from __future__ import annotations
 
@@ -45,17 +45,17 @@ def tab(tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 @pytest.fixture
-def told(tab: TrainingTab) -> list[tuple[str, bool]]:
-    said: list[tuple[str, bool]] = []
-    tab.notified.connect(lambda text, wrong: said.append((text, wrong)))
-    return said
+def messages(tab: TrainingTab) -> list[tuple[str, bool]]:
+    messages: list[tuple[str, bool]] = []
+    tab.notified.connect(lambda text, is_error: messages.append((text, is_error)))
+    return messages
 
 
 def click(tab: TrainingTab) -> None:
     QTest.mouseClick(tab._start_button, Qt.MouseButton.LeftButton)
 
 
-def test_a_click_trains_and_the_new_model_is_announced(tab: TrainingTab, told: list) -> None:
+def test_a_click_trains_and_the_new_model_is_announced(tab: TrainingTab, messages: list) -> None:
     made: list[str] = []
     tab.model_trained.connect(made.append)
     assert (tab._summary_label.text(), tab._name_edit.text()) == (
@@ -65,39 +65,36 @@ def test_a_click_trains_and_the_new_model_is_announced(tab: TrainingTab, told: l
     click(tab)
     assert tab.running and not tab._name_edit.isEnabled()
     wait_until(lambda: not tab.running)
-    assert told == [("The model tiny-tuned is ready.", False)]
+    assert messages == [("The model tiny-tuned is ready.", False)]
     assert str(find_models()["tiny-tuned"].path) == made[0]
     assert "on held-out frames" in tab._scores_label.text()
     assert not tab._preview.pixmap().isNull()
     assert tab._name_edit.text() == "tiny-tuned-2", "the next one has another name"
 
 
-def test_the_window_answers_while_it_trains(tab: TrainingTab) -> None:
+def test_the_window_stays_responsive_during_training(tab: TrainingTab) -> None:
     tab.recipe_override = make_recipe(steps=3)
     click(tab)
-    longest, last = 0.0, time.monotonic()
-    while tab.running:
+    turns = 0
+    while tab.running:  # a training in this thread would have ended with the click
         QApplication.processEvents()
-        now = time.monotonic()
-        longest, last = max(longest, now - last), now
         time.sleep(0.005)
-    assert longest < 2.0, (
-        "a machine that is busy otherwise may stall, a training in this thread would for longer"
-    )
+        turns += 1
+    assert turns > 0
 
 
-def test_a_second_click_stops_it(tab: TrainingTab, told: list) -> None:
+def test_a_second_click_stops_it(tab: TrainingTab, messages: list) -> None:
     tab.recipe_override = make_recipe(steps=100_000, average=0.0, learning_rate=3e-3)
     click(tab)
     wait_until(lambda: "step" in tab._progress_bar.format())
     click(tab)
     assert (tab._start_button.text(), tab._start_button.isEnabled()) == ("Stopping…", False)
     wait_until(lambda: not tab.running)
-    assert len(told) == 1 and not told[0][1]
+    assert len(messages) == 1 and not messages[0][1]
     assert (tab._start_button.text(), tab._start_button.isEnabled()) == ("Fine-tune", True)
 
 
-def test_nothing_accepted_nothing_to_begin(tiny: Path) -> None:
+def test_training_needs_accepted_frames(tiny: Path) -> None:
     get_application()
     with session() as found:
         tab = TrainingTab(lambda: AcceptedFrames.of(found), lambda: str(tiny))
@@ -114,13 +111,15 @@ def test_nothing_accepted_nothing_to_begin(tiny: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "a/b"])
-def test_a_name_that_is_none_is_told_and_nothing_begins(
-    tab: TrainingTab, told: list, name: str
+def test_an_invalid_name_is_an_error_and_nothing_starts(
+    tab: TrainingTab, messages: list, name: str
 ) -> None:
     tab._name_edit.setText(name)
     click(tab)
     assert not tab.running
-    assert len(told) == 1 and told[0][1] and "cannot be the name of a model" in told[0][0]
+    assert (
+        len(messages) == 1 and messages[0][1] and "cannot be the name of a model" in messages[0][0]
+    )
 
 
 @pytest.mark.parametrize(
@@ -128,8 +127,8 @@ def test_a_name_that_is_none_is_told_and_nothing_begins(
     [RuntimeError("CUDA out of memory.\nTried to allocate"), KeyError("x")],
     ids=["memory", "any"],
 )
-def test_whatever_goes_wrong_is_one_sentence(
-    tab: TrainingTab, told: list, error: Exception, monkeypatch: pytest.MonkeyPatch
+def test_any_training_error_is_one_sentence(
+    tab: TrainingTab, messages: list, error: Exception, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fails(*_: object, **__: object) -> None:
         raise error
@@ -137,12 +136,12 @@ def test_whatever_goes_wrong_is_one_sentence(
     monkeypatch.setattr(FineTuner, "finetune", fails)
     click(tab)
     wait_until(lambda: not tab.running)
-    assert len(told) == 1 and told[0][1]
-    assert told[0][0].startswith("The training failed: ") and "\n" not in told[0][0]
+    assert len(messages) == 1 and messages[0][1]
+    assert messages[0][0].startswith("The training failed: ") and "\n" not in messages[0][0]
 
 
 @pytest.mark.parametrize(
-    ("lesson", "text"),
+    ("progress", "text"),
     [
         (TrainingProgress(0.0, 0), "Preparing the frames…"),
         (
@@ -158,7 +157,8 @@ def test_whatever_goes_wrong_is_one_sentence(
                 (ValidationScores(0, 0.5, 0.4), ValidationScores(9, 0.7, 0.6)),
                 ValidationScores(9, 0.7, 0.6),
             ),
-            "IoU on held-out frames: 0.50 → 0.70 after one click, 0.40 → 0.60 propagated (best so far at step 9).",
+            "IoU on held-out frames: 0.50 → 0.70 after one click, "
+            "0.40 → 0.60 propagated (best so far at step 9).",
         ),
         (
             TrainingProgress(
@@ -167,10 +167,11 @@ def test_whatever_goes_wrong_is_one_sentence(
                 (ValidationScores(0, 0.5, 0.4), ValidationScores(9, 0.3, 0.2)),
                 ValidationScores(0, 0.5, 0.4),
             ),
-            "IoU on held-out frames: 0.50 → 0.50 after one click, 0.40 → 0.40 propagated (not better yet).",
+            "IoU on held-out frames: 0.50 → 0.50 after one click, "
+            "0.40 → 0.40 propagated (not better yet).",
         ),
     ],
     ids=["begun", "before", "better", "worse"],
 )
-def test_figures_are_told_in_words(lesson: TrainingProgress, text: str) -> None:
-    assert describe_progress(lesson) == text
+def test_scores_are_described(progress: TrainingProgress, text: str) -> None:
+    assert describe_progress(progress) == text

@@ -23,7 +23,7 @@ from napari_sam2.measurement.track_status import TrackStatuses
 
 @dataclass(frozen=True, eq=False)
 class TableSet:
-    """``objects.csv``, ``tracks.csv`` and ``counts.csv`` of a video of `frame_count`, at one moment."""
+    """The tables ``objects``, ``tracks`` and ``counts`` of a video of `frame_count` frames."""
 
     objects: pd.DataFrame
     tracks: pd.DataFrame

@@ -147,8 +147,8 @@ class ObjectList(QWidget):
                     "split",
                     "split",
                     (
-                        "Split the object into its pieces on this frame; if it is one piece, click a "
-                        "part"
+                        "Split the object into its pieces on this frame; if it is one piece, "
+                        "click a part"
                     ),
                 ),
                 (
