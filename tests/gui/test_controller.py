@@ -67,7 +67,7 @@ def test_fast_clicks_on_new_objects_stay_separate_objects() -> None:
 
 
 @pytest.mark.parametrize(
-    ("request", "tracks", "frames"),
+    ("chosen", "tracks", "frames"),
     [
         (PropagationRequest(), {1, 2, 3}, range(10)),
         (PropagationRequest(direction="forward"), {1, 2, 3}, range(4, 10)),
@@ -78,13 +78,13 @@ def test_fast_clicks_on_new_objects_stay_separate_objects() -> None:
     ids=["everything", "forward", "backward", "a range", "one object"],
 )
 def test_only_the_requested_frames_and_tracks_are_propagated(
-    request: PropagationRequest, tracks: set[int], frames: range
+    chosen: PropagationRequest, tracks: set[int], frames: range
 ) -> None:
     window = MockWindow(make_drifting_scene())
     for track in window.scene.tracks:
         window.controller.start_object()
         window.click(track, 4)
-    window.controller.propagation.propagate(request)
+    window.controller.propagation.propagate(chosen)
     for frame in range(10):
         expected = tracks if frame in frames else set()
         expected = expected | {1, 2, 3} if frame == 4 else expected

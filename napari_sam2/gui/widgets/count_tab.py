@@ -12,7 +12,6 @@ from qtpy.QtCore import QEvent, QSignalBlocker, Signal
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
-    QFormLayout,
     QProgressBar,
     QPushButton,
     QWidget,
@@ -29,6 +28,7 @@ from napari_sam2.gui.layers.layer_prompts import read_label_planes
 from napari_sam2.gui.widgets.elements import (
     follow_theme,
     make_column,
+    make_form,
     make_heading,
     make_muted_label,
     make_row,
@@ -75,29 +75,17 @@ class CountTab(QWidget):
         self, controller: Controller, canvas: Canvas, get_label_layers: Callable[[], Sequence[Any]]
     ) -> None:
         super().__init__()
-        self._controller, self._canvas, self._get_label_layers = (
-            controller,
-            canvas,
-            get_label_layers,
-        )
+        self._controller, self._canvas = controller, canvas
+        self._get_label_layers = get_label_layers
         self._estimated_for: tuple[SessionKey, bool | None] | None = None
         self._pixel_um: float | None = None
-        self.image_label, self.result_label, self.hint_label = (
-            make_muted_label(),
-            make_muted_label(),
-            make_muted_label(_EDIT_HINT),
-        )
-        self.detector_choice, self.association_choice, self.contrast_choice, self.diameter = (
-            QComboBox(),
-            QComboBox(),
-            QComboBox(),
-            QDoubleSpinBox(),
-        )
-        self.detect_button, self.count_button, self.save_button = (
-            QPushButton("1  Detect seeds"),
-            QPushButton("2  Count"),
-            QPushButton("3  Save labels and tables…"),
-        )
+        self.image_label, self.result_label = make_muted_label(), make_muted_label()
+        self.hint_label = make_muted_label(_EDIT_HINT)
+        self.detector_choice, self.association_choice = QComboBox(), QComboBox()
+        self.contrast_choice, self.diameter = QComboBox(), QDoubleSpinBox()
+        self.detect_button = QPushButton("1  Detect seeds")
+        self.count_button = QPushButton("2  Count")
+        self.save_button = QPushButton("3  Save labels and tables…")
         self.edit_button = make_tool_button(
             "point",
             "Add, move and delete seeds with napari's own tools",
@@ -122,16 +110,14 @@ class CountTab(QWidget):
         self.diameter.setRange(0.0, 100_000.0)
         self.diameter.setDecimals(1)
         self.diameter.setSpecialValueText(_ESTIMATED)
-        form = QFormLayout()
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        for label, field, tip in (
+        form = make_form(
             ("Detect", self.detector_choice, "How objects are detected"),
             (
                 "Where",
                 self.association_choice,
                 (
-                    "Detect objects on every frame and link them, or detect them on the current "
-                    "frame and propagate them"
+                    "Detect objects on every frame and link them, or detect them on the current frame "
+                    "and propagate them"
                 ),
             ),
             (
@@ -144,15 +130,7 @@ class CountTab(QWidget):
                 self.contrast_choice,
                 "Whether objects are brighter or darker than their surroundings",
             ),
-        ):
-            form.addRow(label, field)
-            field.setToolTip(tip)
-            field.setAccessibleName(label)
-        for box in (self.detector_choice, self.association_choice):
-            box.setSizeAdjustPolicy(
-                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-            )
-            box.setMinimumContentsLength(12)
+        )
         self.progress_bar.setFixedHeight(16)
         layout = make_column(self, margin=8)
         layout.addWidget(make_heading("Count without a click"))

@@ -8,6 +8,8 @@ from typing import Any
 from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtGui import QPalette
 from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
     QFrame,
     QHBoxLayout,
     QLabel,
@@ -127,6 +129,22 @@ def make_row(*widgets: QWidget | None, spacing: int = 4) -> QHBoxLayout:
     for widget in widgets:
         layout.addStretch(1) if widget is None else layout.addWidget(widget)
     return layout
+
+
+def make_form(*rows: tuple[str, QWidget, str]) -> QFormLayout:
+    """Make a form; each row is a label, its field and the tooltip of the field."""
+    form = QFormLayout()
+    form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+    for label, field, tip in rows:
+        form.addRow(label, field)
+        field.setToolTip(tip)
+        field.setAccessibleName(label)
+        if isinstance(field, QComboBox):  # else its longest entry would set the width
+            field.setSizeAdjustPolicy(
+                QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+            )
+            field.setMinimumContentsLength(12)
+    return form
 
 
 def make_column(parent: QWidget | None = None, *, margin: int = 0) -> QVBoxLayout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from qtpy.QtCore import QAbstractTableModel, QItemSelectionModel, QModelIndex, QSize, Qt, Signal
@@ -31,7 +32,23 @@ from napari_sam2.gui.widgets.keys import make_hint
 
 _COLUMNS = ("", "Name", "Category", "Frames", "State")
 _EDITABLE = {1: "name", 2: "category"}
+_COLUMN_WIDTHS_PX = (46, 64, 74, 48, 72)
+_ROW_HEIGHT_PX = 24
 _MIN_ROWS = 4
+_BUTTONS = {
+    "new": ("add", make_hint("New object: the next click is its first", "new")),
+    "merge": ("merge", "Merge the selected objects into the one with the lowest number"),
+    "split": (
+        "split",
+        "Split the object into its pieces on this frame; if it is one piece, click a part",
+    ),
+    "lock": (
+        "lock",
+        "Lock the selected objects, so that nothing overwrites them; again to unlock",
+    ),
+    "delete": ("delete", make_hint("Delete the selected objects", "delete")),
+}
+"""The icon and tooltip of each action."""
 
 
 class ObjectTable(QAbstractTableModel):
@@ -111,64 +128,13 @@ class ObjectList(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self.table = ObjectTable()
-        self.view = QTableView()
-        self.view.setModel(self.table)
-        self.view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
-        self.view.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        self.view.setEditTriggers(
-            QAbstractItemView.EditTrigger.DoubleClicked
-            | QAbstractItemView.EditTrigger.EditKeyPressed
-        )
-        self.view.setShowGrid(False)
-        self.view.setWordWrap(False)
-        self.view.setIconSize(QSize(14, 14))
-        vertical, header = self.view.verticalHeader(), self.view.horizontalHeader()
-        vertical.hide()
-        vertical.setDefaultSectionSize(24)
-        header.setHighlightSections(False)
-        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
-        for column_number, width in enumerate((46, 64, 74, 48, 72)):
-            self.view.setColumnWidth(column_number, width)
-        header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
-        # its own hint would push the sections below out of a low window
-        self.view.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
-        self.view.setMinimumHeight(24 * _MIN_ROWS + 30)
+        self.view = self._make_view()
         self.count_label = make_muted_label()
         self.buttons = {
-            name: make_tool_button(drawing, tip, lambda name=name: self.action_requested.emit(name))  # type: ignore[misc]
-            for name, drawing, tip in (
-                ("new", "add", make_hint("New object: the next click is its first", "new")),
-                (
-                    "merge",
-                    "merge",
-                    "Merge the selected objects into the one with the lowest number",
-                ),
-                (
-                    "split",
-                    "split",
-                    (
-                        "Split the object into its pieces on this frame; if it is one piece, "
-                        "click a part"
-                    ),
-                ),
-                (
-                    "lock",
-                    "lock",
-                    "Lock the selected objects, so that nothing overwrites them; again to unlock",
-                ),
-                ("delete", "delete", make_hint("Delete the selected objects", "delete")),
-            )
+            name: make_tool_button(icon, tip, partial(self.action_requested.emit, name))
+            for name, (icon, tip) in _BUTTONS.items()
         }
-        self.import_button = QToolButton()
-        self.import_button.setProperty("icon_name", "import")
-        self.import_button.setToolTip(
-            "Import objects from a layer: labels (e.g. of Cellpose or StarDist), boxes or points"
-        )
-        self.import_button.setAutoRaise(True)
-        self.import_button.setIconSize(QSize(18, 18))
-        self.import_button.setMinimumHeight(26)
-        self.import_button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        self.import_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        self.import_button = self._make_import_button()
         self.import_menu = QMenu(self.import_button)
         self.import_button.setMenu(self.import_menu)
         layout = make_column(self)
@@ -177,6 +143,44 @@ class ObjectList(QWidget):
         layout.addLayout(make_row(*self.buttons.values(), None, self.import_button, spacing=2))
         self._updating = False
         self.view.selectionModel().selectionChanged.connect(self._on_selection)
+
+    def _make_view(self) -> QTableView:
+        view = QTableView()
+        view.setModel(self.table)
+        view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        view.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
+        view.setEditTriggers(
+            QAbstractItemView.EditTrigger.DoubleClicked
+            | QAbstractItemView.EditTrigger.EditKeyPressed
+        )
+        view.setShowGrid(False)
+        view.setWordWrap(False)
+        view.setIconSize(QSize(14, 14))
+        vertical, header = view.verticalHeader(), view.horizontalHeader()
+        vertical.hide()
+        vertical.setDefaultSectionSize(_ROW_HEIGHT_PX)
+        header.setHighlightSections(False)
+        header.setDefaultAlignment(Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter)
+        for column, width in enumerate(_COLUMN_WIDTHS_PX):
+            view.setColumnWidth(column, width)
+        header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
+        # its own size hint would push the sections below out of a low window
+        view.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
+        view.setMinimumHeight(_ROW_HEIGHT_PX * _MIN_ROWS + 30)
+        return view
+
+    def _make_import_button(self) -> QToolButton:
+        button = QToolButton()
+        button.setProperty("icon_name", "import")
+        button.setToolTip(
+            "Import objects from a layer: labels (e.g. of Cellpose or StarDist), boxes or points"
+        )
+        button.setAutoRaise(True)
+        button.setIconSize(QSize(18, 18))
+        button.setMinimumHeight(26)
+        button.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        return button
 
     def show_rows(self, rows: tuple[ObjectRow, ...], current: int) -> None:
         """Show these objects; `current` is the one that prompts belong to."""

@@ -68,6 +68,12 @@ class PropagationSection(QWidget):
         self.progress_bar = QProgressBar()
         self.progress_bar.setTextVisible(True)
         self.progress_bar.setFixedHeight(16)
+        self._build_layout()
+        self.propagate_button.clicked.connect(lambda *_: self.action_requested.emit("propagate"))
+        self.range_slider.valueChanged.connect(self._update_range_label)
+        self.set_frame_count(0)
+
+    def _build_layout(self) -> None:
         layout = make_column(self)
         layout.addWidget(make_heading("Propagate"))
         layout.addLayout(
@@ -80,9 +86,6 @@ class PropagationSection(QWidget):
         buttons.setStretch(0, 1)
         layout.addLayout(buttons)
         layout.addWidget(self.progress_bar)
-        self.propagate_button.clicked.connect(lambda *_: self.action_requested.emit("propagate"))
-        self.range_slider.valueChanged.connect(self._update_range_label)
-        self.set_frame_count(0)
 
     def set_frame_count(self, frame_count: int) -> None:
         """Set the number of frames, and choose all of them."""

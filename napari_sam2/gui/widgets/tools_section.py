@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
+from functools import partial
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QButtonGroup, QWidget
@@ -27,6 +28,17 @@ class Tool(StrEnum):
     LASSO = "lasso"
 
 
+_TOOL_TITLES = {Tool.POINT: "Click", Tool.BOX: "Box", Tool.PAINT: "Paint", Tool.LASSO: "Lasso"}
+_ACTIONS = {
+    "undo": ("", "Undo the last action"),
+    "redo": ("", "Redo the action that was undone"),
+    "other": ("Other mask", "Show another mask that the model offers for the last click"),
+    "accept": (
+        "Accept",
+        "Accept this frame of the object: nothing overwrites it. Again to undo that.",
+    ),
+}
+"""The text and tooltip of each action."""
 _TOOL_HINTS = {
     Tool.POINT: "Click the object. Ctrl+click or right click to exclude a part. Shift+drag for a "
     "box.",
@@ -46,41 +58,24 @@ class ToolsSection(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        titles = {Tool.POINT: "Click", Tool.BOX: "Box", Tool.PAINT: "Paint", Tool.LASSO: "Lasso"}
         self.tool_buttons = {
-            each: make_tool_button(
-                each.value,
-                make_hint(_TOOL_HINTS[each], each.value),
-                lambda each=each: self.choose_tool(each),  # type: ignore[misc]
+            tool: make_tool_button(
+                tool.value,
+                make_hint(_TOOL_HINTS[tool], tool.value),
+                partial(self.choose_tool, tool),
                 text=title,
                 checkable=True,
             )
-            for each, title in titles.items()
+            for tool, title in _TOOL_TITLES.items()
         }
         group = QButtonGroup(self)
         for button in self.tool_buttons.values():
             group.addButton(button)
         self.action_buttons = {
             name: make_tool_button(
-                name,
-                make_hint(tip, name),
-                lambda name=name: self.action_requested.emit(name),  # type: ignore[misc]
-                text=text,
+                name, make_hint(tip, name), partial(self.action_requested.emit, name), text=text
             )
-            for name, tip, text in (
-                ("undo", "Undo the last action", ""),
-                ("redo", "Redo the action that was undone", ""),
-                (
-                    "other",
-                    "Show another mask that the model offers for the last click",
-                    "Other mask",
-                ),
-                (
-                    "accept",
-                    "Accept this frame of the object: nothing overwrites it. Again to undo that.",
-                    "Accept",
-                ),
-            )
+            for name, (text, tip) in _ACTIONS.items()
         }
         self.hint_label = make_muted_label(_TOOL_HINTS[Tool.POINT])
         self.current_tool = Tool.POINT

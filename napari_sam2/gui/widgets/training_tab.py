@@ -15,7 +15,6 @@ from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
-    QFormLayout,
     QLabel,
     QLineEdit,
     QProgressBar,
@@ -35,6 +34,7 @@ from napari_sam2.gui.app.fine_tuner import (
     find_free_name,
     get_model_path,
 )
+from napari_sam2.gui.widgets.elements import make_form
 
 if TYPE_CHECKING:
     from napari_sam2.train.recipe import Recipe
@@ -201,10 +201,6 @@ class TrainingTab(QWidget):
     def _build_layout(self) -> None:
         for trains, words in TRAINABLE_TITLES.items():
             self._trains_choice.addItem(words, trains)
-        self._trains_choice.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        self._trains_choice.setMinimumContentsLength(12)
         self._minutes_box.setRange(0.5, 24 * 60)
         self._minutes_box.setDecimals(1)
         self._minutes_box.setValue(_DEFAULT_MINUTES)
@@ -217,15 +213,13 @@ class TrainingTab(QWidget):
         self._caption_label.setStyleSheet("font-size: 11px;")
         self._progress_bar.setRange(0, 1000)
         self._progress_bar.setTextVisible(True)
-        form = QFormLayout()
-        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        for label, field, tip in (
+        form = make_form(
             (
                 "Train",
                 self._trains_choice,
                 (
-                    "The parts of the model that are trained. Recommended: all of the small "
-                    "included model; masks and propagation of a large one."
+                    "The parts of the model that are trained. Recommended: all of the small included "
+                    "model; masks and propagation of a large one."
                 ),
             ),
             (
@@ -234,10 +228,7 @@ class TrainingTab(QWidget):
                 "Training time. If you stop earlier, the best model is kept.",
             ),
             ("New model", self._name_edit, "Its name in the list of models"),
-        ):
-            form.addRow(label, field)
-            field.setToolTip(tip)
-            field.setAccessibleName(label)
+        )
         layout = QVBoxLayout(self)
         layout.addWidget(self._summary_label)
         layout.addLayout(form)

@@ -227,26 +227,11 @@ class LanePainter:
             chosen = QColor(RANGE_COLOUR)
             chosen.setAlpha(90)
             self._painter.fillRect(QRect(first, 2, after - first, HEADER_HEIGHT_PX - 3), chosen)
-        step, scale = self._compute_tick_step(self._painter.fontMetrics()), view.frame_width_px
-        for frame in range(
-            view.frame_at(NAMES_WIDTH_PX) // step * step,
-            view.frame_at(NAMES_WIDTH_PX + view.frames_width_px) + 1,
-            step,
-        ):
-            middle = round(view.frame_x(frame + 0.5))
-            self._painter.fillRect(QRect(middle, HEADER_HEIGHT_PX - 5, 1, 4), self._make_shade(110))
-            self._painter.setPen(self._make_shade(150))
-            self._painter.drawText(
-                QRect(middle - 30, 0, 60, HEADER_HEIGHT_PX - 5),
-                Qt.AlignmentFlag.AlignCenter,
-                str(frame),
-            )
+        self._paint_ticks()
+        mark_width = max(2, round(view.frame_width_px) - 1)
         for frame in view.lanes.flagged_frames:
             self._painter.fillRect(
-                QRect(
-                    round(view.frame_x(frame)), HEADER_HEIGHT_PX - 3, max(2, round(scale) - 1), 2
-                ),
-                FLAG_COLOUR,
+                QRect(round(view.frame_x(frame)), HEADER_HEIGHT_PX - 3, mark_width, 2), FLAG_COLOUR
             )
         self._paint_frame_number()
         self._painter.setClipRect(QRect(0, 0, *view.size_px))
@@ -260,6 +245,24 @@ class LanePainter:
             Qt.AlignmentFlag.AlignVCenter | Qt.AlignmentFlag.AlignLeft,
             count,
         )
+
+    def _paint_ticks(self) -> None:
+        """Paint frame numbers."""
+        view = self._viewport
+        step = self._compute_tick_step(self._painter.fontMetrics())
+        for frame in range(
+            view.frame_at(NAMES_WIDTH_PX) // step * step,
+            view.frame_at(NAMES_WIDTH_PX + view.frames_width_px) + 1,
+            step,
+        ):
+            middle = round(view.frame_x(frame + 0.5))
+            self._painter.fillRect(QRect(middle, HEADER_HEIGHT_PX - 5, 1, 4), self._make_shade(110))
+            self._painter.setPen(self._make_shade(150))
+            self._painter.drawText(
+                QRect(middle - 30, 0, 60, HEADER_HEIGHT_PX - 5),
+                Qt.AlignmentFlag.AlignCenter,
+                str(frame),
+            )
 
     def _paint_frame_number(self) -> None:
         """Paint the number of the current frame."""
