@@ -157,8 +157,10 @@ def test_any_training_error_is_one_sentence(
                 (ValidationScores(0, 0.5, 0.4), ValidationScores(9, 0.7, 0.6)),
                 ValidationScores(9, 0.7, 0.6),
             ),
-            "IoU on held-out frames: 0.50 → 0.70 after one click, "
-            "0.40 → 0.60 propagated (best so far at step 9).",
+            (
+                "IoU on held-out frames: 0.50 → 0.70 after one click, "
+                "0.40 → 0.60 propagated (best so far at step 9)."
+            ),
         ),
         (
             TrainingProgress(
@@ -167,8 +169,10 @@ def test_any_training_error_is_one_sentence(
                 (ValidationScores(0, 0.5, 0.4), ValidationScores(9, 0.3, 0.2)),
                 ValidationScores(0, 0.5, 0.4),
             ),
-            "IoU on held-out frames: 0.50 → 0.50 after one click, "
-            "0.40 → 0.40 propagated (not better yet).",
+            (
+                "IoU on held-out frames: 0.50 → 0.50 after one click, "
+                "0.40 → 0.40 propagated (not better yet)."
+            ),
         ),
     ],
     ids=["begun", "before", "better", "worse"],
