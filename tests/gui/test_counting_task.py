@@ -1,4 +1,4 @@
-"""Counting from the window, without one: seeds that are found, edited, joined, told and carried; what is known already stays."""
+"""Counting without a window: seeds are detected, edited, linked and propagated."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from napari_sam2.tracking.seeds import EditedSeed
 from tests.gui.windows import MockWindow
 
 
-def placed(window: MockWindow) -> list[EditedSeed]:
-    """The seeds as they were found."""
+def read_seeds(window: MockWindow) -> list[EditedSeed]:
+    """The seeds as they were detected."""
     return [EditedSeed(seed.number, seed.prompt.frame, seed.yx) for seed in window.view.seeds]
 
 
-def counted(
-    window: MockWindow, wanted: DetectionRequest | None = None, edited: Any = placed
+def count_in_window(
+    window: MockWindow, chosen: DetectionRequest | None = None, edited: Any = read_seeds
 ) -> np.ndarray:
-    """Find, edit, count; the labels that are shown."""
-    window.controller.counting.detect_seeds(wanted or DetectionRequest())
+    """Detect, edit and count; returns the labels that are shown."""
+    window.controller.counting.detect_seeds(chosen or DetectionRequest())
     window.controller.counting.count_objects(edited(window))
     assert not window.view.errors
     return window.labels
@@ -46,8 +46,8 @@ def same_objects(one: np.ndarray, other: np.ndarray) -> bool:
     return len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs})
 
 
-def exact(scene: Scene, *, volume: bool) -> DetectionRequest:
-    """A source that finds the truth; as one that sees a volume would, or without knowing which object is which."""
+def make_exact_request(scene: Scene, *, volume: bool) -> DetectionRequest:
+    """Detect the true labels, with ids of a volume or with ids that change on each frame."""
     turned = [
         np.where(plane, (plane + 7 * frame) % 97 + 1, 0)
         for frame, plane in enumerate(scene.labels.astype(int))
@@ -69,19 +69,19 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    ("scene", "seeds", "trust"),
+    ("scene", "seeds", "association"),
     CASES,
-    ids=[f"{scene} {seeds} {trust}" for scene, seeds, trust in CASES],
+    ids=[f"{scene} {seeds} {association}" for scene, seeds, association in CASES],
 )
 def test_counting_in_the_window_equals_the_command_line(
-    scene: Scene, seeds: str, trust: Any
+    scene: Scene, seeds: str, association: Any
 ) -> None:
-    counting = CountingOptions(seeds=seeds, association=trust)
+    counting = CountingOptions(seeds=seeds, association=association)
     found = count_video(scene.video, ToyModel(), counting)
     with found.session:
         expected = np.stack([found.session.label_plane(frame) for frame in range(len(scene.video))])
     window = MockWindow(scene)
-    labels = counted(window, DetectionRequest(counting))
+    labels = count_in_window(window, DetectionRequest(counting))
     assert labels.any()
     assert same_objects(labels, expected)
     np.testing.assert_array_equal(labels, window.session_labels)
@@ -89,13 +89,13 @@ def test_counting_in_the_window_equals_the_command_line(
 
 def test_counting_without_seeds_adds_no_objects() -> None:
     window = MockWindow(make_drifting_scene())
-    assert not counted(window, edited=lambda _: []).any()
+    assert not count_in_window(window, edited=lambda _: []).any()
     assert window.view.snapshot.stage is Stage.READY
 
 
 def test_daughters_have_their_parent() -> None:
     window = MockWindow(make_dividing_scene())
-    counted(window)
+    count_in_window(window)
     tracks = window.controller.state.log.tracks
     assert [each.parent for each in tracks if each.parent] == [1, 1]
 
@@ -111,11 +111,11 @@ def test_a_seed_deleted_on_all_frames_is_no_object(volume: bool) -> None:
     def without_the_second(window: MockWindow) -> list[EditedSeed]:
         return [
             each
-            for each in placed(window)
+            for each in read_seeds(window)
             if not scene.mask(2, each.frame)[round(each.yx[0]), round(each.yx[1])]
         ]
 
-    labels = counted(window, exact(scene, volume=volume), without_the_second)
+    labels = count_in_window(window, make_exact_request(scene, volume=volume), without_the_second)
     assert same_objects(labels, np.where(scene.labels == 2, 0, scene.labels))
 
 
@@ -123,10 +123,10 @@ def test_a_seed_deleted_on_all_frames_is_no_object(volume: bool) -> None:
 def test_a_seed_deleted_on_one_frame_is_propagated_over_it(volume: bool) -> None:
     scene = make_drifting_scene()
     window = MockWindow(scene)
-    labels = counted(
+    labels = count_in_window(
         window,
-        exact(scene, volume=volume),
-        lambda window: [each for each in placed(window) if each.frame != 4],
+        make_exact_request(scene, volume=volume),
+        lambda window: [each for each in read_seeds(window) if each.frame != 4],
     )
     assert same_objects(labels, scene.labels)
 
@@ -139,13 +139,14 @@ def test_an_added_seed_is_an_object_on_few_frames_too(volume: bool) -> None:
     def the_second_by_hand(window: MockWindow) -> list[EditedSeed]:
         others = [
             each
-            for each in placed(window)
+            for each in read_seeds(window)
             if not scene.mask(2, each.frame)[round(each.yx[0]), round(each.yx[1])]
         ]
         return [*others, EditedSeed(0, 5, scene.make_click(2, 5).yx[0])]
 
     assert same_objects(
-        counted(window, exact(scene, volume=volume), the_second_by_hand), scene.labels
+        count_in_window(window, make_exact_request(scene, volume=volume), the_second_by_hand),
+        scene.labels,
     )
 
 
@@ -153,7 +154,7 @@ def test_a_moved_seed_is_a_click_at_its_new_position() -> None:
     scene = make_drifting_scene()
     window = MockWindow(scene)
     aside = [EditedSeed(1, 0, scene.make_click(3, 0).yx[0])]
-    counted(window, edited=lambda window: aside)
+    count_in_window(window, edited=lambda window: aside)
     (prompt, *_) = window.controller.state.log.prompts
     assert isinstance(prompt, PointPrompt)
     assert prompt.yx == (pytest.approx(scene.make_click(3, 0).yx[0]),)
@@ -168,9 +169,9 @@ def test_objects_prompted_before_keep_their_ids_and_pixels(
     window.controller.describe(window.controller.state.start_draft(), name="mine")
     window.click(2)
     window.controller.add_mask(5, scene.mask(2, 5) & (np.arange(64) % 2 == 0))
-    said = window.controller.state.log.entries
-    labels = counted(window, exact(scene, volume=volume))
-    assert window.controller.state.log.entries[: len(said)] == said
+    entries = window.controller.state.log.entries
+    labels = count_in_window(window, make_exact_request(scene, volume=volume))
+    assert window.controller.state.log.entries[: len(entries)] == entries
     assert window.controller.state.get_track(1).name == "mine"
     others = [frame for frame in range(10) if frame != 5]
     assert same_objects(labels[others], scene.labels[others])
@@ -180,9 +181,9 @@ def test_objects_prompted_before_keep_their_ids_and_pixels(
 
 def test_counting_again_finds_nothing_new() -> None:
     window = MockWindow(make_drifting_scene())
-    labels = counted(window)
+    labels = count_in_window(window)
     entries = window.controller.state.log.entries
-    np.testing.assert_array_equal(counted(window), labels)
+    np.testing.assert_array_equal(count_in_window(window), labels)
     assert window.view.seeds == ()
     assert window.controller.state.log.entries == entries
 
@@ -190,10 +191,10 @@ def test_counting_again_finds_nothing_new() -> None:
 def test_one_undo_removes_a_count_and_redo_restores_it() -> None:
     scene = make_drifting_scene()
     window = MockWindow(scene)
-    labels = counted(
+    labels = count_in_window(
         window,
-        exact(scene, volume=False),
-        lambda window: [each for each in placed(window) if each.frame != 4],
+        make_exact_request(scene, volume=False),
+        lambda window: [each for each in read_seeds(window) if each.frame != 4],
     )
     window.controller.undo()
     assert not window.labels.any()
@@ -206,17 +207,19 @@ def test_a_stopped_count_adds_all_objects_or_none(pieces: int) -> None:
     scene = make_drifting_scene()
     window = MockWindow(scene, held=True)
     window.worker.run_pending()
-    window.controller.counting.detect_seeds(exact(scene, volume=False))
+    window.controller.counting.detect_seeds(make_exact_request(scene, volume=False))
     window.worker.run_pending()
-    window.controller.counting.count_objects([each for each in placed(window) if each.frame != 4])
+    window.controller.counting.count_objects(
+        [each for each in read_seeds(window) if each.frame != 4]
+    )
     window.worker.run_pending(pieces)
     window.controller.propagation.cancel()
     window.worker.run_pending()
     np.testing.assert_array_equal(window.labels, window.session_labels)
     assert len(window.controller.state.log.track_ids) in (0, 3)
-    window.controller.counting.detect_seeds(exact(scene, volume=False))
+    window.controller.counting.detect_seeds(make_exact_request(scene, volume=False))
     window.worker.run_pending()
-    window.controller.counting.count_objects(placed(window))
+    window.controller.counting.count_objects(read_seeds(window))
     window.worker.run_pending()
     assert same_objects(window.labels, scene.labels)
 
@@ -225,7 +228,7 @@ def test_detection_by_example_finds_similar_objects() -> None:
     scene = make_drifting_scene(count=4, frames=4)
     window = MockWindow(scene)
     window.controller.add_mask(0, scene.mask(1, 0))
-    labels = counted(window, DetectionRequest(CountingOptions(seeds="examples")))
+    labels = count_in_window(window, DetectionRequest(CountingOptions(seeds="examples")))
     assert (labels[:, scene.labels[0] == 1] == 1).any(axis=1).all()
     assert len(window.controller.state.log.track_ids) == 4
 
@@ -242,7 +245,9 @@ def test_labels_of_another_tool() -> None:
     scene = make_drifting_scene()
     window = MockWindow(scene)
     assert same_objects(
-        counted(window, DetectionRequest(CountingOptions(seeds="labels"), labels=scene.labels)),
+        count_in_window(
+            window, DetectionRequest(CountingOptions(seeds="labels"), labels=scene.labels)
+        ),
         scene.labels,
     )
 
@@ -256,7 +261,7 @@ def test_counting_before_detection_is_an_error() -> None:
 def test_counted_objects_can_be_corrected() -> None:
     scene = make_drifting_scene()
     window = MockWindow(scene)
-    counted(window)
+    count_in_window(window)
     window.controller.select(1)
     window.controller.add_mask(3, np.roll(window.labels[3] == 1, 2, axis=0))
     assert isinstance(window.controller.state.log.prompts[-1], MaskPrompt)
@@ -271,7 +276,7 @@ def test_saved_tables_are_those_of_the_command_line(tmp_path: Path) -> None:
     scene = make_drifting_scene(frames=3)
     count(scene.stack, out=tmp_path / "command", model=ToyModel())
     window = MockWindow(scene)
-    counted(window)
+    count_in_window(window)
     window.controller.save(tmp_path / "window")
     one, other = (
         {each.name for each in (tmp_path / name).iterdir()} for name in ("command", "window")

@@ -116,8 +116,8 @@ class CountTab(QWidget):
                 "Where",
                 self.association_choice,
                 (
-                    "Detect objects on every frame and link them, or detect them on the current frame "
-                    "and propagate them"
+                    "Detect objects on every frame and link them, or detect them on the current "
+                    "frame and propagate them"
                 ),
             ),
             (

@@ -218,8 +218,8 @@ class TrainingTab(QWidget):
                 "Train",
                 self._trains_choice,
                 (
-                    "The parts of the model that are trained. Recommended: all of the small included "
-                    "model; masks and propagation of a large one."
+                    "The parts of the model that are trained. Recommended: all of the small "
+                    "included model; masks and propagation of a large one."
                 ),
             ),
             (
