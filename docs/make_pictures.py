@@ -134,8 +134,8 @@ def run_sample(name: str, out: Path) -> pd.DataFrame:
     user.click(panel.save_button, "Save labels and tables")
     user.actions.append("click Choose")
     user.wait_until(lambda: (out / "provenance.json").exists() and ready())
-    if not panel.docks.buttons["tables"].isChecked():
-        panel.docks.toggle("tables")
+    if not panel.docks.tables.button.isChecked():
+        panel.docks.tables.toggle()
     user.wait_until(ready)
     user.process_events(3.0)
     user.save_screenshot(f"{name}-5-tables")
@@ -162,10 +162,10 @@ def run_counting() -> None:
     panel.open_sample("nuclei_z")
     user.viewer.layers["nuclei_z nuclei"].visible = False
     user.wait_until(ready)
-    user.click(panel.docks.buttons["count"], "Count")
+    user.click(panel.docks.count.button, "Count")
     user.wait_until(ready)
-    tab = panel.docks._widgets["count"]
-    user.click(tab.detect_button, "Find seeds")
+    tab = panel.docks.count.widget
+    user.click(tab.detect_button, "Detect seeds")
     user.wait_until(ready)
     user.save_screenshot("count-1-seeds")
     user.click(tab.count_button, "Count")

@@ -114,10 +114,7 @@ class PanelWindow:
         """Whether everything is computed and drawn."""
         from napari_sam2.gui.app.view import Stage
 
-        return (
-            self.panel.controller.snapshot.stage is Stage.READY
-            and not self.panel._redraw_timer.isActive()
-        )
+        return self.panel.controller.snapshot.stage is Stage.READY and not self.panel.redraw_pending
 
     def wait_until(self, condition: Callable[[], Any]) -> None:
         """Run Qt's event loop until a condition is true."""
@@ -166,8 +163,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         window = PanelWindow(scene, options.model, folder / "projects")
         window.prompt_all(scene)
         for name in options.docks:
-            if not window.panel.docks.buttons[name].isChecked():
-                window.panel.docks.toggle(name)
+            dock = getattr(window.panel.docks, name)
+            if not dock.button.isChecked():
+                dock.toggle()
         window.wait_until(lambda: window.idle)
         timer, seconds = window.propagate()
         tracks = len(window.panel.controller.state.statuses)

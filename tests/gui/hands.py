@@ -62,7 +62,7 @@ class PanelDriver:
         """Wait until all tasks are done and drawn."""
         for _ in range(3):
             QApplication.processEvents()
-        self.wait_until(lambda: self.ready and not self.panel._redraw_timer.isActive())
+        self.wait_until(lambda: self.ready and not self.panel.redraw_pending)
 
     def get_canvas_point(self, layer: Any, data: tuple[float, ...]) -> QPoint:
         """Where a position of a layer lies on the canvas."""

@@ -49,7 +49,7 @@ def test_a_click_shows_its_mask_at_once_and_propagating_fills_the_stack() -> Non
 
 
 def test_results_come_frame_by_frame() -> None:
-    window = MockWindow(make_drifting_scene(), held=True)
+    window = MockWindow(make_drifting_scene(), manual=True)
     window.click_all()
     window.controller.propagation.propagate()
     window.worker.run_pending(6)  # open, three clicks, start, one step
@@ -60,7 +60,7 @@ def test_results_come_frame_by_frame() -> None:
 
 
 def test_fast_clicks_on_new_objects_stay_separate_objects() -> None:
-    window = MockWindow(make_drifting_scene(), held=True)
+    window = MockWindow(make_drifting_scene(), manual=True)
     window.click_all()
     window.worker.run_pending()
     assert [row.track for row in window.view.snapshot.objects] == [1, 2, 3]
@@ -92,7 +92,7 @@ def test_only_the_requested_frames_and_tracks_are_propagated(
 
 
 def test_pause_holds_and_propagating_again_resumes() -> None:
-    window = MockWindow(make_drifting_scene(), held=True)
+    window = MockWindow(make_drifting_scene(), manual=True)
     window.click_all()
     window.controller.propagation.propagate()
     window.worker.run_pending(7)
@@ -109,7 +109,7 @@ def test_pause_holds_and_propagating_again_resumes() -> None:
 
 def test_frames_done_before_a_cancel_are_kept_and_not_recomputed() -> None:
     model = ToyModel()
-    window = MockWindow(make_drifting_scene(), held=True, load=lambda _: model)
+    window = MockWindow(make_drifting_scene(), manual=True, load=lambda _: model)
     window.click_all()
     window.controller.propagation.propagate()
     window.worker.run_pending(9)
@@ -128,7 +128,7 @@ def test_frames_done_before_a_cancel_are_kept_and_not_recomputed() -> None:
 
 def test_a_click_during_propagation_stops_it_and_is_segmented() -> None:
     scene = make_jumping_scene()
-    window = MockWindow(scene, held=True)
+    window = MockWindow(scene, manual=True)
     window.click_all()
     window.controller.propagation.propagate()
     window.worker.run_pending(8)
@@ -143,7 +143,7 @@ def test_a_click_during_propagation_stops_it_and_is_segmented() -> None:
 
 
 def test_a_click_before_a_run_has_begun_is_not_lost() -> None:
-    window = MockWindow(make_jumping_scene(), held=True)
+    window = MockWindow(make_jumping_scene(), manual=True)
     window.click_all()
     window.worker.run_pending(3)
     window.controller.select(1)
@@ -701,7 +701,7 @@ def test_another_model_keeps_accepted_frames() -> None:
 )
 def test_an_error_during_propagation_keeps_finished_frames(error: Exception, sentence: str) -> None:
     model = ToyModel()
-    window = MockWindow(make_drifting_scene(), held=True, load=lambda _: model)
+    window = MockWindow(make_drifting_scene(), manual=True, load=lambda _: model)
     window.click_all()
     window.controller.propagation.propagate()
     window.worker.run_pending(8)
@@ -717,7 +717,7 @@ def test_an_error_during_propagation_keeps_finished_frames(error: Exception, sen
 
 
 def test_late_answers_are_not_drawn() -> None:
-    window = MockWindow(make_drifting_scene(), held=True)
+    window = MockWindow(make_drifting_scene(), manual=True)
     window.worker.run_pending()
     window.click(1, 0)
     window.controller.start_object()
@@ -729,7 +729,7 @@ def test_late_answers_are_not_drawn() -> None:
 
 
 def test_a_frame_is_drawn_if_the_newer_task_failed() -> None:
-    window = MockWindow(make_drifting_scene(), held=True)
+    window = MockWindow(make_drifting_scene(), manual=True)
     window.worker.run_pending()
     window.click(1, 0)
     window.controller.add_click(0, (999, 999), positive=True)
@@ -738,7 +738,7 @@ def test_a_frame_is_drawn_if_the_newer_task_failed() -> None:
 
 
 def test_nothing_is_shown_after_close_and_workers_are_closed() -> None:
-    window = MockWindow(make_drifting_scene(), held=True)
+    window = MockWindow(make_drifting_scene(), manual=True)
     window.click_all()
     window.controller.propagation.propagate()
     window.worker.run_pending(7)
@@ -747,7 +747,7 @@ def test_nothing_is_shown_after_close_and_workers_are_closed() -> None:
     shown = len(window.view.snapshots)
     window.worker.run_pending()
     assert (window.view.drawn_frames, len(window.view.snapshots)) == (drawn, shown)
-    assert window.controller._registry._workers == {}
+    assert window.controller.session is None
 
 
 def test_each_time_point_of_a_stack_has_objects_of_its_own() -> None:
@@ -792,7 +792,7 @@ def test_a_deleted_image_is_forgotten() -> None:
 
 def test_many_changed_frames_are_drawn_a_few_at_a_time_nearest_first() -> None:
     scene = make_drifting_scene(frames=4 * FRAMES_PER_PIECE)
-    window = MockWindow(scene, held=True)
+    window = MockWindow(scene, manual=True)
     window.click(1)
     window.controller.propagation.propagate()
     window.worker.run_pending()

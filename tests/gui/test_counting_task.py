@@ -205,7 +205,7 @@ def test_one_undo_removes_a_count_and_redo_restores_it() -> None:
 @pytest.mark.parametrize("pieces", [2, 9, 13, 17, 22, 26, 40])
 def test_a_stopped_count_adds_all_objects_or_none(pieces: int) -> None:
     scene = make_drifting_scene()
-    window = MockWindow(scene, held=True)
+    window = MockWindow(scene, manual=True)
     window.worker.run_pending()
     window.controller.counting.detect_seeds(make_exact_request(scene, volume=False))
     window.worker.run_pending()

@@ -1,4 +1,4 @@
-"""What stands for a window in these tests: it notes what it is told to show."""
+"""Doubles of a window for these tests: they note what they are to show."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from napari_sam2.tracking.seeds import Seed
 
 
 class MockView:
-    """A View that keeps everything: the last snapshot, the planes drawn, the sentences told."""
+    """A View that keeps everything: the last snapshot, the planes drawn, the messages."""
 
     def __init__(self) -> None:
         self.snapshot = Snapshot()
@@ -62,7 +62,7 @@ class MockView:
         self.statuses = dict(statuses)
 
     def labels(self, scene: Scene, at: tuple[tuple[str, int], ...] = ()) -> np.ndarray:
-        """(frames, H, W): what a person sees."""
+        """(frames, H, W): what is drawn."""
         blank = np.zeros(scene.video.shape[1:], dtype=np.uint16)
         return np.stack([self.planes.get((at, frame), blank) for frame in range(len(scene.video))])
 
@@ -74,13 +74,13 @@ class MockWindow:
         self,
         scene: Scene,
         *,
-        held: bool = False,
+        manual: bool = False,
         load: Callable[[str], VideoModel] = lambda _: ToyModel(),
         **options: Any,
     ) -> None:
         self.scene = scene
         self.view = MockView()
-        self.worker = InlineWorker(manual=held)
+        self.worker = InlineWorker(manual=manual)
         self.controller = Controller(self.view, self.worker, load=load, **options)
         self.selection = ImageSelection(
             "image", scene.stack, scene.video.along, scene.video.channel, scene.name
@@ -105,8 +105,7 @@ class MockWindow:
 
     @property
     def session_labels(self) -> np.ndarray:
-        """What the engine holds."""
-        place = self.controller.key
-        assert place is not None
-        session = self.controller._registry._workers[place].session
+        """What the session holds."""
+        session = self.controller.session
+        assert session is not None
         return np.stack([session.label_plane(frame) for frame in range(len(session.video))])

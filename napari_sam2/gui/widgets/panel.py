@@ -475,6 +475,11 @@ class Panel(Dockable):
 
     # drawing
 
+    @property
+    def redraw_pending(self) -> bool:
+        """Whether changes may not be drawn yet."""
+        return bool(self._redraw_timer.isActive())
+
     def _start_redraw_timer(self) -> None:
         if not self._redraw_timer.isActive():
             self._redraw_timer.start()
