@@ -104,7 +104,7 @@ def test_tracks_layer_shows_divisions_and_is_replaced() -> None:
     image.scale = (1.0, 0.5, 0.5)
     key = window.controller.key
     assert key is not None
-    with pytest.raises(PlanError, match="no object is live_tables yet"):
+    with pytest.raises(PlanError, match="no object is measured yet"):
         window.canvas.draw_tracks(key, LiveTables(scene.video).make_tables())
     live_tables = LiveTables(scene.video)
     live_tables.set_descriptions([Track(2, parent=1), Track(3, parent=1)])

@@ -242,7 +242,7 @@ def plot() -> Iterator[Plot]:
     widget.show_lines(
         {1: (frames, frames * 0 + 10.0), 7: (frames[2:], frames[2:] * 0 + 50.0)}, title="area (px)"
     )
-    process_events()
+    wait_until(lambda: widget.getPlotItem().getViewBox().viewRange()[1][1] > 50)
     yield widget
     widget.close()
 
@@ -255,7 +255,7 @@ def on(plot: Plot, frame: float, value: float) -> QPointF:
     ("frame", "value", "expected"),
     [(4, 50, (7, 4)), (4, 10, (1, 4)), (4.2, 10.5, (1, 4)), (5, 30, None)],
 )
-def test_a_place_in_a_plot_means_the_line_that_is_near(
+def test_find_nearest_finds_the_line_near_a_position(
     plot: Plot, frame: float, value: float, expected: object
 ) -> None:
     assert plot.find_nearest(on(plot, frame, value)) == expected
@@ -270,13 +270,13 @@ def test_a_click_on_a_line_chooses_its_track_and_frame(plot: Plot) -> None:
     assert chosen == [(7, 6)]
 
 
-def test_in_a_plot_of_counts_a_click_means_the_frame(plot: Plot) -> None:
+def test_a_click_in_a_plot_of_counts_chooses_the_frame(plot: Plot) -> None:
     plot.show_lines({"": (np.arange(10), np.arange(10))}, title="objects", are_tracks=False)
     process_events()
     assert plot.find_nearest(on(plot, 6.3, 2)) == (0, 6)
 
 
-def test_many_tracks_are_one_curve_and_the_chosen_one_is_on_top(plot: Plot) -> None:
+def test_many_tracks_are_one_curve_with_the_selected_one_on_top(plot: Plot) -> None:
     frames = np.arange(1000)
     plot.show_lines({track: (frames, frames % 7 + track) for track in range(1, 501)}, title="area")
     assert len(plot._curves) == 1
@@ -306,9 +306,9 @@ def test_curves_are_used_again_for_other_lines(plot: Plot) -> None:
 
 
 def test_a_click_requests_the_tracks_layer(tables: TablesTab) -> None:
-    asked: list[bool] = []
-    tables.draw_tracks_requested.connect(lambda: asked.append(True))
+    requests: list[bool] = []
+    tables.draw_tracks_requested.connect(lambda: requests.append(True))
     (button,) = [each for each in tables.findChildren(QToolButton) if each.text() == "Draw tracks"]
     QTest.mouseClick(button, LEFT)
     process_events()
-    assert asked == [True]
+    assert requests == [True]
