@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from napari_sam2.api.resume import load_named_model
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import DeviceError, FileError, ModelError, UnknownModelError
 from napari_sam2.core.inference_options import InferenceOptions, Precision
@@ -38,7 +39,7 @@ def choose_model(
         A loaded model with other weights, unless `allow_other`.
     """
     if isinstance(model, (str, Path)):
-        return _load_model(model, options.override(precision=precision))
+        return load_named_model(str(model), options.override(precision=precision))
     found = model or load_project_model(reference, options.device, precision)
     if found.card.sha256 != reference.sha256 and not allow_other:
         raise make_other_model_error(found.card, reference, "ask for it with --model")
@@ -62,7 +63,7 @@ def load_project_model(
     )
     with _explain_precision_error(precision):
         try:
-            return _load_model(reference.name_or_path, options)
+            return load_named_model(reference.name_or_path, options)
         except (UnknownModelError, FileError) as error:
             same = [
                 each.path
@@ -70,7 +71,7 @@ def load_project_model(
                 if each.path and each.card.sha256 == reference.sha256
             ]
             if same:
-                return _load_model(same[0], options)
+                return load_named_model(str(same[0]), options)
             raise ModelError(
                 f"the project was made with {reference.name}, SHA-256 {reference.sha256[:12]}: "
                 f"{error}"
@@ -100,12 +101,6 @@ def make_other_model_error(card: ModelCard, reference: ModelReference, advice: s
         f"{card.name} here is another model ({card.sha256[:12]}): {advice} to compute everything "
         "again with it"
     )
-
-
-def _load_model(model: str | Path, options: InferenceOptions) -> VideoModel:
-    from napari_sam2.models.load import load_model  # torch takes seconds to import
-
-    return load_model(model, options=options)
 
 
 @contextmanager

@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import logging
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
 from napari_sam2.api.project import find_steps_done, read_project
 from napari_sam2.api.project_models import choose_model
 from napari_sam2.api.results import JobResult, save_results, summarize_results
-from napari_sam2.api.resume import UnfinishedRun, make_finished_result, make_other_job_error
+from napari_sam2.api.resume import OutputRun, UnfinishedRun, make_other_job_error, read_provenance
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import PlanError
 from napari_sam2.core.inference_options import InferenceOptions, Precision, rename_attention
 from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Video
-from napari_sam2.io.output_folder import check_output, remove_leftovers
 from napari_sam2.io.prompts_json import format_json_log
 from napari_sam2.models.device import describe_device
 from napari_sam2.propagation.run_state import Progress, RunState
@@ -73,37 +72,40 @@ def replay_project(
     file, video, prompts = read_project(source, image)
     if not prompts.prompts:
         raise PlanError(f"{source}: holds no prompts: there is nothing to replay")
-    check_output(target)
-    remove_leftovers(target)
-    report(f"project: {source}: {video.description}, {len(prompts.prompts)} prompts")
-    loaded = choose_model(
-        model, file.model, InferenceOptions(device), precision, allow_other=another_model
-    )
-    report(f"model: {loaded.card.name} on {describe_device(loaded.device)}")
-    identity = _make_run_identity(video, loaded.card, file.patience, prompts)
-    work = UnfinishedRun.open(target, identity, resume=resume)
-    if work is None:
-        _check_same_model(target, loaded.card)
-        return make_finished_result(target)
-    other = loaded.card.sha256 != file.model.sha256
-    notes = (f"another model than the project's own ({file.model.name}) was asked for",)
-    with Session(
-        video,
-        loaded,
-        settings=SessionSettings(patience=file.patience, folder=work.folder),
-        on_log_change=work.save_log,
-    ) as session:
-        session.resume(session.find_resumable_log(work.load_log()))
-        session.replay(prompts, steps_done=find_steps_done(source, prompts), progress=progress)
-        results = session.collect_results()
-        report(f"writing: labels, tables and picture to {target}")
-        settings = {"project": str(source)}
-        save_results(
-            results, target, format=format, notes=notes if other else (), settings=settings
-        )
-        summary = summarize_results(results)
-    work.remove()
-    return JobResult(target, RunState.DONE, summary)
+
+    @cache
+    def load_model() -> VideoModel:
+        report(f"project: {source}: {video.description}, {len(prompts.prompts)} prompts")
+        options = InferenceOptions(device)
+        loaded = choose_model(model, file.model, options, precision, allow_other=another_model)
+        report(f"model: {loaded.card.name} on {describe_device(loaded.device)}")
+        return loaded
+
+    def execute(loaded: VideoModel, work: UnfinishedRun) -> JobResult:
+        other = loaded.card.sha256 != file.model.sha256
+        note = f"another model than the project's own ({file.model.name}) was asked for"
+        settings = SessionSettings(patience=file.patience, folder=work.folder)
+        with Session(video, loaded, settings=settings, on_log_change=work.save_log) as session:
+            session.resume(session.find_resumable_log(work.load_log()))
+            session.replay(prompts, steps_done=find_steps_done(source, prompts), progress=progress)
+            results = session.collect_results()
+            report(f"writing: labels, tables and picture to {target}")
+            save_results(
+                results,
+                target,
+                format=format,
+                notes=(note,) if other else (),
+                settings={"project": str(source)},
+            )
+            return JobResult(target, RunState.DONE, summarize_results(results))
+
+    return OutputRun(
+        target,
+        resume,
+        lambda: _is_finished(target, load_model().card),
+        load_model,
+        lambda card: _make_run_identity(video, card, file.patience, prompts),
+    ).execute(execute)
 
 
 def _make_run_identity(
@@ -118,12 +120,15 @@ def _make_run_identity(
     }
 
 
-def _check_same_model(folder: Path, card: ModelCard) -> None:
-    """Raise PlanError if other weights or inference options made the results in a folder."""
-    provenance = json.loads((folder / "provenance.json").read_text(encoding="utf-8"))
+def _is_finished(folder: Path, card: ModelCard) -> bool:
+    """Whether a folder holds results; PlanError if another model or other options made them."""
+    provenance = read_provenance(folder)
+    if provenance is None:
+        return False
     made = {**provenance["model"], "model": provenance["model"]["sha256"]}
     if "attention" in made:
         made["attention"] = rename_attention(made["attention"])
     expected = card.inference_identity
     if {name: made.get(name, value) for name, value in expected.items()} != expected:
         raise make_other_job_error(folder)
+    return True
