@@ -41,11 +41,12 @@ from napari_sam2.measurement.features.classes import (
 from napari_sam2.models.device import describe_device
 from napari_sam2.propagation.run_state import RunState
 from napari_sam2.propagation.session import Run, Session, SessionSettings
-from napari_sam2.tracking.association import ModelAssociation, SeedAssociation
+from napari_sam2.tracking.model_association import ModelAssociation
 from napari_sam2.tracking.pipeline import TrackingPipeline
 from napari_sam2.tracking.predictor import make_detection_policy
 from napari_sam2.tracking.progress import TrackingProgress, TrackingStage
 from napari_sam2.tracking.saved_work import SavedWork
+from napari_sam2.tracking.seed_association import SeedAssociation
 
 __all__ = ["CountResult", "CountingOptions", "count", "count_video"]
 

@@ -15,10 +15,11 @@ from napari_sam2.core.prompt import MaskPrompt, PromptLog
 from napari_sam2.core.protocols import Detector, VolumeDetector
 from napari_sam2.detection.prompts import make_label_prompts
 from napari_sam2.propagation.session import Session
-from napari_sam2.tracking.association import Association, SeedAssociation
+from napari_sam2.tracking.association import Association
 from napari_sam2.tracking.linker import LinkingOptions
 from napari_sam2.tracking.progress import TrackingProgress, TrackingStage
 from napari_sam2.tracking.saved_work import SavedWork
+from napari_sam2.tracking.seed_association import SeedAssociation
 from napari_sam2.tracking.seeds import EditedSeed, Seed, SeedSelection
 from napari_sam2.tracking.session_driver import SessionDriver
 

@@ -16,9 +16,10 @@ from napari_sam2.detection.options import DetectionOptions
 from napari_sam2.detection.registry import open_detector
 from napari_sam2.propagation.overlaps import compute_mask
 from napari_sam2.propagation.session import Session
-from napari_sam2.tracking.association import ModelAssociation, SeedAssociation
+from napari_sam2.tracking.model_association import ModelAssociation
 from napari_sam2.tracking.pipeline import TrackingPipeline
 from napari_sam2.tracking.progress import TrackingProgress
+from napari_sam2.tracking.seed_association import SeedAssociation
 from napari_sam2.tracking.seeds import EditedSeed
 
 
