@@ -127,7 +127,7 @@ def _make_experiment(
 ) -> dict[str, Any]:
     """The outermost loop, which contains the next one."""
     (axis, count), *inner = loops
-    parameters: dict[str, Any] = {
+    by_axis: dict[str, dict[str, Any]] = {
         "t": {
             "dStart": 0.0,
             "dPeriod": settings.period_ms,
@@ -145,8 +145,8 @@ def _make_experiment(
             "dZStep": settings.slice_um,
             "dZHome": 0.0,
         },
-    }[axis]
-    level = {"eType": _LOOPS[axis], "uLoopPars": {"uiCount": count, **parameters}}
+    }
+    level = {"eType": _LOOPS[axis], "uLoopPars": {"uiCount": count, **by_axis[axis]}}
     return {**level, "ppNextLevelEx": {"": _make_experiment(inner, settings)}} if inner else level
 
 
@@ -184,7 +184,7 @@ def _encode_variant(name: str, value: Any) -> bytes:
             [_encode_variant(*each) for each in value.items()],
         )
         begin = len(head) + 12
-        starts = np.cumsum([begin, *map(len, parts[:-1])]) if parts else []
+        starts: Any = np.cumsum([begin, *map(len, parts[:-1])]) if parts else []
         return (
             head
             + struct.pack("<IQ", len(parts), begin + sum(map(len, parts)))

@@ -151,7 +151,7 @@ def test_error_names_the_damaged_page(tmp_path: Path) -> None:
         compression="zlib",
         metadata={"axes": "TYX"},
     )
-    with tifffile.TiffFile(tmp_path / "a.ome.tif", mode="r+b") as file:
+    with tifffile.TiffFile(tmp_path / "a.ome.tif", mode="r+") as file:
         file.filehandle.seek(file.pages[3].dataoffsets[0] + 10)
         file.filehandle.write(b"\xff" * 200)
     video_data = open_stack(tmp_path / "a.ome.tif")
@@ -204,7 +204,7 @@ def test_file_deleted_after_opening_raises_on_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("version", [2, 3])
-def test_error_names_the_damaged_zarr_chunk(version: int, tmp_path: Path) -> None:
+def test_error_names_the_damaged_zarr_chunk(version: Any, tmp_path: Path) -> None:
     array = zarr.create_array(
         tmp_path / "a.zarr",
         shape=_PIXELS.shape,

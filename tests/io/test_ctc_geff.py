@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -14,7 +16,7 @@ from napari_sam2.io.writers.ctc import write_ctc
 from napari_sam2.testing.scenes import make_dividing_scene
 
 
-def test_division_survives_writing_and_reading(tmp_path):
+def test_division_survives_writing_and_reading(tmp_path: Path) -> None:
     scene = make_dividing_scene()
     rows = write_ctc(tmp_path, lambda frame: scene.labels[frame], len(scene.labels), scene.parents)
     assert rows == [Branch(1, 0, 3), Branch(2, 4, 9, 1), Branch(3, 4, 9, 1)]
@@ -23,7 +25,7 @@ def test_division_survives_writing_and_reading(tmp_path):
     np.testing.assert_array_equal(np.asarray(again.labels.data), scene.labels)
 
 
-def test_package_of_the_challenge_accepts_the_folder(tmp_path):
+def test_package_of_the_challenge_accepts_the_folder(tmp_path: Path) -> None:
     evaluate = pytest.importorskip("ctc_metrics.scripts.evaluate")
     scene = make_dividing_scene()
     (tmp_path / "01_RES").mkdir()
@@ -49,14 +51,14 @@ def make_labels_with_gap() -> np.ndarray:
     return labels
 
 
-def test_gaps_and_surviving_parents_split_tracks_and_large_ids_are_renumbered(tmp_path):
+def test_gaps_and_surviving_parents_split_tracks_and_renumber_large_ids(tmp_path: Path) -> None:
     labels = make_labels_with_gap()
     rows = write_ctc(tmp_path, lambda frame: labels[frame], 4, {70_001: 70_000})
     assert rows == [Branch(1, 0, 0), Branch(2, 1, 1, 1), Branch(3, 3, 3, 2), Branch(4, 1, 3, 1)]
     np.testing.assert_array_equal(np.asarray(read_ctc(tmp_path).labels.data) > 0, labels > 0)
 
 
-def test_labels_without_objects_write_an_empty_track_file(tmp_path):
+def test_labels_without_objects_write_an_empty_track_file(tmp_path: Path) -> None:
     assert write_ctc(tmp_path, lambda frame: np.zeros((4, 4), np.uint16), 2) == []
     assert (tmp_path / "res_track.txt").read_text() == ""
 
@@ -65,14 +67,16 @@ def test_labels_without_objects_write_an_empty_track_file(tmp_path):
     ("text", "message"),
     [(None, "expected res_track.txt"), ("1 0 3", "line 1"), ("a b c d", "line 1")],
 )
-def test_other_folder_raises(tmp_path, text, message):
+def test_other_folder_raises(tmp_path: Path, text: str | None, message: str) -> None:
     if text:
         (tmp_path / "res_track.txt").write_text(text)
     with pytest.raises(FileError, match=message):
         read_ctc(tmp_path)
 
 
-def test_geff_has_a_node_for_each_object_and_edges_along_tracks_and_divisions(tmp_path):
+def test_geff_has_a_node_for_each_object_and_edges_along_tracks_and_divisions(
+    tmp_path: Path,
+) -> None:
     geff = pytest.importorskip("geff")
     from napari_sam2.io.writers.geff import write_geff
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import highdicom
 import nibabel
@@ -38,7 +39,8 @@ _TRACKS = (Track(3, "left one", "kidney"),)
 def test_nifti_labels_overlay_their_image(suffix: str, tmp_path: Path) -> None:
     image = write_nifti_image(tmp_path / "brain.nii.gz")
     path = export_labels(_LABELS, tmp_path / f"labels{suffix}", format="nifti", like=image)
-    found, source = nibabel.load(path), nibabel.load(image)
+    found: Any = nibabel.load(path)
+    source: Any = nibabel.load(image)
     np.testing.assert_array_equal(found.affine, source.affine)
     for field in (
         "pixdim",
@@ -92,7 +94,9 @@ def test_dicom_seg_refers_to_its_slices_and_contains_the_labels(tmp_path: Path) 
         combine_segments=True,
         assert_missing_frames_are_empty=True,
     )
-    described = {number: seg.get_segment_description(number) for number in seg.segment_numbers}
+    described: dict[int, Any] = {
+        number: seg.get_segment_description(number) for number in seg.segment_numbers
+    }
     ids = {number: int(each.tracking_id) for number, each in described.items()}
     np.testing.assert_array_equal(np.vectorize({0: 0, **ids}.get)(found), _LABELS)
     assert [described[1].segment_label, described[2].segment_label] == ["left one", "object 7000"]
@@ -107,13 +111,14 @@ def test_dicom_seg_refers_to_its_slices_and_contains_the_labels(tmp_path: Path) 
 def test_filled_imagej_rois_reproduce_the_labels(tmp_path: Path) -> None:
     path = export_labels(_LABELS, tmp_path / "rois.zip", format="imagej", tracks=_TRACKS)
     found = np.zeros(_LABELS.shape, np.uint16)
-    for roi in roifile.roiread(path):
+    rois: Any = roifile.roiread(path)
+    for roi in rois:
         _, label, *_ = roi.name.split("-")
         inside = polygon2mask(_LABELS.shape[1:], roi.coordinates()[:, ::-1] - 0.5)
         plane = found[roi.position - 1]
         plane[inside] = 0 if "-hole" in roi.name else int(label)
     np.testing.assert_array_equal(found, _LABELS)
-    assert any(roi.name.endswith("left one") for roi in roifile.roiread(path))
+    assert any(roi.name.endswith("left one") for roi in rois)
 
 
 @pytest.mark.filterwarnings(
@@ -170,7 +175,9 @@ def test_impossible_export_raises_and_writes_nothing(
 
 def _write_image(path: Path, data: np.ndarray, axes: str) -> Path:
     kinds = {"t": v05.TimeAxis(name="t", unit="second"), "c": v05.ChannelAxis(name="c")}
-    named = [kinds.get(axis) or v05.SpaceAxis(name=axis, unit="micrometer") for axis in axes]
+    named: list[Any] = [
+        kinds.get(axis) or v05.SpaceAxis(name=axis, unit="micrometer") for axis in axes
+    ]
     scale = v05.ScaleTransformation(
         scale=[{"t": 30.0, "c": 1.0, "z": 2.0}.get(axis, 0.5) for axis in axes]
     )
@@ -195,10 +202,10 @@ def _write_old_image(path: Path, data: np.ndarray, axes: str) -> Path:
         chunk_key_encoding={"name": "v2", "separator": "/"},
     )
     kinds = {"t": {"type": "time", "unit": "second"}, "c": {"type": "channel"}}
-    named = [
+    named: Any = [
         {"name": axis, **kinds.get(axis, {"type": "space", "unit": "micrometer"})} for axis in axes
     ]
-    scale = {
+    scale: Any = {
         "type": "scale",
         "scale": [{"t": 30.0, "c": 1.0, "z": 2.0}.get(axis, 0.5) for axis in axes],
     }
@@ -213,8 +220,8 @@ def _write_old_image(path: Path, data: np.ndarray, axes: str) -> Path:
 
 
 def _get_listed_labels(path: Path) -> object:
-    attributes = zarr.open_group(path / "labels", mode="r").attrs
-    return dict(attributes.get("ome", attributes))["labels"]
+    attributes: Any = zarr.open_group(path / "labels", mode="r").attrs
+    return attributes.get("ome", attributes)["labels"]
 
 
 _BOTH = pytest.mark.parametrize("image", [_write_image, _write_old_image], ids=["0.5", "0.4"])

@@ -37,7 +37,7 @@ _AFFINE = np.array(
 def write_nifti_image(
     path: Path, data: np.ndarray = _VOLUME, units: tuple[str, str] = ("mm", "sec"), **header: Any
 ) -> Path:
-    image = nibabel.Nifti1Image(data.T, _AFFINE)
+    image: Any = nibabel.Nifti1Image(data.T, _AFFINE)  # type: ignore[no-untyped-call]
     image.header.set_xyzt_units(*units)
     image.header["pixdim"][1 : 1 + data.ndim] = [0.8, 0.9, 2.5, 1.5][: data.ndim]
     for name, value in header.items():
@@ -151,15 +151,16 @@ def test_nifti_series_has_an_interval_and_scaled_values_are_floats(tmp_path: Pat
     stack = open_stack(write_nifti_image(tmp_path / "bold.nii", series))
     assert (stack.axes, stack.spacing.t_s) == ("tzyx", 1.5)
     np.testing.assert_array_equal(stack.read_plane({"t": 1, "z": 2}), series[1, 2])
-    image = nibabel.load(tmp_path / "bold.nii")
+    image: Any = nibabel.load(tmp_path / "bold.nii")
     image.header.set_slope_inter(0.5, 10)
-    scaled = nibabel.Nifti1Image(series.T * 0.5 + 10, _AFFINE, image.header)
+    scaled: Any = nibabel.Nifti1Image(  # type: ignore[no-untyped-call]
+        series.T * 0.5 + 10, _AFFINE, image.header
+    )
     nibabel.save(scaled, tmp_path / "scaled.nii")
     found = open_stack(tmp_path / "scaled.nii")
     assert found.data.dtype == np.float64
-    np.testing.assert_array_equal(
-        np.asarray(found.data), nibabel.load(tmp_path / "scaled.nii").get_fdata().T
-    )
+    written: Any = nibabel.load(tmp_path / "scaled.nii")
+    np.testing.assert_array_equal(np.asarray(found.data), written.get_fdata().T)
     np.testing.assert_allclose(np.asarray(found.data), series * 0.5 + 10, atol=0.1)
 
 
@@ -412,7 +413,7 @@ def test_broken_file_raises_a_file_error(name: str, tmp_path: Path) -> None:
 
 def _write_plate(path: Path) -> dict[str, np.ndarray]:
     """Write a plate of two wells with two fields each, and return the pixels by path of field."""
-    axes = [
+    axes: list[Any] = [
         v05.SpaceAxis(name="z", unit="micrometer"),
         v05.SpaceAxis(name="y", unit="micrometer"),
         v05.SpaceAxis(name="x", unit="micrometer"),
@@ -466,7 +467,8 @@ def test_fields_of_a_plate_open_as_stacks_and_become_jobs(tmp_path: Path) -> Non
         'out = "r"\n[[stacks]]\ninput = "*.zarr"\nprompts = "{stem}.csv"\n'
     )
     jobs = read_jobs(tmp_path / "jobs.toml").jobs
-    assert [(job.input, job.prompts.name, job.out.name) for job in jobs][2] == (
+    assert jobs[2].prompts is not None
+    assert (jobs[2].input, jobs[2].prompts.name, jobs[2].out.name) == (
         path / "B/2/0",
         "plate-B-2-0.csv",
         "plate-B-2-0",

@@ -172,7 +172,7 @@ def test_npy_file_is_memory_mapped(tmp_path: Path) -> None:
 
 def _write_ome_zarr(path: Path, *, scale: float = 1.0) -> np.ndarray:
     pixels = np.random.default_rng(0).integers(0, 250, (2, 3, 4, 16, 20)).astype(np.uint16)
-    axes = [
+    axes: list[Any] = [
         v05.TimeAxis(name="t", unit="minute"),
         v05.ChannelAxis(name="c"),
         *(v05.SpaceAxis(name=name, unit="nanometer") for name in "zyx"),
@@ -182,18 +182,13 @@ def _write_ome_zarr(path: Path, *, scale: float = 1.0) -> np.ndarray:
         v05.Dataset(path=str(n), coordinateTransformations=[v05.ScaleTransformation(scale=each)])
         for n, each in enumerate(scales)
     ]
+    window = {"min": 0, "max": 9, "start": 0, "end": 9}
+    omero: Any = {
+        "channels": [{"label": name, "color": "FFFFFF", "window": window} for name in "abc"]
+    }
     image = v05.Image(
         multiscales=[v05.Multiscale(axes=axes, datasets=datasets)],
-        omero={
-            "channels": [
-                {
-                    "label": name,
-                    "color": "FFFFFF",
-                    "window": {"min": 0, "max": 9, "start": 0, "end": 9},
-                }
-                for name in "abc"
-            ]
-        },
+        omero=omero,
     )
     write_image(path, image, [pixels, pixels[..., ::2, ::2]], writer="zarr")
     return pixels
@@ -227,11 +222,12 @@ def test_ome_zarr_has_axes_units_levels_and_channel_names(tmp_path: Path) -> Non
 def test_ome_zarr_0_4_and_axes_without_a_unit(unit: str | None, tmp_path: Path) -> None:
     group = zarr.create_group(tmp_path / "a.zarr", zarr_format=2)
     group.create_array("s0", data=_PIXELS, chunks=(4, 10, 10))
-    axes = [{"name": name, "type": "space"} | ({"unit": unit} if unit else {}) for name in "zyx"]
-    datasets = [
+    unit_entry = {"unit": unit} if unit else {}
+    axes: Any = [{"name": name, "type": "space", **unit_entry} for name in "zyx"]
+    datasets: Any = [
         {"path": "s0", "coordinateTransformations": [{"type": "scale", "scale": [2, 0.5, 0.5]}]}
     ]
-    whole = [{"type": "scale", "scale": [1, 2, 2]}]
+    whole: Any = [{"type": "scale", "scale": [1, 2, 2]}]
     group.attrs["multiscales"] = [
         {"version": "0.4", "axes": axes, "datasets": datasets, "coordinateTransformations": whole}
     ]

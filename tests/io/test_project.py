@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -197,7 +198,7 @@ def test_project_file_survives_writing_and_reading(file: ProjectFile, folder: Pa
     )
 
 
-BROKEN: dict[str, tuple[Callable[[dict], object], str]] = {
+BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "unknown field": (lambda raw: {**raw, "colour": "red"}, "colour: Extra inputs"),
     "unknown field of the image": (
         lambda raw: {**raw, "image": {**raw["image"], "size": 3}},
@@ -219,7 +220,7 @@ BROKEN: dict[str, tuple[Callable[[dict], object], str]] = {
 
 @pytest.mark.parametrize(("change", "message"), BROKEN.values(), ids=BROKEN)
 def test_damaged_project_file_raises_with_the_field(
-    change: Callable[[dict], object], message: str, file: ProjectFile, folder: Path
+    change: Callable[[dict[str, Any]], object], message: str, file: ProjectFile, folder: Path
 ) -> None:
     changed = change(json.loads(file.model_dump_json()))
     (folder / "project.json").write_text(

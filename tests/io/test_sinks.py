@@ -51,10 +51,8 @@ class TestOmeZarrSink(SinkContract):
         return np.asarray(zarr.open_group(path, mode="r")["0"])
 
     def read_axes(self, path: Path) -> str:
-        return "".join(
-            axis["name"]
-            for axis in zarr.open_group(path, mode="r").attrs["ome"]["multiscales"][0]["axes"]
-        )
+        ome: Any = zarr.open_group(path, mode="r").attrs["ome"]
+        return "".join(axis["name"] for axis in ome["multiscales"][0]["axes"])
 
 
 def _write(
@@ -118,7 +116,7 @@ def test_large_labels_become_a_bigtiff(tmp_path: Path, monkeypatch: pytest.Monke
 def test_zarr_is_a_valid_label_image_with_units(tmp_path: Path) -> None:
     path = _write(tmp_path, "zarr", replace(_SPEC, axes="tyx"))
     yaozarrs.validate_zarr_store(str(path))
-    ome = zarr.open_group(path, mode="r").attrs["ome"]
+    ome: Any = zarr.open_group(path, mode="r").attrs["ome"]
     assert ome["version"] == "0.5" and ome["image-label"] == {"version": "0.5"}
     assert [axis["unit"] for axis in ome["multiscales"][0]["axes"]] == [
         "second",

@@ -8,6 +8,9 @@ import pytest
 from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.stack import Spacing, Stack, Video
 
+MakeVideo = Callable[..., Video]
+"""The type of the fixture `make_video`."""
+
 SPACING = Spacing(z_um=2.0, y_um=0.5, x_um=0.25, t_s=60.0)
 
 
@@ -18,7 +21,7 @@ def draw_square(plane: np.ndarray, label: int, top: int, left: int, side: int) -
 
 
 @pytest.fixture
-def make_video() -> Callable[..., Video]:
+def make_video() -> MakeVideo:
     """A function that makes a Video, with a fixed contrast, so that pixels may be constant."""
 
     def make(

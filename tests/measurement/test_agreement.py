@@ -2,6 +2,8 @@
 
 import itertools
 import json
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -61,12 +63,12 @@ CASES = {
 
 
 @pytest.mark.parametrize(("predicted", "expected"), CASES.values(), ids=CASES)
-def test_agreement_of_one_plane_as_counted_by_hand(predicted, expected):
+def test_agreement_of_one_plane_as_counted_by_hand(predicted: np.ndarray, expected: Any) -> None:
     row = evaluate(predicted, TWO).table.iloc[-1]
     assert {name: row[name] for name in expected} == pytest.approx(expected, nan_ok=True)
 
 
-def test_columns_and_rows_of_the_table():
+def test_columns_and_rows_of_the_table() -> None:
     table = evaluate(np.stack([TWO] * 3), np.stack([TWO] * 3)).table
     levels = [f"ap_{percent}" for percent in range(50, 100, 5)]
     counted = ["frame", "n_truth", "n_predicted", "count_error", "count_error_abs"]
@@ -85,7 +87,7 @@ def test_columns_and_rows_of_the_table():
     assert table["n_truth"].tolist() == [2, 2, 2, 6]
 
 
-def test_absolute_count_errors_of_frames_do_not_cancel():
+def test_absolute_count_errors_of_frames_do_not_cancel() -> None:
     result = evaluate(np.stack([plane(), TWO]), np.stack([TWO, plane()]))
     assert result.table["count_error"].tolist() == [-2, 2, 0]
     assert result.table["count_error_abs"].tolist() == [2, 2, 4]
@@ -95,7 +97,7 @@ def test_absolute_count_errors_of_frames_do_not_cancel():
     ) == (0, 2)
 
 
-def test_frames_without_truth_do_not_change_the_mean_iou():
+def test_frames_without_truth_do_not_change_the_mean_iou() -> None:
     assert (
         evaluate(np.stack([TWO, plane(), plane()]), np.stack([TWO, plane(), plane()])).overall[
             "iou"
@@ -104,7 +106,7 @@ def test_frames_without_truth_do_not_change_the_mean_iou():
     )
 
 
-def test_objects_table_has_each_true_object_and_its_match():
+def test_objects_table_has_each_true_object_and_its_match() -> None:
     rows = evaluate(plane((9, 5, 5, 10)), TWO).objects
     assert rows["truth"].tolist() == [1, 2]
     assert rows["predicted"].iloc[0] == 9
@@ -112,7 +114,7 @@ def test_objects_table_has_each_true_object_and_its_match():
     assert rows["iou"].tolist() == [1, 0]
 
 
-def test_number_of_matches_has_priority_over_their_sum():
+def test_number_of_matches_has_priority_over_their_sum() -> None:
     # true A and B, predicted p and q: only A-p reaches 0.5, although A-q and B-p sum to more
     overlap = LabelOverlap(
         *(
@@ -131,7 +133,7 @@ def test_number_of_matches_has_priority_over_their_sum():
     assert overlap.match_pairs().tolist() == [True, False, False]
 
 
-def test_assignment_is_the_best_of_all_permutations():
+def test_assignment_is_the_best_of_all_permutations() -> None:
     random = np.random.default_rng(0)
     for _ in range(20):
         gain = np.where(random.random((5, 5)) < 0.5, random.random((5, 5)), 0)
@@ -145,7 +147,7 @@ def test_assignment_is_the_best_of_all_permutations():
         assert gain[first, second][chosen].sum() == pytest.approx(best)
 
 
-def test_overlap_equals_a_loop_over_pairs():
+def test_overlap_equals_a_loop_over_pairs() -> None:
     random = np.random.default_rng(4)
     truth, predicted = (random.integers(0, 6, (30, 30)).astype(np.uint16) * 1000 for _ in range(2))
     overlap = LabelOverlap.of(truth, predicted)
@@ -184,28 +186,34 @@ TRACKS = {
 
 
 @pytest.mark.parametrize(("ids", "match", "iou", "end"), TRACKS.values(), ids=TRACKS)
-def test_tracks_of_two_resting_objects(ids, match, iou, end):
+def test_tracks_of_two_resting_objects(
+    ids: Any, match: Any, iou: list[float], end: list[str]
+) -> None:
     predicted = np.stack([plane((a, *LEFT[1:]), (b, *RIGHT[1:])) for a, b in ids])
     result = evaluate(predicted, np.stack([TWO] * 4), tracks=True, match=match)
+    assert result.tracks is not None
     assert result.tracks["iou"].tolist() == iou
     assert result.tracks["end"].tolist() == end
     assert result.overall["ended_on_other"] == end.count("other") / 2
 
 
-def test_no_two_tracks_of_the_truth_share_one_predicted_track():
+def test_no_two_tracks_of_the_truth_share_one_predicted_track() -> None:
     merged = (TWO > 0).astype(np.uint8)
     tracks = evaluate(np.stack([merged] * 2), np.stack([TWO] * 2), tracks=True).tracks
+    assert tracks is not None
     assert tracks["predicted"].isna().sum() == 1
     assert sorted(tracks["iou"]) == [0, 0.5]
 
 
-def test_whole_track_iou_includes_frames_without_truth():
+def test_whole_track_iou_includes_frames_without_truth() -> None:
     truth = np.stack([plane(LEFT), plane(), plane()])
-    tracks = evaluate(np.stack([plane(LEFT)] * 3), truth, tracks=True).tracks.iloc[0]
-    assert (tracks["iou"], tracks["iou_whole"], tracks["n_frames"]) == (1, pytest.approx(1 / 3), 1)
+    tracks = evaluate(np.stack([plane(LEFT)] * 3), truth, tracks=True).tracks
+    assert tracks is not None
+    row = tracks.iloc[0]
+    assert (row["iou"], row["iou_whole"], row["n_frames"]) == (1, pytest.approx(1 / 3), 1)
 
 
-def test_tracks_are_compared_only_on_request():
+def test_tracks_are_compared_only_on_request() -> None:
     result = evaluate(TWO, TWO)
     assert result.tracks is None
     assert "tracks" not in result.to_dict()
@@ -214,7 +222,7 @@ def test_tracks_are_compared_only_on_request():
 
 @pytest.mark.parametrize("labels", [TWO, plane()], ids=["objects", "none"])
 @pytest.mark.parametrize("tracks", [False, True])
-def test_agreement_converts_to_json(labels, tracks):
+def test_agreement_converts_to_json(labels: Any, tracks: bool) -> None:
     result = evaluate(plane(), labels, tracks=tracks)
     plain = json.loads(json.dumps(result.to_dict(), allow_nan=False))
     assert plain["overall"]["precision"] is None
@@ -224,7 +232,7 @@ def test_agreement_converts_to_json(labels, tracks):
     assert plain["frames"][0]["n_truth"] == len(np.unique(labels)) - 1
 
 
-def test_leading_axes_are_flattened_in_order():
+def test_leading_axes_are_flattened_in_order() -> None:
     truth = np.stack([TWO, plane(LEFT), TWO, plane()])
     stacked = Stack(truth.reshape(2, 2, 40, 60), "tzyx")
     assert evaluate(stacked, truth).table["n_predicted"].tolist() == [2, 1, 2, 0, 5]
@@ -240,17 +248,21 @@ def test_leading_axes_are_flattened_in_order():
     ],
     ids=["width", "frames", "float", "bool"],
 )
-def test_labels_that_cannot_be_compared_raise(predicted, options, message):
+def test_labels_that_cannot_be_compared_raise(
+    predicted: np.ndarray, options: dict[str, Any], message: str
+) -> None:
     with pytest.raises(LabelsError, match=message):
         evaluate(predicted, TWO, **options)
 
 
-def test_unknown_match_raises():
+def test_unknown_match_raises() -> None:
     with pytest.raises(MeasurementError, match="'name'"):
-        evaluate(TWO, TWO, match="name")
+        evaluate(TWO, TWO, match="name")  # type: ignore[arg-type]
 
 
-def test_real_labels_agree_with_themselves_and_less_with_an_eroded_copy(shared_folder):
+def test_real_labels_agree_with_themselves_and_less_with_an_eroded_copy(
+    shared_folder: Path,
+) -> None:
     folder = shared_folder / "data" / "zstack_nuclei_cells3d"
     labels = tifffile.imread(folder / "nuclei_label.tif")[20:40]
     inner = np.where(
@@ -262,6 +274,7 @@ def test_real_labels_agree_with_themselves_and_less_with_an_eroded_copy(shared_f
     )
     same, less = evaluate(labels, labels, tracks=True), evaluate(inner, labels, tracks=True)
     assert same.overall["track_iou"] == same.overall["ap"] == 1
+    assert less.tracks is not None
     for row in less.tracks.itertuples():
         one, other = labels == row.truth, inner == row.truth
         assert row.iou_whole == pytest.approx((one & other).sum() / (one | other).sum())

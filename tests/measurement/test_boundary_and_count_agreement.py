@@ -28,17 +28,17 @@ TRUTH = draw_square(np.zeros((40, 40), np.uint8), 1, 10, 10, 16)
     ],
     ids=["the same", "within tolerance", "elsewhere", "nothing"],
 )
-def test_boundary_f(predicted, f):
+def test_boundary_f(predicted: np.ndarray, f: float | None) -> None:
     found = OutlineOverlap.of(TRUTH, predicted).f_score
     assert found == f if f is not None else found < 0.3
     assert evaluate(predicted, TRUTH).overall["boundary_f"] == found
 
 
-def test_boundary_without_outlines_is_nan():
+def test_boundary_without_outlines_is_nan() -> None:
     assert math.isnan(OutlineOverlap.of(np.zeros((9, 9), int), np.zeros((9, 9), int)).f_score)
 
 
-def test_counts_are_compared_per_frame_and_category():
+def test_counts_are_compared_per_frame_and_category() -> None:
     truth = pd.DataFrame(
         {"frame": ["0", "1", "all"], "category": ["a", "a", "all"], "n": [4, 0, 4]}
     )
@@ -54,12 +54,12 @@ def test_counts_are_compared_per_frame_and_category():
     assert table["count_error_part"].isna().tolist() == [False, True, True, False]
 
 
-def test_other_tables_raise():
+def test_other_tables_raise() -> None:
     with pytest.raises(MeasurementError, match="table of counts"):
         compute_count_errors(pd.DataFrame({"n": [1]}), pd.DataFrame({"n": [1]}))
 
 
-def test_challenge_is_computed_on_request():
+def test_challenge_is_computed_on_request() -> None:
     pytest.importorskip("ctc_metrics")
     scene = make_dividing_scene()
     overall = evaluate(

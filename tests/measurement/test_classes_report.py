@@ -24,11 +24,11 @@ from napari_sam2.measurement.features.classes import (
 from napari_sam2.measurement.report.lineage_tree import draw_lineage
 from napari_sam2.measurement.report.run_report import render_run_report
 from napari_sam2.testing.scenes import make_dividing_scene
-from tests.measurement.conftest import draw_square
+from tests.measurement.conftest import MakeVideo, draw_square
 
 
 @pytest.fixture
-def table(make_video):
+def table(make_video: MakeVideo) -> pd.DataFrame:
     """Twelve squares on two frames: odd tracks are large and dim, even tracks small and bright."""
     labels, pixels = np.zeros((2, 40, 260), np.uint8), np.full((2, 40, 260), 100, np.uint16)
     for track in range(1, 13):
@@ -38,7 +38,7 @@ def table(make_video):
     return measure_objects(make_video(pixels), labels)
 
 
-def test_first_matching_rule_is_the_category(table):
+def test_first_matching_rule_is_the_category(table: pd.DataFrame) -> None:
     rules = [
         CategoryRule.of("bright", "mean_c0 > 1e3"),
         CategoryRule.of("large", "area_px >= 100 and mean_c0 < 1e3"),
@@ -48,7 +48,7 @@ def test_first_matching_rule_is_the_category(table):
     assert [found[track] for track in (1, 2, 3, 4)] == ["large", "bright", "large", "bright"]
 
 
-def test_track_without_a_matching_rule_keeps_its_category(table):
+def test_track_without_a_matching_rule_keeps_its_category(table: pd.DataFrame) -> None:
     named = table.assign(category=pd.array(["cell"] * len(table), dtype="string"))
     assert set(classify_by_rules(named, [CategoryRule.of("huge", "area_px > 9999")]).values()) == {
         "cell"
@@ -58,17 +58,17 @@ def test_track_without_a_matching_rule_keeps_its_category(table):
 @pytest.mark.parametrize(
     "text", ["", "area_px", "area_px > big", "__import__('os')", "area_px > 1 or mean_c0 > 2"]
 )
-def test_invalid_rule_raises(text):
+def test_invalid_rule_raises(text: str) -> None:
     with pytest.raises(MeasurementError, match="expected conditions like"):
         CategoryRule.of("x", text)
 
 
-def test_rule_on_an_unknown_feature_raises(table):
+def test_rule_on_an_unknown_feature_raises(table: pd.DataFrame) -> None:
     with pytest.raises(MeasurementError, match="uses .'colour'"):
         classify_by_rules(table, [CategoryRule.of("x", "colour > 1")])
 
 
-def test_classifier_learns_from_a_few_examples(table):
+def test_classifier_learns_from_a_few_examples(table: pd.DataFrame) -> None:
     pytest.importorskip("sklearn")
     found = classify_by_examples(table, {1: "large", 3: "large", 2: "small", 4: "small"})
     assert found == {track: "large" if track % 2 else "small" for track in range(1, 13)}
@@ -78,12 +78,14 @@ def test_classifier_learns_from_a_few_examples(table):
 @pytest.mark.parametrize(
     "examples", [{1: "a"}, {1: "a", 99: "b"}], ids=["one category", "no such track"]
 )
-def test_insufficient_examples_raise(table, examples):
+def test_insufficient_examples_raise(table: pd.DataFrame, examples: dict[int, str]) -> None:
     with pytest.raises(MeasurementError, match="at least two categories"):
         classify_by_examples(table, examples)
 
 
-def make_results(name: str = "dividing"):
+def make_results(
+    name: str = "dividing",
+) -> tuple[Video, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
     scene = make_dividing_scene()
     stack = Stack(scene.stack.data, "tyx", Spacing(y_um=0.5, x_um=0.5, t_s=60), name=name)
     video, family = (
@@ -99,18 +101,21 @@ class Page(HTMLParser):
 
     def __init__(self, text: str) -> None:
         super().__init__()
-        self.figures, self.words, self.tags = 0, [], []
+        self.figures = 0
+        self.words: list[str] = []
+        self.tags: list[str] = []
         self.feed(text)
 
-    def handle_starttag(self, tag, attrs):
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append(tag)
-        self.figures += tag == "img" and dict(attrs)["src"].startswith("data:image/png;base64,")
+        source = dict(attrs).get("src") or ""
+        self.figures += tag == "img" and source.startswith("data:image/png;base64,")
 
-    def handle_data(self, data):
+    def handle_data(self, data: str) -> None:
         self.words.append(data)
 
 
-def test_report_is_one_file_with_embedded_figures():
+def test_report_is_one_file_with_embedded_figures() -> None:
     text = render_run_report(
         *make_results(),
         {"model": {"name": "nano", "sha256": "ab" * 32}, "notes": ["channel 0 chosen"]},
@@ -121,12 +126,12 @@ def test_report_is_one_file_with_embedded_figures():
     assert "channel 0 chosen" in page.words and "division (origin)" in page.words
 
 
-def test_names_in_the_report_are_escaped():
+def test_names_in_the_report_are_escaped() -> None:
     text = render_run_report(*make_results('<script>alert("x")</script> & co'), {})
     assert "<script" not in text and "&lt;script&gt;" in text
 
 
-def test_report_without_objects(make_video):
+def test_report_without_objects(make_video: MakeVideo) -> None:
     video = Video.of(Stack(np.zeros((2, 9, 9), np.uint8), "tyx"), contrast=Contrast(0, 1))
     rows = measure_objects(video, np.zeros((2, 9, 9), np.uint8))
     page = Page(
@@ -136,7 +141,7 @@ def test_report_without_objects(make_video):
 
 
 @pytest.mark.parametrize(("families_only", "lines"), [(False, 3), (True, 3)])
-def test_lineage_has_a_line_for_each_track(families_only, lines):
+def test_lineage_has_a_line_for_each_track(families_only: bool, lines: int) -> None:
     axes = Figure().subplots()
     assert draw_lineage(axes, make_results()[2], families_only=families_only) == lines
     rows = {text.get_text(): text.get_position()[1] for text in axes.texts}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -18,7 +20,7 @@ from napari_sam2.measurement import (
     measure_tracks,
 )
 from napari_sam2.measurement.features.shape import SKIMAGE_LENGTHS
-from tests.measurement.conftest import draw_square
+from tests.measurement.conftest import MakeVideo, draw_square
 
 
 def make_blobs(seed: int = 0, shape: tuple[int, int] = (120, 160)) -> tuple[np.ndarray, np.ndarray]:
@@ -29,7 +31,7 @@ def make_blobs(seed: int = 0, shape: tuple[int, int] = (120, 160)) -> tuple[np.n
     return labels, random.integers(0, 65536, shape).astype(np.uint16)
 
 
-def test_intensities_and_shapes_equal_those_of_scikit_image(make_video):
+def test_intensities_and_shapes_equal_those_of_scikit_image(make_video: MakeVideo) -> None:
     labels, pixels = make_blobs()
     table = measure_objects(make_video(pixels[None]), labels).set_index("track")
     theirs = regionprops(labels, pixels.astype(np.float64))
@@ -60,7 +62,7 @@ def test_intensities_and_shapes_equal_those_of_scikit_image(make_video):
         )
 
 
-def test_global_background_is_the_median_outside_all_objects(make_video):
+def test_global_background_is_the_median_outside_all_objects(make_video: MakeVideo) -> None:
     labels, pixels = make_blobs(1)
     row = measure_objects(make_video(pixels[None]), labels).iloc[0]
     base = np.median(pixels[labels == 0])
@@ -70,7 +72,7 @@ def test_global_background_is_the_median_outside_all_objects(make_video):
     )
 
 
-def test_parts_holes_and_edges(make_video):
+def test_parts_holes_and_edges(make_video: MakeVideo) -> None:
     labels = np.zeros((30, 40), np.uint8)
     draw_square(draw_square(labels, 1, 2, 2, 7), 0, 4, 4, 2)
     draw_square(draw_square(labels, 2, 15, 5, 3), 2, 18, 8, 3)  # two squares that touch at a corner
@@ -82,7 +84,7 @@ def test_parts_holes_and_edges(make_video):
     assert table["on_edge"].tolist() == [False, False, False, True]
 
 
-def test_circularity_of_a_disc_is_about_one_and_of_a_bar_less(make_video):
+def test_circularity_of_a_disc_is_about_one_and_of_a_bar_less(make_video: MakeVideo) -> None:
     y, x = np.mgrid[:100, :200]
     labels = ((y - 50) ** 2 + (x - 50) ** 2 <= 900).astype(np.uint8)
     labels[40:50, 110:190] = 2
@@ -98,7 +100,9 @@ def test_circularity_of_a_disc_is_about_one_and_of_a_bar_less(make_video):
     [(np.uint16, 65535, {}), (np.uint8, 255, {}), (np.uint16, 4095, {0: 4095})],
     ids=str,
 )
-def test_saturated_pixels_are_counted_and_flagged(make_video, dtype, level, given):
+def test_saturated_pixels_are_counted_and_flagged(
+    make_video: MakeVideo, dtype: Any, level: int, given: dict[int, float]
+) -> None:
     labels = draw_square(draw_square(np.zeros((20, 40), np.uint8), 1, 5, 5, 6), 2, 5, 25, 6)
     pixels = np.full((1, 20, 40), 100, dtype)
     pixels[0, 6:8, 6:9] = level
@@ -109,7 +113,7 @@ def test_saturated_pixels_are_counted_and_flagged(make_video, dtype, level, give
     assert measure_tracks(table, video)["saturated_px_c0"].tolist() == [6, 0]
 
 
-def test_floats_have_no_saturation(make_video):
+def test_floats_have_no_saturation(make_video: MakeVideo) -> None:
     table = measure_objects(
         make_video(np.full((1, 9, 9), 1e9, np.float32)), np.ones((9, 9), np.uint8)
     )
@@ -148,7 +152,9 @@ def make_spots(
 @pytest.mark.parametrize(
     "noise", [0.0, 10.0, 40.0], ids=["no noise", "little noise", "a tenth of a spot"]
 )
-def test_spots_of_simulated_images_are_counted_within_five_percent(make_video, noise):
+def test_spots_of_simulated_images_are_counted_within_five_percent(
+    make_video: MakeVideo, noise: float
+) -> None:
     counts = [0, 1, 5, 12, 20]
     found, expected = np.zeros(len(counts)), np.zeros(len(counts))
     for seed in range(4):
@@ -160,14 +166,14 @@ def test_spots_of_simulated_images_are_counted_within_five_percent(make_video, n
     assert (np.abs(found - expected) <= 0.05 * expected + 1).all()
 
 
-def test_intensity_of_simulated_spots_is_within_five_percent(make_video):
+def test_intensity_of_simulated_spots_is_within_five_percent(make_video: MakeVideo) -> None:
     pixels, labels, light = make_spots([5, 12, 20], seed=9, noise=5.0)
     np.testing.assert_allclose(
         measure_objects(make_video(pixels), labels)["spots_sum_c0"], light, rtol=0.05
     )
 
 
-def test_spots_of_a_z_stack_count_once_over_all_slices(make_video):
+def test_spots_of_a_z_stack_count_once_over_all_slices(make_video: MakeVideo) -> None:
     counts = [0, 4, 12]
     pixels, labels, light = make_spots(counts, seed=2, noise=10.0, depth=24)
     video = make_video(pixels, "zyx")
@@ -180,13 +186,13 @@ def test_spots_of_a_z_stack_count_once_over_all_slices(make_video):
     assert table.groupby("track")["spots_c0"].sum().loc[3] > counts[2]
 
 
-def test_edge_of_a_bright_object_is_not_a_spot(make_video):
+def test_edge_of_a_bright_object_is_not_a_spot(make_video: MakeVideo) -> None:
     labels = draw_square(np.zeros((60, 60), np.uint8), 1, 20, 20, 20)
     pixels = np.random.default_rng(1).normal(np.where(labels, 5000, 100), 20).astype(np.uint16)
     assert measure_objects(make_video(pixels[None]), labels)["spots_c0"].tolist() == [0]
 
 
-def test_columns_that_are_not_measured_are_empty(make_video):
+def test_columns_that_are_not_measured_are_empty(make_video: MakeVideo) -> None:
     labels, pixels = make_blobs(2)
     video = make_video(pixels[None])
     bare = measure_objects(
@@ -205,7 +211,7 @@ def test_columns_that_are_not_measured_are_empty(make_video):
 
 
 @pytest.mark.parametrize("field", ["sigma_px", "sigma_z", "min_snr"])
-def test_invalid_spot_options_raise(field):
+def test_invalid_spot_options_raise(field: str) -> None:
     with pytest.raises(MeasurementError, match=field):
         SpotOptions(**{field: 0.0})
 
@@ -218,7 +224,7 @@ def make_nucleus_and_cell() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("by", ["ring", "cells"])
-def test_nucleus_to_cytoplasm_ratio_is_above_the_background(make_video, by):
+def test_nucleus_to_cytoplasm_ratio_is_above_the_background(make_video: MakeVideo, by: str) -> None:
     nucleus, cell, pixels = make_nucleus_and_cell()
     row = measure_objects(
         make_video(pixels[None]),
@@ -229,7 +235,7 @@ def test_nucleus_to_cytoplasm_ratio_is_above_the_background(make_video, by):
     assert row["nucleus_cytoplasm_c0"] == 800 / 200
 
 
-def test_nucleus_outside_every_cell_has_no_cytoplasm(make_video):
+def test_nucleus_outside_every_cell_has_no_cytoplasm(make_video: MakeVideo) -> None:
     nucleus, cell, pixels = make_nucleus_and_cell()
     row = measure_objects(
         make_video(pixels[None]),
@@ -239,7 +245,7 @@ def test_nucleus_outside_every_cell_has_no_cytoplasm(make_video):
     assert row[["cytoplasm_mean_c0", "nucleus_cytoplasm_c0"]].isna().all()
 
 
-def test_pearson_equals_that_of_scikit_image(make_video):
+def test_pearson_equals_that_of_scikit_image(make_video: MakeVideo) -> None:
     labels, first = make_blobs(3)
     second = (first // 2 + np.random.default_rng(3).integers(0, 9000, first.shape)).astype(
         np.uint16
@@ -249,7 +255,9 @@ def test_pearson_equals_that_of_scikit_image(make_video):
     np.testing.assert_allclose(table["pearson_c0_c1"], expected, rtol=1e-9)
 
 
-def test_manders_is_the_intensity_where_the_other_channel_has_a_signal(make_video):
+def test_manders_is_the_intensity_where_the_other_channel_has_a_signal(
+    make_video: MakeVideo,
+) -> None:
     labels = draw_square(np.zeros((40, 40), np.uint8), 1, 10, 10, 20)
     pixels = np.full((2, 40, 40), 100, np.uint16)
     pixels[0, 10:20, 10:30], pixels[1, 10:15, 10:30] = 600, 1100
@@ -257,7 +265,7 @@ def test_manders_is_the_intensity_where_the_other_channel_has_a_signal(make_vide
     assert (row["manders1_c0_c1"], row["manders2_c0_c1"]) == (0.5, 1.0)
 
 
-def test_three_channels_have_three_pairs(make_video):
+def test_three_channels_have_three_pairs(make_video: MakeVideo) -> None:
     table = measure_objects(
         make_video(
             np.random.default_rng(0).integers(0, 99, (1, 3, 20, 20)).astype(np.uint8), "tcyx"
@@ -271,7 +279,7 @@ def test_three_channels_have_three_pairs(make_video):
     ]
 
 
-def test_origin_and_fate_of_tracks(make_video):
+def test_origin_and_fate_of_tracks(make_video: MakeVideo) -> None:
     labels = np.zeros((5, 40, 60), np.uint8)
     for frame, label, top, left in [
         *((frame, 1, 5, 5) for frame in range(3)),  # divides into 2 and 3
@@ -296,7 +304,7 @@ def test_origin_and_fate_of_tracks(make_video):
     assert rows["fate"].tolist() == ["division", "end", "end", "lost", "left", "lost"]
 
 
-def test_unknown_spacing_leaves_volumes_and_lengths_in_pixels(make_video):
+def test_unknown_spacing_leaves_volumes_and_lengths_in_pixels(make_video: MakeVideo) -> None:
     from napari_sam2.core.stack import Spacing
 
     video = make_video(np.zeros((3, 9, 9), np.uint8), "zyx", spacing=Spacing())

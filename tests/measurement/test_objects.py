@@ -1,5 +1,8 @@
 """The table of objects, compared with known numbers and with loops over pixels."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -11,7 +14,7 @@ from napari_sam2.core.stack import Spacing
 from napari_sam2.core.track import Presence, Track
 from napari_sam2.measurement import LabelPlanes, TrackStatus, measure_frame_objects, measure_objects
 from napari_sam2.measurement.features.regions import RING_GAP_PX, RING_REACH_PX, LabelRegions
-from tests.measurement.conftest import draw_square
+from tests.measurement.conftest import MakeVideo, draw_square
 
 FIXED = [
     "track",
@@ -61,7 +64,7 @@ def measure_by_loops(plane: np.ndarray, pixels: np.ndarray) -> dict[int, dict[st
     return found
 
 
-def test_columns_and_their_order(make_video):
+def test_columns_and_their_order(make_video: MakeVideo) -> None:
     table = measure_objects(
         make_video(np.zeros((2, 3, 8, 8), np.uint8), "tcyx"), np.ones((2, 8, 8), np.uint8)
     )
@@ -72,7 +75,7 @@ def test_columns_and_their_order(make_video):
     assert len(set(table.columns)) == len(table.columns)
 
 
-def test_square_on_a_flat_background(make_video):
+def test_square_on_a_flat_background(make_video: MakeVideo) -> None:
     labels = draw_square(np.zeros((1, 40, 40), np.uint8)[0], 3, 10, 20, 6)[None]
     pixels = np.where(labels == 3, 1100, 100).astype(np.uint16)
     row = measure_objects(make_video(pixels), labels).iloc[0]
@@ -103,7 +106,7 @@ def test_square_on_a_flat_background(make_video):
     assert row["category"] == ""
 
 
-def test_ramp_across_a_disc_has_its_analytic_sum(make_video):
+def test_ramp_across_a_disc_has_its_analytic_sum(make_video: MakeVideo) -> None:
     y, x = np.mgrid[:64, :64]
     labels = ((y - 30) ** 2 + (x - 32) ** 2 <= 100).astype(np.uint32)
     row = measure_objects(make_video((1000 * x + 7).astype(np.uint16)[None]), labels).iloc[0]
@@ -116,7 +119,7 @@ def test_ramp_across_a_disc_has_its_analytic_sum(make_video):
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32, np.float64], ids=str)
-def test_table_equals_loops_over_pixels(make_video, dtype):
+def test_table_equals_loops_over_pixels(make_video: MakeVideo, dtype: Any) -> None:
     random = np.random.default_rng(5)
     labels = ndimage.zoom(random.integers(0, 4, (6, 6)), 4, order=0).astype(np.uint16)
     pixels = (
@@ -135,14 +138,14 @@ def test_table_equals_loops_over_pixels(make_video, dtype):
     )
 
 
-def test_saturated_16_bit_sums_are_exact(make_video):
+def test_saturated_16_bit_sums_are_exact(make_video: MakeVideo) -> None:
     labels = np.zeros((300, 300), np.uint8)
     labels[5:-5, 5:-5] = 1
     row = measure_objects(make_video(np.full((1, 300, 300), 65535, np.uint16)), labels).iloc[0]
     assert (row["sum_c0"], row["std_c0"], row["corrected_sum_c0"]) == (65535 * 290 * 290, 0, 0)
 
 
-def test_float32_pixels_far_from_zero_keep_their_spread(make_video):
+def test_float32_pixels_far_from_zero_keep_their_spread(make_video: MakeVideo) -> None:
     pixels = np.tile(np.array([1e6, 1e6 + 1], np.float32), (1, 200, 100))
     labels = np.ones((200, 200), np.uint8)
     row = measure_objects(make_video(pixels), labels).iloc[0]
@@ -150,7 +153,7 @@ def test_float32_pixels_far_from_zero_keep_their_spread(make_video):
     assert row["std_c0"] == 0.5
 
 
-def test_all_channels_are_measured(make_video):
+def test_all_channels_are_measured(make_video: MakeVideo) -> None:
     pixels = np.stack([np.full((2, 20, 20), value, np.uint16) for value in (10, 20, 30)], axis=1)
     labels = np.stack([draw_square(np.zeros((20, 20), np.uint8), 1, 8, 8, 3)] * 2)
     table = measure_objects(make_video(pixels, "tcyx"), labels)
@@ -167,7 +170,9 @@ def test_all_channels_are_measured(make_video):
     ],
     ids=["z-stack", "time-lapse", "z of a 4D stack", "t of a 4D stack"],
 )
-def test_t_and_z_are_indices_or_empty(make_video, axes, along, t, z):
+def test_t_and_z_are_indices_or_empty(
+    make_video: MakeVideo, axes: str, along: str, t: list[int | None], z: list[int | None]
+) -> None:
     table = measure_objects(
         make_video(np.zeros((2,) * (len(axes) - 2) + (9, 9), np.uint8), axes, along=along),
         np.ones((2, 9, 9), np.uint8),
@@ -176,7 +181,7 @@ def test_t_and_z_are_indices_or_empty(make_video, axes, along, t, z):
     assert [None if pd.isna(value) else value for value in table["z"]] == z
 
 
-def test_unknown_spacing_gives_empty_cells(make_video, tmp_path):
+def test_unknown_spacing_gives_empty_cells(make_video: MakeVideo, tmp_path: Path) -> None:
     table = measure_objects(
         make_video(np.zeros((1, 9, 9), np.uint8), spacing=Spacing()), np.ones((9, 9), np.uint8)
     )
@@ -187,7 +192,7 @@ def test_unknown_spacing_gives_empty_cells(make_video, tmp_path):
 
 
 @pytest.mark.parametrize("ids", [[1], [70000], [4294967295], [1, 255, 65536, 70000]], ids=str)
-def test_one_pixel_objects_with_large_ids(make_video, ids):
+def test_one_pixel_objects_with_large_ids(make_video: MakeVideo, ids: Any) -> None:
     labels = np.zeros((12, 40), np.uint32)
     labels[6, 3 + 10 * np.arange(len(ids))] = ids
     pixels = np.arange(480, dtype=np.uint16).reshape(1, 12, 40)
@@ -197,7 +202,7 @@ def test_one_pixel_objects_with_large_ids(make_video, ids):
     assert table["std_c0"].tolist() == [0] * len(ids)
 
 
-def test_stack_without_objects_gives_an_empty_table_with_all_columns(make_video):
+def test_stack_without_objects_gives_an_empty_table_with_all_columns(make_video: MakeVideo) -> None:
     full = measure_objects(make_video(np.zeros((3, 8, 8), np.uint8)), np.ones((3, 8, 8), np.uint8))
     table = measure_objects(
         make_video(np.zeros((3, 8, 8), np.uint8)), np.zeros((3, 8, 8), np.uint8)
@@ -206,7 +211,7 @@ def test_stack_without_objects_gives_an_empty_table_with_all_columns(make_video)
     assert table.dtypes.to_dict() == full.dtypes.to_dict()
 
 
-def test_object_that_fills_the_frame_has_no_background(make_video):
+def test_object_that_fills_the_frame_has_no_background(make_video: MakeVideo) -> None:
     row = measure_objects(
         make_video(np.full((1, 8, 8), 5, np.uint8)), np.ones((8, 8), np.uint8)
     ).iloc[0]
@@ -215,7 +220,9 @@ def test_object_that_fills_the_frame_has_no_background(make_video):
     assert np.isnan(row["corrected_sum_c0"])
 
 
-def test_background_of_an_object_whose_ring_is_empty_is_that_of_the_frame(make_video):
+def test_background_of_an_object_whose_ring_is_empty_is_that_of_the_frame(
+    make_video: MakeVideo,
+) -> None:
     labels = np.full((60, 60), 2, np.uint8)
     draw_square(labels, 1, 20, 20, 5)
     labels[:, 40:] = 0
@@ -224,13 +231,13 @@ def test_background_of_an_object_whose_ring_is_empty_is_that_of_the_frame(make_v
     assert measure_objects(make_video(pixels[None]), labels)["background_c0"].tolist() == [77, 77]
 
 
-def test_bright_neighbour_is_not_background(make_video):
+def test_bright_neighbour_is_not_background(make_video: MakeVideo) -> None:
     labels = draw_square(draw_square(np.zeros((30, 40), np.uint8), 1, 10, 10, 8), 2, 10, 21, 8)
     pixels = np.select([labels == 2, labels == 1], [60000, 500], 40).astype(np.uint16)
     assert measure_objects(make_video(pixels[None]), labels)["background_c0"].tolist() == [40, 40]
 
 
-def test_statuses_and_tracks_fill_cells_but_add_no_rows(make_video):
+def test_statuses_and_tracks_fill_cells_but_add_no_rows(make_video: MakeVideo) -> None:
     facts = {
         (1, 0): TrackStatus(0.9, Presence.PROMPTED),
         (1, 1): TrackStatus(None, Presence.TRACKED),
@@ -251,7 +258,7 @@ def test_statuses_and_tracks_fill_cells_but_add_no_rows(make_video):
 
 
 @pytest.mark.parametrize("kind", ["array", "list", "callable", "LabelPlanes"])
-def test_labels_of_any_kind_give_the_same_table(make_video, kind):
+def test_labels_of_any_kind_give_the_same_table(make_video: MakeVideo, kind: str) -> None:
     labels = np.random.default_rng(1).integers(0, 3, (3, 9, 9)).astype(np.uint8)
     video = make_video(np.zeros((3, 9, 9), np.uint8))
     given = {
@@ -263,7 +270,7 @@ def test_labels_of_any_kind_give_the_same_table(make_video, kind):
     pd.testing.assert_frame_equal(measure_objects(video, given), measure_objects(video, labels))
 
 
-def test_rows_of_one_frame_equal_those_of_the_whole_table(make_video):
+def test_rows_of_one_frame_equal_those_of_the_whole_table(make_video: MakeVideo) -> None:
     random = np.random.default_rng(2)
     labels, video = (
         random.integers(0, 4, (3, 20, 20)).astype(np.uint16),
@@ -276,11 +283,11 @@ def test_rows_of_one_frame_equal_those_of_the_whole_table(make_video):
     )
 
 
-def test_one_plane_of_labels_is_read_at_a_time(make_video):
+def test_one_plane_of_labels_is_read_at_a_time(make_video: MakeVideo) -> None:
     class Watched:
         shape, dtype, asked = (3, 9, 9), np.dtype(np.uint8), []
 
-        def __getitem__(self, index):
+        def __getitem__(self, index: tuple[int, ...]) -> np.ndarray:
             self.asked.append(index)
             return np.ones((9, 9), np.uint8)
 
@@ -313,24 +320,24 @@ def test_one_plane_of_labels_is_read_at_a_time(make_video):
         "float plane",
     ],
 )
-def test_labels_that_do_not_fit_raise(make_video, labels, message):
+def test_labels_that_do_not_fit_raise(make_video: MakeVideo, labels: Any, message: str) -> None:
     with pytest.raises(LabelsError, match=message):
         measure_objects(make_video(np.zeros((2, 9, 9), np.uint8)), labels)
 
 
-def test_nan_in_any_channel_raises(make_video):
+def test_nan_in_any_channel_raises(make_video: MakeVideo) -> None:
     pixels = np.zeros((1, 2, 9, 9), np.float32)
     pixels[0, 1, 0, 0] = np.nan
     with pytest.raises(IntensityError, match="frame 0"):
         measure_objects(make_video(pixels, "tcyx"), np.ones((9, 9), np.uint8))
 
 
-def test_nan_score_raises():
+def test_nan_score_raises() -> None:
     with pytest.raises(MeasurementError, match="nan"):
         TrackStatus(float("nan"), Presence.TRACKED)
 
 
-def test_real_nuclei_agree_with_scipy(make_video, shared_folder):
+def test_real_nuclei_agree_with_scipy(make_video: MakeVideo, shared_folder: Path) -> None:
     folder = shared_folder / "data" / "zstack_nuclei_cells3d"
     pixels, labels = (
         tifffile.imread(folder / "nuclei.tif"),

@@ -1,29 +1,35 @@
 """The overview: what it shows, and that a failure leaves no file."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 from napari_sam2.core.errors import LabelsError, OutputError
-from napari_sam2.core.stack import Spacing
+from napari_sam2.core.stack import Spacing, Video
 from napari_sam2.core.track import Track
 from napari_sam2.measurement import count_objects, measure_objects
 from napari_sam2.measurement.report.outlines import find_outlines, get_track_colour
 from napari_sam2.measurement.report.overview import draw_overview
 from napari_sam2.measurement.units import format_frame_position, format_length, round_length
-from tests.measurement.conftest import draw_square
+from tests.measurement.conftest import MakeVideo, draw_square
 
 
-def draw_figure(monkeypatch, video, labels, path, **kwargs) -> Figure:
+def draw_figure(
+    monkeypatch: pytest.MonkeyPatch, video: Video, labels: np.ndarray, path: Path, **kwargs: Any
+) -> Figure:
     """The figure that `draw_overview` saved."""
-    kept = []
+    kept: list[Figure] = []
     save = Figure.savefig
-    monkeypatch.setattr(
-        Figure,
-        "savefig",
-        lambda figure, *args, **options: (kept.append(figure), save(figure, *args, **options))[1],
-    )
+
+    def keep_and_save(figure: Figure, *args: Any, **options: Any) -> None:
+        kept.append(figure)
+        save(figure, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep_and_save)
     table = measure_objects(video, labels, **kwargs)
     assert draw_overview(video, labels, table, count_objects(table, len(video)), path) == path
     return kept[0]
@@ -43,7 +49,9 @@ def labels() -> np.ndarray:
     return stack
 
 
-def test_overview_shows_frames_from_first_to_last_object(monkeypatch, make_video, labels, tmp_path):
+def test_overview_shows_frames_from_first_to_last_object(
+    monkeypatch: pytest.MonkeyPatch, make_video: MakeVideo, labels: np.ndarray, tmp_path: Path
+) -> None:
     figure = draw_figure(
         monkeypatch,
         make_video((labels * 100).astype(np.uint16), "zyx"),
@@ -61,7 +69,9 @@ def test_overview_shows_frames_from_first_to_last_object(monkeypatch, make_video
     assert height > 800
 
 
-def test_without_spacing_there_is_no_scale_bar(monkeypatch, make_video, labels, tmp_path):
+def test_without_spacing_there_is_no_scale_bar(
+    monkeypatch: pytest.MonkeyPatch, make_video: MakeVideo, labels: np.ndarray, tmp_path: Path
+) -> None:
     figure = draw_figure(
         monkeypatch, make_video(labels, spacing=Spacing()), labels, tmp_path / "overview.png"
     )
@@ -72,7 +82,9 @@ def test_without_spacing_there_is_no_scale_bar(monkeypatch, make_video, labels, 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 8, 9])
 @pytest.mark.parametrize("shape", [(40, 40), (20, 120), (120, 20)], ids=str)
-def test_any_number_of_frames_of_any_shape(make_video, tmp_path, frames, shape):
+def test_any_number_of_frames_of_any_shape(
+    make_video: MakeVideo, tmp_path: Path, frames: int, shape: tuple[int, int]
+) -> None:
     labels = np.zeros((frames, *shape), np.uint8)
     labels[:, 3:9, 3:9] = 1
     video = make_video(labels)
@@ -81,13 +93,17 @@ def test_any_number_of_frames_of_any_shape(make_video, tmp_path, frames, shape):
     assert imread(tmp_path / "overview.png").std() > 0.1
 
 
-def test_overview_without_objects(monkeypatch, make_video, tmp_path):
+def test_overview_without_objects(
+    monkeypatch: pytest.MonkeyPatch, make_video: MakeVideo, tmp_path: Path
+) -> None:
     empty = np.zeros((3, 20, 20), np.uint8)
     figure = draw_figure(monkeypatch, make_video(empty), empty, tmp_path / "overview.png")
     assert "objects per frame (0 objects in all)" in get_texts(figure)
 
 
-def test_each_category_has_its_line(monkeypatch, make_video, labels, tmp_path):
+def test_each_category_has_its_line(
+    monkeypatch: pytest.MonkeyPatch, make_video: MakeVideo, labels: np.ndarray, tmp_path: Path
+) -> None:
     figure = draw_figure(
         monkeypatch,
         make_video(labels),
@@ -98,7 +114,9 @@ def test_each_category_has_its_line(monkeypatch, make_video, labels, tmp_path):
     assert [line.get_label() for line in figure.axes[8].lines] == ["bud", "nucleus"]
 
 
-def test_area_chart_shows_gaps(monkeypatch, make_video, labels, tmp_path):
+def test_area_chart_shows_gaps(
+    monkeypatch: pytest.MonkeyPatch, make_video: MakeVideo, labels: np.ndarray, tmp_path: Path
+) -> None:
     labels[10] = 0
     figure = draw_figure(monkeypatch, make_video(labels), labels, tmp_path / "overview.png")
     lines = {line.get_label(): line.get_ydata() for line in figure.axes[9].lines}
@@ -106,30 +124,33 @@ def test_area_chart_shows_gaps(monkeypatch, make_video, labels, tmp_path):
     np.testing.assert_array_equal(lines["7"], expected)
 
 
-def test_ids_of_crowded_objects_are_not_drawn(monkeypatch, make_video, tmp_path):
+def test_ids_of_crowded_objects_are_not_drawn(
+    monkeypatch: pytest.MonkeyPatch, make_video: MakeVideo, tmp_path: Path
+) -> None:
     crowd = np.kron(np.arange(1, 197).reshape(14, 14), np.pad(np.ones((4, 4)), 1)).astype(
         np.uint16
     )[None]
     figure = draw_figure(monkeypatch, make_video(crowd), crowd, tmp_path / "overview.png")
     assert "100" not in get_texts(figure)
-    assert len(figure.axes[0].collections[1].get_segments()) == 196
+    outlines: Any = figure.axes[0].collections[1]
+    assert len(outlines.get_segments()) == 196
 
 
-def test_outline_runs_half_a_pixel_around_the_object():
+def test_outline_runs_half_a_pixel_around_the_object() -> None:
     (outline,) = find_outlines(draw_square(np.zeros((20, 20), np.uint32), 70000, 5, 8, 4))
     assert outline.track == 70000
     (line,) = outline.lines
     np.testing.assert_array_equal([line.min(axis=0), line.max(axis=0)], [[7.5, 4.5], [11.5, 8.5]])
 
 
-def test_outline_of_an_object_at_the_edge_and_with_a_hole_is_closed():
+def test_outline_of_an_object_at_the_edge_and_with_a_hole_is_closed() -> None:
     plane = draw_square(draw_square(np.zeros((20, 20), np.uint8), 1, 0, 0, 9), 0, 3, 3, 2)
     (outline,) = find_outlines(plane)
     assert len(outline.lines) == 2
     assert all((line[0] == line[-1]).all() for line in outline.lines)
 
 
-def test_colours_are_bright_and_those_of_neighbouring_ids_differ():
+def test_colours_are_bright_and_those_of_neighbouring_ids_differ() -> None:
     colours = np.array([get_track_colour(track) for track in range(1, 200)])
     assert colours.min() >= 0
     assert colours.max() <= 1
@@ -138,7 +159,9 @@ def test_colours_are_bright_and_those_of_neighbouring_ids_differ():
     assert (luminance > 0.3).all(), "visible on black, blue as well"
 
 
-def test_failed_overview_leaves_no_file(make_video, labels, tmp_path):
+def test_failed_overview_leaves_no_file(
+    make_video: MakeVideo, labels: np.ndarray, tmp_path: Path
+) -> None:
     video = make_video(labels)
     table = measure_objects(video, labels)
     with pytest.raises(OutputError, match="nowhere"):
@@ -148,12 +171,14 @@ def test_failed_overview_leaves_no_file(make_video, labels, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_older_overview_is_kept_if_drawing_fails(monkeypatch, make_video, labels, tmp_path):
+def test_older_overview_is_kept_if_drawing_fails(
+    monkeypatch: pytest.MonkeyPatch, make_video: MakeVideo, labels: np.ndarray, tmp_path: Path
+) -> None:
     video, path = make_video(labels), tmp_path / "overview.png"
     table = measure_objects(video, labels)
     path.write_bytes(b"old")
 
-    def full(figure, file, **options):
+    def full(figure: Figure, file: Path, **options: Any) -> None:
         file.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
@@ -164,7 +189,9 @@ def test_older_overview_is_kept_if_drawing_fails(monkeypatch, make_video, labels
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_overview_of_labels_of_another_shape_raises(make_video, labels, tmp_path):
+def test_overview_of_labels_of_another_shape_raises(
+    make_video: MakeVideo, labels: np.ndarray, tmp_path: Path
+) -> None:
     table = measure_objects(make_video(labels), labels)
     with pytest.raises(LabelsError):
         draw_overview(
@@ -180,12 +207,12 @@ def test_overview_of_labels_of_another_shape_raises(make_video, labels, tmp_path
 @pytest.mark.parametrize(
     ("largest", "expected"), [(16, 10), (10, 10), (0.49, 0.2), (99, 50), (3, 2), (1000, 1000)]
 )
-def test_scale_bar_is_a_round_length(largest, expected):
+def test_scale_bar_is_a_round_length(largest: float, expected: Any) -> None:
     assert round_length(largest) == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(("um", "expected"), [(0.5, "500 nm"), (20, "20 µm"), (2000, "2 mm")])
-def test_lengths_have_a_fitting_unit(um, expected):
+def test_lengths_have_a_fitting_unit(um: float, expected: Any) -> None:
     assert format_length(um) == expected
 
 
@@ -200,7 +227,9 @@ def test_lengths_have_a_fitting_unit(um, expected):
     ],
     ids=["seconds", "minutes", "hours", "unknown", "z"],
 )
-def test_position_of_a_frame_has_a_fitting_unit(make_video, axes, interval, expected):
+def test_position_of_a_frame_has_a_fitting_unit(
+    make_video: MakeVideo, axes: str, interval: float | None, expected: Any
+) -> None:
     spacing = Spacing(z_um=0.5, t_s=interval)
     assert (
         format_frame_position(make_video(np.zeros((10, 4, 4), np.uint8), axes, spacing=spacing), 9)

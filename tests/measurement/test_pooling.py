@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pandas as pd
 import pytest
 
@@ -38,7 +40,7 @@ COUNTS = {
 }
 
 
-def test_pooled_table_has_all_rows_with_stack_and_well():
+def test_pooled_table_has_all_rows_with_stack_and_well() -> None:
     tracks = pool_tables(TRACKS, WELLS)
     assert list(tracks.columns[:3]) == ["stack", "well", "track"]
     assert tracks[["stack", "well"]].apply(tuple, axis=1).tolist() == [("b1", "B03")] * 2 + [
@@ -48,8 +50,8 @@ def test_pooled_table_has_all_rows_with_stack_and_well():
     assert tracks["volume_um3"].isna().tolist() == [True, True, False, True]
 
 
-def test_wells_are_summarised_by_category():
-    wells = summarise_wells(pool_tables(COUNTS, WELLS), pool_tables(TRACKS, WELLS)).set_index(
+def test_wells_are_summarised_by_category() -> None:
+    wells: Any = summarise_wells(pool_tables(COUNTS, WELLS), pool_tables(TRACKS, WELLS)).set_index(
         ["well", "category"]
     )
     assert wells["n"].to_dict() == {
@@ -70,7 +72,7 @@ def test_wells_are_summarised_by_category():
 @pytest.mark.parametrize(
     "tables", [TRACKS, {"d1": TRACKS["d1"]}, {}], ids=["objects", "none found", "nothing readable"]
 )
-def test_batch_report_shows_results_and_failures(tables):
+def test_batch_report_shows_results_and_failures(tables: dict[str, pd.DataFrame]) -> None:
     names = [*tables, "<bad>"]
     summary = pd.DataFrame(
         {
@@ -80,7 +82,7 @@ def test_batch_report_shows_results_and_failures(tables):
         }
     )
     summary = summary.assign(
-        objects=[len(table) for table in tables.values()] + [None],
+        objects=pd.array([*(len(table) for table in tables.values()), None], dtype="Int64"),
         masks=1,
         seconds=1.0,
         error="broken & lost",
@@ -91,7 +93,7 @@ def test_batch_report_shows_results_and_failures(tables):
     )
     page = render_batch_report(
         "plate 1",
-        summary.astype({"objects": "Int64"}),
+        summary,
         tracks,
         summarise_wells(counts, tracks) if len(counts) else pd.DataFrame(),
     )

@@ -1,6 +1,8 @@
 """Tables of tracks and counts, compared with the pixels."""
 
 import io
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +13,7 @@ from napari_sam2.core.errors import MeasurementError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.core.track import Track
 from napari_sam2.measurement import count_objects, measure_objects, measure_tracks
-from tests.measurement.conftest import draw_square
+from tests.measurement.conftest import MakeVideo, draw_square
 
 NAMED = [
     Track(1, category="nucleus"),
@@ -21,7 +23,7 @@ NAMED = [
 
 
 @pytest.fixture
-def scene():
+def scene() -> tuple[np.ndarray, np.ndarray]:
     """Labels and pixels of five frames; track 1 is on 0 to 2, track 2 on 2 and 4, track 3 on 4."""
     labels = np.zeros((5, 24, 40), np.uint16)
     for frame, label, left, side in [
@@ -37,7 +39,12 @@ def scene():
     return labels, pixels
 
 
-def make_table(make_video, scene, along="t", **kwargs):
+def make_table(
+    make_video: MakeVideo,
+    scene: tuple[np.ndarray, np.ndarray],
+    along: str = "t",
+    **kwargs: Any,
+) -> pd.DataFrame:
     labels, pixels = scene
     video = (
         make_video(np.swapaxes(pixels, 0, 1), "czyx", **kwargs)
@@ -49,7 +56,9 @@ def make_table(make_video, scene, along="t", **kwargs):
     )
 
 
-def test_columns_of_a_time_lapse(make_video, scene):
+def test_columns_of_a_time_lapse(
+    make_video: MakeVideo, scene: tuple[np.ndarray, np.ndarray]
+) -> None:
     table = make_table(make_video, scene).reset_index()
     head = [
         "track",
@@ -66,7 +75,9 @@ def test_columns_of_a_time_lapse(make_video, scene):
     assert list(table.columns)[: len(fixed)] == fixed
 
 
-def test_first_last_frames_duration_parent_and_category(make_video, scene):
+def test_first_last_frames_duration_parent_and_category(
+    make_video: MakeVideo, scene: tuple[np.ndarray, np.ndarray]
+) -> None:
     table = make_table(make_video, scene)
     assert table[["first_frame", "last_frame", "n_frames"]].to_numpy().tolist() == [
         [0, 2, 3],
@@ -79,13 +90,17 @@ def test_first_last_frames_duration_parent_and_category(make_video, scene):
     assert table["mean_area_um2"].tolist() == [(16 + 25 + 36) / 3 / 8, 12.5 / 8, 4 / 8]
 
 
-def test_volume_of_a_track_is_that_of_its_voxels(make_video, scene):
+def test_volume_of_a_track_is_that_of_its_voxels(
+    make_video: MakeVideo, scene: tuple[np.ndarray, np.ndarray]
+) -> None:
     table = make_table(make_video, scene, along="z")
     assert "duration_s" not in table.columns
     assert table["volume_um3"].tolist() == [77 * 0.25, 25 * 0.25, 4 * 0.25]
 
 
-def test_unknown_spacing_and_interval_give_empty_cells(make_video, scene):
+def test_unknown_spacing_and_interval_give_empty_cells(
+    make_video: MakeVideo, scene: tuple[np.ndarray, np.ndarray]
+) -> None:
     for along, column in (("t", "duration_s"), ("z", "volume_um3")):
         assert (
             make_table(make_video, scene, along=along, spacing=Spacing())[[column, "mean_area_um2"]]
@@ -95,7 +110,9 @@ def test_unknown_spacing_and_interval_give_empty_cells(make_video, scene):
 
 
 @pytest.mark.parametrize("channel", [0, 1])
-def test_intensities_are_those_of_all_pixels_of_all_frames(make_video, scene, channel):
+def test_intensities_are_those_of_all_pixels_of_all_frames(
+    make_video: MakeVideo, scene: tuple[np.ndarray, np.ndarray], channel: int
+) -> None:
     labels, pixels = scene
     table = make_table(make_video, scene)
     for track in (1, 2, 3):
@@ -110,14 +127,16 @@ def test_intensities_are_those_of_all_pixels_of_all_frames(make_video, scene, ch
         )
 
 
-def test_corrected_sum_equals_sum_minus_background(make_video, scene):
+def test_corrected_sum_equals_sum_minus_background(
+    make_video: MakeVideo, scene: tuple[np.ndarray, np.ndarray]
+) -> None:
     table, pixels = make_table(make_video, scene), np.array([77, 25, 4])
     np.testing.assert_allclose(
         table["corrected_sum_c0"], table["sum_c0"] - pixels * table["background_c0"]
     )
 
 
-def test_background_unknown_on_one_frame_is_unknown_for_the_track(make_video):
+def test_background_unknown_on_one_frame_is_unknown_for_the_track(make_video: MakeVideo) -> None:
     labels = np.zeros((2, 8, 8), np.uint8)
     labels[0], labels[1, 2:4, 2:4] = 1, 1
     video = make_video(np.full((2, 8, 8), 9, np.uint8))
@@ -127,7 +146,7 @@ def test_background_unknown_on_one_frame_is_unknown_for_the_track(make_video):
     assert np.isnan(row["corrected_sum_c0"])
 
 
-def test_no_objects_give_an_empty_table_of_tracks_and_zero_counts(make_video):
+def test_no_objects_give_an_empty_table_of_tracks_and_zero_counts(make_video: MakeVideo) -> None:
     video = make_video(np.zeros((3, 8, 8), np.uint8))
     none = measure_objects(video, np.zeros((3, 8, 8), np.uint8))
     some = measure_tracks(measure_objects(video, np.ones((3, 8, 8), np.uint8)), video)
@@ -142,7 +161,9 @@ def test_no_objects_give_an_empty_table_of_tracks_and_zero_counts(make_video):
     ]
 
 
-def test_counts_have_all_frames_and_categories_and_total_tracks(make_video, scene):
+def test_counts_have_all_frames_and_categories_and_total_tracks(
+    make_video: MakeVideo, scene: tuple[np.ndarray, np.ndarray]
+) -> None:
     labels, pixels = scene
     table = count_objects(measure_objects(make_video(pixels, "tcyx"), labels, tracks=NAMED), 5)
     by_frame = [("nucleus", [1, 1, 2, 0, 1]), ("vesicle", [0, 0, 0, 0, 1])]
@@ -155,14 +176,18 @@ def test_counts_have_all_frames_and_categories_and_total_tracks(make_video, scen
     ]
 
 
-def test_counts_of_one_category_have_one_total(make_video, scene):
+def test_counts_of_one_category_have_one_total(
+    make_video: MakeVideo, scene: tuple[np.ndarray, np.ndarray]
+) -> None:
     labels, pixels = scene
     table = count_objects(measure_objects(make_video(pixels, "tcyx"), labels), 5)
     assert table["frame"].tolist() == ["0", "1", "2", "3", "4", "all"]
     assert table["n"].tolist() == [1, 1, 2, 0, 2, 3]
 
 
-def test_tables_read_from_csv_give_the_same_tracks_and_counts(make_video, scene):
+def test_tables_read_from_csv_give_the_same_tracks_and_counts(
+    make_video: MakeVideo, scene: tuple[np.ndarray, np.ndarray]
+) -> None:
     labels, pixels = scene
     video = make_video(pixels, "tcyx")
     table = measure_objects(video, labels, tracks=NAMED[:2])
@@ -178,7 +203,12 @@ def test_tables_read_from_csv_give_the_same_tracks_and_counts(make_video, scene)
     [(pd.DataFrame({"track": [1]}), "without the columns"), (None, "frames 0 to 4")],
     ids=["another table", "fewer frames"],
 )
-def test_tables_that_do_not_fit_raise(make_video, scene, table, message):
+def test_tables_that_do_not_fit_raise(
+    make_video: MakeVideo,
+    scene: tuple[np.ndarray, np.ndarray],
+    table: pd.DataFrame | None,
+    message: str,
+) -> None:
     labels, pixels = scene
     with pytest.raises(MeasurementError, match=message):
         count_objects(
@@ -186,7 +216,7 @@ def test_tables_that_do_not_fit_raise(make_video, scene, table, message):
         )
 
 
-def test_real_nuclei_are_counted_as_tracks(make_video, shared_folder):
+def test_real_nuclei_are_counted_as_tracks(make_video: MakeVideo, shared_folder: Path) -> None:
     folder = shared_folder / "data" / "zstack_nuclei_cells3d"
     pixels, labels = (
         tifffile.imread(folder / "nuclei.tif"),
