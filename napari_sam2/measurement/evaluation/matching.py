@@ -1,4 +1,4 @@
-"""Overlap of two label planes, and which object of one is which object of the other."""
+"""Overlap of two label planes, and the one-to-one matching of their objects."""
 
 from __future__ import annotations
 
@@ -10,12 +10,22 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 MATCHED_IOU = 0.5
-"""From here on two objects count as the same; above it no object has two partners."""
+"""Smallest IoU of a match; above it, no object has two candidates."""
 
 
 @dataclass(frozen=True, eq=False)
 class LabelOverlap:
-    """What two label planes share: (n,) ids and areas of each, and of every pair that touches the positions in these and the pixels."""
+    """The overlap of two label planes.
+
+    Parameters
+    ----------
+    truth, predicted
+        (n,) ids of the objects, ascending; `truth_px` and `predicted_px` are their areas.
+    truth_index, predicted_index
+        (k,) positions in these of every pair of objects that overlap.
+    shared_px
+        (k,) pixels that each pair shares.
+    """
 
     truth: np.ndarray
     truth_px: np.ndarray
@@ -27,7 +37,7 @@ class LabelOverlap:
 
     @classmethod
     def of(cls, truth: np.ndarray, predicted: np.ndarray) -> LabelOverlap:
-        """Of two (H, W) planes of label values."""
+        """The overlap of two (H, W) planes of label values."""
         truth_ids, truth_px = np.unique(truth[truth > 0], return_counts=True)
         predicted_ids, predicted_px = np.unique(predicted[predicted > 0], return_counts=True)
         both = (truth > 0) & (predicted > 0)
@@ -52,10 +62,11 @@ class LabelOverlap:
         return np.asarray(self.shared_px / union)
 
     def match_pairs(self) -> np.ndarray:
-        """(k,) True for the pairs that are one object: as many with an IoU of `MATCHED_IOU` as can be, then the largest sum of IoU.
+        """(k,) True for the pairs that are one object.
 
-        One rule does for every threshold from `MATCHED_IOU` up: a pair above it excludes every
-        other one at it.
+        The matching has as many pairs with an IoU of at least `MATCHED_IOU` as possible, then the
+        largest sum of IoU. It is the same for every larger threshold, because a pair above the
+        threshold excludes all others of its objects.
         """
         iou = self.iou
         return assign(
@@ -66,9 +77,15 @@ class LabelOverlap:
 def assign(first: np.ndarray, second: np.ndarray, weights: np.ndarray) -> np.ndarray:
     """(k,) True for the pairs of the one-to-one assignment with the largest sum of weights.
 
-    Pair i joins ``first[i]`` to ``second[i]`` (positions from 0); pairs not given cannot be chosen.
-    Optimal: solved apart for each group of things that are joined at all, so thousands of objects
-    need no thousand-squared table.
+    The solution is optimal. Each connected group of pairs is solved separately, so that the cost
+    matrices stay small for thousands of objects.
+
+    Parameters
+    ----------
+    first, second
+        (k,) positions from 0 that each pair joins; other pairs cannot be chosen.
+    weights
+        (k,) weight of each pair.
     """
     chosen = np.zeros(first.size, dtype=bool)
     if not first.size:
