@@ -1,4 +1,4 @@
-"""Job: one headless run, from a file on disk to labels, tables and pictures."""
+"""Job: one headless run, from a file to labels, tables and pictures."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ from napari_sam2.propagation.session import Run, Session, SessionSettings
 
 log = logging.getLogger(__name__)
 
-_FIELDS_WITHOUT_EFFECT = {"resume", "device", "well"}  # fields of a Job that make no other result
+_FIELDS_WITHOUT_EFFECT = {"resume", "device", "well"}  # fields that do not change the results
 
 
 class Job(ValidatedModel):
@@ -54,17 +54,17 @@ class Job(ValidatedModel):
     input
         File, folder or glob of the image stack; see `io.open.open_stack`.
     out
-        Folder for the results; made where it is not there.
+        Folder for the results; created if needed.
     prompts
-        CSV or JSON of prompts; `masks` and `frame` instead take every label of a label image as a
-        mask prompt there.
+        CSV or JSON of prompts.
+    masks, frame
+        Label image whose labels are mask prompts on that frame, instead of `prompts`.
     along, channel, at, contrast
-        How the stack is walked; see `Stack.as_video`. `at` fixes the other axes, e.g. ``{"t": 3}``;
-        `contrast` is the intensities the model sees as black and white, e.g. (-160, 240) for soft
-        tissue in CT.
+        Part of the stack that is tracked; see `Stack.as_video`. `at` fixes the other axes, e.g.
+        ``{"t": 3}``; `contrast` are the intensities that the model sees as black and white, e.g.
+        (-160, 240) for soft tissue in CT.
     axes, spacing, interval
-        Take the place of what the file says: letters, µm per pixel (z, y, x or y, x), seconds per
-        frame.
+        Override the file: letters, µm per pixel (z, y, x or y, x), seconds per frame.
     model, device
         A name from ``napari-sam2 models list`` or a file; "auto", "cpu", "cuda", "mps".
     attention
@@ -73,19 +73,18 @@ class Job(ValidatedModel):
     precision
         "bfloat16" or "float16" is faster on devices that have it: see `InferenceOptions`.
     windows
-        "tiles" looks at objects that are small on a large frame by a part of it that shows them
-        larger: see `InferenceOptions`.
+        "tiles" shows the model small objects on a large frame enlarged: see `InferenceOptions`.
     direction, frames
-        Which way, and between which frames (first, and the one after the last), tracks are carried.
+        Direction of the propagation, and its frames: the first, and the one after the last.
     patience
-        Frames in a row a track may be absent before it ends; None: it is looked for to the end.
+        Frames in a row on which a track may be absent before it ends; None: it never ends.
     format
         "tiff" for ``labels.ome.tif``, "zarr" for ``labels.ome.zarr``.
     well
-        The well of a plate the stack is from, for the tables of a batch; read from `input` where it
-        says so.
+        Well of a plate that the stack is from, for the tables of a batch; read from `input` if it
+        has one.
     resume
-        Go on where an interrupted run of the same job stopped.
+        Continue an interrupted run of the same job.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -122,7 +121,7 @@ class Job(ValidatedModel):
         return InferenceOptions(self.device, self.attention, self.precision, self.windows)
 
     def open_video(self) -> Video:
-        """The stack this job walks."""
+        """The video that this job tracks."""
         stack = open_stack(self.input, axes=self.axes, spacing=self.spacing, interval=self.interval)
         contrast = None if self.contrast is None else Contrast(*self.contrast)
         return Video.of(
@@ -130,10 +129,14 @@ class Job(ValidatedModel):
         )
 
     def load_prompts(self, video: Video) -> PromptLog:
-        """What is said before the run.
+        """Prompts of the job.
 
-        Raises PromptError unless there are either prompts or masks, and all of them lie in the
-        video; PlanError where `frames` do not.
+        Raises
+        ------
+        PromptError
+            Neither prompts nor masks are given, or both; or one lies outside the video.
+        PlanError
+            `frames` lie outside the video.
         """
         Propagation.outward({}, length=len(video), direction=self.direction, frames=self.frames)
         log = self._read_prompts(video)
@@ -144,8 +147,7 @@ class Job(ValidatedModel):
     def _read_prompts(self, video: Video) -> PromptLog:
         if (self.prompts is None) == (self.masks is None):
             raise PromptError(
-                "give either prompts (a CSV or JSON file) or masks (a label image), not both and "
-                "not neither"
+                "give exactly one of prompts (a CSV or JSON file) and masks (a label image)"
             )
         if self.prompts is not None:
             return read_prompts(self.prompts)
@@ -264,7 +266,7 @@ def is_finished(job: Job) -> bool:
 
 
 def track(input: str | Path, *, prompts: str | Path, out: str | Path, **options: Any) -> JobResult:
-    """Carry prompted objects through a stack on disk and write labels, tables and pictures to `out`.
+    """Propagate prompted objects through a stack, and write labels, tables and pictures to `out`.
 
     `options` are the other fields of `Job`, e.g. ``along="z"``.
     """
@@ -278,7 +280,7 @@ def _propagate_prompts(
     unfinished: UnfinishedRun,
     progress: Progress | None,
 ) -> Run:
-    """Prompt and carry; what is in the work folder already is not done again."""
+    """Prompt and propagate; what is in the work folder already is not done again."""
     kept = unfinished.load_log()
     common = min(len(kept), len(prompts))
     if kept.entries[:common] != prompts.entries[:common]:
@@ -297,7 +299,7 @@ def _propagate_prompts(
 
 
 def _collect_notes(job: Job, video: Video, device: str) -> tuple[str, ...]:
-    """Decisions that were taken for the user."""
+    """Decisions taken for the user."""
     notes = [
         f"device {device} chosen" if job.device == "auto" else "",
         f"along {video.along} chosen" if job.along is None else "",

@@ -129,7 +129,7 @@ def make_other_job_error(folder: Path) -> PlanError:
 
 
 def read_provenance(folder: Path) -> dict[str, Any] | None:
-    """The provenance of the finished run in a folder; None if there is none, or it is unfinished."""
+    """Provenance of the finished run in a folder; None if there is no such run."""
     path = folder / "provenance.json"
     if (folder / RESUME_FOLDER).is_dir() or not path.exists():
         return None

@@ -1,4 +1,4 @@
-"""Seeds by classical detectors: outlined bodies, blobs, and peaks of the distance to the background."""
+"""Classical detectors: watershed, blobs, and peaks of the distance to the background."""
 
 from __future__ import annotations
 
@@ -22,14 +22,13 @@ from napari_sam2.detection.watershed import (
     segment_objects,
 )
 
-_BALL_PER_SLICE_DIAMETER = (
-    4 / np.pi
-)  # diameter of a ball by the mean one of its slices, which is what is guessed
-_VOXELS_PER_DIAMETER = 12.0  # of a diameter: finer than this a volume is not looked at
+# diameter of a ball relative to the mean one of its slices, which is what is estimated
+_BALL_PER_SLICE_DIAMETER = 4 / np.pi
+_VOXELS_PER_DIAMETER = 12.0  # a volume is downsampled to this
 
 
 class ClassicalDetector(ScaleEstimator):
-    """Objects outlined by local background, watershed and half maximum; each a mask, a box or a click."""
+    """Objects segmented by a watershed of local maxima; each a mask, a box or a click."""
 
     name = "classical"
 
@@ -49,7 +48,7 @@ class ClassicalDetector(ScaleEstimator):
         )
 
     def detect_volume(self, video: Video) -> Callable[[int], np.ndarray] | None:
-        """A z-stack is outlined as a volume, no finer than needed; other videos are not."""
+        """Segment a z-stack as a volume, no finer than needed; None for other videos."""
         scale = self.get_scale(video)
         if video.along != "z" or scale is None or len(video) == 1:
             return None
@@ -72,7 +71,7 @@ class ClassicalDetector(ScaleEstimator):
 
 
 class BlobDetector(ScaleEstimator):
-    """A click on every maximum of the Laplacian of Gaussian that lies on something bright (dark)."""
+    """A click on each maximum of the Laplacian of Gaussian on a bright (dark) object."""
 
     name = "blobs"
 
@@ -96,7 +95,7 @@ class BlobDetector(ScaleEstimator):
 
 
 class PeakDetector(ScaleEstimator):
-    """A click where the distance to the background is largest: for objects of even brightness that touch."""
+    """A click where the distance to the background is largest: for even objects that touch."""
 
     name = "peaks"
 
@@ -128,7 +127,7 @@ def _load_bright_objects(video: Video, frame: int, scale: ObjectScale) -> np.nda
 
 
 def _downsample(plane: np.ndarray, step: int) -> np.ndarray:
-    """Means of blocks of `step` pixels; what is left over at the far edges goes with the last block."""
+    """Means of blocks of `step` pixels; the last block takes the rest."""
     if step == 1:
         return plane
     rows, columns = (np.arange(0, max(step, side - side % step), step) for side in plane.shape)
@@ -138,7 +137,7 @@ def _downsample(plane: np.ndarray, step: int) -> np.ndarray:
 
 
 def _upsample_labels(labels: np.ndarray, step: int, shape: tuple[int, ...]) -> np.ndarray:
-    """The inverse on labels, its borders made smooth again."""
+    """Inverse of `_downsample` for labels, with smoothed borders."""
     if step == 1:
         return labels
     rows, columns = (

@@ -1,4 +1,4 @@
-"""By example: a few objects that a person clicked, and everything on a frame that resembles them."""
+"""Detection by example: objects that resemble those that a person prompted."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from napari_sam2.detection.prompts import make_label_prompts, make_prompt
 from napari_sam2.detection.watershed import segment_objects
 
 MIN_SIMILARITY = 0.75
-"""Least similarity: the product of cosine of pointers and ratio of areas, 1 for the example itself."""
+"""Smallest product of pointer cosine and area ratio; 1 for the example itself."""
 
 
 @dataclass(frozen=True, eq=False)
 class _Appearance:
-    """What an object looks like to the model: its (C,) pointer, of length 1; and its pixels."""
+    """How an object looks to the model: its (C,) object pointer, of length 1, and its area."""
 
     pointer: np.ndarray
     area_px: float
 
 
 class ExemplarDetector(GridDetector):
-    """Objects that resemble one of `DetectionOptions.examples`, by the pointers the model makes of them and by their size.
+    """Objects that resemble one of `DetectionOptions.examples` by object pointer and size.
 
-    What is compared are bodies found by classical means at the size of the examples.
+    The candidates are objects that the classical detector finds at the size of the examples.
     """
 
     name = "examples"
@@ -40,7 +40,7 @@ class ExemplarDetector(GridDetector):
     def __init__(self, options: DetectionOptions | None = None) -> None:
         super().__init__(options)
         if not self.options.examples:
-            raise PromptError("the source 'examples' without examples: click some objects first")
+            raise PromptError("the detector 'examples' has no examples: click some objects first")
 
     def detect(
         self, video: Video, frame: int, *, first_track: int = 1, occupied: np.ndarray | None = None
@@ -52,8 +52,8 @@ class ExemplarDetector(GridDetector):
         diameter = float(np.sqrt(np.median([each.area_px for each in examples]) * 4 / np.pi))
         pixels = video.read_frame(frame).pixels
         dark = is_dark(pixels) if self.options.dark is None else self.options.dark
-        bodies = segment_objects(1.0 - pixels if dark else pixels, (diameter, diameter))
-        candidates = make_label_prompts(bodies, frame, "mask", 1, occupied)
+        labels = segment_objects(1.0 - pixels if dark else pixels, (diameter, diameter))
+        candidates = make_label_prompts(labels, frame, "mask", 1, occupied)
         alike = [
             candidate
             for candidate, look in zip(
@@ -69,7 +69,7 @@ class ExemplarDetector(GridDetector):
     def _describe_objects(
         self, video: Video, prompts: Sequence[Prompt]
     ) -> list[_Appearance | None]:
-        """How the object each of these points at looks; None where the model sees none."""
+        """Appearance of the object of each prompt; None where the model sees none."""
         window = self.model.card.frame_window(video.shape[1:])
         found: dict[int, _Appearance | None] = {}
         for frame in sorted({prompt.frame for prompt in prompts}):

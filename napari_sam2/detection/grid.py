@@ -1,4 +1,4 @@
-"""Grids: the model is asked at every place, and its sure and stable answers are objects, as SAM's automatic masks are made."""
+"""Grids: prompt the model everywhere and keep confident, stable masks, as SAM's generator does."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ MIN_PREDICTED_IOU = 0.7
 MIN_STABILITY = 0.75
 # logits up and down: how far the mask's edge is moved to see whether it is stable (SAM's own)
 _STABILITY_OFFSET = 1.0
-_DUPLICATE_IOU = 0.5  # from here on two answers are one object
-_CONTAINED_SHARE = 0.8  # of the smaller one's pixels: then one answer is part of another
-_MAX_FRAME_SHARE = 0.4  # of the frame: what covers more is background
-_POINTS_PER_SIDE = 32  # points along the longer side where no size is known (SAM's own)
+_DUPLICATE_IOU = 0.5  # two masks with this IoU are one object
+_CONTAINED_FRACTION = 0.8  # of the smaller mask's pixels: then it is part of the other
+_MAX_FRAME_FRACTION = 0.4  # a mask that covers more of the frame is background
+_POINTS_PER_SIDE = 32  # along the longer side, if no size is known (SAM's own)
 _BATCH_SIZE = 64
 
 
 @dataclass(frozen=True, eq=False)
 class CandidateMask:
-    """One mask the model gave: where on the frame, how sure, how stable, and where it was asked."""
+    """A mask of the model: its crop and corner on the frame, its score, and the prompted point."""
 
     mask: np.ndarray
     corner: tuple[int, int]
@@ -44,7 +44,7 @@ class CandidateMask:
         score: float,
         point: tuple[float, float] = (0.0, 0.0),
     ) -> CandidateMask | None:
-        """What a model answered on a frame of `shape` (H, W), None where that is nothing."""
+        """Mask of a segment on a frame of `shape` (H, W); None if it is empty."""
         if not segment.present:
             return None
         rows, columns = segment.window.find_positive_region(segment.logits, (shape[0], shape[1]))
@@ -53,11 +53,11 @@ class CandidateMask:
 
     @property
     def area_px(self) -> int:
-        """Pixels."""
+        """Pixels of the mask."""
         return int(np.count_nonzero(self.mask))
 
     def to_plane(self, shape: tuple[int, ...]) -> np.ndarray:
-        """(H, W) bool of the whole frame."""
+        """(H, W) bool mask of the whole frame."""
         plane = np.zeros(shape, dtype=bool)
         plane[
             tuple(
@@ -69,18 +69,18 @@ class CandidateMask:
 
 
 class GridDetector(ScaleEstimator):
-    """Points about half a diameter apart, and what the model says to them."""
+    """Masks of the model for points about half a diameter apart."""
 
     name = "grid"
 
     def __init__(self, options: DetectionOptions | None = None) -> None:
         super().__init__(options)
         if self.options.model is None:
-            raise PlanError(f"the source {self.name!r} asks a model: give one")
+            raise PlanError(f"the detector {self.name!r} needs a model: give one")
         self.model: VideoModel = self.options.model
 
     def make_points(self, video: Video, frame: int) -> np.ndarray:
-        """(n, 2) places (y, x) where the model is asked."""
+        """(n, 2) positions (y, x) to prompt."""
         scale = self.get_scale(video)
         step = (
             max(4.0, 0.5 * scale.diameter_px) if scale else max(video.shape[1:]) / _POINTS_PER_SIDE
@@ -92,7 +92,7 @@ class GridDetector(ScaleEstimator):
     ) -> list[Prompt]:
         """See `Detector`.
 
-        The answers become masks, boxes or the clicks that gave them, see `DetectionOptions.kind`.
+        The masks become masks, boxes or the prompted clicks; see `DetectionOptions.kind`.
         """
         places = self.make_points(video, frame)
         if occupied is not None:
@@ -105,7 +105,7 @@ class GridDetector(ScaleEstimator):
         ]
 
     def find_candidates(self, video: Video, frame: int, points: np.ndarray) -> list[CandidateMask]:
-        """The sure and stable answers at these places, all masks that the model offers for each."""
+        """Confident and stable masks at these points, from all alternatives of the model."""
         if not len(points):
             return []
         window = self.model.card.frame_window(video.shape[1:])
@@ -137,17 +137,17 @@ class GridDetector(ScaleEstimator):
 
 
 class EverythingDetector(GridDetector):
-    """Points 32 along the longer side, whatever the size of objects: SAM's "everything"."""
+    """32 points along the longer side, for objects of any size: SAM's "everything"."""
 
     name = "everything"
 
     def make_points(self, video: Video, frame: int) -> np.ndarray:
-        """(n, 2) places (y, x) where the model is asked."""
+        """(n, 2) positions (y, x) to prompt."""
         return make_lattice(video.shape[1:], max(video.shape[1:]) / _POINTS_PER_SIDE)
 
 
 def make_lattice(shape: tuple[int, ...], spacing_px: float) -> np.ndarray:
-    """(n, 2) places (y, x) about `spacing_px` pixels apart, half a step from the edges."""
+    """(n, 2) positions (y, x) about `spacing_px` pixels apart, half a step from the edges."""
     axes = [
         (np.arange(max(1, round(side / spacing_px))) + 0.5)
         * side
@@ -161,7 +161,7 @@ def make_lattice(shape: tuple[int, ...], spacing_px: float) -> np.ndarray:
 def remove_duplicates(
     candidates: Sequence[CandidateMask], shape: tuple[int, ...]
 ) -> list[CandidateMask]:
-    """The best of each group of answers that are one object, best first; a part of a better one is left out."""
+    """Candidates without duplicates and parts of better ones, best first."""
     taken = np.zeros(shape, dtype=np.int32)
     kept: list[CandidateMask] = []
     for answer in sorted(candidates, key=lambda each: (-each.score, each.corner)):
@@ -177,7 +177,7 @@ def remove_duplicates(
         ]
         if any(
             n / (area + answer.area_px - n) >= _DUPLICATE_IOU
-            or n >= _CONTAINED_SHARE * min(area, answer.area_px)
+            or n >= _CONTAINED_FRACTION * min(area, answer.area_px)
             for n, area in rivals
         ):
             continue
@@ -187,7 +187,7 @@ def remove_duplicates(
 
 
 def make_frame_prompts(prompt: Prompt) -> FramePrompts:
-    """What a model is asked with by this one prompt."""
+    """The prompts of a frame that hold just this one."""
     if isinstance(prompt, PointPrompt):
         return FramePrompts(prompt.yx, prompt.positive)
     return (
@@ -212,7 +212,7 @@ def _select_stable_masks(
             continue
         rows, columns = segment.window.find_positive_region(logits, (shape[0], shape[1]))
         mask = segment.window.paste(logits, rows, columns) > 0
-        if 0 < np.count_nonzero(mask) <= _MAX_FRAME_SHARE * shape[0] * shape[1]:
+        if 0 < np.count_nonzero(mask) <= _MAX_FRAME_FRACTION * shape[0] * shape[1]:
             found.append(
                 CandidateMask(mask, (rows.start, columns.start), float(iou * stable), point)
             )
@@ -220,7 +220,7 @@ def _select_stable_masks(
 
 
 def compute_stability(logits: np.ndarray) -> float:
-    """IoU of the mask with its edge moved out and in: near 1 for a sharp edge, 0 where there is no mask."""
+    """IoU of the mask with its edge moved out and in: near 1 if the edge is sharp; 0 if empty."""
     wide = np.count_nonzero(logits > -_STABILITY_OFFSET)
     return np.count_nonzero(logits > _STABILITY_OFFSET) / wide if wide else 0.0
 

@@ -12,15 +12,14 @@ from napari_sam2.core.stack import Stack, Video
 from napari_sam2.detection.options import DetectionOptions
 from napari_sam2.detection.prompts import make_label_prompts
 
-# of the objects that overlap one on the next frame: as many must have its label for labels to be
-# identities
-_MIN_SAME_LABEL_SHARE = 0.7
+# of overlapping objects on neighbouring frames: above it, labels are identities
+_MIN_SAME_LABEL_FRACTION = 0.7
 
 
 class LabelImageDetector:
-    """Objects that another tool labelled, one plane for each frame.
+    """Objects that another tool labelled, one plane per frame.
 
-    Holes, gaps and objects of several parts are taken as they are.
+    Holes, gaps and objects in several parts stay as they are.
     """
 
     name = "labels"
@@ -29,7 +28,7 @@ class LabelImageDetector:
         self.options = options or DetectionOptions()
         if self.options.labels is None:
             raise LabelsError(
-                "the source 'labels' without labels: give a label image of the video's frames"
+                "the detector 'labels' without labels: give a label image of the video's frames"
             )
 
     def detect(
@@ -37,14 +36,14 @@ class LabelImageDetector:
     ) -> list[Prompt]:
         """See `Detector`.
 
-        Raises LabelsError for labels of another shape than the video, or that are no whole numbers.
+        Raises LabelsError if the labels are no whole numbers, or have another shape than the video.
         """
         return make_label_prompts(
             self._load_plane(video, frame), frame, self.options.kind, first_track, occupied
         )
 
     def detect_volume(self, video: Video) -> Callable[[int], np.ndarray] | None:
-        """The labels themselves where they are identities: most objects keep theirs from frame to frame."""
+        """The labels, if most objects keep theirs from frame to frame; else None."""
         alike = other = 0
         before = self._load_plane(video, 0)
         for frame in range(1, len(video)):
@@ -59,7 +58,7 @@ class LabelImageDetector:
                         else (alike, other + 1)
                     )
             before = after
-        if len(video) > 1 and alike <= _MIN_SAME_LABEL_SHARE * (alike + other):
+        if len(video) > 1 and alike <= _MIN_SAME_LABEL_FRACTION * (alike + other):
             return None
         return lambda frame: self._load_plane(video, frame)
 

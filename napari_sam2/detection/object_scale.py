@@ -1,4 +1,4 @@
-"""Scale: how large the objects of a frame are, and whether they are bright or dark."""
+"""ObjectScale: how large the objects of a frame are, and whether they are bright or dark."""
 
 from __future__ import annotations
 
@@ -8,36 +8,31 @@ import numpy as np
 from scipy import ndimage
 from skimage.transform import downscale_local_mean
 
-_SCALE_STEP = 1.25  # from one scale to the next
-_SIGMAS = tuple(
-    1.2 * _SCALE_STEP**power for power in range(6)
-)  # of one octave, and one more on either side to be a maximum against
-_MAX_DIAMETER_SHARE = 0.45  # of a plane's shorter side: what is larger is no object but the light
-_MIN_SIDE_PX = 8  # side of a plane that is worth looking at
-_MIN_RELATIVE_RESPONSE = 0.35  # of the strongest responses: what is an object and not its texture
-_TAIL_PERCENTILES = (
-    2,
-    98,
-    # percentiles: the longer tail of the grey values is that of the objects, the background being most
-    # of a frame
-)
+_SCALE_STEP = 1.25  # ratio of neighbouring scales
+# one octave, and one more scale on either side so that each can be a maximum
+_SIGMAS = tuple(1.2 * _SCALE_STEP**power for power in range(6))
+_MAX_DIAMETER_FRACTION = 0.45  # of the shorter side: anything larger is uneven illumination
+_MIN_SIDE_PX = 8  # smaller planes are not analysed
+_MIN_RELATIVE_RESPONSE = 0.35  # of the strongest responses: weaker ones are texture
+# percentiles of the grey values; most of a frame is background, so objects are the longer tail
+_TAIL_PERCENTILES = (2, 98)
 DIAMETER_PER_SIGMA = 2 * np.sqrt(2)
-"""A disc of this diameter in spreads answers a Laplacian of Gaussian most (Lindeberg 1998)."""
+"""Diameter of the disc with the strongest response, per sigma (Lindeberg 1998)."""
 
 
 @dataclass(frozen=True)
 class ObjectScale:
-    """Diameter of typical objects in pixels; `dark` where they are darker than what is around them."""
+    """Diameter of typical objects in pixels; `dark` if they are darker than the background."""
 
     diameter_px: float
     dark: bool = False
 
 
 def estimate_scale(plane: np.ndarray, *, dark: bool | None = None) -> ObjectScale | None:
-    """The Scale of a (H, W) plane in 0..1, from the maxima of its Laplacian of Gaussian over place and scale; None where it has none.
+    """Scale of an (H, W) plane in 0..1; None if nothing stands out.
 
-    `dark` is guessed where None, see `is_dark`. The diameter is the median over all strong maxima,
-    each with the weight of its area.
+    The diameter is the median over all strong maxima of the Laplacian of Gaussian, weighted by
+    area. `dark` is estimated by `is_dark` if it is None.
     """
     side = is_dark(plane) if dark is None else dark
     diameter = _estimate_diameter_px(-plane if side else plane)
@@ -45,14 +40,14 @@ def estimate_scale(plane: np.ndarray, *, dark: bool | None = None) -> ObjectScal
 
 
 def is_dark(plane: np.ndarray) -> bool:
-    """Whether the objects of a plane are darker than its background: their grey values are the longer tail."""
+    """Whether objects are darker than the background: they are the longer tail of the values."""
     low, middle, high = np.percentile(plane, [_TAIL_PERCENTILES[0], 50, _TAIL_PERCENTILES[1]])
     return bool(middle - low > high - middle)
 
 
 def _estimate_diameter_px(plane: np.ndarray) -> float | None:
     peaks = _find_scale_peaks(plane)
-    peaks = peaks[DIAMETER_PER_SIGMA * peaks[:, 0] <= _MAX_DIAMETER_SHARE * min(plane.shape)]
+    peaks = peaks[DIAMETER_PER_SIGMA * peaks[:, 0] <= _MAX_DIAMETER_FRACTION * min(plane.shape)]
     if not len(peaks):
         return None
     sigma, response = peaks.T
@@ -64,7 +59,7 @@ def _estimate_diameter_px(plane: np.ndarray) -> float | None:
 
 
 def _find_scale_peaks(plane: np.ndarray) -> np.ndarray:
-    """(n, 2) spread in pixels, and response, of every maximum; octave by octave, each on a plane half as large."""
+    """(n, 2) sigma in pixels, and response, of each maximum over position and scale."""
     found = []
     zoom, level = 1, np.asarray(plane, dtype=np.float32)
     while min(level.shape) >= _MIN_SIDE_PX:

@@ -1,4 +1,4 @@
-"""Hints: what a source is told beforehand about the objects it looks for."""
+"""DetectionOptions: what is known about the objects before they are detected."""
 
 from __future__ import annotations
 
@@ -15,30 +15,33 @@ from napari_sam2.core.stack import Video
 from napari_sam2.detection.object_scale import ObjectScale, estimate_scale
 
 PromptKind = Literal["point", "box", "mask"]
-_SAMPLED_FRAMES = 5  # frames from which a size is guessed for a whole video
+_SAMPLED_FRAMES = 5  # from which the size for the whole video is estimated
 
 
 @dataclass(frozen=True, eq=False)
 class DetectionOptions:
-    """What is known beforehand; all of it may be left out.
+    """What is known about the objects; everything is optional.
 
     Parameters
     ----------
     diameter_px, diameter_um
-        Of a typical object; guessed from the image where neither is given. Not both.
+        Of a typical object; estimated from the image if neither is given. Give at most one.
     dark
-        Whether objects are darker than the background; guessed where None.
+        Whether objects are darker than the background; None: estimated.
     kind
-        What a seed becomes: a click in the middle, a box around, or the outline that was found.
-        Sources that only know places give clicks.
+        What a detection becomes: a click in the middle, a box around it, or its mask. Detectors
+        that only know positions give clicks.
     model
-        The model that sources ask which segment objects themselves.
+        Model, for the detectors that need one.
     labels
-        Label planes of another tool, for the source "labels".
+        Label planes of another tool, for the detector "labels".
     examples
-        Prompts of objects that a person clicked, for the source "examples".
+        Prompts of objects, for the detector "examples".
 
-    Raises PlanError or SpacingError for a diameter that is none.
+    Raises
+    ------
+    PlanError
+        Both diameters are given, or one is not above 0.
     """
 
     diameter_px: float | None = None
@@ -51,21 +54,19 @@ class DetectionOptions:
 
     def __post_init__(self) -> None:
         if self.diameter_px is not None and self.diameter_um is not None:
-            raise PlanError("a diameter in pixels and one in µm: give one of them")
+            raise PlanError("diameter_px and diameter_um are both given: give one of them")
         for name in ("diameter_px", "diameter_um"):
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise PlanError(
-                    f"{name} is {value!r}: expected a length above 0, or nothing where it is not "
-                    "known"
+                    f"{name} is {value!r}: expected a length above 0, or None if it is not known"
                 )
 
     def estimate_scale(self, video: Video) -> ObjectScale | None:
-        """The size of objects in this video; None where nothing is to be seen.
+        """Size of the objects in this video; None if nothing stands out.
 
-        One for all frames, so that counts compare.
-
-        Raises SpacingError for a diameter in µm where nobody knows how large a pixel is.
+        It is the same for all frames, so that their counts can be compared. Raises SpacingError for
+        a diameter in µm if the video has no spacing.
         """
         planes = [video.read_frame(index).pixels for index in _sample_frames(len(video))]
         guesses = [guess for plane in planes if (guess := estimate_scale(plane, dark=self.dark))]
@@ -88,7 +89,7 @@ class DetectionOptions:
 
 
 def _sample_frames(length: int) -> list[int]:
-    """Frames looked at: evenly over the inner part, since the ends of a z-stack hold little."""
+    """Frames at even distances in the inner part, because the ends of a z-stack hold little."""
     margin = length // 6
     return [
         int(index)

@@ -14,7 +14,7 @@ _MAX_OVERLAP = 0.5  # share of an object's pixels on known objects: above it the
 def make_clicks(
     positions: np.ndarray, frame: int, first_track: int, occupied: np.ndarray | None
 ) -> list[Prompt]:
-    """A click at each (y, x) of `positions` that is not taken."""
+    """A click at each free (y, x) of `positions`."""
     free = [
         (float(y), float(x))
         for y, x in positions
@@ -29,7 +29,7 @@ def make_clicks(
 def make_label_prompts(
     labels: np.ndarray, frame: int, kind: PromptKind, first_track: int, occupied: np.ndarray | None
 ) -> list[Prompt]:
-    """A prompt for each label of a plane that is mostly on free pixels, in order of the labels."""
+    """A prompt for each label that lies mostly on free pixels, in order of the labels."""
     found: list[Prompt] = []
     codes = np.unique(labels[labels > 0])
     for code, box in zip(
@@ -61,7 +61,19 @@ def make_prompt(
     track: int,
     kind: PromptKind,
 ) -> Prompt:
-    """What is said of an object that is `mask`, a crop whose first pixel is `corner`: a click deepest inside, its box, or all of it."""
+    """Prompt for an object.
+
+    Parameters
+    ----------
+    mask
+        Bool crop of its mask.
+    corner
+        (y, x) of the crop's first pixel.
+    shape
+        (H, W) of the frame.
+    kind
+        "point": a click deepest inside; "box": its box, or its mask if it is one pixel wide.
+    """
     if kind == "point":
         depth = ndimage.distance_transform_edt(np.pad(mask, 1))[1:-1, 1:-1]
         y, x = np.unravel_index(int(depth.argmax()), depth.shape)

@@ -1,4 +1,7 @@
-"""Bodies: objects outlined by classical means in a plane or a volume: local background, Laplacian of Gaussian, watershed, half maximum."""
+"""Segmentation of bright objects in a plane or volume, by a watershed of local maxima.
+
+The steps: local background, Laplacian of Gaussian, watershed, merging, half maximum.
+"""
 
 from __future__ import annotations
 
@@ -14,42 +17,34 @@ from skimage.segmentation import watershed
 
 from napari_sam2.detection.object_scale import DIAMETER_PER_SIGMA
 
-_SMOOTHING = 1 / 14  # of the diameter: less than the narrowest gap between neighbours
-_SEED_SCALES = (0.6, 0.85)  # of the spread that fits the diameter: touching objects are still two
-_MIN_SEED_DISTANCE = 0.35  # of the diameter: seeds lie further apart
-# of the brightest nearby: above this an object is as bright as can be, and its texture makes no
-# seeds
+# lengths are relative to the diameter of an object
+
+_SMOOTHING = 1 / 14  # less than the narrowest gap between neighbours
+# scales of the Laplacian, relative to the one that fits the diameter: touching objects stay two
+_SEED_SCALES = (0.6, 0.85)
+_MIN_SEED_DISTANCE = 0.35
+# brightness relative to the brightest nearby: above it, the texture of an object makes no seeds
 _SATURATION = 0.8
-_BACKGROUND_SMOOTHING = (
-    1 / 8
-)  # of the diameter: smoothing before the darkest pixel nearby is taken for the background
-_MINIMUM_BIAS = (
-    2.0  # times its noise: so much below the mean the darkest of a few dozen pixels lies
-)
+_BACKGROUND_SMOOTHING = 1 / 8  # before the darkest pixel nearby is taken as background
+# how far the darkest of a few dozen pixels lies below the mean, in standard deviations of the noise
+_MINIMUM_BIAS = 2.0
 _MIN_SNR = 5.0  # above the background: no object is dimmer
-_OTSU_FRACTION = 0.5  # of Otsu's threshold: dim objects beside bright ones
+_OTSU_FRACTION = 0.5  # of Otsu's threshold: keeps dim objects beside bright ones
 _EDGE_FRACTION = 0.45  # of an object's own brightness: where its edge is
-_MIN_SIZE = {
-    2: 0.15,
-    3: 0.3,
-}  # of the area (volume) of a disc (ball) of the diameter, by number of axes
-_MIN_MERGE_RATIO = {
-    2: 0.9,
-    3: 1.0,
-    # of what it is compared with: a seam brighter than this does not part two objects; by number of
-    # axes
-}
-_SIDE_OFFSET = (
-    0.25  # of the diameter, to both sides of a seam: what it is compared with in a volume
-)
-_MIN_SOLIDITY = 0.96  # area by that of its hull: what is as convex as this, together, is one
+# of the area of a disc or the volume of a ball of this diameter, by number of axes
+_MIN_SIZE = {2: 0.15, 3: 0.3}
+# brightness of a seam relative to its sides, by number of axes: brighter seams separate nothing
+_MIN_MERGE_RATIO = {2: 0.9, 3: 1.0}
+_SIDE_OFFSET = 0.25  # from a seam to both sides, where its brightness is compared in a volume
+# area relative to the convex hull: basins that are this convex together are one object
+_MIN_SOLIDITY = 0.96
 _SIGMA_PER_MAD = 1.4826
-_MIN_RESPONSE = 1e-5  # of the response: less is arithmetic
+_MIN_RESPONSE = 1e-5  # smaller responses are rounding errors
 
 
 @dataclass(frozen=True, eq=False)
 class Foreground:
-    """An image as objects are seen in it: `above_background` its local background, smoothed; objects are above `threshold`."""
+    """A smoothed image above its local background; objects are above `threshold`."""
 
     above_background: np.ndarray
     threshold: float
@@ -76,9 +71,19 @@ class Foreground:
 
 
 def segment_objects(image: np.ndarray, diameter: Sequence[float]) -> np.ndarray:
-    """Labels of the bright objects of a plane or volume, of its shape, int32, from 1; none where nothing stands out of the noise.
+    """Segment the bright objects of a plane or volume.
 
-    `diameter`: of a typical object in pixels, along each axis.
+    Parameters
+    ----------
+    image
+        (H, W) or (D, H, W) intensities in 0..1.
+    diameter
+        Diameter of a typical object in pixels, along each axis.
+
+    Returns
+    -------
+    numpy.ndarray
+        int32 labels of the same shape, from 1; all 0 if nothing stands out of the noise.
     """
     image = np.asarray(image, dtype=np.float32)
     light = Foreground.of(image, diameter)
@@ -97,7 +102,7 @@ def segment_objects(image: np.ndarray, diameter: Sequence[float]) -> np.ndarray:
 def find_seeds(
     foreground: Foreground, response: np.ndarray, diameter: Sequence[float]
 ) -> np.ndarray:
-    """(n, d) places of objects: maxima of the response that lie on something bright."""
+    """(n, d) positions of objects: maxima of the response on bright pixels."""
     bright = foreground.above_background > foreground.threshold
     footprint = make_ball([_MIN_SEED_DISTANCE * each for each in diameter])
     found = peak_local_max(
@@ -110,7 +115,10 @@ def find_seeds(
 
 
 def flatten_brightness(foreground: Foreground, diameter: Sequence[float]) -> np.ndarray:
-    """The light in 0..1 by that of the brightest nearby, cut off at the top: dim objects count as bright ones do, gaps stay dark."""
+    """Brightness in 0..1 relative to the brightest nearby.
+
+    Dim objects count like bright ones, and gaps stay dark.
+    """
     brightest = ndimage.maximum_filter(
         foreground.above_background, size=[2 * int(each / 2) + 1 for each in diameter]
     )
@@ -126,7 +134,7 @@ def flatten_brightness(foreground: Foreground, diameter: Sequence[float]) -> np.
 
 
 def compute_response(image: np.ndarray, diameter: Sequence[float]) -> np.ndarray:
-    """How much a bright object of about this diameter lies at each pixel: the Laplacian of Gaussian at two scales, the larger one."""
+    """The larger of two Laplacians of Gaussian, for bright objects of this diameter."""
     scales = [np.array(diameter) / DIAMETER_PER_SIGMA * part for part in _SEED_SCALES]
     return np.asarray(np.max([_compute_laplacian(image, sigma) for sigma in scales], axis=0))
 
@@ -142,7 +150,7 @@ def _compute_laplacian(image: np.ndarray, sigma: np.ndarray) -> np.ndarray:
 
 
 def _estimate_background(image: np.ndarray, diameter: Sequence[float]) -> np.ndarray:
-    """What would be there without objects: the darkest within a good diameter, smoothed."""
+    """The local background: the darkest pixels within about a diameter, smoothed."""
     calm = ndimage.gaussian_filter(
         image, [max(1.0, _BACKGROUND_SMOOTHING * each) for each in diameter]
     )
@@ -153,12 +161,12 @@ def _estimate_background(image: np.ndarray, diameter: Sequence[float]) -> np.nda
 
 
 def _compute_noise_gain(sigma: Sequence[float]) -> float:
-    """Standard deviation that white noise of 1 has left after a Gaussian filter."""
+    """Standard deviation of white noise of 1 after a Gaussian filter."""
     return float(np.prod([1 / np.sqrt(2 * np.sqrt(np.pi) * each) for each in sigma]))
 
 
 def _estimate_noise(image: np.ndarray) -> float:
-    """Standard deviation of the noise of a pixel, from second differences in the plane (Immerkaer 1996)."""
+    """Standard deviation of a pixel's noise, from second differences (Immerkaer 1996)."""
     kernel = np.array([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]], dtype=np.float32)
     rough = ndimage.convolve(
         image, kernel.reshape((1,) * (image.ndim - 2) + (3, 3)), mode="nearest"
@@ -169,7 +177,7 @@ def _estimate_noise(image: np.ndarray) -> float:
 def _merge_basins(
     basins: np.ndarray, foreground: Foreground, diameter: Sequence[float]
 ) -> np.ndarray:
-    """Basins put together again where the seam between them is as bright as what lies beside it, and both make one convex body."""
+    """Merge basins whose seam is as bright as its sides, if they are convex together."""
     boxes = ndimage.find_objects(basins)
     edges = np.maximum(
         foreground.threshold,
@@ -177,15 +185,14 @@ def _merge_basins(
     )
     members = np.where(
         foreground.above_background > edges[basins], basins, 0
-    )  # a blurred foot is no part of the shape
+    )  # a blurred margin is no part of the shape
     found = sorted(_measure_seams(basins, foreground.above_background, diameter), reverse=True)
     seams = [
         (first, second) for ratio, first, second in found if ratio >= _MIN_MERGE_RATIO[basins.ndim]
     ]
     owner = _group_by_seams(seams, len(boxes))
-    for group in np.unique(
-        owner
-    ):  # all that hangs together, where that is convex: quarters of a disc are not, two by two
+    # first try all basins that are connected: the quarters of a disc are not convex in pairs
+    for group in np.unique(owner):
         together = np.flatnonzero(owner == group)
         if len(together) > 1 and _compute_solidity(members, boxes, together) < _MIN_SOLIDITY:
             owner[together] = together
@@ -204,7 +211,7 @@ def _merge_basins(
 
 
 def _measure_brightness(basins: np.ndarray, above_background: np.ndarray) -> np.ndarray:
-    """(count + 1,) how bright each basin is, but for its brightest pixels; the first, which is no basin, 0."""
+    """(count + 1,) 90th percentile of each basin; 0 for the background."""
     boxes = enumerate(ndimage.find_objects(basins), 1)
     return np.array(
         [
@@ -218,7 +225,7 @@ def _measure_brightness(basins: np.ndarray, above_background: np.ndarray) -> np.
 
 
 def _group_by_seams(seams: Sequence[tuple[int, int]], count: int) -> np.ndarray:
-    """(count + 1,) the first of those that each hangs together with, through any number of seams; itself where there are none."""
+    """(count + 1,) the first basin of the group that each is connected to by seams."""
     owner = np.arange(count + 1)
     for first, second in seams:
         a, b = sorted((_find_root(owner, first), _find_root(owner, second)))
@@ -235,11 +242,10 @@ def _find_root(owner: np.ndarray, number: int) -> int:
 def _measure_seams(
     basins: np.ndarray, above_background: np.ndarray, diameter: Sequence[float]
 ) -> list[tuple[float, int, int]]:
-    """(brightness of the seam by that of the dimmer body, first, second) of all neighbours.
+    """(seam brightness relative to the dimmer side, first, second) of all neighbours.
 
-    In a volume each voxel of a seam is compared with those beside it in both bodies: objects fade
-    towards their ends in z, and their seams fade with them; only a gap is darker than both its
-    sides.
+    In a volume, each voxel of a seam is compared with those beside it: objects fade towards their
+    ends in z, and their seams fade with them, but only a gap is darker than both of its sides.
     """
     pairs, places, values = _find_touching_pixels(basins, above_background)
     edges, which = np.unique(pairs, axis=0, return_inverse=True)
@@ -258,13 +264,13 @@ def _measure_seams(
     )
     return [
         (float(np.median(part)), int(a), int(b)) for part, (a, b) in zip(parts, edges, strict=True)
-    ]  # not where it meets the edge
+    ]  # the median ignores where the seam meets the edge
 
 
 def _compute_side_offsets(
     basins: np.ndarray, pairs: np.ndarray, diameter: Sequence[float]
 ) -> np.ndarray:
-    """(n, d) from a seam into the second of each (n, 2) pair, along the line between their middles: a quarter of the diameter."""
+    """(n, d) offsets from a seam into the second of each (n, 2) pair, towards its middle."""
     middles = np.array(ndimage.center_of_mass(basins > 0, basins, np.arange(1, basins.max() + 1)))
     ways = (middles[pairs[:, 1] - 1] - middles[pairs[:, 0] - 1]) / np.asarray(diameter)
     return np.asarray(
@@ -278,7 +284,7 @@ def _compute_side_offsets(
 def _sample_dimmer_side(
     positions: np.ndarray, offsets: np.ndarray, above_background: np.ndarray
 ) -> np.ndarray:
-    """(n,) brightness on the dimmer side of each place."""
+    """(n,) brightness on the dimmer side of each position."""
     sides = [
         ndimage.map_coordinates(above_background, (positions + way).T, order=1, mode="nearest")
         for way in (-offsets, offsets)
@@ -289,7 +295,10 @@ def _sample_dimmer_side(
 def _find_touching_pixels(
     basins: np.ndarray, above_background: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Pixels of two basins side by side: (n, 2) which basins, the lower number first; (n, d) where they meet; (n,) the dimmer one."""
+    """Neighbouring pixels of two basins.
+
+    Returns (n, 2) basins, the lower number first; (n, d) where they meet; (n,) the dimmer pixel.
+    """
     pairs, places, values = [], [], []
     for axis in range(basins.ndim):
         here = tuple(
@@ -312,15 +321,14 @@ def _find_touching_pixels(
 def _compute_solidity(
     basins: np.ndarray, boxes: Sequence[tuple[slice, ...]], members: np.ndarray
 ) -> float:
-    """Of these basins together: their pixels by those of the hull of their middles, which is 1 for what is convex, however coarse."""
+    """Pixels of these basins relative to those of their convex hull; 1 if they are convex."""
     mine = [boxes[number - 1] for number in members]
     around = tuple(
         slice(min(b[axis].start for b in mine), max(b[axis].stop for b in mine))
         for axis in range(basins.ndim)
     )
-    step = max(
-        1, max(each.stop - each.start for each in around) // 24
-    )  # a rough hull tells two from one, and costs little
+    # a rough hull is enough to tell one object from two, and costs little
+    step = max(1, max(each.stop - each.start for each in around) // 24)
     mask = np.isin(basins[around][(slice(None, None, step),) * basins.ndim], members)
     places = np.argwhere(mask)
     if len(places) <= mask.ndim or np.linalg.matrix_rank(places - places[0]) < mask.ndim:
@@ -331,7 +339,10 @@ def _compute_solidity(
 def _trim_objects(
     basins: np.ndarray, foreground: Foreground, diameter: Sequence[float]
 ) -> np.ndarray:
-    """Each basin down to its own half maximum, the largest piece, holes filled; what is then too small is none. Numbered from 1."""
+    """Trim each basin to its half maximum: largest piece, holes filled, small ones dropped.
+
+    The labels are numbered from 1.
+    """
     ball = np.pi / 4 if basins.ndim == 2 else np.pi / 6
     least = _MIN_SIZE[basins.ndim] * ball * float(np.prod(diameter))
     labels, count, boxes = np.zeros(basins.shape, dtype=np.int32), 0, ndimage.find_objects(basins)
@@ -353,7 +364,7 @@ def _trim_objects(
 
 
 def make_ball(radii: Sequence[float]) -> np.ndarray:
-    """A footprint of these half axes in pixels, at least one pixel to every side."""
+    """An ellipsoid footprint of these half axes in pixels, at least one pixel each."""
     reach = [max(1, int(each)) for each in radii]
     places = np.indices([2 * each + 1 for each in reach]) - np.array(reach).reshape(
         -1, *(1,) * len(reach)

@@ -136,7 +136,7 @@ class Linker:
     def _find_parents(
         self, frame: int, previous: np.ndarray, detections: _FrameDetections, links: dict[int, int]
     ) -> dict[int, int]:
-        """Parents by daughter; the parent goes on as the other daughter until both are confirmed."""
+        """Parents by daughter; until both are confirmed, the parent goes on as the other one."""
         if not (self._options.divisions and frame):
             return {}
         divisions = find_divisions(

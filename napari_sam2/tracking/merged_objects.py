@@ -1,4 +1,4 @@
-"""Sharing: several tracks in one body, as where cells touch so that nothing is seen between them; and the body parted again."""
+"""Merged objects: several tracks in one detection, as when cells touch; and splitting it again."""
 
 from __future__ import annotations
 
@@ -10,12 +10,10 @@ from scipy import ndimage
 
 from napari_sam2.measurement.evaluation.matching import LabelOverlap
 
-_MIN_CONTAINED_PART = (
-    0.6  # of a track's pixels: as many must lie in a body for the track to be in it
-)
-# of the areas of all that are said to be in a body: a smaller one is one of them, the others are
-# gone
-_MIN_AREA_PART = 0.6
+# share of a track's pixels that must lie in a detection for the track to be part of it
+_MIN_CONTAINED_FRACTION = 0.6
+# area of a detection relative to all tracks in it: a smaller one is one of them, the others left
+_MIN_AREA_FRACTION = 0.6
 
 
 def find_merged_objects(
@@ -24,53 +22,72 @@ def find_merged_objects(
     links: Mapping[int, int],
     confirmed_tracks: Container[int],
 ) -> dict[int, list[int]]:
-    """Tracks by the body of `current` that holds several of them: the one it was linked to first, then those that would be lost.
+    """Find detections that hold several tracks.
 
     Parameters
     ----------
     previous, current
-        (H, W) label planes: tracks where they were last seen, bodies of the frame.
+        (H, W) label planes: tracks where they were last seen, and detections of the frame.
     links
-        The body by the track it is, as `linking.link` says.
+        Detections by the track they are, from `link_frames`.
     confirmed_tracks
-        Tracks that were seen apart for long enough to be believed; no other is looked for in a
-        body.
+        Tracks that were seen apart for long enough; only these can be merged.
+
+    Returns
+    -------
+    dict
+        Tracks by detection: the one it is linked to first, then those that would be lost.
     """
     overlap = LabelOverlap.of(previous, current)
-    area = dict(zip(overlap.truth.tolist(), overlap.truth_px.tolist(), strict=True))
-    room = dict(zip(overlap.predicted.tolist(), overlap.predicted_px.tolist(), strict=True))
-    owner = {body: track for track, body in links.items()}
-    held: dict[int, list[int]] = defaultdict(list)
-    for first, second, n in zip(
-        overlap.truth_index, overlap.predicted_index, overlap.shared_px, strict=True
-    ):
-        track, body = int(overlap.truth[first]), int(overlap.predicted[second])
-        seen = owner.get(body) in area  # where its owner lies is known only then
+    areas = dict(zip(overlap.truth.tolist(), overlap.truth_px.tolist(), strict=True))
+    sizes = dict(zip(overlap.predicted.tolist(), overlap.predicted_px.tolist(), strict=True))
+    owners = {detection: track for track, detection in links.items()}
+    contained: dict[int, list[int]] = defaultdict(list)
+    pairs = zip(overlap.truth_index, overlap.predicted_index, overlap.shared_px, strict=True)
+    for first, second, shared_px in pairs:
+        track, detection = int(overlap.truth[first]), int(overlap.predicted[second])
+        owner = owners.get(detection)
         if (
-            seen
+            owner in areas  # else nobody knows where the owner was
+            and owner in confirmed_tracks
             and track not in links
             and track in confirmed_tracks
-            and owner[body] in confirmed_tracks
-            and n >= _MIN_CONTAINED_PART * area[track]
+            and shared_px >= _MIN_CONTAINED_FRACTION * areas[track]
         ):
-            held[body].append(track)
-    found_in: dict[int, list[int]] = {}
-    for body, others in held.items():
-        inside = [owner[body]]
-        for track in sorted(others, key=lambda each: -area[each]):
-            if room[body] >= _MIN_AREA_PART * sum(area[each] for each in (*inside, track)):
-                inside.append(track)
-        if len(inside) > 1:
-            found_in[body] = inside
-    return found_in
+            contained[detection].append(track)
+    merged: dict[int, list[int]] = {}
+    for detection, others in contained.items():
+        tracks = [owners[detection]]
+        for track in sorted(others, key=lambda each: -areas[each]):
+            together = sum(areas[each] for each in (*tracks, track))
+            if sizes[detection] >= _MIN_AREA_FRACTION * together:
+                tracks.append(track)
+        if len(tracks) > 1:
+            merged[detection] = tracks
+    return merged
 
 
 def split_merged_object(mask: np.ndarray, previous: np.ndarray, tracks: list[int]) -> np.ndarray:
-    """(H, W) label plane of a body's pixels, each the one of `tracks` that was nearest to it in the plane `previous`."""
+    """Split a detection between tracks: each pixel goes to the nearest one.
+
+    Parameters
+    ----------
+    mask
+        (H, W) bool: the detection.
+    previous
+        (H, W) labels of tracks where they were last seen.
+    tracks
+        Tracks in the detection.
+
+    Returns
+    -------
+    numpy.ndarray
+        (H, W) labels of the tracks.
+    """
     rows, columns = np.nonzero(mask | np.isin(previous, tracks))
     box = (slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1))
     away = np.stack([ndimage.distance_transform_edt(previous[box] != track) for track in tracks])
-    # Inside an outline depth counts, so that what both held goes to the one it lies deeper in.
+    # inside several masks, a pixel goes to the one in which it lies deeper
     away -= np.stack([ndimage.distance_transform_edt(previous[box] == track) for track in tracks])
     pieces = np.zeros(mask.shape, dtype=previous.dtype)
     pieces[box] = np.where(mask[box], np.asarray(tracks)[away.argmin(axis=0)], 0)

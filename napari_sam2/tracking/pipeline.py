@@ -30,9 +30,9 @@ _MIN_KNOWN_FRACTION = 0.5
 class TrackingPipeline:
     """Counts objects: from detections on single frames to tracks in a session.
 
-    `run` does everything. napari runs `detect`, lets a person edit the seeds, and then runs `track`.
-    Both are generators: the caller shows progress between the steps, and stops by closing them. To
-    stop a propagation after the current frame, call `cancel` and let the generator end.
+    `run` does everything. napari runs `detect`, lets a person edit the seeds, and then runs
+    `track`. Both are generators: the caller shows progress between the steps, and stops by closing
+    them. To stop a propagation after the current frame, call `cancel` and let the generator end.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Chains: objects found on single frames, joined to tracks; divisions confirmed, what is too short dropped."""
+"""Tracklets: detections that are linked; divisions are confirmed, and short tracklets dropped."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from itertools import pairwise
 from napari_sam2.core.prompt import Prompt
 
 MIN_DAUGHTER_FRAMES = 2
-"""Frames that both daughters must live for a division to be one (unless the video ends first)."""
+"""Frames on which both daughters of a division must be detected, unless the video ends."""
 
 
 @dataclass
 class Tracklet:
-    """What was found of one object: a prompt by frame; `parent` is the chain it divided from, `divided` the frame that happened on."""
+    """Detections of one object: prompts by frame; `parent` is the tracklet it divided from."""
 
     id: int
     prompts: dict[int, Prompt] = field(default_factory=dict)
@@ -22,16 +22,16 @@ class Tracklet:
 
     @property
     def first(self) -> int:
-        """Its first frame."""
+        """First frame."""
         return min(self.prompts)
 
     @property
     def last(self) -> int:
-        """Its last frame."""
+        """Last frame."""
         return max(self.prompts)
 
     def find_gaps(self) -> list[tuple[int, int]]:
-        """Pairs of frames it was found on with frames between them on which it was not."""
+        """Pairs of frames with a detection, between which the object was missed."""
         frames = sorted(self.prompts)
         return [(a, b) for a, b in pairwise(frames) if b - a > 1]
 
@@ -39,71 +39,73 @@ class Tracklet:
 def finalize_tracklets(
     tracklets: Iterable[Tracklet], n_frames: int, *, min_frames: int
 ) -> list[Tracklet]:
-    """Chains as they are told: short ones dropped, divisions confirmed, mothers ended where they divide; numbered from 1 in order.
+    """Drop short tracklets, confirm divisions, and end parents where they divide.
 
-    A chain of fewer than `min_frames` frames is dropped unless the video begins or ends on it. A
-    division of which a daughter is too short is none: its daughter goes, the mother goes on.
+    A tracklet on fewer than `min_frames` frames is dropped, unless the video begins or ends on it.
+    If one daughter of a division is too short, that daughter is dropped, and the parent goes on.
+
+    Returns
+    -------
+    list
+        Tracklets numbered from 1, by first frame.
     """
-    known = {chain.id: chain for chain in tracklets}
     kept = {
-        number: chain
-        for number, chain in known.items()
-        if _is_long_enough(chain, n_frames, min_frames)
+        tracklet.id: tracklet
+        for tracklet in tracklets
+        if _is_long_enough(tracklet, n_frames, min_frames)
     }
-    divisions = [chain for chain in kept.values() if chain.parent is not None]
-    for daughter in divisions:
-        mother = kept.get(daughter.parent or 0)
-        if mother is None or not _is_confirmed_division(daughter, mother, n_frames):
+    for daughter in kept.values():
+        if daughter.parent is None:
+            continue
+        parent = kept.get(daughter.parent)
+        if parent is None or not _is_confirmed_division(daughter, parent, n_frames):
             daughter.parent = None
     return _renumber(_split_at_divisions(kept))
 
 
 def _is_long_enough(tracklet: Tracklet, n_frames: int, min_frames: int) -> bool:
-    if tracklet.parent is not None and len(tracklet.prompts) < min(
-        MIN_DAUGHTER_FRAMES, n_frames - tracklet.first
-    ):
+    length = len(tracklet.prompts)
+    if tracklet.parent is not None and length < min(MIN_DAUGHTER_FRAMES, n_frames - tracklet.first):
         return False
-    return (
-        len(tracklet.prompts) >= min(min_frames, n_frames)
-        or tracklet.first == 0
-        or tracklet.last == n_frames - 1
-    )
+    at_end = tracklet.first == 0 or tracklet.last == n_frames - 1
+    return length >= min(min_frames, n_frames) or at_end
 
 
 def _is_confirmed_division(daughter: Tracklet, parent: Tracklet, n_frames: int) -> bool:
-    """Whether the mother was there before, and both go on for long enough afterwards."""
+    """Whether the parent was there before, and both go on for long enough."""
     after = [frame for frame in parent.prompts if frame >= daughter.first]
-    least = min(MIN_DAUGHTER_FRAMES, n_frames - daughter.first)
-    return parent.first < daughter.first and len(after) >= least and len(daughter.prompts) >= least
+    min_frames = min(MIN_DAUGHTER_FRAMES, n_frames - daughter.first)
+    long_enough = len(after) >= min_frames and len(daughter.prompts) >= min_frames
+    return parent.first < daughter.first and long_enough
 
 
 def _split_at_divisions(tracklets: dict[int, Tracklet]) -> list[Tracklet]:
-    """Mothers end where they divide; what they went on as is a daughter of its own."""
+    """End parents where they divide; the rest of a parent is its other daughter."""
     found = dict(tracklets)
-    for chain in sorted(tracklets.values(), key=lambda each: (each.first, each.id)):
-        if chain.parent is None:
+    for daughter in sorted(tracklets.values(), key=lambda each: (each.first, each.id)):
+        if daughter.parent is None:
             continue
-        mother = found[chain.parent]
-        later = {frame: prompt for frame, prompt in mother.prompts.items() if frame >= chain.first}
-        mother.prompts = {
-            frame: prompt for frame, prompt in mother.prompts.items() if frame < chain.first
+        parent, division = found[daughter.parent], daughter.first
+        later = {frame: prompt for frame, prompt in parent.prompts.items() if frame >= division}
+        parent.prompts = {
+            frame: prompt for frame, prompt in parent.prompts.items() if frame < division
         }
-        sister = Tracklet(max(found) + 1, later, mother.id)
+        sister = Tracklet(max(found) + 1, later, parent.id)
         found[sister.id] = sister
-        for other in tracklets.values():  # what divided later divided from what she went on as
-            if other.parent == mother.id and other.first > chain.first:
+        for other in tracklets.values():  # later divisions of the parent are those of the sister
+            if other.parent == parent.id and other.first > division:
                 other.parent = sister.id
-    return [chain for chain in found.values() if chain.prompts]
+    return [tracklet for tracklet in found.values() if tracklet.prompts]
 
 
 def _renumber(tracklets: list[Tracklet]) -> list[Tracklet]:
-    ordered = sorted(tracklets, key=lambda chain: (chain.first, chain.id))
-    new = {chain.id: place for place, chain in enumerate(ordered, start=1)}
+    ordered = sorted(tracklets, key=lambda each: (each.first, each.id))
+    numbers = {tracklet.id: number for number, tracklet in enumerate(ordered, start=1)}
     return [
         Tracklet(
-            new[chain.id],
-            chain.prompts,
-            None if chain.parent is None else new.get(chain.parent),
+            numbers[tracklet.id],
+            tracklet.prompts,
+            None if tracklet.parent is None else numbers.get(tracklet.parent),
         )
-        for chain in ordered
+        for tracklet in ordered
     ]

@@ -1,4 +1,4 @@
-"""Counting without a click, on exact scenes with the toy model; what bad input gets; the real model on real nuclei."""
+"""Counting: exact scenes with the toy model, wrong input, and real nuclei with nano."""
 
 from __future__ import annotations
 

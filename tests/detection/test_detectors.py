@@ -235,7 +235,7 @@ def test_diameter_in_um_is_brought_to_pixels_and_needs_a_spacing():
     [
         (lambda: DetectionOptions(diameter_px=3, diameter_um=3), PlanError, "one of them"),
         (lambda: DetectionOptions(diameter_px=-1), PlanError, "above 0"),
-        (GridDetector, PlanError, "asks a model"),
+        (GridDetector, PlanError, "needs a model"),
         (LabelImageDetector, LabelsError, "without labels"),
         (lambda: ExemplarDetector(DetectionOptions(model=ToyModel())), PromptError, "click some"),
         (lambda: open_detector("magic"), PlanError, "expected one of .*classical"),
@@ -318,7 +318,7 @@ def test_stability_is_the_iou_of_the_mask_with_its_edge_moved():
 
 @pytest.mark.parametrize("source", ["grid", "examples"])
 def test_the_embedded_model_finds_nuclei_where_they_are(source: str) -> None:
-    """It looks at each place through a Window of its own, and its masks lie there and not in the whole frame."""
+    """Each prompt has a window of its own, and its mask lies there, not in the whole frame."""
     sample = SAMPLES[1]
     video, truth = (
         open_stack(sample.image).as_video("t"),

@@ -237,7 +237,7 @@ def test_detection_by_example_without_examples_is_an_error() -> None:
     window = MockWindow(make_drifting_scene())
     window.controller.counting.detect_seeds(DetectionRequest(CountingOptions(seeds="examples")))
     assert window.view.errors == [
-        "the source 'examples' without examples: click some objects first"
+        "the detector 'examples' has no examples: click some objects first"
     ]
 
 
