@@ -259,7 +259,7 @@ def _make_recipe(arguments: argparse.Namespace) -> Any:
     changed = recipe.model_dump(exclude_unset=True) | {"reading": asdict(recipe.reading) | told}
     if arguments.minutes is not None:
         changed |= {"minutes": arguments.minutes, "steps": _UNLIMITED_STEPS}
-    return Recipe.of(changed, where="finetune")
+    return Recipe.of(changed, source="finetune")
 
 
 def execute_models_list(arguments: argparse.Namespace) -> None:

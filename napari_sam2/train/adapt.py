@@ -1,4 +1,4 @@
-"""Taught: a network that can learn what the one it comes from was never trained for."""
+"""Abilities that a network gets for training, because its own weights lack them."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import torch
 from napari_sam2.models.network.sam2_network import Sam2Network
 from napari_sam2.train.recipe import Ability
 
-# the alternative that the single mask begins as: it was trained, the token for a single mask was
-# not
+# The single mask starts as a copy of this one of the three masks, whose token is trained.
 _COPIED_MASK = 2
 
 _FIELDS = {"carried": "propagated_mask"}  # abilities by the names that recipes on disk use
 
 
 def add_abilities(network: Sam2Network, abilities: Sequence[Ability]) -> Sam2Network:
-    """The network itself, or one with these abilities that answers as it did: what is new begins as nothing, or as a copy."""
+    """Return a network with these abilities that predicts as before.
+
+    New weights start as zeros or as copies. The network itself is returned if it has them all.
+    """
     names = [_FIELDS.get(name, name) for name in abilities]
     new: dict[str, Any] = {name: True for name in names if not getattr(network.configuration, name)}
     if not new:

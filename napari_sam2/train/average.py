@@ -1,4 +1,4 @@
-"""Average: the running mean of weights while they train, steadier than any of them."""
+"""A running average of weights during training, which is more stable than the weights."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 class WeightAverage:
-    """Exponential mean of `weights` with this decay; 0 is no mean at all, the weights themselves."""
+    """Exponential average of `weights`; with a decay of 0, the weights themselves."""
 
     def __init__(self, weights: Mapping[str, nn.Parameter], decay: float) -> None:
         self._weights = weights
@@ -21,7 +21,10 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take up the weights as they are after this step, from 1; early steps count more, so that the start is soon forgotten."""
+        """Add the current weights after a step, counted from 1.
+
+        Early steps have a lower decay, so that the initial weights are soon forgotten.
+        """
         if self._means:
             share = 1 - min(self._decay, (1 + step) / (10 + step))
             torch._foreach_lerp_(
@@ -32,7 +35,7 @@ class WeightAverage:
 
     @contextmanager
     def use_average(self) -> Iterator[None]:
-        """The mean in place of the weights, for as long as this lasts."""
+        """Use the average in place of the weights inside this context."""
         self._swap()
         try:
             yield
@@ -40,12 +43,12 @@ class WeightAverage:
             self._swap()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The means by name, on the CPU."""
+        """Return the averages by name, on the CPU."""
         return {name: value.cpu().clone() for name, value in self._means.items()}
 
     @torch.no_grad()
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
-        """The inverse of `state_dict`."""
+        """Restore what `state_dict` returned."""
         for name, value in self._means.items():
             value.copy_(state[name])
 

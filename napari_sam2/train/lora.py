@@ -1,4 +1,4 @@
-"""LoRA: small adapters on the linear and convolutional layers of a frozen image encoder, by peft."""
+"""LoRA: small adapters on the linear and convolutional layers of a frozen encoder, by peft."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ENCODER = "vision_encoder."
 
 
 def add_adapters(network: Sam2Network, rank: int) -> None:
-    """Put adapters of `rank` into the image encoder; they begin as nothing at all.
+    """Add adapters of `rank` to the image encoder; at first they change nothing.
 
     Raises MissingPackageError if the extra "lora" is not installed.
     """
@@ -27,12 +27,12 @@ def add_adapters(network: Sam2Network, rank: int) -> None:
     frozen = {name for name, value in network.named_parameters() if not value.requires_grad}
     config = peft.LoraConfig(r=rank, lora_alpha=2 * rank, target_modules=names)
     peft.inject_adapter_in_model(config, network)
-    for name, value in network.named_parameters():  # peft freezes all that is not its own
+    for name, value in network.named_parameters():  # peft freezes all other weights
         value.requires_grad_("lora_" in name or _strip_base_layer(name) not in frozen)
 
 
 def merge_adapters(network: Sam2Network) -> dict[str, Tensor]:
-    """The weights as a network without adapters has them."""
+    """Return the weights of the same network without adapters."""
     state = {
         _strip_base_layer(key): value
         for key, value in network.state_dict().items()

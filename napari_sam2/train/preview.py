@@ -16,7 +16,7 @@ from napari_sam2.train.data.clip import Clip
 from napari_sam2.train.data.simulated_prompts import choose_correction, find_middle
 from napari_sam2.train.validation import compute_predicted_masks
 
-_MAX_OBJECTS = 20  # of a clip: more outlines cannot be told apart
+_MAX_OBJECTS = 20  # objects of a clip: more outlines cannot be distinguished
 _TRUE_COLOUR, _PREDICTED_COLOUR = (0.2, 0.9, 0.2), (1.0, 0.2, 0.9)
 
 

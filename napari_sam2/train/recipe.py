@@ -1,4 +1,4 @@
-"""Recipe: how to fine-tune. Read from TOML; unknown fields are errors."""
+"""Recipes of fine-tuning, read from TOML. Unknown fields are errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Ability = Literal[
 
 
 class RecipeError(Sam2Error, ValueError):
-    """A recipe that cannot be followed."""
+    """A recipe with unknown or wrong fields."""
 
 
 class _StrictModel(BaseModel):
@@ -33,12 +33,12 @@ class BatchShape(_StrictModel):
     Parameters
     ----------
     share
-        How often it is drawn, against the other shapes of the recipe.
+        How often it is drawn, relative to the other shapes of the recipe.
     size
-        Side of the network's input in pixels, a multiple of 32; 128 where None, or the smallest the
-        model takes.
+        Side of the network's input in pixels, a multiple of 32. If None: 128, or the smallest size
+        of the model.
     clips, length, objects
-        Clips in a batch, frames in each, and at most so many objects of each.
+        Clips in a batch, frames in a clip, and objects of a clip, at most.
     """
 
     share: float = Field(default=1.0, gt=0)
@@ -49,22 +49,20 @@ class BatchShape(_StrictModel):
 
 
 class ValidationOptions(_StrictModel):
-    """How often, and on what.
+    """How often to validate, and on what.
 
     Parameters
     ----------
     share
-        Of the groups (images, movies, patients) that is held out; what the data themselves hold out
-        goes before it.
+        Share of the groups (images, movies, patients) that is held out.
     every
         Steps between validations.
     clips, length, objects
-        Clips that are looked at, always the same ones, frames in each, and at most so many objects
-        of each.
+        Clips, always the same ones, frames in a clip, and objects of a clip, at most.
     size
-        Side of the network's input in pixels; the largest that is trained on where None.
+        Side of the network's input in pixels. If None: the largest one of the training.
     patience
-        Validations without improvement after which training stops; None: never.
+        Validations without improvement after which training stops. If None: never.
     """
 
     share: float = Field(default=0.2, gt=0, lt=1)
@@ -82,57 +80,55 @@ class Recipe(_StrictModel):
     Parameters
     ----------
     reading
-        How the images are to be read where their files do not say: axes, along, channel, linked;
-        see `annotated.ReadOptions`.
+        How to read images if their files do not define it: see `annotated.ReadOptions`.
     trainable
-        What trains: "decoder", "decoder+memory", "everything" or "lora"; see `tuned.choose`. Where
-        None, everything of a small model that follows, as the embedded one does, and decoder and
-        memory of a large one.
+        What trains: "decoder", "decoder+memory", "everything" or "lora"; see
+        `trainable.select_trainable`. If None: everything of a model that crops objects, as the
+        embedded one does, and the decoder and memory of others.
     abilities
-        What the model has no trained weights for, and is taught: see
-        `models.configs.Configuration`.
+        Abilities that the model has no trained weights for: see `models.network.configs`.
     steps, minutes
-        When to stop, whichever comes first; `minutes` also brings the learning rate down in time.
+        When to stop, whichever comes first. The learning rate falls in the same time.
     learning_rate, schedule, warmup, weight_decay, clip_norm
-        Of AdamW; "cosine" falls to a hundredth, "constant" stays; steps of rising at the start;
-        longest gradient.
+        Of AdamW. "cosine" falls to a hundredth, "constant" does not. `warmup` is the number of
+        first steps in which the rate rises, `clip_norm` the largest norm of the gradient.
     average
-        Decay of the running mean of the weights, which is what is validated and saved; 0: the
-        weights themselves.
+        Decay of the running average of the weights, which is validated and saved; with 0, the
+        weights themselves are.
     accumulate
-        Batches for each step of the optimizer: a large batch on a small device.
+        Batches per step of the optimizer: for large batches on a small device.
     precision
-        "float32", "bfloat16" or "float16" (mixed; for CUDA). On a CPU the others are slower.
+        "float32", "bfloat16" or "float16" (mixed; for CUDA). On a CPU the last two are slower.
     shapes
         Kinds of batches, drawn by their shares.
     recent, pointers
-        Tracked memories and object pointers shown; those of the model's card where None. The
-        result's card says the same.
+        Tracked memories and object pointers that the network sees. If None: those of the model's
+        card. The card of the result has the same values.
     prompts, correction_shares, random_correction_share
-        How objects are shown first; shares of batches with 0, 1, 2, … correcting clicks; share of
-        corrections that fall anywhere on what is wrong instead of in the middle of it.
+        How objects are prompted first; shares of batches with 0, 1, 2, … correction clicks; share
+        of corrections anywhere on the wrong pixels instead of in their middle.
     true_presence_steps
-        Steps in which the presence of an object is told and not guessed, where it only learns to
-        guess it.
+        First steps in which presence is taken from the truth, because the model only learns to
+        predict it.
     pool
-        Clips drawn once, and used again and again, where the image encoder does not train: their
-        features are kept.
+        Number of clips that are drawn once and reused, if the image encoder does not train. Their
+        features are cached.
     losses
         Weights of the parts of the loss.
     rehearsal
-        Share of clips that show what the embedded model was trained on, so that it is not
-        forgotten: see `rehearsal`. Only where data are given as files or pairs; 0 where nothing but
-        the new domain matters.
+        Share of clips of the embedded model's training data, so that they are not forgotten: see
+        `data.rehearsal`. Ignored for a dataset that is already split. Use 0 if only the new domain
+        matters.
     diameters
-        How wide objects appear, in pixels of the input; where None as a model that follows shows
-        them, else about as large as they are.
+        Range of the width of objects, in pixels of the input. If None: as an object crop shows
+        them, or about their own size.
     rank
-        Of the adapters of "lora".
+        Rank of the adapters of "lora".
     hooks
         Names of hooks of other packages.
     device, threads, seed
-        "auto", "cpu", "cuda", "mps"; CPU threads (torch's own choice where None); of everything
-        that is random.
+        "auto", "cpu", "cuda" or "mps"; threads of the CPU (if None: torch's default); seed of all
+        random numbers.
     """
 
     reading: ReadOptions = ReadOptions()
@@ -196,9 +192,9 @@ class Recipe(_StrictModel):
 
     @classmethod
     def read(cls, path: str | Path) -> Recipe:
-        """The recipe in a TOML file.
+        """Read a recipe from a TOML file.
 
-        Raises FileError where there is none, RecipeError for fields nobody knows or cannot use.
+        Raises FileError if it cannot be read, RecipeError for unknown or wrong fields.
         """
         path = Path(path)
         try:
@@ -208,18 +204,21 @@ class Recipe(_StrictModel):
                 f"{path}: cannot be read ({error.strerror or error}); expected a recipe in TOML"
             ) from error
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise RecipeError(f"{path}: no TOML ({error})") from error
-        return cls.of(values, where=str(path))
+            raise RecipeError(f"{path}: is not valid TOML ({error})") from error
+        return cls.of(values, source=str(path))
 
     @classmethod
-    def of(cls, values: object, *, where: str = "recipe") -> Recipe:
-        """The recipe of plain values, as TOML and JSON have them. Raises RecipeError."""
+    def of(cls, values: object, *, source: str = "recipe") -> Recipe:
+        """Make a recipe of plain values, as TOML and JSON have them. Raises RecipeError."""
         try:
             return cls.model_validate(values)
         except ValidationError as error:
-            wrong = "; ".join(
+            problems = "; ".join(
                 f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
             )
+            fields = ", ".join(
+                field.serialization_alias or name for name, field in cls.model_fields.items()
+            )
             raise RecipeError(
-                f"{where}: {wrong}; expected the fields of Recipe: {', '.join(cls.model_fields)}"
+                f"{source}: {problems}; the fields of a recipe are {fields}"
             ) from error

@@ -1,6 +1,6 @@
-"""Trial: a training of seconds on painted squares, to try a hook (or this package) on.
+"""A smoke training of some seconds on drawn squares, to test hooks and this package.
 
-Nothing of it is worth keeping.
+Its results are of no other use.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ TINY = Configuration(
     iou_hidden=64,
     dense_prompts=True,
 )
-"""The smallest network there is; its input is 64 pixels wide."""
+"""The smallest possible network; its input is 64 pixels wide."""
 
 
 class StripedSquares:
-    """Scenes of four striped squares on noise, moving two pixels a frame: nothing like a nucleus."""
+    """Draws four striped squares on noise that move by two pixels a frame."""
 
     def __init__(self, count: int = 4) -> None:
         self.count = count
@@ -46,34 +46,34 @@ class StripedSquares:
         return self.count
 
     def groups(self) -> Sequence[str]:
-        """One for each scene."""
+        """A group for each scene."""
         return [f"scene {item}" for item in range(self.count)]
 
     def draw(self, item: int, rng: np.random.Generator, *, length: int, size: int) -> Clip:
-        """Scene number `item`, always the same."""
+        """Draw scene number `item`, which is always the same."""
         del rng
-        places = np.random.default_rng(item)
-        frames = 0.3 + 0.05 * places.standard_normal((length, size, size)).astype(np.float32)
+        scene_rng = np.random.default_rng(item)
+        frames = 0.3 + 0.05 * scene_rng.standard_normal((length, size, size)).astype(np.float32)
         labels = np.zeros(frames.shape, dtype=np.int32)
         side = size // 4
         stripes = 0.7 + 0.2 * (-1.0) ** (np.arange(side) // 2)
         for label, corner in enumerate(
             ((2, 2), (2, size // 2), (size // 2, 4), (size // 2, size // 2 + 4)), start=1
         ):
-            y, x = np.array(corner) + places.integers(0, size // 16, 2)
+            y, x = np.array(corner) + scene_rng.integers(0, size // 16, 2)
             for frame in range(length):
-                where = (frame, slice(y, y + side), slice(x + 2 * frame, x + 2 * frame + side))
-                frames[where], labels[where] = stripes[:, None], label
+                square = (frame, slice(y, y + side), slice(x + 2 * frame, x + 2 * frame + side))
+                frames[square], labels[square] = stripes[:, None], label
         return Clip(frames, labels, name=f"striped {item}", group=f"scene {item}")
 
 
 def make_dataset() -> Dataset:
-    """Three scenes to train on and one held out, nothing augmented."""
+    """Make a dataset of three training scenes and one held-out scene, without augmentation."""
     return Dataset(StripedSquares(), (0, 1, 2), (3,), Augmentation.identity())
 
 
 def write_tiny_model(folder: Path) -> Path:
-    """A file with a `TINY` network of random weights."""
+    """Write a `TINY` network of random weights to a file."""
     path = folder / "tiny.safetensors"
     card = ModelCard(
         "tiny", licence="CC0-1.0", input_sizes=(64,), keep_aspect=True, memory_slots=3, pointers=4
@@ -94,7 +94,7 @@ def write_tiny_model(folder: Path) -> Path:
 
 
 def make_recipe(**changes: object) -> Recipe:
-    """Six quick steps and three validations; `changes` are fields of the Recipe."""
+    """Make a recipe of six quick steps and three validations; `changes` are its fields."""
     shape = {"size": 64, "clips": 2, "length": 2, "objects": 3}
     quick = {"every": 3, "clips": 1, "length": 2, "objects": 3, "patience": None}
     return Recipe.of(
@@ -113,7 +113,7 @@ def make_recipe(**changes: object) -> Recipe:
 
 
 def run_smoke_training(folder: Path, hooks: Sequence[Hook] = ()) -> ModelCard:
-    """Train in `folder`, or go on there where a trial was interrupted: what comes of it is ``trial.safetensors``."""
+    """Train ``trial.safetensors`` in `folder`, or resume an interrupted smoke training there."""
     folder.mkdir(parents=True, exist_ok=True)
     model = folder / "tiny.safetensors"
     return finetune(

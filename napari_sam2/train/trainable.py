@@ -1,4 +1,4 @@
-"""Tuned: which weights train, chosen by name."""
+"""Selection of the weights that train."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_sam2.models.network.sam2_network import Sam2Network
 TrainableParts = Literal["decoder", "decoder+memory", "everything", "lora"]
 
 _ENCODER_PREFIXES = ("vision_encoder.", "mask_decoder.conv_s0.", "mask_decoder.conv_s1.")
-"""What makes the features of a frame; the last two lie in the decoder for SAM 2's convenience."""
+"""Weights of the features of a frame; SAM 2 keeps the last two in the decoder."""
 
 _DECODER_PREFIXES = ("mask_decoder.",)
 _MEMORY_PREFIXES = (
@@ -27,15 +27,20 @@ _MEMORY_PARAMETERS = (
     "occlusion_spatial_embedding_parameter",
 )
 _NEVER_TRAINED = ("positional_embedding", "no_memory_positional_encoding")
-"""Random by design and the same in two places, or never read."""
+"""Weights that are random by design and shared, or never used."""
 
 
 def select_trainable(network: Sam2Network, parts: TrainableParts, *, rank: int = 8) -> None:
-    """Let these weights train and no others; frozen ones take no gradient memory.
+    """Select the weights that train; the others are frozen, and need no memory for gradients.
 
-    "decoder" is the mask decoder; "decoder+memory" also all that makes, keeps and reads memories;
-    "everything" adds the image encoder and the prompts; "lora" trains the decoder, and adapters of
-    `rank` on the frozen image encoder (peft).
+    Parameters
+    ----------
+    parts
+        "decoder": the mask decoder. "decoder+memory": also the memory encoder and attention.
+        "everything": also the image encoder and the prompt encoder. "lora": the decoder, and
+        adapters on the frozen image encoder (peft).
+    rank
+        Rank of the adapters.
     """
     for name, value in network.named_parameters():
         value.requires_grad_(_is_trainable(name, parts))
@@ -46,7 +51,7 @@ def select_trainable(network: Sam2Network, parts: TrainableParts, *, rank: int =
 
 
 def is_encoder_trainable(network: Sam2Network) -> bool:
-    """Whether anything that makes the features of a frame trains."""
+    """Whether any weight of the image encoder trains."""
     return any(
         value.requires_grad
         for name, value in network.named_parameters()
@@ -55,7 +60,7 @@ def is_encoder_trainable(network: Sam2Network) -> bool:
 
 
 def get_trainable(network: nn.Module) -> dict[str, nn.Parameter]:
-    """The weights that train, by name."""
+    """Return the weights that train, by name."""
     return {name: value for name, value in network.named_parameters() if value.requires_grad}
 
 

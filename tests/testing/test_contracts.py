@@ -1,4 +1,4 @@
-"""The contract suites pass on good implementations, and each of their tests fails on some broken one."""
+"""Contracts pass on correct implementations; each of their tests fails on a broken one."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ class FaintlyAbsent(ToyModel):
 
 
 class Competing(ToyModel):
-    """Softens every answer by the number of questions asked with it."""
+    """Divides logits by the number of queries."""
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
         return [
@@ -183,7 +183,7 @@ class Competing(ToyModel):
 
 
 class OneForAll(ToyModel):
-    """Encodes the memory of a frame as clicked if one object on it was, as some implementations do."""
+    """Encodes all memories of a frame as clicked if one object on it was clicked."""
 
     def encode_memory(
         self, embedding: Embedding, segments: Sequence[Segment]
@@ -216,7 +216,7 @@ class Clumsy(ToyModel):
 
 
 class Stubborn(ToyModel):
-    """Answers a mask by half of it."""
+    """Returns half of a prompted mask."""
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
         answers = super().segment(embedding, queries)
@@ -239,7 +239,7 @@ class SquareOnly(ToyModel):
 
 
 class Lossy(ToyModel):
-    """It looks at a part of which not everything comes back from arrays."""
+    """Uses a part whose features do not survive arrays."""
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
         part = embedding.get_part(
@@ -278,11 +278,11 @@ class Anonymous(Recent):
 
 
 class Moody(Recent):
-    asked: list[Step] = []  # noqa: RUF012  (shared on purpose: that is what is wrong with it)
+    steps: list[Step] = []  # noqa: RUF012  (shared on purpose: this is the error)
 
     def select(self, memories: Sequence[Memory], step: Step) -> list[MemoryReference]:
-        self.asked.append(step)
-        return super().select(memories, step)[len(self.asked) % 2 :]
+        self.steps.append(step)
+        return super().select(memories, step)[len(self.steps) % 2 :]
 
 
 class Greedy(Recent):
@@ -378,7 +378,7 @@ class Byte(ArraySink):
 
 
 class Lending(ArraySink):
-    """Keeps the caller's arrays until the end."""
+    """Keeps references to the caller's arrays until the end."""
 
     def __init__(self, *args: Any) -> None:
         super().__init__(*args)
@@ -408,7 +408,7 @@ class Swallowing(ArraySink):
 
 
 class Shy(ArraySink):
-    """Does not replace what is there."""
+    """Does not replace an existing file."""
 
     def __exit__(self, kind: object, error: object, trace: object) -> None:
         if not self.path.exists():
@@ -416,7 +416,7 @@ class Shy(ArraySink):
 
 
 class Continuing(ArraySink):
-    """Takes a failed run's planes for its own."""
+    """Uses the planes of a failed run."""
 
     left: dict[Path, np.ndarray] = {}  # noqa: RUF012  (stands for a part file left behind)
 
@@ -477,7 +477,7 @@ def test_sink_contract_finds_wrong_axes(tmp_path: Path) -> None:
         contract.test_axes_are_named(tmp_path)
 
 
-def test_every_test_of_a_contract_is_known_to_fail_on_something() -> None:
+def test_every_test_of_a_contract_fails_on_a_broken_implementation() -> None:
     assert _tests(ModelContract) == set(BROKEN_MODELS)
     assert _tests(PolicyContract) == set(BROKEN_POLICIES)
     assert _tests(SinkContract) == {*BROKEN_SINKS, "test_axes_are_named"}

@@ -1,4 +1,4 @@
-"""The scenes hold what they promise, and the toy model is exact on them."""
+"""The scenes are as documented, and the toy model is exact on them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_sam2.testing.toy import ToyModel
 
 
 def walked(scene: Scene, model: ToyModel, *, size: int = 64) -> np.ndarray:
-    """Labels of a plain walk forward, written here without the engine: the last six memories and the prompted one."""
+    """Propagate forward without a session: the last six memories and the prompted one."""
     video, log = scene.video, scene.make_log()
     labels = np.zeros(video.shape, dtype=np.uint16)
     memories: dict[int, list[Memory]] = {track: [] for track in scene.tracks}
@@ -59,23 +59,23 @@ def _recalls(memories: list[Memory], frame: int) -> list[MemoryReference]:
 
 @pytest.mark.parametrize("scene", SCENES, ids=str)
 @pytest.mark.parametrize("size", [64, 128])
-def test_toy_model_carries_one_click_per_object_exactly_through(scene: Scene, size: int) -> None:
+def test_toy_model_propagates_one_click_per_object_exactly(scene: Scene, size: int) -> None:
     np.testing.assert_array_equal(walked(scene, ToyModel(), size=size), scene.labels)
 
 
-def test_toy_model_carries_noisy_objects_with_a_tolerance() -> None:
+def test_toy_model_propagates_noisy_objects_with_a_tolerance() -> None:
     scene = scenes.make_drifting_scene(noise=300.0)
     agreement = (walked(scene, ToyModel(tolerance=0.05)) == scene.labels).mean()
     assert agreement > 0.995
 
 
 @pytest.mark.parametrize("scene", CORRECTION_SCENES, ids=str)
-def test_toy_model_errs_where_it_should_be_corrected(scene: Scene) -> None:
+def test_toy_model_makes_errors_on_correction_scenes(scene: Scene) -> None:
     assert (walked(scene, ToyModel()) != scene.labels).any()
 
 
 @pytest.mark.parametrize("scene", [*SCENES, *CORRECTION_SCENES], ids=str)
-def test_grey_values_are_those_promised(scene: Scene) -> None:
+def test_grey_values_are_the_documented_ones(scene: Scene) -> None:
     walked_planes = [
         [scene.video.read_raw_plane(i, channel) for i in range(len(scene.video))]
         for channel in range(len(scene.background))
@@ -100,19 +100,19 @@ def in_contact(plane: np.ndarray) -> bool:
     return bool(((plane[:, :-1] == 1) & (plane[:, 1:] == 2)).any())
 
 
-def test_touching_discs_touch_and_part() -> None:
+def test_touching_discs_touch_and_separate() -> None:
     contact = [in_contact(plane) for plane in scenes.make_touching_scene().labels]
     assert contact[0] is False and contact[-1] is False and any(contact)
 
 
 @pytest.mark.parametrize("away", [1, 2, 3])
-def test_returning_disc_is_away_for_as_long_as_asked(away: int) -> None:
+def test_returning_disc_is_absent_for_the_given_frames(away: int) -> None:
     seen = scenes.make_returning_scene(absent_frames=away).find_frames(1)
     assert (seen[0], seen[-1]) == (0, 9)
     assert 10 - len(seen) == away
 
 
-def test_division_names_the_parents_and_ends_the_mother() -> None:
+def test_division_names_the_parent_and_ends_it() -> None:
     scene = scenes.make_dividing_scene(division_frame=4)
     assert scene.parents == {2: 1, 3: 1}
     assert scene.find_frames(1) == (0, 1, 2, 3) and scene.find_frames(2) == scene.find_frames(
@@ -134,12 +134,12 @@ def test_objects_appear_at_their_frames() -> None:
 
 
 def _middle(scene: Scene, track: int, frame: int) -> float:
-    """The column of an object's middle."""
+    """Compute the column of an object's centre."""
     return float(np.argwhere(scene.mask(track, frame))[:, 1].mean())
 
 
 @pytest.mark.parametrize(("apart", "hidden"), [(2.2, False), (1.5, True)])
-def test_passing_look_alikes_go_steadily_and_both_ways(apart: float, hidden: bool) -> None:
+def test_passing_discs_move_steadily_in_both_directions(apart: float, hidden: bool) -> None:
     scene = scenes.make_passing_scene(
         frames=8, shape=(96, 96), radius=6, row_spacing=apart, speed=3
     )
@@ -162,12 +162,12 @@ def test_passing_look_alikes_go_steadily_and_both_ways(apart: float, hidden: boo
     assert (areas.min() < 0.9 * areas.max()) == hidden
 
 
-def test_crossing_objects_hide_each_other_and_stay_in_sight() -> None:
+def test_crossing_objects_hide_each_other_only_partly() -> None:
     area = (scenes.make_crossing_scene().labels == 1).sum(axis=(1, 2))
     assert 0 < area.min() < 0.7 * area.max()
 
 
-def test_volumes_agree_with_the_voxels_counted() -> None:
+def test_volumes_agree_with_counted_voxels() -> None:
     scene = scenes.make_ellipsoid_scene(slices=40, shape=(128, 128))
     voxel = scene.stack.spacing.voxel_um3
     assert voxel == 0.5
@@ -183,7 +183,7 @@ def test_twelve_bit_pair_is_one_object_in_eight_bit() -> None:
     assert len(np.unique(eight[np.isin(scene.labels[0], (1, 2))])) == 1
 
 
-def test_blank_scene_has_nothing_to_walk() -> None:
+def test_blank_scene_has_no_contrast() -> None:
     scene = scenes.make_blank_scene()
     assert scene.tracks == ()
     with pytest.raises(IntensityError):
@@ -196,6 +196,6 @@ def test_scenes_grow_to_many_objects() -> None:
     np.testing.assert_array_equal(walked(scene, ToyModel(), size=256), scene.labels)
 
 
-def test_scene_cannot_be_written_to() -> None:
+def test_scene_arrays_are_read_only() -> None:
     with pytest.raises(ValueError, match="read-only"):
         SCENES[0].labels[0, 0, 0] = 1

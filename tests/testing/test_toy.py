@@ -1,4 +1,4 @@
-"""The toy model answers as told, depends on what it is shown, and says what it was asked."""
+"""The toy model: its masks, what they depend on, and its recorded calls."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ ANSWERS = {
 
 
 @pytest.mark.parametrize(("query", "expected"), ANSWERS.values(), ids=ANSWERS.keys())
-def test_prompt_is_answered_by(query: Query, expected: np.ndarray) -> None:
+def test_prompt_gives_the_mask(query: Query, expected: np.ndarray) -> None:
     segment = asked(query)
     np.testing.assert_array_equal(segment.logits > 0, expected)
     assert segment.presence is Presence.PROMPTED
@@ -173,7 +173,7 @@ def test_correction(query: Query, expected: np.ndarray) -> None:
     np.testing.assert_array_equal(asked(query).logits > 0, expected)
 
 
-def test_iou_tells_what_was_shown() -> None:
+def test_predicted_iou_depends_on_the_query() -> None:
     queries = {
         "click": Query(1, click((10, 6))),
         "click, logits": Query(1, click((10, 6)), logits=LOGITS),
@@ -201,7 +201,7 @@ def test_logits_are_strongest_at_the_click() -> None:
     assert len(np.unique(logits[LEFT])) > 10
 
 
-def test_memory_is_binarised_where_conditioning_and_soft_where_tracked() -> None:
+def test_memory_is_binary_if_conditioning_and_soft_if_tracked() -> None:
     model = ToyModel()
     embedding = embedded(picture(), model=model)
     (segment,) = model.segment(embedding, [Query(1, click((10, 6)))])
@@ -213,7 +213,7 @@ def test_memory_is_binarised_where_conditioning_and_soft_where_tracked() -> None
     np.testing.assert_array_equal(soft > 0, hard > 0)
 
 
-def test_single_click_offers_all_that_hangs_together_as_an_alternative() -> None:
+def test_single_click_offers_the_connected_bright_region_as_an_alternative() -> None:
     first, second = asked(Query(1, click((10, 6)))).alternatives
     np.testing.assert_array_equal(first.logits > 0, mask_of(LEFT))
     np.testing.assert_array_equal(second.logits > 0, mask_of(LEFT, RIGHT))
@@ -236,7 +236,7 @@ def test_features_survive_half_precision() -> None:
     [Window(4, 0, 16, 24, 64), Window(-4, -4, 40, 40, 128), Window.full_frame(SHAPE, 96)],
     ids=str,
 )
-def test_click_through_any_window_gives_the_object_back(window: Window) -> None:
+def test_click_in_any_window_gives_the_object(window: Window) -> None:
     model = ToyModel()
     (embedding,) = model.embed([(Frame(0, picture()), window)])
     (segment,) = model.segment(embedding, [Query(1, click((10, 6)))])
@@ -252,7 +252,7 @@ def test_stride_makes_logits_coarser() -> None:
     np.testing.assert_array_equal(np.argwhere(segment.logits > 0), [[2, 1], [2, 2], [3, 1], [3, 2]])
 
 
-def test_calls_say_what_was_asked() -> None:
+def test_calls_are_recorded() -> None:
     model = ToyModel()
     views = [(Frame(index, picture()), WHOLE) for index in (4, 5)]
     _, embedding = model.embed(views)
@@ -279,7 +279,7 @@ def test_calls_say_what_was_asked() -> None:
     assert (model.get_segmented_frames(7), model.get_segmented_frames(2)) == ([5], [])
 
 
-def test_other_settings_are_another_model() -> None:
+def test_other_settings_give_another_hash() -> None:
     assert (
         len(
             {
@@ -314,13 +314,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("query", "text"), REFUSED.values(), ids=REFUSED.keys())
-def test_engine_mistake_is_refused(query: Query, text: str) -> None:
+def test_wrong_query_is_refused(query: Query, text: str) -> None:
     with pytest.raises(ModelError, match=text) as caught:
         asked(query)
     assert caught.value.track == 3
 
 
-def test_segment_is_not_remembered_with_another_frame() -> None:
+def test_memory_is_not_encoded_with_another_frame() -> None:
     model = ToyModel()
     (segment,) = model.segment(embedded(picture()), [Query(1, click((10, 6)))])
     with pytest.raises(ModelError, match="the embedding it came from"):

@@ -1,4 +1,4 @@
-"""Augmentation: labels follow the pixels, and only noise tells the frames apart."""
+"""Augmentation: labels follow the pixels, and only noise differs between frames."""
 
 from dataclasses import replace
 
@@ -39,7 +39,7 @@ def test_labels_follow_the_pixels(clip: Clip, change: str) -> None:
     assert changed
 
 
-def test_inversion_and_nothing_are_exact(clip: Clip) -> None:
+def test_inversion_and_identity_are_exact(clip: Clip) -> None:
     rng = np.random.default_rng(0)
     assert np.array_equal(Augmentation.identity()(clip, rng).frames, clip.frames)
     assert np.allclose(
@@ -50,7 +50,7 @@ def test_inversion_and_nothing_are_exact(clip: Clip) -> None:
 @pytest.mark.parametrize(
     "change", ["flip", "turn", "zoom", "invert", "gamma", "contrast", "shade", "blur"]
 )
-def test_all_frames_are_changed_alike(clip: Clip, change: str) -> None:
+def test_all_frames_are_changed_in_the_same_way(clip: Clip, change: str) -> None:
     after = replace(Augmentation.identity(), **{change: 1.0})(clip, np.random.default_rng(3))
     assert np.array_equal(after.frames[0], after.frames[2])
     assert np.array_equal(after.labels[0], after.labels[2])
@@ -86,7 +86,7 @@ def test_everything_at_once_keeps_the_range_and_the_type(clip: Clip) -> None:
         assert after.frames.flags["C_CONTIGUOUS"]
 
 
-def test_the_clip_given_is_left_as_it_was(clip: Clip) -> None:
+def test_the_given_clip_is_not_changed(clip: Clip) -> None:
     before = clip.frames.copy()
     Augmentation()(clip, np.random.default_rng(0))
     assert np.array_equal(clip.frames, before)

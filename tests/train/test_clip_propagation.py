@@ -1,4 +1,4 @@
-"""A clip rehearsed for training is answered as the engine answers it, with the same weights."""
+"""Clips are propagated in training as by a session with the same weights."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from tests.models.networks import SMALL, SMALL_CONV, make_model
 NETWORKS = {
     "hiera": SMALL,
     "conv": SMALL_CONV,
-    "conv, carrying masks and refining them": replace(
+    "conv, with propagated masks and refinement": replace(
         SMALL_CONV, propagated_mask=True, refinement=True
     ),
-    "conv, as little as the prototype": replace(
+    "conv, without optional abilities": replace(
         SMALL_CONV,
         pointer_time=False,
         previous_logits=False,
@@ -43,7 +43,7 @@ CLICKS = {0: (30.0, 20.0), 3: (25.0, 33.0)}
 
 @pytest.fixture(autouse=True)
 def _unrounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The engine keeps memories in half precision, training in float32: here it does not round."""
+    """Keep memories of sessions in float32, as in training."""
     for name in ("bfloat16", "half"):
         monkeypatch.setattr(torch.Tensor, name, torch.Tensor.float)
 
@@ -77,8 +77,8 @@ def _batch(said: tuple[FramePrompts, ...]) -> PromptedBatch:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_a_walk_is_the_engines_walk(name: str) -> None:
-    """A click, a box and a mask, carried further than tracked memories are shown."""
+def test_a_clip_is_propagated_as_a_session_propagates_it(name: str) -> None:
+    """A click, a box and a mask, propagated over more frames than there are tracked memories."""
     ours, mask = _model(NETWORKS[name]), _masks()[2, 0]
     said = (
         FramePrompts(points=((30.0, 20.0),), positive=(True,)),
@@ -114,7 +114,7 @@ def test_a_walk_is_the_engines_walk(name: str) -> None:
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_a_correction_is_the_engines_correction(name: str) -> None:
-    """On the first frame before anything is carried, and on a later one: answered with memory and the previous logits."""
+    """Corrections on the first frame, and on a later one with memory and previous logits."""
     ours = _model(NETWORKS[name])
     clicks = iter(CLICKS.values())
     script = PropagationOptions(MemoryLimits(2, 4), corrections={0: 1, 3: 1})

@@ -1,4 +1,4 @@
-"""Sources: pairs become clips; walks keep to annotated frames; planes are read once."""
+"""Sources of clips: frames are annotated, planes are read once, mixtures have weights."""
 
 from collections.abc import Sequence
 
@@ -45,24 +45,24 @@ class Stack:
         "every second frame",
         "two runs",
         "two runs, long strides",
-        "frames that stand alone",
+        "isolated frames",
         "one frame",
     ],
 )
-def test_a_walk_keeps_to_its_run_of_annotated_frames(
+def test_sampled_frames_stay_in_a_run_of_annotated_frames(
     annotated: Sequence[int], stride: int, steps: set[int]
 ) -> None:
-    ways = set()
+    found_steps = set()
     for seed in range(50):
         frames = sample_frames(annotated, np.random.default_rng(seed), length=6, stride=stride)
         assert len(frames) == 6
         assert set(frames) <= set(annotated)
-        ways |= set(np.diff(frames).tolist())
-    assert ways <= steps
-    assert {abs(way) for way in ways} == {abs(step) for step in steps}
+        found_steps |= set(np.diff(frames).tolist())
+    assert found_steps <= steps
+    assert {abs(step) for step in found_steps} == {abs(step) for step in steps}
 
 
-def test_a_stack_is_walked_both_ways() -> None:
+def test_clips_of_a_stack_have_both_directions() -> None:
     source = PairSource([Stack().pair()], strides=[1])
     rising = [
         np.diff(
@@ -74,7 +74,7 @@ def test_a_stack_is_walked_both_ways() -> None:
     assert 5 < sum(rising) < 25
 
 
-def test_a_walked_clip_shows_the_frames_as_they_are() -> None:
+def test_a_clip_of_a_stack_shows_its_frames() -> None:
     source = PairSource([Stack().pair()], scales=(1.0, 1.0))
     clip = source.draw(0, np.random.default_rng(0), length=4, size=64)
     for frame, labels in zip(clip.frames, clip.labels, strict=True):
@@ -91,9 +91,7 @@ def test_frames_whose_labels_are_not_linked_are_used_one_by_one() -> None:
 @pytest.mark.parametrize(
     ("budget", "again"), [(10**9, False), (1, True)], ids=["room for all", "room for none"]
 )
-def test_planes_are_read_once_within_the_budget_and_again_beyond_it(
-    budget: int, again: bool
-) -> None:
+def test_planes_are_read_once_if_the_cache_is_large_enough(budget: int, again: bool) -> None:
     stack = Stack()
     source = PairSource([stack.pair()], cache_bytes=budget)
     for seed in range(20):
@@ -121,7 +119,7 @@ def test_a_mixture_draws_from_its_sources_by_weight() -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
         (lambda: PairSource([]), "no annotated images were given"),
         (lambda: Stack().pair([]), "no frame has an object"),
@@ -134,6 +132,6 @@ def test_a_mixture_draws_from_its_sources_by_weight() -> None:
     ],
     ids=["nothing", "no object", "weights", "unknown scene", "shapes"],
 )
-def test_what_cannot_be_a_source_says_so(make: object, says: str) -> None:
-    with pytest.raises(LabelsError, match=says):
+def test_wrong_sources_are_refused(make: object, message: str) -> None:
+    with pytest.raises(LabelsError, match=message):
         make()  # type: ignore[operator]

@@ -1,4 +1,7 @@
-"""Cell Tracking Challenge folders, written from exact scenes: outlines numbered anew on each frame, markers followed through time."""
+"""Cell Tracking Challenge folders, written from exact scenes.
+
+Outlines have new numbers on each frame, markers keep theirs.
+"""
 
 from pathlib import Path
 
@@ -16,7 +19,7 @@ MOVIE = make_drifting_scene(count=4, frames=5)
 
 
 def shuffled(plane: np.ndarray, seed: int) -> np.ndarray:
-    """The same outlines under other numbers."""
+    """Give outlines other numbers."""
     numbers = np.concatenate(
         [[0], np.random.default_rng(seed).permutation(np.arange(1, int(plane.max()) + 1))]
     )
@@ -24,7 +27,7 @@ def shuffled(plane: np.ndarray, seed: int) -> np.ndarray:
 
 
 def markers(labels: np.ndarray) -> np.ndarray:
-    """A few pixels in the middle of each object, under its true number."""
+    """Draw a pixel in the middle of each object, with its true number."""
     drawn = np.zeros_like(labels)
     for label in np.unique(labels[labels > 0]):
         place = np.argwhere(labels == label)
@@ -68,7 +71,7 @@ def test_outlines_take_the_numbers_of_their_markers(movie: Path, inner: str) -> 
         assert np.array_equal(pixels, MOVIE.video.read_frame(frame).pixels)
 
 
-def test_outlines_without_a_marker_are_others_on_each_frame(movie: Path) -> None:
+def test_outlines_without_a_marker_have_new_numbers_on_each_frame(movie: Path) -> None:
     for path in (movie / "01_GT" / "TRA").iterdir():
         path.unlink()
     (pair,) = open_ctc(movie)
@@ -77,7 +80,7 @@ def test_outlines_without_a_marker_are_others_on_each_frame(movie: Path) -> None
     assert not first & second
 
 
-def test_silver_truth_is_used_where_there_is_no_other_and_says_so(tmp_path: Path) -> None:
+def test_silver_truth_is_used_and_named_if_there_is_no_gold_truth(tmp_path: Path) -> None:
     folder = write(
         tmp_path / "Fluo", np.asarray(MOVIE.stack.data), MOVIE.labels, outlined=(0, 1), truth="ST"
     )
@@ -100,7 +103,7 @@ def volumes(tmp_path: Path) -> Path:
         ("t", ["Fluo3D/01 z=1", "Fluo3D/01 z=2"], (3, 64, 64)),
     ],
 )
-def test_volumes_are_walked_along_z_or_t(
+def test_volumes_are_opened_along_z_or_t(
     volumes: Path, along: str, names: list[str], shape: tuple[int, ...]
 ) -> None:
     pairs = open_ctc(volumes, options=ReadOptions(along=along))
@@ -120,7 +123,7 @@ def test_single_outlined_slices_of_a_volume_are_found(tmp_path: Path) -> None:
     assert np.array_equal(pair.read(3)[1] > 0, scene.labels[3] > 0)
 
 
-def test_what_cannot_be_trained_on_says_so(movie: Path, tmp_path: Path) -> None:
+def test_folders_that_cannot_be_trained_on_are_refused(movie: Path, tmp_path: Path) -> None:
     with pytest.raises(FileError, match="expected folders such as 01 and 01_GT"):
         open_ctc(tmp_path)
     tifffile.imwrite(movie / "01_GT" / "SEG" / "man_seg001.tif", np.ones((5, 5), np.uint16))

@@ -1,4 +1,4 @@
-"""Material: what is trained on, held out, left out and rehearsed, of data as people have them."""
+"""Datasets: what is trained on, held out, left out and rehearsed."""
 
 from __future__ import annotations
 
@@ -41,9 +41,7 @@ def _frames(made: Dataset, items: Sequence[int]) -> list[int]:
     [(40, True), (5, False)],
     ids=["a long stack has a gap", "a stack of five frames has none to spare"],
 )
-def test_a_single_stack_is_not_trained_on_next_to_what_is_held_out(
-    frames: int, apart: bool
-) -> None:
+def test_a_single_stack_is_not_trained_on_next_to_held_out_frames(frames: int, apart: bool) -> None:
     made = build_dataset(_stack(frames), Recipe(rehearsal=0))
     train, held_out = _frames(made, made.train), _frames(made, made.held_out)
     assert train and held_out and not set(train) & set(held_out)
@@ -51,7 +49,7 @@ def test_a_single_stack_is_not_trained_on_next_to_what_is_held_out(
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5])
-def test_so_many_clips_are_rehearsed_and_none_of_them_is_held_out(share: float) -> None:
+def test_a_share_of_clips_is_rehearsed_and_none_is_held_out(share: float) -> None:
     made = build_dataset(
         [*_stack(4, "one"), *_stack(4, "two"), *_stack(4, "three")], Recipe(rehearsal=share)
     )
@@ -64,12 +62,12 @@ def test_so_many_clips_are_rehearsed_and_none_of_them_is_held_out(share: float) 
     assert clip.labels.any() and clip.frames.std() > 0
 
 
-def test_nothing_is_rehearsed_where_that_is_said() -> None:
+def test_rehearsal_can_be_switched_off() -> None:
     made = build_dataset([*_stack(4, "one"), *_stack(4, "two")], Recipe(rehearsal=0))
     assert sorted([*made.train, *made.held_out]) == [0, 1]
 
 
-def test_what_is_left_out_is_told(caplog: pytest.LogCaptureFixture) -> None:
+def test_left_out_objects_are_logged(caplog: pytest.LogCaptureFixture) -> None:
     labels = _labels(4)
     labels[1, 50, 50], labels[2, 10, 10] = 7, 9
     labels[:, 2:12, 40:60] = 4
@@ -77,14 +75,12 @@ def test_what_is_left_out_is_told(caplog: pytest.LogCaptureFixture) -> None:
         build_dataset(
             open_pairs(labels * 1.0, labels, name="stack", options=_ZYX), Recipe(rehearsal=0)
         )
-    assert "stack: 2 objects of one pixel are left out (labels 7, 9)" in caplog.text
+    assert "stack: leaves out 2 objects of one pixel (labels 7, 9)" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["empty", "one frame"])
-def test_what_cannot_be_split_is_refused(name: str, tmp_path: Path) -> None:
-    with pytest.raises(
-        LabelsError, match="expected labels with at least one|nothing would be held out"
-    ):
+def test_data_that_cannot_be_split_are_refused(name: str, tmp_path: Path) -> None:
+    with pytest.raises(LabelsError, match="expected at least one|at least two groups are needed"):
         build_dataset(
             _stack(1)
             if name == "one frame"

@@ -1,4 +1,4 @@
-"""What lies in folders and files, and what bad labels are told."""
+"""Discovery of annotated images in folders and files, and errors of wrong labels."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -77,7 +77,7 @@ def pack(folder: Path) -> None:
         "npz with a manifest",
     ],
 )
-def test_a_folder_is_found_to_hold_its_pairs(
+def test_layouts_of_folders_are_recognised(
     tmp_path: Path, layout: Callable[[Path], None], frames: list[int]
 ) -> None:
     layout(tmp_path / "data")
@@ -90,7 +90,7 @@ def test_a_folder_is_found_to_hold_its_pairs(
         assert ((pixels > 0.3) == (labels > 0)).all()
 
 
-def test_one_file_brings_the_labels_beside_it(tmp_path: Path) -> None:
+def test_labels_beside_a_file_are_found(tmp_path: Path) -> None:
     side_by_side(tmp_path)
     (pair,) = find_pairs(tmp_path / "cells.ome.tif")
     assert pair.annotated == tuple(range(6))
@@ -118,7 +118,7 @@ def test_the_labels_of_an_ome_zarr_are_found_inside(tmp_path: Path) -> None:
     assert np.array_equal(pair.read(3)[1], LABELS[3])
 
 
-def test_arrays_of_napari_layers_are_pairs() -> None:
+def test_arrays_of_napari_layers_can_be_used() -> None:
     (pair,) = open_pairs(IMAGE, LABELS, name="layers", options=TIME)
     clip = PairSource([pair]).draw(0, np.random.default_rng(0), length=3, size=64)
     assert clip.labels[0].any()
@@ -131,7 +131,7 @@ def test_frames_without_labels_count_as_not_annotated() -> None:
     assert pair.annotated == (1, 4, 5)
 
 
-def test_a_stack_of_stacks_gives_a_pair_for_each_time_point() -> None:
+def test_a_4d_stack_gives_a_z_stack_for_each_time_point() -> None:
     scene = make_ellipsoid_scene(slices=5)
     images, labels = (
         np.stack([np.asarray(scene.stack.data)] * 3),
@@ -152,7 +152,7 @@ def test_a_colour_image_is_read_as_its_luminance(tmp_path: Path) -> None:
 
 
 def renumbered() -> np.ndarray:
-    """Each object with another number on each frame, as after segmenting the frames one by one."""
+    """Give each object another number on each frame, as after segmentation frame by frame."""
     scene = make_drifting_scene(count=9, frames=6)
     return np.stack(
         [
@@ -178,11 +178,11 @@ def test_a_few_objects_of_one_pixel_are_left_out_and_named() -> None:
 
 
 @pytest.mark.parametrize(
-    ("image", "labels", "says"),
+    ("image", "labels", "message"),
     [
-        (IMAGE, LABELS[:, :-1], r"labels \(6, 63, 64\), image \(6, 64, 64\)"),
+        (IMAGE, LABELS[:, :-1], r"the labels are \(6, 63, 64\), the image \(6, 64, 64\)"),
         (IMAGE, LABELS[0], "the image is"),
-        (IMAGE, np.zeros_like(LABELS), "has no objects"),
+        (IMAGE, np.zeros_like(LABELS), "have no objects"),
         (IMAGE, dotted(20), "20 of 23 objects are one pixel"),
         (IMAGE, LABELS.astype(np.float32), "expected whole numbers"),
         (IMAGE, -LABELS, "expected 0 for the background"),
@@ -199,16 +199,18 @@ def test_a_few_objects_of_one_pixel_are_left_out_and_named() -> None:
         "a dot",
         "floats",
         "negative",
-        "numbered anew",
+        "not linked",
     ],
 )
-def test_bad_labels_get_one_clear_line(image: np.ndarray, labels: np.ndarray, says: str) -> None:
-    with pytest.raises(LabelsError, match=says) as caught:
+def test_wrong_labels_are_refused_in_one_line(
+    image: np.ndarray, labels: np.ndarray, message: str
+) -> None:
+    with pytest.raises(LabelsError, match=message) as caught:
         open_pairs(image, labels, name="cells", options=TIME)
     assert "\n" not in str(caught.value)
 
 
-def test_labels_numbered_anew_can_be_used_as_stills() -> None:
+def test_unlinked_labels_can_be_used_as_still_images() -> None:
     scene = make_drifting_scene(count=9, frames=6)
     (pair,) = open_pairs(
         np.asarray(scene.stack.data), renumbered(), options=ReadOptions(along="t", linked=False)
@@ -241,21 +243,21 @@ def broken_pack(folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("make", "says"),
+    ("make", "message"),
     [
-        (nothing, "is not there"),
-        (lone, "no labels beside it"),
-        (empty, "no image with its labels"),
+        (nothing, "does not exist"),
+        (lone, "has no labels beside it"),
+        (empty, "holds no image with its labels"),
         (lacking, "1 of 3 images have no labels"),
         (broken_pack, "has no column height"),
     ],
     ids=["missing", "no labels", "empty folder", "one mask missing", "bad manifest"],
 )
-def test_a_path_without_pairs_says_what_was_expected(
-    tmp_path: Path, make: Callable[[Path], Path], says: str
+def test_a_path_without_labels_is_refused(
+    tmp_path: Path, make: Callable[[Path], Path], message: str
 ) -> None:
     (tmp_path / "data").mkdir()
-    with pytest.raises(Sam2Error, match=says):
+    with pytest.raises(Sam2Error, match=message):
         find_pairs(make(tmp_path / "data"))
 
 
@@ -268,7 +270,7 @@ def test_a_broken_npz_is_named(tmp_path: Path) -> None:
         pairs[1].read(0)
 
 
-def test_the_images_of_the_shared_pack_can_be_drawn_from(shared_folder: Path) -> None:
+def test_clips_can_be_drawn_from_the_shared_pack(shared_folder: Path) -> None:
     picked: list[Any] = open_pack(
         shared_folder / "train", row_filter=lambda row: row.source != "dsb2018"
     )[::40]

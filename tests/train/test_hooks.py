@@ -1,4 +1,4 @@
-"""Hooks keep their contract, and do what they are for."""
+"""Hooks fulfil their contract, and have their effects."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from napari_sam2.train.hooks import (
 from napari_sam2.train.smoke import make_dataset, make_recipe, run_smoke_training
 
 
-class _Trial(HookContract):
+class _SmokeContract(HookContract):
     def train(self, folder: Path, hooks: Sequence[Hook]) -> ModelCard:
         return run_smoke_training(folder, hooks)
 
 
-class TestQuiet(_Trial):
+class TestBaseHook(_SmokeContract):
     def make_hook(self) -> Hook:
         return BaseHook()
 
 
-class TestPreview(_Trial):
+class TestPreview(_SmokeContract):
     def make_hook(self) -> Hook:
         return PreviewImages(clips=1)
 
@@ -47,21 +47,21 @@ class _Darker(BaseHook):
         return replace(clip, frames=clip.frames * np.float32(0.5))
 
 
-class TestOnesOwn(_Trial):
+class TestCustomHook(_SmokeContract):
     changes_training = True
 
     def make_hook(self) -> Hook:
         return _Darker()
 
 
-def test_a_hook_that_breaks_the_contract_is_found_out(tmp_path: Path) -> None:
-    class Forgetful(BaseHook):
+def test_the_contract_finds_a_hook_that_changes_the_shape(tmp_path: Path) -> None:
+    class Cropping(BaseHook):
         def on_clip(self, training: TrainingContext, clip: Clip) -> Clip:
             return replace(clip, frames=clip.frames[:, :32, :32], labels=clip.labels[:, :32, :32])
 
-    class Contract(_Trial):
+    class Contract(_SmokeContract):
         def make_hook(self) -> Hook:
-            return Forgetful()
+            return Cropping()
 
     with pytest.raises(AssertionError, match="became"):
         Contract().test_clips_keep_their_shape_and_range(tmp_path)
@@ -80,14 +80,14 @@ def test_a_preview_is_drawn_for_each_validation(tmp_path: Path) -> None:
     assert imread(pictures[0]).shape[:2] == (64, 128)
 
 
-def test_logs_have_a_row_for_each(tmp_path: Path) -> None:
-    said: list[str] = []
-    run_smoke_training(tmp_path, [LogHook(said.append)])
+def test_logs_have_a_row_for_each_validation(tmp_path: Path) -> None:
+    lines: list[str] = []
+    run_smoke_training(tmp_path, [LogHook(lines.append)])
     rows = (tmp_path / "trial-training" / "validations.csv").read_text().splitlines()
     assert rows[0] == "step,iou_1,iou_3,iou_box,iou_carried,count_error,score" and len(rows) == 4
     assert (
-        said[-1].startswith("finished after 6 steps")
-        and sum("(best)" in line for line in said) >= 1
+        lines[-1].startswith("finished after 6 steps")
+        and sum("(best)" in line for line in lines) >= 1
     )
 
 
@@ -112,7 +112,7 @@ def test_training_that_gets_no_better_stops_early(tmp_path: Path) -> None:
 def test_the_learning_rate_rises_and_falls(tmp_path: Path) -> None:
     rates: list[float] = []
 
-    class Watching(BaseHook):
+    class Recording(BaseHook):
         def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
             rates.append(training.learning_rate)
 
@@ -129,7 +129,7 @@ def test_the_learning_rate_rises_and_falls(tmp_path: Path) -> None:
         model=tmp_path / "base" / "tiny.safetensors",
         out=tmp_path / "x.safetensors",
         recipe=chosen,
-        hooks=[Watching()],
+        hooks=[Recording()],
     )
     assert (
         rates[:3] == sorted(rates[:3])
@@ -138,7 +138,7 @@ def test_the_learning_rate_rises_and_falls(tmp_path: Path) -> None:
     )
 
 
-def test_a_damaged_state_is_said_so(tmp_path: Path) -> None:
+def test_a_damaged_state_is_reported(tmp_path: Path) -> None:
     run_smoke_training(tmp_path)
     path = tmp_path / "trial-training" / "state.pt"
     path.write_bytes(path.read_bytes()[:1000])
@@ -146,7 +146,7 @@ def test_a_damaged_state_is_said_so(tmp_path: Path) -> None:
         read_state(path)
 
 
-def test_tensorboard_where_it_is_missing(tmp_path: Path) -> None:
+def test_missing_tensorboard_is_reported(tmp_path: Path) -> None:
     try:
         import tensorboard  # noqa: F401
     except ImportError:

@@ -1,4 +1,4 @@
-"""Losses: worked out by hand on masks of a few cells."""
+"""Losses, computed by hand on masks of a few cells."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _batch(masks: torch.Tensor) -> PromptedBatch:
 def _attempt(
     *, right: int | None, score: float = 20.0, ious: tuple[float, ...] = (0.0, 0.0, 0.0, 0.0)
 ) -> DecoderPass:
-    """Four masks that are empty, but for the single one and the alternative `right`."""
+    """Make four empty masks, except the single one and the alternative `right`."""
     masks = torch.full((1, 4, SIZE // 4, SIZE // 4), -20.0)
     for index in () if right is None else (0, right):
         masks[0, index, 2:6, 2:6] = 20.0
@@ -65,7 +65,7 @@ def test_masks_of_absent_objects_are_not_compared_but_their_presence_is() -> Non
     ] == pytest.approx(np.log1p(np.exp(-3.0)), rel=1e-4)
 
 
-def test_an_empty_answer_costs_the_same_for_small_and_large_objects() -> None:
+def test_an_empty_mask_has_the_same_loss_for_small_and_large_objects() -> None:
     costs = []
     for side in (12, 24):
         masks = torch.zeros_like(_truth())

@@ -1,4 +1,4 @@
-"""Clicks: where they fall, and what they say."""
+"""Simulated prompts: their positions and signs."""
 
 import numpy as np
 import pytest
@@ -32,15 +32,15 @@ CRESCENT = rectangle(slice(5, 35), slice(5, 45)) & ~rectangle(slice(8, 32), slic
 @pytest.mark.parametrize("deep", [0.0, 1.0])
 def test_a_first_click_lies_on_the_object(mask: np.ndarray, deep: float) -> None:
     for seed in range(30):
-        said = sample_first_prompt(
+        prompts = sample_first_prompt(
             mask, np.random.default_rng(seed), PromptSampling(point=1, box=0, mask=0, deep=deep)
         )
-        ((y, x),) = said.points
+        ((y, x),) = prompts.points
         assert mask[int(y), int(x)]
-        assert said.positive == (True,)
+        assert prompts.positive == (True,)
 
 
-def test_deep_clicks_lie_deeper_than_clicks_anywhere() -> None:
+def test_deep_clicks_are_deeper_than_random_clicks() -> None:
     depth = distance_transform_edt(MASK)
     depths = {}
     for deep in (0.0, 1.0):
@@ -60,7 +60,7 @@ def test_the_middle_is_the_deepest_pixel() -> None:
     assert (y, x) == (20, 25)
 
 
-def test_a_box_runs_along_the_outer_edges_of_the_object() -> None:
+def test_a_box_has_the_outer_edges_of_the_object() -> None:
     assert compute_box(MASK) == (9.5, 19.5, 30.5, 30.5)
     assert compute_box(rectangle(slice(3, 4), slice(7, 8))) == (2.5, 6.5, 3.5, 7.5)
 
@@ -70,7 +70,7 @@ def test_a_box_runs_along_the_outer_edges_of_the_object() -> None:
     [MASK, rectangle(slice(3, 4), slice(7, 8)), np.ones((40, 50), bool)],
     ids=["box", "dot", "all"],
 )
-def test_a_drawn_box_is_near_the_true_one_never_inside_out_and_on_the_frame(
+def test_a_jittered_box_is_valid_and_on_the_frame(
     mask: np.ndarray,
 ) -> None:
     kinds = PromptSampling(point=0, box=1, mask=0, jitter=0.3)
@@ -89,8 +89,8 @@ def test_without_jitter_the_box_is_the_true_one() -> None:
     ).box == compute_box(MASK)
 
 
-def test_kinds_come_as_often_as_asked() -> None:
-    said = [
+def test_kinds_of_prompts_have_their_frequencies() -> None:
+    prompts = [
         sample_first_prompt(
             MASK, np.random.default_rng(seed), PromptSampling(point=0.5, box=0.25, mask=0.25)
         )
@@ -99,15 +99,15 @@ def test_kinds_come_as_often_as_asked() -> None:
     shares = (
         np.array(
             [
-                sum(bool(each.points) for each in said),
-                sum(each.box is not None for each in said),
-                sum(each.mask is not None for each in said),
+                sum(bool(each.points) for each in prompts),
+                sum(each.box is not None for each in prompts),
+                sum(each.mask is not None for each in prompts),
             ]
         )
         / 400
     )
     assert np.allclose(shares, [0.5, 0.25, 0.25], atol=0.08)
-    assert all(np.array_equal(each.mask, MASK) for each in said if each.mask is not None)
+    assert all(np.array_equal(each.mask, MASK) for each in prompts if each.mask is not None)
 
 
 MORE = rectangle(slice(10, 31), slice(20, 46))
@@ -115,7 +115,7 @@ LESS = rectangle(slice(10, 31), slice(20, 24))
 
 
 @pytest.mark.parametrize(
-    ("prediction", "positive", "where"),
+    ("prediction", "positive", "expected"),
     [
         (MORE, False, (20, 38)),
         (LESS, True, (20, 27)),
@@ -126,13 +126,13 @@ LESS = rectangle(slice(10, 31), slice(20, 24))
     ids=["too much", "too little", "nothing", "more too much than too little", "all right"],
 )
 def test_at_validation_the_correction_is_in_the_middle_of_the_larger_error(
-    prediction: np.ndarray, positive: bool, where: tuple[int, int]
+    prediction: np.ndarray, positive: bool, expected: tuple[int, int]
 ) -> None:
-    (y, x), said = choose_correction(prediction, MASK)
-    assert said is positive
-    assert abs(x - where[1]) <= 1
-    assert abs(y - where[0]) <= 1
-    assert choose_correction(prediction, MASK) == ((y, x), said)
+    (y, x), sign = choose_correction(prediction, MASK)
+    assert sign is positive
+    assert abs(x - expected[1]) <= 1
+    assert abs(y - expected[0]) <= 1
+    assert choose_correction(prediction, MASK) == ((y, x), sign)
 
 
 @pytest.mark.parametrize(
@@ -151,13 +151,13 @@ def test_at_training_the_correction_is_any_wrong_pixel(prediction: np.ndarray) -
     assert len(places) > 60
 
 
-def test_where_all_is_right_training_clicks_on_the_background() -> None:
+def test_without_errors_training_clicks_on_the_background() -> None:
     (y, x), positive = choose_correction(MASK, MASK, np.random.default_rng(0))
     assert not MASK[int(y), int(x)]
     assert not positive
 
 
-def test_an_absent_object_taken_for_present_is_clicked_away() -> None:
+def test_a_mask_of_an_absent_object_gets_a_negative_click() -> None:
     nothing = np.zeros_like(MASK)
     assert choose_correction(MASK, nothing)[1] is False
     assert choose_correction(MASK, nothing, np.random.default_rng(0))[1] is False
@@ -176,6 +176,6 @@ def test_an_absent_object_taken_for_present_is_clicked_away() -> None:
     ],
     ids=["empty mask", "negative share", "no share", "deep"],
 )
-def test_bad_input_gets_a_line(call: object, error: type[Exception]) -> None:
+def test_wrong_input_is_refused(call: object, error: type[Exception]) -> None:
     with pytest.raises(error):
         call()  # type: ignore[operator]

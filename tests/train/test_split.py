@@ -1,4 +1,4 @@
-"""Split: by group, never empty, and stable."""
+"""Splits are by group, never empty, and stable."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def test_whole_groups_are_held_out(groups: list[str], share: float, held_out: in
         }
 
 
-def test_the_split_depends_on_names_and_seed_alone() -> None:
+def test_the_split_depends_on_names_and_seed_only() -> None:
     groups = [f"image {n}" for n in range(30)]
     assert split_groups(groups) == split_groups(groups)
     assert split_groups(groups) != split_groups(groups, seed=1)
@@ -37,17 +37,15 @@ def test_the_split_depends_on_names_and_seed_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("groups", "share", "says"),
+    ("groups", "share", "message"),
     [
-        (["a"] * 5, 0.2, "nothing would be held out"),
-        ([], 0.2, "nothing would be held out"),
+        (["a"] * 5, 0.2, "at least two groups are needed"),
+        ([], 0.2, "at least two groups are needed"),
         (["a", "b"], 0.0, "share"),
         (["a", "b"], 1.0, "share"),
     ],
     ids=["one movie", "nothing", "none", "all"],
 )
-def test_a_validation_set_that_would_be_empty_is_refused(
-    groups: list[str], share: float, says: str
-) -> None:
-    with pytest.raises(LabelsError, match=says):
+def test_an_empty_validation_set_is_refused(groups: list[str], share: float, message: str) -> None:
+    with pytest.raises(LabelsError, match=message):
         split_groups(groups, share=share)

@@ -1,4 +1,4 @@
-"""Painted scenes: the truth is exact, the same seed paints the same, and what is labelled can be seen."""
+"""Synthetic scenes: truth is exact, seeds are reproducible, labelled cells are visible."""
 
 import numpy as np
 import pytest
@@ -16,10 +16,10 @@ from napari_sam2.train.synthetic.field import compute_cell_field, compute_filame
 from napari_sam2.train.synthetic.scenes import SCENE_PAINTERS, paint_scene
 
 
-def bodies(
+def make_cells(
     *rows: tuple[float, float, float, float], length: int = 1, straight: float = 0.0
 ) -> SyntheticCells:
-    """Bodies at rest, each (y, x, half axis along y, half axis along x)."""
+    """Make resting cells, each (y, x, half axis along y, half axis along x)."""
     table = np.array(rows)
     still = np.repeat(table[:, None], length, axis=1)
     return SyntheticCells(
@@ -31,8 +31,8 @@ def bodies(
     )
 
 
-def test_a_body_is_the_ellipse_it_is_said_to_be() -> None:
-    field = compute_cell_field(bodies((30, 20, 12, 7)), np.random.default_rng(0), size=64)
+def test_a_cell_is_an_exact_ellipse() -> None:
+    field = compute_cell_field(make_cells((30, 20, 12, 7)), np.random.default_rng(0), size=64)
     rows, columns = np.indices((64, 64))
     assert np.array_equal(
         field.labels[0] == 1, ((rows - 30) / 12) ** 2 + ((columns - 20) / 7) ** 2 < 1
@@ -43,24 +43,24 @@ def test_a_body_is_the_ellipse_it_is_said_to_be() -> None:
 
 def test_a_rod_has_a_straight_part() -> None:
     labels = compute_cell_field(
-        bodies((32, 32, 5, 5), straight=2.0), np.random.default_rng(0), size=64
+        make_cells((32, 32, 5, 5), straight=2.0), np.random.default_rng(0), size=64
     ).labels[0]
     rows, columns = np.argwhere(labels == 1).T
     assert np.ptp(rows) == pytest.approx(2 * (5 + 10), abs=2)
     assert np.ptp(columns) == pytest.approx(10, abs=2)
 
 
-def test_bodies_that_meet_share_the_border_in_the_middle() -> None:
+def test_touching_cells_have_the_border_in_the_middle() -> None:
     labels = compute_cell_field(
-        bodies((32, 24, 12, 12), (32, 40, 12, 12)), np.random.default_rng(0), size=64
+        make_cells((32, 24, 12, 12), (32, 40, 12, 12)), np.random.default_rng(0), size=64
     ).labels[0]
     assert (labels[32, 20:32] == 1).all()
     assert (labels[32, 33:44] == 2).all()
 
 
-def test_far_reaching_bodies_fill_the_frame() -> None:
+def test_a_high_limit_fills_the_frame() -> None:
     field = compute_cell_field(
-        bodies((16, 16, 10, 10), (16, 48, 10, 10), (48, 32, 10, 10)),
+        make_cells((16, 16, 10, 10), (16, 48, 10, 10), (48, 32, 10, 10)),
         np.random.default_rng(0),
         size=64,
         limit=6.0,
@@ -71,7 +71,7 @@ def test_far_reaching_bodies_fill_the_frame() -> None:
 def test_rough_outlines_keep_about_their_area() -> None:
     smooth, rough = (
         compute_cell_field(
-            bodies((32, 32, 18, 18)), np.random.default_rng(3), size=64, roughness=roughness
+            make_cells((32, 32, 18, 18)), np.random.default_rng(3), size=64, roughness=roughness
         ).labels[0]
         for roughness in (0.0, 0.2)
     )
@@ -79,9 +79,9 @@ def test_rough_outlines_keep_about_their_area() -> None:
     assert (rough != smooth).sum() > 30
 
 
-def test_an_ellipsoid_in_slices_has_the_areas_of_its_formula() -> None:
+def test_slices_of_an_ellipsoid_have_the_areas_of_its_formula() -> None:
     one = slice_ellipsoids(
-        bodies((32, 32, 20, 20), length=12), np.random.default_rng(0), half_height=5.0
+        make_cells((32, 32, 20, 20), length=12), np.random.default_rng(0), half_height=5.0
     )
     areas = (compute_cell_field(one, np.random.default_rng(0), size=80).labels == 1).sum(
         axis=(1, 2)
@@ -92,35 +92,35 @@ def test_an_ellipsoid_in_slices_has_the_areas_of_its_formula() -> None:
     assert areas[-1] == 0
 
 
-def test_a_dividing_body_ends_where_its_daughters_begin() -> None:
-    three = add_divisions(
-        bodies((32, 32, 12, 9), length=6), np.random.default_rng(1), dividing_share=1.0
+def test_a_dividing_cell_ends_when_its_daughters_begin() -> None:
+    family = add_divisions(
+        make_cells((32, 32, 12, 9), length=6), np.random.default_rng(1), dividing_share=1.0
     )
-    labels = compute_cell_field(three, np.random.default_rng(0), size=64).labels
-    there = np.array([[(plane == label).any() for plane in labels] for label in (1, 2, 3)])
-    when = there[0].sum()
-    assert 0 < when < 6
-    assert there[0, :when].all()
-    assert (there[1:] == ~there[0]).all()
-    share = (labels[when] > 0).sum() / (labels[when - 1] > 0).sum()
+    labels = compute_cell_field(family, np.random.default_rng(0), size=64).labels
+    present = np.array([[(plane == label).any() for plane in labels] for label in (1, 2, 3)])
+    division = present[0].sum()
+    assert 0 < division < 6
+    assert present[0, :division].all()
+    assert (present[1:] == ~present[0]).all()
+    share = (labels[division] > 0).sum() / (labels[division - 1] > 0).sum()
     assert 0.6 < share < 1.3
 
 
-def test_bodies_move_but_keep_their_numbers() -> None:
+def test_moving_cells_keep_their_numbers() -> None:
     still = scatter_cells(
         CellPopulation(8, spacing=1.5), np.random.default_rng(0), length=4, size=96
     )
     moved = add_motion(still, np.random.default_rng(0), speed_px=3.0)
-    way = np.hypot(*(moved.yx[:, 3] - moved.yx[:, 0]).T)
-    assert 1 < np.median(way) < 20
+    distance = np.hypot(*(moved.yx[:, 3] - moved.yx[:, 0]).T)
+    assert 1 < np.median(distance) < 20
     field = compute_cell_field(moved, np.random.default_rng(0), size=96)
-    for body in range(len(moved)):
-        y, x = np.rint(moved.yx[body, 3]).astype(int)
+    for cell in range(len(moved)):
+        y, x = np.rint(moved.yx[cell, 3]).astype(int)
         if 0 <= y < 96 and 0 <= x < 96:
-            assert field.labels[3, y, x] == body + 1
+            assert field.labels[3, y, x] == cell + 1
 
 
-def test_a_strand_is_as_thick_as_said_and_the_later_one_lies_in_front() -> None:
+def test_filaments_have_their_thickness_and_later_ones_lie_in_front() -> None:
     line = np.linspace(10, 50, 81)
     across = np.stack([np.full_like(line, 30), line], axis=-1)
     field = compute_filament_field(
@@ -132,7 +132,7 @@ def test_a_strand_is_as_thick_as_said_and_the_later_one_lies_in_front() -> None:
 
 
 @pytest.mark.parametrize("name", SCENE_PAINTERS)
-def test_a_scene_is_what_a_clip_wants(name: str) -> None:
+def test_a_scene_has_the_format_of_a_clip(name: str) -> None:
     for seed in range(6):
         frames, labels = paint_scene(name, np.random.default_rng(seed), length=4, size=96)
         again, _ = paint_scene(name, np.random.default_rng(seed), length=4, size=96)
@@ -146,22 +146,25 @@ def test_a_scene_is_what_a_clip_wants(name: str) -> None:
 
 @pytest.mark.parametrize("name", SCENE_PAINTERS)
 @pytest.mark.parametrize("size", [32, 200])
-def test_scenes_can_be_small_and_large_and_single(name: str, size: int) -> None:
+def test_scenes_can_be_small_or_large_and_of_one_frame(name: str, size: int) -> None:
     frames, labels = paint_scene(name, np.random.default_rng(0), length=1, size=size)
     assert frames.shape == (1, size, size)
     assert labels.any()
 
 
-@pytest.mark.parametrize("look", RENDERERS)
-def test_what_is_labelled_can_be_seen(look: str) -> None:
-    """Pixels at the edge of bodies differ in brightness or in slope from those of the ground, in nearly all of the scenes."""
-    seen = 0
+@pytest.mark.parametrize("name", RENDERERS)
+def test_labelled_cells_are_visible(name: str) -> None:
+    """Cells differ from the background in brightness or in slope, in nearly all scenes."""
+    visible = 0
     for seed in range(10):
         rng = np.random.default_rng(seed)
-        field = compute_cell_field(bodies((32, 40, 16, 20), (70, 60, 15, 15)), rng, size=96)
-        image = RENDERERS[look](RenderContext(field, rng, 16.0))[0]
+        field = compute_cell_field(make_cells((32, 40, 16, 20), (70, 60, 15, 15)), rng, size=96)
+        image = RENDERERS[name](RenderContext(field, rng, 16.0))[0]
         slope = np.hypot(*np.gradient(image))
-        edge, ground = np.abs(field.depth[0]) < 2, field.depth[0] < -8
-        apart = abs(image[field.depth[0] > 3].mean() - image[ground].mean()) / image[ground].std()
-        seen += slope[edge].mean() > 1.3 * slope[ground].mean() or apart > 1
-    assert seen >= 8
+        edge, background = np.abs(field.depth[0]) < 2, field.depth[0] < -8
+        contrast = (
+            abs(image[field.depth[0] > 3].mean() - image[background].mean())
+            / image[background].std()
+        )
+        visible += slope[edge].mean() > 1.3 * slope[background].mean() or contrast > 1
+    assert visible >= 8

@@ -1,4 +1,4 @@
-"""Training: what trains, what does not, what is resumed, and what is kept."""
+"""Training: which weights train, what is resumed, and what is saved."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from napari_sam2.train.trainable import get_trainable, is_encoder_trainable, sel
 from tests.models.networks import make_network
 
 
-class _Killed(Exception):
+class _Crash(Exception):
     pass
 
 
-class _Killer(BaseHook):
-    """Saves the state after a step, then dies, as a machine does."""
+class _CrashingHook(BaseHook):
+    """Saves the state after a step, then raises, as a crash of the machine does."""
 
     def __init__(self, after: int) -> None:
         self.after = after
@@ -47,11 +47,11 @@ class _Killer(BaseHook):
     def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
         if step.number == self.after:
             training.hooks[0]._write(training)
-            raise _Killed
+            raise _Crash
 
 
-class _Breaker(BaseHook):
-    """Makes a weight that trains no number, after a step."""
+class _NanHook(BaseHook):
+    """Sets a trainable weight to NaN after a step."""
 
     def __init__(self, after: int) -> None:
         self.after = after
@@ -71,15 +71,17 @@ def _weights(path: Path) -> dict[str, torch.Tensor]:
 
 
 @pytest.mark.parametrize("trains", ["everything", "decoder+memory", "decoder"])
-def test_an_interrupted_training_ends_as_one_that_was_not(
+def test_a_resumed_training_equals_an_uninterrupted_one(
     tiny: Path, tmp_path: Path, trains: str
 ) -> None:
     chosen = make_recipe(trains=trains, average=0.5)
     one, other = tmp_path / "one.safetensors", tmp_path / "other.safetensors"
     whole = finetune(make_dataset(), model=tiny, out=one, recipe=chosen)
     for after in (2, 3):
-        with pytest.raises(_Killed):
-            finetune(make_dataset(), model=tiny, out=other, recipe=chosen, hooks=[_Killer(after)])
+        with pytest.raises(_Crash):
+            finetune(
+                make_dataset(), model=tiny, out=other, recipe=chosen, hooks=[_CrashingHook(after)]
+            )
     resumed = finetune(make_dataset(), model=tiny, out=other, recipe=chosen)
     assert (
         whole.training["best"] == resumed.training["best"]
@@ -122,7 +124,7 @@ def test_an_interrupted_training_ends_as_one_that_was_not(
         ),
     ],
 )
-def test_only_what_was_chosen_changes(
+def test_only_selected_weights_change(
     tiny: Path, tmp_path: Path, trains: str, moving: tuple[str, ...], still: tuple[str, ...]
 ) -> None:
     finetune(
@@ -147,7 +149,7 @@ def test_only_what_was_chosen_changes(
             assert torch.equal(value.half(), after[name].half()), name
 
 
-def test_a_frozen_encoder_takes_no_gradient_memory_and_sees_each_frame_once(
+def test_a_frozen_encoder_has_no_gradients_and_encodes_each_frame_once(
     tiny: Path, tmp_path: Path
 ) -> None:
     seen = []
@@ -173,14 +175,13 @@ def test_a_frozen_encoder_takes_no_gradient_memory_and_sees_each_frame_once(
         hooks=[Counting()],
     )
     assert not any(grad for _, grad in seen)
-    in_training = sum(count for count, _ in seen) - 2 * (
-        2 + 1 + 1
-    )  # two validations: a clip of two frames, and its first twice
+    # two validations: a clip of two frames, and its first frame twice
+    in_training = sum(count for count, _ in seen) - 2 * (2 + 1 + 1)
     assert in_training == 2 * 2
 
 
-def test_nothing_but_the_best_is_kept(tiny: Path, tmp_path: Path) -> None:
-    """A learning rate that ruins everything: what comes out is what went in, and its card says so."""
+def test_only_the_best_checkpoint_is_kept(tiny: Path, tmp_path: Path) -> None:
+    """With a learning rate that is much too high, the result is the untrained model."""
     out = tmp_path / "tuned.safetensors"
     card = finetune(
         make_dataset(),
@@ -200,24 +201,24 @@ def test_nothing_but_the_best_is_kept(tiny: Path, tmp_path: Path) -> None:
     assert len(history) == 3
 
 
-def test_a_loss_that_is_no_number_stops_training_and_the_best_stays(
+def test_a_loss_that_is_not_finite_stops_training_and_the_best_stays(
     tiny: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "tuned.safetensors"
     with pytest.raises(TrainingError, match="step 5: the loss is nan"):
-        finetune(make_dataset(), model=tiny, out=out, recipe=make_recipe(), hooks=[_Breaker(4)])
+        finetune(make_dataset(), model=tiny, out=out, recipe=make_recipe(), hooks=[_NanHook(4)])
     assert all(torch.isfinite(value).all() for value in _weights(out).values())
     assert checkpoints.verify_checkpoint(out).training["best"]["step"] in (0, 3)
 
 
-def test_the_result_is_a_model_like_any_other(tiny: Path, tmp_path: Path) -> None:
-    said: list[str] = []
+def test_the_result_loads_as_a_model_with_its_card(tiny: Path, tmp_path: Path) -> None:
+    lines: list[str] = []
     card = finetune(
         make_dataset(),
         model=tiny,
         out=tmp_path / "tuned.safetensors",
         recipe=make_recipe(learns=["pointer_time"]),
-        hooks=[LogHook(said.append)],
+        hooks=[LogHook(lines.append)],
     )
     loaded = load_model(tmp_path / "tuned.safetensors", device="cpu")
     assert isinstance(loaded, Sam2Predictor) and loaded.card.sha256 == card.sha256
@@ -236,11 +237,11 @@ def test_the_result_is_a_model_like_any_other(tiny: Path, tmp_path: Path) -> Non
         "count_error",
         "score",
     }
-    assert [line.split(":")[0] for line in said[:3]] == ["step 0", "step 3", "step 6"]
+    assert [line.split(":")[0] for line in lines[:3]] == ["step 0", "step 3", "step 6"]
 
 
-class Woven(StripedSquares):
-    """The same squares and the background of one brightness: only the direction of their stripes differs."""
+class CrossedStripes(StripedSquares):
+    """Squares and background of equal brightness that differ by the direction of stripes only."""
 
     def draw(self, item: int, rng: np.random.Generator, *, length: int, size: int) -> Clip:
         clip = super().draw(item, rng, length=length, size=size)
@@ -248,7 +249,7 @@ class Woven(StripedSquares):
         return replace(clip, frames=np.where(clip.labels > 0, across, along).astype(np.float32))
 
 
-def test_a_scene_unlike_any_it_knows_is_learned_in_seconds(tmp_path: Path) -> None:
+def test_an_unknown_kind_of_scene_is_learned_in_seconds(tmp_path: Path) -> None:
     chosen = Recipe.of(
         {
             "trains": "everything",
@@ -261,8 +262,8 @@ def test_a_scene_unlike_any_it_knows_is_learned_in_seconds(tmp_path: Path) -> No
             "device": "cpu",
         }
     )
-    woven = Dataset(Woven(), (0, 1, 2), (3,), Augmentation.identity())
-    card = finetune(woven, model="nano", out=tmp_path / "woven.safetensors", recipe=chosen)
+    dataset = Dataset(CrossedStripes(), (0, 1, 2), (3,), Augmentation.identity())
+    card = finetune(dataset, model="nano", out=tmp_path / "stripes.safetensors", recipe=chosen)
     before, best = card.training["before"], card.training["best"]
     assert before["iou_1"] < 0.6 and best["iou_1"] > 0.8 and best["iou_carried"] > 0.8, (
         before,
@@ -270,8 +271,8 @@ def test_a_scene_unlike_any_it_knows_is_learned_in_seconds(tmp_path: Path) -> No
     )
 
 
-def test_stopping_early(tiny: Path, tmp_path: Path) -> None:
-    class Done(BaseHook):
+def test_a_hook_stops_training(tiny: Path, tmp_path: Path) -> None:
+    class Stopping(BaseHook):
         def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
             training.stop("enough")
 
@@ -280,7 +281,7 @@ def test_stopping_early(tiny: Path, tmp_path: Path) -> None:
         model=tiny,
         out=tmp_path / "tuned.safetensors",
         recipe=make_recipe(),
-        hooks=[Done()],
+        hooks=[Stopping()],
     )
     assert (card.training["steps"], card.training["ended"]) == (1, "enough")
 
@@ -288,7 +289,7 @@ def test_stopping_early(tiny: Path, tmp_path: Path) -> None:
 def test_mixed_precision_and_accumulation_run(tiny: Path, tmp_path: Path) -> None:
     seen = set()
 
-    class Looking(BaseHook):
+    class Recording(BaseHook):
         def on_start(self, training: TrainingContext) -> None:
             training.network.memory_encoder.projection.register_forward_hook(
                 lambda module, given, out: seen.add(out.dtype)
@@ -300,10 +301,10 @@ def test_mixed_precision_and_accumulation_run(tiny: Path, tmp_path: Path) -> Non
         model=tiny,
         out=tmp_path / "tuned.safetensors",
         recipe=chosen,
-        hooks=[Looking()],
+        hooks=[Recording()],
     )
     assert card.training["steps"] == 2 and seen == {torch.bfloat16, torch.float32}, (
-        "validated in full precision, trained in half"
+        "expected training in half precision, and validation in full precision"
     )
 
 
@@ -325,7 +326,7 @@ def test_lora_trains_the_encoder_by_adapters_and_leaves_a_plain_file(
     assert isinstance(load_model(out, device="cpu"), Sam2Predictor)
 
 
-def test_adapters_merged_answer_as_adapters_do() -> None:
+def test_merged_adapters_predict_as_adapters_do() -> None:
     pytest.importorskip("peft")
     from napari_sam2.models.network.sam2_network import Sam2Network
     from napari_sam2.train.lora import merge_adapters
@@ -390,18 +391,18 @@ def test_adapters_merged_answer_as_adapters_do() -> None:
         ),
     ],
     ids=[
-        "no safetensors",
-        "overwrites",
+        "wrong suffix",
+        "existing file",
         "nothing held out",
         "held out and trained on",
         "no recipe",
         "unknown field",
-        "unknown field below",
+        "unknown nested field",
         "odd size",
         "unknown hook",
     ],
 )
-def test_what_cannot_be_done_is_said(
+def test_wrong_arguments_are_refused(
     tiny: Path,
     tmp_path: Path,
     call: Callable[[Path, Path], object],
@@ -412,23 +413,21 @@ def test_what_cannot_be_done_is_said(
         call(tiny, tmp_path)
 
 
-def test_another_trainings_state_is_not_taken_up(tiny: Path, tmp_path: Path) -> None:
+def test_the_state_of_another_training_is_not_resumed(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned.safetensors"
     finetune(make_dataset(), model=tiny, out=out, recipe=make_recipe(steps=2))
     with pytest.raises(OutputError, match="another model, data or recipe"):
         finetune(make_dataset(), model=tiny, out=out, recipe=make_recipe(steps=2, seed=1))
 
 
-def test_a_training_that_was_done_goes_on_where_more_steps_are_asked_for(
-    tiny: Path, tmp_path: Path
-) -> None:
+def test_a_finished_training_continues_with_more_steps(tiny: Path, tmp_path: Path) -> None:
     out = tmp_path / "tuned.safetensors"
     finetune(make_dataset(), model=tiny, out=out, recipe=make_recipe(steps=3))
-    taken: list[int] = []
+    steps: list[int] = []
 
     class Counting(BaseHook):
         def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
-            taken.append(step.number)
+            steps.append(step.number)
 
     assert (
         finetune(
@@ -436,10 +435,10 @@ def test_a_training_that_was_done_goes_on_where_more_steps_are_asked_for(
         ).training["steps"]
         == 5
     )
-    assert taken == [4, 5]
+    assert steps == [4, 5]
 
 
-def test_a_full_disk_is_said_and_leaves_what_was_there(
+def test_a_full_disk_is_reported_and_keeps_existing_files(
     tiny: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "tuned.safetensors"
@@ -459,8 +458,8 @@ def test_a_full_disk_is_said_and_leaves_what_was_there(
     assert torch.load(tmp_path / "tuned-training" / "state.pt", weights_only=True)["step"] == 0
 
 
-def test_an_interruption_from_the_keyboard_is_one_line(tiny: Path, tmp_path: Path) -> None:
-    class Person(BaseHook):
+def test_an_interruption_from_the_keyboard_can_be_resumed(tiny: Path, tmp_path: Path) -> None:
+    class Interrupting(BaseHook):
         def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
             raise KeyboardInterrupt
 
@@ -472,7 +471,7 @@ def test_an_interruption_from_the_keyboard_is_one_line(tiny: Path, tmp_path: Pat
             model=tiny,
             out=tmp_path / "tuned.safetensors",
             recipe=make_recipe(steps=2),
-            hooks=[Person()],
+            hooks=[Interrupting()],
         )
     assert (
         finetune(
@@ -485,7 +484,7 @@ def test_an_interruption_from_the_keyboard_is_one_line(tiny: Path, tmp_path: Pat
     )
 
 
-def test_a_recipe_as_toml(tmp_path: Path) -> None:
+def test_a_recipe_is_read_from_toml(tmp_path: Path) -> None:
     path = tmp_path / "r.toml"
     path.write_text(
         'trains = "lora"\nminutes = 10\n[[shapes]]\nsize = 128\n[prompts]\nbox = '

@@ -1,4 +1,4 @@
-"""Augmentation for microscopy: contrast, light, noise, blur, polarity, scale and orientation, the same on all frames of a clip."""
+"""Augmentation of microscopy clips: contrast, light, noise, blur, polarity, orientation."""
 
 from __future__ import annotations
 
@@ -14,31 +14,31 @@ from napari_sam2.train.data.clip_view import ClipView, clamp_centre, sample_labe
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How often and how much a clip is changed; called with a clip and a generator.
+    """How often and how much a clip is changed; call it with a clip and a generator.
 
-    Only noise differs between frames.
+    All frames of a clip are changed in the same way, except by noise.
 
     Parameters
     ----------
     flip, turn
-        Probability of a mirror image along each axis; of a random number of quarter turns.
+        Probabilities of a flip along each axis, and of a random number of quarter turns.
     zoom, zoom_range
-        Probability of a magnification, and its range; below 1 the edges are repeated around a
+        Probability of a magnification, and its range. Below 1, edges are repeated around the
         smaller picture.
     invert
-        Of bright objects becoming dark ones.
+        Probability of inverted grey values.
     gamma, gamma_range
-        Of another curve, and its range of exponents.
+        Probability of a gamma curve, and the range of its exponents.
     contrast, low_range, high_range
-        Of another range of grey values, and where its black and its white come to lie; below 0 and
-        above 1 is cut off.
+        Probability of another contrast, and the ranges of its black and its white. Values below 0
+        and above 1 are clipped.
     shade, shade_depth
-        Of uneven illumination, and how much of the light it may take.
+        Probability of uneven illumination, and the largest share of the light that it takes.
     blur, blur_px
-        Of a blurred clip, and its largest standard deviation.
+        Probability of blur, and its largest standard deviation.
     gauss, gauss_max, poisson, poisson_min_photons
-        Of noise that does not depend on the light, and its largest standard deviation; of noise of
-        photons, and the fewest of them at full brightness.
+        Probability of Gaussian noise, and its largest standard deviation; probability of photon
+        noise, and the least number of photons at full brightness.
     """
 
     flip: float = 0.5
@@ -62,7 +62,7 @@ class Augmentation:
 
     @classmethod
     def identity(cls) -> Augmentation:
-        """No change at all: to turn single ones on with `dataclasses.replace`."""
+        """Return an augmentation that changes nothing; add changes with `dataclasses.replace`."""
         return cls(
             flip=0,
             turn=0,
@@ -77,10 +77,11 @@ class Augmentation:
         )
 
     def __call__(self, clip: Clip, rng: np.random.Generator) -> Clip:
-        """Another clip of the same shape, for square frames."""
+        """Return another clip of the same shape. Frames must be square."""
         if clip.frames.shape[1] != clip.frames.shape[2]:
             raise LabelsError(
-                f"{clip.name}: frames of {clip.frames.shape[1:]!r} pixels: expected square ones"
+                f"{clip.name}: the frames have {clip.frames.shape[1:]!r} pixels: expected square "
+                "frames"
             )
         frames, labels = self._flip_and_rotate(clip.frames, clip.labels, rng)
         for change in (
@@ -155,10 +156,9 @@ class Augmentation:
         if rng.random() < self.gauss:
             variance = variance + np.float32(rng.uniform(0, self.gauss_max) ** 2)
         if rng.random() < self.poisson:
-            photons = self.poisson_min_photons / rng.uniform(0.02, 1)
-            variance = variance + np.clip(frames, 0, 1) / np.float32(
-                photons
-            )  # Poisson noise of many photons is normal
+            photons = np.float32(self.poisson_min_photons / rng.uniform(0.02, 1))
+            # the noise of many photons is normal
+            variance = variance + np.clip(frames, 0, 1) / photons
         if not np.any(variance):
             return frames
         return np.asarray(
@@ -169,13 +169,16 @@ class Augmentation:
 def _zoom_clip(
     frames: np.ndarray, labels: np.ndarray, scale: float, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Magnified around an object of the first frame; below 1 all of it smaller, its edges repeated and without labels beyond."""
+    """Magnify a clip around an object of the first frame.
+
+    Below a scale of 1 the picture is smaller; edges are repeated around it, without labels.
+    """
     size = frames.shape[1]
-    shown = np.flatnonzero(labels[0])
-    y, x = divmod(int(rng.choice(shown)), size) if shown.size else (size // 2, size // 2)
+    labelled = np.flatnonzero(labels[0])
+    y, x = divmod(int(rng.choice(labelled)), size) if labelled.size else (size // 2, size // 2)
     view = ClipView(
         (clamp_centre(y, size, size / scale), clamp_centre(x, size, size / scale)), 1 / scale, size
     )
-    places = view.compute_positions()[None]
-    pixels = [sample_pixels(frame, places, view.step)[0] for frame in frames]
-    return np.stack(pixels), np.stack([sample_labels(each, places)[0] for each in labels])
+    positions = view.compute_positions()[None]
+    pixels = [sample_pixels(frame, positions, view.step)[0] for frame in frames]
+    return np.stack(pixels), np.stack([sample_labels(each, positions)[0] for each in labels])

@@ -1,4 +1,4 @@
-"""Batches: objects of several clips with their first prompts, drawn anew or from a pool whose features are kept."""
+"""Training batches: objects of several clips with their first prompts."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.models.network.sam2_network import Features, Sam2Network
 from napari_sam2.train.clip_propagation import PromptedBatch, encode_frames
 from napari_sam2.train.data.augment import Augmentation
-from napari_sam2.train.data.clip import Clip, ClipSource
+from napari_sam2.train.data.clip import Clip, ClipSource, WeightedSource
 from napari_sam2.train.data.simulated_prompts import sample_first_prompt
 from napari_sam2.train.recipe import BatchShape, Recipe, RecipeError
 
 MIN_OBJECT_PX = 10
-"""Pixels an object must have on the first frame of a clip to be asked about."""
+"""Pixels that an object must have on the first frame of a clip to be prompted."""
 
-_MAX_TRIES = 200  # clips drawn in a row without an object, until it is said that there are none
+_MAX_TRIES = 200  # draws of clips without an object until an error
 
 PromptSampler = Callable[[np.ndarray], FramePrompts]
 ClipTransform = Callable[[Clip], Clip]
@@ -30,7 +30,15 @@ ClipTransform = Callable[[Clip], Clip]
 
 @dataclass(frozen=True, eq=False)
 class SampledBatch:
-    """A batch, the (I, T, S, S) labels of all objects on its frames, and the features of these where they are kept."""
+    """A batch with all labels of its frames.
+
+    Parameters
+    ----------
+    labels
+        (I, T, S, S) labels of all objects, prompted or not.
+    features
+        Features of the frames, if they are cached.
+    """
 
     batch: PromptedBatch
     labels: Tensor
@@ -39,7 +47,7 @@ class SampledBatch:
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is trained on and what is validated on: items of a source, and how likely each is drawn."""
+    """Items of a source for training and for validation, and the augmentation for training."""
 
     source: ClipSource
     train: tuple[int, ...]
@@ -50,39 +58,40 @@ class Dataset:
         for name, items in (("to train on", self.train), ("held out", self.held_out)):
             if not items:
                 raise LabelsError(
-                    f"no images {name}: expected at least one; give more data, or another share "
-                    "to hold out"
+                    f"there are no images {name}: expected at least one; give more data, or "
+                    "another share to hold out"
                 )
         both = {self.source.groups()[item] for item in self.train} & {
             self.source.groups()[item] for item in self.held_out
         }
         if both:
             raise LabelsError(
-                f"groups {sorted(both)!r} are both trained on and held out: expected each on one "
-                "side"
+                f"groups {sorted(both)!r} are both trained on and held out: put each on one side"
             )
 
     @property
     def probabilities(self) -> np.ndarray:
-        """(items to train on,) how often each is drawn: as the source says, else all alike."""
-        said = getattr(self.source, "probabilities", None)
-        shares = said()[list(self.train)] if said else np.ones(len(self.train))
+        """(training items,) the probability of each: that of the source, if it has any."""
+        if isinstance(self.source, WeightedSource):
+            shares = self.source.probabilities()[list(self.train)]
+        else:
+            shares = np.ones(len(self.train))
         return np.asarray(shares / shares.sum())
 
 
 class BatchSampler(Protocol):
-    """Where batches come from."""
+    """Draws batches."""
 
     def __call__(self, rng: np.random.Generator) -> SampledBatch:
-        """The next batch."""
+        """Draw the next batch."""
         ...
 
 
 @dataclass(frozen=True)
 class StreamingSampler:
-    """Every batch new: clips drawn, walked either way, and augmented.
+    """Draws new clips for every batch, in either direction, and augments them.
 
-    `transform` sees each clip, and may change it.
+    `transform` may change each clip.
     """
 
     dataset: Dataset
@@ -91,7 +100,7 @@ class StreamingSampler:
     transform: ClipTransform
 
     def __call__(self, rng: np.random.Generator) -> SampledBatch:
-        """Clips of one of the recipe's shapes, and some objects of each."""
+        """Draw clips of one of the recipe's shapes, and some objects of each."""
         shape = sample_shape(self.recipe, rng)
         clips = [self.sample_clip(shape, rng) for _ in range(shape.clips)]
         batch = assemble_batch(
@@ -103,7 +112,7 @@ class StreamingSampler:
         return SampledBatch(batch, torch.from_numpy(np.stack([clip.labels for clip in clips])))
 
     def sample_clip(self, shape: BatchShape, rng: np.random.Generator) -> Clip:
-        """One clip with an object on its first frame. Raises LabelsError where none is found."""
+        """Draw a clip with an object on its first frame. Raises LabelsError if there is none."""
         train, shares = self.dataset.train, self.dataset.probabilities
         for _ in range(_MAX_TRIES):
             item = train[int(rng.choice(len(train), p=shares))]
@@ -118,19 +127,23 @@ class StreamingSampler:
             if len(find_large_objects(clip)):
                 return clip
         raise LabelsError(
-            f"no object of at least {MIN_OBJECT_PX} pixels in {_MAX_TRIES} clips: are the objects "
-            "labelled, and large enough?"
+            f"{_MAX_TRIES} clips show no object of at least {MIN_OBJECT_PX} pixels: label the "
+            "objects, or give larger ones"
         )
 
 
 class CachedFeatureSampler:
-    """Clips drawn once: what a frozen encoder makes of them is kept (float16, on the CPU), objects and prompts are drawn anew."""
+    """Draws clips once and caches their features, for a frozen encoder.
+
+    Features are float16 on the CPU. Objects and prompts are drawn for every batch.
+    """
 
     def __init__(self, sampler: StreamingSampler, network: Sam2Network, device: str) -> None:
         rng = np.random.default_rng(sampler.recipe.seed)
         if len(sampler.recipe.shapes) > 1:
             raise RecipeError(
-                "several shapes with a frozen image encoder: expected one, since features are kept"
+                f"{len(sampler.recipe.shapes)} shapes with a frozen image encoder: expected one, "
+                "because features are cached"
             )
         self._shape = sampler.recipe.shapes[0]
         self._recipe, self._network, self._device = sampler.recipe, network, device
@@ -138,13 +151,9 @@ class CachedFeatureSampler:
         self._features: dict[int, Features] = {}
 
     def __call__(self, rng: np.random.Generator) -> SampledBatch:
-        """Some clips of the pool, and some objects of each."""
-        chosen = [
-            int(each)
-            for each in rng.choice(
-                len(self._clips), min(self._shape.clips, len(self._clips)), replace=False
-            )
-        ]
+        """Choose some clips of the pool, and some objects of each."""
+        count = min(self._shape.clips, len(self._clips))
+        chosen = rng.choice(len(self._clips), count, replace=False).tolist()
         clips = [self._clips[each] for each in chosen]
         batch = assemble_batch(
             clips,
@@ -152,9 +161,9 @@ class CachedFeatureSampler:
             max_objects=self._shape.objects,
             sample_prompt=lambda mask: sample_first_prompt(mask, rng, self._recipe.prompts),
         )
-        kept = [self._get_features(each) for each in chosen]
+        features = [self._get_features(each) for each in chosen]
         fine, middle, coarse = (
-            torch.cat([levels[index] for levels in kept]).to(self._device).float()
+            torch.cat([levels[index] for levels in features]).to(self._device).float()
             for index in range(3)
         )
         return SampledBatch(
@@ -176,13 +185,13 @@ class CachedFeatureSampler:
 
 
 def sample_shape(recipe: Recipe, rng: np.random.Generator) -> BatchShape:
-    """One of the recipe's shapes, by their shares."""
+    """Draw one of the recipe's shapes by their shares."""
     shares = np.array([shape.share for shape in recipe.shapes])
     return recipe.shapes[int(rng.choice(len(shares), p=shares / shares.sum()))]
 
 
 def find_large_objects(clip: Clip) -> np.ndarray:
-    """Labels of the objects that are large enough on the first frame."""
+    """Find the labels of objects that are large enough on the first frame."""
     labels, counts = np.unique(clip.labels[0], return_counts=True)
     return np.asarray(labels[(labels > 0) & (counts >= MIN_OBJECT_PX)])
 
@@ -194,15 +203,15 @@ def assemble_batch(
     max_objects: int,
     sample_prompt: PromptSampler,
 ) -> PromptedBatch:
-    """At most so many objects of each clip, chosen at random, with what is said about each on the first frame."""
-    which, masks, said = [], [], []
-    for number, clip in enumerate(clips):
+    """Assemble a batch of at most `max_objects` random objects of each clip, with prompts."""
+    clip_indices, masks, prompts = [], [], []
+    for index, clip in enumerate(clips):
         for label in rng.permutation(find_large_objects(clip))[:max_objects]:
             mask = clip.labels == label
-            which.append(number)
+            clip_indices.append(index)
             masks.append(mask)
-            said.append(sample_prompt(mask[0]))
+            prompts.append(sample_prompt(mask[0]))
     frames = torch.from_numpy(np.stack([clip.frames for clip in clips]))
     return PromptedBatch(
-        frames, torch.tensor(which), torch.from_numpy(np.stack(masks)), tuple(said)
+        frames, torch.tensor(clip_indices), torch.from_numpy(np.stack(masks)), tuple(prompts)
     )

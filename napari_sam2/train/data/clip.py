@@ -1,4 +1,4 @@
-"""Clip: a short piece of a video with the truth, and where clips come from."""
+"""Clips: short pieces of videos with their truth, and the protocol of their sources."""
 
 from __future__ import annotations
 
@@ -13,24 +13,25 @@ from napari_sam2.core.errors import LabelsError
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """A short piece of a video with the truth.
+    """A short piece of a video with its truth.
 
     Parameters
     ----------
     frames
         (T, H, W) float32 in 0..1.
     labels
-        (T, H, W) int32, 0 is background; a label is the same object on all frames, and may be
-        missing on some.
+        (T, H, W) int32, 0 is background. A label is the same object on all frames, and may be
+        absent from some.
     name
-        Where it comes from, for people.
+        Origin, for messages.
     group
-        What must not be split between training and validation: an image, a movie, a patient.
+        An image, a movie or a patient: clips of a group must not be split between training and
+        validation.
 
     Raises
     ------
     LabelsError
-        Frames and labels of different shape, or not of three dimensions.
+        Frames and labels of different shapes, or not of three dimensions.
     """
 
     frames: np.ndarray
@@ -41,8 +42,8 @@ class Clip:
     def __post_init__(self) -> None:
         if self.frames.shape != self.labels.shape or self.frames.ndim != 3:
             raise LabelsError(
-                f"{self.name}: frames {self.frames.shape!r}, labels {self.labels.shape!r}: "
-                "expected the same (T, H, W)"
+                f"{self.name}: the frames are {self.frames.shape!r}, the labels "
+                f"{self.labels.shape!r}: expected the same (T, H, W)"
             )
 
     def __len__(self) -> int:
@@ -51,16 +52,25 @@ class Clip:
 
 @runtime_checkable
 class ClipSource(Protocol):
-    """Images or stacks with labels, of which clips are drawn."""
+    """Draws clips of annotated images or stacks, its items."""
 
     def __len__(self) -> int:
-        """Images or stacks: what `draw` counts from 0."""
+        """Return the number of items."""
         ...
 
     def groups(self) -> Sequence[str]:
-        """The group of each item."""
+        """Return the group of each item."""
         ...
 
     def draw(self, item: int, rng: np.random.Generator, *, length: int, size: int) -> Clip:
-        """A random clip of `length` frames of `size` × `size` pixels from that item, nothing augmented."""
+        """Draw a random clip of `length` frames of `size` × `size` pixels, without augmentation."""
+        ...
+
+
+@runtime_checkable
+class WeightedSource(ClipSource, Protocol):
+    """A source whose items are drawn with different probabilities."""
+
+    def probabilities(self) -> np.ndarray:
+        """Return (items,) the probability of each item."""
         ...

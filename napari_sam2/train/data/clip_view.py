@@ -1,4 +1,4 @@
-"""View: where a clip looks at a plane, frame by frame, and the pixels and labels it sees there."""
+"""The part of a plane that a clip shows, and its pixels and labels."""
 
 from __future__ import annotations
 
@@ -7,14 +7,24 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-_MIN_OBJECT_PX = 8.0  # of an object in a clip: what the embedded model is asked for
-_MAX_OBJECT_SHARE = 0.8  # of the clip's side, so that its surroundings are seen too
-_OFF_CENTRE = 0.3  # of the clip's side: how far from the middle the object looked at may lie
+_MIN_OBJECT_PX = 8.0  # least extent of an object in a clip
+_MAX_OBJECT_SHARE = 0.8  # largest extent, as a share of the clip's side: surroundings are shown too
+_OFF_CENTRE = 0.3  # largest distance of the object from the middle, as a share of the side
 
 
 @dataclass(frozen=True)
 class ClipView:
-    """A square of `size` pixels of a plane: `yx` is its middle in data pixels, `step` the data pixels that make one of its own."""
+    """A square of a plane.
+
+    Parameters
+    ----------
+    yx
+        Its centre in data pixels.
+    step
+        Data pixels per pixel of the view.
+    size
+        Side in pixels of the view.
+    """
 
     yx: tuple[float, float]
     step: float
@@ -30,40 +40,47 @@ class ClipView:
         scales: tuple[float, float],
         diameters: tuple[float, float] | None = None,
     ) -> ClipView:
-        """A view with an object of `labels` (H, W) in it, all objects equally likely.
+        """Sample a view that shows an object of (H, W) labels; all objects are equally likely.
 
-        `scales` are the smallest and largest magnification, or `diameters` how wide the object (a
-        disc of its area) appears, in pixels of the view; both give way so that it is neither a dot
-        nor larger than the view, and the view no larger than the plane.
+        Parameters
+        ----------
+        scales
+            The smallest and largest magnification.
+        diameters
+            Instead of `scales`: the range of the object's width (as a disc of its area), in pixels
+            of the view.
+
+        Notes
+        -----
+        The magnification is limited so that the object is neither a dot nor larger than the view,
+        and the view is not larger than the plane.
         """
         present = np.unique(labels)
         mask = labels == rng.choice(present[present > 0])
         rows, columns = np.nonzero(mask)
         extent = max(np.ptp(rows), np.ptp(columns)) + 1.0
         if diameters:
-            wide = 2 * np.sqrt(len(rows) / np.pi)
-            scales = (diameters[0] / wide, diameters[1] / wide)
+            width = 2 * np.sqrt(len(rows) / np.pi)
+            scales = (diameters[0] / width, diameters[1] / width)
         scale = float(np.exp(rng.uniform(*np.log(scales))))
         scale = max(scale, size / max(labels.shape), _MIN_OBJECT_PX / extent)
         step = max(1.0 / scale, extent / (_MAX_OBJECT_SHARE * size))
-        pick = rng.integers(len(rows))
-        aim = (
-            np.array([rows[pick], columns[pick]])
-            + rng.uniform(-_OFF_CENTRE, _OFF_CENTRE, 2) * size * step
-        )
+        pixel = rng.integers(len(rows))
+        offset = rng.uniform(-_OFF_CENTRE, _OFF_CENTRE, 2) * size * step
+        centre = np.array([rows[pixel], columns[pixel]]) + offset
         y, x = (
-            clamp_centre(place, length, size * step)
-            for place, length in zip(aim, labels.shape, strict=True)
+            clamp_centre(coordinate, length, size * step)
+            for coordinate, length in zip(centre, labels.shape, strict=True)
         )
         return cls((y, x), step, size)
 
     @property
     def side(self) -> float:
-        """Its height and width in data pixels."""
+        """Side in data pixels."""
         return self.size * self.step
 
     def compute_positions(self) -> np.ndarray:
-        """(2, size, size) float32: where each of its pixels lies on the plane, (y, x)."""
+        """Compute (2, size, size) float32 positions (y, x) of its pixels on the plane."""
         line = ((np.arange(self.size) - (self.size - 1) / 2) * self.step).astype(np.float32)
         return np.stack(
             [
@@ -74,9 +91,9 @@ class ClipView:
 
 
 def sample_pixels(plane: np.ndarray, positions: np.ndarray, step: float) -> np.ndarray:
-    """(H, W) plane at (T, 2, h, w) places, float32: bilinear, averaged where `step` is above 1, edges repeated.
+    """Sample an (H, W) plane at (T, 2, h, w) positions, as float32.
 
-    Edges are repeated because that is what a model sees beyond them: `MockWindow.crop` does the same.
+    Bilinear, and averaged if `step` is above 1. Edges are repeated, as `Window.crop` does.
     """
     rows, columns = (
         _compute_extent(positions[:, 0], plane.shape[0]),
@@ -94,7 +111,7 @@ def sample_pixels(plane: np.ndarray, positions: np.ndarray, step: float) -> np.n
 
 
 def sample_labels(labels: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """(H, W) labels at (T, 2, h, w) places, int32: of the nearest pixel, 0 outside the plane."""
+    """Sample (H, W) labels at (T, 2, h, w) positions, as int32: the nearest pixel, 0 outside."""
     y, x = np.rint(positions[:, 0]).astype(np.int32), np.rint(positions[:, 1]).astype(np.int32)
     height, width = labels.shape
     inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
@@ -103,21 +120,24 @@ def sample_labels(labels: np.ndarray, positions: np.ndarray) -> np.ndarray:
 
 
 def clamp_centre(centre: float, length: int, side: float) -> float:
-    """`centre` moved so that a view of `side` around it stays on a plane of `length`; the middle where it is no longer."""
+    """Move a centre so that a view of `side` stays inside `length`.
+
+    The middle of the plane if the view is larger.
+    """
     if side >= length:
         return (length - 1) / 2
     return float(np.clip(centre, side / 2 - 0.5, length - side / 2 - 0.5))
 
 
 def _compute_extent(positions: np.ndarray, length: int) -> slice:
-    """Rows (or columns) of the plane that these places touch, with room to average over."""
+    """Compute the rows (or columns) of a plane that positions need, with a margin to average."""
     low, high = int(positions.min()) - 8, int(positions.max()) + 9
     start = min(max(low, 0), length - 1)
     return slice(start, max(min(high, length), start + 1))
 
 
 def _average_blocks(plane: np.ndarray, fold: int) -> np.ndarray:
-    """(H, W) to means of fold × fold pixels, the last edge repeated."""
+    """Average blocks of fold × fold pixels of an (H, W) plane; the last edge is repeated."""
     short = [(-length) % fold for length in plane.shape]
     plane = np.pad(plane, [(0, short[0]), (0, short[1])], mode="edge")
     return np.asarray(plane.reshape(plane.shape[0] // fold, fold, -1, fold).mean(axis=(1, 3)))

@@ -40,8 +40,8 @@ def is_ctc(folder: Path) -> bool:
 def open_ctc(folder: str | Path, *, options: ReadOptions | None = None) -> list[AnnotatedStack]:
     """Open all sequences of a data set, or a single sequence; each sequence is a group.
 
-    GT outlines are used if there are any, else ST outlines, which the stack's name then says.
-    A 3D sequence is propagated along z unless `options` says t.
+    GT outlines are used if there are any, else ST outlines; the stack's name then contains ST.
+    A 3D sequence is propagated along z, unless `along` of the options is t.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""From data as people have them to what is trained on and what is held out."""
+"""Datasets of training and held-out images, made from files or stacks."""
 
 from __future__ import annotations
 
@@ -14,11 +14,9 @@ from napari_sam2.train.data.rehearsal import add_rehearsal
 from napari_sam2.train.data.split import Split, split_groups
 from napari_sam2.train.recipe import Recipe
 
-_PIECES = 5  # a single stack is cut into, so that one can be held out
-_OBJECT_CROP_DIAMETERS = (
-    12.0,
-    80.0,
-)  # pixels wide: a Window shows objects at 30 to 43, and a click is looked at from near and far
+_PIECES = 5  # pieces of a single stack, of which one is held out
+# In pixels: an object crop shows objects 30 to 43 pixels wide, and a click at several scales.
+_OBJECT_CROP_DIAMETERS = (12.0, 80.0)
 _MAX_NAMED = 10  # labels named in a message
 
 log = logging.getLogger(__name__)
@@ -30,11 +28,15 @@ def build_dataset(
     *,
     object_crops: bool = False,
 ) -> Dataset:
-    """Pairs of all data, some of their groups held out, and what is rehearsed. Raises LabelsError.
+    """Build a dataset: open all data, hold some groups out, and add the rehearsal.
 
-    A single stack is cut along its frames, and not trained on next to a frame that is held out,
-    where it has others. A model that follows is shown objects as wide as its Windows show them.
-    What was left out of the data is logged.
+    A single stack is cut along its frames; if possible, it is not trained on next to a held-out
+    frame. Objects that are left out are logged. Raises LabelsError.
+
+    Parameters
+    ----------
+    object_crops
+        Whether the model crops objects: they are then shown as wide as in its crops.
     """
     items = [data] if isinstance(data, str | Path) else list(data)
     pairs = [
@@ -63,7 +65,7 @@ def build_dataset(
 def _drop_neighbouring_frames(
     pairs: Sequence[AnnotatedStack], split_indices: Split
 ) -> list[AnnotatedStack]:
-    """The same, what is trained on without the frames next to those held out: they are nearly the same."""
+    """Drop training frames next to held-out ones, because they are nearly the same."""
     held_out = {frame for item in split_indices.held_out for frame in pairs[item].annotated}
     return [
         pair.drop_adjacent_frames(held_out) if item in split_indices.train else pair
@@ -77,7 +79,7 @@ def _log_left_out(pair: AnnotatedStack) -> None:
             ", …" if len(pair.left_out) > _MAX_NAMED else ""
         )
         log.warning(
-            "%s: %d objects of one pixel are left out (labels %s)",
+            "%s: leaves out %d objects of one pixel (labels %s)",
             pair.name,
             len(pair.left_out),
             named,

@@ -1,4 +1,4 @@
-"""Found data: what lies in a folder, by the layouts that labs and challenges use."""
+"""Discovery of annotated images in folders, by the layouts that labs and challenges use."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from napari_sam2.train.data.packs import open_pack
 from napari_sam2.train.data.pairs import AnnotatedStack
 
 LABEL_WORDS = ("labels", "label", "masks", "mask", "seg", "segmentation")
-"""What a file or folder of labels is called: ``cells_labels.tif`` beside ``cells.tif``, ``masks/`` beside ``images/``."""
+"""Names of labels: ``cells_labels.tif`` beside ``cells.tif``, ``masks/`` beside ``images/``."""
 
 IMAGE_FOLDERS = ("images", "image", "raw", "img")
+"""Names of folders of images."""
 
 _IMAGE_WORDS = ("image", "img", "raw")
 _SUFFIXES = (
@@ -31,39 +32,40 @@ _SUFFIXES = (
 
 
 def find_pairs(path: str | Path, *, options: ReadOptions | None = None) -> list[AnnotatedStack]:
-    """The pairs that a path holds, in any of these layouts.
+    """Open the annotated images at a path, in any of these layouts.
 
     - a Cell Tracking Challenge folder (``01`` with ``01_GT``),
     - a folder with ``manifest.csv`` and .npz files,
-    - a folder with ``images`` and ``masks`` (or ``labels``) in it, files of the same name belonging together,
-    - a folder of files, ``NAME_labels`` (or ``_mask``, ``_masks``, ``_seg``) beside ``NAME`` or ``NAME_img``,
-    - one image of that kind, or an OME-Zarr with its labels inside.
+    - a folder with ``images`` and ``masks`` (or ``labels``), whose files have the same names,
+    - a folder with ``NAME_labels`` (or ``_mask``, ``_masks``, ``_seg``) beside ``NAME`` or
+      ``NAME_img``,
+    - one such image, or an OME-Zarr with its labels inside.
 
-    Raises FileError where there is none of these, and what `pairs_of` raises.
+    Raises FileError if there is none of these, and the errors of `open_pairs`.
     """
     path = Path(path)
     if not path.exists():
-        raise FileError(f"{path}: is not there")
+        raise FileError(f"{path} does not exist")
     if path.is_dir() and not is_store(path):
         if is_ctc(path):
             return open_ctc(path, options=options)
         if (path / "manifest.csv").is_file():
             return open_pack(path)
         return open_all_pairs(_find_in_folder(path), options=options)
-    inside = _find_inner_labels(path)
-    if inside is not None:
-        return open_pairs(path, inside, options=options)
-    images = [file for file in path.parent.iterdir() if _is_labels_of(file, path)]
-    if not images:
+    inner = _find_inner_labels(path)
+    if inner is not None:
+        return open_pairs(path, inner, options=options)
+    labels = [file for file in path.parent.iterdir() if _is_labels_of(file, path)]
+    if not labels:
         words = ", ".join(f"_{word}" for word in LABEL_WORDS[:4])
         raise FileError(
-            f"{path}: no labels beside it: expected a file of the same name ending in {words}"
+            f"{path}: has no labels beside it: expected a file of the same name ending in {words}"
         )
-    return open_pairs(path, sorted(images)[0], options=options)
+    return open_pairs(path, sorted(labels)[0], options=options)
 
 
 def _find_in_folder(folder: Path) -> list[tuple[Path, Path]]:
-    """Images and labels of a folder, by subfolders or by name."""
+    """Find images and labels in a folder, by subfolders or by names."""
     inner = {child.name.lower(): child for child in folder.iterdir() if child.is_dir()}
     images = next((inner[name] for name in IMAGE_FOLDERS if name in inner), None)
     labels = next((inner[name] for name in LABEL_WORDS if name in inner), None)
@@ -79,7 +81,7 @@ def _find_in_folder(folder: Path) -> list[tuple[Path, Path]]:
     ]
     if not pairs:
         raise FileError(
-            f"{folder}: no image with its labels: expected NAME.tif with NAME_labels.tif, "
+            f"{folder}: holds no image with its labels: expected NAME.tif with NAME_labels.tif, "
             "folders images and masks, or 01 with 01_GT"
         )
     return pairs
@@ -91,8 +93,7 @@ def _match_by_name(images: list[Path], labels: list[Path], folder: Path) -> list
     if lacking or not images:
         raise LabelsError(
             f"{folder}: {len(lacking)} of {len(images)} images have no labels of the same name "
-            f"({', '.join(lacking[:3])}): "
-            "expected one for each"
+            f"({', '.join(lacking[:3])}): expected labels for each image"
         )
     return [(image, truths[_get_base_name(image)]) for image in images]
 
@@ -114,7 +115,7 @@ def _get_stem(file: Path) -> str:
 
 
 def _get_base_name(file: Path) -> str:
-    """The name without its ending and without the word that says what it is."""
+    """Return the name without its suffix, and without a word such as "labels" or "img"."""
     words = "|".join((*LABEL_WORDS, *_IMAGE_WORDS))
     return re.sub(rf"[_\-. ]({words})$", "", _get_stem(file))
 
@@ -133,7 +134,7 @@ def _is_labels_of(labels: Path, image: Path) -> bool:
 
 
 def _find_inner_labels(store: Path) -> Path | None:
-    """The labels of an OME-Zarr, None where it has none; FileError where it has several."""
+    """Find the labels inside an OME-Zarr; None if it has none. Raises FileError for several."""
     folder = store / "labels"
     if not folder.is_dir():
         return None
@@ -141,6 +142,6 @@ def _find_inner_labels(store: Path) -> Path | None:
     if len(names) > 1:
         raise FileError(
             f"{store}: holds {len(names)} label images "
-            f"({', '.join(child.name for child in names)}): keep one beside the image"
+            f"({', '.join(child.name for child in names)}): expected one"
         )
     return names[0] if names else None

@@ -1,4 +1,4 @@
-"""Packs: folders of .npz files, each an image and its labels, with a manifest that says what they are and how to split them."""
+"""Packs: folders of .npz files, each an image with its labels, and a manifest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _COLUMNS = ("file", "height", "width", "group", "split")
 def open_pack(
     folder: str | Path, *, row_filter: Callable[[pd.Series[Any]], bool] | None = None
 ) -> list[AnnotatedStack]:
-    """The pairs of a pack, read when they are first drawn.
+    """Open the images of a pack; files are read when they are first used.
 
     The folder holds ``manifest.csv`` (columns file, height, width, group, split) and .npz files
     with `image` (H, W) or (H, W, 3) and `labels` (H, W).
@@ -28,8 +28,7 @@ def open_pack(
     Parameters
     ----------
     row_filter
-        Which rows of the manifest to take, e.g. ``lambda row: row.split == "train"``; all where not
-        given.
+        Selects rows of the manifest, e.g. ``lambda row: row.split == "train"``; all by default.
     """
     manifest = _read_manifest(Path(folder) / "manifest.csv")
     rows = [row for _, row in manifest.iterrows() if row_filter is None or row_filter(row)]
@@ -53,7 +52,8 @@ def _read_manifest(path: Path) -> pd.DataFrame:
     lacking = [column for column in _COLUMNS if column not in manifest]
     if lacking:
         raise FileError(
-            f"{path}: has no column {', '.join(lacking)}: expected {', '.join(_COLUMNS)}"
+            f"{path}: has no column {', '.join(lacking)}: expected the columns "
+            f"{', '.join(_COLUMNS)}"
         )
     return manifest
 

@@ -1,4 +1,4 @@
-"""Pair: an image or a stack and its labels, read plane by plane."""
+"""Annotated stacks: an image or a stack with its labels, read plane by plane."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ AnnotatedPlane = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True, eq=False)
 class AnnotatedStack:
-    """An image or a stack and its labels.
+    """An image or a stack with its labels.
 
     Parameters
     ----------
-    name, group
-        For people; what must not be split between training and validation.
+    name
+        Name for messages.
+    group
+        An image, a movie or a patient, which must not be split between training and validation.
     shape
-        (T, H, W), T being 1 for a single image.
+        (T, H, W); T is 1 for a single image.
     annotated
-        Frames whose labels are complete, ascending. Others are neither shown nor asked about.
+        Frames whose labels are complete, ascending. Others are not used.
     read
-        The Plane of a frame.
+        Reads the pixels and labels of a frame.
     linked
-        Whether a label is the same object on all frames; where not, each frame is used as a still
-        image.
+        Whether a label is the same object on all frames. If not, frames are used as still images.
     left_out
-        Labels that `read` does not show because they are one pixel: to be told to whoever made
-        them.
+        Labels that `read` leaves out because they are one pixel.
     """
 
     name: str
@@ -46,12 +46,15 @@ class AnnotatedStack:
     def __post_init__(self) -> None:
         if not self.annotated:
             raise LabelsError(
-                f"{self.name}: no frame has an object: expected labels with at least one, 0 "
-                "being the background"
+                f"{self.name}: no frame has an object: expected labels with at least one; 0 is "
+                "the background"
             )
 
     def cut_into_pieces(self, count: int) -> tuple[AnnotatedStack, ...]:
-        """This pair cut along its frames into `count` runs, each a group of its own; fewer where it has fewer annotated frames."""
+        """Cut into `count` runs of frames, each a group of its own.
+
+        There are fewer runs if there are fewer annotated frames.
+        """
         parts = [part for part in np.array_split(np.array(self.annotated), count) if part.size]
         return tuple(
             replace(
@@ -64,6 +67,6 @@ class AnnotatedStack:
         )
 
     def drop_adjacent_frames(self, frames: Collection[int]) -> AnnotatedStack:
-        """This pair without its annotated frames next to any of these; as it is where none would be left."""
+        """Drop annotated frames next to any of `frames`, unless none would be left."""
         kept = tuple(frame for frame in self.annotated if not {frame - 1, frame + 1} & set(frames))
         return replace(self, annotated=kept) if kept else self

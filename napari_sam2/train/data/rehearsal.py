@@ -1,4 +1,4 @@
-"""Rehearsal: what the embedded model was trained on, shown again while another domain is learned, so that it is not forgotten."""
+"""Rehearsal: images that the embedded model was trained on, so that they are not forgotten."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from napari_sam2.train.data.packs import open_pack
 from napari_sam2.train.data.split import Split
 from napari_sam2.train.synthetic.clips import SyntheticSource
 
-# of what is rehearsed: painted scenes move and change as stacks do, which still images cannot
+# Share of synthetic scenes: unlike still images, they move and change as stacks do.
 _SYNTHETIC_SHARE = 0.4
 
 
@@ -21,22 +21,19 @@ def add_rehearsal(
     *,
     diameters: tuple[float, float] | None = None,
 ) -> Dataset:
-    """`source` as it is split, and, for `share` of the clips that are trained on, images of cells and painted scenes.
+    """Make a dataset of a split source, with `share` of the training clips for rehearsal.
 
-    The images come with the package (``checkpoints/rehearsal``). What is held out is the data's own
-    alone.
+    Rehearsed are images of cells that come with the package (``checkpoints/rehearsal``), and
+    synthetic scenes. None of them is held out.
     """
     if not share:
         return Dataset(source, split_indices.train, split_indices.held_out)
-    images, painted = (
-        PairSource(open_pack(get_embedded_folder() / "rehearsal"), diameters=diameters),
-        SyntheticSource(),
-    )
-    own = (
-        (1 - share) * len(source) / len(split_indices.train)
-    )  # what is held out is never drawn: the others have its part
+    images = PairSource(open_pack(get_embedded_folder() / "rehearsal"), diameters=diameters)
+    # held-out items are never drawn, so the others get their weight
+    own = (1 - share) * len(source) / len(split_indices.train)
     mixture = SourceMixture(
-        (source, images, painted), (own, share * (1 - _SYNTHETIC_SHARE), share * _SYNTHETIC_SHARE)
+        (source, images, SyntheticSource()),
+        (own, share * (1 - _SYNTHETIC_SHARE), share * _SYNTHETIC_SHARE),
     )
     return Dataset(
         mixture, (*split_indices.train, *range(len(source), len(mixture))), split_indices.held_out

@@ -1,7 +1,7 @@
-"""Clicks: what a person would say about an object, simulated from the truth, and where they would correct a prediction.
+"""Simulated prompts and corrections, made from the truth.
 
-Corrections follow SAM 2's training: a click falls on a pixel chosen uniformly among all that are
-wrong; at validation in the middle of the larger wrong region, which is deterministic.
+Corrections are as in SAM 2's training: a click on a random one of the wrong pixels. In validation,
+a click is in the middle of the larger wrong region, which is deterministic.
 """
 
 from __future__ import annotations
@@ -15,19 +15,25 @@ from napari_sam2.core.errors import LabelsError, PromptError
 from napari_sam2.core.prompt import FramePrompts
 
 CorrectionClick = tuple[tuple[float, float], bool]
-"""(y, x) of a pixel, and whether the object is there."""
+"""(y, x) of a pixel, and whether the click is positive."""
 
-_CENTRAL_DEPTH = 0.6  # of the largest depth: where people click who aim at the middle
+_CENTRAL_DEPTH = 0.6  # share of the largest depth: people who aim at the middle click deeper
 _MIN_BOX_PX = 1.0
 
 
 @dataclass(frozen=True)
 class PromptSampling:
-    """How often an object is first shown by a click, a box or a mask (parts of a whole), and how well it is aimed.
+    """How objects are prompted first.
 
-    `deep` is the share of clicks aimed at the middle, the others fall anywhere on the object.
-    `jitter` is the standard deviation of a box's sides, as a share of its height and width, and
-    `jitter_px` the most they are moved (SAM 2: 0.1 and 20).
+    Parameters
+    ----------
+    point, box, mask
+        Relative frequencies of a click, a box and a mask.
+    deep
+        Share of clicks near the middle; the others are anywhere on the object.
+    jitter, jitter_px
+        Standard deviation of a box's sides, as a share of its height and width, and the largest
+        shift in pixels (SAM 2: 0.1 and 20).
     """
 
     point: float = 0.6
@@ -41,8 +47,9 @@ class PromptSampling:
         shares = (self.point, self.box, self.mask)
         if min(*shares, self.jitter, self.jitter_px) < 0 or not sum(shares):
             raise PromptError(
-                f"point {self.point!r}, box {self.box!r}, mask {self.mask!r}: expected parts of "
-                "a whole, none below 0"
+                f"point {self.point!r}, box {self.box!r}, mask {self.mask!r}, jitter "
+                f"{self.jitter!r}, jitter_px {self.jitter_px!r}: expected no negative value, and "
+                "a positive one among the first three"
             )
         if not 0 <= self.deep <= 1:
             raise PromptError(f"deep is {self.deep!r}: expected a share from 0 to 1")
@@ -51,7 +58,7 @@ class PromptSampling:
 def sample_first_prompt(
     mask: np.ndarray, rng: np.random.Generator, sampling: PromptSampling | None = None
 ) -> FramePrompts:
-    """A click inside, a box around, or all of a (H, W) bool mask; LabelsError where it is empty."""
+    """Sample a click, a box or a mask for a (H, W) bool mask. Raises LabelsError if it is empty."""
     sampling = sampling or PromptSampling()
     shares = np.array([sampling.point, sampling.box, sampling.mask])
     kind = int(rng.choice(3, p=shares / shares.sum()))
@@ -61,21 +68,20 @@ def sample_first_prompt(
         return FramePrompts(
             box=jitter_box(compute_box(mask), rng, shape=mask.shape, sampling=sampling)
         )
-    place = (
-        _sample_central_point(mask, rng)
-        if rng.random() < sampling.deep
-        else _sample_point(mask, rng)
-    )
-    return FramePrompts(points=(place,), positive=(True,))
+    sample = _sample_central_point if rng.random() < sampling.deep else _sample_point
+    return FramePrompts(points=(sample(mask, rng),), positive=(True,))
 
 
 def find_middle(mask: np.ndarray) -> tuple[float, float]:
-    """(y, x) of the pixel deepest inside a (H, W) bool mask, of equally deep ones the midmost: the first click at validation."""
+    """Find the (y, x) of the pixel deepest inside a (H, W) bool mask.
+
+    Of equally deep pixels, the one nearest to their mean.
+    """
     return _find_deepest(_check_not_empty(mask))[0]
 
 
 def compute_box(mask: np.ndarray) -> tuple[float, float, float, float]:
-    """(y, x, y2, x2) of the outer edges of a (H, W) bool mask: half a pixel beyond the centres of the outermost ones."""
+    """Compute the (y, x, y2, x2) outer edges of the outermost pixels of a (H, W) bool mask."""
     rows, columns = _find_extent(_check_not_empty(mask))
     return rows.start - 0.5, columns.start - 0.5, rows.stop - 0.5, columns.stop - 0.5
 
@@ -87,7 +93,7 @@ def jitter_box(
     shape: tuple[int, ...],
     sampling: PromptSampling,
 ) -> tuple[float, float, float, float]:
-    """A box drawn by hand: each side moved a little, kept on a frame of `shape`, never turned inside out."""
+    """Move each side of a box a little, inside a frame of `shape`."""
     low, high = np.array(box[:2]), np.array(box[2:])
     spread = sampling.jitter * (high - low)
     moves = np.clip(rng.normal(0.0, 1.0, (2, 2)) * spread, -sampling.jitter_px, sampling.jitter_px)
@@ -103,10 +109,10 @@ def jitter_box(
 def choose_correction(
     prediction: np.ndarray, truth: np.ndarray, rng: np.random.Generator | None = None
 ) -> CorrectionClick:
-    """Where the next click goes, given (H, W) bool masks: on a wrong pixel, at random.
+    """Choose the next click, given (H, W) bool masks: a random wrong pixel.
 
-    Without `rng` in the middle of the larger wrong region. Where nothing is wrong: on a background
-    pixel at random, as SAM 2's training does, or, without `rng`, in the middle of the object.
+    Without `rng`, the middle of the larger wrong region. If nothing is wrong, a random background
+    pixel, as in SAM 2's training, or without `rng` the middle of the object.
     """
     wrong = prediction != truth
     if not wrong.any():
@@ -129,14 +135,14 @@ def _choose_confirmation(truth: np.ndarray, rng: np.random.Generator | None) -> 
 
 
 def _find_deepest(mask: np.ndarray) -> tuple[tuple[float, float], float]:
-    """The deepest pixel of a mask and its depth; depth 0 where the mask is empty."""
+    """Find the deepest pixel of a mask, and its depth; a depth of 0 if the mask is empty."""
     if not mask.any():
         return (0.0, 0.0), 0.0
     depth, top, left = _compute_depth(mask)
-    most = float(depth.max())
-    ridge = np.argwhere(depth == most)
+    max_depth = float(depth.max())
+    ridge = np.argwhere(depth == max_depth)
     y, x = ridge[((ridge - ridge.mean(axis=0)) ** 2).sum(axis=1).argmin()]
-    return (float(top + y), float(left + x)), most
+    return (float(top + y), float(left + x)), max_depth
 
 
 def _sample_central_point(mask: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
@@ -146,13 +152,16 @@ def _sample_central_point(mask: np.ndarray, rng: np.random.Generator) -> tuple[f
 
 
 def _sample_point(mask: np.ndarray, rng: np.random.Generator) -> tuple[float, float]:
-    places = np.flatnonzero(_check_not_empty(mask))
-    y, x = divmod(int(places[rng.integers(len(places))]), mask.shape[1])
+    pixels = np.flatnonzero(_check_not_empty(mask))
+    y, x = divmod(int(pixels[rng.integers(len(pixels))]), mask.shape[1])
     return float(y), float(x)
 
 
 def _compute_depth(mask: np.ndarray) -> tuple[np.ndarray, int, int]:
-    """Distance to the outside within the mask's extent, the frame's edge counting as outside; and the extent's corner."""
+    """Compute distances to the outside in the mask's extent, and the extent's corner.
+
+    The edge of the frame counts as outside.
+    """
     rows, columns = _find_extent(mask)
     depth = distance_transform_edt(np.pad(mask[rows, columns], 1))[1:-1, 1:-1]
     return np.asarray(depth), rows.start, columns.start
@@ -167,5 +176,5 @@ def _find_extent(mask: np.ndarray) -> tuple[slice, slice]:
 
 def _check_not_empty(mask: np.ndarray) -> np.ndarray:
     if not mask.any():
-        raise LabelsError("no pixel of the object is on this frame: prompt it where it is seen")
+        raise LabelsError("the object is not on this frame: prompt it on a frame that shows it")
     return mask

@@ -1,4 +1,4 @@
-"""Split: what is held out, by group, so that no image, movie or patient is on both sides."""
+"""Splits by group: no image, movie or patient is both trained on and held out."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ class Split:
 
 
 def split_groups(groups: Sequence[str], *, share: float = 0.2, seed: int = 0) -> Split:
-    """Hold out about `share` of the groups, at least one and never all.
+    """Hold out about `share` of the groups, at least one, and never all.
 
-    Which ones depends on their names and the seed alone: adding data moves few of the others.
+    The choice depends on the names and the seed only: new data move few of the other groups.
 
     Raises
     ------
     LabelsError
-        Fewer than two groups: nothing could be held out that was not also trained on.
+        Fewer than two groups, so that nothing can be held out.
     """
     if not 0 < share < 1:
-        raise LabelsError(f"held-out share is {share!r}: expected a number between 0 and 1")
+        raise LabelsError(f"the held-out share is {share!r}: expected a number between 0 and 1")
     ordered = sorted(
         set(groups), key=lambda group: hashlib.sha256(f"{seed}|{group}".encode()).digest()
     )
     if len(ordered) < 2:
         raise LabelsError(
-            f"{len(groups)} image(s) in {len(ordered)} group: nothing would be held out to "
-            "validate on; "
-            "give data of a second image or movie, or cut the stack into pieces"
+            f"{len(groups)} image(s) in {len(ordered)} group(s): at least two groups are needed "
+            "to hold one out for validation; give a second image or movie, or cut the stack into "
+            "pieces"
         )
     count = min(len(ordered) - 1, max(1, round(share * len(ordered))))
     out = set(ordered[:count])

@@ -1,4 +1,4 @@
-"""Painted scenes: images that look like microscopy, to train on.
+"""Synthetic scenes for training: images that look like microscopy, with exact truth.
 
-Seeded, cheap, and their truth known; ours, so free to use.
+They are seeded and cheap to draw.
 """

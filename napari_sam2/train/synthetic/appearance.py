@@ -1,6 +1,6 @@
-"""Looks: how a Field appears under a microscope or a scanner.
+"""Renderers: the appearance of a field under a microscope or a scanner.
 
-Each gives (T, H, W) float32; the range of greys is settled later.
+Each returns (T, H, W) float32; the range of grey values is set later.
 """
 
 from __future__ import annotations
@@ -17,48 +17,46 @@ from napari_sam2.train.synthetic.texture import Texture
 
 @dataclass(frozen=True, eq=False)
 class RenderContext:
-    """What all looks need: the field, chance, and the size of a typical body in pixels."""
+    """The input of a renderer: a field, random numbers, and the typical radius in pixels."""
 
     field: Field
     rng: np.random.Generator
     radius_px: float
 
     def sample_cell_factors(self, spread: float) -> np.ndarray:
-        """(T, H, W) a random factor for each body, lognormal; 1 where none is near."""
+        """Sample (T, H, W) a lognormal factor for each cell; 1 far from all cells."""
         count = int(self.field.nearest.max()) + 1
         factors = np.exp(self.rng.normal(0, spread, count)).astype(np.float32)
         factors[0] = 1
         return np.asarray(factors[self.field.nearest])
 
     def make_cell_texture(self, wavelength: float) -> np.ndarray:
-        """A texture that moves with the bodies."""
+        """Make a texture that moves with the cells."""
         return Texture(self.rng, max(2.5, wavelength))(self.field.y, self.field.x)
 
     def make_frame_texture(self, wavelength: float, *, moving: bool = True) -> np.ndarray:
-        """A texture of the frame, drifting a little from frame to frame."""
-        length, size = self.field.labels.shape[0], self.field.labels.shape[1]
+        """Make a texture of the frame that drifts a little from frame to frame."""
+        length, size = self.field.labels.shape[:2]
         drift = self.rng.normal(0, 0.05 * wavelength, 2) * moving
-        line, frames = (
-            np.arange(size, dtype=np.float32),
-            np.arange(length, dtype=np.float32)[:, None, None],
-        )
+        line = np.arange(size, dtype=np.float32)
+        frames = np.arange(length, dtype=np.float32)[:, None, None]
         return Texture(self.rng, max(2.5, wavelength))(
             line[None, :, None] + drift[0] * frames, line[None, None] + drift[1] * frames
         )
 
     def make_cell_mask(self, soft_px: float = 0.7) -> np.ndarray:
-        """1 in bodies, 0 outside, a ramp of some pixels at the edge."""
+        """Make a mask: 1 in cells, 0 outside, and a ramp of some pixels at the edge."""
         return np.clip(self.field.depth / (2 * soft_px) + 0.5, 0, 1)
 
     def make_contour(self, at_px: float, width_px: float) -> np.ndarray:
-        """A ridge at that depth."""
+        """Make a ridge at a depth."""
         return np.exp(-(((self.field.depth - at_px) / width_px) ** 2))
 
 
 def render_fluorescence(context: RenderContext) -> np.ndarray:
-    """Fluorescent bodies: textured, of different brightness, some with dark or bright spots, in their own haze."""
+    """Render fluorescent cells: textured, of different brightness, with spots and haze."""
     rng = context.rng
-    body = context.sample_cell_factors(rng.uniform(0.05, 0.5))
+    brightness = context.sample_cell_factors(rng.uniform(0.05, 0.5))
     flat = rng.uniform(0, 1)
     shape = flat + (1 - flat) * np.sqrt(context.field.dome)
     texture = (
@@ -75,7 +73,7 @@ def render_fluorescence(context: RenderContext) -> np.ndarray:
         )
     image = (
         context.make_cell_mask()
-        * body
+        * brightness
         * shape
         * np.maximum(texture, 0.1)
         * context.field.brightness
@@ -94,7 +92,7 @@ def render_fluorescence(context: RenderContext) -> np.ndarray:
 
 
 def render_membrane(context: RenderContext) -> np.ndarray:
-    """Stained membranes: bright lines around bodies that are dark or faintly filled, here and there interrupted."""
+    """Render stained membranes: interrupted bright lines around dark or faintly filled cells."""
     rng = context.rng
     width = rng.uniform(0.7, max(0.9, min(2.5, 0.15 * context.radius_px)))
     strength = 1 + rng.uniform(0, 0.35) * context.make_frame_texture(context.radius_px * 0.7)
@@ -117,16 +115,15 @@ def render_membrane(context: RenderContext) -> np.ndarray:
 
 
 def render_phase_contrast(context: RenderContext) -> np.ndarray:
-    """Phase contrast: bodies darker or brighter than the background, with a halo of the other polarity, and inner structure."""
+    """Render phase contrast: dark or bright cells with inner structure and an inverted halo."""
     rng = context.rng
-    thick = (
+    thickness = (
         context.make_cell_mask(1.0)
         * (0.4 + 0.6 * np.sqrt(context.field.dome))
         * context.sample_cell_factors(0.2)
     )
-    reach = min(10.0, rng.uniform(0.3, 0.9) * context.radius_px + 1)
-    halo = blur(thick, reach)
-    image = thick - rng.uniform(0.6, 1.4) * halo
+    halo = blur(thickness, min(10.0, rng.uniform(0.3, 0.9) * context.radius_px + 1))
+    image = thickness - rng.uniform(0.6, 1.4) * halo
     image = image + rng.uniform(0, 0.5) * context.make_contour(
         rng.uniform(-1.5, 1.0), rng.uniform(0.8, 2.0)
     ) * rng.choice([-1, 1])
@@ -147,7 +144,7 @@ def render_phase_contrast(context: RenderContext) -> np.ndarray:
 
 
 def render_dic(context: RenderContext) -> np.ndarray:
-    """Differential interference and oblique light: bodies seem lit from one side."""
+    """Render differential interference contrast: cells look lit from one side."""
     rng = context.rng
     height = np.sqrt(context.field.dome) * context.radius_px * context.sample_cell_factors(0.2)
     height = (
@@ -169,19 +166,20 @@ def render_dic(context: RenderContext) -> np.ndarray:
 
 
 def render_histology(context: RenderContext) -> np.ndarray:
-    """Histology in grey: dark textured bodies on a light, fibrous ground with holes."""
+    """Render histology in grey: dark textured nuclei on a light, fibrous background with holes."""
     rng = context.rng
     fibres = -np.abs(
         context.make_frame_texture(rng.uniform(8, 24))
     ) + 0.5 * context.make_frame_texture(4.0)
-    ground = (
+    background = (
         rng.uniform(0.65, 0.85)
         + rng.uniform(0.04, 0.12) * fibres
         + rng.uniform(0, 0.08) * context.make_frame_texture(40.0)
     )
     if rng.random() < 0.5:
-        ground = np.where(context.make_frame_texture(rng.uniform(20, 48)) > 1.1, 0.95, ground)
-    body = (
+        holes = context.make_frame_texture(rng.uniform(20, 48)) > 1.1
+        background = np.where(holes, 0.95, background)
+    nuclei = (
         rng.uniform(0.2, 0.5)
         * context.sample_cell_factors(0.2)
         * (
@@ -190,13 +188,13 @@ def render_histology(context: RenderContext) -> np.ndarray:
             + rng.uniform(0, 0.15) * context.make_cell_texture(3.0)
         )
     )
-    body = body - rng.uniform(0, 0.2) * context.make_contour(1.0, 1.2)
+    nuclei = nuclei - rng.uniform(0, 0.2) * context.make_contour(1.0, 1.2)
     inside = context.make_cell_mask(rng.uniform(0.6, 1.5))
-    return blur(ground * (1 - inside) + body * inside, rng.uniform(0.4, 1.0))
+    return blur(background * (1 - inside) + nuclei * inside, rng.uniform(0.4, 1.0))
 
 
 def render_electron_microscopy(context: RenderContext) -> np.ndarray:
-    """Electron microscopy: dark membranes, granular insides, dark organelles, much noise."""
+    """Render electron microscopy: dark membranes and organelles, granular cytoplasm, noise."""
     rng = context.rng
     fill = (
         rng.uniform(0.5, 0.8)
@@ -215,10 +213,9 @@ def render_electron_microscopy(context: RenderContext) -> np.ndarray:
     )
     width = rng.uniform(0.8, 1.8)
     if rng.random() < 0.4:  # myelin, or the wall of a vessel
-        thick = rng.uniform(0.1, 0.35) * context.radius_px + 1
-        image = np.where(
-            (context.field.depth < 0) & (context.field.depth > -thick), rng.uniform(0.1, 0.4), image
-        )
+        thickness = rng.uniform(0.1, 0.35) * context.radius_px + 1
+        wall = (context.field.depth < 0) & (context.field.depth > -thickness)
+        image = np.where(wall, rng.uniform(0.1, 0.4), image)
     image = image - rng.uniform(0.3, 0.55) * context.make_contour(0, width)
     outside = context.field.depth < -2 - width
     image = np.where(
@@ -234,7 +231,7 @@ def render_electron_microscopy(context: RenderContext) -> np.ndarray:
 
 
 def render_ct_or_mr(context: RenderContext) -> np.ndarray:
-    """CT and MR: regions of nearly one grey each, on tissue of other greys, with a bias of the coils."""
+    """Render CT or MR: regions of nearly one grey value on tissue of other ones, with a bias."""
     rng = context.rng
     tissue = np.digitize(
         context.make_frame_texture(max(20.0, context.radius_px)),
@@ -248,10 +245,9 @@ def render_ct_or_mr(context: RenderContext) -> np.ndarray:
     inside = context.make_cell_mask(rng.uniform(0.5, 1.5))
     image = levels[tissue] * (1 - inside) + values[context.field.nearest] * inside
     if rng.random() < 0.4:
-        thick = (
-            rng.uniform(0.1, 0.35) * context.radius_px + 1
-        )  # a wall around it, as the heart's around its chamber
-        wall = np.clip(context.field.depth + thick, 0, 1) * (context.field.depth < 0)
+        # a wall around each region, as the heart's around its chamber
+        thickness = rng.uniform(0.1, 0.35) * context.radius_px + 1
+        wall = np.clip(context.field.depth + thickness, 0, 1) * (context.field.depth < 0)
         image = image * (1 - wall) + wall * rng.uniform(0, 1)
     image = image * (1 + rng.uniform(0, 0.15) * context.make_frame_texture(48.0)) + rng.uniform(
         0, 0.04
@@ -277,13 +273,13 @@ RENDERERS: dict[str, Callable[[RenderContext], np.ndarray]] = {
 
 
 def blur(image: np.ndarray, sigma: float) -> np.ndarray:
-    """(T, H, W) blurred along y and x, each frame alone."""
+    """Blur each frame of a (T, H, W) image along y and x."""
     rows = gaussian_filter1d(image.astype(np.float32, copy=False), sigma, axis=1, truncate=2.5)
     return np.asarray(gaussian_filter1d(rows, sigma, axis=2, truncate=2.5))
 
 
 def add_debris(image: np.ndarray, rng: np.random.Generator, *, max_specks: int = 6) -> np.ndarray:
-    """The same with a few specks and smears that are nobody's object: tiny and sharp, or large and faint."""
+    """Add a few specks that are not objects: tiny and sharp, or larger and faint."""
     size = image.shape[1]
     span = float(np.ptp(image)) or 1.0
     layer = np.zeros((size, size), dtype=np.float32)

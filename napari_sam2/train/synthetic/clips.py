@@ -1,4 +1,4 @@
-"""Painted clips: the synthetic scenes of `testing.painted` as a source."""
+"""Synthetic scenes as a source of training clips."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from napari_sam2.train.synthetic.scenes import SCENE_PAINTERS, paint_scene
 
 
 class SyntheticSource:
-    """Synthetic scenes, never twice the same: an item is a kind of scene, and each draw paints another one.
+    """Draws synthetic scenes: an item is a kind of scene, and each draw paints a new one.
 
     Parameters
     ----------
     names
-        Kinds of scenes, of `SCENES`; all of them where not given.
+        Kinds of scenes, see `SCENE_PAINTERS`; all by default.
     repeats
-        Items of each kind. Each is a group of its own, so that a split finds every kind on both
+        Items of each kind. Each is a group of its own, so that a split has all kinds on both
         sides.
     """
 
@@ -28,7 +28,8 @@ class SyntheticSource:
         unknown = [name for name in self.names if name not in SCENE_PAINTERS]
         if unknown or not self.names:
             raise LabelsError(
-                f"painted scenes {unknown or self.names!r}: expected some of {', '.join(SCENE_PAINTERS)}"
+                f"synthetic scenes {unknown or self.names!r}: expected some of "
+                f"{', '.join(SCENE_PAINTERS)}"
             )
         self.repeats = repeats
 
@@ -36,14 +37,14 @@ class SyntheticSource:
         return len(self.names) * self.repeats
 
     def groups(self) -> Sequence[str]:
-        """One for each item."""
+        """A group for each item."""
         return [
             f"painted {self.names[item % len(self.names)]} {item // len(self.names)}"
             for item in range(len(self))
         ]
 
     def draw(self, item: int, rng: np.random.Generator, *, length: int, size: int) -> Clip:
-        """A new scene of that kind, walked either way; its first frame shows an object."""
+        """Paint a new scene, in either direction; its first frame shows an object."""
         name = self.names[item % len(self.names)]
         frames, labels = paint_scene(name, rng, length=length, size=size)
         if rng.random() < 0.5 and labels[-1].any():

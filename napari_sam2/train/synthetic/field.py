@@ -1,4 +1,4 @@
-"""Field: the truth of a scene and, for each pixel, how deep inside which body it lies: what a scene is painted from."""
+"""Fields: the truth of a scene, and how deep each pixel lies inside which cell."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ from napari_sam2.train.synthetic.cells import SyntheticCells
 from napari_sam2.train.synthetic.texture import Texture
 
 MAX_DISTANCE_PX = 40.0
-"""The depth of a pixel that is near no body is minus this."""
+"""The depth of pixels far from all cells is minus this."""
 
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """All arrays are (T, H, W).
+    """What a scene is rendered from. All arrays are (T, H, W).
 
     Parameters
     ----------
     labels
         int32, the truth: 0 is background.
     nearest
-        int32, the label of the nearest body, inside and outside of it; 0 near none.
+        int32 label of the nearest cell, inside and outside of it; 0 far from all cells.
     depth
-        float32 pixels to the edge of that body, or to where its neighbour begins; negative outside.
+        float32 pixels to the edge of that cell, or to its neighbour; negative outside.
     dome
-        float32 from 1 in the middle of a body to 0 at its edge and beyond.
+        float32, from 1 in the middle of a cell to 0 at its edge and beyond.
     y, x
-        float32 places that move and turn with the bodies, for textures; those of the frame near
-        none.
+        float32 coordinates that move and rotate with the cells, for textures; far from all cells,
+        those of the frame.
     brightness
-        float32 how bright the nearest body is on this frame, of its own brightness; 1 near none.
+        float32 factor of the nearest cell's brightness on this frame; 1 far from all cells.
     """
 
     labels: np.ndarray
@@ -53,32 +53,40 @@ def compute_cell_field(
     limit: float = 1.0,
     drift_px: float = 0.0,
 ) -> Field:
-    """The Field of bodies on frames of `size` pixels.
+    """Compute the field of cells on frames of `size` pixels.
 
     Parameters
     ----------
     roughness
-        How irregular their outlines are: 0 is smooth, 0.3 ragged.
+        How irregular the outlines are: 0 is smooth, 0.3 is ragged.
     limit
-        How far a body reaches, in its own half axes: where two meet, they share the border. Well
-        above 1 the bodies fill the frame, as cells in a tissue do.
+        How far a cell extends, in its own half axes; neighbours share the border. Well above 1, the
+        cells fill the frame, as in a tissue.
     drift_px
-        Pixels per frame by which shape and texture change, as from slice to slice.
+        Change of shape and texture in pixels per frame, as from slice to slice.
     """
     length = cells.angle.shape[1]
-    brush = _FieldBuilder(length, size, limit)
+    builder = _FieldBuilder(length, size, limit)
     radius = float(np.nanmean(cells.half_axes)) if np.isfinite(cells.half_axes).any() else 1.0
-    wave = Texture(rng, max(4.0, 1.6 * radius))
+    texture = Texture(rng, max(4.0, 1.6 * radius))
     offsets = rng.uniform(0, 1000, (len(cells), 2)).astype(np.float32)
     for number in range(len(cells)):
-        brush.add_cell(
-            cells, number, offsets[number], texture=wave, roughness=roughness, drift_px=drift_px
+        builder.add_cell(
+            cells,
+            number,
+            offsets[number],
+            texture=texture,
+            roughness=roughness,
+            drift_px=drift_px,
         )
-    return brush.build_field(cells.brightness)
+    return builder.build_field(cells.brightness)
 
 
 class _FieldBuilder:
-    """Bodies one after another; for each pixel the nearest and how near the next one is, both as squares of half axes."""
+    """Adds cells one by one, and keeps the distances of each pixel to the two nearest ones.
+
+    Distances are squares, in half axes of the cell.
+    """
 
     def __init__(self, length: int, size: int, limit: float) -> None:
         shape = (length, size, size)
@@ -103,61 +111,53 @@ class _FieldBuilder:
         drift_px: float,
     ) -> None:
         half = cells.half_axes[number].astype(np.float32)
-        seen = np.isfinite(half[:, 0])
-        if not seen.any():
+        present = np.isfinite(half[:, 0])
+        if not present.any():
             return
         straight = np.float32(cells.straight_share[number]) * half[:, 1]
-        place = cells.yx[number].astype(np.float32)
-        reach = (
-            np.nanmax(half + straight[:, None]) * max(1.4, 1.15 * self.limit) * (1 + roughness) + 3
-        )
-        box = tuple(
-            slice(max(0, int(low)), max(0, int(high) + 2))
-            for low, high in zip(
-                place[seen].min(0) - reach, place[seen].max(0) + reach, strict=True
-            )
-        )
-        frames = slice(int(seen.argmax()), len(seen) - int(seen[::-1].argmax()))
-        part = (frames, *box)
+        centre = cells.yx[number].astype(np.float32)
+        extent = np.nanmax(half + straight[:, None]) * max(1.4, 1.15 * self.limit)
+        part = _find_part(centre, present, extent * (1 + roughness) + 3)
         if not self.nearest_distance2[part].size:
             return
+        frames, rows, columns = part
         angle = cells.angle[number, frames].astype(np.float32)[:, None, None]
-        dy = self.line[box[0]][None, :, None] - place[frames, 0, None, None]
-        dx = self.line[box[1]][None, None, :] - place[frames, 1, None, None]
+        dy = self.line[rows][None, :, None] - centre[frames, 0, None, None]
+        dx = self.line[columns][None, None, :] - centre[frames, 1, None, None]
         cos, sin = np.cos(angle), np.sin(angle)
         u, v = cos * dy + sin * dx, cos * dx - sin * dy
-        slide = (np.arange(frames.start, frames.stop, dtype=np.float32) * drift_px)[:, None, None]
-        along, across = u + offset[0] + slide, v + offset[1]
-        ends = half[frames, :, None, None]
-        if straight[seen].any():
+        drift = (np.arange(frames.start, frames.stop, dtype=np.float32) * drift_px)[:, None, None]
+        along, across = u + offset[0] + drift, v + offset[1]
+        half_axes = half[frames, :, None, None]
+        if straight[present].any():
             u = np.maximum(np.abs(u) - straight[frames, None, None], 0)
-        square = (u / ends[:, 0]) ** 2 + (v / ends[:, 1]) ** 2
+        distance2 = (u / half_axes[:, 0]) ** 2 + (v / half_axes[:, 1]) ** 2
         if roughness:
-            square *= np.exp(2 * roughness * texture(along, across))
+            distance2 *= np.exp(2 * roughness * texture(along, across))
         self._write_nearest(
             part,
-            np.where(np.isnan(square), np.inf, square),
+            np.where(np.isnan(distance2), np.inf, distance2),
             number + 1,
             along,
             across,
-            np.nan_to_num(ends[:, 1], nan=1.0),
+            np.nan_to_num(half_axes[:, 1], nan=1.0),
         )
 
     def _write_nearest(
         self,
-        part: tuple[slice, ...],
-        square: np.ndarray,
+        part: tuple[slice, slice, slice],
+        distance2: np.ndarray,
         label: int,
         along: np.ndarray,
         across: np.ndarray,
         radius: np.ndarray,
     ) -> None:
-        first = self.nearest_distance2[part]
-        closer = square < first
+        nearest = self.nearest_distance2[part]
+        closer = distance2 < nearest
         self.second_distance2[part] = np.where(
-            closer, first, np.minimum(self.second_distance2[part], square)
+            closer, nearest, np.minimum(self.second_distance2[part], distance2)
         )
-        np.copyto(first, square, where=closer)
+        np.copyto(nearest, distance2, where=closer)
         for plane, value in (
             (self.nearest, label),
             (self.y, along),
@@ -167,26 +167,44 @@ class _FieldBuilder:
             np.copyto(plane[part], value, where=closer)
 
     def build_field(self, brightness: np.ndarray) -> Field:
-        near, next_ = np.sqrt(self.nearest_distance2), np.sqrt(self.second_distance2)
-        inside = near < self.limit
+        first, second = np.sqrt(self.nearest_distance2), np.sqrt(self.second_distance2)
+        inside = first < self.limit
         with np.errstate(invalid="ignore"):
-            border = np.where(next_ < np.inf, (next_ - near) / 2, np.inf)
+            border = np.where(second < np.inf, (second - first) / 2, np.inf)
             depth = self.radius * np.where(
-                inside, np.minimum(self.limit - near, border), self.limit - near
+                inside, np.minimum(self.limit - first, border), self.limit - first
             )
         depth = np.maximum(depth, -MAX_DISTANCE_PX).astype(np.float32)
-        dome = np.clip(1 - (near / self.limit) ** 2, 0, 1)
+        dome = np.clip(1 - (first / self.limit) ** 2, 0, 1)
         factors = np.concatenate([np.ones((1, brightness.shape[1])), brightness]).astype(np.float32)
-        seen = factors[self.nearest, np.arange(brightness.shape[1])[:, None, None]]
+        shown = factors[self.nearest, np.arange(brightness.shape[1])[:, None, None]]
         return Field(
-            np.where(inside, self.nearest, 0), self.nearest, depth, dome, self.y, self.x, seen
+            np.where(inside, self.nearest, 0), self.nearest, depth, dome, self.y, self.x, shown
         )
 
 
-def compute_filament_field(points: np.ndarray, radii: np.ndarray, *, size: int) -> Field:
-    """The Field of N filaments: (N, T, P, 2) points along them, close enough to draw, and (N,) radii in pixels.
+def _find_part(
+    centre: np.ndarray, present: np.ndarray, extent_px: float
+) -> tuple[slice, slice, slice]:
+    """Find the frames, rows and columns around a cell with (T, 2) centres."""
+    low, high = centre[present].min(0) - extent_px, centre[present].max(0) + extent_px
+    rows, columns = (
+        slice(max(0, int(start)), max(0, int(stop) + 2))
+        for start, stop in zip(low, high, strict=True)
+    )
+    frames = slice(int(present.argmax()), len(present) - int(present[::-1].argmax()))
+    return frames, rows, columns
 
-    Where two cross, the later one lies in front.
+
+def compute_filament_field(points: np.ndarray, radii: np.ndarray, *, size: int) -> Field:
+    """Compute the field of N filaments; later ones lie in front.
+
+    Parameters
+    ----------
+    points
+        (N, T, P, 2) points along them, less than a pixel apart.
+    radii
+        (N,) in pixels.
     """
     parts = [
         _compute_filament_frame(points[:, frame], radii, size) for frame in range(points.shape[1])
@@ -199,26 +217,22 @@ def _compute_filament_frame(
 ) -> tuple[np.ndarray, ...]:
     margin = int(radii.max()) + 2
     side = size + 2 * margin
-    drawn = np.zeros((side, side), dtype=np.int32)
+    lines = np.zeros((side, side), dtype=np.int32)
     rank = np.zeros((side, side), dtype=np.float32)
     for number, line in enumerate(points, start=1):
         rows, columns = np.rint(line + margin).astype(int).T
-        held = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
-        drawn[rows[held], columns[held]] = number
-        rank[rows[held], columns[held]] = np.flatnonzero(held)
-    if not drawn.any():
-        drawn[0, 0] = 1
-    away, (rows, columns) = distance_transform_edt(drawn == 0, return_indices=True)
-    here = (slice(margin, margin + size),) * 2
-    nearest, radius = (
-        drawn[rows, columns][here],
-        np.concatenate([[1.0], radii])[drawn[rows, columns]][here],
-    )
-    depth = np.maximum(radius + 0.5 - away[here], -MAX_DISTANCE_PX).astype(np.float32)
-    dome = np.clip(1 - (away[here] / (radius + 0.5)) ** 2, 0, 1).astype(np.float32)
-    along = rank[rows, columns][here] + 97.0 * nearest
-    labels, places = (
-        np.where(depth > 0, nearest, 0).astype(np.int32),
-        (along.astype(np.float32), away[here].astype(np.float32)),
-    )
-    return labels, nearest, depth, dome, *places, np.ones_like(depth)
+        inside = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
+        lines[rows[inside], columns[inside]] = number
+        rank[rows[inside], columns[inside]] = np.flatnonzero(inside)
+    if not lines.any():
+        lines[0, 0] = 1
+    distance, (rows, columns) = distance_transform_edt(lines == 0, return_indices=True)
+    frame = (slice(margin, margin + size),) * 2
+    nearest, distance = lines[rows, columns][frame], distance[frame]
+    radius = np.concatenate([[1.0], radii])[nearest]
+    depth = np.maximum(radius + 0.5 - distance, -MAX_DISTANCE_PX).astype(np.float32)
+    dome = np.clip(1 - (distance / (radius + 0.5)) ** 2, 0, 1).astype(np.float32)
+    along = (rank[rows, columns][frame] + 97.0 * nearest).astype(np.float32)
+    across = distance.astype(np.float32)
+    labels = np.where(depth > 0, nearest, 0).astype(np.int32)
+    return labels, nearest, depth, dome, along, across, np.ones_like(depth)

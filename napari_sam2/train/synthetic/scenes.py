@@ -1,4 +1,4 @@
-"""Scenes to train on, by name: what lives there, how it changes from frame to frame, and how it looks."""
+"""Synthetic scenes by name: their cells, how these change over frames, and how they look."""
 
 from __future__ import annotations
 
@@ -23,24 +23,22 @@ from napari_sam2.train.synthetic.texture import Texture
 SyntheticClip = tuple[np.ndarray, np.ndarray]
 """Frames (T, H, W) float32 in 0..1, and labels int32, 0 background."""
 
-_MIN_RADIUS_PX, _MAX_RADIUS_SHARE = (
-    4.0,
-    0.35,
-)  # radius of a body: pixels, and share of the frame's side
+# Limits of a cell's radius: in pixels, and as a share of the frame's side.
+_MIN_RADIUS_PX, _MAX_RADIUS_SHARE = 4.0, 0.35
 
 
 @dataclass(frozen=True)
 class _SceneSetup:
-    """What a scene is painted on: chance, frames and their side."""
+    """Random numbers, the number of frames and their side in pixels."""
 
     rng: np.random.Generator
     length: int
     size: int
 
     def sample_radius_px(self, low: float, high: float) -> float:
-        """A radius in pixels, its logarithm uniform, kept between a dot and a third of the frame."""
-        most = max(_MAX_RADIUS_SHARE * self.size, _MIN_RADIUS_PX)
-        ends = np.log(np.clip([low, high], _MIN_RADIUS_PX, most))
+        """Sample a radius in pixels with a uniform logarithm, limited to a third of the frame."""
+        limit = max(_MAX_RADIUS_SHARE * self.size, _MIN_RADIUS_PX)
+        ends = np.log(np.clip([low, high], _MIN_RADIUS_PX, limit))
         return float(np.exp(self.rng.uniform(*ends)))
 
     def scatter_cells(self, population: CellPopulation) -> SyntheticCells:
@@ -59,9 +57,12 @@ class _SceneSetup:
         )
 
     def render(self, field: Field, radius_px: float, names: str) -> SyntheticClip:
-        """Painted in one of these looks, its greys from 0.1 to 99.9 percent drawn out to 0..1, as a Video's are."""
-        look = RENDERERS[str(self.rng.choice(names.split()))]
-        image = add_debris(look(RenderContext(field, self.rng, radius_px)), self.rng)
+        """Render a field by one of the named renderers, with grey values in 0..1.
+
+        The 0.1 and 99.9 percentiles become 0 and 1, as in a Video.
+        """
+        renderer = RENDERERS[str(self.rng.choice(names.split()))]
+        image = add_debris(renderer(RenderContext(field, self.rng, radius_px)), self.rng)
         low, high = np.percentile(image[:, ::2, ::2], [0.1, 99.9])
         image = image + self.rng.uniform(0, 0.04) * (high - low) * self.rng.standard_normal(
             image.shape, dtype=np.float32
@@ -70,7 +71,7 @@ class _SceneSetup:
 
 
 def paint_nuclei(setup: _SceneSetup) -> SyntheticClip:
-    """Round or oval nuclei that move, touch and divide."""
+    """Paint round or oval nuclei that move, touch and divide."""
     rng, radius = setup.rng, setup.sample_radius_px(5, 40)
     kind = CellPopulation(
         radius,
@@ -79,31 +80,31 @@ def paint_nuclei(setup: _SceneSetup) -> SyntheticClip:
         spacing=rng.uniform(0.75, 1.5),
         occupancy=rng.uniform(0.4, 1),
     )
-    bodies = add_motion(
+    cells = add_motion(
         setup.scatter_cells(kind),
         rng,
         speed_px=radius * rng.uniform(0, 0.35),
         turn_rad=rng.uniform(0, 0.15),
     )
     if rng.random() < 0.5:
-        bodies = add_divisions(bodies, rng, dividing_share=rng.uniform(0.05, 0.3))
+        cells = add_divisions(cells, rng, dividing_share=rng.uniform(0.05, 0.3))
     return setup.render(
-        setup.compute_field(bodies, roughness=rng.uniform(0, 0.12)),
+        setup.compute_field(cells, roughness=rng.uniform(0, 0.12)),
         radius,
         "fluorescence fluorescence fluorescence histology dic phase_contrast",
     )
 
 
 def paint_slices(setup: _SceneSetup) -> SyntheticClip:
-    """A z-stack of ellipsoids: they grow, shrink and end, and shine through from slices above and below."""
+    """Paint a z-stack of ellipsoids, blurred between neighbouring slices."""
     rng, radius = setup.rng, setup.sample_radius_px(6, 45)
     kind = CellPopulation(radius, spread=0.2, aspect=(1.0, 1.8), spacing=rng.uniform(0.7, 1.1))
-    bodies = slice_ellipsoids(
+    cells = slice_ellipsoids(
         setup.scatter_cells(kind),
         rng,
         half_height=float(np.exp(rng.uniform(np.log(2.0), np.log(14)))),
     )
-    field = setup.compute_field(bodies, roughness=rng.uniform(0, 0.12), drift_px=rng.uniform(0, 2))
+    field = setup.compute_field(cells, roughness=rng.uniform(0, 0.12), drift_px=rng.uniform(0, 2))
     frames, labels = setup.render(
         field,
         radius,
@@ -115,7 +116,7 @@ def paint_slices(setup: _SceneSetup) -> SyntheticClip:
 
 
 def paint_tissue(setup: _SceneSetup) -> SyntheticClip:
-    """Cells wall to wall, in time or in depth."""
+    """Paint densely packed cells, in time or in depth."""
     rng, radius = setup.rng, setup.sample_radius_px(7, 36)
     kind = CellPopulation(
         radius,
@@ -123,7 +124,7 @@ def paint_tissue(setup: _SceneSetup) -> SyntheticClip:
         aspect=(1.0, rng.uniform(1.1, 2.0)),
         spacing=rng.uniform(0.8, 1.0),
     )
-    bodies = add_motion(
+    cells = add_motion(
         setup.scatter_cells(kind),
         rng,
         speed_px=radius * rng.uniform(0, 0.12),
@@ -131,7 +132,7 @@ def paint_tissue(setup: _SceneSetup) -> SyntheticClip:
         size_jitter=0.05,
     )
     field = setup.compute_field(
-        bodies,
+        cells,
         roughness=rng.uniform(0, 0.2),
         limit=rng.uniform(1.1, 2.2),
         drift_px=rng.uniform(0, 1.5),
@@ -139,12 +140,13 @@ def paint_tissue(setup: _SceneSetup) -> SyntheticClip:
     return setup.render(
         field,
         radius,
-        "membrane membrane membrane electron_microscopy electron_microscopy fluorescence phase_contrast",
+        "membrane membrane membrane electron_microscopy electron_microscopy fluorescence "
+        "phase_contrast",
     )
 
 
 def paint_colony(setup: _SceneSetup) -> SyntheticClip:
-    """Rods side by side, growing and dividing."""
+    """Paint rods side by side that move and divide."""
     rng, radius = setup.rng, setup.sample_radius_px(4, 12)
     kind = CellPopulation(
         radius,
@@ -154,22 +156,22 @@ def paint_colony(setup: _SceneSetup) -> SyntheticClip:
         spacing=rng.uniform(1.0, 1.8),
         occupancy=rng.uniform(0.5, 1),
     )
-    bodies = setup.scatter_cells(kind)
+    cells = setup.scatter_cells(kind)
     if rng.random() < 0.6:  # neighbours lie side by side
-        along = 0.8 * Texture(rng, 48.0)(bodies.yx[..., 0], bodies.yx[..., 1])
-        bodies = replace(bodies, angle=along + 0.1 * bodies.angle)
-    bodies = add_motion(bodies, rng, speed_px=radius * rng.uniform(0, 0.4), turn_rad=0.08)
+        along = 0.8 * Texture(rng, 48.0)(cells.yx[..., 0], cells.yx[..., 1])
+        cells = replace(cells, angle=along + 0.1 * cells.angle)
+    cells = add_motion(cells, rng, speed_px=radius * rng.uniform(0, 0.4), turn_rad=0.08)
     if rng.random() < 0.5:
-        bodies = add_divisions(bodies, rng, dividing_share=rng.uniform(0.1, 0.4))
+        cells = add_divisions(cells, rng, dividing_share=rng.uniform(0.1, 0.4))
     return setup.render(
-        setup.compute_field(bodies, roughness=rng.uniform(0, 0.08)),
+        setup.compute_field(cells, roughness=rng.uniform(0, 0.08)),
         radius,
         "fluorescence phase_contrast phase_contrast dic",
     )
 
 
 def paint_crawling(setup: _SceneSetup) -> SyntheticClip:
-    """Ragged cells in culture that spread, crawl and change their shape."""
+    """Paint ragged cells in culture that crawl and change their shape."""
     rng, radius = setup.rng, setup.sample_radius_px(9, 40)
     kind = CellPopulation(
         radius,
@@ -178,7 +180,7 @@ def paint_crawling(setup: _SceneSetup) -> SyntheticClip:
         spacing=rng.uniform(0.8, 1.5),
         occupancy=rng.uniform(0.4, 1),
     )
-    bodies = add_motion(
+    cells = add_motion(
         setup.scatter_cells(kind),
         rng,
         speed_px=radius * rng.uniform(0.02, 0.3),
@@ -186,17 +188,15 @@ def paint_crawling(setup: _SceneSetup) -> SyntheticClip:
         size_jitter=0.06,
     )
     if rng.random() < 0.3:
-        bodies = add_divisions(bodies, rng, dividing_share=0.15)
-    field = setup.compute_field(
-        bodies, roughness=rng.uniform(0.1, 0.35), drift_px=rng.uniform(0, 2)
-    )
+        cells = add_divisions(cells, rng, dividing_share=0.15)
+    field = setup.compute_field(cells, roughness=rng.uniform(0.1, 0.35), drift_px=rng.uniform(0, 2))
     return setup.render(
         field, radius, "phase_contrast phase_contrast dic fluorescence histology membrane"
     )
 
 
 def paint_organs(setup: _SceneSetup) -> SyntheticClip:
-    """A few large smooth regions, from slice to slice."""
+    """Paint a few large smooth regions, from slice to slice."""
     rng, radius = setup.rng, setup.sample_radius_px(14, 70)
     kind = CellPopulation(
         radius,
@@ -205,21 +205,21 @@ def paint_organs(setup: _SceneSetup) -> SyntheticClip:
         spacing=rng.uniform(0.7, 1.0),
         max_cells=int(rng.integers(1, 9)),
     )
-    bodies = setup.scatter_cells(kind)
+    cells = setup.scatter_cells(kind)
     if rng.random() < 0.6:
-        bodies = slice_ellipsoids(
-            bodies, rng, half_height=float(np.exp(rng.uniform(np.log(4), np.log(25))))
+        cells = slice_ellipsoids(
+            cells, rng, half_height=float(np.exp(rng.uniform(np.log(4), np.log(25))))
         )
-    bodies = add_motion(bodies, rng, speed_px=0.02 * radius, turn_rad=0.03, size_jitter=0.04)
+    cells = add_motion(cells, rng, speed_px=0.02 * radius, turn_rad=0.03, size_jitter=0.04)
     return setup.render(
-        setup.compute_field(bodies, roughness=rng.uniform(0.05, 0.25), drift_px=rng.uniform(0, 2)),
+        setup.compute_field(cells, roughness=rng.uniform(0.05, 0.25), drift_px=rng.uniform(0, 2)),
         radius,
         "ct_or_mr ct_or_mr ct_or_mr fluorescence electron_microscopy",
     )
 
 
 def paint_strands(setup: _SceneSetup) -> SyntheticClip:
-    """Filaments that bend: fibres, hyphae, neurites, worms."""
+    """Paint filaments that bend: fibres, hyphae, neurites, worms."""
     rng = setup.rng
     radius = float(np.exp(rng.uniform(np.log(1.2), np.log(6.0))))
     count = int(rng.integers(1, max(3, min(10, int(25 / radius)))))
@@ -233,10 +233,9 @@ def paint_strands(setup: _SceneSetup) -> SyntheticClip:
 
 
 def _make_curves(setup: _SceneSetup, count: int) -> np.ndarray:
-    """(N, T, P, 2) points half a pixel apart along curves that wander through the view and sway."""
+    """Make (N, T, P, 2) points half a pixel apart along curves that bend and oscillate."""
     rng, size = setup.rng, setup.size
-    reach = size * rng.uniform(0.3, 1.4)
-    points = max(8, int(2 * reach))
+    points = max(8, int(2 * size * rng.uniform(0.3, 1.4)))
     waves = rng.normal(0, 1, (count, 4)) * rng.uniform(0.1, 0.9) / np.arange(1, 5)
     along = np.linspace(0, 1, points)
     phases = (
@@ -253,9 +252,9 @@ def _make_curves(setup: _SceneSetup, count: int) -> np.ndarray:
     drift = (
         rng.normal(0, 0.01 * size, (count, 1, 1, 2)) * np.arange(setup.length)[None, :, None, None]
     )
-    middle = rng.uniform(0, 1, (count, 1, 1, 2))
-    middle[0] = 0.3 + 0.4 * middle[0]
-    return np.asarray(curve - curve[:, :1].mean(axis=2, keepdims=True) + middle * size + drift)
+    centre = rng.uniform(0, 1, (count, 1, 1, 2))
+    centre[0] = 0.3 + 0.4 * centre[0]
+    return np.asarray(curve - curve[:, :1].mean(axis=2, keepdims=True) + centre * size + drift)
 
 
 SCENE_PAINTERS: dict[str, Callable[[_SceneSetup], SyntheticClip]] = {
@@ -267,12 +266,12 @@ SCENE_PAINTERS: dict[str, Callable[[_SceneSetup], SyntheticClip]] = {
     "organs": paint_organs,
     "strands": paint_strands,
 }
-"""Every scene by name."""
+"""All kinds of scenes by name."""
 
 
 def paint_scene(name: str, rng: np.random.Generator, *, length: int, size: int) -> SyntheticClip:
-    """A new scene of that name: the same generator state, the same scene.
+    """Paint a new scene; the same state of the generator gives the same scene.
 
-    KeyError for a name that is not in `SCENE_PAINTERS`.
+    Raises KeyError for a name that is not in `SCENE_PAINTERS`.
     """
     return SCENE_PAINTERS[name](_SceneSetup(rng, length, size))

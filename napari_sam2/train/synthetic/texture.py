@@ -1,4 +1,4 @@
-"""Grain: smooth random textures, made once and looked up at any place."""
+"""Smooth random textures, made once and sampled at any position."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from functools import lru_cache
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-SIDE_PX = 256  # of a plane, a power of two: what lies beyond wraps around
+SIDE_PX = 256  # of a plane, a power of two: positions beyond wrap around
 _WAVELENGTHS_PX = (3.0, 6.0, 12.0, 24.0, 48.0)
-_PLANES_PER_WAVELENGTH = 6  # of each wavelength: scenes differ in more than where they look
+_PLANES_PER_WAVELENGTH = 6  # so that scenes differ in more than the position of their texture
 
 
 class Texture:
-    """A random texture of one wavelength in pixels, of mean 0 and standard deviation 1, the same at the same place."""
+    """A random texture of one wavelength in pixels, with mean 0 and standard deviation 1."""
 
     def __init__(self, rng: np.random.Generator, wavelength: float) -> None:
         number = int(
@@ -28,7 +28,7 @@ class Texture:
         self._shift = rng.integers(0, SIDE_PX, 2)
 
     def __call__(self, y: np.ndarray, x: np.ndarray) -> np.ndarray:
-        """float32 values at places of any (broadcast) shape, the nearest sample of a smooth plane."""
+        """Sample float32 values at positions of any shape (broadcast)."""
         rows = (y * self._scale + self._shift[0]).astype(np.int32) & (SIDE_PX - 1)
         columns = (x * self._scale + self._shift[1]).astype(np.int32) & (SIDE_PX - 1)
         return np.asarray(self._plane.ravel()[rows * SIDE_PX + columns])
