@@ -1,6 +1,6 @@
-"""Many stacks, on this machine or on a cluster: `run_jobs`, and the jobs files of ``napari-sam2 batch``.
+"""Batches: many stacks on this machine or on a cluster, by `run_jobs` or by a jobs file.
 
-And a model whose network runs elsewhere: `load_remote_model`.
+`load_remote_model` gives a model whose network runs on another machine.
 """
 
 from napari_sam2.batch.config import Batch, read_jobs

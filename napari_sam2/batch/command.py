@@ -1,4 +1,4 @@
-"""What ``napari-sam2 batch`` does: a jobs file run, with a bar over all stacks."""
+"""The command ``napari-sam2 batch``: runs a jobs file and shows progress over all stacks."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ _BAR_FORMAT = "{desc} |{bar}| {n:.1f} of {total} stacks [{elapsed}<{remaining}]{
 def run_jobs_file(
     path: Path, *, scheduler: str | None, workers: int | None, report: Callable[[str], None]
 ) -> pd.DataFrame:
-    """Run a jobs file; `scheduler` and `workers` go before what it says.
+    """Run a jobs file; `scheduler` and `workers` override those of the file.
 
-    Raises PlanError where any stack failed.
+    Raises PlanError if any stack failed.
     """
     batch = read_jobs(path)
     if workers is not None and workers < 1:
-        raise PlanError(f"--workers {workers}: expected a number from 1")
-    said = {
+        raise PlanError(f"--workers {workers}: expected 1 or more")
+    overrides = {
         name: value
         for name, value in (("scheduler", scheduler), ("workers", workers))
         if value is not None
     }
-    batch = replace(batch, pool=batch.pool.model_copy(update=said))
+    batch = replace(batch, pool=batch.pool.model_copy(update=overrides))
     report(f"batch: {len(batch.jobs)} stacks, results in {batch.out}")
-    with tqdm(total=len(batch.jobs), desc="carrying", bar_format=_BAR_FORMAT) as bar:
-        table = run_batch(batch, progress=lambda standing: _advance_bar(bar, standing))
+    with tqdm(total=len(batch.jobs), desc="running", bar_format=_BAR_FORMAT) as bar:
+        table = run_batch(batch, progress=lambda state: _advance_bar(bar, state))
     raise_for_failures(table)
     return table
 

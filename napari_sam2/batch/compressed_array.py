@@ -1,4 +1,4 @@
-"""Parcels: arrays as they travel between machines, compressed and without loss."""
+"""Arrays as they are sent between machines: compressed, without loss."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class CompressedArray:
 
     @classmethod
     def of(cls, array: np.ndarray) -> CompressedArray:
-        """The parcel of an array of any shape and of numbers or bool."""
+        """Compress an array of any shape; its values are numbers or bool."""
         return cls(
             _CODEC.encode(np.ascontiguousarray(array)) if array.size else b"",
             array.dtype.str,
@@ -31,7 +31,7 @@ class CompressedArray:
 
     @property
     def array(self) -> np.ndarray:
-        """What was packed; writable."""
+        """The array; it can be written to."""
         if not self.data:
             return np.zeros(self.shape, dtype=self.dtype)
         return np.frombuffer(bytearray(_CODEC.decode(self.data)), dtype=self.dtype).reshape(
@@ -40,13 +40,13 @@ class CompressedArray:
 
 
 def compress_arrays(value: Any) -> Any:
-    """The same with a Parcel in the place of every array, also within lists, tuples and dataclasses."""
+    """Replace every array by a CompressedArray, also in lists, tuples and dataclasses."""
     return _map_arrays(value, np.ndarray, CompressedArray.of)
 
 
 def decompress_arrays(value: Any) -> Any:
     """The inverse of `compress_arrays`."""
-    return _map_arrays(value, CompressedArray, lambda parcel: parcel.array)
+    return _map_arrays(value, CompressedArray, lambda compressed: compressed.array)
 
 
 def _map_arrays(value: Any, kind: type, convert: Any) -> Any:
@@ -56,7 +56,7 @@ def _map_arrays(value: Any, kind: type, convert: Any) -> Any:
         return type(value)(_map_arrays(each, kind, convert) for each in value)
     if not is_dataclass(value) or isinstance(value, type | CompressedArray):
         return value
-    new = copy(value)  # not `replace`, which would check parcels as if they were arrays
+    new = copy(value)  # not `replace`, because it would validate the compressed arrays
     for each in fields(value):
         object.__setattr__(new, each.name, _map_arrays(getattr(value, each.name), kind, convert))
     return new

@@ -1,4 +1,4 @@
-"""Jobs files: one TOML file says which stacks, which prompts, and how they are carried."""
+"""Jobs files: one TOML file names the stacks, the prompts and the options of a batch."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ from napari_sam2.detection.registry import AUTO, DETECTORS
 from napari_sam2.io.readers.plate import is_plate, list_fields
 from napari_sam2.io.readers.zarr import is_store
 
-_PATH_FIELDS = ("prompts", "masks")  # fields of a Job that may speak of the stack they belong to
+_PATH_FIELDS = ("prompts", "masks")  # fields of a Job that are templates, filled in for each stack
 _OBJECT_FIELDS = (
     *_PATH_FIELDS,
     "seeds",
     "counting",
-)  # fields that say where objects are: a stack's own take the place of the defaults'
+)  # fields that say where objects are: those of a stack replace those of the defaults
 _TEMPLATE_HELP = (
-    "{stem} (the file's name without endings, and the field of a plate), {name}, {parent} (its "
-    "folder's name), {number} (from 0)"
+    "{stem} (file name without endings, and the field of a plate), {name}, {parent} (name of the "
+    "folder), {number} (from 0)"
 )
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Jobs to run, the folder they all write into, and what they run on."""
+    """Jobs to run, the folder of all results, and the workers."""
 
     jobs: tuple[Job, ...]
     out: Path
@@ -45,7 +45,7 @@ class Batch:
 
 
 class _StacksEntry(BaseModel):
-    """One ``[[stacks]]`` of a jobs file: a glob, and fields of `Job` for all it names."""
+    """One ``[[stacks]]`` of a jobs file: a glob, and fields of `Job` for all stacks it matches."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -63,45 +63,54 @@ class _JobsFile(BaseModel):
 
 
 def read_jobs(path: Path | str) -> Batch:
-    """The Batch a TOML file describes; paths in it are relative to the file.
+    """Read a jobs file (TOML); paths in it are relative to the file.
 
     ``out`` is the folder of all results; ``[defaults]`` and each ``[[stacks]]`` hold fields of
     `Job`; ``input`` of a ``[[stacks]]`` may be a glob, and its ``prompts``, ``masks``, ``seeds``,
-    ``well`` and ``out`` may use {stem}, {name}, {parent}, {number}. ``seeds`` (a source or a label
-    image, as of ``napari-sam2 count``) and ``counting`` (fields of `CountingOptions`) make a `CountJob`.
-    ``[cluster]`` is a `CachedFeatureSampler`. Raises FileError where the file cannot be read, PlanError where it
-    says what cannot be.
+    ``well`` and ``out`` may use {stem}, {name}, {parent}, {number}. ``seeds`` (a detector or a
+    label image, as in ``napari-sam2 count``) and ``counting`` (fields of `CountingOptions`) make a
+    `CountJob`.
+    ``[cluster]`` holds fields of `Pool`.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read.
+    PlanError
+        If it is not valid TOML, or a field is unknown or has a wrong value.
     """
     file = Path(path)
     try:
-        said = _JobsFile.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        jobs_file = _JobsFile.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
     except OSError as error:
-        raise FileError(f"{file}: {error.strerror or error}; expected a jobs file, TOML") from error
+        raise FileError(
+            f"{file}: {error.strerror or error}; expected a jobs file in TOML"
+        ) from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PlanError(f"{file}: is no TOML: {error}") from error
+        raise PlanError(f"{file}: is not valid TOML: {error}") from error
     except ValidationError as error:
-        wrong = "; ".join(
+        faults = "; ".join(
             f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
         )
-        raise PlanError(f"{file}: {wrong}") from error
-    out = file.parent / said.out
+        raise PlanError(f"{file}: {faults}") from error
+    out = file.parent / jobs_file.out
     jobs = [
         job
-        for stacks in said.stacks
-        for job in _expand_stacks(stacks, said.defaults, file.parent, out)
+        for stacks in jobs_file.stacks
+        for job in _expand_stacks(stacks, jobs_file.defaults, file.parent, out)
     ]
-    return Batch(tuple(jobs), out, said.cluster)
+    return Batch(tuple(jobs), out, jobs_file.cluster)
 
 
 def check_distinct_folders(jobs: Sequence[Job]) -> None:
-    """Raise PlanError where there are no jobs, or two of them write into one folder."""
+    """Raise PlanError if there are no jobs, or if two of them write into one folder."""
     if not jobs:
         raise PlanError("no jobs given: expected at least one")
     folder, count = Counter(job.out.resolve() for job in jobs).most_common(1)[0]
     if count > 1:
         raise PlanError(
-            f"{count} stacks would be written to {folder}: give each a folder of its own, by out "
-            f"with {_TEMPLATE_HELP}"
+            f"{count} stacks would be written to {folder}: give each its own folder: `out` with "
+            f"{_TEMPLATE_HELP}"
         )
 
 
@@ -133,11 +142,13 @@ def _expand_stacks(
 
 def _merge_fields(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a stack over the defaults; ``seeds`` becomes a field of ``counting``."""
-    ways = [name for name in _OBJECT_FIELDS if name in own]
+    own_fields = [name for name in _OBJECT_FIELDS if name in own]
     shared = {
-        name: value for name, value in defaults.items() if not ways or name not in _OBJECT_FIELDS
+        name: value
+        for name, value in defaults.items()
+        if not own_fields or name not in _OBJECT_FIELDS
     }
-    if ways and set(ways) <= {"seeds", "counting"}:  # the same way as the defaults, said in part
+    if own_fields and set(own_fields) <= {"seeds", "counting"}:  # completes the defaults
         shared |= {name: defaults[name] for name in ("seeds", "counting") if name in defaults}
     counting = {**shared.pop("counting", {}), **own.get("counting", {})}
     seeds = (
@@ -156,7 +167,7 @@ def _merge_fields(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[s
 def _resolve_counting(
     fields: Mapping[str, Any], names: Mapping[str, Any], base: Path
 ) -> dict[str, Any]:
-    """Fields of a Counting for one stack: seeds that are no source by name are a label image."""
+    """CountingOptions of one stack: seeds that name no detector are a label image."""
     seeds = fields.get("seeds", AUTO)
     if seeds == AUTO or seeds in DETECTORS:
         return dict(fields)
@@ -164,7 +175,7 @@ def _resolve_counting(
 
 
 def _list_inputs(pattern: Path) -> list[tuple[Path, Path]]:
-    """Each stack, and, where it is a plate, the place of one of its fields in it ("." elsewhere)."""
+    """Each stack with the path of a field in it, if it is a plate, else with "."."""
     return [(path, field) for path in _glob_stacks(pattern) for field in _list_plate_fields(path)]
 
 
@@ -183,7 +194,7 @@ def _glob_stacks(pattern: Path) -> list[Path]:
         if not Path(name).name.startswith(".")
     )
     if not found:
-        raise FileError(f"{pattern}: names no file or folder: expected at least one stack")
+        raise FileError(f"{pattern}: matches no file or folder: expected at least one stack")
     return found
 
 

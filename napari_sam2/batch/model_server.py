@@ -1,4 +1,4 @@
-"""Host: a model on a worker of a cluster, with all that is too large to travel: embeddings and memories."""
+"""The server side of a remote model: runs on a worker and keeps embeddings and memories there."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from napari_sam2.core.result import Embedding, MemoryReference, Query, Segment
 from napari_sam2.core.window import Window
 
 RESUME_HINT = (
-    "what was done is kept; `track` goes on with --resume, a Session with `take_up` of a new "
-    "remote_model"
+    "finished frames are kept; resume with `track --resume`, or in Python with "
+    "`session.reconnect_model(load_remote_model(...))`"
 )
-"""What to do when a worker is lost."""
+"""What to do if a worker is lost."""
 
 
 @dataclass(frozen=True, eq=False)
 class RemoteFeatures:
-    """Features that a Host keeps: their number there, and the bytes they take."""
+    """Features that the server keeps: their number, and their size in bytes."""
 
     number: int
     nbytes: int
 
 
 class ModelServer:
-    """What `remote.RemoteModel` asks, on the other machine: an actor of dask, whose methods are called one after another.
+    """The model on the worker: a dask actor that `RemoteModel` calls, one method at a time.
 
-    Arrays come and go as parcels. `released` are numbers of features that nobody holds any more.
-    Parts of frames are kept within `DEFAULT_BYTES`, as long as their frame is.
+    Arrays are sent compressed. `released` are the numbers of features that the client has dropped.
+    Parts of frames are kept as long as their frame, within `DEFAULT_BYTES`.
     """
 
     def __init__(self, name: str, options: InferenceOptions) -> None:
@@ -53,7 +53,7 @@ class ModelServer:
         return self._model.card, self._model.device
 
     def embed(self, views: Any, released: Sequence[int]) -> list[RemoteFeatures]:
-        """What is kept of each view; see `VideoModel.embed`."""
+        """Embed views and keep the features; see `VideoModel.embed`."""
         self._release(released)
         return [
             self._store(embedding.features)
@@ -61,9 +61,9 @@ class ModelServer:
         ]
 
     def segment(self, embedding: Embedding, queries: Any, released: Sequence[int]) -> Any:
-        """Answers as parcels; see `VideoModel.segment`.
+        """Compressed segments; see `VideoModel.segment`.
 
-        They are kept until the next ones, to be remembered.
+        The server keeps the last ones, so that `remember` need not send them back.
         """
         self._release(released)
         self._last_segments = self._model.segment(
@@ -75,7 +75,7 @@ class ModelServer:
     def encode_memory(
         self, embedding: Embedding, segments: Any, released: Sequence[int]
     ) -> list[RemoteFeatures]:
-        """What is kept of each segment, which is given by its place among the last answers or as a whole."""
+        """Encode memories; a segment is given by its index in the last ones, or whole."""
         self._release(released)
         known = [
             self._last_segments[each] if isinstance(each, int) else decompress_arrays(each)
@@ -87,17 +87,17 @@ class ModelServer:
         ]
 
     def to_arrays(self, features: RemoteFeatures, released: Sequence[int]) -> Any:
-        """Features as parcels."""
+        """Compressed arrays of features."""
         self._release(released)
         return compress_arrays(list(self._model.to_arrays(self._get_features((features,)))))
 
     def from_arrays(self, arrays: Any, released: Sequence[int]) -> RemoteFeatures:
-        """Features of parcels, kept."""
+        """Features from compressed arrays; they are kept."""
         self._release(released)
         return self._store(self._model.from_arrays(decompress_arrays(arrays)))
 
     def count_features(self, released: Sequence[int]) -> int:
-        """How many features are kept."""
+        """Number of features that are kept."""
         self._release(released)
         return len(self._stored)
 
@@ -114,9 +114,7 @@ class ModelServer:
     def _get_features(self, features: tuple[Any, ...]) -> tuple[Any, ...]:
         (kept,) = features
         if kept.number not in self._stored:
-            raise ModelError(
-                f"features that were kept on the worker are lost, for it was started anew: {RESUME_HINT}"
-            )
+            raise ModelError(f"the worker was restarted and lost its features: {RESUME_HINT}")
         return self._stored[kept.number]
 
     def _restore_embedding(self, embedding: Embedding) -> Embedding:
@@ -128,14 +126,14 @@ class ModelServer:
         )
 
     def _get_part(self, number: int, window: Window, make: Callable[[], Embedding]) -> Embedding:
-        """A part of a frame stays here, in memory: the other side is told nothing of it."""
+        """Parts of frames stay on the server, in memory."""
         return self._frame_parts.get_or_make((number, window), make)
 
     def _restore_query(self, query: Query) -> Query:
         return replace(
             query,
             memory_references=tuple(
-                self._restore_reference(recall) for recall in query.memory_references
+                self._restore_reference(each) for each in query.memory_references
             ),
         )
 

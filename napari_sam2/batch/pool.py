@@ -1,4 +1,4 @@
-"""Pool: the workers that jobs run on: processes of this machine, a scheduler that runs, or jobs of a queue."""
+"""The workers that jobs run on: local processes, a dask scheduler, or jobs of a queue."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from napari_sam2.core.errors import PlanError
 from napari_sam2.core.files.extras import CLUSTER, import_extra
 
 _CONNECT_TIMEOUT_S = 30
-# deaths of workers dask tries a task again after: how often a job is tried is decided where it is
-# known how far it came
+# dask itself never retries a task whose worker died: `run` decides, because it knows the progress
 _ALLOWED_FAILURES = 0
-_WORKER_BYTES = 2 * 1024**3  # memory that is counted upon for a worker
-# by itself it would listen to everybody; at any port, as there may be other batches
+_WORKER_BYTES = 2 * 1024**3  # memory planned for a worker
+# dask would listen on all interfaces; any port, because other batches may run
 _DASHBOARD = "127.0.0.1:0"
 _LOCAL_SETTINGS = {
     "distributed.deploy.lost-worker-timeout": "1000 days"
-}  # else a worker that is away for 15 s, or twice, stays away
+}  # else dask gives up a worker that is lost for 15 s, or twice
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _QUEUE_CLASSES = {
     "slurm": "SLURMCluster",
@@ -37,26 +36,25 @@ _QUEUE_CLASSES = {
 
 
 class Pool(BaseModel):
-    """The workers jobs run on. Each worker carries one stack at a time and loads a model once.
+    """The workers that jobs run on. A worker runs one stack at a time and loads a model once.
 
     Parameters
     ----------
     scheduler
-        Address of a dask scheduler that runs, ``tcp://…`` or ``tls://…``. Certificates come from
-        dask's own configuration (``distributed.comm.tls``).
+        Address of a running dask scheduler, ``tcp://…`` or ``tls://…``. Certificates come from
+        the configuration of dask (``distributed.comm.tls``).
     kind
-        "local": processes of this machine, which listen on the loopback interface only. The others
-        ask a queueing system for workers through dask-jobqueue.
+        "local": processes of this machine that listen on the loopback interface only. The others
+        request workers from a queueing system through dask-jobqueue.
     workers
-        How many; where not given, one for each core that is there (for `threads` of them), as far
-        as memory goes; 1 from a queue.
+        Number of workers. Default: one for every `threads` cores, as far as memory allows; 1 in a
+        queue.
     threads
-        Cores one worker computes with. One is best where there are as many stacks as cores: two
-        threads wait for each other.
+        Threads of one worker. One is best if there are as many stacks as cores.
     options
-        What dask-jobqueue is given, e.g. ``{"cores": 4, "memory": "16GB", "queue": "gpu"}``; dask's
-        configuration holds the rest. A job of the queue is one worker unless ``processes`` says
-        otherwise; one whose time is up is asked for again.
+        Options of dask-jobqueue, such as ``{"cores": 4, "memory": "16GB", "queue": "gpu"}``; the
+        configuration of dask holds the rest. A job of the queue is one worker unless ``processes``
+        is given; a job whose walltime is over is requested again.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -69,9 +67,9 @@ class Pool(BaseModel):
 
     @contextmanager
     def connect(self) -> Iterator[Client]:
-        """A client of the workers; those that were started for it end with it.
+        """A dask client of the workers; workers started for it end with it.
 
-        Raises PlanError where nobody answers.
+        Raises PlanError if the scheduler does not answer.
         """
         with ExitStack() as stack:
             target = self.scheduler or stack.enter_context(self.start_cluster())
@@ -89,7 +87,7 @@ class Pool(BaseModel):
 
     @contextmanager
     def start_cluster(self) -> Iterator[Any]:
-        """The workers of `kind`, started now; one that dies is replaced."""
+        """Start the workers of `kind`; a worker that dies is replaced."""
         if self.kind == "local":
             with (
                 dask.config.set({**self._make_dask_settings(), **_LOCAL_SETTINGS}),
@@ -105,7 +103,7 @@ class Pool(BaseModel):
                 workers = self.workers or 1
                 cluster.adapt(
                     minimum=workers, maximum=workers
-                )  # `scale` would not replace a job whose time is up
+                )  # `scale` does not replace a job whose walltime is over
                 yield cluster
 
     @property
@@ -114,21 +112,21 @@ class Pool(BaseModel):
         return self.workers or max(1, min(CPU_COUNT // self.threads, room))
 
     def _make_local_options(self) -> dict[str, Any]:
-        closed = {
+        loopback = {
             "host": "127.0.0.1",
             "protocol": "tcp://",
             "dashboard_address": _DASHBOARD,
-        }  # nobody outside this machine
+        }
         return {
             "n_workers": self._worker_count,
             "threads_per_worker": 1,
             "silence_logs": logging.CRITICAL,
-            **closed,
+            **loopback,
             **self.options,
         }
 
     def _make_queue_options(self) -> dict[str, Any]:
-        """As `_make_local_options`: one worker a job, which carries one stack at a time with `threads` cores."""
+        """Options of the queue: one worker per job, which runs one stack at a time."""
         prologue = [f"export {name}={self.threads}" for name in _THREAD_VARIABLES] + list(
             self.options.get("job_script_prologue", ())
         )
@@ -142,10 +140,10 @@ class Pool(BaseModel):
         return {"processes": 1, "silence_logs": logging.CRITICAL, **self.options, **own}
 
     def _make_dask_settings(self) -> dict[str, Any]:
-        """What dask is told of workers on this machine: the threads of the model, and to leave memory and stacks alone.
+        """Settings of dask for local workers.
 
-        By its own settings glibc gives every freed tensor back at once, and a thread looks 100
-        times a second at what the others do: together they cost a third of the time of a stack.
+        The defaults of dask make glibc return every freed tensor at once, and profile each worker
+        100 times a second: together a third of the time of a stack.
         """
         spawned = {
             **dask.config.get("distributed.nanny.pre-spawn-environ"),

@@ -1,6 +1,6 @@
-"""RemoteModel: a model whose network runs on another machine.
+"""A VideoModel whose network runs on another machine.
 
-Frames and prompts go there, compressed masks come back.
+Frames and prompts are sent there; compressed masks come back.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from napari_sam2.core.stack import Frame
 from napari_sam2.core.window import Window
 
 _CONNECT_TIMEOUT_S = 30
-_WORKER_TIMEOUT_S = 30  # a worker that died is started anew by its nanny, which takes seconds
-_POLL_S = 5  # between two looks whether the worker that loads is still there
+_WORKER_TIMEOUT_S = 30  # the nanny of a worker that died needs seconds to restart it
+_POLL_S = 5  # interval of checks that the loading worker is alive
 _CERTIFICATE_FILES = {
     "tls_ca_file": "ca.pem",
     "tls_client_cert": "cert.pem",
@@ -45,14 +45,14 @@ _CERTIFICATE_FILES = {
 
 
 class RemoteModel:
-    """A VideoModel that asks a `ModelServer`, which holds embeddings and memories; what this side holds of them is their numbers.
+    """A VideoModel that calls a `ModelServer`; embeddings and memories stay on the server.
 
-    Made by `load_remote_model`. Used as a context manager, or closed by `close`.
+    `load_remote_model` makes it. Use it as a context manager, or call `close`.
     """
 
     def __init__(self, client: Client, future: Any, address: str) -> None:
         self._client = client
-        self._future = future  # the actor lives as long as this does
+        self._future = future  # keeps the actor alive
         self._address = address
         self._released: deque[int] = deque()
         self._last_segments: list[Segment] = []
@@ -60,18 +60,18 @@ class RemoteModel:
             self._actor = _wait_for_model(client, future, address)
         except KilledWorker as error:
             raise ModelError(
-                f"the worker of {address} died while it loaded the model: look at its log; is "
-                "its memory too small?"
+                f"the worker of {address} died while it loaded the model: read its log; it may "
+                "not have enough memory"
             ) from error
         except Sam2Error as error:
             raise type(error)(f"on the worker of {address}: {error}") from error
         self._actor._client, self._actor._future = (
             client,
             future,
-        )  # else it takes any client of this process for its own
+        )  # else the actor uses any client of this process
         self.card: ModelCard
-        self.card, there = self._await_result("describe")
-        self.device = f"{address} ({there})"
+        self.card, device = self._await_result("describe")
+        self.device = f"{address} ({device})"
 
     def __enter__(self) -> Self:
         return self
@@ -80,22 +80,22 @@ class RemoteModel:
         self.close()
 
     def close(self) -> None:
-        """Let go of the connection, and with it of all that is kept there."""
+        """Close the connection; the server drops all features."""
         self._future.release()
         self._client.close()
 
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
-        """The frames travel once; see `VideoModel.embed`."""
+        """See `VideoModel.embed`; frames are sent once."""
         if not views:
             return []
-        kept = self._call("embed", compress_arrays(list(views)))
+        features = self._call("embed", compress_arrays(list(views)))
         return [
             Embedding(frame.index, window, self._wrap_features(each))
-            for (frame, window), each in zip(views, kept, strict=True)
+            for (frame, window), each in zip(views, features, strict=True)
         ]
 
     def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
-        """Prompts go, compressed masks come back; see `VideoModel.segment`."""
+        """See `VideoModel.segment`; prompts are sent, compressed masks come back."""
         if not queries:
             return []
         self._last_segments = decompress_arrays(
@@ -109,34 +109,34 @@ class RemoteModel:
         """Answers that were just given do not travel again; see `VideoModel.encode_memory`."""
         if not segments:
             return []
-        known = {id(answer): place for place, answer in enumerate(self._last_segments)}
-        told = [
+        known = {id(segment): index for index, segment in enumerate(self._last_segments)}
+        sent = [
             known[id(segment)] if id(segment) in known else compress_arrays(segment)
             for segment in segments
         ]
         return [
             self._wrap_features(each)
-            for each in self._call("encode_memory", _strip_local_parts(embedding), told)
+            for each in self._call("encode_memory", _strip_local_parts(embedding), sent)
         ]
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
-        """Features brought here."""
+        """Fetch features from the server."""
         return tuple(decompress_arrays(self._call("to_arrays", features[0])))
 
     def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
-        """Features brought there."""
+        """Send features to the server."""
         return self._wrap_features(self._call("from_arrays", compress_arrays(list(arrays))))
 
     def nbytes(self, features: tuple[Any, ...]) -> int:
-        """Bytes these features take there."""
+        """Size of these features on the server, in bytes."""
         return int(features[0].nbytes)
 
     def count_features(self) -> int:
-        """How many embeddings and memories are kept there."""
+        """Number of embeddings and memories on the server."""
         return int(self._call("count_features"))
 
     def _wrap_features(self, features: RemoteFeatures) -> tuple[RemoteFeatures]:
-        """Features that are let go there when nobody here holds them any more."""
+        """Wrap features; the server drops them when they are garbage-collected here."""
         weakref.finalize(features, self._released.append, features.number).atexit = False
         return (features,)
 
@@ -153,12 +153,12 @@ class RemoteModel:
             if isinstance(error, RuntimeError) and "lost" not in str(error):
                 raise
             raise ModelError(
-                f"the worker of {self._address} that held the model is gone ({error}): {RESUME_HINT}"
+                f"the worker of {self._address} is gone ({error}): {RESUME_HINT}"
             ) from error
 
 
 def _strip_local_parts(embedding: Embedding) -> Embedding:
-    """What travels of it: its parts are kept by the Host."""
+    """The embedding as it is sent: the server keeps its parts."""
     return replace(embedding, get_or_make_part=None)
 
 
@@ -173,23 +173,29 @@ def load_remote_model(
     certificates: Path | str | None = None,
     allow_plain_tcp: bool = False,
 ) -> RemoteModel:
-    """A model on a worker of the dask scheduler at `address`; it is loaded there.
+    """Load a model on a worker of the dask scheduler at `address`.
 
     Parameters
     ----------
     address
-        ``tls://host:port``; ``tcp://`` only on this machine itself, where an SSH tunnel may end.
+        ``tls://host:port``; ``tcp://`` only on this machine, for example the end of an SSH tunnel.
     name, device, attention, precision, windows
-        As of `load_model`, on the other machine.
+        As in `load_model`, on the other machine.
     certificates
-        Folder with ca.pem, cert.pem and key.pem; those of dask's own configuration
-        (``distributed.comm.tls``) where not given.
+        Folder with ca.pem, cert.pem and key.pem. Default: those of the configuration of dask
+        (``distributed.comm.tls``).
     allow_plain_tcp
-        Allow ``tcp://`` to another machine: whoever can reach the network can read along, and run
-        code on both.
+        Allow ``tcp://`` to another machine: anyone on the network can read the data and run code on
+        both machines.
 
-    Raises PlanError for an address that is not allowed or where nobody answers, FileError for
-    certificates that are not there, and what loading the model there raises.
+    Raises
+    ------
+    PlanError
+        If the address is not allowed, or no scheduler answers.
+    FileError
+        If a certificate is missing.
+    ModelError
+        If the model cannot be loaded there.
     """
     check_address(address, allow_plain_tcp=allow_plain_tcp)
     security = _make_security(address, certificates)
@@ -223,7 +229,7 @@ def _await_worker(client: Client, address: str) -> None:
 
 
 def _wait_for_model(client: Client, future: Any, address: str) -> Any:
-    """The actor, however long loading takes, as long as there is a worker: dask would wait for one without end."""
+    """The actor, once it is loaded; stops waiting if there is no worker left."""
     while True:
         try:
             return future.result(timeout=_POLL_S)
@@ -232,7 +238,7 @@ def _wait_for_model(client: Client, future: Any, address: str) -> Any:
 
 
 def check_address(address: str, *, allow_plain_tcp: bool = False) -> None:
-    """Raise PlanError for an address to which anybody on the way could listen, unless that is said to be wanted (`allow_plain_tcp`)."""
+    """Raise PlanError for an unencrypted address of another machine, unless `allow_plain_tcp`."""
     try:
         scheme, place = parse_address(address)
         host, _ = parse_host_port(place) if scheme in ("tcp", "tls") else (place, 0)
@@ -243,10 +249,9 @@ def check_address(address: str, *, allow_plain_tcp: bool = False) -> None:
     if scheme != "tcp":
         raise PlanError(f"{address!r}: expected tls://host:port")
     raise PlanError(
-        f"{address!r}: anybody on the way could read and change what travels, and run code on "
-        "both machines: expected tls:// with "
-        "certificates, or tcp:// to this machine itself; allow it explicitly with allow_plain_tcp=True "
-        "(--plain-tcp) on a network you trust"
+        f"{address!r}: not encrypted: anyone on the network could read the data and run code on "
+        "both machines. Expected tls:// with certificates, or tcp:// to this machine; on a "
+        "network you trust, allow it with allow_plain_tcp=True (--plain-tcp)"
     )
 
 
@@ -263,7 +268,7 @@ def _make_security(address: str, folder: Path | str | None) -> Security:
         if address.startswith("tls:") and not security.tls_ca_file:
             raise PlanError(
                 f"{address}: needs certificates: a folder with ca.pem, cert.pem and key.pem, or "
-                "dask's own distributed.comm.tls"
+                "distributed.comm.tls in the configuration of dask"
             )
         return security
     files = {role: Path(folder) / name for role, name in _CERTIFICATE_FILES.items()}

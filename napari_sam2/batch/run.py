@@ -1,4 +1,4 @@
-"""Run a batch: jobs out to workers, results back, the dead buried and their jobs tried again."""
+"""Run a batch: submits jobs to workers, collects results, retries the jobs of workers that died."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ from napari_sam2.io.readers.plate import find_well
 from napari_sam2.measurement.counts import ALL
 
 MAX_TRIES = 3
-"""How often a job is tried that fails for no reason of its own."""
+"""How often a job is tried if it fails for a reason that may pass."""
 
 MAX_DEATHS = 3
-"""How many workers may die of a job one after another before any has finished a frame of it."""
+"""How many workers in a row may die on a job without having finished a frame of it."""
 
 
 @dataclass(frozen=True)
 class BatchProgress:
-    """How far a batch is: jobs finished, failed and in all, and the part (0..1) of each job that is at work."""
+    """Progress of a batch: numbers of jobs, and the share (0..1) of each running job by number."""
 
     finished: int
     failed: int
@@ -40,7 +40,7 @@ class BatchProgress:
 
     @property
     def stacks_done(self) -> float:
-        """Stacks done, those at work counted by their part."""
+        """Stacks that are done, running ones counted by their share."""
         return self.finished + self.failed + sum(self.parts.values())
 
 
@@ -54,23 +54,22 @@ def run_jobs(
     pool: Pool | None = None,
     progress: BatchProgressCallback | None = None,
 ) -> pd.DataFrame:
-    """Carry many stacks, and give the table over all of them: one row a job, in their order.
+    """Run many jobs and return the summary table: one row per job, in their order.
 
     Parameters
     ----------
     jobs
-        Jobs, CountJobs, or their fields. Each needs a folder of its own.
+        Jobs, CountJobs, or their fields. Each needs its own output folder.
     out
-        Where ``summary.csv``, the tables over all stacks and the report go, and the folder that no
-        other batch may write to meanwhile; nowhere where not given.
+        Folder for ``summary.csv``, the tables over all stacks and the report. It is locked
+        against other batches. Default: nothing is written beside the results of each job.
     pool
-        What they run on; processes of this machine where not given.
+        The workers. Default: processes of this machine.
     progress
-        Called when a job ends, and now and then in between.
+        Called when a job ends, and about twice a second in between.
 
-    A worker that dies costs the frame it was at: its job goes on elsewhere. A job that cannot be
-    carried out has its error in the table and never stops the others. Jobs that are finished
-    already are not done again.
+    A worker that dies costs one frame: its job resumes on another worker. A job that fails has its
+    error in the table and does not stop the others. Finished jobs are skipped.
     """
     checked = tuple(job if isinstance(job, Job) else make_job(job) for job in jobs)
     check_distinct_folders(checked)
@@ -80,9 +79,9 @@ def run_jobs(
 
 
 def run_batch(batch: Batch, *, progress: BatchProgressCallback | None = None) -> pd.DataFrame:
-    """Run a Batch, and write the tables over all stacks into its folder; see `run_jobs`.
+    """Run a Batch and write the tables over all stacks into its folder; see `run_jobs`.
 
-    Raises OutputError where another run is at it.
+    Raises OutputError if another run uses the folder.
     """
     check_output(batch.out)
     with lock_folder(batch.out):
@@ -96,7 +95,7 @@ def run_batch(batch: Batch, *, progress: BatchProgressCallback | None = None) ->
 
 @dataclass
 class _Ledger:
-    """What is known of every job while the batch runs."""
+    """The state of every job while the batch runs."""
 
     total: int
     results: dict[int, TaskResult | Exception] = field(default_factory=dict)
@@ -111,7 +110,7 @@ class _Ledger:
         return BatchProgress(len(self.results) - failed, failed, self.total, dict(self.parts))
 
     def record_event(self, event: Mapping[str, Any]) -> None:
-        """A worker has begun (position 0), or finished a frame of a job that nobody will have to do again."""
+        """Note that a worker began a job (position 0) or finished a frame of it."""
         number, position = event["number"], event["position"]
         if number not in self.results:
             self.parts[number] = position / max(1, event["total"])
@@ -123,13 +122,13 @@ class _Ledger:
         self.parts.pop(number, None)
 
     def record_failure(self, number: int, error: BaseException) -> bool:
-        """Whether a job that failed so is to be tried again: not where the same must happen again."""
+        """Note a failure; returns whether the job is to be tried again."""
         begun = self.parts.pop(number, None) is not None
         if not isinstance(error, KilledWorker):
             self.failures[number] = self.failures.get(number, 0) + 1
             again = not _is_final(error) and self.failures[number] < MAX_TRIES
         elif not begun:
-            return True  # it waited behind the one of which the worker died
+            return True  # it was queued behind the job on which the worker died
         else:
             self.deaths[number] = self.deaths.get(number, 0) + 1
             again = self.deaths[number] < MAX_DEATHS
@@ -138,7 +137,7 @@ class _Ledger:
 
 
 def _is_final(error: BaseException) -> bool:
-    """Errors of ours say what is wrong with the input, and it will be wrong again; a disk or a network may come back."""
+    """Whether a retry cannot help: the input is wrong. A disk or a network may recover."""
     return isinstance(error, Sam2Error) and not isinstance(error, OSError)
 
 
@@ -146,14 +145,14 @@ def _run_on_workers(
     jobs: Sequence[Job], pool: Pool, progress: BatchProgressCallback | None
 ) -> _Ledger:
     ledger = _Ledger(len(jobs))
-    with pool.connect() as client, client.as_current():  # as_completed asks for the current one
+    with pool.connect() as client, client.as_current():  # as_completed uses the current client
 
-        def heard(event: tuple[float, Mapping[str, Any]]) -> None:
+        def handle_event(event: tuple[float, Mapping[str, Any]]) -> None:
             ledger.record_event(event[1])
             if progress:
                 progress(ledger.progress)
 
-        client.subscribe_topic(TOPIC, heard)
+        client.subscribe_topic(TOPIC, handle_event)
         futures = {_submit_job(client, number, job): number for number, job in enumerate(jobs)}
         waiting = as_completed(futures)
         for future in waiting:
@@ -173,13 +172,13 @@ def _run_on_workers(
 
 
 def _explain_death(result: TaskResult | Exception) -> TaskResult | Exception:
-    """What dask says of workers that died, as it concerns who waits for the stack."""
+    """The error of dask for workers that died, in the words of this package."""
     if not isinstance(result, KilledWorker):
         return result
     return WorkerError(
-        f"{MAX_DEATHS} workers died of this stack, one after another, and finished no frame: most "
-        "likely their memory did not hold it; "
-        "give each more (fewer workers, or memory in [cluster] options), and run the batch again"
+        f"{MAX_DEATHS} workers in a row died on this stack and finished no frame: most likely they "
+        "ran out of memory; give each worker more (fewer workers, or memory in [cluster] "
+        "options), and run the batch again"
     )
 
 
@@ -188,7 +187,7 @@ def _submit_job(client: Client, number: int, job: Job) -> Future:
 
 
 def _make_table(jobs: Sequence[Job], base: Path | None, ledger: _Ledger) -> pd.DataFrame:
-    """One row a job; a column ``n_<category>`` for each category that any of them has."""
+    """One row per job; a column ``n_<category>`` for each category in any of them."""
     rows: list[dict[str, Any]] = []
     for number, (job, name) in enumerate(
         zip(jobs, name_stacks([job.out for job in jobs], base), strict=True)
@@ -240,11 +239,11 @@ def _make_table(jobs: Sequence[Job], base: Path | None, ledger: _Ledger) -> pd.D
 
 
 def raise_for_failures(table: pd.DataFrame) -> None:
-    """Raise PlanError that names the first job of a summary that failed, and how many did."""
+    """Raise PlanError if jobs failed: it names the first one and says how many."""
     failed = table[table["state"] == "failed"]
     if len(failed):
         first = failed.iloc[0]
         raise PlanError(
-            f"{len(failed)} of {len(table)} stacks failed, {first['input']} the first: "
+            f"{len(failed)} of {len(table)} stacks failed, the first is {first['input']}: "
             f"{first['error']}"
         )

@@ -1,4 +1,4 @@
-"""Summary: the tables over all stacks of a batch, and its report, in the folder of the batch."""
+"""The tables over all stacks of a batch, and its report."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ SUMMARY, COUNTS, TRACKS, WELLS, REPORT = (
 
 
 def write_summary(folder: Path, table: pd.DataFrame) -> None:
-    """Write ``summary.csv``, ``counts.csv``, ``tracks.csv``, ``report.html`` and, where wells are known, ``wells.csv``.
+    """Write the summary, the tables over all stacks, and the report.
 
-    `table` has a row for each stack; the tables of those that are done are read from their folders.
-    Where a folder cannot be read from here (a worker wrote it to a disk of its own), it has its row
-    in the summary and none in the other tables.
+    The files are ``summary.csv``, ``counts.csv``, ``tracks.csv``, ``report.html`` and, if wells are
+    known, ``wells.csv``. `table` has one row per stack. The tables of finished stacks are read from
+    their folders; a folder that is not reachable from here (a worker wrote to its own disk) is in
+    the summary only.
     """
     done = table[table["state"] != "failed"]
     wells = dict(zip(table["stack"], table["well"], strict=True))
@@ -38,7 +39,7 @@ def write_summary(folder: Path, table: pd.DataFrame) -> None:
 
 
 def name_stacks(folders: Sequence[Path], base: Path | None) -> list[str]:
-    """What stacks are called in tables: their folder under `base`, else its name, or its path where names are not enough."""
+    """Names of stacks in tables: the folder relative to `base`, else its name, or its path."""
     inside = [_get_relative_name(folder, base) for folder in folders]
     return inside if len(set(inside)) == len(inside) else [str(folder) for folder in folders]
 

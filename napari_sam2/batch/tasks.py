@@ -1,4 +1,4 @@
-"""What a worker does: one job, with the model that it has already."""
+"""The task of a worker: runs one job with the model that the worker has loaded."""
 
 from __future__ import annotations
 
@@ -23,18 +23,16 @@ from napari_sam2.propagation.propagate import PropagationStep
 from napari_sam2.tracking.progress import TrackingProgress
 
 TOPIC = "napari-sam2"
-"""The topic of dask's events under which workers say how far they are."""
+"""Topic of dask events by which workers report progress."""
 
 _REPORT_INTERVAL_S = 0.5
 _load_lock = Lock()
-_run_lock = (
-    Lock()
-)  # one stack at a time, however many threads somebody's worker has: memory is reckoned so
+_run_lock = Lock()  # one stack at a time, whatever threads a worker has: memory is planned for one
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """What came of one job, small enough to travel: the row of the summary."""
+    """The result of one job as a row of the summary; small, because it is sent to the client."""
 
     number: int
     objects: dict[str, int]
@@ -45,16 +43,17 @@ class TaskResult:
 
 
 def run_task(number: int, fields: dict[str, Any]) -> TaskResult | Sam2Error:
-    """Carry out the job that is `number` of a batch; what an earlier try has left in its folder is gone on with.
+    """Run job `number` of a batch, or resume it from what an earlier try left in its folder.
 
-    An error of ours is given back, not raised: dask would print a traceback of what one line
-    explains.
+    Errors of this package are returned, not raised, because dask would print a traceback.
     """
     try:
         with (
             _run_lock,
-            dask.config.set(scheduler="synchronous"),
-        ):  # else each plane that is read would be a task of the cluster
+            dask.config.set(
+                scheduler="synchronous"
+            ),  # else each plane that is read becomes a task of the cluster
+        ):
             return _run_task(number, fields)
     except Sam2Error as error:
         return error
@@ -87,28 +86,28 @@ def _dispatch_job(job: Job, model: VideoModel | None, progress: _Reporter) -> Jo
 
 
 def _ignore_report(_: str) -> None:
-    """Workers say nothing of the parts of their work."""
+    """Workers do not print messages."""
 
 
 def get_model(name: str, options: InferenceOptions) -> VideoModel:
-    """The model of this worker, loaded once for all stacks."""
+    """The model of this worker; it is loaded once for all stacks."""
     with _load_lock:
         return _load_cached_model(name, options)
 
 
 @lru_cache(maxsize=1)
 def _load_cached_model(name: str, options: InferenceOptions) -> VideoModel:
-    from napari_sam2.models.load import load_model  # torch: in workers only
+    from napari_sam2.models.load import load_model  # torch is loaded in workers only
 
     return load_model(name, options=options)
 
 
 def _count_by_category(result: JobResult) -> dict[str, int]:
-    """Objects by category ("" where they have none) and, under ``all``, altogether: as `counts.csv` counts them, by track."""
+    """Number of tracks by category ("" for none) and in total (``all``), as in `counts.csv`."""
     objects = result.objects
     category = (
         objects["category"].astype(object).where(objects["category"].notna(), "")
-    )  # read back as numbers where none has one
+    )  # an empty column is read back as numbers
     found = objects.groupby(category)["track"].nunique()
     return {
         **dict(zip(found.index.astype(str), found.tolist(), strict=True)),

@@ -12,14 +12,14 @@ from napari_sam2.cli.parser import make_parser
 from napari_sam2.core.errors import Sam2Error
 
 EXIT_ERROR = 2
-"""Exit code of a wrong call or wrong input."""
+"""Exit code of a wrong call or a wrong input."""
 
 EXIT_INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it (128 + SIGINT)."""
+"""Exit code after Ctrl-C (128 + SIGINT, the convention of shells)."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; errors of ours are one line on stderr, and exit code 2."""
+    """Run one command; an error of this package is one line on stderr and exit code 2."""
     arguments = make_parser().parse_args(argv)
     try:
         arguments.do(arguments)
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return EXIT_ERROR
     except KeyboardInterrupt:
         print(
-            f"napari-sam2: stopped; what was finished is kept{arguments.after_stop}",
+            f"napari-sam2: stopped; finished work is kept{arguments.after_stop}",
             file=sys.stderr,
         )
         return EXIT_INTERRUPTED

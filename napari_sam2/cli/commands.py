@@ -1,6 +1,6 @@
-"""Commands: what each does with the options it was given.
+"""The commands: each gets the parsed options.
 
-Everything heavy is imported when a command needs it.
+Heavy packages are imported when a command needs them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from napari_sam2.tracking.progress import TrackingProgress
 
 INFERENCE_OPTIONS = ("attention", "precision", "windows")
-"""Options of how a model looks at frames, and what it computes in."""
+"""Options of inference, as in `InferenceOptions`."""
 
 PROJECT_OPTIONS = (
     "along",
@@ -37,14 +37,14 @@ PROJECT_OPTIONS = (
     "attention",
     "windows",
 )
-"""Options of ``execute_track`` that a project answers itself."""
+"""Options of ``track`` that a project holds itself."""
 
 
-_UNLIMITED_STEPS = 1_000_000  # of a training that ends by the clock
+_UNLIMITED_STEPS = 1_000_000  # for a training that ends by time
 
 
 def execute_demo(arguments: argparse.Namespace) -> None:
-    """The shipped samples, carried and compared with their truth."""
+    """Propagate the prompts of the shipped samples and compare with their ground truth."""
     from napari_sam2.api.samples import run_demo
 
     with _open_progress_bar() as progress:
@@ -61,7 +61,7 @@ def execute_demo(arguments: argparse.Namespace) -> None:
 
 
 def execute_track(arguments: argparse.Namespace) -> None:
-    """One stack with prompts, or a project."""
+    """Propagate the prompts of one stack, or replay a project."""
     from napari_sam2.api.job import Job, run_job
 
     if arguments.project is not None:
@@ -81,7 +81,7 @@ def execute_track(arguments: argparse.Namespace) -> None:
 
 @contextmanager
 def _open_remote_model(arguments: argparse.Namespace, name: str) -> Iterator[VideoModel | None]:
-    """The model of that name on the machine of ``--model-on``; None where that is not given."""
+    """The model on the machine of ``--model-on``; None without that option."""
     if arguments.model_on is None:
         yield None
         return
@@ -98,15 +98,14 @@ def _replay_project(arguments: argparse.Namespace) -> None:
     from napari_sam2.api.replay import replay_project
     from napari_sam2.io.project_file import ProjectFile
 
-    said = [
+    conflicts = [
         name
         for name, unused in zip(PROJECT_OPTIONS, arguments.unused, strict=True)
         if getattr(arguments, name) != unused
     ]
-    if said:
+    if conflicts:
         raise PlanError(
-            f"--{said[0]} does not go with --project: the project says how its image is read and "
-            "carried"
+            f"--{conflicts[0]} does not go with --project: the project holds this option"
         )
     options = {
         name: getattr(arguments, name) for name in ("device", "format", "precision", "resume")
@@ -118,9 +117,9 @@ def _replay_project(arguments: argparse.Namespace) -> None:
         own.windows,
     )
     arguments.precision = arguments.precision or own.precision
-    with _open_remote_model(arguments, name) as elsewhere, _open_progress_bar() as progress:
+    with _open_remote_model(arguments, name) as remote, _open_progress_bar() as progress:
         options |= {
-            "model": elsewhere or arguments.model,
+            "model": remote or arguments.model,
             "another_model": arguments.model is not None,
         }
         outcome = replay_project(
@@ -135,14 +134,14 @@ def _replay_project(arguments: argparse.Namespace) -> None:
 
 
 def execute_count(arguments: argparse.Namespace) -> None:
-    """One stack without prompts."""
+    """Count the objects of one stack without prompts."""
     from napari_sam2.api.count import CountingOptions, count
     from napari_sam2.api.results import JobResult
     from napari_sam2.io.open import open_stack
 
     given = vars(arguments)
     options = {name: value for name, value in given.items() if name in CountingOptions.model_fields}
-    walked = {
+    video_options = {
         name: given[name]
         for name in (
             "along",
@@ -167,7 +166,7 @@ def execute_count(arguments: argparse.Namespace) -> None:
     with _open_remote_model(arguments, arguments.model) as model, _open_progress_bar() as progress:
         outcome = count(
             stack,
-            **walked | {"model": model or arguments.model},
+            **video_options | {"model": model or arguments.model},
             **options,
             progress=progress,
             report=_print_line,
@@ -179,7 +178,7 @@ def execute_count(arguments: argparse.Namespace) -> None:
 
 
 def execute_measure(arguments: argparse.Namespace) -> None:
-    """Tables from labels that exist."""
+    """Write tables from existing labels."""
     from napari_sam2.api.tables import measure, open_labels_for
     from napari_sam2.core.stack import Video
     from napari_sam2.io.open import open_stack
@@ -188,19 +187,19 @@ def execute_measure(arguments: argparse.Namespace) -> None:
     image = open_stack(
         arguments.image, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval
     )
-    walked = {"along": arguments.along, "channel": arguments.channel, "at": arguments.at}
+    video_options = {"along": arguments.along, "channel": arguments.channel, "at": arguments.at}
     cells = (
         None
         if arguments.cells is None
-        else open_labels_for(arguments.cells, Video.of(image, **walked))
+        else open_labels_for(arguments.cells, Video.of(image, **video_options))
     )
-    puncta = (
+    spots = (
         SpotOptions()
         if arguments.spot_sigma is None
         else SpotOptions(sigma_px=arguments.spot_sigma)
     )
-    scope = MeasurementOptions(spots=puncta, cells=cells, saturation=arguments.saturation)
-    tables = measure(arguments.labels, image, **walked, options=scope, out=arguments.out)
+    options = MeasurementOptions(spots=spots, cells=cells, saturation=arguments.saturation)
+    tables = measure(arguments.labels, image, **video_options, options=options, out=arguments.out)
     print(
         f"Done: {len(tables.tracks)} objects, {len(tables.objects)} masks measured; tables in "
         f"{arguments.out.resolve()}"
@@ -208,7 +207,7 @@ def execute_measure(arguments: argparse.Namespace) -> None:
 
 
 def execute_evaluate(arguments: argparse.Namespace) -> None:
-    """Agreement with ground truth, printed and on request written."""
+    """Print the agreement with ground truth, and write it if asked."""
     from napari_sam2.api.evaluation import evaluate_files
     from napari_sam2.io.tables import write_json
 
@@ -226,7 +225,7 @@ def execute_evaluate(arguments: argparse.Namespace) -> None:
 
 
 def execute_finetune(arguments: argparse.Namespace) -> None:
-    """A model trained on annotated data."""
+    """Fine-tune a model on annotated data."""
     from napari_sam2.train.finetune import finetune
     from napari_sam2.train.hooks import LogHook, ProgressBar
 
@@ -239,31 +238,32 @@ def execute_finetune(arguments: argparse.Namespace) -> None:
     )
     before, after = (card.training[which] for which in ("before", "best"))
     print(
-        f"On what was held out, mean IoU: {before['iou_1']:.2f} → {after['iou_1']:.2f} after one "
-        "click, "
-        f"{before['iou_carried']:.2f} → {after['iou_carried']:.2f} carried"
+        f"Mean IoU on held-out data: {before['iou_1']:.2f} → {after['iou_1']:.2f} after one click, "
+        f"{before['iou_carried']:.2f} → {after['iou_carried']:.2f} propagated"
     )
     print(f"Done: {card.name} is in {arguments.out.resolve()}; use it with --model {arguments.out}")
 
 
 def _make_recipe(arguments: argparse.Namespace) -> Any:
-    """The recipe, changed by the options that were given."""
+    """The recipe with the options of the call."""
     from napari_sam2.train.recipe import Recipe
 
     recipe = Recipe.read(arguments.recipe) if arguments.recipe else Recipe()
-    told = {
+    overrides = {
         name: getattr(arguments, name)
         for name in ("axes", "along", "channel")
         if getattr(arguments, name) is not None
     }
-    changed = recipe.model_dump(exclude_unset=True) | {"reading": asdict(recipe.reading) | told}
+    changed = recipe.model_dump(exclude_unset=True) | {
+        "reading": asdict(recipe.reading) | overrides
+    }
     if arguments.minutes is not None:
         changed |= {"minutes": arguments.minutes, "steps": _UNLIMITED_STEPS}
     return Recipe.of(changed, source="finetune")
 
 
 def execute_models_list(arguments: argparse.Namespace) -> None:
-    """Every model that is known, a line each."""
+    """Print one line per known model."""
     from napari_sam2.models.weights.cards import find_models
 
     for model in find_models().values():
@@ -275,7 +275,7 @@ def execute_models_list(arguments: argparse.Namespace) -> None:
 
 
 def execute_models_fetch(arguments: argparse.Namespace) -> None:
-    """A published model into the cache."""
+    """Fetch a published model into the cache."""
     from napari_sam2.models.weights.fetch import fetch_model
 
     print(
@@ -285,15 +285,15 @@ def execute_models_fetch(arguments: argparse.Namespace) -> None:
 
 
 def execute_models_verify(arguments: argparse.Namespace) -> None:
-    """A model's file compared with its hash."""
+    """Compare the file of a model with its hash."""
     from napari_sam2.models.weights.checkpoints import verify_checkpoint
 
     card = verify_checkpoint(arguments.name)
-    print(f"Done: {card.name} is what it should be, SHA-256 {card.sha256}")
+    print(f"Done: {card.name} is verified, SHA-256 {card.sha256}")
 
 
 def execute_models_import(arguments: argparse.Namespace) -> None:
-    """A checkpoint into the cache."""
+    """Import a checkpoint into the cache."""
     from napari_sam2.models.weights.conversion import import_checkpoint
 
     model = import_checkpoint(arguments.file, name=arguments.name, input_size=arguments.input_size)
@@ -301,14 +301,14 @@ def execute_models_import(arguments: argparse.Namespace) -> None:
 
 
 def execute_batch(arguments: argparse.Namespace) -> None:
-    """Many stacks."""
+    """Run a jobs file."""
     from napari_sam2.batch.command import run_jobs_file
 
     table = run_jobs_file(
         arguments.jobs, scheduler=arguments.scheduler, workers=arguments.workers, report=_print_line
     )
     print(
-        f"Done: {len(table)} stacks, {int(table['objects'].sum())} objects; one folder a stack "
+        f"Done: {len(table)} stacks, {int(table['objects'].sum())} objects; one folder per stack "
         f"beside {table.attrs['summary']}"
     )
 

@@ -1,4 +1,4 @@
-"""Parser: all commands and their options."""
+"""The parser of the command line: all commands and their options."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from napari_sam2.core.inference_options import DEFAULT_ATTENTION, rename_attenti
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """All commands and their options."""
+    """The parser of all commands."""
     top = argparse.ArgumentParser(
         prog="napari-sam2",
-        description="Prompt an object once, carry it through the stack with SAM 2, count and measure it.",
+        description="Prompt an object once, propagate it through a stack with SAM 2, count and "
+        "measure it.",
     )
     top.add_argument("--version", action=_PrintVersion, help="print the versions and exit")
     top.set_defaults(after_stop="")
@@ -52,7 +53,7 @@ class _PrintVersion(argparse.Action):
 def _add_demo(subparsers: Any) -> None:
     demo = subparsers.add_parser(
         "demo",
-        help="the main job on the shipped samples: labels, tables, pictures, in about a minute",
+        help="run on the shipped samples: labels, tables and pictures in about a minute",
     )
     demo.add_argument(
         "--out",
@@ -66,7 +67,7 @@ def _add_demo(subparsers: Any) -> None:
 
 def _add_track(subparsers: Any) -> None:
     track = subparsers.add_parser(
-        "track", help="carry prompted objects through a stack: labels, tables, picture"
+        "track", help="propagate prompted objects through a stack: labels, tables, picture"
     )
     track.add_argument(
         "input",
@@ -81,26 +82,26 @@ def _add_track(subparsers: Any) -> None:
     track.add_argument(
         "--along",
         choices=("z", "t"),
-        help="axis to walk; may be left out where only one of them is there",
+        help="axis to propagate along; not needed if the stack has only one of them",
     )
-    said = track.add_mutually_exclusive_group(required=True)
-    said.add_argument(
+    source = track.add_mutually_exclusive_group(required=True)
+    source.add_argument(
         "--prompts",
         type=Path,
         metavar="FILE",
         help="CSV (track,frame,kind,y,x,y2,x2,positive,category) or JSON",
     )
-    said.add_argument(
+    source.add_argument(
         "--masks",
         type=Path,
         metavar="LABELS",
         help="label image: each label is a mask prompt on --frame",
     )
-    said.add_argument(
+    source.add_argument(
         "--project",
         type=Path,
         metavar="FOLDER",
-        help="replay a project saved by napari; INPUT only where its image was moved",
+        help="replay a project saved by napari; give INPUT only if its image was moved",
     )
     track.add_argument(
         "--frame", type=int, default=0, metavar="K", help="frame of --masks, from 0 (%(default)s)"
@@ -110,7 +111,7 @@ def _add_track(subparsers: Any) -> None:
     track.add_argument(
         "--model",
         metavar="NAME|FILE",
-        help="see `napari-sam2 models list` (nano, or the project's)",
+        help="see `napari-sam2 models list` (default: nano, or that of the project)",
     )
     track.add_argument(
         "--device",
@@ -124,13 +125,13 @@ def _add_track(subparsers: Any) -> None:
         "--direction",
         choices=("both", "forward", "backward"),
         default="both",
-        help="from the prompted frame (%(default)s)",
+        help="direction from the prompted frame (%(default)s)",
     )
     track.add_argument(
         "--frames",
         type=_parse_frames,
         metavar="A:B",
-        help="carry from frame A to the one before B, counted from 0",
+        help="propagate from frame A up to, but not including, frame B; counted from 0",
     )
     track.add_argument(
         "--patience",
@@ -148,19 +149,19 @@ def _add_track(subparsers: Any) -> None:
     track.add_argument(
         "--resume",
         action="store_true",
-        help="go on where an interrupted run of the same call stopped",
+        help="continue an interrupted run of the same input and options",
     )
     unused = [track.get_default(name) for name in commands.PROJECT_OPTIONS]
     track.set_defaults(
         do=commands.execute_track,
         unused=unused,
-        after_stop=": the same call with --resume goes on from there",
+        after_stop="; run the same command with --resume to continue",
     )
 
 
 def _add_count(subparsers: Any) -> None:
     count = subparsers.add_parser(
-        "count", help="find, join, count and measure every object; nobody clicks"
+        "count", help="detect, link, count and measure every object, without a prompt"
     )
     count.add_argument(
         "input",
@@ -174,63 +175,64 @@ def _add_count(subparsers: Any) -> None:
     count.add_argument(
         "--along",
         choices=("z", "t"),
-        help="axis to walk; may be left out where only one of them is there",
+        help="axis to propagate along; not needed if the stack has only one of them",
     )
     count.add_argument(
         "--seeds",
         default="auto",
         metavar="auto|classical|blobs|peaks|grid|everything|LABELS",
-        help="who finds objects (%(default)s)",
+        help="detector, or a label image of another tool (%(default)s)",
     )
     count.add_argument(
         "--kind",
         choices=("mask", "box", "point"),
         default="mask",
-        help="what a seed is said as (%(default)s)",
+        help="kind of prompt that a detected object becomes (%(default)s)",
     )
     count.add_argument(
         "--trust",
         dest="association",
         choices=("seeds", "model"),
         default="seeds",
-        help="who says where objects are on later frames (%(default)s)",
+        help="seeds: detect on every frame and link; model: detect once and propagate "
+        "(%(default)s)",
     )
     count.add_argument(
         "--diameter",
         type=float,
         metavar="UM",
         dest="diameter_um",
-        help="of a typical object in µm (guessed)",
+        help="diameter of a typical object in µm (estimated)",
     )
     count.add_argument("--diameter-px", type=float, metavar="PX", help="the same in pixels")
     count.add_argument(
         "--dark",
         action=argparse.BooleanOptionalAction,
         default=None,
-        help="objects are darker than the background (guessed)",
+        help="objects are darker than the background (estimated)",
     )
     count.add_argument(
         "--least",
         dest="min_frames",
         type=int,
         metavar="N",
-        help="frames an object must be on, unless the stack begins or ends there",
+        help="minimum number of frames of a track, unless the stack begins or ends there",
     )
     count.add_argument(
         "--rule",
         action="append",
         default=[],
         metavar="NAME:CONDITION",
-        help="category, e.g. 'large: area_px > 500'",
+        help="category by a condition, for example 'large: area_px > 500'",
     )
     count.add_argument(
         "--also",
         nargs="+",
         default=[],
         metavar="ctc|geff|parquet|h5ad",
-        help="what else is written",
+        help="additional output formats",
     )
-    count.add_argument("--category", default="", metavar="NAME", help="what all objects are called")
+    count.add_argument("--category", default="", metavar="NAME", help="category of all objects")
     _add_reading_options(count)
     _add_contrast_option(count)
     count.add_argument(
@@ -254,17 +256,17 @@ def _add_count(subparsers: Any) -> None:
     )
     count.set_defaults(
         do=commands.execute_count,
-        after_stop=": the same call with --resume goes on from there",
+        after_stop="; run the same command with --resume to continue",
     )
 
 
 def _add_measure(subparsers: Any) -> None:
-    measure = subparsers.add_parser("measure", help="tables from labels that exist")
+    measure = subparsers.add_parser("measure", help="tables from existing labels")
     measure.add_argument(
-        "labels", type=Path, metavar="LABELS", help="label stack of the image's frames"
+        "labels", type=Path, metavar="LABELS", help="label stack with the frames of the image"
     )
     measure.add_argument(
-        "--image", type=Path, required=True, metavar="INPUT", help="the image that was labelled"
+        "--image", type=Path, required=True, metavar="INPUT", help="the labelled image"
     )
     measure.add_argument(
         "--out", type=Path, required=True, metavar="DIR", help="folder for the tables"
@@ -274,20 +276,20 @@ def _add_measure(subparsers: Any) -> None:
         "--cells",
         type=Path,
         metavar="LABELS",
-        help="labels of whole cells: the objects are their nuclei",
+        help="labels of whole cells, if LABELS are their nuclei",
     )
     measure.add_argument(
         "--spot-sigma",
         type=float,
         metavar="PX",
-        help="spread of the spots that are looked for inside objects (1.5)",
+        help="standard deviation of the spots to detect inside objects (1.5)",
     )
     measure.add_argument(
         "--saturation",
         type=_parse_saturation,
         default={},
         metavar="C=V",
-        help="grey value of saturation, e.g. 0=4095,1=4095",
+        help="saturated grey value by channel, for example 0=4095,1=4095",
     )
     _add_reading_options(measure)
     measure.set_defaults(do=commands.execute_measure)
@@ -305,10 +307,10 @@ def _add_evaluate(subparsers: Any) -> None:
     evaluate.add_argument(
         "--tracks",
         action="store_true",
-        help="identities matter: compare tracks, not only objects per frame",
+        help="compare tracks with their identities, not only objects per frame",
     )
     evaluate.add_argument(
-        "--out", type=Path, metavar="FILE.json", help="write all figures there as JSON"
+        "--out", type=Path, metavar="FILE.json", help="write all figures to this file as JSON"
     )
     evaluate.set_defaults(do=commands.execute_evaluate)
 
@@ -322,68 +324,70 @@ def _add_finetune(subparsers: Any) -> None:
         help="CTC folder, images/ with masks/, or NAME.tif with NAME_labels.tif",
     )
     finetune.add_argument(
-        "--model", default="nano", metavar="NAME|FILE", help="what to start from (%(default)s)"
+        "--model", default="nano", metavar="NAME|FILE", help="model to start from (%(default)s)"
     )
     finetune.add_argument(
-        "--out", type=Path, required=True, metavar="FILE", help="the result, ending in .safetensors"
+        "--out",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help="output file, ending in .safetensors",
     )
-    finetune.add_argument("--recipe", type=Path, metavar="TOML", help="how to train")
+    finetune.add_argument("--recipe", type=Path, metavar="TOML", help="training recipe")
     finetune.add_argument(
-        "--minutes", type=float, metavar="M", help="train so long, whatever the recipe says"
+        "--minutes", type=float, metavar="M", help="training time; overrides the recipe"
     )
     finetune.add_argument(
         "--axes",
         type=str.lower,
         metavar="TCZYX",
-        help="axes of the images, where they do not say them",
+        help="axes of the images, if the files do not name them",
     )
     finetune.add_argument(
         "--along",
         choices=("z", "t"),
-        help="axis to walk; may be left out where only one of them is there",
+        help="axis to propagate along; not needed if the stack has only one of them",
     )
     finetune.add_argument(
         "--channel",
         type=int,
         metavar="N",
-        help="channel to look at, from 0 (0; the luminance of a colour image)",
+        help="channel that the model sees, from 0 (0; the luminance of a colour image)",
     )
     finetune.set_defaults(
-        do=commands.execute_finetune, after_stop=": the same call goes on from there"
+        do=commands.execute_finetune, after_stop="; run the same command to continue"
     )
 
 
 def _add_models(subparsers: Any) -> None:
     models = subparsers.add_parser("models", help="list, fetch, verify or import models")
     what = models.add_subparsers(required=True, metavar="list|fetch|verify|import")
-    what.add_parser("list", help="every model that is known, and where it is").set_defaults(
+    what.add_parser("list", help="all known models, and where they are").set_defaults(
         do=commands.execute_models_list
     )
     fetch = what.add_parser(
         "fetch",
-        help="download a published model into the cache (NAPARI_SAM2_CACHE), verified by its SHA-256",
+        help="download a published model into the cache (NAPARI_SAM2_CACHE) and verify its SHA-256",
     )
     fetch.add_argument("name", metavar="NAME")
-    fetch.add_argument(
-        "--sha256", metavar="HASH", help="what the file must hash to, where the list does not know"
-    )
-    fetch.add_argument("--url", help="fetch it from a mirror; the hash must be the same")
+    fetch.add_argument("--sha256", metavar="HASH", help="expected SHA-256, if the list has none")
+    fetch.add_argument("--url", help="address of a mirror; the hash must be the same")
     fetch.set_defaults(
-        do=commands.execute_models_fetch, after_stop=": the same call goes on from there"
+        do=commands.execute_models_fetch, after_stop="; run the same command to continue"
     )
-    verify = what.add_parser("verify", help="compare a model's file with its hash")
+    verify = what.add_parser("verify", help="compare the file of a model with its hash")
     verify.add_argument("name", metavar="NAME|FILE")
     verify.set_defaults(do=commands.execute_models_verify)
     take = what.add_parser(
-        "import", help="take a checkpoint of SAM 2, SAM 2.1 or a fine-tune of them into the cache"
+        "import", help="import a checkpoint of SAM 2, SAM 2.1 or a fine-tuned model into the cache"
     )
     take.add_argument("file", type=Path, metavar="FILE")
-    take.add_argument("--name", help="what it shall be called (the file's name)")
+    take.add_argument("--name", help="name of the model (default: name of the file)")
     take.add_argument(
         "--input-size",
         type=int,
         metavar="PX",
-        help="side of the input it was trained with, if not 1024 (MedSAM2: 512)",
+        help="side of the input in training, if not 1024 (MedSAM2: 512)",
     )
     take.set_defaults(do=commands.execute_models_import)
 
@@ -396,51 +400,53 @@ def _add_batch(subparsers: Any) -> None:
         "jobs",
         type=Path,
         metavar="JOBS.toml",
-        help="which stacks, which prompts, where the results go",
+        help="jobs file: stacks, prompts, output folder",
     )
     batch.add_argument(
         "--scheduler",
         metavar="ADDRESS",
-        help="a dask scheduler that runs: tcp://… or, with certificates, tls://…",
+        help="address of a running dask scheduler: tcp://…, or tls://… with certificates",
     )
     batch.add_argument(
-        "--workers", type=int, metavar="N", help="processes of this machine (one for each core)"
+        "--workers", type=int, metavar="N", help="number of local processes (default: one per core)"
     )
-    batch.set_defaults(do=commands.execute_batch, after_stop=": the same call goes on from there")
+    batch.set_defaults(do=commands.execute_batch, after_stop="; run the same command to continue")
 
 
 def _add_inference_options(
     command: argparse.ArgumentParser, *, precision: str | None = "float32"
 ) -> None:
-    """How a model looks at frames, and what it computes in: `commands.HOW`.
+    """Options in `commands.INFERENCE_OPTIONS`.
 
-    `precision` is None where a project may have its own.
+    `precision` is None if a project may have its own.
     """
     command.add_argument(
         "--attention",
         type=_parse_attention,
         choices=("auto", "global", "local"),
         default=DEFAULT_ATTENTION,
-        help="global: read the whole frame for each propagated object; local: the part around it, many times faster with SAM 2.1 and small "
-        "objects, nearly the same; auto: local if both give the same mask after a prompt (%(default)s)",
+        help="memory attention over the whole frame (global) or over the part around each object "
+        "(local: many times faster with SAM 2.1 and small objects, nearly the same masks); auto: local if "
+        "both give the same mask after a prompt (%(default)s)",
     )
     command.add_argument(
         "--precision",
         choices=("float32", "bfloat16", "float16"),
         default=precision,
-        help="what the model computes in: the others are faster on devices that have them, nearly the same "
-        + (f"({precision})" if precision else "(float32, or the project's)"),
+        help="number format of the model; the others are faster on devices that support them, with "
+        "nearly the same masks "
+        + (f"({precision})" if precision else "(float32, or that of the project)"),
     )
     command.add_argument(
         "--windows",
         choices=("whole", "tiles"),
         default="whole",
-        help="tiles: look at objects that are small on a large frame by a part of it that shows them larger; SAM 2.1 alone (%(default)s)",
+        help="tiles: enlarge objects that are small on a large frame; for SAM 2.1 (%(default)s)",
     )
 
 
 def _parse_attention(value: str) -> str:
-    """An attention; the old names are read with a warning."""
+    """Parse an attention; old names are accepted with a warning."""
     return str(rename_attention(value, warn=True))
 
 
@@ -455,54 +461,54 @@ def _add_remote_options(command: argparse.ArgumentParser) -> None:
         "--certificates",
         type=Path,
         metavar="DIR",
-        help="ca.pem, cert.pem and key.pem for it (dask's own configuration)",
+        help="folder with ca.pem, cert.pem and key.pem (default: configuration of dask)",
     )
     command.add_argument(
         "--plain-tcp",
         action="store_true",
-        help="allow it unencrypted beyond this machine, on a network you trust",
+        help="allow an unencrypted connection to another machine, on a network you trust",
     )
 
 
 def _add_reading_options(command: argparse.ArgumentParser) -> None:
-    """Options that say how an image is read."""
+    """Options for reading an image."""
     command.add_argument(
         "--channel",
         type=int,
         metavar="N",
-        help="channel to look at, from 0 (0; the luminance of a colour image)",
+        help="channel that the model sees, from 0 (0; the luminance of a colour image)",
     )
     command.add_argument(
         "--axes",
         type=str.lower,
         metavar="TCZYX",
-        help="axes of the file, where it does not say them or says them wrong",
+        help="axes of the file, if it names none or wrong ones",
     )
     command.add_argument(
         "--spacing",
         type=_parse_spacing,
         metavar="Z,Y,X",
-        help="µm per pixel, where the file does not say: 'Z,Y,X' or 'Y,X'",
+        help="µm per pixel, if the file has none: 'Z,Y,X' or 'Y,X'",
     )
     command.add_argument(
-        "--interval", type=float, metavar="S", help="seconds per frame, where the file does not say"
+        "--interval", type=float, metavar="S", help="seconds per frame, if the file has none"
     )
     command.add_argument(
         "--at",
         type=_parse_axis_index,
         default={},
         metavar="AXIS=N",
-        help="index of the axis that is not walked, e.g. t=3 (0)",
+        help="index on the remaining axis, for example t=3 (0)",
     )
 
 
 def _add_contrast_option(command: argparse.ArgumentParser) -> None:
-    """What the model sees; measurements are of the raw intensities, always."""
+    """What the model sees; measurements always use the raw intensities."""
     command.add_argument(
         "--contrast",
         type=_parse_contrast,
         metavar="LOW,HIGH",
-        help="intensities the model sees as black and white (0.1 and 99.9 %% of all)",
+        help="intensities that the model sees as black and white (0.1 and 99.9 percentile)",
     )
 
 

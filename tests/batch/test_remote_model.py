@@ -201,7 +201,7 @@ def test_features_that_are_lost_there_are_named(remote: RemoteModel) -> None:
         [(scene.video.read_frame(0), remote.card.frame_window(scene.video.shape[1:]))]
     )
     remote._released.append(embedding.features[0].number)
-    with pytest.raises(ModelError, match="`track` goes on with --resume"):
+    with pytest.raises(ModelError, match="resume with `track --resume`"):
         remote.segment(embedding, [Query(1, FramePrompts(points=((5.0, 5.0),), positive=(True,)))])
 
 
