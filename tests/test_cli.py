@@ -230,7 +230,7 @@ def test_models_are_listed_and_the_embedded_one_is_what_it_should_be(
     listed = capsys.readouterr().out
     assert "nano" in listed and "sam2.1-tiny" in listed
     assert main(["models", "verify", "nano"]) == 0
-    assert "is what it should be" in capsys.readouterr().out
+    assert "is verified" in capsys.readouterr().out
 
 
 class _Bomb:
@@ -477,7 +477,7 @@ def test_finetune_says_what_was_gained(
     assert "axes" in capsys.readouterr().err
     assert main(["finetune", *told, "--axes", "tyx", "--along", "t"]) == 0
     said = capsys.readouterr()
-    assert "On what was held out, mean IoU:" in said.out and "training: 100%" in said.err
+    assert "Mean IoU on held-out data:" in said.out and "training: 100%" in said.err
     assert (
         out.is_file() and json.loads(out.with_suffix(".json").read_text())["training"]["steps"] == 2
     )

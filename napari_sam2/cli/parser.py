@@ -426,8 +426,8 @@ def _add_inference_options(
         choices=("auto", "global", "local"),
         default=DEFAULT_ATTENTION,
         help="memory attention over the whole frame (global) or over the part around each object "
-        "(local: many times faster with SAM 2.1 and small objects, nearly the same masks); auto: local if "
-        "both give the same mask after a prompt (%(default)s)",
+        "(local: many times faster with SAM 2.1 and small objects, nearly the same masks); auto: "
+        "local if both give the same mask after a prompt (%(default)s)",
     )
     command.add_argument(
         "--precision",

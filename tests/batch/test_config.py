@@ -79,8 +79,8 @@ def test_label_images_are_prompts_and_names_may_be_put_together(
     [
         ('out = "results"', "", PlanError, "out: Field required"),
         ('out = "results"', 'oot = "results"', PlanError, "oot: Extra inputs"),
-        ("[[stacks]]", "[[stacks]", PlanError, "is no TOML"),
-        ('input = "s*.npy"', 'input = "nothing*.npy"', FileError, "names no file or folder"),
+        ("[[stacks]]", "[[stacks]", PlanError, "is not valid TOML"),
+        ('input = "s*.npy"', 'input = "nothing*.npy"', FileError, "matches no file or folder"),
         ('device = "cpu"', "channel = 'red'", PlanError, "channel is 'red'"),
         ('device = "cpu"', 'attention = "far"', PlanError, "attention is 'far'"),
         ('device = "cpu"', 'colour = "red"', PlanError, "colour is 'red': Extra inputs"),
