@@ -436,6 +436,6 @@ class Controller:
         if not self._queue.check_image_open():
             return
         self._workspace.action_count += 1
-        if self.propagation.interrupt():
+        if self._workspace.is_running and self.propagation.interrupt():
             message = _EDIT_STOPPED_RUN
         self._queue.submit_update(work, frames=frames, message=message, on_failure=on_failure)

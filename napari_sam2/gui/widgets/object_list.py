@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QAbstractItemView,
     QHeaderView,
     QMenu,
-    QSizePolicy,
     QTableView,
     QToolButton,
     QWidget,
@@ -117,6 +116,18 @@ class ObjectTable(QAbstractTableModel):
         return True
 
 
+class ObjectTableView(QTableView):
+    """A table that is low unless there is room, so that the sections below it stay visible."""
+
+    def sizeHint(self) -> QSize:
+        """The height of a few rows."""
+        return QSize(super().sizeHint().width(), _ROW_HEIGHT_PX * _MIN_ROWS + 30)
+
+    def minimumSizeHint(self) -> QSize:
+        """The same height."""
+        return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
+
+
 class ObjectList(QWidget):
     """The list of objects, with buttons."""
 
@@ -145,7 +156,7 @@ class ObjectList(QWidget):
         self.view.selectionModel().selectionChanged.connect(self._on_selection)
 
     def _make_view(self) -> QTableView:
-        view = QTableView()
+        view = ObjectTableView()
         view.setModel(self.table)
         view.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
         view.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
@@ -164,9 +175,6 @@ class ObjectList(QWidget):
         for column, width in enumerate(_COLUMN_WIDTHS_PX):
             view.setColumnWidth(column, width)
         header.setSectionResizeMode(1, QHeaderView.ResizeMode.Stretch)
-        # its own size hint would push the sections below out of a low window
-        view.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Ignored)
-        view.setMinimumHeight(_ROW_HEIGHT_PX * _MIN_ROWS + 30)
         return view
 
     def _make_import_button(self) -> QToolButton:
