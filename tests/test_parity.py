@@ -1,4 +1,4 @@
-"""Session with SAM 2 against what the reference implementation computes for the same weights, frames and clicks.
+"""A session with SAM 2 compared with the reference implementation.
 
 The reference predictor's outputs are in the developers' folder `shared/reference` (its README says
 how they were made).
@@ -23,8 +23,8 @@ from napari_sam2.models.weights.checkpoints import read_checkpoint
 from napari_sam2.models.weights.key_mapping import rename_keys
 from napari_sam2.propagation.session import Session, SessionSettings
 
-# of logits of up to 10; transformers' own session differs from the reference by 2.4e-3 before any
-# correction
+# Of logits of up to 10. The session of transformers differs from the reference by 2.4e-3 before any
+# correction.
 _TOLERANCE = 5e-3
 _TRACKS = {"a": 1, "b": 2, "c": 3, "d": 4}
 
@@ -47,21 +47,23 @@ def session(
     monkeypatch.setattr(
         "napari_sam2.propagation.session.check_prompt", lambda *_: None
     )  # some clicks of the reference lie outside the frame
-    with Session(video, _model(shared_folder), settings=SessionSettings(patience=None)) as session:
+    with Session(
+        video, _load_model(shared_folder), settings=SessionSettings(patience=None)
+    ) as session:
         yield session
 
 
-def _model(shared: Path) -> VideoModel:
+def _load_model(shared: Path) -> VideoModel:
     path = shared / "reference" / "meta_format_small.pt"
     configuration = infer_configuration(
         rename_keys(read_checkpoint(path)[0]), global_blocks=(5,)
-    )  # the one thing that the weights do not tell
+    )  # the weights do not tell it
     return load_model(
         path, device="cpu", configuration=configuration, image_size=256, attention="global"
     )
 
 
-def _prompt(outputs: np.lib.npyio.NpzFile, name: str) -> Prompt:
+def _make_prompt(outputs: np.lib.npyio.NpzFile, name: str) -> Prompt:
     kind, frame, given = (
         str(outputs[f"prop_{name}_kind"]),
         int(outputs[f"prop_{name}_frame"]),
@@ -75,7 +77,7 @@ def _prompt(outputs: np.lib.npyio.NpzFile, name: str) -> Prompt:
     return PointPrompt(frame, _TRACKS[name], [given[::-1]], [True])
 
 
-def _correction(outputs: np.lib.npyio.NpzFile, name: str) -> PointPrompt:
+def _make_correction(outputs: np.lib.npyio.NpzFile, name: str) -> PointPrompt:
     points = outputs[f"corr_{name}_points_xy"][:, ::-1]
     return PointPrompt(
         int(outputs[f"corr_{name}_frame"]),
@@ -85,59 +87,59 @@ def _correction(outputs: np.lib.npyio.NpzFile, name: str) -> PointPrompt:
     )
 
 
-def _same(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> None:
-    """The same logits on every frame, and the same masks over all of them but for cells whose logit is about 0."""
+def _check_equal(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> None:
+    """Check logits on every frame, and masks over all, where cells of about 0 may differ."""
     np.testing.assert_allclose(ours, theirs, atol=_TOLERANCE, rtol=1e-4)
     first, second = np.asarray(ours) > 0, np.asarray(theirs) > 0
     assert (first & second).sum() / (first | second).sum() >= 0.998
 
 
-def _answers(session: Session, track: int) -> dict[int, np.ndarray]:
+def _get_logits(session: Session, track: int) -> dict[int, np.ndarray]:
     answers = [
         segment for frame in range(len(session.video)) for segment in session.segments(frame)
     ]
     return {segment.frame: segment.logits for segment in answers if segment.track == track}
 
 
-def test_four_objects_together_are_each_what_the_reference_makes_of_it_alone(
+def test_four_objects_together_are_as_each_alone_in_the_reference(
     session: Session, outputs: np.lib.npyio.NpzFile
 ) -> None:
-    session.prompt_many([_prompt(outputs, name) for name in _TRACKS])
+    session.prompt_many([_make_prompt(outputs, name) for name in _TRACKS])
     session.run().finish()
     for name, track in _TRACKS.items():
         expected = outputs[f"prop_{name}_lowres"]
-        answers = _answers(session, track)
+        answers = _get_logits(session, track)
         assert set(answers) == set(np.flatnonzero(np.isfinite(expected).all(axis=(1, 2))).tolist())
-        _same(list(answers.values()), expected[list(answers)])
+        _check_equal(list(answers.values()), expected[list(answers)])
 
 
 @pytest.mark.parametrize("name", ["a", "d"])
-def test_a_correction_and_what_follows_from_it(
+def test_a_correction_and_its_propagation(
     session: Session, outputs: np.lib.npyio.NpzFile, name: str
 ) -> None:
-    session.prompt_many([_prompt(outputs, each) for each in _TRACKS])
+    session.prompt_many([_make_prompt(outputs, each) for each in _TRACKS])
     session.run().finish()
-    correction = _correction(outputs, name)
-    _same([session.prompt(correction).logits], [outputs[f"corr_{name}_lowres_after_click"]])
+    correction = _make_correction(outputs, name)
+    _check_equal([session.prompt(correction).logits], [outputs[f"corr_{name}_lowres_after_click"]])
     first, track = session.log.first_frame(_TRACKS[name]), _TRACKS[name]
     session.run(Propagation((PropagationRange(track, first, len(session.video) - 1),))).finish()
     expected = outputs[f"corr_{name}_lowres_repropagated"]
-    walked = [
+    propagated = [
         frame for frame in range(first, len(session.video)) if np.isfinite(expected[frame]).all()
     ]
-    assert correction.frame in walked
-    _same([_answers(session, track)[frame] for frame in walked], expected[walked])
+    assert correction.frame in propagated
+    _check_equal([_get_logits(session, track)[frame] for frame in propagated], expected[propagated])
 
 
-def test_a_correction_carried_only_where_it_matters_ends_where_the_whole_walk_does(
+def test_a_correction_propagated_until_nothing_changes_is_as_everywhere(
     session: Session, outputs: np.lib.npyio.NpzFile
 ) -> None:
-    """Outward from the correction until nothing changes, against the reference's walk over everything: few pixels differ."""
-    session.prompt_many([_prompt(outputs, each) for each in _TRACKS])
+    """Few pixels differ from the reference, which propagates over all frames."""
+    session.prompt_many([_make_prompt(outputs, each) for each in _TRACKS])
     session.run().finish()
-    session.prompt(_correction(outputs, "a"))
+    session.prompt(_make_correction(outputs, "a"))
     session.run().finish()
     expected = outputs["corr_a_lowres_repropagated"]
     for frame in range(int(outputs["corr_a_frame"]), len(session.video)):
-        ours, theirs = _answers(session, 1)[frame] > 0, expected[frame] > 0
+        ours, theirs = _get_logits(session, 1)[frame] > 0, expected[frame] > 0
         assert (ours & theirs).sum() / (ours | theirs).sum() >= 0.95

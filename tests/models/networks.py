@@ -1,4 +1,4 @@
-"""Small networks with random weights that answer to what they are shown, and a second implementation of the same."""
+"""Small networks with random weights, and the same in transformers' implementation."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SMALL = Configuration(
     iou_hidden=64,
 )
 SMALL_CONV = TINY
-"""Our own encoder, as little as the prototype had beside it."""
+"""Our own encoder with small heads."""
 
 VARIANTS = {
     "2.1": SMALL,
@@ -45,11 +45,14 @@ VARIANTS = {
 def make_network(
     configuration: Configuration = SMALL, *, seed: int = 0, presence: float = 0.0
 ) -> Sam2Network:
-    """Weights large enough that prompts and memory change the answer; `presence` is added to every presence score."""
+    """Weights so large that prompts and memory change the answer.
+
+    `presence` is added to each presence score.
+    """
     torch.manual_seed(seed)
-    made = Sam2Network(configuration).eval()
+    network = Sam2Network(configuration).eval()
     with torch.no_grad():
-        for name, value in made.named_parameters():
+        for name, value in network.named_parameters():
             if value.ndim > 1:
                 value.copy_(torch.randn_like(value) * (2.0 / value[0].numel()) ** 0.5)
             elif name.endswith("scale"):
@@ -62,19 +65,19 @@ def make_network(
             "memory_temporal_positional_encoding",
             "occlusion_spatial_embedding_parameter",
         ):
-            if hasattr(made, name):
-                getattr(made, name).normal_()
-        made.shared_image_embedding.positional_embedding.copy_(
-            made.prompt_encoder.shared_embedding.positional_embedding
+            if hasattr(network, name):
+                getattr(network, name).normal_()
+        network.shared_image_embedding.positional_embedding.copy_(
+            network.prompt_encoder.shared_embedding.positional_embedding
         )
-        made.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(presence)
-    return made
+        network.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(presence)
+    return network
 
 
 def make_model(
     configuration: Configuration = SMALL, *, size: int = 128, presence: float = 20.0, seed: int = 0
 ) -> Sam2Predictor:
-    """As a VideoModel of one input size; present objects unless said otherwise."""
+    """A VideoModel of one input size, whose objects are present by default."""
     return Sam2Predictor(
         make_network(configuration, presence=presence, seed=seed),
         ModelCard("small", sha256="0" * 64, input_sizes=(size,)),
@@ -82,7 +85,7 @@ def make_model(
 
 
 def make_transformers_model(model: Sam2Predictor) -> Sam2VideoModel:
-    """transformers' own model with the same weights and input size."""
+    """The model of transformers with the same weights and input size."""
     configuration, (size,) = model.network.configuration, model.card.input_sizes
     config = _make_transformers_config(configuration)
     config.vision_config = vision(configuration)
@@ -91,6 +94,6 @@ def make_transformers_model(model: Sam2Predictor) -> Sam2VideoModel:
     config.image_size = config.prompt_encoder_config.image_size = size
     config.enable_temporal_pos_encoding_for_object_pointers = configuration.pointer_time
     config.enable_occlusion_spatial_embedding = configuration.occlusion
-    made = Sam2VideoModel._from_config(config, attn_implementation="sdpa").eval()
-    made.load_state_dict(model.network.state_dict(), strict=True)
-    return made
+    network = Sam2VideoModel._from_config(config, attn_implementation="sdpa").eval()
+    network.load_state_dict(model.network.state_dict(), strict=True)
+    return network

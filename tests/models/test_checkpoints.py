@@ -1,4 +1,4 @@
-"""Checkpoints: read whatever their kind, written, verified, imported; and never trusted with running code."""
+"""Checkpoints of all kinds are read, written, verified and imported; none may run code."""
 
 import errno
 import hashlib
@@ -25,7 +25,7 @@ from napari_sam2.models.weights.published import PUBLISHED, PublishedCheckpoint
 SMALL = Configuration(
     width=24, blocks=(1, 2, 3, 1), global_blocks=(5,), memory_layers=2, feed_forward=256
 )
-"""That of the reference checkpoint in Meta's format."""
+"""The architecture of the reference checkpoint in Meta's format."""
 
 
 @pytest.fixture(autouse=True)
@@ -51,7 +51,7 @@ def weights():
     }
 
 
-def same(one, other):
+def are_equal(one, other):
     return one.keys() == other.keys() and all(
         one[key].dtype == other[key].dtype and torch.equal(one[key], other[key]) for key in one
     )
@@ -76,15 +76,15 @@ WAYS = {
 def test_tensors_are_read_from_every_kind_of_file(tmp_path, tensors, kind):
     WAYS[kind](tmp_path / kind, tensors)
     read, metadata = checkpoints.read_checkpoint(tmp_path / kind)
-    assert same(read, tensors)
+    assert are_equal(read, tensors)
     assert metadata == {}
 
 
-def test_folder_of_transformers_brings_its_configuration(tmp_path, tensors):
+def test_folder_of_transformers_has_its_configuration(tmp_path, tensors):
     save_file(tensors, tmp_path / "model.safetensors", metadata={"format": "pt"})
     (tmp_path / "config.json").write_text('{"image_size": 256}')
     read, metadata = checkpoints.read_checkpoint(checkpoints.find_checkpoint(tmp_path))
-    assert same(read, tensors)
+    assert are_equal(read, tensors)
     assert metadata == {"format": "pt", "config": '{"image_size": 256}'}
 
 
@@ -99,7 +99,7 @@ class Malicious:
 
 
 @pytest.mark.parametrize("legacy", [False, True], ids=["zip", "legacy"])
-def test_pickle_that_wants_to_run_code_is_refused_and_not_run(tmp_path, tensors, legacy):
+def test_pickle_with_code_is_refused_and_not_run(tmp_path, tensors, legacy):
     proof = tmp_path / "was-run"
     torch.save(
         {"model": tensors, "extra": Malicious(proof)},
@@ -113,7 +113,7 @@ def test_pickle_that_wants_to_run_code_is_refused_and_not_run(tmp_path, tensors,
         ):
             refuse(tmp_path / "evil.pt")
     assert not proof.exists()
-    pickle.loads(pickle.dumps(Malicious(proof))).close()  # it would have
+    pickle.loads(pickle.dumps(Malicious(proof))).close()  # loading it elsewhere runs the code
     assert proof.exists()
 
 
@@ -127,7 +127,7 @@ def test_bare_pickle_is_refused_and_not_run(tmp_path):
 
 @pytest.mark.parametrize("kind", WAYS)
 @pytest.mark.parametrize("part", [0.3, 0.7, 0.99])
-def test_file_that_is_cut_off_is_refused(tmp_path, kind, part):
+def test_truncated_file_is_refused(tmp_path, kind, part):
     WAYS[kind](tmp_path / kind, {"w": torch.zeros(5000)})
     whole = (tmp_path / kind).read_bytes()
     (tmp_path / kind).write_bytes(whole[: int(len(whole) * part)])
@@ -136,7 +136,7 @@ def test_file_that_is_cut_off_is_refused(tmp_path, kind, part):
 
 
 @pytest.mark.parametrize(
-    ("content", "kind", "said"),
+    ("content", "kind", "message"),
     [
         pytest.param(b"", FileError, "is empty", id="empty"),
         pytest.param(
@@ -165,14 +165,14 @@ def test_file_that_is_cut_off_is_refused(tmp_path, kind, part):
         ),
     ],
 )
-def test_file_that_is_no_checkpoint_is_refused(tmp_path, content, kind, said):
+def test_other_file_is_refused(tmp_path, content, kind, message):
     (tmp_path / "model.pt").write_bytes(content)
-    with pytest.raises(kind, match=said):
+    with pytest.raises(kind, match=message):
         checkpoints.read_checkpoint(tmp_path / "model.pt")
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [
         pytest.param([1, 2], "contains a list", id="list"),
         pytest.param({}, "contains 0 items", id="nothing"),
@@ -184,9 +184,9 @@ def test_file_that_is_no_checkpoint_is_refused(tmp_path, content, kind, said):
         ),
     ],
 )
-def test_file_with_other_things_in_it_is_refused(tmp_path, content, said):
+def test_pickle_with_other_content_is_refused(tmp_path, content, message):
     torch.save(content, tmp_path / "model.pt")
-    with pytest.raises(CheckpointError, match=said):
+    with pytest.raises(CheckpointError, match=message):
         checkpoints.read_checkpoint(tmp_path / "model.pt")
 
 
@@ -197,7 +197,7 @@ def test_other_archive_is_refused(tmp_path):
         checkpoints.read_checkpoint(tmp_path / "model.pt")
 
 
-def test_what_is_written_is_read_again_with_its_card(tmp_path, tensors):
+def test_written_checkpoint_is_read_with_its_card(tmp_path, tensors):
     card = ModelCard(
         "mine", licence="CC0-1.0", input_sizes=(256,), training={"steps": 10, "on": "nuclei"}
     )
@@ -207,7 +207,7 @@ def test_what_is_written_is_read_again_with_its_card(tmp_path, tensors):
         path, shared_memory, card, metadata={"configuration": "{}"}
     )
     read, metadata = checkpoints.read_checkpoint(path)
-    assert same(read, shared_memory)
+    assert are_equal(read, shared_memory)
     assert metadata["configuration"] == "{}"
     assert written.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert checkpoints.verify_checkpoint(path) == written
@@ -228,7 +228,7 @@ def test_what_is_written_is_read_again_with_its_card(tmp_path, tensors):
         ),
     ],
 )
-def test_disk_that_fills_up_leaves_what_was_there(tmp_path, tensors, monkeypatch, error):
+def test_full_disk_leaves_the_old_file(tmp_path, tensors, monkeypatch, error):
     path = tmp_path / "mine.safetensors"
     checkpoints.write_checkpoint(path, tensors, ModelCard("mine"))
     before = path.read_bytes()
@@ -253,19 +253,19 @@ def test_verify_refuses_one_changed_byte(tmp_path, tensors):
         checkpoints.verify_checkpoint(path)
 
 
-def test_verify_refuses_what_nobody_vouches_for(tmp_path, tensors):
+def test_verify_refuses_a_file_of_unknown_hash(tmp_path, tensors):
     torch.save(tensors, tmp_path / "found.pt")
     with pytest.raises(CheckpointError, match="no card has the expected one"):
         checkpoints.verify_checkpoint(tmp_path / "found.pt")
 
 
 @pytest.mark.parametrize("ask", [checkpoints.find_checkpoint, checkpoints.verify_checkpoint])
-def test_model_that_was_not_fetched_says_how_to_get_it(ask):
+def test_error_for_a_model_that_is_not_here_tells_how_to_fetch_it(ask):
     with pytest.raises(FileError, match=r"napari-sam2 models fetch sam2\.1-tiny` \(156 MB\)"):
         ask("sam2.1-tiny")
 
 
-def published(monkeypatch, path: Path) -> str:
+def publish(monkeypatch, path: Path) -> str:
     sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
     monkeypatch.setitem(
         PUBLISHED,
@@ -277,9 +277,9 @@ def published(monkeypatch, path: Path) -> str:
     return sha256
 
 
-def test_published_file_got_elsewhere_counts_as_fetched(tmp_path, tensors, cache, monkeypatch):
+def test_published_file_from_elsewhere_counts_as_fetched(tmp_path, tensors, cache, monkeypatch):
     torch.save({"model": tensors}, tmp_path / "download (1).pt")
-    published(monkeypatch, tmp_path / "download (1).pt")
+    publish(monkeypatch, tmp_path / "download (1).pt")
     model = import_checkpoint(tmp_path / "download (1).pt")
     assert (model.card.name, model.state, model.path) == ("toy", "fetched", cache / "toy.pt")
     assert checkpoints.verify_checkpoint("toy").sha256 == PUBLISHED["toy"].card.sha256
@@ -288,14 +288,14 @@ def test_published_file_got_elsewhere_counts_as_fetched(tmp_path, tensors, cache
         import_checkpoint(cache / "toy.pt", name="mine")
 
 
-def test_published_file_is_verified_wherever_it_lies(tmp_path, tensors, monkeypatch):
+def test_published_file_is_verified_in_any_folder(tmp_path, tensors, monkeypatch):
     torch.save({"model": tensors}, tmp_path / "somewhere.pt")
-    published(monkeypatch, tmp_path / "somewhere.pt")
+    publish(monkeypatch, tmp_path / "somewhere.pt")
     assert checkpoints.verify_checkpoint(tmp_path / "somewhere.pt").name == "toy"
 
 
 @pytest.mark.parametrize("kind", ["meta.pt", "bare.pth", "plain.safetensors"])
-def test_import_makes_a_model_known_by_its_name(tmp_path, weights, cache, kind):
+def test_imported_model_is_known_by_its_name(tmp_path, weights, cache, kind):
     WAYS[kind](tmp_path / kind, weights)
     model = import_checkpoint(
         tmp_path / kind, name="my nuclei", input_size=512, configuration=SMALL.to_json()
@@ -309,7 +309,9 @@ def test_import_makes_a_model_known_by_its_name(tmp_path, weights, cache, kind):
         model.card.source == f"imported from {kind}, SHA-256 "
         f"{hashlib.sha256((tmp_path / kind).read_bytes()).hexdigest()}"
     )
-    assert same(checkpoints.read_checkpoint(checkpoints.find_checkpoint("my-nuclei"))[0], weights)
+    assert are_equal(
+        checkpoints.read_checkpoint(checkpoints.find_checkpoint("my-nuclei"))[0], weights
+    )
     assert checkpoints.verify_checkpoint("my-nuclei") == model.card
     assert sorted(path.name for path in cache.iterdir()) == [
         "my-nuclei.json",
@@ -349,7 +351,7 @@ def test_import_of_metas_own_format(shared_folder):
     assert is_loaded(model.card.name, 256)
 
 
-def test_same_file_may_be_imported_again_and_another_may_not_take_its_name(tmp_path, weights):
+def test_same_file_is_imported_again_and_another_is_refused_its_name(tmp_path, weights):
     torch.save(weights, tmp_path / "mine.pt")
     first = import_checkpoint(tmp_path / "mine.pt", configuration=SMALL.to_json())
     again = import_checkpoint(tmp_path / "mine.pt", configuration=SMALL.to_json(), input_size=512)
@@ -362,7 +364,7 @@ def test_same_file_may_be_imported_again_and_another_may_not_take_its_name(tmp_p
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         pytest.param(
             lambda w: {"conv.weight": torch.zeros(3)},
@@ -382,9 +384,9 @@ def test_same_file_may_be_imported_again_and_another_may_not_take_its_name(tmp_p
         ),
     ],
 )
-def test_import_of_what_is_no_sam2_leaves_nothing_behind(tmp_path, weights, cache, change, said):
+def test_import_of_another_network_leaves_nothing_behind(tmp_path, weights, cache, change, message):
     torch.save(change(weights), tmp_path / "odd.pt")
-    with pytest.raises(CheckpointError, match=said):
+    with pytest.raises(CheckpointError, match=message):
         import_checkpoint(tmp_path / "odd.pt", configuration=SMALL.to_json())
     assert "odd" not in cards.find_models()
     assert not cache.exists()

@@ -1,4 +1,4 @@
-"""Framing: Windows around objects of any size and place, and planes brought from one Window to another."""
+"""Windows around objects, and planes resampled from one window to another."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ SIZE = 128
 FRAME = (400, 600)
 
 
-@pytest.mark.parametrize("wide", [8, 13, 20, 33, 70, 120])
+@pytest.mark.parametrize("width", [8, 13, 20, 33, 70, 120])
 @pytest.mark.parametrize(
     "yx", [(200.0, 300.0), (5.0, 5.0), (397.0, 590.0)], ids=["middle", "corner", "other corner"]
 )
-def test_an_object_of_any_size_is_seen_about_as_large(wide: float, yx: tuple[float, float]) -> None:
-    low, high = np.array(yx) - wide / 2, np.array(yx) + wide / 2
+def test_an_object_of_any_size_has_a_similar_size_in_its_window(
+    width: float, yx: tuple[float, float]
+) -> None:
+    low, high = np.array(yx) - width / 2, np.array(yx) + width / 2
     window = make_crop_window((tuple(low.tolist()), tuple(high.tolist())), FRAME, SIZE)
     assert window.height == window.width and window.size == SIZE
-    assert 30 <= wide * SIZE / window.height <= 43
+    assert 30 <= width * SIZE / window.height <= 43
     assert (
         window.top >= 0
         and window.top + window.height <= FRAME[0]
@@ -40,21 +42,21 @@ def test_an_object_of_any_size_is_seen_about_as_large(wide: float, yx: tuple[flo
     )
 
 
-def test_an_object_as_large_as_the_frame_is_seen_whole() -> None:
+def test_an_object_as_large_as_the_frame_fits_its_window() -> None:
     assert make_crop_window(((0, 0), (400, 600)), FRAME, SIZE) == Window(
         -100.0, 0.0, 600.0, 600.0, SIZE
     )
 
 
-def test_small_changes_of_an_object_change_no_window() -> None:
+def test_small_changes_of_an_object_keep_its_window() -> None:
     windows = {
-        make_crop_window(((100, 200), (100 + wide, 200 + wide)), (1000, 1000), SIZE)
-        for wide in np.linspace(25, 30, 21)
+        make_crop_window(((100, 200), (100 + width, 200 + width)), (1000, 1000), SIZE)
+        for width in np.linspace(25, 30, 21)
     }
     assert len(windows) <= 3
 
 
-def test_windows_are_tried_from_near_to_the_whole_frame() -> None:
+def test_the_pyramid_ends_with_the_whole_frame() -> None:
     steps = make_window_pyramid((20.0, 500.0), FRAME, SIZE)
     sides = [window.height for window in steps]
     assert sides == [40, 60, 90, 135, 202.5, 303.75, 455.625, 600]
@@ -63,7 +65,7 @@ def test_windows_are_tried_from_near_to_the_whole_frame() -> None:
     )
 
 
-def test_the_extent_of_a_mask_is_that_of_its_cells() -> None:
+def test_the_corners_of_a_mask_are_those_of_its_cells() -> None:
     logits = np.full((32, 32), -5.0, dtype=np.float32)
     logits[8:16, 4:20] = 5
     assert find_logit_corners(logits, Window(100.0, 200.0, 64.0, 64.0, SIZE)) == (
@@ -73,7 +75,7 @@ def test_the_extent_of_a_mask_is_that_of_its_cells() -> None:
     assert find_logit_corners(logits - 10, Window(0, 0, 64, 64, SIZE)) is None
 
 
-def test_specks_are_not_framed() -> None:
+def test_specks_do_not_move_the_corners() -> None:
     logits = np.full((32, 32), -5.0, dtype=np.float32)
     logits[4:28, 10:28] = 5
     corners = find_logit_corners(logits, Window(0.0, 0.0, 64.0, 64.0, SIZE))
@@ -85,8 +87,8 @@ def test_specks_are_not_framed() -> None:
     "target",
     [Window(8, 24, 64, 64, SIZE), Window(0, 16, 96, 96, SIZE), Window(20.5, 30.25, 40, 40, SIZE)],
 )
-def test_a_plane_moved_to_another_window_lies_where_it_lay(target: Window) -> None:
-    """A slope is its own interpolation, so its values tell where each cell lies."""
+def test_a_resampled_plane_keeps_its_position(target: Window) -> None:
+    """Interpolation leaves a linear slope as it is, so its values are positions."""
     source = Window(0.0, 16.0, 80.0, 80.0, SIZE)
 
     def slope(window: Window) -> torch.Tensor:
@@ -100,6 +102,6 @@ def test_a_plane_moved_to_another_window_lies_where_it_lay(target: Window) -> No
     np.testing.assert_allclose(found[within], slope(target)[0, 0][within], atol=1e-3)
 
 
-def test_nothing_moves_where_windows_are_the_same() -> None:
+def test_resampling_to_the_same_window_changes_nothing() -> None:
     planes, window = torch.rand(2, 3, 8, 8), Window(0, 0, 50, 50, SIZE)
     assert resample(planes, [window] * 2, [window] * 2) is planes

@@ -1,4 +1,4 @@
-"""Devices: the one asked for or none, and "auto" the best there is."""
+"""Devices: the requested one or an error; "auto" chooses the best."""
 
 import pytest
 import torch
@@ -9,52 +9,52 @@ from napari_sam2.models import device
 
 @pytest.fixture
 def machine(monkeypatch):
-    """Make PyTorch say that this machine has `cuda` CUDA devices, and Apple's GPU where `mps`."""
+    """Make PyTorch report `cuda` CUDA devices, and Apple's GPU if `mps`."""
 
-    def has(*, cuda: int = 0, mps: bool = False) -> None:
+    def set_devices(*, cuda: int = 0, mps: bool = False) -> None:
         monkeypatch.setattr(torch.cuda, "is_available", lambda: cuda > 0)
         monkeypatch.setattr(torch.cuda, "device_count", lambda: cuda)
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: mps)
 
-    return has
+    return set_devices
 
 
 @pytest.mark.parametrize(
-    ("cuda", "mps", "asked", "chosen"),
+    ("cuda", "mps", "requested", "chosen"),
     [
-        pytest.param(2, False, "auto", "cuda", id="auto_takes_cuda"),
-        pytest.param(0, True, "auto", "mps", id="auto_takes_apple_without_cuda"),
-        pytest.param(0, False, "auto", "cpu", id="auto_takes_the_processor_where_nothing_else_is"),
+        pytest.param(2, False, "auto", "cuda", id="auto_chooses_cuda"),
+        pytest.param(0, True, "auto", "mps", id="auto_chooses_apple_without_cuda"),
+        pytest.param(0, False, "auto", "cpu", id="auto_chooses_the_processor_last"),
         pytest.param(2, False, "cuda:1", "cuda:1", id="second_gpu"),
-        pytest.param(1, False, "cpu", "cpu", id="processor_although_there_is_a_gpu"),
+        pytest.param(1, False, "cpu", "cpu", id="processor_beside_a_gpu"),
     ],
 )
-def test_device_that_is_there(machine, cuda, mps, asked, chosen):
+def test_available_device_is_chosen(machine, cuda, mps, requested, chosen):
     machine(cuda=cuda, mps=mps)
-    assert device.choose_device(asked) == chosen
+    assert device.choose_device(requested) == chosen
 
 
 @pytest.mark.parametrize(
-    ("cuda", "asked", "said"),
+    ("cuda", "requested", "message"),
     [
         pytest.param(0, "cuda", "this machine has cpu", id="no_gpu"),
         pytest.param(1, "cuda:1", "this machine has cuda, cuda:0, cpu", id="no_second_gpu"),
         pytest.param(1, "mps", "this machine has cuda, cuda:0, cpu", id="no_apple"),
         pytest.param(
-            0, "gpu", "expected auto or one of this machine's devices: cpu", id="no_such_word"
+            0, "gpu", "expected auto or one of this machine's devices: cpu", id="unknown_word"
         ),
-        pytest.param(1, "cuda:first", "expected auto", id="no_number"),
+        pytest.param(1, "cuda:first", "expected auto", id="not_a_number"),
         pytest.param(0, "", "expected auto", id="empty"),
     ],
 )
-def test_device_that_is_not_there_is_refused_with_what_is(machine, cuda, asked, said):
+def test_missing_device_is_refused_with_the_available_ones(machine, cuda, requested, message):
     machine(cuda=cuda)
-    with pytest.raises(DeviceError, match=said) as error:
-        device.choose_device(asked)
-    assert repr(asked) in str(error.value)
+    with pytest.raises(DeviceError, match=message) as error:
+        device.choose_device(requested)
+    assert repr(requested) in str(error.value)
 
 
-def test_build_without_cuda_is_said(machine, monkeypatch):
+def test_error_explains_a_build_without_cuda(machine, monkeypatch):
     machine()
     monkeypatch.setattr(torch.version, "cuda", None)
     with pytest.raises(DeviceError, match="was built without CUDA"):

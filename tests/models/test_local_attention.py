@@ -1,4 +1,4 @@
-"""Regions: where tracks are looked at, that nothing inside changes its place or its value, and when the whole grid is taken."""
+"""Local attention: where regions lie, that values keep their positions, and when none is used."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ TOLERANCE = 1e-4
         pytest.param(
             ((200.0, 500.0), (220.0, 530.0)),
             TokenRegion(20, 24, 16),
-            id="a small object in the middle",
+            id="small object in the middle",
         ),
         pytest.param(
-            ((201.0, 503.0), (221.0, 534.0)), TokenRegion(20, 24, 16), id="that moved a little"
+            ((201.0, 503.0), (221.0, 534.0)), TokenRegion(20, 24, 16), id="moved a little"
         ),
         pytest.param(((0.0, 1000.0), (10.0, 1024.0)), TokenRegion(0, 48, 16), id="in a corner"),
-        pytest.param(((200.0, 400.0), (280.0, 560.0)), TokenRegion(18, 18, 24), id="a larger one"),
+        pytest.param(((200.0, 400.0), (280.0, 560.0)), TokenRegion(18, 18, 24), id="larger object"),
         pytest.param(
             ((200.0, 100.0), (220.0, 500.0)),
             TokenRegion(0, 0, 64),
-            id="one that takes the whole grid",
+            id="whole grid",
         ),
     ],
 )
@@ -80,48 +80,48 @@ def test_a_plane_is_cut_and_filled_not_resampled(top: int, left: int, shared: in
 
 
 @pytest.fixture(scope="module")
-def made() -> Sam2Predictor:
+def model() -> Sam2Predictor:
     return make_model(size=SIZE)
 
 
 @pytest.fixture(scope="module")
-def near(made: Sam2Predictor) -> Sam2Predictor:
-    other = Sam2Predictor(made.network, replace(made.card, attention="local"))
+def local_model(model: Sam2Predictor) -> Sam2Predictor:
+    other = Sam2Predictor(model.network, replace(model.card, attention="local"))
     other.regions = LocalRegions(min_tokens=8, margin_tokens=1.0)
     return other
 
 
 @pytest.fixture(scope="module")
-def embeddings(made: Sam2Predictor) -> list[Embedding]:
+def embeddings(model: Sam2Predictor) -> list[Embedding]:
     frames = [
         Frame(index, np.random.default_rng(index).random((SIZE, SIZE), dtype=np.float32))
         for index in range(2)
     ]
-    return made.embed([(frame, WHOLE) for frame in frames])
+    return model.embed([(frame, WHOLE) for frame in frames])
 
 
-def _disc(y: float, x: float) -> FramePrompts:
+def _make_disc(y: float, x: float) -> FramePrompts:
     rows, columns = np.mgrid[:SIZE, :SIZE]
     return FramePrompts(mask=(rows - y) ** 2 + (columns - x) ** 2 < 12**2)
 
 
-def _recall(
-    made: Sam2Predictor, embedding: Embedding, said: FramePrompts, *, present: bool = True
+def _make_reference(
+    model: Sam2Predictor, embedding: Embedding, prompts: FramePrompts, *, present: bool = True
 ) -> MemoryReference:
-    (segment,) = made.segment(embedding, [Query(1, said)])
+    (segment,) = model.segment(embedding, [Query(1, prompts)])
     if not present:
         segment = replace(segment, presence_score=-5.0)
-    (features,) = made.encode_memory(embedding, [segment])
+    (features,) = model.encode_memory(embedding, [segment])
     return MemoryReference(
         Memory(embedding.frame, True, segment.pointer, present, features=features), 0, 1
     )
 
 
 @torch.inference_mode()
-def test_all_cells_named_one_by_one_are_the_whole_grid(
-    made: Sam2Predictor, embeddings: list[Embedding]
+def test_selecting_all_tokens_is_the_whole_grid(
+    model: Sam2Predictor, embeddings: list[Embedding]
 ) -> None:
-    network, features, count = made.network, embeddings[0].features, 3
+    network, features, count = model.network, embeddings[0].features, 3
     generator = torch.Generator().manual_seed(0)
     memory, pointers = (
         torch.randn(1, count, GRID**2, 64, generator=generator),
@@ -132,61 +132,63 @@ def test_all_cells_named_one_by_one_are_the_whole_grid(
     whole = network.condition_on_memory(features[2], MemoryInputs(memory, slots, pointers, ages))
     order = torch.randperm(
         count * GRID**2, generator=generator
-    )  # memory tokens carry their places: their order says nothing
+    )  # memory tokens have positions, so their order does not matter
     cells = every.repeat(count)[order][None, :, None]
     tokens, each = (
         memory.flatten(1, 2)[:, order, None],
         slots.repeat_interleave(GRID**2, dim=1)[:, order],
     )
-    seen = TokenSelection(every[None], GRID)
+    selection = TokenSelection(every[None], GRID)
     same = network.condition_on_memory(
-        features[2], MemoryInputs(tokens, each, pointers, ages, cells), seen
+        features[2], MemoryInputs(tokens, each, pointers, ages, cells), selection
     )
     torch.testing.assert_close(same, whole, rtol=0, atol=TOLERANCE)
     points, labels = torch.tensor([[[0.3, 0.4]]]), torch.ones(1, 1, dtype=torch.long)
     masks = [
         network.decode(features, whole, points, labels, selection=each).masks
-        for each in (None, seen)
+        for each in (None, selection)
     ]
     torch.testing.assert_close(masks[1], masks[0], rtol=0, atol=TOLERANCE)
 
 
 @torch.inference_mode()
-def test_a_region_keeps_its_place(
-    made: Sam2Predictor, near: Sam2Predictor, embeddings: list[Embedding]
+def test_a_region_keeps_its_position_on_the_grid(
+    model: Sam2Predictor, local_model: Sam2Predictor, embeddings: list[Embedding]
 ) -> None:
-    """The same tokens and memories elsewhere on the grid are another question: positions are not those of the crop."""
+    """The same tokens and memories elsewhere on the grid give another answer."""
     region = TokenRegion(4, 8, 8)
-    fine, middle, coarse = near._get_features(embeddings[0], [region.to_window(WHOLE)])
+    fine, middle, coarse = local_model._get_features(embeddings[0], [region.to_window(WHOLE)])
     for level, stride in ((fine, 4), (middle, 2), (coarse, 1)):
         assert level.shape[-1] == 8 * stride
     torch.testing.assert_close(
         coarse[0], embeddings[0].features[2][0, :, 4:12, 8:16], rtol=0, atol=0
     )
-    whole = made.network.get_position_encodings(GRID, torch.device("cpu"))
+    whole = model.network.get_position_encodings(GRID, torch.device("cpu"))
     part = whole.select(region.token_indices(GRID)[None])
     torch.testing.assert_close(part.decoder[0], whole.decoder[0, :, 4:12, 8:16], rtol=0, atol=0)
     torch.testing.assert_close(part.rotation[0, 9], whole.rotation[5 * GRID + 9], rtol=0, atol=0)
 
 
-def _window_of(near: Sam2Predictor, embeddings: list[Embedding], query: Query) -> Segment:
-    (segment,) = near.segment(embeddings[1], [query])
+def _segment_one(local_model: Sam2Predictor, embeddings: list[Embedding], query: Query) -> Segment:
+    (segment,) = local_model.segment(embeddings[1], [query])
     cells = TokenRegion.of(segment.window, WHOLE)
     assert segment.logits.shape == (cells.side * 4, cells.side * 4)
     return segment
 
 
-def test_the_whole_grid_is_taken_where_a_region_would_not_do(
-    near: Sam2Predictor, embeddings: list[Embedding]
+def test_the_whole_grid_is_read_if_a_region_is_not_enough(
+    local_model: Sam2Predictor, embeddings: list[Embedding]
 ) -> None:
     small, lost = (
-        _recall(near, embeddings[0], _disc(70, 180)),
-        _recall(near, embeddings[0], _disc(70, 180), present=False),
+        _make_reference(local_model, embeddings[0], _make_disc(70, 180)),
+        _make_reference(local_model, embeddings[0], _make_disc(70, 180), present=False),
     )
-    large = _recall(near, embeddings[0], FramePrompts(mask=np.ones((SIZE, SIZE), dtype=bool)))
+    large = _make_reference(
+        local_model, embeddings[0], FramePrompts(mask=np.ones((SIZE, SIZE), dtype=bool))
+    )
     click = FramePrompts(points=((70.0, 180.0),), positive=(True,))
-    carried = _window_of(near, embeddings, Query(1, memory_references=(small,)))
-    assert TokenRegion.of(carried.window, WHOLE) == TokenRegion(0, 8, 8)
+    propagated = _segment_one(local_model, embeddings, Query(1, memory_references=(small,)))
+    assert TokenRegion.of(propagated.window, WHOLE) == TokenRegion(0, 8, 8)
     cases = {
         "lost": Query(1, memory_references=(lost,)),
         "large": Query(1, memory_references=(large,)),
@@ -194,62 +196,63 @@ def test_the_whole_grid_is_taken_where_a_region_would_not_do(
         "clicked again": Query(1, click, (small,)),
     }
     for name, query in cases.items():
-        assert _window_of(near, embeddings, query).window == WHOLE, name
-    inside = Query(1, click, (small,), carried.logits.clip(-32, 32), carried.window)
-    assert _window_of(near, embeddings, inside).window == carried.window
+        assert _segment_one(local_model, embeddings, query).window == WHOLE, name
+    inside = Query(1, click, (small,), propagated.logits.clip(-32, 32), propagated.window)
+    assert _segment_one(local_model, embeddings, inside).window == propagated.window
     outside = replace(inside, prompts=FramePrompts(points=((200.0, 20.0),), positive=(False,)))
-    assert _window_of(near, embeddings, outside).window == WHOLE
+    assert _segment_one(local_model, embeddings, outside).window == WHOLE
 
 
-def test_what_is_remembered_of_a_small_object_is_its_surroundings(
-    near: Sam2Predictor, embeddings: list[Embedding]
+def test_the_memory_of_a_small_object_is_its_surroundings(
+    local_model: Sam2Predictor, embeddings: list[Embedding]
 ) -> None:
-    for said, cells in (
-        (_disc(70, 180), 8**2),
-        (_disc(200, 20), 8**2),
+    for prompts, cells in (
+        (_make_disc(70, 180), 8**2),
+        (_make_disc(200, 20), 8**2),
         (FramePrompts(mask=np.ones((SIZE, SIZE), dtype=bool)), GRID**2),
     ):
-        payload = _recall(near, embeddings[0], said).memory.features
+        payload = _make_reference(local_model, embeddings[0], prompts).memory.features
         assert isinstance(payload, MemoryPayload) and payload.tokens.shape == (cells, 64)
 
 
-def test_tracks_of_all_kinds_together_are_as_one_by_one(
-    near: Sam2Predictor, made: Sam2Predictor, embeddings: list[Embedding]
+def test_tracks_of_all_kinds_together_are_as_each_alone(
+    local_model: Sam2Predictor, model: Sam2Predictor, embeddings: list[Embedding]
 ) -> None:
-    """Regions at several places, one whose memory is of the whole grid, one that is lost, and a click."""
+    """Several regions, a memory of the whole grid, an absent object, and a click."""
     first = embeddings[0]
-    recalls = [
-        _recall(near, first, _disc(70, 180)),
-        _recall(near, first, _disc(200, 40)),
-        _recall(near, first, _disc(9, 9), present=False),
+    references = [
+        _make_reference(local_model, first, _make_disc(70, 180)),
+        _make_reference(local_model, first, _make_disc(200, 40)),
+        _make_reference(local_model, first, _make_disc(9, 9), present=False),
     ]
-    whole = _recall(made, first, _disc(120, 120))
+    whole = _make_reference(model, first, _make_disc(120, 120))
     both = (
-        recalls[0],
+        references[0],
         replace(whole, slot=2, age=2, memory=replace(whole.memory, frame=-1, conditioning=False)),
     )
     queries = [
-        Query(1, memory_references=(recalls[0],)),
+        Query(1, memory_references=(references[0],)),
         Query(2, FramePrompts(points=((9.0, 9.0),), positive=(True,))),
         Query(3, memory_references=both),
     ]
     queries += [
-        Query(4 + index, memory_references=(recall,)) for index, recall in enumerate(recalls[1:])
+        Query(4 + index, memory_references=(reference,))
+        for index, reference in enumerate(references[1:])
     ]
-    for query, together in zip(queries, near.segment(embeddings[1], queries), strict=True):
-        (alone,) = near.segment(embeddings[1], [query])
+    for query, together in zip(queries, local_model.segment(embeddings[1], queries), strict=True):
+        (alone,) = local_model.segment(embeddings[1], [query])
         assert together.window == alone.window
         np.testing.assert_allclose(together.logits, alone.logits, rtol=0, atol=TOLERANCE)
 
 
-def test_a_model_that_follows_has_no_other_attention() -> None:
-    """So that its results are the same, and are resumed, whatever was asked for."""
+def test_a_model_that_crops_objects_ignores_the_attention() -> None:
+    """Its results are the same and resumable with any attention."""
     assert {
         load_model("nano", device="cpu", attention=each).card.attention
         for each in get_args(Attention)
     } == {"global"}
 
 
-def test_an_attention_that_is_not_there_is_refused() -> None:
+def test_an_unknown_attention_is_refused() -> None:
     with pytest.raises(ModelError, match=r"'far'.*expected one of"):
         load_model("nano", device="cpu", attention="far")  # type: ignore[arg-type]

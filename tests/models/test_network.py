@@ -1,4 +1,4 @@
-"""The network in tensors: what memory, slots, ages and sizes change, and that it can be trained."""
+"""The network: the effect of memories, slots, ages and sizes, and its gradients."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ SIDE = 4
 
 
 @pytest.fixture(scope="module")
-def made() -> Sam2Network:
+def network() -> Sam2Network:
     return make_network()
 
 
-def _recalled(
+def _make_memories(
     tracks: int = 1,
     memories: int = 2,
     pointers: int = 1,
@@ -36,19 +36,19 @@ def _recalled(
     )
 
 
-def _coarse() -> Tensor:
+def _make_features() -> Tensor:
     return torch.randn(1, SMALL.hidden, SIDE, SIDE, generator=torch.Generator().manual_seed(1))
 
 
 @pytest.mark.parametrize(
     "other",
     [
-        _recalled(slots=[0, 2]),
-        _recalled(age=0.4),
-        _recalled(age=-0.2),
-        _recalled(pointers=0),
-        _recalled(memories=1),
-        _recalled(memories=0),
+        _make_memories(slots=[0, 2]),
+        _make_memories(age=0.4),
+        _make_memories(age=-0.2),
+        _make_memories(pointers=0),
+        _make_memories(memories=1),
+        _make_memories(memories=0),
     ],
     ids=[
         "another slot",
@@ -59,33 +59,33 @@ def _coarse() -> Tensor:
         "pointers alone",
     ],
 )
-def test_what_is_recalled_changes_what_is_seen(made: Sam2Network, other: MemoryInputs) -> None:
+def test_memory_changes_the_features(network: Sam2Network, other: MemoryInputs) -> None:
     with torch.inference_mode():
         before, after = (
-            made.condition_on_memory(_coarse(), _recalled()),
-            made.condition_on_memory(_coarse(), other),
+            network.condition_on_memory(_make_features(), _make_memories()),
+            network.condition_on_memory(_make_features(), other),
         )
     assert before.shape == after.shape == (1, SMALL.hidden, SIDE, SIDE)
     assert (before - after).abs().max() > 1e-3
 
 
-def test_the_order_of_memories_is_of_no_account(made: Sam2Network) -> None:
-    recalled = _recalled(memories=3)
+def test_the_order_of_memories_does_not_matter(network: Sam2Network) -> None:
+    memories = _make_memories(memories=3)
     turned = MemoryInputs(
-        recalled.features.flip(1), recalled.slots.flip(1), recalled.pointers, recalled.ages
+        memories.features.flip(1), memories.slots.flip(1), memories.pointers, memories.ages
     )
     with torch.inference_mode():
         torch.testing.assert_close(
-            made.condition_on_memory(_coarse(), turned),
-            made.condition_on_memory(_coarse(), recalled),
+            network.condition_on_memory(_make_features(), turned),
+            network.condition_on_memory(_make_features(), memories),
             atol=1e-5,
             rtol=0,
         )
 
 
-def test_a_slot_that_was_never_trained_is_refused(made: Sam2Network) -> None:
+def test_an_untrained_slot_is_refused(network: Sam2Network) -> None:
     with pytest.raises(ModelError, match="slot 7: the network has 0 to 6"):
-        made.condition_on_memory(_coarse(), _recalled(slots=[0, 7]))
+        network.condition_on_memory(_make_features(), _make_memories(slots=[0, 7]))
 
 
 def test_rotation_depends_on_distance_alone() -> None:
@@ -94,19 +94,19 @@ def test_rotation_depends_on_distance_alone() -> None:
         torch.randn(2, 32, generator=torch.Generator().manual_seed(0)),
     )
     turned = [rotate(vector.expand(64, 1, 32), turn)[:, 0] for vector in (one, other)]
-    near = [
-        float(turned[0][place] @ turned[1][place + 9]) for place in (0, 1, 20, 50)
+    products = [
+        float(turned[0][position] @ turned[1][position + 9]) for position in (0, 1, 20, 50)
     ]  # one row down, one column right
-    assert near == pytest.approx([near[0]] * 4, abs=1e-4)
+    assert products == pytest.approx([products[0]] * 4, abs=1e-4)
 
 
 @pytest.mark.parametrize("side", [64, 96, 160])
-def test_any_side_that_is_a_multiple_of_32(made: Sam2Network, side: int) -> None:
+def test_any_side_that_is_a_multiple_of_32(network: Sam2Network, side: int) -> None:
     with torch.inference_mode():
-        features = made.embed(torch.rand(1, 1, side, side))
-        decoded = made.decode(
+        features = network.embed(torch.rand(1, 1, side, side))
+        decoded = network.decode(
             features,
-            made.add_no_memory_embedding(features[2]),
+            network.add_no_memory_embedding(features[2]),
             torch.tensor([[[0.5, 0.5]]]),
             torch.tensor([[1]]),
         )
@@ -118,25 +118,26 @@ def test_any_side_that_is_a_multiple_of_32(made: Sam2Network, side: int) -> None
     assert decoded.masks.shape == (1, 4, side // 4, side // 4)
 
 
-def test_gradients_reach_every_part_of_the_memory_path(made: Sam2Network) -> None:
-    """Also after positions were computed for inference: they are constants of both."""
+def test_gradients_reach_every_part_of_the_memory_path(network: Sam2Network) -> None:
+    """Also after inference cached the position encodings."""
     with torch.inference_mode():
-        made.condition_on_memory(_coarse(), _recalled())
-    memory = made.encode_memory(
-        _coarse(), torch.rand(2, SIDE * 16, SIDE * 16), torch.tensor([False, True])
+        network.condition_on_memory(_make_features(), _make_memories())
+    memory = network.encode_memory(
+        _make_features(), torch.rand(2, SIDE * 16, SIDE * 16), torch.tensor([False, True])
     )
-    recalled = _recalled(tracks=2, memories=1)
-    made.condition_on_memory(
-        _coarse(), MemoryInputs(memory[:, None], recalled.slots, recalled.pointers, recalled.ages)
+    memories = _make_memories(tracks=2, memories=1)
+    network.condition_on_memory(
+        _make_features(),
+        MemoryInputs(memory[:, None], memories.slots, memories.pointers, memories.ages),
     ).square().sum().backward()
     for part in (
-        made.memory_encoder,
-        made.memory_attention.layers[0],
-        made.temporal_positional_encoding_projection_layer,
+        network.memory_encoder,
+        network.memory_attention.layers[0],
+        network.temporal_positional_encoding_projection_layer,
     ):
         assert all(
             parameter.grad is not None and parameter.grad.abs().sum() > 0
             for parameter in part.parameters()
             if parameter.numel() > 64
         )
-    made.zero_grad()
+    network.zero_grad()

@@ -1,4 +1,4 @@
-"""Cores: parts of one question side by side, each with a core of its own."""
+"""Batches computed in parallel, one core for each."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def cores(request: pytest.FixtureRequest) -> Iterator[int]:
     torch.set_num_threads(before)
 
 
-def test_answers_come_in_order(cores: int) -> None:
+def test_results_are_in_order(cores: int) -> None:
     assert map_threads(lambda part: part * 10, list(range(7))) == [0, 10, 20, 30, 40, 50, 60]
     assert map_threads(lambda part: part, []) == []
 
@@ -30,7 +30,7 @@ def test_each_part_has_one_core(cores: int) -> None:
 
 
 def test_parts_are_computed_at_the_same_time() -> None:
-    """The first ends only when the second has begun."""
+    """The first ends only after the second has started."""
     before, begun = torch.get_num_threads(), Event()
 
     def work(part: int) -> bool:
@@ -45,7 +45,7 @@ def test_parts_are_computed_at_the_same_time() -> None:
         torch.set_num_threads(before)
 
 
-def test_threads_begun_later_have_the_cores_they_had_before(cores: int) -> None:
+def test_new_threads_keep_the_number_of_cores(cores: int) -> None:
     map_threads(lambda part: part, [1, 2])
     found: list[int] = []
     thread = Thread(target=lambda: found.append(torch.get_num_threads()))
@@ -82,7 +82,7 @@ def test_an_error_is_raised_when_all_parts_have_ended(cores: int) -> None:
         (0, 8, 2, []),
     ],
 )
-def test_parts_fit_and_are_about_as_large(
+def test_parts_fit_and_have_similar_sizes(
     things: int, room: int, cores: int, sizes: list[int]
 ) -> None:
     parts = split_evenly(range(things), room, cores)
@@ -90,5 +90,5 @@ def test_parts_fit_and_are_about_as_large(
     assert [index for part in parts for index in part] == list(range(things))
 
 
-def test_things_of_one_kind_go_together() -> None:
+def test_items_of_one_kind_share_a_part() -> None:
     assert group_by_kind("abacaba", [2] * 7) == [[0, 2], [4, 6], [1, 5], [3]]

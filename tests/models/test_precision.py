@@ -1,4 +1,4 @@
-"""Precision: masks nearly the same, what leaves a model in float32, what a device does not have refused."""
+"""Precisions: nearly the same masks, outputs in float32, and errors if not available."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ CLICK = FramePrompts(points=((30.0, 30.0),), positive=(True,))
 
 @pytest.fixture
 def machine(monkeypatch: pytest.MonkeyPatch):
-    """Make PyTorch say that this machine's processor has these instructions, and its CUDA device this generation."""
+    """Make PyTorch report instructions of the processor, and generations of the other devices."""
 
-    def has(*instructions: str, generation: int = 0, macos: int = 0) -> None:
+    def set_capabilities(*instructions: str, generation: int = 0, macos: int = 0) -> None:
         monkeypatch.setattr(
             torch.cpu, "get_capabilities", lambda: dict.fromkeys(instructions, True)
         )
@@ -41,15 +41,15 @@ def machine(monkeypatch: pytest.MonkeyPatch):
             torch.backends.mps, "is_macos_or_newer", lambda major, _: macos >= major
         )
 
-    return has
+    return set_capabilities
 
 
 @pytest.mark.parametrize(
-    ("device", "facts", "there"),
+    ("device", "capabilities", "available"),
     [
         pytest.param("cpu", {}, [], id="old_processor"),
         pytest.param(
-            "cpu", {"instructions": ["avx512_f"]}, [], id="processor_that_would_imitate_it"
+            "cpu", {"instructions": ["avx512_f"]}, [], id="processor_that_would_emulate_it"
         ),
         pytest.param(
             "cpu", {"instructions": ["avx512_bf16"]}, ["bfloat16"], id="processor_with_bfloat16"
@@ -66,15 +66,15 @@ def machine(monkeypatch: pytest.MonkeyPatch):
         pytest.param("mps", {"macos": 15}, ["bfloat16", "float16"], id="apple"),
     ],
 )
-def test_what_a_device_has(machine, device, facts, there):
-    machine(*facts.pop("instructions", []), **facts)
-    assert list_precisions(device) == ["float32", *there]
+def test_precisions_of_a_device(machine, device, capabilities, available):
+    machine(*capabilities.pop("instructions", []), **capabilities)
+    assert list_precisions(device) == ["float32", *available]
 
 
 @pytest.mark.parametrize(
-    ("precision", "error", "said"),
+    ("precision", "error", "message"),
     [
-        pytest.param("half", ModelError, "'half': expected one of", id="no_such_word"),
+        pytest.param("half", ModelError, "'half': expected one of", id="unknown_word"),
         pytest.param(
             "float16",
             DeviceError,
@@ -83,15 +83,15 @@ def test_what_a_device_has(machine, device, facts, there):
         ),
     ],
 )
-def test_what_is_not_there_is_refused(machine, precision, error, said):
+def test_a_missing_precision_is_refused(machine, precision, error, message):
     machine("avx512_bf16")
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         check_precision(precision, "cpu")
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=message):
         load_model("nano", device="cpu", precision=precision)
 
 
-def test_a_processor_nothing_is_known_of_has_float32(monkeypatch):
+def test_a_processor_without_reported_capabilities_has_float32(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities")
     assert list_precisions("cpu") == ["float32"]
 
@@ -103,8 +103,8 @@ def both(request: pytest.FixtureRequest) -> tuple[Sam2Predictor, Sam2Predictor]:
     return exact, Sam2Predictor(exact.network, replace(exact.card, precision="bfloat16"))
 
 
-def _walked(model: Sam2Predictor) -> list[Segment]:
-    """A click, remembered, and the frame after it."""
+def _propagate(model: Sam2Predictor) -> list[Segment]:
+    """The answers to a click and on the next frame."""
     frames = [
         Frame(
             index, make_drifting_scene(count=1, frames=2).stack.data[index].astype(np.float32) / 255
@@ -134,7 +134,7 @@ the processor. A trained network decides nearly all cells.
 def test_bfloat16_changes_logits_little_and_no_decided_cell(
     both: tuple[Sam2Predictor, Sam2Predictor],
 ) -> None:
-    for exact, rough in zip(*map(_walked, both), strict=True):
+    for exact, rough in zip(*map(_propagate, both), strict=True):
         assert rough.logits.dtype == rough.pointer.dtype == np.float32
         error, spread = np.abs(rough.logits - exact.logits), exact.logits.std()
         assert 0 < error.max() < 0.1 * np.abs(exact.logits).max()
@@ -145,7 +145,7 @@ def test_bfloat16_changes_logits_little_and_no_decided_cell(
         assert rough.iou == pytest.approx(exact.iou, abs=0.05)
 
 
-def test_the_embedded_model_draws_the_same_discs() -> None:
+def test_the_embedded_model_segments_the_same_discs() -> None:
     scene, exact = (
         make_drifting_scene(count=2, frames=3, shape=(96, 96)),
         load_model("nano", device="cpu"),
@@ -163,13 +163,13 @@ def test_the_embedded_model_draws_the_same_discs() -> None:
         assert one.any() and (one & other).sum() > 0.95 * (one | other).sum()
 
 
-def test_where_things_are_is_never_rounded(both: tuple[Sam2Predictor, Sam2Predictor]) -> None:
-    """Constants are kept for the next caller, whatever precision made them."""
+def test_position_encodings_are_never_rounded(both: tuple[Sam2Predictor, Sam2Predictor]) -> None:
+    """They are cached for later calls in any precision."""
     exact, rough = both
-    _walked(exact)
+    _propagate(exact)
     kept = dict(exact.network._positions)
     exact.network._positions.clear()
-    _walked(rough)
+    _propagate(rough)
     for key, positions in exact.network._positions.items():
         for name in ("image", "rotation", "memory", "decoder"):
             torch.testing.assert_close(
@@ -177,7 +177,7 @@ def test_where_things_are_is_never_rounded(both: tuple[Sam2Predictor, Sam2Predic
             )
 
 
-def test_features_on_disk_are_those_of_one_precision(
+def test_features_on_disk_belong_to_one_precision(
     both: tuple[Sam2Predictor, Sam2Predictor], tmp_path: Path
 ) -> None:
     video = make_drifting_scene(frames=2).stack.as_video("t")
@@ -186,14 +186,14 @@ def test_features_on_disk_are_those_of_one_precision(
     assert exact.get("0") is not None and rough.get("0") is None
 
 
-def test_a_plug_in_decides_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_plugin_refuses_a_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     from napari_sam2.models import load
 
-    class Plugged:
+    class PluginModel:
         state = "plug-in"
         card = ModelCard("theirs")
 
-    monkeypatch.setattr(load, "locate", lambda _: Plugged())
+    monkeypatch.setattr(load, "locate", lambda _: PluginModel())
     monkeypatch.setattr(load, "check_precision", lambda *_: None)
     with pytest.raises(ModelError, match=r"'bfloat16': theirs is a plug-in"):
         load_model("theirs", device="cpu", precision="bfloat16")
@@ -204,24 +204,24 @@ def test_a_plug_in_decides_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     [
         pytest.param(networks.make_model, id="whole_frames"),
         pytest.param(
-            lambda: reconfigure(networks.make_model(), "local", "tiles"), id="near_by_tiles"
+            lambda: reconfigure(networks.make_model(), "local", "tiles"), id="local_tiles"
         ),
-        pytest.param(lambda: load_model("nano", device="cpu"), id="one_that_follows"),
+        pytest.param(lambda: load_model("nano", device="cpu"), id="object_crops"),
         pytest.param(
-            lambda: BatchLimitedModel(load_model("nano", device="cpu")), id="fitted_to_a_gpu"
+            lambda: BatchLimitedModel(load_model("nano", device="cpu")), id="batch_limited"
         ),
     ],
 )
-def test_a_model_is_changed_to_another_precision_and_back(machine, model):
-    """Its weights shared, and nothing else changed; also of one that has no choice of attention."""
+def test_a_model_changes_its_precision_and_back(machine, model):
+    """The weights are shared and nothing else changes, also without a choice of attention."""
     machine("avx512_bf16")
     exact = model()
     rough = reconfigure(exact, precision="bfloat16")
     assert rough.card == replace(exact.card, precision="bfloat16") and type(rough) is type(exact)
-    assert _network(rough) is _network(exact) and exact.card.precision == "float32"
+    assert _get_network(rough) is _get_network(exact) and exact.card.precision == "float32"
     assert reconfigure(rough, precision="float32").card == exact.card
     assert reconfigure(rough, "global", "whole").card.precision == "bfloat16", (
-        "what is not said stays"
+        "options that are not given stay"
     )
     assert reconfigure(rough) is reconfigure(rough, precision="bfloat16") is rough
     assert list_model_precisions(rough) == ("float32", "bfloat16")
@@ -234,11 +234,11 @@ def test_a_model_is_changed_to_another_precision_and_back(machine, model):
         reconfigure(exact, precision="half")
 
 
-def _network(model):
-    return _network(model.inner) if hasattr(model, "inner") else model.network
+def _get_network(model):
+    return _get_network(model.inner) if hasattr(model, "inner") else model.network
 
 
-def test_one_that_cannot_change_says_so(machine):
+def test_a_model_that_cannot_change_is_refused(machine):
     machine("avx512_bf16")
     with pytest.raises(
         ModelError,
@@ -250,12 +250,12 @@ def test_one_that_cannot_change_says_so(machine):
     assert list_model_precisions(ToyModel()) == ("float32",)
 
 
-def test_a_model_that_was_changed_computes_in_it(
+def test_a_changed_model_computes_in_its_precision(
     both: tuple[Sam2Predictor, Sam2Predictor], machine
 ) -> None:
     machine("avx512_bf16")
     exact, rough = both
     for found, expected in zip(
-        _walked(reconfigure(exact, precision="bfloat16")), _walked(rough), strict=True
+        _propagate(reconfigure(exact, precision="bfloat16")), _propagate(rough), strict=True
     ):
         np.testing.assert_array_equal(found.logits, expected.logits)

@@ -1,4 +1,4 @@
-"""Sam2 as a VideoModel: batches, prompts, rules, and what is refused."""
+"""SAM 2 as a VideoModel: batches, prompts, rules and errors."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ from napari_sam2.testing.contracts import ModelContract
 from tests.models.networks import VARIANTS, make_model
 
 SIZE = 64
-TOLERANCE = 1e-4  # of logits of up to 40: sums in another order
+# Of logits of up to 40: sums in another order.
+TOLERANCE = 1e-4
 
 CLICK = FramePrompts(points=((20.0, 30.0),), positive=(True,))
 CLICKS = FramePrompts(points=((20.0, 30.0), (50.0, 9.0)), positive=(True, False))
@@ -32,13 +33,13 @@ BOX_AND_CLICK = FramePrompts(
 )
 
 
-def _disc(y: float, x: float, radius: float) -> np.ndarray:
+def _make_disc(y: float, x: float, radius: float) -> np.ndarray:
     rows, columns = np.mgrid[:SIZE, :SIZE]
     return np.asarray((rows - y) ** 2 + (columns - x) ** 2 < radius**2)
 
 
 @pytest.fixture(scope="module")
-def made() -> Sam2Predictor:
+def model() -> Sam2Predictor:
     return make_model(size=SIZE)
 
 
@@ -51,41 +52,41 @@ def frames() -> list[Frame]:
 
 
 @pytest.fixture(scope="module")
-def embeddings(made: Sam2Predictor, frames: list[Frame]) -> list[Embedding]:
-    return made.embed([(frame, made.card.frame_window(frame.shape)) for frame in frames])
+def embeddings(model: Sam2Predictor, frames: list[Frame]) -> list[Embedding]:
+    return model.embed([(frame, model.card.frame_window(frame.shape)) for frame in frames])
 
 
-def _recall(
-    made: Sam2Predictor,
+def _make_reference(
+    model: Sam2Predictor,
     embedding: Embedding,
-    said: FramePrompts,
+    prompts: FramePrompts,
     slot: int | None = 0,
     age: int | None = 1,
 ) -> MemoryReference:
-    (segment,) = made.segment(embedding, [Query(1, said)])
-    (features,) = made.encode_memory(embedding, [segment])
+    (segment,) = model.segment(embedding, [Query(1, prompts)])
+    (features,) = model.encode_memory(embedding, [segment])
     return MemoryReference(
         Memory(embedding.frame, True, segment.pointer, features=features), slot, age
     )
 
 
-def _mixed(made: Sam2Predictor, embedding: Embedding) -> list[Query]:
-    """Twenty questions of every kind, in no order."""
-    recalls = [_recall(made, embedding, said) for said in (CLICK, BOX, CLICKS)]
+def _make_mixed_queries(model: Sam2Predictor, embedding: Embedding) -> list[Query]:
+    """Twenty queries of every kind, shuffled."""
+    references = [_make_reference(model, embedding, prompts) for prompts in (CLICK, BOX, CLICKS)]
     logits = np.random.default_rng(0).normal(size=(SIZE // 4, SIZE // 4)).astype(np.float32) * 50
     kinds = [
         Query(1, CLICK),
-        Query(1, memory_references=(recalls[0],)),
+        Query(1, memory_references=(references[0],)),
         Query(1, BOX),
-        Query(1, memory_references=(recalls[1], replace(recalls[0], slot=1))),
+        Query(1, memory_references=(references[1], replace(references[0], slot=1))),
         Query(1, CLICKS, logits=logits),
-        Query(1, FramePrompts(mask=_disc(30, 30, 12))),
+        Query(1, FramePrompts(mask=_make_disc(30, 30, 12))),
         Query(1, BOX_AND_CLICK),
-        Query(1, memory_references=(replace(recalls[2], age=None),)),
-        Query(1, CLICKS, (recalls[1],), logits),
+        Query(1, memory_references=(replace(references[2], age=None),)),
+        Query(1, CLICKS, (references[1],), logits),
         Query(
             1,
-            memory_references=(recalls[2], replace(recalls[0], slot=None, age=9)),
+            memory_references=(references[2], replace(references[0], slot=None, age=9)),
             video_length=12,
         ),
     ]
@@ -95,7 +96,7 @@ def _mixed(made: Sam2Predictor, embedding: Embedding) -> list[Query]:
     ]
 
 
-def _same(one: Segment, other: Segment) -> None:
+def _check_equal(one: Segment, other: Segment) -> None:
     assert (one.track, one.presence, len(one.alternatives)) == (
         other.track,
         other.presence,
@@ -109,39 +110,41 @@ def _same(one: Segment, other: Segment) -> None:
 
 
 @pytest.mark.parametrize("tokens", [1, 100, 10_000])
-def test_many_tracks_at_once_are_as_one_at_a_time(
-    made: Sam2Predictor, embeddings: list[Embedding], tokens: int, monkeypatch: pytest.MonkeyPatch
+def test_tracks_in_batches_are_as_one_at_a_time(
+    model: Sam2Predictor, embeddings: list[Embedding], tokens: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever the number that goes through the network together."""
-    queries = _mixed(made, embeddings[0])
-    alone = [made.segment(embeddings[1], [query])[0] for query in queries]
-    memories = [made.encode_memory(embeddings[1], [segment])[0][0] for segment in alone]
+    """For any size of the batches."""
+    queries = _make_mixed_queries(model, embeddings[0])
+    alone = [model.segment(embeddings[1], [query])[0] for query in queries]
+    memories = [model.encode_memory(embeddings[1], [segment])[0][0] for segment in alone]
     monkeypatch.setitem(predictor._BATCH_TOKENS, "cpu", tokens)
-    together = made.segment(embeddings[1], queries)
+    together = model.segment(embeddings[1], queries)
     for one, other in zip(together, alone, strict=True):
-        _same(one, other)
-    for (one, *_), other in zip(made.encode_memory(embeddings[1], together), memories, strict=True):
+        _check_equal(one, other)
+    for (one, *_), other in zip(
+        model.encode_memory(embeddings[1], together), memories, strict=True
+    ):
         torch.testing.assert_close(one, other, atol=1e-2, rtol=1e-2)  # bfloat16
 
 
-def test_frames_at_once_are_as_one_at_a_time(
-    made: Sam2Predictor, frames: list[Frame], embeddings: list[Embedding]
+def test_frames_in_batches_are_as_one_at_a_time(
+    model: Sam2Predictor, frames: list[Frame], embeddings: list[Embedding]
 ) -> None:
     for frame, embedding in zip(frames, embeddings, strict=True):
-        (alone,) = made.embed([(frame, embedding.window)])
+        (alone,) = model.embed([(frame, embedding.window)])
         for one, other in zip(alone.features, embedding.features, strict=True):
             torch.testing.assert_close(one, other, atol=TOLERANCE, rtol=0)
 
 
 @pytest.mark.parametrize(
-    ("said", "offered"),
+    ("prompts", "offered"),
     [(CLICK, 3), (CLICKS, 0), (BOX, 0), (BOX_AND_CLICK, 0)],
     ids=["one click", "two clicks", "box", "box and click"],
 )
 def test_three_masks_are_offered_for_one_click(
-    made: Sam2Predictor, embeddings: list[Embedding], said: FramePrompts, offered: int
+    model: Sam2Predictor, embeddings: list[Embedding], prompts: FramePrompts, offered: int
 ) -> None:
-    (segment,) = made.segment(embeddings[0], [Query(1, said)])
+    (segment,) = model.segment(embeddings[0], [Query(1, prompts)])
     assert len(segment.alternatives) == offered
     if offered:
         ious = [each.iou for each in segment.alternatives]
@@ -149,29 +152,31 @@ def test_three_masks_are_offered_for_one_click(
         np.testing.assert_array_equal(segment.logits, segment.alternatives[0].logits)
 
 
-def test_a_box_is_no_two_clicks(made: Sam2Predictor, embeddings: list[Embedding]) -> None:
+def test_a_box_differs_from_two_clicks(model: Sam2Predictor, embeddings: list[Embedding]) -> None:
     corners = FramePrompts(points=(BOX.box[:2], BOX.box[2:]), positive=(True, True))  # type: ignore[index]
-    box, clicks = made.segment(embeddings[0], [Query(1, BOX), Query(2, corners)])
+    box, clicks = model.segment(embeddings[0], [Query(1, BOX), Query(2, corners)])
     assert np.abs(box.logits - clicks.logits).max() > 0.01
 
 
-def test_previous_logits_beyond_32_are_32(made: Sam2Predictor, embeddings: list[Embedding]) -> None:
+def test_previous_logits_are_clamped_to_32(
+    model: Sam2Predictor, embeddings: list[Embedding]
+) -> None:
     logits = np.random.default_rng(0).normal(size=(SIZE // 4, SIZE // 4)).astype(np.float32) * 100
-    asked = [
+    queries = [
         Query(1, CLICKS, logits=each) for each in (logits, logits.clip(-32, 32), logits.clip(-8, 8))
     ]
     given, clamped, other = (
-        made.segment(embeddings[0], [query])[0] for query in asked
-    )  # alone: threads share a batch differently
+        model.segment(embeddings[0], [query])[0] for query in queries
+    )  # one query at a time, because threads split batches differently
     np.testing.assert_array_equal(given.logits, clamped.logits)
     assert np.abs(given.logits - other.logits).max() > 0.01
 
 
-def test_a_mask_is_its_own_answer(made: Sam2Predictor, embeddings: list[Embedding]) -> None:
-    mask = _disc(30, 30, 12)
-    segment, other = made.segment(
+def test_a_mask_is_its_own_answer(model: Sam2Predictor, embeddings: list[Embedding]) -> None:
+    mask = _make_disc(30, 30, 12)
+    segment, other = model.segment(
         embeddings[0],
-        [Query(1, FramePrompts(mask=mask)), Query(2, FramePrompts(mask=_disc(10, 50, 6)))],
+        [Query(1, FramePrompts(mask=mask)), Query(2, FramePrompts(mask=_make_disc(10, 50, 6)))],
     )
     painted = segment.window.paste(segment.logits, slice(0, SIZE), slice(0, SIZE)) > 0
     assert (painted & mask).sum() / (painted | mask).sum() > 0.9
@@ -179,24 +184,24 @@ def test_a_mask_is_its_own_answer(made: Sam2Predictor, embeddings: list[Embeddin
     assert np.abs(segment.pointer - other.pointer).max() > 0.01
 
 
-def test_a_mask_thinner_than_the_input_does_not_vanish(made: Sam2Predictor) -> None:
+def test_a_mask_thinner_than_the_input_does_not_vanish(model: Sam2Predictor) -> None:
     pixels = np.random.default_rng(0).random((640, 640), dtype=np.float32)
     mask = np.zeros((640, 640), dtype=bool)
     mask[300:303, 200:203] = True
-    (embedding,) = made.embed([(Frame(0, pixels), made.card.frame_window(pixels.shape))])
+    (embedding,) = model.embed([(Frame(0, pixels), model.card.frame_window(pixels.shape))])
     assert resample_mask(FramePrompts(mask=mask), embedding.window).sum() >= 1
-    (segment,) = made.segment(embedding, [Query(1, FramePrompts(mask=mask))])
+    (segment,) = model.segment(embedding, [Query(1, FramePrompts(mask=mask))])
     assert segment.present
 
 
 @pytest.mark.parametrize("presence", [Presence.PROMPTED, Presence.LOCKED])
-def test_conditioning_masks_enter_memory_without_shades(
-    made: Sam2Predictor, embeddings: list[Embedding], presence: Presence
+def test_conditioning_masks_enter_memory_binarised(
+    model: Sam2Predictor, embeddings: list[Embedding], presence: Presence
 ) -> None:
-    (segment,) = made.segment(embeddings[0], [Query(1, CLICK)])
+    (segment,) = model.segment(embeddings[0], [Query(1, CLICK)])
     faint = replace(segment, logits=np.sign(segment.logits) * 0.01, presence=presence)
     conditioning, tracked = (
-        made.encode_memory(
+        model.encode_memory(
             embeddings[0],
             [
                 replace(faint, presence=each),
@@ -213,26 +218,26 @@ def test_conditioning_masks_enter_memory_without_shades(
 def test_absence_marks_the_memory_in_sam_2_1_only(
     embeddings: list[Embedding], variant: str, differs: bool
 ) -> None:
-    made = make_model(VARIANTS[variant], size=SIZE)
-    (segment,) = made.segment(embeddings[0], [Query(1, CLICK)])
-    one, other = made.encode_memory(
+    model = make_model(VARIANTS[variant], size=SIZE)
+    (segment,) = model.segment(embeddings[0], [Query(1, CLICK)])
+    one, other = model.encode_memory(
         embeddings[0], [replace(segment, presence_score=score) for score in (5.0, -5.0)]
     )
     assert bool((one[0] - other[0]).abs().max() > 0.05) == differs
 
 
-def test_an_absent_object_has_no_mask_and_the_pointer_of_none(embeddings: list[Embedding]) -> None:
-    made = make_model(size=SIZE, presence=-40.0)
-    recall = _recall(made, embeddings[0], CLICK)
+def test_an_absent_object_has_no_mask_and_the_absent_pointer(embeddings: list[Embedding]) -> None:
+    model = make_model(size=SIZE, presence=-40.0)
+    reference = _make_reference(model, embeddings[0], CLICK)
     for query, presence in (
         (Query(1, CLICK), Presence.PROMPTED),
-        (Query(1, memory_references=(recall,)), Presence.ABSENT),
+        (Query(1, memory_references=(reference,)), Presence.ABSENT),
     ):
-        (segment,) = made.segment(embeddings[0], [query])
+        (segment,) = model.segment(embeddings[0], [query])
         assert segment.presence is presence and not segment.present and segment.alternatives == ()
         assert (segment.logits == ABSENT_LOGIT).all()
         np.testing.assert_allclose(
-            segment.pointer, made.network.no_object_pointer[0].detach().numpy()
+            segment.pointer, model.network.no_object_pointer[0].detach().numpy()
         )
 
 
@@ -242,61 +247,63 @@ def test_an_absent_object_has_no_mask_and_the_pointer_of_none(embeddings: list[E
 def test_low_predicted_iou_is_uncertain(
     embeddings: list[Embedding], bias: float, presence: Presence
 ) -> None:
-    made = make_model(size=SIZE)
+    model = make_model(size=SIZE)
     with torch.no_grad():
-        made.network.mask_decoder.iou_prediction_head.proj_out.bias.fill_(bias)
-    (segment,) = made.segment(
-        embeddings[1], [Query(1, memory_references=(_recall(made, embeddings[0], CLICK),))]
+        model.network.mask_decoder.iou_prediction_head.proj_out.bias.fill_(bias)
+    (segment,) = model.segment(
+        embeddings[1], [Query(1, memory_references=(_make_reference(model, embeddings[0], CLICK),))]
     )
     assert segment.presence is presence and (segment.iou < UNCERTAIN_IOU) == (
         presence is Presence.UNCERTAIN
     )
 
 
-def test_ages_are_measured_against_a_short_video(
-    made: Sam2Predictor, embeddings: list[Embedding]
+def test_ages_are_relative_to_a_short_video(
+    model: Sam2Predictor, embeddings: list[Embedding]
 ) -> None:
-    recall = _recall(made, embeddings[0], CLICK, age=3)
-    short, long, longer = made.segment(
+    reference = _make_reference(model, embeddings[0], CLICK, age=3)
+    short, long, longer = model.segment(
         embeddings[1],
-        [Query(1, memory_references=(recall,), video_length=length) for length in (6, 16, None)],
+        [Query(1, memory_references=(reference,), video_length=length) for length in (6, 16, None)],
     )
     assert np.abs(short.logits - long.logits).max() > 1e-4
     np.testing.assert_array_equal(long.logits, longer.logits)
 
 
 def test_a_query_without_prompts_and_memories_is_refused(
-    made: Sam2Predictor, embeddings: list[Embedding]
+    model: Sam2Predictor, embeddings: list[Embedding]
 ) -> None:
     with pytest.raises(PromptError, match="track 7: the query has neither prompts nor memories"):
-        made.segment(embeddings[0], [Query(7)])
+        model.segment(embeddings[0], [Query(7)])
 
 
 def test_a_memory_without_features_is_refused(
-    made: Sam2Predictor, embeddings: list[Embedding]
+    model: Sam2Predictor, embeddings: list[Embedding]
 ) -> None:
-    recall = _recall(made, embeddings[0], CLICK)
-    forgotten = replace(recall, memory=recall.memory.without_features())
+    reference = _make_reference(model, embeddings[0], CLICK)
+    dropped = replace(reference, memory=reference.memory.without_features())
     with pytest.raises(
         PromptError,
         match="track 3: slot 0 refers to the memory of frame 0, whose features were dropped",
     ):
-        made.segment(embeddings[1], [Query(3, memory_references=(forgotten,))])
+        model.segment(embeddings[1], [Query(3, memory_references=(dropped,))])
     assert (
-        made.segment(embeddings[1], [Query(3, memory_references=(replace(forgotten, slot=None),))])[
+        model.segment(embeddings[1], [Query(3, memory_references=(replace(dropped, slot=None),))])[
             0
         ].track
         == 3
     )
 
 
-def test_features_take_the_bytes_of_their_numbers(
-    made: Sam2Predictor, embeddings: list[Embedding]
+def test_bytes_of_features_are_those_of_their_numbers(
+    model: Sam2Predictor, embeddings: list[Embedding]
 ) -> None:
     cells = (SIZE // 4) ** 2
-    assert made.nbytes(embeddings[0].features) == 4 * cells * (16 + 32 / 4 + 128 / 16)
-    (features,) = made.encode_memory(embeddings[0], made.segment(embeddings[0], [Query(1, CLICK)]))
-    assert made.nbytes(features) == 2 * (SIZE // 16) ** 2 * 64
+    assert model.nbytes(embeddings[0].features) == 4 * cells * (16 + 32 / 4 + 128 / 16)
+    (features,) = model.encode_memory(
+        embeddings[0], model.segment(embeddings[0], [Query(1, CLICK)])
+    )
+    assert model.nbytes(features) == 2 * (SIZE // 16) ** 2 * 64
 
 
 class TestContract(ModelContract):

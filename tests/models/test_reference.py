@@ -1,4 +1,4 @@
-"""Same weights, same frames, same clicks as the reference predictor of SAM 2.1: the same logits."""
+"""The logits of the reference predictor of SAM 2.1 for the same weights, frames and clicks."""
 
 from __future__ import annotations
 
@@ -16,13 +16,14 @@ from napari_sam2.models.network.configs import infer_configuration
 from napari_sam2.models.network.mask_decoder import select_best_mask, select_single_mask
 from napari_sam2.models.predictor import Sam2Predictor
 from napari_sam2.models.weights import checkpoints, key_mapping
-from tests.models.walker import ReferencePropagator, embed_frames
+from tests.models.reference_propagator import ReferencePropagator, embed_frames
 
-# of logits of up to 10; transformers' own session differs from the reference by 2.4e-3, ours from
-# it by 1e-5
+# Of logits of up to 10. The session of transformers differs from the reference by 2.4e-3, ours from
+# that session by 1e-5.
 LOGITS = 3e-3
 POINTER = 2e-3
-GLOBAL_BLOCKS = (5,)  # what the weights do not tell
+# The weights do not tell it.
+GLOBAL_BLOCKS = (5,)
 TRACKS = ("a", "b", "c", "d")
 
 Reference = Mapping[str, np.ndarray]
@@ -52,7 +53,7 @@ def embeddings(model: Sam2Predictor, reference: Reference) -> list[Embedding]:
     return embed_frames(model, reference["frames"] / np.float32(255))
 
 
-def _said(reference: Reference, track: str) -> FramePrompts:
+def _read_prompts(reference: Reference, track: str) -> FramePrompts:
     prompt, kind = reference[f"prop_{track}_prompt"], str(reference[f"prop_{track}_kind"])
     if kind == "mask":
         return FramePrompts(mask=prompt)
@@ -62,25 +63,28 @@ def _said(reference: Reference, track: str) -> FramePrompts:
     return FramePrompts(points=((float(prompt[1]), float(prompt[0])),), positive=(True,))
 
 
-def _clicked(points: np.ndarray, labels: np.ndarray) -> FramePrompts:
+def _make_points(points: np.ndarray, labels: np.ndarray) -> FramePrompts:
     return FramePrompts(
         points=tuple((float(y), float(x)) for x, y in points),
         positive=tuple(bool(label) for label in labels),
     )
 
 
-def _propagated(
+def _propagate(
     model: Sam2Predictor, embeddings: list[Embedding], reference: Reference, track: str
 ) -> ReferencePropagator:
-    walker, frame = ReferencePropagator(model, embeddings), int(reference[f"prop_{track}_frame"])
-    walker.prompt(frame, _said(reference, track))
-    walker.propagate(frame, forward=True)
-    walker.propagate(frame, forward=False)
-    return walker
+    propagator, frame = (
+        ReferencePropagator(model, embeddings),
+        int(reference[f"prop_{track}_frame"]),
+    )
+    propagator.prompt(frame, _read_prompts(reference, track))
+    propagator.propagate(frame, forward=True)
+    propagator.propagate(frame, forward=False)
+    return propagator
 
 
-def _agree(segments: Mapping[int, Segment], logits: np.ndarray) -> None:
-    """All logits are the same within LOGITS, and the masks, summed over the frames, to an IoU of 0.999."""
+def _check_agreement(segments: Mapping[int, Segment], logits: np.ndarray) -> None:
+    """Check that logits agree within LOGITS, and the masks of all frames to an IoU of 0.999."""
     ours = np.stack([segment.logits for segment in segments.values()])
     theirs = np.stack([logits[frame] for frame in segments])
     assert np.abs(ours - theirs).max() < LOGITS
@@ -94,7 +98,7 @@ def test_image_features(
     theirs = reference[key].astype(np.float32)
     np.testing.assert_allclose(
         embeddings[0].features[level][0].numpy(), theirs, rtol=1e-3, atol=1e-3
-    )  # theirs are in half precision
+    )  # the reference features are in half precision
 
 
 @pytest.mark.parametrize("masks", ["multi", "single"])
@@ -102,7 +106,7 @@ def test_image_features(
 def test_masks_of_one_frame(
     model: Sam2Predictor, embeddings: list[Embedding], reference: Reference, prompt: str, masks: str
 ) -> None:
-    wanted = {
+    expected = {
         key: reference[f"image_{prompt}_{masks}_{key}"]
         for key in ("lowres_all", "lowres_best", "ious", "object_score", "pointer")
     }
@@ -121,14 +125,14 @@ def test_masks_of_one_frame(
         )
         chosen = select_best_mask(decoded) if masks == "multi" else select_single_mask(decoded)
         pointer = network.project_pointers(chosen.tokens, decoded.scores)
-    np.testing.assert_allclose(chosen.logits[0], wanted["lowres_best"], atol=LOGITS)
-    np.testing.assert_allclose(pointer[0], wanted["pointer"], atol=POINTER)
-    np.testing.assert_allclose(decoded.scores, wanted["object_score"], atol=LOGITS)
+    np.testing.assert_allclose(chosen.logits[0], expected["lowres_best"], atol=LOGITS)
+    np.testing.assert_allclose(pointer[0], expected["pointer"], atol=POINTER)
+    np.testing.assert_allclose(decoded.scores, expected["object_score"], atol=LOGITS)
     if masks == "multi":
-        np.testing.assert_allclose(decoded.masks[0, 1:], wanted["lowres_all"], atol=LOGITS)
-        np.testing.assert_allclose(decoded.ious[0, 1:], wanted["ious"], atol=1e-4)
+        np.testing.assert_allclose(decoded.masks[0, 1:], expected["lowres_all"], atol=LOGITS)
+        np.testing.assert_allclose(decoded.ious[0, 1:], expected["ious"], atol=1e-4)
     else:
-        np.testing.assert_allclose(chosen.ious, wanted["ious"], atol=1e-4)
+        np.testing.assert_allclose(chosen.ious, expected["ious"], atol=1e-4)
 
 
 @pytest.mark.parametrize(
@@ -141,12 +145,12 @@ def test_clicks_in_data_pixels(
         reference[f"image_{prompt}_{masks}_points_xy"],
         reference[f"image_{prompt}_{masks}_labels"],
     )
-    said = (
+    prompts = (
         FramePrompts(box=(*xy[0, ::-1].tolist(), *xy[1, ::-1].tolist()))
         if prompt == "box"
-        else _clicked(xy, labels)
+        else _make_points(xy, labels)
     )
-    (segment,) = model.segment(embeddings[0], [Query(1, said)])
+    (segment,) = model.segment(embeddings[0], [Query(1, prompts)])
     np.testing.assert_allclose(
         segment.logits, reference[f"image_{prompt}_{masks}_lowres_best"], atol=LOGITS
     )
@@ -160,10 +164,10 @@ def test_clicks_in_data_pixels(
 def test_propagation_forward_then_backward(
     model: Sam2Predictor, embeddings: list[Embedding], reference: Reference, track: str
 ) -> None:
-    walker = _propagated(model, embeddings, reference, track)
-    assert sorted(walker.segments) == list(range(12))
-    _agree(walker.segments, reference[f"prop_{track}_lowres"])
-    for frame, segment in walker.segments.items():
+    propagator = _propagate(model, embeddings, reference, track)
+    assert sorted(propagator.segments) == list(range(12))
+    _check_agreement(propagator.segments, reference[f"prop_{track}_lowres"])
+    for frame, segment in propagator.segments.items():
         np.testing.assert_allclose(
             segment.pointer, reference[f"prop_{track}_pointer"][frame], atol=POINTER
         )
@@ -176,19 +180,19 @@ def test_propagation_forward_then_backward(
 def test_correction_with_memory_and_previous_logits(
     model: Sam2Predictor, embeddings: list[Embedding], reference: Reference, track: str
 ) -> None:
-    walker, frame = (
-        _propagated(model, embeddings, reference, track),
+    propagator, frame = (
+        _propagate(model, embeddings, reference, track),
         int(reference[f"corr_{track}_frame"]),
     )
-    corrected = walker.prompt(
-        frame, _clicked(reference[f"corr_{track}_points_xy"], reference[f"corr_{track}_labels"])
+    corrected = propagator.prompt(
+        frame, _make_points(reference[f"corr_{track}_points_xy"], reference[f"corr_{track}_labels"])
     )
     np.testing.assert_allclose(
         corrected.logits, reference[f"corr_{track}_lowres_after_click"], atol=LOGITS
     )
     start = int(reference[f"prop_{track}_frame"])
-    walker.propagate(start, forward=True)
-    _agree(
-        {index: walker.segments[index] for index in range(start, 12)},
+    propagator.propagate(start, forward=True)
+    _check_agreement(
+        {index: propagator.segments[index] for index in range(start, 12)},
         reference[f"corr_{track}_lowres_repropagated"],
     )

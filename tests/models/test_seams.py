@@ -1,7 +1,7 @@
-"""Seams: a mask does not depend on where on the frame its object lies: Windows and Regions move in steps, and stay on the frame.
+"""Seams: a mask does not depend on the position of its object on the frame.
 
-Frames are cut from one large canvas, so that an object and its surroundings are the same pixels
-wherever it lies on them.
+Windows and regions move in steps, and end at the edges of the frame. Frames are cut from one large
+canvas, so that an object and its surroundings are the same pixels at any position.
 """
 
 from __future__ import annotations
@@ -23,34 +23,37 @@ from napari_sam2.models.predictor import Sam2Predictor
 from napari_sam2.propagation.session import Session
 
 FRAMES, SPEED = 4, 2.5
-"""Frames, and the pixels by which the object moves to the right on each."""
+"""Number of frames, and pixels by which the object moves to the right per frame."""
 
 SAME = 0.9
-"""IoU of the masks at two places.
+"""Smallest IoU of the masks at two positions.
 
-Half a pixel around the smaller object would be 0.91, and a seam that cuts it far less.
+Half a pixel around the smaller object would give 0.91, a seam that cuts it far less.
 """
 
 
 @dataclass(frozen=True)
 class Canvas:
-    """One blurred disc that drifts through noise, `wide` pixels wide, with room for a frame of `side` pixels around it."""
+    """A blurred disc, `width_px` wide, that drifts through noise.
+
+    There is room around it for a frame of `side` pixels.
+    """
 
     side: int
-    wide: float
+    width_px: float
 
     @property
     def middle(self) -> int:
-        """Row and column at which the disc is on frame 0."""
+        """Row and column of the disc on frame 0."""
         return self.side + 20
 
-    @cache  # noqa: B019  # of a frozen value, for the length of a test run
-    def drawn(self) -> tuple[np.ndarray, np.ndarray]:
-        """(frames, H, W) pixels in 0..1 and truth."""
+    @cache  # noqa: B019  # frozen, and used only during the tests
+    def draw(self) -> tuple[np.ndarray, np.ndarray]:
+        """(frames, H, W) pixels in 0..1, and the true masks."""
         rows, columns = np.indices((2 * self.middle,) * 2)
         truth = np.stack(
             [
-                np.hypot(rows - self.middle, columns - self.middle - SPEED * f) <= self.wide / 2
+                np.hypot(rows - self.middle, columns - self.middle - SPEED * f) <= self.width_px / 2
                 for f in range(FRAMES)
             ]
         )
@@ -60,14 +63,19 @@ class Canvas:
         )
         return pixels.clip(0, 1).astype(np.float32), truth
 
-    def carried(self, model: VideoModel, place: tuple[int, int]) -> tuple[np.ndarray, list[float]]:
-        """(frames, H, W) masks on the canvas where frames are cut so that the disc lies at `place`, and IoU with the truth."""
-        pixels, truth = self.drawn()
+    def propagate_at(
+        self, model: VideoModel, position: tuple[int, int]
+    ) -> tuple[np.ndarray, list[float]]:
+        """(frames, H, W) masks on the canvas, and their IoUs with the truth.
+
+        The disc lies at (y, x) `position` of the frame.
+        """
+        pixels, truth = self.draw()
         cut = (
             slice(None),
-            *(slice(self.middle - at, self.middle - at + self.side) for at in place),
+            *(slice(self.middle - at, self.middle - at + self.side) for at in position),
         )
-        (y, x), half = place, self.wide / 2
+        (y, x), half = position, self.width_px / 2
         with Session(
             Video.of(Stack(pixels[cut], "tyx"), contrast=Contrast(0, 1)), model
         ) as session:
@@ -75,10 +83,10 @@ class Canvas:
             session.propagate(direction="forward", progress=False)
             found = np.zeros_like(truth)
             found[cut] = np.stack([session.label_plane(frame) == 1 for frame in range(FRAMES)])
-        return found, _ious(found, truth)
+        return found, _compute_ious(found, truth)
 
 
-def _ious(ones: np.ndarray, others: np.ndarray) -> list[float]:
+def _compute_ious(ones: np.ndarray, others: np.ndarray) -> list[float]:
     return [
         float((one & other).sum() / (one | other).sum())
         for one, other in zip(ones, others, strict=True)
@@ -89,32 +97,35 @@ SMALL, LARGE = Canvas(256, 22.0), Canvas(512, 40.0)
 
 
 @cache
-def _following() -> tuple[VideoModel, np.ndarray]:
-    """The embedded model, and its masks in the middle of a frame."""
+def _load_crop_model() -> tuple[VideoModel, np.ndarray]:
+    """The embedded model, and its masks for the middle of a frame."""
     model = load_model("nano", device="cpu")
-    return model, SMALL.carried(model, (128, 128))[0]
+    return model, SMALL.propagate_at(model, (128, 128))[0]
 
 
 @cache
-def _near() -> tuple[VideoModel, np.ndarray]:
-    """The same weights shown whole frames of 32 × 32 tokens, looking by Regions of 16 × 16, which move by 4."""
+def _load_local_model() -> tuple[VideoModel, np.ndarray]:
+    """The same weights with local attention.
+
+    Frames of 32 × 32 tokens, and regions of 16 × 16, which move by 4.
+    """
     nano = load_model("nano", device="cpu")
     assert isinstance(nano, Sam2Predictor)
     model = Sam2Predictor(
         nano.network,
         replace(nano.card, object_crops=False, input_sizes=(LARGE.side,), attention="local"),
     )
-    return model, LARGE.carried(model, (256, 256))[0]
+    return model, LARGE.propagate_at(model, (256, 256))[0]
 
 
-PLACES = {
+POSITIONS = {
     "window": (
         SMALL,
-        _following,
+        _load_crop_model,
         {
             "by a pixel": (128, 129),
-            "half a step of the Window": (128, 131),
-            "a step crossed on the way": (128, 134),
+            "half a step of the window": (128, 131),
+            "a step during propagation": (128, 134),
             "steps in both axes": (132, 133),
             "upper edge": (12, 128),
             "lower edge": (243, 128),
@@ -128,10 +139,10 @@ PLACES = {
     ),
     "regions": (
         LARGE,
-        _near,
+        _load_local_model,
         {
             "half a token": (256, 264),
-            "a step of the Region": (256, 288),
+            "a step of the region": (256, 288),
             "between two steps, in both axes": (286, 278),
             "upper edge": (24, 256),
             "right edge": (256, 470),
@@ -139,29 +150,29 @@ PLACES = {
         },
     ),
 }
-"""By what moves with the object: the canvas, the model with its masks in the middle of a frame, and the other places tried."""
+"""For windows and for regions: the canvas, the model, and positions that are not the middle."""
 
 
 @pytest.mark.parametrize(
-    ("canvas", "looking", "place"),
+    ("canvas", "load", "position"),
     [
-        pytest.param(canvas, looking, place, id=f"{moved}: {name}")
-        for moved, (canvas, looking, places) in PLACES.items()
-        for name, place in places.items()
+        pytest.param(canvas, load, position, id=f"{kind}: {name}")
+        for kind, (canvas, load, positions) in POSITIONS.items()
+        for name, position in positions.items()
     ],
 )
 def test_a_mask_has_no_seams(
-    canvas: Canvas, looking: Callable[[], tuple[VideoModel, np.ndarray]], place: tuple[int, int]
+    canvas: Canvas, load: Callable[[], tuple[VideoModel, np.ndarray]], position: tuple[int, int]
 ) -> None:
-    model, expected = looking()
-    found, truth = canvas.carried(model, place)
-    assert min(_ious(found, expected)) >= SAME
+    model, expected = load()
+    found, truth = canvas.propagate_at(model, position)
+    assert min(_compute_ious(found, expected)) >= SAME
     assert min(truth) >= 0.85
 
 
-def test_what_is_compared_differs_where_a_mask_is_cut() -> None:
-    """The comparison can fail: a mask of which a seam takes a fifth is not the same."""
-    _, expected = _following()
+def test_the_comparison_fails_for_a_cut_mask() -> None:
+    """A seam that removes a fifth of the mask is detected."""
+    _, expected = _load_crop_model()
     cut = expected.copy()
     cut[:, : SMALL.middle - 6] = False
-    assert max(_ious(cut, expected)) < SAME
+    assert max(_compute_ious(cut, expected)) < SAME

@@ -1,4 +1,4 @@
-"""What the reference data leave out, against transformers' own video session: a second implementation of SAM 2.
+"""Situations that the reference data lack, compared with the video session of transformers.
 
 Its session is known to differ where it is wrong (a mask prompt's pointer, corrections without
 previous logits, memory of several objects at once): those are not compared here, or with that
@@ -19,22 +19,23 @@ from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.core.sam2_constants import ABSENT_LOGIT
 from napari_sam2.models.predictor import Sam2Predictor
 from tests.models.networks import VARIANTS, make_model, make_transformers_model
-from tests.models.walker import ReferencePropagator, embed_frames
+from tests.models.reference_propagator import ReferencePropagator, embed_frames
 
-LOGITS = 5e-3  # of logits of up to 40: sums in another order
+# Of logits of up to 40: sums in another order.
+LOGITS = 5e-3
 FRAMES = 10
 _MEAN, _DEVIATION = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
 
 
 @pytest.fixture(autouse=True)
-def _unrounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both sides keep memories in bfloat16, and round some of them to different sides: here neither rounds."""
+def _disable_rounding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let neither side round memories to bfloat16, because they round some differently."""
     monkeypatch.setattr(torch, "bfloat16", torch.float32)
     monkeypatch.setattr(torch.Tensor, "bfloat16", torch.Tensor.float)
 
 
-def _video(size: int) -> np.ndarray:
-    """(T, S, S) in 0..1: smooth noise that drifts."""
+def _make_video(size: int) -> np.ndarray:
+    """(T, S, S) drifting smooth noise in 0..1."""
     rng = np.random.default_rng(1)
     noise = torch.from_numpy(rng.random((1, 1, 16, 16), dtype=np.float32))
     plane = (
@@ -45,8 +46,8 @@ def _video(size: int) -> np.ndarray:
     return np.stack([np.roll(plane, 3 * index, axis=1) for index in range(FRAMES)])
 
 
-class _Theirs:
-    """One object in transformers' session; clicks are (y, x)."""
+class _TransformersSession:
+    """One object in the session of transformers; clicks are (y, x)."""
 
     def __init__(self, network: Sam2VideoModel, frames: np.ndarray) -> None:
         pixels = (torch.from_numpy(frames)[:, None] - _MEAN[:, None, None]) / _DEVIATION[
@@ -68,7 +69,7 @@ class _Theirs:
         self.session.obj_with_new_inputs = [1]
         return self.network(self.session, frame_idx=frame).pred_masks[0, 0].numpy()
 
-    def walk(self, start: int, *, forward: bool) -> Iterator[tuple[int, np.ndarray, float]]:
+    def propagate(self, start: int, *, forward: bool) -> Iterator[tuple[int, np.ndarray, float]]:
         for answer in self.network.propagate_in_video_iterator(
             self.session, start_frame_idx=start, reverse=not forward
         ):
@@ -79,7 +80,7 @@ class _Theirs:
             )
 
 
-def _said(clicks: Mapping[tuple[float, float], bool]) -> FramePrompts:
+def _make_prompts(clicks: Mapping[tuple[float, float], bool]) -> FramePrompts:
     return FramePrompts(points=tuple(clicks), positive=tuple(clicks.values()))
 
 
@@ -87,18 +88,20 @@ def _compare(
     ours: Sam2Predictor, prompts: Mapping[int, Mapping[tuple[float, float], bool]], *, start: int
 ) -> ReferencePropagator:
     (size,) = ours.card.input_sizes
-    frames = _video(size)
+    frames = _make_video(size)
     walker, theirs = (
         ReferencePropagator(ours, embed_frames(ours, frames)),
-        _Theirs(make_transformers_model(ours), frames),
+        _TransformersSession(make_transformers_model(ours), frames),
     )
     for frame, clicks in prompts.items():
         np.testing.assert_allclose(
-            walker.prompt(frame, _said(clicks)).logits, theirs.click(frame, clicks), atol=LOGITS
+            walker.prompt(frame, _make_prompts(clicks)).logits,
+            theirs.click(frame, clicks),
+            atol=LOGITS,
         )
     for forward in (True, False):
         walker.propagate(start, forward=forward)
-        for frame, logits, score in theirs.walk(start, forward=forward):
+        for frame, logits, score in theirs.propagate(start, forward=forward):
             np.testing.assert_allclose(
                 walker.segments[frame].logits,
                 logits,
@@ -111,7 +114,7 @@ def _compare(
 
 @pytest.mark.parametrize("size", [64, 128, 160])
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_one_object_both_ways(variant: str, size: int) -> None:
+def test_one_object_in_both_directions(variant: str, size: int) -> None:
     _compare(make_model(VARIANTS[variant], size=size), {4: {(size / 3, size / 2): True}}, start=4)
 
 
@@ -138,7 +141,7 @@ def test_absent_on_every_frame(variant: str) -> None:
 
 
 def test_present_on_some_frames_and_absent_on_others() -> None:
-    """The presence scores of this network spread around the bias that is taken off: half of the frames are absent."""
+    """Half of the presence scores are below the bias that is subtracted."""
     plain = _compare(make_model(presence=0.0, seed=3), {0: {(60.0, 40.0): True}}, start=0)
     middle = float(np.median([segment.presence_score for segment in plain.segments.values()]))
     walker = _compare(make_model(presence=-middle, seed=3), {0: {(60.0, 40.0): True}}, start=0)

@@ -1,4 +1,4 @@
-"""Tiles: how fine a part of a frame an object is looked at by, and which one; a model that looks so."""
+"""Tiles: their resolution and position for an object, and the model that reads them."""
 
 from __future__ import annotations
 
@@ -34,37 +34,37 @@ SHAPE = (2048, 1500)
 TILES = TileGrid(SHAPE, Window.full_frame(SHAPE, 1024))
 
 
-def _box(y: float, x: float, wide: float) -> Corners:
-    return (y - wide / 2, x - wide / 2), (y + wide / 2, x + wide / 2)
+def _make_corners(y: float, x: float, width: float) -> Corners:
+    return (y - width / 2, x - width / 2), (y + width / 2, x + width / 2)
 
 
 @pytest.mark.parametrize(
-    ("wide", "pixel"),
+    ("width", "pixel"),
     [(200, 2.0), (80, 2.0), (79, 1.0), (40, 1.0), (39, 0.5), (25, 0.5), (12, 0.25), (3, 0.25)],
     ids=lambda value: f"{value:g}",
 )
-def test_an_object_is_shown_forty_pixels_wide_at_least_if_it_can_be(
-    wide: float, pixel: float
+def test_an_object_is_at_least_forty_input_pixels_wide_if_possible(
+    width: float, pixel: float
 ) -> None:
-    tile = TILES.choose_tile(_box(1000, 700, wide))
+    tile = TILES.choose_tile(_make_corners(1000, 700, width))
     assert compute_pixel_ratio(tile) == pixel
     assert (tile == TILES.whole) is (pixel == 2.0)
 
 
-def test_a_frame_that_shows_it_large_enough_is_looked_at_whole() -> None:
+def test_a_large_object_uses_the_whole_frame() -> None:
     small = TileGrid((512, 512), Window.full_frame((512, 512), 1024))
-    assert small.choose_tile(_box(100, 100, 25)) == small.whole
+    assert small.choose_tile(_make_corners(100, 100, 25)) == small.whole
 
 
-def test_how_finely_an_object_is_looked_at_does_not_flicker_with_its_size() -> None:
-    before = TILES.choose_tile(_box(1000, 700, 41))
+def test_the_resolution_does_not_flicker_with_the_size() -> None:
+    before = TILES.choose_tile(_make_corners(1000, 700, 41))
     assert compute_pixel_ratio(before) == 1.0
-    assert compute_pixel_ratio(TILES.choose_tile(_box(1000, 700, 39), before)) == 1.0
-    assert compute_pixel_ratio(TILES.choose_tile(_box(1000, 700, 20), before)) == 0.5
+    assert compute_pixel_ratio(TILES.choose_tile(_make_corners(1000, 700, 39), before)) == 1.0
+    assert compute_pixel_ratio(TILES.choose_tile(_make_corners(1000, 700, 20), before)) == 0.5
 
 
 @pytest.mark.parametrize("pixel", [0.25, 0.5, 1.0])
-def test_tiles_cover_the_frame_with_room_around_every_place(pixel: float) -> None:
+def test_tiles_cover_the_frame_with_room_around_every_position(pixel: float) -> None:
     every = TILES.list_tiles(pixel)
     token = pixel * STRIDE
     assert all(each.top % token == 0 and each.left % token == 0 for each in every), "whole tokens"
@@ -72,7 +72,7 @@ def test_tiles_cover_the_frame_with_room_around_every_place(pixel: float) -> Non
         "no further than needed"
     )
     rng = np.random.default_rng(0)
-    room = 1024 * pixel / 8  # half of what neighbours share
+    room = 1024 * pixel / 8  # half of the overlap of neighbours
     for y, x in rng.uniform((0, 0), SHAPE, (200, 2)):
         tile = TILES.find_tile_at((y, x), pixel)
         assert tile in every
@@ -84,7 +84,7 @@ def test_tiles_cover_the_frame_with_room_around_every_place(pixel: float) -> Non
 
 
 @pytest.mark.parametrize("pixel", [0.25, 0.5, 1.0])
-def test_a_region_is_found_again_in_a_tile_that_holds_it(pixel: float) -> None:
+def test_the_tile_of_a_region_contains_it(pixel: float) -> None:
     for tile in [*TILES.list_tiles(pixel)[::3], TILES.whole]:
         for cells in (
             TokenRegion(0, 0, 16),
@@ -101,53 +101,53 @@ def test_a_region_is_found_again_in_a_tile_that_holds_it(pixel: float) -> None:
             )
 
 
-def test_a_click_is_tried_from_near_to_far() -> None:
+def test_the_pyramid_of_a_click_goes_from_fine_to_coarse() -> None:
     steps = TILES.make_tile_pyramid((1000.0, 700.0))
     assert [compute_pixel_ratio(each) for each in steps] == [0.25, 0.5, 1.0, 2.0]
     assert steps[-1] == TILES.whole
 
 
 @lru_cache
-def _weights() -> Sam2Network:
+def _make_weights() -> Sam2Network:
     return make_network(presence=20.0)
 
 
-def _sam2(attention: Attention = "global", size: int = 128) -> Sam2Predictor:
+def _make_predictor(attention: Attention = "global", size: int = 128) -> Sam2Predictor:
     return Sam2Predictor(
-        _weights(), replace(make_model().card, input_sizes=(size,), attention=attention)
+        _make_weights(), replace(make_model().card, input_sizes=(size,), attention=attention)
     )
 
 
-class TestTiled(ModelContract):
-    """The contract of every model; random weights."""
+class TestTiledModel(ModelContract):
+    """The contract of every model, with random weights."""
 
     tolerance = 2e-3
 
     def make_model(self) -> TiledModel:
-        return TiledModel(_sam2())
+        return TiledModel(_make_predictor())
 
 
-class TestTiledNear(ModelContract):
-    """The same where tracks are looked at by Regions of tiles."""
+class TestTiledModelWithLocalAttention(ModelContract):
+    """The contract of every model, with regions of tiles."""
 
     tolerance = 2e-3
 
     def make_model(self) -> TiledModel:
-        return TiledModel(_sam2("local"))
+        return TiledModel(_make_predictor("local"))
 
 
-def _noise(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
+def _make_noise(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random(shape, dtype=np.float32)
 
 
-def _embedded(made: TiledModel | Sam2Predictor, pixels: np.ndarray, frame: int = 0) -> Embedding:
-    return made.embed([(Frame(frame, pixels), made.card.frame_window(pixels.shape))])[0]
+def _embed(model: TiledModel | Sam2Predictor, pixels: np.ndarray, frame: int = 0) -> Embedding:
+    return model.embed([(Frame(frame, pixels), model.card.frame_window(pixels.shape))])[0]
 
 
-def _recall(
-    made: TiledModel | Sam2Predictor, embedding: Embedding, segment: Segment
+def _make_reference(
+    model: TiledModel | Sam2Predictor, embedding: Embedding, segment: Segment
 ) -> MemoryReference:
-    (features,) = made.encode_memory(embedding, [segment])
+    (features,) = model.encode_memory(embedding, [segment])
     return MemoryReference(
         Memory(
             segment.frame, segment.conditioning, segment.pointer, segment.present, features=features
@@ -157,26 +157,26 @@ def _recall(
     )
 
 
-def test_a_small_object_is_seen_as_on_a_frame_that_is_its_tile_alone() -> None:
-    """A mask on a frame of 512 pixels, and on its tile as a frame of its own, already enlarged; then carried to the next frame."""
-    made, alone = TiledModel(_sam2()), _sam2()
-    frames = [_noise((512, 512), seed) for seed in range(2)]
+def test_a_small_object_is_segmented_as_on_a_frame_of_its_tile() -> None:
+    """A mask on a frame of 512 pixels and on its enlarged tile, then on the next frame."""
+    model, alone = TiledModel(_make_predictor()), _make_predictor()
+    frames = [_make_noise((512, 512), seed) for seed in range(2)]
     mask = np.zeros((512, 512), dtype=bool)
     mask[240:262, 250:272] = True
-    tile = TileGrid((512, 512), made.card.frame_window((512, 512))).choose_tile(
+    tile = TileGrid((512, 512), model.card.frame_window((512, 512))).choose_tile(
         ((240.0, 250.0), (262.0, 272.0))
     )
     assert compute_pixel_ratio(tile) == 0.5
     answers = []
     enlarged = [tile.crop(frame) for frame in frames]
-    for each, planes, said in (
-        (made, frames, mask),
+    for each, planes, prompt_kind in (
+        (model, frames, mask),
         (alone, enlarged, tile.crop(mask.astype(np.float32)) >= 0.5),
     ):
-        first, second = (_embedded(each, plane, number) for number, plane in enumerate(planes))
-        (prompted,) = each.segment(first, [Query(1, FramePrompts(mask=said))])
+        first, second = (_embed(each, plane, number) for number, plane in enumerate(planes))
+        (prompted,) = each.segment(first, [Query(1, FramePrompts(mask=prompt_kind))])
         (carried,) = each.segment(
-            second, [Query(1, memory_references=(_recall(each, first, prompted),))]
+            second, [Query(1, memory_references=(_make_reference(each, first, prompted),))]
         )
         answers.append((prompted, carried))
     for one, other in zip(*answers, strict=True):
@@ -185,28 +185,28 @@ def test_a_small_object_is_seen_as_on_a_frame_that_is_its_tile_alone() -> None:
         np.testing.assert_allclose(one.pointer, other.pointer, atol=1e-3)
 
 
-def test_large_objects_are_answered_as_without_tiles() -> None:
-    made, alone = TiledModel(_sam2()), _sam2()
+def test_large_objects_are_segmented_as_without_tiles() -> None:
+    model, alone = TiledModel(_make_predictor()), _make_predictor()
     for shape in ((96, 128), (400, 512)):
-        frames = [_noise(shape, seed) for seed in range(2)]
-        said = FramePrompts(box=(10.0, 10.0, shape[0] - 10.0, shape[1] - 10.0))
+        frames = [_make_noise(shape, seed) for seed in range(2)]
+        prompt_kind = FramePrompts(box=(10.0, 10.0, shape[0] - 10.0, shape[1] - 10.0))
         answers = []
-        for each in (made, alone):
-            first, second = (_embedded(each, plane, number) for number, plane in enumerate(frames))
-            (prompted,) = each.segment(first, [Query(1, said)])
+        for each in (model, alone):
+            first, second = (_embed(each, plane, number) for number, plane in enumerate(frames))
+            (prompted,) = each.segment(first, [Query(1, prompt_kind)])
             (carried,) = each.segment(
-                second, [Query(1, memory_references=(_recall(each, first, prompted),))]
+                second, [Query(1, memory_references=(_make_reference(each, first, prompted),))]
             )
             answers.append([prompted, carried])
         for one, other in zip(*answers, strict=True):
-            assert one.window == other.window == made.card.frame_window(shape)
+            assert one.window == other.window == model.card.frame_window(shape)
             np.testing.assert_array_equal(one.logits, other.logits)
 
 
 @pytest.mark.parametrize("attention", ["global", "local"])
-def test_a_memory_keeps_its_place_on_the_frame_when_it_is_handed_over(attention: Attention) -> None:
-    made = TiledModel(_sam2(attention, 512))
-    tiles = TileGrid((2048, 2048), made.card.frame_window((2048, 2048)))
+def test_a_memory_keeps_its_position_on_the_frame_in_another_tile(attention: Attention) -> None:
+    model = TiledModel(_make_predictor(attention, 512))
+    tiles = TileGrid((2048, 2048), model.card.frame_window((2048, 2048)))
     one, other = tiles.find_tile_at((300.0, 300.0), 1.0), tiles.find_tile_at((300.0, 500.0), 1.0)
     assert one != other
     grid = 512 // STRIDE
@@ -216,10 +216,10 @@ def test_a_memory_keeps_its_place_on_the_frame_when_it_is_handed_over(attention:
     places = np.stack(
         [one.top + (cells.top + ys) * STRIDE, one.left + (cells.left + xs) * STRIDE], axis=1
     )
-    tokens = np.repeat(places, 32, axis=1)  # each token says where it is
+    tokens = np.repeat(places, 32, axis=1)  # the value of each token is its position
     corners = ((240.0, 380.0), (290.0, 430.0))
     payload = MemoryPayload(torch.from_numpy(tokens).float(), window, corners, None, window)
-    brought = made._resample_reference(
+    brought = model._resample_reference(
         MemoryReference(Memory(0, True, np.zeros(1), features=payload), 0, 1), other
     ).memory.features
     now = TokenRegion.of(brought.window, other)
@@ -235,8 +235,8 @@ def test_a_memory_keeps_its_place_on_the_frame_when_it_is_handed_over(attention:
                 np.testing.assert_allclose(found[y, x, [0, -1]], where, atol=0.1)
 
 
-def _crossing(frames: int = 14) -> tuple[Stack, list[tuple[float, float]]]:
-    """A bright disc of 18 pixels that moves over a frame of 400, by 6 pixels a frame."""
+def _make_crossing_disc(frames: int = 14) -> tuple[Stack, list[tuple[float, float]]]:
+    """A bright disc of 18 pixels that crosses a frame of 400 pixels, 6 pixels per frame."""
     rows, columns = np.indices((400, 400))
     rng, planes, places = np.random.default_rng(0), [], []
     for frame in range(frames):
@@ -248,17 +248,17 @@ def _crossing(frames: int = 14) -> tuple[Stack, list[tuple[float, float]]]:
 
 
 @pytest.mark.parametrize("attention", ["global", "local", "auto"])
-@pytest.mark.parametrize("said", ["box", "click"])
-def test_a_track_is_handed_over_from_tile_to_tile(attention: Attention, said: str) -> None:
-    """The embedded model's trained weights, shown frames as SAM 2 is."""
+@pytest.mark.parametrize("prompt_kind", ["box", "click"])
+def test_a_track_moves_from_tile_to_tile(attention: Attention, prompt_kind: str) -> None:
+    """The trained weights of the embedded model on whole frames, as in SAM 2."""
     nano = load_model("nano", device="cpu")
     assert isinstance(nano, Sam2Predictor)
     card = replace(nano.card, object_crops=False, input_sizes=(256,), attention=attention)
-    stack, places = _crossing()
+    stack, places = _make_crossing_disc()
     (y, x), rows = places[0], np.indices((400, 400))
     prompt = (
         BoxPrompt(0, 1, (y - 9, x - 9, y + 9, x + 9))
-        if said == "box"
+        if prompt_kind == "box"
         else PointPrompt(0, 1, [(y, x)], [True])
     )
     with Session(stack.as_video("t"), TiledModel(Sam2Predictor(nano.network, card))) as session:
@@ -271,12 +271,12 @@ def test_a_track_is_handed_over_from_tile_to_tile(attention: Attention, said: st
     assert len(tiles) > 1, "more than one tile"
 
 
-class Counting(Sam2Predictor):
-    """It notes what it encodes."""
+class RecordingPredictor(Sam2Predictor):
+    """It records the windows that it encodes."""
 
     def __init__(self, attention: Attention = "global") -> None:
-        made = _sam2(attention)
-        super().__init__(made.network, made.card)
+        model = _make_predictor(attention)
+        super().__init__(model.network, model.card)
         self.encoded: list[tuple[int, Window]] = []
 
     def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
@@ -294,16 +294,21 @@ KEEPING = {
 }
 
 
-def _corrected(inner: Sam2Predictor, folder: Path, how: str) -> tuple[list[np.ndarray], int]:
-    """Two objects carried, one of them corrected: the planes at the end; how much was encoded before the correction."""
-    stack, places = _crossing(5)
+def _propagate_and_correct(
+    inner: Sam2Predictor, folder: Path, how: str
+) -> tuple[list[np.ndarray], int]:
+    """Propagate two objects and correct one.
+
+    Returns the final planes, and how many windows were encoded before the correction.
+    """
+    stack, places = _make_crossing_disc(5)
     with Session(
         stack.as_video("t"), TiledModel(inner), settings=replace(KEEPING[how], folder=folder)
     ) as session:
         for track, (y, x) in enumerate((places[0], (300.0, 300.0)), start=1):
             session.prompt(BoxPrompt(0, track, (y - 9, x - 9, y + 9, x + 9)))
         session.propagate(progress=False)
-        before = len(inner.encoded) if isinstance(inner, Counting) else 0
+        before = len(inner.encoded) if isinstance(inner, RecordingPredictor) else 0
         (y, x) = places[2]
         session.prompt(BoxPrompt(2, 1, (y - 8, x - 9, y + 9, x + 10)))
         session.propagate(progress=False)
@@ -311,14 +316,14 @@ def _corrected(inner: Sam2Predictor, folder: Path, how: str) -> tuple[list[np.nd
 
 
 @pytest.mark.parametrize("attention", ["global", "auto"])
-def test_a_correction_encodes_no_tile_again_and_is_the_same_however_they_are_kept(
+def test_a_correction_encodes_no_tile_again_with_any_cache(
     attention: Attention, tmp_path: Path
 ) -> None:
     planes = {}
     for how in KEEPING:
-        inner = Counting(attention)
+        inner = RecordingPredictor(attention)
         (tmp_path / how).mkdir()
-        planes[how], before = _corrected(inner, tmp_path / how, how)
+        planes[how], before = _propagate_and_correct(inner, tmp_path / how, how)
         again = len(inner.encoded) - len(set(inner.encoded))
         assert before > 5 and (again == 0) is (how != "in hardly any memory"), (
             f"{how}: {again} of {len(inner.encoded)} encoded again"
@@ -327,38 +332,38 @@ def test_a_correction_encodes_no_tile_again_and_is_the_same_however_they_are_kep
         np.testing.assert_array_equal(planes["in memory"], planes[how], err_msg=how)
 
 
-def test_a_session_that_is_opened_again_gives_the_same(tmp_path: Path) -> None:
-    """What is kept on disk are pixels, and what was made of tiles; all of it is read and nothing encoded."""
+def test_a_reopened_session_gives_the_same(tmp_path: Path) -> None:
+    """Pixels and the features of tiles are read from disk; nothing is encoded."""
     planes = []
     for _ in range(2):
-        inner = Counting("auto")
-        planes.append(_corrected(inner, tmp_path, "on disk")[0])
+        inner = RecordingPredictor("auto")
+        planes.append(_propagate_and_correct(inner, tmp_path, "on disk")[0])
         (tmp_path / "trail.sqlite").unlink()
     np.testing.assert_array_equal(planes[0], planes[1])
     assert inner.encoded == []
 
 
 def test_without_a_session_the_embedding_of_a_frame_keeps_its_tiles() -> None:
-    inner = Counting()
-    made = TiledModel(inner)
-    embedding = _embedded(made, _noise((512, 512)))
+    inner = RecordingPredictor()
+    model = TiledModel(inner)
+    embedding = _embed(model, _make_noise((512, 512)))
     for _ in range(2):
-        made.encode_memory(
+        model.encode_memory(
             embedding,
-            made.segment(embedding, [Query(1, FramePrompts(box=(240.0, 250.0, 262.0, 272.0)))]),
+            model.segment(embedding, [Query(1, FramePrompts(box=(240.0, 250.0, 262.0, 272.0)))]),
         )
     assert len(inner.encoded) == 1
-    made.segment(
+    model.segment(
         replace(embedding, get_or_make_part=None),
         [Query(1, FramePrompts(box=(240.0, 250.0, 262.0, 272.0)))],
     )
     assert len(inner.encoded) == 2
 
 
-def test_what_fits_around_it_passes_tiles_through(tmp_path: Path) -> None:
-    """The wrapper of models on a GPU."""
-    inner = Counting()
-    stack, places = _crossing(3)
+def test_a_batch_limited_model_passes_tiles_on(tmp_path: Path) -> None:
+    """It wraps models on a GPU."""
+    inner = RecordingPredictor()
+    stack, places = _make_crossing_disc(3)
     for _ in range(2):
         model = BatchLimitedModel(TiledModel(inner))
         with Session(
@@ -373,13 +378,13 @@ def test_what_fits_around_it_passes_tiles_through(tmp_path: Path) -> None:
 
 
 def test_another_attention_keeps_the_tiles() -> None:
-    made = reconfigure(TiledModel(_sam2()), "local")
-    assert isinstance(made, TiledModel) and (made.card.windows, made.card.attention) == (
+    model = reconfigure(TiledModel(_make_predictor()), "local")
+    assert isinstance(model, TiledModel) and (model.card.windows, model.card.attention) == (
         "tiles",
         "local",
     )
-    assert made.inner.regions is not None
-    whole = reconfigure(made, windows="whole")
+    assert model.inner.regions is not None
+    whole = reconfigure(model, windows="whole")
     assert isinstance(whole, Sam2Predictor) and (whole.card.windows, whole.card.attention) == (
         "whole",
         "local",
@@ -387,7 +392,7 @@ def test_another_attention_keeps_the_tiles() -> None:
     assert isinstance(reconfigure(whole, windows="tiles"), TiledModel)
 
 
-def test_windows_that_nobody_knows_are_refused() -> None:
+def test_unknown_windows_are_refused() -> None:
     with pytest.raises(ModelError, match="windows 'pyramid': expected one of"):
         load_model("nano", device="cpu", windows="pyramid")  # type: ignore[arg-type]
     assert load_model("nano", device="cpu", windows="tiles").card.windows == "whole", (

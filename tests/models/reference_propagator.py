@@ -1,4 +1,4 @@
-"""A walk as the reference predictor does it, one track, nothing else: what the model is measured against without our engine."""
+"""Propagation of one track as in the reference predictor, without our own propagation."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Embedding, Memory, MemoryReference, Query, Segment
 from napari_sam2.core.stack import Frame
 
-MAX_RECENT = 6  # tracked frames whose memory is shown
+# Tracked frames whose memory is used.
+MAX_RECENT = 6
 
 
 @dataclass
 class ReferencePropagator:
     """One track.
 
-    `conditioning` and `tracked` are the reference's cond_frame_outputs and non_cond_frame_outputs.
+    `conditioning` and `tracked` are cond_frame_outputs and non_cond_frame_outputs of the reference.
     """
 
     model: VideoModel
@@ -30,16 +31,16 @@ class ReferencePropagator:
     directions: dict[int, bool] = field(default_factory=dict)
 
     def prompt(self, frame: int, prompts: FramePrompts) -> Segment:
-        """A frame never walked over is answered without memory; the previous logits go in with every click after the first."""
-        recalls = (
+        """Answer prompts: with memory on a propagated frame, with logits on a prompted one."""
+        references = (
             self.select_memories(frame, self.directions[frame]) if frame in self.directions else ()
         )
-        before = (
+        previous = (
             self.segments[frame].logits if frame in self.segments and self.clamp_previous else None
         )
         (segment,) = self.model.segment(
             self.embeddings[frame],
-            [self.make_query(prompts=prompts, memory_references=recalls, logits=before)],
+            [self.make_query(prompts=prompts, memory_references=references, logits=previous)],
         )
         self.tracked.pop(frame, None)
         self.conditioning[frame] = self.make_memory(segment)
@@ -70,16 +71,18 @@ class ReferencePropagator:
 
     def select_memories(self, frame: int, forward: bool) -> tuple[MemoryReference, ...]:
         sign = 1 if forward else -1
-        found = []
+        references = []
         for other, memory in self.conditioning.items():
             age = (frame - other) * sign
             if other != frame:
-                found.append(MemoryReference(memory, 0, age if age >= 0 else None))
+                references.append(MemoryReference(memory, 0, age if age >= 0 else None))
         for back in range(1, min(len(self.embeddings), self.model.card.pointers)):
             memory = self.tracked.get(frame - back * sign)
             if memory:
-                found.append(MemoryReference(memory, back if back <= MAX_RECENT else None, back))
-        return tuple(found)
+                references.append(
+                    MemoryReference(memory, back if back <= MAX_RECENT else None, back)
+                )
+        return tuple(references)
 
 
 def embed_frames(model: VideoModel, frames: np.ndarray) -> list[Embedding]:
