@@ -139,14 +139,18 @@ def run_sample(name: str, out: Path) -> pd.DataFrame:
     user.wait_until(ready)
     user.process_events(3.0)
     user.save_screenshot(f"{name}-5-tables")
-    print(f"{name}: {len(user.actions)} clicks and keys: {'; '.join(user.actions)}")
-    if len(user.actions) > MAX_ACTIONS:
-        sys.exit(f"{name}: more than {MAX_ACTIONS}")
+    _check_actions(name, user.actions)
     counts = pd.read_csv(out / "counts.csv")
     print(f"{name}: {counts.iloc[-1]['n']} objects in {out}")
     user.viewer.close()
     user.process_events(0.5)
     return counts
+
+
+def _check_actions(name: str, actions: list[str]) -> None:
+    print(f"{name}: {len(actions)} clicks and keys: {'; '.join(actions)}")
+    if len(actions) > MAX_ACTIONS:
+        sys.exit(f"{name}: more than {MAX_ACTIONS}")
 
 
 def run_counting() -> None:

@@ -265,6 +265,54 @@ def check_requirements(rows: Sequence[dict[str, Any]]) -> dict[str, bool]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print tables, write JSON; 0 if all requirements are reached."""
+    options = _parse_options(arguments)
+    about, model, rows = describe_machine(), load_model(options.model), []
+    for each in load_sets(options.data):
+        if options.groups and not each.group.startswith(tuple(options.groups)):
+            continue
+        for kind in options.kinds:
+            rows.append(measure_counting(each, model, kind, options.trust))
+            print(
+                {
+                    name: round(value, 3) if isinstance(value, float) else value
+                    for name, value in rows[-1].items()
+                },
+                flush=True,
+            )
+    _print_tables(rows)
+    outcome = check_requirements(rows)
+
+    write_results(
+        {
+            "machine": about,
+            "model": model.card.sha256,
+            "trust": options.trust,
+            "rows": rows,
+            "reached": outcome,
+        },
+        options.out,
+    )
+    return report_checks(outcome.items())
+
+
+def _print_tables(rows: Sequence[dict[str, Any]]) -> None:
+    table = pd.DataFrame(rows)
+    for group, part in table.groupby("group", sort=False):
+        shown = part.dropna(axis=1, how="all").drop(columns="group")
+        if len(shown) > 10:
+            errors = part.groupby("seeds")["count_error"]
+            summary = pd.DataFrame(
+                {
+                    "sets": errors.size(),
+                    "mean error": errors.mean(),
+                    "mean of absolute": errors.apply(lambda e: e.abs().mean()),
+                }
+            )
+            shown = summary.reset_index()
+        print(f"\n{group}\n{format_markdown(list(shown.columns), shown.to_numpy().tolist())}")
+
+
+def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.accuracy.counting", description=(__doc__ or "").splitlines()[0]
     )
@@ -285,51 +333,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--groups", nargs="+", help="groups whose name starts with this")
     parser.add_argument("--out", type=Path, help="write results as JSON")
-    given = parser.parse_args(arguments)
-    about, model, rows = describe_machine(), load_model(given.model), []
-    for each in load_sets(given.data):
-        if given.groups and not each.group.startswith(tuple(given.groups)):
-            continue
-        for kind in given.kinds:
-            rows.append(measure_counting(each, model, kind, given.trust))
-            print(
-                {
-                    name: round(value, 3) if isinstance(value, float) else value
-                    for name, value in rows[-1].items()
-                },
-                flush=True,
-            )
-    _print_tables(rows)
-    outcome = check_requirements(rows)
-
-    write_results(
-        {
-            "machine": about,
-            "model": model.card.sha256,
-            "trust": given.trust,
-            "rows": rows,
-            "reached": outcome,
-        },
-        given.out,
-    )
-    return report_checks(outcome.items())
-
-
-def _print_tables(rows: Sequence[dict[str, Any]]) -> None:
-    table = pd.DataFrame(rows)
-    for group, part in table.groupby("group", sort=False):
-        shown = part.dropna(axis=1, how="all").drop(columns="group")
-        if len(shown) > 10:
-            errors = part.groupby("seeds")["count_error"]
-            summary = pd.DataFrame(
-                {
-                    "sets": errors.size(),
-                    "mean error": errors.mean(),
-                    "mean of absolute": errors.apply(lambda e: e.abs().mean()),
-                }
-            )
-            shown = summary.reset_index()
-        print(f"\n{group}\n{format_markdown(list(shown.columns), shown.to_numpy().tolist())}")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

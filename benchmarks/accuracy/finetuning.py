@@ -83,19 +83,7 @@ def _make_ovule_case(objects: int) -> TrackingCase:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train, measure before and after, print a table; 0 if all requirements are reached."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.accuracy.finetuning",
-        description=__doc__.splitlines()[0] if __doc__ else None,
-    )
-    parser.add_argument(
-        "pack", type=Path, help="folder with manifest.csv and .npz files (nuclei of its split val)"
-    )
-    parser.add_argument("--model", default="nano", help="name or file of a model")
-    parser.add_argument("--recipe", type=Path, help="TOML file; the default recipe if not given")
-    parser.add_argument("--minutes", type=float, default=8.0, help="minutes of training")
-    parser.add_argument("--objects", type=int, default=60, help="objects of each kind, at most")
-    parser.add_argument("--out", type=Path, help="write results as JSON")
-    options = parser.parse_args(arguments)
+    options = _parse_options(arguments)
     about, model = describe_machine(), load_model(options.model)
     before = measure_scores(model, options.pack, options.objects)
     recipe = Recipe.read(options.recipe) if options.recipe else Recipe()
@@ -131,6 +119,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
             (f"{minutes:.1f} minutes, allowed {MAX_MINUTES}", minutes <= MAX_MINUTES),
         ]
     )
+
+
+def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.accuracy.finetuning",
+        description=__doc__.splitlines()[0] if __doc__ else None,
+    )
+    parser.add_argument(
+        "pack", type=Path, help="folder with manifest.csv and .npz files (nuclei of its split val)"
+    )
+    parser.add_argument("--model", default="nano", help="name or file of a model")
+    parser.add_argument("--recipe", type=Path, help="TOML file; the default recipe if not given")
+    parser.add_argument("--minutes", type=float, default=8.0, help="minutes of training")
+    parser.add_argument("--objects", type=int, default=60, help="objects of each kind, at most")
+    parser.add_argument("--out", type=Path, help="write results as JSON")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

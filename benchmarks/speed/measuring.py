@@ -71,25 +71,18 @@ def time_counting(count: int, model: VideoModel) -> float:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure, print, write JSON; 0 if an object among many costs little enough."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.measuring", description=(__doc__ or "").splitlines()[0]
-    )
-    parser.add_argument("--repeats", type=int, default=3, help="measurements; their median counts")
-    parser.add_argument("--channels", type=int, default=2, help="channels to measure")
-    parser.add_argument("--model", default="nano", help="name or file of a model (%(default)s)")
-    parser.add_argument("--out", type=Path, help="write results as JSON")
-    given = parser.parse_args(arguments)
+    options = _parse_options(arguments)
     about = describe_machine()
-    time_measuring(FEW, given.channels)  # warm
-    model = load_model(given.model)
+    time_measuring(FEW, options.channels)  # warm
+    model = load_model(options.model)
     time_counting(FEW, model)
     rows: list[dict[str, Any]] = []
     for what, taken in (
-        ("measured", partial(time_measuring, channels=given.channels)),
+        ("measured", partial(time_measuring, channels=options.channels)),
         ("counted", partial(time_counting, model=model)),
     ):
         for count in (FEW, MANY):
-            each = statistics.median(taken(count) for _ in range(given.repeats))
+            each = statistics.median(taken(count) for _ in range(options.repeats))
             rows.append(
                 {
                     "what": what,
@@ -107,7 +100,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             ["what", "objects", "s", "ms per object"], [list(row.values()) for row in rows]
         )
     )
-    write_results({"machine": about, "rows": rows, "ratios": ratios}, given.out)
+    write_results({"machine": about, "rows": rows, "ratios": ratios}, options.out)
     return report_checks(
         (
             (
@@ -118,6 +111,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         for what, ratio in ratios.items()
     )
+
+
+def _parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed.measuring", description=(__doc__ or "").splitlines()[0]
+    )
+    parser.add_argument("--repeats", type=int, default=3, help="measurements; their median counts")
+    parser.add_argument("--channels", type=int, default=2, help="channels to measure")
+    parser.add_argument("--model", default="nano", help="name or file of a model (%(default)s)")
+    parser.add_argument("--out", type=Path, help="write results as JSON")
+    return parser.parse_args(arguments)
 
 
 if __name__ == "__main__":

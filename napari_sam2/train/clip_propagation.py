@@ -300,7 +300,9 @@ class _BatchPropagator:
         correct: CorrectionPolicy,
     ) -> list[FramePrompts]:
         prompts, prediction = list(previous[0]), previous[1]
-        predicted = (_resize(prediction.logits[rows].detach(), self.batch.size) > 0).cpu().numpy()
+        predicted = (
+            (resize_logits(prediction.logits[rows].detach(), self.batch.size) > 0).cpu().numpy()
+        )
         truth = self.batch.masks[rows, index].cpu().numpy()
         for row, mask, true_mask in zip(rows.tolist(), predicted, truth, strict=True):
             point, positive = correct(mask, true_mask)
@@ -479,7 +481,7 @@ class _BatchPropagator:
         if index == self.batch.frames.shape[1] - 1:
             return  # no later frame reads it
         rows = torch.arange(len(conditioning), device=conditioning.device)
-        logits = _resize(prediction.logits, self.batch.size)
+        logits = resize_logits(prediction.logits, self.batch.size)
         masks = torch.where(conditioning[:, None, None], (logits > 0).float(), logits.sigmoid())
         features = self.network.encode_memory(
             self._select_features(index, rows)[2], masks, ~prediction.present
@@ -510,7 +512,8 @@ def _make_points(
     return torch.from_numpy(xy.copy()).to(device), label_tensor.view(len(frame_prompts), -1)
 
 
-def _resize(logits: Tensor, side: int) -> Tensor:
+def resize_logits(logits: Tensor, side: int) -> Tensor:
+    """Resize (B, h, w) logits to (B, side, side), bilinearly."""
     return functional.interpolate(
         logits[:, None], size=(side, side), mode="bilinear", align_corners=False
     )[:, 0]

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from napari_sam2.core.card import from_file_names, to_file_names
 from napari_sam2.core.prompt import FramePrompts
@@ -19,6 +18,7 @@ from napari_sam2.train.clip_propagation import (
     PromptedBatch,
     PropagationOptions,
     propagate_batch,
+    resize_logits,
 )
 from napari_sam2.train.data.batches import Dataset, assemble_batch, find_large_objects
 from napari_sam2.train.data.clip import Clip
@@ -137,13 +137,7 @@ def compute_predicted_masks(
     propagation: ClipPropagation, batch: PromptedBatch, frame: int
 ) -> Tensor:
     """Compute (B, S, S) bool masks of a frame, as large as the clip."""
-    logits = functional.interpolate(
-        propagation.predictions[frame].logits[:, None].float(),
-        size=(batch.size, batch.size),
-        mode="bilinear",
-        align_corners=False,
-    )
-    return logits[:, 0] > 0
+    return resize_logits(propagation.predictions[frame].logits.float(), batch.size) > 0
 
 
 def _compute_count_error(propagation: ClipPropagation, frame: int, true_count: int) -> np.ndarray:
