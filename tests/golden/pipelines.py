@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -70,6 +73,7 @@ class Outcome:
     seeds: list[str] = field(default_factory=list)
     logs: list[list[str]] = field(default_factory=list)  # after each undo or redo
     planes: list[str] = field(default_factory=list)  # hashes of labels after each undo or redo
+    asked: str = ""  # a hash of what the model was asked, with which memories
 
 
 class Killed(Exception):
@@ -113,10 +117,12 @@ def make_labels(scene: Any, how: str) -> np.ndarray:
 
 def count_headless(scene: Any, options: Mapping[str, Any], folder: Path) -> Outcome:
     """Count a scene in this process, without files."""
-    chosen = _with_labels(scene, options, folder)
-    with count(scene.stack, model=ToyModel(), channel=0, **chosen).session as session:
+    chosen, model = _with_labels(scene, options, folder), ToyModel()
+    with count(scene.stack, model=model, channel=0, **chosen).session as session:
         # the tables of the run are those of its session, categories by rules included
-        return describe_session(session)
+        outcome = describe_session(session)
+    outcome.asked = _describe_asked(model)
+    return outcome
 
 
 def count_to_folder(scene: Any, options: Mapping[str, Any], folder: Path) -> Outcome:
@@ -147,7 +153,7 @@ def count_job(scene: Any, options: Mapping[str, Any], folder: Path, *, kill: str
     )
     if kill:
         try:
-            with _without_picture():
+            with _without_pictures():
                 run_count_job(job, model=ToyModel(), **_killing(kill))
         except Killed:
             pass
@@ -155,7 +161,7 @@ def count_job(scene: Any, options: Mapping[str, Any], folder: Path, *, kill: str
             raise AssertionError(f"{kill}: was not killed")
         assert not (folder / "out" / "provenance.json").exists()
         job = job.model_copy(update={"resume": True})
-    with _without_picture():
+    with _without_pictures():
         run_count_job(job, model=ToyModel())
     return describe_folder(folder / "out")
 
@@ -171,6 +177,7 @@ def count_in_window(
         outcome = with_desk.read or describe_session(with_desk.desk.session)
         outcome.seeds, outcome.logs = with_desk.found, with_desk.logs
         outcome.planes = with_desk.planes
+        outcome.asked = _describe_asked(with_desk.desk.session.model)
         return outcome
     finally:
         with_desk.desk.close()
@@ -359,9 +366,26 @@ def describe_folder(folder: Path) -> Outcome:
     return Outcome(labels, *_describe_said(said), tables)
 
 
-def _without_picture() -> Any:
-    """Leave out the overview, which takes most of the time of a small job and is not compared."""
-    return patch("napari_sam2.api.results.draw_overview", lambda *given: Path(given[-1]).touch())
+@contextmanager
+def _without_pictures() -> Iterator[None]:
+    """Leave out what takes most of the time of a small job and is not compared."""
+    with (
+        patch("napari_sam2.api.results.draw_overview", lambda *given: Path(given[-1]).touch()),
+        patch("napari_sam2.api.exports.render_run_report", lambda *_: ""),
+    ):
+        yield
+
+
+@contextmanager
+def look_up_plug_ins_once() -> Iterator[None]:
+    """Look through the installed packages once, and not at each case: a quarter of the time."""
+    with patch("napari_sam2.core.registry.entry_points", _find_entry_points):
+        yield
+
+
+@cache
+def _find_entry_points(**which: str) -> Any:
+    return entry_points(**which)
 
 
 def _killing(kill: str) -> dict[str, Any]:
@@ -429,6 +453,21 @@ def _describe_entry(entry: Mapping[str, Any]) -> str:
     for leg in rest.pop("legs", ()):
         words.append(f"{leg['track']}:{leg['start']}>{leg['end']}" + "!" * leg["settles"])
     return " ".join(words + [f"{key}={json.dumps(rest[key])}" for key in rest])
+
+
+def _describe_asked(model: Any) -> str:
+    """Which questions were put to the model, in whatever order and however often.
+
+    A question is a frame, an object, and the memories shown with each. This
+    tells sessions apart that choose memories by other rules, where the answers happen to agree.
+    """
+    calls = (call for call in model.calls if call.kind == "segment")
+    questions = {
+        (call.frame, track, *((each.frame, each.slot, each.age) for each in shown))
+        for call in calls
+        for track, shown in zip(call.tracks, call.shown_memories, strict=True)
+    }
+    return hashlib.sha256("\n".join(sorted(map(repr, questions))).encode()).hexdigest()[:12]
 
 
 def _unpack(bits: str, shape: Sequence[int]) -> np.ndarray:

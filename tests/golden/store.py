@@ -95,6 +95,7 @@ class Store:
             "seeds": [self._line(line) for line in outcome.seeds],
             "logs": [[self._line(line) for line in log] for log in outcome.logs],
             "planes": outcome.planes,
+            "asked": outcome.asked,
         }
 
     def compare(self, name: str, outcome: Outcome) -> None:
@@ -105,6 +106,7 @@ class Store:
         assert outcome.logs == [self._lines(log) for log in case["logs"]]
         assert outcome.tracks == case["tracks"]
         assert outcome.planes == case["planes"]
+        assert outcome.asked == case["asked"], "other questions, or other memories with them"
         np.testing.assert_array_equal(outcome.labels, self.labels[case["labels"]])
         assert list(outcome.tables) == list(case["tables"])
         for title, table in outcome.tables.items():

@@ -25,6 +25,11 @@ def read_golden() -> Store:
 
 def run_case(case: Case, folder: Path) -> pipelines.Outcome:
     """What a case comes to now."""
+    with pipelines.look_up_plug_ins_once():
+        return _run_case(case, folder)
+
+
+def _run_case(case: Case, folder: Path) -> pipelines.Outcome:
     scene = pipelines.make_scene(case.scene, **case.scene_options)
     match case.pipeline:
         case "headless":
