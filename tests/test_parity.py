@@ -96,7 +96,7 @@ def _check_equal(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> No
 
 def _get_logits(session: Session, track: int) -> dict[int, np.ndarray]:
     answers = [
-        segment for frame in range(len(session.video)) for segment in session.segments(frame)
+        segment for frame in range(len(session.video)) for segment in session.get_segments(frame)
     ]
     return {segment.frame: segment.logits for segment in answers if segment.track == track}
 
@@ -121,7 +121,7 @@ def test_a_correction_and_its_propagation(
     session.run().finish()
     correction = _make_correction(outputs, name)
     _check_equal([session.prompt(correction).logits], [outputs[f"corr_{name}_lowres_after_click"]])
-    first, track = session.log.first_frame(_TRACKS[name]), _TRACKS[name]
+    first, track = session.log.find_first_frame(_TRACKS[name]), _TRACKS[name]
     session.run(Propagation((PropagationRange(track, first, len(session.video) - 1),))).finish()
     expected = outputs[f"corr_{name}_lowres_repropagated"]
     propagated = [

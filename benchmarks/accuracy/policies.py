@@ -98,7 +98,7 @@ def measure_policy(
     with Session(video, model, policy=made_policy) as session:
         session.prompt_many([_make_prompt(first_frames[track], track, truth) for track in tracks])
         session.propagate(direction="forward", progress=False)
-        labels = np.stack([session.label_plane(frame) for frame in range(len(truth))])
+        labels = np.stack([session.compute_label_plane(frame) for frame in range(len(truth))])
     seconds = time.process_time() - start
     owners = [_find_owners(labels, truth, track) for track in tracks]
     strayed = [len(own) > 0 and own[-1] != track for track, own in zip(tracks, owners, strict=True)]

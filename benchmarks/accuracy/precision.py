@@ -84,7 +84,9 @@ def measure_crowd(models: Sequence[Sam2Predictor]) -> list[Any]:
             session.prompt_many(case.make_box_prompts())
             start = time.process_time()
             session.run().finish()
-            labels = np.stack([session.label_plane(frame) for frame in range(1, case.frames)])
+            labels = np.stack(
+                [session.compute_label_plane(frame) for frame in range(1, case.frames)]
+            )
             masks = split_masks(labels, range(1, case.objects + 1))
             measured.append((masks, time.process_time() - start))
     return ["round, 512²", "box", case.objects, *_compare(*measured)]

@@ -49,7 +49,7 @@ def measure_propagation(model: VideoModel, case: TrackingCase, kind: str) -> dic
     with Session(case.video, model, settings=SessionSettings(patience=None)) as session:
         session.prompt_many([case.prompt(track, kind) for track in case.prompt_frames])
         session.propagate(progress=False)
-        labels = np.stack([session.label_plane(frame) for frame in range(len(case.video))])
+        labels = np.stack([session.compute_label_plane(frame) for frame in range(len(case.video))])
     seconds = time.perf_counter() - start
     tracks = evaluate_tracks(labels, case)
     prompted = [

@@ -45,7 +45,7 @@ def measure_stack(model: VideoModel, name: str, case: TrackingCase) -> dict[str,
     with Session(case.video, model, settings=SessionSettings(patience=None)) as session:
         session.prompt_many([case.prompt(track, "box") for track in case.prompt_frames])
         session.propagate(progress=False)
-        ours = np.stack([session.label_plane(frame) for frame in range(len(case.video))])
+        ours = np.stack([session.compute_label_plane(frame) for frame in range(len(case.video))])
     middle = time.perf_counter()
     areas = [(case.truth[frame] == track).sum() for track, frame in case.prompt_frames.items()]
     width_px = float(np.median(2 * np.sqrt(np.array(areas) / np.pi)))

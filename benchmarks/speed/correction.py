@@ -53,7 +53,7 @@ def measure_corrections(case: CrowdCase, corrections: int) -> dict[str, Any]:
             y, x = case.compute_centres(middle)[track - 1]
             began = time.perf_counter()
             session.prompt(PointPrompt(middle, track, [(y + OBJECT_WIDTH_PX * 0.4, x)], [False]))
-            session.label_plane(middle)
+            session.compute_label_plane(middle)
             answered = time.perf_counter() - began
             computed = sum(bool(step.segments) for step in session.run())
             found["corrections"].append(

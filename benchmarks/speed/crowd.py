@@ -40,7 +40,7 @@ def measure_crowd(model: VideoModel, case: CrowdCase) -> dict[str, Any]:
         began = time.perf_counter()
         session.run(plan).finish()
         for frame in range(1, case.frames):
-            session.label_plane(frame)
+            session.compute_label_plane(frame)
         seconds = (time.perf_counter() - began) / (case.frames - 1)
     return {
         "side": case.side,

@@ -137,7 +137,7 @@ def profile_propagation(model: VideoModel, video: Video, prompts: Sequence[Promp
             ):
                 session.run(plan).finish()
                 for frame in range(1, len(video)):
-                    session.label_plane(frame)
+                    session.compute_label_plane(frame)
     assert found is not None
     return found
 

@@ -81,7 +81,7 @@ def measure_correction(
         first_s, encoded_first = time.perf_counter() - start, inner.encoded
         start = time.perf_counter()
         session.prompt(replace(case, prompt_frames={track: middle}).prompt(track, kind))
-        session.label_plane(middle)
+        session.compute_label_plane(middle)
         computed = sum(bool(step.segments) for step in session.run())
         correction_s = time.perf_counter() - start
     return [

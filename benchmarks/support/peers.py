@@ -89,7 +89,9 @@ class _NapariSam2Video:
 
     def read_masks(self, frame: int) -> np.ndarray:
         shape = self._session.video.shape[1:]
-        return np.stack([compute_mask(segment, shape) for segment in self._session.segments(frame)])
+        return np.stack(
+            [compute_mask(segment, shape) for segment in self._session.get_segments(frame)]
+        )
 
     def close(self) -> None:
         self._session.close()

@@ -229,11 +229,13 @@ class AttentionResult:
         with Session(case.video, model, settings=SessionSettings(patience=None)) as session:
             session.prompt_many([case.prompt(track, kind) for track in case.prompt_frames])
             session.propagate(progress=False)
-            labels = np.stack([session.label_plane(frame) for frame in range(len(case.video))])
+            labels = np.stack(
+                [session.compute_label_plane(frame) for frame in range(len(case.video))]
+            )
             cpu_s = time.process_time() - start
             sizes = [
                 segment.window.size
                 for frame in range(len(case.video))
-                for segment in session.segments(frame)
+                for segment in session.get_segments(frame)
             ]
         return cls(labels, float(np.mean(np.array(sizes) < model.card.input_sizes[-1])), cpu_s)

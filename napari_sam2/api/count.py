@@ -203,7 +203,7 @@ def _assign_categories(run: Run, rules: list[CategoryRule]) -> None:
     categories = classify_by_rules(run.objects, rules)
     run.session.describe(
         *(
-            replace(run.session.log.track(track), category=category)
+            replace(run.session.log.get_track(track), category=category)
             for track, category in categories.items()
         )
     )

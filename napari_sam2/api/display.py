@@ -70,7 +70,7 @@ def _find_fullest_frame(session: Session) -> int:
     """The first frame with most tracks present; the middle frame if there are no tracks."""
     present = [
         frame
-        for (_, frame), record in session.records().items()
+        for (_, frame), record in session.get_records().items()
         if record.presence is not Presence.ABSENT
     ]
     return int(np.bincount(present).argmax()) if present else len(session.video) // 2
@@ -80,7 +80,7 @@ def _draw_outlined_frame(session: Session, frame: int) -> np.ndarray:
     """(h, w, 3) uint8: the frame in grey, its objects tinted and outlined by track."""
     grey, labels = (
         subsample_plane(session.video.read_frame(frame).pixels),
-        subsample_plane(session.label_plane(frame)),
+        subsample_plane(session.compute_label_plane(frame)),
     )
     picture = np.repeat(grey[..., None], 3, axis=2)
     edges = find_boundaries(labels, mode="inner")

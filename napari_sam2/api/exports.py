@@ -36,9 +36,9 @@ class ExportData:
         """The data of the results of a session."""
         return cls(
             results.session.video,
-            results.session.label_plane,
+            results.session.compute_label_plane,
             results.tables,
-            results.session.provenance(notes=notes),
+            results.session.make_provenance(notes=notes),
         )
 
 

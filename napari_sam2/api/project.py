@@ -50,7 +50,7 @@ class Project:
     The folder holds ``project.json`` (image, axis, model), ``prompts.json`` (written with each
     prompt), ``trail.sqlite`` (the segments, written with each frame) and ``labels.ome.zarr``
     (the planes given to `put_labels`, written by `save`). If the program is killed at any moment,
-    `open` and `session` continue from there. One program at a time may have a project open.
+    `open` and `open_session` continue from there. One program at a time may have a project open.
 
     On a CPU, a model that encodes whole frames takes seconds per frame. Its image features are
     then kept in ``embeddings`` for corrections; that folder may be removed.
@@ -156,7 +156,7 @@ class Project:
     def view(self, view: dict[str, JsonValue]) -> None:
         self._file = self._file.model_copy(update={"view": dict(view)})
 
-    def session(
+    def open_session(
         self,
         model: VideoModel | None = None,
         *,

@@ -73,13 +73,17 @@ def save_results(
     spec = LabelSpec.of(session.video, max(session.log.track_ids, default=0))
     with open_sink(folder, spec, format=format) as sink:
         for frame in range(len(session.video)):
-            sink.put(frame, session.label_plane(frame))
+            sink.put(frame, session.compute_label_plane(frame))
     write_tables(folder, results.objects, results.tracks, results.counts)
     draw_overview(
-        session.video, session.label_plane, results.objects, results.counts, folder / "overview.png"
+        session.video,
+        session.compute_label_plane,
+        results.objects,
+        results.counts,
+        folder / "overview.png",
     )
     write_prompts(session.log, folder / "prompts.json")
-    made = session.provenance(notes=notes)
+    made = session.make_provenance(notes=notes)
     write_provenance(
         replace(made, settings={**made.settings, "job": settings}), folder / "provenance.json"
     )

@@ -61,10 +61,14 @@ def compute_tables(
 def compute_session_tables(session: ResultSource) -> Tables:
     """The tables of everything a session has propagated."""
     statuses = {
-        key: TrackStatus(record.iou, record.presence) for key, record in session.records().items()
+        key: TrackStatus(record.iou, record.presence)
+        for key, record in session.get_records().items()
     }
     return compute_tables(
-        session.video, session.label_plane, statuses=statuses, known_tracks=session.log.tracks
+        session.video,
+        session.compute_label_plane,
+        statuses=statuses,
+        known_tracks=session.log.tracks,
     )
 
 

@@ -90,7 +90,7 @@ class ModelCard:
         ]
         return ", ".join([self.name, *unusual])
 
-    def frame_window(self, shape: tuple[int, int]) -> Window:
+    def make_frame_window(self, shape: tuple[int, int]) -> Window:
         """The window of a whole (H, W) frame: the smallest input size that does not shrink it.
 
         The largest input size if all shrink it.

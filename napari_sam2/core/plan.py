@@ -64,7 +64,7 @@ class Propagation:
         """Ids of the tracks, ascending."""
         return tuple(sorted({each.track for each in self.ranges}))
 
-    def steps(self) -> Iterator[Step]:
+    def iterate_steps(self) -> Iterator[Step]:
         """The steps in order: ascending frames, then descending ones."""
         for forward in (True, False):
             by_frame: dict[int, set[int]] = defaultdict(set)

@@ -212,7 +212,7 @@ class PromptLog:
         """Ids of the tracks that were removed."""
         return frozenset(entry.track for entry in self.entries if isinstance(entry, Removal))
 
-    def track(self, number: int) -> Track:
+    def get_track(self, number: int) -> Track:
         """The track of an id; without a name if it was never described."""
         return self._tracks_by_id.get(number) or Track(number)
 
@@ -232,13 +232,13 @@ class PromptLog:
             kept.pop()
         return replace(self, entries=tuple(kept[:-1]))
 
-    def first_frame(self, track: int) -> int:
+    def find_first_frame(self, track: int) -> int:
         """The frame of a track's first prompt; raises PromptError if it has none."""
         if track not in self._frames_by_track:
             raise PromptError("has no prompt: prompt it on one frame first", track=track)
         return self._frames_by_track[track][0]
 
-    def prompted_frames(self, track: int) -> tuple[int, ...]:
+    def find_prompted_frames(self, track: int) -> tuple[int, ...]:
         """Frames on which a track was prompted, ascending."""
         return tuple(sorted(set(self._frames_by_track.get(track, ()))))
 
@@ -251,14 +251,14 @@ class PromptLog:
         ]
         return bool(locks) and locks[-1]
 
-    def frame_prompts(self, track: int, frame: int) -> FramePrompts:
+    def combine_prompts(self, track: int, frame: int) -> FramePrompts:
         """The combined prompts of a track on a frame; see `FramePrompts`."""
         combined = FramePrompts()
         for prompt in self._prompts_by_frame.get(frame, {}).get(track, ()):
             combined = _apply_prompt(combined, prompt)
         return combined
 
-    def drawn_masks(self, frame: int) -> dict[int, np.ndarray]:
+    def get_drawn_masks(self, frame: int) -> dict[int, np.ndarray]:
         """(H, W) bool masks by track, for the tracks whose last prompt on a frame is a mask."""
         last = {
             track: prompts[-1] for track, prompts in self._prompts_by_frame.get(frame, {}).items()

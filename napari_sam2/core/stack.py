@@ -325,7 +325,7 @@ class Video:
         fixed = "".join(f", {axis}={index}" for axis, index in self.at)
         return f"{frames} frames of {height} × {width} along {self.along}, {channel}{fixed}"
 
-    def axis_indices(self, frame: int) -> dict[str, int]:
+    def get_axis_indices(self, frame: int) -> dict[str, int]:
         """Index by axis (all but c, y, x) of a frame, e.g. ``{"t": 0, "z": 7}``."""
         where = {**dict(self.at), self.along: frame}
         return {axis: where[axis] for axis in self.stack.axes[:-2] if axis != "c"}
@@ -348,7 +348,7 @@ class Video:
         if not 0 <= frame < len(self):
             raise IndexError(f"frame {frame!r}: the video has frames 0 to {len(self) - 1}")
         channel = self.channel if channel is None else channel
-        where = self.axis_indices(frame)
+        where = self.get_axis_indices(frame)
         if channel is None:
             return np.asarray(
                 np.tensordot(

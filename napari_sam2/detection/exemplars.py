@@ -70,7 +70,7 @@ class ExemplarDetector(GridDetector):
         self, video: Video, prompts: Sequence[Prompt]
     ) -> list[_Appearance | None]:
         """Appearance of the object of each prompt; None where the model sees none."""
-        window = self.model.card.frame_window(video.shape[1:])
+        window = self.model.card.make_frame_window(video.shape[1:])
         found: dict[int, _Appearance | None] = {}
         for frame in sorted({prompt.frame for prompt in prompts}):
             here = [index for index, prompt in enumerate(prompts) if prompt.frame == frame]

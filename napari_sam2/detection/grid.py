@@ -108,7 +108,7 @@ class GridDetector(ScaleEstimator):
         """Confident and stable masks at these points, from all alternatives of the model."""
         if not len(points):
             return []
-        window = self.model.card.frame_window(video.shape[1:])
+        window = self.model.card.make_frame_window(video.shape[1:])
         embedding = self.model.embed([(video.read_frame(frame), window)])[0]
         queries = [
             Query(number + 1, FramePrompts(((float(y), float(x)),), (True,)))

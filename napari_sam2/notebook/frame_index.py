@@ -31,7 +31,7 @@ class FrameIndex:
         for frame, signature in signatures.items():
             known = self._frames.get(frame)
             if known is None or known[0] != signature:
-                found = np.unique(self.session.label_plane(frame))
+                found = np.unique(self.session.compute_label_plane(frame))
                 self._frames[frame] = signature, frozenset(int(track) for track in found if track)
         return {frame: tracks for frame, (_, tracks) in self._frames.items()}
 
@@ -40,7 +40,7 @@ class FrameIndex:
         found = self.update(records)
         here, everywhere = found.get(frame, frozenset()), frozenset[int]().union(*found.values())
         log = self.session.log
-        categories = {track: log.track(track).category for track in everywhere}
+        categories = {track: log.get_track(track).category for track in everywhere}
         names = sorted(set(categories.values()))
         rows: list[dict[str, str | int]] = [
             {

@@ -153,7 +153,7 @@ class Panel(anywidget.AnyWidget):
 
     def describe(self, track: int, *, name: str | None = None, category: str | None = None) -> None:
         """Name an object, or say of which kind it is."""
-        old = self._session.log.track(track)
+        old = self._session.log.get_track(track)
         new = Track(
             track,
             old.name if name is None else name,
@@ -170,7 +170,11 @@ class Panel(anywidget.AnyWidget):
         if not run.plan.ranges:
             self._show_message("Nothing new to carry: every object is up to date.")
             return
-        self._progress = {"carrying": True, "position": 0, "total": len(list(run.plan.steps()))}
+        self._progress = {
+            "carrying": True,
+            "position": 0,
+            "total": len(list(run.plan.iterate_steps())),
+        }
         self._show_message("Carrying …")
         self._background_run = BackgroundRun(run, self._on_step, self._on_end)
         self._background_run.start()
@@ -217,9 +221,9 @@ class Panel(anywidget.AnyWidget):
 
     def _refresh(self) -> None:
         """Bring all that is drawn to what the session knows now."""
-        session, frame, traces = self._session, self.frame, self._session.records()
+        session, frame, traces = self._session, self.frame, self._session.get_records()
         with self._lock, self.hold_sync():
-            self._overlay = self._display.encode_labels(frame, session.label_plane(frame))
+            self._overlay = self._display.encode_labels(frame, session.compute_label_plane(frame))
             self._objects = views.list_objects(session, traces, self.track)
             self._marks = views.list_prompt_marks(session, frame)
             self._lanes = views.encode_lanes(session, traces)

@@ -27,7 +27,7 @@ def list_objects(session: Session, records: SegmentRecords, selected: int) -> li
     for (track, _), trace in records.items():
         if trace.presence is not Presence.ABSENT:
             found[track] = found.get(track, 0) + 1
-    described = (session.log.track(track) for track in sorted(found))
+    described = (session.log.get_track(track) for track in sorted(found))
     return [
         {
             "id": each.id,
@@ -62,7 +62,7 @@ def list_prompt_marks(session: Session, frame: int) -> list[dict[str, Any]]:
         }
     )
     for track in tracks:
-        said = session.log.frame_prompts(track, frame)
+        said = session.log.combine_prompts(track, frame)
         points = [
             [y, x, positive] for (y, x), positive in zip(said.points, said.positive, strict=True)
         ]

@@ -64,7 +64,7 @@ class EmbeddingCache:
     @property
     def window(self) -> Window:
         """The window of a whole frame."""
-        return self._model.card.frame_window(self._video.shape[1:])
+        return self._model.card.make_frame_window(self._video.shape[1:])
 
     @property
     def length(self) -> int:

@@ -39,7 +39,7 @@ def plan_propagation(
         raise PlanError(f"tracks {unknown!r} have no prompt: expected some of {list(known)!r}")
     wanted = known if tracks is None else tuple(tracks)
     propagated = {} if from_first_prompt else _find_propagated(log, segment_store)
-    fresh = {track: [log.first_frame(track)] for track in wanted if track not in propagated}
+    fresh = {track: [log.find_first_frame(track)] for track in wanted if track not in propagated}
     corrected = {
         track: places
         for track, places in _find_corrections(log, propagated).items()

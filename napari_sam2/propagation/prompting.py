@@ -50,7 +50,7 @@ def _make_query(context: PropagationContext, log: PromptLog, track: int, frame: 
     A correction comes with the previous logits. Memory is used only on a frame the track was
     propagated over, and not with a mask, which needs none.
     """
-    prompts = log.frame_prompts(track, frame)
+    prompts = log.combine_prompts(track, frame)
     previous = None if prompts.replaces_previous else context.segment_store.get(track, frame)
     if prompts.mask is not None:
         previous = None

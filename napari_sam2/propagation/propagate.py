@@ -54,7 +54,7 @@ def propagate(
     patience
         See `SessionSettings`.
     """
-    steps = list(plan.steps())
+    steps = list(plan.iterate_steps())
     active = ActiveTracks(plan, patience)
     banks: dict[int, MemoryBank] = {}
     older = dict(context.memory_banks)

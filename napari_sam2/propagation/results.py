@@ -40,15 +40,15 @@ class ResultSource(Protocol):
         """The prompts, locks, removals and propagations, in order."""
         ...
 
-    def label_plane(self, frame: int) -> np.ndarray:
+    def compute_label_plane(self, frame: int) -> np.ndarray:
         """(H, W) labels of a frame."""
         ...
 
-    def records(self) -> Mapping[tuple[int, int], SegmentRecord]:
+    def get_records(self) -> Mapping[tuple[int, int], SegmentRecord]:
         """Presence and score by (track, frame)."""
         ...
 
-    def provenance(self, *, notes: tuple[str, ...] = ()) -> Provenance:
+    def make_provenance(self, *, notes: tuple[str, ...] = ()) -> Provenance:
         """The input, model and settings that results are made from."""
         ...
 
@@ -89,7 +89,7 @@ class SessionResults:
 
         frames, height, width = self.session.video.shape
         dtype = choose_label_dtype(max(self.session.log.track_ids, default=0))
-        plane = delayed(self.session.label_plane, pure=False)
+        plane = delayed(self.session.compute_label_plane, pure=False)
         return da.stack(
             [da.from_delayed(plane(frame), (height, width), dtype) for frame in range(frames)]
         )
@@ -123,4 +123,4 @@ class SessionResults:
     @property
     def provenance(self) -> Provenance:
         """The input, model and settings the results are made from."""
-        return self.session.provenance()
+        return self.session.make_provenance()

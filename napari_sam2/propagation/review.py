@@ -164,8 +164,8 @@ class Review(Sequence[ReviewFlag]):
 def review_session(session: Session, *, thresholds: Thresholds | None = None) -> Review:
     """The review of a session; each label plane is read once."""
     return find_review_flags(
-        session.records(),
-        compute_frame_extents(session.video, session.label_plane),
+        session.get_records(),
+        compute_frame_extents(session.video, session.compute_label_plane),
         thresholds=thresholds,
     )
 

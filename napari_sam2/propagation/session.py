@@ -70,7 +70,7 @@ class SessionSettings:
 class Session:
     """Prompts on one video, answered and propagated by one model.
 
-    Results are read per frame (`label_plane`, `segments`), so that nothing holds the whole stack.
+    Results are read per frame (`compute_label_plane`, `get_segments`), so that nothing holds the whole stack.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ class Session:
                 frame=frame,
             )
         presence = Presence.TRACKED if segment.present else Presence.ABSENT
-        if frame in self.log.prompted_frames(track):
+        if frame in self.log.find_prompted_frames(track):
             presence = Presence.PROMPTED
         if locked:
             presence = Presence.LOCKED
@@ -382,7 +382,7 @@ class Session:
             count += 1  # it was cancelled before its first frame
         return replace(log, entries=log.entries[:count])
 
-    def segments(self, frame: int) -> list[Segment]:
+    def get_segments(self, frame: int) -> list[Segment]:
         """The segments of all tracks on a frame, ascending by track, without removed tracks."""
         removed = self.log.removed
         return [
@@ -391,20 +391,20 @@ class Session:
             if segment.track not in removed
         ]
 
-    def label_plane(self, frame: int) -> np.ndarray:
+    def compute_label_plane(self, frame: int) -> np.ndarray:
         """(H, W) labels of a frame, overlaps resolved, uint16 or uint32.
 
         Drawn masks keep exactly the pixels that were drawn.
         """
         dtype = choose_label_dtype(max(self.log.track_ids, default=0))
         return compose_label_plane(
-            self.segments(frame),
+            self.get_segments(frame),
             self.video.shape[1:],
-            drawn_masks=self.log.drawn_masks(frame),
+            drawn_masks=self.log.get_drawn_masks(frame),
             dtype=dtype,
         )
 
-    def records(self) -> dict[tuple[int, int], SegmentRecord]:
+    def get_records(self) -> dict[tuple[int, int], SegmentRecord]:
         """Presence and score by (track, frame), without removed tracks."""
         removed = self.log.removed
         return {
@@ -417,7 +417,7 @@ class Session:
         """Labels and tables of everything propagated so far."""
         return SessionResults(self)
 
-    def provenance(self, *, notes: tuple[str, ...] = ()) -> Provenance:
+    def make_provenance(self, *, notes: tuple[str, ...] = ()) -> Provenance:
         """The input, model and settings that results of this session are made from."""
         return Provenance.of(
             self.video,

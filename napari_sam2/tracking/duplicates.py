@@ -40,7 +40,7 @@ def _compare_masks(session: Session, frame: int) -> tuple[list[tuple[int, int]],
     plane = np.zeros(shape, dtype=np.int32)
     areas: dict[int, int] = {}
     pairs: list[tuple[int, int]] = []
-    for segment in session.segments(frame):
+    for segment in session.get_segments(frame):
         if not segment.present:
             continue
         rows, columns = segment.window.find_positive_region(segment.logits, shape)

@@ -96,7 +96,7 @@ class ModelAssociation:
         for frame in range(first, length):
             if pipeline.driver.cancelled:
                 break
-            occupied = session.label_plane(frame) > 0
+            occupied = session.compute_label_plane(frame) > 0
             prompts = pipeline.detector.detect(session.video, frame, occupied=occupied)
             yield from self._run_round(pipeline, frame, prompts, ours)
         return ours
@@ -163,7 +163,7 @@ class ModelAssociation:
 
     def _remove(self, pipeline: TrackingPipeline, tracks: Sequence[int]) -> TrackingProgress:
         session, before = pipeline.session, pipeline.session.log
-        frames = {frame for track, frame in session.records() if track in tracks}
+        frames = {frame for track, frame in session.get_records() if track in tracks}
         for track in tracks:
             session.remove(track)
         pipeline.driver.finish_action(before)

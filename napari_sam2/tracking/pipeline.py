@@ -169,7 +169,7 @@ class TrackingPipeline:
         return numbered
 
     def _detect_frame(self, frame: int) -> list[Seed]:
-        occupied = self.session.label_plane(frame) > 0
+        occupied = self.session.compute_label_plane(frame) > 0
         prompts = self.detector.detect(self.session.video, frame, occupied=occupied)
         return [Seed(0, prompt) for prompt in prompts]
 
@@ -178,7 +178,7 @@ class TrackingPipeline:
         if self._detect_plane is None:  # resumed: the first frames are saved
             self._detect_plane = self._detect_volume()
             assert self._detect_plane is not None
-        plane, known = self._detect_plane(frame), self.session.label_plane(frame)
+        plane, known = self._detect_plane(frame), self.session.compute_label_plane(frame)
         seeds = []
         labels = np.unique(plane[plane > 0]).tolist()
         prompts = make_label_prompts(plane, frame, "mask", 1, None)

@@ -87,7 +87,7 @@ class TrackPredictor:
         session.prompt_many([renumber_prompt(mask, track) for track, mask in masks.items()])
         ranges = tuple(PropagationRange(track, frame - 1, frame) for track in masks)
         session.run(Propagation(ranges)).finish()
-        plane = compose_label_plane(session.segments(frame), self.video.shape[1:])
+        plane = compose_label_plane(session.get_segments(frame), self.video.shape[1:])
         session.resume(PromptLog())
         return plane
 

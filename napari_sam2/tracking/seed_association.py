@@ -77,7 +77,7 @@ class _PlannedTracks:
         prompted = {*log.track_ids, *(prompt.track for prompt in self.prompts)}
         changed = []
         for tracklet, track in self.tracks.items():
-            known = log.track(track)
+            known = log.get_track(track)
             parent = self.tracks.get(self.parents[tracklet] or 0)
             wanted = replace(
                 known,
@@ -112,7 +112,7 @@ def _link_frame_by_frame(
         linker = Linker(predictor, pipeline.linking)
         for frame in range(len(video)):
             prompts = [seed.prompt for seed in selection.seeds if seed.frame == frame]
-            plane = pipeline.session.label_plane(frame)
+            plane = pipeline.session.compute_label_plane(frame)
             for track in np.unique(plane[plane > 0]).tolist():
                 prompts.append(MaskPrompt(frame, len(prompts) + 1, plane == track))
                 known[frame, len(prompts)] = track
@@ -181,7 +181,7 @@ def _choose_prompts(
     """Prompts by frame and track, without those of objects that the session has there."""
     present = {
         key
-        for key, record in pipeline.session.records().items()
+        for key, record in pipeline.session.get_records().items()
         if record.presence != Presence.ABSENT
     }
     chosen: dict[tuple[int, int], Prompt] = {}

@@ -122,8 +122,8 @@ def test_one_that_was_cut_in_two_for_a_while_is_one_again():
     found = count_video(scene.video, ToyModel(), from_planes(planes)())
     with found.session:
         for frame in range(3, 10):
-            assert len(np.unique(found.session.label_plane(frame))) == 2, frame
-        np.testing.assert_array_equal(found.session.label_plane(3) > 0, scene.labels[3] > 0)
+            assert len(np.unique(found.session.compute_label_plane(frame))) == 2, frame
+        np.testing.assert_array_equal(found.session.compute_label_plane(3) > 0, scene.labels[3] > 0)
 
 
 @pytest.mark.parametrize("kind", ["point", "box"])
@@ -160,7 +160,9 @@ def test_object_missed_on_one_frame_is_carried_over_it_by_the_model():
 
     result = count_video(scene.video, ToyModel(), from_planes(labels)())
     with result.session:
-        np.testing.assert_array_equal(result.session.label_plane(3) > 0, scene.labels[3] > 0)
+        np.testing.assert_array_equal(
+            result.session.compute_label_plane(3) > 0, scene.labels[3] > 0
+        )
         assert len(result.run.tracks) == 2
 
 
@@ -169,10 +171,10 @@ def test_what_is_found_can_be_corrected_like_any_prompt():
     found = counted(scene)
     with found.session as session:
         assert {type(prompt) for prompt in session.log.prompts} == {MaskPrompt}
-        before = session.label_plane(2)
+        before = session.compute_label_plane(2)
         session.prompt(PointPrompt(2, 1, [(2.0, 2.0)], [False]))
         assert session.undo()
-        np.testing.assert_array_equal(session.label_plane(2), before)
+        np.testing.assert_array_equal(session.compute_label_plane(2), before)
 
 
 @pytest.mark.parametrize("kind", ["point", "box", "mask"])

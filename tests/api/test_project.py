@@ -47,7 +47,7 @@ def save_stack(scene: Scene, folder: Path) -> Path:
 
 
 def labels(session: Session) -> np.ndarray:
-    return np.stack([session.label_plane(frame) for frame in range(len(session.video))])
+    return np.stack([session.compute_label_plane(frame) for frame in range(len(session.video))])
 
 
 def create_project(folder: Path, scene: Scene) -> Project:
@@ -60,7 +60,7 @@ def test_reopened_project_has_prompts_labels_and_view(tmp_path: Path) -> None:
     scene = make_jumping_scene()
     with create_project(tmp_path, scene) as project:
         assert not project.needs_replay
-        session = project.session(ToyModel())
+        session = project.open_session(ToyModel())
         session.prompt_many(scene.make_log().prompts)
         session.run().finish()
         session.prompt(scene.make_click(1, 5))
@@ -72,7 +72,7 @@ def test_reopened_project_has_prompts_labels_and_view(tmp_path: Path) -> None:
         session.close()
     model = ToyModel()
     with Project.open(tmp_path / "project") as project:
-        session = project.session(model)
+        session = project.open_session(model)
         assert (session.log, project.view, project.needs_replay) == (
             log,
             {"frame": 7, "limits": [0, 1]},
@@ -80,7 +80,7 @@ def test_reopened_project_has_prompts_labels_and_view(tmp_path: Path) -> None:
         )
         np.testing.assert_array_equal(labels(session), before)
         assert not model.calls, "nothing is computed again"
-        assert session.records()[2, 3].presence is Presence.LOCKED
+        assert session.get_records()[2, 3].presence is Presence.LOCKED
         assert session.undo(), "undo works as before"
         assert project.log == session.log
         session.close()
@@ -90,13 +90,13 @@ def test_later_correction_encodes_no_frame_again(tmp_path: Path) -> None:
     scene, models = make_drifting_scene(), (ToyModel(), ToyModel(), ToyModel())
     found = []
     with create_project(tmp_path, scene) as project:
-        session = project.session(models[0])
+        session = project.open_session(models[0])
         session.prompt_many(scene.make_log().prompts)
         session.run().finish()
         session.close()
     for again, model in ((True, models[1]), (False, models[2])):
         with Project.open(tmp_path / "project") as project:
-            session = project.session(model)
+            session = project.open_session(model)
             session.prompt(scene.make_click(1, 5))
             session.run().finish()
             found.append(labels(session))
@@ -154,10 +154,10 @@ from napari_sam2.testing.toy import ToyModel
 folder, scene = Path(sys.argv[1]), make_drifting_scene(frames=40)
 video = open_stack(folder / "cells.ome.tif").as_video()
 project = Project.create(folder / "project", video, ToyModel().card)
-session = project.session(ToyModel())
+session = project.open_session(ToyModel())
 session.prompt_many([scene.make_click(track, 10) for track in scene.tracks])
 for step in session.run():
-    project.put_labels(step.step.frame, session.label_plane(step.step.frame))
+    project.put_labels(step.step.frame, session.compute_label_plane(step.step.frame))
     project.save()
     print(step.position, flush=True)
 """
@@ -179,7 +179,7 @@ def test_killed_session_continues_where_it_was(tmp_path: Path) -> None:
     assert done < 29, "it was killed before the end"
     with Project.open(tmp_path / "project") as project:
         model = ToyModel()
-        session = project.session(model)
+        session = project.open_session(model)
         assert session.unfinished and not project.needs_replay
         np.testing.assert_array_equal(labels(session)[10 : 10 + done], scene.labels[10 : 10 + done])
         np.testing.assert_array_equal(project.read_labels(15), scene.labels[15])
@@ -195,13 +195,13 @@ def test_moved_project_finds_its_image_beside_it(tmp_path: Path) -> None:
     here.mkdir()
     scene = make_drifting_scene()
     with create_project(here, scene) as project:
-        session = project.session(ToyModel())
+        session = project.open_session(ToyModel())
         session.prompt_many(scene.make_log().prompts)
         session.run().finish()
         session.close()
     there = here.rename(tmp_path / "there")
     with Project.open(there / "project") as project:
-        session = project.session(ToyModel())
+        session = project.open_session(ToyModel())
         np.testing.assert_array_equal(labels(session), scene.labels)
         session.close()
     assert json.loads((there / "project" / "project.json").read_text())["image"]["path"] == str(
@@ -227,21 +227,21 @@ def test_other_model_is_refused_unless_asked_for(
 ) -> None:
     scene = make_jumping_scene()
     with create_project(tmp_path, scene) as project:
-        session = project.session(ToyModel())
+        session = project.open_session(ToyModel())
         session.prompt_many(scene.make_log().prompts)
         session.run().finish()
         session.close()
     other = ToyModel(tolerance=0.2)
     with Project.open(tmp_path / "project") as project:
         with pytest.raises(ModelError, match="the project was made with toy, SHA-256"):
-            project.session(other)
-        session = project.session(other, another_model=True)
+            project.open_session(other)
+        session = project.open_session(other, another_model=True)
         log = project.log
         assert project.needs_replay and len(session.log) == 0 and len(log) == 3
         session.close()
     with Project.open(tmp_path / "project") as project:  # closing before the replay loses nothing
         assert project.log == log
-        session = project.session(other)
+        session = project.open_session(other)
         assert project.needs_replay
         project.replay_missing(session)
         assert (project.needs_replay, session.log, project.log) == (False, log, log)
@@ -249,7 +249,7 @@ def test_other_model_is_refused_unless_asked_for(
         session.close()
     with Project.open(tmp_path / "project") as project:
         assert project.model.sha256 == other.card.sha256
-        session = project.session(other)
+        session = project.open_session(other)
         assert not project.needs_replay
         session.close()
 
@@ -257,14 +257,14 @@ def test_other_model_is_refused_unless_asked_for(
 def test_missing_segments_are_replayed(tmp_path: Path) -> None:
     scene = make_drifting_scene()
     with create_project(tmp_path, scene) as project:
-        session = project.session(ToyModel())
+        session = project.open_session(ToyModel())
         session.prompt_many(scene.make_log().prompts)
         session.run().finish()
         session.close()
     for left in (tmp_path / "project").glob("trail*"):
         left.unlink()
     with Project.open(tmp_path / "project") as project:
-        session = project.session(ToyModel())
+        session = project.open_session(ToyModel())
         assert project.needs_replay
         project.replay_missing(session)
         np.testing.assert_array_equal(labels(session), scene.labels)
@@ -341,13 +341,13 @@ def test_project_keeps_its_attention(tmp_path: Path) -> None:
     with Project.create(
         folder, make_jumping_scene().video, model.with_attention("auto").card
     ) as project:
-        assert project.session(model).model.card.attention == "auto"
+        assert project.open_session(model).model.card.attention == "auto"
     file = json.loads((folder / "project.json").read_text())
     assert file["model"].pop("attention") == "auto"
     (folder / "project.json").write_text(json.dumps(file))
     with (
         Project.open(folder) as project,
-        project.session(BatchLimitedModel(model.with_attention("local"))) as session,
+        project.open_session(BatchLimitedModel(model.with_attention("local"))) as session,
     ):
         assert session.model.card.attention == "global"
     toy = ToyModel()
@@ -355,7 +355,7 @@ def test_project_keeps_its_attention(tmp_path: Path) -> None:
         tmp_path / "other", make_jumping_scene().video, replace(toy.card, attention="local")
     )
     with other, pytest.raises(ModelError, match="load it with attention 'local'"):
-        other.session(toy)
+        other.open_session(toy)
 
 
 _REFUSED = (
@@ -376,19 +376,19 @@ def test_project_keeps_its_precision(tmp_path: Path, monkeypatch: pytest.MonkeyP
     rough = load_model("nano", device="cpu", precision="bfloat16")
     with Project.create(folder, make_jumping_scene().video, rough.card) as project:
         for model in (exact, rough, BatchLimitedModel(exact), None):
-            with project.session(model, device="cpu") as session:
+            with project.open_session(model, device="cpu") as session:
                 assert session.model.card.precision == "bfloat16"
     file = json.loads((folder / "project.json").read_text())
     assert file["model"].pop("precision") == "bfloat16"
     (folder / "project.json").write_text(json.dumps(file))
-    with Project.open(folder) as project, project.session(rough) as session:
+    with Project.open(folder) as project, project.open_session(rough) as session:
         assert session.model.card.precision == "float32"
     toy = ToyModel()
     other = Project.create(
         tmp_path / "other", make_jumping_scene().video, replace(toy.card, precision="bfloat16")
     )
     with other, pytest.raises(ModelError, match="load it with precision 'bfloat16'"):
-        other.session(toy)
+        other.open_session(toy)
 
 
 def test_other_precision_computes_everything_again(
@@ -399,14 +399,14 @@ def test_other_precision_computes_everything_again(
     scene, folder = make_jumping_scene(), tmp_path / "project"
     rough = load_model("nano", device="cpu", precision="bfloat16")
     project = Project.create(folder, open_stack(save_stack(scene, tmp_path)).as_video(), rough.card)
-    with project, project.session(rough) as session:
+    with project, project.open_session(rough) as session:
         session.replay(scene.make_log())
         session.run().finish()
         log, before = session.log, labels(session)
     _set_cpu_instructions(monkeypatch, "avx512_f")
     for given in (load_model("nano", device="cpu"), None):
         with Project.open(folder) as project, pytest.raises(DeviceError) as error:
-            project.session(given, device="cpu")
+            project.open_session(given, device="cpu")
         assert str(error.value) == _REFUSED
     with (
         Project.open(folder) as project,
@@ -414,10 +414,10 @@ def test_other_precision_computes_everything_again(
             DeviceError, match="^precision 'float16': device 'cpu' computes in float32; "
         ),
     ):
-        project.session(device="cpu", precision="float16")
+        project.open_session(device="cpu", precision="float16")
     with (
         Project.open(folder) as project,
-        project.session(device="cpu", precision="float32") as session,
+        project.open_session(device="cpu", precision="float32") as session,
     ):
         assert project.needs_replay and project.model.precision == "float32"
         project.replay_missing(session)
@@ -426,7 +426,7 @@ def test_other_precision_computes_everything_again(
         assert ((after > 0) == (before > 0)).mean() > 0.95 and after.any()
     with (
         Project.open(folder) as project,
-        project.session(device="cpu", precision="float32") as session,
+        project.open_session(device="cpu", precision="float32") as session,
     ):
         assert not project.needs_replay, "it is the project's own now"
         np.testing.assert_array_equal(labels(session), after)
@@ -443,7 +443,7 @@ def test_command_line_replays_a_project_in_a_precision(
     project = Project.create(
         tmp_path / "project", open_stack(save_stack(scene, tmp_path)).as_video(), rough.card
     )
-    with project, project.session(rough) as session:
+    with project, project.open_session(rough) as session:
         session.replay(scene.make_log())
         session.run().finish()
         expected = labels(session)
@@ -482,7 +482,7 @@ def test_command_line_replay_gives_identical_labels(
     video = open_stack(save_stack(scene, tmp_path)).as_video()
     model = load_model("nano", device="cpu")
     with Project.create(tmp_path / "project", video, model.card) as project:
-        session = project.session(model)
+        session = project.open_session(model)
         say(session, scene)
         session.describe(Track(1, category="nucleus"))
         expected = labels(session)
@@ -509,7 +509,7 @@ def test_command_line_replay_gives_identical_labels(
     assert "nucleus" in (tmp_path / "out" / "objects.csv").read_text()
     assert capsys.readouterr().out.splitlines()[-1].startswith("Done: ")
     with Project.open(tmp_path / "project") as project:
-        session = project.session(model)
+        session = project.open_session(model)
         np.testing.assert_array_equal(labels(session), expected)
         session.close()
 
@@ -519,7 +519,7 @@ def test_interrupted_replay_continues(scene: Scene, tmp_path: Path) -> None:
     with Project.create(
         tmp_path / "project", open_stack(save_stack(scene, tmp_path)).as_video(), model.card
     ) as project:
-        session = project.session(model)
+        session = project.open_session(model)
         _cancel(session, scene)
         expected = labels(session)
         session.close()
@@ -548,7 +548,7 @@ def test_replay_refuses_another_model_unless_asked_for(
     with create_project(
         tmp_path, scene
     ) as project:  # made with the toy model, which has no name to load it by
-        session = project.session(ToyModel())
+        session = project.open_session(ToyModel())
         session.prompt_many(scene.make_log().prompts)
         session.close()
     call = ["track", "--project", str(tmp_path / "project"), "--out", str(tmp_path / "out")]
@@ -570,7 +570,7 @@ def test_moved_image_is_given_as_the_input(
     with Project.create(
         tmp_path / "project", open_stack(save_stack(scene, tmp_path)).as_video(), model.card
     ) as project:
-        session = project.session(model)
+        session = project.open_session(model)
         session.prompt_many(scene.make_log().prompts)
         session.close()
     (tmp_path / "cells.ome.tif").rename(tmp_path / "moved.tif")

@@ -141,7 +141,7 @@ def test_a_session_keeps_what_was_done_and_takes_up_a_new_model(
             session.propagate(progress=False)
         assert session.unfinished
         for frame in range(4):
-            np.testing.assert_array_equal(session.label_plane(frame), scene.labels[frame])
+            np.testing.assert_array_equal(session.compute_label_plane(frame), scene.labels[frame])
         said = session.log
         with pytest.raises(ModelError, match="is gone"):
             session.prompt(PointPrompt(5, 1, scene.make_click(1, 5).yx, [True]))
@@ -152,7 +152,7 @@ def test_a_session_keeps_what_was_done_and_takes_up_a_new_model(
             session.propagate(progress=False)
             assert asked.frames == [4, 5]
             np.testing.assert_array_equal(
-                np.stack([session.label_plane(frame) for frame in range(6)]), scene.labels
+                np.stack([session.compute_label_plane(frame) for frame in range(6)]), scene.labels
             )
             session.prompt(scene.make_click(1, 2))
             assert session.propagate(progress=False).state.value == "done", (

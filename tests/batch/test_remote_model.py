@@ -90,7 +90,7 @@ def test_a_session_has_the_same_masks_as_here(remote: RemoteModel, scene: Scene)
             session.replay(scene.make_log())
             session.propagate(progress=False)
             planes.append(
-                np.stack([session.label_plane(frame) for frame in range(len(scene.video))])
+                np.stack([session.compute_label_plane(frame) for frame in range(len(scene.video))])
             )
     np.testing.assert_array_equal(*planes)
     assert planes[0].any()
@@ -129,11 +129,11 @@ def test_answers_that_were_just_given_do_not_travel_again(
         remote, "_call", lambda method, *given: sent.append(given) or call(method, *given)
     )
     (embedding,) = remote.embed(
-        [(scene.video.read_frame(0), remote.card.frame_window(scene.video.shape[1:]))]
+        [(scene.video.read_frame(0), remote.card.make_frame_window(scene.video.shape[1:]))]
     )
     answers = remote.segment(
         embedding,
-        [Query(track, scene.make_log().frame_prompts(track, 0)) for track in scene.tracks],
+        [Query(track, scene.make_log().combine_prompts(track, 0)) for track in scene.tracks],
     )
     remote.encode_memory(embedding, answers[::-1])
     assert sent[-1][1] == [2, 1, 0]
@@ -165,8 +165,8 @@ def test_parts_of_frames_are_made_once_there_and_go_with_their_frame(
     monkeypatch.setattr("napari_sam2.batch.model_server.get_model", lambda *_, **__: model)
     host, window, asked = (
         ModelServer("toy", InferenceOptions("cpu")),
-        model.card.frame_window(scene.video.shape[1:]),
-        compress_arrays([Query(1, scene.make_log().frame_prompts(1, 0))]),
+        model.card.make_frame_window(scene.video.shape[1:]),
+        compress_arrays([Query(1, scene.make_log().combine_prompts(1, 0))]),
     )
     kept = host.embed(
         compress_arrays([(scene.video.read_frame(frame), window) for frame in range(3)]), []
@@ -186,7 +186,7 @@ def test_it_says_where_it_runs(remote: RemoteModel, cluster: LocalCluster) -> No
 def test_an_error_there_is_the_same_error_here(remote: RemoteModel) -> None:
     scene = make_drifting_scene(frames=2)
     (embedding,) = remote.embed(
-        [(scene.video.read_frame(1), remote.card.frame_window(scene.video.shape[1:]))]
+        [(scene.video.read_frame(1), remote.card.make_frame_window(scene.video.shape[1:]))]
     )
     with pytest.raises(
         ModelError, match="track 7, frame 1: the query has neither a prompt nor a memory"
@@ -198,7 +198,7 @@ def test_an_error_there_is_the_same_error_here(remote: RemoteModel) -> None:
 def test_features_that_are_lost_there_are_named(remote: RemoteModel) -> None:
     scene = make_drifting_scene(frames=2)
     (embedding,) = remote.embed(
-        [(scene.video.read_frame(0), remote.card.frame_window(scene.video.shape[1:]))]
+        [(scene.video.read_frame(0), remote.card.make_frame_window(scene.video.shape[1:]))]
     )
     remote._released.append(embedding.features[0].number)
     with pytest.raises(ModelError, match="resume with `track --resume`"):
@@ -361,7 +361,7 @@ def test_a_project_is_replayed_with_its_model_elsewhere(
     video, folder = open_stack(tmp_path / "cells.ome.tif").as_video(), tmp_path / "project"
     with (
         Project.create(folder, video, remote.card, name_or_path="toy") as project,
-        project.session(remote) as session,
+        project.open_session(remote) as session,
     ):
         session.replay(scene.make_log())
         session.propagate(progress=False)
@@ -460,9 +460,11 @@ def test_the_embedded_model_in_another_process_has_the_same_masks_and_scores(
                 session.replay(scene.make_log())
                 session.propagate(progress=False)
                 planes.append(
-                    np.stack([session.label_plane(frame) for frame in range(len(scene.video))])
+                    np.stack(
+                        [session.compute_label_plane(frame) for frame in range(len(scene.video))]
+                    )
                 )
-                scores.append([trace.iou for trace in session.records().values()])
+                scores.append([trace.iou for trace in session.get_records().values()])
     np.testing.assert_array_equal(*planes)
     np.testing.assert_allclose(*scores, rtol=0, atol=1e-5)
     assert len(np.unique(planes[0])) == 4

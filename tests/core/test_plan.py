@@ -10,7 +10,7 @@ from napari_sam2.core.plan import Propagation, PropagationRange, Step
 
 def test_steps_ascend_then_descend_with_tracks_together() -> None:
     plan = Propagation.outward({1: [1], 2: [3]}, length=5)
-    assert list(plan.steps()) == [
+    assert list(plan.iterate_steps()) == [
         Step(2, True, (1,)),
         Step(3, True, (1,)),
         Step(4, True, (1, 2)),

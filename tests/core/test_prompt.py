@@ -108,13 +108,13 @@ def test_mask_prompt_stores_only_its_bounding_box() -> None:
     ],
 )
 def test_prompts_of_a_frame_are_combined(prompts: list, combined: FramePrompts) -> None:  # type: ignore[type-arg]
-    assert PromptLog(tuple(prompts)).frame_prompts(1, 0) == combined
+    assert PromptLog(tuple(prompts)).combine_prompts(1, 0) == combined
 
 
 def test_mask_replaces_earlier_prompts() -> None:
     combined = PromptLog(
         (PointPrompt(0, 1, [(1, 1)], [True]), MaskPrompt(0, 1, _MASK))
-    ).frame_prompts(1, 0)
+    ).combine_prompts(1, 0)
     assert combined.points == ()
     np.testing.assert_array_equal(combined.mask, _MASK)
 
@@ -133,16 +133,16 @@ def test_drawn_masks_are_those_whose_mask_is_the_last_prompt(
     last: Prompt | None, drawn: list[int]
 ) -> None:
     log = PromptLog((MaskPrompt(0, 1, _MASK),))
-    found = (log if last is None else log.add(last)).drawn_masks(0)
+    found = (log if last is None else log.add(last)).get_drawn_masks(0)
     assert sorted(found) == drawn
     assert all((mask == _MASK).all() for mask in found.values())
 
 
 def test_added_entries_do_not_change_the_old_log() -> None:
     log = PromptLog((PointPrompt(2, 1, [(1, 1)], [True]),))
-    assert (log.track_ids, log.prompted_frames(1), log.first_frame(1)) == ((1,), (2,), 2)
+    assert (log.track_ids, log.find_prompted_frames(1), log.find_first_frame(1)) == ((1,), (2,), 2)
     longer = log.add(PointPrompt(0, 1, [(1, 1)], [True]), PointPrompt(0, 3, [(1, 1)], [True]))
-    assert (longer.track_ids, longer.prompted_frames(1), longer.first_frame(1)) == (
+    assert (longer.track_ids, longer.find_prompted_frames(1), longer.find_first_frame(1)) == (
         (1, 3),
         (0, 2),
         2,
@@ -167,12 +167,12 @@ def test_last_lock_entry_counts() -> None:
 def test_tracks_come_from_prompts_and_descriptions() -> None:
     log = PromptLog((PointPrompt(4, 7, [(1, 1)], [True]), PointPrompt(0, 7, [(1, 1)], [True])))
     assert log.track_ids == (7,)
-    assert log.first_frame(7) == 4
-    assert log.prompted_frames(7) == (0, 4)
+    assert log.find_first_frame(7) == 4
+    assert log.find_prompted_frames(7) == (0, 4)
     assert log.describe(Track(7, "a")).describe(Track(7, "b")).tracks == (Track(7, "b"),)
-    assert log.track(7) == Track(7)
+    assert log.get_track(7) == Track(7)
     with pytest.raises(PromptError, match="track 2: has no prompt"):
-        log.first_frame(2)
+        log.find_first_frame(2)
 
 
 def test_removed_track_returns_after_undo() -> None:

@@ -102,7 +102,7 @@ def test_planes_are_read_at_the_right_indices() -> None:
     video = stack.as_video("z", channel=1, t=2)
     np.testing.assert_array_equal(video.read_raw_plane(4), stack.data[2, 1, 4])
     np.testing.assert_array_equal(video.read_raw_plane(4, channel=0), stack.data[2, 0, 4])
-    assert video.axis_indices(4) == {"t": 2, "z": 4}
+    assert video.get_axis_indices(4) == {"t": 2, "z": 4}
     with pytest.raises(IndexError, match="frames 0 to 4"):
         video.read_raw_plane(5)
 

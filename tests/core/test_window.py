@@ -84,4 +84,4 @@ def test_empty_grid_has_an_empty_region() -> None:
 )
 def test_frame_window_uses_the_smallest_sufficient_input(longest: int, size: int) -> None:
     card = ModelCard("some", input_sizes=(128, 256))
-    assert card.frame_window((longest, 10)).size == size
+    assert card.make_frame_window((longest, 10)).size == size

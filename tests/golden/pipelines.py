@@ -347,7 +347,7 @@ def describe_session(session: Any) -> Outcome:
     """What a session holds, its tables measured."""
     run, labels = session.run(Propagation(())), _stack(session)
     log = _describe_log(session.log)
-    traces = [(key, each.presence, each.iou) for key, each in sorted(session.records().items())]
+    traces = [(key, each.presence, each.iou) for key, each in sorted(session.get_records().items())]
     key = (session.video.identity, _hash(labels), repr(traces), repr(log[1]))
     if key not in _measured:
         _measured[key] = {name: getattr(run, name) for name in TABLES}
@@ -423,7 +423,7 @@ def make_stack(scene: Any) -> Any:
 
 
 def _stack(session: Any) -> np.ndarray:
-    return np.stack([session.label_plane(frame) for frame in range(len(session.video))])
+    return np.stack([session.compute_label_plane(frame) for frame in range(len(session.video))])
 
 
 def _describe_log(log: Any) -> tuple[list[str], list[list[Any]]]:

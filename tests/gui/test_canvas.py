@@ -155,16 +155,16 @@ def test_painting_filling_and_erasing_make_masks() -> None:
     overlays.labels.paint((0, 20, 20), 1)
     waiting.pop()()
     painted = overlays.labels.data[0] == 1
-    drawn_mask = window.controller.state.log.frame_prompts(1, 0).mask
+    drawn_mask = window.controller.state.log.combine_prompts(1, 0).mask
     assert drawn_mask is not None and painted.sum() > 20
     np.testing.assert_array_equal(drawn_mask, painted)
     overlays.labels.paint((0, 20, 16), 0)
     waiting.pop()()
-    erased = window.controller.state.log.frame_prompts(1, 0).mask
+    erased = window.controller.state.log.combine_prompts(1, 0).mask
     assert erased is not None and 0 < erased.sum() < drawn_mask.sum()
     overlays.labels.paint_polygon(np.array([[0, 40, 40], [0, 40, 50], [0, 50, 50]]), 1)
     waiting.pop()()
-    lassoed = window.controller.state.log.frame_prompts(1, 0).mask
+    lassoed = window.controller.state.log.combine_prompts(1, 0).mask
     assert lassoed is not None and lassoed[42, 48] and lassoed.sum() > erased.sum()
 
 

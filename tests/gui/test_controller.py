@@ -651,11 +651,11 @@ def test_a_project_in_a_missing_precision_is_replayed_in_a_new_one(
     assert "Restored 3 objects" in again.view.messages[-1], "the new project is continued"
     again.controller.close()
     processor("avx512_bf16")
-    with Project.open(old) as project, project.session(load_sam("")) as session:
+    with Project.open(old) as project, project.open_session(load_sam("")) as session:
         assert (
             not project.needs_replay
             and session.model.card.precision == "bfloat16"
-            and session.label_plane(6).any()
+            and session.compute_label_plane(6).any()
         )
 
 

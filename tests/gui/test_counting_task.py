@@ -79,7 +79,9 @@ def test_counting_in_the_window_equals_the_command_line(
     counting = CountingOptions(seeds=seeds, association=association)
     found = count_video(scene.video, ToyModel(), counting)
     with found.session:
-        expected = np.stack([found.session.label_plane(frame) for frame in range(len(scene.video))])
+        expected = np.stack(
+            [found.session.compute_label_plane(frame) for frame in range(len(scene.video))]
+        )
     window = MockWindow(scene)
     labels = count_in_window(window, DetectionRequest(counting))
     assert labels.any()

@@ -82,14 +82,16 @@ def test_clicks_and_drags_are_prompts(open_panel: OpenPanel) -> None:
     hands.click(layer, (0, *one))
     hands.click(layer, (0, *two), modifiers=Qt.KeyboardModifier.ControlModifier)
     hands.click(layer, (0, 1, 60), button=Qt.MouseButton.RightButton)
-    said = control.state.log.frame_prompts(1, 0)
+    said = control.state.log.combine_prompts(1, 0)
     assert said.positive == (True, False, False)
     np.testing.assert_allclose(said.points[0], one, atol=0.6)
     points = hands.panel.canvas.overlays.points
     assert list(points.features["kind"]) == ["object", "not object", "not object"]
     hands.press(Qt.Key.Key_N)
     hands.drag(layer, (0, 2, 2), (0, 22, 40), modifiers=Qt.KeyboardModifier.ShiftModifier)
-    np.testing.assert_allclose(control.state.log.frame_prompts(2, 0).box, (2, 2, 22, 40), atol=0.6)
+    np.testing.assert_allclose(
+        control.state.log.combine_prompts(2, 0).box, (2, 2, 22, 40), atol=0.6
+    )
     assert tuple(hands.viewer.scene.camera.center) == centre
     assert len(hands.panel.canvas.overlays.shapes.data) == 1
     hands.drag(layer, (0, 50, 50), (0, 30, 30))
@@ -203,9 +205,9 @@ def test_painting_and_moving_points_are_prompts(open_panel: OpenPanel) -> None:
     labels.brush_size = 9
     y, x = scene.make_click(1, 0).yx[0]
     hands.drag(layer, (0, y, x), (0, y, x + 6))
-    hands.wait_until(lambda: control.state.log.frame_prompts(1, 0).mask is not None)
+    hands.wait_until(lambda: control.state.log.combine_prompts(1, 0).mask is not None)
     hands.wait_until_idle()
-    drawn = control.state.log.frame_prompts(1, 0).mask
+    drawn = control.state.log.combine_prompts(1, 0).mask
     assert drawn[round(y), round(x)] and drawn[round(y), round(x) + 6] and 60 < drawn.sum() < 200
     np.testing.assert_array_equal(hands.read_labels(layer)[0] == 1, drawn)
     hands.press(Qt.Key.Key_Q)

@@ -108,4 +108,4 @@ class MockWindow:
         """What the session holds."""
         session = self.controller.session
         assert session is not None
-        return np.stack([session.label_plane(frame) for frame in range(len(session.video))])
+        return np.stack([session.compute_label_plane(frame) for frame in range(len(session.video))])

@@ -73,7 +73,7 @@ def test_categories_describe_tracks(tmp_path: Path) -> None:
     )
     log = read_prompts(_write_csv(tmp_path, _HEAD + rows))
     assert log.tracks == (Track(1, category="vesicle"), Track(2, category="nucleus"))
-    assert log.track(3).category == ""
+    assert log.get_track(3).category == ""
 
 
 @pytest.mark.parametrize(

@@ -88,7 +88,7 @@ class ReferencePropagator:
 def embed_frames(model: VideoModel, frames: np.ndarray) -> list[Embedding]:
     """(T, H, W) in 0..1, embedded a few at once."""
     views = [
-        (Frame(index, pixels), model.card.frame_window(pixels.shape))
+        (Frame(index, pixels), model.card.make_frame_window(pixels.shape))
         for index, pixels in enumerate(frames.astype(np.float32))
     ]
     return [

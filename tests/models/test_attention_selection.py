@@ -362,7 +362,7 @@ def _get_segments(session: Session) -> dict[tuple[int, int], Segment]:
     return {
         (segment.track, frame): segment
         for frame in range(FRAMES)
-        for segment in session.segments(frame)
+        for segment in session.get_segments(frame)
     }
 
 
@@ -466,7 +466,7 @@ def test_masks_are_compared_near_each_prompt_in_each_direction(
             (track, frame) for track in (1, 2) for frame in (0, 2, 3, 4)
         ], "each frame local the prompt"
         compared_keys.clear()
-        before = {segment.track: segment for segment in session.segments(3)}[1]
+        before = {segment.track: segment for segment in session.get_segments(3)}[1]
         middle = (before.window.top + 60.0, before.window.left + 60.0)
         assert (
             session.prompt(PointPrompt(3, 1, [middle], [False])).window == before.window
@@ -483,7 +483,7 @@ def test_a_correction_asks_for_a_new_decision(
     """A corrected frame keeps its global memory, and then another attention is chosen."""
 
     def local_memory(session: Session) -> list[bool]:
-        return [session.segments(frame)[0].local_memory for frame in range(FRAMES)]
+        return [session.get_segments(frame)[0].local_memory for frame in range(FRAMES)]
 
     with Session(video, auto) as session:
         decided(local=set(), local_memory={2})

@@ -60,7 +60,7 @@ def propagate_labels(scene: Scene, model: VideoModel) -> np.ndarray:
     with Session(scene.video, model) as session:
         session.replay(scene.make_log())
         session.run().finish()
-        return np.stack([session.label_plane(frame) for frame in range(len(scene.video))])
+        return np.stack([session.compute_label_plane(frame) for frame in range(len(scene.video))])
 
 
 @pytest.mark.parametrize("room", [1, 2, 3, 5, 100])

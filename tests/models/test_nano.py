@@ -106,7 +106,7 @@ def test_nuclei_of_any_size_are_segmented(
     large = labels[0].repeat(times, axis=0).repeat(times, axis=1)
     masks = _list_objects(large, min_area_px=100 * times**2)
     pixels = np.ascontiguousarray(frames[0].pixels.repeat(times, axis=0).repeat(times, axis=1))
-    (embedding,) = nano.embed([(Frame(0, pixels), nano.card.frame_window(pixels.shape))])
+    (embedding,) = nano.embed([(Frame(0, pixels), nano.card.make_frame_window(pixels.shape))])
     answers = nano.segment(
         embedding, [Query(index + 1, make_prompts(mask)) for index, mask in enumerate(masks)]
     )
@@ -124,7 +124,7 @@ def test_nuclei_that_moved_a_little_are_propagated(
     masks = _list_objects(labels[0])
     moved = [Frame(1, np.roll(frames[0].pixels, (1, 2), axis=(0, 1)))]
     first, second = nano.embed(
-        [(frame, nano.card.frame_window(frame.shape)) for frame in (frames[0], *moved)]
+        [(frame, nano.card.make_frame_window(frame.shape)) for frame in (frames[0], *moved)]
     )
     answers = nano.segment(
         first, [Query(index + 1, _make_click(mask)) for index, mask in enumerate(masks)]
@@ -152,7 +152,7 @@ def test_clicks_on_errors_improve_the_mask(
 ) -> None:
     """Two corrections of each nucleus, each on the largest error of the previous mask."""
     frames, labels = nuclei
-    (embedding,) = nano.embed([(frames[0], nano.card.frame_window(frames[0].shape))])
+    (embedding,) = nano.embed([(frames[0], nano.card.make_frame_window(frames[0].shape))])
     masks = _list_objects(labels[0])
     prompts = [_make_click(mask) for mask in masks]
     answers = nano.segment(
@@ -186,7 +186,7 @@ def test_a_negative_click_removes_a_part(
     """Of a box around two nuclei, of which one is unwanted."""
     frames, labels = nuclei
     one, other = _find_neighbours(labels[0])
-    (embedding,) = nano.embed([(frames[0], nano.card.frame_window(frames[0].shape))])
+    (embedding,) = nano.embed([(frames[0], nano.card.make_frame_window(frames[0].shape))])
     both = _make_box(one | other)
     without = replace(both, points=_make_click(other).points, positive=(False,))
     answers = nano.segment(embedding, [Query(1, both), Query(2, without)])

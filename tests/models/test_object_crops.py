@@ -63,11 +63,11 @@ def test_the_answer_does_not_depend_on_distant_pixels(model: ObjectCropModel) ->
     """A box in a frame, and in a part of that frame."""
     large = _make_noise((512, 640))
     box = FramePrompts(box=(200.0, 304.0, 231.0, 335.0))
-    (embedding,) = model.embed([(Frame(0, large), model.card.frame_window(large.shape))])
+    (embedding,) = model.embed([(Frame(0, large), model.card.make_frame_window(large.shape))])
     (whole,) = model.segment(embedding, [Query(1, box)])
     far = large.copy()
     far[:100], far[:, 500:] = 1, 0
-    (embedding,) = model.embed([(Frame(0, far), model.card.frame_window(far.shape))])
+    (embedding,) = model.embed([(Frame(0, far), model.card.make_frame_window(far.shape))])
     (other,) = model.segment(embedding, [Query(1, box)])
     assert whole.window == other.window and whole.window.height < 128
     np.testing.assert_array_equal(whole.logits, other.logits)
@@ -104,7 +104,7 @@ def test_a_frame_turned_by_180_degrees_gives_the_mask_turned(
             FramePrompts(points=points, positive=prompts.positive, box=box),
         ),
     ):
-        (embedding,) = model.embed([(Frame(0, shown), model.card.frame_window(shown.shape))])
+        (embedding,) = model.embed([(Frame(0, shown), model.card.make_frame_window(shown.shape))])
         (segment,) = model.segment(embedding, [Query(1, each)])
         planes.append(segment.window.paste(segment.logits, slice(0, 144), slice(0, 144)))
     np.testing.assert_allclose(planes[1][::-1, ::-1], planes[0], atol=2e-3)
@@ -125,7 +125,7 @@ def test_each_track_has_its_own_window(model: ObjectCropModel, prompt_kind: str)
             FramePrompts(points=((200.0, 200.0),), positive=(True,)),
         ],
     }[prompt_kind]
-    (embedding,) = model.embed([(Frame(0, pixels), model.card.frame_window(pixels.shape))])
+    (embedding,) = model.embed([(Frame(0, pixels), model.card.make_frame_window(pixels.shape))])
     small, large = model.segment(
         embedding, [Query(track, each) for track, each in enumerate(prompts, start=1)]
     )
@@ -144,7 +144,7 @@ def test_a_correction_reads_the_window_of_the_previous_answer(model: ObjectCropM
         answer = session.prompt(PointPrompt(1, 1, [(110, 110)], [True]))
         assert answer.window == first.window
         session.run().finish()
-        before = session.segments(2)[0]
+        before = session.get_segments(2)[0]
         again = session.prompt(PointPrompt(2, 1, [(112, 112)], [False]))
         assert again.window == before.window
 
@@ -159,14 +159,14 @@ def test_the_window_moves_with_its_track(model: ObjectCropModel) -> None:
             mask[80:110, left : left + 30] = True
             session.prompt(MaskPrompt(frame, 1, mask))
         session.run().finish()
-        windows = {frame: session.segments(frame)[0].window for frame in range(6)}
+        windows = {frame: session.get_segments(frame)[0].window for frame in range(6)}
     assert windows[0].left < 60 < 160 < windows[4].left
 
 
 def test_a_propagated_frame_keeps_only_its_pixels(model: ObjectCropModel) -> None:
     """Otherwise cached frames would grow beyond their limit of bytes."""
     pixels = _make_noise((256, 256))
-    (embedding,) = model.embed([(Frame(0, pixels), model.card.frame_window(pixels.shape))])
+    (embedding,) = model.embed([(Frame(0, pixels), model.card.make_frame_window(pixels.shape))])
     answers = model.segment(embedding, [Query(1, FramePrompts(box=(50.0, 60.0, 80.0, 99.0)))])
     assert model.nbytes(embedding.features) > pixels.nbytes
     model.encode_memory(embedding, answers)
@@ -177,7 +177,7 @@ def test_a_frame_from_disk_gives_the_same_answer(model: ObjectCropModel) -> None
     pixels = (
         _make_noise((150, 200)).astype(np.float16).astype(np.float32)
     )  # stored in half precision
-    (embedding,) = model.embed([(Frame(0, pixels), model.card.frame_window(pixels.shape))])
+    (embedding,) = model.embed([(Frame(0, pixels), model.card.make_frame_window(pixels.shape))])
     back = replace(embedding, features=model.from_arrays(model.to_arrays(embedding.features)))
     query = Query(1, FramePrompts(box=(50.0, 60.0, 80.0, 99.0)))
     np.testing.assert_array_equal(
@@ -216,7 +216,7 @@ def test_features_do_not_depend_on_how_many_windows_are_encoded_together(
 
     @torch.inference_mode()
     def encode(asked: list[Window]) -> list[torch.Tensor]:
-        (embedding,) = model.embed([(Frame(0, pixels), model.card.frame_window(pixels.shape))])
+        (embedding,) = model.embed([(Frame(0, pixels), model.card.make_frame_window(pixels.shape))])
         return [level[0] for level in model._get_features(embedding, asked)]
 
     for one, other in zip(*map_threads(encode, [windows[:1], windows]), strict=True):
@@ -230,7 +230,7 @@ def test_several_threads_give_the_answers_of_one(model: ObjectCropModel, threads
         Query(track, FramePrompts(box=(10.0, 20.0 * track, 40.0, 20.0 * track + 30)))
         for track in range(1, 8)
     ]
-    (embedding,) = model.embed([(Frame(0, pixels), model.card.frame_window(pixels.shape))])
+    (embedding,) = model.embed([(Frame(0, pixels), model.card.make_frame_window(pixels.shape))])
     together = model.segment(embedding, queries)
     assert [each.track for each in together] == list(range(1, 8))
     for query, answer, memory in zip(

@@ -111,7 +111,9 @@ def _propagate(model: Sam2Predictor) -> list[Segment]:
         )
         for index in range(2)
     ]
-    first, second = model.embed([(frame, model.card.frame_window(frame.shape)) for frame in frames])
+    first, second = model.embed(
+        [(frame, model.card.make_frame_window(frame.shape)) for frame in frames]
+    )
     (clicked,) = model.segment(first, [Query(1, CLICK)])
     (features,) = model.encode_memory(first, [clicked])
     memory = Memory(0, True, clicked.pointer, clicked.present, clicked.iou, features)
@@ -157,7 +159,7 @@ def test_the_embedded_model_segments_the_same_discs() -> None:
         with Session(scene.stack.as_video("t"), model) as session:
             session.prompt_many([scene.make_click(track) for track in scene.tracks])
             session.run().finish()
-            found.append(np.stack([session.label_plane(frame) for frame in range(3)]))
+            found.append(np.stack([session.compute_label_plane(frame) for frame in range(3)]))
     for track in scene.tracks:
         one, other = (labels == track for labels in found)
         assert one.any() and (one & other).sum() > 0.95 * (one | other).sum()

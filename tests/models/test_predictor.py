@@ -53,7 +53,7 @@ def frames() -> list[Frame]:
 
 @pytest.fixture(scope="module")
 def embeddings(model: Sam2Predictor, frames: list[Frame]) -> list[Embedding]:
-    return model.embed([(frame, model.card.frame_window(frame.shape)) for frame in frames])
+    return model.embed([(frame, model.card.make_frame_window(frame.shape)) for frame in frames])
 
 
 def _make_reference(
@@ -188,7 +188,7 @@ def test_a_mask_thinner_than_the_input_does_not_vanish(model: Sam2Predictor) -> 
     pixels = np.random.default_rng(0).random((640, 640), dtype=np.float32)
     mask = np.zeros((640, 640), dtype=bool)
     mask[300:303, 200:203] = True
-    (embedding,) = model.embed([(Frame(0, pixels), model.card.frame_window(pixels.shape))])
+    (embedding,) = model.embed([(Frame(0, pixels), model.card.make_frame_window(pixels.shape))])
     assert resample_mask(FramePrompts(mask=mask), embedding.window).sum() >= 1
     (segment,) = model.segment(embedding, [Query(1, FramePrompts(mask=mask))])
     assert segment.present

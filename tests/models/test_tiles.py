@@ -141,7 +141,7 @@ def _make_noise(shape: tuple[int, int], seed: int = 0) -> np.ndarray:
 
 
 def _embed(model: TiledModel | Sam2Predictor, pixels: np.ndarray, frame: int = 0) -> Embedding:
-    return model.embed([(Frame(frame, pixels), model.card.frame_window(pixels.shape))])[0]
+    return model.embed([(Frame(frame, pixels), model.card.make_frame_window(pixels.shape))])[0]
 
 
 def _make_reference(
@@ -163,7 +163,7 @@ def test_a_small_object_is_segmented_as_on_a_frame_of_its_tile() -> None:
     frames = [_make_noise((512, 512), seed) for seed in range(2)]
     mask = np.zeros((512, 512), dtype=bool)
     mask[240:262, 250:272] = True
-    tile = TileGrid((512, 512), model.card.frame_window((512, 512))).choose_tile(
+    tile = TileGrid((512, 512), model.card.make_frame_window((512, 512))).choose_tile(
         ((240.0, 250.0), (262.0, 272.0))
     )
     assert compute_pixel_ratio(tile) == 0.5
@@ -199,14 +199,14 @@ def test_large_objects_are_segmented_as_without_tiles() -> None:
             )
             answers.append([prompted, carried])
         for one, other in zip(*answers, strict=True):
-            assert one.window == other.window == model.card.frame_window(shape)
+            assert one.window == other.window == model.card.make_frame_window(shape)
             np.testing.assert_array_equal(one.logits, other.logits)
 
 
 @pytest.mark.parametrize("attention", ["global", "local"])
 def test_a_memory_keeps_its_position_on_the_frame_in_another_tile(attention: Attention) -> None:
     model = TiledModel(_make_predictor(attention, 512))
-    tiles = TileGrid((2048, 2048), model.card.frame_window((2048, 2048)))
+    tiles = TileGrid((2048, 2048), model.card.make_frame_window((2048, 2048)))
     one, other = tiles.find_tile_at((300.0, 300.0), 1.0), tiles.find_tile_at((300.0, 500.0), 1.0)
     assert one != other
     grid = 512 // STRIDE
@@ -264,9 +264,12 @@ def test_a_track_moves_from_tile_to_tile(attention: Attention, prompt_kind: str)
     with Session(stack.as_video("t"), TiledModel(Sam2Predictor(nano.network, card))) as session:
         session.prompt(prompt)
         session.propagate(progress=False)
-        tiles = {session.segments(frame)[0].window.left // 16 for frame in range(len(places))}
+        tiles = {session.get_segments(frame)[0].window.left // 16 for frame in range(len(places))}
         for frame, (y, x) in enumerate(places):
-            disc, found = np.hypot(rows[0] - y, rows[1] - x) <= 9, session.label_plane(frame) == 1
+            disc, found = (
+                np.hypot(rows[0] - y, rows[1] - x) <= 9,
+                session.compute_label_plane(frame) == 1,
+            )
             assert (disc & found).sum() / (disc | found).sum() > 0.5, f"lost on frame {frame}"
     assert len(tiles) > 1, "more than one tile"
 
@@ -312,7 +315,7 @@ def _propagate_and_correct(
         (y, x) = places[2]
         session.prompt(BoxPrompt(2, 1, (y - 8, x - 9, y + 9, x + 10)))
         session.propagate(progress=False)
-        return [session.label_plane(frame) for frame in range(5)], before
+        return [session.compute_label_plane(frame) for frame in range(5)], before
 
 
 @pytest.mark.parametrize("attention", ["global", "auto"])

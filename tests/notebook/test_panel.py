@@ -151,7 +151,7 @@ def test_categories_are_counted_apart(panel: Panel, scene: Scene) -> None:
         _click(panel, scene, track)
     _say(panel, kind="describe", track=1, category="mother")
     _say(panel, kind="describe", track=1, name="<b>bold</b>")
-    assert panel.session.log.track(1) == Track(1, "<b>bold</b>", "mother")
+    assert panel.session.log.get_track(1) == Track(1, "<b>bold</b>", "mother")
     assert panel._table == [
         {"category": "–", "frame": 2, "stack": 2},
         {"category": "mother", "frame": 1, "stack": 1},
@@ -337,7 +337,7 @@ def test_annotate_computes_in_the_precision_it_was_told_and_the_panel_says_so(
     for precision, said in (("float32", "nano"), ("bfloat16", "nano, precision bfloat16")):
         panel = annotate(scene.video, device="cpu", precision=precision)  # type: ignore[arg-type]
         panel.prompt(scene.make_click(1, 0))
-        planes[precision] = panel.session.label_plane(0) > 0
+        planes[precision] = panel.session.compute_label_plane(0) > 0
         assert panel._video["model_note"] == f"{scene.video.description} · {said}"
         assert f"{said} on cpu" in panel.session._repr_html_()
     one, other = planes.values()

@@ -135,7 +135,7 @@ class OpenProject:
         self.saved = np.stack([project.read_labels(frame) for frame in range(len(project.video))])
         self.view = project.view
         self.sha256 = project.model.sha256
-        self.session = project.session(model, device="cpu")
+        self.session = project.open_session(model, device="cpu")
         self.behind = project.needs_replay
         self._desk = SessionWorker(self.session, project=project)
 
@@ -143,7 +143,7 @@ class OpenProject:
     def labels(self) -> np.ndarray:
         """(frames, H, W) as they are now."""
         frames = range(len(self.session.video))
-        return np.stack([self.session.label_plane(frame) for frame in frames])
+        return np.stack([self.session.compute_label_plane(frame) for frame in frames])
 
     @property
     def log(self) -> str:
@@ -153,7 +153,7 @@ class OpenProject:
     @property
     def presence(self) -> dict[str, str]:
         """How each object is there on each frame, by "track/frame"."""
-        traces = self.session.records()
+        traces = self.session.get_records()
         return {
             f"{track}/{frame}": traces[track, frame].presence.value
             for track, frame in sorted(traces)

@@ -280,7 +280,7 @@ def _write_project(name: str, scene: Scene, model: Any) -> None:
     """What a person does in the window, and cancels at the end."""
     folder = Path(name)
     project = Project.create(folder, open_stack("cells.ome.tif").as_video(), model.card)
-    desk = Desk(project.session(model), project=project)
+    desk = Desk(project.open_session(model), project=project)
     rows, columns = np.nonzero(scene.mask(2, 0))
     box = [float(side) for side in (rows.min(), columns.min(), rows.max(), columns.max())]
     desk.prompt([scene.click(1, 0)], [Track(1, "Anna", "nucleus")])

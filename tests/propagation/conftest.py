@@ -29,4 +29,4 @@ def open_session() -> Iterator[Start]:
 
 def labels(session: Session) -> np.ndarray:
     """All label planes of a session: (frames, H, W)."""
-    return np.stack([session.label_plane(frame) for frame in range(len(session.video))])
+    return np.stack([session.compute_label_plane(frame) for frame in range(len(session.video))])

@@ -234,7 +234,7 @@ def test_review_of_a_session(open_session: Start) -> None:
     assert (1, 4) not in [(each.track, each.frame) for each in review_session(session)], (
         "accepted: nothing to look at"
     )
-    assert compute_frame_extents(session.video, session.label_plane)[0] == compute_extents(
+    assert compute_frame_extents(session.video, session.compute_label_plane)[0] == compute_extents(
         scene.labels[0]
     )
 

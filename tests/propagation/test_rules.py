@@ -128,14 +128,14 @@ def test_rule_4_corrected_frame_stays_corrected(open_session: Start) -> None:
     merged = next(
         frame
         for frame in range(10)
-        if not np.array_equal(session.label_plane(frame), scene.labels[frame])
+        if not np.array_equal(session.compute_label_plane(frame), scene.labels[frame])
     )
     session.prompt(MaskPrompt(merged, 1, scene.mask(1, merged)))
-    corrected = session.label_plane(merged)
+    corrected = session.compute_label_plane(merged)
     for _ in range(2):
         session.run(session.plan(from_first_prompt=True)).finish()
-        np.testing.assert_array_equal(session.label_plane(merged), corrected)
-    assert session.records()[1, merged].presence is Presence.PROMPTED
+        np.testing.assert_array_equal(session.compute_label_plane(merged), corrected)
+    assert session.get_records()[1, merged].presence is Presence.PROMPTED
 
 
 def test_rule_4_correction_propagates_from_its_frame(open_session: Start) -> None:
@@ -169,8 +169,8 @@ def test_rule_6_tracks_are_independent(open_session: Start) -> None:
     together.prompt(scene.make_click(2, 4))
     together.run().finish()
     for frame in range(10):
-        [one] = alone.segments(frame)
-        same = next(segment for segment in together.segments(frame) if segment.track == 1)
+        [one] = alone.get_segments(frame)
+        same = next(segment for segment in together.get_segments(frame) if segment.track == 1)
         np.testing.assert_array_equal(one.logits, same.logits)
 
 
@@ -192,7 +192,7 @@ def test_rule_7_absent_object_writes_nothing_and_may_reappear(open_session: Star
     session.prompt_many(scene.make_log().prompts)
     session.run().finish()
     absent = [frame for frame in range(10) if frame not in scene.find_frames(1)]
-    assert [session.records()[1, frame].presence for frame in absent] == [Presence.ABSENT] * 3
+    assert [session.get_records()[1, frame].presence for frame in absent] == [Presence.ABSENT] * 3
     np.testing.assert_array_equal(labels(session), scene.labels)
 
 

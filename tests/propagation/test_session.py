@@ -95,7 +95,7 @@ def test_removed_track_is_not_shown_or_propagated_until_undo(
     session.remove(2)
     np.testing.assert_array_equal(labels(session), np.where(before == 2, 0, before))
     assert 2 not in session.plan(from_first_prompt=True).tracks
-    assert 2 not in {track for track, _ in session.records()}
+    assert 2 not in {track for track, _ in session.get_records()}
     with pytest.raises(PromptError, match="track 2: no such track"):
         session.remove(2)
     again = open_session(scene)
@@ -207,10 +207,10 @@ def test_locked_frame_is_not_overwritten_until_unlocked(open_session: Start) -> 
     model.calls.clear()
     session.run(session.plan(from_first_prompt=True)).finish()
     assert 4 not in model.get_segmented_frames(1)
-    assert session.records()[1, 4].presence is Presence.LOCKED
+    assert session.get_records()[1, 4].presence is Presence.LOCKED
     session.lock(1, 4, locked=False)
     session.run(session.plan(from_first_prompt=True)).finish()
-    assert session.records()[1, 4].presence is Presence.TRACKED
+    assert session.get_records()[1, 4].presence is Presence.TRACKED
 
 
 def test_frame_without_a_mask_cannot_be_locked(open_session: Start) -> None:
@@ -336,8 +336,8 @@ def test_lost_model_is_reconnected_and_propagation_continues(corrected: bool) ->
                     session.run().finish()
                 assert (
                     session.unfinished
-                    and session.label_plane(5).any()
-                    and not session.label_plane(6).any()
+                    and session.compute_label_plane(5).any()
+                    and not session.compute_label_plane(6).any()
                 )
                 with pytest.raises(ModelError, match="gone"):
                     session.prompt(scene.make_click(1, 8))

@@ -59,5 +59,7 @@ def test_memory_is_constant_over_two_thousand_frames() -> None:
         finally:
             tracemalloc.stop()
         for frame in (1, 777, _FRAMES - 1):
-            np.testing.assert_array_equal(session.label_plane(frame) > 0, _draw_disc(frame) > 0)
+            np.testing.assert_array_equal(
+                session.compute_label_plane(frame) > 0, _draw_disc(frame) > 0
+            )
     assert held[_FRAMES - 1] - held[500] < _GROWTH, held

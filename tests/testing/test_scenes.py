@@ -25,7 +25,7 @@ def walked(scene: Scene, model: ToyModel, *, size: int = 64) -> np.ndarray:
         queries = [
             Query(track, said, memory_references=tuple(_recalls(memories[track], frame)))
             for track in scene.tracks
-            for said in [log.frame_prompts(track, frame)]
+            for said in [log.combine_prompts(track, frame)]
             if said.points or memories[track]
         ]
         segments = model.segment(embedding, queries)
@@ -125,7 +125,7 @@ def test_division_names_the_parent_and_ends_it() -> None:
         8,
         9,
     )
-    assert scene.make_log().track(2).parent == 1
+    assert scene.make_log().get_track(2).parent == 1
 
 
 def test_objects_appear_at_their_frames() -> None:

@@ -107,7 +107,7 @@ def test_a_clip_is_propagated_as_a_session_propagates_it(name: str) -> None:
         for frame in range(FRAMES):
             _same(
                 walk.predictions[frame].logits.detach().numpy(),
-                [each.logits for each in session.segments(frame)],
+                [each.logits for each in session.get_segments(frame)],
             )
     assert walk.predictions[1].logits.requires_grad
 
@@ -130,14 +130,14 @@ def test_a_correction_is_the_engines_correction(name: str) -> None:
         session.prompt(PointPrompt(0, 1, [(28, 22)], [True]))
         session.prompt(PointPrompt(0, 1, [CLICKS[0]], [False]))
         session.run().finish()
-        before = session.segments(3)[0].logits
+        before = session.get_segments(3)[0].logits
         session.prompt(PointPrompt(3, 1, [CLICKS[3]], [False]))
-        assert np.abs(session.segments(3)[0].logits - before).max() > 0.1
+        assert np.abs(session.get_segments(3)[0].logits - before).max() > 0.1
         session.run().finish()
         for frame in (0, 3, 4):
             _same(
                 walk.predictions[frame].logits.detach().numpy(),
-                [each.logits for each in session.segments(frame)],
+                [each.logits for each in session.get_segments(frame)],
             )
 
 

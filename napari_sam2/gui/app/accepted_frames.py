@@ -36,7 +36,7 @@ class AcceptedFrames:
     def of(cls, session: Session) -> AcceptedFrames:
         """The accepted frames of a session now."""
         by_frame: dict[int, dict[int, Presence]] = defaultdict(dict)
-        for (track, frame), record in session.records().items():
+        for (track, frame), record in session.get_records().items():
             if record.presence != Presence.ABSENT:
                 by_frame[frame][track] = record.presence
         frames = tuple(
@@ -68,7 +68,9 @@ class AcceptedFrames:
         if len(self.frames) < MIN_FRAMES:
             raise LabelsError(self.summary)
         video = self.session.video
-        planes = {frame: self.session.label_plane(frame).astype(np.int32) for frame in self.frames}
+        planes = {
+            frame: self.session.compute_label_plane(frame).astype(np.int32) for frame in self.frames
+        }
         largest: Counter[int] = Counter()
         for plane in planes.values():
             ids, sizes = np.unique(plane[plane > 0], return_counts=True)

@@ -300,7 +300,7 @@ class Controller:
         if track in state.drafts:
             state.drafts[track] = described
             self._queue.show_state()
-        elif track in state.log.track_ids and described != state.log.track(track):
+        elif track in state.log.track_ids and described != state.log.get_track(track):
             self._queue.submit_update(lambda worker: worker.describe(described))
 
     def remove(self, tracks: Iterable[int]) -> None:

@@ -113,8 +113,8 @@ def _open_detector(session: Session, request: DetectionRequest) -> Detector:
 def _make_examples(session: Session) -> Iterator[MaskPrompt]:
     """The mask of each object of the session on the frame of its first prompt."""
     for track in session.log.track_ids:
-        frame = session.log.first_frame(track)
-        for segment in session.segments(frame):
+        frame = session.log.find_first_frame(track)
+        for segment in session.get_segments(frame):
             if segment.track != track or not segment.present:
                 continue
             mask: np.ndarray = compute_mask(segment, session.video.shape[1:])

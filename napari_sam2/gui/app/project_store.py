@@ -125,7 +125,7 @@ def make_transfer_log(session: Session) -> PromptLog:
     for track, frame in sorted(locks - prompted):
         if not session.log.is_locked(track, frame):
             continue
-        for segment in session.segments(frame):
+        for segment in session.get_segments(frame):
             if segment.track != track or not segment.present:
                 continue
             mask = compute_mask(segment, shape)

@@ -156,7 +156,7 @@ class SessionRegistry:
             budget = DEFAULT_BYTES // (1 + len(self._workers))
             session = Session(video, model, settings=SessionSettings(embedding_bytes=budget))
         else:
-            session = project.session(model)
+            session = project.open_session(model)
             if project.needs_replay:
                 project.replay_missing(session)
         if not session.log.entries:

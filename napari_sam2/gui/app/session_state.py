@@ -68,7 +68,7 @@ class SessionState:
             self.submitted_drafts.discard(track)
         if self.current not in (0, *known, *self.drafts, *update.log.removed):
             # its first prompt was undone, so it is a draft again
-            self.drafts[self.current] = update.log.track(self.current)
+            self.drafts[self.current] = update.log.get_track(self.current)
         if update.complete:
             self.statuses.clear()
             self._presence_counts.clear()
@@ -116,7 +116,7 @@ class SessionState:
 
     def get_track(self, track_id: int) -> Track:
         """The name and category of a track."""
-        return self.drafts.get(track_id) or self.log.track(track_id)
+        return self.drafts.get(track_id) or self.log.get_track(track_id)
 
     @property
     def rows(self) -> tuple[ObjectRow, ...]:

@@ -109,7 +109,7 @@ class SessionWorker:
         if not self._unreported:
             return self._make_update(())
         self._unreported = False
-        known = {frame for _, frame in self.session.records()}
+        known = {frame for _, frame in self.session.get_records()}
         prompted = {prompt.frame for prompt in self.session.log.prompts}
         notice, self._notice = self._notice, ""
         return replace(self._make_update({*drawn_frames, *known, *prompted}), notice=notice)
@@ -118,7 +118,7 @@ class SessionWorker:
         """Measure frames when they are drawn from now on, and have those with objects redrawn."""
         if self._live_tables is None:
             self._live_tables = LiveTables(self.session.video)
-        known = frozenset(frame for _, frame in self.session.records())
+        known = frozenset(frame for _, frame in self.session.get_records())
         return self._live_tables, self._add_session_state(
             SessionUpdate(self.session.log, stale_frames=known)
         )
@@ -206,7 +206,7 @@ class SessionWorker:
         self, tracks: Iterable[int], frames: Iterable[int] | None = None, *, locked: bool = True
     ) -> SessionUpdate:
         """Lock or unlock tracks on these frames; on all frames with the track by default."""
-        known = sorted(self.session.records())
+        known = sorted(self.session.get_records())
         with self._undoable_action():
             for track in tracks:
                 own = [frame for other, frame in known if other == track]
@@ -217,7 +217,7 @@ class SessionWorker:
     def remove(self, tracks: Iterable[int]) -> SessionUpdate:
         """Delete tracks."""
         gone = set(tracks)
-        frames = {frame for track, frame in self.session.records() if track in gone}
+        frames = {frame for track, frame in self.session.get_records() if track in gone}
         with self._undoable_action():
             for track in sorted(gone & set(self.session.log.track_ids)):
                 self.session.remove(track)
@@ -225,14 +225,14 @@ class SessionWorker:
 
     def merge(self, into: int, others: Sequence[int]) -> SessionUpdate:
         """Merge tracks: `into` gets the pixels of the others, as mask prompts."""
-        frames = sorted({frame for track, frame in self.session.records() if track in others})
+        frames = sorted({frame for track, frame in self.session.get_records() if track in others})
         shape = self.session.video.shape[1:]
         with self._undoable_action():
             prompts = []
             for frame in frames:
                 parts = [
                     compute_mask(each, shape)
-                    for each in self.session.segments(frame)
+                    for each in self.session.get_segments(frame)
                     if each.track in (into, *others) and each.present
                 ]
                 if parts:
@@ -250,7 +250,7 @@ class SessionWorker:
         shape = self.session.video.shape[1:]
         masks = [
             compute_mask(each, shape)
-            for each in self.session.segments(frame)
+            for each in self.session.get_segments(frame)
             if each.track == track and each.present
         ]
         pieces = label(masks[0]) if masks else np.zeros((1, 1), dtype=int)
@@ -443,13 +443,13 @@ class SessionWorker:
 
     def _move_to_log(self, move: Callable[[PromptLog], PromptLog | None]) -> SessionUpdate:
         """Undo or redo, as `move` says."""
-        before, log = self.session.records(), self.session.log
+        before, log = self.session.get_records(), self.session.log
         target = move(log)
         if target is None:
             return self._make_update(())
         self._ambiguous_answer = None
         self._restore_log(target)
-        changed = {frame for (_, frame), _ in before.items() ^ self.session.records().items()}
+        changed = {frame for (_, frame), _ in before.items() ^ self.session.get_records().items()}
         common = count_common_entries(log, target)
         prompted = {
             entry.frame
@@ -497,7 +497,7 @@ class SessionWorker:
         few = frames if len(frames) <= FRAMES_PER_PIECE else ()
         statuses: Statuses = {}
         if complete:
-            for key, record in self.session.records().items():
+            for key, record in self.session.get_records().items():
                 statuses[key] = TrackStatus(record.iou, record.presence)
         else:
             for frame in frames:
@@ -509,13 +509,13 @@ class SessionWorker:
                 statuses,
                 complete=complete,
                 stale_frames=frozenset(frames) - frozenset(few),
-                total=sum(1 for _ in self._run.plan.steps()) if self._run else 0,
+                total=sum(1 for _ in self._run.plan.iterate_steps()) if self._run else 0,
             )
         )
 
     def _collect_planes(self, frames: Iterable[int]) -> dict[int, np.ndarray]:
         """The label planes of these frames, which are measured and saved too."""
-        planes = {frame: self.session.label_plane(frame) for frame in sorted(frames)}
+        planes = {frame: self.session.compute_label_plane(frame) for frame in sorted(frames)}
         if self._live_tables is not None:
             self._live_tables.set_descriptions(self.session.log.tracks)
             for frame, plane in planes.items():
@@ -535,7 +535,7 @@ class SessionWorker:
     def _read_statuses(self, frame: int) -> Statuses:
         return {
             (each.track, frame): TrackStatus(each.iou, each.presence)
-            for each in self.session.segments(frame)
+            for each in self.session.get_segments(frame)
         }
 
     def _add_session_state(self, update: SessionUpdate) -> SessionUpdate:

@@ -145,8 +145,8 @@ class TrackPrompts:
     def of(cls, log: PromptLog, track: int) -> TrackPrompts:
         """Those of a track that still count: a box or a mask replaces earlier prompts."""
         points, boxes = [], []
-        for frame in log.prompted_frames(track):
-            prompts = log.frame_prompts(track, frame)
+        for frame in log.find_prompted_frames(track):
+            prompts = log.combine_prompts(track, frame)
             if prompts.points:
                 points.append(PointPrompt(frame, track, prompts.points, prompts.positive))
             if prompts.box is not None:

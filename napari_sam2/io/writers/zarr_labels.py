@@ -69,7 +69,7 @@ def write_zarr_labels(
         try:
             array = layout.create_array(root / "labels", name, first.dtype)
             for frame in range(len(video)):
-                array[layout.get_plane_index(video.axis_indices(frame))] = _check_plane(
+                array[layout.get_plane_index(video.get_axis_indices(frame))] = _check_plane(
                     get_plane(frame), first, frame
                 )
         except BaseException:

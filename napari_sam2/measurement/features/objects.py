@@ -188,7 +188,7 @@ def _make_identity_columns(
 ) -> dict[str, np.ndarray]:
     count = regions.ids.size
     categories = {track.id: track.category for track in tracks}
-    position = video.axis_indices(frame)
+    position = video.get_axis_indices(frame)
     return {
         "track": regions.ids.astype(np.int64),
         "frame": np.full(count, frame),

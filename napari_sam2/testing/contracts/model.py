@@ -49,7 +49,7 @@ class ModelContract:
     def test_embeddings_come_in_the_order_of_the_views(self) -> None:
         model, frames = self.make_model(), self._load_frames()
         chosen = [frames[2], frames[0], frames[1]]
-        views = [(frame, model.card.frame_window(frame.shape)) for frame in chosen]
+        views = [(frame, model.card.make_frame_window(frame.shape)) for frame in chosen]
         embeddings = model.embed(views)
         assert [each.frame for each in embeddings] == [2, 0, 1], (
             "the embeddings are not in the order of the frames"
@@ -300,13 +300,13 @@ class ModelContract:
         return [video.read_frame(index) for index in range(len(video))]
 
     def _embed(self, model: VideoModel, frames: Sequence[Frame]) -> list[Embedding]:
-        return model.embed([(frame, model.card.frame_window(frame.shape)) for frame in frames])
+        return model.embed([(frame, model.card.make_frame_window(frame.shape)) for frame in frames])
 
     def _make_click_queries(self) -> list[Query]:
         scene = self.make_scene()
         log = scene.make_log()
         return [
-            Query(track, log.frame_prompts(track, 0))
+            Query(track, log.combine_prompts(track, 0))
             for track in scene.tracks
             if scene.find_frames(track)[0] == 0
         ]

@@ -132,7 +132,7 @@ def _load_label_plane(truth: Stack, position: Mapping[str, int], name: str) -> n
 def _read_plane(
     video: Video, truth: Stack, single_pixel_labels: tuple[int, ...], frame: int
 ) -> AnnotatedPlane:
-    labels = _load_label_plane(truth, video.axis_indices(frame), video.stack.name)
+    labels = _load_label_plane(truth, video.get_axis_indices(frame), video.stack.name)
     if single_pixel_labels:
         labels = np.where(np.isin(labels, single_pixel_labels), 0, labels)
     return video.read_frame(frame).pixels, labels
@@ -150,7 +150,7 @@ def _find_annotated_frames(
     frame_ids: list[set[int]] = []
     previous = np.zeros(video.shape[1:], dtype=np.int32)
     for frame in range(len(video)):
-        plane = _load_label_plane(truth, video.axis_indices(frame), name)
+        plane = _load_label_plane(truth, video.get_axis_indices(frame), name)
         ids, sizes = np.unique(plane[plane > 0], return_counts=True)
         largest |= Counter(dict(zip(ids.tolist(), sizes.tolist(), strict=True)))
         frame_ids.append(set(ids.tolist()))

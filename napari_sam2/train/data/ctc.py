@@ -209,14 +209,14 @@ class _GroundTruth:
 
     def has_outlines(self, video: Video, frame: int) -> bool:
         """Whether this frame has outlines of an object."""
-        indices = video.axis_indices(frame)
+        indices = video.get_axis_indices(frame)
         return (indices.get("t", 0), indices.get("z", 0)) in self.outlines and bool(
             self.load_labels(video, frame).any()
         )
 
     def load_labels(self, video: Video, frame: int) -> np.ndarray:
         """Load (H, W) int32 outlines of a frame, numbered by the markers inside them."""
-        indices = video.axis_indices(frame)
+        indices = video.get_axis_indices(frame)
         t, z = indices.get("t", 0), indices.get("z", 0)
         file = self.outlines[t, z]
         outlines = _read_slice(file.path, z if file.z is None else 0)
