@@ -17,7 +17,7 @@ import napari_sam2 as ns
 from napari_sam2.core.errors import AxesError, DeviceError, LabelsError, PlanError, PromptError
 from napari_sam2.core.inference_options import DEFAULT_ATTENTION
 from napari_sam2.core.stack import Stack
-from napari_sam2.core.track import Track
+from napari_sam2.core.track import PRESENCE_CODES, Presence, Track
 from napari_sam2.notebook import Panel, annotate
 from napari_sam2.notebook.planes import MAX_PIXELS, FrameEncoder
 from napari_sam2.testing.scenes import Scene, make_drifting_scene, make_two_channel_scene
@@ -87,7 +87,8 @@ def test_propagate_carries_all_objects_in_a_thread_and_the_tables_are_those_of_t
     codes = np.frombuffer(zlib.decompress(panel._lanes["bytes"]), np.uint8).reshape(
         len(scene.tracks), 6
     )
-    assert codes.tolist() == [[4, 3, 3, 3, 3, 3]] * len(scene.tracks)
+    prompted, tracked = PRESENCE_CODES[Presence.PROMPTED], PRESENCE_CODES[Presence.TRACKED]
+    assert codes.tolist() == [[prompted, *[tracked] * 5]] * len(scene.tracks)
     assert panel.message == "Carried through the stack."
     assert set(panel.objects["track"]) == set(panel.tracks["track"]) == set(scene.tracks)
 
