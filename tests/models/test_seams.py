@@ -82,7 +82,9 @@ class Canvas:
             session.prompt(BoxPrompt(0, 1, (y - half, x - half, y + half, x + half)))
             session.propagate(direction="forward", progress=False)
             found = np.zeros_like(truth)
-            found[cut] = np.stack([session.compute_label_plane(frame) == 1 for frame in range(FRAMES)])
+            found[cut] = np.stack(
+                [session.compute_label_plane(frame) == 1 for frame in range(FRAMES)]
+            )
         return found, _compute_ious(found, truth)
 
 
