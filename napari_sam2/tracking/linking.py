@@ -8,7 +8,7 @@ import numpy as np
 from scipy.spatial import cKDTree
 from skimage.measure import regionprops_table
 
-from napari_sam2.measurement.evaluation.matching import LabelOverlap, assign
+from napari_sam2.measurement.label_overlap import LabelOverlap, assign
 
 UNAMBIGUOUS_IOU = 0.5
 """Two objects that overlap at least this much are the same; the model is not needed."""
@@ -88,20 +88,18 @@ def find_ambiguous_tracks(previous: np.ndarray, current: np.ndarray) -> list[int
     another track.
     """
     overlap = LabelOverlap.of(previous, current)
-    touched, counts = np.unique(
-        overlap.predicted_index[overlap.iou >= _MIN_IOU], return_counts=True
-    )
+    touched, counts = np.unique(overlap.second_index[overlap.iou >= _MIN_IOU], return_counts=True)
     contested = set(touched[counts > 1].tolist())
     certain = overlap.iou >= UNAMBIGUOUS_IOU
-    pairs = zip(overlap.truth_index[certain], overlap.predicted_index[certain], strict=True)
+    pairs = zip(overlap.first_index[certain], overlap.second_index[certain], strict=True)
     linked = {int(first) for first, second in pairs if int(second) not in contested}
-    return [int(label) for index, label in enumerate(overlap.truth) if index not in linked]
+    return [int(label) for index, label in enumerate(overlap.first) if index not in linked]
 
 
 def _compute_overlap_weights(previous: np.ndarray, current: np.ndarray) -> Weights:
     overlap = LabelOverlap.of(previous, current)
-    firsts = overlap.truth[overlap.truth_index]
-    seconds = overlap.predicted[overlap.predicted_index]
+    firsts = overlap.first[overlap.first_index]
+    seconds = overlap.second[overlap.second_index]
     return {
         (int(first), int(second)): _MAX_DISTANCE_WEIGHT + float(iou)
         for first, second, iou in zip(firsts, seconds, overlap.iou, strict=True)

@@ -8,7 +8,7 @@ from collections.abc import Container, Mapping
 import numpy as np
 from scipy import ndimage
 
-from napari_sam2.measurement.evaluation.matching import LabelOverlap
+from napari_sam2.measurement.label_overlap import LabelOverlap
 
 # share of a track's pixels that must lie in a detection for the track to be part of it
 _MIN_CONTAINED_FRACTION = 0.6
@@ -39,13 +39,13 @@ def find_merged_objects(
         Tracks by detection: the one it is linked to first, then those that would be lost.
     """
     overlap = LabelOverlap.of(previous, current)
-    areas = dict(zip(overlap.truth.tolist(), overlap.truth_px.tolist(), strict=True))
-    sizes = dict(zip(overlap.predicted.tolist(), overlap.predicted_px.tolist(), strict=True))
+    areas = dict(zip(overlap.first.tolist(), overlap.first_px.tolist(), strict=True))
+    sizes = dict(zip(overlap.second.tolist(), overlap.second_px.tolist(), strict=True))
     owners = {detection: track for track, detection in links.items()}
     contained: dict[int, list[int]] = defaultdict(list)
-    pairs = zip(overlap.truth_index, overlap.predicted_index, overlap.shared_px, strict=True)
+    pairs = zip(overlap.first_index, overlap.second_index, overlap.shared_px, strict=True)
     for first, second, shared_px in pairs:
-        track, detection = int(overlap.truth[first]), int(overlap.predicted[second])
+        track, detection = int(overlap.first[first]), int(overlap.second[second])
         owner = owners.get(detection)
         if (
             owner in areas  # else nobody knows where the owner was

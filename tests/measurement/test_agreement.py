@@ -12,7 +12,7 @@ import tifffile
 from napari_sam2.core.errors import LabelsError, MeasurementError
 from napari_sam2.core.stack import Stack
 from napari_sam2.measurement import evaluate
-from napari_sam2.measurement.evaluation.matching import LabelOverlap, assign
+from napari_sam2.measurement.label_overlap import LabelOverlap, assign
 from tests.measurement.conftest import draw_square
 
 
@@ -152,8 +152,8 @@ def test_overlap_equals_a_loop_over_pairs() -> None:
     truth, predicted = (random.integers(0, 6, (30, 30)).astype(np.uint16) * 1000 for _ in range(2))
     overlap = LabelOverlap.of(truth, predicted)
     found = {
-        (overlap.truth[i], overlap.predicted[j]): iou
-        for i, j, iou in zip(overlap.truth_index, overlap.predicted_index, overlap.iou, strict=True)
+        (overlap.first[i], overlap.second[j]): iou
+        for i, j, iou in zip(overlap.first_index, overlap.second_index, overlap.iou, strict=True)
     }
     for a, b in itertools.product(range(1000, 6000, 1000), repeat=2):
         assert (

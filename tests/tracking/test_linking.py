@@ -9,7 +9,7 @@ from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.prompt import PointPrompt
 from napari_sam2.core.track import Branch
 from napari_sam2.measurement.evaluation.ctc_agreement import compute_ctc_measures
-from napari_sam2.measurement.evaluation.matching import LabelOverlap
+from napari_sam2.measurement.label_overlap import LabelOverlap
 from napari_sam2.measurement.lineage import find_branches
 from napari_sam2.testing.scenes import make_dividing_scene
 from napari_sam2.tracking.divisions import Division, find_divisions

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -13,8 +13,8 @@ from napari_sam2.core.errors import MeasurementError
 from napari_sam2.measurement.counts import ALL
 from napari_sam2.measurement.evaluation.boundary import OutlineOverlap
 from napari_sam2.measurement.evaluation.ctc_agreement import compute_ctc_measures
-from napari_sam2.measurement.evaluation.matching import MATCHED_IOU, LabelOverlap
 from napari_sam2.measurement.evaluation.track_agreement import compare_tracks
+from napari_sam2.measurement.label_overlap import MATCHED_IOU, LabelOverlap
 from napari_sam2.measurement.label_planes import LabelPlanes
 
 IOU_THRESHOLDS = tuple(percent / 100 for percent in range(50, 100, 5))
@@ -145,7 +145,9 @@ def evaluate(
     thresholds = _compute_threshold_table(per_object, overlaps)
     if not tracks:
         return Agreement(table, per_object, thresholds, challenge=measures)
-    error = len({*_collect_ids(overlaps, "predicted")}) - len({*_collect_ids(overlaps, "truth")})
+    n_truth = len(_collect_ids(each.first for each in overlaps))
+    n_predicted = len(_collect_ids(each.second for each in overlaps))
+    error = n_predicted - n_truth
     return Agreement(
         table,
         per_object,
@@ -159,14 +161,14 @@ def evaluate(
 def _match_objects(frame: int, overlap: LabelOverlap) -> pd.DataFrame:
     """The rows of one frame of `Agreement.objects`."""
     matched = np.flatnonzero(overlap.match_pairs())
-    where = overlap.truth_index[matched]
-    iou = np.zeros(overlap.truth.size)
+    where = overlap.first_index[matched]
+    iou = np.zeros(overlap.first.size)
     iou[where] = overlap.iou[matched]
-    partner = pd.array([None] * overlap.truth.size, dtype="Int64")
-    partner[where] = overlap.predicted[overlap.predicted_index[matched]].astype(np.int64)
+    partner = pd.array([None] * overlap.first.size, dtype="Int64")
+    partner[where] = overlap.second[overlap.second_index[matched]].astype(np.int64)
     columns = {
         "frame": frame,
-        "truth": overlap.truth.astype(np.int64),
+        "truth": overlap.first.astype(np.int64),
         "predicted": partner,
         "iou": iou,
         "dice": 2 * iou / (1 + iou),
@@ -188,9 +190,8 @@ def _make_table(per_object: pd.DataFrame, overlaps: list[LabelOverlap]) -> pd.Da
 
 def _make_row(frame: str, per_object: pd.DataFrame, overlaps: list[LabelOverlap]) -> dict[str, Any]:
     levels = _compute_threshold_table(per_object, overlaps)
-    n_truth, n_predicted = (
-        sum(getattr(overlap, side).size for overlap in overlaps) for side in ("truth", "predicted")
-    )
+    n_truth = sum(overlap.first.size for overlap in overlaps)
+    n_predicted = sum(overlap.second.size for overlap in overlaps)
     error = n_predicted - n_truth
     row = {
         "frame": frame,
@@ -214,7 +215,7 @@ def _make_row(frame: str, per_object: pd.DataFrame, overlaps: list[LabelOverlap]
 def _compute_threshold_table(
     per_object: pd.DataFrame, overlaps: list[LabelOverlap]
 ) -> pd.DataFrame:
-    n_predicted = sum(overlap.predicted.size for overlap in overlaps)
+    n_predicted = sum(overlap.second.size for overlap in overlaps)
     iou = per_object["iou"].to_numpy()
     levels = np.array(IOU_THRESHOLDS)
     tp = (iou[None, :] >= levels[:, None]).sum(axis=1)
@@ -240,8 +241,8 @@ def _compute_fraction(flags: pd.Series[bool]) -> float:
     return float(flags.mean()) if len(flags) else float("nan")
 
 
-def _collect_ids(overlaps: list[LabelOverlap], side: str) -> set[int]:
-    return {int(number) for overlap in overlaps for number in getattr(overlap, side)}
+def _collect_ids(frames: Iterable[np.ndarray]) -> set[int]:
+    return {int(number) for ids in frames for number in ids}
 
 
 def _to_records(table: pd.DataFrame) -> list[dict[str, Any]]:

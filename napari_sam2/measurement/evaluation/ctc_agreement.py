@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from napari_sam2.core.files.extras import EVALUATE, import_extra
-from napari_sam2.measurement.evaluation.matching import LabelOverlap
+from napari_sam2.measurement.label_overlap import LabelOverlap
 from napari_sam2.measurement.lineage import find_branches
 
 MEASURES = ("SEG", "DET", "TRA", "LNK", "CHOTA", "BC")
@@ -52,13 +52,13 @@ def compute_ctc_measures(
         *(f"{kind}({i})" for i in range(4) for kind in ("BC", "tp_div", "fp_div", "fn_div")),
     ]
     unknown = dict.fromkeys(names, math.nan)
-    if not any(overlap.truth.size for overlap in overlaps):
+    if not any(overlap.first.size for overlap in overlaps):
         return unknown
-    if not any(overlap.predicted.size for overlap in overlaps):
+    if not any(overlap.second.size for overlap in overlaps):
         return unknown | {"SEG": 0.0, "DET": 0.0, "TRA": 0.0}
     measures = _run_ctc_metrics(
-        _make_branch_rows([overlap.predicted for overlap in overlaps], predicted_parents),
-        _make_branch_rows([overlap.truth for overlap in overlaps], truth_parents),
+        _make_branch_rows([overlap.second for overlap in overlaps], predicted_parents),
+        _make_branch_rows([overlap.first for overlap in overlaps], truth_parents),
         _collect_matches(overlaps),
     )
     known = {name: float(measures[name]) for name in names if measures.get(name) is not None}
@@ -89,10 +89,10 @@ def _collect_matches(overlaps: Sequence[LabelOverlap]) -> dict[str, Any]:
         name: [] for name in ("labels_ref", "labels_comp", "mapped_ref", "mapped_comp", "ious")
     }
     for overlap in overlaps:
-        covered = overlap.shared_px > _MIN_COVERAGE * overlap.truth_px[overlap.truth_index]
-        columns["labels_ref"].append(overlap.truth.tolist())
-        columns["labels_comp"].append(overlap.predicted.tolist())
-        columns["mapped_ref"].append(overlap.truth[overlap.truth_index[covered]].tolist())
-        columns["mapped_comp"].append(overlap.predicted[overlap.predicted_index[covered]].tolist())
+        covered = overlap.shared_px > _MIN_COVERAGE * overlap.first_px[overlap.first_index]
+        columns["labels_ref"].append(overlap.first.tolist())
+        columns["labels_comp"].append(overlap.second.tolist())
+        columns["mapped_ref"].append(overlap.first[overlap.first_index[covered]].tolist())
+        columns["mapped_comp"].append(overlap.second[overlap.second_index[covered]].tolist())
         columns["ious"].append(overlap.iou[covered].tolist())
     return columns

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from napari_sam2.measurement.evaluation.matching import LabelOverlap, assign
+from napari_sam2.measurement.label_overlap import LabelOverlap, assign
 
 _NO_TRACK = 0  # the label of the background
 
@@ -33,8 +33,8 @@ def compare_tracks(overlaps: Sequence[LabelOverlap], *, same_ids: bool = False) 
         frames: ``same``, the same object; ``other``, mostly another object of the truth; ``lost``,
         neither.
     """
-    truth = _collect_areas(overlaps, "truth")
-    predicted = _collect_areas(overlaps, "predicted")
+    truth = _collect_areas([(each.first, each.first_px) for each in overlaps])
+    predicted = _collect_areas([(each.second, each.second_px) for each in overlaps])
     pairs = _collect_pairs(overlaps)
     partners = _match_same_ids(truth, predicted) if same_ids else _match_by_overlap(pairs)
     frames = _pair_frames(truth, predicted, pairs, partners)
@@ -110,9 +110,9 @@ def _match_by_overlap(pairs: pd.DataFrame) -> dict[int, int]:
     }
 
 
-def _collect_areas(overlaps: Sequence[LabelOverlap], side: str) -> pd.DataFrame:
-    ids = [getattr(overlap, side) for overlap in overlaps]
-    pixels = [getattr(overlap, f"{side}_px") for overlap in overlaps]
+def _collect_areas(frames: Sequence[tuple[np.ndarray, np.ndarray]]) -> pd.DataFrame:
+    """Areas of tracks; `frames` has the (n,) ids and (n,) pixels of each frame."""
+    ids, pixels = [each[0] for each in frames], [each[1] for each in frames]
     return pd.DataFrame(
         {"frame": _repeat_frames(ids), "track": _concatenate(ids), "area": _concatenate(pixels)}
     )
@@ -120,8 +120,8 @@ def _collect_areas(overlaps: Sequence[LabelOverlap], side: str) -> pd.DataFrame:
 
 def _collect_pairs(overlaps: Sequence[LabelOverlap]) -> pd.DataFrame:
     shared = [overlap.shared_px for overlap in overlaps]
-    truth = [overlap.truth[overlap.truth_index] for overlap in overlaps]
-    predicted = [overlap.predicted[overlap.predicted_index] for overlap in overlaps]
+    truth = [overlap.first[overlap.first_index] for overlap in overlaps]
+    predicted = [overlap.second[overlap.second_index] for overlap in overlaps]
     return pd.DataFrame(
         {
             "frame": _repeat_frames(shared),

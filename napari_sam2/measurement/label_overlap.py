@@ -19,46 +19,40 @@ class LabelOverlap:
 
     Parameters
     ----------
-    truth, predicted
-        (n,) ids of the objects, ascending; `truth_px` and `predicted_px` are their areas.
-    truth_index, predicted_index
+    first, second
+        (n,) labels of the objects of each plane, ascending; `first_px` and `second_px` are their
+        areas.
+    first_index, second_index
         (k,) positions in these of every pair of objects that overlap.
     shared_px
         (k,) pixels that each pair shares.
     """
 
-    truth: np.ndarray
-    truth_px: np.ndarray
-    predicted: np.ndarray
-    predicted_px: np.ndarray
-    truth_index: np.ndarray
-    predicted_index: np.ndarray
+    first: np.ndarray
+    first_px: np.ndarray
+    second: np.ndarray
+    second_px: np.ndarray
+    first_index: np.ndarray
+    second_index: np.ndarray
     shared_px: np.ndarray
 
     @classmethod
-    def of(cls, truth: np.ndarray, predicted: np.ndarray) -> LabelOverlap:
+    def of(cls, first: np.ndarray, second: np.ndarray) -> LabelOverlap:
         """The overlap of two (H, W) planes of label values."""
-        truth_ids, truth_px = np.unique(truth[truth > 0], return_counts=True)
-        predicted_ids, predicted_px = np.unique(predicted[predicted > 0], return_counts=True)
-        both = (truth > 0) & (predicted > 0)
-        first, second = (
-            np.searchsorted(truth_ids, truth[both]),
-            np.searchsorted(predicted_ids, predicted[both]),
-        )
-        codes, shared_px = np.unique(
-            first * max(1, predicted_ids.size) + second, return_counts=True
-        )
-        first, second = np.divmod(codes, max(1, predicted_ids.size))
-        return cls(truth_ids, truth_px, predicted_ids, predicted_px, first, second, shared_px)
+        first_labels, first_px = np.unique(first[first > 0], return_counts=True)
+        second_labels, second_px = np.unique(second[second > 0], return_counts=True)
+        both = (first > 0) & (second > 0)
+        firsts = np.searchsorted(first_labels, first[both])
+        seconds = np.searchsorted(second_labels, second[both])
+        count = max(1, second_labels.size)
+        codes, shared_px = np.unique(firsts * count + seconds, return_counts=True)
+        pairs = np.divmod(codes, count)
+        return cls(first_labels, first_px, second_labels, second_px, *pairs, shared_px)
 
     @property
     def iou(self) -> np.ndarray:
         """(k,) intersection over union of each pair."""
-        union = (
-            self.truth_px[self.truth_index]
-            + self.predicted_px[self.predicted_index]
-            - self.shared_px
-        )
+        union = self.first_px[self.first_index] + self.second_px[self.second_index] - self.shared_px
         return np.asarray(self.shared_px / union)
 
     def match_pairs(self) -> np.ndarray:
@@ -70,7 +64,7 @@ class LabelOverlap:
         """
         iou = self.iou
         return assign(
-            self.truth_index, self.predicted_index, iou + (iou >= MATCHED_IOU) * (iou.size + 1.0)
+            self.first_index, self.second_index, iou + (iou >= MATCHED_IOU) * (iou.size + 1.0)
         )
 
 
