@@ -1,5 +1,5 @@
-"""The panel in Jupyter: `annotate` a stack where the notebook is."""
+"""The panel for Jupyter: `annotate` shows a stack in a notebook."""
 
-from napari_sam2.notebook.panel import Panel, annotate
+from napari_sam2.notebook.panel import NotebookPanel, annotate
 
-__all__ = ["Panel", "annotate"]
+__all__ = ["NotebookPanel", "annotate"]

@@ -1,4 +1,4 @@
-"""Carrying: a Run in a thread of its own, so that the kernel stays free and Cancel is heard."""
+"""Propagation in a thread, so that the kernel stays free and can be asked to cancel."""
 
 from __future__ import annotations
 
@@ -10,19 +10,23 @@ from napari_sam2.propagation.propagate import PropagationStep
 from napari_sam2.propagation.run_state import RunState
 from napari_sam2.propagation.session import Run
 
-_MIN_INTERVAL_S = (
-    0.15  # between two reports: more often than this nobody sees, and each costs a message
-)
-# of the time a report takes: where there are so many objects that it is slow, the walk still has 9
-# parts in 10
+# Each report costs a message to the browser, and nobody sees more than a few per second.
+_MIN_INTERVAL_S = 0.15
+# With many objects a report is slow. Propagation still gets nine tenths of the time.
 _WORK_PER_REPORT = 9
 
 
 class BackgroundRun:
-    """A Run that is being carried out.
+    """A `Run` that a thread executes.
 
-    `on_step` is called now and then with the last step, `on_end` once with the error that stopped it,
-    None where none did. Both are called in the thread.
+    Parameters
+    ----------
+    run
+        The propagation.
+    on_step
+        Called from time to time with the last step, in the thread.
+    on_end
+        Called once at the end, in the thread, with the error that stopped the run, or None.
     """
 
     def __init__(
@@ -34,11 +38,11 @@ class BackgroundRun:
         self.run = run
         self._on_step = on_step
         self._on_end = on_end
-        self._thread = Thread(target=self._run_steps, name="napari-sam2-carry", daemon=True)
+        self._thread = Thread(target=self._run_steps, name="napari-sam2-propagation", daemon=True)
         self._busy = False
 
     def start(self) -> None:
-        """Begin, and return at once."""
+        """Start the thread and return at once."""
         self._busy = True
         self._thread.start()
 
@@ -49,7 +53,7 @@ class BackgroundRun:
 
     @property
     def cancelled(self) -> bool:
-        """Whether it was stopped before its end."""
+        """Whether the run was cancelled before its end."""
         return self.run.state is RunState.CANCELLED
 
     def cancel(self) -> None:
@@ -57,20 +61,21 @@ class BackgroundRun:
         self.run.cancel()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait for the end; False where it has not come in time."""
+        """Wait for the end, and return whether it came within `timeout_s`."""
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
     def _run_steps(self) -> None:
-        error, due = None, 0.0
+        error, next_report = None, 0.0
         try:
-            for stepped in self.run:
-                began = monotonic()
-                if began >= due:
-                    self._on_step(stepped)
-                    took = monotonic() - began
-                    due = began + took + max(_MIN_INTERVAL_S, _WORK_PER_REPORT * took)
-        except Exception as caught:  # noqa: BLE001 a thread has nobody to raise to: the panel shows it
+            for step in self.run:
+                start = monotonic()
+                if start >= next_report:
+                    self._on_step(step)
+                    duration = monotonic() - start
+                    pause = max(_MIN_INTERVAL_S, _WORK_PER_REPORT * duration)
+                    next_report = start + duration + pause
+        except Exception as caught:  # noqa: BLE001 a thread has no caller: the panel shows it
             error = caught
         self._busy = False
         self._on_end(error)

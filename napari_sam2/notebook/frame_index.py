@@ -1,4 +1,4 @@
-"""Census: which objects have pixels on which frame, kept up to date while a stack fills."""
+"""Index of the objects on each frame, updated while propagation fills the stack."""
 
 from __future__ import annotations
 
@@ -14,53 +14,54 @@ _Signature = tuple[tuple[int, int], ...]
 
 @dataclass(eq=False)
 class FrameIndex:
-    """Objects by frame. A frame is looked at again only when an answer on it is a new one.
+    """Objects by frame; only frames whose segments changed are read again.
 
-    Objects are counted as `counts.csv` counts them: those that have pixels once overlaps are
-    settled.
+    Objects are counted as in ``counts.csv``: an object is on a frame if it has pixels there after
+    overlaps are resolved.
     """
 
     session: Session
     _frames: dict[int, tuple[_Signature, frozenset[int]]] = field(default_factory=dict)
 
     def update(self, records: SegmentRecords) -> dict[int, frozenset[int]]:
-        """Track ids by frame, of all frames that hold any answer."""
+        """Read the frames that changed, and return the track ids of every frame with segments."""
         signatures = _make_signatures(records)
-        for gone in self._frames.keys() - signatures.keys():
-            del self._frames[gone]
+        for frame in self._frames.keys() - signatures.keys():
+            del self._frames[frame]
         for frame, signature in signatures.items():
-            known = self._frames.get(frame)
-            if known is None or known[0] != signature:
-                found = np.unique(self.session.compute_label_plane(frame))
-                self._frames[frame] = signature, frozenset(int(track) for track in found if track)
+            entry = self._frames.get(frame)
+            if entry is None or entry[0] != signature:
+                labels = np.unique(self.session.compute_label_plane(frame))
+                self._frames[frame] = signature, frozenset(int(track) for track in labels if track)
         return {frame: tracks for frame, (_, tracks) in self._frames.items()}
 
     def make_rows(self, records: SegmentRecords, frame: int) -> list[dict[str, str | int]]:
-        """What the table shows: by category, and for all, how many objects on this frame and in the whole stack."""
-        found = self.update(records)
-        here, everywhere = found.get(frame, frozenset()), frozenset[int]().union(*found.values())
+        """Count the objects on this frame and in the stack, by category and in all."""
+        tracks_by_frame = self.update(records)
+        on_frame = tracks_by_frame.get(frame, frozenset())
+        in_stack = frozenset[int]().union(*tracks_by_frame.values())
         log = self.session.log
-        categories = {track: log.get_track(track).category for track in everywhere}
+        categories = {track: log.get_track(track).category for track in in_stack}
         names = sorted(set(categories.values()))
         rows: list[dict[str, str | int]] = [
             {
                 "category": name or "–",
-                "frame": _count_category(here, categories, name),
-                "stack": _count_category(everywhere, categories, name),
+                "frame": _count_category(on_frame, categories, name),
+                "stack": _count_category(in_stack, categories, name),
             }
             for name in names
         ]
         return [
             *(rows if names != [""] else []),
-            {"category": "all", "frame": len(here), "stack": len(everywhere)},
+            {"category": "all", "frame": len(on_frame), "stack": len(in_stack)},
         ]
 
 
 def _make_signatures(records: SegmentRecords) -> dict[int, _Signature]:
-    """Which answers stand on each frame: another number of a log entry is another answer."""
+    """List the (track, log entry) pairs of each frame; a new entry means a new segment."""
     by_frame: dict[int, list[tuple[int, int]]] = {}
-    for (track, frame), trace in records.items():
-        by_frame.setdefault(frame, []).append((track, trace.entry))
+    for (track, frame), record in records.items():
+        by_frame.setdefault(frame, []).append((track, record.entry))
     return {frame: tuple(sorted(entries)) for frame, entries in by_frame.items()}
 
 

@@ -1,6 +1,6 @@
-"""Panel: a stack, prompted and carried in the notebook.
+"""The panel that `annotate` shows in a notebook.
 
-The browser draws and clicks; all that is known stays in the kernel.
+The browser draws and sends clicks. The kernel holds the state.
 """
 
 from __future__ import annotations
@@ -26,9 +26,10 @@ from napari_sam2.io.open import open_stack
 from napari_sam2.models.load import load_model
 from napari_sam2.notebook import views
 from napari_sam2.notebook.background_run import BackgroundRun
-from napari_sam2.notebook.description import describe_video, make_prompts_from_labels
+from napari_sam2.notebook.description import describe_video
+from napari_sam2.notebook.frame_encoder import FrameEncoder
 from napari_sam2.notebook.frame_index import FrameIndex
-from napari_sam2.notebook.planes import FrameEncoder
+from napari_sam2.notebook.prompts import make_prompts_from_labels, parse_prompt
 from napari_sam2.propagation.propagate import PropagationStep
 from napari_sam2.propagation.session import Session
 
@@ -36,25 +37,36 @@ _FOLDER = Path(__file__).parent
 _SCRIPTS = ("drawing.js", "frame.js", "lanes.js", "objects.js", "panel.js")
 
 
-class Panel(anywidget.AnyWidget):
-    """A frame to click on, what the model makes of it, and buttons to carry it through the stack.
+def read_script() -> str:
+    """Read the script of the panel: one module, without imports and without a build step."""
+    return "\n".join((_FOLDER / "js" / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+
+
+class NotebookPanel(anywidget.AnyWidget):
+    """A frame to click on, the masks of the model, and a button to propagate them.
 
     Parameters
     ----------
     session
-        What is prompted. Setting `session` later shows another one.
+        The session that receives the prompts. Set `session` to show another one.
 
-    Traits that the browser and Python share, readable and settable in both:
+    Notes
+    -----
+    The browser and Python share these traits, and both may set them:
 
-    - `frame`: the frame that is shown;
-    - `track`: the object that clicks are for;
-    - `channel`: the channel that is shown (the model looks at that of the session's video, always);
-    - `contrast`: the intensities shown as black and white, in the file's own values;
-    - `single`: whether every click or box is a new object;
-    - `at`: where the other axes stand, e.g. ``{"z": 3}`` of a stack walked along t. Each place has a session of its own.
+    - `frame`: index of the frame that is shown;
+    - `track`: id of the selected object, which receives the clicks;
+    - `channel`: the channel that is shown; the model always uses that of the session's video;
+    - `contrast`: the intensities shown as black and white, in values of the file;
+    - `single`: whether every positive click or box makes a new object;
+    - `at`: positions on the other axes, for example ``{"z": 3}`` for a stack that is propagated
+      along t. Each position has its own session.
+
+    Python writes the other traits for the browser: `video_info`, `image_data`, `label_data`,
+    `object_rows`, `prompt_marks`, `lane_data`, `count_rows`, `progress` and `status`.
     """
 
-    _esm = "\n".join((_FOLDER / "js" / name).read_text(encoding="utf-8") for name in _SCRIPTS)
+    _esm = read_script()
     _css = _FOLDER / "panel.css"
 
     frame = traitlets.Int(0).tag(sync=True)
@@ -66,15 +78,15 @@ class Panel(anywidget.AnyWidget):
     single = traitlets.Bool(False).tag(sync=True)
     at = traitlets.Dict().tag(sync=True)
 
-    _video = traitlets.Dict().tag(sync=True)
-    _image = traitlets.Dict().tag(sync=True)
-    _overlay = traitlets.Dict().tag(sync=True)
-    _objects: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    _marks: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    _lanes = traitlets.Dict().tag(sync=True)
-    _table: traitlets.List[Any] = traitlets.List().tag(sync=True)
-    _progress = traitlets.Dict({"carrying": False, "position": 0, "total": 0}).tag(sync=True)
-    _message = traitlets.Dict({"text": "", "wrong": False}).tag(sync=True)
+    video_info = traitlets.Dict().tag(sync=True)
+    image_data = traitlets.Dict().tag(sync=True)
+    label_data = traitlets.Dict().tag(sync=True)
+    object_rows: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    prompt_marks: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    lane_data = traitlets.Dict().tag(sync=True)
+    count_rows: traitlets.List[Any] = traitlets.List().tag(sync=True)
+    progress = traitlets.Dict({"propagating": False, "position": 0, "total": 0}).tag(sync=True)
+    status = traitlets.Dict({"text": "", "error": False}).tag(sync=True)
 
     def __init__(self, session: Session) -> None:
         self._ready = False
@@ -83,11 +95,11 @@ class Panel(anywidget.AnyWidget):
         self._background_run: BackgroundRun | None = None
         self._sessions: dict[tuple[tuple[str, int], ...], Session] = {}
         self._show_session(session)
-        self.on_msg(self._on_message)
+        self.on_msg(lambda _, content, __: self.handle_message(content))
 
     @property
     def session(self) -> Session:
-        """What was said and answered so far."""
+        """The session with its prompts and segments."""
         return self._session
 
     @session.setter
@@ -98,10 +110,10 @@ class Panel(anywidget.AnyWidget):
 
     @property
     def labels(self) -> Any:
-        """(frames, H, W) labels: a dask array that reads plane by plane; ``.compute()`` gives NumPy.
+        """(frames, H, W) labels as a dask array, which reads plane by plane.
 
-        Set to label planes of that shape, or of one frame (H, W), the objects in them are given to
-        the session as masks.
+        Set it to labels of that shape, or of the shown frame (H, W), to prompt the session with
+        their objects as masks.
         """
         return self._session.collect_results().labels
 
@@ -115,7 +127,7 @@ class Panel(anywidget.AnyWidget):
 
     @property
     def counts(self) -> pd.DataFrame:
-        """Objects per frame and category, and over all, as in ``counts.csv``."""
+        """Objects per frame and category, and in all, as in ``counts.csv``."""
         return self._session.collect_results().counts
 
     @property
@@ -130,29 +142,32 @@ class Panel(anywidget.AnyWidget):
 
     @property
     def propagating(self) -> bool:
-        """Whether a propagation is at work."""
+        """Whether objects are being propagated."""
         return self._background_run is not None and self._background_run.busy
 
     @property
     def message(self) -> str:
-        """The last line the panel said to the person in front of it."""
-        return str(self._message.get("text", ""))
+        """The last line of the status bar."""
+        return str(self.status.get("text", ""))
 
     def prompt(self, prompt: Prompt) -> None:
-        """The same as a click: answer it, and show the answer if it is on the frame that is shown."""
+        """Add a prompt as a click does, and show the mask if its frame is shown."""
         self._check_idle()
         self._session.prompt(prompt)
         self._refresh()
 
     def undo(self) -> bool:
-        """Take back the last prompt or lock and what was carried since; False where there is nothing to undo."""
+        """Undo the last prompt or lock and what was propagated since.
+
+        Returns False if there is nothing to undo.
+        """
         self._check_idle()
-        done = self._session.undo()
+        undone = self._session.undo()
         self._refresh()
-        return done
+        return undone
 
     def describe(self, track: int, *, name: str | None = None, category: str | None = None) -> None:
-        """Name an object, or say of which kind it is."""
+        """Set the name or the category of an object."""
         old = self._session.log.get_track(track)
         new = Track(
             track,
@@ -164,73 +179,91 @@ class Panel(anywidget.AnyWidget):
         self._refresh()
 
     def propagate(self) -> None:
-        """Carry what is new and what was corrected through the stack, in a thread; `wait` for it, or `cancel` it."""
+        """Propagate new and corrected objects in a thread; see `wait` and `cancel`."""
         self._check_idle()
         run = self._session.run()
         if not run.plan.ranges:
-            self._show_message("Nothing new to carry: every object is up to date.")
+            self._show_message("Nothing to propagate: every object is up to date.")
             return
-        self._progress = {
-            "carrying": True,
+        self.progress = {
+            "propagating": True,
             "position": 0,
             "total": len(list(run.plan.iterate_steps())),
         }
-        self._show_message("Carrying …")
+        self._show_message("Propagating …")
         self._background_run = BackgroundRun(run, self._on_step, self._on_end)
         self._background_run.start()
 
     def cancel(self) -> None:
-        """Stop the propagation before its next frame; what is done stays, and `propagate` goes on from there."""
+        """Stop before the next frame; finished frames stay, and `propagate` continues from them."""
         if self._background_run:
             self._background_run.cancel()
 
     def wait(self, timeout_s: float | None = None) -> bool:
-        """Wait for the propagation; False where it has not ended in time.
+        """Wait for the propagation, and return whether it ended within `timeout_s`.
 
-        Meanwhile the buttons are not heard.
+        The kernel handles no buttons while it waits.
         """
         return self._background_run is None or self._background_run.wait(timeout_s)
 
+    def handle_message(self, content: Mapping[str, Any]) -> None:
+        """Handle a message of the browser, ``{"kind": …}``; the status bar shows errors."""
+        handlers: dict[str, Callable[[dict[str, Any]], None]] = {
+            "point": self._on_click,
+            "box": self._on_click,
+            "undo": lambda _: self._on_undo(),
+            "propagate": lambda _: self.propagate(),
+            "cancel": lambda _: self.cancel(),
+            "lock": self._on_lock,
+            "describe": lambda values: self.describe(
+                int(values["track"]), name=values.get("name"), category=values.get("category")
+            ),
+            "new": lambda _: self._on_new_object(),
+        }
+        handler = handlers.get(str(content.get("kind")))
+        if handler is not None:
+            with self._show_errors():
+                handler(dict(content))
+
     def _show_session(self, session: Session) -> None:
-        """Begin anew with this session."""
         self._ready = False
-        self._session, self._display, self._frame_index = (
-            session,
-            FrameEncoder(session.video),
-            FrameIndex(session),
-        )
+        self._session = session
+        self._frame_encoder = FrameEncoder(session.video)
+        self._frame_index = FrameIndex(session)
         video = session.video
         self._sessions[video.at] = session
         with self.hold_sync():
             self.at = dict(video.at)
-            self.frame = min(self.frame, len(video) - 1) if self._video else len(video) // 2
+            self.frame = min(self.frame, len(video) - 1) if self.video_info else len(video) // 2
             self.track = max(session.log.track_ids, default=0) + 1
             self.channel = video.channel or 0
             self.contrast = (video.contrast.low, video.contrast.high)
-            self._video = describe_video(session, self._display.shrink)
+            self.video_info = describe_video(session, self._frame_encoder.shrink)
             self._ready = True
             self._draw_image()
             self._refresh()
         self._show_message(
-            "Click on an object. Alt-click or right-click: not here. Drag: a box around it."
+            "Click on an object. Alt-click or right-click: not the object. Drag: a box around it."
         )
 
     def _draw_image(self) -> None:
         channel = None if self._session.video.channel is None else self.channel
-        self._image = self._display.encode_image(self.frame, channel, self.contrast)
+        self.image_data = self._frame_encoder.encode_image(self.frame, channel, self.contrast)
 
     def _refresh(self) -> None:
-        """Bring all that is drawn to what the session knows now."""
-        session, frame, traces = self._session, self.frame, self._session.get_records()
+        """Update the traits that the browser draws from the session."""
+        session, frame, records = self._session, self.frame, self._session.get_records()
         with self._lock, self.hold_sync():
-            self._overlay = self._display.encode_labels(frame, session.compute_label_plane(frame))
-            self._objects = views.list_objects(session, traces, self.track)
-            self._marks = views.list_prompt_marks(session, frame)
-            self._lanes = views.encode_lanes(session, traces)
-            self._table = self._frame_index.make_rows(traces, frame)
+            self.label_data = self._frame_encoder.encode_labels(
+                frame, session.compute_label_plane(frame)
+            )
+            self.object_rows = views.list_objects(session, records, self.track)
+            self.prompt_marks = views.list_prompt_marks(session, frame)
+            self.lane_data = views.encode_lanes(session, records)
+            self.count_rows = self._frame_index.make_rows(records, frame)
 
     def _change_position(self) -> None:
-        """Go to another place of the axes that are not walked: to the session that was there, or a new one."""
+        """Show the session at the position `at`; the first visit makes a new session."""
         self._check_idle()
         old = self._session
         video = Video.of(
@@ -285,55 +318,29 @@ class Panel(anywidget.AnyWidget):
             return
         with self._show_errors(), self.hold_sync():
             if change["name"] == "channel":
-                fresh = self._display.get_contrast(
+                contrast = self._frame_encoder.get_contrast(
                     None if self._session.video.channel is None else self.channel
                 )
-                self.contrast = (fresh.low, fresh.high)
+                self.contrast = (contrast.low, contrast.high)
             if change["name"] != "track":
                 self._draw_image()
             if change["name"] in ("frame", "track"):
                 self._refresh()
-
-    def _on_message(self, _: Any, content: Mapping[str, Any], __: Any) -> None:
-        """A message of the browser: ``{"kind", …}``.
-
-        What goes wrong is said in the panel, not raised.
-        """
-        answers: dict[str, Callable[[dict[str, Any]], None]] = {
-            "point": self._on_click,
-            "box": self._on_click,
-            "undo": lambda _: self._on_undo(),
-            "propagate": lambda _: self.propagate(),
-            "cancel": lambda _: self.cancel(),
-            "lock": self._on_lock,
-            "describe": lambda given: self.describe(
-                int(given["track"]), name=given.get("name"), category=given.get("category")
-            ),
-            "new": lambda _: self._on_new_object(),
-        }
-        answer = answers.get(str(content.get("kind")))
-        if answer is not None:
-            with self._show_errors():
-                answer(dict(content))
 
     def _on_click(self, content: dict[str, Any]) -> None:
         self._check_idle()
         session = self._session
         if self.single and content.get("positive", True):
             content["track"] = max(session.log.track_ids, default=0) + 1
-        segment = session.prompt(views.parse_prompt(content))
+        segment = session.prompt(parse_prompt(content))
         with self.hold_sync():
             self.track = segment.track
             self._refresh()
-            known = f"Object {segment.track}, frame {segment.frame}"
-            self._show_message(
-                f"{known}: predicted IoU {segment.iou:.2f}."
-                if segment.present
-                else f"{known}: nothing seen here."
-            )
+            outcome = f"predicted IoU {segment.iou:.2f}" if segment.present else "no object found"
+            self._show_message(f"Object {segment.track}, frame {segment.frame}: {outcome}.")
 
     def _on_undo(self) -> None:
-        self._show_message("Taken back." if self.undo() else "Nothing to take back.")
+        self._show_message("Undone." if self.undo() else "Nothing to undo.")
 
     def _on_lock(self, content: dict[str, Any]) -> None:
         self._check_idle()
@@ -341,54 +348,45 @@ class Panel(anywidget.AnyWidget):
         locked = not self._session.log.is_locked(track, frame)
         self._session.lock(track, frame, locked=locked)
         self._refresh()
-        self._show_message(
-            f"Object {track}, frame {frame}: "
-            f"{'accepted, nothing overwrites it.' if locked else 'free again.'}"
-        )
+        outcome = "accepted; propagation does not change it" if locked else "no longer accepted"
+        self._show_message(f"Object {track}, frame {frame}: {outcome}.")
 
     def _on_new_object(self) -> None:
         self.track = max(self._session.log.track_ids, default=0) + 1
         self._show_message(f"Object {self.track}: click on it, or drag a box around it.")
 
     def _on_step(self, step: PropagationStep) -> None:
-        self._progress = {"carrying": True, "position": step.position, "total": step.total}
+        self.progress = {"propagating": True, "position": step.position, "total": step.total}
         self._refresh()
 
     def _on_end(self, error: Exception | None) -> None:
-        assert self._background_run is not None or error is None
-        last = self._progress
+        assert self._background_run is not None
         self._refresh()
+        position, total = self.progress["position"], self.progress["total"]
+        cancelled = self._background_run.cancelled
         with self.hold_sync():
-            cancelled = self._background_run is not None and self._background_run.cancelled
-            self._progress = {
-                "carrying": False,
-                "position": last["position"] if cancelled or error else last["total"],
-                "total": last["total"],
-            }
-            if error is not None:
-                self._show_message(
-                    f"{error}"
-                    if isinstance(error, Sam2Error)
-                    else f"{type(error).__name__}: {error}",
-                    error=True,
-                )
+            if not cancelled and error is None:
+                position = total
+            self.progress = {"propagating": False, "position": position, "total": total}
+            if isinstance(error, Sam2Error):
+                self._show_message(str(error), error=True)
+            elif error is not None:
+                self._show_message(f"{type(error).__name__}: {error}", error=True)
+            elif cancelled:
+                self._show_message("Stopped. Press Propagate to continue.")
             else:
-                self._show_message(
-                    "Stopped; Propagate goes on from there."
-                    if cancelled
-                    else "Carried through the stack."
-                )
+                self._show_message("Propagated through the stack.")
 
     def _check_idle(self) -> None:
         if self.propagating:
-            raise PlanError("objects are being carried: wait for it, or cancel first")
+            raise PlanError("objects are being propagated: wait until the end, or cancel first")
 
     def _show_message(self, text: str, *, error: bool = False) -> None:
-        self._message = {"text": text, "wrong": error}
+        self.status = {"text": text, "error": error}
 
     @contextmanager
     def _show_errors(self) -> Iterator[None]:
-        """An error of ours is one line in the panel: there is nobody in the browser to raise it to."""
+        """Show a Sam2Error in the status bar, because a browser event has no caller to raise to."""
         try:
             yield
         except Sam2Error as error:
@@ -407,30 +405,35 @@ def annotate(
     windows: Windows = "whole",
     at: Mapping[str, int] | None = None,
     contrast: tuple[float, float] | None = None,
-) -> Panel:
-    """A Panel to prompt the objects of a stack and carry them through it.
+) -> NotebookPanel:
+    """Show a stack in a panel, to prompt its objects and propagate them.
 
     Parameters
     ----------
     stack
-        A path, an array, a Stack, a Video, or a Session to go on with.
+        A path, an array, a Stack, a Video, or a Session to continue.
     along, channel, at, contrast
-        How the stack is walked; see `Stack.as_video`.
+        Which axis is propagated along, and what of the stack is shown; see `Stack.as_video`.
     model
-        A name ("nano", "sam2.1-tiny"), a checkpoint file, or a model that is loaded.
+        A name ("nano", "sam2.1-tiny"), a checkpoint file, or a loaded model.
     device
-        "auto", "cpu", "cuda", "mps".
+        "auto", "cpu", "cuda" or "mps".
     attention, precision, windows
-        How a model that is given by name looks at frames ("auto", "global", "local"; "whole",
-        "tiles"), and what it computes in ("float32", "bfloat16", "float16"); see `load_model`.
+        Options of a model that is loaded here: attention "auto", "global" or "local"; precision
+        "float32", "bfloat16" or "float16"; windows "whole" or "tiles". See `load_model`.
+
+    Returns
+    -------
+    NotebookPanel
+        The last line of a cell shows it. Read its results while you work.
     """
     if isinstance(stack, Session):
-        return Panel(stack)
+        return NotebookPanel(stack)
     if isinstance(stack, Video):
         video = stack
     else:
         opened = stack if isinstance(stack, Stack) else open_stack(stack)
         video = opened.as_video(along, channel=channel, contrast=contrast, **(at or {}))
-    how: dict[str, Any] = {"attention": attention, "precision": precision, "windows": windows}
-    loaded = load_model(model, device=device, **how) if isinstance(model, str | Path) else model
-    return Panel(Session(video, loaded))
+    options: dict[str, Any] = {"attention": attention, "precision": precision, "windows": windows}
+    loaded = load_model(model, device=device, **options) if isinstance(model, str | Path) else model
+    return NotebookPanel(Session(video, loaded))

@@ -1,4 +1,4 @@
-"""Panels on exact scenes, and a JupyterLab with a Chromium in front of it."""
+"""Panels on exact scenes, and Jupyter servers with a Chromium."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from napari_sam2.notebook import Panel
+from napari_sam2.notebook import NotebookPanel
 from napari_sam2.propagation.session import Session
 from napari_sam2.testing.scenes import Scene, make_drifting_scene
 from napari_sam2.testing.toy import ToyModel
@@ -39,8 +39,8 @@ def scene() -> Scene:
 
 
 @pytest.fixture
-def panel(scene: Scene) -> Iterator[Panel]:
-    made = Panel(Session(scene.video, ToyModel()))
+def panel(scene: Scene) -> Iterator[NotebookPanel]:
+    made = NotebookPanel(Session(scene.video, ToyModel()))
     made.frame = 0
     yield made
     made.cancel()
@@ -50,13 +50,13 @@ def panel(scene: Scene) -> Iterator[Panel]:
 
 @pytest.fixture(scope="session")
 def jupyterlab(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[list[str]], str]]:
-    """Takes the code of cells, gives the address of a notebook that holds them, in a JupyterLab that runs."""
+    """A function from the code of cells to the address of their notebook in a JupyterLab."""
     yield from _serve(tmp_path_factory.mktemp("lab"), "jupyterlab", "lab/tree")
 
 
 @pytest.fixture(scope="session")
 def notebook7(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[list[str]], str]]:
-    """The same in a Notebook 7 that runs."""
+    """The same in a running Notebook 7."""
     pytest.importorskip(
         "notebook", reason="Notebook 7 is not installed: the panel is not tested in it"
     )
@@ -102,7 +102,8 @@ def _serve(root: Path, program: str, url_path: str) -> Iterator[Callable[[list[s
             _wait_for(f"http://127.0.0.1:{port}/api?token={token}", server, root / "log.txt")
             yield (
                 lambda cells: (
-                    f"http://127.0.0.1:{port}/{url_path}/{_write_notebook(root / 'notebooks', cells)}?token={token}&reset"
+                    f"http://127.0.0.1:{port}/{url_path}/"
+                    f"{_write_notebook(root / 'notebooks', cells)}?token={token}&reset"
                 )
             )
         finally:
@@ -111,7 +112,7 @@ def _serve(root: Path, program: str, url_path: str) -> Iterator[Callable[[list[s
 
 @pytest.fixture(scope="session")
 def chromium() -> Iterator[Any]:
-    """A Chromium of the system, driven by playwright."""
+    """The installed Chromium, driven by playwright."""
     playwright = pytest.importorskip(
         "playwright.sync_api", reason="playwright is not installed: the browser is not tested"
     )
@@ -142,9 +143,9 @@ def _write_notebook(folder: Path, sources: list[str]) -> str:
 
 
 def _find_free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])
 
 
 def _wait_for(address: str, server: subprocess.Popen[bytes], log: Path) -> None:

@@ -1,61 +1,66 @@
-// What the other files draw and unpack with.
+// Functions that the other files draw and decode with.
 // Everything that comes from files (names, categories) is written as text, never as HTML.
 
-/** An element with a class and, where given, a text. */
-function make(tag, name = "", text = "") {
+/** Makes an element with a class and a text, if they are given. */
+function makeElement(tag, name = "", text = "") {
   const element = document.createElement(tag);
   if (name) element.className = name;
   if (text) element.textContent = text;
   return element;
 }
 
-/** What a bytes trait holds, as Uint8Array; undefined before the kernel has sent it. */
-function bytesOf(view) {
+/** Returns a bytes trait as Uint8Array, or undefined if the kernel has not sent it yet. */
+function getBytes(view) {
   return view && new Uint8Array(view.buffer, view.byteOffset, view.byteLength);
 }
 
-/** zlib-compressed bytes, unpacked. */
-async function unpacked(view) {
-  const stream = new Blob([bytesOf(view)]).stream().pipeThrough(new DecompressionStream("deflate"));
-  return new Response(stream).arrayBuffer();
+/** Decompresses zlib bytes. */
+async function decompress(view) {
+  const compressed = new Blob([getBytes(view)]).stream();
+  const bytes = compressed.pipeThrough(new DecompressionStream("deflate"));
+  return new Response(bytes).arrayBuffer();
 }
 
-/** Calls `act` at once and then at most every `pause` ms, the last call never lost. */
-function calmed(act, pause) {
+/** Calls `callback` at once, then at most every `pauseMs`; the last call is never dropped. */
+function throttle(callback, pauseMs) {
   let timer = null, waiting = null;
-  const later = () => {
-    timer = waiting ? setTimeout(later, pause) : null;
-    if (waiting) act(...waiting);
+  const callWaiting = () => {
+    timer = waiting ? setTimeout(callWaiting, pauseMs) : null;
+    if (waiting) callback(...waiting);
     waiting = null;
   };
-  return (...given) => {
-    if (timer) { waiting = given; return; }
-    act(...given);
-    timer = setTimeout(later, pause);
+  return (...values) => {
+    if (timer) { waiting = values; return; }
+    callback(...values);
+    timer = setTimeout(callWaiting, pauseMs);
   };
 }
 
-function rgb(hex) {
+function parseColour(hex) {
   const number = parseInt(hex.slice(1), 16);
   return [number >> 16, (number >> 8) & 255, number & 255];
 }
 
-/** Labels as a picture: each object in its colour, its border opaque. */
-function paint(labels, width, height, colours, opacity) {
-  const picture = new ImageData(width, height);
-  const pixels = new Uint32Array(picture.data.buffer); // 0xAABBGGRR: every machine with a browser is little-endian
-  const inside = Math.round(opacity * 255) << 24, border = Math.round(Math.min(1, opacity * 2.2) * 255) << 24;
+/** Paints labels on a new canvas: each object in its colour, with a stronger border. */
+function paintLabels(labels, width, height, colours, opacity) {
+  const image = new ImageData(width, height);
+  // 0xAABBGGRR, because every machine with a browser is little-endian
+  const pixels = new Uint32Array(image.data.buffer);
+  const inside = Math.round(opacity * 255) << 24;
+  const border = Math.round(Math.min(1, opacity * 2.2) * 255) << 24;
   for (let y = 0, at = 0; y < height; y++) {
     for (let x = 0; x < width; x++, at++) {
       const label = labels[at];
       if (!label) continue;
-      const edge = (x > 0 && labels[at - 1] !== label) || (x < width - 1 && labels[at + 1] !== label) ||
-        (y > 0 && labels[at - width] !== label) || (y < height - 1 && labels[at + width] !== label);
+      const edge = (x > 0 && labels[at - 1] !== label)
+        || (x < width - 1 && labels[at + 1] !== label)
+        || (y > 0 && labels[at - width] !== label)
+        || (y < height - 1 && labels[at + width] !== label);
       const [red, green, blue] = colours.get(label) ?? [255, 255, 255];
       pixels[at] = (edge ? border : inside) | (blue << 16) | (green << 8) | red;
     }
   }
   const canvas = new OffscreenCanvas(width, height);
-  canvas.getContext("2d").putImageData(picture, 0, 0);
+  canvas.getContext("2d").putImageData(image, 0, 0);
   return canvas;
 }

@@ -1,46 +1,51 @@
-// The swim lanes.
+// The timeline: one lane per object.
 
-const PRESENCE = { absent: 1, tracked: 2, locked: 3, prompted: 4, uncertain: 5 }; // as PRESENCE_CODES of core/track.py
+// PRESENCE_CODES of core/track.py
+const PRESENCE = { absent: 1, tracked: 2, locked: 3, prompted: 4, uncertain: 5 };
 const LANE_PX = 15; // height of one lane
-const GUTTER_PX = 34; // where the numbers of the lanes stand
+const GUTTER_PX = 34; // width of the object numbers
 
-/** The swim lanes: what each object is on each frame. A click goes there. */
+/** The lanes: the presence of each object on each frame. A click shows that frame. */
 class Lanes {
-  constructor(model, put) {
+  constructor(model, setTrait) {
     this.model = model;
-    this.put = put;
-    this.box = make("div", "sam2-lanes");
-    this.canvas = make("canvas");
-    this.canvas.setAttribute("aria-label", "lanes: what each object is on each frame; click to go there");
+    this.setTrait = setTrait;
+    this.box = makeElement("div", "sam2-lanes");
+    this.canvas = makeElement("canvas");
+    this.canvas.setAttribute(
+      "aria-label", "timeline: presence of each object on each frame; click to show a frame",
+    );
     this.box.append(this.canvas);
-    this.canvas.addEventListener("pointerdown", (event) => this.go(event));
-    this.canvas.addEventListener("pointermove", (event) => { if (event.buttons) this.go(event); });
+    this.canvas.addEventListener("pointerdown", (event) => this.goTo(event));
+    this.canvas.addEventListener("pointermove", (event) => {
+      if (event.buttons) this.goTo(event);
+    });
   }
 
   async show() {
-    const sent = this.model.get("_lanes");
-    if (!sent.bytes) return;
-    const buffer = await unpacked(sent.bytes);
-    if (sent !== this.model.get("_lanes")) return;
+    const data = this.model.get("lane_data");
+    if (!data.bytes) return;
+    const buffer = await decompress(data.bytes);
+    if (data !== this.model.get("lane_data")) return;
     this.codes = new Uint8Array(buffer);
-    this.tracks = sent.tracks;
-    this.frames = sent.frames;
+    this.tracks = data.tracks;
+    this.frames = data.frames;
     this.draw();
   }
 
   draw() {
     if (!this.codes) return;
     this.box.style.display = this.tracks.length ? "" : "none";
-    const dense = window.devicePixelRatio || 1;
+    const density = window.devicePixelRatio || 1;
     const width = this.box.clientWidth, height = Math.max(1, this.tracks.length) * LANE_PX + 4;
     this.canvas.style.height = `${height}px`;
-    this.canvas.width = width * dense;
-    this.canvas.height = height * dense;
-    const pen = this.canvas.getContext("2d"), look = getComputedStyle(this.box);
-    pen.scale(dense, dense);
-    pen.font = `11px ${look.fontFamily}`;
+    this.canvas.width = width * density;
+    this.canvas.height = height * density;
+    const pen = this.canvas.getContext("2d"), style = getComputedStyle(this.box);
+    pen.scale(density, density);
+    pen.font = `11px ${style.fontFamily}`;
     pen.textAlign = "right";
-    const colours = new Map(this.model.get("_objects").map((each) => [each.id, each.colour]));
+    const colours = new Map(this.model.get("object_rows").map((row) => [row.id, row.colour]));
     const cell = (width - GUTTER_PX - 6) / this.frames;
     this.tracks.forEach((track, row) => {
       const top = 2 + row * LANE_PX, colour = colours.get(track) ?? "#888";
@@ -48,29 +53,31 @@ class Lanes {
         pen.fillStyle = "rgb(128 140 160 / 18%)";
         pen.fillRect(0, top, width, LANE_PX);
       }
-      pen.fillStyle = look.color;
+      pen.fillStyle = style.color;
       pen.fillText(String(track), GUTTER_PX - 7, top + LANE_PX - 4);
       for (let frame = 0; frame < this.frames; frame++) {
-        drawPresence(pen, this.codes[row * this.frames + frame], colour, GUTTER_PX + frame * cell, top + 2, cell, LANE_PX - 4);
+        const code = this.codes[row * this.frames + frame], left = GUTTER_PX + frame * cell;
+        drawPresence(pen, code, colour, left, top + 2, cell, LANE_PX - 4);
       }
     });
     const now = GUTTER_PX + (this.model.get("frame") + 0.5) * cell;
-    pen.fillStyle = look.color;
+    pen.fillStyle = style.color;
     pen.fillRect(now - 0.75, 0, 1.5, height);
   }
 
-  go(event) {
+  /** Shows the frame and selects the object under the pointer. */
+  goTo(event) {
     if (!this.tracks?.length) return;
     const edge = this.canvas.getBoundingClientRect();
     const cell = (edge.width - GUTTER_PX - 6) / this.frames;
     const frame = Math.floor((event.clientX - edge.left - GUTTER_PX) / cell);
     const row = Math.floor((event.clientY - edge.top - 2) / LANE_PX);
     if (this.tracks[row] !== undefined) this.model.set("track", this.tracks[row]);
-    this.put("frame", Math.min(Math.max(frame, 0), this.frames - 1));
+    this.setTrait("frame", Math.min(Math.max(frame, 0), this.frames - 1));
   }
 }
 
-/** One cell of a lane. */
+/** Draws one cell of a lane. */
 function drawPresence(pen, code, colour, left, top, width, height) {
   const gap = width > 4 ? 1 : 0;
   pen.globalAlpha = 1;
@@ -90,25 +97,26 @@ function drawPresence(pen, code, colour, left, top, width, height) {
       pen.strokeStyle = code === PRESENCE.locked ? "#111" : "#fff";
       pen.fillStyle = code === PRESENCE.locked ? "#fff" : "#111";
       pen.beginPath();
-      if (code === PRESENCE.locked) pen.rect(left + (width - gap) / 2 - 3, top + height / 2 - 3, 6, 6);
-      else pen.arc(left + (width - gap) / 2, top + height / 2, 3, 0, 2 * Math.PI);
+      const x = left + (width - gap) / 2, y = top + height / 2;
+      if (code === PRESENCE.locked) pen.rect(x - 3, y - 3, 6, 6);
+      else pen.arc(x, y, 3, 0, 2 * Math.PI);
       pen.fill();
       pen.stroke();
     }
   }
 }
 
-/** What the looks of the lanes mean. */
-function laneNames() {
-  const box = make("div", "sam2-key"), dense = window.devicePixelRatio || 1;
+/** Makes the legend of the lanes. */
+function makeLegend() {
+  const box = makeElement("div", "sam2-legend"), density = window.devicePixelRatio || 1;
   for (const name of ["prompted", "locked", "tracked", "uncertain", "absent"]) {
-    const each = make("span"), patch = make("canvas"), pen = patch.getContext("2d");
-    Object.assign(patch, { width: 18 * dense, height: (LANE_PX - 4) * dense });
+    const entry = makeElement("span"), patch = makeElement("canvas"), pen = patch.getContext("2d");
+    Object.assign(patch, { width: 18 * density, height: (LANE_PX - 4) * density });
     patch.style.cssText = `width: 18px; height: ${LANE_PX - 4}px`;
-    pen.scale(dense, dense);
+    pen.scale(density, density);
     drawPresence(pen, PRESENCE[name], "#5b7fd6", 0, 0, 18, LANE_PX - 4);
-    each.append(patch, name === "locked" ? "accepted" : name);
-    box.append(each);
+    entry.append(patch, name === "locked" ? "accepted" : name);
+    box.append(entry);
   }
   return box;
 }

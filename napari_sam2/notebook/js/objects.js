@@ -1,62 +1,77 @@
 // The list of objects and the table of counts.
 
-/** The list of objects: choose one, name it, say of which kind it is. */
+/** The list of objects: select one, name it, give it a category. */
 class Objects {
-  constructor(model, say) {
+  constructor(model, send) {
     this.model = model;
-    this.say = say;
-    this.list = make("div", "sam2-objects");
-    this.kinds = make("datalist");
-    this.kinds.id = `sam2-kinds-${Math.random().toString(36).slice(2)}`;
+    this.send = send;
+    this.list = makeElement("div", "sam2-objects");
+    this.categories = makeElement("datalist");
+    this.categories.id = `sam2-categories-${Math.random().toString(36).slice(2)}`;
   }
 
   draw() {
-    const objects = this.model.get("_objects");
-    if (this.list.contains(document.activeElement) && document.activeElement.tagName === "INPUT") return; // not while one types
-    this.list.replaceChildren(...objects.map((each) => this.row(each)));
-    const kinds = [...new Set(objects.map((each) => each.category))].filter(Boolean);
-    this.kinds.replaceChildren(...kinds.map((kind) => Object.assign(make("option"), { value: kind })));
-    this.reveal(this.list.querySelector(".sam2-on"));
+    const objects = this.model.get("object_rows");
+    const active = document.activeElement;
+    if (this.list.contains(active) && active.tagName === "INPUT") return; // the user is typing
+    this.list.replaceChildren(...objects.map((object) => this.makeRow(object)));
+    const categories = [...new Set(objects.map((object) => object.category))].filter(Boolean);
+    this.categories.replaceChildren(
+      ...categories.map((category) => Object.assign(makeElement("option"), { value: category })),
+    );
+    this.scrollTo(this.list.querySelector(".sam2-selected"));
   }
 
-  /** Scrolls the list, and nothing but the list, to a row. */
-  reveal(row) {
+  /** Scrolls to a row within the list; scrollIntoView would move the notebook too. */
+  scrollTo(row) {
+    if (!row) return;
     const { scrollTop, clientHeight } = this.list;
-    if (row && (row.offsetTop < scrollTop || row.offsetTop + row.offsetHeight > scrollTop + clientHeight)) {
+    const bottom = row.offsetTop + row.offsetHeight;
+    if (row.offsetTop < scrollTop || bottom > scrollTop + clientHeight) {
       this.list.scrollTop = row.offsetTop - clientHeight / 2;
     }
   }
 
-  row(each) {
-    const row = make("div", each.id === this.model.get("track") ? "sam2-object sam2-on" : "sam2-object");
-    const swatch = make("span", "sam2-swatch");
-    swatch.style.background = each.colour;
-    const count = make("span", "", each.frames ? `${each.frames} fr.` : "new");
-    count.title = "frames it is on";
-    row.append(swatch, make("b", "", String(each.id)), this.field(each, "name"), this.field(each, "category"), count);
-    row.addEventListener("click", () => { this.model.set("track", each.id); this.model.save_changes(); });
+  makeRow(object) {
+    const row = makeElement("div", "sam2-object");
+    if (object.id === this.model.get("track")) row.classList.add("sam2-selected");
+    const swatch = makeElement("span", "sam2-swatch");
+    swatch.style.background = object.colour;
+    const count = makeElement("span", "", object.frames ? `${object.frames} fr.` : "new");
+    count.title = "number of frames with this object";
+    const name = this.makeField(object, "name"), category = this.makeField(object, "category");
+    row.append(swatch, makeElement("b", "", String(object.id)), name, category, count);
+    row.addEventListener("click", () => {
+      this.model.set("track", object.id);
+      this.model.save_changes();
+    });
     return row;
   }
 
-  field(each, name) {
-    const field = make("input");
-    field.value = field.title = each[name];
-    field.placeholder = name;
-    field.setAttribute("aria-label", `${name} of object ${each.id}`);
-    if (name === "category") field.setAttribute("list", this.kinds.id);
-    field.addEventListener("keydown", (event) => { event.stopPropagation(); if (event.key === "Enter") field.blur(); });
-    field.addEventListener("change", () => this.say({ kind: "describe", track: each.id, [name]: field.value }));
+  makeField(object, key) {
+    const field = makeElement("input");
+    field.value = field.title = object[key];
+    field.placeholder = key;
+    field.setAttribute("aria-label", `${key} of object ${object.id}`);
+    if (key === "category") field.setAttribute("list", this.categories.id);
+    field.addEventListener("keydown", (event) => {
+      event.stopPropagation();
+      if (event.key === "Enter") field.blur();
+    });
+    field.addEventListener("change", () => {
+      this.send({ kind: "describe", track: object.id, [key]: field.value });
+    });
     return field;
   }
 }
 
-/** Objects by category, on this frame and in the stack. */
+/** Shows the number of objects by category, on this frame and in the stack. */
 function drawTable(table, rows) {
-  const line = (kind, values) => {
-    const made = make("tr");
-    made.append(...values.map((value) => make(kind, "", String(value))));
-    return made;
+  const makeLine = (tag, values) => {
+    const line = makeElement("tr");
+    line.append(...values.map((value) => makeElement(tag, "", String(value))));
+    return line;
   };
-  const body = rows.map((row) => line("td", [row.category, row.frame, row.stack]));
-  table.replaceChildren(line("th", ["category", "this frame", "stack"]), ...body);
+  const body = rows.map((row) => makeLine("td", [row.category, row.frame, row.stack]));
+  table.replaceChildren(makeLine("th", ["category", "this frame", "stack"]), ...body);
 }

@@ -1,4 +1,4 @@
-"""What travels to the browser: one frame at 8 bit and its labels, both compressed.
+"""Encoding of one frame for the browser: an 8-bit image and its labels, both compressed.
 
 The raw pixels stay in the kernel.
 """
@@ -18,30 +18,33 @@ from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.stack import Video
 
 MAX_PIXELS = 1024
-"""Side of a picture at most: larger frames are shrunk by a whole factor for the screen, never for the model."""
+"""Longest side of an image in the browser; larger frames are shrunk by a whole factor.
 
-_MIN_JPEG_PIXELS = 512 * 512  # pixels; smaller planes go as PNG, which loses nothing
+The model always sees the full frame.
+"""
+
+_MIN_JPEG_PIXELS = 512 * 512  # smaller images are sent as PNG, which is lossless
 _JPEG_QUALITY = 92
-_ZLIB_LEVEL = 3  # label planes are mostly background: more effort saves next to nothing
+_ZLIB_LEVEL = 3  # label planes are mostly background, so higher levels save nothing
 
 
 @dataclass(frozen=True, eq=False)
 class FrameEncoder:
-    """How frames of a Video are shown.
+    """Encodes frames of a video for the browser.
 
-    `shrink` is the whole factor by which a plane is made smaller; the last row and column of a
-    shown plane may stand for fewer pixels than the others.
+    If frames are shrunk, the last row and column of an image may cover fewer pixels than the
+    others.
     """
 
     video: Video
 
     @cached_property
     def shrink(self) -> int:
-        """1 where frames are shown pixel by pixel."""
+        """Whole factor by which frames are shrunk; 1 if they are shown pixel by pixel."""
         return -(-max(self.video.shape[1:]) // MAX_PIXELS)
 
     def get_contrast(self, channel: int | None) -> Contrast:
-        """Where the sliders of a channel start: the video's own contrast for its channel, else one of that channel's."""
+        """Initial contrast of a channel; that of the video for the channel it uses."""
         if channel == self.video.channel:
             return self.video.contrast
         return Video.of(
@@ -51,15 +54,15 @@ class FrameEncoder:
     def encode_image(
         self, frame: int, channel: int | None, contrast: tuple[float, float]
     ) -> dict[str, Any]:
-        """``{"frame", "mime", "bytes"}``: the frame of one channel as 8-bit PNG, or JPEG where it is large."""
-        grey = Contrast(*contrast).apply(self.video.read_raw_plane(frame, channel))
-        picture = Image.fromarray(np.round(grey * 255).astype(np.uint8)).reduce(self.shrink)
-        small = picture.width * picture.height <= _MIN_JPEG_PIXELS
+        """``{"frame", "mime", "bytes"}``: one channel as 8-bit PNG, or JPEG if it is large."""
+        normalized = Contrast(*contrast).apply(self.video.read_raw_plane(frame, channel))
+        image = Image.fromarray(np.round(normalized * 255).astype(np.uint8)).reduce(self.shrink)
+        small = image.width * image.height <= _MIN_JPEG_PIXELS
         file = io.BytesIO()
         if small:
-            picture.save(file, "PNG", compress_level=1)
+            image.save(file, "PNG", compress_level=1)
         else:
-            picture.save(file, "JPEG", quality=_JPEG_QUALITY)
+            image.save(file, "JPEG", quality=_JPEG_QUALITY)
         return {
             "frame": frame,
             "mime": "image/png" if small else "image/jpeg",
@@ -67,7 +70,10 @@ class FrameEncoder:
         }
 
     def encode_labels(self, frame: int, plane: np.ndarray) -> dict[str, Any]:
-        """``{"frame", "shape", "bits", "bytes"}``: (H, W) labels, little-endian whole numbers of 16 or 32 bits, zlib."""
+        """``{"frame", "shape", "bits", "bytes"}``: (H, W) labels, little-endian, zlib.
+
+        `bits` is 16 or 32, the size of one label.
+        """
         middle = self.shrink // 2
         shown = plane[middle :: self.shrink, middle :: self.shrink] if self.shrink > 1 else plane
         shown = np.ascontiguousarray(shown, dtype=plane.dtype.newbyteorder("<"))
