@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari_sam2.propagation.session import Run, Session
     from napari_sam2.train.finetune import finetune
 
-_HOMES = {
+_MODULES = {
     "BoxPrompt": "core.prompt",
     "InferenceOptions": "core.inference_options",
     "Job": "api.job",
@@ -70,13 +70,11 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Import a public name on first use, so that importing the package is fast."""
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    found = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = (
-        found  # also where a subpackage of the same name was loaded on the way (measure)
-    )
-    return found
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value  # overrides a submodule of the same name that was just loaded
+    return value
 
 
 def __dir__() -> list[str]:

@@ -1,7 +1,4 @@
-"""Which folder may import what: the packages nobody may use elsewhere.
-
-The layers themselves: lint-imports, in pyproject.toml.
-"""
+"""Which folder may import which package; import-linter checks the layers (pyproject.toml)."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "napari_sam2"
-HOMES = {
+ALLOWED_FOLDERS = {
     "torch": {"models", "train"},
     "transformers": {"models", "train"},
     "qtpy": {"gui"},
@@ -28,27 +25,30 @@ HOMES = {
     "distributed": {"batch"},
     "dask.distributed": {"batch"},
 }
-"""Folders of the package that may import a package, at the top of a module, in a function or for types only."""
+"""Folders that may import a package: in a module, in a function or for types only."""
 
 
-@pytest.mark.parametrize("package", HOMES)
-def test_package_is_imported_only_where_it_belongs(package: str) -> None:
+@pytest.mark.parametrize("package", ALLOWED_FOLDERS)
+def test_package_is_imported_only_in_its_folders(package: str) -> None:
     strays = [
         f"{path.relative_to(PACKAGE)}:{line}"
-        for path, line, name in _imports(PACKAGE)
-        if _within(name, package) and path.relative_to(PACKAGE).parts[0] not in HOMES[package]
+        for path, line, name in _list_imports(PACKAGE)
+        if _is_within(name, package)
+        and path.relative_to(PACKAGE).parts[0] not in ALLOWED_FOLDERS[package]
     ]
     assert strays == []
 
 
-def test_the_core_imports_nothing_of_ours_but_itself() -> None:
-    ours = [name for _, _, name in _imports(PACKAGE / "core") if _within(name, "napari_sam2")]
-    assert ours
-    assert [name for name in ours if not _within(name, "napari_sam2.core")] == []
+def test_core_imports_no_other_layer() -> None:
+    internal = [
+        name for _, _, name in _list_imports(PACKAGE / "core") if _is_within(name, "napari_sam2")
+    ]
+    assert internal
+    assert [name for name in internal if not _is_within(name, "napari_sam2.core")] == []
 
 
 @pytest.mark.parametrize(
-    ("source", "found"),
+    ("source", "stray"),
     [
         ("import torch.nn", True),
         ("def f():\n    from torch import nn", True),
@@ -63,24 +63,24 @@ def test_the_core_imports_nothing_of_ours_but_itself() -> None:
         "for types",
         "as a name",
         "another package",
-        "a module of that name",
+        "a module with the same name",
     ],
 )
-def test_stray_import_is_seen(tmp_path: Path, source: str, found: bool) -> None:
+def test_stray_import_is_found(tmp_path: Path, source: str, stray: bool) -> None:
     (tmp_path / "module.py").write_text(source)
     strays = [
         name
-        for _, _, name in _imports(tmp_path)
-        if _within(name, "torch") or _within(name, "dask.distributed")
+        for _, _, name in _list_imports(tmp_path)
+        if _is_within(name, "torch") or _is_within(name, "dask.distributed")
     ]
-    assert bool(strays) is found
+    assert bool(strays) is stray
 
 
-def _within(name: str, package: str) -> bool:
+def _is_within(name: str, package: str) -> bool:
     return name == package or name.startswith(f"{package}.")
 
 
-def _imports(folder: Path) -> Iterator[tuple[Path, int, str]]:
+def _list_imports(folder: Path) -> Iterator[tuple[Path, int, str]]:
     """Every imported name with its file and line; ``from a import b`` is ``a.b``."""
     for path in sorted(folder.rglob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -1,4 +1,4 @@
-"""What `import napari_sam2` costs and offers."""
+"""What `import napari_sam2` loads and which names it has."""
 
 from __future__ import annotations
 
@@ -46,13 +46,13 @@ def imported() -> set[str]:
 
 
 @pytest.mark.parametrize("packages", HEAVY.values(), ids=HEAVY)
-def test_import_loads_nothing_heavy(imported: set[str], packages: set[str]) -> None:
+def test_import_loads_no_heavy_package(imported: set[str], packages: set[str]) -> None:
     assert "napari_sam2" in imported
     assert not imported & packages
 
 
 @pytest.mark.parametrize("name", PUBLIC)
-def test_public_name_resolves_and_is_advertised(name: str) -> None:
+def test_public_name_resolves_and_is_listed(name: str) -> None:
     assert callable(getattr(napari_sam2, name))
     assert name in napari_sam2.__all__
     assert name in dir(napari_sam2)
@@ -62,8 +62,8 @@ def test_all_public_names_resolve() -> None:
     assert [name for name in napari_sam2.__all__ if not hasattr(napari_sam2, name)] == []
 
 
-def test_no_submodule_has_the_name_of_a_public_one() -> None:
-    """A submodule becomes an attribute of the package once it is loaded, and would take the function's place."""
+def test_no_submodule_has_a_public_name() -> None:
+    """A loaded submodule becomes an attribute of the package and would replace the function."""
     submodules = {module.name for module in pkgutil.iter_modules(napari_sam2.__path__)}
     assert submodules & set(napari_sam2.__all__) == set()
 

@@ -1,4 +1,4 @@
-"""The wheel holds all it needs: installed into an empty environment, away from this checkout, it runs the demo."""
+"""The wheel is complete: it runs the demo in an empty environment, outside the checkout."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheel of this checkout."""
     out = tmp_path_factory.mktemp("dist")
     _run(find_uv_bin(), "build", "--quiet", "--wheel", "--out-dir", out, ROOT)
-    (built,) = out.glob("*.whl")
-    return built
+    (path,) = out.glob("*.whl")
+    return path
 
 
-def test_wheel_holds_model_samples_and_package(wheel: Path) -> None:
+def test_wheel_contains_model_samples_and_package(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     shipped = [
         path
@@ -50,7 +50,7 @@ def test_wheel_holds_model_samples_and_package(wheel: Path) -> None:
     assert "napari_sam2/__init__.py" in names
 
 
-def test_wheel_holds_nothing_else(wheel: Path) -> None:
+def test_wheel_contains_nothing_else(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
     assert tops == {"napari_sam2", f"{'-'.join(wheel.name.split('-')[:2])}.dist-info"}
 
@@ -58,17 +58,17 @@ def test_wheel_holds_nothing_else(wheel: Path) -> None:
 @pytest.mark.timeout(900)
 def test_wheel_runs_the_demo_in_an_empty_environment(wheel: Path, tmp_path: Path) -> None:
     environment = tmp_path / "environment"
-    variables = {**os.environ, **_torch_source(tmp_path)}
+    variables = {**os.environ, **_choose_torch_source(tmp_path)}
     _run(find_uv_bin(), "venv", "--quiet", "--python", sys.executable, environment, env=variables)
     _run(find_uv_bin(), "pip", "install", "--quiet", "--python", environment, wheel, env=variables)
     scripts = environment / ("Scripts" if os.name == "nt" else "bin")
-    said = _run(
+    output = _run(
         scripts / "napari-sam2",
         "demo",
         "--out",
         tmp_path / "out",
         cwd=tmp_path,
-        env=_without_python_path(),
+        env=_drop_python_path(),
     )
     missing = [
         f"{sample}/{name}"
@@ -77,22 +77,22 @@ def test_wheel_runs_the_demo_in_an_empty_environment(wheel: Path, tmp_path: Path
         if not (tmp_path / "out" / sample / name).stat().st_size
     ]
     assert missing == []
-    assert str(tmp_path / "out") in said.splitlines()[-1]
+    assert str(tmp_path / "out") in output.splitlines()[-1]
 
 
-def _torch_source(folder: Path) -> dict[str, str]:
-    """The same choice of torch as `make` takes."""
+def _choose_torch_source(folder: Path) -> dict[str, str]:
+    """Choose the source of torch as `make` does."""
     lines = _run(sys.executable, ROOT / ".ci" / "torch_source.py", folder).splitlines()
     return dict(shlex.split(line)[1].split("=", 1) for line in lines)
 
 
-def _without_python_path() -> dict[str, str]:
+def _drop_python_path() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
 
 
 def _run(*command: object, **options: object) -> str:
-    done = subprocess.run(
+    process = subprocess.run(
         [str(part) for part in command], capture_output=True, text=True, check=False, **options
     )  # type: ignore[call-overload]
-    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
-    return str(done.stdout)
+    assert process.returncode == 0, f"{command}\n{process.stdout}\n{process.stderr}"
+    return str(process.stdout)
