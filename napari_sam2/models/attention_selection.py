@@ -90,11 +90,11 @@ def _segment_as_decided(
     """Answers with the attention decided for each track."""
     whole = embedding.window
     local = [has_local_memory(query, embedding.frame, whole) for query in queries]
-    asked = [
+    local_queries = [
         use_local_memory(query, whole, regions) if is_local else query
         for query, is_local in zip(queries, local, strict=True)
     ]
-    segments = segment_queries(asked, windows)
+    segments = segment_queries(local_queries, windows)
     return [
         mark_local_memory(segment, whole) if is_local else segment
         for segment, is_local in zip(segments, local, strict=True)
@@ -109,8 +109,8 @@ def _retry_local_memory(
     regions: LocalRegions,
 ) -> dict[int, Segment]:
     """Answers by the whole grid and local memories that equal those by all memories, by index."""
-    asked = [use_local_memory(queries[index], whole, regions) for index in by_all_memories]
-    segments = segment_queries(asked, [whole] * len(asked))
+    local_queries = [use_local_memory(queries[index], whole, regions) for index in by_all_memories]
+    segments = segment_queries(local_queries, [whole] * len(local_queries))
     return {
         index: replace(segment, local_memory=True)
         for index, segment in zip(by_all_memories, segments, strict=True)

@@ -89,16 +89,16 @@ def search_clicked_objects(
     width_range_px
         See `select_best_segment`.
     """
-    asked, windows, counts = list[Query](), list[Window](), []
+    level_queries, windows, counts = list[Query](), list[Window](), []
     for query in queries:
         pyramid = make_pyramid(find_click_centre(query.prompts))
         levels = [
             window for window in pyramid if contains_points(window, query.prompts.points)
         ] or pyramid[-1:]
-        asked += [Query(query.track, query.prompts)] * len(levels)
+        level_queries += [Query(query.track, query.prompts)] * len(levels)
         windows += levels
         counts.append(len(levels))
-    answers: Iterator[Segment] = iter(segment(asked, windows))
+    answers: Iterator[Segment] = iter(segment(level_queries, windows))
     return [select_best_segment(list(islice(answers, count)), width_range_px) for count in counts]
 
 

@@ -1,6 +1,6 @@
 """SAM 2 as a VideoModel: queries become tensors, the network's tensors become Segments.
 
-The rules of SAM 2 that concern one query are here. The propagation decides which queries are asked
+The rules of SAM 2 that concern one query are here. The propagation decides which queries are made
 and which memories they refer to.
 """
 

@@ -21,6 +21,7 @@ from napari_sam2.models.network.sam2_network import Sam2Network
 from napari_sam2.models.weights import cards, checkpoints, files
 from napari_sam2.models.weights.conversion import import_checkpoint
 from napari_sam2.models.weights.published import PUBLISHED, PublishedCheckpoint
+from napari_sam2.models.weights.transformers_config import set_input_size
 
 SMALL = Configuration(
     width=24, blocks=(1, 2, 3, 1), global_blocks=(5,), memory_layers=2, feed_forward=256
@@ -402,3 +403,17 @@ def test_import_needs_a_name_of_letters(tmp_path, tensors, name):
 def test_import_of_a_missing_file():
     with pytest.raises(FileError, match="no such file"):
         import_checkpoint("nowhere.pt")
+
+
+@pytest.mark.parametrize("size", [100, -32])
+def test_import_with_an_impossible_input_size_is_refused(tmp_path, weights, size):
+    torch.save(weights, tmp_path / "mine.pt")
+    with pytest.raises(CheckpointError, match="expected multiples of 32"):
+        import_checkpoint(tmp_path / "mine.pt", configuration=SMALL.to_json(), input_size=size)
+
+
+@pytest.mark.parametrize("written", [512, [512, 512]], ids=["number", "pair"])
+def test_input_size_is_read_from_the_config_of_transformers(written):
+    metadata = {"config": json.dumps({"image_size": written})}
+    assert set_input_size(ModelCard("mine"), metadata, None).input_sizes == (512,)
+    assert set_input_size(ModelCard("mine"), metadata, 256).input_sizes == (256,)

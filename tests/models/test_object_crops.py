@@ -12,6 +12,7 @@ import torch
 
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.contrast import Contrast
+from napari_sam2.core.errors import PromptError
 from napari_sam2.core.prompt import BoxPrompt, FramePrompts, MaskPrompt, PointPrompt
 from napari_sam2.core.result import Query, Segment
 from napari_sam2.core.stack import Frame, Stack, Video
@@ -241,3 +242,11 @@ def test_several_threads_give_the_answers_of_one(model: ObjectCropModel, threads
         torch.testing.assert_close(
             model.encode_memory(embedding, [alone])[0].tokens, memory.tokens, atol=2e-2, rtol=2e-2
         )
+
+
+def test_a_query_without_prompts_and_memories_is_refused(model: ObjectCropModel) -> None:
+    (embedding,) = model.embed(
+        [(Frame(0, _make_noise((96, 96))), model.card.make_frame_window((96, 96)))]
+    )
+    with pytest.raises(PromptError, match="neither prompts nor memories"):
+        model.segment(embedding, [Query(1)])

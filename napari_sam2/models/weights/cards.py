@@ -51,13 +51,13 @@ def find_models() -> dict[str, KnownModel]:
     then the plug-in.
     """
     models: dict[str, KnownModel] = {}
-    for found in (
+    for group in (
         _find_models_in(get_embedded_folder(), "embedded"),
         _find_published(),
         _find_models_in(get_cache_folder(), "imported"),
         _find_plugins(),
     ):
-        models.update({name: model for name, model in found.items() if name not in models})
+        models.update({name: model for name, model in group.items() if name not in models})
     return dict(sorted(models.items(), key=lambda item: item[1].path is None))
 
 
