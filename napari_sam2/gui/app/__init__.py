@@ -1,1 +1,1 @@
-"""The state of the plugin and what it does, without Qt and napari: tested without a window."""
+"""The state and the logic of the plugin, without Qt and napari, so that tests need no window."""

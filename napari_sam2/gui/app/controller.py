@@ -64,7 +64,7 @@ class Controller:
         self.propagation = PropagationController(self._queue)
         self.counting = CountingController(self._queue, self.propagation)
 
-    # what is open
+    # the open session
 
     @property
     def key(self) -> SessionKey | None:
@@ -156,7 +156,7 @@ class Controller:
     def use_model(self, name: str, on_result: Callable[[bool], Any] = lambda _: None) -> None:
         """Use another model, which applies all prompts again.
 
-        `on_result` is told whether the model was loaded.
+        `on_result` gets whether the model was loaded.
         """
         old_name, self._workspace.model_name = self._workspace.model_name, name
         self.propagation.interrupt()

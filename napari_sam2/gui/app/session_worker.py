@@ -1,6 +1,6 @@
 """SessionWorker: one session at work in the background thread.
 
-Each piece of work returns what it changed, as a SessionUpdate.
+Each task returns its changes as a SessionUpdate.
 """
 
 from __future__ import annotations
