@@ -82,6 +82,8 @@ class Session:
         See `SessionSettings`.
     on_log_change
         Called with each new log before anything is propagated, e.g. to save it.
+    embedding_cache
+        Image features of another session of the same video and model, which closes them.
 
     Raises
     ------
@@ -108,6 +110,7 @@ class Session:
         policy: MemoryPolicy | None = None,
         settings: SessionSettings | None = None,
         on_log_change: Callable[[PromptLog], None] | None = None,
+        embedding_cache: EmbeddingCache | None = None,
     ) -> None:
         self.video = video
         self.model = model
@@ -119,6 +122,7 @@ class Session:
         if self.settings.embedding_disk_bytes and folder is None:
             raise PlanError("embedding_disk_bytes needs a folder: give SessionSettings(folder=…)")
         self._segment_store = SegmentStore(folder / SEGMENT_STORE_FILE_NAME if folder else None)
+        self._shared_embeddings = embedding_cache
         self._create_context()
         self._log = PromptLog()
         self._on_log_change = on_log_change
@@ -146,8 +150,16 @@ class Session:
 
     def close(self) -> None:
         """Release memory, threads and files; the files in a folder stay there."""
-        self._embedding_cache.close()
+        if self._shared_embeddings is None:
+            self._embedding_cache.close()
         self._segment_store.close()
+
+    def open_scratch(self, policy: MemoryPolicy) -> Session:
+        """An empty session on the same video and model, which shares the image features.
+
+        Close it before this session.
+        """
+        return Session(self.video, self.model, policy=policy, embedding_cache=self._embedding_cache)
 
     def reconnect_model(self, model: VideoModel) -> None:
         """Continue with the same model loaded anew, e.g. after its remote worker died.
@@ -441,7 +453,7 @@ class Session:
             if folder and budget
             else None
         )
-        self._embedding_cache = EmbeddingCache(
+        self._embedding_cache = self._shared_embeddings or EmbeddingCache(
             self.video, self.model, budget=self.settings.embedding_bytes, disk_cache=disk_cache
         )
         self._context = PropagationContext(

@@ -11,14 +11,11 @@ import numpy as np
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.plan import Propagation, PropagationRange
 from napari_sam2.core.prompt import MaskPrompt, Prompt, PromptLog, renumber_prompt
-from napari_sam2.core.protocols import VideoModel
-from napari_sam2.core.stack import Video
 from napari_sam2.detection.grid import CandidateMask, remove_duplicates
 from napari_sam2.propagation.memory_policies import Sam2Policy
 from napari_sam2.propagation.overlaps import compose_label_plane
-from napari_sam2.propagation.session import Session, SessionSettings
+from napari_sam2.propagation.session import Session
 
-_EMBEDDING_BYTES = 1 << 28
 # every frame is a conditioning frame here, and the nearest ones say most
 _MAX_CONDITIONING_FRAMES = 2
 
@@ -35,13 +32,13 @@ def make_detection_policy(card: ModelCard) -> Sam2Policy:
 class TrackPredictor:
     """Segments detections, and predicts tracks on the next frame.
 
-    It works in a scratch session, so it changes nothing in the session that is tracked. The scratch
-    session is opened on first use: detections that are masks often need no model.
+    It works in a scratch session, so it changes nothing in `session`, but shares its image
+    features. The scratch session is opened on first use: masks often need no model.
     """
 
-    def __init__(self, video: Video, model: VideoModel) -> None:
-        self.video = video
-        self._model = model
+    def __init__(self, session: Session) -> None:
+        self.video = session.video
+        self._tracked = session
         self._opened: Session | None = None
 
     def __enter__(self) -> Self:
@@ -94,10 +91,6 @@ class TrackPredictor:
     @property
     def _session(self) -> Session:
         if self._opened is None:
-            self._opened = Session(
-                self.video,
-                self._model,
-                policy=make_detection_policy(self._model.card),
-                settings=SessionSettings(embedding_bytes=_EMBEDDING_BYTES),
-            )
+            policy = make_detection_policy(self._tracked.model.card)
+            self._opened = self._tracked.open_scratch(policy)
         return self._opened

@@ -108,7 +108,7 @@ def _link_frame_by_frame(
 ) -> Generator[TrackingProgress, None, _LinkedTracklets]:
     """Link seeds and the objects that the session knows together."""
     video, known = pipeline.session.video, dict[DetectionKey, int]()
-    with TrackPredictor(video, pipeline.session.model) as predictor:
+    with TrackPredictor(pipeline.session) as predictor:
         linker = Linker(predictor, pipeline.linking)
         for frame in range(len(video)):
             prompts = [seed.prompt for seed in selection.seeds if seed.frame == frame]

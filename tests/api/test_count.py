@@ -297,3 +297,11 @@ def test_the_time_lapse_sample_is_counted_as_it_is(tmp_path: Path) -> None:
         "overall"
     ]
     assert found["TRA"] > 0.95 and found["iou"] > 0.85
+
+
+def test_linking_encodes_no_frame_twice() -> None:
+    """The model's help with linking shares the image features of the session."""
+    model = ToyModel()
+    scene = make_drifting_scene(**LARGE)
+    with count(scene.stack, model=model, channel=0, kind="point", seeds="classical").session:
+        assert sorted(model.embedded_frames) == list(range(len(scene.video)))
