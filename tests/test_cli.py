@@ -165,8 +165,13 @@ def test_count_finds_everything_without_a_click(
     assert sorted(path.name for path in out.iterdir()) == sorted([*_FILES, "01_RES", "report.html"])
     assert pd.read_csv(out / "counts.csv")["n"].iloc[-1] == len(scene.tracks)
     assert set(pd.read_csv(out / "tracks.csv")["category"]) == {"large"}
-    printed = capsys.readouterr().out
+    printed, bar = capsys.readouterr()
     assert "estimated" in printed and printed.splitlines()[-1].startswith("Done: 3 objects")
+    assert "detect: 100%" in bar and "prompt: 100%" in bar
+    assert main([*call, "--resume"]) == 0
+    assert "nothing to resume" in capsys.readouterr().out
+    assert main([*call, "--resume", "--least", "3"]) == 2
+    assert "leave out --resume" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
