@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 
 import numpy as np
 from scipy import ndimage
@@ -55,16 +55,23 @@ def find_merged_objects(
             and shared_px >= _MIN_CONTAINED_FRACTION * areas[track]
         ):
             contained[detection].append(track)
-    merged: dict[int, list[int]] = {}
-    for detection, others in contained.items():
-        tracks = [owners[detection]]
-        for track in sorted(others, key=lambda each: -areas[each]):
-            together = sum(areas[each] for each in (*tracks, track))
-            if sizes[detection] >= _MIN_AREA_FRACTION * together:
-                tracks.append(track)
-        if len(tracks) > 1:
-            merged[detection] = tracks
-    return merged
+    merged = {
+        detection: _select_tracks(owners[detection], others, areas, sizes[detection])
+        for detection, others in contained.items()
+    }
+    return {detection: tracks for detection, tracks in merged.items() if len(tracks) > 1}
+
+
+def _select_tracks(
+    owner: int, others: Sequence[int], areas: Mapping[int, int], size: int
+) -> list[int]:
+    """The owner and the largest other tracks that there is room for."""
+    tracks = [owner]
+    for track in sorted(others, key=lambda each: -areas[each]):
+        together = sum(areas[each] for each in (*tracks, track))
+        if size >= _MIN_AREA_FRACTION * together:
+            tracks.append(track)
+    return tracks
 
 
 def split_merged_object(mask: np.ndarray, previous: np.ndarray, tracks: list[int]) -> np.ndarray:

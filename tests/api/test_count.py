@@ -54,7 +54,7 @@ def test_every_object_is_one_track_of_its_own(scene, trust):
         assert found.run.counts["n"].iloc[-1] == len(scene.tracks)
 
 
-def test_objects_that_come_later_are_found_when_they_come():
+def test_later_objects_are_detected_when_they_appear():
     scene = make_appearing_scene(**LARGE)
     found = counted(scene)
     with found.session:
@@ -62,15 +62,15 @@ def test_objects_that_come_later_are_found_when_they_come():
     assert sorted(tracks["first_frame"]) == [scene.find_frames(track)[0] for track in scene.tracks]
 
 
-def test_division_ends_the_mother_and_begins_two_daughters():
+def test_division_ends_the_parent_and_begins_two_daughters():
     scene = make_dividing_scene(**LARGE, division_frame=4)
     found = counted(scene)
     with found.session:
         tracks = found.run.tracks.set_index("track")
     assert len(tracks) == 3
-    mother = tracks.index[tracks["fate"] == "division"].tolist()
-    assert tracks.loc[mother, ["first_frame", "last_frame"]].to_numpy().tolist() == [[0, 3]]
-    assert tracks.loc[tracks["origin"] == "division", "parent"].tolist() == mother * 2
+    parent = tracks.index[tracks["fate"] == "division"].tolist()
+    assert tracks.loc[parent, ["first_frame", "last_frame"]].to_numpy().tolist() == [[0, 3]]
+    assert tracks.loc[tracks["origin"] == "division", "parent"].tolist() == parent * 2
 
 
 def from_planes(planes: np.ndarray) -> type[CountingOptions]:
@@ -98,7 +98,7 @@ def from_planes(planes: np.ndarray) -> type[CountingOptions]:
     [(range(4, 6), 2), (range(4, 10), 2), (range(10), 1)],
     ids=["for a while", "to the end", "always"],
 )
-def test_two_in_one_body_stay_two_once_they_were_seen_apart(together, tracks):
+def test_merged_objects_stay_two_if_they_were_seen_apart(together, tracks):
     scene = make_touching_scene(**LARGE, radius=16)
     planes = np.where(
         np.isin(np.arange(10), together)[:, None, None], scene.labels > 0, scene.labels
@@ -113,7 +113,7 @@ def test_two_in_one_body_stay_two_once_they_were_seen_apart(together, tracks):
             )
 
 
-def test_one_that_was_cut_in_two_for_a_while_is_one_again():
+def test_object_split_for_a_while_is_one_again():
     scene = make_drifting_scene(count=1, frames=10, **LARGE)
     planes = scene.labels.copy()
     for frame in range(3):  # its right half is an object of its own
@@ -153,7 +153,7 @@ def test_two_seeds_on_one_object_are_one(kind):
         assert len(found.run.tracks) == 2
 
 
-def test_object_missed_on_one_frame_is_carried_over_it_by_the_model():
+def test_object_missed_on_one_frame_is_propagated_over_it():
     scene = make_drifting_scene(count=2, frames=6, **LARGE)
     labels = scene.labels.copy()
     labels[3][labels[3] == 1] = 0
@@ -166,7 +166,7 @@ def test_object_missed_on_one_frame_is_carried_over_it_by_the_model():
         assert len(result.run.tracks) == 2
 
 
-def test_what_is_found_can_be_corrected_like_any_prompt():
+def test_counted_objects_can_be_corrected():
     scene = make_drifting_scene(count=2, frames=4, **LARGE)
     found = counted(scene)
     with found.session as session:
@@ -178,7 +178,7 @@ def test_what_is_found_can_be_corrected_like_any_prompt():
 
 
 @pytest.mark.parametrize("kind", ["point", "box", "mask"])
-def test_seeds_said_in_any_way_count_the_same(kind):
+def test_all_kinds_of_prompts_count_the_same(kind):
     scene = make_drifting_scene(count=3, frames=4, **LARGE)
     found = counted(scene, kind=kind)
     with found.session:
@@ -189,7 +189,7 @@ def test_seeds_said_in_any_way_count_the_same(kind):
 
 
 @pytest.mark.parametrize("seeds", ["grid", "blobs", "peaks"])
-def test_other_sources_count_the_same(seeds):
+def test_other_detectors_count_the_same(seeds):
     scene = make_drifting_scene(count=3, frames=3, **LARGE)
     found = counted(scene, seeds=seeds, kind="point" if seeds != "grid" else "mask")
     with found.session:
@@ -218,21 +218,21 @@ def test_empty_image_gives_zero_counts_and_valid_tables(tmp_path, level):
     assert (tmp_path / "out" / "provenance.json").exists()
 
 
-def test_image_that_is_no_number_is_still_refused():
+def test_image_of_nan_is_an_error():
     data = np.zeros((2, 32, 32), np.float32)
     data[0, 3, 3] = np.nan
     with pytest.raises(IntensityError, match="NaN"):
         count(Stack(data, "tyx"), model=ToyModel())
 
 
-def test_missing_spacing_is_said_and_leaves_columns_in_um_empty(tmp_path):
+def test_missing_spacing_is_noted_and_leaves_columns_in_um_empty(tmp_path):
     scene = make_drifting_scene(count=2, frames=2, **LARGE)
     outcome = count(Stack(scene.stack.data, "tyx"), model=ToyModel(), out=tmp_path)
     assert any("sizes are in pixels" in note for note in outcome.notes)
     assert outcome.objects["area_um2"].isna().all() and outcome.objects["area_px"].notna().all()
 
 
-def test_category_is_that_of_all():
+def test_category_applies_to_all_objects():
     found = counted(make_drifting_scene(count=2, frames=2, **LARGE), category="nucleus")
     with found.session:
         assert found.run.counts["category"].tolist() == ["nucleus", "nucleus", "all"]
@@ -248,12 +248,12 @@ def test_category_is_that_of_all():
     ],
     ids=["unknown seeds", "unknown trust", "negative size", "unknown option"],
 )
-def test_what_cannot_be_is_refused_with_one_line(options, says):
+def test_impossible_options_are_an_error(options, says):
     with pytest.raises(PlanError, match=says):
         counted(make_drifting_scene(count=2, frames=2), **options)
 
 
-def test_rule_on_what_nothing_has_is_refused_before_the_work_begins():
+def test_rule_on_an_unknown_feature_is_an_error_before_the_work():
     class Unmoved(ToyModel):
         def embed(self, views):
             raise AssertionError("the work began")
@@ -267,7 +267,7 @@ def test_rule_on_what_nothing_has_is_refused_before_the_work_begins():
         )
 
 
-def test_seeds_of_another_shape_are_named(tmp_path):
+def test_seeds_of_another_shape_are_an_error(tmp_path):
     np.save(tmp_path / "labels.npy", np.ones((5, 9, 9), np.uint16))
     with pytest.raises(LabelsError, match=r"of shape \(5, 9, 9\): expected \(2, 64, 64\)"):
         counted(make_drifting_scene(count=2, frames=2), seeds=str(tmp_path / "labels.npy"))
@@ -289,7 +289,7 @@ def test_real_nuclei_are_counted_within_a_seventh(shared_folder):
     assert abs(overall["count_error"]) <= overall["n_truth"] / 7
 
 
-def test_the_time_lapse_sample_is_counted_as_it_is(tmp_path: Path) -> None:
+def test_the_time_lapse_sample_is_counted_exactly(tmp_path: Path) -> None:
     """The real model on real cells that move, touch and leave."""
     sample = SAMPLES[1]
     count(sample.image, along="t", out=tmp_path / "counted", device="cpu")

@@ -1,4 +1,4 @@
-"""The contract of sources: each of its tests fails on a source that breaks it."""
+"""The contract of detectors: each of its tests fails on a detector that breaks it."""
 
 from __future__ import annotations
 
@@ -71,13 +71,13 @@ def run(test: str, make: Callable[[Scene], Detector]) -> None:
 
 
 @pytest.mark.parametrize("test", BROKEN)
-def test_broken_source_fails_that_test(test: str) -> None:
+def test_broken_detector_fails_that_test(test: str) -> None:
     with pytest.raises(Exception, match=r"(?s).*"):
         run(test, lambda scene: Told(scene, BROKEN[test]))
     run(test, lambda scene: Told(scene, lambda said, how: said))
 
 
-def test_nameless_source_fails_its_test() -> None:
+def test_nameless_detector_fails_its_test() -> None:
     with pytest.raises(AssertionError, match="name"):
         run("test_it_has_a_name", lambda scene: Nameless(DetectionOptions(labels=scene.labels)))
 

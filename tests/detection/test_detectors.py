@@ -1,4 +1,4 @@
-"""Every source runs the contract; beside it what is each one's own."""
+"""All detectors fulfil the contract; the other tests are about single ones."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ from napari_sam2.testing.scenes import Scene, make_drifting_scene, make_ellipsoi
 from napari_sam2.testing.toy import ToyModel
 
 
-class TestBodies(DetectorContract):
+class TestClassical(DetectorContract):
     def make_detector(self, scene: Scene) -> Detector:
         return ClassicalDetector()
 
 
-class TestBodiesAsBoxes(DetectorContract):
+class TestClassicalBoxes(DetectorContract):
     def make_detector(self, scene: Scene) -> Detector:
         return ClassicalDetector(DetectionOptions(kind="box"))
 
@@ -93,7 +93,7 @@ def discs(
 
 @pytest.mark.parametrize("radius", [6, 12, 24])
 @pytest.mark.parametrize("dark", [False, True], ids=["bright", "dark"])
-def test_size_and_darkness_are_guessed_from_the_image(radius, dark):
+def test_size_and_darkness_are_estimated_from_the_image(radius, dark):
     plane = discs([radius] * 3)
     scale = estimate_scale(1 - plane if dark else plane)
     assert scale is not None
@@ -102,13 +102,13 @@ def test_size_and_darkness_are_guessed_from_the_image(radius, dark):
 
 
 @pytest.mark.parametrize("diameter", [20.0, 30.0], ids=["too small a size", "too large a size"])
-def test_disc_is_one_body_though_the_size_is_off(diameter):
+def test_disc_is_one_object_with_a_wrong_diameter(diameter):
     labels = segment_objects(discs([13] * 2), (diameter, diameter))
     assert sorted(np.unique(labels).tolist()) == [0, 1, 2]
     assert np.abs(np.bincount(labels.ravel())[1:] / (np.pi * 13**2) - 1).max() < 0.15
 
 
-def test_touching_discs_are_two_bodies():
+def test_touching_discs_are_two_objects():
     y, x = np.mgrid[:80, :120]
     plane = (
         ((y - 40) ** 2 + (x - 45) ** 2 <= 225) | ((y - 40) ** 2 + (x - 75) ** 2 <= 225)
@@ -121,7 +121,7 @@ def test_touching_discs_are_two_bodies():
     [([32], (9, 9, 20), 1), ([24, 40], (9, 9, 9), 2)],
     ids=["one that is longer than wide", "two balls that touch"],
 )
-def test_volume_that_fades_towards_its_ends_is_parted_only_at_a_gap(middles, half_axes, count):
+def test_fading_volume_is_split_only_at_a_gap(middles, half_axes, count):
     z, y, x = np.mgrid[:32, :40, :64]
     offsets = [
         [(z - 16) / half_axes[0], (y - 20) / half_axes[1], (x - middle) / half_axes[2]]
@@ -134,7 +134,7 @@ def test_volume_that_fades_towards_its_ends_is_parted_only_at_a_gap(middles, hal
     assert segment_objects(volume.astype(np.float32), (18.0, 18.0, 18.0)).max() == count
 
 
-def test_nuclei_of_the_sample_are_each_one_body():
+def test_each_nucleus_of_the_sample_is_one_object():
     sample = SAMPLES[0]
     video, truth = (
         open_stack(sample.image).as_video("z"),
@@ -156,7 +156,7 @@ def test_dim_object_beside_a_bright_one_is_found():
 
 
 @pytest.mark.parametrize("kind", ["mask", "box", "point"])
-def test_seeds_are_said_as_asked(kind):
+def test_detections_become_the_requested_prompts(kind):
     scene = make_drifting_scene(count=2, frames=2, shape=(96, 96))
     prompts = LabelImageDetector(DetectionOptions(labels=scene.labels, kind=kind)).detect(
         scene.video, 0
@@ -166,7 +166,7 @@ def test_seeds_are_said_as_asked(kind):
     ] * 2
 
 
-def test_labels_with_holes_parts_and_large_numbers_are_taken_as_they_are():
+def test_labels_with_holes_parts_and_large_numbers_stay_as_they_are():
     plane = np.zeros((40, 60), np.uint32)
     plane[5:15, 5:15] = 70_000
     plane[8:11, 8:11] = 0
@@ -176,7 +176,7 @@ def test_labels_with_holes_parts_and_large_numbers_are_taken_as_they_are():
     assert [prompt.track for prompt in prompts] == [1, 2]
 
 
-def test_labels_are_identities_only_where_they_stay_the_same():
+def test_labels_are_identities_only_if_they_stay_the_same():
     scene = make_drifting_scene(count=4, frames=4, shape=(96, 96), speed=1.0)
     video = scene.video
     assert (
@@ -197,17 +197,17 @@ def test_labels_are_identities_only_where_they_stay_the_same():
     ],
     ids=["shape", "floats", "negative"],
 )
-def test_labels_that_do_not_fit_are_refused(labels, says):
+def test_labels_that_do_not_fit_are_an_error(labels, says):
     video = make_drifting_scene(count=4, frames=4, shape=(96, 96)).video
     with pytest.raises(LabelsError, match=says):
         LabelImageDetector(DetectionOptions(labels=labels)).detect(video, 0)
 
 
-def test_z_stack_is_outlined_as_a_volume():
+def test_z_stack_is_segmented_as_a_volume():
     scene = make_ellipsoid_scene(slices=20, shape=(128, 128))
-    source = ClassicalDetector()
-    assert isinstance(source, VolumeDetector)
-    planes = source.detect_volume(scene.video)
+    detector = ClassicalDetector()
+    assert isinstance(detector, VolumeDetector)
+    planes = detector.detect_volume(scene.video)
     found = np.stack([planes(frame) for frame in range(len(scene.video))])
     assert len(np.unique(found)) == 3
     for track in scene.tracks:
@@ -220,7 +220,7 @@ def test_time_lapse_is_no_volume():
     assert ClassicalDetector().detect_volume(make_drifting_scene().video) is None
 
 
-def test_diameter_in_um_is_brought_to_pixels_and_needs_a_spacing():
+def test_diameter_in_um_needs_a_spacing():
     pixels = np.random.default_rng(0).integers(0, 9, (1, 64, 64)).astype(np.uint8)
     known = Video.of(Stack(pixels, "tyx", Spacing(y_um=0.5, x_um=0.5)), contrast=Contrast(0, 9))
     assert DetectionOptions(diameter_um=10.0).estimate_scale(known).diameter_px == 20.0
@@ -249,12 +249,12 @@ def test_diameter_in_um_is_brought_to_pixels_and_needs_a_spacing():
         "unknown name",
     ],
 )
-def test_what_cannot_be_is_refused_with_one_line(make, error, says):
+def test_impossible_options_are_an_error(make, error, says):
     with pytest.raises(error, match=says):
         make()
 
 
-def test_all_sources_are_known_by_name():
+def test_all_detectors_are_known_by_name():
     assert list(DETECTORS) == [
         "blobs",
         "classical",
@@ -295,7 +295,7 @@ def test_lattice_covers_the_frame_evenly():
     ]
 
 
-def test_of_two_answers_that_are_one_object_the_better_stays():
+def test_the_better_of_two_duplicates_stays():
     square, part = np.ones((10, 10), bool), np.ones((4, 4), bool)
     good, worse = (
         CandidateMask(square, (5, 5), 0.95, (9, 9)),
@@ -316,8 +316,8 @@ def test_stability_is_the_iou_of_the_mask_with_its_edge_moved():
     assert compute_stability(np.full((4, 4), -9.0)) == 0.0
 
 
-@pytest.mark.parametrize("source", ["grid", "examples"])
-def test_the_embedded_model_finds_nuclei_where_they_are(source: str) -> None:
+@pytest.mark.parametrize("detector", ["grid", "examples"])
+def test_the_embedded_model_detects_nuclei_in_place(detector: str) -> None:
     """Each prompt has a window of its own, and its mask lies there, not in the whole frame."""
     sample = SAMPLES[1]
     video, truth = (
@@ -327,11 +327,12 @@ def test_the_embedded_model_finds_nuclei_where_they_are(source: str) -> None:
     nuclei = [truth == label for label in np.unique(truth) if label]
     example = MaskPrompt(10, 1, nuclei[0])
     hints = DetectionOptions(
-        model=load_model("nano", device="cpu"), examples=(example,) if source == "examples" else ()
+        model=load_model("nano", device="cpu"),
+        examples=(example,) if detector == "examples" else (),
     )
     found = [
         prompt.mask
-        for prompt in open_detector(source, hints).detect(video, 10)
+        for prompt in open_detector(detector, hints).detect(video, 10)
         if isinstance(prompt, MaskPrompt)
     ]
     ious = [

@@ -1,4 +1,4 @@
-"""Objects joined from frame to frame, divisions, chains and lineages: on planes drawn by hand."""
+"""Linking, divisions, tracklets and lineages, on planes drawn by hand."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def plane(*squares: tuple[int, int, int, int]) -> np.ndarray:
         "two for one",
     ],
 )
-def test_object_is_the_one_it_was(before, found, expected):
+def test_objects_are_linked_to_the_nearest_match(before, found, expected):
     linked = link_frames(plane(*before), plane(*found), max_distance_px=20)
     assert linked == expected or (
         len(expected) == 1 and set(linked.values()) == set(expected.values()) and len(before) > 1
@@ -82,21 +82,23 @@ def test_daughters_lie_on_both_sides_of_the_parent_and_are_alike(found, expected
     assert find_divisions(before, plane(*found), {9: 1}, [2], max_distance_px=24) == expected
 
 
-def chain(number: int, frames: range, mother: int | None = None) -> Tracklet:
+def make_tracklet(number: int, frames: range, parent: int | None = None) -> Tracklet:
     return Tracklet(
         number,
         {frame: PointPrompt(frame, number, [(1.0, 1.0)], [True]) for frame in frames},
-        mother,
+        parent,
     )
 
 
-def told(chains: list[Tracklet]) -> list[tuple[int, int, int, int | None]]:
-    return [(each.id, each.first, each.last, each.parent) for each in chains]
+def describe_tracklets(tracklets: list[Tracklet]) -> list[tuple[int, int, int, int | None]]:
+    return [(each.id, each.first, each.last, each.parent) for each in tracklets]
 
 
-def test_mother_ends_where_she_divides_and_goes_on_as_a_daughter():
-    assert told(
-        finalize_tracklets([chain(1, range(10)), chain(2, range(4, 10), 1)], 10, min_frames=2)
+def test_parent_ends_at_its_division_and_the_rest_is_a_daughter():
+    assert describe_tracklets(
+        finalize_tracklets(
+            [make_tracklet(1, range(10)), make_tracklet(2, range(4, 10), 1)], 10, min_frames=2
+        )
     ) == [
         (1, 0, 3, None),
         (2, 4, 9, 1),
@@ -104,13 +106,17 @@ def test_mother_ends_where_she_divides_and_goes_on_as_a_daughter():
     ]
 
 
-def test_mother_that_divides_twice_has_granddaughters():
+def test_parent_that_divides_twice_has_granddaughters():
     found = finalize_tracklets(
-        [chain(1, range(12)), chain(2, range(3, 12), 1), chain(3, range(7, 12), 1)],
+        [
+            make_tracklet(1, range(12)),
+            make_tracklet(2, range(3, 12), 1),
+            make_tracklet(3, range(7, 12), 1),
+        ],
         12,
         min_frames=2,
     )
-    assert told(found) == [
+    assert describe_tracklets(found) == [
         (1, 0, 2, None),
         (2, 3, 11, 1),
         (3, 3, 6, 1),
@@ -119,34 +125,42 @@ def test_mother_that_divides_twice_has_granddaughters():
     ]
 
 
-def test_division_whose_daughter_is_gone_at_once_is_none():
-    assert told(
-        finalize_tracklets([chain(1, range(10)), chain(2, range(4, 5), 1)], 10, min_frames=1)
+def test_division_with_a_short_daughter_is_dropped():
+    assert describe_tracklets(
+        finalize_tracklets(
+            [make_tracklet(1, range(10)), make_tracklet(2, range(4, 5), 1)], 10, min_frames=1
+        )
     ) == [(1, 0, 9, None)]
 
 
 def test_division_on_the_last_frame_counts():
     assert (
-        len(finalize_tracklets([chain(1, range(10)), chain(2, range(9, 10), 1)], 10, min_frames=2))
+        len(
+            finalize_tracklets(
+                [make_tracklet(1, range(10)), make_tracklet(2, range(9, 10), 1)], 10, min_frames=2
+            )
+        )
         == 3
     )
 
 
-def test_short_chain_is_dropped_unless_the_video_begins_or_ends_on_it():
+def test_short_tracklet_is_dropped_unless_the_video_begins_or_ends_on_it():
     found = finalize_tracklets(
-        [chain(1, range(1)), chain(2, range(4, 5)), chain(3, range(9, 10))], 10, min_frames=2
+        [make_tracklet(1, range(1)), make_tracklet(2, range(4, 5)), make_tracklet(3, range(9, 10))],
+        10,
+        min_frames=2,
     )
     assert [each.first for each in found] == [0, 9]
 
 
-def test_gaps_are_frames_it_was_missed_on():
+def test_gaps_lie_between_detections():
     gapped = Tracklet(
         1, {frame: PointPrompt(frame, 1, [(1.0, 1.0)], [True]) for frame in (0, 1, 4, 5, 7)}
     )
     assert gapped.find_gaps() == [(1, 4), (5, 7)]
 
 
-def test_lineage_is_first_and_last_frame_and_parent():
+def test_lineage_has_first_and_last_frame_and_parent():
     ids = [np.array([1]), np.array([1]), np.array([2, 3])]
     assert find_branches(ids, {2: 1, 3: 1}) == [
         Branch(1, 0, 1),
@@ -156,12 +170,12 @@ def test_lineage_is_first_and_last_frame_and_parent():
 
 
 @pytest.mark.parametrize("parents", [{2: 9}, {1: 2}], ids=["nobody", "born later"])
-def test_parent_that_cannot_be_is_refused(parents):
+def test_impossible_parent_is_an_error(parents):
     with pytest.raises(LabelsError, match="begins before it"):
         find_branches([np.array([1]), np.array([1, 2])], parents)
 
 
-def test_measures_of_the_challenge_are_one_for_the_truth_itself():
+def test_challenge_measures_are_one_for_the_truth():
     pytest.importorskip("ctc_metrics")
     scene = make_dividing_scene()
     overlaps = [LabelOverlap.of(each, each) for each in scene.labels]
@@ -178,7 +192,7 @@ def test_measures_of_the_challenge_are_one_for_the_truth_itself():
     }
 
 
-def test_missed_division_costs_what_its_edges_cost():
+def test_missed_division_costs_its_edges():
     pytest.importorskip("ctc_metrics")
     scene = make_dividing_scene()
     found = compute_ctc_measures(
@@ -189,7 +203,7 @@ def test_missed_division_costs_what_its_edges_cost():
     assert found["DET"] == 1.0 and found["fn_div(1)"] == 1.0
 
 
-def test_nothing_found_is_nothing_tracked():
+def test_no_detection_scores_zero():
     scene = make_dividing_scene()
     found = compute_ctc_measures(
         [LabelOverlap.of(each, np.zeros_like(each)) for each in scene.labels]

@@ -1,4 +1,4 @@
-"""Several tracks in one body, and the body parted: on planes drawn by hand."""
+"""Merged objects and how they are split, on planes drawn by hand."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from napari_sam2.tracking.divisions import Division, find_divisions
 from napari_sam2.tracking.merged_objects import find_merged_objects, split_merged_object
 from tests.tracking.test_linking import plane
 
-BOTH = plane((1, 10, 10, 10), (1, 10, 20, 10))  # one body, 10 × 20
+BOTH = plane((1, 10, 10, 10), (1, 10, 20, 10))  # one object, 10 × 20
 
 
 @pytest.mark.parametrize(
@@ -44,21 +44,21 @@ BOTH = plane((1, 10, 10, 10), (1, 10, 20, 10))  # one body, 10 × 20
         "the owner is new",
         "beside it",
         "too small for both",
-        "two bodies",
+        "two objects",
         "the owner was not seen",
         "three",
     ],
 )
-def test_body_that_covers_what_would_be_lost_holds_it_too(before, found, linked, lasting, expected):
+def test_detection_that_covers_a_lost_track_holds_it(before, found, linked, lasting, expected):
     assert find_merged_objects(plane(*before), found, linked, lasting) == expected
 
 
-def test_parts_are_what_was_there_before():
+def test_parts_equal_the_objects_before_the_merge():
     before = plane((7, 10, 10, 10), (8, 10, 20, 10))
     np.testing.assert_array_equal(split_merged_object(BOTH > 0, before, [7, 8]), before)
 
 
-def test_every_pixel_of_a_body_that_moved_and_grew_goes_to_the_nearest():
+def test_pixels_of_a_moved_object_go_to_the_nearest_track():
     body = plane((1, 8, 9, 14), (1, 8, 21, 12)) > 0
     pieces = split_merged_object(body, plane((7, 10, 10, 10), (8, 10, 22, 10)), [7, 8])
     np.testing.assert_array_equal(pieces > 0, body)
