@@ -70,7 +70,8 @@ class SessionSettings:
 class Session:
     """Prompts on one video, answered and propagated by one model.
 
-    Results are read per frame (`compute_label_plane`, `get_segments`), so that nothing holds the whole stack.
+    Results are read per frame (`compute_label_plane`, `get_segments`), so that nothing holds the
+    whole stack.
 
     Parameters
     ----------
