@@ -92,7 +92,7 @@ class Keyboard:
 
 
 def _wrap_action(action: Callable[[], Any]) -> Callable[[Any], None]:
-    def pressed(_: Any) -> None:
+    def on_press(_: Any) -> None:
         action()
 
-    return pressed
+    return on_press
