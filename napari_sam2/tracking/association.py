@@ -3,15 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
+from napari_sam2.core.protocols import Detector
+from napari_sam2.propagation.session import Session
+from napari_sam2.tracking.linker import LinkingOptions
 from napari_sam2.tracking.progress import TrackingProgress
+from napari_sam2.tracking.saved_work import SavedWork
 from napari_sam2.tracking.seeds import SeedSelection
-
-if TYPE_CHECKING:
-    from napari_sam2.tracking.pipeline import TrackingPipeline
+from napari_sam2.tracking.session_driver import SessionDriver
 
 AssociationName = Literal["seeds", "model"]
+
+
+class TrackingContext(Protocol):
+    """What an association works with; `TrackingPipeline` is one and documents the attributes."""
+
+    session: Session
+    detector: Detector
+    linking: LinkingOptions
+    category: str
+    saved: SavedWork | None
+    driver: SessionDriver
+    first_track: int
+    has_volume_labels: bool
+
+    def find_known_objects(self) -> dict[int, int]:
+        """Tracks that the session knows, by label of the volume's object they are."""
+        ...
 
 
 class Association(Protocol):
@@ -27,7 +46,7 @@ class Association(Protocol):
         ...
 
     def track(
-        self, pipeline: TrackingPipeline, selection: SeedSelection
+        self, context: TrackingContext, selection: SeedSelection
     ) -> Iterator[TrackingProgress]:
-        """Prompt the tracks in the pipeline's session and propagate them."""
+        """Prompt the tracks in the session of `context` and propagate them."""
         ...

@@ -5,19 +5,16 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
-from typing import TYPE_CHECKING
 
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.prompt import MaskPrompt, Prompt, PromptLog, renumber_prompt
 from napari_sam2.core.track import Track
+from napari_sam2.tracking.association import TrackingContext
 from napari_sam2.tracking.duplicates import filter_tracks
 from napari_sam2.tracking.progress import TrackingProgress, TrackingStage
 from napari_sam2.tracking.seeds import SeedSelection
 from napari_sam2.tracking.session_driver import group_by_frame
 from napari_sam2.tracking.tracklets import Tracklet, finalize_tracklets
-
-if TYPE_CHECKING:
-    from napari_sam2.tracking.pipeline import TrackingPipeline
 
 
 @dataclass(frozen=True)
@@ -51,62 +48,62 @@ class ModelAssociation:
         return () if self.start_frame is None else (self.start_frame,)
 
     def track(
-        self, pipeline: TrackingPipeline, selection: SeedSelection
+        self, context: TrackingContext, selection: SeedSelection
     ) -> Iterator[TrackingProgress]:
         """See `Association`."""
-        length, min_frames = len(pipeline.session.video), pipeline.linking.min_frames
-        if pipeline.has_volume_labels:
+        length, min_frames = len(context.session.video), context.linking.min_frames
+        if context.has_volume_labels:
             tracklets = finalize_tracklets(
                 selection.group_by_label(), length, min_frames=min_frames
             )
             prompts = [renumber_prompt(_find_largest(each), each.id) for each in tracklets]
-            yield from self._track_again(pipeline, prompts)
+            yield from self._track_again(context, prompts)
             return
-        ours = yield from self._run_rounds(pipeline, selection)
-        if pipeline.driver.cancelled:
+        ours = yield from self._run_rounds(context, selection)
+        if context.driver.cancelled:
             return
-        kept = filter_tracks(pipeline.session, min(min_frames, length))
+        kept = filter_tracks(context.session, min(min_frames, length))
         dropped = sorted(set(ours) - set(kept))
         if not dropped:
-            if pipeline.saved is not None:
-                pipeline.saved.save_planned(pipeline.session.log)
+            if context.saved is not None:
+                context.saved.save_planned(context.session.log)
         elif self.keep_log:
-            yield self._remove(pipeline, dropped)
+            yield self._remove(context, dropped)
         else:
             numbers = {track: number for number, track in enumerate(kept, start=1)}
             prompts = [
                 renumber_prompt(prompt, numbers[prompt.track])
-                for prompt in pipeline.session.log.prompts
+                for prompt in context.session.log.prompts
                 if prompt.track in numbers
             ]
             yield _make_dropped_progress(len(dropped))
-            yield from self._track_again(pipeline, prompts)
+            yield from self._track_again(context, prompts)
 
     def _run_rounds(
-        self, pipeline: TrackingPipeline, selection: SeedSelection
+        self, context: TrackingContext, selection: SeedSelection
     ) -> Generator[TrackingProgress, None, list[int]]:
         """Propagate seeds, and detect and propagate on each frame; the tracks made."""
-        session, length = pipeline.session, len(pipeline.session.video)
+        session, length = context.session, len(context.session.video)
         ours, first = list[int](), 0
-        if pipeline.saved is not None:
-            ours, first = yield from self._resume_rounds(pipeline, pipeline.saved.load_rounds())
+        if context.saved is not None:
+            ours, first = yield from self._resume_rounds(context, context.saved.load_rounds())
         if self.start_frame is not None:
             prompts = [seed.prompt for seed in selection.seeds]
-            yield from self._run_round(pipeline, -1, prompts, ours)
+            yield from self._run_round(context, -1, prompts, ours)
         for frame in range(first, length):
-            if pipeline.driver.cancelled:
+            if context.driver.cancelled:
                 break
             occupied = session.compute_label_plane(frame) > 0
-            prompts = pipeline.detector.detect(session.video, frame, occupied=occupied)
-            yield from self._run_round(pipeline, frame, prompts, ours)
+            prompts = context.detector.detect(session.video, frame, occupied=occupied)
+            yield from self._run_round(context, frame, prompts, ours)
         return ours
 
     def _resume_rounds(
-        self, pipeline: TrackingPipeline, log: PromptLog
+        self, context: TrackingContext, log: PromptLog
     ) -> Generator[TrackingProgress, None, tuple[list[int], int]]:
         """Finish the rounds that were begun: the tracks made, and the next frame."""
-        session = pipeline.session
-        yield from pipeline.driver.resume(log)
+        session = context.session
+        yield from context.driver.resume(log)
         propagated = {
             track
             for entry in session.log.entries
@@ -116,21 +113,21 @@ class ModelAssociation:
         ours = list(session.log.track_ids)
         waiting = [track for track in ours if track not in propagated]
         if waiting:
-            yield from pipeline.driver.propagate(session.plan(tracks=waiting))
+            yield from context.driver.propagate(session.plan(tracks=waiting))
         return ours, 1 + max((prompt.frame for prompt in session.log.prompts), default=-1)
 
     def _run_round(
-        self, pipeline: TrackingPipeline, frame: int, prompts: Sequence[Prompt], ours: list[int]
+        self, context: TrackingContext, frame: int, prompts: Sequence[Prompt], ours: list[int]
     ) -> Iterator[TrackingProgress]:
-        session, before = pipeline.session, pipeline.session.log
-        first = pipeline.first_track + len(ours)
+        session, before = context.session, context.session.log
+        first = context.first_track + len(ours)
         new = [renumber_prompt(prompt, number) for number, prompt in enumerate(prompts, first)]
         ours += [prompt.track for prompt in new]
         session.prompt_many(new)
-        if pipeline.category:
-            session.describe(*(Track(each.track, category=pipeline.category) for each in new))
-        if new and pipeline.saved is not None:
-            pipeline.saved.save_rounds(session.log)
+        if context.category:
+            session.describe(*(Track(each.track, category=context.category) for each in new))
+        if new and context.saved is not None:
+            context.saved.save_rounds(session.log)
         yield TrackingProgress(
             TrackingStage.DETECT,
             frame + 1,
@@ -140,33 +137,33 @@ class ModelAssociation:
         )
         if not new:
             return
-        pipeline.driver.finish_action(before)
+        context.driver.finish_action(before)
         plan = session.plan(tracks=[prompt.track for prompt in new])
-        if pipeline.saved is not None:
-            pipeline.saved.save_rounds(session.log.add(plan) if plan.ranges else session.log)
-        yield from pipeline.driver.propagate(plan)
+        if context.saved is not None:
+            context.saved.save_rounds(session.log.add(plan) if plan.ranges else session.log)
+        yield from context.driver.propagate(plan)
 
     def _track_again(
-        self, pipeline: TrackingPipeline, prompts: Sequence[Prompt]
+        self, context: TrackingContext, prompts: Sequence[Prompt]
     ) -> Iterator[TrackingProgress]:
         """Track these prompts alone, each both ways from its frame."""
-        session = pipeline.session
+        session = context.session
         starts = {prompt.track: [prompt.frame] for prompt in prompts}
         plan = Propagation.outward(starts, length=len(session.video))
-        tracks = [Track(track, category=pipeline.category) for track in starts if pipeline.category]
+        tracks = [Track(track, category=context.category) for track in starts if context.category]
         session.resume(PromptLog())
-        if pipeline.saved is not None:
+        if context.saved is not None:
             ordered = chain.from_iterable(group_by_frame(prompts).values())
             log = PromptLog(tuple(ordered)).describe(*tracks)
-            pipeline.saved.save_planned(log.add(plan) if plan.ranges else log)
-        yield from pipeline.driver.add_tracks(prompts, lambda: tracks, plan, "")
+            context.saved.save_planned(log.add(plan) if plan.ranges else log)
+        yield from context.driver.add_tracks(prompts, lambda: tracks, plan, "")
 
-    def _remove(self, pipeline: TrackingPipeline, tracks: Sequence[int]) -> TrackingProgress:
-        session, before = pipeline.session, pipeline.session.log
+    def _remove(self, context: TrackingContext, tracks: Sequence[int]) -> TrackingProgress:
+        session, before = context.session, context.session.log
         frames = {frame for track, frame in session.get_records() if track in tracks}
         for track in tracks:
             session.remove(track)
-        pipeline.driver.finish_action(before)
+        context.driver.finish_action(before)
         return replace(_make_dropped_progress(len(tracks)), changed_frames=tuple(sorted(frames)))
 
 

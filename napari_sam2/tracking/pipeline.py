@@ -19,7 +19,6 @@ from napari_sam2.tracking.association import Association
 from napari_sam2.tracking.linker import LinkingOptions
 from napari_sam2.tracking.progress import TrackingProgress, TrackingStage
 from napari_sam2.tracking.saved_work import SavedWork
-from napari_sam2.tracking.seed_association import SeedAssociation
 from napari_sam2.tracking.seeds import EditedSeed, Seed, SeedSelection
 from napari_sam2.tracking.session_driver import SessionDriver
 
@@ -58,7 +57,7 @@ class TrackingPipeline:
         session: Session,
         detector: Detector,
         *,
-        association: Association | None = None,
+        association: Association,
         linking: LinkingOptions | None = None,
         category: str = "",
         saved: SavedWork | None = None,
@@ -66,7 +65,7 @@ class TrackingPipeline:
     ) -> None:
         self.session = session
         self.detector = detector
-        self.association = association or SeedAssociation()
+        self.association = association
         self.linking = linking or LinkingOptions()
         self.category = category
         self.saved = saved

@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from napari_sam2.core.plan import Propagation, PropagationRange
 from napari_sam2.core.prompt import MaskPrompt, Prompt, PromptLog, renumber_prompt
 from napari_sam2.core.track import Presence, Track
+from napari_sam2.tracking.association import TrackingContext
 from napari_sam2.tracking.linker import Linker
 from napari_sam2.tracking.predictor import TrackPredictor
 from napari_sam2.tracking.progress import TrackingProgress, TrackingStage
 from napari_sam2.tracking.seeds import DetectionKey, SeedSelection, get_detection_keys
 from napari_sam2.tracking.tracklets import Tracklet, finalize_tracklets
-
-if TYPE_CHECKING:
-    from napari_sam2.tracking.pipeline import TrackingPipeline
 
 
 class SeedAssociation:
@@ -35,19 +32,19 @@ class SeedAssociation:
         return tuple(range(length))
 
     def track(
-        self, pipeline: TrackingPipeline, selection: SeedSelection
+        self, context: TrackingContext, selection: SeedSelection
     ) -> Iterator[TrackingProgress]:
         """See `Association`."""
-        linked = yield from _link(pipeline, selection)
-        planned = _plan_tracks(pipeline, selection, linked)
-        if pipeline.saved is not None:
-            log = PromptLog(planned.prompts).describe(*planned.describe(pipeline.session.log))
+        linked = yield from _link(context, selection)
+        planned = _plan_tracks(context, selection, linked)
+        if context.saved is not None:
+            log = PromptLog(planned.prompts).describe(*planned.describe(context.session.log))
             if planned.plan.ranges:
                 log = log.add(planned.plan)
-            pipeline.saved.save_planned(log)
-        yield from pipeline.driver.add_tracks(
+            context.saved.save_planned(log)
+        yield from context.driver.add_tracks(
             planned.prompts,
-            lambda: planned.describe(pipeline.session.log),
+            lambda: planned.describe(context.session.log),
             planned.plan,
             f"{len(planned.tracks)} objects in all",
         )
@@ -90,11 +87,11 @@ class _PlannedTracks:
 
 
 def _link(
-    pipeline: TrackingPipeline, selection: SeedSelection
+    context: TrackingContext, selection: SeedSelection
 ) -> Generator[TrackingProgress, None, _LinkedTracklets]:
-    if not pipeline.has_volume_labels:
-        return (yield from _link_frame_by_frame(pipeline, selection))
-    same = pipeline.find_known_objects()
+    if not context.has_volume_labels:
+        return (yield from _link_frame_by_frame(context, selection))
+    same = context.find_known_objects()
     owners = {
         (seed.frame, seed.number): same[seed.label]
         for seed in selection.seeds
@@ -104,15 +101,15 @@ def _link(
 
 
 def _link_frame_by_frame(
-    pipeline: TrackingPipeline, selection: SeedSelection
+    context: TrackingContext, selection: SeedSelection
 ) -> Generator[TrackingProgress, None, _LinkedTracklets]:
     """Link seeds and the objects that the session knows together."""
-    video, known = pipeline.session.video, dict[DetectionKey, int]()
-    with TrackPredictor(pipeline.session) as predictor:
-        linker = Linker(predictor, pipeline.linking)
+    video, known = context.session.video, dict[DetectionKey, int]()
+    with TrackPredictor(context.session) as predictor:
+        linker = Linker(predictor, context.linking)
         for frame in range(len(video)):
             prompts = [seed.prompt for seed in selection.seeds if seed.frame == frame]
-            plane = pipeline.session.compute_label_plane(frame)
+            plane = context.session.compute_label_plane(frame)
             for track in np.unique(plane[plane > 0]).tolist():
                 prompts.append(MaskPrompt(frame, len(prompts) + 1, plane == track))
                 known[frame, len(prompts)] = track
@@ -127,10 +124,10 @@ def _link_frame_by_frame(
 
 
 def _plan_tracks(
-    pipeline: TrackingPipeline, selection: SeedSelection, linked: _LinkedTracklets
+    context: TrackingContext, selection: SeedSelection, linked: _LinkedTracklets
 ) -> _PlannedTracks:
     """Number the tracks, and choose what to prompt and propagate."""
-    length, min_frames = len(pipeline.session.video), pipeline.linking.min_frames
+    length, min_frames = len(context.session.video), context.linking.min_frames
 
     def is_single(tracklet: Tracklet) -> bool:
         """Whether a person placed it, on too few frames to be linked."""
@@ -141,7 +138,7 @@ def _plan_tracks(
     for tracklet in filter(is_single, linked.tracklets):
         number = max((each.id for each in tracklets), default=0) + 1
         tracklets.append(Tracklet(number, tracklet.prompts))
-    tracks = _number_tracks(tracklets, linked.owners, pipeline.first_track)
+    tracks = _number_tracks(tracklets, linked.owners, context.first_track)
     starts = {tracks[each.id]: [each.first] for each in tracklets if is_single(each)}
     gaps = [
         PropagationRange(tracks[each.id], before, after - 1)
@@ -149,11 +146,11 @@ def _plan_tracks(
         for before, after in each.find_gaps()
     ]
     return _PlannedTracks(
-        _choose_prompts(pipeline, tracklets, tracks, linked.known),
+        _choose_prompts(context, tracklets, tracks, linked.known),
         tracks,
         {each.id: each.parent for each in tracklets},
         Propagation((*gaps, *Propagation.outward(starts, length=length).ranges)),
-        pipeline.category,
+        context.category,
     )
 
 
@@ -173,7 +170,7 @@ def _number_tracks(
 
 
 def _choose_prompts(
-    pipeline: TrackingPipeline,
+    context: TrackingContext,
     tracklets: Sequence[Tracklet],
     tracks: dict[int, int],
     known: frozenset[DetectionKey],
@@ -181,7 +178,7 @@ def _choose_prompts(
     """Prompts by frame and track, without those of objects that the session has there."""
     present = {
         key
-        for key, record in pipeline.session.get_records().items()
+        for key, record in context.session.get_records().items()
         if record.presence != Presence.ABSENT
     }
     chosen: dict[tuple[int, int], Prompt] = {}

@@ -15,8 +15,8 @@ def graph() -> grimp.ImportGraph:
     return grimp.build_graph("napari_sam2", cache_dir=None)
 
 
-def test_modules_of_training_import_each_other_in_one_direction(graph: grimp.ImportGraph) -> None:
-    modules = graph.find_descendants(TRAIN)
+def test_modules_import_each_other_in_one_direction(graph: grimp.ImportGraph) -> None:
+    modules = graph.modules - {"napari_sam2"}  # the package resolves its public names lazily
     imports = {module: graph.find_modules_directly_imported_by(module) for module in modules}
     try:
         TopologicalSorter(imports).prepare()
