@@ -2,7 +2,8 @@
 
 Alone, pip-audit succeeds if its service knows none of the packages or cannot be reached, although
 nothing was audited. Here it runs in strict mode, on a list of packages without this project, which
-is in no index, and with versions such as ``torch 2.13.0+cpu`` cut at the plus, as indexes have them.
+is in no index, and with versions such as ``torch 2.13.0+cpu`` cut at the plus sign, as indexes
+list them.
 
     python .ci/audit.py [options of pip-audit]
 """

@@ -515,7 +515,7 @@ def test_a_contrast_that_shows_nothing_is_refused(
 def test_attention_near_is_asked_for_and_written_down(
     stack: Path, prompts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """With a SAM 2 of random weights, which looks at whole frames; a run is resumed with the same attention alone."""
+    """A run of a SAM 2 of random weights is resumed only with the same attention."""
     model = ("--model", str(write_tiny_model(tmp_path)))
     local = ("--attention", "near")  # the old name
     assert _track(stack, prompts, tmp_path / "out", *model, *local) == 0
@@ -554,7 +554,7 @@ def test_precision_is_asked_for_and_written_down(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """On a processor that has bfloat16, whatever this one has; a run is resumed in the same precision alone."""
+    """A run is resumed only in the same precision; the processor is made to have bfloat16."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     rough = ("--device", "cpu", "--precision", "bfloat16")
     assert _track(stack, prompts, tmp_path / "out", *rough) == 0

@@ -1,4 +1,4 @@
-"""A model elsewhere whose worker is killed while it computes: one line, nothing done is lost, and it goes on with a new worker.
+"""A remote model whose worker is killed: one line, nothing is lost, a new worker continues.
 
 Real processes behind TLS, killed by SIGKILL. They answer with the toy model, so that a worker is
 there again in seconds.
@@ -58,7 +58,7 @@ def cluster(certificates: Path) -> Iterator[LocalCluster]:
 
 
 class Asked:
-    """The frames the worker was asked about; on one of them it is killed with the question in its hands."""
+    """Records the frames that the worker segments, and kills the worker on one of them."""
 
     def __init__(self, cluster: LocalCluster, patch: pytest.MonkeyPatch) -> None:
         self.frames: list[int] = []
@@ -115,7 +115,7 @@ def test_track_ends_with_one_line_and_goes_on_with_resume(
     )
     assert (
         f"the worker of {cluster.scheduler_address} is gone" in line
-        and "`track` goes on with --resume" in line
+        and "resume with `track --resume`" in line
     )
     assert not (out / "labels.ome.tif").exists(), "nothing half done under a final name"
     asked.frames.clear()

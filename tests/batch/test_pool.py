@@ -164,7 +164,7 @@ from napari_sam2.testing.toy import ToyModel
 class Dying(ToyModel):
     def embed(self, views):
         if views[0][0].pixels.shape == (40, 40):
-            time.sleep(1)  # a nanny that is not done with beginning a worker would not begin another
+            time.sleep(1)  # a nanny that still starts a worker does not start another
             os._exit(9)
         return super().embed(views)
 
@@ -282,7 +282,7 @@ def test_killing_workers_loses_nothing_and_gives_the_same_bytes(
 
 
 class _Killer(Thread):
-    """Kills a worker process of ours that is at work on a stack, so many times: no warning, no clean-up."""
+    """Kills a worker process that runs a stack, a number of times: no warning, no clean-up."""
 
     def __init__(self, out: Path, times: int) -> None:
         super().__init__(daemon=True)

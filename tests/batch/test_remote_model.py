@@ -1,4 +1,4 @@
-"""A model on a worker elsewhere: the contract, behind TLS; the same masks as here; what is let go; what is refused."""
+"""A remote model behind TLS: the contract, the same masks as a local one, what is refused."""
 
 from __future__ import annotations
 
@@ -354,7 +354,7 @@ def test_a_project_is_replayed_with_its_model_elsewhere(
     scene: Scene,
     capsys: Any,
 ) -> None:
-    """Worked on with a model elsewhere, too; another model than its own is refused there as here."""
+    """A project is replayed with a remote model; another model is refused, as locally."""
     tifffile.imwrite(
         tmp_path / "cells.ome.tif", scene.stack.data, metadata={"axes": "TYX"}, ome=True
     )
@@ -395,7 +395,7 @@ def test_a_project_is_replayed_with_its_model_elsewhere(
 def test_a_model_elsewhere_looks_near_where_that_is_asked_for(
     cluster: LocalCluster, certificates: Path, write_stacks: Callable[[int], Path], tmp_path: Path
 ) -> None:
-    """With a SAM 2 of random weights, which looks at whole frames: the same labels as here, and not those of the whole."""
+    """A SAM 2 of random weights gives the same labels as locally, and not those of "global"."""
     folder, model = write_stacks(1), write_tiny_model(tmp_path)
     call = [
         "track",

@@ -1,4 +1,4 @@
-"""Batches on workers of this process, with the toy model: what is done, skipped, tried again, refused."""
+"""Batches on workers of this process with the toy model: done, skipped, retried, refused."""
 
 from __future__ import annotations
 
