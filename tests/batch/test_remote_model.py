@@ -238,7 +238,7 @@ def test_addresses_that_are_allowed(address: str) -> None:
     ],
 )
 def test_plain_tcp_to_another_machine_is_refused_unless_wanted(address: str) -> None:
-    with pytest.raises(PlanError, match="expected tls:// with certificates"):
+    with pytest.raises(PlanError, match="Expected tls:// with certificates"):
         load_remote_model(address)
     check_address(address, allow_plain_tcp=True)
 
