@@ -7,6 +7,7 @@ import shlex
 import shutil
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -121,7 +122,7 @@ def test_python_in_the_docs_runs(
     for block in blocks:
         if any(word in block for word in _TESTED_ELSEWHERE):
             continue
-        names: dict[str, object] = {}
+        names: dict[str, Any] = {}
         exec(block, names)  # a reader would paste the same
         assert "panel" in names or names["run"].counts.iloc[-1]["n"] == 1
 

@@ -120,18 +120,19 @@ class Checkpointing(BaseHook):
                 )
             training.load_state_dict(state)
         else:
-            self._write(training)  # so that training can be resumed however early it is interrupted
+            self.save(training)  # so that training can be resumed however early it is interrupted
 
     def on_step(self, training: TrainingContext, step: TrainingStep) -> None:
         """Save the state if enough time has passed."""
         if time.monotonic() - self._last_write > 60 * self._interval_min:
-            self._write(training)
+            self.save(training)
 
     def on_end(self, training: TrainingContext, result: TrainingResult) -> None:
         """Save the last state: if the same training is started again, it ends at once."""
-        self._write(training)
+        self.save(training)
 
-    def _write(self, training: TrainingContext) -> None:
+    def save(self, training: TrainingContext) -> None:
+        """Save the state now."""
         state = io.BytesIO()  # torch.save to a file reports a full disk by an error of its own
         torch.save({**training.state_dict(), "identity": self._identity}, state)
         with replace_atomically(self._get_path(training)) as temporary:

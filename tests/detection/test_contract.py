@@ -66,7 +66,7 @@ class Nameless(LabelImageDetector):
 
 def run(test: str, make: Callable[[Scene], Detector]) -> None:
     contract = DetectorContract()
-    contract.make_detector = make  # type: ignore[method-assign]
+    contract.make_detector = make  # type: ignore[method-assign, assignment]
     getattr(contract, test)()
 
 

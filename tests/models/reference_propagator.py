@@ -77,10 +77,10 @@ class ReferencePropagator:
             if other != frame:
                 references.append(MemoryReference(memory, 0, age if age >= 0 else None))
         for back in range(1, min(len(self.embeddings), self.model.card.pointers)):
-            memory = self.tracked.get(frame - back * sign)
-            if memory:
+            tracked = self.tracked.get(frame - back * sign)
+            if tracked is not None:
                 references.append(
-                    MemoryReference(memory, back if back <= MAX_RECENT else None, back)
+                    MemoryReference(tracked, back if back <= MAX_RECENT else None, back)
                 )
         return tuple(references)
 

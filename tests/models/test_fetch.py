@@ -247,7 +247,7 @@ def test_full_disk_while_writing_is_an_output_error(server, toy, cache):
 
 
 def test_too_small_disk_is_refused_before_writing(server, toy, cache, monkeypatch):
-    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 1000})())
+    monkeypatch.setattr("shutil.disk_usage", lambda _: type("Usage", (), {"free": 1000})())
     with pytest.raises(OutputError, match=r"toy needs 3\.0 MB, but 0\.0 MB are free"):
         fetch.fetch_model("toy", progress=False)
     assert list_cache(cache) == []

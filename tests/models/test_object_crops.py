@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import pytest
@@ -234,14 +235,12 @@ def test_several_threads_give_the_answers_of_one(model: ObjectCropModel, threads
     (embedding,) = model.embed([(Frame(0, pixels), model.card.make_frame_window(pixels.shape))])
     together = model.segment(embedding, queries)
     assert [each.track for each in together] == list(range(1, 8))
-    for query, answer, memory in zip(
-        queries, together, model.encode_memory(embedding, together), strict=True
-    ):
+    memories: Any = model.encode_memory(embedding, together)
+    for query, answer, memory in zip(queries, together, memories, strict=True):
         (alone,) = model.segment(embedding, [query])
         np.testing.assert_allclose(alone.logits, answer.logits, atol=2e-3)
-        torch.testing.assert_close(
-            model.encode_memory(embedding, [alone])[0].tokens, memory.tokens, atol=2e-2, rtol=2e-2
-        )
+        memory_alone: Any = model.encode_memory(embedding, [alone])[0]
+        torch.testing.assert_close(memory_alone.tokens, memory.tokens, atol=2e-2, rtol=2e-2)
 
 
 def test_a_query_without_prompts_and_memories_is_refused(model: ObjectCropModel) -> None:

@@ -136,8 +136,9 @@ def test_absent_on_every_frame(variant: str) -> None:
     for segment in walker.segments.values():
         assert not segment.present and (segment.logits == ABSENT_LOGIT).all()
         np.testing.assert_array_equal(
-            segment.pointer, walker.model.network.no_object_pointer[0].detach().numpy()
-        )  # type: ignore[attr-defined]
+            segment.pointer,
+            walker.model.network.no_object_pointer[0].detach().numpy(),  # type: ignore[attr-defined]
+        )
 
 
 def test_present_on_some_frames_and_absent_on_others() -> None:

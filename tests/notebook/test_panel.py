@@ -102,13 +102,14 @@ def test_propagation_in_a_thread_fills_labels_and_tables(
 
 def test_cancel_keeps_the_finished_frames(scene: Scene) -> None:
     class Slow(ToyModel):
+        stop = False
+
         def encode_memory(self, *given: Any) -> Any:
             if self.stop:
                 panel.cancel()
             return super().encode_memory(*given)
 
     model = Slow()
-    model.stop = False
     panel = NotebookPanel(ns.Session(scene.video, model))
     _click(panel, scene, 1)
     model.stop = True
