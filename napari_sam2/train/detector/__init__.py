@@ -1,0 +1,1 @@
+"""Training of the learned detector: data, synthetic scenes, targets, loss, resumable loop."""

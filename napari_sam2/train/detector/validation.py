@@ -1,0 +1,67 @@
+"""The detector's score on crops kept aside: F1 of instances, by kind of image."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from napari_sam2.models.network.detector import LARGEST, SMALLEST, DetectorNetwork
+from napari_sam2.models.network.detector_instances import segment_maps
+from napari_sam2.train.detector.loss import compute_losses
+from napari_sam2.train.detector.mix import TrainingMix
+from napari_sam2.train.detector.pool import Sample, pack_samples, unpack_batch
+
+_CROPS_A_KIND, _SCENES = 10, 60
+_SIDE = 160
+
+
+class DetectorValidation:
+    """The same crops every time: of images kept aside, and of scenes painted for it."""
+
+    def __init__(self, mix: TrainingMix, seed: int = 7) -> None:
+        rng = np.random.default_rng(seed)
+        self._samples: dict[str, list[Sample]] = {}
+        for name, draw in mix.list_validation_sources(_SIDE):
+            count = _SCENES if name.startswith("scene") else _CROPS_A_KIND
+            drawn = (draw(rng) for _ in range(4 * count))
+            self._samples[name] = [s for s in drawn if _is_in_range(s[1])][:count]
+
+    @torch.inference_mode()
+    def measure(self, network: DetectorNetwork) -> dict[str, float]:
+        """F1 at IoU 0.5 by kind, their mean, the loss, and objects invented in empty crops."""
+        scores: dict[str, float] = {}
+        losses = []
+        for name, samples in self._samples.items():
+            batch = unpack_batch(pack_samples(samples))
+            logits = network(batch.grey)
+            losses.append(float(compute_losses(logits, batch)["loss"]))
+            maps = logits.sigmoid().numpy()
+            counts = np.zeros(3, int)
+            for index, (_, labels) in enumerate(samples):
+                counts += count_matches(labels, segment_maps(maps[index], least=12))
+            scores[name] = 2 * counts[0] / max(1, counts[1] + counts[2])
+        mean = float(np.mean(list(scores.values())))
+        return {"mean": mean, "loss": float(np.mean(losses)), **scores}
+
+
+def count_matches(
+    truth: NDArray[np.integer], found: NDArray[np.integer], least_iou: float = 0.5
+) -> NDArray[np.int_]:
+    """Matches at the IoU (0.5 or more: one to one by itself), true objects, found objects."""
+    width = int(found.max(initial=0)) + 1
+    pairs = truth.ravel().astype(np.int64) * width + found.ravel()
+    common = np.bincount(pairs, minlength=(int(truth.max(initial=0)) + 1) * width)
+    common = common.reshape(-1, width)
+    areas, found_areas = common.sum(1), common.sum(0)
+    union = areas[:, None] + found_areas - common
+    iou = common[1:, 1:] / np.maximum(union[1:, 1:], 1)
+    present, found_count = np.count_nonzero(areas[1:]), np.count_nonzero(found_areas[1:])
+    return np.array([np.count_nonzero(iou > least_iou), present, found_count])
+
+
+def _is_in_range(labels: NDArray[np.int32]) -> bool:
+    areas = np.bincount(labels.ravel())[1:]
+    if not areas.size:
+        return False
+    return bool(SMALLEST <= 2 * np.sqrt(np.median(areas) / np.pi) <= LARGEST)
