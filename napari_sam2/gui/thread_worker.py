@@ -33,8 +33,8 @@ class ThreadWorker(QObject):
         self._queue: SimpleQueue[_Task | None] = SimpleQueue()
         self._closed = False
         self._result_ready.connect(self._deliver, Qt.ConnectionType.QueuedConnection)
-        self._thread = Thread(target=self._run_loop, name=name, daemon=True)
-        self._thread.start()
+        self.thread = Thread(target=self._run_loop, name=name, daemon=True)
+        self.thread.start()
 
     def submit(
         self,
@@ -52,7 +52,7 @@ class ThreadWorker(QObject):
         """
         self._closed = True
         self._queue.put(None)
-        self._thread.join(wait_s)
+        self.thread.join(wait_s)
 
     def _run_loop(self) -> None:
         while (task := self._queue.get()) is not None:

@@ -31,7 +31,7 @@ class PanelDriver:
         self.dock = viewer.window.add_dock_widget(self.panel, name="SAM 2 for stacks", area="right")
         self.messages: list[str] = []
         self.panel.notify = lambda text, is_error=False: self.messages.append(text)  # type: ignore[method-assign, misc, assignment]
-        self.panel.canvas._notify = self.panel.notify
+        self.panel.canvas.notify = self.panel.notify
         self.wait_until_idle()
 
     def open_scene(self, scene: Scene, **options: Any) -> Any:
@@ -118,7 +118,7 @@ class PanelDriver:
 
     def read_labels(self, layer: Any) -> np.ndarray:
         """What the Labels layer over an image holds."""
-        overlays = self.panel.canvas._overlays[str(layer.unique_id)]
+        overlays = self.panel.canvas.overlays_by_layer[str(layer.unique_id)]
         return np.array(overlays.labels.data)
 
     def close(self) -> None:

@@ -57,7 +57,7 @@ class CanvasWindow:
 def test_deleted_overlays_are_made_again_with_all_that_is_known() -> None:
     scene, window = make_drifting_scene(), CanvasWindow()
     layer = window.open(scene)
-    window.canvas._on_click((0, *scene.make_click(1, 0).yx[0]), True)
+    window.canvas.click((0, *scene.make_click(1, 0).yx[0]), True)
     overlays = window.canvas.overlays
     assert overlays is not None
     layer.name = "another name"
@@ -67,7 +67,7 @@ def test_deleted_overlays_are_made_again_with_all_that_is_known() -> None:
     np.testing.assert_array_equal(overlays.labels.data == 1, scene.labels == 1)
     assert overlays.labels in window.viewer.layers
     window.controller.start_object()
-    window.canvas._on_click((0, *scene.make_click(2, 0).yx[0]), True)
+    window.canvas.click((0, *scene.make_click(2, 0).yx[0]), True)
     assert len(overlays.points.data) == 1
     assert window.viewer.layers.selection.active == layer
 
@@ -75,7 +75,7 @@ def test_deleted_overlays_are_made_again_with_all_that_is_known() -> None:
 def test_an_image_opened_again_after_deletion_has_no_objects() -> None:
     scene, window = make_drifting_scene(), CanvasWindow()
     layer = window.open(scene)
-    window.canvas._on_click((0, *scene.make_click(1, 0).yx[0]), True)
+    window.canvas.click((0, *scene.make_click(1, 0).yx[0]), True)
     window.viewer.layers.remove(layer)
     window.canvas.forget_image(get_layer_key(layer))
     window.controller.forget_image(get_layer_key(layer))
@@ -83,7 +83,7 @@ def test_an_image_opened_again_after_deletion_has_no_objects() -> None:
     assert "Open an image first" in window.view.errors[-1]
     again = window.open(scene)
     assert window.view.snapshot.objects == ()
-    window.canvas._on_click((0, *scene.make_click(2, 0).yx[0]), True)
+    window.canvas.click((0, *scene.make_click(2, 0).yx[0]), True)
     labels = window.canvas.overlays.labels if window.canvas.overlays else None
     assert labels is not None and labels.name == f"{again.name} objects [1]"
     np.testing.assert_array_equal(labels.data[0] > 0, scene.mask(2, 0))
@@ -92,7 +92,7 @@ def test_an_image_opened_again_after_deletion_has_no_objects() -> None:
 def test_the_objects_lie_between_the_image_and_the_clicks() -> None:
     scene, window = make_drifting_scene(), CanvasWindow()
     layer = window.open(scene)
-    window.canvas._on_click((0, *scene.make_click(1, 0).yx[0]), True)
+    window.canvas.click((0, *scene.make_click(1, 0).yx[0]), True)
     overlays = window.canvas.overlays
     assert overlays is not None
     assert list(window.viewer.layers) == [layer, overlays.labels, overlays.points]
@@ -137,7 +137,7 @@ def test_a_useless_click_explains_why(prepare: Any, sentence: str) -> None:
     scene, window = make_drifting_scene(), CanvasWindow()
     window.open(scene)
     prepare(window.viewer)
-    window.canvas._on_click((0, -50, 10), True)
+    window.canvas.click((0, -50, 10), True)
     assert sentence in window.view.errors[-1]
     assert len(window.controller.state.log) == 0
 
@@ -148,7 +148,7 @@ def test_painting_filling_and_erasing_make_masks() -> None:
     waiting: list[Any] = []
     overlays = window.canvas.overlays
     assert overlays is not None
-    overlays._defer = waiting.append
+    overlays.defer = waiting.append
     window.controller.start_object()
     overlays.start_painting(1, lasso=False)
     overlays.labels.brush_size = 7
@@ -175,11 +175,11 @@ def test_each_position_of_the_other_axes_has_its_own_labels() -> None:
     window.viewer.dims.set_point((0, 1), (0, 0))
     window.canvas.use_image(layer, read_layer_axes(layer), make_image_selection(layer, along="z"))
     y, x = scene.make_click(1, 0).yx[0]
-    window.canvas._on_click((0, 0, y, x), True)
+    window.canvas.click((0, 0, y, x), True)
     window.controller.propagation.propagate()
     window.viewer.dims.set_point(0, 1)
     assert window.view.snapshot.objects == ()
-    window.canvas._on_click((1, 0, 63 - y, x), True)
+    window.canvas.click((1, 0, 63 - y, x), True)
     window.controller.propagation.propagate()
     overlays = window.canvas.overlays
     assert overlays is not None
@@ -190,7 +190,7 @@ def test_each_position_of_the_other_axes_has_its_own_labels() -> None:
 def test_only_the_visible_frame_is_redrawn() -> None:
     scene, window = make_drifting_scene(), CanvasWindow()
     window.open(scene)
-    window.canvas._on_click((0, *scene.make_click(1, 0).yx[0]), True)
+    window.canvas.click((0, *scene.make_click(1, 0).yx[0]), True)
     window.canvas.refresh()
     overlays, key = window.canvas.overlays, window.controller.key
     assert overlays is not None and key is not None
@@ -209,7 +209,7 @@ def test_only_the_visible_frame_is_redrawn() -> None:
 def test_a_layer_that_was_deleted_is_not_touched() -> None:
     scene, window = make_drifting_scene(), CanvasWindow()
     window.open(scene)
-    window.canvas._on_click((0, *scene.make_click(1, 0).yx[0]), True)
+    window.canvas.click((0, *scene.make_click(1, 0).yx[0]), True)
     overlays = window.canvas.overlays
     assert overlays is not None
     labels, touched = overlays.labels, list[str]()

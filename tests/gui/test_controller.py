@@ -787,7 +787,7 @@ def test_a_deleted_image_is_forgotten() -> None:
     window.click(1)
     window.controller.forget_image("image")
     assert window.view.snapshot.stage is Stage.EMPTY
-    assert window.controller._registry._workers == {}
+    assert window.controller.registry.workers == {}
 
 
 def test_many_changed_frames_are_drawn_a_few_at_a_time_nearest_first() -> None:

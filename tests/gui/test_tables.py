@@ -56,7 +56,7 @@ def emitted(tables: TablesTab) -> list[tuple[int, int]]:
 
 
 def click_row(tables: TablesTab, name: str, row: int) -> None:
-    tables._tabs.setCurrentWidget(tables.views[name])
+    tables.tabs.setCurrentWidget(tables.views[name])
     process_events()
     view = tables.views[name]
     QTest.mouseClick(
@@ -146,13 +146,13 @@ def test_many_refreshes_make_tables_a_few_times(
     tables: TablesTab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made: list[float] = []
-    real = tables._live_tables.make_tables
+    real = tables.live_tables.make_tables
 
     def counting() -> object:
         made.append(time.monotonic())
         return real()
 
-    monkeypatch.setattr(tables._live_tables, "make_tables", counting)
+    monkeypatch.setattr(tables.live_tables, "make_tables", counting)
     end = time.monotonic() + 1.0
     while time.monotonic() < end:
         tables.refresh()
@@ -174,7 +174,7 @@ def test_tables_of_another_session_replace_the_first(tables: TablesTab) -> None:
 def test_copied_rows_are_tab_separated_text(tables: TablesTab) -> None:
     messages: list[str] = []
     tables.notified.connect(messages.append)
-    tables._tabs.setCurrentWidget(tables.views["tracks"])
+    tables.tabs.setCurrentWidget(tables.views["tracks"])
     tables.copy_table()
     pasted = pd.read_csv(StringIO(QApplication.clipboard().text()), sep="\t")
     assert list(pasted["track"]) == [1, 2, 3, 4]
@@ -191,7 +191,7 @@ def test_copied_rows_are_tab_separated_text(tables: TablesTab) -> None:
 
 def test_saved_tables_are_those_of_the_command_line(tables: TablesTab, tmp_path: Path) -> None:
     for name in ("counts", "objects", "tracks"):
-        tables._tabs.setCurrentWidget(tables.views[name])
+        tables.tabs.setCurrentWidget(tables.views[name])
         tables.save_table(tmp_path / f"{name}.csv")
         pd.testing.assert_frame_equal(
             pd.read_csv(tmp_path / f"{name}.csv"),
@@ -279,30 +279,30 @@ def test_a_click_in_a_plot_of_counts_chooses_the_frame(plot: Plot) -> None:
 def test_many_tracks_are_one_curve_with_the_selected_one_on_top(plot: Plot) -> None:
     frames = np.arange(1000)
     plot.show_lines({track: (frames, frames % 7 + track) for track in range(1, 501)}, title="area")
-    assert len(plot._curves) == 1
+    assert len(plot.curves) == 1
     plot.select(77)
-    assert len(plot._curves) == 2
+    assert len(plot.curves) == 2
     process_events()
-    assert plot._curves[-1].zValue() > plot._curves[0].zValue()
+    assert plot.curves[-1].zValue() > plot.curves[0].zValue()
 
 
 def test_a_hidden_plot_is_drawn_when_it_is_shown(plot: Plot) -> None:
     plot.hide()
     frames = np.arange(5)
     plot.show_lines({track: (frames, frames + track) for track in (1, 2, 3)}, title="area (px)")
-    assert len(plot._curves) == 2
+    assert len(plot.curves) == 2
     plot.show()
     process_events()
-    assert [curve.yData[0] for curve in plot._curves] == [1, 2, 3]
+    assert [curve.yData[0] for curve in plot.curves] == [1, 2, 3]
 
 
 def test_curves_are_used_again_for_other_lines(plot: Plot) -> None:
-    before, frames = list(plot._curves), np.arange(10)
+    before, frames = list(plot.curves), np.arange(10)
     plot.show_lines({7: (frames[:1], frames[:1] + 3), 9: (frames, frames)}, title="area (px)")
-    assert all(one is other for one, other in zip(before, plot._curves, strict=True))
-    assert plot._curves[0].opts["symbol"] == "o" and plot._curves[1].opts["symbol"] is None
+    assert all(one is other for one, other in zip(before, plot.curves, strict=True))
+    assert plot.curves[0].opts["symbol"] == "o" and plot.curves[1].opts["symbol"] is None
     plot.show_lines({9: (frames, frames)}, title="area (px)")
-    assert len(plot._curves) == 1 and before[1] not in plot.getPlotItem().items
+    assert len(plot.curves) == 1 and before[1] not in plot.getPlotItem().items
 
 
 def test_a_click_requests_the_tracks_layer(tables: TablesTab) -> None:

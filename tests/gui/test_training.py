@@ -52,24 +52,24 @@ def messages(tab: TrainingTab) -> list[tuple[str, bool]]:
 
 
 def click(tab: TrainingTab) -> None:
-    QTest.mouseClick(tab._start_button, Qt.MouseButton.LeftButton)
+    QTest.mouseClick(tab.start_button, Qt.MouseButton.LeftButton)
 
 
 def test_a_click_trains_and_the_new_model_is_announced(tab: TrainingTab, messages: list) -> None:
     made: list[str] = []
     tab.model_trained.connect(made.append)
-    assert (tab._summary_label.text(), tab._name_edit.text()) == (
+    assert (tab.summary_label.text(), tab.name_edit.text()) == (
         "5 accepted frames with 3 objects.",
         "tiny-tuned",
     )
     click(tab)
-    assert tab.running and not tab._name_edit.isEnabled()
+    assert tab.running and not tab.name_edit.isEnabled()
     wait_until(lambda: not tab.running)
     assert messages == [("The model tiny-tuned is ready.", False)]
     assert str(find_models()["tiny-tuned"].path) == made[0]
-    assert "on held-out frames" in tab._scores_label.text()
-    assert not tab._preview.pixmap().isNull()
-    assert tab._name_edit.text() == "tiny-tuned-2", "the next one has another name"
+    assert "on held-out frames" in tab.scores_label.text()
+    assert not tab.preview.pixmap().isNull()
+    assert tab.name_edit.text() == "tiny-tuned-2", "the next one has another name"
 
 
 def test_the_window_stays_responsive_during_training(tab: TrainingTab) -> None:
@@ -86,25 +86,25 @@ def test_the_window_stays_responsive_during_training(tab: TrainingTab) -> None:
 def test_a_second_click_stops_it(tab: TrainingTab, messages: list) -> None:
     tab.recipe_override = make_recipe(steps=100_000, average=0.0, learning_rate=3e-3)
     click(tab)
-    wait_until(lambda: "step" in tab._progress_bar.format())
+    wait_until(lambda: "step" in tab.progress_bar.format())
     click(tab)
-    assert (tab._start_button.text(), tab._start_button.isEnabled()) == ("Stopping…", False)
+    assert (tab.start_button.text(), tab.start_button.isEnabled()) == ("Stopping…", False)
     wait_until(lambda: not tab.running)
     assert len(messages) == 1 and not messages[0][1]
-    assert (tab._start_button.text(), tab._start_button.isEnabled()) == ("Fine-tune", True)
+    assert (tab.start_button.text(), tab.start_button.isEnabled()) == ("Fine-tune", True)
 
 
 def test_training_needs_accepted_frames(tiny: Path) -> None:
     get_application()
     with session() as found:
         tab = TrainingTab(lambda: AcceptedFrames.of(found), lambda: str(tiny))
-        assert not tab._start_button.isEnabled()
+        assert not tab.start_button.isEnabled()
         assert (
-            tab._summary_label.text()
+            tab.summary_label.text()
             == "No frame is accepted so far: accept at least 2 frames with all their objects."
         )
     tab = TrainingTab(lambda: None, lambda: "nano")
-    assert (tab._summary_label.text(), tab._start_button.isEnabled()) == (
+    assert (tab.summary_label.text(), tab.start_button.isEnabled()) == (
         "Open an image first.",
         False,
     )
@@ -114,7 +114,7 @@ def test_training_needs_accepted_frames(tiny: Path) -> None:
 def test_an_invalid_name_is_an_error_and_nothing_starts(
     tab: TrainingTab, messages: list, name: str
 ) -> None:
-    tab._name_edit.setText(name)
+    tab.name_edit.setText(name)
     click(tab)
     assert not tab.running
     assert (

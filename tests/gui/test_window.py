@@ -186,8 +186,8 @@ def test_closing_during_propagation_ends_the_thread_and_keeps_layers(
     worker = hands.panel.worker
     model.gate.release(1000)
     hands.close()
-    worker._thread.join(10)
-    assert not worker._thread.is_alive()
+    worker.thread.join(10)
+    assert not worker.thread.is_alive()
     assert labels in hands.viewer.layers
     assert labels.data[:4].any(axis=(1, 2)).all()
     hands.viewer.dims.set_point(0, 5)

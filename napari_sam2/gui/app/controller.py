@@ -58,9 +58,9 @@ class Controller:
     ) -> None:
         self._view = view
         self._worker = worker
-        self._registry = SessionRegistry(load, root)
+        self.registry = SessionRegistry(load, root)
         self._workspace = Workspace(model)
-        self._queue = TaskQueue(view, worker, self._registry, self._workspace)
+        self._queue = TaskQueue(view, worker, self.registry, self._workspace)
         self.propagation = PropagationController(self._queue)
         self.counting = CountingController(self._queue, self.propagation)
 
@@ -94,7 +94,7 @@ class Controller:
     @property
     def session(self) -> Session | None:
         """The open session, to read from; None before it was opened."""
-        return None if self.key is None else self._registry.get_session(self.key)
+        return None if self.key is None else self.registry.get_session(self.key)
 
     def open(
         self, selection: ImageSelection | None, frame: int = 0, at: tuple[tuple[str, int], ...] = ()
@@ -115,7 +115,7 @@ class Controller:
     def reopen(self, key: SessionKey, folder: Path, model: str) -> None:
         """Continue the project in `folder`, made with `model`, when this session is opened."""
         self._workspace.model_name = model
-        self._queue.submit(lambda: self._registry.reopen(key, folder), lambda _: None)
+        self._queue.submit(lambda: self.registry.reopen(key, folder), lambda _: None)
 
     def set_position(self, frame: int, at: tuple[tuple[str, int], ...] = ()) -> None:
         """The window shows another frame, or another position of the other axes."""
@@ -131,7 +131,7 @@ class Controller:
         self.propagation.interrupt()
         drawn = {frame for _, frame in self.state.statuses}
         self._workspace.states[key] = SessionState()
-        self._queue.submit(lambda: self._registry.restart(key), lambda _: None)
+        self._queue.submit(lambda: self.registry.restart(key), lambda _: None)
         self._queue.submit_update(
             lambda worker: worker.report_state(drawn), message="Starting over…"
         )
@@ -143,13 +143,13 @@ class Controller:
         states = self._workspace.states
         for key in [each for each in states if each.selection.layer_key == layer_key]:
             del states[key]
-        self._queue.submit(lambda: self._registry.forget_image(layer_key), lambda _: None)
+        self._queue.submit(lambda: self.registry.forget_image(layer_key), lambda _: None)
 
     def close(self) -> None:
         """The window closes: no result is shown from now on."""
         self.propagation.interrupt()
         self._workspace.closed = True
-        self._worker.submit(self._registry.close, lambda _: None, lambda _: None)
+        self._worker.submit(self.registry.close, lambda _: None, lambda _: None)
 
     # the model
 
@@ -172,7 +172,7 @@ class Controller:
                 self._refresh_session(_REPLAYING)
 
         self._workspace.message = f"Loading {name}…"
-        self._queue.submit(lambda: self._registry.load_model(name), finish, fail)
+        self._queue.submit(lambda: self.registry.load_model(name), finish, fail)
         self._queue.show_state()
 
     def reconfigure_model(self, **changes: Any) -> None:
@@ -184,7 +184,7 @@ class Controller:
             if self.key:
                 self._refresh_session(_REPLAYING)
 
-        self._queue.submit(lambda: self._registry.reconfigure_model(name, **changes), finish)
+        self._queue.submit(lambda: self.registry.reconfigure_model(name, **changes), finish)
         self._queue.show_state()
 
     # prompts

@@ -55,7 +55,7 @@ class SessionRegistry:
         self.precisions: tuple[Precision, ...] = ("float32",)  # that the model can change to
         self._load = load
         self._root = root
-        self._workers: dict[SessionKey, SessionWorker] = {}
+        self.workers: dict[SessionKey, SessionWorker] = {}
         self._model_name = ""
         self._model: VideoModel | None = None
         self._keys_to_restart: set[SessionKey] = set()
@@ -83,7 +83,7 @@ class SessionRegistry:
         wanted = shown.override(**changes)
         model = reconfigure(loaded, wanted.attention, wanted.windows, wanted.precision)
         if get_options(model) != shown:
-            self._keys_to_restart.update(self._workers)  # old results stay in their projects
+            self._keys_to_restart.update(self.workers)  # old results stay in their projects
             self._use_model(model)
 
     def open_worker(self, key: SessionKey, model_name: str, log: PromptLog) -> SessionWorker:
@@ -92,10 +92,10 @@ class SessionRegistry:
         Raises AxesError or IntensityError for the image, ModelError or FileError for the model.
         """
         model = self.load_model(model_name)
-        worker = self._workers.get(key)
+        worker = self.workers.get(key)
         if worker is None:
             worker = self._make_worker(key, model, self._transfer_logs.pop(key, log))
-            self._workers[key] = worker
+            self.workers[key] = worker
         self.options = worker.options
         return worker
 
@@ -111,29 +111,29 @@ class SessionRegistry:
 
     def get_session(self, key: SessionKey) -> Session | None:
         """The session of a worker; None if there is none."""
-        worker = self._workers.get(key)
+        worker = self.workers.get(key)
         return None if worker is None else worker.session
 
     def forget_image(self, layer_key: str) -> None:
         """Close the workers of an image that was removed."""
-        for key in [each for each in self._workers if each.selection.layer_key == layer_key]:
+        for key in [each for each in self.workers if each.selection.layer_key == layer_key]:
             self._close_worker(key)
 
     def close(self) -> None:
         """Close all workers."""
-        for key in list(self._workers):
+        for key in list(self.workers):
             self._close_worker(key)
 
     def _close_worker(self, key: SessionKey) -> None:
-        if key in self._workers:
-            self._workers.pop(key).close()
+        if key in self.workers:
+            self.workers.pop(key).close()
 
     def _use_model(self, model: VideoModel) -> None:
         """Use another model; it will be given the prompts of all sessions."""
         from napari_sam2.models.load import list_model_precisions
 
         self._transfer_logs = {
-            key: make_transfer_log(worker.session) for key, worker in self._workers.items()
+            key: make_transfer_log(worker.session) for key, worker in self.workers.items()
         }
         self.close()
         self._model, self.options = model, get_options(model)
@@ -153,7 +153,7 @@ class SessionRegistry:
             project = opened.project
             opened = OpenedProject(project, " ".join(filter(None, (notice, opened.notice))))
         if project is None:
-            budget = DEFAULT_BYTES // (1 + len(self._workers))
+            budget = DEFAULT_BYTES // (1 + len(self.workers))
             session = Session(video, model, settings=SessionSettings(embedding_bytes=budget))
         else:
             session = project.open_session(model)

@@ -54,9 +54,9 @@ class Canvas:
         self.frame_callbacks: list[Callable[[], None]] = []
         self._viewer = viewer
         self._controller = controller
-        self._notify = notify
+        self.notify = notify
         self._defer = defer
-        self._overlays: dict[str, Overlays] = {}
+        self.overlays_by_layer: dict[str, Overlays] = {}
         self._seed_layers: dict[str, SeedLayer] = {}
         self._tracks_layers: dict[str, Tracks] = {}
         self._needs_redraw = False
@@ -66,7 +66,7 @@ class Canvas:
         self._mouse = Mouse(
             viewer,
             Gestures(
-                self._on_click,
+                self.click,
                 self._on_drag,
                 is_listening=self._is_listening,
                 is_drawing_box=self._is_drawing_box,
@@ -81,9 +81,9 @@ class Canvas:
         self._mouse.close()
         for emitter in self._dims_events:
             emitter.disconnect(self._on_dims)
-        for overlays in self._overlays.values():
+        for overlays in self.overlays_by_layer.values():
             overlays.close()
-        self._overlays.clear()
+        self.overlays_by_layer.clear()
         self.image, self.axes, self.overlays = None, None, None
 
     def use_image(
@@ -94,7 +94,7 @@ class Canvas:
         if axes is None or selection is None:
             self._controller.open(None)
             return
-        overlays = self._overlays.get(selection.layer_key)
+        overlays = self.overlays_by_layer.get(selection.layer_key)
         if overlays is None or overlays.axes.letters != axes.letters:
             overlays = Overlays(
                 self._viewer,
@@ -104,7 +104,7 @@ class Canvas:
                 on_painted=self._on_painted,
                 defer=self._defer,
             )
-            self._overlays[selection.layer_key] = overlays
+            self.overlays_by_layer[selection.layer_key] = overlays
             self._seed_layers[selection.layer_key] = SeedLayer(self._viewer, image, axes)
         self.overlays = overlays
         frame, at, _ = self._locate(self._viewer.dims.point, selection.along)
@@ -114,20 +114,24 @@ class Canvas:
         """An image was removed."""
         self._seed_layers.pop(layer_key, None)
         self._tracks_layers.pop(layer_key, None)
-        overlays = self._overlays.pop(layer_key, None)
+        overlays = self.overlays_by_layer.pop(layer_key, None)
         if overlays is not None:
             overlays.close()
 
     def is_overlay(self, layer: Any) -> bool:
         """Whether a layer shows objects, clicks or boxes of any image."""
         return any(
-            layer is each for overlays in self._overlays.values() for each in overlays.layers
+            layer is each
+            for overlays in self.overlays_by_layer.values()
+            for each in overlays.layers
         )
 
     @property
     def own_layer_keys(self) -> set[str]:
         """Keys of the layers that the plugin made."""
-        layers = [layer for overlays in self._overlays.values() for layer in overlays.layers]
+        layers = [
+            layer for overlays in self.overlays_by_layer.values() for layer in overlays.layers
+        ]
         layers += [each.layer for each in self._seed_layers.values() if each.layer is not None]
         return {get_layer_key(layer) for layer in layers}
 
@@ -145,7 +149,7 @@ class Canvas:
 
     def draw_planes(self, key: SessionKey, planes: Mapping[int, np.ndarray]) -> None:
         """Write label planes; `refresh` draws them."""
-        overlays = self._overlays.get(key.selection.layer_key)
+        overlays = self.overlays_by_layer.get(key.selection.layer_key)
         if overlays is None or overlays.image not in self._viewer.layers:
             return
         overlays.draw_planes(key, planes)
@@ -164,7 +168,10 @@ class Canvas:
         """Draw detected seeds."""
         layer_key = key.selection.layer_key
         seed_layer = self._seed_layers.get(layer_key)
-        if seed_layer is not None and self._overlays[layer_key].image in self._viewer.layers:
+        if (
+            seed_layer is not None
+            and self.overlays_by_layer[layer_key].image in self._viewer.layers
+        ):
             seed_layer.show_seeds(key, seeds)
 
     def draw_tracks(self, key: SessionKey, tables: TableSet) -> None:
@@ -173,7 +180,7 @@ class Canvas:
         Raises PlanError if nothing was measured yet.
         """
         layer_key, layers = key.selection.layer_key, self._viewer.layers
-        overlays, old = self._overlays.get(layer_key), self._tracks_layers.get(layer_key)
+        overlays, old = self.overlays_by_layer.get(layer_key), self._tracks_layers.get(layer_key)
         if overlays is None or overlays.image not in layers:
             return
         new = make_tracks_layer(overlays.image, overlays.axes, key, tables)
@@ -287,7 +294,7 @@ class Canvas:
             self._controller.split(track, frame)
         elif track:
             self.track_to_split = track
-            self._notify("Click the part that is another object.")
+            self.notify("Click the part that is another object.")
 
     def _is_listening(self) -> bool:
         """Whether a click on the canvas is a prompt: not while a layer is being edited."""
@@ -299,14 +306,15 @@ class Canvas:
     def _is_drawing_box(self) -> bool:
         return self.tool is Tool.BOX and self._viewer.dims.ndisplay == 2
 
-    def _on_click(self, world: Sequence[float], positive: bool) -> None:
+    def click(self, world: Sequence[float], positive: bool) -> None:
+        """Prompt, or split an object, where the user clicked."""
         key = self._controller.key
         if key is None or self.axes is None or not self._check_yx_shown():
             return
         frame, _, (y, x) = self._locate(world, key.selection.along)
         height, width = self.axes.shape[-2:]
         if not (-0.5 <= y <= height - 0.5 and -0.5 <= x <= width - 0.5):
-            self._notify("That is outside the image. Click inside it.", is_error=True)
+            self.notify("That is outside the image. Click inside it.", is_error=True)
         elif self.track_to_split:
             track, self.track_to_split = self.track_to_split, 0
             self._controller.split(track, frame, (y, x))
@@ -339,7 +347,7 @@ class Canvas:
         if self._shows_yx:
             return True
         if not silent:
-            self._notify(
+            self.notify(
                 "Show the image in 2D to prompt: use the square button below the layer list."
                 if self._viewer.dims.ndisplay != 2
                 else "Show the y and x axes to prompt. The canvas shows other axes.",
@@ -362,7 +370,7 @@ class Canvas:
         if mask.any():
             self._controller.add_mask(frame, mask, track)
         else:
-            self._notify(
+            self.notify(
                 "Nothing is left of this object on this frame. To delete the whole object, use the "
                 "list of objects.",
                 is_error=True,

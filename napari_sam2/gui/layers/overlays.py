@@ -68,7 +68,7 @@ class Overlays:
         self.axes = axes
         self._edited_callback = on_edited
         self._painted_callback = on_painted
-        self._defer = defer
+        self.defer = defer
         self._painted_objects: set[tuple[int, int]] = set()
         self._label_data = make_blank_labels(axes)
         self._colormap = make_palette()
@@ -374,7 +374,7 @@ class Overlays:
             self._painted_objects |= {
                 (frame, track) for frame in self._get_painted_frames(index) for track in tracks
             }
-        self._defer(self._report_painted)
+        self.defer(self._report_painted)
 
     def _report_painted(self) -> None:
         """Report the masks of the objects that were painted."""

@@ -120,17 +120,17 @@ class TrainingTab(QWidget):
         )
         self._fine_tuner: FineTuner | None = None
         self._started_s = 0.0
-        self._summary_label, self._scores_label, self._caption_label = (
+        self.summary_label, self.scores_label, self._caption_label = (
             QLabel(),
             QLabel(),
             QLabel(_PREVIEW_CAPTION),
         )
-        self._trains_choice, self._minutes_box, self._name_edit = (
+        self._trains_choice, self._minutes_box, self.name_edit = (
             QComboBox(),
             QDoubleSpinBox(),
             QLineEdit(),
         )
-        self._start_button, self._progress_bar, self._preview = (
+        self.start_button, self.progress_bar, self.preview = (
             QPushButton(),
             QProgressBar(),
             PreviewImage(),
@@ -138,7 +138,7 @@ class TrainingTab(QWidget):
         self._build_layout()
         self._progressed.connect(self._show_progress)
         self._finished.connect(self._on_finished)
-        self._start_button.clicked.connect(lambda *_: self.stop() if self.running else self.start())
+        self.start_button.clicked.connect(lambda *_: self.stop() if self.running else self.start())
         self.refresh()
 
     @property
@@ -149,13 +149,13 @@ class TrainingTab(QWidget):
     def refresh(self) -> None:
         """Show the frames that there are to train on."""
         found = self._get_accepted()
-        self._summary_label.setText(
+        self.summary_label.setText(
             found.summary[0].upper() + found.summary[1:] + "." if found else "Open an image first."
         )
         if not self.running:
-            self._start_button.setEnabled(found is not None and len(found.frames) >= MIN_FRAMES)
-            if not self._name_edit.isModified():
-                self._name_edit.setText(find_free_name(self._get_model_name(), self._folder))
+            self.start_button.setEnabled(found is not None and len(found.frames) >= MIN_FRAMES)
+            if not self.name_edit.isModified():
+                self.name_edit.setText(find_free_name(self._get_model_name(), self._folder))
 
     def start(self) -> None:
         """Start to train, with what is chosen."""
@@ -163,7 +163,7 @@ class TrainingTab(QWidget):
         trains = self._trains_choice.currentData()
         plan = FineTuningPlan(
             self._get_model_name(),
-            self._name_edit.text().strip(),
+            self.name_edit.text().strip(),
             trains,
             self._minutes_box.value(),
         )
@@ -175,9 +175,9 @@ class TrainingTab(QWidget):
         if found is None:
             return
         self._fine_tuner, self._started_s = FineTuner(self._emit_progress), time.monotonic()
-        self._preview.show_png(None)
+        self.preview.show_png(None)
         self._caption_label.setVisible(False)
-        self._scores_label.setText("Preparing the frames…")
+        self.scores_label.setText("Preparing the frames…")
         self._show_running(True)
         Thread(
             target=self._train,
@@ -190,8 +190,8 @@ class TrainingTab(QWidget):
         """Stop after the next step. The best model so far is kept."""
         if self._fine_tuner is not None:
             self._fine_tuner.stop()
-            self._start_button.setEnabled(False)
-            self._start_button.setText("Stopping…")
+            self.start_button.setEnabled(False)
+            self.start_button.setText("Stopping…")
 
     def closeEvent(self, event: Any) -> None:
         """Stop the training with the window."""
@@ -205,14 +205,14 @@ class TrainingTab(QWidget):
         self._minutes_box.setDecimals(1)
         self._minutes_box.setValue(_DEFAULT_MINUTES)
         self._minutes_box.setSuffix(" min")
-        self._name_edit.setPlaceholderText("name of the new model")
-        self._summary_label.setWordWrap(True)
-        self._scores_label.setWordWrap(True)
+        self.name_edit.setPlaceholderText("name of the new model")
+        self.summary_label.setWordWrap(True)
+        self.scores_label.setWordWrap(True)
         self._caption_label.setWordWrap(True)
         self._caption_label.setVisible(False)
         self._caption_label.setStyleSheet("font-size: 11px;")
-        self._progress_bar.setRange(0, 1000)
-        self._progress_bar.setTextVisible(True)
+        self.progress_bar.setRange(0, 1000)
+        self.progress_bar.setTextVisible(True)
         form = make_form(
             (
                 "Train",
@@ -227,25 +227,25 @@ class TrainingTab(QWidget):
                 self._minutes_box,
                 "Training time. If you stop earlier, the best model is kept.",
             ),
-            ("New model", self._name_edit, "Its name in the list of models"),
+            ("New model", self.name_edit, "Its name in the list of models"),
         )
         layout = QVBoxLayout(self)
-        layout.addWidget(self._summary_label)
+        layout.addWidget(self.summary_label)
         layout.addLayout(form)
-        layout.addWidget(self._start_button)
-        layout.addWidget(self._progress_bar)
-        layout.addWidget(self._scores_label)
+        layout.addWidget(self.start_button)
+        layout.addWidget(self.progress_bar)
+        layout.addWidget(self.scores_label)
         layout.addWidget(self._caption_label)
-        layout.addWidget(self._preview, 1)
+        layout.addWidget(self.preview, 1)
         self._show_running(False)
 
     def _show_running(self, running: bool) -> None:
-        self._start_button.setText("Stop and keep the best model" if running else "Fine-tune")
-        self._start_button.setEnabled(True)
-        self._progress_bar.setVisible(running)
-        self._progress_bar.setValue(0)
-        self._progress_bar.setFormat("")
-        for field in (self._trains_choice, self._minutes_box, self._name_edit):
+        self.start_button.setText("Stop and keep the best model" if running else "Fine-tune")
+        self.start_button.setEnabled(True)
+        self.progress_bar.setVisible(running)
+        self.progress_bar.setValue(0)
+        self.progress_bar.setFormat("")
+        for field in (self._trains_choice, self._minutes_box, self.name_edit):
             field.setEnabled(not running)
 
     def _train(self, fine_tuner: FineTuner, accepted: AcceptedFrames, plan: FineTuningPlan) -> None:
@@ -268,13 +268,13 @@ class TrainingTab(QWidget):
     def _show_progress(self, progress: TrainingProgress) -> None:
         if not self.running:
             return
-        self._progress_bar.setValue(int(1000 * progress.fraction))
-        self._progress_bar.setFormat(
+        self.progress_bar.setValue(int(1000 * progress.fraction))
+        self.progress_bar.setFormat(
             f"step {progress.step} · {self._format_time_left(progress.fraction)}"
         )
-        self._scores_label.setText(describe_progress(progress))
+        self.scores_label.setText(describe_progress(progress))
         if progress.preview_png is not None:
-            self._preview.show_png(progress.preview_png)
+            self.preview.show_png(progress.preview_png)
             self._caption_label.setVisible(True)
 
     def _format_time_left(self, fraction: float) -> str:
@@ -288,7 +288,7 @@ class TrainingTab(QWidget):
         self._fine_tuner = None
         self._show_running(False)
         if error is not None:
-            self._scores_label.setText("")
+            self.scores_label.setText("")
             if not isinstance(error, Sam2Error):
                 log.error("training failed", exc_info=error)
             self.notified.emit(
@@ -302,7 +302,7 @@ class TrainingTab(QWidget):
             )
         else:
             self.notified.emit(f"The model {model_path.stem} is ready.", False)
-            self._name_edit.setModified(False)
+            self.name_edit.setModified(False)
             self.model_trained.emit(str(model_path))
         self.refresh()
 

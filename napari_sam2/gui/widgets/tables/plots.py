@@ -36,7 +36,7 @@ class Plot(pg.PlotWidget):
         self._track = 0
         self._colour: TrackColour | None = None
         self._frame_line = pg.InfiniteLine(0, angle=90)
-        self._curves: list[Any] = []
+        self.curves: list[Any] = []
         self._needs_redraw = False
         self.setMenuEnabled(False)
         self.hideButtons()
@@ -115,7 +115,7 @@ class Plot(pg.PlotWidget):
         """Follow a change of the theme."""
         super().changeEvent(event)
         if event.type() in (QEvent.Type.PaletteChange, QEvent.Type.StyleChange) and hasattr(
-            self, "_curves"
+            self, "curves"
         ):
             self.follow_theme()
 
@@ -132,7 +132,7 @@ class Plot(pg.PlotWidget):
             return
         text = self.palette().color(QPalette.ColorRole.WindowText)
         self.setTitle(self._title, color=text, size="9pt")
-        old_curves, self._curves = self._curves, []
+        old_curves, self.curves = self.curves, []
         if len(self._lines) > _MAX_COLOURED_TRACKS:
             self._add_line(
                 old_curves,
@@ -181,7 +181,7 @@ class Plot(pg.PlotWidget):
         }
         curve.setData(frames, values, pen=pen, connect="finite", **dots)
         curve.setZValue(z)
-        self._curves.append(curve)
+        self.curves.append(curve)
 
     def _choose_pen_colour(self, key: Any, number: int, *, chosen: bool = False) -> QColor:
         if not self._lines_are_tracks:

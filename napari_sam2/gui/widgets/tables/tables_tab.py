@@ -48,7 +48,7 @@ class TablesTab(QWidget):
         super().__init__(parent)
         self.tables: TableSet | None = None
         self.track, self.frame = 0, 0
-        self._live_tables = live_tables
+        self.live_tables = live_tables
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="napari-sam2-tables")
         self._busy, self._needs_refresh, self._next_refresh_s = False, False, 0.0
         self._timer = QTimer(self)
@@ -56,21 +56,21 @@ class TablesTab(QWidget):
         self._timer.timeout.connect(self._start_refresh)
         self.views = {name: TableView(name) for name in _NAMES}
         self.plots = Plots(colour=colour)
-        self._tabs = self._make_tabs()
+        self.tabs = self._make_tabs()
         self._tables_ready.connect(self._show_tables)
         self.destroyed.connect(
             lambda *_, thread=self._thread: thread.shutdown(wait=False, cancel_futures=True)
         )
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
-        layout.addWidget(self._tabs)
+        layout.addWidget(self.tabs)
         self.refresh()
 
     def show_live_tables(
         self, live_tables: LiveTables | None, *, colour: TrackColour | None = None
     ) -> None:
         """Show the tables of another session; None shows nothing."""
-        self._live_tables = live_tables
+        self.live_tables = live_tables
         self.plots.colour = colour or self.plots.colour
         self.track = self.frame = 0
         if live_tables is None:
@@ -123,7 +123,7 @@ class TablesTab(QWidget):
     @property
     def _current_view(self) -> TableView:
         """The visible table; the objects if the plots are visible."""
-        shown = self._tabs.currentWidget()
+        shown = self.tabs.currentWidget()
         return shown if isinstance(shown, TableView) else self.views["objects"]
 
     def _make_tabs(self) -> QTabWidget:
@@ -158,10 +158,10 @@ class TablesTab(QWidget):
 
     def _start_refresh(self) -> None:
         """Make the tables, in the thread."""
-        if self._live_tables is None or self._busy:
+        if self.live_tables is None or self._busy:
             return
         self._busy, self._needs_refresh = True, False
-        started_s, live_tables = time.monotonic(), self._live_tables
+        started_s, live_tables = time.monotonic(), self.live_tables
         future = self._thread.submit(live_tables.make_tables)
         future.add_done_callback(lambda done: self._deliver(done, live_tables, started_s))
 
@@ -174,11 +174,11 @@ class TablesTab(QWidget):
     def _show_tables(self, delivery: Any) -> None:
         future, live_tables, started_s = delivery
         self._busy = False
-        if self._live_tables is not None and live_tables is self._live_tables:
+        if self.live_tables is not None and live_tables is self.live_tables:
             self.tables = future.result()
             for name, view in self.views.items():
                 view.show_table(getattr(self.tables, name))
-            self.plots.show_tables(self.tables, channel=self._live_tables.video.channel or 0)
+            self.plots.show_tables(self.tables, channel=self.live_tables.video.channel or 0)
             self._show_selected_rows()
         spent = time.monotonic() - started_s
         self._next_refresh_s = time.monotonic() + min(
