@@ -42,7 +42,7 @@ class ModelServer:
     def __init__(self, name: str, options: InferenceOptions) -> None:
         self._model = get_model(name, options)
         self._stored: dict[int, tuple[Any, ...]] = {}
-        self._frame_parts = ByteLimitedCache[tuple[int, Window], Embedding](
+        self.frame_parts = ByteLimitedCache[tuple[int, Window], Embedding](
             lambda embedding: self._model.nbytes(embedding.features)
         )
         self._next_number = count(1)
@@ -109,7 +109,7 @@ class ModelServer:
     def _release(self, numbers: Sequence[int]) -> None:
         for number in numbers:
             self._stored.pop(number, None)
-        self._frame_parts.drop(lambda key: key[0] in numbers)
+        self.frame_parts.drop(lambda key: key[0] in numbers)
 
     def _get_features(self, features: tuple[Any, ...]) -> tuple[Any, ...]:
         (kept,) = features
@@ -127,7 +127,7 @@ class ModelServer:
 
     def _get_part(self, number: int, window: Window, make: Callable[[], Embedding]) -> Embedding:
         """Parts of frames stay on the server, in memory."""
-        return self._frame_parts.get_or_make((number, window), make)
+        return self.frame_parts.get_or_make((number, window), make)
 
     def _restore_query(self, query: Query) -> Query:
         return replace(

@@ -54,8 +54,8 @@ class RemoteModel:
         self._client = client
         self._future = future  # keeps the actor alive
         self._address = address
-        self._released: deque[int] = deque()
-        self._last_segments: list[Segment] = []
+        self.released: deque[int] = deque()
+        self.last_segments: list[Segment] = []
         try:
             self._actor = _wait_for_model(client, future, address)
         except KilledWorker as error:
@@ -88,7 +88,7 @@ class RemoteModel:
         """See `VideoModel.embed`; frames are sent once."""
         if not views:
             return []
-        features = self._call("embed", compress_arrays(list(views)))
+        features = self.call("embed", compress_arrays(list(views)))
         return [
             Embedding(frame.index, window, self._wrap_features(each))
             for (frame, window), each in zip(views, features, strict=True)
@@ -98,10 +98,10 @@ class RemoteModel:
         """See `VideoModel.segment`; prompts are sent, compressed masks come back."""
         if not queries:
             return []
-        self._last_segments = decompress_arrays(
-            self._call("segment", _strip_local_parts(embedding), compress_arrays(list(queries)))
+        self.last_segments = decompress_arrays(
+            self.call("segment", _strip_local_parts(embedding), compress_arrays(list(queries)))
         )
-        return list(self._last_segments)
+        return list(self.last_segments)
 
     def encode_memory(
         self, embedding: Embedding, segments: Sequence[Segment]
@@ -109,23 +109,23 @@ class RemoteModel:
         """Answers that were just given do not travel again; see `VideoModel.encode_memory`."""
         if not segments:
             return []
-        known = {id(segment): index for index, segment in enumerate(self._last_segments)}
+        known = {id(segment): index for index, segment in enumerate(self.last_segments)}
         sent = [
             known[id(segment)] if id(segment) in known else compress_arrays(segment)
             for segment in segments
         ]
         return [
             self._wrap_features(each)
-            for each in self._call("encode_memory", _strip_local_parts(embedding), sent)
+            for each in self.call("encode_memory", _strip_local_parts(embedding), sent)
         ]
 
     def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
         """Fetch features from the server."""
-        return tuple(decompress_arrays(self._call("to_arrays", features[0])))
+        return tuple(decompress_arrays(self.call("to_arrays", features[0])))
 
     def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
         """Send features to the server."""
-        return self._wrap_features(self._call("from_arrays", compress_arrays(list(arrays))))
+        return self._wrap_features(self.call("from_arrays", compress_arrays(list(arrays))))
 
     def nbytes(self, features: tuple[Any, ...]) -> int:
         """Size of these features on the server, in bytes."""
@@ -133,15 +133,16 @@ class RemoteModel:
 
     def count_features(self) -> int:
         """Number of embeddings and memories on the server."""
-        return int(self._call("count_features"))
+        return int(self.call("count_features"))
 
     def _wrap_features(self, features: RemoteFeatures) -> tuple[RemoteFeatures]:
         """Wrap features; the server drops them when they are garbage-collected here."""
-        weakref.finalize(features, self._released.append, features.number).atexit = False
+        weakref.finalize(features, self.released.append, features.number).atexit = False
         return (features,)
 
-    def _call(self, method: str, *arguments: Any) -> Any:
-        released = [self._released.popleft() for _ in range(len(self._released))]
+    def call(self, method: str, *arguments: Any) -> Any:
+        """Call a method of the server, and tell it which features were dropped here."""
+        released = [self.released.popleft() for _ in range(len(self.released))]
         return self._await_result(method, *arguments, released)
 
     def _await_result(self, method: str, *arguments: Any) -> Any:
@@ -209,7 +210,7 @@ def load_remote_model(
                 f"no scheduler answers at {address}: {error}; start one with `dask scheduler`, "
                 "and a worker beside it"
             ) from error
-        _await_worker(client, address)
+        await_worker(client, address)
         options = InferenceOptions(device, attention, precision, windows)
         model = RemoteModel(
             client, client.submit(ModelServer, name, options, actor=True, pure=False), address
@@ -218,7 +219,8 @@ def load_remote_model(
     return model
 
 
-def _await_worker(client: Client, address: str) -> None:
+def await_worker(client: Client, address: str) -> None:
+    """Wait for the first worker; raises PlanError if none comes in time."""
     try:
         client.wait_for_workers(1, timeout=_WORKER_TIMEOUT_S)
     except TimeoutError as error:
@@ -234,7 +236,7 @@ def _wait_for_model(client: Client, future: Any, address: str) -> Any:
         try:
             return future.result(timeout=_POLL_S)
         except TimeoutError:
-            _await_worker(client, address)
+            await_worker(client, address)
 
 
 def check_address(address: str, *, allow_plain_tcp: bool = False) -> None:

@@ -92,11 +92,12 @@ def _ignore_report(_: str) -> None:
 def get_model(name: str, options: InferenceOptions) -> VideoModel:
     """The model of this worker; it is loaded once for all stacks."""
     with _load_lock:
-        return _load_cached_model(name, options)
+        return load_cached_model(name, options)
 
 
 @lru_cache(maxsize=1)
-def _load_cached_model(name: str, options: InferenceOptions) -> VideoModel:
+def load_cached_model(name: str, options: InferenceOptions) -> VideoModel:
+    """Load a model, or take the one that was loaded last; call `get_model` in threads."""
     from napari_sam2.models.load import load_model  # torch is loaded in workers only
 
     return load_model(name, options=options)

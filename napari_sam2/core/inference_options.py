@@ -104,12 +104,13 @@ def rename_attention(value: Any, *, warn: bool = False) -> Any:
     if new is None:
         return value
     if warn:
-        _warn_old_attention(value, new)
+        warn_old_attention(value, new)
     return new
 
 
 @cache
-def _warn_old_attention(old: str, new: str) -> None:
+def warn_old_attention(old: str, new: str) -> None:
+    """Log that an old name was read, once for each name."""
     log.warning(
         "attention %r is now called %r: the old name will not be read in the next release", old, new
     )

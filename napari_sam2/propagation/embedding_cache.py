@@ -54,7 +54,7 @@ class EmbeddingCache:
     ) -> None:
         self._video = video
         self._model = model
-        self._cache = ByteLimitedCache[_EmbeddingKey, Embedding](
+        self.cache = ByteLimitedCache[_EmbeddingKey, Embedding](
             lambda embedding: model.nbytes(embedding.features), budget
         )
         self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="napari-sam2-read")
@@ -82,7 +82,7 @@ class EmbeddingCache:
     def close(self) -> None:
         """Release all memory and the reading thread."""
         self._reader.shutdown(wait=True, cancel_futures=True)
-        self._cache.clear()
+        self.cache.clear()
         self._prefetched.clear()
 
     def _get_part(self, frame: int, window: Window, make: Callable[[], Embedding]) -> Embedding:
@@ -90,13 +90,13 @@ class EmbeddingCache:
 
     def _get_or_make(self, key: _EmbeddingKey, make: Callable[[], Embedding]) -> Embedding:
         """The embedding from memory or from disk, else computed."""
-        return self._cache.get_or_make(key, lambda: self._load(key) or self._save(key, make()))
+        return self.cache.get_or_make(key, lambda: self._load(key) or self._save(key, make()))
 
     def _encode(self, key: _EmbeddingKey, next_frame: int | None) -> Embedding:
         pixels = self._read_frame(key.frame)
         if (
             next_frame is not None
-            and key._replace(frame=next_frame) not in self._cache
+            and key._replace(frame=next_frame) not in self.cache
             and next_frame not in self._prefetched
         ):
             self._prefetched = {next_frame: self._reader.submit(self._video.read_frame, next_frame)}

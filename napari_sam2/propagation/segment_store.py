@@ -62,11 +62,13 @@ class SegmentStore:
         self._lock = RLock()
         try:
             # SQLite stores a database without a name in a temporary file
-            self._db = sqlite3.connect("" if path is None else str(path), check_same_thread=False)
+            self.connection = sqlite3.connect(
+                "" if path is None else str(path), check_same_thread=False
+            )
             if path is not None:
-                self._db.execute("PRAGMA journal_mode=WAL")
-                self._db.execute("PRAGMA synchronous=NORMAL")
-            self._db.executescript(_SCHEMA)
+                self.connection.execute("PRAGMA journal_mode=WAL")
+                self.connection.execute("PRAGMA synchronous=NORMAL")
+            self.connection.executescript(_SCHEMA)
         except sqlite3.DatabaseError as error:
             raise OutputError(
                 f"results cannot be stored in {path}: {error}; free some space, or remove that "
@@ -75,7 +77,7 @@ class SegmentStore:
 
     def close(self) -> None:
         """Close the file; a temporary one is deleted."""
-        self._db.close()
+        self.connection.close()
 
     def put(
         self,
@@ -208,13 +210,13 @@ class SegmentStore:
 
     def _execute(self, query: str, values: Sequence[Any]) -> sqlite3.Cursor:
         with self._lock:
-            return self._db.execute(query, values)
+            return self.connection.execute(query, values)
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
         try:
-            with self._lock, self._db:
-                yield self._db
+            with self._lock, self.connection:
+                yield self.connection
         except sqlite3.OperationalError as error:
             raise OutputError(
                 f"cannot store results on disk: {error}; free some space, then continue from "

@@ -18,6 +18,11 @@ from napari_sam2.testing.toy import ToyModel
 _EVIL = "<script>alert('x')</script>"
 
 
+def _render(shown: ns.Stack | ns.Session | ns.Run) -> str:
+    """What a notebook shows of this; the name of the method is given by Jupyter."""
+    return shown._repr_html_()
+
+
 def _decode_picture(html: str) -> np.ndarray:
     (data,) = re.findall(r'src="data:image/png;base64,([^"]+)"', html)
     return np.asarray(imageio.imread(base64.b64decode(data), extension=".png"))
@@ -25,7 +30,7 @@ def _decode_picture(html: str) -> np.ndarray:
 
 def test_stack_shows_its_middle_plane_and_units() -> None:
     scene = make_drifting_scene()
-    html = scene.stack._repr_html_()
+    html = _render(scene.stack)
     np.testing.assert_array_equal(_decode_picture(html) > 0, scene.labels[5] > 0)
     assert "t 10 × y 64 × x 64, uint16" in html
     assert "t 60 s, y 0.5 µm, x 0.5 µm" in html
@@ -37,7 +42,7 @@ def test_names_from_files_are_escaped() -> None:
     session.prompt(make_drifting_scene().make_click(1))
     session.describe(Track(1, category=_EVIL))
     for shown in (stack, session, session.propagate(progress=False)):
-        html = shown._repr_html_()
+        html = _render(shown)
         assert "<script" not in html
         assert "&lt;script" in html
 
@@ -48,21 +53,21 @@ def test_names_from_files_are_escaped() -> None:
     ids=["constant", "no numbers"],
 )
 def test_stack_without_contrast_is_shown_without_a_picture(stack: ns.Stack) -> None:
-    assert "<img" not in stack._repr_html_()
+    assert "<img" not in _render(stack)
 
 
 def test_session_and_run_show_coloured_objects_and_counts() -> None:
     scene = make_drifting_scene()
     session = ns.Session(scene.video, ToyModel())
-    assert _decode_picture(session._repr_html_()).shape == (64, 64, 3)
+    assert _decode_picture(_render(session)).shape == (64, 64, 3)
     session.prompt_many(scene.make_log().prompts)
-    assert "3 for 3 objects" in session._repr_html_()
+    assert "3 for 3 objects" in _render(session)
     run = session.propagate(progress=False)
-    picture = _decode_picture(run._repr_html_()).astype(int)
+    picture = _decode_picture(_render(run)).astype(int)
     coloured = np.ptp(picture, axis=2) > 0
     np.testing.assert_array_equal(coloured, scene.labels[0] > 0)
-    assert re.search(r">all</td><td[^>]*>3</td>", run._repr_html_())
-    assert "done" in run._repr_html_()
+    assert re.search(r">all</td><td[^>]*>3</td>", _render(run))
+    assert "done" in _render(run)
 
 
 def test_large_run_is_shown_without_measuring(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,6 +76,6 @@ def test_large_run_is_shown_without_measuring(monkeypatch: pytest.MonkeyPatch) -
     session = ns.Session(scene.video, ToyModel())
     session.prompt(scene.make_click(1))
     run = session.propagate(progress=False)
-    assert "see run.counts" in run._repr_html_()
+    assert "see run.counts" in _render(run)
     assert len(run.counts) == 11
-    assert "see run.counts" not in run._repr_html_()
+    assert "see run.counts" not in _render(run)

@@ -32,6 +32,7 @@ from napari_sam2.core.errors import (
 from napari_sam2.core.prompt import MaskPrompt, PointPrompt, PromptLog
 from napari_sam2.core.track import Presence, Track
 from napari_sam2.io.open import open_labels, open_stack
+from napari_sam2.io.writers.project_labels import ProjectLabels
 from napari_sam2.models.gpu_memory import BatchLimitedModel
 from napari_sam2.models.load import load_model
 from napari_sam2.propagation.session import Session
@@ -132,14 +133,14 @@ def test_planes_are_saved_later_after_an_error(
         project.save()
         project.put_labels(1, scene.labels[1])
         with monkeypatch.context() as patched:
-            patched.setattr(project._labels, "put", _raise_disk_full)
+            patched.setattr(ProjectLabels, "put", _raise_disk_full)
             with pytest.raises(OutputError):
                 project.save()
         assert project.save() == 1
         np.testing.assert_array_equal(project.read_labels(1), scene.labels[1])
 
 
-def _raise_disk_full(frame: int, plane: np.ndarray) -> bool:
+def _raise_disk_full(labels: ProjectLabels, frame: int, plane: np.ndarray) -> bool:
     raise OutputError("free some space")
 
 

@@ -56,7 +56,7 @@ def loaded_models(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
         return ToyModel()
 
     monkeypatch.setattr("napari_sam2.models.load.load_model", load)
-    tasks._load_cached_model.cache_clear()
+    tasks.load_cached_model.cache_clear()
     return loaded
 
 

@@ -59,12 +59,12 @@ def remote(cluster: LocalCluster, certificates: Path) -> Iterator[RemoteModel]:
             "napari_sam2.models.load.load_model",
             lambda name, **told: ToyModel() if name == "toy" else load_model(name, **told),
         )
-        tasks._load_cached_model.cache_clear()
+        tasks.load_cached_model.cache_clear()
         with load_remote_model(
             cluster.scheduler_address, "toy", certificates=certificates
         ) as model:
             yield model
-    tasks._load_cached_model.cache_clear()
+    tasks.load_cached_model.cache_clear()
 
 
 class TestRemoteToy(ModelContract):
@@ -109,7 +109,7 @@ def test_the_panel_of_a_notebook_takes_it_as_any_model(remote: RemoteModel) -> N
 
 def test_what_nobody_holds_is_let_go_there(remote: RemoteModel) -> None:
     gc.collect()
-    remote._last_segments = []
+    remote.last_segments = []
     before, scene = remote.count_features(), make_drifting_scene(frames=3)
     with Session(scene.video, remote) as session:
         session.replay(scene.make_log())
@@ -124,9 +124,9 @@ def test_answers_that_were_just_given_do_not_travel_again(
     remote: RemoteModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     scene, sent = make_drifting_scene(frames=2), []
-    call = remote._call
+    call = remote.call
     monkeypatch.setattr(
-        remote, "_call", lambda method, *given: sent.append(given) or call(method, *given)
+        remote, "call", lambda method, *given: sent.append(given) or call(method, *given)
     )
     (embedding,) = remote.embed(
         [(scene.video.read_frame(0), remote.card.make_frame_window(scene.video.shape[1:]))]
@@ -173,9 +173,9 @@ def test_parts_of_frames_are_made_once_there_and_go_with_their_frame(
     )
     for frame in (0, 1, 2, 0, 1):
         host.segment(Embedding(frame, window, (kept[frame],)), asked, [])
-    assert (model.made, len(host._frame_parts)) == ([0, 1, 2], 3)
+    assert (model.made, len(host.frame_parts)) == ([0, 1, 2], 3)
     assert host.count_features([kept[1].number]) == 2
-    assert len(host._frame_parts) == 2, "that of frame 1 went"
+    assert len(host.frame_parts) == 2, "that of frame 1 went"
 
 
 def test_it_says_where_it_runs(remote: RemoteModel, cluster: LocalCluster) -> None:
@@ -200,13 +200,13 @@ def test_features_that_are_lost_there_are_named(remote: RemoteModel) -> None:
     (embedding,) = remote.embed(
         [(scene.video.read_frame(0), remote.card.make_frame_window(scene.video.shape[1:]))]
     )
-    remote._released.append(embedding.features[0].number)
+    remote.released.append(embedding.features[0].number)
     with pytest.raises(ModelError, match="resume with `track --resume`"):
         remote.segment(embedding, [Query(1, FramePrompts(points=((5.0, 5.0),), positive=(True,)))])
 
 
 def test_a_model_that_is_not_there_is_named(cluster: LocalCluster, certificates: Path) -> None:
-    tasks._load_cached_model.cache_clear()
+    tasks.load_cached_model.cache_clear()
     with pytest.raises(
         UnknownModelError,
         match=r"on the worker of tls://127\.0\.0\.1:\d+: no model is called 'nanno'",
@@ -293,14 +293,14 @@ def test_a_worker_that_leaves_before_it_loads_is_not_waited_for(
             if not cluster.scheduler.workers:
                 break
             sleep(0.05)
-        looks, look = [], remote_module._await_worker
+        looks, look = [], remote_module.await_worker
 
         def looked(*given: Any) -> None:
             looks.append(given)
             if len(looks) > 1:
                 look(*given)
 
-        monkeypatch.setattr(remote_module, "_await_worker", looked)
+        monkeypatch.setattr(remote_module, "await_worker", looked)
         with pytest.raises(PlanError, match="has no worker"):
             load_remote_model(cluster.scheduler_address, certificates=certificates)
         assert len(looks) == 2

@@ -76,7 +76,7 @@ def test_planes_are_read_where_the_model_is(
             return super().embed(views)
 
     monkeypatch.setattr("napari_sam2.models.load.load_model", lambda *_, **__: Asking())
-    tasks._load_cached_model.cache_clear()
+    tasks.load_cached_model.cache_clear()
     assert run_jobs(_jobs(write_stacks(1), 1), pool=thread_pool).loc[0, "state"] == "done"
 
 
@@ -133,7 +133,7 @@ def test_what_fails_for_no_reason_of_its_own_is_tried_again_and_goes_on(
             return super().embed(views)
 
     monkeypatch.setattr("napari_sam2.models.load.load_model", lambda *_, **__: Failing())
-    tasks._load_cached_model.cache_clear()
+    tasks.load_cached_model.cache_clear()
     table = run_jobs(_jobs(folder, 1), pool=thread_pool)
     assert (table.loc[0, "state"], table.loc[0, "tries"]) == ("done", 2)
     np.testing.assert_array_equal(

@@ -32,7 +32,7 @@ def test_override_keeps_what_is_none() -> None:
 def test_old_attention_names_are_read_with_one_warning(
     old: Any, new: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    inference_options._warn_old_attention.cache_clear()
+    inference_options.warn_old_attention.cache_clear()
     with caplog.at_level(logging.WARNING):
         assert InferenceOptions(attention=old).attention == new
         assert InferenceOptions(attention=old).attention == new
@@ -41,7 +41,7 @@ def test_old_attention_names_are_read_with_one_warning(
 
 
 def test_old_attention_names_in_files_are_read_silently(caplog: pytest.LogCaptureFixture) -> None:
-    inference_options._warn_old_attention.cache_clear()
+    inference_options.warn_old_attention.cache_clear()
     assert ModelCard.rename_fields({"name": "a", "attention": "near"})["attention"] == "local"
     assert rename_attention("auto") == "auto"
     assert not caplog.records

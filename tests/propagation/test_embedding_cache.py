@@ -149,7 +149,7 @@ def test_parts_share_the_budget() -> None:
         _get_parts(embeddings, model, frame)
     assert model.embedded_frames == [0] * 4 + [1] * 4, "a frame and its parts, once each"
     _get_parts(embeddings, model, 2)
-    assert embeddings._cache.nbytes == 8 * _FRAME_BYTES
+    assert embeddings.cache.nbytes == 8 * _FRAME_BYTES
     _get_parts(embeddings, model, 1)
     assert model.embedded_frames[8:] == [2] * 4, "those of 0 went"
 

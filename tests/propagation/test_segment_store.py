@@ -71,7 +71,7 @@ def test_local_memory_is_stored_and_absent_in_older_files(
     first, second = store.get_frame(0)
     assert (first.local_memory, second.local_memory) == (False, True)
     assert first.window == second.window == Window(0.5, -3, 20, 30, 32)
-    (window,) = store._db.execute("SELECT window FROM segments WHERE track = 1").fetchone()
+    (window,) = store.connection.execute("SELECT window FROM segments WHERE track = 1").fetchone()
     assert json.loads(window) == [0.5, -3, 20, 30, 32], (
         "as it was written before anything was narrow"
     )
@@ -115,7 +115,7 @@ def test_state_is_stored_with_the_segments_of_its_step(store: SegmentStore) -> N
 def test_full_disk_raises_output_error_and_rolls_back(tmp_path: Path) -> None:
     store = SegmentStore(tmp_path / "trail.sqlite")
     store.put([_make_segment(1, 0, 1.0)], entry=0, state={"position": 1})
-    store._db.execute(
+    store.connection.execute(
         "PRAGMA max_page_count = 1"
     )  # SQLite raises this to the present number of pages: the file is full
     big = Segment(
