@@ -43,7 +43,7 @@ STAGES: dict[str, tuple[tuple[Any, str], ...]] = {
     "read": ((EmbeddingCache, "_read_frame"),),
     "resize": ((Window, "crop"),),
     "encode": ((Sam2Network, "embed"),),
-    "gather features": ((Sam2Predictor, "_get_features"), (ObjectCropModel, "_get_features")),
+    "gather features": ((Sam2Predictor, "get_features"), (ObjectCropModel, "get_features")),
     "gather memories": (
         (Sam2Predictor, "_gather_memories"),
         (ObjectCropModel, "_gather_memories"),

@@ -89,7 +89,7 @@ class ObjectCropModel(Sam2Predictor):
         # For one track too: this small network is slower with several threads per operation.
         return torch.get_num_threads() if self.device == "cpu" else 1
 
-    def _get_features(
+    def get_features(
         self, embedding: Embedding, windows: Sequence[Window], *, rotated: bool = False
     ) -> Features:
         """Features of B windows; `rotated` encodes the windows turned by 180°."""
@@ -147,7 +147,7 @@ class ObjectCropModel(Sam2Predictor):
         upright = super()._decode_masks(features, batch, points, labels)
         if batch.queries[0].memory_references:
             return upright
-        features = self._get_features(batch.embedding, batch.windows, rotated=True)
+        features = self.get_features(batch.embedding, batch.windows, rotated=True)
         dense = self._make_dense_prompt(batch, points, labels)
         image = self.network.add_no_memory_embedding(features[2])
         rotated = self.network.decode(

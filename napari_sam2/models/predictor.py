@@ -183,7 +183,7 @@ class Sam2Predictor:
             batch = QueryBatch(
                 embedding, [queries[index] for index in part], [windows[index] for index in part]
             )
-            features = self._get_features(embedding, batch.windows)
+            features = self.get_features(embedding, batch.windows)
             output = (
                 self._use_mask_as_output(features, batch)
                 if kinds[part[0]][0].has_mask
@@ -239,7 +239,7 @@ class Sam2Predictor:
             embedding.window,
         )
         tokens = self._encode_tokens(
-            self._get_features(embedding, windows),
+            self.get_features(embedding, windows),
             segments,
             resize_planes(planes, windows[0].size, antialias=False),
         )
@@ -264,7 +264,7 @@ class Sam2Predictor:
         masks = torch.where(conditioning, (logits > 0).float(), logits.sigmoid())
         return self.network.encode_memory(features[2], masks, absent).bfloat16()
 
-    def _get_features(self, embedding: Embedding, windows: Sequence[Window]) -> Features:
+    def get_features(self, embedding: Embedding, windows: Sequence[Window]) -> Features:
         """Features of the frame in these windows: a batch of one if they are the whole frame."""
         whole, levels = embedding.window, cast(Features, embedding.features)
         if windows[0] == whole:

@@ -144,7 +144,7 @@ class TiledModel:
     def _resample_query(self, query: Query, tile: Window) -> Query:
         """The query with its memories and previous logits over this tile."""
         references = tuple(
-            self._resample_reference(reference, tile) for reference in query.memory_references
+            self.resample_reference(reference, tile) for reference in query.memory_references
         )
         if query.logits is None or query.window is None or is_within(query.window, tile):
             return replace(query, memory_references=references)
@@ -156,7 +156,7 @@ class TiledModel:
         )[0, 0]
         return replace(query, memory_references=references, logits=logits.numpy(), window=tile)
 
-    def _resample_reference(self, reference: MemoryReference, tile: Window) -> MemoryReference:
+    def resample_reference(self, reference: MemoryReference, tile: Window) -> MemoryReference:
         """A memory over this tile; that of a region stays in a region around the object."""
         if reference.memory.features is None:
             return reference

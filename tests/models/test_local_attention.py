@@ -157,7 +157,7 @@ def test_a_region_keeps_its_position_on_the_grid(
 ) -> None:
     """The same tokens and memories elsewhere on the grid give another answer."""
     region = TokenRegion(4, 8, 8)
-    fine, middle, coarse = local_model._get_features(embeddings[0], [region.to_window(WHOLE)])
+    fine, middle, coarse = local_model.get_features(embeddings[0], [region.to_window(WHOLE)])
     for level, stride in ((fine, 4), (middle, 2), (coarse, 1)):
         assert level.shape[-1] == 8 * stride
     torch.testing.assert_close(

@@ -219,7 +219,7 @@ def test_features_do_not_depend_on_how_many_windows_are_encoded_together(
     @torch.inference_mode()
     def encode(asked: list[Window]) -> list[torch.Tensor]:
         (embedding,) = model.embed([(Frame(0, pixels), model.card.make_frame_window(pixels.shape))])
-        return [level[0] for level in model._get_features(embedding, asked)]
+        return [level[0] for level in model.get_features(embedding, asked)]
 
     for one, other in zip(*map_threads(encode, [windows[:1], windows]), strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)

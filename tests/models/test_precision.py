@@ -169,10 +169,10 @@ def test_position_encodings_are_never_rounded(both: tuple[Sam2Predictor, Sam2Pre
     """They are cached for later calls in any precision."""
     exact, rough = both
     _propagate(exact)
-    kept = dict(exact.network._positions)
-    exact.network._positions.clear()
+    kept = dict(exact.network.positions)
+    exact.network.positions.clear()
     _propagate(rough)
-    for key, positions in exact.network._positions.items():
+    for key, positions in exact.network.positions.items():
         for name in ("image", "rotation", "memory", "decoder"):
             torch.testing.assert_close(
                 getattr(positions, name), getattr(kept[key], name), rtol=0, atol=0

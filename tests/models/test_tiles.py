@@ -219,7 +219,7 @@ def test_a_memory_keeps_its_position_on_the_frame_in_another_tile(attention: Att
     tokens = np.repeat(places, 32, axis=1)  # the value of each token is its position
     corners = ((240.0, 380.0), (290.0, 430.0))
     payload = MemoryPayload(torch.from_numpy(tokens).float(), window, corners, None, window)
-    brought = model._resample_reference(
+    brought = model.resample_reference(
         MemoryReference(Memory(0, True, np.zeros(1), features=payload), 0, 1), other
     ).memory.features
     now = TokenRegion.of(brought.window, other)

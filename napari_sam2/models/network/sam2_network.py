@@ -122,7 +122,7 @@ class Sam2Network(nn.Module):
     def __init__(self, configuration: Configuration) -> None:
         super().__init__()
         self.configuration = configuration
-        self._positions: dict[tuple[int, torch.device], PositionEncodings] = {}
+        self.positions: dict[tuple[int, torch.device], PositionEncodings] = {}
         hidden, config = configuration.hidden, _make_transformers_config(configuration)
         self.vision_encoder = (
             HieraEncoder(configuration) if configuration.encoder == "hiera" else ConvEncoder(hidden)
@@ -274,12 +274,12 @@ class Sam2Network(nn.Module):
 
     def get_position_encodings(self, side: int, device: torch.device) -> PositionEncodings:
         """The cached position encodings of a grid of `side` × `side` tokens, in float32."""
-        cached = self._positions.get((side, device))
+        cached = self.positions.get((side, device))
         if cached is None:
             # Not in inference mode, because training refuses inference tensors.
             with torch.inference_mode(False), torch.no_grad(), use_float32(device):
                 cached = self._compute_position_encodings(side, device)
-            self._positions[side, device] = cached
+            self.positions[side, device] = cached
         return cached
 
     def _refine_masks(self, dense: Tensor | None, features: Tensor, masks: Tensor) -> Tensor:
