@@ -14,6 +14,7 @@ import traitlets
 from PIL import Image
 
 import napari_sam2 as ns
+from napari_sam2.api.display import render_session_html
 from napari_sam2.core.errors import AxesError, DeviceError, LabelsError, PlanError, PromptError
 from napari_sam2.core.inference_options import DEFAULT_ATTENTION
 from napari_sam2.core.stack import Stack
@@ -354,7 +355,7 @@ def test_annotate_computes_in_the_given_precision_and_the_panel_shows_it(
         panel.prompt(scene.make_click(1, 0))
         planes[precision] = panel.session.compute_label_plane(0) > 0
         assert panel.video_info["model_note"] == f"{scene.video.description} · {title}"
-        assert f"{title} on cpu" in panel.session._repr_html_()
+        assert f"{title} on cpu" in render_session_html(panel.session)
     first, second = planes.values()
     assert (first & second).sum() > 0.9 * (first | second).sum() > 0
     with pytest.raises(
