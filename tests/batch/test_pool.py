@@ -191,7 +191,7 @@ def test_a_stack_that_kills_its_workers_is_given_up_and_stops_no_other(
     table = run_jobs(jobs, pool=Pool(workers=1, options={"preload": str(tmp_path / "preload.py")}))
     assert table["state"].to_list() == ["done", "failed", "done"]
     assert table.loc[1, "tries"] == MAX_DEATHS
-    assert table.loc[1, "error"].startswith(f"WorkerError: {MAX_DEATHS} workers died of this stack")
+    assert table.loc[1, "error"].startswith(f"WorkerError: {MAX_DEATHS} workers in a row died")
 
 
 def test_tls_comes_from_dasks_own_configuration(
