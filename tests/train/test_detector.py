@@ -10,6 +10,7 @@ import torch
 
 from napari_sam2.models.network.detector import MAPS, SIZE_OCTAVES, DetectorNetwork
 from napari_sam2.models.network.detector_instances import resize_labels, segment_maps
+from napari_sam2.train.average import WeightAverage
 from napari_sam2.train.detector.augment import augment_grey, draw_cloud
 from napari_sam2.train.detector.images import AnnotatedImage, ImageCrops, relabel
 from napari_sam2.train.detector.layouts import LAYOUTS, Layout
@@ -18,7 +19,7 @@ from napari_sam2.train.detector.pool import CropPool, pack_samples, unpack_batch
 from napari_sam2.train.detector.scenes import draw_empty_scene, draw_scene
 from napari_sam2.train.detector.sections import draw_section
 from napari_sam2.train.detector.targets import compute_targets
-from napari_sam2.train.detector.training import AveragedWeights, build_network, save_half
+from napari_sam2.train.detector.training import build_network, save_half
 from napari_sam2.train.detector.validation import count_matches
 
 SIDE = 96
@@ -167,8 +168,8 @@ def test_labels_are_resized_by_the_nearest_pixel() -> None:
 
 def test_weights_survive_their_file_in_half_precision(tmp_path: Path) -> None:
     network = build_network()
-    average = AveragedWeights(network, 0.9)
-    save_half(average.tensors, tmp_path / "weights.safetensors")
+    average = WeightAverage(dict(network.named_parameters()), 0.9)
+    save_half(average.state_dict(), tmp_path / "weights.safetensors")
     assert (tmp_path / "weights.safetensors").stat().st_size < 12e6
-    assert isinstance(average.build_network(), DetectorNetwork)
+    assert isinstance(build_network(average.state_dict()), DetectorNetwork)
     assert network.eval()(torch.zeros(1, 1, 64, 32)).shape == (1, len(MAPS), 64, 32)

@@ -35,10 +35,17 @@ class ConvEncoder(nn.Module):
         self.outline = _OneDnnConv2d(hidden, 3, 1)
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        x = self.stem((pixels - _MEAN) / _STD)
+        return self.compute_levels(self.compute_stem(pixels))
+
+    def compute_stem(self, pixels: Tensor) -> Tensor:
+        """Features at stride 2."""
+        x: Tensor = self.stem((pixels - _MEAN) / _STD)
         # Twice as fast on a CPU; the following layers keep the format.
-        x = x.contiguous(memory_format=torch.channels_last)
-        bottom_up = []
+        return x.contiguous(memory_format=torch.channels_last)
+
+    def compute_levels(self, stem: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Features at strides 4, 8 and 16 from those at stride 2."""
+        x, bottom_up = stem, []
         for stage in self.stages:
             x = stage(x)
             bottom_up.append(x)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from napari_sam2.models.network.conv_encoder import ConvEncoder
 
 MAPS = ("foreground", "boundary", "centre", "size")
 SIZE_OCTAVES = (
@@ -16,7 +17,6 @@ SIZE_OCTAVES = (
 SMALLEST, LARGEST = 7.0, 80.0  # diameters in pixels that the network is trained on
 STRIDE = 32  # the sides of an input are multiples of this
 
-_MEAN, _DEVIATION = 0.45, 0.25  # the encoder's own shift and scale of grey values
 _PROTOTYPE_KEYS = {
     "enc": "encoder",
     "r4": "reduce4",
@@ -49,7 +49,7 @@ class DetectorNetwork(nn.Module):
         A `ConvEncoder` with 128 channels at strides 4, 8 and 16; its weights are trained along.
     """
 
-    def __init__(self, encoder: nn.Module) -> None:
+    def __init__(self, encoder: ConvEncoder) -> None:
         super().__init__()
         self.encoder = encoder
         self.reduce4, self.reduce8, self.reduce16 = (nn.Conv2d(128, 64, 1) for _ in range(3))
@@ -59,27 +59,12 @@ class DetectorNetwork(nn.Module):
         self.head = nn.Conv2d(32, len(MAPS), 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
-        stem, (level4, level8, level16) = self._encode(pixels)
+        stem = self.encoder.compute_stem(pixels)
+        level4, level8, level16 = self.encoder.compute_levels(stem)
         x = self.fuse8(self.reduce8(level8) + _double(self.reduce16(level16)))  # stride 8
         x = self.fuse4(self.reduce4(level4) + _double(x))  # stride 4
         x = self.fuse2(torch.cat([_double(self.expand(x)), stem], 1))  # stride 2
         return _double(self.head(x))
-
-    def _encode(self, pixels: Tensor) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
-        """The encoder's stem at stride 2, and its features at strides 4, 8 and 16."""
-        encoder: Any = self.encoder  # its parts are modules, and Module.__getattr__ says less
-        stem = encoder.stem((pixels - _MEAN) / _DEVIATION)
-        stem = stem.contiguous(memory_format=torch.channels_last)
-        x, stages = stem, []
-        for stage in encoder.stages:
-            x = stage(x)
-            stages.append(x)
-        level = encoder.lateral[3](stages[3])
-        levels = []
-        for index in (2, 1, 0):
-            level = encoder.lateral[index](stages[index]) + F.interpolate(level, scale_factor=2.0)
-            levels.append(encoder.norms[index](level))
-        return stem, (levels[2], levels[1], levels[0])
 
 
 class FusionBlock(nn.Module):

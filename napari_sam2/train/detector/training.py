@@ -13,7 +13,7 @@ import argparse
 import csv
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,11 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from napari_sam2.models.load import load_model
 from napari_sam2.models.network.detector import DetectorNetwork, rename_prototype_keys
+from napari_sam2.train.average import WeightAverage
 from napari_sam2.train.detector.loss import compute_losses
 from napari_sam2.train.detector.mix import TrainingMix
 from napari_sam2.train.detector.pool import CropPool, DetectionBatch
@@ -73,7 +74,7 @@ class DetectorTraining:
     def __init__(self, run: Path, options: TrainingOptions, mix: TrainingMix) -> None:
         self._run, self._options = run, options
         self.network = build_network()
-        self.average = AveragedWeights(self.network, options.average)
+        self.average = WeightAverage(dict(self.network.named_parameters()), options.average)
         self._optimizer = self._build_optimizer()
         self._step, self._seconds, self._best = 0, 0.0, -1.0
         self._rng = np.random.default_rng((options.seed, time.time_ns()))
@@ -123,7 +124,7 @@ class DetectorTraining:
         self._optimizer.step()
         self._optimizer.zero_grad(set_to_none=True)
         self._step += 1
-        self.average.update(self.network, self._step)
+        self.average.update(self._step)
         return {name: part.item() for name, part in parts.items()}
 
     def _compute_rate_factor(self) -> float:
@@ -144,7 +145,7 @@ class DetectorTraining:
         return torch.optim.AdamW(groups, lr=options.head_rate, weight_decay=0.01)
 
     def _validate(self) -> str:
-        score = self._validation.measure(self.average.build_network())
+        score = self._validation.measure(build_network(self.average.state_dict()))
         with (self._run / "validation.csv").open("a") as file:
             row = [self._step, round(self._seconds), *(f"{v:.4f}" for v in score.values())]
             if file.tell() == 0:
@@ -152,19 +153,20 @@ class DetectorTraining:
             csv.writer(file).writerow(row)
         if score["mean"] > self._best:
             self._best = score["mean"]
-            save_half(self.average.tensors, self._run / "best-average.safetensors")
+            save_half(self.average.state_dict(), self._run / "best-average.safetensors")
         return f"step {self._step}: " + ", ".join(f"{k} {v:.3f}" for k, v in score.items())
 
     def start_from(self, tensors: dict[str, Tensor]) -> None:
         """Take weights only; the average starts from them, the optimizer anew."""
         self.network.load_state_dict(tensors)
-        self.average = AveragedWeights(self.network, self._options.average)
+        weights = dict(self.network.named_parameters())
+        self.average = WeightAverage(weights, self._options.average)
 
     def save(self) -> None:
         """Write RUN/latest.pt and the averaged weights beside it, each in one stroke."""
         state = {
             "network": self.network.state_dict(),
-            "average": self.average.tensors,
+            "average": self.average.state_dict(),
             "optimizer": self._optimizer.state_dict(),
             "step": self._step,
             "seconds": self._seconds,
@@ -173,39 +175,18 @@ class DetectorTraining:
         temporary = self._run / "latest.pt.part"
         torch.save(state, temporary)
         os.replace(temporary, self._run / "latest.pt")
-        save_half(self.average.tensors, self._run / "latest-average.safetensors")
+        save_half(self.average.state_dict(), self._run / "latest-average.safetensors")
 
     def resume(self) -> None:
         """Go on from RUN/latest.pt."""
         state = torch.load(self._run / "latest.pt", weights_only=True)
         self.network.load_state_dict(state["network"])
-        self.average.tensors = state["average"]
+        self.average.load_state_dict(state["average"])
         rates = [group["base_rate"] for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(state["optimizer"])
         for group, rate in zip(self._optimizer.param_groups, rates, strict=True):
             group["base_rate"] = rate
         self._step, self._seconds, self._best = state["step"], state["seconds"], state["best"]
-
-
-class AveragedWeights:
-    """Exponential average of a network's weights."""
-
-    def __init__(self, network: nn.Module, decay: float) -> None:
-        self._decay = decay
-        self.tensors = {name: t.detach().clone() for name, t in network.state_dict().items()}
-
-    def update(self, network: nn.Module, step: int) -> None:
-        """Mix in the weights of now; early on the average forgets faster."""
-        decay = min(self._decay, (1 + step) / (10 + step))
-        with torch.no_grad():
-            for name, tensor in network.state_dict().items():
-                self.tensors[name].lerp_(tensor, 1 - decay)
-
-    def build_network(self) -> DetectorNetwork:
-        """A network of its own with these weights, for measuring."""
-        network = build_network()
-        network.load_state_dict(self.tensors)
-        return network.eval()
 
 
 class TrainingLog:
@@ -233,11 +214,14 @@ class TrainingLog:
         self._sums, self._count = {}, 0
 
 
-def build_network() -> DetectorNetwork:
-    """A detector on a copy of nano's encoder."""
+def build_network(weights: Mapping[str, Tensor] | None = None) -> DetectorNetwork:
+    """A detector with these weights, ready to measure, or else on a copy of nano's encoder."""
     nano: Any = load_model("nano", device="cpu")  # a model of ours, with a network
     network: Any = DetectorNetwork(nano.network.vision_encoder)
     made: DetectorNetwork = network.to(memory_format=torch.channels_last)
+    if weights is not None:
+        made.load_state_dict(weights)
+        made.eval()
     return made
 
 
