@@ -14,7 +14,14 @@ import numpy as np
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.plan import Step
 from napari_sam2.core.prompt import Prompt
-from napari_sam2.core.result import Embedding, Memory, MemoryReference, Query, Segment
+from napari_sam2.core.result import (
+    Embedding,
+    FrameDetections,
+    Memory,
+    MemoryReference,
+    Query,
+    Segment,
+)
 from napari_sam2.core.stack import Frame, Video
 from napari_sam2.core.window import Window
 
@@ -137,6 +144,39 @@ class VolumeDetector(Detector, Protocol):
 
         None if it cannot do so for this video.
         """
+        ...
+
+
+class ObjectMapModel(Protocol):
+    """A network that says, for every pixel, whether and where in an object it lies.
+
+    The four maps are foreground, distance to the object's boundary and to its centre (each 0..1
+    within the object), and size.
+    """
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the weights: part of the identity of every result."""
+        ...
+
+    def predict(self, planes: np.ndarray) -> np.ndarray:
+        """(N, 4, H, W) float32 maps in 0..1 of (N, H, W) float32 planes in 0..1.
+
+        Objects must be about 24 px wide; zooming and tiling are the caller's.
+        """
+        ...
+
+
+class ObjectEvidence(Protocol):
+    """Detections of a video that is known already: evidence for prompts and propagation."""
+
+    @property
+    def name(self) -> str:
+        """Its name in the provenance."""
+        ...
+
+    def get_frame(self, frame: int) -> FrameDetections:
+        """The detections on a frame, always the same for the same frame."""
         ...
 
 

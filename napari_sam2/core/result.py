@@ -197,6 +197,25 @@ class Segment:
         return self.presence in CONDITIONING_PRESENCES
 
 
+@dataclass(frozen=True, eq=False)
+class FrameDetections:
+    """What a detector sees on one frame, with no prompt.
+
+    Parameters
+    ----------
+    labels
+        (H, W) int32: 0 background, 1..n the detected objects.
+    foreground
+        (H, W) uint8: the probability of any object at a pixel, 0..255.
+    sureness
+        (n,) float32 in 0..1, one value per object: how clearly it is an object.
+    """
+
+    labels: np.ndarray
+    foreground: np.ndarray
+    sureness: np.ndarray
+
+
 def compute_segment_iou(one: Segment, other: Segment) -> float:
     """IoU of two masks in pixels of the frame, as in a label plane; 1 if both are empty."""
     limits = (np.iinfo(np.int32).max,) * 2
