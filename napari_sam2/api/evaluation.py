@@ -12,6 +12,7 @@ from napari_sam2.core.errors import AxesError, FileError, LabelsError
 from napari_sam2.core.stack import Stack
 from napari_sam2.io.open import open_labels
 from napari_sam2.io.readers.ctc import is_ctc_folder, read_ctc
+from napari_sam2.io.tables import read_table
 from napari_sam2.measurement.evaluation.agreement import Agreement, evaluate
 from napari_sam2.measurement.evaluation.count_agreement import compute_count_errors
 
@@ -47,7 +48,7 @@ class EvaluationInput:
             raise FileError(
                 f"{path}: expected {tables[0].name} and {tables[1].name} beside {labels.name}"
             )
-        tracks, counts = (pd.read_csv(table) for table in tables)
+        tracks, counts = (read_table(table) for table in tables)
         divided = tracks.dropna(subset=["parent"])
         parents = {
             int(child): int(parent)

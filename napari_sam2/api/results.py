@@ -10,7 +10,7 @@ import pandas as pd
 
 from napari_sam2.io.output_folder import check_output
 from napari_sam2.io.prompts import write_prompts
-from napari_sam2.io.tables import write_provenance, write_tables
+from napari_sam2.io.tables import read_table, write_provenance, write_tables
 from napari_sam2.io.writers.sinks import LabelSpec, open_sink
 from napari_sam2.measurement.report.overview import draw_overview
 from napari_sam2.propagation.results import SessionResults
@@ -43,17 +43,17 @@ class JobResult:
     @property
     def objects(self) -> pd.DataFrame:
         """``objects.csv``: one row per track and frame."""
-        return pd.read_csv(self.folder / "objects.csv")
+        return read_table(self.folder / "objects.csv")
 
     @property
     def tracks(self) -> pd.DataFrame:
         """``tracks.csv``: one row per track."""
-        return pd.read_csv(self.folder / "tracks.csv")
+        return read_table(self.folder / "tracks.csv")
 
     @property
     def counts(self) -> pd.DataFrame:
         """``counts.csv``: objects per frame and category."""
-        return pd.read_csv(self.folder / "counts.csv")
+        return read_table(self.folder / "counts.csv")
 
 
 def save_results(

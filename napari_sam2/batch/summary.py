@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from napari_sam2.io.tables import write_table, write_text
+from napari_sam2.io.tables import read_table, write_table, write_text
 from napari_sam2.measurement.pooling import pool_tables, summarise_wells
 from napari_sam2.measurement.report.batch_report import render_batch_report
 
@@ -53,7 +53,7 @@ def _get_relative_name(folder: Path, base: Path | None) -> str:
 def _read_tables(done: pd.DataFrame, name: str) -> dict[str, pd.DataFrame]:
     files = {stack: Path(out) / name for stack, out in zip(done["stack"], done["out"], strict=True)}
     return {
-        stack: pd.read_csv(file, dtype={"frame": "string", "category": "string"})
+        stack: read_table(file, dtype={"frame": "string", "category": "string"})
         for stack, file in files.items()
         if file.is_file()
     }

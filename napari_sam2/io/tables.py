@@ -1,10 +1,11 @@
-"""Write tables as CSV, Parquet and AnnData, and provenance as JSON."""
+"""Read and write tables as CSV; write Parquet and AnnData, and provenance as JSON."""
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -16,16 +17,66 @@ from napari_sam2.core.files.atomic import write_atomically
 from napari_sam2.core.files.extras import ANNDATA, TABLES, import_extra
 from napari_sam2.core.provenance import Provenance
 
+# What makes a spreadsheet run a cell, behind white space that it skips: the signs, and their
+# full-width forms. A leading apostrophe of the text itself is quoted, too, so that it comes back.
+_FORMULA = re.compile(r"'*(\s*[=+\-@\uff1d\uff0b\uff0d\uff20]|[\t\r\n])")
 _OBS_COLUMNS = ("track", "frame", "t", "z", "category", "presence")
 
 
 def write_table(table: pd.DataFrame, path: Path | str) -> None:
     """Write a table as CSV in UTF-8, without its index.
 
-    Numbers are as short as possible without loss; missing values are empty cells.
+    Numbers are as short as possible without loss; missing values are empty cells. Text that a
+    spreadsheet would run gets an apostrophe, see `quote_formulas`.
     """
     with write_atomically(path) as part:
-        table.to_csv(part, index=False, encoding="utf-8", lineterminator="\n", na_rep="")
+        quote_formulas(table).to_csv(
+            part, index=False, encoding="utf-8", lineterminator="\n", na_rep=""
+        )
+
+
+def read_table(path: Path | str, **options: Any) -> pd.DataFrame:
+    """Read a table that `write_table` wrote; `options` are those of pandas' ``read_csv``."""
+    table = _map_text(pd.read_csv(path, **options), _unquote_formula)
+    return table.rename(columns=_unquote_formula)
+
+
+def quote_formulas(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with an apostrophe before each text that a spreadsheet would run as a formula.
+
+    Names of categories, files and channels come from other people's files. Numbers stay as they
+    are.
+
+    Examples
+    --------
+    >>> quote_formulas(pd.DataFrame({"category": ["=1+1", "cell"]}))["category"].tolist()
+    ["'=1+1", 'cell']
+    """
+    return _map_text(table, _quote_formula).rename(columns=_quote_formula)
+
+
+def _map_text(table: pd.DataFrame, function: Callable[[Any], Any]) -> pd.DataFrame:
+    """The table with each value of the columns that may have text replaced."""
+    changed = {}
+    for name, column in table.items():
+        if not pd.api.types.is_numeric_dtype(column):
+            mapped = column.astype("object").map(function, na_action="ignore")
+            is_text = isinstance(column.dtype, pd.StringDtype)
+            changed[str(name)] = mapped.astype(column.dtype) if is_text else mapped
+    return table.assign(**changed)
+
+
+def _quote_formula(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    # pandas does not quote a carriage return, which begins a row for other readers
+    value = value.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{value}" if _FORMULA.match(value) else value
+
+
+def _unquote_formula(value: Any) -> Any:
+    quoted = isinstance(value, str) and value[:1] == "'" and _FORMULA.match(value)
+    return value[1:] if quoted else value
 
 
 def write_tables(

@@ -17,7 +17,13 @@ from napari_sam2.core.errors import OutputError
 from napari_sam2.core.files.atomic import write_atomically
 from napari_sam2.core.provenance import Provenance
 from napari_sam2.io.output_folder import check_output
-from napari_sam2.io.tables import write_json, write_provenance, write_table, write_tables
+from napari_sam2.io.tables import (
+    read_table,
+    write_json,
+    write_provenance,
+    write_table,
+    write_tables,
+)
 
 
 def _make_table() -> pd.DataFrame:
@@ -52,6 +58,49 @@ def test_missing_values_are_empty_and_integers_stay_integers(tmp_path: Path) -> 
     assert (
         tmp_path / "a.csv"
     ).read_bytes() == "track,parent,area_um2,category\n0,1,,Zellkern ä\n1,,0.1,\n".encode()
+
+
+@pytest.mark.parametrize("dtype", ["object", "string", "category"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        '=HYPERLINK("http://example.org")',
+        "+41",
+        "-cell",
+        "@SUM(A1)",
+        "  =1+1",
+        "\t=1",
+        "\nx",
+        "\uff1d1+1",
+        "'=quoted before",
+    ],
+)
+def test_text_that_a_spreadsheet_would_run_is_quoted_and_comes_back(
+    text: str, dtype: str, tmp_path: Path
+) -> None:
+    table = pd.DataFrame(
+        {"category": pd.Series([text, "T-cell", None], dtype=dtype), "x": [-1.5, 2, 3]}
+    )
+    write_table(table, tmp_path / "a.csv")
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["category"] for row in rows] == [f"'{text}", "T-cell", ""]
+    assert rows[0]["x"] == "-1.5"
+    assert read_table(tmp_path / "a.csv")["category"].tolist()[:2] == [text, "T-cell"]
+
+
+def test_carriage_return_begins_no_row(tmp_path: Path) -> None:
+    write_table(
+        pd.DataFrame({"category": ["cell\r=1+1", "a\r\nb"], "x": [1, 2]}), tmp_path / "a.csv"
+    )
+    with (tmp_path / "a.csv").open(encoding="utf-8", newline="") as file:
+        assert [row["category"] for row in csv.DictReader(file)] == ["cell\n=1+1", "a\nb"]
+
+
+def test_column_names_from_other_files_are_quoted(tmp_path: Path) -> None:
+    write_table(pd.DataFrame({"mean_c0": [1.0], "=cmd|x": [2]}), tmp_path / "a.csv")
+    assert (tmp_path / "a.csv").read_text().splitlines()[0] == "mean_c0,'=cmd|x"
+    assert list(read_table(tmp_path / "a.csv")) == ["mean_c0", "=cmd|x"]
 
 
 def test_three_tables_are_written(tmp_path: Path) -> None:

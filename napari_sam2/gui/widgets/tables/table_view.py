@@ -9,6 +9,8 @@ import pandas as pd
 from qtpy.QtCore import QAbstractTableModel, QItemSelectionModel, QModelIndex, Qt, Signal
 from qtpy.QtWidgets import QAbstractItemView, QApplication, QHeaderView, QTableView, QWidget
 
+from napari_sam2.io.tables import quote_formulas
+
 _SAMPLED_ROWS = 60  # that set the widths of columns
 _DESCENDING = Qt.SortOrder.DescendingOrder
 
@@ -164,7 +166,9 @@ class TableView(QTableView):
     def copy_rows(self) -> int:
         """Copy `get_selected_rows` for a spreadsheet, and return how many."""
         rows = self.get_selected_rows()
-        QApplication.clipboard().setText(rows.to_csv(sep="\t", index=False, lineterminator="\n"))
+        QApplication.clipboard().setText(
+            quote_formulas(rows).to_csv(sep="\t", index=False, lineterminator="\n")
+        )
         return len(rows)
 
     def keyPressEvent(self, event: Any) -> None:
