@@ -383,6 +383,7 @@ def collect_notes(pipeline: TrackingPipeline, options: CountingOptions) -> tuple
     """Decisions that were taken for the user."""
     video, detector = pipeline.session.video, pipeline.detector
     notes = [
+        *video.stack.notes,
         f"seeds from {detector.name}" + (" (auto)" if options.seeds == AUTO else ""),
         *_collect_scale_notes(detector, video, options),
     ]

@@ -20,7 +20,6 @@ from napari_sam2.api.job import Job, make_output_run
 from napari_sam2.api.results import JobResult
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Video
-from napari_sam2.io.open import open_stack
 
 log = logging.getLogger(__name__)
 
@@ -56,8 +55,8 @@ class CountJob(Job):
 
     def open_video(self) -> Video:
         """The video to count; a constant one is no error, and has no objects."""
-        stack = open_stack(self.input, axes=self.axes, spacing=self.spacing, interval=self.interval)
-        return VideoSelection(self.along, self.channel, self.at, self.contrast).open_video(stack)
+        selection = VideoSelection(self.along, self.channel, self.at, self.contrast)
+        return selection.open_video(self.open_input())
 
 
 def make_job(fields: Mapping[str, Any]) -> Job:

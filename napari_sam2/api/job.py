@@ -34,7 +34,7 @@ from napari_sam2.core.inference_options import (
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.prompt import PromptLog, check_prompt
 from napari_sam2.core.protocols import VideoModel
-from napari_sam2.core.stack import Video
+from napari_sam2.core.stack import Stack, Video
 from napari_sam2.io.open import open_stack
 from napari_sam2.io.prompts import make_mask_prompts, read_prompts
 from napari_sam2.models.device import describe_device
@@ -65,6 +65,8 @@ class Job(ValidatedModel):
         (-160, 240) for soft tissue in CT.
     axes, spacing, interval
         Override the file: letters, µm per pixel (z, y, x or y, x), seconds per frame.
+    level, series
+        Level of a pyramid, and number of the image in a file of several; both from 0.
     model, device
         A name from ``napari-sam2 models list`` or a file; "auto", "cpu", "cuda", "mps".
     attention
@@ -101,6 +103,8 @@ class Job(ValidatedModel):
     axes: str | None = None
     spacing: tuple[float, ...] | None = None
     interval: float | None = None
+    level: int | None = Field(default=None, ge=0)
+    series: int | None = Field(default=None, ge=0)
     model: str = "nano"
     device: str = "auto"
     attention: Annotated[Attention, BeforeValidator(partial(rename_attention, warn=True))] = (
@@ -120,9 +124,20 @@ class Job(ValidatedModel):
         """The options its model is loaded with."""
         return InferenceOptions(self.device, self.attention, self.precision, self.windows)
 
+    def open_input(self) -> Stack:
+        """The stack of this job."""
+        return open_stack(
+            self.input,
+            axes=self.axes,
+            spacing=self.spacing,
+            interval=self.interval,
+            level=self.level or 0,
+            series=self.series,
+        )
+
     def open_video(self) -> Video:
         """The video that this job tracks."""
-        stack = open_stack(self.input, axes=self.axes, spacing=self.spacing, interval=self.interval)
+        stack = self.open_input()
         contrast = None if self.contrast is None else Contrast(*self.contrast)
         return Video.of(
             stack, along=self.along, channel=self.channel, contrast=contrast, at=self.at
@@ -213,7 +228,8 @@ def run_job(
                 notes=_collect_notes(job, video, model.device),
                 settings=job.model_dump(mode="json"),
             )
-            return JobResult(job.out, run.state, summarize_results(run.results))
+            notes = video.stack.notes
+            return JobResult(job.out, run.state, summarize_results(run.results), notes)
 
     return make_output_run(
         job, video, model, report, {"direction": job.direction, "frames": job.frames}
@@ -311,4 +327,4 @@ def _collect_notes(job: Job, video: Video, device: str) -> tuple[str, ...]:
             else f"channel {video.channel} of {len(video.stack.channels)} chosen"
         )
     notes += [f"{axis} {index} chosen" for axis, index in video.at if axis not in job.at]
-    return tuple(note for note in notes if note)
+    return tuple(note for note in (*video.stack.notes, *notes) if note)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -28,6 +28,8 @@ PROJECT_OPTIONS = (
     "axes",
     "spacing",
     "interval",
+    "level",
+    "series",
     "at",
     "contrast",
     "frame",
@@ -76,6 +78,7 @@ def execute_track(arguments: argparse.Namespace) -> None:
     arguments.precision = job.precision
     with _open_remote_model(arguments, job.model) as model, _open_progress_bar() as progress:
         outcome = run_job(job, model=model, progress=progress, report=_print_line)
+    _print_notes(outcome.notes)
     print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
 
 
@@ -160,9 +163,7 @@ def execute_count(arguments: argparse.Namespace) -> None:
         name.strip(): text for name, _, text in (rule.partition(":") for rule in arguments.rule)
     }
     CountingOptions.from_fields(options)
-    stack = open_stack(
-        arguments.input, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval
-    )
+    stack = open_stack(arguments.input, **_get_reading_options(arguments))
     with _open_remote_model(arguments, arguments.model) as model, _open_progress_bar() as progress:
         outcome = count(
             stack,
@@ -172,8 +173,7 @@ def execute_count(arguments: argparse.Namespace) -> None:
             report=_print_line,
         )
     assert isinstance(outcome, JobResult)
-    for note in outcome.notes:
-        print(f"note: {note}")
+    _print_notes(outcome.notes)
     print(f"Done: {outcome.summary}; results in {outcome.folder.resolve()}")
 
 
@@ -184,9 +184,7 @@ def execute_measure(arguments: argparse.Namespace) -> None:
     from napari_sam2.io.open import open_stack
     from napari_sam2.measurement.features.options import MeasurementOptions, SpotOptions
 
-    image = open_stack(
-        arguments.image, axes=arguments.axes, spacing=arguments.spacing, interval=arguments.interval
-    )
+    image = open_stack(arguments.image, **_get_reading_options(arguments))
     video_options = {"along": arguments.along, "channel": arguments.channel, "at": arguments.at}
     cells = (
         None
@@ -313,8 +311,21 @@ def execute_batch(arguments: argparse.Namespace) -> None:
     )
 
 
+def _get_reading_options(arguments: argparse.Namespace) -> dict[str, Any]:
+    """The options of `open_stack`."""
+    return {
+        **{name: getattr(arguments, name) for name in ("axes", "spacing", "interval", "series")},
+        "level": arguments.level or 0,
+    }
+
+
 def _print_line(line: str) -> None:
     print(line, flush=True)
+
+
+def _print_notes(notes: Iterable[str]) -> None:
+    for note in notes:
+        print(f"note: {note}")
 
 
 @contextmanager

@@ -494,6 +494,18 @@ def _add_reading_options(command: argparse.ArgumentParser) -> None:
         "--interval", type=float, metavar="S", help="seconds per frame, if the file has none"
     )
     command.add_argument(
+        "--series",
+        type=_parse_number,
+        metavar="N",
+        help="number of the image in a file of several (positions, scenes), from 0",
+    )
+    command.add_argument(
+        "--level",
+        type=_parse_number,
+        metavar="N",
+        help="level of a pyramid, 0 is the full resolution (0)",
+    )
+    command.add_argument(
         "--at",
         type=_parse_axis_index,
         default={},
@@ -510,6 +522,13 @@ def _add_contrast_option(command: argparse.ArgumentParser) -> None:
         metavar="LOW,HIGH",
         help="intensities that the model sees as black and white (0.1 and 99.9 percentile)",
     )
+
+
+def _parse_number(text: str) -> int:
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f"{number}: expected a number from 0")
+    return number
 
 
 def _parse_frames(text: str) -> tuple[int, int]:

@@ -76,11 +76,17 @@ class Stack:
         True if the three channels are the red, green and blue of one colour image.
     name, source
         A name for people, and the file or folder it was read from ("" for arrays).
+    times_s
+        Time of each frame along t in s, if the frames do not come evenly; else empty.
+    notes
+        What the reader decided or doubts, one sentence each.
 
     Raises
     ------
     AxesError
         Axes that do not fit `data`, or pixels that are not numbers.
+    SpacingError
+        Times that do not increase, or not one for each frame.
 
     Examples
     --------
@@ -96,9 +102,13 @@ class Stack:
     rgb: bool = False
     name: str = "stack"
     source: str = ""
+    times_s: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.data.shape)
+        if self.times_s:
+            _check_times(self.times_s, self.sizes.get("t", 0))
         if np.dtype(self.data.dtype).kind not in "buif":
             raise AxesError(
                 f"pixels of type {self.data.dtype} cannot be segmented: expected integers or floats"
@@ -190,6 +200,8 @@ class Stack:
         }
         if self.source:
             facts["from"] = self.source
+        if self.notes:
+            facts["notes"] = "; ".join(self.notes)
         return render_summary(self.name, self._make_thumbnail(), facts)
 
     def _make_thumbnail(self) -> np.ndarray | None:
@@ -308,6 +320,11 @@ class Video:
         return self.stack.spacing
 
     @property
+    def times_s(self) -> tuple[float, ...]:
+        """Time of each frame in s, if the frames do not come evenly; else empty."""
+        return self.stack.times_s if self.along == "t" else ()
+
+    @property
     def identity(self) -> str:
         """Identifies the pixels of `read_frame`: stack, axis, channel, position and contrast."""
         low, high = self.contrast.low, self.contrast.high
@@ -379,6 +396,14 @@ class Video:
         return [self.read_raw_plane(int(index)) for index in chosen]
 
 
+def _check_times(times_s: tuple[float, ...], n_frames: int) -> None:
+    """Raise SpacingError unless the times increase and there is one for each frame."""
+    if len(times_s) != n_frames:
+        raise SpacingError(f"{len(times_s)} times for {n_frames} frames: expected one for each")
+    if not all(math.isfinite(time) for time in times_s) or (np.diff(times_s) <= 0).any():
+        raise SpacingError(f"times {times_s!r}: expected numbers that increase from frame to frame")
+
+
 def check_axes(axes: str, shape: tuple[int, ...]) -> None:
     """Raise `AxesError` unless `axes` can name the dimensions of `shape`."""
     if len(axes) != len(shape):
@@ -399,6 +424,11 @@ def _resolve_axis(stack: Stack, along: str | None) -> str:
     choices = [axis for axis in "zt" if axis in stack.axes]
     if not choices and along in (None, "t"):
         return "t"  # a single image is a video of one frame
+    if not choices:
+        raise AxesError(
+            f"no frames along {along!r}: the image is a single plane, with axes {stack.axes!r} "
+            f"{stack.data.shape!r}; leave out along (--along)"
+        )
     if along is None:
         long = [axis for axis in choices if stack.sizes[axis] > 1] or choices
         if len(long) != 1:

@@ -18,7 +18,12 @@ from napari_sam2.io.readers import registry
 from napari_sam2.io.readers.dicom import list_dicom_files, open_dicom
 from napari_sam2.io.readers.files import check_file
 from napari_sam2.io.readers.folder import open_folder, open_glob
-from napari_sam2.io.readers.opened import OpenedImage, open_array, override_spacing
+from napari_sam2.io.readers.opened import (
+    OpenedImage,
+    ReadRequest,
+    open_array,
+    override_spacing,
+)
 from napari_sam2.io.readers.zarr import is_store, open_zarr, open_zarr_array
 
 
@@ -29,6 +34,7 @@ def open_stack(
     spacing: Spacing | Sequence[float | None] | None = None,
     interval: float | None = None,
     level: int = 0,
+    series: int | None = None,
     channel_names: Sequence[str] | None = None,
     name: str | None = None,
 ) -> Stack:
@@ -49,6 +55,8 @@ def open_stack(
         (z, y, x) or (y, x) in µm, and seconds between frames. They override the metadata.
     level
         Level of a pyramid; 0 is the full resolution.
+    series
+        Number of the image, from 0, if the file contains several (positions, scenes).
     channel_names
         They override the names of the metadata.
     name
@@ -64,14 +72,15 @@ def open_stack(
         If the metadata do not name the dimensions and `axes` is not given; the text lists the
         possible axes.
     """
-    image = _open_source(path_or_array, level)
+    image = _open_source(path_or_array, ReadRequest(level, series))
+    overridden = override_spacing(image.spacing, spacing, interval)
     image = replace(
         image,
         name=name or image.name,
-        spacing=override_spacing(image.spacing, spacing, interval),
+        spacing=overridden,
+        times_s=image.times_s if overridden.t_s == image.spacing.t_s else (),
     )
-    image = image.with_axes(axes) if axes else image.with_checked_axes()
-    return image.to_stack(channel_names)
+    return _name_axes(image, axes).to_stack(channel_names)
 
 
 def open_labels(path_or_array: Any, *, axes: str | None = None) -> Stack:
@@ -83,7 +92,8 @@ def open_labels(path_or_array: Any, *, axes: str | None = None) -> Stack:
         If the image has channels or numbers that are not whole; later, while a plane is read, if it
         has negative numbers.
     """
-    stack = open_stack(path_or_array, axes=axes)
+    image = _open_source(path_or_array, ReadRequest(labels=True))
+    stack = _name_axes(image, axes).to_stack()
     source = stack.source or "the array"
     if stack.rgb or "c" in stack.axes:
         raise LabelsError(
@@ -117,10 +127,14 @@ def _check_not_negative(block: np.ndarray, source: str) -> np.ndarray:
     return block
 
 
-def _open_source(path_or_array: Any, level: int) -> OpenedImage:
+def _name_axes(image: OpenedImage, axes: str | None) -> OpenedImage:
+    return image.with_axes(axes) if axes else image.with_checked_axes()
+
+
+def _open_source(path_or_array: Any, request: ReadRequest) -> OpenedImage:
     if isinstance(path_or_array, str | os.PathLike):
-        return _open_path(os.fspath(path_or_array), level)
-    registry.check_single_level("an array", level)
+        return _open_path(os.fspath(path_or_array), request)
+    registry.check_single_image("an array", request)
     if isinstance(path_or_array, zarr.Array):
         return open_zarr_array(path_or_array)
     if not (hasattr(path_or_array, "shape") and hasattr(path_or_array, "dtype")):
@@ -130,13 +144,12 @@ def _open_source(path_or_array: Any, level: int) -> OpenedImage:
     return open_array(path_or_array)
 
 
-def _open_path(path_text: str, level: int) -> OpenedImage:
+def _open_path(path_text: str, request: ReadRequest) -> OpenedImage:
     path = Path(path_text)
     if any(sign in path_text for sign in "*?[") and not path.exists():
-        registry.check_single_level(path_text, level)
-        return open_glob(path_text)
+        return open_glob(path_text, request)
     if path.is_dir():
-        return _open_directory(path, level)
+        return _open_directory(path, request)
     check_file(path)
     reader = registry.find_reader(path)
     if reader is None:
@@ -144,11 +157,13 @@ def _open_path(path_text: str, level: int) -> OpenedImage:
             f"{path}: is of an unknown kind: expected a file ending in "
             f"{', '.join(registry.SUFFIXES)}, a folder of such files, or a zarr store"
         )
-    return reader.open(path, level)
+    return reader.open(path, request)
 
 
-def _open_directory(path: Path, level: int) -> OpenedImage:
+def _open_directory(path: Path, request: ReadRequest) -> OpenedImage:
     if is_store(path):
-        return open_zarr(path, level)
-    registry.check_single_level(path, level)
-    return open_dicom(path) if list_dicom_files(path) else open_folder(path)
+        return open_zarr(path, request)
+    if not list_dicom_files(path):
+        return open_folder(path, request)
+    registry.check_single_image(path, request)
+    return open_dicom(path)

@@ -231,3 +231,21 @@ def test_identity_changes_with_the_image(change: str) -> None:
     )
     assert before.identity == Stack(data.copy(), "tyx", source="a.tif").identity
     assert before.identity != after.identity
+
+
+@pytest.mark.parametrize("along", ["z"])
+@pytest.mark.parametrize(
+    ("shape", "axes"), [((8, 9), "yx"), ((2, 8, 9), "cyx")], ids=["grey", "channels"]
+)
+def test_axis_of_frames_of_a_single_plane_says_what_to_do(
+    shape: tuple[int, ...], axes: str, along: str
+) -> None:
+    ramp = np.arange(np.prod(shape)).reshape(shape)
+    with pytest.raises(AxesError, match=r"single plane.*leave out along \(--along\)"):
+        Stack(ramp, axes).as_video(along)
+
+
+@pytest.mark.parametrize("times", [(0.0,), (0.0, 1.0, 1.0), (0.0, 2.0, 1.0), (0.0, 1.0, np.inf)])
+def test_times_that_are_not_those_of_the_frames_raise(times: tuple[float, ...]) -> None:
+    with pytest.raises(SpacingError, match="time"):
+        Stack(np.zeros((3, 8, 9)), "tyx", times_s=times)

@@ -240,6 +240,47 @@ def test_ome_zarr_0_4_and_axes_without_a_unit(unit: str | None, tmp_path: Path) 
     np.testing.assert_array_equal(np.asarray(stack.data), _PIXELS)
 
 
+@pytest.mark.parametrize("version", ["0.1", "0.2", None, "0.3"])
+def test_ome_zarr_without_axes_has_those_of_its_version(
+    version: str | None, tmp_path: Path
+) -> None:
+    group = zarr.create_group(tmp_path / "a.zarr", zarr_format=2)
+    group.create_array("0", data=_PIXELS.reshape(2, 2, 3, 20, 30), chunks=(1, 1, 1, 20, 30))
+    multiscale: Any = {"datasets": [{"path": "0"}]}
+    group.attrs["multiscales"] = [multiscale | ({"version": version} if version else {})]
+    if version == "0.3":
+        with pytest.raises(AxesError, match="--axes"):
+            open_stack(tmp_path / "a.zarr")
+    stack = open_stack(tmp_path / "a.zarr", axes="TCZYX" if version == "0.3" else None)
+    assert stack.sizes == {"t": 2, "c": 2, "z": 3, "y": 20, "x": 30}
+    np.testing.assert_array_equal(stack.read_plane({"t": 1, "c": 0, "z": 2}), _PIXELS[8])
+
+
+def test_ome_zarr_of_three_dimensions_without_axes_takes_them_from_the_user(tmp_path: Path) -> None:
+    group = zarr.create_group(tmp_path / "a.zarr", zarr_format=2)
+    group.create_array("0", data=_PIXELS, chunks=(1, 20, 30))
+    datasets: Any = [{"path": "0"}]
+    group.attrs["multiscales"] = [{"version": "0.2", "datasets": datasets}]
+    with pytest.raises(AxesError, match="--axes ZYX or TYX"):
+        open_stack(tmp_path / "a.zarr")
+    assert open_stack(tmp_path / "a.zarr", axes="ZYX").axes == "zyx"
+
+
+def test_ome_zarr_of_two_images_opens_by_series(tmp_path: Path) -> None:
+    group = zarr.create_group(tmp_path / "a.zarr", zarr_format=2)
+    axes: Any = [{"name": name, "type": "space"} for name in "zyx"]
+    images: Any = []
+    for number in range(2):
+        group.create_array(f"p{number}", data=_PIXELS + np.uint8(number), chunks=(1, 20, 30))
+        datasets = [{"path": f"p{number}"}]
+        images.append({"version": "0.4", "name": f"P{number}", "axes": axes, "datasets": datasets})
+    group.attrs["multiscales"] = images
+    with pytest.raises(FileError, match=r"contains 2 images \(0: P0, 1: P1\).*--series N"):
+        open_stack(tmp_path / "a.zarr")
+    stack = open_stack(tmp_path / "a.zarr", series=1)
+    np.testing.assert_array_equal(np.asarray(stack.data), _PIXELS + 1)
+
+
 def test_zarr_array_with_dimension_names_needs_no_axes(tmp_path: Path) -> None:
     array = zarr.create_array(
         tmp_path / "a.zarr", shape=(12, 20, 30), dtype="u1", dimension_names=["t", "y", "x"]

@@ -19,14 +19,15 @@ _MAX_PIXEL_SIZE_UM = 10.0
 _RESOLUTION_UNITS = {2: "inch", 3: "cm"}  # TIFF 6.0, tag 296
 
 
-def read_ome_calibration(xml: str) -> tuple[Spacing, tuple[str, ...]]:
-    """Spacing and channel names of the first image in OME-XML.
+def read_ome_calibration(xml: str, number: int = 0) -> tuple[Spacing, tuple[str, ...]]:
+    """Spacing and channel names of an image in OME-XML, by its number.
 
     The default units are those of the OME schema: µm and s.
     """
-    pixels = ElementTree.fromstring(xml).find("{*}Image/{*}Pixels")
-    if pixels is None:
+    images = ElementTree.fromstring(xml).findall("{*}Image/{*}Pixels")
+    if number >= len(images):
         return Spacing(), ()
+    pixels = images[number]
     z_um, y_um, x_um = (
         convert_to_um(
             pixels.get(f"PhysicalSize{axis}"), pixels.get(f"PhysicalSize{axis}Unit", "µm")

@@ -15,22 +15,22 @@ import numpy as np
 
 from napari_sam2.core.errors import FileError
 from napari_sam2.io.readers.lazy import PlaneReader, make_lazy_array
-from napari_sam2.io.readers.opened import UNKNOWN_AXIS, OpenedImage
+from napari_sam2.io.readers.opened import UNKNOWN_AXIS, OpenedImage, ReadRequest
 from napari_sam2.io.readers.registry import PLANE_FILE_SUFFIXES, ImageReader, find_reader
 
 
-def open_folder(folder: Path) -> OpenedImage:
+def open_folder(folder: Path, request: ReadRequest) -> OpenedImage:
     """Open the images directly in a folder, in natural order (t2 before t10).
 
     Hidden files and files of other kinds are ignored.
     """
-    return _open_files(list(folder.iterdir()), folder.name, str(folder))
+    return _open_files(list(folder.iterdir()), folder.name, str(folder), request)
 
 
-def open_glob(pattern: str) -> OpenedImage:
+def open_glob(pattern: str, request: ReadRequest) -> OpenedImage:
     """Open the images that match a pattern like ``frames/t*.tif``, in natural order."""
     files = [Path(name) for name in glob.glob(pattern, recursive=True)]
-    return _open_files(files, Path(pattern).parent.name or "stack", pattern)
+    return _open_files(files, Path(pattern).parent.name or "stack", pattern, request)
 
 
 def get_natural_sort_key(path: Path) -> list[tuple[int, int, str]]:
@@ -47,10 +47,11 @@ class _FilePlanes:
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     n_leading: int
+    request: ReadRequest
 
     def __call__(self, index: tuple[int, ...]) -> np.ndarray:
         file = self.files[index[0]]
-        planes = _open_planes(file)
+        planes = _open_planes(file, self.request)
         if (planes.shape, planes.dtype) != (self.shape[1:], self.dtype):
             raise FileError(
                 f"{file}: is {planes.dtype} {planes.shape!r}: expected {self.dtype} "
@@ -60,20 +61,22 @@ class _FilePlanes:
         return planes(index[1:])
 
 
-def _open_files(candidates: Sequence[Path], name: str, source: str) -> OpenedImage:
+def _open_files(
+    candidates: Sequence[Path], name: str, source: str, request: ReadRequest
+) -> OpenedImage:
     files = sorted((file for file in candidates if _is_image(file)), key=get_natural_sort_key)
     if not files:
         raise FileError(
             f"{source}: no images found: expected files ending in {', '.join(PLANE_FILE_SUFFIXES)}"
         )
-    first = _get_reader(files[0]).open(files[0])
+    first = _get_reader(files[0]).open(files[0], request)
     if len(files) == 1:
         return replace(first, name=name, source=source)
-    file_planes = [_open_planes(str(file)) for file in files]
+    file_planes = [_open_planes(str(file), request) for file in files]
     _check_same_shape(files, file_planes, source)
     shape = (len(files), *file_planes[0].shape)
     planes = _FilePlanes(
-        tuple(map(str, files)), shape, file_planes[0].dtype, 1 + file_planes[0].n_leading
+        tuple(map(str, files)), shape, file_planes[0].dtype, 1 + file_planes[0].n_leading, request
     )
     return replace(
         first,
@@ -100,10 +103,10 @@ def _check_same_shape(
 
 
 @lru_cache(maxsize=64)  # headers of files, no pixels
-def _open_planes(file: str) -> PlaneReader:
+def _open_planes(file: str, request: ReadRequest) -> PlaneReader:
     open_planes = _get_reader(Path(file)).open_planes
     assert open_planes is not None
-    return open_planes(Path(file))
+    return open_planes(Path(file), request)
 
 
 def _get_reader(file: Path) -> ImageReader:

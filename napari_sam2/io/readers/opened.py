@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_sam2.core.errors import AxesError, SpacingError
+from napari_sam2.core.errors import AxesError, FileError, SpacingError
 from napari_sam2.core.stack import AXES, Spacing, Stack
 from napari_sam2.io.readers.files import convert_read_errors
 
@@ -21,7 +21,28 @@ SAMPLES_AXIS = "s"
 """Letter in `OpenedImage.axes` for the samples of a pixel, such as red, green and blue."""
 
 _MAX_CHANNELS = 5  # a longer unnamed dimension is not suggested as channels
+_MAX_LISTED = 4  # images of a file that are listed in an error text
+_MAX_UNEVENNESS = 0.01  # of the time of a frame, relative to the interval
 _RGB_NAMES = ("red", "green", "blue")
+
+
+@dataclass(frozen=True)
+class ReadRequest:
+    """The part of a file to read, and what its pixels mean.
+
+    Parameters
+    ----------
+    level
+        Level of a pyramid; 0 is the full resolution.
+    series
+        Number of the image in a file of several, from 0; None if the file has only one.
+    labels
+        Whether the pixels are labels: a palette image is then read as its indices, not as colours.
+    """
+
+    level: int = 0
+    series: int | None = None
+    labels: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,6 +62,12 @@ class OpenedImage:
         Whether the samples are red, green, blue and perhaps alpha.
     name, source
         A short name, and the path ("" for arrays).
+    times_s
+        Time of each frame in s, if the frames do not come evenly.
+    notes
+        What the reader decided or doubts, one sentence each.
+    lossy
+        Name of the compression, if it does not keep pixels exactly.
     """
 
     data: Any
@@ -50,6 +77,9 @@ class OpenedImage:
     rgb: bool = False
     name: str = "array"
     source: str = ""
+    times_s: tuple[float, ...] = ()
+    notes: tuple[str, ...] = ()
+    lossy: str = ""
 
     def __post_init__(self) -> None:
         named = "".join(
@@ -131,7 +161,18 @@ class OpenedImage:
         spacing = Spacing(
             **{name: value for name, value in vars(image.spacing).items() if name[0] in axes}
         )
-        return Stack(data, axes, spacing, names, rgb=image.rgb, name=image.name, source=self.source)
+        n_frames = data.shape[axes.index("t")] if "t" in axes else 0
+        return Stack(
+            data,
+            axes,
+            spacing,
+            names,
+            rgb=image.rgb,
+            name=image.name,
+            source=self.source,
+            times_s=image.times_s if len(image.times_s) == n_frames else (),
+            notes=image.notes,
+        )
 
     @property
     def _description(self) -> str:
@@ -219,6 +260,37 @@ def open_npy(path: Path) -> OpenedImage:
         return open_array(np.load(path, mmap_mode="r", allow_pickle=False), path.stem, str(path))
 
 
+def choose_series(series: int | None, names: Sequence[str], source: str) -> int:
+    """The number of the image to read in a file of several.
+
+    Parameters
+    ----------
+    series
+        The number that was requested; None is the only one.
+    names
+        A name or shape of each image, for the error text.
+
+    Raises
+    ------
+    FileError
+        If the file contains no image, or several and none was requested.
+    AxesError
+        If there is no such image.
+    """
+    if series is None and len(names) == 1:
+        return 0
+    listed = ", ".join(f"{number}: {name}" for number, name in enumerate(names[:_MAX_LISTED]))
+    listed += ", …" if len(names) > _MAX_LISTED else ""
+    if series is None or not names:
+        raise FileError(
+            f"{source}: contains {len(names)} images ({listed}): expected one; choose with "
+            "--series N (in Python series=N)"
+        )
+    if not 0 <= series < len(names):
+        raise AxesError(f"series {series!r}: {source} contains {len(names)} images ({listed})")
+    return series
+
+
 def name_plane_axes(shape: tuple[int, ...], source: str = "") -> str:
     """Axes of an array without metadata: y and x last, all others unknown.
 
@@ -230,6 +302,35 @@ def name_plane_axes(shape: tuple[int, ...], source: str = "") -> str:
             "dimensions"
         )
     return UNKNOWN_AXIS * (len(shape) - 2) + "yx"
+
+
+def separate_times(
+    times_s: Sequence[float], tolerance_s: float = 0.0
+) -> tuple[float | None, tuple[float, ...]]:
+    """The interval of frames that come evenly, or else the time of each, from 0.
+
+    Parameters
+    ----------
+    times_s
+        Times of the frames, ascending.
+    tolerance_s
+        Times may deviate by this much from an even grid, because files round them.
+
+    Examples
+    --------
+    >>> separate_times([2.0, 2.5, 3.0])
+    (0.5, ())
+    >>> separate_times([2.0, 2.5, 4.0])
+    (None, (0.0, 0.5, 2.0))
+    """
+    times = np.asarray(times_s, dtype=np.float64)
+    if len(times) < 2 or not np.isfinite(times).all() or (np.diff(times) <= 0).any():
+        return None, ()
+    interval_s = float(times[-1] - times[0]) / (len(times) - 1)
+    even = times[0] + interval_s * np.arange(len(times))
+    if np.abs(times - even).max() <= max(tolerance_s, _MAX_UNEVENNESS * interval_s):
+        return interval_s, ()
+    return None, tuple(float(time) for time in times - times[0])
 
 
 def override_spacing(

@@ -18,7 +18,7 @@ from napari_sam2.io.readers import (
     tiff,
 )
 from napari_sam2.io.readers.lazy import PlaneReader
-from napari_sam2.io.readers.opened import OpenedImage
+from napari_sam2.io.readers.opened import OpenedImage, ReadRequest
 
 
 @dataclass(frozen=True)
@@ -31,8 +31,8 @@ class ImageReader:
         Endings of file names, in lower case.
     open_image
         Opens a file at full resolution.
-    open_level
-        Opens one level of a pyramid; None if the format has no pyramids.
+    open_part
+        Opens the level and the series of a request; None if the format has neither.
     open_planes
         Opens the planes of a file; files of a reader that has it can form a stack together.
     recognises
@@ -41,15 +41,15 @@ class ImageReader:
 
     suffixes: tuple[str, ...]
     open_image: Callable[[Path], OpenedImage]
-    open_level: Callable[[Path, int], OpenedImage] | None = None
-    open_planes: Callable[[Path], PlaneReader] | None = None
+    open_part: Callable[[Path, ReadRequest], OpenedImage] | None = None
+    open_planes: Callable[[Path, ReadRequest], PlaneReader] | None = None
     recognises: Callable[[Path], bool] | None = None
 
-    def open(self, path: Path, level: int = 0) -> OpenedImage:
-        """Open `level` of a file; raises AxesError if the format has only level 0."""
-        if self.open_level is not None:
-            return self.open_level(path, level)
-        check_single_level(path, level)
+    def open(self, path: Path, request: ReadRequest) -> OpenedImage:
+        """Open what is requested; raises AxesError if the format has only one image and level."""
+        if self.open_part is not None:
+            return self.open_part(path, request)
+        check_single_image(path, request)
         return self.open_image(path)
 
 
@@ -57,12 +57,13 @@ READERS = (
     ImageReader(
         tiff.SUFFIXES,
         tiff.open_tiff,
-        open_level=tiff.open_tiff,
+        open_part=tiff.open_tiff,
         open_planes=tiff.open_tiff_planes,
     ),
     ImageReader(
         image_files.SUFFIXES,
         image_files.open_image_file,
+        open_part=image_files.open_image_file,
         open_planes=image_files.open_image_file_planes,
     ),
     ImageReader((".npy",), opened.open_npy),
@@ -95,7 +96,9 @@ def find_reader(path: Path) -> ImageReader | None:
     return None
 
 
-def check_single_level(source: Path | str, level: int) -> None:
-    """Raise AxesError unless `level` is 0, the only level of an image without a pyramid."""
-    if level:
-        raise AxesError(f"level {level!r}: {source} has only level 0")
+def check_single_image(source: Path | str, request: ReadRequest) -> None:
+    """Raise AxesError if a level or a series is requested of an image that has only one."""
+    if request.level:
+        raise AxesError(f"level {request.level!r}: {source} has only level 0")
+    if request.series:
+        raise AxesError(f"series {request.series!r}: {source} has only series 0")

@@ -13,55 +13,81 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tifffile import PHOTOMETRIC, TiffFile, TiffFrame, TiffPage, TiffPageSeries
+from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
 from napari_sam2.core.errors import AxesError, FileError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.io.readers import calibration
 from napari_sam2.io.readers.files import check_file, convert_read_errors, get_file_stamp
 from napari_sam2.io.readers.lazy import make_lazy_array
-from napari_sam2.io.readers.opened import UNKNOWN_AXIS, OpenedImage
+from napari_sam2.io.readers.opened import (
+    UNKNOWN_AXIS,
+    OpenedImage,
+    ReadRequest,
+    choose_series,
+)
+from napari_sam2.io.readers.pixels.compression import find_lossy_compression
+from napari_sam2.io.readers.pixels.photometric import PixelConversion
 
 # This module raises a FileError for a broken file. Without a handler, Python would also print what
 # tifffile logs about it.
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
-SUFFIXES = (".tif", ".tiff", ".btf", ".tf2", ".tf8", ".lsm")
+SUFFIXES = (
+    *(".tif", ".tiff", ".btf", ".tf2", ".tf8", ".lsm"),
+    *(".svs", ".ndpi", ".scn", ".bif", ".qptiff"),  # pyramids of slide scanners
+)
 
-_COLOUR_PHOTOMETRICS = (PHOTOMETRIC.RGB, PHOTOMETRIC.YCBCR)
 # kinds of series in tifffile that name only the dimensions within a page
 _UNNAMED_KINDS = ("uniform", "generic")
+_MAX_REDUCTION_ERROR = 0.02  # of the size of a pyramid's level, relative
 
 
-def open_tiff(path: Path, level: int = 0) -> OpenedImage:
+def open_tiff(path: Path, request: ReadRequest | None = None) -> OpenedImage:
     """Open a TIFF.
 
-    Raises FileError if the file is not a TIFF, is truncated, or contains several images.
+    If a file contains one pyramid and other images, as those of slide scanners do, the pyramid is
+    read unless another is requested.
+
+    Raises FileError if the file is not a TIFF, is truncated, or contains several images and none is
+    requested.
     """
-    planes = open_tiff_planes(path, level)
+    request = request or ReadRequest()
+    planes = open_tiff_planes(path, request)
     structure = _read_structure(str(path), get_file_stamp(path))
+    number = structure.choose_series(request.series)
+    image = structure.images[number]
+    conversion = structure.get_conversion(number, request)
+    spacing, channels = structure.calibrations[number]
     return OpenedImage(
         make_lazy_array(planes, str(path)),
-        structure.get_axes(level),
-        structure.compute_spacing(level),
-        structure.channels,
-        structure.rgb,
+        structure.get_axes(number, conversion),
+        image.scale_spacing(spacing, request.level),
+        channels,
+        # ImageJ may store three grey channels as the samples of one page; its metadata then give
+        # their number
+        conversion.rgb and int(structure.metadata.get("channels", 1)) == 1,
         path.name.split(".")[0],
         str(path),
+        notes=(*structure.describe_choice(number, request), *conversion.notes),
+        lossy=image.lossy,
     )
 
 
-def open_tiff_planes(path: Path, level: int = 0) -> TiffPlanes:
+def open_tiff_planes(path: Path, request: ReadRequest | None = None) -> TiffPlanes:
     """The planes of a TIFF, checked as far as possible without reading them."""
+    request = request or ReadRequest()
     check_file(path)
     structure = _read_structure(str(path), get_file_stamp(path))
-    series = structure.get_series(level)
+    number = structure.choose_series(request.series)
+    series = structure.images[number].get_level(request.level)
     _check_size(path, series, structure.size)
+    conversion = structure.get_conversion(number, request)
     return TiffPlanes(
         str(path),
-        level,
-        tuple(series.shape),
-        np.dtype(series.dtype).newbyteorder("="),
+        replace(request, series=number),
+        conversion.shape,
+        conversion.dtype,
         _count_leading(series),
     )
 
@@ -84,10 +110,10 @@ def _check_size(path: Path, series: TiffPageSeries, file_size: int) -> None:
 
 @dataclass(frozen=True)
 class TiffPlanes:
-    """The planes of one level of a TIFF. It keeps no file open and can be pickled."""
+    """The planes of one image of a TIFF. It keeps no file open and can be pickled."""
 
     path: str
-    level: int
+    request: ReadRequest
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
     n_leading: int
@@ -97,21 +123,25 @@ class TiffPlanes:
         structure = _read_structure(self.path, get_file_stamp(Path(self.path)))
         leading = self.shape[: self.n_leading]
         number = int(np.ravel_multi_index(index, leading)) if leading else 0
-        series = structure.get_series(self.level)
+        image = structure.choose_series(self.request.series)
+        series = structure.images[image].get_level(self.request.level)
         if series.dataoffset is not None:
             plane = self._read_contiguous(series, number)
         else:
             plane = self._decode_page(series.pages[number], structure.lock)
-        return plane.reshape(self.shape[self.n_leading :])
+        plane = plane.reshape(series.shape[self.n_leading :])
+        conversion = structure.get_conversion(image, self.request)
+        return plane if conversion.convert is None else conversion.convert(plane)
 
     def _read_contiguous(self, series: TiffPageSeries, number: int) -> np.ndarray:
         """A plane of contiguous uncompressed pixels; ImageJ writes these with a single page."""
-        count = math.prod(self.shape[self.n_leading :])
-        dtype = self.dtype.newbyteorder(series.keyframe.parent.byteorder)
+        count = math.prod(series.shape[self.n_leading :])
+        dtype = np.dtype(series.dtype).newbyteorder(series.keyframe.parent.byteorder)
         assert series.dataoffset is not None
-        return np.fromfile(
+        pixels = np.fromfile(
             self.path, dtype, count, offset=series.dataoffset + number * count * dtype.itemsize
         )
+        return pixels.astype(dtype.newbyteorder("="), copy=False)
 
     def _decode_page(self, page: TiffPage | TiffFrame | None, lock: threading.Lock) -> np.ndarray:
         if page is None:
@@ -132,57 +162,87 @@ class TiffPlanes:
 
 
 @dataclass(frozen=True, eq=False)
+class _TiffImage:
+    """One image of a TIFF: the levels of its pyramid, its palette, and its compression if lossy."""
+
+    levels: tuple[TiffPageSeries, ...]
+    palette: np.ndarray | None
+    lossy: str
+
+    def get_level(self, level: int) -> TiffPageSeries:
+        if not 0 <= level < len(self.levels):
+            raise AxesError(
+                f"level {level!r}: the file has {len(self.levels)} (0 is the full resolution)"
+            )
+        return self.levels[level]
+
+    def scale_spacing(self, spacing: Spacing, level: int) -> Spacing:
+        """The spacing of a level of the pyramid, larger than that of level 0 by the zoom factor."""
+        series, base = self.get_level(level), self.levels[0]
+        scaled = {}
+        for number, axis in enumerate(base.axes):
+            name = f"{axis.lower()}_um"
+            if axis in "ZYX" and (value := getattr(spacing, name)) is not None:
+                scaled[name] = value * (base.shape[number] / series.shape[number])
+        return replace(spacing, **scaled)
+
+
+@dataclass(frozen=True, eq=False)
 class _TiffStructure:
     """The pages and metadata of a TIFF whose file is closed.
 
-    `size` is that of the file in bytes; `spacing` is that of level 0; `metadata` are those of
-    ImageJ or of tifffile's shaped files; `lock` guards the file handle, which `tiff` reopens.
+    `size` is that of the file in bytes; `calibrations` are spacing and channel names of each image,
+    at level 0; `metadata` are those of ImageJ or of tifffile's shaped files; `lock` guards the file
+    handle, which `tiff` reopens.
     """
 
     tiff: TiffFile
+    path: str
     size: int
-    spacing: Spacing
-    channels: tuple[str, ...]
+    images: tuple[_TiffImage, ...]
+    calibrations: tuple[tuple[Spacing, tuple[str, ...]], ...]
     metadata: Mapping[str, Any]
     lock: threading.Lock
 
-    def get_series(self, level: int) -> TiffPageSeries:
-        levels = self.tiff.series[0].levels
-        if not 0 <= level < len(levels):
-            raise AxesError(
-                f"level {level!r}: the file has {len(levels)} (0 is the full resolution)"
-            )
-        return levels[level]
+    def choose_series(self, series: int | None) -> int:
+        """The number of the image to read: the requested, the only one, or the only pyramid."""
+        pyramids = [number for number, image in enumerate(self.images) if len(image.levels) > 1]
+        if series is None and len(pyramids) == 1:
+            return pyramids[0]
+        names = [str(tuple(image.levels[0].shape)) for image in self.images]
+        return choose_series(series, names, self.path)
 
-    def get_axes(self, level: int) -> str:
+    def describe_choice(self, number: int, request: ReadRequest) -> tuple[str, ...]:
+        """Notes about the other images of the file, if none was requested."""
+        if request.series is not None or len(self.images) == 1:
+            return ()
+        levels = self.images[number].levels
+        note = (
+            f"{self.path}: contains {len(self.images)} images; number {number} is read, a pyramid "
+            f"of {len(levels)} levels (choose with --series, --level)"
+        )
+        return (note,)
+
+    def get_conversion(self, number: int, request: ReadRequest) -> PixelConversion:
+        """How samples of an image become pixels."""
+        return PixelConversion.of(
+            self.images[number].get_level(request.level),
+            source=self.path,
+            palette=None if request.labels else self.images[number].palette,
+            lookup=bool(self.tiff.is_imagej or self.tiff.is_ome or self.tiff.is_lsm),
+        )
+
+    def get_axes(self, number: int, conversion: PixelConversion) -> str:
         """One letter for each dimension, `UNKNOWN_AXIS` if the file does not name it.
 
         In files without metadata, tifffile invents the letters Q, I and S.
         """
-        series, kind = self.get_series(level), self.get_series(0).kind
+        series = self.images[number].levels[0]
+        kind, axes = series.kind, conversion.axes
         if kind in _UNNAMED_KINDS or (kind == "shaped" and "axes" not in self.metadata):
-            page = series.keyframe.axes
-            return UNKNOWN_AXIS * (len(series.shape) - len(page)) + page
-        return series.axes
-
-    def compute_spacing(self, level: int) -> Spacing:
-        """The spacing of a level of the pyramid, larger than that of level 0 by the zoom factor."""
-        series, base = self.get_series(level), self.get_series(0)
-        scaled = {}
-        for number, axis in enumerate(base.axes):
-            name = f"{axis.lower()}_um"
-            if axis in "ZYX" and (value := getattr(self.spacing, name)) is not None:
-                scaled[name] = value * (base.shape[number] / series.shape[number])
-        return replace(self.spacing, **scaled)
-
-    @property
-    def rgb(self) -> bool:
-        # ImageJ may store three grey channels as the samples of one page; its metadata then give
-        # their number
-        return (
-            self.get_series(0).keyframe.photometric in _COLOUR_PHOTOMETRICS
-            and int(self.metadata.get("channels", 1)) == 1
-        )
+            n_unnamed = len(series.shape) - len(series.keyframe.axes)
+            return UNKNOWN_AXIS * n_unnamed + series.keyframe.axes + axes[len(series.shape) :]
+        return axes
 
 
 @lru_cache(maxsize=32)  # structures without pixels: some kB for each page
@@ -190,13 +250,44 @@ def _read_structure(path: str, file_stamp: tuple[int, int]) -> _TiffStructure:
     expected = "a whole TIFF"
     with convert_read_errors(f"{path}: cannot be read as TIFF", expected), TiffFile(path) as tiff:
         _check_pages(tiff, path)
-        series = tiff.series[0]
         metadata = _read_metadata(tiff)
-        spacing, channels = _read_calibration(tiff, metadata)
-        _ = [level.dataoffset for level in series.levels]  # cached, because it needs the open file
-        return _TiffStructure(
-            tiff, tiff.filehandle.size, spacing, channels, metadata, threading.Lock()
-        )
+        images = _list_images(tiff)
+        calibrations = tuple(_read_calibration(tiff, metadata, image.levels[0]) for image in images)
+        size = tiff.filehandle.size
+        return _TiffStructure(tiff, path, size, images, calibrations, metadata, threading.Lock())
+
+
+def _list_images(tiff: TiffFile) -> tuple[_TiffImage, ...]:
+    """The images of a file, with the levels of their pyramids.
+
+    Files without metadata hold the levels of a pyramid as images that are reduced copies of the
+    first.
+    """
+    first, *others = list(tiff.series)
+    levels = list(first.levels)
+    if len(levels) == 1 and first.kind in _UNNAMED_KINDS:
+        levels += [series for series in others if _is_reduced_copy(series, levels[0])]
+    rest = [series for series in others if series not in levels]
+    images = []
+    for group in (levels, *(list(series.levels) for series in rest)):
+        _ = [level.dataoffset for level in group]  # cached, because it needs the open file
+        page = group[0].keyframe
+        images.append(_TiffImage(tuple(group), page.colormap, find_lossy_compression(page)))
+    return tuple(images)
+
+
+def _is_reduced_copy(series: TiffPageSeries, base: TiffPageSeries) -> bool:
+    """Whether a series has the layout of another, at a lower resolution."""
+    if (series.axes, series.dtype) != (base.axes, base.dtype):
+        return False
+    pairs = zip(base.axes, base.shape, series.shape, strict=True)
+    factors = {axis: large / small for axis, large, small in pairs}
+    y, x = factors.pop("Y"), factors.pop("X")
+    alike = abs(y / x - 1) <= max(_MAX_REDUCTION_ERROR, 2 * max(y, x) / min(base.shape[-2:]))
+    tiled = series.keyframe.is_tiled and base.keyframe.is_tiled
+    halved = abs(y / 2 ** round(math.log2(y)) - 1) <= _MAX_REDUCTION_ERROR
+    kind = bool(series.keyframe.is_reduced) or (tiled and halved)
+    return all(factor == 1 for factor in factors.values()) and alike and kind and y > 1
 
 
 def _read_metadata(tiff: TiffFile) -> Mapping[str, Any]:
@@ -208,12 +299,11 @@ def _read_metadata(tiff: TiffFile) -> Mapping[str, Any]:
 
 
 def _read_calibration(
-    tiff: TiffFile, metadata: Mapping[str, Any]
+    tiff: TiffFile, metadata: Mapping[str, Any], series: TiffPageSeries
 ) -> tuple[Spacing, tuple[str, ...]]:
-    """Spacing and channel names."""
-    series = tiff.series[0]
+    """Spacing and channel names of an image."""
     if series.kind == "ome" and tiff.ome_metadata:
-        return calibration.read_ome_calibration(tiff.ome_metadata)
+        return calibration.read_ome_calibration(tiff.ome_metadata, tiff.series.index(series))
     if "unit" in metadata or "finterval" in metadata:
         return calibration.read_imagej_spacing(metadata, series.keyframe), ()
     return calibration.read_page_spacing(series.keyframe), ()
@@ -227,12 +317,6 @@ def _check_pages(tiff: TiffFile, path: str) -> None:
         raise FileError(
             f"{path}: contains fewer planes than its ImageJ metadata declare: it is truncated; "
             "copy or export it again"
-        )
-    if len(tiff.series) > 1:
-        shapes = ", ".join(str(series.shape) for series in tiff.series[:4])
-        raise FileError(
-            f"{path}: contains {len(tiff.series)} images ({shapes}): expected one; save the image "
-            "to use as its own file"
         )
     _check_page_list(tiff, path)
 

@@ -15,11 +15,18 @@ from napari_sam2.core.errors import AxesError, FileError
 from napari_sam2.core.stack import AXES, Spacing
 from napari_sam2.io.readers.files import convert_read_errors
 from napari_sam2.io.readers.lazy import make_lazy_array
-from napari_sam2.io.readers.opened import UNKNOWN_AXIS, OpenedImage, name_plane_axes
+from napari_sam2.io.readers.opened import (
+    UNKNOWN_AXIS,
+    OpenedImage,
+    ReadRequest,
+    choose_series,
+    name_plane_axes,
+)
 from napari_sam2.io.readers.plate import list_fields
 from napari_sam2.io.units import convert_to_seconds, convert_to_um
 
 _STORE_FILES = ("zarr.json", ".zgroup", ".zarray")  # of zarr format 3 and of format 2
+_VERSIONS_WITHOUT_AXES = ("0.1", "0.2")
 _TYPED_AXES = {"time": "t", "channel": "c"}  # the letter of an axis by its type in OME-Zarr
 
 
@@ -28,16 +35,18 @@ def is_store(path: Path) -> bool:
     return any((path / name).is_file() for name in _STORE_FILES)
 
 
-def open_zarr(path: Path, level: int = 0) -> OpenedImage:
-    """Open a zarr array or an OME-Zarr image on disk."""
+def open_zarr(path: Path, request: ReadRequest) -> OpenedImage:
+    """Open a zarr array or an OME-Zarr image on disk, at the level that is requested."""
     source, name = str(path), path.name.split(".")[0]
     with convert_read_errors(f"{path}: cannot be read as zarr", "an array or an OME-Zarr group"):
         node = zarr.open(path, mode="r")
         if isinstance(node, zarr.Array):
-            if level:
-                raise AxesError(f"level {level!r}: {path} is a single array with only level 0")
+            if request.level:
+                raise AxesError(
+                    f"level {request.level!r}: {path} is a single array with only level 0"
+                )
             return open_zarr_array(node, name, source)
-        return _open_group(node, level, name, source)
+        return _open_group(node, request, name, source)
 
 
 def open_zarr_array(array: zarr.Array[Any], name: str = "array", source: str = "") -> OpenedImage:
@@ -89,10 +98,11 @@ class _ZarrPlanes:
         return np.asarray(self.array[index])
 
 
-def _open_group(group: zarr.Group, level: int, name: str, source: str) -> OpenedImage:
+def _open_group(group: zarr.Group, request: ReadRequest, name: str, source: str) -> OpenedImage:
+    level = request.level
     attributes: dict[str, Any] = group.attrs.asdict()
     ome = attributes.get("ome", attributes)  # 0.5 has its metadata under "ome", 0.4 at the top
-    multiscale = _get_multiscale(ome, group, source)
+    multiscale = _get_multiscale(ome, group, request.series, source)
     datasets = multiscale["datasets"]
     if not 0 <= level < len(datasets):
         raise AxesError(
@@ -101,7 +111,9 @@ def _open_group(group: zarr.Group, level: int, name: str, source: str) -> Opened
     array = group[datasets[level]["path"]]
     if not isinstance(array, zarr.Array):
         raise FileError(f"{source}: its level {level} is not an array: copy or export it again")
-    axes = [_get_axis_letter(axis) for axis in multiscale.get("axes", [])]
+    axes = [
+        _get_axis_letter(axis) for axis in multiscale.get("axes") or _guess_axes(multiscale, array)
+    ]
     if len(axes) != array.ndim:
         raise FileError(
             f"{source}: names {len(axes)} axes, but its array has {array.ndim} dimensions "
@@ -117,8 +129,17 @@ def _open_group(group: zarr.Group, level: int, name: str, source: str) -> Opened
     )
 
 
-def _get_multiscale(ome: Any, group: zarr.Group, source: str) -> Mapping[str, Any]:
-    """The metadata of the only image; raises FileError for plates and other groups."""
+def _guess_axes(multiscale: Mapping[str, Any], array: zarr.Array[Any]) -> str:
+    """The axes of metadata that name none: OME-Zarr 0.1 and 0.2 have five, in the order TCZYX."""
+    if array.ndim == len(AXES) and multiscale.get("version", "0.1") in _VERSIONS_WITHOUT_AXES:
+        return AXES
+    return name_plane_axes(array.shape)
+
+
+def _get_multiscale(
+    ome: Any, group: zarr.Group, series: int | None, source: str
+) -> Mapping[str, Any]:
+    """The metadata of the image; raises FileError for plates and other groups."""
     if isinstance(ome, Mapping) and ("plate" in ome or "well" in ome):
         fields = list_fields(Path(source))
         examples = ", ".join(str(field.relative_to(source)) for field in fields[:3])
@@ -132,12 +153,8 @@ def _get_multiscale(ome: Any, group: zarr.Group, source: str) -> Mapping[str, An
             f"{_list_members(group)}"
         )
     multiscales = ome["multiscales"]
-    if len(multiscales) != 1:
-        raise FileError(
-            f"{source}: contains {len(multiscales)} images: expected one; give the path of an "
-            "array in it"
-        )
-    multiscale: Mapping[str, Any] = multiscales[0]
+    names = [str(each.get("name") or "no name") for each in multiscales]
+    multiscale: Mapping[str, Any] = multiscales[choose_series(series, names, source)]
     return multiscale
 
 
@@ -159,7 +176,7 @@ def _read_spacing(multiscale: Mapping[str, Any], dataset: Mapping[str, Any]) -> 
     ]
     scales = [each["scale"] for each in transformations if each.get("type") == "scale"]
     values: dict[str, float | None] = {}
-    for number, axis in enumerate(multiscale["axes"]):
+    for number, axis in enumerate(multiscale.get("axes", ())):
         letter = _get_axis_letter(axis)
         unit = axis.get("unit") if isinstance(axis, Mapping) else None
         value = float(np.prod([scale[number] for scale in scales])) if scales else None

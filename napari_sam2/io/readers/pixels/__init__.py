@@ -1,0 +1,1 @@
+"""Meaning of stored samples: colours, palettes, polarity and compression."""
