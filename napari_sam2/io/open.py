@@ -15,7 +15,8 @@ import zarr
 from napari_sam2.core.errors import FileError, LabelsError
 from napari_sam2.core.stack import Spacing, Stack
 from napari_sam2.io.readers import registry
-from napari_sam2.io.readers.dicom import list_dicom_files, open_dicom
+from napari_sam2.io.readers.dicom.headers import list_dicom_files
+from napari_sam2.io.readers.dicom.series import open_dicom
 from napari_sam2.io.readers.files import check_file
 from napari_sam2.io.readers.folder import open_folder, open_glob
 from napari_sam2.io.readers.opened import (

@@ -22,7 +22,7 @@ from yaozarrs.write.v05 import write_image
 from napari_sam2.core.errors import FileError, LabelsError, OutputError
 from napari_sam2.core.track import Track
 from napari_sam2.io.open import open_labels, open_stack
-from napari_sam2.io.readers.dicom import read_source_slices
+from napari_sam2.io.readers.dicom.series import read_source_slices
 from napari_sam2.io.writers.export import export_labels
 from napari_sam2.io.writers.zarr_labels import write_zarr_labels
 from napari_sam2.testing.scenes import make_drifting_scene

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from napari_sam2.core.errors import AxesError
 from napari_sam2.io.readers import (
-    dicom,
     image_files,
     microscopes,
     movie,
@@ -17,6 +16,8 @@ from napari_sam2.io.readers import (
     opened,
     tiff,
 )
+from napari_sam2.io.readers.dicom import headers
+from napari_sam2.io.readers.dicom.series import open_dicom
 from napari_sam2.io.readers.lazy import PlaneReader
 from napari_sam2.io.readers.opened import OpenedImage, ReadRequest
 
@@ -71,7 +72,7 @@ READERS = (
     ImageReader(nrrd.SUFFIXES, nrrd.open_nrrd),
     ImageReader(movie.SUFFIXES, movie.open_movie),
     ImageReader(microscopes.SUFFIXES, microscopes.open_microscope),
-    ImageReader(dicom.SUFFIXES, dicom.open_dicom, recognises=dicom.is_dicom),
+    ImageReader(headers.SUFFIXES, open_dicom, recognises=headers.is_dicom),
 )
 """All readers of single files; zarr stores are folders, see `io.readers.zarr`."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from napari_sam2.core.errors import LabelsError
 from napari_sam2.core.files.extras import MEDICAL, import_extra
 from napari_sam2.core.track import Track
-from napari_sam2.io.readers.dicom import read_source_slices
+from napari_sam2.io.readers.dicom.series import read_source_slices
 from napari_sam2.io.writers.label_spec import check_label_shape
 
 

@@ -1,0 +1,1 @@
+"""DICOM: files of slices, and files of many frames, as one stack in space and time."""
