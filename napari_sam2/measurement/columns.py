@@ -44,13 +44,14 @@ def get_intensity_columns(n_channels: int) -> dict[str, str]:
     }
 
 
-def get_object_columns(n_channels: int) -> dict[str, str]:
-    """Type by name of the columns of ``objects.csv``."""
+def get_object_columns(n_channels: int, *, timed: bool = False) -> dict[str, str]:
+    """Type by name of the columns of ``objects.csv``; `timed` if its frames come unevenly."""
     columns = dict(_OBJECT_COLUMNS)
     for channel in range(n_channels):
         columns |= {f"{quantity}_c{channel}": "float64" for quantity in QUANTITIES}
         columns[f"spots_c{channel}"] = "Int64"
-    return {**columns, **SHAPE_COLUMNS, **_get_extra_columns(n_channels)}
+    extra = _get_extra_columns(n_channels) | ({"time_s": "float64"} if timed else {})
+    return {**columns, **SHAPE_COLUMNS, **extra}
 
 
 def _get_extra_columns(n_channels: int) -> dict[str, str]:

@@ -36,6 +36,8 @@ def format_length(length_um: float) -> str:
 
 def format_frame_position(video: Video, frame: int) -> str:
     """The number of a frame, and its z position or time if the spacing is known."""
+    if video.times_s:
+        return f"frame {frame} · {round(video.times_s[frame], 2):g} s"
     step = get_frame_step(video)
     if step is None:
         return f"frame {frame}"

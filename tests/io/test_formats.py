@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import sys
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import imageio.v3 as imageio
 import nibabel
 import nrrd
 import numpy as np
 import pydicom
 import pytest
+import tifffile
 import zarr
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
@@ -19,6 +22,7 @@ from pylibCZIrw import czi
 from yaozarrs import v05
 from yaozarrs.write.v05 import write_plate
 
+from napari_sam2.api.tables import measure
 from napari_sam2.batch.config import read_jobs
 from napari_sam2.core.errors import AxesError, FileError, MissingPackageError
 from napari_sam2.core.stack import Spacing
@@ -493,3 +497,121 @@ def test_multi_frame_dicom_needs_axes(tmp_path: Path) -> None:
         np.asarray(open_stack(tmp_path / "cine.dcm", axes="TYX").data), _VOLUME
     )
     assert pydicom.dcmread(tmp_path / "cine.dcm").NumberOfFrames == 5
+
+
+def _write_movie(
+    path: Path,
+    frames: Any,
+    *,
+    pixels: str = "gray",
+    given: str = "gray",
+    codec: str = "ffv1",
+    times_ms: Any = None,
+) -> Path:
+    """Write frames with a codec; `given` is the format of the arrays, `pixels` that of the file."""
+    with av.open(str(path), "w") as container:
+        stream: Any = container.add_stream(codec, rate=10)
+        stream.height, stream.width = frames[0].shape[:2]
+        stream.pix_fmt = pixels
+        if times_ms is not None:
+            stream.codec_context.time_base = Fraction(1, 1000)
+        for number, plane in enumerate(frames):
+            frame = av.VideoFrame.from_ndarray(plane, format=given)
+            if times_ms is not None:
+                frame.pts, frame.time_base = int(times_ms[number]), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    return path
+
+
+@pytest.mark.parametrize(
+    ("pixels", "given", "shape"),
+    [
+        ("gray16le", "gray16le", (48, 62)),
+        ("gbrp16le", "gbrp16le", (48, 62, 3)),
+        ("gbrp12le", "gbrp12le", (48, 62, 3)),
+        ("gbrp10le", "gbrp10le", (48, 64, 3)),
+    ],
+)
+def test_deep_movies_keep_their_depth(
+    pixels: str, given: str, shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    bits = int("".join(filter(str.isdigit, pixels)))
+    frames = _RNG.integers(0, 2**bits, (3, *shape)).astype(np.uint16)
+    stack = open_stack(_write_movie(tmp_path / "a.mkv", frames, pixels=pixels, given=given))
+    assert stack.data.dtype == np.uint16
+    expected = frames if len(shape) == 2 else np.moveaxis(frames, -1, 1)
+    np.testing.assert_array_equal(np.asarray(stack.data), expected)
+
+
+def test_deep_yuv_movie_is_not_cut_to_8_bits(tmp_path: Path) -> None:
+    grey = np.repeat(np.arange(0, 65_536, 1024, dtype=np.uint16)[None], 32, axis=0)
+    frames = [np.repeat(grey[..., None], 3, axis=2)] * 2
+    path = _write_movie(tmp_path / "a.mkv", frames, pixels="yuv444p12le", given="rgb48le")
+    plane = open_stack(path).read_plane({"t": 1})
+    assert plane.dtype == np.uint16 and np.abs(plane.astype(int) - grey).max() < 64
+
+
+@pytest.mark.parametrize("first_colour", [1, 3, 5])
+@pytest.mark.parametrize("codec", ["ffv1", "libx264"])
+def test_movie_is_in_colour_if_any_frame_is(codec: str, first_colour: int, tmp_path: Path) -> None:
+    frames = np.zeros((6, 48, 64, 3), np.uint8)
+    frames[first_colour:, 8:32, 8:32] = (20, 220, 20)
+    pixels = "bgr0" if codec == "ffv1" else "yuv444p"
+    path = _write_movie(tmp_path / "a.mkv", frames, pixels=pixels, given="rgb24", codec=codec)
+    stack = open_stack(path)
+    assert (stack.axes, stack.rgb) == ("tcyx", True)
+    found = np.asarray(stack.data[5])[:, 20, 20].astype(int)
+    assert np.abs(found - (20, 220, 20)).max() <= 6
+
+
+@pytest.mark.parametrize(
+    "times_ms",
+    [
+        [0, 100, 200, 1200, 2200],
+        [0, 40, 80, 160, 200],
+        [500, 1500, 2400, 3600, 9000],
+    ],
+    ids=["slower", "dropped frame", "jitter"],
+)
+def test_uneven_times_of_a_movie_are_kept_in_the_tables(
+    times_ms: list[int], tmp_path: Path
+) -> None:
+    frames = [np.full((48, 64), 50 + number, np.uint8) for number in range(5)]
+    stack = open_stack(_write_movie(tmp_path / "a.mkv", frames, times_ms=times_ms))
+    expected = (np.array(times_ms) - times_ms[0]) / 1000
+    assert stack.spacing.t_s is None and stack.times_s == pytest.approx(expected)
+    assert "unevenly" in stack.notes[0]
+    labels = np.zeros((5, 48, 64), np.uint16)
+    labels[1:, 8:20, 8:20] = 1
+    tables = measure(labels, stack)
+    assert tables.objects["time_s"].tolist() == pytest.approx(expected[1:])
+    assert tables.tracks["duration_s"].tolist() == pytest.approx([expected[4] - expected[1]])
+    given = open_stack(tmp_path / "a.mkv", interval=2.0)
+    assert (given.spacing.t_s, given.times_s) == (2.0, ())
+
+
+@pytest.mark.parametrize("fps", [24, 29.97, 30, 60, 120])
+def test_rounded_times_of_an_even_movie_give_an_interval(fps: float, tmp_path: Path) -> None:
+    frames = [np.full((48, 64), 50 + number, np.uint8) for number in range(40)]
+    times = [round(1000 * number / fps) for number in range(40)]
+    stack = open_stack(_write_movie(tmp_path / "a.mkv", frames, times_ms=times))
+    assert stack.spacing.t_s == pytest.approx(1 / fps, rel=2e-3) and stack.times_s == ()
+
+
+@pytest.mark.parametrize(("times", "interval_s"), [([0, 1, 2, 9], None), ([0, 1.02, 2, 3], 1.0)])
+def test_uneven_times_of_ome_planes_are_kept(
+    times: list[float], interval_s: float | None, tmp_path: Path
+) -> None:
+    planes = {
+        "DeltaT": times,
+        "DeltaTUnit": ["s"] * 4,
+        "TheT": list(range(4)),
+        "TheZ": [0] * 4,
+        "TheC": [0] * 4,
+    }
+    metadata = {"axes": "TYX", "TimeIncrement": 1.0, "Plane": planes}
+    tifffile.imwrite(tmp_path / "a.ome.tif", np.zeros((4, 8, 9), np.uint8), metadata=metadata)
+    stack = open_stack(tmp_path / "a.ome.tif")
+    assert stack.spacing.t_s == interval_s and stack.times_s == pytest.approx(times)
+    assert bool(stack.notes) == (interval_s is None)

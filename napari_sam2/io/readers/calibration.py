@@ -42,11 +42,31 @@ def read_ome_calibration(xml: str, number: int = 0) -> tuple[Spacing, tuple[str,
     return Spacing(z_um, y_um, x_um, interval_s), channels if len(channels) == len(names) else ()
 
 
+def read_ome_times(xml: str, number: int = 0) -> tuple[float, ...]:
+    """The time in s of each frame of an image in OME-XML; empty unless all are given."""
+    images = ElementTree.fromstring(xml).findall("{*}Image/{*}Pixels")
+    if number >= len(images):
+        return ()
+    times = _read_plane_times(images[number])
+    n_frames = int(images[number].get("SizeT", 1))
+    return tuple(times[frame] for frame in range(n_frames)) if len(times) == n_frames > 1 else ()
+
+
 def _compute_plane_interval(pixels: ElementTree.Element) -> float | None:
     """The median time in s between frames, from the times of the planes; None if unknown.
 
     Bio-Formats writes these times and no TimeIncrement.
     """
+    times = _read_plane_times(pixels)
+    steps = [
+        (times[late] - times[early]) / (late - early) for early, late in pairwise(sorted(times))
+    ]
+    interval_s = median(steps) if steps else 0.0
+    return interval_s if interval_s > 0 else None
+
+
+def _read_plane_times(pixels: ElementTree.Element) -> dict[int, float]:
+    """The time in s by frame, of the first channel and the first slice."""
     times = {}
     for plane in pixels.findall("{*}Plane"):
         delta = plane.get("DeltaT")
@@ -54,11 +74,7 @@ def _compute_plane_interval(pixels: ElementTree.Element) -> float | None:
             times[int(plane.get("TheT", 0))] = float(delta) * (
                 convert_to_seconds(1.0, plane.get("DeltaTUnit", "s")) or 0.0
             )
-    steps = [
-        (times[late] - times[early]) / (late - early) for early, late in pairwise(sorted(times))
-    ]
-    interval_s = median(steps) if steps else 0.0
-    return interval_s if interval_s > 0 else None
+    return times
 
 
 def read_imagej_spacing(metadata: Mapping[str, Any], page: TiffPage) -> Spacing:

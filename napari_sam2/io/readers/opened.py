@@ -22,6 +22,7 @@ SAMPLES_AXIS = "s"
 
 _MAX_CHANNELS = 5  # a longer unnamed dimension is not suggested as channels
 _MAX_LISTED = 4  # images of a file that are listed in an error text
+_MAX_DRIFT = 0.1  # of the time of a frame from that of the interval, relative to the interval
 _MAX_UNEVENNESS = 0.01  # of the time of a frame, relative to the interval
 _RGB_NAMES = ("red", "green", "blue")
 
@@ -331,6 +332,27 @@ def separate_times(
     if np.abs(times - even).max() <= max(tolerance_s, _MAX_UNEVENNESS * interval_s):
         return interval_s, ()
     return None, tuple(float(time) for time in times - times[0])
+
+
+def check_interval(
+    spacing: Spacing, times_s: Sequence[float], source: str
+) -> tuple[Spacing, tuple[float, ...], tuple[str, ...]]:
+    """The spacing, the times of frames if they come unevenly, and notes about it.
+
+    The interval is dropped if the times deviate from it by more than a tenth of it.
+    """
+    _, uneven_s = separate_times(times_s)
+    if not uneven_s or spacing.t_s is None:
+        return spacing, uneven_s, ()
+    drift = np.asarray(uneven_s) - spacing.t_s * np.arange(len(uneven_s))
+    if np.abs(drift).max() <= _MAX_DRIFT * spacing.t_s:
+        return spacing, uneven_s, ()
+    steps = np.diff(uneven_s)
+    note = (
+        f"{source}: its frames come unevenly, {steps.min():g} to {steps.max():g} s apart, not "
+        f"every {spacing.t_s:g} s; the time of each frame is in the tables"
+    )
+    return replace(spacing, t_s=None), uneven_s, (note,)
 
 
 def override_spacing(

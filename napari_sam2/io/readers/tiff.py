@@ -24,6 +24,7 @@ from napari_sam2.io.readers.opened import (
     UNKNOWN_AXIS,
     OpenedImage,
     ReadRequest,
+    check_interval,
     choose_series,
 )
 from napari_sam2.io.readers.pixels.compression import find_lossy_compression
@@ -59,6 +60,7 @@ def open_tiff(path: Path, request: ReadRequest | None = None) -> OpenedImage:
     image = structure.images[number]
     conversion = structure.get_conversion(number, request)
     spacing, channels = structure.calibrations[number]
+    spacing, times_s, time_notes = check_interval(spacing, structure.times[number], str(path))
     return OpenedImage(
         make_lazy_array(planes, str(path)),
         structure.get_axes(number, conversion),
@@ -69,7 +71,8 @@ def open_tiff(path: Path, request: ReadRequest | None = None) -> OpenedImage:
         conversion.rgb and int(structure.metadata.get("channels", 1)) == 1,
         path.name.split(".")[0],
         str(path),
-        notes=(*structure.describe_choice(number, request), *conversion.notes),
+        times_s=times_s,
+        notes=(*structure.describe_choice(number, request), *conversion.notes, *time_notes),
         lossy=image.lossy,
     )
 
@@ -192,8 +195,8 @@ class _TiffStructure:
     """The pages and metadata of a TIFF whose file is closed.
 
     `size` is that of the file in bytes; `calibrations` are spacing and channel names of each image,
-    at level 0; `metadata` are those of ImageJ or of tifffile's shaped files; `lock` guards the file
-    handle, which `tiff` reopens.
+    at level 0; `times` are those of its frames in s, empty if unknown; `metadata` are those of
+    ImageJ or of tifffile's shaped files; `lock` guards the file handle, which `tiff` reopens.
     """
 
     tiff: TiffFile
@@ -201,6 +204,7 @@ class _TiffStructure:
     size: int
     images: tuple[_TiffImage, ...]
     calibrations: tuple[tuple[Spacing, tuple[str, ...]], ...]
+    times: tuple[tuple[float, ...], ...]
     metadata: Mapping[str, Any]
     lock: threading.Lock
 
@@ -253,8 +257,11 @@ def _read_structure(path: str, file_stamp: tuple[int, int]) -> _TiffStructure:
         metadata = _read_metadata(tiff)
         images = _list_images(tiff)
         calibrations = tuple(_read_calibration(tiff, metadata, image.levels[0]) for image in images)
+        times = tuple(_read_times(tiff, image.levels[0]) for image in images)
         size = tiff.filehandle.size
-        return _TiffStructure(tiff, path, size, images, calibrations, metadata, threading.Lock())
+        return _TiffStructure(
+            tiff, path, size, images, calibrations, times, metadata, threading.Lock()
+        )
 
 
 def _list_images(tiff: TiffFile) -> tuple[_TiffImage, ...]:
@@ -307,6 +314,13 @@ def _read_calibration(
     if "unit" in metadata or "finterval" in metadata:
         return calibration.read_imagej_spacing(metadata, series.keyframe), ()
     return calibration.read_page_spacing(series.keyframe), ()
+
+
+def _read_times(tiff: TiffFile, series: TiffPageSeries) -> tuple[float, ...]:
+    """The time of each frame in s; empty if unknown."""
+    if series.kind != "ome" or not tiff.ome_metadata:
+        return ()
+    return calibration.read_ome_times(tiff.ome_metadata, tiff.series.index(series))
 
 
 def _check_pages(tiff: TiffFile, path: str) -> None:

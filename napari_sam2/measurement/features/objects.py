@@ -67,8 +67,9 @@ def measure_objects(
         Sorted by frame, then track. `t` and `z` are the indices along these axes, empty if the
         stack does not have them. `y` and `x` are the centroid in pixels, from the centre of the
         first pixel, `y_um` and `x_um` the same in µm. A column that needs an unknown spacing is
-        empty. For the other columns see the modules `intensity`, `shape`, `cytoplasm`, `spots` and
-        `colocalisation`.
+        empty. `time_s`, the last column, is the time of the frame; the table has it only if the
+        frames come unevenly. For the other columns see the modules `intensity`, `shape`,
+        `cytoplasm`, `spots` and `colocalisation`.
 
     Raises
     ------
@@ -80,7 +81,7 @@ def measure_objects(
     source = LabelPlanes.of(planes, video.shape)
     inputs = _MeasurementInputs(statuses or {}, tracks, options or MeasurementOptions())
     parts = (_measure_frame(video, frame, source[frame], inputs) for frame in range(len(video)))
-    return make_table(get_object_columns(count_channels(video)), parts)
+    return make_table(_get_columns(video), parts)
 
 
 def measure_frame_objects(
@@ -96,7 +97,11 @@ def measure_frame_objects(
     checked = LabelPlanes.of(lambda _: plane, video.shape)[frame]
     inputs = _MeasurementInputs(statuses or {}, tracks, options or MeasurementOptions())
     part = _measure_frame(video, frame, checked, inputs)
-    return make_table(get_object_columns(count_channels(video)), [part])
+    return make_table(_get_columns(video), [part])
+
+
+def _get_columns(video: Video) -> dict[str, str]:
+    return get_object_columns(count_channels(video), timed=bool(video.times_s))
 
 
 def count_channels(video: Video) -> int:
@@ -122,6 +127,8 @@ def _measure_frame(
         **_make_geometry_columns(video, regions),
         **_make_status_columns(frame, regions, inputs.statuses),
     }
+    if video.times_s:
+        columns["time_s"] = np.full(len(regions), video.times_s[frame])
     if not len(regions):
         return columns
     options = inputs.options

@@ -36,8 +36,8 @@ def measure_tracks(
     pd.DataFrame
         `parent` is empty if unknown. Along z, `volume_um3` is the sum of the areas times the
         distance of planes. Along t, `duration_s` is (last frame - first frame) × interval,
-        including frames on which the track is absent. `n_frames` and `mean_area_um2` refer to the
-        frames on which it has pixels.
+        or the difference of their times if frames come unevenly, including frames on which the
+        track is absent. `n_frames` and `mean_area_um2` refer to the frames on which it has pixels.
 
         Intensities are those of all pixels on all frames: `mean` and `background` are weighted by
         area, `std` is pooled, `corrected_sum` is the sum over the frames, that is, sum - pixels ×
@@ -61,8 +61,7 @@ def measure_tracks(
     if video.along == "z":
         rows["volume_um3"] = pixels * _replace_none_by_nan(spacing.voxel_um3)
     else:
-        duration = rows["last_frame"] - rows["first_frame"]
-        rows["duration_s"] = duration * _replace_none_by_nan(spacing.t_s)
+        rows["duration_s"] = _compute_durations(rows["first_frame"], rows["last_frame"], video)
     rows["mean_area_um2"] = (pixels / rows["n_frames"]) * _replace_none_by_nan(spacing.pixel_um2)
     for channel in range(n_channels):
         rows = rows.join(_pool_intensities(objects, channel))
@@ -73,6 +72,16 @@ def measure_tracks(
     }
     rows = rows.astype(types).join(_make_extra_columns(objects, video, rows, spots))
     return rows.reset_index().astype({"track": "int64"})
+
+
+def _compute_durations(
+    first: pd.Series[int], last: pd.Series[int], video: Video
+) -> pd.Series[float]:
+    """Time in s between two frames: from their times if these are known, else the interval."""
+    if video.times_s:
+        times = np.asarray(video.times_s)
+        return pd.Series(times[last] - times[first], index=first.index)
+    return (last - first) * _replace_none_by_nan(video.spacing.t_s)
 
 
 def _make_extra_columns(
