@@ -10,10 +10,13 @@ from typing import Any, Literal
 import dask
 from dask.system import CPU_COUNT
 from distributed import Client, LocalCluster
+from distributed.security import Security
 from distributed.system import MEMORY_LIMIT
-from pydantic import BaseModel, ConfigDict, Field
+from platformdirs import user_cache_path
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from napari_sam2.core.errors import PlanError
+from napari_sam2.core.files.atomic import convert_write_errors
 from napari_sam2.core.files.extras import CLUSTER, import_extra
 
 _CONNECT_TIMEOUT_S = 30
@@ -25,6 +28,7 @@ _DASHBOARD = "127.0.0.1:0"
 _LOCAL_SETTINGS = {
     "distributed.deploy.lost-worker-timeout": "1000 days"
 }  # else dask gives up a worker that is lost for 15 s, or twice
+_PROTOCOL = "tls://"
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 _QUEUE_CLASSES = {
     "slurm": "SLURMCluster",
@@ -45,7 +49,9 @@ class Pool(BaseModel):
         the configuration of dask (``distributed.comm.tls``).
     kind
         "local": processes of this machine that listen on the loopback interface only. The others
-        request workers from a queueing system through dask-jobqueue.
+        request workers from a queueing system through dask-jobqueue. Both accept only connections
+        with the credentials of this batch, which exist as long as it runs: whoever reaches the
+        port of a dask scheduler can run code as its user.
     workers
         Number of workers. Default: one for every `threads` cores, as far as memory allows; 1 in a
         queue.
@@ -54,7 +60,9 @@ class Pool(BaseModel):
     options
         Options of dask-jobqueue, such as ``{"cores": 4, "memory": "16GB", "queue": "gpu"}``; the
         configuration of dask holds the rest. A job of the queue is one worker unless ``processes``
-        is given; a job whose walltime is over is requested again.
+        is given; a job whose walltime is over is requested again. The jobs of a queue read the
+        credentials from ``shared_temp_directory``, by default this user's cache folder; the files
+        are readable by this user alone, and removed at the end.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -65,6 +73,19 @@ class Pool(BaseModel):
     threads: int = Field(default=1, ge=1)
     options: dict[str, Any] = Field(default_factory=dict)
 
+    @field_validator("options")
+    @classmethod
+    def _check_encrypted(cls, options: dict[str, Any]) -> dict[str, Any]:
+        scheduler_options = options.get("scheduler_options")
+        for given in (options, scheduler_options if isinstance(scheduler_options, dict) else {}):
+            protocol = given.get("protocol", _PROTOCOL)
+            if str(protocol).split(":")[0] != "tls":
+                raise ValueError(
+                    f"protocol = {protocol!r}: expected 'tls://', because others who reach the "
+                    "port of an unencrypted scheduler can run code as you: remove `protocol`"
+                )
+        return options
+
     @contextmanager
     def connect(self) -> Iterator[Client]:
         """A dask client of the workers; workers started for it end with it.
@@ -72,7 +93,7 @@ class Pool(BaseModel):
         Raises PlanError if the scheduler does not answer.
         """
         with ExitStack() as stack:
-            target = self.scheduler or stack.enter_context(self.start_cluster())
+            target: Any = self.scheduler or stack.enter_context(self.start_cluster())
             try:
                 yield stack.enter_context(
                     Client(target, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)
@@ -114,7 +135,7 @@ class Pool(BaseModel):
     def _make_local_options(self) -> dict[str, Any]:
         loopback = {
             "host": "127.0.0.1",
-            "protocol": "tcp://",
+            "protocol": _PROTOCOL,
             "dashboard_address": _DASHBOARD,
         }
         return {
@@ -122,8 +143,18 @@ class Pool(BaseModel):
             "threads_per_worker": 1,
             "silence_logs": logging.CRITICAL,
             **loopback,
+            **self._make_credentials(),
             **self.options,
         }
+
+    def _make_credentials(self) -> dict[str, Security]:
+        """Credentials that only the scheduler, workers and client of this batch have."""
+        if "security" in self.options:
+            return {}
+        if self.kind != "local" and dask.config.get("distributed.comm.tls.ca-file"):
+            return {"security": Security(require_encryption=True)}  # those of this site
+        import_extra("cryptography", CLUSTER, "a batch")
+        return {"security": Security.temporary()}
 
     def _make_queue_options(self) -> dict[str, Any]:
         """Options of the queue: one worker per job, which runs one stack at a time."""
@@ -137,7 +168,24 @@ class Pool(BaseModel):
             "worker_extra_args": extra,
             "scheduler_options": scheduler,
         }
-        return {"processes": 1, "silence_logs": logging.CRITICAL, **self.options, **own}
+        return {
+            "processes": 1,
+            "silence_logs": logging.CRITICAL,
+            "protocol": _PROTOCOL,
+            **self._make_credentials(),
+            **self._make_shared_folder(),
+            **self.options,
+            **own,
+        }
+
+    def _make_shared_folder(self) -> dict[str, str]:
+        """The folder in which the jobs of a queue find the credentials, unless dask names one."""
+        if dask.config.get(f"jobqueue.{self.kind}.shared-temp-directory", None):
+            return {}
+        folder = user_cache_path("napari-sam2", appauthor=False) / "batch"
+        with convert_write_errors(folder):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        return {"shared_temp_directory": str(folder)}
 
     def _make_dask_settings(self) -> dict[str, Any]:
         """Settings of dask for local workers.

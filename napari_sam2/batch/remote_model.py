@@ -6,6 +6,9 @@ Frames and prompts are sent there; compressed masks come back.
 from __future__ import annotations
 
 import ipaddress
+import logging
+import os
+import stat
 import weakref
 from collections import deque
 from collections.abc import Sequence
@@ -33,6 +36,8 @@ from napari_sam2.core.inference_options import (
 from napari_sam2.core.result import Embedding, Query, Segment
 from napari_sam2.core.stack import Frame
 from napari_sam2.core.window import Window
+
+log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S = 30
 _WORKER_TIMEOUT_S = 30  # the nanny of a worker that died needs seconds to restart it
@@ -280,4 +285,7 @@ def _make_security(address: str, folder: Path | str | None) -> Security:
             f"{missing[0]}: no such file; expected certificates named "
             f"{', '.join(_CERTIFICATE_FILES.values())} in {folder}"
         )
+    key = files["tls_client_key"]
+    if os.name == "posix" and key.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        log.warning("%s: other users of this machine may use this key: run `chmod 600` on it", key)
     return Security(require_encryption=True, **{role: str(path) for role, path in files.items()})

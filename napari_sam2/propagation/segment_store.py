@@ -61,6 +61,8 @@ class SegmentStore:
     def __init__(self, path: Path | None = None) -> None:
         self._lock = RLock()
         try:
+            if path is not None:
+                path.touch()  # SQLite alone would not let a group write, whatever the umask
             # SQLite stores a database without a name in a temporary file
             self.connection = sqlite3.connect(
                 "" if path is None else str(path), check_same_thread=False
@@ -69,7 +71,7 @@ class SegmentStore:
                 self.connection.execute("PRAGMA journal_mode=WAL")
                 self.connection.execute("PRAGMA synchronous=NORMAL")
             self.connection.executescript(_SCHEMA)
-        except sqlite3.DatabaseError as error:
+        except (OSError, sqlite3.DatabaseError) as error:
             raise OutputError(
                 f"results cannot be stored in {path}: {error}; free some space, or remove that "
                 "file and start again"

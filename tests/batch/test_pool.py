@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,8 +19,9 @@ import numpy as np
 import pandas as pd
 import psutil
 import pytest
-from distributed import LocalCluster
+from distributed import Client, LocalCluster
 from distributed.security import Security
+from pydantic import ValidationError
 
 from napari_sam2.api.job import Job, run_job
 from napari_sam2.api.samples import SAMPLES
@@ -46,6 +49,71 @@ def test_workers_of_this_machine_listen_on_loopback_only() -> None:
     with Pool(workers=1).connect() as client:
         client.wait_for_workers(1, timeout=60)
         assert _listening() - before == {"127.0.0.1"}
+
+
+def _addresses(client: Client) -> list[str]:
+    """Every address of dask in a cluster: the scheduler's, the workers' and their nannies'."""
+    told = client.scheduler_info(n_workers=-1)
+    workers = [
+        worker.get(key) or "" for worker in told["workers"].values() for key in ("id", "nanny")
+    ]
+    return [told["address"], *told["workers"], *(each for each in workers if "://" in str(each))]
+
+
+@pytest.mark.parametrize("options", [{}, {"processes": False}], ids=["processes", "threads"])
+def test_no_stranger_connects_to_a_local_batch(options: dict[str, Any]) -> None:
+    with Pool(workers=1, options=options).connect() as client:
+        client.wait_for_workers(1, timeout=60)
+        addresses = _addresses(client)
+        assert {address.split("://")[0] for address in addresses} <= {"tls"}
+        for address in addresses:
+            host_port = address.split("://")[1]
+            for scheme, security in (
+                ("tcp", Security()),
+                ("tls", Security.temporary()),  # encrypted, by the credentials of somebody else
+            ):
+                with pytest.raises((OSError, RuntimeError)):
+                    Client(f"{scheme}://{host_port}", security=security, timeout=2)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"protocol": "tcp://"},
+        {"protocol": "tcp"},
+        {"protocol": "ws://"},
+        {"protocol": "inproc://"},
+        {"scheduler_options": {"protocol": "tcp://"}},
+    ],
+    ids=str,
+)
+def test_an_unencrypted_protocol_is_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="expected 'tls://'"):
+        Pool(workers=1, options=options)
+
+
+@pytest.mark.parametrize("kind", ["slurm", "pbs", "sge"])
+def test_jobs_of_a_queue_get_credentials_that_only_their_user_reads(
+    kind: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_sam2.batch.pool.user_cache_path", lambda *_, **__: tmp_path)
+    monkeypatch.setattr("dask_jobqueue.core.JobQueueCluster.adapt", lambda *_, **__: None)
+    options = {"cores": 1, "memory": "1GB", "interface": "lo"}
+    with Pool(kind=kind, options=options).start_cluster() as cluster:
+        assert cluster.scheduler_address.startswith("tls://")
+        files = list((tmp_path / "batch").iterdir())
+        assert len(files) == 3 and all(str(file) in cluster.job_script() for file in files)
+        assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
+        assert stat.S_IMODE((tmp_path / "batch").stat().st_mode) == 0o700
+        with pytest.raises((OSError, RuntimeError)):
+            Client(
+                cluster.scheduler_address.replace("tls://", "tcp://"),
+                security=Security(),
+                timeout=2,
+            )
+    del cluster
+    gc.collect()
+    assert not list((tmp_path / "batch").iterdir()), "removed with the batch"
 
 
 def test_who_hands_jobs_out_loads_no_torch() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import os
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from time import sleep
@@ -490,3 +492,21 @@ def test_masks_travel_small() -> None:
     mask = np.zeros((512, 512), dtype=bool)
     mask[100:200, 50:300] = True
     assert len(CompressedArray.of(mask).data) < mask.size / 100
+
+
+@pytest.mark.skipif(os.name != "posix", reason="Windows has no such permissions")
+@pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, True), (0o604, True)])
+def test_a_key_that_others_can_read_is_named(
+    cluster: LocalCluster,
+    certificates: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    mode: int,
+    warned: bool,
+) -> None:
+    keys = Path(shutil.copytree(certificates, tmp_path / "keys"))
+    (keys / "key.pem").chmod(mode)
+    tasks.load_cached_model.cache_clear()
+    with pytest.raises(UnknownModelError):
+        load_remote_model(cluster.scheduler_address, "nanno", certificates=keys)
+    assert ("chmod 600" in caplog.text) == warned
