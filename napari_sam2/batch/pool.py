@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import dask
@@ -116,16 +119,37 @@ class Pool(BaseModel):
             ):
                 yield cluster
             return
-        with dask.config.set(self._make_dask_settings()):
+        with dask.config.set(self._make_dask_settings()), self._share_credentials() as security:
             dask_jobqueue = import_extra("dask_jobqueue", CLUSTER, f"cluster kind {self.kind!r}")
             with getattr(dask_jobqueue, _QUEUE_CLASSES[self.kind])(
-                **self._make_queue_options()
+                **self._make_queue_options(security)
             ) as cluster:
                 workers = self.workers or 1
                 cluster.adapt(
                     minimum=workers, maximum=workers
                 )  # `scale` does not replace a job whose walltime is over
                 yield cluster
+
+    @contextmanager
+    def _share_credentials(self) -> Iterator[Security]:
+        """Credentials in files that the jobs of a queue can read: those of this site, or new ones.
+
+        dask-jobqueue would leave the files of temporary credentials where they are.
+        """
+        if dask.config.get("distributed.comm.tls.ca-file"):
+            yield Security(require_encryption=True)
+            return
+        folder = Path(
+            self.options.get("shared_temp_directory")
+            or dask.config.get(f"jobqueue.{self.kind}.shared-temp-directory", None)
+            or user_cache_path("napari-sam2", appauthor=False) / "batch"
+        ).expanduser()
+        with ExitStack() as stack:
+            with convert_write_errors(folder):
+                folder.mkdir(parents=True, exist_ok=True)
+                made = TemporaryDirectory(dir=folder, prefix="credentials-")  # for this user alone
+                security = _write_credentials(Path(stack.enter_context(made)))
+            yield security
 
     @property
     def _worker_count(self) -> int:
@@ -143,20 +167,11 @@ class Pool(BaseModel):
             "threads_per_worker": 1,
             "silence_logs": logging.CRITICAL,
             **loopback,
-            **self._make_credentials(),
+            "security": _make_credentials(),
             **self.options,
         }
 
-    def _make_credentials(self) -> dict[str, Security]:
-        """Credentials that only the scheduler, workers and client of this batch have."""
-        if "security" in self.options:
-            return {}
-        if self.kind != "local" and dask.config.get("distributed.comm.tls.ca-file"):
-            return {"security": Security(require_encryption=True)}  # those of this site
-        import_extra("cryptography", CLUSTER, "a batch")
-        return {"security": Security.temporary()}
-
-    def _make_queue_options(self) -> dict[str, Any]:
+    def _make_queue_options(self, security: Security) -> dict[str, Any]:
         """Options of the queue: one worker per job, which runs one stack at a time."""
         prologue = [f"export {name}={self.threads}" for name in _THREAD_VARIABLES] + list(
             self.options.get("job_script_prologue", ())
@@ -172,20 +187,10 @@ class Pool(BaseModel):
             "processes": 1,
             "silence_logs": logging.CRITICAL,
             "protocol": _PROTOCOL,
-            **self._make_credentials(),
-            **self._make_shared_folder(),
+            "security": security,
             **self.options,
             **own,
         }
-
-    def _make_shared_folder(self) -> dict[str, str]:
-        """The folder in which the jobs of a queue find the credentials, unless dask names one."""
-        if dask.config.get(f"jobqueue.{self.kind}.shared-temp-directory", None):
-            return {}
-        folder = user_cache_path("napari-sam2", appauthor=False) / "batch"
-        with convert_write_errors(folder):
-            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        return {"shared_temp_directory": str(folder)}
 
     def _make_dask_settings(self) -> dict[str, Any]:
         """Settings of dask for local workers.
@@ -203,3 +208,32 @@ class Pool(BaseModel):
             "distributed.nanny.pre-spawn-environ": spawned,
             "distributed.worker.profile.enabled": False,
         }
+
+
+def _make_credentials() -> Security:
+    """Credentials that only the scheduler, workers and client of one batch have."""
+    import_extra("cryptography", CLUSTER, "a batch")
+    return Security.temporary()
+
+
+def _write_credentials(folder: Path) -> Security:
+    """New credentials in files that only this user can read."""
+    made = _make_credentials()
+    texts = {
+        "ca.pem": made.tls_ca_file,
+        "cert.pem": made.tls_client_cert,
+        "key.pem": made.tls_client_key,
+    }
+    for name, text in texts.items():
+        with open(folder / name, "x", opener=_open_privately) as file:
+            file.write(text)
+    roles = {
+        f"tls_{role}_{kind}": str(folder / f"{kind}.pem")
+        for role in ("scheduler", "worker", "client")
+        for kind in ("cert", "key")
+    }
+    return Security(require_encryption=True, tls_ca_file=str(folder / "ca.pem"), **roles)
+
+
+def _open_privately(path: str, flags: int) -> int:
+    return os.open(path, flags, mode=0o600)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import os
 import signal
 import stat
@@ -101,18 +100,17 @@ def test_jobs_of_a_queue_get_credentials_that_only_their_user_reads(
     options = {"cores": 1, "memory": "1GB", "interface": "lo"}
     with Pool(kind=kind, options=options).start_cluster() as cluster:
         assert cluster.scheduler_address.startswith("tls://")
-        files = list((tmp_path / "batch").iterdir())
+        (folder,) = (tmp_path / "batch").iterdir()
+        files = list(folder.iterdir())
         assert len(files) == 3 and all(str(file) in cluster.job_script() for file in files)
         assert {stat.S_IMODE(file.stat().st_mode) for file in files} == {0o600}
-        assert stat.S_IMODE((tmp_path / "batch").stat().st_mode) == 0o700
+        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
         with pytest.raises((OSError, RuntimeError)):
             Client(
                 cluster.scheduler_address.replace("tls://", "tcp://"),
                 security=Security(),
                 timeout=2,
             )
-    del cluster
-    gc.collect()
     assert not list((tmp_path / "batch").iterdir()), "removed with the batch"
 
 
