@@ -266,9 +266,10 @@ def execute_models_list(arguments: argparse.Namespace) -> None:
 
     for model in find_models().values():
         size = f"{model.size_bytes / 1e6:.0f} MB" if model.size_bytes else "?"
+        detector = "detector" if model.card.has_detector else ""
         print(
             f"{model.card.name:<18} {model.state:<10} {size:>8}  {model.card.licence:<13} "
-            f"{model.card.description}"
+            f"{detector:<9} {model.card.description}"
         )
 
 

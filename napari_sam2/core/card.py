@@ -41,6 +41,9 @@ class ModelCard:
         Frames whose object pointers are shown.
     training
         The training data and the scores reached; free keys, JSON values only.
+    detector_sha256
+        Hash of the weights of the detector that belongs to the model, a file of its own
+        (``NAME-detector.safetensors``). Empty: it has none, and that of the embedded model is used.
     """
 
     name: str
@@ -57,10 +60,16 @@ class ModelCard:
     memory_slots: int = MEMORY_SLOTS
     pointers: int = OBJECT_POINTERS
     training: Mapping[str, Any] = field(default_factory=dict)
+    detector_sha256: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """The card as plain types, under the names that card files use."""
         return to_file_names(asdict(self), _FILE_NAMES)
+
+    @property
+    def has_detector(self) -> bool:
+        """Whether a detector of its own belongs to the model."""
+        return bool(self.detector_sha256)
 
     @staticmethod
     def rename_fields(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import lru_cache
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,22 @@ from napari_sam2.core.protocols import VideoModel
 from napari_sam2.models.device import choose_device
 from napari_sam2.models.gpu_memory import BatchLimitedModel
 from napari_sam2.models.network.configs import Configuration, infer_configuration
+from napari_sam2.models.network.object_maps import ObjectMapPredictor
 from napari_sam2.models.network.sam2_network import Sam2Network
 from napari_sam2.models.object_crops import ObjectCropModel
 from napari_sam2.models.precision import check_precision, list_precisions
 from napari_sam2.models.predictor import Sam2Predictor
 from napari_sam2.models.tiled_model import TiledModel
 from napari_sam2.models.weights import checkpoints
-from napari_sam2.models.weights.cards import ENTRY_POINT_GROUP, locate, verify_card
+from napari_sam2.models.weights.cards import (
+    EMBEDDED,
+    ENTRY_POINT_GROUP,
+    KnownModel,
+    find_detector,
+    locate,
+    verify_card,
+)
+from napari_sam2.models.weights.files import compute_sha256
 from napari_sam2.models.weights.key_mapping import rename_keys
 from napari_sam2.models.weights.transformers_config import (
     read_network_options,
@@ -89,7 +99,72 @@ def load_model(
         card = set_input_size(card, metadata, image_size)
     except CheckpointError as error:
         raise CheckpointError(f"{path}: {error}") from error
+    network.source = model
     return _make_model(network, card, options)
+
+
+def load_detector(
+    model: VideoModel | str | Path | None = None, *, options: InferenceOptions | None = None
+) -> ObjectMapPredictor:
+    """The detector of a model, on its device and in its precision.
+
+    A model that has none of its own (SAM 2.1, a plug-in) gets that of the embedded model.
+
+    Parameters
+    ----------
+    model
+        A loaded model, its name, or its checkpoint; None: the embedded model.
+    options
+        The device and the precision, for a model that is not loaded.
+
+    Raises
+    ------
+    UnknownModelError, FileError
+        There is no such model, or the file of its detector is missing.
+    CheckpointError
+        The file was changed or damaged, or holds something else.
+    DeviceError
+        The device, or this precision on it, is not available.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> load_detector().predict(np.zeros((1, 32, 32), np.float32)).shape
+    (1, 4, 32, 32)
+    """
+    options = options or InferenceOptions()
+    source: KnownModel | None = None
+    if isinstance(model, str | Path):
+        source = locate(model)
+    elif model is not None:
+        network = getattr(_unwrap(model), "network", None)
+        if isinstance(network, Sam2Network):
+            source = network.source
+            options = replace(options, device=model.device, precision=model.card.precision)
+    embedded = locate(EMBEDDED)
+    path = (find_detector(source) if source else None) or find_detector(embedded)
+    if path is None:
+        raise CheckpointError(f"{embedded.path}: its card names no detector; install again")
+    return _read_detector(
+        path, compute_sha256(path), choose_device(options.device), options.precision
+    )
+
+
+@lru_cache(maxsize=2)
+def _read_detector(
+    path: Path, sha256: str, device: str, precision: Precision
+) -> ObjectMapPredictor:
+    tensors, _ = checkpoints.read_checkpoint(path)
+    try:
+        return ObjectMapPredictor.of(tensors, sha256, device, precision)
+    except CheckpointError as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def _unwrap(model: VideoModel) -> VideoModel:
+    while isinstance(model, BatchLimitedModel | TiledModel):
+        model = model.inner
+    return model
 
 
 def _make_model(network: Sam2Network, card: ModelCard, options: InferenceOptions) -> VideoModel:

@@ -39,6 +39,7 @@ from napari_sam2.models.network.position_encodings import (
     make_sine_grid,
 )
 from napari_sam2.models.precision import use_float32
+from napari_sam2.models.weights.cards import KnownModel
 from napari_sam2.models.weights.key_mapping import check_keys
 
 STRIDE = 16
@@ -122,6 +123,7 @@ class Sam2Network(nn.Module):
     def __init__(self, configuration: Configuration) -> None:
         super().__init__()
         self.configuration = configuration
+        self.source: KnownModel | None = None  # where the weights came from
         self.positions: dict[tuple[int, torch.device], PositionEncodings] = {}
         hidden, config = configuration.hidden, _make_transformers_config(configuration)
         self.vision_encoder = (

@@ -15,7 +15,16 @@ from napari_sam2.models.weights.card_files import read_card
 from napari_sam2.models.weights.files import compute_sha256, get_cache_folder, get_embedded_folder
 from napari_sam2.models.weights.published import PUBLISHED
 
+EMBEDDED = "nano"
+"""The name of the embedded model."""
+
 SUFFIXES = (".safetensors", ".pt", ".pth")
+DETECTOR_SUFFIX = "-detector.safetensors"
+"""A model's detector is a file of its own, named like its checkpoint with this at the end.
+
+The hash of a checkpoint is the identity of the model in every project and cache. If the detector
+were in the same file, a better detector would make all saved work that of another model.
+"""
 ENTRY_POINT_GROUP = "napari_sam2.models"
 """Entry point group of models in other packages."""
 
@@ -117,6 +126,40 @@ def verify_card(model: KnownModel) -> ModelCard:
     return replace(card, sha256=actual)
 
 
+def find_detector(model: KnownModel) -> Path | None:
+    """The verified file of a model's detector; None if it has none of its own.
+
+    It lies beside the checkpoint, or, for a model that was made from another one, beside that.
+
+    Raises
+    ------
+    FileError
+        The file is not on this machine.
+    CheckpointError
+        The file was changed or damaged.
+    """
+    expected = model.card.detector_sha256
+    if not expected or model.path is None:
+        return None
+    beside = model.path.with_name(model.path.stem + DETECTOR_SUFFIX)
+    if beside.is_file():
+        actual = compute_sha256(beside)
+        if actual == expected:
+            return beside
+        raise CheckpointError(
+            f"{beside}: has SHA-256 {actual}, the card of {model.card.name} says {expected}: the "
+            "file was changed or damaged; get it again"
+        )
+    for folder in (get_embedded_folder(), get_cache_folder()):
+        for path in sorted(folder.glob(f"*{DETECTOR_SUFFIX}")):
+            if compute_sha256(path) == expected:
+                return path
+    raise FileError(
+        f"{beside}: not on this machine, and the card of {model.card.name} says that the model has "
+        "a detector: put its file there"
+    )
+
+
 def find_published_card(sha256: str) -> ModelCard | None:
     """The card of the published checkpoint with this SHA-256; None if there is none."""
     return next((each.card for each in PUBLISHED.values() if each.card.sha256 == sha256), None)
@@ -142,6 +185,8 @@ def _find_models_in(folder: Path, state: State) -> dict[str, KnownModel]:
     """The checkpoints in a folder that have a card; others are not models of their own."""
     models = {}
     for path in sorted(folder.glob("*.safetensors")):
+        if path.name.endswith(DETECTOR_SUFFIX):
+            continue
         try:
             card, actual_state = read_card(path), state
         except CheckpointError as error:
