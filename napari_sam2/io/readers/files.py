@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 
 from napari_sam2.core.errors import FileError, Sam2Error
 
@@ -53,6 +53,21 @@ def check_file(
         raise FileError(
             f"{path}: you may not read it: ask for the permission, or copy it to your own folder"
         )
+
+
+def check_inside_folder(path: Path, name: str) -> Path:
+    """The path of a file that another file names; raises FileError if it is not in its folder.
+
+    Metadata of other people's files may name any file of this machine.
+    """
+    windows = PureWindowsPath(name)
+    normal = os.path.normpath(windows.as_posix())
+    if windows.drive or windows.root or normal.split("/")[0] == "..":
+        raise FileError(
+            f"{path}: names the file {name!r}, which is not in its folder: expected the files of "
+            "one image together; put them into one folder"
+        )
+    return path.parent / normal
 
 
 def read_utf8_text(path: Path, expected: str) -> str:

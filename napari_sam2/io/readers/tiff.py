@@ -6,18 +6,27 @@ import logging
 import math
 import struct
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from xml.etree.ElementTree import Element
 
 import numpy as np
 from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
 from napari_sam2.core.errors import AxesError, FileError
 from napari_sam2.core.stack import Spacing
-from napari_sam2.io.readers import calibration
+from napari_sam2.io.readers.calibration.calibration import Calibration
+from napari_sam2.io.readers.calibration.dialects import read_dialect
+from napari_sam2.io.readers.calibration.imagej import (
+    ValueFunction,
+    read_imagej_spacing,
+    read_value_function,
+)
+from napari_sam2.io.readers.calibration.ome import check_ome, find_pixels, read_ome_calibration
+from napari_sam2.io.readers.calibration.resolution import read_page_spacing
 from napari_sam2.io.readers.files import check_file, convert_read_errors, get_file_stamp
 from napari_sam2.io.readers.lazy import make_lazy_array
 from napari_sam2.io.readers.opened import (
@@ -35,7 +44,7 @@ from napari_sam2.io.readers.pixels.photometric import PixelConversion
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 SUFFIXES = (
-    *(".tif", ".tiff", ".btf", ".tf2", ".tf8", ".lsm"),
+    *(".tif", ".tiff", ".btf", ".tf2", ".tf8", ".lsm", ".stk"),
     *(".svs", ".ndpi", ".scn", ".bif", ".qptiff"),  # pyramids of slide scanners
 )
 
@@ -59,20 +68,27 @@ def open_tiff(path: Path, request: ReadRequest | None = None) -> OpenedImage:
     number = structure.choose_series(request.series)
     image = structure.images[number]
     conversion = structure.get_conversion(number, request)
-    spacing, channels = structure.calibrations[number]
-    spacing, times_s, time_notes = check_interval(spacing, structure.times[number], str(path))
+    calibration = structure.calibrations[number]
+    spacing, times_s, time_notes = check_interval(
+        calibration.spacing, calibration.times_s, str(path)
+    )
     return OpenedImage(
         make_lazy_array(planes, str(path)),
         structure.get_axes(number, conversion),
         image.scale_spacing(spacing, request.level),
-        channels,
+        calibration.channels,
         # ImageJ may store three grey channels as the samples of one page; its metadata then give
         # their number
         conversion.rgb and int(structure.metadata.get("channels", 1)) == 1,
         path.name.split(".")[0],
         str(path),
         times_s=times_s,
-        notes=(*structure.describe_choice(number, request), *conversion.notes, *time_notes),
+        notes=(
+            *structure.describe_choice(number, request),
+            *conversion.notes,
+            *(f"{path}: {note}" for note in calibration.notes),
+            *time_notes,
+        ),
         lossy=image.lossy,
     )
 
@@ -86,11 +102,13 @@ def open_tiff_planes(path: Path, request: ReadRequest | None = None) -> TiffPlan
     series = structure.images[number].get_level(request.level)
     _check_size(path, series, structure.size)
     conversion = structure.get_conversion(number, request)
+    function = structure.get_function(number, request)
+    dtype = conversion.dtype if function is None else function.choose_dtype(conversion.dtype)
     return TiffPlanes(
         str(path),
         replace(request, series=number),
         conversion.shape,
-        conversion.dtype,
+        dtype,
         _count_leading(series),
     )
 
@@ -134,7 +152,9 @@ class TiffPlanes:
             plane = self._decode_page(series.pages[number], structure.lock)
         plane = plane.reshape(series.shape[self.n_leading :])
         conversion = structure.get_conversion(image, self.request)
-        return plane if conversion.convert is None else conversion.convert(plane)
+        converted = plane if conversion.convert is None else conversion.convert(plane)
+        function = structure.get_function(image, self.request)
+        return converted if function is None else function.apply(converted, self.dtype)
 
     def _read_contiguous(self, series: TiffPageSeries, number: int) -> np.ndarray:
         """A plane of contiguous uncompressed pixels; ImageJ writes these with a single page."""
@@ -194,17 +214,16 @@ class _TiffImage:
 class _TiffStructure:
     """The pages and metadata of a TIFF whose file is closed.
 
-    `size` is that of the file in bytes; `calibrations` are spacing and channel names of each image,
-    at level 0; `times` are those of its frames in s, empty if unknown; `metadata` are those of
-    ImageJ or of tifffile's shaped files; `lock` guards the file handle, which `tiff` reopens.
+    `size` is that of the file in bytes; `calibrations` are those of each image, at level 0;
+    `metadata` are those of ImageJ or of tifffile's shaped files; `lock` guards the file handle,
+    which `tiff` reopens.
     """
 
     tiff: TiffFile
     path: str
     size: int
     images: tuple[_TiffImage, ...]
-    calibrations: tuple[tuple[Spacing, tuple[str, ...]], ...]
-    times: tuple[tuple[float, ...], ...]
+    calibrations: tuple[Calibration, ...]
     metadata: Mapping[str, Any]
     lock: threading.Lock
 
@@ -236,6 +255,11 @@ class _TiffStructure:
             lookup=bool(self.tiff.is_imagej or self.tiff.is_ome or self.tiff.is_lsm),
         )
 
+    def get_function(self, number: int, request: ReadRequest) -> ValueFunction | None:
+        """From stored to calibrated values; labels are whole numbers, or stored as they are."""
+        function = self.calibrations[number].function
+        return None if function and request.labels and not function.integral else function
+
     def get_axes(self, number: int, conversion: PixelConversion) -> str:
         """One letter for each dimension, `UNKNOWN_AXIS` if the file does not name it.
 
@@ -253,15 +277,14 @@ class _TiffStructure:
 def _read_structure(path: str, file_stamp: tuple[int, int]) -> _TiffStructure:
     expected = "a whole TIFF"
     with convert_read_errors(f"{path}: cannot be read as TIFF", expected), TiffFile(path) as tiff:
+        if tiff.ome_metadata:
+            check_ome(tiff.ome_metadata, Path(path), len(tiff.pages))
         _check_pages(tiff, path)
         metadata = _read_metadata(tiff)
         images = _list_images(tiff)
-        calibrations = tuple(_read_calibration(tiff, metadata, image.levels[0]) for image in images)
-        times = tuple(_read_times(tiff, image.levels[0]) for image in images)
+        calibrations = _read_calibrations(tiff, path, metadata, images)
         size = tiff.filehandle.size
-        return _TiffStructure(
-            tiff, path, size, images, calibrations, times, metadata, threading.Lock()
-        )
+        return _TiffStructure(tiff, path, size, images, calibrations, metadata, threading.Lock())
 
 
 def _list_images(tiff: TiffFile) -> tuple[_TiffImage, ...]:
@@ -274,7 +297,8 @@ def _list_images(tiff: TiffFile) -> tuple[_TiffImage, ...]:
     levels = list(first.levels)
     if len(levels) == 1 and first.kind in _UNNAMED_KINDS:
         levels += [series for series in others if _is_reduced_copy(series, levels[0])]
-    rest = [series for series in others if series not in levels]
+    # LSM files have a thumbnail of each plane
+    rest = [series for series in others if series not in levels and series.name != "LSMreduced"]
     images = []
     for group in (levels, *(list(series.levels) for series in rest)):
         _ = [level.dataoffset for level in group]  # cached, because it needs the open file
@@ -305,22 +329,40 @@ def _read_metadata(tiff: TiffFile) -> Mapping[str, Any]:
     return (tiff.shaped_metadata or ({},))[0] if kind == "shaped" else {}
 
 
+def _read_calibrations(
+    tiff: TiffFile, path: str, metadata: Mapping[str, Any], images: Sequence[_TiffImage]
+) -> tuple[Calibration, ...]:
+    """The calibration of each image."""
+    series = [image.levels[0] for image in images]
+    pixels: dict[int, Element | None] = {}
+    if tiff.ome_metadata:
+        every = [each for each in tiff.series if each.kind == "ome"]
+        found = find_pixels(tiff.ome_metadata, Path(path), len(every))
+        pixels = {id(each): element for each, element in zip(every, found, strict=True)}
+    return tuple(_read_calibration(tiff, metadata, each, pixels.get(id(each))) for each in series)
+
+
 def _read_calibration(
-    tiff: TiffFile, metadata: Mapping[str, Any], series: TiffPageSeries
-) -> tuple[Spacing, tuple[str, ...]]:
-    """Spacing and channel names of an image."""
-    if series.kind == "ome" and tiff.ome_metadata:
-        return calibration.read_ome_calibration(tiff.ome_metadata, tiff.series.index(series))
+    tiff: TiffFile, metadata: Mapping[str, Any], series: TiffPageSeries, pixels: Element | None
+) -> Calibration:
+    """The calibration of a series; `pixels` are those of its image in OME-XML."""
+    page_spacing = read_page_spacing(series.keyframe)
+    if pixels is not None:
+        calibration = read_ome_calibration(pixels)
+        spacing = calibration.spacing
+        if spacing.y_um is None and spacing.x_um is None:
+            spacing = replace(spacing, y_um=page_spacing.y_um, x_um=page_spacing.x_um)
+        return replace(calibration, spacing=spacing)
+    if series.kind == "ome":
+        note = "it is not known which image of its metadata this is: spacing is not read"
+        return Calibration(page_spacing, notes=(note,))
+    if (dialect := read_dialect(tiff)) is not None and dialect[0] != Spacing():
+        return Calibration(*dialect)
+    function, notes = read_value_function(metadata)
     if "unit" in metadata or "finterval" in metadata:
-        return calibration.read_imagej_spacing(metadata, series.keyframe), ()
-    return calibration.read_page_spacing(series.keyframe), ()
-
-
-def _read_times(tiff: TiffFile, series: TiffPageSeries) -> tuple[float, ...]:
-    """The time of each frame in s; empty if unknown."""
-    if series.kind != "ome" or not tiff.ome_metadata:
-        return ()
-    return calibration.read_ome_times(tiff.ome_metadata, tiff.series.index(series))
+        spacing, doubts = read_imagej_spacing(metadata, series.keyframe)
+        return Calibration(spacing, function=function, notes=(*notes, *doubts))
+    return Calibration(page_spacing, function=function, notes=notes)
 
 
 def _check_pages(tiff: TiffFile, path: str) -> None:

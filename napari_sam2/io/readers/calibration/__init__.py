@@ -1,0 +1,1 @@
+"""Calibration of TIFF files: pixel sizes, intervals, channel names and meaning of values."""
