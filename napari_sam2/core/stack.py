@@ -80,6 +80,9 @@ class Stack:
         Time of each frame along t in s, if the frames do not come evenly; else empty.
     notes
         What the reader decided or doubts, one sentence each.
+    max_value
+        The largest value that the detector can record, such as 4095 of 12 bits; NaN if it differs
+        between planes. None if the file states none: the largest of the type.
 
     Raises
     ------
@@ -104,6 +107,7 @@ class Stack:
     source: str = ""
     times_s: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
+    max_value: float | None = None
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.data.shape)

@@ -26,6 +26,7 @@ from napari_sam2.io.readers.opened import (
     override_spacing,
 )
 from napari_sam2.io.readers.zarr import is_store, open_zarr, open_zarr_array
+from napari_sam2.io.units import doubt_spacing
 
 
 def open_stack(
@@ -74,11 +75,13 @@ def open_stack(
         possible axes.
     """
     image = _open_source(path_or_array, ReadRequest(level, series))
-    overridden = override_spacing(image.spacing, spacing, interval)
+    stated, doubts = doubt_spacing(image.spacing, image.source)
+    overridden = override_spacing(stated, spacing, interval)
     image = replace(
         image,
         name=name or image.name,
         spacing=overridden,
+        notes=(*image.notes, *doubts),
         times_s=image.times_s if overridden.t_s == image.spacing.t_s else (),
     )
     return _name_axes(image, axes).to_stack(channel_names)

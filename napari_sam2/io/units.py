@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+
+from napari_sam2.core.stack import Spacing
 
 _UM_BY_NAMES = {
     "pm picometer picometre": 1e-6,
@@ -23,6 +26,13 @@ _SECONDS_BY_NAMES = {
     "min minute": 60.0,
     "h hr hour": 3_600.0,
     "d day": 86_400.0,
+}
+
+
+# from the atoms of an electron microscope to a scanner's slices, and from a camera's line to a year
+_PLAUSIBLE = {
+    **dict.fromkeys(("z_um", "y_um", "x_um"), (1e-5, 1e5)),
+    "t_s": (1e-9, 1e8),
 }
 
 
@@ -48,6 +58,21 @@ def convert_to_um(value: float | str | None, unit: str | None) -> float | None:
 def convert_to_seconds(value: float | str | None, unit: str | None) -> float | None:
     """`value` in seconds; None if `unit` is not a time or the value is 0."""
     return _convert(value, unit, _SECONDS_BY_UNIT)
+
+
+def doubt_spacing(spacing: Spacing, source: str) -> tuple[Spacing, tuple[str, ...]]:
+    """The spacing without values that no microscope or scanner has, and notes about them."""
+    doubted = {
+        name: value
+        for name, value in vars(spacing).items()
+        if value is not None and not _PLAUSIBLE[name][0] <= value <= _PLAUSIBLE[name][1]
+    }
+    notes = tuple(
+        f"{source}: says {name.split('_')[0]} = {value:.3g} {'s' if name == 't_s' else 'µm'}, "
+        f"which is not plausible: not used; give {'--interval' if name == 't_s' else '--spacing'}"
+        for name, value in doubted.items()
+    )
+    return replace(spacing, **dict.fromkeys(doubted)), notes
 
 
 def _convert(

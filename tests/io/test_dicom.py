@@ -289,3 +289,21 @@ def test_header_that_the_file_cannot_contain_raises(
     file = _write(tmp_path / "a.dcm", np.zeros((6, 8), np.uint16), **elements)
     with pytest.raises(FileError, match=message):
         open_stack(file)
+
+
+@pytest.mark.parametrize(
+    ("elements", "maximum"),
+    [
+        ([{"BitsStored": 12, "HighBit": 11}] * 2, 4095),
+        ([{"BitsStored": 12, "RescaleSlope": 2, "RescaleIntercept": -1000}] * 2, 7190),
+        ([{"PixelRepresentation": 1, "BitsStored": 12}] * 2, 2047),
+        ([{"RescaleSlope": 1}, {"RescaleSlope": 2}], np.nan),
+    ],
+    ids=["12 bits", "rescaled", "signed", "differs"],
+)
+def test_bits_stored_decide_the_largest_value(
+    elements: list[dict[str, Any]], maximum: float, tmp_path: Path
+) -> None:
+    for z, each in enumerate(elements):
+        _slice(tmp_path / "s", z, **{"RescaleIntercept": 0} | each)
+    np.testing.assert_equal(open_stack(tmp_path / "s").max_value, maximum)

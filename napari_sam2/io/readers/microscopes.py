@@ -54,7 +54,20 @@ def _open_czi(path: Path) -> OpenedImage:
         first.ndim == 3,
         path.stem,
         str(path),
+        max_value=_compute_max_value(_read_czi_bits(document), first.dtype),
     )
+
+
+def _compute_max_value(bits: int, dtype: np.dtype[Any]) -> float | None:
+    """The largest value of a camera of so many bits; None if they are the whole type."""
+    return float(2**bits - 1) if dtype.kind == "u" and 0 < bits < dtype.itemsize * 8 else None
+
+
+def _read_czi_bits(document: Mapping[str, Any]) -> int:
+    """The bits of the camera; 0 if not stated."""
+    image = (document.get("Information") or {}).get("Image") or {}
+    bits = str(image.get("ComponentBitCount") or "")
+    return int(bits) if bits.isdecimal() else 0
 
 
 @dataclass(frozen=True)
@@ -123,13 +136,23 @@ def _open_nd2(path: Path) -> OpenedImage:
                 f"{path}: contains {sizes['P']} positions: expected one; export the one to use"
             )
         channels = file.metadata.channels or ()
+        bits = int(file.attributes.bitsPerComponentSignificant or 0)
         spacing = _read_nd2_spacing(file, channels[0].volume) if channels else Spacing()
         is_rgb = bool(file.is_rgb)
         data = file.to_dask(copy=True)  # a copy, because the array outlives the open file
     names = tuple(str(channel.channel.name) for channel in channels)
     if len(names) != sizes.get("C", 1) or not all(names):
         names = ()
-    return OpenedImage(data, "".join(sizes).lower(), spacing, names, is_rgb, path.stem, str(path))
+    return OpenedImage(
+        data,
+        "".join(sizes).lower(),
+        spacing,
+        names,
+        is_rgb,
+        path.stem,
+        str(path),
+        max_value=_compute_max_value(bits, data.dtype),
+    )
 
 
 def _read_nd2_spacing(file: Any, volume: Any) -> Spacing:

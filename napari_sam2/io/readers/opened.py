@@ -67,6 +67,8 @@ class OpenedImage:
         Time of each frame in s, if the frames do not come evenly.
     notes
         What the reader decided or doubts, one sentence each.
+    max_value
+        The largest value that the detector can record, see `Stack`.
     lossy
         Name of the compression, if it does not keep pixels exactly.
     """
@@ -81,6 +83,7 @@ class OpenedImage:
     times_s: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
     lossy: str = ""
+    max_value: float | None = None
 
     def __post_init__(self) -> None:
         named = "".join(
@@ -173,6 +176,7 @@ class OpenedImage:
             source=self.source,
             times_s=image.times_s if len(image.times_s) == n_frames else (),
             notes=image.notes,
+            max_value=image.max_value,
         )
 
     @property

@@ -26,7 +26,7 @@ from napari_sam2.io.readers.calibration.imagej import (
     read_value_function,
 )
 from napari_sam2.io.readers.calibration.ome import check_ome, find_pixels, read_ome_calibration
-from napari_sam2.io.readers.calibration.resolution import read_page_spacing
+from napari_sam2.io.readers.calibration.resolution import doubt_printer_size, read_page_spacing
 from napari_sam2.io.readers.files import check_file, convert_read_errors, get_file_stamp
 from napari_sam2.io.readers.lazy import make_lazy_array
 from napari_sam2.io.readers.opened import (
@@ -90,6 +90,7 @@ def open_tiff(path: Path, request: ReadRequest | None = None) -> OpenedImage:
             *time_notes,
         ),
         lossy=image.lossy,
+        max_value=structure.compute_max_value(number, request),
     )
 
 
@@ -260,6 +261,20 @@ class _TiffStructure:
         function = self.calibrations[number].function
         return None if function and request.labels and not function.integral else function
 
+    def compute_max_value(self, number: int, request: ReadRequest) -> float | None:
+        """The largest value that the bits of the detector can record; None if not stated."""
+        image, calibration = self.images[number], self.calibrations[number]
+        page = image.levels[0].keyframe
+        if np.dtype(image.levels[0].dtype).kind != "u":
+            return None
+        bits = min(calibration.bits or page.bitspersample, page.bitspersample)
+        function = self.get_function(number, request)
+        if function is None:
+            return (
+                None if bits == 8 * np.dtype(image.levels[0].dtype).itemsize else float(2**bits - 1)
+            )
+        return float(function.apply(np.array([2**bits - 1]), np.dtype(np.float64))[0])
+
     def get_axes(self, number: int, conversion: PixelConversion) -> str:
         """One letter for each dimension, `UNKNOWN_AXIS` if the file does not name it.
 
@@ -297,14 +312,18 @@ def _list_images(tiff: TiffFile) -> tuple[_TiffImage, ...]:
     levels = list(first.levels)
     if len(levels) == 1 and first.kind in _UNNAMED_KINDS:
         levels += [series for series in others if _is_reduced_copy(series, levels[0])]
-    # LSM files have a thumbnail of each plane
-    rest = [series for series in others if series not in levels and series.name != "LSMreduced"]
+    rest = [series for series in others if series not in levels and not _is_thumbnail(series)]
     images = []
     for group in (levels, *(list(series.levels) for series in rest)):
         _ = [level.dataoffset for level in group]  # cached, because it needs the open file
         page = group[0].keyframe
         images.append(_TiffImage(tuple(group), page.colormap, find_lossy_compression(page)))
     return tuple(images)
+
+
+def _is_thumbnail(series: TiffPageSeries) -> bool:
+    """Whether a series are the thumbnails of the planes of an LSM file."""
+    return series.kind == "lsm" and bool(series.keyframe.is_reduced)
 
 
 def _is_reduced_copy(series: TiffPageSeries, base: TiffPageSeries) -> bool:
@@ -352,7 +371,8 @@ def _read_calibration(
         spacing = calibration.spacing
         if spacing.y_um is None and spacing.x_um is None:
             spacing = replace(spacing, y_um=page_spacing.y_um, x_um=page_spacing.x_um)
-        return replace(calibration, spacing=spacing)
+        spacing, doubts = doubt_printer_size(spacing)
+        return replace(calibration, spacing=spacing, notes=doubts)
     if series.kind == "ome":
         note = "it is not known which image of its metadata this is: spacing is not read"
         return Calibration(page_spacing, notes=(note,))
@@ -360,8 +380,9 @@ def _read_calibration(
         return Calibration(*dialect)
     function, notes = read_value_function(metadata)
     if "unit" in metadata or "finterval" in metadata:
-        spacing, doubts = read_imagej_spacing(metadata, series.keyframe)
-        return Calibration(spacing, function=function, notes=(*notes, *doubts))
+        spacing, choices = read_imagej_spacing(metadata, series.keyframe)
+        spacing, doubts = doubt_printer_size(spacing)
+        return Calibration(spacing, function=function, notes=(*notes, *choices, *doubts))
     return Calibration(page_spacing, function=function, notes=notes)
 
 

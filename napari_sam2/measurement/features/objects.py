@@ -140,7 +140,8 @@ def _measure_frame(
     planes = [video.read_raw_plane(frame, channel) for channel in range(n_channels)]
     cytoplasm = _find_cytoplasm(video, frame, regions, options)
     for channel, pixels in enumerate(planes):
-        measured = _measure_channel(regions, pixels, cytoplasm, channel, options)
+        level = options.get_saturation_level(channel, pixels.dtype, video.stack.max_value)
+        measured = _measure_channel(regions, pixels, cytoplasm, level, options)
         columns |= {f"{name}_c{channel}": values for name, values in measured.items()}
     if n_channels > 1 and options.colocalisation:
         columns |= compute_colocalisation(regions, planes)
@@ -165,7 +166,7 @@ def _measure_channel(
     regions: LabelRegions,
     pixels: np.ndarray,
     cytoplasm_pixels: list[np.ndarray] | None,
-    channel: int,
+    saturation_level: float | None,
     options: MeasurementOptions,
 ) -> dict[str, np.ndarray]:
     """All columns of one channel, without their endings."""
@@ -181,8 +182,7 @@ def _measure_channel(
         if options.spots is None
         else measure_plane_spots(regions, pixels, options.spots)
     )
-    level = options.get_saturation_level(channel, pixels.dtype)
-    saturated = count_saturated_pixels(regions, pixels, level)
+    saturated = count_saturated_pixels(regions, pixels, saturation_level)
     columns["saturated_px"] = saturated
     columns["saturated"] = np.array(
         [None if np.isnan(count) else count > 0 for count in saturated], dtype=object

@@ -68,7 +68,8 @@ class MeasurementOptions:
         nucleus is then the cell that contains most of it.
     saturation
         Smallest saturated grey value by channel, such as 4095 for a 12-bit camera. Default: the
-        largest value of the type; floats have none.
+        largest value that the detector can record, by the metadata, else that of the type; floats
+        have none.
     """
 
     shape: bool = True
@@ -78,8 +79,15 @@ class MeasurementOptions:
     cells: Any = None
     saturation: Mapping[int, float] = field(default_factory=dict)
 
-    def get_saturation_level(self, channel: int, dtype: np.dtype[Any]) -> float | None:
-        """The smallest saturated grey value of a channel; None if unknown."""
+    def get_saturation_level(
+        self, channel: int, dtype: np.dtype[Any], max_value: float | None = None
+    ) -> float | None:
+        """The smallest saturated grey value of a channel; None if unknown.
+
+        `max_value` is that of the Stack.
+        """
         if channel in self.saturation:
             return self.saturation[channel]
+        if max_value is not None:
+            return None if math.isnan(max_value) else max_value
         return float(np.iinfo(dtype).max) if dtype.kind in "ui" else None

@@ -51,7 +51,7 @@ def check_ome(xml: str, path: Path, n_pages: int) -> None:
     Raises FileError if it declares impossible sizes, or names a file outside of its folder.
     """
     root = ElementTree.fromstring(xml)
-    for uuid in root.iter("{*}UUID"):
+    for uuid in root.findall(".//{*}UUID"):
         check_inside_folder(path, uuid.get("FileName", ""))
     for pixels in root.findall("{*}Image/{*}Pixels"):
         sizes = [int(pixels.get(f"Size{axis}") or 1) for axis in "TCZYX"]

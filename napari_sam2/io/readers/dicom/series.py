@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +59,14 @@ def open_dicom(path: Path) -> OpenedImage:
         _make_spacing(frames[0], step_mm, _read_interval(header) if axes == "t" else None),
         name=str(title or path.name),
         source=str(path),
+        max_value=_compute_max_value(frames),
     )
+
+
+def _compute_max_value(frames: Sequence[DicomFrame]) -> float:
+    """The value of the largest number that all frames can store; NaN if it differs."""
+    maxima = {frame.transform.compute_maximum(frame.stored) for frame in frames}
+    return maxima.pop() if len(maxima) == 1 else math.nan
 
 
 def read_source_slices(path: Path) -> list[Any]:
