@@ -13,6 +13,19 @@ Attention = Literal["auto", "global", "local"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Windows = Literal["whole", "tiles"]
 
+EVIDENCE_PARTS = ("click", "presence", "mask", "review")
+"""What detections are evidence for.
+
+click
+    The detected instance under a click, or in a box, may be the answer.
+presence
+    A propagated mask under which the detector sees nothing is absent.
+mask
+    The detected instance that agrees with memory may replace a propagated mask.
+review
+    "Detected, not tracked" and "tracked, not detected" are flagged.
+"""
+
 DEFAULT_ATTENTION: Attention = "auto"
 """The attention if none is given.
 
@@ -85,6 +98,25 @@ class InferenceOptions:
             name: value for name, value in given.items() if value is not None
         }
         return replace(self, **changes)
+
+
+def parse_evidence(value: str) -> tuple[str, ...]:
+    """The parts of `EVIDENCE_PARTS` in "all", "none" or names with commas: "click,presence".
+
+    Raises ModelError for any other name.
+
+    >>> parse_evidence("mask, click")
+    ('click', 'mask')
+    """
+    names = [name.strip() for name in value.split(",") if name.strip()]
+    if names in (["all"], ["none"]):
+        return EVIDENCE_PARTS if names == ["all"] else ()
+    if not names or set(names) - set(EVIDENCE_PARTS):
+        raise ModelError(
+            f"evidence {value!r}: expected 'all', 'none', or some of "
+            f"{', '.join(EVIDENCE_PARTS)} with commas"
+        )
+    return tuple(part for part in EVIDENCE_PARTS if part in names)
 
 
 _CHOICES: dict[str, tuple[str, ...]] = {

@@ -209,11 +209,69 @@ class FrameDetections:
         (H, W) uint8: the probability of any object at a pixel, 0..255.
     sureness
         (n,) float32 in 0..1, one value per object: how clearly it is an object.
+    ids
+        (n,) the identity of each object in the whole video, e.g. in a z-stack detected as a
+        volume; None if the frames were detected one by one.
     """
 
     labels: np.ndarray
     foreground: np.ndarray
     sureness: np.ndarray
+    ids: np.ndarray | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class DetectedObject:
+    """A detected object.
+
+    Parameters
+    ----------
+    mask
+        (h, w) bool: the rectangle of the frame whose first pixel is `corner`, (y, x).
+    sureness
+        0..1: how clearly it is an object of its own.
+    """
+
+    mask: np.ndarray
+    corner: tuple[int, int]
+    sureness: float
+
+    @classmethod
+    def of(cls, labels: np.ndarray, label: int, sureness: float) -> DetectedObject:
+        """The object of one label of a (H, W) plane."""
+        rows, columns = (np.flatnonzero((labels == label).any(axis=axis)) for axis in (1, 0))
+        y, x = int(rows[0]), int(columns[0])
+        part = labels[y : int(rows[-1]) + 1, x : int(columns[-1]) + 1]
+        return cls(part == label, (y, x), float(sureness))
+
+    @property
+    def area_px(self) -> int:
+        """Pixels of the mask."""
+        return int(self.mask.sum())
+
+    @property
+    def diameter_px(self) -> float:
+        """Diameter of a disc of the same area."""
+        return float(2 * np.sqrt(self.area_px / np.pi))
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """(y, x, y2, x2): the outer edges of its pixels."""
+        (y, x), (height, width) = self.corner, self.mask.shape
+        return (y - 0.5, x - 0.5, y + height - 0.5, x + width - 0.5)
+
+    def contains(self, yx: tuple[float, float]) -> bool:
+        """Whether a (y, x) position in data pixels is on the mask."""
+        row, column = (round(value) - low for value, low in zip(yx, self.corner, strict=True))
+        inside = 0 <= row < self.mask.shape[0] and 0 <= column < self.mask.shape[1]
+        return inside and bool(self.mask[row, column])
+
+    def fill_plane(self, shape: tuple[int, int]) -> np.ndarray:
+        """Its (H, W) bool mask on a whole frame."""
+        plane = np.zeros(shape, dtype=bool)
+        (y, x), (height, width) = self.corner, self.mask.shape
+        plane[y : y + height, x : x + width] = self.mask
+        return plane
 
 
 def compute_segment_iou(one: Segment, other: Segment) -> float:

@@ -13,15 +13,17 @@ import numpy as np
 
 from napari_sam2.core.byte_limited_cache import DEFAULT_BYTES
 from napari_sam2.core.errors import ModelError, PlanError, PromptError
+from napari_sam2.core.inference_options import parse_evidence
 from napari_sam2.core.plan import Direction, Propagation
 from napari_sam2.core.prompt import Lock, Prompt, PromptLog, Removal, check_prompt
-from napari_sam2.core.protocols import MemoryPolicy, VideoModel
+from napari_sam2.core.protocols import MemoryPolicy, ObjectEvidence, VideoModel
 from napari_sam2.core.provenance import Provenance
 from napari_sam2.core.result import Segment
 from napari_sam2.core.stack import Video
 from napari_sam2.core.track import Presence, Track
 from napari_sam2.propagation.embedding_cache import EmbeddingCache
 from napari_sam2.propagation.embedding_disk_cache import EmbeddingDiskCache
+from napari_sam2.propagation.evidence import EvidenceModel
 from napari_sam2.propagation.memory_policies import Sam2Policy
 from napari_sam2.propagation.overlaps import choose_label_dtype, compose_label_plane
 from napari_sam2.propagation.planning import is_finished, plan_propagation
@@ -59,12 +61,21 @@ class SessionSettings:
     embedding_disk_bytes
         Disk for image features in `folder`, so that corrections in long stacks, or days later,
         encode no frame again. 0: none are stored.
+    evidence
+        What the detections given to the session are used for: "all", "none", or some of
+        `core.inference_options.EVIDENCE_PARTS` with commas.
     """
 
     patience: int | None = 8
     embedding_bytes: int = DEFAULT_BYTES
     folder: Path | None = None
     embedding_disk_bytes: int = 0
+    evidence: str = "all"
+
+    @property
+    def evidence_parts(self) -> tuple[str, ...]:
+        """The parts of `evidence`; raises ModelError for an unknown one."""
+        return parse_evidence(self.evidence)
 
 
 class Session:
@@ -85,6 +96,8 @@ class Session:
         Called with each new log before anything is propagated, e.g. to save it.
     embedding_cache
         Image features of another session of the same video and model, which closes them.
+    evidence
+        Detections of the video, used as `settings.evidence` says; None: none are used.
 
     Raises
     ------
@@ -112,10 +125,12 @@ class Session:
         settings: SessionSettings | None = None,
         on_log_change: Callable[[PromptLog], None] | None = None,
         embedding_cache: EmbeddingCache | None = None,
+        evidence: ObjectEvidence | None = None,
     ) -> None:
         self.video = video
         self.model = model
         self.settings = settings or SessionSettings()
+        self.evidence = evidence if self.settings.evidence_parts else None
         self.policy = policy or Sam2Policy(
             recent=model.card.memory_slots - 1, pointers=model.card.pointers
         )
@@ -432,6 +447,7 @@ class Session:
 
     def make_provenance(self, *, notes: tuple[str, ...] = ()) -> Provenance:
         """The input, model and settings that results of this session are made from."""
+        evidence = describe_evidence(self.evidence, self.settings.evidence)
         return Provenance.of(
             self.video,
             self.model.card,
@@ -441,6 +457,7 @@ class Session:
             patience=self.settings.patience,
             prompts=len(self.log.prompts),
             tracks=len(self.log.track_ids),
+            **evidence,
         )
 
     def _repr_html_(self) -> str:
@@ -458,8 +475,12 @@ class Session:
             self.video, self.model, budget=self.settings.embedding_bytes, disk_cache=disk_cache
         )
         self._context = PropagationContext(
-            self.model, self.policy, self._embedding_cache, self._segment_store
+            self._add_evidence(self.model), self.policy, self._embedding_cache, self._segment_store
         )
+
+    def _add_evidence(self, model: VideoModel) -> VideoModel:
+        parts = self.settings.evidence_parts
+        return EvidenceModel(model, self.evidence, parts) if self.evidence else model
 
     def _set_log(self, log: PromptLog) -> None:
         self._log = log
@@ -565,6 +586,15 @@ class Run:
 
     def _repr_html_(self) -> str:
         return str(VIEWS.get("run html")(self))
+
+
+def describe_evidence(evidence: ObjectEvidence | None, parts: str) -> dict[str, str]:
+    """The detections and what they are used for, as results and unfinished runs record them.
+
+    Empty without evidence, so that both are as they were before there was any.
+    """
+    used = parse_evidence(parts) if evidence else ()
+    return {"evidence": f"{', '.join(used)}: {evidence.name}"} if evidence and used else {}
 
 
 def _advance_bar(bar: Any, step: PropagationStep) -> None:

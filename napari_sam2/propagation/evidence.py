@@ -1,0 +1,523 @@
+"""Detections as evidence: a model whose answers are compared with what a detector sees.
+
+The detector knows what objects look like; the model knows which one is meant. Each kind of
+evidence can be switched off (`core.inference_options.EVIDENCE_PARTS`). The rules have no state:
+every decision follows from the query and from the detections of the frames around it, so a resumed
+run, a correction, and a run with other tracks beside it decide the same.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from napari_sam2.core.card import ModelCard
+from napari_sam2.core.prompt import FramePrompts
+from napari_sam2.core.protocols import ClickEvidence, ObjectEvidence, VideoModel
+from napari_sam2.core.result import (
+    Alternative,
+    DetectedObject,
+    Embedding,
+    FrameDetections,
+    Memory,
+    Query,
+    Segment,
+)
+from napari_sam2.core.sam2_constants import ABSENT_LOGIT, MASK_PROMPT_LOGIT
+from napari_sam2.core.stack import Frame
+from napari_sam2.core.track import Presence
+from napari_sam2.core.window import Window
+
+_ABSENT_SCORE = -1.0
+"""The presence score of a track that the evidence ends; any number below 0 says the same."""
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EvidenceRules:
+    """The limits of the rules, chosen on sets that are not reported (docs/accuracy.md).
+
+    Parameters
+    ----------
+    alternative_weight
+        Weight of the other masks a model offers for a click, relative to its first one.
+    click_agreement
+        An instance that overlaps the model's mask less (IoU) is chosen only if it is sure.
+    sure
+        Sureness from which an instance is chosen against the model.
+    box_agreement
+        IoU with the model's answer to a box from which an instance replaces it.
+    least_foreground
+        Mean foreground, 0..1, under a mask below which the detector sees no object there.
+    seen_foreground
+        Mean foreground the detector must see where the object was prompted: if it is blind for
+        an object, it does not judge its presence.
+    mask_agreement
+        IoU of a propagated mask and a detected instance from which they are the same object.
+    same_mask
+        IoU of them from which the model's mask is kept: it is no worse then.
+    size_ratio
+        An instance agrees with memory if its diameter is at most this many times that of the
+        object there, and at least one over this.
+    """
+
+    alternative_weight: float = 0.3
+    click_agreement: float = 0.1
+    sure: float = 0.9
+    box_agreement: float = 0.8
+    least_foreground: float = 0.7
+    seen_foreground: float = 0.7
+    mask_agreement: float = 0.4
+    same_mask: float = 0.8
+    size_ratio: float = 1.5
+
+
+class EvidenceModel:
+    """A `VideoModel` whose segments are compared with detections of the same video.
+
+    Parameters
+    ----------
+    inner
+        The model; it embeds frames and encodes memories.
+    evidence
+        The detections of the video that the model is used on.
+    parts
+        Which of "click", "presence" and "mask" are used.
+    """
+
+    def __init__(
+        self,
+        inner: VideoModel,
+        evidence: ObjectEvidence,
+        parts: Collection[str],
+        *,
+        rules: EvidenceRules | None = None,
+    ) -> None:
+        self.inner = inner
+        self.evidence = evidence
+        self.parts = frozenset(parts)
+        self.rules = rules or EvidenceRules()
+        self._blind_tracks: set[int] = set()
+
+    @property
+    def card(self) -> ModelCard:
+        """See `VideoModel`."""
+        return self.inner.card
+
+    @property
+    def device(self) -> str:
+        """See `VideoModel`."""
+        return self.inner.device
+
+    def embed(self, views: Sequence[tuple[Frame, Window]]) -> list[Embedding]:
+        """See `VideoModel`."""
+        return self.inner.embed(views)
+
+    def encode_memory(
+        self, embedding: Embedding, segments: Sequence[Segment]
+    ) -> list[tuple[Any, ...]]:
+        """See `VideoModel`."""
+        return self.inner.encode_memory(embedding, segments)
+
+    def to_arrays(self, features: tuple[Any, ...]) -> tuple[np.ndarray, ...]:
+        """See `VideoModel`."""
+        return self.inner.to_arrays(features)
+
+    def from_arrays(self, arrays: Sequence[np.ndarray]) -> tuple[Any, ...]:
+        """See `VideoModel`."""
+        return self.inner.from_arrays(arrays)
+
+    def nbytes(self, features: tuple[Any, ...]) -> int:
+        """See `VideoModel`."""
+        return self.inner.nbytes(features)
+
+    def segment(self, embedding: Embedding, queries: Sequence[Query]) -> list[Segment]:
+        """The inner model's segments, replaced if the detections say otherwise."""
+        segments = list(self.inner.segment(embedding, queries))
+        chosen: dict[int, DetectedObject] = {}
+        for index, query in enumerate(queries):
+            if not is_prompted(query.prompts):
+                segments[index] = self._judge_tracked(query, segments[index])
+            elif "click" in self.parts and _is_first_prompt(query):
+                found = self._find_candidates(query.prompts, segments[index])
+                choice = self._choose_prompted(query.prompts, segments[index], found)
+                if choice is None:
+                    segments[index] = offer_objects(segments[index], found)
+                else:
+                    chosen[index] = choice
+        for index, answer in self._segment_objects(embedding, queries, chosen):
+            segments[index] = answer_with_alternatives(answer, segments[index])
+        return segments
+
+    def _find_candidates(self, prompts: FramePrompts, segment: Segment) -> list[DetectedObject]:
+        """The detected objects that fit the prompts of one track."""
+        if prompts.box is not None:
+            return self._list_instances(segment, [find_best_label(segment, self._labels(segment))])
+        clicks = [p for p, sign in zip(prompts.points, prompts.positive, strict=True) if sign]
+        if not clicks:
+            return []
+        centre = (
+            float(np.mean([y for y, _ in clicks])),
+            float(np.mean([x for _, x in clicks])),
+        )
+        if isinstance(self.evidence, ClickEvidence):
+            found = list(self.evidence.find_objects(segment.frame, centre))
+        else:
+            found = self._list_instances(segment, [_read_label(self._labels(segment), *clicks[0])])
+        return [each for each in found if _obeys_clicks(each, prompts)]
+
+    def _labels(self, segment: Segment) -> np.ndarray:
+        return self.evidence.get_frame(segment.frame).labels
+
+    def _list_instances(self, segment: Segment, labels: Sequence[int]) -> list[DetectedObject]:
+        detections = self.evidence.get_frame(segment.frame)
+        return [get_instance(detections, label) for label in labels if label]
+
+    def _choose_prompted(
+        self, prompts: FramePrompts, segment: Segment, found: Sequence[DetectedObject]
+    ) -> DetectedObject | None:
+        """The instance that answers a first prompt better than the model; None if none does."""
+        if not found:
+            return None
+        if prompts.box is None:
+            return choose_by_consensus(segment, found, self.rules)
+        best = compute_object_iou(find_segment_object(segment), found[0])
+        return found[0] if best >= self.rules.box_agreement else None
+
+    def _segment_objects(
+        self,
+        embedding: Embedding,
+        queries: Sequence[Query],
+        chosen: dict[int, DetectedObject],
+    ) -> Iterator[tuple[int, Segment]]:
+        """The model's segments of chosen instances, with a window and a pointer that fit them."""
+        masks = [
+            Query(
+                queries[index].track,
+                FramePrompts(mask=each.fill_plane(self._shape(embedding))),
+                video_length=queries[index].video_length,
+            )
+            for index, each in chosen.items()
+        ]
+        if masks:
+            yield from zip(chosen, self.inner.segment(embedding, masks), strict=True)
+
+    def _shape(self, embedding: Embedding) -> tuple[int, int]:
+        height, width = self.evidence.get_frame(embedding.frame).labels.shape
+        return int(height), int(width)
+
+    def _judge_tracked(self, query: Query, segment: Segment) -> Segment:
+        """A propagated segment: absent, replaced by a detected instance, or as it is."""
+        if not self.parts & {"mask", "presence"}:
+            return segment
+        detections = self.evidence.get_frame(segment.frame)
+        identity = self._find_identity(query)
+        instance = self._find_instance(query, segment, detections, identity)
+        if instance is None:
+            ended = identity is not None or self._is_unseen(query, segment)
+            absent = ended and segment.present and "presence" in self.parts
+            return make_absent(segment) if absent else segment
+        agreement = compute_object_iou(find_segment_object(segment), instance)
+        if "mask" in self.parts and not (segment.present and agreement >= self.rules.same_mask):
+            return replace_mask(segment, instance)
+        return segment
+
+    def _find_instance(
+        self, query: Query, segment: Segment, detections: FrameDetections, identity: int | None
+    ) -> DetectedObject | None:
+        """The detected instance of a track on this frame.
+
+        The ends of an object in a volume are blurred: a slice of it that the detector hardly sees
+        does not count.
+        """
+        if identity is not None:
+            slice_of_it = get_identified(detections, identity)
+            seen = slice_of_it is not None and self._sees(segment.frame, slice_of_it)
+            return slice_of_it if seen else None
+        label = find_best_label(segment, detections.labels) if segment.present else 0
+        if not label:
+            return None
+        instance = get_instance(detections, label)
+        agrees = (
+            compute_object_iou(find_segment_object(segment), instance) >= self.rules.mask_agreement
+        )
+        return instance if agrees and self._fits_memory(query, instance) else None
+
+    def _fits_memory(self, query: Query, instance: DetectedObject) -> bool:
+        """Whether an instance is about as large as the object on the nearest known frame."""
+        memory = _find_last_present(query)
+        return memory is None or self._has_size(instance, memory)
+
+    def _has_size(self, instance: DetectedObject, memory: Memory) -> bool:
+        if memory.position is None:
+            return False
+        ratio = instance.diameter_px / memory.position.diameter_px
+        return 1 / self.rules.size_ratio <= ratio <= self.rules.size_ratio
+
+    def _find_identity(self, query: Query) -> int | None:
+        """The detected identity of the object on its prompted and accepted frames.
+
+        None if the frames were detected one by one, if the detector sees no such object there, or
+        different ones.
+        """
+        found: set[int | None] = set()
+        for memory in _list_conditioning(query):
+            detections = self.evidence.get_frame(memory.frame)
+            if detections.ids is None:
+                return None
+            assert memory.position is not None
+            label = _read_label(detections.labels, memory.position.y, memory.position.x)
+            fits = label and self._has_size(get_instance(detections, label), memory)
+            found.add(int(detections.ids[label - 1]) if fits else None)
+        return found.pop() if len(found) == 1 else None
+
+    def _is_unseen(self, query: Query, segment: Segment) -> bool:
+        """Whether the detector sees nothing under a mask, here and on a neighbouring frame.
+
+        It must have seen the object on its prompted frames. One frame alone may be a gap of the
+        detector. The mask of this frame is used for both, so that the result does not depend on
+        the way the track came.
+        """
+        if not self._sees_track(query):
+            return False
+        shown = find_segment_object(segment)
+        if not shown.area_px or self._sees(segment.frame, shown):
+            return False
+        last = (query.video_length or segment.frame + 1) - 1
+        around = [n for n in (segment.frame - 1, segment.frame + 1) if 0 <= n <= last]
+        return not around or not all(self._sees(frame, shown) for frame in around)
+
+    def _sees(self, frame: int, shown: DetectedObject) -> bool:
+        foreground = _cut(self.evidence.get_frame(frame).foreground, shown)
+        return float(foreground.mean()) >= 255 * self.rules.least_foreground
+
+    def _sees_track(self, query: Query) -> bool:
+        """Whether the detector sees the object where it was prompted; said once if not."""
+        memories = _list_conditioning(query)
+        seen = bool(memories) and all(
+            _measure_foreground(self.evidence.get_frame(each.frame).foreground, each)
+            >= self.rules.seen_foreground
+            for each in memories
+        )
+        if not seen and query.track not in self._blind_tracks:
+            self._blind_tracks.add(query.track)
+            log.info(
+                "object %d: the detector does not see it on its prompted frame, so detections do "
+                "not decide where it ends",
+                query.track,
+            )
+        return seen
+
+
+def is_prompted(prompts: FramePrompts) -> bool:
+    """Whether there is any prompt."""
+    return bool(prompts.points) or prompts.box is not None or prompts.mask is not None
+
+
+def choose_by_consensus(
+    segment: Segment, found: Sequence[DetectedObject], rules: EvidenceRules
+) -> DetectedObject | None:
+    """The instance that agrees best with all answers to a click; None if the model's mask does.
+
+    The answers are the model's mask and alternatives, and the instances at all scales. The score
+    of a mask is its own confidence, times the sum over all others of their confidence and their
+    IoU with it: a real object is found in several ways, a wrong scale in one.
+    """
+    shown = find_segment_object(segment)
+    others = [_find_logits_object(segment, each.logits) for each in segment.alternatives]
+    masks = [shown, *others, *found]
+    weights = np.array(
+        [
+            max(0.0, segment.iou),
+            *(rules.alternative_weight * max(0.0, each.iou) for each in segment.alternatives),
+            *(each.sureness for each in found),
+        ]
+    )
+    first = len(masks) - len(found)
+    scores = np.zeros(len(masks))
+    for index in (0, *range(first, len(masks))):
+        ious = np.array([compute_object_iou(masks[index], other) for other in masks])
+        ious[index] = 0
+        scores[index] = weights[index] * (ious @ weights)
+    best = int(scores.argmax())
+    if best < first:
+        return None
+    agrees = compute_object_iou(shown, masks[best]) >= rules.click_agreement
+    return masks[best] if agrees or masks[best].sureness >= rules.sure else None
+
+
+def find_segment_object(segment: Segment) -> DetectedObject:
+    """The mask of a segment as an object; its sureness is the predicted IoU."""
+    return _find_logits_object(segment, segment.logits)
+
+
+def find_best_label(segment: Segment, labels: np.ndarray) -> int:
+    """The label that covers most of a mask, 0 if none does."""
+    shown = find_segment_object(segment)
+    if not shown.area_px:
+        return 0
+    counts = np.bincount(_cut(labels, shown), minlength=1)
+    counts[0] = 0
+    return int(counts.argmax())
+
+
+def get_instance(detections: FrameDetections, label: int) -> DetectedObject:
+    """The detected object of a label of a frame."""
+    return DetectedObject.of(detections.labels, label, float(detections.sureness[label - 1]))
+
+
+def get_identified(detections: FrameDetections, identity: int) -> DetectedObject | None:
+    """The detected object of an identity on a frame, None if it is not there."""
+    assert detections.ids is not None
+    found = np.flatnonzero(detections.ids == identity)
+    return get_instance(detections, int(found[0]) + 1) if found.size else None
+
+
+def compute_object_iou(one: DetectedObject, other: DetectedObject) -> float:
+    """IoU of two masks; 0 if both are empty."""
+    (y, x), (v, u) = one.corner, other.corner
+    top, left = max(y, v), max(x, u)
+    bottom = min(y + one.mask.shape[0], v + other.mask.shape[0])
+    right = min(x + one.mask.shape[1], u + other.mask.shape[1])
+    common = 0
+    if top < bottom and left < right:
+        mine = one.mask[top - y : bottom - y, left - x : right - x]
+        theirs = other.mask[top - v : bottom - v, left - u : right - u]
+        common = int((mine & theirs).sum())
+    union = one.area_px + other.area_px - common
+    return common / union if union else 0.0
+
+
+def replace_mask(segment: Segment, found: DetectedObject) -> Segment:
+    """A segment with the mask of an instance, in the segment's own window."""
+    presence = segment.presence
+    return replace(
+        segment,
+        logits=_resample(found, segment),
+        presence_score=max(segment.presence_score, -_ABSENT_SCORE),
+        presence=Presence.TRACKED if presence == Presence.ABSENT else presence,
+    )
+
+
+def make_absent(segment: Segment) -> Segment:
+    """The segment of a track that is not on this frame."""
+    return replace(
+        segment,
+        logits=np.full_like(segment.logits, ABSENT_LOGIT),
+        presence_score=min(segment.presence_score, _ABSENT_SCORE),
+        presence=Presence.ABSENT,
+    )
+
+
+def offer_objects(segment: Segment, found: Sequence[DetectedObject]) -> Segment:
+    """A segment that offers the surest instance too, if its window shows it whole."""
+    inside = [each for each in found if _is_inside(each, segment.window)]
+    if not inside or not segment.present:
+        return segment
+    best = max(inside, key=lambda each: each.sureness)
+    masks = segment.alternatives or (Alternative(segment.logits, segment.iou),)
+    return replace(
+        segment, alternatives=(*masks, Alternative(_resample(best, segment), best.sureness))
+    )
+
+
+def answer_with_alternatives(answer: Segment, model_segment: Segment) -> Segment:
+    """The segment of a chosen instance, which offers the model's own mask as well."""
+    shown = find_segment_object(model_segment)
+    if not shown.area_px or not _is_inside(shown, answer.window):
+        return answer
+    masks = (
+        Alternative(answer.logits, answer.iou),
+        Alternative(_resample(shown, answer), model_segment.iou),
+    )
+    return replace(answer, alternatives=masks)
+
+
+def _is_first_prompt(query: Query) -> bool:
+    """Whether a person prompts the object anew: not a mask, and not a correction."""
+    return (
+        query.prompts.mask is None
+        and query.logits is None
+        and not query.memory_references
+        and (bool(query.prompts.points) or query.prompts.box is not None)
+    )
+
+
+def _obeys_clicks(found: DetectedObject, prompts: FramePrompts) -> bool:
+    return all(
+        found.contains(point) == sign
+        for point, sign in zip(prompts.points, prompts.positive, strict=True)
+    )
+
+
+def _list_conditioning(query: Query) -> list[Memory]:
+    """The prompted and accepted frames of a track on which the object is."""
+    memories = [each.memory for each in query.memory_references]
+    return [each for each in memories if each.conditioning and each.position is not None]
+
+
+def _find_last_present(query: Query) -> Memory | None:
+    """The memory nearest in time on which the object is; tracked ones before prompted ones."""
+    present = [each for each in query.memory_references if each.memory.position is not None]
+    if not present:
+        return None
+    return min(present, key=lambda each: (each.age is None, abs(each.age or 0))).memory
+
+
+def _find_logits_object(segment: Segment, logits: np.ndarray) -> DetectedObject:
+    limits = (np.iinfo(np.int32).max,) * 2
+    rows, columns = segment.window.find_positive_region(logits, limits)
+    if rows.start == rows.stop or columns.start == columns.stop:
+        return DetectedObject(np.zeros((0, 0), bool), (rows.start, columns.start), 0.0)
+    mask = segment.window.paste(logits, rows, columns) > 0
+    return DetectedObject(mask, (rows.start, columns.start), segment.iou)
+
+
+def _cut(plane: np.ndarray, found: DetectedObject) -> np.ndarray:
+    """The (n,) values of a (H, W) plane under a mask, without what lies outside of the plane."""
+    (y, x), (height, width) = found.corner, found.mask.shape
+    part = plane[y : y + height, x : x + width]
+    return np.asarray(part[found.mask[: part.shape[0], : part.shape[1]]])
+
+
+def _resample(found: DetectedObject, segment: Segment) -> np.ndarray:
+    """The mask of an object as (h, w) logits over the window of a segment."""
+    (y, x), window = found.corner, segment.window
+    target = replace(
+        window, top=window.top - y + 1, left=window.left - x + 1, size=segment.logits.shape[0]
+    )
+    padded = np.pad(found.mask, 1).astype(np.float32)
+    return np.asarray((2 * target.crop(padded) - 1) * MASK_PROMPT_LOGIT, np.float32)
+
+
+def _is_inside(found: DetectedObject, window: Window) -> bool:
+    top, left, bottom, right = (edge + 0.5 for edge in found.box)
+    return (
+        window.top <= top
+        and window.left <= left
+        and bottom <= window.top + window.height
+        and right <= window.left + window.width
+    )
+
+
+def _read_label(labels: np.ndarray, y: float, x: float) -> int:
+    row, column = (
+        min(max(round(value), 0), size - 1)
+        for value, size in zip((y, x), labels.shape, strict=True)
+    )
+    return int(labels[row, column])
+
+
+def _measure_foreground(foreground: np.ndarray, memory: Memory) -> float:
+    """Mean foreground, 0..1, in the inner half of the object of a memory."""
+    assert memory.position is not None
+    y, x, diameter = memory.position
+    reach = max(1.0, diameter / 4)
+    rows, columns = (slice(max(0, round(v - reach)), round(v + reach) + 1) for v in (y, x))
+    part = foreground[rows, columns]
+    return float(part.mean()) / 255 if part.size else 0.0
