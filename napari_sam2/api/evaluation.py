@@ -10,7 +10,7 @@ import pandas as pd
 
 from napari_sam2.core.errors import AxesError, FileError, LabelsError
 from napari_sam2.core.stack import Stack
-from napari_sam2.io.open import open_labels
+from napari_sam2.io.open import number_mask, open_labels
 from napari_sam2.io.readers.ctc import is_ctc_folder, read_ctc
 from napari_sam2.io.tables import read_table
 from napari_sam2.measurement.evaluation.agreement import Agreement, evaluate
@@ -42,7 +42,7 @@ class EvaluationInput:
             else None
         )
         if labels is None:
-            return cls(open_labels(path) if axes is None else open_labels(path, axes=axes))
+            return cls(number_mask(open_labels(path, axes=axes)))
         tables = [path / name for name in ("tracks.csv", "counts.csv")]
         if not all(table.is_file() for table in tables):
             raise FileError(

@@ -179,8 +179,7 @@ def execute_count(arguments: argparse.Namespace) -> None:
 
 def execute_measure(arguments: argparse.Namespace) -> None:
     """Write tables from existing labels."""
-    from napari_sam2.api.tables import measure, open_labels_for
-    from napari_sam2.core.stack import Video
+    from napari_sam2.api.tables import measure, open_labels_for, select_measured_video
     from napari_sam2.io.open import open_stack
     from napari_sam2.measurement.features.options import MeasurementOptions, SpotOptions
 
@@ -189,7 +188,7 @@ def execute_measure(arguments: argparse.Namespace) -> None:
     cells = (
         None
         if arguments.cells is None
-        else open_labels_for(arguments.cells, Video.of(image, **video_options))
+        else open_labels_for(arguments.cells, select_measured_video(image, **video_options))
     )
     spots = (
         SpotOptions()
@@ -197,7 +196,15 @@ def execute_measure(arguments: argparse.Namespace) -> None:
         else SpotOptions(sigma_px=arguments.spot_sigma)
     )
     options = MeasurementOptions(spots=spots, cells=cells, saturation=arguments.saturation)
-    tables = measure(arguments.labels, image, **video_options, options=options, out=arguments.out)
+    tables = measure(
+        arguments.labels,
+        image,
+        **video_options,
+        options=options,
+        relabel=arguments.relabel,
+        out=arguments.out,
+    )
+    _print_notes(tables.notes)
     print(
         f"Done: {len(tables.tracks)} objects, {len(tables.objects)} masks measured; tables in "
         f"{arguments.out.resolve()}"

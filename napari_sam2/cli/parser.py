@@ -273,6 +273,12 @@ def _add_measure(subparsers: Any) -> None:
     )
     measure.add_argument("--along", choices=("z", "t"), help="axis the labels are stacked along")
     measure.add_argument(
+        "--relabel",
+        choices=("components", "linked"),
+        help="new numbers: for each connected object of a mask, or by linking labels that were "
+        "numbered anew on each frame; writes labels.ome.tif",
+    )
+    measure.add_argument(
         "--cells",
         type=Path,
         metavar="LABELS",

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import numpy as np
 
-from napari_sam2.core.errors import PromptError
+from napari_sam2.core.errors import LabelsError, PromptError
 
 MAX_TRACK = int(np.iinfo(np.uint32).max)
 """The largest track id: label images have at most 32 bits."""
@@ -85,6 +85,43 @@ PRESENCE_CODES: Mapping[Presence, int] = MappingProxyType(
     }
 )
 """Code of each presence in a lane; if frames share a screen pixel, the highest code is shown."""
+
+
+def convert_to_labels(
+    plane: np.ndarray, *, source: str = "", frame: int | None = None
+) -> np.ndarray:
+    """Label values as whole numbers from 0: masks of 1 bit, and floats that are exact, converted.
+
+    Raises LabelsError, which names `source` and `frame`, for other values.
+    """
+    prefix = f"{source}: " if source else ""
+    kind = plane.dtype.kind
+    if kind not in "buif":
+        raise LabelsError(
+            f"{prefix}label image of type {plane.dtype}: expected whole numbers, one for each "
+            "object; convert it to an integer type",
+            frame=frame,
+        )
+    if kind == "b":
+        return plane.astype(np.uint8)
+    if kind == "f":
+        exact = np.isfinite(plane) & (np.trunc(plane) == plane)
+        if not exact.all():
+            raise LabelsError(
+                f"{prefix}contains the value {plane[~exact].flat[0]}: expected whole numbers, one "
+                "for each object; an image of intensities or probabilities has no labels",
+                frame=frame,
+            )
+    if not plane.size or (kind == "u" and plane.dtype.itemsize <= 4):
+        return plane
+    low, high = int(plane.min()), int(plane.max())
+    if low < 0 or high > MAX_TRACK:
+        raise LabelsError(
+            f"{prefix}contains the label {low if low < 0 else high}: expected 0 for the background "
+            f"and numbers from 1 to {MAX_TRACK} for objects",
+            frame=frame,
+        )
+    return plane.astype(np.uint32) if kind == "f" else plane
 
 
 def check_track(track: int) -> None:

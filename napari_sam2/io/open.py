@@ -14,6 +14,7 @@ import zarr
 
 from napari_sam2.core.errors import FileError, LabelsError
 from napari_sam2.core.stack import Spacing, Stack
+from napari_sam2.core.track import convert_to_labels
 from napari_sam2.io.readers import registry
 from napari_sam2.io.readers.dicom.headers import list_dicom_files
 from napari_sam2.io.readers.dicom.series import open_dicom
@@ -93,42 +94,74 @@ def open_labels(path_or_array: Any, *, axes: str | None = None) -> Stack:
     Raises
     ------
     LabelsError
-        If the image has channels or numbers that are not whole; later, while a plane is read, if it
-        has negative numbers.
+        If the image has channels or a compression that does not keep numbers; later, while a plane
+        is read, if it has numbers that are negative or not whole.
     """
     image = _open_source(path_or_array, ReadRequest(labels=True))
+    source = image.source or "the array"
+    if image.lossy:
+        raise LabelsError(
+            f"{source}: is compressed with {image.lossy}, which changes numbers: expected labels "
+            "without loss, as TIFF or PNG; export them again"
+        )
     stack = _name_axes(image, axes).to_stack()
-    source = stack.source or "the array"
-    if stack.rgb or "c" in stack.axes:
+    if stack.rgb:
+        stack = _merge_equal_colours(stack, source)
+    if "c" in stack.axes:
         raise LabelsError(
             f"{source}: has {stack.sizes['c']} channels: expected a label image, with one whole "
             "number for each pixel"
         )
-    kind = np.dtype(stack.data.dtype).kind
-    if kind == "f":
+    return stack if np.dtype(stack.data.dtype).kind in "bu" else _convert_lazily(stack, source)
+
+
+def number_mask(stack: Stack) -> Stack:
+    """Labels of 1 bit as 0 and 1; others as they are."""
+    if np.dtype(stack.data.dtype).kind != "b":
+        return stack
+    return replace(stack, data=_make_dask_array(stack).astype(np.uint8))
+
+
+def _merge_equal_colours(stack: Stack, source: str) -> Stack:
+    """Labels of an image whose red, green and blue are equal, as some tools save grey.
+
+    Raises LabelsError for other colours, at once if they are on the first plane.
+    """
+    axis = stack.axes.index("c")
+    data = da.moveaxis(_make_dask_array(stack), axis, 0)
+    empty = np.empty((0,) * (data.ndim - 1), data.dtype)
+    grey = da.map_blocks(_check_equal_colours, *data, source, dtype=data.dtype, meta=empty)
+    merged = replace(stack, data=grey, axes=stack.axes.replace("c", ""), channels=(), rgb=False)
+    merged.read_plane(dict.fromkeys(merged.axes[:-2], 0))
+    return merged
+
+
+def _check_equal_colours(
+    red: np.ndarray, green: np.ndarray, blue: np.ndarray, source: str
+) -> np.ndarray:
+    if not (np.array_equal(red, green) and np.array_equal(red, blue)):
         raise LabelsError(
-            f"{source}: has the type {stack.data.dtype}: expected whole numbers; save the labels "
-            "as 16 or 32 bit integers"
+            f"{source}: is in colour, with 3 channels that differ: expected a label image, with "
+            "one whole number for each pixel; save it as 16 bit grey, or with a palette"
         )
-    return _check_values_lazily(stack, source) if kind == "i" else stack
+    return red
 
 
-def _check_values_lazily(stack: Stack, source: str) -> Stack:
-    """The same labels, checked for negative values when a plane is read."""
-    data = stack.data
-    if not isinstance(data, da.Array):
-        data = da.from_array(data, chunks=(*(1 for _ in stack.axes[:-2]), -1, -1), name=False)
-    checked = data.map_blocks(_check_not_negative, source, dtype=data.dtype, meta=data._meta)
-    return replace(stack, data=checked)
+def _convert_lazily(stack: Stack, source: str) -> Stack:
+    """The same labels, converted to whole numbers and checked when a plane is read."""
+    data = _make_dask_array(stack)
+    dtype = data.dtype if data.dtype.kind == "i" else np.dtype(np.uint32)
+    empty = np.empty((0,) * data.ndim, dtype)
+    return replace(
+        stack, data=data.map_blocks(convert_to_labels, source=source, dtype=dtype, meta=empty)
+    )
 
 
-def _check_not_negative(block: np.ndarray, source: str) -> np.ndarray:
-    if block.size and block.min() < 0:
-        raise LabelsError(
-            f"{source}: contains the label {int(block.min())}: expected 0 for the background and "
-            "numbers above 0 for objects"
-        )
-    return block
+def _make_dask_array(stack: Stack) -> da.Array:
+    if isinstance(stack.data, da.Array):
+        return stack.data
+    chunks = (*(1 for _ in stack.axes[:-2]), -1, -1)
+    return da.from_array(stack.data, chunks=chunks, name=False)
 
 
 def _name_axes(image: OpenedImage, axes: str | None) -> OpenedImage:

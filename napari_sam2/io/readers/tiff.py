@@ -37,7 +37,7 @@ from napari_sam2.io.readers.opened import (
     choose_series,
 )
 from napari_sam2.io.readers.pixels.compression import find_lossy_compression
-from napari_sam2.io.readers.pixels.photometric import PixelConversion
+from napari_sam2.io.readers.pixels.photometric import PixelConversion, is_inverted_mask
 
 # This module raises a FileError for a broken file. Without a handler, Python would also print what
 # tifffile logs about it.
@@ -187,11 +187,16 @@ class TiffPlanes:
 
 @dataclass(frozen=True, eq=False)
 class _TiffImage:
-    """One image of a TIFF: the levels of its pyramid, its palette, and its compression if lossy."""
+    """One image of a TIFF: the levels of its pyramid, its palette, and its compression if lossy.
+
+    `mask` says that its zeros are background although they are declared as white; see
+    `is_inverted_mask`.
+    """
 
     levels: tuple[TiffPageSeries, ...]
     palette: np.ndarray | None
     lossy: str
+    mask: bool
 
     def get_level(self, level: int) -> TiffPageSeries:
         if not 0 <= level < len(self.levels):
@@ -253,6 +258,7 @@ class _TiffStructure:
             self.images[number].get_level(request.level),
             source=self.path,
             palette=None if request.labels else self.images[number].palette,
+            mask=request.labels and self.images[number].mask,
             lookup=bool(self.tiff.is_imagej or self.tiff.is_ome or self.tiff.is_lsm),
         )
 
@@ -317,7 +323,8 @@ def _list_images(tiff: TiffFile) -> tuple[_TiffImage, ...]:
     for group in (levels, *(list(series.levels) for series in rest)):
         _ = [level.dataoffset for level in group]  # cached, because it needs the open file
         page = group[0].keyframe
-        images.append(_TiffImage(tuple(group), page.colormap, find_lossy_compression(page)))
+        lossy = find_lossy_compression(page)
+        images.append(_TiffImage(tuple(group), page.colormap, lossy, is_inverted_mask(page)))
     return tuple(images)
 
 

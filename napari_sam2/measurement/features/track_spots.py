@@ -119,7 +119,7 @@ def _compute_label_boxes(plane: np.ndarray) -> dict[int, tuple[slice, slice]]:
         sides.append(
             [slice(int(first), int(last) + 1) for first, last in zip(low, high, strict=True)]
         )
-    return {int(track): box for track, *box in zip(ids, *sides, strict=True)}
+    return {int(track): (height, width) for track, height, width in zip(ids, *sides, strict=True)}
 
 
 def _unite_boxes(first: tuple[slice, slice], second: tuple[slice, slice]) -> tuple[slice, slice]:

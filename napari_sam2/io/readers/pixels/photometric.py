@@ -72,6 +72,7 @@ class PixelConversion:
         source: str,
         palette: np.ndarray | None = None,
         lookup: bool = False,
+        mask: bool = False,
     ) -> PixelConversion:
         """The conversion of a series of a TIFF.
 
@@ -83,6 +84,8 @@ class PixelConversion:
             (3, n) colours to apply to the indices; None for labels.
         lookup
             Whether the palette is a lookup table for display, as in ImageJ, and not applied.
+        mask
+            Whether zeros are background although they are declared as white.
 
         Raises
         ------
@@ -92,6 +95,12 @@ class PixelConversion:
         page = series.keyframe
         plain = cls(tuple(series.shape), series.axes, np.dtype(series.dtype).newbyteorder("="))
         _check_colour_space(page, source)
+        if page.photometric == PHOTOMETRIC.MINISWHITE and mask:
+            note = (
+                f"{source}: says that zero is white, as tifffile does for every mask, but its "
+                "border is zero: ones are taken as objects"
+            )
+            return plain._replace(notes=(note,))
         if page.photometric == PHOTOMETRIC.MINISWHITE:
             return plain._with_inversion(page, source)
         if page.photometric == PHOTOMETRIC.PALETTE and palette is not None:
@@ -151,6 +160,21 @@ class PixelConversion:
 
     def _replace(self, **changes: Any) -> PixelConversion:
         return PixelConversion(**{**vars(self), **changes})
+
+
+def is_inverted_mask(page: TiffPage) -> bool:
+    """Whether a 1 bit page is declared as white-is-zero, but has a border of zeros.
+
+    tifffile declares white-is-zero for every array of bool, so that its polarity says nothing. The
+    file of the page must be open.
+    """
+    if page.photometric != PHOTOMETRIC.MINISWHITE or page.dtype != bool or page.ndim != 2:
+        return False
+    if not str(page.software).startswith("tifffile"):
+        return False
+    pixels = page.asarray()
+    border = np.concatenate([pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1]])
+    return bool(border.mean() < 0.5)
 
 
 def _check_colour_space(page: TiffPage, source: str) -> None:
