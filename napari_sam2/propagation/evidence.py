@@ -88,6 +88,8 @@ class EvidenceModel:
         The detections of the video that the model is used on.
     parts
         Which of "click", "presence" and "mask" are used.
+    shape
+        (H, W) of the video's frames.
     """
 
     def __init__(
@@ -95,12 +97,14 @@ class EvidenceModel:
         inner: VideoModel,
         evidence: ObjectEvidence,
         parts: Collection[str],
+        shape: tuple[int, int],
         *,
         rules: EvidenceRules | None = None,
     ) -> None:
         self.inner = inner
         self.evidence = evidence
         self.parts = frozenset(parts)
+        self.shape = shape
         self.rules = rules or EvidenceRules()
         self._blind_tracks: set[int] = set()
 
@@ -199,17 +203,13 @@ class EvidenceModel:
         masks = [
             Query(
                 queries[index].track,
-                FramePrompts(mask=each.fill_plane(self._shape(embedding))),
+                FramePrompts(mask=each.fill_plane(self.shape)),
                 video_length=queries[index].video_length,
             )
             for index, each in chosen.items()
         ]
         if masks:
             yield from zip(chosen, self.inner.segment(embedding, masks), strict=True)
-
-    def _shape(self, embedding: Embedding) -> tuple[int, int]:
-        height, width = self.evidence.get_frame(embedding.frame).labels.shape
-        return int(height), int(width)
 
     def _judge_tracked(self, query: Query, segment: Segment) -> Segment:
         """A propagated segment: absent, replaced by a detected instance, or as it is."""

@@ -13,6 +13,8 @@ from typing import overload
 
 import numpy as np
 
+from napari_sam2.core.protocols import ObjectEvidence
+from napari_sam2.core.result import FrameDetections
 from napari_sam2.core.stack import Video
 from napari_sam2.core.track import CONDITIONING_PRESENCES, Presence
 from napari_sam2.propagation.segment_store import SegmentRecord
@@ -34,6 +36,10 @@ class Reason(StrEnum):
     """It touches another object, and did not on the frames before."""
     BORDER = "border"
     """It reaches the edge of the image, and did not on the frames before."""
+    UNSEEN = "tracked, not detected"
+    """The detector sees no object under its mask, and did on the frame before."""
+    UNTRACKED = "detected, not tracked"
+    """The detector surely sees an object that has no track; the track of the flag is 0."""
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,8 @@ class ReviewFlag:
         A short text with the observed values.
     other
         The track that it touches.
+    yx
+        Where the object is that has no track, (y, x) in data pixels.
     """
 
     track: int
@@ -56,6 +64,7 @@ class ReviewFlag:
     severity: float
     detail: str = ""
     other: int | None = None
+    yx: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
@@ -93,6 +102,8 @@ class Thresholds:
     lost_share: float = 0.3
     contact_share: float = 0.12
     new_frames: int = 3
+    detected_share: float = 0.5
+    sureness: float = 0.7
 
 
 @dataclass(frozen=True)
@@ -163,11 +174,64 @@ class Review(Sequence[ReviewFlag]):
 
 def review_session(session: Session, *, thresholds: Thresholds | None = None) -> Review:
     """The review of a session; each label plane is read once."""
-    return find_review_flags(
+    found = find_review_flags(
         session.get_records(),
         compute_frame_extents(session.video, session.compute_label_plane),
         thresholds=thresholds,
     )
+    if session.evidence is None or "review" not in session.settings.evidence_parts:
+        return found
+    compared = compare_detections(session, session.evidence, thresholds or Thresholds())
+    return Review([*found, *compared])
+
+
+def compare_detections(
+    session: Session, evidence: ObjectEvidence, thresholds: Thresholds
+) -> Iterator[ReviewFlag]:
+    """Flags of tracks that are not detected, and of detected objects that are not tracked.
+
+    Only frames that were propagated over are compared. An object or a track is flagged once, on
+    the first frame of those in a row on which it is so.
+    """
+    records = session.get_records()
+    before: dict[int, bool] = {}
+    missed: np.ndarray | None = None
+    for frame in sorted({frame for _, frame in records}):
+        labels, detections = session.compute_label_plane(frame), evidence.get_frame(frame)
+        for track in np.unique(labels[labels > 0]).tolist():
+            on = detections.labels[labels == track] > 0
+            seen = bool(on.mean() >= thresholds.detected_share)
+            record = records.get((track, frame))
+            prompted = record is not None and record.presence in CONDITIONING_PRESENCES
+            if not seen and not prompted and before.get(track, True):
+                detail = f"{round(100 * float(on.mean()))} % of it is detected"
+                yield ReviewFlag(track, frame, Reason.UNSEEN, 0.6, detail)
+            before[track] = seen
+        untracked = np.zeros(labels.shape, bool)
+        for label in _find_untracked(labels, detections, thresholds):
+            mask = detections.labels == label
+            untracked |= mask
+            if missed is not None and (missed & mask).any():
+                continue
+            y, x = np.argwhere(mask).mean(axis=0)
+            sureness = float(detections.sureness[label - 1])
+            where = f"at y {y:.0f}, x {x:.0f}"
+            yield ReviewFlag(
+                0, frame, Reason.UNTRACKED, round(sureness / 2, 3), where, yx=(float(y), float(x))
+            )
+        missed = untracked
+
+
+def _find_untracked(
+    labels: np.ndarray, detections: FrameDetections, thresholds: Thresholds
+) -> list[int]:
+    """The labels of sure detections that no track covers."""
+    count = len(detections.sureness) + 1
+    area = np.bincount(detections.labels.ravel(), minlength=count)
+    covered = np.bincount(detections.labels[labels > 0], minlength=count)
+    sure = np.concatenate([[False], detections.sureness >= thresholds.sureness])
+    free = sure & (area > 0) & (covered < thresholds.detected_share * area)
+    return [int(label) for label in np.flatnonzero(free)]
 
 
 def compute_frame_extents(

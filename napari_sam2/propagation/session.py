@@ -479,8 +479,10 @@ class Session:
         )
 
     def _add_evidence(self, model: VideoModel) -> VideoModel:
-        parts = self.settings.evidence_parts
-        return EvidenceModel(model, self.evidence, parts) if self.evidence else model
+        if self.evidence is None:
+            return model
+        parts, (_, *shape) = self.settings.evidence_parts, self.video.shape
+        return EvidenceModel(model, self.evidence, parts, (shape[0], shape[1]))
 
     def _set_log(self, log: PromptLog) -> None:
         self._log = log

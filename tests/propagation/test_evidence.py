@@ -15,6 +15,7 @@ from napari_sam2.core.inference_options import parse_evidence
 from napari_sam2.core.prompt import BoxPrompt, MaskPrompt, PointPrompt
 from napari_sam2.core.result import DetectedObject, FrameDetections
 from napari_sam2.propagation.evidence import compute_object_iou
+from napari_sam2.propagation.review import Reason, review_session
 from napari_sam2.propagation.session import Session, SessionSettings
 from napari_sam2.testing.scenes import Scene, make_drifting_scene, make_ellipsoid_scene
 from napari_sam2.testing.toy import ToyModel
@@ -390,3 +391,55 @@ def test_iou_of_objects(shift: tuple[int, int], expected: float) -> None:
     moved = DetectedObject(square, (3 + shift[0], 3 + shift[1]), 1)
     assert compute_object_iou(one, moved) == pytest.approx(expected)
     assert compute_object_iou(one, other) == 1
+
+
+# review
+
+
+def _find_reasons(session: Session) -> list[tuple[int, int, str]]:
+    review = review_session(session)
+    return [
+        (each.track, each.frame, each.reason)
+        for each in review
+        if each.reason in (Reason.UNSEEN, Reason.UNTRACKED)
+    ]
+
+
+def test_review_names_what_is_tracked_and_not_detected_once(open_with: Open) -> None:
+    scene = make_drifting_scene(speed=0)
+    seen = np.array(scene.labels)
+    seen[4:6][seen[4:6] == 1] = 0
+    session = open_with(scene, FakeEvidence(seen), evidence="review")
+    _run(session, scene)
+    assert _find_reasons(session) == [(1, 4, Reason.UNSEEN)]
+
+
+def test_review_names_what_is_detected_and_not_tracked_once(open_with: Open) -> None:
+    scene = make_drifting_scene(speed=0)
+    session = open_with(scene, FakeEvidence(np.array(scene.labels)), evidence="review")
+    session.prompt(scene.make_click(1))
+    session.run().finish()
+    found = [flag for flag in review_session(session) if flag.reason == Reason.UNTRACKED]
+    assert [(flag.track, flag.frame) for flag in found] == [(0, 0)] * (len(scene.tracks) - 1)
+    for flag in found:
+        assert flag.yx is not None
+        assert scene.labels[0][round(flag.yx[0]), round(flag.yx[1])] > 1
+
+
+@pytest.mark.parametrize("parts", ["none", "click,mask", "presence"])
+def test_review_is_as_before_without_its_part(open_with: Open, parts: str) -> None:
+    scene = make_drifting_scene(speed=0)
+    session = open_with(scene, FakeEvidence(np.array(scene.labels)), evidence=parts)
+    session.prompt(scene.make_click(1))
+    session.run().finish()
+    assert _find_reasons(session) == []
+
+
+@pytest.mark.parametrize("sureness", [0.0, 0.3, 0.6])
+def test_review_leaves_unsure_detections_out(open_with: Open, sureness: float) -> None:
+    scene = make_drifting_scene(speed=0)
+    unsure = FakeEvidence(np.array(scene.labels), sureness=sureness)
+    session = open_with(scene, unsure, evidence="review")
+    session.prompt(scene.make_click(1))
+    session.run().finish()
+    assert _find_reasons(session) == []
