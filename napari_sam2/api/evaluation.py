@@ -10,6 +10,7 @@ import pandas as pd
 
 from napari_sam2.core.errors import AxesError, FileError, LabelsError
 from napari_sam2.core.stack import Stack
+from napari_sam2.io.geometry import align_labels
 from napari_sam2.io.open import number_mask, open_labels
 from napari_sam2.io.readers.ctc import is_ctc_folder, read_ctc
 from napari_sam2.io.tables import read_table
@@ -96,7 +97,7 @@ def evaluate_files(predicted: Path, truth: Path, *, tracks: bool = False) -> Eva
     """Compare two results; with `tracks`, compare identities by the challenge's measures."""
     ours, theirs = _read_both(predicted, truth)
     found = evaluate(
-        ours.labels,
+        align_labels(ours.labels, theirs.labels),
         theirs.labels,
         tracks=tracks,
         challenge=tracks,

@@ -13,6 +13,7 @@ from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.errors import AxesError, IntensityError, LabelsError
 from napari_sam2.core.stack import Stack, Video
 from napari_sam2.core.track import Track
+from napari_sam2.io.geometry import align_labels
 from napari_sam2.io.open import number_mask, open_labels, open_stack
 from napari_sam2.io.output_folder import check_output
 from napari_sam2.io.tables import write_tables
@@ -82,15 +83,16 @@ def compute_session_tables(session: ResultSource) -> Tables:
 def open_labels_for(path_or_array: Any, video: Video) -> Stack:
     """Open the labels of a video.
 
-    A file that does not name its axes is taken to have those of the video.
+    A file that does not name its axes is taken to have those of the video. Labels that state where
+    they lie in space are matched to the image there, see `align_labels`.
 
     Raises
     ------
     LabelsError
-        Such a file has another shape than the video.
+        Such a file has another shape than the video, or the labels lie elsewhere.
     """
     try:
-        return number_mask(open_labels(path_or_array))
+        return number_mask(align_labels(open_labels(path_or_array), video.stack))
     except AxesError:
         found = number_mask(open_labels(path_or_array, axes=video.axes))
         if found.data.shape != video.shape:
@@ -98,7 +100,7 @@ def open_labels_for(path_or_array: Any, video: Video) -> Stack:
                 f"labels {path_or_array} of shape {found.data.shape!r}: expected "
                 f"{video.shape!r}, the frames, height and width of the video"
             ) from None
-        return found
+        return align_labels(found, video.stack)
 
 
 def select_measured_video(
@@ -152,7 +154,9 @@ def measure(
     """
     stack = image if isinstance(image, Stack) else open_stack(image)
     video = select_measured_video(stack, along=along, channel=channel, at=at)
-    found = labels if isinstance(labels, Stack) else open_labels_for(labels, video)
+    found = (
+        align_labels(labels, stack) if isinstance(labels, Stack) else open_labels_for(labels, video)
+    )
     shape = tuple(found.data.shape) if found.data.ndim == 3 else (1, *found.data.shape)
     if shape != video.shape:
         raise LabelsError(

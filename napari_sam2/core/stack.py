@@ -57,6 +57,27 @@ class Spacing:
         return None if self.pixel_um2 is None or self.z_um is None else self.pixel_um2 * self.z_um
 
 
+@dataclass(frozen=True)
+class ImageGeometry:
+    """Where the pixels of an image lie in space, by its file.
+
+    Parameters
+    ----------
+    space
+        Name of the coordinate system. Images of one system can be compared; in "patient", x points
+        to the right, y to the front and z to the head (RAS).
+    origin_um
+        (x, y, z) of the centre of the first pixel.
+    steps_um
+        For each dimension of the image, (x, y, z) from one index to the next; None for dimensions
+        that are not space.
+    """
+
+    space: str
+    origin_um: tuple[float, float, float]
+    steps_um: tuple[tuple[float, float, float] | None, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Stack:
     """Pixels with named axes and spacing.
@@ -83,6 +104,8 @@ class Stack:
     max_value
         The largest value that the detector can record, such as 4095 of 12 bits; NaN if it differs
         between planes. None if the file states none: the largest of the type.
+    geometry
+        Where the pixels lie in space; None if the file does not state it.
 
     Raises
     ------
@@ -108,6 +131,7 @@ class Stack:
     times_s: tuple[float, ...] = ()
     notes: tuple[str, ...] = ()
     max_value: float | None = None
+    geometry: ImageGeometry | None = None
 
     def __post_init__(self) -> None:
         check_axes(self.axes, self.data.shape)
@@ -200,7 +224,7 @@ class Stack:
         facts = {
             "shape": f"{shape}, {self.data.dtype}",
             "channels": ", ".join(self.channels),
-            "spacing": self._format_spacing(),
+            "spacing": self.describe_spacing(),
         }
         if self.source:
             facts["from"] = self.source
@@ -225,7 +249,8 @@ class Stack:
             else None
         )
 
-    def _format_spacing(self) -> str:
+    def describe_spacing(self) -> str:
+        """The known spacings, for people."""
         known = [
             (axis, getattr(self.spacing, f"{axis}_{'s' if axis == 't' else 'um'}"))
             for axis in self.axes

@@ -98,6 +98,8 @@ def open_labels(path_or_array: Any, *, axes: str | None = None) -> Stack:
         is read, if it has numbers that are negative or not whole.
     """
     image = _open_source(path_or_array, ReadRequest(labels=True))
+    stated, doubts = doubt_spacing(image.spacing, image.source)
+    image = replace(image, spacing=stated, notes=(*image.notes, *doubts))
     source = image.source or "the array"
     if image.lossy:
         raise LabelsError(

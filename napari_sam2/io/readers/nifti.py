@@ -11,14 +11,15 @@ import numpy as np
 
 from napari_sam2.core.errors import FileError
 from napari_sam2.core.files.extras import MEDICAL, import_extra
-from napari_sam2.core.stack import Spacing
+from napari_sam2.core.stack import ImageGeometry, Spacing
 from napari_sam2.io.readers.files import convert_read_errors, get_file_stamp
 from napari_sam2.io.readers.lazy import make_lazy_array
-from napari_sam2.io.readers.opened import OpenedImage
+from napari_sam2.io.readers.opened import OpenedImage, make_vector
 from napari_sam2.io.units import convert_to_seconds, convert_to_um
 
 SUFFIXES = (".nii", ".nii.gz")
 
+_UM_PER_MM = 1e3  # the unit of a file that names none
 _AXES = "xyztc"  # NIfTI-1: dimensions 1 to 3 are space, 4 is time, 5 are values of a voxel
 
 
@@ -35,6 +36,25 @@ def open_nifti(path: Path) -> OpenedImage:
         _read_spacing(path),
         name=path.name.split(".")[0],
         source=str(path),
+        geometry=_read_geometry(path),
+    )
+
+
+def _read_geometry(path: Path) -> ImageGeometry | None:
+    """The affine, whose columns are the steps of x, y and z; None if no code declares it."""
+    image = _load_image(str(path), get_file_stamp(path))
+    codes = [int(image.header[name]) for name in ("sform_code", "qform_code")]
+    if not any(codes):
+        return None
+    affine_um = image.affine * (convert_to_um(1.0, image.header.get_xyzt_units()[0]) or _UM_PER_MM)
+    if not np.isfinite(affine_um).all():
+        return None
+    steps = [make_vector(affine_um[:3, axis]) for axis in range(3)]
+    others = [None] * max(0, len(image.shape) - 3)
+    return ImageGeometry(
+        "patient",
+        make_vector(affine_um[:3, 3]),
+        tuple([*steps, *others][: len(image.shape)][::-1]),
     )
 
 

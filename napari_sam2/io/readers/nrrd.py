@@ -11,14 +11,20 @@ from typing import Any
 import numpy as np
 
 from napari_sam2.core.files.extras import MEDICAL, import_extra
-from napari_sam2.core.stack import Spacing
+from napari_sam2.core.stack import ImageGeometry, Spacing
 from napari_sam2.io.readers.files import convert_read_errors, get_file_stamp
 from napari_sam2.io.readers.lazy import make_lazy_array
-from napari_sam2.io.readers.opened import UNKNOWN_AXIS, OpenedImage
+from napari_sam2.io.readers.opened import UNKNOWN_AXIS, OpenedImage, make_vector
 from napari_sam2.io.units import convert_to_um
 
 SUFFIXES = (".nrrd", ".nhdr")
 
+_UM_PER_MM = 1e3  # the unit of a file that names none
+_SIGNS_TO_RAS = {
+    **dict.fromkeys(("right-anterior-superior", "ras"), (1, 1, 1)),
+    **dict.fromkeys(("left-anterior-superior", "las"), (-1, 1, 1)),
+    **dict.fromkeys(("left-posterior-superior", "lps"), (-1, -1, 1)),
+}
 _SPACE_KINDS = ("domain", "space")
 _AXES_BY_KIND = {"time": "t", "list": "c", "vector": "c", "rgb-color": "s", "rgba-color": "s"}
 
@@ -37,6 +43,27 @@ def open_nrrd(path: Path) -> OpenedImage:
         _make_spacing(header, axes),
         name=path.name.split(".")[0],
         source=str(path),
+        geometry=_make_geometry(header),
+    )
+
+
+def _make_geometry(header: Mapping[str, Any]) -> ImageGeometry | None:
+    """The space directions and the origin; None unless both are given in three dimensions."""
+    directions, origin = header.get("space directions"), header.get("space origin")
+    if directions is None or origin is None or len(origin) != 3:
+        return None
+    space = str(header.get("space", ""))
+    signs = _SIGNS_TO_RAS.get(space.lower())
+    units = [str(unit) for unit in header.get("space units", []) if unit]
+    to_um = (convert_to_um(1.0, units[0]) if units else None) or _UM_PER_MM
+    factors = np.asarray(signs or (1, 1, 1)) * to_um
+    steps = [np.asarray([np.nan] * 3 if each is None else each, float) for each in directions]
+    return ImageGeometry(
+        "patient" if signs else f"NRRD {space}",
+        make_vector(np.asarray(origin, float) * factors),
+        tuple(
+            make_vector(step * factors) if np.isfinite(step).all() else None for step in steps[::-1]
+        ),
     )
 
 

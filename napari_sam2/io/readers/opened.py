@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_sam2.core.errors import AxesError, FileError, SpacingError
-from napari_sam2.core.stack import AXES, Spacing, Stack
+from napari_sam2.core.stack import AXES, ImageGeometry, Spacing, Stack
 from napari_sam2.io.readers.files import convert_read_errors
 
 UNKNOWN_AXIS = "?"
@@ -69,6 +69,8 @@ class OpenedImage:
         What the reader decided or doubts, one sentence each.
     max_value
         The largest value that the detector can record, see `Stack`.
+    geometry
+        Where the pixels lie in space, with a step for each dimension of `data`.
     lossy
         Name of the compression, if it does not keep pixels exactly.
     """
@@ -84,6 +86,7 @@ class OpenedImage:
     notes: tuple[str, ...] = ()
     lossy: str = ""
     max_value: float | None = None
+    geometry: ImageGeometry | None = None
 
     def __post_init__(self) -> None:
         named = "".join(
@@ -177,6 +180,7 @@ class OpenedImage:
             times_s=image.times_s if len(image.times_s) == n_frames else (),
             notes=image.notes,
             max_value=image.max_value,
+            geometry=_pick_steps(image.geometry, order),
         )
 
     @property
@@ -204,7 +208,8 @@ class OpenedImage:
         numbers = range(len(self.axes))
         data = self.data[tuple(0 if number in dropped else slice(None) for number in numbers)]
         axes = "".join(self.axes[number] for number in numbers if number not in dropped)
-        return replace(self, data=data, axes=axes)
+        kept = [number for number in numbers if number not in dropped]
+        return replace(self, data=data, axes=axes, geometry=_pick_steps(self.geometry, kept))
 
     def _convert_samples_to_channels(self) -> OpenedImage:
         """The samples as channels: red, green and blue without alpha, or one channel a sample."""
@@ -251,6 +256,19 @@ class OpenedImage:
             names = dict(zip(unknown, chosen, strict=True))
             if all(axis != "c" or self.shape[n] <= _MAX_CHANNELS for n, axis in names.items()):
                 yield "".join(names.get(number, axis) for number, axis in enumerate(self.axes))
+
+
+def make_vector(values: Any) -> tuple[float, float, float]:
+    """Three numbers as a vector of a `ImageGeometry`."""
+    x, y, z = (float(value) for value in values)
+    return x, y, z
+
+
+def _pick_steps(geometry: ImageGeometry | None, dimensions: Sequence[int]) -> ImageGeometry | None:
+    """The geometry of the chosen dimensions, in their order."""
+    if geometry is None:
+        return None
+    return replace(geometry, steps_um=tuple(geometry.steps_um[number] for number in dimensions))
 
 
 def open_array(data: Any, name: str = "array", source: str = "") -> OpenedImage:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import zarr
 
 from napari_sam2.core.errors import AxesError, FileError
-from napari_sam2.core.stack import AXES, Spacing
+from napari_sam2.core.stack import AXES, ImageGeometry, Spacing
 from napari_sam2.io.readers.files import convert_read_errors
 from napari_sam2.io.readers.lazy import make_lazy_array
 from napari_sam2.io.readers.opened import (
@@ -20,6 +21,7 @@ from napari_sam2.io.readers.opened import (
     OpenedImage,
     ReadRequest,
     choose_series,
+    make_vector,
     name_plane_axes,
 )
 from napari_sam2.io.readers.plate import list_fields
@@ -73,9 +75,18 @@ def _make_opened_image(
     source: str,
     spacing: Spacing | None = None,
     channels: tuple[str, ...] = (),
+    geometry: ImageGeometry | None = None,
 ) -> OpenedImage:
     data = make_lazy_array(_ZarrPlanes(array), source or "the array")
-    return OpenedImage(data, axes, spacing or Spacing(), channels, name=name, source=source)
+    return OpenedImage(
+        data,
+        axes,
+        spacing or Spacing(),
+        channels,
+        name=name,
+        source=source,
+        geometry=geometry,
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,13 +130,15 @@ def _open_group(group: zarr.Group, request: ReadRequest, name: str, source: str)
             f"{source}: names {len(axes)} axes, but its array has {array.ndim} dimensions "
             f"{array.shape!r}: copy or export it again"
         )
+    spacing = _read_spacing(multiscale, datasets[level])
     return _make_opened_image(
         array,
         "".join(axes),
         name,
         source,
-        _read_spacing(multiscale, datasets[level]),
+        spacing,
         _read_channel_names(ome),
+        _read_geometry(multiscale, datasets[level], "".join(axes), spacing),
     )
 
 
@@ -185,6 +198,34 @@ def _read_spacing(multiscale: Mapping[str, Any], dataset: Mapping[str, Any]) -> 
         elif letter in "zyx":
             values[f"{letter}_um"] = convert_to_um(value, unit)
     return Spacing(**values)
+
+
+def _read_geometry(
+    multiscale: Mapping[str, Any], dataset: Mapping[str, Any], axes: str, spacing: Spacing
+) -> ImageGeometry | None:
+    """Scale and translation of the space axes; None without a translation, or without units."""
+    translation = np.zeros(len(axes))
+    stated = False
+    for holder in (dataset, multiscale):
+        for each in holder.get("coordinateTransformations") or ():
+            if each.get("type") == "scale":
+                translation *= np.asarray(each["scale"], float)
+            elif each.get("type") == "translation" and "translation" in each:
+                translation += np.asarray(each["translation"], float)
+                stated = True
+    if not stated:
+        return None
+    origin = dict.fromkeys("xyz", 0.0)
+    steps: list[tuple[float, float, float] | None] = []
+    for letter, axis, value in zip(axes, multiscale.get("axes", ()), translation, strict=True):
+        step_um = getattr(spacing, f"{letter}_um", None)
+        if letter not in "zyx" or step_um is None:
+            steps.append(None)
+            continue
+        steps.append(make_vector(step_um * (letter == each) for each in "xyz"))
+        # the unit, with the sign that lengths do not have
+        origin[letter] = math.copysign(convert_to_um(value, axis.get("unit")) or 0.0, value)
+    return ImageGeometry("OME-Zarr", make_vector(origin.values()), tuple(steps))
 
 
 def _read_channel_names(ome: Mapping[str, Any]) -> tuple[str, ...]:

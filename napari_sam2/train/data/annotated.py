@@ -15,6 +15,7 @@ import numpy as np
 from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.errors import AxesError, LabelsError
 from napari_sam2.core.stack import Stack, Video
+from napari_sam2.io.geometry import align_labels
 from napari_sam2.io.open import open_labels, open_stack
 from napari_sam2.train.data.pairs import AnnotatedPlane, AnnotatedStack
 
@@ -107,7 +108,7 @@ def _open_truth(labels: Any, stack: Stack, name: str) -> Stack:
     axes = stack.axes.replace("c", "")
     expected = tuple(stack.sizes[axis] for axis in axes)
     try:
-        truth = open_labels(labels, axes=axes)
+        truth = align_labels(open_labels(labels, axes=axes), stack)
     except AxesError as error:
         raise LabelsError(
             f"{name}: the image is {expected!r} ({axes.upper()}), but its labels are not: {error}"

@@ -13,16 +13,18 @@ import numpy as np
 
 from napari_sam2.core.errors import FileError
 from napari_sam2.core.files.extras import MEDICAL, import_extra
-from napari_sam2.core.stack import Spacing
+from napari_sam2.core.stack import ImageGeometry, Spacing
 from napari_sam2.io.readers.dicom.frames import DicomFrame, check_alike, list_frames
 from napari_sam2.io.readers.dicom.headers import list_dicom_files, read_header
 from napari_sam2.io.readers.dicom.order import sort_frames
 from napari_sam2.io.readers.dicom.values import choose_dtype
 from napari_sam2.io.readers.lazy import make_lazy_array
-from napari_sam2.io.readers.opened import UNKNOWN_AXIS, OpenedImage
+from napari_sam2.io.readers.opened import UNKNOWN_AXIS, OpenedImage, make_vector
 from napari_sam2.io.units import convert_to_seconds, convert_to_um
 
 _TIME_POINTERS = (0x00181063, 0x00181065)  # FrameTime, FrameTimeVector
+
+_MM_LPS_TO_UM_RAS = np.array([-1e3, -1e3, 1e3])
 
 
 def open_dicom(path: Path) -> OpenedImage:
@@ -60,6 +62,30 @@ def open_dicom(path: Path) -> OpenedImage:
         name=str(title or path.name),
         source=str(path),
         max_value=_compute_max_value(frames),
+        geometry=_make_geometry(frames, axes, shape),
+    )
+
+
+def _make_geometry(
+    frames: Sequence[DicomFrame], axes: str, shape: tuple[int, ...]
+) -> ImageGeometry | None:
+    """The place of sorted frames in the patient; None if not stated."""
+    first = frames[0]
+    if first.position_mm is None or first.orientation is None or first.pixel_mm is None:
+        return None
+    if UNKNOWN_AXIS in axes:
+        return None
+    to_um = _MM_LPS_TO_UM_RAS
+    orientation = np.asarray(first.orientation)
+    steps: list[tuple[float, float, float] | None] = [None] * axes.count("t")
+    if "z" in axes:
+        n_slices = shape[axes.index("z")]
+        last = np.asarray(frames[n_slices - 1].position_mm)
+        steps.append(make_vector((last - first.position_mm) / (n_slices - 1) * to_um))
+    steps.append(make_vector(orientation[3:] * first.pixel_mm[0] * to_um))
+    steps.append(make_vector(orientation[:3] * first.pixel_mm[1] * to_um))
+    return ImageGeometry(
+        "patient", make_vector(np.asarray(first.position_mm) * to_um), tuple(steps)
     )
 
 
