@@ -45,7 +45,7 @@ def session(
     video: Video, shared_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Session]:
     monkeypatch.setattr(
-        "napari_sam2.propagation.session.check_prompt", lambda *_: None
+        "napari_sam2.propagation.session.fit_prompt", lambda prompt, _: prompt
     )  # some clicks of the reference lie outside the frame
     with Session(
         video, _load_model(shared_folder), settings=SessionSettings(patience=None)

@@ -32,7 +32,7 @@ from napari_sam2.core.inference_options import (
     rename_attention,
 )
 from napari_sam2.core.plan import Direction, Propagation
-from napari_sam2.core.prompt import PromptLog, check_prompt
+from napari_sam2.core.prompt import PromptLog, fit_log
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.stack import Stack, Video
 from napari_sam2.io.open import open_stack
@@ -154,10 +154,7 @@ class Job(ValidatedModel):
             `frames` lie outside the video.
         """
         Propagation.outward({}, length=len(video), direction=self.direction, frames=self.frames)
-        log = self._read_prompts(video)
-        for prompt in log.prompts:
-            check_prompt(prompt, video.shape)
-        return log
+        return fit_log(self._read_prompts(video), video.shape)
 
     def _read_prompts(self, video: Video) -> PromptLog:
         if (self.prompts is None) == (self.masks is None):

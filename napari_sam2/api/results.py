@@ -83,7 +83,7 @@ def save_results(
         folder / "overview.png",
     )
     write_prompts(session.log, folder / "prompts.json")
-    made = session.make_provenance(notes=notes)
+    made = session.make_provenance(notes=(*notes, *results.notes))
     write_provenance(
         replace(made, settings={**made.settings, "job": settings}), folder / "provenance.json"
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -258,6 +258,17 @@ class PromptLog:
             combined = _apply_prompt(combined, prompt)
         return combined
 
+    def has_positive_prompt(self, track: int, frame: int) -> bool:
+        """Whether a box, a mask or a positive point says where a track is on a frame."""
+        positive = False
+        for prompt in self._prompts_by_frame.get(frame, {}).get(track, ()):
+            if not isinstance(prompt, PointPrompt):
+                positive = True
+            else:
+                kept = positive and not prompt.replaces_previous
+                positive = kept or any(prompt.positive)
+        return positive
+
     def get_drawn_masks(self, frame: int) -> dict[int, np.ndarray]:
         """(H, W) bool masks by track, for the tracks whose last prompt on a frame is a mask."""
         last = {
@@ -294,6 +305,60 @@ def renumber_prompt(prompt: Prompt, track: int) -> Prompt:
     other = copy(prompt)
     object.__setattr__(other, "track", track)
     return other
+
+
+def fit_prompt(prompt: Prompt, shape: tuple[int, int, int]) -> Prompt:
+    """The prompt in a video of (frames, height, width); a box is cut to the frame.
+
+    Boxes of other programs end one pixel beyond the object. Raises PromptError if nothing of a box
+    lies in the frame, or anything else does not; see `check_prompt`.
+    """
+    if isinstance(prompt, BoxPrompt):
+        ends = (shape[1] - 0.5, shape[2] - 0.5) * 2
+        y, x, y2, x2 = (
+            min(max(edge, -0.5), end) for edge, end in zip(prompt.box, ends, strict=True)
+        )
+        if y < y2 and x < x2 and (y, x, y2, x2) != prompt.box:
+            prompt = BoxPrompt(prompt.frame, prompt.track, (y, x, y2, x2))
+    check_prompt(prompt, shape)
+    return prompt
+
+
+def fit_log(log: PromptLog, shape: tuple[int, int, int]) -> PromptLog:
+    """The log with its prompts in a video; see `fit_prompt`.
+
+    Raises PromptError too if a track that was not propagated has only negative points on a frame.
+    """
+    entries = tuple(
+        fit_prompt(entry, shape) if isinstance(entry, Prompt) else entry for entry in log
+    )
+    fitted = replace(log, entries=entries)
+    if not any(isinstance(entry, Propagation) for entry in entries):
+        check_not_only_negative(fitted, fitted.prompts)
+    return fitted
+
+
+def check_not_only_negative(
+    log: PromptLog,
+    prompts: Iterable[Prompt],
+    has_mask: Callable[[int, int], bool] = lambda track, frame: False,
+) -> None:
+    """Raise PromptError if prompts, of a log, do not say where their object is.
+
+    Negative points take something away from a mask: from that of the other prompts on their frame,
+    or from the one that `has_mask` of the track and frame says is there.
+    """
+    for prompt in prompts:
+        if not isinstance(prompt, PointPrompt) or any(prompt.positive):
+            continue
+        positive = log.has_positive_prompt(prompt.track, prompt.frame)
+        if not positive and not has_mask(prompt.track, prompt.frame):
+            raise PromptError(
+                "only negative points, and no mask to take them from: give a positive point, a box "
+                "or a mask of the object on this frame",
+                frame=prompt.frame,
+                track=prompt.track,
+            )
 
 
 def check_prompt(prompt: Prompt, shape: tuple[int, int, int]) -> None:

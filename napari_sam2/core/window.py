@@ -11,6 +11,9 @@ from functools import lru_cache
 import numpy as np
 from scipy.sparse import csr_array
 
+# Pixels along an axis that make up one pixel of an input; of more, every second, third, … is read.
+_SAMPLES_PER_INPUT_PX = 8
+
 
 @dataclass(frozen=True)
 class Window:
@@ -65,6 +68,18 @@ class Window:
         """Resample an (H, W) plane to (size, size) float32, bilinear with antialiasing."""
         if self._is_identity(plane.shape):
             return np.asarray(plane, dtype=np.float32)
+        stride = int(min(self.height, self.width) / self.size / _SAMPLES_PER_INPUT_PX)
+        if stride > 1:  # a pixel of the input is the mean of enough others
+            first = stride // 2
+            origin = first + 0.5 - stride / 2
+            coarse = Window(
+                (self.top - origin) / stride,
+                (self.left - origin) / stride,
+                self.height / stride,
+                self.width / stride,
+                self.size,
+            )
+            return coarse.crop(plane[first::stride, first::stride])
         rows = _compute_filter_weights(self.size, plane.shape[0], self.top, self.height / self.size)
         columns = _compute_filter_weights(
             self.size, plane.shape[1], self.left, self.width / self.size

@@ -27,6 +27,8 @@ _MIN_SIDE_PX = 24.0
 # First side that is tried for a click, because a click does not give the object's size.
 _FIRST_SIDE_PX = 40.0
 _PYRAMID_FACTOR = 1.5
+# An object wider than this part of the frame fills it: the network has seen no larger ones.
+_FILLING_SHARE = 0.6
 # Part of a mask that may lie outside its corners.
 _SPECK_FRACTION = 0.005
 
@@ -35,7 +37,7 @@ def make_crop_window(corners: Corners, shape: tuple[int, int], size: int) -> Win
     """The square window around an object.
 
     It depends on the arguments alone, not on earlier windows, and stays within the frame if the
-    frame is large enough.
+    frame is large enough. If the object fills the frame, the window is larger than the frame.
 
     Parameters
     ----------
@@ -47,6 +49,9 @@ def make_crop_window(corners: Corners, shape: tuple[int, int], size: int) -> Win
         Side of the network's input in pixels.
     """
     low, high = corners
+    longest = max(shape)
+    if max(high[0] - low[0], high[1] - low[1]) > _FILLING_SHARE * longest:
+        return _make_centred_window(longest * _PYRAMID_FACTOR, shape, size)
     width = max(high[0] - low[0], high[1] - low[1]) * _WINDOW_TO_OBJECT
     side = _MIN_SIDE_PX * 2 ** (
         np.ceil(_STEPS_PER_DOUBLING * np.log2(max(width / _MIN_SIDE_PX, 1.0)) - 1e-6)
@@ -60,13 +65,17 @@ def make_crop_window(corners: Corners, shape: tuple[int, int], size: int) -> Win
 def make_window_pyramid(yx: tuple[float, float], shape: tuple[int, int], size: int) -> list[Window]:
     """Windows around a position, each 1.5 times as large as the one before.
 
-    The last one is as large as the (H, W) frame; `size` is the side of the input in pixels.
+    The last two are larger than the (H, W) frame, centred on it, because an object may fill it;
+    `size` is the side of the input in pixels.
     """
     longest = max(float(max(shape)), _MIN_SIDE_PX)
     levels = int(np.ceil(np.log(max(longest / _FIRST_SIDE_PX, 1.0)) / np.log(_PYRAMID_FACTOR)))
-    return [
+    inside = [
         _make_square_window(yx, side, shape, size)
         for side in [*(_FIRST_SIDE_PX * _PYRAMID_FACTOR**level for level in range(levels)), longest]
+    ]
+    return inside + [
+        _make_centred_window(longest * _PYRAMID_FACTOR**level, shape, size) for level in (1, 2)
     ]
 
 
@@ -147,6 +156,12 @@ def _compute_affine(source: Window, target: Window) -> list[list[float]]:
         2 * (target.top - source.top) / source.height,
     )
     return [[zoom[0], 0.0, shift[0] + zoom[0] - 1], [0.0, zoom[1], shift[1] + zoom[1] - 1]]
+
+
+def _make_centred_window(side: float, shape: tuple[int, int], size: int) -> Window:
+    """A window around the middle of a frame, larger than the frame."""
+    height, width = shape
+    return Window((height - side) / 2, (width - side) / 2, side, side, size)
 
 
 def _make_square_window(

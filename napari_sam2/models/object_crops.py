@@ -30,9 +30,13 @@ from napari_sam2.models.cropping import (
 from napari_sam2.models.memory_payload import get_payload, resample_tokens
 from napari_sam2.models.network import prompt_tokens
 from napari_sam2.models.network.configs import MEMORY_CHANNELS
-from napari_sam2.models.network.mask_decoder import DecoderOutput, average_outputs
+from napari_sam2.models.network.mask_decoder import DecoderOutput, SelectedMask, average_outputs
 from napari_sam2.models.network.sam2_network import STRIDE, Features
-from napari_sam2.models.object_location import locate_object, search_clicked_objects
+from napari_sam2.models.object_location import (
+    is_speck,
+    locate_object,
+    search_clicked_objects,
+)
 from napari_sam2.models.predictor import Sam2Predictor
 from napari_sam2.models.query_batch import QueryBatch
 
@@ -158,6 +162,18 @@ class ObjectCropModel(Sam2Predictor):
             None if dense is None else dense.flip(_ROTATION_AXES),
         )
         return average_outputs(upright, replace(rotated, masks=rotated.masks.flip(_ROTATION_AXES)))
+
+    def _find_specks(self, selected: SelectedMask, batch: QueryBatch) -> Tensor | None:
+        """(B,) bool: the masks that are specks, which the next window would follow."""
+        if not batch.queries[0].memory_references:
+            return None
+        planes = selected.logits.float().cpu().numpy()
+        frame = batch.embedding.frame
+        specks = [
+            is_speck(query, window, frame, plane)
+            for (query, window), plane in zip(batch.pairs, planes, strict=True)
+        ]
+        return torch.tensor(specks, device=self.device)
 
     def _find_known_window(self, embedding: Embedding, query: Query) -> Window | None:
         """The window of an object whose position is known; None if it must be searched."""

@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple, cast
 
 import numpy as np
 import torch
+from scipy.ndimage import label
 
 from napari_sam2.core.prompt import FramePrompts
 from napari_sam2.core.result import Query, Segment
@@ -27,6 +28,8 @@ from napari_sam2.models.cropping import (
 )
 from napari_sam2.models.memory_payload import MemoryPayload, find_nearest_memory
 
+# A propagated mask of less than this part of the area of the nearest frame is a speck.
+_SPECK_AREA = 1 / 12
 # The weight of an answer that no other scale confirms; a fully confirmed answer weighs 1 more.
 _UNCONFIRMED_WEIGHT = 0.3
 
@@ -70,6 +73,25 @@ def locate_object(query: Query, frame: int) -> ObjectLocation | None:
         return None
     payload = cast(MemoryPayload, last.features)
     return ObjectLocation("memory", payload.corners, payload.window)
+
+
+def is_speck(query: Query, window: Window, frame: int, logits: np.ndarray) -> bool:
+    """Whether (h, w) logits over a window are a remainder of an object that is not there.
+
+    The model may say that an object is present and mark some pixels where it was. The largest
+    piece is compared with the object on the nearest frame on which it is present.
+    """
+    known = [memory for memory in query.memories if memory.present and memory.position]
+    if query.prompts != FramePrompts() or not known:
+        return False
+    nearest = min(known, key=lambda memory: abs(memory.frame - frame))
+    pieces, count = label(logits > 0)
+    if not count:
+        return True
+    cell_px = window.height * window.width / logits.size
+    area = float(np.bincount(pieces.ravel())[1:].max()) * cell_px
+    assert nearest.position is not None
+    return bool(area < _SPECK_AREA * np.pi / 4 * nearest.position.diameter_px**2)
 
 
 def search_clicked_objects(

@@ -66,6 +66,8 @@ from napari_sam2.models.query_batch import (
 # faster; on an accelerator these take about 4 GB of keys, values and activations.
 _BATCH_TOKENS = {"cpu": 4_096}
 _ACCELERATOR_BATCH_TOKENS = 262_144
+# Presence logit of an object of which only a speck is left, at most.
+_SPECK_SCORE = -1.0
 _R = TypeVar("_R")
 
 
@@ -308,7 +310,13 @@ class Sam2Predictor:
             points.shape[1] <= MULTIMASK_MAX_POINTS or not self.network.configuration.single_mask
         )
         selected = select_best_mask(decoded) if multimask else select_single_mask(decoded)
-        return self._make_output(decoded, selected, multimask=multimask)
+        return self._make_output(
+            decoded, selected, multimask=multimask, specks=self._find_specks(selected, batch)
+        )
+
+    def _find_specks(self, selected: SelectedMask, batch: QueryBatch) -> Tensor | None:
+        """(B,) bool: masks whose object is absent although the model says it is present."""
+        return None  # SAM 2 believes its presence score
 
     def _decode_masks(
         self, features: Features, batch: QueryBatch, points: Tensor, labels: Tensor
@@ -324,10 +332,17 @@ class Sam2Predictor:
         )
 
     def _make_output(
-        self, output: DecoderOutput, selected: SelectedMask, *, multimask: bool
+        self,
+        output: DecoderOutput,
+        selected: SelectedMask,
+        *,
+        multimask: bool,
+        specks: Tensor | None = None,
     ) -> NetworkOutput:
         has_presence_head = self.network.configuration.presence_head
         scores = output.scores if has_presence_head else selected.logits.amax(dim=(1, 2))
+        if specks is not None:
+            scores = torch.where(specks, scores.clamp(max=_SPECK_SCORE), scores)
         logits = torch.where(scores[:, None, None] > 0, selected.logits, ABSENT_LOGIT)
         return NetworkOutput(
             logits,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,12 +14,14 @@ from napari_sam2.core.prompt import PromptLog
 from napari_sam2.core.provenance import Provenance
 from napari_sam2.core.registry import Registry
 from napari_sam2.core.stack import Video
-from napari_sam2.propagation.overlaps import choose_label_dtype
+from napari_sam2.propagation.overlaps import HiddenMask, choose_label_dtype, describe_hidden_masks
 from napari_sam2.propagation.segment_store import SegmentRecord
 
 if TYPE_CHECKING:
     import dask.array as da
     import pandas as pd
+
+log = logging.getLogger(__name__)
 
 VIEWS: Registry[Any] = Registry("session views", Sam2Error)
 """Functions that the layers above provide: what measuring and drawing needs is imported on use."""
@@ -42,6 +45,11 @@ class ResultSource(Protocol):
 
     def compute_label_plane(self, frame: int) -> np.ndarray:
         """(H, W) labels of a frame."""
+        ...
+
+    @property
+    def hidden_masks(self) -> Mapping[int, tuple[HiddenMask, ...]]:
+        """Masks that lost pixels to other tracks, by frame."""
         ...
 
     def get_records(self) -> Mapping[tuple[int, int], SegmentRecord]:
@@ -98,7 +106,14 @@ class SessionResults:
     def tables(self) -> ResultTables:
         """All tables, computed together."""
         tables: ResultTables = VIEWS.get("tables")(self.session)
+        for note in self.notes:
+            log.warning(note)
         return tables
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Tracks that share pixels: one line for each pair, once the tables are computed."""
+        return describe_hidden_masks(self.session.hidden_masks)
 
     @property
     def has_tables(self) -> bool:

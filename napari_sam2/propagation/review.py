@@ -249,8 +249,8 @@ def find_review_flags(
 ) -> Review:
     """Review records by (track, frame) and the extents of the label planes.
 
-    Prompted and locked masks are never flagged. A track that returns from a jump to its former
-    area is not flagged again.
+    Locked masks are never flagged, prompted ones only if other objects have all of their pixels.
+    A track that returns from a jump to its former area is not flagged again.
     """
     limits = thresholds or Thresholds()
     by_track: dict[int, dict[int, _TrackFrame]] = defaultdict(dict)
@@ -352,6 +352,10 @@ class _TrackReview:
         found: list[ReviewFlag | None] = []
         for track_frame in self.track_frames.values():
             before = self.track_frames.get(track_frame.previous_frame)
+            if track_frame.record.presence == Presence.PROMPTED and not track_frame.area_px:
+                found.append(
+                    self._make_flag(track_frame, Reason.LOST, 0.9, "hidden by other objects")
+                )
             if track_frame.conditioning or before is None or not before.area_px:
                 continue
             if not track_frame.area_px:

@@ -15,7 +15,14 @@ from napari_sam2.core.byte_limited_cache import DEFAULT_BYTES
 from napari_sam2.core.errors import ModelError, PlanError, PromptError
 from napari_sam2.core.inference_options import parse_evidence
 from napari_sam2.core.plan import Direction, Propagation
-from napari_sam2.core.prompt import Lock, Prompt, PromptLog, Removal, check_prompt
+from napari_sam2.core.prompt import (
+    Lock,
+    Prompt,
+    PromptLog,
+    Removal,
+    check_not_only_negative,
+    fit_prompt,
+)
 from napari_sam2.core.protocols import MemoryPolicy, ObjectEvidence, VideoModel
 from napari_sam2.core.provenance import Provenance
 from napari_sam2.core.result import Segment
@@ -25,7 +32,7 @@ from napari_sam2.propagation.embedding_cache import EmbeddingCache
 from napari_sam2.propagation.embedding_disk_cache import EmbeddingDiskCache
 from napari_sam2.propagation.evidence import EvidenceModel
 from napari_sam2.propagation.memory_policies import Sam2Policy
-from napari_sam2.propagation.overlaps import choose_label_dtype, compose_label_plane
+from napari_sam2.propagation.overlaps import HiddenMask, choose_label_dtype, compose_frame
 from napari_sam2.propagation.planning import is_finished, plan_propagation
 from napari_sam2.propagation.prompting import group_prompts, segment_prompts
 from napari_sam2.propagation.propagate import PropagationContext, PropagationStep, propagate
@@ -141,6 +148,7 @@ class Session:
         self._shared_embeddings = embedding_cache
         self._create_context()
         self._log = PromptLog()
+        self._hidden_masks: dict[int, tuple[HiddenMask, ...]] = {}
         self._on_log_change = on_log_change
 
     @property
@@ -203,15 +211,18 @@ class Session:
         Raises
         ------
         PromptError
-            The prompt lies outside the video.
+            The prompt lies outside the video; of a box, all of it. Or there are only negative
+            points, and the track has no mask on the frame.
         """
         return self.prompt_many([prompt])[0]
 
     def prompt_many(self, prompts: Iterable[Prompt]) -> list[Segment]:
         """Segment many prompts, in order; those of one frame together, which is faster."""
-        given = list(prompts)
-        for prompt in given:
-            check_prompt(prompt, self.video.shape)
+        given = [fit_prompt(prompt, self.video.shape) for prompt in prompts]
+        check_not_only_negative(self.log.add(*given), given, self._has_mask)
+        return self._segment_prompts(given)
+
+    def _segment_prompts(self, given: Sequence[Prompt]) -> list[Segment]:
         segments: dict[int, Segment] = {}
         for indices in group_prompts(given):
             group = [given[index] for index in indices]
@@ -286,6 +297,13 @@ class Session:
         PromptError
             This session's log is not the beginning of `log`.
         """
+        log = replace(
+            log,
+            entries=tuple(
+                fit_prompt(entry, self.video.shape) if isinstance(entry, Prompt) else entry
+                for entry in log.entries
+            ),
+        )
         if log.entries[: len(self.log)] != self.log.entries:
             raise PromptError(
                 "this session holds other prompts: start a new one to replay that log"
@@ -297,7 +315,7 @@ class Session:
             if isinstance(entry, Prompt):
                 pending.append(entry)
                 continue
-            self.prompt_many(pending)
+            self._segment_prompts(pending)
             pending = []
             if isinstance(entry, Lock):
                 self.lock(entry.track, entry.frame, locked=entry.locked)
@@ -305,7 +323,7 @@ class Session:
                 self.remove(entry.track)
             else:
                 self._replay_run(entry, steps_done, progress)
-        self.prompt_many(pending)
+        self._segment_prompts(pending)
         self._set_log(replace(self.log, tracks=log.tracks))
 
     def plan(
@@ -425,12 +443,19 @@ class Session:
         Drawn masks keep exactly the pixels that were drawn.
         """
         dtype = choose_label_dtype(max(self.log.track_ids, default=0))
-        return compose_label_plane(
+        composed = compose_frame(
             self.get_segments(frame),
             self.video.shape[1:],
             drawn_masks=self.log.get_drawn_masks(frame),
             dtype=dtype,
         )
+        self._hidden_masks[frame] = composed.hidden
+        return composed.labels
+
+    @property
+    def hidden_masks(self) -> dict[int, tuple[HiddenMask, ...]]:
+        """Masks that lost pixels to other tracks, by frame, as far as labels were computed."""
+        return {frame: found for frame, found in sorted(self._hidden_masks.items()) if found}
 
     def get_records(self) -> dict[tuple[int, int], SegmentRecord]:
         """Presence and score by (track, frame), without removed tracks."""
@@ -483,6 +508,10 @@ class Session:
             return model
         parts, (_, *shape) = self.settings.evidence_parts, self.video.shape
         return EvidenceModel(model, self.evidence, parts, (shape[0], shape[1]))
+
+    def _has_mask(self, track: int, frame: int) -> bool:
+        segment = self._segment_store.get(track, frame)
+        return segment is not None and segment.present
 
     def _set_log(self, log: PromptLog) -> None:
         self._log = log

@@ -43,7 +43,7 @@ def test_prompt_many_equals_prompting_one_by_one(open_session: Start) -> None:
     [
         (PointPrompt(10, 1, [(1, 1)], [True]), "the video has frames 0 to 9"),
         (PointPrompt(0, 1, [(64, 1)], [True]), "outside the frame of 64 × 64"),
-        (BoxPrompt(0, 1, (0, 0, 64, 64)), "outside the frame"),
+        (BoxPrompt(0, 1, (64, 10, 80, 30)), "outside the frame"),
         (MaskPrompt(0, 1, np.ones((5, 5))), "mask of shape (5, 5)"),
     ],
     ids=["frame", "point", "box", "mask"],
