@@ -94,13 +94,19 @@ def open_labels(path_or_array: Any, *, axes: str | None = None) -> Stack:
     Raises
     ------
     LabelsError
-        If the image has channels or a compression that does not keep numbers; later, while a plane
-        is read, if it has numbers that are negative or not whole.
+        If the image has channels, a compression that does not keep numbers, or is an array of
+        floats; later, while a plane of a file is read, if it has numbers that are negative or not
+        whole.
     """
     image = _open_source(path_or_array, ReadRequest(labels=True))
     stated, doubts = doubt_spacing(image.spacing, image.source)
     image = replace(image, spacing=stated, notes=(*image.notes, *doubts))
     source = image.source or "the array"
+    if not image.source and np.dtype(image.data.dtype).kind == "f":
+        raise LabelsError(
+            f"{source}: has the type {image.data.dtype}: expected whole numbers; convert it to an "
+            "integer type"
+        )
     if image.lossy:
         raise LabelsError(
             f"{source}: is compressed with {image.lossy}, which changes numbers: expected labels "

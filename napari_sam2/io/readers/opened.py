@@ -122,7 +122,8 @@ class OpenedImage:
         if len(letters) != len(image.shape):
             raise AxesError(
                 f"axes {axes!r} name {len(axes)} dimensions, {self._description} has "
-                f"{len(self.shape)}: {self.shape!r}; give one letter for each"
+                f"{len(self.shape)}: {self.shape!r}, read as {self.axes.upper()}; give one letter "
+                "for each"
             )
         return replace(image, axes=letters, rgb=self.rgb or SAMPLES_AXIS not in self.axes)
 

@@ -38,6 +38,11 @@ from napari_sam2.io.readers.opened import (
 )
 from napari_sam2.io.readers.pixels.compression import find_lossy_compression
 from napari_sam2.io.readers.pixels.photometric import PixelConversion, is_inverted_mask
+from napari_sam2.io.readers.sets.ome_files import (
+    COMPANION_SUFFIX,
+    check_ome_members,
+    resolve_ome_files,
+)
 
 # This module raises a FileError for a broken file. Without a handler, Python would also print what
 # tifffile logs about it.
@@ -45,6 +50,7 @@ logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 SUFFIXES = (
     *(".tif", ".tiff", ".btf", ".tf2", ".tf8", ".lsm", ".stk"),
+    COMPANION_SUFFIX,
     *(".svs", ".ndpi", ".scn", ".bif", ".qptiff"),  # pyramids of slide scanners
 )
 
@@ -297,9 +303,14 @@ class _TiffStructure:
 @lru_cache(maxsize=32)  # structures without pixels: some kB for each page
 def _read_structure(path: str, file_stamp: tuple[int, int]) -> _TiffStructure:
     expected = "a whole TIFF"
-    with convert_read_errors(f"{path}: cannot be read as TIFF", expected), TiffFile(path) as tiff:
+    file, xml = resolve_ome_files(Path(path))
+    with (
+        convert_read_errors(f"{path}: cannot be read as TIFF", expected),
+        TiffFile(file, omexml=xml) as tiff,
+    ):
         if tiff.ome_metadata:
-            check_ome(tiff.ome_metadata, Path(path), len(tiff.pages))
+            check_ome(tiff.ome_metadata, file, len(tiff.pages))
+            check_ome_members(tiff.ome_metadata, file)
         _check_pages(tiff, path)
         metadata = _read_metadata(tiff)
         images = _list_images(tiff)

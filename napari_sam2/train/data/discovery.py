@@ -8,14 +8,12 @@ from pathlib import Path
 from napari_sam2.core.errors import FileError, LabelsError
 from napari_sam2.io.readers.folder import get_natural_sort_key
 from napari_sam2.io.readers.registry import PLANE_FILE_SUFFIXES
+from napari_sam2.io.readers.sets.label_names import LABEL_WORDS
 from napari_sam2.io.readers.zarr import is_store
 from napari_sam2.train.data.annotated import ReadOptions, open_all_pairs, open_pairs
 from napari_sam2.train.data.ctc import is_ctc, open_ctc
 from napari_sam2.train.data.packs import open_pack
 from napari_sam2.train.data.pairs import AnnotatedStack
-
-LABEL_WORDS = ("labels", "label", "masks", "mask", "seg", "segmentation")
-"""Names of labels: ``cells_labels.tif`` beside ``cells.tif``, ``masks/`` beside ``images/``."""
 
 IMAGE_FOLDERS = ("images", "image", "raw", "img")
 """Names of folders of images."""
@@ -57,7 +55,7 @@ def find_pairs(path: str | Path, *, options: ReadOptions | None = None) -> list[
         return open_pairs(path, inner, options=options)
     labels = [file for file in path.parent.iterdir() if _is_labels_of(file, path)]
     if not labels:
-        words = ", ".join(f"_{word}" for word in LABEL_WORDS[:4])
+        words = ", ".join(f"_{word}" for word in LABEL_WORDS[:5])
         raise FileError(
             f"{path}: has no labels beside it: expected a file of the same name ending in {words}"
         )
