@@ -50,8 +50,6 @@ class EvidenceRules:
         An instance that overlaps the model's mask less (IoU) is chosen only if it is sure.
     sure
         Sureness from which an instance is chosen against the model.
-    box_agreement
-        IoU with the model's answer to a box from which an instance replaces it.
     least_foreground
         Mean foreground, 0..1, under a mask below which the detector sees no object there.
     seen_foreground
@@ -69,7 +67,6 @@ class EvidenceRules:
     alternative_weight: float = 0.3
     click_agreement: float = 0.1
     sure: float = 0.9
-    box_agreement: float = 0.8
     least_foreground: float = 0.7
     seen_foreground: float = 0.7
     mask_agreement: float = 0.4
@@ -185,13 +182,12 @@ class EvidenceModel:
     def _choose_prompted(
         self, prompts: FramePrompts, segment: Segment, found: Sequence[DetectedObject]
     ) -> DetectedObject | None:
-        """The instance that answers a first prompt better than the model; None if none does."""
-        if not found:
-            return None
-        if prompts.box is None:
-            return choose_by_consensus(segment, found, self.rules)
-        best = compute_object_iou(find_segment_object(segment), found[0])
-        return found[0] if best >= self.rules.box_agreement else None
+        """The instance that answers a first prompt better than the model; None if none does.
+
+        A box says the size of the object: there the model is better on all sets measured, and
+        the instance is only offered.
+        """
+        return choose_by_consensus(segment, found, self.rules) if prompts.box is None else None
 
     def _segment_objects(
         self,
@@ -330,6 +326,8 @@ def choose_by_consensus(
     """
     shown = find_segment_object(segment)
     others = [_find_logits_object(segment, each.logits) for each in segment.alternatives]
+    if not found:
+        return None
     masks = [shown, *others, *found]
     weights = np.array(
         [
@@ -427,15 +425,15 @@ def offer_objects(segment: Segment, found: Sequence[DetectedObject]) -> Segment:
 
 
 def answer_with_alternatives(answer: Segment, model_segment: Segment) -> Segment:
-    """The segment of a chosen instance, which offers the model's own mask as well."""
-    shown = find_segment_object(model_segment)
-    if not shown.area_px or not _is_inside(shown, answer.window):
-        return answer
-    masks = (
-        Alternative(answer.logits, answer.iou),
-        Alternative(_resample(shown, answer), model_segment.iou),
-    )
-    return replace(answer, alternatives=masks)
+    """The segment of a chosen instance, which offers the model's own masks as well."""
+    own = model_segment.alternatives or (Alternative(model_segment.logits, model_segment.iou),)
+    masks = [(_find_logits_object(model_segment, each.logits), each.iou) for each in own]
+    others = [
+        Alternative(_resample(mask, answer), iou)
+        for mask, iou in masks
+        if mask.area_px and _is_inside(mask, answer.window)
+    ]
+    return replace(answer, alternatives=(Alternative(answer.logits, answer.iou), *others))
 
 
 def _is_first_prompt(query: Query) -> bool:

@@ -167,10 +167,10 @@ def test_click_offers_the_mask_of_the_model_beside_the_chosen_instance(open_with
     wider = _grow(scene, 0, 1, 12)[0] == 1
     session = open_with(scene, _see_at_two_scales(scene, wider), evidence="click")
     answer = session.prompt(scene.make_click(1, 0))
-    assert len(answer.alternatives) == 2
     rows, columns = (slice(0, size) for size in scene.video.shape[1:])
-    shown = answer.window.paste(answer.alternatives[1].logits, rows, columns) > 0
-    np.testing.assert_array_equal(shown, scene.mask(1, 0))
+    shown = [answer.window.paste(each.logits, rows, columns) > 0 for each in answer.alternatives]
+    assert len(shown) > 1
+    assert any(np.array_equal(each, scene.mask(1, 0)) for each in shown[1:])
 
 
 @pytest.mark.parametrize("sureness", [0.2, 0.5, 0.8])
@@ -232,7 +232,7 @@ def test_a_correction_of_a_tracked_frame_sticks(open_with: Open) -> None:
     np.testing.assert_array_equal(session.compute_label_plane(4) == 1, scene.mask(1, 4))
 
 
-def test_box_gives_the_instance_that_agrees_with_the_answer(open_with: Open) -> None:
+def test_box_keeps_the_mask_of_the_model_and_offers_the_instance(open_with: Open) -> None:
     scene = make_drifting_scene()
     mask = scene.mask(1, 0)
     near = mask.copy()
@@ -241,8 +241,12 @@ def test_box_gives_the_instance_that_agrees_with_the_answer(open_with: Open) -> 
     objects[0] = np.where(mask, near, objects[0])
     session = open_with(scene, FakeEvidence(objects), evidence="click")
     low, high = np.argwhere(mask).min(axis=0) - 0.5, np.argwhere(mask).max(axis=0) + 0.5
-    session.prompt(BoxPrompt(0, 1, [*low, *high]))
-    np.testing.assert_array_equal(session.compute_label_plane(0) == 1, near)
+    answer = session.prompt(BoxPrompt(0, 1, [*low, *high]))
+    np.testing.assert_array_equal(session.compute_label_plane(0) == 1, mask)
+    rows, columns = (slice(0, size) for size in scene.video.shape[1:])
+    np.testing.assert_array_equal(
+        answer.window.paste(answer.alternatives[-1].logits, rows, columns) > 0, near
+    )
 
 
 # presence
