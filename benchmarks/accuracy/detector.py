@@ -22,19 +22,17 @@ from imageio.v3 import imread
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_sam2.models.network.detector import DetectorNetwork
-from napari_sam2.models.network.detector_instances import (
-    estimate_diameter,
-    predict_volume_maps,
-    resize_labels,
-    segment_maps,
-    segment_plane,
-)
-from napari_sam2.train.detector.training import build_network, load_weights
+from napari_sam2.core.protocols import WORKING_DIAMETER, ObjectMapModel
+from napari_sam2.detection.maps.instances import segment_plane
+from napari_sam2.detection.maps.intensities import PreparedPlane, normalise_image
+from napari_sam2.detection.maps.planes import Steps, estimate_diameter
+from napari_sam2.detection.maps.volumes import segment_volume
+from napari_sam2.models.network.object_maps import ObjectMapPredictor
+from napari_sam2.models.weights.files import compute_sha256
+from napari_sam2.train.detector.training import load_weights
 from napari_sam2.train.detector.validation import count_matches
 
 Labels = NDArray[np.integer]
-_LOW, _HIGH = 1.0, 99.8  # percentiles that become 0 and 1
 _COLUMNS = ("set", "true", "found", "f1", "found_true_scale", "f1_true_scale", "diameters", "s")
 
 
@@ -58,15 +56,6 @@ class Volume:
     image: NDArray[np.float32]
     labels: Labels
     depth_ratio: float
-
-
-def normalise(image: NDArray[np.generic]) -> NDArray[np.float32]:
-    """Between two percentiles to 0..1; colours are averaged."""
-    grey = np.asarray(image, np.float32)
-    if grey.ndim == 3 and grey.shape[-1] in (3, 4):
-        grey = grey[..., :3].mean(-1)
-    low, high = np.percentile(grey, [_LOW, _HIGH])
-    return np.asarray(np.clip((grey - low) / max(high - low, 1e-6), 0, 1), np.float32)
 
 
 def read_stardist(data: Path) -> list[Plane]:
@@ -105,14 +94,14 @@ def read_ecoli(data: Path, count: int) -> list[Plane]:
     masks = tifffile.imread(data / "timelapse_ecoli" / "mask.tif")
     counts = [len(np.unique(mask)) - 1 for mask in masks]
     frame = next(i for i, n in enumerate(counts) if n >= count)
-    return [Plane(normalise(images[frame]), masks[frame])]
+    return [Plane(normalise_image(images[frame]), masks[frame])]
 
 
 def read_ecoli_movie(data: Path) -> list[Plane]:
     """Every third frame."""
     images = tifffile.imread(data / "timelapse_ecoli" / "img.tif")[::3]
     masks = tifffile.imread(data / "timelapse_ecoli" / "mask.tif")[::3]
-    return [Plane(normalise(i), m) for i, m in zip(images, masks, strict=True)]
+    return [Plane(normalise_image(i), m) for i, m in zip(images, masks, strict=True)]
 
 
 def read_axons(data: Path) -> list[Plane]:
@@ -122,7 +111,7 @@ def read_axons(data: Path) -> list[Plane]:
     for path in sorted(folder.rglob("*data11*_SEM.png")):
         mask = next(folder.rglob(f"{path.stem}_seg-axon-manual.png"))
         labels, _ = ndi.label(imread(mask) > 127)
-        planes.append(Plane(normalise(imread(path)), labels))
+        planes.append(Plane(normalise_image(imread(path)), labels))
     return planes
 
 
@@ -131,7 +120,7 @@ def read_vgg(data: Path) -> list[Plane]:
     folder = data / "counting_vgg_cells"
     rows = list(csv.DictReader((folder / "counts.csv").open()))
     return [
-        Plane(normalise(imread(folder / "images" / row["file"])), count=int(row["n_cells"]))
+        Plane(normalise_image(imread(folder / "images" / row["file"])), count=int(row["n_cells"]))
         for row in rows
     ]
 
@@ -147,7 +136,7 @@ def read_bccd(data: Path) -> list[Plane]:
             if item.findtext("name") != "Platelets":
                 corners = (item.findtext(f"bndbox/{k}") for k in ("ymin", "xmin", "ymax", "xmax"))
                 boxes.append([float(c or 0) for c in corners])
-        image = normalise(imread(folder / "JPEGImages" / row["file"]))
+        image = normalise_image(imread(folder / "JPEGImages" / row["file"]))
         planes.append(Plane(image, boxes=np.array(boxes)))
     return planes
 
@@ -155,14 +144,14 @@ def read_bccd(data: Path) -> list[Plane]:
 def read_cells3d(data: Path) -> Volume:
     """20 nuclei in 3D."""
     folder = data / "zstack_nuclei_cells3d"
-    image = normalise(tifffile.imread(folder / "nuclei.tif"))
+    image = normalise_image(tifffile.imread(folder / "nuclei.tif"))
     return Volume(image, tifffile.imread(folder / "nuclei_label.tif"), 0.29 / 0.26)
 
 
 def read_stardist_volume(data: Path) -> Volume:
     """51 nuclei in 3D; planes are two pixels apart."""
     folder = data / "zstack_and_2d_stardist"
-    image = normalise(tifffile.imread(folder / "img3d.tif"))
+    image = normalise_image(tifffile.imread(folder / "img3d.tif"))
     return Volume(image, tifffile.imread(folder / "mask3d.tif"), 2.0)
 
 
@@ -187,15 +176,15 @@ VOLUMES: dict[str, Callable[[Path], Volume]] = {
 }
 
 
-def measure_planes(network: DetectorNetwork, planes: list[Plane]) -> dict[str, object]:
+def measure_planes(model: ObjectMapModel, planes: list[Plane]) -> dict[str, object]:
     """One row of the table: totals over the planes."""
     own, true_scale, diameters = np.zeros(3, int), np.zeros(3, int), []
     for plane in planes:
-        guess = estimate_diameter(network, plane.image)
-        own += _score(plane, segment_plane(network, plane.image, guess))
+        guess = estimate_diameter(model, [plane.image]) or WORKING_DIAMETER
+        own += _score(plane, _segment(model, plane, guess))
         truth = _measure_diameter(plane)
         if truth:
-            true_scale += _score(plane, segment_plane(network, plane.image, truth))
+            true_scale += _score(plane, _segment(model, plane, truth))
         diameters.append(f"{guess:.0f}/{truth:.0f}" if truth else f"{guess:.0f}")
     has_objects = planes[0].count is None
     row = {"true": own[1], "found": own[2], "diameters": " ".join(diameters[:4])}
@@ -206,19 +195,25 @@ def measure_planes(network: DetectorNetwork, planes: list[Plane]) -> dict[str, o
     return row
 
 
-def measure_volume(network: DetectorNetwork, volume: Volume) -> dict[str, object]:
+def measure_volume(model: ObjectMapModel, volume: Volume) -> dict[str, object]:
     """One row of the table; scale found on the middle planes, and true."""
     planes = volume.image[len(volume.image) // 3 : -len(volume.image) // 3 : 5]
-    guess = float(np.median([estimate_diameter(network, plane) for plane in planes]))
+    guess = estimate_diameter(model, list(planes)) or WORKING_DIAMETER
     voxels = np.bincount(volume.labels.ravel())[1:]
     sizes = voxels[voxels > 0] * volume.depth_ratio
     truth = float(np.median(2 * (3 * sizes / 4 / np.pi) ** (1 / 3)))
     scores = []
+    depth, height, width = volume.image.shape
     for diameter in (guess, truth):
-        maps = predict_volume_maps(
-            network, volume.image, depth_ratio=volume.depth_ratio, diameter=diameter
+        steps = segment_volume(
+            model,
+            lambda frame: PreparedPlane(volume.image[frame]),
+            (depth, height, width),
+            depth_ratio=volume.depth_ratio,
+            diameter=diameter,
         )
-        found = resize_labels(segment_maps(maps, least=60), volume.labels.shape)
+        objects = Steps(steps).finish()
+        found = np.stack([objects.draw_plane(frame) for frame in range(depth)])
         scores.append(count_matches(volume.labels, found))
     return {
         "true": scores[0][1],
@@ -231,7 +226,7 @@ def measure_volume(network: DetectorNetwork, volume: Volume) -> dict[str, object
 
 
 def measure_sets(
-    network: DetectorNetwork, data: Path, only: list[str] | None = None
+    model: ObjectMapModel, data: Path, only: list[str] | None = None
 ) -> Iterator[dict[str, object]]:
     """Rows of the table, one a set, as they are ready."""
     for name in (*PLANES, *VOLUMES):
@@ -239,9 +234,9 @@ def measure_sets(
             continue
         start = time.monotonic()
         if name in PLANES:
-            row = measure_planes(network, PLANES[name](data))
+            row = measure_planes(model, PLANES[name](data))
         else:
-            row = measure_volume(network, VOLUMES[name](data))
+            row = measure_volume(model, VOLUMES[name](data))
         yield {"set": name, **row, "s": f"{time.monotonic() - start:.0f}"}
 
 
@@ -249,7 +244,11 @@ def _read_pair(image: Path, labels: Path, frame: int | None = None) -> Plane:
     grey, found = tifffile.imread(image), tifffile.imread(labels)
     if frame is not None:
         grey, found = grey[frame], found[frame]
-    return Plane(normalise(grey), found)
+    return Plane(normalise_image(grey), found)
+
+
+def _segment(model: ObjectMapModel, plane: Plane, diameter: float) -> Labels:
+    return Steps(segment_plane(model, PreparedPlane(plane.image), diameter)).finish().labels
 
 
 def _measure_diameter(plane: Plane) -> float | None:
@@ -293,11 +292,10 @@ def main() -> None:
     parser.add_argument("--only", nargs="*")
     given = parser.parse_args()
     torch.set_num_threads(1)
-    network = build_network()
-    network.load_state_dict(load_weights(given.weights))
+    model = ObjectMapPredictor.of(load_weights(given.weights), compute_sha256(given.weights))
     rows = []
     print(" | ".join(_COLUMNS), flush=True)
-    for row in measure_sets(network.eval(), given.data, given.only):
+    for row in measure_sets(model, given.data, given.only):
         rows.append(row)
         print(" | ".join(str(row.get(column, "")) for column in _COLUMNS), flush=True)
     if given.csv:

@@ -26,7 +26,7 @@ from napari_sam2.core.contrast import Contrast
 from napari_sam2.core.errors import IntensityError
 from napari_sam2.core.inference_options import InferenceOptions
 from napari_sam2.core.plan import Propagation
-from napari_sam2.core.protocols import Detector, VideoModel
+from napari_sam2.core.protocols import Detector, ExplainingDetector, VideoModel
 from napari_sam2.core.stack import Stack, Video
 from napari_sam2.detection.registry import AUTO
 from napari_sam2.detection.sized import SizedDetector
@@ -386,6 +386,7 @@ def collect_notes(pipeline: TrackingPipeline, options: CountingOptions) -> tuple
         *video.stack.notes,
         f"seeds from {detector.name}" + (" (auto)" if options.seeds == AUTO else ""),
         *_collect_scale_notes(detector, video, options),
+        *(detector.get_notes(video) if isinstance(detector, ExplainingDetector) else ()),
     ]
     if video.spacing.pixel_um2 is None:
         notes.append("no spacing known: sizes are in pixels, columns in µm are empty")
@@ -409,7 +410,7 @@ def _collect_scale_notes(detector: Detector, video: Video, options: CountingOpti
             if scale
             else "no objects to estimate a size from"
         )
-    if scale and options.dark is None:
+    if scale and options.dark is None and not isinstance(detector, ExplainingDetector):
         notes.append(
             f"objects taken for {'darker' if scale.dark else 'brighter'} than the background"
         )

@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pydantic import AliasChoices, ConfigDict, Field
 
 from napari_sam2.api.fields import ValidatedModel
 from napari_sam2.api.tables import open_labels_for
 from napari_sam2.core.errors import PlanError
+from napari_sam2.core.prompt import Prompt
 from napari_sam2.core.protocols import Detector, VideoModel
 from napari_sam2.core.stack import Video
+from napari_sam2.detection.learned import LearnedDetector
 from napari_sam2.detection.object_scale import ObjectScale
 from napari_sam2.detection.options import DetectionOptions, PromptKind
-from napari_sam2.detection.registry import AUTO, DETECTORS, open_detector
+from napari_sam2.detection.registry import AUTO, DETECTORS, open_detector, resolve_detector
 from napari_sam2.detection.sized import SizedDetector
 from napari_sam2.measurement.columns import get_object_columns, make_table
 from napari_sam2.measurement.features.classes import CategoryRule, compute_track_features
 from napari_sam2.measurement.features.objects import count_channels
+from napari_sam2.models.load import load_detector
 from napari_sam2.tracking.association import AssociationName
 from napari_sam2.tracking.linker import LinkingOptions
 
@@ -89,8 +93,22 @@ class CountingOptions(ValidatedModel):
                 f"seeds {name!r}: expected {AUTO}, one of {', '.join(DETECTORS)}, or a label image "
                 "that exists"
             )
+        return self.make_detector(name, model, labels=labels)
+
+    def make_detector(
+        self, name: str, model: VideoModel, *, labels: Any = None, examples: tuple[Prompt, ...] = ()
+    ) -> Detector:
+        """A detector by name; labels and examples for those that need them."""
+        maps = load_detector(model) if resolve_detector(name) == LearnedDetector.name else None
         options = DetectionOptions(
-            self.diameter_px, self.diameter_um, self.dark, self.kind, model, labels
+            self.diameter_px,
+            self.diameter_um,
+            self.dark,
+            self.kind,
+            model,
+            labels,
+            examples,
+            maps,
         )
         return open_detector(name, options)
 

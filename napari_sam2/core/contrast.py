@@ -54,7 +54,7 @@ class Contrast:
         The range is wider if bright or dark objects are too sparse for the percentiles, see
         `widen_contrast_range`.
         """
-        pixels = np.concatenate([_subsample_pixels(plane) for plane in planes]).astype(np.float64)
+        pixels = np.concatenate([subsample_pixels(plane) for plane in planes]).astype(np.float64)
         low, high = np.percentile(pixels, [0.1, 99.9])
         if low == high:
             low, high = min(p.min() for p in planes), max(p.max() for p in planes)
@@ -71,7 +71,7 @@ def widen_contrast_range(
     all others. An object counts if it lies further outside the range than the range is wide and is
     larger than a hot pixel: all pixels of a 2 × 2 block lie outside.
     """
-    noise = float(np.median([_estimate_noise(plane) for plane in planes]))
+    noise = float(np.median([estimate_noise(plane) for plane in planes]))
     if high - low > _NOISE_RANGE_SIGMAS * noise:
         return low, high
     above, below = (
@@ -84,17 +84,22 @@ def widen_contrast_range(
     return wide_low, wide_high
 
 
-def _subsample_pixels(plane: np.ndarray) -> np.ndarray:
+def subsample_pixels(plane: np.ndarray) -> np.ndarray:
+    """Pixels of a (H, W) plane at even distances, enough for percentiles."""
     step = max(1, math.isqrt(max(1, plane.size // _PERCENTILE_PIXELS)))
     return plane[::step, ::step].ravel()
 
 
-def _estimate_noise(plane: np.ndarray) -> float:
-    """Standard deviation of the pixel noise, along the axis that has more of it."""
+def estimate_noise(plane: np.ndarray, *, lag: int = 1) -> float:
+    """Standard deviation of the pixel noise of a (H, W) plane, along the axis with more of it.
+
+    It is taken from the differences of pixels that are `lag` apart.
+    """
     widths = []
     for lines in (plane, plane.T):
         some = lines[:: max(1, len(lines) // _MAX_ROWS)].astype(np.float32)
-        widths.append(float(np.median(np.abs(np.diff(some, axis=1)))) if some.shape[1] > 1 else 0.0)
+        steps = some[:, lag:] - some[:, :-lag]
+        widths.append(float(np.median(np.abs(steps))) if steps.size else 0.0)
     return max(widths) / _MEDIAN_DIFFERENCE_PER_SIGMA
 
 

@@ -5,7 +5,7 @@ Each has a contract suite in `napari_sam2.testing`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -25,6 +25,13 @@ from napari_sam2.core.result import (
 )
 from napari_sam2.core.stack import Frame, Video
 from napari_sam2.core.window import Window
+
+OBJECT_MAPS = ("foreground", "boundary", "centre", "size")
+"""What the maps of an `ObjectMapModel` are, in order."""
+SIZE_OCTAVES = 6.0
+"""The size map is log2(size in pixels) / SIZE_OCTAVES: 1 to 64 px fill 0 to 1."""
+WORKING_DIAMETER = 24.0
+"""Pixels that a typical object is wide on the planes an `ObjectMapModel` gets."""
 
 
 class VideoModel(Protocol):
@@ -148,11 +155,41 @@ class VolumeDetector(Detector, Protocol):
         ...
 
 
+@runtime_checkable
+class SteppedDetector(Detector, Protocol):
+    """A detector that takes long, and says between its steps how far it is.
+
+    Both methods are generators that yield (steps done, steps in all) and return what `detect` and
+    `detect_volume` do. Closing them cancels.
+    """
+
+    def detect_in_steps(
+        self, video: Video, frame: int, *, occupied: np.ndarray | None = None
+    ) -> Generator[tuple[int, int], None, list[Prompt]]:
+        """See `Detector.detect`."""
+        ...
+
+    def detect_volume_in_steps(
+        self, video: Video
+    ) -> Generator[tuple[int, int], None, Callable[[int], np.ndarray] | None]:
+        """See `VolumeDetector.detect_volume`."""
+        ...
+
+
+@runtime_checkable
+class ExplainingDetector(Detector, Protocol):
+    """A detector that says what it took for granted, and when its result is in doubt."""
+
+    def get_notes(self, video: Video) -> list[str]:
+        """Sentences for the provenance, the report and the window."""
+        ...
+
+
 class ObjectMapModel(Protocol):
     """A network that says, for every pixel, whether and where in an object it lies.
 
-    The four maps are foreground, distance to the object's boundary and to its centre (each 0..1
-    within the object), and size.
+    The four maps, `OBJECT_MAPS`, are foreground, distance to the object's boundary and to its
+    centre (each 0..1 within the object), and size, see `SIZE_OCTAVES`.
     """
 
     @property
@@ -163,7 +200,7 @@ class ObjectMapModel(Protocol):
     def predict(self, planes: np.ndarray) -> np.ndarray:
         """(N, 4, H, W) float32 maps in 0..1 of (N, H, W) float32 planes in 0..1.
 
-        Objects must be about 24 px wide; zooming and tiling are the caller's.
+        Objects must be about `WORKING_DIAMETER` wide; zooming and tiling are the caller's.
         """
         ...
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_sam2.core.errors import PlanError, SpacingError
 from napari_sam2.core.prompt import Prompt
-from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.protocols import ObjectMapModel, VideoModel
 from napari_sam2.core.stack import Video
 from napari_sam2.detection.object_scale import ObjectScale, estimate_scale
 
@@ -37,6 +37,8 @@ class DetectionOptions:
         Label planes of another tool, for the detector "labels".
     examples
         Prompts of objects, for the detector "examples".
+    maps
+        Network, for the detector "learned": `models.load.load_detector`.
 
     Raises
     ------
@@ -51,6 +53,7 @@ class DetectionOptions:
     model: VideoModel | None = None
     labels: Any = None
     examples: tuple[Prompt, ...] = field(default=())
+    maps: ObjectMapModel | None = None
 
     def __post_init__(self) -> None:
         if self.diameter_px is not None and self.diameter_um is not None:
@@ -68,16 +71,20 @@ class DetectionOptions:
         It is the same for all frames, so that their counts can be compared. Raises SpacingError for
         a diameter in µm if the video has no spacing.
         """
-        planes = [video.read_frame(index).pixels for index in _sample_frames(len(video))]
+        planes = [video.read_frame(index).pixels for index in sample_frames(len(video))]
         guesses = [guess for plane in planes if (guess := estimate_scale(plane, dark=self.dark))]
-        diameter = self._compute_diameter_px(video)
+        diameter = self.compute_diameter_px(video)
         if not guesses:
             return None if diameter is None else ObjectScale(diameter, bool(self.dark))
         dark = sum(guess.dark for guess in guesses) * 2 > len(guesses)
         alike = [guess.diameter_px for guess in guesses if guess.dark == dark]
         return ObjectScale(float(np.median(alike)) if diameter is None else diameter, dark)
 
-    def _compute_diameter_px(self, video: Video) -> float | None:
+    def compute_diameter_px(self, video: Video) -> float | None:
+        """The given diameter in pixels; None if none is given.
+
+        Raises SpacingError for a diameter in µm if the video has no spacing.
+        """
         if self.diameter_um is None:
             return self.diameter_px
         if video.spacing.pixel_um2 is None:
@@ -88,7 +95,7 @@ class DetectionOptions:
         return self.diameter_um / math.sqrt(video.spacing.pixel_um2)
 
 
-def _sample_frames(length: int) -> list[int]:
+def sample_frames(length: int) -> list[int]:
     """Frames at even distances in the inner part, because the ends of a z-stack hold little."""
     margin = length // 6
     return [

@@ -6,13 +6,14 @@ The command line, batch, napari and notebooks all drive this one generator.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import replace
+from typing import TypeVar
 
 import numpy as np
 
 from napari_sam2.core.prompt import MaskPrompt, PromptLog
-from napari_sam2.core.protocols import Detector, VolumeDetector
+from napari_sam2.core.protocols import Detector, SteppedDetector, VolumeDetector
 from napari_sam2.detection.prompts import make_label_prompts
 from napari_sam2.propagation.session import Session
 from napari_sam2.tracking.association import Association
@@ -21,6 +22,9 @@ from napari_sam2.tracking.progress import TrackingProgress, TrackingStage
 from napari_sam2.tracking.saved_work import SavedWork
 from napari_sam2.tracking.seeds import EditedSeed, Seed, SeedSelection
 from napari_sam2.tracking.session_driver import SessionDriver
+
+_R = TypeVar("_R")
+_Steps = Generator[TrackingProgress, None, _R]
 
 # share of an object's pixels on known tracks: above it, the object is such a track
 _MIN_KNOWN_FRACTION = 0.5
@@ -99,9 +103,9 @@ class TrackingPipeline:
 
     def detect(self) -> Iterator[TrackingProgress]:
         """Detect seeds frame by frame; objects that the session knows are left out."""
-        self.has_volume_labels = self._check_volume()
+        self.has_volume_labels = yield from self._check_volume()
         for done, frame in enumerate(self.frames, start=1):
-            seeds = self._load_or_detect(frame)
+            seeds = yield from self._load_or_detect(frame, done - 1)
             self.seeds.update((seed.number, seed) for seed in seeds)
             yield TrackingProgress(
                 TrackingStage.DETECT,
@@ -140,26 +144,47 @@ class TrackingPipeline:
         """Tracks that the session knows, by label of the volume's object they are."""
         return {label: pixels.most_common(1)[0][0] for label, pixels in self._known_pixels.items()}
 
-    def _check_volume(self) -> bool:
+    def _check_volume(self) -> _Steps[bool]:
         """Whether the detector knows which detections are of one object."""
         if not self.association.uses_volumes:
             return False
         first = self.saved.load_frame(0) if self.saved is not None else None
         if first is not None:
             return first.volume
-        self._detect_plane = self._detect_volume()
+        self._detect_plane = yield from self._detect_volume()
         return self._detect_plane is not None
 
-    def _detect_volume(self) -> Callable[[int], np.ndarray] | None:
+    def _detect_volume(self) -> _Steps[Callable[[int], np.ndarray] | None]:
+        if isinstance(self.detector, SteppedDetector):
+            steps = self.detector.detect_volume_in_steps(self.session.video)
+            return (yield from self._report_steps(steps, "Volume", 0))
         if not isinstance(self.detector, VolumeDetector):
             return None
         return self.detector.detect_volume(self.session.video)
 
-    def _load_or_detect(self, frame: int) -> tuple[Seed, ...]:
+    def _report_steps(
+        self, steps: Generator[tuple[int, int], None, _R], name: str, finished_frames: int
+    ) -> _Steps[_R]:
+        """The result of a detector that takes many steps for one frame; each step is reported."""
+        while True:
+            try:
+                done, total = next(steps)
+            except StopIteration as end:
+                result: _R = end.value
+                return result
+            if done < total:
+                message = f"{name}: {done} of {total} parts looked at"
+                count = len(self.session.video)
+                yield TrackingProgress(TrackingStage.DETECT, finished_frames, count, message)
+
+    def _load_or_detect(self, frame: int, finished_frames: int) -> _Steps[tuple[Seed, ...]]:
         saved = self.saved.load_frame(frame) if self.saved is not None else None
         if saved is not None:
             return saved.seeds
-        seeds = self._detect_slice(frame) if self.has_volume_labels else self._detect_frame(frame)
+        if self.has_volume_labels:
+            seeds = yield from self._detect_slice(frame)
+        else:
+            seeds = yield from self._detect_frame(frame, finished_frames)
         numbered = tuple(
             replace(seed, number=number) for number, seed in enumerate(seeds, len(self.seeds) + 1)
         )
@@ -167,15 +192,19 @@ class TrackingPipeline:
             self.saved.save_frame(frame, numbered, volume=self.has_volume_labels)
         return numbered
 
-    def _detect_frame(self, frame: int) -> list[Seed]:
+    def _detect_frame(self, frame: int, finished_frames: int) -> _Steps[list[Seed]]:
         occupied = self.session.compute_label_plane(frame) > 0
-        prompts = self.detector.detect(self.session.video, frame, occupied=occupied)
+        if isinstance(self.detector, SteppedDetector):
+            steps = self.detector.detect_in_steps(self.session.video, frame, occupied=occupied)
+            prompts = yield from self._report_steps(steps, f"Frame {frame}", finished_frames)
+        else:
+            prompts = self.detector.detect(self.session.video, frame, occupied=occupied)
         return [Seed(0, prompt) for prompt in prompts]
 
-    def _detect_slice(self, frame: int) -> list[Seed]:
+    def _detect_slice(self, frame: int) -> _Steps[list[Seed]]:
         """Slices of the volume's objects on a frame, but for those of known tracks."""
         if self._detect_plane is None:  # resumed: the first frames are saved
-            self._detect_plane = self._detect_volume()
+            self._detect_plane = yield from self._detect_volume()
             assert self._detect_plane is not None
         plane, known = self._detect_plane(frame), self.session.compute_label_plane(frame)
         seeds = []

@@ -262,6 +262,7 @@ def test_all_detectors_are_known_by_name():
         "examples",
         "grid",
         "labels",
+        "learned",
         "peaks",
     ]
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 import torch
 
-from napari_sam2.models.network.detector import MAPS, SIZE_OCTAVES, DetectorNetwork
-from napari_sam2.models.network.detector_instances import resize_labels, segment_maps
+from napari_sam2.core.protocols import OBJECT_MAPS, SIZE_OCTAVES
+from napari_sam2.detection.maps.instances import resize_labels, segment_maps
+from napari_sam2.models.network.detector import DetectorNetwork
 from napari_sam2.train.average import WeightAverage
 from napari_sam2.train.detector.augment import augment_grey, draw_cloud
 from napari_sam2.train.detector.images import AnnotatedImage, ImageCrops, relabel
@@ -135,7 +136,12 @@ def test_a_pool_replaces_crops_and_draws_batches() -> None:
     assert len(drawn) == 5
     batch = pool.draw_batch(3, 32)
     assert batch.grey.shape == (3, 1, 32, 32)
-    assert batch.targets.shape == (3, len(MAPS), 32, 32) and batch.counts.shape == (3, 2, 32, 32)
+    assert batch.targets.shape == (3, len(OBJECT_MAPS), 32, 32) and batch.counts.shape == (
+        3,
+        2,
+        32,
+        32,
+    )
 
 
 def test_the_loss_is_least_for_what_is_asked() -> None:
@@ -172,4 +178,4 @@ def test_weights_survive_their_file_in_half_precision(tmp_path: Path) -> None:
     save_half(average.state_dict(), tmp_path / "weights.safetensors")
     assert (tmp_path / "weights.safetensors").stat().st_size < 12e6
     assert isinstance(build_network(average.state_dict()), DetectorNetwork)
-    assert network.eval()(torch.zeros(1, 1, 64, 32)).shape == (1, len(MAPS), 64, 32)
+    assert network.eval()(torch.zeros(1, 1, 64, 32)).shape == (1, len(OBJECT_MAPS), 64, 32)

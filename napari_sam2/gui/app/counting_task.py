@@ -12,8 +12,6 @@ from napari_sam2.api.count import collect_notes
 from napari_sam2.api.counting_options import CountingOptions
 from napari_sam2.core.prompt import MaskPrompt, PromptLog
 from napari_sam2.core.protocols import Detector
-from napari_sam2.detection.options import DetectionOptions
-from napari_sam2.detection.registry import open_detector
 from napari_sam2.propagation.overlaps import compute_mask
 from napari_sam2.propagation.session import Session
 from napari_sam2.tracking.model_association import ModelAssociation
@@ -98,16 +96,9 @@ class CountingTask:
 def _open_detector(session: Session, request: DetectionRequest) -> Detector:
     counting = request.counting
     examples = tuple(_make_examples(session)) if counting.seeds == "examples" else ()
-    options = DetectionOptions(
-        counting.diameter_px,
-        counting.diameter_um,
-        counting.dark,
-        counting.kind,
-        session.model,
-        request.labels,
-        examples,
+    return counting.make_detector(
+        counting.seeds, session.model, labels=request.labels, examples=examples
     )
-    return open_detector(counting.seeds, options)
 
 
 def _make_examples(session: Session) -> Iterator[MaskPrompt]:

@@ -8,12 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from napari_sam2.core.protocols import OBJECT_MAPS
 from napari_sam2.models.network.conv_encoder import ConvEncoder
 
-MAPS = ("foreground", "boundary", "centre", "size")
-SIZE_OCTAVES = (
-    6.0  # the size map is log2(diameter in pixels) / SIZE_OCTAVES: 1 to 64 px fill 0 to 1
-)
 SMALLEST, LARGEST = 7.0, 80.0  # diameters in pixels that the network is trained on
 STRIDE = 32  # the sides of an input are multiples of this
 
@@ -32,7 +29,7 @@ _PROTOTYPE_BLOCK_KEYS = {"c1": "conv1", "n1": "norm1", "c2": "conv2", "n2": "nor
 
 
 class DetectorNetwork(nn.Module):
-    """(B, 1, H, W) grey in 0..1, sides multiples of 32, to (B, 4, H, W) logits of `MAPS`.
+    """(B, 1, H, W) grey in 0..1, sides multiples of 32, to (B, 4, H, W) logits of `OBJECT_MAPS`.
 
     foreground
         Whether a pixel belongs to any object.
@@ -56,7 +53,7 @@ class DetectorNetwork(nn.Module):
         self.fuse8, self.fuse4 = FusionBlock(64, 64), FusionBlock(64, 64)
         self.expand = nn.Conv2d(64, 32, 1)
         self.fuse2 = FusionBlock(32 + 24, 32)
-        self.head = nn.Conv2d(32, len(MAPS), 1)
+        self.head = nn.Conv2d(32, len(OBJECT_MAPS), 1)
 
     def forward(self, pixels: Tensor) -> Tensor:
         stem = self.encoder.compute_stem(pixels)

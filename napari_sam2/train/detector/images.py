@@ -14,6 +14,7 @@ from imageio.v3 import imread
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
+from napari_sam2.detection.maps.intensities import scale_intensities
 from napari_sam2.models.network.detector import LARGEST, SMALLEST
 
 Image = NDArray[np.uint8]
@@ -298,7 +299,7 @@ def normalise(grey: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np
     if high - low < 4:  # an almost empty crop must not be blown up to full contrast
         middle = (low + high) / 2
         low, high = middle - rng.uniform(2, 30), middle + rng.uniform(2, 30)
-    return np.asarray(np.clip((grey - low) / (high - low), 0, 1), np.float32)
+    return scale_intensities(grey, low, high)
 
 
 def relabel(labels: NDArray[np.integer], least: int = 6) -> NDArray[np.int32]:

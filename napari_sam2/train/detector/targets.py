@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_sam2.models.network.detector import SIZE_OCTAVES
+from napari_sam2.core.protocols import SIZE_OCTAVES
 
 Labels = NDArray[np.integer]
 Plane = NDArray[np.float32]

@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_sam2.detection.maps.instances import segment_maps
 from napari_sam2.models.network.detector import LARGEST, SMALLEST, DetectorNetwork
-from napari_sam2.models.network.detector_instances import segment_maps
 from napari_sam2.train.detector.loss import compute_losses
 from napari_sam2.train.detector.mix import TrainingMix
 from napari_sam2.train.detector.pool import Sample, pack_samples, unpack_batch

@@ -1,0 +1,1 @@
+"""From a detector's maps to objects: NumPy, SciPy and scikit-image only."""
