@@ -25,7 +25,9 @@ from scipy import ndimage as ndi
 from napari_sam2.core.protocols import WORKING_DIAMETER, ObjectMapModel
 from napari_sam2.detection.maps.instances import segment_plane
 from napari_sam2.detection.maps.intensities import PreparedPlane, normalise_image
-from napari_sam2.detection.maps.planes import Steps, estimate_diameter
+from napari_sam2.detection.maps.planes import Steps
+from napari_sam2.detection.maps.size_search import estimate_diameter
+from napari_sam2.detection.maps.sizes import measure_sizes
 from napari_sam2.detection.maps.volumes import segment_volume
 from napari_sam2.models.network.object_maps import ObjectMapPredictor
 from napari_sam2.models.weights.files import compute_sha256
@@ -170,17 +172,21 @@ PLANES: dict[str, Callable[[Path], list[Plane]]] = {
     "vgg (20)": read_vgg,
     "bccd (40)": read_bccd,
 }
+_MOVIES = ("ecoli all",)
 VOLUMES: dict[str, Callable[[Path], Volume]] = {
     "cells3d 3D": read_cells3d,
     "stardist 3D": read_stardist_volume,
 }
 
 
-def measure_planes(model: ObjectMapModel, planes: list[Plane]) -> dict[str, object]:
-    """One row of the table: totals over the planes."""
+def measure_planes(
+    model: ObjectMapModel, planes: list[Plane], *, as_movie: bool = False
+) -> dict[str, object]:
+    """One row of the table: totals over the planes; the frames of a movie have one scale."""
     own, true_scale, diameters = np.zeros(3, int), np.zeros(3, int), []
+    shared = estimate_diameter(model, [plane.image for plane in planes]) if as_movie else None
     for plane in planes:
-        guess = estimate_diameter(model, [plane.image]) or WORKING_DIAMETER
+        guess = shared or estimate_diameter(model, [plane.image]) or WORKING_DIAMETER
         own += _score(plane, _segment(model, plane, guess))
         truth = _measure_diameter(plane)
         if truth:
@@ -234,7 +240,7 @@ def measure_sets(
             continue
         start = time.monotonic()
         if name in PLANES:
-            row = measure_planes(model, PLANES[name](data))
+            row = measure_planes(model, PLANES[name](data), as_movie=name in _MOVIES)
         else:
             row = measure_volume(model, VOLUMES[name](data))
         yield {"set": name, **row, "s": f"{time.monotonic() - start:.0f}"}
@@ -253,8 +259,8 @@ def _segment(model: ObjectMapModel, plane: Plane, diameter: float) -> Labels:
 
 def _measure_diameter(plane: Plane) -> float | None:
     if plane.labels is not None:
-        areas = np.bincount(plane.labels.ravel())[1:]
-        return float(np.median(2 * np.sqrt(areas[areas > 0] / np.pi)))
+        sizes = measure_sizes(plane.labels)
+        return float(np.median(sizes[sizes > 0]))
     if plane.boxes is not None and len(plane.boxes):
         return float(np.median((plane.boxes[:, 2:] - plane.boxes[:, :2]).mean(1)))
     return None

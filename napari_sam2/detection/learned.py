@@ -16,7 +16,8 @@ from napari_sam2.core.stack import Video
 from napari_sam2.detection.maps.blocks import iterate_objects
 from napari_sam2.detection.maps.instances import segment_plane
 from napari_sam2.detection.maps.intensities import PreparedPlane, StackRange, prepare_plane
-from napari_sam2.detection.maps.planes import Steps, estimate_diameter
+from napari_sam2.detection.maps.planes import Steps
+from napari_sam2.detection.maps.size_search import estimate_diameter
 from napari_sam2.detection.maps.volumes import VolumeObjects, segment_volume
 from napari_sam2.detection.object_scale import ObjectScale
 from napari_sam2.detection.options import DetectionOptions, sample_frames

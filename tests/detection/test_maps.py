@@ -9,6 +9,7 @@ from scipy import ndimage as ndi
 from napari_sam2.core.protocols import SIZE_OCTAVES
 from napari_sam2.detection.maps import blocks, instances, planes, volumes
 from napari_sam2.detection.maps.intensities import PreparedPlane, StackRange, prepare_plane
+from napari_sam2.detection.maps.size_search import estimate_diameter
 
 RNG = np.random.default_rng(0)
 
@@ -143,10 +144,10 @@ def test_balls_of_a_volume_are_one_object_each(
 @pytest.mark.parametrize("size", [12.0, 24.0, 50.0])
 def test_the_size_of_objects_is_found(size: float) -> None:
     image = draw_discs((400, 400), round(1.8 * size), size / 2)
-    found = planes.estimate_diameter(ExactMaps(), [image, image[:, ::-1]])
+    found = estimate_diameter(ExactMaps(), [image, image[:, ::-1]])
     assert found == pytest.approx(size, rel=0.25)
-    assert planes.estimate_diameter(ExactMaps(), [np.zeros((200, 200), np.float32)]) is None
-    assert planes.estimate_diameter(ExactMaps(), []) is None
+    assert estimate_diameter(ExactMaps(), [np.zeros((200, 200), np.float32)]) is None
+    assert estimate_diameter(ExactMaps(), []) is None
 
 
 @pytest.mark.parametrize("value", [0.0, 7.0, -3.0])

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 from skimage.measure import label
+from skimage.morphology import h_maxima
 from skimage.segmentation import relabel_sequential, watershed
 
 from napari_sam2.core.protocols import SIZE_OCTAVES, WORKING_DIAMETER, ObjectMapModel
@@ -16,6 +17,7 @@ from napari_sam2.core.result import FrameDetections
 from napari_sam2.detection.maps.blocks import BlockLabels, Labels, divide_into_blocks
 from napari_sam2.detection.maps.intensities import PreparedPlane
 from napari_sam2.detection.maps.planes import Maps, Steps, count_tiles, predict_plane, resample
+from napari_sam2.detection.maps.sizes import measure_sizes
 
 _T = TypeVar("_T", bound=np.generic)
 
@@ -24,7 +26,7 @@ _MARGIN = 192  # pixels around a block, so that its objects are seen whole
 _MIN_DIAMETER = 12.0  # pixels to which objects of a large plane may be reduced
 _ENLARGED_SIDE = 1600  # pixels: a smaller plane may be enlarged to this
 _SIZE_TOLERANCE = 0.7  # octaves between the size map and the size of an object
-_MIN_PIXELS = 20
+_MIN_PIXELS = 60  # of the 450 of a typical object
 _MOST_ENLARGED = 4.0  # objects under 6 px show no more if they are enlarged further
 _RING = 3  # pixels around an object that it is compared with
 _NOISE_SMOOTHING = 2.0  # pixels, before the structure inside an object is measured
@@ -35,27 +37,34 @@ _MIN_STRUCTURE = 2.0  # times what noise alone leaves after smoothing
 def segment_maps(
     maps: Maps,
     *,
-    boundary: float = 0.5,
-    centre: float = 0.5,
+    contrast: float = 0.12,
+    depth: float = 0.55,
     least: int = _MIN_PIXELS,
-    smoothing: float = 1.2,
+    smoothing: float = 1.0,
 ) -> Labels:
     """Labels of the (4, …) maps of a plane or a volume.
 
+    Seeds are the peaks of how deep inside an object a pixel lies: the geometric mean of its
+    distance to the boundary and of its nearness to the centre, both 0..1.
+
     Parameters
     ----------
-    boundary, centre
-        Seeds are where the boundary distance is above, and the centre distance below.
+    contrast
+        A peak rises so much above the pass to a higher one, else both are one object.
+    depth
+        Seeds are at least so deep.
     least
         Objects of fewer pixels are dropped.
     smoothing
         Deviation of the Gaussian in pixels that both distances are smoothed with.
     """
     inside = ndi.gaussian_filter(maps[0], 1.0) > 0.5
-    depth = ndi.gaussian_filter(maps[1], smoothing)
-    far = ndi.gaussian_filter(maps[2], smoothing)
-    seeds = label((depth > boundary) & (far < centre) & inside)
-    labels = np.asarray(watershed(-depth, seeds, mask=inside), np.int32)
+    if not inside.any():
+        return np.zeros(inside.shape, np.int32)
+    boundary, centre = (ndi.gaussian_filter(each, smoothing) for each in maps[1:3])
+    depths = np.where(inside, np.sqrt(np.clip(boundary * (1 - centre), 0, 1)), 0)
+    seeds = label(h_maxima(depths, contrast) & (depths > depth))
+    labels = np.asarray(watershed(-depths, seeds, mask=inside), np.int32)
     too_small = np.flatnonzero(np.bincount(labels.ravel()) < least)
     labels[np.isin(labels, too_small)] = 0
     return np.asarray(relabel_sequential(labels)[0], np.int32)
@@ -173,7 +182,7 @@ def measure_sureness(maps: Maps, labels: Labels) -> NDArray[np.float32]:
         return np.zeros(0, np.float32)
     certain = np.clip(2 * _mean_or_zero(maps[0], labels, count) - 1, 0, 1)
     depth = np.clip(ndi.maximum(maps[1], labels, np.arange(1, count + 1)), 0, 1)
-    size = measure_diameters(labels)
+    size = measure_diameters(labels) if labels.ndim == 3 else measure_sizes(labels)
     expected = SIZE_OCTAVES * _mean_or_zero(maps[3], labels, count)
     octaves = (np.log2(np.maximum(size, 1)) - expected) / _SIZE_TOLERANCE
     agreement = np.where(_find_cut(labels), 1.0, np.exp(-0.5 * octaves**2))

@@ -1,4 +1,4 @@
-"""Maps of a plane in overlapping tiles, and the size of the objects of a stack."""
+"""Maps of a plane in overlapping tiles, and planes at other sizes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_sam2.core.protocols import SIZE_OCTAVES, ObjectMapModel
+from napari_sam2.core.protocols import ObjectMapModel
 from napari_sam2.detection.maps.blocks import divide_into_blocks
 
 Plane = NDArray[np.float32]
@@ -19,11 +19,6 @@ _Y = TypeVar("_Y")
 _R = TypeVar("_R")
 
 _TILE, _OVERLAP = 896, 64  # pixels: the core of a tile, and what it shares with each neighbour
-_ZOOMS = (0.25, 0.5, 1.0, 2.0)  # in which a plane is searched for the size of objects
-_VOTE_DIAMETER = 26.0  # the size the votes are trusted most at
-_SEARCH_SIDE = 640  # pixels: of a larger plane a part is searched
-_MIN_SEARCH_SIDE = 64
-_MIN_VOTES = 0.02  # of what an image full of objects gives: below it there is nothing to measure
 
 
 class Steps(Generic[_Y, _R]):
@@ -105,48 +100,6 @@ def resample(
         ),
         np.float32,
     )
-
-
-def estimate_diameter(model: ObjectMapModel, planes: Sequence[Plane]) -> float | None:
-    """Diameter in pixels of typical objects of the (H, W) planes of a stack; None if there is none.
-
-    Each plane, in 0..1, is looked at in four zooms; every pixel deep inside an object votes for
-    its size. All planes vote together.
-    """
-    votes, weights, strength = [], [], 0.0
-    for plane in planes:
-        for zoom, maps in _search_zooms(model, plane):
-            size = SIZE_OCTAVES * maps[3]
-            weight = np.clip(2 * maps[0] - 1, 0, 1) * maps[1]
-            weight = weight * np.exp(-((size - np.log2(_VOTE_DIAMETER)) ** 2))
-            share = min(1.0, float(weight.mean()) / 0.002)
-            strength = max(strength, share)
-            votes.append((size - np.log2(zoom)).ravel())
-            weights.append((weight / (weight.sum() + 1e-9) * share).ravel())
-    if strength < _MIN_VOTES:
-        return None
-    bins = np.arange(0.5, 11.6, 0.1)
-    heights = np.histogram(np.concatenate(votes), bins, weights=np.concatenate(weights))[0]
-    return float(2 ** (bins[ndi.gaussian_filter1d(heights, 3).argmax()] + 0.05))
-
-
-def _search_zooms(model: ObjectMapModel, plane: Plane) -> Iterator[tuple[float, Maps]]:
-    for zoom in _ZOOMS:
-        if zoom != 1 and zoom * max(plane.shape) < _MIN_SEARCH_SIDE:
-            continue
-        part = _choose_part(plane, int(_SEARCH_SIDE / zoom))
-        shape = [max(1, round(zoom * length)) for length in part.shape]
-        yield zoom, model.predict(resample(part, shape)[None])[0]
-
-
-def _choose_part(plane: Plane, side: int) -> Plane:
-    """The part of a plane, at most `side` pixels long, that shows most."""
-    blocks = divide_into_blocks(plane.shape, side, 0)
-    if len(blocks) == 1:
-        return plane
-    step = max(1, side // 64)
-    spread = [float(plane[block.core][::step, ::step].std()) for block in blocks]
-    return plane[blocks[int(np.argmax(spread))].core]
 
 
 def _make_ramp(part: slice, length: int) -> Plane:

@@ -38,7 +38,8 @@ class DetectorNetwork(nn.Module):
     centre
         Distance to the object's innermost point, divided by the largest in that object.
     size
-        log2(equivalent diameter in pixels) / `SIZE_OCTAVES` of the object a pixel belongs to.
+        log2(size in pixels) / `SIZE_OCTAVES` of the object a pixel belongs to: the diameter of
+        round objects, nearer to the width of long ones (`train.detector.targets`).
 
     Parameters
     ----------

@@ -14,7 +14,9 @@ from imageio.v3 import imread
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
+from napari_sam2.core.protocols import WORKING_DIAMETER
 from napari_sam2.detection.maps.intensities import scale_intensities
+from napari_sam2.detection.maps.sizes import measure_sizes
 from napari_sam2.models.network.detector import LARGEST, SMALLEST
 
 Image = NDArray[np.uint8]
@@ -26,7 +28,7 @@ SOURCE_WEIGHTS = {
     "nuclei H&E/colour": 0.07,
     "nuclei brightfield grey": 0.03,
     "EM neurites": 0.05,
-    "bacteria": 0.08,
+    "bacteria": 0.18,
     "cardiac MRI LV": 0.01,
     "phase contrast mammalian cells": 0.12,
     "phase contrast yeast": 0.04,
@@ -49,8 +51,8 @@ SOURCE_WEIGHTS = {
 }
 # Groups kept aside for validation, of sources whose tables name no validation part.
 _HELD_OUT_GROUPS = ("baby_prime95b_testA", "baby_mmB", "colicoords_ds2", "omni_e1t1_crop")
-_TINY_SHARE = 0.10  # of crops show objects smaller than the range, so that blocks are no cells
-_TINY = 3.5
+_TINY_SHARE, _TINY = 0.08, 3.5  # pixels
+_SPREAD_SHARE, _USUAL_SPREAD = 0.32, 0.35  # the deviation of log(size)
 _MOST_BEYOND = 1.6  # a crop looks at no more than so many times the plane's length
 _WIDEST_WINDOW = 900  # px of the source image a crop may look at: keeps the loader fast
 
@@ -72,10 +74,9 @@ class AnnotatedImage:
 
     def __post_init__(self) -> None:
         planes = self.labels if self.labels.ndim == 3 else self.labels[None]
-        areas = np.concatenate([np.bincount(plane.ravel())[1:] for plane in planes])
-        areas = areas[areas > 0]
-        median = 2 * np.sqrt(np.median(areas) / np.pi) if areas.size else 24.0
-        object.__setattr__(self, "diameter", float(median))
+        sizes = np.concatenate([measure_sizes(plane) for plane in planes])
+        sizes = sizes[sizes > 0]
+        object.__setattr__(self, "diameter", float(np.median(sizes)) if sizes.size else 24.0)
 
 
 def load_images(folder: Path, split: str) -> list[AnnotatedImage]:
@@ -188,12 +189,24 @@ def _choose_plane(source: AnnotatedImage, rng: np.random.Generator) -> tuple[Ima
     return np.asarray(source.image.take(index, axis)), labels, stretch
 
 
+def draw_size(rng: np.random.Generator) -> float:
+    """Pixels of a typical object in a crop: mostly about the size that the detector works at.
+
+    A part is spread over all sizes, because the detector must tell the size of what it sees; a
+    tenth is smaller than the range, so that blocks of objects are no objects.
+    """
+    chance = rng.random()
+    if chance < _TINY_SHARE:
+        return float(np.exp(rng.uniform(np.log(_TINY), np.log(SMALLEST))))
+    if chance < _TINY_SHARE + _SPREAD_SHARE:
+        return float(np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST))))
+    size = WORKING_DIAMETER * np.exp(rng.normal(0, _USUAL_SPREAD))
+    return float(np.clip(size, SMALLEST, LARGEST))
+
+
 def _choose_zoom(diameter: float, side: int, extent: float, rng: np.random.Generator) -> float:
     """Pixels of the crop per pixel of a plane that is `extent` px long."""
-    if rng.random() < _TINY_SHARE:
-        target = np.exp(rng.uniform(np.log(_TINY), np.log(SMALLEST)))
-    else:
-        target = np.exp(rng.uniform(np.log(SMALLEST), np.log(LARGEST)))
+    target = draw_size(rng)
     least = side / min(_WIDEST_WINDOW, _MOST_BEYOND * extent)
     return float(np.clip(target / diameter, min(least, 2.0), 4.0))
 

@@ -1,7 +1,8 @@
 """Where objects of a painted scene lie: label planes of many kinds, with exact truth.
 
-Every layout takes the side of the plane, the diameter of its objects in pixels and a random
-generator, and gives a (side, side) plane of labels; numbers need not be consecutive.
+Every layout takes the side of the plane, the size of its objects in pixels (as the targets
+measure it) and a random generator, and gives a (side, side) plane of labels; numbers need not be
+consecutive.
 """
 
 from __future__ import annotations
@@ -55,10 +56,7 @@ def lay_placed_blobs(side: int, diameter: float, rng: np.random.Generator) -> La
 def lay_rods(side: int, diameter: float, rng: np.random.Generator) -> Labels:
     """Rods side by side in patches of one direction, in a colony or scattered."""
     aspect = np.exp(rng.uniform(np.log(1.5), np.log(7)))
-    width = diameter * np.sqrt(np.pi / 4 / aspect)
-    if width < 3.0:
-        width = 3.0
-        aspect = max(1.3, np.pi / 4 * (diameter / width) ** 2)
+    width = max(3.0, diameter * (np.pi / 4 / aspect) ** 0.25)
     length = aspect * width
     y, x = _warp_grid(side, rng, 0.5 * width * rng.random(), 1.5 * length)
     patches = _draw_seeds(side, length * rng.uniform(1.2, 5), 0.6, rng)
@@ -76,10 +74,10 @@ def lay_rods(side: int, diameter: float, rng: np.random.Generator) -> Labels:
 def lay_filaments(side: int, diameter: float, rng: np.random.Generator) -> Labels:
     """A few curved rods, put down where there is room."""
     labels = np.zeros((side, side), np.int32)
-    width = max(3.0, diameter * rng.uniform(0.25, 0.6))
+    width = max(3.0, diameter * rng.uniform(0.4, 0.8))
     most = int(np.clip(0.5 * side**2 / diameter**2, 1, 14))
     for number in range(1, int(rng.integers(1, most + 1)) + 1):
-        length = min(side, diameter**2 / width * np.exp(rng.normal(0, 0.3)))
+        length = min(side, diameter**4 / width**3 * np.exp(rng.normal(0, 0.3)))
         path = _draw_path(side, length, rng)
         away = np.ones((side, side), bool)
         y, x = path[((path >= 0) & (path < side)).all(1)].astype(int).T
@@ -148,11 +146,11 @@ def lay_organs(side: int, diameter: float, rng: np.random.Generator) -> Labels:
 
 
 LAYOUTS: dict[Layout, float] = {
-    lay_blobs: 0.30,
-    lay_placed_blobs: 0.15,
-    lay_rods: 0.22,
+    lay_blobs: 0.26,
+    lay_placed_blobs: 0.12,
+    lay_rods: 0.32,
     lay_filaments: 0.03,
-    lay_walls: 0.25,
+    lay_walls: 0.22,
     lay_organs: 0.05,
 }
 

@@ -6,24 +6,21 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
-from napari_sam2.models.network.detector import LARGEST, SMALLEST
 from napari_sam2.train.detector.augment import draw_cloud, draw_noise, draw_ramp
-from napari_sam2.train.detector.images import normalise, relabel
+from napari_sam2.train.detector.images import draw_size, normalise, relabel
 from napari_sam2.train.detector.layouts import draw_layout
 from napari_sam2.train.detector.rendering import render_labels
 from napari_sam2.train.detector.sections import draw_section
 
-_TINY_SHARE, _TINY = 0.08, 4.0  # objects below the range, so that blocks of them are no objects
 _SECTION_SHARE = 0.1
-_PHASE_SHARES = {"lay_rods": 0.4, "lay_filaments": 0.4, "lay_walls": 0.0}
+_PHASE_SHARES = {"lay_rods": 0.55, "lay_filaments": 0.4, "lay_walls": 0.0}
 
 
 def draw_scene(
     side: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int32]]:
     """A painted (side, side) scene in 0..1 and its labels 0..n."""
-    low, high = (_TINY, SMALLEST) if rng.random() < _TINY_SHARE else (SMALLEST, LARGEST)
-    diameter = float(np.exp(rng.uniform(np.log(low), np.log(high))))
+    diameter = draw_size(rng)
     if rng.random() < _SECTION_SHARE:
         image, labels = draw_section(side, diameter, rng)
         return normalise(100 * image, rng), relabel(labels)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
 from napari_sam2.core.protocols import SIZE_OCTAVES
+from napari_sam2.detection.maps.sizes import measure_depth, measure_sizes
 
 Labels = NDArray[np.integer]
 Plane = NDArray[np.float32]
@@ -42,8 +43,7 @@ def compute_targets(labels: Labels) -> DetectionTargets:
     numbers = np.arange(count + 1)
     deepest = np.asarray(ndi.maximum(depth, labels, numbers), np.float32)
     boundary = np.where(foreground, depth / np.maximum(deepest, 1e-6)[labels], 0)
-    diameter = 2 * np.sqrt(np.bincount(labels.ravel(), minlength=count + 1) / np.pi)
-    diameter[0] = 0
+    diameter = np.concatenate([[0], measure_sizes(labels, depth)])
     logs = np.log2(np.clip(diameter, _MIN_DIAMETER, _MAX_DIAMETER)) / SIZE_OCTAVES
     cut = np.zeros(count + 1, bool)
     cut[np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])] = True
@@ -55,20 +55,6 @@ def compute_targets(labels: Labels) -> DetectionTargets:
         distances_count=((diameter >= _MIN_DISTANCE_DIAMETER) | (numbers == 0))[labels],
         size_counts=foreground & ~cut[labels],
     )
-
-
-def measure_depth(labels: Labels) -> Plane:
-    """Distance of each pixel of a (H, W) label plane to its object's outermost pixels."""
-    inside = labels > 0
-    differs = labels[1:] != labels[:-1]
-    inside[1:] &= ~differs
-    inside[:-1] &= ~differs
-    differs = labels[:, 1:] != labels[:, :-1]
-    inside[:, 1:] &= ~differs
-    inside[:, :-1] &= ~differs
-    if inside.all():  # no boundary in sight: the transform would have nothing to measure to
-        return np.ones(labels.shape, np.float32)
-    return np.asarray(ndi.distance_transform_edt(inside), np.float32)
 
 
 def _measure_centre_distance(labels: Labels, boundary: Plane, count: int) -> Plane:

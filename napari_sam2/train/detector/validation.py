@@ -6,14 +6,17 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from napari_sam2.core.protocols import WORKING_DIAMETER
 from napari_sam2.detection.maps.instances import segment_maps
-from napari_sam2.models.network.detector import LARGEST, SMALLEST, DetectorNetwork
+from napari_sam2.detection.maps.sizes import measure_sizes
+from napari_sam2.models.network.detector import DetectorNetwork
 from napari_sam2.train.detector.loss import compute_losses
 from napari_sam2.train.detector.mix import TrainingMix
 from napari_sam2.train.detector.pool import Sample, pack_samples, unpack_batch
 
 _CROPS_A_KIND, _SCENES = 10, 60
 _SIDE = 160
+_LEAST, _MOST = WORKING_DIAMETER / 1.6, WORKING_DIAMETER * 1.6  # pixels of crops that are scored
 
 
 class DetectorValidation:
@@ -24,7 +27,7 @@ class DetectorValidation:
         self._samples: dict[str, list[Sample]] = {}
         for name, draw in mix.list_validation_sources(_SIDE):
             count = _SCENES if name.startswith("scene") else _CROPS_A_KIND
-            drawn = (draw(rng) for _ in range(4 * count))
+            drawn = (draw(rng) for _ in range(6 * count))
             self._samples[name] = [s for s in drawn if _is_in_range(s[1])][:count]
 
     @torch.inference_mode()
@@ -61,7 +64,7 @@ def count_matches(
 
 
 def _is_in_range(labels: NDArray[np.int32]) -> bool:
-    areas = np.bincount(labels.ravel())[1:]
-    if not areas.size:
+    sizes = measure_sizes(labels)
+    if not sizes.size:
         return False
-    return bool(SMALLEST <= 2 * np.sqrt(np.median(areas) / np.pi) <= LARGEST)
+    return bool(_LEAST <= np.median(sizes) <= _MOST)
