@@ -24,6 +24,7 @@ _BLOCK_VOXELS = 12_000_000  # a larger volume is segmented in blocks: 0.2 GB of 
 _BLOCK, _MARGIN = 192, 32
 _PLANES_PER_STEP = 32
 _MIN_VOXELS = 60
+_CONTRAST, _DEPTH = 0.06, 0.5  # of seeds: the mean of three orientations is smoother than a plane
 _MOST_VOXELS = 200_000_000  # of the resampled volume: beyond it, objects are looked at smaller
 
 
@@ -94,7 +95,7 @@ def segment_volume(
         for _ in steps:
             done += 1
             yield done, total
-        labels = segment_maps(steps.result, least=_MIN_VOXELS)
+        labels = segment_maps(steps.result, contrast=_CONTRAST, depth=_DEPTH, least=_MIN_VOXELS)
         labels = remove_objects(labels, find_noise(labels, cubes, noise, share))
         taken = found.add(labels, block)
         sureness.append(measure_sureness(steps.result, labels)[taken - 1])
