@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage as ndi
 
+from napari_sam2.detection.maps.sizes import measure_depth
 from napari_sam2.train.detector.augment import draw_cloud, draw_noise, draw_ramp
-from napari_sam2.train.detector.targets import measure_depth
 
 Plane = NDArray[np.float32]
 Labels = NDArray[np.int32]
