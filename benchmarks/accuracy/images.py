@@ -21,7 +21,7 @@ from benchmarks.support.masks import compute_iou
 from benchmarks.support.results import format_markdown, write_results
 from napari_sam2.core.errors import Sam2Error
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt
-from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.protocols import ObjectEvidence, VideoModel
 from napari_sam2.core.result import Segment
 from napari_sam2.core.stack import Stack, Video
 from napari_sam2.io.open import open_labels, open_stack
@@ -130,22 +130,34 @@ DOMAINS = (
 )
 
 
-def measure_domain(model: VideoModel, stills: Iterator[Still], max_objects: int) -> dict[str, Any]:
+MakeEvidence = Callable[[Video], ObjectEvidence | None]
+
+
+def measure_domain(
+    model: VideoModel,
+    stills: Iterator[Still],
+    max_objects: int,
+    make_evidence: MakeEvidence = lambda video: None,
+) -> dict[str, Any]:
     """Measure the mean IoU over at most `max_objects`, by kind of prompt.
 
-    `offered` is the best of the masks that the model offers for a click.
+    `offered` is the best of the masks that the model offers for a click; `spread` the standard
+    deviation of one click over the objects.
     """
     ious: dict[str, list[float]] = {"click": [], "three": [], "box": [], "offered": []}
     images = 0
     for pixels, labels in _sample_objects(stills, max_objects):
         images += 1
+        video = _make_video(pixels)
+        evidence = make_evidence(video)
         for truth in labels:
-            for name, value in _measure_object(model, pixels, truth).items():
+            for name, value in _measure_object(model, video, truth, evidence).items():
                 ious[name].append(value)
     return {
         "images": images,
         "objects": len(ious["box"]),
         **{name: float(np.mean(values)) for name, values in ious.items()},
+        "spread": float(np.std(ious["click"])),
     }
 
 
@@ -166,9 +178,10 @@ def _list_large_objects(labels: np.ndarray) -> np.ndarray:
     return np.asarray(ids[(ids > 0) & (areas >= MIN_AREA_PX)])
 
 
-def _measure_object(model: VideoModel, pixels: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    video = _make_video(pixels)
-    with Session(video, model) as session:
+def _measure_object(
+    model: VideoModel, video: Video, truth: np.ndarray, evidence: ObjectEvidence | None
+) -> dict[str, float]:
+    with Session(video, model, evidence=evidence) as session:
         first = session.prompt(_make_click(1, find_middle(truth), True))
         offered = [
             compute_iou(_paste_mask(first, each.logits, truth), truth)

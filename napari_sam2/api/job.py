@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field
 
 from napari_sam2.api.fields import ValidatedModel
 from napari_sam2.api.results import JobResult, LabelFormat, save_results, summarize_results
@@ -17,6 +17,7 @@ from napari_sam2.api.resume import (
     OutputRun,
     UnfinishedRun,
     load_named_model,
+    make_evidence,
     make_other_job_error,
     read_provenance,
 )
@@ -29,6 +30,7 @@ from napari_sam2.core.inference_options import (
     InferenceOptions,
     Precision,
     Windows,
+    check_evidence,
     rename_attention,
 )
 from napari_sam2.core.plan import Direction, Propagation
@@ -39,7 +41,7 @@ from napari_sam2.io.open import open_stack
 from napari_sam2.io.prompts import make_mask_prompts, read_prompts
 from napari_sam2.models.device import describe_device
 from napari_sam2.propagation.run_state import Progress
-from napari_sam2.propagation.session import Run, Session, SessionSettings
+from napari_sam2.propagation.session import Run, Session, SessionSettings, describe_evidence
 
 log = logging.getLogger(__name__)
 
@@ -76,6 +78,9 @@ class Job(ValidatedModel):
         "bfloat16" or "float16" is faster on devices that have it: see `InferenceOptions`.
     windows
         "tiles" shows the model small objects on a large frame enlarged: see `InferenceOptions`.
+    evidence
+        What the learned detector is used for: "all", "none", or some of "click", "presence",
+        "mask" and "review" with commas; see `core.inference_options.EVIDENCE_PARTS`.
     direction, frames
         Direction of the propagation, and its frames: the first, and the one after the last.
     patience
@@ -112,6 +117,7 @@ class Job(ValidatedModel):
     )
     precision: Precision = "float32"
     windows: Windows = "whole"
+    evidence: Annotated[str, AfterValidator(check_evidence)] = "none"
     direction: Direction = "both"
     frames: tuple[int, int] | None = None
     patience: int | None = Field(default=8, ge=1)
@@ -208,13 +214,17 @@ def run_job(
     """
     video = job.open_video()
     prompts = job.load_prompts(video)
+    evidence = make_evidence(video, job.evidence, job.inference_options)
 
     def execute(model: VideoModel, unfinished: UnfinishedRun) -> JobResult:
         with Session(
             video,
             model,
-            settings=SessionSettings(patience=job.patience, folder=unfinished.folder),
+            settings=SessionSettings(
+                patience=job.patience, folder=unfinished.folder, evidence=job.evidence
+            ),
             on_log_change=unfinished.save_log,
+            evidence=evidence,
         ) as session:
             run = _propagate_prompts(job, session, prompts, unfinished, progress)
             report(f"writing: labels, tables and picture to {job.out}")
@@ -229,7 +239,15 @@ def run_job(
             return JobResult(job.out, run.state, summarize_results(run.results), notes)
 
     return make_output_run(
-        job, video, model, report, {"direction": job.direction, "frames": job.frames}
+        job,
+        video,
+        model,
+        report,
+        {
+            "direction": job.direction,
+            "frames": job.frames,
+            **describe_evidence(evidence, job.evidence),
+        },
     ).execute(execute)
 
 
@@ -271,7 +289,7 @@ def is_finished(job: Job) -> bool:
     if provenance is None:
         return False
     made = (provenance.get("settings") or {}).get("job") or {}
-    made = {**made, "attention": rename_attention(made.get("attention"))}
+    made = {"evidence": "none", **made, "attention": rename_attention(made.get("attention"))}
     expected = json.loads(job.model_dump_json(exclude=_FIELDS_WITHOUT_EFFECT))
     if {name: made.get(name) for name in expected} != expected:
         raise make_other_job_error(job.out)

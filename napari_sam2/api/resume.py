@@ -12,9 +12,13 @@ from typing import Any, Self
 from napari_sam2.api.results import JobResult
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import PlanError
-from napari_sam2.core.inference_options import InferenceOptions, rename_attention
+from napari_sam2.core.inference_options import InferenceOptions, parse_evidence, rename_attention
 from napari_sam2.core.prompt import PromptLog
-from napari_sam2.core.protocols import VideoModel
+from napari_sam2.core.protocols import ObjectEvidence, VideoModel
+from napari_sam2.core.stack import Video
+from napari_sam2.detection.evidence import VideoEvidence
+from napari_sam2.detection.learned import LearnedDetector
+from napari_sam2.detection.options import DetectionOptions
 from napari_sam2.io.output_folder import check_output, lock_folder, remove_leftovers
 from napari_sam2.io.prompts import read_prompts, write_prompts
 from napari_sam2.io.tables import write_json
@@ -141,3 +145,16 @@ def load_named_model(name: str, options: InferenceOptions) -> VideoModel:
     from napari_sam2.models.load import load_model  # torch takes seconds to import
 
     return load_model(name, options=options)
+
+
+def make_evidence(video: Video, parts: str, options: InferenceOptions) -> ObjectEvidence | None:
+    """What the embedded model's detector sees of a video, for any model; None for "none".
+
+    Nothing is detected before it is asked for.
+    """
+    if not parse_evidence(parts):
+        return None
+    from napari_sam2.models.load import load_detector  # torch takes seconds to import
+
+    maps = load_detector(options=InferenceOptions(device=options.device))
+    return VideoEvidence(LearnedDetector(DetectionOptions(maps=maps)), video)

@@ -38,6 +38,7 @@ PROJECT_OPTIONS = (
     "patience",
     "attention",
     "windows",
+    "evidence",
 )
 """Options of ``track`` that a project holds itself."""
 

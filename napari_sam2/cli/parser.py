@@ -122,6 +122,13 @@ def _add_track(subparsers: Any) -> None:
     _add_remote_options(track)
     _add_inference_options(track, precision=None)
     track.add_argument(
+        "--evidence",
+        default="none",
+        metavar="all|none|PARTS",
+        help="compare answers with what the learned detector sees: some of click, presence, mask "
+        "and review, with commas (%(default)s)",
+    )
+    track.add_argument(
         "--direction",
         choices=("both", "forward", "backward"),
         default="both",

@@ -119,6 +119,12 @@ def parse_evidence(value: str) -> tuple[str, ...]:
     return tuple(part for part in EVIDENCE_PARTS if part in names)
 
 
+def check_evidence(value: str) -> str:
+    """The same value; raises ModelError if `parse_evidence` does."""
+    parse_evidence(value)
+    return value
+
+
 _CHOICES: dict[str, tuple[str, ...]] = {
     "attention": get_args(Attention),
     "precision": get_args(Precision),

@@ -102,6 +102,14 @@ class LearnedDetector:
         """What this detector sees on a video, as evidence for prompts and propagation."""
         return LearnedEvidence(self, video)
 
+    def detect_volume_objects(self, video: Video) -> VolumeObjects | None:
+        """The objects of a volume; None if it is none, see `detect_volume`. They are kept."""
+        return Steps(self._get_view(video).detect_volume()).finish()
+
+    def prepare_frame(self, video: Video, frame: int) -> PreparedPlane | None:
+        """A frame as the detector sees it; None if it shows nothing at all."""
+        return self._get_view(video).prepare(frame)
+
     def compute_doubt(self, video: Video) -> float:
         """Share of detected objects, 0..1, that are doubtful: unsure, or of an odd size."""
         return self._get_view(video).compute_doubt()
@@ -190,7 +198,7 @@ class _VideoView:
         if self._volume is None:
             self._volume = yield from segment_volume(
                 self._maps,
-                lambda frame: self._prepare(frame, alike=True),
+                lambda frame: self.prepare(frame, alike=True),
                 video.shape,
                 depth_ratio=ratio,
                 diameter=self.diameter,
@@ -217,7 +225,7 @@ class _VideoView:
         return doubtful / total if total else 0.0
 
     def _segment_frame(self, frame: int) -> _Detecting:
-        plane = None if self.diameter is None else self._prepare(frame)
+        plane = None if self.diameter is None else self.prepare(frame)
         if plane is None or self.diameter is None:
             shape = self.video.shape[1:]
             empty = np.zeros(shape, np.int32), np.zeros(shape, np.uint8), np.zeros(0, np.float32)
@@ -227,7 +235,8 @@ class _VideoView:
             return found
         return _keep_dark(found, plane.pixels, self._options.dark)
 
-    def _prepare(self, frame: int, *, alike: bool = False) -> PreparedPlane | None:
+    def prepare(self, frame: int, *, alike: bool = False) -> PreparedPlane | None:
+        """The plane of a frame; see `prepare_plane`."""
         return prepare_plane(self.video.read_frame(frame).pixels, self._range, alike=alike)
 
 

@@ -17,8 +17,15 @@ import numpy as np
 import pandas as pd
 import traitlets
 
+from napari_sam2.api.resume import make_evidence
 from napari_sam2.core.errors import PlanError, Sam2Error
-from napari_sam2.core.inference_options import DEFAULT_ATTENTION, Attention, Precision, Windows
+from napari_sam2.core.inference_options import (
+    DEFAULT_ATTENTION,
+    Attention,
+    InferenceOptions,
+    Precision,
+    Windows,
+)
 from napari_sam2.core.prompt import Prompt
 from napari_sam2.core.stack import Stack, Video
 from napari_sam2.core.track import Track
@@ -31,7 +38,7 @@ from napari_sam2.notebook.frame_encoder import FrameEncoder
 from napari_sam2.notebook.frame_index import FrameIndex
 from napari_sam2.notebook.prompts import make_prompts_from_labels, parse_prompt
 from napari_sam2.propagation.propagate import PropagationStep
-from napari_sam2.propagation.session import Session
+from napari_sam2.propagation.session import Session, SessionSettings
 
 _FOLDER = Path(__file__).parent
 _SCRIPTS = ("drawing.js", "frame.js", "lanes.js", "objects.js", "panel.js")
@@ -403,6 +410,7 @@ def annotate(
     attention: Attention = DEFAULT_ATTENTION,
     precision: Precision = "float32",
     windows: Windows = "whole",
+    evidence: str = "none",
     at: Mapping[str, int] | None = None,
     contrast: tuple[float, float] | None = None,
 ) -> NotebookPanel:
@@ -421,6 +429,9 @@ def annotate(
     attention, precision, windows
         Options of a model that is loaded here: attention "auto", "global" or "local"; precision
         "float32", "bfloat16" or "float16"; windows "whole" or "tiles". See `load_model`.
+    evidence
+        What the learned detector is used for: "all", "none", or some of "click", "presence",
+        "mask" and "review" with commas.
 
     Returns
     -------
@@ -436,4 +447,6 @@ def annotate(
         video = opened.as_video(along, channel=channel, contrast=contrast, **(at or {}))
     options: dict[str, Any] = {"attention": attention, "precision": precision, "windows": windows}
     loaded = load_model(model, device=device, **options) if isinstance(model, str | Path) else model
-    return NotebookPanel(Session(video, loaded))
+    found = make_evidence(video, evidence, InferenceOptions(device=loaded.device))
+    settings = SessionSettings(evidence=evidence)
+    return NotebookPanel(Session(video, loaded, settings=settings, evidence=found))

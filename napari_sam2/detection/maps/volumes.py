@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_sam2.core.protocols import WORKING_DIAMETER, ObjectMapModel
+from napari_sam2.core.result import FrameDetections
 from napari_sam2.detection.maps.blocks import BlockLabels, Labels, divide_into_blocks
 from napari_sam2.detection.maps.instances import (
     find_noise,
@@ -40,17 +41,33 @@ class VolumeObjects:
         (frames, H, W) of the volume.
     sureness
         (n,) of the objects 1..n.
+    foreground
+        (Z, Y, X) uint8 of cubes, 0..255.
     """
 
     labels: Labels
     shape: tuple[int, int, int]
     sureness: NDArray[np.float32]
+    foreground: NDArray[np.uint8]
 
     def draw_plane(self, frame: int) -> Labels:
         """(H, W) labels of a frame."""
+        return resize_labels(self.labels[self._find_place(frame)], self.shape[1:])
+
+    def draw_detections(self, frame: int) -> FrameDetections:
+        """The objects of a frame, numbered anew, with their numbers in the volume as `ids`."""
+        plane = self.draw_plane(frame)
+        ids = np.unique(plane[plane > 0])
+        return FrameDetections(
+            np.asarray(np.searchsorted(ids, plane) + (plane > 0), np.int32),
+            resize_labels(self.foreground[self._find_place(frame)], self.shape[1:]),
+            self.sureness[ids - 1],
+            ids,
+        )
+
+    def _find_place(self, frame: int) -> int:
         depth = len(self.labels)
-        place = min(int((frame + 0.5) * depth / self.shape[0]), depth - 1)
-        return resize_labels(self.labels[place], self.shape[1:])
+        return min(int((frame + 0.5) * depth / self.shape[0]), depth - 1)
 
 
 def segment_volume(
@@ -88,6 +105,7 @@ def segment_volume(
     blocks = divide_into_blocks(size, max(size) if whole else _BLOCK, _MARGIN)
     found, sureness = BlockLabels(size), [np.zeros(0, np.float32)]
     shapes = [tuple(part.stop - part.start for part in block.outer) for block in blocks]
+    foreground = np.zeros(size, np.uint8)
     done, total = 0, sum(_count_steps(each) for each in shapes)
     for block in blocks:
         cubes = resample(flat, size, block.outer)
@@ -99,7 +117,8 @@ def segment_volume(
         labels = remove_objects(labels, find_noise(labels, cubes, noise, share))
         taken = found.add(labels, block)
         sureness.append(measure_sureness(steps.result, labels)[taken - 1])
-    return VolumeObjects(found.labels, shape, np.concatenate(sureness))
+        foreground[block.core] = 255 * steps.result[0][block.core_in_outer]
+    return VolumeObjects(found.labels, shape, np.concatenate(sureness), foreground)
 
 
 def predict_cubes(model: ObjectMapModel, cubes: NDArray[np.float32]) -> Generator[None, None, Maps]:

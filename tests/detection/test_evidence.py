@@ -1,0 +1,102 @@
+"""What the learned detector sees, as evidence: with a fake network, and with the real one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage as ndi
+
+from napari_sam2.core.protocols import SIZE_OCTAVES, ClickEvidence
+from napari_sam2.core.stack import Spacing, Stack, Video
+from napari_sam2.detection.evidence import VideoEvidence
+from napari_sam2.detection.learned import LearnedDetector
+from napari_sam2.detection.options import DetectionOptions
+
+
+class DiscMaps:
+    """Maps computed from the image: bright connected regions are objects."""
+
+    sha256 = "0123456789abcdef"
+
+    def predict(self, planes: np.ndarray) -> np.ndarray:
+        return np.stack([self._predict_plane(plane) for plane in planes])
+
+    def _predict_plane(self, plane: np.ndarray) -> np.ndarray:
+        inside = plane > 0.5
+        labels, count = ndi.label(inside)
+        maps = np.zeros((4, *plane.shape), np.float32)
+        maps[0] = inside
+        maps[2] = 1
+        depth = ndi.distance_transform_edt(np.pad(inside, 1))[1:-1, 1:-1]
+        for number in range(1, count + 1):
+            mask = labels == number
+            maps[1][mask] = depth[mask] / depth[mask].max()
+            maps[2][mask] = 1 - maps[1][mask]
+            maps[3][mask] = np.log2(2 * np.sqrt(mask.sum() / np.pi)) / SIZE_OCTAVES
+        return maps
+
+
+def _draw_balls(radius: float, *, depth: int = 1, shape: tuple[int, int] = (160, 160)) -> Video:
+    """Two balls, in the middle of a stack of one plane or more, 1 µm cubes."""
+    z, y, x = np.indices((depth, *shape))
+    middle = (depth - 1) / 2
+    image = np.zeros((depth, *shape), np.uint8)
+    for row, column in ((50, 50), (110, 100)):
+        image[(z - middle) ** 2 + (y - row) ** 2 + (x - column) ** 2 <= radius**2] = 200
+    stack = Stack(image, "zyx", spacing=Spacing(z_um=1.0, y_um=1.0, x_um=1.0))
+    return stack.as_video("z")
+
+
+def _see(video: Video, diameter_px: float | None = None) -> VideoEvidence:
+    options = DetectionOptions(maps=DiscMaps(), diameter_px=diameter_px)
+    return VideoEvidence(LearnedDetector(options), video)
+
+
+def test_it_is_evidence_for_clicks() -> None:
+    evidence = _see(_draw_balls(12))
+    assert isinstance(evidence, ClickEvidence)
+    assert evidence.name == "learned 0123456789ab"
+
+
+@pytest.mark.parametrize("radius", [5, 12, 30])
+def test_click_finds_an_object_of_any_size(radius: int) -> None:
+    video = _draw_balls(radius)
+    truth = video.read_frame(0).pixels > 0.5
+    truth = ndi.label(truth)[0] == ndi.label(truth)[0][50, 50]
+    found = _see(video).find_objects(0, (50.0, 50.0))
+    best = max(found, key=lambda each: each.sureness)
+    plane = best.fill_plane(truth.shape)
+    assert (plane & truth).sum() / (plane | truth).sum() > 0.8
+
+
+@pytest.mark.parametrize("yx", [(5.0, 5.0), (80.0, 20.0), (150.0, 150.0)])
+def test_click_on_background_finds_nothing(yx: tuple[float, float]) -> None:
+    assert _see(_draw_balls(12)).find_objects(0, yx) == []
+
+
+def test_click_on_an_empty_frame_finds_nothing() -> None:
+    stack = Stack(np.zeros((1, 64, 64), np.uint8), "zyx")
+    video = stack.as_video("z", contrast=(0, 255))
+    assert _see(video, 20).find_objects(0, (30.0, 30.0)) == []
+
+
+def test_volume_gives_an_object_one_identity_on_all_its_slices() -> None:
+    video = _draw_balls(12, depth=41)
+    evidence = _see(video, 24)
+    ids = [evidence.get_frame(frame).ids for frame in (14, 20, 26)]
+    assert all(found is not None and len(found) == 2 for found in ids)
+    assert len({tuple(found) for found in ids if found is not None}) == 1
+    assert evidence.get_frame(1).labels.max() == 0
+
+
+def test_frames_of_a_volume_are_numbered_from_one() -> None:
+    frame = _see(_draw_balls(12, depth=41), 24).get_frame(20)
+    assert sorted(np.unique(frame.labels)) == [0, 1, 2]
+    assert len(frame.sureness) == 2
+    assert frame.foreground[50, 50] > 200 and frame.foreground[5, 5] < 50
+
+
+def test_time_lapse_has_no_identities() -> None:
+    pixels = np.asarray(_draw_balls(12, depth=3).stack.data)
+    video = Stack(np.repeat(pixels[1:2], 3, axis=0), "tyx").as_video("t")
+    assert _see(video, 24).get_frame(1).ids is None
