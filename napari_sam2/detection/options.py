@@ -69,11 +69,11 @@ class DetectionOptions:
         """Size of the objects in this video; None if nothing stands out.
 
         It is the same for all frames, so that their counts can be compared. Raises SpacingError for
-        a diameter in µm if the video has no spacing.
+        a diameter in µm if the video has no spacing, PlanError for one longer than the frame.
         """
+        diameter = self.compute_diameter_px(video)
         planes = [video.read_frame(index).pixels for index in sample_frames(len(video))]
         guesses = [guess for plane in planes if (guess := estimate_scale(plane, dark=self.dark))]
-        diameter = self.compute_diameter_px(video)
         if not guesses:
             return None if diameter is None else ObjectScale(diameter, bool(self.dark))
         dark = sum(guess.dark for guess in guesses) * 2 > len(guesses)
@@ -83,8 +83,19 @@ class DetectionOptions:
     def compute_diameter_px(self, video: Video) -> float | None:
         """The given diameter in pixels; None if none is given.
 
-        Raises SpacingError for a diameter in µm if the video has no spacing.
+        Raises SpacingError for a diameter in µm if the video has no spacing, PlanError for one
+        longer than the longer side of a frame.
         """
+        diameter_px = self._convert_diameter(video)
+        largest = max(video.shape[1:])
+        if diameter_px is not None and diameter_px > largest:
+            raise PlanError(
+                f"a diameter of {diameter_px:.6g} px: expected at most {largest}, the longer side "
+                "of a frame; give that of a typical object"
+            )
+        return diameter_px
+
+    def _convert_diameter(self, video: Video) -> float | None:
         if self.diameter_um is None:
             return self.diameter_px
         if video.spacing.pixel_um2 is None:

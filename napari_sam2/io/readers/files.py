@@ -10,6 +10,7 @@ from pathlib import Path, PureWindowsPath
 from napari_sam2.core.errors import FileError, Sam2Error
 
 _MAX_REASON_CHARS = 200
+_MAX_DEFLATE_RATIO = 1032
 
 
 @contextmanager
@@ -52,6 +53,29 @@ def check_file(
     if not os.access(path, os.R_OK):
         raise FileError(
             f"{path}: you may not read it: ask for the permission, or copy it to your own folder"
+        )
+
+
+def check_declared_bytes(
+    path: Path, declared: int, *, offset: int = 0, compressed: bool = False
+) -> None:
+    """Raise FileError if a file declares more pixels than it can contain.
+
+    Parameters
+    ----------
+    declared
+        Bytes of all pixels.
+    offset
+        Where they begin.
+    compressed
+        Whether they are compressed by DEFLATE, which makes data at most 1032 times smaller.
+    """
+    n_bytes = path.stat().st_size
+    largest = n_bytes * _MAX_DEFLATE_RATIO if compressed else n_bytes - offset
+    if declared > largest:
+        raise FileError(
+            f"{path}: declares {declared} bytes of pixels and can contain at most "
+            f"{max(0, largest)}: it is truncated or damaged; copy or export it again"
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -10,8 +11,13 @@ from typing import Any, Protocol
 import dask.array as da
 import numpy as np
 
+from napari_sam2.core.errors import FileError
 from napari_sam2.io.readers.files import convert_read_errors
 
+MAX_PLANES = 1_000_000
+"""More planes than this are taken for damaged metadata."""
+
+_MAX_PLANE_BYTES = 2**33  # a plane is read as a whole
 _array_numbers = itertools.count()
 
 
@@ -49,6 +55,7 @@ def make_lazy_array(planes: PlaneReader, source: str) -> da.Array:
     computation raises a FileError that names `source` and the plane.
     """
     n_leading = planes.n_leading
+    _check_declared_size(planes, source)
     leading, plane = planes.shape[:n_leading], planes.shape[n_leading:]
     chunks = tuple((1,) * length for length in leading) + tuple((length,) for length in plane)
     block = _BlockReader(planes, source)
@@ -56,6 +63,23 @@ def make_lazy_array(planes: PlaneReader, source: str) -> da.Array:
     # an explicit name, because dask would hash the reader to make one
     name = f"planes-{os.getpid()}-{next(_array_numbers)}"
     return da.map_blocks(block, chunks=chunks, dtype=planes.dtype, meta=empty, name=name)
+
+
+def _check_declared_size(planes: PlaneReader, source: str) -> None:
+    """Raise FileError for a size that no image has, before memory is taken for it."""
+    leading, plane = planes.shape[: planes.n_leading], planes.shape[planes.n_leading :]
+    n_planes, n_bytes = math.prod(leading), math.prod(plane) * planes.dtype.itemsize
+    if n_planes > MAX_PLANES:
+        raise FileError(
+            f"{source}: declares {n_planes} planes: expected at most {MAX_PLANES}; its metadata "
+            "may be damaged; export the part to use"
+        )
+    if n_bytes > _MAX_PLANE_BYTES:
+        raise FileError(
+            f"{source}: declares planes of {' × '.join(map(str, plane))}, {n_bytes / 1e9:.0f} GB "
+            f"each: expected at most {_MAX_PLANE_BYTES / 1e9:.0f} GB; choose a lower level "
+            "(--level), or export the part to use"
+        )
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
+import math
+import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,7 +15,11 @@ import numpy as np
 from napari_sam2.core.errors import FileError
 from napari_sam2.core.files.extras import MEDICAL, import_extra
 from napari_sam2.core.stack import ImageGeometry, Spacing
-from napari_sam2.io.readers.files import convert_read_errors, get_file_stamp
+from napari_sam2.io.readers.files import (
+    check_declared_bytes,
+    convert_read_errors,
+    get_file_stamp,
+)
 from napari_sam2.io.readers.lazy import make_lazy_array
 from napari_sam2.io.readers.opened import OpenedImage, make_vector
 from napari_sam2.io.units import convert_to_seconds, convert_to_um
@@ -20,6 +27,9 @@ from napari_sam2.io.units import convert_to_seconds, convert_to_um
 SUFFIXES = (".nii", ".nii.gz")
 
 _UM_PER_MM = 1e3  # the unit of a file that names none
+_HEADER_BYTES = 348
+_MAX_OFFSET = 2**26  # of the pixels, behind the extensions
+_MAX_WHOLE_BYTES = 2**29  # of the pixels of a compressed file that is kept in memory
 _AXES = "xyztc"  # NIfTI-1: dimensions 1 to 3 are space, 4 is time, 5 are values of a voxel
 
 
@@ -74,7 +84,7 @@ def _read_spacing(path: Path) -> Spacing:
 class NiftiPlanes:
     """The planes of a NIfTI file, `shape` (…, z, y, x).
 
-    A compressed file is decompressed as a whole, once.
+    A compressed file is decompressed as a whole, once; a large one up to the plane that is read.
     """
 
     path: str
@@ -93,6 +103,8 @@ class NiftiPlanes:
             dtype = np.dtype(np.float64) if scaled else np.dtype(proxy.dtype).newbyteorder("=")
         if not 2 <= len(shape) <= len(_AXES):
             raise FileError(f"{path}: has {len(shape)} dimensions {shape!r}: expected 2 to 5")
+        declared = math.prod(shape) * int(proxy.dtype.itemsize)
+        check_declared_bytes(path, declared, offset=int(proxy.offset), compressed=_is_gzip(path))
         return cls(str(path), shape[::-1], dtype)
 
     @property
@@ -103,13 +115,42 @@ class NiftiPlanes:
     def __call__(self, index: tuple[int, ...]) -> np.ndarray:
         """One (y, x) plane."""
         key = (self.path, get_file_stamp(Path(self.path)))
-        voxels: Any = _load_voxels(*key) if self.path.endswith(".gz") else _load_image(*key).dataobj
+        n_bytes = math.prod(self.shape) * self.dtype.itemsize
+        whole = _is_gzip(Path(self.path)) and n_bytes <= _MAX_WHOLE_BYTES
+        voxels: Any = _load_voxels(*key) if whole else _load_image(*key).dataobj
         return np.asarray(voxels[(slice(None), slice(None), *index[::-1])], dtype=self.dtype).T
 
 
 @lru_cache(maxsize=16)  # headers
 def _load_image(path: str, _: tuple[int, int]) -> Any:
-    return import_extra("nibabel", MEDICAL, f"{path}: NIfTI").load(path)
+    nibabel = import_extra("nibabel", MEDICAL, f"{path}: NIfTI")
+    _check_offset(Path(path))
+    # nibabel reads forward in a file that stays open, and again from its beginning in one that
+    # does not
+    return nibabel.load(path, keep_file_open=_is_gzip(Path(path)))
+
+
+def _is_gzip(path: Path) -> bool:
+    return path.name.lower().endswith(".gz")
+
+
+def _check_offset(path: Path) -> None:
+    """Raise FileError if the pixels begin far behind the header: extensions are read whole."""
+    with gzip.open(path) if _is_gzip(path) else path.open("rb") as file:
+        start = file.read(_HEADER_BYTES)
+    if len(start) < _HEADER_BYTES:
+        return  # nibabel says what is missing
+    for order in "<>":
+        (size,) = struct.unpack_from(f"{order}i", start)
+        if size not in (348, 540):  # of NIfTI-1 and NIfTI-2
+            continue
+        place = (f"{order}f", 108) if size == 348 else (f"{order}q", 168)
+        (offset,) = struct.unpack_from(place[0], start, place[1])
+        if not 0 <= offset <= _MAX_OFFSET:
+            raise FileError(
+                f"{path}: says that its pixels begin at byte {offset:.0f}: expected at most "
+                f"{_MAX_OFFSET}; it is damaged, export it again"
+            )
 
 
 @lru_cache(maxsize=1)  # all pixels, because a compressed file cannot be read plane by plane

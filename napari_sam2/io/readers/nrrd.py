@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import math
+import os
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,9 +15,15 @@ from typing import Any
 
 import numpy as np
 
+from napari_sam2.core.errors import FileError
 from napari_sam2.core.files.extras import MEDICAL, import_extra
 from napari_sam2.core.stack import ImageGeometry, Spacing
-from napari_sam2.io.readers.files import convert_read_errors, get_file_stamp
+from napari_sam2.io.readers.files import (
+    check_declared_bytes,
+    check_inside_folder,
+    convert_read_errors,
+    get_file_stamp,
+)
 from napari_sam2.io.readers.lazy import make_lazy_array
 from napari_sam2.io.readers.opened import UNKNOWN_AXIS, OpenedImage, make_vector
 from napari_sam2.io.units import convert_to_um
@@ -24,6 +35,13 @@ _SIGNS_TO_RAS = {
     **dict.fromkeys(("right-anterior-superior", "ras"), (1, 1, 1)),
     **dict.fromkeys(("left-anterior-superior", "las"), (-1, 1, 1)),
     **dict.fromkeys(("left-posterior-superior", "lps"), (-1, -1, 1)),
+}
+_MAX_WHOLE_BYTES = 2**29  # of the pixels of a compressed file that is kept in memory
+_SKIP_BYTES = 2**20
+_ENCODINGS = {
+    "gz": "gzip",
+    "bz2": "bzip2",
+    **dict.fromkeys(("txt", "text", "ascii", "hex"), "text"),
 }
 _SPACE_KINDS = ("domain", "space")
 _AXES_BY_KIND = {"time": "t", "list": "c", "vector": "c", "rgb-color": "s", "rgba-color": "s"}
@@ -71,7 +89,7 @@ def _make_geometry(header: Mapping[str, Any]) -> ImageGeometry | None:
 class NrrdPlanes:
     """The planes of a NRRD file, its last dimension first.
 
-    The file is read as a whole, once, because most are compressed.
+    A compressed file is decompressed as a whole, once; a large one up to the plane that is read.
     """
 
     path: str
@@ -86,6 +104,14 @@ class NrrdPlanes:
             header = read_nrrd_header(path)
             shape = tuple(int(n) for n in header["sizes"])[::-1]
             dtype = np.dtype(nrrd.reader._determine_datatype(header)).newbyteorder("=")
+            if min(shape, default=0) < 1:
+                raise FileError(f"{path}: declares the sizes {shape!r}: expected numbers above 0")
+            file = _find_data_file(path, header)
+            encoding = _get_encoding(header)
+            # a number takes at least one byte of text
+            declared = math.prod(shape) * (1 if encoding == "text" else dtype.itemsize)
+            if encoding != "bzip2":
+                check_declared_bytes(file, declared, compressed=encoding == "gzip")
         return cls(str(path), shape, dtype)
 
     @property
@@ -95,7 +121,111 @@ class NrrdPlanes:
 
     def __call__(self, index: tuple[int, ...]) -> np.ndarray:
         """One plane."""
-        return np.asarray(_read_pixels(self.path, get_file_stamp(Path(self.path)))[index])
+        stamp = get_file_stamp(Path(self.path))
+        if _get_encoding(read_nrrd_header(Path(self.path))) == "text":
+            return np.asarray(_read_text(self.path, stamp)[index])
+        plane = self.shape[self.n_leading :]
+        number = int(np.ravel_multi_index(index, self.shape[: self.n_leading])) if index else 0
+        n_bytes = math.prod(plane) * self.dtype.itemsize
+        stream = _open_stream(self.path, stamp, math.prod(self.shape) * self.dtype.itemsize)
+        stored = np.frombuffer(stream.read(number * n_bytes, n_bytes), self._stored_dtype)
+        return stored.reshape(plane).astype(self.dtype, copy=False)
+
+    @property
+    def _stored_dtype(self) -> np.dtype[Any]:
+        endian = str(read_nrrd_header(Path(self.path)).get("endian", "little")).lower()
+        return self.dtype.newbyteorder("<" if endian == "little" else ">")
+
+
+def _get_encoding(header: Mapping[str, Any]) -> str:
+    encoding = str(header.get("encoding", "raw")).lower()
+    return _ENCODINGS.get(encoding, encoding)
+
+
+def _find_data_file(path: Path, header: Mapping[str, Any]) -> Path:
+    """The file with the pixels: the file itself, or the one in its folder that it names."""
+    name = header.get("data file", header.get("datafile"))
+    if name is None:
+        return path
+    if str(name).upper().startswith("LIST") or "%" in str(name):
+        raise FileError(f"{path}: has its pixels in several files: expected one; save it as .nrrd")
+    return check_inside_folder(path, str(name))
+
+
+class NrrdStream:
+    """The decompressed pixels of a NRRD file, read forward; small ones stay in memory.
+
+    It begins again to read what lies behind, and can be used from several threads.
+    """
+
+    def __init__(self, path: Path, n_bytes: int) -> None:
+        self._path, self._n_bytes = path, n_bytes
+        self._lock = threading.Lock()
+        self._position = 0
+        self._file: Any = None
+        self._raw_file: Any = None
+        header = read_nrrd_header(path)
+        self._encoding = _get_encoding(header)
+        self._whole: bytes | None = None
+        if self._encoding != "raw" and n_bytes <= _MAX_WHOLE_BYTES:
+            self._whole = self.read(0, n_bytes)
+            self._close()
+
+    def read(self, offset: int, count: int) -> bytes:
+        """`count` bytes from `offset`; raises EOFError if there are fewer."""
+        with self._lock:
+            if self._whole is not None:
+                return self._whole[offset : offset + count]
+            if self._file is None or offset < self._position:
+                self._close()
+                self._file, self._position = self._open(), 0
+            while self._position < offset:
+                self._position += len(self._read_some(min(_SKIP_BYTES, offset - self._position)))
+            pieces = []
+            while count:
+                pieces.append(self._read_some(count))
+                count -= len(pieces[-1])
+            data = b"".join(pieces)
+            self._position += len(data)
+            if self._encoding == "raw":
+                self._close()
+            return data
+
+    def __del__(self) -> None:
+        self._close()
+
+    def _read_some(self, count: int) -> bytes:
+        data: bytes = self._file.read(count)
+        if not data:
+            raise EOFError(f"its pixels end before byte {self._position + count}")
+        return data
+
+    def _open(self) -> Any:
+        """The file at its first pixel."""
+        header = read_nrrd_header(self._path)
+        data_path = _find_data_file(self._path, header)
+        self._raw_file = file = data_path.open("rb")
+        if data_path == self._path:
+            import_extra("nrrd", MEDICAL, "NRRD").read_header(file)  # to its last line
+        for _ in range(int(header.get("line skip", header.get("lineskip", 0)))):
+            file.readline(_SKIP_BYTES)
+        skipped = int(header.get("byte skip", header.get("byteskip", 0)))
+        if self._encoding in ("gzip", "bzip2"):
+            gzipped = self._encoding == "gzip"
+            stream: Any = gzip.GzipFile(fileobj=file) if gzipped else bz2.BZ2File(file)
+            stream.read(max(0, skipped))
+            return stream
+        if skipped == -1:  # the pixels are at the end of the file
+            file.seek(-self._n_bytes, os.SEEK_END)
+        else:
+            file.seek(skipped, os.SEEK_CUR)
+        return file
+
+    def _close(self) -> None:
+        for file in (self._file, self._raw_file):
+            if file is not None:
+                file.close()
+        self._file = self._raw_file = None
 
 
 def read_nrrd_header(path: Path) -> Mapping[str, Any]:
@@ -136,6 +266,11 @@ def _read_header(path: str, _: tuple[int, int]) -> Mapping[str, Any]:
         return header
 
 
+@lru_cache(maxsize=1)  # all pixels, unless the file is large
+def _open_stream(path: str, _: tuple[int, int], n_bytes: int) -> NrrdStream:
+    return NrrdStream(Path(path), n_bytes)
+
+
 @lru_cache(maxsize=1)  # all pixels
-def _read_pixels(path: str, _: tuple[int, int]) -> np.ndarray:
+def _read_text(path: str, _: tuple[int, int]) -> np.ndarray:
     return np.asarray(import_extra("nrrd", MEDICAL, f"{path}: NRRD").read(path, index_order="C")[0])

@@ -14,6 +14,8 @@ from napari_sam2.core.errors import MeasurementError
 SPOT_SIGMA_PX = 1.5
 """Spread of an unresolved spot at the usual sampling, two to three pixels per resolution."""
 
+_MAX_SIGMA = 100
+_MAX_CYTOPLASM_PX = 1000
 SPOT_MIN_SNR = 5.0
 """Response of a spot in units of the noise: one false spot in some million pixels of noise."""
 
@@ -46,6 +48,12 @@ class SpotOptions:
             value = getattr(self, name)
             if not (math.isfinite(value) and value > 0):
                 raise MeasurementError(f"{name} of spots is {value!r}: expected a number above 0")
+        for name in ("sigma_px", "sigma_z"):
+            if getattr(self, name) > _MAX_SIGMA:
+                raise MeasurementError(
+                    f"{name} of spots is {getattr(self, name):g}: expected at most {_MAX_SIGMA}, "
+                    "the spread of a single spot"
+                )
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,6 +86,13 @@ class MeasurementOptions:
     cytoplasm_px: int | None = 5
     cells: Any = None
     saturation: Mapping[int, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.cytoplasm_px is not None and self.cytoplasm_px > _MAX_CYTOPLASM_PX:
+            raise MeasurementError(
+                f"cytoplasm_px is {self.cytoplasm_px!r}: expected at most {_MAX_CYTOPLASM_PX}, the "
+                "reach of a ring around a nucleus"
+            )
 
     def get_saturation_level(
         self, channel: int, dtype: np.dtype[Any], max_value: float | None = None

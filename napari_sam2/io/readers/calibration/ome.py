@@ -13,10 +13,8 @@ from napari_sam2.core.errors import FileError
 from napari_sam2.core.stack import Spacing
 from napari_sam2.io.readers.calibration.calibration import Calibration
 from napari_sam2.io.readers.files import check_inside_folder
+from napari_sam2.io.readers.lazy import MAX_PLANES
 from napari_sam2.io.units import convert_to_seconds, convert_to_um
-
-MAX_PLANES = 1_000_000
-"""More planes than this in one image are taken for damage."""
 
 
 def find_pixels(xml: str, path: Path, n_series: int) -> list[Element | None]:
