@@ -189,6 +189,8 @@ def _report_stages(
         if step.stage != stage and step.stage in _STAGE_LINES:
             report(_STAGE_LINES[step.stage])
         stage = step.stage
+        if step.doubt:
+            report(step.doubt)
         yield step
 
 
@@ -303,7 +305,7 @@ def make_count_run(
             "video": video.identity,
             **card.inference_identity,
             "patience": output.patience,
-            "counting": options.model_dump(mode="json"),
+            "counting": options.identify(load_model()),
         },
     )
 

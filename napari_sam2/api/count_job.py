@@ -79,7 +79,7 @@ def run_count_job(
     check_counting_options(job.counting, job.also)
     video = job.open_video()
     output = CountOutput(job.out, job.also, job.format, job.model_dump(mode="json"), job.patience)
-    identity = {"counting": job.counting.model_dump(mode="json")}
+    identity = {"counting": job.counting.identify(model or job.model)}
     return make_output_run(job, video, model, report, identity).execute(
         make_count_work(output, video, job.counting, progress, report)
     )

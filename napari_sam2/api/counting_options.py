@@ -11,7 +11,7 @@ from napari_sam2.api.fields import ValidatedModel
 from napari_sam2.api.tables import open_labels_for
 from napari_sam2.core.errors import PlanError
 from napari_sam2.core.prompt import Prompt
-from napari_sam2.core.protocols import Detector, VideoModel
+from napari_sam2.core.protocols import Detector, ObjectMapModel, VideoModel
 from napari_sam2.core.stack import Video
 from napari_sam2.detection.learned import LearnedDetector
 from napari_sam2.detection.object_scale import ObjectScale
@@ -21,7 +21,6 @@ from napari_sam2.detection.sized import SizedDetector
 from napari_sam2.measurement.columns import get_object_columns, make_table
 from napari_sam2.measurement.features.classes import CategoryRule, compute_track_features
 from napari_sam2.measurement.features.objects import count_channels
-from napari_sam2.models.load import load_detector
 from napari_sam2.tracking.association import AssociationName
 from napari_sam2.tracking.linker import LinkingOptions
 
@@ -99,7 +98,7 @@ class CountingOptions(ValidatedModel):
         self, name: str, model: VideoModel, *, labels: Any = None, examples: tuple[Prompt, ...] = ()
     ) -> Detector:
         """A detector by name; labels and examples for those that need them."""
-        maps = load_detector(model) if resolve_detector(name) == LearnedDetector.name else None
+        maps = _load_maps(model) if resolve_detector(name) == LearnedDetector.name else None
         options = DetectionOptions(
             self.diameter_px,
             self.diameter_um,
@@ -111,6 +110,13 @@ class CountingOptions(ValidatedModel):
             maps,
         )
         return open_detector(name, options)
+
+    def identify(self, model: VideoModel | str | Path) -> dict[str, Any]:
+        """What two counts share if they detect the same: these options, and a network's weights."""
+        options = self.model_dump(mode="json")
+        if resolve_detector(self.seeds) != LearnedDetector.name:
+            return options
+        return {**options, "detector_sha256": _load_maps(model).sha256}
 
     def make_linking_options(self, detector: Detector, video: Video) -> LinkingOptions:
         """Linking options that suit the size of the objects."""
@@ -143,3 +149,9 @@ class CountingOptions(ValidatedModel):
 def get_object_scale(detector: Detector, video: Video) -> ObjectScale | None:
     """Size of the objects of a video; None if the detector does not know it."""
     return detector.get_scale(video) if isinstance(detector, SizedDetector) else None
+
+
+def _load_maps(model: VideoModel | str | Path) -> ObjectMapModel:
+    from napari_sam2.models.load import load_detector  # torch takes seconds to import
+
+    return load_detector(model)

@@ -187,7 +187,7 @@ def _add_count(subparsers: Any) -> None:
     count.add_argument(
         "--seeds",
         default="auto",
-        metavar="auto|classical|blobs|peaks|grid|everything|LABELS",
+        metavar="auto|learned|classical|blobs|peaks|grid|everything|LABELS",
         help="detector, or a label image of another tool (%(default)s)",
     )
     count.add_argument(

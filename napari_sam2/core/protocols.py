@@ -181,7 +181,11 @@ class ExplainingDetector(Detector, Protocol):
     """A detector that says what it took for granted, and when its result is in doubt."""
 
     def get_notes(self, video: Video) -> list[str]:
-        """Sentences for the provenance, the report and the window."""
+        """Sentences for the provenance and the report, the doubt among them."""
+        ...
+
+    def get_doubt(self, video: Video) -> str:
+        """One sentence why the result is in doubt, and what to do; empty if it is not."""
         ...
 
 

@@ -122,14 +122,18 @@ class LearnedDetector:
                 "spacing in z not known: objects were detected slice by slice and linked, not as "
                 "volumes; give the spacing for that"
             )
+        return [*notes, *filter(None, [self.get_doubt(video)])]
+
+    def get_doubt(self, video: Video) -> str:
+        """See `ExplainingDetector`."""
         doubt = self.compute_doubt(video)
-        if doubt > _MAX_DOUBT:
-            notes.append(
-                f"DOUBTFUL: {doubt:.0%} of the detected objects are unsure or of an odd size, as "
-                "on images unlike those the detector was trained on; fine-tune on a few annotated "
-                "frames, or use another detector or SAM 2.1"
-            )
-        return notes
+        if doubt <= _MAX_DOUBT:
+            return ""
+        return (
+            f"DOUBTFUL: {doubt:.0%} of the detected objects are unsure or of an odd size, as on "
+            "images unlike those the detector was trained on; fine-tune on a few annotated frames, "
+            "or use another detector or SAM 2.1"
+        )
 
     def _get_view(self, video: Video) -> _VideoView:
         if self._view is None or self._view.video is not video:

@@ -21,7 +21,7 @@ Other packages add theirs in the entry point group ``napari_sam2.detectors``.
 """
 
 AUTO = "auto"
-DEFAULT = ClassicalDetector.name
+DEFAULT = LearnedDetector.name
 """The detector that "auto" stands for; docs/accuracy.md has the figures that chose it."""
 
 for _detector in (

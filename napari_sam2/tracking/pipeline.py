@@ -13,7 +13,12 @@ from typing import TypeVar
 import numpy as np
 
 from napari_sam2.core.prompt import MaskPrompt, PromptLog
-from napari_sam2.core.protocols import Detector, SteppedDetector, VolumeDetector
+from napari_sam2.core.protocols import (
+    Detector,
+    ExplainingDetector,
+    SteppedDetector,
+    VolumeDetector,
+)
 from napari_sam2.detection.prompts import make_label_prompts
 from napari_sam2.propagation.session import Session
 from napari_sam2.tracking.association import Association
@@ -113,6 +118,7 @@ class TrackingPipeline:
                 len(self.frames),
                 f"Frame {frame}: {len(seeds)} detected, {len(self.seeds)} in all",
                 seeds=seeds,
+                doubt=self._get_doubt() if done == len(self.frames) else "",
             )
 
     def track(
@@ -139,6 +145,11 @@ class TrackingPipeline:
             else SeedSelection.of_edited(self.seeds, edited_seeds, shape)
         )
         yield from self.association.track(self, selection)
+
+    def _get_doubt(self) -> str:
+        if not isinstance(self.detector, ExplainingDetector):
+            return ""
+        return self.detector.get_doubt(self.session.video)
 
     def find_known_objects(self) -> dict[int, int]:
         """Tracks that the session knows, by label of the volume's object they are."""

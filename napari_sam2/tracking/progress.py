@@ -33,6 +33,8 @@ class TrackingProgress:
         One sentence for a person.
     seeds
         Seeds that this step detected.
+    doubt
+        One sentence if the detections are in doubt, at their end.
     changed_frames
         Frames whose labels this step changed.
     step
@@ -44,6 +46,7 @@ class TrackingProgress:
     total: int
     message: str = ""
     seeds: tuple[Seed, ...] = ()
+    doubt: str = ""
     changed_frames: tuple[int, ...] = ()
     step: PropagationStep | None = None
 

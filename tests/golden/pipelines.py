@@ -235,7 +235,7 @@ class _Window:
 
     def look(self, most: int | None = None, **changes: Any) -> None:
         """Find seeds; stop after `most` frames where that is given."""
-        options = {**self.options, **changes}
+        options = {"seeds": "classical", **self.options, **changes}  # the default of then
         frame, how = options.pop("frame", 0), options.pop("labels", None)
         labels = None if how is None else make_labels(self.scene, how)
         self.desk.start_detection(
@@ -406,7 +406,7 @@ def _killing(kill: str) -> dict[str, Any]:
 
 def _with_labels(scene: Any, options: Mapping[str, Any], folder: Path) -> dict[str, Any]:
     """Options whose seeds are a label image on disk, where `labels` says which."""
-    chosen = dict(options)
+    chosen = {"seeds": "classical", **options}  # the default of then
     how = chosen.pop("labels", None)
     if how is not None:
         path = folder / "labels.ome.tif"

@@ -34,7 +34,9 @@ def count_in_window(
     window: MockWindow, chosen: DetectionRequest | None = None, edited: Any = read_seeds
 ) -> np.ndarray:
     """Detect, edit and count; returns the labels that are shown."""
-    window.controller.counting.detect_seeds(chosen or DetectionRequest())
+    window.controller.counting.detect_seeds(
+        chosen or DetectionRequest(CountingOptions(seeds="classical"))
+    )
     window.controller.counting.count_objects(edited(window))
     assert not window.view.errors
     return window.labels
@@ -59,12 +61,13 @@ def make_exact_request(scene: Scene, *, volume: bool) -> DetectionRequest:
 
 CASES = [
     (make_drifting_scene(), "auto", "seeds"),
+    (make_drifting_scene(), "classical", "seeds"),
     (make_drifting_scene(), "auto", "model"),
     (make_drifting_scene(frames=4), "blobs", "seeds"),
     (make_drifting_scene(frames=3), "grid", "seeds"),
-    (make_appearing_scene(), "auto", "seeds"),
+    (make_appearing_scene(), "classical", "seeds"),
     (make_appearing_scene(), "auto", "model"),
-    (make_ellipsoid_scene(), "auto", "seeds"),
+    (make_ellipsoid_scene(), "classical", "seeds"),
 ]
 
 
@@ -276,7 +279,7 @@ def test_saved_tables_are_those_of_the_command_line(tmp_path: Path) -> None:
     from napari_sam2.api.count import count
 
     scene = make_drifting_scene(frames=3)
-    count(scene.stack, out=tmp_path / "command", model=ToyModel())
+    count(scene.stack, out=tmp_path / "command", model=ToyModel(), seeds="classical")
     window = MockWindow(scene)
     count_in_window(window)
     window.controller.save(tmp_path / "window")

@@ -21,12 +21,19 @@ class CountingController:
         self._workspace = queue.workspace
 
     def estimate_scale(
-        self, on_result: Callable[[ObjectScale | None], Any], *, dark: bool | None = None
+        self,
+        on_result: Callable[[ObjectScale | None], Any],
+        *,
+        learned: bool = True,
+        dark: bool | None = None,
     ) -> None:
-        """Estimate how large the objects are; `on_result` gets None if that is not possible."""
+        """Estimate how large the objects are; `on_result` gets None if that is not possible.
+
+        `learned`: as the learned detector sees them, else as the classical one does.
+        """
         if self._workspace.key is not None:
             self._queue.submit_query(
-                lambda worker: worker.estimate_scale(dark=dark),
+                lambda worker: worker.estimate_scale(learned=learned, dark=dark),
                 on_result,
                 message="Estimating the object size…",
             )

@@ -15,6 +15,7 @@ import numpy as np
 from skimage.measure import label
 
 from napari_sam2.api.count import CountOutput, CountResult, save_count_result
+from napari_sam2.api.counting_options import CountingOptions, get_object_scale
 from napari_sam2.api.project import Project
 from napari_sam2.api.results import save_results
 from napari_sam2.core.errors import PlanError, PromptError
@@ -32,8 +33,9 @@ from napari_sam2.core.prompt import (
 from napari_sam2.core.protocols import VideoModel
 from napari_sam2.core.result import Segment
 from napari_sam2.core.track import Track
+from napari_sam2.detection.classical import ClassicalDetector
+from napari_sam2.detection.learned import LearnedDetector
 from napari_sam2.detection.object_scale import ObjectScale
-from napari_sam2.detection.options import DetectionOptions
 from napari_sam2.gui.app.counting_task import CountingTask, DetectionRequest
 from napari_sam2.gui.app.live_tables import LiveTables
 from napari_sam2.gui.app.session_update import PropagationRequest, SessionUpdate
@@ -123,9 +125,13 @@ class SessionWorker:
             SessionUpdate(self.session.log, stale_frames=known)
         )
 
-    def estimate_scale(self, *, dark: bool | None = None) -> ObjectScale | None:
+    def estimate_scale(
+        self, *, learned: bool = True, dark: bool | None = None
+    ) -> ObjectScale | None:
         """Estimate how large the objects of the video are; None if that is not possible."""
-        return DetectionOptions(dark=dark).estimate_scale(self.session.video)
+        name = LearnedDetector.name if learned else ClassicalDetector.name
+        detector = CountingOptions(dark=dark).make_detector(name, self.session.model)
+        return get_object_scale(detector, self.session.video)
 
     def review(self) -> Review:
         """Find the frames that a person should check."""
@@ -364,7 +370,7 @@ class SessionWorker:
             return None
         if isinstance(step, TrackingProgress):
             if step.step is None:
-                return self._report_count(step)
+                return replace(self._report_count(step), notice=step.doubt)
             step = step.step
         frame = step.step.frame
         statuses = {

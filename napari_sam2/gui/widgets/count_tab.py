@@ -19,7 +19,9 @@ from qtpy.QtWidgets import (
 
 from napari_sam2.api.count import CountingOptions
 from napari_sam2.core.errors import Sam2Error
+from napari_sam2.detection.learned import LearnedDetector
 from napari_sam2.detection.object_scale import ObjectScale
+from napari_sam2.detection.registry import resolve_detector
 from napari_sam2.gui.app.controller import Controller
 from napari_sam2.gui.app.counting_task import DetectionRequest
 from napari_sam2.gui.app.view import SessionKey, Snapshot, Stage
@@ -37,7 +39,7 @@ from napari_sam2.gui.widgets.elements import (
 )
 
 _DETECTOR_TITLES = {
-    "auto": "automatic",
+    "auto": "automatic (learned)",
     "classical": "bright or dark objects (classical)",
     "blobs": "round spots (blobs)",
     "grid": "everything the model segments (grid)",
@@ -77,7 +79,7 @@ class CountTab(QWidget):
         super().__init__()
         self._controller, self._canvas = controller, canvas
         self._get_label_layers = get_label_layers
-        self._estimated_for: tuple[SessionKey, bool | None] | None = None
+        self._estimated_for: tuple[SessionKey, bool | None, bool] | None = None
         self._pixel_um: float | None = None
         self.image_label, self.result_label = make_muted_label(), make_muted_label()
         self.hint_label = make_muted_label(_EDIT_HINT)
@@ -151,7 +153,8 @@ class CountTab(QWidget):
         self.detect_button.clicked.connect(lambda *_: self.detect_seeds())
         self.count_button.clicked.connect(lambda *_: self.count_objects())
         self.save_button.clicked.connect(lambda *_: self.action_requested.emit("save"))
-        self.contrast_choice.currentIndexChanged.connect(lambda *_: self._estimate_scale())
+        for choice in (self.contrast_choice, self.detector_choice):
+            choice.currentIndexChanged.connect(lambda *_: self._estimate_scale())
 
     def showEvent(self, event: Any) -> None:
         """Take the colours of the window."""
@@ -268,22 +271,23 @@ class CountTab(QWidget):
         key = self._controller.key
         if key is None:
             return
-        dark = self.contrast_choice.currentData()
-        self._estimated_for = key, dark
+        dark, detector = self.contrast_choice.currentData(), self.detector_choice.currentData()
+        learned = isinstance(detector, str) and resolve_detector(detector) == LearnedDetector.name
+        self._estimated_for = key, dark, learned
         self._pixel_um = key.selection.stack.spacing.y_um
         self.diameter.setSuffix(" µm" if self._pixel_um else " px")
         self.diameter.setSpecialValueText(_ESTIMATED)
 
         def show(scale: ObjectScale | None) -> None:
-            if self._estimated_for != (key, dark) or scale is None:
+            if self._estimated_for != (key, dark, learned) or scale is None:
                 return
             size = scale.diameter_px * (self._pixel_um or 1.0)
-            kind = "" if dark is not None else ", dark" if scale.dark else ", bright"
+            kind = "" if learned or dark is not None else ", dark" if scale.dark else ", bright"
             self.diameter.setSpecialValueText(
                 f"{_ESTIMATED}: {size:.1f}{' µm' if self._pixel_um else ' px'}{kind}"
             )
 
-        self._controller.counting.estimate_scale(show, dark=dark)
+        self._controller.counting.estimate_scale(show, learned=learned, dark=dark)
 
     def _start_counting(self) -> None:
         seeds = self._canvas.seed_layer
