@@ -279,3 +279,83 @@ def test_clips_can_be_drawn_from_the_shared_pack(shared_folder: Path) -> None:
         clip = source.draw(item, np.random.default_rng(item), length=3, size=96)
         assert clip.labels[0].any()
         assert 0 <= clip.frames.min() < clip.frames.max() <= 1
+
+
+_DISCS = [(15, 15), (15, 50), (45, 30)]
+
+
+def draw_mask(frames: int, value: int, *, shape: tuple[int, int] = (64, 80)) -> np.ndarray:
+    """(frames, H, W) uint8 discs of one value that touch nothing and move by a pixel a frame."""
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    mask = np.zeros((frames, *shape), np.uint8)
+    for frame, plane in enumerate(mask):
+        for centre_y, centre_x in _DISCS:
+            plane[(y - centre_y - frame) ** 2 + (x - centre_x) ** 2 <= 49] = value
+    return mask
+
+
+@pytest.mark.parametrize("value", [1, 127, 255])
+@pytest.mark.parametrize("frames", [1, 3])
+def test_pieces_of_a_mask_are_objects(
+    value: int, frames: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    mask = draw_mask(frames, value)
+    image = mask.astype(np.uint16) * 2 + 10
+    (pair,) = open_pairs(image, mask, name="cells", options=TIME)
+    for frame in range(frames):
+        _, labels = pair.read(frame)
+        assert [int(labels[y + frame, x]) for y, x in _DISCS] == [1, 2, 3]
+        np.testing.assert_array_equal(labels > 0, mask[frame] > 0)
+    assert "cells: is a mask" in caplog.text and str(value) in caplog.text
+
+
+def test_mask_of_two_classes_is_split_and_one_object_in_pieces_among_many_is_not(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    mask = draw_mask(1, 1)[0]
+    mask[50:58, 60:70], mask[20:28, 68:76] = 2, 2
+    (pair,) = open_pairs(mask * 9, mask)
+    assert np.unique(pair.read(0)[1]).tolist() == [0, 1, 2, 3, 4, 5]
+    many = np.zeros((64, 80), np.uint8)
+    for label in range(1, 7):
+        many[10 * label - 5 : 10 * label, 5:15] = label
+    many[5:10, 40:50] = 1
+    caplog.clear()
+    (pair,) = open_pairs(many * 9, many)
+    np.testing.assert_array_equal(pair.read(0)[1], many)
+    assert not caplog.text
+
+
+@pytest.mark.parametrize("fault", ["dark", "no labels", "no numbers"])
+def test_image_that_shows_nothing_is_left_out_and_named(
+    fault: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for folder in ("images", "masks"):
+        (tmp_path / folder).mkdir()
+    for number in range(3):
+        labels = np.zeros((64, 80), np.uint16)
+        labels[10:20, 10:20], labels[40:50, 40:50] = 1, 2
+        image = labels.astype(np.float32) * 40 + 10
+        if number == 1:
+            image[:] = np.nan if fault == "no numbers" else 30
+            labels = labels * 0 if fault == "no labels" else labels
+        tifffile.imwrite(tmp_path / "images" / f"field{number}.tif", image)
+        tifffile.imwrite(tmp_path / "masks" / f"field{number}.tif", labels)
+    found = find_pairs(tmp_path)
+    assert [pair.name for pair in found] == ["field0.tif", "field2.tif"]
+    assert "field1.tif" in caplog.text
+    for number in (0, 2):
+        tifffile.imwrite(
+            tmp_path / "images" / f"field{number}.tif", np.full((64, 80), 30, np.uint8)
+        )
+    with pytest.raises(LabelsError, match=r"none of 3 images .* field0\.tif"):
+        find_pairs(tmp_path)
+
+
+def test_masks_of_cellpose_beside_images_are_found(tmp_path: Path) -> None:
+    for number in range(2):
+        labels = np.zeros((64, 80), np.uint16)
+        labels[10:20, 10:20], labels[40:50, 40:50] = 1, 2
+        tifffile.imwrite(tmp_path / f"frame_{number}.tif", labels * 40 + 10)
+        tifffile.imwrite(tmp_path / f"frame_{number}_cp_masks.tif", labels)
+    assert [pair.name for pair in find_pairs(tmp_path)] == ["frame_0.tif", "frame_1.tif"]

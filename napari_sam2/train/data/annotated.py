@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -13,15 +14,25 @@ from typing import Any
 import numpy as np
 
 from napari_sam2.core.contrast import Contrast
-from napari_sam2.core.errors import AxesError, LabelsError
+from napari_sam2.core.errors import AxesError, IntensityError, LabelsError
 from napari_sam2.core.stack import Stack, Video
 from napari_sam2.io.geometry import align_labels
 from napari_sam2.io.open import open_labels, open_stack
+from napari_sam2.measurement.label_faults import count_split_labels
+from napari_sam2.measurement.label_planes import LabelPlanes
+from napari_sam2.tracking.relabel import relabel_planes
 from napari_sam2.train.data.pairs import AnnotatedPlane, AnnotatedStack
 
 _MAX_LABEL = int(np.iinfo(np.int32).max)
+_MAX_MASK_VALUES = 3  # a mask of classes has few values; labels of objects have more
+_NO_OBJECTS = "the labels have no objects: expected at least one; 0 is the background"
 _UNSCALED = Contrast(0, 1)  # if only labels are read: estimating a contrast reads the image
 _MIN_OVERLAPS = 20  # objects on two successive frames that are needed to judge their labels
+
+LabelReader = Callable[[int], np.ndarray]
+"""Reads the (H, W) int32 labels of a frame."""
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -64,7 +75,16 @@ def open_pairs(
     FileError, AxesError, IntensityError
         As `open_stack` and `Stack.as_video`.
     """
-    options = options or ReadOptions()
+    found, name = _open_annotated(image, labels, name, group, options or ReadOptions())
+    if not found:
+        raise LabelsError(f"{name}: {_NO_OBJECTS}")
+    return found
+
+
+def _open_annotated(
+    image: Any, labels: Any, name: str, group: str, options: ReadOptions
+) -> tuple[list[AnnotatedStack], str]:
+    """The annotated stacks of an image, none if its labels are empty; and the name of the image."""
     stack = open_stack(image, axes=options.axes or _guess_axes(image, options.along))
     name = name or (Path(stack.source).name if stack.source else stack.name)
     truth = _open_truth(labels, stack, name)
@@ -75,9 +95,9 @@ def open_pairs(
         at = dict(zip(others, index, strict=True))
         full_name = name + "".join(f" {axis}={number}" for axis, number in at.items())
         open_video = partial(Video.of, stack, along=video.along, channel=options.channel, at=at)
-        unscaled = open_video(contrast=_UNSCALED)
+        read_labels = _make_label_reader(truth, open_video(contrast=_UNSCALED), full_name)
         annotated, dots = _find_annotated_frames(
-            truth, unscaled, linked=options.linked, name=full_name
+            read_labels, video.shape, linked=options.linked, name=full_name
         )
         if annotated:
             found.append(
@@ -86,16 +106,45 @@ def open_pairs(
                     group or stack.source or name,
                     video.shape,
                     annotated,
-                    partial(_read_plane, open_video(), truth, dots),
+                    partial(_read_plane, _open_shown(open_video, full_name), read_labels, dots),
                     options.linked,
                     dots,
                 )
             )
-    if not found:
-        raise LabelsError(
-            f"{name}: the labels have no objects: expected at least one; 0 is the background"
-        )
-    return found
+    return found, name
+
+
+def _open_shown(open_video: Callable[[], Video], name: str) -> Video:
+    """The video as the model sees it; an IntensityError names the image."""
+    try:
+        return open_video()
+    except IntensityError as error:
+        raise IntensityError(f"{name}: {error}") from error
+
+
+def _make_label_reader(truth: Stack, video: Video, name: str) -> LabelReader:
+    """Reads the labels of a frame; every piece of a mask of few values is an object."""
+
+    def read_labels(frame: int) -> np.ndarray:
+        return _load_label_plane(truth, video.get_axis_indices(frame), name)
+
+    values: set[int] = set()
+    masks = in_pieces = 0
+    for frame in range(len(video)):
+        labels, split = count_split_labels(read_labels(frame))
+        values.update(labels.tolist())
+        if len(values) > _MAX_MASK_VALUES:
+            return read_labels
+        masks, in_pieces = masks + labels.size, in_pieces + split
+    if 2 * in_pieces <= masks:
+        return read_labels
+    log.warning(
+        "%s: is a mask of the values %s in pieces: each piece is taken as an object",
+        name,
+        ", ".join(map(str, sorted(values))),
+    )
+    pieces = relabel_planes(LabelPlanes.of(read_labels, video.shape), "components", video.along)
+    return lambda frame: pieces[frame].astype(np.int32)
 
 
 def _guess_axes(image: Any, along: str | None) -> str | None:
@@ -131,16 +180,19 @@ def _load_label_plane(truth: Stack, position: Mapping[str, int], name: str) -> n
 
 
 def _read_plane(
-    video: Video, truth: Stack, single_pixel_labels: tuple[int, ...], frame: int
+    video: Video, read_labels: LabelReader, single_pixel_labels: tuple[int, ...], frame: int
 ) -> AnnotatedPlane:
-    labels = _load_label_plane(truth, video.get_axis_indices(frame), video.stack.name)
+    labels = read_labels(frame)
     if single_pixel_labels:
         labels = np.where(np.isin(labels, single_pixel_labels), 0, labels)
-    return video.read_frame(frame).pixels, labels
+    try:
+        return video.read_frame(frame).pixels, labels
+    except IntensityError as error:
+        raise IntensityError(f"{video.stack.source or video.stack.name}: {error}") from error
 
 
 def _find_annotated_frames(
-    truth: Stack, video: Video, *, linked: bool, name: str
+    read_labels: LabelReader, shape: tuple[int, int, int], *, linked: bool, name: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Find the frames with objects, and the labels of one pixel, both ascending.
 
@@ -149,9 +201,9 @@ def _find_annotated_frames(
     largest: Counter[int] = Counter()
     kept, changed = 0, 0
     frame_ids: list[set[int]] = []
-    previous = np.zeros(video.shape[1:], dtype=np.int32)
-    for frame in range(len(video)):
-        plane = _load_label_plane(truth, video.get_axis_indices(frame), name)
+    previous = np.zeros(shape[1:], dtype=np.int32)
+    for frame in range(shape[0]):
+        plane = read_labels(frame)
         ids, sizes = np.unique(plane[plane > 0], return_counts=True)
         largest |= Counter(dict(zip(ids.tolist(), sizes.tolist(), strict=True)))
         frame_ids.append(set(ids.tolist()))
@@ -193,5 +245,23 @@ def _find_single_pixel_labels(largest_px: Mapping[int, int], name: str) -> tuple
 def open_all_pairs(
     items: Sequence[tuple[Any, Any]], *, options: ReadOptions | None = None
 ) -> list[AnnotatedStack]:
-    """Open several images and their labels; each image is a group."""
-    return [pair for image, labels in items for pair in open_pairs(image, labels, options=options)]
+    """Open several images and their labels; each image is a group.
+
+    Images that show nothing and labels without objects are left out, with a warning that names
+    them. Raises LabelsError if none is left, and the other errors of `open_pairs`.
+    """
+    found: list[AnnotatedStack] = []
+    left_out = []
+    for image, labels in items:
+        try:
+            opened, name = _open_annotated(image, labels, "", "", options or ReadOptions())
+            reason = "" if opened else f"{name}: {_NO_OBJECTS}"
+        except IntensityError as error:
+            opened, reason = [], str(error)
+        found += opened
+        if reason:
+            left_out.append(reason)
+            log.warning("left out: %s", reason)
+    if not found and left_out:
+        raise LabelsError(f"none of {len(left_out)} images can be trained on; {left_out[0]}")
+    return found
