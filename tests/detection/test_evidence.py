@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tifffile
 from scipy import ndimage as ndi
 
+from napari_sam2.core.prompt import PointPrompt
 from napari_sam2.core.protocols import SIZE_OCTAVES, ClickEvidence
 from napari_sam2.core.stack import Spacing, Stack, Video
 from napari_sam2.detection.evidence import VideoEvidence
 from napari_sam2.detection.learned import LearnedDetector
 from napari_sam2.detection.options import DetectionOptions
+from napari_sam2.models.load import load_detector, load_model
+from napari_sam2.propagation.session import Session
 
 
 class DiscMaps:
@@ -100,3 +106,26 @@ def test_time_lapse_has_no_identities() -> None:
     pixels = np.asarray(_draw_balls(12, depth=3).stack.data)
     video = Stack(np.repeat(pixels[1:2], 3, axis=0), "tyx").as_video("t")
     assert _see(video, 24).get_frame(1).ids is None
+
+
+def test_real_nuclei_end_in_z_where_they_end(shared_folder: Path) -> None:
+    """Three nuclei of 8 to 12 slices, one click each: without evidence they fill the stack."""
+    folder = shared_folder / "data" / "zstack_and_2d_stardist"
+    image, truth = (tifffile.imread(folder / name) for name in ("img3d.tif", "mask3d.tif"))
+    spacing = Spacing(z_um=2.0, y_um=1.0, x_um=1.0)
+    video = Stack(image, "zyx", spacing=spacing).as_video("z")
+    maps = load_detector()
+    evidence = VideoEvidence(LearnedDetector(DetectionOptions(maps=maps)), video)
+    with Session(video, load_model("nano", device="cpu"), evidence=evidence) as session:
+        tracks = (5, 23, 31)
+        for track in tracks:
+            frame = int((truth == track).sum(axis=(1, 2)).argmax())
+            y, x = ndi.center_of_mass(truth[frame] == track)
+            session.prompt(PointPrompt(frame, track, [(y, x)], [True]))
+        session.run().finish()
+        labels = np.stack([session.compute_label_plane(frame) for frame in range(len(video))])
+    for track in tracks:
+        shown, there = ((each == track).any(axis=(1, 2)) for each in (labels, truth))
+        assert (shown & ~there).sum() <= 5
+        ours, theirs = labels == track, truth == track
+        assert (ours & theirs).sum() / (ours | theirs).sum() > 0.4
