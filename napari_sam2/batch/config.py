@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import glob
+import re
 import tomllib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -86,13 +88,13 @@ def read_jobs(path: Path | str) -> Batch:
         raise FileError(
             f"{file}: {error.strerror or error}; expected a jobs file in TOML"
         ) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise PlanError(f"{file}: is not valid TOML: {error}") from error
     except ValidationError as error:
         faults = "; ".join(
             f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors()
         )
         raise PlanError(f"{file}: {faults}") from error
+    except (ValueError, RecursionError) as error:  # wrong syntax, encoding, depth, or length
+        raise PlanError(f"{file}: is not valid TOML: {error}") from error
     out = file.parent / jobs_file.out
     jobs = [
         job
@@ -142,6 +144,8 @@ def _expand_stacks(
 
 def _merge_fields(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of a stack over the defaults; ``seeds`` becomes a field of ``counting``."""
+    for fields in (defaults, own):
+        _check_table("counting", fields.get("counting", {}))
     own_fields = [name for name in _OBJECT_FIELDS if name in own]
     shared = {
         name: value
@@ -162,6 +166,11 @@ def _merge_fields(defaults: Mapping[str, Any], own: Mapping[str, Any]) -> dict[s
         if name not in ("seeds", "counting")
     }
     return {**fields, "counting": {**counting, **seeds}} if counting or seeds else fields
+
+
+def _check_table(name: str, value: Any) -> None:
+    if not isinstance(value, Mapping):
+        raise PlanError(f"{name} = {value!r}: expected a table of options, as in [defaults.{name}]")
 
 
 def _resolve_counting(
@@ -199,7 +208,13 @@ def _glob_stacks(pattern: Path) -> list[Path]:
 
 
 def _fill_template(template: str, names: Mapping[str, Any]) -> str:
+    """Fill in names, and a number with a width of one or two digits, such as {number:03}."""
     try:
+        for _, name, form, _ in Formatter().parse(template):
+            if name is not None and (
+                name not in names or not re.fullmatch(r"(0?\d\d?d?)?", form or "")
+            ):
+                raise ValueError(f"{{{name}{form and ':'}{form}}}")
         return template.format_map(names)
     except (KeyError, IndexError, ValueError, AttributeError) as error:
         raise PlanError(

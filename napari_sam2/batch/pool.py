@@ -18,7 +18,7 @@ from distributed.system import MEMORY_LIMIT
 from platformdirs import user_cache_path
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from napari_sam2.core.errors import PlanError
+from napari_sam2.core.errors import PlanError, Sam2Error
 from napari_sam2.core.files.atomic import convert_write_errors
 from napari_sam2.core.files.extras import CLUSTER, import_extra
 
@@ -70,7 +70,7 @@ class Pool(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    scheduler: str | None = None
+    scheduler: str | None = Field(default=None, pattern=r"^(tcp|tls)://.+")
     kind: Literal["local", "slurm", "pbs", "lsf", "sge", "htcondor"] = "local"
     workers: int | None = Field(default=None, ge=1)
     threads: int = Field(default=1, ge=1)
@@ -101,8 +101,8 @@ class Pool(BaseModel):
                 yield stack.enter_context(
                     Client(target, timeout=_CONNECT_TIMEOUT_S, set_as_default=False)
                 )
-            except OSError as error:
-                if self.scheduler is None:
+            except (OSError, ValueError, RuntimeError) as error:
+                if self.scheduler is None or isinstance(error, Sam2Error):
                     raise
                 raise PlanError(
                     f"no scheduler answers at {self.scheduler}: {error}; start one with `dask "

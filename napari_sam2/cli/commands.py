@@ -89,6 +89,7 @@ def _open_remote_model(arguments: argparse.Namespace, name: str) -> Iterator[Vid
     if arguments.model_on is None:
         yield None
         return
+    _check_cluster_packages("--model-on")
     from napari_sam2.batch.remote_model import load_remote_model
 
     options = {
@@ -160,6 +161,11 @@ def execute_count(arguments: argparse.Namespace) -> None:
             *INFERENCE_OPTIONS,
         )
     }
+    for rule in arguments.rule:
+        if not rule.partition(":")[0].strip() or not rule.partition(":")[2].strip():
+            raise PlanError(
+                f"--rule {rule!r}: expected NAME:CONDITION, as in 'large: area_px > 500'"
+            )
     options["rules"] = {
         name.strip(): text for name, _, text in (rule.partition(":") for rule in arguments.rule)
     }
@@ -309,6 +315,7 @@ def execute_models_import(arguments: argparse.Namespace) -> None:
 
 def execute_batch(arguments: argparse.Namespace) -> None:
     """Run a jobs file."""
+    _check_cluster_packages("batch")
     from napari_sam2.batch.command import run_jobs_file
 
     table = run_jobs_file(
@@ -326,6 +333,12 @@ def _get_reading_options(arguments: argparse.Namespace) -> dict[str, Any]:
         **{name: getattr(arguments, name) for name in ("axes", "spacing", "interval", "series")},
         "level": arguments.level or 0,
     }
+
+
+def _check_cluster_packages(purpose: str) -> None:
+    from napari_sam2.core.files.extras import CLUSTER, import_extra
+
+    import_extra("distributed", CLUSTER, purpose)
 
 
 def _print_line(line: str) -> None:

@@ -77,7 +77,7 @@ def _add_track(subparsers: Any) -> None:
         help="TIFF, OME-TIFF, OME-Zarr, .npy, a folder of images or a quoted glob",
     )
     track.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for the results"
+        "--out", type=_parse_out, required=True, metavar="DIR", help="folder for the results"
     )
     track.add_argument(
         "--along",
@@ -177,7 +177,7 @@ def _add_count(subparsers: Any) -> None:
         help="TIFF, OME-TIFF, OME-Zarr, .npy, a folder of images or a quoted glob",
     )
     count.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for the results"
+        "--out", type=_parse_out, required=True, metavar="DIR", help="folder for the results"
     )
     count.add_argument(
         "--along",
@@ -276,7 +276,7 @@ def _add_measure(subparsers: Any) -> None:
         "--image", type=Path, required=True, metavar="INPUT", help="the labelled image"
     )
     measure.add_argument(
-        "--out", type=Path, required=True, metavar="DIR", help="folder for the tables"
+        "--out", type=_parse_out, required=True, metavar="DIR", help="folder for the tables"
     )
     measure.add_argument("--along", choices=("z", "t"), help="axis the labels are stacked along")
     measure.add_argument(
@@ -542,6 +542,12 @@ def _parse_number(text: str) -> int:
     if number < 0:
         raise argparse.ArgumentTypeError(f"{number}: expected a number from 0")
     return number
+
+
+def _parse_out(text: str) -> Path:
+    if not text.strip():
+        raise argparse.ArgumentTypeError("is empty: expected a folder for the results")
+    return Path(text)
 
 
 def _parse_frames(text: str) -> tuple[int, int]:

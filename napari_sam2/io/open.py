@@ -18,7 +18,7 @@ from napari_sam2.core.track import convert_to_labels
 from napari_sam2.io.readers import registry
 from napari_sam2.io.readers.dicom.headers import list_dicom_files
 from napari_sam2.io.readers.dicom.series import open_dicom
-from napari_sam2.io.readers.files import check_file
+from napari_sam2.io.readers.files import check_file, convert_read_errors
 from napari_sam2.io.readers.folder import open_folder, open_glob
 from napari_sam2.io.readers.opened import (
     OpenedImage,
@@ -190,6 +190,12 @@ def _open_source(path_or_array: Any, request: ReadRequest) -> OpenedImage:
 
 
 def _open_path(path_text: str, request: ReadRequest) -> OpenedImage:
+    """Open a file, folder or glob; whatever a broken one makes a reader raise is a FileError."""
+    with convert_read_errors(path_text, "an image with pixels, whole and of the kind it is named"):
+        return _find_and_open(path_text, request)
+
+
+def _find_and_open(path_text: str, request: ReadRequest) -> OpenedImage:
     path = Path(path_text)
     if any(sign in path_text for sign in "*?[") and not path.exists():
         return open_glob(path_text, request)

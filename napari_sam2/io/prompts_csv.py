@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from napari_sam2.core.errors import PromptError
 from napari_sam2.core.prompt import BoxPrompt, PointPrompt, Prompt, PromptLog
@@ -127,10 +128,11 @@ def _make_box(row: _PromptRow, frame: int, track: int) -> BoxPrompt:
 
 
 def _read_rows(text: str, source: str) -> Iterator[_PromptRow]:
-    reader = csv.reader(io.StringIO(text, newline=""))
-    columns = [cell.strip().lower() for cell in next(reader)]
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows = _iterate_rows(reader, source)
+    columns = [cell.strip().lower() for cell in next(rows)]
     _check_columns(columns, source)
-    for cells in reader:
+    for cells in rows:
         location = f"{source}, line {reader.line_num}"
         if not any(cell.strip() for cell in cells):
             continue
@@ -140,6 +142,16 @@ def _read_rows(text: str, source: str) -> Iterator[_PromptRow]:
             )
         values = (cell.strip() for cell in cells)
         yield _PromptRow(dict(zip(columns, values, strict=True)), location)
+
+
+def _iterate_rows(reader: Any, source: str) -> Iterator[list[str]]:
+    try:
+        yield from reader
+    except csv.Error as error:  # a cell without end, or with a byte that no text has
+        raise PromptError(
+            f"{source}, line {reader.line_num}: is not valid CSV ({error}): expected short cells "
+            "separated by commas"
+        ) from error
 
 
 def _check_columns(columns: list[str], source: str) -> None:

@@ -203,7 +203,7 @@ class Recipe(_StrictModel):
             raise FileError(
                 f"{path}: cannot be read ({error.strerror or error}); expected a recipe in TOML"
             ) from error
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # wrong syntax, encoding, depth, or length
             raise RecipeError(f"{path}: is not valid TOML ({error})") from error
         return cls.of(values, source=str(path))
 

@@ -17,6 +17,7 @@ GEFF = "geff"
 LORA = "lora"
 MEDICAL = "medical"
 MICROSCOPES = "microscopes"
+NOTEBOOK = "notebook"
 TABLES = "tables"
 VIDEO = "video"
 

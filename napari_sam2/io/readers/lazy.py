@@ -57,6 +57,8 @@ def make_lazy_array(planes: PlaneReader, source: str) -> da.Array:
     n_leading = planes.n_leading
     _check_declared_size(planes, source)
     leading, plane = planes.shape[:n_leading], planes.shape[n_leading:]
+    if min(planes.shape, default=0) < 1:
+        raise FileError(f"{source}: declares the shape {planes.shape!r}: expected 1 or more each")
     chunks = tuple((1,) * length for length in leading) + tuple((length,) for length in plane)
     block = _BlockReader(planes, source)
     empty = np.empty((0,) * len(planes.shape), planes.dtype)

@@ -60,16 +60,30 @@ def read_checkpoint(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     FileError
         The file does not exist or is empty.
     CheckpointError
-        The file is truncated or not a checkpoint.
+        The file is truncated or not a checkpoint, or has weights that are not finite.
     """
     start = _read_first_bytes(path)
     if start[8:9] == b"{":  # safetensors: eight bytes of length, then JSON
-        return _read_safetensors(path)
+        tensors, metadata = _read_safetensors(path)
+        _check_finite(tensors, path)
+        return tensors, metadata
     if start[:2] == b"PK" or start[:1] == b"\x80":  # zip, or a pickle of protocol 2 and later
-        return read_pickled_tensors(path), {}
+        tensors = read_pickled_tensors(path)
+        _check_finite(tensors, path)
+        return tensors, {}
     raise CheckpointError(
         f"{path}: not a checkpoint, it starts with {start[:12]!r}; expected {_KINDS}"
     )
+
+
+def _check_finite(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Raise CheckpointError for weights that are NaN or infinite: every mask would be empty."""
+    for name, tensor in tensors.items():
+        if tensor.is_floating_point() and not bool(tensor.isfinite().all()):
+            raise CheckpointError(
+                f"{path}: {name} is not finite (NaN or infinity): the training diverged, or the "
+                "file is damaged; take an earlier checkpoint"
+            )
 
 
 def write_checkpoint(
