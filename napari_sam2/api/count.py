@@ -28,6 +28,7 @@ from napari_sam2.core.inference_options import InferenceOptions
 from napari_sam2.core.plan import Propagation
 from napari_sam2.core.protocols import Detector, ExplainingDetector, VideoModel
 from napari_sam2.core.stack import Stack, Video
+from napari_sam2.detection.label_images import LabelImageDetector
 from napari_sam2.detection.registry import AUTO
 from napari_sam2.detection.sized import SizedDetector
 from napari_sam2.io.open import open_stack
@@ -38,6 +39,8 @@ from napari_sam2.measurement.features.classes import (
     classify_by_rules,
     set_categories,
 )
+from napari_sam2.measurement.label_faults import LabelFaults
+from napari_sam2.measurement.label_planes import LabelPlanes
 from napari_sam2.models.device import describe_device
 from napari_sam2.propagation.run_state import RunState
 from napari_sam2.propagation.session import Run, Session, SessionSettings
@@ -388,6 +391,7 @@ def collect_notes(pipeline: TrackingPipeline, options: CountingOptions) -> tuple
         *video.stack.notes,
         f"seeds from {detector.name}" + (" (auto)" if options.seeds == AUTO else ""),
         *_collect_scale_notes(detector, video, options),
+        *_collect_label_notes(detector, video),
         *(detector.get_notes(video) if isinstance(detector, ExplainingDetector) else ()),
     ]
     if video.spacing.pixel_um2 is None:
@@ -401,6 +405,14 @@ def collect_notes(pipeline: TrackingPipeline, options: CountingOptions) -> tuple
         "begins or ends there"
     )
     return tuple(notes)
+
+
+def _collect_label_notes(detector: Detector, video: Video) -> tuple[str, ...]:
+    """Whether the labels of another tool are a mask; numbers of each frame are linked anyway."""
+    if not isinstance(detector, LabelImageDetector):
+        return ()
+    planes = LabelPlanes.of(detector.options.labels, video.shape)
+    return LabelFaults.of(planes).describe_pieces()
 
 
 def _collect_scale_notes(detector: Detector, video: Video, options: CountingOptions) -> list[str]:

@@ -66,20 +66,22 @@ class LabelFaults:
 
     def describe(self) -> tuple[str, ...]:
         """One sentence for each fault."""
-        notes = []
-        if self.is_semantic:
-            notes.append(
-                f"{self.in_pieces} of {self.masks} masks are in several pieces, with {self.values} "
-                "different labels: each label is taken as one object; if it is a mask of many "
-                'objects, number its pieces with --relabel components (relabel="components")'
-            )
-        if self.is_renumbered:
-            notes.append(
-                f"{self.changed} of {self.changed + self.kept} labels are another object on the "
-                "next frame: each label is taken as one object; if every frame was numbered anew, "
-                'link the frames with --relabel linked (relabel="linked")'
-            )
-        return tuple(notes)
+        note = (
+            f"{self.changed} of {self.changed + self.kept} labels are another object on the next "
+            "frame: each label is taken as one object; if every frame was numbered anew, link the "
+            'frames with `napari-sam2 measure --relabel linked` (relabel="linked")'
+        )
+        return (*self.describe_pieces(), *((note,) if self.is_renumbered else ()))
+
+    def describe_pieces(self) -> tuple[str, ...]:
+        """A sentence if most labels are in pieces."""
+        note = (
+            f"{self.in_pieces} of {self.masks} masks are in several pieces, with {self.values} "
+            "different values: each value is taken as one object; if it is a mask of many objects, "
+            "number its pieces with `napari-sam2 measure --relabel components` "
+            '(relabel="components")'
+        )
+        return (note,) if self.is_semantic else ()
 
 
 def count_split_labels(plane: np.ndarray) -> tuple[np.ndarray, int]:

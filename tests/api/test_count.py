@@ -306,3 +306,18 @@ def test_linking_encodes_no_frame_twice() -> None:
     scene = make_drifting_scene(**LARGE)
     with count(scene.stack, model=model, channel=0, kind="point", seeds="classical").session:
         assert sorted(model.embedded_frames) == list(range(len(scene.video)))
+
+
+@pytest.mark.parametrize("value", [1, 255])
+def test_seeds_that_are_a_mask_of_pieces_are_noted(tmp_path, value):
+    scene = make_drifting_scene(count=3, frames=2, **LARGE)
+    for name, labels in {"mask": (scene.labels > 0) * value, "labels": scene.labels}.items():
+        tifffile.imwrite(
+            tmp_path / f"{name}.tif",
+            labels.astype(np.uint16),
+            photometric="minisblack",
+            metadata={"axes": "TYX"},
+        )
+        found = counted(scene, seeds=str(tmp_path / f"{name}.tif"))
+        said = any("--relabel components" in note for note in found.notes)
+        assert said == (name == "mask")
