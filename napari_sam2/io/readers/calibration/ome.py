@@ -27,11 +27,11 @@ def find_pixels(xml: str, path: Path, n_series: int) -> list[Element | None]:
     images = root.findall("{*}Image/{*}Pixels")
     if len(images) == n_series:
         return list(images)
-    readable = [pixels for pixels in images if _has_data(pixels, root.get("UUID"), path)]
+    readable = [pixels for pixels in images if has_data(pixels, root.get("UUID"), path)]
     return list(readable) if len(readable) == n_series else [None] * n_series
 
 
-def _has_data(pixels: Element, uuid_of_file: str | None, path: Path) -> bool:
+def has_data(pixels: Element, uuid_of_file: str | None, path: Path) -> bool:
     """Whether a plane of an image is in this file or in one beside it."""
     for data in pixels.findall("{*}TiffData"):
         uuid = data.find("{*}UUID")

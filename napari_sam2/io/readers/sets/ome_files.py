@@ -8,6 +8,7 @@ from xml.etree import ElementTree
 from tifffile import TiffFile
 
 from napari_sam2.core.errors import FileError
+from napari_sam2.io.readers.calibration.ome import has_data
 from napari_sam2.io.readers.files import check_inside_folder, convert_read_errors, read_utf8_text
 
 COMPANION_SUFFIX = ".companion.ome"
@@ -43,12 +44,19 @@ def resolve_ome_files(path: Path) -> tuple[Path, str | None]:
 
 
 def check_ome_members(xml: str, path: Path) -> None:
-    """Raise FileError if files that OME-XML names are missing, except the file `path` itself."""
+    """Raise FileError if files that OME-XML names are missing, except the file `path` itself.
+
+    Images of which no file is here, such as the other positions of a copied file, are not read and
+    may be missing.
+    """
     root = ElementTree.fromstring(xml)
     own = root.get("UUID")
+    every = root.findall("{*}Image/{*}Pixels")
+    here = [pixels for pixels in every if has_data(pixels, own, path)]
     names = {
         uuid.get("FileName", "")
-        for uuid in root.findall(".//{*}TiffData/{*}UUID")
+        for pixels in here or every
+        for uuid in pixels.findall("{*}TiffData/{*}UUID")
         if uuid.text != own
     }
     missing = sorted(
