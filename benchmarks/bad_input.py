@@ -36,7 +36,7 @@ MAX_BYTES = 1_000_000_000
 """Memory that a refused input may take."""
 
 _EXIT_ERROR = 2
-_TIMEOUT_S = 120
+_TIMEOUT_S = 60
 _PROMPTS = "track,frame,kind,y,x\n1,0,point,20,20\n"
 _ENDINGS = [
     "tif",

@@ -209,3 +209,17 @@ def test_images_without_pixels_are_refused(tmp_path: Path, name: str, content: b
     (tmp_path / name).write_bytes(content)
     with pytest.raises((FileError, StackError), match=name):
         open_stack(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--seeds", "nowhere"], ["--diameter-px", "1e9"], ["--diameter", "3", "--diameter-px", "4"]],
+    ids=["seeds", "huge", "two diameters"],
+)
+def test_a_count_that_is_refused_leaves_no_work_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    np.save("a.npy", np.random.default_rng(0).random((2, 48, 48)))
+    assert main(["count", "a.npy", "--axes", "TYX", "--out", "out", *options]) == EXIT_ERROR
+    assert not [path for path in tmp_path.rglob("*") if path.name not in ("a.npy", "out")]

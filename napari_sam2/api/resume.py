@@ -67,6 +67,12 @@ class UnfinishedRun:
         path = self.folder / "prompts.json"
         return read_prompts(path) if path.exists() else PromptLog()
 
+    def remove_if_empty(self) -> None:
+        """Remove the work folder if nothing was detected or prompted yet."""
+        names = {path.name for path in self.folder.iterdir()}
+        if all(name == "job.json" or name.startswith("trail.sqlite") for name in names):
+            self.remove()
+
     def remove(self) -> None:
         """Remove the work folder."""
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -114,7 +120,11 @@ class OutputRun:
             )
             if unfinished is None:
                 return make_finished_result(self.out)
-            result = work(model, unfinished)
+            try:
+                result = work(model, unfinished)
+            except ValueError:
+                unfinished.remove_if_empty()  # a wrong option or input leaves nothing
+                raise
             unfinished.remove()
             return result
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import dask.array as da
 import numpy as np
@@ -28,6 +30,8 @@ from napari_sam2.io.readers.opened import (
 )
 from napari_sam2.io.readers.zarr import is_store, open_zarr, open_zarr_array
 from napari_sam2.io.units import doubt_spacing
+
+log = logging.getLogger(__name__)
 
 
 def open_stack(
@@ -85,7 +89,43 @@ def open_stack(
         notes=(*image.notes, *doubts),
         times_s=image.times_s if overridden.t_s == image.spacing.t_s else (),
     )
-    return _name_axes(image, axes).to_stack(channel_names)
+    stack = _name_axes(image, axes).to_stack(channel_names)
+    is_float = np.dtype(stack.data.dtype).kind == "f"
+    return _fill_lazily(stack, image.source) if is_float and image.source else stack
+
+
+def _fill_lazily(stack: Stack, source: str) -> Stack:
+    """The same stack; pixels of a file that are no numbers are filled when a plane is read."""
+    data = _make_dask_array(stack)
+    empty = np.empty((0,) * data.ndim, data.dtype)
+    name = f"filled-{uuid4().hex}"  # dask would hash the function, which changes when it has logged
+    filled = da.map_blocks(_PixelFiller(source), data, dtype=data.dtype, meta=empty, name=name)
+    return replace(stack, data=filled)
+
+
+class _PixelFiller:
+    """Replaces NaN and infinity by the median of the other pixels, and logs the first ones.
+
+    A block without any number stays as it is, and is refused where it is used.
+    """
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+        self.logged = False
+
+    def __call__(self, block: np.ndarray) -> np.ndarray:
+        known = np.isfinite(block)
+        if known.all() or not known.any():
+            return block
+        if not self.logged:
+            self.logged = True
+            log.warning(
+                "%s: %d pixels of a plane are NaN or infinite: here and on other planes they are "
+                "filled with the median of their plane, in measurements too",
+                self.source,
+                int((~known).sum()),
+            )
+        return np.where(known, block, np.median(block[known])).astype(block.dtype)
 
 
 def open_labels(path_or_array: Any, *, axes: str | None = None) -> Stack:

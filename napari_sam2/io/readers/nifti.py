@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import math
 import struct
 from dataclasses import dataclass
@@ -124,6 +125,8 @@ class NiftiPlanes:
 @lru_cache(maxsize=16)  # headers
 def _load_image(path: str, _: tuple[int, int]) -> Any:
     nibabel = import_extra("nibabel", MEDICAL, f"{path}: NIfTI")
+    # it prints what is wrong with a header beside the error that says so
+    nibabel.imageglobals.logger.setLevel(logging.CRITICAL)
     _check_offset(Path(path))
     # nibabel reads forward in a file that stays open, and again from its beginning in one that
     # does not
