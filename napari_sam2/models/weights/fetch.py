@@ -182,6 +182,8 @@ class _Download:
 def _retrieve(target: Path, sha256: str, download: _Download) -> Path:
     import pooch
 
+    pooch.get_logger().setLevel("ERROR")  # this package has its own lines and progress
+
     try:
         pooch.retrieve(
             download.url,
