@@ -13,11 +13,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors.torch import save_file
-
 from napari_sam2.models.network.object_maps import ObjectMapPredictor
-from napari_sam2.models.weights.cards import DETECTOR_SUFFIX
-from napari_sam2.models.weights.files import compute_sha256, replace_atomically
+from napari_sam2.models.weights import checkpoints
+from napari_sam2.models.weights.files import replace_atomically
 from napari_sam2.train.detector.training import load_weights
 
 EMBEDDED = Path(__file__).parents[1] / "nano.safetensors"
@@ -30,13 +28,8 @@ def write_detector(weights: Path, model: Path) -> str:
     """
     tensors = load_weights(weights)
     ObjectMapPredictor.of(tensors, "")
-    path = model.with_name(model.stem + DETECTOR_SUFFIX)
-    half = {name: tensor.half().contiguous() for name, tensor in tensors.items()}
-    with replace_atomically(path) as temporary:
-        save_file(half, temporary, metadata={"format": "pt", "content": "detector"})
-        temporary.chmod(0o644)
     card = json.loads(model.with_suffix(".json").read_text(encoding="utf-8"))
-    card["detector_sha256"] = compute_sha256(path)
+    card["detector_sha256"] = checkpoints.write_detector(model, tensors)
     with replace_atomically(model.with_suffix(".json")) as temporary:
         text = json.dumps(card, indent=2, ensure_ascii=False) + "\n"
         temporary.write_text(text, encoding="utf-8")

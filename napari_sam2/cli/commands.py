@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
@@ -251,9 +251,24 @@ def execute_finetune(arguments: argparse.Namespace) -> None:
     before, after = (card.training[which] for which in ("before", "best"))
     print(
         f"Mean IoU on held-out data: {before['iou_1']:.2f} → {after['iou_1']:.2f} after one click, "
-        f"{before['iou_carried']:.2f} → {after['iou_carried']:.2f} propagated"
+        f"{before['iou_box']:.2f} → {after['iou_box']:.2f} from a box, "
+        f"{before['iou_carried']:.2f} → {after['iou_carried']:.2f} propagated, "
+        f"{before['iou_track']:.2f} → {after['iou_track']:.2f} whole tracks"
     )
+    print(_describe_detector(card.training["detector"]))
     print(f"Done: {card.name} is in {arguments.out.resolve()}; use it with --model {arguments.out}")
+
+
+def _describe_detector(figures: Mapping[str, Any]) -> str:
+    """What a fine-tuning did to the detector."""
+    if "left_out" in figures:
+        return f"The detector was left out: {figures['left_out']}"
+    before, after = figures["before"], figures["best"]
+    return (
+        f"Without a click: F1 {before['f1']:.2f} → {after['f1']:.2f}, count error "
+        f"{before['count_error']:.0%} → {after['count_error']:.0%}"
+        + ("" if after["step"] else " (no better: the detector stays as it was)")
+    )
 
 
 def _make_recipe(arguments: argparse.Namespace) -> Any:
@@ -269,6 +284,8 @@ def _make_recipe(arguments: argparse.Namespace) -> Any:
     changed = recipe.model_dump(exclude_unset=True) | {
         "reading": asdict(recipe.reading) | overrides
     }
+    if arguments.detector is not None:
+        changed |= {"detector": arguments.detector}
     if arguments.minutes is not None:
         changed |= {"minutes": arguments.minutes, "steps": _UNLIMITED_STEPS}
     return Recipe.of(changed, source="finetune")

@@ -351,6 +351,11 @@ def _add_finetune(subparsers: Any) -> None:
         "--minutes", type=float, metavar="M", help="training time; overrides the recipe"
     )
     finetune.add_argument(
+        "--detector",
+        choices=("auto", "always", "never"),
+        help="tune the detector too (auto: unless the frames seem to be annotated in part only)",
+    )
+    finetune.add_argument(
         "--axes",
         type=str.lower,
         metavar="TCZYX",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,7 @@ from napari_sam2.core.errors import CheckpointError, ModelError, OutputError, Pl
 from napari_sam2.core.registry import Registry
 from napari_sam2.models.weights.files import convert_write_errors, make_folder, replace_atomically
 from napari_sam2.train.data.clip import Clip
+from napari_sam2.train.detector.tuning import DetectorProgress
 from napari_sam2.train.events import TrainingContext, TrainingResult, TrainingStep
 from napari_sam2.train.validation import Validation
 
@@ -181,6 +183,7 @@ class LogHook(BaseHook):
 
     def __init__(self, log: Callable[[str], object]) -> None:
         self._log = log
+        self._detector_lines = 0
 
     def on_validate(self, training: TrainingContext, validation: Validation) -> None:
         """Log the figures."""
@@ -191,6 +194,18 @@ class LogHook(BaseHook):
             f"{validation.iou_3:.3f} after three, "
             f"{validation.iou_box:.3f} from a box, {validation.iou_propagated:.3f} propagated; "
             f"count error {validation.count_error:.2f}{mark}"
+        )
+
+    def on_detector(self, progress: DetectorProgress) -> None:
+        """Log a validation of the detector, once."""
+        if len(progress.history) == self._detector_lines:
+            return
+        self._detector_lines = len(progress.history)
+        found = progress.history[-1]
+        mark = " (best)" if progress.best is found else ""
+        self._log(
+            f"detector, step {found.step}: F1 {found.f1:.3f} without a click, count error "
+            f"{found.count_error:.2f}{mark}"
         )
 
     def on_end(self, training: TrainingContext, result: TrainingResult) -> None:
@@ -225,6 +240,13 @@ class ProgressBar(BaseHook):
     def on_end(self, training: TrainingContext, result: TrainingResult) -> None:
         """Close the bar; it stays on the screen."""
         self._bar.close()
+
+    def on_detector(self, progress: DetectorProgress) -> None:
+        """Say how far the detector is, on stderr."""
+        if progress.step % 25 == 0 or progress.fraction >= 1:
+            from tqdm import tqdm
+
+            tqdm.write(f"detector: {100 * progress.fraction:.0f}%", file=sys.stderr)
 
 
 class TensorBoard(BaseHook):

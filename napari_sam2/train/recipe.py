@@ -126,6 +126,12 @@ class Recipe(_StrictModel):
         Rank of the adapters of "lora".
     hooks
         Names of hooks of other packages.
+    detector
+        Whether a copy of the model's detector is tuned too: "never", "always", or with "auto"
+        unless the frames seem to be annotated in part only. Only frames whose objects all have
+        labels teach what is background.
+    detector_steps
+        Steps of the detector; at most half of `steps`, and at most a third of `minutes`.
     device, threads, seed
         "auto", "cpu", "cuda" or "mps"; threads of the CPU (if None: torch's default); seed of all
         random numbers.
@@ -186,6 +192,8 @@ class Recipe(_StrictModel):
     )
     rank: int = Field(default=8, ge=1)
     hooks: tuple[str, ...] = ()
+    detector: Literal["auto", "always", "never"] = "auto"
+    detector_steps: int = Field(default=300, ge=1)
     device: str = "auto"
     threads: int | None = Field(default=None, ge=1)
     seed: int = 0

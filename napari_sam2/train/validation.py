@@ -43,6 +43,9 @@ class Validation:
         IoU on the later frames that show the object, propagated from one click.
     count_error
         Objects too many or too few on a later frame, as a share of the true number.
+    iou_track
+        IoU of the whole track from one click, all frames together; frames that do not show the
+        object count against it.
     """
 
     step: int
@@ -51,6 +54,7 @@ class Validation:
     iou_box: float
     iou_propagated: float
     count_error: float
+    iou_track: float = 0.0
 
     @property
     def score(self) -> float:
@@ -110,6 +114,7 @@ def validate(
         "iou_box": [],
         "iou_propagated": [],
         "count_error": [],
+        "iou_track": [],
     }
     for clip in clips:
         clicked = _make_batch(clip, max_objects, "click", device)
@@ -117,6 +122,7 @@ def validate(
         boxed = _make_batch(first, max_objects, "box", device)
         result = propagate_batch(network, clicked, plain, choose_correction)
         measured["iou_1"].append(_compute_ious(result, clicked, 0))
+        measured["iou_track"].append(_compute_track_ious(result, clicked))
         for frame in range(1, len(clip)):
             present = clicked.masks[:, frame].flatten(1).any(dim=1).cpu().numpy()
             measured["iou_propagated"].append(_compute_ious(result, clicked, frame)[present])
@@ -143,6 +149,16 @@ def compute_predicted_masks(
 def _compute_count_error(propagation: ClipPropagation, frame: int, true_count: int) -> np.ndarray:
     count = int((propagation.predictions[frame].logits > 0).flatten(1).any(dim=1).sum())
     return np.array([abs(count - true_count) / max(1, true_count)])
+
+
+def _compute_track_ious(propagation: ClipPropagation, batch: PromptedBatch) -> np.ndarray:
+    """(B,) IoU over all frames of the clip together."""
+    masks = [
+        compute_predicted_masks(propagation, batch, frame) for frame in range(batch.masks.shape[1])
+    ]
+    predicted, truth = torch.stack(masks, dim=1), batch.masks
+    union = (predicted | truth).sum(dim=(1, 2, 3)).clamp(min=1)
+    return ((predicted & truth).sum(dim=(1, 2, 3)) / union).cpu().numpy()
 
 
 def _compute_ious(propagation: ClipPropagation, batch: PromptedBatch, frame: int) -> np.ndarray:

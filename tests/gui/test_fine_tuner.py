@@ -103,6 +103,7 @@ def test_the_fine_tuned_model_is_known_and_progress_is_reported(tiny: Path, cach
             recipe=make_recipe(average=0.0, learning_rate=3e-3),
         )
     assert reports[0].step == 0 and reports[-1].step == 6
+    assert reports[-1].detection is not None and reports[-1].detector_step == 3
     fractions = [progress.fraction for progress in reports]
     assert fractions == sorted(fractions) and fractions[-1] == 1.0
     assert [figures.step for figures in reports[-1].scores] == [0, 3, 6]

@@ -84,7 +84,8 @@ def test_logs_have_a_row_for_each_validation(tmp_path: Path) -> None:
     lines: list[str] = []
     run_smoke_training(tmp_path, [LogHook(lines.append)])
     rows = (tmp_path / "trial-training" / "validations.csv").read_text().splitlines()
-    assert rows[0] == "step,iou_1,iou_3,iou_box,iou_carried,count_error,score" and len(rows) == 4
+    columns = "step,iou_1,iou_3,iou_box,iou_carried,count_error,iou_track,score"
+    assert rows[0] == columns and len(rows) == 4
     assert (
         lines[-1].startswith("finished after 6 steps")
         and sum("(best)" in line for line in lines) >= 1

@@ -8,19 +8,21 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any, Literal
 
 from napari_sam2.core.errors import OutputError
 from napari_sam2.gui.app.accepted_frames import AcceptedFrames
+from napari_sam2.models.weights.cards import DETECTOR_SUFFIX
 from napari_sam2.models.weights.files import get_cache_folder
 
 if TYPE_CHECKING:
     from napari_sam2.train.data.clip import Clip
     from napari_sam2.train.recipe import Recipe
 
+_PROMPTABLE_SHARE = 2 / 3  # of the progress, if the detector is tuned too
 _VALIDATE_EVERY_STEPS = 25  # about ten seconds of the embedded model on a processor
 
 TrainableParts = Literal["decoder", "decoder+memory", "everything"]
@@ -44,6 +46,14 @@ class ValidationScores:
 
 
 @dataclass(frozen=True)
+class DetectionScores:
+    """What is found on held-out frames without a click: F1 at IoU 0.5, and the count error."""
+
+    f1: float
+    count_error: float
+
+
+@dataclass(frozen=True)
 class TrainingProgress:
     """The progress of a training: its steps, the scores so far, and the newest preview."""
 
@@ -52,6 +62,9 @@ class TrainingProgress:
     scores: tuple[ValidationScores, ...] = ()
     best: ValidationScores | None = None
     preview_png: bytes | None = None
+    detection: tuple[DetectionScores, DetectionScores] | None = None
+    """Before the tuning of the detector, and the best so far."""
+    detector_step: int = 0
 
 
 @dataclass(frozen=True)
@@ -62,6 +75,7 @@ class FineTuningPlan:
     name: str
     trains: TrainableParts | None = None
     minutes: float = 5.0
+    detector: bool = True
 
     def make_recipe(self) -> Recipe:
         """Make the recipe of this plan."""
@@ -69,7 +83,11 @@ class FineTuningPlan:
 
         validating = ValidationOptions(every=_VALIDATE_EVERY_STEPS, clips=8, length=3)
         return Recipe(
-            trainable=self.trains, minutes=self.minutes, steps=1_000_000, validation=validating
+            trainable=self.trains,
+            minutes=self.minutes,
+            steps=1_000_000,
+            validation=validating,
+            detector="auto" if self.detector else "never",
         )
 
 
@@ -80,6 +98,9 @@ class FineTuner:
         self._report_callback = report
         self._stop_event = Event()
         self._scores: tuple[ValidationScores, ...] = ()
+        self._last: TrainingProgress | None = None
+        self.detector_left_out = ""
+        self._promptable_share = 1.0  # of the whole progress; the rest is the detector's
 
     def stop(self) -> None:
         """Stop after the next step, from any thread. The best model so far is kept."""
@@ -102,6 +123,8 @@ class FineTuner:
 
         out = get_model_path(plan.name, folder)
         work = out.parent / f"{out.stem}-training"
+        recipe = recipe or plan.make_recipe()
+        self._promptable_share = 1.0 if recipe.detector == "never" else _PROMPTABLE_SHARE
         better = False
         try:
             hooks: list[Hook] = [PreviewImages(clips=2), self]
@@ -109,14 +132,20 @@ class FineTuner:
                 [accepted.make_training_pair()],
                 model=plan.model,
                 out=out,
-                recipe=recipe or plan.make_recipe(),
+                recipe=recipe,
                 hooks=hooks,
             )
-            better = card.training["best"]["step"] > 0
+            detector = card.training["detector"]
+            self.detector_left_out = detector.get("left_out", "")
+            if self._last is not None and self.detector_left_out:
+                self._report_callback(replace(self._last, fraction=1.0))
+            tuned = not self.detector_left_out and detector["best"]["step"] > 0
+            better = card.training["best"]["step"] > 0 or tuned
         finally:
             shutil.rmtree(work, ignore_errors=True)
             if not better:
-                for left in (out, out.with_suffix(".json")):
+                beside = out.with_name(out.stem + DETECTOR_SUFFIX)
+                for left in (out, out.with_suffix(".json"), beside):
                     left.unlink(missing_ok=True)
         return out if better else None
 
@@ -153,14 +182,40 @@ class FineTuner:
         """Report the end."""
         self._report(training)
 
+    def on_detector(self, progress: Any) -> None:
+        """Report a step of the detector, and stop it if that was requested."""
+        if self._stop_event.is_set():
+            progress.stop("stopped")
+        first, best = progress.history[0], progress.best
+        detection = (
+            DetectionScores(first.f1, first.count_error),
+            DetectionScores(best.f1, best.count_error),
+        )
+        share = self._promptable_share
+        promptable = self._last or TrainingProgress(1.0, 0)
+        self._report_callback(
+            replace(
+                promptable,
+                fraction=share + (1 - share) * progress.fraction,
+                detector_step=progress.step,
+                preview_png=None,
+                detection=detection,
+            )
+        )
+
     def _report(self, training: Any, preview_png: bytes | None = None) -> None:
         best = next(
             (each for each in self._scores if training.best and each.step == training.best.step),
             None,
         )
-        self._report_callback(
-            TrainingProgress(training.fraction, training.step, self._scores, best, preview_png)
+        self._last = TrainingProgress(
+            self._promptable_share * training.fraction,
+            training.step,
+            self._scores,
+            best,
+            preview_png,
         )
+        self._report_callback(self._last)
 
 
 def get_model_path(name: str, folder: Path | None = None) -> Path:

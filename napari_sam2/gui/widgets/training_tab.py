@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtGui import QPixmap
 from qtpy.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QDoubleSpinBox,
     QLabel,
@@ -130,6 +131,7 @@ class TrainingTab(QWidget):
             QDoubleSpinBox(),
             QLineEdit(),
         )
+        self.detector_box = QCheckBox("Teach counting too")
         self.start_button, self.progress_bar, self.preview = (
             QPushButton(),
             QProgressBar(),
@@ -166,6 +168,7 @@ class TrainingTab(QWidget):
             self.name_edit.text().strip(),
             trains,
             self._minutes_box.value(),
+            self.detector_box.isChecked(),
         )
         try:
             get_model_path(plan.name, self._folder)
@@ -205,6 +208,7 @@ class TrainingTab(QWidget):
         self._minutes_box.setDecimals(1)
         self._minutes_box.setValue(_DEFAULT_MINUTES)
         self._minutes_box.setSuffix(" min")
+        self.detector_box.setChecked(True)
         self.name_edit.setPlaceholderText("name of the new model")
         self.summary_label.setWordWrap(True)
         self.scores_label.setWordWrap(True)
@@ -227,6 +231,15 @@ class TrainingTab(QWidget):
                 self._minutes_box,
                 "Training time. If you stop earlier, the best model is kept.",
             ),
+            (
+                "Detector",
+                self.detector_box,
+                (
+                    "Also train what finds objects without a click, as in the Count tab. All "
+                    "objects of the accepted frames must have masks; if many seem to have none, "
+                    "it is left out."
+                ),
+            ),
             ("New model", self.name_edit, "Its name in the list of models"),
         )
         layout = QVBoxLayout(self)
@@ -245,7 +258,12 @@ class TrainingTab(QWidget):
         self.progress_bar.setVisible(running)
         self.progress_bar.setValue(0)
         self.progress_bar.setFormat("")
-        for field in (self._trains_choice, self._minutes_box, self.name_edit):
+        for field in (
+            self._trains_choice,
+            self._minutes_box,
+            self.detector_box,
+            self.name_edit,
+        ):
             field.setEnabled(not running)
 
     def _train(self, fine_tuner: FineTuner, accepted: AcceptedFrames, plan: FineTuningPlan) -> None:
@@ -269,9 +287,13 @@ class TrainingTab(QWidget):
         if not self.running:
             return
         self.progress_bar.setValue(int(1000 * progress.fraction))
-        self.progress_bar.setFormat(
-            f"step {progress.step} · {self._format_time_left(progress.fraction)}"
+        part = (
+            f"detector, step {progress.detector_step}"
+            if progress.detection
+            else f"step {progress.step}"
         )
+        left = self._format_time_left(progress.fraction)
+        self.progress_bar.setFormat(f"{part} · {left}")
         self.scores_label.setText(describe_progress(progress))
         if progress.preview_png is not None:
             self.preview.show_png(progress.preview_png)
@@ -285,7 +307,7 @@ class TrainingTab(QWidget):
         return f"{left / 60:.0f} min left" if left >= 90 else f"{left:.0f} s left"
 
     def _on_finished(self, model_path: Path | None, error: Exception | None) -> None:
-        self._fine_tuner = None
+        fine_tuner, self._fine_tuner = self._fine_tuner, None
         self._show_running(False)
         if error is not None:
             self.scores_label.setText("")
@@ -301,7 +323,9 @@ class TrainingTab(QWidget):
                 False,
             )
         else:
-            self.notified.emit(f"The model {model_path.stem} is ready.", False)
+            left_out = fine_tuner.detector_left_out if fine_tuner else ""
+            note = f" Its detector was left out: {left_out}." if left_out else ""
+            self.notified.emit(f"The model {model_path.stem} is ready.{note}", False)
             self.name_edit.setModified(False)
             self.model_trained.emit(str(model_path))
         self.refresh()
@@ -318,7 +342,14 @@ def describe_progress(progress: TrainingProgress) -> str:
             f"{first.propagated_iou:.2f} propagated."
         )
     better = f"best so far at step {best.step}" if best.step else "not better yet"
-    return (
+    text = (
         f"IoU on held-out frames: {first.click_iou:.2f} → {best.click_iou:.2f} after one click, "
         f"{first.propagated_iou:.2f} → {best.propagated_iou:.2f} propagated ({better})."
+    )
+    if progress.detection is None:
+        return text
+    before, after = progress.detection
+    return (
+        f"{text} Without a click: F1 {before.f1:.2f} → {after.f1:.2f}, count error "
+        f"{before.count_error:.0%} → {after.count_error:.0%}."
     )

@@ -15,7 +15,7 @@ from napari_sam2.models.network.conv_encoder import ConvEncoder
 from napari_sam2.models.network.detector import STRIDE, DetectorNetwork
 from napari_sam2.models.precision import check_precision, use_precision
 
-_HIDDEN = 128  # channels of the encoder
+HIDDEN = 128  # channels of the encoder
 # Pixels that are computed at once: 0.2 GB of activations in float32.
 _BATCH_PIXELS = {"cpu": 1 << 19, "cuda": 1 << 24, "mps": 1 << 22}
 
@@ -54,7 +54,7 @@ class ObjectMapPredictor:
         precision: Precision = "float32",
     ) -> Self:
         """Of the weights of a detector. Raises CheckpointError if they are of another network."""
-        network = DetectorNetwork(ConvEncoder(_HIDDEN))
+        network = DetectorNetwork(ConvEncoder(HIDDEN))
         try:
             network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
         except RuntimeError as error:

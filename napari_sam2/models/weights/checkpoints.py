@@ -12,7 +12,12 @@ from typing import TYPE_CHECKING
 from napari_sam2.core.card import ModelCard
 from napari_sam2.core.errors import CheckpointError, FileError, OutputError
 from napari_sam2.models.weights import card_files
-from napari_sam2.models.weights.cards import find_published_card, locate, verify_card
+from napari_sam2.models.weights.cards import (
+    DETECTOR_SUFFIX,
+    find_published_card,
+    locate,
+    verify_card,
+)
 from napari_sam2.models.weights.files import compute_sha256, replace_atomically
 from napari_sam2.models.weights.unpickling import read_pickled_tensors
 
@@ -125,6 +130,17 @@ def write_checkpoint(
     with replace_atomically(path.with_suffix(".json")) as temporary:
         temporary.write_text(card_files.card_to_json(written), encoding="utf-8")
     return written
+
+
+def write_detector(model: Path, tensors: Mapping[str, Tensor]) -> str:
+    """Write the detector of a model beside its checkpoint, in half precision; return its SHA-256.
+
+    The card of the model has to name the hash. Raises OutputError if it cannot be written.
+    """
+    half = {name: tensor.half() for name, tensor in tensors.items()}
+    with replace_atomically(model.with_name(model.stem + DETECTOR_SUFFIX)) as temporary:
+        _save_safetensors(temporary, half, {"format": "pt", "content": "detector"})
+        return compute_sha256(temporary)
 
 
 def verify_checkpoint(name_or_path: str | Path) -> ModelCard:

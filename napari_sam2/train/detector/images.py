@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
-import nibabel
 import numpy as np
 from imageio.v3 import imread
 from numpy.typing import NDArray
@@ -131,6 +130,8 @@ def load_extra_images(folder: Path) -> list[AnnotatedImage]:
 
 def _read_volume(path: Path) -> NDArray[np.float32]:
     """(Z, Y, X) of a NIfTI file."""
+    import nibabel  # of an extra; fine-tuning does without
+
     image = cast(nibabel.Nifti1Image, nibabel.load(path))
     return np.ascontiguousarray(np.asarray(image.dataobj, np.float32).T)
 
